@@ -1,0 +1,18 @@
+//! pixelward: an SMTP relay that enforces tracking consent inline.
+//!
+//! The modules stand in the order in which a message meets them; [`pipeline`] alone knows that order:
+//!
+//! ```text
+//! listen -> session -> receive -> analyse -> look up -> decide -> rewrite -> sign -> deliver -> record
+//! ```
+//!
+//! The core (`smtp`, `message`, `tracker`, `policy`, `rewrite`, `sign`) knows no socket, clock, store or runtime: bytes
+//! and times are arguments. The edges (`consent`) each hide one package behind a few verbs of the domain. The shell
+//! (`server`, `relay`, `pipeline`, `web`, `cli`) performs what the core decides.
+#![forbid(unsafe_code)]
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::string_slice, clippy::panic)
+)]
+
+pub mod policy;

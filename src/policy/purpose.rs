@@ -1,0 +1,94 @@
+//! Why an open is read. Consent is asked and given per purpose (N9, N16).
+
+use std::fmt;
+use std::str::FromStr;
+
+/// What the report of an open is used for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Purpose {
+    /// Open rates that measure or optimise campaigns (N9.1). Needs consent.
+    CampaignPerformance = 1,
+    /// Personalisation, engagement scores, segments (N9.2). Needs consent.
+    Personalisation = 2,
+    /// Profiles used outside of mail (N9.3). Needs consent.
+    CrossChannelProfile = 3,
+    /// Detection of suspected fraud (N9.4). Needs consent.
+    FraudDetection = 4,
+    /// Stopping mail to inactive people, by date of last open (N11). Exempt under conditions.
+    Deliverability = 5,
+    /// Securing the authentication of a user (N10). Exempt for declared templates.
+    AuthSecurity = 6,
+    /// Proof that a legally required notice was opened (N13). Exempt where the jurisdiction says so.
+    LegalNotice = 7,
+    /// Anonymous counts through one shared address (N14). Exempt where the jurisdiction says so.
+    AggregateStatistics = 8,
+}
+
+impl Purpose {
+    /// Every purpose, in the order of their numbers.
+    pub const ALL: [Purpose; 8] = [
+        Purpose::CampaignPerformance,
+        Purpose::Personalisation,
+        Purpose::CrossChannelProfile,
+        Purpose::FraudDetection,
+        Purpose::Deliverability,
+        Purpose::AuthSecurity,
+        Purpose::LegalNotice,
+        Purpose::AggregateStatistics,
+    ];
+
+    /// The purposes for which only a person's consent allows a read (N9).
+    pub const CONSENT: [Purpose; 4] = [
+        Purpose::CampaignPerformance,
+        Purpose::Personalisation,
+        Purpose::CrossChannelProfile,
+        Purpose::FraudDetection,
+    ];
+
+    /// The name used in configuration, records and interfaces.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Purpose::CampaignPerformance => "campaign_performance",
+            Purpose::Personalisation => "personalisation",
+            Purpose::CrossChannelProfile => "cross_channel_profile",
+            Purpose::FraudDetection => "fraud_detection",
+            Purpose::Deliverability => "deliverability",
+            Purpose::AuthSecurity => "auth_security",
+            Purpose::LegalNotice => "legal_notice",
+            Purpose::AggregateStatistics => "aggregate_statistics",
+        }
+    }
+
+    /// The number stored in records. Never reused for another meaning.
+    pub const fn number(self) -> u8 {
+        self as u8
+    }
+
+    /// The purpose with this stored number.
+    pub fn from_number(number: u8) -> Option<Purpose> {
+        Purpose::ALL.into_iter().find(|purpose| purpose.number() == number)
+    }
+}
+
+impl fmt::Display for Purpose {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Purpose {
+    type Err = UnknownPurpose;
+
+    fn from_str(name: &str) -> Result<Purpose, UnknownPurpose> {
+        Purpose::ALL
+            .into_iter()
+            .find(|purpose| purpose.name() == name)
+            .ok_or_else(|| UnknownPurpose(name.to_owned()))
+    }
+}
+
+/// A purpose name that is none of ours.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("unknown purpose {0:?}; the purposes are campaign_performance, personalisation, cross_channel_profile, fraud_detection, deliverability, auth_security, legal_notice, aggregate_statistics")]
+pub struct UnknownPurpose(pub String);
