@@ -15,4 +15,5 @@
     allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::string_slice, clippy::panic)
 )]
 
+pub mod message;
 pub mod policy;

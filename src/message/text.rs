@@ -1,0 +1,46 @@
+//! The text of a leaf, readable as ASCII markup, with the way back to the raw bytes.
+
+use super::charset::{Charset, Recoded};
+use super::structure::Leaf;
+use super::transfer::{Decoded, Edit, normalise};
+
+/// A decoded leaf.
+#[derive(Clone, Debug)]
+pub struct Text<'a> {
+    raw: &'a [u8],
+    offset: usize,
+    decoded: Decoded<'a>,
+    recoded: Option<Recoded>,
+}
+
+impl<'a> Text<'a> {
+    /// Decodes a leaf of the message `raw`.
+    pub fn new(raw: &'a [u8], leaf: &Leaf) -> Text<'a> {
+        let body = raw.get(leaf.body.clone()).unwrap_or_default();
+        let decoded = Decoded::new(body, leaf.transfer);
+        let recoded = Recoded::new(&decoded.bytes, Charset::of(&leaf.charset, &decoded.bytes));
+        Text { raw: body, offset: leaf.body.start, decoded, recoded }
+    }
+
+    /// The text.
+    pub fn bytes(&self) -> &[u8] {
+        match &self.recoded {
+            Some(recoded) => &recoded.text,
+            None => &self.decoded.bytes,
+        }
+    }
+
+    /// Edits of the message which have the effect of `edits` on the text.
+    pub fn to_raw(&self, edits: Vec<Edit>) -> Vec<Edit> {
+        let edits = normalise(edits);
+        let edits = match &self.recoded {
+            Some(recoded) => recoded.to_bytes(edits),
+            None => edits,
+        };
+        let mut edits = self.decoded.to_raw(self.raw, edits);
+        for edit in &mut edits {
+            edit.range = edit.range.start + self.offset..edit.range.end + self.offset;
+        }
+        edits
+    }
+}

@@ -1,0 +1,219 @@
+//! quoted-printable (RFC 2045 section 6.7).
+
+use super::{Edit, MARK_EVERY, Mark, column, line_end, mark_before, rest_of_line};
+
+/// The longest line, without its end (RFC 2045 section 6.7, rule 5).
+const LINE: usize = 76;
+
+/// What stands at one place of the raw bytes.
+enum Unit {
+    /// This many raw bytes that mean nothing: a soft line break.
+    Soft(usize),
+    /// `=XX`.
+    Escape(u8),
+    /// A byte that stands for itself.
+    Literal(u8),
+}
+
+impl Unit {
+    /// Reads what stands at `at`, which is within `raw`.
+    fn at(raw: &[u8], at: usize) -> Option<Unit> {
+        match *raw.get(at)? {
+            b'=' => Some(Unit::after_equals(raw, at)),
+            byte => Some(Unit::Literal(byte)),
+        }
+    }
+
+    fn after_equals(raw: &[u8], at: usize) -> Unit {
+        let hex = |offset: usize| raw.get(at + offset).and_then(|digit| (*digit as char).to_digit(16));
+        if let (Some(high), Some(low)) = (hex(1), hex(2)) {
+            return Unit::Escape((high * 16 + low) as u8);
+        }
+        let mut end = at + 1;
+        while matches!(raw.get(end), Some(b' ' | b'\t')) {
+            end += 1;
+        }
+        match (raw.get(end), raw.get(end + 1)) {
+            (Some(b'\r'), Some(b'\n')) => Unit::Soft(end + 2 - at),
+            (Some(b'\n'), _) => Unit::Soft(end + 1 - at),
+            _ => Unit::Literal(b'='),
+        }
+    }
+
+    /// Raw and decoded length.
+    fn lengths(&self) -> (usize, usize) {
+        match self {
+            Unit::Soft(raw) => (*raw, 0),
+            Unit::Escape(_) => (3, 1),
+            Unit::Literal(_) => (1, 1),
+        }
+    }
+}
+
+pub(super) fn decode(raw: &[u8], marks: &mut Vec<Mark>) -> Vec<u8> {
+    let mut out = Vec::with_capacity(raw.len());
+    let mut next_mark = 0;
+    let mut at = 0;
+    for equals in memchr::memchr_iter(b'=', raw) {
+        if equals < at {
+            continue;
+        }
+        out.extend_from_slice(raw.get(at..equals).unwrap_or_default());
+        if out.len() >= next_mark {
+            marks.push(Mark { decoded: out.len(), raw: equals });
+            next_mark = out.len() + MARK_EVERY;
+        }
+        match Unit::after_equals(raw, equals) {
+            Unit::Soft(length) => at = equals + length,
+            Unit::Escape(byte) => {
+                out.push(byte);
+                at = equals + 3;
+            }
+            Unit::Literal(byte) => {
+                out.push(byte);
+                at = equals + 1;
+            }
+        }
+    }
+    out.extend_from_slice(raw.get(at..).unwrap_or_default());
+    out
+}
+
+/// Where decoded byte `decoded` starts in the raw bytes: behind any soft break. At the end of the text, the end of what
+/// the last byte takes.
+fn raw_start(raw: &[u8], marks: &[Mark], decoded: usize) -> usize {
+    let mut mark = mark_before(marks, decoded);
+    while let Some(unit) = Unit::at(raw, mark.raw) {
+        let (raw_length, decoded_length) = unit.lengths();
+        if mark.decoded == decoded && decoded_length > 0 {
+            break;
+        }
+        mark.raw += raw_length;
+        mark.decoded += decoded_length;
+    }
+    mark.raw
+}
+
+/// Where decoded byte `decoded` ends in the raw bytes: before any soft break.
+fn raw_end(raw: &[u8], marks: &[Mark], decoded: usize) -> usize {
+    let start = raw_start(raw, marks, decoded);
+    Unit::at(raw, start).map_or(start, |unit| start + unit.lengths().0)
+}
+
+pub(super) fn to_raw(raw: &[u8], text: &[u8], marks: &[Mark], edits: Vec<Edit>) -> Vec<Edit> {
+    let mut written: Vec<Edit> = Vec::with_capacity(edits.len());
+    for edit in widen(text, edits) {
+        let edit = in_raw(raw, text, marks, edit);
+        written.push(edit);
+    }
+    written
+}
+
+/// Takes into each edit the bytes before it that would read differently beside what follows: a stray `=` could become an
+/// escape or a soft break, a blank could come to stand last on its line. Edits that then touch become one.
+fn widen(text: &[u8], edits: Vec<Edit>) -> Vec<Edit> {
+    let mut wide: Vec<Edit> = Vec::with_capacity(edits.len());
+    for mut edit in edits {
+        let floor = wide.last().map_or(0, |last| last.range.end);
+        let mut start = edit.range.start;
+        while start > floor && matches!(text.get(start - 1), Some(b' ' | b'\t')) {
+            start -= 1;
+        }
+        let hex = |at: usize| text.get(at).is_some_and(u8::is_ascii_hexdigit);
+        if start > floor && text.get(start - 1) == Some(&b'=') {
+            start -= 1;
+        } else if start >= floor + 2 && hex(start - 1) && text.get(start - 2) == Some(&b'=') {
+            start -= 2;
+        }
+        let mut with = text.get(start..edit.range.start).unwrap_or_default().to_vec();
+        with.append(&mut edit.with);
+        // The same for what the edit itself puts before what stays.
+        let mut end = edit.range.end;
+        if with.last().is_some_and(|byte| matches!(byte, b'\r')) && text.get(end) == Some(&b'\n') {
+            with.push(b'\n');
+            end += 1;
+        }
+        match wide.last_mut() {
+            Some(last) if last.range.end == start => {
+                last.with.append(&mut with);
+                last.range.end = end;
+            }
+            _ => wide.push(Edit { range: start..end, with, filler: edit.filler }),
+        }
+    }
+    wide
+}
+
+fn in_raw(raw: &[u8], text: &[u8], marks: &[Mark], edit: Edit) -> Edit {
+    let start = raw_start(raw, marks, edit.range.start);
+    let mut end = match edit.range.end.checked_sub(1) {
+        Some(last) if last >= edit.range.start => raw_end(raw, marks, last),
+        _ => start,
+    };
+    let before = column(raw, start);
+    // A line of which nothing is left but its soft break goes as a whole.
+    if edit.with.is_empty() && before == 0 && start < end {
+        if let Some(Unit::Soft(length)) = Unit::at(raw, end) {
+            end += length;
+        }
+    }
+    let at_line_end = match text.get(edit.range.end) {
+        None | Some(b'\r' | b'\n') => LineEnds::Here,
+        Some(_) => LineEnds::Later,
+    };
+    let mut with = Vec::with_capacity(edit.with.len() * 3 / 2);
+    let newline = line_end(raw);
+    let mut at = before;
+    encode(&edit.with, &mut at, at_line_end, newline, &mut with);
+    let rest = rest_of_line(raw, end);
+    if at > 0 && rest > 0 && at + rest > LINE {
+        with.push(b'=');
+        with.extend_from_slice(newline);
+    }
+    Edit { range: start..end, with, filler: edit.filler }
+}
+
+/// Whether a line ends behind what is written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum LineEnds {
+    Here,
+    Later,
+}
+
+/// Encodes `text`, which starts at column `at`.
+fn encode(text: &[u8], at: &mut usize, ends: LineEnds, newline: &[u8], out: &mut Vec<u8>) {
+    const HEX: &[u8; 16] = b"0123456789ABCDEF";
+    let mut rest = text.iter().copied().peekable();
+    while let Some(byte) = rest.next() {
+        if byte == b'\r' && rest.peek() == Some(&b'\n') {
+            rest.next();
+            out.extend_from_slice(b"\r\n");
+            *at = 0;
+            continue;
+        }
+        let last_on_line = match rest.peek() {
+            None => ends == LineEnds::Here,
+            Some(b'\r') => true,
+            Some(_) => false,
+        };
+        let plain = match byte {
+            b'=' => false,
+            b'!'..=b'~' => true,
+            b' ' | b'\t' => !last_on_line,
+            _ => false,
+        };
+        let length = if plain { 1 } else { 3 };
+        if *at + length >= LINE {
+            out.push(b'=');
+            out.extend_from_slice(newline);
+            *at = 0;
+        }
+        if plain {
+            out.push(byte);
+        } else {
+            let digit = |value: u8| HEX.get(usize::from(value & 15)).copied().unwrap_or(b'0');
+            out.extend_from_slice(&[b'=', digit(byte >> 4), digit(byte)]);
+        }
+        *at += length;
+    }
+}
