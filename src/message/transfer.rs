@@ -202,7 +202,8 @@ mod tests {
     }
 
     fn without_filler(bytes: &[u8]) -> String {
-        String::from_utf8_lossy(bytes).replace("<!---->", "").replace("<!-- -->", "").replace(' ', "")
+        let text: String = bytes.iter().map(|byte| char::from(*byte)).collect();
+        text.replace("<!---->", "").replace("<!-- -->", "").replace(' ', "")
     }
 
     fn find(raw: &[u8], transfer: Transfer, what: &str) -> Range<usize> {
@@ -333,8 +334,6 @@ mod tests {
                 raw.insert_str(at % (raw.len() + 1), &what);
             }
             let length = Decoded::new(raw.as_bytes(), Transfer::Base64).bytes.len();
-            let decoded = Decoded::new(raw.as_bytes(), Transfer::Base64);
-            prop_assume!(std::str::from_utf8(&decoded.bytes).is_ok());
             check(raw.as_bytes(), Transfer::Base64, edits_of(length, places));
         }
     }
