@@ -1,0 +1,156 @@
+//! Who reports opens, by the shape of the address.
+
+use regex::bytes::{RegexSet, RegexSetBuilder};
+use serde::Deserialize;
+
+/// The catalogue that comes with the program.
+const SHIPPED: &str = include_str!("catalogue.toml");
+
+/// The most memory one set of patterns may take once compiled, in bytes.
+const PATTERN_BYTES: usize = 32 << 20;
+
+/// Vendors and the patterns of their addresses.
+#[derive(Debug)]
+pub struct Catalogue {
+    vendors: Vec<String>,
+    open: Patterns,
+    image: Patterns,
+}
+
+/// A set of patterns, each of which belongs to a vendor.
+#[derive(Debug)]
+struct Patterns {
+    set: RegexSet,
+    vendors: Vec<u16>,
+}
+
+/// A vendor of a [`Catalogue`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Vendor(u16);
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    #[serde(default)]
+    vendor: Vec<Entry>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    name: String,
+    #[serde(default)]
+    open: Vec<String>,
+    #[serde(default)]
+    image: Vec<String>,
+}
+
+/// Why a catalogue file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum CatalogueError {
+    /// It is no TOML of the expected form.
+    #[error("{0}")]
+    Form(#[from] toml::de::Error),
+    /// A pattern is no regular expression.
+    #[error("vendor {vendor:?}: {source}")]
+    Pattern {
+        /// The vendor it stands under.
+        vendor: String,
+        /// What is wrong with it.
+        source: regex::Error,
+    },
+    /// All patterns together need too much memory.
+    #[error("the patterns need too much memory once compiled: {0:?}")]
+    Size(regex::Error),
+}
+
+impl Catalogue {
+    /// The catalogue that comes with the program.
+    pub fn shipped() -> Catalogue {
+        Catalogue::with("").expect("the shipped catalogue is well-formed, as a test shows")
+    }
+
+    /// The shipped catalogue and an operator's own, in the same form as `catalogue.toml`.
+    pub fn with(own: &str) -> Result<Catalogue, CatalogueError> {
+        let mut entries = toml::from_str::<File>(SHIPPED)?.vendor;
+        entries.extend(toml::from_str::<File>(own)?.vendor);
+        for entry in &entries {
+            for pattern in entry.open.iter().chain(&entry.image) {
+                builder([pattern])
+                    .build()
+                    .map_err(|source| CatalogueError::Pattern { vendor: entry.name.clone(), source })?;
+            }
+        }
+        let open = Patterns::new(entries.iter().map(|entry| entry.open.as_slice()))?;
+        let image = Patterns::new(entries.iter().map(|entry| entry.image.as_slice()))?;
+        Ok(Catalogue { vendors: entries.into_iter().map(|entry| entry.name).collect(), open, image })
+    }
+
+    /// The vendor whose open reports go to such addresses. `url` is `host/path?query`.
+    pub fn open(&self, url: &str) -> Option<Vendor> {
+        self.open.find(url)
+    }
+
+    /// The vendor that serves visible pictures under an address for each recipient.
+    pub fn image(&self, url: &str) -> Option<Vendor> {
+        self.image.find(url)
+    }
+
+    /// A vendor's name.
+    pub fn name(&self, vendor: Vendor) -> &str {
+        self.vendors.get(usize::from(vendor.0)).map_or("", String::as_str)
+    }
+}
+
+impl Patterns {
+    fn new<'a>(of_vendors: impl Iterator<Item = &'a [String]>) -> Result<Patterns, CatalogueError> {
+        let mut patterns = Vec::new();
+        let mut vendors = Vec::new();
+        for (vendor, own) in (0u16..).zip(of_vendors) {
+            for pattern in own {
+                patterns.push(pattern);
+                vendors.push(vendor);
+            }
+        }
+        let set = builder(patterns).build().map_err(CatalogueError::Size)?;
+        Ok(Patterns { set, vendors })
+    }
+
+    fn find(&self, url: &str) -> Option<Vendor> {
+        if !self.set.is_match(url.as_bytes()) {
+            return None;
+        }
+        let first = self.set.matches(url.as_bytes()).iter().next()?;
+        self.vendors.get(first).copied().map(Vendor)
+    }
+}
+
+fn builder<'a>(patterns: impl IntoIterator<Item = &'a String>) -> RegexSetBuilder {
+    let mut builder = RegexSetBuilder::new(patterns);
+    builder.case_insensitive(true).unicode(false).size_limit(PATTERN_BYTES).dfa_size_limit(PATTERN_BYTES);
+    builder
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shipped_catalogue_knows_its_vendors() {
+        let catalogue = Catalogue::shipped();
+        let name = |url: &str| catalogue.open(url).map(|vendor| catalogue.name(vendor));
+        assert_eq!(name("url99.shop.example/wf/open?upn=abc"), Some("SendGrid"));
+        assert_eq!(name("shop.example/lists/ut.php?u=0a1b"), Some("phpList"));
+        assert_eq!(name("cdn.shop.example/img/logo.png"), None);
+    }
+
+    #[test]
+    fn an_own_file_is_added() {
+        let own = "[[vendor]]\nname = \"Own\"\nopen = ['^[^/]+/seen/']\n";
+        let catalogue = Catalogue::with(own).unwrap();
+        let vendor = catalogue.open("a.example/seen/1").unwrap();
+        assert_eq!(catalogue.name(vendor), "Own");
+        assert!(matches!(Catalogue::with("[[vendor]]\nname='a'\nopen=['(']"), Err(CatalogueError::Pattern { .. })));
+        assert!(matches!(Catalogue::with("[[vendr]]"), Err(CatalogueError::Form(_))));
+    }
+}

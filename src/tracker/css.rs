@@ -1,0 +1,186 @@
+//! Where a style sheet or a style attribute loads from, by a real CSS tokenizer (CSS Syntax 3).
+
+use std::ops::Range;
+
+use cssparser::{Parser, ParserInput, Token};
+
+/// One load.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Load {
+    /// The address, escapes decoded.
+    pub url: String,
+    /// What is taken out: the `url(…)` or string, or the whole `@import` rule.
+    pub range: Range<usize>,
+    /// What kind of load it is.
+    pub kind: Kind,
+}
+
+/// What a style sheet loads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// An image, font, cursor: `url()` and its like. Replaced by `none`.
+    Value,
+    /// Another style sheet. The rule is taken out.
+    Import,
+}
+
+/// Whether a style can load anything at all: a cheap look before the tokenizer is asked.
+pub fn may_load(style: &[u8]) -> bool {
+    memchr::memchr3(b'(', b'\\', b'@', style).is_some()
+}
+
+/// All loads, in order. `style` may hold bytes of any ASCII-compatible charset.
+pub fn loads(style: &[u8]) -> Vec<Load> {
+    let text = as_ascii(style);
+    let mut scanner = Scanner { found: Vec::new(), functions: Vec::new(), import: None };
+    let mut from = 0;
+    while let Some(rest) = text.get(from..) {
+        match scanner.read(rest, from) {
+            Some(next) if next > from => from = next,
+            _ => break,
+        }
+    }
+    scanner.found
+}
+
+/// Bytes outside of ASCII as an identifier character, which is what they are in CSS; offsets stay.
+fn as_ascii(style: &[u8]) -> String {
+    style.iter().map(|byte| if byte.is_ascii() { char::from(*byte) } else { '_' }).collect()
+}
+
+/// The deepest nesting of functions that is followed. Below it, every string is taken for an address.
+const MAX_FUNCTIONS: usize = 256;
+
+struct Scanner {
+    found: Vec<Load>,
+    /// The functions that are open.
+    functions: Vec<Function>,
+    /// Where an `@import` began whose address has not come yet.
+    import: Option<usize>,
+}
+
+/// An open function or parenthesis.
+struct Function {
+    /// Where `url(` starts, for that function only.
+    url: Option<usize>,
+    /// Whether strings within are addresses: `url("a")`, `image-set("a" 1x)`.
+    strings: bool,
+    /// Loads found before it.
+    before: usize,
+}
+
+impl Scanner {
+    /// Reads tokens up to the next opening of a block or function, and gives the offset behind it. The tokenizer is then begun
+    /// anew there, so that the depth of a style sheet costs no stack.
+    fn read(&mut self, text: &str, offset: usize) -> Option<usize> {
+        let mut input = ParserInput::new(text);
+        let mut parser = Parser::new(&mut input);
+        loop {
+            let start = parser.position().byte_index();
+            let token = parser.next_including_whitespace_and_comments().ok()?;
+            match token {
+                Token::WhiteSpace(_) | Token::Comment(_) => continue,
+                _ => {}
+            }
+            let token = token.clone();
+            let range = offset + start..offset + parser.position().byte_index();
+            match token {
+                Token::AtKeyword(name) if name.eq_ignore_ascii_case("import") => self.import = Some(range.start),
+                Token::UnquotedUrl(url) | Token::BadUrl(url) => self.push(&url, range),
+                Token::QuotedString(url) if self.import.is_some() || self.takes_strings() => self.push(&url, range),
+                Token::Function(name) => {
+                    self.open(&name, range.start);
+                    return Some(range.end);
+                }
+                Token::ParenthesisBlock => {
+                    self.open("", range.start);
+                    return Some(range.end);
+                }
+                Token::CloseParenthesis => self.close(range.end),
+                Token::CurlyBracketBlock | Token::SquareBracketBlock => return Some(range.end),
+                Token::Semicolon | Token::CloseCurlyBracket => {
+                    self.functions.clear();
+                    self.import = None;
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn takes_strings(&self) -> bool {
+        self.functions.len() >= MAX_FUNCTIONS || self.functions.last().is_some_and(|function| function.strings)
+    }
+
+    fn open(&mut self, name: &str, start: usize) {
+        const STRINGS: [&str; 7] =
+            ["url", "src", "image", "image-set", "-webkit-image-set", "cross-fade", "-webkit-cross-fade"];
+        let is_url = name.eq_ignore_ascii_case("url");
+        if self.functions.len() < MAX_FUNCTIONS {
+            self.functions.push(Function {
+                url: is_url.then(|| self.import.unwrap_or(start)),
+                strings: STRINGS.iter().any(|own| name.eq_ignore_ascii_case(own)),
+                before: self.found.len(),
+            });
+        }
+    }
+
+    /// At the parenthesis that closes `url("…")`, the load is the whole of it.
+    fn close(&mut self, end: usize) {
+        let Some(Function { url: Some(start), before, .. }) = self.functions.pop() else { return };
+        if let Some(load) = self.found.get_mut(before) {
+            load.range = start..end;
+        }
+    }
+
+    fn push(&mut self, url: &str, range: Range<usize>) {
+        let (range, kind) = match self.import.take() {
+            Some(start) => (start..range.end, Kind::Import),
+            None => (range, Kind::Value),
+        };
+        self.found.push(Load { url: url.to_owned(), range, kind });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(style: &str) -> Vec<(String, String)> {
+        loads(style.as_bytes()).into_iter().map(|load| (load.url, style[load.range].to_owned())).collect()
+    }
+
+    fn pair(url: &str, taken: &str) -> Vec<(String, String)> {
+        vec![(url.to_owned(), taken.to_owned())]
+    }
+
+    #[test]
+    fn addresses_are_found_in_every_spelling() {
+        assert_eq!(check("background:url(//a.example/o)"), pair("//a.example/o", "url(//a.example/o)"));
+        assert_eq!(check("a{b:u\\72l( 'x' )}"), pair("x", "u\\72l( 'x' )"));
+        assert_eq!(check("a{b:URL(\"x\\000079\")}"), pair("xy", "URL(\"x\\000079\")"));
+        assert_eq!(check("a{b:/* url(no) */url(x/**/y)}"), pair("x/**/y", "url(x/**/y)"));
+        assert_eq!(check("@media print{a{b:c}d{e:image-set('x' 1x)}}"), pair("x", "'x'"));
+        assert_eq!(check("content:'url(no)'"), []);
+        assert_eq!(check("\u{e9}:url(x)"), pair("x", "url(x)"));
+        assert_eq!(check("((((((url(x"), pair("x", "url(x"));
+    }
+
+    #[test]
+    fn an_import_goes_as_a_rule() {
+        assert_eq!(check("@import 'x';a{}"), pair("x", "@import 'x'"));
+        assert_eq!(check("@IMPORT url( x ) print;"), pair("x", "@IMPORT url( x )"));
+        assert_eq!(check("@import/**/url('x')"), pair("x", "@import/**/url('x')"));
+    }
+
+    #[test]
+    fn several_loads_are_all_found() {
+        assert_eq!(check("a{b:url(x)}c{d:url('y'),url(z)}").len(), 3);
+        assert_eq!(check("b:-webkit-image-set(url(x) 1x, 'y' 2x)").len(), 2);
+    }
+
+    #[test]
+    fn depth_costs_no_stack() {
+        let deep = format!("{}url(x)", "a(".repeat(200_000));
+        assert_eq!(loads(deep.as_bytes()).len(), 1);
+    }
+}

@@ -1,0 +1,490 @@
+//! A tokenizer for HTML as browsers and mail clients read it (WHATWG HTML, 13.2.5), that gives places instead of text.
+//!
+//! It allocates nothing per element: a token is a few offsets into the source. Scripting is off, as in mail, so the content
+//! of `noscript` is markup. Where a reader could differ (content of `style` within `svg`), the content is
+//! given as markup, so that nothing hides there.
+
+use std::ops::Range;
+
+/// One attribute of a tag.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attribute {
+    /// Its name, as written.
+    pub name: Range<usize>,
+    /// Its value without quotes, character references not decoded. Empty where there is none.
+    pub value: Range<usize>,
+    /// Name, equals sign, value and quotes.
+    pub whole: Range<usize>,
+}
+
+/// What the tokenizer found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Token {
+    /// A start tag; its attributes are in [`Tokenizer::attributes`].
+    Open {
+        /// The tag from `<` to `>`.
+        range: Range<usize>,
+        /// Its name.
+        name: Range<usize>,
+    },
+    /// An end tag.
+    Close {
+        /// The tag from `<` to `>`.
+        range: Range<usize>,
+        /// Its name.
+        name: Range<usize>,
+    },
+    /// A comment, or what browsers take for one.
+    Comment {
+        /// The comment with its delimiters.
+        range: Range<usize>,
+        /// What stands between them.
+        content: Range<usize>,
+    },
+    /// The content of `style`, `script` and other elements that hold no markup. Comes right behind the start tag.
+    Raw {
+        /// The content.
+        content: Range<usize>,
+    },
+}
+
+/// Elements whose content holds no markup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum RawKind {
+    /// Ends at its end tag.
+    Text,
+    /// Ends at its end tag, but for those within `<!-- <script> … -->`.
+    Script,
+    /// Never ends.
+    Plain,
+}
+
+/// Tokenizes a piece of HTML.
+#[derive(Clone, Debug)]
+pub struct Tokenizer<'a> {
+    src: &'a [u8],
+    at: usize,
+    end: usize,
+    attributes: Vec<Attribute>,
+    raw: Option<(RawKind, Range<usize>)>,
+    foreign: usize,
+}
+
+impl<'a> Tokenizer<'a> {
+    /// A tokenizer for `range` of `src`. All offsets it gives are those of `src`.
+    pub fn new(src: &'a [u8], range: Range<usize>) -> Tokenizer<'a> {
+        let end = range.end.min(src.len());
+        Tokenizer { src, at: range.start, end, attributes: Vec::with_capacity(16), raw: None, foreign: 0 }
+    }
+
+    /// The attributes of the last [`Token::Open`] or [`Token::Close`], in order, duplicates included (the first counts).
+    pub fn attributes(&self) -> &[Attribute] {
+        &self.attributes
+    }
+
+    fn byte(&self, at: usize) -> Option<u8> {
+        if at < self.end { self.src.get(at).copied() } else { None }
+    }
+
+    fn slice(&self, range: Range<usize>) -> &'a [u8] {
+        self.src.get(range).unwrap_or_default()
+    }
+
+    fn seek(&self, byte: u8, from: usize) -> Option<usize> {
+        memchr::memchr(byte, self.slice(from.min(self.end)..self.end)).map(|at| from + at)
+    }
+
+    /// Reads from `<` on. `None` where it is only a character of text.
+    fn markup(&mut self, open: usize) -> Option<Token> {
+        match self.byte(open + 1)? {
+            byte if byte.is_ascii_alphabetic() => {
+                let (range, name) = self.tag(open, open + 1);
+                self.opened(&name);
+                Some(Token::Open { range, name })
+            }
+            b'/' => match self.byte(open + 2) {
+                Some(byte) if byte.is_ascii_alphabetic() => {
+                    let (range, name) = self.tag(open, open + 2);
+                    self.closed(&name);
+                    Some(Token::Close { range, name })
+                }
+                // "</>" is nothing at all.
+                Some(b'>') => {
+                    self.at = open + 3;
+                    Some(Token::Comment { range: open..open + 3, content: open + 2..open + 2 })
+                }
+                Some(_) => Some(self.bogus_comment(open, open + 2)),
+                None => None,
+            },
+            b'!' if self.slice(open + 2..self.end.min(open + 4)) == b"--" => Some(self.comment(open)),
+            b'!' if self.foreign > 0 && self.slice(open + 2..self.end.min(open + 9)) == b"[CDATA[" => {
+                // Text, for a browser. Others read on as markup, so that is how it is given.
+                self.at = open + 9;
+                Some(Token::Comment { range: open..open + 9, content: open + 9..open + 9 })
+            }
+            b'!' | b'?' => Some(self.bogus_comment(open, open + 2)),
+            _ => None,
+        }
+    }
+
+    fn bogus_comment(&mut self, open: usize, content: usize) -> Token {
+        let close = self.seek(b'>', content).unwrap_or(self.end);
+        self.at = (close + 1).min(self.end);
+        Token::Comment { range: open..self.at, content: content.min(close)..close }
+    }
+
+    fn comment(&mut self, open: usize) -> Token {
+        let content = open + 4;
+        // "<!-->" and "<!--->" are whole comments.
+        for empty in [&b">"[..], b"->"] {
+            if self.slice(content..self.end.min(content + empty.len())) == empty {
+                self.at = content + empty.len();
+                return Token::Comment { range: open..self.at, content: content..content };
+            }
+        }
+        let mut from = content;
+        while let Some(dashes) = memchr::memmem::find(self.slice(from..self.end), b"--").map(|at| from + at) {
+            let mut after = dashes + 2;
+            while self.byte(after) == Some(b'-') {
+                after += 1;
+            }
+            let length = match (self.byte(after), self.byte(after + 1)) {
+                (Some(b'>'), _) => 1,
+                (Some(b'!'), Some(b'>')) => 2,
+                _ => {
+                    from = after;
+                    continue;
+                }
+            };
+            self.at = after + length;
+            return Token::Comment { range: open..self.at, content: content..dashes };
+        }
+        self.at = self.end;
+        Token::Comment { range: open..self.end, content: content.min(self.end)..self.end }
+    }
+
+    /// Reads a tag whose name starts at `name`; gives its range and the range of its name.
+    fn tag(&mut self, open: usize, name: usize) -> (Range<usize>, Range<usize>) {
+        self.attributes.clear();
+        let mut at = name;
+        while let Some(byte) = self.byte(at) {
+            if is_space(byte) || byte == b'/' || byte == b'>' {
+                break;
+            }
+            at += 1;
+        }
+        let name = name..at;
+        loop {
+            match self.byte(at) {
+                None => break,
+                Some(b'>') => {
+                    at += 1;
+                    break;
+                }
+                Some(byte) if is_space(byte) || byte == b'/' => at += 1,
+                Some(_) => at = self.attribute(at),
+            }
+        }
+        self.at = at;
+        (open..at, name)
+    }
+
+    /// Reads one attribute that starts at `start`; gives the offset behind it.
+    fn attribute(&mut self, start: usize) -> usize {
+        // A leading equals sign belongs to the name (13.2.5.32).
+        let mut at = start + 1;
+        while let Some(byte) = self.byte(at) {
+            if is_space(byte) || matches!(byte, b'/' | b'>' | b'=') {
+                break;
+            }
+            at += 1;
+        }
+        let name = start..at;
+        let mut value_at = at;
+        while self.byte(value_at).is_some_and(is_space) {
+            value_at += 1;
+        }
+        if self.byte(value_at) != Some(b'=') {
+            self.attributes.push(Attribute { whole: name.clone(), value: at..at, name });
+            return at;
+        }
+        value_at += 1;
+        while self.byte(value_at).is_some_and(is_space) {
+            value_at += 1;
+        }
+        let (value, end) = match self.byte(value_at) {
+            Some(quote @ (b'"' | b'\'')) => {
+                let close = self.seek(quote, value_at + 1).unwrap_or(self.end);
+                (value_at + 1..close, (close + 1).min(self.end))
+            }
+            Some(b'>') | None => (value_at..value_at, value_at),
+            Some(_) => {
+                let mut end = value_at;
+                while let Some(byte) = self.byte(end) {
+                    if is_space(byte) || byte == b'>' {
+                        break;
+                    }
+                    end += 1;
+                }
+                (value_at..end, end)
+            }
+        };
+        self.attributes.push(Attribute { name, value, whole: start..end });
+        end
+    }
+
+    /// Notes what a start tag does to the reading of what follows.
+    fn opened(&mut self, name: &Range<usize>) {
+        let written = self.slice(name.clone());
+        let is = |other: &str| written.eq_ignore_ascii_case(other.as_bytes());
+        let kind = match written.len() {
+            3 if is("svg") => return self.foreign += 1,
+            4 if is("math") => return self.foreign += 1,
+            3 if is("xmp") => RawKind::Text,
+            5 if is("style") || is("title") => RawKind::Text,
+            6 if is("script") => RawKind::Script,
+            6 if is("iframe") => RawKind::Text,
+            7 if is("noembed") => RawKind::Text,
+            8 if is("textarea") || is("noframes") => RawKind::Text,
+            9 if is("plaintext") => RawKind::Plain,
+            _ => return,
+        };
+        if self.foreign == 0 {
+            self.raw = Some((kind, name.clone()));
+        }
+    }
+
+    fn closed(&mut self, name: &Range<usize>) {
+        let written = self.slice(name.clone());
+        if written.eq_ignore_ascii_case(b"svg") || written.eq_ignore_ascii_case(b"math") {
+            self.foreign = self.foreign.saturating_sub(1);
+        }
+    }
+
+    /// The content of the element whose start tag was just given; the end tag is left to be read.
+    fn raw_content(&mut self, kind: RawKind, name: Range<usize>) -> Token {
+        let start = self.at;
+        let end = match kind {
+            RawKind::Plain => self.end,
+            RawKind::Text => self.end_tag(&name, start).unwrap_or(self.end),
+            RawKind::Script => self.script_end(&name, start),
+        };
+        self.at = end;
+        Token::Raw { content: start..end }
+    }
+
+    /// Where `</name` next stands, followed by what ends a tag name.
+    fn end_tag(&self, name: &Range<usize>, mut from: usize) -> Option<usize> {
+        let name = self.slice(name.clone());
+        loop {
+            let open = self.seek(b'<', from)?;
+            if self.byte(open + 1) == Some(b'/') && self.names(open + 2, name) {
+                return Some(open);
+            }
+            from = open + 1;
+        }
+    }
+
+    /// Whether a tag name that equals `name` stands at `at`.
+    fn names(&self, at: usize, name: &[u8]) -> bool {
+        let end = at + name.len();
+        end <= self.end
+            && self.slice(at..end).eq_ignore_ascii_case(name)
+            && self.byte(end).is_none_or(|byte| is_space(byte) || byte == b'/' || byte == b'>')
+    }
+
+    /// Where the content of a script ends (13.2.5.15 to 13.2.5.31: `<!-- <script>` hides the next end tag).
+    fn script_end(&self, name: &Range<usize>, start: usize) -> usize {
+        #[derive(PartialEq)]
+        enum Script {
+            Data,
+            Escaped,
+            DoubleEscaped,
+        }
+        let script = self.slice(name.clone());
+        let mut state = Script::Data;
+        let mut at = start;
+        while let Some(next) = memchr::memchr2(b'<', b'-', self.slice(at..self.end)).map(|offset| at + offset) {
+            let tail = self.slice(next..self.end);
+            at = next + 1;
+            if tail.starts_with(b"<!--") && state == Script::Data {
+                state = Script::Escaped;
+                at = next + 4;
+            } else if tail.starts_with(b"-->") {
+                state = Script::Data;
+                at = next + 3;
+            } else if tail.starts_with(b"</") && self.names(next + 2, script) {
+                match state {
+                    Script::DoubleEscaped => state = Script::Escaped,
+                    Script::Data | Script::Escaped => return next,
+                }
+            } else if tail.starts_with(b"<") && state == Script::Escaped && self.names(next + 1, script) {
+                state = Script::DoubleEscaped;
+            }
+        }
+        // Never closed in that reading: the plain one, so that nothing behind is lost.
+        self.end_tag(name, start).unwrap_or(self.end)
+    }
+}
+
+impl Iterator for Tokenizer<'_> {
+    type Item = Token;
+
+    fn next(&mut self) -> Option<Token> {
+        if let Some((kind, name)) = self.raw.take() {
+            return Some(self.raw_content(kind, name));
+        }
+        loop {
+            let open = self.seek(b'<', self.at)?;
+            if let Some(token) = self.markup(open) {
+                return Some(token);
+            }
+            self.at = open + 1;
+        }
+    }
+}
+
+fn is_space(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | b'\x0c')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use html5gum::{Token as Gum, Tokenizer as GumTokenizer};
+    use proptest::prelude::*;
+
+    /// Tags, attributes and comments as one readable line each.
+    fn check(src: &str) -> Vec<String> {
+        let text = |range: &Range<usize>| src[range.clone()].to_owned();
+        let mut tokens = Tokenizer::new(src.as_bytes(), 0..src.len());
+        let mut read = Vec::new();
+        while let Some(token) = tokens.next() {
+            read.push(match token {
+                Token::Open { name, .. } => {
+                    let attributes: Vec<String> = tokens
+                        .attributes()
+                        .iter()
+                        .map(|own| format!(" {}={}", text(&own.name), text(&own.value)))
+                        .collect();
+                    format!("<{}{}>", text(&name), attributes.concat())
+                }
+                Token::Close { name, .. } => format!("</{}>", text(&name)),
+                Token::Comment { content, .. } => format!("<!--{}-->", text(&content)),
+                Token::Raw { content } => format!("raw {}", text(&content)),
+            });
+        }
+        read
+    }
+
+    #[test]
+    fn attributes_are_read_in_every_spelling() {
+        assert_eq!(
+            check("<IMG/src=a//width='1'\theight = \"1\"alt=x=y hidden =z <=b>"),
+            ["<IMG src=a//width='1' height=1 alt=x=y hidden=z <=b>"]
+        );
+        assert_eq!(check("<img src=a/>"), ["<img src=a/>"]);
+        assert_eq!(check("<img src =\n'a>b'>"), ["<img src=a>b>"]);
+        assert_eq!(check("<img src=>x"), ["<img src=>"]);
+        assert_eq!(check("<img =a=b>"), ["<img =a=b>"]);
+    }
+
+    #[test]
+    fn comments_end_where_browsers_end_them() {
+        assert_eq!(check("<!--><a>"), ["<!---->", "<a>"]);
+        assert_eq!(check("<!---><a>"), ["<!---->", "<a>"]);
+        assert_eq!(check("<!--a--!><a>"), ["<!--a-->", "<a>"]);
+        assert_eq!(check("<!--a--->b<a>"), ["<!--a-->", "<a>"]);
+        assert_eq!(check("<!--<!--><a>"), ["<!--<!-->", "<a>"]);
+        assert_eq!(check("<!a>b<?c>d</ e><a>"), ["<!--a-->", "<!--c-->", "<!-- e-->", "<a>"]);
+        assert_eq!(check("<!--a><a>"), ["<!--a><a>-->"]);
+        assert_eq!(check("</><a>< b"), ["<!---->", "<a>"]);
+    }
+
+    #[test]
+    fn raw_content_holds_no_tags_but_noscript_does() {
+        assert_eq!(check("<style>a<b></style ><i>"), ["<style>", "raw a<b>", "</style>", "<i>"]);
+        assert_eq!(check("<title><img></title>"), ["<title>", "raw <img>", "</title>"]);
+        assert_eq!(check("<noscript><img></noscript>"), ["<noscript>", "<img>", "</noscript>"]);
+        assert_eq!(
+            check("<script><!--<script></script>--></script><a>"),
+            ["<script>", "raw <!--<script></script>-->", "</script>", "<a>"]
+        );
+        assert_eq!(check("<plaintext><a>"), ["<plaintext>", "raw <a>"]);
+    }
+
+    #[test]
+    fn nothing_hides_in_a_style_within_svg() {
+        assert_eq!(check("<svg><style><img></style></svg>"), ["<svg>", "<style>", "<img>", "</style>", "</svg>"]);
+        assert_eq!(check("<svg><![CDATA[<img>]]></svg>")[2], "<img>");
+    }
+
+    /// The same start tags and attributes, as another tokenizer sees them.
+    fn as_html5gum(src: &str) -> Vec<String> {
+        let mut read = Vec::new();
+        for token in GumTokenizer::new(src) {
+            let Ok(token) = token;
+            match token {
+                Gum::StartTag(tag) => {
+                    let name = String::from_utf8_lossy(&tag.name).into_owned();
+                    let mut attributes: Vec<String> =
+                        tag.attributes.keys().map(|key| String::from_utf8_lossy(key).into_owned()).collect();
+                    attributes.sort();
+                    read.push(format!("{name} {}", attributes.join(",")));
+                }
+                Gum::Comment(_) => read.push("comment".to_owned()),
+                _ => {}
+            }
+        }
+        read
+    }
+
+    fn as_ours(src: &str) -> Vec<String> {
+        let mut tokens = Tokenizer::new(src.as_bytes(), 0..src.len());
+        let mut read = Vec::new();
+        while let Some(token) = tokens.next() {
+            match token {
+                Token::Open { name, range } if range.end < src.len() => {
+                    let mut attributes: Vec<String> =
+                        tokens.attributes().iter().map(|own| src[own.name.clone()].to_ascii_lowercase()).collect();
+                    attributes.sort();
+                    attributes.dedup();
+                    read.push(format!("{} {}", src[name].to_ascii_lowercase(), attributes.join(",")));
+                }
+                Token::Comment { range, .. } if range.len() != 3 || &src[range.clone()] != "</>" => {
+                    let doctype = src[range.start..].get(..9).is_some_and(|s| s.eq_ignore_ascii_case("<!doctype"));
+                    if !doctype {
+                        read.push("comment".to_owned());
+                    }
+                }
+                _ => {}
+            }
+        }
+        read
+    }
+
+    proptest! {
+        #[test]
+        fn an_independent_tokenizer_sees_the_same_tags(
+            src in "(<|</|<!|<!--|-->|--!>|<img|<a|<p>|>|/|=|\"|'| |\n|src|x|-|!|\\?|<td>|</td>|<b/c=d>){0,40}"
+        ) {
+            // The other tokenizer reports a tag that the end of the input cuts off in one way, browsers in another.
+            let src = format!("{src}\"'>--><i>end");
+            prop_assert_eq!(as_ours(&src), as_html5gum(&src));
+        }
+
+        #[test]
+        fn every_offset_lies_within_the_source(src in prop::collection::vec(any::<u8>(), 0..300)) {
+            let mut tokens = Tokenizer::new(&src, 0..src.len());
+            let mut last = 0;
+            while let Some(token) = tokens.next() {
+                let range = match token {
+                    Token::Open { range, .. } | Token::Close { range, .. } | Token::Comment { range, .. } => range,
+                    Token::Raw { content } => content,
+                };
+                prop_assert!(range.start >= last && range.end <= src.len());
+                last = range.end;
+            }
+        }
+    }
+}

@@ -1,0 +1,22 @@
+//! Finding what would report the reader's opening: the places a mail client loads from, and the evidence that a load is a
+//! report.
+//!
+//! Promised: linear time, the same result however the bytes came in, and a verdict that consists of the facts reported with
+//! it. Absent: any look-up of an address outside of the message.
+
+pub mod analysis;
+pub mod carrier;
+pub mod catalogue;
+pub mod css;
+pub mod evidence;
+pub mod html;
+pub mod recipient;
+pub mod scan;
+pub mod style;
+pub mod token;
+pub mod url;
+
+pub use analysis::{Analysis, Detector, Sighting};
+pub use carrier::{Axis, Carrier};
+pub use catalogue::{Catalogue, CatalogueError, Vendor};
+pub use evidence::{Evidence, Fact, Verdict};

@@ -1,0 +1,115 @@
+//! A recipient's address in a URL: as it is, percent-encoded, in base64 or hexadecimal, or as a hash.
+
+use std::fmt::Write as _;
+
+use aws_lc_rs::digest;
+use md5::{Digest, Md5};
+
+/// How many recipients are looked for in one message. A message to more of them carries nobody's address in its pictures:
+/// they all get the same bytes.
+pub const MAX_RECIPIENTS: usize = 16;
+
+/// What to look for.
+#[derive(Clone, Debug, Default)]
+pub struct Traces {
+    /// Lower-case texts.
+    folded: Vec<String>,
+    /// base64 texts, in which case matters.
+    exact: Vec<String>,
+}
+
+impl Traces {
+    /// The traces that these addresses leave.
+    pub fn of<'a>(addresses: impl IntoIterator<Item = &'a str>) -> Traces {
+        let mut traces = Traces::default();
+        for address in addresses.into_iter().filter(|address| address.contains('@')).take(MAX_RECIPIENTS) {
+            traces.add(address);
+            let folded = address.to_lowercase();
+            if folded != address {
+                traces.add(&folded);
+            }
+        }
+        traces
+    }
+
+    fn add(&mut self, address: &str) {
+        let bytes = address.as_bytes();
+        self.folded.push(address.to_lowercase());
+        self.folded.push(hex(bytes));
+        self.folded.push(hex(&Md5::digest(bytes)));
+        self.folded.push(hex(digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, bytes).as_ref()));
+        self.folded.push(hex(digest::digest(&digest::SHA256, bytes).as_ref()));
+        for shift in 0..3 {
+            let core = base64_core(bytes, shift);
+            self.exact.push(core.replace('+', "-").replace('/', "_"));
+            if core.contains(['+', '/']) {
+                self.exact.push(core);
+            }
+        }
+    }
+
+    /// Whether one of them stands in `url`.
+    pub fn stand_in(&self, url: &str) -> bool {
+        if self.folded.is_empty() {
+            return false;
+        }
+        let plain = super::url::percent_decoded(url);
+        let folded = plain.to_lowercase();
+        self.folded.iter().any(|trace| folded.contains(trace.as_str()))
+            || self.exact.iter().any(|trace| url.contains(trace.as_str()) || plain.contains(trace.as_str()))
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// The characters that base64 of any text holds, in which `bytes` stand `shift` bytes behind a multiple of three.
+fn base64_core(bytes: &[u8], shift: usize) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let skip = (3 - shift) % 3;
+    let whole = bytes.get(skip..).unwrap_or_default();
+    let mut out = String::new();
+    for three in whole.chunks_exact(3) {
+        let bits = three.iter().fold(0u32, |bits, byte| bits << 8 | u32::from(*byte));
+        for place in 0..4 {
+            let sixth = (bits >> (18 - 6 * place) & 63) as usize;
+            out.push(char::from(ALPHABET.get(sixth).copied().unwrap_or(b'A')));
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(url: &str) -> bool {
+        Traces::of(["Ann@Home.Example"]).stand_in(url)
+    }
+
+    #[test]
+    fn an_address_is_found_in_its_encodings() {
+        for url in [
+            "a.example/o?e=Ann@Home.Example",
+            "a.example/o?e=ann%40home.example",
+            "a.example/o?e=416e6e40486f6d652e4578616d706c65",
+            "a.example/o/QW5uQEhvbWUuRXhhbXBsZQ",
+            "a.example/o/eyJlIjoiYW5uQGhvbWUuZXhhbXBsZSJ9",
+        ] {
+            assert!(check(url), "{url}");
+        }
+        assert!(!check("a.example/o?e=bob@home.example"));
+    }
+
+    #[test]
+    fn a_hash_of_the_address_is_found() {
+        let md5 = hex(&Md5::digest(b"ann@home.example"));
+        let sha256 = hex(digest::digest(&digest::SHA256, b"ann@home.example").as_ref()).to_uppercase();
+        assert!(check(&format!("a.example/o/{md5}.gif")));
+        assert!(check(&format!("a.example/o?h={sha256}")));
+    }
+}

@@ -1,0 +1,191 @@
+//! Addresses as a mail client reads them out of markup, cut down to what tells a tracker from a picture.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+/// The longest address that is looked at; what is longer is no picture (browsers and servers stop far below).
+const MAX_LENGTH: usize = 16 * 1024;
+
+/// A remote http(s) address: host, path and query, without scheme, user, port and fragment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Url {
+    /// `host/path?query`; the host in lower case.
+    text: String,
+    host: usize,
+    path: usize,
+}
+
+impl Url {
+    /// Reads an attribute value or CSS string in which character references or escapes are decoded already. `None` where
+    /// nothing would be fetched over http: `cid:`, `data:`, a relative address without `base`, an unfilled macro.
+    pub fn read(value: &str, base: Option<&Url>) -> Option<Url> {
+        let cleaned = clean(value);
+        let text = cleaned.as_ref();
+        if text.is_empty() || text.len() > MAX_LENGTH {
+            return None;
+        }
+        match scheme(text) {
+            Some((name, rest)) if is_http(name) => Url::authority(rest.trim_start_matches(['/', '\\'])),
+            Some(_) => None,
+            None if text.starts_with(['/', '\\']) && text.get(1..).is_some_and(|rest| rest.starts_with(['/', '\\'])) => {
+                Url::authority(text.trim_start_matches(['/', '\\']))
+            }
+            None => {
+                let base = base?;
+                let path = text.trim_start_matches(['/', '\\']);
+                Url::authority(&format!("{}/{path}", base.host()))
+            }
+        }
+    }
+
+    fn authority(rest: &str) -> Option<Url> {
+        let rest = rest.split('#').next().unwrap_or_default();
+        let end = rest.find(['/', '\\', '?']).unwrap_or(rest.len());
+        let (authority, tail) = rest.split_at_checked(end)?;
+        let host = authority.rsplit('@').next().unwrap_or_default();
+        let host = host.split(':').next().unwrap_or_default();
+        if host.is_empty() {
+            return None;
+        }
+        let mut text = percent_decoded(host).to_lowercase();
+        let host = text.len();
+        if !tail.starts_with(['/', '\\']) {
+            text.push('/');
+        }
+        text.push_str(tail);
+        let path = text.find('?').unwrap_or(text.len());
+        Some(Url { text, host, path })
+    }
+
+    /// `host/path?query`.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    fn part(&self, range: Range<usize>) -> &str {
+        self.text.get(range).unwrap_or_default()
+    }
+
+    /// The host, in lower case.
+    pub fn host(&self) -> &str {
+        self.part(0..self.host)
+    }
+
+    /// The path with its leading slash.
+    pub fn path(&self) -> &str {
+        self.part(self.host..self.path)
+    }
+
+    /// What stands behind the question mark; empty where there is none.
+    pub fn query(&self) -> &str {
+        self.part((self.path + 1).min(self.text.len())..self.text.len())
+    }
+
+    /// Host and path up to the last slash: where pictures of one kind lie together.
+    pub fn folder(&self) -> &str {
+        let end = self.path().rfind('/').map_or(0, |at| at + 1);
+        self.part(0..self.host + end)
+    }
+
+    /// The last segment of the path.
+    pub fn file_name(&self) -> &str {
+        self.path().rsplit('/').next().unwrap_or_default()
+    }
+
+    /// The last segment of the path without its extension, and the extension in lower case (empty where there is none).
+    pub fn stem_and_extension(&self) -> (&str, String) {
+        match self.file_name().rsplit_once('.') {
+            Some((stem, extension)) => (stem, extension.to_ascii_lowercase()),
+            None => (self.file_name(), String::new()),
+        }
+    }
+}
+
+fn is_http(name: &str) -> bool {
+    name.eq_ignore_ascii_case("http") || name.eq_ignore_ascii_case("https")
+}
+
+/// The scheme of an address and what stands behind its colon (WHATWG URL, scheme state).
+fn scheme(text: &str) -> Option<(&str, &str)> {
+    let (name, rest) = text.split_once(':')?;
+    let mut bytes = name.bytes();
+    let starts = bytes.next().is_some_and(|byte| byte.is_ascii_alphabetic());
+    (starts && bytes.all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.'))).then_some((name, rest))
+}
+
+/// Without tabs and line ends, and without the control characters and blanks around it (WHATWG URL, basic parser, 1 and 3).
+fn clean(value: &str) -> Cow<'_, str> {
+    let value = value.trim_matches(|character: char| character <= ' ');
+    if value.bytes().any(|byte| matches!(byte, b'\t' | b'\n' | b'\r')) {
+        Cow::Owned(value.replace(['\t', '\n', '\r'], ""))
+    } else {
+        Cow::Borrowed(value)
+    }
+}
+
+/// The text with `%XX` decoded; bytes that are no UTF-8 become U+FFFD.
+pub fn percent_decoded(text: &str) -> Cow<'_, str> {
+    if !text.contains('%') {
+        return Cow::Borrowed(text);
+    }
+    let bytes = text.as_bytes();
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while let Some(&byte) = bytes.get(at) {
+        let hex = |offset: usize| bytes.get(at + offset).and_then(|digit| (*digit as char).to_digit(16));
+        match (byte, hex(1), hex(2)) {
+            (b'%', Some(high), Some(low)) => {
+                out.push((high * 16 + low) as u8);
+                at += 3;
+            }
+            _ => {
+                out.push(byte);
+                at += 1;
+            }
+        }
+    }
+    Cow::Owned(String::from_utf8_lossy(&out).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(value: &str) -> Option<String> {
+        let base = Url::read("https://base.example/dir/", None);
+        Url::read(value, base.as_ref()).map(|url| url.as_str().to_owned())
+    }
+
+    #[test]
+    fn addresses_are_read_as_browsers_read_them() {
+        let same = Some("t.news.example/open?id=1".to_owned());
+        for spelling in [
+            "https://t.news.example/open?id=1",
+            " HTTPS://T.News.Example:443/open?id=1#x ",
+            "//t.news.example/open?id=1",
+            "\\\\t.news.example/open?id=1",
+            "https:t.news.example/open?id=1",
+            "ht\ntps://user:pass@t.news.\texample/op\r\nen?id=1",
+            "https://t.%6eews.example/open?id=1",
+        ] {
+            assert_eq!(check(spelling), same, "{spelling}");
+        }
+        assert_eq!(check("pixel.gif"), Some("base.example/pixel.gif".to_owned()));
+        assert_eq!(check("https://a.example?x"), Some("a.example/?x".to_owned()));
+    }
+
+    #[test]
+    fn what_is_not_fetched_over_http_is_no_address() {
+        for value in ["cid:a@b", "data:image/gif;base64,R0", "mailto:a@b.example", "", "  ", "file:///a", "https://"] {
+            assert_eq!(check(value), None, "{value}");
+        }
+    }
+
+    #[test]
+    fn parts_of_an_address() {
+        let url = Url::read("https://a.example/x/y/logo.PNG?v=2", None).unwrap();
+        assert_eq!((url.host(), url.path(), url.query()), ("a.example", "/x/y/logo.PNG", "v=2"));
+        assert_eq!((url.folder(), url.file_name()), ("a.example/x/y/", "logo.PNG"));
+        assert_eq!(url.stem_and_extension(), ("logo", "png".to_owned()));
+    }
+}
