@@ -15,6 +15,8 @@
     allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::string_slice, clippy::panic)
 )]
 
+pub mod cli;
 pub mod message;
 pub mod policy;
+pub mod rewrite;
 pub mod tracker;

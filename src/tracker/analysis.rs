@@ -7,7 +7,7 @@ use super::carrier::{Axis, Carrier};
 use super::catalogue::{Catalogue, Vendor};
 use super::evidence::{Evidence, Fact, Verdict};
 use super::recipient::Traces;
-use super::scan::{Place, Removal, places};
+use super::scan::{Place, Removal, note_company, places};
 use super::style::Size;
 use super::token::{self, Opacity};
 use super::url::Url;
@@ -15,6 +15,9 @@ use crate::message::header::fields;
 use crate::message::structure::HeaderBlock;
 use crate::message::transfer::{Decoded, Edit, normalise};
 use crate::message::{Content, Protection, Structure, Text, Trouble};
+
+/// Rounds of taking in what places say of each other.
+const MAX_ROUNDS: usize = 8;
 
 /// How many times a transfer-encoded message is read within another.
 const MAX_LAYERS: usize = 8;
@@ -173,8 +176,11 @@ impl Detector {
         traces: &LazyTraces<'_>,
         sightings: &mut Vec<Sighting>,
     ) {
-        for place in places(text) {
-            let (evidence, vendor) = self.weigh(&place, traces);
+        let mut places = places(text);
+        let vendors: Vec<_> = places.iter_mut().map(|place| self.weigh(place, traces)).collect();
+        judge(&mut places);
+        for (place, vendor) in places.into_iter().zip(vendors) {
+            let evidence = place.evidence;
             let verdict = evidence.verdict();
             let edit = edit_of(text, &place);
             sightings.push(Sighting {
@@ -191,10 +197,10 @@ impl Detector {
         }
     }
 
-    /// Adds what the address says to what its surroundings say.
-    fn weigh(&self, place: &Place, traces: &LazyTraces<'_>) -> (Evidence, Option<Vendor>) {
+    /// Adds what the address says to what its surroundings say; gives the vendor.
+    fn weigh(&self, place: &mut Place, traces: &LazyTraces<'_>) -> Option<Vendor> {
         let url = &place.url;
-        let mut evidence = place.evidence;
+        let evidence = &mut place.evidence;
         let (stem, extension) = url.stem_and_extension();
         let picture = token::is_picture(&extension);
         let opacity = token::opacity(url);
@@ -213,7 +219,25 @@ impl Detector {
         // Hashing addresses is dear: only where it could decide.
         let undecided = !plain_file && vendor.is_none() && evidence.score() < super::evidence::THRESHOLD;
         evidence.add_if(Fact::RecipientInUrl, undecided && traces.get().stand_in(url.as_str()));
-        (evidence, vendor)
+        vendor
+    }
+}
+
+/// Takes in what the places say of each other. A place that turns out to be a tracker has no say about the rest, so this goes
+/// on until nothing changes; each round finds at least one tracker more, and few need a second.
+fn judge(places: &mut [Place]) {
+    let mut goes = vec![false; places.len()];
+    for _ in 0..MAX_ROUNDS {
+        note_company(places, &goes);
+        let now: Vec<bool> = places
+            .iter()
+            .zip(&goes)
+            .map(|(place, goes)| *goes || place.evidence.verdict() == Verdict::Tracker)
+            .collect();
+        if now == goes {
+            return;
+        }
+        goes = now;
     }
 }
 

@@ -34,8 +34,6 @@ pub enum Fact {
     NoSize,
     /// It stands before `<body>` or behind `</body>`.
     OutsideBody,
-    /// It is the first or the last image.
-    AtTheEdge,
     /// An empty box or a style sheet loads it, that shows nothing.
     ShowsNothing,
     /// It is large enough to be seen.
@@ -56,7 +54,7 @@ pub enum Fact {
 
 impl Fact {
     /// Every fact.
-    pub const ALL: [Fact; 22] = [
+    pub const ALL: [Fact; 21] = [
         Fact::VendorOpen,
         Fact::RecipientInUrl,
         Fact::OpenWord,
@@ -70,7 +68,6 @@ impl Fact {
         Fact::HiddenAncestor,
         Fact::NoSize,
         Fact::OutsideBody,
-        Fact::AtTheEdge,
         Fact::ShowsNothing,
         Fact::Visible,
         Fact::StaticFile,
@@ -97,7 +94,6 @@ impl Fact {
             Fact::HiddenAncestor => 3,
             Fact::NoSize => 1,
             Fact::OutsideBody => 2,
-            Fact::AtTheEdge => 1,
             Fact::ShowsNothing => 2,
             Fact::Visible => -8,
             Fact::StaticFile => -9,
@@ -125,7 +121,6 @@ impl Fact {
             Fact::HiddenAncestor => "within something hidden",
             Fact::NoSize => "no size given",
             Fact::OutsideBody => "outside of the body",
-            Fact::AtTheEdge => "first or last image",
             Fact::ShowsNothing => "shows nothing",
             Fact::Visible => "large enough to be seen",
             Fact::StaticFile => "plain picture file",
@@ -155,6 +150,13 @@ impl Evidence {
     pub fn add_if(&mut self, fact: Fact, holds: bool) {
         if holds {
             self.add(fact);
+        }
+    }
+
+    /// Takes facts back.
+    pub fn remove(&mut self, facts: &[Fact]) {
+        for fact in facts {
+            self.0 &= !(1 << *fact as u8);
         }
     }
 
@@ -224,7 +226,6 @@ mod tests {
         for fact in [Fact::Zero, Fact::Tiny, Fact::Line, Fact::Hidden, Fact::NoSize, Fact::OutsideBody] {
             let mut evidence = Evidence::default();
             evidence.add(fact);
-            evidence.add(Fact::AtTheEdge);
             evidence.add(Fact::HiddenAncestor);
             assert_eq!(evidence.verdict(), Verdict::Picture, "{evidence}");
         }

@@ -64,7 +64,6 @@ pub enum Removal {
 pub fn places(text: &[u8]) -> Vec<Place> {
     let mut walk = Walk { text, base: None, places: Vec::new(), region: Region::BeforeBody, comments: 0 };
     walk.markup(0..text.len());
-    walk.note_edges();
     walk.places
 }
 
@@ -395,44 +394,37 @@ impl<'a> Walk<'a> {
         self.markup(content.start + condition + 2..content.end);
         self.comments -= 1;
     }
+}
 
-    fn note_edges(&mut self) {
-        let is_image = |place: &Place| place.carrier == Carrier::Img;
-        let first = self.places.iter().position(is_image);
-        let last = self.places.iter().rposition(is_image);
-        for edge in [first, last].into_iter().flatten() {
-            if let Some(place) = self.places.get_mut(edge) {
-                place.evidence.add(Fact::AtTheEdge);
-            }
-        }
-        self.note_company();
+/// Facts that hang on the other places of the same text.
+pub const COMPANY: [Fact; 3] = [Fact::Repeated, Fact::ShownElsewhere, Fact::FolderShown];
+
+/// Notes what the places that stay say of each other: repetition, and pictures from the same address or folder. Those for
+/// which `goes` is set say nothing, so that a second look at the rewritten text comes to the same result.
+pub fn note_company(places: &mut [Place], goes: &[bool]) {
+    let stays = |index: usize| !goes.get(index).copied().unwrap_or(false);
+    let mut count: HashMap<&str, (usize, bool)> = HashMap::with_capacity(places.len());
+    let mut folders: HashMap<&str, bool> = HashMap::with_capacity(places.len());
+    for (_, place) in places.iter().enumerate().filter(|(index, _)| stays(*index)) {
+        let shown = place.size == Size::Visible && !place.evidence.has(Fact::Hidden);
+        let entry = count.entry(place.url.as_str()).or_default();
+        entry.0 += 1;
+        entry.1 |= shown;
+        *folders.entry(place.url.folder()).or_default() |= shown;
     }
-
-    /// What the other places say of each: repetition, and pictures from the same address or folder.
-    fn note_company(&mut self) {
-        let mut count: HashMap<&str, (usize, bool)> = HashMap::with_capacity(self.places.len());
-        let mut folders: HashMap<&str, bool> = HashMap::with_capacity(self.places.len());
-        for place in &self.places {
-            let shown = place.size == Size::Visible && !place.evidence.has(Fact::Hidden);
-            let entry = count.entry(place.url.as_str()).or_default();
-            entry.0 += 1;
-            entry.1 |= shown;
-            *folders.entry(place.url.folder()).or_default() |= shown;
-        }
-        let notes: Vec<(bool, bool, bool)> = self
-            .places
-            .iter()
-            .map(|place| {
-                let (times, shown) = count.get(place.url.as_str()).copied().unwrap_or_default();
-                (times >= 3, shown, folders.get(place.url.folder()).copied().unwrap_or_default())
-            })
-            .collect();
-        for (place, (repeated, shown, folder)) in self.places.iter_mut().zip(notes) {
-            let own = place.size == Size::Visible;
-            place.evidence.add_if(Fact::Repeated, repeated);
-            place.evidence.add_if(Fact::ShownElsewhere, shown && !own);
-            place.evidence.add_if(Fact::FolderShown, folder && !own);
-        }
+    let notes: Vec<(bool, bool, bool)> = places
+        .iter()
+        .map(|place| {
+            let (times, shown) = count.get(place.url.as_str()).copied().unwrap_or_default();
+            (times >= 3, shown, folders.get(place.url.folder()).copied().unwrap_or_default())
+        })
+        .collect();
+    for (place, (repeated, shown, folder)) in places.iter_mut().zip(notes) {
+        let own = place.size == Size::Visible;
+        place.evidence.remove(&COMPANY);
+        place.evidence.add_if(Fact::Repeated, repeated);
+        place.evidence.add_if(Fact::ShownElsewhere, shown && !own);
+        place.evidence.add_if(Fact::FolderShown, folder && !own);
     }
 }
 
