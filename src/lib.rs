@@ -10,10 +10,7 @@
 //! and times are arguments. The edges (`consent`) each hide one package behind a few verbs of the domain. The shell
 //! (`server`, `relay`, `pipeline`, `web`, `cli`) performs what the core decides.
 #![forbid(unsafe_code)]
-#![cfg_attr(
-    test,
-    allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::string_slice, clippy::panic)
-)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::string_slice, clippy::panic))]
 
 pub mod cli;
 pub mod message;

@@ -102,7 +102,12 @@ pub fn named_recipients(raw: &[u8]) -> Vec<String> {
         .collect()
 }
 
-fn report(command: &Rewrite, detector: &Detector, analysis: &Analysis<'_>, copy: &Copy) -> std::io::Result<()> {
+fn report(
+    command: &Rewrite,
+    detector: &Detector,
+    analysis: &Analysis<'_>,
+    copy: &Copy,
+) -> std::io::Result<()> {
     let mut out = std::io::stderr().lock();
     let trackers: Vec<&Sighting> =
         analysis.sightings.iter().filter(|sighting| sighting.verdict == Verdict::Tracker).collect();

@@ -40,7 +40,8 @@ impl Charset {
 
 /// Which byte of each pair is zero, in a text that is mostly ASCII.
 fn guess_utf16(bytes: &[u8]) -> Charset {
-    let zeros = |offset: usize| bytes.iter().skip(offset).step_by(2).take(200).filter(|byte| **byte == 0).count();
+    let zeros =
+        |offset: usize| bytes.iter().skip(offset).step_by(2).take(200).filter(|byte| **byte == 0).count();
     if zeros(0) > zeros(1) { Charset::Utf16Be } else { Charset::Utf16Le }
 }
 
@@ -124,7 +125,11 @@ impl Recoded {
             .map(|edit| {
                 let start = self.start_of(edit.range.start);
                 let end = if edit.range.is_empty() { start } else { self.end_of(edit.range.end) };
-                Edit { range: start..end.max(start), with: self.write(&edit.with), filler: super::transfer::Filler::Nothing }
+                Edit {
+                    range: start..end.max(start),
+                    with: self.write(&edit.with),
+                    filler: super::transfer::Filler::Nothing,
+                }
             })
             .collect()
     }

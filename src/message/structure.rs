@@ -103,6 +103,7 @@ impl Structure {
     fn of(message: &Message<'_>, raw: &[u8]) -> Structure {
         let mut structure = Structure::default();
         let mut protected: Option<(usize, Protection)> = None;
+        let mut not_parts_before = 0;
         for (number, part) in message.parts().enumerate() {
             let start = part.offset_header() as usize;
             if protected.is_some_and(|(end, _)| start >= end) {
@@ -113,14 +114,22 @@ impl Structure {
                 protected = Some((part.offset_end() as usize, own));
             }
             let protection = protected.map(|(_, protection)| protection);
+            if part.is_multipart() && has_unclosed_boundary(&part) {
+                not_parts_before = not_parts_before.max(part.offset_end() as usize);
+            }
             if part.flags().intersects(PartFlags::LIMIT_REACHED) {
                 structure.trouble = Some(Trouble::TooManyParts);
             }
             if part.parent().is_none() {
                 structure.header_blocks.push(HeaderBlock { start, protection });
             }
-            if !part.is_multipart() && !part.is_message() || part.children().len() == 0 && part.is_multipart() {
-                structure.leaves.push(leaf(&part, raw, number, protection));
+            if !part.is_multipart() && !part.is_message() || part.children().len() == 0 && part.is_multipart()
+            {
+                let mut leaf = leaf(&part, raw, number, protection);
+                if start < not_parts_before {
+                    leaf.content = Content::Text;
+                }
+                structure.leaves.push(leaf);
             }
         }
         structure
@@ -130,6 +139,16 @@ impl Structure {
     pub fn protection(&self) -> Option<Protection> {
         self.leaves.iter().find_map(|leaf| leaf.protection)
     }
+}
+
+/// Whether a multipart's `boundary` is a quoted string that is never closed. By the grammar (RFC 2045 section 5.1) the field then
+/// has no boundary, and the body is one text.
+fn has_unclosed_boundary(part: &MessagePart<'_>) -> bool {
+    let Some(field) = part.headers().get("Content-Type") else { return false };
+    let value = field.raw_value();
+    let quotes = memchr::memchr_iter(b'"', value).count();
+    let escaped = memchr::memmem::find_iter(value, b"\\\"").count();
+    (quotes - escaped) % 2 == 1
 }
 
 fn protection_of(part: &MessagePart<'_>) -> Option<Protection> {
@@ -148,10 +167,12 @@ fn protection_of(part: &MessagePart<'_>) -> Option<Protection> {
 fn leaf(part: &MessagePart<'_>, raw: &[u8], number: usize, protection: Option<Protection>) -> Leaf {
     let body = part.offset_body() as usize..(part.offset_end() as usize).max(part.offset_body() as usize);
     let content = content_of(part);
-    let charset = part.content_type().and_then(|kind| kind.attribute("charset")).unwrap_or_default().to_owned();
+    let charset =
+        part.content_type().and_then(|kind| kind.attribute("charset")).unwrap_or_default().to_owned();
     let protection = protection.or_else(|| {
         let text = raw.get(body.clone()).unwrap_or_default();
-        (matches!(content, Content::Text | Content::Html) && is_armoured(text)).then_some(Protection::PgpArmour)
+        (matches!(content, Content::Text | Content::Html) && is_armoured(text))
+            .then_some(Protection::PgpArmour)
     });
     Leaf { number, content, body, transfer: transfer_of(part), charset, protection }
 }
@@ -159,7 +180,8 @@ fn leaf(part: &MessagePart<'_>, raw: &[u8], number: usize, protection: Option<Pr
 fn content_of(part: &MessagePart<'_>) -> Content {
     let Some(kind) = part.content_type() else { return Content::Text };
     let is = |name: &str, subtype: &str| {
-        kind.ctype().eq_ignore_ascii_case(name) && kind.subtype().is_some_and(|own| own.eq_ignore_ascii_case(subtype))
+        kind.ctype().eq_ignore_ascii_case(name)
+            && kind.subtype().is_some_and(|own| own.eq_ignore_ascii_case(subtype))
     };
     if is("text", "html") || is("text", "x-amp-html") || is("application", "xhtml+xml") {
         Content::Html
@@ -231,6 +253,14 @@ mod tests {
              Subject: inner\nContent-Type: text/html\n\n<p>inner\n--a--\n",
         );
         assert_eq!(found, [(Content::Html, "<p>inner".to_owned(), None)]);
+    }
+
+    #[test]
+    fn a_boundary_that_is_never_closed_parts_nothing() {
+        let found = check(
+            "Content-Type: multipart/mixed;boundary=\"b\n\n--b\nContent-Type: text/html\n\n<p>\n--b--\n",
+        );
+        assert!(found.iter().all(|(content, ..)| *content != Content::Html), "{found:?}");
     }
 
     #[test]

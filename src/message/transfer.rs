@@ -215,7 +215,11 @@ mod tests {
     #[test]
     fn a_cut_across_soft_breaks_leaves_every_other_byte() {
         let raw = b"<p>Hello=2C you</p><img src=3D\"https://t.news.example/=\r\nopen?id=3D1\" width=3D=\r\n\"1\"><p>more</p>\r\n<p>end</p>\r\n";
-        let cut = find(raw, Transfer::QuotedPrintable, "<img src=\"https://t.news.example/open?id=1\" width=\"1\">");
+        let cut = find(
+            raw,
+            Transfer::QuotedPrintable,
+            "<img src=\"https://t.news.example/open?id=1\" width=\"1\">",
+        );
         let (written, _) = check(raw, Transfer::QuotedPrintable, vec![Edit::cut(cut)]);
         assert_eq!(written, b"<p>Hello=2C you</p><p>more</p>\r\n<p>end</p>\r\n");
     }
@@ -264,7 +268,11 @@ mod tests {
     #[test]
     fn a_cut_in_base64_changes_only_its_own_lines() {
         for shift in 0..3 {
-            let text = format!("{}<p>x</p><img src='https://t.news.example/o'>{}", "y".repeat(200 + shift), "z".repeat(300));
+            let text = format!(
+                "{}<p>x</p><img src='https://t.news.example/o'>{}",
+                "y".repeat(200 + shift),
+                "z".repeat(300)
+            );
             let raw = encoded(&text);
             let cut = find(raw.as_bytes(), Transfer::Base64, "<img src='https://t.news.example/o'>");
             let (written, _) = check(raw.as_bytes(), Transfer::Base64, vec![Edit::cut(cut)]);

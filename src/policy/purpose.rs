@@ -90,5 +90,7 @@ impl FromStr for Purpose {
 
 /// A purpose name that is none of ours.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("unknown purpose {0:?}; the purposes are campaign_performance, personalisation, cross_channel_profile, fraud_detection, deliverability, auth_security, legal_notice, aggregate_statistics")]
+#[error(
+    "unknown purpose {0:?}; the purposes are campaign_performance, personalisation, cross_channel_profile, fraud_detection, deliverability, auth_security, legal_notice, aggregate_statistics"
+)]
 pub struct UnknownPurpose(pub String);

@@ -105,7 +105,12 @@ impl Order<'_> {
 ///
 /// When the message cannot be read as a whole, or the scan of the result finds what no removal reaches. The message must
 /// then stay with its sender.
-pub fn rewrite(detector: &Detector, raw: &Bytes, analysis: &Analysis<'_>, order: &Order<'_>) -> Result<Copy, RewriteError> {
+pub fn rewrite(
+    detector: &Detector,
+    raw: &Bytes,
+    analysis: &Analysis<'_>,
+    order: &Order<'_>,
+) -> Result<Copy, RewriteError> {
     let order = match analysis.trouble {
         Some(_) => Order { extent: Extent::EveryRequest, verify: Verify::On, ..*order },
         None => *order,
@@ -185,7 +190,10 @@ mod tests {
     #[test]
     fn what_a_cut_joins_does_not_become_markup() {
         let pixel = "<img src=//t.news.example/wf/open?upn=abc width=1 height=1>";
-        assert_eq!(body(&format!("<{pixel}img src=//a.example/x>"), Extent::Trackers), "<<!---->img src=//a.example/x>");
+        assert_eq!(
+            body(&format!("<{pixel}img src=//a.example/x>"), Extent::Trackers),
+            "<<!---->img src=//a.example/x>"
+        );
         assert_eq!(body(&format!("&am{pixel}p;lt;"), Extent::Trackers), "&am<!---->p;lt;");
     }
 
@@ -219,7 +227,8 @@ mod tests {
 
     #[test]
     fn a_request_for_a_receipt_goes() {
-        let out = check("Disposition-Notification-To:\n <a@b.example>\nSubject: a\n\nx\n", Extent::Trackers).unwrap();
+        let out = check("Disposition-Notification-To:\n <a@b.example>\nSubject: a\n\nx\n", Extent::Trackers)
+            .unwrap();
         assert_eq!(out, "Subject: a\n\nx\n");
     }
 }

@@ -1,6 +1,7 @@
 //! A whole message: its places, what they are, and the edits that would take them out.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::ops::Range;
 
 use super::carrier::{Axis, Carrier};
@@ -205,10 +206,21 @@ impl Detector {
         let picture = token::is_picture(&extension);
         let opacity = token::opacity(url);
         let plain_file = picture && opacity == Opacity::Plain && url.query().is_empty();
-        let vendor = if plain_file && !token::speaks_of_opening(url) { None } else { self.catalogue.open(url.as_str()) };
+        let vendor = if plain_file && !token::speaks_of_opening(url) {
+            None
+        } else {
+            self.catalogue.open(url.as_str())
+        };
+        let spacer = token::is_spacer_name(stem);
+        let unseen = matches!(place.size, Size::Zero | Size::Tiny) || evidence.has(Fact::Hidden);
         evidence.add_if(Fact::VendorOpen, vendor.is_some());
-        evidence.add_if(Fact::StaticFile, picture && is_static(url, opacity, stem));
-        evidence.add_if(Fact::SpacerName, picture && token::is_spacer_name(stem));
+        evidence.add_if(Fact::StaticFile, picture && vendor.is_none() && is_static(url, opacity, stem));
+        evidence.add_if(Fact::NamedFile, picture && vendor.is_none() && is_named_file(url, opacity, stem));
+        evidence.add_if(Fact::PictureService, self.catalogue.pictures(url.as_str()).is_some());
+        evidence.add_if(Fact::SpacerName, picture && spacer && opacity == Opacity::Plain);
+        evidence.add_if(Fact::KeyedSpacer, spacer && token::query_opacity(url) > Opacity::Plain);
+        evidence
+            .add_if(Fact::KeyedPixel, unseen && !url.query().is_empty() && !evidence.has(Fact::StaticFile));
         evidence.add_if(Fact::Dynamic, !picture && !evidence.has(Fact::Furniture));
         evidence.add_if(Fact::OpenWord, !plain_file && token::speaks_of_opening(url));
         match opacity {
@@ -237,6 +249,7 @@ fn judge(places: &mut [Place]) {
         if now == goes {
             return;
         }
+        note_tokens(places, &now);
         goes = now;
     }
 }
@@ -246,8 +259,33 @@ fn judge(places: &mut [Place]) {
 fn is_static(url: &Url, opacity: Opacity, stem: &str) -> bool {
     match opacity {
         Opacity::Plain => token::query_opacity(url) == Opacity::Plain,
-        Opacity::Identifier => url.query().is_empty() && token::piece_opacity(stem) == Opacity::Plain,
+        Opacity::Identifier => url.query().is_empty() && token::is_named(stem),
         Opacity::Opaque => false,
+    }
+}
+
+/// A picture file with a name in words in a folder that is a token: the customer's folder of a picture service.
+fn is_named_file(url: &Url, opacity: Opacity, stem: &str) -> bool {
+    opacity == Opacity::Opaque
+        && url.query().is_empty()
+        && token::is_named(stem)
+        && !token::speaks_of_opening(url)
+}
+
+/// Notes where a place that is not to be seen carries the token of a tracker.
+fn note_tokens(places: &mut [Place], goes: &[bool]) {
+    let tokens: HashSet<String> = places
+        .iter()
+        .zip(goes)
+        .filter(|(_, goes)| **goes)
+        .flat_map(|(place, _)| token::opaque_pieces(&place.url).map(str::to_owned).collect::<Vec<_>>())
+        .collect();
+    if tokens.is_empty() {
+        return;
+    }
+    for (place, _) in places.iter_mut().zip(goes).filter(|(_, goes)| !**goes) {
+        let shares = token::opaque_pieces(&place.url).any(|piece| tokens.contains(piece));
+        place.evidence.add_if(Fact::SharedToken, shares && place.size != Size::Visible);
     }
 }
 
@@ -286,13 +324,29 @@ fn receipts(bytes: &[u8], block: Option<&HeaderBlock>, sightings: &mut Vec<Sight
 fn edit_of(text: &[u8], place: &Place) -> Edit {
     match &place.removal {
         Removal::Element { element, attribute } => match place.size {
-            Size::Line | Size::Visible if !place.evidence.has(Fact::Hidden) => Edit::cut_inside(attribute.clone()),
+            Size::Line | Size::Visible if !place.evidence.has(Fact::Hidden) => {
+                Edit::cut_inside(attribute.clone())
+            }
             _ => cut_element(text, element.clone()),
         },
         Removal::Attribute(range) => Edit::cut_inside(range.clone()),
+        Removal::Candidate { value, candidate } => cut_candidate(text, value, candidate),
         Removal::Value { range, with } => Edit::replace(range.clone(), with.as_bytes()),
         Removal::CssValue(range) => Edit::replace(range.clone(), *b"none"),
         Removal::CssRule(range) | Removal::Field(range) => Edit::cut_inside(range.clone()),
+    }
+}
+
+/// Cuts one candidate out of a `srcset`, with the comma that parts it from its neighbour.
+fn cut_candidate(text: &[u8], value: &Range<usize>, candidate: &Range<usize>) -> Edit {
+    let behind = text.get(candidate.end..value.end).unwrap_or_default();
+    let before = text.get(value.start..candidate.start).unwrap_or_default();
+    if behind.first() == Some(&b',') {
+        Edit::cut_inside(candidate.start..candidate.end + 1)
+    } else if before.last() == Some(&b',') {
+        Edit::cut_inside(candidate.start - 1..candidate.end)
+    } else {
+        Edit::cut_inside(candidate.clone())
     }
 }
 
@@ -301,7 +355,12 @@ fn edit_of(text: &[u8], place: &Place) -> Edit {
 fn cut_element(text: &[u8], element: Range<usize>) -> Edit {
     let before = text.get(..element.start).unwrap_or_default();
     let joins_tag = matches!(before, [.., b'<'] | [.., b'<', b'/' | b'!' | b'?']);
-    let word = before.iter().rev().take(32).take_while(|byte| byte.is_ascii_alphanumeric() || **byte == b'#').count();
+    let word = before
+        .iter()
+        .rev()
+        .take(32)
+        .take_while(|byte| byte.is_ascii_alphanumeric() || **byte == b'#')
+        .count();
     let joins_reference = before.len() > word && before.get(before.len() - word - 1) == Some(&b'&');
     let mut edit = Edit::cut(element);
     if joins_tag || joins_reference {
@@ -322,7 +381,8 @@ impl Analysis<'_> {
         // Inner layers come behind the ones they stand in: from the last one outwards, each becomes edits of its parent.
         for number in (0..self.layers.len()).rev() {
             let Some(layer) = self.layers.get(number) else { continue };
-            let (own, rest): (Vec<_>, Vec<_>) = wanted.into_iter().partition(|(place, _)| place.layer == number);
+            let (own, rest): (Vec<_>, Vec<_>) =
+                wanted.into_iter().partition(|(place, _)| place.layer == number);
             wanted = rest;
             let edits = layer.edits(own);
             match layer.parent {

@@ -73,7 +73,9 @@ impl Carrier {
             4 if has("data") && is("object") => Some(Carrier::Embedded),
             4 if has("href") && (is("use") || is("image") || is("feimage")) => Some(Carrier::Svg),
             6 if has("poster") => Some(Carrier::Media),
-            6 if (has("lowsrc") || has("dynsrc")) && (is("img") || is("image") || is("input")) => Some(Carrier::Img),
+            6 if (has("lowsrc") || has("dynsrc")) && (is("img") || is("image") || is("input")) => {
+                Some(Carrier::Img)
+            }
             6 if has("srcset") => Some(Carrier::Srcset),
             10 if has("background") => Some(Carrier::Background),
             10 if has("xlink:href") && !is("a") => Some(Carrier::Svg),
@@ -93,8 +95,12 @@ impl Carrier {
             6 if is("source") => Some(Carrier::Media),
             6 if is("iframe") => Some(Carrier::Embedded),
             7 if is("bgsound") => Some(Carrier::Media),
-            _ if element.get(..4).is_some_and(|start| start.eq_ignore_ascii_case(b"amp-")) => Some(Carrier::Amp),
-            _ if element.get(..2).is_some_and(|start| start.eq_ignore_ascii_case(b"v:")) => Some(Carrier::Vml),
+            _ if element.get(..4).is_some_and(|start| start.eq_ignore_ascii_case(b"amp-")) => {
+                Some(Carrier::Amp)
+            }
+            _ if element.get(..2).is_some_and(|start| start.eq_ignore_ascii_case(b"v:")) => {
+                Some(Carrier::Vml)
+            }
             _ => None,
         }
     }

@@ -15,6 +15,7 @@ pub struct Catalogue {
     vendors: Vec<String>,
     open: Patterns,
     image: Patterns,
+    pictures: Patterns,
 }
 
 /// A set of patterns, each of which belongs to a vendor.
@@ -43,6 +44,8 @@ struct Entry {
     open: Vec<String>,
     #[serde(default)]
     image: Vec<String>,
+    #[serde(default)]
+    pictures: Vec<String>,
 }
 
 /// Why a catalogue file cannot be used.
@@ -75,7 +78,7 @@ impl Catalogue {
         let mut entries = toml::from_str::<File>(SHIPPED)?.vendor;
         entries.extend(toml::from_str::<File>(own)?.vendor);
         for entry in &entries {
-            for pattern in entry.open.iter().chain(&entry.image) {
+            for pattern in entry.open.iter().chain(&entry.image).chain(&entry.pictures) {
                 builder([pattern])
                     .build()
                     .map_err(|source| CatalogueError::Pattern { vendor: entry.name.clone(), source })?;
@@ -83,7 +86,13 @@ impl Catalogue {
         }
         let open = Patterns::new(entries.iter().map(|entry| entry.open.as_slice()))?;
         let image = Patterns::new(entries.iter().map(|entry| entry.image.as_slice()))?;
-        Ok(Catalogue { vendors: entries.into_iter().map(|entry| entry.name).collect(), open, image })
+        let pictures = Patterns::new(entries.iter().map(|entry| entry.pictures.as_slice()))?;
+        Ok(Catalogue {
+            vendors: entries.into_iter().map(|entry| entry.name).collect(),
+            open,
+            image,
+            pictures,
+        })
     }
 
     /// The vendor whose open reports go to such addresses. `url` is `host/path?query`.
@@ -94,6 +103,11 @@ impl Catalogue {
     /// The vendor that serves visible pictures under an address for each recipient.
     pub fn image(&self, url: &str) -> Option<Vendor> {
         self.image.find(url)
+    }
+
+    /// The service that keeps pictures under such addresses, the same for every reader.
+    pub fn pictures(&self, url: &str) -> Option<Vendor> {
+        self.pictures.find(url)
     }
 
     /// A vendor's name.
@@ -150,7 +164,10 @@ mod tests {
         let catalogue = Catalogue::with(own).unwrap();
         let vendor = catalogue.open("a.example/seen/1").unwrap();
         assert_eq!(catalogue.name(vendor), "Own");
-        assert!(matches!(Catalogue::with("[[vendor]]\nname='a'\nopen=['(']"), Err(CatalogueError::Pattern { .. })));
+        assert!(matches!(
+            Catalogue::with("[[vendor]]\nname='a'\nopen=['(']"),
+            Err(CatalogueError::Pattern { .. })
+        ));
         assert!(matches!(Catalogue::with("[[vendr]]"), Err(CatalogueError::Form(_))));
     }
 }

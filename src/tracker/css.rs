@@ -85,9 +85,13 @@ impl Scanner {
             let token = token.clone();
             let range = offset + start..offset + parser.position().byte_index();
             match token {
-                Token::AtKeyword(name) if name.eq_ignore_ascii_case("import") => self.import = Some(range.start),
+                Token::AtKeyword(name) if name.eq_ignore_ascii_case("import") => {
+                    self.import = Some(range.start)
+                }
                 Token::UnquotedUrl(url) | Token::BadUrl(url) => self.push(&url, range),
-                Token::QuotedString(url) if self.import.is_some() || self.takes_strings() => self.push(&url, range),
+                Token::QuotedString(url) if self.import.is_some() || self.takes_strings() => {
+                    self.push(&url, range)
+                }
                 Token::Function(name) => {
                     self.open(&name, range.start);
                     return Some(range.end);
@@ -108,7 +112,8 @@ impl Scanner {
     }
 
     fn takes_strings(&self) -> bool {
-        self.functions.len() >= MAX_FUNCTIONS || self.functions.last().is_some_and(|function| function.strings)
+        self.functions.len() >= MAX_FUNCTIONS
+            || self.functions.last().is_some_and(|function| function.strings)
     }
 
     fn open(&mut self, name: &str, start: usize) {

@@ -18,6 +18,12 @@ pub enum Fact {
     OpaqueToken,
     /// A number, or a short token, in the place of an identifier.
     Identifier,
+    /// It is named as spacers are named, yet carries an identifier: a spacer needs none.
+    KeyedSpacer,
+    /// It is not to be seen, and still asked for with a query.
+    KeyedPixel,
+    /// It carries the same opaque token as a tracker of this message.
+    SharedToken,
     /// The address names a program or nothing, rather than a picture file.
     Dynamic,
     /// It has no width or no height.
@@ -40,6 +46,10 @@ pub enum Fact {
     Visible,
     /// The address is that of a picture file, without any identifier.
     StaticFile,
+    /// A picture file with a name in words, in a folder that is a token.
+    NamedFile,
+    /// A service keeps it that serves pictures under opaque names, the same for every reader.
+    PictureService,
     /// The file is named as spacers are named.
     SpacerName,
     /// The same address stands here three times or more.
@@ -54,12 +64,15 @@ pub enum Fact {
 
 impl Fact {
     /// Every fact.
-    pub const ALL: [Fact; 21] = [
+    pub const ALL: [Fact; 26] = [
         Fact::VendorOpen,
         Fact::RecipientInUrl,
         Fact::OpenWord,
         Fact::OpaqueToken,
         Fact::Identifier,
+        Fact::KeyedSpacer,
+        Fact::KeyedPixel,
+        Fact::SharedToken,
         Fact::Dynamic,
         Fact::Zero,
         Fact::Tiny,
@@ -71,6 +84,8 @@ impl Fact {
         Fact::ShowsNothing,
         Fact::Visible,
         Fact::StaticFile,
+        Fact::NamedFile,
+        Fact::PictureService,
         Fact::SpacerName,
         Fact::Repeated,
         Fact::ShownElsewhere,
@@ -85,6 +100,9 @@ impl Fact {
             Fact::RecipientInUrl => 6,
             Fact::OpenWord => 4,
             Fact::OpaqueToken => 5,
+            Fact::SharedToken => 4,
+            Fact::KeyedPixel => 3,
+            Fact::KeyedSpacer => 4,
             Fact::Identifier => 2,
             Fact::Dynamic => 3,
             Fact::Zero => 5,
@@ -92,10 +110,12 @@ impl Fact {
             Fact::Line => 2,
             Fact::Hidden => 4,
             Fact::HiddenAncestor => 3,
-            Fact::NoSize => 1,
+            Fact::NoSize => 2,
             Fact::OutsideBody => 2,
             Fact::ShowsNothing => 2,
             Fact::Visible => -8,
+            Fact::PictureService => -7,
+            Fact::NamedFile => -5,
             Fact::StaticFile => -9,
             Fact::SpacerName => -2,
             Fact::Repeated => -4,
@@ -112,6 +132,9 @@ impl Fact {
             Fact::RecipientInUrl => "recipient's address in the URL",
             Fact::OpenWord => "URL speaks of an opening",
             Fact::OpaqueToken => "opaque token in the URL",
+            Fact::SharedToken => "carries the token of another tracker",
+            Fact::KeyedPixel => "invisible, yet asked for with a query",
+            Fact::KeyedSpacer => "a spacer that carries an identifier",
             Fact::Identifier => "identifier in the URL",
             Fact::Dynamic => "no picture file",
             Fact::Zero => "zero size",
@@ -123,6 +146,8 @@ impl Fact {
             Fact::OutsideBody => "outside of the body",
             Fact::ShowsNothing => "shows nothing",
             Fact::Visible => "large enough to be seen",
+            Fact::PictureService => "kept by a picture service",
+            Fact::NamedFile => "a picture with a name, in a folder with a token",
             Fact::StaticFile => "plain picture file",
             Fact::SpacerName => "named as a spacer",
             Fact::Repeated => "repeated",

@@ -304,7 +304,8 @@ impl<'a> Tokenizer<'a> {
         let script = self.slice(name.clone());
         let mut state = Script::Data;
         let mut at = start;
-        while let Some(next) = memchr::memchr2(b'<', b'-', self.slice(at..self.end)).map(|offset| at + offset) {
+        while let Some(next) = memchr::memchr2(b'<', b'-', self.slice(at..self.end)).map(|offset| at + offset)
+        {
             let tail = self.slice(next..self.end);
             at = next + 1;
             if tail.starts_with(b"<!--") && state == Script::Data {
@@ -415,7 +416,10 @@ mod tests {
 
     #[test]
     fn nothing_hides_in_a_style_within_svg() {
-        assert_eq!(check("<svg><style><img></style></svg>"), ["<svg>", "<style>", "<img>", "</style>", "</svg>"]);
+        assert_eq!(
+            check("<svg><style><img></style></svg>"),
+            ["<svg>", "<style>", "<img>", "</style>", "</svg>"]
+        );
         assert_eq!(check("<svg><![CDATA[<img>]]></svg>")[2], "<img>");
     }
 
@@ -445,14 +449,18 @@ mod tests {
         while let Some(token) = tokens.next() {
             match token {
                 Token::Open { name, range } if range.end < src.len() => {
-                    let mut attributes: Vec<String> =
-                        tokens.attributes().iter().map(|own| src[own.name.clone()].to_ascii_lowercase()).collect();
+                    let mut attributes: Vec<String> = tokens
+                        .attributes()
+                        .iter()
+                        .map(|own| src[own.name.clone()].to_ascii_lowercase())
+                        .collect();
                     attributes.sort();
                     attributes.dedup();
                     read.push(format!("{} {}", src[name].to_ascii_lowercase(), attributes.join(",")));
                 }
                 Token::Comment { range, .. } if range.len() != 3 || &src[range.clone()] != "</>" => {
-                    let doctype = src[range.start..].get(..9).is_some_and(|s| s.eq_ignore_ascii_case("<!doctype"));
+                    let doctype =
+                        src[range.start..].get(..9).is_some_and(|s| s.eq_ignore_ascii_case("<!doctype"));
                     if !doctype {
                         read.push("comment".to_owned());
                     }

@@ -45,6 +45,13 @@ pub enum Removal {
     },
     /// The attribute goes.
     Attribute(Range<usize>),
+    /// One candidate of a `srcset` goes.
+    Candidate {
+        /// The whole value.
+        value: Range<usize>,
+        /// The candidate, up to the comma.
+        candidate: Range<usize>,
+    },
     /// The value of the attribute is replaced.
     Value {
         /// Where the value stands.
@@ -108,8 +115,10 @@ impl<'a> Walk<'a> {
                     self.enter(element);
                     let style = self.element(&range, element, tokens.attributes(), &mut open);
                     if !is_void(element) && open.len() < MAX_OPEN {
-                        let hidden_attribute =
-                            tokens.attributes().iter().any(|own| self.slice(&own.name).eq_ignore_ascii_case(b"hidden"));
+                        let hidden_attribute = tokens
+                            .attributes()
+                            .iter()
+                            .any(|own| self.slice(&own.name).eq_ignore_ascii_case(b"hidden"));
                         open.push(Open { name, style, hidden_attribute, hides: None });
                     }
                 }
@@ -137,7 +146,8 @@ impl<'a> Walk<'a> {
             self.region = Region::AfterBody;
         }
         // Unclosed elements in between are closed with it; what closes nothing is passed over.
-        let near = open.iter().rev().take(32).position(|own| self.slice(&own.name).eq_ignore_ascii_case(name));
+        let near =
+            open.iter().rev().take(32).position(|own| self.slice(&own.name).eq_ignore_ascii_case(name));
         if let Some(depth) = near {
             open.truncate(open.len() - depth - 1);
         }
@@ -176,7 +186,8 @@ impl<'a> Walk<'a> {
     }
 
     fn value<'b>(&self, attributes: &'b [Attribute], name: &str) -> Option<(&'b Attribute, Cow<'a, str>)> {
-        let attribute = attributes.iter().find(|own| self.slice(&own.name).eq_ignore_ascii_case(name.as_bytes()))?;
+        let attribute =
+            attributes.iter().find(|own| self.slice(&own.name).eq_ignore_ascii_case(name.as_bytes()))?;
         Some((attribute, decoded(self.slice(&attribute.value))))
     }
 
@@ -189,29 +200,54 @@ impl<'a> Walk<'a> {
         attributes: &[Attribute],
         open: &mut [Open],
     ) {
-        let value = decoded(self.slice(&attribute.value));
-        let urls: Vec<Url> = match carrier {
-            Carrier::Srcset => value.split(',').filter_map(|part| self.url(part.split_whitespace().next()?)).collect(),
-            _ => self.url(&value).into_iter().collect(),
-        };
-        if urls.is_empty() {
-            return;
-        }
         let (size, mut evidence) = self.look(attributes, open);
-        let cut = self.with_blank(&attribute.whole);
-        let is_image = element.eq_ignore_ascii_case(b"img") || element.eq_ignore_ascii_case(b"image");
-        let removal = match carrier {
-            Carrier::Img | Carrier::Srcset if is_image => {
-                Removal::Element { element: range.clone(), attribute: cut }
-            }
-            _ => Removal::Attribute(cut),
-        };
         if carrier == Carrier::Background {
             evidence.add_if(Fact::ShowsNothing, self.is_empty_element(range.end));
         }
-        for url in urls {
-            self.places.push(Place { carrier, url, range: range.clone(), removal: removal.clone(), size, evidence });
+        evidence.add_if(Fact::ShowsNothing, element.eq_ignore_ascii_case(b"bgsound"));
+        let place = |url, removal| Place { carrier, url, range: range.clone(), removal, size, evidence };
+        if carrier == Carrier::Srcset {
+            let found: Vec<Place> = self
+                .candidates(&attribute.value)
+                .filter_map(|candidate| {
+                    let text = decoded(self.slice(&candidate));
+                    let url = self.url(text.split_whitespace().next()?)?;
+                    Some(place(url, Removal::Candidate { value: attribute.value.clone(), candidate }))
+                })
+                .collect();
+            self.places.extend(found);
+            return;
         }
+        let Some(url) = self.url(&decoded(self.slice(&attribute.value))) else { return };
+        let cut = self.with_blank(&attribute.whole);
+        let is_image = element.eq_ignore_ascii_case(b"img") || element.eq_ignore_ascii_case(b"image");
+        let removal = match carrier {
+            Carrier::Img if is_image => Removal::Element { element: range.clone(), attribute: cut },
+            _ => Removal::Attribute(cut),
+        };
+        self.places.push(place(url, removal));
+    }
+
+    /// The candidates of a `srcset` (WHATWG HTML, 4.8.4.2.2): a comma parts them where a blank or the next address follows, not
+    /// within an address.
+    fn candidates(&self, value: &Range<usize>) -> impl Iterator<Item = Range<usize>> {
+        let text = self.slice(value);
+        let mut ranges = Vec::new();
+        let mut start = 0;
+        let mut seen_url = false;
+        let mut in_descriptor = false;
+        for (at, byte) in text.iter().enumerate() {
+            match byte {
+                b' ' | b'\t' | b'\r' | b'\n' | b'\x0c' => in_descriptor = seen_url,
+                b',' if in_descriptor || text.get(at + 1).is_none_or(u8::is_ascii_whitespace) => {
+                    ranges.push(value.start + start..value.start + at);
+                    (start, seen_url, in_descriptor) = (at + 1, false, false);
+                }
+                _ => seen_url = true,
+            }
+        }
+        ranges.push(value.start + start..value.end);
+        ranges.into_iter().filter(|range| !range.is_empty())
     }
 
     fn url(&self, value: &str) -> Option<Url> {
@@ -344,7 +380,16 @@ impl<'a> Walk<'a> {
 
     fn link(&mut self, range: &Range<usize>, attributes: &[Attribute]) {
         let Some((_, rel)) = self.value(attributes, "rel") else { return };
-        let loads = ["stylesheet", "preload", "prefetch", "prerender", "icon", "preconnect", "manifest", "modulepreload"];
+        let loads = [
+            "stylesheet",
+            "preload",
+            "prefetch",
+            "prerender",
+            "icon",
+            "preconnect",
+            "manifest",
+            "modulepreload",
+        ];
         let rel = rel.to_ascii_lowercase();
         if !loads.iter().any(|own| rel.contains(own)) {
             return;
@@ -386,7 +431,9 @@ impl<'a> Walk<'a> {
     fn comment(&mut self, content: Range<usize>) {
         let text = self.slice(&content);
         let start = text.trim_ascii_start();
-        if self.comments >= MAX_COMMENTS || !start.get(..3).is_some_and(|open| open.eq_ignore_ascii_case(b"[if")) {
+        if self.comments >= MAX_COMMENTS
+            || !start.get(..3).is_some_and(|open| open.eq_ignore_ascii_case(b"[if"))
+        {
             return;
         }
         let Some(condition) = memchr::memmem::find(text, b"]>") else { return };
@@ -447,7 +494,11 @@ fn without_loads(style: &str, loads: &[css::Load]) -> String {
         at = load.range.end;
     }
     out.push_str(style.get(at..).unwrap_or_default());
-    out.replace('&', "&amp;").replace('"', "&quot;").replace('\'', "&#39;").replace('<', "&lt;").replace('>', "&gt;")
+    out.replace('&', "&amp;")
+        .replace('"', "&quot;")
+        .replace('\'', "&#39;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
 }
 
 /// Fonts, style sheets and icons: common, the same for everybody.
@@ -461,7 +512,8 @@ fn is_furniture(url: &Url) -> bool {
 
 fn is_void(element: &[u8]) -> bool {
     const VOID: [&[u8]; 14] = [
-        b"img", b"br", b"hr", b"meta", b"link", b"input", b"base", b"area", b"col", b"embed", b"source", b"track", b"wbr", b"param",
+        b"img", b"br", b"hr", b"meta", b"link", b"input", b"base", b"area", b"col", b"embed", b"source",
+        b"track", b"wbr", b"param",
     ];
     VOID.iter().any(|own| element.eq_ignore_ascii_case(own))
 }

@@ -16,7 +16,9 @@ impl Length {
     /// Reads the value of a `width` or `height` attribute (WHATWG HTML, rules for dimension values).
     pub fn attribute(value: &str) -> Length {
         let value = value.trim_start();
-        let digits = value.find(|character: char| !character.is_ascii_digit() && character != '.').unwrap_or(value.len());
+        let digits = value
+            .find(|character: char| !character.is_ascii_digit() && character != '.')
+            .unwrap_or(value.len());
         let (number, rest) = value.split_at(digits);
         match number.parse::<f32>() {
             Ok(0.0) => Length::Pixels(0.0),
@@ -30,7 +32,9 @@ impl Length {
     pub fn css(value: &str) -> Length {
         let value = value.trim();
         let value = value.strip_prefix('-').unwrap_or(value);
-        let digits = value.find(|character: char| !character.is_ascii_digit() && character != '.').unwrap_or(value.len());
+        let digits = value
+            .find(|character: char| !character.is_ascii_digit() && character != '.')
+            .unwrap_or(value.len());
         let (number, unit) = value.split_at(digits);
         let scale = match unit.trim().to_ascii_lowercase().as_str() {
             "" | "px" => 1.0,
@@ -224,7 +228,13 @@ mod tests {
 
     #[test]
     fn an_element_can_be_hidden_in_several_ways() {
-        for style in ["display:none", "visibility: hidden !important", "opacity:0", "mso-hide:all", "position:absolute;left:-9999px"] {
+        for style in [
+            "display:none",
+            "visibility: hidden !important",
+            "opacity:0",
+            "mso-hide:all",
+            "position:absolute;left:-9999px",
+        ] {
             assert!(check("", "", style).1, "{style}");
         }
         for style in ["display:block", "opacity:1", "left:-2px", "display:none;display:block"] {

@@ -23,7 +23,14 @@ pub fn path_opacity(url: &Url) -> Opacity {
     let (stem, extension) = url.stem_and_extension();
     let last = if is_picture(&extension) { stem } else { url.file_name() };
     let folders = url.path().rsplit('/').skip(1);
-    folders.chain([last]).flat_map(|segment| segment.split([';', ','])).map(piece_opacity).max().unwrap_or(Opacity::Plain)
+    let (mut most, mut identifiers) = (Opacity::Plain, 0);
+    for piece in folders.chain([last]).flat_map(|segment| segment.split([';', ','])) {
+        let opacity = piece_opacity(piece);
+        identifiers += usize::from(opacity == Opacity::Identifier);
+        most = most.max(opacity);
+    }
+    // One number may be a year or an issue; a list of them names a message and a reader.
+    if identifiers >= 2 { Opacity::Opaque } else { most }
 }
 
 /// The most opaque value of the query.
@@ -31,7 +38,7 @@ pub fn query_opacity(url: &Url) -> Opacity {
     url.query()
         .split(['&', ';'])
         .map(|parameter| match parameter.split_once('=') {
-            Some((name, value)) => value_opacity(name, value),
+            Some((name, value)) => value_opacity(name, value).max(piece_opacity(name)),
             None => piece_opacity(parameter),
         })
         .max()
@@ -41,23 +48,51 @@ pub fn query_opacity(url: &Url) -> Opacity {
 /// The value of a parameter: names that resize or version a picture identify nobody.
 fn value_opacity(name: &str, value: &str) -> Opacity {
     const HARMLESS: [&str; 27] = [
-        "w", "h", "width", "height", "v", "ver", "version", "q", "quality", "fit", "crop", "auto", "fm", "format", "size", "s",
-        "dpr", "resize", "ixlib", "bg", "color", "fill", "rev", "itok", "vs", "mode", "scale",
+        "w", "h", "width", "height", "v", "ver", "version", "q", "quality", "fit", "crop", "auto", "fm",
+        "format", "size", "s", "dpr", "resize", "ixlib", "bg", "color", "fill", "rev", "itok", "vs", "mode",
+        "scale",
     ];
     if HARMLESS.iter().any(|harmless| name.eq_ignore_ascii_case(harmless)) && value.len() <= 12 {
         return Opacity::Plain;
     }
     match piece_opacity(value) {
-        Opacity::Plain if !value.is_empty() && value.len() <= 40 && names_an_identifier(name) => Opacity::Identifier,
+        Opacity::Plain if !value.is_empty() && value.len() <= 40 && names_an_identifier(name) => {
+            Opacity::Identifier
+        }
         opacity => opacity,
     }
 }
 
 /// Whether a parameter's name says that its value identifies.
 fn names_an_identifier(name: &str) -> bool {
-    const NAMES: [&str; 26] = [
-        "id", "uid", "u", "e", "m", "mid", "cid", "sid", "rid", "eid", "uuid", "guid", "email", "user", "subscriber", "contact",
-        "recipient", "token", "key", "hash", "msgid", "message", "campaign", "lid", "uniqueid", "userid",
+    const NAMES: [&str; 27] = [
+        "id",
+        "uid",
+        "u",
+        "e",
+        "m",
+        "mid",
+        "cid",
+        "sid",
+        "rid",
+        "eid",
+        "uuid",
+        "guid",
+        "email",
+        "user",
+        "subscriber",
+        "contact",
+        "recipient",
+        "token",
+        "key",
+        "hash",
+        "msgid",
+        "message",
+        "campaign",
+        "lid",
+        "uniqueid",
+        "userid",
+        "pid",
     ];
     NAMES.iter().any(|own| name.eq_ignore_ascii_case(own))
 }
@@ -149,33 +184,106 @@ pub fn is_picture(extension: &str) -> bool {
 /// Whether a file is named as spacers are named.
 pub fn is_spacer_name(stem: &str) -> bool {
     const NAMES: [&str; 16] = [
-        "spacer", "blank", "clear", "transparent", "trans", "shim", "dot", "pixel", "1x1", "px", "space", "empty", "leer", "s", "x",
+        "spacer",
+        "blank",
+        "clear",
+        "transparent",
+        "trans",
+        "shim",
+        "dot",
+        "pixel",
+        "1x1",
+        "px",
+        "space",
+        "empty",
+        "leer",
+        "s",
+        "x",
         "cleardot",
     ];
     let stem = stem.to_ascii_lowercase();
-    let bare = stem.trim_matches(|character: char| character.is_ascii_digit() || matches!(character, '-' | '_'));
-    NAMES.iter().any(|name| bare == *name || stem == *name) || stem.contains("spacer") || stem.contains("blank")
+    let bare =
+        stem.trim_matches(|character: char| character.is_ascii_digit() || matches!(character, '-' | '_'));
+    NAMES.iter().any(|name| bare == *name || stem == *name)
+        || stem.contains("spacer")
+        || stem.contains("blank")
 }
 
-/// Whether path or query speak of an opening.
+/// Words that speak of an opening.
+const OPENING: [&str; 31] = [
+    "open",
+    "opens",
+    "opened",
+    "opening",
+    "track",
+    "tracking",
+    "tracker",
+    "trk",
+    "pixel",
+    "px",
+    "beacon",
+    "impression",
+    "imp",
+    "read",
+    "view",
+    "views",
+    "viewed",
+    "pv",
+    "oo",
+    "stat",
+    "stats",
+    "count",
+    "counter",
+    "log",
+    "hit",
+    "o",
+    "openmail",
+    "emailopen",
+    "mailopen",
+    "ping",
+    "webbug",
+];
+
+/// Whether path or query speak of an opening. Words are told apart at every character that is no letter or digit, and where
+/// an upper-case letter follows a lower-case one.
 pub fn speaks_of_opening(url: &Url) -> bool {
-    const WORDS: [&str; 27] = [
-        "open", "opens", "opened", "opening", "track", "tracking", "tracker", "trk", "pixel", "beacon", "impression", "imp", "read",
-        "view", "viewed", "oo", "stat", "stats", "count", "counter", "log", "hit", "o", "openmail", "emailopen", "mailopen", "ping",
-    ];
     let tail = url.as_str().get(url.host().len()..).unwrap_or_default();
-    tail.split(|character: char| !character.is_ascii_alphanumeric())
-        .filter(|word| !word.is_empty() && word.len() <= 12)
-        .any(|word| WORDS.iter().any(|own| word.eq_ignore_ascii_case(own)))
-        || contains_ignoring_case(tail, "open") && !contains_ignoring_case(tail, "opensans") && !contains_ignoring_case(tail, "open-sans")
-        || contains_ignoring_case(tail, "track")
-        || contains_ignoring_case(tail, "pixel")
-        || contains_ignoring_case(tail, "beacon")
+    let harmless = ["opensans", "open-sans", "open+sans", "opengraph", "trackpad"];
+    words(tail).any(|word| OPENING.iter().any(|own| word.eq_ignore_ascii_case(own)))
+        || ["open", "track", "pixel", "beacon"].iter().any(|own| contains_ignoring_case(tail, own))
+            && !harmless.iter().any(|own| contains_ignoring_case(tail, own))
+}
+
+/// Short words of a path or query.
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|character: char| !character.is_ascii_alphanumeric())
+        .filter(|piece| !piece.is_empty() && piece.len() <= 24)
+        .flat_map(|piece| {
+            let bend = piece
+                .as_bytes()
+                .windows(2)
+                .position(|pair| matches!(pair, [a, b] if a.is_ascii_lowercase() && b.is_ascii_uppercase()));
+            let (first, rest) =
+                piece.split_at_checked(bend.map_or(piece.len(), |at| at + 1)).unwrap_or((piece, ""));
+            [first, rest]
+        })
 }
 
 fn contains_ignoring_case(text: &str, word: &str) -> bool {
     let (text, word) = (text.as_bytes(), word.as_bytes());
     text.windows(word.len()).any(|window| window.eq_ignore_ascii_case(word))
+}
+
+/// Whether a file is named in words: `header-logo`, not `1` or a token.
+pub fn is_named(stem: &str) -> bool {
+    stem.bytes().filter(u8::is_ascii_alphabetic).count() >= 4 && piece_opacity(stem) == Opacity::Plain
+}
+
+/// The opaque pieces of an address.
+pub fn opaque_pieces(url: &Url) -> impl Iterator<Item = &str> {
+    let tail = url.as_str().get(url.host().len()..).unwrap_or_default();
+    tail.split(['/', '?', '&', '=', '.', ';', ','])
+        .filter(|piece| piece.len() >= 12 && piece_opacity(piece) == Opacity::Opaque)
 }
 
 #[cfg(test)]

@@ -27,8 +27,14 @@ impl Url {
         match scheme(text) {
             Some((name, rest)) if is_http(name) => Url::authority(rest.trim_start_matches(['/', '\\'])),
             Some(_) => None,
-            None if text.starts_with(['/', '\\']) && text.get(1..).is_some_and(|rest| rest.starts_with(['/', '\\'])) => {
+            None if text.starts_with(['/', '\\'])
+                && text.get(1..).is_some_and(|rest| rest.starts_with(['/', '\\'])) =>
+            {
                 Url::authority(text.trim_start_matches(['/', '\\']))
+            }
+            // Some mail clients read "host.example/path" as an address.
+            None if base.is_none() => {
+                Url::authority(text).filter(|url| is_known_host(url.host()) && !url.is_one_file())
             }
             None => {
                 let base = base?;
@@ -44,7 +50,7 @@ impl Url {
         let (authority, tail) = rest.split_at_checked(end)?;
         let host = authority.rsplit('@').next().unwrap_or_default();
         let host = host.split(':').next().unwrap_or_default();
-        if host.is_empty() {
+        if !could_resolve(host) {
             return None;
         }
         let mut text = percent_decoded(host).to_lowercase();
@@ -87,18 +93,43 @@ impl Url {
         self.part(0..self.host + end)
     }
 
+    /// Nothing but a host: `logo.png` would be one if it were an address.
+    fn is_one_file(&self) -> bool {
+        self.path() == "/" && self.query().is_empty()
+    }
+
     /// The last segment of the path.
     pub fn file_name(&self) -> &str {
         self.path().rsplit('/').next().unwrap_or_default()
     }
 
-    /// The last segment of the path without its extension, and the extension in lower case (empty where there is none).
+    /// The last segment of the path without its extension, and the extension in lower case (empty where there is none; a
+    /// `format` parameter counts as one).
     pub fn stem_and_extension(&self) -> (&str, String) {
+        let format = || {
+            let value = self.query().split('&').find_map(|parameter| parameter.strip_prefix("format="));
+            value.unwrap_or_default().to_ascii_lowercase()
+        };
         match self.file_name().rsplit_once('.') {
             Some((stem, extension)) => (stem, extension.to_ascii_lowercase()),
-            None => (self.file_name(), String::new()),
+            None => (self.file_name(), format()),
         }
     }
+}
+
+/// Whether a host is a name with a dot, or an address in one of the forms that browsers take (decimal, octal, hexadecimal). A
+/// single label is nobody's public host.
+fn could_resolve(host: &str) -> bool {
+    let is_number = match host.strip_prefix("0x").or_else(|| host.strip_prefix("0X")) {
+        Some(digits) => digits.bytes().all(|byte| byte.is_ascii_hexdigit()),
+        None => !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_digit()),
+    };
+    is_number || host.contains(['.', '[', '%', '\u{3002}'])
+}
+
+/// Whether a host ends in a known public suffix and has a label before it.
+fn is_known_host(host: &str) -> bool {
+    psl::domain(host.as_bytes()).is_some_and(|domain| domain.suffix().is_known())
 }
 
 fn is_http(name: &str) -> bool {
@@ -110,7 +141,8 @@ fn scheme(text: &str) -> Option<(&str, &str)> {
     let (name, rest) = text.split_once(':')?;
     let mut bytes = name.bytes();
     let starts = bytes.next().is_some_and(|byte| byte.is_ascii_alphabetic());
-    (starts && bytes.all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.'))).then_some((name, rest))
+    (starts && bytes.all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.')))
+        .then_some((name, rest))
 }
 
 /// Without tabs and line ends, and without the control characters and blanks around it (WHATWG URL, basic parser, 1 and 3).
@@ -176,7 +208,9 @@ mod tests {
 
     #[test]
     fn what_is_not_fetched_over_http_is_no_address() {
-        for value in ["cid:a@b", "data:image/gif;base64,R0", "mailto:a@b.example", "", "  ", "file:///a", "https://"] {
+        for value in
+            ["cid:a@b", "data:image/gif;base64,R0", "mailto:a@b.example", "", "  ", "file:///a", "https://"]
+        {
             assert_eq!(check(value), None, "{value}");
         }
     }

@@ -141,7 +141,8 @@ pub(super) fn to_raw(raw: &[u8], text: &[u8], marks: &[Mark], edits: Vec<Edit>) 
             written.push(in_raw(raw, text, marks, &group));
             group.clear();
         }
-        let (last, last_quantum) = quantum_of(raw, marks, edit.range.end.saturating_sub(1).max(edit.range.start));
+        let (last, last_quantum) =
+            quantum_of(raw, marks, edit.range.end.saturating_sub(1).max(edit.range.start));
         group_end = (last + last_quantum.length).max(first + quantum.length).max(group_end);
         group.push(edit);
     }
