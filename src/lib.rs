@@ -13,7 +13,9 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::string_slice, clippy::panic))]
 
 pub mod cli;
+pub mod config;
 pub mod message;
 pub mod policy;
 pub mod rewrite;
+pub mod sign;
 pub mod tracker;

@@ -154,6 +154,16 @@ impl<'a> Decoded<'a> {
     }
 }
 
+/// Decodes base64 as leniently as a body.
+pub fn decode_base64(text: &[u8]) -> Vec<u8> {
+    base64::decode(text, &mut Vec::new())
+}
+
+/// Encodes base64 in one line.
+pub fn encode_base64(bytes: &[u8]) -> String {
+    bytes.chunks(57).map(base64::encode_line).collect()
+}
+
 /// The column at which `at` stands: bytes since the last line end.
 fn column(raw: &[u8], at: usize) -> usize {
     let line = raw.get(..at).unwrap_or_default();

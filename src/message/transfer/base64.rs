@@ -197,6 +197,13 @@ fn in_raw(raw: &[u8], text: &[u8], marks: &[Mark], group: &[Edit]) -> Edit {
     Edit { range: raw_start..raw_end, with: with.into_bytes(), filler: super::Filler::Nothing }
 }
 
+/// Encodes what fits into one line.
+pub(super) fn encode_line(bytes: &[u8]) -> String {
+    let mut line = String::with_capacity(LINE);
+    encode(bytes, &mut 0, b"\r\n", &mut line);
+    line
+}
+
 /// Encodes `bytes` from column `at` on, padded at the end, in lines of at most 76 characters.
 pub(super) fn encode(bytes: &[u8], at: &mut usize, newline: &[u8], out: &mut String) {
     let newline = if newline == b"\n" { "\n" } else { "\r\n" };

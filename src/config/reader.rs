@@ -1,0 +1,333 @@
+//! Reading a TOML file so that everything wrong with it is said at once, each with its line.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::Duration;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+/// Something wrong in a configuration file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Its line, counted from 1; 0 where it has none.
+    pub line: usize,
+    /// What is wrong and what would be right.
+    pub text: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.line {
+            0 => f.write_str(&self.text),
+            line => write!(f, "line {line}: {}", self.text),
+        }
+    }
+}
+
+/// What is collected while a file is read.
+#[derive(Debug, Default)]
+struct Notes {
+    problems: Vec<Problem>,
+    /// Every key that was asked for, as `section.key`.
+    keys: Vec<String>,
+}
+
+/// One table of the file. Each key is asked for once; what nobody asked for is a problem.
+#[derive(Debug)]
+pub struct Section<'a> {
+    name: String,
+    line: usize,
+    table: DeTable<'a>,
+    source: &'a str,
+    notes: Rc<RefCell<Notes>>,
+}
+
+/// What came of reading a file.
+#[derive(Debug)]
+pub struct Outcome<T> {
+    /// What was read, with defaults where something was wrong.
+    pub value: T,
+    /// All that is wrong, in the order of the lines.
+    pub problems: Vec<Problem>,
+    /// Every key that was asked for, as `section.key`.
+    pub keys: Vec<String>,
+}
+
+/// Reads a file with `read`, which asks for what it knows.
+pub fn read<T>(source: &str, read: impl FnOnce(&mut Section<'_>) -> T) -> Outcome<T> {
+    let notes = Rc::new(RefCell::new(Notes::default()));
+    let table = match DeTable::parse(source) {
+        Ok(table) => table.into_inner(),
+        Err(error) => {
+            let line = error.span().map_or(0, |span| line_of(source, span.start));
+            notes.borrow_mut().problems.push(Problem { line, text: error.message().to_owned() });
+            DeTable::new()
+        }
+    };
+    let mut root = Section { name: String::new(), line: 0, table, source, notes: Rc::clone(&notes) };
+    let value = read(&mut root);
+    root.finish();
+    let mut notes = notes.take();
+    notes.problems.sort_by_key(|problem| problem.line);
+    Outcome { value, problems: notes.problems, keys: notes.keys }
+}
+
+fn line_of(source: &str, offset: usize) -> usize {
+    source.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1
+}
+
+impl<'a> Section<'a> {
+    /// Takes a key out of the table.
+    fn take(&mut self, key: &'static str) -> Option<Spanned<DeValue<'a>>> {
+        let full = self.full(key);
+        self.notes.borrow_mut().keys.push(full);
+        let (_, value) = self.table.remove_entry(key)?;
+        Some(value)
+    }
+
+    fn full(&self, key: &str) -> String {
+        if self.name.is_empty() { key.to_owned() } else { format!("{}.{key}", self.name) }
+    }
+
+    fn line(&self, value: &Spanned<DeValue<'_>>) -> usize {
+        line_of(self.source, value.span().start)
+    }
+
+    /// The line on which this table starts, counted from 1; 0 for one that the file does not have.
+    pub fn start_line(&self) -> usize {
+        self.line
+    }
+
+    /// Notes something wrong with a key, or with the section.
+    pub fn problem(&self, line: usize, text: impl Into<String>) {
+        self.notes.borrow_mut().problems.push(Problem { line, text: text.into() });
+    }
+
+    fn wrong(&self, key: &str, value: &Spanned<DeValue<'_>>, wanted: &str) {
+        self.problem(self.line(value), format!("{}: {wanted}, not {}", self.full(key), described(value.get_ref())));
+    }
+
+    /// A value made from a string by `parse`, which says what is wrong.
+    pub fn parsed<T>(&mut self, key: &'static str, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
+        let value = self.take(key)?;
+        let Some(text) = value.get_ref().as_str() else {
+            self.wrong(key, &value, "a string is wanted");
+            return None;
+        };
+        match parse(text) {
+            Ok(parsed) => Some(parsed),
+            Err(error) => {
+                self.problem(self.line(&value), format!("{}: {error}", self.full(key)));
+                None
+            }
+        }
+    }
+
+    /// A string.
+    pub fn string(&mut self, key: &'static str) -> Option<String> {
+        self.parsed(key, |text| Ok(text.to_owned()))
+    }
+
+    /// A path.
+    pub fn path(&mut self, key: &'static str) -> Option<PathBuf> {
+        self.parsed(key, |text| if text.is_empty() { Err("an empty path".to_owned()) } else { Ok(PathBuf::from(text)) })
+    }
+
+    /// One of a few words.
+    pub fn choice<T: Copy>(&mut self, key: &'static str, default: T, words: &[(&str, T)]) -> T {
+        let parsed = self.parsed(key, |text| {
+            words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value).ok_or_else(|| {
+                let words: Vec<String> = words.iter().map(|(word, _)| format!("{word:?}")).collect();
+                format!("{text:?} is none of {}", words.join(", "))
+            })
+        });
+        parsed.unwrap_or(default)
+    }
+
+    /// True or false.
+    pub fn flag(&mut self, key: &'static str, default: bool) -> bool {
+        let Some(value) = self.take(key) else { return default };
+        match value.get_ref().as_bool() {
+            Some(flag) => flag,
+            None => {
+                self.wrong(key, &value, "true or false is wanted");
+                default
+            }
+        }
+    }
+
+    /// A whole number within a range.
+    pub fn number(&mut self, key: &'static str, default: u64, range: RangeInclusive<u64>) -> u64 {
+        let Some(value) = self.take(key) else { return default };
+        let number = match value.get_ref() {
+            DeValue::Integer(integer) => u64::from_str_radix(integer.as_str(), integer.radix()).ok(),
+            _ => None,
+        };
+        match number {
+            Some(number) if range.contains(&number) => number,
+            _ => {
+                let wanted = format!("a whole number from {} to {} is wanted", range.start(), range.end());
+                self.wrong(key, &value, &wanted);
+                default
+            }
+        }
+    }
+
+    /// A number of seconds within a range.
+    pub fn seconds(&mut self, key: &'static str, default: u64, range: RangeInclusive<u64>) -> Duration {
+        Duration::from_secs(self.number(key, default, range))
+    }
+
+    /// A list of values made from strings.
+    pub fn list<T>(&mut self, key: &'static str, parse: impl Fn(&str) -> Result<T, String>) -> Vec<T> {
+        let Some(value) = self.take(key) else { return Vec::new() };
+        let Some(items) = value.get_ref().as_array() else {
+            self.wrong(key, &value, "a list of strings is wanted");
+            return Vec::new();
+        };
+        let mut list = Vec::new();
+        for item in items.iter() {
+            match item.get_ref().as_str().map(&parse) {
+                Some(Ok(parsed)) => list.push(parsed),
+                Some(Err(error)) => self.problem(self.line(item), format!("{}: {error}", self.full(key))),
+                None => self.wrong(key, item, "a list of strings is wanted"),
+            }
+        }
+        list
+    }
+
+    /// A table, empty where the file has none. It reports what nobody asked for once `read` is through.
+    pub fn section<T>(&mut self, key: &'static str, read: impl FnOnce(&mut Section<'_>) -> T) -> T {
+        let name = self.full(key);
+        let mut section = match self.table.remove_entry(key) {
+            None => self.child(name, DeTable::new(), 0),
+            Some((_, value)) => {
+                let line = self.line(&value);
+                match value.into_inner() {
+                    DeValue::Table(table) => self.child(name, table, line),
+                    other => {
+                        self.problem(line, format!("{name}: a table [{name}] is wanted, not {}", described(&other)));
+                        self.child(name, DeTable::new(), line)
+                    }
+                }
+            }
+        };
+        let value = read(&mut section);
+        section.finish();
+        value
+    }
+
+    /// A list of tables.
+    pub fn sections<T>(&mut self, key: &'static str, mut read: impl FnMut(&mut Section<'_>) -> T) -> Vec<T> {
+        let name = self.full(key);
+        let Some((_, value)) = self.table.remove_entry(key) else { return Vec::new() };
+        let line = self.line(&value);
+        let DeValue::Array(items) = value.into_inner() else {
+            self.problem(line, format!("{name}: tables [[{name}]] are wanted"));
+            return Vec::new();
+        };
+        let mut list = Vec::new();
+        for item in items {
+            let line = self.line(&item);
+            if let DeValue::Table(table) = item.into_inner() {
+                let mut section = self.child(name.clone(), table, line);
+                list.push(read(&mut section));
+                section.finish();
+            } else {
+                self.problem(line, format!("{name}: tables [[{name}]] are wanted"));
+            }
+        }
+        list
+    }
+
+    fn child(&self, name: String, table: DeTable<'a>, line: usize) -> Section<'a> {
+        Section { name, line, table, source: self.source, notes: Rc::clone(&self.notes) }
+    }
+
+    /// Reports what nobody asked for.
+    fn finish(&mut self) {
+        let prefix = self.full("");
+        let known: Vec<String> = {
+            let notes = self.notes.borrow();
+            notes.keys.iter().filter_map(|key| key.strip_prefix(&prefix)).map(str::to_owned).collect()
+        };
+        for (key, value) in std::mem::take(&mut self.table) {
+            let line = line_of(self.source, key.span().start);
+            let _ = value;
+            let key = key.into_inner().into_owned();
+            let near = known.iter().find(|known| is_near(known, &key));
+            let hint = near.map_or(String::new(), |near| format!("; did you mean {near}?"));
+            self.problem(line, format!("unknown setting {}{hint}", self.full(&key)));
+        }
+    }
+}
+
+/// Whether two keys are the same but for two characters or so.
+fn is_near(known: &str, key: &str) -> bool {
+    let common = known.bytes().zip(key.bytes()).take_while(|(a, b)| a == b).count();
+    let rest = |text: &str| text.len() - common;
+    let tail = known.bytes().rev().zip(key.bytes().rev()).take_while(|(a, b)| a == b).count();
+    let tail = tail.min(rest(known)).min(rest(key));
+    rest(known).max(rest(key)) - tail <= 2
+}
+
+fn described(value: &DeValue<'_>) -> String {
+    match value {
+        DeValue::String(text) => format!("{text:?}"),
+        DeValue::Integer(number) => number.as_str().to_owned(),
+        DeValue::Float(number) => number.as_str().to_owned(),
+        DeValue::Boolean(flag) => flag.to_string(),
+        DeValue::Datetime(_) => "a date".to_owned(),
+        DeValue::Array(_) => "a list".to_owned(),
+        DeValue::Table(_) => "a table".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(source: &str) -> (u64, Vec<String>) {
+        let outcome = read(source, |root| {
+            let number = root.number("number", 5, 1..=10);
+            root.section("part", |part| part.flag("flag", true));
+            root.sections("item", |item| item.string("name"));
+            number
+        });
+        (outcome.value, outcome.problems.iter().map(Problem::to_string).collect())
+    }
+
+    #[test]
+    fn everything_wrong_is_said_at_once_with_its_line() {
+        let (number, problems) =
+            check("number = 11\nnumbr = 1\n[part]\nflag = \"yes\"\n[[item]]\nname = 1\nother = 2\n[rest]\n");
+        assert_eq!(number, 5);
+        assert_eq!(
+            problems,
+            [
+                "line 1: number: a whole number from 1 to 10 is wanted, not 11",
+                "line 2: unknown setting numbr; did you mean number?",
+                "line 4: part.flag: true or false is wanted, not \"yes\"",
+                "line 6: item.name: a string is wanted, not 1",
+                "line 7: unknown setting item.other",
+                "line 8: unknown setting rest",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_file_that_is_no_toml_names_the_line() {
+        let (_, problems) = check("number = 1\nnumber = \n");
+        assert!(problems[0].starts_with("line 2: "), "{problems:?}");
+    }
+
+    #[test]
+    fn what_is_right_has_no_problems() {
+        assert_eq!(check("number = 7\n[part]\nflag = false\n[[item]]\nname = \"a\"\n"), (7, vec![]));
+        assert_eq!(check(""), (5, vec![]));
+    }
+}
