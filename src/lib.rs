@@ -14,8 +14,12 @@
 
 pub mod cli;
 pub mod config;
+pub mod host_name;
 pub mod message;
 pub mod policy;
 pub mod rewrite;
 pub mod sign;
+pub mod smtp;
+pub mod relay;
+pub mod wire;
 pub mod tracker;

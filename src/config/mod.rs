@@ -1,1 +1,487 @@
+//! The configuration: one TOML file, read into types, checked as a whole.
+//!
+//! Promised: an unknown key or a bad value stops the start, all of them named at once with their lines. `config.toml` at the top
+//! of the project lists every setting; a test compares the two.
+
+pub mod network;
 pub mod reader;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::rewrite::{Extent, Receipts, Verify};
+use crate::relay::TlsMode;
+use crate::sign::OnBroken;
+use crate::smtp::BareNewline;
+pub use network::Network;
+use reader::{Outcome, Problem, Section};
+
+/// Everything that can be configured.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Whether decisions are carried out.
+    pub mode: Mode,
+    /// Where the store, the socket and development certificates live.
+    pub data_directory: PathBuf,
+    /// The relay as a whole.
+    pub relay: Relay,
+    /// Where clients connect.
+    pub listeners: Vec<Listener>,
+    /// Where mail goes.
+    pub next_hop: NextHop,
+    /// What is decided.
+    pub policy: Policy,
+    /// Own additions to the catalogue.
+    pub catalogues: Vec<PathBuf>,
+    /// The consent store.
+    pub consent: Consent,
+    /// The log.
+    pub log: Log,
+    /// Where metrics and health are served; `None` for nowhere.
+    pub private: Option<SocketAddr>,
+}
+
+/// Whether decisions are carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Trackers are stripped.
+    Enforce,
+    /// What would be done is only logged; mail is relayed untouched.
+    Observe,
+}
+
+/// The relay as a whole.
+#[derive(Clone, Debug)]
+pub struct Relay {
+    /// The name given in greetings, EHLO and trace headers.
+    pub host_name: String,
+    /// The most bytes of messages held at once, by all sessions together.
+    pub max_in_flight_bytes: u64,
+    /// How long sessions may take to end once the relay was told to stop.
+    pub drain: Duration,
+}
+
+/// How clients may use TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ListenerTls {
+    /// No TLS.
+    None,
+    /// STARTTLS is offered.
+    StartTls,
+    /// STARTTLS is demanded before MAIL.
+    Required,
+    /// TLS from the first byte on.
+    Implicit,
+}
+
+/// One address that clients connect to.
+#[derive(Clone, Debug)]
+pub struct Listener {
+    /// Its name in logs.
+    pub name: String,
+    /// Address and port.
+    pub address: SocketAddr,
+    /// Whether TLS is offered.
+    pub tls: ListenerTls,
+    /// Certificate chain and key, in PEM; `None` for a development certificate.
+    pub certificate: Option<(PathBuf, PathBuf)>,
+    /// Who may connect besides the loopback addresses.
+    pub allowed_networks: Vec<Network>,
+    /// What is done about bare line feeds and carriage returns.
+    pub bare_newline: BareNewline,
+    /// The most connections at once.
+    pub max_connections: usize,
+    /// The most connections of one client address at once.
+    pub max_connections_per_client: usize,
+    /// The largest message, in bytes.
+    pub max_message_bytes: u64,
+    /// The most recipients of a message.
+    pub max_recipients: usize,
+    /// How many errors a session may make.
+    pub max_errors: u32,
+    /// How long a client may say nothing.
+    pub idle_timeout: Duration,
+    /// How long a session may take in all.
+    pub session_timeout: Duration,
+}
+
+/// Where mail goes.
+#[derive(Clone, Debug)]
+pub struct NextHop {
+    /// Name or address; empty where none is configured.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// Whether TLS is used.
+    pub tls: TlsMode,
+    /// Certificates that are trusted instead of the system's.
+    pub ca_file: Option<PathBuf>,
+    /// Login and password.
+    pub credentials_file: Option<PathBuf>,
+    /// How long to wait for a connection.
+    pub connect_timeout: Duration,
+    /// How long to wait for an answer to a command.
+    pub command_timeout: Duration,
+    /// How long to wait for an answer to DATA.
+    pub data_timeout: Duration,
+    /// How long to wait for the answer to the final dot.
+    pub dot_timeout: Duration,
+    /// How long an idle connection is kept.
+    pub idle: Duration,
+    /// How old a connection may become.
+    pub max_age: Duration,
+    /// How many messages a connection may carry.
+    pub max_messages: u32,
+}
+
+/// What a standing grant of every purpose leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnGrant {
+    /// Trackers stay. A withdrawal cannot reach mail that was delivered.
+    Keep,
+    /// Trackers go all the same.
+    Strip,
+}
+
+/// What is done with mail of a protected part that holds a tracker which has to go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protected {
+    /// It is rejected.
+    Reject,
+    /// It is passed as it is, and counted.
+    Pass,
+}
+
+/// What is decided.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// The organisation whose consents count.
+    pub controller: String,
+    /// What a grant leads to.
+    pub on_grant: OnGrant,
+    /// What is done with protected parts.
+    pub protected: Protected,
+    /// How much is taken out of a copy.
+    pub extent: Extent,
+    /// Whether requests for receipts go.
+    pub receipts: Receipts,
+    /// Whether what leaves is scanned again.
+    pub verify: Verify,
+    /// What is done about signatures that an edit breaks.
+    pub dkim_on_broken: OnBroken,
+}
+
+/// The consent store.
+#[derive(Clone, Debug)]
+pub struct Consent {
+    /// Its directory.
+    pub directory: PathBuf,
+    /// A second place for the head of the journal, on another disk.
+    pub head_copy: Option<PathBuf>,
+    /// Memory of the index's cache, in bytes.
+    pub cache_bytes: u64,
+    /// From which size on a journal segment is closed, in bytes.
+    pub segment_bytes: u64,
+}
+
+/// How the log is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// To the journal under systemd, else lines for people.
+    Auto,
+    /// Lines for people.
+    Human,
+    /// JSON.
+    Json,
+}
+
+/// The log.
+#[derive(Clone, Debug)]
+pub struct Log {
+    /// How it is written.
+    pub format: LogFormat,
+    /// A level, or a filter as tracing-subscriber reads it.
+    pub level: String,
+}
+
+/// A configuration with what is wrong with it.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("{}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Things in it are wrong.
+    #[error("{}", listed(path, problems))]
+    Wrong {
+        /// The file.
+        path: PathBuf,
+        /// All of them.
+        problems: Vec<Problem>,
+    },
+}
+
+fn listed(path: &Path, problems: &[Problem]) -> String {
+    let lines: Vec<String> = problems.iter().map(|problem| format!("{}: {problem}", path.display())).collect();
+    lines.join("\n")
+}
+
+impl Config {
+    /// Reads a file.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read, or anything in it is wrong.
+    pub fn load(path: &Path) -> Result<Config, ConfigError> {
+        let source = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        Config::parse(&source).map_err(|problems| ConfigError::Wrong { path: path.to_owned(), problems })
+    }
+
+    /// Reads a text.
+    ///
+    /// # Errors
+    ///
+    /// All that is wrong with it.
+    pub fn parse(source: &str) -> Result<Config, Vec<Problem>> {
+        let outcome = read(source);
+        if outcome.problems.is_empty() { Ok(outcome.value) } else { Err(outcome.problems) }
+    }
+}
+
+fn read(source: &str) -> Outcome<Config> {
+    reader::read(source, |root| {
+        let mode = root.choice("mode", Mode::Enforce, &[("enforce", Mode::Enforce), ("observe", Mode::Observe)]);
+        let data_directory = root.path("data_directory").unwrap_or_else(|| PathBuf::from("data"));
+        let relay = root.section("relay", relay);
+        let listeners = listeners(root);
+        let next_hop = root.section("next_hop", next_hop);
+        let mut policy = root.section("policy", policy);
+        policy.dkim_on_broken = root.section("dkim", |dkim| {
+            dkim.choice("on_broken", OnBroken::Remove, &[("remove", OnBroken::Remove), ("reject", OnBroken::Reject)])
+        });
+        let catalogues = root.section("tracker", |tracker| tracker.list("catalogues", |path| Ok(PathBuf::from(path))));
+        let consent = root.section("consent", |section| consent(section, &data_directory));
+        let log = root.section("log", log);
+        let private = root.section("private", private);
+        Config { mode, data_directory, relay, listeners, next_hop, policy, catalogues, consent, log, private }
+    })
+}
+
+fn relay(section: &mut Section<'_>) -> Relay {
+    Relay {
+        host_name: section.string("host_name").unwrap_or_else(crate::host_name::own),
+        max_in_flight_bytes: section.number("max_in_flight_bytes", 192 << 20, 1 << 20..=1 << 40),
+        drain: section.seconds("drain_s", 60, 0..=3600),
+    }
+}
+
+fn listeners(root: &mut Section<'_>) -> Vec<Listener> {
+    let listeners = root.sections("listener", listener);
+    if listeners.is_empty() { vec![Listener::at(SocketAddr::from(([127, 0, 0, 1], 2525)))] } else { listeners }
+}
+
+impl Listener {
+    /// A listener with the defaults of `config.toml`.
+    pub fn at(address: SocketAddr) -> Listener {
+        Listener {
+            name: "default".to_owned(),
+            address,
+            tls: ListenerTls::StartTls,
+            certificate: None,
+            allowed_networks: Vec::new(),
+            bare_newline: BareNewline::Reject,
+            max_connections: 1000,
+            max_connections_per_client: 500,
+            max_message_bytes: 50 << 20,
+            max_recipients: 1000,
+            max_errors: 20,
+            idle_timeout: Duration::from_secs(300),
+            session_timeout: Duration::from_secs(3600),
+        }
+    }
+}
+
+fn listener(section: &mut Section<'_>) -> Listener {
+    let default = Listener::at(SocketAddr::from(([127, 0, 0, 1], 2525)));
+    let address = section.parsed("address", address);
+    let listener = Listener {
+        name: section.string("name").unwrap_or(default.name),
+        address: address.unwrap_or(default.address),
+        tls: section.choice(
+            "tls",
+            default.tls,
+            &[
+                ("none", ListenerTls::None),
+                ("starttls", ListenerTls::StartTls),
+                ("required", ListenerTls::Required),
+                ("implicit", ListenerTls::Implicit),
+            ],
+        ),
+        certificate: pair(section),
+        allowed_networks: section.list("allowed_networks", |text| text.parse::<Network>()),
+        bare_newline: section.choice(
+            "bare_newline",
+            default.bare_newline,
+            &[("reject", BareNewline::Reject), ("normalise", BareNewline::Normalise)],
+        ),
+        max_connections: count(section.number("max_connections", 1000, 1..=1_000_000)),
+        max_connections_per_client: count(section.number("max_connections_per_client", 500, 1..=1_000_000)),
+        max_message_bytes: section.number("max_message_bytes", default.max_message_bytes, 65_536..=1 << 31),
+        max_recipients: count(section.number("max_recipients", 1000, 100..=100_000)),
+        max_errors: u32::try_from(section.number("max_errors", 20, 1..=10_000)).unwrap_or(u32::MAX),
+        idle_timeout: section.seconds("idle_timeout_s", 300, 1..=3600),
+        session_timeout: section.seconds("session_timeout_s", 3600, 1..=86_400),
+    };
+    if !listener.address.ip().is_loopback() && listener.allowed_networks.is_empty() {
+        section.problem(
+            section.start_line(),
+            "listener.address is not a loopback address, so allowed_networks must say who may send mail: \
+             without it this would be an open relay",
+        );
+    }
+    listener
+}
+
+fn count(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| format!("{text:?} is no address with a port, such as \"127.0.0.1:2525\" or \"[::1]:2525\""))
+}
+
+fn pair(section: &mut Section<'_>) -> Option<(PathBuf, PathBuf)> {
+    match (section.path("certificate"), section.path("key")) {
+        (Some(certificate), Some(key)) => Some((certificate, key)),
+        (None, None) => None,
+        _ => {
+            section.problem(section.start_line(), "listener: certificate and key belong together, and one is missing");
+            None
+        }
+    }
+}
+
+fn next_hop(section: &mut Section<'_>) -> NextHop {
+    NextHop {
+        host: section.string("host").unwrap_or_default(),
+        port: u16::try_from(section.number("port", 25, 1..=65_535)).unwrap_or(25),
+        tls: section.choice(
+            "tls",
+            TlsMode::Required,
+            &[
+                ("required", TlsMode::Required),
+                ("opportunistic", TlsMode::Opportunistic),
+                ("none", TlsMode::None),
+                ("implicit", TlsMode::Implicit),
+            ],
+        ),
+        ca_file: section.path("ca_file"),
+        credentials_file: section.path("credentials_file"),
+        connect_timeout: section.seconds("connect_timeout_s", 30, 1..=600),
+        command_timeout: section.seconds("command_timeout_s", 300, 1..=3600),
+        data_timeout: section.seconds("data_timeout_s", 120, 1..=3600),
+        dot_timeout: section.seconds("dot_timeout_s", 540, 1..=3600),
+        idle: section.seconds("idle_s", 5, 0..=600),
+        max_age: section.seconds("max_age_s", 300, 1..=86_400),
+        max_messages: u32::try_from(section.number("max_messages", 100, 1..=1_000_000)).unwrap_or(100),
+    }
+}
+
+fn policy(section: &mut Section<'_>) -> Policy {
+    let controller = section.parsed("controller", |text| {
+        let valid = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'.' | b'_' | b'-');
+        if (1..=64).contains(&text.len()) && text.bytes().all(valid) {
+            Ok(text.to_owned())
+        } else {
+            Err(format!("{text:?} is no controller name: 1 to 64 of a-z, 0-9, '.', '_' and '-' are wanted"))
+        }
+    });
+    Policy {
+        controller: controller.unwrap_or_else(|| "default".to_owned()),
+        on_grant: section.choice("on_grant", OnGrant::Keep, &[("keep", OnGrant::Keep), ("strip", OnGrant::Strip)]),
+        protected: section.choice(
+            "protected",
+            Protected::Reject,
+            &[("reject", Protected::Reject), ("pass", Protected::Pass)],
+        ),
+        extent: if section.flag("strict", false) { Extent::EveryRequest } else { Extent::Trackers },
+        receipts: section.choice("receipts", Receipts::Strip, &[("strip", Receipts::Strip), ("keep", Receipts::Keep)]),
+        verify: if section.flag("verify_output", true) { Verify::On } else { Verify::Off },
+        dkim_on_broken: OnBroken::Remove,
+    }
+}
+
+fn consent(section: &mut Section<'_>, data_directory: &Path) -> Consent {
+    Consent {
+        directory: section.path("directory").unwrap_or_else(|| data_directory.join("consent")),
+        head_copy: section.path("head_copy"),
+        cache_bytes: section.number("cache_bytes", 64 << 20, 1 << 20..=1 << 36),
+        segment_bytes: section.number("segment_bytes", 64 << 20, 1 << 16..=1 << 32),
+    }
+}
+
+fn log(section: &mut Section<'_>) -> Log {
+    Log {
+        format: section.choice(
+            "format",
+            LogFormat::Auto,
+            &[("auto", LogFormat::Auto), ("human", LogFormat::Human), ("json", LogFormat::Json)],
+        ),
+        level: section.string("level").unwrap_or_else(|| "info".to_owned()),
+    }
+}
+
+fn private(section: &mut Section<'_>) -> Option<SocketAddr> {
+    let default = Some(SocketAddr::from(([127, 0, 0, 1], 8025)));
+    let parsed = section.parsed("address", |text| if text.is_empty() { Ok(None) } else { address(text).map(Some) });
+    let chosen = parsed.unwrap_or(default);
+    if chosen.is_some_and(|chosen| !chosen.ip().is_loopback()) {
+        section.problem(section.start_line(), "private.address must be a loopback address: what it serves is for this machine");
+    }
+    chosen
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHIPPED: &str = include_str!("../../config.toml");
+
+    #[test]
+    fn the_shipped_file_lists_every_setting_and_nothing_else() {
+        let uncommented: String = SHIPPED
+            .lines()
+            .map(|line| match line.strip_prefix('#') {
+                Some(setting) if setting.starts_with(|own: char| own.is_ascii_lowercase() || own == '[') => setting,
+                _ => line,
+            })
+            .collect::<Vec<_>>()
+            .join("\n");
+        let outcome = read(&uncommented);
+        assert_eq!(outcome.problems, []);
+        for key in outcome.keys {
+            let name = key.rsplit('.').next().unwrap();
+            let listed = uncommented.lines().any(|line| line.split('=').next().is_some_and(|own| own.trim() == name));
+            assert!(listed, "config.toml does not list {key}");
+        }
+    }
+
+    #[test]
+    fn the_shipped_file_gives_the_defaults() {
+        let shipped = format!("{:?}", read(SHIPPED).value);
+        assert_eq!(shipped, format!("{:?}", read("[next_hop]\nhost = \"smtp.next-hop.example\"\n").value));
+    }
+
+    #[test]
+    fn an_open_relay_is_refused() {
+        let problems = Config::parse("[[listener]]\naddress = \"0.0.0.0:25\"\n").unwrap_err();
+        assert!(problems[0].text.contains("open relay"), "{problems:?}");
+        assert_eq!(problems[0].line, 1);
+        assert!(Config::parse("[[listener]]\naddress = \"0.0.0.0:25\"\nallowed_networks = [\"192.0.2.0/24\"]\n").is_ok());
+    }
+}

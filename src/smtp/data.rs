@@ -1,0 +1,267 @@
+//! The data behind DATA (RFC 5321 section 4.5.2): dot-stuffed lines to a message, and back.
+//!
+//! Only CRLF.CRLF ends data. A carriage return or line feed alone is never passed on: two readers that disagree on what ends
+//! a line is how mail is smuggled.
+
+use bytes::Bytes;
+
+/// What is done about a line feed or carriage return that stands alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BareNewline {
+    /// The message is rejected.
+    Reject,
+    /// It becomes a line end.
+    Normalise,
+}
+
+/// What became of the data.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Data {
+    /// A message, each line of which ends in CRLF.
+    Message(Bytes),
+    /// It was larger than allowed. It was read to its end.
+    TooLarge,
+    /// There was no room for it. It was read to its end.
+    NoRoom,
+    /// It held a bare carriage return or line feed.
+    BareNewline,
+}
+
+/// Where in a line the reader stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum At {
+    /// At the start of a line.
+    LineStart,
+    /// Behind a dot at the start of a line.
+    Dot,
+    /// Behind a dot and a carriage return.
+    DotCr,
+    /// Within a line.
+    Within,
+    /// Behind a carriage return.
+    Cr,
+}
+
+/// Reads data up to its end.
+#[derive(Debug)]
+pub struct DataReader {
+    at: At,
+    message: Vec<u8>,
+    max_bytes: usize,
+    bare: BareNewline,
+    fault: Option<Data>,
+}
+
+impl DataReader {
+    /// A reader for a message of at most `max_bytes`.
+    pub fn new(max_bytes: usize, bare: BareNewline, expected: usize) -> DataReader {
+        let message = Vec::with_capacity(expected.min(max_bytes).min(1 << 20));
+        DataReader { at: At::LineStart, message, max_bytes, bare, fault: None }
+    }
+
+    /// Bytes of the message held so far.
+    pub fn held(&self) -> usize {
+        self.message.len()
+    }
+
+    /// From now on nothing is held: there is no room.
+    pub fn give_up(&mut self) {
+        self.fail(Data::NoRoom);
+    }
+
+    fn fail(&mut self, fault: Data) {
+        self.message = Vec::new();
+        self.fault.get_or_insert(fault);
+    }
+
+    fn keep(&mut self, bytes: &[u8]) {
+        if self.fault.is_some() {
+            return;
+        }
+        if self.message.len() + bytes.len() > self.max_bytes {
+            self.fail(Data::TooLarge);
+        } else {
+            self.message.extend_from_slice(bytes);
+        }
+    }
+
+    /// A carriage return or line feed stood alone.
+    fn bare(&mut self) {
+        match self.bare {
+            BareNewline::Reject => self.fail(Data::BareNewline),
+            BareNewline::Normalise => self.keep(b"\r\n"),
+        }
+    }
+
+    /// Takes bytes; says how many belonged to the data and whether its end was among them.
+    pub fn feed(&mut self, bytes: &[u8]) -> (usize, bool) {
+        let mut taken = 0;
+        while let Some(&byte) = bytes.get(taken) {
+            match (self.at, byte) {
+                (At::LineStart, b'.') => {
+                    self.at = At::Dot;
+                    taken += 1;
+                }
+                (At::Dot, b'\r') => {
+                    self.at = At::DotCr;
+                    taken += 1;
+                }
+                (At::DotCr, b'\n') => return (taken + 1, true),
+                (At::DotCr, _) => {
+                    // The stuffed dot is gone; what follows is a line with a bare carriage return.
+                    self.at = At::LineStart;
+                    self.bare();
+                }
+                (At::Cr, b'\n') => {
+                    self.keep(b"\r\n");
+                    self.at = At::LineStart;
+                    taken += 1;
+                }
+                (At::Cr, _) => {
+                    // It may become a line end, but the dot behind it ends nothing.
+                    self.at = At::Within;
+                    self.bare();
+                }
+                (At::LineStart | At::Dot | At::Within, _) => taken += self.line(bytes.get(taken..).unwrap_or_default()),
+            }
+        }
+        (taken, false)
+    }
+
+    /// Takes the rest of a line up to its carriage return, or to what should be one; most lines end within the same bytes, and
+    /// many lines are taken at once.
+    fn line(&mut self, bytes: &[u8]) -> usize {
+        let end = match self.at {
+            At::Dot => memchr::memchr2(b'\r', b'\n', bytes).unwrap_or(bytes.len()),
+            _ => self.whole_lines(bytes),
+        };
+        let (text, rest) = bytes.split_at_checked(end).unwrap_or((bytes, b""));
+        self.keep(text);
+        match rest.first() {
+            None => {
+                self.at = At::Within;
+                end
+            }
+            Some(b'\r') => {
+                self.at = At::Cr;
+                end + 1
+            }
+            Some(b'\n') => {
+                self.at = At::Within;
+                self.bare();
+                end + 1
+            }
+            // A line begins with a dot.
+            Some(_) => {
+                self.at = At::LineStart;
+                end
+            }
+        }
+    }
+
+    /// How far lines go that end in CRLF and do not begin with a dot, and the rest of the last one.
+    fn whole_lines(&self, bytes: &[u8]) -> usize {
+        let mut last = None;
+        for at in memchr::memchr2_iter(b'\r', b'\n', bytes) {
+            match (bytes.get(at), bytes.get(at + 1)) {
+                (Some(b'\r'), Some(b'\n')) => {
+                    last = Some(at);
+                    if bytes.get(at + 2).is_none() {
+                        return at;
+                    }
+                    if bytes.get(at + 2) == Some(&b'.') {
+                        return at + 2;
+                    }
+                }
+                (Some(b'\n'), _) if last.is_some_and(|last| last + 1 == at) => {}
+                _ => return at,
+            }
+        }
+        bytes.len()
+    }
+
+    /// What was read, once the end was seen.
+    pub fn finish(self) -> Data {
+        match self.fault {
+            Some(fault) => fault,
+            None => Data::Message(Bytes::from(self.message)),
+        }
+    }
+}
+
+/// The offsets at which a dot must be doubled: those of a dot at the start of a line. `at_line_start` says whether the text starts
+/// a line.
+pub fn dots_to_stuff(text: &[u8], at_line_start: bool) -> impl Iterator<Item = usize> {
+    let first = (at_line_start && text.first() == Some(&b'.')).then_some(0);
+    first.into_iter().chain(memchr::memmem::find_iter(text, b"\n.").map(|at| at + 1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Reads the whole input, and the same one byte at a time and in two parts: always with the same result.
+    fn check(wire: &[u8], bare: BareNewline) -> (Data, usize) {
+        let read = |cuts: &[usize]| {
+            let mut reader = DataReader::new(1000, bare, 0);
+            let mut from = 0;
+            for &to in cuts.iter().chain([&wire.len()]) {
+                let mut piece = &wire[from..to];
+                while !piece.is_empty() {
+                    let (taken, ended) = reader.feed(piece);
+                    from += taken;
+                    piece = &piece[taken..];
+                    if ended {
+                        return (reader.finish(), from);
+                    }
+                }
+            }
+            (reader.finish(), usize::MAX)
+        };
+        let whole = read(&[]);
+        let every: Vec<usize> = (1..wire.len()).collect();
+        assert_eq!(read(&every), whole, "byte by byte: {:?}", String::from_utf8_lossy(wire));
+        for cut in every {
+            assert_eq!(read(&[cut]), whole, "cut at {cut}: {:?}", String::from_utf8_lossy(wire));
+        }
+        whole
+    }
+
+    fn message(text: &[u8]) -> Data {
+        Data::Message(Bytes::copy_from_slice(text))
+    }
+
+    #[test]
+    fn dots_are_unstuffed_and_the_end_is_found() {
+        assert_eq!(check(b".\r\nQUIT", BareNewline::Reject), (message(b""), 3));
+        assert_eq!(check(b"a\r\n..b\r\n...\r\n.\r\nx", BareNewline::Reject), (message(b"a\r\n.b\r\n..\r\n"), 16));
+        assert_eq!(check(b"a.\r\n.c\r\n\r\n.\r\n", BareNewline::Reject), (message(b"a.\r\nc\r\n\r\n"), 13));
+        assert_eq!(check(b"a\r\nb\r\nc", BareNewline::Reject).1, usize::MAX);
+    }
+
+    #[test]
+    fn a_bare_newline_is_rejected_or_made_a_line_end_and_ends_nothing() {
+        for wire in [&b"a\n.\r\nb\r\n.\r\n"[..], b"a\r.\r\nb\r\n.\r\n", b"a\r\n.\nb\r\n.\r\n", b"a\r\n.\rb\r\n.\r\n", b"a\r\r\nb\r\n.\r\n", b"\n.\n\r\n.\r\n"] {
+            let (data, end) = check(wire, BareNewline::Reject);
+            assert_eq!((data, end), (Data::BareNewline, wire.len()), "{:?}", String::from_utf8_lossy(wire));
+            let (data, end) = check(wire, BareNewline::Normalise);
+            let Data::Message(bytes) = data else { panic!("{data:?}") };
+            assert_eq!(end, wire.len());
+            let text = String::from_utf8(bytes.to_vec()).unwrap();
+            assert!(!text.replace("\r\n", "").contains(['\r', '\n']), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_too_large_is_read_to_its_end() {
+        let mut wire = b"line\r\n".repeat(300);
+        wire.extend_from_slice(b".\r\nQUIT\r\n");
+        assert_eq!(check(&wire, BareNewline::Reject), (Data::TooLarge, 1803));
+    }
+
+    #[test]
+    fn dots_are_found_where_lines_start() {
+        assert_eq!(dots_to_stuff(b".a\r\n.b.\r\n..", true).collect::<Vec<_>>(), [0, 4, 9]);
+        assert_eq!(dots_to_stuff(b".a\r\n.b", false).collect::<Vec<_>>(), [4]);
+    }
+}

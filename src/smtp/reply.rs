@@ -1,0 +1,230 @@
+//! Replies (RFC 5321 section 4.2, RFC 3463).
+
+use std::fmt;
+
+/// The most lines a reply of a next hop may have.
+pub const MAX_LINES: usize = 100;
+/// The longest line of a reply, its end included. RFC 5321 section 4.5.3.1.5 allows 512; some servers write more.
+pub const MAX_LINE: usize = 4096;
+
+/// A reply as it stands on the wire. It cannot hold a line end but the one of each line.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Reply {
+    code: u16,
+    wire: Vec<u8>,
+}
+
+/// What a code's first digit says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// 2xx.
+    Positive,
+    /// 3xx.
+    Intermediate,
+    /// 4xx.
+    Transient,
+    /// 5xx.
+    Permanent,
+}
+
+impl Class {
+    /// The name used in logs.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Class::Positive => "accepted",
+            Class::Intermediate => "continued",
+            Class::Transient => "deferred",
+            Class::Permanent => "rejected",
+        }
+    }
+}
+
+/// Why bytes are no reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadReply {
+    /// A line does not begin with three digits.
+    #[error("a line of the reply does not begin with a code")]
+    NoCode,
+    /// The code is none of 200 to 599.
+    #[error("the reply has an impossible code")]
+    Code,
+    /// Lines of one reply have different codes.
+    #[error("lines of one reply have different codes")]
+    Mixed,
+    /// A line or the whole reply is too long.
+    #[error("the reply is too long")]
+    TooLong,
+    /// A line holds a bare carriage return or NUL.
+    #[error("the reply holds control characters")]
+    Control,
+}
+
+impl Reply {
+    /// A reply of our own. What a line cannot hold is replaced by `?`.
+    pub fn new(code: u16, text: &str) -> Reply {
+        let clean: String = text.chars().map(|own| if own.is_control() { '?' } else { own }).collect();
+        Reply { code, wire: format!("{code} {clean}\r\n").into_bytes() }
+    }
+
+    /// A reply of our own with several lines.
+    pub fn lines<'a>(code: u16, lines: impl IntoIterator<Item = &'a str>) -> Reply {
+        let lines: Vec<&str> = lines.into_iter().collect();
+        let mut wire = String::new();
+        for (index, line) in lines.iter().enumerate() {
+            let mark = if index + 1 == lines.len() { ' ' } else { '-' };
+            let clean: String = line.chars().map(|own| if own.is_control() { '?' } else { own }).collect();
+            wire.push_str(&format!("{code}{mark}{clean}\r\n"));
+        }
+        Reply { code, wire: wire.into_bytes() }
+    }
+
+    /// Reads one reply from the start of `bytes`. `Ok(None)` where it is not whole yet; else the reply and its length.
+    ///
+    /// # Errors
+    ///
+    /// When the bytes cannot become a reply.
+    pub fn read(bytes: &[u8]) -> Result<Option<(Reply, usize)>, BadReply> {
+        let mut at = 0;
+        let mut code = None;
+        for _ in 0..MAX_LINES {
+            let rest = bytes.get(at..).unwrap_or_default();
+            let Some(end) = memchr::memchr(b'\n', rest) else {
+                return if rest.len() > MAX_LINE { Err(BadReply::TooLong) } else { Ok(None) };
+            };
+            if end >= MAX_LINE {
+                return Err(BadReply::TooLong);
+            }
+            let line = rest.get(..end).unwrap_or_default();
+            let line = line.strip_suffix(b"\r").unwrap_or(line);
+            let own = line_code(line)?;
+            if *code.get_or_insert(own) != own {
+                return Err(BadReply::Mixed);
+            }
+            at += end + 1;
+            if line.get(3) != Some(&b'-') {
+                let wire = on_wire(bytes.get(..at).unwrap_or_default());
+                return Ok(Some((Reply { code: own, wire }, at)));
+            }
+        }
+        Err(BadReply::TooLong)
+    }
+
+    /// The three digits.
+    pub fn code(&self) -> u16 {
+        self.code
+    }
+
+    /// What the first digit says.
+    pub fn class(&self) -> Class {
+        match self.code / 100 {
+            2 => Class::Positive,
+            3 => Class::Intermediate,
+            4 => Class::Transient,
+            _ => Class::Permanent,
+        }
+    }
+
+    /// The bytes to be sent.
+    pub fn wire(&self) -> &[u8] {
+        &self.wire
+    }
+
+    /// The text without codes and line ends, several lines joined by ` / `, cut at 500 characters, fit for a log.
+    pub fn text(&self) -> String {
+        let text = String::from_utf8_lossy(&self.wire);
+        let lines: Vec<&str> = text.lines().map(|line| line.get(4..).unwrap_or_default()).collect();
+        lines.join(" / ").chars().filter(|own| !own.is_control()).take(500).collect()
+    }
+
+    /// The enhanced status code, X.0.0 where the reply has none.
+    pub fn enhanced(&self) -> String {
+        let text = self.text();
+        let first = text.split([' ', '/']).next().unwrap_or_default();
+        let mut parts = first.split('.');
+        let digits = |part: Option<&str>| part.is_some_and(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()));
+        let is_code = digits(parts.next()) && digits(parts.next()) && digits(parts.next()) && parts.next().is_none();
+        if is_code { first.to_owned() } else { format!("{}.0.0", self.code / 100) }
+    }
+
+    /// The lines' texts of an EHLO reply but the first.
+    pub fn keywords(&self) -> Vec<String> {
+        let text = String::from_utf8_lossy(&self.wire);
+        text.lines().skip(1).map(|line| line.get(4..).unwrap_or_default().trim().to_ascii_uppercase()).collect()
+    }
+}
+
+fn line_code(line: &[u8]) -> Result<u16, BadReply> {
+    let digits = line.get(..3).ok_or(BadReply::NoCode)?;
+    if !digits.iter().all(u8::is_ascii_digit) || !matches!(line.get(3), None | Some(b' ' | b'-')) {
+        return Err(BadReply::NoCode);
+    }
+    if line.iter().any(|byte| matches!(byte, b'\r' | 0)) {
+        return Err(BadReply::Control);
+    }
+    let code = digits.iter().fold(0u16, |code, digit| code * 10 + u16::from(digit - b'0'));
+    if (200..600).contains(&code) { Ok(code) } else { Err(BadReply::Code) }
+}
+
+/// The lines with CRLF, whatever they ended with.
+fn on_wire(bytes: &[u8]) -> Vec<u8> {
+    let mut wire = Vec::with_capacity(bytes.len() + 2);
+    for line in bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+        wire.extend_from_slice(line.strip_suffix(b"\r").unwrap_or(line));
+        wire.extend_from_slice(b"\r\n");
+    }
+    wire
+}
+
+impl fmt::Debug for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.code, self.text())
+    }
+}
+
+impl fmt::Display for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.code, self.text())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reply_is_read_however_it_comes_in() {
+        let wire = b"250-first\r\n250 2.1.5 second\r\nrest";
+        for cut in 0..29 {
+            assert_eq!(Reply::read(&wire[..cut]), Ok(None), "{cut}");
+        }
+        let (reply, length) = Reply::read(wire).unwrap().unwrap();
+        assert_eq!((reply.code(), length, reply.wire()), (250, 29, &wire[..29]));
+        assert_eq!(reply.text(), "first / 2.1.5 second");
+    }
+
+    #[test]
+    fn what_is_no_reply_is_refused() {
+        for (bytes, error) in [
+            (&b"hello\r\n"[..], BadReply::NoCode),
+            (b"999 x\r\n", BadReply::Code),
+            (b"250-a\r\n251 b\r\n", BadReply::Mixed),
+            (b"250 a\rb\r\n", BadReply::Control),
+        ] {
+            assert_eq!(Reply::read(bytes), Err(error));
+        }
+        assert_eq!(Reply::read(&vec![b'2'; MAX_LINE + 1]), Err(BadReply::TooLong));
+        assert_eq!(Reply::read(&b"250-a\r\n".repeat(MAX_LINES)), Err(BadReply::TooLong));
+    }
+
+    #[test]
+    fn enhanced_codes_are_read_or_made() {
+        assert_eq!(Reply::new(550, "5.1.1 no such user").enhanced(), "5.1.1");
+        assert_eq!(Reply::new(550, "no such user").enhanced(), "5.0.0");
+        assert_eq!(Reply::new(250, "2.0 Ok").enhanced(), "2.0.0");
+    }
+
+    #[test]
+    fn our_own_text_cannot_break_the_line() {
+        assert_eq!(Reply::new(250, "a\r\n354 b\0").wire(), b"250 a??354 b?\r\n");
+    }
+}

@@ -1,0 +1,371 @@
+//! A conversation with a client: which command leads where.
+
+use super::address::Address;
+use super::command::{Command, Parameters};
+use super::reply::Reply;
+
+/// What the session offers, and its limits.
+#[derive(Clone, Debug)]
+pub struct Features {
+    /// The name we greet with.
+    pub host_name: String,
+    /// The largest message, in bytes: the smaller of ours and the next hop's.
+    pub max_message_bytes: u64,
+    /// The most recipients of one message (RFC 5321 section 4.5.3.1.8: at least 100).
+    pub max_recipients: usize,
+    /// Whether STARTTLS is offered: it is configured and TLS is not on yet.
+    pub starttls: bool,
+    /// Whether mail is only taken over TLS.
+    pub require_tls: bool,
+    /// Whether the next hop takes 8-bit bodies (RFC 6152), as last seen.
+    pub eight_bit: bool,
+    /// Whether the next hop takes internationalised mail (RFC 6531), as last seen.
+    pub smtputf8: bool,
+    /// Whether the next hop takes DSN parameters (RFC 3461), as last seen.
+    pub dsn: bool,
+}
+
+/// Which greeting the client used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// HELO.
+    Smtp,
+    /// EHLO.
+    Esmtp,
+}
+
+/// The client as it greeted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Greeting {
+    /// The name it gave.
+    pub name: String,
+    /// How it greeted.
+    pub protocol: Protocol,
+}
+
+/// The sender of a message, with the parameters of MAIL.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sender {
+    /// The reverse path.
+    pub address: Address,
+    /// What the client asked for.
+    pub parameters: Parameters,
+}
+
+/// One recipient, with the parameters of RCPT.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recipient {
+    /// The forward path.
+    pub address: Address,
+    /// What the client asked for.
+    pub parameters: Parameters,
+}
+
+/// Who sends, and to whom.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Envelope {
+    /// The client.
+    pub client: Greeting,
+    /// The sender.
+    pub sender: Sender,
+    /// The recipients that the next hop accepted.
+    pub recipients: Vec<Recipient>,
+}
+
+/// Where a conversation stands.
+#[derive(Clone, Debug)]
+pub enum Session {
+    /// Nobody has greeted.
+    New,
+    /// Between messages.
+    Ready(Greeting),
+    /// MAIL was accepted.
+    Open(Envelope),
+    /// Nothing more is said.
+    Closed,
+}
+
+/// What is to be done next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Say this.
+    Say(Reply),
+    /// Say this and close.
+    Close(Reply),
+    /// Say this and start TLS.
+    StartTls(Reply),
+    /// Ask the next hop about the sender of the envelope that is now open.
+    AskSender,
+    /// Ask the next hop about this recipient.
+    AskRecipient(Recipient),
+    /// Give up the message that was begun, and say this.
+    Abandon(Reply),
+    /// Read the data of the message.
+    ReadData,
+}
+
+impl Session {
+    /// Takes one command. `waiting` recipients have been put to the next hop and not been answered yet.
+    pub fn step(self, command: Command, features: &Features, waiting: usize) -> (Session, Action) {
+        use Session::{Closed, New, Open, Ready};
+        let say = |code, text: &str| Action::Say(Reply::new(code, text));
+        match (self, command) {
+            (_, Command::Quit) => (Closed, Action::Close(Reply::new(221, "2.0.0 Bye"))),
+            (Closed, _) => (Closed, Action::Close(Reply::new(421, "4.3.0 Closed"))),
+            (state, Command::Ehlo(name)) => state.greeted(name, Protocol::Esmtp, features),
+            (state, Command::Helo(name)) => state.greeted(name, Protocol::Smtp, features),
+            (state, Command::Noop) => (state, say(250, "2.0.0 Ok")),
+            (state, Command::Help) => (state, say(214, "2.0.0 See RFC 5321")),
+            (state, Command::Vrfy) => (state, say(252, "2.5.2 Send mail and see")),
+            (New, Command::Rset) => (New, say(250, "2.0.0 Ok")),
+            (Ready(client) | Open(Envelope { client, .. }), Command::Rset) => {
+                (Ready(client), Action::Abandon(Reply::new(250, "2.0.0 Ok")))
+            }
+            (New | Ready(_), Command::StartTls) if features.starttls => {
+                (New, Action::StartTls(Reply::new(220, "2.0.0 Ready to start TLS")))
+            }
+            (state, Command::StartTls) => (state, say(503, "5.5.1 TLS cannot be started now")),
+            (Ready(client), Command::Mail(..)) if features.require_tls => {
+                (Ready(client), say(530, "5.7.0 Start TLS first"))
+            }
+            (Ready(client), Command::Mail(address, parameters)) => sender(client, address, parameters, features),
+            (Open(envelope), Command::Rcpt(address, parameters)) => recipient(envelope, address, parameters, features, waiting),
+            (Open(envelope), Command::Data) if envelope.recipients.is_empty() => {
+                (Open(envelope), say(554, "5.5.1 No valid recipients"))
+            }
+            (Open(envelope), Command::Data) => (Open(envelope), Action::ReadData),
+            (Open(envelope), Command::Mail(..)) => (Open(envelope), say(503, "5.5.1 A message was begun already")),
+            (New, _) => (New, say(503, "5.5.1 Say EHLO first")),
+            (Ready(client), _) => (Ready(client), say(503, "5.5.1 Say MAIL first")),
+        }
+    }
+
+    fn greeted(self, name: String, protocol: Protocol, features: &Features) -> (Session, Action) {
+        let reply = match protocol {
+            Protocol::Smtp => Reply::new(250, &features.host_name),
+            Protocol::Esmtp => features.greeting(),
+        };
+        (Session::Ready(Greeting { name, protocol }), Action::Abandon(reply))
+    }
+
+    /// Whether a message was begun.
+    pub fn has_envelope(&self) -> bool {
+        matches!(self, Session::Open(_))
+    }
+
+    /// The next hop did not accept the sender, or the message is done with.
+    pub fn between_messages(self) -> Session {
+        match self {
+            Session::Open(envelope) => Session::Ready(envelope.client),
+            other => other,
+        }
+    }
+
+    /// The next hop accepted a recipient.
+    pub fn accepted(&mut self, recipient: Recipient) {
+        if let Session::Open(envelope) = self {
+            envelope.recipients.push(recipient);
+        }
+    }
+}
+
+fn sender(client: Greeting, address: Address, parameters: Parameters, features: &Features) -> (Session, Action) {
+    let refuse = |code, text: &str| (Session::Ready(client.clone()), Action::Say(Reply::new(code, text)));
+    if client.protocol == Protocol::Smtp && parameters.iter().next().is_some() {
+        return refuse(555, "5.5.4 Parameters need EHLO");
+    }
+    let size = parameters.get("SIZE").and_then(|size| size.value()?.parse::<u64>().ok());
+    if size.is_some_and(|size| size > features.max_message_bytes) {
+        return refuse(552, "5.3.4 The message is larger than announced here");
+    }
+    if parameters.has("SMTPUTF8") && !features.smtputf8 {
+        return refuse(550, "5.6.7 The next hop does not take internationalised mail");
+    }
+    if !address.as_str().is_ascii() && !parameters.has("SMTPUTF8") {
+        return refuse(553, "5.6.7 The address needs SMTPUTF8");
+    }
+    let sender = Sender { address, parameters };
+    (Session::Open(Envelope { client, sender, recipients: Vec::new() }), Action::AskSender)
+}
+
+fn recipient(
+    envelope: Envelope,
+    address: Address,
+    parameters: Parameters,
+    features: &Features,
+    waiting: usize,
+) -> (Session, Action) {
+    let refused = if envelope.recipients.len() + waiting >= features.max_recipients {
+        // Not 550: after 452 the client brings the rest in a new transaction (RFC 5321 section 4.5.3.1.10).
+        Some(Reply::new(452, "4.5.3 Too many recipients, send the rest in another transaction"))
+    } else if !address.as_str().is_ascii() && !envelope.sender.parameters.has("SMTPUTF8") {
+        Some(Reply::new(553, "5.6.7 The address needs SMTPUTF8"))
+    } else if envelope.client.protocol == Protocol::Smtp && parameters.iter().next().is_some() {
+        Some(Reply::new(555, "5.5.4 Parameters need EHLO"))
+    } else {
+        None
+    };
+    match refused {
+        Some(reply) => (Session::Open(envelope), Action::Say(reply)),
+        None => (Session::Open(envelope), Action::AskRecipient(Recipient { address, parameters })),
+    }
+}
+
+impl Features {
+    /// The reply to EHLO. CHUNKING is not among it: no client needs it, and mail was lost over it elsewhere.
+    fn greeting(&self) -> Reply {
+        let size = format!("SIZE {}", self.max_message_bytes);
+        let mut lines = vec![self.host_name.as_str(), "PIPELINING", &size];
+        let optional = [
+            (self.starttls, "STARTTLS"),
+            (self.eight_bit, "8BITMIME"),
+            (self.smtputf8, "SMTPUTF8"),
+            (self.dsn, "DSN"),
+        ];
+        lines.extend(optional.into_iter().filter(|(on, _)| *on).map(|(_, keyword)| keyword));
+        lines.push("ENHANCEDSTATUSCODES");
+        Reply::lines(250, lines)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn features() -> Features {
+        Features {
+            host_name: "relay.example".to_owned(),
+            max_message_bytes: 1000,
+            max_recipients: 2,
+            starttls: true,
+            require_tls: false,
+            eight_bit: true,
+            smtputf8: false,
+            dsn: true,
+        }
+    }
+
+    /// Plays a dialogue in which the next hop accepts everything.
+    fn check(dialogue: &str) {
+        let features = features();
+        let mut session = Session::New;
+        let mut code = 0;
+        for line in dialogue.lines().map(str::trim).filter(|line| !line.is_empty()) {
+            if let Some(wanted) = line.strip_prefix("S: ") {
+                assert_eq!(code.to_string(), wanted, "in {dialogue}");
+                continue;
+            }
+            let line = line.strip_prefix("C: ").expect("a line of the client or of the server");
+            code = match Command::read(line.as_bytes()) {
+                Err(reply) => reply.code(),
+                Ok(command) => {
+                    let (next, action) = session.step(command, &features, 0);
+                    session = next;
+                    match action {
+                        Action::Say(reply) | Action::Close(reply) | Action::StartTls(reply) | Action::Abandon(reply) => {
+                            reply.code()
+                        }
+                        Action::AskSender => 250,
+                        Action::AskRecipient(recipient) => {
+                            session.accepted(recipient);
+                            250
+                        }
+                        Action::ReadData => {
+                            session = session.between_messages();
+                            354
+                        }
+                    }
+                }
+            };
+        }
+    }
+
+    #[test]
+    fn an_envelope_does_not_outlive_its_message() {
+        check(
+            "C: EHLO shop.example
+             S: 250
+             C: MAIL FROM:<news@shop.example>
+             S: 250
+             C: RCPT TO:<ann@home.example>
+             S: 250
+             C: DATA
+             S: 354
+             C: RCPT TO:<eve@home.example>
+             S: 503",
+        );
+    }
+
+    #[test]
+    fn commands_out_of_order_change_nothing() {
+        check(
+            "C: MAIL FROM:<news@shop.example>
+             S: 503
+             C: HELO shop.example
+             S: 250
+             C: DATA
+             S: 503
+             C: RCPT TO:<ann@home.example>
+             S: 503
+             C: MAIL FROM:<news@shop.example>
+             S: 250
+             C: MAIL FROM:<news@shop.example>
+             S: 503
+             C: DATA
+             S: 554
+             C: RSET
+             S: 250
+             C: DATA
+             S: 503",
+        );
+    }
+
+    #[test]
+    fn one_recipient_too_many_is_told_to_come_again() {
+        check(
+            "C: EHLO shop.example
+             S: 250
+             C: MAIL FROM:<> BODY=8BITMIME
+             S: 250
+             C: RCPT TO:<a@home.example>
+             S: 250
+             C: RCPT TO:<b@home.example>
+             S: 250
+             C: RCPT TO:<c@home.example>
+             S: 452",
+        );
+    }
+
+    #[test]
+    fn what_the_next_hop_lacks_is_refused_at_mail() {
+        check(
+            "C: EHLO shop.example
+             S: 250
+             C: MAIL FROM:<a@b.example> SMTPUTF8
+             S: 550
+             C: MAIL FROM:<a@b.example> SIZE=1001
+             S: 552
+             C: MAIL FROM:<j\u{fc}@b.example>
+             S: 553",
+        );
+    }
+
+    #[test]
+    fn tls_forgets_the_greeting() {
+        check(
+            "C: EHLO shop.example
+             S: 250
+             C: STARTTLS
+             S: 220
+             C: MAIL FROM:<a@b.example>
+             S: 503",
+        );
+    }
+
+    #[test]
+    fn only_what_is_there_is_announced() {
+        let reply = features().greeting();
+        let keywords = reply.keywords();
+        assert_eq!(keywords, ["PIPELINING", "SIZE 1000", "STARTTLS", "8BITMIME", "DSN", "ENHANCEDSTATUSCODES"]);
+    }
+}

@@ -1,0 +1,178 @@
+//! A byte stream to a client or a next hop, in clear or over TLS, with a buffer for what was read and not yet used.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsStream;
+
+/// A connection, in clear or over TLS.
+#[derive(Debug)]
+pub enum Stream {
+    /// In clear.
+    Clear(TcpStream),
+    /// Over TLS.
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Stream {
+    /// Whether TLS is on.
+    pub fn is_tls(&self) -> bool {
+        matches!(self, Stream::Tls(_))
+    }
+
+    /// Takes the TCP connection out, to start TLS on it.
+    pub fn into_clear(self) -> Option<TcpStream> {
+        match self {
+            Stream::Clear(tcp) => Some(tcp),
+            Stream::Tls(_) => None,
+        }
+    }
+
+    /// The TLS version and cipher suite, for the trace header and the log.
+    pub fn tls_description(&self) -> Option<String> {
+        let Stream::Tls(tls) = self else { return None };
+        let (_, connection) = tls.get_ref();
+        let version = connection.protocol_version().and_then(|version| version.as_str().map(|text| text.replace("v1_", "v1.")));
+        let suite = connection.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str().map(str::to_owned));
+        Some(format!("{} {}", version.unwrap_or_default(), suite.unwrap_or_default()))
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Stream::Clear(tcp) => Pin::new(tcp).poll_read(cx, buf),
+            Stream::Tls(tls) => Pin::new(tls.as_mut()).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Stream::Clear(tcp) => Pin::new(tcp).poll_write(cx, buf),
+            Stream::Tls(tls) => Pin::new(tls.as_mut()).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_write_vectored(self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Stream::Clear(tcp) => Pin::new(tcp).poll_write_vectored(cx, bufs),
+            Stream::Tls(tls) => Pin::new(tls.as_mut()).poll_write_vectored(cx, bufs),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Stream::Clear(tcp) => Pin::new(tcp).poll_flush(cx),
+            Stream::Tls(tls) => Pin::new(tls.as_mut()).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Stream::Clear(tcp) => Pin::new(tcp).poll_shutdown(cx),
+            Stream::Tls(tls) => Pin::new(tls.as_mut()).poll_shutdown(cx),
+        }
+    }
+}
+
+/// A stream with what was read from it and not used yet.
+#[derive(Debug)]
+pub struct Wire {
+    /// The stream. Whoever replaces it must see that [`Wire::pending`] is empty.
+    pub stream: Stream,
+    buffer: Vec<u8>,
+    used: usize,
+}
+
+/// Bytes read at once.
+const READ: usize = 64 * 1024;
+
+impl Wire {
+    /// A wire over a fresh stream. The buffer is allocated with the first read, so that an idle connection costs little.
+    pub fn new(stream: Stream) -> Wire {
+        Wire { stream, buffer: Vec::new(), used: 0 }
+    }
+
+    /// What was read and not used yet.
+    pub fn pending(&self) -> &[u8] {
+        self.buffer.get(self.used..).unwrap_or_default()
+    }
+
+    /// Marks bytes as used.
+    pub fn consume(&mut self, bytes: usize) {
+        self.used = (self.used + bytes).min(self.buffer.len());
+        if self.used == self.buffer.len() {
+            self.used = 0;
+            self.buffer.clear();
+        }
+    }
+
+    /// Takes the next line, without its end, out of what was read. `None` where no whole line is there.
+    pub fn line(&mut self) -> Option<Vec<u8>> {
+        let pending = self.pending();
+        let end = memchr::memchr(b'\n', pending)?;
+        let line = pending.get(..end).unwrap_or_default();
+        let line = line.strip_suffix(b"\r").unwrap_or(line).to_vec();
+        self.consume(end + 1);
+        Some(line)
+    }
+
+    /// Gives the memory of the buffer back while nothing is expected for long.
+    pub fn shrink(&mut self) {
+        if self.pending().is_empty() {
+            self.buffer = Vec::new();
+            self.used = 0;
+        }
+    }
+
+    /// Reads more. `Ok(0)` is the end of the stream.
+    ///
+    /// # Errors
+    ///
+    /// Those of the stream.
+    pub async fn fill(&mut self) -> io::Result<usize> {
+        if self.used > 0 {
+            self.buffer.drain(..self.used);
+            self.used = 0;
+        }
+        self.buffer.reserve(READ);
+        self.stream.read_buf(&mut self.buffer).await
+    }
+
+    /// Writes and flushes.
+    ///
+    /// # Errors
+    ///
+    /// Those of the stream.
+    pub async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.write_all(bytes).await?;
+        self.stream.flush().await
+    }
+
+    /// Writes slices in as few system calls as possible, and flushes.
+    ///
+    /// # Errors
+    ///
+    /// Those of the stream.
+    pub async fn send_slices(&mut self, slices: &[&[u8]]) -> io::Result<()> {
+        let mut slices: Vec<IoSlice<'_>> = slices.iter().filter(|slice| !slice.is_empty()).map(|slice| IoSlice::new(slice)).collect();
+        let mut left = slices.as_mut_slice();
+        while !left.is_empty() {
+            let written = self.stream.write_vectored(left).await?;
+            if written == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+            IoSlice::advance_slices(&mut left, written);
+        }
+        self.stream.flush().await
+    }
+}
