@@ -14,12 +14,13 @@
 
 pub mod cli;
 pub mod config;
+pub mod consent;
 pub mod host_name;
 pub mod message;
 pub mod policy;
+pub mod relay;
 pub mod rewrite;
 pub mod sign;
 pub mod smtp;
-pub mod relay;
-pub mod wire;
 pub mod tracker;
+pub mod wire;

@@ -35,8 +35,11 @@ impl Stream {
     pub fn tls_description(&self) -> Option<String> {
         let Stream::Tls(tls) = self else { return None };
         let (_, connection) = tls.get_ref();
-        let version = connection.protocol_version().and_then(|version| version.as_str().map(|text| text.replace("v1_", "v1.")));
-        let suite = connection.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str().map(str::to_owned));
+        let version = connection
+            .protocol_version()
+            .and_then(|version| version.as_str().map(|text| text.replace("v1_", "v1.")));
+        let suite =
+            connection.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str().map(str::to_owned));
         Some(format!("{} {}", version.unwrap_or_default(), suite.unwrap_or_default()))
     }
 }
@@ -58,7 +61,11 @@ impl AsyncWrite for Stream {
         }
     }
 
-    fn poll_write_vectored(self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Stream::Clear(tcp) => Pin::new(tcp).poll_write_vectored(cx, bufs),
             Stream::Tls(tls) => Pin::new(tls.as_mut()).poll_write_vectored(cx, bufs),
@@ -164,7 +171,8 @@ impl Wire {
     ///
     /// Those of the stream.
     pub async fn send_slices(&mut self, slices: &[&[u8]]) -> io::Result<()> {
-        let mut slices: Vec<IoSlice<'_>> = slices.iter().filter(|slice| !slice.is_empty()).map(|slice| IoSlice::new(slice)).collect();
+        let mut slices: Vec<IoSlice<'_>> =
+            slices.iter().filter(|slice| !slice.is_empty()).map(|slice| IoSlice::new(slice)).collect();
         let mut left = slices.as_mut_slice();
         while !left.is_empty() {
             let written = self.stream.write_vectored(left).await?;

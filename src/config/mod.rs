@@ -10,8 +10,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::rewrite::{Extent, Receipts, Verify};
 use crate::relay::TlsMode;
+use crate::rewrite::{Extent, Receipts, Verify};
 use crate::sign::OnBroken;
 use crate::smtp::BareNewline;
 pub use network::Network;
@@ -227,7 +227,8 @@ pub enum ConfigError {
 }
 
 fn listed(path: &Path, problems: &[Problem]) -> String {
-    let lines: Vec<String> = problems.iter().map(|problem| format!("{}: {problem}", path.display())).collect();
+    let lines: Vec<String> =
+        problems.iter().map(|problem| format!("{}: {problem}", path.display())).collect();
     lines.join("\n")
 }
 
@@ -238,7 +239,8 @@ impl Config {
     ///
     /// When it cannot be read, or anything in it is wrong.
     pub fn load(path: &Path) -> Result<Config, ConfigError> {
-        let source = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        let source = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
         Config::parse(&source).map_err(|problems| ConfigError::Wrong { path: path.to_owned(), problems })
     }
 
@@ -255,16 +257,22 @@ impl Config {
 
 fn read(source: &str) -> Outcome<Config> {
     reader::read(source, |root| {
-        let mode = root.choice("mode", Mode::Enforce, &[("enforce", Mode::Enforce), ("observe", Mode::Observe)]);
+        let mode =
+            root.choice("mode", Mode::Enforce, &[("enforce", Mode::Enforce), ("observe", Mode::Observe)]);
         let data_directory = root.path("data_directory").unwrap_or_else(|| PathBuf::from("data"));
         let relay = root.section("relay", relay);
         let listeners = listeners(root);
         let next_hop = root.section("next_hop", next_hop);
         let mut policy = root.section("policy", policy);
         policy.dkim_on_broken = root.section("dkim", |dkim| {
-            dkim.choice("on_broken", OnBroken::Remove, &[("remove", OnBroken::Remove), ("reject", OnBroken::Reject)])
+            dkim.choice(
+                "on_broken",
+                OnBroken::Remove,
+                &[("remove", OnBroken::Remove), ("reject", OnBroken::Reject)],
+            )
         });
-        let catalogues = root.section("tracker", |tracker| tracker.list("catalogues", |path| Ok(PathBuf::from(path))));
+        let catalogues =
+            root.section("tracker", |tracker| tracker.list("catalogues", |path| Ok(PathBuf::from(path))));
         let consent = root.section("consent", |section| consent(section, &data_directory));
         let log = root.section("log", log);
         let private = root.section("private", private);
@@ -282,7 +290,11 @@ fn relay(section: &mut Section<'_>) -> Relay {
 
 fn listeners(root: &mut Section<'_>) -> Vec<Listener> {
     let listeners = root.sections("listener", listener);
-    if listeners.is_empty() { vec![Listener::at(SocketAddr::from(([127, 0, 0, 1], 2525)))] } else { listeners }
+    if listeners.is_empty() {
+        vec![Listener::at(SocketAddr::from(([127, 0, 0, 1], 2525)))]
+    } else {
+        listeners
+    }
 }
 
 impl Listener {
@@ -352,7 +364,9 @@ fn count(number: u64) -> usize {
 }
 
 fn address(text: &str) -> Result<SocketAddr, String> {
-    text.parse().map_err(|_| format!("{text:?} is no address with a port, such as \"127.0.0.1:2525\" or \"[::1]:2525\""))
+    text.parse().map_err(|_| {
+        format!("{text:?} is no address with a port, such as \"127.0.0.1:2525\" or \"[::1]:2525\"")
+    })
 }
 
 fn pair(section: &mut Section<'_>) -> Option<(PathBuf, PathBuf)> {
@@ -360,7 +374,10 @@ fn pair(section: &mut Section<'_>) -> Option<(PathBuf, PathBuf)> {
         (Some(certificate), Some(key)) => Some((certificate, key)),
         (None, None) => None,
         _ => {
-            section.problem(section.start_line(), "listener: certificate and key belong together, and one is missing");
+            section.problem(
+                section.start_line(),
+                "listener: certificate and key belong together, and one is missing",
+            );
             None
         }
     }
@@ -394,7 +411,9 @@ fn next_hop(section: &mut Section<'_>) -> NextHop {
 
 fn policy(section: &mut Section<'_>) -> Policy {
     let controller = section.parsed("controller", |text| {
-        let valid = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'.' | b'_' | b'-');
+        let valid = |byte: u8| {
+            byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'.' | b'_' | b'-')
+        };
         if (1..=64).contains(&text.len()) && text.bytes().all(valid) {
             Ok(text.to_owned())
         } else {
@@ -403,14 +422,22 @@ fn policy(section: &mut Section<'_>) -> Policy {
     });
     Policy {
         controller: controller.unwrap_or_else(|| "default".to_owned()),
-        on_grant: section.choice("on_grant", OnGrant::Keep, &[("keep", OnGrant::Keep), ("strip", OnGrant::Strip)]),
+        on_grant: section.choice(
+            "on_grant",
+            OnGrant::Keep,
+            &[("keep", OnGrant::Keep), ("strip", OnGrant::Strip)],
+        ),
         protected: section.choice(
             "protected",
             Protected::Reject,
             &[("reject", Protected::Reject), ("pass", Protected::Pass)],
         ),
         extent: if section.flag("strict", false) { Extent::EveryRequest } else { Extent::Trackers },
-        receipts: section.choice("receipts", Receipts::Strip, &[("strip", Receipts::Strip), ("keep", Receipts::Keep)]),
+        receipts: section.choice(
+            "receipts",
+            Receipts::Strip,
+            &[("strip", Receipts::Strip), ("keep", Receipts::Keep)],
+        ),
         verify: if section.flag("verify_output", true) { Verify::On } else { Verify::Off },
         dkim_on_broken: OnBroken::Remove,
     }
@@ -438,10 +465,14 @@ fn log(section: &mut Section<'_>) -> Log {
 
 fn private(section: &mut Section<'_>) -> Option<SocketAddr> {
     let default = Some(SocketAddr::from(([127, 0, 0, 1], 8025)));
-    let parsed = section.parsed("address", |text| if text.is_empty() { Ok(None) } else { address(text).map(Some) });
+    let parsed =
+        section.parsed("address", |text| if text.is_empty() { Ok(None) } else { address(text).map(Some) });
     let chosen = parsed.unwrap_or(default);
     if chosen.is_some_and(|chosen| !chosen.ip().is_loopback()) {
-        section.problem(section.start_line(), "private.address must be a loopback address: what it serves is for this machine");
+        section.problem(
+            section.start_line(),
+            "private.address must be a loopback address: what it serves is for this machine",
+        );
     }
     chosen
 }
@@ -457,7 +488,9 @@ mod tests {
         let uncommented: String = SHIPPED
             .lines()
             .map(|line| match line.strip_prefix('#') {
-                Some(setting) if setting.starts_with(|own: char| own.is_ascii_lowercase() || own == '[') => setting,
+                Some(setting) if setting.starts_with(|own: char| own.is_ascii_lowercase() || own == '[') => {
+                    setting
+                }
                 _ => line,
             })
             .collect::<Vec<_>>()
@@ -466,7 +499,8 @@ mod tests {
         assert_eq!(outcome.problems, []);
         for key in outcome.keys {
             let name = key.rsplit('.').next().unwrap();
-            let listed = uncommented.lines().any(|line| line.split('=').next().is_some_and(|own| own.trim() == name));
+            let listed =
+                uncommented.lines().any(|line| line.split('=').next().is_some_and(|own| own.trim() == name));
             assert!(listed, "config.toml does not list {key}");
         }
     }
@@ -482,6 +516,9 @@ mod tests {
         let problems = Config::parse("[[listener]]\naddress = \"0.0.0.0:25\"\n").unwrap_err();
         assert!(problems[0].text.contains("open relay"), "{problems:?}");
         assert_eq!(problems[0].line, 1);
-        assert!(Config::parse("[[listener]]\naddress = \"0.0.0.0:25\"\nallowed_networks = [\"192.0.2.0/24\"]\n").is_ok());
+        assert!(
+            Config::parse("[[listener]]\naddress = \"0.0.0.0:25\"\nallowed_networks = [\"192.0.2.0/24\"]\n")
+                .is_ok()
+        );
     }
 }

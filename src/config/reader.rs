@@ -108,7 +108,10 @@ impl<'a> Section<'a> {
     }
 
     fn wrong(&self, key: &str, value: &Spanned<DeValue<'_>>, wanted: &str) {
-        self.problem(self.line(value), format!("{}: {wanted}, not {}", self.full(key), described(value.get_ref())));
+        self.problem(
+            self.line(value),
+            format!("{}: {wanted}, not {}", self.full(key), described(value.get_ref())),
+        );
     }
 
     /// A value made from a string by `parse`, which says what is wrong.
@@ -134,7 +137,9 @@ impl<'a> Section<'a> {
 
     /// A path.
     pub fn path(&mut self, key: &'static str) -> Option<PathBuf> {
-        self.parsed(key, |text| if text.is_empty() { Err("an empty path".to_owned()) } else { Ok(PathBuf::from(text)) })
+        self.parsed(key, |text| {
+            if text.is_empty() { Err("an empty path".to_owned()) } else { Ok(PathBuf::from(text)) }
+        })
     }
 
     /// One of a few words.
@@ -210,7 +215,10 @@ impl<'a> Section<'a> {
                 match value.into_inner() {
                     DeValue::Table(table) => self.child(name, table, line),
                     other => {
-                        self.problem(line, format!("{name}: a table [{name}] is wanted, not {}", described(&other)));
+                        self.problem(
+                            line,
+                            format!("{name}: a table [{name}] is wanted, not {}", described(&other)),
+                        );
                         self.child(name, DeTable::new(), line)
                     }
                 }

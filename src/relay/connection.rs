@@ -45,7 +45,10 @@ impl Capabilities {
                 "SMTPUTF8" => capabilities.smtputf8 = true,
                 "DSN" => capabilities.dsn = true,
                 "STARTTLS" => capabilities.starttls = true,
-                "SIZE" => capabilities.size = Some(words.next().and_then(|size| size.parse().ok()).filter(|size| *size > 0)),
+                "SIZE" => {
+                    capabilities.size =
+                        Some(words.next().and_then(|size| size.parse().ok()).filter(|size| *size > 0))
+                }
                 "AUTH" => {
                     for way in words {
                         capabilities.auth_plain |= way == "PLAIN";
@@ -89,8 +92,13 @@ impl Connection {
             TlsMode::Required | TlsMode::Opportunistic | TlsMode::None => Stream::Clear(tcp),
         };
         let now = Instant::now();
-        let mut connection =
-            Connection { wire: Wire::new(stream), capabilities: Capabilities::default(), since: now, used: now, messages: 0 };
+        let mut connection = Connection {
+            wire: Wire::new(stream),
+            capabilities: Capabilities::default(),
+            since: now,
+            used: now,
+            messages: 0,
+        };
         connection.expect(Class::Positive, "greeting", limits.command).await?;
         connection.greet(hop).await?;
         let connection = connection.secured(hop).await?;
@@ -108,7 +116,9 @@ impl Connection {
                 self.command(&format!("HELO {}\r\n", hop.ehlo_name), "HELO", hop.timeouts.command).await?;
                 self.expect(Class::Positive, "HELO", hop.timeouts.command).await?;
             }
-            Class::Transient | Class::Intermediate => return Err(RelayError::Unwilling { at: "EHLO", reply }),
+            Class::Transient | Class::Intermediate => {
+                return Err(RelayError::Unwilling { at: "EHLO", reply });
+            }
         }
         Ok(())
     }
@@ -173,7 +183,12 @@ impl Connection {
     /// # Errors
     ///
     /// When writing fails or takes too long.
-    pub async fn command(&mut self, commands: &str, at: &'static str, limit: Duration) -> Result<(), RelayError> {
+    pub async fn command(
+        &mut self,
+        commands: &str,
+        at: &'static str,
+        limit: Duration,
+    ) -> Result<(), RelayError> {
         within(limit, at, self.wire.send(commands.as_bytes())).await
     }
 
@@ -219,7 +234,9 @@ fn plain(credentials: &Credentials) -> String {
 }
 
 async fn start_tls(tcp: TcpStream, hop: &NextHop) -> Result<Stream, RelayError> {
-    let no_name = || RelayError::Tls(io::Error::other(format!("{:?} is no name that a certificate could have", hop.host)));
+    let no_name = || {
+        RelayError::Tls(io::Error::other(format!("{:?} is no name that a certificate could have", hop.host)))
+    };
     let name = hop.server_name().ok_or_else(no_name)?;
     let connector = TlsConnector::from(std::sync::Arc::clone(&hop.tls_config));
     match timeout(hop.timeouts.command, connector.connect(name, tcp)).await {
@@ -229,7 +246,11 @@ async fn start_tls(tcp: TcpStream, hop: &NextHop) -> Result<Stream, RelayError> 
     }
 }
 
-async fn within<T>(limit: Duration, at: &'static str, work: impl Future<Output = io::Result<T>>) -> Result<T, RelayError> {
+async fn within<T>(
+    limit: Duration,
+    at: &'static str,
+    work: impl Future<Output = io::Result<T>>,
+) -> Result<T, RelayError> {
     match timeout(limit, work).await {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(source)) => Err(RelayError::Io { at, source }),

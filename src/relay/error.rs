@@ -69,7 +69,9 @@ impl RelayError {
             RelayError::Io { .. } | RelayError::Closed { .. } | RelayError::Protocol { .. } => {
                 Reply::new(451, "4.4.2 The next hop could not be reached, try again later")
             }
-            RelayError::Timeout { .. } => Reply::new(451, "4.4.1 The next hop did not answer in time, try again later"),
+            RelayError::Timeout { .. } => {
+                Reply::new(451, "4.4.1 The next hop did not answer in time, try again later")
+            }
             RelayError::NoTls | RelayError::Tls(_) | RelayError::InjectedBeforeTls => {
                 Reply::new(451, "4.7.5 No safe connection to the next hop, try again later")
             }

@@ -5,9 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::pki_types::CertificateDer;
 use rustls::pki_types::ServerName;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::CertificateDer;
 
 /// Whether TLS is used towards a next hop. Once STARTTLS was announced there is no way back to clear text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,7 +83,10 @@ impl Credentials {
             (Some(login), Some(password)) if !login.is_empty() => {
                 Ok(Credentials { login: login.to_owned(), password: password.to_owned() })
             }
-            _ => Err(format!("{}: a login on the first line and a password on the second are wanted", path.display())),
+            _ => Err(format!(
+                "{}: a login on the first line and a password on the second are wanted",
+                path.display()
+            )),
         }
     }
 
@@ -126,7 +129,13 @@ pub struct NextHop {
 
 impl NextHop {
     /// A next hop with the defaults of `config.toml`.
-    pub fn new(host: &str, port: u16, tls: TlsMode, tls_config: Arc<rustls::ClientConfig>, ehlo_name: &str) -> NextHop {
+    pub fn new(
+        host: &str,
+        port: u16,
+        tls: TlsMode,
+        tls_config: Arc<rustls::ClientConfig>,
+        ehlo_name: &str,
+    ) -> NextHop {
         NextHop {
             host: host.to_owned(),
             port,
@@ -177,7 +186,8 @@ pub fn tls_config(ca_file: Option<&Path>) -> Result<Arc<rustls::ClientConfig>, S
             builder.with_root_certificates(roots).with_no_client_auth()
         }
         None => {
-            let verifier = rustls_platform_verifier::Verifier::new(provider).map_err(|error| error.to_string())?;
+            let verifier =
+                rustls_platform_verifier::Verifier::new(provider).map_err(|error| error.to_string())?;
             builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth()
         }
     };

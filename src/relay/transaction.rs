@@ -91,7 +91,8 @@ impl Transaction {
             for command in &commands {
                 connection.command(command, "MAIL or RCPT", limit).await?;
                 replies.push(connection.reply("MAIL or RCPT", limit).await?);
-                if ask_sender && replies.first().is_some_and(|reply: &Reply| reply.class() != Class::Positive) {
+                if ask_sender && replies.first().is_some_and(|reply: &Reply| reply.class() != Class::Positive)
+                {
                     break;
                 }
             }
@@ -116,7 +117,12 @@ impl Transaction {
     /// # Errors
     ///
     /// When the next hop gives no answer about the mail. After the final dot the message may have been delivered all the same.
-    pub async fn deliver(&mut self, recipients: &[Recipient], head: &[u8], message: &[u8]) -> Result<Reply, RelayError> {
+    pub async fn deliver(
+        &mut self,
+        recipients: &[Recipient],
+        head: &[u8],
+        message: &[u8],
+    ) -> Result<Reply, RelayError> {
         let limit = self.pool.hop.timeouts.data;
         let mut connection = match self.connection.take() {
             Some(connection) => connection,

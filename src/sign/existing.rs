@@ -48,12 +48,20 @@ struct Signature {
 impl Signature {
     fn read(value: &[u8]) -> Signature {
         let text = String::from_utf8_lossy(value);
-        let mut signature =
-            Signature { form: BodyForm::Simple, limit: None, hash: Vec::new(), signed: Vec::new(), known: true };
+        let mut signature = Signature {
+            form: BodyForm::Simple,
+            limit: None,
+            hash: Vec::new(),
+            signed: Vec::new(),
+            known: true,
+        };
         for (name, value) in text.split(';').filter_map(|tag| tag.split_once('=')) {
             let value: String = value.split_whitespace().collect();
             match name.trim() {
-                "c" if value.rsplit_once('/').is_some_and(|(_, body)| body.eq_ignore_ascii_case("relaxed")) => {
+                "c" if value
+                    .rsplit_once('/')
+                    .is_some_and(|(_, body)| body.eq_ignore_ascii_case("relaxed")) =>
+                {
                     signature.form = BodyForm::Relaxed;
                 }
                 "l" => signature.limit = value.parse().ok(),
@@ -80,7 +88,9 @@ impl Signature {
         header.iter().any(|field| {
             let name = String::from_utf8_lossy(field.name(raw)).to_ascii_lowercase();
             self.signed.contains(&name)
-                && edits.iter().any(|edit| edit.range.start < field.range.end && field.range.start < edit.range.end)
+                && edits
+                    .iter()
+                    .any(|edit| edit.range.start < field.range.end && field.range.start < edit.range.end)
         })
     }
 }
@@ -95,7 +105,9 @@ mod tests {
         let limit = tags.split("l=").nth(1).and_then(|rest| rest.split(';').next()?.parse().ok());
         let hash = body_hash(signed_body.as_bytes(), form, limit);
         let hash = crate::message::transfer::encode_base64(hash.as_ref());
-        format!("DKIM-Signature: v=1; a=rsa-sha256; {tags};\r\n bh={hash}; h=From:Read; b=AA==\r\nFrom: a\r\nRead: b\r\n\r\n{body}")
+        format!(
+            "DKIM-Signature: v=1; a=rsa-sha256; {tags};\r\n bh={hash}; h=From:Read; b=AA==\r\nFrom: a\r\nRead: b\r\n\r\n{body}"
+        )
     }
 
     fn check(raw: &str, cut: &str) -> usize {

@@ -3,4 +3,4 @@
 pub mod canonical;
 pub mod existing;
 
-pub use existing::{broken_signatures, OnBroken};
+pub use existing::{OnBroken, broken_signatures};

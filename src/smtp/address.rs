@@ -176,7 +176,16 @@ mod tests {
 
     #[test]
     fn what_is_no_path_is_refused() {
-        for text in ["ann@home.example", "<ann@home.example", "<ann>", "<@home.example>", "<ann@>", "<a b@c.example>", "<a@b@c.example>", "<a\u{7}@c.example>"] {
+        for text in [
+            "ann@home.example",
+            "<ann@home.example",
+            "<ann>",
+            "<@home.example>",
+            "<ann@>",
+            "<a b@c.example>",
+            "<a@b@c.example>",
+            "<a\u{7}@c.example>",
+        ] {
             assert!(check(text).is_err(), "{text}");
         }
         assert_eq!(check(&format!("<{}@c.example>", "a".repeat(300))), Err(BadAddress::TooLong));

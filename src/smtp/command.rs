@@ -101,15 +101,23 @@ impl Parameters {
 
 const MAIL_PARAMETERS: [(&str, fn(Option<&str>) -> bool); 5] = [
     ("SIZE", |value| value.is_some_and(|digits| digits.len() <= 20 && digits.parse::<u64>().is_ok())),
-    ("BODY", |value| value.is_some_and(|kind| kind.eq_ignore_ascii_case("7BIT") || kind.eq_ignore_ascii_case("8BITMIME"))),
+    ("BODY", |value| {
+        value.is_some_and(|kind| kind.eq_ignore_ascii_case("7BIT") || kind.eq_ignore_ascii_case("8BITMIME"))
+    }),
     ("SMTPUTF8", |value| value.is_none()),
-    ("RET", |value| value.is_some_and(|part| part.eq_ignore_ascii_case("FULL") || part.eq_ignore_ascii_case("HDRS"))),
+    ("RET", |value| {
+        value.is_some_and(|part| part.eq_ignore_ascii_case("FULL") || part.eq_ignore_ascii_case("HDRS"))
+    }),
     ("ENVID", |value| value.is_some_and(|id| id.len() <= 100 && is_xtext(id))),
 ];
 
 const RCPT_PARAMETERS: [(&str, fn(Option<&str>) -> bool); 2] = [
     ("NOTIFY", |value| value.is_some_and(is_notify)),
-    ("ORCPT", |value| value.is_some_and(|original| original.len() <= 500 && original.contains(';') && is_xtext_or_utf8(original))),
+    ("ORCPT", |value| {
+        value.is_some_and(|original| {
+            original.len() <= 500 && original.contains(';') && is_xtext_or_utf8(original)
+        })
+    }),
 ];
 
 fn is_xtext(text: &str) -> bool {
@@ -166,16 +174,19 @@ impl Command {
             "NOOP" => Ok(Command::Noop),
             "HELP" => Ok(Command::Help),
             "VRFY" | "EXPN" => Ok(Command::Vrfy),
-            "BDAT" | "AUTH" | "TURN" | "ETRN" | "ATRN" | "XCLIENT" | "XFORWARD" | "SEND" | "SOML" | "SAML" => {
-                Err(Reply::new(502, "5.5.1 Command not offered here"))
-            }
+            "BDAT" | "AUTH" | "TURN" | "ETRN" | "ATRN" | "XCLIENT" | "XFORWARD" | "SEND" | "SOML"
+            | "SAML" => Err(Reply::new(502, "5.5.1 Command not offered here")),
             _ => Err(Reply::new(500, "5.5.2 Unknown command")),
         }
     }
 }
 
 fn alone(rest: &str, command: Command) -> Result<Command, Reply> {
-    if rest.trim().is_empty() { Ok(command) } else { Err(Reply::new(501, "5.5.4 This command takes no argument")) }
+    if rest.trim().is_empty() {
+        Ok(command)
+    } else {
+        Err(Reply::new(501, "5.5.4 This command takes no argument"))
+    }
 }
 
 fn client_name(rest: &str) -> Result<String, Reply> {
@@ -224,7 +235,9 @@ mod tests {
 
     #[test]
     fn parameters_are_kept_as_written() {
-        let Ok(Command::Rcpt(_, parameters)) = check("RCPT TO:<a@b.example> NOTIFY=success,FAILURE ORCPT=rfc822;a+2Bb@c.example") else {
+        let Ok(Command::Rcpt(_, parameters)) =
+            check("RCPT TO:<a@b.example> NOTIFY=success,FAILURE ORCPT=rfc822;a+2Bb@c.example")
+        else {
             panic!("it is a command");
         };
         let written: Vec<&str> = parameters.iter().map(Parameter::as_str).collect();

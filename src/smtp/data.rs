@@ -122,7 +122,9 @@ impl DataReader {
                     self.at = At::Within;
                     self.bare();
                 }
-                (At::LineStart | At::Dot | At::Within, _) => taken += self.line(bytes.get(taken..).unwrap_or_default()),
+                (At::LineStart | At::Dot | At::Within, _) => {
+                    taken += self.line(bytes.get(taken..).unwrap_or_default())
+                }
             }
         }
         (taken, false)
@@ -234,14 +236,24 @@ mod tests {
     #[test]
     fn dots_are_unstuffed_and_the_end_is_found() {
         assert_eq!(check(b".\r\nQUIT", BareNewline::Reject), (message(b""), 3));
-        assert_eq!(check(b"a\r\n..b\r\n...\r\n.\r\nx", BareNewline::Reject), (message(b"a\r\n.b\r\n..\r\n"), 16));
+        assert_eq!(
+            check(b"a\r\n..b\r\n...\r\n.\r\nx", BareNewline::Reject),
+            (message(b"a\r\n.b\r\n..\r\n"), 16)
+        );
         assert_eq!(check(b"a.\r\n.c\r\n\r\n.\r\n", BareNewline::Reject), (message(b"a.\r\nc\r\n\r\n"), 13));
         assert_eq!(check(b"a\r\nb\r\nc", BareNewline::Reject).1, usize::MAX);
     }
 
     #[test]
     fn a_bare_newline_is_rejected_or_made_a_line_end_and_ends_nothing() {
-        for wire in [&b"a\n.\r\nb\r\n.\r\n"[..], b"a\r.\r\nb\r\n.\r\n", b"a\r\n.\nb\r\n.\r\n", b"a\r\n.\rb\r\n.\r\n", b"a\r\r\nb\r\n.\r\n", b"\n.\n\r\n.\r\n"] {
+        for wire in [
+            &b"a\n.\r\nb\r\n.\r\n"[..],
+            b"a\r.\r\nb\r\n.\r\n",
+            b"a\r\n.\nb\r\n.\r\n",
+            b"a\r\n.\rb\r\n.\r\n",
+            b"a\r\r\nb\r\n.\r\n",
+            b"\n.\n\r\n.\r\n",
+        ] {
             let (data, end) = check(wire, BareNewline::Reject);
             assert_eq!((data, end), (Data::BareNewline, wire.len()), "{:?}", String::from_utf8_lossy(wire));
             let (data, end) = check(wire, BareNewline::Normalise);

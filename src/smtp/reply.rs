@@ -141,15 +141,21 @@ impl Reply {
         let text = self.text();
         let first = text.split([' ', '/']).next().unwrap_or_default();
         let mut parts = first.split('.');
-        let digits = |part: Option<&str>| part.is_some_and(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()));
-        let is_code = digits(parts.next()) && digits(parts.next()) && digits(parts.next()) && parts.next().is_none();
+        let digits = |part: Option<&str>| {
+            part.is_some_and(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()))
+        };
+        let is_code =
+            digits(parts.next()) && digits(parts.next()) && digits(parts.next()) && parts.next().is_none();
         if is_code { first.to_owned() } else { format!("{}.0.0", self.code / 100) }
     }
 
     /// The lines' texts of an EHLO reply but the first.
     pub fn keywords(&self) -> Vec<String> {
         let text = String::from_utf8_lossy(&self.wire);
-        text.lines().skip(1).map(|line| line.get(4..).unwrap_or_default().trim().to_ascii_uppercase()).collect()
+        text.lines()
+            .skip(1)
+            .map(|line| line.get(4..).unwrap_or_default().trim().to_ascii_uppercase())
+            .collect()
     }
 }
 

@@ -128,13 +128,19 @@ impl Session {
             (Ready(client), Command::Mail(..)) if features.require_tls => {
                 (Ready(client), say(530, "5.7.0 Start TLS first"))
             }
-            (Ready(client), Command::Mail(address, parameters)) => sender(client, address, parameters, features),
-            (Open(envelope), Command::Rcpt(address, parameters)) => recipient(envelope, address, parameters, features, waiting),
+            (Ready(client), Command::Mail(address, parameters)) => {
+                sender(client, address, parameters, features)
+            }
+            (Open(envelope), Command::Rcpt(address, parameters)) => {
+                recipient(envelope, address, parameters, features, waiting)
+            }
             (Open(envelope), Command::Data) if envelope.recipients.is_empty() => {
                 (Open(envelope), say(554, "5.5.1 No valid recipients"))
             }
             (Open(envelope), Command::Data) => (Open(envelope), Action::ReadData),
-            (Open(envelope), Command::Mail(..)) => (Open(envelope), say(503, "5.5.1 A message was begun already")),
+            (Open(envelope), Command::Mail(..)) => {
+                (Open(envelope), say(503, "5.5.1 A message was begun already"))
+            }
             (New, _) => (New, say(503, "5.5.1 Say EHLO first")),
             (Ready(client), _) => (Ready(client), say(503, "5.5.1 Say MAIL first")),
         }
@@ -169,7 +175,12 @@ impl Session {
     }
 }
 
-fn sender(client: Greeting, address: Address, parameters: Parameters, features: &Features) -> (Session, Action) {
+fn sender(
+    client: Greeting,
+    address: Address,
+    parameters: Parameters,
+    features: &Features,
+) -> (Session, Action) {
     let refuse = |code, text: &str| (Session::Ready(client.clone()), Action::Say(Reply::new(code, text)));
     if client.protocol == Protocol::Smtp && parameters.iter().next().is_some() {
         return refuse(555, "5.5.4 Parameters need EHLO");
@@ -262,9 +273,10 @@ mod tests {
                     let (next, action) = session.step(command, &features, 0);
                     session = next;
                     match action {
-                        Action::Say(reply) | Action::Close(reply) | Action::StartTls(reply) | Action::Abandon(reply) => {
-                            reply.code()
-                        }
+                        Action::Say(reply)
+                        | Action::Close(reply)
+                        | Action::StartTls(reply)
+                        | Action::Abandon(reply) => reply.code(),
                         Action::AskSender => 250,
                         Action::AskRecipient(recipient) => {
                             session.accepted(recipient);
@@ -366,6 +378,9 @@ mod tests {
     fn only_what_is_there_is_announced() {
         let reply = features().greeting();
         let keywords = reply.keywords();
-        assert_eq!(keywords, ["PIPELINING", "SIZE 1000", "STARTTLS", "8BITMIME", "DSN", "ENHANCEDSTATUSCODES"]);
+        assert_eq!(
+            keywords,
+            ["PIPELINING", "SIZE 1000", "STARTTLS", "8BITMIME", "DSN", "ENHANCEDSTATUSCODES"]
+        );
     }
 }

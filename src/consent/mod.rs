@@ -1,0 +1,25 @@
+//! What each person has told each controller about being tracked, and the proof of it.
+//!
+//! The journal is the truth: append-only, chained by hash, synced before anything is acknowledged. The index over it can be thrown
+//! away. Who a record is about stands in the key file alone, so that erasing a person cuts the link and leaves the chain whole.
+//!
+//! Promised: silence is not consent. Unknown, expired, damaged and unreachable all act as refused.
+
+pub mod index;
+pub mod journal;
+pub mod keys;
+pub mod person;
+pub mod record;
+pub mod seal;
+
+pub mod standing;
+pub mod store;
+
+pub mod timestamp;
+
+pub use person::{Controller, Person, StoreKey};
+pub use record::{Change, Details, Record, State};
+pub use standing::{Permission, Standing};
+pub use store::{Applied, Settings, Store, StoreError};
+
+pub use timestamp::Timestamp;

@@ -1,0 +1,188 @@
+//! A recipient as the store knows it: a keyed hash of the normalised address.
+
+use std::fmt;
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+use std::str::FromStr;
+
+use aws_lc_rs::{hkdf, hmac};
+
+/// The organisation on whose behalf mail is sent.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Controller(String);
+
+impl Controller {
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Controller {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Controller, String> {
+        let valid = |byte: u8| {
+            byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'.' | b'_' | b'-')
+        };
+        if (1..=64).contains(&name.len()) && name.bytes().all(valid) {
+            Ok(Controller(name.to_owned()))
+        } else {
+            Err(format!("{name:?} is no controller name: 1 to 64 of a-z, 0-9, '.', '_' and '-' are wanted"))
+        }
+    }
+}
+
+impl fmt::Display for Controller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// HMAC-SHA-256 of a normalised address under the store key, cut to 128 bits. Without the key nobody can tell whose it is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Person(pub [u8; 16]);
+
+impl fmt::Debug for Person {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// The secret under which addresses are hashed and keys are wrapped. It cannot be changed without the addresses.
+pub struct StoreKey {
+    bytes: [u8; 32],
+    hmac: hmac::Key,
+}
+
+impl fmt::Debug for StoreKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("StoreKey(…)")
+    }
+}
+
+impl StoreKey {
+    /// A key from its bytes.
+    pub fn new(bytes: [u8; 32]) -> StoreKey {
+        StoreKey { bytes, hmac: hmac::Key::new(hmac::HMAC_SHA256, &bytes) }
+    }
+
+    /// Reads the key file, or makes it with a fresh key, readable by its owner alone.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read or made, others may read it, or it holds something else.
+    pub fn load_or_create(path: &Path) -> Result<StoreKey, String> {
+        let named = |error: &dyn fmt::Display| format!("{}: {error}", path.display());
+        match File::open(path) {
+            Ok(mut file) => {
+                let mode = file.metadata().map_err(|error| named(&error))?.permissions().mode();
+                if mode & 0o077 != 0 {
+                    return Err(named(&"others may read the store key; run chmod 600 on it"));
+                }
+                let mut bytes = Vec::new();
+                file.read_to_end(&mut bytes).map_err(|error| named(&error))?;
+                let bytes = <[u8; 32]>::try_from(bytes.as_slice())
+                    .map_err(|_| named(&"32 bytes are wanted; put the right key back from its backup"))?;
+                Ok(StoreKey::new(bytes))
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                StoreKey::create(path).map_err(|error| named(&error))
+            }
+            Err(error) => Err(named(&error)),
+        }
+    }
+
+    fn create(path: &Path) -> std::io::Result<StoreKey> {
+        let mut bytes = [0; 32];
+        aws_lc_rs::rand::fill(&mut bytes).map_err(|_| std::io::Error::other("no randomness to be had"))?;
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+        file.write_all(&bytes)?;
+        file.sync_all()?;
+        if let Some(directory) = path.parent() {
+            File::open(directory)?.sync_all()?;
+        }
+        Ok(StoreKey::new(bytes))
+    }
+
+    /// Who has this address.
+    pub fn person(&self, address: &str) -> Person {
+        let tag = hmac::sign(&self.hmac, normalised(address).as_bytes());
+        let mut person = [0; 16];
+        person.iter_mut().zip(tag.as_ref()).for_each(|(own, byte)| *own = *byte);
+        Person(person)
+    }
+
+    /// A key for another use, derived from this one.
+    pub fn derived(&self, label: &str) -> [u8; 32] {
+        struct Length;
+        impl hkdf::KeyType for Length {
+            fn len(&self) -> usize {
+                32
+            }
+        }
+        let salt = hkdf::Salt::new(hkdf::HKDF_SHA256, b"pixelward");
+        let mut key = [0; 32];
+        let label = [label.as_bytes()];
+        let filled = salt.extract(&self.bytes).expand(&label, Length).and_then(|okm| okm.fill(&mut key));
+        filled.expect("32 bytes are within what HKDF-SHA-256 gives");
+        key
+    }
+}
+
+/// The address in the form in which it is hashed: domain in ASCII lower case (IDNA), local part in lower case, the quotes of a
+/// local part that needs none left out.
+pub fn normalised(address: &str) -> String {
+    let address = address.trim();
+    let Some((local, domain)) = address.rsplit_once('@') else { return address.to_lowercase() };
+    let domain = domain.trim_end_matches('.');
+    let domain = idna::domain_to_ascii(domain).unwrap_or_else(|_| domain.to_lowercase());
+    let bare = local.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+    let plain = |text: &&str| {
+        !text.is_empty()
+            && text.chars().all(|own| own.is_alphanumeric() || "!#$%&'*+-/=?^_`{|}~.".contains(own))
+    };
+    let local = bare.filter(plain).unwrap_or(local);
+    format!("{}@{domain}", local.to_lowercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spellings_of_one_address_are_one_person() {
+        let key = StoreKey::new([7; 32]);
+        let ann = key.person("ann@xn--bcher-kva.example");
+        for spelling in
+            ["Ann@B\u{fc}cher.Example", " ann@xn--bcher-kva.example. ", "\"ann\"@b\u{fc}cher.example"]
+        {
+            assert_eq!(key.person(spelling), ann, "{spelling}");
+        }
+        assert_ne!(key.person("bob@b\u{fc}cher.example"), ann);
+        assert_ne!(StoreKey::new([8; 32]).person("ann@b\u{fc}cher.example"), ann);
+    }
+
+    #[test]
+    fn junk_is_somebody_too() {
+        let key = StoreKey::new([7; 32]);
+        for junk in ["", "@", "a@", "@b", "\"@b", "a@b@c", "\u{0}@\u{fffd}"] {
+            key.person(junk);
+        }
+    }
+
+    #[test]
+    fn a_key_that_others_may_read_is_refused() {
+        let path = std::env::temp_dir().join(format!("pixelward-key-{}", std::process::id()));
+        let _ = std::fs::remove_file(&path);
+        let made = StoreKey::load_or_create(&path).unwrap();
+        let read = StoreKey::load_or_create(&path).unwrap();
+        assert_eq!(made.person("a@b.example"), read.person("a@b.example"));
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
+        assert!(StoreKey::load_or_create(&path).unwrap_err().contains("chmod 600"));
+        std::fs::remove_file(&path).unwrap();
+    }
+}

@@ -1,0 +1,411 @@
+//! One entry of the journal: what somebody said, when, how, and the evidence for it (N21).
+
+use super::person::Controller;
+use super::seal::{NotOpened, Sealer};
+use super::timestamp::Timestamp;
+use crate::policy::Purpose;
+
+/// What a person has said about a purpose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum State {
+    /// Nobody asked.
+    NeverAsked = 0,
+    /// Asked, and no answer came.
+    Asked = 1,
+    /// Yes.
+    Granted = 2,
+    /// No.
+    Refused = 3,
+    /// Yes once, and no since.
+    Withdrawn = 4,
+    /// Objected to an exempt use.
+    Objected = 5,
+}
+
+impl State {
+    /// Every state.
+    pub const ALL: [State; 6] =
+        [State::NeverAsked, State::Asked, State::Granted, State::Refused, State::Withdrawn, State::Objected];
+
+    /// The name used in files and interfaces.
+    pub const fn name(self) -> &'static str {
+        match self {
+            State::NeverAsked => "never_asked",
+            State::Asked => "asked",
+            State::Granted => "granted",
+            State::Refused => "refused",
+            State::Withdrawn => "withdrawn",
+            State::Objected => "objected",
+        }
+    }
+
+    /// The state with this name.
+    pub fn named(name: &str) -> Option<State> {
+        State::ALL.into_iter().find(|state| state.name() == name)
+    }
+
+    pub(super) fn from_number(number: u8) -> Option<State> {
+        State::ALL.into_iter().find(|state| *state as u8 == number)
+    }
+
+    /// Whether the person took back what was given, or objected: only a later grant with evidence supersedes it.
+    pub fn is_withdrawal(self) -> bool {
+        matches!(self, State::Withdrawn | State::Objected)
+    }
+}
+
+/// What describes the person or the occasion; encrypted under the person's key.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Details {
+    /// How it was said: a form, a call, a link.
+    pub method: Option<String>,
+    /// Where: web, mail, shop.
+    pub channel: Option<String>,
+    /// Which version of the notice was shown (N20).
+    pub notice_version: Option<String>,
+    /// SHA-256 of the exact text shown, in hexadecimal.
+    pub text_hash: Option<String>,
+    /// Where the evidence lies (N22).
+    pub evidence: Option<String>,
+    /// Who entered it.
+    pub actor: Option<String>,
+    /// The controller's own name for the person.
+    pub external_id: Option<String>,
+}
+
+/// What is to be recorded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// To whom it was said.
+    pub controller: Controller,
+    /// What about.
+    pub purposes: Vec<Purpose>,
+    /// What was said.
+    pub state: State,
+    /// When it was said.
+    pub event_at: Timestamp,
+    /// When the person was asked.
+    pub asked_at: Option<Timestamp>,
+    /// When the notice was sent (N29).
+    pub notice_sent_at: Option<Timestamp>,
+    /// When a grant ends by itself.
+    pub expires: Option<Timestamp>,
+    /// Before when the person must not be asked again (N19).
+    pub do_not_ask_before: Option<Timestamp>,
+    /// Which rules apply to the person (N5).
+    pub jurisdiction: Option<String>,
+    /// Never track this person (N32).
+    pub no_track: Option<bool>,
+    /// The rest.
+    pub details: Details,
+}
+
+impl Change {
+    /// A change with nothing but what it needs.
+    pub fn new(controller: Controller, purposes: Vec<Purpose>, state: State, event_at: Timestamp) -> Change {
+        Change {
+            controller,
+            purposes,
+            state,
+            event_at,
+            asked_at: None,
+            notice_sent_at: None,
+            expires: None,
+            do_not_ask_before: None,
+            jurisdiction: None,
+            no_track: None,
+            details: Details::default(),
+        }
+    }
+}
+
+/// An entry as it stands in the journal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// A random id: the key file alone knows whose it is.
+    pub person: [u8; 16],
+    /// When it was recorded.
+    pub recorded_at: Timestamp,
+    /// What was said; its details are empty.
+    pub change: Change,
+    /// The details, sealed. Unreadable once the person was erased.
+    pub sealed: Vec<u8>,
+}
+
+/// Why bytes are no record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadRecord {
+    /// It was written by a later version.
+    #[error("the record has format {0}, which this version does not know")]
+    Version(u8),
+    /// A field is cut off, missing, or not what it should be.
+    #[error("the record is malformed")]
+    Malformed,
+}
+
+/// The format written by this version; the first byte of each record.
+const VERSION: u8 = 1;
+
+/// Field numbers. Never used for anything else.
+mod tag {
+    pub(super) const CONTROLLER: u8 = 1;
+    pub(super) const PERSON: u8 = 2;
+    pub(super) const PURPOSES: u8 = 3;
+    pub(super) const STATE: u8 = 4;
+    pub(super) const EVENT_AT: u8 = 5;
+    pub(super) const RECORDED_AT: u8 = 6;
+    pub(super) const ASKED_AT: u8 = 7;
+    pub(super) const NOTICE_SENT_AT: u8 = 8;
+    pub(super) const EXPIRES: u8 = 9;
+    pub(super) const DO_NOT_ASK_BEFORE: u8 = 10;
+    pub(super) const JURISDICTION: u8 = 11;
+    pub(super) const NO_TRACK: u8 = 12;
+    pub(super) const SEALED: u8 = 13;
+    pub(super) const METHOD: u8 = 20;
+    pub(super) const CHANNEL: u8 = 21;
+    pub(super) const NOTICE_VERSION: u8 = 22;
+    pub(super) const TEXT_HASH: u8 = 23;
+    pub(super) const EVIDENCE: u8 = 24;
+    pub(super) const ACTOR: u8 = 25;
+    pub(super) const EXTERNAL_ID: u8 = 26;
+}
+
+/// Writes fields: number, length in four bytes, content.
+#[derive(Default)]
+struct Writer(Vec<u8>);
+
+impl Writer {
+    fn bytes(&mut self, tag: u8, content: &[u8]) {
+        self.0.push(tag);
+        self.0.extend_from_slice(&u32::try_from(content.len()).unwrap_or(u32::MAX).to_le_bytes());
+        self.0.extend_from_slice(content);
+    }
+
+    fn text(&mut self, tag: u8, content: &Option<String>) {
+        if let Some(content) = content {
+            self.bytes(tag, content.as_bytes());
+        }
+    }
+
+    fn time(&mut self, tag: u8, content: Option<Timestamp>) {
+        if let Some(Timestamp(millis)) = content {
+            self.bytes(tag, &millis.to_le_bytes());
+        }
+    }
+}
+
+/// Reads fields; those it does not know belong to later versions and are passed over.
+fn fields(bytes: &[u8]) -> Result<Vec<(u8, &[u8])>, BadRecord> {
+    let mut fields = Vec::new();
+    let mut rest = bytes;
+    while let Some((&tag, tail)) = rest.split_first() {
+        let (length, tail) = tail.split_first_chunk::<4>().ok_or(BadRecord::Malformed)?;
+        let length = usize::try_from(u32::from_le_bytes(*length)).map_err(|_| BadRecord::Malformed)?;
+        let (content, tail) = tail.split_at_checked(length).ok_or(BadRecord::Malformed)?;
+        fields.push((tag, content));
+        rest = tail;
+    }
+    Ok(fields)
+}
+
+fn text(content: &[u8]) -> Result<String, BadRecord> {
+    String::from_utf8(content.to_vec()).map_err(|_| BadRecord::Malformed)
+}
+
+fn time(content: &[u8]) -> Result<Timestamp, BadRecord> {
+    content.try_into().map(|bytes| Timestamp(i64::from_le_bytes(bytes))).map_err(|_| BadRecord::Malformed)
+}
+
+impl Details {
+    fn encode(&self) -> Vec<u8> {
+        let mut writer = Writer(vec![VERSION]);
+        writer.text(tag::METHOD, &self.method);
+        writer.text(tag::CHANNEL, &self.channel);
+        writer.text(tag::NOTICE_VERSION, &self.notice_version);
+        writer.text(tag::TEXT_HASH, &self.text_hash);
+        writer.text(tag::EVIDENCE, &self.evidence);
+        writer.text(tag::ACTOR, &self.actor);
+        writer.text(tag::EXTERNAL_ID, &self.external_id);
+        writer.0
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Details, BadRecord> {
+        let (&version, rest) = bytes.split_first().ok_or(BadRecord::Malformed)?;
+        if version != VERSION {
+            return Err(BadRecord::Version(version));
+        }
+        let mut details = Details::default();
+        for (tag, content) in fields(rest)? {
+            match tag {
+                tag::METHOD => details.method = Some(text(content)?),
+                tag::CHANNEL => details.channel = Some(text(content)?),
+                tag::NOTICE_VERSION => details.notice_version = Some(text(content)?),
+                tag::TEXT_HASH => details.text_hash = Some(text(content)?),
+                tag::EVIDENCE => details.evidence = Some(text(content)?),
+                tag::ACTOR => details.actor = Some(text(content)?),
+                tag::EXTERNAL_ID => details.external_id = Some(text(content)?),
+                _ => {}
+            }
+        }
+        Ok(details)
+    }
+}
+
+impl Record {
+    /// A record of `change` about the person with this id, its details sealed under the person's key.
+    pub fn new(person: [u8; 16], key: &Sealer, recorded_at: Timestamp, change: &Change) -> Record {
+        let sealed = key.seal(&change.details.encode(), &person);
+        let change = Change { details: Details::default(), ..change.clone() };
+        Record { person, recorded_at, change, sealed }
+    }
+
+    /// The details.
+    ///
+    /// # Errors
+    ///
+    /// When the key is not the person's.
+    pub fn details(&self, key: &Sealer) -> Result<Details, NotOpened> {
+        let plain = key.open(&self.sealed, &self.person)?;
+        Details::decode(&plain).map_err(|_| NotOpened)
+    }
+
+    /// The bytes that stand in the journal.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut writer = Writer(vec![VERSION]);
+        let change = &self.change;
+        let purposes: Vec<u8> = change.purposes.iter().map(|purpose| purpose.number()).collect();
+        writer.bytes(tag::CONTROLLER, change.controller.as_str().as_bytes());
+        writer.bytes(tag::PERSON, &self.person);
+        writer.bytes(tag::PURPOSES, &purposes);
+        writer.bytes(tag::STATE, &[change.state as u8]);
+        writer.time(tag::EVENT_AT, Some(change.event_at));
+        writer.time(tag::RECORDED_AT, Some(self.recorded_at));
+        writer.time(tag::ASKED_AT, change.asked_at);
+        writer.time(tag::NOTICE_SENT_AT, change.notice_sent_at);
+        writer.time(tag::EXPIRES, change.expires);
+        writer.time(tag::DO_NOT_ASK_BEFORE, change.do_not_ask_before);
+        writer.text(tag::JURISDICTION, &change.jurisdiction);
+        if let Some(no_track) = change.no_track {
+            writer.bytes(tag::NO_TRACK, &[u8::from(no_track)]);
+        }
+        writer.bytes(tag::SEALED, &self.sealed);
+        writer.0
+    }
+
+    /// Reads the bytes of a record.
+    ///
+    /// # Errors
+    ///
+    /// When they are none, or of a later version.
+    pub fn decode(bytes: &[u8]) -> Result<Record, BadRecord> {
+        let (&version, rest) = bytes.split_first().ok_or(BadRecord::Malformed)?;
+        if version != VERSION {
+            return Err(BadRecord::Version(version));
+        }
+        let mut controller = None;
+        let mut person = None;
+        let mut state = None;
+        let mut times = [None; 2];
+        let mut change = Change::new(
+            "x".parse().map_err(|_| BadRecord::Malformed)?,
+            Vec::new(),
+            State::NeverAsked,
+            Timestamp(0),
+        );
+        let mut sealed = Vec::new();
+        let [event_at, recorded_at] = &mut times;
+        for (tag, content) in fields(rest)? {
+            match tag {
+                tag::CONTROLLER => {
+                    controller = Some(text(content)?.parse().map_err(|_| BadRecord::Malformed)?)
+                }
+                tag::PERSON => person = Some(content.try_into().map_err(|_| BadRecord::Malformed)?),
+                tag::PURPOSES => {
+                    let purposes: Option<Vec<Purpose>> =
+                        content.iter().map(|number| Purpose::from_number(*number)).collect();
+                    change.purposes = purposes.ok_or(BadRecord::Malformed)?;
+                }
+                tag::STATE => state = content.first().and_then(|number| State::from_number(*number)),
+                tag::EVENT_AT => *event_at = Some(time(content)?),
+                tag::RECORDED_AT => *recorded_at = Some(time(content)?),
+                tag::ASKED_AT => change.asked_at = Some(time(content)?),
+                tag::NOTICE_SENT_AT => change.notice_sent_at = Some(time(content)?),
+                tag::EXPIRES => change.expires = Some(time(content)?),
+                tag::DO_NOT_ASK_BEFORE => change.do_not_ask_before = Some(time(content)?),
+                tag::JURISDICTION => change.jurisdiction = Some(text(content)?),
+                tag::NO_TRACK => change.no_track = content.first().map(|flag| *flag != 0),
+                tag::SEALED => sealed = content.to_vec(),
+                _ => {}
+            }
+        }
+        change.controller = controller.ok_or(BadRecord::Malformed)?;
+        change.state = state.ok_or(BadRecord::Malformed)?;
+        change.event_at = event_at.ok_or(BadRecord::Malformed)?;
+        Ok(Record {
+            person: person.ok_or(BadRecord::Malformed)?,
+            recorded_at: recorded_at.ok_or(BadRecord::Malformed)?,
+            change,
+            sealed,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn full() -> Change {
+        let mut change =
+            Change::new("shop".parse().unwrap(), Purpose::CONSENT.to_vec(), State::Granted, Timestamp(5));
+        change.asked_at = Some(Timestamp(1));
+        change.notice_sent_at = Some(Timestamp(2));
+        change.expires = Some(Timestamp(3));
+        change.do_not_ask_before = Some(Timestamp(4));
+        change.jurisdiction = Some("fr".to_owned());
+        change.no_track = Some(false);
+        let text = |text: &str| Some(text.to_owned());
+        change.details = Details {
+            method: text("form"),
+            channel: text("web"),
+            notice_version: text("3"),
+            text_hash: text("ab"),
+            evidence: text("form/17"),
+            actor: text("import"),
+            external_id: text("c-1"),
+        };
+        change
+    }
+
+    #[test]
+    fn a_record_reads_back_whole() {
+        let key = Sealer::new(&[3; 32]);
+        let record = Record::new([9; 16], &key, Timestamp(6), &full());
+        let read = Record::decode(&record.encode()).unwrap();
+        assert_eq!(read, record);
+        assert_eq!(read.details(&key), Ok(full().details));
+        assert_eq!(Change { details: full().details, ..read.change.clone() }, full());
+        assert_eq!(read.details(&Sealer::new(&[4; 32])), Err(NotOpened));
+    }
+
+    #[test]
+    fn details_do_not_stand_in_clear() {
+        let bytes = Record::new([9; 16], &Sealer::new(&[3; 32]), Timestamp(6), &full()).encode();
+        for clear in ["form/17", "c-1", "import"] {
+            assert!(memchr::memmem::find(&bytes, clear.as_bytes()).is_none(), "{clear}");
+        }
+    }
+
+    #[test]
+    fn cut_or_foreign_bytes_are_no_record() {
+        let bytes = Record::new([9; 16], &Sealer::new(&[3; 32]), Timestamp(6), &full()).encode();
+        for end in 0..bytes.len() {
+            let _ = Record::decode(&bytes[..end]);
+        }
+        assert_eq!(Record::decode(&[]), Err(BadRecord::Malformed));
+        assert_eq!(Record::decode(&[2, 0]), Err(BadRecord::Version(2)));
+        let mut later = bytes.clone();
+        later.extend_from_slice(&[99, 1, 0, 0, 0, 7]);
+        assert!(Record::decode(&later).is_ok());
+    }
+}

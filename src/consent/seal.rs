@@ -1,0 +1,62 @@
+//! Sealing bytes under a key (AES-256-GCM-SIV, RFC 8452: a nonce used twice gives nothing away but equality).
+
+use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+
+/// Seals and opens.
+pub struct Sealer(LessSafeKey);
+
+/// What was sealed was sealed under another key or for another place, or was altered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("it cannot be opened with this key")]
+pub struct NotOpened;
+
+impl Sealer {
+    /// A sealer with this key.
+    pub fn new(key: &[u8; 32]) -> Sealer {
+        let key = UnboundKey::new(&AES_256_GCM_SIV, key).expect("the key has the length of the algorithm");
+        Sealer(LessSafeKey::new(key))
+    }
+
+    /// Seals `plain` so that it only opens together with `place`. The result is 28 bytes longer.
+    pub fn seal(&self, plain: &[u8], place: &[u8]) -> Vec<u8> {
+        let mut nonce = [0; NONCE_LEN];
+        aws_lc_rs::rand::fill(&mut nonce).expect("the system gives randomness");
+        let mut sealed = plain.to_vec();
+        self.0
+            .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(place), &mut sealed)
+            .expect("records are far below the algorithm's limit");
+        let mut out = nonce.to_vec();
+        out.append(&mut sealed);
+        out
+    }
+
+    /// Opens what was sealed.
+    ///
+    /// # Errors
+    ///
+    /// When it is not what was sealed with this key for this place.
+    pub fn open(&self, sealed: &[u8], place: &[u8]) -> Result<Vec<u8>, NotOpened> {
+        let (nonce, rest) = sealed.split_at_checked(NONCE_LEN).ok_or(NotOpened)?;
+        let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| NotOpened)?;
+        let mut bytes = rest.to_vec();
+        let length = self.0.open_in_place(nonce, Aad::from(place), &mut bytes).map_err(|_| NotOpened)?.len();
+        bytes.truncate(length);
+        Ok(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_same_key_and_place_open() {
+        let sealer = Sealer::new(&[1; 32]);
+        let sealed = sealer.seal(b"hello", b"here");
+        assert_eq!(sealed.len(), 5 + 28);
+        assert_eq!(sealer.open(&sealed, b"here"), Ok(b"hello".to_vec()));
+        assert_eq!(sealer.open(&sealed, b"there"), Err(NotOpened));
+        assert_eq!(Sealer::new(&[2; 32]).open(&sealed, b"here"), Err(NotOpened));
+        assert_eq!(sealer.open(b"short", b"here"), Err(NotOpened));
+    }
+}

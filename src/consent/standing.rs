@@ -1,0 +1,293 @@
+//! What the store says of one person and controller now.
+
+use super::record::{Change, State};
+use super::timestamp::Timestamp;
+use crate::policy::Purpose;
+
+/// The standing of one purpose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stand {
+    /// What was last said.
+    pub state: State,
+    /// When it was said.
+    pub event_at: Timestamp,
+    /// When a grant ends.
+    pub expires: Option<Timestamp>,
+    /// The journal's number of the record that says so.
+    pub record: u64,
+}
+
+/// What a person has said to a controller, by purpose.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    stands: Vec<(Purpose, Stand)>,
+    /// Which rules apply to the person.
+    pub jurisdiction: Option<String>,
+    /// Never track this person.
+    pub no_track: bool,
+    /// Before when the person must not be asked again (N19).
+    pub do_not_ask_before: Option<Timestamp>,
+}
+
+/// What follows for one purpose at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Permission {
+    /// A standing grant, given in the record with this number.
+    Granted(u64),
+    /// Anything else: silence is not consent.
+    NotGranted(Option<State>),
+}
+
+/// What became of a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Merge {
+    /// It holds from now on.
+    Taken,
+    /// It is older than what is known.
+    Stale,
+    /// The person withdrew, and this grant is not newer than that or brings no new evidence.
+    SupersededByWithdrawal,
+}
+
+/// How long nobody asks again after a refusal, in days (N19: six months).
+const DO_NOT_ASK_DAYS: i64 = 183;
+
+/// The format of an encoded standing; its first byte.
+const VERSION: u8 = 1;
+
+impl Standing {
+    /// What is known of somebody unknown.
+    pub fn unknown() -> Standing {
+        Standing::default()
+    }
+
+    /// The standing of a purpose.
+    pub fn of(&self, purpose: Purpose) -> Option<&Stand> {
+        self.stands.iter().find(|(own, _)| *own == purpose).map(|(_, stand)| stand)
+    }
+
+    /// Every purpose that something was said about.
+    pub fn all(&self) -> impl Iterator<Item = &(Purpose, Stand)> {
+        self.stands.iter()
+    }
+
+    /// Whether the person agreed to this purpose and still does at `now`.
+    pub fn allows(&self, purpose: Purpose, now: Timestamp) -> Permission {
+        match self.of(purpose) {
+            Some(stand)
+                if stand.state == State::Granted
+                    && !self.no_track
+                    && stand.expires.is_none_or(|end| now < end) =>
+            {
+                Permission::Granted(stand.record)
+            }
+            other => Permission::NotGranted(other.map(|stand| stand.state)),
+        }
+    }
+
+    /// Takes in what was said, under the journal's number. The stricter reading wins: a withdrawal or objection stands until a
+    /// later grant with evidence; of two things said at one moment, the stricter one.
+    pub fn merge(&mut self, change: &Change, record: u64, has_evidence: bool) -> Merge {
+        let mut merge = Merge::Stale;
+        for &purpose in &change.purposes {
+            match self.judge(purpose, change, has_evidence) {
+                Merge::Taken => {
+                    merge = Merge::Taken;
+                    let stand = Stand {
+                        state: change.state,
+                        event_at: change.event_at,
+                        expires: change.expires,
+                        record,
+                    };
+                    self.stands.retain(|(own, _)| *own != purpose);
+                    self.stands.push((purpose, stand));
+                }
+                Merge::SupersededByWithdrawal if merge == Merge::Stale => {
+                    merge = Merge::SupersededByWithdrawal
+                }
+                Merge::SupersededByWithdrawal | Merge::Stale => {}
+            }
+        }
+        if merge == Merge::Taken {
+            self.take_rest(change);
+        }
+        merge
+    }
+
+    /// What would become of a change, without taking it in.
+    pub fn judge_all(&self, change: &Change, has_evidence: bool) -> Merge {
+        self.clone().merge(change, 0, has_evidence)
+    }
+
+    fn judge(&self, purpose: Purpose, change: &Change, has_evidence: bool) -> Merge {
+        let Some(known) = self.of(purpose) else { return Merge::Taken };
+        let newer = change.event_at > known.event_at;
+        match (known.state, change.state) {
+            (old, _) if old.is_withdrawal() && !change.state.is_withdrawal() => {
+                if newer && (change.state != State::Granted || has_evidence) && change.state >= State::Granted
+                {
+                    Merge::Taken
+                } else {
+                    Merge::SupersededByWithdrawal
+                }
+            }
+            (_, new) if new.is_withdrawal() && change.event_at >= known.event_at => Merge::Taken,
+            _ if newer => Merge::Taken,
+            (old, new) if change.event_at == known.event_at && new > old => Merge::Taken,
+            _ => Merge::Stale,
+        }
+    }
+
+    fn take_rest(&mut self, change: &Change) {
+        if change.jurisdiction.is_some() {
+            self.jurisdiction.clone_from(&change.jurisdiction);
+        }
+        if let Some(no_track) = change.no_track {
+            self.no_track = no_track;
+        }
+        let said_no = matches!(change.state, State::Refused | State::Withdrawn | State::Objected);
+        let pause = said_no.then(|| change.event_at.plus_days(DO_NOT_ASK_DAYS));
+        self.do_not_ask_before = change.do_not_ask_before.max(pause).max(self.do_not_ask_before);
+    }
+
+    /// The bytes kept in the index.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = vec![VERSION, u8::from(self.no_track)];
+        let time = |out: &mut Vec<u8>, time: Option<Timestamp>| {
+            out.extend_from_slice(&time.map_or(i64::MIN, |time| time.0).to_le_bytes());
+        };
+        time(&mut out, self.do_not_ask_before);
+        let jurisdiction = self.jurisdiction.as_deref().unwrap_or_default().as_bytes();
+        out.push(u8::try_from(jurisdiction.len()).unwrap_or(0));
+        out.extend_from_slice(
+            jurisdiction
+                .get(..usize::from(u8::try_from(jurisdiction.len()).unwrap_or(0)))
+                .unwrap_or_default(),
+        );
+        for (purpose, stand) in &self.stands {
+            out.extend_from_slice(&[purpose.number(), stand.state as u8]);
+            time(&mut out, Some(stand.event_at));
+            time(&mut out, stand.expires);
+            out.extend_from_slice(&stand.record.to_le_bytes());
+        }
+        out
+    }
+
+    /// Reads the bytes kept in the index; `None` where they are none.
+    pub fn decode(bytes: &[u8]) -> Option<Standing> {
+        let (&[version, no_track], rest) = bytes.split_first_chunk::<2>()?;
+        if version != VERSION {
+            return None;
+        }
+        let time = |bytes: &[u8; 8]| {
+            Some(i64::from_le_bytes(*bytes)).filter(|time| *time != i64::MIN).map(Timestamp)
+        };
+        let (pause, rest) = rest.split_first_chunk::<8>()?;
+        let (&length, rest) = rest.split_first()?;
+        let (jurisdiction, mut rest) = rest.split_at_checked(usize::from(length))?;
+        let mut standing = Standing {
+            stands: Vec::new(),
+            jurisdiction: Some(String::from_utf8(jurisdiction.to_vec()).ok()?)
+                .filter(|text| !text.is_empty()),
+            no_track: no_track != 0,
+            do_not_ask_before: time(pause),
+        };
+        while let Some((&[purpose, state], tail)) = rest.split_first_chunk::<2>() {
+            let (event_at, tail) = tail.split_first_chunk::<8>()?;
+            let (expires, tail) = tail.split_first_chunk::<8>()?;
+            let (record, tail) = tail.split_first_chunk::<8>()?;
+            let stand = Stand {
+                state: State::from_number(state)?,
+                event_at: time(event_at)?,
+                expires: time(expires),
+                record: u64::from_le_bytes(*record),
+            };
+            standing.stands.push((Purpose::from_number(purpose)?, stand));
+            rest = tail;
+        }
+        rest.is_empty().then_some(standing)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PURPOSE: Purpose = Purpose::CampaignPerformance;
+
+    fn change(state: State, at: i64) -> Change {
+        Change::new("shop".parse().unwrap(), vec![PURPOSE], state, Timestamp(at))
+    }
+
+    /// Takes changes in one after the other; the last one's fate and the state that stands.
+    fn check(changes: &[(State, i64, bool)]) -> (Merge, State) {
+        let mut standing = Standing::unknown();
+        let mut merge = Merge::Stale;
+        for (record, (state, at, evidence)) in (0..).zip(changes) {
+            merge = standing.merge(&change(*state, *at), record, *evidence);
+        }
+        (merge, standing.of(PURPOSE).unwrap().state)
+    }
+
+    #[test]
+    fn a_nightly_import_does_not_revive_consent() {
+        use State::{Granted, Withdrawn};
+        let superseded = (Merge::SupersededByWithdrawal, Withdrawn);
+        assert_eq!(check(&[(Granted, 1, true), (Withdrawn, 5, false), (Granted, 1, true)]), superseded);
+        assert_eq!(check(&[(Withdrawn, 5, false), (Granted, 5, true)]), superseded);
+        assert_eq!(check(&[(Withdrawn, 5, false), (Granted, 6, false)]), superseded);
+        assert_eq!(check(&[(Withdrawn, 5, false), (State::Asked, 6, false)]), superseded);
+        assert_eq!(check(&[(Withdrawn, 5, false), (Granted, 6, true)]), (Merge::Taken, Granted));
+    }
+
+    #[test]
+    fn what_was_said_later_stands() {
+        use State::{Granted, Refused, Withdrawn};
+        assert_eq!(check(&[(Granted, 1, true), (Refused, 2, false)]), (Merge::Taken, Refused));
+        assert_eq!(check(&[(Refused, 2, false), (Granted, 1, true)]), (Merge::Stale, Refused));
+        assert_eq!(check(&[(Granted, 2, true), (Refused, 2, false)]), (Merge::Taken, Refused));
+        assert_eq!(check(&[(Granted, 2, true), (Withdrawn, 2, false)]), (Merge::Taken, Withdrawn));
+    }
+
+    #[test]
+    fn only_a_standing_grant_allows() {
+        let now = Timestamp(100);
+        for state in State::ALL {
+            let mut standing = Standing::unknown();
+            standing.merge(&change(state, 1), 7, true);
+            let granted = standing.allows(PURPOSE, now) == Permission::Granted(7);
+            assert_eq!(granted, state == State::Granted);
+            assert_eq!(standing.allows(Purpose::Personalisation, now), Permission::NotGranted(None));
+        }
+        let mut standing = Standing::unknown();
+        standing.merge(&Change { expires: Some(now), ..change(State::Granted, 1) }, 7, true);
+        assert_eq!(standing.allows(PURPOSE, Timestamp(99)), Permission::Granted(7));
+        assert_eq!(standing.allows(PURPOSE, now), Permission::NotGranted(Some(State::Granted)));
+        let mut standing = Standing::unknown();
+        standing.merge(&Change { no_track: Some(true), ..change(State::Granted, 1) }, 7, true);
+        assert_eq!(standing.allows(PURPOSE, now), Permission::NotGranted(Some(State::Granted)));
+    }
+
+    #[test]
+    fn a_refusal_sets_the_pause_before_asking_again() {
+        let mut standing = Standing::unknown();
+        standing.merge(&change(State::Refused, 0), 1, false);
+        assert_eq!(standing.do_not_ask_before, Some(Timestamp(183 * 86_400_000)));
+    }
+
+    #[test]
+    fn a_standing_reads_back_whole() {
+        let mut standing = Standing::unknown();
+        let mut full = change(State::Granted, 5);
+        full.purposes = Purpose::CONSENT.to_vec();
+        full.jurisdiction = Some("fr".to_owned());
+        full.expires = Some(Timestamp(9));
+        standing.merge(&full, 3, true);
+        let bytes = standing.encode();
+        assert_eq!(Standing::decode(&bytes), Some(standing));
+        for end in 0..bytes.len() {
+            let _ = Standing::decode(&bytes[..end]);
+        }
+        assert_eq!(Standing::decode(&[9, 0]), None);
+    }
+}

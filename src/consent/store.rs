@@ -1,0 +1,860 @@
+//! The consent store: journal, key file and index as one.
+//!
+//! Lookups never wait for writes. Writes go through one thread that commits many at once: key file synced, journal synced, and only
+//! then acknowledged; the index follows.
+
+use std::collections::{HashMap, HashSet};
+use std::fs::{File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, mpsc};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use super::index::{Entry, Index, SledIndex, key};
+use super::journal::{Head, Journal, JournalError};
+use super::keys::Keys;
+use super::person::{Controller, Person, StoreKey};
+use super::record::{BadRecord, Change, Record, State};
+use super::standing::{Merge, Standing};
+use super::timestamp::Timestamp;
+
+/// Where the store lives, and its sizes.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Its directory.
+    pub directory: PathBuf,
+    /// A second place for the head of the journal, on another disk.
+    pub head_copy: Option<PathBuf>,
+    /// Memory of the index's cache, in bytes.
+    pub cache_bytes: u64,
+    /// From which size on a journal segment is closed, in bytes.
+    pub segment_bytes: u64,
+}
+
+impl Settings {
+    /// A store in this directory, with the defaults of `config.toml`.
+    pub fn at(directory: impl Into<PathBuf>) -> Settings {
+        Settings {
+            directory: directory.into(),
+            head_copy: None,
+            cache_bytes: 64 << 20,
+            segment_bytes: 64 << 20,
+        }
+    }
+}
+
+/// Why the store cannot do what it is asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// A file cannot be read or written.
+    #[error("{what}: {source}")]
+    Io {
+        /// Which part of the store.
+        what: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// The journal cannot be used.
+    #[error("the consent journal: {0}")]
+    Journal(#[from] JournalError),
+    /// A record of the journal is of a later version.
+    #[error("record {number} of the consent journal: {source}")]
+    Record {
+        /// Its number.
+        number: u64,
+        /// What is wrong.
+        source: BadRecord,
+    },
+    /// The store key cannot be used.
+    #[error("the store key: {0}")]
+    Key(String),
+    /// Another process has the store.
+    #[error("{}: another process has this consent store open. Stop it, or let the command talk to it through its socket", .0.display())]
+    Busy(PathBuf),
+    /// The thread that writes has ended.
+    #[error("the consent store takes no more writes; see the log for why")]
+    Closed,
+}
+
+fn io_error(what: impl Into<String>) -> impl FnOnce(io::Error) -> StoreError {
+    let what = what.into();
+    |source| StoreError::Io { what, source }
+}
+
+/// What became of a change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Applied {
+    /// It is durable under this number of the journal.
+    Recorded(u64),
+    /// It is older than what is known; nothing was recorded.
+    Stale,
+    /// The person withdrew, and this does not supersede that; nothing was recorded.
+    SupersededByWithdrawal,
+    /// It claims to have been said in the future.
+    InFuture,
+}
+
+/// How far a clock may be ahead of ours, in milliseconds.
+const FUTURE: i64 = 5 * 60 * 1000;
+/// Writes that are committed at once at most.
+const MAX_GROUP: usize = 4096;
+/// Batches that wait to be committed.
+const MAX_WAITING: usize = 1024;
+/// Entries that are kept out of the index before it is brought up to date.
+const MAX_OVERLAY: usize = 20_000;
+/// How long the index may lag while nothing else is written.
+const LAG: Duration = Duration::from_millis(200);
+/// Standings kept in memory.
+const CACHED: usize = 200_000;
+
+/// The open store.
+pub struct Store {
+    shared: Arc<Shared>,
+    queue: Mutex<Option<mpsc::SyncSender<Job>>>,
+    writer: Mutex<Option<JoinHandle<()>>>,
+    _lock: File,
+}
+
+/// What readers and the writer share.
+struct Shared {
+    store_key: StoreKey,
+    keys: RwLock<Keys>,
+    index: SledIndex,
+    /// What the index does not contain yet.
+    overlay: RwLock<HashMap<Vec<u8>, Arc<Standing>>>,
+    cache: Cache,
+    head: Mutex<Head>,
+    settings: Settings,
+}
+
+/// A batch for the writer.
+enum Job {
+    Record(Vec<(Person, Change)>, Ack<Vec<Applied>>),
+    Erase(Person, Ack<bool>),
+    Settle(Ack<()>),
+}
+
+type Ack<T> = Box<dyn FnOnce(Result<T, StoreError>) + Send>;
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Store({})", self.shared.settings.directory.display())
+    }
+}
+
+/// One record of a person, with its details.
+#[derive(Clone, Debug)]
+pub struct Entered {
+    /// Its number in the journal.
+    pub number: u64,
+    /// When it was recorded.
+    pub recorded_at: Timestamp,
+    /// What was said, its details included where they can be read.
+    pub change: Change,
+}
+
+/// What a look through the whole store found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verified {
+    /// Records of the journal.
+    pub records: u64,
+    /// The chain's hash, in hexadecimal.
+    pub hash: String,
+    /// People in the key file.
+    pub people: usize,
+    /// Standings in the index that are not what the journal says.
+    pub differing: usize,
+}
+
+impl Store {
+    /// Opens the store, or makes it. A torn end of the journal is cut off, an index that is missing, damaged or behind is brought up
+    /// to date; both are logged.
+    ///
+    /// # Errors
+    ///
+    /// When another process has it, or the journal, key file or store key cannot be used.
+    pub fn open(settings: &Settings) -> Result<Store, StoreError> {
+        let directory = &settings.directory;
+        make_directory(directory).map_err(io_error(directory.display().to_string()))?;
+        let lock = lock(directory)?;
+        let store_key = StoreKey::load_or_create(&directory.join("store.key")).map_err(StoreError::Key)?;
+        let keys =
+            Keys::open(&directory.join("people.keys"), &store_key).map_err(io_error("the key file"))?;
+        let index = SledIndex::open(directory, settings.cache_bytes).map_err(io_error("the index"))?;
+        let living = keys.ids().collect();
+        let (journal, index) = load(settings, index, &living)?;
+        let shared = Arc::new(Shared {
+            store_key,
+            keys: RwLock::new(keys),
+            index,
+            overlay: RwLock::new(HashMap::new()),
+            cache: Cache::new(),
+            head: Mutex::new(journal.head()),
+            settings: settings.clone(),
+        });
+        let (queue, jobs) = mpsc::sync_channel(MAX_WAITING);
+        let writer = Writer { shared: Arc::clone(&shared), journal, pending: Vec::new() };
+        let writer = std::thread::Builder::new()
+            .name("consent-writer".to_owned())
+            .spawn(move || writer.run(&jobs))
+            .map_err(io_error("the writer's thread"))?;
+        Ok(Store { shared, queue: Mutex::new(Some(queue)), writer: Mutex::new(Some(writer)), _lock: lock })
+    }
+
+    /// Who has this address.
+    pub fn person(&self, address: &str) -> Person {
+        self.shared.store_key.person(address)
+    }
+
+    /// What a person has said to a controller. Nobody known has said nothing.
+    ///
+    /// # Errors
+    ///
+    /// When the index cannot be read: nothing counts as granted then.
+    pub fn lookup(&self, controller: &Controller, person: Person) -> Result<Arc<Standing>, StoreError> {
+        self.shared.lookup(controller, person)
+    }
+
+    /// Records changes, in order. Durable once this returns.
+    ///
+    /// # Errors
+    ///
+    /// When they could not be made durable: then none of them counts.
+    pub fn record(&self, changes: Vec<(Person, Change)>) -> Result<Vec<Applied>, StoreError> {
+        self.wait(|ack| Job::Record(changes, ack))
+    }
+
+    /// Records changes without waiting on this thread; `ack` is called from the writer's.
+    ///
+    /// # Errors
+    ///
+    /// When the store takes no more writes.
+    pub fn record_later(
+        &self,
+        changes: Vec<(Person, Change)>,
+        ack: impl FnOnce(Result<Vec<Applied>, StoreError>) + Send + 'static,
+    ) -> Result<(), StoreError> {
+        self.send(Job::Record(changes, Box::new(ack)))
+    }
+
+    /// Erases a person: the slot in the key file is overwritten and synced, the standings go. Says whether there was one.
+    ///
+    /// # Errors
+    ///
+    /// When the slot cannot be overwritten.
+    pub fn erase(&self, person: Person) -> Result<bool, StoreError> {
+        self.wait(|ack| Job::Erase(person, ack))
+    }
+
+    /// Waits until the index contains all that was recorded.
+    ///
+    /// # Errors
+    ///
+    /// When the index cannot be written.
+    pub fn settle(&self) -> Result<(), StoreError> {
+        self.wait(Job::Settle)
+    }
+
+    fn wait<T: Send + 'static>(&self, job: impl FnOnce(Ack<T>) -> Job) -> Result<T, StoreError> {
+        let (done, result) = mpsc::sync_channel(1);
+        self.send(job(Box::new(move |outcome| {
+            let _ = done.send(outcome);
+        })))?;
+        result.recv().map_err(|_| StoreError::Closed)?
+    }
+
+    fn send(&self, job: Job) -> Result<(), StoreError> {
+        let queue = locked(&self.queue).clone().ok_or(StoreError::Closed)?;
+        queue.send(job).map_err(|_| StoreError::Closed)
+    }
+
+    /// Every record of a person, in order, from the journal itself.
+    ///
+    /// # Errors
+    ///
+    /// When the journal cannot be read.
+    pub fn history(&self, person: Person) -> Result<Vec<Entered>, StoreError> {
+        let keys = self.shared.keys.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(entry) = keys.find(person) else { return Ok(Vec::new()) };
+        let key = keys.key(entry).map_err(io_error("the key file"))?;
+        drop(keys);
+        let mut found = Vec::new();
+        self.each_record(|number, record| {
+            if record.person == entry.id {
+                let details = record.details(&key).unwrap_or_default();
+                let change = Change { details, ..record.change };
+                found.push(Entered { number, recorded_at: record.recorded_at, change });
+            }
+        })?;
+        Ok(found)
+    }
+
+    /// Looks through the whole journal, and compares the index with it.
+    ///
+    /// # Errors
+    ///
+    /// When the journal is damaged or the index cannot be read.
+    pub fn verify(&self) -> Result<Verified, StoreError> {
+        self.settle()?;
+        let mut standings: HashMap<Vec<u8>, Standing> = HashMap::new();
+        let head = self.each_record(|number, record| take_in(&mut standings, number, &record))?;
+        let living: HashSet<[u8; 16]> = self.shared.living();
+        standings.retain(|key, _| key.split_last_chunk::<16>().is_some_and(|(_, id)| living.contains(id)));
+        let mut differing = 0;
+        let mut indexed = 0;
+        for pair in self.shared.index.all() {
+            let (key, standing) = pair.map_err(io_error("the index"))?;
+            indexed += 1;
+            differing += usize::from(standings.get(&key) != Some(&standing));
+        }
+        differing += standings.len().saturating_sub(indexed);
+        Ok(Verified { records: head.count, hash: hex(&head.hash), people: living.len(), differing })
+    }
+
+    fn each_record(&self, mut each: impl FnMut(u64, Record)) -> Result<Head, StoreError> {
+        let known = *locked(&self.shared.head);
+        let mut bad = None;
+        let reader = Journal::open(&self.shared.settings.directory, None, u64::MAX, |number, payload| {
+            if number <= known.count {
+                match Record::decode(payload) {
+                    Ok(record) => each(number, record),
+                    Err(source) => bad = Some(StoreError::Record { number, source }),
+                }
+            }
+        });
+        reader?;
+        bad.map_or(Ok(known), Err)
+    }
+
+    /// The end of the journal's chain.
+    pub fn head(&self) -> Head {
+        *locked(&self.shared.head)
+    }
+
+    /// How many people are known.
+    pub fn people(&self) -> usize {
+        self.shared.keys.read().unwrap_or_else(PoisonError::into_inner).len()
+    }
+}
+
+impl Drop for Store {
+    /// Lets the writer finish what it was given.
+    fn drop(&mut self) {
+        drop(locked(&self.queue).take());
+        if let Some(writer) = locked(&self.writer).take() {
+            let _ = writer.join();
+        }
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn make_directory(directory: &Path) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)
+}
+
+fn lock(directory: &Path) -> Result<File, StoreError> {
+    let path = directory.join("lock");
+    let file = File::create(&path).map_err(io_error(path.display().to_string()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StoreError::Busy(directory.to_owned())),
+        Err(TryLockError::Error(source)) => Err(io_error(path.display().to_string())(source)),
+    }
+}
+
+/// Reads the journal and brings the index up to it.
+fn load(settings: &Settings, index: SledIndex, living: &HashSet<[u8; 16]>) -> Result<(Journal, SledIndex), StoreError> {
+    let mut standings: HashMap<Vec<u8>, Standing> = HashMap::new();
+    let mut bad = None;
+    let mut last = 0;
+    let (journal, torn) = Journal::open(
+        &settings.directory,
+        settings.head_copy.as_deref(),
+        settings.segment_bytes,
+        |number, payload| {
+            last = number;
+            match Record::decode(payload) {
+                Ok(record) => take_in(&mut standings, number, &record),
+                Err(source) => bad = Some(StoreError::Record { number, source }),
+            }
+        },
+    )?;
+    if let Some(error) = bad {
+        return Err(error);
+    }
+    if let Some(torn) = torn {
+        tracing::warn!(file = %torn.path.display(), offset = torn.offset, bytes = torn.bytes, "the journal's last record was not written whole and never acknowledged; it was cut off");
+    }
+    standings.retain(|key, _| key.split_last_chunk::<16>().is_some_and(|(_, id)| living.contains(id)));
+    let index = match index.last_record() {
+        indexed if indexed == last && (last == 0 || !looks_wrong(&index, &standings)) => {
+            return Ok((journal, index));
+        }
+        indexed if indexed > last || indexed == last => {
+            tracing::warn!(indexed, last, "the index does not fit the journal; it is made anew");
+            drop(index);
+            SledIndex::set_aside(&settings.directory).map_err(io_error("the index"))?;
+            SledIndex::open(&settings.directory, settings.cache_bytes).map_err(io_error("the index"))?
+        }
+        indexed => {
+            tracing::info!(from = indexed, to = last, "the index is brought up to the journal");
+            index
+        }
+    };
+    let entries: Vec<Entry> = standings.into_iter().map(|(key, standing)| Entry { key, standing }).collect();
+    for chunk in entries.chunks(10_000) {
+        index.apply(chunk, 0).map_err(io_error("the index"))?;
+    }
+    index.apply(&[], last).map_err(io_error("the index"))?;
+    Ok((journal, index))
+}
+
+/// Whether any standing in the index is not the journal's.
+fn looks_wrong(index: &SledIndex, standings: &HashMap<Vec<u8>, Standing>) -> bool {
+    standings.iter().any(|(key, standing)| match index.get(key) {
+        Ok(Some(indexed)) => indexed != *standing,
+        Ok(None) | Err(_) => true,
+    })
+}
+
+/// Takes a record into the standings, as it was taken in when it was recorded: it stood then, so it stands.
+fn take_in(standings: &mut HashMap<Vec<u8>, Standing>, number: u64, record: &Record) {
+    let key = key(record.change.controller.as_str(), &record.person);
+    standings.entry(key).or_default().merge(&record.change, number, true);
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+impl Shared {
+    fn lookup(&self, controller: &Controller, person: Person) -> Result<Arc<Standing>, StoreError> {
+        let entry = self.keys.read().unwrap_or_else(PoisonError::into_inner).find(person);
+        let Some(entry) = entry else { return Ok(Arc::new(Standing::unknown())) };
+        self.standing(&key(controller.as_str(), &entry.id))
+    }
+
+    fn standing(&self, key: &[u8]) -> Result<Arc<Standing>, StoreError> {
+        if let Some(standing) = self.overlay.read().unwrap_or_else(PoisonError::into_inner).get(key) {
+            return Ok(Arc::clone(standing));
+        }
+        if let Some(standing) = self.cache.get(key) {
+            return Ok(standing);
+        }
+        let before = self.cache.generation();
+        let standing = Arc::new(self.index.get(key).map_err(io_error("the index"))?.unwrap_or_default());
+        self.cache.put(key, &standing, before);
+        Ok(standing)
+    }
+
+    fn living(&self) -> HashSet<[u8; 16]> {
+        self.keys.read().unwrap_or_else(PoisonError::into_inner).ids().collect()
+    }
+}
+
+/// Standings that were looked up. A change empties the shard it falls into, and what was read before it is not put in after it.
+struct Cache {
+    shards: Vec<RwLock<HashMap<Vec<u8>, Arc<Standing>>>>,
+    generation: AtomicUsize,
+}
+
+const SHARDS: usize = 16;
+
+impl Cache {
+    fn new() -> Cache {
+        Cache {
+            shards: (0..SHARDS).map(|_| RwLock::new(HashMap::new())).collect(),
+            generation: AtomicUsize::new(0),
+        }
+    }
+
+    /// Ids are random, so their last byte spreads well.
+    fn shard(&self, key: &[u8]) -> Option<&RwLock<HashMap<Vec<u8>, Arc<Standing>>>> {
+        self.shards.get(usize::from(*key.last()?) % SHARDS)
+    }
+
+    fn generation(&self) -> usize {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    fn get(&self, key: &[u8]) -> Option<Arc<Standing>> {
+        self.shard(key)?.read().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
+    }
+
+    fn put(&self, key: &[u8], standing: &Arc<Standing>, read_at: usize) {
+        let Some(shard) = self.shard(key) else { return };
+        let mut shard = shard.write().unwrap_or_else(PoisonError::into_inner);
+        if self.generation() == read_at {
+            if shard.len() >= CACHED / SHARDS {
+                shard.clear();
+            }
+            shard.insert(key.to_vec(), Arc::clone(standing));
+        }
+    }
+
+    fn drop_key(&self, key: &[u8]) {
+        self.generation.fetch_add(1, Ordering::AcqRel);
+        if let Some(shard) = self.shard(key) {
+            shard.write().unwrap_or_else(PoisonError::into_inner).remove(key);
+        }
+    }
+}
+
+/// The one thread that writes.
+struct Writer {
+    shared: Arc<Shared>,
+    journal: Journal,
+    /// Keys whose standing the index does not contain yet.
+    pending: Vec<Vec<u8>>,
+}
+
+/// A batch that was judged and waits for the commit.
+type Judged = (Vec<Applied>, Ack<Vec<Applied>>);
+
+impl Writer {
+    fn run(mut self, jobs: &mpsc::Receiver<Job>) {
+        loop {
+            let first = match jobs.recv_timeout(LAG) {
+                Ok(job) => job,
+                Err(mpsc::RecvTimeoutError::Timeout) => {
+                    self.bring_index_up();
+                    continue;
+                }
+                Err(mpsc::RecvTimeoutError::Disconnected) => break,
+            };
+            let mut group = vec![first];
+            while group.len() < MAX_GROUP {
+                match jobs.try_recv() {
+                    Ok(job) => group.push(job),
+                    Err(_) => break,
+                }
+            }
+            self.commit(group);
+            if self.pending.len() >= MAX_OVERLAY {
+                self.bring_index_up();
+            }
+        }
+        self.bring_index_up();
+    }
+
+    /// Commits the records of a group together; erasures and the like stand between.
+    fn commit(&mut self, group: Vec<Job>) {
+        let mut payloads = Vec::new();
+        let mut fresh: HashMap<Vec<u8>, Standing> = HashMap::new();
+        let mut waiting: Vec<Judged> = Vec::new();
+        for job in group {
+            match job {
+                Job::Record(changes, ack) => match self.judge(changes, &mut payloads, &mut fresh) {
+                    Ok(applied) => waiting.push((applied, ack)),
+                    Err(error) => ack(Err(error)),
+                },
+                Job::Erase(person, ack) => {
+                    self.make_durable(&mut payloads, &mut fresh, &mut waiting);
+                    ack(self.erase(person));
+                }
+                Job::Settle(ack) => {
+                    self.make_durable(&mut payloads, &mut fresh, &mut waiting);
+                    self.bring_index_up();
+                    ack(Ok(()));
+                }
+            }
+        }
+        self.make_durable(&mut payloads, &mut fresh, &mut waiting);
+    }
+
+    /// What becomes of each change; those that count become payloads.
+    fn judge(
+        &mut self,
+        changes: Vec<(Person, Change)>,
+        payloads: &mut Vec<Vec<u8>>,
+        fresh: &mut HashMap<Vec<u8>, Standing>,
+    ) -> Result<Vec<Applied>, StoreError> {
+        let now = Timestamp::now();
+        let mut applied = Vec::with_capacity(changes.len());
+        for (person, mut change) in changes {
+            if change.event_at.0 > now.0 + FUTURE {
+                applied.push(Applied::InFuture);
+                continue;
+            }
+            let has_evidence = change.details.evidence.is_some();
+            if change.state == State::Granted && !has_evidence {
+                // Nobody can prove it, so it is not a grant (N22).
+                change.state = if change.asked_at.is_some() { State::Asked } else { State::NeverAsked };
+            }
+            let mut keys = self.shared.keys.write().unwrap_or_else(PoisonError::into_inner);
+            let entry = keys.find_or_create(person).map_err(io_error("the key file"))?;
+            let secret = keys.key(entry).map_err(io_error("the key file"))?;
+            drop(keys);
+            let key = key(change.controller.as_str(), &entry.id);
+            let mut standing = match fresh.get(&key) {
+                Some(standing) => standing.clone(),
+                None => self.shared.standing(&key)?.as_ref().clone(),
+            };
+            let number = self.journal.head().count + payloads.len() as u64 + 1;
+            match standing.merge(&change, number, has_evidence) {
+                Merge::Taken => {
+                    payloads.push(Record::new(entry.id, &secret, now, &change).encode());
+                    fresh.insert(key, standing);
+                    applied.push(Applied::Recorded(number));
+                }
+                Merge::Stale => applied.push(Applied::Stale),
+                Merge::SupersededByWithdrawal => applied.push(Applied::SupersededByWithdrawal),
+            }
+        }
+        Ok(applied)
+    }
+
+    /// Syncs the key file, then the journal; then what was said holds, and is acknowledged.
+    fn make_durable(
+        &mut self,
+        payloads: &mut Vec<Vec<u8>>,
+        fresh: &mut HashMap<Vec<u8>, Standing>,
+        waiting: &mut Vec<Judged>,
+    ) {
+        if payloads.is_empty() {
+            for (applied, ack) in waiting.drain(..) {
+                ack(Ok(applied));
+            }
+            return;
+        }
+        let synced = self.shared.keys.write().unwrap_or_else(PoisonError::into_inner).sync();
+        let written =
+            synced.map_err(io_error("the key file")).and_then(|()| Ok(self.journal.append(payloads)?));
+        payloads.clear();
+        match written {
+            Ok(_) => {
+                *locked(&self.shared.head) = self.journal.head();
+                let mut overlay = self.shared.overlay.write().unwrap_or_else(PoisonError::into_inner);
+                for (key, standing) in fresh.drain() {
+                    overlay.insert(key.clone(), Arc::new(standing));
+                    self.pending.push(key);
+                }
+                drop(overlay);
+                for (applied, ack) in waiting.drain(..) {
+                    ack(Ok(applied));
+                }
+            }
+            Err(error) => {
+                tracing::error!(%error, "consent could not be recorded");
+                fresh.clear();
+                let text = error.to_string();
+                for (_, ack) in waiting.drain(..) {
+                    ack(Err(StoreError::Io {
+                        what: "not recorded".to_owned(),
+                        source: io::Error::other(text.clone()),
+                    }));
+                }
+            }
+        }
+    }
+
+    fn erase(&mut self, person: Person) -> Result<bool, StoreError> {
+        self.bring_index_up();
+        let id = self
+            .shared
+            .keys
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .erase(person)
+            .map_err(io_error("the key file"))?;
+        let Some(id) = id else { return Ok(false) };
+        let keys: Vec<Vec<u8>> = self
+            .shared
+            .index
+            .all()
+            .filter_map(Result::ok)
+            .map(|(key, _)| key)
+            .filter(|key| key.ends_with(&id))
+            .collect();
+        self.shared.index.forget(&keys, self.journal.head().count).map_err(io_error("the index"))?;
+        for key in &keys {
+            self.shared.cache.drop_key(key);
+        }
+        Ok(true)
+    }
+
+    /// Puts into the index what it lacks. Failing is logged: the overlay still has it, and the journal.
+    fn bring_index_up(&mut self) {
+        if self.pending.is_empty() {
+            return;
+        }
+        let entries: Vec<Entry> = {
+            let overlay = self.shared.overlay.read().unwrap_or_else(PoisonError::into_inner);
+            let standing = |key: &Vec<u8>| {
+                overlay
+                    .get(key)
+                    .map(|standing| Entry { key: key.clone(), standing: standing.as_ref().clone() })
+            };
+            self.pending.iter().filter_map(standing).collect()
+        };
+        match self.shared.index.apply(&entries, self.journal.head().count) {
+            Ok(()) => {
+                for key in &self.pending {
+                    self.shared.cache.drop_key(key);
+                }
+                self.pending.clear();
+                self.shared.overlay.write().unwrap_or_else(PoisonError::into_inner).clear();
+            }
+            Err(error) => {
+                tracing::error!(%error, "the index could not be written; it will be brought up to the journal later")
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::consent::standing::Permission;
+    use crate::policy::Purpose;
+
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new(name: &str) -> Folder {
+            let path = std::env::temp_dir().join(format!("pixelward-store-{name}-{}", std::process::id()));
+            let _ = std::fs::remove_dir_all(&path);
+            Folder(path)
+        }
+
+        fn open(&self) -> Store {
+            Store::open(&Settings { head_copy: Some(self.0.with_extension("head")), ..Settings::at(&self.0) })
+                .unwrap()
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+            let _ = std::fs::remove_file(self.0.with_extension("head"));
+        }
+    }
+
+    fn shop() -> Controller {
+        "shop".parse().unwrap()
+    }
+
+    fn change(state: State, at: i64) -> Change {
+        let mut change = Change::new(shop(), vec![Purpose::CampaignPerformance], state, Timestamp(at));
+        change.details.evidence = Some("form/1".to_owned());
+        change
+    }
+
+    fn allowed(store: &Store, address: &str) -> bool {
+        let standing = store.lookup(&shop(), store.person(address)).unwrap();
+        matches!(standing.allows(Purpose::CampaignPerformance, Timestamp::now()), Permission::Granted(_))
+    }
+
+    fn say(store: &Store, address: &str, state: State, at: i64) -> Applied {
+        store.record(vec![(store.person(address), change(state, at))]).unwrap().remove(0)
+    }
+
+    #[test]
+    fn what_was_acknowledged_holds_at_once_and_after_a_restart() {
+        let folder = Folder::new("restart");
+        let store = folder.open();
+        assert!(!allowed(&store, "ann@home.example"));
+        assert_eq!(say(&store, "ann@home.example", State::Granted, 5), Applied::Recorded(1));
+        assert!(allowed(&store, "Ann@Home.example"));
+        assert_eq!(say(&store, "ann@home.example", State::Withdrawn, 6), Applied::Recorded(2));
+        assert!(!allowed(&store, "ann@home.example"));
+        assert_eq!(say(&store, "ann@home.example", State::Granted, 6), Applied::SupersededByWithdrawal);
+        say(&store, "bob@home.example", State::Granted, 5);
+        drop(store);
+        let store = folder.open();
+        assert!(!allowed(&store, "ann@home.example"));
+        assert!(allowed(&store, "bob@home.example"));
+        let history = store.history(store.person("ann@home.example")).unwrap();
+        assert_eq!(
+            history.iter().map(|entry| entry.change.state).collect::<Vec<_>>(),
+            [State::Granted, State::Withdrawn]
+        );
+        assert_eq!(history[0].change.details.evidence.as_deref(), Some("form/1"));
+    }
+
+    #[test]
+    fn an_index_that_is_gone_or_damaged_is_made_anew() {
+        let folder = Folder::new("rebuild");
+        let store = folder.open();
+        say(&store, "ann@home.example", State::Granted, 5);
+        drop(store);
+        std::fs::remove_dir_all(folder.0.join("index")).unwrap();
+        let store = folder.open();
+        assert!(allowed(&store, "ann@home.example"));
+        assert_eq!(store.verify().unwrap().differing, 0);
+        drop(store);
+        let db = folder.0.join("index/db");
+        let length = std::fs::metadata(&db).unwrap().len();
+        std::fs::write(&db, vec![0x55; usize::try_from(length).unwrap()]).unwrap();
+        let store = folder.open();
+        assert!(allowed(&store, "ann@home.example"));
+        assert_eq!(store.verify().unwrap().differing, 0);
+    }
+
+    #[test]
+    fn an_erased_person_is_nobody_and_the_chain_stays_whole() {
+        let folder = Folder::new("erase");
+        let store = folder.open();
+        say(&store, "ann@home.example", State::Granted, 5);
+        say(&store, "bob@home.example", State::Granted, 5);
+        assert!(store.erase(store.person("ann@home.example")).unwrap());
+        assert!(!store.erase(store.person("ann@home.example")).unwrap());
+        assert!(!allowed(&store, "ann@home.example"));
+        assert!(store.history(store.person("ann@home.example")).unwrap().is_empty());
+        drop(store);
+        let store = folder.open();
+        let verified = store.verify().unwrap();
+        assert_eq!((verified.records, verified.people), (2, 1));
+        assert!(!allowed(&store, "ann@home.example"));
+        assert!(allowed(&store, "bob@home.example"));
+    }
+
+    #[test]
+    fn what_cannot_be_proved_or_lies_ahead_is_no_grant() {
+        let folder = Folder::new("proof");
+        let store = folder.open();
+        let mut bare = change(State::Granted, 5);
+        bare.details.evidence = None;
+        let person = store.person("ann@home.example");
+        assert_eq!(store.record(vec![(person, bare)]).unwrap(), [Applied::Recorded(1)]);
+        assert!(!allowed(&store, "ann@home.example"));
+        let ahead = Timestamp::now().plus_days(1).0;
+        assert_eq!(say(&store, "ann@home.example", State::Granted, ahead), Applied::InFuture);
+    }
+
+    #[test]
+    fn one_process_has_the_store() {
+        let folder = Folder::new("busy");
+        let _store = folder.open();
+        assert!(matches!(Store::open(&Settings::at(&folder.0)), Err(StoreError::Busy(_))));
+    }
+
+    #[test]
+    fn an_address_does_not_stand_in_any_file() {
+        let folder = Folder::new("clear");
+        let store = folder.open();
+        say(&store, "ann@home.example", State::Granted, 5);
+        store.settle().unwrap();
+        drop(store);
+        let mut folders = vec![folder.0.clone()];
+        while let Some(path) = folders.pop() {
+            for entry in std::fs::read_dir(path).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else {
+                    let bytes = std::fs::read(&path).unwrap();
+                    for clear in [&b"ann@home"[..], b"form/1"] {
+                        assert!(memchr::memmem::find(&bytes, clear).is_none(), "{}", path.display());
+                    }
+                }
+            }
+        }
+    }
+}
