@@ -14,13 +14,26 @@
 
 pub mod cli;
 pub mod config;
-pub mod consent;
 pub mod host_name;
-pub mod message;
-pub mod policy;
-pub mod relay;
-pub mod rewrite;
-pub mod sign;
-pub mod smtp;
-pub mod tracker;
+
+pub mod server;
 pub mod wire;
+
+pub mod smtp;
+
+pub mod message;
+pub mod tracker;
+
+pub mod consent;
+
+pub mod policy;
+
+pub mod rewrite;
+
+pub mod sign;
+
+pub mod relay;
+
+pub mod record;
+
+pub mod pipeline;

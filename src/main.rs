@@ -15,12 +15,16 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    Run(cli::run::Run),
     Rewrite(cli::rewrite::Rewrite),
+    Consent(cli::consent::Consent),
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let result = match &arguments.command {
+        Command::Run(command) => cli::run::run(command),
+        Command::Consent(command) => cli::consent::run(command),
         Command::Rewrite(command) => cli::rewrite::run(command),
     };
     match result {

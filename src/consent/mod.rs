@@ -5,6 +5,7 @@
 //!
 //! Promised: silence is not consent. Unknown, expired, damaged and unreachable all act as refused.
 
+pub mod import;
 pub mod index;
 pub mod journal;
 pub mod keys;
@@ -12,6 +13,7 @@ pub mod person;
 pub mod record;
 pub mod seal;
 
+pub mod socket;
 pub mod standing;
 pub mod store;
 

@@ -369,7 +369,11 @@ fn lock(directory: &Path) -> Result<File, StoreError> {
 }
 
 /// Reads the journal and brings the index up to it.
-fn load(settings: &Settings, index: SledIndex, living: &HashSet<[u8; 16]>) -> Result<(Journal, SledIndex), StoreError> {
+fn load(
+    settings: &Settings,
+    index: SledIndex,
+    living: &HashSet<[u8; 16]>,
+) -> Result<(Journal, SledIndex), StoreError> {
     let mut standings: HashMap<Vec<u8>, Standing> = HashMap::new();
     let mut bad = None;
     let mut last = 0;
@@ -396,7 +400,7 @@ fn load(settings: &Settings, index: SledIndex, living: &HashSet<[u8; 16]>) -> Re
         indexed if indexed == last && (last == 0 || !looks_wrong(&index, &standings)) => {
             return Ok((journal, index));
         }
-        indexed if indexed > last || indexed == last => {
+        indexed if indexed >= last => {
             tracing::warn!(indexed, last, "the index does not fit the journal; it is made anew");
             drop(index);
             SledIndex::set_aside(&settings.directory).map_err(io_error("the index"))?;

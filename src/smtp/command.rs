@@ -63,6 +63,9 @@ impl Parameter {
     }
 }
 
+/// Whether a value is one that a parameter may have.
+type Check = fn(Option<&str>) -> bool;
+
 /// The parameters of one command, in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Parameters(Vec<Parameter>);
@@ -83,7 +86,7 @@ impl Parameters {
         self.get(name).is_some()
     }
 
-    fn read(text: &str, allowed: &[(&str, fn(Option<&str>) -> bool)]) -> Result<Parameters, Reply> {
+    fn read(text: &str, allowed: &[(&str, Check)]) -> Result<Parameters, Reply> {
         let mut parameters: Vec<Parameter> = Vec::new();
         for text in text.split(' ').filter(|text| !text.is_empty()) {
             let parameter = Parameter { text: text.to_owned(), name: text.find('=').unwrap_or(text.len()) };
@@ -99,7 +102,7 @@ impl Parameters {
     }
 }
 
-const MAIL_PARAMETERS: [(&str, fn(Option<&str>) -> bool); 5] = [
+const MAIL_PARAMETERS: [(&str, Check); 5] = [
     ("SIZE", |value| value.is_some_and(|digits| digits.len() <= 20 && digits.parse::<u64>().is_ok())),
     ("BODY", |value| {
         value.is_some_and(|kind| kind.eq_ignore_ascii_case("7BIT") || kind.eq_ignore_ascii_case("8BITMIME"))
@@ -111,7 +114,7 @@ const MAIL_PARAMETERS: [(&str, fn(Option<&str>) -> bool); 5] = [
     ("ENVID", |value| value.is_some_and(|id| id.len() <= 100 && is_xtext(id))),
 ];
 
-const RCPT_PARAMETERS: [(&str, fn(Option<&str>) -> bool); 2] = [
+const RCPT_PARAMETERS: [(&str, Check); 2] = [
     ("NOTIFY", |value| value.is_some_and(is_notify)),
     ("ORCPT", |value| {
         value.is_some_and(|original| {

@@ -8,6 +8,7 @@ const LINE: usize = 76;
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 /// The value of each byte, or [`OTHER`].
+#[expect(clippy::indexing_slicing, reason = "evaluated at compile time, where a wrong index is an error")]
 const VALUES: [u8; 256] = {
     let mut values = [OTHER; 256];
     let mut value = 0;

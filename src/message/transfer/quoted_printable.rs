@@ -152,10 +152,12 @@ fn in_raw(raw: &[u8], text: &[u8], marks: &[Mark], edit: Edit) -> Edit {
     };
     let before = column(raw, start);
     // A line of which nothing is left but its soft break goes as a whole.
-    if edit.with.is_empty() && before == 0 && start < end {
-        if let Some(Unit::Soft(length)) = Unit::at(raw, end) {
-            end += length;
-        }
+    if edit.with.is_empty()
+        && before == 0
+        && start < end
+        && let Some(Unit::Soft(length)) = Unit::at(raw, end)
+    {
+        end += length;
     }
     let at_line_end = match text.get(edit.range.end) {
         None | Some(b'\r' | b'\n') => LineEnds::Here,

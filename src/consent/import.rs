@@ -1,0 +1,352 @@
+//! Rows of consent from files: CSV with a header row, or one JSON object a line, with the same names.
+
+use std::io::{BufRead, Read};
+
+use serde::{Deserialize, Serialize};
+
+use super::person::Controller;
+use super::record::{Change, State};
+use super::store::{Applied, Store, StoreError};
+use super::timestamp::Timestamp;
+use crate::policy::Purpose;
+
+/// The columns of a file.
+pub const COLUMNS: [&str; 19] = [
+    "address",
+    "controller",
+    "state",
+    "purposes",
+    "event_time",
+    "asked_at",
+    "notice_sent_at",
+    "method",
+    "channel",
+    "notice_version",
+    "text_hash",
+    "evidence",
+    "actor",
+    "expires",
+    "do_not_ask_before",
+    "jurisdiction",
+    "no_track",
+    "external_id",
+    "comment",
+];
+
+/// Columns that say something about mail, not about tracking. A consent to receive mail is none to be tracked (N15).
+const NOT_TRACKING: [&str; 10] = [
+    "marketing_opt_in",
+    "opt_in",
+    "optin",
+    "subscribed",
+    "subscription",
+    "newsletter",
+    "email_consent",
+    "marketing_consent",
+    "double_opt_in",
+    "status",
+];
+
+/// One row, as it stands in a file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Row {
+    /// The person's mail address.
+    pub address: String,
+    /// The controller; the one of the command where it is empty.
+    pub controller: String,
+    /// never_asked, asked, granted, refused, withdrawn or objected.
+    pub state: String,
+    /// Purposes with blanks or commas between; `all` or nothing for the four that need consent.
+    pub purposes: String,
+    /// When it was said, as 2026-07-14T08:00:00Z or 2026-07-14.
+    pub event_time: String,
+    /// When the person was asked.
+    pub asked_at: String,
+    /// When the notice was sent (N29).
+    pub notice_sent_at: String,
+    /// How it was said.
+    pub method: String,
+    /// Where it was said.
+    pub channel: String,
+    /// Which version of the notice was shown.
+    pub notice_version: String,
+    /// SHA-256 of the text shown, in hexadecimal.
+    pub text_hash: String,
+    /// Where the evidence lies. A grant without it is none (N22).
+    pub evidence: String,
+    /// Who entered it.
+    pub actor: String,
+    /// When a grant ends.
+    pub expires: String,
+    /// Before when the person must not be asked again (N19).
+    pub do_not_ask_before: String,
+    /// Which rules apply to the person.
+    pub jurisdiction: String,
+    /// true: never track this person (N32).
+    pub no_track: String,
+    /// The controller's own name for the person.
+    pub external_id: String,
+    /// Not kept.
+    pub comment: String,
+}
+
+/// What became of a row.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "result", content = "detail")]
+pub enum RowResult {
+    /// Durable under this number of the journal.
+    Recorded(u64),
+    /// Durable, but not as a grant: the row has no evidence (N22).
+    RecordedWithoutGrant(u64),
+    /// Older than what is known.
+    Stale,
+    /// The person withdrew, and the row does not supersede that.
+    SupersededByWithdrawal,
+    /// Nothing came of it, and why.
+    Failed(String),
+}
+
+impl RowResult {
+    /// Whether the row says something that did not come to hold.
+    pub fn is_failure(&self) -> bool {
+        matches!(self, RowResult::Failed(_))
+    }
+}
+
+impl Row {
+    /// What the row says.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it, in words that do not repeat the address.
+    pub fn change(&self, controller: &Controller) -> Result<Change, String> {
+        if !self.address.contains('@') {
+            return Err("address: a mail address is wanted".to_owned());
+        }
+        let controller =
+            if self.controller.is_empty() { controller.clone() } else { self.controller.parse()? };
+        let state = State::named(self.state.trim())
+            .ok_or("state: never_asked, asked, granted, refused, withdrawn or objected is wanted")?;
+        let time = |name: &str, text: &str| match text.trim() {
+            "" => Ok(None),
+            text => Timestamp::parse(text).map(Some).map_err(|error| format!("{name}: {error}")),
+        };
+        let event_at =
+            time("event_time", &self.event_time)?.ok_or("event_time: when it was said is wanted")?;
+        let mut change = Change::new(controller, purposes(&self.purposes)?, state, event_at);
+        change.asked_at = time("asked_at", &self.asked_at)?;
+        change.notice_sent_at = time("notice_sent_at", &self.notice_sent_at)?;
+        change.expires = time("expires", &self.expires)?;
+        change.do_not_ask_before = time("do_not_ask_before", &self.do_not_ask_before)?;
+        change.no_track = match self.no_track.trim() {
+            "" => None,
+            "true" | "yes" | "1" => Some(true),
+            "false" | "no" | "0" => Some(false),
+            _ => return Err("no_track: true or false is wanted".to_owned()),
+        };
+        let text = |text: &str| Some(text.trim().to_owned()).filter(|text| !text.is_empty());
+        change.jurisdiction = text(&self.jurisdiction);
+        if change.jurisdiction.as_ref().is_some_and(|name| name.len() > 32) {
+            return Err("jurisdiction: it is too long".to_owned());
+        }
+        change.details.method = text(&self.method);
+        change.details.channel = text(&self.channel);
+        change.details.notice_version = text(&self.notice_version);
+        change.details.text_hash = text(&self.text_hash);
+        change.details.evidence = text(&self.evidence);
+        change.details.actor = text(&self.actor);
+        change.details.external_id = text(&self.external_id);
+        Ok(change)
+    }
+}
+
+/// Purposes from a text: names with blanks or commas between, `all` or nothing for those that need consent.
+///
+/// # Errors
+///
+/// The name that is none.
+pub fn purposes(text: &str) -> Result<Vec<Purpose>, String> {
+    let names: Vec<&str> = text.split([' ', ',', ';', '|']).filter(|name| !name.is_empty()).collect();
+    match names.as_slice() {
+        [] | ["all"] => Ok(Purpose::CONSENT.to_vec()),
+        names => names
+            .iter()
+            .map(|name| {
+                name.parse().map_err(|error: crate::policy::purpose::UnknownPurpose| error.to_string())
+            })
+            .collect(),
+    }
+}
+
+/// Takes rows into the store, in order; durable once this returns.
+///
+/// # Errors
+///
+/// When the store could not make them durable.
+pub fn apply(store: &Store, controller: &Controller, rows: &[Row]) -> Result<Vec<RowResult>, StoreError> {
+    let mut results: Vec<Option<RowResult>> = Vec::with_capacity(rows.len());
+    let mut changes = Vec::new();
+    for row in rows {
+        match row.change(controller) {
+            Ok(change) => {
+                changes.push((store.person(&row.address), change));
+                results.push(None);
+            }
+            Err(error) => results.push(Some(RowResult::Failed(error))),
+        }
+    }
+    let unproved: Vec<bool> = changes
+        .iter()
+        .map(|(_, change)| change.state == State::Granted && change.details.evidence.is_none())
+        .collect();
+    let mut applied = store.record(changes)?.into_iter().zip(unproved);
+    Ok(results
+        .into_iter()
+        .map(|result| {
+            result.unwrap_or_else(|| {
+                applied.next().map_or_else(missing, |(applied, unproved)| outcome(&applied, unproved))
+            })
+        })
+        .collect())
+}
+
+fn missing() -> RowResult {
+    RowResult::Failed("the store gave no answer".to_owned())
+}
+
+fn outcome(applied: &Applied, unproved: bool) -> RowResult {
+    match applied {
+        Applied::Recorded(number) if unproved => RowResult::RecordedWithoutGrant(*number),
+        Applied::Recorded(number) => RowResult::Recorded(*number),
+        Applied::Stale => RowResult::Stale,
+        Applied::SupersededByWithdrawal => RowResult::SupersededByWithdrawal,
+        Applied::InFuture => RowResult::Failed("event_time lies in the future".to_owned()),
+    }
+}
+
+/// A row with its line, or what is wrong with the line.
+pub type Line = (u64, Result<Row, String>);
+
+/// The rows of a CSV file.
+///
+/// # Errors
+///
+/// When a column is none of [`COLUMNS`], or the header cannot be read.
+pub fn csv_rows<R: Read>(file: R) -> Result<impl Iterator<Item = Line>, String> {
+    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).flexible(false).from_reader(file);
+    let headers = reader.headers().map_err(|error| format!("the header row: {error}"))?.clone();
+    for column in &headers {
+        check_column(column)?;
+    }
+    if !headers.iter().any(|column| column == "address") {
+        return Err("the header row has no column address".to_owned());
+    }
+    Ok(reader.into_records().map(move |record| match record {
+        Ok(record) => {
+            let line = record.position().map_or(0, csv::Position::line);
+            (line, record.deserialize(Some(&headers)).map_err(|error| error.to_string()))
+        }
+        Err(error) => (error.position().map_or(0, csv::Position::line), Err(error.to_string())),
+    }))
+}
+
+fn check_column(column: &str) -> Result<(), String> {
+    if COLUMNS.contains(&column) {
+        return Ok(());
+    }
+    let folded = column.to_ascii_lowercase();
+    if NOT_TRACKING.contains(&folded.as_str()) {
+        return Err(format!(
+            "the column {column:?} is about receiving mail; consent to mail is no consent to tracking (N15). Leave it out, and import only \
+             what people said about tracking"
+        ));
+    }
+    Err(format!("the column {column:?} is unknown; the columns are {}", COLUMNS.join(", ")))
+}
+
+/// The rows of a file with one JSON object a line. Empty lines are passed over.
+pub fn json_rows<R: BufRead>(file: R) -> impl Iterator<Item = Line> {
+    (1u64..).zip(file.lines()).filter_map(|(number, line)| match line {
+        Err(error) => Some((number, Err(error.to_string()))),
+        Ok(line) if line.trim().is_empty() => None,
+        Ok(line) => Some((number, json_row(&line))),
+    })
+}
+
+fn json_row(line: &str) -> Result<Row, String> {
+    let value: serde_json::Value = serde_json::from_str(line).map_err(|error| format!("no JSON: {error}"))?;
+    let object = value.as_object().ok_or("a JSON object is wanted")?;
+    let mut texts = serde_json::Map::new();
+    for (name, value) in object {
+        check_column(name)?;
+        let text = match value {
+            serde_json::Value::String(text) => text.clone(),
+            serde_json::Value::Bool(flag) => flag.to_string(),
+            serde_json::Value::Number(number) => number.to_string(),
+            serde_json::Value::Null => String::new(),
+            serde_json::Value::Array(items) => {
+                items.iter().filter_map(serde_json::Value::as_str).collect::<Vec<_>>().join(" ")
+            }
+            serde_json::Value::Object(_) => return Err(format!("{name}: a text is wanted")),
+        };
+        texts.insert(name.clone(), text.into());
+    }
+    serde_json::from_value(texts.into()).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bad_lines_are_named_and_do_not_stop_the_rest() {
+        let file =
+            "address,state,event_time\na@b.example,granted,2026-01-01\nx\nc@d.example,refused,2026-01-02\n";
+        let rows: Vec<Line> = csv_rows(file.as_bytes()).unwrap().collect();
+        let lines: Vec<(u64, bool)> = rows.iter().map(|(line, row)| (*line, row.is_ok())).collect();
+        assert_eq!(lines, [(2, true), (3, false), (4, true)]);
+    }
+
+    #[test]
+    fn consent_to_mail_is_refused_as_consent_to_tracking() {
+        let error = csv_rows(&b"address,marketing_opt_in\n"[..]).err().unwrap();
+        assert!(error.contains("N15"), "{error}");
+        let error = csv_rows(&b"address,colour\n"[..]).err().unwrap();
+        assert!(error.contains("colour"), "{error}");
+        let (_, row) = json_rows(&b"{\"address\":\"a@b.example\",\"subscribed\":true}\n"[..]).next().unwrap();
+        assert!(row.unwrap_err().contains("N15"));
+    }
+
+    #[test]
+    fn what_a_row_lacks_is_said() {
+        let row = |state: &str, time: &str, purposes: &str| Row {
+            address: "a@b.example".to_owned(),
+            state: state.to_owned(),
+            event_time: time.to_owned(),
+            purposes: purposes.to_owned(),
+            ..Row::default()
+        };
+        let controller = "shop".parse().unwrap();
+        assert!(row("granted", "2026-01-01", "").change(&controller).is_ok());
+        for (row, word) in [
+            (row("yes", "2026-01-01", ""), "state"),
+            (row("granted", "", ""), "event_time"),
+            (row("granted", "soon", ""), "event_time"),
+            (row("granted", "2026-01-01", "fun"), "fun"),
+            (Row::default(), "address"),
+        ] {
+            let error = row.change(&controller).unwrap_err();
+            assert!(error.contains(word), "{error}");
+        }
+    }
+
+    #[test]
+    fn json_rows_may_hold_lists_and_flags() {
+        let line = br#"{"address":"a@b.example","state":"granted","event_time":"2026-01-01","purposes":["personalisation"],"no_track":false}"#;
+        let (_, row) = json_rows(&line[..]).next().unwrap();
+        let change = row.unwrap().change(&"shop".parse().unwrap()).unwrap();
+        assert_eq!(change.purposes, [Purpose::Personalisation]);
+        assert_eq!(change.no_track, Some(false));
+    }
+}

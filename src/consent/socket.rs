@@ -1,0 +1,274 @@
+//! The running server owns the store; commands reach it through a local socket: one JSON object a line, both ways. Only the
+//! server's own user may use it.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::import::{Row, RowResult, apply};
+use super::person::Controller;
+use super::store::{Store, Verified};
+
+/// The longest line, in bytes.
+const MAX_LINE: u64 = 16 << 20;
+
+/// What a command asks for.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "op")]
+pub enum Request {
+    /// What somebody has said, now and before.
+    Get {
+        /// To whom.
+        controller: String,
+        /// Who.
+        address: String,
+    },
+    /// Record rows.
+    Apply {
+        /// For rows without one.
+        controller: String,
+        /// The rows.
+        rows: Vec<Row>,
+    },
+    /// Look through the whole store.
+    Verify,
+    /// Erase a person.
+    Erase {
+        /// Who.
+        address: String,
+    },
+}
+
+/// What comes back.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Response {
+    /// To [`Request::Get`].
+    Person(Shown),
+    /// To [`Request::Apply`], one for each row.
+    Rows(Vec<RowResult>),
+    /// To [`Request::Verify`].
+    Verified {
+        /// Records of the journal.
+        records: u64,
+        /// The chain's hash.
+        hash: String,
+        /// People known.
+        people: usize,
+        /// Standings in the index that are not the journal's.
+        differing: usize,
+    },
+    /// To [`Request::Erase`]: whether there was somebody.
+    Erased(bool),
+    /// It could not be done.
+    Error(String),
+}
+
+/// A person's standing and history.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Shown {
+    /// By purpose: what stands, since when.
+    pub purposes: Vec<ShownPurpose>,
+    /// Which rules apply.
+    pub jurisdiction: Option<String>,
+    /// Never track.
+    pub no_track: bool,
+    /// Before when not to ask again.
+    pub do_not_ask_before: Option<String>,
+    /// Everything that was recorded, oldest first.
+    pub history: Vec<ShownRecord>,
+}
+
+/// What stands for a purpose.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ShownPurpose {
+    /// The purpose.
+    pub purpose: String,
+    /// What was last said.
+    pub state: String,
+    /// When.
+    pub event_time: String,
+    /// Until when.
+    pub expires: Option<String>,
+    /// Whether a tracker may stay for it now.
+    pub allowed: bool,
+}
+
+/// One record.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ShownRecord {
+    /// Its number in the journal.
+    pub record: u64,
+    /// To whom it was said.
+    pub controller: String,
+    /// What about.
+    pub purposes: Vec<String>,
+    /// What was said.
+    pub state: String,
+    /// When it was said.
+    pub event_time: String,
+    /// When it was recorded.
+    pub recorded_at: String,
+    /// How.
+    pub method: Option<String>,
+    /// Where.
+    pub channel: Option<String>,
+    /// Which notice.
+    pub notice_version: Option<String>,
+    /// The evidence.
+    pub evidence: Option<String>,
+    /// By whom.
+    pub actor: Option<String>,
+    /// The controller's own name for the person.
+    pub external_id: Option<String>,
+}
+
+/// Answers a request.
+pub fn answer(store: &Store, request: Request) -> Response {
+    let done = match request {
+        Request::Get { controller, address } => controller
+            .parse()
+            .and_then(|controller| show(store, &controller, &address).map_err(|error| error.to_string()))
+            .map(Response::Person),
+        Request::Apply { controller, rows } => controller
+            .parse()
+            .and_then(|controller| apply(store, &controller, &rows).map_err(|error| error.to_string()))
+            .map(Response::Rows),
+        Request::Verify => store.verify().map_err(|error| error.to_string()).map(|verified| {
+            let Verified { records, hash, people, differing } = verified;
+            Response::Verified { records, hash, people, differing }
+        }),
+        Request::Erase { address } => {
+            store.erase(store.person(&address)).map(Response::Erased).map_err(|error| error.to_string())
+        }
+    };
+    done.unwrap_or_else(Response::Error)
+}
+
+fn show(store: &Store, controller: &Controller, address: &str) -> Result<Shown, super::StoreError> {
+    let person = store.person(address);
+    let standing = store.lookup(controller, person)?;
+    let now = super::Timestamp::now();
+    let purposes = standing
+        .all()
+        .map(|(purpose, stand)| ShownPurpose {
+            purpose: purpose.name().to_owned(),
+            state: stand.state.name().to_owned(),
+            event_time: stand.event_at.to_string(),
+            expires: stand.expires.map(|end| end.to_string()),
+            allowed: matches!(standing.allows(*purpose, now), super::Permission::Granted(_)),
+        })
+        .collect();
+    let history = store
+        .history(person)?
+        .into_iter()
+        .map(|entered| ShownRecord {
+            record: entered.number,
+            controller: entered.change.controller.to_string(),
+            purposes: entered.change.purposes.iter().map(|purpose| purpose.name().to_owned()).collect(),
+            state: entered.change.state.name().to_owned(),
+            event_time: entered.change.event_at.to_string(),
+            recorded_at: entered.recorded_at.to_string(),
+            method: entered.change.details.method,
+            channel: entered.change.details.channel,
+            notice_version: entered.change.details.notice_version,
+            evidence: entered.change.details.evidence,
+            actor: entered.change.details.actor,
+            external_id: entered.change.details.external_id,
+        })
+        .collect();
+    Ok(Shown {
+        purposes,
+        jurisdiction: standing.jurisdiction.clone(),
+        no_track: standing.no_track,
+        do_not_ask_before: standing.do_not_ask_before.map(|time| time.to_string()),
+        history,
+    })
+}
+
+/// The socket's path.
+pub fn path(data_directory: &Path) -> PathBuf {
+    data_directory.join("pixelward.sock")
+}
+
+/// Serves the socket on threads of its own, for as long as the process lives.
+///
+/// # Errors
+///
+/// When the socket cannot be made.
+pub fn serve(data_directory: &Path, store: Arc<Store>) -> io::Result<()> {
+    let path = path(data_directory);
+    std::fs::create_dir_all(data_directory)?;
+    // The store's lock is held, so a socket that is there is nobody's.
+    let _ = std::fs::remove_file(&path);
+    let listener = UnixListener::bind(&path)?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+    std::thread::Builder::new().name("consent-socket".to_owned()).spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let store = Arc::clone(&store);
+            let served = std::thread::Builder::new().name("consent-client".to_owned()).spawn(move || {
+                if let Err(error) = converse(&stream, &store) {
+                    tracing::debug!(%error, "a command hung up");
+                }
+            });
+            if let Err(error) = served {
+                tracing::warn!(%error, "a command could not be served");
+            }
+        }
+    })?;
+    Ok(())
+}
+
+fn converse(stream: &UnixStream, store: &Store) -> io::Result<()> {
+    let mut reader = BufReader::new(stream);
+    loop {
+        let mut line = String::new();
+        if (&mut reader).take(MAX_LINE).read_line(&mut line)? == 0 {
+            return Ok(());
+        }
+        let response = match serde_json::from_str(&line) {
+            Ok(request) => answer(store, request),
+            Err(error) => Response::Error(format!("no request: {error}")),
+        };
+        let mut out = serde_json::to_vec(&response)?;
+        out.push(b'\n');
+        (&*stream).write_all(&out)?;
+    }
+}
+
+/// A command's way to the server.
+#[derive(Debug)]
+pub struct Client {
+    reader: BufReader<UnixStream>,
+}
+
+impl Client {
+    /// Connects; `None` where no server runs.
+    pub fn connect(data_directory: &Path) -> Option<Client> {
+        let stream = UnixStream::connect(path(data_directory)).ok()?;
+        Some(Client { reader: BufReader::new(stream) })
+    }
+
+    /// Asks for something and waits for the answer.
+    ///
+    /// # Errors
+    ///
+    /// When the server went away.
+    pub fn ask(&mut self, request: &Request) -> io::Result<Response> {
+        let mut out = serde_json::to_vec(request)?;
+        out.push(b'\n');
+        self.reader.get_mut().write_all(&out)?;
+        let mut line = String::new();
+        if self.reader.read_line(&mut line)? == 0 {
+            return Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                "the server went away; what it did not answer may not be recorded",
+            ));
+        }
+        Ok(serde_json::from_str(&line)?)
+    }
+}

@@ -1,0 +1,384 @@
+//! The straight line that every message takes. This file alone knows the order:
+//!
+//! ```text
+//! listen -> session -> receive -> analyse -> look up -> decide -> rewrite -> sign -> deliver -> record
+//! ```
+//!
+//! What comes before `analyse` is in [`crate::server`]; it hands an [`Arrival`] to [`Pipeline::handle`].
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use rustls::ServerConfig;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc2822;
+
+use crate::config::{Config, Mode, Protected};
+use crate::consent::{Controller, Person, Store, Timestamp};
+use crate::message::header::fields;
+use crate::message::transfer::Edit;
+use crate::message::transfer::apply;
+use crate::policy::{Decision, Outcome, decide, strictest};
+use crate::record::{self, Line};
+use crate::relay::{Pool, RelayError, Transaction};
+use crate::rewrite::{Copy, Order, Way, rewrite};
+use crate::server::Budget;
+use crate::sign::{OnBroken, broken_signatures};
+use crate::smtp::session::{Envelope, Protocol};
+use crate::smtp::{Reply, reply::Class};
+use crate::tracker::{Analysis, Axis, Detector, Verdict};
+
+/// The most Received fields before a message is taken to run in circles (RFC 5321 section 6.3).
+const MAX_HOPS: usize = 50;
+
+/// What can be replaced while the relay runs.
+#[derive(Debug)]
+pub struct Live {
+    /// The configuration.
+    pub config: Config,
+    /// The organisation whose consents count.
+    pub controller: Controller,
+    /// Finds trackers.
+    pub detector: Detector,
+    /// Where mail goes.
+    pub next_hop: Arc<Pool>,
+    /// TLS of each listener.
+    pub tls: Vec<Option<Arc<ServerConfig>>>,
+}
+
+/// Everything a message meets.
+#[derive(Debug)]
+pub struct Pipeline {
+    live: ArcSwap<Live>,
+    store: Arc<Store>,
+    /// The memory that messages may take.
+    pub budget: Budget,
+}
+
+/// Our own name for a message, for the log and the trace header.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MessageId(String);
+
+impl MessageId {
+    /// A name that no other message of this relay has.
+    pub fn new() -> MessageId {
+        const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let micros = Timestamp::now().0.unsigned_abs() << 12;
+        let mut number = micros | (COUNT.fetch_add(1, Ordering::Relaxed) & 0xfff);
+        let mut text = Vec::with_capacity(12);
+        for _ in 0..12 {
+            text.push(ALPHABET.get((number & 31) as usize).copied().unwrap_or(b'0'));
+            number >>= 5;
+        }
+        text.reverse();
+        MessageId(String::from_utf8_lossy(&text).into_owned())
+    }
+}
+
+impl Default for MessageId {
+    fn default() -> MessageId {
+        MessageId::new()
+    }
+}
+
+impl fmt::Display for MessageId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A message that a client has handed over whole.
+#[derive(Debug)]
+pub struct Arrival {
+    /// Our name for it.
+    pub id: MessageId,
+    /// Who sends, and the recipients that the next hop accepted.
+    pub envelope: Envelope,
+    /// The message: lines ending in CRLF, dots unstuffed.
+    pub message: Bytes,
+    /// The listener it came through.
+    pub listener: String,
+    /// The client.
+    pub peer: SocketAddr,
+    /// TLS version and cipher suite towards the client.
+    pub tls: Option<String>,
+}
+
+impl Arrival {
+    /// The Message-ID field, cut and cleaned for the log.
+    pub fn message_id(&self) -> String {
+        let field = fields(&self.message, 0).find(|field| field.is(&self.message, "Message-ID"));
+        let value = field
+            .map(|field| String::from_utf8_lossy(field.value(&self.message)).into_owned())
+            .unwrap_or_default();
+        value.chars().filter(|own| own.is_ascii_graphic()).take(200).collect()
+    }
+
+    /// The id under which the client knows the message, where its newest Received field gives one.
+    fn client_id(&self) -> String {
+        let field = fields(&self.message, 0).find(|field| field.is(&self.message, "Received"));
+        let value = field
+            .map(|field| String::from_utf8_lossy(field.value(&self.message)).into_owned())
+            .unwrap_or_default();
+        let mut words = value.split([' ', '\t', '\r', '\n', ';']).filter(|word| !word.is_empty());
+        let id = words.by_ref().find(|word| word.eq_ignore_ascii_case("id")).and_then(|_| words.next());
+        id.unwrap_or_default().chars().filter(|own| own.is_ascii_graphic()).take(64).collect()
+    }
+}
+
+/// A message as it is to leave, with what was decided for each recipient.
+struct Enforced {
+    bytes: Bytes,
+    decisions: Vec<(Person, Decision)>,
+    done: Outcome,
+    found: usize,
+    removed: usize,
+}
+
+impl Pipeline {
+    /// A pipeline over this store.
+    pub fn new(live: Live, store: Arc<Store>) -> Arc<Pipeline> {
+        let budget = Budget::new(live.config.relay.max_in_flight_bytes);
+        Arc::new(Pipeline { live: ArcSwap::from_pointee(live), store, budget })
+    }
+
+    /// What holds now.
+    pub fn live(&self) -> Arc<Live> {
+        self.live.load_full()
+    }
+
+    /// Replaces what can be replaced.
+    pub fn reload(&self, live: Live) {
+        self.live.store(Arc::new(live));
+    }
+
+    /// Whether consent can be looked up.
+    pub fn store_answers(&self) -> bool {
+        self.store.lookup(&self.live().controller, Person([0; 16])).is_ok()
+    }
+
+    /// Takes a message through the rest of the line; gives what the client hears. 250 means that the next hop said 250.
+    pub async fn handle(&self, arrival: &Arrival, transaction: &mut Transaction) -> Reply {
+        let live = self.live();
+        if let Some(reply) = loops(arrival) {
+            return reply;
+        }
+        let started = Instant::now();
+        let enforced = match self.enforce(&live, arrival) {
+            Ok(enforced) => enforced,
+            Err(reply) => {
+                count("refused");
+                tracing::warn!(id = %arrival.id, message_id = %arrival.message_id(), %reply, "a message was not relayed");
+                return reply;
+            }
+        };
+        metrics::histogram!("pixelward_enforce_seconds").record(started.elapsed().as_secs_f64());
+        let reply = deliver(&live, arrival, &enforced.bytes, transaction).await;
+        let lines: Vec<Line<'_>> = enforced
+            .decisions
+            .iter()
+            .map(|(person, decision)| Line {
+                person: *person,
+                decision,
+                done: enforced.done,
+                removed: enforced.removed,
+                found: enforced.found,
+            })
+            .collect();
+        record::recipients(arrival, &arrival.client_id(), &lines, &reply);
+        count(reply.class().name());
+        if reply.class() == Class::Positive {
+            metrics::counter!("pixelward_trackers_removed_total").increment(enforced.removed as u64);
+        }
+        reply
+    }
+
+    /// Analyse, look up, decide, rewrite, sign.
+    fn enforce(&self, live: &Live, arrival: &Arrival) -> Result<Enforced, Reply> {
+        let recipients: Vec<&str> =
+            arrival.envelope.recipients.iter().map(|recipient| recipient.address.as_str()).collect();
+        let analysis = live.detector.analyse(&arrival.message, &recipients);
+        let decisions: Vec<(Person, Decision)> =
+            recipients.iter().map(|address| self.decide(live, address)).collect();
+        for (_, decision) in &decisions {
+            metrics::counter!("pixelward_recipients_total", "decision" => decision.rule.name()).increment(1);
+        }
+        let trackers = analysis.sightings.iter().filter(|sighting| sighting.verdict == Verdict::Tracker);
+        let mut found = 0;
+        for sighting in trackers {
+            found += 1;
+            metrics::counter!("pixelward_trackers_found_total", "carrier" => sighting.carrier.name())
+                .increment(1);
+        }
+        let done = strictest(decisions.iter().map(|(_, decision)| decision.outcome));
+        let untouched = |done| Enforced {
+            bytes: arrival.message.clone(),
+            decisions: decisions.clone(),
+            done,
+            found,
+            removed: 0,
+        };
+        if done == Outcome::Keep || live.config.mode == Mode::Observe {
+            return Ok(untouched(Outcome::Keep));
+        }
+        protected(live, &analysis)?;
+        let order = Order {
+            extent: live.config.policy.extent,
+            receipts: live.config.policy.receipts,
+            verify: live.config.policy.verify,
+            recipients: &recipients,
+        };
+        match rewrite(&live.detector, &arrival.message, &analysis, &order) {
+            Ok(Copy::Untouched) => Ok(untouched(Outcome::Strip)),
+            Ok(Copy::Rewritten { bytes, edits, way }) => {
+                if way == Way::Strict {
+                    metrics::counter!("pixelward_strict_rewrites_total").increment(1);
+                    tracing::error!(id = %arrival.id, "a scan of the rewritten message was not clean; every remote request was taken out");
+                }
+                let bytes = sign(live, arrival, bytes, &edits)?;
+                let removed =
+                    analysis.sightings.iter().filter(|sighting| sighting.is_removable_tracker()).count();
+                Ok(Enforced { bytes, decisions, done, found, removed })
+            }
+            Err(error) => {
+                metrics::counter!("pixelward_unreadable_messages_total").increment(1);
+                tracing::error!(id = %arrival.id, message_id = %arrival.message_id(), %error, "a message waits with its sender");
+                Err(Reply::new(451, "4.6.0 The message cannot be checked for trackers, try again later"))
+            }
+        }
+    }
+
+    /// Look up, decide.
+    fn decide(&self, live: &Live, address: &str) -> (Person, Decision) {
+        let person = self.store.person(address);
+        let standing = self.store.lookup(&live.controller, person).inspect_err(|error| {
+            metrics::counter!("pixelward_store_errors_total").increment(1);
+            tracing::error!(%error, "consent could not be looked up; it counts as refused");
+        });
+        let decision = decide(standing.ok().as_deref(), live.config.policy.on_grant, Timestamp::now());
+        (person, decision)
+    }
+}
+
+fn count(result: &'static str) {
+    metrics::counter!("pixelward_messages_total", "result" => result).increment(1);
+}
+
+fn loops(arrival: &Arrival) -> Option<Reply> {
+    let hops = fields(&arrival.message, 0)
+        .filter(|field| field.is(&arrival.message, "Received"))
+        .take(MAX_HOPS + 1)
+        .count();
+    (hops > MAX_HOPS).then(|| {
+        tracing::error!(id = %arrival.id, "a message runs in circles; look at the relayhost settings on its way");
+        Reply::new(554, "5.4.6 Too many hops: the message runs in circles")
+    })
+}
+
+/// A tracker in a part that must not be edited.
+fn protected(live: &Live, analysis: &Analysis<'_>) -> Result<(), Reply> {
+    let protected = analysis.sightings.iter().any(|sighting| {
+        sighting.protection.is_some() && sighting.verdict == Verdict::Tracker && sighting.axis() == Axis::Open
+    });
+    if !protected {
+        return Ok(());
+    }
+    metrics::counter!("pixelward_protected_total").increment(1);
+    match live.config.policy.protected {
+        Protected::Pass => Ok(()),
+        Protected::Reject => Err(Reply::new(
+            550,
+            "5.7.1 A signed or encrypted part holds a tracking pixel that the recipient did not agree to; send it without",
+        )),
+    }
+}
+
+/// Signatures that the edits broke go, or the message does.
+fn sign(live: &Live, arrival: &Arrival, rewritten: Bytes, edits: &[Edit]) -> Result<Bytes, Reply> {
+    let broken = broken_signatures(&arrival.message, &rewritten, edits);
+    if broken.is_empty() {
+        return Ok(rewritten);
+    }
+    metrics::counter!("pixelward_signatures_broken_total").increment(broken.len() as u64);
+    tracing::warn!(
+        id = %arrival.id,
+        signatures = broken.len(),
+        "taking out trackers breaks a DKIM signature; let the signer stand behind this relay"
+    );
+    match live.config.policy.dkim_on_broken {
+        OnBroken::Reject => Err(Reply::new(
+            550,
+            "5.7.7 Taking out trackers would break the DKIM signature; sign behind this relay",
+        )),
+        OnBroken::Remove => {
+            // The header was not changed but for fields that went, so the signatures are found by what they say.
+            let signatures: Vec<&[u8]> =
+                broken.iter().filter_map(|range| arrival.message.get(range.clone())).collect();
+            let cuts: Vec<Edit> = fields(&rewritten, 0)
+                .filter(|field| {
+                    rewritten.get(field.range.clone()).is_some_and(|own| signatures.contains(&own))
+                })
+                .map(|field| Edit::cut_inside(field.range))
+                .collect();
+            Ok(Bytes::from(apply(&rewritten, &cuts)))
+        }
+    }
+}
+
+/// Deliver: the next hop's final reply, or 451 where it gave none about the mail.
+async fn deliver(live: &Live, arrival: &Arrival, message: &Bytes, transaction: &mut Transaction) -> Reply {
+    let head = received(live, arrival);
+    let lacks_eight_bit = transaction.capabilities().is_some_and(|hop| !hop.eight_bit);
+    if lacks_eight_bit && !message.is_ascii() {
+        return Reply::new(554, "5.6.3 The message has 8-bit text, which the next hop does not take");
+    }
+    let started = Instant::now();
+    let result = transaction.deliver(&arrival.envelope.recipients, head.as_bytes(), message).await;
+    metrics::histogram!("pixelward_deliver_seconds").record(started.elapsed().as_secs_f64());
+    result.unwrap_or_else(|error: RelayError| {
+        metrics::counter!("pixelward_next_hop_errors_total").increment(1);
+        tracing::error!(id = %arrival.id, next_hop = %live.next_hop.hop, %error, "the next hop did not take a message");
+        error.reply()
+    })
+}
+
+/// Our trace header (RFC 5321 section 4.4).
+fn received(live: &Live, arrival: &Arrival) -> String {
+    let client = &arrival.envelope.client;
+    let with = match (client.protocol, &arrival.tls) {
+        (Protocol::Smtp, _) => "SMTP",
+        (Protocol::Esmtp, None) => "ESMTP",
+        (Protocol::Esmtp, Some(_)) => "ESMTPS",
+    };
+    let tls = arrival.tls.as_ref().map_or(String::new(), |tls| format!("\r\n\t({tls})"));
+    let date = OffsetDateTime::now_utc().format(&Rfc2822).unwrap_or_default();
+    let address = match arrival.peer.ip().to_canonical() {
+        std::net::IpAddr::V4(address) => address.to_string(),
+        std::net::IpAddr::V6(address) => format!("IPv6:{address}"),
+    };
+    format!(
+        "Received: from {} ([{address}]){tls}\r\n\tby {} (pixelward) with {with} id {};\r\n\t{date}\r\n",
+        client.name.chars().filter(|own| own.is_ascii_graphic()).collect::<String>(),
+        live.config.relay.host_name,
+        arrival.id,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_messages_differ() {
+        let names: std::collections::HashSet<String> =
+            (0..4000).map(|_| MessageId::new().to_string()).collect();
+        assert_eq!(names.len(), 4000);
+        assert!(names.iter().all(|name| name.len() == 12));
+    }
+}

@@ -1,0 +1,111 @@
+//! Metrics and health, for this machine alone.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::routing::get;
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use tokio::net::TcpListener;
+
+use crate::pipeline::Pipeline;
+
+/// Starts counting.
+///
+/// # Errors
+///
+/// When something counts already.
+pub fn start() -> Result<PrometheusHandle, String> {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let handle = recorder.handle();
+    metrics::set_global_recorder(recorder).map_err(|error| error.to_string())?;
+    describe();
+    Ok(handle)
+}
+
+fn describe() {
+    use metrics::{describe_counter, describe_gauge, describe_histogram};
+    describe_counter!("pixelward_connections_total", "Connections accepted from clients");
+    describe_counter!(
+        "pixelward_connections_refused_total",
+        "Connections turned away because there were too many"
+    );
+    describe_counter!("pixelward_protocol_errors_total", "Commands that were malformed or out of order");
+    describe_counter!("pixelward_messages_total", "Messages by what became of them");
+    describe_counter!(
+        "pixelward_messages_refused_total",
+        "Messages refused for their size, their line ends or lack of room"
+    );
+    describe_counter!("pixelward_recipients_total", "Recipients of messages, by what was decided for them");
+    describe_counter!("pixelward_trackers_found_total", "Trackers found, by carrier");
+    describe_counter!("pixelward_trackers_removed_total", "Trackers taken out of copies that left");
+    describe_counter!(
+        "pixelward_strict_rewrites_total",
+        "Messages from which every remote request was taken, since a scan of the result was not clean"
+    );
+    describe_counter!(
+        "pixelward_unreadable_messages_total",
+        "Messages that did not leave because they could not be analysed"
+    );
+    describe_counter!("pixelward_signatures_broken_total", "DKIM signatures that an edit would have broken");
+    describe_counter!("pixelward_protected_total", "Messages with a tracker in a signed or encrypted part");
+    describe_counter!(
+        "pixelward_store_errors_total",
+        "Look-ups of consent that failed and counted as refused"
+    );
+    describe_counter!("pixelward_next_hop_errors_total", "Times the next hop could not be used");
+    describe_counter!("pixelward_session_panics_total", "Sessions lost by a fault of the program");
+    describe_gauge!("pixelward_in_flight_bytes", metrics::Unit::Bytes, "Bytes of messages held");
+    describe_histogram!(
+        "pixelward_enforce_seconds",
+        metrics::Unit::Seconds,
+        "Time to analyse, decide and rewrite a message"
+    );
+    describe_histogram!(
+        "pixelward_deliver_seconds",
+        metrics::Unit::Seconds,
+        "Time to hand a message to the next hop"
+    );
+}
+
+/// What the private listener shows.
+#[derive(Clone)]
+struct Shown {
+    handle: PrometheusHandle,
+    pipeline: Arc<Pipeline>,
+}
+
+/// Serves `/metrics` and `/healthz`.
+///
+/// # Errors
+///
+/// When the address cannot be had.
+pub async fn serve(address: SocketAddr, handle: PrometheusHandle, pipeline: Arc<Pipeline>) -> io::Result<()> {
+    let listener = TcpListener::bind(address).await?;
+    let routes = Router::new()
+        .route("/metrics", get(metrics_page))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .with_state(Shown { handle, pipeline });
+    axum::serve(listener, routes).await
+}
+
+async fn metrics_page(State(shown): State<Shown>) -> String {
+    metrics::gauge!("pixelward_in_flight_bytes").set(shown.pipeline.budget.held() as f64);
+    shown.handle.render()
+}
+
+/// Ready means that consent can be looked up.
+async fn ready(State(shown): State<Shown>) -> (StatusCode, &'static str) {
+    if shown.pipeline.store_answers() {
+        (StatusCode::OK, "ready\n")
+    } else {
+        (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "consent cannot be looked up; trackers are stripped for everybody\n",
+        )
+    }
+}

@@ -1,0 +1,47 @@
+//! What was done with each message: one log line per recipient, and metrics.
+//!
+//! Absent: addresses, content, secrets. A recipient is named by the keyed hash under which the store knows them.
+
+pub mod logging;
+pub mod metrics;
+
+use crate::consent::Person;
+use crate::pipeline::Arrival;
+use crate::policy::{Decision, Outcome};
+use crate::smtp::Reply;
+
+/// What happened to one recipient's copy.
+#[derive(Debug)]
+pub struct Line<'a> {
+    /// Who it was for.
+    pub person: Person,
+    /// What was decided, and why.
+    pub decision: &'a Decision,
+    /// What was done in the copy that left.
+    pub done: Outcome,
+    /// How many trackers were taken out of it.
+    pub removed: usize,
+    /// How many were found.
+    pub found: usize,
+}
+
+/// Writes one line for each recipient.
+pub fn recipients(arrival: &Arrival, client_id: &str, lines: &[Line<'_>], reply: &Reply) {
+    for line in lines {
+        tracing::info!(
+            id = %arrival.id,
+            listener = %arrival.listener,
+            client_id,
+            message_id = %arrival.message_id(),
+            person = ?line.person,
+            decision = line.decision.outcome.name(),
+            rule = line.decision.rule.name(),
+            done = line.done.name(),
+            found = line.found,
+            removed = line.removed,
+            result = reply.class().name(),
+            reply = %reply,
+            "message"
+        );
+    }
+}

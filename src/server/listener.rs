@@ -1,0 +1,144 @@
+//! Accepting connections, within limits.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::connection;
+use crate::pipeline::Pipeline;
+
+/// A listener that has its address.
+#[derive(Debug)]
+pub struct Bound {
+    socket: TcpListener,
+    index: usize,
+    /// The address, with the port that was given where 0 was asked for.
+    pub address: SocketAddr,
+}
+
+/// Takes an address. `index` is the listener's place in the configuration.
+///
+/// # Errors
+///
+/// When the address cannot be had.
+pub fn bind(address: SocketAddr, index: usize) -> io::Result<Bound> {
+    let domain = socket2::Domain::for_address(address);
+    let socket = socket2::Socket::new(domain, socket2::Type::STREAM, Some(socket2::Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(1024)?;
+    let socket = TcpListener::from_std(socket.into())?;
+    let address = socket.local_addr()?;
+    Ok(Bound { socket, index, address })
+}
+
+/// Open connections by client.
+#[derive(Debug, Default)]
+struct Clients(Mutex<HashMap<IpAddr, usize>>);
+
+/// A connection that is counted, until dropped.
+struct Counted {
+    clients: Arc<Clients>,
+    address: IpAddr,
+}
+
+impl Clients {
+    /// Counts a connection; `None` where there are too many, of this client or in all.
+    fn count(self: &Arc<Clients>, address: IpAddr, per_client: usize, all: usize) -> Option<Counted> {
+        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = open.get(&address).copied().unwrap_or(0);
+        if own >= per_client || open.values().sum::<usize>() >= all {
+            return None;
+        }
+        open.insert(address, own + 1);
+        Some(Counted { clients: Arc::clone(self), address })
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let mut open = self.clients.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(own) = open.get_mut(&self.address) {
+            *own -= 1;
+            if *own == 0 {
+                open.remove(&self.address);
+            }
+        }
+    }
+}
+
+/// How long accepting pauses when the system has no descriptors left.
+const BREATH: Duration = Duration::from_millis(100);
+
+impl Bound {
+    /// Serves clients until `stop` is set, and then until the last session has ended. Dropping the future ends the rest.
+    pub async fn serve(self, pipeline: Arc<Pipeline>, mut stop: watch::Receiver<bool>) {
+        let clients = Arc::new(Clients::default());
+        let mut sessions = JoinSet::new();
+        let told = stop.clone();
+        loop {
+            tokio::select! {
+                accepted = self.socket.accept() => match accepted {
+                    Ok((stream, peer)) => self.session(stream, peer, &pipeline, &clients, &told, &mut sessions),
+                    Err(error) => {
+                        tracing::warn!(%error, listener = %self.address, "a connection could not be accepted");
+                        tokio::time::sleep(BREATH).await;
+                    }
+                },
+                Some(ended) = sessions.join_next(), if !sessions.is_empty() => report(ended),
+                () = told_to_stop(&mut stop) => break,
+            }
+        }
+        drop(self.socket);
+        while let Some(ended) = sessions.join_next().await {
+            report(ended);
+        }
+    }
+
+    fn session(
+        &self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        pipeline: &Arc<Pipeline>,
+        clients: &Arc<Clients>,
+        stop: &watch::Receiver<bool>,
+        sessions: &mut JoinSet<()>,
+    ) {
+        let live = pipeline.live();
+        let Some(settings) = live.config.listeners.get(self.index) else { return };
+        let counted = clients.count(peer.ip(), settings.max_connections_per_client, settings.max_connections);
+        let (pipeline, stop, index) = (Arc::clone(pipeline), stop.clone(), self.index);
+        sessions.spawn(async move {
+            match counted {
+                Some(counted) => {
+                    connection::serve(stream, peer, index, &pipeline, stop).await;
+                    drop(counted);
+                }
+                None => connection::turn_away(stream).await,
+            }
+        });
+    }
+}
+
+/// Waits until the relay is told to stop.
+pub(super) async fn told_to_stop(stop: &mut watch::Receiver<bool>) {
+    // An error means that nobody is left who could say so, which is the same.
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+/// A session that panicked is lost; the others go on.
+fn report(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended
+        && error.is_panic()
+    {
+        tracing::error!(%error, "a session ended by a fault of the program; please report it");
+        metrics::counter!("pixelward_session_panics_total").increment(1);
+    }
+}
