@@ -116,7 +116,7 @@ impl Wire {
 
     /// Marks bytes as used.
     pub fn consume(&mut self, bytes: usize) {
-        self.used = (self.used + bytes).min(self.buffer.len());
+        self.used = self.used.saturating_add(bytes).min(self.buffer.len());
         if self.used == self.buffer.len() {
             self.used = 0;
             self.buffer.clear();

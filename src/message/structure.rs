@@ -80,9 +80,6 @@ pub enum Protection {
 /// Why a message cannot be analysed as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Trouble {
-    /// There is neither a header field nor an empty line.
-    #[error("it has neither header fields nor an empty line")]
-    NoMessage,
     /// [`MAX_DEPTH`] or [`MAX_PARTS`] was reached.
     #[error("it has more than {MAX_PARTS} parts or is nested deeper than {MAX_DEPTH}")]
     TooManyParts,
@@ -96,7 +93,8 @@ impl Structure {
     pub fn read(raw: &[u8]) -> Structure {
         match PARSER.parse(raw) {
             Some(message) => Structure::of(&message, raw),
-            None => Structure { trouble: Some(Trouble::NoMessage), ..Structure::default() },
+            // Neither header fields nor an empty line: nothing that a mail client would take for markup.
+            None => Structure::default(),
         }
     }
 
@@ -284,6 +282,6 @@ mod tests {
             raw.push_str(&format!("Content-Type: multipart/mixed; boundary=b{depth}\n\n--b{depth}\n"));
         }
         assert_eq!(Structure::read(raw.as_bytes()).trouble, Some(Trouble::TooManyParts));
-        assert_eq!(Structure::read(b"").trouble, Some(Trouble::NoMessage));
+        assert_eq!(Structure::read(b"").trouble, None);
     }
 }

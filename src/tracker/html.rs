@@ -483,9 +483,9 @@ mod tests {
 
         #[test]
         fn every_offset_lies_within_the_source(src in prop::collection::vec(any::<u8>(), 0..300)) {
-            let mut tokens = Tokenizer::new(&src, 0..src.len());
+            let tokens = Tokenizer::new(&src, 0..src.len());
             let mut last = 0;
-            while let Some(token) = tokens.next() {
+            for token in tokens {
                 let range = match token {
                     Token::Open { range, .. } | Token::Close { range, .. } | Token::Comment { range, .. } => range,
                     Token::Raw { content } => content,

@@ -1,0 +1,82 @@
+//! Which module may name which package or module. Such rules run with the tests, or they drift.
+#![allow(clippy::unwrap_used)]
+
+use std::path::{Path, PathBuf};
+
+fn sources(folder: &Path, found: &mut Vec<(String, String)>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path: PathBuf = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|own| own == "rs") {
+            let text = std::fs::read_to_string(&path).unwrap();
+            // Tests may use more than what they test.
+            let code = text.split("#[cfg(test)]\nmod tests").next().unwrap().to_owned();
+            let code: String = code
+                .lines()
+                .filter(|line| !line.trim_start().starts_with("//"))
+                .collect::<Vec<_>>()
+                .join("\n");
+            let name = path.strip_prefix(Path::new(env!("CARGO_MANIFEST_DIR")).join("src")).unwrap();
+            found.push((name.to_str().unwrap().to_owned(), code));
+        }
+    }
+}
+
+/// Files in which `text` stands, but for those that begin with one of `allowed`.
+fn check(text: &str, allowed: &[&str]) {
+    let mut files = Vec::new();
+    sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut files);
+    assert!(files.len() > 40);
+    let wrong: Vec<&str> = files
+        .iter()
+        .filter(|(name, code)| code.contains(text) && !allowed.iter().any(|own| name.starts_with(own)))
+        .map(|(name, _)| name.as_str())
+        .collect();
+    assert!(wrong.is_empty(), "{text} stands in {wrong:?}; it may only stand in {allowed:?}");
+}
+
+#[test]
+fn packages_are_named_where_they_are_hidden() {
+    check("sled::", &["consent/index.rs"]);
+    check("mail_parser", &["message/structure.rs"]);
+    check("cssparser", &["tracker/css.rs"]);
+    check(
+        "aws_lc_rs",
+        &[
+            "consent/person.rs",
+            "consent/seal.rs",
+            "consent/journal.rs",
+            "consent/keys.rs",
+            "sign/canonical.rs",
+            "tracker/recipient.rs",
+            "relay/next_hop.rs",
+            "server/tls.rs",
+        ],
+    );
+    check("rcgen", &["server/tls.rs"]);
+    check("axum", &["record/metrics.rs", "web/", "cli/demo.rs"]);
+    check("tracing_subscriber", &["record/logging.rs"]);
+}
+
+#[test]
+fn the_core_knows_no_socket_clock_store_or_runtime() {
+    let shell = ["server/", "relay/", "pipeline.rs", "wire.rs", "cli/", "record/", "web/", "main.rs"];
+    check("tokio", &shell);
+    let outside = [&shell[..], &["consent/", "config/", "host_name.rs"]].concat();
+    check("std::net", &outside);
+    check("std::fs", &outside);
+    check("SystemTime", &outside);
+    check("Timestamp::now", &outside);
+    check("std::thread", &outside);
+    for core in ["crate::server", "crate::pipeline", "crate::relay", "crate::record"] {
+        check(core, &[&shell[..], &["config/"]].concat());
+    }
+    check("crate::consent::Store", &shell);
+}
+
+#[test]
+fn only_the_pipeline_knows_the_order() {
+    check("rewrite::rewrite", &["pipeline.rs", "cli/", "rewrite/"]);
+    check("broken_signatures", &["pipeline.rs", "sign/"]);
+}

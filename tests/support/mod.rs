@@ -1,0 +1,524 @@
+//! What the end-to-end tests share: the relay as a child process, a next hop that does as it is told, and a client that speaks
+//! line by line. All of it on loopback, with ports that the system gives.
+#![allow(
+    dead_code,
+    missing_docs,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::panic
+)]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+/// No test waits longer than this for one thing.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A folder that goes when the test ends.
+pub struct Folder(pub PathBuf);
+
+impl Folder {
+    pub fn new() -> Folder {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("pixelward-test-{}-{number}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir_all(&path).unwrap();
+        Folder(path)
+    }
+
+    pub fn file(&self, name: &str, content: &str) -> PathBuf {
+        let path = self.0.join(name);
+        std::fs::write(&path, content).unwrap();
+        path
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Lines that a process wrote, to wait for.
+#[derive(Clone, Default)]
+pub struct Lines(Arc<(Mutex<Vec<String>>, Condvar)>);
+
+impl Lines {
+    pub fn follow(source: impl Read + Send + 'static) -> Lines {
+        let lines = Lines::default();
+        let shared = lines.clone();
+        std::thread::spawn(move || {
+            for line in BufReader::new(source).lines().map_while(Result::ok) {
+                shared.0.0.lock().unwrap().push(line);
+                shared.0.1.notify_all();
+            }
+        });
+        lines
+    }
+
+    /// The first line that `fits`, once it comes.
+    pub fn wait(&self, what: &str, fits: impl Fn(&str) -> bool) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        let mut lines = self.0.0.lock().unwrap();
+        loop {
+            if let Some(line) = lines.iter().find(|line| fits(line)) {
+                return line.clone();
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "no line came with {what}; there are:\n{}", lines.join("\n"));
+            lines = self.0.1.wait_timeout(lines, left).unwrap().0;
+        }
+    }
+
+    pub fn all(&self) -> Vec<String> {
+        self.0.0.lock().unwrap().clone()
+    }
+}
+
+/// The relay as it is shipped, with a configuration of the test.
+pub struct Relay {
+    pub port: u16,
+    pub folder: Folder,
+    pub log: Lines,
+    child: Child,
+}
+
+pub fn program() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_pixelward"))
+}
+
+/// The configuration for a next hop at this port. `listener`, `next_hop` and `rest` are lines of TOML.
+pub fn configuration(
+    folder: &Folder,
+    next_hop: u16,
+    listener: &str,
+    next_hop_lines: &str,
+    rest: &str,
+) -> PathBuf {
+    let data = folder.0.join("data");
+    let tls = |lines: &str| if lines.contains("tls =") { "" } else { "tls = \"none\"" };
+    let config = format!(
+        "data_directory = {data:?}\n{rest}\n[[listener]]\naddress = \"127.0.0.1:0\"\n{}\n{listener}\n\
+         [next_hop]\nhost = \"localhost\"\nport = {next_hop}\n{}\n{next_hop_lines}\n[private]\naddress = \"\"\n\
+         [log]\nformat = \"human\"\nlevel = \"info,pixelward=debug\"\n[consent]\nhead_copy = {:?}\n",
+        tls(listener),
+        tls(next_hop_lines),
+        folder.0.join("head"),
+    );
+    folder.file("config.toml", &config)
+}
+
+impl Relay {
+    pub fn start(next_hop: u16) -> Relay {
+        Relay::with(next_hop, "", "", "")
+    }
+
+    pub fn with(next_hop: u16, listener: &str, next_hop_lines: &str, rest: &str) -> Relay {
+        let folder = Folder::new();
+        configuration(&folder, next_hop, listener, next_hop_lines, rest);
+        Relay::in_folder(folder)
+    }
+
+    pub fn in_folder(folder: Folder) -> Relay {
+        let mut child = program()
+            .args(["run", "--config"])
+            .arg(folder.0.join("config.toml"))
+            .env("NO_COLOR", "1")
+            .env_remove("JOURNAL_STREAM")
+            .stderr(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let log = Lines::follow(child.stderr.take().unwrap());
+        let line = log.wait("listening", |line| line.contains("listening"));
+        let address = line.split("address=").nth(1).unwrap().split_whitespace().next().unwrap();
+        let port = address.parse::<SocketAddr>().unwrap().port();
+        log.wait("ready", |line| line.contains("is ready"));
+        Relay { port, folder, log, child }
+    }
+
+    /// Records what a person said to the controller "default".
+    pub fn say(&self, address: &str, state: &str) {
+        let output = self.command(&["consent", "set", address, state, "--evidence", "test"]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    pub fn command(&self, arguments: &[&str]) -> std::process::Output {
+        program().args(arguments).arg("--config").arg(self.folder.0.join("config.toml")).output().unwrap()
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    pub fn wait(&mut self) -> std::process::ExitStatus {
+        self.child.wait().unwrap()
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A client that says a line and reads the reply.
+pub struct Client {
+    stream: TcpStream,
+    reader: BufReader<TcpStream>,
+}
+
+impl Client {
+    pub fn connect(port: u16) -> Client {
+        let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        stream.set_nodelay(true).unwrap();
+        let reader = BufReader::new(stream.try_clone().unwrap());
+        Client { stream, reader }
+    }
+
+    /// Connected, greeted, and introduced.
+    pub fn greeted(port: u16) -> Client {
+        let mut client = Client::connect(port);
+        assert_eq!(client.code(), 220);
+        assert_eq!(client.say("EHLO client.example"), 250);
+        client
+    }
+
+    pub fn send(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).unwrap();
+    }
+
+    pub fn try_send(&mut self, bytes: &[u8]) -> bool {
+        self.stream.write_all(bytes).is_ok()
+    }
+
+    /// One reply with all its lines; empty at the end of the stream.
+    pub fn reply(&mut self) -> String {
+        let mut reply = String::new();
+        loop {
+            let mut line = Vec::new();
+            match self.reader.read_until(b'\n', &mut line) {
+                Ok(0) => return reply,
+                Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return reply,
+                Err(error) => panic!("no reply: {error}; so far {reply:?}"),
+                Ok(_) => {}
+            }
+            let line = String::from_utf8(line).unwrap();
+            let last = line.as_bytes().get(3) != Some(&b'-');
+            reply.push_str(&line);
+            if last {
+                return reply;
+            }
+        }
+    }
+
+    pub fn code(&mut self) -> u16 {
+        let reply = self.reply();
+        reply.get(..3).and_then(|code| code.parse().ok()).unwrap_or(0)
+    }
+
+    pub fn say(&mut self, line: &str) -> u16 {
+        self.send(format!("{line}\r\n").as_bytes());
+        self.code()
+    }
+
+    pub fn ask(&mut self, line: &str) -> String {
+        self.send(format!("{line}\r\n").as_bytes());
+        self.reply()
+    }
+
+    /// Hands over a message, dots not stuffed; gives the final reply.
+    pub fn message(&mut self, from: &str, to: &[&str], message: &str) -> String {
+        assert_eq!(self.say(&format!("MAIL FROM:<{from}>")), 250);
+        for to in to {
+            assert_eq!(self.say(&format!("RCPT TO:<{to}>")), 250);
+        }
+        assert_eq!(self.say("DATA"), 354);
+        self.send(stuffed(message).as_bytes());
+        self.reply()
+    }
+
+    pub fn close_writing(&mut self) {
+        let _ = self.stream.shutdown(Shutdown::Write);
+    }
+
+    pub fn into_stream(self) -> TcpStream {
+        self.stream
+    }
+}
+
+/// A message as it goes over the wire.
+pub fn stuffed(message: &str) -> String {
+    let lines: String = message
+        .lines()
+        .map(|line| format!("{}{line}\r\n", if line.starts_with('.') { "." } else { "" }))
+        .collect();
+    format!("{lines}.\r\n")
+}
+
+/// What a next hop was given.
+#[derive(Clone, Debug, Default)]
+pub struct Delivery {
+    pub mail: String,
+    pub rcpts: Vec<String>,
+    /// The data as it came over the wire, up to the final dot.
+    pub data: Vec<u8>,
+    /// The reply to the dot.
+    pub reply: String,
+}
+
+impl Delivery {
+    /// The message without our trace header, dots unstuffed.
+    pub fn below_trace(&self) -> String {
+        let text = String::from_utf8(self.data.clone()).unwrap();
+        assert!(text.starts_with("Received: "), "{text}");
+        let mut rest = text.as_str();
+        loop {
+            let end = rest.find("\r\n").unwrap() + 2;
+            rest = &rest[end..];
+            if !rest.starts_with(['\t', ' ']) {
+                break;
+            }
+        }
+        rest.split("\r\n").map(|line| line.strip_prefix('.').unwrap_or(line)).collect::<Vec<_>>().join("\r\n")
+    }
+}
+
+/// A step of a conversation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Step {
+    Greeting,
+    Ehlo,
+    Mail,
+    Rcpt,
+    Data,
+    Dot,
+}
+
+/// What happens at a step.
+#[derive(Clone, Debug)]
+pub enum Answer {
+    Say(&'static str),
+    HangUp,
+    Stall,
+}
+
+/// How a next hop behaves: the ordinary way but for what is listed, each as often as it is given.
+#[derive(Clone, Debug, Default)]
+pub struct Behaviour {
+    pub at: Vec<(Step, Answer)>,
+    pub keywords: Option<&'static str>,
+}
+
+/// A server that takes mail, or does as it is told.
+pub struct NextHop {
+    pub port: u16,
+    pub deliveries: Arc<(Mutex<Vec<Delivery>>, Condvar)>,
+    pub connections: Arc<AtomicU32>,
+    behaviour: Arc<Mutex<Behaviour>>,
+}
+
+impl NextHop {
+    pub fn start() -> NextHop {
+        NextHop::behaving(&[])
+    }
+
+    pub fn behaving(at: &[(Step, Answer)]) -> NextHop {
+        NextHop::with(Behaviour { at: at.to_vec(), keywords: None })
+    }
+
+    pub fn with(behaviour: Behaviour) -> NextHop {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let deliveries = Arc::new((Mutex::new(Vec::new()), Condvar::new()));
+        let behaviour = Arc::new(Mutex::new(behaviour));
+        let connections = Arc::new(AtomicU32::new(0));
+        let hop = NextHop { port, deliveries, connections, behaviour };
+        let (deliveries, behaviour, connections) =
+            (Arc::clone(&hop.deliveries), Arc::clone(&hop.behaviour), Arc::clone(&hop.connections));
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                connections.fetch_add(1, Ordering::SeqCst);
+                let (deliveries, behaviour) = (Arc::clone(&deliveries), Arc::clone(&behaviour));
+                std::thread::spawn(move || {
+                    let _ = converse(stream, &deliveries, &behaviour);
+                });
+            }
+        });
+        hop
+    }
+
+    pub fn set(&self, at: &[(Step, Answer)]) {
+        self.behaviour.lock().unwrap().at = at.to_vec();
+    }
+
+    /// All deliveries, once there are so many.
+    pub fn wait(&self, count: usize) -> Vec<Delivery> {
+        let deadline = Instant::now() + PATIENCE;
+        let mut deliveries = self.deliveries.0.lock().unwrap();
+        while deliveries.len() < count {
+            let left = deadline.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "{} deliveries instead of {count}", deliveries.len());
+            deliveries = self.deliveries.1.wait_timeout(deliveries, left).unwrap().0;
+        }
+        deliveries.clone()
+    }
+
+    pub fn count(&self) -> usize {
+        self.deliveries.0.lock().unwrap().len()
+    }
+
+    pub fn accepted(&self) -> usize {
+        self.deliveries.0.lock().unwrap().iter().filter(|delivery| delivery.reply.starts_with('2')).count()
+    }
+}
+
+type Deliveries = (Mutex<Vec<Delivery>>, Condvar);
+
+fn converse(stream: TcpStream, deliveries: &Deliveries, behaviour: &Mutex<Behaviour>) -> std::io::Result<()> {
+    stream.set_nodelay(true)?;
+    let mut out = stream.try_clone()?;
+    let mut reader = BufReader::new(stream);
+    let mut delivery = Delivery::default();
+    let mut answer = |step: Step, usual: &str| -> std::io::Result<Option<String>> {
+        let special = {
+            let mut behaviour = behaviour.lock().unwrap();
+            let found = behaviour.at.iter().position(|(own, _)| *own == step);
+            found.map(|at| behaviour.at.remove(at).1)
+        };
+        match special {
+            None => out.write_all(usual.as_bytes()).map(|()| Some(usual.to_owned())),
+            Some(Answer::Say(text)) => {
+                out.write_all(format!("{text}\r\n").as_bytes()).map(|()| Some(text.to_owned()))
+            }
+            Some(Answer::HangUp) => {
+                out.shutdown(Shutdown::Both)?;
+                Ok(None)
+            }
+            Some(Answer::Stall) => {
+                let mut rest = Vec::new();
+                let _ = out.try_clone()?.read_to_end(&mut rest);
+                Ok(None)
+            }
+        }
+    };
+    let keywords = behaviour
+        .lock()
+        .unwrap()
+        .keywords
+        .unwrap_or("PIPELINING\nSIZE 60000000\n8BITMIME\nSMTPUTF8\nDSN\nENHANCEDSTATUSCODES");
+    if answer(Step::Greeting, "220 next-hop.example ESMTP\r\n")?.is_none() {
+        return Ok(());
+    }
+    loop {
+        let mut line = String::new();
+        if reader.read_line(&mut line)? == 0 {
+            return Ok(());
+        }
+        let line = line.trim_end().to_owned();
+        let verb = line.get(..4).unwrap_or_default().to_ascii_uppercase();
+        let said = match verb.as_str() {
+            "EHLO" => {
+                let mut lines = vec!["250-next-hop.example".to_owned()];
+                let words: Vec<&str> = keywords.lines().collect();
+                for (index, word) in words.iter().enumerate() {
+                    lines.push(format!("250{}{word}", if index + 1 == words.len() { ' ' } else { '-' }));
+                }
+                answer(Step::Ehlo, &format!("{}\r\n", lines.join("\r\n")))?
+            }
+            "HELO" => answer(Step::Ehlo, "250 next-hop.example\r\n")?,
+            "MAIL" => {
+                delivery = Delivery { mail: line.clone(), ..Delivery::default() };
+                answer(Step::Mail, "250 2.1.0 Sender ok\r\n")?
+            }
+            "RCPT" => {
+                let said = answer(Step::Rcpt, "250 2.1.5 Recipient ok\r\n")?;
+                if said.as_ref().is_some_and(|reply| reply.starts_with('2')) {
+                    delivery.rcpts.push(line.clone());
+                }
+                said
+            }
+            "DATA" => {
+                let said = answer(Step::Data, "354 Go on\r\n")?;
+                if said.as_ref().is_some_and(|reply| reply.starts_with('3')) {
+                    delivery.data = data(&mut reader)?;
+                    let reply = answer(Step::Dot, "250 2.0.0 Ok: queued as NEXTHOP1\r\n")?;
+                    delivery.reply = reply.clone().unwrap_or_default();
+                    deliveries.0.lock().unwrap().push(delivery.clone());
+                    deliveries.1.notify_all();
+                    reply
+                } else {
+                    said
+                }
+            }
+            "QUIT" => {
+                let _ = answer(Step::Greeting, "221 2.0.0 Bye\r\n")?;
+                return Ok(());
+            }
+            _ => answer(Step::Greeting, "250 2.0.0 Ok\r\n")?,
+        };
+        if said.is_none() {
+            return Ok(());
+        }
+    }
+}
+
+/// The data up to its end, as it came.
+fn data(reader: &mut impl BufRead) -> std::io::Result<Vec<u8>> {
+    let mut data = Vec::new();
+    loop {
+        let read = reader.read_until(b'\n', &mut data)?;
+        if read == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+        if data.ends_with(b"\r\n.\r\n") || data == b".\r\n" {
+            data.truncate(data.len() - 3);
+            return Ok(data);
+        }
+    }
+}
+
+/// A small newsletter with one open pixel, and what it is without.
+pub fn newsletter(to: &str) -> (String, String) {
+    let pixel = "<img src=3D\"https://click.shop.example/wf/open?upn=3Du001.Zk3Qw9XvT2aB7LmN=\n8pRsYd4HcJ6\" width=3D\"1\" height=3D\"1\" alt=3D\"\">";
+    let with = |pixel: &str| {
+        format!(
+            "From: Shop <news@shop.example>\nTo: <{to}>\nSubject: News\nDate: Mon, 02 Nov 2026 09:00:00 +0000\n\
+             Message-ID: <1@shop.example>\nMIME-Version: 1.0\nContent-Type: multipart/alternative; boundary=\"b\"\n\n\
+             --b\nContent-Type: text/plain; charset=utf-8\n\nNews of the week.\n.A line with a dot.\n\n\
+             --b\nContent-Type: text/html; charset=utf-8\nContent-Transfer-Encoding: quoted-printable\n\n\
+             <html><body><p>News of the week =E2=80=94 read on</p>\n\
+             <img src=3D\"https://cdn.shop.example/logo.png\" width=3D\"140\" height=3D\"40\">\n{pixel}</body></html>\n\n--b--\n"
+        )
+    };
+    (with(pixel), with(""))
+}
+
+/// With CRLF, as on the wire.
+pub fn crlf(text: &str) -> String {
+    text.replace('\n', "\r\n")
+}
+
+pub fn exists(path: &Path) -> bool {
+    path.exists()
+}
