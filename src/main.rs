@@ -6,8 +6,11 @@ use clap::{Parser, Subcommand};
 use pixelward::cli;
 
 /// An SMTP relay that enforces tracking consent inline.
+///
+/// It stands between a sending system and the next hop. For every message it finds what would report the reader's opening, asks its own
+/// store whether each recipient agreed to that, and takes out what they did not agree to.
 #[derive(Parser)]
-#[command(version, about)]
+#[command(version)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -16,7 +19,10 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     Run(cli::run::Run),
+    Check(cli::check::Check),
+    Demo(cli::demo::Demo),
     Rewrite(cli::rewrite::Rewrite),
+    Scan(cli::scan::Scan),
     Consent(cli::consent::Consent),
 }
 
@@ -24,8 +30,11 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let result = match &arguments.command {
         Command::Run(command) => cli::run::run(command),
-        Command::Consent(command) => cli::consent::run(command),
+        Command::Check(command) => cli::check::run(command),
+        Command::Demo(command) => cli::demo::run(command),
         Command::Rewrite(command) => cli::rewrite::run(command),
+        Command::Scan(command) => cli::scan::run(command),
+        Command::Consent(command) => cli::consent::run(command),
     };
     match result {
         Ok(code) => code,

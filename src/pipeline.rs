@@ -51,13 +51,22 @@ pub struct Live {
     pub tls: Vec<Option<Arc<ServerConfig>>>,
 }
 
+/// Sees each message that the next hop took: as it came, and as it left.
+pub type Witness = Box<dyn Fn(&Arrival, &Bytes) + Send + Sync>;
+
 /// Everything a message meets.
-#[derive(Debug)]
 pub struct Pipeline {
     live: ArcSwap<Live>,
     store: Arc<Store>,
+    witness: Option<Witness>,
     /// The memory that messages may take.
     pub budget: Budget,
+}
+
+impl fmt::Debug for Pipeline {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Pipeline({:?})", self.store)
+    }
 }
 
 /// Our own name for a message, for the log and the trace header.
@@ -144,8 +153,13 @@ struct Enforced {
 impl Pipeline {
     /// A pipeline over this store.
     pub fn new(live: Live, store: Arc<Store>) -> Arc<Pipeline> {
+        Pipeline::witnessed(live, store, None)
+    }
+
+    /// A pipeline whose messages somebody watches: the demonstration does.
+    pub fn witnessed(live: Live, store: Arc<Store>, witness: Option<Witness>) -> Arc<Pipeline> {
         let budget = Budget::new(live.config.relay.max_in_flight_bytes);
-        Arc::new(Pipeline { live: ArcSwap::from_pointee(live), store, budget })
+        Arc::new(Pipeline { live: ArcSwap::from_pointee(live), store, witness, budget })
     }
 
     /// What holds now.
@@ -195,6 +209,9 @@ impl Pipeline {
         count(reply.class().name());
         if reply.class() == Class::Positive {
             metrics::counter!("pixelward_trackers_removed_total").increment(enforced.removed as u64);
+            if let Some(witness) = &self.witness {
+                witness(arrival, &enforced.bytes);
+            }
         }
         reply
     }

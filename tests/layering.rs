@@ -55,7 +55,7 @@ fn packages_are_named_where_they_are_hidden() {
         ],
     );
     check("rcgen", &["server/tls.rs"]);
-    check("axum", &["record/metrics.rs", "web/", "cli/demo.rs"]);
+    check("axum", &["record/metrics.rs", "web/", "cli/demo/"]);
     check("tracing_subscriber", &["record/logging.rs"]);
 }
 

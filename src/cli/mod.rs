@@ -1,5 +1,8 @@
 //! The command line: one file per subcommand.
 
+pub mod check;
 pub mod consent;
+pub mod demo;
 pub mod rewrite;
 pub mod run;
+pub mod scan;

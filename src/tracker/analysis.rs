@@ -14,7 +14,7 @@ use super::token::{self, Opacity};
 use super::url::Url;
 use crate::message::header::fields;
 use crate::message::structure::HeaderBlock;
-use crate::message::transfer::{Decoded, Edit, normalise};
+use crate::message::transfer::{Decoded, Edit, Filler, normalise};
 use crate::message::{Content, Protection, Structure, Text, Trouble};
 
 /// Rounds of taking in what places say of each other.
@@ -372,12 +372,29 @@ fn cut_element(text: &[u8], element: Range<usize>) -> Edit {
 impl Analysis<'_> {
     /// Edits of the message that take out the sightings for which `goes` says so. Sorted, not overlapping.
     pub fn edits(&self, mut goes: impl FnMut(&Sighting) -> bool) -> Vec<Edit> {
-        let mut wanted: Vec<(Position, Edit)> = self
+        let wanted = self
             .sightings
             .iter()
             .filter(|sighting| sighting.protection.is_none() && goes(sighting))
             .map(|sighting| (sighting.place, sighting.edit.clone()))
             .collect();
+        self.in_message(wanted)
+    }
+
+    /// Edits that take out every load and leave `mark` in the place of each element that went. For showing a message to somebody,
+    /// never for sending it.
+    pub fn marked(&self, mark: impl Fn(&Sighting) -> String) -> Vec<Edit> {
+        let marked = self.sightings.iter().map(|sighting| {
+            let mut edit = sighting.edit.clone();
+            if edit.filler == Filler::Comment {
+                edit.with.extend_from_slice(mark(sighting).as_bytes());
+            }
+            (sighting.place, edit)
+        });
+        self.in_message(marked.collect())
+    }
+
+    fn in_message(&self, mut wanted: Vec<(Position, Edit)>) -> Vec<Edit> {
         // Inner layers come behind the ones they stand in: from the last one outwards, each becomes edits of its parent.
         for number in (0..self.layers.len()).rev() {
             let Some(layer) = self.layers.get(number) else { continue };

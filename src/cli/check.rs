@@ -1,0 +1,122 @@
+//! `pixelward check`: whether everything is in place before the relay runs.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::run::{live, store_settings};
+use crate::config::{Config, ListenerTls, Mode, OnGrant};
+use crate::consent::socket::Client;
+use crate::consent::{Store, StoreError};
+use crate::relay::connection::Connection;
+
+/// Check the configuration, the certificates, the store, and that the next hop answers.
+///
+/// Says for each finding what to do about it. Nothing is sent but a greeting to the next hop.
+#[derive(Args, Debug)]
+pub struct Check {
+    /// The configuration.
+    #[arg(long, short, default_value = "config.toml", value_name = "FILE")]
+    pub config: PathBuf,
+}
+
+/// Findings, as they are printed.
+#[derive(Default)]
+struct Findings {
+    failed: u32,
+}
+
+impl Findings {
+    fn good(&self, text: &str) {
+        println!("ok      {text}");
+    }
+
+    fn hint(&self, text: &str) {
+        println!("note    {text}");
+    }
+
+    fn bad(&mut self, text: &str) {
+        self.failed += 1;
+        println!("WRONG   {text}");
+    }
+}
+
+/// Runs the command.
+///
+/// # Errors
+///
+/// Only when it cannot do its work; what it finds is not an error of its own.
+pub fn run(command: &Check) -> Result<ExitCode, Box<dyn std::error::Error>> {
+    let mut findings = Findings::default();
+    let config = match Config::load(&command.config) {
+        Ok(config) => config,
+        Err(error) => {
+            findings.bad(&format!(
+                "{error}\n        Correct these lines; config.toml of the project explains every setting."
+            ));
+            return Ok(ExitCode::FAILURE);
+        }
+    };
+    findings.good(&format!("{} is well-formed", command.config.display()));
+    hints(&config, &findings);
+    store(&config, &mut findings);
+    match live(config) {
+        Err(error) => findings.bad(&error),
+        Ok(live) => {
+            findings.good("certificates, catalogues and credentials can be read");
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let hop = &live.next_hop.hop;
+            match runtime.block_on(Connection::open(hop)) {
+                Ok(connection) => {
+                    let tls = connection.tls_description().unwrap_or_else(|| "in clear".to_owned());
+                    findings.good(&format!("the next hop {hop} answers, {tls}"));
+                    let announced = &connection.capabilities;
+                    for (has, name) in [(announced.eight_bit, "8BITMIME"), (announced.smtputf8, "SMTPUTF8"), (announced.dsn, "DSN")] {
+                        if !has {
+                            findings.hint(&format!("the next hop does not announce {name}, so this relay will not either"));
+                        }
+                    }
+                }
+                Err(error) => findings.bad(&format!(
+                    "the next hop {hop} cannot be used: {error}\n        Look at host, port, tls, ca_file and credentials_file in [next_hop]."
+                )),
+            }
+        }
+    }
+    Ok(if findings.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn hints(config: &Config, findings: &Findings) {
+    if config.mode == Mode::Observe {
+        findings.hint("mode is \"observe\": nothing is taken out of any mail");
+    }
+    if config.policy.on_grant == OnGrant::Keep {
+        findings.hint("on_grant is \"keep\": a withdrawal acts on the next mail, and cannot reach mail that was delivered");
+    }
+    if config.consent.head_copy.is_none() {
+        findings.hint("consent.head_copy is not set: an old copy of the store put back would not be noticed");
+    }
+    for listener in &config.listeners {
+        if listener.tls != ListenerTls::None && listener.certificate.is_none() {
+            findings.hint(&format!(
+                "listener {} has no certificate: one for development is made, which no client trusts",
+                listener.name
+            ));
+        }
+    }
+}
+
+fn store(config: &Config, findings: &mut Findings) {
+    if Client::connect(&config.data_directory).is_some() {
+        findings.good("the relay runs, and has the consent store");
+        return;
+    }
+    match Store::open(&store_settings(config)) {
+        Ok(store) => {
+            findings.good(&format!("the consent store can be used; it knows {} people", store.people()))
+        }
+        Err(error @ StoreError::Busy(_)) => findings.hint(&error.to_string()),
+        Err(error) => findings.bad(&error.to_string()),
+    }
+}

@@ -1,0 +1,202 @@
+//! `pixelward demo`: the relay with a store of its own and a sink behind it, on this machine alone.
+
+mod page;
+mod samples;
+mod sink;
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use clap::Args;
+use tokio::sync::watch;
+
+use crate::config::Config;
+use crate::consent::{Change, Settings, State, Store, Timestamp};
+use crate::pipeline::{Arrival, Pipeline};
+use crate::policy::Purpose;
+use crate::server::bind;
+use crate::tracker::Detector;
+
+/// Try the relay: three newsletters to three people, before and after, side by side.
+///
+/// Starts the relay on 127.0.0.1:2525 with a store of its own that is gone afterwards, and a sink behind it that keeps what it gets in
+/// memory. Nothing leaves this machine, and no remote image is fetched. It stays up, so that you can send it mail of your own.
+#[derive(Args, Debug)]
+pub struct Demo {
+    /// Where the relay listens.
+    #[arg(long, default_value = "127.0.0.1:2525", value_name = "ADDRESS")]
+    pub listen: SocketAddr,
+    /// Where the page is served.
+    #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDRESS")]
+    pub web: SocketAddr,
+    /// End after the summary.
+    #[arg(long)]
+    pub once: bool,
+}
+
+/// One message as it came and as it left.
+#[derive(Clone, Debug)]
+struct Seen {
+    recipients: Vec<String>,
+    before: Bytes,
+    after: Bytes,
+}
+
+type Gallery = Arc<Mutex<Vec<Seen>>>;
+
+/// The most messages that are kept; the oldest go.
+const MAX_SEEN: usize = 200;
+
+/// Runs the demonstration.
+///
+/// # Errors
+///
+/// When an address cannot be had.
+pub fn run(command: &Demo) -> Result<ExitCode, Box<dyn std::error::Error>> {
+    if !command.listen.ip().is_loopback() || !command.web.ip().is_loopback() {
+        return Err("the demonstration only listens on loopback addresses".into());
+    }
+    let folder = std::env::temp_dir().join(format!("pixelward-demo-{}", std::process::id()));
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let result = runtime.block_on(demonstrate(command, &folder));
+    drop(runtime);
+    let _ = std::fs::remove_dir_all(&folder);
+    result.map(|()| ExitCode::SUCCESS)
+}
+
+async fn demonstrate(command: &Demo, folder: &std::path::Path) -> Result<(), Box<dyn std::error::Error>> {
+    let store = Arc::new(Store::open(&Settings::at(folder.join("consent")))?);
+    let sink = sink::start().await?;
+    let config = format!(
+        "data_directory = {:?}\n[relay]\nhost_name = \"demo.example\"\n[[listener]]\naddress = \"{}\"\ntls = \"none\"\n\
+         [next_hop]\nhost = \"{}\"\nport = {}\ntls = \"none\"\n",
+        folder.display().to_string(),
+        command.listen,
+        sink.ip(),
+        sink.port()
+    );
+    let config = Config::parse(&config)
+        .map_err(|problems| problems.first().map(ToString::to_string).unwrap_or_default())?;
+    let gallery: Gallery = Gallery::default();
+    let seen = Arc::clone(&gallery);
+    let witness = move |arrival: &Arrival, after: &Bytes| {
+        let recipients =
+            arrival.envelope.recipients.iter().map(|own| own.address.as_str().to_owned()).collect();
+        let mut gallery = seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if gallery.len() >= MAX_SEEN {
+            gallery.remove(0);
+        }
+        gallery.push(Seen { recipients, before: arrival.message.clone(), after: after.clone() });
+    };
+    let pipeline =
+        Pipeline::witnessed(super::run::live(config)?, Arc::clone(&store), Some(Box::new(witness)));
+    let (_stop, stopped) = watch::channel(false);
+    let listener = bind(command.listen, 0).map_err(|error| {
+        format!(
+            "{} cannot be had: {error}. Is another relay running? Choose another address with --listen",
+            command.listen
+        )
+    })?;
+    let address = listener.address;
+    tokio::spawn(listener.serve(Arc::clone(&pipeline), stopped));
+    consents(&store)?;
+    tokio::task::spawn_blocking(move || send_samples(address)).await??;
+    summary(&gallery);
+    if command.once {
+        return Ok(());
+    }
+    let web = page::serve(command.web, gallery).await.map_err(|error| {
+        format!("{} cannot be had: {error}. Choose another address for the page with --web", command.web)
+    })?;
+    println!("\nThe messages, before and after:  http://{web}/");
+    println!(
+        "Send your own mail to            {address}   (SMTP, no login, no TLS; any client, any address)"
+    );
+    println!(
+        "For example:\n  curl -s smtp://{address} --mail-from you@example.org --mail-rcpt bob@example.org -T message.eml"
+    );
+    println!(
+        "ann@example.org agreed to tracking, bob@example.org refused, and nobody else was asked.\nCtrl-C ends it."
+    );
+    tokio::signal::ctrl_c().await?;
+    println!();
+    Ok(())
+}
+
+fn consents(store: &Store) -> Result<(), Box<dyn std::error::Error>> {
+    let change = |state| {
+        let mut change = Change::new("default".parse()?, Purpose::CONSENT.to_vec(), state, Timestamp::now());
+        change.details.evidence = Some("demonstration".to_owned());
+        Ok::<Change, String>(change)
+    };
+    store.record(vec![
+        (store.person("ann@example.org"), change(State::Granted)?),
+        (store.person("bob@example.org"), change(State::Refused)?),
+    ])?;
+    Ok(())
+}
+
+/// Hands the samples to the relay, as any client would.
+fn send_samples(relay: SocketAddr) -> std::io::Result<()> {
+    let stream = TcpStream::connect(relay)?;
+    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    let mut out = stream.try_clone()?;
+    let mut reader = BufReader::new(stream);
+    let mut say = |line: &[u8], wanted: &str| -> std::io::Result<()> {
+        out.write_all(line)?;
+        let mut reply = String::new();
+        loop {
+            reply.clear();
+            reader.read_line(&mut reply)?;
+            if reply.as_bytes().get(3) != Some(&b'-') {
+                break;
+            }
+        }
+        if reply.starts_with(wanted) {
+            Ok(())
+        } else {
+            Err(std::io::Error::other(format!("the relay said {}", reply.trim())))
+        }
+    };
+    say(b"", "220")?;
+    say(b"EHLO client.example\r\n", "250")?;
+    for to in ["ann@example.org", "bob@example.org", "eve@example.org"] {
+        for message in samples::newsletters(to) {
+            say(b"MAIL FROM:<news@shop.example>\r\n", "250")?;
+            say(format!("RCPT TO:<{to}>\r\n").as_bytes(), "250")?;
+            say(b"DATA\r\n", "354")?;
+            let mut wire = Vec::new();
+            let mut at = 0;
+            for dot in crate::smtp::data::dots_to_stuff(&message, true) {
+                wire.extend_from_slice(message.get(at..dot).unwrap_or_default());
+                wire.push(b'.');
+                at = dot;
+            }
+            wire.extend_from_slice(message.get(at..).unwrap_or_default());
+            wire.extend_from_slice(b".\r\n");
+            say(&wire, "250")?;
+        }
+    }
+    say(b"QUIT\r\n", "221")
+}
+
+/// What was done, for a terminal.
+fn summary(gallery: &Gallery) {
+    let detector = Detector::default();
+    println!("Three newsletters went through the relay to three people:\n");
+    for seen in gallery.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        let told = page::Told::of(&detector, seen);
+        let fate = if told.removed.is_empty() { "as it came" } else { "rewritten" };
+        println!("{:<18} {:<34} {fate}", told.to, told.subject);
+        for removed in &told.removed {
+            println!("    - {removed}");
+        }
+        for kept in &told.kept {
+            println!("    kept, the person agreed: {kept}");
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! `pixelward scan`: what would report an opening in many messages.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::rewrite::{as_json, named_recipients, shown};
+use crate::tracker::{Detector, Sighting, Verdict};
+
+/// Find the trackers in messages, without changing or fetching anything.
+///
+/// Takes files, folders and mbox files, and gives a table of what was found, by message and by vendor.
+#[derive(Args, Debug)]
+pub struct Scan {
+    /// Messages, folders of messages, or mbox files.
+    #[arg(required = true, value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+    /// Answer in JSON: one object a line for each message, and a last one with the sums.
+    #[arg(long)]
+    pub json: bool,
+    /// Say for each place why it is taken for a tracker, or why not.
+    #[arg(long)]
+    pub explain: bool,
+}
+
+/// Sums over all messages.
+#[derive(Default)]
+struct Sums {
+    messages: u64,
+    with_trackers: u64,
+    by_vendor: BTreeMap<String, u64>,
+    by_carrier: BTreeMap<&'static str, u64>,
+}
+
+/// Runs the command.
+///
+/// # Errors
+///
+/// When output cannot be written. A file that cannot be read is named, and the others go on.
+pub fn run(command: &Scan) -> Result<ExitCode, Box<dyn std::error::Error>> {
+    let mut files = Vec::new();
+    for path in &command.paths {
+        collect(path, &mut files);
+    }
+    files.sort();
+    let progress = ProgressBar::new(files.len() as u64);
+    progress.set_style(ProgressStyle::with_template("{bar:30} {pos}/{len} files, {eta} left")?);
+    let detector = Detector::default();
+    let mut sums = Sums::default();
+    let mut failed = false;
+    for path in &files {
+        match std::fs::read(path) {
+            Ok(bytes) => {
+                for (number, message) in messages(&bytes).enumerate() {
+                    let name = if number == 0 {
+                        path.display().to_string()
+                    } else {
+                        format!("{}#{}", path.display(), number + 1)
+                    };
+                    let lines = one(command, &detector, &name, message, &mut sums);
+                    progress
+                        .suspend(|| writeln!(std::io::stdout().lock(), "{lines}"))
+                        .or_else(ignore_closed)?;
+                }
+            }
+            Err(error) => {
+                failed = true;
+                progress.suspend(|| eprintln!("{}: {error}", path.display()));
+            }
+        }
+        progress.inc(1);
+    }
+    progress.finish_and_clear();
+    print(command, &sums).or_else(ignore_closed)?;
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Whoever reads the table may stop reading it.
+fn ignore_closed(error: std::io::Error) -> std::io::Result<()> {
+    if error.kind() == std::io::ErrorKind::BrokenPipe { Ok(()) } else { Err(error) }
+}
+
+fn collect(path: &Path, files: &mut Vec<PathBuf>) {
+    match std::fs::read_dir(path) {
+        Ok(entries) => {
+            for entry in
+                entries.flatten().filter(|entry| !entry.file_name().to_string_lossy().starts_with('.'))
+            {
+                collect(&entry.path(), files);
+            }
+        }
+        Err(_) => files.push(path.to_owned()),
+    }
+}
+
+/// The messages of a file: one, or those of an mbox, which begins with "From ".
+fn messages(bytes: &[u8]) -> Box<dyn Iterator<Item = &[u8]> + '_> {
+    if !bytes.starts_with(b"From ") {
+        return Box::new(std::iter::once(bytes));
+    }
+    let starts = std::iter::once(0).chain(memchr::memmem::find_iter(bytes, b"\nFrom ").map(|at| at + 1));
+    let mut starts: Vec<usize> = starts.collect();
+    starts.push(bytes.len());
+    let ranges: Vec<(usize, usize)> =
+        starts.windows(2).filter_map(|pair| Some((*pair.first()?, *pair.last()?))).collect();
+    Box::new(ranges.into_iter().map(|(start, end)| {
+        let message = bytes.get(start..end).unwrap_or_default();
+        let line = memchr::memchr(b'\n', message).map_or(0, |end| end + 1);
+        message.get(line..).unwrap_or_default()
+    }))
+}
+
+fn one(command: &Scan, detector: &Detector, name: &str, message: &[u8], sums: &mut Sums) -> String {
+    let recipients = named_recipients(message);
+    let recipients: Vec<&str> = recipients.iter().map(String::as_str).collect();
+    let analysis = detector.analyse(message, &recipients);
+    let trackers: Vec<&Sighting> =
+        analysis.sightings.iter().filter(|own| own.verdict == Verdict::Tracker).collect();
+    sums.messages += 1;
+    sums.with_trackers += u64::from(!trackers.is_empty());
+    for tracker in &trackers {
+        let vendor = tracker.vendor.map_or("unknown", |vendor| detector.catalogue().name(vendor));
+        *sums.by_vendor.entry(vendor.to_owned()).or_default() += 1;
+        *sums.by_carrier.entry(tracker.carrier.name()).or_default() += 1;
+    }
+    if command.json {
+        let trackers: Vec<_> = trackers.iter().map(|tracker| as_json(detector, tracker)).collect();
+        return serde_json::json!({ "message": name, "trackers": trackers }).to_string();
+    }
+    let mut lines = vec![format!("{name}: {}", counted(trackers.len()))];
+    let listed: Vec<&Sighting> = if command.explain { analysis.sightings.iter().collect() } else { trackers };
+    for sighting in listed {
+        let vendor = sighting.vendor.map_or("unknown", |vendor| detector.catalogue().name(vendor));
+        let verdict = if sighting.verdict == Verdict::Tracker { "tracker" } else { "picture" };
+        lines.push(format!(
+            "    {verdict} {:<16} {vendor:<22} {}",
+            sighting.carrier.name(),
+            shown(&sighting.url)
+        ));
+        if command.explain {
+            lines.push(format!("        {} = {}", sighting.evidence, sighting.evidence.score()));
+        }
+    }
+    lines.join("\n")
+}
+
+fn counted(trackers: usize) -> String {
+    match trackers {
+        0 => "no tracker".to_owned(),
+        1 => "1 tracker".to_owned(),
+        many => format!("{many} trackers"),
+    }
+}
+
+fn print(command: &Scan, sums: &Sums) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    if command.json {
+        let sums = serde_json::json!({
+            "messages": sums.messages,
+            "with_trackers": sums.with_trackers,
+            "by_vendor": sums.by_vendor,
+            "by_carrier": sums.by_carrier,
+        });
+        return writeln!(out, "{sums}");
+    }
+    writeln!(out, "\n{} messages, {} of them with trackers", sums.messages, sums.with_trackers)?;
+    let mut vendors: Vec<(&String, &u64)> = sums.by_vendor.iter().collect();
+    vendors.sort_by_key(|(name, count)| (std::cmp::Reverse(**count), (*name).clone()));
+    for (vendor, count) in vendors {
+        writeln!(out, "{count:>8}  {vendor}")?;
+    }
+    Ok(())
+}
