@@ -136,6 +136,17 @@ fn pipelined_commands_are_answered_in_order() {
 }
 
 #[test]
+fn a_refused_sender_is_said_once_whatever_was_pipelined_behind() {
+    let hop = NextHop::behaving(&[(Step::Mail, Answer::Say("550 5.7.1 Not you"))]);
+    let relay = Relay::start(hop.port);
+    let mut client = Client::greeted(relay.port);
+    client.send(b"MAIL FROM:<a@shop.example>\r\nRCPT TO:<b@home.example>\r\nDATA\r\n");
+    assert_eq!(client.reply(), "550 5.7.1 Not you\r\n");
+    assert_eq!([client.code(), client.code()], [503, 503]);
+    assert!(client.message("c@shop.example", &["b@home.example"], "Subject: a\n\nb\n").starts_with("250"));
+}
+
+#[test]
 fn a_waiting_connection_that_was_closed_costs_nobody_a_deferral() {
     let hop = NextHop::start();
     let relay = Relay::start(hop.port);

@@ -57,7 +57,9 @@ impl Transaction {
             asked = self.ask_over(&mut connection, true, recipients).await;
         }
         let answers = asked?;
-        for reply in answers.sender.iter().chain(&answers.recipients) {
+        let refused = answers.sender.as_ref().filter(|reply| reply.class() != Class::Positive);
+        let of_the_next_hop = if refused.is_some() { &[] } else { answers.recipients.as_slice() };
+        for reply in answers.sender.iter().chain(of_the_next_hop) {
             if concerns_us(reply) {
                 return Err(RelayError::Unwilling { at: "MAIL or RCPT", reply: reply.clone() });
             }

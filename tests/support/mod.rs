@@ -12,7 +12,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
@@ -348,7 +348,12 @@ impl NextHop {
     }
 
     pub fn with(behaviour: Behaviour) -> NextHop {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        NextHop::on(0, behaviour)
+    }
+
+    /// On a port that was free a moment ago; 0 for any.
+    pub fn on(port: u16, behaviour: Behaviour) -> NextHop {
+        let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
         let port = listener.local_addr().unwrap().port();
         let deliveries = Arc::new((Mutex::new(Vec::new()), Condvar::new()));
         let behaviour = Arc::new(Mutex::new(behaviour));
@@ -498,6 +503,11 @@ fn data(reader: &mut impl BufRead) -> std::io::Result<Vec<u8>> {
     }
 }
 
+/// A port that nobody has at the moment.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
 /// A small newsletter with one open pixel, and what it is without.
 pub fn newsletter(to: &str) -> (String, String) {
     let pixel = "<img src=3D\"https://click.shop.example/wf/open?upn=3Du001.Zk3Qw9XvT2aB7LmN=\n8pRsYd4HcJ6\" width=3D\"1\" height=3D\"1\" alt=3D\"\">";
@@ -517,8 +527,4 @@ pub fn newsletter(to: &str) -> (String, String) {
 /// With CRLF, as on the wire.
 pub fn crlf(text: &str) -> String {
     text.replace('\n', "\r\n")
-}
-
-pub fn exists(path: &Path) -> bool {
-    path.exists()
 }

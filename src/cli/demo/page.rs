@@ -106,6 +106,8 @@ fn view(detector: &Detector, raw: &[u8]) -> String {
         ),
         Verdict::Picture => "<span class=\"pixelward-picture\">picture</span>".to_owned(),
     };
+    let trackers = analysis.sightings.iter().filter(|sighting| sighting.verdict == Verdict::Tracker);
+    let strip: String = trackers.map(|sighting| format!("<div>{}</div>", mark(sighting))).collect();
     let shown = apply(raw, &analysis.marked(mark));
     let structure = Structure::read(&shown);
     let leaf = structure.leaves.iter().find(|leaf| leaf.content == Content::Html);
@@ -128,7 +130,7 @@ fn escaped(text: &str) -> String {
 }
 
 const BOXES: &str = "<style>img,.pixelward-picture{background:repeating-linear-gradient(45deg,#e6e6e6 0 8px,#f2f2f2 8px 16px);\
-border:1px solid #c4c4c4;color:#555;font:12px sans-serif;box-sizing:border-box}</style>";
+border:1px solid #c4c4c4;color:#555;font:12px sans-serif;box-sizing:border-box;display:inline-block!important;overflow:hidden}</style>";
 
 const PAGE: &str = r#"<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>pixelward: before and after</title>

@@ -1,0 +1,50 @@
+# Everything is built in one profile, so that tests, checks and the program share what was compiled.
+# A package of ours asks for a newer Rust than it needs: cargo is told so where the toolchain is older.
+
+RUST_MINOR := $(shell rustc --version 2>/dev/null | sed -n 's/^rustc 1\.\([0-9]*\)\..*/\1/p')
+OLDER := $(shell [ "$(RUST_MINOR)" -lt 98 ] 2>/dev/null && echo --ignore-rust-version)
+CARGO := cargo
+FLAGS := --release --locked $(OLDER)
+BUILD_PACKAGES := gcc make
+TEST_PACKAGES := postfix procps curl
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+
+.PHONY: build run test check format bench score packages test-packages
+
+build: packages
+	$(CARGO) build $(FLAGS) --bin pixelward
+
+# The relay between a sample sender and a sink, on this machine alone.
+run: build
+	./target/release/pixelward demo
+
+test: packages test-packages
+	$(CARGO) test $(FLAGS)
+
+check:
+	$(CARGO) fmt --check
+	$(CARGO) clippy $(FLAGS) --all-targets -- -D warnings
+
+format:
+	$(CARGO) fmt
+
+# Analysis and rewrite of a 50 KB newsletter, beside what they are made of.
+bench:
+	$(CARGO) bench --locked $(OLDER)
+
+define need
+	@missing=""; for name in $(1); do dpkg-query -W -f='$${Status}' $$name 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$name"; done; \
+	if [ -n "$$missing" ]; then \
+		echo "installing the Debian packages$$missing"; \
+		echo 'postfix postfix/main_mailer_type select No configuration' | $(SUDO) debconf-set-selections; \
+		$(SUDO) apt-get update -q >/dev/null && \
+		$(SUDO) env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -qy --no-install-recommends $$missing >/dev/null; \
+	fi
+endef
+
+packages:
+	@command -v cargo >/dev/null || { echo "Rust is missing: install rustc and cargo 1.95 or newer (https://rustup.rs)"; exit 1; }
+	$(call need,$(BUILD_PACKAGES))
+
+test-packages:
+	$(call need,$(TEST_PACKAGES))
