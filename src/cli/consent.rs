@@ -328,14 +328,13 @@ fn rebuild(config: &Config, accept_loss: bool) -> Result<ExitCode, Box<dyn std::
     if Client::connect(&config.data_directory).is_some() {
         return Err("the relay runs; stop it before the index is made anew".into());
     }
-    let mut settings = super::run::store_settings(config);
-    if accept_loss && let Some(copy) = settings.head_copy.take() {
-        std::fs::rename(&copy, copy.with_extension("lost")).or_else(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => Ok(()),
-            _ => Err(error),
-        })?;
-    }
     let settings = super::run::store_settings(config);
+    if accept_loss && let Some(copy) = &settings.head_copy {
+        match std::fs::rename(copy, copy.with_extension("lost")) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+            _ => {}
+        }
+    }
     SledIndex::set_aside(&settings.directory)?;
     let progress = ProgressBar::new_spinner().with_message("the index is made anew from the journal");
     progress.enable_steady_tick(std::time::Duration::from_millis(200));

@@ -117,7 +117,7 @@ fn view(detector: &Detector, raw: &[u8]) -> String {
         if leaf.content == Content::Html { text } else { format!("<pre>{}</pre>", escaped(&text)) }
     });
     format!(
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">{BOXES}{body}"
+        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">{BOXES}{strip}{body}"
     )
 }
 
