@@ -1,6 +1,6 @@
 //! Analysis and rewrite of a 50 KB newsletter, beside what they are made of: one decoding of quoted-printable and one pass of the
 //! tokenizer. Ratios within one run count, not the times.
-#![allow(missing_docs, clippy::unwrap_used)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing)]
 
 use std::hint::black_box;
 
