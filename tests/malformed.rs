@@ -105,6 +105,8 @@ fn bombs_are_relayed_or_refused() {
         let code = message(&relay, bomb);
         assert!(codes.contains(&code), "{name}: {code}");
     }
+    let peak = relay.peak_memory();
+    assert!(peak < 512 * 1024, "{peak} KiB were used");
     is_sound(&mut relay);
 }
 

@@ -88,7 +88,8 @@ pub fn live(config: Config) -> Result<Live, String> {
             (ListenerTls::None, _) => None,
             (_, Some((certificate, key))) => Some(tls::load(certificate, key)?),
             (_, None) => {
-                let (certificate, key) = tls::development(&config.data_directory, &config.relay.host_name)?;
+                let (certificate, key) =
+                    tls::development(&config.certificate_directory, &config.relay.host_name)?;
                 Some(tls::load(&certificate, &key)?)
             }
         });

@@ -22,8 +22,10 @@ use reader::{Outcome, Problem, Section};
 pub struct Config {
     /// Whether decisions are carried out.
     pub mode: Mode,
-    /// Where the store, the socket and development certificates live.
+    /// Where the store and the socket live.
     pub data_directory: PathBuf,
+    /// Where certificates for development are made.
+    pub certificate_directory: PathBuf,
     /// The relay as a whole.
     pub relay: Relay,
     /// Where clients connect.
@@ -260,6 +262,8 @@ fn read(source: &str) -> Outcome<Config> {
         let mode =
             root.choice("mode", Mode::Enforce, &[("enforce", Mode::Enforce), ("observe", Mode::Observe)]);
         let data_directory = root.path("data_directory").unwrap_or_else(|| PathBuf::from("data"));
+        let certificate_directory =
+            root.path("certificate_directory").unwrap_or_else(|| PathBuf::from("certs"));
         let relay = root.section("relay", relay);
         let listeners = listeners(root);
         let next_hop = root.section("next_hop", next_hop);
@@ -276,7 +280,19 @@ fn read(source: &str) -> Outcome<Config> {
         let consent = root.section("consent", |section| consent(section, &data_directory));
         let log = root.section("log", log);
         let private = root.section("private", private);
-        Config { mode, data_directory, relay, listeners, next_hop, policy, catalogues, consent, log, private }
+        Config {
+            mode,
+            data_directory,
+            certificate_directory,
+            relay,
+            listeners,
+            next_hop,
+            policy,
+            catalogues,
+            consent,
+            log,
+            private,
+        }
     })
 }
 

@@ -106,7 +106,7 @@ pub fn configuration(
     let data = folder.0.join("data");
     let tls = |lines: &str| if lines.contains("tls =") { "" } else { "tls = \"none\"" };
     let config = format!(
-        "data_directory = {data:?}\n{rest}\n[[listener]]\naddress = \"127.0.0.1:0\"\n{}\n{listener}\n\
+        "data_directory = {data:?}\ncertificate_directory = {data:?}\n{rest}\n[[listener]]\naddress = \"127.0.0.1:0\"\n{}\n{listener}\n\
          [next_hop]\nhost = \"localhost\"\nport = {next_hop}\n{}\n{next_hop_lines}\n[private]\naddress = \"\"\n\
          [log]\nformat = \"human\"\nlevel = \"info,pixelward=debug\"\n[consent]\nhead_copy = {:?}\n",
         tls(listener),
@@ -157,6 +157,13 @@ impl Relay {
 
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// The most memory it has used so far, in KiB.
+    pub fn peak_memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
 
     pub fn signal(&self, name: &str) {
