@@ -121,6 +121,18 @@ fn parameters_are_passed_on_as_far_as_the_next_hop_has_them() {
 }
 
 #[test]
+fn internationalised_mail_is_refused_where_the_next_hop_does_not_take_it() {
+    let bare = NextHop::with(Behaviour { at: vec![], keywords: Some("8BITMIME") });
+    let relay = Relay::start(bare.port);
+    let mut client = Client::greeted(relay.port);
+    // The first time nothing is known of the next hop, later its keywords are.
+    for _ in 0..2 {
+        assert!(client.ask("MAIL FROM:<a@shop.example> SMTPUTF8").starts_with("550 5.6.7"));
+    }
+    assert!(client.message("a@shop.example", &["b@home.example"], "Subject: a\n\nb\n").starts_with("250"));
+}
+
+#[test]
 fn pipelined_commands_are_answered_in_order() {
     let hop = NextHop::start();
     let relay = Relay::start(hop.port);

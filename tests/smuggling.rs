@@ -11,7 +11,7 @@ const PREFIXES: [&[u8]; 12] = [
     b"\r",
     b"\r\r\n",
     b"\n\r",
-    b"\0\r\n",
+    b"\0",
     b"\x0b",
     b"\x0c",
     b"\xc2\x85",
@@ -20,7 +20,7 @@ const PREFIXES: [&[u8]; 12] = [
     b"\n\n",
 ];
 const SUFFIXES: [&[u8]; 9] =
-    [b"\r\n", b"\n", b"\r", b"\r\r\n", b"\n\r", b"\0\r\n", b"\x0b", b"\x0c\r\n", b" \r\n"];
+    [b"\r\n", b"\n", b"\r", b"\r\r\n", b"\n\r", b"\0", b"\x0b", b"\x0c\r\n", b" \r\n"];
 
 /// All sequences with a dot that some server might take for the end of data, and which are not.
 fn sequences() -> Vec<Vec<u8>> {

@@ -145,6 +145,10 @@ pub fn next_hop(config: &Config) -> Result<NextHop, String> {
 
 /// Serves until told to stop, then lets sessions finish.
 async fn serve(pipeline: &Arc<Pipeline>, path: &Path) -> Result<(), Box<dyn std::error::Error>> {
+    // Before anybody is told that we are ready: a signal without a handler would end the process.
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
     let (stop, stopped) = watch::channel(false);
     let mut listeners = tokio::task::JoinSet::new();
     for (index, listener) in pipeline.live().config.listeners.iter().enumerate() {
@@ -164,9 +168,6 @@ async fn serve(pipeline: &Arc<Pipeline>, path: &Path) -> Result<(), Box<dyn std:
         "pixelward is ready"
     );
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut hangup = signal(SignalKind::hangup())?;
     loop {
         tokio::select! {
             _ = terminate.recv() => break,

@@ -46,6 +46,12 @@ impl Transaction {
                 (connection, true, origin)
             }
         };
+        if ask_sender && self.sender.parameters.has("SMTPUTF8") && !connection.capabilities.smtputf8 {
+            self.pool.give_back(connection);
+            let refused = Reply::new(550, "5.6.7 The next hop does not take internationalised mail");
+            let rest = vec![Reply::new(503, "5.5.1 The sender was not accepted"); recipients.len()];
+            return Ok(Answers { sender: Some(refused), recipients: rest });
+        }
         let mut asked = self.ask_over(&mut connection, ask_sender, recipients).await;
         // What waited may have been closed meanwhile: that costs one silent attempt, not a deferral.
         let was_stale = match &asked {

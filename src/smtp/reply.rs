@@ -129,11 +129,13 @@ impl Reply {
         &self.wire
     }
 
-    /// The text without codes and line ends, several lines joined by ` / `, cut at 500 characters, fit for a log.
+    /// The text without codes and line ends, several lines joined by ` / `, cut at 500 characters, fit for a log: of mail addresses in
+    /// it only the domain is left.
     pub fn text(&self) -> String {
         let text = String::from_utf8_lossy(&self.wire);
         let lines: Vec<&str> = text.lines().map(|line| line.get(4..).unwrap_or_default()).collect();
-        lines.join(" / ").chars().filter(|own| !own.is_control()).take(500).collect()
+        let words: Vec<String> = lines.join(" / ").split(' ').map(without_local_part).collect();
+        words.join(" ").chars().filter(|own| !own.is_control()).take(500).collect()
     }
 
     /// The enhanced status code, X.0.0 where the reply has none.
@@ -157,6 +159,13 @@ impl Reply {
             .map(|line| line.get(4..).unwrap_or_default().trim().to_ascii_uppercase())
             .collect()
     }
+}
+
+/// A word of a text; where it is a mail address, what stands before the at sign is left out.
+fn without_local_part(word: &str) -> String {
+    let Some((before, domain)) = word.rsplit_once('@') else { return word.to_owned() };
+    let opening: String = before.chars().take_while(|own| "<([{\"':=".contains(*own)).collect();
+    format!("{opening}…@{domain}")
 }
 
 fn line_code(line: &[u8]) -> Result<u16, BadReply> {
@@ -227,6 +236,16 @@ mod tests {
         assert_eq!(Reply::new(550, "5.1.1 no such user").enhanced(), "5.1.1");
         assert_eq!(Reply::new(550, "no such user").enhanced(), "5.0.0");
         assert_eq!(Reply::new(250, "2.0 Ok").enhanced(), "2.0.0");
+    }
+
+    #[test]
+    fn addresses_do_not_get_into_the_log() {
+        let reply = Reply::new(550, "5.1.1 <ann@home.example>: Recipient rejected, to=bob@home.example");
+        assert_eq!(reply.text(), "5.1.1 <…@home.example>: Recipient rejected, …@home.example");
+        assert_eq!(
+            reply.wire(),
+            b"550 5.1.1 <ann@home.example>: Recipient rejected, to=bob@home.example\r\n"
+        );
     }
 
     #[test]
