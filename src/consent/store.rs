@@ -316,15 +316,14 @@ impl Store {
     fn each_record(&self, mut each: impl FnMut(u64, Record)) -> Result<Head, StoreError> {
         let known = *locked(&self.shared.head);
         let mut bad = None;
-        let reader = Journal::open(&self.shared.settings.directory, None, u64::MAX, |number, payload| {
+        Journal::read(&self.shared.settings.directory, |number, payload| {
             if number <= known.count {
                 match Record::decode(payload) {
                     Ok(record) => each(number, record),
                     Err(source) => bad = Some(StoreError::Record { number, source }),
                 }
             }
-        });
-        reader?;
+        })?;
         bad.map_or(Ok(known), Err)
     }
 
