@@ -12,12 +12,12 @@ use pixelward::rewrite::{Extent, Order, Receipts, Verify, rewrite};
 use pixelward::tracker::Detector;
 use pixelward::tracker::html::Tokenizer;
 
-/// A newsletter of about 50 KB in quoted-printable, with thirty pictures and one open pixel.
+/// A newsletter of about 50 KB in quoted-printable, with 64 pictures and one open pixel.
 fn newsletter() -> Bytes {
     let mut html = String::from(
         "<!DOCTYPE html><html><head><style>a{color:#1a2b3c}@media print{td{padding:0}}</style></head><body>\r\n",
     );
-    for number in 0..30 {
+    for number in 0..64 {
         html.push_str(&format!(
             "<table role=\"presentation\" width=\"600\" cellpadding=\"0\" style=\"border-collapse:collapse;font-family:Arial\">\r\n\
              <tr><td style=\"padding:8px 16px;font-size:14px;line-height:20px;color:#333333\">\r\n\

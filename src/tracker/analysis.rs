@@ -206,28 +206,30 @@ impl Detector {
         let picture = token::is_picture(&extension);
         let opacity = token::opacity(url);
         let plain_file = picture && opacity == Opacity::Plain && url.query().is_empty();
-        let vendor = if plain_file && !token::speaks_of_opening(url) {
-            None
-        } else {
-            self.catalogue.open(url.as_str())
-        };
+        let speaks = token::speaks_of_opening(url);
+        let vendor = if plain_file && !speaks { None } else { self.catalogue.open(url.as_str()) };
         let spacer = token::is_spacer_name(stem);
         let unseen = matches!(place.size, Size::Zero | Size::Tiny) || evidence.has(Fact::Hidden);
         evidence.add_if(Fact::VendorOpen, vendor.is_some());
         evidence.add_if(Fact::StaticFile, picture && vendor.is_none() && is_static(url, opacity, stem));
-        evidence.add_if(Fact::NamedFile, picture && vendor.is_none() && is_named_file(url, opacity, stem));
-        evidence.add_if(Fact::PictureService, self.catalogue.pictures(url.as_str()).is_some());
+        evidence.add_if(
+            Fact::NamedFile,
+            picture && vendor.is_none() && is_named_file(url, opacity, stem, speaks),
+        );
         evidence.add_if(Fact::SpacerName, picture && spacer && opacity == Opacity::Plain);
         evidence.add_if(Fact::KeyedSpacer, spacer && token::query_opacity(url) > Opacity::Plain);
         evidence
             .add_if(Fact::KeyedPixel, unseen && !url.query().is_empty() && !evidence.has(Fact::StaticFile));
         evidence.add_if(Fact::Dynamic, !picture && !evidence.has(Fact::Furniture));
-        evidence.add_if(Fact::OpenWord, !plain_file && token::speaks_of_opening(url));
+        evidence.add_if(Fact::OpenWord, !plain_file && speaks);
         match opacity {
             Opacity::Opaque => evidence.add(Fact::OpaqueToken),
             Opacity::Identifier => evidence.add(Fact::Identifier),
             Opacity::Plain => {}
         }
+        // Only what would be a tracker without it needs a look at where pictures are kept.
+        let suspected = evidence.score() >= super::evidence::THRESHOLD;
+        evidence.add_if(Fact::PictureService, suspected && self.catalogue.pictures(url.as_str()).is_some());
         // Hashing addresses is dear: only where it could decide.
         let undecided = !plain_file && vendor.is_none() && evidence.score() < super::evidence::THRESHOLD;
         evidence.add_if(Fact::RecipientInUrl, undecided && traces.get().stand_in(url.as_str()));
@@ -265,11 +267,8 @@ fn is_static(url: &Url, opacity: Opacity, stem: &str) -> bool {
 }
 
 /// A picture file with a name in words in a folder that is a token: the customer's folder of a picture service.
-fn is_named_file(url: &Url, opacity: Opacity, stem: &str) -> bool {
-    opacity == Opacity::Opaque
-        && url.query().is_empty()
-        && token::is_named(stem)
-        && !token::speaks_of_opening(url)
+fn is_named_file(url: &Url, opacity: Opacity, stem: &str, speaks: bool) -> bool {
+    opacity == Opacity::Opaque && url.query().is_empty() && token::is_named(stem) && !speaks
 }
 
 /// Notes where a place that is not to be seen carries the token of a tracker.

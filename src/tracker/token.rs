@@ -269,9 +269,12 @@ fn words(text: &str) -> impl Iterator<Item = &str> {
         })
 }
 
+/// Whether `text` holds `word`, which is in lower case.
 fn contains_ignoring_case(text: &str, word: &str) -> bool {
     let (text, word) = (text.as_bytes(), word.as_bytes());
-    text.windows(word.len()).any(|window| window.eq_ignore_ascii_case(word))
+    let Some(first) = word.first() else { return true };
+    memchr::memchr2_iter(*first, first.to_ascii_uppercase(), text)
+        .any(|at| text.get(at..at + word.len()).is_some_and(|window| window.eq_ignore_ascii_case(word)))
 }
 
 /// Whether a file is named in words: `header-logo`, not `1` or a token.
