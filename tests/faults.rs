@@ -100,6 +100,7 @@ fn a_next_hop_that_is_not_there_defers() {
 fn tls_next_hop(
     certified: rcgen::CertifiedKey<rcgen::KeyPair>,
     injected: &'static str,
+    keywords: &'static str,
 ) -> (u16, Arc<std::sync::Mutex<Vec<String>>>) {
     let key = PrivateKeyDer::try_from(certified.signing_key.serialize_der()).unwrap();
     let config =
@@ -141,6 +142,12 @@ fn tls_next_hop(
                     let reply = match line.as_str() {
                         "DATA" => "354 Go\r\n",
                         "." => "250 2.0.0 Taken over TLS\r\n",
+                        own if own.starts_with("EHLO") => keywords,
+                        own if own.starts_with("AUTH PLAIN ") => "235 2.7.0 Welcome\r\n",
+                        "AUTH LOGIN" => "334 VXNlcm5hbWU6\r\n",
+                        // The login and the password of the test, in base64.
+                        "cmVsYXk=" => "334 UGFzc3dvcmQ6\r\n",
+                        "b3BlbiBzZXNhbWU=" => "235 2.7.0 Welcome\r\n",
                         own if own.contains(':') && !own.starts_with("MAIL") && !own.starts_with("RCPT") => {
                             ""
                         }
@@ -178,7 +185,7 @@ fn over_tls(
 ) -> (String, Vec<String>) {
     let folder = Folder::new();
     let ca = folder.file("ca.pem", &certified.cert.pem());
-    let (port, heard) = tls_next_hop(certified, injected);
+    let (port, heard) = tls_next_hop(certified, injected, "250 tls.example\r\n");
     let trust = if trusted { format!("ca_file = {ca:?}") } else { String::new() };
     let relay = Relay::with(port, "", &format!("tls = \"{mode}\"\n{trust}"), "");
     let mut client = Client::greeted(relay.port);
@@ -217,6 +224,44 @@ fn a_reply_injected_before_tls_defers() {
     let (reply, heard) = over_tls(certificate(&["localhost"], false), true, "required", "250 injected\r\n");
     assert!(reply.starts_with("451 4.7.5"), "{reply}");
     assert!(heard.is_empty());
+}
+
+#[test]
+fn the_login_is_only_sent_over_tls_and_in_a_way_that_is_offered() {
+    use std::os::unix::fs::PermissionsExt;
+    for (keywords, wanted) in [
+        ("250-tls.example\r\n250 AUTH LOGIN PLAIN\r\n", &["AUTH PLAIN AHJlbGF5AG9wZW4gc2VzYW1l"][..]),
+        ("250-tls.example\r\n250 AUTH=LOGIN\r\n", &["AUTH LOGIN", "cmVsYXk=", "b3BlbiBzZXNhbWU="]),
+        ("250 tls.example\r\n", &[]),
+    ] {
+        let folder = Folder::new();
+        let made = certificate(&["localhost"], false);
+        let ca = folder.file("ca.pem", &made.cert.pem());
+        let login = folder.file("login", "relay\nopen sesame\n");
+        std::fs::set_permissions(&login, std::fs::Permissions::from_mode(0o600)).unwrap();
+        let (port, heard) = tls_next_hop(made, "", keywords);
+        let relay = Relay::with(
+            port,
+            "",
+            &format!("tls = \"required\"\nca_file = {ca:?}\ncredentials_file = {login:?}"),
+            "",
+        );
+        let reply = Client::greeted(relay.port).ask("MAIL FROM:<a@shop.example>");
+        assert!(
+            reply.starts_with(if wanted.is_empty() { "451 4.3.5" } else { "250" }),
+            "{keywords}: {reply}"
+        );
+        let heard = heard.lock().unwrap().clone();
+        assert_eq!(&heard[1..=wanted.len()], wanted);
+        assert!(!relay.log.all().join("\n").contains("sesame"));
+    }
+    let hop = NextHop::start();
+    let folder = Folder::new();
+    let login = folder.file("login", "relay\nopen sesame\n");
+    std::fs::set_permissions(&login, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let relay =
+        Relay::with(hop.port, "", &format!("tls = \"opportunistic\"\ncredentials_file = {login:?}"), "");
+    assert!(Client::greeted(relay.port).ask("MAIL FROM:<a@shop.example>").starts_with("451 4.7.5"));
 }
 
 #[test]

@@ -237,6 +237,33 @@ fn sighup_reads_the_configuration_again_and_keeps_the_old_one_when_it_is_wrong()
 }
 
 #[test]
+fn metrics_and_health_are_served_to_this_machine() {
+    let hop = NextHop::start();
+    let folder = support::Folder::new();
+    let path = support::configuration(&folder, hop.port, "", "", "");
+    let port = support::free_port();
+    let config = std::fs::read_to_string(&path).unwrap();
+    let private = format!("[private]\naddress = \"127.0.0.1:{port}\"");
+    std::fs::write(&path, config.replace("[private]\naddress = \"\"", &private)).unwrap();
+    let relay = Relay::in_folder(folder);
+    let (with, _) = newsletter("eve@home.example");
+    Client::greeted(relay.port).message("news@shop.example", &["eve@home.example"], &with);
+    hop.wait(1);
+    relay.log.wait("the outcome", |line| line.contains("NEXTHOP1"));
+    assert!(support::get(port, "/healthz").ends_with("ok\n"));
+    assert!(support::get(port, "/readyz").ends_with("ready\n"));
+    let metrics = support::get(port, "/metrics");
+    for line in [
+        "pixelward_messages_total{result=\"accepted\"} 1",
+        "pixelward_trackers_removed_total 1",
+        "pixelward_in_flight_bytes ",
+    ] {
+        assert!(metrics.contains(line), "{line} is not in {metrics}");
+    }
+    assert!(!metrics.contains("eve@"));
+}
+
+#[test]
 fn wrong_settings_stop_the_start_all_at_once() {
     let folder = support::Folder::new();
     let path = folder.file("config.toml", "mode = \"maybe\"\n[next_hop]\nport = 0\n[listner]\n");

@@ -474,11 +474,23 @@ fn converse(stream: TcpStream, deliveries: &Deliveries, behaviour: &Mutex<Behavi
                 let said = answer(Step::Data, "354 Go on\r\n")?;
                 if said.as_ref().is_some_and(|reply| reply.starts_with('3')) {
                     delivery.data = data(&mut reader)?;
-                    let reply = answer(Step::Dot, "250 2.0.0 Ok: queued as NEXTHOP1\r\n")?;
-                    delivery.reply = reply.clone().unwrap_or_default();
+                    // What was delivered is written down before the reply goes out, so that nobody looks too early.
+                    const TAKEN: &str = "250 2.0.0 Ok: queued as NEXTHOP1\r\n";
+                    let told = behaviour
+                        .lock()
+                        .unwrap()
+                        .at
+                        .iter()
+                        .find(|(own, _)| *own == Step::Dot)
+                        .map(|(_, told)| told.clone());
+                    delivery.reply = match told {
+                        None => TAKEN.to_owned(),
+                        Some(Answer::Say(text)) => text.to_owned(),
+                        Some(Answer::HangUp | Answer::Stall) => String::new(),
+                    };
                     deliveries.0.lock().unwrap().push(delivery.clone());
                     deliveries.1.notify_all();
-                    reply
+                    answer(Step::Dot, TAKEN)?
                 } else {
                     said
                 }
@@ -508,6 +520,24 @@ fn data(reader: &mut impl BufRead) -> std::io::Result<Vec<u8>> {
             return Ok(data);
         }
     }
+}
+
+/// A page of a web server on this machine, with its head.
+pub fn get(port: u16, path: &str) -> String {
+    let deadline = Instant::now() + PATIENCE;
+    let mut stream = loop {
+        match TcpStream::connect(("127.0.0.1", port)) {
+            Ok(stream) => break stream,
+            Err(error) => assert!(Instant::now() < deadline, "{error}"),
+        }
+        std::thread::yield_now();
+    };
+    stream
+        .write_all(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").as_bytes())
+        .unwrap();
+    let mut page = String::new();
+    stream.read_to_string(&mut page).unwrap();
+    page
 }
 
 /// A port that nobody has at the moment.
