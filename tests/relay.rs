@@ -188,6 +188,35 @@ fn a_signed_part_with_a_tracker_is_rejected_or_passed_as_configured() {
 }
 
 #[test]
+fn a_signature_that_would_break_goes_or_the_message_does_and_one_that_holds_stays() {
+    use pixelward::message::transfer::encode_base64;
+    use pixelward::sign::canonical::{BodyForm, body_hash};
+    let signed = |message: &str| {
+        let message = crlf(message);
+        let (_, body) = message.split_once("\r\n\r\n").unwrap();
+        let hash = encode_base64(body_hash(body.as_bytes(), BodyForm::Relaxed, None).as_ref());
+        let field = format!(
+            "DKIM-Signature: v=1; a=rsa-sha256; c=relaxed/relaxed; d=shop.example; s=a;\n\th=From:To:Subject; bh={hash};\n\tb=AAAA\n"
+        );
+        format!("{field}{}", message.replace("\r\n", "\n"))
+    };
+    let hop = NextHop::start();
+    let relay = Relay::start(hop.port);
+    let (with, without) = newsletter("eve@home.example");
+    let mut client = Client::greeted(relay.port);
+    client.message("news@shop.example", &["eve@home.example"], &signed(&with));
+    client.message("news@shop.example", &["eve@home.example"], &signed(&without));
+    let deliveries = hop.wait(2);
+    assert_eq!(deliveries[0].below_trace(), crlf(&without));
+    assert_eq!(deliveries[1].below_trace(), crlf(&signed(&without)));
+    relay.log.wait("the hint", |line| line.contains("breaks a DKIM signature"));
+    let relay = Relay::with(hop.port, "", "", "[dkim]\non_broken = \"reject\"");
+    let reply =
+        Client::greeted(relay.port).message("news@shop.example", &["eve@home.example"], &signed(&with));
+    assert!(reply.starts_with("550 5.7.7"), "{reply}");
+}
+
+#[test]
 fn a_message_in_circles_is_rejected() {
     let hop = NextHop::start();
     let relay = Relay::start(hop.port);
