@@ -3,22 +3,25 @@
 //! Lookups never wait for writes. Writes go through one thread that commits many at once: key file synced, journal synced, and only
 //! then acknowledged; the index follows.
 
+mod cache;
+mod writer;
+
 use std::collections::{HashMap, HashSet};
 use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, mpsc};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use super::index::{Entry, Index, SledIndex, key};
 use super::journal::{Head, Journal, JournalError};
 use super::keys::Keys;
 use super::person::{Controller, Person, StoreKey};
-use super::record::{BadRecord, Change, Record, State};
-use super::standing::{Merge, Standing};
+use super::record::{BadRecord, Change, Record};
+use super::standing::Standing;
 use super::timestamp::Timestamp;
+use cache::Cache;
+use writer::Writer;
 
 /// Where the store lives, and its sizes.
 #[derive(Clone, Debug)]
@@ -96,18 +99,8 @@ pub enum Applied {
     InFuture,
 }
 
-/// How far a clock may be ahead of ours, in milliseconds.
-const FUTURE: i64 = 5 * 60 * 1000;
-/// Writes that are committed at once at most.
-const MAX_GROUP: usize = 4096;
 /// Batches that wait to be committed.
 const MAX_WAITING: usize = 1024;
-/// Entries that are kept out of the index before it is brought up to date.
-const MAX_OVERLAY: usize = 20_000;
-/// How long the index may lag while nothing else is written.
-const LAG: Duration = Duration::from_millis(200);
-/// Standings kept in memory.
-const CACHED: usize = 200_000;
 
 /// The open store.
 pub struct Store {
@@ -461,259 +454,10 @@ impl Shared {
     }
 }
 
-/// Standings that were looked up. A change empties the shard it falls into, and what was read before it is not put in after it.
-struct Cache {
-    shards: Vec<RwLock<HashMap<Vec<u8>, Arc<Standing>>>>,
-    generation: AtomicUsize,
-}
-
-const SHARDS: usize = 16;
-
-impl Cache {
-    fn new() -> Cache {
-        Cache {
-            shards: (0..SHARDS).map(|_| RwLock::new(HashMap::new())).collect(),
-            generation: AtomicUsize::new(0),
-        }
-    }
-
-    /// Ids are random, so their last byte spreads well.
-    fn shard(&self, key: &[u8]) -> Option<&RwLock<HashMap<Vec<u8>, Arc<Standing>>>> {
-        self.shards.get(usize::from(*key.last()?) % SHARDS)
-    }
-
-    fn generation(&self) -> usize {
-        self.generation.load(Ordering::Acquire)
-    }
-
-    fn get(&self, key: &[u8]) -> Option<Arc<Standing>> {
-        self.shard(key)?.read().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
-    }
-
-    fn put(&self, key: &[u8], standing: &Arc<Standing>, read_at: usize) {
-        let Some(shard) = self.shard(key) else { return };
-        let mut shard = shard.write().unwrap_or_else(PoisonError::into_inner);
-        if self.generation() == read_at {
-            if shard.len() >= CACHED / SHARDS {
-                shard.clear();
-            }
-            shard.insert(key.to_vec(), Arc::clone(standing));
-        }
-    }
-
-    fn drop_key(&self, key: &[u8]) {
-        self.generation.fetch_add(1, Ordering::AcqRel);
-        if let Some(shard) = self.shard(key) {
-            shard.write().unwrap_or_else(PoisonError::into_inner).remove(key);
-        }
-    }
-}
-
-/// The one thread that writes.
-struct Writer {
-    shared: Arc<Shared>,
-    journal: Journal,
-    /// Keys whose standing the index does not contain yet.
-    pending: Vec<Vec<u8>>,
-}
-
-/// A batch that was judged and waits for the commit.
-type Judged = (Vec<Applied>, Ack<Vec<Applied>>);
-
-impl Writer {
-    fn run(mut self, jobs: &mpsc::Receiver<Job>) {
-        loop {
-            let first = match jobs.recv_timeout(LAG) {
-                Ok(job) => job,
-                Err(mpsc::RecvTimeoutError::Timeout) => {
-                    self.bring_index_up();
-                    continue;
-                }
-                Err(mpsc::RecvTimeoutError::Disconnected) => break,
-            };
-            let mut group = vec![first];
-            while group.len() < MAX_GROUP {
-                match jobs.try_recv() {
-                    Ok(job) => group.push(job),
-                    Err(_) => break,
-                }
-            }
-            self.commit(group);
-            if self.pending.len() >= MAX_OVERLAY {
-                self.bring_index_up();
-            }
-        }
-        self.bring_index_up();
-    }
-
-    /// Commits the records of a group together; erasures and the like stand between.
-    fn commit(&mut self, group: Vec<Job>) {
-        let mut payloads = Vec::new();
-        let mut fresh: HashMap<Vec<u8>, Standing> = HashMap::new();
-        let mut waiting: Vec<Judged> = Vec::new();
-        for job in group {
-            match job {
-                Job::Record(changes, ack) => match self.judge(changes, &mut payloads, &mut fresh) {
-                    Ok(applied) => waiting.push((applied, ack)),
-                    Err(error) => ack(Err(error)),
-                },
-                Job::Erase(person, ack) => {
-                    self.make_durable(&mut payloads, &mut fresh, &mut waiting);
-                    ack(self.erase(person));
-                }
-                Job::Settle(ack) => {
-                    self.make_durable(&mut payloads, &mut fresh, &mut waiting);
-                    self.bring_index_up();
-                    ack(Ok(()));
-                }
-            }
-        }
-        self.make_durable(&mut payloads, &mut fresh, &mut waiting);
-    }
-
-    /// What becomes of each change; those that count become payloads.
-    fn judge(
-        &mut self,
-        changes: Vec<(Person, Change)>,
-        payloads: &mut Vec<Vec<u8>>,
-        fresh: &mut HashMap<Vec<u8>, Standing>,
-    ) -> Result<Vec<Applied>, StoreError> {
-        let now = Timestamp::now();
-        let mut applied = Vec::with_capacity(changes.len());
-        for (person, mut change) in changes {
-            if change.event_at.0 > now.0 + FUTURE {
-                applied.push(Applied::InFuture);
-                continue;
-            }
-            let has_evidence = change.details.evidence.is_some();
-            if change.state == State::Granted && !has_evidence {
-                // Nobody can prove it, so it is not a grant (N22).
-                change.state = if change.asked_at.is_some() { State::Asked } else { State::NeverAsked };
-            }
-            let mut keys = self.shared.keys.write().unwrap_or_else(PoisonError::into_inner);
-            let entry = keys.find_or_create(person).map_err(io_error("the key file"))?;
-            let secret = keys.key(entry).map_err(io_error("the key file"))?;
-            drop(keys);
-            let key = key(change.controller.as_str(), &entry.id);
-            let mut standing = match fresh.get(&key) {
-                Some(standing) => standing.clone(),
-                None => self.shared.standing(&key)?.as_ref().clone(),
-            };
-            let number = self.journal.head().count + payloads.len() as u64 + 1;
-            match standing.merge(&change, number, has_evidence) {
-                Merge::Taken => {
-                    payloads.push(Record::new(entry.id, &secret, now, &change).encode());
-                    fresh.insert(key, standing);
-                    applied.push(Applied::Recorded(number));
-                }
-                Merge::Stale => applied.push(Applied::Stale),
-                Merge::SupersededByWithdrawal => applied.push(Applied::SupersededByWithdrawal),
-            }
-        }
-        Ok(applied)
-    }
-
-    /// Syncs the key file, then the journal; then what was said holds, and is acknowledged.
-    fn make_durable(
-        &mut self,
-        payloads: &mut Vec<Vec<u8>>,
-        fresh: &mut HashMap<Vec<u8>, Standing>,
-        waiting: &mut Vec<Judged>,
-    ) {
-        if payloads.is_empty() {
-            for (applied, ack) in waiting.drain(..) {
-                ack(Ok(applied));
-            }
-            return;
-        }
-        let synced = self.shared.keys.write().unwrap_or_else(PoisonError::into_inner).sync();
-        let written =
-            synced.map_err(io_error("the key file")).and_then(|()| Ok(self.journal.append(payloads)?));
-        payloads.clear();
-        match written {
-            Ok(_) => {
-                *locked(&self.shared.head) = self.journal.head();
-                let mut overlay = self.shared.overlay.write().unwrap_or_else(PoisonError::into_inner);
-                for (key, standing) in fresh.drain() {
-                    overlay.insert(key.clone(), Arc::new(standing));
-                    self.pending.push(key);
-                }
-                drop(overlay);
-                for (applied, ack) in waiting.drain(..) {
-                    ack(Ok(applied));
-                }
-            }
-            Err(error) => {
-                tracing::error!(%error, "consent could not be recorded");
-                fresh.clear();
-                let text = error.to_string();
-                for (_, ack) in waiting.drain(..) {
-                    ack(Err(StoreError::Io {
-                        what: "not recorded".to_owned(),
-                        source: io::Error::other(text.clone()),
-                    }));
-                }
-            }
-        }
-    }
-
-    fn erase(&mut self, person: Person) -> Result<bool, StoreError> {
-        self.bring_index_up();
-        let id = self
-            .shared
-            .keys
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .erase(person)
-            .map_err(io_error("the key file"))?;
-        let Some(id) = id else { return Ok(false) };
-        let keys: Vec<Vec<u8>> = self
-            .shared
-            .index
-            .all()
-            .filter_map(Result::ok)
-            .map(|(key, _)| key)
-            .filter(|key| key.ends_with(&id))
-            .collect();
-        self.shared.index.forget(&keys, self.journal.head().count).map_err(io_error("the index"))?;
-        for key in &keys {
-            self.shared.cache.drop_key(key);
-        }
-        Ok(true)
-    }
-
-    /// Puts into the index what it lacks. Failing is logged: the overlay still has it, and the journal.
-    fn bring_index_up(&mut self) {
-        if self.pending.is_empty() {
-            return;
-        }
-        let entries: Vec<Entry> = {
-            let overlay = self.shared.overlay.read().unwrap_or_else(PoisonError::into_inner);
-            let standing = |key: &Vec<u8>| {
-                overlay
-                    .get(key)
-                    .map(|standing| Entry { key: key.clone(), standing: standing.as_ref().clone() })
-            };
-            self.pending.iter().filter_map(standing).collect()
-        };
-        match self.shared.index.apply(&entries, self.journal.head().count) {
-            Ok(()) => {
-                for key in &self.pending {
-                    self.shared.cache.drop_key(key);
-                }
-                self.pending.clear();
-                self.shared.overlay.write().unwrap_or_else(PoisonError::into_inner).clear();
-            }
-            Err(error) => {
-                tracing::error!(%error, "the index could not be written; it will be brought up to the journal later")
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::consent::record::State;
     use crate::consent::standing::Permission;
     use crate::policy::Purpose;
 
