@@ -43,11 +43,11 @@ fn trouble_with_the_next_hop_is_never_a_rejection() {
     ] {
         for step in [Step::Greeting, Step::Ehlo, Step::Mail] {
             let (codes, accepted) = check(step, answer.clone());
-            assert_eq!(codes, [451, 503, 503], "{step:?} {answer:?}");
+            assert_eq!(codes, [451, 451, 451], "{step:?} {answer:?}");
             assert_eq!(accepted, 0);
         }
         let (codes, accepted) = check(Step::Rcpt, answer.clone());
-        assert_eq!((codes, accepted), (vec![250, 451, 503], 0), "{answer:?}");
+        assert_eq!((codes, accepted), (vec![250, 451, 451], 0), "{answer:?}");
         let (codes, accepted) = check(Step::Dot, answer.clone());
         assert_eq!((codes, accepted), (vec![250, 250, 354, 451], 0), "{answer:?}");
     }
@@ -64,7 +64,7 @@ fn a_connection_lost_before_the_data_is_made_good_and_one_lost_after_the_dot_is_
 #[test]
 fn what_the_next_hop_says_of_the_mail_is_passed_on() {
     for (step, reply, codes) in [
-        (Step::Mail, "452 4.3.1 Full", vec![452, 503, 503]),
+        (Step::Mail, "452 4.3.1 Full", vec![452, 451, 451]),
         (Step::Mail, "550 5.7.1 Not you", vec![550, 503, 503]),
         (Step::Rcpt, "450 4.2.0 Later", vec![250, 450, 554]),
         (Step::Rcpt, "550 5.1.1 Who", vec![250, 550, 554]),
@@ -82,8 +82,46 @@ fn what_concerns_us_becomes_a_deferral() {
     for reply in
         ["530 5.7.0 Authenticate", "535 5.7.8 Bad", "500 5.5.2 What", "503 5.5.1 Order", "421 4.7.0 Go"]
     {
-        assert_eq!(check(Step::Mail, Answer::Say(reply)).0, [451, 503, 503], "{reply}");
+        assert_eq!(check(Step::Mail, Answer::Say(reply)).0, [451, 451, 451], "{reply}");
         assert_eq!(check(Step::Dot, Answer::Say(reply)).0, [250, 250, 354, 451], "{reply}");
+    }
+}
+
+#[test]
+fn recipients_accepted_before_the_next_hop_was_lost_are_put_off_and_not_rejected() {
+    for answer in [Answer::HangUp, Answer::Stall, Answer::Say("421 4.3.2 Closing")] {
+        let hop = NextHop::start();
+        let relay = Relay::with(hop.port, "", "command_timeout_s = 1\nidle_s = 0", "");
+        let mut client = Client::greeted(relay.port);
+        assert_eq!(client.say("MAIL FROM:<a@shop.example>"), 250);
+        assert_eq!(client.say("RCPT TO:<ann@home.example>"), 250);
+        hop.set(&[(Step::Rcpt, answer.clone())]);
+        for line in ["RCPT TO:<ben@home.example>", "RCPT TO:<cat@home.example>", "DATA"] {
+            assert_eq!(client.say(line), 451, "{line} {answer:?}");
+        }
+        assert_eq!(client.say("RSET"), 250);
+        assert!(
+            client.message("a@shop.example", &["ann@home.example"], "Subject: a\n\nb").starts_with("250")
+        );
+        assert_eq!(hop.accepted(), 1);
+    }
+}
+
+#[test]
+fn an_odd_answer_for_one_recipient_puts_off_that_one_alone() {
+    for odd in ["500 5.5.2 What", "503 5.5.1 Order", "530 5.7.0 Authenticate"] {
+        let hop = NextHop::start();
+        let relay = Relay::start(hop.port);
+        let mut client = Client::greeted(relay.port);
+        assert_eq!(client.say("MAIL FROM:<a@shop.example>"), 250);
+        assert_eq!(client.say("RCPT TO:<ann@home.example>"), 250);
+        hop.set(&[(Step::Rcpt, Answer::Say(odd))]);
+        assert_eq!(client.say("RCPT TO:<ben@home.example>"), 451, "{odd}");
+        assert_eq!(client.say("RCPT TO:<cat@home.example>"), 250);
+        assert_eq!(client.say("DATA"), 354);
+        client.send(b"Subject: a\r\n\r\nb\r\n.\r\n");
+        assert_eq!(client.code(), 250);
+        assert_eq!(hop.wait(1)[0].rcpts, ["RCPT TO:<ann@home.example>", "RCPT TO:<cat@home.example>"]);
     }
 }
 

@@ -23,8 +23,8 @@ pub struct Transaction {
 pub struct Answers {
     /// Of the sender; `None` where it was asked before.
     pub sender: Option<Reply>,
-    /// Of each recipient, in order.
-    pub recipients: Vec<Reply>,
+    /// Of each recipient, in order. An answer that concerns us and not the recipient puts off that recipient alone.
+    pub recipients: Vec<Result<Reply, RelayError>>,
 }
 
 impl Transaction {
@@ -49,8 +49,7 @@ impl Transaction {
         if ask_sender && self.sender.parameters.has("SMTPUTF8") && !connection.capabilities.smtputf8 {
             self.pool.give_back(connection);
             let refused = Reply::new(550, "5.6.7 The next hop does not take internationalised mail");
-            let rest = vec![Reply::new(503, "5.5.1 The sender was not accepted"); recipients.len()];
-            return Ok(Answers { sender: Some(refused), recipients: rest });
+            return Ok(Answers { sender: Some(refused.clone()), recipients: unasked(&refused, recipients) });
         }
         let mut asked = self.ask_over(&mut connection, ask_sender, recipients).await;
         // What waited may have been closed meanwhile: that costs one silent attempt, not a deferral.
@@ -63,12 +62,8 @@ impl Transaction {
             asked = self.ask_over(&mut connection, true, recipients).await;
         }
         let answers = asked?;
-        let refused = answers.sender.as_ref().filter(|reply| reply.class() != Class::Positive);
-        let of_the_next_hop = if refused.is_some() { &[] } else { answers.recipients.as_slice() };
-        for reply in answers.sender.iter().chain(of_the_next_hop) {
-            if concerns_us(reply) {
-                return Err(RelayError::Unwilling { at: "MAIL or RCPT", reply: reply.clone() });
-            }
+        if let Some(reply) = answers.sender.as_ref().filter(|reply| concerns_us(reply)) {
+            return Err(RelayError::Unwilling { at: "MAIL", reply: reply.clone() });
         }
         match &answers.sender {
             Some(reply) if reply.class() != Class::Positive => self.pool.give_back(connection),
@@ -108,11 +103,8 @@ impl Transaction {
         let mut replies = replies.into_iter();
         let sender = if ask_sender { replies.next() } else { None };
         let recipients = match &sender {
-            // Recipients put together with a refused sender are answered by nobody.
-            Some(reply) if reply.class() != Class::Positive => {
-                vec![Reply::new(503, "5.5.1 The sender was not accepted"); recipients.len()]
-            }
-            _ => replies.collect(),
+            Some(reply) if reply.class() != Class::Positive => unasked(reply, recipients),
+            _ => replies.map(about_the_recipient).collect::<Result<_, _>>()?,
         };
         Ok(Answers { sender, recipients })
     }
@@ -173,9 +165,10 @@ impl Transaction {
     async fn again(&mut self, recipients: &[Recipient]) -> Result<Connection, RelayError> {
         let mut connection = self.pool.fresh().await?;
         let answers = self.ask_over(&mut connection, true, recipients).await?;
-        for reply in answers.sender.iter().chain(&answers.recipients) {
+        for reply in answers.sender.into_iter().map(Ok).chain(answers.recipients) {
+            let reply = reply?;
             if reply.class() != Class::Positive {
-                return Err(RelayError::Unwilling { at: "MAIL or RCPT, asked again", reply: reply.clone() });
+                return Err(RelayError::Unwilling { at: "MAIL or RCPT, asked again", reply });
             }
         }
         Ok(connection)
@@ -210,6 +203,27 @@ impl Transaction {
         if reset.is_ok_and(|reply| reply.class() == Class::Positive) {
             self.pool.give_back(connection);
         }
+    }
+}
+
+/// What recipients hear that were put together with a sender who was not accepted: nobody answers for them. The client acts on what
+/// MAIL was answered.
+fn unasked(sender: &Reply, recipients: &[Recipient]) -> Vec<Result<Reply, RelayError>> {
+    let reply = match sender.class() {
+        Class::Permanent => Reply::new(503, "5.5.1 The sender was not accepted"),
+        _ => Reply::new(451, "4.5.1 The sender was not accepted now"),
+    };
+    recipients.iter().map(|_| Ok(reply.clone())).collect()
+}
+
+/// An answer to RCPT. The one that ends the conversation ends the transaction; another that concerns us and not the mail puts off this
+/// recipient alone.
+fn about_the_recipient(reply: Reply) -> Result<Result<Reply, RelayError>, RelayError> {
+    let unwilling = |reply| RelayError::Unwilling { at: "RCPT", reply };
+    match reply.code() {
+        421 => Err(unwilling(reply)),
+        _ if concerns_us(&reply) => Ok(Err(unwilling(reply))),
+        _ => Ok(Ok(reply)),
     }
 }
 

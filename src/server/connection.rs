@@ -317,19 +317,20 @@ impl Conversation<'_> {
         let Some(transaction) = &mut self.transaction else { return };
         match transaction.ask(&batch.recipients).await {
             Ok(answers) => {
-                let sender_refused =
-                    answers.sender.as_ref().is_some_and(|reply| reply.class() != Class::Positive);
                 if let Some(reply) = &answers.sender {
                     self.say(reply);
+                    match reply.class() {
+                        Class::Positive => {}
+                        Class::Permanent => self.no_transaction(Session::between_messages),
+                        _ => self.no_transaction(Session::deferred),
+                    }
                 }
-                for (recipient, reply) in batch.recipients.into_iter().zip(&answers.recipients) {
-                    self.say(reply);
+                for (recipient, answer) in batch.recipients.into_iter().zip(answers.recipients) {
+                    let reply = answer.unwrap_or_else(|error| self.alarm(&error));
+                    self.say(&reply);
                     if reply.class() == Class::Positive {
                         self.session.accepted(recipient);
                     }
-                }
-                if sender_refused {
-                    self.no_transaction();
                 }
             }
             Err(error) => {
@@ -337,14 +338,14 @@ impl Conversation<'_> {
                 for _ in 0..usize::from(batch.sender) + batch.recipients.len() {
                     self.say(&reply);
                 }
-                self.no_transaction();
+                self.no_transaction(Session::deferred);
             }
         }
     }
 
-    fn no_transaction(&mut self) {
+    fn no_transaction(&mut self, next: impl FnOnce(Session) -> Session) {
         self.transaction = None;
-        self.session = std::mem::replace(&mut self.session, Session::Closed).between_messages();
+        self.session = next(std::mem::replace(&mut self.session, Session::Closed));
     }
 
     fn alarm(&self, error: &RelayError) -> Reply {

@@ -108,8 +108,8 @@ impl DataReader {
                 }
                 (At::DotCr, b'\n') => return (taken + 1, true),
                 (At::DotCr, _) => {
-                    // The stuffed dot is gone; what follows is a line with a bare carriage return.
-                    self.at = At::LineStart;
+                    // The stuffed dot is gone. The carriage return may become a line end, but a dot behind it ends nothing.
+                    self.at = At::Within;
                     self.bare();
                 }
                 (At::Cr, b'\n') => {
@@ -253,6 +253,9 @@ mod tests {
             b"a\r\n.\rb\r\n.\r\n",
             b"a\r\r\nb\r\n.\r\n",
             b"\n.\n\r\n.\r\n",
+            b"a\r\n.\r.\r\nb\r\n.\r\n",
+            b".\r.\r\nb\r\n.\r\n",
+            b"a\r\n.\r\r.\r\nb\r\n.\r\n",
         ] {
             let (data, end) = check(wire, BareNewline::Reject);
             assert_eq!((data, end), (Data::BareNewline, wire.len()), "{:?}", String::from_utf8_lossy(wire));

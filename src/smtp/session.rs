@@ -81,6 +81,9 @@ pub enum Session {
     Ready(Greeting),
     /// MAIL was accepted.
     Open(Envelope),
+    /// The next hop was lost behind MAIL, or MAIL was put off: what still belongs to that message is put off too. It must not hear
+    /// 503, which a client takes for the end of recipients that were accepted before.
+    Deferred(Greeting),
     /// Nothing more is said.
     Closed,
 }
@@ -107,7 +110,7 @@ pub enum Action {
 impl Session {
     /// Takes one command. `waiting` recipients have been put to the next hop and not been answered yet.
     pub fn step(self, command: Command, features: &Features, waiting: usize) -> (Session, Action) {
-        use Session::{Closed, New, Open, Ready};
+        use Session::{Closed, Deferred, New, Open, Ready};
         let say = |code, text: &str| Action::Say(Reply::new(code, text));
         match (self, command) {
             (_, Command::Quit) => (Closed, Action::Close(Reply::new(221, "2.0.0 Bye"))),
@@ -118,7 +121,7 @@ impl Session {
             (state, Command::Help) => (state, say(214, "2.0.0 See RFC 5321")),
             (state, Command::Vrfy) => (state, say(252, "2.5.2 Send mail and see")),
             (New, Command::Rset) => (New, say(250, "2.0.0 Ok")),
-            (Ready(client) | Open(Envelope { client, .. }), Command::Rset) => {
+            (Ready(client) | Deferred(client) | Open(Envelope { client, .. }), Command::Rset) => {
                 (Ready(client), Action::Abandon(Reply::new(250, "2.0.0 Ok")))
             }
             (New | Ready(_), Command::StartTls) if features.starttls => {
@@ -128,7 +131,7 @@ impl Session {
             (Ready(client), Command::Mail(..)) if features.require_tls => {
                 (Ready(client), say(530, "5.7.0 Start TLS first"))
             }
-            (Ready(client), Command::Mail(address, parameters)) => {
+            (Ready(client) | Deferred(client), Command::Mail(address, parameters)) => {
                 sender(client, address, parameters, features)
             }
             (Open(envelope), Command::Rcpt(address, parameters)) => {
@@ -140,6 +143,9 @@ impl Session {
             (Open(envelope), Command::Data) => (Open(envelope), Action::ReadData),
             (Open(envelope), Command::Mail(..)) => {
                 (Open(envelope), say(503, "5.5.1 A message was begun already"))
+            }
+            (Deferred(client), Command::Rcpt(..) | Command::Data) => {
+                (Deferred(client), say(451, "4.4.2 The message cannot be taken now, try again later"))
             }
             (New, _) => (New, say(503, "5.5.1 Say EHLO first")),
             (Ready(client), _) => (Ready(client), say(503, "5.5.1 Say MAIL first")),
@@ -157,6 +163,14 @@ impl Session {
     /// Whether a message was begun.
     pub fn has_envelope(&self) -> bool {
         matches!(self, Session::Open(_))
+    }
+
+    /// The message that was begun cannot be taken now.
+    pub fn deferred(self) -> Session {
+        match self.between_messages() {
+            Session::Ready(client) => Session::Deferred(client),
+            other => other,
+        }
     }
 
     /// The next hop did not accept the sender, or the message is done with.
