@@ -8,9 +8,9 @@ use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use pixelward::message::transfer::Decoded;
 use pixelward::message::{Content, Structure};
-use pixelward::rewrite::{Extent, Order, Receipts, Verify, rewrite};
-use pixelward::tracker::Detector;
+use pixelward::rewrite::{LinkTreatment, Order, Personal, Receipts, Verify, rewrite};
 use pixelward::tracker::html::Tokenizer;
+use pixelward::tracker::{Detector, Inquiry, Links};
 
 /// A newsletter of about 50 KB in quoted-printable, with 64 pictures and one open pixel.
 fn newsletter() -> Bytes {
@@ -65,11 +65,13 @@ fn measure(criterion: &mut Criterion) {
     let body = &raw[leaf.body.clone()];
     let text = Decoded::new(body, leaf.transfer);
     let recipients = ["eve@home.example"];
+    let inquiry = Inquiry { links: Links::Note, ..Inquiry::to(&recipients) };
     let order = |verify| Order {
-        extent: Extent::Trackers,
+        inquiry,
         receipts: Receipts::Strip,
+        personal: Personal::Gentlest,
+        links: LinkTreatment::Keep,
         verify,
-        recipients: &recipients,
     };
 
     let mut group = criterion.benchmark_group("newsletter");
@@ -81,18 +83,16 @@ fn measure(criterion: &mut Criterion) {
     group.bench_function("one tokenizer pass", |bencher| {
         bencher.iter(|| Tokenizer::new(black_box(&text.bytes), 0..text.bytes.len()).count());
     });
-    group.bench_function("analysis", |bencher| {
-        bencher.iter(|| detector.analyse(black_box(&raw), &recipients))
-    });
+    group.bench_function("analysis", |bencher| bencher.iter(|| detector.analyse(black_box(&raw), &inquiry)));
     group.bench_function("analysis and rewrite", |bencher| {
         bencher.iter(|| {
-            let analysis = detector.analyse(black_box(&raw), &recipients);
+            let analysis = detector.analyse(black_box(&raw), &inquiry);
             rewrite(&detector, &raw, &analysis, &order(Verify::Off)).unwrap()
         });
     });
     group.bench_function("analysis, rewrite and verification", |bencher| {
         bencher.iter(|| {
-            let analysis = detector.analyse(black_box(&raw), &recipients);
+            let analysis = detector.analyse(black_box(&raw), &inquiry);
             rewrite(&detector, &raw, &analysis, &order(Verify::On)).unwrap()
         });
     });

@@ -26,12 +26,12 @@ use crate::message::transfer::apply;
 use crate::policy::{Decision, Outcome, decide, strictest};
 use crate::record::{self, Line};
 use crate::relay::{Pool, RelayError, Transaction};
-use crate::rewrite::{Copy, Order, Way, rewrite};
+use crate::rewrite::{Copy, Order, Way, downstream, rewrite};
 use crate::server::Budget;
 use crate::sign::{OnBroken, broken_signatures};
 use crate::smtp::session::{Envelope, Protocol};
 use crate::smtp::{Reply, reply::Class};
-use crate::tracker::{Analysis, Axis, Detector, Verdict};
+use crate::tracker::{Analysis, Axis, Campaigns, Detector, Inquiry, Key, Remedy, Verdict};
 
 /// The most Received fields before a message is taken to run in circles (RFC 5321 section 6.3).
 const MAX_HOPS: usize = 50;
@@ -59,6 +59,7 @@ pub struct Pipeline {
     live: ArcSwap<Live>,
     store: Arc<Store>,
     witness: Option<Witness>,
+    campaigns: Campaigns,
     /// The memory that messages may take.
     pub budget: Budget,
 }
@@ -159,7 +160,8 @@ impl Pipeline {
     /// A pipeline whose messages somebody watches: the demonstration does.
     pub fn witnessed(live: Live, store: Arc<Store>, witness: Option<Witness>) -> Arc<Pipeline> {
         let budget = Budget::new(live.config.relay.max_in_flight_bytes);
-        Arc::new(Pipeline { live: ArcSwap::from_pointee(live), store, witness, budget })
+        let campaigns = Campaigns::new(live.config.tracker.campaigns);
+        Arc::new(Pipeline { live: ArcSwap::from_pointee(live), store, witness, campaigns, budget })
     }
 
     /// What holds now.
@@ -220,19 +222,26 @@ impl Pipeline {
     fn enforce(&self, live: &Live, arrival: &Arrival) -> Result<Enforced, Reply> {
         let recipients: Vec<&str> =
             arrival.envelope.recipients.iter().map(|recipient| recipient.address.as_str()).collect();
-        let analysis = live.detector.analyse(&arrival.message, &recipients);
+        let now = Timestamp::now();
+        let campaign = Key::of(live.controller.as_str(), &arrival.message);
+        let learnt = (live.config.tracker.campaigns > 0).then(|| self.campaigns.snapshot(campaign));
+        let inquiry = Inquiry {
+            recipients: &recipients,
+            extent: live.config.policy.extent,
+            links: live.config.policy.links,
+            learnt: learnt.as_ref(),
+            now: now.0,
+        };
+        let analysis = live.detector.analyse(&arrival.message, &inquiry);
+        if learnt.is_some() {
+            self.campaigns.learn(campaign, &analysis.seen, now.0);
+        }
         let decisions: Vec<(Person, Decision)> =
             recipients.iter().map(|address| self.decide(live, address)).collect();
         for (_, decision) in &decisions {
             metrics::counter!("pixelward_recipients_total", "decision" => decision.rule.name()).increment(1);
         }
-        let trackers = analysis.sightings.iter().filter(|sighting| sighting.verdict == Verdict::Tracker);
-        let mut found = 0;
-        for sighting in trackers {
-            found += 1;
-            metrics::counter!("pixelward_trackers_found_total", "carrier" => sighting.carrier.name())
-                .increment(1);
-        }
+        let found = note_found(&analysis);
         let done = strictest(decisions.iter().map(|(_, decision)| decision.outcome));
         let untouched = |done| Enforced {
             bytes: arrival.message.clone(),
@@ -245,22 +254,29 @@ impl Pipeline {
             return Ok(untouched(Outcome::Keep));
         }
         protected(live, &analysis)?;
+        let policy = &live.config.policy;
         let order = Order {
-            extent: live.config.policy.extent,
-            receipts: live.config.policy.receipts,
-            verify: live.config.policy.verify,
-            recipients: &recipients,
+            inquiry,
+            receipts: policy.receipts,
+            personal: policy.personal,
+            links: policy.link_treatment,
+            verify: policy.verify,
         };
         match rewrite(&live.detector, &arrival.message, &analysis, &order) {
-            Ok(Copy::Untouched) => Ok(untouched(Outcome::Strip)),
+            Ok(Copy::Untouched) => {
+                let mut enforced = untouched(Outcome::Strip);
+                enforced.bytes = depart(live, arrival, enforced.bytes, Vec::new())?;
+                Ok(enforced)
+            }
             Ok(Copy::Rewritten { bytes, edits, way }) => {
                 if way == Way::Strict {
                     metrics::counter!("pixelward_strict_rewrites_total").increment(1);
                     tracing::error!(id = %arrival.id, "a scan of the rewritten message was not clean; every remote request was taken out");
                 }
-                let bytes = sign(live, arrival, bytes, &edits)?;
+                let bytes = depart(live, arrival, bytes, edits)?;
                 let removed =
                     analysis.sightings.iter().filter(|sighting| sighting.is_removable_tracker()).count();
+                note_personal(&analysis, &order);
                 Ok(Enforced { bytes, decisions, done, found, removed })
             }
             Err(error) => {
@@ -316,8 +332,52 @@ fn protected(live: &Live, analysis: &Analysis<'_>) -> Result<(), Reply> {
     }
 }
 
+/// What the next hop's service must be told, and signatures that all the edits broke. `edits` are those that led from the message to
+/// `bytes`.
+fn depart(live: &Live, arrival: &Arrival, bytes: Bytes, mut edits: Vec<Edit>) -> Result<Bytes, Reply> {
+    let Some(esp) = live.config.next_hop.esp else { return sign(live, arrival, bytes, &edits) };
+    let unreadable = |error: downstream::NoObject| Reply::new(550, &format!("5.6.0 {error}"));
+    let told = apply(&bytes, &downstream::edits(&bytes, esp).map_err(unreadable)?);
+    edits.extend(downstream::edits(&arrival.message, esp).map_err(unreadable)?);
+    sign(live, arrival, Bytes::from(told), &edits)
+}
+
+/// Counts what was found; gives how many trackers of opens.
+fn note_found(analysis: &Analysis<'_>) -> usize {
+    let mut found = 0;
+    for sighting in analysis.sightings.iter().filter(|sighting| sighting.verdict == Verdict::Tracker) {
+        match sighting.axis() {
+            Axis::Link => metrics::counter!("pixelward_tracked_links_total").increment(1),
+            Axis::Open | Axis::Receipt => {
+                found += 1;
+                metrics::counter!("pixelward_trackers_found_total", "carrier" => sighting.carrier.name())
+                    .increment(1);
+            }
+        }
+    }
+    metrics::counter!("pixelward_opaque_images_kept_total").increment(analysis.opaque_pictures as u64);
+    found
+}
+
+/// Counts what was done with pictures that tell readers apart.
+fn note_personal(analysis: &Analysis<'_>, order: &Order<'_>) {
+    let personal = analysis.sightings.iter().filter(|sighting| sighting.verdict == Verdict::Personal);
+    for sighting in personal {
+        let done = match order.edit(sighting) {
+            None => "kept",
+            edit if edit == sighting.remedy(Remedy::Unwrap) => "unwrapped",
+            edit if edit == sighting.remedy(Remedy::DropParameter) => "parameter_dropped",
+            Some(_) => "stripped",
+        };
+        metrics::counter!("pixelward_identifying_images_total", "done" => done).increment(1);
+    }
+}
+
 /// Signatures that the edits broke go, or the message does.
 fn sign(live: &Live, arrival: &Arrival, rewritten: Bytes, edits: &[Edit]) -> Result<Bytes, Reply> {
+    if edits.is_empty() {
+        return Ok(rewritten);
+    }
     let broken = broken_signatures(&arrival.message, &rewritten, edits);
     if broken.is_empty() {
         return Ok(rewritten);

@@ -7,8 +7,8 @@ use std::sync::LazyLock;
 use bytes::Bytes;
 use pixelward::message::transfer::{Decoded, encode_base64};
 use pixelward::message::{Content, Structure, Transfer};
-use pixelward::rewrite::{Copy, Extent, Order, Receipts, Verify, rewrite};
-use pixelward::tracker::Detector;
+use pixelward::rewrite::{Copy, LinkTreatment, Order, Personal, Receipts, Verify, rewrite};
+use pixelward::tracker::{Detector, Inquiry};
 use proptest::prelude::*;
 
 static DETECTOR: LazyLock<Detector> = LazyLock::new(Detector::default);
@@ -87,8 +87,15 @@ proptest! {
         let tail = format!("\r\n--b\r\nContent-Type: image/png\r\n\r\n{beside}\r\n--b--\r\n{beside}\r\n");
         let raw = Bytes::from(format!("{head}{body}{tail}"));
         let detector = &*DETECTOR;
-        let analysis = detector.analyse(&raw, &[]);
-        let order = Order { extent: Extent::Trackers, receipts: Receipts::Strip, verify: Verify::On, recipients: &[] };
+        let inquiry = Inquiry::to(&[]);
+        let analysis = detector.analyse(&raw, &inquiry);
+        let order = Order {
+            inquiry,
+            receipts: Receipts::Strip,
+            personal: Personal::Gentlest,
+            links: LinkTreatment::Keep,
+            verify: Verify::On,
+        };
         match rewrite(detector, &raw, &analysis, &order).unwrap() {
             Copy::Untouched => prop_assert!(pixel.is_empty()),
             Copy::Rewritten { bytes, edits, .. } => {

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use clap::{Args, ValueEnum};
 
 use crate::message::header::fields;
-use crate::rewrite::{Copy, Extent, Order, Receipts, Verify, Way, rewrite};
-use crate::tracker::{Analysis, Detector, Sighting, Verdict};
+use crate::rewrite::{Copy, LinkTreatment, Order, Personal, Receipts, Verify, Way, rewrite};
+use crate::tracker::{Analysis, Detector, Extent, Inquiry, Links, Sighting, Verdict};
 
 /// Rewrite one message as the relay would, and say what was taken out.
 ///
@@ -29,6 +29,9 @@ pub struct Rewrite {
     /// Take out every remote request, not only trackers.
     #[arg(long)]
     pub strict: bool,
+    /// Replace tracked links by the address they lead to, where it stands in the link.
+    #[arg(long)]
+    pub unwrap_links: bool,
     /// Say what was found as JSON.
     #[arg(long)]
     pub json: bool,
@@ -56,12 +59,18 @@ pub fn run(command: &Rewrite) -> Result<ExitCode, Box<dyn std::error::Error>> {
     };
     let recipients: Vec<&str> = recipients.iter().map(String::as_str).collect();
     let detector = Detector::default();
-    let analysis = detector.analyse(&raw, &recipients);
-    let order = Order {
+    let inquiry = Inquiry {
         extent: if command.strict { Extent::EveryRequest } else { Extent::Trackers },
+        links: if command.unwrap_links { Links::Note } else { Links::Ignore },
+        ..Inquiry::to(&recipients)
+    };
+    let analysis = detector.analyse(&raw, &inquiry);
+    let order = Order {
+        inquiry,
         receipts: Receipts::Strip,
+        personal: Personal::Gentlest,
+        links: if command.unwrap_links { LinkTreatment::Unwrap } else { LinkTreatment::Keep },
         verify: Verify::On,
-        recipients: &recipients,
     };
     let copy = match command.assume {
         Assume::Refused => rewrite(&detector, &raw, &analysis, &order)?,
@@ -110,7 +119,7 @@ fn report(
 ) -> std::io::Result<()> {
     let mut out = std::io::stderr().lock();
     let trackers: Vec<&Sighting> =
-        analysis.sightings.iter().filter(|sighting| sighting.verdict == Verdict::Tracker).collect();
+        analysis.sightings.iter().filter(|sighting| sighting.verdict != Verdict::Picture).collect();
     let way = match copy {
         Copy::Untouched => "untouched",
         Copy::Rewritten { way: Way::Ordered, .. } => "rewritten",

@@ -76,7 +76,7 @@ pub fn store_settings(config: &Config) -> Settings {
 /// What is wrong with a file that the configuration names.
 pub fn live(config: Config) -> Result<Live, String> {
     let mut own = String::new();
-    for path in &config.catalogues {
+    for path in &config.tracker.catalogues {
         own.push_str(&std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?);
         own.push('\n');
     }
@@ -97,7 +97,7 @@ pub fn live(config: Config) -> Result<Live, String> {
     let controller = config.policy.controller.parse()?;
     Ok(Live {
         controller,
-        detector: Detector::new(catalogue),
+        detector: Detector::new(catalogue).allowing(config.tracker.allow.clone()),
         next_hop: Pool::new(next_hop),
         tls: certificates,
         config,

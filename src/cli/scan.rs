@@ -9,7 +9,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::rewrite::{as_json, named_recipients, shown};
-use crate::tracker::{Detector, Sighting, Verdict};
+use crate::tracker::{Detector, Inquiry, Links, Sighting, Verdict};
 
 /// Find the trackers in messages, without changing or fetching anything.
 ///
@@ -117,7 +117,9 @@ fn messages(bytes: &[u8]) -> Box<dyn Iterator<Item = &[u8]> + '_> {
 fn one(command: &Scan, detector: &Detector, name: &str, message: &[u8], sums: &mut Sums) -> String {
     let recipients = named_recipients(message);
     let recipients: Vec<&str> = recipients.iter().map(String::as_str).collect();
-    let analysis = detector.analyse(message, &recipients);
+    let inquiry = Inquiry { links: Links::Note, ..Inquiry::to(&recipients) };
+    let inquiry = if command.explain { inquiry.everything() } else { inquiry };
+    let analysis = detector.analyse(message, &inquiry);
     let trackers: Vec<&Sighting> =
         analysis.sightings.iter().filter(|own| own.verdict == Verdict::Tracker).collect();
     sums.messages += 1;
@@ -135,7 +137,7 @@ fn one(command: &Scan, detector: &Detector, name: &str, message: &[u8], sums: &m
     let listed: Vec<&Sighting> = if command.explain { analysis.sightings.iter().collect() } else { trackers };
     for sighting in listed {
         let vendor = sighting.vendor.map_or("unknown", |vendor| detector.catalogue().name(vendor));
-        let verdict = if sighting.verdict == Verdict::Tracker { "tracker" } else { "picture" };
+        let verdict = sighting.verdict.name();
         lines.push(format!(
             "    {verdict} {:<16} {vendor:<22} {}",
             sighting.carrier.name(),

@@ -5,17 +5,21 @@
 
 pub mod network;
 pub mod reader;
+pub mod tracker;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::relay::TlsMode;
-use crate::rewrite::{Extent, Receipts, Verify};
+use crate::rewrite::downstream::Esp;
+use crate::rewrite::{LinkTreatment, Personal, Receipts, Verify};
 use crate::sign::OnBroken;
 use crate::smtp::BareNewline;
+use crate::tracker::{Extent, Links};
 pub use network::Network;
 use reader::{Outcome, Problem, Section};
+pub use tracker::Tracker;
 
 /// Everything that can be configured.
 #[derive(Clone, Debug)]
@@ -34,8 +38,8 @@ pub struct Config {
     pub next_hop: NextHop,
     /// What is decided.
     pub policy: Policy,
-    /// Own additions to the catalogue.
-    pub catalogues: Vec<PathBuf>,
+    /// How trackers are found.
+    pub tracker: Tracker,
     /// The consent store.
     pub consent: Consent,
     /// The log.
@@ -135,6 +139,10 @@ pub struct NextHop {
     pub max_age: Duration,
     /// How many messages a connection may carry.
     pub max_messages: u32,
+    /// The service it belongs to, where that adds a pixel of its own.
+    pub esp: Option<Esp>,
+    /// Why it is accepted that the service may track all the same.
+    pub accept_downstream_tracking: Option<String>,
 }
 
 /// What a standing grant of every purpose leads to.
@@ -168,6 +176,12 @@ pub struct Policy {
     pub extent: Extent,
     /// Whether requests for receipts go.
     pub receipts: Receipts,
+    /// What is done with pictures that tell readers apart.
+    pub personal: Personal,
+    /// Whether links are looked at.
+    pub links: Links,
+    /// What is done with tracked ones.
+    pub link_treatment: LinkTreatment,
     /// Whether what leaves is scanned again.
     pub verify: Verify,
     /// What is done about signatures that an edit breaks.
@@ -275,8 +289,7 @@ fn read(source: &str) -> Outcome<Config> {
                 &[("remove", OnBroken::Remove), ("reject", OnBroken::Reject)],
             )
         });
-        let catalogues =
-            root.section("tracker", |tracker| tracker.list("catalogues", |path| Ok(PathBuf::from(path))));
+        let tracker = root.section("tracker", tracker::tracker);
         let consent = root.section("consent", |section| consent(section, &data_directory));
         let log = root.section("log", log);
         let private = root.section("private", private);
@@ -288,7 +301,7 @@ fn read(source: &str) -> Outcome<Config> {
             listeners,
             next_hop,
             policy,
-            catalogues,
+            tracker,
             consent,
             log,
             private,
@@ -400,7 +413,7 @@ fn pair(section: &mut Section<'_>) -> Option<(PathBuf, PathBuf)> {
 }
 
 fn next_hop(section: &mut Section<'_>) -> NextHop {
-    NextHop {
+    let mut hop = NextHop {
         host: section.string("host").unwrap_or_default(),
         port: u16::try_from(section.number("port", 25, 1..=65_535)).unwrap_or(25),
         tls: section.choice(
@@ -422,7 +435,26 @@ fn next_hop(section: &mut Section<'_>) -> NextHop {
         idle: section.seconds("idle_s", 5, 0..=600),
         max_age: section.seconds("max_age_s", 300, 1..=86_400),
         max_messages: u32::try_from(section.number("max_messages", 100, 1..=1_000_000)).unwrap_or(100),
+        esp: None,
+        accept_downstream_tracking: section
+            .string("accept_downstream_tracking")
+            .filter(|reason| !reason.trim().is_empty()),
+    };
+    let names = Esp::ALL.map(|(name, esp)| (name, Some(esp)));
+    hop.esp = section.choice("esp", None, &[&names[..], &[("none", None)]].concat());
+    if let (Some(esp), None) = (hop.esp, &hop.accept_downstream_tracking)
+        && let Some(doubt) = esp.doubt()
+    {
+        section.problem(
+            section.start_line(),
+            format!(
+                "next_hop.esp is {:?}, which may add an open pixel behind this relay: {doubt}. Where that is settled another way, say how \
+                 in accept_downstream_tracking",
+                esp.name()
+            ),
+        );
     }
+    hop
 }
 
 fn policy(section: &mut Section<'_>) -> Policy {
@@ -436,6 +468,15 @@ fn policy(section: &mut Section<'_>) -> Policy {
             Err(format!("{text:?} is no controller name: 1 to 64 of a-z, 0-9, '.', '_' and '-' are wanted"))
         }
     });
+    let (links, link_treatment) = section.choice(
+        "links",
+        (Links::Note, LinkTreatment::Keep),
+        &[
+            ("ignore", (Links::Ignore, LinkTreatment::Keep)),
+            ("count", (Links::Note, LinkTreatment::Keep)),
+            ("unwrap", (Links::Note, LinkTreatment::Unwrap)),
+        ],
+    );
     Policy {
         controller: controller.unwrap_or_else(|| "default".to_owned()),
         on_grant: section.choice(
@@ -454,6 +495,19 @@ fn policy(section: &mut Section<'_>) -> Policy {
             Receipts::Strip,
             &[("strip", Receipts::Strip), ("keep", Receipts::Keep)],
         ),
+        personal: section.choice(
+            "identifying_images",
+            Personal::Gentlest,
+            &[
+                ("auto", Personal::Gentlest),
+                ("unwrap", Personal::Unwrap),
+                ("drop_parameter", Personal::DropParameter),
+                ("strip", Personal::Strip),
+                ("keep", Personal::Keep),
+            ],
+        ),
+        links,
+        link_treatment,
         verify: if section.flag("verify_output", true) { Verify::On } else { Verify::Off },
         dkim_on_broken: OnBroken::Remove,
     }

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use mail_parser::{Encoding, Message, MessageParser, MessagePart, PartFlags};
 
-use super::transfer::Transfer;
+use super::transfer::{Decoded, Transfer};
 
 /// The deepest nesting of multiparts and messages that is read. Real mail stays below ten.
 pub const MAX_DEPTH: usize = 64;
@@ -45,6 +45,8 @@ pub struct Leaf {
     pub transfer: Transfer,
     /// The `charset` parameter, empty where there is none.
     pub charset: String,
+    /// The address that the part's header gives relative ones to hang on (RFC 2557), where it is remote.
+    pub base: Option<String>,
     /// Set where an edit would break a signature or an encryption.
     pub protection: Option<Protection>,
 }
@@ -127,7 +129,9 @@ impl Structure {
                 if start < not_parts_before {
                     leaf.content = Content::Text;
                 }
+                let other = other_reading(&part, &leaf);
                 structure.leaves.push(leaf);
+                structure.leaves.extend(other);
             }
         }
         structure
@@ -164,41 +168,112 @@ fn protection_of(part: &MessagePart<'_>) -> Option<Protection> {
 
 fn leaf(part: &MessagePart<'_>, raw: &[u8], number: usize, protection: Option<Protection>) -> Leaf {
     let body = part.offset_body() as usize..(part.offset_end() as usize).max(part.offset_body() as usize);
-    let content = content_of(part);
+    let text = raw.get(body.clone()).unwrap_or_default();
+    let transfer = transfer_of(part);
+    let content = content_of(part, text, transfer);
     let charset =
         part.content_type().and_then(|kind| kind.attribute("charset")).unwrap_or_default().to_owned();
     let protection = protection.or_else(|| {
-        let text = raw.get(body.clone()).unwrap_or_default();
         (matches!(content, Content::Text | Content::Html) && is_armoured(text))
             .then_some(Protection::PgpArmour)
     });
-    Leaf { number, content, body, transfer: transfer_of(part), charset, protection }
+    Leaf { number, content, body, transfer, charset, base: base_of(part), protection }
 }
 
-fn content_of(part: &MessagePart<'_>) -> Content {
-    let Some(kind) = part.content_type() else { return Content::Text };
+/// The same body once more where its header names two transfer encodings: mail clients differ in which one they take.
+fn other_reading(part: &MessagePart<'_>, leaf: &Leaf) -> Option<Leaf> {
+    let named = part
+        .headers()
+        .iter()
+        .filter(|field| field.name().as_str().eq_ignore_ascii_case("Content-Transfer-Encoding"))
+        .map(|field| named_transfer(field.raw_value()));
+    let other = named.take(8).find(|transfer| *transfer != leaf.transfer)?;
+    Some(Leaf { transfer: other, ..leaf.clone() })
+}
+
+/// The encoding that a field names, with whatever stands behind its name.
+fn named_transfer(value: &[u8]) -> Transfer {
+    let value = value.trim_ascii();
+    let value = value.strip_prefix(b"\"").unwrap_or(value);
+    let starts = |name: &str| {
+        value.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name.as_bytes()))
+            && !value.get(name.len()).is_some_and(|next| next.is_ascii_alphanumeric() || *next == b'-')
+    };
+    if starts("base64") {
+        Transfer::Base64
+    } else if starts("quoted-printable") {
+        Transfer::QuotedPrintable
+    } else {
+        Transfer::Identity
+    }
+}
+
+/// The base that a part names for relative addresses.
+fn base_of(part: &MessagePart<'_>) -> Option<String> {
+    let headers = part.headers();
+    let field = headers.get("Content-Base").or_else(|| headers.get("Content-Location"))?;
+    let value = String::from_utf8_lossy(field.raw_value().trim_ascii()).into_owned();
+    let value = value.trim_matches('"');
+    value.get(..4).is_some_and(|scheme| scheme.eq_ignore_ascii_case("http")).then(|| value.to_owned())
+}
+
+fn content_of(part: &MessagePart<'_>, body: &[u8], transfer: Transfer) -> Content {
+    let Some(kind) = part.content_type() else { return sniffed(body, transfer, Content::Text) };
     let is = |name: &str, subtype: &str| {
         kind.ctype().eq_ignore_ascii_case(name)
             && kind.subtype().is_some_and(|own| own.eq_ignore_ascii_case(subtype))
     };
-    if is("text", "html") || is("text", "x-amp-html") || is("application", "xhtml+xml") {
+    if is("text", "html")
+        || is("text", "x-amp-html")
+        || is("application", "xhtml+xml")
+        || is("image", "svg+xml")
+    {
         Content::Html
     } else if is("message", "rfc822") || is("message", "global") {
         Content::Message
-    } else if is("text", "calendar") {
+    } else if is("text", "calendar") || is("application", "ics") {
         Content::Calendar
     } else if kind.ctype().eq_ignore_ascii_case("text") {
-        Content::Text
+        match kind.subtype() {
+            // What is declared to be plain is shown as it is.
+            Some(subtype) if subtype.eq_ignore_ascii_case("plain") => Content::Text,
+            _ => sniffed(body, transfer, Content::Text),
+        }
+    } else if kind.subtype().is_none_or(str::is_empty) || kind.ctype().eq_ignore_ascii_case("multipart") {
+        sniffed(body, transfer, Content::Other)
     } else {
+        // A file of another type is left alone.
         Content::Other
     }
 }
+
+/// What mail clients take a part for whose type is missing, malformed or unknown: one that begins as a document of HTML does (WHATWG
+/// MIME Sniffing section 7.1) is shown as HTML by some.
+fn sniffed(body: &[u8], transfer: Transfer, otherwise: Content) -> Content {
+    const STARTS: [&str; 8] =
+        ["<!doctype html", "<html", "<head", "<body", "<table", "<style", "<meta", "<img"];
+    let start = body.get(..body.len().min(LOOKED_AT)).unwrap_or_default();
+    let decoded = Decoded::new(start, transfer).bytes;
+    let text = decoded.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&decoded).trim_ascii_start();
+    let is = |name: &&str| {
+        text.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name.as_bytes()))
+            && text.get(name.len()).is_some_and(|next| next.is_ascii_whitespace() || *next == b'>')
+    };
+    if text.first() == Some(&b'<') && STARTS.iter().any(|name| is(&name)) { Content::Html } else { otherwise }
+}
+
+/// How much of a part is looked at to see what it is, in bytes.
+const LOOKED_AT: usize = 512;
 
 fn transfer_of(part: &MessagePart<'_>) -> Transfer {
     match part.encoding() {
         Encoding::QuotedPrintable => Transfer::QuotedPrintable,
         Encoding::Base64 => Transfer::Base64,
-        Encoding::None => Transfer::Identity,
+        // A name with something behind it: some clients read the name.
+        Encoding::None => {
+            let field = part.headers().get("Content-Transfer-Encoding");
+            field.map_or(Transfer::Identity, |field| named_transfer(field.raw_value()))
+        }
     }
 }
 

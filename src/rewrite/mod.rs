@@ -3,20 +3,13 @@
 //! Promised: a message in which nothing goes leaves as the bytes it came in; what leaves rewritten has been scanned again, and
 //! no path leads from a failed rewrite to the unrewritten message.
 
+pub mod downstream;
+
 use bytes::Bytes;
 
 use crate::message::Trouble;
 use crate::message::transfer::{Edit, apply};
-use crate::tracker::{Analysis, Axis, Detector, Sighting};
-
-/// What is taken out of a copy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Extent {
-    /// Trackers.
-    Trackers,
-    /// Everything that is loaded from elsewhere: no remote request is left.
-    EveryRequest,
-}
+use crate::tracker::{Analysis, Axis, Detector, Extent, Inquiry, Remedy, Sighting, Verdict};
 
 /// Whether a rewritten copy is scanned again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,17 +29,43 @@ pub enum Receipts {
     Keep,
 }
 
+/// What is done with a picture that is there to be seen and yet tells readers apart, in the copy of one who did not agree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Personal {
+    /// The gentlest way that ends the identification: unwrap, else drop the parameter, else strip.
+    Gentlest,
+    /// The picture's own address where it stands within, else strip.
+    Unwrap,
+    /// The address without the parameter that identifies, else strip.
+    DropParameter,
+    /// The picture goes; its alternative text and its space stay.
+    Strip,
+    /// It stays, and goes on telling readers apart.
+    Keep,
+}
+
+/// What is done with links that report who followed them (N3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LinkTreatment {
+    /// They stay.
+    Keep,
+    /// Where the target stands in the link, it takes its place.
+    Unwrap,
+}
+
 /// What is to be done to one copy.
 #[derive(Clone, Copy, Debug)]
 pub struct Order<'a> {
-    /// How much goes.
-    pub extent: Extent,
+    /// What is looked for, before and after; `extent` says how much goes.
+    pub inquiry: Inquiry<'a>,
     /// Whether requests for a receipt go.
     pub receipts: Receipts,
+    /// What is done with pictures that tell readers apart.
+    pub personal: Personal,
+    /// What is done with links.
+    pub links: LinkTreatment,
     /// Whether the result is scanned again.
     pub verify: Verify,
-    /// The addresses of those who get the copy.
-    pub recipients: &'a [&'a str],
 }
 
 /// A copy as it leaves.
@@ -86,20 +105,39 @@ pub enum RewriteError {
 }
 
 impl Order<'_> {
-    fn takes(&self, sighting: &Sighting) -> bool {
+    /// The edit that the order asks for; `None` where a sighting stays.
+    pub fn edit<'s>(&self, sighting: &'s Sighting) -> Option<&'s Edit> {
         match sighting.axis() {
-            Axis::Receipt => self.receipts == Receipts::Strip,
-            Axis::Open | Axis::Link => self.extent == Extent::EveryRequest || sighting.is_removable_tracker(),
+            Axis::Receipt if self.receipts == Receipts::Strip => sighting.removal(),
+            Axis::Link if self.links == LinkTreatment::Unwrap => sighting.remedy(Remedy::Unwrap),
+            Axis::Receipt | Axis::Link => None,
+            Axis::Open if self.inquiry.extent == Extent::EveryRequest => sighting.removal(),
+            Axis::Open => match (sighting.verdict, self.personal) {
+                (Verdict::Picture, _) | (Verdict::Personal, Personal::Keep) => None,
+                (Verdict::Tracker, _) | (Verdict::Personal, Personal::Strip) => sighting.removal(),
+                (Verdict::Personal, Personal::Unwrap) => {
+                    sighting.remedy(Remedy::Unwrap).or_else(|| sighting.removal())
+                }
+                (Verdict::Personal, Personal::DropParameter) => {
+                    sighting.remedy(Remedy::DropParameter).or_else(|| sighting.removal())
+                }
+                (Verdict::Personal, Personal::Gentlest) => sighting
+                    .remedy(Remedy::Unwrap)
+                    .or_else(|| sighting.remedy(Remedy::DropParameter))
+                    .or_else(|| sighting.removal()),
+            },
         }
     }
 
-    /// Whether what was ordered out is still there.
+    /// Whether what was ordered out is still there. A link that was unwrapped may be another one that could be.
     fn is_unmet_in(&self, analysis: &Analysis<'_>) -> bool {
-        analysis.sightings.iter().any(|sighting| sighting.protection.is_none() && self.takes(sighting))
+        analysis.sightings.iter().any(|sighting| {
+            sighting.protection.is_none() && sighting.axis() != Axis::Link && self.edit(sighting).is_some()
+        })
     }
 }
 
-/// Makes a copy of `raw`, of which `analysis` is the analysis.
+/// Makes a copy of `raw`, of which `analysis` is the analysis by the order's inquiry.
 ///
 /// # Errors
 ///
@@ -111,14 +149,12 @@ pub fn rewrite(
     analysis: &Analysis<'_>,
     order: &Order<'_>,
 ) -> Result<Copy, RewriteError> {
-    let order = match analysis.trouble {
-        Some(_) => Order { extent: Extent::EveryRequest, verify: Verify::On, ..*order },
-        None => *order,
-    };
-    let edits = analysis.edits(|sighting| order.takes(sighting));
-    if let (true, Some(trouble)) = (edits.is_empty(), analysis.trouble) {
-        return Err(RewriteError::Unreadable(trouble));
+    if let Some(trouble) = analysis.trouble {
+        let everything = detector.analyse(raw, &order.inquiry.everything());
+        return strictly(detector, raw, Vec::new(), &everything, order)
+            .map_err(|_| RewriteError::Unreadable(trouble));
     }
+    let edits = analysis.edits(|sighting| order.edit(sighting));
     if edits.is_empty() {
         return Ok(Copy::Untouched);
     }
@@ -126,11 +162,12 @@ pub fn rewrite(
     if order.verify == Verify::Off {
         return Ok(Copy::Rewritten { bytes, edits, way: Way::Ordered });
     }
-    let second = detector.analyse(&bytes, order.recipients);
-    match (second.trouble, order.is_unmet_in(&second)) {
-        (None, false) => Ok(Copy::Rewritten { bytes, edits, way: Way::Ordered }),
-        _ => strictly(detector, &bytes, edits, &second, &order),
+    let second = detector.analyse(&bytes, &order.inquiry);
+    if second.trouble.is_none() && !order.is_unmet_in(&second) {
+        return Ok(Copy::Rewritten { bytes, edits, way: Way::Ordered });
     }
+    let everything = detector.analyse(&bytes, &order.inquiry.everything());
+    strictly(detector, &bytes, edits, &everything, order)
 }
 
 /// Takes every remote request out of a result that was not clean, and scans once more.
@@ -138,29 +175,38 @@ fn strictly(
     detector: &Detector,
     bytes: &Bytes,
     edits: Vec<Edit>,
-    second: &Analysis<'_>,
+    everything: &Analysis<'_>,
     order: &Order<'_>,
 ) -> Result<Copy, RewriteError> {
-    let strict = Order { extent: Extent::EveryRequest, ..*order };
-    let stripped = Bytes::from(apply(bytes, &second.edits(|sighting| strict.takes(sighting))));
-    let third = detector.analyse(&stripped, order.recipients);
-    match third.trouble {
+    let strict = Order { inquiry: order.inquiry.everything(), ..*order };
+    let stripped = Bytes::from(apply(bytes, &everything.edits(|sighting| strict.edit(sighting))));
+    let last = detector.analyse(&stripped, &strict.inquiry);
+    match last.trouble {
         Some(trouble) => Err(RewriteError::Unreadable(trouble)),
-        None if strict.is_unmet_in(&third) => Err(RewriteError::StillThere),
+        None if strict.is_unmet_in(&last) => Err(RewriteError::StillThere),
         None => Ok(Copy::Rewritten { bytes: stripped, edits, way: Way::Strict }),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
     use super::*;
 
     fn check(raw: &str, extent: Extent) -> Result<String, RewriteError> {
-        let detector = Detector::default();
+        static DETECTOR: LazyLock<Detector> = LazyLock::new(Detector::default);
         let raw = Bytes::from(raw.replace('\n', "\r\n"));
-        let analysis = detector.analyse(&raw, &[]);
-        let order = Order { extent, receipts: Receipts::Strip, verify: Verify::On, recipients: &[] };
-        Ok(match rewrite(&detector, &raw, &analysis, &order)? {
+        let inquiry = Inquiry { extent, ..Inquiry::to(&["ann@home.example"]) };
+        let analysis = DETECTOR.analyse(&raw, &inquiry);
+        let order = Order {
+            inquiry,
+            receipts: Receipts::Strip,
+            personal: Personal::Gentlest,
+            links: LinkTreatment::Keep,
+            verify: Verify::On,
+        };
+        Ok(match rewrite(&DETECTOR, &raw, &analysis, &order)? {
             Copy::Untouched => String::from_utf8(raw.to_vec()).unwrap(),
             Copy::Rewritten { bytes, .. } => String::from_utf8(bytes.to_vec()).unwrap(),
         }

@@ -1,42 +1,77 @@
 //! A whole message: its places, what they are, and the edits that would take them out.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
 use std::ops::Range;
 
+use super::allowed::Allowed;
+use super::calendar;
+use super::campaign::{Seen, Snapshot};
 use super::carrier::{Axis, Carrier};
 use super::catalogue::{Catalogue, Vendor};
 use super::evidence::{Evidence, Fact, Verdict};
-use super::recipient::Traces;
-use super::scan::{Place, Removal, note_company, places};
+use super::judge::{self, Weighed};
+use super::personal::{self, Remedy};
+use super::recipient::LazyTraces;
+use super::scan::{Extent, Links, Place, Removal, Shows, places};
 use super::style::Size;
-use super::token::{self, Opacity};
 use super::url::Url;
 use crate::message::header::fields;
 use crate::message::structure::HeaderBlock;
 use crate::message::transfer::{Decoded, Edit, Filler, normalise};
-use crate::message::{Content, Protection, Structure, Text, Trouble};
-
-/// Rounds of taking in what places say of each other.
-const MAX_ROUNDS: usize = 8;
+use crate::message::{Content, Leaf, Protection, Structure, Text, Trouble};
 
 /// How many times a transfer-encoded message is read within another.
 const MAX_LAYERS: usize = 8;
 
 /// Header fields that ask the reader's mail program for a receipt.
-const RECEIPT_FIELDS: [&str; 6] = [
+const RECEIPT_FIELDS: [&str; 10] = [
     "Disposition-Notification-To",
     "Disposition-Notification-Options",
     "Return-Receipt-To",
+    "Return-Receipt-Requested",
     "X-Confirm-Reading-To",
+    "Confirm-Reading-To",
     "Read-Receipt-To",
     "X-PMRQC",
+    "Generate-Delivery-Report",
+    "Registered-Mail-Reply-Requested-By",
 ];
+
+/// Header fields from which a few mail programs load a picture of the sender.
+const PICTURE_FIELDS: [&str; 3] = ["X-Image-URL", "X-Face-URL", "X-Avatar-URL"];
 
 /// Finds trackers. Shared by all sessions.
 #[derive(Debug)]
 pub struct Detector {
-    catalogue: Catalogue,
+    pub(super) catalogue: Catalogue,
+    pub(super) allowed: Vec<Allowed>,
+}
+
+/// What is asked of a message.
+#[derive(Clone, Copy, Debug)]
+pub struct Inquiry<'a> {
+    /// The addresses it goes to; one of them in an address decides.
+    pub recipients: &'a [&'a str],
+    /// How much is looked for.
+    pub extent: Extent,
+    /// Whether links are looked at.
+    pub links: Links,
+    /// What was learnt from other copies of the same campaign. One snapshot for all scans of a message.
+    pub learnt: Option<&'a Snapshot>,
+    /// Now, in milliseconds since 1970: exceptions expire.
+    pub now: i64,
+}
+
+impl<'a> Inquiry<'a> {
+    /// Looks for trackers in a message to these recipients.
+    pub fn to(recipients: &'a [&'a str]) -> Inquiry<'a> {
+        Inquiry { recipients, extent: Extent::Trackers, links: Links::Ignore, learnt: None, now: 0 }
+    }
+
+    /// Looks for everything that is loaded.
+    pub fn everything(self) -> Inquiry<'a> {
+        Inquiry { extent: Extent::EveryRequest, ..self }
+    }
 }
 
 /// One place in a message that would report an open, or that loads something else.
@@ -57,7 +92,9 @@ pub struct Sighting {
     /// The number of the part, in the order of the message; nested encoded messages count on their own.
     pub part: usize,
     place: Position,
-    edit: Edit,
+    edit: Option<Edit>,
+    /// What would leave it working without telling readers apart.
+    remedies: Vec<(Remedy, Edit)>,
 }
 
 /// Which text an edit belongs to.
@@ -74,9 +111,19 @@ impl Sighting {
         self.carrier.axis()
     }
 
-    /// Whether it reports, and may be taken out.
+    /// Whether it is a tracker of opens that can be taken out.
     pub fn is_removable_tracker(&self) -> bool {
-        self.verdict == Verdict::Tracker && self.protection.is_none()
+        self.verdict == Verdict::Tracker && self.axis() == Axis::Open && self.protection.is_none()
+    }
+
+    /// The edit that takes it out. `None` for a link.
+    pub fn removal(&self) -> Option<&Edit> {
+        self.edit.as_ref()
+    }
+
+    /// The edit of this remedy, where it helps here.
+    pub fn remedy(&self, remedy: Remedy) -> Option<&Edit> {
+        self.remedies.iter().find(|(own, _)| *own == remedy).map(|(_, edit)| edit)
     }
 }
 
@@ -84,9 +131,14 @@ impl Sighting {
 #[derive(Debug)]
 pub struct Analysis<'a> {
     layers: Vec<Layer<'a>>,
-    /// Every place that is loaded from or reports, in order; trackers and others.
+    /// Everything that was found: receipts first, then places in the order of the message. Which places are listed hangs on
+    /// [`Inquiry::extent`]; trackers always are.
     pub sightings: Vec<Sighting>,
-    /// What could not be read.
+    /// Pictures with an opaque token that are seen and stay: nothing shows that they tell readers apart.
+    pub opaque_pictures: usize,
+    /// What other copies of the campaign can be compared with.
+    pub seen: Vec<Seen>,
+    /// Set where the message cannot be read as a whole.
     pub trouble: Option<Trouble>,
 }
 
@@ -101,6 +153,12 @@ struct Layer<'a> {
     texts: Vec<(usize, Text<'a>)>,
 }
 
+/// What goes along while a message is read.
+struct Reading<'q> {
+    inquiry: &'q Inquiry<'q>,
+    traces: LazyTraces<'q>,
+}
+
 impl Default for Detector {
     fn default() -> Detector {
         Detector::new(Catalogue::shipped())
@@ -110,7 +168,13 @@ impl Default for Detector {
 impl Detector {
     /// A detector with this catalogue.
     pub fn new(catalogue: Catalogue) -> Detector {
-        Detector { catalogue }
+        Detector { catalogue, allowed: Vec::new() }
+    }
+
+    /// With exceptions of the operator.
+    #[must_use]
+    pub fn allowing(self, allowed: Vec<Allowed>) -> Detector {
+        Detector { allowed, ..self }
     }
 
     /// The vendors.
@@ -118,11 +182,17 @@ impl Detector {
         &self.catalogue
     }
 
-    /// Finds every place in a message; `recipients` are the addresses it goes to.
-    pub fn analyse<'a>(&self, raw: &'a [u8], recipients: &[&str]) -> Analysis<'a> {
-        let mut analysis = Analysis { layers: Vec::new(), sightings: Vec::new(), trouble: None };
-        let traces = LazyTraces { recipients, traces: std::cell::OnceCell::new() };
-        self.layer(Cow::Borrowed(raw), None, &traces, &mut analysis);
+    /// Finds what is asked for in a message.
+    pub fn analyse<'a>(&self, raw: &'a [u8], inquiry: &Inquiry<'_>) -> Analysis<'a> {
+        let mut analysis = Analysis {
+            layers: Vec::new(),
+            sightings: Vec::new(),
+            opaque_pictures: 0,
+            seen: Vec::new(),
+            trouble: None,
+        };
+        let reading = Reading { inquiry, traces: LazyTraces::of(inquiry.recipients) };
+        self.layer(Cow::Borrowed(raw), None, &reading, &mut analysis);
         analysis
     }
 
@@ -130,27 +200,28 @@ impl Detector {
         &self,
         bytes: Cow<'a, [u8]>,
         parent: Option<(usize, usize)>,
-        traces: &LazyTraces<'_>,
+        reading: &Reading<'_>,
         analysis: &mut Analysis<'a>,
     ) {
         let structure = Structure::read(&bytes);
         let number = analysis.layers.len();
         analysis.trouble = analysis.trouble.or(structure.trouble);
         if parent.is_none() {
-            receipts(&bytes, structure.header_blocks.first(), &mut analysis.sightings);
+            self.header(&bytes, structure.header_blocks.first(), reading, analysis);
         }
         let mut texts = Vec::new();
         let mut inner = Vec::new();
         for (index, leaf) in structure.leaves.iter().enumerate() {
+            let position = Position { layer: number, leaf: Some(index) };
             match (leaf.content, &bytes) {
-                (Content::Html, Cow::Borrowed(raw)) => {
+                (Content::Html | Content::Calendar, Cow::Borrowed(raw)) => {
                     let text = Text::new(raw, leaf);
-                    self.text(text.bytes(), (number, index), leaf, traces, &mut analysis.sightings);
+                    self.text(text.bytes(), position, leaf, reading, analysis);
                     texts.push((index, text));
                 }
-                (Content::Html, Cow::Owned(raw)) => {
+                (Content::Html | Content::Calendar, Cow::Owned(raw)) => {
                     let text = Text::new(raw, leaf);
-                    self.text(text.bytes(), (number, index), leaf, traces, &mut analysis.sightings);
+                    self.text(text.bytes(), position, leaf, reading, analysis);
                 }
                 (Content::Message, raw) if leaf.protection.is_none() => {
                     let body = raw.get(leaf.body.clone()).unwrap_or_default();
@@ -165,165 +236,136 @@ impl Detector {
                 analysis.trouble = analysis.trouble.or(Some(Trouble::TooManyParts));
                 break;
             }
-            self.layer(Cow::Owned(decoded), Some((number, index)), traces, analysis);
+            self.layer(Cow::Owned(decoded), Some((number, index)), reading, analysis);
         }
     }
 
     fn text(
         &self,
         text: &[u8],
-        (layer, index): (usize, usize),
-        leaf: &crate::message::Leaf,
-        traces: &LazyTraces<'_>,
-        sightings: &mut Vec<Sighting>,
+        position: Position,
+        leaf: &Leaf,
+        reading: &Reading<'_>,
+        analysis: &mut Analysis<'_>,
     ) {
-        let mut places = places(text);
-        let vendors: Vec<_> = places.iter_mut().map(|place| self.weigh(place, traces)).collect();
-        judge(&mut places);
-        for (place, vendor) in places.into_iter().zip(vendors) {
+        if leaf.content == Content::Calendar {
+            for piece in calendar::pieces(text) {
+                let found = analysis.sightings.len();
+                let places = piece.places(reading.inquiry.extent);
+                self.judged(piece.text(), places, position, leaf, reading, analysis);
+                for sighting in analysis.sightings.iter_mut().skip(found) {
+                    sighting.carrier = Carrier::Calendar;
+                    sighting.remedies.clear();
+                    sighting.edit = sighting.edit.take().map(|edit| piece.to_text(edit));
+                }
+            }
+            return;
+        }
+        let places = places(text, leaf.base.as_deref(), reading.inquiry.extent, reading.inquiry.links);
+        self.judged(text, places, position, leaf, reading, analysis);
+    }
+
+    /// Weighs places of one text, and notes those that are listed.
+    fn judged(
+        &self,
+        text: &[u8],
+        mut places: Vec<Place<'_>>,
+        position: Position,
+        leaf: &Leaf,
+        reading: &Reading<'_>,
+        analysis: &mut Analysis<'_>,
+    ) {
+        let weighed: Vec<Weighed> = places
+            .iter_mut()
+            .map(|place| judge::weigh(self, place, reading.inquiry, &reading.traces))
+            .collect();
+        judge::judge(text, &mut places, reading.inquiry.extent);
+        for (place, weighed) in places.into_iter().zip(weighed) {
+            analysis.seen.extend(weighed.seen);
             let evidence = place.evidence;
             let verdict = evidence.verdict();
-            let edit = edit_of(text, &place);
-            sightings.push(Sighting {
+            if reading.inquiry.extent == Extent::Trackers && verdict == Verdict::Picture {
+                analysis.opaque_pictures += usize::from(evidence.has(Fact::OpaqueToken));
+                continue;
+            }
+            let remedies = match verdict {
+                Verdict::Personal => personal::remedies(self, text, &place, weighed.vendor, &reading.traces),
+                Verdict::Tracker if place.carrier == Carrier::Anchor => personal::unwrapped(&place),
+                _ => Vec::new(),
+            };
+            analysis.sightings.push(Sighting {
                 carrier: place.carrier,
                 url: place.url.as_str().to_owned(),
-                vendor,
+                vendor: weighed.vendor,
                 evidence,
                 verdict,
                 protection: leaf.protection,
                 part: leaf.number,
-                place: Position { layer, leaf: Some(index) },
-                edit,
+                place: position,
+                edit: edit_of(text, &place),
+                remedies,
             });
         }
     }
 
-    /// Adds what the address says to what its surroundings say; gives the vendor.
-    fn weigh(&self, place: &mut Place, traces: &LazyTraces<'_>) -> Option<Vendor> {
-        let url = &place.url;
-        let evidence = &mut place.evidence;
-        let (stem, extension) = url.stem_and_extension();
-        let picture = token::is_picture(&extension);
-        let opacity = token::opacity(url);
-        let plain_file = picture && opacity == Opacity::Plain && url.query().is_empty();
-        let speaks = token::speaks_of_opening(url);
-        let vendor = if plain_file && !speaks { None } else { self.catalogue.open(url.as_str()) };
-        let spacer = token::is_spacer_name(stem);
-        let unseen = matches!(place.size, Size::Zero | Size::Tiny) || evidence.has(Fact::Hidden);
-        evidence.add_if(Fact::VendorOpen, vendor.is_some());
-        evidence.add_if(Fact::StaticFile, picture && vendor.is_none() && is_static(url, opacity, stem));
-        evidence.add_if(
-            Fact::NamedFile,
-            picture && vendor.is_none() && is_named_file(url, opacity, stem, speaks),
-        );
-        evidence.add_if(Fact::SpacerName, picture && spacer && opacity == Opacity::Plain);
-        evidence.add_if(Fact::KeyedSpacer, spacer && token::query_opacity(url) > Opacity::Plain);
-        evidence
-            .add_if(Fact::KeyedPixel, unseen && !url.query().is_empty() && !evidence.has(Fact::StaticFile));
-        evidence.add_if(Fact::Dynamic, !picture && !evidence.has(Fact::Furniture));
-        evidence.add_if(Fact::OpenWord, !plain_file && speaks);
-        match opacity {
-            Opacity::Opaque => evidence.add(Fact::OpaqueToken),
-            Opacity::Identifier => evidence.add(Fact::Identifier),
-            Opacity::Plain => {}
+    /// Requests for receipts, and pictures that header fields name.
+    fn header(
+        &self,
+        bytes: &[u8],
+        block: Option<&HeaderBlock>,
+        reading: &Reading<'_>,
+        analysis: &mut Analysis<'_>,
+    ) {
+        let Some(block) = block else { return };
+        for field in fields(bytes, block.start) {
+            let named = |names: &[&'static str]| names.iter().find(|name| field.is(bytes, name)).copied();
+            let sighting = |carrier, url, vendor, evidence: Evidence, verdict| Sighting {
+                carrier,
+                url,
+                vendor,
+                evidence,
+                verdict,
+                protection: None,
+                part: 0,
+                place: Position { layer: 0, leaf: None },
+                edit: Some(Edit::cut_inside(field.range.clone())),
+                remedies: Vec::new(),
+            };
+            if let Some(name) = named(&RECEIPT_FIELDS) {
+                let none = Evidence::default();
+                let found = sighting(Carrier::ReceiptHeader, name.to_owned(), None, none, Verdict::Tracker);
+                analysis.sightings.push(found);
+            } else if named(&PICTURE_FIELDS).is_some() {
+                let value = String::from_utf8_lossy(field.value(bytes));
+                let Some(url) = Url::read(value, None) else { continue };
+                let mut place = Place {
+                    carrier: Carrier::PictureHeader,
+                    url,
+                    range: field.range.clone(),
+                    written: None,
+                    removal: Removal::Field(field.range.clone()),
+                    shows: Shows::As(Size::Unset),
+                    evidence: Evidence::default(),
+                };
+                place.evidence.add(Fact::NoSize);
+                let weighed = judge::weigh(self, &mut place, reading.inquiry, &reading.traces);
+                let verdict = place.evidence.verdict();
+                if verdict != Verdict::Picture || reading.inquiry.extent == Extent::EveryRequest {
+                    let url = place.url.as_str().to_owned();
+                    let found = sighting(place.carrier, url, weighed.vendor, place.evidence, verdict);
+                    analysis.sightings.push(found);
+                }
+            }
         }
-        // Only what would be a tracker without it needs a look at where pictures are kept.
-        let suspected = evidence.score() >= super::evidence::THRESHOLD;
-        evidence.add_if(Fact::PictureService, suspected && self.catalogue.pictures(url.as_str()).is_some());
-        // Hashing addresses is dear: only where it could decide.
-        let undecided = !plain_file && vendor.is_none() && evidence.score() < super::evidence::THRESHOLD;
-        evidence.add_if(Fact::RecipientInUrl, undecided && traces.get().stand_in(url.as_str()));
-        vendor
-    }
-}
-
-/// Takes in what the places say of each other. A place that turns out to be a tracker has no say about the rest, so this goes
-/// on until nothing changes; each round finds at least one tracker more, and few need a second.
-fn judge(places: &mut [Place]) {
-    let mut goes = vec![false; places.len()];
-    for _ in 0..MAX_ROUNDS {
-        note_company(places, &goes);
-        let now: Vec<bool> = places
-            .iter()
-            .zip(&goes)
-            .map(|(place, goes)| *goes || place.evidence.verdict() == Verdict::Tracker)
-            .collect();
-        if now == goes {
-            return;
-        }
-        note_tokens(places, &now);
-        goes = now;
-    }
-}
-
-/// A picture file that is the same for everybody: no query that identifies, and no token in its path but a content hash in
-/// the name of a picture that is seen.
-fn is_static(url: &Url, opacity: Opacity, stem: &str) -> bool {
-    match opacity {
-        Opacity::Plain => token::query_opacity(url) == Opacity::Plain,
-        Opacity::Identifier => url.query().is_empty() && token::is_named(stem),
-        Opacity::Opaque => false,
-    }
-}
-
-/// A picture file with a name in words in a folder that is a token: the customer's folder of a picture service.
-fn is_named_file(url: &Url, opacity: Opacity, stem: &str, speaks: bool) -> bool {
-    opacity == Opacity::Opaque && url.query().is_empty() && token::is_named(stem) && !speaks
-}
-
-/// Notes where a place that is not to be seen carries the token of a tracker.
-fn note_tokens(places: &mut [Place], goes: &[bool]) {
-    let tokens: HashSet<String> = places
-        .iter()
-        .zip(goes)
-        .filter(|(_, goes)| **goes)
-        .flat_map(|(place, _)| token::opaque_pieces(&place.url).map(str::to_owned).collect::<Vec<_>>())
-        .collect();
-    if tokens.is_empty() {
-        return;
-    }
-    for (place, _) in places.iter_mut().zip(goes).filter(|(_, goes)| !**goes) {
-        let shares = token::opaque_pieces(&place.url).any(|piece| tokens.contains(piece));
-        place.evidence.add_if(Fact::SharedToken, shares && place.size != Size::Visible);
-    }
-}
-
-/// The traces of the recipients, made when first asked for.
-struct LazyTraces<'a> {
-    recipients: &'a [&'a str],
-    traces: std::cell::OnceCell<Traces>,
-}
-
-impl LazyTraces<'_> {
-    fn get(&self) -> &Traces {
-        self.traces.get_or_init(|| Traces::of(self.recipients.iter().copied()))
-    }
-}
-
-fn receipts(bytes: &[u8], block: Option<&HeaderBlock>, sightings: &mut Vec<Sighting>) {
-    let Some(block) = block else { return };
-    for field in fields(bytes, block.start) {
-        let Some(name) = RECEIPT_FIELDS.iter().find(|name| field.is(bytes, name)) else { continue };
-        sightings.push(Sighting {
-            carrier: Carrier::ReceiptHeader,
-            url: (*name).to_owned(),
-            vendor: None,
-            evidence: Evidence::default(),
-            verdict: Verdict::Tracker,
-            protection: None,
-            part: 0,
-            place: Position { layer: 0, leaf: None },
-            edit: Edit::cut_inside(field.range),
-        });
     }
 }
 
 /// The smallest change that stops the load and keeps the layout: an element that takes no space goes as a whole, of one that
 /// does only what loads.
-fn edit_of(text: &[u8], place: &Place) -> Edit {
-    match &place.removal {
-        Removal::Element { element, attribute } => match place.size {
-            Size::Line | Size::Visible if !place.evidence.has(Fact::Hidden) => {
+fn edit_of(text: &[u8], place: &Place<'_>) -> Option<Edit> {
+    let edit = match &place.removal {
+        Removal::Element { element, attribute } => match place.shows {
+            Shows::As(Size::Line | Size::Visible) if !place.evidence.has(Fact::Hidden) => {
                 Edit::cut_inside(attribute.clone())
             }
             _ => cut_element(text, element.clone()),
@@ -333,7 +375,9 @@ fn edit_of(text: &[u8], place: &Place) -> Edit {
         Removal::Value { range, with } => Edit::replace(range.clone(), with.as_bytes()),
         Removal::CssValue(range) => Edit::replace(range.clone(), *b"none"),
         Removal::CssRule(range) | Removal::Field(range) => Edit::cut_inside(range.clone()),
-    }
+        Removal::Nothing => return None,
+    };
+    Some(edit)
 }
 
 /// Cuts one candidate out of a `srcset`, with the comma that parts it from its neighbour.
@@ -369,26 +413,22 @@ fn cut_element(text: &[u8], element: Range<usize>) -> Edit {
 }
 
 impl Analysis<'_> {
-    /// Edits of the message that take out the sightings for which `goes` says so. Sorted, not overlapping.
-    pub fn edits(&self, mut goes: impl FnMut(&Sighting) -> bool) -> Vec<Edit> {
-        let wanted = self
-            .sightings
-            .iter()
-            .filter(|sighting| sighting.protection.is_none() && goes(sighting))
-            .map(|sighting| (sighting.place, sighting.edit.clone()))
-            .collect();
+    /// Edits of the message: of each sighting that may be edited, the one that `chosen` says. Sorted, not overlapping.
+    pub fn edits<'s>(&'s self, mut chosen: impl FnMut(&'s Sighting) -> Option<&'s Edit>) -> Vec<Edit> {
+        let free = self.sightings.iter().filter(|sighting| sighting.protection.is_none());
+        let wanted = free.filter_map(|sighting| Some((sighting.place, chosen(sighting)?.clone()))).collect();
         self.in_message(wanted)
     }
 
     /// Edits that take out every load and leave `mark` in the place of each element that went. For showing a message to somebody,
     /// never for sending it.
     pub fn marked(&self, mark: impl Fn(&Sighting) -> String) -> Vec<Edit> {
-        let marked = self.sightings.iter().map(|sighting| {
-            let mut edit = sighting.edit.clone();
+        let marked = self.sightings.iter().filter_map(|sighting| {
+            let mut edit = sighting.edit.clone()?;
             if edit.filler == Filler::Comment {
                 edit.with.extend_from_slice(mark(sighting).as_bytes());
             }
-            (sighting.place, edit)
+            Some((sighting.place, edit))
         });
         self.in_message(marked.collect())
     }

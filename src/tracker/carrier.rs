@@ -31,6 +31,14 @@ pub enum Carrier {
     Amp,
     /// `meta http-equiv=refresh`.
     Refresh,
+    /// A property of an invitation.
+    Calendar,
+    /// Attributes that few clients load.
+    Rare,
+    /// The target of a link.
+    Anchor,
+    /// A header field that names a picture of the sender.
+    PictureHeader,
     /// A header field that asks for a receipt.
     ReceiptHeader,
 }
@@ -52,6 +60,10 @@ impl Carrier {
             Carrier::Vml => "vml",
             Carrier::Amp => "amp",
             Carrier::Refresh => "refresh",
+            Carrier::Calendar => "calendar",
+            Carrier::Rare => "rare-attribute",
+            Carrier::Anchor => "link-target",
+            Carrier::PictureHeader => "picture-header",
             Carrier::ReceiptHeader => "receipt-header",
         }
     }
@@ -60,6 +72,7 @@ impl Carrier {
     pub const fn axis(self) -> Axis {
         match self {
             Carrier::ReceiptHeader => Axis::Receipt,
+            Carrier::Anchor => Axis::Link,
             _ => Axis::Open,
         }
     }
@@ -71,7 +84,9 @@ impl Carrier {
         match attribute.len() {
             3 if has("src") => Carrier::of_source(element),
             4 if has("data") && is("object") => Some(Carrier::Embedded),
-            4 if has("href") && (is("use") || is("image") || is("feimage")) => Some(Carrier::Svg),
+            4 if has("href") && (is("use") || is("image") || is("feimage") || is("script")) => {
+                Some(Carrier::Svg)
+            }
             6 if has("poster") => Some(Carrier::Media),
             6 if (has("lowsrc") || has("dynsrc")) && (is("img") || is("image") || is("input")) => {
                 Some(Carrier::Img)
@@ -93,14 +108,13 @@ impl Carrier {
             5 if is("video") || is("audio") || is("track") => Some(Carrier::Media),
             5 if is("embed") || is("frame") => Some(Carrier::Embedded),
             6 if is("source") => Some(Carrier::Media),
-            6 if is("iframe") => Some(Carrier::Embedded),
+            6 if is("iframe") || is("script") => Some(Carrier::Embedded),
             7 if is("bgsound") => Some(Carrier::Media),
             _ if element.get(..4).is_some_and(|start| start.eq_ignore_ascii_case(b"amp-")) => {
                 Some(Carrier::Amp)
             }
-            _ if element.get(..2).is_some_and(|start| start.eq_ignore_ascii_case(b"v:")) => {
-                Some(Carrier::Vml)
-            }
+            // Elements of Outlook: `v:fill`, `v:imagedata`.
+            _ if element.contains(&b':') => Some(Carrier::Vml),
             _ => None,
         }
     }

@@ -16,6 +16,9 @@ pub struct Catalogue {
     open: Patterns,
     image: Patterns,
     pictures: Patterns,
+    link: Patterns,
+    /// For each vendor, the parameters of its pictures that identify.
+    identifying: Vec<Vec<String>>,
 }
 
 /// A set of patterns, each of which belongs to a vendor.
@@ -46,6 +49,10 @@ struct Entry {
     image: Vec<String>,
     #[serde(default)]
     pictures: Vec<String>,
+    #[serde(default)]
+    link: Vec<String>,
+    #[serde(default)]
+    identifying: Vec<String>,
 }
 
 /// Why a catalogue file cannot be used.
@@ -78,7 +85,7 @@ impl Catalogue {
         let mut entries = toml::from_str::<File>(SHIPPED)?.vendor;
         entries.extend(toml::from_str::<File>(own)?.vendor);
         for entry in &entries {
-            for pattern in entry.open.iter().chain(&entry.image).chain(&entry.pictures) {
+            for pattern in entry.open.iter().chain(&entry.image).chain(&entry.pictures).chain(&entry.link) {
                 builder([pattern])
                     .build()
                     .map_err(|source| CatalogueError::Pattern { vendor: entry.name.clone(), source })?;
@@ -87,12 +94,9 @@ impl Catalogue {
         let open = Patterns::new(entries.iter().map(|entry| entry.open.as_slice()))?;
         let image = Patterns::new(entries.iter().map(|entry| entry.image.as_slice()))?;
         let pictures = Patterns::new(entries.iter().map(|entry| entry.pictures.as_slice()))?;
-        Ok(Catalogue {
-            vendors: entries.into_iter().map(|entry| entry.name).collect(),
-            open,
-            image,
-            pictures,
-        })
+        let link = Patterns::new(entries.iter().map(|entry| entry.link.as_slice()))?;
+        let (vendors, identifying) = entries.into_iter().map(|entry| (entry.name, entry.identifying)).unzip();
+        Ok(Catalogue { vendors, open, image, pictures, link, identifying })
     }
 
     /// The vendor whose open reports go to such addresses. `url` is `host/path?query`.
@@ -108,6 +112,16 @@ impl Catalogue {
     /// The service that keeps pictures under such addresses, the same for every reader.
     pub fn pictures(&self, url: &str) -> Option<Vendor> {
         self.pictures.find(url)
+    }
+
+    /// The vendor through which links with such addresses lead.
+    pub fn link(&self, url: &str) -> Option<Vendor> {
+        self.link.find(url)
+    }
+
+    /// The parameters of a vendor's pictures that identify the reader.
+    pub fn identifying(&self, vendor: Vendor) -> &[String] {
+        self.identifying.get(usize::from(vendor.0)).map(Vec::as_slice).unwrap_or_default()
     }
 
     /// A vendor's name.
@@ -131,7 +145,7 @@ impl Patterns {
     }
 
     fn find(&self, url: &str) -> Option<Vendor> {
-        if !self.set.is_match(url.as_bytes()) {
+        if self.vendors.is_empty() || !self.set.is_match(url.as_bytes()) {
             return None;
         }
         let first = self.set.matches(url.as_bytes()).iter().next()?;

@@ -1,169 +1,150 @@
 //! Why a load is taken for a report of the opening, or is not.
 //!
-//! Each fact has a weight; the sum decides. Nothing else does: what is reported as evidence is all that was weighed.
+//! Each fact has a weight; the sum decides. Nothing else does: what is reported as evidence is all that was weighed. The weights
+//! are data (`weights.csv`), fitted on labelled mail by `tools/fit_weights.py`.
 
 use std::fmt;
+use std::sync::LazyLock;
 
-/// Something that speaks for or against a tracker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[repr(u8)]
-pub enum Fact {
+/// The weights, a fact a line.
+const WEIGHTS: &str = include_str!("weights.csv");
+
+/// Declares the facts, each with what it says for a reader of the report.
+macro_rules! facts {
+    ($($(#[$doc:meta])* $name:ident: $text:literal,)*) => {
+        /// Something that speaks for or against a tracker.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[repr(u8)]
+        pub enum Fact {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Fact {
+            /// Every fact, those for a tracker first.
+            pub const ALL: [Fact; [$($text),*].len()] = [$(Fact::$name),*];
+
+            /// The name used in data.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Fact::$name => stringify!($name),)*
+                }
+            }
+
+            /// What the fact says, for a reader of the report.
+            pub const fn text(self) -> &'static str {
+                match self {
+                    $(Fact::$name => $text,)*
+                }
+            }
+        }
+    };
+}
+
+facts! {
     /// The address has the form of a vendor's open report.
-    VendorOpen,
+    VendorOpen: "address of a known open report",
     /// The recipient's address, its hash or an encoding of it stands in the URL.
-    RecipientInUrl,
+    RecipientInUrl: "recipient's address in the URL",
     /// Path or query speak of an opening: `open`, `pixel`, `beacon`, `impression`.
-    OpenWord,
+    OpenWord: "URL speaks of an opening",
     /// A token that only means something to who made it: long, of mixed characters.
-    OpaqueToken,
+    OpaqueToken: "opaque token in the URL",
     /// A number, or a short token, in the place of an identifier.
-    Identifier,
+    Identifier: "identifier in the URL",
     /// It is named as spacers are named, yet carries an identifier: a spacer needs none.
-    KeyedSpacer,
+    KeyedSpacer: "a spacer that carries an identifier",
     /// It is not to be seen, and still asked for with a query.
-    KeyedPixel,
+    KeyedPixel: "invisible, yet asked for with a query",
     /// It carries the same opaque token as a tracker of this message.
-    SharedToken,
+    SharedToken: "carries the token of another tracker",
     /// The address names a program or nothing, rather than a picture file.
-    Dynamic,
+    Dynamic: "no picture file",
     /// It has no width or no height.
-    Zero,
+    Zero: "zero size",
     /// It is at most two pixels wide and high.
-    Tiny,
+    Tiny: "one or two pixels",
     /// It is at most three pixels wide or high.
-    Line,
+    Line: "a thin line",
     /// It is hidden.
-    Hidden,
+    Hidden: "hidden",
     /// It stands within something hidden.
-    HiddenAncestor,
+    HiddenAncestor: "within something hidden",
     /// No size is given.
-    NoSize,
+    NoSize: "no size given",
     /// It stands before `<body>` or behind `</body>`.
-    OutsideBody,
+    OutsideBody: "outside of the body",
     /// An empty box or a style sheet loads it, that shows nothing.
-    ShowsNothing,
+    ShowsNothing: "shows nothing",
+    /// An operator's list names the address.
+    Listed: "on an operator's list",
+    /// Other copies of the same campaign carry another address in its place.
+    Learnt: "differs from copy to copy of the campaign",
+    /// A vendor serves pictures under such addresses, another one to each reader.
+    PersonalPicture: "address of a vendor's pictures that differ for each reader",
+    /// The address has the form of a vendor's click report.
+    VendorLink: "address of a known click report",
+    /// A whole address stands in the address: it leads on.
+    CarriesAddress: "leads on to an address within it",
+    /// Path or host speak of a click.
+    ClickWord: "URL speaks of a click",
     /// It is large enough to be seen.
-    Visible,
+    Visible: "large enough to be seen",
     /// The address is that of a picture file, without any identifier.
-    StaticFile,
+    StaticFile: "plain picture file",
     /// A picture file with a name in words, in a folder that is a token.
-    NamedFile,
+    NamedFile: "a picture with a name, in a folder with a token",
     /// A service keeps it that serves pictures under opaque names, the same for every reader.
-    PictureService,
+    PictureService: "kept by a picture service",
     /// The file is named as spacers are named.
-    SpacerName,
+    SpacerName: "named as a spacer",
     /// The same address stands here three times or more.
-    Repeated,
+    Repeated: "repeated",
     /// The same address is also shown large enough to be seen.
-    ShownElsewhere,
+    ShownElsewhere: "also shown large enough to be seen",
     /// The same folder serves pictures that are seen.
-    FolderShown,
+    FolderShown: "its folder serves visible pictures",
     /// It is a font, a style sheet or an icon.
-    Furniture,
+    Furniture: "font, style sheet or icon",
+    /// A link that lets the reader choose: to unsubscribe, to set preferences.
+    Choice: "offers the reader a choice",
+    /// No client loads it when the message is opened.
+    Idle: "not loaded when the message is opened",
+    /// The operator has made an exception for the address.
+    Allowed: "allowed by the operator",
+}
+
+/// The weights in the order of [`Fact::ALL`].
+static TABLE: LazyLock<[i32; Fact::ALL.len()]> =
+    LazyLock::new(|| read_weights(WEIGHTS).expect("weights.csv is whole, as a test shows"));
+
+/// Reads a table of weights. `None` where a fact is missing or a line is none.
+fn read_weights(csv: &str) -> Option<[i32; Fact::ALL.len()]> {
+    let mut weights = [None; Fact::ALL.len()];
+    for line in csv.lines().skip(1) {
+        let (name, weight) = line.split_once(',')?;
+        let fact = Fact::ALL.into_iter().find(|fact| fact.name() == name)?;
+        *weights.get_mut(fact as usize)? = Some(weight.trim().parse().ok()?);
+    }
+    let whole: Option<Vec<i32>> = weights.into_iter().collect();
+    whole?.try_into().ok()
 }
 
 impl Fact {
-    /// Every fact.
-    pub const ALL: [Fact; 26] = [
-        Fact::VendorOpen,
-        Fact::RecipientInUrl,
-        Fact::OpenWord,
-        Fact::OpaqueToken,
-        Fact::Identifier,
-        Fact::KeyedSpacer,
-        Fact::KeyedPixel,
-        Fact::SharedToken,
-        Fact::Dynamic,
-        Fact::Zero,
-        Fact::Tiny,
-        Fact::Line,
-        Fact::Hidden,
-        Fact::HiddenAncestor,
-        Fact::NoSize,
-        Fact::OutsideBody,
-        Fact::ShowsNothing,
-        Fact::Visible,
-        Fact::StaticFile,
-        Fact::NamedFile,
-        Fact::PictureService,
-        Fact::SpacerName,
-        Fact::Repeated,
-        Fact::ShownElsewhere,
-        Fact::FolderShown,
-        Fact::Furniture,
-    ];
-
     /// How much the fact weighs: positive speaks for a tracker. In tenths of what is needed for a verdict.
-    pub const fn weight(self) -> i32 {
-        match self {
-            Fact::VendorOpen => 14,
-            Fact::RecipientInUrl => 6,
-            Fact::OpenWord => 4,
-            Fact::OpaqueToken => 5,
-            Fact::SharedToken => 4,
-            Fact::KeyedPixel => 3,
-            Fact::KeyedSpacer => 4,
-            Fact::Identifier => 2,
-            Fact::Dynamic => 3,
-            Fact::Zero => 5,
-            Fact::Tiny => 5,
-            Fact::Line => 2,
-            Fact::Hidden => 4,
-            Fact::HiddenAncestor => 3,
-            Fact::NoSize => 2,
-            Fact::OutsideBody => 2,
-            Fact::ShowsNothing => 2,
-            Fact::Visible => -8,
-            Fact::PictureService => -7,
-            Fact::NamedFile => -5,
-            Fact::StaticFile => -9,
-            Fact::SpacerName => -2,
-            Fact::Repeated => -4,
-            Fact::ShownElsewhere => -3,
-            Fact::FolderShown => -2,
-            Fact::Furniture => -8,
-        }
-    }
-
-    /// What the fact says, for a reader of the report.
-    pub const fn text(self) -> &'static str {
-        match self {
-            Fact::VendorOpen => "address of a known open report",
-            Fact::RecipientInUrl => "recipient's address in the URL",
-            Fact::OpenWord => "URL speaks of an opening",
-            Fact::OpaqueToken => "opaque token in the URL",
-            Fact::SharedToken => "carries the token of another tracker",
-            Fact::KeyedPixel => "invisible, yet asked for with a query",
-            Fact::KeyedSpacer => "a spacer that carries an identifier",
-            Fact::Identifier => "identifier in the URL",
-            Fact::Dynamic => "no picture file",
-            Fact::Zero => "zero size",
-            Fact::Tiny => "one or two pixels",
-            Fact::Line => "a thin line",
-            Fact::Hidden => "hidden",
-            Fact::HiddenAncestor => "within something hidden",
-            Fact::NoSize => "no size given",
-            Fact::OutsideBody => "outside of the body",
-            Fact::ShowsNothing => "shows nothing",
-            Fact::Visible => "large enough to be seen",
-            Fact::PictureService => "kept by a picture service",
-            Fact::NamedFile => "a picture with a name, in a folder with a token",
-            Fact::StaticFile => "plain picture file",
-            Fact::SpacerName => "named as a spacer",
-            Fact::Repeated => "repeated",
-            Fact::ShownElsewhere => "also shown large enough to be seen",
-            Fact::FolderShown => "its folder serves visible pictures",
-            Fact::Furniture => "font, style sheet or icon",
-        }
+    pub fn weight(self) -> i32 {
+        TABLE.get(self as usize).copied().unwrap_or_default()
     }
 }
 
 /// The sum from which on a load is a tracker.
 pub const THRESHOLD: i32 = 10;
 
+/// Facts that say for themselves that readers are told apart.
+const IDENTIFYING: [Fact; 3] = [Fact::RecipientInUrl, Fact::PersonalPicture, Fact::Learnt];
+
 /// A set of facts.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
-pub struct Evidence(u32);
+pub struct Evidence(u64);
 
 impl Evidence {
     /// Adds a fact.
@@ -197,12 +178,27 @@ impl Evidence {
 
     /// The sum of the weights.
     pub fn score(self) -> i32 {
-        self.facts().map(Fact::weight).sum()
+        let mut left = self.0;
+        let mut sum = 0;
+        while left != 0 {
+            sum += TABLE.get(left.trailing_zeros() as usize).copied().unwrap_or_default();
+            left &= left - 1;
+        }
+        sum
     }
 
     /// What the facts amount to.
     pub fn verdict(self) -> Verdict {
-        if self.score() >= THRESHOLD { Verdict::Tracker } else { Verdict::Picture }
+        if self.score() >= THRESHOLD {
+            Verdict::Tracker
+        } else if !self.has(Fact::Allowed)
+            && !self.has(Fact::Choice)
+            && IDENTIFYING.iter().any(|fact| self.has(*fact))
+        {
+            Verdict::Personal
+        } else {
+            Verdict::Picture
+        }
     }
 }
 
@@ -226,10 +222,23 @@ impl fmt::Display for Evidence {
 /// What a load is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It reports the opening.
+    /// It reports the opening, or of a link: that it was followed.
     Tracker,
+    /// It is there to be seen, and yet tells readers apart.
+    Personal,
     /// It shows something, or nothing speaks against it.
     Picture,
+}
+
+impl Verdict {
+    /// The name used in reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Verdict::Tracker => "tracker",
+            Verdict::Personal => "personal",
+            Verdict::Picture => "picture",
+        }
+    }
 }
 
 #[cfg(test)]
@@ -244,6 +253,30 @@ mod tests {
             evidence.add(fact);
         }
         assert_eq!(evidence.facts().count(), Fact::ALL.len());
+    }
+
+    #[test]
+    fn every_fact_has_a_weight() {
+        assert!(read_weights(WEIGHTS).is_some());
+        assert_eq!(read_weights("fact,weight\nVendorOpen,14\n"), None);
+        assert!(Fact::VendorOpen.weight() >= THRESHOLD);
+    }
+
+    #[test]
+    fn nothing_around_a_plain_picture_makes_it_a_tracker() {
+        // `Shows::NotAsked` rests on this.
+        let mut evidence = Evidence::default();
+        for fact in [
+            Fact::Zero,
+            Fact::Hidden,
+            Fact::HiddenAncestor,
+            Fact::OutsideBody,
+            Fact::ShowsNothing,
+            Fact::StaticFile,
+        ] {
+            evidence.add(fact);
+        }
+        assert_eq!(evidence.verdict(), Verdict::Picture, "{evidence}");
     }
 
     #[test]

@@ -82,6 +82,12 @@ impl<'a> Tokenizer<'a> {
         &self.attributes
     }
 
+    /// The pseudo attributes of the processing instruction whose name starts one byte behind the start of the range.
+    pub fn instruction(&mut self) -> Option<&[Attribute]> {
+        let _ = self.tag(self.at, self.at + 1);
+        (!self.attributes.is_empty()).then_some(self.attributes.as_slice())
+    }
+
     fn byte(&self, at: usize) -> Option<u8> {
         if at < self.end { self.src.get(at).copied() } else { None }
     }

@@ -4,19 +4,30 @@
 //! Promised: linear time, the same result however the bytes came in, and a verdict that consists of the facts reported with
 //! it. Absent: any look-up of an address outside of the message.
 
+pub mod allowed;
 pub mod analysis;
+pub mod calendar;
+pub mod campaign;
 pub mod carrier;
 pub mod catalogue;
 pub mod css;
 pub mod evidence;
 pub mod html;
+pub mod judge;
+pub mod link;
+pub mod personal;
+pub mod rare;
 pub mod recipient;
 pub mod scan;
 pub mod style;
 pub mod token;
 pub mod url;
 
-pub use analysis::{Analysis, Detector, Sighting};
+pub use allowed::Allowed;
+pub use analysis::{Analysis, Detector, Inquiry, Sighting};
+pub use campaign::{Campaigns, Key, Snapshot};
 pub use carrier::{Axis, Carrier};
 pub use catalogue::{Catalogue, CatalogueError, Vendor};
 pub use evidence::{Evidence, Fact, Verdict};
+pub use personal::Remedy;
+pub use scan::{Extent, Links};

@@ -12,6 +12,8 @@ pub const MAX_RECIPIENTS: usize = 16;
 /// What to look for.
 #[derive(Clone, Debug, Default)]
 pub struct Traces {
+    /// The addresses in lower case. One that is part of a longer address is another one.
+    addresses: Vec<String>,
     /// Lower-case texts.
     folded: Vec<String>,
     /// base64 texts, in which case matters.
@@ -34,7 +36,7 @@ impl Traces {
 
     fn add(&mut self, address: &str) {
         let bytes = address.as_bytes();
-        self.folded.push(address.to_lowercase());
+        self.addresses.push(address.to_lowercase());
         self.folded.push(hex(bytes));
         self.folded.push(hex(&Md5::digest(bytes)));
         self.folded.push(hex(digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, bytes).as_ref()));
@@ -50,14 +52,50 @@ impl Traces {
 
     /// Whether one of them stands in `url`.
     pub fn stand_in(&self, url: &str) -> bool {
-        if self.folded.is_empty() {
+        if self.addresses.is_empty() {
             return false;
         }
         let plain = super::url::percent_decoded(url);
         let folded = plain.to_lowercase();
-        self.folded.iter().any(|trace| folded.contains(trace.as_str()))
+        self.addresses.iter().any(|address| stands_alone(&folded, address))
+            || self.folded.iter().any(|trace| folded.contains(trace.as_str()))
             || self.exact.iter().any(|trace| url.contains(trace.as_str()) || plain.contains(trace.as_str()))
     }
+}
+
+/// The traces of the recipients, made when first asked for.
+#[derive(Debug)]
+pub struct LazyTraces<'a> {
+    recipients: &'a [&'a str],
+    traces: std::cell::OnceCell<Traces>,
+}
+
+impl<'a> LazyTraces<'a> {
+    /// Those of these addresses.
+    pub fn of(recipients: &'a [&'a str]) -> LazyTraces<'a> {
+        LazyTraces { recipients, traces: std::cell::OnceCell::new() }
+    }
+
+    /// The traces.
+    pub fn get(&self) -> &Traces {
+        self.traces.get_or_init(|| Traces::of(self.recipients.iter().copied()))
+    }
+}
+
+/// Whether an address stands in a text, and not within a longer one.
+fn stands_alone(text: &str, address: &str) -> bool {
+    let of_an_address = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
+    memchr::memmem::find_iter(text.as_bytes(), address.as_bytes()).any(|at| {
+        let before = at.checked_sub(1).and_then(|before| text.as_bytes().get(before));
+        let mut behind = text.as_bytes().get(at + address.len()..).unwrap_or_default().iter();
+        let longer = match behind.next() {
+            // The end of a file name: `ann@home.example.gif`.
+            Some(b'.') => behind.next().is_some_and(u8::is_ascii_digit),
+            Some(byte) => of_an_address(byte),
+            None => false,
+        };
+        !before.is_some_and(of_an_address) && !longer
+    })
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -102,7 +140,9 @@ mod tests {
         ] {
             assert!(check(url), "{url}");
         }
+        assert!(check("a.example/o/ann@home.example.gif"));
         assert!(!check("a.example/o?e=bob@home.example"));
+        assert!(!check("a.example/users/77_ann@home.example12/logo.png"));
     }
 
     #[test]

@@ -14,18 +14,19 @@ pub enum Opacity {
 }
 
 /// The most opaque piece of path and query.
-pub fn opacity(url: &Url) -> Opacity {
+pub fn opacity(url: &Url<'_>) -> Opacity {
     path_opacity(url).max(query_opacity(url))
 }
 
 /// The most opaque segment of the path, the extension of the last one left out.
-pub fn path_opacity(url: &Url) -> Opacity {
-    let (stem, extension) = url.stem_and_extension();
-    let last = if is_picture(&extension) { stem } else { url.file_name() };
-    let folders = url.path().rsplit('/').skip(1);
+pub fn path_opacity(url: &Url<'_>) -> Opacity {
+    let (_, extension) = url.stem_and_extension();
+    let path = url.path();
+    let path =
+        if is_picture(extension) { path.get(..path.len() - extension.len()).unwrap_or(path) } else { path };
     let (mut most, mut identifiers) = (Opacity::Plain, 0);
-    for piece in folders.chain([last]).flat_map(|segment| segment.split([';', ','])) {
-        let opacity = piece_opacity(piece);
+    for piece in path.as_bytes().split(|byte| matches!(byte, b'/' | b';' | b',')) {
+        let opacity = piece_opacity(piece.strip_suffix(b".").unwrap_or(piece));
         identifiers += usize::from(opacity == Opacity::Identifier);
         most = most.max(opacity);
     }
@@ -34,12 +35,12 @@ pub fn path_opacity(url: &Url) -> Opacity {
 }
 
 /// The most opaque value of the query.
-pub fn query_opacity(url: &Url) -> Opacity {
+pub fn query_opacity(url: &Url<'_>) -> Opacity {
     url.query()
         .split(['&', ';'])
         .map(|parameter| match parameter.split_once('=') {
-            Some((name, value)) => value_opacity(name, value).max(piece_opacity(name)),
-            None => piece_opacity(parameter),
+            Some((name, value)) => value_opacity(name, value).max(piece_opacity(name.as_bytes())),
+            None => piece_opacity(parameter.as_bytes()),
         })
         .max()
         .unwrap_or(Opacity::Plain)
@@ -55,7 +56,7 @@ fn value_opacity(name: &str, value: &str) -> Opacity {
     if HARMLESS.iter().any(|harmless| name.eq_ignore_ascii_case(harmless)) && value.len() <= 12 {
         return Opacity::Plain;
     }
-    match piece_opacity(value) {
+    match piece_opacity(value.as_bytes()) {
         Opacity::Plain if !value.is_empty() && value.len() <= 40 && names_an_identifier(name) => {
             Opacity::Identifier
         }
@@ -98,7 +99,10 @@ fn names_an_identifier(name: &str) -> bool {
 }
 
 /// A segment of a path, or a value.
-pub fn piece_opacity(piece: &str) -> Opacity {
+pub fn piece_opacity(piece: &[u8]) -> Opacity {
+    if piece.len() < 4 {
+        return Opacity::Plain;
+    }
     let classes = Classes::of(piece);
     let length = classes.letters() + classes.digits;
     if length < 4 {
@@ -140,10 +144,10 @@ struct Classes {
 }
 
 impl Classes {
-    fn of(piece: &str) -> Classes {
+    fn of(piece: &[u8]) -> Classes {
         let mut classes = Classes::default();
         let mut last = b'-';
-        for byte in piece.bytes() {
+        for &byte in piece {
             match byte {
                 b'a'..=b'z' => {
                     classes.lower += 1;
@@ -170,15 +174,19 @@ impl Classes {
     }
 
     /// 32 or more hexadecimal digits, with or without hyphens.
-    fn is_uuid_like(&self, piece: &str) -> bool {
-        let hex = piece.bytes().filter(u8::is_ascii_hexdigit).count();
-        hex >= 16 && hex + self.others == piece.len() && self.others <= 4 && self.digits > 3
+    fn is_uuid_like(&self, piece: &[u8]) -> bool {
+        if self.digits <= 3 || self.others > 4 || piece.len() < 16 {
+            return false;
+        }
+        let hex = piece.iter().filter(|byte| byte.is_ascii_hexdigit()).count();
+        hex >= 16 && hex + self.others == piece.len()
     }
 }
 
 /// Whether an extension is that of a picture file.
 pub fn is_picture(extension: &str) -> bool {
-    matches!(extension, "gif" | "png" | "jpg" | "jpeg" | "webp" | "svg" | "bmp" | "ico" | "avif" | "jpe")
+    const EXTENSIONS: [&str; 10] = ["gif", "png", "jpg", "jpeg", "webp", "svg", "bmp", "ico", "avif", "jpe"];
+    (3..=4).contains(&extension.len()) && EXTENSIONS.iter().any(|own| extension.eq_ignore_ascii_case(own))
 }
 
 /// Whether a file is named as spacers are named.
@@ -209,84 +217,112 @@ pub fn is_spacer_name(stem: &str) -> bool {
         || stem.contains("blank")
 }
 
-/// Words that speak of an opening.
-const OPENING: [&str; 31] = [
-    "open",
-    "opens",
-    "opened",
-    "opening",
-    "track",
-    "tracking",
-    "tracker",
-    "trk",
-    "pixel",
-    "px",
-    "beacon",
-    "impression",
-    "imp",
-    "read",
-    "view",
-    "views",
-    "viewed",
-    "pv",
-    "oo",
-    "stat",
-    "stats",
-    "count",
-    "counter",
-    "log",
-    "hit",
-    "o",
-    "openmail",
-    "emailopen",
-    "mailopen",
-    "ping",
-    "webbug",
-];
+/// Whether a word in lower case speaks of an opening.
+fn is_opening(word: &[u8]) -> bool {
+    matches!(
+        word,
+        b"open"
+            | b"opens"
+            | b"opened"
+            | b"opening"
+            | b"track"
+            | b"tracking"
+            | b"tracker"
+            | b"trk"
+            | b"pixel"
+            | b"px"
+            | b"beacon"
+            | b"impression"
+            | b"imp"
+            | b"read"
+            | b"view"
+            | b"views"
+            | b"viewed"
+            | b"pv"
+            | b"oo"
+            | b"stat"
+            | b"stats"
+            | b"count"
+            | b"counter"
+            | b"log"
+            | b"hit"
+            | b"o"
+            | b"openmail"
+            | b"emailopen"
+            | b"mailopen"
+            | b"ping"
+            | b"webbug"
+    )
+}
 
 /// Whether path or query speak of an opening. Words are told apart at every character that is no letter or digit, and where
-/// an upper-case letter follows a lower-case one.
-pub fn speaks_of_opening(url: &Url) -> bool {
-    let tail = url.as_str().get(url.host().len()..).unwrap_or_default();
-    let harmless = ["opensans", "open-sans", "open+sans", "opengraph", "trackpad"];
-    words(tail).any(|word| OPENING.iter().any(|own| word.eq_ignore_ascii_case(own)))
-        || ["open", "track", "pixel", "beacon"].iter().any(|own| contains_ignoring_case(tail, own))
-            && !harmless.iter().any(|own| contains_ignoring_case(tail, own))
+/// an upper-case letter first follows a lower-case one.
+pub fn speaks_of_opening(url: &Url<'_>) -> bool {
+    const LONGEST: usize = 24;
+    let tail = url.tail().as_bytes();
+    let mut lower = [0; LONGEST];
+    let said = tail.split(|byte| !byte.is_ascii_alphanumeric()).any(|piece| {
+        let Some(lower) = lower.get_mut(..piece.len()) else { return false };
+        let mut bend = piece.len();
+        let mut last = b'A';
+        for (at, (small, byte)) in lower.iter_mut().zip(piece).enumerate() {
+            *small = byte.to_ascii_lowercase();
+            if bend == piece.len() && last.is_ascii_lowercase() && byte.is_ascii_uppercase() {
+                bend = at;
+            }
+            last = *byte;
+        }
+        let (first, rest) = lower.split_at(bend);
+        is_opening(first) || is_opening(rest)
+    });
+    said || holds_opening(tail) && !is_harmless(tail)
 }
 
-/// Short words of a path or query.
-fn words(text: &str) -> impl Iterator<Item = &str> {
-    text.split(|character: char| !character.is_ascii_alphanumeric())
-        .filter(|piece| !piece.is_empty() && piece.len() <= 24)
-        .flat_map(|piece| {
-            let bend = piece
-                .as_bytes()
-                .windows(2)
-                .position(|pair| matches!(pair, [a, b] if a.is_ascii_lowercase() && b.is_ascii_uppercase()));
-            let (first, rest) =
-                piece.split_at_checked(bend.map_or(piece.len(), |at| at + 1)).unwrap_or((piece, ""));
-            [first, rest]
-        })
+/// Whether a word that speaks of an opening stands anywhere, within a longer word too.
+fn holds_opening(tail: &[u8]) -> bool {
+    tail.iter().enumerate().any(|(at, byte)| {
+        let word: &[u8] = match byte | 0x20 {
+            b'o' => b"open",
+            b't' => b"track",
+            b'p' => b"pixel",
+            b'b' => b"beacon",
+            _ => return false,
+        };
+        tail.get(at..at + word.len()).is_some_and(|window| window.eq_ignore_ascii_case(word))
+    })
 }
 
-/// Whether `text` holds `word`, which is in lower case.
-fn contains_ignoring_case(text: &str, word: &str) -> bool {
-    let (text, word) = (text.as_bytes(), word.as_bytes());
-    let Some(first) = word.first() else { return true };
-    memchr::memchr2_iter(*first, first.to_ascii_uppercase(), text)
-        .any(|at| text.get(at..at + word.len()).is_some_and(|window| window.eq_ignore_ascii_case(word)))
+/// Longer words that mean something else.
+fn is_harmless(tail: &[u8]) -> bool {
+    const WORDS: [&[u8]; 5] = [b"opensans", b"open-sans", b"open+sans", b"opengraph", b"trackpad"];
+    WORDS.iter().any(|word| tail.windows(word.len()).any(|window| window.eq_ignore_ascii_case(word)))
+}
+
+/// Whether this is a picture file that nobody tells one reader from another by: no query, no token, no word of an opening,
+/// nothing but the characters of file names.
+pub fn is_plain_picture(url: &Url<'_>) -> bool {
+    let (_, extension) = url.stem_and_extension();
+    is_picture(extension)
+        && url.query().is_empty()
+        && url
+            .path()
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'-' | b'_' | b'.'))
+        && path_opacity(url) == Opacity::Plain
+        && !speaks_of_opening(url)
 }
 
 /// Whether a file is named in words: `header-logo`, not `1` or a token.
 pub fn is_named(stem: &str) -> bool {
-    stem.bytes().filter(u8::is_ascii_alphabetic).count() >= 4 && piece_opacity(stem) == Opacity::Plain
+    stem.bytes().filter(u8::is_ascii_alphabetic).count() >= 4
+        && piece_opacity(stem.as_bytes()) == Opacity::Plain
 }
 
 /// The opaque pieces of an address.
-pub fn opaque_pieces(url: &Url) -> impl Iterator<Item = &str> {
-    let tail = url.as_str().get(url.host().len()..).unwrap_or_default();
-    tail.split(['/', '?', '&', '=', '.', ';', ','])
-        .filter(|piece| piece.len() >= 12 && piece_opacity(piece) == Opacity::Opaque)
+pub fn opaque_pieces<'a>(url: &'a Url<'_>) -> impl Iterator<Item = &'a str> {
+    url.tail()
+        .split(['/', '?', '&', '=', '.', ';', ','])
+        .filter(|piece| piece.len() >= 12 && piece_opacity(piece.as_bytes()) == Opacity::Opaque)
 }
 
 #[cfg(test)]
@@ -294,7 +330,7 @@ mod tests {
     use super::*;
 
     fn check(url: &str) -> Opacity {
-        opacity(&Url::read(url, None).unwrap())
+        opacity(&Url::read(url.into(), None).unwrap())
     }
 
     #[test]

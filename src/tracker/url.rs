@@ -6,19 +6,30 @@ use std::ops::Range;
 /// The longest address that is looked at; what is longer is no picture (browsers and servers stop far below).
 const MAX_LENGTH: usize = 16 * 1024;
 
-/// A remote http(s) address: host, path and query, without scheme, user, port and fragment.
+/// A remote http(s) address: host, path and query, without scheme, user, port and fragment. Borrowed from the markup where it
+/// stands there in this form, as most addresses do.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Url {
+pub struct Url<'a> {
     /// `host/path?query`; the host in lower case.
-    text: String,
+    text: Cow<'a, str>,
     host: usize,
     path: usize,
 }
 
-impl Url {
+impl<'a> Url<'a> {
     /// Reads an attribute value or CSS string in which character references or escapes are decoded already. `None` where
     /// nothing would be fetched over http: `cid:`, `data:`, a relative address without `base`, an unfilled macro.
-    pub fn read(value: &str, base: Option<&Url>) -> Option<Url> {
+    pub fn read(value: Cow<'a, str>, base: Option<&Url<'_>>) -> Option<Url<'a>> {
+        match value {
+            Cow::Borrowed(value) => match plain(value) {
+                Some(url) => Some(url),
+                None => Url::resolved(value, base),
+            },
+            Cow::Owned(value) => Url::resolved(&value, base),
+        }
+    }
+
+    fn resolved(value: &str, base: Option<&Url<'_>>) -> Option<Url<'a>> {
         let cleaned = clean(value);
         let text = cleaned.as_ref();
         if text.is_empty() || text.len() > MAX_LENGTH {
@@ -44,7 +55,7 @@ impl Url {
         }
     }
 
-    fn authority(rest: &str) -> Option<Url> {
+    fn authority(rest: &str) -> Option<Url<'a>> {
         let rest = rest.split('#').next().unwrap_or_default();
         let end = rest.find(['/', '\\', '?']).unwrap_or(rest.len());
         let (authority, tail) = rest.split_at_checked(end)?;
@@ -60,7 +71,12 @@ impl Url {
         }
         text.push_str(tail);
         let path = text.find('?').unwrap_or(text.len());
-        Some(Url { text, host, path })
+        Some(Url { text: Cow::Owned(text), host, path })
+    }
+
+    /// The same address, on its own.
+    pub fn into_owned(self) -> Url<'static> {
+        Url { text: Cow::Owned(self.text.into_owned()), host: self.host, path: self.path }
     }
 
     /// `host/path?query`.
@@ -87,9 +103,14 @@ impl Url {
         self.part((self.path + 1).min(self.text.len())..self.text.len())
     }
 
+    /// Path and query.
+    pub fn tail(&self) -> &str {
+        self.part(self.host..self.text.len())
+    }
+
     /// Host and path up to the last slash: where pictures of one kind lie together.
     pub fn folder(&self) -> &str {
-        let end = self.path().rfind('/').map_or(0, |at| at + 1);
+        let end = memchr::memrchr(b'/', self.path().as_bytes()).map_or(0, |at| at + 1);
         self.part(0..self.host + end)
     }
 
@@ -100,21 +121,38 @@ impl Url {
 
     /// The last segment of the path.
     pub fn file_name(&self) -> &str {
-        self.path().rsplit('/').next().unwrap_or_default()
+        let path = self.path();
+        let start = memchr::memrchr(b'/', path.as_bytes()).map_or(0, |at| at + 1);
+        path.get(start..).unwrap_or_default()
     }
 
-    /// The last segment of the path without its extension, and the extension in lower case (empty where there is none; a
-    /// `format` parameter counts as one).
-    pub fn stem_and_extension(&self) -> (&str, String) {
-        let format = || {
-            let value = self.query().split('&').find_map(|parameter| parameter.strip_prefix("format="));
-            value.unwrap_or_default().to_ascii_lowercase()
-        };
+    /// The last segment of the path without its extension, and the extension (empty where there is none; a `format` parameter
+    /// counts as one).
+    pub fn stem_and_extension(&self) -> (&str, &str) {
         match self.file_name().rsplit_once('.') {
-            Some((stem, extension)) => (stem, extension.to_ascii_lowercase()),
-            None => (self.file_name(), format()),
+            Some((stem, extension)) => (stem, extension),
+            None => {
+                let format = self.query().split('&').find_map(|parameter| parameter.strip_prefix("format="));
+                (self.file_name(), format.unwrap_or_default())
+            }
         }
     }
+}
+
+/// An address that stands in the markup as we want it: scheme, a host in lower case without user and port, a path.
+fn plain(value: &str) -> Option<Url<'_>> {
+    let rest = value.strip_prefix("https://").or_else(|| value.strip_prefix("http://"))?;
+    let bytes = rest.as_bytes();
+    let host = bytes.iter().position(|byte| !matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.'))?;
+    let (name, tail) = bytes.split_at_checked(host)?;
+    let odd = |byte: &u8| matches!(byte, 0..=b' ' | b'#' | b'\\' | 0x7f..);
+    let is_plain = tail.first() == Some(&b'/')
+        && name.first().is_some_and(u8::is_ascii_alphanumeric)
+        && name.contains(&b'.')
+        && bytes.len() <= MAX_LENGTH
+        && !tail.iter().any(odd);
+    let path = memchr::memchr(b'?', tail).map_or(rest.len(), |at| host + at);
+    is_plain.then_some(Url { text: Cow::Borrowed(rest), host, path })
 }
 
 /// Whether a host is a name with a dot, or an address in one of the forms that browsers take (decimal, octal, hexadecimal). A
@@ -184,8 +222,10 @@ mod tests {
     use super::*;
 
     fn check(value: &str) -> Option<String> {
-        let base = Url::read("https://base.example/dir/", None);
-        Url::read(value, base.as_ref()).map(|url| url.as_str().to_owned())
+        let base = Url::read("https://base.example/dir/".into(), None);
+        let borrowed = Url::read(Cow::Borrowed(value), base.as_ref());
+        assert_eq!(borrowed, Url::read(Cow::Owned(value.to_owned()), base.as_ref()), "{value}");
+        borrowed.map(|url| url.as_str().to_owned())
     }
 
     #[test]
@@ -199,6 +239,7 @@ mod tests {
             "https:t.news.example/open?id=1",
             "ht\ntps://user:pass@t.news.\texample/op\r\nen?id=1",
             "https://t.%6eews.example/open?id=1",
+            "https://t.news.example/open?id=1#x",
         ] {
             assert_eq!(check(spelling), same, "{spelling}");
         }
@@ -217,9 +258,9 @@ mod tests {
 
     #[test]
     fn parts_of_an_address() {
-        let url = Url::read("https://a.example/x/y/logo.PNG?v=2", None).unwrap();
+        let url = Url::read("https://a.example/x/y/logo.PNG?v=2".into(), None).unwrap();
         assert_eq!((url.host(), url.path(), url.query()), ("a.example", "/x/y/logo.PNG", "v=2"));
         assert_eq!((url.folder(), url.file_name()), ("a.example/x/y/", "logo.PNG"));
-        assert_eq!(url.stem_and_extension(), ("logo", "png".to_owned()));
+        assert_eq!(url.stem_and_extension(), ("logo", "PNG"));
     }
 }

@@ -15,7 +15,7 @@ use super::{Gallery, Seen};
 use crate::message::header::fields;
 use crate::message::transfer::apply;
 use crate::message::{Content, Structure, Text};
-use crate::tracker::{Analysis, Detector, Sighting, Verdict};
+use crate::tracker::{Analysis, Detector, Inquiry, Sighting, Verdict};
 
 /// What there is to say about a message.
 pub(super) struct Told {
@@ -28,7 +28,7 @@ pub(super) struct Told {
 impl Told {
     pub(super) fn of(detector: &Detector, seen: &Seen) -> Told {
         let recipients: Vec<&str> = seen.recipients.iter().map(String::as_str).collect();
-        let before = detector.analyse(&seen.before, &recipients);
+        let before = detector.analyse(&seen.before, &Inquiry::to(&recipients));
         let trackers = before.sightings.iter().filter(|sighting| sighting.verdict == Verdict::Tracker);
         let described: Vec<String> = trackers.map(|sighting| describe(detector, sighting)).collect();
         let changed = seen.before != seen.after;
@@ -98,13 +98,13 @@ fn row(detector: &Detector, seen: &Seen) -> String {
 
 /// A message's markup with nothing in it that loads. Trackers show as red marks, pictures as boxes.
 fn view(detector: &Detector, raw: &[u8]) -> String {
-    let analysis: Analysis<'_> = detector.analyse(raw, &[]);
+    let analysis: Analysis<'_> = detector.analyse(raw, &Inquiry::to(&[]).everything());
     let mark = |sighting: &Sighting| match sighting.verdict {
         Verdict::Tracker => format!(
             "<b style=\"background:#b00020;color:#fff;font:12px sans-serif;padding:2px 6px;border-radius:3px\">tracker: {}</b>",
             escaped(sighting.url.split('/').next().unwrap_or_default())
         ),
-        Verdict::Picture => "<span class=\"pixelward-picture\">picture</span>".to_owned(),
+        Verdict::Personal | Verdict::Picture => "<span class=\"pixelward-picture\">picture</span>".to_owned(),
     };
     let trackers = analysis.sightings.iter().filter(|sighting| sighting.verdict == Verdict::Tracker);
     let strip: String = trackers.map(|sighting| format!("<div>{}</div>", mark(sighting))).collect();

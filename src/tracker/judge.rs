@@ -1,0 +1,229 @@
+//! What an address says, and what the places of one text say of each other.
+
+use std::collections::{HashMap, HashSet};
+
+use super::analysis::{Detector, Inquiry};
+use super::campaign::Seen;
+use super::carrier::Carrier;
+use super::catalogue::Vendor;
+use super::evidence::{Fact, THRESHOLD, Verdict};
+use super::link;
+use super::recipient::LazyTraces;
+use super::scan::{Extent, Place, Shows, is_shown};
+use super::style::Size;
+use super::token::{self, Opacity};
+use super::url::Url;
+
+/// Rounds of taking in what places say of each other.
+const MAX_ROUNDS: usize = 8;
+
+/// Facts that hang on the other places of the same text.
+const COMPANY: [Fact; 3] = [Fact::Repeated, Fact::ShownElsewhere, Fact::FolderShown];
+
+/// What was learnt beside the evidence.
+#[derive(Debug, Default)]
+pub struct Weighed {
+    /// Whose it is.
+    pub vendor: Option<Vendor>,
+    /// What other copies can be compared with.
+    pub seen: Option<Seen>,
+}
+
+/// Adds what the address says to what its surroundings say.
+pub fn weigh(
+    detector: &Detector,
+    place: &mut Place<'_>,
+    inquiry: &Inquiry<'_>,
+    traces: &LazyTraces<'_>,
+) -> Weighed {
+    let Shows::As(size) = place.shows else { return Weighed::default() };
+    if place.carrier == Carrier::Anchor {
+        return weigh_link(detector, place, traces);
+    }
+    let catalogue = &detector.catalogue;
+    let url = &place.url;
+    let evidence = &mut place.evidence;
+    let (stem, extension) = url.stem_and_extension();
+    let picture = token::is_picture(extension);
+    let opacity = token::opacity(url);
+    let plain_file = token::is_plain_picture(url);
+    let speaks = !plain_file && token::speaks_of_opening(url);
+    let vendor = if plain_file { None } else { catalogue.open(url.as_str()) };
+    let spacer = token::is_spacer_name(stem);
+    let unseen = matches!(size, Size::Zero | Size::Tiny) || evidence.has(Fact::Hidden);
+    let allowed = detector.allowed.iter().any(|allowed| allowed.covers(url, inquiry.now));
+    evidence.add_if(Fact::Allowed, allowed);
+    evidence.add_if(Fact::VendorOpen, vendor.is_some());
+    evidence.add_if(Fact::StaticFile, picture && vendor.is_none() && is_static(url, opacity, stem));
+    evidence
+        .add_if(Fact::NamedFile, picture && vendor.is_none() && is_named_file(url, opacity, stem, speaks));
+    evidence.add_if(Fact::SpacerName, picture && spacer && opacity == Opacity::Plain);
+    evidence.add_if(Fact::KeyedSpacer, spacer && token::query_opacity(url) > Opacity::Plain);
+    evidence.add_if(Fact::KeyedPixel, unseen && !url.query().is_empty() && !evidence.has(Fact::StaticFile));
+    evidence.add_if(Fact::Dynamic, !picture && !evidence.has(Fact::Furniture));
+    evidence.add_if(Fact::OpenWord, speaks);
+    match opacity {
+        Opacity::Opaque => evidence.add(Fact::OpaqueToken),
+        Opacity::Identifier => evidence.add(Fact::Identifier),
+        Opacity::Plain => {}
+    }
+    // What this copy adds to what is known of its campaign, and what the other copies have shown.
+    let seen = (opacity == Opacity::Opaque && inquiry.learnt.is_some()).then(|| Seen::of(url));
+    let learnt = seen.as_ref().zip(inquiry.learnt);
+    evidence.add_if(Fact::Learnt, learnt.is_some_and(|(seen, learnt)| learnt.identifies(seen)));
+    // Only what would be a tracker without it needs a look at where pictures are kept.
+    let suspected = evidence.score() >= THRESHOLD;
+    evidence.add_if(Fact::PictureService, suspected && catalogue.pictures(url.as_str()).is_some());
+    // Hashing addresses is dear: only where it could decide.
+    let undecided = !plain_file && vendor.is_none() && evidence.score() < THRESHOLD;
+    evidence.add_if(Fact::RecipientInUrl, undecided && traces.get().stand_in(url.as_str()));
+    let personal = if undecided { catalogue.image(url.as_str()) } else { None };
+    evidence.add_if(Fact::PersonalPicture, personal.is_some());
+    Weighed { vendor: vendor.or(personal), seen }
+}
+
+fn weigh_link(detector: &Detector, place: &mut Place<'_>, traces: &LazyTraces<'_>) -> Weighed {
+    let url = &place.url;
+    let evidence = &mut place.evidence;
+    if evidence.has(Fact::Choice) {
+        return Weighed::default();
+    }
+    let opacity = token::opacity(url);
+    let target = link::target(url);
+    if opacity < Opacity::Opaque && target.is_none() {
+        return Weighed::default();
+    }
+    let vendor = detector.catalogue.link(url.as_str());
+    evidence.add_if(Fact::VendorLink, vendor.is_some());
+    evidence.add_if(Fact::CarriesAddress, target.is_some());
+    evidence.add_if(Fact::ClickWord, link::speaks_of_a_click(url));
+    evidence.add_if(Fact::OpaqueToken, opacity == Opacity::Opaque);
+    evidence.add_if(Fact::RecipientInUrl, vendor.is_none() && traces.get().stand_in(url.as_str()));
+    Weighed { vendor, seen: None }
+}
+
+/// A picture file that is the same for everybody: no query that identifies, and no token in its path but a content hash in
+/// the name of a picture that is seen.
+fn is_static(url: &Url<'_>, opacity: Opacity, stem: &str) -> bool {
+    match opacity {
+        Opacity::Plain => token::query_opacity(url) == Opacity::Plain,
+        Opacity::Identifier => url.query().is_empty() && token::is_named(stem),
+        Opacity::Opaque => false,
+    }
+}
+
+/// A picture file with a name in words in a folder that is a token: the customer's folder of a picture service.
+fn is_named_file(url: &Url<'_>, opacity: Opacity, stem: &str, speaks: bool) -> bool {
+    opacity == Opacity::Opaque && url.query().is_empty() && token::is_named(stem) && !speaks
+}
+
+/// Takes in what the places say of each other. A place that turns out to be a tracker has no say about the rest, so this goes
+/// on until nothing changes; each round finds at least one tracker more, and few need a second.
+pub fn judge(text: &[u8], places: &mut [Place<'_>], extent: Extent) {
+    let candidates: Vec<usize> = places
+        .iter()
+        .enumerate()
+        .filter(|(_, place)| is_open(place, extent))
+        .map(|(index, _)| index)
+        .collect();
+    let mut goes = vec![false; places.len()];
+    for _ in 0..MAX_ROUNDS {
+        note_company(text, places, &candidates, &goes);
+        let mut found = false;
+        for index in &candidates {
+            if let (Some(place), Some(goes)) = (places.get(*index), goes.get_mut(*index)) {
+                let is_tracker = place.evidence.verdict() == Verdict::Tracker;
+                found |= is_tracker && !*goes;
+                *goes |= is_tracker;
+            }
+        }
+        if !found {
+            return;
+        }
+        note_tokens(places, &candidates, &goes);
+    }
+}
+
+/// Whether what the neighbours say could make a difference to a place.
+fn is_open(place: &Place<'_>, extent: Extent) -> bool {
+    place.carrier != Carrier::Anchor
+        && place.shows != Shows::NotAsked
+        && (extent == Extent::EveryRequest
+            || place.evidence.score() + Fact::SharedToken.weight() >= THRESHOLD)
+}
+
+/// What the places that stay say of one address and one folder.
+#[derive(Clone, Copy, Default)]
+struct Tally {
+    times: usize,
+    shown: bool,
+}
+
+/// Notes what the places that stay say of the candidates: repetition, and pictures from the same address or folder. Those for
+/// which `goes` is set say nothing, so that a second look at the rewritten text comes to the same result.
+fn note_company(text: &[u8], places: &mut [Place<'_>], candidates: &[usize], goes: &[bool]) {
+    let mut addresses: HashMap<&str, Tally> = HashMap::new();
+    let mut folders: HashMap<&str, bool> = HashMap::new();
+    // A place of another length than any candidate's is not looked up.
+    let (mut lengths, mut folder_lengths) = (0u64, 0u64);
+    let bit = |text: &str| 1u64 << (text.len() % 64);
+    for place in candidates.iter().filter_map(|index| places.get(*index)) {
+        addresses.insert(place.url.as_str(), Tally::default());
+        folders.insert(place.url.folder(), false);
+        lengths |= bit(place.url.as_str());
+        folder_lengths |= bit(place.url.folder());
+    }
+    let stay = places.iter().zip(goes).filter(|(place, goes)| !**goes && place.carrier != Carrier::Anchor);
+    for (place, _) in stay {
+        let address = place.url.as_str();
+        let tally = if lengths & bit(address) == 0 { None } else { addresses.get_mut(address) };
+        let folder = place.url.folder();
+        let shown_folder = if folder_lengths & bit(folder) == 0 { None } else { folders.get_mut(folder) };
+        if tally.is_none() && shown_folder.is_none() {
+            continue;
+        }
+        let shown = is_shown(text, place);
+        if let Some(tally) = tally {
+            tally.times += 1;
+            tally.shown |= shown;
+        }
+        if let Some(folder) = shown_folder {
+            *folder |= shown;
+        }
+    }
+    let notes: Vec<(usize, Tally, bool)> = candidates
+        .iter()
+        .filter_map(|index| {
+            let url = &places.get(*index)?.url;
+            let tally = addresses.get(url.as_str()).copied().unwrap_or_default();
+            Some((*index, tally, folders.get(url.folder()).copied().unwrap_or_default()))
+        })
+        .collect();
+    for (index, tally, folder) in notes {
+        let Some(place) = places.get_mut(index) else { continue };
+        let seen = place.shows == Shows::As(Size::Visible);
+        place.evidence.remove(&COMPANY);
+        place.evidence.add_if(Fact::Repeated, tally.times >= 3);
+        place.evidence.add_if(Fact::ShownElsewhere, tally.shown && !seen);
+        place.evidence.add_if(Fact::FolderShown, folder && !seen);
+    }
+}
+
+/// Notes where a place that is not to be seen carries the token of a tracker.
+fn note_tokens(places: &mut [Place<'_>], candidates: &[usize], goes: &[bool]) {
+    let gone = |index: &usize| goes.get(*index).copied().unwrap_or_default();
+    let tokens: HashSet<String> = candidates
+        .iter()
+        .filter(|index| gone(index))
+        .filter_map(|index| places.get(*index))
+        .flat_map(|place| token::opaque_pieces(&place.url).map(str::to_owned).collect::<Vec<_>>())
+        .collect();
+    if tokens.is_empty() {
+        return;
+    }
+    for index in candidates.iter().filter(|index| !gone(index)) {
+        let Some(place) = places.get_mut(*index) else { continue };
+        let shares = token::opaque_pieces(&place.url).any(|piece| tokens.contains(piece));
+        place.evidence.add_if(Fact::SharedToken, shares && place.shows != Shows::As(Size::Visible));
+    }
+}

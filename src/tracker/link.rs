@@ -1,0 +1,137 @@
+//! Links that report who followed them (N3): which they are, where they lead, and which are never touched.
+
+use std::borrow::Cow;
+
+use super::url::{Url, percent_decoded};
+
+/// Whether an address or a link's text offers the reader a choice: to unsubscribe, to set preferences, to consent. Such a link is
+/// never counted and never touched.
+pub fn offers_a_choice(text: &str) -> bool {
+    const WORDS: [&str; 24] = [
+        "unsubscribe",
+        "unsub",
+        "optout",
+        "opt-out",
+        "opt_out",
+        "opt out",
+        "preference",
+        "consent",
+        "subscription",
+        "désabonn",
+        "desabon",
+        "désinscri",
+        "desinscri",
+        "préférence",
+        "abmeld",
+        "abbestell",
+        "einstellung",
+        "einwillig",
+        "disiscri",
+        "cancellati",
+        "preferenze",
+        "baja",
+        "uitschrijv",
+        "afmeld",
+    ];
+    let text = text.to_lowercase();
+    WORDS.iter().any(|word| text.contains(word))
+}
+
+/// The address that stands whole in a parameter of `url`, or in its path: where a redirect leads, or what a wrapped picture shows.
+pub fn target(url: &Url<'_>) -> Option<String> {
+    let mut values =
+        url.query().split(['&', ';']).map(|pair| pair.split_once('=').map_or(pair, |(_, value)| value));
+    let in_query = values.find_map(whole_address);
+    in_query.or_else(|| in_path(url.path()))
+}
+
+/// An address behind the first slashes of a path: the rest of it, or one segment where its own slashes are encoded.
+fn in_path(path: &str) -> Option<String> {
+    const STARTS: [&str; 6] =
+        ["https://", "http://", "https%3a%2f%2f", "http%3a%2f%2f", "https:%2f%2f", "http:%2f%2f"];
+    let at = STARTS.iter().filter_map(|start| find_ignoring_case(path, start)).min().filter(|at| *at > 0)?;
+    let rest = path.get(at..)?;
+    let encoded = rest.split('/').next().unwrap_or_default();
+    whole_address(if encoded.contains('%') { encoded } else { rest })
+}
+
+/// A value that is an http(s) address with a host, percent-encoded once or twice or not at all.
+fn whole_address(value: &str) -> Option<String> {
+    let mut text: Cow<'_, str> = Cow::Borrowed(value);
+    for _ in 0..3 {
+        let starts =
+            |scheme: &str| text.get(..scheme.len()).is_some_and(|own| own.eq_ignore_ascii_case(scheme));
+        if starts("https://") || starts("http://") {
+            let safe = text
+                .bytes()
+                .all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'<' | b'>' | b'"' | b'`'));
+            return (safe && Url::read(text.as_ref().into(), None).is_some()).then(|| text.into_owned());
+        }
+        text = Cow::Owned(percent_decoded(&text).into_owned());
+    }
+    None
+}
+
+fn find_ignoring_case(text: &str, word: &str) -> Option<usize> {
+    text.as_bytes().windows(word.len()).position(|window| window.eq_ignore_ascii_case(word.as_bytes()))
+}
+
+/// Whether path or query speak of a click.
+pub fn speaks_of_a_click(url: &Url<'_>) -> bool {
+    const WORDS: [&str; 12] = [
+        "click",
+        "clk",
+        "redirect",
+        "redir",
+        "trk",
+        "track",
+        "cl",
+        "lt",
+        "ct",
+        "ls",
+        "linktrack",
+        "clicktrack",
+    ];
+    let path = url.path();
+    let host = url.host().split('.').next().unwrap_or_default();
+    path.split(|character: char| !character.is_ascii_alphanumeric())
+        .chain([host])
+        .any(|word| WORDS.iter().any(|own| word.eq_ignore_ascii_case(own)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(url: &str) -> Option<String> {
+        target(&Url::read(url.into(), None).unwrap())
+    }
+
+    #[test]
+    fn a_target_is_found_where_it_stands_whole() {
+        let shop = Some("https://shop.example/a?b=c".to_owned());
+        assert_eq!(check("https://t.example/c?u=1&to=https%3A%2F%2Fshop.example%2Fa%3Fb%3Dc"), shop);
+        assert_eq!(check("https://t.example/c?to=https%253A%252F%252Fshop.example%252Fa%253Fb%253Dc"), shop);
+        assert_eq!(check("https://t.example/CL0/https:%2F%2Fshop.example%2Fa%3Fb=c/1/x"), shop);
+        assert_eq!(
+            check("https://t.example/r/https://shop.example/a"),
+            Some("https://shop.example/a".to_owned())
+        );
+        assert_eq!(check("https://t.example/c?u=1"), None);
+        assert_eq!(check("https://t.example/c?to=javascript:alert(1)"), None);
+        assert_eq!(
+            check("https://t.example/c?to=https://shop.example/%22onload"),
+            Some("https://shop.example/%22onload".to_owned())
+        );
+    }
+
+    #[test]
+    fn links_that_offer_a_choice_are_known_by_address_or_text() {
+        for text in
+            ["/unsubscribe?u=1", "Se désabonner", "Newsletter abmelden", "/email-preferences", "Uitschrijven"]
+        {
+            assert!(offers_a_choice(text), "{text}");
+        }
+        assert!(!offers_a_choice("/news/article-7"));
+    }
+}

@@ -1,0 +1,143 @@
+//! Pictures that are seen and yet tell readers apart: an address, its hash or a vendor's mark stands in where they are loaded from.
+//!
+//! Taking such a picture out costs the reader something, so gentler ways come first: the picture itself where the address holds
+//! it, else the same address without what identifies. Each way is only offered where it really ends the identification.
+
+use std::borrow::Cow;
+
+use super::analysis::Detector;
+use super::catalogue::Vendor;
+use super::evidence::Fact;
+use super::link;
+use super::recipient::LazyTraces;
+use super::scan::{Place, decoded};
+use super::token::{self, Opacity};
+use super::url::Url;
+use crate::message::Edit;
+
+/// How many addresses are unwrapped from one another.
+const MAX_REDIRECTS: usize = 4;
+
+/// A way to leave a picture or a link without what tells readers apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Remedy {
+    /// The address that stands within the address takes its place.
+    Unwrap,
+    /// The parameters that identify go.
+    DropParameter,
+}
+
+/// The ways that help for a picture.
+pub fn remedies(
+    detector: &Detector,
+    text: &[u8],
+    place: &Place<'_>,
+    vendor: Option<Vendor>,
+    traces: &LazyTraces<'_>,
+) -> Vec<(Remedy, Edit)> {
+    let Some(written) = place.written.clone() else { return Vec::new() };
+    let identifies = |url: &Url<'_>| {
+        traces.get().stand_in(url.as_str())
+            || detector.catalogue.open(url.as_str()).is_some()
+            || detector.catalogue.image(url.as_str()).is_some()
+            // Other copies have shown that a token of this address is the reader's.
+            || place.evidence.has(Fact::Learnt) && token::opacity(url) == Opacity::Opaque
+    };
+    let helps = |address: &str| Url::read(Cow::Borrowed(address), None).is_some_and(|url| !identifies(&url));
+    let mut found = Vec::new();
+    if let Some(target) = link::target(&place.url).filter(|target| helps(target)) {
+        found.push((Remedy::Unwrap, Edit::replace(written.clone(), attribute_value(&target))));
+    }
+    let value = text.get(written.clone()).unwrap_or_default();
+    let names = vendor.map(|vendor| detector.catalogue.identifying(vendor)).unwrap_or_default();
+    let goes = |name: &str, own: &str| {
+        names.iter().any(|identifying| identifying.eq_ignore_ascii_case(name))
+            || traces.get().stand_in(own)
+            || token::piece_opacity(own.as_bytes()) == Opacity::Opaque
+    };
+    if let Some(without) = without_parameters(value, goes)
+        && helps(&decoded(&without))
+    {
+        found.push((Remedy::DropParameter, Edit::replace(written, without)));
+    }
+    found
+}
+
+/// The ways that help for a link: the address it leads to.
+pub fn unwrapped(place: &Place<'_>) -> Vec<(Remedy, Edit)> {
+    // A redirect may lead to another one.
+    let further = |target: &String| Url::read(Cow::Borrowed(target), None).and_then(|url| link::target(&url));
+    let mut targets = std::iter::successors(link::target(&place.url), further).take(MAX_REDIRECTS);
+    let last = targets.by_ref().last();
+    let target = last.filter(|target| !link::offers_a_choice(target));
+    let edit = place.written.clone().zip(target);
+    edit.map(|(written, target)| (Remedy::Unwrap, Edit::replace(written, attribute_value(&target))))
+        .into_iter()
+        .collect()
+}
+
+/// An address as it may stand in an attribute, quoted in whatever way.
+fn attribute_value(address: &str) -> Vec<u8> {
+    address.replace('&', "&amp;").replace('"', "&quot;").replace('\'', "&#39;").into_bytes()
+}
+
+/// An attribute's value, as written, without the parameters of its query for which `goes` says so. `None` where nothing went.
+fn without_parameters(value: &[u8], goes: impl Fn(&str, &str) -> bool) -> Option<Vec<u8>> {
+    let query = memchr::memchr(b'?', value)? + 1;
+    let (head, query) = value.split_at_checked(query)?;
+    let end = fragment(query);
+    let (query, fragment) = query.split_at_checked(end)?;
+    let mut kept: Vec<&[u8]> = Vec::new();
+    let mut gone = false;
+    for parameter in parameters(query) {
+        let text = decoded(parameter);
+        let (name, own) = text.split_once('=').unwrap_or(("", text.as_ref()));
+        if goes(name, own) {
+            gone = true;
+        } else {
+            kept.push(parameter);
+        }
+    }
+    if !gone {
+        return None;
+    }
+    let head = if kept.is_empty() { head.strip_suffix(b"?").unwrap_or(head) } else { head };
+    Some([head, &kept.join(&b"&amp;"[..]), fragment].concat())
+}
+
+/// Where the fragment of an address starts: at a number sign that is no part of a character reference.
+fn fragment(query: &[u8]) -> usize {
+    memchr::memchr_iter(b'#', query)
+        .find(|at| at.checked_sub(1).and_then(|before| query.get(before)) != Some(&b'&'))
+        .unwrap_or(query.len())
+}
+
+/// The parameters of a query in an attribute: parted by `&`, written as such or as a character reference.
+fn parameters(query: &[u8]) -> impl Iterator<Item = &[u8]> {
+    query.split(|byte| *byte == b'&').map(|piece| {
+        let reference = ["amp;", "#38;", "#x26;"].iter().find(|own| {
+            piece.get(..own.len()).is_some_and(|start| start.eq_ignore_ascii_case(own.as_bytes()))
+        });
+        reference.and_then(|own| piece.get(own.len()..)).unwrap_or(piece)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(value: &str) -> Option<String> {
+        without_parameters(value.as_bytes(), |name, own| name == "e" || own.contains("ann"))
+            .map(|bytes| String::from_utf8(bytes).unwrap())
+    }
+
+    #[test]
+    fn identifying_parameters_go_and_the_others_stay_as_they_are() {
+        let some = |text: &str| Some(text.to_owned());
+        assert_eq!(check("//a.example/i.png?w=6&amp;e=1&h=7"), some("//a.example/i.png?w=6&amp;h=7"));
+        assert_eq!(check("//a.example/i.png?e=1"), some("//a.example/i.png"));
+        assert_eq!(check("//a.example/i.png?u=ann&#38;w=%206#x"), some("//a.example/i.png?w=%206#x"));
+        assert_eq!(check("//a.example/i.png?w=6"), None);
+        assert_eq!(check("//a.example/i.png"), None);
+    }
+}
