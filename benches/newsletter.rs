@@ -3,6 +3,7 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing)]
 
 use std::hint::black_box;
+use std::time::Instant;
 
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
@@ -12,22 +13,39 @@ use pixelward::rewrite::{LinkTreatment, Order, Personal, Receipts, Verify, rewri
 use pixelward::tracker::html::Tokenizer;
 use pixelward::tracker::{Detector, Inquiry, Links};
 
-/// A newsletter of about 50 KB in quoted-printable, with 64 pictures and one open pixel.
+/// A newsletter of about 50 KB in quoted-printable, with 12 pictures, 60 links that carry a token, and one open pixel.
 fn newsletter() -> Bytes {
+    let token = "Zk3Qw9XvT2aB7LmN8pRsYd4H";
+    let link =
+        |number: usize| format!("https://click.shop.example/c/{token}/{number:03}?to=%2Farticle-{number}");
+    let words = "gr\u{f6}\u{df}ere Auswahl f\u{fc}r lange Abende, und was es diese Woche Neues gibt, dazu ein Wort \u{fc}ber die Lieferung, die ab heute kostenlos ist, und ein paar Zeilen mehr, weil Text das meiste ist, was in solchen Briefen steht und was ein Leser liest, Absatz f\u{fc}r Absatz, von oben nach unten oder nur die H\u{e4}lfte davon, je nachdem, wie der Tag so war und was sonst noch im Posteingang liegt";
     let mut html = String::from(
-        "<!DOCTYPE html><html><head><style>a{color:#1a2b3c}@media print{td{padding:0}}</style></head><body>\r\n",
+        "<!DOCTYPE html><html lang=\"de\"><head><meta charset=\"utf-8\"><title>News</title>\r\n<style>",
     );
-    for number in 0..64 {
+    for number in 0..40 {
         html.push_str(&format!(
-            "<table role=\"presentation\" width=\"600\" cellpadding=\"0\" style=\"border-collapse:collapse;font-family:Arial\">\r\n\
-             <tr><td style=\"padding:8px 16px;font-size:14px;line-height:20px;color:#333333\">\r\n\
-             <a href=\"https://www.shop.example/p/{number}?utm_source=news&amp;utm_medium=mail\" style=\"text-decoration:none\">\r\n\
-             <img src=\"https://cdn.shop.example/images/2026/picture-{number}.jpg\" width=\"560\" height=\"240\" alt=\"Picture {number}\" style=\"display:block\"></a>\r\n\
-             <p>Article {number}: caf\u{e9}, cr\u{e8}me and the long evenings \u{2014} a paragraph as such mails have it, with <b>some</b> <i>markup</i> and\r\n\
-             enough words to fill a few lines, because text is most of what a reader reads, and most of what a relay has to pass over.</p>\r\n\
-             </td></tr></table>\r\n"
+            ".c{number}{{font-family:Arial,sans-serif;font-size:{}px;color:#33{number:02}33}}\r\n",
+            10 + number % 9
         ));
     }
+    html.push_str("@media only screen and (max-width:600px){.w{width:100% !important}}</style></head>\r\n<body style=\"margin:0;padding:0\">\r\n<table role=\"presentation\" width=\"100%\" cellpadding=\"0\" cellspacing=\"0\">\r\n");
+    for number in 0..60 {
+        let picture = if number % 5 == 0 {
+            format!(
+                "<a href=\"{}\"><img src=\"https://cdn.shop.example/images/2026/picture-{number}.jpg\" width=\"260\" height=\"180\" alt=\"Picture {number}\" style=\"display:block;border:0\"></a>",
+                link(100 + number)
+            )
+        } else {
+            String::new()
+        };
+        html.push_str(&format!(
+            "<tr><td align=\"left\" style=\"padding:12px 24px;font-family:Arial,sans-serif;font-size:14px;line-height:20px;color:#333333\">{picture}\r\n\
+             <h3 style=\"margin:0 0 8px;font-size:18px\">Artikel {number}</h3><p style=\"margin:0 0 8px\">{words}</p>\r\n\
+             <a href=\"{}\" style=\"color:#0a58ca;text-decoration:none\">weiter lesen</a></td></tr>\r\n",
+            link(number)
+        ));
+    }
+    html.push_str("</table>\r\n");
     html.push_str("<img src=\"https://click.shop.example/wf/open?upn=u001.Zk3Qw9XvT2aB7LmN8pRsYd4HcJ6\" width=\"1\" height=\"1\" alt=\"\">\r\n</body></html>\r\n");
     let mut raw = String::from(
         "From: Shop <news@shop.example>\r\nTo: eve@home.example\r\nSubject: News\r\nMIME-Version: 1.0\r\n\
@@ -57,15 +75,25 @@ fn newsletter() -> Bytes {
     Bytes::from(raw)
 }
 
+/// Microseconds that one call takes.
+fn timed<T>(call: impl FnOnce() -> T) -> f64 {
+    let start = Instant::now();
+    let result = call();
+    let time = start.elapsed().as_secs_f64() * 1e6;
+    drop(black_box(result));
+    time
+}
+
 fn measure(criterion: &mut Criterion) {
     let raw = newsletter();
+    assert!((46_000..56_000).contains(&raw.len()), "{}", raw.len());
     let detector = Detector::default();
     let structure = Structure::read(&raw);
     let leaf = structure.leaves.iter().find(|leaf| leaf.content == Content::Html).unwrap();
     let body = &raw[leaf.body.clone()];
     let text = Decoded::new(body, leaf.transfer);
     let recipients = ["eve@home.example"];
-    let inquiry = Inquiry { links: Links::Note, ..Inquiry::to(&recipients) };
+    let inquiry = Inquiry { links: Links::Count, ..Inquiry::to(&recipients) };
     let order = |verify| Order {
         inquiry,
         receipts: Receipts::Strip,
@@ -73,6 +101,29 @@ fn measure(criterion: &mut Criterion) {
         links: LinkTreatment::Keep,
         verify,
     };
+
+    let rewritten = || {
+        let analysis = detector.analyse(black_box(&raw), &inquiry);
+        rewrite(&detector, &raw, &analysis, &order(Verify::Off)).unwrap()
+    };
+    let mut least = [f64::MAX; 4];
+    for _ in 0..2000 {
+        let times = [
+            timed(|| Decoded::new(black_box(body), leaf.transfer)),
+            timed(|| Tokenizer::new(black_box(&text.bytes), 0..text.bytes.len()).count()),
+            timed(|| detector.analyse(black_box(&raw), &inquiry)),
+            timed(rewritten),
+        ];
+        for (least, time) in least.iter_mut().zip(times) {
+            *least = least.min(time);
+        }
+    }
+    let [decode, tokens, analysis, all] = least;
+    println!(
+        "least times in us: decode {decode:.1}, tokenizer {tokens:.1}, analysis {analysis:.1}, analysis and rewrite {all:.1}; \
+         analysis and rewrite are {:.2} times decode and tokenizer",
+        all / (decode + tokens)
+    );
 
     let mut group = criterion.benchmark_group("newsletter");
     group.throughput(Throughput::Bytes(raw.len() as u64));

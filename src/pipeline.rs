@@ -347,7 +347,7 @@ fn note_found(analysis: &Analysis<'_>) -> usize {
     let mut found = 0;
     for sighting in analysis.sightings.iter().filter(|sighting| sighting.verdict == Verdict::Tracker) {
         match sighting.axis() {
-            Axis::Link => metrics::counter!("pixelward_tracked_links_total").increment(1),
+            Axis::Link => {}
             Axis::Open | Axis::Receipt => {
                 found += 1;
                 metrics::counter!("pixelward_trackers_found_total", "carrier" => sighting.carrier.name())
@@ -355,6 +355,7 @@ fn note_found(analysis: &Analysis<'_>) -> usize {
             }
         }
     }
+    metrics::counter!("pixelward_links_with_token_total").increment(analysis.links as u64);
     metrics::counter!("pixelward_opaque_images_kept_total").increment(analysis.opaque_pictures as u64);
     found
 }

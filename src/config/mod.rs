@@ -470,10 +470,10 @@ fn policy(section: &mut Section<'_>) -> Policy {
     });
     let (links, link_treatment) = section.choice(
         "links",
-        (Links::Note, LinkTreatment::Keep),
+        (Links::Count, LinkTreatment::Keep),
         &[
             ("ignore", (Links::Ignore, LinkTreatment::Keep)),
-            ("count", (Links::Note, LinkTreatment::Keep)),
+            ("count", (Links::Count, LinkTreatment::Keep)),
             ("unwrap", (Links::Note, LinkTreatment::Unwrap)),
         ],
     );

@@ -12,7 +12,7 @@ use super::evidence::{Evidence, Fact, Verdict};
 use super::judge::{self, Weighed};
 use super::personal::{self, Remedy};
 use super::recipient::LazyTraces;
-use super::scan::{Extent, Links, Place, Removal, Shows, places};
+use super::scan::{Extent, Found, Links, Place, Removal, places};
 use super::style::Size;
 use super::url::Url;
 use crate::message::header::fields;
@@ -136,6 +136,8 @@ pub struct Analysis<'a> {
     pub sightings: Vec<Sighting>,
     /// Pictures with an opaque token that are seen and stay: nothing shows that they tell readers apart.
     pub opaque_pictures: usize,
+    /// Links with a token or with an address within them, where links are counted.
+    pub links: usize,
     /// What other copies of the campaign can be compared with.
     pub seen: Vec<Seen>,
     /// Set where the message cannot be read as a whole.
@@ -188,6 +190,7 @@ impl Detector {
             layers: Vec::new(),
             sightings: Vec::new(),
             opaque_pictures: 0,
+            links: 0,
             seen: Vec::new(),
             trouble: None,
         };
@@ -269,18 +272,20 @@ impl Detector {
     fn judged(
         &self,
         text: &[u8],
-        mut places: Vec<Place<'_>>,
+        mut found: Found<'_>,
         position: Position,
         leaf: &Leaf,
         reading: &Reading<'_>,
         analysis: &mut Analysis<'_>,
     ) {
-        let weighed: Vec<Weighed> = places
+        let weighed: Vec<Weighed> = found
+            .places
             .iter_mut()
             .map(|place| judge::weigh(self, place, reading.inquiry, &reading.traces))
             .collect();
-        judge::judge(text, &mut places, reading.inquiry.extent);
-        for (place, weighed) in places.into_iter().zip(weighed) {
+        judge::judge(text, &mut found, reading.inquiry.extent);
+        analysis.links += found.links;
+        for (place, weighed) in found.places.iter().zip(weighed) {
             analysis.seen.extend(weighed.seen);
             let evidence = place.evidence;
             let verdict = evidence.verdict();
@@ -289,8 +294,8 @@ impl Detector {
                 continue;
             }
             let remedies = match verdict {
-                Verdict::Personal => personal::remedies(self, text, &place, weighed.vendor, &reading.traces),
-                Verdict::Tracker if place.carrier == Carrier::Anchor => personal::unwrapped(&place),
+                Verdict::Personal => personal::remedies(self, text, place, weighed.vendor, &reading.traces),
+                Verdict::Tracker if place.carrier == Carrier::Anchor => personal::unwrapped(place),
                 _ => Vec::new(),
             };
             analysis.sightings.push(Sighting {
@@ -302,7 +307,7 @@ impl Detector {
                 protection: leaf.protection,
                 part: leaf.number,
                 place: position,
-                edit: edit_of(text, &place),
+                edit: edit_of(text, place),
                 remedies,
             });
         }
@@ -344,7 +349,7 @@ impl Detector {
                     range: field.range.clone(),
                     written: None,
                     removal: Removal::Field(field.range.clone()),
-                    shows: Shows::As(Size::Unset),
+                    size: Size::Unset,
                     evidence: Evidence::default(),
                 };
                 place.evidence.add(Fact::NoSize);
@@ -364,8 +369,8 @@ impl Detector {
 /// does only what loads.
 fn edit_of(text: &[u8], place: &Place<'_>) -> Option<Edit> {
     let edit = match &place.removal {
-        Removal::Element { element, attribute } => match place.shows {
-            Shows::As(Size::Line | Size::Visible) if !place.evidence.has(Fact::Hidden) => {
+        Removal::Element { element, attribute } => match place.size {
+            Size::Line | Size::Visible if !place.evidence.has(Fact::Hidden) => {
                 Edit::cut_inside(attribute.clone())
             }
             _ => cut_element(text, element.clone()),

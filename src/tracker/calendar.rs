@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::carrier::Carrier;
 use super::evidence::{Evidence, Fact};
-use super::scan::{Extent, Links, Place, Removal, Shows, places};
+use super::scan::{Extent, Found, Links, Place, Removal, places};
 use super::style::Size;
 use super::url::Url;
 use crate::message::Edit;
@@ -136,23 +136,24 @@ impl Piece {
     }
 
     /// What the property loads. Ranges are those of [`Piece::text`], but for a property that goes as a whole.
-    pub fn places(&self, extent: Extent) -> Vec<Place<'_>> {
+    pub fn places(&self, extent: Extent) -> Found<'_> {
         if self.kind == Kind::Html {
             return places(&self.text, None, extent, Links::Ignore);
         }
-        let Some(url) = Url::read(String::from_utf8_lossy(&self.text), None) else { return Vec::new() };
+        let Some(url) = Url::read(String::from_utf8_lossy(&self.text), None) else { return Found::default() };
         let mut evidence = Evidence::default();
         // What is attached to be opened is not loaded before.
         evidence.add_if(Fact::NoSize, self.kind == Kind::Shown);
-        vec![Place {
+        let place = Place {
             carrier: Carrier::Calendar,
             url,
             range: self.property.clone(),
             written: None,
             removal: Removal::Field(self.property.clone()),
-            shows: Shows::As(Size::Unset),
+            size: Size::Unset,
             evidence,
-        }]
+        };
+        Found { places: vec![place], ..Found::default() }
     }
 
     /// An edit of the invitation which has the effect of `edit` on the value.

@@ -24,15 +24,34 @@ pub enum Kind {
     Import,
 }
 
-/// Whether a style can load anything at all: a cheap look before the tokenizer is asked.
+/// Functions whose strings are addresses, and `var()`, which can bring one from elsewhere. Those with a prefix end alike.
+const LOADING: [&[u8]; 8] =
+    [b"url", b"src", b"image", b"image-set", b"cross-fade", b"image-rect", b"imageloader", b"var"];
+
+/// Whether a style can load anything at all: a cheap look before the tokenizer is asked. Nothing is loaded without one of these
+/// functions or `@import`, unless an escape hides the name.
 pub fn may_load(style: &[u8]) -> bool {
-    memchr::memchr3(b'(', b'\\', b'@', style).is_some()
+    let ends = |before: &[u8], name: &[u8]| {
+        let start = before.len().checked_sub(name.len());
+        start.and_then(|start| before.get(start..)).is_some_and(|end| end.eq_ignore_ascii_case(name))
+    };
+    memchr::memchr3_iter(b'(', b'@', b'\\', style).any(|at| match style.get(at) {
+        Some(b'(') => style.get(..at).is_some_and(|before| LOADING.iter().any(|name| ends(before, name))),
+        Some(b'@') => style.get(at + 1..at + 7).is_some_and(|name| name.eq_ignore_ascii_case(b"import")),
+        _ => true,
+    })
+}
+
+/// The same for a style attribute as written, in which a character reference can stand for anything.
+pub fn attribute_may_load(style: &[u8]) -> bool {
+    memchr::memchr3(b'(', b'\\', b'&', style).is_some()
+        && (memchr::memchr(b'&', style).is_some() || may_load(style))
 }
 
 /// All loads, in order. `style` may hold bytes of any ASCII-compatible charset.
 pub fn loads(style: &[u8]) -> Vec<Load> {
     let text = as_ascii(style);
-    let mut scanner = Scanner { found: Vec::new(), functions: Vec::new(), import: None };
+    let mut scanner = Scanner { found: Vec::new(), functions: Vec::new(), import: None, custom: false };
     let mut from = 0;
     while let Some(rest) = text.get(from..) {
         match scanner.read(rest, from) {
@@ -57,6 +76,8 @@ struct Scanner {
     functions: Vec<Function>,
     /// Where an `@import` began whose address has not come yet.
     import: Option<usize>,
+    /// Whether a custom property is being declared: a string in it can become an address elsewhere.
+    custom: bool,
 }
 
 /// An open function or parenthesis.
@@ -92,6 +113,8 @@ impl Scanner {
                 Token::QuotedString(url) if self.import.is_some() || self.takes_strings() => {
                     self.push(&url, range)
                 }
+                Token::QuotedString(url) if self.custom && url.contains("//") => self.push(&url, range),
+                Token::Ident(name) if name.starts_with("--") => self.custom = true,
                 Token::Function(name) => {
                     self.open(&name, range.start);
                     return Some(range.end);
@@ -105,6 +128,7 @@ impl Scanner {
                 Token::Semicolon | Token::CloseCurlyBracket => {
                     self.functions.clear();
                     self.import = None;
+                    self.custom = false;
                 }
                 _ => {}
             }
@@ -117,13 +141,16 @@ impl Scanner {
     }
 
     fn open(&mut self, name: &str, start: usize) {
-        const STRINGS: [&str; 7] =
-            ["url", "src", "image", "image-set", "-webkit-image-set", "cross-fade", "-webkit-cross-fade"];
+        let name_bytes = name.as_bytes();
+        let ends = |own: &[u8]| {
+            let start = name_bytes.len().checked_sub(own.len());
+            start.and_then(|start| name_bytes.get(start..)).is_some_and(|end| end.eq_ignore_ascii_case(own))
+        };
         let is_url = name.eq_ignore_ascii_case("url");
         if self.functions.len() < MAX_FUNCTIONS {
             self.functions.push(Function {
                 url: is_url.then(|| self.import.unwrap_or(start)),
-                strings: STRINGS.iter().any(|own| name.eq_ignore_ascii_case(own)),
+                strings: !name.eq_ignore_ascii_case("var") && LOADING.iter().any(|own| ends(own)),
                 before: self.found.len(),
             });
         }
@@ -175,6 +202,36 @@ mod tests {
         assert_eq!(check("@import 'x';a{}"), pair("x", "@import 'x'"));
         assert_eq!(check("@IMPORT url( x ) print;"), pair("x", "@IMPORT url( x )"));
         assert_eq!(check("@import/**/url('x')"), pair("x", "@import/**/url('x')"));
+    }
+
+    #[test]
+    fn strings_of_custom_properties_and_of_filters_are_addresses() {
+        assert_eq!(
+            check("a{--x:'//a.example/o';b:image-set(var(--x) 1x)}"),
+            pair("//a.example/o", "'//a.example/o'")
+        );
+        assert_eq!(
+            check("filter:progid:DXImageTransform.Microsoft.AlphaImageLoader(src='x')"),
+            pair("x", "'x'")
+        );
+    }
+
+    #[test]
+    fn a_cheap_look_sees_whatever_may_load() {
+        for style in [
+            "a{b:URL(x)}",
+            "@Import 'x'",
+            "a{b:u\\72l(x)}",
+            "b:-webkit-image-set('x' 1x)",
+            "--x:'//a';b:image-set(var(--x) 1x)",
+            "filter:progid:DXImageTransform.Microsoft.AlphaImageLoader(src='x')",
+        ] {
+            assert!(may_load(style.as_bytes()) && !check(style).is_empty(), "{style}");
+        }
+        for style in ["@media (min-width:1px){a{color:rgb(1,2,3)}}", "a{width:calc(1px + 2px)}", ""] {
+            assert!(!may_load(style.as_bytes()) && check(style).is_empty(), "{style}");
+        }
+        assert!(attribute_may_load(b"background:url&#40;//a.example/o&#41;"));
     }
 
     #[test]

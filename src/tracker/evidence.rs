@@ -264,7 +264,7 @@ mod tests {
 
     #[test]
     fn nothing_around_a_plain_picture_makes_it_a_tracker() {
-        // `Shows::NotAsked` rests on this.
+        // `PlainPicture` rests on this.
         let mut evidence = Evidence::default();
         for fact in [
             Fact::Zero,

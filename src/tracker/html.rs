@@ -48,6 +48,19 @@ pub enum Token {
     },
 }
 
+/// The kind of a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// [`Token::Open`].
+    Open,
+    /// [`Token::Close`].
+    Close,
+    /// [`Token::Comment`].
+    Comment,
+    /// [`Token::Raw`].
+    Raw,
+}
+
 /// Elements whose content holds no markup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum RawKind {
@@ -65,8 +78,12 @@ pub struct Tokenizer<'a> {
     src: &'a [u8],
     at: usize,
     end: usize,
+    /// The last token, from its first to its last byte.
+    range: Range<usize>,
+    /// The name of the last tag, or the content of what else it was.
+    inner: Range<usize>,
     attributes: Vec<Attribute>,
-    raw: Option<(RawKind, Range<usize>)>,
+    raw: Option<RawKind>,
     foreign: usize,
 }
 
@@ -74,7 +91,46 @@ impl<'a> Tokenizer<'a> {
     /// A tokenizer for `range` of `src`. All offsets it gives are those of `src`.
     pub fn new(src: &'a [u8], range: Range<usize>) -> Tokenizer<'a> {
         let end = range.end.min(src.len());
-        Tokenizer { src, at: range.start, end, attributes: Vec::with_capacity(16), raw: None, foreign: 0 }
+        Tokenizer {
+            src,
+            at: range.start,
+            end,
+            range: 0..0,
+            inner: 0..0,
+            attributes: Vec::with_capacity(16),
+            raw: None,
+            foreign: 0,
+        }
+    }
+
+    /// Reads one token; its places are asked for afterwards. Quicker than the iterator, which hands them over.
+    pub fn step(&mut self) -> Option<Kind> {
+        if let Some(kind) = self.raw.take() {
+            return Some(self.raw_content(kind));
+        }
+        loop {
+            let open = self.seek(b'<', self.at)?;
+            if let Some(kind) = self.markup(open) {
+                return Some(kind);
+            }
+            self.at = open + 1;
+        }
+    }
+
+    /// The attributes of the one tag that stands here.
+    pub fn only(mut self) -> Vec<Attribute> {
+        let _ = self.step();
+        self.attributes
+    }
+
+    /// The last token, from its first to its last byte.
+    pub fn range(&self) -> Range<usize> {
+        self.range.clone()
+    }
+
+    /// The name of the last tag, or the content of what else it was.
+    pub fn inner(&self) -> Range<usize> {
+        self.inner.clone()
     }
 
     /// The attributes of the last [`Token::Open`] or [`Token::Close`], in order, duplicates included (the first counts).
@@ -84,7 +140,7 @@ impl<'a> Tokenizer<'a> {
 
     /// The pseudo attributes of the processing instruction whose name starts one byte behind the start of the range.
     pub fn instruction(&mut self) -> Option<&[Attribute]> {
-        let _ = self.tag(self.at, self.at + 1);
+        self.tag(self.at, self.at + 1);
         (!self.attributes.is_empty()).then_some(self.attributes.as_slice())
     }
 
@@ -101,51 +157,53 @@ impl<'a> Tokenizer<'a> {
     }
 
     /// Reads from `<` on. `None` where it is only a character of text.
-    fn markup(&mut self, open: usize) -> Option<Token> {
+    fn markup(&mut self, open: usize) -> Option<Kind> {
         match self.byte(open + 1)? {
             byte if byte.is_ascii_alphabetic() => {
-                let (range, name) = self.tag(open, open + 1);
-                self.opened(&name);
-                Some(Token::Open { range, name })
+                self.tag(open, open + 1);
+                self.opened();
+                Some(Kind::Open)
             }
             b'/' => match self.byte(open + 2) {
                 Some(byte) if byte.is_ascii_alphabetic() => {
-                    let (range, name) = self.tag(open, open + 2);
-                    self.closed(&name);
-                    Some(Token::Close { range, name })
+                    self.tag(open, open + 2);
+                    self.closed();
+                    Some(Kind::Close)
                 }
                 // "</>" is nothing at all.
-                Some(b'>') => {
-                    self.at = open + 3;
-                    Some(Token::Comment { range: open..open + 3, content: open + 2..open + 2 })
-                }
+                Some(b'>') => Some(self.commented(open..open + 3, open + 2..open + 2)),
                 Some(_) => Some(self.bogus_comment(open, open + 2)),
                 None => None,
             },
             b'!' if self.slice(open + 2..self.end.min(open + 4)) == b"--" => Some(self.comment(open)),
             b'!' if self.foreign > 0 && self.slice(open + 2..self.end.min(open + 9)) == b"[CDATA[" => {
                 // Text, for a browser. Others read on as markup, so that is how it is given.
-                self.at = open + 9;
-                Some(Token::Comment { range: open..open + 9, content: open + 9..open + 9 })
+                Some(self.commented(open..open + 9, open + 9..open + 9))
             }
             b'!' | b'?' => Some(self.bogus_comment(open, open + 2)),
             _ => None,
         }
     }
 
-    fn bogus_comment(&mut self, open: usize, content: usize) -> Token {
-        let close = self.seek(b'>', content).unwrap_or(self.end);
-        self.at = (close + 1).min(self.end);
-        Token::Comment { range: open..self.at, content: content.min(close)..close }
+    /// A comment was read, from its first to its last byte.
+    fn commented(&mut self, range: Range<usize>, content: Range<usize>) -> Kind {
+        self.at = range.end;
+        self.range = range;
+        self.inner = content;
+        Kind::Comment
     }
 
-    fn comment(&mut self, open: usize) -> Token {
+    fn bogus_comment(&mut self, open: usize, content: usize) -> Kind {
+        let close = self.seek(b'>', content).unwrap_or(self.end);
+        self.commented(open..(close + 1).min(self.end), content.min(close)..close)
+    }
+
+    fn comment(&mut self, open: usize) -> Kind {
         let content = open + 4;
         // "<!-->" and "<!--->" are whole comments.
         for empty in [&b">"[..], b"->"] {
             if self.slice(content..self.end.min(content + empty.len())) == empty {
-                self.at = content + empty.len();
-                return Token::Comment { range: open..self.at, content: content..content };
+                return self.commented(open..content + empty.len(), content..content);
             }
         }
         let mut from = content;
@@ -162,15 +220,13 @@ impl<'a> Tokenizer<'a> {
                     continue;
                 }
             };
-            self.at = after + length;
-            return Token::Comment { range: open..self.at, content: content..dashes };
+            return self.commented(open..after + length, content..dashes);
         }
-        self.at = self.end;
-        Token::Comment { range: open..self.end, content: content.min(self.end)..self.end }
+        self.commented(open..self.end, content.min(self.end)..self.end)
     }
 
-    /// Reads a tag whose name starts at `name`; gives its range and the range of its name.
-    fn tag(&mut self, open: usize, name: usize) -> (Range<usize>, Range<usize>) {
+    /// Reads a tag whose name starts at `name`.
+    fn tag(&mut self, open: usize, name: usize) {
         self.attributes.clear();
         let mut at = name;
         while let Some(byte) = self.byte(at) {
@@ -179,7 +235,7 @@ impl<'a> Tokenizer<'a> {
             }
             at += 1;
         }
-        let name = name..at;
+        self.inner = name..at;
         loop {
             match self.byte(at) {
                 None => break,
@@ -192,7 +248,7 @@ impl<'a> Tokenizer<'a> {
             }
         }
         self.at = at;
-        (open..at, name)
+        self.range = open..at;
     }
 
     /// Reads one attribute that starts at `start`; gives the offset behind it.
@@ -240,8 +296,8 @@ impl<'a> Tokenizer<'a> {
     }
 
     /// Notes what a start tag does to the reading of what follows.
-    fn opened(&mut self, name: &Range<usize>) {
-        let written = self.slice(name.clone());
+    fn opened(&mut self) {
+        let written = self.slice(self.inner.clone());
         let is = |other: &str| written.eq_ignore_ascii_case(other.as_bytes());
         let kind = match written.len() {
             3 if is("svg") => return self.foreign += 1,
@@ -256,19 +312,20 @@ impl<'a> Tokenizer<'a> {
             _ => return,
         };
         if self.foreign == 0 {
-            self.raw = Some((kind, name.clone()));
+            self.raw = Some(kind);
         }
     }
 
-    fn closed(&mut self, name: &Range<usize>) {
-        let written = self.slice(name.clone());
+    fn closed(&mut self) {
+        let written = self.slice(self.inner.clone());
         if written.eq_ignore_ascii_case(b"svg") || written.eq_ignore_ascii_case(b"math") {
             self.foreign = self.foreign.saturating_sub(1);
         }
     }
 
     /// The content of the element whose start tag was just given; the end tag is left to be read.
-    fn raw_content(&mut self, kind: RawKind, name: Range<usize>) -> Token {
+    fn raw_content(&mut self, kind: RawKind) -> Kind {
+        let name = self.inner.clone();
         let start = self.at;
         let end = match kind {
             RawKind::Plain => self.end,
@@ -276,7 +333,9 @@ impl<'a> Tokenizer<'a> {
             RawKind::Script => self.script_end(&name, start),
         };
         self.at = end;
-        Token::Raw { content: start..end }
+        self.range = start..end;
+        self.inner = start..end;
+        Kind::Raw
     }
 
     /// Where `</name` next stands, followed by what ends a tag name.
@@ -338,16 +397,14 @@ impl Iterator for Tokenizer<'_> {
     type Item = Token;
 
     fn next(&mut self) -> Option<Token> {
-        if let Some((kind, name)) = self.raw.take() {
-            return Some(self.raw_content(kind, name));
-        }
-        loop {
-            let open = self.seek(b'<', self.at)?;
-            if let Some(token) = self.markup(open) {
-                return Some(token);
-            }
-            self.at = open + 1;
-        }
+        let kind = self.step()?;
+        let (range, inner) = (self.range(), self.inner());
+        Some(match kind {
+            Kind::Open => Token::Open { range, name: inner },
+            Kind::Close => Token::Close { range, name: inner },
+            Kind::Comment => Token::Comment { range, content: inner },
+            Kind::Raw => Token::Raw { content: inner },
+        })
     }
 }
 

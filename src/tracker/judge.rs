@@ -9,7 +9,7 @@ use super::catalogue::Vendor;
 use super::evidence::{Fact, THRESHOLD, Verdict};
 use super::link;
 use super::recipient::LazyTraces;
-use super::scan::{Extent, Place, Shows, is_shown};
+use super::scan::{Extent, Found, Place, PlainPicture};
 use super::style::Size;
 use super::token::{self, Opacity};
 use super::url::Url;
@@ -36,7 +36,7 @@ pub fn weigh(
     inquiry: &Inquiry<'_>,
     traces: &LazyTraces<'_>,
 ) -> Weighed {
-    let Shows::As(size) = place.shows else { return Weighed::default() };
+    let size = place.size;
     if place.carrier == Carrier::Anchor {
         return weigh_link(detector, place, traces);
     }
@@ -72,7 +72,7 @@ pub fn weigh(
     let learnt = seen.as_ref().zip(inquiry.learnt);
     evidence.add_if(Fact::Learnt, learnt.is_some_and(|(seen, learnt)| learnt.identifies(seen)));
     // Only what would be a tracker without it needs a look at where pictures are kept.
-    let suspected = evidence.score() >= THRESHOLD;
+    let suspected = vendor.is_none() && evidence.score() >= THRESHOLD;
     evidence.add_if(Fact::PictureService, suspected && catalogue.pictures(url.as_str()).is_some());
     // Hashing addresses is dear: only where it could decide.
     let undecided = !plain_file && vendor.is_none() && evidence.score() < THRESHOLD;
@@ -119,25 +119,29 @@ fn is_named_file(url: &Url<'_>, opacity: Opacity, stem: &str, speaks: bool) -> b
 
 /// Takes in what the places say of each other. A place that turns out to be a tracker has no say about the rest, so this goes
 /// on until nothing changes; each round finds at least one tracker more, and few need a second.
-pub fn judge(text: &[u8], places: &mut [Place<'_>], extent: Extent) {
+pub fn judge(text: &[u8], found: &mut Found<'_>, extent: Extent) {
+    let Found { places, plain, .. } = found;
     let candidates: Vec<usize> = places
         .iter()
         .enumerate()
         .filter(|(_, place)| is_open(place, extent))
         .map(|(index, _)| index)
         .collect();
+    if candidates.is_empty() {
+        return;
+    }
     let mut goes = vec![false; places.len()];
     for _ in 0..MAX_ROUNDS {
-        note_company(text, places, &candidates, &goes);
-        let mut found = false;
+        note_company(text, places, plain, &candidates, &goes);
+        let mut news = false;
         for index in &candidates {
             if let (Some(place), Some(goes)) = (places.get(*index), goes.get_mut(*index)) {
                 let is_tracker = place.evidence.verdict() == Verdict::Tracker;
-                found |= is_tracker && !*goes;
+                news |= is_tracker && !*goes;
                 *goes |= is_tracker;
             }
         }
-        if !found {
+        if !news {
             return;
         }
         note_tokens(places, &candidates, &goes);
@@ -147,7 +151,6 @@ pub fn judge(text: &[u8], places: &mut [Place<'_>], extent: Extent) {
 /// Whether what the neighbours say could make a difference to a place.
 fn is_open(place: &Place<'_>, extent: Extent) -> bool {
     place.carrier != Carrier::Anchor
-        && place.shows != Shows::NotAsked
         && (extent == Extent::EveryRequest
             || place.evidence.score() + Fact::SharedToken.weight() >= THRESHOLD)
 }
@@ -161,7 +164,13 @@ struct Tally {
 
 /// Notes what the places that stay say of the candidates: repetition, and pictures from the same address or folder. Those for
 /// which `goes` is set say nothing, so that a second look at the rewritten text comes to the same result.
-fn note_company(text: &[u8], places: &mut [Place<'_>], candidates: &[usize], goes: &[bool]) {
+fn note_company(
+    text: &[u8],
+    places: &mut [Place<'_>],
+    plain: &[PlainPicture<'_>],
+    candidates: &[usize],
+    goes: &[bool],
+) {
     let mut addresses: HashMap<&str, Tally> = HashMap::new();
     let mut folders: HashMap<&str, bool> = HashMap::new();
     // A place of another length than any candidate's is not looked up.
@@ -173,16 +182,14 @@ fn note_company(text: &[u8], places: &mut [Place<'_>], candidates: &[usize], goe
         lengths |= bit(place.url.as_str());
         folder_lengths |= bit(place.url.folder());
     }
-    let stay = places.iter().zip(goes).filter(|(place, goes)| !**goes && place.carrier != Carrier::Anchor);
-    for (place, _) in stay {
-        let address = place.url.as_str();
+    let mut note = |url: &Url<'_>, is_shown: &dyn Fn() -> bool| {
+        let (address, folder) = (url.as_str(), url.folder());
         let tally = if lengths & bit(address) == 0 { None } else { addresses.get_mut(address) };
-        let folder = place.url.folder();
         let shown_folder = if folder_lengths & bit(folder) == 0 { None } else { folders.get_mut(folder) };
         if tally.is_none() && shown_folder.is_none() {
-            continue;
+            return;
         }
-        let shown = is_shown(text, place);
+        let shown = is_shown();
         if let Some(tally) = tally {
             tally.times += 1;
             tally.shown |= shown;
@@ -190,6 +197,14 @@ fn note_company(text: &[u8], places: &mut [Place<'_>], candidates: &[usize], goe
         if let Some(folder) = shown_folder {
             *folder |= shown;
         }
+    };
+    for (place, _) in
+        places.iter().zip(goes).filter(|(place, goes)| !**goes && place.carrier != Carrier::Anchor)
+    {
+        note(&place.url, &|| place.is_shown());
+    }
+    for picture in plain {
+        note(&picture.url, &|| picture.is_shown(text));
     }
     let notes: Vec<(usize, Tally, bool)> = candidates
         .iter()
@@ -201,7 +216,7 @@ fn note_company(text: &[u8], places: &mut [Place<'_>], candidates: &[usize], goe
         .collect();
     for (index, tally, folder) in notes {
         let Some(place) = places.get_mut(index) else { continue };
-        let seen = place.shows == Shows::As(Size::Visible);
+        let seen = place.size == Size::Visible;
         place.evidence.remove(&COMPANY);
         place.evidence.add_if(Fact::Repeated, tally.times >= 3);
         place.evidence.add_if(Fact::ShownElsewhere, tally.shown && !seen);
@@ -224,6 +239,6 @@ fn note_tokens(places: &mut [Place<'_>], candidates: &[usize], goes: &[bool]) {
     for index in candidates.iter().filter(|index| !gone(index)) {
         let Some(place) = places.get_mut(*index) else { continue };
         let shares = token::opaque_pieces(&place.url).any(|piece| tokens.contains(piece));
-        place.evidence.add_if(Fact::SharedToken, shares && place.shows != Shows::As(Size::Visible));
+        place.evidence.add_if(Fact::SharedToken, shares && place.size != Size::Visible);
     }
 }

@@ -2,7 +2,29 @@
 
 use std::borrow::Cow;
 
+use super::token::Class;
 use super::url::{Url, percent_decoded};
+
+/// A quick look at an address as written: whether a token or another address could stand in it at all.
+pub fn may_track(address: &[u8]) -> bool {
+    const SCHEME: usize = 8;
+    const TOKEN: usize = 14;
+    let rest = address.get(SCHEME..).unwrap_or_default();
+    let of_a_token = |byte: &&u8| Class::of(**byte).is_of_a_token();
+    // Around each digit: most addresses have few.
+    let mut from = 0;
+    while let Some(digit) = rest.iter().skip(from).position(|byte| Class::of(*byte).is_digit()) {
+        let (before, behind) = rest.split_at_checked(from + digit).unwrap_or((rest, b""));
+        let head = before.iter().rev().take(TOKEN).take_while(of_a_token).count();
+        let tail = behind.iter().take_while(of_a_token).count();
+        if head + tail >= TOKEN {
+            return true;
+        }
+        from += digit + tail;
+    }
+    memchr::memchr2_iter(b'h', b'H', rest)
+        .any(|at| rest.get(at..at + 4).is_some_and(|word| word.eq_ignore_ascii_case(b"http")))
+}
 
 /// Whether an address or a link's text offers the reader a choice: to unsubscribe, to set preferences, to consent. Such a link is
 /// never counted and never touched.

@@ -56,6 +56,24 @@ pub fn document(address: &str) -> Option<(Inner, Vec<u8>)> {
     Some((inner, bytes))
 }
 
+/// Whether an attribute could be one that loads something, by its length and first letter: most are not, and are not looked at any
+/// further.
+pub fn may_load(name: &[u8]) -> bool {
+    let first = name.first().map_or(0, |first| first | 0x20);
+    match name.len() {
+        2 => matches!(first, b't' | b'b'),
+        3 => first == b's',
+        4 => matches!(first, b'd' | b'f' | b'h' | b'm'),
+        5 => first == b's',
+        6 => matches!(first, b'c' | b'd' | b'f' | b'l' | b'm' | b'p' | b's' | b'v'),
+        9 => first == b'c',
+        10 => matches!(first, b'b' | b'm' | b'x'),
+        11 => first == b'i',
+        12 => first == b'm',
+        _ => false,
+    }
+}
+
 /// Whether an attribute is a presentation attribute of SVG that can hold `url()`.
 pub fn paints(name: &[u8]) -> bool {
     let is = |own: &str| name.eq_ignore_ascii_case(own.as_bytes());

@@ -6,12 +6,12 @@ use std::ops::Range;
 use super::carrier::Carrier;
 use super::css;
 use super::evidence::{Evidence, Fact};
-use super::html::{Attribute, Token, Tokenizer};
+use super::html::{Attribute, Kind, Tokenizer};
 use super::link;
 use super::rare::{self, Inner, is_inline};
 use super::style::{Look, Size};
 use super::token;
-use super::url::Url;
+use super::url::{PlainFolder, Url};
 
 /// How deep elements are followed for what they hide. Deeper ones are taken to be visible.
 const MAX_OPEN: usize = 512;
@@ -35,7 +35,9 @@ pub enum Extent {
 pub enum Links {
     /// They are passed over.
     Ignore,
-    /// They are noted.
+    /// Those with a token or with an address within them are counted.
+    Count,
+    /// They are noted, with what speaks for a tracked link.
     Note,
 }
 
@@ -52,19 +54,30 @@ pub struct Place<'a> {
     pub written: Option<Range<usize>>,
     /// How it can be taken out.
     pub removal: Removal,
-    /// What is known of how it shows.
-    pub shows: Shows,
+    /// How large it is drawn.
+    pub size: Size,
     /// What is known without looking at the address.
     pub evidence: Evidence,
 }
 
-/// How a place shows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shows {
-    /// Drawn in this size.
-    As(Size),
-    /// It was not asked: a plain picture file, which nothing around it could make a tracker.
-    NotAsked,
+/// A plain picture file: nothing around it could make it a tracker, so nothing was asked but where it stands.
+#[derive(Clone, Debug)]
+pub struct PlainPicture<'a> {
+    /// Where from.
+    pub url: Url<'a>,
+    /// The element.
+    pub range: Range<usize>,
+}
+
+/// What a text loads.
+#[derive(Clone, Debug, Default)]
+pub struct Found<'a> {
+    /// Places that could be trackers, or all of them, in the order in which they stand.
+    pub places: Vec<Place<'a>>,
+    /// Plain picture files, where only trackers are looked for.
+    pub plain: Vec<PlainPicture<'a>>,
+    /// Links with a token or with an address within them.
+    pub links: usize,
 }
 
 /// How a load can be taken out.
@@ -103,14 +116,14 @@ pub enum Removal {
     Nothing,
 }
 
-/// All places in `text`, in the order in which they stand. `base` is the address that relative ones hang on, where the part names
+/// All that `text` loads. `base` is the address that relative ones hang on, where the part names
 /// one.
-pub fn places<'a>(text: &'a [u8], base: Option<&str>, extent: Extent, links: Links) -> Vec<Place<'a>> {
+pub fn places<'a>(text: &'a [u8], base: Option<&str>, extent: Extent, links: Links) -> Found<'a> {
     let base = base.and_then(|base| Url::read(base.into(), None)).map(Url::into_owned);
     let mut walk = Walk::new(text, extent, links);
     walk.base = base;
     walk.markup(0..text.len());
-    walk.places
+    walk.found
 }
 
 /// The part of the document.
@@ -126,24 +139,27 @@ struct Walk<'a> {
     extent: Extent,
     links: Links,
     base: Option<Url<'static>>,
-    places: Vec<Place<'a>>,
+    found: Found<'a>,
     region: Region,
     /// How deep in comments, or in documents within attributes.
     depth: usize,
+    plain: PlainFolder<'a>,
 }
 
 /// An element that is open.
 struct Open {
-    name: Range<usize>,
-    around: Around,
+    /// Where its tag starts.
+    tag: usize,
+    /// The length of its name.
+    name: u32,
     hides: Option<bool>,
 }
 
-/// What an element says about what stands in it.
-#[derive(Clone, Default)]
-struct Around {
-    style: Option<Range<usize>>,
-    hidden: bool,
+impl Open {
+    fn name<'a>(&self, text: &'a [u8]) -> &'a [u8] {
+        let start = self.tag + 1;
+        text.get(start..start + self.name as usize).unwrap_or_default()
+    }
 }
 
 /// An element with its attributes, and what it stands in.
@@ -155,8 +171,16 @@ struct Element<'t> {
 
 impl<'a> Walk<'a> {
     fn new(text: &'a [u8], extent: Extent, links: Links) -> Walk<'a> {
-        let places = Vec::with_capacity((text.len() / 512).min(256));
-        Walk { text, extent, links, base: None, places, region: Region::BeforeBody, depth: 0 }
+        Walk {
+            text,
+            extent,
+            links,
+            base: None,
+            found: Found { plain: Vec::with_capacity((text.len() / 1024).min(256)), ..Found::default() },
+            region: Region::BeforeBody,
+            depth: 0,
+            plain: PlainFolder::default(),
+        }
     }
 
     fn slice(&self, range: &Range<usize>) -> &'a [u8] {
@@ -167,22 +191,27 @@ impl<'a> Walk<'a> {
         let mut tokens = Tokenizer::new(self.text, range);
         let mut open: Vec<Open> = Vec::with_capacity(64);
         let mut raw_of_style = false;
-        while let Some(token) = tokens.next() {
-            match token {
-                Token::Open { range, name } => {
-                    let written = self.slice(&name);
-                    raw_of_style = written.eq_ignore_ascii_case(b"style");
-                    self.enter(written);
-                    let element = Element { range: &range, name: written, attributes: tokens.attributes() };
-                    let around = self.element(&element, &mut open);
-                    if !is_void(written) && open.len() < MAX_OPEN {
-                        open.push(Open { name, around, hides: None });
+        while let Some(kind) = tokens.step() {
+            let inner = tokens.inner();
+            match kind {
+                Kind::Open => {
+                    let name = self.slice(&inner);
+                    raw_of_style = name.eq_ignore_ascii_case(b"style");
+                    self.enter(name);
+                    let tag = tokens.range();
+                    if !tokens.attributes().is_empty() {
+                        let attributes = tokens.attributes();
+                        self.element(&Element { range: &tag, name, attributes }, &mut open);
+                    }
+                    if !is_void(name) && open.len() < MAX_OPEN {
+                        let name = u32::try_from(name.len()).unwrap_or(u32::MAX);
+                        open.push(Open { tag: tag.start, name, hides: None });
                     }
                 }
-                Token::Close { name, .. } => self.close(&name, &mut open),
-                Token::Comment { range, content } => self.comment(range, content),
-                Token::Raw { content } if raw_of_style => self.style_sheet(content),
-                Token::Raw { .. } => {}
+                Kind::Close => self.close(&inner, &mut open),
+                Kind::Comment => self.comment(tokens.range(), inner),
+                Kind::Raw if raw_of_style => self.style_sheet(inner),
+                Kind::Raw => {}
             }
         }
     }
@@ -202,48 +231,48 @@ impl<'a> Walk<'a> {
         if name.eq_ignore_ascii_case(b"body") || name.eq_ignore_ascii_case(b"html") {
             self.region = Region::AfterBody;
         }
+        if open.last().is_some_and(|last| last.name(self.text).eq_ignore_ascii_case(name)) {
+            open.pop();
+            return;
+        }
         // Unclosed elements in between are closed with it; what closes nothing is passed over.
-        let near =
-            open.iter().rev().take(32).position(|own| self.slice(&own.name).eq_ignore_ascii_case(name));
+        let near = open.iter().rev().take(32).position(|own| own.name(self.text).eq_ignore_ascii_case(name));
         if let Some(depth) = near {
             open.truncate(open.len() - depth - 1);
         }
     }
 
-    /// Notes what an element loads; gives what it says about what stands in it.
-    fn element(&mut self, element: &Element<'_>, open: &mut [Open]) -> Around {
-        let mut around = Around::default();
+    /// Notes what an element loads.
+    fn element(&mut self, element: &Element<'_>, open: &mut [Open]) {
         for attribute in element.attributes {
             let name = self.slice(&attribute.name);
-            if attribute.value.is_empty() {
-                around.hidden |= name.eq_ignore_ascii_case(b"hidden");
+            let is_passed_over = self.extent == Extent::Trackers && !rare::may_load(name);
+            if is_passed_over || attribute.value.is_empty() {
                 continue;
             }
-            match name.len() {
-                5 if name.eq_ignore_ascii_case(b"style") => {
-                    around.style.get_or_insert_with(|| attribute.value.clone());
-                    if css::may_load(self.slice(&attribute.value)) {
-                        self.style_attribute(element, attribute, open);
-                    }
+            if name.eq_ignore_ascii_case(b"style") {
+                if css::attribute_may_load(self.slice(&attribute.value)) {
+                    self.style_attribute(element, attribute, open);
                 }
-                6 if name.eq_ignore_ascii_case(b"hidden") => around.hidden = true,
-                _ => match Carrier::of(element.name, name) {
-                    Some(carrier) => self.attribute(carrier, element, attribute, open),
-                    None => self.rarely(element, name, attribute, open),
-                },
+            } else if let Some(carrier) = Carrier::of(element.name, name) {
+                self.attribute(carrier, element, attribute, open);
+            } else if name.eq_ignore_ascii_case(b"href") && is_anchor(element.name) {
+                self.anchor(element, attribute);
+            } else {
+                self.rarely(element, name, attribute, open);
             }
         }
-        match element.name.len() {
-            1 if self.links == Links::Note && element.name.eq_ignore_ascii_case(b"a") => self.anchor(element),
-            4 if self.links == Links::Note && element.name.eq_ignore_ascii_case(b"area") => {
-                self.anchor(element)
-            }
-            4 if element.name.eq_ignore_ascii_case(b"base") => self.base(element),
-            4 if element.name.eq_ignore_ascii_case(b"link") => self.link(element),
-            4 if element.name.eq_ignore_ascii_case(b"meta") => self.refresh(element),
-            _ => {}
+        let is = |name: &[u8; 4]| element.name.eq_ignore_ascii_case(name);
+        if element.name.len() != 4 {
+            return;
         }
-        around
+        if is(b"base") {
+            self.base(element);
+        } else if is(b"link") {
+            self.link(element);
+        } else if is(b"meta") {
+            self.refresh(element);
+        }
     }
 
     fn value<'b>(&self, element: &'b Element<'_>, name: &str) -> Option<(&'b Attribute, Cow<'a, str>)> {
@@ -262,7 +291,13 @@ impl<'a> Walk<'a> {
         if carrier == Carrier::Srcset {
             return self.srcset(element, attribute, open);
         }
-        let value = decoded(self.slice(&attribute.value));
+        let written = self.slice(&attribute.value);
+        if self.extent == Extent::Trackers
+            && let Some(url) = self.plain.picture(written)
+        {
+            return self.found.plain.push(PlainPicture { url, range: element.range.clone() });
+        }
+        let value = decoded(written);
         let is_image =
             element.name.eq_ignore_ascii_case(b"img") || element.name.eq_ignore_ascii_case(b"image");
         let cut = self.with_blank(&attribute.whole);
@@ -273,24 +308,35 @@ impl<'a> Walk<'a> {
         if is_inline(&value) {
             return self.inline(carrier, &value, element.range, &removal);
         }
-        let Some(url) = self.url(value) else { return };
+        let Some((url, is_plain)) = self.picture(value) else { return };
+        if is_plain && self.extent == Extent::Trackers {
+            return self.found.plain.push(PlainPicture { url, range: element.range.clone() });
+        }
         let mut place = Place {
             carrier,
             url,
             range: element.range.clone(),
             written: Some(attribute.value.clone()),
             removal,
-            shows: Shows::NotAsked,
+            size: Size::Unset,
             evidence: Evidence::default(),
         };
-        if self.extent == Extent::EveryRequest || !token::is_plain_picture(&place.url) {
-            self.look(element, open, &mut place);
-            let empty_box = carrier == Carrier::Background && self.is_empty_element(element.range.end);
-            place
-                .evidence
-                .add_if(Fact::ShowsNothing, empty_box || element.name.eq_ignore_ascii_case(b"bgsound"));
+        self.look(element, open, &mut place);
+        let empty_box = carrier == Carrier::Background && self.is_empty_element(element.range.end);
+        let is_sound = element.name.eq_ignore_ascii_case(b"bgsound");
+        place.evidence.add_if(Fact::ShowsNothing, empty_box || is_sound);
+        self.found.places.push(place);
+    }
+
+    /// An address, and whether it is that of a plain picture file.
+    fn picture(&mut self, value: Cow<'a, str>) -> Option<(Url<'a>, bool)> {
+        let written = if let Cow::Borrowed(value) = value { Some(value) } else { None };
+        let url = self.url(value)?;
+        let is_plain = token::is_plain_picture(&url);
+        if let (true, Some(written)) = (is_plain, written) {
+            self.plain.remember(written, &url);
         }
-        self.places.push(place);
+        Some((url, is_plain))
     }
 
     fn srcset(&mut self, element: &Element<'_>, attribute: &Attribute, open: &mut [Open]) {
@@ -306,11 +352,11 @@ impl<'a> Walk<'a> {
                 range: element.range.clone(),
                 written: None,
                 removal: Removal::Candidate { value: attribute.value.clone(), candidate },
-                shows: Shows::NotAsked,
+                size: Size::Unset,
                 evidence: Evidence::default(),
             };
             self.look(element, open, &mut place);
-            self.places.push(place);
+            self.found.places.push(place);
         }
     }
 
@@ -357,11 +403,11 @@ impl<'a> Walk<'a> {
             range: element.range.clone(),
             written: None,
             removal,
-            shows: Shows::NotAsked,
+            size: Size::Unset,
             evidence,
         };
         self.look(element, open, &mut place);
-        self.places.push(place);
+        self.found.places.push(place);
     }
 
     /// A presentation attribute of SVG, whose value is CSS.
@@ -398,23 +444,33 @@ impl<'a> Walk<'a> {
             Inner::Markup => walk.markup(0..document.len()),
             Inner::Style => walk.style_sheet(0..document.len()),
         }
-        for place in walk.places {
-            self.places.push(Place {
+        for place in walk.found.places {
+            self.found.places.push(Place {
                 carrier,
                 url: place.url.into_owned(),
                 range: range.clone(),
                 written: None,
                 removal: removal.clone(),
-                shows: place.shows,
+                size: place.size,
                 evidence: place.evidence,
             });
         }
     }
 
     /// A link, which reports when it is followed.
-    fn anchor(&mut self, element: &Element<'_>) {
-        let Some((attribute, href)) = self.value(element, "href") else { return };
-        let Some(url) = self.url(href) else { return };
+    fn anchor(&mut self, element: &Element<'_>, attribute: &Attribute) {
+        if self.links == Links::Ignore {
+            return;
+        }
+        let written = self.slice(&attribute.value);
+        if !link::may_track(written) {
+            return;
+        }
+        self.found.links += 1;
+        if self.links == Links::Count {
+            return;
+        }
+        let Some(url) = self.url(decoded(written)) else { return };
         let text = self.text.get(element.range.end..).unwrap_or_default();
         let text = text.get(..text.len().min(MAX_LINK_TEXT)).unwrap_or_default();
         let end = memchr::memmem::find(text, b"</").unwrap_or(text.len());
@@ -424,13 +480,13 @@ impl<'a> Walk<'a> {
             link::offers_a_choice(url.tail())
                 || link::offers_a_choice(&decoded(text.get(..end).unwrap_or_default())),
         );
-        self.places.push(Place {
+        self.found.places.push(Place {
             carrier: Carrier::Anchor,
             url,
             range: element.range.clone(),
             written: Some(attribute.value.clone()),
             removal: Removal::Nothing,
-            shows: Shows::As(Size::Visible),
+            size: Size::Visible,
             evidence,
         });
     }
@@ -473,7 +529,7 @@ impl<'a> Walk<'a> {
     fn look(&self, element: &Element<'_>, open: &mut [Open], place: &mut Place<'_>) {
         let (size, hidden) = self.drawn(element.attributes);
         let evidence = &mut place.evidence;
-        place.shows = Shows::As(size);
+        place.size = size;
         evidence.add_if(Fact::Hidden, hidden);
         evidence.add_if(Fact::HiddenAncestor, open.iter_mut().rev().any(|own| self.hides(own)));
         evidence.add_if(Fact::OutsideBody, self.region != Region::Body && self.depth == 0);
@@ -487,11 +543,11 @@ impl<'a> Walk<'a> {
     }
 
     /// The size in which an element is drawn, and whether it hides itself.
-    fn drawn(&self, attributes: &[Attribute]) -> (Size, bool) {
+    fn drawn(&self, attributes: impl AsRef<[Attribute]>) -> (Size, bool) {
         let mut look = Look::default();
         let mut style: Option<Cow<'_, str>> = None;
         let mut hidden = false;
-        for attribute in attributes {
+        for attribute in attributes.as_ref() {
             let name = self.slice(&attribute.name);
             let value = || decoded(self.slice(&attribute.value));
             match name.len() {
@@ -509,12 +565,17 @@ impl<'a> Walk<'a> {
     }
 
     fn hides(&self, open: &mut Open) -> bool {
-        let around = open.around.clone();
         *open.hides.get_or_insert_with(|| {
-            around.hidden
-                || around.style.is_some_and(|style| {
+            let attributes = Tokenizer::new(self.text, open.tag..self.text.len()).only();
+            let find = |name: &str| {
+                let mut own = attributes.iter();
+                own.find(|own| self.slice(&own.name).eq_ignore_ascii_case(name.as_bytes()))
+            };
+            // A cell without width still shows what is in it: only its style can hide that.
+            find("hidden").is_some()
+                || find("style").is_some_and(|style| {
                     let mut look = Look::default();
-                    look.style(&decoded(self.slice(&style)));
+                    look.style(&decoded(self.slice(&style.value)));
                     look.hidden || look.size() == Size::Zero
                 })
         })
@@ -550,13 +611,13 @@ impl<'a> Walk<'a> {
                 range: element.range.clone(),
                 written: None,
                 removal,
-                shows: Shows::NotAsked,
+                size: Size::Unset,
                 evidence: Evidence::default(),
             };
             self.look(element, open, &mut place);
             let is_empty = !is_void(element.name) && self.is_empty_element(element.range.end);
             place.evidence.add_if(Fact::ShowsNothing, is_empty);
-            self.places.push(place);
+            self.found.places.push(place);
         }
     }
 
@@ -578,13 +639,13 @@ impl<'a> Walk<'a> {
             let Some(url) = self.url(load.url.into()) else { continue };
             let mut evidence = Evidence::default();
             evidence.add_if(Fact::Furniture, is_furniture(&url));
-            self.places.push(Place {
+            self.found.places.push(Place {
                 carrier: Carrier::StyleSheet,
                 url,
                 range,
                 written: None,
                 removal,
-                shows: Shows::As(Size::Unset),
+                size: Size::Unset,
                 evidence,
             });
         }
@@ -612,13 +673,13 @@ impl<'a> Walk<'a> {
         let mut evidence = Evidence::default();
         evidence.add_if(Fact::Furniture, is_furniture(&url));
         evidence.add_if(Fact::Idle, !loads);
-        self.places.push(Place {
+        self.found.places.push(Place {
             carrier: Carrier::Link,
             url,
             range: element.range.clone(),
             written: None,
             removal,
-            shows: Shows::As(Size::Zero),
+            size: Size::Zero,
             evidence,
         });
     }
@@ -635,13 +696,13 @@ impl<'a> Walk<'a> {
             return self.inline(Carrier::Refresh, target, element.range, &removal);
         }
         let Some(url) = self.url(target.to_owned().into()) else { return };
-        self.places.push(Place {
+        self.found.places.push(Place {
             carrier: Carrier::Refresh,
             url,
             range: element.range.clone(),
             written: None,
             removal,
-            shows: Shows::As(Size::Zero),
+            size: Size::Zero,
             evidence: Evidence::default(),
         });
     }
@@ -659,13 +720,13 @@ impl<'a> Walk<'a> {
                 self.url(decoded(self.slice(&href.value)))
             });
             let Some(url) = address else { return };
-            self.places.push(Place {
+            self.found.places.push(Place {
                 carrier: Carrier::Link,
                 url,
                 range: range.clone(),
                 written: None,
                 removal: Removal::Element { element: range.clone(), attribute: range },
-                shows: Shows::As(Size::Zero),
+                size: Size::Zero,
                 evidence: Evidence::default(),
             });
             return;
@@ -680,21 +741,27 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// Whether the place whose element is `range` is drawn large enough to be seen, and does not hide itself.
-pub fn is_shown(text: &[u8], place: &Place<'_>) -> bool {
-    match place.shows {
-        Shows::As(size) => size == Size::Visible && !place.evidence.has(Fact::Hidden),
-        Shows::NotAsked => {
-            let walk = Walk::new(text, Extent::Trackers, Links::Ignore);
-            let mut tokens = Tokenizer::new(text, place.range.clone());
-            tokens.next().is_some() && walk.drawn(tokens.attributes()) == (Size::Visible, false)
-        }
+impl Place<'_> {
+    /// Whether it is drawn large enough to be seen, and does not hide itself.
+    pub fn is_shown(&self) -> bool {
+        self.size == Size::Visible && !self.evidence.has(Fact::Hidden)
+    }
+}
+
+impl PlainPicture<'_> {
+    /// The same, of a picture in `text`.
+    pub fn is_shown(&self, text: &[u8]) -> bool {
+        let walk = Walk::new(text, Extent::Trackers, Links::Ignore);
+        walk.drawn(Tokenizer::new(text, self.range.clone()).only()) == (Size::Visible, false)
     }
 }
 
 /// Character references decoded; bytes that are no UTF-8 become U+FFFD.
 pub(super) fn decoded(value: &[u8]) -> Cow<'_, str> {
-    let text = String::from_utf8_lossy(value);
+    let text = match std::str::from_utf8(value) {
+        Ok(text) => Cow::Borrowed(text),
+        Err(_) => String::from_utf8_lossy(value),
+    };
     if memchr::memchr(b'&', value).is_none() {
         return text;
     }
@@ -727,13 +794,18 @@ fn is_furniture(url: &Url<'_>) -> bool {
         || url.path().starts_with("/css")
 }
 
+fn is_anchor(element: &[u8]) -> bool {
+    element.eq_ignore_ascii_case(b"a") || element.eq_ignore_ascii_case(b"area")
+}
+
 fn is_void(element: &[u8]) -> bool {
-    if element.len() > 6 {
-        return false;
+    let is = |own: &str| element.eq_ignore_ascii_case(own.as_bytes());
+    match element.len() {
+        2 => is("br") || is("hr"),
+        3 => is("img") || is("col") || is("wbr"),
+        4 => is("meta") || is("link") || is("base") || is("area"),
+        5 => is("input") || is("embed") || is("track") || is("param"),
+        6 => is("source"),
+        _ => false,
     }
-    const VOID: [&[u8]; 14] = [
-        b"img", b"br", b"hr", b"meta", b"link", b"input", b"base", b"area", b"col", b"embed", b"source",
-        b"track", b"wbr", b"param",
-    ];
-    VOID.iter().any(|own| element.eq_ignore_ascii_case(own))
 }

@@ -2,6 +2,69 @@
 
 use super::url::Url;
 
+/// What kind of character a byte is, looked up: these loops see every address of every message.
+#[derive(Clone, Copy)]
+pub(super) struct Class(u8);
+
+impl Class {
+    const LOWER: u8 = 1;
+    const UPPER: u8 = 2;
+    const DIGIT: u8 = 4;
+    /// `-` and `_`.
+    const JOINT: u8 = 8;
+    const DOT: u8 = 16;
+    const SLASH: u8 = 32;
+
+    const TABLE: [u8; 256] = {
+        let mut table = [0; 256];
+        let mut byte = 0;
+        while byte < 256 {
+            table[byte] = match byte as u8 {
+                b'a'..=b'z' => Class::LOWER,
+                b'A'..=b'Z' => Class::UPPER,
+                b'0'..=b'9' => Class::DIGIT,
+                b'-' | b'_' => Class::JOINT,
+                b'.' => Class::DOT,
+                b'/' => Class::SLASH,
+                _ => 0,
+            };
+            byte += 1;
+        }
+        table
+    };
+
+    pub(super) fn of(byte: u8) -> Class {
+        Class(Class::TABLE[byte as usize])
+    }
+
+    fn is(self, classes: u8) -> bool {
+        self.0 & classes != 0
+    }
+
+    pub(super) fn is_digit(self) -> bool {
+        self.is(Class::DIGIT)
+    }
+
+    pub(super) fn is_alphanumeric(self) -> bool {
+        self.is(Class::LOWER | Class::UPPER | Class::DIGIT)
+    }
+
+    /// What tokens are made of.
+    pub(super) fn is_of_a_token(self) -> bool {
+        self.is(Class::LOWER | Class::UPPER | Class::DIGIT | Class::JOINT)
+    }
+
+    /// What the paths of files are made of.
+    fn is_of_a_path(self) -> bool {
+        self.0 != 0
+    }
+
+    /// What the names of files are made of.
+    fn is_of_a_name(self) -> bool {
+        self.0 & !Class::SLASH != 0
+    }
+}
+
 /// How much of an identifier a piece of an address is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Opacity {
@@ -13,9 +76,9 @@ pub enum Opacity {
     Opaque,
 }
 
-/// The most opaque piece of path and query.
+/// The most opaque piece of host, path and query.
 pub fn opacity(url: &Url<'_>) -> Opacity {
-    path_opacity(url).max(query_opacity(url))
+    path_opacity(url).max(query_opacity(url)).max(host_opacity(url))
 }
 
 /// The most opaque segment of the path, the extension of the last one left out.
@@ -186,7 +249,9 @@ impl Classes {
 /// Whether an extension is that of a picture file.
 pub fn is_picture(extension: &str) -> bool {
     const EXTENSIONS: [&str; 10] = ["gif", "png", "jpg", "jpeg", "webp", "svg", "bmp", "ico", "avif", "jpe"];
-    (3..=4).contains(&extension.len()) && EXTENSIONS.iter().any(|own| extension.eq_ignore_ascii_case(own))
+    matches!(extension, "png" | "jpg" | "gif")
+        || (3..=4).contains(&extension.len())
+            && EXTENSIONS.iter().any(|own| extension.eq_ignore_ascii_case(own))
 }
 
 /// Whether a file is named as spacers are named.
@@ -258,24 +323,30 @@ fn is_opening(word: &[u8]) -> bool {
 /// Whether path or query speak of an opening. Words are told apart at every character that is no letter or digit, and where
 /// an upper-case letter first follows a lower-case one.
 pub fn speaks_of_opening(url: &Url<'_>) -> bool {
-    const LONGEST: usize = 24;
-    let tail = url.tail().as_bytes();
-    let mut lower = [0; LONGEST];
-    let said = tail.split(|byte| !byte.is_ascii_alphanumeric()).any(|piece| {
-        let Some(lower) = lower.get_mut(..piece.len()) else { return false };
-        let mut bend = piece.len();
-        let mut last = b'A';
-        for (at, (small, byte)) in lower.iter_mut().zip(piece).enumerate() {
-            *small = byte.to_ascii_lowercase();
-            if bend == piece.len() && last.is_ascii_lowercase() && byte.is_ascii_uppercase() {
-                bend = at;
-            }
-            last = *byte;
-        }
-        let (first, rest) = lower.split_at(bend);
-        is_opening(first) || is_opening(rest)
-    });
+    speaks(url.tail().as_bytes())
+}
+
+fn speaks(tail: &[u8]) -> bool {
+    let said = tail.split(|byte| !Class::of(*byte).is_alphanumeric()).any(says_opening);
     said || holds_opening(tail) && !is_harmless(tail)
+}
+
+/// Whether a piece is a word of an opening, or two, parted where an upper-case letter first follows a lower-case one.
+fn says_opening(piece: &[u8]) -> bool {
+    const LONGEST: usize = 24;
+    if !piece.iter().any(|byte| Class::of(*byte).is(Class::UPPER)) {
+        return is_opening(piece);
+    }
+    let mut lower = [0; LONGEST];
+    let Some(lower) = lower.get_mut(..piece.len()) else { return false };
+    for (lower, byte) in lower.iter_mut().zip(piece) {
+        *lower = byte.to_ascii_lowercase();
+    }
+    let bend = piece.windows(2).position(
+        |pair| matches!(pair, [first, second] if first.is_ascii_lowercase() && second.is_ascii_uppercase()),
+    );
+    let (first, rest) = lower.split_at(bend.map_or(piece.len(), |at| at + 1));
+    is_opening(first) || is_opening(rest)
 }
 
 /// Whether a word that speaks of an opening stands anywhere, within a longer word too.
@@ -301,15 +372,37 @@ fn is_harmless(tail: &[u8]) -> bool {
 /// Whether this is a picture file that nobody tells one reader from another by: no query, no token, no word of an opening,
 /// nothing but the characters of file names.
 pub fn is_plain_picture(url: &Url<'_>) -> bool {
-    let (_, extension) = url.stem_and_extension();
+    is_plain_folder(url) && is_plain_file(url.file_name()) && url.query().is_empty()
+}
+
+/// Whether the name of a file is that of a picture, and says nothing more.
+pub(super) fn is_plain_file(name: &str) -> bool {
+    let Some((stem, extension)) = name.rsplit_once('.') else { return false };
     is_picture(extension)
-        && url.query().is_empty()
-        && url
-            .path()
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'-' | b'_' | b'.'))
-        && path_opacity(url) == Opacity::Plain
-        && !speaks_of_opening(url)
+        && name.bytes().all(|byte| Class::of(byte).is_of_a_name())
+        && piece_opacity(stem.as_bytes()) == Opacity::Plain
+        && !speaks(name.as_bytes())
+}
+
+/// Whether host and folder of an address say nothing about who reads. A number in the path may be a year or an issue.
+pub(super) fn is_plain_folder(url: &Url<'_>) -> bool {
+    let path = url.folder().get(url.host().len()..).unwrap_or_default();
+    is_named_plainly(path)
+        && path.split('/').all(|piece| piece_opacity(piece.as_bytes()) == Opacity::Plain)
+        && host_opacity(url) == Opacity::Plain
+        && !speaks(path.as_bytes())
+}
+
+fn is_named_plainly(path: &str) -> bool {
+    path.bytes().all(|byte| Class::of(byte).is_of_a_path())
+}
+
+/// Whether a label of the host is a token: a name made for each reader is looked up for each reader.
+pub fn host_opacity(url: &Url<'_>) -> Opacity {
+    const SHORTEST: usize = 20;
+    let labels = url.host().as_bytes().split(|byte| *byte == b'.');
+    let is_token = |label: &[u8]| label.len() >= SHORTEST && piece_opacity(label) == Opacity::Opaque;
+    if labels.into_iter().any(is_token) { Opacity::Opaque } else { Opacity::Plain }
 }
 
 /// Whether a file is named in words: `header-logo`, not `1` or a token.

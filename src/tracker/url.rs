@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use super::token;
+
 /// The longest address that is looked at; what is longer is no picture (browsers and servers stop far below).
 const MAX_LENGTH: usize = 16 * 1024;
 
@@ -27,6 +29,11 @@ impl<'a> Url<'a> {
             },
             Cow::Owned(value) => Url::resolved(&value, base),
         }
+    }
+
+    /// The address of another file in the same folder, without query.
+    fn beside(&self, rest: &'a str) -> Url<'a> {
+        Url { text: Cow::Borrowed(rest), host: self.host, path: rest.len() }
     }
 
     fn resolved(value: &str, base: Option<&Url<'_>>) -> Option<Url<'a>> {
@@ -136,6 +143,38 @@ impl<'a> Url<'a> {
                 (self.file_name(), format.unwrap_or_default())
             }
         }
+    }
+}
+
+/// Pictures of one message lie in few folders: the last folder that says nothing about who reads, as it stands in the markup.
+#[derive(Clone, Debug, Default)]
+pub struct PlainFolder<'a> {
+    /// The address of the folder with its scheme.
+    written: &'a str,
+    url: Option<Url<'a>>,
+}
+
+impl<'a> PlainFolder<'a> {
+    /// Remembers the folder of `url`, which stands in the markup as `value`.
+    pub fn remember(&mut self, value: &'a str, url: &Url<'a>) {
+        let name = url.file_name().len();
+        if let (Cow::Borrowed(text), Some(written)) =
+            (&url.text, value.get(..value.len().saturating_sub(name)))
+            && value.ends_with(*text)
+        {
+            *self = PlainFolder { written, url: Some(url.clone()) };
+        }
+    }
+
+    /// The address that stands in the markup as `value`, where it is that of a plain picture file in this folder.
+    pub fn picture(&self, value: &'a [u8]) -> Option<Url<'a>> {
+        let url = self.url.as_ref()?;
+        let name = value.strip_prefix(self.written.as_bytes())?;
+        let scheme = self.written.len() - url.folder().len();
+        let is_plain = token::is_plain_file(std::str::from_utf8(name).ok()?);
+        is_plain
+            .then(|| std::str::from_utf8(value.get(scheme..)?).ok().map(|rest| url.beside(rest)))
+            .flatten()
     }
 }
 
