@@ -10,6 +10,7 @@ pub mod catalogue;
 pub mod css;
 pub mod evidence;
 pub mod html;
+pub mod lists;
 pub mod recipient;
 pub mod scan;
 pub mod style;
