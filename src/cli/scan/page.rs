@@ -11,7 +11,7 @@ const MAX_BARS: usize = 12;
 /// The most senders in the table.
 const MAX_ROWS: usize = 100;
 /// The most characters of a label beside a bar.
-const MAX_LABEL: usize = 36;
+const MAX_LABEL: usize = 34;
 
 /// Writes the page; `date` is when the scan was made.
 pub(super) fn page(report: &Report, date: &str) -> String {
@@ -26,25 +26,25 @@ pub(super) fn page(report: &Report, date: &str) -> String {
     out += &overview(report);
     out += &outcomes(report);
     out += &section(
-        "vendors",
-        "Trackers by vendor",
+        ("vendors", "Trackers by vendor"),
         "Whose servers learn of an opening, as far as the form of the address tells.",
         "Vendor",
         &ranked(report.vendors.iter().map(|(name, count)| (name.clone(), *count))),
+        report.trackers,
     );
     out += &section(
-        "carriers",
-        "Trackers by carrier",
+        ("carriers", "Trackers by carrier"),
         "The place in the message from which the mail program loads.",
         "Carrier",
         &ranked(report.carriers.iter().map(|(name, count)| (carrier(name), *count))),
+        report.trackers,
     );
     out += &section(
-        "evidence",
-        "Trackers by kind of evidence",
-        "What speaks for a tracker. Most have several kinds, so the numbers add up to more than the trackers.",
+        ("evidence", "Trackers by kind of evidence"),
+        "What speaks for a tracker. Most have several kinds, so the shares add up to more than the whole.",
         "Evidence",
         &ranked(report.facts.iter().map(|(name, count)| ((*name).to_owned(), *count))),
+        report.trackers,
     );
     out += &senders(report);
     out += &messages(report);
@@ -108,14 +108,14 @@ fn outcomes(report: &Report) -> String {
     let _ = write!(
         out,
         "<p>Silence is not consent: a recipient who was never asked gets the same message as one who refused, without \
-         trackers. {} would change for them, and {} would go, {} among these. The rest of each message stays as it is. Only a \
-         recipient who agreed to every purpose gets the message with its trackers, and only in a copy that nobody else shares \
-         who did not agree.</p>",
+         trackers. {} would change for them, and {} would go, {} among these. The rest of each message stays as it is. A \
+         recipient who agreed to every purpose gets the message with its trackers, unless the copy is shared with somebody \
+         who did not.</p>",
         capital(&plural(report.changeable, "message")),
         plural(removable, "tracker"),
         plural(report.receipts, "receipt request"),
     );
-    out += "<div class=\"wide\"><table><caption>Outcome by what the recipient said, with the settings that the relay ships with</caption><thead><tr>\
+    out += "<div class=\"wide\"><table class=\"outcome\"><caption>Outcome by what the recipient said, with the settings that the relay ships with</caption><thead><tr>\
             <th scope=\"col\">Recipient</th><th scope=\"col\">Gets</th><th scope=\"col\" class=\"n\">Messages changed</th>\
             <th scope=\"col\" class=\"n\">Trackers removed</th><th scope=\"col\" class=\"n\">Trackers left</th></tr></thead><tbody>";
     let without = "the message without trackers and receipt requests";
@@ -146,19 +146,24 @@ fn outcomes(report: &Report) -> String {
     out + "</ul></section>"
 }
 
-/// A chart with its table.
-fn section(id: &str, title: &str, about: &str, column: &str, rows: &[(String, u64)]) -> String {
+/// A chart with its table; shares are of `trackers`.
+fn section(
+    (id, title): (&str, &str),
+    about: &str,
+    column: &str,
+    rows: &[(String, u64)],
+    trackers: u64,
+) -> String {
     let mut out = format!(
         "<section aria-labelledby=\"{id}\"><h2 id=\"{id}\">{title}</h2><p class=\"soft\">{about}</p>"
     );
     if rows.is_empty() {
         return out + "<p>None was found.</p></section>";
     }
-    let total: u64 = rows.iter().map(|(_, count)| count).sum();
     let _ = write!(
         out,
         "<div class=\"pair\"><figure>{}</figure><table><caption>{title}</caption><thead><tr><th scope=\"col\">{column}</th>\
-         <th scope=\"col\" class=\"n\">Number</th><th scope=\"col\" class=\"n\">Share</th></tr></thead><tbody>",
+         <th scope=\"col\" class=\"n\">Number</th><th scope=\"col\" class=\"n\">Of trackers</th></tr></thead><tbody>",
         chart(id, title, rows),
     );
     for (name, count) in rows {
@@ -167,7 +172,7 @@ fn section(id: &str, title: &str, about: &str, column: &str, rows: &[(String, u6
             "<tr><th scope=\"row\">{}</th>{}<td class=\"n\">{}</td></tr>",
             escaped(name),
             number(*count),
-            percent(*count, total)
+            percent(*count, trackers)
         );
     }
     out + "</tbody></table></div></section>"
@@ -176,8 +181,8 @@ fn section(id: &str, title: &str, about: &str, column: &str, rows: &[(String, u6
 /// Bars that lie, the longest first.
 fn chart(id: &str, title: &str, rows: &[(String, u64)]) -> String {
     const HEIGHT: usize = 26;
-    const LEFT: f64 = 250.0;
-    const LONGEST: f64 = 320.0;
+    const LEFT: f64 = 270.0;
+    const LONGEST: f64 = 300.0;
     let mut bars: Vec<(String, u64)> = rows.iter().take(MAX_BARS).cloned().collect();
     let rest: u64 = rows.iter().skip(MAX_BARS).map(|(_, count)| count).sum();
     if rest > 0 {
@@ -332,7 +337,7 @@ fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut out = String::new();
     for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index) % 3 == 0 {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
             out.push(',');
         }
         out.push(digit);
@@ -406,20 +411,22 @@ p{margin:.4rem 0 .8rem;max-width:75ch}.soft{color:var(--soft)}
 .tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:.8rem;margin:.6rem 0 1rem}
 .tiles div{background:var(--card);border:1px solid var(--line);border-radius:8px;padding:.7rem 1rem;display:flex;flex-direction:column-reverse}
 dt{color:var(--soft);font-size:.9rem}dd{margin:0;font-size:1.7rem;font-weight:600}dd small{font-size:1rem;font-weight:400;color:var(--soft)}
-figure{margin:0}svg{display:block;width:100%;height:auto}svg text{fill:var(--text);font-size:14px}svg .value{fill:var(--soft)}
+figure{margin:0;position:sticky;top:1rem}svg{display:block;width:100%;height:auto}svg text{fill:var(--text);font-size:13px}svg .value{fill:var(--soft)}
 .bar{fill:var(--bar)}.rest{fill:var(--rest)}.share{margin:.2rem 0 1rem}
 .pair{display:grid;grid-template-columns:3fr 2fr;gap:2rem;align-items:start}.wide{overflow-x:auto}
 table{border-collapse:collapse;width:100%;font-size:.92rem}caption{text-align:left;color:var(--soft);font-size:.85rem;padding-bottom:.3rem}
 th,td{border-bottom:1px solid var(--line);padding:.35rem .6rem .35rem 0;text-align:left;vertical-align:top;overflow-wrap:anywhere}
 tbody th{font-weight:400}thead th{font-weight:600}.n{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums;overflow-wrap:normal}
 thead th.n{white-space:normal}
-.list{table-layout:fixed;min-width:640px}.list th:first-child{width:24%}.list th:nth-child(2){width:17%}.list ul{margin:0;padding-left:1.1rem}
+.outcome{min-width:600px}.outcome tbody th{white-space:nowrap}
+.list{table-layout:fixed;min-width:640px}.list th:first-child{width:24%}.list th:nth-child(2){width:17%}.list ul{margin:0;padding:0;list-style:none}.list li+li{margin-top:.4rem}.list code{display:block}
 code{font:.85em ui-monospace,Menlo,Consolas,monospace;color:var(--soft);overflow-wrap:anywhere}
 footer{margin-top:2rem;border-top:1px solid var(--line);padding-top:.8rem;font-size:.9rem}
-@media (max-width:760px){.pair{grid-template-columns:1fr}}
+@media (max-width:760px){.pair{grid-template-columns:1fr}figure{position:static}}
 @media print{:root{color-scheme:light;--page:#fff;--card:#fff;--text:#000;--soft:#333;--line:#bbb;--bar:#444;--rest:#bbb}
 body{max-width:none;padding:0;font-size:11px}tr,svg,.tiles{break-inside:avoid}h2{break-after:avoid}thead{display:table-header-group}
-.bar,.rest{print-color-adjust:exact;-webkit-print-color-adjust:exact}.wide{overflow:visible}.list{min-width:0}}
+.bar,.rest{print-color-adjust:exact;-webkit-print-color-adjust:exact}figure{position:static;max-width:75%}
+.pair{grid-template-columns:1fr;gap:1rem}.wide{overflow:visible}.list,.outcome{min-width:0}}
 </style></head><body>
 "#;
 

@@ -19,6 +19,8 @@ const MAX_TRACKERS: usize = 20;
 const MAX_SENDERS: usize = 10_000;
 /// The longest name of a message, in characters. Of a longer one the end is shown.
 const MAX_NAME: usize = 120;
+/// How much of an address is looked at, in characters. Less is shown.
+const MAX_URL: usize = 1_000;
 /// What stands in the place of an address.
 const MASK: &str = "…";
 /// The vendor of what asks the reader's mail program.
@@ -212,22 +214,31 @@ impl Mask {
     }
 
     /// An address without the recipients'. Where one stands in it in any other encoding, or as a hash, only the host is left.
-    fn url<'a>(&self, url: &'a str) -> Cow<'a, str> {
-        let masked = self.text(url);
-        let mut decoded = masked.clone().into_owned();
+    fn url(&self, url: &str) -> String {
+        let url: String = url.chars().take(MAX_URL).collect();
+        let masked = self.text(&url);
+        let mut decoded = masked.to_string();
         for _ in 0..3 {
             decoded = percent_decoded(&decoded).into_owned();
-            if self.traces.stand_in(&decoded) || self.addresses.iter().any(|own| holds(&decoded, own)) {
+            if self.traces.stand_in(&decoded) || self.stand_in(&decoded) {
                 let host = url.split(['/', '?']).next().unwrap_or_default();
-                return Cow::Owned(format!("{}/{MASK}", self.text(host)));
+                return format!("{}/{MASK}", self.text(host));
             }
         }
-        masked
+        masked.into_owned()
+    }
+
+    fn stand_in(&self, text: &str) -> bool {
+        let folded = text.to_lowercase();
+        folded.contains('@') && self.addresses.iter().any(|own| folded.contains(own.as_str()))
     }
 
     /// A text in which the mask stands for each recipient's address, percent-encoded or not.
     fn text<'a>(&self, text: &'a str) -> Cow<'a, str> {
         let (decoded, starts) = folded(text);
+        if !decoded.contains(&b'@') {
+            return Cow::Borrowed(text);
+        }
         let mut out = String::new();
         let mut at = 0;
         let mut copied = 0;
@@ -250,10 +261,6 @@ impl Mask {
         out.push_str(text.get(copied..).unwrap_or_default());
         Cow::Owned(out)
     }
-}
-
-fn holds(text: &str, address: &str) -> bool {
-    !address.is_empty() && text.to_lowercase().contains(address)
 }
 
 /// A text with `%XX` decoded and in lower case, and for each of its bytes where it came from.
@@ -280,7 +287,7 @@ mod tests {
     use super::*;
 
     fn check(url: &str) -> String {
-        Mask::new(&["Ann@Home.Example", "joann@home.example"]).url(url).into_owned()
+        Mask::new(&["Ann@Home.Example", "joann@home.example"]).url(url)
     }
 
     #[test]
