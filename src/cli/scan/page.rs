@@ -11,7 +11,7 @@ const MAX_BARS: usize = 12;
 /// The most senders in the table.
 const MAX_ROWS: usize = 100;
 /// The most characters of a label beside a bar.
-const MAX_LABEL: usize = 34;
+const MAX_LABEL: usize = 38;
 
 /// Writes the page; `date` is when the scan was made.
 pub(super) fn page(report: &Report, date: &str) -> String {
@@ -48,8 +48,9 @@ pub(super) fn page(report: &Report, date: &str) -> String {
     );
     out += &senders(report);
     out += &messages(report);
-    out += "</main><footer><p class=\"soft\">Nothing was fetched to make this page, and it loads nothing. Addresses of \
-            recipients that To, Cc and Delivered-To name are left out; subjects are not shown.</p></footer></body></html>\n";
+    out += "</main><footer><p class=\"soft\">Nothing was fetched to make this page, and it loads nothing. Mail addresses that stand \
+            readably in a tracker's URL are left out, and those of To, Cc and Delivered-To in their common encodings too. \
+            Subjects are not shown.</p></footer></body></html>\n";
     out
 }
 

@@ -1,6 +1,7 @@
 //! What a report of a scan says: sums, and the messages in which trackers were found.
 //!
-//! Promised: memory that does not grow with the number of messages, and no recipient's address as the messages name it.
+//! Promised: memory that does not grow with the number of messages, and no mail address that stands readably in a tracker's URL, nor one
+//! of a recipient whom the message names.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -216,16 +217,17 @@ impl Mask {
     /// An address without the recipients'. Where one stands in it in any other encoding, or as a hash, only the host is left.
     fn url(&self, url: &str) -> String {
         let url: String = url.chars().take(MAX_URL).collect();
-        let masked = self.text(&url);
-        let mut decoded = masked.to_string();
+        let masked = without_addresses(&self.text(&url));
+        let mut decoded = masked.clone();
         for _ in 0..3 {
             decoded = percent_decoded(&decoded).into_owned();
-            if self.traces.stand_in(&decoded) || self.stand_in(&decoded) {
+            let disguised = self.traces.stand_in(&decoded) || self.stand_in(&decoded);
+            if disguised || without_addresses(&decoded) != decoded {
                 let host = url.split(['/', '?']).next().unwrap_or_default();
                 return format!("{}/{MASK}", self.text(host));
             }
         }
-        masked.into_owned()
+        masked
     }
 
     fn stand_in(&self, text: &str) -> bool {
@@ -263,6 +265,31 @@ impl Mask {
     }
 }
 
+/// A text in which the mask stands for whatever looks like a mail address: in the address of a tracker it is a recipient's,
+/// even where the message does not name that one.
+fn without_addresses(text: &str) -> String {
+    let is_local =
+        |byte: &&u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-' | b'+' | b'\'');
+    let is_domain = |byte: &&u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | 0x80..);
+    let (decoded, starts) = folded(text);
+    let source = |at: usize| starts.get(at).copied().unwrap_or(text.len());
+    let mut out = String::new();
+    let (mut copied, mut from) = (0, 0);
+    for at in memchr::memchr_iter(b'@', &decoded) {
+        let before = decoded.get(from..at).unwrap_or_default();
+        let local = before.iter().rev().take_while(is_local).count();
+        let domain = decoded.get(at + 1..).unwrap_or_default().iter().take_while(is_domain).count();
+        if local > 0 && domain > 0 {
+            out.push_str(text.get(copied..source(at - local)).unwrap_or_default());
+            out.push_str(MASK);
+            from = at + 1 + domain;
+            copied = source(from);
+        }
+    }
+    out.push_str(text.get(copied..).unwrap_or_default());
+    out
+}
+
 /// A text with `%XX` decoded and in lower case, and for each of its bytes where it came from.
 fn folded(text: &str) -> (Vec<u8>, Vec<usize>) {
     let bytes = text.as_bytes();
@@ -295,15 +322,19 @@ mod tests {
         assert_eq!(check("t.example/o?e=ann@home.example&i=1"), "t.example/o?e=…&i=1");
         assert_eq!(check("t.example/o?e=ANN%40home%2eexample"), "t.example/o?e=…");
         assert_eq!(check("t.example/%61nn@home.example/joann@home.example"), "t.example/…/…");
-        assert_eq!(check("t.example/o?e=bob@home.example"), "t.example/o?e=bob@home.example");
+        assert_eq!(check("t.example/o?e=bob+x%40home.example&f=eve@home.example"), "t.example/o?e=…&f=…");
+        assert_eq!(check("t.example/o@?e=@home"), "t.example/o@?e=@home");
         assert_eq!(check("t.example/ö/ann@home.example/ö"), "t.example/ö/…/ö");
     }
 
     #[test]
     fn of_an_address_in_disguise_only_the_host_is_left() {
-        for path in
-            ["o?e=ann%2540home.example", "a/QW5uQEhvbWUuRXhhbXBsZQ", "a/416e6e40486f6d652e4578616d706c65"]
-        {
+        for path in [
+            "o?e=ann%2540home.example",
+            "o?e=bob%252540home.example",
+            "a/QW5uQEhvbWUuRXhhbXBsZQ",
+            "a/416e6e40486f6d652e4578616d706c65",
+        ] {
             assert_eq!(check(&format!("t.example/{path}")), "t.example/…", "{path}");
         }
     }
