@@ -15,6 +15,7 @@ use crate::record::{logging, metrics};
 use crate::relay::next_hop::tls_config;
 use crate::relay::{Credentials, NextHop, Pool, Timeouts};
 use crate::server::{bind, tls};
+use crate::tracker::lists::Lists;
 use crate::tracker::{Catalogue, Detector};
 
 /// Run the relay.
@@ -81,6 +82,7 @@ pub fn live(config: Config) -> Result<Live, String> {
         own.push('\n');
     }
     let catalogue = Catalogue::with(&own).map_err(|error| format!("tracker.catalogues: {error}"))?;
+    let lists = lists(&config)?;
     let next_hop = next_hop(&config)?;
     let mut certificates = Vec::new();
     for listener in &config.listeners {
@@ -97,11 +99,29 @@ pub fn live(config: Config) -> Result<Live, String> {
     let controller = config.policy.controller.parse()?;
     Ok(Live {
         controller,
-        detector: Detector::new(catalogue).allowing(config.tracker.allow.clone()),
+        detector: Detector::new(catalogue).allowing(config.tracker.allow.clone()).listing(lists),
         next_hop: Pool::new(next_hop),
         tls: certificates,
         config,
     })
+}
+
+/// The filter lists of a configuration.
+fn lists(config: &Config) -> Result<Lists, String> {
+    let mut lists = Lists::default();
+    for path in &config.tracker.lists {
+        let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+        let before = lists.len();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        for ignored in lists.add(&name, &text) {
+            tracing::debug!(list = %path.display(), "{ignored}");
+        }
+        if lists.len() == before {
+            return Err(format!("{}: no line of it is a rule for images in mail", path.display()));
+        }
+        tracing::info!(list = %path.display(), rules = lists.len() - before, "a filter list was loaded");
+    }
+    Ok(lists)
 }
 
 /// The next hop of a configuration.

@@ -1,15 +1,23 @@
 //! `pixelward scan`: what would report an opening in many messages.
 
+mod page;
+mod report;
+
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
+use time::OffsetDateTime;
+use time::macros::format_description;
+
+use report::Report;
 
 use super::rewrite::{as_json, named_recipients, shown};
-use crate::tracker::{Detector, Inquiry, Links, Sighting, Verdict};
+use crate::tracker::{Axis, Detector, Inquiry, Links, Sighting, Verdict};
 
 /// Find the trackers in messages, without changing or fetching anything.
 ///
@@ -25,6 +33,9 @@ pub struct Scan {
     /// Say for each place why it is taken for a tracker, or why not.
     #[arg(long)]
     pub explain: bool,
+    /// Also write a report for people: one HTML file that loads nothing and names no recipient.
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
 }
 
 /// Sums over all messages.
@@ -32,26 +43,40 @@ pub struct Scan {
 struct Sums {
     messages: u64,
     with_trackers: u64,
+    /// Links that report who followed them.
+    links: u64,
+    /// Pictures that are seen and tell readers apart.
+    personal: u64,
     by_vendor: BTreeMap<String, u64>,
     by_carrier: BTreeMap<&'static str, u64>,
+    /// Only where a report is asked for.
+    report: Option<Report>,
 }
 
 /// Runs the command.
 ///
 /// # Errors
 ///
-/// When output cannot be written. A file that cannot be read is named, and the others go on.
+/// When output or the report cannot be written. A file that cannot be read is named, and the others go on.
 pub fn run(command: &Scan) -> Result<ExitCode, Box<dyn std::error::Error>> {
     let mut files = Vec::new();
     for path in &command.paths {
         collect(path, &mut files);
     }
     files.sort();
+    let mut sums = Sums::default();
+    // A report that cannot be written is known before a long scan, not after it.
+    let mut page = None;
+    if let Some(path) = &command.report {
+        files.retain(|file| file != path);
+        let file = File::create(path).map_err(|error| format!("{}: {error}", path.display()))?;
+        page = Some((path, file));
+        sums.report = Some(Report::default());
+    }
     let progress = ProgressBar::new(files.len() as u64);
     progress.set_style(ProgressStyle::with_template("{bar:30} {pos}/{len} files, {eta} left")?);
     let detector = Detector::default();
-    let mut sums = Sums::default();
-    let mut failed = false;
+    let mut failed = 0;
     for path in &files {
         match std::fs::read(path) {
             Ok(bytes) => {
@@ -68,7 +93,7 @@ pub fn run(command: &Scan) -> Result<ExitCode, Box<dyn std::error::Error>> {
                 }
             }
             Err(error) => {
-                failed = true;
+                failed += 1;
                 progress.suspend(|| eprintln!("{}: {error}", path.display()));
             }
         }
@@ -76,7 +101,17 @@ pub fn run(command: &Scan) -> Result<ExitCode, Box<dyn std::error::Error>> {
     }
     progress.finish_and_clear();
     print(command, &sums).or_else(ignore_closed)?;
-    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    if let (Some((path, file)), Some(report)) = (page, sums.report) {
+        write(file, Report { failed, ..report }).map_err(|error| format!("{}: {error}", path.display()))?;
+    }
+    Ok(if failed > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn write(mut file: File, report: Report) -> Result<(), Box<dyn std::error::Error>> {
+    let form = format_description!("[day padding:none] [month repr:long] [year], [hour]:[minute] UTC");
+    let date = OffsetDateTime::now_utc().format(form)?;
+    file.write_all(page::page(&report, &date).as_bytes())?;
+    Ok(file.sync_all()?)
 }
 
 /// Whoever reads the table may stop reading it.
@@ -120,9 +155,16 @@ fn one(command: &Scan, detector: &Detector, name: &str, message: &[u8], sums: &m
     let inquiry = Inquiry { links: Links::Note, ..Inquiry::to(&recipients) };
     let inquiry = if command.explain { inquiry.everything() } else { inquiry };
     let analysis = detector.analyse(message, &inquiry);
-    let trackers: Vec<&Sighting> =
-        analysis.sightings.iter().filter(|own| own.verdict == Verdict::Tracker).collect();
+    if let Some(report) = &mut sums.report {
+        report.add(detector, name, message, &recipients, &analysis);
+    }
+    let found = |own: &&Sighting| own.verdict == Verdict::Tracker;
+    let (links, trackers): (Vec<&Sighting>, Vec<&Sighting>) =
+        analysis.sightings.iter().filter(found).partition(|own| own.axis() == Axis::Link);
+    let personal = analysis.sightings.iter().filter(|own| own.verdict == Verdict::Personal).count();
     sums.messages += 1;
+    sums.links += links.len() as u64;
+    sums.personal += personal as u64;
     sums.with_trackers += u64::from(!trackers.is_empty());
     for tracker in &trackers {
         let vendor = tracker.vendor.map_or("unknown", |vendor| detector.catalogue().name(vendor));
@@ -164,12 +206,19 @@ fn print(command: &Scan, sums: &Sums) -> std::io::Result<()> {
         let sums = serde_json::json!({
             "messages": sums.messages,
             "with_trackers": sums.with_trackers,
+            "tracked_links": sums.links,
+            "identifying_images": sums.personal,
             "by_vendor": sums.by_vendor,
             "by_carrier": sums.by_carrier,
         });
         return writeln!(out, "{sums}");
     }
     writeln!(out, "\n{} messages, {} of them with trackers", sums.messages, sums.with_trackers)?;
+    writeln!(
+        out,
+        "{} tracked links, {} visible pictures that tell readers apart",
+        sums.links, sums.personal
+    )?;
     let mut vendors: Vec<(&String, &u64)> = sums.by_vendor.iter().collect();
     vendors.sort_by_key(|(name, count)| (std::cmp::Reverse(**count), (*name).clone()));
     for (vendor, count) in vendors {

@@ -10,6 +10,7 @@ use super::carrier::{Axis, Carrier};
 use super::catalogue::{Catalogue, Vendor};
 use super::evidence::{Evidence, Fact, Verdict};
 use super::judge::{self, Weighed};
+use super::lists::Lists;
 use super::personal::{self, Remedy};
 use super::recipient::LazyTraces;
 use super::scan::{Extent, Found, Links, Place, Removal, places};
@@ -45,6 +46,7 @@ const PICTURE_FIELDS: [&str; 3] = ["X-Image-URL", "X-Face-URL", "X-Avatar-URL"];
 pub struct Detector {
     pub(super) catalogue: Catalogue,
     pub(super) allowed: Vec<Allowed>,
+    pub(super) lists: Lists,
 }
 
 /// What is asked of a message.
@@ -170,13 +172,19 @@ impl Default for Detector {
 impl Detector {
     /// A detector with this catalogue.
     pub fn new(catalogue: Catalogue) -> Detector {
-        Detector { catalogue, allowed: Vec::new() }
+        Detector { catalogue, allowed: Vec::new(), lists: Lists::default() }
     }
 
     /// With exceptions of the operator.
     #[must_use]
     pub fn allowing(self, allowed: Vec<Allowed>) -> Detector {
         Detector { allowed, ..self }
+    }
+
+    /// With filter lists of the operator.
+    #[must_use]
+    pub fn listing(self, lists: Lists) -> Detector {
+        Detector { lists, ..self }
     }
 
     /// The vendors.
@@ -264,7 +272,9 @@ impl Detector {
             }
             return;
         }
-        let places = places(text, leaf.base.as_deref(), reading.inquiry.extent, reading.inquiry.links);
+        // A list can name a plain picture too.
+        let extent = if self.lists.is_empty() { reading.inquiry.extent } else { Extent::EveryRequest };
+        let places = places(text, leaf.base.as_deref(), extent, reading.inquiry.links);
         self.judged(text, places, position, leaf, reading, analysis);
     }
 

@@ -123,6 +123,12 @@ impl<'a> Tokenizer<'a> {
         self.attributes
     }
 
+    /// Whether the content of the element that was just opened is read as markup, though elements of its name elsewhere hold none:
+    /// within `svg` and `math`.
+    pub fn is_foreign(&self) -> bool {
+        self.foreign > 0
+    }
+
     /// The last token, from its first to its last byte.
     pub fn range(&self) -> Range<usize> {
         self.range.clone()

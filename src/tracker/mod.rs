@@ -15,6 +15,7 @@ pub mod evidence;
 pub mod html;
 pub mod judge;
 pub mod link;
+pub mod lists;
 pub mod personal;
 pub mod rare;
 pub mod recipient;

@@ -144,6 +144,8 @@ struct Walk<'a> {
     /// How deep in comments, or in documents within attributes.
     depth: usize,
     plain: PlainFolder<'a>,
+    /// How far style sheets within `svg` were read.
+    styled: usize,
 }
 
 /// An element that is open.
@@ -180,6 +182,7 @@ impl<'a> Walk<'a> {
             region: Region::BeforeBody,
             depth: 0,
             plain: PlainFolder::default(),
+            styled: 0,
         }
     }
 
@@ -197,6 +200,9 @@ impl<'a> Walk<'a> {
                 Kind::Open => {
                     let name = self.slice(&inner);
                     raw_of_style = name.eq_ignore_ascii_case(b"style");
+                    if raw_of_style && tokens.is_foreign() {
+                        self.foreign_style_sheet(tokens.range().end);
+                    }
                     self.enter(name);
                     let tag = tokens.range();
                     if !tokens.attributes().is_empty() {
@@ -649,6 +655,26 @@ impl<'a> Walk<'a> {
                 evidence,
             });
         }
+    }
+
+    /// A style sheet within `svg`: markup to the tokenizer, so character references count in it.
+    fn foreign_style_sheet(&mut self, start: usize) {
+        if start < self.styled {
+            return;
+        }
+        let rest = self.text.get(start..).unwrap_or_default();
+        let end = memchr::memmem::find_iter(rest, b"</")
+            .find(|at| rest.get(at + 2..at + 7).is_some_and(|name| name.eq_ignore_ascii_case(b"style")))
+            .unwrap_or(rest.len());
+        let content = start..start + end;
+        self.styled = content.end;
+        let written = self.slice(&content);
+        if memchr::memchr(b'&', written).is_none() {
+            return self.style_sheet(content);
+        }
+        let sheet = decoded(written).into_owned().into_bytes();
+        let removal = Removal::CssRule(content.clone());
+        self.within(Carrier::StyleSheet, &sheet, Inner::Style, &content, &removal);
     }
 
     fn base(&mut self, element: &Element<'_>) {

@@ -44,6 +44,11 @@ impl<'a> Url<'a> {
         }
         match scheme(text) {
             Some((name, rest)) if is_http(name) => Url::authority(rest.trim_start_matches(['/', '\\'])),
+            // A share of another machine: some mail clients ask it, with the reader's name.
+            Some((name, rest)) if name.eq_ignore_ascii_case("file") || name.eq_ignore_ascii_case("ftp") => {
+                let rest = rest.strip_prefix("//").or_else(|| rest.strip_prefix("\\\\"))?;
+                Url::authority(rest.strip_prefix("//").or_else(|| rest.strip_prefix("\\\\")).unwrap_or(rest))
+            }
             Some(_) => None,
             None if text.starts_with(['/', '\\'])
                 && text.get(1..).is_some_and(|rest| rest.starts_with(['/', '\\'])) =>
@@ -279,6 +284,8 @@ mod tests {
             "ht\ntps://user:pass@t.news.\texample/op\r\nen?id=1",
             "https://t.%6eews.example/open?id=1",
             "https://t.news.example/open?id=1#x",
+            "file://t.news.example/open?id=1",
+            "file:////t.news.example/open?id=1",
         ] {
             assert_eq!(check(spelling), same, "{spelling}");
         }
@@ -288,9 +295,15 @@ mod tests {
 
     #[test]
     fn what_is_not_fetched_over_http_is_no_address() {
-        for value in
-            ["cid:a@b", "data:image/gif;base64,R0", "mailto:a@b.example", "", "  ", "file:///a", "https://"]
-        {
+        for value in [
+            "cid:a@b",
+            "data:image/gif;base64,R0",
+            "mailto:a@b.example",
+            "",
+            "  ",
+            "file:///a.b/c",
+            "https://",
+        ] {
             assert_eq!(check(value), None, "{value}");
         }
     }
