@@ -346,13 +346,16 @@ mod tests {
             text in prop::collection::vec(0x61u8..0x7a, 0..900),
             junk in prop::collection::vec((0usize..1500, "[!\r\n =]{1,3}"), 0..3),
             places in prop::collection::vec(place(), 0..4),
+            filler in prop_oneof![Just(Filler::Comment), Just(Filler::Space), Just(Filler::Nothing)],
         ) {
             let mut raw = encoded(std::str::from_utf8(&text).unwrap());
             for (at, what) in junk {
                 raw.insert_str(at % (raw.len() + 1), &what);
             }
             let length = Decoded::new(raw.as_bytes(), Transfer::Base64).bytes.len();
-            check(raw.as_bytes(), Transfer::Base64, edits_of(length, places));
+            let mut edits = edits_of(length, places);
+            edits.iter_mut().for_each(|edit| edit.filler = filler);
+            check(raw.as_bytes(), Transfer::Base64, edits);
         }
     }
 }

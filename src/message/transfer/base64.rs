@@ -132,34 +132,59 @@ fn quantum_of(raw: &[u8], marks: &[Mark], decoded: usize) -> (usize, Quantum) {
 
 pub(super) fn to_raw(raw: &[u8], text: &[u8], marks: &[Mark], edits: Vec<Edit>) -> Vec<Edit> {
     let mut written: Vec<Edit> = Vec::with_capacity(edits.len());
-    let mut group: Vec<Edit> = Vec::new();
-    let mut group_end = 0;
-    // Edits that share a quantum are written together.
-    for edit in edits {
-        let (first, quantum) = quantum_of(raw, marks, edit.range.start);
-        let starts_in_group = !group.is_empty() && first < group_end;
-        if !group.is_empty() && !starts_in_group {
-            written.push(in_raw(raw, text, marks, &group));
-            group.clear();
+    let mut rest = edits.as_slice();
+    while !rest.is_empty() {
+        let (group, behind) = rest.split_at(first_group(raw, marks, rest));
+        match in_raw(raw, text, marks, group, Reach::Group) {
+            Some(edit) => written.push(edit),
+            // Everything behind is encoded anew, with the edits that stand there.
+            None => {
+                written.extend(in_raw(raw, text, marks, rest, Reach::End));
+                return written;
+            }
         }
-        let (last, last_quantum) =
-            quantum_of(raw, marks, edit.range.end.saturating_sub(1).max(edit.range.start));
-        group_end = (last + last_quantum.length).max(first + quantum.length).max(group_end);
-        group.push(edit);
-    }
-    if !group.is_empty() {
-        written.push(in_raw(raw, text, marks, &group));
+        rest = behind;
     }
     written
 }
 
-/// Writes edits whose quanta touch as one raw edit.
-fn in_raw(raw: &[u8], text: &[u8], marks: &[Mark], group: &[Edit]) -> Edit {
+/// How many of the first edits share a quantum with one another, and are written together.
+fn first_group(raw: &[u8], marks: &[Mark], edits: &[Edit]) -> usize {
+    let mut group_end = 0;
+    edits
+        .iter()
+        .position(|edit| {
+            let (first, quantum) = quantum_of(raw, marks, edit.range.start);
+            if group_end > 0 && first >= group_end {
+                return true;
+            }
+            let (last, last_quantum) =
+                quantum_of(raw, marks, edit.range.end.saturating_sub(1).max(edit.range.start));
+            group_end = (last + last_quantum.length).max(first + quantum.length).max(group_end).max(1);
+            false
+        })
+        .unwrap_or(edits.len())
+}
+
+/// How far the raw bytes are written anew.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reach {
+    /// As far as the edits go.
+    Group,
+    /// To the end of the part.
+    End,
+}
+
+/// Writes edits whose quanta touch as one raw edit. `None` where nothing fits beside them that would leave what stands behind as it is.
+fn in_raw(raw: &[u8], text: &[u8], marks: &[Mark], group: &[Edit], reach: Reach) -> Option<Edit> {
     let start_of = group.first().map_or(0, |edit| edit.range.start);
     let end_of = group.last().map_or(0, |edit| edit.range.end);
     let (first, first_quantum) = quantum_of(raw, marks, start_of);
     let (last, last_quantum) = quantum_of(raw, marks, end_of.saturating_sub(1).max(start_of));
-    let after = (last + last_quantum.length).max(end_of);
+    let after = match reach {
+        Reach::Group => (last + last_quantum.length).max(end_of),
+        Reach::End => text.len(),
+    };
     let mut bytes = Vec::new();
     let mut at = first;
     for edit in group {
@@ -171,19 +196,14 @@ fn in_raw(raw: &[u8], text: &[u8], marks: &[Mark], group: &[Edit]) -> Edit {
     bytes.extend_from_slice(text.get(at..after).unwrap_or_default());
 
     let raw_start = first_quantum.start.min(raw.len());
-    let mut raw_end = last_quantum.end.max(raw_start);
+    let mut raw_end = match reach {
+        Reach::Group => last_quantum.end.max(raw_start),
+        Reach::End => raw.len(),
+    };
     let missing = (3 - bytes.len() % 3) % 3;
     if missing != 0 && !last_quantum.short && after < text.len() {
         let filler = group.last().map_or(super::Filler::Nothing, |edit| edit.filler);
-        match filler.of(missing) {
-            Some(filler) => {
-                bytes.splice(filler_at..filler_at, filler.iter().copied());
-            }
-            None => {
-                bytes.extend_from_slice(text.get(after..).unwrap_or_default());
-                raw_end = raw.len();
-            }
-        }
+        bytes.splice(filler_at..filler_at, filler.of(missing)?.iter().copied());
     }
     let mut column = column(raw, raw_start);
     let mut with = String::new();
@@ -195,7 +215,7 @@ fn in_raw(raw: &[u8], text: &[u8], marks: &[Mark], group: &[Edit]) -> Edit {
     } else if column > 0 && rest > 0 && column + rest > LINE {
         with.push_str(if line_end(raw) == b"\n" { "\n" } else { "\r\n" });
     }
-    Edit { range: raw_start..raw_end, with: with.into_bytes(), filler: super::Filler::Nothing }
+    Some(Edit { range: raw_start..raw_end, with: with.into_bytes(), filler: super::Filler::Nothing })
 }
 
 /// Encodes what fits into one line.
