@@ -6,7 +6,7 @@ OLDER := $(shell [ "$(RUST_MINOR)" -lt 98 ] 2>/dev/null && echo --ignore-rust-ve
 CARGO := cargo
 FLAGS := --release --locked $(OLDER)
 BUILD_PACKAGES := gcc make
-TEST_PACKAGES := postfix procps curl
+TEST_PACKAGES := postfix procps curl chromium
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
 .PHONY: build run test check format bench score packages test-packages

@@ -1,0 +1,97 @@
+//! Chromium without a network but this machine, and a server that counts what it is asked for.
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
+
+use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
+
+/// A server that answers everything with one pixel, and knows what was asked.
+pub struct Counter {
+    pub port: u16,
+    asked: Arc<Mutex<BTreeSet<String>>>,
+}
+
+impl Counter {
+    pub fn start() -> Counter {
+        const PIXEL: &[u8] = b"GIF89a\x01\0\x01\0\x80\0\0\0\0\0\xff\xff\xff!\xf9\x04\x01\0\0\0\0,\0\0\0\0\x01\0\x01\0\0\x02\x02D\x01\0;";
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let asked = Arc::new(Mutex::new(BTreeSet::new()));
+        let noted = Arc::clone(&asked);
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let noted = Arc::clone(&noted);
+                std::thread::spawn(move || {
+                    let mut out = stream.try_clone().unwrap();
+                    let mut reader = BufReader::new(stream);
+                    let mut line = String::new();
+                    while reader.read_line(&mut line).is_ok_and(|read| read > 0) {
+                        if let Some(path) = line.strip_prefix("GET ").and_then(|rest| rest.split(' ').next()) {
+                            noted.lock().unwrap().insert(path.to_owned());
+                        }
+                        if line == "\r\n" {
+                            let head = format!(
+                                "HTTP/1.1 200 OK\r\nContent-Type: image/gif\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+                                PIXEL.len()
+                            );
+                            let _ = out.write_all(head.as_bytes()).and_then(|()| out.write_all(PIXEL));
+                            return;
+                        }
+                        line.clear();
+                    }
+                });
+            }
+        });
+        Counter { port, asked }
+    }
+
+    /// What was asked for so far.
+    pub fn asked(&self) -> BTreeSet<String> {
+        self.asked.lock().unwrap().clone()
+    }
+}
+
+/// A folder that goes with the test.
+pub struct Scratch(pub PathBuf);
+
+impl Scratch {
+    pub fn new(name: &str) -> Scratch {
+        let folder = std::env::temp_dir().join(format!("pixelward-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        Scratch(folder)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Opens a page until it has come to rest; `more` are further switches.
+pub fn open(page: &Path, scratch: &Scratch, more: &[&str]) -> Vec<u8> {
+    let output = Command::new("chromium")
+        .args([
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--hide-scrollbars",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--no-first-run",
+            "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
+            "--virtual-time-budget=4000",
+            "--timeout=20000",
+        ])
+        .arg(format!("--user-data-dir={}", scratch.0.join("profile").display()))
+        .args(more)
+        .arg(format!("file://{}", page.display()))
+        .stdin(Stdio::null())
+        .output()
+        .expect("chromium is installed (make test installs it)");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    output.stdout
+}

@@ -1,0 +1,101 @@
+//! Strict mode, "no request left": a page with every way to make a request that HTML has, and every test message, opened in a browser
+//! beside a server that counts.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+mod browser;
+mod mail;
+
+use browser::{Counter, Scratch, open};
+use bytes::Bytes;
+use mail::{messages, rewritten};
+use pixelward::message::transfer::encode_base64;
+use pixelward::message::{Content, Structure, Text};
+use pixelward::tracker::Extent;
+
+/// The page, each address with a number of its own, and how many there are.
+fn page(port: u16) -> (String, usize) {
+    let source = include_str!("messages/every-request.html");
+    let host = format!("127.0.0.1:{port}");
+    let mut html = String::new();
+    let mut count = 0;
+    for piece in source.split_inclusive("URL") {
+        match piece.strip_suffix("URL") {
+            Some(before) => {
+                count += 1;
+                html.push_str(&format!("{before}http://{host}/{count}"));
+            }
+            None => html.push_str(piece),
+        }
+    }
+    let inner = encode_base64(format!("<img src='http://{host}/within-base64'>").as_bytes());
+    (html.replace("BASE64IMG", &inner).replace("HOST", &host), count)
+}
+
+/// The markup of a message.
+fn markup(raw: &[u8]) -> Option<Vec<u8>> {
+    let structure = Structure::read(raw);
+    let leaf = structure.leaves.iter().find(|leaf| leaf.content == Content::Html)?;
+    Some(Text::new(raw, leaf).bytes().to_vec())
+}
+
+#[test]
+fn no_way_to_make_a_request_is_left() {
+    let (counter, scratch) = (Counter::start(), Scratch::new("strict"));
+    let (html, count) = page(counter.port);
+    assert!(count >= 240, "{count}");
+    let before = scratch.0.join("before.html");
+    std::fs::write(&before, &html).unwrap();
+    open(&before, &scratch, &["--dump-dom"]);
+    let asked = counter.asked().len();
+    assert!(asked >= 80, "the page itself makes only {asked} requests: the browser does not load it");
+    for encoding in ["8bit", "quoted-printable", "base64"] {
+        let counter = Counter::start();
+        let (html, _) = page(counter.port);
+        let body = match encoding {
+            "quoted-printable" => html.replace('=', "=3D"),
+            "base64" => encode_base64(html.as_bytes()),
+            _ => html,
+        };
+        let raw = format!("Subject: a\r\nContent-Type: text/html; charset=utf-8\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n{body}\r\n");
+        let left = rewritten(&Bytes::from(raw), Extent::EveryRequest);
+        let left = markup(&left).unwrap();
+        let after = scratch.0.join("after.html");
+        std::fs::write(&after, &left).unwrap();
+        open(&after, &scratch, &["--dump-dom"]);
+        assert_eq!(counter.asked(), std::collections::BTreeSet::new(), "{encoding}");
+        let text = String::from_utf8_lossy(&left).into_owned();
+        let host = format!("127.0.0.1:{}", counter.port);
+        let at = text.find(&host).map(|at| text.get(at.saturating_sub(80)..at + 40).unwrap_or_default().to_owned());
+        assert_eq!(at, None, "{encoding}");
+    }
+}
+
+#[test]
+fn no_test_message_makes_a_request() {
+    let (counter, scratch) = (Counter::start(), Scratch::new("strict-messages"));
+    let mut pages = [String::new(), String::new()];
+    for (number, (_, raw)) in messages().into_iter().enumerate() {
+        let text = String::from_utf8(raw.to_vec()).unwrap();
+        let text = text
+            .replace("https://t.news.example/", &format!("http://127.0.0.1:{}/{number}/", counter.port))
+            .replace("//t.news.example/", &format!("//127.0.0.1:{}/{number}/", counter.port));
+        let raw = Bytes::from(text);
+        let strict = rewritten(&raw, Extent::EveryRequest);
+        for (index, message) in [&raw, &strict].into_iter().enumerate() {
+            // What is signed is never edited.
+            let signed = raw.windows(16).any(|window| window == b"multipart/signed");
+            let Some(html) = markup(message).filter(|_| !signed) else { continue };
+            std::fs::write(scratch.0.join(format!("{index}-{number}.html")), html).unwrap();
+            pages[index].push_str(&format!("<iframe src=\"{index}-{number}.html\"></iframe>\n"));
+        }
+    }
+    let strict = scratch.0.join("strict.html");
+    std::fs::write(&strict, &pages[1]).unwrap();
+    open(&strict, &scratch, &["--dump-dom"]);
+    assert_eq!(counter.asked(), std::collections::BTreeSet::new());
+    let original = scratch.0.join("original.html");
+    std::fs::write(&original, &pages[0]).unwrap();
+    open(&original, &scratch, &["--dump-dom"]);
+    let asked = counter.asked().len();
+    assert!(asked >= 50, "the messages themselves make only {asked} requests: the browser does not load them");
+}
