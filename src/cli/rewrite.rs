@@ -154,6 +154,8 @@ pub fn as_json(detector: &Detector, sighting: &Sighting) -> serde_json::Value {
         "vendor": sighting.vendor.map(|vendor| detector.catalogue().name(vendor)),
         "url": shown(&sighting.url),
         "protected": sighting.protection.is_some(),
+        "verdict": sighting.verdict.name(),
+        "facts": sighting.evidence.facts().map(|fact| fact.name()).collect::<Vec<_>>(),
         "evidence": sighting.evidence.facts().map(|fact| fact.text()).collect::<Vec<_>>(),
         "score": sighting.evidence.score(),
     })

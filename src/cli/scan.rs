@@ -173,7 +173,12 @@ fn one(command: &Scan, detector: &Detector, name: &str, message: &[u8], sums: &m
     }
     if command.json {
         let trackers: Vec<_> = trackers.iter().map(|tracker| as_json(detector, tracker)).collect();
-        return serde_json::json!({ "message": name, "trackers": trackers }).to_string();
+        let mut line = serde_json::json!({ "message": name, "trackers": trackers });
+        if command.explain {
+            let places = analysis.sightings.iter().map(|sighting| as_json(detector, sighting));
+            line["places"] = places.collect();
+        }
+        return line.to_string();
     }
     let mut lines = vec![format!("{name}: {}", counted(trackers.len()))];
     let listed: Vec<&Sighting> = if command.explain { analysis.sightings.iter().collect() } else { trackers };
