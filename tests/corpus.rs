@@ -19,10 +19,18 @@ fn kept(analysis: &Analysis<'_>) -> Vec<String> {
 fn check(raw: &Bytes, name: &str) {
     let quick = Inquiry::to(&["ann@home.example"]);
     let found = kept(&DETECTOR.analyse(raw, &quick));
-    assert_eq!(found, kept(&DETECTOR.analyse(raw, &quick.everything())), "{name}: a quick look and a full one differ");
+    assert_eq!(
+        found,
+        kept(&DETECTOR.analyse(raw, &quick.everything())),
+        "{name}: a quick look and a full one differ"
+    );
     for extent in [Extent::Trackers, Extent::EveryRequest] {
         let once = rewritten(raw, extent);
-        assert_eq!(rewritten(&once, extent), once, "{name}: the second rewrite changes something, {extent:?}");
+        assert_eq!(
+            rewritten(&once, extent),
+            once,
+            "{name}: the second rewrite changes something, {extent:?}"
+        );
     }
     let strict = rewritten(raw, Extent::EveryRequest);
     let left = DETECTOR.analyse(&strict, &quick.everything());
@@ -74,7 +82,10 @@ fn piece() -> impl Strategy<Value = String> {
         Just(format!("<img src='{pixel}' width=600 height=80 alt=x>")),
         Just(format!("<img src={pixel} style=width:1px;height:1px")),
         Just("<img src=\"https://cdn.news.example/logo.png\" width=140 height=40>".to_owned()),
-        Just("<img src=\"https://cdn.news.example/p?e=ann@home.example&amp;w=1\" width=140 height=40>".to_owned()),
+        Just(
+            "<img src=\"https://cdn.news.example/p?e=ann@home.example&amp;w=1\" width=140 height=40>"
+                .to_owned()
+        ),
         Just(format!("p{{background:url({pixel})}}")),
         Just(format!("<td background=\"{pixel}\">")),
         Just(format!("<img srcset=\"{pixel} 1x, {pixel}2 2x\">")),

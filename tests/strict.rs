@@ -56,7 +56,9 @@ fn no_way_to_make_a_request_is_left() {
             "base64" => encode_base64(html.as_bytes()),
             _ => html,
         };
-        let raw = format!("Subject: a\r\nContent-Type: text/html; charset=utf-8\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n{body}\r\n");
+        let raw = format!(
+            "Subject: a\r\nContent-Type: text/html; charset=utf-8\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n{body}\r\n"
+        );
         let left = rewritten(&Bytes::from(raw), Extent::EveryRequest);
         let left = markup(&left).unwrap();
         let after = scratch.0.join("after.html");
@@ -65,7 +67,9 @@ fn no_way_to_make_a_request_is_left() {
         assert_eq!(counter.asked(), std::collections::BTreeSet::new(), "{encoding}");
         let text = String::from_utf8_lossy(&left).into_owned();
         let host = format!("127.0.0.1:{}", counter.port);
-        let at = text.find(&host).map(|at| text.get(at.saturating_sub(80)..at + 40).unwrap_or_default().to_owned());
+        let at = text
+            .find(&host)
+            .map(|at| text.get(at.saturating_sub(80)..at + 40).unwrap_or_default().to_owned());
         assert_eq!(at, None, "{encoding}");
     }
 }
@@ -97,5 +101,8 @@ fn no_test_message_makes_a_request() {
     std::fs::write(&original, &pages[0]).unwrap();
     open(&original, &scratch, &["--dump-dom"]);
     let asked = counter.asked().len();
-    assert!(asked >= 50, "the messages themselves make only {asked} requests: the browser does not load them");
+    assert!(
+        asked >= 50,
+        "the messages themselves make only {asked} requests: the browser does not load them"
+    );
 }

@@ -13,13 +13,13 @@ use super::url::Url;
 use crate::message::header::fields;
 
 /// Slots followed in one campaign.
-const MAX_SLOTS: usize = 32;
-/// Hashes kept of one slot: so many addresses are counted exactly, and more are estimated to about one part in eight.
-const KEPT: usize = 64;
-/// Copies from which on a slot is judged.
-const ENOUGH: u32 = 24;
+const MAX_SLOTS: usize = 16;
+/// Hashes kept of one slot: so many addresses are counted exactly, and more are estimated to about one part in sixteen.
+const KEPT: usize = 256;
+/// Copies from which on a slot is judged. Before, a choice of offers looks like an address for each reader.
+const ENOUGH: u32 = 128;
 /// Distinct addresses in a hundred placements from which on a slot identifies.
-const DISTINCT_PERCENT: u64 = 75;
+const DISTINCT_PERCENT: u64 = 85;
 /// Placements after which a slot is counted anew.
 const RECOUNT: u32 = 200_000;
 /// Age at which a campaign is forgotten, in milliseconds: a week.
@@ -115,7 +115,7 @@ struct Sketch {
 }
 
 impl Campaigns {
-    /// Follows at most `most` campaigns, each of which takes some 20 KiB at most.
+    /// Follows at most `most` campaigns, each of which takes some 35 KiB at most.
     pub fn new(most: usize) -> Campaigns {
         Campaigns { known: Mutex::new(HashMap::new()), most }
     }
@@ -226,7 +226,7 @@ mod tests {
 
     #[test]
     fn an_address_of_its_own_in_each_copy_identifies() {
-        for copies in [ENOUGH, 100, 5000] {
+        for copies in [ENOUGH, 300, 5000] {
             assert!(
                 check(copies, |copy| format!("https://cdn.shop.example/b/{}.png", token(copy))),
                 "{copies}"

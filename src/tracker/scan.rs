@@ -1,6 +1,7 @@
 //! One pass over a text of markup: every place that a mail client loads from, with what surrounds it.
 
 use std::borrow::Cow;
+use std::cell::OnceCell;
 use std::ops::Range;
 
 use super::carrier::Carrier;
@@ -17,6 +18,8 @@ use super::url::{PlainFolder, Url};
 const MAX_OPEN: usize = 512;
 /// How deep comments are read within comments, and documents within attributes.
 const MAX_DEPTH: usize = 4;
+/// How many loads of one style attribute with character references are taken out one by one; with more of them, all of it goes.
+const MAX_LOADS: usize = 64;
 /// How much of a link's text is looked at, in bytes.
 const MAX_LINK_TEXT: usize = 400;
 
@@ -169,6 +172,8 @@ struct Element<'t> {
     range: &'t Range<usize>,
     name: &'t [u8],
     attributes: &'t [Attribute],
+    /// The size in which it is drawn, and whether it hides itself; asked once, however many of its attributes load something.
+    drawn: OnceCell<(Size, bool)>,
 }
 
 impl<'a> Walk<'a> {
@@ -207,7 +212,8 @@ impl<'a> Walk<'a> {
                     let tag = tokens.range();
                     if !tokens.attributes().is_empty() {
                         let attributes = tokens.attributes();
-                        self.element(&Element { range: &tag, name, attributes }, &mut open);
+                        let element = Element { range: &tag, name, attributes, drawn: OnceCell::new() };
+                        self.element(&element, &mut open);
                     }
                     if !is_void(name) && open.len() < MAX_OPEN {
                         let name = u32::try_from(name.len()).unwrap_or(u32::MAX);
@@ -533,7 +539,7 @@ impl<'a> Walk<'a> {
 
     /// Size and evidence from an element's attributes and from what it stands in.
     fn look(&self, element: &Element<'_>, open: &mut [Open], place: &mut Place<'_>) {
-        let (size, hidden) = self.drawn(element.attributes);
+        let (size, hidden) = *element.drawn.get_or_init(|| self.drawn(element.attributes));
         let evidence = &mut place.evidence;
         place.size = size;
         evidence.add_if(Fact::Hidden, hidden);
@@ -603,8 +609,10 @@ impl<'a> Walk<'a> {
             let removal = if as_written {
                 let start = attribute.value.start;
                 Removal::CssValue(start + load.range.start..start + load.range.end)
-            } else {
+            } else if loads.len() <= MAX_LOADS {
                 Removal::Value { range: attribute.value.clone(), with: without_loads(&style, &loads) }
+            } else {
+                Removal::Attribute(self.with_blank(&attribute.whole))
             };
             if is_inline(&load.url) {
                 self.inline(Carrier::StyleAttribute, &load.url, element.range, &removal);

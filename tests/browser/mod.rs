@@ -29,7 +29,8 @@ impl Counter {
                     let mut reader = BufReader::new(stream);
                     let mut line = String::new();
                     while reader.read_line(&mut line).is_ok_and(|read| read > 0) {
-                        if let Some(path) = line.strip_prefix("GET ").and_then(|rest| rest.split(' ').next()) {
+                        if let Some(path) = line.strip_prefix("GET ").and_then(|rest| rest.split(' ').next())
+                        {
                             noted.lock().unwrap().insert(path.to_owned());
                         }
                         if line == "\r\n" {
