@@ -207,7 +207,7 @@ impl Pipeline {
                 found: enforced.found,
             })
             .collect();
-        record::recipients(arrival, &arrival.client_id(), &lines, &reply);
+        record::recipients(arrival, &arrival.client_id(), &downstream_of(&live), &lines, &reply);
         count(reply.class().name());
         if reply.class() == Class::Positive {
             metrics::counter!("pixelward_trackers_removed_total").increment(enforced.removed as u64);
@@ -358,6 +358,13 @@ fn note_found(analysis: &Analysis<'_>) -> usize {
     metrics::counter!("pixelward_links_with_token_total").increment(analysis.links as u64);
     metrics::counter!("pixelward_opaque_images_kept_total").increment(analysis.opaque_pictures as u64);
     found
+}
+
+/// The service behind us that may track all the same, and why that is accepted; empty where there is none.
+fn downstream_of(live: &Live) -> String {
+    let hop = &live.config.next_hop;
+    let accepted = hop.esp.filter(|esp| esp.doubt().is_some()).zip(hop.accept_downstream_tracking.as_ref());
+    accepted.map(|(esp, reason)| format!("{}: {reason}", esp.name())).unwrap_or_default()
 }
 
 /// Counts what was done with pictures that tell readers apart.

@@ -6,6 +6,8 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::run::{live, store_settings};
+use crate::rewrite::Personal;
+use crate::rewrite::downstream::Esp;
 use crate::config::{Config, ListenerTls, Mode, OnGrant};
 use crate::consent::socket::Client;
 use crate::consent::{Store, StoreError};
@@ -90,6 +92,18 @@ pub fn run(command: &Check) -> Result<ExitCode, Box<dyn std::error::Error>> {
 fn hints(config: &Config, findings: &Findings) {
     if config.mode == Mode::Observe {
         findings.hint("mode is \"observe\": nothing is taken out of any mail");
+    }
+    if let Some(esp) = Esp::of_host(&config.next_hop.host).filter(|esp| config.next_hop.esp != Some(*esp)) {
+        findings.hint(&format!(
+            "the next hop belongs to a service that can add an open pixel behind this relay: set esp = \"{}\" in [next_hop]",
+            esp.name()
+        ));
+    }
+    if let (Some(esp), Some(reason)) = (config.next_hop.esp, &config.next_hop.accept_downstream_tracking) {
+        findings.hint(&format!("{} may track behind this relay, which is accepted: {reason}", esp.name()));
+    }
+    if config.policy.personal == Personal::Keep {
+        findings.hint("identifying_images is \"keep\": pictures that tell readers apart stay in mail to people who did not agree");
     }
     if config.policy.on_grant == OnGrant::Keep {
         findings.hint("on_grant is \"keep\": a withdrawal acts on the next mail, and cannot reach mail that was delivered");

@@ -96,6 +96,9 @@ pub fn live(config: Config) -> Result<Live, String> {
             }
         });
     }
+    if let (Some(esp), Some(reason)) = (config.next_hop.esp, &config.next_hop.accept_downstream_tracking) {
+        tracing::warn!(esp = esp.name(), %reason, "the next hop's service may track behind this relay, which is accepted");
+    }
     let controller = config.policy.controller.parse()?;
     Ok(Live {
         controller,

@@ -25,8 +25,15 @@ pub struct Line<'a> {
     pub found: usize,
 }
 
-/// Writes one line for each recipient.
-pub fn recipients(arrival: &Arrival, client_id: &str, lines: &[Line<'_>], reply: &Reply) {
+/// Writes one line for each recipient. `downstream` names a service behind us that may track all the same.
+pub fn recipients(
+    arrival: &Arrival,
+    client_id: &str,
+    downstream: &str,
+    lines: &[Line<'_>],
+    reply: &Reply,
+) {
+    let downstream = (!downstream.is_empty()).then_some(downstream);
     for line in lines {
         tracing::info!(
             id = %arrival.id,
@@ -39,6 +46,7 @@ pub fn recipients(arrival: &Arrival, client_id: &str, lines: &[Line<'_>], reply:
             done = line.done.name(),
             found = line.found,
             removed = line.removed,
+            downstream,
             result = reply.class().name(),
             reply = %reply,
             "message"
