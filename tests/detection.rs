@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 use support::{Client, Folder, NextHop, Relay, crlf, newsletter, program};
 
 fn html(body: &str) -> String {
-    format!("From: Shop <news@shop.example>\nSubject: News\nList-Id: <news.shop.example>\nContent-Type: text/html\n\n{body}\n")
+    format!(
+        "From: Shop <news@shop.example>\nSubject: News\nList-Id: <news.shop.example>\nContent-Type: text/html\n\n{body}\n"
+    )
 }
 
 /// Sends one message to somebody who did not agree; gives what the next hop got.
@@ -33,14 +35,16 @@ fn a_service_downstream_is_told_not_to_track_those_who_did_not_agree() {
     }
     let deliveries = hop.wait(2);
     assert_eq!(deliveries[0].below_trace(), crlf(&format!("{fields}{with}")));
-    let told = "X-SMTPAPI: {\"category\":\"news\",\"filters\":{\"opentrack\":{\"settings\":{\"enable\":0}}}}\n";
+    let told =
+        "X-SMTPAPI: {\"category\":\"news\",\"filters\":{\"opentrack\":{\"settings\":{\"enable\":0}}}}\n";
     assert_eq!(deliveries[1].below_trace(), crlf(&format!("{told}{without}")));
     // A message without any tracker is told of too: the service would add one.
     let plain = "Subject: a\n\nNo picture.\n";
     client.message("news@shop.example", &["eve@home.example"], plain);
     let got = hop.wait(3)[2].below_trace();
     assert!(got.starts_with("X-SMTPAPI: {\"filters\"") && got.ends_with("\r\n\r\nNo picture.\r\n"), "{got}");
-    let reply = client.message("news@shop.example", &["eve@home.example"], &format!("X-SMTPAPI: junk\n{plain}"));
+    let reply =
+        client.message("news@shop.example", &["eve@home.example"], &format!("X-SMTPAPI: junk\n{plain}"));
     assert!(reply.starts_with("550 5.6.0 X-SMTPAPI"), "{reply}");
 }
 
@@ -65,7 +69,8 @@ fn a_service_without_a_switch_that_holds_stops_the_start_unless_that_is_accepted
 #[test]
 fn check_asks_for_the_service_that_a_host_name_belongs_to() {
     let folder = Folder::new();
-    let path = folder.file("config.toml", "[next_hop]\nhost = \"smtp.sendgrid.net\"\nconnect_timeout_s = 1\n");
+    let path =
+        folder.file("config.toml", "[next_hop]\nhost = \"smtp.sendgrid.net\"\nconnect_timeout_s = 1\n");
     let output = program().args(["check", "--config"]).arg(&path).current_dir(&folder.0).output().unwrap();
     let said = String::from_utf8(output.stdout).unwrap();
     assert!(said.contains("esp = \"sendgrid\""), "{said}");
@@ -79,7 +84,8 @@ fn an_exception_holds_from_a_reload_on_until_it_ends() {
     let config = std::fs::read_to_string(&path).unwrap();
     let (with, without) = newsletter("eve@home.example");
     let mut client = Client::greeted(relay.port);
-    for (number, (until, wanted)) in [("2020-01-01", &without), ("2999-01-01", &with)].into_iter().enumerate() {
+    for (number, (until, wanted)) in [("2020-01-01", &without), ("2999-01-01", &with)].into_iter().enumerate()
+    {
         let allow = format!(
             "[[tracker.allow]]\nhost = \"shop.example\"\npath = \"/wf/\"\nreason = \"test {number}\"\nexpires = \"{until}\"\n"
         );
@@ -108,7 +114,9 @@ fn a_filter_list_of_the_operator_is_evidence() {
 #[test]
 fn a_picture_with_the_readers_address_is_treated_as_configured() {
     let picture = |url: &str| html(&format!("<img src=\"{url}\" width=\"600\" height=\"80\" alt=\"Hero\">"));
-    let message = picture("https://t.shop.example/i?e=eve@home.example&amp;src=https%3A%2F%2Fcdn.shop.example%2Fhero.png");
+    let message = picture(
+        "https://t.shop.example/i?e=eve@home.example&amp;src=https%3A%2F%2Fcdn.shop.example%2Fhero.png",
+    );
     let gone = html("<img width=\"600\" height=\"80\" alt=\"Hero\">");
     for (choice, wanted) in [
         ("auto", picture("https://cdn.shop.example/hero.png")),
@@ -117,7 +125,11 @@ fn a_picture_with_the_readers_address_is_treated_as_configured() {
         ("strip", gone),
         ("keep", message.clone()),
     ] {
-        assert_eq!(check(&format!("[policy]\nidentifying_images = \"{choice}\""), &message), crlf(&wanted), "{choice}");
+        assert_eq!(
+            check(&format!("[policy]\nidentifying_images = \"{choice}\""), &message),
+            crlf(&wanted),
+            "{choice}"
+        );
     }
 }
 
@@ -139,7 +151,9 @@ fn links_are_unwrapped_where_asked_and_those_that_offer_a_choice_never_are() {
 fn a_picture_that_differs_in_each_copy_of_a_campaign_goes_in_the_end() {
     let copy = |number: u128| {
         let token = format!("{:032x}", (number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835));
-        html(&format!("<img src=\"https://img.shop.example/b/{token}.png\" width=\"600\" height=\"80\" alt=\"Hero\">"))
+        html(&format!(
+            "<img src=\"https://img.shop.example/b/{token}.png\" width=\"600\" height=\"80\" alt=\"Hero\">"
+        ))
     };
     let gone = html("<img width=\"600\" height=\"80\" alt=\"Hero\">");
     for (rest, wanted) in [("", gone.clone()), ("[tracker]\ncampaign_learning = false", copy(200))] {

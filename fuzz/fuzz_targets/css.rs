@@ -2,10 +2,13 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use pixelward::tracker::css::{loads, may_load};
+use pixelward::tracker::css::{Strings, loads, may_load};
 
 fuzz_target!(|style: &[u8]| {
-    let found = loads(style);
+    let found = loads(style, Strings::OfFunctions);
+    for load in loads(style, Strings::OfCustomProperties) {
+        assert!(load.range.start < load.range.end && load.range.end <= style.len());
+    }
     for load in &found {
         assert!(load.range.start < load.range.end && load.range.end <= style.len());
     }

@@ -6,12 +6,12 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::run::{live, store_settings};
-use crate::rewrite::Personal;
-use crate::rewrite::downstream::Esp;
 use crate::config::{Config, ListenerTls, Mode, OnGrant};
 use crate::consent::socket::Client;
 use crate::consent::{Store, StoreError};
 use crate::relay::connection::Connection;
+use crate::rewrite::Personal;
+use crate::rewrite::downstream::Esp;
 
 /// Check the configuration, the certificates, the store, and that the next hop answers.
 ///

@@ -26,13 +26,7 @@ pub struct Line<'a> {
 }
 
 /// Writes one line for each recipient. `downstream` names a service behind us that may track all the same.
-pub fn recipients(
-    arrival: &Arrival,
-    client_id: &str,
-    downstream: &str,
-    lines: &[Line<'_>],
-    reply: &Reply,
-) {
+pub fn recipients(arrival: &Arrival, client_id: &str, downstream: &str, lines: &[Line<'_>], reply: &Reply) {
     let downstream = (!downstream.is_empty()).then_some(downstream);
     for line in lines {
         tracing::info!(

@@ -24,6 +24,23 @@ pub enum Kind {
     Import,
 }
 
+/// Which strings are addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Strings {
+    /// Those of functions that load.
+    OfFunctions,
+    /// Those of custom properties too: somewhere in the document, `var()` brings one into such a function.
+    OfCustomProperties,
+}
+
+/// Whether `var()` stands in a style: it can bring a string from a custom property to where it is an address.
+pub fn uses_variables(style: &[u8]) -> bool {
+    memchr::memmem::find_iter(style, b"(").any(|at| {
+        let start = at.checked_sub(3);
+        start.and_then(|start| style.get(start..at)).is_some_and(|name| name.eq_ignore_ascii_case(b"var"))
+    })
+}
+
 /// Functions whose strings are addresses, and `var()`, which can bring one from elsewhere. Those with a prefix end alike.
 const LOADING: [&[u8]; 8] =
     [b"url", b"src", b"image", b"image-set", b"cross-fade", b"image-rect", b"imageloader", b"var"];
@@ -49,9 +66,10 @@ pub fn attribute_may_load(style: &[u8]) -> bool {
 }
 
 /// All loads, in order. `style` may hold bytes of any ASCII-compatible charset.
-pub fn loads(style: &[u8]) -> Vec<Load> {
+pub fn loads(style: &[u8], strings: Strings) -> Vec<Load> {
     let text = as_ascii(style);
-    let mut scanner = Scanner { found: Vec::new(), functions: Vec::new(), import: None, custom: false };
+    let mut scanner =
+        Scanner { found: Vec::new(), functions: Vec::new(), import: None, strings, custom: false };
     let mut from = 0;
     while let Some(rest) = text.get(from..) {
         match scanner.read(rest, from) {
@@ -76,7 +94,8 @@ struct Scanner {
     functions: Vec<Function>,
     /// Where an `@import` began whose address has not come yet.
     import: Option<usize>,
-    /// Whether a custom property is being declared: a string in it can become an address elsewhere.
+    strings: Strings,
+    /// Whether a custom property is being declared.
     custom: bool,
 }
 
@@ -114,7 +133,9 @@ impl Scanner {
                     self.push(&url, range)
                 }
                 Token::QuotedString(url) if self.custom && url.contains("//") => self.push(&url, range),
-                Token::Ident(name) if name.starts_with("--") => self.custom = true,
+                Token::Ident(name) if name.starts_with("--") => {
+                    self.custom = self.strings == Strings::OfCustomProperties;
+                }
                 Token::Function(name) => {
                     self.open(&name, range.start);
                     return Some(range.end);
@@ -178,7 +199,12 @@ mod tests {
     use super::*;
 
     fn check(style: &str) -> Vec<(String, String)> {
-        loads(style.as_bytes()).into_iter().map(|load| (load.url, style[load.range].to_owned())).collect()
+        let strings =
+            if uses_variables(style.as_bytes()) { Strings::OfCustomProperties } else { Strings::OfFunctions };
+        loads(style.as_bytes(), strings)
+            .into_iter()
+            .map(|load| (load.url, style[load.range].to_owned()))
+            .collect()
     }
 
     fn pair(url: &str, taken: &str) -> Vec<(String, String)> {
@@ -243,6 +269,6 @@ mod tests {
     #[test]
     fn depth_costs_no_stack() {
         let deep = format!("{}url(x)", "a(".repeat(200_000));
-        assert_eq!(loads(deep.as_bytes()).len(), 1);
+        assert_eq!(loads(deep.as_bytes(), Strings::OfFunctions).len(), 1);
     }
 }

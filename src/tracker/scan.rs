@@ -5,7 +5,7 @@ use std::cell::OnceCell;
 use std::ops::Range;
 
 use super::carrier::Carrier;
-use super::css;
+use super::css::{self, Strings};
 use super::evidence::{Evidence, Fact};
 use super::html::{Attribute, Kind, Tokenizer};
 use super::link;
@@ -124,8 +124,15 @@ pub enum Removal {
 pub fn places<'a>(text: &'a [u8], base: Option<&str>, extent: Extent, links: Links) -> Found<'a> {
     let base = base.and_then(|base| Url::read(base.into(), None)).map(Url::into_owned);
     let mut walk = Walk::new(text, extent, links);
-    walk.base = base;
+    walk.base.clone_from(&base);
     walk.markup(0..text.len());
+    if walk.uses_variables {
+        // Strings anywhere may be addresses.
+        walk = Walk::new(text, extent, links);
+        walk.base = base;
+        walk.strings = Strings::OfCustomProperties;
+        walk.markup(0..text.len());
+    }
     walk.found
 }
 
@@ -149,6 +156,9 @@ struct Walk<'a> {
     plain: PlainFolder<'a>,
     /// How far style sheets within `svg` were read.
     styled: usize,
+    strings: Strings,
+    /// Whether a style was seen that uses `var()`.
+    uses_variables: bool,
 }
 
 /// An element that is open.
@@ -188,6 +198,8 @@ impl<'a> Walk<'a> {
             depth: 0,
             plain: PlainFolder::default(),
             styled: 0,
+            strings: Strings::OfFunctions,
+            uses_variables: false,
         }
     }
 
@@ -263,7 +275,9 @@ impl<'a> Walk<'a> {
                 continue;
             }
             if name.eq_ignore_ascii_case(b"style") {
-                if css::attribute_may_load(self.slice(&attribute.value)) {
+                let may_load = self.strings == Strings::OfCustomProperties
+                    || css::attribute_may_load(self.slice(&attribute.value));
+                if may_load {
                     self.style_attribute(element, attribute, open);
                 }
             } else if let Some(carrier) = Carrier::of(element.name, name) {
@@ -451,11 +465,13 @@ impl<'a> Walk<'a> {
         let mut walk = Walk::new(document, self.extent, Links::Ignore);
         walk.base.clone_from(&self.base);
         walk.region = Region::Body;
+        walk.strings = self.strings;
         walk.depth = self.depth + 1;
         match inner {
             Inner::Markup => walk.markup(0..document.len()),
             Inner::Style => walk.style_sheet(0..document.len()),
         }
+        self.uses_variables |= walk.uses_variables;
         for place in walk.found.places {
             self.found.places.push(Place {
                 carrier,
@@ -604,7 +620,8 @@ impl<'a> Walk<'a> {
         let written = self.slice(&attribute.value);
         let style = decoded(written);
         let as_written = style.len() == written.len() && style.as_bytes() == written;
-        let loads = css::loads(style.as_bytes());
+        self.uses_variables |= css::uses_variables(style.as_bytes());
+        let loads = css::loads(style.as_bytes(), self.strings);
         for load in &loads {
             let removal = if as_written {
                 let start = attribute.value.start;
@@ -637,10 +654,11 @@ impl<'a> Walk<'a> {
 
     fn style_sheet(&mut self, content: Range<usize>) {
         let text = self.slice(&content);
-        if !css::may_load(text) {
+        if self.strings == Strings::OfFunctions && !css::may_load(text) {
             return;
         }
-        for load in css::loads(text) {
+        self.uses_variables |= css::uses_variables(text);
+        for load in css::loads(text, self.strings) {
             let range = content.start + load.range.start..content.start + load.range.end;
             let removal = match load.kind {
                 css::Kind::Value => Removal::CssValue(range.clone()),

@@ -1,0 +1,136 @@
+//! Before and after, as a browser without a network draws them: only what was removed is missing. The pictures are kept under
+//! target/rendering.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+mod browser;
+mod mail;
+
+use std::path::{Path, PathBuf};
+
+use browser::{Scratch, open};
+use bytes::Bytes;
+use mail::{in_folder, rewritten};
+use pixelward::message::{Content, Structure, Text};
+use pixelward::tracker::Extent;
+
+const PIXEL: &str = "<img src=\"https://t.news.example/wf/open?upn=u001.Zk3Qw9XvT2aB7LmN8pRsYd4HcJ6\" width=\"1\" height=\"1\" alt=\"\" border=\"0\">";
+
+/// The markup of a message, or nothing where it has none.
+fn markup(raw: &[u8]) -> Option<Vec<u8>> {
+    let structure = Structure::read(raw);
+    let leaf = structure.leaves.iter().find(|leaf| leaf.content == Content::Html)?;
+    Some(Text::new(raw, leaf).bytes().to_vec())
+}
+
+/// Width, height and pixels of a screenshot.
+fn drawn(name: &str, html: &[u8], scratch: &Scratch, folder: &Path) -> (u32, u32, Vec<u8>) {
+    let page = scratch.0.join(format!("{name}.html"));
+    std::fs::write(&page, html).unwrap();
+    let picture: PathBuf = folder.join(format!("{name}.png"));
+    let _ = std::fs::remove_file(&picture);
+    open(&page, scratch, &[&format!("--screenshot={}", picture.display()), "--window-size=800,1600"]);
+    let decoder = png::Decoder::new(std::io::BufReader::new(std::fs::File::open(&picture).unwrap()));
+    let mut reader = decoder.read_info().unwrap();
+    let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
+    let info = reader.next_frame(&mut pixels).unwrap();
+    pixels.truncate(info.buffer_size());
+    (info.width, info.height, pixels)
+}
+
+/// Rows of the two pictures that differ, once rows which only moved are put beside each other: at most `shift` rows up or down.
+fn differing_rows(before: &(u32, u32, Vec<u8>), after: &(u32, u32, Vec<u8>), shift: usize) -> usize {
+    assert_eq!((before.0, before.1), (after.0, after.1));
+    let row = before.2.len() / before.1 as usize;
+    let rows = |picture: &[u8]| picture.chunks(row).map(<[u8]>::to_vec).collect::<Vec<_>>();
+    let (before, after) = (rows(&before.2), rows(&after.2));
+    let mut moved = 0;
+    let mut differing = 0;
+    for (at, own) in before.iter().enumerate() {
+        let same =
+            (0..=shift).flat_map(|by| [at.checked_sub(moved + by), at.checked_sub(moved).map(|at| at + by)]);
+        match same.flatten().find(|other| after.get(*other) == Some(own)) {
+            Some(other) => moved = at.saturating_sub(other),
+            None => differing += 1,
+        }
+    }
+    differing
+}
+
+/// Newsletters with the pixel where senders put it.
+fn newsletters() -> Vec<(&'static str, String)> {
+    let text = "<p style=\"font:16px/24px sans-serif\">News of the week, and some more of it.</p>";
+    let picture = "<img src=\"https://cdn.news.example/logo.png\" width=\"140\" height=\"40\" alt=\"Logo\">";
+    let page = |body: &str| format!("<!DOCTYPE html><html><body style=\"margin:0\">{body}</body></html>");
+    vec![
+        ("end-of-body", page(&format!("{text}{picture}{text}{PIXEL}"))),
+        ("start-of-body", page(&format!("{PIXEL}{text}{picture}{text}"))),
+        ("in-a-paragraph", page(&format!("<p>Read {PIXEL}on, and on.</p>{text}"))),
+        (
+            "in-a-cell",
+            page(&format!(
+                "<table width=\"600\"><tr><td>{text}</td></tr><tr><td>{text}{PIXEL}</td></tr></table>"
+            )),
+        ),
+        ("in-a-hidden-box", page(&format!("{text}<div style=\"display:none\">{PIXEL}</div>{text}"))),
+        ("between-blocks", page(&format!("<div>{text}</div>{PIXEL}<div>{text}</div>"))),
+        ("in-a-list", page(&format!("<ul><li>One</li><li>Two{PIXEL}</li></ul>{text}"))),
+        ("in-a-link", page(&format!("{text}<a href=\"https://news.example/\">{PIXEL}Read</a>{text}"))),
+        (
+            "as-a-background",
+            page(&format!(
+                "{text}<div style=\"height:40px;background:#eee url('https://t.news.example/wf/open?upn=u001.Zk3Qw9XvT2aB7LmN8pRsYd4HcJ6')\"></div>{text}"
+            )),
+        ),
+        (
+            "visible",
+            page(&format!(
+                "{text}<img src=\"https://t.news.example/wf/open?upn=u001.Zk3Qw9XvT2aB7LmN8pRsYd4HcJ6\" width=\"600\" height=\"80\" style=\"display:block\">{text}"
+            )),
+        ),
+    ]
+}
+
+#[test]
+fn only_what_was_removed_is_missing() {
+    let scratch = Scratch::new("rendering");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/rendering");
+    std::fs::create_dir_all(&folder).unwrap();
+    for (name, html) in newsletters() {
+        let raw = Bytes::from(format!("Content-Type: text/html; charset=utf-8\r\n\r\n{html}\r\n"));
+        let left = rewritten(&raw, Extent::Trackers);
+        assert_ne!(left, raw, "{name}");
+        let before = drawn(&format!("{name}-before"), html.as_bytes(), &scratch, &folder);
+        let after = drawn(&format!("{name}-after"), &markup(&left).unwrap(), &scratch, &folder);
+        // A pixel that stands alone between blocks has a line of its own, which goes with it; a picture that cannot be loaded is drawn
+        // as a broken one.
+        let (shift, most) = match name {
+            "between-blocks" | "end-of-body" | "start-of-body" | "in-a-cell" => (30, 30),
+            "visible" => (2, 80),
+            // What stands right of the pixel on its line moves one pixel to the left.
+            "in-a-paragraph" | "in-a-list" | "in-a-link" => (2, 24),
+            _ => (2, 2),
+        };
+        let differing = differing_rows(&before, &after, shift);
+        assert!(differing <= most, "{name}: {differing} rows differ");
+    }
+}
+
+#[test]
+fn real_newsletters_keep_their_look() {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/corpus/tracked");
+    let scratch = Scratch::new("rendering-real");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/rendering");
+    std::fs::create_dir_all(&folder).unwrap();
+    let large = in_folder(&corpus).into_iter().filter_map(|(path, raw)| {
+        let html = markup(&raw).filter(|html| html.len() > 20_000 && std::str::from_utf8(html).is_ok())?;
+        Some((path, raw, html))
+    });
+    for (path, raw, html) in large.step_by(9).take(10) {
+        let name = path.file_stem().unwrap().to_string_lossy().into_owned();
+        let left = markup(&rewritten(&raw, Extent::Trackers)).unwrap();
+        let before = drawn(&format!("{name}-before"), &html, &scratch, &folder);
+        let after = drawn(&format!("{name}-after"), &left, &scratch, &folder);
+        let differing = differing_rows(&before, &after, 40);
+        assert!(differing <= 60, "{name}: {differing} of {} rows differ", before.1);
+    }
+}
