@@ -9,7 +9,7 @@ BUILD_PACKAGES := gcc make
 TEST_PACKAGES := postfix procps curl chromium
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: build run test check format bench score packages test-packages
+.PHONY: build run test check format bench fuzz packages test-packages
 
 build: packages
 	$(CARGO) build $(FLAGS) --bin pixelward
@@ -28,9 +28,14 @@ check:
 format:
 	$(CARGO) fmt
 
-# Analysis and rewrite of a 50 KB newsletter, beside what they are made of.
+# Analysis and rewrite of a 50 KB newsletter beside what they are made of, bombs, and a campaign of 100,000 recipients.
 bench:
 	$(CARGO) bench --locked $(OLDER)
+
+# Each fuzz target for so long; what is found stays in fuzz/artifacts.
+SECONDS ?= 60
+fuzz:
+	fuzz/run $(SECONDS)
 
 define need
 	@missing=""; for name in $(1); do dpkg-query -W -f='$${Status}' $$name 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$name"; done; \

@@ -173,12 +173,14 @@ fn one(command: &Scan, detector: &Detector, name: &str, message: &[u8], sums: &m
     }
     if command.json {
         let trackers: Vec<_> = trackers.iter().map(|tracker| as_json(detector, tracker)).collect();
-        let mut line = serde_json::json!({ "message": name, "trackers": trackers });
+        let mut line = serde_json::Map::new();
+        line.insert("message".to_owned(), name.into());
+        line.insert("trackers".to_owned(), trackers.into());
         if command.explain {
-            let places = analysis.sightings.iter().map(|sighting| as_json(detector, sighting));
-            line["places"] = places.collect();
+            let places: Vec<_> = analysis.sightings.iter().map(|own| as_json(detector, own)).collect();
+            line.insert("places".to_owned(), places.into());
         }
-        return line.to_string();
+        return serde_json::Value::Object(line).to_string();
     }
     let mut lines = vec![format!("{name}: {}", counted(trackers.len()))];
     let listed: Vec<&Sighting> = if command.explain { analysis.sightings.iter().collect() } else { trackers };

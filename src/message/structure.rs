@@ -259,7 +259,7 @@ fn sniffed(body: &[u8], transfer: Transfer, otherwise: Content) -> Content {
         text.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name.as_bytes()))
             && text.get(name.len()).is_some_and(|next| next.is_ascii_whitespace() || *next == b'>')
     };
-    if text.first() == Some(&b'<') && STARTS.iter().any(|name| is(&name)) { Content::Html } else { otherwise }
+    if text.first() == Some(&b'<') && STARTS.iter().any(is) { Content::Html } else { otherwise }
 }
 
 /// How much of a part is looked at to see what it is, in bytes.

@@ -15,6 +15,7 @@ impl Class {
     const DOT: u8 = 16;
     const SLASH: u8 = 32;
 
+    #[allow(clippy::indexing_slicing, reason = "computed when the program is built")]
     const TABLE: [u8; 256] = {
         let mut table = [0; 256];
         let mut byte = 0;
@@ -34,7 +35,7 @@ impl Class {
     };
 
     pub(super) fn of(byte: u8) -> Class {
-        Class(Class::TABLE[byte as usize])
+        Class(Class::TABLE.get(usize::from(byte)).copied().unwrap_or(0))
     }
 
     fn is(self, classes: u8) -> bool {
