@@ -268,6 +268,14 @@ mod tests {
         assert_eq!(read, b"a =41 b\r\n");
     }
 
+    #[test]
+    fn a_carriage_return_alone_does_not_become_the_end_of_a_soft_break() {
+        let raw = b"a=\r<img>\nb\r\n";
+        let cut = find(raw, Transfer::QuotedPrintable, "<img>");
+        let (_, read) = check(raw, Transfer::QuotedPrintable, vec![Edit::cut(cut)]);
+        assert_eq!(read, b"a=\r\nb\r\n");
+    }
+
     fn encoded(text: &str) -> String {
         let mut out = String::new();
         base64::encode(text.as_bytes(), &mut 0, b"\r\n", &mut out);
@@ -334,7 +342,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_edit_of_quoted_printable_has_its_effect_and_no_other(
-            raw in "(=3D|=\r\n|=|[a-c4E =]{1,30}|\r\n|=C3=A9){0,60}",
+            raw in "(=3D|=\r\n|=|[a-c4E =]{1,30}|\r\n|\r|\n|=C3=A9){0,60}",
             places in prop::collection::vec(place(), 0..4),
         ) {
             let length = Decoded::new(raw.as_bytes(), Transfer::QuotedPrintable).bytes.len();

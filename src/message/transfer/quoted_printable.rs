@@ -116,6 +116,10 @@ fn widen(text: &[u8], edits: Vec<Edit>) -> Vec<Edit> {
     for mut edit in edits {
         let floor = wide.last().map_or(0, |last| last.range.end);
         let mut start = edit.range.start;
+        // A carriage return alone could become a line end, and a stray `=` before it a soft break.
+        if start > floor && text.get(start - 1) == Some(&b'\r') {
+            start -= 1;
+        }
         while start > floor && matches!(text.get(start - 1), Some(b' ' | b'\t')) {
             start -= 1;
         }
