@@ -85,6 +85,8 @@ pub struct Tokenizer<'a> {
     attributes: Vec<Attribute>,
     raw: Option<RawKind>,
     foreign: usize,
+    /// Whether `svg` and `math` change anything.
+    knows_foreign: bool,
 }
 
 impl<'a> Tokenizer<'a> {
@@ -100,7 +102,14 @@ impl<'a> Tokenizer<'a> {
             attributes: Vec::with_capacity(16),
             raw: None,
             foreign: 0,
+            knows_foreign: true,
         }
+    }
+
+    /// Reads on in `svg` and `math` as outside of them.
+    #[must_use]
+    pub fn without_foreign(self) -> Tokenizer<'a> {
+        Tokenizer { knows_foreign: false, ..self }
     }
 
     /// Reads one token; its places are asked for afterwards. Quicker than the iterator, which hands them over.
@@ -306,19 +315,12 @@ impl<'a> Tokenizer<'a> {
         let written = self.slice(self.inner.clone());
         let is = |other: &str| written.eq_ignore_ascii_case(other.as_bytes());
         let kind = match written.len() {
-            3 if is("svg") => return self.foreign += 1,
-            4 if is("math") => return self.foreign += 1,
-            3 if is("xmp") => RawKind::Text,
-            5 if is("style") || is("title") => RawKind::Text,
-            6 if is("script") => RawKind::Script,
-            6 if is("iframe") => RawKind::Text,
-            7 if is("noembed") => RawKind::Text,
-            8 if is("textarea") || is("noframes") => RawKind::Text,
-            9 if is("plaintext") => RawKind::Plain,
-            _ => return,
+            3 if is("svg") => return self.foreign += usize::from(self.knows_foreign),
+            4 if is("math") => return self.foreign += usize::from(self.knows_foreign),
+            _ => raw_kind(written),
         };
         if self.foreign == 0 {
-            self.raw = Some(kind);
+            self.raw = kind;
         }
     }
 
@@ -411,6 +413,25 @@ impl Iterator for Tokenizer<'_> {
             Kind::Comment => Token::Comment { range, content: inner },
             Kind::Raw => Token::Raw { content: inner },
         })
+    }
+}
+
+/// Whether an element of HTML holds no markup.
+pub fn is_raw(name: &[u8]) -> bool {
+    raw_kind(name).is_some()
+}
+
+fn raw_kind(name: &[u8]) -> Option<RawKind> {
+    let is = |other: &str| name.eq_ignore_ascii_case(other.as_bytes());
+    match name.len() {
+        3 if is("xmp") => Some(RawKind::Text),
+        5 if is("style") || is("title") => Some(RawKind::Text),
+        6 if is("script") => Some(RawKind::Script),
+        6 if is("iframe") => Some(RawKind::Text),
+        7 if is("noembed") => Some(RawKind::Text),
+        8 if is("textarea") || is("noframes") => Some(RawKind::Text),
+        9 if is("plaintext") => Some(RawKind::Plain),
+        _ => None,
     }
 }
 

@@ -104,9 +104,12 @@ pub fn names(element: &[u8], attribute: &[u8]) -> bool {
         4 => is("ping") || is("code") || is("icon") || is("href") && !links(element),
         5 => is("movie") || is("value") && element_is("param"),
         7 => is("archive") || is("classid") || is("profile"),
+        6 if element.contains(&b':') => is("o:href") || is("r:href") || is("altsrc"),
         8 => is("codebase") || is("manifest") || is("longdesc") || is("altimage"),
         11 => is("pluginspage"),
-        _ => false,
+        14 => is("attributionsrc"),
+        // Elements of Outlook: `o:href`, `r:href`.
+        _ => element.contains(&b':') && attribute.ends_with(b"href"),
     }
 }
 

@@ -2,12 +2,13 @@
 
 use std::borrow::Cow;
 use std::cell::OnceCell;
+use std::collections::HashSet;
 use std::ops::Range;
 
 use super::carrier::Carrier;
 use super::css::{self, Strings};
 use super::evidence::{Evidence, Fact};
-use super::html::{Attribute, Kind, Tokenizer};
+use super::html::{self, Attribute, Kind, Tokenizer};
 use super::link;
 use super::rare::{self, Inner, is_inline};
 use super::style::{Look, Size};
@@ -133,7 +134,28 @@ pub fn places<'a>(text: &'a [u8], base: Option<&str>, extent: Extent, links: Lin
         walk.strings = Strings::OfCustomProperties;
         walk.markup(0..text.len());
     }
+    if walk.is_ambiguous {
+        // Browsers leave `svg` at many an element that belongs to HTML, and then read the same bytes another way: both readings count.
+        let mut other = Walk::new(text, extent, links);
+        (other.base, other.strings, other.reading) = (walk.base.clone(), walk.strings, Reading::Html);
+        other.markup(0..text.len());
+        let known: HashSet<(usize, usize)> =
+            walk.found.places.iter().map(|own| (own.range.start, own.range.end)).collect();
+        let more = other.found.places.into_iter();
+        let more: Vec<Place<'_>> =
+            more.filter(|place| !known.contains(&(place.range.start, place.range.end))).collect();
+        walk.found.places.extend(more);
+    }
     walk.found
+}
+
+/// How raw elements within `svg` and `math` are read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reading {
+    /// As markup, as within `svg`.
+    Foreign,
+    /// As text, as outside of it.
+    Html,
 }
 
 /// The part of the document.
@@ -159,6 +181,9 @@ struct Walk<'a> {
     strings: Strings,
     /// Whether a style was seen that uses `var()`.
     uses_variables: bool,
+    reading: Reading,
+    /// Whether an element was seen that browsers could read in two ways.
+    is_ambiguous: bool,
 }
 
 /// An element that is open.
@@ -200,6 +225,8 @@ impl<'a> Walk<'a> {
             styled: 0,
             strings: Strings::OfFunctions,
             uses_variables: false,
+            reading: Reading::Foreign,
+            is_ambiguous: false,
         }
     }
 
@@ -209,6 +236,9 @@ impl<'a> Walk<'a> {
 
     fn markup(&mut self, range: Range<usize>) {
         let mut tokens = Tokenizer::new(self.text, range);
+        if self.reading == Reading::Html {
+            tokens = tokens.without_foreign();
+        }
         let mut open: Vec<Open> = Vec::with_capacity(64);
         let mut raw_of_style = false;
         while let Some(kind) = tokens.step() {
@@ -217,6 +247,7 @@ impl<'a> Walk<'a> {
                 Kind::Open => {
                     let name = self.slice(&inner);
                     raw_of_style = name.eq_ignore_ascii_case(b"style");
+                    self.is_ambiguous |= tokens.is_foreign() && html::is_raw(name);
                     if raw_of_style && tokens.is_foreign() {
                         self.foreign_style_sheet(tokens.range().end);
                     }
@@ -368,6 +399,8 @@ impl<'a> Walk<'a> {
     fn srcset(&mut self, element: &Element<'_>, attribute: &Attribute, open: &mut [Open]) {
         for candidate in self.candidates(&attribute.value) {
             let text = decoded(self.slice(&candidate));
+            // Blanks and commas before an address belong to nothing.
+            let text = text.trim_start_matches([' ', '\t', '\r', '\n', '\x0c', ',']);
             let Some(url) = text.split_whitespace().next().and_then(|url| self.url(url.to_owned().into()))
             else {
                 continue;
@@ -396,6 +429,9 @@ impl<'a> Walk<'a> {
             let document = decoded(value).into_owned().into_bytes();
             self.within(Carrier::Embedded, &document, Inner::Markup, element.range, &removal);
         } else if rare::animates(element.name, name) {
+            if memchr::memchr(b'(', value).is_some() {
+                self.painted(element, attribute);
+            }
             for address in decoded(value).split(';') {
                 self.rare(Carrier::Svg, address, element, attribute, Evidence::default(), open);
             }
