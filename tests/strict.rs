@@ -1,6 +1,6 @@
 //! Strict mode, "no request left": a page with every way to make a request that HTML has, and every test message, opened in a browser
 //! beside a server that counts.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::string_slice)]
 
 mod browser;
 mod mail;
@@ -72,6 +72,43 @@ fn no_way_to_make_a_request_is_left() {
             .map(|at| text.get(at.saturating_sub(80)..at + 40).unwrap_or_default().to_owned());
         assert_eq!(at, None, "{encoding}");
     }
+}
+
+/// A longer page, in which what stands in `BASE64[…]` is encoded.
+fn long_page(port: u16) -> String {
+    let source =
+        include_str!("messages/every-request-at-length.html").replace("HOST", &format!("127.0.0.1:{port}"));
+    let mut html = String::new();
+    let mut rest = source.as_str();
+    while let Some((before, behind)) = rest.split_once("BASE64[") {
+        let end =
+            [")", "\"", "'"].iter().filter_map(|quote| behind.find(&format!("]{quote}"))).min().unwrap();
+        html.push_str(before);
+        html.push_str(&encode_base64(behind[..end].as_bytes()));
+        rest = &behind[end + 1..];
+    }
+    html + rest
+}
+
+#[test]
+fn none_of_seven_hundred_ways_is_left_where_no_script_runs() {
+    // Mail clients run no scripts, so the browser is told to run none.
+    let no_scripts = "<meta http-equiv=\"Content-Security-Policy\" content=\"script-src 'none'\">";
+    let scratch = Scratch::new("strict-long");
+    let counter = Counter::start();
+    let html = long_page(counter.port);
+    let page = scratch.0.join("page.html");
+    std::fs::write(&page, format!("{no_scripts}{html}")).unwrap();
+    open(&page, &scratch, &["--dump-dom"]);
+    let asked = counter.asked().len();
+    assert!(asked >= 200, "the page itself makes only {asked} requests: the browser does not load it");
+    let counter = Counter::start();
+    let raw =
+        format!("Subject: a\r\nContent-Type: text/html; charset=utf-8\r\n\r\n{}", long_page(counter.port));
+    let left = markup(&rewritten(&Bytes::from(raw), Extent::EveryRequest)).unwrap();
+    std::fs::write(&page, [no_scripts.as_bytes(), &left].concat()).unwrap();
+    open(&page, &scratch, &["--dump-dom"]);
+    assert_eq!(counter.asked(), std::collections::BTreeSet::new());
 }
 
 #[test]

@@ -68,8 +68,14 @@ pub fn attribute_may_load(style: &[u8]) -> bool {
 /// All loads, in order. `style` may hold bytes of any ASCII-compatible charset.
 pub fn loads(style: &[u8], strings: Strings) -> Vec<Load> {
     let text = as_ascii(style);
-    let mut scanner =
-        Scanner { found: Vec::new(), functions: Vec::new(), import: None, strings, custom: false };
+    let mut scanner = Scanner {
+        found: Vec::new(),
+        functions: Vec::new(),
+        loads_below: false,
+        import: None,
+        strings,
+        custom: false,
+    };
     let mut from = 0;
     while let Some(rest) = text.get(from..) {
         match scanner.read(rest, from) {
@@ -85,13 +91,16 @@ fn as_ascii(style: &[u8]) -> String {
     style.iter().map(|byte| if byte.is_ascii() { char::from(*byte) } else { '_' }).collect()
 }
 
-/// The deepest nesting of functions that is followed. Below it, every string is taken for an address.
+/// The deepest nesting of functions that is followed. Once a function that loads stands below it, every string there is taken for an
+/// address.
 const MAX_FUNCTIONS: usize = 256;
 
 struct Scanner {
     found: Vec<Load>,
     /// The functions that are open.
     functions: Vec<Function>,
+    /// Whether a function that loads was opened below the deepest nesting.
+    loads_below: bool,
     /// Where an `@import` began whose address has not come yet.
     import: Option<usize>,
     strings: Strings,
@@ -157,7 +166,7 @@ impl Scanner {
     }
 
     fn takes_strings(&self) -> bool {
-        self.functions.len() >= MAX_FUNCTIONS
+        self.loads_below && self.functions.len() >= MAX_FUNCTIONS
             || self.functions.last().is_some_and(|function| function.strings)
     }
 
@@ -168,10 +177,13 @@ impl Scanner {
             start.and_then(|start| name_bytes.get(start..)).is_some_and(|end| end.eq_ignore_ascii_case(own))
         };
         let is_url = name.eq_ignore_ascii_case("url");
-        if self.functions.len() < MAX_FUNCTIONS {
+        let strings = !name.eq_ignore_ascii_case("var") && LOADING.iter().any(|own| ends(own));
+        if self.functions.len() >= MAX_FUNCTIONS {
+            self.loads_below |= strings;
+        } else {
             self.functions.push(Function {
                 url: is_url.then(|| self.import.unwrap_or(start)),
-                strings: !name.eq_ignore_ascii_case("var") && LOADING.iter().any(|own| ends(own)),
+                strings,
                 before: self.found.len(),
             });
         }
@@ -270,5 +282,9 @@ mod tests {
     fn depth_costs_no_stack() {
         let deep = format!("{}url(x)", "a(".repeat(200_000));
         assert_eq!(loads(deep.as_bytes(), Strings::OfFunctions).len(), 1);
+        let quoted = format!("{}'//a.example/o'", "(".repeat(300));
+        assert!(loads(quoted.as_bytes(), Strings::OfFunctions).is_empty());
+        let loading = format!("{}url('//a.example/o')", "(".repeat(300));
+        assert_eq!(loads(loading.as_bytes(), Strings::OfFunctions).len(), 1);
     }
 }
