@@ -385,6 +385,12 @@ fn edit_of(text: &[u8], place: &Place<'_>) -> Option<Edit> {
             }
             _ => cut_element(text, element.clone()),
         },
+        Removal::ElementInComment { element, attribute } => match place.size {
+            Size::Line | Size::Visible if !place.evidence.has(Fact::Hidden) => {
+                Edit::cut_inside(attribute.clone())
+            }
+            _ => Edit::replace(element.clone(), *b" "),
+        },
         Removal::Attribute(range) => Edit::cut_inside(range.clone()),
         Removal::Candidate { value, candidate } => cut_candidate(text, value, candidate),
         Removal::Value { range, with } => Edit::replace(range.clone(), with.as_bytes()),

@@ -94,6 +94,13 @@ pub enum Removal {
         /// The attribute with the blank before it.
         attribute: Range<usize>,
     },
+    /// The same within a conditional comment, where nothing may be left that would end it.
+    ElementInComment {
+        /// The element.
+        element: Range<usize>,
+        /// The attribute with the blank before it.
+        attribute: Range<usize>,
+    },
     /// The attribute goes.
     Attribute(Range<usize>),
     /// One candidate of a `srcset` goes.
@@ -823,9 +830,15 @@ impl<'a> Walk<'a> {
             return;
         }
         let Some(condition) = memchr::memmem::find(text, b"]>") else { return };
+        let known = self.found.places.len();
         self.depth += 1;
         self.markup(content.start + condition + 2..content.end);
         self.depth -= 1;
+        for place in self.found.places.iter_mut().skip(known) {
+            if let Removal::Element { element, attribute } = place.removal.clone() {
+                place.removal = Removal::ElementInComment { element, attribute };
+            }
+        }
     }
 }
 
