@@ -84,7 +84,7 @@ fn long_page(port: u16) -> String {
         let end =
             [")", "\"", "'"].iter().filter_map(|quote| behind.find(&format!("]{quote}"))).min().unwrap();
         html.push_str(before);
-        html.push_str(&encode_base64(behind[..end].as_bytes()));
+        html.push_str(&encode_base64(&behind.as_bytes()[..end]));
         rest = &behind[end + 1..];
     }
     html + rest
