@@ -142,7 +142,8 @@ pub fn judge(text: &[u8], found: &mut Found<'_>, extent: Extent) {
                 *goes |= is_tracker;
             }
         }
-        if !news {
+        let all_go = candidates.iter().all(|index| goes.get(*index).copied().unwrap_or_default());
+        if !news || all_go {
             return;
         }
         note_tokens(places, &candidates, &goes);

@@ -151,11 +151,14 @@ impl<'a> Url<'a> {
     }
 }
 
-/// Pictures of one message lie in few folders: the last folder that says nothing about who reads, as it stands in the markup.
+/// Pictures of one message lie in few folders: one that says nothing about who reads, as it stands in the markup, shortened to what
+/// the pictures have in common.
 #[derive(Clone, Debug, Default)]
 pub struct PlainFolder<'a> {
     /// The address of the folder with its scheme.
-    written: &'a str,
+    written: &'a [u8],
+    /// The length of the scheme, with colon and slashes.
+    scheme: usize,
     url: Option<Url<'a>>,
 }
 
@@ -165,21 +168,30 @@ impl<'a> PlainFolder<'a> {
         let name = url.file_name().len();
         if let (Cow::Borrowed(text), Some(written)) =
             (&url.text, value.get(..value.len().saturating_sub(name)))
-            && value.ends_with(*text)
+            && let Some(scheme) = value.strip_suffix(*text)
         {
-            *self = PlainFolder { written, url: Some(url.clone()) };
+            *self = PlainFolder { written: written.as_bytes(), scheme: scheme.len(), url: Some(url.clone()) };
         }
     }
 
-    /// The address that stands in the markup as `value`, where it is that of a plain picture file in this folder.
-    pub fn picture(&self, value: &'a [u8]) -> Option<Url<'a>> {
+    /// The address that stands in the markup as `value`, where it is that of a plain picture file in this folder, or beside or below it.
+    pub fn picture(&mut self, value: &'a [u8]) -> Option<Url<'a>> {
         let url = self.url.as_ref()?;
-        let name = value.strip_prefix(self.written.as_bytes())?;
-        let scheme = self.written.len() - url.folder().len();
-        let is_plain = token::is_plain_file(std::str::from_utf8(name).ok()?);
-        is_plain
-            .then(|| std::str::from_utf8(value.get(scheme..)?).ok().map(|rest| url.beside(rest)))
-            .flatten()
+        if !value.starts_with(self.written) {
+            let same = self.written.iter().zip(value).take_while(|(own, other)| own == other).count();
+            let folder = value.get(..memchr::memrchr(b'/', value.get(..same)?)? + 1)?;
+            if folder.len() <= self.scheme + url.host().len() {
+                return None;
+            }
+            self.written = folder;
+        }
+        let rest = value.get(self.written.len()..)?;
+        let name = memchr::memrchr(b'/', rest).map_or(0, |at| at + 1);
+        let (folder, name) = rest.split_at_checked(name)?;
+        if !token::is_plain_path(folder) || !token::is_plain_file(name) {
+            return None;
+        }
+        std::str::from_utf8(value.get(self.scheme..)?).ok().map(|rest| url.beside(rest))
     }
 }
 

@@ -83,7 +83,12 @@ pub(super) fn decode(raw: &[u8], marks: &mut Vec<Mark>) -> Vec<u8> {
 /// the last byte takes.
 fn raw_start(raw: &[u8], marks: &[Mark], decoded: usize) -> usize {
     let mut mark = mark_before(marks, decoded);
-    while let Some(unit) = Unit::at(raw, mark.raw) {
+    while let Some(rest) = raw.get(mark.raw..) {
+        let literals = memchr::memchr(b'=', rest).unwrap_or(rest.len());
+        let step = literals.min(decoded - mark.decoded);
+        mark.raw += step;
+        mark.decoded += step;
+        let Some(unit) = Unit::at(raw, mark.raw) else { break };
         let (raw_length, decoded_length) = unit.lengths();
         if mark.decoded == decoded && decoded_length > 0 {
             break;
