@@ -84,6 +84,8 @@ pub struct Tokenizer<'a> {
     inner: Range<usize>,
     attributes: Vec<Attribute>,
     raw: Option<RawKind>,
+    /// Whether the last tag ends in `/>`.
+    self_closing: bool,
     foreign: usize,
     /// Whether `svg` and `math` change anything.
     knows_foreign: bool,
@@ -101,6 +103,7 @@ impl<'a> Tokenizer<'a> {
             inner: 0..0,
             attributes: Vec::with_capacity(16),
             raw: None,
+            self_closing: false,
             foreign: 0,
             knows_foreign: true,
         }
@@ -136,6 +139,11 @@ impl<'a> Tokenizer<'a> {
     /// within `svg` and `math`.
     pub fn is_foreign(&self) -> bool {
         self.foreign > 0
+    }
+
+    /// Whether the last tag ends in `/>`, which closes an element of `svg` or `math` at once, and no other.
+    pub fn is_self_closing(&self) -> bool {
+        self.self_closing
     }
 
     /// The last token, from its first to its last byte.
@@ -251,6 +259,7 @@ impl<'a> Tokenizer<'a> {
             at += 1;
         }
         self.inner = name..at;
+        let mut slash = false;
         loop {
             match self.byte(at) {
                 None => break,
@@ -258,10 +267,17 @@ impl<'a> Tokenizer<'a> {
                     at += 1;
                     break;
                 }
-                Some(byte) if is_space(byte) || byte == b'/' => at += 1,
-                Some(_) => at = self.attribute(at),
+                Some(byte) if is_space(byte) || byte == b'/' => {
+                    slash = byte == b'/';
+                    at += 1;
+                }
+                Some(_) => {
+                    slash = false;
+                    at = self.attribute(at);
+                }
             }
         }
+        self.self_closing = slash;
         self.at = at;
         self.range = open..at;
     }
@@ -315,8 +331,8 @@ impl<'a> Tokenizer<'a> {
         let written = self.slice(self.inner.clone());
         let is = |other: &str| written.eq_ignore_ascii_case(other.as_bytes());
         let kind = match written.len() {
-            3 if is("svg") => return self.foreign += usize::from(self.knows_foreign),
-            4 if is("math") => return self.foreign += usize::from(self.knows_foreign),
+            3 if is("svg") => return self.foreign += usize::from(self.knows_foreign && !self.self_closing),
+            4 if is("math") => return self.foreign += usize::from(self.knows_foreign && !self.self_closing),
             _ => raw_kind(written),
         };
         if self.foreign == 0 {
