@@ -60,6 +60,7 @@ pub fn may_load(style: &[u8]) -> bool {
 }
 
 /// The same for a style attribute as written, in which a character reference can stand for anything.
+#[inline]
 pub fn attribute_may_load(style: &[u8]) -> bool {
     memchr::memchr3(b'(', b'\\', b'&', style).is_some()
         && (memchr::memchr(b'&', style).is_some() || may_load(style))

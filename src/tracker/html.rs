@@ -116,6 +116,7 @@ impl<'a> Tokenizer<'a> {
     }
 
     /// Reads one token; its places are asked for afterwards. Quicker than the iterator, which hands them over.
+    #[inline]
     pub fn step(&mut self) -> Option<Kind> {
         if let Some(kind) = self.raw.take() {
             return Some(self.raw_content(kind));
@@ -137,26 +138,31 @@ impl<'a> Tokenizer<'a> {
 
     /// Whether the content of the element that was just opened is read as markup, though elements of its name elsewhere hold none:
     /// within `svg` and `math`.
+    #[inline]
     pub fn is_foreign(&self) -> bool {
         self.foreign > 0
     }
 
     /// Whether the last tag ends in `/>`, which closes an element of `svg` or `math` at once, and no other.
+    #[inline]
     pub fn is_self_closing(&self) -> bool {
         self.self_closing
     }
 
     /// The last token, from its first to its last byte.
+    #[inline]
     pub fn range(&self) -> Range<usize> {
         self.range.clone()
     }
 
     /// The name of the last tag, or the content of what else it was.
+    #[inline]
     pub fn inner(&self) -> Range<usize> {
         self.inner.clone()
     }
 
     /// The attributes of the last [`Token::Open`] or [`Token::Close`], in order, duplicates included (the first counts).
+    #[inline]
     pub fn attributes(&self) -> &[Attribute] {
         &self.attributes
     }
@@ -167,14 +173,17 @@ impl<'a> Tokenizer<'a> {
         (!self.attributes.is_empty()).then_some(self.attributes.as_slice())
     }
 
+    #[inline]
     fn byte(&self, at: usize) -> Option<u8> {
         if at < self.end { self.src.get(at).copied() } else { None }
     }
 
+    #[inline]
     fn slice(&self, range: Range<usize>) -> &'a [u8] {
         self.src.get(range).unwrap_or_default()
     }
 
+    #[inline]
     fn seek(&self, byte: u8, from: usize) -> Option<usize> {
         memchr::memchr(byte, self.slice(from.min(self.end)..self.end)).map(|at| from + at)
     }
@@ -451,6 +460,7 @@ fn raw_kind(name: &[u8]) -> Option<RawKind> {
     }
 }
 
+#[inline]
 fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | b'\x0c')
 }

@@ -70,6 +70,7 @@ pub fn document(address: &str) -> Option<(Inner, Vec<u8>)> {
 
 /// Whether an attribute could be one that loads something, by its length and first letter: most are not, and are not looked at any
 /// further.
+#[inline]
 pub fn may_load(name: &[u8]) -> bool {
     let first = name.first().map_or(0, |first| first | 0x20);
     match name.len() {

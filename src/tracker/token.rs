@@ -34,29 +34,35 @@ impl Class {
         table
     };
 
+    #[inline]
     pub(super) fn of(byte: u8) -> Class {
         Class(Class::TABLE.get(usize::from(byte)).copied().unwrap_or(0))
     }
 
+    #[inline]
     fn is(self, classes: u8) -> bool {
         self.0 & classes != 0
     }
 
+    #[inline]
     pub(super) fn is_alphanumeric(self) -> bool {
         self.is(Class::LOWER | Class::UPPER | Class::DIGIT)
     }
 
     /// What tokens are made of.
+    #[inline]
     pub(super) fn is_of_a_token(self) -> bool {
         self.is(Class::LOWER | Class::UPPER | Class::DIGIT | Class::JOINT)
     }
 
     /// What the paths of files are made of.
+    #[inline]
     fn is_of_a_path(self) -> bool {
         self.0 != 0
     }
 
     /// What the names of files are made of.
+    #[inline]
     fn is_of_a_name(self) -> bool {
         self.0 & !Class::SLASH != 0
     }
@@ -280,6 +286,7 @@ pub fn is_spacer_name(stem: &str) -> bool {
 }
 
 /// Whether a word in lower case speaks of an opening.
+#[inline]
 fn is_opening(word: &[u8]) -> bool {
     matches!(
         word,
