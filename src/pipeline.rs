@@ -25,7 +25,9 @@ use crate::message::transfer::Edit;
 use crate::message::transfer::apply;
 use crate::policy::{Decision, Outcome, decide, strictest};
 use crate::record::{self, Line};
-use crate::relay::{Pool, RelayError, Transaction};
+use crate::relay::delivery::{self, Answers};
+use crate::relay::ledger::{Fate, Key as LedgerKey};
+use crate::relay::{Ledger, Mail, Parcel, Pool, Transaction};
 use crate::rewrite::{Copy, Order, Way, downstream, rewrite};
 use crate::server::Budget;
 use crate::sign::{OnBroken, broken_signatures};
@@ -51,13 +53,14 @@ pub struct Live {
     pub tls: Vec<Option<Arc<ServerConfig>>>,
 }
 
-/// Sees each message that the next hop took: as it came, and as it left.
-pub type Witness = Box<dyn Fn(&Arrival, &Bytes) + Send + Sync>;
+/// Sees each copy that the next hop took: the message as it came, who got the copy, and the copy.
+pub type Witness = Box<dyn Fn(&Arrival, &[usize], &Bytes) + Send + Sync>;
 
 /// Everything a message meets.
 pub struct Pipeline {
     live: ArcSwap<Live>,
     store: Arc<Store>,
+    ledger: Ledger,
     witness: Option<Witness>,
     campaigns: Campaigns,
     /// The memory that messages may take.
@@ -118,6 +121,18 @@ pub struct Arrival {
     pub peer: SocketAddr,
     /// TLS version and cipher suite towards the client.
     pub tls: Option<String>,
+    /// How the client hears what became of it.
+    pub answers: Answers,
+}
+
+/// What became of a message.
+#[derive(Debug)]
+pub struct Handled {
+    /// For each recipient, in order.
+    pub replies: Vec<Reply>,
+    /// For all of them together.
+    pub whole: Reply,
+    open: Vec<LedgerKey>,
 }
 
 impl Arrival {
@@ -142,26 +157,37 @@ impl Arrival {
     }
 }
 
-/// A message as it is to leave, with what was decided for each recipient.
+/// What was decided for each recipient, and the copies that come of it.
 struct Enforced {
-    bytes: Bytes,
     decisions: Vec<(Person, Decision)>,
-    done: Outcome,
     found: usize,
+    copies: Vec<Copied>,
+}
+
+/// One copy of a message as it is to leave, or what is said instead.
+struct Copied {
+    recipients: Vec<usize>,
+    copy: Result<Bytes, Reply>,
+    done: Outcome,
     removed: usize,
 }
 
 impl Pipeline {
     /// A pipeline over this store.
-    pub fn new(live: Live, store: Arc<Store>) -> Arc<Pipeline> {
-        Pipeline::witnessed(live, store, None)
+    pub fn new(live: Live, store: Arc<Store>, ledger: Ledger) -> Arc<Pipeline> {
+        Pipeline::witnessed(live, store, ledger, None)
     }
 
     /// A pipeline whose messages somebody watches: the demonstration does.
-    pub fn witnessed(live: Live, store: Arc<Store>, witness: Option<Witness>) -> Arc<Pipeline> {
+    pub fn witnessed(
+        live: Live,
+        store: Arc<Store>,
+        ledger: Ledger,
+        witness: Option<Witness>,
+    ) -> Arc<Pipeline> {
         let budget = Budget::new(live.config.relay.max_in_flight_bytes);
         let campaigns = Campaigns::new(live.config.tracker.campaigns);
-        Arc::new(Pipeline { live: ArcSwap::from_pointee(live), store, witness, campaigns, budget })
+        Arc::new(Pipeline { live: ArcSwap::from_pointee(live), store, ledger, witness, campaigns, budget })
     }
 
     /// What holds now.
@@ -180,46 +206,76 @@ impl Pipeline {
     }
 
     /// Takes a message through the rest of the line; gives what the client hears. 250 means that the next hop said 250.
-    pub async fn handle(&self, arrival: &Arrival, transaction: &mut Transaction) -> Reply {
+    pub async fn handle(&self, arrival: &Arrival, transaction: &mut Transaction) -> Handled {
         let live = self.live();
         if let Some(reply) = loops(arrival) {
-            return reply;
+            return Handled {
+                replies: vec![reply.clone(); arrival.envelope.recipients.len()],
+                whole: reply,
+                open: Vec::new(),
+            };
         }
         let started = Instant::now();
-        let enforced = match self.enforce(&live, arrival) {
-            Ok(enforced) => enforced,
-            Err(reply) => {
-                count("refused");
-                tracing::warn!(id = %arrival.id, message_id = %arrival.message_id(), %reply, "a message was not relayed");
-                return reply;
-            }
-        };
+        let enforced = self.enforce(&live, arrival);
         metrics::histogram!("pixelward_enforce_seconds").record(started.elapsed().as_secs_f64());
-        let reply = deliver(&live, arrival, &enforced.bytes, transaction).await;
-        let lines: Vec<Line<'_>> = enforced
-            .decisions
-            .iter()
-            .map(|(person, decision)| Line {
-                person: *person,
-                decision,
-                done: enforced.done,
-                removed: enforced.removed,
-                found: enforced.found,
-            })
-            .collect();
-        record::recipients(arrival, &arrival.client_id(), &downstream_of(&live), &lines, &reply);
-        count(reply.class().name());
-        if reply.class() == Class::Positive {
-            metrics::counter!("pixelward_trackers_removed_total").increment(enforced.removed as u64);
-            if let Some(witness) = &self.witness {
-                witness(arrival, &enforced.bytes);
-            }
-        }
-        reply
+        let handled = self.deliver(&live, arrival, &enforced, transaction).await;
+        self.record(&live, arrival, &enforced, &handled);
+        handled
     }
 
-    /// Analyse, look up, decide, rewrite, sign.
-    fn enforce(&self, live: &Live, arrival: &Arrival) -> Result<Enforced, Reply> {
+    /// The client has heard what became of its message: the ledger need not remember it.
+    pub fn settled(&self, handled: &Handled) {
+        if !handled.open.is_empty() {
+            self.ledger.close(&handled.open);
+        }
+    }
+
+    /// The client hung up before it could hear what became of its message: its retry is not to deliver it again.
+    pub async fn unheard(&self, arrival: &Arrival, handled: &Handled) {
+        let keys = self.ledger.keys(&arrival.listener, &arrival.envelope, &arrival.message);
+        let taken =
+            keys.into_iter().zip(&handled.replies).filter(|(_, reply)| reply.class() == Class::Positive);
+        let taken: Vec<(LedgerKey, Option<Fate>)> =
+            taken.map(|(key, _)| (key, Some(Fate::Accepted))).collect();
+        tracing::warn!(id = %arrival.id, taken = taken.len(), "the client hung up before it heard what became of its message");
+        if !taken.is_empty() && self.ledger.note(taken).await.is_err() {
+            tracing::error!(id = %arrival.id, "a retry of this message may be delivered twice");
+        }
+    }
+
+    /// One log line for each recipient, and counters.
+    fn record(&self, live: &Live, arrival: &Arrival, enforced: &Enforced, handled: &Handled) {
+        count(handled.whole.class().name());
+        let client_id = arrival.client_id();
+        for copied in &enforced.copies {
+            let mut was_taken = false;
+            for own in &copied.recipients {
+                let (Some((person, decision)), Some(reply)) =
+                    (enforced.decisions.get(*own), handled.replies.get(*own))
+                else {
+                    continue;
+                };
+                was_taken |= reply.class() == Class::Positive;
+                let line = Line {
+                    person: *person,
+                    decision,
+                    done: copied.done,
+                    removed: copied.removed,
+                    found: enforced.found,
+                };
+                record::recipient(arrival, &client_id, &downstream_of(live), &line, reply);
+            }
+            if was_taken {
+                metrics::counter!("pixelward_trackers_removed_total").increment(copied.removed as u64);
+                if let (Some(witness), Ok(bytes)) = (&self.witness, &copied.copy) {
+                    witness(arrival, &copied.recipients, bytes);
+                }
+            }
+        }
+    }
+
+    /// Analyse, look up, decide, rewrite, sign: once for each outcome.
+    fn enforce(&self, live: &Live, arrival: &Arrival) -> Enforced {
         let recipients: Vec<&str> =
             arrival.envelope.recipients.iter().map(|recipient| recipient.address.as_str()).collect();
         let now = Timestamp::now();
@@ -242,49 +298,62 @@ impl Pipeline {
             metrics::counter!("pixelward_recipients_total", "decision" => decision.rule.name()).increment(1);
         }
         let found = note_found(&analysis);
-        let done = strictest(decisions.iter().map(|(_, decision)| decision.outcome));
-        let untouched = |done| Enforced {
-            bytes: arrival.message.clone(),
-            decisions: decisions.clone(),
-            done,
-            found,
-            removed: 0,
+        let most = if arrival.answers == Answers::Each { usize::MAX } else { live.config.relay.max_groups };
+        let outcomes: Vec<Outcome> = match live.config.mode {
+            Mode::Observe => vec![Outcome::Keep; decisions.len()],
+            Mode::Enforce => decisions.iter().map(|(_, decision)| decision.outcome).collect(),
         };
-        if done == Outcome::Keep || live.config.mode == Mode::Observe {
-            return Ok(untouched(Outcome::Keep));
-        }
-        protected(live, &analysis)?;
-        let policy = &live.config.policy;
-        let order = Order {
-            inquiry,
-            receipts: policy.receipts,
-            personal: policy.personal,
-            links: policy.link_treatment,
-            verify: policy.verify,
-        };
-        match rewrite(&live.detector, &arrival.message, &analysis, &order) {
-            Ok(Copy::Untouched) => {
-                let mut enforced = untouched(Outcome::Strip);
-                enforced.bytes = depart(live, arrival, enforced.bytes, Vec::new())?;
-                Ok(enforced)
-            }
-            Ok(Copy::Rewritten { bytes, edits, way }) => {
-                if way == Way::Strict {
-                    metrics::counter!("pixelward_strict_rewrites_total").increment(1);
-                    tracing::error!(id = %arrival.id, "a scan of the rewritten message was not clean; every remote request was taken out");
+        let mut copies: Vec<Copied> = Vec::new();
+        for (outcome, recipients) in groups(&outcomes, most) {
+            let (copy, removed) = match outcome {
+                Outcome::Keep => (Ok(arrival.message.clone()), 0),
+                Outcome::Strip => match stripped(live, arrival, &analysis, inquiry) {
+                    Ok((bytes, removed)) => (Ok(bytes), removed),
+                    Err(reply) => {
+                        tracing::warn!(id = %arrival.id, message_id = %arrival.message_id(), %reply, "a copy was not relayed");
+                        (Err(reply), 0)
+                    }
+                },
+            };
+            match copies.iter_mut().find(|own| own.copy == copy) {
+                // Equal bytes need one transaction.
+                Some(same) => {
+                    same.recipients.extend(recipients);
+                    same.done = same.done.max(outcome);
                 }
-                let bytes = depart(live, arrival, bytes, edits)?;
-                let removed =
-                    analysis.sightings.iter().filter(|sighting| sighting.is_removable_tracker()).count();
-                note_personal(&analysis, &order);
-                Ok(Enforced { bytes, decisions, done, found, removed })
-            }
-            Err(error) => {
-                metrics::counter!("pixelward_unreadable_messages_total").increment(1);
-                tracing::error!(id = %arrival.id, message_id = %arrival.message_id(), %error, "a message waits with its sender");
-                Err(Reply::new(451, "4.6.0 The message cannot be checked for trackers, try again later"))
+                None => copies.push(Copied { recipients, copy, done: outcome, removed }),
             }
         }
+        Enforced { decisions, found, copies }
+    }
+
+    /// Deliver: each copy to its recipients.
+    async fn deliver(
+        &self,
+        live: &Live,
+        arrival: &Arrival,
+        enforced: &Enforced,
+        transaction: &mut Transaction,
+    ) -> Handled {
+        let head = received(live, arrival);
+        let mail = Mail {
+            listener: &arrival.listener,
+            id: &arrival.id.0,
+            host_name: &live.config.relay.host_name,
+            envelope: &arrival.envelope,
+            head: head.as_bytes(),
+            message: &arrival.message,
+            answers: arrival.answers,
+        };
+        let parcel = |copied: &Copied| {
+            let refused = copied.copy.as_ref().ok().and_then(|copy| unfit(copy, &head, transaction));
+            Parcel { recipients: copied.recipients.clone(), copy: refused.map_or(copied.copy.clone(), Err) }
+        };
+        let parcels: Vec<Parcel> = enforced.copies.iter().map(parcel).collect();
+        let started = Instant::now();
+        let delivered = delivery::deliver(&mail, parcels, transaction, &self.ledger).await;
+        metrics::histogram!("pixelward_deliver_seconds").record(started.elapsed().as_secs_f64());
+        Handled { replies: delivered.replies, whole: delivered.whole, open: delivered.open }
     }
 
     /// Look up, decide.
@@ -296,6 +365,60 @@ impl Pipeline {
         });
         let decision = decide(standing.ok().as_deref(), live.config.policy.on_grant, Timestamp::now());
         (person, decision)
+    }
+}
+
+/// Recipients by outcome, in the order in which the outcomes first appear. What is more than `most` groups joins to one, with the strictest
+/// outcome.
+fn groups(outcomes: &[Outcome], most: usize) -> Vec<(Outcome, Vec<usize>)> {
+    let mut groups: Vec<(Outcome, Vec<usize>)> = Vec::new();
+    for (index, outcome) in outcomes.iter().enumerate() {
+        match groups.iter_mut().find(|(own, _)| own == outcome) {
+            Some((_, recipients)) => recipients.push(index),
+            None => groups.push((*outcome, vec![index])),
+        }
+    }
+    if groups.len() > most {
+        let beyond = groups.split_off(most.saturating_sub(1));
+        let outcome = strictest(beyond.iter().map(|(outcome, _)| *outcome));
+        metrics::counter!("pixelward_groups_joined_total").increment(1);
+        groups.push((outcome, beyond.into_iter().flat_map(|(_, recipients)| recipients).collect()));
+    }
+    groups
+}
+
+/// The copy for people who did not agree, and how many trackers were taken out of it; or what is said instead.
+fn stripped(
+    live: &Live,
+    arrival: &Arrival,
+    analysis: &Analysis<'_>,
+    inquiry: Inquiry<'_>,
+) -> Result<(Bytes, usize), Reply> {
+    protected(live, analysis)?;
+    let policy = &live.config.policy;
+    let order = Order {
+        inquiry,
+        receipts: policy.receipts,
+        personal: policy.personal,
+        links: policy.link_treatment,
+        verify: policy.verify,
+    };
+    match rewrite(&live.detector, &arrival.message, analysis, &order) {
+        Ok(Copy::Untouched) => Ok((depart(live, arrival, arrival.message.clone(), Vec::new())?, 0)),
+        Ok(Copy::Rewritten { bytes, edits, way }) => {
+            if way == Way::Strict {
+                metrics::counter!("pixelward_strict_rewrites_total").increment(1);
+                tracing::error!(id = %arrival.id, "a scan of the rewritten message was not clean; every remote request was taken out");
+            }
+            let bytes = depart(live, arrival, bytes, edits)?;
+            note_personal(analysis, &order);
+            Ok((bytes, analysis.sightings.iter().filter(|sighting| sighting.is_removable_tracker()).count()))
+        }
+        Err(error) => {
+            metrics::counter!("pixelward_unreadable_messages_total").increment(1);
+            tracing::error!(id = %arrival.id, message_id = %arrival.message_id(), %error, "a message waits with its sender");
+            Err(Reply::new(451, "4.6.0 The message cannot be checked for trackers, try again later"))
+        }
     }
 }
 
@@ -416,21 +539,17 @@ fn sign(live: &Live, arrival: &Arrival, rewritten: Bytes, edits: &[Edit]) -> Res
     }
 }
 
-/// Deliver: the next hop's final reply, or 451 where it gave none about the mail.
-async fn deliver(live: &Live, arrival: &Arrival, message: &Bytes, transaction: &mut Transaction) -> Reply {
-    let head = received(live, arrival);
-    let lacks_eight_bit = transaction.capabilities().is_some_and(|hop| !hop.eight_bit);
-    if lacks_eight_bit && !message.is_ascii() {
-        return Reply::new(554, "5.6.3 The message has 8-bit text, which the next hop does not take");
+/// What a copy is refused for before anything is sent: the next hop announced that it cannot take it.
+fn unfit(copy: &Bytes, head: &str, transaction: &Transaction) -> Option<Reply> {
+    let hop = transaction.capabilities()?;
+    if !hop.eight_bit && !copy.is_ascii() {
+        return Some(Reply::new(554, "5.6.3 The message has 8-bit text, which the next hop does not take"));
     }
-    let started = Instant::now();
-    let result = transaction.deliver(&arrival.envelope.recipients, head.as_bytes(), message).await;
-    metrics::histogram!("pixelward_deliver_seconds").record(started.elapsed().as_secs_f64());
-    result.unwrap_or_else(|error: RelayError| {
-        metrics::counter!("pixelward_next_hop_errors_total").increment(1);
-        tracing::error!(id = %arrival.id, next_hop = %live.next_hop.hop, %error, "the next hop did not take a message");
-        error.reply()
-    })
+    let size = (head.len() + copy.len()) as u64;
+    hop.size
+        .flatten()
+        .is_some_and(|most| size > most)
+        .then(|| Reply::new(552, "5.3.4 The message is larger than the next hop takes"))
 }
 
 /// Our trace header (RFC 5321 section 4.4).
@@ -440,6 +559,8 @@ fn received(live: &Live, arrival: &Arrival) -> String {
         (Protocol::Smtp, _) => "SMTP",
         (Protocol::Esmtp, None) => "ESMTP",
         (Protocol::Esmtp, Some(_)) => "ESMTPS",
+        (Protocol::Lmtp, None) => "LMTP",
+        (Protocol::Lmtp, Some(_)) => "LMTPS",
     };
     let tls = arrival.tls.as_ref().map_or(String::new(), |tls| format!("\r\n\t({tls})"));
     let date = OffsetDateTime::now_utc().format(&Rfc2822).unwrap_or_default();

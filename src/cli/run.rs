@@ -13,7 +13,7 @@ use crate::consent::{Settings, Store, socket};
 use crate::pipeline::{Live, Pipeline};
 use crate::record::{logging, metrics};
 use crate::relay::next_hop::tls_config;
-use crate::relay::{Credentials, NextHop, Pool, Timeouts};
+use crate::relay::{Credentials, Ledger, NextHop, Pool, Timeouts};
 use crate::server::{bind, tls};
 use crate::tracker::lists::Lists;
 use crate::tracker::{Catalogue, Detector};
@@ -43,7 +43,8 @@ pub fn run(command: &Run) -> Result<ExitCode, Box<dyn std::error::Error>> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let private = live.config.private;
-        let pipeline = Pipeline::new(live, Arc::clone(&store));
+        let ledger = Ledger::open(&live.config.data_directory.join("ledger"))?;
+        let pipeline = Pipeline::new(live, Arc::clone(&store), ledger);
         if let Some(address) = private {
             let (handle, pipeline) = (handle, Arc::clone(&pipeline));
             tokio::spawn(async move {

@@ -66,6 +66,17 @@ pub struct Relay {
     pub max_in_flight_bytes: u64,
     /// How long sessions may take to end once the relay was told to stop.
     pub drain: Duration,
+    /// The most copies that a message is split into, for a client that hears one answer for all; 1 where messages are not split.
+    pub max_groups: usize,
+}
+
+/// What clients speak to a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// SMTP (RFC 5321).
+    Smtp,
+    /// LMTP (RFC 2033): an answer for each recipient.
+    Lmtp,
 }
 
 /// How clients may use TLS.
@@ -88,6 +99,8 @@ pub struct Listener {
     pub name: String,
     /// Address and port.
     pub address: SocketAddr,
+    /// What clients speak.
+    pub protocol: Protocol,
     /// Whether TLS is offered.
     pub tls: ListenerTls,
     /// Certificate chain and key, in PEM; `None` for a development certificate.
@@ -310,7 +323,10 @@ fn read(source: &str) -> Outcome<Config> {
 }
 
 fn relay(section: &mut Section<'_>) -> Relay {
+    let split = section.choice("split", true, &[("auto", true), ("never", false)]);
+    let max_groups = count(section.number("max_groups", 8, 2..=64));
     Relay {
+        max_groups: if split { max_groups } else { 1 },
         host_name: section.string("host_name").unwrap_or_else(crate::host_name::own),
         max_in_flight_bytes: section.number("max_in_flight_bytes", 192 << 20, 1 << 20..=1 << 40),
         drain: section.seconds("drain_s", 60, 0..=3600),
@@ -332,6 +348,7 @@ impl Listener {
         Listener {
             name: "default".to_owned(),
             address,
+            protocol: Protocol::Smtp,
             tls: ListenerTls::StartTls,
             certificate: None,
             allowed_networks: Vec::new(),
@@ -353,6 +370,11 @@ fn listener(section: &mut Section<'_>) -> Listener {
     let listener = Listener {
         name: section.string("name").unwrap_or(default.name),
         address: address.unwrap_or(default.address),
+        protocol: section.choice(
+            "protocol",
+            default.protocol,
+            &[("smtp", Protocol::Smtp), ("lmtp", Protocol::Lmtp)],
+        ),
         tls: section.choice(
             "tls",
             default.tls,

@@ -109,10 +109,16 @@ impl StoreKey {
 
     /// Who has this address.
     pub fn person(&self, address: &str) -> Person {
-        let tag = hmac::sign(&self.hmac, normalised(address).as_bytes());
-        let mut person = [0; 16];
-        person.iter_mut().zip(tag.as_ref()).for_each(|(own, byte)| *own = *byte);
-        Person(person)
+        Person(self.tag(&[normalised(address).as_bytes()]))
+    }
+
+    /// HMAC-SHA-256 of pieces one behind the other, cut to 128 bits.
+    pub fn tag(&self, pieces: &[&[u8]]) -> [u8; 16] {
+        let mut context = hmac::Context::with_key(&self.hmac);
+        pieces.iter().for_each(|piece| context.update(piece));
+        let mut tag = [0; 16];
+        tag.iter_mut().zip(context.sign().as_ref()).for_each(|(own, byte)| *own = *byte);
+        tag
     }
 
     /// A key for another use, derived from this one.

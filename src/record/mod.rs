@@ -25,25 +25,23 @@ pub struct Line<'a> {
     pub found: usize,
 }
 
-/// Writes one line for each recipient. `downstream` names a service behind us that may track all the same.
-pub fn recipients(arrival: &Arrival, client_id: &str, downstream: &str, lines: &[Line<'_>], reply: &Reply) {
+/// Writes the line of one recipient. `downstream` names a service behind us that may track all the same.
+pub fn recipient(arrival: &Arrival, client_id: &str, downstream: &str, line: &Line<'_>, reply: &Reply) {
     let downstream = (!downstream.is_empty()).then_some(downstream);
-    for line in lines {
-        tracing::info!(
-            id = %arrival.id,
-            listener = %arrival.listener,
-            client_id,
-            message_id = %arrival.message_id(),
-            person = ?line.person,
-            decision = line.decision.outcome.name(),
-            rule = line.decision.rule.name(),
-            done = line.done.name(),
-            found = line.found,
-            removed = line.removed,
-            downstream,
-            result = reply.class().name(),
-            reply = %reply,
-            "message"
-        );
-    }
+    tracing::info!(
+        id = %arrival.id,
+        listener = %arrival.listener,
+        client_id,
+        message_id = %arrival.message_id(),
+        person = ?line.person,
+        decision = line.decision.outcome.name(),
+        rule = line.decision.rule.name(),
+        done = line.done.name(),
+        found = line.found,
+        removed = line.removed,
+        downstream,
+        result = reply.class().name(),
+        reply = %reply,
+        "message"
+    );
 }

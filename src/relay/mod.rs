@@ -4,13 +4,20 @@
 //! becomes a rejection; after the final dot nothing is tried again.
 
 pub mod connection;
+pub mod delivery;
+pub mod dsn;
 pub mod error;
+pub mod groups;
+pub mod ledger;
 pub mod next_hop;
 pub mod pool;
 pub mod transaction;
 
 pub use connection::Capabilities;
+pub use delivery::{Answers, Delivered, Mail};
 pub use error::RelayError;
+pub use groups::Parcel;
+pub use ledger::Ledger;
 pub use next_hop::{Credentials, NextHop, Timeouts, TlsMode};
 pub use pool::Pool;
 pub use transaction::Transaction;

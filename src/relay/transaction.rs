@@ -13,8 +13,8 @@ use crate::smtp::session::{Recipient, Sender};
 /// A transaction that may or may not have reached the next hop yet.
 #[derive(Debug)]
 pub struct Transaction {
-    pool: Arc<Pool>,
-    connection: Option<Connection>,
+    pub(super) pool: Arc<Pool>,
+    pub(super) connection: Option<Connection>,
     sender: Sender,
 }
 
@@ -72,7 +72,7 @@ impl Transaction {
         Ok(answers)
     }
 
-    async fn ask_over(
+    pub(super) async fn ask_over(
         &self,
         connection: &mut Connection,
         ask_sender: bool,
@@ -151,7 +151,7 @@ impl Transaction {
         if reply.class() != Class::Intermediate {
             return Ok(reply);
         }
-        self.send(&mut connection, head, message).await?;
+        self.send(&mut connection, head, message, b".\r\n").await?;
         let reply = connection.reply("final dot", self.pool.hop.timeouts.dot).await?;
         if concerns_us(&reply) || reply.class() == Class::Intermediate {
             return Err(RelayError::Unwilling { at: "final dot", reply });
@@ -174,7 +174,14 @@ impl Transaction {
         Ok(connection)
     }
 
-    async fn send(&self, connection: &mut Connection, head: &[u8], message: &[u8]) -> Result<(), RelayError> {
+    /// Sends `head` and `message` with dots stuffed, and `end` behind them.
+    pub(super) async fn send(
+        &self,
+        connection: &mut Connection,
+        head: &[u8],
+        message: &[u8],
+        end: &[u8],
+    ) -> Result<(), RelayError> {
         let mut slices: Vec<&[u8]> = vec![head];
         let mut at = 0;
         for dot in dots_to_stuff(message, true) {
@@ -183,7 +190,7 @@ impl Transaction {
             at = dot;
         }
         slices.push(message.get(at..).unwrap_or_default());
-        slices.push(b".\r\n");
+        slices.push(end);
         connection.message(&slices, self.pool.hop.timeouts.write).await
     }
 
@@ -195,14 +202,29 @@ impl Transaction {
     /// Gives the transaction up. The connection is reset and kept, or closed where it does not answer at once.
     pub async fn abandon(mut self) {
         let Some(mut connection) = self.connection.take() else { return };
+        if self.reset(&mut connection).await {
+            self.pool.give_back(connection);
+        }
+    }
+
+    /// Ends the transaction of a connection. Whether it answers.
+    pub(super) async fn reset(&self, connection: &mut Connection) -> bool {
         let limit = std::time::Duration::from_secs(5);
         let reset = match connection.command("RSET\r\n", "RSET", limit).await {
             Ok(()) => connection.reply("RSET", limit).await,
             Err(error) => Err(error),
         };
-        if reset.is_ok_and(|reply| reply.class() == Class::Positive) {
-            self.pool.give_back(connection);
-        }
+        reset.is_ok_and(|reply| reply.class() == Class::Positive)
+    }
+
+    /// Another transaction with the same next hop.
+    pub fn beside(&self, sender: Sender) -> Transaction {
+        Transaction::new(Arc::clone(&self.pool), sender)
+    }
+
+    /// Where it leads.
+    pub fn next_hop(&self) -> String {
+        self.pool.hop.to_string()
     }
 }
 

@@ -10,9 +10,9 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 
-use crate::config::{Listener, ListenerTls};
-use crate::pipeline::{Arrival, Live, MessageId, Pipeline};
-use crate::relay::{RelayError, Transaction};
+use crate::config::{self, Listener, ListenerTls};
+use crate::pipeline::{Arrival, Handled, Live, MessageId, Pipeline};
+use crate::relay::{Answers, RelayError, Transaction};
 use crate::smtp::BareNewline;
 use crate::smtp::command::{Command, MAX_LINE};
 use crate::smtp::data::{Data, DataReader};
@@ -76,13 +76,17 @@ pub async fn serve(
         batch: Batch::default(),
         out: Vec::new(),
         errors: 0,
+        unsettled: None,
     };
     let ended = conversation.run().await;
-    match ended {
+    match &ended {
         Ok(()) | Err(Ended::Done) => {}
         Err(Ended::Lost(error)) => tracing::debug!(%peer, %error, "the connection was lost"),
         Err(Ended::TimedOut) => conversation.part("4.4.2 You took too long").await,
         Err(Ended::Stopping) => conversation.part("4.3.2 The service stops, try again later").await,
+    }
+    if !matches!(ended, Err(Ended::Lost(_))) {
+        conversation.settle();
     }
     if let Some(transaction) = conversation.transaction.take() {
         transaction.abandon().await;
@@ -110,6 +114,8 @@ struct Conversation<'a> {
     /// Replies that were not sent yet.
     out: Vec<u8>,
     errors: u32,
+    /// What the client may not have heard yet.
+    unsettled: Option<Handled>,
 }
 
 impl Conversation<'_> {
@@ -125,7 +131,8 @@ impl Conversation<'_> {
             self.start_tls().await?;
         }
         let host_name = self.live().config.relay.host_name.clone();
-        self.say(&Reply::new(220, &format!("{host_name} ESMTP pixelward")));
+        let protocol = if self.is_lmtp() { "LMTP" } else { "ESMTP" };
+        self.say(&Reply::new(220, &format!("{host_name} {protocol} pixelward")));
         self.flush().await?;
         loop {
             while let Some(line) = self.next_line()? {
@@ -134,6 +141,17 @@ impl Conversation<'_> {
             self.ask_next_hop().await;
             self.flush().await?;
             self.fill().await?;
+        }
+    }
+
+    fn is_lmtp(&self) -> bool {
+        self.settings.protocol == config::Protocol::Lmtp
+    }
+
+    /// The client goes on, so it has heard what became of its message.
+    fn settle(&mut self) {
+        if let Some(handled) = self.unsettled.take() {
+            self.pipeline.settled(&handled);
         }
     }
 
@@ -224,10 +242,12 @@ impl Conversation<'_> {
             eight_bit: next_hop.as_ref().is_none_or(|hop| hop.eight_bit),
             smtputf8: next_hop.as_ref().is_none_or(|hop| hop.smtputf8),
             dsn: next_hop.as_ref().is_none_or(|hop| hop.dsn),
+            lmtp: self.is_lmtp(),
         }
     }
 
     async fn line(&mut self, line: &[u8]) -> Result<(), Ended> {
+        self.settle();
         let command = match Command::read(line) {
             Ok(command) => command,
             Err(reply) => {
@@ -397,7 +417,13 @@ impl Conversation<'_> {
         }
         self.session = std::mem::replace(&mut self.session, Session::Closed).between_messages();
         let Some(mut transaction) = self.transaction.take() else { return Err(Ended::Done) };
-        let reply = match reader.finish() {
+        let answers = if self.is_lmtp() || envelope.sender.parameters.has("PRDR") {
+            Answers::Each
+        } else {
+            Answers::One
+        };
+        let recipients = envelope.recipients.len();
+        match reader.finish() {
             Data::Message(message) => {
                 let arrival = Arrival {
                     id: MessageId::new(),
@@ -406,19 +432,48 @@ impl Conversation<'_> {
                     listener: self.settings.name.clone(),
                     peer: self.peer,
                     tls: self.wire.stream.tls_description(),
+                    answers,
                 };
-                let reply = self.pipeline.handle(&arrival, &mut transaction).await;
+                let handled = self.pipeline.handle(&arrival, &mut transaction).await;
                 transaction.abandon().await;
-                reply
+                if self.client_left().await {
+                    self.pipeline.unheard(&arrival, &handled).await;
+                    return Err(Ended::Done);
+                }
+                self.say_outcome(&handled, answers);
+                self.unsettled = Some(handled);
             }
             refused => {
                 transaction.abandon().await;
-                refusal(&refused)
+                let reply = refusal(&refused);
+                // With PRDR, an answer other than 353 is for all recipients.
+                let times = if self.is_lmtp() { recipients } else { 1 };
+                (0..times).for_each(|_| self.say(&reply));
             }
-        };
+        }
         drop(share);
-        self.say(&reply);
         Ok(())
+    }
+
+    /// One answer, or one for each recipient; with PRDR between 353 and one for all.
+    fn say_outcome(&mut self, handled: &Handled, answers: Answers) {
+        if answers == Answers::One {
+            return self.say(&handled.whole);
+        }
+        if !self.is_lmtp() {
+            self.say(&Reply::new(353, "An answer for each recipient follows"));
+        }
+        for reply in &handled.replies {
+            self.say(reply);
+        }
+        if !self.is_lmtp() {
+            self.say(&handled.whole);
+        }
+    }
+
+    /// Whether the client hung up while its message was handled: it will not hear the answer.
+    async fn client_left(&mut self) -> bool {
+        matches!(timeout(Duration::ZERO, self.wire.fill()).await, Ok(Ok(0) | Err(_)))
     }
 
     /// Ends a conversation that is not over.

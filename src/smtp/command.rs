@@ -14,6 +14,8 @@ pub enum Command {
     Ehlo(String),
     /// HELO with the client's name.
     Helo(String),
+    /// LHLO with the client's name (RFC 2033 section 4.1).
+    Lhlo(String),
     /// MAIL with the reverse path.
     Mail(Address, Parameters),
     /// RCPT with a forward path.
@@ -102,7 +104,7 @@ impl Parameters {
     }
 }
 
-const MAIL_PARAMETERS: [(&str, Check); 5] = [
+const MAIL_PARAMETERS: [(&str, Check); 6] = [
     ("SIZE", |value| value.is_some_and(|digits| digits.len() <= 20 && digits.parse::<u64>().is_ok())),
     ("BODY", |value| {
         value.is_some_and(|kind| kind.eq_ignore_ascii_case("7BIT") || kind.eq_ignore_ascii_case("8BITMIME"))
@@ -111,6 +113,7 @@ const MAIL_PARAMETERS: [(&str, Check); 5] = [
     ("RET", |value| {
         value.is_some_and(|part| part.eq_ignore_ascii_case("FULL") || part.eq_ignore_ascii_case("HDRS"))
     }),
+    ("PRDR", |value| value.is_none()),
     ("ENVID", |value| value.is_some_and(|id| id.len() <= 100 && is_xtext(id))),
 ];
 
@@ -159,6 +162,7 @@ impl Command {
         match verb.to_ascii_uppercase().as_str() {
             "EHLO" => client_name(rest).map(Command::Ehlo),
             "HELO" => client_name(rest).map(Command::Helo),
+            "LHLO" => client_name(rest).map(Command::Lhlo),
             "MAIL" => {
                 let (path, parameters) = path(rest, "FROM:")?;
                 Ok(Command::Mail(path, Parameters::read(parameters, &MAIL_PARAMETERS)?))

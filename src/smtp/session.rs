@@ -23,6 +23,8 @@ pub struct Features {
     pub smtputf8: bool,
     /// Whether the next hop takes DSN parameters (RFC 3461), as last seen.
     pub dsn: bool,
+    /// Whether clients speak LMTP here (RFC 2033).
+    pub lmtp: bool,
 }
 
 /// Which greeting the client used.
@@ -32,6 +34,8 @@ pub enum Protocol {
     Smtp,
     /// EHLO.
     Esmtp,
+    /// LHLO.
+    Lmtp,
 }
 
 /// The client as it greeted.
@@ -115,6 +119,11 @@ impl Session {
         match (self, command) {
             (_, Command::Quit) => (Closed, Action::Close(Reply::new(221, "2.0.0 Bye"))),
             (Closed, _) => (Closed, Action::Close(Reply::new(421, "4.3.0 Closed"))),
+            (state, Command::Ehlo(_) | Command::Helo(_)) if features.lmtp => {
+                (state, say(500, "5.5.1 This is LMTP: say LHLO"))
+            }
+            (state, Command::Lhlo(name)) if features.lmtp => state.greeted(name, Protocol::Lmtp, features),
+            (state, Command::Lhlo(_)) => (state, say(500, "5.5.1 This is SMTP: say EHLO")),
             (state, Command::Ehlo(name)) => state.greeted(name, Protocol::Esmtp, features),
             (state, Command::Helo(name)) => state.greeted(name, Protocol::Smtp, features),
             (state, Command::Noop) => (state, say(250, "2.0.0 Ok")),
@@ -155,7 +164,7 @@ impl Session {
     fn greeted(self, name: String, protocol: Protocol, features: &Features) -> (Session, Action) {
         let reply = match protocol {
             Protocol::Smtp => Reply::new(250, &features.host_name),
-            Protocol::Esmtp => features.greeting(),
+            Protocol::Esmtp | Protocol::Lmtp => features.greeting(),
         };
         (Session::Ready(Greeting { name, protocol }), Action::Abandon(reply))
     }
@@ -246,6 +255,7 @@ impl Features {
             (self.eight_bit, "8BITMIME"),
             (self.smtputf8, "SMTPUTF8"),
             (self.dsn, "DSN"),
+            (!self.lmtp, "PRDR"),
         ];
         lines.extend(optional.into_iter().filter(|(on, _)| *on).map(|(_, keyword)| keyword));
         lines.push("ENHANCEDSTATUSCODES");
@@ -267,6 +277,7 @@ mod tests {
             eight_bit: true,
             smtputf8: false,
             dsn: true,
+            lmtp: false,
         }
     }
 
@@ -394,7 +405,7 @@ mod tests {
         let keywords = reply.keywords();
         assert_eq!(
             keywords,
-            ["PIPELINING", "SIZE 1000", "STARTTLS", "8BITMIME", "DSN", "ENHANCEDSTATUSCODES"]
+            ["PIPELINING", "SIZE 1000", "STARTTLS", "8BITMIME", "DSN", "PRDR", "ENHANCEDSTATUSCODES"]
         );
     }
 }

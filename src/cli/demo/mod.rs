@@ -83,17 +83,18 @@ async fn demonstrate(command: &Demo, folder: &std::path::Path) -> Result<(), Box
         .map_err(|problems| problems.first().map(ToString::to_string).unwrap_or_default())?;
     let gallery: Gallery = Gallery::default();
     let seen = Arc::clone(&gallery);
-    let witness = move |arrival: &Arrival, after: &Bytes| {
-        let recipients =
-            arrival.envelope.recipients.iter().map(|own| own.address.as_str().to_owned()).collect();
+    let witness = move |arrival: &Arrival, recipients: &[usize], after: &Bytes| {
+        let recipients = recipients.iter().filter_map(|own| arrival.envelope.recipients.get(*own));
+        let recipients = recipients.map(|own| own.address.as_str().to_owned()).collect();
         let mut gallery = seen.lock().unwrap_or_else(PoisonError::into_inner);
         if gallery.len() >= MAX_SEEN {
             gallery.remove(0);
         }
         gallery.push(Seen { recipients, before: arrival.message.clone(), after: after.clone() });
     };
-    let pipeline =
-        Pipeline::witnessed(super::run::live(config)?, Arc::clone(&store), Some(Box::new(witness)));
+    let ledger = crate::relay::Ledger::open(&config.data_directory.join("ledger"))?;
+    let live = super::run::live(config)?;
+    let pipeline = Pipeline::witnessed(live, Arc::clone(&store), ledger, Some(Box::new(witness)));
     let (_stop, stopped) = watch::channel(false);
     let listener = bind(command.listen, 0).map_err(|error| {
         format!(

@@ -1,0 +1,268 @@
+//! Delivery of a message whose recipients get one copy or several, to clients that hear one answer or one for each recipient.
+
+use bytes::Bytes;
+
+use super::dsn::{self, Notice};
+use super::groups::{Answer, Held, Parcel};
+use super::ledger::{Fate, Key, Ledger};
+use super::transaction::Transaction;
+use crate::smtp::Reply;
+use crate::smtp::address::Address;
+use crate::smtp::command::Parameters;
+use crate::smtp::reply::Class;
+use crate::smtp::session::{Envelope, Recipient, Sender};
+
+/// How a client hears what became of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answers {
+    /// One answer for all: SMTP.
+    One,
+    /// One for each recipient: LMTP (RFC 2033), PRDR.
+    Each,
+}
+
+/// A message on its way.
+#[derive(Clone, Copy, Debug)]
+pub struct Mail<'a> {
+    /// The listener it came through.
+    pub listener: &'a str,
+    /// Our name for it.
+    pub id: &'a str,
+    /// Our name.
+    pub host_name: &'a str,
+    /// Sender and recipients.
+    pub envelope: &'a Envelope,
+    /// Our trace header.
+    pub head: &'a [u8],
+    /// The message as it came.
+    pub message: &'a [u8],
+    /// How the client hears of it.
+    pub answers: Answers,
+}
+
+/// What became of it.
+#[derive(Clone, Debug)]
+pub struct Delivered {
+    /// For each recipient, in order.
+    pub replies: Vec<Reply>,
+    /// For all of them together.
+    pub whole: Reply,
+    /// Entries of the ledger that are closed when the client goes on.
+    pub open: Vec<Key>,
+}
+
+/// Delivers each copy to its recipients. Recipients of whom the ledger knows that an earlier attempt served them are left out.
+pub async fn deliver(
+    mail: &Mail<'_>,
+    parcels: Vec<Parcel>,
+    transaction: &mut Transaction,
+    ledger: &Ledger,
+) -> Delivered {
+    let count = mail.envelope.recipients.len();
+    let is_split = parcels.len() > 1;
+    let mut keys = Vec::new();
+    let mut fates = vec![None; count];
+    if is_split || !ledger.is_empty() {
+        keys = ledger.keys(mail.listener, mail.envelope, mail.message);
+        fates = ledger.fates(&keys);
+    }
+    let served: Vec<Option<Answer>> = fates.iter().map(|fate| fate.and_then(remembered)).collect();
+    let is_retry = served.iter().any(Option::is_some);
+    let parcels = without(parcels, &served);
+    let mut answers = served;
+    let news = match (&parcels[..], mail.answers) {
+        ([], _) => Vec::new(),
+        ([Parcel { copy: Ok(copy), .. }], _) if !is_retry => {
+            vec![Some(whole_transaction(mail, copy, transaction).await); count]
+        }
+        (_, Answers::Each) => transaction.deliver_each(mail.envelope, mail.head, &parcels).await,
+        (_, Answers::One) => match together(mail, &parcels, &keys, transaction, ledger).await {
+            Ok(news) => news,
+            Err(reply) => return deferred(count, reply),
+        },
+    };
+    for (own, news) in answers.iter_mut().zip(news) {
+        if own.is_none() {
+            *own = news;
+        }
+    }
+    let forgotten = || Answer::Said(Reply::new(451, "4.3.0 Try again later"));
+    let answers: Vec<Answer> = answers.into_iter().map(|own| own.unwrap_or_else(forgotten)).collect();
+    let whole = match mail.answers {
+        Answers::Each => common(&answers),
+        Answers::One if is_split || is_retry => conclude(mail, &answers, &keys, transaction, ledger).await,
+        Answers::One => common(&answers),
+    };
+    let replies: Vec<Reply> = answers.iter().map(|answer| answer.reply().clone()).collect();
+    let open = if whole.class() == Class::Positive { keys } else { Vec::new() };
+    Delivered { replies, whole, open }
+}
+
+/// What an entry of the ledger spares a recipient.
+fn remembered(fate: Fate) -> Option<Answer> {
+    match fate {
+        Fate::Unknown => None,
+        Fate::Accepted => Some(Answer::Said(Reply::new(250, "2.0.0 Delivered at an earlier attempt"))),
+        Fate::Rejected(code) => Some(Answer::Said(Reply::new(code, "5.0.0 Rejected at an earlier attempt"))),
+    }
+}
+
+/// The parcels for those who have no answer yet.
+fn without(mut parcels: Vec<Parcel>, served: &[Option<Answer>]) -> Vec<Parcel> {
+    for parcel in &mut parcels {
+        parcel.recipients.retain(|own| served.get(*own).is_some_and(Option::is_none));
+    }
+    parcels.retain(|parcel| !parcel.recipients.is_empty());
+    parcels
+}
+
+/// One copy for everybody: the transaction that is open carries it.
+async fn whole_transaction(mail: &Mail<'_>, copy: &Bytes, transaction: &mut Transaction) -> Answer {
+    match transaction.deliver(&mail.envelope.recipients, mail.head, copy).await {
+        Ok(reply) => Answer::Said(reply),
+        Err(error) => {
+            metrics::counter!("pixelward_next_hop_errors_total").increment(1);
+            tracing::error!(id = mail.id, %error, "the next hop did not take a message");
+            Answer::Unknown(error.reply())
+        }
+    }
+}
+
+/// Held dots: everything but the final dots, then the intent, synced, then all dots together.
+async fn together(
+    mail: &Mail<'_>,
+    parcels: &[Parcel],
+    keys: &[Key],
+    transaction: &mut Transaction,
+    ledger: &Ledger,
+) -> Result<Vec<Option<Answer>>, Reply> {
+    let held = transaction.hold(mail.envelope, mail.head, parcels).await?;
+    let intent = intent(&held, keys);
+    if !intent.is_empty() && ledger.note(intent).await.is_err() {
+        return Err(Reply::new(451, "4.3.1 The delivery ledger cannot be written, try again later"));
+    }
+    Ok(transaction.release(held).await)
+}
+
+fn intent(held: &Held, keys: &[Key]) -> Vec<(Key, Option<Fate>)> {
+    held.recipients().filter_map(|own| Some((*keys.get(own)?, Some(Fate::Unknown)))).collect()
+}
+
+/// The one answer for recipients who fared differently: written down first, so that a retry finishes what is missing.
+async fn conclude(
+    mail: &Mail<'_>,
+    answers: &[Answer],
+    keys: &[Key],
+    transaction: &mut Transaction,
+    ledger: &Ledger,
+) -> Reply {
+    let noted = |fate: &dyn Fn(&Answer) -> Option<Option<Fate>>| -> Vec<(Key, Option<Fate>)> {
+        keys.iter().zip(answers).filter_map(|(key, answer)| Some((*key, fate(answer)?))).collect()
+    };
+    let some = |class: Class| answers.iter().any(|answer| answer.reply().class() == class);
+    let results = noted(&|answer| match answer {
+        Answer::Unknown(_) => None,
+        Answer::Said(reply) => Some(match reply.class() {
+            Class::Positive => Some(Fate::Accepted),
+            Class::Permanent => Some(Fate::Rejected(reply.code())),
+            Class::Transient | Class::Intermediate => None,
+        }),
+    });
+    if !some(Class::Positive) && !some(Class::Transient) {
+        // The client hears it all, and tells the sender itself.
+        ledger.close(keys);
+        return common(answers);
+    }
+    if ledger.note(results).await.is_err() {
+        return Reply::new(451, "4.3.1 The delivery ledger cannot be written, try again later");
+    }
+    if some(Class::Transient) {
+        let same = answers.first().filter(|first| answers.iter().all(|own| own.reply() == first.reply()));
+        return same.map_or_else(
+            || {
+                Reply::new(
+                    451,
+                    "4.4.0 Part of the recipients could not be served, try again later; nobody gets it twice",
+                )
+            },
+            |first| first.reply().clone(),
+        );
+    }
+    if some(Class::Permanent) && !notify(mail, answers, transaction).await {
+        return Reply::new(
+            451,
+            "4.4.0 The sender could not be told of a rejected recipient, try again later",
+        );
+    }
+    common(answers)
+}
+
+/// Tells the sender who was rejected. Whether that is done, or nobody wants it.
+async fn notify(mail: &Mail<'_>, answers: &[Answer], transaction: &Transaction) -> bool {
+    let rejected: Vec<(&Recipient, &Reply)> = mail
+        .envelope
+        .recipients
+        .iter()
+        .zip(answers.iter().map(Answer::reply))
+        .filter(|(own, reply)| reply.class() == Class::Permanent && dsn::is_wanted(mail.envelope, own))
+        .collect();
+    if rejected.is_empty() {
+        return true;
+    }
+    let next_hop = transaction.next_hop();
+    let notice = Notice {
+        host_name: mail.host_name,
+        id: mail.id,
+        next_hop: &next_hop,
+        envelope: mail.envelope,
+        message: mail.message,
+    };
+    let Some(notice) = notice.about(&rejected) else { return false };
+    metrics::counter!("pixelward_notifications_total").increment(1);
+    let Ok(nobody) = Address::bare("") else { return false };
+    let sender = Sender { address: nobody, parameters: Parameters::default() };
+    let to = Recipient { address: mail.envelope.sender.address.clone(), parameters: Parameters::default() };
+    let mut own = transaction.beside(sender);
+    let taken = match own.ask(std::slice::from_ref(&to)).await {
+        Ok(asked)
+            if asked
+                .recipients
+                .iter()
+                .all(|own| own.as_ref().is_ok_and(|own| own.class() == Class::Positive)) =>
+        {
+            own.deliver(&[to], b"", &notice).await
+        }
+        Ok(asked) => {
+            asked.recipients.into_iter().next().unwrap_or_else(|| Ok(Reply::new(451, "4.3.0 No answer")))
+        }
+        Err(error) => Err(error),
+    };
+    own.abandon().await;
+    match taken {
+        Ok(reply) if reply.class() == Class::Positive => true,
+        // A sender who can never be told is none that a retry helps.
+        Ok(reply) if reply.class() == Class::Permanent => {
+            tracing::error!(id = mail.id, %reply, "the sender cannot be told of a rejected recipient");
+            true
+        }
+        Ok(reply) => {
+            tracing::error!(id = mail.id, %reply, "a notification was not taken");
+            false
+        }
+        Err(error) => {
+            tracing::error!(id = mail.id, %error, "a notification was not taken");
+            false
+        }
+    }
+}
+
+/// The answer for all: positive where at least one recipient was accepted, else the first, a transient one before a permanent one.
+fn common(answers: &[Answer]) -> Reply {
+    let of = |class: Class| answers.iter().map(Answer::reply).find(|reply| reply.class() == class);
+    let best = of(Class::Positive).or_else(|| of(Class::Transient)).or_else(|| of(Class::Permanent));
+    best.cloned().unwrap_or_else(|| Reply::new(451, "4.3.0 Try again later"))
+}
+
+fn deferred(count: usize, reply: Reply) -> Delivered {
+    Delivered { replies: vec![reply.clone(); count], whole: reply, open: Vec::new() }
+}

@@ -1,0 +1,190 @@
+//! A delivery status notification (RFC 3464), for the one case that needs it: a client hears one answer, and part of the recipients were
+//! rejected behind it.
+
+use mail_builder::MessageBuilder;
+use mail_builder::headers::address::Address as Mailbox;
+use mail_builder::headers::content_type::ContentType;
+use mail_builder::headers::raw::Raw;
+use mail_builder::mime::{BodyPart, MimePart};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc2822;
+
+use crate::smtp::Reply;
+use crate::smtp::session::{Envelope, Recipient};
+
+/// What cannot be left out of a notification.
+#[derive(Clone, Copy, Debug)]
+pub struct Notice<'a> {
+    /// Our name.
+    pub host_name: &'a str,
+    /// Our name for the message.
+    pub id: &'a str,
+    /// Who rejected it.
+    pub next_hop: &'a str,
+    /// Sender and recipients.
+    pub envelope: &'a Envelope,
+    /// The message as it came.
+    pub message: &'a [u8],
+}
+
+/// Whether somebody wants to hear that a recipient was rejected: not a null sender (RFC 5321 section 4.5.5), and not where NOTIFY leaves
+/// FAILURE out (RFC 3461 section 4.1).
+pub fn is_wanted(envelope: &Envelope, recipient: &Recipient) -> bool {
+    let asks = recipient.parameters.get("NOTIFY").and_then(|notify| notify.value());
+    let wants = asks.is_none_or(|asks| asks.split(',').any(|word| word.eq_ignore_ascii_case("FAILURE")));
+    wants && !envelope.sender.address.is_null()
+}
+
+impl Notice<'_> {
+    /// The notification about these recipients, lines ending in CRLF. `None` where it could not be put together.
+    pub fn about(&self, rejected: &[(&Recipient, &Reply)]) -> Option<Vec<u8>> {
+        let sender = self.envelope.sender.address.as_str();
+        let postmaster =
+            format!("MAILER-DAEMON@{}", self.host_name.trim_start_matches('[').trim_end_matches(']'));
+        let report = ContentType::new("multipart/report").attribute("report-type", "delivery-status");
+        let header = self.original_header();
+        let machine = |kind: &'static str, text: String| {
+            let encoding = if text.is_ascii() { "7bit" } else { "8bit" };
+            MimePart::new(ContentType::new(kind), BodyPart::Text(text.into())).transfer_encoding(encoding)
+        };
+        let parts = vec![
+            MimePart::new(ContentType::new("text/plain"), BodyPart::Text(self.text(rejected).into())),
+            machine("message/delivery-status", self.status(rejected)),
+            machine("text/rfc822-headers", header),
+        ];
+        MessageBuilder::new()
+            .message_id(format!("{}.{}@{}", self.id, "dsn", postmaster.split('@').nth(1).unwrap_or_default()))
+            .date(OffsetDateTime::now_utc().unix_timestamp())
+            .from(Mailbox::new_address(Some("Mail delivery"), postmaster.as_str()))
+            .to(Mailbox::new_address(None::<&str>, sender))
+            .subject("Part of the recipients did not get your message")
+            .header("Auto-Submitted", Raw::new("auto-replied"))
+            .body(MimePart::new(report, BodyPart::Multipart(parts)))
+            .write_to_vec()
+            .ok()
+    }
+
+    fn text(&self, rejected: &[(&Recipient, &Reply)]) -> String {
+        let mut text = format!(
+            "Your message was delivered to part of its recipients. {} rejected it for:\r\n\r\n",
+            self.next_hop
+        );
+        for (recipient, reply) in rejected {
+            text.push_str(&format!("  <{}>: {}\r\n", recipient.address.as_str(), said(reply)));
+        }
+        text.push_str("\r\nNobody of them will get it unless you send it again.\r\n");
+        text
+    }
+
+    /// Fields for the message, then for each recipient (RFC 3464 section 2).
+    fn status(&self, rejected: &[(&Recipient, &Reply)]) -> String {
+        let date = OffsetDateTime::now_utc().format(&Rfc2822).unwrap_or_default();
+        let mut status = format!("Reporting-MTA: dns; {}\r\nArrival-Date: {date}\r\n", self.host_name);
+        if let Some(id) = self.envelope.sender.parameters.get("ENVID").and_then(|id| id.value()) {
+            status.push_str(&format!("Original-Envelope-Id: {}\r\n", decoded(id)));
+        }
+        for (recipient, reply) in rejected {
+            status.push_str("\r\n");
+            if let Some(original) = recipient.parameters.get("ORCPT").and_then(|own| own.value()) {
+                status.push_str(&format!("Original-Recipient: {}\r\n", decoded(original)));
+            }
+            status.push_str(&format!(
+                "Final-Recipient: rfc822; {}\r\nAction: failed\r\nStatus: {}\r\nRemote-MTA: dns; {}\r\nDiagnostic-Code: smtp; {}\r\n",
+                recipient.address.as_str(),
+                reply.enhanced(),
+                self.next_hop.rsplit_once(':').map_or(self.next_hop, |(host, _)| host),
+                said(reply),
+            ));
+        }
+        status
+    }
+
+    /// The header of the message; mail of others is not sent back as a whole.
+    fn original_header(&self) -> String {
+        let end = memchr::memmem::find(self.message, b"\r\n\r\n").map_or(self.message.len(), |at| at + 2);
+        String::from_utf8_lossy(self.message.get(..end).unwrap_or_default()).into_owned()
+    }
+}
+
+fn said(reply: &Reply) -> String {
+    format!("{} {}", reply.code(), reply.text())
+}
+
+/// xtext (RFC 3461 section 4) decoded; what would end a line becomes `?`.
+fn decoded(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, behind)) = rest.split_once('+') {
+        out.push_str(before);
+        let byte = behind.get(..2).and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        match byte {
+            Some(byte) => {
+                out.push(if byte.is_ascii_graphic() || byte == b' ' { char::from(byte) } else { '?' });
+                rest = behind.get(2..).unwrap_or_default();
+            }
+            None => {
+                out.push('+');
+                rest = behind;
+            }
+        }
+    }
+    out.push_str(rest);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::smtp::command::Command;
+    use crate::smtp::session::{Greeting, Protocol, Sender};
+
+    fn envelope(mail: &str, rcpt: &str) -> Envelope {
+        let Ok(Command::Mail(address, parameters)) = Command::read(mail.as_bytes()) else { panic!("{mail}") };
+        let sender = Sender { address, parameters };
+        let Ok(Command::Rcpt(address, parameters)) = Command::read(rcpt.as_bytes()) else { panic!("{rcpt}") };
+        let client = Greeting { name: "shop.example".to_owned(), protocol: Protocol::Esmtp };
+        Envelope { client, sender, recipients: vec![Recipient { address, parameters }] }
+    }
+
+    #[test]
+    fn a_notification_says_who_was_rejected_and_why() {
+        let envelope = envelope(
+            "MAIL FROM:<news@shop.example> ENVID=a+2Bb",
+            "RCPT TO:<eve@home.example> ORCPT=rfc822;eve+2Bx@home.example",
+        );
+        let notice = Notice {
+            host_name: "relay.example",
+            id: "abc",
+            next_hop: "mx.home.example:25",
+            envelope: &envelope,
+            message: b"Subject: News\r\nMessage-ID: <1@shop.example>\r\n\r\nsecret\r\n",
+        };
+        let reply = Reply::new(550, "5.1.1 No such user");
+        let notice = String::from_utf8(notice.about(&[(&envelope.recipients[0], &reply)]).unwrap()).unwrap();
+        for line in [
+            "Auto-Submitted: auto-replied\r\n",
+            "Content-Type: multipart/report; report-type=\"delivery-status\"",
+            "Reporting-MTA: dns; relay.example\r\n",
+            "Original-Envelope-Id: a+b\r\n",
+            "Original-Recipient: rfc822;eve+x@home.example\r\nFinal-Recipient: rfc822; eve@home.example\r\nAction: failed\r\nStatus: 5.1.1\r\n",
+            "Remote-MTA: dns; mx.home.example\r\nDiagnostic-Code: smtp; 550 5.1.1 No such user\r\n",
+            "Subject: News\r\nMessage-ID: <1@shop.example>\r\n",
+        ] {
+            assert!(notice.contains(line), "{line} is missing in\n{notice}");
+        }
+        assert!(!notice.contains("secret"));
+    }
+
+    #[test]
+    fn nobody_is_told_who_does_not_want_to_be() {
+        let check = |mail: &str, notify: &str| {
+            let envelope = envelope(mail, &format!("RCPT TO:<eve@home.example>{notify}"));
+            is_wanted(&envelope, &envelope.recipients[0])
+        };
+        assert!(check("MAIL FROM:<news@shop.example>", ""));
+        assert!(check("MAIL FROM:<news@shop.example>", " NOTIFY=SUCCESS,failure"));
+        assert!(!check("MAIL FROM:<news@shop.example>", " NOTIFY=NEVER"));
+        assert!(!check("MAIL FROM:<news@shop.example>", " NOTIFY=DELAY"));
+        assert!(!check("MAIL FROM:<>", ""));
+    }
+}
