@@ -225,10 +225,10 @@ fn write(mut log: Log, entries: &Mutex<HashMap<Key, Entry>>, jobs: &mpsc::Receiv
         metrics::gauge!("pixelward_ledger_entries").set(entries.len() as f64);
         drop(entries);
         for synced in jobs.iter_mut().filter_map(|job| job.synced.take()) {
-            let result = written
-                .as_ref()
-                .map(|()| ())
-                .map_err(|error| io::Error::new(error.kind(), error.to_string()));
+            let result = match &written {
+                Ok(()) => Ok(()),
+                Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
+            };
             let _ = synced.send(result);
         }
     }
