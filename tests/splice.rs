@@ -13,7 +13,7 @@ use proptest::prelude::*;
 
 static DETECTOR: LazyLock<Detector> = LazyLock::new(Detector::default);
 
-const PIXEL: &str = "<img src=\"https://click.shop.example/wf/open?upn=u001.Zk3Qw9XvT2aB7LmN8pRsYd4HcJ6\" width=\"1\" height=\"1\" alt=\"\">";
+const PIXEL: &str = "<img src=\"https://click.shop.example/wf/open?upn=u001.Zk3Qw9XvT2aB7LmN8pRsYd4HcJ6\" width=\"0\" height=\"0\" alt=\"\">";
 
 fn quoted_printable(text: &str) -> String {
     let mut out = String::new();

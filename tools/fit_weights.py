@@ -41,7 +41,7 @@ NEVER = [
 # Facts that decide alone, or that other messages than these must weigh.
 FIXED = {
     "VendorOpen", "Listed", "Learnt", "PersonalPicture", "VendorLink", "CarriesAddress", "ClickWord", "Choice", "Idle",
-    "Allowed", "RecipientInUrl",
+    "LocalHost", "Allowed", "RecipientInUrl",
 }
 
 

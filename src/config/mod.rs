@@ -441,7 +441,7 @@ fn next_hop(section: &mut Section<'_>) -> NextHop {
             .filter(|reason| !reason.trim().is_empty()),
     };
     let names = Esp::ALL.map(|(name, esp)| (name, Some(esp)));
-    hop.esp = section.choice("esp", None, &[&names[..], &[("none", None)]].concat());
+    hop.esp = section.choice("esp", None, &names);
     if let (Some(esp), None) = (hop.esp, &hop.accept_downstream_tracking)
         && let Some(doubt) = esp.doubt()
     {

@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::sync::LazyLock;
 
 use mail_parser::{Encoding, Message, MessageParser, MessagePart, PartFlags};
+use memchr::memmem::Finder;
 
 use super::transfer::{Decoded, Transfer};
 
@@ -279,8 +280,8 @@ fn transfer_of(part: &MessagePart<'_>) -> Transfer {
 
 /// Whether a line of the text opens PGP armour (RFC 9580 section 6.2).
 fn is_armoured(text: &[u8]) -> bool {
-    const ARMOUR: &[u8] = b"-----BEGIN PGP ";
-    memchr::memmem::find_iter(text, ARMOUR).any(|at| at == 0 || text.get(at - 1) == Some(&b'\n'))
+    static ARMOUR: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new(b"-----BEGIN PGP "));
+    ARMOUR.find_iter(text).any(|at| at == 0 || text.get(at - 1) == Some(&b'\n'))
 }
 
 #[cfg(test)]

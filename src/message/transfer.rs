@@ -235,6 +235,30 @@ mod tests {
     }
 
     #[test]
+    fn every_edit_of_every_short_text_has_its_effect() {
+        const BYTES: [u8; 6] = *b"=\r\n aA";
+        let texts = (1..=5u32).flat_map(|length| (0..6usize.pow(length)).map(move |number| (length, number)));
+        for (length, number) in texts {
+            let raw: Vec<u8> = (0..length).map(|at| BYTES[number / 6usize.pow(at) % 6]).collect();
+            let decoded = Decoded::new(&raw, Transfer::QuotedPrintable).bytes.len();
+            let ranges = || (0..=decoded).flat_map(|start| (start..=decoded).map(move |end| start..end));
+            for first in ranges() {
+                for with in ["", "x"] {
+                    let edit =
+                        |range| Edit { range, with: with.as_bytes().to_vec(), filler: Filler::Nothing };
+                    check(&raw, Transfer::QuotedPrintable, vec![edit(first.clone())]);
+                    if length > 4 {
+                        continue;
+                    }
+                    for second in ranges().filter(|second| second.start >= first.end) {
+                        check(&raw, Transfer::QuotedPrintable, vec![edit(first.clone()), edit(second)]);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
     fn no_line_becomes_longer_than_76() {
         let raw = format!("{}<img>=\r\n{}\r\n", "a".repeat(70), "b".repeat(60));
         let cut = find(raw.as_bytes(), Transfer::QuotedPrintable, "<img>");

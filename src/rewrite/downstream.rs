@@ -33,6 +33,8 @@ pub enum Esp {
     Copernica,
     /// Elastic Email.
     ElasticEmail,
+    /// The next hop is known to belong to none of them: their fields mean nothing there, and go.
+    None,
 }
 
 /// How a service is told.
@@ -54,7 +56,7 @@ pub struct NoObject(pub &'static str);
 
 impl Esp {
     /// Every service, with the name that the configuration uses.
-    pub const ALL: [(&'static str, Esp); 10] = [
+    pub const ALL: [(&'static str, Esp); 11] = [
         ("postmark", Esp::Postmark),
         ("mailgun", Esp::Mailgun),
         ("sendgrid", Esp::SendGrid),
@@ -65,6 +67,7 @@ impl Esp {
         ("brevo", Esp::Brevo),
         ("copernica", Esp::Copernica),
         ("elasticemail", Esp::ElasticEmail),
+        ("none", Esp::None),
     ];
 
     /// The name that the configuration uses.
@@ -107,7 +110,7 @@ impl Esp {
             }
             Esp::SparkPost => Switch::Json("X-MSYS-API", &["options", "open_tracking"], json!(false)),
             Esp::Mandrill => Switch::List("X-MC-Track", "opens"),
-            Esp::Ses | Esp::Brevo | Esp::ElasticEmail => Switch::None,
+            Esp::Ses | Esp::Brevo | Esp::ElasticEmail | Esp::None => Switch::None,
         }
     }
 
@@ -121,7 +124,7 @@ impl Esp {
             Esp::Ses => Some("open tracking hangs on the configuration set, not on a message"),
             Esp::Brevo => Some("there is no switch for mail sent by SMTP"),
             Esp::ElasticEmail => Some("no switch for mail sent by SMTP could be verified"),
-            Esp::Mailgun | Esp::SendGrid | Esp::Mailjet | Esp::SparkPost | Esp::Copernica => None,
+            Esp::Mailgun | Esp::SendGrid | Esp::Mailjet | Esp::SparkPost | Esp::Copernica | Esp::None => None,
         }
     }
 
@@ -255,6 +258,7 @@ mod tests {
             "X-MC-Track: clicks_htmlonly"
         );
         assert_eq!(check("Subject: a", Esp::Brevo).unwrap(), "Subject: a");
+        assert_eq!(check("X-SMTPAPI: {}\nSubject: a\nX-MC-Track: opens", Esp::None).unwrap(), "Subject: a");
     }
 
     #[test]

@@ -380,13 +380,13 @@ impl Detector {
 fn edit_of(text: &[u8], place: &Place<'_>) -> Option<Edit> {
     let edit = match &place.removal {
         Removal::Element { element, attribute } => match place.size {
-            Size::Line | Size::Visible if !place.evidence.has(Fact::Hidden) => {
+            Size::Tiny | Size::Line | Size::Visible if !place.evidence.has(Fact::Hidden) => {
                 Edit::cut_inside(attribute.clone())
             }
             _ => cut_element(text, element.clone()),
         },
         Removal::ElementInComment { element, attribute } => match place.size {
-            Size::Line | Size::Visible if !place.evidence.has(Fact::Hidden) => {
+            Size::Tiny | Size::Line | Size::Visible if !place.evidence.has(Fact::Hidden) => {
                 Edit::cut_inside(attribute.clone())
             }
             _ => Edit::replace(element.clone(), *b" "),

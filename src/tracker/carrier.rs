@@ -78,6 +78,7 @@ impl Carrier {
     }
 
     /// What `attribute` of `element` loads, both as written.
+    #[inline]
     pub fn of(element: &[u8], attribute: &[u8]) -> Option<Carrier> {
         let is = |name: &str| element.eq_ignore_ascii_case(name.as_bytes());
         let has = |name: &str| attribute.eq_ignore_ascii_case(name.as_bytes());

@@ -60,6 +60,7 @@ pub fn may_load(style: &[u8]) -> bool {
 }
 
 /// The same for a style attribute as written, in which a character reference can stand for anything.
+#[inline]
 pub fn attribute_may_load(style: &[u8]) -> bool {
     memchr::memchr3(b'(', b'\\', b'&', style).is_some()
         && (memchr::memchr(b'&', style).is_some() || may_load(style))
@@ -83,6 +84,7 @@ pub fn loads(style: &[u8], strings: Strings) -> Vec<Load> {
             _ => break,
         }
     }
+    scanner.close_all(text.len());
     scanner.found
 }
 
@@ -156,7 +158,7 @@ impl Scanner {
                 Token::CloseParenthesis => self.close(range.end),
                 Token::CurlyBracketBlock | Token::SquareBracketBlock => return Some(range.end),
                 Token::Semicolon | Token::CloseCurlyBracket => {
-                    self.functions.clear();
+                    self.close_all(range.start);
                     self.import = None;
                     self.custom = false;
                 }
@@ -194,6 +196,13 @@ impl Scanner {
         let Some(Function { url: Some(start), before, .. }) = self.functions.pop() else { return };
         if let Some(load) = self.found.get_mut(before) {
             load.range = start..end;
+        }
+    }
+
+    /// What was never closed ends here.
+    fn close_all(&mut self, end: usize) {
+        while !self.functions.is_empty() {
+            self.close(end);
         }
     }
 

@@ -109,6 +109,8 @@ facts! {
     Choice: "offers the reader a choice",
     /// No client loads it when the message is opened.
     Idle: "not loaded when the message is opened",
+    /// The host is a single label, which only a network of the reader's own resolves.
+    LocalHost: "no host of the public network",
     /// The operator has made an exception for the address.
     Allowed: "allowed by the operator",
 }

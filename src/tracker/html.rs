@@ -84,6 +84,8 @@ pub struct Tokenizer<'a> {
     inner: Range<usize>,
     attributes: Vec<Attribute>,
     raw: Option<RawKind>,
+    /// Whether the last tag ends in `/>`.
+    self_closing: bool,
     foreign: usize,
     /// Whether `svg` and `math` change anything.
     knows_foreign: bool,
@@ -101,6 +103,7 @@ impl<'a> Tokenizer<'a> {
             inner: 0..0,
             attributes: Vec::with_capacity(16),
             raw: None,
+            self_closing: false,
             foreign: 0,
             knows_foreign: true,
         }
@@ -113,6 +116,7 @@ impl<'a> Tokenizer<'a> {
     }
 
     /// Reads one token; its places are asked for afterwards. Quicker than the iterator, which hands them over.
+    #[inline]
     pub fn step(&mut self) -> Option<Kind> {
         if let Some(kind) = self.raw.take() {
             return Some(self.raw_content(kind));
@@ -134,21 +138,31 @@ impl<'a> Tokenizer<'a> {
 
     /// Whether the content of the element that was just opened is read as markup, though elements of its name elsewhere hold none:
     /// within `svg` and `math`.
+    #[inline]
     pub fn is_foreign(&self) -> bool {
         self.foreign > 0
     }
 
+    /// Whether the last tag ends in `/>`, which closes an element of `svg` or `math` at once, and no other.
+    #[inline]
+    pub fn is_self_closing(&self) -> bool {
+        self.self_closing
+    }
+
     /// The last token, from its first to its last byte.
+    #[inline]
     pub fn range(&self) -> Range<usize> {
         self.range.clone()
     }
 
     /// The name of the last tag, or the content of what else it was.
+    #[inline]
     pub fn inner(&self) -> Range<usize> {
         self.inner.clone()
     }
 
     /// The attributes of the last [`Token::Open`] or [`Token::Close`], in order, duplicates included (the first counts).
+    #[inline]
     pub fn attributes(&self) -> &[Attribute] {
         &self.attributes
     }
@@ -159,14 +173,17 @@ impl<'a> Tokenizer<'a> {
         (!self.attributes.is_empty()).then_some(self.attributes.as_slice())
     }
 
+    #[inline]
     fn byte(&self, at: usize) -> Option<u8> {
         if at < self.end { self.src.get(at).copied() } else { None }
     }
 
+    #[inline]
     fn slice(&self, range: Range<usize>) -> &'a [u8] {
         self.src.get(range).unwrap_or_default()
     }
 
+    #[inline]
     fn seek(&self, byte: u8, from: usize) -> Option<usize> {
         memchr::memchr(byte, self.slice(from.min(self.end)..self.end)).map(|at| from + at)
     }
@@ -251,6 +268,7 @@ impl<'a> Tokenizer<'a> {
             at += 1;
         }
         self.inner = name..at;
+        let mut slash = false;
         loop {
             match self.byte(at) {
                 None => break,
@@ -258,10 +276,17 @@ impl<'a> Tokenizer<'a> {
                     at += 1;
                     break;
                 }
-                Some(byte) if is_space(byte) || byte == b'/' => at += 1,
-                Some(_) => at = self.attribute(at),
+                Some(byte) if is_space(byte) || byte == b'/' => {
+                    slash = byte == b'/';
+                    at += 1;
+                }
+                Some(_) => {
+                    slash = false;
+                    at = self.attribute(at);
+                }
             }
         }
+        self.self_closing = slash;
         self.at = at;
         self.range = open..at;
     }
@@ -315,8 +340,8 @@ impl<'a> Tokenizer<'a> {
         let written = self.slice(self.inner.clone());
         let is = |other: &str| written.eq_ignore_ascii_case(other.as_bytes());
         let kind = match written.len() {
-            3 if is("svg") => return self.foreign += usize::from(self.knows_foreign),
-            4 if is("math") => return self.foreign += usize::from(self.knows_foreign),
+            3 if is("svg") => return self.foreign += usize::from(self.knows_foreign && !self.self_closing),
+            4 if is("math") => return self.foreign += usize::from(self.knows_foreign && !self.self_closing),
             _ => raw_kind(written),
         };
         if self.foreign == 0 {
@@ -435,6 +460,7 @@ fn raw_kind(name: &[u8]) -> Option<RawKind> {
     }
 }
 
+#[inline]
 fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | b'\x0c')
 }

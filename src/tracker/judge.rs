@@ -53,6 +53,7 @@ pub fn weigh(
     let unseen = matches!(size, Size::Zero | Size::Tiny) || evidence.has(Fact::Hidden);
     let allowed = detector.allowed.iter().any(|allowed| allowed.covers(url, inquiry.now));
     evidence.add_if(Fact::Allowed, allowed);
+    evidence.add_if(Fact::LocalHost, url.has_local_host());
     evidence.add_if(Fact::Listed, detector.lists.find(url.as_str()).is_some());
     evidence.add_if(Fact::VendorOpen, vendor.is_some());
     evidence.add_if(Fact::StaticFile, picture && vendor.is_none() && is_static(url, opacity, stem));
@@ -142,7 +143,8 @@ pub fn judge(text: &[u8], found: &mut Found<'_>, extent: Extent) {
                 *goes |= is_tracker;
             }
         }
-        if !news {
+        let all_go = candidates.iter().all(|index| goes.get(*index).copied().unwrap_or_default());
+        if !news || all_go {
             return;
         }
         note_tokens(places, &candidates, &goes);

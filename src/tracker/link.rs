@@ -11,16 +11,16 @@ pub fn may_track(address: &[u8]) -> bool {
     const TOKEN: usize = 14;
     let rest = address.get(SCHEME..).unwrap_or_default();
     let of_a_token = |byte: &&u8| Class::of(**byte).is_of_a_token();
-    // Around each digit: most addresses have few.
-    let mut from = 0;
-    while let Some(digit) = rest.iter().skip(from).position(|byte| Class::of(*byte).is_digit()) {
-        let (before, behind) = rest.split_at_checked(from + digit).unwrap_or((rest, b""));
-        let head = before.iter().rev().take(TOKEN).take_while(of_a_token).count();
+    // A token as long as that covers one of each `TOKEN` bytes.
+    let mut probe = TOKEN - 1;
+    while let Some((before, behind)) = rest.split_at_checked(probe).filter(|(_, behind)| !behind.is_empty()) {
         let tail = behind.iter().take_while(of_a_token).count();
-        if head + tail >= TOKEN {
+        let head = if tail == 0 { 0 } else { before.iter().rev().take_while(of_a_token).count() };
+        let token = rest.get(probe - head..probe + tail).unwrap_or_default();
+        if token.len() >= TOKEN && token.iter().any(|byte| byte.is_ascii_digit()) {
             return true;
         }
-        from += digit + tail;
+        probe += tail + TOKEN;
     }
     memchr::memchr2_iter(b'h', b'H', rest)
         .any(|at| rest.get(at..at + 4).is_some_and(|word| word.eq_ignore_ascii_case(b"http")))

@@ -1,24 +1,35 @@
 //! Places that few clients load from, or that few elements have: what they are called, and documents within an address.
 
-use super::url::percent_decoded;
+use super::url::{clean, percent_decoded};
 use crate::message::transfer::decode_base64;
 
 /// The largest document within an address that is read, in bytes.
 const MAX_DOCUMENT: usize = 1 << 20;
 
-/// Relations of `link` that load, connect, or look a name up.
-pub const LOADING_RELATIONS: [&str; 10] = [
-    "stylesheet",
-    "preload",
-    "prefetch",
-    "prerender",
-    "icon",
-    "preconnect",
-    "manifest",
-    "modulepreload",
-    "subresource",
-    "import",
-];
+/// Whether a relation of `link` loads, connects, or looks a name up. Those that do not are few; new ones that do are added to browsers each
+/// year.
+pub fn relation_loads(relations: &str) -> bool {
+    const IDLE: [&str; 16] = [
+        "alternate",
+        "author",
+        "bookmark",
+        "canonical",
+        "edituri",
+        "file-list",
+        "help",
+        "license",
+        "me",
+        "next",
+        "pingback",
+        "prev",
+        "privacy-policy",
+        "shortlink",
+        "start",
+        "terms-of-service",
+    ];
+    let mut relations = relations.split_ascii_whitespace();
+    relations.any(|own| !IDLE.iter().any(|idle| own.eq_ignore_ascii_case(idle)))
+}
 
 /// What a document within an attribute is written in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,11 +44,12 @@ pub enum Inner {
 pub fn is_inline(address: &str) -> bool {
     let address = address.trim_start_matches(|character: char| character <= ' ');
     address.as_bytes().first().is_some_and(|first| first | 0x20 == b'd')
-        && address.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case("data:"))
+        && clean(address).get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case("data:"))
 }
 
 /// The document that a `data:` address carries, where it is one that can load more.
 pub fn document(address: &str) -> Option<(Inner, Vec<u8>)> {
+    let address = clean(address);
     let (head, body) = address.split_once(',')?;
     let head = head.to_ascii_lowercase();
     let inner = if head.contains("css") {
@@ -58,6 +70,7 @@ pub fn document(address: &str) -> Option<(Inner, Vec<u8>)> {
 
 /// Whether an attribute could be one that loads something, by its length and first letter: most are not, and are not looked at any
 /// further.
+#[inline]
 pub fn may_load(name: &[u8]) -> bool {
     let first = name.first().map_or(0, |first| first | 0x20);
     match name.len() {
@@ -94,28 +107,66 @@ pub fn animates(element: &[u8], attribute: &[u8]) -> bool {
     (is("values") || is("from") || is("to") || is("by")) && (element_is("animate") || element_is("set"))
 }
 
-/// Whether an attribute names an address that is asked for by some client, or upon an act of the reader: plug-ins, scripts, pings. Not
-/// the targets of links and forms.
-pub fn names(element: &[u8], attribute: &[u8]) -> bool {
+/// Whether an attribute may hold an address though nothing is to be loaded any more: the targets of links and forms, text for readers, and
+/// names that look like addresses.
+pub fn may_stay(element: &[u8], attribute: &[u8]) -> bool {
+    const TEXT: [&str; 12] = [
+        "alt",
+        "title",
+        "label",
+        "summary",
+        "placeholder",
+        "content",
+        "cite",
+        "itemtype",
+        "itemid",
+        "itemprop",
+        "about",
+        "datatype",
+    ];
     let is = |own: &str| attribute.eq_ignore_ascii_case(own.as_bytes());
     let element_is = |own: &str| element.eq_ignore_ascii_case(own.as_bytes());
-    match attribute.len() {
-        3 => is("src"),
-        4 => is("ping") || is("code") || is("icon") || is("href") && !links(element),
-        5 => is("movie") || is("value") && element_is("param"),
-        7 => is("archive") || is("classid") || is("profile"),
-        6 if element.contains(&b':') => is("o:href") || is("r:href") || is("altsrc"),
-        8 => is("codebase") || is("manifest") || is("longdesc") || is("altimage"),
-        11 => is("pluginspage"),
-        14 => is("attributionsrc"),
-        // Elements of Outlook: `o:href`, `r:href`.
-        _ => element.contains(&b':') && attribute.ends_with(b"href"),
-    }
+    let starts = |own: &[u8]| attribute.get(..own.len()).is_some_and(|start| start.eq_ignore_ascii_case(own));
+    TEXT.iter().any(|own| is(own))
+        || is("action")
+        || is("formaction")
+        || is("href") && (element_is("a") || element_is("area"))
+        || is("value") && !element_is("param")
+        || starts(b"xmlns")
+        || starts(b"aria-")
 }
 
-/// Elements whose `href` is a link, or is looked at for itself.
-fn links(element: &[u8]) -> bool {
-    ["a", "area", "base", "link"].iter().any(|own| element.eq_ignore_ascii_case(own.as_bytes()))
+/// Attributes in which an address can stand without scheme and host, or several of them.
+pub fn takes_addresses(element: &[u8], attribute: &[u8]) -> bool {
+    const NAMES: [&str; 14] = [
+        "src",
+        "href",
+        "ping",
+        "code",
+        "icon",
+        "movie",
+        "archive",
+        "classid",
+        "profile",
+        "codebase",
+        "manifest",
+        "longdesc",
+        "pluginspage",
+        "attributionsrc",
+    ];
+    let is = |own: &str| attribute.eq_ignore_ascii_case(own.as_bytes());
+    // Elements of Outlook: `o:href`, `r:href`, `altimage`.
+    let of_outlook =
+        || element.contains(&b':') && (attribute.ends_with(b"href") || is("altsrc") || is("altimage"));
+    NAMES.iter().any(|own| is(own)) || is("value") && element.eq_ignore_ascii_case(b"param") || of_outlook()
+}
+
+/// The remote addresses that stand anywhere in a value.
+pub fn remote_addresses(value: &str) -> Vec<String> {
+    let value = clean(value);
+    let pieces = value.split([' ', ',', ';', '"', '\'', '(', ')', '<', '>', '|']);
+    let start = |piece: &str| ["//", "\\\\", "/\\", "\\/"].iter().filter_map(|own| piece.find(own)).min();
+    pieces.filter_map(|piece| Some(piece.get(start(piece)?..)?.to_owned())).collect()
 }
 
 /// The address in the content of a refresh (WHATWG HTML, shared declarative refresh steps): behind the time, `url=` may be missing,

@@ -34,33 +34,35 @@ impl Class {
         table
     };
 
+    #[inline]
     pub(super) fn of(byte: u8) -> Class {
         Class(Class::TABLE.get(usize::from(byte)).copied().unwrap_or(0))
     }
 
+    #[inline]
     fn is(self, classes: u8) -> bool {
         self.0 & classes != 0
     }
 
-    pub(super) fn is_digit(self) -> bool {
-        self.is(Class::DIGIT)
-    }
-
+    #[inline]
     pub(super) fn is_alphanumeric(self) -> bool {
         self.is(Class::LOWER | Class::UPPER | Class::DIGIT)
     }
 
     /// What tokens are made of.
+    #[inline]
     pub(super) fn is_of_a_token(self) -> bool {
         self.is(Class::LOWER | Class::UPPER | Class::DIGIT | Class::JOINT)
     }
 
     /// What the paths of files are made of.
+    #[inline]
     fn is_of_a_path(self) -> bool {
         self.0 != 0
     }
 
     /// What the names of files are made of.
+    #[inline]
     fn is_of_a_name(self) -> bool {
         self.0 & !Class::SLASH != 0
     }
@@ -284,6 +286,7 @@ pub fn is_spacer_name(stem: &str) -> bool {
 }
 
 /// Whether a word in lower case speaks of an opening.
+#[inline]
 fn is_opening(word: &[u8]) -> bool {
     matches!(
         word,
@@ -373,29 +376,33 @@ fn is_harmless(tail: &[u8]) -> bool {
 /// Whether this is a picture file that nobody tells one reader from another by: no query, no token, no word of an opening,
 /// nothing but the characters of file names.
 pub fn is_plain_picture(url: &Url<'_>) -> bool {
-    is_plain_folder(url) && is_plain_file(url.file_name()) && url.query().is_empty()
+    is_plain_folder(url) && is_plain_file(url.file_name().as_bytes()) && url.query().is_empty()
 }
 
 /// Whether the name of a file is that of a picture, and says nothing more.
-pub(super) fn is_plain_file(name: &str) -> bool {
-    let Some((stem, extension)) = name.rsplit_once('.') else { return false };
+pub(super) fn is_plain_file(name: &[u8]) -> bool {
+    let Some((stem, extension)) = memchr::memrchr(b'.', name).and_then(|dot| name.split_at_checked(dot))
+    else {
+        return false;
+    };
+    let extension = extension.get(1..).and_then(|own| std::str::from_utf8(own).ok()).unwrap_or_default();
     is_picture(extension)
-        && name.bytes().all(|byte| Class::of(byte).is_of_a_name())
-        && piece_opacity(stem.as_bytes()) == Opacity::Plain
-        && !speaks(name.as_bytes())
+        && name.iter().all(|byte| Class::of(*byte).is_of_a_name())
+        && piece_opacity(stem) == Opacity::Plain
+        && !speaks(name)
 }
 
 /// Whether host and folder of an address say nothing about who reads. A number in the path may be a year or an issue.
 pub(super) fn is_plain_folder(url: &Url<'_>) -> bool {
     let path = url.folder().get(url.host().len()..).unwrap_or_default();
-    is_named_plainly(path)
-        && path.split('/').all(|piece| piece_opacity(piece.as_bytes()) == Opacity::Plain)
-        && host_opacity(url) == Opacity::Plain
-        && !speaks(path.as_bytes())
+    is_plain_path(path.as_bytes()) && host_opacity(url) == Opacity::Plain
 }
 
-fn is_named_plainly(path: &str) -> bool {
-    path.bytes().all(|byte| Class::of(byte).is_of_a_path())
+/// Whether each segment of a path says nothing about who reads.
+pub(super) fn is_plain_path(path: &[u8]) -> bool {
+    path.iter().all(|byte| Class::of(*byte).is_of_a_path())
+        && path.split(|byte| *byte == b'/').all(|piece| piece_opacity(piece) == Opacity::Plain)
+        && !speaks(path)
 }
 
 /// Whether a label of the host is a token: a name made for each reader is looked up for each reader.

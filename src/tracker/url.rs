@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::token;
 
-/// The longest address that is looked at; what is longer is no picture (browsers and servers stop far below).
+/// How much of an address is looked at. Servers stop far below, but browsers ask them all the same.
 const MAX_LENGTH: usize = 16 * 1024;
 
 /// A remote http(s) address: host, path and query, without scheme, user, port and fragment. Borrowed from the markup where it
@@ -38,42 +38,52 @@ impl<'a> Url<'a> {
 
     fn resolved(value: &str, base: Option<&Url<'_>>) -> Option<Url<'a>> {
         let cleaned = clean(value);
-        let text = cleaned.as_ref();
-        if text.is_empty() || text.len() > MAX_LENGTH {
+        let text = cleaned.get(..cleaned.floor_char_boundary(MAX_LENGTH))?;
+        if text.is_empty() {
             return None;
         }
         match scheme(text) {
-            Some((name, rest)) if is_http(name) => Url::authority(rest.trim_start_matches(['/', '\\'])),
+            Some((name, rest)) if is_http(name) => {
+                let bare = rest.trim_start_matches(['/', '\\']);
+                match base {
+                    // With fewer slashes, an address of the scheme of its base hangs on that base; of another scheme, it does not.
+                    Some(base) if rest.len() - bare.len() < 2 => {
+                        Url::authority(bare, Host::WithDot).or_else(|| base.join(bare))
+                    }
+                    _ => Url::authority(bare, Host::Any),
+                }
+            }
             // A share of another machine: some mail clients ask it, with the reader's name.
             Some((name, rest)) if name.eq_ignore_ascii_case("file") || name.eq_ignore_ascii_case("ftp") => {
                 let rest = rest.strip_prefix("//").or_else(|| rest.strip_prefix("\\\\"))?;
-                Url::authority(rest.strip_prefix("//").or_else(|| rest.strip_prefix("\\\\")).unwrap_or(rest))
+                let rest = rest.strip_prefix("//").or_else(|| rest.strip_prefix("\\\\")).unwrap_or(rest);
+                Url::authority(rest, Host::Any)
             }
             Some(_) => None,
             None if text.starts_with(['/', '\\'])
                 && text.get(1..).is_some_and(|rest| rest.starts_with(['/', '\\'])) =>
             {
-                Url::authority(text.trim_start_matches(['/', '\\']))
+                Url::authority(text.trim_start_matches(['/', '\\']), Host::Any)
             }
             // Some mail clients read "host.example/path" as an address.
-            None if base.is_none() => {
-                Url::authority(text).filter(|url| is_known_host(url.host()) && !url.is_one_file())
-            }
-            None => {
-                let base = base?;
-                let path = text.trim_start_matches(['/', '\\']);
-                Url::authority(&format!("{}/{path}", base.host()))
-            }
+            None if base.is_none() => Url::authority(text, Host::WithDot)
+                .filter(|url| is_known_host(url.host()) && !url.is_one_file()),
+            None => base?.join(text.trim_start_matches(['/', '\\'])),
         }
     }
 
-    fn authority(rest: &str) -> Option<Url<'a>> {
+    /// A path on the host of this address.
+    fn join<'b>(&self, path: &str) -> Option<Url<'b>> {
+        Url::authority(&format!("{}/{path}", self.host()), Host::Any)
+    }
+
+    fn authority(rest: &str, names: Host) -> Option<Url<'a>> {
         let rest = rest.split('#').next().unwrap_or_default();
         let end = rest.find(['/', '\\', '?']).unwrap_or(rest.len());
         let (authority, tail) = rest.split_at_checked(end)?;
         let host = authority.rsplit('@').next().unwrap_or_default();
         let host = host.split(':').next().unwrap_or_default();
-        if !could_resolve(host) {
+        if !could_resolve(host, names) {
             return None;
         }
         let mut text = percent_decoded(host).to_lowercase();
@@ -103,6 +113,11 @@ impl<'a> Url<'a> {
     /// The host, in lower case.
     pub fn host(&self) -> &str {
         self.part(0..self.host)
+    }
+
+    /// Whether the host is a single label, which only a network of the reader's own resolves.
+    pub fn has_local_host(&self) -> bool {
+        !could_resolve(self.host(), Host::WithDot)
     }
 
     /// The path with its leading slash.
@@ -151,11 +166,14 @@ impl<'a> Url<'a> {
     }
 }
 
-/// Pictures of one message lie in few folders: the last folder that says nothing about who reads, as it stands in the markup.
+/// Pictures of one message lie in few folders: one that says nothing about who reads, as it stands in the markup, shortened to what
+/// the pictures have in common.
 #[derive(Clone, Debug, Default)]
 pub struct PlainFolder<'a> {
     /// The address of the folder with its scheme.
-    written: &'a str,
+    written: &'a [u8],
+    /// The length of the scheme, with colon and slashes.
+    scheme: usize,
     url: Option<Url<'a>>,
 }
 
@@ -165,21 +183,30 @@ impl<'a> PlainFolder<'a> {
         let name = url.file_name().len();
         if let (Cow::Borrowed(text), Some(written)) =
             (&url.text, value.get(..value.len().saturating_sub(name)))
-            && value.ends_with(*text)
+            && let Some(scheme) = value.strip_suffix(*text)
         {
-            *self = PlainFolder { written, url: Some(url.clone()) };
+            *self = PlainFolder { written: written.as_bytes(), scheme: scheme.len(), url: Some(url.clone()) };
         }
     }
 
-    /// The address that stands in the markup as `value`, where it is that of a plain picture file in this folder.
-    pub fn picture(&self, value: &'a [u8]) -> Option<Url<'a>> {
+    /// The address that stands in the markup as `value`, where it is that of a plain picture file in this folder, or beside or below it.
+    pub fn picture(&mut self, value: &'a [u8]) -> Option<Url<'a>> {
         let url = self.url.as_ref()?;
-        let name = value.strip_prefix(self.written.as_bytes())?;
-        let scheme = self.written.len() - url.folder().len();
-        let is_plain = token::is_plain_file(std::str::from_utf8(name).ok()?);
-        is_plain
-            .then(|| std::str::from_utf8(value.get(scheme..)?).ok().map(|rest| url.beside(rest)))
-            .flatten()
+        if !value.starts_with(self.written) {
+            let same = self.written.iter().zip(value).take_while(|(own, other)| own == other).count();
+            let folder = value.get(..memchr::memrchr(b'/', value.get(..same)?)? + 1)?;
+            if folder.len() <= self.scheme + url.host().len() {
+                return None;
+            }
+            self.written = folder;
+        }
+        let rest = value.get(self.written.len()..)?;
+        let name = memchr::memrchr(b'/', rest).map_or(0, |at| at + 1);
+        let (folder, name) = rest.split_at_checked(name)?;
+        if !token::is_plain_path(folder) || !token::is_plain_file(name) {
+            return None;
+        }
+        std::str::from_utf8(value.get(self.scheme..)?).ok().map(|rest| url.beside(rest))
     }
 }
 
@@ -199,14 +226,26 @@ fn plain(value: &str) -> Option<Url<'_>> {
     is_plain.then_some(Url { text: Cow::Borrowed(rest), host, path })
 }
 
-/// Whether a host is a name with a dot, or an address in one of the forms that browsers take (decimal, octal, hexadecimal). A
-/// single label is nobody's public host.
-fn could_resolve(host: &str) -> bool {
+/// What is taken for a host.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Host {
+    /// A single label too: a server of the reader's own network.
+    Any,
+    /// Names with a dot: nothing else says that this is a host at all.
+    WithDot,
+}
+
+/// Whether a host is a name, or an address in one of the forms that browsers take (decimal, octal, hexadecimal).
+fn could_resolve(host: &str, names: Host) -> bool {
+    let is_label = |host: &str| {
+        host.bytes().any(|byte| byte.is_ascii_alphanumeric())
+            && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+    };
     let is_number = match host.strip_prefix("0x").or_else(|| host.strip_prefix("0X")) {
         Some(digits) => digits.bytes().all(|byte| byte.is_ascii_hexdigit()),
         None => !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_digit()),
     };
-    is_number || host.contains(['.', '[', '%', '\u{3002}'])
+    is_number || names == Host::Any && is_label(host) || host.contains(['.', '[', '%', '\u{3002}'])
 }
 
 /// Whether a host ends in a known public suffix and has a label before it.
@@ -228,7 +267,7 @@ fn scheme(text: &str) -> Option<(&str, &str)> {
 }
 
 /// Without tabs and line ends, and without the control characters and blanks around it (WHATWG URL, basic parser, 1 and 3).
-fn clean(value: &str) -> Cow<'_, str> {
+pub(super) fn clean(value: &str) -> Cow<'_, str> {
     let value = value.trim_matches(|character: char| character <= ' ');
     if value.bytes().any(|byte| matches!(byte, b'\t' | b'\n' | b'\r')) {
         Cow::Owned(value.replace(['\t', '\n', '\r'], ""))
@@ -295,6 +334,11 @@ mod tests {
 
     #[test]
     fn what_is_not_fetched_over_http_is_no_address() {
+        assert_eq!(check("http:/x/y"), Some("base.example/x/y".to_owned()));
+        assert_eq!(check("http:y"), Some("base.example/y".to_owned()));
+        assert_eq!(check("http://intranet/x"), Some("intranet/x".to_owned()));
+        let long = format!("https://a.example/{}", "x".repeat(20_000));
+        assert!(check(&long).is_some_and(|url| url.starts_with("a.example/xxx")));
         for value in [
             "cid:a@b",
             "data:image/gif;base64,R0",

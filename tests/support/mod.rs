@@ -558,7 +558,7 @@ pub fn newsletter(to: &str) -> (String, String) {
              <img src=3D\"https://cdn.shop.example/logo.png\" width=3D\"140\" height=3D\"40\">\n{pixel}</body></html>\n\n--b--\n"
         )
     };
-    (with(pixel), with(""))
+    (with(pixel), with("<img width=3D\"1\" height=3D\"1\" alt=3D\"\">"))
 }
 
 /// With CRLF, as on the wire.

@@ -83,7 +83,12 @@ pub(super) fn decode(raw: &[u8], marks: &mut Vec<Mark>) -> Vec<u8> {
 /// the last byte takes.
 fn raw_start(raw: &[u8], marks: &[Mark], decoded: usize) -> usize {
     let mut mark = mark_before(marks, decoded);
-    while let Some(unit) = Unit::at(raw, mark.raw) {
+    while let Some(rest) = raw.get(mark.raw..) {
+        let literals = memchr::memchr(b'=', rest).unwrap_or(rest.len());
+        let step = literals.min(decoded - mark.decoded);
+        mark.raw += step;
+        mark.decoded += step;
+        let Some(unit) = Unit::at(raw, mark.raw) else { break };
         let (raw_length, decoded_length) = unit.lengths();
         if mark.decoded == decoded && decoded_length > 0 {
             break;
@@ -113,7 +118,8 @@ pub(super) fn to_raw(raw: &[u8], text: &[u8], marks: &[Mark], edits: Vec<Edit>) 
 /// escape or a soft break, a blank could come to stand last on its line. Edits that then touch become one.
 fn widen(text: &[u8], edits: Vec<Edit>) -> Vec<Edit> {
     let mut wide: Vec<Edit> = Vec::with_capacity(edits.len());
-    for mut edit in edits {
+    let mut edits = edits.into_iter().peekable();
+    while let Some(mut edit) = edits.next() {
         let floor = wide.last().map_or(0, |last| last.range.end);
         let mut start = edit.range.start;
         // A carriage return alone could become a line end, and a stray `=` before it a soft break.
@@ -131,18 +137,20 @@ fn widen(text: &[u8], edits: Vec<Edit>) -> Vec<Edit> {
         }
         let mut with = text.get(start..edit.range.start).unwrap_or_default().to_vec();
         with.append(&mut edit.with);
-        // The same for what the edit itself puts before what stays.
-        let mut end = edit.range.end;
-        if with.last().is_some_and(|byte| matches!(byte, b'\r')) && text.get(end) == Some(&b'\n') {
-            with.push(b'\n');
-            end += 1;
-        }
         match wide.last_mut() {
             Some(last) if last.range.end == start => {
                 last.with.append(&mut with);
-                last.range.end = end;
+                last.range.end = edit.range.end;
             }
-            _ => wide.push(Edit { range: start..end, with, filler: edit.filler }),
+            _ => wide.push(Edit { range: start..edit.range.end, with, filler: edit.filler }),
+        }
+        // The same for what the edit itself puts before what stays.
+        let Some(last) = wide.last_mut() else { continue };
+        let end = last.range.end;
+        let stays = edits.peek().is_none_or(|next| next.range.start > end);
+        if stays && last.with.last() == Some(&b'\r') && text.get(end) == Some(&b'\n') {
+            last.with.push(b'\n');
+            last.range.end += 1;
         }
     }
     wide

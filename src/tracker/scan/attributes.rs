@@ -1,0 +1,287 @@
+//! Attributes: what each of them loads.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use super::{
+    Element, Extent, Links, MAX_DEPTH, MAX_LINK_TEXT, Open, Place, PlainPicture, Region, Removal, Walk,
+    decoded,
+};
+use crate::tracker::carrier::Carrier;
+use crate::tracker::evidence::{Evidence, Fact};
+use crate::tracker::html::Attribute;
+use crate::tracker::link;
+use crate::tracker::rare::{self, Inner, is_inline};
+use crate::tracker::style::Size;
+use crate::tracker::token;
+use crate::tracker::url::Url;
+
+impl<'a> Walk<'a> {
+    pub(super) fn attribute(
+        &mut self,
+        carrier: Carrier,
+        element: &Element<'_>,
+        attribute: &Attribute,
+        open: &mut [Open],
+    ) {
+        if carrier == Carrier::Srcset {
+            return self.srcset(element, attribute, open);
+        }
+        let written = self.slice(&attribute.value);
+        if self.extent == Extent::Trackers
+            && let Some(url) = self.plain.picture(written)
+        {
+            return self.found.plain.push(PlainPicture { url, range: element.range.clone() });
+        }
+        let value = decoded(written);
+        let is_image =
+            element.name.eq_ignore_ascii_case(b"img") || element.name.eq_ignore_ascii_case(b"image");
+        let cut = self.with_blank(&attribute.whole);
+        let removal = match carrier {
+            Carrier::Img if is_image => Removal::Element { element: element.range.clone(), attribute: cut },
+            _ => Removal::Attribute(cut),
+        };
+        if is_inline(&value) {
+            return self.inline(carrier, &value, element.range, &removal);
+        }
+        let Some((url, is_plain)) = self.picture(value) else { return };
+        if is_plain && self.extent == Extent::Trackers {
+            return self.found.plain.push(PlainPicture { url, range: element.range.clone() });
+        }
+        let mut place = Place {
+            carrier,
+            url,
+            range: element.range.clone(),
+            written: Some(attribute.value.clone()),
+            removal,
+            size: Size::Unset,
+            evidence: Evidence::default(),
+        };
+        self.look(element, open, &mut place);
+        let empty_box = carrier == Carrier::Background && self.is_empty_element(element.range.end);
+        let is_sound = element.name.eq_ignore_ascii_case(b"bgsound");
+        place.evidence.add_if(Fact::ShowsNothing, empty_box || is_sound);
+        self.found.places.push(place);
+    }
+
+    /// An address, and whether it is that of a plain picture file.
+    fn picture(&mut self, value: Cow<'a, str>) -> Option<(Url<'a>, bool)> {
+        let written = if let Cow::Borrowed(value) = value { Some(value) } else { None };
+        let url = self.url(value)?;
+        let is_plain = token::is_plain_picture(&url);
+        if let (true, Some(written)) = (is_plain, written) {
+            self.plain.remember(written, &url);
+        }
+        Some((url, is_plain))
+    }
+
+    fn srcset(&mut self, element: &Element<'_>, attribute: &Attribute, open: &mut [Open]) {
+        // A value without quotes has one candidate, and would take the next attribute for its value if nothing of it were left.
+        let is_quoted = attribute.whole.end > attribute.value.end;
+        for candidate in self.candidates(&attribute.value) {
+            let text = decoded(self.slice(&candidate));
+            // Blanks and commas before an address belong to nothing.
+            let text = text.trim_start_matches([' ', '\t', '\r', '\n', '\x0c', ',']);
+            let Some(url) = text.split_whitespace().next().and_then(|url| self.url(url.to_owned().into()))
+            else {
+                continue;
+            };
+            let mut place = Place {
+                carrier: Carrier::Srcset,
+                url,
+                range: element.range.clone(),
+                written: None,
+                removal: match is_quoted {
+                    true => Removal::Candidate { value: attribute.value.clone(), candidate },
+                    false => Removal::Attribute(self.with_blank(&attribute.whole)),
+                },
+                size: Size::Unset,
+                evidence: Evidence::default(),
+            };
+            self.look(element, open, &mut place);
+            self.found.places.push(place);
+        }
+    }
+
+    /// Attributes that load in few clients or in few elements.
+    pub(super) fn rarely(
+        &mut self,
+        element: &Element<'_>,
+        name: &[u8],
+        attribute: &Attribute,
+        open: &mut [Open],
+    ) {
+        let value = self.slice(&attribute.value);
+        if rare::paints(name) && memchr::memchr(b'(', value).is_some() {
+            self.painted(element, attribute);
+        } else if name.eq_ignore_ascii_case(b"srcdoc") {
+            let removal = Removal::Attribute(self.with_blank(&attribute.whole));
+            let document = decoded(value).into_owned().into_bytes();
+            self.within(Carrier::Embedded, &document, Inner::Markup, element.range, &removal);
+        } else if rare::animates(element.name, name) {
+            if memchr::memchr(b'(', value).is_some() {
+                self.painted(element, attribute);
+            }
+            for address in decoded(value).split(';') {
+                self.rare(Carrier::Svg, address, element, attribute, Evidence::default(), open);
+            }
+        } else if self.extent == Extent::EveryRequest && !rare::may_stay(element.name, name) {
+            let mut idle = Evidence::default();
+            idle.add(Fact::Idle);
+            let value = decoded(value);
+            if rare::takes_addresses(element.name, name) {
+                for address in value.split_whitespace() {
+                    self.rare(Carrier::Rare, address, element, attribute, idle, open);
+                }
+            } else {
+                for address in rare::remote_addresses(&value) {
+                    self.rare(Carrier::Rare, &address, element, attribute, idle, open);
+                }
+            }
+        }
+    }
+
+    /// One address of an attribute, all of which goes if one does.
+    fn rare(
+        &mut self,
+        carrier: Carrier,
+        address: &str,
+        element: &Element<'_>,
+        attribute: &Attribute,
+        evidence: Evidence,
+        open: &mut [Open],
+    ) {
+        let removal = Removal::Attribute(self.with_blank(&attribute.whole));
+        if is_inline(address) {
+            return self.inline(carrier, address, element.range, &removal);
+        }
+        let Some(url) = self.url(address.to_owned().into()) else { return };
+        let mut place = Place {
+            carrier,
+            url,
+            range: element.range.clone(),
+            written: None,
+            removal,
+            size: Size::Unset,
+            evidence,
+        };
+        self.look(element, open, &mut place);
+        self.found.places.push(place);
+    }
+
+    /// A presentation attribute of SVG, whose value is CSS.
+    fn painted(&mut self, element: &Element<'_>, attribute: &Attribute) {
+        let removal = Removal::Attribute(self.with_blank(&attribute.whole));
+        let style = decoded(self.slice(&attribute.value)).into_owned().into_bytes();
+        self.within(Carrier::Svg, &style, Inner::Style, element.range, &removal);
+    }
+
+    /// A `data:` address can be a document that loads more.
+    pub(super) fn inline(
+        &mut self,
+        carrier: Carrier,
+        address: &str,
+        range: &Range<usize>,
+        removal: &Removal,
+    ) {
+        if let Some((inner, document)) = rare::document(address) {
+            self.within(carrier, &document, inner, range, removal);
+        }
+    }
+
+    /// What a document within an attribute loads, the attribute loads.
+    pub(super) fn within(
+        &mut self,
+        carrier: Carrier,
+        document: &[u8],
+        inner: Inner,
+        range: &Range<usize>,
+        removal: &Removal,
+    ) {
+        if self.depth >= MAX_DEPTH {
+            return;
+        }
+        let mut walk = Walk::new(document, self.extent, Links::Ignore);
+        walk.base.clone_from(&self.base);
+        walk.region = Region::Body;
+        walk.strings = self.strings;
+        walk.depth = self.depth + 1;
+        match inner {
+            Inner::Markup => walk.markup(0..document.len()),
+            Inner::Style => walk.style_sheet(0..document.len()),
+        }
+        if walk.found_base {
+            walk = walk.again();
+            walk.markup(0..document.len());
+        }
+        self.uses_variables |= walk.uses_variables;
+        for place in walk.found.places {
+            self.found.places.push(Place {
+                carrier,
+                url: place.url.into_owned(),
+                range: range.clone(),
+                written: None,
+                removal: removal.clone(),
+                size: place.size,
+                evidence: place.evidence,
+            });
+        }
+    }
+
+    /// A link, which reports when it is followed.
+    pub(super) fn anchor(&mut self, element: &Element<'_>, attribute: &Attribute) {
+        if self.links == Links::Ignore {
+            return;
+        }
+        let written = self.slice(&attribute.value);
+        if !link::may_track(written) {
+            return;
+        }
+        self.found.links += 1;
+        if self.links == Links::Count {
+            return;
+        }
+        let Some(url) = self.url(decoded(written)) else { return };
+        let text = self.text.get(element.range.end..).unwrap_or_default();
+        let text = text.get(..text.len().min(MAX_LINK_TEXT)).unwrap_or_default();
+        let end = memchr::memmem::find(text, b"</").unwrap_or(text.len());
+        let mut evidence = Evidence::default();
+        evidence.add_if(
+            Fact::Choice,
+            link::offers_a_choice(url.tail())
+                || link::offers_a_choice(&decoded(text.get(..end).unwrap_or_default())),
+        );
+        self.found.places.push(Place {
+            carrier: Carrier::Anchor,
+            url,
+            range: element.range.clone(),
+            written: Some(attribute.value.clone()),
+            removal: Removal::Nothing,
+            size: Size::Visible,
+            evidence,
+        });
+    }
+
+    /// The candidates of a `srcset` (WHATWG HTML, 4.8.4.2.2): a comma parts them where a blank or the next address follows, not
+    /// within an address.
+    fn candidates(&self, value: &Range<usize>) -> Vec<Range<usize>> {
+        let text = self.slice(value);
+        let mut ranges = Vec::new();
+        let mut start = 0;
+        let mut seen_url = false;
+        let mut in_descriptor = false;
+        for (at, byte) in text.iter().enumerate() {
+            match byte {
+                b' ' | b'\t' | b'\r' | b'\n' | b'\x0c' => in_descriptor = seen_url,
+                b',' if in_descriptor || text.get(at + 1).is_none_or(u8::is_ascii_whitespace) => {
+                    ranges.push(value.start + start..value.start + at);
+                    (start, seen_url, in_descriptor) = (at + 1, false, false);
+                }
+                _ => seen_url = true,
+            }
+        }
+        ranges.push(value.start + start..value.end);
+        ranges.retain(|range| !range.is_empty());
+        ranges
+    }
+}

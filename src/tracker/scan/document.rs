@@ -1,0 +1,116 @@
+//! What speaks for the whole document (`base`, `link`, `meta`), and comments.
+
+use std::ops::Range;
+
+use super::{Element, Extent, MAX_DEPTH, Place, Removal, Walk, decoded, is_furniture};
+use crate::tracker::carrier::Carrier;
+use crate::tracker::evidence::{Evidence, Fact};
+use crate::tracker::html::Tokenizer;
+use crate::tracker::rare::{self, is_inline};
+use crate::tracker::style::Size;
+use crate::tracker::url::Url;
+
+impl Walk<'_> {
+    pub(super) fn note_base(&mut self, element: &Element<'_>) {
+        // The first one counts, for what stands before it too.
+        if !self.has_base
+            && let Some(url) = self.value(element, "href").and_then(|(_, href)| Url::read(href, None))
+        {
+            self.base = Some(url.into_owned());
+            self.has_base = true;
+            self.found_base = true;
+        }
+    }
+
+    pub(super) fn link(&mut self, element: &Element<'_>) {
+        let loads = self.value(element, "rel").is_some_and(|(_, relations)| rare::relation_loads(&relations));
+        if !loads && self.extent == Extent::Trackers {
+            return;
+        }
+        let Some((_, href)) = self.value(element, "href") else { return };
+        let removal = Removal::Element { element: element.range.clone(), attribute: element.range.clone() };
+        if is_inline(&href) {
+            return self.inline(Carrier::Link, &href, element.range, &removal);
+        }
+        let Some(url) = self.url(href) else { return };
+        let mut evidence = Evidence::default();
+        evidence.add_if(Fact::Furniture, is_furniture(&url));
+        evidence.add_if(Fact::Idle, !loads);
+        self.found.places.push(Place {
+            carrier: Carrier::Link,
+            url,
+            range: element.range.clone(),
+            written: None,
+            removal,
+            size: Size::Zero,
+            evidence,
+        });
+    }
+
+    pub(super) fn refresh(&mut self, element: &Element<'_>) {
+        let is_refresh = self
+            .value(element, "http-equiv")
+            .is_some_and(|(_, kind)| kind.trim().eq_ignore_ascii_case("refresh"));
+        let content = self.value(element, "content").filter(|_| is_refresh);
+        let Some((_, content)) = content else { return };
+        let removal = Removal::Element { element: element.range.clone(), attribute: element.range.clone() };
+        let Some(target) = rare::refresh_target(&content) else { return };
+        if is_inline(target) {
+            return self.inline(Carrier::Refresh, target, element.range, &removal);
+        }
+        let Some(url) = self.url(target.to_owned().into()) else { return };
+        self.found.places.push(Place {
+            carrier: Carrier::Refresh,
+            url,
+            range: element.range.clone(),
+            written: None,
+            removal,
+            size: Size::Zero,
+            evidence: Evidence::default(),
+        });
+    }
+
+    /// A conditional comment is markup to the clients it is meant for; a processing instruction can name a style sheet.
+    pub(super) fn comment(&mut self, range: Range<usize>, content: Range<usize>) {
+        let text = self.slice(&content);
+        let start = text.trim_ascii_start();
+        if start.get(..14).is_some_and(|name| name.eq_ignore_ascii_case(b"xml-stylesheet")) {
+            let mut tokens = Tokenizer::new(self.text, content.start.saturating_sub(1)..content.end);
+            // Its pseudo attributes are written as attributes are.
+            let address = tokens.instruction().and_then(|attributes| {
+                let mut own = attributes.iter();
+                let href = own.find(|own| self.slice(&own.name).eq_ignore_ascii_case(b"href"))?;
+                Some(decoded(self.slice(&href.value)))
+            });
+            let Some(address) = address else { return };
+            let removal = Removal::Element { element: range.clone(), attribute: range.clone() };
+            if is_inline(&address) {
+                return self.inline(Carrier::Link, &address, &range, &removal);
+            }
+            let Some(url) = self.url(address) else { return };
+            self.found.places.push(Place {
+                carrier: Carrier::Link,
+                url,
+                range,
+                written: None,
+                removal,
+                size: Size::Zero,
+                evidence: Evidence::default(),
+            });
+            return;
+        }
+        if self.depth >= MAX_DEPTH || !start.get(..3).is_some_and(|open| open.eq_ignore_ascii_case(b"[if")) {
+            return;
+        }
+        let Some(condition) = memchr::memmem::find(text, b"]>") else { return };
+        let known = self.found.places.len();
+        self.depth += 1;
+        self.markup(content.start + condition + 2..content.end);
+        self.depth -= 1;
+        for place in self.found.places.iter_mut().skip(known) {
+            if let Removal::Element { element, attribute } = place.removal.clone() {
+                place.removal = Removal::ElementInComment { element, attribute };
+            }
+        }
+    }
+}

@@ -1,0 +1,497 @@
+//! One pass over a text of markup: every place that a mail client loads from, with what surrounds it.
+
+mod attributes;
+mod document;
+mod styles;
+
+use std::borrow::Cow;
+use std::cell::OnceCell;
+use std::collections::HashSet;
+use std::ops::Range;
+
+use super::carrier::Carrier;
+use super::css::{self, Strings};
+use super::evidence::{Evidence, Fact};
+use super::html::{self, Attribute, Kind, Tokenizer};
+use super::rare;
+use super::style::{Look, Size};
+use super::url::{PlainFolder, Url};
+
+/// How deep elements are followed for what they hide. Deeper ones are taken to be visible.
+const MAX_OPEN: usize = 512;
+/// How deep comments are read within comments, and documents within attributes.
+const MAX_DEPTH: usize = 4;
+/// How many loads of one style attribute with character references are taken out one by one; with more of them, all of it goes.
+const MAX_LOADS: usize = 64;
+/// How much of a link's text is looked at, in bytes.
+const MAX_LINK_TEXT: usize = 400;
+
+/// How much is looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// Trackers. A plain picture file is noted, and nothing more is asked about it.
+    Trackers,
+    /// Everything that is loaded from elsewhere, with all that speaks for or against it; so that no remote request is left, or for a
+    /// report.
+    EveryRequest,
+}
+
+/// Whether links are looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Links {
+    /// They are passed over.
+    Ignore,
+    /// Those with a token or with an address within them are counted.
+    Count,
+    /// They are noted, with what speaks for a tracked link.
+    Note,
+}
+
+/// A place that is loaded from.
+#[derive(Clone, Debug)]
+pub struct Place<'a> {
+    /// What kind of place.
+    pub carrier: Carrier,
+    /// Where from.
+    pub url: Url<'a>,
+    /// The element or declaration.
+    pub range: Range<usize>,
+    /// Where the address stands as written; `None` where it does not stand by itself in the text that was scanned.
+    pub written: Option<Range<usize>>,
+    /// How it can be taken out.
+    pub removal: Removal,
+    /// How large it is drawn.
+    pub size: Size,
+    /// What is known without looking at the address.
+    pub evidence: Evidence,
+}
+
+/// A plain picture file: nothing around it could make it a tracker, so nothing was asked but where it stands.
+#[derive(Clone, Debug)]
+pub struct PlainPicture<'a> {
+    /// Where from.
+    pub url: Url<'a>,
+    /// The element.
+    pub range: Range<usize>,
+}
+
+/// What a text loads.
+#[derive(Clone, Debug, Default)]
+pub struct Found<'a> {
+    /// Places that could be trackers, or all of them, in the order in which they stand.
+    pub places: Vec<Place<'a>>,
+    /// Plain picture files, where only trackers are looked for.
+    pub plain: Vec<PlainPicture<'a>>,
+    /// Links with a token or with an address within them.
+    pub links: usize,
+}
+
+/// How a load can be taken out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Removal {
+    /// The element goes, or only this attribute where the element takes space.
+    Element {
+        /// The element.
+        element: Range<usize>,
+        /// The attribute with the blank before it.
+        attribute: Range<usize>,
+    },
+    /// The same within a conditional comment, where nothing may be left that would end it.
+    ElementInComment {
+        /// The element.
+        element: Range<usize>,
+        /// The attribute with the blank before it.
+        attribute: Range<usize>,
+    },
+    /// The attribute goes.
+    Attribute(Range<usize>),
+    /// One candidate of a `srcset` goes.
+    Candidate {
+        /// The whole value.
+        value: Range<usize>,
+        /// The candidate, up to the comma.
+        candidate: Range<usize>,
+    },
+    /// The value of the attribute is replaced.
+    Value {
+        /// Where the value stands.
+        range: Range<usize>,
+        /// What stands there afterwards, quoted as needed.
+        with: String,
+    },
+    /// A CSS value becomes `none`.
+    CssValue(Range<usize>),
+    /// A CSS rule goes.
+    CssRule(Range<usize>),
+    /// A header field goes.
+    Field(Range<usize>),
+    /// Nothing is taken out: a link.
+    Nothing,
+}
+
+/// All that `text` loads. `base` is the address that relative ones hang on, where the part names
+/// one.
+pub fn places<'a>(text: &'a [u8], base: Option<&str>, extent: Extent, links: Links) -> Found<'a> {
+    let base = base.and_then(|base| Url::read(base.into(), None)).map(Url::into_owned);
+    let mut walk = Walk::new(text, extent, links);
+    walk.base = base;
+    walk.markup(0..text.len());
+    if walk.uses_variables || walk.found_base {
+        // Strings anywhere may be addresses, and the base is that of what stands before it too.
+        let uses_variables = walk.uses_variables;
+        walk = walk.again();
+        walk.strings = if uses_variables { Strings::OfCustomProperties } else { Strings::OfFunctions };
+        walk.markup(0..text.len());
+    }
+    if walk.is_ambiguous {
+        // Browsers leave `svg` at many an element that belongs to HTML, and then read the same bytes another way: both readings count.
+        let mut other = walk.again();
+        other.reading = Reading::Html;
+        other.markup(0..text.len());
+        let known: HashSet<(usize, usize)> =
+            walk.found.places.iter().map(|own| (own.range.start, own.range.end)).collect();
+        let more = other.found.places.into_iter();
+        let more: Vec<Place<'_>> =
+            more.filter(|place| !known.contains(&(place.range.start, place.range.end))).collect();
+        walk.found.places.extend(more);
+    }
+    walk.found
+}
+
+/// How raw elements within `svg` and `math` are read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reading {
+    /// As markup, as within `svg`.
+    Foreign,
+    /// As text, as outside of it.
+    Html,
+}
+
+/// The part of the document.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Region {
+    BeforeBody,
+    Body,
+    AfterBody,
+}
+
+struct Walk<'a> {
+    text: &'a [u8],
+    extent: Extent,
+    links: Links,
+    base: Option<Url<'static>>,
+    /// Whether the base is that of a `base` element.
+    has_base: bool,
+    /// Whether such an element was found in this pass.
+    found_base: bool,
+    found: Found<'a>,
+    region: Region,
+    /// How deep in comments, or in documents within attributes.
+    depth: usize,
+    plain: PlainFolder<'a>,
+    /// How far style sheets within `svg` were read.
+    styled: usize,
+    strings: Strings,
+    /// Whether a style was seen that uses `var()`.
+    uses_variables: bool,
+    reading: Reading,
+    /// Whether an element was seen that browsers could read in two ways.
+    is_ambiguous: bool,
+}
+
+/// An element that is open.
+struct Open {
+    /// Where its tag starts.
+    tag: usize,
+    /// The length of its name.
+    name: u32,
+    hides: Option<bool>,
+}
+
+impl Open {
+    fn name<'a>(&self, text: &'a [u8]) -> &'a [u8] {
+        let start = self.tag + 1;
+        text.get(start..start + self.name as usize).unwrap_or_default()
+    }
+}
+
+/// An element with its attributes, and what it stands in.
+struct Element<'t> {
+    range: &'t Range<usize>,
+    name: &'t [u8],
+    attributes: &'t [Attribute],
+    /// The size in which it is drawn, and whether it hides itself; asked once, however many of its attributes load something.
+    drawn: OnceCell<(Size, bool)>,
+}
+
+impl<'a> Walk<'a> {
+    fn new(text: &'a [u8], extent: Extent, links: Links) -> Walk<'a> {
+        Walk {
+            text,
+            extent,
+            links,
+            base: None,
+            has_base: false,
+            found_base: false,
+            found: Found { plain: Vec::with_capacity((text.len() / 1024).min(256)), ..Found::default() },
+            region: Region::BeforeBody,
+            depth: 0,
+            plain: PlainFolder::default(),
+            styled: 0,
+            strings: Strings::OfFunctions,
+            uses_variables: false,
+            reading: Reading::Foreign,
+            is_ambiguous: false,
+        }
+    }
+
+    /// The same text from the start, knowing what was learnt.
+    fn again(&self) -> Walk<'a> {
+        let base = self.base.clone();
+        let (region, depth) =
+            if self.depth == 0 { (Region::BeforeBody, 0) } else { (Region::Body, self.depth) };
+        Walk {
+            base,
+            has_base: self.has_base,
+            region,
+            depth,
+            strings: self.strings,
+            reading: self.reading,
+            ..Walk::new(self.text, self.extent, self.links)
+        }
+    }
+
+    fn slice(&self, range: &Range<usize>) -> &'a [u8] {
+        self.text.get(range.clone()).unwrap_or_default()
+    }
+
+    fn markup(&mut self, range: Range<usize>) {
+        let mut tokens = Tokenizer::new(self.text, range);
+        if self.reading == Reading::Html {
+            tokens = tokens.without_foreign();
+        }
+        let mut open: Vec<Open> = Vec::with_capacity(64);
+        let mut raw_of_style = false;
+        while let Some(kind) = tokens.step() {
+            let inner = tokens.inner();
+            match kind {
+                Kind::Open => {
+                    let name = self.slice(&inner);
+                    raw_of_style = name.eq_ignore_ascii_case(b"style");
+                    self.is_ambiguous |= tokens.is_foreign() && html::is_raw(name);
+                    if raw_of_style && tokens.is_foreign() && !tokens.is_self_closing() {
+                        self.foreign_style_sheet(tokens.range().end);
+                    }
+                    self.enter(name);
+                    let tag = tokens.range();
+                    if !tokens.attributes().is_empty() {
+                        let attributes = tokens.attributes();
+                        let element = Element { range: &tag, name, attributes, drawn: OnceCell::new() };
+                        self.element(&element, &mut open);
+                    }
+                    if !is_void(name) && open.len() < MAX_OPEN {
+                        let name = u32::try_from(name.len()).unwrap_or(u32::MAX);
+                        open.push(Open { tag: tag.start, name, hides: None });
+                    }
+                }
+                Kind::Close => self.close(&inner, &mut open),
+                Kind::Comment => self.comment(tokens.range(), inner),
+                Kind::Raw if raw_of_style => self.style_sheet(inner),
+                Kind::Raw => {}
+            }
+        }
+    }
+
+    fn enter(&mut self, element: &[u8]) {
+        if self.region == Region::BeforeBody && self.depth == 0 {
+            let head = [&b"html"[..], b"head", b"meta", b"title", b"style", b"link", b"base", b"script"];
+            let is_image = element.eq_ignore_ascii_case(b"img");
+            if !is_image && !head.iter().any(|own| element.eq_ignore_ascii_case(own)) {
+                self.region = Region::Body;
+            }
+        }
+    }
+
+    fn close(&mut self, name: &Range<usize>, open: &mut Vec<Open>) {
+        let name = self.slice(name);
+        if name.eq_ignore_ascii_case(b"body") || name.eq_ignore_ascii_case(b"html") {
+            self.region = Region::AfterBody;
+        }
+        if open.last().is_some_and(|last| last.name(self.text).eq_ignore_ascii_case(name)) {
+            open.pop();
+            return;
+        }
+        // Unclosed elements in between are closed with it; what closes nothing is passed over.
+        let near = open.iter().rev().take(32).position(|own| own.name(self.text).eq_ignore_ascii_case(name));
+        if let Some(depth) = near {
+            open.truncate(open.len() - depth - 1);
+        }
+    }
+
+    /// Notes what an element loads.
+    fn element(&mut self, element: &Element<'_>, open: &mut [Open]) {
+        for attribute in element.attributes {
+            let name = self.slice(&attribute.name);
+            let is_passed_over = self.extent == Extent::Trackers && !rare::may_load(name);
+            if is_passed_over || attribute.value.is_empty() {
+                continue;
+            }
+            if name.eq_ignore_ascii_case(b"style") {
+                let may_load = self.strings == Strings::OfCustomProperties
+                    || css::attribute_may_load(self.slice(&attribute.value));
+                if may_load {
+                    self.style_attribute(element, attribute, open);
+                }
+            } else if let Some(carrier) = Carrier::of(element.name, name) {
+                self.attribute(carrier, element, attribute, open);
+            } else if name.eq_ignore_ascii_case(b"href") && is_anchor(element.name) {
+                self.anchor(element, attribute);
+            } else {
+                self.rarely(element, name, attribute, open);
+            }
+        }
+        let is = |name: &[u8; 4]| element.name.eq_ignore_ascii_case(name);
+        if element.name.len() != 4 {
+            return;
+        }
+        if is(b"base") {
+            self.note_base(element);
+        } else if is(b"link") {
+            self.link(element);
+        } else if is(b"meta") {
+            self.refresh(element);
+        }
+    }
+
+    fn value<'b>(&self, element: &'b Element<'_>, name: &str) -> Option<(&'b Attribute, Cow<'a, str>)> {
+        let mut own = element.attributes.iter();
+        let attribute = own.find(|own| self.slice(&own.name).eq_ignore_ascii_case(name.as_bytes()))?;
+        Some((attribute, decoded(self.slice(&attribute.value))))
+    }
+
+    fn url(&self, value: Cow<'a, str>) -> Option<Url<'a>> {
+        Url::read(value, self.base.as_ref())
+    }
+
+    /// An attribute with the blanks before it.
+    fn with_blank(&self, whole: &Range<usize>) -> Range<usize> {
+        let before = self.text.get(..whole.start).unwrap_or_default();
+        let blanks = before.len() - before.trim_ascii_end().len();
+        whole.start - blanks..whole.end
+    }
+
+    /// Size and evidence from an element's attributes and from what it stands in.
+    fn look(&self, element: &Element<'_>, open: &mut [Open], place: &mut Place<'_>) {
+        let (size, hidden) = *element.drawn.get_or_init(|| self.drawn(element.attributes));
+        let evidence = &mut place.evidence;
+        place.size = size;
+        evidence.add_if(Fact::Hidden, hidden);
+        evidence.add_if(Fact::HiddenAncestor, open.iter_mut().rev().any(|own| self.hides(own)));
+        evidence.add_if(Fact::OutsideBody, self.region != Region::Body && self.depth == 0);
+        match size {
+            Size::Unset => evidence.add(Fact::NoSize),
+            Size::Zero => evidence.add(Fact::Zero),
+            Size::Tiny => evidence.add(Fact::Tiny),
+            Size::Line => evidence.add(Fact::Line),
+            Size::Visible => evidence.add(Fact::Visible),
+        }
+    }
+
+    /// The size in which an element is drawn, and whether it hides itself.
+    fn drawn(&self, attributes: impl AsRef<[Attribute]>) -> (Size, bool) {
+        let mut look = Look::default();
+        let mut style: Option<Cow<'_, str>> = None;
+        let mut hidden = false;
+        for attribute in attributes.as_ref() {
+            let name = self.slice(&attribute.name);
+            let value = || decoded(self.slice(&attribute.value));
+            match name.len() {
+                5 if name.eq_ignore_ascii_case(b"width") => look.width_attribute(&value()),
+                5 if name.eq_ignore_ascii_case(b"style") && style.is_none() => style = Some(value()),
+                6 if name.eq_ignore_ascii_case(b"height") => look.height_attribute(&value()),
+                6 if name.eq_ignore_ascii_case(b"hidden") => hidden = true,
+                _ => {}
+            }
+        }
+        if let Some(style) = style {
+            look.style(&style);
+        }
+        (look.size(), hidden || look.hidden)
+    }
+
+    fn hides(&self, open: &mut Open) -> bool {
+        *open.hides.get_or_insert_with(|| {
+            let attributes = Tokenizer::new(self.text, open.tag..self.text.len()).only();
+            let find = |name: &str| {
+                let mut own = attributes.iter();
+                own.find(|own| self.slice(&own.name).eq_ignore_ascii_case(name.as_bytes()))
+            };
+            // A cell without width still shows what is in it: only its style can hide that.
+            find("hidden").is_some()
+                || find("style").is_some_and(|style| {
+                    let mut look = Look::default();
+                    look.style(&decoded(self.slice(&style.value)));
+                    look.hidden || look.size() == Size::Zero
+                })
+        })
+    }
+
+    /// Whether the element that opens before `at` is closed without anything to be seen in it.
+    fn is_empty_element(&self, at: usize) -> bool {
+        let rest = self.text.get(at..).unwrap_or_default().trim_ascii_start();
+        let rest = rest.strip_prefix(b"&nbsp;").unwrap_or(rest).trim_ascii_start();
+        rest.starts_with(b"</")
+    }
+}
+
+impl Place<'_> {
+    /// Whether it is drawn large enough to be seen, and does not hide itself.
+    pub fn is_shown(&self) -> bool {
+        self.size == Size::Visible && !self.evidence.has(Fact::Hidden)
+    }
+}
+
+impl PlainPicture<'_> {
+    /// The same, of a picture in `text`.
+    pub fn is_shown(&self, text: &[u8]) -> bool {
+        let walk = Walk::new(text, Extent::Trackers, Links::Ignore);
+        walk.drawn(Tokenizer::new(text, self.range.clone()).only()) == (Size::Visible, false)
+    }
+}
+
+/// Character references decoded; bytes that are no UTF-8 become U+FFFD.
+pub(super) fn decoded(value: &[u8]) -> Cow<'_, str> {
+    let text = match std::str::from_utf8(value) {
+        Ok(text) => Cow::Borrowed(text),
+        Err(_) => String::from_utf8_lossy(value),
+    };
+    if memchr::memchr(b'&', value).is_none() {
+        return text;
+    }
+    Cow::Owned(htmlize::unescape_attribute(text.as_ref()).into_owned())
+}
+
+/// Fonts, style sheets and icons: common, the same for everybody.
+fn is_furniture(url: &Url<'_>) -> bool {
+    let (_, extension) = url.stem_and_extension();
+    ["css", "woff", "woff2", "ttf", "otf", "eot"].iter().any(|own| extension.eq_ignore_ascii_case(own))
+        || url.host().starts_with("fonts.")
+        || url.host().starts_with("use.typekit")
+        || url.path().starts_with("/css")
+}
+
+fn is_anchor(element: &[u8]) -> bool {
+    element.eq_ignore_ascii_case(b"a") || element.eq_ignore_ascii_case(b"area")
+}
+
+fn is_void(element: &[u8]) -> bool {
+    let is = |own: &str| element.eq_ignore_ascii_case(own.as_bytes());
+    match element.len() {
+        2 => is("br") || is("hr"),
+        3 => is("img") || is("col") || is("wbr"),
+        4 => is("meta") || is("link") || is("base") || is("area"),
+        5 => is("input") || is("embed") || is("track") || is("param"),
+        6 => is("source"),
+        _ => false,
+    }
+}
