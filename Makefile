@@ -7,8 +7,8 @@ CARGO := cargo
 FLAGS := --release --locked $(OLDER)
 BUILD_PACKAGES := gcc make
 TEST_PACKAGES := postfix procps curl chromium swaks python3 node-nodemailer
-# Mail servers that cannot be installed beside Postfix: the tests run them in roots of their own.
-UNPACKED := exim4-daemon-light opensmtpd
+# What the tests run in roots of their own: mail servers that cannot be installed beside Postfix, and a signer.
+UNPACKED := exim4-daemon-light opensmtpd opendkim
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 

@@ -8,7 +8,8 @@ mod support;
 use mta::letter::{Keeps, Letter, people};
 use mta::library::Library;
 use mta::sink::Sink;
-use mta::{Exim, Fate, Mta, OpenSmtpd, Postfix, grant, submit};
+use mta::{Exim, Fate, Mta, OpenDkim, OpenSmtpd, Postfix, grant, submit};
+use std::process::Command;
 use support::{Answer, Client, Relay, Step, stuffed};
 
 /// A mail program, the relay behind it, and the place where mail ends.
@@ -103,6 +104,16 @@ impl Path<'_> {
         self.sink.each_has(&letter, &[(&no[..1], Keeps::NoTracker), (&no[2..], Keeps::NoTracker)], 1);
     }
 
+    /// Put off once: the relay stands in relayhost twice, so Postfix tries again at once.
+    fn what_is_put_off_comes_again_at_once(&self) {
+        let (_, no) = people("later", 0, 2);
+        self.sink.rule(Step::Dot, &no[0], Answer::Say("452 4.2.2 Mailbox full"), 1);
+        let letter = Letter::new("later", "Read on.");
+        self.send("", &letter, &no);
+        self.sink.each_has(&letter, &[(&no, Keeps::NoTracker)], 1);
+        assert_eq!(no.iter().map(|own| self.mta.count(own, Fate::Deferred)).sum::<usize>(), 0);
+    }
+
     /// Refused as a whole, for good.
     fn a_mail_that_is_refused(&self) {
         for (step, name) in [(Step::Data, "refuseddata"), (Step::Dot, "refuseddot")] {
@@ -153,8 +164,80 @@ fn postfix_relayhost() {
     path.internationalised();
     path.twenty_five_megabytes();
     path.one_who_is_refused();
+    path.what_is_put_off_comes_again_at_once();
     path.a_mail_that_is_refused();
     path.a_next_hop_that_goes_away();
+}
+
+#[test]
+fn postfix_with_a_transaction_for_each_recipient() {
+    let sink = Sink::start();
+    let relay = mta::relay_at(mta::port(), sink.port, "", "");
+    let limit = "default_destination_recipient_limit = 1";
+    assert!(include_str!("../docs/deploying.md").contains(limit));
+    let postfix = Postfix::by_recipe(&relay, "relayhost", limit);
+    for (agreed, not) in [(1, 2), (25, 25)] {
+        let case = format!("alone{agreed}");
+        let (yes, no) = people(&case, agreed, not);
+        grant(&relay, &yes);
+        let letter = Letter::new(&case, "Read on.");
+        submit(postfix.port, "", &[&yes[..], &no[..]].concat(), &letter.with);
+        for person in yes.iter().chain(&no) {
+            postfix.wait(person, Fate::Sent);
+        }
+        sink.each_has(&letter, &[(&yes, Keeps::Everything), (&no, Keeps::NoTracker)], 1);
+    }
+}
+
+/// The lines follow the TLS of the listener, in main.cf and in master.cf.
+#[test]
+fn postfix_over_tls() {
+    for (tls, recipe) in
+        [("starttls", "relayhost"), ("implicit", "relayhost"), ("required", "content-filter")]
+    {
+        let sink = Sink::start();
+        let next = if recipe == "relayhost" { sink.port } else { mta::port() };
+        let relay = mta::relay_at(mta::port(), next, &format!("tls = {tls:?}"), "");
+        let postfix = Postfix::by_recipe(&relay, recipe, &format!("relayhost = [127.0.0.1]:{}", sink.port));
+        let (_, no) = people(tls, 0, 1);
+        let letter = Letter::new(tls, "Read on.");
+        submit(postfix.port, "", &no, &letter.with);
+        let taken = sink.wait(1, |own| own.to == no).remove(0);
+        let text = String::from_utf8_lossy(&taken.message).into_owned();
+        assert!(text.contains("(pixelward) with ESMTPS"), "{tls}: {text}");
+        sink.each_has(&letter, &[(&no, Keeps::NoTracker)], 1);
+    }
+}
+
+/// Signed on the way back, what arrives is what was signed.
+#[test]
+fn postfix_signs_behind_the_relay() {
+    use pixelward::message::transfer::encode_base64;
+    use pixelward::sign::canonical::{BodyForm, body_hash};
+    let sink = Sink::start();
+    let signer = OpenDkim::start();
+    for recipe in ["content-filter", "proxy-filter"] {
+        let relay = mta::relay_at(mta::port(), mta::port(), "", "");
+        let main = mta::printed(&relay, recipe, "main.cf");
+        let signed =
+            main.replace("\npixelward_signers =\n", &format!("\npixelward_signers = {}\n", signer.milter()));
+        assert_ne!(main, signed);
+        let postfix = Postfix::with(
+            &format!("relayhost = [127.0.0.1]:{}\n{signed}", sink.port),
+            &mta::printed(&relay, recipe, "master.cf"),
+        );
+        let (_, no) = people(recipe, 0, 1);
+        let letter = Letter::new(recipe, "Read on.");
+        submit(postfix.port, "", &no, &letter.with);
+        let taken = sink.wait(1, |own| own.to == no).remove(0);
+        let text = String::from_utf8(taken.message.to_vec()).unwrap();
+        assert_eq!(text.matches("DKIM-Signature: ").count(), 1, "{text}");
+        let (_, body) = text.split_once("\r\n\r\n").unwrap();
+        let hash = encode_base64(body_hash(body.as_bytes(), BodyForm::Relaxed, None).as_ref());
+        let (_, signed) = text.split_once("bh=").unwrap();
+        assert_eq!(signed.split(';').next().unwrap().replace(['\r', '\n', '\t', ' '], ""), hash, "{text}");
+        sink.each_has(&letter, &[(&no, Keeps::NoTracker)], 1);
+    }
 }
 
 #[test]
@@ -354,4 +437,33 @@ fn curl() {
 #[test]
 fn swaks() {
     library(Library::Swaks);
+}
+
+/// What an operator copies from docs/deploying.md works as it stands.
+#[test]
+fn documented_commands() {
+    let sink = Sink::start();
+    let relay = mta::relay_at(mta::port(), sink.port, "", "");
+    let port = relay.port.to_string();
+    relay.folder.file("message.eml", &Letter::new("documented", "Read on.").with);
+    let mut seen = 0;
+    for block in mta::documented("## Applications") {
+        for line in block.lines().filter(|line| line.starts_with("curl ") || line.starts_with("swaks ")) {
+            let line = line.replace("2525", &port);
+            mta::run(Command::new("sh").args(["-c", &line]).current_dir(&relay.folder.0));
+            seen += 1;
+        }
+    }
+    assert_eq!((seen, sink.wait(2, |own| own.to == ["ann@home.example"]).len()), (2, 2));
+    for (heading, recipe) in [
+        ("### Postfix, relayhost", "relayhost"),
+        ("### Postfix, content filter", "content-filter"),
+        ("### Postfix, proxy filter", "proxy-filter"),
+    ] {
+        let command = format!("pixelward postfix --recipe {recipe}");
+        assert!(mta::documented(heading).iter().any(|block| block.trim() == command), "{command}");
+        let output = relay.command(&["postfix", "--recipe", recipe]);
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success() && said.contains("# ---- main.cf ----"), "{said}");
+    }
 }

@@ -226,6 +226,15 @@ fn exim() {
 }
 
 #[test]
+#[ignore = "needs an LMTP listener"]
+fn exim_over_lmtp() {
+    let sink = Sink::start();
+    let relay = Relay::with(sink.port, LMTP, "", "");
+    let exim = Exim::over_lmtp(relay.port);
+    Path { mta: &exim, relay: &relay, sink: &sink, answers: Answers::Each }.all();
+}
+
+#[test]
 #[ignore = "needs several groups for each message"]
 fn opensmtpd() {
     let sink = Sink::start();

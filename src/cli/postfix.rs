@@ -199,7 +199,7 @@ fn way_back(config: &Config, recipe: Recipe) -> Result<SocketAddr, String> {
 fn relayhost(relay: &Relay) -> Lines {
     let at = destination(relay.address);
     let mut main = format!(
-        "# Twice the same relay: after a restart of it Postfix tries again at once, not at the next run of the queue.\n\
+        "# Twice the same relay: what it puts off is tried again at once, and not only at the next run of the queue (Postfix 3.5 and newer).\n\
          relayhost = {at}, {at}\n\
          # The signing service stands behind the relay: what is signed before is broken by what the relay takes out.\n"
     );

@@ -11,6 +11,9 @@ pub struct Letter {
 
 const PIXEL: &str = "<img src=\"https://click.shop.example/wf/open?upn=u001.Zk3Qw9XvT2aB7LmN8pRsYd4HcJ6\" width=\"1\" height=\"1\" alt=\"\">";
 
+/// The place it had.
+const BOX: &str = "<img width=\"1\" height=\"1\" alt=\"\">";
+
 impl Letter {
     /// `name` is its subject; `text` stands in its plain part, lines ending in LF.
     pub fn new(name: &str, text: &str) -> Letter {
@@ -24,7 +27,7 @@ impl Letter {
                 name.replace(|own: char| !own.is_ascii_alphanumeric(), "-")
             )
         };
-        Letter { with: build(PIXEL), without: build("") }
+        Letter { with: build(PIXEL), without: build(BOX) }
     }
 
     /// As it must arrive.
