@@ -54,6 +54,24 @@ pub trait Mta {
         until(&format!("{to} {fate:?}"), || self.log(), |line| self.says(line, to, fate))
     }
 
+    /// Tries again until everybody has it. A program may be about to put the mail back into its queue, so that one attempt can
+    /// come too early.
+    fn retry(&self, people: &[String]) {
+        let deadline = Instant::now() + PATIENCE;
+        while people.iter().any(|own| self.count(own, Fate::Sent) == 0) {
+            assert!(
+                Instant::now() < deadline,
+                "not everybody has it; the log ends with\n{}",
+                tail(&self.log())
+            );
+            self.flush();
+            let soon = Instant::now() + Duration::from_millis(500);
+            while Instant::now() < soon && people.iter().any(|own| self.count(own, Fate::Sent) == 0) {
+                std::thread::park_timeout(Duration::from_millis(20));
+            }
+        }
+    }
+
     /// How often the log says so.
     fn count(&self, to: &str, fate: Fate) -> usize {
         self.log().lines().filter(|line| self.says(line, to, fate)).count()
@@ -68,15 +86,14 @@ fn until(what: &str, log: impl Fn() -> String, fits: impl Fn(&str) -> bool) -> S
         if let Some(line) = log.lines().find(|line| fits(line)) {
             return line.to_owned();
         }
-        if Instant::now() >= deadline {
-            let lines: Vec<&str> = log.lines().collect();
-            panic!(
-                "no line says {what}; the log ends with\n{}",
-                lines[lines.len().saturating_sub(40)..].join("\n")
-            );
-        }
+        assert!(Instant::now() < deadline, "no line says {what}; the log ends with\n{}", tail(&log));
         std::thread::park_timeout(Duration::from_millis(20));
     }
+}
+
+fn tail(log: &str) -> String {
+    let lines: Vec<&str> = log.lines().collect();
+    lines[lines.len().saturating_sub(40)..].join("\n")
 }
 
 /// Hands a mail over, as a client that speaks line by line. Every recipient is accepted.

@@ -15,8 +15,7 @@ pub struct OpenSmtpd {
 }
 
 impl OpenSmtpd {
-    /// `scheme` is smtp or lmtp.
-    pub fn start(scheme: &str, relay: u16) -> OpenSmtpd {
+    pub fn start(relay: u16) -> OpenSmtpd {
         const QUEUE: u32 = 9903;
         let root = Root::of("opensmtpd", &[("opensmtpd", 9902), ("opensmtpq", QUEUE)]);
         root.folder("var/lib/opensmtpd/empty", None);
@@ -27,8 +26,7 @@ impl OpenSmtpd {
         std::fs::set_permissions(&own, std::fs::Permissions::from_mode(0o2755)).unwrap();
         std::fs::rename(own, control).unwrap();
         let port = port();
-        let recipe = documented_block("## OpenSMTPD", "action ")
-            .replace("smtp://127.0.0.1:2525", &format!("{scheme}://127.0.0.1:{relay}"));
+        let recipe = documented_block("## OpenSMTPD", "action ").replace("2525", &relay.to_string());
         root.file(
             "etc/smtpd.conf",
             &format!("smtp max-message-size 50M\nlisten on 127.0.0.1 port {port}\n{recipe}"),
