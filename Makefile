@@ -6,7 +6,10 @@ OLDER := $(shell [ "$(RUST_MINOR)" -lt 98 ] 2>/dev/null && echo --ignore-rust-ve
 CARGO := cargo
 FLAGS := --release --locked $(OLDER)
 BUILD_PACKAGES := gcc make
-TEST_PACKAGES := postfix procps curl chromium
+TEST_PACKAGES := postfix procps curl chromium swaks python3 node-nodemailer
+# What the tests run in roots of their own: mail servers that cannot be installed beside Postfix, and a signer.
+UNPACKED := exim4-daemon-light opensmtpd opendkim
+TARGET := $(or $(CARGO_TARGET_DIR),target)
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
 .PHONY: build run test check format bench fuzz packages test-packages
@@ -53,3 +56,4 @@ packages:
 
 test-packages:
 	$(call need,$(TEST_PACKAGES))
+	@for name in $(UNPACKED); do $(SUDO) tests/mta/unpack $$name $(TARGET)/tmp/mta || exit 1; done

@@ -24,6 +24,7 @@ enum Command {
     Rewrite(cli::rewrite::Rewrite),
     Scan(cli::scan::Scan),
     Consent(cli::consent::Consent),
+    Postfix(cli::postfix::Postfix),
 }
 
 fn main() -> ExitCode {
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         Command::Rewrite(command) => cli::rewrite::run(command),
         Command::Scan(command) => cli::scan::run(command),
         Command::Consent(command) => cli::consent::run(command),
+        Command::Postfix(command) => cli::postfix::run(command),
     };
     match result {
         Ok(code) => code,

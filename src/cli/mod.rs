@@ -3,6 +3,7 @@
 pub mod check;
 pub mod consent;
 pub mod demo;
+pub mod postfix;
 pub mod rewrite;
 pub mod run;
 pub mod scan;

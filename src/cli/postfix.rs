@@ -1,0 +1,434 @@
+//! `pixelward postfix`: the lines that put the relay beside a Postfix, made from the relay's own configuration.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+use crate::config::{Config, Listener, ListenerTls};
+use crate::relay::TlsMode;
+
+/// Print the lines for Postfix's main.cf and master.cf.
+///
+/// They are made from the configuration of the relay: the address and the TLS of its listener, its next hop, and how long it may take.
+/// Lines for main.cf replace those of the same name there; lines for master.cf are added to it. docs/deploying.md draws each recipe.
+#[derive(Args, Debug)]
+pub struct Postfix {
+    /// How mail comes to the relay.
+    #[arg(long, value_enum)]
+    pub recipe: Recipe,
+    /// The configuration of the relay.
+    #[arg(long, short, default_value = "config.toml", value_name = "FILE")]
+    pub config: PathBuf,
+    /// The listener that Postfix talks to, by its name. Default: the first one that fits the recipe.
+    #[arg(long, value_name = "NAME")]
+    pub listener: Option<String>,
+    /// Only the lines for this file.
+    #[arg(long, value_enum)]
+    pub file: Option<File>,
+}
+
+/// A way to put the relay beside Postfix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Recipe {
+    /// All mail that leaves Postfix goes to the relay, which hands it to the next hop.
+    Relayhost,
+    /// The same over LMTP: one answer for each recipient.
+    Lmtp,
+    /// Postfix queues mail, hands it to the relay, takes it back on another port, and delivers it.
+    ContentFilter,
+    /// Postfix hands mail to the relay while the client still waits, and takes it back on another port.
+    ProxyFilter,
+}
+
+impl Recipe {
+    fn name(self) -> &'static str {
+        match self {
+            Recipe::Relayhost => "relayhost",
+            Recipe::Lmtp => "lmtp",
+            Recipe::ContentFilter => "content-filter",
+            Recipe::ProxyFilter => "proxy-filter",
+        }
+    }
+}
+
+/// One of Postfix's files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum File {
+    /// Settings.
+    #[value(name = "main.cf")]
+    Main,
+    /// Services.
+    #[value(name = "master.cf")]
+    Master,
+}
+
+/// Runs the command.
+///
+/// # Errors
+///
+/// When the configuration does not fit the recipe; the message says what to write there.
+pub fn run(command: &Postfix) -> Result<ExitCode, Box<dyn std::error::Error>> {
+    let config = Config::load(&command.config)?;
+    let lines = lines(&config, command.recipe, command.listener.as_deref())?;
+    match command.file {
+        Some(File::Main) => print!("{}", lines.main),
+        Some(File::Master) => print!("{}", lines.master),
+        None => {
+            let none = "# Nothing is added.\n";
+            let master = if lines.master.is_empty() { none } else { &lines.master };
+            print!("# ---- main.cf ----\n{}\n# ---- master.cf ----\n{master}", lines.main);
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What is written into each file.
+#[derive(Debug)]
+struct Lines {
+    main: String,
+    master: String,
+}
+
+fn lines(config: &Config, recipe: Recipe, name: Option<&str>) -> Result<Lines, String> {
+    let listener = listener(config, recipe, name)?;
+    let relay = Relay { address: reachable(listener)?, tls: listener.tls, dot: config.next_hop.dot_timeout };
+    let back = match recipe {
+        Recipe::Relayhost | Recipe::Lmtp => None,
+        Recipe::ContentFilter | Recipe::ProxyFilter => Some(way_back(config, recipe)?),
+    };
+    Ok(match (recipe, back) {
+        (Recipe::ContentFilter, Some(back)) => content_filter(&relay, back, protocol(listener)),
+        (Recipe::ProxyFilter, Some(back)) => proxy_filter(&relay, back)?,
+        (Recipe::Lmtp, _) => lmtp(&relay),
+        (Recipe::Relayhost | Recipe::ContentFilter | Recipe::ProxyFilter, _) => relayhost(&relay),
+    })
+}
+
+/// The relay as Postfix sees it.
+struct Relay {
+    address: SocketAddr,
+    tls: ListenerTls,
+    /// How long the next hop may take over the final dot.
+    dot: Duration,
+}
+
+/// Which of Postfix's two clients talks to a listener. Their settings have the same names but for this prefix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Protocol {
+    Smtp,
+    Lmtp,
+}
+
+impl Protocol {
+    fn prefix(self) -> &'static str {
+        match self {
+            Protocol::Smtp => "smtp",
+            Protocol::Lmtp => "lmtp",
+        }
+    }
+}
+
+/// What a listener speaks.
+fn protocol(_listener: &Listener) -> Protocol {
+    Protocol::Smtp
+}
+
+fn listener<'a>(config: &'a Config, recipe: Recipe, name: Option<&str>) -> Result<&'a Listener, String> {
+    let fits = |listener: &Listener| match recipe {
+        Recipe::Relayhost | Recipe::ProxyFilter => protocol(listener) == Protocol::Smtp,
+        Recipe::Lmtp => protocol(listener) == Protocol::Lmtp,
+        Recipe::ContentFilter => true,
+    };
+    let missing = || {
+        let (what, protocol, port) = match recipe {
+            Recipe::Lmtp => ("LMTP", "\nprotocol = \"lmtp\"", 2526),
+            Recipe::Relayhost | Recipe::ContentFilter | Recipe::ProxyFilter => ("SMTP", "", 2525),
+        };
+        format!(
+            "the recipe {} needs a listener that speaks {what}, and the configuration has none. Add this, and start the relay again:\n\n\
+             [[listener]]\nname = \"postfix\"\naddress = \"127.0.0.1:{port}\"{protocol}\ntls = \"none\"\n",
+            recipe.name()
+        )
+    };
+    let Some(name) = name else { return config.listeners.iter().find(|own| fits(own)).ok_or_else(missing) };
+    let listener = config.listeners.iter().find(|own| own.name == name).ok_or_else(|| {
+        let names: Vec<&str> = config.listeners.iter().map(|own| own.name.as_str()).collect();
+        format!("no listener is named {name:?}; there are {}", names.join(", "))
+    })?;
+    if fits(listener) { Ok(listener) } else { Err(missing()) }
+}
+
+/// Where Postfix finds a listener: at its address, and for one that listens everywhere, on this machine.
+fn reachable(listener: &Listener) -> Result<SocketAddr, String> {
+    let address = listener.address;
+    if address.port() == 0 {
+        return Err(format!(
+            "listener {} has port 0, so the system gives it another at each start: write a port into its address",
+            listener.name
+        ));
+    }
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    Ok(SocketAddr::new(ip, address.port()))
+}
+
+/// Where Postfix takes mail back: what the relay has for its next hop.
+fn way_back(config: &Config, recipe: Recipe) -> Result<SocketAddr, String> {
+    let hop = &config.next_hop;
+    let ip = match hop.host.as_str() {
+        "localhost" => Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+        host => host.parse::<IpAddr>().ok().filter(IpAddr::is_loopback),
+    };
+    match (ip, hop.tls) {
+        (Some(ip), TlsMode::None) if hop.port != 25 => Ok(SocketAddr::new(ip, hop.port)),
+        _ => Err(format!(
+            "the recipe {} hands mail back to this Postfix, on a port of its own and without TLS, since it does not leave the machine; \
+             [next_hop] is another. Write this there, and start the relay again:\n\n\
+             [next_hop]\nhost = \"127.0.0.1\"\nport = 10026\ntls = \"none\"\n",
+            recipe.name()
+        )),
+    }
+}
+
+fn relayhost(relay: &Relay) -> Lines {
+    let at = destination(relay.address);
+    let mut main = format!(
+        "# Twice the same relay: what it puts off is tried again at once, and not only at the next run of the queue (Postfix 3.5 and newer).\n\
+         relayhost = {at}, {at}\n\
+         # The signing service stands behind the relay: what is signed before is broken by what the relay takes out.\n"
+    );
+    for setting in client(relay, Protocol::Smtp) {
+        main.push_str(&format!("{setting}\n"));
+    }
+    Lines { main, master: String::new() }
+}
+
+fn lmtp(relay: &Relay) -> Lines {
+    let at = destination(relay.address);
+    let main = format!(
+        "# All mail that leaves. Over LMTP there is one answer for each recipient, so that one who waits or is refused keeps nobody up.\n\
+         # Mail for relay_domains goes by relay_transport: set that too where it shall come through the relay.\n\
+         default_transport = pixelward:{at}\n"
+    );
+    Lines { main, master: service(relay, Protocol::Lmtp) }
+}
+
+fn content_filter(relay: &Relay, back: SocketAddr, protocol: Protocol) -> Lines {
+    let main = format!(
+        "# Everything that Postfix has queued, from the network and from this machine, goes to the relay and comes back on port {}.\n\
+         content_filter = pixelward:{}\n{}",
+        back.port(),
+        destination(relay.address),
+        signers()
+    );
+    let master = format!("{}{}", service(relay, protocol), taking_back(back, "content_filter"));
+    Lines { main, master }
+}
+
+fn proxy_filter(relay: &Relay, back: SocketAddr) -> Result<Lines, String> {
+    if matches!(relay.tls, ListenerTls::Required | ListenerTls::Implicit) {
+        return Err(
+            "the recipe proxy-filter cannot speak TLS: Postfix hands mail to a filter in clear. Set tls = \"none\" for this listener, \
+             on a loopback address"
+                .to_owned(),
+        );
+    }
+    let main = format!(
+        "# Mail of each smtpd goes to the relay before the client hears an answer, and comes back on port {}. Mail of the sendmail command\n\
+         # does not: that needs the recipe content-filter.\n\
+         smtpd_proxy_filter = {}\n\
+         # Not speed_adjust: it would refuse the whole message where one recipient is refused.\n\
+         smtpd_proxy_options =\n\
+         # No shorter than the relay waits for an answer (dot_timeout_s in [next_hop] is {}), or the client is told to come again with\n\
+         # mail that has arrived.\n\
+         smtpd_proxy_timeout = {}s\n{}",
+        back.port(),
+        proxy(relay.address),
+        relay.dot.as_secs(),
+        patience(relay, 100),
+        signers()
+    );
+    Ok(Lines { main, master: taking_back(back, "smtpd_proxy_filter") })
+}
+
+/// Where milters that sign belong. They must see what came back from the relay, and nothing before.
+fn signers() -> &'static str {
+    "# The milter that signs, such as inet:127.0.0.1:8891. It belongs here, behind the relay, and not into smtpd_milters: a signature made\n\
+     # before is broken by what the relay takes out.\n\
+     pixelward_signers =\n"
+}
+
+/// The service that hands mail to the relay.
+fn service(relay: &Relay, protocol: Protocol) -> String {
+    let mut lines = format!(
+        "# The way to the relay, with settings of its own: those of main.cf stay as they are for other mail.\n\
+         pixelward unix  -       -       n       -       -       {}\n  -o syslog_name=postfix/pixelward\n",
+        protocol.prefix()
+    );
+    for setting in client(relay, protocol).into_iter().filter(|line| !line.starts_with('#')) {
+        lines.push_str(&format!("  -o {}\n", setting.replace(" = ", "=")));
+    }
+    lines
+}
+
+/// The settings of Postfix's client for the relay, with the reasons.
+fn client(relay: &Relay, protocol: Protocol) -> Vec<String> {
+    let prefix = protocol.prefix();
+    let (reason, level) = match relay.tls {
+        ListenerTls::None => ("The relay's listener has tls = \"none\".", "none"),
+        ListenerTls::StartTls => ("The relay offers STARTTLS.", "may"),
+        ListenerTls::Required | ListenerTls::Implicit => ("The relay takes mail over TLS only.", "encrypt"),
+    };
+    let mut settings = vec![format!("# {reason}"), format!("{prefix}_tls_security_level = {level}")];
+    if relay.tls == ListenerTls::Implicit {
+        settings.push("# TLS from the first byte on.".to_owned());
+        settings.push(format!("{prefix}_tls_wrappermode = yes"));
+    }
+    settings.push(
+        "# The name of the client and the queue id, for the relay's log, once it asks for them.".to_owned(),
+    );
+    settings.push(format!("{prefix}_send_xforward_command = yes"));
+    let wait = patience(relay, 600);
+    if wait > 600 {
+        settings.push(
+            "# No shorter than the relay waits for the next hop, or mail that has arrived is sent again."
+                .to_owned(),
+        );
+        settings.push(format!("{prefix}_data_done_timeout = {wait}s"));
+    }
+    settings
+}
+
+/// The service that takes mail back from the relay. What was checked and mapped already is not done again.
+fn taking_back(back: SocketAddr, filter: &str) -> String {
+    let host = match back.ip() {
+        IpAddr::V4(ip) => ip.to_string(),
+        IpAddr::V6(ip) => format!("[{ip}]"),
+    };
+    format!(
+        "# The way back from the relay. The empty {filter} keeps mail from running in circles; nobody but this machine may send here.\n\
+         {host}:{port} inet  n       -       n       -       -       smtpd\n  \
+         -o syslog_name=postfix/from-pixelward\n  \
+         -o content_filter=\n  \
+         -o smtpd_proxy_filter=\n  \
+         -o mynetworks=127.0.0.0/8,[::1]/128\n  \
+         -o smtpd_relay_restrictions=permit_mynetworks,reject\n  \
+         -o smtpd_recipient_restrictions=permit_mynetworks,reject\n  \
+         -o smtpd_client_restrictions=\n  \
+         -o smtpd_helo_restrictions=\n  \
+         -o smtpd_sender_restrictions=\n  \
+         -o smtpd_data_restrictions=\n  \
+         -o smtpd_end_of_data_restrictions=\n  \
+         -o smtpd_delay_reject=no\n  \
+         -o local_header_rewrite_clients=\n  \
+         -o receive_override_options=no_unknown_recipient_checks,no_header_body_checks,no_address_mappings\n  \
+         -o smtpd_milters=$pixelward_signers\n  \
+         -o smtpd_tls_security_level=none\n  \
+         -o smtpd_sasl_auth_enable=no\n  \
+         -o smtpd_client_connection_count_limit=0\n  \
+         -o smtpd_error_sleep_time=0\n  \
+         -o smtpd_hard_error_limit=1001\n  \
+         -o smtpd_authorized_xforward_hosts=127.0.0.0/8,[::1]/128\n",
+        port = back.port()
+    )
+}
+
+/// How long Postfix must wait for an answer to the final dot, in seconds: its own default, or longer than the relay waits.
+fn patience(relay: &Relay, default: u64) -> u64 {
+    default.max(relay.dot.as_secs() + 20)
+}
+
+fn destination(address: SocketAddr) -> String {
+    format!("[{}]:{}", address.ip(), address.port())
+}
+
+/// As `smtpd_proxy_filter` has it.
+fn proxy(address: SocketAddr) -> String {
+    match address.ip() {
+        IpAddr::V4(ip) => format!("{ip}:{}", address.port()),
+        IpAddr::V6(ip) => format!("[{ip}]:{}", address.port()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOP: &str = "[next_hop]\nhost = \"smtp.next-hop.example\"\n";
+    const BACK: &str = "[next_hop]\nhost = \"127.0.0.1\"\nport = 10026\ntls = \"none\"\n";
+
+    fn check(config: &str, recipe: Recipe, name: Option<&str>) -> Result<Lines, String> {
+        lines(&Config::parse(config).unwrap(), recipe, name)
+    }
+
+    fn listener(lines: &str) -> String {
+        format!("[[listener]]\n{lines}\n{HOP}")
+    }
+
+    #[test]
+    fn the_relay_stands_in_relayhost_with_the_address_and_the_tls_of_its_listener() {
+        for (own, at, tls) in [
+            ("", "[127.0.0.1]:2525", "may"),
+            ("address = \"127.0.0.1:25252\"\ntls = \"none\"", "[127.0.0.1]:25252", "none"),
+            ("address = \"[::1]:2525\"\ntls = \"required\"", "[::1]:2525", "encrypt"),
+            ("address = \"0.0.0.0:26\"\nallowed_networks = [\"192.0.2.1\"]", "[127.0.0.1]:26", "may"),
+        ] {
+            let main = check(&listener(own), Recipe::Relayhost, None).unwrap().main;
+            assert!(main.contains(&format!("\nrelayhost = {at}, {at}\n")), "{main}");
+            assert!(main.contains(&format!("\nsmtp_tls_security_level = {tls}\n")), "{main}");
+            assert!(!main.contains("wrappermode"), "{main}");
+        }
+        let main = check(&listener("tls = \"implicit\""), Recipe::Relayhost, None).unwrap().main;
+        assert!(main.contains("\nsmtp_tls_wrappermode = yes\n"), "{main}");
+    }
+
+    #[test]
+    fn a_listener_can_be_named() {
+        let two =
+            "[[listener]]\nname = \"one\"\n[[listener]]\nname = \"two\"\naddress = \"127.0.0.1:2600\"\n";
+        let main = check(&format!("{two}{HOP}"), Recipe::Relayhost, Some("two")).unwrap().main;
+        assert!(main.contains("[127.0.0.1]:2600"), "{main}");
+        let error = check(&format!("{two}{HOP}"), Recipe::Relayhost, Some("three")).unwrap_err();
+        assert!(error.contains("one, two"), "{error}");
+    }
+
+    #[test]
+    fn what_is_missing_is_said_as_lines_to_write() {
+        let error = check(HOP, Recipe::Lmtp, None).unwrap_err();
+        assert!(error.contains("\n[[listener]]\n") && error.contains("\nprotocol = \"lmtp\"\n"), "{error}");
+        for recipe in [Recipe::ContentFilter, Recipe::ProxyFilter] {
+            let error = check(HOP, recipe, None).unwrap_err();
+            assert!(error.contains("\n[next_hop]\nhost = \"127.0.0.1\"\nport = 10026\n"), "{error}");
+        }
+        let error = check(&listener("address = \"127.0.0.1:0\""), Recipe::Relayhost, None).unwrap_err();
+        assert!(error.contains("port 0"), "{error}");
+        let tls = format!("[[listener]]\ntls = \"required\"\n{BACK}");
+        assert!(check(&tls, Recipe::ProxyFilter, None).unwrap_err().contains("tls = \"none\""));
+    }
+
+    #[test]
+    fn mail_that_comes_back_is_not_filtered_again() {
+        for recipe in [Recipe::ContentFilter, Recipe::ProxyFilter] {
+            let lines = check(BACK, recipe, None).unwrap();
+            for line in ["127.0.0.1:10026 inet", "-o content_filter=\n", "-o smtpd_proxy_filter=\n"] {
+                assert!(lines.master.contains(line), "{}", lines.master);
+            }
+        }
+    }
+
+    #[test]
+    fn postfix_waits_longer_than_the_relay() {
+        let main = check(BACK, Recipe::ProxyFilter, None).unwrap().main;
+        assert!(main.contains("\nsmtpd_proxy_timeout = 560s\n"), "{main}");
+        let main = check(&format!("{BACK}dot_timeout_s = 60\n"), Recipe::ProxyFilter, None).unwrap().main;
+        assert!(main.contains("\nsmtpd_proxy_timeout = 100s\n"), "{main}");
+        let main = check(&format!("{HOP}dot_timeout_s = 900\n"), Recipe::Relayhost, None).unwrap().main;
+        assert!(main.contains("\nsmtp_data_done_timeout = 920s\n"), "{main}");
+    }
+}
