@@ -153,7 +153,6 @@ fn mixed(yes: &[String], no: &[String]) -> Vec<String> {
 }
 
 #[test]
-#[ignore = "needs several groups for each message"]
 fn postfix_relayhost() {
     let sink = Sink::start();
     let relay = mta::relay_at(mta::port(), sink.port, "", "");
@@ -162,7 +161,6 @@ fn postfix_relayhost() {
 }
 
 #[test]
-#[ignore = "needs an LMTP listener"]
 fn postfix_lmtp() {
     let sink = Sink::start();
     let relay = mta::relay_at(mta::port(), sink.port, LMTP, "");
@@ -171,7 +169,6 @@ fn postfix_lmtp() {
 }
 
 #[test]
-#[ignore = "needs several groups for each message"]
 fn postfix_content_filter() {
     let sink = Sink::start();
     let relay = mta::relay_at(mta::port(), mta::port(), "", "");
@@ -181,7 +178,6 @@ fn postfix_content_filter() {
 }
 
 #[test]
-#[ignore = "needs an LMTP listener"]
 fn postfix_content_filter_over_lmtp() {
     let sink = Sink::start();
     let relay = mta::relay_at(mta::port(), mta::port(), LMTP, "");
@@ -191,7 +187,6 @@ fn postfix_content_filter_over_lmtp() {
 }
 
 #[test]
-#[ignore = "needs several groups for each message"]
 fn postfix_proxy_filter() {
     let sink = Sink::start();
     let relay = mta::relay_at(mta::port(), mta::port(), "", "");
@@ -201,7 +196,6 @@ fn postfix_proxy_filter() {
 }
 
 #[test]
-#[ignore = "needs PRDR"]
 fn exim() {
     let sink = Sink::start();
     let relay = Relay::start(sink.port);
@@ -216,7 +210,6 @@ fn exim() {
 }
 
 #[test]
-#[ignore = "needs an LMTP listener"]
 fn exim_over_lmtp() {
     let sink = Sink::start();
     let relay = Relay::with(sink.port, LMTP, "", "");
@@ -225,7 +218,6 @@ fn exim_over_lmtp() {
 }
 
 #[test]
-#[ignore = "needs several groups for each message"]
 fn opensmtpd() {
     let sink = Sink::start();
     let relay = Relay::start(sink.port);
@@ -234,7 +226,6 @@ fn opensmtpd() {
 }
 
 #[test]
-#[ignore = "needs several groups for each message"]
 fn libraries() {
     let sink = Sink::start();
     let relay = Relay::start(sink.port);
@@ -264,7 +255,6 @@ fn libraries() {
 
 /// swaks has both ways to hear of each recipient.
 #[test]
-#[ignore = "needs an LMTP listener and PRDR"]
 fn swaks_hears_of_each_recipient() {
     for (listener, arguments) in [(LMTP, ["--protocol", "LMTP"].as_slice()), ("", &["--prdr"])] {
         let sink = Sink::start();
@@ -282,7 +272,6 @@ fn swaks_hears_of_each_recipient() {
 
 /// LMTP as RFC 2033 has it: one reply for each recipient that was accepted, in their order.
 #[test]
-#[ignore = "needs an LMTP listener"]
 fn lmtp_answers_in_the_order_of_the_recipients() {
     let sink = Sink::start();
     let relay = Relay::with(sink.port, LMTP, "", "");

@@ -3,7 +3,9 @@
 //! Promised: an unknown key or a bad value stops the start, all of them named at once with their lines. `config.toml` at the top
 //! of the project lists every setting; a test compares the two.
 
+pub mod listener;
 pub mod network;
+pub mod next_hop;
 pub mod reader;
 pub mod tracker;
 
@@ -11,13 +13,12 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::relay::TlsMode;
-use crate::rewrite::downstream::Esp;
 use crate::rewrite::{LinkTreatment, Personal, Receipts, Verify};
 use crate::sign::OnBroken;
-use crate::smtp::BareNewline;
 use crate::tracker::{Extent, Links};
+pub use listener::{Listener, ListenerTls, Protocol};
 pub use network::Network;
+pub use next_hop::NextHop;
 use reader::{Outcome, Problem, Section};
 pub use tracker::Tracker;
 
@@ -68,94 +69,6 @@ pub struct Relay {
     pub drain: Duration,
     /// The most copies that a message is split into, for a client that hears one answer for all; 1 where messages are not split.
     pub max_groups: usize,
-}
-
-/// What clients speak to a listener.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Protocol {
-    /// SMTP (RFC 5321).
-    Smtp,
-    /// LMTP (RFC 2033): an answer for each recipient.
-    Lmtp,
-}
-
-/// How clients may use TLS.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ListenerTls {
-    /// No TLS.
-    None,
-    /// STARTTLS is offered.
-    StartTls,
-    /// STARTTLS is demanded before MAIL.
-    Required,
-    /// TLS from the first byte on.
-    Implicit,
-}
-
-/// One address that clients connect to.
-#[derive(Clone, Debug)]
-pub struct Listener {
-    /// Its name in logs.
-    pub name: String,
-    /// Address and port.
-    pub address: SocketAddr,
-    /// What clients speak.
-    pub protocol: Protocol,
-    /// Whether TLS is offered.
-    pub tls: ListenerTls,
-    /// Certificate chain and key, in PEM; `None` for a development certificate.
-    pub certificate: Option<(PathBuf, PathBuf)>,
-    /// Who may connect besides the loopback addresses.
-    pub allowed_networks: Vec<Network>,
-    /// What is done about bare line feeds and carriage returns.
-    pub bare_newline: BareNewline,
-    /// The most connections at once.
-    pub max_connections: usize,
-    /// The most connections of one client address at once.
-    pub max_connections_per_client: usize,
-    /// The largest message, in bytes.
-    pub max_message_bytes: u64,
-    /// The most recipients of a message.
-    pub max_recipients: usize,
-    /// How many errors a session may make.
-    pub max_errors: u32,
-    /// How long a client may say nothing.
-    pub idle_timeout: Duration,
-    /// How long a session may take in all.
-    pub session_timeout: Duration,
-}
-
-/// Where mail goes.
-#[derive(Clone, Debug)]
-pub struct NextHop {
-    /// Name or address; empty where none is configured.
-    pub host: String,
-    /// Port.
-    pub port: u16,
-    /// Whether TLS is used.
-    pub tls: TlsMode,
-    /// Certificates that are trusted instead of the system's.
-    pub ca_file: Option<PathBuf>,
-    /// Login and password.
-    pub credentials_file: Option<PathBuf>,
-    /// How long to wait for a connection.
-    pub connect_timeout: Duration,
-    /// How long to wait for an answer to a command.
-    pub command_timeout: Duration,
-    /// How long to wait for an answer to DATA.
-    pub data_timeout: Duration,
-    /// How long to wait for the answer to the final dot.
-    pub dot_timeout: Duration,
-    /// How long an idle connection is kept.
-    pub idle: Duration,
-    /// How old a connection may become.
-    pub max_age: Duration,
-    /// How many messages a connection may carry.
-    pub max_messages: u32,
-    /// The service it belongs to, where that adds a pixel of its own.
-    pub esp: Option<Esp>,
-    /// Why it is accepted that the service may track all the same.
-    pub accept_downstream_tracking: Option<String>,
 }
 
 /// What a standing grant of every purpose leads to.
@@ -292,8 +205,8 @@ fn read(source: &str) -> Outcome<Config> {
         let certificate_directory =
             root.path("certificate_directory").unwrap_or_else(|| PathBuf::from("certs"));
         let relay = root.section("relay", relay);
-        let listeners = listeners(root);
-        let next_hop = root.section("next_hop", next_hop);
+        let listeners = listener::listeners(root);
+        let next_hop = root.section("next_hop", next_hop::next_hop);
         let mut policy = root.section("policy", policy);
         policy.dkim_on_broken = root.section("dkim", |dkim| {
             dkim.choice(
@@ -333,83 +246,6 @@ fn relay(section: &mut Section<'_>) -> Relay {
     }
 }
 
-fn listeners(root: &mut Section<'_>) -> Vec<Listener> {
-    let listeners = root.sections("listener", listener);
-    if listeners.is_empty() {
-        vec![Listener::at(SocketAddr::from(([127, 0, 0, 1], 2525)))]
-    } else {
-        listeners
-    }
-}
-
-impl Listener {
-    /// A listener with the defaults of `config.toml`.
-    pub fn at(address: SocketAddr) -> Listener {
-        Listener {
-            name: "default".to_owned(),
-            address,
-            protocol: Protocol::Smtp,
-            tls: ListenerTls::StartTls,
-            certificate: None,
-            allowed_networks: Vec::new(),
-            bare_newline: BareNewline::Reject,
-            max_connections: 5000,
-            max_connections_per_client: 2000,
-            max_message_bytes: 50 << 20,
-            max_recipients: 1000,
-            max_errors: 20,
-            idle_timeout: Duration::from_secs(300),
-            session_timeout: Duration::from_secs(3600),
-        }
-    }
-}
-
-fn listener(section: &mut Section<'_>) -> Listener {
-    let default = Listener::at(SocketAddr::from(([127, 0, 0, 1], 2525)));
-    let address = section.parsed("address", address);
-    let listener = Listener {
-        name: section.string("name").unwrap_or(default.name),
-        address: address.unwrap_or(default.address),
-        protocol: section.choice(
-            "protocol",
-            default.protocol,
-            &[("smtp", Protocol::Smtp), ("lmtp", Protocol::Lmtp)],
-        ),
-        tls: section.choice(
-            "tls",
-            default.tls,
-            &[
-                ("none", ListenerTls::None),
-                ("starttls", ListenerTls::StartTls),
-                ("required", ListenerTls::Required),
-                ("implicit", ListenerTls::Implicit),
-            ],
-        ),
-        certificate: pair(section),
-        allowed_networks: section.list("allowed_networks", |text| text.parse::<Network>()),
-        bare_newline: section.choice(
-            "bare_newline",
-            default.bare_newline,
-            &[("reject", BareNewline::Reject), ("normalise", BareNewline::Normalise)],
-        ),
-        max_connections: count(section.number("max_connections", 5000, 1..=1_000_000)),
-        max_connections_per_client: count(section.number("max_connections_per_client", 2000, 1..=1_000_000)),
-        max_message_bytes: section.number("max_message_bytes", default.max_message_bytes, 65_536..=1 << 31),
-        max_recipients: count(section.number("max_recipients", 1000, 100..=100_000)),
-        max_errors: u32::try_from(section.number("max_errors", 20, 1..=10_000)).unwrap_or(u32::MAX),
-        idle_timeout: section.seconds("idle_timeout_s", 300, 1..=3600),
-        session_timeout: section.seconds("session_timeout_s", 3600, 1..=86_400),
-    };
-    if !listener.address.ip().is_loopback() && listener.allowed_networks.is_empty() {
-        section.problem(
-            section.start_line(),
-            "listener.address is not a loopback address, so allowed_networks must say who may send mail: \
-             without it this would be an open relay",
-        );
-    }
-    listener
-}
-
 fn count(number: u64) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
 }
@@ -418,65 +254,6 @@ fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| {
         format!("{text:?} is no address with a port, such as \"127.0.0.1:2525\" or \"[::1]:2525\"")
     })
-}
-
-fn pair(section: &mut Section<'_>) -> Option<(PathBuf, PathBuf)> {
-    match (section.path("certificate"), section.path("key")) {
-        (Some(certificate), Some(key)) => Some((certificate, key)),
-        (None, None) => None,
-        _ => {
-            section.problem(
-                section.start_line(),
-                "listener: certificate and key belong together, and one is missing",
-            );
-            None
-        }
-    }
-}
-
-fn next_hop(section: &mut Section<'_>) -> NextHop {
-    let mut hop = NextHop {
-        host: section.string("host").unwrap_or_default(),
-        port: u16::try_from(section.number("port", 25, 1..=65_535)).unwrap_or(25),
-        tls: section.choice(
-            "tls",
-            TlsMode::Required,
-            &[
-                ("required", TlsMode::Required),
-                ("opportunistic", TlsMode::Opportunistic),
-                ("none", TlsMode::None),
-                ("implicit", TlsMode::Implicit),
-            ],
-        ),
-        ca_file: section.path("ca_file"),
-        credentials_file: section.path("credentials_file"),
-        connect_timeout: section.seconds("connect_timeout_s", 30, 1..=600),
-        command_timeout: section.seconds("command_timeout_s", 300, 1..=3600),
-        data_timeout: section.seconds("data_timeout_s", 120, 1..=3600),
-        dot_timeout: section.seconds("dot_timeout_s", 540, 1..=3600),
-        idle: section.seconds("idle_s", 5, 0..=600),
-        max_age: section.seconds("max_age_s", 300, 1..=86_400),
-        max_messages: u32::try_from(section.number("max_messages", 100, 1..=1_000_000)).unwrap_or(100),
-        esp: None,
-        accept_downstream_tracking: section
-            .string("accept_downstream_tracking")
-            .filter(|reason| !reason.trim().is_empty()),
-    };
-    let names = Esp::ALL.map(|(name, esp)| (name, Some(esp)));
-    hop.esp = section.choice("esp", None, &names);
-    if let (Some(esp), None) = (hop.esp, &hop.accept_downstream_tracking)
-        && let Some(doubt) = esp.doubt()
-    {
-        section.problem(
-            section.start_line(),
-            format!(
-                "next_hop.esp is {:?}, which may add an open pixel behind this relay: {doubt}. Where that is settled another way, say how \
-                 in accept_downstream_tracking",
-                esp.name()
-            ),
-        );
-    }
-    hop
 }
 
 fn policy(section: &mut Section<'_>) -> Policy {

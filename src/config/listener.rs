@@ -1,0 +1,155 @@
+//! Where clients connect, and what they may do there.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::reader::Section;
+use super::{Network, address, count};
+use crate::smtp::BareNewline;
+
+/// What clients speak to a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// SMTP (RFC 5321).
+    Smtp,
+    /// LMTP (RFC 2033): an answer for each recipient.
+    Lmtp,
+}
+
+/// How clients may use TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ListenerTls {
+    /// No TLS.
+    None,
+    /// STARTTLS is offered.
+    StartTls,
+    /// STARTTLS is demanded before MAIL.
+    Required,
+    /// TLS from the first byte on.
+    Implicit,
+}
+
+/// One address that clients connect to.
+#[derive(Clone, Debug)]
+pub struct Listener {
+    /// Its name in logs.
+    pub name: String,
+    /// Address and port.
+    pub address: SocketAddr,
+    /// What clients speak.
+    pub protocol: Protocol,
+    /// Whether TLS is offered.
+    pub tls: ListenerTls,
+    /// Certificate chain and key, in PEM; `None` for a development certificate.
+    pub certificate: Option<(PathBuf, PathBuf)>,
+    /// Who may connect besides the loopback addresses.
+    pub allowed_networks: Vec<Network>,
+    /// What is done about bare line feeds and carriage returns.
+    pub bare_newline: BareNewline,
+    /// The most connections at once.
+    pub max_connections: usize,
+    /// The most connections of one client address at once.
+    pub max_connections_per_client: usize,
+    /// The largest message, in bytes.
+    pub max_message_bytes: u64,
+    /// The most recipients of a message.
+    pub max_recipients: usize,
+    /// How many errors a session may make.
+    pub max_errors: u32,
+    /// How long a client may say nothing.
+    pub idle_timeout: Duration,
+    /// How long a session may take in all.
+    pub session_timeout: Duration,
+}
+
+pub(super) fn listeners(root: &mut Section<'_>) -> Vec<Listener> {
+    let listeners = root.sections("listener", listener);
+    if listeners.is_empty() {
+        vec![Listener::at(SocketAddr::from(([127, 0, 0, 1], 2525)))]
+    } else {
+        listeners
+    }
+}
+
+impl Listener {
+    /// A listener with the defaults of `config.toml`.
+    pub fn at(address: SocketAddr) -> Listener {
+        Listener {
+            name: "default".to_owned(),
+            address,
+            protocol: Protocol::Smtp,
+            tls: ListenerTls::StartTls,
+            certificate: None,
+            allowed_networks: Vec::new(),
+            bare_newline: BareNewline::Reject,
+            max_connections: 5000,
+            max_connections_per_client: 2000,
+            max_message_bytes: 50 << 20,
+            max_recipients: 1000,
+            max_errors: 20,
+            idle_timeout: Duration::from_secs(300),
+            session_timeout: Duration::from_secs(3600),
+        }
+    }
+}
+
+fn listener(section: &mut Section<'_>) -> Listener {
+    let default = Listener::at(SocketAddr::from(([127, 0, 0, 1], 2525)));
+    let address = section.parsed("address", address);
+    let listener = Listener {
+        name: section.string("name").unwrap_or(default.name),
+        address: address.unwrap_or(default.address),
+        protocol: section.choice(
+            "protocol",
+            default.protocol,
+            &[("smtp", Protocol::Smtp), ("lmtp", Protocol::Lmtp)],
+        ),
+        tls: section.choice(
+            "tls",
+            default.tls,
+            &[
+                ("none", ListenerTls::None),
+                ("starttls", ListenerTls::StartTls),
+                ("required", ListenerTls::Required),
+                ("implicit", ListenerTls::Implicit),
+            ],
+        ),
+        certificate: pair(section),
+        allowed_networks: section.list("allowed_networks", |text| text.parse::<Network>()),
+        bare_newline: section.choice(
+            "bare_newline",
+            default.bare_newline,
+            &[("reject", BareNewline::Reject), ("normalise", BareNewline::Normalise)],
+        ),
+        max_connections: count(section.number("max_connections", 5000, 1..=1_000_000)),
+        max_connections_per_client: count(section.number("max_connections_per_client", 2000, 1..=1_000_000)),
+        max_message_bytes: section.number("max_message_bytes", default.max_message_bytes, 65_536..=1 << 31),
+        max_recipients: count(section.number("max_recipients", 1000, 100..=100_000)),
+        max_errors: u32::try_from(section.number("max_errors", 20, 1..=10_000)).unwrap_or(u32::MAX),
+        idle_timeout: section.seconds("idle_timeout_s", 300, 1..=3600),
+        session_timeout: section.seconds("session_timeout_s", 3600, 1..=86_400),
+    };
+    if !listener.address.ip().is_loopback() && listener.allowed_networks.is_empty() {
+        section.problem(
+            section.start_line(),
+            "listener.address is not a loopback address, so allowed_networks must say who may send mail: \
+             without it this would be an open relay",
+        );
+    }
+    listener
+}
+
+fn pair(section: &mut Section<'_>) -> Option<(PathBuf, PathBuf)> {
+    match (section.path("certificate"), section.path("key")) {
+        (Some(certificate), Some(key)) => Some((certificate, key)),
+        (None, None) => None,
+        _ => {
+            section.problem(
+                section.start_line(),
+                "listener: certificate and key belong together, and one is missing",
+            );
+            None
+        }
+    }
+}
