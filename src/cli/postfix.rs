@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use crate::config::{Config, Listener, ListenerTls};
+use crate::config::{Config, Listener, ListenerTls, Protocol};
 use crate::relay::TlsMode;
 
 /// Print the lines for Postfix's main.cf and master.cf.
@@ -100,7 +100,7 @@ fn lines(config: &Config, recipe: Recipe, name: Option<&str>) -> Result<Lines, S
         Recipe::ContentFilter | Recipe::ProxyFilter => Some(way_back(config, recipe)?),
     };
     Ok(match (recipe, back) {
-        (Recipe::ContentFilter, Some(back)) => content_filter(&relay, back, protocol(listener)),
+        (Recipe::ContentFilter, Some(back)) => content_filter(&relay, back, listener.protocol),
         (Recipe::ProxyFilter, Some(back)) => proxy_filter(&relay, back)?,
         (Recipe::Lmtp, _) => lmtp(&relay),
         (Recipe::Relayhost | Recipe::ContentFilter | Recipe::ProxyFilter, _) => relayhost(&relay),
@@ -115,31 +115,18 @@ struct Relay {
     dot: Duration,
 }
 
-/// Which of Postfix's two clients talks to a listener. Their settings have the same names but for this prefix.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Protocol {
-    Smtp,
-    Lmtp,
-}
-
-impl Protocol {
-    fn prefix(self) -> &'static str {
-        match self {
-            Protocol::Smtp => "smtp",
-            Protocol::Lmtp => "lmtp",
-        }
+/// The settings of Postfix's two clients have the same names but for this prefix.
+fn prefix(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::Smtp => "smtp",
+        Protocol::Lmtp => "lmtp",
     }
-}
-
-/// What a listener speaks.
-fn protocol(_listener: &Listener) -> Protocol {
-    Protocol::Smtp
 }
 
 fn listener<'a>(config: &'a Config, recipe: Recipe, name: Option<&str>) -> Result<&'a Listener, String> {
     let fits = |listener: &Listener| match recipe {
-        Recipe::Relayhost | Recipe::ProxyFilter => protocol(listener) == Protocol::Smtp,
-        Recipe::Lmtp => protocol(listener) == Protocol::Lmtp,
+        Recipe::Relayhost | Recipe::ProxyFilter => listener.protocol == Protocol::Smtp,
+        Recipe::Lmtp => listener.protocol == Protocol::Lmtp,
         Recipe::ContentFilter => true,
     };
     let missing = || {
@@ -269,7 +256,7 @@ fn service(relay: &Relay, protocol: Protocol) -> String {
     let mut lines = format!(
         "# The way to the relay, with settings of its own: those of main.cf stay as they are for other mail.\n\
          pixelward unix  -       -       n       -       -       {}\n  -o syslog_name=postfix/pixelward\n",
-        protocol.prefix()
+        prefix(protocol)
     );
     for setting in client(relay, protocol).into_iter().filter(|line| !line.starts_with('#')) {
         lines.push_str(&format!("  -o {}\n", setting.replace(" = ", "=")));
@@ -279,7 +266,7 @@ fn service(relay: &Relay, protocol: Protocol) -> String {
 
 /// The settings of Postfix's client for the relay, with the reasons.
 fn client(relay: &Relay, protocol: Protocol) -> Vec<String> {
-    let prefix = protocol.prefix();
+    let prefix = prefix(protocol);
     let (reason, level) = match relay.tls {
         ListenerTls::None => ("The relay's listener has tls = \"none\".", "none"),
         ListenerTls::StartTls => ("The relay offers STARTTLS.", "may"),

@@ -436,11 +436,12 @@ impl Conversation<'_> {
                 };
                 let handled = self.pipeline.handle(&arrival, &mut transaction).await;
                 transaction.abandon().await;
-                if self.client_left().await {
+                self.say_outcome(&handled, answers);
+                let left = self.client_left().await;
+                if self.flush().await.is_err() || left {
                     self.pipeline.unheard(&arrival, &handled).await;
                     return Err(Ended::Done);
                 }
-                self.say_outcome(&handled, answers);
                 self.unsettled = Some(handled);
             }
             refused => {
@@ -471,9 +472,11 @@ impl Conversation<'_> {
         }
     }
 
-    /// Whether the client hung up while its message was handled: it will not hear the answer.
+    /// Whether the client hung up while its message was handled, so that it may not hear the answer. One that has said QUIT already and
+    /// sends no more still listens: Exim does so behind its last message.
     async fn client_left(&mut self) -> bool {
         matches!(timeout(Duration::ZERO, self.wire.fill()).await, Ok(Ok(0) | Err(_)))
+            && self.wire.pending().is_empty()
     }
 
     /// Ends a conversation that is not over.
