@@ -244,6 +244,12 @@ mod tests {
             "<<!---->img src=//a.example/x>"
         );
         assert_eq!(body(&format!("&am{pixel}p;lt;"), Extent::Trackers), "&am<!---->p;lt;");
+        let glued = "<script src=\"//t.news.example/wf/open?upn=abc\"\" height=1>\"<img src=//a.example/x>\"</script>";
+        assert_eq!(
+            body(glued, Extent::EveryRequest),
+            "<script \" height=1>\"<img src=//a.example/x>\"</script>",
+            "the name of an element stays what it is"
+        );
     }
 
     #[test]

@@ -373,8 +373,13 @@ impl<'a> Walk<'a> {
         Url::read(value, self.base.as_ref())
     }
 
-    /// An attribute with the blanks before it.
+    /// An attribute with the blanks before it, where another blank or the end of the tag follows: what stands right behind it must not join
+    /// what stands before.
     fn with_blank(&self, whole: &Range<usize>) -> Range<usize> {
+        let follows = self.text.get(whole.end);
+        if follows.is_some_and(|byte| !byte.is_ascii_whitespace() && !matches!(byte, b'/' | b'>')) {
+            return whole.clone();
+        }
         let before = self.text.get(..whole.start).unwrap_or_default();
         let blanks = before.len() - before.trim_ascii_end().len();
         whole.start - blanks..whole.end
