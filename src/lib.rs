@@ -36,4 +36,5 @@ pub mod relay;
 
 pub mod record;
 
+pub mod live;
 pub mod pipeline;

@@ -14,12 +14,12 @@ use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use rustls::ServerConfig;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc2822;
 
-use crate::config::{Config, Mode, Protected};
-use crate::consent::{Controller, Person, Store, Timestamp};
+use crate::config::{Mode, Protected};
+use crate::consent::{Person, Store, Timestamp};
+use crate::live::{Live, Outbound};
 use crate::message::header::fields;
 use crate::message::transfer::Edit;
 use crate::message::transfer::apply;
@@ -27,31 +27,16 @@ use crate::policy::{Decision, Outcome, decide, strictest};
 use crate::record::{self, Line};
 use crate::relay::delivery::{self, Answers};
 use crate::relay::ledger::{Fate, Key as LedgerKey};
-use crate::relay::{Ledger, Mail, Parcel, Pool, Transaction};
+use crate::relay::{Ledger, Mail, Parcel, Transaction};
 use crate::rewrite::{Copy, Order, Way, downstream, rewrite};
 use crate::server::Budget;
 use crate::sign::{OnBroken, broken_signatures};
 use crate::smtp::session::{Envelope, Protocol};
 use crate::smtp::{Reply, reply::Class};
-use crate::tracker::{Analysis, Axis, Campaigns, Detector, Inquiry, Key, Remedy, Verdict};
+use crate::tracker::{Analysis, Axis, Campaigns, Inquiry, Key, Remedy, Verdict};
 
 /// The most Received fields before a message is taken to run in circles (RFC 5321 section 6.3).
 const MAX_HOPS: usize = 50;
-
-/// What can be replaced while the relay runs.
-#[derive(Debug)]
-pub struct Live {
-    /// The configuration.
-    pub config: Config,
-    /// The organisation whose consents count.
-    pub controller: Controller,
-    /// Finds trackers.
-    pub detector: Detector,
-    /// Where mail goes.
-    pub next_hop: Arc<Pool>,
-    /// TLS of each listener.
-    pub tls: Vec<Option<Arc<ServerConfig>>>,
-}
 
 /// Sees each copy that the next hop took: the message as it came, who got the copy, and the copy.
 pub type Witness = Box<dyn Fn(&Arrival, &[usize], &Bytes) + Send + Sync>;
@@ -117,6 +102,10 @@ pub struct Arrival {
     pub message: Bytes,
     /// The listener it came through.
     pub listener: String,
+    /// Where it goes.
+    pub outbound: Arc<Outbound>,
+    /// By when the client must have an answer.
+    pub deadline: Instant,
     /// The client.
     pub peer: SocketAddr,
     /// TLS version and cipher suite towards the client.
@@ -219,7 +208,7 @@ impl Pipeline {
         let enforced = self.enforce(&live, arrival);
         metrics::histogram!("pixelward_enforce_seconds").record(started.elapsed().as_secs_f64());
         let handled = self.deliver(&live, arrival, &enforced, transaction).await;
-        self.record(&live, arrival, &enforced, &handled);
+        self.record(arrival, &enforced, &handled);
         handled
     }
 
@@ -244,7 +233,7 @@ impl Pipeline {
     }
 
     /// One log line for each recipient, and counters.
-    fn record(&self, live: &Live, arrival: &Arrival, enforced: &Enforced, handled: &Handled) {
+    fn record(&self, arrival: &Arrival, enforced: &Enforced, handled: &Handled) {
         count(handled.whole.class().name());
         let client_id = arrival.client_id();
         for copied in &enforced.copies {
@@ -263,7 +252,7 @@ impl Pipeline {
                     removed: copied.removed,
                     found: enforced.found,
                 };
-                record::recipient(arrival, &client_id, &downstream_of(live), &line, reply);
+                record::recipient(arrival, &client_id, &arrival.outbound.accepted_tracking, &line, reply);
             }
             if was_taken {
                 metrics::counter!("pixelward_trackers_removed_total").increment(copied.removed as u64);
@@ -345,11 +334,12 @@ impl Pipeline {
             message: &arrival.message,
             answers: arrival.answers,
         };
-        let parcel = |copied: &Copied| {
-            let refused = copied.copy.as_ref().ok().and_then(|copy| unfit(copy, &head, transaction));
-            Parcel { recipients: copied.recipients.clone(), copy: refused.map_or(copied.copy.clone(), Err) }
-        };
-        let parcels: Vec<Parcel> = enforced.copies.iter().map(parcel).collect();
+        let parcels: Vec<Parcel> = enforced
+            .copies
+            .iter()
+            .map(|own| Parcel { recipients: own.recipients.clone(), copy: own.copy.clone() })
+            .collect();
+        transaction.finish_by(arrival.deadline);
         let started = Instant::now();
         let delivered = delivery::deliver(&mail, parcels, transaction, &self.ledger).await;
         metrics::histogram!("pixelward_deliver_seconds").record(started.elapsed().as_secs_f64());
@@ -458,7 +448,7 @@ fn protected(live: &Live, analysis: &Analysis<'_>) -> Result<(), Reply> {
 /// What the next hop's service must be told, and signatures that all the edits broke. `edits` are those that led from the message to
 /// `bytes`.
 fn depart(live: &Live, arrival: &Arrival, bytes: Bytes, mut edits: Vec<Edit>) -> Result<Bytes, Reply> {
-    let Some(esp) = live.config.next_hop.esp else { return sign(live, arrival, bytes, &edits) };
+    let Some(esp) = arrival.outbound.esp else { return sign(live, arrival, bytes, &edits) };
     let unreadable = |error: downstream::NoObject| Reply::new(550, &format!("5.6.0 {error}"));
     let told = apply(&bytes, &downstream::edits(&bytes, esp).map_err(unreadable)?);
     edits.extend(downstream::edits(&arrival.message, esp).map_err(unreadable)?);
@@ -481,13 +471,6 @@ fn note_found(analysis: &Analysis<'_>) -> usize {
     metrics::counter!("pixelward_links_with_token_total").increment(analysis.links as u64);
     metrics::counter!("pixelward_opaque_images_kept_total").increment(analysis.opaque_pictures as u64);
     found
-}
-
-/// The service behind us that may track all the same, and why that is accepted; empty where there is none.
-fn downstream_of(live: &Live) -> String {
-    let hop = &live.config.next_hop;
-    let accepted = hop.esp.filter(|esp| esp.doubt().is_some()).zip(hop.accept_downstream_tracking.as_ref());
-    accepted.map(|(esp, reason)| format!("{}: {reason}", esp.name())).unwrap_or_default()
 }
 
 /// Counts what was done with pictures that tell readers apart.
@@ -537,19 +520,6 @@ fn sign(live: &Live, arrival: &Arrival, rewritten: Bytes, edits: &[Edit]) -> Res
             Ok(Bytes::from(apply(&rewritten, &cuts)))
         }
     }
-}
-
-/// What a copy is refused for before anything is sent: the next hop announced that it cannot take it.
-fn unfit(copy: &Bytes, head: &str, transaction: &Transaction) -> Option<Reply> {
-    let hop = transaction.capabilities()?;
-    if !hop.eight_bit && !copy.is_ascii() {
-        return Some(Reply::new(554, "5.6.3 The message has 8-bit text, which the next hop does not take"));
-    }
-    let size = (head.len() + copy.len()) as u64;
-    hop.size
-        .flatten()
-        .is_some_and(|most| size > most)
-        .then(|| Reply::new(552, "5.3.4 The message is larger than the next hop takes"))
 }
 
 /// Our trace header (RFC 5321 section 4.4).

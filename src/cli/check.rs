@@ -5,10 +5,14 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::run::{live, store_settings};
+use tokio::runtime::Runtime;
+
+use super::run::store_settings;
 use crate::config::{Config, ListenerTls, Mode, OnGrant};
 use crate::consent::socket::Client;
 use crate::consent::{Store, StoreError};
+use crate::live::Live;
+use crate::relay::NextHop;
 use crate::relay::connection::Connection;
 use crate::rewrite::Personal;
 use crate::rewrite::downstream::Esp;
@@ -63,44 +67,55 @@ pub fn run(command: &Check) -> Result<ExitCode, Box<dyn std::error::Error>> {
     findings.good(&format!("{} is well-formed", command.config.display()));
     hints(&config, &findings);
     store(&config, &mut findings);
-    match live(config) {
+    match Live::of(config) {
         Err(error) => findings.bad(&error),
         Ok(live) => {
             findings.good("certificates, catalogues and credentials can be read");
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            let hop = &live.next_hop.hop;
-            match runtime.block_on(Connection::open(hop)) {
-                Ok(connection) => {
-                    let tls = connection.tls_description().unwrap_or_else(|| "in clear".to_owned());
-                    findings.good(&format!("the next hop {hop} answers, {tls}"));
-                    let announced = &connection.capabilities;
-                    for (has, name) in [(announced.eight_bit, "8BITMIME"), (announced.smtputf8, "SMTPUTF8"), (announced.dsn, "DSN")] {
-                        if !has {
-                            findings.hint(&format!("the next hop does not announce {name}, so this relay will not either"));
-                        }
-                    }
-                }
-                Err(error) => findings.bad(&format!(
-                    "the next hop {hop} cannot be used: {error}\n        Look at host, port, tls, ca_file and credentials_file in [next_hop]."
-                )),
+            for pool in live.pools() {
+                next_hop(&runtime, &pool.hop, &mut findings);
             }
         }
     }
     Ok(if findings.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+fn next_hop(runtime: &Runtime, hop: &NextHop, findings: &mut Findings) {
+    match runtime.block_on(Connection::open(hop)) {
+        Ok(connection) => {
+            let tls = connection.tls_description().unwrap_or_else(|| "in clear".to_owned());
+            findings.good(&format!("the next hop {hop} answers, {tls}"));
+            let announced = &connection.capabilities;
+            let wanted =
+                [(announced.eight_bit, "8BITMIME"), (announced.smtputf8, "SMTPUTF8"), (announced.dsn, "DSN")];
+            for (_, name) in wanted.into_iter().filter(|(has, _)| !has) {
+                findings.hint(&format!(
+                    "the next hop {hop} does not announce {name}, so this relay will not either"
+                ));
+            }
+        }
+        Err(error) => findings.bad(&format!(
+            "the next hop {hop} cannot be used: {error}\n        Look at host, port, tls, ca_file and credentials_file in [[next_hop]]."
+        )),
+    }
+}
+
 fn hints(config: &Config, findings: &Findings) {
     if config.mode == Mode::Observe {
         findings.hint("mode is \"observe\": nothing is taken out of any mail");
     }
-    if let Some(esp) = Esp::of_host(&config.next_hop.host).filter(|esp| config.next_hop.esp != Some(*esp)) {
-        findings.hint(&format!(
-            "the next hop belongs to a service that can add an open pixel behind this relay: set esp = \"{}\" in [next_hop]",
-            esp.name()
-        ));
-    }
-    if let (Some(esp), Some(reason)) = (config.next_hop.esp, &config.next_hop.accept_downstream_tracking) {
-        findings.hint(&format!("{} may track behind this relay, which is accepted: {reason}", esp.name()));
+    for hop in &config.next_hops {
+        if let Some(esp) = Esp::of_host(&hop.host).filter(|esp| hop.esp != Some(*esp)) {
+            findings.hint(&format!(
+                "the next hop {} belongs to a service that can add an open pixel behind this relay: set esp = \"{}\" in [[next_hop]]",
+                hop.host,
+                esp.name()
+            ));
+        }
+        if let (Some(esp), Some(reason)) = (hop.esp, &hop.accept_downstream_tracking) {
+            findings
+                .hint(&format!("{} may track behind this relay, which is accepted: {reason}", esp.name()));
+        }
     }
     if config.policy.personal == Personal::Keep {
         findings.hint("identifying_images is \"keep\": pictures that tell readers apart stay in mail to people who did not agree");

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use crate::config::{Config, Listener, ListenerTls, Protocol};
+use crate::config::{Config, Listener, ListenerTls, NextHop, Protocol};
 use crate::relay::TlsMode;
 
 /// Print the lines for Postfix's main.cf and master.cf.
@@ -94,7 +94,7 @@ struct Lines {
 
 fn lines(config: &Config, recipe: Recipe, name: Option<&str>) -> Result<Lines, String> {
     let listener = listener(config, recipe, name)?;
-    let relay = Relay { address: reachable(listener)?, tls: listener.tls, dot: config.next_hop.dot_timeout };
+    let relay = Relay { address: reachable(listener)?, tls: listener.tls, budget: listener.budget() };
     let back = match recipe {
         Recipe::Relayhost | Recipe::Lmtp => None,
         Recipe::ContentFilter | Recipe::ProxyFilter => Some(way_back(config, recipe)?),
@@ -111,8 +111,8 @@ fn lines(config: &Config, recipe: Recipe, name: Option<&str>) -> Result<Lines, S
 struct Relay {
     address: SocketAddr,
     tls: ListenerTls,
-    /// How long the next hop may take over the final dot.
-    dot: Duration,
+    /// How long it may take for an answer to the final dot.
+    budget: Duration,
 }
 
 /// The settings of Postfix's two clients have the same names but for this prefix.
@@ -167,14 +167,17 @@ fn reachable(listener: &Listener) -> Result<SocketAddr, String> {
 
 /// Where Postfix takes mail back: what the relay has for its next hop.
 fn way_back(config: &Config, recipe: Recipe) -> Result<SocketAddr, String> {
-    let hop = &config.next_hop;
-    let ip = match hop.host.as_str() {
-        "localhost" => Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
-        host => host.parse::<IpAddr>().ok().filter(IpAddr::is_loopback),
+    let here = |hop: &NextHop| {
+        let ip = match hop.host.as_str() {
+            "localhost" => Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+            host => host.parse::<IpAddr>().ok().filter(IpAddr::is_loopback),
+        };
+        let fits = hop.tls == TlsMode::None && hop.port != 25;
+        ip.filter(|_| fits).map(|ip| SocketAddr::new(ip, hop.port))
     };
-    match (ip, hop.tls) {
-        (Some(ip), TlsMode::None) if hop.port != 25 => Ok(SocketAddr::new(ip, hop.port)),
-        _ => Err(format!(
+    match config.next_hops.iter().find_map(here) {
+        Some(back) => Ok(back),
+        None => Err(format!(
             "the recipe {} hands mail back to this Postfix, on a port of its own and without TLS, since it does not leave the machine; \
              [next_hop] is another. Write this there, and start the relay again:\n\n\
              [next_hop]\nhost = \"127.0.0.1\"\nport = 10026\ntls = \"none\"\n",
@@ -232,13 +235,14 @@ fn proxy_filter(relay: &Relay, back: SocketAddr) -> Result<Lines, String> {
          smtpd_proxy_filter = {}\n\
          # Not speed_adjust: it would refuse the whole message where one recipient is refused.\n\
          smtpd_proxy_options =\n\
-         # No shorter than the relay waits for an answer (dot_timeout_s in [next_hop] is {}), or the client is told to come again with\n\
-         # mail that has arrived.\n\
+         # No shorter than the relay takes for its answer ({} s; 80 s with before_queue = true in its [[listener]]), or the client is told\n\
+         # to come again with mail that has arrived.\n\
          smtpd_proxy_timeout = {}s\n{}",
         back.port(),
         proxy(relay.address),
-        relay.dot.as_secs(),
-        patience(relay, 100),
+        relay.budget.as_secs(),
+        // Its own default, or longer than the relay takes.
+        (relay.budget.as_secs() + 20).max(100),
         signers()
     );
     Ok(Lines { main, master: taking_back(back, "smtpd_proxy_filter") })
@@ -281,14 +285,6 @@ fn client(relay: &Relay, protocol: Protocol) -> Vec<String> {
         "# The name of the client and the queue id, for the relay's log, once it asks for them.".to_owned(),
     );
     settings.push(format!("{prefix}_send_xforward_command = yes"));
-    let wait = patience(relay, 600);
-    if wait > 600 {
-        settings.push(
-            "# No shorter than the relay waits for the next hop, or mail that has arrived is sent again."
-                .to_owned(),
-        );
-        settings.push(format!("{prefix}_data_done_timeout = {wait}s"));
-    }
     settings
 }
 
@@ -324,11 +320,6 @@ fn taking_back(back: SocketAddr, filter: &str) -> String {
          -o smtpd_authorized_xforward_hosts=127.0.0.0/8,[::1]/128\n",
         port = back.port()
     )
-}
-
-/// How long Postfix must wait for an answer to the final dot, in seconds: its own default, or longer than the relay waits.
-fn patience(relay: &Relay, default: u64) -> u64 {
-    default.max(relay.dot.as_secs() + 20)
 }
 
 fn destination(address: SocketAddr) -> String {
@@ -413,9 +404,8 @@ mod tests {
     fn postfix_waits_longer_than_the_relay() {
         let main = check(BACK, Recipe::ProxyFilter, None).unwrap().main;
         assert!(main.contains("\nsmtpd_proxy_timeout = 560s\n"), "{main}");
-        let main = check(&format!("{BACK}dot_timeout_s = 60\n"), Recipe::ProxyFilter, None).unwrap().main;
+        let before_queue = format!("[[listener]]\nbefore_queue = true\n{BACK}");
+        let main = check(&before_queue, Recipe::ProxyFilter, None).unwrap().main;
         assert!(main.contains("\nsmtpd_proxy_timeout = 100s\n"), "{main}");
-        let main = check(&format!("{HOP}dot_timeout_s = 900\n"), Recipe::Relayhost, None).unwrap().main;
-        assert!(main.contains("\nsmtp_data_done_timeout = 920s\n"), "{main}");
     }
 }

@@ -8,15 +8,13 @@ use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::config::{Config, ListenerTls};
+use crate::config::Config;
 use crate::consent::{Settings, Store, socket};
-use crate::pipeline::{Live, Pipeline};
+use crate::live::Live;
+use crate::pipeline::Pipeline;
 use crate::record::{logging, metrics};
-use crate::relay::next_hop::tls_config;
-use crate::relay::{Credentials, Ledger, NextHop, Pool, Timeouts};
-use crate::server::{bind, tls};
-use crate::tracker::lists::Lists;
-use crate::tracker::{Catalogue, Detector};
+use crate::relay::Ledger;
+use crate::server::bind;
 
 /// Run the relay.
 ///
@@ -39,7 +37,7 @@ pub fn run(command: &Run) -> Result<ExitCode, Box<dyn std::error::Error>> {
     logging::start(&config.log)?;
     let handle = metrics::start()?;
     let store = Arc::new(Store::open(&store_settings(&config))?);
-    let live = live(config)?;
+    let live = Live::of(config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let private = live.config.private;
@@ -71,102 +69,6 @@ pub fn store_settings(config: &Config) -> Settings {
     }
 }
 
-/// Everything that a configuration leads to and that can be replaced while the relay runs.
-///
-/// # Errors
-///
-/// What is wrong with a file that the configuration names.
-pub fn live(config: Config) -> Result<Live, String> {
-    let mut own = String::new();
-    for path in &config.tracker.catalogues {
-        own.push_str(&std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?);
-        own.push('\n');
-    }
-    let catalogue = Catalogue::with(&own).map_err(|error| format!("tracker.catalogues: {error}"))?;
-    let lists = lists(&config)?;
-    let next_hop = next_hop(&config)?;
-    let mut certificates = Vec::new();
-    for listener in &config.listeners {
-        certificates.push(match (listener.tls, &listener.certificate) {
-            (ListenerTls::None, _) => None,
-            (_, Some((certificate, key))) => Some(tls::load(certificate, key)?),
-            (_, None) => {
-                let (certificate, key) =
-                    tls::development(&config.certificate_directory, &config.relay.host_name)?;
-                Some(tls::load(&certificate, &key)?)
-            }
-        });
-    }
-    if let (Some(esp), Some(reason)) = (config.next_hop.esp, &config.next_hop.accept_downstream_tracking) {
-        tracing::warn!(esp = esp.name(), %reason, "the next hop's service may track behind this relay, which is accepted");
-    }
-    let controller = config.policy.controller.parse()?;
-    Ok(Live {
-        controller,
-        detector: Detector::new(catalogue).allowing(config.tracker.allow.clone()).listing(lists),
-        next_hop: Pool::new(next_hop),
-        tls: certificates,
-        config,
-    })
-}
-
-/// The filter lists of a configuration.
-fn lists(config: &Config) -> Result<Lists, String> {
-    let mut lists = Lists::default();
-    for path in &config.tracker.lists {
-        let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
-        let before = lists.len();
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        for ignored in lists.add(&name, &text) {
-            tracing::debug!(list = %path.display(), "{ignored}");
-        }
-        if lists.len() == before {
-            return Err(format!("{}: no line of it is a rule for images in mail", path.display()));
-        }
-        tracing::info!(list = %path.display(), rules = lists.len() - before, "a filter list was loaded");
-    }
-    Ok(lists)
-}
-
-/// The next hop of a configuration.
-///
-/// # Errors
-///
-/// When none is named, it is one of our own listeners, or a file of it cannot be used.
-pub fn next_hop(config: &Config) -> Result<NextHop, String> {
-    let hop = &config.next_hop;
-    if hop.host.is_empty() {
-        return Err("next_hop.host is missing: name the server that takes the mail".to_owned());
-    }
-    let own = |address: &std::net::SocketAddr| {
-        address.port() == hop.port
-            && (address.ip().to_string() == hop.host || hop.host == "localhost" && address.ip().is_loopback())
-    };
-    if config.listeners.iter().any(|listener| own(&listener.address)) {
-        return Err(format!(
-            "next_hop {}:{} is a listener of this relay: mail would run in circles",
-            hop.host, hop.port
-        ));
-    }
-    let tls = tls_config(hop.ca_file.as_deref()).map_err(|error| format!("next_hop.ca_file: {error}"))?;
-    let mut next_hop = NextHop::new(&hop.host, hop.port, hop.tls, tls, &config.relay.host_name);
-    if let Some(path) = &hop.credentials_file {
-        next_hop.credentials =
-            Some(Credentials::load(path).map_err(|error| format!("next_hop.credentials_file: {error}"))?);
-    }
-    next_hop.timeouts = Timeouts {
-        connect: hop.connect_timeout,
-        command: hop.command_timeout,
-        data: hop.data_timeout,
-        dot: hop.dot_timeout,
-        ..next_hop.timeouts
-    };
-    next_hop.idle = hop.idle;
-    next_hop.max_age = hop.max_age;
-    next_hop.max_messages = hop.max_messages;
-    Ok(next_hop)
-}
-
 /// Serves until told to stop, then lets sessions finish.
 async fn serve(pipeline: &Arc<Pipeline>, path: &Path) -> Result<(), Box<dyn std::error::Error>> {
     // Before anybody is told that we are ready: a signal without a handler would end the process.
@@ -185,8 +87,9 @@ async fn serve(pipeline: &Arc<Pipeline>, path: &Path) -> Result<(), Box<dyn std:
         tracing::info!(listener = %listener.name, address = %bound.address, "listening");
         listeners.spawn(bound.serve(Arc::clone(pipeline), stopped.clone()));
     }
+    let next_hops: Vec<String> = pipeline.live().pools().iter().map(|pool| pool.hop.to_string()).collect();
     tracing::info!(
-        next_hop = %pipeline.live().next_hop.hop,
+        next_hop = %next_hops.join(", "),
         mode = ?pipeline.live().config.mode,
         version = env!("CARGO_PKG_VERSION"),
         "pixelward is ready"
@@ -216,7 +119,7 @@ async fn serve(pipeline: &Arc<Pipeline>, path: &Path) -> Result<(), Box<dyn std:
 
 /// Reads everything again; keeps the old where something is wrong.
 fn reload(pipeline: &Arc<Pipeline>, path: &Path) {
-    let read = Config::load(path).map_err(|error| error.to_string()).and_then(live);
+    let read = Config::load(path).map_err(|error| error.to_string()).and_then(Live::of);
     match read {
         Ok(live) => {
             pipeline.reload(live);

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::reader::Section;
-use super::{Network, address, count};
+use super::{Network, address, count, pair};
 use crate::smtp::BareNewline;
 
 /// What clients speak to a listener.
@@ -39,6 +39,8 @@ pub struct Listener {
     pub address: SocketAddr,
     /// What clients speak.
     pub protocol: Protocol,
+    /// Whether clients wait for the answer before they answer themselves, as Postfix's before-queue filter does.
+    pub before_queue: bool,
     /// Whether TLS is offered.
     pub tls: ListenerTls,
     /// Certificate chain and key, in PEM; `None` for a development certificate.
@@ -79,6 +81,7 @@ impl Listener {
             name: "default".to_owned(),
             address,
             protocol: Protocol::Smtp,
+            before_queue: false,
             tls: ListenerTls::StartTls,
             certificate: None,
             allowed_networks: Vec::new(),
@@ -91,6 +94,12 @@ impl Listener {
             idle_timeout: Duration::from_secs(300),
             session_timeout: Duration::from_secs(3600),
         }
+    }
+
+    /// How long a client may wait for the answer to its final dot: less than the 100 s and 600 s after which Postfix gives up, so that it never
+    /// sends again what was delivered.
+    pub fn budget(&self) -> Duration {
+        Duration::from_secs(if self.before_queue { 80 } else { 540 })
     }
 }
 
@@ -105,6 +114,7 @@ fn listener(section: &mut Section<'_>) -> Listener {
             default.protocol,
             &[("smtp", Protocol::Smtp), ("lmtp", Protocol::Lmtp)],
         ),
+        before_queue: section.flag("before_queue", default.before_queue),
         tls: section.choice(
             "tls",
             default.tls,
@@ -138,18 +148,4 @@ fn listener(section: &mut Section<'_>) -> Listener {
         );
     }
     listener
-}
-
-fn pair(section: &mut Section<'_>) -> Option<(PathBuf, PathBuf)> {
-    match (section.path("certificate"), section.path("key")) {
-        (Some(certificate), Some(key)) => Some((certificate, key)),
-        (None, None) => None,
-        _ => {
-            section.problem(
-                section.start_line(),
-                "listener: certificate and key belong together, and one is missing",
-            );
-            None
-        }
-    }
 }

@@ -7,6 +7,7 @@ pub mod listener;
 pub mod network;
 pub mod next_hop;
 pub mod reader;
+pub mod route;
 pub mod tracker;
 
 use std::net::SocketAddr;
@@ -20,6 +21,7 @@ pub use listener::{Listener, ListenerTls, Protocol};
 pub use network::Network;
 pub use next_hop::NextHop;
 use reader::{Outcome, Problem, Section};
+pub use route::Route;
 pub use tracker::Tracker;
 
 /// Everything that can be configured.
@@ -35,8 +37,10 @@ pub struct Config {
     pub relay: Relay,
     /// Where clients connect.
     pub listeners: Vec<Listener>,
-    /// Where mail goes.
-    pub next_hop: NextHop,
+    /// Where mail can go.
+    pub next_hops: Vec<NextHop>,
+    /// Which mail goes where: the first that fits counts, and the last fits all.
+    pub routes: Vec<Route>,
     /// What is decided.
     pub policy: Policy,
     /// How trackers are found.
@@ -206,7 +210,8 @@ fn read(source: &str) -> Outcome<Config> {
             root.path("certificate_directory").unwrap_or_else(|| PathBuf::from("certs"));
         let relay = root.section("relay", relay);
         let listeners = listener::listeners(root);
-        let next_hop = root.section("next_hop", next_hop::next_hop);
+        let next_hops = root.sections("next_hop", next_hop::next_hop);
+        let routes = route::routes(root, &listeners, &next_hops, relay.max_groups);
         let mut policy = root.section("policy", policy);
         policy.dkim_on_broken = root.section("dkim", |dkim| {
             dkim.choice(
@@ -225,7 +230,8 @@ fn read(source: &str) -> Outcome<Config> {
             certificate_directory,
             relay,
             listeners,
-            next_hop,
+            next_hops,
+            routes,
             policy,
             tracker,
             consent,
@@ -248,6 +254,21 @@ fn relay(section: &mut Section<'_>) -> Relay {
 
 fn count(number: u64) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+/// A certificate chain and its key.
+fn pair(section: &mut Section<'_>) -> Option<(PathBuf, PathBuf)> {
+    match (section.path("certificate"), section.path("key")) {
+        (Some(certificate), Some(key)) => Some((certificate, key)),
+        (None, None) => None,
+        _ => {
+            section.problem(
+                section.start_line(),
+                format!("{}: certificate and key belong together, and one is missing", section.name()),
+            );
+            None
+        }
+    }
 }
 
 fn address(text: &str) -> Result<SocketAddr, String> {
@@ -382,12 +403,11 @@ mod tests {
 
     #[test]
     fn an_open_relay_is_refused() {
-        let problems = Config::parse("[[listener]]\naddress = \"0.0.0.0:25\"\n").unwrap_err();
+        let listener = "[[listener]]\naddress = \"0.0.0.0:25\"\n";
+        let hop = "[next_hop]\nhost = \"smtp.next-hop.example\"\n";
+        let problems = Config::parse(&format!("{listener}{hop}")).unwrap_err();
         assert!(problems[0].text.contains("open relay"), "{problems:?}");
-        assert_eq!(problems[0].line, 1);
-        assert!(
-            Config::parse("[[listener]]\naddress = \"0.0.0.0:25\"\nallowed_networks = [\"192.0.2.0/24\"]\n")
-                .is_ok()
-        );
+        assert_eq!((problems[0].line, problems.len()), (1, 1));
+        assert!(Config::parse(&format!("{listener}allowed_networks = [\"192.0.2.0/24\"]\n{hop}")).is_ok());
     }
 }

@@ -4,13 +4,16 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::reader::Section;
+use super::{count, pair};
 use crate::relay::TlsMode;
 use crate::rewrite::downstream::Esp;
 
 /// Where mail goes.
 #[derive(Clone, Debug)]
 pub struct NextHop {
-    /// Name or address; empty where none is configured.
+    /// What routes call it.
+    pub name: String,
+    /// Name or address.
     pub host: String,
     /// Port.
     pub port: u16,
@@ -18,6 +21,8 @@ pub struct NextHop {
     pub tls: TlsMode,
     /// Certificates that are trusted instead of the system's.
     pub ca_file: Option<PathBuf>,
+    /// Our own certificate chain and its key, for a next hop that asks who we are.
+    pub certificate: Option<(PathBuf, PathBuf)>,
     /// Login and password.
     pub credentials_file: Option<PathBuf>,
     /// How long to wait for a connection.
@@ -34,6 +39,12 @@ pub struct NextHop {
     pub max_age: Duration,
     /// How many messages a connection may carry.
     pub max_messages: u32,
+    /// How many connections there may be at once.
+    pub max_connections: usize,
+    /// How many messages it is sent in a minute; 0 for as many as there are.
+    pub messages_per_minute: u32,
+    /// How many of these may go at once.
+    pub burst: u32,
     /// The service it belongs to, where that adds a pixel of its own.
     pub esp: Option<Esp>,
     /// Why it is accepted that the service may track all the same.
@@ -42,6 +53,7 @@ pub struct NextHop {
 
 pub(super) fn next_hop(section: &mut Section<'_>) -> NextHop {
     let mut hop = NextHop {
+        name: section.string("name").unwrap_or_else(|| "default".to_owned()),
         host: section.string("host").unwrap_or_default(),
         port: u16::try_from(section.number("port", 25, 1..=65_535)).unwrap_or(25),
         tls: section.choice(
@@ -55,6 +67,7 @@ pub(super) fn next_hop(section: &mut Section<'_>) -> NextHop {
             ],
         ),
         ca_file: section.path("ca_file"),
+        certificate: pair(section),
         credentials_file: section.path("credentials_file"),
         connect_timeout: section.seconds("connect_timeout_s", 30, 1..=600),
         command_timeout: section.seconds("command_timeout_s", 300, 1..=3600),
@@ -62,12 +75,19 @@ pub(super) fn next_hop(section: &mut Section<'_>) -> NextHop {
         dot_timeout: section.seconds("dot_timeout_s", 540, 1..=3600),
         idle: section.seconds("idle_s", 5, 0..=600),
         max_age: section.seconds("max_age_s", 300, 1..=86_400),
-        max_messages: u32::try_from(section.number("max_messages", 100, 1..=1_000_000)).unwrap_or(100),
+        max_messages: small(section.number("max_messages", 100, 1..=1_000_000)),
+        max_connections: count(section.number("max_connections", 500, 1..=100_000)),
+        messages_per_minute: small(section.number("messages_per_minute", 0, 0..=10_000_000)),
+        burst: small(section.number("burst", 60, 1..=1_000_000)),
         esp: None,
         accept_downstream_tracking: section
             .string("accept_downstream_tracking")
             .filter(|reason| !reason.trim().is_empty()),
     };
+    if hop.host.is_empty() {
+        section
+            .problem(section.start_line(), "next_hop.host is missing: name the server that takes the mail");
+    }
     let names = Esp::ALL.map(|(name, esp)| (name, Some(esp)));
     hop.esp = section.choice("esp", None, &names);
     if let (Some(esp), None) = (hop.esp, &hop.accept_downstream_tracking)
@@ -83,4 +103,8 @@ pub(super) fn next_hop(section: &mut Section<'_>) -> NextHop {
         );
     }
     hop
+}
+
+fn small(number: u64) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
 }

@@ -102,6 +102,11 @@ impl<'a> Section<'a> {
         self.line
     }
 
+    /// The name of this table.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Notes something wrong with a key, or with the section.
     pub fn problem(&self, line: usize, text: impl Into<String>) {
         self.notes.borrow_mut().problems.push(Problem { line, text: text.into() });
@@ -229,14 +234,23 @@ impl<'a> Section<'a> {
         value
     }
 
-    /// A list of tables.
+    /// A list of tables. A single one may be written without the list.
     pub fn sections<T>(&mut self, key: &'static str, mut read: impl FnMut(&mut Section<'_>) -> T) -> Vec<T> {
         let name = self.full(key);
         let Some((_, value)) = self.table.remove_entry(key) else { return Vec::new() };
         let line = self.line(&value);
-        let DeValue::Array(items) = value.into_inner() else {
-            self.problem(line, format!("{name}: tables [[{name}]] are wanted"));
-            return Vec::new();
+        let items = match value.into_inner() {
+            DeValue::Array(items) => items,
+            DeValue::Table(table) => {
+                let mut section = self.child(name, table, line);
+                let only = read(&mut section);
+                section.finish();
+                return vec![only];
+            }
+            _ => {
+                self.problem(line, format!("{name}: tables [[{name}]] are wanted"));
+                return Vec::new();
+            }
         };
         let mut list = Vec::new();
         for item in items {

@@ -35,6 +35,23 @@ pub struct Capabilities {
 }
 
 impl Capabilities {
+    /// What both announce.
+    pub fn common(self, other: Capabilities) -> Capabilities {
+        Capabilities {
+            pipelining: self.pipelining && other.pipelining,
+            eight_bit: self.eight_bit && other.eight_bit,
+            smtputf8: self.smtputf8 && other.smtputf8,
+            dsn: self.dsn && other.dsn,
+            starttls: self.starttls && other.starttls,
+            size: self.size.zip(other.size).map(|(own, other)| match (own, other) {
+                (Some(own), Some(other)) => Some(own.min(other)),
+                (one, None) | (None, one) => one,
+            }),
+            auth_plain: self.auth_plain && other.auth_plain,
+            auth_login: self.auth_login && other.auth_login,
+        }
+    }
+
     fn read(reply: &Reply) -> Capabilities {
         let mut capabilities = Capabilities::default();
         for line in reply.keywords() {

@@ -1,9 +1,9 @@
 //! Delivery of a message whose recipients get one copy or several, to clients that hear one answer or one for each recipient.
 
-use bytes::Bytes;
+use std::sync::OnceLock;
 
 use super::dsn::{self, Notice};
-use super::groups::{Answer, Held, Parcel};
+use super::groups::{Answer, Parcel, release};
 use super::ledger::{Fate, Key, Ledger};
 use super::transaction::Transaction;
 use crate::smtp::Reply;
@@ -58,29 +58,24 @@ pub async fn deliver(
     transaction: &mut Transaction,
     ledger: &Ledger,
 ) -> Delivered {
-    let count = mail.envelope.recipients.len();
-    let is_split = parcels.len() > 1;
-    let mut keys = Vec::new();
-    let mut fates = vec![None; count];
-    if is_split || !ledger.is_empty() {
-        keys = ledger.keys(mail.listener, mail.envelope, mail.message);
-        fates = ledger.fates(&keys);
-    }
-    let served: Vec<Option<Answer>> = fates.iter().map(|fate| fate.and_then(remembered)).collect();
+    let book = Book { mail, ledger, keys: OnceLock::new() };
+    let served = book.served();
     let is_retry = served.iter().any(Option::is_some);
     let parcels = without(parcels, &served);
-    let mut answers = served;
-    let news = match (&parcels[..], mail.answers) {
-        ([], _) => Vec::new(),
-        ([Parcel { copy: Ok(copy), .. }], _) if !is_retry => {
-            vec![Some(whole_transaction(mail, copy, transaction).await); count]
-        }
-        (_, Answers::Each) => transaction.deliver_each(mail.envelope, mail.head, &parcels).await,
-        (_, Answers::One) => match together(mail, &parcels, &keys, transaction, ledger).await {
+    let whole = match &parcels[..] {
+        [parcel] if !is_retry && transaction.is_open() => whole_transaction(mail, parcel, transaction).await,
+        _ => None,
+    };
+    let (news, is_one) = match (whole, mail.answers) {
+        _ if parcels.is_empty() => (Vec::new(), true),
+        (Some(answer), _) => (vec![Some(answer); mail.envelope.recipients.len()], true),
+        (None, Answers::Each) => (transaction.deliver_each(mail.envelope, mail.head, &parcels).await, true),
+        (None, Answers::One) => match together(&book, &parcels, transaction).await {
             Ok(news) => news,
-            Err(reply) => return deferred(count, reply),
+            Err(reply) => return deferred(mail, reply),
         },
     };
+    let mut answers = served;
     for (own, news) in answers.iter_mut().zip(news) {
         if own.is_none() {
             *own = news;
@@ -89,13 +84,40 @@ pub async fn deliver(
     let forgotten = || Answer::Said(Reply::new(451, "4.3.0 Try again later"));
     let answers: Vec<Answer> = answers.into_iter().map(|own| own.unwrap_or_else(forgotten)).collect();
     let whole = match mail.answers {
-        Answers::Each => common(&answers),
-        Answers::One if is_split || is_retry => conclude(mail, &answers, &keys, transaction, ledger).await,
-        Answers::One => common(&answers),
+        Answers::One if is_retry || !is_one => conclude(&book, &answers, transaction).await,
+        Answers::One | Answers::Each => common(&answers),
     };
     let replies: Vec<Reply> = answers.iter().map(|answer| answer.reply().clone()).collect();
-    let open = if whole.class() == Class::Positive { keys } else { Vec::new() };
+    let open = if whole.class() == Class::Positive { book.open_keys() } else { Vec::new() };
     Delivered { replies, whole, open }
+}
+
+/// The ledger's pages for one message. Its keys are made where they are needed.
+struct Book<'a> {
+    mail: &'a Mail<'a>,
+    ledger: &'a Ledger,
+    keys: OnceLock<Vec<Key>>,
+}
+
+impl Book<'_> {
+    fn keys(&self) -> &[Key] {
+        let mail = self.mail;
+        self.keys.get_or_init(|| self.ledger.keys(mail.listener, mail.envelope, mail.message))
+    }
+
+    /// What earlier attempts spare recipients.
+    fn served(&self) -> Vec<Option<Answer>> {
+        if self.ledger.is_empty() {
+            return vec![None; self.mail.envelope.recipients.len()];
+        }
+        let fates = self.ledger.fates(self.keys());
+        fates.into_iter().map(|fate| fate.and_then(remembered)).collect()
+    }
+
+    /// What is closed when the client goes on: nothing where nothing can have been written.
+    fn open_keys(self) -> Vec<Key> {
+        self.keys.into_inner().unwrap_or_default()
+    }
 }
 
 /// What an entry of the ledger spares a recipient.
@@ -116,46 +138,49 @@ fn without(mut parcels: Vec<Parcel>, served: &[Option<Answer>]) -> Vec<Parcel> {
     parcels
 }
 
-/// One copy for everybody: the transaction that is open carries it.
-async fn whole_transaction(mail: &Mail<'_>, copy: &Bytes, transaction: &mut Transaction) -> Answer {
-    match transaction.deliver(&mail.envelope.recipients, mail.head, copy).await {
-        Ok(reply) => Answer::Said(reply),
+/// One copy for everybody: the transaction that is open carries it. `None` where it was lost before the final dot.
+async fn whole_transaction(
+    mail: &Mail<'_>,
+    parcel: &Parcel,
+    transaction: &mut Transaction,
+) -> Option<Answer> {
+    let copy = match &parcel.copy {
+        Ok(copy) => copy,
+        Err(reply) => return Some(Answer::Said(reply.clone())),
+    };
+    match transaction.load(mail.head, copy, b".\r\n").await {
+        Ok(None) => Some(Answer::of_outcome(transaction.outcome().await)),
+        Ok(Some(reply)) => Some(Answer::Said(reply)),
         Err(error) => {
-            metrics::counter!("pixelward_next_hop_errors_total").increment(1);
-            tracing::error!(id = mail.id, %error, "the next hop did not take a message");
-            Answer::Unknown(error.reply())
+            tracing::warn!(id = mail.id, %error, "a message is handed over once more");
+            None
         }
     }
 }
 
-/// Held dots: everything but the final dots, then the intent, synced, then all dots together.
+/// Held dots: everything but the final dots, then the intent, synced, then all dots together. Gives with the answers whether there was one
+/// dot for all.
 async fn together(
-    mail: &Mail<'_>,
+    book: &Book<'_>,
     parcels: &[Parcel],
-    keys: &[Key],
     transaction: &mut Transaction,
-    ledger: &Ledger,
-) -> Result<Vec<Option<Answer>>, Reply> {
-    let held = transaction.hold(mail.envelope, mail.head, parcels).await?;
-    let intent = intent(&held, keys);
-    if !intent.is_empty() && ledger.note(intent).await.is_err() {
-        return Err(Reply::new(451, "4.3.1 The delivery ledger cannot be written, try again later"));
+) -> Result<(Vec<Option<Answer>>, bool), Reply> {
+    let held = transaction.hold(book.mail.envelope, book.mail.head, parcels).await?;
+    let is_one = held.is_one();
+    if !is_one {
+        let intent: Vec<(Key, Option<Fate>)> =
+            held.recipients().filter_map(|own| Some((*book.keys().get(own)?, Some(Fate::Unknown)))).collect();
+        if !intent.is_empty() && book.ledger.note(intent).await.is_err() {
+            return Err(Reply::new(451, "4.3.1 The delivery ledger cannot be written, try again later"));
+        }
     }
-    Ok(transaction.release(held).await)
-}
-
-fn intent(held: &Held, keys: &[Key]) -> Vec<(Key, Option<Fate>)> {
-    held.recipients().filter_map(|own| Some((*keys.get(own)?, Some(Fate::Unknown)))).collect()
+    Ok((release(held).await, is_one))
 }
 
 /// The one answer for recipients who fared differently: written down first, so that a retry finishes what is missing.
-async fn conclude(
-    mail: &Mail<'_>,
-    answers: &[Answer],
-    keys: &[Key],
-    transaction: &mut Transaction,
-    ledger: &Ledger,
-) -> Reply {
+async fn conclude(book: &Book<'_>, answers: &[Answer], transaction: &mut Transaction) -> Reply {
+    let Book { mail, ledger, .. } = book;
+    let keys = book.keys();
     let noted = |fate: &dyn Fn(&Answer) -> Option<Option<Fate>>| -> Vec<(Key, Option<Fate>)> {
         keys.iter().zip(answers).filter_map(|(key, answer)| Some((*key, fate(answer)?))).collect()
     };
@@ -223,18 +248,19 @@ async fn notify(mail: &Mail<'_>, answers: &[Answer], transaction: &Transaction) 
     let sender = Sender { address: nobody, parameters: Parameters::default() };
     let to = Recipient { address: mail.envelope.sender.address.clone(), parameters: Parameters::default() };
     let mut own = transaction.beside(sender);
-    let taken = match own.ask(std::slice::from_ref(&to)).await {
-        Ok(asked)
-            if asked
-                .recipients
-                .iter()
-                .all(|own| own.as_ref().is_ok_and(|own| own.class() == Class::Positive)) =>
-        {
-            own.deliver(&[to], b"", &notice).await
-        }
-        Ok(asked) => {
-            asked.recipients.into_iter().next().unwrap_or_else(|| Ok(Reply::new(451, "4.3.0 No answer")))
-        }
+    let asked = own.ask(std::slice::from_ref(&to)).await;
+    let refused = asked.and_then(|asked| {
+        let said = asked.sender.into_iter().map(Ok).chain(asked.recipients);
+        said.collect::<Result<Vec<Reply>, _>>()
+            .map(|said| said.into_iter().find(|reply| reply.class() != Class::Positive))
+    });
+    let taken = match refused {
+        Ok(Some(reply)) => Ok(reply),
+        Ok(None) => match own.load(b"", &notice, b".\r\n").await {
+            Ok(Some(reply)) => Ok(reply),
+            Ok(None) => own.outcome().await,
+            Err(error) => Err(error),
+        },
         Err(error) => Err(error),
     };
     own.abandon().await;
@@ -263,6 +289,7 @@ fn common(answers: &[Answer]) -> Reply {
     best.cloned().unwrap_or_else(|| Reply::new(451, "4.3.0 Try again later"))
 }
 
-fn deferred(count: usize, reply: Reply) -> Delivered {
-    Delivered { replies: vec![reply.clone(); count], whole: reply, open: Vec::new() }
+fn deferred(mail: &Mail<'_>, reply: Reply) -> Delivered {
+    let replies = vec![reply.clone(); mail.envelope.recipients.len()];
+    Delivered { replies, whole: reply, open: Vec::new() }
 }

@@ -57,6 +57,18 @@ pub enum RelayError {
     /// It wrote more behind its answer to STARTTLS, in clear.
     #[error("the next hop sent data in clear behind its answer to STARTTLS")]
     InjectedBeforeTls,
+    /// It has as many connections as it may.
+    #[error("all {connections} connections (max_connections) are in use")]
+    Busy {
+        /// How many it may have.
+        connections: usize,
+    },
+    /// It was sent as many messages as it may.
+    #[error("{per_minute} messages a minute (messages_per_minute) were sent")]
+    TooFast {
+        /// How many it may be sent.
+        per_minute: u32,
+    },
     /// It offers no way of AUTH that we know.
     #[error("credentials are configured, and the next hop offers neither AUTH PLAIN nor AUTH LOGIN")]
     NoAuth,
@@ -71,6 +83,9 @@ impl RelayError {
             }
             RelayError::Timeout { .. } => {
                 Reply::new(451, "4.4.1 The next hop did not answer in time, try again later")
+            }
+            RelayError::Busy { .. } | RelayError::TooFast { .. } => {
+                Reply::new(451, "4.4.5 The next hop is sent as much as it may be, try again later")
             }
             RelayError::NoTls | RelayError::Tls(_) | RelayError::InjectedBeforeTls => {
                 Reply::new(451, "4.7.5 No safe connection to the next hop, try again later")

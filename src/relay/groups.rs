@@ -1,13 +1,8 @@
-//! Several copies of one message: the transaction is re-issued once for each group of recipients that get the same bytes.
-
-use std::time::Duration;
+//! Several copies of one message: a transaction for each group of recipients that get the same bytes.
 
 use bytes::Bytes;
-use tokio::time::Instant;
 
-use super::connection::Connection;
-use super::error::{RelayError, concerns_us};
-use super::pool::Origin;
+use super::error::RelayError;
 use super::transaction::Transaction;
 use crate::smtp::Reply;
 use crate::smtp::reply::Class;
@@ -39,16 +34,29 @@ impl Answer {
         }
     }
 
-    fn of(error: &RelayError) -> Answer {
-        tracing::error!(%error, "the next hop did not take a copy");
-        metrics::counter!("pixelward_next_hop_errors_total").increment(1);
-        Answer::Said(error.reply())
+    pub(super) fn of(error: &RelayError) -> Answer {
+        Answer::Said(noted(error))
+    }
+
+    /// Of what the next hop said to a final dot that was sent.
+    pub(super) fn of_outcome(outcome: Result<Reply, RelayError>) -> Answer {
+        match outcome {
+            Ok(reply) => Answer::Said(reply),
+            Err(error @ RelayError::Unwilling { .. }) => Answer::of(&error),
+            Err(error) => Answer::Unknown(noted(&error)),
+        }
     }
 }
 
-/// A transaction for one group.
+fn noted(error: &RelayError) -> Reply {
+    tracing::error!(%error, "the next hop did not take a copy");
+    metrics::counter!("pixelward_next_hop_errors_total").increment(1);
+    error.reply()
+}
+
+/// A group's transaction, with those of its recipients whom the next hop accepted.
 struct Leg {
-    connection: Connection,
+    transaction: Transaction,
     recipients: Vec<usize>,
 }
 
@@ -56,6 +64,18 @@ struct Leg {
 pub struct Held {
     legs: Vec<Leg>,
     answers: Vec<Option<Answer>>,
+}
+
+impl Held {
+    /// Who is about to get a copy.
+    pub fn recipients(&self) -> impl Iterator<Item = usize> {
+        self.legs.iter().flat_map(|leg| leg.recipients.iter().copied())
+    }
+
+    /// Whether one dot decides for all: nobody was refused, and there is one copy.
+    pub fn is_one(&self) -> bool {
+        self.legs.len() == 1 && self.answers.iter().all(Option::is_none)
+    }
 }
 
 impl Transaction {
@@ -67,29 +87,26 @@ impl Transaction {
         head: &[u8],
         parcels: &[Parcel],
     ) -> Vec<Option<Answer>> {
+        self.abandon().await;
         let mut answers = vec![None; envelope.recipients.len()];
         for parcel in parcels {
-            let leg = match self.load(envelope, head, parcel, &mut answers).await {
-                Ok(Some(leg)) => leg,
-                Ok(None) => continue,
+            match self.part(None).load_parcel(envelope, head, parcel, &mut answers).await {
+                Ok(Some(leg)) => answers = release(Held { legs: vec![leg], answers }).await,
+                Ok(None) => {}
                 Err(error) => {
-                    let unanswered: Vec<usize> = parcel
-                        .recipients
-                        .iter()
-                        .copied()
-                        .filter(|own| answers.get(*own).is_some_and(Option::is_none))
-                        .collect();
-                    say(&mut answers, &unanswered, &Answer::of(&error));
-                    continue;
+                    let answer = Answer::of(&error);
+                    for own in &parcel.recipients {
+                        if let Some(own) = answers.get_mut(*own) {
+                            own.get_or_insert_with(|| answer.clone());
+                        }
+                    }
                 }
-            };
-            let held = Held { legs: vec![leg], answers };
-            answers = self.release(held).await;
+            }
         }
         answers
     }
 
-    /// Hands over every copy but for the final dots.
+    /// Hands over every copy but for the final dots. All connections are taken at once, so that transactions do not wait for each other.
     ///
     /// # Errors
     ///
@@ -100,12 +117,16 @@ impl Transaction {
         head: &[u8],
         parcels: &[Parcel],
     ) -> Result<Held, Reply> {
+        self.abandon().await;
+        let places = self.route().places(parcels.len()).await.map_err(|error| noted(&error))?;
+        if let (Some(place), 2..) = (places.first(), parcels.len()) {
+            place.pool.turn(parcels.len() - 1).await.map_err(|error| noted(&error))?;
+        }
         let mut held = Held { legs: Vec::new(), answers: vec![None; envelope.recipients.len()] };
-        for parcel in parcels {
-            match self.load(envelope, head, parcel, &mut held.answers).await {
-                Ok(leg) => held.legs.extend(leg),
-                Err(error) => return Err(Answer::of(&error).reply().clone()),
-            }
+        for (parcel, place) in parcels.iter().zip(places) {
+            let part = self.part(Some(place));
+            let leg = part.load_parcel(envelope, head, parcel, &mut held.answers).await;
+            held.legs.extend(leg.map_err(|error| noted(&error))?);
             let deferred = held.answers.iter().flatten().find(|own| own.reply().class() != Class::Permanent);
             if let Some(answer) = deferred {
                 return Err(answer.reply().clone());
@@ -114,45 +135,10 @@ impl Transaction {
         Ok(held)
     }
 
-    /// Sends all final dots together, and waits for what becomes of each.
-    pub async fn release(&self, held: Held) -> Vec<Option<Answer>> {
-        let Held { mut legs, mut answers } = held;
-        let limit = self.pool.hop.timeouts.dot;
-        let deadline = Instant::now() + limit;
-        let mut sent = Vec::with_capacity(legs.len());
-        for leg in &mut legs {
-            sent.push(leg.connection.command(".\r\n", "final dot", Duration::from_secs(60)).await);
-        }
-        for (leg, sent) in legs.into_iter().zip(sent) {
-            let Leg { mut connection, recipients } = leg;
-            let left = deadline.saturating_duration_since(Instant::now());
-            let reply = match sent {
-                Ok(()) => connection.reply("final dot", left).await,
-                Err(error) => Err(error),
-            };
-            let answer = match reply {
-                Ok(reply) if concerns_us(&reply) || reply.class() == Class::Intermediate => {
-                    Answer::of(&RelayError::Unwilling { at: "final dot", reply })
-                }
-                Ok(reply) => {
-                    connection.messages += 1;
-                    self.pool.give_back(connection);
-                    Answer::Said(reply)
-                }
-                Err(error) => {
-                    tracing::error!(%error, "the next hop gave no answer to a final dot");
-                    Answer::Unknown(error.reply())
-                }
-            };
-            say(&mut answers, &recipients, &answer);
-        }
-        answers
-    }
-
-    /// A group's transaction up to its final dot; a connection that is lost before costs one more attempt. `None` where nobody of the
-    /// group gets a copy: then everybody has an answer.
-    async fn load(
-        &mut self,
+    /// A group's transaction up to its final dot; a next hop that is lost behind the recipients costs one more attempt. `None` where nobody of
+    /// the group gets a copy: then everybody has an answer.
+    async fn load_parcel(
+        mut self,
         envelope: &Envelope,
         head: &[u8],
         parcel: &Parcel,
@@ -165,86 +151,76 @@ impl Transaction {
                 return Ok(None);
             }
         };
-        let first = self.vacant().await?;
-        match self.load_over(first, envelope, head, copy, parcel, answers).await {
-            Err(error) if error.is_lost_connection() => {
-                parcel
-                    .recipients
-                    .iter()
-                    .filter_map(|own| answers.get_mut(*own).map(|own| *own = None))
-                    .count();
-                let fresh = (self.pool.fresh().await?, Origin::New);
-                self.load_over(fresh, envelope, head, copy, parcel, answers).await
+        let mut is_first = true;
+        loop {
+            let accepted = self.ask_parcel(envelope, parcel, answers).await?;
+            if accepted.is_empty() {
+                break;
             }
-            other => other,
+            match self.load(head, copy, b"").await {
+                Ok(None) => return Ok(Some(Leg { transaction: self, recipients: accepted })),
+                Ok(Some(reply)) => {
+                    say(answers, &accepted, &Answer::Said(reply));
+                    break;
+                }
+                Err(error) if is_first => {
+                    tracing::warn!(%error, "a copy is handed over once more");
+                    is_first = false;
+                }
+                Err(error) => return Err(error),
+            }
         }
+        self.abandon().await;
+        Ok(None)
     }
 
-    /// A connection without a transaction: our own, or one of the pool's.
-    async fn vacant(&mut self) -> Result<(Connection, Origin), RelayError> {
-        if let Some(mut connection) = self.connection.take()
-            && self.reset(&mut connection).await
-        {
-            return Ok((connection, Origin::Reused));
-        }
-        self.pool.take().await
-    }
-
-    async fn load_over(
-        &self,
-        (mut connection, _): (Connection, Origin),
+    /// Puts a group to the next hop; gives those whom it accepts. The others have an answer.
+    async fn ask_parcel(
+        &mut self,
         envelope: &Envelope,
-        head: &[u8],
-        copy: &[u8],
         parcel: &Parcel,
         answers: &mut [Option<Answer>],
-    ) -> Result<Option<Leg>, RelayError> {
+    ) -> Result<Vec<usize>, RelayError> {
         let asked: Vec<Recipient> =
             parcel.recipients.iter().filter_map(|own| envelope.recipients.get(*own).cloned()).collect();
-        let said = self.ask_over(&mut connection, true, &asked).await?;
+        let said = self.ask(&asked).await?;
         if let Some(reply) = said.sender.filter(|reply| reply.class() != Class::Positive) {
-            if reply.code() == 421 {
-                return Err(RelayError::Closed { at: "MAIL" });
-            }
-            if concerns_us(&reply) {
-                return Err(RelayError::Unwilling { at: "MAIL", reply });
-            }
-            self.pool.give_back(connection);
             say(answers, &parcel.recipients, &Answer::Said(reply));
-            return Ok(None);
+            return Ok(Vec::new());
         }
         let mut accepted = Vec::with_capacity(asked.len());
         for (own, reply) in parcel.recipients.iter().zip(said.recipients) {
-            match reply {
-                Ok(reply) if reply.class() == Class::Positive => accepted.push(*own),
-                Ok(reply) => say(answers, &[*own], &Answer::Said(reply)),
-                Err(error) => say(answers, &[*own], &Answer::of(&error)),
+            let answer = match reply {
+                Ok(reply) if reply.class() == Class::Positive => {
+                    accepted.push(*own);
+                    None
+                }
+                Ok(reply) => Some(Answer::Said(reply)),
+                Err(error) => Some(Answer::of(&error)),
+            };
+            if let Some(own) = answers.get_mut(*own) {
+                *own = answer;
             }
         }
-        if accepted.is_empty() {
-            if self.reset(&mut connection).await {
-                self.pool.give_back(connection);
-            }
-            return Ok(None);
-        }
-        connection.command("DATA\r\n", "DATA", self.pool.hop.timeouts.data).await?;
-        let reply = connection.reply("DATA", self.pool.hop.timeouts.data).await?;
-        if reply.code() == 421 {
-            return Err(RelayError::Closed { at: "DATA" });
-        }
-        if concerns_us(&reply) || reply.class() == Class::Positive {
-            return Err(RelayError::Unwilling { at: "DATA", reply });
-        }
-        if reply.class() != Class::Intermediate {
-            say(answers, &accepted, &Answer::Said(reply));
-            if self.reset(&mut connection).await {
-                self.pool.give_back(connection);
-            }
-            return Ok(None);
-        }
-        self.send(&mut connection, head, copy, b"").await?;
-        Ok(Some(Leg { connection, recipients: accepted }))
+        Ok(accepted)
     }
+}
+
+/// Sends all final dots together, and waits for what becomes of each.
+pub async fn release(held: Held) -> Vec<Option<Answer>> {
+    let Held { mut legs, mut answers } = held;
+    let mut sent = Vec::with_capacity(legs.len());
+    for leg in &mut legs {
+        sent.push(leg.transaction.dot().await);
+    }
+    for (leg, sent) in legs.iter_mut().zip(sent) {
+        let outcome = match sent {
+            Ok(()) => leg.transaction.outcome().await,
+            Err(error) => Err(error),
+        };
+        say(&mut answers, &leg.recipients, &Answer::of_outcome(outcome));
+    }
+    answers
 }
 
 fn say(answers: &mut [Option<Answer>], recipients: &[usize], answer: &Answer) {
@@ -252,12 +228,5 @@ fn say(answers: &mut [Option<Answer>], recipients: &[usize], answer: &Answer) {
         if let Some(own) = answers.get_mut(*own) {
             *own = Some(answer.clone());
         }
-    }
-}
-
-impl Held {
-    /// Who is about to get a copy.
-    pub fn recipients(&self) -> impl Iterator<Item = usize> {
-        self.legs.iter().flat_map(|leg| leg.recipients.iter().copied())
     }
 }

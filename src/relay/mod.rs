@@ -8,9 +8,12 @@ pub mod delivery;
 pub mod dsn;
 pub mod error;
 pub mod groups;
+pub mod health;
 pub mod ledger;
 pub mod next_hop;
 pub mod pool;
+pub mod rate;
+pub mod route;
 pub mod transaction;
 
 pub use connection::Capabilities;
@@ -20,4 +23,5 @@ pub use groups::Parcel;
 pub use ledger::Ledger;
 pub use next_hop::{Credentials, NextHop, Timeouts, TlsMode};
 pub use pool::Pool;
+pub use route::Route;
 pub use transaction::Transaction;

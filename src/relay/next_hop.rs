@@ -5,9 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::ServerName;
 use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 
 /// Whether TLS is used towards a next hop. Once STARTTLS was announced there is no way back to clear text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,6 +124,12 @@ pub struct NextHop {
     pub max_age: Duration,
     /// How many messages a connection may carry.
     pub max_messages: u32,
+    /// How many connections there may be at once.
+    pub max_connections: usize,
+    /// How many messages it is sent in a minute; 0 for as many as there are.
+    pub messages_per_minute: u32,
+    /// How many of these may go at once.
+    pub burst: u32,
 }
 
 impl NextHop {
@@ -147,6 +152,9 @@ impl NextHop {
             idle: Duration::from_secs(5),
             max_age: Duration::from_secs(300),
             max_messages: 100,
+            max_connections: 500,
+            messages_per_minute: 0,
+            burst: 60,
         }
     }
 
@@ -163,33 +171,53 @@ impl fmt::Display for NextHop {
     }
 }
 
-/// TLS towards next hops: verified against the certificates of `ca_file`, or those that the system trusts.
+/// TLS towards next hops: verified against the certificates of `ca_file`, or those that the system trusts. `own` is a certificate chain with
+/// its key, for next hops that ask who we are.
 ///
 /// # Errors
 ///
 /// When the file cannot be read or the system's certificates cannot be used.
-pub fn tls_config(ca_file: Option<&Path>) -> Result<Arc<rustls::ClientConfig>, String> {
+pub fn tls_config(
+    ca_file: Option<&Path>,
+    own: Option<(&Path, &Path)>,
+) -> Result<Arc<rustls::ClientConfig>, String> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = rustls::ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?;
-    let config = match ca_file {
+    let builder = match ca_file {
         Some(path) => {
-            let named = |error: &dyn fmt::Display| format!("{}: {error}", path.display());
             let mut roots = rustls::RootCertStore::empty();
-            for certificate in CertificateDer::pem_file_iter(path).map_err(|error| named(&error))? {
-                roots.add(certificate.map_err(|error| named(&error))?).map_err(|error| named(&error))?;
+            for certificate in certificates(path)? {
+                roots.add(certificate).map_err(|error| named(path, &error))?;
             }
-            if roots.is_empty() {
-                return Err(format!("{}: no certificate in it", path.display()));
-            }
-            builder.with_root_certificates(roots).with_no_client_auth()
+            builder.with_root_certificates(roots)
         }
         None => {
             let verifier =
                 rustls_platform_verifier::Verifier::new(provider).map_err(|error| error.to_string())?;
-            builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth()
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
         }
     };
-    Ok(Arc::new(config))
+    Ok(Arc::new(match own {
+        None => builder.with_no_client_auth(),
+        Some((certificate, key)) => {
+            let private = PrivateKeyDer::from_pem_file(key).map_err(|error| named(key, &error))?;
+            builder
+                .with_client_auth_cert(certificates(certificate)?, private)
+                .map_err(|error| named(certificate, &error))?
+        }
+    }))
+}
+
+/// All certificates of a file.
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let read: Result<Vec<_>, _> =
+        CertificateDer::pem_file_iter(path).map_err(|error| named(path, &error))?.collect();
+    let read = read.map_err(|error| named(path, &error))?;
+    if read.is_empty() { Err(named(path, &"no certificate in it")) } else { Ok(read) }
+}
+
+fn named(path: &Path, error: &dyn fmt::Display) -> String {
+    format!("{}: {error}", path.display())
 }

@@ -1,62 +1,122 @@
-//! Connections that wait for their next message.
+//! The connections to one next hop: those in use, as many as it may have, and those that wait for their next message.
 
+use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 
 use super::connection::{Capabilities, Connection};
 use super::error::RelayError;
+use super::health::Health;
 use super::next_hop::NextHop;
+use super::rate::Rate;
 
-/// The most connections that wait.
-const MAX_IDLE: usize = 256;
+/// How long a transaction waits for a place among the connections.
+const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The connections to one next hop.
+/// The connections to one next hop, for one login and one identity in TLS.
 #[derive(Debug)]
 pub struct Pool {
     /// Where they lead.
     pub hop: NextHop,
+    /// Whether it works.
+    pub health: Health,
     idle: Mutex<Vec<Connection>>,
     seen: Mutex<Option<Capabilities>>,
+    places: Arc<Semaphore>,
+    rate: Option<Rate>,
 }
 
-/// Whether a connection has carried something before.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// It was just made.
-    New,
-    /// It waited in the pool, and may have been closed meanwhile.
-    Reused,
+/// A place among the connections of a pool.
+#[derive(Debug)]
+pub struct Place {
+    /// The pool.
+    pub pool: Arc<Pool>,
+    _permit: OwnedSemaphorePermit,
+}
+
+/// A connection in use. Dropped, it is closed.
+#[derive(Debug)]
+pub struct Lease {
+    connection: Connection,
+    place: Place,
+    /// Whether it has waited, so that the next hop may have closed it meanwhile.
+    pub has_waited: bool,
+}
+
+impl Deref for Lease {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        &self.connection
+    }
+}
+
+impl DerefMut for Lease {
+    fn deref_mut(&mut self) -> &mut Connection {
+        &mut self.connection
+    }
 }
 
 impl Pool {
     /// An empty pool.
     pub fn new(hop: NextHop) -> Arc<Pool> {
-        Arc::new(Pool { hop, idle: Mutex::new(Vec::new()), seen: Mutex::new(None) })
+        let places = Arc::new(Semaphore::new(hop.max_connections));
+        let rate = Rate::per_minute(hop.messages_per_minute, hop.burst, Instant::now());
+        Arc::new(Pool {
+            health: Health::default(),
+            idle: Mutex::new(Vec::new()),
+            seen: Mutex::new(None),
+            places,
+            rate,
+            hop,
+        })
     }
 
-    /// A connection that waited, or a new one.
+    /// So many places, all at once or none.
     ///
     /// # Errors
     ///
-    /// When none can be made.
-    pub async fn take(&self) -> Result<(Connection, Origin), RelayError> {
-        let waiting = {
-            let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-            idle.retain(|connection| connection.is_fresh(&self.hop));
-            idle.pop()
+    /// When they do not become free in time.
+    pub async fn places(self: &Arc<Pool>, count: usize) -> Result<Vec<Place>, RelayError> {
+        let busy = || RelayError::Busy { connections: self.hop.max_connections };
+        let wanted = u32::try_from(count).map_err(|_| busy())?;
+        let all = Arc::clone(&self.places).acquire_many_owned(wanted);
+        let mut all = timeout(PATIENCE, all).await.map_err(|_| busy())?.map_err(|_| busy())?;
+        let split = |_| {
+            let permit = all.split(1).ok_or_else(busy)?;
+            Ok(Place { pool: Arc::clone(self), _permit: permit })
         };
-        match waiting {
-            Some(connection) => Ok((connection, Origin::Reused)),
-            None => Ok((self.fresh().await?, Origin::New)),
+        (0..count).map(split).collect()
+    }
+
+    /// Waits until so many messages may go to it.
+    ///
+    /// # Errors
+    ///
+    /// When that takes too long.
+    pub async fn turn(&self, messages: usize) -> Result<(), RelayError> {
+        let Some(rate) = &self.rate else { return Ok(()) };
+        match rate.take(messages, Instant::now()) {
+            Ok(wait) if wait.is_zero() => Ok(()),
+            Ok(wait) => {
+                tokio::time::sleep(wait).await;
+                Ok(())
+            }
+            Err(_) => {
+                metrics::counter!("pixelward_next_hop_rate_limited_total").increment(1);
+                Err(RelayError::TooFast { per_minute: self.hop.messages_per_minute })
+            }
         }
     }
 
-    /// A new connection.
-    ///
-    /// # Errors
-    ///
-    /// When none can be made.
-    pub async fn fresh(&self) -> Result<Connection, RelayError> {
+    async fn open(&self) -> Result<Connection, RelayError> {
         let connection = Connection::open(&self.hop).await?;
+        if self.health.succeeded() {
+            tracing::info!(next_hop = %self.hop, "the next hop can be used again");
+        }
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         if seen.as_ref() != Some(&connection.capabilities) {
             *seen = Some(connection.capabilities.clone());
@@ -64,24 +124,72 @@ impl Pool {
         Ok(connection)
     }
 
-    /// Takes back a connection that is between messages.
-    pub fn give_back(&self, mut connection: Connection) {
-        connection.used = std::time::Instant::now();
-        if connection.is_fresh(&self.hop) {
-            let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-            if idle.len() < MAX_IDLE {
-                idle.push(connection);
-            }
-        }
-    }
-
     /// What the next hop last announced.
     pub fn capabilities(&self) -> Option<Capabilities> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// How many connections wait.
-    pub fn idle(&self) -> usize {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).len()
+    /// How many connections are in use, and how many wait.
+    pub fn connections(&self) -> (usize, usize) {
+        let used = self.hop.max_connections.saturating_sub(self.places.available_permits());
+        (used, self.idle.lock().unwrap_or_else(PoisonError::into_inner).len())
+    }
+}
+
+impl Place {
+    /// A connection that waited, or a new one.
+    ///
+    /// # Errors
+    ///
+    /// When none can be made.
+    pub async fn lease(self) -> Result<Lease, RelayError> {
+        let waiting = {
+            let mut idle = self.pool.idle.lock().unwrap_or_else(PoisonError::into_inner);
+            idle.retain(|connection| connection.is_fresh(&self.pool.hop));
+            idle.pop()
+        };
+        match waiting {
+            Some(connection) => Ok(Lease { connection, place: self, has_waited: true }),
+            None => self.fresh().await,
+        }
+    }
+
+    async fn fresh(self) -> Result<Lease, RelayError> {
+        let connection = self.pool.open().await?;
+        Ok(Lease { connection, place: self, has_waited: false })
+    }
+}
+
+impl Lease {
+    /// The pool it comes from.
+    pub fn pool(&self) -> &Arc<Pool> {
+        &self.place.pool
+    }
+
+    /// Where it leads.
+    pub fn hop(&self) -> &NextHop {
+        &self.place.pool.hop
+    }
+
+    /// A new connection in the place of this one, which the next hop has closed. The others that wait were closed with it, most likely.
+    ///
+    /// # Errors
+    ///
+    /// When none can be made.
+    pub async fn renewed(self) -> Result<Lease, RelayError> {
+        let Lease { connection, place, .. } = self;
+        drop(connection);
+        place.pool.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        place.fresh().await
+    }
+
+    /// Gives back a connection that is between messages.
+    pub fn give_back(self) {
+        let Lease { mut connection, place, .. } = self;
+        connection.used = Instant::now();
+        if connection.is_fresh(&place.pool.hop) {
+            // Never more than there are places: a connection is only made where none waits.
+            place.pool.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+        }
     }
 }

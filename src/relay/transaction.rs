@@ -1,21 +1,32 @@
 //! One mail transaction with a next hop, beside the one that a client has with us.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::connection::{Capabilities, Connection};
 use super::error::{RelayError, concerns_us};
-use super::pool::{Origin, Pool};
+use super::pool::{Lease, Place};
+use super::route::Route;
 use crate::smtp::Reply;
 use crate::smtp::data::dots_to_stuff;
 use crate::smtp::reply::Class;
 use crate::smtp::session::{Recipient, Sender};
 
-/// A transaction that may or may not have reached the next hop yet.
+/// How long a connection that is given up may take to say so.
+const PARTING: Duration = Duration::from_secs(5);
+
+/// A transaction that may or may not have reached a next hop yet.
 #[derive(Debug)]
 pub struct Transaction {
-    pub(super) pool: Arc<Pool>,
-    pub(super) connection: Option<Connection>,
+    route: Arc<Route>,
     sender: Sender,
+    lease: Option<Lease>,
+    place: Option<Place>,
+    /// Whether the next hop's limit of messages counts it already.
+    is_counted: bool,
+    deadline: Option<Instant>,
+    /// How often it was begun. Begun anew, it lacks the recipients of before.
+    begun: u32,
 }
 
 /// What the next hop says of a sender and of recipients.
@@ -29,71 +40,132 @@ pub struct Answers {
 
 impl Transaction {
     /// A transaction for this sender. Nothing is sent yet.
-    pub fn new(pool: Arc<Pool>, sender: Sender) -> Transaction {
-        Transaction { pool, connection: None, sender }
+    pub fn new(route: Arc<Route>, sender: Sender) -> Transaction {
+        Transaction { route, sender, lease: None, place: None, is_counted: false, deadline: None, begun: 0 }
     }
 
-    /// Puts the sender to the next hop where that was not done, and recipients with it, in as few round trips as it allows.
+    /// Another transaction for the same message, with a place of its own where it has one.
+    pub(super) fn part(&self, place: Option<Place>) -> Transaction {
+        Transaction {
+            route: Arc::clone(&self.route),
+            sender: self.sender.clone(),
+            lease: None,
+            place,
+            is_counted: true,
+            deadline: self.deadline,
+            begun: 0,
+        }
+    }
+
+    /// Another transaction on the same route.
+    pub fn beside(&self, sender: Sender) -> Transaction {
+        Transaction { deadline: self.deadline, ..Transaction::new(Arc::clone(&self.route), sender) }
+    }
+
+    /// By when all must be over.
+    pub fn finish_by(&mut self, deadline: Instant) {
+        self.deadline = Some(deadline);
+    }
+
+    /// How long a step may take.
+    fn limit(&self, step: Duration) -> Duration {
+        let left = self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        left.map_or(step, |left| left.min(step))
+    }
+
+    /// Whether a next hop has it up to here, with all recipients that were accepted.
+    pub fn is_open(&self) -> bool {
+        self.lease.is_some() && self.begun == 1
+    }
+
+    /// The route it takes.
+    pub(super) fn route(&self) -> &Arc<Route> {
+        &self.route
+    }
+
+    /// Puts the sender to the next hop where that was not done, and recipients with it, in as few round trips as it allows. A next hop
+    /// that cannot be used costs an attempt at the one behind it.
     ///
     /// # Errors
     ///
-    /// When the next hop cannot be asked, or answers what concerns us and not the mail.
+    /// When no next hop can be asked, or all answer what concerns us and not the mail.
     pub async fn ask(&mut self, recipients: &[Recipient]) -> Result<Answers, RelayError> {
-        let (mut connection, ask_sender, origin) = match self.connection.take() {
-            Some(connection) => (connection, false, Origin::New),
-            None => {
-                let (connection, origin) = self.pool.take().await?;
-                (connection, true, origin)
-            }
-        };
-        if ask_sender && self.sender.parameters.has("SMTPUTF8") && !connection.capabilities.smtputf8 {
-            self.pool.give_back(connection);
-            let refused = Reply::new(550, "5.6.7 The next hop does not take internationalised mail");
-            return Ok(Answers { sender: Some(refused.clone()), recipients: unasked(&refused, recipients) });
+        if let Some(mut lease) = self.lease.take() {
+            let answers = self.ask_over(&mut lease, false, recipients).await?;
+            self.lease = Some(lease);
+            return Ok(answers);
         }
-        let mut asked = self.ask_over(&mut connection, ask_sender, recipients).await;
-        // What waited may have been closed meanwhile: that costs one silent attempt, not a deferral.
-        let was_stale = match &asked {
+        let mut attempts = self.route.attempts(self.place.take());
+        loop {
+            let lease = attempts.next().await?;
+            if !self.is_counted {
+                lease.pool().turn(1).await?;
+                self.is_counted = true;
+            }
+            if self.sender.parameters.has("SMTPUTF8") && !lease.capabilities.smtputf8 {
+                lease.give_back();
+                let refused = Reply::new(550, "5.6.7 The next hop does not take internationalised mail");
+                return Ok(Answers {
+                    sender: Some(refused.clone()),
+                    recipients: unasked(&refused, recipients),
+                });
+            }
+            let pool = Arc::clone(lease.pool());
+            match self.ask_first(lease, recipients).await {
+                Ok(answers) => return Ok(answers),
+                Err(error) => attempts.failed(&pool, error),
+            }
+        }
+    }
+
+    /// Asks over a connection that has no transaction. One that waited may have been closed meanwhile: that costs one silent attempt, not a
+    /// deferral.
+    async fn ask_first(&mut self, mut lease: Lease, recipients: &[Recipient]) -> Result<Answers, RelayError> {
+        let mut asked = self.ask_over(&mut lease, true, recipients).await;
+        let is_gone = match &asked {
             Err(error) => error.is_lost_connection(),
             Ok(answers) => answers.sender.as_ref().is_some_and(|reply| reply.code() == 421),
         };
-        if origin == Origin::Reused && was_stale {
-            connection = self.pool.fresh().await?;
-            asked = self.ask_over(&mut connection, true, recipients).await;
+        if lease.has_waited && is_gone {
+            lease = lease.renewed().await?;
+            asked = self.ask_over(&mut lease, true, recipients).await;
         }
         let answers = asked?;
-        if let Some(reply) = answers.sender.as_ref().filter(|reply| concerns_us(reply)) {
-            return Err(RelayError::Unwilling { at: "MAIL", reply: reply.clone() });
-        }
         match &answers.sender {
-            Some(reply) if reply.class() != Class::Positive => self.pool.give_back(connection),
-            _ => self.connection = Some(connection),
+            Some(reply) if concerns_us(reply) => {
+                return Err(RelayError::Unwilling { at: "MAIL", reply: reply.clone() });
+            }
+            Some(reply) if reply.class() != Class::Positive => lease.give_back(),
+            _ => {
+                self.lease = Some(lease);
+                self.begun += 1;
+            }
         }
         Ok(answers)
     }
 
-    pub(super) async fn ask_over(
+    async fn ask_over(
         &self,
-        connection: &mut Connection,
+        lease: &mut Lease,
         ask_sender: bool,
         recipients: &[Recipient],
     ) -> Result<Answers, RelayError> {
-        let limit = self.pool.hop.timeouts.command;
+        let limit = self.limit(lease.hop().timeouts.command);
         let mut commands = Vec::with_capacity(recipients.len() + 1);
         if ask_sender {
-            commands.push(mail_line(&self.sender, &connection.capabilities));
+            commands.push(mail_line(&self.sender, &lease.capabilities));
         }
-        commands.extend(recipients.iter().map(|recipient| rcpt_line(recipient, &connection.capabilities)));
+        commands.extend(recipients.iter().map(|recipient| rcpt_line(recipient, &lease.capabilities)));
         let mut replies = Vec::with_capacity(commands.len());
-        if connection.capabilities.pipelining {
-            connection.command(&commands.concat(), "MAIL or RCPT", limit).await?;
+        if lease.capabilities.pipelining {
+            lease.command(&commands.concat(), "MAIL or RCPT", limit).await?;
             for _ in &commands {
-                replies.push(connection.reply("MAIL or RCPT", limit).await?);
+                replies.push(lease.reply("MAIL or RCPT", limit).await?);
             }
         } else {
             for command in &commands {
-                connection.command(command, "MAIL or RCPT", limit).await?;
-                replies.push(connection.reply("MAIL or RCPT", limit).await?);
+                lease.command(command, "MAIL or RCPT", limit).await?;
+                replies.push(lease.reply("MAIL or RCPT", limit).await?);
                 if ask_sender && replies.first().is_some_and(|reply: &Reply| reply.class() != Class::Positive)
                 {
                     break;
@@ -109,123 +181,138 @@ impl Transaction {
         Ok(Answers { sender, recipients })
     }
 
-    /// Hands the message over: `head` and `message` one behind the other, each line ending in CRLF. Gives the next hop's final reply.
-    ///
-    /// A connection that was lost before DATA is replaced once, and everything said again; a recipient that is then no longer
-    /// accepted ends it, before anything is delivered.
+    /// Hands the message over: `head` and `message` one behind the other, each line ending in CRLF, and then `end`. Gives the next hop's word
+    /// where it does not want the message; then nothing was sent.
     ///
     /// # Errors
     ///
-    /// When the next hop gives no answer about the mail. After the final dot the message may have been delivered all the same.
-    pub async fn deliver(
+    /// When the next hop gives no answer about the mail. Then the message was not handed over whole, and was not delivered.
+    pub(super) async fn load(
         &mut self,
-        recipients: &[Recipient],
         head: &[u8],
         message: &[u8],
-    ) -> Result<Reply, RelayError> {
-        let limit = self.pool.hop.timeouts.data;
-        let mut connection = match self.connection.take() {
-            Some(connection) => connection,
-            None => self.again(recipients).await?,
-        };
-        let said = match connection.command("DATA\r\n", "DATA", limit).await {
-            Ok(()) => connection.reply("DATA", limit).await,
-            Err(error) => Err(error),
-        };
-        let reply = match said {
-            Err(error) if error.is_lost_connection() => {
-                connection = self.again(recipients).await?;
-                connection.command("DATA\r\n", "DATA", limit).await?;
-                connection.reply("DATA", limit).await?
+        end: &[u8],
+    ) -> Result<Option<Reply>, RelayError> {
+        let Some(mut lease) = self.lease.take() else { return Err(RelayError::Closed { at: "DATA" }) };
+        if let Some(reply) = unfit(&lease.capabilities, head, message) {
+            self.lease = Some(lease);
+            return Ok(Some(reply));
+        }
+        match self.load_over(&mut lease, head, message, end).await {
+            Ok(refused) => {
+                self.lease = Some(lease);
+                Ok(refused)
             }
-            Ok(reply) if reply.code() == 421 => {
-                connection = self.again(recipients).await?;
-                connection.command("DATA\r\n", "DATA", limit).await?;
-                connection.reply("DATA", limit).await?
+            Err(error) => {
+                lease.pool().health.failed(Instant::now());
+                Err(error)
             }
-            other => other?,
-        };
+        }
+    }
+
+    async fn load_over(
+        &self,
+        lease: &mut Lease,
+        head: &[u8],
+        message: &[u8],
+        end: &[u8],
+    ) -> Result<Option<Reply>, RelayError> {
+        let timeouts = lease.hop().timeouts;
+        lease.command("DATA\r\n", "DATA", self.limit(timeouts.data)).await?;
+        let reply = lease.reply("DATA", self.limit(timeouts.data)).await?;
         if concerns_us(&reply) || reply.class() == Class::Positive {
             return Err(RelayError::Unwilling { at: "DATA", reply });
         }
         if reply.class() != Class::Intermediate {
-            return Ok(reply);
+            return Ok(Some(reply));
         }
-        self.send(&mut connection, head, message, b".\r\n").await?;
-        let reply = connection.reply("final dot", self.pool.hop.timeouts.dot).await?;
+        send(lease, head, message, end, self.limit(timeouts.write)).await?;
+        Ok(None)
+    }
+
+    /// Sends the final dot.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be sent.
+    pub(super) async fn dot(&mut self) -> Result<(), RelayError> {
+        let Some(mut lease) = self.lease.take() else { return Err(RelayError::Closed { at: "final dot" }) };
+        let limit = self.limit(lease.hop().timeouts.write);
+        lease.command(".\r\n", "final dot", limit).await?;
+        self.lease = Some(lease);
+        Ok(())
+    }
+
+    /// What the next hop says to the final dot.
+    ///
+    /// # Errors
+    ///
+    /// When it says nothing about the mail. The message may have been delivered all the same.
+    pub(super) async fn outcome(&mut self) -> Result<Reply, RelayError> {
+        let Some(mut lease) = self.lease.take() else { return Err(RelayError::Closed { at: "final dot" }) };
+        let limit = self.limit(lease.hop().timeouts.dot);
+        let reply = lease.reply("final dot", limit).await?;
         if concerns_us(&reply) || reply.class() == Class::Intermediate {
             return Err(RelayError::Unwilling { at: "final dot", reply });
         }
-        connection.messages += 1;
-        self.pool.give_back(connection);
+        lease.messages += 1;
+        lease.give_back();
         Ok(reply)
     }
 
-    /// The same transaction on a fresh connection.
-    async fn again(&mut self, recipients: &[Recipient]) -> Result<Connection, RelayError> {
-        let mut connection = self.pool.fresh().await?;
-        let answers = self.ask_over(&mut connection, true, recipients).await?;
-        for reply in answers.sender.into_iter().map(Ok).chain(answers.recipients) {
-            let reply = reply?;
-            if reply.class() != Class::Positive {
-                return Err(RelayError::Unwilling { at: "MAIL or RCPT, asked again", reply });
-            }
+    /// Gives the transaction up. The connection is reset and kept, or closed where it does not answer at once. What is asked later
+    /// begins anew.
+    pub async fn abandon(&mut self) {
+        let Some(mut lease) = self.lease.take() else { return };
+        if reset(&mut lease).await.is_ok_and(|reply| reply.class() == Class::Positive) {
+            lease.give_back();
         }
-        Ok(connection)
-    }
-
-    /// Sends `head` and `message` with dots stuffed, and `end` behind them.
-    pub(super) async fn send(
-        &self,
-        connection: &mut Connection,
-        head: &[u8],
-        message: &[u8],
-        end: &[u8],
-    ) -> Result<(), RelayError> {
-        let mut slices: Vec<&[u8]> = vec![head];
-        let mut at = 0;
-        for dot in dots_to_stuff(message, true) {
-            slices.push(message.get(at..dot).unwrap_or_default());
-            slices.push(b".");
-            at = dot;
-        }
-        slices.push(message.get(at..).unwrap_or_default());
-        slices.push(end);
-        connection.message(&slices, self.pool.hop.timeouts.write).await
-    }
-
-    /// What the next hop of this transaction announced, where it was asked already.
-    pub fn capabilities(&self) -> Option<&Capabilities> {
-        self.connection.as_ref().map(|connection| &connection.capabilities)
-    }
-
-    /// Gives the transaction up. The connection is reset and kept, or closed where it does not answer at once.
-    pub async fn abandon(mut self) {
-        let Some(mut connection) = self.connection.take() else { return };
-        if self.reset(&mut connection).await {
-            self.pool.give_back(connection);
-        }
-    }
-
-    /// Ends the transaction of a connection. Whether it answers.
-    pub(super) async fn reset(&self, connection: &mut Connection) -> bool {
-        let limit = std::time::Duration::from_secs(5);
-        let reset = match connection.command("RSET\r\n", "RSET", limit).await {
-            Ok(()) => connection.reply("RSET", limit).await,
-            Err(error) => Err(error),
-        };
-        reset.is_ok_and(|reply| reply.class() == Class::Positive)
-    }
-
-    /// Another transaction with the same next hop.
-    pub fn beside(&self, sender: Sender) -> Transaction {
-        Transaction::new(Arc::clone(&self.pool), sender)
     }
 
     /// Where it leads.
     pub fn next_hop(&self) -> String {
-        self.pool.hop.to_string()
+        let pool = self.lease.as_ref().map(Lease::pool).or_else(|| self.route.pools().first());
+        pool.map(|pool| pool.hop.to_string()).unwrap_or_default()
     }
+}
+
+/// Ends the transaction of a connection.
+async fn reset(connection: &mut Connection) -> Result<Reply, RelayError> {
+    connection.command("RSET\r\n", "RSET", PARTING).await?;
+    connection.reply("RSET", PARTING).await
+}
+
+/// Sends `head` and `message` with dots stuffed, and `end` behind them.
+async fn send(
+    connection: &mut Connection,
+    head: &[u8],
+    message: &[u8],
+    end: &[u8],
+    limit: Duration,
+) -> Result<(), RelayError> {
+    let mut slices: Vec<&[u8]> = vec![head];
+    let mut at = 0;
+    for dot in dots_to_stuff(message, true) {
+        slices.push(message.get(at..dot).unwrap_or_default());
+        slices.push(b".");
+        at = dot;
+    }
+    slices.push(message.get(at..).unwrap_or_default());
+    slices.push(end);
+    connection.message(&slices, limit).await
+}
+
+/// What a message is refused for before anything is sent: the next hop announced that it cannot take it.
+fn unfit(announced: &Capabilities, head: &[u8], message: &[u8]) -> Option<Reply> {
+    if !announced.eight_bit && !message.is_ascii() {
+        return Some(Reply::new(554, "5.6.3 The message has 8-bit text, which the next hop does not take"));
+    }
+    let size = (head.len() + message.len()) as u64;
+    announced
+        .size
+        .flatten()
+        .is_some_and(|most| size > most)
+        .then(|| Reply::new(552, "5.3.4 The message is larger than the next hop takes"))
 }
 
 /// What recipients hear that were put together with a sender who was not accepted: nobody answers for them. The client acts on what

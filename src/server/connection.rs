@@ -11,7 +11,8 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 
 use crate::config::{self, Listener, ListenerTls};
-use crate::pipeline::{Arrival, Handled, Live, MessageId, Pipeline};
+use crate::live::{Live, Outbound};
+use crate::pipeline::{Arrival, Handled, MessageId, Pipeline};
 use crate::relay::{Answers, RelayError, Transaction};
 use crate::smtp::BareNewline;
 use crate::smtp::command::{Command, MAX_LINE};
@@ -22,6 +23,10 @@ use crate::wire::{Stream, Wire};
 
 /// How long one who is turned away may take to read why.
 const PARTING: Duration = Duration::from_secs(5);
+
+/// How long a connection to the next hop waits for its client. Then it serves others, and the transaction is begun anew when the message is
+/// whole.
+const HOLD: Duration = Duration::from_secs(2);
 
 /// Says that there are too many connections, and closes.
 pub async fn turn_away(stream: TcpStream) {
@@ -73,6 +78,8 @@ pub async fn serve(
         deadline,
         session: Session::New,
         transaction: None,
+        held_since: Instant::now(),
+        outbound: None,
         batch: Batch::default(),
         out: Vec::new(),
         errors: 0,
@@ -88,7 +95,7 @@ pub async fn serve(
     if !matches!(ended, Err(Ended::Lost(_))) {
         conversation.settle();
     }
-    if let Some(transaction) = conversation.transaction.take() {
+    if let Some(mut transaction) = conversation.transaction.take() {
         transaction.abandon().await;
     }
 }
@@ -110,6 +117,10 @@ struct Conversation<'a> {
     deadline: Instant,
     session: Session,
     transaction: Option<Transaction>,
+    /// When the next hop last heard of it.
+    held_since: Instant,
+    /// Where its mail goes.
+    outbound: Option<Arc<Outbound>>,
     batch: Batch,
     /// Replies that were not sent yet.
     out: Vec<u8>,
@@ -173,8 +184,16 @@ impl Conversation<'_> {
         Ok(())
     }
 
-    /// Waits for more from the client.
+    /// Waits for more from the client. The next hop does not wait for long.
     async fn fill(&mut self) -> Result<(), Ended> {
+        if let Some(transaction) = self.transaction.as_mut().filter(|own| own.is_open()) {
+            match timeout_at(self.held_since + HOLD, self.wire.fill()).await {
+                Ok(Ok(0)) => return Err(Ended::Done),
+                Ok(Ok(_)) => return Ok(()),
+                Ok(Err(error)) => return Err(Ended::Lost(error)),
+                Err(_) => transaction.abandon().await,
+            }
+        }
         let idle = !self.session.has_envelope();
         let limit = (Instant::now() + self.settings.idle_timeout).min(self.deadline);
         if idle {
@@ -229,7 +248,7 @@ impl Conversation<'_> {
 
     fn features(&self) -> Features {
         let live = self.live();
-        let next_hop = live.next_hop.capabilities();
+        let next_hop = live.capabilities(&self.settings.name);
         let ours = self.settings.max_message_bytes;
         let theirs = next_hop.as_ref().and_then(|hop| hop.size.flatten()).unwrap_or(u64::MAX);
         let tls = self.wire.stream.is_tls();
@@ -276,7 +295,7 @@ impl Conversation<'_> {
                 Err(Ended::Done)
             }
             Action::Abandon(reply) => {
-                if let Some(transaction) = self.transaction.take() {
+                if let Some(mut transaction) = self.transaction.take() {
                     transaction.abandon().await;
                 }
                 self.answer(&reply)
@@ -331,11 +350,15 @@ impl Conversation<'_> {
         if batch.sender
             && let Session::Open(envelope) = &self.session
         {
-            let pool = Arc::clone(&self.live().next_hop);
-            self.transaction = Some(Transaction::new(pool, envelope.sender.clone()));
+            let sender = envelope.sender.clone();
+            self.outbound = self.live().outbound(&self.settings.name, None, sender.address.as_str()).cloned();
+            self.transaction =
+                self.outbound.as_ref().map(|own| Transaction::new(Arc::clone(&own.route), sender));
         }
         let Some(transaction) = &mut self.transaction else { return };
-        match transaction.ask(&batch.recipients).await {
+        let asked = transaction.ask(&batch.recipients).await;
+        self.held_since = Instant::now();
+        match asked {
             Ok(answers) => {
                 if let Some(reply) = &answers.sender {
                     self.say(reply);
@@ -370,7 +393,8 @@ impl Conversation<'_> {
 
     fn alarm(&self, error: &RelayError) -> Reply {
         metrics::counter!("pixelward_next_hop_errors_total").increment(1);
-        tracing::error!(next_hop = %self.live().next_hop.hop, %error, "the next hop could not be used; the client was told to try again later");
+        let next_hop = self.transaction.as_ref().map(Transaction::next_hop).unwrap_or_default();
+        tracing::error!(%next_hop, %error, "the next hop could not be used; the client was told to try again later");
         error.reply()
     }
 
@@ -416,7 +440,10 @@ impl Conversation<'_> {
             self.fill().await?;
         }
         self.session = std::mem::replace(&mut self.session, Session::Closed).between_messages();
-        let Some(mut transaction) = self.transaction.take() else { return Err(Ended::Done) };
+        let (Some(mut transaction), Some(outbound)) = (self.transaction.take(), self.outbound.clone()) else {
+            return Err(Ended::Done);
+        };
+        let deadline = std::time::Instant::now() + self.settings.budget();
         let answers = if self.is_lmtp() || envelope.sender.parameters.has("PRDR") {
             Answers::Each
         } else {
@@ -430,6 +457,8 @@ impl Conversation<'_> {
                     envelope,
                     message,
                     listener: self.settings.name.clone(),
+                    outbound,
+                    deadline,
                     peer: self.peer,
                     tls: self.wire.stream.tls_description(),
                     answers,

@@ -93,7 +93,7 @@ async fn demonstrate(command: &Demo, folder: &std::path::Path) -> Result<(), Box
         gallery.push(Seen { recipients, before: arrival.message.clone(), after: after.clone() });
     };
     let ledger = crate::relay::Ledger::open(&config.data_directory.join("ledger"))?;
-    let live = super::run::live(config)?;
+    let live = crate::live::Live::of(config)?;
     let pipeline = Pipeline::witnessed(live, Arc::clone(&store), ledger, Some(Box::new(witness)));
     let (_stop, stopped) = watch::channel(false);
     let listener = bind(command.listen, 0).map_err(|error| {

@@ -1,0 +1,188 @@
+//! What can be replaced while the relay runs: everything that a configuration leads to.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use rustls::ServerConfig;
+
+use crate::config::{self, Config, ListenerTls};
+use crate::consent::Controller;
+use crate::relay::next_hop::tls_config;
+use crate::relay::{Capabilities, Credentials, NextHop, Pool, Route, Timeouts};
+use crate::rewrite::downstream::Esp;
+use crate::server::tls;
+use crate::tracker::lists::Lists;
+use crate::tracker::{Catalogue, Detector};
+
+/// What can be replaced while the relay runs.
+#[derive(Debug)]
+pub struct Live {
+    /// The configuration.
+    pub config: Config,
+    /// The organisation whose consents count.
+    pub controller: Controller,
+    /// Finds trackers.
+    pub detector: Detector,
+    /// Where mail goes.
+    pub outbound: Vec<Arc<Outbound>>,
+    /// TLS of each listener.
+    pub tls: Vec<Option<Arc<ServerConfig>>>,
+}
+
+/// A route of the configuration with its next hops.
+#[derive(Debug)]
+pub struct Outbound {
+    /// Which mail takes it.
+    pub conditions: config::Route,
+    /// Where it leads.
+    pub route: Arc<Route>,
+    /// The service that its next hops belong to.
+    pub esp: Option<Esp>,
+    /// The service that may track all the same, and why that is accepted; empty where there is none.
+    pub accepted_tracking: String,
+}
+
+impl Live {
+    /// Everything that a configuration leads to.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with a file that the configuration names.
+    pub fn of(config: Config) -> Result<Live, String> {
+        let mut own = String::new();
+        for path in &config.tracker.catalogues {
+            own.push_str(
+                &std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?,
+            );
+            own.push('\n');
+        }
+        let catalogue = Catalogue::with(&own).map_err(|error| format!("tracker.catalogues: {error}"))?;
+        let lists = lists(&config)?;
+        let mut pools = Vec::new();
+        for hop in &config.next_hops {
+            pools.push((hop, Pool::new(next_hop(&config, hop)?)));
+        }
+        let outbound = config.routes.iter().map(|route| Arc::new(outbound(route, &pools))).collect();
+        let mut certificates = Vec::new();
+        for listener in &config.listeners {
+            certificates.push(match (listener.tls, &listener.certificate) {
+                (ListenerTls::None, _) => None,
+                (_, Some((certificate, key))) => Some(tls::load(certificate, key)?),
+                (_, None) => {
+                    let (certificate, key) =
+                        tls::development(&config.certificate_directory, &config.relay.host_name)?;
+                    Some(tls::load(&certificate, &key)?)
+                }
+            });
+        }
+        let controller = config.policy.controller.parse()?;
+        Ok(Live {
+            controller,
+            detector: Detector::new(catalogue).allowing(config.tracker.allow.clone()).listing(lists),
+            outbound,
+            tls: certificates,
+            config,
+        })
+    }
+
+    /// Where a mail goes: the first whose conditions hold. `sender` is the address of the envelope.
+    pub fn outbound(&self, listener: &str, login: Option<&str>, sender: &str) -> Option<&Arc<Outbound>> {
+        self.outbound.iter().find(|own| own.conditions.takes(listener, login, sender))
+    }
+
+    /// What all next hops announce that mail of a listener can come to, as far as they were seen; `None` where none was.
+    pub fn capabilities(&self, listener: &str) -> Option<Capabilities> {
+        let possible = self
+            .outbound
+            .iter()
+            .filter(|own| own.conditions.listener.as_deref().is_none_or(|name| name == listener));
+        possible.filter_map(|own| own.route.capabilities()).reduce(Capabilities::common)
+    }
+
+    /// All next hops, in the order of the configuration.
+    pub fn pools(&self) -> Vec<&Arc<Pool>> {
+        let mut pools: Vec<&Arc<Pool>> = Vec::new();
+        for pool in self.outbound.iter().flat_map(|own| own.route.pools()) {
+            if !pools.iter().any(|own| Arc::ptr_eq(own, pool)) {
+                pools.push(pool);
+            }
+        }
+        pools
+    }
+}
+
+fn outbound(conditions: &config::Route, pools: &[(&config::NextHop, Arc<Pool>)]) -> Outbound {
+    let named = |name: &String| pools.iter().find(|(hop, _)| hop.name == *name);
+    let on_it: Vec<_> = conditions.next_hops.iter().filter_map(named).collect();
+    let accepted = on_it.iter().find_map(|(hop, _)| {
+        let esp = hop.esp.filter(|esp| esp.doubt().is_some())?;
+        Some(format!("{}: {}", esp.name(), hop.accept_downstream_tracking.as_ref()?))
+    });
+    if let Some(reason) = &accepted {
+        tracing::warn!(%reason, "the next hop's service may track behind this relay, which is accepted");
+    }
+    Outbound {
+        conditions: conditions.clone(),
+        route: Route::new(on_it.iter().map(|(_, pool)| Arc::clone(pool)).collect()),
+        esp: on_it.first().and_then(|(hop, _)| hop.esp),
+        accepted_tracking: accepted.unwrap_or_default(),
+    }
+}
+
+/// The filter lists of a configuration.
+fn lists(config: &Config) -> Result<Lists, String> {
+    let mut lists = Lists::default();
+    for path in &config.tracker.lists {
+        let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+        let before = lists.len();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        for ignored in lists.add(&name, &text) {
+            tracing::debug!(list = %path.display(), "{ignored}");
+        }
+        if lists.len() == before {
+            return Err(format!("{}: no line of it is a rule for images in mail", path.display()));
+        }
+        tracing::info!(list = %path.display(), rules = lists.len() - before, "a filter list was loaded");
+    }
+    Ok(lists)
+}
+
+/// A next hop as it is used.
+///
+/// # Errors
+///
+/// When it is one of our own listeners, or a file of it cannot be used.
+fn next_hop(config: &Config, hop: &config::NextHop) -> Result<NextHop, String> {
+    let own = |address: &SocketAddr| {
+        address.port() == hop.port
+            && (address.ip().to_string() == hop.host || hop.host == "localhost" && address.ip().is_loopback())
+    };
+    if config.listeners.iter().any(|listener| own(&listener.address)) {
+        return Err(format!(
+            "next_hop {}:{} is a listener of this relay: mail would run in circles",
+            hop.host, hop.port
+        ));
+    }
+    let certificate = hop.certificate.as_ref().map(|(chain, key)| (chain.as_path(), key.as_path()));
+    let tls = tls_config(hop.ca_file.as_deref(), certificate)
+        .map_err(|error| format!("next_hop {:?}: {error}", hop.name))?;
+    let mut next_hop = NextHop::new(&hop.host, hop.port, hop.tls, tls, &config.relay.host_name);
+    if let Some(path) = &hop.credentials_file {
+        next_hop.credentials =
+            Some(Credentials::load(path).map_err(|error| format!("next_hop.credentials_file: {error}"))?);
+    }
+    next_hop.timeouts = Timeouts {
+        connect: hop.connect_timeout,
+        command: hop.command_timeout,
+        data: hop.data_timeout,
+        dot: hop.dot_timeout,
+        ..next_hop.timeouts
+    };
+    next_hop.idle = hop.idle;
+    next_hop.max_age = hop.max_age;
+    next_hop.max_messages = hop.max_messages;
+    next_hop.max_connections = hop.max_connections;
+    next_hop.messages_per_minute = hop.messages_per_minute;
+    next_hop.burst = hop.burst;
+    Ok(next_hop)
+}

@@ -1,0 +1,110 @@
+//! The next hops that a message may take, in the order in which they are tried.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::connection::Capabilities;
+use super::error::RelayError;
+use super::pool::{Lease, Place, Pool};
+
+/// Next hops in order. The later ones are tried where those before cannot be used, and never after a final dot.
+#[derive(Debug)]
+pub struct Route {
+    pools: Vec<Arc<Pool>>,
+}
+
+/// The next hops of a route that were not tried yet for one transaction.
+pub(super) struct Attempts {
+    left: VecDeque<Arc<Pool>>,
+    place: Option<Place>,
+    last: Option<RelayError>,
+}
+
+impl Route {
+    /// A route over these.
+    pub fn new(pools: Vec<Arc<Pool>>) -> Arc<Route> {
+        Arc::new(Route { pools })
+    }
+
+    /// Its next hops.
+    pub fn pools(&self) -> &[Arc<Pool>] {
+        &self.pools
+    }
+
+    /// What all of its next hops announce, as far as they were seen; `None` where none was.
+    pub fn capabilities(&self) -> Option<Capabilities> {
+        self.pools.iter().filter_map(|pool| pool.capabilities()).reduce(Capabilities::common)
+    }
+
+    /// Those that work in their order, then those that rest, the one first that has rested longest.
+    fn order(&self) -> VecDeque<Arc<Pool>> {
+        let now = Instant::now();
+        let mut order: Vec<_> = self.pools.iter().map(|pool| (pool.health.rests_until(now), pool)).collect();
+        order.sort_by_key(|(rest, _)| *rest);
+        order.into_iter().map(|(_, pool)| Arc::clone(pool)).collect()
+    }
+
+    /// Attempts that begin with a place that was taken before, where there is one.
+    pub(super) fn attempts(&self, place: Option<Place>) -> Attempts {
+        let mut left = self.order();
+        if let Some(place) = &place {
+            left.retain(|pool| !Arc::ptr_eq(pool, &place.pool));
+        }
+        Attempts { left, place, last: None }
+    }
+
+    /// Places for so many connections to one next hop, all at once or none.
+    pub(super) async fn places(&self, count: usize) -> Result<Vec<Place>, RelayError> {
+        match self.order().pop_front() {
+            Some(pool) => pool.places(count).await,
+            None => Err(RelayError::Closed { at: "connect" }),
+        }
+    }
+}
+
+impl Attempts {
+    /// A connection to the next of them that can be used.
+    ///
+    /// # Errors
+    ///
+    /// When none is left: what was wrong with the last.
+    pub(super) async fn next(&mut self) -> Result<Lease, RelayError> {
+        loop {
+            let place = match (self.place.take(), self.left.pop_front()) {
+                (Some(place), Some(pool)) => {
+                    self.left.push_front(pool);
+                    Ok(place)
+                }
+                (Some(place), None) => Ok(place),
+                (None, Some(pool)) => pool.places(1).await.and_then(|mut places| {
+                    places.pop().ok_or(RelayError::Busy { connections: pool.hop.max_connections })
+                }),
+                (None, None) => {
+                    return Err(self.last.take().unwrap_or(RelayError::Closed { at: "connect" }));
+                }
+            };
+            match place {
+                Ok(place) => {
+                    let pool = Arc::clone(&place.pool);
+                    match place.lease().await {
+                        Ok(lease) => return Ok(lease),
+                        Err(error) => self.failed(&pool, error),
+                    }
+                }
+                // It works, and has no room: no failure of it.
+                Err(error) => self.last = Some(error),
+            }
+        }
+    }
+
+    /// Notes that a next hop could not be used.
+    pub(super) fn failed(&mut self, pool: &Arc<Pool>, error: RelayError) {
+        pool.health.failed(Instant::now());
+        metrics::counter!("pixelward_next_hop_errors_total").increment(1);
+        if let Some(next) = self.left.front() {
+            tracing::warn!(next_hop = %pool.hop, %error, next = %next.hop, "a next hop could not be used; the next one is tried");
+        }
+        self.last = Some(error);
+    }
+}
