@@ -9,6 +9,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use mta::grant;
+use mta::letter::{Keeps, Letter, people};
 use mta::sink::{Sink, Taken};
 use pixelward::relay::delivery::{Answers, Delivered, Mail, deliver};
 use pixelward::relay::next_hop::tls_config;
@@ -16,7 +18,63 @@ use pixelward::relay::{Ledger, NextHop, Parcel, Pool, Route, Timeouts, TlsMode, 
 use pixelward::smtp::command::Command;
 use pixelward::smtp::reply::Class;
 use pixelward::smtp::session::{Envelope, Greeting, Protocol, Recipient, Sender};
-use support::{Answer, Folder, Step};
+use support::{Answer, Client, Folder, Relay, Step, stuffed};
+
+/// What a client tries whose relay is killed at a step of one of the two copies; the one before has its answer where it has one.
+fn killed_at(step: Step, person: &str) {
+    let sink = Sink::start();
+    let relay = Relay::with(sink.port, "", "", "");
+    let (yes, no) = people("kill", 2, 2);
+    grant(&relay, &yes);
+    let letter = Letter::new("kill", "Read on.");
+    let everybody = [&yes[..], &no[..]].concat();
+    let about = if person == "yes" { &yes[0] } else { &no[0] };
+    let mut client = Client::greeted(relay.port);
+    assert_eq!(client.say("MAIL FROM:<news@shop.example>"), 250);
+    for to in &everybody {
+        assert_eq!(client.say(&format!("RCPT TO:<{to}>")), 250);
+    }
+    sink.rule(step, about, Answer::Stall, 1);
+    assert_eq!(client.say("DATA"), 354);
+    client.send(stuffed(&letter.with).as_bytes());
+    sink.wait_until_stalled();
+    let other = if person == "yes" { &no } else { &yes };
+    if step == Step::Dot {
+        // All dots go out together, so the other copy has arrived or is about to.
+        sink.wait(1, |own| own.to == *other);
+        let deadline = Instant::now() + support::PATIENCE;
+        let ledger = relay.folder.0.join("data/ledger/log");
+        // 32 bytes each: what is intended for all, and what became of these.
+        let wanted = 32 * (everybody.len() + other.len());
+        while std::fs::metadata(&ledger).unwrap().len() < wanted as u64 {
+            assert!(Instant::now() < deadline, "the answer is not written down");
+            std::thread::yield_now();
+        }
+    }
+    let relay = relay.killed();
+    sink.forget_rules();
+    for attempt in 1.. {
+        let reply = Client::greeted(relay.port).message(
+            SENDER,
+            &everybody.iter().map(String::as_str).collect::<Vec<_>>(),
+            &letter.with,
+        );
+        if reply.starts_with('2') {
+            break;
+        }
+        assert!(attempt < 3, "{reply}");
+    }
+    sink.each_has(&letter, &[(&yes, Keeps::Everything), (&no, Keeps::NoTracker)], 1);
+}
+
+#[test]
+fn a_relay_killed_at_any_step_of_a_copy_neither_loses_nor_doubles_it() {
+    for step in [Step::Rcpt, Step::Data, Step::Dot] {
+        for person in ["yes", "no"] {
+            killed_at(step, person);
+        }
+    }
+}
 
 /// What the next hop does with one group at one step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,13 +146,17 @@ impl Case {
 
     /// One attempt of the client; `rules` are made once all recipients were accepted.
     fn attempt(&self, answers: Answers, rules: impl FnOnce(&Sink)) -> Delivered {
+        self.attempt_within(Duration::from_secs(60), answers, rules)
+    }
+
+    fn attempt_within(&self, time: Duration, answers: Answers, rules: impl FnOnce(&Sink)) -> Delivered {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let mut transaction = Transaction::new(Arc::clone(&self.route), self.envelope.sender.clone());
             let asked = transaction.ask(&self.envelope.recipients).await.unwrap();
             assert!(asked.recipients.iter().all(|own| own.as_ref().is_ok_and(|own| own.code() == 250)));
             rules(&self.sink);
-            transaction.finish_by(Instant::now() + Duration::from_secs(60));
+            transaction.finish_by(Instant::now() + time);
             let message = copy(0);
             let mail = Mail {
                 listener: "default",
@@ -119,14 +181,13 @@ impl Case {
 
     /// What tells the sender of recipients that were rejected.
     fn reports(&self) -> Vec<String> {
-        let reports = self.accepted().into_iter().filter(|own| own.sender.starts_with("<>"));
+        let reports = self.accepted().into_iter().filter(|own| own.to == [SENDER]);
         reports.map(|own| String::from_utf8(own.message.to_vec()).unwrap()).collect()
     }
 
     /// Everybody but these has the right copy so many times, and these have none.
     fn each_has(&self, rejected: &BTreeSet<String>, times: usize) {
-        let letters: Vec<Taken> =
-            self.accepted().into_iter().filter(|own| !own.sender.starts_with("<>")).collect();
+        let letters: Vec<Taken> = self.accepted().into_iter().filter(|own| own.to != [SENDER]).collect();
         for group in 0..self.groups {
             for to in [recipient(group, 0), recipient(group, 1)] {
                 let own: Vec<&Taken> = letters.iter().filter(|own| own.to.contains(&to)).collect();
@@ -286,7 +347,7 @@ fn clients_that_hear_each_answer_hear_the_next_hops_own() {
         let codes: Vec<u16> = delivered.replies.iter().map(|own| own.code()).collect();
         assert_eq!(codes, [one, one, other, other, 250, 250], "{fates:?}");
         assert!(case.reports().is_empty(), "the client tells the sender itself");
-        assert!(case.ledger.is_empty());
+        case.close(&delivered);
     }
 }
 
@@ -346,6 +407,16 @@ fn a_report_that_is_not_taken_is_all_that_the_retry_sends() {
         assert_eq!(case.reports().len(), 1, "{}", case.name);
         case.each_has(&BTreeSet::from([recipient(0, 0), recipient(0, 1)]), 1);
     }
+}
+
+#[test]
+fn when_time_is_up_the_client_hears_of_it_and_what_was_not_sent_is_not_sent() {
+    let case = Case::new("time".to_owned(), 2, &format!("MAIL FROM:<{SENDER}>"), "");
+    let first = case.attempt_within(Duration::from_millis(300), Answers::One, |sink| {
+        sink.rule(Step::Data, &recipient(0, 0), Answer::Stall, usize::MAX);
+    });
+    assert_eq!(first.whole.class(), Class::Transient);
+    assert_eq!(case.accepted().len(), 0);
 }
 
 #[test]

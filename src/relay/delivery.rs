@@ -69,7 +69,7 @@ pub async fn deliver(
     let (news, is_one) = match (whole, mail.answers) {
         _ if parcels.is_empty() => (Vec::new(), true),
         (Some(answer), _) => (vec![Some(answer); mail.envelope.recipients.len()], true),
-        (None, Answers::Each) => (transaction.deliver_each(mail.envelope, mail.head, &parcels).await, true),
+        (None, Answers::Each) => (book.each(&parcels, transaction).await, true),
         (None, Answers::One) => match together(&book, &parcels, transaction).await {
             Ok(news) => news,
             Err(reply) => return deferred(mail, reply),
@@ -88,7 +88,8 @@ pub async fn deliver(
         Answers::One | Answers::Each => common(&answers),
     };
     let replies: Vec<Reply> = answers.iter().map(|answer| answer.reply().clone()).collect();
-    let open = if whole.class() == Class::Positive { book.open_keys() } else { Vec::new() };
+    let heard_all = mail.answers == Answers::Each || whole.class() == Class::Positive;
+    let open = if heard_all { book.open_keys() } else { Vec::new() };
     Delivered { replies, whole, open }
 }
 
@@ -111,12 +112,49 @@ impl Book<'_> {
             return vec![None; self.mail.envelope.recipients.len()];
         }
         let fates = self.ledger.fates(self.keys());
+        let unknown = fates.iter().filter(|own| **own == Some(Fate::Unknown)).count();
+        if unknown > 0 {
+            tracing::warn!(
+                id = self.mail.id,
+                recipients = unknown,
+                "the next hop may have had this message before, and gave no answer; it is sent once more"
+            );
+        }
         fates.into_iter().map(|fate| fate.and_then(remembered)).collect()
+    }
+
+    /// Writes down at once what became of recipients, without waiting: what a killed relay had heard is not done again.
+    fn jot(&self, recipients: &[usize], answer: &Answer) {
+        let Some(fate) = lasting(answer) else { return };
+        let keys = recipients.iter().filter_map(|own| self.keys().get(*own));
+        self.ledger.jot(keys.map(|key| (*key, Some(fate))).collect());
+    }
+
+    /// Each copy for itself. Where there are several, a relay that is killed between two of them does not send the first ones again.
+    async fn each(&self, parcels: &[Parcel], transaction: &mut Transaction) -> Vec<Option<Answer>> {
+        let told = |recipients: &[usize], answer: &Answer| {
+            if parcels.len() > 1 {
+                self.jot(recipients, answer);
+            }
+        };
+        transaction.deliver_each(self.mail.envelope, self.mail.head, parcels, told).await
     }
 
     /// What is closed when the client goes on: nothing where nothing can have been written.
     fn open_keys(self) -> Vec<Key> {
         self.keys.into_inner().unwrap_or_default()
+    }
+}
+
+/// What an answer leaves behind that holds for a retry, too.
+fn lasting(answer: &Answer) -> Option<Fate> {
+    match answer {
+        Answer::Unknown(_) => None,
+        Answer::Said(reply) => match reply.class() {
+            Class::Positive => Some(Fate::Accepted),
+            Class::Permanent => Some(Fate::Rejected(reply.code())),
+            Class::Transient | Class::Intermediate => None,
+        },
     }
 }
 
@@ -174,30 +212,26 @@ async fn together(
             return Err(Reply::new(451, "4.3.1 The delivery ledger cannot be written, try again later"));
         }
     }
-    Ok((release(held).await, is_one))
+    let answers = release(held, |recipients, answer| {
+        if !is_one {
+            book.jot(recipients, answer);
+        }
+    });
+    Ok((answers.await, is_one))
 }
 
 /// The one answer for recipients who fared differently: written down first, so that a retry finishes what is missing.
 async fn conclude(book: &Book<'_>, answers: &[Answer], transaction: &mut Transaction) -> Reply {
     let Book { mail, ledger, .. } = book;
     let keys = book.keys();
-    let noted = |fate: &dyn Fn(&Answer) -> Option<Option<Fate>>| -> Vec<(Key, Option<Fate>)> {
-        keys.iter().zip(answers).filter_map(|(key, answer)| Some((*key, fate(answer)?))).collect()
-    };
     let some = |class: Class| answers.iter().any(|answer| answer.reply().class() == class);
-    let results = noted(&|answer| match answer {
-        Answer::Unknown(_) => None,
-        Answer::Said(reply) => Some(match reply.class() {
-            Class::Positive => Some(Fate::Accepted),
-            Class::Permanent => Some(Fate::Rejected(reply.code())),
-            Class::Transient | Class::Intermediate => None,
-        }),
-    });
     if !some(Class::Positive) && !some(Class::Transient) {
         // The client hears it all, and tells the sender itself.
         ledger.close(keys);
         return common(answers);
     }
+    let results = keys.iter().zip(answers).filter(|(_, answer)| matches!(answer, Answer::Said(_)));
+    let results = results.map(|(key, answer)| (*key, lasting(answer))).collect();
     if ledger.note(results).await.is_err() {
         return Reply::new(451, "4.3.1 The delivery ledger cannot be written, try again later");
     }

@@ -1,6 +1,7 @@
 //! Several copies of one message: a transaction for each group of recipients that get the same bytes.
 
 use bytes::Bytes;
+use tokio::task::JoinSet;
 
 use super::error::RelayError;
 use super::transaction::Transaction;
@@ -80,18 +81,21 @@ impl Held {
 
 impl Transaction {
     /// Delivers each copy for itself, one after the other: for clients that hear an answer for each recipient. Recipients of no parcel
-    /// get no answer.
+    /// get no answer. `told` hears of each group as soon as the next hop has answered.
     pub async fn deliver_each(
         &mut self,
         envelope: &Envelope,
         head: &[u8],
         parcels: &[Parcel],
+        mut told: impl FnMut(&[usize], &Answer),
     ) -> Vec<Option<Answer>> {
         self.abandon().await;
         let mut answers = vec![None; envelope.recipients.len()];
         for parcel in parcels {
             match self.part(None).load_parcel(envelope, head, parcel, &mut answers).await {
-                Ok(Some(leg)) => answers = release(Held { legs: vec![leg], answers }).await,
+                Ok(Some(leg)) => {
+                    answers = release(Held { legs: vec![leg], answers }, &mut told).await;
+                }
                 Ok(None) => {}
                 Err(error) => {
                     let answer = Answer::of(&error);
@@ -206,19 +210,25 @@ impl Transaction {
     }
 }
 
-/// Sends all final dots together, and waits for what becomes of each.
-pub async fn release(held: Held) -> Vec<Option<Answer>> {
-    let Held { mut legs, mut answers } = held;
-    let mut sent = Vec::with_capacity(legs.len());
-    for leg in &mut legs {
-        sent.push(leg.transaction.dot().await);
+/// Sends all final dots together, and waits for what becomes of each. `told` hears of each as soon as the next hop has answered.
+pub async fn release(held: Held, mut told: impl FnMut(&[usize], &Answer)) -> Vec<Option<Answer>> {
+    let Held { legs, mut answers } = held;
+    let mut waiting = JoinSet::new();
+    for mut leg in legs {
+        let sent = leg.transaction.dot().await;
+        waiting.spawn(async move {
+            let outcome = match sent {
+                Ok(()) => leg.transaction.outcome().await,
+                Err(error) => Err(error),
+            };
+            (leg.recipients, outcome)
+        });
     }
-    for (leg, sent) in legs.iter_mut().zip(sent) {
-        let outcome = match sent {
-            Ok(()) => leg.transaction.outcome().await,
-            Err(error) => Err(error),
-        };
-        say(&mut answers, &leg.recipients, &Answer::of_outcome(outcome));
+    while let Some(ended) = waiting.join_next().await {
+        let Ok((recipients, outcome)) = ended else { continue };
+        let answer = Answer::of_outcome(outcome);
+        told(&recipients, &answer);
+        say(&mut answers, &recipients, &answer);
     }
     answers
 }

@@ -139,11 +139,16 @@ impl Ledger {
         done.await.map_err(|_| gone(()))?
     }
 
+    /// Notes what became of recipients, and does not wait: it outlives a kill of the process as soon as it is written, and a failure of the
+    /// machine once the next note is synced.
+    pub fn jot(&self, changes: Vec<(Key, Option<Fate>)>) {
+        let _ = self.jobs.send(Job { changes, synced: None });
+    }
+
     /// Closes entries, for the client knows how it ended. Nobody waits: an entry that comes back after a crash only keeps a retry from
     /// duplicating.
     pub fn close(&self, keys: &[Key]) {
-        let changes = keys.iter().map(|key| (*key, None)).collect();
-        let _ = self.jobs.send(Job { changes, synced: None });
+        self.jot(keys.iter().map(|key| (*key, None)).collect());
     }
 
     fn entries(&self) -> std::sync::MutexGuard<'_, HashMap<Key, Entry>> {

@@ -361,7 +361,10 @@ impl Conversation<'_> {
         match asked {
             Ok(answers) => {
                 if let Some(reply) = &answers.sender {
-                    self.say(reply);
+                    // Begun anew for later recipients, it was answered before.
+                    if batch.sender {
+                        self.say(reply);
+                    }
                     match reply.class() {
                         Class::Positive => {}
                         Class::Permanent => self.no_transaction(Session::between_messages),

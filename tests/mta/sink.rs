@@ -54,6 +54,7 @@ struct State {
     rules: Mutex<Vec<Rule>>,
     said: Mutex<Vec<String>>,
     connections: Mutex<Vec<TcpStream>>,
+    stalled: Mutex<usize>,
 }
 
 pub struct Sink {
@@ -107,6 +108,29 @@ impl Sink {
         for connection in self.state.connections.lock().unwrap().drain(..) {
             let _ = connection.shutdown(Shutdown::Both);
         }
+    }
+
+    /// Waits until an answer was held back.
+    pub fn wait_until_stalled(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        while *self.state.stalled.lock().unwrap() == 0 {
+            assert!(Instant::now() < deadline, "no answer was held back");
+            std::thread::yield_now();
+        }
+    }
+
+    /// Waits until a client has said this.
+    pub fn wait_for_line(&self, line: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.said().iter().any(|own| own == line) {
+            assert!(Instant::now() < deadline, "nobody said {line}");
+            std::thread::park_timeout(std::time::Duration::from_millis(5));
+        }
+    }
+
+    /// How many connections were made.
+    pub fn connections(&self) -> usize {
+        self.state.connections.lock().unwrap().len()
     }
 
     /// Every line that clients have said so far.
@@ -182,7 +206,7 @@ fn converse(stream: TcpStream, state: &State) -> std::io::Result<()> {
         message: Arc::default(),
         accepted: false,
     };
-    if !answer(&mut out, special(state, Step::Greeting, ""), "220 sink.example ESMTP")? {
+    if !answer(state, &mut out, special(state, Step::Greeting, ""), "220 sink.example ESMTP")? {
         return Ok(());
     }
     loop {
@@ -197,6 +221,7 @@ fn converse(stream: TcpStream, state: &State) -> std::io::Result<()> {
             "EHLO" => {
                 let keywords = KEYWORDS.join("\r\n250-");
                 answer(
+                    state,
                     &mut out,
                     special(state, Step::Ehlo, ""),
                     &format!("250-sink.example\r\n250-{keywords}\r\n250 HELP"),
@@ -209,7 +234,7 @@ fn converse(stream: TcpStream, state: &State) -> std::io::Result<()> {
                     parameters: vec![],
                     ..open
                 };
-                answer(&mut out, special(state, Step::Mail, &line), "250 2.1.0 Sender ok")?
+                answer(state, &mut out, special(state, Step::Mail, &line), "250 2.1.0 Sender ok")?
             }
             "RCPT" => {
                 let special = special(state, Step::Rcpt, &line);
@@ -218,12 +243,12 @@ fn converse(stream: TcpStream, state: &State) -> std::io::Result<()> {
                     open.to.push(address.to_owned());
                     open.parameters.push(parameters.trim().to_owned());
                 }
-                answer(&mut out, special, "250 2.1.5 Recipient ok")?
+                answer(state, &mut out, special, "250 2.1.5 Recipient ok")?
             }
             "DATA" => match special(state, Step::Data, &open.to.join(" ")) {
-                Some(special) => answer(&mut out, Some(special), "")?,
+                Some(special) => answer(state, &mut out, Some(special), "")?,
                 None => {
-                    answer(&mut out, None, "354 Go on")?;
+                    answer(state, &mut out, None, "354 Go on")?;
                     let message = message(&mut reader)?;
                     let special = special(state, Step::Dot, &open.to.join(" "));
                     let taken =
@@ -231,11 +256,11 @@ fn converse(stream: TcpStream, state: &State) -> std::io::Result<()> {
                     // What was taken is written down before the reply goes out, so that nobody looks too early.
                     state.taken.lock().unwrap().push(taken);
                     state.changed.notify_all();
-                    answer(&mut out, special, "250 2.0.0 Ok: queued as SINK1")?
+                    answer(state, &mut out, special, "250 2.0.0 Ok: queued as SINK1")?
                 }
             },
-            "QUIT" => return answer(&mut out, None, "221 2.0.0 Bye").map(|_| ()),
-            _ => answer(&mut out, None, "250 2.0.0 Ok")?,
+            "QUIT" => return answer(state, &mut out, None, "221 2.0.0 Bye").map(|_| ()),
+            _ => answer(state, &mut out, None, "250 2.0.0 Ok")?,
         };
         if !goes_on {
             return Ok(());
@@ -252,12 +277,16 @@ fn special(state: &State, step: Step, about: &str) -> Option<Answer> {
 }
 
 /// Whether the conversation goes on.
-fn answer(out: &mut TcpStream, special: Option<Answer>, usual: &str) -> std::io::Result<bool> {
+fn answer(state: &State, out: &mut TcpStream, special: Option<Answer>, usual: &str) -> std::io::Result<bool> {
     let said = match special {
         None => usual,
         Some(Answer::Say(said)) => said,
         Some(Answer::HangUp) => return out.shutdown(Shutdown::Both).map(|()| false),
-        Some(Answer::Stall) => return out.read_to_end(&mut Vec::new()).map(|_| false),
+        Some(Answer::Stall) => {
+            *state.stalled.lock().unwrap() += 1;
+            state.changed.notify_all();
+            return out.read_to_end(&mut Vec::new()).map(|_| false);
+        }
     };
     out.write_all(format!("{said}\r\n").as_bytes()).map(|()| true)
 }

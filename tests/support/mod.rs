@@ -175,6 +175,13 @@ impl Relay {
         self.child.wait().unwrap()
     }
 
+    /// Ends it at once, as a failure of the machine would, and starts it again on what it left behind.
+    pub fn killed(mut self) -> Relay {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        Relay::in_folder(std::mem::replace(&mut self.folder, Folder(PathBuf::new())))
+    }
+
     pub fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
     }
