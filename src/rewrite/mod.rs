@@ -170,7 +170,11 @@ pub fn rewrite(
     strictly(detector, &bytes, edits, &everything, order)
 }
 
-/// Takes every remote request out of a result that was not clean, and scans once more.
+/// How often every remote request is taken out of what is still not clean. In markup that browsers read in several ways, a cut can end what kept
+/// another request from being one.
+const MAX_PASSES: usize = 8;
+
+/// Takes every remote request out of a result that was not clean, until a scan finds none.
 fn strictly(
     detector: &Detector,
     bytes: &Bytes,
@@ -179,13 +183,23 @@ fn strictly(
     order: &Order<'_>,
 ) -> Result<Copy, RewriteError> {
     let strict = Order { inquiry: order.inquiry.everything(), ..*order };
-    let stripped = Bytes::from(apply(bytes, &everything.edits(|sighting| strict.edit(sighting))));
-    let last = detector.analyse(&stripped, &strict.inquiry);
-    match last.trouble {
-        Some(trouble) => Err(RewriteError::Unreadable(trouble)),
-        None if strict.is_unmet_in(&last) => Err(RewriteError::StillThere),
-        None => Ok(Copy::Rewritten { bytes: stripped, edits, way: Way::Strict }),
+    let cut = |bytes: &Bytes, found: &Analysis<'_>| {
+        Bytes::from(apply(bytes, &found.edits(|sighting| strict.edit(sighting))))
+    };
+    let mut stripped = cut(bytes, everything);
+    for _ in 0..MAX_PASSES {
+        let last = detector.analyse(&stripped, &strict.inquiry);
+        if let Some(trouble) = last.trouble {
+            return Err(RewriteError::Unreadable(trouble));
+        }
+        let next = strict.is_unmet_in(&last).then(|| cut(&stripped, &last));
+        match next {
+            None => return Ok(Copy::Rewritten { bytes: stripped, edits, way: Way::Strict }),
+            Some(same) if same == stripped => break,
+            Some(next) => stripped = next,
+        }
     }
+    Err(RewriteError::StillThere)
 }
 
 #[cfg(test)]
@@ -244,6 +258,13 @@ mod tests {
             "<<!---->img src=//a.example/x>"
         );
         assert_eq!(body(&format!("&am{pixel}p;lt;"), Extent::Trackers), "&am<!---->p;lt;");
+        let chained = "<svg><style>url(\\68ttp:</math><style><>url(\\68ttp:H)</style><style><t href=http:e";
+        let once = body(chained, Extent::EveryRequest);
+        assert_eq!(
+            body(&once, Extent::EveryRequest),
+            once,
+            "a cut that lays open another request is followed by it"
+        );
         let glued = "<script src=\"//t.news.example/wf/open?upn=abc\"\" height=1>\"<img src=//a.example/x>\"</script>";
         assert_eq!(
             body(glued, Extent::EveryRequest),

@@ -121,7 +121,8 @@ fn foreign_text(rest: &[u8]) -> (Cow<'_, str>, usize) {
         is_plain &= matches!(piece, Cow::Borrowed(_));
         text.push_str(&piece);
         let markup = rest.get(open..).unwrap_or_default();
-        let is_end = markup.get(..7).is_some_and(|tag| tag.eq_ignore_ascii_case(b"</style"));
+        let is_end = markup.get(..7).is_some_and(|tag| tag.eq_ignore_ascii_case(b"</style"))
+            && markup.get(7).is_none_or(|byte| byte.is_ascii_whitespace() || matches!(byte, b'/' | b'>'));
         if markup.is_empty() || is_end {
             let whole = std::str::from_utf8(rest.get(..open).unwrap_or_default()).ok().filter(|_| is_plain);
             return (whole.map_or(Cow::Owned(text), Cow::Borrowed), open);
