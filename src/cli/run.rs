@@ -14,7 +14,7 @@ use crate::live::Live;
 use crate::pipeline::Pipeline;
 use crate::record::{logging, metrics};
 use crate::relay::Ledger;
-use crate::server::bind;
+use crate::server::{Activated, adopt, bind};
 
 /// Run the relay.
 ///
@@ -76,16 +76,27 @@ async fn serve(pipeline: &Arc<Pipeline>, path: &Path) -> Result<(), Box<dyn std:
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
     let (stop, stopped) = watch::channel(false);
+    let mut activated = Activated::take()?;
     let mut listeners = tokio::task::JoinSet::new();
     for (index, listener) in pipeline.live().config.listeners.iter().enumerate() {
-        let bound = bind(listener.address, index).map_err(|error| {
+        let held = activated.at(listener.address);
+        let by_systemd = held.is_some();
+        let bound = held.map_or_else(|| bind(listener.address, index), |socket| adopt(socket, index));
+        let bound = bound.map_err(|error| {
             format!(
                 "listener {}: {} cannot be had: {error}. Is another server there?",
                 listener.name, listener.address
             )
         })?;
-        tracing::info!(listener = %listener.name, address = %bound.address, "listening");
+        tracing::info!(listener = %listener.name, address = %bound.address, by_systemd, "listening");
         listeners.spawn(bound.serve(Arc::clone(pipeline), stopped.clone()));
+    }
+    if !activated.left().is_empty() {
+        return Err(format!(
+            "the socket unit has {:?}, which no [[listener]] has as its address: both must name the same",
+            activated.left()
+        )
+        .into());
     }
     let next_hops: Vec<String> = pipeline.live().pools().iter().map(|pool| pool.hop.to_string()).collect();
     tracing::info!(
@@ -95,6 +106,7 @@ async fn serve(pipeline: &Arc<Pipeline>, path: &Path) -> Result<(), Box<dyn std:
         "pixelward is ready"
     );
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    let alive = tokio::spawn(watchdog());
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
@@ -114,7 +126,18 @@ async fn serve(pipeline: &Arc<Pipeline>, path: &Path) -> Result<(), Box<dyn std:
         _ = interrupt.recv() => tracing::warn!("stopped at once"),
     }
     listeners.shutdown().await;
+    alive.abort();
     Ok(())
+}
+
+/// Tells systemd's watchdog that tasks get their turn, twice as often as it wants to hear it.
+async fn watchdog() {
+    let Some(limit) = sd_notify::watchdog_enabled().filter(|limit| !limit.is_zero()) else { return };
+    let mut turns = tokio::time::interval(limit / 2);
+    loop {
+        turns.tick().await;
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
+    }
 }
 
 /// Reads everything again; keeps the old where something is wrong.

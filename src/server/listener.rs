@@ -22,6 +22,18 @@ pub struct Bound {
     pub address: SocketAddr,
 }
 
+/// Takes a socket that is there already. `index` is the listener's place in the configuration.
+///
+/// # Errors
+///
+/// When it cannot be used.
+pub fn adopt(socket: std::net::TcpListener, index: usize) -> io::Result<Bound> {
+    socket.set_nonblocking(true)?;
+    let socket = TcpListener::from_std(socket)?;
+    let address = socket.local_addr()?;
+    Ok(Bound { socket, index, address })
+}
+
 /// Takes an address. `index` is the listener's place in the configuration.
 ///
 /// # Errors
@@ -31,12 +43,9 @@ pub fn bind(address: SocketAddr, index: usize) -> io::Result<Bound> {
     let domain = socket2::Domain::for_address(address);
     let socket = socket2::Socket::new(domain, socket2::Type::STREAM, Some(socket2::Protocol::TCP))?;
     socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(1024)?;
-    let socket = TcpListener::from_std(socket.into())?;
-    let address = socket.local_addr()?;
-    Ok(Bound { socket, index, address })
+    adopt(socket.into(), index)
 }
 
 /// Open connections by client.

@@ -1,0 +1,40 @@
+//! Sockets that systemd holds for us, so that a restart refuses no connection: `systemd.socket(5)`, `sd_listen_fds(3)`.
+
+use std::net::{SocketAddr, TcpListener};
+
+/// The listening sockets that were handed over at the start.
+#[derive(Debug, Default)]
+pub struct Activated(Vec<(SocketAddr, TcpListener)>);
+
+impl Activated {
+    /// Takes what the environment names. Of another process' sockets there are none.
+    ///
+    /// # Errors
+    ///
+    /// When one of them is no listening TCP socket.
+    pub fn take() -> Result<Activated, String> {
+        let mut handed = listenfd::ListenFd::from_env();
+        let mut sockets = Vec::new();
+        for index in 0..handed.len() {
+            let socket = handed
+                .take_tcp_listener(index)
+                .map_err(|error| format!("socket {index} of the socket unit: {error}; ListenStream with an address and a port is wanted"))?;
+            if let Some(socket) = socket {
+                let address = socket.local_addr().map_err(|error| error.to_string())?;
+                sockets.push((address, socket));
+            }
+        }
+        Ok(Activated(sockets))
+    }
+
+    /// The socket at a listener's address.
+    pub fn at(&mut self, address: SocketAddr) -> Option<TcpListener> {
+        let index = self.0.iter().position(|(own, _)| *own == address)?;
+        Some(self.0.swap_remove(index).1)
+    }
+
+    /// The addresses that no listener has asked for.
+    pub fn left(&self) -> Vec<SocketAddr> {
+        self.0.iter().map(|(address, _)| *address).collect()
+    }
+}
