@@ -3,14 +3,12 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use rustls::ServerConfig;
-
 use crate::config::{self, Config, ListenerTls};
 use crate::consent::Controller;
 use crate::relay::next_hop::tls_config;
 use crate::relay::{Capabilities, Credentials, NextHop, Pool, Route, Timeouts};
 use crate::rewrite::downstream::Esp;
-use crate::server::tls;
+use crate::server::{Tls, Users, tls};
 use crate::tracker::lists::Lists;
 use crate::tracker::{Catalogue, Detector};
 
@@ -26,7 +24,9 @@ pub struct Live {
     /// Where mail goes.
     pub outbound: Vec<Arc<Outbound>>,
     /// TLS of each listener.
-    pub tls: Vec<Option<Arc<ServerConfig>>>,
+    pub tls: Vec<Option<Tls>>,
+    /// Who may log in at each listener.
+    pub users: Vec<Option<Arc<Users>>>,
 }
 
 /// A route of the configuration with its next hops.
@@ -63,17 +63,10 @@ impl Live {
             pools.push((hop, Pool::new(next_hop(&config, hop)?)));
         }
         let outbound = config.routes.iter().map(|route| Arc::new(outbound(route, &pools))).collect();
-        let mut certificates = Vec::new();
+        let (mut certificates, mut logins) = (Vec::new(), Vec::new());
         for listener in &config.listeners {
-            certificates.push(match (listener.tls, &listener.certificate) {
-                (ListenerTls::None, _) => None,
-                (_, Some((certificate, key))) => Some(tls::load(certificate, key)?),
-                (_, None) => {
-                    let (certificate, key) =
-                        tls::development(&config.certificate_directory, &config.relay.host_name)?;
-                    Some(tls::load(&certificate, &key)?)
-                }
-            });
+            certificates.push(own_tls(&config, listener)?);
+            logins.push(users(listener)?);
         }
         let controller = config.policy.controller.parse()?;
         Ok(Live {
@@ -81,6 +74,7 @@ impl Live {
             detector: Detector::new(catalogue).allowing(config.tracker.allow.clone()).listing(lists),
             outbound,
             tls: certificates,
+            users: logins,
             config,
         })
     }
@@ -127,6 +121,24 @@ fn outbound(conditions: &config::Route, pools: &[(&config::NextHop, Arc<Pool>)])
         esp: on_it.first().and_then(|(hop, _)| hop.esp),
         accepted_tracking: accepted.unwrap_or_default(),
     }
+}
+
+/// TLS of a listener, with a certificate for development where it has none of its own.
+fn own_tls(config: &Config, listener: &config::Listener) -> Result<Option<Tls>, String> {
+    let (certificate, key) = match (listener.tls, &listener.certificate) {
+        (ListenerTls::None, _) => return Ok(None),
+        (_, Some(pair)) => pair.clone(),
+        (_, None) => tls::development(&config.certificate_directory, &config.relay.host_name)?,
+    };
+    Tls::load(&certificate, &key, &listener.client_certificate).map(Some)
+}
+
+/// The logins of a listener.
+fn users(listener: &config::Listener) -> Result<Option<Arc<Users>>, String> {
+    let Some(path) = &listener.users_file else { return Ok(None) };
+    let users =
+        Users::load(path).map_err(|error| format!("listener {}: users_file: {error}", listener.name))?;
+    Ok(Some(Arc::new(users)))
 }
 
 /// The filter lists of a configuration.

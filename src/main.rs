@@ -25,6 +25,7 @@ enum Command {
     Scan(cli::scan::Scan),
     Consent(cli::consent::Consent),
     Postfix(cli::postfix::Postfix),
+    Passwd(cli::passwd::Passwd),
 }
 
 fn main() -> ExitCode {
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         Command::Scan(command) => cli::scan::run(command),
         Command::Consent(command) => cli::consent::run(command),
         Command::Postfix(command) => cli::postfix::run(command),
+        Command::Passwd(command) => cli::passwd::run(command),
     };
     match result {
         Ok(code) => code,

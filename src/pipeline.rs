@@ -108,6 +108,8 @@ pub struct Arrival {
     pub deadline: Instant,
     /// The client.
     pub peer: SocketAddr,
+    /// The client's host name, where a proxy told it.
+    pub client_name: Option<String>,
     /// TLS version and cipher suite towards the client.
     pub tls: Option<String>,
     /// How the client hears what became of it.
@@ -525,12 +527,17 @@ fn sign(live: &Live, arrival: &Arrival, rewritten: Bytes, edits: &[Edit]) -> Res
 /// Our trace header (RFC 5321 section 4.4).
 fn received(live: &Live, arrival: &Arrival) -> String {
     let client = &arrival.envelope.client;
-    let with = match (client.protocol, &arrival.tls) {
-        (Protocol::Smtp, _) => "SMTP",
-        (Protocol::Esmtp, None) => "ESMTP",
-        (Protocol::Esmtp, Some(_)) => "ESMTPS",
-        (Protocol::Lmtp, None) => "LMTP",
-        (Protocol::Lmtp, Some(_)) => "LMTPS",
+    // RFC 3848: S for TLS, A for a login.
+    let with = match (client.protocol, &arrival.tls, &arrival.envelope.login) {
+        (Protocol::Smtp, _, _) => "SMTP",
+        (Protocol::Esmtp, None, None) => "ESMTP",
+        (Protocol::Esmtp, None, Some(_)) => "ESMTPA",
+        (Protocol::Esmtp, Some(_), None) => "ESMTPS",
+        (Protocol::Esmtp, Some(_), Some(_)) => "ESMTPSA",
+        (Protocol::Lmtp, None, None) => "LMTP",
+        (Protocol::Lmtp, None, Some(_)) => "LMTPA",
+        (Protocol::Lmtp, Some(_), None) => "LMTPS",
+        (Protocol::Lmtp, Some(_), Some(_)) => "LMTPSA",
     };
     let tls = arrival.tls.as_ref().map_or(String::new(), |tls| format!("\r\n\t({tls})"));
     let date = OffsetDateTime::now_utc().format(&Rfc2822).unwrap_or_default();
@@ -538,9 +545,11 @@ fn received(live: &Live, arrival: &Arrival) -> String {
         std::net::IpAddr::V4(address) => address.to_string(),
         std::net::IpAddr::V6(address) => format!("IPv6:{address}"),
     };
+    let clean = |text: &str| text.chars().filter(|own| own.is_ascii_graphic()).collect::<String>();
+    let name = arrival.client_name.as_ref().map_or(String::new(), |name| format!("{} ", clean(name)));
     format!(
-        "Received: from {} ([{address}]){tls}\r\n\tby {} (pixelward) with {with} id {};\r\n\t{date}\r\n",
-        client.name.chars().filter(|own| own.is_ascii_graphic()).collect::<String>(),
+        "Received: from {} ({name}[{address}]){tls}\r\n\tby {} (pixelward) with {with} id {};\r\n\t{date}\r\n",
+        clean(&client.name),
         live.config.relay.host_name,
         arrival.id,
     )

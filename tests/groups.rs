@@ -128,11 +128,9 @@ impl Case {
                 other => panic!("{other:?} is no RCPT"),
             }
         });
-        let envelope = Envelope {
-            client: Greeting { name: "client.example".to_owned(), protocol: Protocol::Esmtp },
-            sender: Sender { address: sender, parameters: parameters_of_sender },
-            recipients: recipients.collect(),
-        };
+        let client = Greeting { name: "client.example".to_owned(), protocol: Protocol::Esmtp };
+        let sender = Sender { address: sender, parameters: parameters_of_sender };
+        let envelope = Envelope { recipients: recipients.collect(), ..Envelope::new(client, sender) };
         Case {
             name,
             ledger: Ledger::open(&folder.0).unwrap(),

@@ -52,8 +52,11 @@ fn packages_are_named_where_they_are_hidden() {
             "tracker/recipient.rs",
             "relay/next_hop.rs",
             "server/tls.rs",
+            "server/certificate.rs",
         ],
     );
+    check("argon2::", &["server/users.rs"]);
+    check("x509_parser", &["server/certificate.rs"]);
     check("mail_builder", &["relay/dsn.rs", "cli/demo/"]);
     check("rcgen", &["server/tls.rs"]);
     check("axum", &["record/metrics.rs", "web/", "cli/demo/"]);

@@ -59,6 +59,19 @@ fn each_recipient_gets_what_that_recipient_agreed_to() {
 }
 
 #[test]
+fn the_id_that_postfix_has_for_a_message_stands_beside_the_decision() {
+    let next = NextHop::start();
+    let relay = Relay::with(next.port, "xforward_networks = [\"127.0.0.1\"]", "", "");
+    let sender =
+        Postfix::start(&format!("relayhost = [127.0.0.1]:{}\nsmtp_send_xforward_command = yes", relay.port));
+    send(&sender, &["eve@home.example"], &newsletter("eve@home.example").0);
+    let line = sender.line(&["to=<eve@home.example>", "status=sent"]);
+    let id = line.split("]: ").nth(1).unwrap().split(':').next().unwrap();
+    let wanted = format!("forwarded_id=\"{id}\"");
+    relay.log.wait(&wanted, |line| line.contains(&wanted));
+}
+
+#[test]
 fn over_tls_with_a_certificate_of_our_own() {
     let certificates = Folder::new();
     let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();

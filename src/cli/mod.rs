@@ -3,6 +3,7 @@
 pub mod check;
 pub mod consent;
 pub mod demo;
+pub mod passwd;
 pub mod postfix;
 pub mod rewrite;
 pub mod run;

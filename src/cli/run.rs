@@ -14,7 +14,7 @@ use crate::live::Live;
 use crate::pipeline::Pipeline;
 use crate::record::{logging, metrics};
 use crate::relay::Ledger;
-use crate::server::{Activated, adopt, bind};
+use crate::server::{Activated, adopt, bind, certificate};
 
 /// Run the relay.
 ///
@@ -107,11 +107,17 @@ async fn serve(pipeline: &Arc<Pipeline>, path: &Path) -> Result<(), Box<dyn std:
     );
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     let alive = tokio::spawn(watchdog());
+    let mut looking = tokio::time::interval(pipeline.live().config.relay.certificate_check);
+    looking.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
+            _ = looking.tick() => look_at_certificates(pipeline),
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            _ = hangup.recv() => reload(pipeline, path),
+            _ = hangup.recv() => {
+                reload(pipeline, path);
+                look_at_certificates(pipeline);
+            }
         }
     }
     let drain = pipeline.live().config.relay.drain;
@@ -138,6 +144,12 @@ async fn watchdog() {
         turns.tick().await;
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
     }
+}
+
+/// Reads certificates that have changed, beside the sessions.
+fn look_at_certificates(pipeline: &Arc<Pipeline>) {
+    let live = pipeline.live();
+    tokio::task::spawn_blocking(move || certificate::look(&live));
 }
 
 /// Reads everything again; keeps the old where something is wrong.

@@ -30,6 +30,26 @@ pub enum ListenerTls {
     Implicit,
 }
 
+/// Whether clients come through a proxy that names them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyProtocol {
+    /// They come themselves.
+    None,
+    /// Each connection begins with a header of the PROXY protocol.
+    Required,
+}
+
+/// Whether clients show a certificate of their own, and the file with the authorities that it is verified with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClientCertificate {
+    /// They are not asked for one.
+    None,
+    /// A verified one is as good as an address of allowed_networks.
+    Asked(PathBuf),
+    /// Who has no verified one cannot send mail.
+    Required(PathBuf),
+}
+
 /// One address that clients connect to.
 #[derive(Clone, Debug)]
 pub struct Listener {
@@ -47,6 +67,20 @@ pub struct Listener {
     pub certificate: Option<(PathBuf, PathBuf)>,
     /// Who may connect besides the loopback addresses.
     pub allowed_networks: Vec<Network>,
+    /// Who may log in.
+    pub users_file: Option<PathBuf>,
+    /// Whether only those who have logged in may send mail.
+    pub require_login: bool,
+    /// Whether clients show a certificate.
+    pub client_certificate: ClientCertificate,
+    /// Whether clients come through a proxy.
+    pub proxy_protocol: ProxyProtocol,
+    /// Where such proxies are.
+    pub proxy_networks: Vec<Network>,
+    /// Who may tell of clients with XCLIENT.
+    pub xclient_networks: Vec<Network>,
+    /// Who may tell of messages with XFORWARD.
+    pub xforward_networks: Vec<Network>,
     /// What is done about bare line feeds and carriage returns.
     pub bare_newline: BareNewline,
     /// The most connections at once.
@@ -55,8 +89,12 @@ pub struct Listener {
     pub max_connections_per_client: usize,
     /// The largest message, in bytes.
     pub max_message_bytes: u64,
+    /// The largest header of a message, in bytes.
+    pub max_header_bytes: usize,
     /// The most recipients of a message.
     pub max_recipients: usize,
+    /// The most messages of one client in a minute; 0 for no limit.
+    pub max_messages_per_minute: u32,
     /// How many errors a session may make.
     pub max_errors: u32,
     /// How long a client may say nothing.
@@ -85,11 +123,20 @@ impl Listener {
             tls: ListenerTls::StartTls,
             certificate: None,
             allowed_networks: Vec::new(),
+            users_file: None,
+            require_login: false,
+            client_certificate: ClientCertificate::None,
+            proxy_protocol: ProxyProtocol::None,
+            proxy_networks: Vec::new(),
+            xclient_networks: Vec::new(),
+            xforward_networks: Vec::new(),
             bare_newline: BareNewline::Reject,
             max_connections: 5000,
             max_connections_per_client: 2000,
             max_message_bytes: 50 << 20,
+            max_header_bytes: 1 << 20,
             max_recipients: 1000,
+            max_messages_per_minute: 0,
             max_errors: 20,
             idle_timeout: Duration::from_secs(300),
             session_timeout: Duration::from_secs(3600),
@@ -127,6 +174,17 @@ fn listener(section: &mut Section<'_>) -> Listener {
         ),
         certificate: pair(section),
         allowed_networks: section.list("allowed_networks", |text| text.parse::<Network>()),
+        users_file: section.path("users_file"),
+        require_login: section.flag("require_login", default.require_login),
+        client_certificate: client_certificate(section),
+        proxy_protocol: section.choice(
+            "proxy_protocol",
+            default.proxy_protocol,
+            &[("none", ProxyProtocol::None), ("required", ProxyProtocol::Required)],
+        ),
+        proxy_networks: section.list("proxy_networks", |text| text.parse::<Network>()),
+        xclient_networks: section.list("xclient_networks", |text| text.parse::<Network>()),
+        xforward_networks: section.list("xforward_networks", |text| text.parse::<Network>()),
         bare_newline: section.choice(
             "bare_newline",
             default.bare_newline,
@@ -135,17 +193,75 @@ fn listener(section: &mut Section<'_>) -> Listener {
         max_connections: count(section.number("max_connections", 5000, 1..=1_000_000)),
         max_connections_per_client: count(section.number("max_connections_per_client", 2000, 1..=1_000_000)),
         max_message_bytes: section.number("max_message_bytes", default.max_message_bytes, 65_536..=1 << 31),
+        max_header_bytes: count(section.number("max_header_bytes", 1 << 20, 4096..=1 << 26)),
         max_recipients: count(section.number("max_recipients", 1000, 100..=100_000)),
+        max_messages_per_minute: u32::try_from(section.number("max_messages_per_minute", 0, 0..=1_000_000))
+            .unwrap_or(u32::MAX),
         max_errors: u32::try_from(section.number("max_errors", 20, 1..=10_000)).unwrap_or(u32::MAX),
         idle_timeout: section.seconds("idle_timeout_s", 300, 1..=3600),
         session_timeout: section.seconds("session_timeout_s", 3600, 1..=86_400),
     };
-    if !listener.address.ip().is_loopback() && listener.allowed_networks.is_empty() {
+    check(&listener, section);
+    listener
+}
+
+/// What does not go together.
+fn check(listener: &Listener, section: &mut Section<'_>) {
+    let only_tls = matches!(listener.tls, ListenerTls::Required | ListenerTls::Implicit);
+    if listener.users_file.is_some() && listener.tls == ListenerTls::None {
         section.problem(
             section.start_line(),
-            "listener.address is not a loopback address, so allowed_networks must say who may send mail: \
-             without it this would be an open relay",
+            "listener.users_file needs TLS, since no password is taken in clear: set tls, best to \"required\" or \"implicit\"",
         );
     }
-    listener
+    if listener.require_login && listener.users_file.is_none() {
+        section.problem(
+            section.start_line(),
+            "listener.require_login needs users_file, which says who may log in; `pixelward passwd LOGIN` prints a line for it",
+        );
+    }
+    if (listener.proxy_protocol == ProxyProtocol::Required) == listener.proxy_networks.is_empty() {
+        section.problem(
+            section.start_line(),
+            "listener.proxy_protocol = \"required\" and proxy_networks, the addresses of the proxies, belong together, and one is missing",
+        );
+    }
+    let asks = listener.client_certificate != ClientCertificate::None;
+    let required = matches!(listener.client_certificate, ClientCertificate::Required(_));
+    if asks && listener.tls == ListenerTls::None || required && !only_tls {
+        section.problem(
+            section.start_line(),
+            "listener.client_certificate needs TLS: set tls, to \"required\" or \"implicit\" where a certificate is required",
+        );
+    }
+    let shows_who_it_is = listener.require_login || required;
+    let closed = !listener.allowed_networks.is_empty() || shows_who_it_is && only_tls;
+    if !listener.address.ip().is_loopback() && !closed {
+        section.problem(
+            section.start_line(),
+            "listener.address is not a loopback address, so allowed_networks must say who may send mail, or require_login be on or client_certificate be \"required\", with \
+             tls = \"required\" or \"implicit\": without that this would be an open relay",
+        );
+    }
+}
+
+fn client_certificate(section: &mut Section<'_>) -> ClientCertificate {
+    type Wanted = Option<fn(PathBuf) -> ClientCertificate>;
+    let words: [(&str, Wanted); 3] = [
+        ("none", None),
+        ("asked", Some(ClientCertificate::Asked)),
+        ("required", Some(ClientCertificate::Required)),
+    ];
+    let wanted = section.choice("client_certificate", None, &words);
+    match (wanted, section.path("client_ca_file")) {
+        (Some(wanted), Some(ca)) => wanted(ca),
+        (None, _) => ClientCertificate::None,
+        (Some(_), None) => {
+            section.problem(
+                section.start_line(),
+                "listener.client_certificate needs client_ca_file, the authorities that sign the certificates of clients",
+            );
+            ClientCertificate::None
+        }
+    }
 }

@@ -17,7 +17,7 @@ use std::time::Duration;
 use crate::rewrite::{LinkTreatment, Personal, Receipts, Verify};
 use crate::sign::OnBroken;
 use crate::tracker::{Extent, Links};
-pub use listener::{Listener, ListenerTls, Protocol};
+pub use listener::{ClientCertificate, Listener, ListenerTls, Protocol, ProxyProtocol};
 pub use network::Network;
 pub use next_hop::NextHop;
 use reader::{Outcome, Problem, Section};
@@ -73,6 +73,8 @@ pub struct Relay {
     pub drain: Duration,
     /// The most copies that a message is split into, for a client that hears one answer for all; 1 where messages are not split.
     pub max_groups: usize,
+    /// How often the certificates of listeners are looked at.
+    pub certificate_check: Duration,
 }
 
 /// What a standing grant of every purpose leads to.
@@ -249,6 +251,7 @@ fn relay(section: &mut Section<'_>) -> Relay {
         host_name: section.string("host_name").unwrap_or_else(crate::host_name::own),
         max_in_flight_bytes: section.number("max_in_flight_bytes", 192 << 20, 1 << 20..=1 << 40),
         drain: section.seconds("drain_s", 60, 0..=3600),
+        certificate_check: section.seconds("certificate_check_s", 60, 1..=86_400),
     }
 }
 

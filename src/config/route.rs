@@ -8,7 +8,7 @@ use super::{Listener, NextHop};
 pub struct Route {
     /// The listener it came through.
     pub listener: Option<String>,
-    /// The login of the client.
+    /// The login of the client, or the name in its verified certificate.
     pub login: Option<String>,
     /// The domain of the envelope sender, in lower case.
     pub sender_domain: Option<String>,

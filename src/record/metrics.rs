@@ -34,10 +34,20 @@ fn describe() {
         "Connections turned away because there were too many"
     );
     describe_counter!("pixelward_protocol_errors_total", "Commands that were malformed or out of order");
+    describe_counter!("pixelward_tls_errors_total", "Clients with which TLS could not be started");
+    describe_counter!("pixelward_logins_total", "Logins by whether the password was right");
+    describe_counter!(
+        "pixelward_proxy_refused_total",
+        "Connections dropped because they came from no trusted proxy or named no client"
+    );
+    describe_counter!(
+        "pixelward_messages_held_back_total",
+        "Messages put off because their client had sent too many within a minute"
+    );
     describe_counter!("pixelward_messages_total", "Messages by what became of them");
     describe_counter!(
         "pixelward_messages_refused_total",
-        "Messages refused for their size, their line ends or lack of room"
+        "Messages refused for their size, their header, their line ends or lack of room"
     );
     describe_counter!("pixelward_recipients_total", "Recipients of messages, by what was decided for them");
     describe_counter!("pixelward_trackers_found_total", "Trackers found, by carrier");
@@ -58,6 +68,11 @@ fn describe() {
     );
     describe_counter!("pixelward_next_hop_errors_total", "Times the next hop could not be used");
     describe_counter!("pixelward_session_panics_total", "Sessions lost by a fault of the program");
+    describe_gauge!(
+        "pixelward_certificate_expiry_timestamp_seconds",
+        metrics::Unit::Seconds,
+        "When the certificate of a listener ends, in seconds since 1970"
+    );
     describe_gauge!("pixelward_in_flight_bytes", metrics::Unit::Bytes, "Bytes of messages held");
     describe_histogram!(
         "pixelward_enforce_seconds",

@@ -28,10 +28,16 @@ pub struct Line<'a> {
 /// Writes the line of one recipient. `downstream` names a service behind us that may track all the same.
 pub fn recipient(arrival: &Arrival, client_id: &str, downstream: &str, line: &Line<'_>, reply: &Reply) {
     let downstream = (!downstream.is_empty()).then_some(downstream);
+    let forwarded = arrival.envelope.forwarded.as_ref().and_then(|forwarded| forwarded.ident.as_deref());
+    // An id with an at sign may be somebody's address.
+    let forwarded_id: Option<String> = forwarded
+        .filter(|id| !id.contains('@'))
+        .map(|id| id.chars().filter(char::is_ascii_graphic).take(64).collect());
     tracing::info!(
         id = %arrival.id,
         listener = %arrival.listener,
         client_id,
+        forwarded_id,
         message_id = %arrival.message_id(),
         person = ?line.person,
         decision = line.decision.outcome.name(),

@@ -143,7 +143,7 @@ mod tests {
         let sender = Sender { address, parameters };
         let Ok(Command::Rcpt(address, parameters)) = Command::read(rcpt.as_bytes()) else { panic!("{rcpt}") };
         let client = Greeting { name: "shop.example".to_owned(), protocol: Protocol::Esmtp };
-        Envelope { client, sender, recipients: vec![Recipient { address, parameters }] }
+        Envelope { recipients: vec![Recipient { address, parameters }], ..Envelope::new(client, sender) }
     }
 
     #[test]

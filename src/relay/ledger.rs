@@ -316,11 +316,9 @@ mod tests {
     fn envelope(recipients: &[&str]) -> Envelope {
         let address = |text: &str| Address::bare(text).unwrap();
         let recipient = |text: &&str| Recipient { address: address(text), parameters: Parameters::default() };
-        Envelope {
-            client: Greeting { name: "shop.example".to_owned(), protocol: Protocol::Esmtp },
-            sender: Sender { address: address("news@shop.example"), parameters: Parameters::default() },
-            recipients: recipients.iter().map(recipient).collect(),
-        }
+        let client = Greeting { name: "shop.example".to_owned(), protocol: Protocol::Esmtp };
+        let sender = Sender { address: address("news@shop.example"), parameters: Parameters::default() };
+        Envelope { recipients: recipients.iter().map(recipient).collect(), ..Envelope::new(client, sender) }
     }
 
     fn folder(name: &str) -> PathBuf {

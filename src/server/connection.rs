@@ -8,17 +8,21 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
-use tokio_rustls::TlsAcceptor;
 
+use super::clients::Place;
+use super::proxy;
+use super::recipients::Batch;
+use super::xclient::{Told, Trust};
 use crate::config::{self, Listener, ListenerTls};
 use crate::live::{Live, Outbound};
-use crate::pipeline::{Arrival, Handled, MessageId, Pipeline};
-use crate::relay::{Answers, RelayError, Transaction};
+use crate::pipeline::{Handled, Pipeline};
+use crate::relay::Transaction;
 use crate::smtp::BareNewline;
+use crate::smtp::auth;
 use crate::smtp::command::{Command, MAX_LINE};
-use crate::smtp::data::{Data, DataReader};
+use crate::smtp::features::Features;
 use crate::smtp::reply::{Class, Reply};
-use crate::smtp::session::{Action, Features, Recipient, Session};
+use crate::smtp::session::{Action, Identity, Session};
 use crate::wire::{Stream, Wire};
 
 /// How long one who is turned away may take to read why.
@@ -27,6 +31,8 @@ const PARTING: Duration = Duration::from_secs(5);
 /// How long a connection to the next hop waits for its client. Then it serves others, and the transaction is begun anew when the message is
 /// whole.
 const HOLD: Duration = Duration::from_secs(2);
+
+const TOO_LONG: &str = "5.5.2 The line is too long";
 
 /// Says that there are too many connections, and closes.
 pub async fn turn_away(stream: TcpStream) {
@@ -37,7 +43,7 @@ pub async fn turn_away(stream: TcpStream) {
 }
 
 /// Why a conversation ended.
-enum Ended {
+pub(super) enum Ended {
     /// All is said.
     Done,
     /// The client hung up or the connection broke.
@@ -56,33 +62,44 @@ impl From<io::Error> for Ended {
 
 /// Talks to a client until one of the two has enough.
 pub async fn serve(
-    stream: TcpStream,
+    mut stream: TcpStream,
     peer: SocketAddr,
     index: usize,
     pipeline: &Pipeline,
+    mut place: Place,
     stop: watch::Receiver<bool>,
 ) {
     let live = pipeline.live();
     let Some(settings) = live.config.listeners.get(index).cloned() else { return };
+    let Some(peer) = proxy::client(&mut stream, peer, &settings).await else { return };
+    if !place.is_for(peer.ip(), settings.max_connections_per_client) {
+        return turn_away(stream).await;
+    }
     let _ = stream.set_nodelay(true);
     metrics::counter!("pixelward_connections_total").increment(1);
     let deadline = Instant::now() + settings.session_timeout;
     let wire = Wire::new(Stream::Clear(stream));
+    let trust = Trust::of(peer.ip(), &settings.xclient_networks, &settings.xforward_networks);
     let mut conversation = Conversation {
         wire,
         peer,
         index,
         settings,
         pipeline,
+        place,
         stop,
         deadline,
         session: Session::New,
+        identity: Identity::default(),
+        trust,
+        told: Told::default(),
         transaction: None,
         held_since: Instant::now(),
         outbound: None,
         batch: Batch::default(),
         out: Vec::new(),
         errors: 0,
+        failed_logins: 0,
         unsettled: None,
     };
     let ended = conversation.run().await;
@@ -100,40 +117,39 @@ pub async fn serve(
     }
 }
 
-/// What waits to be put to the next hop together.
-#[derive(Default)]
-struct Batch {
-    sender: bool,
-    recipients: Vec<Recipient>,
-}
-
-struct Conversation<'a> {
-    wire: Wire,
-    peer: SocketAddr,
-    index: usize,
-    settings: Listener,
-    pipeline: &'a Pipeline,
+/// A conversation with one client. Its parts are in the files of this folder.
+pub(super) struct Conversation<'a> {
+    pub(super) wire: Wire,
+    pub(super) peer: SocketAddr,
+    /// The listener's place in the configuration.
+    pub(super) index: usize,
+    pub(super) settings: Listener,
+    pub(super) pipeline: &'a Pipeline,
+    pub(super) place: Place,
     stop: watch::Receiver<bool>,
     deadline: Instant,
-    session: Session,
-    transaction: Option<Transaction>,
+    pub(super) session: Session,
+    pub(super) identity: Identity,
+    trust: Trust,
+    /// What XCLIENT told.
+    pub(super) told: Told,
+    pub(super) transaction: Option<Transaction>,
     /// When the next hop last heard of it.
-    held_since: Instant,
+    pub(super) held_since: Instant,
     /// Where its mail goes.
-    outbound: Option<Arc<Outbound>>,
-    batch: Batch,
+    pub(super) outbound: Option<Arc<Outbound>>,
+    pub(super) batch: Batch,
     /// Replies that were not sent yet.
     out: Vec<u8>,
     errors: u32,
+    pub(super) failed_logins: u32,
     /// What the client may not have heard yet.
-    unsettled: Option<Handled>,
+    pub(super) unsettled: Option<Handled>,
 }
 
 impl Conversation<'_> {
     async fn run(&mut self) -> Result<(), Ended> {
-        let allowed = self.peer.ip().is_loopback()
-            || self.settings.allowed_networks.iter().any(|own| own.contains(self.peer.ip()));
-        if !allowed {
+        if !self.may_connect() {
             tracing::warn!(peer = %self.peer.ip(), listener = %self.settings.name, "a client outside of allowed_networks was turned away");
             self.say(&Reply::new(554, "5.7.1 You may not send mail here"));
             return self.flush().await;
@@ -141,12 +157,10 @@ impl Conversation<'_> {
         if self.settings.tls == ListenerTls::Implicit {
             self.start_tls().await?;
         }
-        let host_name = self.live().config.relay.host_name.clone();
-        let protocol = if self.is_lmtp() { "LMTP" } else { "ESMTP" };
-        self.say(&Reply::new(220, &format!("{host_name} {protocol} pixelward")));
+        self.greet();
         self.flush().await?;
         loop {
-            while let Some(line) = self.next_line()? {
+            while let Some(line) = self.next_line(MAX_LINE).await? {
                 self.line(&line).await?;
             }
             self.ask_next_hop().await;
@@ -155,7 +169,7 @@ impl Conversation<'_> {
         }
     }
 
-    fn is_lmtp(&self) -> bool {
+    pub(super) fn is_lmtp(&self) -> bool {
         self.settings.protocol == config::Protocol::Lmtp
     }
 
@@ -166,15 +180,15 @@ impl Conversation<'_> {
         }
     }
 
-    fn live(&self) -> Arc<Live> {
+    pub(super) fn live(&self) -> Arc<Live> {
         self.pipeline.live()
     }
 
-    fn say(&mut self, reply: &Reply) {
+    pub(super) fn say(&mut self, reply: &Reply) {
         self.out.extend_from_slice(reply.wire());
     }
 
-    async fn flush(&mut self) -> Result<(), Ended> {
+    pub(super) async fn flush(&mut self) -> Result<(), Ended> {
         if self.out.is_empty() {
             return Ok(());
         }
@@ -185,7 +199,7 @@ impl Conversation<'_> {
     }
 
     /// Waits for more from the client. The next hop does not wait for long.
-    async fn fill(&mut self) -> Result<(), Ended> {
+    pub(super) async fn fill(&mut self) -> Result<(), Ended> {
         if let Some(transaction) = self.transaction.as_mut().filter(|own| own.is_open()) {
             match timeout_at(self.held_since + HOLD, self.wire.fill()).await {
                 Ok(Ok(0)) => return Err(Ended::Done),
@@ -213,40 +227,52 @@ impl Conversation<'_> {
         }
     }
 
-    /// The next command line, once it is whole. One that does not end in CRLF, or never ends, ends the conversation.
-    fn next_line(&mut self) -> Result<Option<Vec<u8>>, Ended> {
+    /// The next line, once it is whole. One that does not end in CRLF, or is longer than `most` bytes, ends the conversation.
+    async fn next_line(&mut self, most: usize) -> Result<Option<Vec<u8>>, Ended> {
         let pending = self.wire.pending();
+        let is_auth = pending.get(..5).is_some_and(|verb| verb.eq_ignore_ascii_case(b"AUTH "));
+        let most = if is_auth { auth::MAX_LINE } else { most };
         let Some(end) = memchr::memchr(b'\n', pending) else {
-            if pending.len() >= MAX_LINE {
-                return self.too_long();
-            }
-            return Ok(None);
+            return if pending.len() >= most { Err(self.last_word(TOO_LONG).await) } else { Ok(None) };
         };
-        if end >= MAX_LINE {
-            return self.too_long();
+        if end >= most {
+            return Err(self.last_word(TOO_LONG).await);
         }
         let ends_in_crlf = end > 0 && pending.get(end - 1) == Some(&b'\r');
         if !ends_in_crlf && self.settings.bare_newline == BareNewline::Reject {
-            self.say(&Reply::new(500, "5.5.2 A line ends with CRLF, not with LF alone"));
-            return self.last_word();
+            return Err(self.last_word("5.5.2 A line ends with CRLF, not with LF alone").await);
         }
         Ok(self.wire.line())
     }
 
-    fn too_long(&mut self) -> Result<Option<Vec<u8>>, Ended> {
-        self.say(&Reply::new(500, "5.5.2 The line is too long"));
-        self.last_word()
+    /// The next line that the client sends, at most `most` bytes long. What was said so far is sent first.
+    pub(super) async fn whole_line(&mut self, most: usize) -> Result<Vec<u8>, Ended> {
+        loop {
+            if let Some(line) = self.next_line(most).await? {
+                return Ok(line);
+            }
+            self.flush().await?;
+            self.fill().await?;
+        }
     }
 
-    /// What was said is sent, and then the connection ends.
-    fn last_word(&mut self) -> Result<Option<Vec<u8>>, Ended> {
+    /// Says what is wrong with a line; the conversation cannot go on.
+    async fn last_word(&mut self, text: &str) -> Ended {
         metrics::counter!("pixelward_protocol_errors_total").increment(1);
-        self.wire.consume(usize::MAX);
-        self.session = Session::Closed;
-        Ok(Some(b"QUIT".to_vec()))
+        self.say(&Reply::new(500, text));
+        self.flush().await.err().unwrap_or(Ended::Done)
     }
 
-    fn features(&self) -> Features {
+    /// Lets the client wait. The relay does not wait for that when it stops.
+    pub(super) async fn pause(&mut self, delay: Duration) -> Result<(), Ended> {
+        let until = (Instant::now() + delay).min(self.deadline);
+        tokio::select! {
+            () = tokio::time::sleep_until(until) => Ok(()),
+            () = super::listener::told_to_stop(&mut self.stop) => Err(Ended::Stopping),
+        }
+    }
+
+    pub(super) fn features(&self) -> Features {
         let live = self.live();
         let next_hop = live.capabilities(&self.settings.name);
         let ours = self.settings.max_message_bytes;
@@ -262,6 +288,10 @@ impl Conversation<'_> {
             smtputf8: next_hop.as_ref().is_none_or(|hop| hop.smtputf8),
             dsn: next_hop.as_ref().is_none_or(|hop| hop.dsn),
             lmtp: self.is_lmtp(),
+            login: self.login_offer(),
+            permission: self.permission(),
+            xclient: self.trust.xclient,
+            xforward: self.trust.xforward,
         }
     }
 
@@ -280,7 +310,7 @@ impl Conversation<'_> {
         }
         let features = self.features();
         let session = std::mem::replace(&mut self.session, Session::Closed);
-        let (session, action) = session.step(command, &features, self.batch.recipients.len());
+        let (session, action) = session.step(command, &features, &self.identity, self.batch.recipients.len());
         self.session = session;
         match action {
             Action::Say(reply) => {
@@ -298,6 +328,7 @@ impl Conversation<'_> {
                 if let Some(mut transaction) = self.transaction.take() {
                     transaction.abandon().await;
                 }
+                self.identity.forwarded = None;
                 self.answer(&reply)
             }
             Action::StartTls(reply) => {
@@ -311,7 +342,21 @@ impl Conversation<'_> {
                 self.flush().await?;
                 self.start_tls().await
             }
+            Action::LogIn(auth) => self.log_in(auth).await,
+            Action::Xclient(attributes) => self.xclient(&attributes).await,
+            Action::Xforward(attributes) => {
+                self.xforward(&attributes);
+                Ok(())
+            }
             Action::AskSender => {
+                // What was told is in the envelope now, and holds for this message alone.
+                self.identity.forwarded = None;
+                let rate = self.settings.max_messages_per_minute;
+                if !self.place.clients().may_send(self.peer.ip(), rate, std::time::Instant::now()) {
+                    metrics::counter!("pixelward_messages_held_back_total").increment(1);
+                    self.no_transaction(Session::deferred);
+                    return self.answer(&Reply::new(451, "4.7.1 Too many messages, try again later"));
+                }
                 self.batch.sender = true;
                 Ok(())
             }
@@ -329,7 +374,7 @@ impl Conversation<'_> {
     }
 
     /// Says what was wrong, and closes after too many of these.
-    async fn error(&mut self, reply: Reply) -> Result<(), Ended> {
+    pub(super) async fn error(&mut self, reply: Reply) -> Result<(), Ended> {
         self.say(&reply);
         self.errors += 1;
         metrics::counter!("pixelward_protocol_errors_total").increment(1);
@@ -341,198 +386,9 @@ impl Conversation<'_> {
         Ok(())
     }
 
-    /// Puts what was gathered to the next hop, and says its answers.
-    async fn ask_next_hop(&mut self) {
-        let batch = std::mem::take(&mut self.batch);
-        if !batch.sender && batch.recipients.is_empty() {
-            return;
-        }
-        if batch.sender
-            && let Session::Open(envelope) = &self.session
-        {
-            let sender = envelope.sender.clone();
-            self.outbound = self.live().outbound(&self.settings.name, None, sender.address.as_str()).cloned();
-            self.transaction =
-                self.outbound.as_ref().map(|own| Transaction::new(Arc::clone(&own.route), sender));
-        }
-        let Some(transaction) = &mut self.transaction else { return };
-        let asked = transaction.ask(&batch.recipients).await;
-        self.held_since = Instant::now();
-        match asked {
-            Ok(answers) => {
-                if let Some(reply) = &answers.sender {
-                    // Begun anew for later recipients, it was answered before.
-                    if batch.sender {
-                        self.say(reply);
-                    }
-                    match reply.class() {
-                        Class::Positive => {}
-                        Class::Permanent => self.no_transaction(Session::between_messages),
-                        _ => self.no_transaction(Session::deferred),
-                    }
-                }
-                for (recipient, answer) in batch.recipients.into_iter().zip(answers.recipients) {
-                    let reply = answer.unwrap_or_else(|error| self.alarm(&error));
-                    self.say(&reply);
-                    if reply.class() == Class::Positive {
-                        self.session.accepted(recipient);
-                    }
-                }
-            }
-            Err(error) => {
-                let reply = self.alarm(&error);
-                for _ in 0..usize::from(batch.sender) + batch.recipients.len() {
-                    self.say(&reply);
-                }
-                self.no_transaction(Session::deferred);
-            }
-        }
-    }
-
-    fn no_transaction(&mut self, next: impl FnOnce(Session) -> Session) {
-        self.transaction = None;
-        self.session = next(std::mem::replace(&mut self.session, Session::Closed));
-    }
-
-    fn alarm(&self, error: &RelayError) -> Reply {
-        metrics::counter!("pixelward_next_hop_errors_total").increment(1);
-        let next_hop = self.transaction.as_ref().map(Transaction::next_hop).unwrap_or_default();
-        tracing::error!(%next_hop, %error, "the next hop could not be used; the client was told to try again later");
-        error.reply()
-    }
-
-    async fn start_tls(&mut self) -> Result<(), Ended> {
-        let live = self.live();
-        let Some(config) = live.tls.get(self.index).cloned().flatten() else { return Err(Ended::Done) };
-        let placeholder = Stream::Clear(unconnected()?);
-        let Some(tcp) = std::mem::replace(&mut self.wire.stream, placeholder).into_clear() else {
-            return Err(Ended::Done);
-        };
-        let accept = TlsAcceptor::from(config).accept(tcp);
-        let tls = timeout(self.settings.idle_timeout, accept).await.map_err(|_| Ended::TimedOut)??;
-        self.wire = Wire::new(Stream::Tls(Box::new(tls.into())));
-        self.session = Session::New;
-        Ok(())
-    }
-
-    async fn data(&mut self) -> Result<(), Ended> {
-        self.say(&Reply::new(354, "End data with <CR><LF>.<CR><LF>"));
-        self.flush().await?;
-        let Session::Open(envelope) = std::mem::replace(&mut self.session, Session::Closed) else {
-            return Err(Ended::Done);
-        };
-        self.session = Session::Open(envelope.clone());
-        let largest = usize::try_from(self.features().max_message_bytes).unwrap_or(usize::MAX);
-        let expected = envelope
-            .sender
-            .parameters
-            .get("SIZE")
-            .and_then(|size| size.value()?.parse().ok())
-            .unwrap_or(64 * 1024);
-        let mut reader = DataReader::new(largest, self.settings.bare_newline, expected);
-        let mut share = self.pipeline.budget.share();
-        loop {
-            let (taken, ended) = reader.feed(self.wire.pending());
-            self.wire.consume(taken);
-            if !share.grow_to(reader.held()) {
-                reader.give_up();
-            }
-            if ended {
-                break;
-            }
-            self.fill().await?;
-        }
-        self.session = std::mem::replace(&mut self.session, Session::Closed).between_messages();
-        let (Some(mut transaction), Some(outbound)) = (self.transaction.take(), self.outbound.clone()) else {
-            return Err(Ended::Done);
-        };
-        let deadline = std::time::Instant::now() + self.settings.budget();
-        let answers = if self.is_lmtp() || envelope.sender.parameters.has("PRDR") {
-            Answers::Each
-        } else {
-            Answers::One
-        };
-        let recipients = envelope.recipients.len();
-        match reader.finish() {
-            Data::Message(message) => {
-                let arrival = Arrival {
-                    id: MessageId::new(),
-                    envelope,
-                    message,
-                    listener: self.settings.name.clone(),
-                    outbound,
-                    deadline,
-                    peer: self.peer,
-                    tls: self.wire.stream.tls_description(),
-                    answers,
-                };
-                let handled = self.pipeline.handle(&arrival, &mut transaction).await;
-                transaction.abandon().await;
-                self.say_outcome(&handled, answers);
-                let left = self.client_left().await;
-                if self.flush().await.is_err() || left {
-                    self.pipeline.unheard(&arrival, &handled).await;
-                    return Err(Ended::Done);
-                }
-                self.unsettled = Some(handled);
-            }
-            refused => {
-                transaction.abandon().await;
-                let reply = refusal(&refused);
-                // With PRDR, an answer other than 353 is for all recipients.
-                let times = if self.is_lmtp() { recipients } else { 1 };
-                (0..times).for_each(|_| self.say(&reply));
-            }
-        }
-        drop(share);
-        Ok(())
-    }
-
-    /// One answer, or one for each recipient; with PRDR between 353 and one for all.
-    fn say_outcome(&mut self, handled: &Handled, answers: Answers) {
-        if answers == Answers::One {
-            return self.say(&handled.whole);
-        }
-        if !self.is_lmtp() {
-            self.say(&Reply::new(353, "An answer for each recipient follows"));
-        }
-        for reply in &handled.replies {
-            self.say(reply);
-        }
-        if !self.is_lmtp() {
-            self.say(&handled.whole);
-        }
-    }
-
-    /// Whether the client hung up while its message was handled, so that it may not hear the answer. One that has said QUIT already and
-    /// sends no more still listens: Exim does so behind its last message.
-    async fn client_left(&mut self) -> bool {
-        matches!(timeout(Duration::ZERO, self.wire.fill()).await, Ok(Ok(0) | Err(_)))
-            && self.wire.pending().is_empty()
-    }
-
     /// Ends a conversation that is not over.
     async fn part(&mut self, text: &str) {
         let reply = Reply::new(421, text);
         let _ = timeout(PARTING, self.wire.send(reply.wire())).await;
     }
-}
-
-fn refusal(data: &Data) -> Reply {
-    metrics::counter!("pixelward_messages_refused_total").increment(1);
-    match data {
-        Data::TooLarge => Reply::new(552, "5.3.4 The message is larger than announced here"),
-        Data::NoRoom => Reply::new(452, "4.3.1 No room for the message now, try again later"),
-        Data::BareNewline => {
-            Reply::new(550, "5.6.11 A line ends with CRLF: the message holds a bare CR or LF")
-        }
-        Data::Message(_) => Reply::new(451, "4.3.0 Try again later"),
-    }
-}
-
-/// A socket that stands in for one that is being taken over by TLS.
-fn unconnected() -> io::Result<TcpStream> {
-    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
-    socket.set_nonblocking(true)?;
-    TcpStream::from_std(socket.into())
 }

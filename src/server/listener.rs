@@ -1,15 +1,15 @@
 //! Accepting connections, within limits.
 
-use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::clients::Clients;
 use super::connection;
 use crate::pipeline::Pipeline;
 
@@ -46,41 +46,6 @@ pub fn bind(address: SocketAddr, index: usize) -> io::Result<Bound> {
     socket.bind(&address.into())?;
     socket.listen(1024)?;
     adopt(socket.into(), index)
-}
-
-/// Open connections by client.
-#[derive(Debug, Default)]
-struct Clients(Mutex<HashMap<IpAddr, usize>>);
-
-/// A connection that is counted, until dropped.
-struct Counted {
-    clients: Arc<Clients>,
-    address: IpAddr,
-}
-
-impl Clients {
-    /// Counts a connection; `None` where there are too many, of this client or in all.
-    fn count(self: &Arc<Clients>, address: IpAddr, per_client: usize, all: usize) -> Option<Counted> {
-        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let own = open.get(&address).copied().unwrap_or(0);
-        if own >= per_client || open.values().sum::<usize>() >= all {
-            return None;
-        }
-        open.insert(address, own + 1);
-        Some(Counted { clients: Arc::clone(self), address })
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        let mut open = self.clients.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(own) = open.get_mut(&self.address) {
-            *own -= 1;
-            if *own == 0 {
-                open.remove(&self.address);
-            }
-        }
-    }
 }
 
 /// How long accepting pauses when the system has no descriptors left.
@@ -122,14 +87,11 @@ impl Bound {
     ) {
         let live = pipeline.live();
         let Some(settings) = live.config.listeners.get(self.index) else { return };
-        let counted = clients.count(peer.ip(), settings.max_connections_per_client, settings.max_connections);
+        let place = clients.place(settings.max_connections);
         let (pipeline, stop, index) = (Arc::clone(pipeline), stop.clone(), self.index);
         sessions.spawn(async move {
-            match counted {
-                Some(counted) => {
-                    connection::serve(stream, peer, index, &pipeline, stop).await;
-                    drop(counted);
-                }
+            match place {
+                Some(place) => connection::serve(stream, peer, index, &pipeline, place, stop).await,
                 None => connection::turn_away(stream).await,
             }
         });

@@ -4,10 +4,22 @@
 
 pub mod activation;
 pub mod budget;
+pub mod certificate;
+mod clients;
 pub mod connection;
+mod data;
+mod handshake;
 pub mod listener;
+mod login;
+mod permission;
+mod proxy;
+mod recipients;
 pub mod tls;
+pub mod users;
+mod xclient;
 
 pub use activation::Activated;
 pub use budget::Budget;
 pub use listener::{Bound, adopt, bind};
+pub use tls::Tls;
+pub use users::Users;

@@ -3,13 +3,18 @@
 //! Absent: sockets, clocks and waiting. What reads a stream gives the same result however the stream was cut.
 
 pub mod address;
+pub mod auth;
 pub mod command;
 pub mod data;
+pub mod envelope;
+pub mod features;
 pub mod reply;
 pub mod session;
+pub mod xclient;
 
 pub use address::{Address, Domain};
 pub use command::{Command, Parameter, Parameters};
 pub use data::{BareNewline, DataReader};
+pub use features::Features;
 pub use reply::Reply;
-pub use session::{Action, Envelope, Features, Recipient, Session};
+pub use session::{Action, Envelope, Recipient, Session};

@@ -1,80 +1,12 @@
 //! A conversation with a client: which command leads where.
 
 use super::address::Address;
+use super::auth::Auth;
 use super::command::{Command, Parameters};
+pub use super::envelope::{Envelope, Greeting, Identity, Protocol, Recipient, Sender};
+use super::features::{Features, LoginOffer, Permission};
 use super::reply::Reply;
-
-/// What the session offers, and its limits.
-#[derive(Clone, Debug)]
-pub struct Features {
-    /// The name we greet with.
-    pub host_name: String,
-    /// The largest message, in bytes: the smaller of ours and the next hop's.
-    pub max_message_bytes: u64,
-    /// The most recipients of one message (RFC 5321 section 4.5.3.1.8: at least 100).
-    pub max_recipients: usize,
-    /// Whether STARTTLS is offered: it is configured and TLS is not on yet.
-    pub starttls: bool,
-    /// Whether mail is only taken over TLS.
-    pub require_tls: bool,
-    /// Whether the next hop takes 8-bit bodies (RFC 6152), as last seen.
-    pub eight_bit: bool,
-    /// Whether the next hop takes internationalised mail (RFC 6531), as last seen.
-    pub smtputf8: bool,
-    /// Whether the next hop takes DSN parameters (RFC 3461), as last seen.
-    pub dsn: bool,
-    /// Whether clients speak LMTP here (RFC 2033).
-    pub lmtp: bool,
-}
-
-/// Which greeting the client used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Protocol {
-    /// HELO.
-    Smtp,
-    /// EHLO.
-    Esmtp,
-    /// LHLO.
-    Lmtp,
-}
-
-/// The client as it greeted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Greeting {
-    /// The name it gave.
-    pub name: String,
-    /// How it greeted.
-    pub protocol: Protocol,
-}
-
-/// The sender of a message, with the parameters of MAIL.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sender {
-    /// The reverse path.
-    pub address: Address,
-    /// What the client asked for.
-    pub parameters: Parameters,
-}
-
-/// One recipient, with the parameters of RCPT.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Recipient {
-    /// The forward path.
-    pub address: Address,
-    /// What the client asked for.
-    pub parameters: Parameters,
-}
-
-/// Who sends, and to whom.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Envelope {
-    /// The client.
-    pub client: Greeting,
-    /// The sender.
-    pub sender: Sender,
-    /// The recipients that the next hop accepted.
-    pub recipients: Vec<Recipient>,
-}
+use super::xclient::Attributes;
 
 /// Where a conversation stands.
 #[derive(Clone, Debug)]
@@ -101,6 +33,12 @@ pub enum Action {
     Close(Reply),
     /// Say this and start TLS.
     StartTls(Reply),
+    /// Let the client log in.
+    LogIn(Auth),
+    /// Take what is told of the client, and greet again.
+    Xclient(Attributes),
+    /// Keep what is told of the next message.
+    Xforward(Attributes),
     /// Ask the next hop about the sender of the envelope that is now open.
     AskSender,
     /// Ask the next hop about this recipient.
@@ -112,8 +50,15 @@ pub enum Action {
 }
 
 impl Session {
-    /// Takes one command. `waiting` recipients have been put to the next hop and not been answered yet.
-    pub fn step(self, command: Command, features: &Features, waiting: usize) -> (Session, Action) {
+    /// Takes one command of a client that has shown this `identity`. `waiting` recipients have been put to the next hop and not been
+    /// answered yet.
+    pub fn step(
+        self,
+        command: Command,
+        features: &Features,
+        identity: &Identity,
+        waiting: usize,
+    ) -> (Session, Action) {
         use Session::{Closed, Deferred, New, Open, Ready};
         let say = |code, text: &str| Action::Say(Reply::new(code, text));
         match (self, command) {
@@ -137,11 +82,25 @@ impl Session {
                 (New, Action::StartTls(Reply::new(220, "2.0.0 Ready to start TLS")))
             }
             (state, Command::StartTls) => (state, say(503, "5.5.1 TLS cannot be started now")),
+            (state, Command::Auth(auth)) => log_in(state, auth, features),
+            (state @ (Open(_) | Deferred(_)), Command::Xclient(_) | Command::Xforward(_)) => {
+                (state, say(503, "5.5.1 A message was begun already"))
+            }
+            (New | Ready(_), Command::Xclient(attributes)) if features.xclient => {
+                (New, Action::Xclient(attributes))
+            }
+            (Ready(client), Command::Xforward(attributes)) if features.xforward => {
+                (Ready(client), Action::Xforward(attributes))
+            }
+            (state, Command::Xclient(_)) => (state, say(550, "5.7.0 Not from your address")),
+            (state, Command::Xforward(_)) if !features.xforward => {
+                (state, say(550, "5.7.0 Not from your address"))
+            }
             (Ready(client), Command::Mail(..)) if features.require_tls => {
                 (Ready(client), say(530, "5.7.0 Start TLS first"))
             }
             (Ready(client) | Deferred(client), Command::Mail(address, parameters)) => {
-                sender(client, address, parameters, features)
+                sender(client, address, parameters, features, identity)
             }
             (Open(envelope), Command::Rcpt(address, parameters)) => {
                 recipient(envelope, address, parameters, features, waiting)
@@ -198,13 +157,38 @@ impl Session {
     }
 }
 
+/// Whether the client may log in now (RFC 4954 section 4).
+fn log_in(state: Session, auth: Auth, features: &Features) -> (Session, Action) {
+    let say = |state, code, text: &str| (state, Action::Say(Reply::new(code, text)));
+    let greeted = match &state {
+        Session::Ready(client) => client.protocol != Protocol::Smtp,
+        Session::New => false,
+        Session::Open(_) | Session::Deferred(_) | Session::Closed => {
+            return say(state, 503, "5.5.1 AUTH cannot stand within a message");
+        }
+    };
+    match features.login {
+        LoginOffer::None => say(state, 502, "5.5.1 Command not offered here"),
+        _ if !greeted => say(state, 503, "5.5.1 Say EHLO first"),
+        LoginOffer::AfterTls => say(state, 538, "5.7.11 Start TLS first: a password is not taken in clear"),
+        LoginOffer::Done => say(state, 503, "5.5.1 You have logged in already"),
+        LoginOffer::Offered => (state, Action::LogIn(auth)),
+    }
+}
+
 fn sender(
     client: Greeting,
     address: Address,
     parameters: Parameters,
     features: &Features,
+    identity: &Identity,
 ) -> (Session, Action) {
     let refuse = |code, text: &str| (Session::Ready(client.clone()), Action::Say(Reply::new(code, text)));
+    match features.permission {
+        Permission::Given => {}
+        Permission::AfterLogin => return refuse(530, "5.7.0 Log in first"),
+        Permission::Denied => return refuse(554, "5.7.1 You may not send mail here"),
+    }
     if client.protocol == Protocol::Smtp && parameters.iter().next().is_some() {
         return refuse(555, "5.5.4 Parameters need EHLO");
     }
@@ -219,7 +203,9 @@ fn sender(
         return refuse(553, "5.6.7 The address needs SMTPUTF8");
     }
     let sender = Sender { address, parameters };
-    (Session::Open(Envelope { client, sender, recipients: Vec::new() }), Action::AskSender)
+    let Identity { login, certificate, forwarded } = identity.clone();
+    let envelope = Envelope { login, certificate, forwarded, ..Envelope::new(client, sender) };
+    (Session::Open(envelope), Action::AskSender)
 }
 
 fn recipient(
@@ -245,45 +231,18 @@ fn recipient(
     }
 }
 
-impl Features {
-    /// The reply to EHLO. CHUNKING is not among it: no client needs it, and mail was lost over it elsewhere.
-    fn greeting(&self) -> Reply {
-        let size = format!("SIZE {}", self.max_message_bytes);
-        let mut lines = vec![self.host_name.as_str(), "PIPELINING", &size];
-        let optional = [
-            (self.starttls, "STARTTLS"),
-            (self.eight_bit, "8BITMIME"),
-            (self.smtputf8, "SMTPUTF8"),
-            (self.dsn, "DSN"),
-            (!self.lmtp, "PRDR"),
-        ];
-        lines.extend(optional.into_iter().filter(|(on, _)| *on).map(|(_, keyword)| keyword));
-        lines.push("ENHANCEDSTATUSCODES");
-        Reply::lines(250, lines)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::smtp::features::tests::features;
 
-    fn features() -> Features {
-        Features {
-            host_name: "relay.example".to_owned(),
-            max_message_bytes: 1000,
-            max_recipients: 2,
-            starttls: true,
-            require_tls: false,
-            eight_bit: true,
-            smtputf8: false,
-            dsn: true,
-            lmtp: false,
-        }
+    fn check(dialogue: &str) {
+        check_with(&features(), dialogue);
     }
 
     /// Plays a dialogue in which the next hop accepts everything.
-    fn check(dialogue: &str) {
-        let features = features();
+    fn check_with(features: &Features, dialogue: &str) {
+        let identity = Identity::default();
         let mut session = Session::New;
         let mut code = 0;
         for line in dialogue.lines().map(str::trim).filter(|line| !line.is_empty()) {
@@ -295,13 +254,16 @@ mod tests {
             code = match Command::read(line.as_bytes()) {
                 Err(reply) => reply.code(),
                 Ok(command) => {
-                    let (next, action) = session.step(command, &features, 0);
+                    let (next, action) = session.step(command, features, &identity, 0);
                     session = next;
                     match action {
                         Action::Say(reply)
                         | Action::Close(reply)
                         | Action::StartTls(reply)
                         | Action::Abandon(reply) => reply.code(),
+                        Action::LogIn(_) => 334,
+                        Action::Xclient(_) => 220,
+                        Action::Xforward(_) => 250,
                         Action::AskSender => 250,
                         Action::AskRecipient(recipient) => {
                             session.accepted(recipient);
@@ -400,12 +362,79 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_there_is_announced() {
-        let reply = features().greeting();
-        let keywords = reply.keywords();
-        assert_eq!(
-            keywords,
-            ["PIPELINING", "SIZE 1000", "STARTTLS", "8BITMIME", "DSN", "PRDR", "ENHANCEDSTATUSCODES"]
+    fn a_login_has_its_place() {
+        let stands = |login| Features { login, ..features() };
+        check_with(
+            &stands(LoginOffer::Offered),
+            "C: AUTH PLAIN
+             S: 503
+             C: HELO shop.example
+             S: 250
+             C: AUTH PLAIN
+             S: 503
+             C: EHLO shop.example
+             S: 250
+             C: AUTH LOGIN
+             S: 334
+             C: MAIL FROM:<a@b.example> AUTH=<>
+             S: 250
+             C: AUTH LOGIN
+             S: 503",
         );
+        for (login, code) in [(LoginOffer::None, 502), (LoginOffer::AfterTls, 538), (LoginOffer::Done, 503)] {
+            check_with(&stands(login), &format!("C: EHLO shop.example\n S: 250\n C: AUTH PLAIN\n S: {code}"));
+        }
+    }
+
+    #[test]
+    fn only_the_listed_may_tell_of_others_and_only_between_messages() {
+        check_with(
+            &Features { xclient: true, xforward: true, ..features() },
+            "C: XFORWARD NAME=a.example
+             S: 503
+             C: XCLIENT NAME=a.example
+             S: 220
+             C: EHLO shop.example
+             S: 250
+             C: XCLIENT NAME=a.example
+             S: 220
+             C: MAIL FROM:<a@b.example>
+             S: 503
+             C: EHLO shop.example
+             S: 250
+             C: XFORWARD NAME=a.example
+             S: 250
+             C: XFORWARD FOO=a.example
+             S: 501
+             C: MAIL FROM:<a@b.example>
+             S: 250
+             C: XFORWARD NAME=a.example
+             S: 503
+             C: XCLIENT NAME=a.example
+             S: 503",
+        );
+        check(
+            "C: XCLIENT NAME=a.example
+             S: 550
+             C: EHLO shop.example
+             S: 250
+             C: XCLIENT NAME=a.example
+             S: 550
+             C: XFORWARD NAME=a.example
+             S: 550",
+        );
+    }
+
+    #[test]
+    fn who_may_not_send_hears_it_at_mail() {
+        for (permission, code) in [(Permission::AfterLogin, 530), (Permission::Denied, 554)] {
+            let features = Features { permission, ..features() };
+            check_with(
+                &features,
+                &format!(
+                    "C: EHLO shop.example\n S: 250\n C: MAIL FROM:<a@b.example>\n S: {code}\n C: RCPT TO:<a@b.example>\n S: 503"
+                ),
+            );
+        }
     }
 }

@@ -66,10 +66,15 @@ impl Lines {
 
     /// The first line that `fits`, once it comes.
     pub fn wait(&self, what: &str, fits: impl Fn(&str) -> bool) -> String {
+        self.wait_for(1, what, fits)
+    }
+
+    /// The line that is the `count`th one that `fits`, once it comes.
+    pub fn wait_for(&self, count: usize, what: &str, fits: impl Fn(&str) -> bool) -> String {
         let deadline = Instant::now() + PATIENCE;
         let mut lines = self.0.0.lock().unwrap();
         loop {
-            if let Some(line) = lines.iter().find(|line| fits(line)) {
+            if let Some(line) = lines.iter().filter(|line| fits(line)).nth(count - 1) {
                 return line.clone();
             }
             let left = deadline.saturating_duration_since(Instant::now());

@@ -1,0 +1,64 @@
+//! `pixelward passwd`: a line for the users_file of a listener.
+
+use std::io::{BufRead, IsTerminal, Write};
+use std::process::ExitCode;
+
+use clap::Args;
+use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
+
+use crate::server::users;
+
+/// Print the line of a login for the users_file of a listener.
+///
+/// The password is read from standard input: its first line, or, from a terminal, twice and without showing it. Add what is printed to the
+/// file and send SIGHUP to the relay.
+#[derive(Args, Debug)]
+pub struct Passwd {
+    /// The login.
+    #[arg(value_name = "LOGIN")]
+    pub login: String,
+}
+
+/// Runs the command.
+///
+/// # Errors
+///
+/// When the login cannot be used, no password can be read, or the two that were typed differ.
+pub fn run(command: &Passwd) -> Result<ExitCode, Box<dyn std::error::Error>> {
+    users::check_login(&command.login)?;
+    let input = std::io::stdin();
+    let password = if input.is_terminal() {
+        let first = typed("Password: ")?;
+        if typed("Once more: ")? != first {
+            return Err("the two passwords differ; nothing was made".into());
+        }
+        first
+    } else {
+        line()?
+    };
+    println!("{}", users::line(&command.login, password.as_bytes())?);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What is typed on the terminal, which does not show it.
+fn typed(prompt: &str) -> std::io::Result<String> {
+    let input = std::io::stdin();
+    let before = tcgetattr(&input)?;
+    let mut hidden = before.clone();
+    hidden.local_modes.remove(LocalModes::ECHO);
+    eprint!("{prompt}");
+    std::io::stderr().flush()?;
+    tcsetattr(&input, OptionalActions::Flush, &hidden)?;
+    let typed = line();
+    tcsetattr(&input, OptionalActions::Flush, &before)?;
+    eprintln!();
+    typed
+}
+
+fn line() -> std::io::Result<String> {
+    let mut line = String::new();
+    std::io::stdin().lock().read_line(&mut line)?;
+    let end = line.trim_end_matches(['\r', '\n']).len();
+    line.truncate(end);
+    Ok(line)
+}

@@ -1,0 +1,220 @@
+//! What is remembered of clients while a listener runs: their open connections, logins that failed, and how many messages they sent.
+//!
+//! Promised: no client can make it grow without end.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How many clients are remembered, of those whose logins failed and of those who sent messages.
+const REMEMBERED: usize = 10_000;
+/// One failed login is forgotten in so long.
+const FORGIVEN: Duration = Duration::from_secs(60);
+/// What the first failed login waits for its answer; each further one waits twice as long.
+const FIRST_DELAY: Duration = Duration::from_millis(250);
+/// How often the delay doubles: up to 16 s.
+const DOUBLINGS: u32 = 6;
+
+/// The clients of a listener.
+#[derive(Debug, Default)]
+pub struct Clients {
+    open: Mutex<Open>,
+    failures: Mutex<Remembered<u32>>,
+    /// How many messages each may send at once.
+    allowances: Mutex<Remembered<f64>>,
+}
+
+/// Open connections.
+#[derive(Debug, Default)]
+struct Open {
+    all: usize,
+    of: HashMap<IpAddr, usize>,
+}
+
+/// A connection that is counted, until dropped.
+#[derive(Debug)]
+pub struct Place {
+    clients: Arc<Clients>,
+    address: Option<IpAddr>,
+}
+
+impl Clients {
+    /// A place for a connection; `None` where there are `most` already.
+    pub fn place(self: &Arc<Clients>, most: usize) -> Option<Place> {
+        let mut open = locked(&self.open);
+        if open.all >= most {
+            return None;
+        }
+        open.all += 1;
+        Some(Place { clients: Arc::clone(self), address: None })
+    }
+
+    /// Notes that a login failed; gives how long its answer is to wait.
+    pub fn login_failed(&self, address: IpAddr, now: Instant) -> Duration {
+        let mut failures = locked(&self.failures);
+        let (failed, since) = failures.of(network(address), now, || 0);
+        let forgiven = now.saturating_duration_since(*since).as_secs() / FORGIVEN.as_secs();
+        *failed = failed.saturating_sub(u32::try_from(forgiven).unwrap_or(u32::MAX));
+        let delay = FIRST_DELAY * (1 << (*failed).min(DOUBLINGS));
+        *failed = (*failed + 1).min(2 * DOUBLINGS);
+        *since = now;
+        delay
+    }
+
+    /// Whether a client may send a message now, with so many `per_minute`; 0 for as many as it likes. A client that was silent may send those
+    /// of a minute at once.
+    pub fn may_send(&self, address: IpAddr, per_minute: u32, now: Instant) -> bool {
+        if per_minute == 0 {
+            return true;
+        }
+        let most = f64::from(per_minute);
+        let mut allowances = locked(&self.allowances);
+        let (left, since) = allowances.of(network(address), now, || most);
+        let grown = now.saturating_duration_since(*since).as_secs_f64() * most / 60.0;
+        *left = (*left + grown).min(most);
+        *since = now;
+        if *left < 1.0 {
+            return false;
+        }
+        *left -= 1.0;
+        true
+    }
+}
+
+impl Place {
+    /// Whom the place is for; says whether this client may have one more beside its `most`.
+    pub fn is_for(&mut self, address: IpAddr, most: usize) -> bool {
+        let mut open = locked(&self.clients.open);
+        let own = open.of.get(&address).copied().unwrap_or(0);
+        if own >= most {
+            return false;
+        }
+        open.of.insert(address, own + 1);
+        self.address = Some(address);
+        true
+    }
+
+    /// The clients of the listener.
+    pub fn clients(&self) -> &Clients {
+        &self.clients
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut open = locked(&self.clients.open);
+        open.all = open.all.saturating_sub(1);
+        let Some(address) = self.address else { return };
+        if let Some(own) = open.of.get_mut(&address) {
+            *own -= 1;
+            if *own == 0 {
+                open.of.remove(&address);
+            }
+        }
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The address, or the /64 of an IPv6 one: who has one address of it has them all.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(address) => IpAddr::V4(address),
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !(u128::MAX >> 64))),
+    }
+}
+
+/// Something about each of so many clients. A new one takes the place of the one that was looked at longest ago.
+#[derive(Debug)]
+struct Remembered<T>(HashMap<IpAddr, (T, Instant)>);
+
+impl<T> Default for Remembered<T> {
+    fn default() -> Remembered<T> {
+        Remembered(HashMap::new())
+    }
+}
+
+impl<T> Remembered<T> {
+    fn of(&mut self, address: IpAddr, now: Instant, new: impl FnOnce() -> T) -> &mut (T, Instant) {
+        if self.0.len() >= REMEMBERED && !self.0.contains_key(&address) {
+            let oldest = self.0.iter().min_by_key(|(_, (_, at))| *at).map(|(address, _)| *address);
+            if let Some(oldest) = oldest {
+                self.0.remove(&oldest);
+            }
+        }
+        self.0.entry(address).or_insert_with(|| (new(), now))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn places_are_limited_and_given_back() {
+        let clients = Arc::new(Clients::default());
+        let mut one = clients.place(2).unwrap();
+        let mut two = clients.place(2).unwrap();
+        assert!(clients.place(2).is_none());
+        assert!(one.is_for(address("192.0.2.1"), 1));
+        assert!(!two.is_for(address("192.0.2.1"), 1));
+        assert!(two.is_for(address("192.0.2.2"), 1));
+        drop(one);
+        let mut three = clients.place(2).unwrap();
+        assert!(three.is_for(address("192.0.2.1"), 1));
+        drop((two, three));
+        assert!(locked(&clients.open).of.is_empty() && locked(&clients.open).all == 0);
+    }
+
+    #[test]
+    fn failed_logins_wait_longer_and_longer_and_are_forgiven() {
+        let clients = Clients::default();
+        let start = Instant::now();
+        let fail = |text: &str, after: u64| {
+            clients.login_failed(address(text), start + Duration::from_secs(after)).as_millis()
+        };
+        let delays: Vec<u128> = (0..9).map(|_| fail("192.0.2.1", 0)).collect();
+        assert_eq!(delays, [250, 500, 1000, 2000, 4000, 8000, 16_000, 16_000, 16_000]);
+        assert_eq!(fail("192.0.2.2", 0), 250);
+        assert_eq!(fail("192.0.2.1", 100 * 60), 250);
+        assert_eq!(
+            (fail("2001:db8::1", 0), fail("2001:db8::ffff:1", 0), fail("2001:db8:0:1::1", 0)),
+            (250, 500, 250)
+        );
+    }
+
+    #[test]
+    fn a_client_may_send_so_many_messages_in_a_minute() {
+        let clients = Clients::default();
+        let start = Instant::now();
+        let send =
+            |text: &str, after: u64| clients.may_send(address(text), 3, start + Duration::from_secs(after));
+        assert!((0..3).all(|_| send("192.0.2.1", 0)));
+        assert!(!send("192.0.2.1", 0) && !send("192.0.2.1", 19));
+        assert!(send("192.0.2.2", 0));
+        assert!(send("192.0.2.1", 41) && send("192.0.2.1", 41) && !send("192.0.2.1", 41));
+        let later = (0..9).filter(|_| send("192.0.2.1", 4000)).count();
+        assert_eq!(later, 3);
+        assert!((0..99).all(|_| clients.may_send(address("192.0.2.1"), 0, start)));
+    }
+
+    #[test]
+    fn no_more_than_so_many_clients_are_remembered() {
+        let mut remembered = Remembered::default();
+        let start = Instant::now();
+        for number in 0..REMEMBERED as u32 + 5 {
+            let at = start + Duration::from_millis(u64::from(number));
+            remembered.of(IpAddr::from(number.to_be_bytes()), at, || number);
+        }
+        assert_eq!(remembered.0.len(), REMEMBERED);
+        assert!(!remembered.0.contains_key(&IpAddr::from(4u32.to_be_bytes())));
+        assert!(remembered.0.contains_key(&IpAddr::from(5u32.to_be_bytes())));
+    }
+}

@@ -1,0 +1,152 @@
+//! The data of a message: reading it, handing it on, and telling the client what became of it.
+
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::connection::{Conversation, Ended};
+use crate::pipeline::{Arrival, Handled, MessageId};
+use crate::relay::Answers;
+use crate::smtp::data::{Data, DataReader};
+use crate::smtp::reply::Reply;
+use crate::smtp::session::Session;
+
+impl Conversation<'_> {
+    /// Reads a message to its end, and takes it through the line.
+    pub(super) async fn data(&mut self) -> Result<(), Ended> {
+        self.say(&Reply::new(354, "End data with <CR><LF>.<CR><LF>"));
+        self.flush().await?;
+        let Session::Open(envelope) = std::mem::replace(&mut self.session, Session::Closed) else {
+            return Err(Ended::Done);
+        };
+        self.session = Session::Open(envelope.clone());
+        let largest = usize::try_from(self.features().max_message_bytes).unwrap_or(usize::MAX);
+        let expected = envelope
+            .sender
+            .parameters
+            .get("SIZE")
+            .and_then(|size| size.value()?.parse().ok())
+            .unwrap_or(64 * 1024);
+        let mut reader = DataReader::new(largest, self.settings.bare_newline, expected);
+        let mut share = self.pipeline.budget.share();
+        loop {
+            let (taken, ended) = reader.feed(self.wire.pending());
+            self.wire.consume(taken);
+            if !share.grow_to(reader.held()) {
+                reader.give_up();
+            }
+            if ended {
+                break;
+            }
+            self.fill().await?;
+        }
+        self.session = std::mem::replace(&mut self.session, Session::Closed).between_messages();
+        let (Some(mut transaction), Some(outbound)) = (self.transaction.take(), self.outbound.clone()) else {
+            return Err(Ended::Done);
+        };
+        let deadline = std::time::Instant::now() + self.settings.budget();
+        let answers = if self.is_lmtp() || envelope.sender.parameters.has("PRDR") {
+            Answers::Each
+        } else {
+            Answers::One
+        };
+        let recipients = envelope.recipients.len();
+        match reader.finish() {
+            Data::Message(message) if header_length(&message) > self.settings.max_header_bytes => {
+                transaction.abandon().await;
+                self.refuse(&Reply::new(552, "5.3.4 The header of the message is too large"), recipients);
+            }
+            Data::Message(message) => {
+                let arrival = Arrival {
+                    id: MessageId::new(),
+                    envelope: self.with_told_greeting(envelope),
+                    message,
+                    listener: self.settings.name.clone(),
+                    outbound,
+                    deadline,
+                    peer: self.peer,
+                    client_name: self.told.name.clone(),
+                    tls: self.wire.stream.tls_description(),
+                    answers,
+                };
+                let handled = self.pipeline.handle(&arrival, &mut transaction).await;
+                transaction.abandon().await;
+                self.say_outcome(&handled, answers);
+                let left = self.client_left().await;
+                if self.flush().await.is_err() || left {
+                    self.pipeline.unheard(&arrival, &handled).await;
+                    return Err(Ended::Done);
+                }
+                self.unsettled = Some(handled);
+            }
+            refused => {
+                transaction.abandon().await;
+                self.refuse(&refusal(&refused), recipients);
+            }
+        }
+        drop(share);
+        Ok(())
+    }
+
+    /// Refuses a message for all of its recipients.
+    fn refuse(&mut self, reply: &Reply, recipients: usize) {
+        metrics::counter!("pixelward_messages_refused_total").increment(1);
+        // With PRDR, an answer other than 353 is for all recipients.
+        let times = if self.is_lmtp() { recipients } else { 1 };
+        (0..times).for_each(|_| self.say(reply));
+    }
+
+    /// One answer, or one for each recipient; with PRDR between 353 and one for all.
+    fn say_outcome(&mut self, handled: &Handled, answers: Answers) {
+        if answers == Answers::One {
+            return self.say(&handled.whole);
+        }
+        if !self.is_lmtp() {
+            self.say(&Reply::new(353, "An answer for each recipient follows"));
+        }
+        for reply in &handled.replies {
+            self.say(reply);
+        }
+        if !self.is_lmtp() {
+            self.say(&handled.whole);
+        }
+    }
+
+    /// Whether the client hung up while its message was handled, so that it may not hear the answer. One that has said QUIT already and
+    /// sends no more still listens: Exim does so behind its last message.
+    async fn client_left(&mut self) -> bool {
+        matches!(timeout(Duration::ZERO, self.wire.fill()).await, Ok(Ok(0) | Err(_)))
+            && self.wire.pending().is_empty()
+    }
+}
+
+/// The bytes of a message up to its body.
+fn header_length(message: &[u8]) -> usize {
+    if message.starts_with(b"\r\n") {
+        return 0;
+    }
+    memchr::memmem::find(message, b"\r\n\r\n").map_or(message.len(), |end| end + 2)
+}
+
+fn refusal(data: &Data) -> Reply {
+    match data {
+        Data::TooLarge => Reply::new(552, "5.3.4 The message is larger than announced here"),
+        Data::NoRoom => Reply::new(452, "4.3.1 No room for the message now, try again later"),
+        Data::BareNewline => {
+            Reply::new(550, "5.6.11 A line ends with CRLF: the message holds a bare CR or LF")
+        }
+        Data::Message(_) => Reply::new(451, "4.3.0 Try again later"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_header_ends_at_the_first_empty_line() {
+        assert_eq!(header_length(b"A: b\r\n\r\nC: d\r\n\r\n"), 6);
+        assert_eq!(header_length(b"A: b\r\nC: d\r\n"), 12);
+        assert_eq!(header_length(b"\r\nA: b\r\n\r\n"), 0);
+    }
+}

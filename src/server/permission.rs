@@ -1,0 +1,95 @@
+//! Who may send mail through a listener.
+
+use std::net::IpAddr;
+
+use super::connection::Conversation;
+use crate::config::{ClientCertificate, Listener};
+use crate::smtp::features::Permission;
+use crate::smtp::session::Identity;
+
+impl Conversation<'_> {
+    /// Whether the client may speak at all: it may send mail, or show that it may.
+    pub(super) fn may_connect(&self) -> bool {
+        let asked = matches!(self.settings.client_certificate, ClientCertificate::Asked(_));
+        asked || comes_from_where_it_may(&self.settings, self.peer.ip())
+    }
+
+    /// Whether a login could help the client: from where it comes, mail may be sent.
+    pub(super) fn may_log_in(&self) -> bool {
+        comes_from_where_it_may(&self.settings, self.peer.ip())
+    }
+
+    /// Whether the client may send mail now.
+    pub(super) fn permission(&self) -> Permission {
+        permission(&self.settings, self.peer.ip(), &self.identity)
+    }
+}
+
+fn permission(settings: &Listener, address: IpAddr, identity: &Identity) -> Permission {
+    let has_certificate = identity.certificate.is_some();
+    let place = comes_from_where_it_may(settings, address);
+    match &settings.client_certificate {
+        ClientCertificate::Asked(_) if has_certificate => Permission::Given,
+        ClientCertificate::Required(_) if has_certificate && place => Permission::Given,
+        ClientCertificate::Required(_) => Permission::Denied,
+        _ if !place => Permission::Denied,
+        _ if settings.require_login && identity.login.is_none() => Permission::AfterLogin,
+        _ => Permission::Given,
+    }
+}
+
+/// Whether clients of this address may send mail, perhaps once they have shown who they are.
+fn comes_from_where_it_may(settings: &Listener, address: IpAddr) -> bool {
+    let shows_who_it_is =
+        settings.require_login || matches!(settings.client_certificate, ClientCertificate::Required(_));
+    let address = address.to_canonical();
+    address.is_loopback()
+        || settings.allowed_networks.iter().any(|own| own.contains(address))
+        || shows_who_it_is && settings.allowed_networks.is_empty()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    /// What clients hear: from an allowed address, from loopback, from elsewhere; each without anything, with a login, with a certificate.
+    fn check(lines: &str, wanted: [[Permission; 3]; 3]) {
+        let source = format!(
+            "[[listener]]\naddress = \"127.0.0.1:0\"\ntls = \"required\"\n{lines}\n[next_hop]\nhost = \"a.example\"\n"
+        );
+        let settings = Config::parse(&source).unwrap().listeners.remove(0);
+        let name = Some("shop".to_owned());
+        let identities = [
+            Identity::default(),
+            Identity { login: name.clone(), ..Identity::default() },
+            Identity { certificate: name, ..Identity::default() },
+        ];
+        for (address, wanted) in ["192.0.2.1", "127.0.0.1", "198.51.100.1"].into_iter().zip(wanted) {
+            let heard =
+                identities.clone().map(|identity| permission(&settings, address.parse().unwrap(), &identity));
+            assert_eq!(heard, wanted, "{address} with {lines}");
+        }
+    }
+
+    #[test]
+    fn addresses_logins_and_certificates_give_permission() {
+        use Permission::{AfterLogin, Denied, Given};
+        const NETWORK: &str = "allowed_networks = [\"192.0.2.0/24\"]\n";
+        const LOGIN: &str = "users_file = \"users\"\nrequire_login = true\n";
+        const ASKED: &str = "client_certificate = \"asked\"\nclient_ca_file = \"ca.pem\"\n";
+        const REQUIRED: &str = "client_certificate = \"required\"\nclient_ca_file = \"ca.pem\"\n";
+        let never = [Denied; 3];
+        check("", [never, [Given; 3], never]);
+        check(NETWORK, [[Given; 3], [Given; 3], never]);
+        let login = [AfterLogin, Given, AfterLogin];
+        check(LOGIN, [login; 3]);
+        check(&format!("{NETWORK}{LOGIN}"), [login, login, never]);
+        let certificate = [Denied, Denied, Given];
+        check(ASKED, [certificate, [Given; 3], certificate]);
+        check(&format!("{NETWORK}{ASKED}"), [[Given; 3], [Given; 3], certificate]);
+        check(&format!("{LOGIN}{ASKED}"), [[AfterLogin, Given, Given]; 3]);
+        check(REQUIRED, [certificate; 3]);
+        check(&format!("{NETWORK}{REQUIRED}"), [certificate, certificate, never]);
+    }
+}

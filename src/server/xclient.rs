@@ -1,0 +1,119 @@
+//! What a trusted proxy or mail server tells of the client that it speaks for (XCLIENT, XFORWARD).
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::connection::{Conversation, Ended};
+use crate::config::{ClientCertificate, Network};
+use crate::smtp::reply::Reply;
+use crate::smtp::session::{Envelope, Identity, Protocol};
+use crate::smtp::xclient::{Attributes, Name};
+
+/// Which of the two commands a peer may use. Held against the address that it connects from, whatever it tells later.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Trust {
+    /// XCLIENT.
+    pub(super) xclient: bool,
+    /// XFORWARD.
+    pub(super) xforward: bool,
+}
+
+impl Trust {
+    /// What a peer with this address may tell.
+    pub(super) fn of(address: IpAddr, xclient: &[Network], xforward: &[Network]) -> Trust {
+        let listed = |networks: &[Network]| networks.iter().any(|own| own.contains(address));
+        Trust { xclient: listed(xclient), xforward: listed(xforward) }
+    }
+}
+
+/// What XCLIENT told of a client, beside its address.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Told {
+    /// Its host name.
+    pub(super) name: Option<String>,
+    helo: Option<String>,
+    protocol: Option<Protocol>,
+    login: Option<String>,
+}
+
+impl Conversation<'_> {
+    /// Takes what is told of the client, and greets again: the session begins anew.
+    pub(super) async fn xclient(&mut self, attributes: &Attributes) -> Result<(), Ended> {
+        let before = (self.peer, self.told.clone());
+        for (name, value) in attributes.iter() {
+            let took = match name {
+                Name::Addr => self.told_address(value),
+                Name::Proto => self.told_protocol(value),
+                _ => {
+                    self.told_text(name, value);
+                    true
+                }
+            };
+            if !took {
+                (self.peer, self.told) = before;
+                return self.error(Reply::new(501, "5.5.4 Bad value of an attribute")).await;
+            }
+        }
+        let required = matches!(self.settings.client_certificate, ClientCertificate::Required(_));
+        let certificate = self.identity.certificate.take().filter(|_| required);
+        self.identity = Identity { login: self.told.login.clone(), certificate, forwarded: None };
+        self.greet();
+        Ok(())
+    }
+
+    /// The name in the greeting, and 220.
+    pub(super) fn greet(&mut self) {
+        let host_name = self.live().config.relay.host_name.clone();
+        let protocol = if self.is_lmtp() { "LMTP" } else { "ESMTP" };
+        self.say(&Reply::new(220, &format!("{host_name} {protocol} pixelward")));
+    }
+
+    /// An address that is not known leaves the one that is.
+    fn told_address(&mut self, value: Option<&str>) -> bool {
+        let Some(text) = value else { return true };
+        let address = match text.split_at_checked(5) {
+            Some((prefix, rest)) if prefix.eq_ignore_ascii_case("IPV6:") => {
+                rest.parse::<Ipv6Addr>().map(IpAddr::V6).ok()
+            }
+            _ => text.parse::<Ipv4Addr>().map(IpAddr::V4).ok(),
+        };
+        address.map(|address| self.peer.set_ip(address)).is_some()
+    }
+
+    fn told_protocol(&mut self, value: Option<&str>) -> bool {
+        self.told.protocol = match value.map(str::to_ascii_uppercase).as_deref() {
+            None => None,
+            Some("SMTP") => Some(Protocol::Smtp),
+            Some("ESMTP") => Some(Protocol::Esmtp),
+            Some(_) => return false,
+        };
+        true
+    }
+
+    fn told_text(&mut self, name: Name, value: Option<&str>) {
+        let text = value.map(str::to_owned);
+        match name {
+            Name::Name => self.told.name = text,
+            Name::Helo => self.told.helo = text,
+            Name::Login => self.told.login = text,
+            Name::Port => self.peer.set_port(value.and_then(|port| port.parse().ok()).unwrap_or(0)),
+            _ => {}
+        }
+    }
+
+    /// What upstream tells of the next message.
+    pub(super) fn xforward(&mut self, attributes: &Attributes) {
+        self.identity.forwarded.get_or_insert_default().update(attributes);
+        self.say(&Reply::new(250, "2.0.0 Ok"));
+    }
+
+    /// The envelope with the greeting of the client that a proxy speaks for.
+    pub(super) fn with_told_greeting(&self, mut envelope: Envelope) -> Envelope {
+        if let Some(helo) = &self.told.helo {
+            envelope.client.name.clone_from(helo);
+        }
+        if let Some(protocol) = self.told.protocol {
+            envelope.client.protocol = protocol;
+        }
+        envelope
+    }
+}

@@ -1,0 +1,222 @@
+//! The attributes of XCLIENT and XFORWARD, as Postfix's XCLIENT_README and XFORWARD_README have them.
+
+use super::reply::Reply;
+
+/// The longest value, decoded, in bytes.
+const MAX_VALUE: usize = 255;
+
+/// What an attribute tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Name {
+    /// The client's host name.
+    Name,
+    /// Its address.
+    Addr,
+    /// Its port.
+    Port,
+    /// SMTP or ESMTP.
+    Proto,
+    /// The name it greeted with.
+    Helo,
+    /// Its login.
+    Login,
+    /// The address it connected to.
+    DestAddr,
+    /// The port it connected to.
+    DestPort,
+    /// Its host name as its address says, not verified.
+    ReverseName,
+    /// The id of the message at the sender.
+    Ident,
+    /// LOCAL or REMOTE.
+    Source,
+}
+
+/// What XCLIENT may tell.
+pub const XCLIENT: [(&str, Name); 9] = [
+    ("NAME", Name::Name),
+    ("ADDR", Name::Addr),
+    ("PORT", Name::Port),
+    ("PROTO", Name::Proto),
+    ("HELO", Name::Helo),
+    ("LOGIN", Name::Login),
+    ("DESTADDR", Name::DestAddr),
+    ("DESTPORT", Name::DestPort),
+    ("REVERSE_NAME", Name::ReverseName),
+];
+
+/// What XFORWARD may tell.
+pub const XFORWARD: [(&str, Name); 7] = [
+    ("NAME", Name::Name),
+    ("ADDR", Name::Addr),
+    ("PORT", Name::Port),
+    ("PROTO", Name::Proto),
+    ("HELO", Name::Helo),
+    ("IDENT", Name::Ident),
+    ("SOURCE", Name::Source),
+];
+
+/// Attributes in order; `None` for one that the client says is not known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attributes(Vec<(Name, Option<String>)>);
+
+/// What an upstream mail server told of the client that it had the message from (XFORWARD).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Forwarded {
+    /// The client's host name.
+    pub name: Option<String>,
+    /// Its address; an IPv6 one begins with `IPV6:`.
+    pub address: Option<String>,
+    /// Its port.
+    pub port: Option<String>,
+    /// What it spoke.
+    pub protocol: Option<String>,
+    /// The name it greeted with.
+    pub helo: Option<String>,
+    /// The id of the message at the upstream server.
+    pub ident: Option<String>,
+    /// LOCAL or REMOTE.
+    pub source: Option<String>,
+}
+
+impl Attributes {
+    /// Reads what stands behind the command.
+    ///
+    /// # Errors
+    ///
+    /// 501 where it is no list of these attributes.
+    pub fn read(rest: &str, known: &[(&str, Name)]) -> Result<Attributes, Reply> {
+        let mut attributes = Vec::new();
+        for word in rest.split([' ', '\t']).filter(|word| !word.is_empty()) {
+            let Some((name, value)) = word.split_once('=') else {
+                return Err(Reply::new(501, "5.5.4 attribute=value is wanted"));
+            };
+            let Some((_, name)) = known.iter().find(|(own, _)| name.eq_ignore_ascii_case(own)) else {
+                return Err(Reply::new(501, "5.5.4 Unknown attribute"));
+            };
+            let value = read(value).ok_or_else(|| Reply::new(501, "5.5.4 Bad value of an attribute"))?;
+            if value.as_ref().is_some_and(|value| !fits(*name, value)) {
+                return Err(Reply::new(501, "5.5.4 Bad value of an attribute"));
+            }
+            attributes.push((*name, value));
+        }
+        if attributes.is_empty() {
+            return Err(Reply::new(501, "5.5.4 attribute=value is wanted"));
+        }
+        Ok(Attributes(attributes))
+    }
+
+    /// The attributes in order.
+    pub fn iter(&self) -> impl Iterator<Item = (Name, Option<&str>)> {
+        self.0.iter().map(|(name, value)| (*name, value.as_deref()))
+    }
+}
+
+impl Forwarded {
+    /// What another XFORWARD tells takes the place of what was told before.
+    pub fn update(&mut self, attributes: &Attributes) {
+        for (name, value) in attributes.iter() {
+            let field = match name {
+                Name::Name => &mut self.name,
+                Name::Addr => &mut self.address,
+                Name::Port => &mut self.port,
+                Name::Proto => &mut self.protocol,
+                Name::Helo => &mut self.helo,
+                Name::Ident => &mut self.ident,
+                Name::Source => &mut self.source,
+                Name::Login | Name::DestAddr | Name::DestPort | Name::ReverseName => continue,
+            };
+            *field = value.map(str::to_owned);
+        }
+    }
+}
+
+/// A value in xtext (RFC 3461 section 4), with `?` for what a log or a header field cannot hold. `Some(None)` for one that is not known.
+fn read(text: &str) -> Option<Option<String>> {
+    if text.eq_ignore_ascii_case("[UNAVAILABLE]") || text.eq_ignore_ascii_case("[TEMPUNAVAIL]") {
+        return Some(None);
+    }
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&byte, behind)) = rest.split_first() {
+        if byte == b'+' {
+            let (digits, behind) = behind.split_at_checked(2)?;
+            let digits = std::str::from_utf8(digits).ok()?;
+            if !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+                return None;
+            }
+            bytes.push(u8::from_str_radix(digits, 16).ok()?);
+            rest = behind;
+        } else {
+            bytes.push(byte);
+            rest = behind;
+        }
+    }
+    if bytes.is_empty() || bytes.len() > MAX_VALUE {
+        return None;
+    }
+    let clean = |own: char| if own.is_control() || own.is_whitespace() { '?' } else { own };
+    Some(Some(String::from_utf8_lossy(&bytes).chars().map(clean).collect()))
+}
+
+fn fits(name: Name, value: &str) -> bool {
+    match name {
+        Name::Port | Name::DestPort => value.parse::<u16>().is_ok(),
+        Name::Source => ["LOCAL", "REMOTE"].iter().any(|own| value.eq_ignore_ascii_case(own)),
+        Name::Proto => value.len() <= 64,
+        _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(rest: &str) -> Result<Vec<(Name, Option<String>)>, u16> {
+        Attributes::read(rest, &XCLIENT).map(|read| read.0).map_err(|reply| reply.code())
+    }
+
+    #[test]
+    fn values_are_decoded_and_cleaned() {
+        let some = |text: &str| Some(text.to_owned());
+        assert_eq!(
+            check("NAME=mail.example ADDR=192.0.2.7 port=25 LOGIN=ann+40shop.example"),
+            Ok(vec![
+                (Name::Name, some("mail.example")),
+                (Name::Addr, some("192.0.2.7")),
+                (Name::Port, some("25")),
+                (Name::Login, some("ann@shop.example")),
+            ])
+        );
+        assert_eq!(
+            check("NAME=[UNAVAILABLE] ADDR=[tempunavail]"),
+            Ok(vec![(Name::Name, None), (Name::Addr, None)])
+        );
+        assert_eq!(check("HELO=a+0D+0Ab"), Ok(vec![(Name::Helo, some("a??b"))]));
+    }
+
+    #[test]
+    fn what_is_no_attribute_is_refused() {
+        let long = format!("NAME={}", "a".repeat(MAX_VALUE + 1));
+        for rest in
+            ["", "NAME", "NAME=", "NAME=+4", "NAME=+zz", "NAME=++4", "FOO=1", "PORT=65536", "IDENT=1", &long]
+        {
+            assert_eq!(check(rest), Err(501), "{rest}");
+        }
+        assert!(Attributes::read("SOURCE=NOWHERE", &XFORWARD).is_err());
+    }
+
+    #[test]
+    fn several_commands_add_up() {
+        let mut forwarded = Forwarded::default();
+        for rest in ["NAME=a.example IDENT=1", "SOURCE=LOCAL NAME=[UNAVAILABLE]"] {
+            forwarded.update(&Attributes::read(rest, &XFORWARD).unwrap());
+        }
+        let wanted = Forwarded {
+            ident: Some("1".to_owned()),
+            source: Some("LOCAL".to_owned()),
+            ..Forwarded::default()
+        };
+        assert_eq!(forwarded, wanted);
+    }
+}
