@@ -193,3 +193,32 @@ fn a_recipient_refused_when_asked_again_costs_the_others_nothing() {
     assert!(report.contains("ben@home.example") && report.contains("550 5.1.1 Gone"), "{report}");
     assert!(!report.contains("Final-Recipient: rfc822; ann@home.example"), "{report}");
 }
+
+#[test]
+fn a_next_hop_that_asks_is_told_of_the_client_before_each_message_and_of_nobody_for_our_own() {
+    let sink = Sink::start();
+    let relay = relay(&hop("one", sink.port, ""));
+    // Its recipients come one by one, and its second message over the same connection to the next hop.
+    for _ in 0..2 {
+        assert!(send(&relay, "a@shop.example").starts_with("250"));
+    }
+    let said = sink.said();
+    let told: Vec<usize> = (0..said.len()).filter(|at| said[*at].starts_with("XFORWARD ")).collect();
+    assert_eq!(told.len(), 2, "{said:?}");
+    for at in told {
+        assert!(said[at].starts_with("XFORWARD NAME=[UNAVAILABLE] ADDR=127.0.0.1 PORT="), "{}", said[at]);
+        let rest = " PROTO=ESMTP HELO=client.example IDENT=[UNAVAILABLE] SOURCE=REMOTE";
+        assert!(said[at].ends_with(rest), "{}", said[at]);
+        assert!(said[at + 1].starts_with("MAIL FROM:"), "{said:?}");
+    }
+}
+
+#[test]
+fn a_next_hop_that_does_not_want_to_know_of_the_client_gets_the_mail_all_the_same() {
+    let sink = Sink::start();
+    sink.rule(Step::Xforward, "", Answer::Say("550 5.7.1 Not from you"), 9);
+    let relay = relay(&hop("one", sink.port, ""));
+    assert!(send(&relay, "a@shop.example").starts_with("250"));
+    assert!(sink.said().iter().any(|line| line.starts_with("XFORWARD ")));
+    assert_eq!(accepted(&sink), 1);
+}

@@ -72,6 +72,26 @@ fn the_id_that_postfix_has_for_a_message_stands_beside_the_decision() {
 }
 
 #[test]
+fn a_next_hop_that_is_postfix_knows_the_client_before_us() {
+    let next = receiver("smtpd_authorized_xforward_hosts = 127.0.0.0/8");
+    let relay = Relay::with(next.port, "xforward_networks = [\"127.0.0.1\"]", "", "");
+    let mut client = Client::greeted(relay.port);
+    assert_eq!(client.say("XFORWARD NAME=mail.shop.example ADDR=192.0.2.7 IDENT=4XQUEUE"), 250);
+    let reply = client.message("news@shop.example", &["eve@home.example"], &newsletter("eve@home.example").0);
+    assert!(reply.starts_with("250"), "{reply}");
+    next.line(&["orig_client=mail.shop.example[192.0.2.7]", "orig_queue_id=4XQUEUE"]);
+    // One who tells nothing is the client itself.
+    send_over(&relay);
+    next.line(&["orig_client=unknown[127.0.0.1]"]);
+}
+
+fn send_over(relay: &Relay) {
+    let mail = newsletter("eve@home.example").0;
+    let reply = Client::greeted(relay.port).message("news@shop.example", &["eve@home.example"], &mail);
+    assert!(reply.starts_with("250"), "{reply}");
+}
+
+#[test]
 fn over_tls_with_a_certificate_of_our_own() {
     let certificates = Folder::new();
     let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();

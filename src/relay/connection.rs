@@ -13,6 +13,7 @@ use super::next_hop::{Credentials, NextHop, TlsMode};
 use crate::message::transfer::encode_base64;
 use crate::smtp::Reply;
 use crate::smtp::reply::Class;
+use crate::smtp::xclient;
 use crate::wire::{Stream, Wire};
 
 /// What a next hop announced.
@@ -30,6 +31,8 @@ pub struct Capabilities {
     pub starttls: bool,
     /// SIZE (RFC 1870), and the limit where one is given.
     pub size: Option<Option<u64>>,
+    /// What it takes with XFORWARD.
+    pub xforward: Vec<xclient::Name>,
     auth_plain: bool,
     auth_login: bool,
 }
@@ -47,6 +50,7 @@ impl Capabilities {
                 (Some(own), Some(other)) => Some(own.min(other)),
                 (one, None) | (None, one) => one,
             }),
+            xforward: self.xforward.into_iter().filter(|name| other.xforward.contains(name)).collect(),
             auth_plain: self.auth_plain && other.auth_plain,
             auth_login: self.auth_login && other.auth_login,
         }
@@ -65,6 +69,10 @@ impl Capabilities {
                 "SIZE" => {
                     capabilities.size =
                         Some(words.next().and_then(|size| size.parse().ok()).filter(|size| *size > 0))
+                }
+                "XFORWARD" => {
+                    let known = |word| xclient::XFORWARD.iter().find(|(own, _)| *own == word);
+                    capabilities.xforward = words.filter_map(known).map(|(_, name)| *name).collect();
                 }
                 "AUTH" => {
                     for way in words {

@@ -11,6 +11,7 @@ use crate::smtp::Reply;
 use crate::smtp::data::dots_to_stuff;
 use crate::smtp::reply::Class;
 use crate::smtp::session::{Recipient, Sender};
+use crate::smtp::xclient::Forwarded;
 
 /// How long a connection that is given up may take to say so.
 const PARTING: Duration = Duration::from_secs(5);
@@ -20,6 +21,8 @@ const PARTING: Duration = Duration::from_secs(5);
 pub struct Transaction {
     route: Arc<Route>,
     sender: Sender,
+    /// What a next hop that asks for it is told of the client.
+    client: Option<Arc<Forwarded>>,
     lease: Option<Lease>,
     place: Option<Place>,
     /// Whether the next hop's limit of messages counts it already.
@@ -41,7 +44,22 @@ pub struct Answers {
 impl Transaction {
     /// A transaction for this sender. Nothing is sent yet.
     pub fn new(route: Arc<Route>, sender: Sender) -> Transaction {
-        Transaction { route, sender, lease: None, place: None, is_counted: false, deadline: None, begun: 0 }
+        Transaction {
+            route,
+            sender,
+            client: None,
+            lease: None,
+            place: None,
+            is_counted: false,
+            deadline: None,
+            begun: 0,
+        }
+    }
+
+    /// The same, on behalf of this client: next hops that announce XFORWARD are told of it.
+    #[must_use]
+    pub fn on_behalf_of(self, client: Forwarded) -> Transaction {
+        Transaction { client: Some(Arc::new(client)), ..self }
     }
 
     /// Another transaction for the same message, with a place of its own where it has one.
@@ -49,6 +67,7 @@ impl Transaction {
         Transaction {
             route: Arc::clone(&self.route),
             sender: self.sender.clone(),
+            client: self.client.clone(),
             lease: None,
             place,
             is_counted: true,
@@ -152,13 +171,23 @@ impl Transaction {
     ) -> Result<Answers, RelayError> {
         let limit = self.limit(lease.hop().timeouts.command);
         let mut commands = Vec::with_capacity(recipients.len() + 1);
+        let told = self.client.as_ref().filter(|_| ask_sender);
+        let told = told.map_or_else(Vec::new, |client| client.commands(&lease.capabilities.xforward));
+        if !lease.capabilities.pipelining {
+            for command in &told {
+                tell(lease, command, limit).await?;
+            }
+        }
         if ask_sender {
             commands.push(mail_line(&self.sender, &lease.capabilities));
         }
         commands.extend(recipients.iter().map(|recipient| rcpt_line(recipient, &lease.capabilities)));
         let mut replies = Vec::with_capacity(commands.len());
         if lease.capabilities.pipelining {
-            lease.command(&commands.concat(), "MAIL or RCPT", limit).await?;
+            lease.command(&[told.concat(), commands.concat()].concat(), "MAIL or RCPT", limit).await?;
+            for _ in &told {
+                lease.reply("XFORWARD", limit).await?;
+            }
             for _ in &commands {
                 replies.push(lease.reply("MAIL or RCPT", limit).await?);
             }
@@ -274,6 +303,12 @@ impl Transaction {
         let pool = self.lease.as_ref().map(Lease::pool).or_else(|| self.route.pools().first());
         pool.map(|pool| pool.hop.to_string()).unwrap_or_default()
     }
+}
+
+/// Tells one next hop of the client. Where it does not want to know, the message goes all the same.
+async fn tell(connection: &mut Connection, command: &str, limit: Duration) -> Result<(), RelayError> {
+    connection.command(command, "XFORWARD", limit).await?;
+    connection.reply("XFORWARD", limit).await.map(drop)
 }
 
 /// Ends the transaction of a connection.

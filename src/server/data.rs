@@ -9,7 +9,7 @@ use crate::pipeline::{Arrival, Handled, MessageId};
 use crate::relay::Answers;
 use crate::smtp::data::{Data, DataReader};
 use crate::smtp::reply::Reply;
-use crate::smtp::session::Session;
+use crate::smtp::session::{Envelope, Session};
 
 impl Conversation<'_> {
     /// Reads a message to its end, and takes it through the line.
@@ -59,7 +59,7 @@ impl Conversation<'_> {
             Data::Message(message) => {
                 let arrival = Arrival {
                     id: MessageId::new(),
-                    envelope: self.with_told_greeting(envelope),
+                    envelope: Envelope { client: self.told_greeting(&envelope.client), ..envelope },
                     message,
                     listener: self.settings.name.clone(),
                     outbound,

@@ -8,6 +8,7 @@ use super::connection::Conversation;
 use crate::relay::{RelayError, Transaction};
 use crate::smtp::reply::{Class, Reply};
 use crate::smtp::session::{Recipient, Session};
+use crate::smtp::xclient::Forwarded;
 
 /// What waits to be put to the next hop together.
 #[derive(Default)]
@@ -29,12 +30,22 @@ impl Conversation<'_> {
             && let Session::Open(envelope) = &self.session
         {
             let sender = envelope.sender.clone();
+            // What upstream told of the client goes on; else we are the first to know it.
+            let client = match &envelope.forwarded {
+                Some(told) => (**told).clone(),
+                None => {
+                    let greeting = self.told_greeting(&envelope.client);
+                    Forwarded::client(self.peer, self.told.name.as_deref(), &greeting)
+                }
+            };
             // A name in a verified certificate is as good as a login.
             let login = envelope.login.as_deref().or(envelope.certificate.as_deref());
             self.outbound =
                 self.live().outbound(&self.settings.name, login, sender.address.as_str()).cloned();
-            self.transaction =
-                self.outbound.as_ref().map(|own| Transaction::new(Arc::clone(&own.route), sender));
+            self.transaction = self
+                .outbound
+                .as_ref()
+                .map(|own| Transaction::new(Arc::clone(&own.route), sender).on_behalf_of(client));
         }
         let Some(transaction) = &mut self.transaction else { return };
         let asked = transaction.ask(&batch.recipients).await;

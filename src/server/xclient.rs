@@ -4,8 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::connection::{Conversation, Ended};
 use crate::config::{ClientCertificate, Network};
+use crate::smtp::envelope::{Greeting, Identity, Protocol};
 use crate::smtp::reply::Reply;
-use crate::smtp::session::{Envelope, Identity, Protocol};
 use crate::smtp::xclient::{Attributes, Name};
 
 /// Which of the two commands a peer may use. Held against the address that it connects from, whatever it tells later.
@@ -106,14 +106,11 @@ impl Conversation<'_> {
         self.say(&Reply::new(250, "2.0.0 Ok"));
     }
 
-    /// The envelope with the greeting of the client that a proxy speaks for.
-    pub(super) fn with_told_greeting(&self, mut envelope: Envelope) -> Envelope {
-        if let Some(helo) = &self.told.helo {
-            envelope.client.name.clone_from(helo);
+    /// The greeting of the client, or of the one that a proxy speaks for.
+    pub(super) fn told_greeting(&self, own: &Greeting) -> Greeting {
+        Greeting {
+            name: self.told.helo.as_ref().unwrap_or(&own.name).clone(),
+            protocol: self.told.protocol.unwrap_or(own.protocol),
         }
-        if let Some(protocol) = self.told.protocol {
-            envelope.client.protocol = protocol;
-        }
-        envelope
     }
 }

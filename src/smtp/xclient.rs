@@ -1,9 +1,15 @@
 //! The attributes of XCLIENT and XFORWARD, as Postfix's XCLIENT_README and XFORWARD_README have them.
 
+use std::net::{IpAddr, SocketAddr};
+
+use super::envelope::{Greeting, Protocol};
 use super::reply::Reply;
 
 /// The longest value, decoded, in bytes.
 const MAX_VALUE: usize = 255;
+
+/// The longest command line that every server takes, with its CRLF, in bytes (RFC 5321 section 4.5.3.1.4).
+const MAX_COMMAND: usize = 512;
 
 /// What an attribute tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +66,7 @@ pub const XFORWARD: [(&str, Name); 7] = [
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attributes(Vec<(Name, Option<String>)>);
 
-/// What an upstream mail server told of the client that it had the message from (XFORWARD).
+/// What is told of the client that a message was had from (XFORWARD): by a mail server before us, and by us to a next hop.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Forwarded {
     /// The client's host name.
@@ -113,6 +119,58 @@ impl Attributes {
 }
 
 impl Forwarded {
+    /// What we can tell of a client of our own.
+    pub fn client(peer: SocketAddr, name: Option<&str>, greeting: &Greeting) -> Forwarded {
+        let address = match peer.ip().to_canonical() {
+            IpAddr::V4(address) => address.to_string(),
+            IpAddr::V6(address) => format!("IPV6:{address}"),
+        };
+        let protocol = match greeting.protocol {
+            Protocol::Smtp => "SMTP",
+            Protocol::Esmtp => "ESMTP",
+            Protocol::Lmtp => "LMTP",
+        };
+        Forwarded {
+            name: name.map(str::to_owned),
+            address: Some(address),
+            port: Some(peer.port().to_string()).filter(|_| peer.port() != 0),
+            protocol: Some(protocol.to_owned()),
+            helo: Some(greeting.name.clone()),
+            ident: None,
+            source: Some("REMOTE".to_owned()),
+        }
+    }
+
+    /// The commands that tell it to a server which takes these attributes, each at most [`MAX_COMMAND`] bytes long.
+    pub fn commands(&self, taken: &[Name]) -> Vec<String> {
+        let words = XFORWARD.iter().filter(|(_, name)| taken.contains(name)).map(|(word, name)| {
+            let value = self.value(*name).filter(|value| !value.is_empty() && value.len() <= MAX_VALUE);
+            format!(" {word}={}", value.map_or_else(|| "[UNAVAILABLE]".to_owned(), xtext))
+        });
+        let mut commands: Vec<String> = Vec::new();
+        for word in words {
+            match commands.last_mut().filter(|own| own.len() + word.len() + 2 <= MAX_COMMAND) {
+                Some(command) => command.push_str(&word),
+                None => commands.push(format!("XFORWARD{word}")),
+            }
+        }
+        commands.iter_mut().for_each(|command| command.push_str("\r\n"));
+        commands
+    }
+
+    fn value(&self, name: Name) -> Option<&str> {
+        match name {
+            Name::Name => self.name.as_deref(),
+            Name::Addr => self.address.as_deref(),
+            Name::Port => self.port.as_deref(),
+            Name::Proto => self.protocol.as_deref(),
+            Name::Helo => self.helo.as_deref(),
+            Name::Ident => self.ident.as_deref(),
+            Name::Source => self.source.as_deref(),
+            Name::Login | Name::DestAddr | Name::DestPort | Name::ReverseName => None,
+        }
+    }
+
     /// What another XFORWARD tells takes the place of what was told before.
     pub fn update(&mut self, attributes: &Attributes) {
         for (name, value) in attributes.iter() {
@@ -157,6 +215,18 @@ fn read(text: &str) -> Option<Option<String>> {
     }
     let clean = |own: char| if own.is_control() || own.is_whitespace() { '?' } else { own };
     Some(Some(String::from_utf8_lossy(&bytes).chars().map(clean).collect()))
+}
+
+/// A value as an attribute holds it (RFC 3461 section 4).
+fn xtext(value: &str) -> String {
+    let mut text = String::with_capacity(value.len());
+    for byte in value.bytes() {
+        match byte {
+            b'!'..=b'~' if byte != b'+' && byte != b'=' => text.push(char::from(byte)),
+            _ => text.push_str(&format!("+{byte:02X}")),
+        }
+    }
+    text
 }
 
 fn fits(name: Name, value: &str) -> bool {
@@ -218,5 +288,27 @@ mod tests {
             ..Forwarded::default()
         };
         assert_eq!(forwarded, wanted);
+    }
+    #[test]
+    fn what_is_told_onward_reads_back() {
+        let mut told = Forwarded {
+            name: Some("mail.example".to_owned()),
+            helo: Some("a+b=c d".to_owned()),
+            ident: Some("é".repeat(100)),
+            ..Forwarded::default()
+        };
+        let commands = told.commands(&[Name::Name, Name::Helo, Name::Addr]);
+        assert_eq!(commands, ["XFORWARD NAME=mail.example ADDR=[UNAVAILABLE] HELO=a+2Bb+3Dc+20d\r\n"]);
+        told.name = Some("+".repeat(255));
+        let all = XFORWARD.map(|(_, name)| name);
+        let commands = told.commands(&all);
+        let mut read_back = Forwarded::default();
+        for command in &commands {
+            let rest = command.strip_prefix("XFORWARD ").unwrap().trim_end();
+            read_back.update(&Attributes::read(rest, &XFORWARD).unwrap());
+        }
+        assert_eq!(commands.len(), 3);
+        assert_eq!(read_back, Forwarded { helo: Some("a+b=c?d".to_owned()), ..told });
+        assert!(Forwarded::default().commands(&[]).is_empty());
     }
 }

@@ -227,6 +227,7 @@ fn converse(stream: TcpStream, state: &State) -> std::io::Result<()> {
                     &format!("250-sink.example\r\n250-{keywords}\r\n250 HELP"),
                 )?
             }
+            "XFOR" => answer(state, &mut out, special(state, Step::Xforward, &line), "250 2.0.0 Ok")?,
             "MAIL" => {
                 open = Taken {
                     sender: line.get(10..).unwrap_or_default().to_owned(),

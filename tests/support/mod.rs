@@ -328,6 +328,7 @@ impl Delivery {
 pub enum Step {
     Greeting,
     Ehlo,
+    Xforward,
     Mail,
     Rcpt,
     Data,
