@@ -1,6 +1,6 @@
 //! What can be replaced while the relay runs: everything that a configuration leads to.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use crate::config::{self, Config, ListenerTls};
@@ -165,11 +165,10 @@ fn lists(config: &Config) -> Result<Lists, String> {
 ///
 /// When it is one of our own listeners, or a file of it cannot be used.
 fn next_hop(config: &Config, hop: &config::NextHop) -> Result<NextHop, String> {
-    let own = |address: &SocketAddr| {
-        address.port() == hop.port
-            && (address.ip().to_string() == hop.host || hop.host == "localhost" && address.ip().is_loopback())
+    let is_own = |listener: &config::Listener| {
+        leads_to(&hop.host, hop.port, &listener.address, &config.relay.host_name)
     };
-    if config.listeners.iter().any(|listener| own(&listener.address)) {
+    if config.listeners.iter().any(is_own) {
         return Err(format!(
             "next_hop {}:{} is a listener of this relay: mail would run in circles",
             hop.host, hop.port
@@ -197,4 +196,53 @@ fn next_hop(config: &Config, hop: &config::NextHop) -> Result<NextHop, String> {
     next_hop.messages_per_minute = hop.messages_per_minute;
     next_hop.burst = hop.burst;
     Ok(next_hop)
+}
+
+/// Whether who connects to this host and port comes to `listener` on this machine, as far as can be said without DNS.
+fn leads_to(host: &str, port: u16, listener: &SocketAddr, own_name: &str) -> bool {
+    if port != listener.port() {
+        return false;
+    }
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    let address = bare.parse::<IpAddr>().ok();
+    let is_loopback = bare.eq_ignore_ascii_case("localhost") || address.is_some_and(|own| own.is_loopback());
+    let is_named = bare.eq_ignore_ascii_case(own_name);
+    let ip = listener.ip();
+    address == Some(ip)
+        || (is_loopback && (ip.is_unspecified() || ip.is_loopback() && address.is_none()))
+        || (is_named && !ip.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_next_hop_that_is_a_listener_of_ours_is_known_by_address_and_by_name() {
+        let check =
+            |host, listener: &str| leads_to(host, 2525, &listener.parse().unwrap(), "relay.sender.example");
+        for (host, listener) in [
+            ("127.0.0.1", "127.0.0.1:2525"),
+            ("localhost", "127.0.0.1:2525"),
+            ("localhost", "[::1]:2525"),
+            ("LOCALHOST", "0.0.0.0:2525"),
+            ("127.0.0.9", "0.0.0.0:2525"),
+            ("[::1]", "[::]:2525"),
+            ("192.0.2.7", "192.0.2.7:2525"),
+            ("Relay.sender.example", "0.0.0.0:2525"),
+            ("relay.sender.example", "192.0.2.7:2525"),
+        ] {
+            assert!(check(host, listener), "{host} {listener}");
+        }
+        for (host, listener) in [
+            ("127.0.0.1", "127.0.0.1:2526"),
+            ("127.0.0.2", "127.0.0.1:2525"),
+            ("192.0.2.8", "192.0.2.7:2525"),
+            ("192.0.2.8", "0.0.0.0:2525"),
+            ("relay.sender.example", "127.0.0.1:2525"),
+            ("smtp.next-hop.example", "0.0.0.0:2525"),
+        ] {
+            assert!(!check(host, listener), "{host} {listener}");
+        }
+    }
 }

@@ -8,7 +8,6 @@ use super::connection::Conversation;
 use crate::relay::{RelayError, Transaction};
 use crate::smtp::reply::{Class, Reply};
 use crate::smtp::session::{Recipient, Session};
-use crate::smtp::xclient::Forwarded;
 
 /// What waits to be put to the next hop together.
 #[derive(Default)]
@@ -30,14 +29,7 @@ impl Conversation<'_> {
             && let Session::Open(envelope) = &self.session
         {
             let sender = envelope.sender.clone();
-            // What upstream told of the client goes on; else we are the first to know it.
-            let client = match &envelope.forwarded {
-                Some(told) => (**told).clone(),
-                None => {
-                    let greeting = self.told_greeting(&envelope.client);
-                    Forwarded::client(self.peer, self.told.name.as_deref(), &greeting)
-                }
-            };
+            let client = self.forwarded(envelope);
             // A name in a verified certificate is as good as a login.
             let login = envelope.login.as_deref().or(envelope.certificate.as_deref());
             self.outbound =

@@ -4,9 +4,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::connection::{Conversation, Ended};
 use crate::config::{ClientCertificate, Network};
-use crate::smtp::envelope::{Greeting, Identity, Protocol};
+use crate::smtp::envelope::{Envelope, Greeting, Identity, Protocol};
 use crate::smtp::reply::Reply;
-use crate::smtp::xclient::{Attributes, Name};
+use crate::smtp::xclient::{Attributes, Forwarded, Name};
 
 /// Which of the two commands a peer may use. Held against the address that it connects from, whatever it tells later.
 #[derive(Clone, Copy, Debug)]
@@ -111,6 +111,32 @@ impl Conversation<'_> {
         Greeting {
             name: self.told.helo.as_ref().unwrap_or(&own.name).clone(),
             protocol: self.told.protocol.unwrap_or(own.protocol),
+        }
+    }
+
+    /// What a next hop is told of where a message comes from: what upstream told, else what we know of the client.
+    pub(super) fn forwarded(&self, envelope: &Envelope) -> Forwarded {
+        if let Some(told) = &envelope.forwarded {
+            return (**told).clone();
+        }
+        let greeting = self.told_greeting(&envelope.client);
+        let address = match self.peer.ip().to_canonical() {
+            IpAddr::V4(address) => address.to_string(),
+            IpAddr::V6(address) => format!("IPV6:{address}"),
+        };
+        let protocol = match greeting.protocol {
+            Protocol::Smtp => "SMTP",
+            Protocol::Esmtp => "ESMTP",
+            Protocol::Lmtp => "LMTP",
+        };
+        Forwarded {
+            name: self.told.name.clone(),
+            address: Some(address),
+            port: Some(self.peer.port().to_string()).filter(|_| self.peer.port() != 0),
+            protocol: Some(protocol.to_owned()),
+            helo: Some(greeting.name),
+            ident: None,
+            source: Some("REMOTE".to_owned()),
         }
     }
 }
