@@ -33,5 +33,6 @@ fn standings_of_format_1() {
 
 #[test]
 fn marks_of_format_1() {
-    assert_eq!(read_mark(&bytes(include_str!("stored/mark-1.hex"))), Some(7));
+    let mark = read_mark(&bytes(include_str!("stored/mark-1.hex"))).unwrap();
+    assert_eq!((mark.count, mark.checkpoint), (7, None));
 }

@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::consent::import::{Line, Row, RowResult, csv_rows, json_rows};
 use crate::consent::index::SledIndex;
 use crate::consent::socket::{Client, Request, Response, answer};
-use crate::consent::{Store, Timestamp};
+use crate::consent::{Store, Timestamp, Verified};
 
 /// Look at, record, import and check what people said about being tracked.
 ///
@@ -160,7 +160,7 @@ fn show(response: &Response, json: bool) -> Result<ExitCode, Box<dyn std::error:
     let mut out = std::io::stdout().lock();
     let failed = match response {
         Response::Rows(rows) => rows.iter().any(|row| !matches!(row, RowResult::Recorded(_))),
-        Response::Verified { differing, .. } => *differing > 0,
+        Response::Verified(verified) => verified.differing > 0 || verified.damaged_slots > 0,
         Response::Person(_) | Response::Erased(_) | Response::Error(_) => false,
     };
     if json {
@@ -193,12 +193,22 @@ fn show(response: &Response, json: bool) -> Result<ExitCode, Box<dyn std::error:
                     writeln!(out, "{}", described(row))?;
                 }
             }
-            Response::Verified { records, hash, people, differing } => {
+            Response::Verified(Verified { records, hash, people, damaged_slots, differing }) => {
                 writeln!(out, "The journal has {records} records, and its chain is whole up to {hash}.")?;
                 writeln!(
                     out,
                     "{people} people are known. The index differs from the journal in {differing} places."
                 )?;
+                if *differing > 0 {
+                    writeln!(out, "Stop the relay, and make the index anew: pixelward consent rebuild")?;
+                }
+                if *damaged_slots > 0 {
+                    writeln!(
+                        out,
+                        "{damaged_slots} slots of the key file are damaged. Their people are unknown, and nothing is granted for them; put the \
+                         newest backup of the keys back: pixelward consent restore --keys"
+                    )?;
+                }
             }
             Response::Erased(true) => writeln!(out, "The person is erased.")?,
             Response::Erased(false) => writeln!(out, "Nobody with this address is known.")?,

@@ -6,6 +6,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::digest;
@@ -30,6 +31,49 @@ pub struct Head {
 
 impl Head {
     const EMPTY: Head = Head { count: 0, hash: [0; 32] };
+}
+
+/// Where a record stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The number of its segment.
+    pub segment: u32,
+    /// Where in it the record's frame begins, in bytes.
+    pub offset: u32,
+}
+
+/// A record that was whole once, with the chain up to it: what follows can be read without all that stands before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// The chain up to and with the record.
+    pub head: Head,
+    /// Where the record stands.
+    pub last: Place,
+}
+
+impl Checkpoint {
+    /// Whether the journal still has this record in this place.
+    ///
+    /// # Errors
+    ///
+    /// When the journal cannot be read.
+    pub fn holds(&self, directory: &Path) -> Result<bool, JournalError> {
+        Ok(self.end(directory)?.is_some())
+    }
+
+    /// Where what follows begins, in bytes; `None` where the record is not there.
+    fn end(&self, directory: &Path) -> Result<Option<u64>, JournalError> {
+        let path = segment_path(directory, self.last.segment);
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(at(&path)(error)),
+        };
+        Ok(read_frame(&file, self.last.offset)
+            .map_err(at(&path))?
+            .filter(|frame| frame.hash == self.head.hash)
+            .map(|frame| u64::from(self.last.offset) + (FRAME + frame.payload.len()) as u64))
+    }
 }
 
 /// Why a journal cannot be used.
@@ -85,8 +129,10 @@ pub struct Journal {
     file: File,
     path: PathBuf,
     length: u64,
-    number: u64,
+    number: u32,
     head: Head,
+    /// Where the last record stands.
+    last: Option<Place>,
     /// Set after a failed write: what is in the file is then unknown until the journal is opened again.
     broken: bool,
 }
@@ -103,7 +149,8 @@ pub struct Torn {
 }
 
 impl Journal {
-    /// Opens the journal and gives every record, with its number, to `each`. A torn end is cut off and reported.
+    /// Opens the journal and gives every record behind `from`, with its number and place, to `each`; all of them without `from`, which must
+    /// hold. A torn end is cut off and reported.
     ///
     /// # Errors
     ///
@@ -112,22 +159,32 @@ impl Journal {
         directory: &Path,
         head_copy: Option<&Path>,
         segment_bytes: u64,
-        mut each: impl FnMut(u64, &[u8]),
+        from: Option<&Checkpoint>,
+        mut each: impl FnMut(u64, Place, &[u8]),
     ) -> Result<(Journal, Option<Torn>), JournalError> {
         let segments = segments(directory)?;
-        let mut head = Head::EMPTY;
-        let mut torn = None;
         let known = head_copy.map(read_head).transpose()?.flatten();
-        let mut known_hash_seen = known.is_none_or(|known| known.count == 0);
-        for (index, (_, path)) in segments.iter().enumerate() {
-            let last = index + 1 == segments.len();
-            let end = scan(path, &mut head, |head, payload| {
+        // What the second place knows must be seen; a checkpoint behind it does not show that.
+        let behind = from.map_or(0, |from| from.head.count);
+        let from = from.filter(|from| known.is_none_or(|known| known.count >= from.head.count));
+        let mut head = from.map_or(Head::EMPTY, |from| from.head);
+        let mut last = from.map(|from| from.last);
+        let mut torn = None;
+        let mut known_hash_seen = known.is_none_or(|known| known.count == 0 || known == head);
+        for (index, (number, path)) in segments.iter().enumerate() {
+            let Some(start) = start_in(directory, *number, from)? else { continue };
+            let is_last = index + 1 == segments.len();
+            let end = scan(path, start, &mut head, |head, offset, payload| {
                 known_hash_seen |= known == Some(*head);
-                each(head.count, payload);
+                let place = Place { segment: *number, offset };
+                last = Some(place);
+                if head.count > behind {
+                    each(head.count, place, payload);
+                }
             })?;
             match end {
                 End::Whole => {}
-                End::Torn { offset, bytes } if last => {
+                End::Torn { offset, bytes } if is_last => {
                     cut(path, offset)?;
                     torn = Some(Torn { path: path.clone(), offset, bytes });
                 }
@@ -166,6 +223,7 @@ impl Journal {
             length,
             number,
             head,
+            last,
             broken: false,
         };
         Ok((journal, torn))
@@ -177,34 +235,54 @@ impl Journal {
     /// # Errors
     ///
     /// When the files cannot be read or are damaged.
-    pub fn read(directory: &Path, mut each: impl FnMut(u64, &[u8])) -> Result<(), JournalError> {
+    pub fn read(directory: &Path, mut each: impl FnMut(&Head, Place, &[u8])) -> Result<(), JournalError> {
         let mut head = Head::EMPTY;
-        for (_, path) in segments(directory)? {
-            if let End::Torn { .. } = scan(&path, &mut head, |head, payload| each(head.count, payload))? {
+        for (segment, path) in segments(directory)? {
+            let each = |head: &Head, offset, payload: &[u8]| each(head, Place { segment, offset }, payload);
+            if let End::Torn { .. } = scan(&path, HEAD as u64, &mut head, each)? {
                 break;
             }
         }
         Ok(())
     }
 
-    /// Appends payloads and syncs them: once this returns they survive power loss. Gives the number of the first one.
+    /// The record in a place: its payload, and the chain's hash up to and with it.
+    ///
+    /// # Errors
+    ///
+    /// When there is none, or it is damaged.
+    pub fn record(directory: &Path, place: Place) -> Result<(Vec<u8>, ChainHash), JournalError> {
+        let path = segment_path(directory, place.segment);
+        let file = File::open(&path).map_err(at(&path))?;
+        match read_frame(&file, place.offset).map_err(at(&path))? {
+            Some(frame) => Ok((frame.payload, frame.hash)),
+            None => Err(JournalError::Damaged {
+                path,
+                offset: u64::from(place.offset),
+                what: "no whole record stands here",
+            }),
+        }
+    }
+
+    /// Appends payloads and syncs them: once this returns they survive power loss. Gives their places.
     ///
     /// # Errors
     ///
     /// When writing or syncing fails. Nothing of it counts as written then, and the journal takes no more until it is opened
     /// again.
-    pub fn append(&mut self, payloads: &[Vec<u8>]) -> Result<u64, JournalError> {
+    pub fn append(&mut self, payloads: &[Vec<u8>]) -> Result<Vec<Place>, JournalError> {
         if self.broken {
             let source = io::Error::other("an earlier write failed; restart once the disk is well again");
             return Err(JournalError::Io { path: self.path.clone(), source });
         }
-        let first = self.head.count + 1;
         if self.length >= self.segment_bytes {
             self.roll()?;
         }
         let mut frames = Vec::new();
         let mut head = self.head;
+        let mut places = Vec::with_capacity(payloads.len());
         for payload in payloads {
+            places.push(self.place(frames.len()).ok_or_else(|| self.too_long())?);
             head = next(&head, payload);
             frames.extend_from_slice(&u32::try_from(payload.len()).unwrap_or(u32::MAX).to_le_bytes());
             frames.extend_from_slice(&crc32fast::hash(payload).to_le_bytes());
@@ -217,8 +295,25 @@ impl Journal {
         }
         self.length += frames.len() as u64;
         self.head = head;
+        self.last = places.last().copied().or(self.last);
         self.write_head_copy();
-        Ok(first)
+        Ok(places)
+    }
+
+    /// The place so many bytes behind the end.
+    fn place(&self, ahead: usize) -> Option<Place> {
+        let offset = u32::try_from(self.length + ahead as u64).ok()?;
+        Some(Place { segment: self.number, offset })
+    }
+
+    fn too_long(&self) -> JournalError {
+        let source = io::Error::other("more records at once than a segment holds");
+        JournalError::Io { path: self.path.clone(), source }
+    }
+
+    /// The last record, once there is one.
+    pub fn checkpoint(&self) -> Option<Checkpoint> {
+        self.last.map(|last| Checkpoint { head: self.head, last })
     }
 
     /// After a failed write the file is cut to what was acknowledged. Where that fails, too, nothing more is taken.
@@ -270,8 +365,52 @@ fn next(head: &Head, payload: &[u8]) -> Head {
     Head { count: head.count + 1, hash }
 }
 
+/// A frame and what it holds.
+struct Frame {
+    hash: ChainHash,
+    payload: Vec<u8>,
+}
+
+/// The record whose frame begins here; `None` where no whole one does.
+fn read_frame(file: &File, offset: u32) -> io::Result<Option<Frame>> {
+    let mut frame = [0; FRAME];
+    let length = file.metadata()?.len();
+    if u64::from(offset) + FRAME as u64 > length || (offset as usize) < HEAD {
+        return Ok(None);
+    }
+    file.read_exact_at(&mut frame, u64::from(offset))?;
+    let (Some((size, rest)), end) = (frame.split_first_chunk::<4>(), u64::from(offset) + FRAME as u64) else {
+        return Ok(None);
+    };
+    let (Some((crc, hash)), size) = (rest.split_first_chunk::<4>(), u32::from_le_bytes(*size)) else {
+        return Ok(None);
+    };
+    if size as usize > MAX_PAYLOAD || end + u64::from(size) > length {
+        return Ok(None);
+    }
+    let mut payload = vec![0; size as usize];
+    file.read_exact_at(&mut payload, end)?;
+    let (Ok(hash), true) = (hash.try_into(), crc32fast::hash(&payload) == u32::from_le_bytes(*crc)) else {
+        return Ok(None);
+    };
+    Ok(Some(Frame { hash, payload }))
+}
+
+fn segment_path(directory: &Path, number: u32) -> PathBuf {
+    directory.join(format!("{number:08}.journal"))
+}
+
+/// Where reading begins in a segment; `None` where it is passed over.
+fn start_in(directory: &Path, segment: u32, from: Option<&Checkpoint>) -> Result<Option<u64>, JournalError> {
+    match from {
+        Some(from) if segment < from.last.segment => Ok(None),
+        Some(from) if segment == from.last.segment => from.end(directory),
+        _ => Ok(Some(HEAD as u64)),
+    }
+}
+
 /// The segments in order.
-fn segments(directory: &Path) -> Result<Vec<(u64, PathBuf)>, JournalError> {
+fn segments(directory: &Path) -> Result<Vec<(u32, PathBuf)>, JournalError> {
     let mut segments = Vec::new();
     for entry in std::fs::read_dir(directory).map_err(at(directory))? {
         let path = entry.map_err(at(directory))?.path();
@@ -284,8 +423,8 @@ fn segments(directory: &Path) -> Result<Vec<(u64, PathBuf)>, JournalError> {
     Ok(segments)
 }
 
-fn create(directory: &Path, number: u64, head: Head, over: Option<&Path>) -> Result<PathBuf, JournalError> {
-    let path = directory.join(format!("{number:08}.journal"));
+fn create(directory: &Path, number: u32, head: Head, over: Option<&Path>) -> Result<PathBuf, JournalError> {
+    let path = segment_path(directory, number);
     let mut bytes = MAGIC.to_vec();
     bytes.extend_from_slice(&head.count.to_le_bytes());
     bytes.extend_from_slice(&head.hash);
@@ -313,26 +452,39 @@ enum End {
     Torn { offset: u64, bytes: u64 },
 }
 
-/// Reads a segment, carrying the chain on.
-fn scan(path: &Path, head: &mut Head, mut each: impl FnMut(&Head, &[u8])) -> Result<End, JournalError> {
+/// Reads a segment from `start` on, carrying the chain on. Read from its head on, that must fit the chain, too.
+fn scan(
+    path: &Path,
+    start: u64,
+    head: &mut Head,
+    mut each: impl FnMut(&Head, u32, &[u8]),
+) -> Result<End, JournalError> {
     let mut bytes = Vec::new();
-    File::open(path).and_then(|mut file| file.read_to_end(&mut bytes)).map_err(at(path))?;
-    let damaged =
-        |offset: usize, what| JournalError::Damaged { path: path.to_owned(), offset: offset as u64, what };
-    let torn = |offset: usize| End::Torn { offset: offset as u64, bytes: (bytes.len() - offset) as u64 };
-    let Some((start, mut rest)) = bytes.split_at_checked(HEAD) else { return Ok(torn(0)) };
-    let (magic, start) = start.split_at(8);
-    if magic != MAGIC {
-        return Err(damaged(0, "it is no journal segment"));
+    let mut file = File::open(path).map_err(at(path))?;
+    let skipped = if start > HEAD as u64 { start } else { 0 };
+    file.seek(SeekFrom::Start(skipped)).and_then(|_| file.read_to_end(&mut bytes)).map_err(at(path))?;
+    let damaged = |offset, what| JournalError::Damaged { path: path.to_owned(), offset, what };
+    let torn = |rest: &[u8]| {
+        let length = skipped + bytes.len() as u64;
+        End::Torn { offset: length - rest.len() as u64, bytes: rest.len() as u64 }
+    };
+    let mut rest = bytes.as_slice();
+    if skipped == 0 {
+        let Some((start, records)) = bytes.split_at_checked(HEAD) else { return Ok(torn(rest)) };
+        let (magic, start) = start.split_at(8);
+        if magic != MAGIC {
+            return Err(damaged(0, "it is no journal segment"));
+        }
+        let mut wanted = head.count.to_le_bytes().to_vec();
+        wanted.extend_from_slice(&head.hash);
+        if start != wanted {
+            return Err(damaged(8, "it does not follow the segment before"));
+        }
+        rest = records;
     }
-    let mut wanted = head.count.to_le_bytes().to_vec();
-    wanted.extend_from_slice(&head.hash);
-    if start != wanted {
-        return Err(damaged(8, "it does not follow the segment before"));
-    }
-    let mut offset = HEAD;
+    let mut offset = start.max(HEAD as u64);
     while !rest.is_empty() {
-        let Some((frame, tail)) = rest.split_at_checked(FRAME) else { return Ok(torn(offset)) };
+        let Some((frame, tail)) = rest.split_at_checked(FRAME) else { return Ok(torn(rest)) };
         let number = |range: std::ops::Range<usize>| {
             frame.get(range).and_then(|bytes| bytes.try_into().ok()).map_or(0, u32::from_le_bytes)
         };
@@ -340,7 +492,7 @@ fn scan(path: &Path, head: &mut Head, mut each: impl FnMut(&Head, &[u8])) -> Res
         let Some((payload, tail)) = tail.split_at_checked(length) else {
             // A length that is beyond the end was not written whole, unless it is impossible.
             return if length <= MAX_PAYLOAD || is_zero(rest) {
-                Ok(torn(offset))
+                Ok(torn(rest))
             } else {
                 Err(damaged(offset, "a length is impossible"))
             };
@@ -349,14 +501,15 @@ fn scan(path: &Path, head: &mut Head, mut each: impl FnMut(&Head, &[u8])) -> Res
         if crc32fast::hash(payload) != number(4..8) || frame.get(8..) != Some(&next.hash) {
             // Only the last write can be torn: behind it there is nothing, or what the file system filled in.
             return if tail.is_empty() || is_zero(rest) {
-                Ok(torn(offset))
+                Ok(torn(rest))
             } else {
                 Err(damaged(offset, "a record does not fit the chain"))
             };
         }
         *head = next;
-        each(head, payload);
-        offset += FRAME + length;
+        let place = u32::try_from(offset).map_err(|_| damaged(offset, "the segment is too long"))?;
+        each(head, place, payload);
+        offset += (FRAME + length) as u64;
         rest = tail;
     }
     Ok(End::Whole)
@@ -405,16 +558,23 @@ mod tests {
         }
 
         fn open(&self) -> Result<(Journal, Option<Torn>, Vec<String>), JournalError> {
+            self.open_from(None)
+        }
+
+        fn open_from(
+            &self,
+            from: Option<&Checkpoint>,
+        ) -> Result<(Journal, Option<Torn>, Vec<String>), JournalError> {
             let mut read = Vec::new();
             let copy = self.0.join("head");
-            let (journal, torn) = Journal::open(&self.0, Some(&copy), 400, |number, payload| {
+            let (journal, torn) = Journal::open(&self.0, Some(&copy), 400, from, |number, _, payload| {
                 read.push(format!("{number} {}", String::from_utf8_lossy(payload)));
             })?;
             Ok((journal, torn, read))
         }
 
-        fn segment(&self, number: u64) -> PathBuf {
-            self.0.join(format!("{number:08}.journal"))
+        fn segment(&self, number: u32) -> PathBuf {
+            segment_path(&self.0, number)
         }
     }
 
@@ -428,7 +588,9 @@ mod tests {
         let folder = Folder::new(name);
         let (mut journal, _, _) = folder.open().unwrap();
         for number in 1..=12u64 {
-            assert_eq!(journal.append(&[format!("record {number}").into_bytes()]).unwrap(), number);
+            let places = journal.append(&[format!("record {number}").into_bytes()]).unwrap();
+            let (payload, hash) = Journal::record(&folder.0, places[0]).unwrap();
+            assert_eq!((payload, hash), (format!("record {number}").into_bytes(), journal.head().hash));
         }
         folder
     }
@@ -443,6 +605,32 @@ mod tests {
     }
 
     #[test]
+    fn behind_a_checkpoint_only_what_follows_is_read() {
+        let folder = Folder::new("checkpoint");
+        let (mut journal, _, _) = folder.open().unwrap();
+        assert_eq!(journal.checkpoint(), None);
+        let mut checkpoints = Vec::new();
+        for number in 1..=12u32 {
+            journal.append(&[format!("record {number}").into_bytes()]).unwrap();
+            checkpoints.push(journal.checkpoint().unwrap());
+        }
+        for (number, checkpoint) in (1..).zip(&checkpoints) {
+            assert!(checkpoint.holds(&folder.0).unwrap());
+            let (again, _, read) = folder.open_from(Some(checkpoint)).unwrap();
+            let wanted: Vec<String> = (number + 1..=12).map(|own| format!("{own} record {own}")).collect();
+            assert_eq!(read, wanted);
+            assert_eq!((again.head(), again.checkpoint()), (journal.head(), journal.checkpoint()));
+        }
+        // A record that is not there, or is another one.
+        let last = segments(&folder.0).unwrap().last().unwrap().1.clone();
+        let whole = std::fs::read(&last).unwrap();
+        std::fs::write(&last, &whole[..whole.len() - 1]).unwrap();
+        assert!(!checkpoints[11].holds(&folder.0).unwrap());
+        let other = Checkpoint { head: checkpoints[3].head, ..checkpoints[4] };
+        assert!(!other.holds(&folder.0).unwrap());
+    }
+
+    #[test]
     fn reading_leaves_a_record_alone_that_is_being_written() {
         let folder = filled("reading");
         let last = segments(&folder.0).unwrap().last().unwrap().1.clone();
@@ -450,7 +638,7 @@ mod tests {
         bytes.extend_from_slice(&[9, 0, 0, 0, 1]);
         std::fs::write(&last, &bytes).unwrap();
         let mut count = 0;
-        Journal::read(&folder.0, |_, _| count += 1).unwrap();
+        Journal::read(&folder.0, |_, _, _| count += 1).unwrap();
         assert_eq!(count, 12);
         assert_eq!(std::fs::read(&last).unwrap(), bytes);
     }

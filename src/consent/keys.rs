@@ -3,11 +3,13 @@
 //!
 //! A slot is 128 bytes and lies within one disk sector, so that a write that was cut off damages no other slot.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
+
+use hashbrown::HashTable;
 
 use super::person::{Person, StoreKey};
 use super::seal::Sealer;
@@ -15,26 +17,53 @@ use super::seal::Sealer;
 const SLOT: usize = 128;
 /// The first slot says what file this is.
 const MAGIC: &[u8; 16] = b"pixelward keys 1";
-/// The state of a slot; its first byte.
+/// The state of a slot; its first byte. A used one of the first versions has no tag.
 const USED: u8 = 1;
 const ERASED: u8 = 2;
+const TAGGED: u8 = 3;
 /// Person, id, key.
 const PLAIN: usize = 16 + 16 + 32;
 const SEALED: usize = PLAIN + 28;
+/// Where the tag stands: the keyed hash of the person by which the slot is found without being opened.
+const TAG: usize = 1 + SEALED;
+/// How many bytes of slots are read at once.
+const READ: usize = 8192 * SLOT;
 
 /// A person's place in the key file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Entry {
     slot: u32,
     /// The id that stands in the journal.
     pub id: [u8; 16],
+    key: [u8; 32],
+}
+
+impl std::fmt::Debug for Entry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Entry({})", self.slot)
+    }
+}
+
+impl Entry {
+    /// The person's key.
+    pub fn sealer(&self) -> Sealer {
+        Sealer::new(&self.key)
+    }
+}
+
+/// Which slot may be whose. Eight bytes a person: the slot itself says whether it is.
+#[derive(Clone, Copy)]
+struct Known {
+    tag: u32,
+    slot: u32,
 }
 
 /// The key file.
 pub struct Keys {
     file: File,
     master: Sealer,
-    people: HashMap<Person, Entry>,
+    tags: StoreKey,
+    people: HashTable<Known>,
     free: Vec<u32>,
     next: u32,
     dirty: bool,
@@ -47,18 +76,24 @@ impl std::fmt::Debug for Keys {
 }
 
 impl Keys {
-    /// Opens or makes the key file. Slots that cannot be opened are reported: they were cut off while being written, or the
-    /// store key is another one.
+    /// Opens or makes the key file.
     ///
     /// # Errors
     ///
-    /// When the file cannot be used, or not a single slot opens with this store key.
+    /// When the file cannot be used, or the first slots do not open with this store key.
     pub fn open(path: &Path, store_key: &StoreKey) -> io::Result<Keys> {
-        let master = Sealer::new(&store_key.derived("key file"));
         let file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
         let length = file.metadata()?.len();
-        let mut keys = Keys { file, master, people: HashMap::new(), free: Vec::new(), next: 1, dirty: false };
+        let mut keys = Keys {
+            file,
+            master: Sealer::new(&store_key.derived("key file")),
+            tags: StoreKey::new(store_key.derived("key file tags")),
+            people: HashTable::new(),
+            free: Vec::new(),
+            next: 1,
+            dirty: false,
+        };
         if length < SLOT as u64 {
             let mut head = [0; SLOT];
             head.iter_mut().zip(MAGIC).for_each(|(own, byte)| *own = *byte);
@@ -73,40 +108,70 @@ impl Keys {
         Ok(keys)
     }
 
+    /// Learns who has which slot. Only slots without a tag, and some of the others as a check of the store key, are opened.
     fn load(&mut self, length: u64) -> io::Result<()> {
         let mut head = [0; SLOT];
         self.file.read_exact_at(&mut head, 0)?;
         if head.get(..MAGIC.len()) != Some(MAGIC.as_slice()) {
             return Err(io::Error::other("this is no key file of pixelward"));
         }
-        let slots =
-            u32::try_from(length / SLOT as u64).map_err(|_| io::Error::other("the key file is too large"))?;
-        let mut unreadable = 0u32;
-        for slot in 1..slots {
-            let mut bytes = [0; SLOT];
-            self.file.read_exact_at(&mut bytes, offset(slot))?;
-            match (bytes.first(), self.unwrap(slot, &bytes)) {
-                (Some(&USED), Some((person, id, _))) => {
-                    self.people.insert(person, Entry { slot, id });
-                }
-                (Some(&USED), None) => {
-                    unreadable += 1;
-                    self.free.push(slot);
-                }
-                _ => self.free.push(slot),
-            }
-        }
+        let slots = slots(length)?;
+        self.people.reserve(slots as usize, hash);
         self.next = slots.max(1);
-        if unreadable > 0 && self.people.is_empty() {
+        let (mut opened, mut unreadable) = (0u32, 0u32);
+        let mut known = Vec::new();
+        let mut free = Vec::new();
+        self.each_slot(|slot, bytes| match bytes.first() {
+            Some(&TAGGED) => {
+                // As long as none could be opened, each may show that the store key is another one.
+                let is_sound = opened > 0 || self.unwrap(slot, bytes).is_some();
+                opened += u32::from(is_sound);
+                unreadable += u32::from(!is_sound);
+                known.push(Known { tag: tag_of(bytes), slot });
+            }
+            Some(&USED) => match self.unwrap(slot, bytes) {
+                Some((person, _, _)) => {
+                    opened += 1;
+                    known.push(Known { tag: self.tag(person).1, slot });
+                }
+                None => {
+                    unreadable += 1;
+                    free.push(slot);
+                }
+            },
+            _ => free.push(slot),
+        })?;
+        if unreadable > 0 && opened == 0 {
             return Err(io::Error::other(
                 "no slot opens with this store key; put the right store.key back from its backup",
             ));
+        }
+        self.free = free;
+        for own in known {
+            self.people.insert_unique(hash(&own), own, hash);
         }
         if unreadable > 0 {
             tracing::warn!(
                 unreadable,
                 "slots of the key file were not written whole, or are damaged; their people are unknown now"
             );
+        }
+        Ok(())
+    }
+
+    /// Gives every slot to `each`, in order.
+    fn each_slot(&self, mut each: impl FnMut(u32, &[u8; SLOT])) -> io::Result<()> {
+        let slots = slots(self.file.metadata()?.len())?;
+        let mut buffer = vec![0; READ];
+        let mut slot = 1;
+        while slot < slots {
+            let count = (slots - slot).min((READ / SLOT) as u32);
+            let part = buffer.get_mut(..count as usize * SLOT).unwrap_or_default();
+            self.file.read_exact_at(part, offset(slot))?;
+            for bytes in part.as_chunks::<SLOT>().0 {
+                each(slot, bytes);
+                slot += 1;
+            }
         }
         Ok(())
     }
@@ -118,52 +183,66 @@ impl Keys {
         Some((Person(*person), *id, key.try_into().ok()?))
     }
 
-    /// A person's entry, if there is one.
-    pub fn find(&self, person: Person) -> Option<Entry> {
-        self.people.get(&person).copied()
+    /// The tag of a person as it stands in the file, and the part of it that is kept in memory.
+    fn tag(&self, person: Person) -> ([u8; 8], u32) {
+        let whole = self.tags.tag(&[&person.0]);
+        let tag = whole.first_chunk::<8>().copied().unwrap_or_default();
+        (tag, tag.first_chunk::<4>().copied().map_or(0, u32::from_le_bytes))
     }
 
-    /// A person's entry, made where there is none. It is only durable after [`Keys::sync`].
+    /// A person's entry, if there is one.
+    pub fn find(&self, person: Person) -> Option<Entry> {
+        let (_, tag) = self.tag(person);
+        self.find_tagged(person, tag)
+    }
+
+    fn find_tagged(&self, person: Person, tag: u32) -> Option<Entry> {
+        let mut found = None;
+        // Two people may have one tag: whose slot it is stands within.
+        self.people.find(hash(&Known { tag, slot: 0 }), |known| {
+            if known.tag != tag {
+                return false;
+            }
+            found = self.read(known.slot).filter(|(owner, _)| *owner == person).map(|(_, entry)| entry);
+            found.is_some()
+        });
+        found
+    }
+
+    fn read(&self, slot: u32) -> Option<(Person, Entry)> {
+        let mut bytes = [0; SLOT];
+        self.file.read_exact_at(&mut bytes, offset(slot)).ok()?;
+        let (person, id, key) = self.unwrap(slot, &bytes)?;
+        Some((person, Entry { slot, id, key }))
+    }
+
+    /// A person's entry, made where there is none, and whether it was made. It is only durable after [`Keys::sync`].
     ///
     /// # Errors
     ///
     /// When it cannot be written.
-    pub fn find_or_create(&mut self, person: Person) -> io::Result<Entry> {
-        if let Some(entry) = self.find(person) {
-            return Ok(entry);
+    pub fn find_or_create(&mut self, person: Person) -> io::Result<(Entry, bool)> {
+        let (tag, short) = self.tag(person);
+        if let Some(entry) = self.find_tagged(person, short) {
+            return Ok((entry, false));
         }
-        let mut secret = [0; 48];
-        aws_lc_rs::rand::fill(&mut secret).map_err(|_| io::Error::other("no randomness to be had"))?;
-        let mut id = [0; 16];
-        id.iter_mut().zip(secret).for_each(|(own, byte)| *own = byte);
+        let (mut id, mut key) = ([0; 16], [0; 32]);
+        let filled = aws_lc_rs::rand::fill(&mut id).and_then(|()| aws_lc_rs::rand::fill(&mut key));
+        filled.map_err(|_| io::Error::other("no randomness to be had"))?;
         let slot = self.free.last().copied().unwrap_or(self.next);
-        let mut plain = person.0.to_vec();
-        plain.extend_from_slice(&secret);
-        let mut bytes = [0; SLOT];
+        let plain = [&person.0[..], &id, &key].concat();
         let sealed = self.master.seal(&plain, &slot.to_le_bytes());
-        bytes.iter_mut().zip(std::iter::once(USED).chain(sealed)).for_each(|(own, byte)| *own = byte);
+        let mut bytes = [0; SLOT];
+        let content = std::iter::once(TAGGED).chain(sealed).chain(tag);
+        bytes.iter_mut().zip(content).for_each(|(own, byte)| *own = byte);
         self.file.write_all_at(&bytes, offset(slot))?;
         if self.free.pop().is_none() {
             self.next += 1;
         }
         self.dirty = true;
-        let entry = Entry { slot, id };
-        self.people.insert(person, entry);
-        Ok(entry)
-    }
-
-    /// The key of a person.
-    ///
-    /// # Errors
-    ///
-    /// When the slot cannot be read.
-    pub fn key(&self, entry: Entry) -> io::Result<Sealer> {
-        let mut bytes = [0; SLOT];
-        self.file.read_exact_at(&mut bytes, offset(entry.slot))?;
-        let (_, _, key) = self
-            .unwrap(entry.slot, &bytes)
-            .ok_or_else(|| io::Error::other("a slot of the key file is damaged"))?;
-        Ok(Sealer::new(&key))
+        let known = Known { tag: short, slot };
+        self.people.insert_unique(hash(&known), known, hash);
+        Ok((Entry { slot, id, key }, true))
     }
 
     /// Makes new entries survive power loss.
@@ -179,27 +258,74 @@ impl Keys {
         Ok(())
     }
 
-    /// Overwrites a person's slot, durably. Gives the id that nobody can tie to the person any more.
+    /// Overwrites a person's slot, durably. Says whether there was one.
     ///
     /// # Errors
     ///
     /// When it cannot be written: the person is not erased then.
-    pub fn erase(&mut self, person: Person) -> io::Result<Option<[u8; 16]>> {
-        let Some(entry) = self.find(person) else { return Ok(None) };
-        let mut bytes = [0; SLOT];
-        if let Some(state) = bytes.first_mut() {
-            *state = ERASED;
-        }
-        self.file.write_all_at(&bytes, offset(entry.slot))?;
+    pub fn erase(&mut self, person: Person) -> io::Result<bool> {
+        let Some(entry) = self.find(person) else { return Ok(false) };
+        self.overwrite(entry.slot)?;
         self.file.sync_data()?;
-        self.people.remove(&person);
-        self.free.push(entry.slot);
-        Ok(Some(entry.id))
+        Ok(true)
     }
 
-    /// The ids of all people.
-    pub fn ids(&self) -> impl Iterator<Item = [u8; 16]> + '_ {
-        self.people.values().map(|entry| entry.id)
+    fn overwrite(&mut self, slot: u32) -> io::Result<()> {
+        let mut bytes = [0; SLOT];
+        self.file.read_exact_at(&mut bytes, offset(slot))?;
+        let tag = match bytes.first() {
+            Some(&TAGGED) => Some(tag_of(&bytes)),
+            _ => self.unwrap(slot, &bytes).map(|(person, _, _)| self.tag(person).1),
+        };
+        let mut empty = [0; SLOT];
+        if let Some(state) = empty.first_mut() {
+            *state = ERASED;
+        }
+        self.file.write_all_at(&empty, offset(slot))?;
+        if let Some(tag) = tag
+            && let Ok(known) = self.people.find_entry(hash(&Known { tag, slot }), |own| own.slot == slot)
+        {
+            known.remove();
+        }
+        self.free.push(slot);
+        Ok(())
+    }
+
+    /// Erases whoever has one of these ids, durably: people whom the journal says to be erased, and who came back with a backup of keys. Says
+    /// how many there were.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read or written.
+    pub fn erase_ids(&mut self, ids: &HashSet<[u8; 16]>) -> io::Result<usize> {
+        let mut found = Vec::new();
+        self.each_slot(|slot, bytes| {
+            if self.unwrap(slot, bytes).is_some_and(|(_, id, _)| ids.contains(&id)) {
+                found.push(slot);
+            }
+        })?;
+        for slot in &found {
+            self.overwrite(*slot)?;
+        }
+        if !found.is_empty() {
+            self.file.sync_data()?;
+        }
+        Ok(found.len())
+    }
+
+    /// Gives the ids of all people to `each`, in the order of the slots, and says how many slots are damaged.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read.
+    pub fn each_id(&self, mut each: impl FnMut([u8; 16])) -> io::Result<u64> {
+        let mut damaged = 0;
+        self.each_slot(|slot, bytes| match (bytes.first(), self.unwrap(slot, bytes)) {
+            (Some(&(USED | TAGGED)), Some((_, id, _))) => each(id),
+            (Some(&(USED | TAGGED)), None) => damaged += 1,
+            _ => {}
+        })?;
+        Ok(damaged)
     }
 
     /// How many people there are.
@@ -211,6 +337,20 @@ impl Keys {
     pub fn is_empty(&self) -> bool {
         self.people.is_empty()
     }
+}
+
+/// Tags are keyed hashes already; they are spread over all bits, since the table looks at the highest ones, too.
+fn hash(known: &Known) -> u64 {
+    u64::from(known.tag).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+fn tag_of(bytes: &[u8; SLOT]) -> u32 {
+    let tag = bytes.get(TAG..).and_then(|rest| rest.first_chunk::<4>());
+    tag.copied().map_or(0, u32::from_le_bytes)
+}
+
+fn slots(length: u64) -> io::Result<u32> {
+    u32::try_from(length / SLOT as u64).map_err(|_| io::Error::other("the key file is too large"))
 }
 
 fn offset(slot: u32) -> u64 {
@@ -237,20 +377,21 @@ mod tests {
         check("erase", |path| {
             let store_key = StoreKey::new([1; 32]);
             let mut keys = Keys::open(path, &store_key).unwrap();
-            let ann = keys.find_or_create(person(1)).unwrap();
-            let bob = keys.find_or_create(person(2)).unwrap();
-            let sealed = keys.key(ann).unwrap().seal(b"secret", b"");
+            let (ann, _) = keys.find_or_create(person(1)).unwrap();
+            let (bob, _) = keys.find_or_create(person(2)).unwrap();
+            let sealed = ann.sealer().seal(b"secret", b"");
             keys.sync().unwrap();
             let mut keys = Keys::open(path, &store_key).unwrap();
             assert_eq!(keys.find(person(1)), Some(ann));
-            assert_eq!(keys.key(ann).unwrap().open(&sealed, b"").unwrap(), b"secret");
-            assert_eq!(keys.erase(person(1)).unwrap(), Some(ann.id));
+            assert_eq!(keys.find(person(1)).unwrap().sealer().open(&sealed, b"").unwrap(), b"secret");
+            assert!(keys.erase(person(1)).unwrap());
+            assert_eq!((keys.find(person(1)), keys.len()), (None, 1));
             let mut keys = Keys::open(path, &store_key).unwrap();
             assert_eq!((keys.find(person(1)), keys.find(person(2))), (None, Some(bob)));
-            let again = keys.find_or_create(person(1)).unwrap();
-            assert_ne!(again.id, ann.id);
+            let (again, is_new) = keys.find_or_create(person(1)).unwrap();
+            assert!(is_new && again.id != ann.id);
             assert_eq!(again.slot, ann.slot);
-            assert!(keys.key(again).unwrap().open(&sealed, b"").is_err());
+            assert!(again.sealer().open(&sealed, b"").is_err());
         });
     }
 
@@ -268,12 +409,54 @@ mod tests {
         check("torn", |path| {
             let store_key = StoreKey::new([1; 32]);
             let mut keys = Keys::open(path, &store_key).unwrap();
-            let ann = keys.find_or_create(person(1)).unwrap();
+            let (ann, _) = keys.find_or_create(person(1)).unwrap();
             keys.find_or_create(person(2)).unwrap();
             let file = OpenOptions::new().write(true).open(path).unwrap();
             file.write_all_at(&[0; 40], 2 * SLOT as u64 + 60).unwrap();
             let keys = Keys::open(path, &store_key).unwrap();
             assert_eq!((keys.find(person(1)), keys.find(person(2))), (Some(ann), None));
+        });
+    }
+
+    #[test]
+    fn people_with_one_tag_are_told_apart_and_a_table_that_grows_loses_nobody() {
+        check("many", |path| {
+            let store_key = StoreKey::new([1; 32]);
+            let mut keys = Keys::open(path, &store_key).unwrap();
+            let person = |number: u32| Person([number.to_le_bytes(); 4].concat().try_into().unwrap());
+            let made: Vec<Entry> =
+                (0..3000).map(|number| keys.find_or_create(person(number)).unwrap().0).collect();
+            // As if the two had one tag.
+            let (tag, other) = (keys.tag(person(1)).1, keys.find(person(2)).unwrap());
+            let known = Known { tag, slot: other.slot };
+            keys.people.insert_unique(hash(&known), known, hash);
+            assert_eq!(keys.find(person(1)), Some(made[1]));
+            let keys = Keys::open(path, &store_key).unwrap();
+            assert_eq!(keys.len(), 3000);
+            for number in (0..3000).step_by(7) {
+                assert_eq!(keys.find(person(number)), Some(made[number as usize]));
+            }
+            assert_eq!(keys.find(person(3000)), None);
+        });
+    }
+
+    #[test]
+    fn slots_without_a_tag_are_found_and_erased_too() {
+        check("untagged", |path| {
+            let store_key = StoreKey::new([1; 32]);
+            let mut keys = Keys::open(path, &store_key).unwrap();
+            let (ann, _) = keys.find_or_create(person(1)).unwrap();
+            keys.find_or_create(person(2)).unwrap();
+            let mut bytes = [0; SLOT];
+            keys.file.read_exact_at(&mut bytes, offset(ann.slot)).unwrap();
+            bytes[0] = USED;
+            bytes[TAG..].fill(0);
+            keys.file.write_all_at(&bytes, offset(ann.slot)).unwrap();
+            let mut keys = Keys::open(path, &store_key).unwrap();
+            assert_eq!(keys.find(person(1)), Some(ann));
+            assert_eq!(keys.erase_ids(&HashSet::from([ann.id, [0; 16]])).unwrap(), 1);
+            assert_eq!((keys.find(person(1)), keys.len()), (None, 1));
+            assert_eq!(Keys::open(path, &store_key).unwrap().len(), 1);
         });
     }
 }

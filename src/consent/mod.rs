@@ -18,10 +18,11 @@ pub mod standing;
 pub mod store;
 
 pub mod timestamp;
+pub mod trail;
 
 pub use person::{Controller, Person, StoreKey};
 pub use record::{Change, Details, Record, State};
 pub use standing::{Permission, Standing};
-pub use store::{Applied, Settings, Store, StoreError};
+pub use store::{Applied, Settings, Store, StoreError, Verified};
 
 pub use timestamp::Timestamp;

@@ -89,6 +89,8 @@ pub struct Change {
     pub asked_at: Option<Timestamp>,
     /// When the notice was sent (N29).
     pub notice_sent_at: Option<Timestamp>,
+    /// When the address was collected (N29).
+    pub collected_at: Option<Timestamp>,
     /// When a grant ends by itself.
     pub expires: Option<Timestamp>,
     /// Before when the person must not be asked again (N19).
@@ -111,6 +113,7 @@ impl Change {
             event_at,
             asked_at: None,
             notice_sent_at: None,
+            collected_at: None,
             expires: None,
             do_not_ask_before: None,
             jurisdiction: None,
@@ -133,6 +136,40 @@ pub struct Record {
     pub sealed: Vec<u8>,
 }
 
+/// What a payload of the journal says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Payload {
+    /// Somebody said something.
+    Record(Box<Record>),
+    /// The person with this id was erased: a key of theirs that comes back from a backup is no longer theirs.
+    Erased([u8; 16]),
+}
+
+impl Payload {
+    /// Reads a payload.
+    ///
+    /// # Errors
+    ///
+    /// When it is none, or of a later version.
+    pub fn decode(bytes: &[u8]) -> Result<Payload, BadRecord> {
+        match bytes.split_first() {
+            Some((&ERASED, rest)) => {
+                let (person, _) = rest.split_first_chunk::<16>().ok_or(BadRecord::Malformed)?;
+                Ok(Payload::Erased(*person))
+            }
+            _ => Record::decode(bytes).map(Box::new).map(Payload::Record),
+        }
+    }
+}
+
+/// The payload that says that a person was erased.
+pub fn erased(person: &[u8; 16], at: Timestamp) -> Vec<u8> {
+    let mut bytes = vec![ERASED];
+    bytes.extend_from_slice(person);
+    bytes.extend_from_slice(&at.0.to_le_bytes());
+    bytes
+}
+
 /// Why bytes are no record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadRecord {
@@ -146,6 +183,8 @@ pub enum BadRecord {
 
 /// The format written by this version; the first byte of each record.
 const VERSION: u8 = 1;
+/// The first byte of a payload that says that a person was erased.
+const ERASED: u8 = 2;
 
 /// Field numbers. Never used for anything else.
 mod tag {
@@ -162,6 +201,7 @@ mod tag {
     pub(super) const JURISDICTION: u8 = 11;
     pub(super) const NO_TRACK: u8 = 12;
     pub(super) const SEALED: u8 = 13;
+    pub(super) const COLLECTED_AT: u8 = 14;
     pub(super) const METHOD: u8 = 20;
     pub(super) const CHANNEL: u8 = 21;
     pub(super) const NOTICE_VERSION: u8 = 22;
@@ -283,6 +323,7 @@ impl Record {
         writer.time(tag::RECORDED_AT, Some(self.recorded_at));
         writer.time(tag::ASKED_AT, change.asked_at);
         writer.time(tag::NOTICE_SENT_AT, change.notice_sent_at);
+        writer.time(tag::COLLECTED_AT, change.collected_at);
         writer.time(tag::EXPIRES, change.expires);
         writer.time(tag::DO_NOT_ASK_BEFORE, change.do_not_ask_before);
         writer.text(tag::JURISDICTION, &change.jurisdiction);
@@ -331,6 +372,7 @@ impl Record {
                 tag::RECORDED_AT => *recorded_at = Some(time(content)?),
                 tag::ASKED_AT => change.asked_at = Some(time(content)?),
                 tag::NOTICE_SENT_AT => change.notice_sent_at = Some(time(content)?),
+                tag::COLLECTED_AT => change.collected_at = Some(time(content)?),
                 tag::EXPIRES => change.expires = Some(time(content)?),
                 tag::DO_NOT_ASK_BEFORE => change.do_not_ask_before = Some(time(content)?),
                 tag::JURISDICTION => change.jurisdiction = Some(text(content)?),
@@ -360,6 +402,7 @@ mod tests {
             Change::new("shop".parse().unwrap(), Purpose::CONSENT.to_vec(), State::Granted, Timestamp(5));
         change.asked_at = Some(Timestamp(1));
         change.notice_sent_at = Some(Timestamp(2));
+        change.collected_at = Some(Timestamp(0));
         change.expires = Some(Timestamp(3));
         change.do_not_ask_before = Some(Timestamp(4));
         change.jurisdiction = Some("fr".to_owned());
@@ -404,6 +447,10 @@ mod tests {
         }
         assert_eq!(Record::decode(&[]), Err(BadRecord::Malformed));
         assert_eq!(Record::decode(&[2, 0]), Err(BadRecord::Version(2)));
+        assert_eq!(Payload::decode(&[3, 0]), Err(BadRecord::Version(3)));
+        assert_eq!(Payload::decode(&[2, 0]), Err(BadRecord::Malformed));
+        assert_eq!(Payload::decode(&erased(&[9; 16], Timestamp(6))), Ok(Payload::Erased([9; 16])));
+        assert!(matches!(Payload::decode(&bytes), Ok(Payload::Record(_))));
         let mut later = bytes.clone();
         later.extend_from_slice(&[99, 1, 0, 0, 0, 7]);
         assert!(Record::decode(&later).is_ok());

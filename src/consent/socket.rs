@@ -52,16 +52,7 @@ pub enum Response {
     /// To [`Request::Apply`], one for each row.
     Rows(Vec<RowResult>),
     /// To [`Request::Verify`].
-    Verified {
-        /// Records of the journal.
-        records: u64,
-        /// The chain's hash.
-        hash: String,
-        /// People known.
-        people: usize,
-        /// Standings in the index that are not the journal's.
-        differing: usize,
-    },
+    Verified(Verified),
     /// To [`Request::Erase`]: whether there was somebody.
     Erased(bool),
     /// It could not be done.
@@ -79,6 +70,10 @@ pub struct Shown {
     pub no_track: bool,
     /// Before when not to ask again.
     pub do_not_ask_before: Option<String>,
+    /// When the address was collected (N29).
+    pub collected_at: Option<String>,
+    /// When the person was informed (N29).
+    pub notice_sent_at: Option<String>,
     /// Everything that was recorded, oldest first.
     pub history: Vec<ShownRecord>,
 }
@@ -96,6 +91,8 @@ pub struct ShownPurpose {
     pub expires: Option<String>,
     /// Whether a tracker may stay for it now.
     pub allowed: bool,
+    /// The journal's number of the record that says so.
+    pub record: u64,
 }
 
 /// One record.
@@ -138,10 +135,7 @@ pub fn answer(store: &Store, request: Request) -> Response {
             .parse()
             .and_then(|controller| apply(store, &controller, &rows).map_err(|error| error.to_string()))
             .map(Response::Rows),
-        Request::Verify => store.verify().map_err(|error| error.to_string()).map(|verified| {
-            let Verified { records, hash, people, differing } = verified;
-            Response::Verified { records, hash, people, differing }
-        }),
+        Request::Verify => store.verify().map(Response::Verified).map_err(|error| error.to_string()),
         Request::Erase { address } => {
             store.erase(store.person(&address)).map(Response::Erased).map_err(|error| error.to_string())
         }
@@ -161,6 +155,7 @@ fn show(store: &Store, controller: &Controller, address: &str) -> Result<Shown, 
             event_time: stand.event_at.to_string(),
             expires: stand.expires.map(|end| end.to_string()),
             allowed: matches!(standing.allows(*purpose, now), super::Permission::Granted(_)),
+            record: stand.record,
         })
         .collect();
     let history = store
@@ -186,6 +181,8 @@ fn show(store: &Store, controller: &Controller, address: &str) -> Result<Shown, 
         jurisdiction: standing.jurisdiction.clone(),
         no_track: standing.no_track,
         do_not_ask_before: standing.do_not_ask_before.map(|time| time.to_string()),
+        collected_at: standing.collected_at.map(|time| time.to_string()),
+        notice_sent_at: standing.notice_sent_at.map(|time| time.to_string()),
         history,
     })
 }

@@ -4,20 +4,24 @@
 //! then acknowledged; the index follows.
 
 mod cache;
+mod load;
+mod verify;
 mod writer;
 
-use std::collections::{HashMap, HashSet};
+pub use verify::Verified;
+
+use std::collections::HashMap;
 use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, mpsc};
 use std::thread::JoinHandle;
 
-use super::index::{Entry, Index, SledIndex, key};
-use super::journal::{Head, Journal, JournalError};
-use super::keys::Keys;
+use super::index::{Index, Indexed, SledIndex, key};
+use super::journal::{Head, Journal, JournalError, Place};
+use super::keys::{Entry, Keys};
 use super::person::{Controller, Person, StoreKey};
-use super::record::{BadRecord, Change, Record};
+use super::record::{BadRecord, Change, Payload, Record};
 use super::standing::Standing;
 use super::timestamp::Timestamp;
 use cache::Cache;
@@ -81,6 +85,19 @@ pub enum StoreError {
     Closed,
 }
 
+impl StoreError {
+    /// What kind of trouble it is: a full disk, above all.
+    pub fn kind(&self) -> io::ErrorKind {
+        match self {
+            StoreError::Io { source, .. } | StoreError::Journal(JournalError::Io { source, .. }) => {
+                source.kind()
+            }
+            StoreError::Journal(_) | StoreError::Record { .. } => io::ErrorKind::InvalidData,
+            StoreError::Key(_) | StoreError::Busy(_) | StoreError::Closed => io::ErrorKind::Other,
+        }
+    }
+}
+
 fn io_error(what: impl Into<String>) -> impl FnOnce(io::Error) -> StoreError {
     let what = what.into();
     |source| StoreError::Io { what, source }
@@ -116,7 +133,7 @@ struct Shared {
     keys: RwLock<Keys>,
     index: SledIndex,
     /// What the index does not contain yet.
-    overlay: RwLock<HashMap<Vec<u8>, Arc<Standing>>>,
+    overlay: RwLock<HashMap<Vec<u8>, Arc<Indexed>>>,
     cache: Cache,
     head: Mutex<Head>,
     settings: Settings,
@@ -127,6 +144,16 @@ enum Job {
     Record(Vec<(Person, Change)>, Ack<Vec<Applied>>),
     Erase(Person, Ack<bool>),
     Settle(Ack<()>),
+}
+
+impl Job {
+    /// How many changes it brings.
+    fn size(&self) -> usize {
+        match self {
+            Job::Record(changes, _) => changes.len(),
+            Job::Erase(..) | Job::Settle(_) => 1,
+        }
+    }
 }
 
 type Ack<T> = Box<dyn FnOnce(Result<T, StoreError>) + Send>;
@@ -148,19 +175,6 @@ pub struct Entered {
     pub change: Change,
 }
 
-/// What a look through the whole store found.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Verified {
-    /// Records of the journal.
-    pub records: u64,
-    /// The chain's hash, in hexadecimal.
-    pub hash: String,
-    /// People in the key file.
-    pub people: usize,
-    /// Standings in the index that are not what the journal says.
-    pub differing: usize,
-}
-
 impl Store {
     /// Opens the store, or makes it. A torn end of the journal is cut off, an index that is missing, damaged or behind is brought up
     /// to date; both are logged.
@@ -173,11 +187,9 @@ impl Store {
         make_directory(directory).map_err(io_error(directory.display().to_string()))?;
         let lock = lock(directory)?;
         let store_key = StoreKey::load_or_create(&directory.join("store.key")).map_err(StoreError::Key)?;
-        let keys =
+        let mut keys =
             Keys::open(&directory.join("people.keys"), &store_key).map_err(io_error("the key file"))?;
-        let index = SledIndex::open(directory, settings.cache_bytes).map_err(io_error("the index"))?;
-        let living = keys.ids().collect();
-        let (journal, index) = load(settings, index, &living)?;
+        let (journal, index) = load::load(settings, &mut keys)?;
         let shared = Arc::new(Shared {
             store_key,
             keys: RwLock::new(keys),
@@ -269,50 +281,65 @@ impl Store {
     ///
     /// When the journal cannot be read.
     pub fn history(&self, person: Person) -> Result<Vec<Entered>, StoreError> {
-        let keys = self.shared.keys.read().unwrap_or_else(PoisonError::into_inner);
-        let Some(entry) = keys.find(person) else { return Ok(Vec::new()) };
-        let key = keys.key(entry).map_err(io_error("the key file"))?;
-        drop(keys);
+        let Some(entry) = self.shared.entry(person) else { return Ok(Vec::new()) };
+        let key = entry.sealer();
         let mut found = Vec::new();
-        self.each_record(|number, record| {
-            if record.person == entry.id {
-                let details = record.details(&key).unwrap_or_default();
-                let change = Change { details, ..record.change };
-                found.push(Entered { number, recorded_at: record.recorded_at, change });
+        let mut add = |number: u64, record: Record| {
+            let details = record.details(&key).unwrap_or_default();
+            let change = Change { details, ..record.change };
+            found.push(Entered { number, recorded_at: record.recorded_at, change });
+        };
+        match self.places(&entry)? {
+            Some(places) => {
+                for (number, place) in places {
+                    let (payload, _) = Journal::record(&self.shared.settings.directory, place)?;
+                    match Payload::decode(&payload) {
+                        Ok(Payload::Record(record)) if record.person == entry.id => add(number, *record),
+                        Ok(_) => {}
+                        Err(source) => return Err(StoreError::Record { number, source }),
+                    }
+                }
             }
-        })?;
+            None => {
+                self.each_record(|number, record| {
+                    if record.person == entry.id {
+                        add(number, record);
+                    }
+                })?;
+            }
+        }
         Ok(found)
     }
 
-    /// Looks through the whole journal, and compares the index with it.
-    ///
-    /// # Errors
-    ///
-    /// When the journal is damaged or the index cannot be read.
-    pub fn verify(&self) -> Result<Verified, StoreError> {
-        self.settle()?;
-        let mut standings: HashMap<Vec<u8>, Standing> = HashMap::new();
-        let head = self.each_record(|number, record| take_in(&mut standings, number, &record))?;
-        let living: HashSet<[u8; 16]> = self.shared.living();
-        standings.retain(|key, _| key.split_last_chunk::<16>().is_some_and(|(_, id)| living.contains(id)));
-        let mut differing = 0;
-        let mut indexed = 0;
-        for pair in self.shared.index.all() {
-            let (key, standing) = pair.map_err(io_error("the index"))?;
-            indexed += 1;
-            differing += usize::from(standings.get(&key) != Some(&standing));
+    /// Where the journal has the records of a person, oldest first; `None` where only a look through all of it can tell.
+    fn places(&self, entry: &Entry) -> Result<Option<Vec<(u64, Place)>>, StoreError> {
+        let mut keys = self.shared.index.keys_of(&entry.id).map_err(io_error("the index"))?;
+        let overlay = self.shared.overlay.read().unwrap_or_else(PoisonError::into_inner);
+        keys.extend(overlay.keys().filter(|key| key.ends_with(&entry.id)).cloned());
+        drop(overlay);
+        keys.sort_unstable();
+        keys.dedup();
+        let mut places = Vec::new();
+        for key in keys {
+            let Some(indexed) = self.shared.indexed(&key)? else { continue };
+            match indexed.trail.whole() {
+                Some(own) => places.extend_from_slice(own),
+                None => return Ok(None),
+            }
         }
-        differing += standings.len().saturating_sub(indexed);
-        Ok(Verified { records: head.count, hash: hex(&head.hash), people: living.len(), differing })
+        places.sort_unstable_by_key(|(number, _)| *number);
+        Ok(Some(places))
     }
 
     fn each_record(&self, mut each: impl FnMut(u64, Record)) -> Result<Head, StoreError> {
         let known = *locked(&self.shared.head);
         let mut bad = None;
-        Journal::read(&self.shared.settings.directory, |number, payload| {
+        Journal::read(&self.shared.settings.directory, |head, _, payload| {
+            let number = head.count;
             if number <= known.count {
-                match Record::decode(payload) {
-                    Ok(record) => each(number, record),
+                match Payload::decode(payload) {
+                    Ok(Payload::Record(record)) => each(number, *record),
+                    Ok(Payload::Erased(_)) => {}
                     Err(source) => bad = Some(StoreError::Record { number, source }),
                 }
             }
@@ -360,97 +387,39 @@ fn lock(directory: &Path) -> Result<File, StoreError> {
     }
 }
 
-/// Reads the journal and brings the index up to it.
-fn load(
-    settings: &Settings,
-    index: SledIndex,
-    living: &HashSet<[u8; 16]>,
-) -> Result<(Journal, SledIndex), StoreError> {
-    let mut standings: HashMap<Vec<u8>, Standing> = HashMap::new();
-    let mut bad = None;
-    let mut last = 0;
-    let (journal, torn) = Journal::open(
-        &settings.directory,
-        settings.head_copy.as_deref(),
-        settings.segment_bytes,
-        |number, payload| {
-            last = number;
-            match Record::decode(payload) {
-                Ok(record) => take_in(&mut standings, number, &record),
-                Err(source) => bad = Some(StoreError::Record { number, source }),
-            }
-        },
-    )?;
-    if let Some(error) = bad {
-        return Err(error);
-    }
-    if let Some(torn) = torn {
-        tracing::warn!(file = %torn.path.display(), offset = torn.offset, bytes = torn.bytes, "the journal's last record was not written whole and never acknowledged; it was cut off");
-    }
-    standings.retain(|key, _| key.split_last_chunk::<16>().is_some_and(|(_, id)| living.contains(id)));
-    let index = match index.last_record() {
-        indexed if indexed == last && (last == 0 || !looks_wrong(&index, &standings)) => {
-            return Ok((journal, index));
-        }
-        indexed if indexed >= last => {
-            tracing::warn!(indexed, last, "the index does not fit the journal; it is made anew");
-            drop(index);
-            SledIndex::set_aside(&settings.directory).map_err(io_error("the index"))?;
-            SledIndex::open(&settings.directory, settings.cache_bytes).map_err(io_error("the index"))?
-        }
-        indexed => {
-            tracing::info!(from = indexed, to = last, "the index is brought up to the journal");
-            index
-        }
-    };
-    let entries: Vec<Entry> = standings.into_iter().map(|(key, standing)| Entry { key, standing }).collect();
-    for chunk in entries.chunks(10_000) {
-        index.apply(chunk, 0).map_err(io_error("the index"))?;
-    }
-    index.apply(&[], last).map_err(io_error("the index"))?;
-    Ok((journal, index))
-}
-
-/// Whether any standing in the index is not the journal's.
-fn looks_wrong(index: &SledIndex, standings: &HashMap<Vec<u8>, Standing>) -> bool {
-    standings.iter().any(|(key, standing)| match index.get(key) {
-        Ok(Some(indexed)) => indexed != *standing,
-        Ok(None) | Err(_) => true,
-    })
-}
-
-/// Takes a record into the standings, as it was taken in when it was recorded: it stood then, so it stands.
-fn take_in(standings: &mut HashMap<Vec<u8>, Standing>, number: u64, record: &Record) {
-    let key = key(record.change.controller.as_str(), &record.person);
-    standings.entry(key).or_default().merge(&record.change, number, true);
-}
-
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 impl Shared {
-    fn lookup(&self, controller: &Controller, person: Person) -> Result<Arc<Standing>, StoreError> {
-        let entry = self.keys.read().unwrap_or_else(PoisonError::into_inner).find(person);
-        let Some(entry) = entry else { return Ok(Arc::new(Standing::unknown())) };
-        self.standing(&key(controller.as_str(), &entry.id))
+    fn entry(&self, person: Person) -> Option<Entry> {
+        self.keys.read().unwrap_or_else(PoisonError::into_inner).find(person)
     }
 
-    fn standing(&self, key: &[u8]) -> Result<Arc<Standing>, StoreError> {
-        if let Some(standing) = self.overlay.read().unwrap_or_else(PoisonError::into_inner).get(key) {
-            return Ok(Arc::clone(standing));
-        }
-        if let Some(standing) = self.cache.get(key) {
+    fn lookup(&self, controller: &Controller, person: Person) -> Result<Arc<Standing>, StoreError> {
+        let asked = key(controller.as_str(), &person.0);
+        if let Some(standing) = self.cache.get(&asked) {
             return Ok(standing);
         }
         let before = self.cache.generation();
-        let standing = Arc::new(self.index.get(key).map_err(io_error("the index"))?.unwrap_or_default());
-        self.cache.put(key, &standing, before);
+        let standing = match self.entry(person) {
+            Some(entry) => {
+                let indexed = self.indexed(&key(controller.as_str(), &entry.id))?;
+                indexed.map_or_else(Standing::unknown, |indexed| indexed.standing.clone())
+            }
+            None => Standing::unknown(),
+        };
+        let standing = Arc::new(standing);
+        self.cache.put(&asked, &standing, before);
         Ok(standing)
     }
 
-    fn living(&self) -> HashSet<[u8; 16]> {
-        self.keys.read().unwrap_or_else(PoisonError::into_inner).ids().collect()
+    /// What is known under a key of the index, with what it does not contain yet.
+    fn indexed(&self, key: &[u8]) -> Result<Option<Arc<Indexed>>, StoreError> {
+        if let Some(indexed) = self.overlay.read().unwrap_or_else(PoisonError::into_inner).get(key) {
+            return Ok(Some(Arc::clone(indexed)));
+        }
+        Ok(self.index.get(key).map_err(io_error("the index"))?.map(Arc::new))
     }
 }
 

@@ -7,16 +7,16 @@ use std::time::Duration;
 
 use super::{Ack, Applied, Job, Shared, StoreError, io_error, locked};
 use crate::consent::Person;
-use crate::consent::index::{Entry, Index, key};
+use crate::consent::index::{Entry, Index, Indexed, key};
 use crate::consent::journal::Journal;
-use crate::consent::record::{Change, Record, State};
-use crate::consent::standing::{Merge, Standing};
+use crate::consent::record::{Change, Record, State, erased};
+use crate::consent::standing::Merge;
 use crate::consent::timestamp::Timestamp;
 
 /// How far a clock may be ahead of ours, in milliseconds.
 const FUTURE: i64 = 5 * 60 * 1000;
-/// Writes that are committed at once at most.
-const MAX_GROUP: usize = 4096;
+/// Changes that are committed at once, and the batch that goes beyond.
+const MAX_GROUP: usize = 8192;
 /// Entries that are kept out of the index before it is brought up to date.
 const MAX_OVERLAY: usize = 20_000;
 /// How long the index may lag while nothing else is written.
@@ -29,8 +29,17 @@ pub(super) struct Writer {
     pub(super) pending: Vec<Vec<u8>>,
 }
 
-/// A batch that was judged and waits for the commit.
-type Judged = (Vec<Applied>, Ack<Vec<Applied>>);
+/// What waits to be committed together.
+#[derive(Default)]
+struct Group {
+    payloads: Vec<Vec<u8>>,
+    /// The key of the index for each payload.
+    keys: Vec<Vec<u8>>,
+    /// Under which keys what was read may be kept in memory.
+    cached: Vec<Vec<u8>>,
+    fresh: HashMap<Vec<u8>, Indexed>,
+    waiting: Vec<(Vec<Applied>, Ack<Vec<Applied>>)>,
+}
 
 impl Writer {
     pub(super) fn run(mut self, jobs: &mpsc::Receiver<Job>) {
@@ -38,57 +47,57 @@ impl Writer {
             let first = match jobs.recv_timeout(LAG) {
                 Ok(job) => job,
                 Err(mpsc::RecvTimeoutError::Timeout) => {
-                    self.bring_index_up();
+                    let _ = self.bring_index_up();
                     continue;
                 }
                 Err(mpsc::RecvTimeoutError::Disconnected) => break,
             };
-            let mut group = vec![first];
-            while group.len() < MAX_GROUP {
+            let mut size = first.size();
+            let mut jobs_of_group = vec![first];
+            while size < MAX_GROUP {
                 match jobs.try_recv() {
-                    Ok(job) => group.push(job),
+                    Ok(job) => {
+                        size += job.size();
+                        jobs_of_group.push(job);
+                    }
                     Err(_) => break,
                 }
             }
-            self.commit(group);
+            self.commit(jobs_of_group);
             if self.pending.len() >= MAX_OVERLAY {
-                self.bring_index_up();
+                let _ = self.bring_index_up();
             }
         }
-        self.bring_index_up();
+        let _ = self.bring_index_up();
     }
 
     /// Commits the records of a group together; erasures and the like stand between.
-    fn commit(&mut self, group: Vec<Job>) {
-        let mut payloads = Vec::new();
-        let mut fresh: HashMap<Vec<u8>, Standing> = HashMap::new();
-        let mut waiting: Vec<Judged> = Vec::new();
-        for job in group {
+    fn commit(&mut self, jobs: Vec<Job>) {
+        let mut group = Group::default();
+        for job in jobs {
             match job {
-                Job::Record(changes, ack) => match self.judge(changes, &mut payloads, &mut fresh) {
-                    Ok(applied) => waiting.push((applied, ack)),
+                Job::Record(changes, ack) => match self.judge(changes, &mut group) {
+                    Ok(applied) => group.waiting.push((applied, ack)),
                     Err(error) => ack(Err(error)),
                 },
                 Job::Erase(person, ack) => {
-                    self.make_durable(&mut payloads, &mut fresh, &mut waiting);
+                    self.make_durable(&mut group);
                     ack(self.erase(person));
                 }
                 Job::Settle(ack) => {
-                    self.make_durable(&mut payloads, &mut fresh, &mut waiting);
-                    self.bring_index_up();
-                    ack(Ok(()));
+                    self.make_durable(&mut group);
+                    ack(self.bring_index_up());
                 }
             }
         }
-        self.make_durable(&mut payloads, &mut fresh, &mut waiting);
+        self.make_durable(&mut group);
     }
 
     /// What becomes of each change; those that count become payloads.
     fn judge(
         &mut self,
         changes: Vec<(Person, Change)>,
-        payloads: &mut Vec<Vec<u8>>,
-        fresh: &mut HashMap<Vec<u8>, Standing>,
+        group: &mut Group,
     ) -> Result<Vec<Applied>, StoreError> {
         let now = Timestamp::now();
         let mut applied = Vec::with_capacity(changes.len());
@@ -102,123 +111,128 @@ impl Writer {
                 // Nobody can prove it, so it is not a grant (N22).
                 change.state = if change.asked_at.is_some() { State::Asked } else { State::NeverAsked };
             }
-            let mut keys = self.shared.keys.write().unwrap_or_else(PoisonError::into_inner);
-            let entry = keys.find_or_create(person).map_err(io_error("the key file"))?;
-            let secret = keys.key(entry).map_err(io_error("the key file"))?;
-            drop(keys);
-            let key = key(change.controller.as_str(), &entry.id);
-            let mut standing = match fresh.get(&key) {
-                Some(standing) => standing.clone(),
-                None => self.shared.standing(&key)?.as_ref().clone(),
-            };
-            let number = self.journal.head().count + payloads.len() as u64 + 1;
-            match standing.merge(&change, number, has_evidence) {
-                Merge::Taken => {
-                    payloads.push(Record::new(entry.id, &secret, now, &change).encode());
-                    fresh.insert(key, standing);
-                    applied.push(Applied::Recorded(number));
-                }
-                Merge::Stale => applied.push(Applied::Stale),
-                Merge::SupersededByWithdrawal => applied.push(Applied::SupersededByWithdrawal),
+            if !has_evidence {
+                // Nor does anybody know then when the address was collected (N29).
+                change.collected_at = None;
             }
+            let (entry, is_new) = self
+                .shared
+                .keys
+                .write()
+                .unwrap_or_else(PoisonError::into_inner)
+                .find_or_create(person)
+                .map_err(io_error("the key file"))?;
+            let key_of_index = key(change.controller.as_str(), &entry.id);
+            let mut indexed = match group.fresh.get(&key_of_index) {
+                Some(indexed) => indexed.clone(),
+                None if is_new => Indexed::default(),
+                None => {
+                    self.shared.indexed(&key_of_index)?.map_or_else(Indexed::default, |own| (*own).clone())
+                }
+            };
+            let number = self.journal.head().count + group.payloads.len() as u64 + 1;
+            applied.push(match indexed.standing.merge(&change, number, has_evidence) {
+                Merge::Taken => {
+                    group.payloads.push(Record::new(entry.id, &entry.sealer(), now, &change).encode());
+                    group.keys.push(key_of_index.clone());
+                    group.cached.push(key(change.controller.as_str(), &person.0));
+                    group.fresh.insert(key_of_index, indexed);
+                    Applied::Recorded(number)
+                }
+                Merge::Stale => Applied::Stale,
+                Merge::SupersededByWithdrawal => Applied::SupersededByWithdrawal,
+            });
         }
         Ok(applied)
     }
 
     /// Syncs the key file, then the journal; then what was said holds, and is acknowledged.
-    fn make_durable(
-        &mut self,
-        payloads: &mut Vec<Vec<u8>>,
-        fresh: &mut HashMap<Vec<u8>, Standing>,
-        waiting: &mut Vec<Judged>,
-    ) {
-        if payloads.is_empty() {
-            for (applied, ack) in waiting.drain(..) {
-                ack(Ok(applied));
-            }
-            return;
+    fn make_durable(&mut self, group: &mut Group) {
+        let group = std::mem::take(group);
+        if group.payloads.is_empty() {
+            return group.waiting.into_iter().for_each(|(applied, ack)| ack(Ok(applied)));
         }
-        let synced = self.shared.keys.write().unwrap_or_else(PoisonError::into_inner).sync();
-        let written =
-            synced.map_err(io_error("the key file")).and_then(|()| Ok(self.journal.append(payloads)?));
-        payloads.clear();
-        match written {
-            Ok(_) => {
-                *locked(&self.shared.head) = self.journal.head();
-                let mut overlay = self.shared.overlay.write().unwrap_or_else(PoisonError::into_inner);
-                for (key, standing) in fresh.drain() {
-                    overlay.insert(key.clone(), Arc::new(standing));
-                    self.pending.push(key);
+        match self.write(&group.payloads, group.keys, group.fresh) {
+            Ok(()) => {
+                for key in &group.cached {
+                    self.shared.cache.drop_key(key);
                 }
-                drop(overlay);
-                for (applied, ack) in waiting.drain(..) {
-                    ack(Ok(applied));
-                }
+                group.waiting.into_iter().for_each(|(applied, ack)| ack(Ok(applied)));
             }
             Err(error) => {
                 tracing::error!(%error, "consent could not be recorded");
-                fresh.clear();
+                let kind = error.kind();
                 let text = error.to_string();
-                for (_, ack) in waiting.drain(..) {
-                    ack(Err(StoreError::Io {
-                        what: "not recorded".to_owned(),
-                        source: io::Error::other(text.clone()),
-                    }));
+                for (_, ack) in group.waiting {
+                    let source = io::Error::new(kind, text.clone());
+                    ack(Err(StoreError::Io { what: "not recorded".to_owned(), source }));
                 }
             }
         }
     }
 
+    fn write(
+        &mut self,
+        payloads: &[Vec<u8>],
+        keys: Vec<Vec<u8>>,
+        mut fresh: HashMap<Vec<u8>, Indexed>,
+    ) -> Result<(), StoreError> {
+        let synced = self.shared.keys.write().unwrap_or_else(PoisonError::into_inner).sync();
+        synced.map_err(io_error("the key file"))?;
+        let first = self.journal.head().count + 1;
+        let places = self.journal.append(payloads)?;
+        *locked(&self.shared.head) = self.journal.head();
+        for ((number, place), key) in (first..).zip(places).zip(&keys) {
+            if let Some(indexed) = fresh.get_mut(key) {
+                indexed.trail.push(number, place);
+            }
+        }
+        let mut overlay = self.shared.overlay.write().unwrap_or_else(PoisonError::into_inner);
+        for (key, indexed) in fresh {
+            overlay.insert(key.clone(), Arc::new(indexed));
+            self.pending.push(key);
+        }
+        Ok(())
+    }
+
+    /// The journal says first that the person is erased, so that a key that comes back from a backup is none.
     fn erase(&mut self, person: Person) -> Result<bool, StoreError> {
-        self.bring_index_up();
-        let id = self
-            .shared
-            .keys
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .erase(person)
-            .map_err(io_error("the key file"))?;
-        let Some(id) = id else { return Ok(false) };
-        let keys: Vec<Vec<u8>> = self
-            .shared
-            .index
-            .all()
-            .filter_map(Result::ok)
-            .map(|(key, _)| key)
-            .filter(|key| key.ends_with(&id))
-            .collect();
-        self.shared.index.forget(&keys, self.journal.head().count).map_err(io_error("the index"))?;
-        for key in &keys {
-            self.shared.cache.drop_key(key);
+        let Some(entry) = self.shared.entry(person) else { return Ok(false) };
+        self.bring_index_up()?;
+        self.journal.append(&[erased(&entry.id, Timestamp::now())])?;
+        *locked(&self.shared.head) = self.journal.head();
+        let slot = self.shared.keys.write().unwrap_or_else(PoisonError::into_inner).erase(person);
+        slot.map_err(io_error("the key file"))?;
+        let keys = self.shared.index.keys_of(&entry.id).map_err(io_error("the index"))?;
+        self.shared.index.forget(&keys).map_err(io_error("the index"))?;
+        for own in &keys {
+            let controller = own.split_last_chunk::<16>().map_or(&[][..], |(controller, _)| controller);
+            self.shared.cache.drop_key(&[controller, &person.0].concat());
         }
         Ok(true)
     }
 
     /// Puts into the index what it lacks. Failing is logged: the overlay still has it, and the journal.
-    fn bring_index_up(&mut self) {
-        if self.pending.is_empty() {
-            return;
-        }
+    fn bring_index_up(&mut self) -> Result<(), StoreError> {
+        let Some(checkpoint) =
+            self.journal.checkpoint().filter(|own| self.shared.index.checkpoint() != Some(*own))
+        else {
+            return Ok(());
+        };
         let entries: Vec<Entry> = {
             let overlay = self.shared.overlay.read().unwrap_or_else(PoisonError::into_inner);
-            let standing = |key: &Vec<u8>| {
-                overlay
-                    .get(key)
-                    .map(|standing| Entry { key: key.clone(), standing: standing.as_ref().clone() })
+            let entry = |key: &Vec<u8>| {
+                overlay.get(key).map(|indexed| Entry { key: key.clone(), indexed: Arc::clone(indexed) })
             };
-            self.pending.iter().filter_map(standing).collect()
+            self.pending.iter().filter_map(entry).collect()
         };
-        match self.shared.index.apply(&entries, self.journal.head().count) {
-            Ok(()) => {
-                for key in &self.pending {
-                    self.shared.cache.drop_key(key);
-                }
-                self.pending.clear();
-                self.shared.overlay.write().unwrap_or_else(PoisonError::into_inner).clear();
-            }
-            Err(error) => {
-                tracing::error!(%error, "the index could not be written; it will be brought up to the journal later")
-            }
+        let index = &self.shared.index;
+        if let Err(error) = index.apply(&entries).and_then(|()| index.mark(&checkpoint)) {
+            tracing::error!(%error, "the index could not be written; it will be brought up to the journal later");
+            return Err(io_error("the index")(error));
         }
+        self.pending.clear();
+        self.shared.overlay.write().unwrap_or_else(PoisonError::into_inner).clear();
+        Ok(())
     }
 }

@@ -1,0 +1,134 @@
+//! Opening: the index is brought up to the journal, in bounded memory.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use super::{Settings, StoreError, io_error};
+use crate::consent::index::{Entry, Index, Indexed, SledIndex, key};
+use crate::consent::journal::{Journal, JournalError, Place};
+use crate::consent::keys::Keys;
+use crate::consent::record::{Payload, Record};
+
+/// How many standings are gathered before the index takes them in.
+const GATHERED: usize = 50_000;
+
+/// How many records there are between two lines of the log that say how far it is.
+const REPORTED: u64 = 1_000_000;
+
+/// Opens journal and index, and brings the index up to the journal. One that does not fit is made anew.
+pub(super) fn load(settings: &Settings, keys: &mut Keys) -> Result<(Journal, SledIndex), StoreError> {
+    let directory = &settings.directory;
+    let mut index = SledIndex::open(directory, settings.cache_bytes).map_err(io_error("the index"))?;
+    let mut checkpoint = index.checkpoint();
+    if let Some(known) = checkpoint
+        && !known.holds(directory)?
+    {
+        // The index was synced after the journal, so it is the journal that lost something.
+        return Err(rolled_back(settings, known.head.count)?.into());
+    }
+    if checkpoint.is_none() && index.all().next().is_some() {
+        tracing::warn!("nobody can say how far the index goes; it is made anew from the journal");
+        drop(index);
+        SledIndex::set_aside(directory).map_err(io_error("the index"))?;
+        index = SledIndex::open(directory, settings.cache_bytes).map_err(io_error("the index"))?;
+        checkpoint = None;
+    }
+    let mut catch_up =
+        CatchUp { index: &index, gathered: HashMap::new(), erased: HashSet::new(), failed: None };
+    let (journal, torn) = Journal::open(
+        directory,
+        settings.head_copy.as_deref(),
+        settings.segment_bytes,
+        checkpoint.as_ref(),
+        |number, place, payload| catch_up.take(number, place, payload),
+    )?;
+    if let Some(torn) = torn {
+        tracing::warn!(file = %torn.path.display(), offset = torn.offset, bytes = torn.bytes, "the journal's last record was not written whole and never acknowledged; it was cut off");
+    }
+    let erased = catch_up.finish()?;
+    if !erased.is_empty() {
+        let back = keys.erase_ids(&erased).map_err(io_error("the key file"))?;
+        if back > 0 {
+            tracing::warn!(
+                people = back,
+                "people who were erased had come back with the key file; they are erased again"
+            );
+        }
+    }
+    if let Some(newest) = journal.checkpoint()
+        && checkpoint != Some(newest)
+    {
+        index.mark(&newest).map_err(io_error("the index"))?;
+    }
+    Ok((journal, index))
+}
+
+/// The error for a journal that ends before what is known of it.
+fn rolled_back(settings: &Settings, known: u64) -> Result<JournalError, JournalError> {
+    let mut found = 0;
+    Journal::read(&settings.directory, |head, _, _| found = head.count)?;
+    Ok(JournalError::RolledBack { path: settings.directory.clone(), found, known })
+}
+
+/// What the index lacks, while it is read from the journal.
+struct CatchUp<'a> {
+    index: &'a SledIndex,
+    gathered: HashMap<Vec<u8>, Indexed>,
+    erased: HashSet<[u8; 16]>,
+    failed: Option<StoreError>,
+}
+
+impl CatchUp<'_> {
+    fn take(&mut self, number: u64, place: Place, payload: &[u8]) {
+        if self.failed.is_some() {
+            return;
+        }
+        if number.is_multiple_of(REPORTED) {
+            tracing::info!(records = number, "the index is brought up to the journal");
+        }
+        let taken = match Payload::decode(payload) {
+            Ok(Payload::Record(record)) => self.record(number, place, &record),
+            Ok(Payload::Erased(id)) => self.erase(id),
+            Err(source) => Err(StoreError::Record { number, source }),
+        };
+        self.failed = taken.err();
+    }
+
+    /// Takes a record in as it was taken in when it was recorded: it stood then, so it stands.
+    fn record(&mut self, number: u64, place: Place, record: &Record) -> Result<(), StoreError> {
+        let key = key(record.change.controller.as_str(), &record.person);
+        if !self.gathered.contains_key(&key) {
+            let known = self.index.get(&key).map_err(io_error("the index"))?.unwrap_or_default();
+            self.gathered.insert(key.clone(), known);
+        }
+        if let Some(known) = self.gathered.get_mut(&key)
+            && known.trail.newest() < number
+        {
+            known.standing.merge(&record.change, number, true);
+            known.trail.push(number, place);
+        }
+        if self.gathered.len() >= GATHERED { self.put_in() } else { Ok(()) }
+    }
+
+    fn erase(&mut self, id: [u8; 16]) -> Result<(), StoreError> {
+        self.erased.insert(id);
+        self.gathered.retain(|key, _| !key.ends_with(&id));
+        let keys = self.index.keys_of(&id).map_err(io_error("the index"))?;
+        if keys.is_empty() { Ok(()) } else { self.index.forget(&keys).map_err(io_error("the index")) }
+    }
+
+    fn put_in(&mut self) -> Result<(), StoreError> {
+        let entries: Vec<Entry> =
+            self.gathered.drain().map(|(key, indexed)| Entry { key, indexed: Arc::new(indexed) }).collect();
+        self.index.apply(&entries).map_err(io_error("the index"))
+    }
+
+    /// Gives the ids of the erased.
+    fn finish(mut self) -> Result<HashSet<[u8; 16]>, StoreError> {
+        if let Some(failed) = self.failed.take() {
+            return Err(failed);
+        }
+        self.put_in()?;
+        Ok(self.erased)
+    }
+}
