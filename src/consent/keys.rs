@@ -1,4 +1,4 @@
-//! Who a record is about: the key file. A slot holds a person, a random id and the person's key, wrapped under a key derived from the
+//! Who a record is about: the key file. A slot holds a person, an id and the person's key, wrapped under a key derived from the
 //! store key. Overwriting a slot erases the person: what the journal says of the id can then be read by nobody, and tied to nobody.
 //!
 //! A slot is 128 bytes and lies within one disk sector, so that a write that was cut off damages no other slot.
@@ -13,6 +13,7 @@ use hashbrown::HashTable;
 
 use super::person::{Person, StoreKey};
 use super::seal::Sealer;
+use super::timestamp::Timestamp;
 
 const SLOT: usize = 128;
 /// The first slot says what file this is.
@@ -229,6 +230,10 @@ impl Keys {
         let (mut id, mut key) = ([0; 16], [0; 32]);
         let filled = aws_lc_rs::rand::fill(&mut id).and_then(|()| aws_lc_rs::rand::fill(&mut key));
         filled.map_err(|_| io::Error::other("no randomness to be had"))?;
+        // The time of its making goes before ten random bytes, so that those who came together stand together in the index. The journal says
+        // when a record was made, so this tells nothing new.
+        let made = Timestamp::now().0.to_be_bytes();
+        id.iter_mut().zip(made.iter().skip(2)).for_each(|(own, byte)| *own = *byte);
         let slot = self.free.last().copied().unwrap_or(self.next);
         let plain = [&person.0[..], &id, &key].concat();
         let sealed = self.master.seal(&plain, &slot.to_le_bytes());

@@ -4,6 +4,7 @@
 //! then acknowledged; the index follows.
 
 mod cache;
+mod indexer;
 mod load;
 mod verify;
 mod writer;
@@ -200,7 +201,7 @@ impl Store {
             settings: settings.clone(),
         });
         let (queue, jobs) = mpsc::sync_channel(MAX_WAITING);
-        let writer = Writer { shared: Arc::clone(&shared), journal, pending: Vec::new() };
+        let writer = Writer::new(Arc::clone(&shared), journal).map_err(io_error("the index's thread"))?;
         let writer = std::thread::Builder::new()
             .name("consent-writer".to_owned())
             .spawn(move || writer.run(&jobs))
@@ -526,9 +527,71 @@ mod tests {
         drop(store);
         let store = folder.open();
         let verified = store.verify().unwrap();
-        assert_eq!((verified.records, verified.people), (2, 1));
+        assert_eq!((verified.records, verified.people, verified.differing), (3, 1, 0));
         assert!(!allowed(&store, "ann@home.example"));
         assert!(allowed(&store, "bob@home.example"));
+    }
+
+    #[test]
+    fn who_was_erased_does_not_come_back_with_a_backup_of_the_keys() {
+        let folder = Folder::new("keys-back");
+        let store = folder.open();
+        say(&store, "ann@home.example", State::Granted, 5);
+        say(&store, "bob@home.example", State::Granted, 5);
+        let keys = folder.0.join("people.keys");
+        let backup = std::fs::read(&keys).unwrap();
+        store.erase(store.person("ann@home.example")).unwrap();
+        drop(store);
+        std::fs::write(&keys, backup).unwrap();
+        std::fs::remove_dir_all(folder.0.join("index")).unwrap();
+        let store = folder.open();
+        assert!(store.history(store.person("ann@home.example")).unwrap().is_empty());
+        assert_eq!((allowed(&store, "ann@home.example"), allowed(&store, "bob@home.example")), (false, true));
+        assert_eq!(store.verify().unwrap().people, 1);
+        // She may come again, as somebody new.
+        say(&store, "ann@home.example", State::Granted, 5);
+        drop(store);
+        assert!(allowed(&folder.open(), "ann@home.example"));
+    }
+
+    #[test]
+    fn a_history_of_any_length_is_found_whole_and_fits_the_journal() {
+        let folder = Folder::new("long");
+        let store = folder.open();
+        for at in 1..=100 {
+            let state = if at % 2 == 0 { State::Withdrawn } else { State::Granted };
+            assert!(matches!(say(&store, "ann@home.example", state, at), Applied::Recorded(_)));
+            say(&store, "bob@home.example", State::Refused, at);
+        }
+        let times = |store: &Store| -> Vec<i64> {
+            let history = store.history(store.person("ann@home.example")).unwrap();
+            history.iter().map(|entered| entered.change.event_at.0).collect()
+        };
+        assert_eq!(times(&store), (1..=100).collect::<Vec<_>>());
+        assert_eq!(store.verify().unwrap().differing, 0);
+        drop(store);
+        let store = folder.open();
+        assert_eq!(times(&store), (1..=100).collect::<Vec<_>>());
+        assert_eq!(store.verify().unwrap().differing, 0);
+    }
+
+    #[test]
+    fn a_journal_that_lost_records_is_noticed_without_a_second_head() {
+        let folder = Folder::new("shorter");
+        let settings = Settings::at(&folder.0);
+        let store = Store::open(&settings).unwrap();
+        say(&store, "ann@home.example", State::Granted, 5);
+        store.settle().unwrap();
+        let journal = folder.0.join("00000001.journal");
+        let older = std::fs::read(&journal).unwrap();
+        say(&store, "ann@home.example", State::Withdrawn, 6);
+        drop(store);
+        std::fs::write(&journal, older).unwrap();
+        let error = Store::open(&settings).unwrap_err();
+        let StoreError::Journal(JournalError::RolledBack { found, known, .. }) = error else {
+            panic!("{error}");
+        };
+        assert_eq!((found, known), (1, 2));
     }
 
     #[test]

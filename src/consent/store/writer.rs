@@ -5,10 +5,11 @@ use std::io;
 use std::sync::{Arc, PoisonError, mpsc};
 use std::time::Duration;
 
+use super::indexer::Indexer;
 use super::{Ack, Applied, Job, Shared, StoreError, io_error, locked};
 use crate::consent::Person;
 use crate::consent::index::{Entry, Index, Indexed, key};
-use crate::consent::journal::Journal;
+use crate::consent::journal::{Checkpoint, Journal};
 use crate::consent::record::{Change, Record, State, erased};
 use crate::consent::standing::Merge;
 use crate::consent::timestamp::Timestamp;
@@ -25,8 +26,11 @@ const LAG: Duration = Duration::from_millis(200);
 pub(super) struct Writer {
     pub(super) shared: Arc<Shared>,
     pub(super) journal: Journal,
-    /// Keys whose standing the index does not contain yet.
-    pub(super) pending: Vec<Vec<u8>>,
+    /// Keys that were not handed over to the index yet.
+    pending: Vec<Vec<u8>>,
+    indexer: Indexer,
+    /// Up to where the index has or will have all.
+    handed_over: Option<Checkpoint>,
 }
 
 /// What waits to be committed together.
@@ -42,12 +46,18 @@ struct Group {
 }
 
 impl Writer {
+    pub(super) fn new(shared: Arc<Shared>, journal: Journal) -> io::Result<Writer> {
+        let indexer = Indexer::start(Arc::clone(&shared))?;
+        let handed_over = shared.index.checkpoint();
+        Ok(Writer { shared, journal, pending: Vec::new(), indexer, handed_over })
+    }
+
     pub(super) fn run(mut self, jobs: &mpsc::Receiver<Job>) {
         loop {
             let first = match jobs.recv_timeout(LAG) {
                 Ok(job) => job,
                 Err(mpsc::RecvTimeoutError::Timeout) => {
-                    let _ = self.bring_index_up();
+                    self.bring_index_up();
                     continue;
                 }
                 Err(mpsc::RecvTimeoutError::Disconnected) => break,
@@ -65,10 +75,10 @@ impl Writer {
             }
             self.commit(jobs_of_group);
             if self.pending.len() >= MAX_OVERLAY {
-                let _ = self.bring_index_up();
+                self.bring_index_up();
             }
         }
-        let _ = self.bring_index_up();
+        self.bring_index_up();
     }
 
     /// Commits the records of a group together; erasures and the like stand between.
@@ -86,7 +96,7 @@ impl Writer {
                 }
                 Job::Settle(ack) => {
                     self.make_durable(&mut group);
-                    ack(self.bring_index_up());
+                    ack(self.settle());
                 }
             }
         }
@@ -198,7 +208,7 @@ impl Writer {
     /// The journal says first that the person is erased, so that a key that comes back from a backup is none.
     fn erase(&mut self, person: Person) -> Result<bool, StoreError> {
         let Some(entry) = self.shared.entry(person) else { return Ok(false) };
-        self.bring_index_up()?;
+        self.settle()?;
         self.journal.append(&[erased(&entry.id, Timestamp::now())])?;
         *locked(&self.shared.head) = self.journal.head();
         let slot = self.shared.keys.write().unwrap_or_else(PoisonError::into_inner).erase(person);
@@ -212,27 +222,36 @@ impl Writer {
         Ok(true)
     }
 
-    /// Puts into the index what it lacks. Failing is logged: the overlay still has it, and the journal.
-    fn bring_index_up(&mut self) -> Result<(), StoreError> {
-        let Some(checkpoint) =
-            self.journal.checkpoint().filter(|own| self.shared.index.checkpoint() != Some(*own))
-        else {
-            return Ok(());
+    /// What the index lacks, and up to where that goes; nothing where it lacks nothing.
+    fn lacking(&mut self) -> Option<(Vec<Entry>, Checkpoint)> {
+        let checkpoint = self.journal.checkpoint().filter(|own| self.handed_over != Some(*own))?;
+        self.handed_over = Some(checkpoint);
+        let overlay = self.shared.overlay.read().unwrap_or_else(PoisonError::into_inner);
+        let entry = |key: Vec<u8>| {
+            let indexed = Arc::clone(overlay.get(&key)?);
+            Some(Entry { key, indexed })
         };
-        let entries: Vec<Entry> = {
-            let overlay = self.shared.overlay.read().unwrap_or_else(PoisonError::into_inner);
-            let entry = |key: &Vec<u8>| {
-                overlay.get(key).map(|indexed| Entry { key: key.clone(), indexed: Arc::clone(indexed) })
-            };
-            self.pending.iter().filter_map(entry).collect()
-        };
-        let index = &self.shared.index;
-        if let Err(error) = index.apply(&entries).and_then(|()| index.mark(&checkpoint)) {
-            tracing::error!(%error, "the index could not be written; it will be brought up to the journal later");
-            return Err(io_error("the index")(error));
+        Some((self.pending.drain(..).filter_map(entry).collect(), checkpoint))
+    }
+
+    /// Hands over to the index what it lacks, without waiting for it.
+    fn bring_index_up(&mut self) {
+        if let Some((entries, checkpoint)) = self.lacking()
+            && let Err(error) = self.indexer.take(entries, checkpoint)
+        {
+            tracing::error!(%error, "the index gets no more changes; they are in the journal");
         }
-        self.pending.clear();
-        self.shared.overlay.write().unwrap_or_else(PoisonError::into_inner).clear();
-        Ok(())
+    }
+
+    /// Waits until the index has all that the journal has.
+    fn settle(&mut self) -> Result<(), StoreError> {
+        let (entries, checkpoint) = match self.lacking() {
+            Some(lacking) => lacking,
+            None => match self.journal.checkpoint() {
+                Some(checkpoint) => (Vec::new(), checkpoint),
+                None => return Ok(()),
+            },
+        };
+        self.indexer.settle(entries, checkpoint)
     }
 }
