@@ -36,5 +36,7 @@ pub mod relay;
 
 pub mod record;
 
+pub mod web;
+
 pub mod live;
 pub mod pipeline;

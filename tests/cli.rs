@@ -129,6 +129,60 @@ fn consent_is_set_imported_shown_verified_and_rebuilt_without_a_server() {
 }
 
 #[test]
+fn a_person_s_records_are_exported_with_their_proof_and_a_store_is_copied_and_put_back() {
+    let folder = Folder::new();
+    configuration(&folder, 1, "", "", "");
+    let run = |arguments: &[&str]| {
+        let mut command = program();
+        command.arg("consent").args(arguments).arg("--config").arg(folder.0.join("config.toml"));
+        let output = command.output().unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (output.status.success(), text(output.stdout), text(output.stderr))
+    };
+    let path = |name: &str| folder.0.join(name).to_str().unwrap().to_owned();
+    assert!(run(&["may-ask", "ann@home.example"]).0);
+    assert!(run(&["set", "ann@home.example", "granted", "--evidence", "form/1"]).0);
+    let (fine, out, _) = run(&["may-ask", "ann@home.example"]);
+    assert!(!fine && out.contains("agreed to all of it already"), "{out}");
+    assert!(run(&["set", "ann@home.example", "withdrawn"]).0);
+    let (fine, out, _) = run(&["may-ask", "ann@home.example"]);
+    assert!(!fine && out.contains("half a year ago (N19), until 20"), "{out}");
+    assert!(run(&["set", "bob@home.example", "refused"]).0);
+
+    let (fine, export, _) = run(&["export", "ann@home.example"]);
+    assert!(fine && export.contains("form/1") && !export.contains("ann@home"), "{export}");
+    let file = folder.file("export.json", &export);
+    let (fine, out, _) = run(&["verify", "--export", file.to_str().unwrap()]);
+    assert!(fine && out.contains("Every record of the export stands in the journal"), "{out}");
+    let forged = export.replacen("\"payload\": \"01", "\"payload\": \"02", 1);
+    let (fine, out, _) = run(&["verify", "--export", folder.file("forged.json", &forged).to_str().unwrap()]);
+    assert!(!fine && out.contains("Not in the journal as the export says: 1"), "{out}");
+    assert!(run(&["export", "ann@home.example", "--html", &path("ann.html")]).0);
+    let page = std::fs::read_to_string(path("ann.html")).unwrap();
+    assert!(page.contains("Record 1") && page.contains("withdrawn") && !page.contains("<script"), "{page}");
+    let (fine, out, _) = run(&["export", "eve@home.example"]);
+    assert!(!fine && out.contains("Nothing is recorded"), "{out}");
+
+    let (fine, _, err) = run(&["backup"]);
+    assert!(!fine && err.contains("--journal"), "{err}");
+    let (journal, keys) = (path("copy"), path("keys"));
+    let (fine, out, err) = run(&["backup", "--journal", &journal, "--keys", &keys, "--delete-after", "7"]);
+    assert!(fine && out.contains("Delete that copy by") && out.contains("3 records"), "{out}{err}");
+    assert!(run(&["erase", "bob@home.example"]).0);
+    assert!(run(&["backup", "--journal", &journal]).0);
+    let (fine, _, err) = run(&["restore", "--journal", &journal, "--keys", &keys]);
+    assert!(!fine && err.contains("a consent store is here already"), "{err}");
+    std::fs::rename(folder.0.join("data/consent"), folder.0.join("lost")).unwrap();
+    let (fine, out, err) = run(&["restore", "--journal", &journal, "--keys", &keys]);
+    assert!(fine && out.contains("4 records, 1 people"), "{out}{err}");
+    assert!(run(&["get", "ann@home.example"]).1.contains("withdrawn"));
+    assert!(
+        run(&["get", "bob@home.example"]).1.contains("Nothing is known"),
+        "erased, whatever the keys say"
+    );
+}
+
+#[test]
 fn a_damaged_journal_stops_the_start_and_names_the_place() {
     let folder = Folder::new();
     configuration(&folder, 1, "", "", "");

@@ -5,7 +5,8 @@ use std::fs::File;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 use super::journal::{Checkpoint, Head, Place};
 use super::standing::Standing;
@@ -86,14 +87,27 @@ pub fn key(controller: &str, id: &[u8; 16]) -> Vec<u8> {
 }
 
 /// sled 0.34. What it needs: `flush` does not sync on Linux, so the file is synced through a second descriptor; opening a damaged
-/// file can panic, so that is done guarded; it grows without being told of a full disk, so a ballast file is kept aside.
+/// file can panic, so that is done guarded; it grows without being told of a full disk, so a ballast file is kept aside; what was written
+/// stays in memory far beyond the cache, so it is opened anew from time to time.
 pub struct SledIndex {
+    /// Nothing where it could not be opened anew.
+    open: RwLock<Option<Open>>,
+    directory: PathBuf,
+    cache_bytes: u64,
+    marked: Mutex<Option<Checkpoint>>,
+    /// Entries written since it was opened.
+    written: AtomicU64,
+}
+
+/// The database itself.
+struct Open {
     db: sled::Db,
     standings: sled::Tree,
     file: File,
-    mark: PathBuf,
-    marked: Mutex<Option<Checkpoint>>,
 }
+
+/// How many entries are written before the database is opened anew: some 1,200 bytes of memory for each until then.
+const MOST_WRITTEN: u64 = 400_000;
 
 /// The size of the file that is given up when the disk is full, so that sled can be opened once more.
 const BALLAST: u64 = 8 << 20;
@@ -106,15 +120,44 @@ impl SledIndex {
     ///
     /// When no index can be made there at all.
     pub fn open(directory: &Path, cache_bytes: u64) -> io::Result<SledIndex> {
-        let path = directory.join("index");
-        match SledIndex::guarded(&path, directory, cache_bytes) {
-            Ok(index) => Ok(index),
+        let open = match Open::guarded(directory, cache_bytes) {
+            Ok(open) => open,
             Err(error) => {
                 tracing::warn!(%error, "the index could not be opened; it is made anew from the journal");
                 SledIndex::set_aside(directory)?;
-                SledIndex::guarded(&path, directory, cache_bytes)
+                Open::guarded(directory, cache_bytes)?
             }
+        };
+        let marked = std::fs::read(mark_path(directory)).ok().and_then(|bytes| read_mark(&bytes)?.checkpoint);
+        // What the database itself has written down last must be the same, or it lost something.
+        let within = guarded(|| open.db.get(COUNT))?;
+        let within = within.and_then(|bytes| bytes.as_ref().try_into().ok().map(u64::from_le_bytes));
+        let marked = marked.filter(|own| within == Some(own.head.count));
+        Ok(SledIndex {
+            open: RwLock::new(Some(open)),
+            directory: directory.to_owned(),
+            cache_bytes,
+            marked: Mutex::new(marked),
+            written: AtomicU64::new(0),
+        })
+    }
+
+    /// Does something with the database.
+    fn with<T>(&self, work: impl FnOnce(&Open) -> io::Result<T>) -> io::Result<T> {
+        work(self.open.read().unwrap_or_else(PoisonError::into_inner).as_ref().ok_or_else(not_open)?)
+    }
+
+    /// Opens the database anew where much was written, so that its memory is given back. Where somebody reads it, that can wait.
+    fn renew(&self) -> io::Result<()> {
+        let due = self.written.load(Ordering::Relaxed) >= MOST_WRITTEN;
+        let Ok(mut open) = self.open.try_write() else { return Ok(()) };
+        if open.is_some() && !due {
+            return Ok(());
         }
+        drop(open.take());
+        *open = Some(Open::guarded(&self.directory, self.cache_bytes)?);
+        self.written.store(0, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Moves the index aside, so that the next one opened is empty.
@@ -126,21 +169,24 @@ impl SledIndex {
         let path = directory.join("index");
         let aside = directory.join("index.damaged");
         let _ = std::fs::remove_dir_all(&aside);
-        let _ = std::fs::remove_file(directory.join("index.mark"));
+        let _ = std::fs::remove_file(mark_path(directory));
         match std::fs::rename(&path, &aside) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         }
     }
+}
 
-    fn guarded(path: &Path, directory: &Path, cache_bytes: u64) -> io::Result<SledIndex> {
+impl Open {
+    fn guarded(directory: &Path, cache_bytes: u64) -> io::Result<Open> {
         let ballast = directory.join("ballast");
-        let opened = catch_unwind(AssertUnwindSafe(|| SledIndex::try_open(path, directory, cache_bytes)));
-        let result = opened.unwrap_or_else(|_| Err(io::Error::other("sled panicked while opening")));
+        let open = || Open::new(&directory.join("index"), cache_bytes);
+        let result = catch_unwind(AssertUnwindSafe(open))
+            .unwrap_or_else(|_| Err(io::Error::other("sled panicked while opening")));
         if result.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::StorageFull)
             && std::fs::remove_file(&ballast).is_ok()
         {
-            return SledIndex::try_open(path, directory, cache_bytes);
+            return open();
         }
         if result.is_ok() && std::fs::metadata(&ballast).is_err() {
             let kept = File::create(&ballast).and_then(|file| {
@@ -154,23 +200,26 @@ impl SledIndex {
         result
     }
 
-    fn try_open(path: &Path, directory: &Path, cache_bytes: u64) -> io::Result<SledIndex> {
+    fn new(path: &Path, cache_bytes: u64) -> io::Result<Open> {
         let db =
             sled::Config::new().path(path).cache_capacity(cache_bytes).flush_every_ms(Some(500)).open()?;
         let standings = db.open_tree("standings")?;
         let file = File::open(path.join("db"))?;
-        let mark = directory.join("index.mark");
-        let marked = std::fs::read(&mark).ok().and_then(|bytes| read_mark(&bytes)?.checkpoint);
-        // What the database itself has written down last must be the same, or it lost something.
-        let within = db.get(COUNT)?.and_then(|bytes| bytes.as_ref().try_into().ok().map(u64::from_le_bytes));
-        let marked = marked.filter(|own| within == Some(own.head.count));
-        Ok(SledIndex { db, standings, file, mark, marked: Mutex::new(marked) })
+        Ok(Open { db, standings, file })
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.db.flush()?;
+        guarded(|| self.db.flush())?;
         self.file.sync_data()
     }
+}
+
+fn mark_path(directory: &Path) -> PathBuf {
+    directory.join("index.mark")
+}
+
+fn not_open() -> io::Error {
+    io::Error::other("the index could not be opened anew; see the log for why")
 }
 
 /// Where the database has the number of the last record.
@@ -259,15 +308,21 @@ fn guarded<T>(work: impl FnOnce() -> sled::Result<T>) -> io::Result<T> {
 
 impl Index for SledIndex {
     fn get(&self, key: &[u8]) -> io::Result<Option<Indexed>> {
-        guarded(|| self.standings.get(key))?.map(|value| unchecked(key, &value)).transpose()
+        let value = self.with(|open| guarded(|| open.standings.get(key)))?;
+        value.map(|value| unchecked(key, &value)).transpose()
     }
 
     fn apply(&self, entries: &[Entry]) -> io::Result<()> {
+        if entries.is_empty() {
+            return Ok(());
+        }
         let mut batch = sled::Batch::default();
         for entry in entries {
             batch.insert(entry.key.as_slice(), checked(&entry.key, &entry.indexed));
         }
-        guarded(|| self.standings.apply_batch(batch))
+        self.written.fetch_add(entries.len() as u64, Ordering::Relaxed);
+        self.with(|open| guarded(|| open.standings.apply_batch(batch)))?;
+        self.renew()
     }
 
     fn forget(&self, keys: &[Vec<u8>]) -> io::Result<()> {
@@ -275,16 +330,21 @@ impl Index for SledIndex {
         for key in keys {
             batch.remove(key.as_slice());
         }
-        guarded(|| self.standings.apply_batch(batch))?;
-        self.sync()
+        self.with(|open| {
+            guarded(|| open.standings.apply_batch(batch))?;
+            open.sync()
+        })
     }
 
     fn mark(&self, checkpoint: &Checkpoint) -> io::Result<()> {
-        guarded(|| self.db.insert(COUNT, &checkpoint.head.count.to_le_bytes()))?;
-        self.sync()?;
-        let beside = self.mark.with_extension("new");
+        self.with(|open| {
+            guarded(|| open.db.insert(COUNT, &checkpoint.head.count.to_le_bytes()))?;
+            open.sync()
+        })?;
+        let mark = mark_path(&self.directory);
+        let beside = mark.with_extension("new");
         std::fs::write(&beside, written(checkpoint))?;
-        std::fs::rename(&beside, &self.mark)?;
+        std::fs::rename(&beside, &mark)?;
         *self.marked.lock().unwrap_or_else(PoisonError::into_inner) = Some(*checkpoint);
         Ok(())
     }
@@ -294,29 +354,43 @@ impl Index for SledIndex {
     }
 
     fn keys_of(&self, id: &[u8; 16]) -> io::Result<Vec<Vec<u8>>> {
-        let mut keys = Vec::new();
-        let mut from = Vec::new();
-        // One step for each controller: their names are few, and the keys of one stand together.
-        while let Some((first, _)) = guarded(|| self.standings.get_gt(&from))? {
-            let end = memchr::memchr(0, &first).ok_or_else(damaged)?;
-            let name = first.get(..end).unwrap_or_default();
-            let mut key = name.to_vec();
-            key.push(0);
-            key.extend_from_slice(id);
-            if guarded(|| self.standings.contains_key(&key))? {
-                keys.push(key);
+        self.with(|open| {
+            let mut keys = Vec::new();
+            let mut from = Vec::new();
+            // One step for each controller: their names are few, and the keys of one stand together.
+            while let Some((first, _)) = guarded(|| open.standings.get_gt(&from))? {
+                let end = memchr::memchr(0, &first).ok_or_else(damaged)?;
+                let name = first.get(..end).unwrap_or_default();
+                let key = [name, &[0], id].concat();
+                if guarded(|| open.standings.contains_key(&key))? {
+                    keys.push(key);
+                }
+                from = [name, &[1]].concat();
             }
-            from = name.to_vec();
-            from.push(1);
-        }
-        Ok(keys)
+            Ok(keys)
+        })
     }
 
     fn all(&self) -> Box<dyn Iterator<Item = io::Result<(Vec<u8>, Indexed)>> + '_> {
-        let mut pairs = self.standings.iter();
-        Box::new(std::iter::from_fn(move || {
-            let pair = guarded(|| pairs.next().transpose()).transpose()?;
-            Some(pair.and_then(|(key, value)| Ok((key.to_vec(), unchecked(&key, &value)?))))
-        }))
+        let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(pairs) = open.as_ref().map(|open| open.standings.iter()) else {
+            return Box::new(std::iter::once(Err(not_open())));
+        };
+        Box::new(All { pairs, _open: open })
+    }
+}
+
+/// Everything in the database, which is not opened anew meanwhile.
+struct All<'a> {
+    pairs: sled::Iter,
+    _open: RwLockReadGuard<'a, Option<Open>>,
+}
+
+impl Iterator for All<'_> {
+    type Item = io::Result<(Vec<u8>, Indexed)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let pair = guarded(|| self.pairs.next().transpose()).transpose()?;
+        Some(pair.and_then(|(key, value)| Ok((key.to_vec(), unchecked(&key, &value)?))))
     }
 }

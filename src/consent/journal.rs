@@ -76,6 +76,27 @@ impl Checkpoint {
     }
 }
 
+/// A record as a link of the chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Its number.
+    pub number: u64,
+    /// The chain's hash before it.
+    pub before: ChainHash,
+    /// What it says.
+    pub payload: Vec<u8>,
+    /// The chain's hash up to and with it.
+    pub hash: ChainHash,
+}
+
+impl Link {
+    /// Whether the hashes are those of this payload.
+    pub fn is_sound(&self) -> bool {
+        let before = Head { count: self.number.saturating_sub(1), hash: self.before };
+        next(&before, &self.payload) == Head { count: self.number, hash: self.hash }
+    }
+}
+
 /// Why a journal cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
@@ -246,6 +267,40 @@ impl Journal {
         Ok(())
     }
 
+    /// The records in these places, oldest first, with the chain's hash before each. The segments they are in are read.
+    ///
+    /// # Errors
+    ///
+    /// When one is not there, or a segment is damaged.
+    pub fn links(directory: &Path, places: &[Place]) -> Result<Vec<Link>, JournalError> {
+        let mut found = Vec::with_capacity(places.len());
+        for segment in places.chunk_by(|one, other| one.segment == other.segment) {
+            let Some(first) = segment.first() else { continue };
+            let path = segment_path(directory, first.segment);
+            let mut start = [0; HEAD];
+            File::open(&path).and_then(|file| file.read_exact_at(&mut start, 0)).map_err(at(&path))?;
+            let mut head = start_of(&start);
+            let mut before = head.hash;
+            let known = found.len();
+            scan(&path, HEAD as u64, &mut head, |head, offset, payload| {
+                if segment.iter().any(|place| place.offset == offset) {
+                    found.push(Link {
+                        number: head.count,
+                        before,
+                        payload: payload.to_vec(),
+                        hash: head.hash,
+                    });
+                }
+                before = head.hash;
+            })?;
+            if found.len() != known + segment.len() {
+                let offset = u64::from(first.offset);
+                return Err(JournalError::Damaged { path, offset, what: "a record is not where it was" });
+            }
+        }
+        Ok(found)
+    }
+
     /// The record in a place: its payload, and the chain's hash up to and with it.
     ///
     /// # Errors
@@ -365,6 +420,14 @@ fn next(head: &Head, payload: &[u8]) -> Head {
     Head { count: head.count + 1, hash }
 }
 
+/// What the head of a segment says of the chain before it.
+fn start_of(bytes: &[u8; HEAD]) -> Head {
+    let rest = bytes.get(8..).unwrap_or_default();
+    let (count, hash) =
+        rest.split_first_chunk::<8>().map_or((0, rest), |(count, hash)| (u64::from_le_bytes(*count), hash));
+    Head { count, hash: hash.try_into().unwrap_or_default() }
+}
+
 /// A frame and what it holds.
 struct Frame {
     hash: ChainHash,
@@ -407,6 +470,15 @@ fn start_in(directory: &Path, segment: u32, from: Option<&Checkpoint>) -> Result
         Some(from) if segment == from.last.segment => from.end(directory),
         _ => Ok(Some(HEAD as u64)),
     }
+}
+
+/// The files of a journal, in order.
+///
+/// # Errors
+///
+/// When the directory cannot be read.
+pub fn segment_paths(directory: &Path) -> Result<Vec<PathBuf>, JournalError> {
+    Ok(segments(directory)?.into_iter().map(|(_, path)| path).collect())
 }
 
 /// The segments in order.
@@ -591,6 +663,10 @@ mod tests {
             let places = journal.append(&[format!("record {number}").into_bytes()]).unwrap();
             let (payload, hash) = Journal::record(&folder.0, places[0]).unwrap();
             assert_eq!((payload, hash), (format!("record {number}").into_bytes(), journal.head().hash));
+            let link = Journal::links(&folder.0, &places).unwrap().remove(0);
+            assert!(link.is_sound() && link.hash == hash && link.number == number);
+            assert!(!Link { payload: b"another".to_vec(), ..link.clone() }.is_sound());
+            assert!(!Link { before: [1; 32], ..link }.is_sound());
         }
         folder
     }

@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
@@ -86,15 +86,7 @@ impl Keys {
         let file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
         let length = file.metadata()?.len();
-        let mut keys = Keys {
-            file,
-            master: Sealer::new(&store_key.derived("key file")),
-            tags: StoreKey::new(store_key.derived("key file tags")),
-            people: HashTable::new(),
-            free: Vec::new(),
-            next: 1,
-            dirty: false,
-        };
+        let mut keys = Keys::over(file, store_key);
         if length < SLOT as u64 {
             let mut head = [0; SLOT];
             head.iter_mut().zip(MAGIC).for_each(|(own, byte)| *own = *byte);
@@ -107,6 +99,19 @@ impl Keys {
         }
         keys.load(length)?;
         Ok(keys)
+    }
+
+    /// Nobody is known yet.
+    fn over(file: File, store_key: &StoreKey) -> Keys {
+        Keys {
+            file,
+            master: Sealer::new(&store_key.derived("key file")),
+            tags: StoreKey::new(store_key.derived("key file tags")),
+            people: HashTable::new(),
+            free: Vec::new(),
+            next: 1,
+            dirty: false,
+        }
     }
 
     /// Learns who has which slot. Only slots without a tag, and some of the others as a check of the store key, are opened.
@@ -342,6 +347,36 @@ impl Keys {
     pub fn is_empty(&self) -> bool {
         self.people.is_empty()
     }
+}
+
+/// Copies a key file that another process may be writing: a slot that was caught half-written is read again.
+///
+/// # Errors
+///
+/// When a file cannot be read or written.
+pub fn copy_slots(from: &Path, to: &Path, store_key: &StoreKey) -> io::Result<()> {
+    const TRIES: usize = 100;
+    let source = OpenOptions::new().read(true).open(from)?;
+    let keys = Keys::over(source, store_key);
+    let mut target = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(to)?;
+    let mut head = [0; SLOT];
+    keys.file.read_exact_at(&mut head, 0)?;
+    target.write_all(&head)?;
+    let mut failed = Ok(());
+    keys.each_slot(|slot, bytes| {
+        let mut copied = *bytes;
+        for _ in 0..TRIES {
+            if !matches!(copied.first(), Some(&(USED | TAGGED))) || keys.unwrap(slot, &copied).is_some() {
+                break;
+            }
+            let _ = keys.file.read_exact_at(&mut copied, offset(slot));
+        }
+        if failed.is_ok() {
+            failed = target.write_all(&copied);
+        }
+    })?;
+    failed?;
+    target.sync_all()
 }
 
 /// Tags are keyed hashes already; they are spread over all bits, since the table looks at the highest ones, too.

@@ -5,6 +5,8 @@
 //!
 //! Promised: silence is not consent. Unknown, expired, damaged and unreachable all act as refused.
 
+pub mod backup;
+pub mod export;
 pub mod import;
 pub mod index;
 pub mod journal;
@@ -22,7 +24,7 @@ pub mod trail;
 
 pub use person::{Controller, Person, StoreKey};
 pub use record::{Change, Details, Record, State};
-pub use standing::{Permission, Standing};
+pub use standing::{MayAsk, Permission, Standing};
 pub use store::{Applied, Settings, Store, StoreError, Verified};
 
 pub use timestamp::Timestamp;

@@ -75,24 +75,29 @@ impl StoreKey {
     ///
     /// When it cannot be read or made, others may read it, or it holds something else.
     pub fn load_or_create(path: &Path) -> Result<StoreKey, String> {
-        let named = |error: &dyn fmt::Display| format!("{}: {error}", path.display());
-        match File::open(path) {
-            Ok(mut file) => {
-                let mode = file.metadata().map_err(|error| named(&error))?.permissions().mode();
-                if mode & 0o077 != 0 {
-                    return Err(named(&"others may read the store key; run chmod 600 on it"));
-                }
-                let mut bytes = Vec::new();
-                file.read_to_end(&mut bytes).map_err(|error| named(&error))?;
-                let bytes = <[u8; 32]>::try_from(bytes.as_slice())
-                    .map_err(|_| named(&"32 bytes are wanted; put the right key back from its backup"))?;
-                Ok(StoreKey::new(bytes))
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                StoreKey::create(path).map_err(|error| named(&error))
-            }
-            Err(error) => Err(named(&error)),
+        match std::fs::exists(path) {
+            Ok(false) => StoreKey::create(path).map_err(|error| format!("{}: {error}", path.display())),
+            Ok(true) | Err(_) => StoreKey::load(path),
         }
+    }
+
+    /// Reads the key file.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read, others may read it, or it holds something else.
+    pub fn load(path: &Path) -> Result<StoreKey, String> {
+        let named = |error: &dyn fmt::Display| format!("{}: {error}", path.display());
+        let mut file = File::open(path).map_err(|error| named(&error))?;
+        let mode = file.metadata().map_err(|error| named(&error))?.permissions().mode();
+        if mode & 0o077 != 0 {
+            return Err(named(&"others may read the store key; run chmod 600 on it"));
+        }
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).map_err(|error| named(&error))?;
+        let bytes = <[u8; 32]>::try_from(bytes.as_slice())
+            .map_err(|_| named(&"32 bytes are wanted; put the right key back from its backup"))?;
+        Ok(StoreKey::new(bytes))
     }
 
     fn create(path: &Path) -> std::io::Result<StoreKey> {

@@ -9,8 +9,10 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::import::{Row, RowResult, apply};
+use super::export::Export;
+use super::import::{Row, RowResult, apply, purposes};
 use super::person::Controller;
+use super::standing::MayAsk;
 use super::store::{Store, Verified};
 
 /// The longest line, in bytes.
@@ -34,6 +36,22 @@ pub enum Request {
         /// The rows.
         rows: Vec<Row>,
     },
+    /// All that is recorded of somebody, with the proof.
+    Export {
+        /// Who.
+        address: String,
+    },
+    /// Whether somebody may be asked now (N19).
+    MayAsk {
+        /// By whom.
+        controller: String,
+        /// Who.
+        address: String,
+        /// What about; empty for all that need consent.
+        purposes: String,
+    },
+    /// Look whether an export is what the journal has.
+    Compare(Box<Export>),
     /// Look through the whole store.
     Verify,
     /// Erase a person.
@@ -49,6 +67,19 @@ pub enum Request {
 pub enum Response {
     /// To [`Request::Get`].
     Person(Shown),
+    /// To [`Request::Export`]; nothing where nothing is recorded.
+    Export(Option<Box<Export>>),
+    /// To [`Request::MayAsk`].
+    MayAsk {
+        /// Whether.
+        may_ask: bool,
+        /// Why not.
+        reason: Option<String>,
+        /// From when on.
+        not_before: Option<String>,
+    },
+    /// To [`Request::Compare`]: the numbers of the records that differ.
+    Differing(Vec<u64>),
     /// To [`Request::Apply`], one for each row.
     Rows(Vec<RowResult>),
     /// To [`Request::Verify`].
@@ -135,12 +166,36 @@ pub fn answer(store: &Store, request: Request) -> Response {
             .parse()
             .and_then(|controller| apply(store, &controller, &rows).map_err(|error| error.to_string()))
             .map(Response::Rows),
+        Request::Export { address } => Export::of(store, store.person(&address))
+            .map(|export| Response::Export(export.map(Box::new)))
+            .map_err(|error| error.to_string()),
+        Request::MayAsk { controller, address, purposes } => may_ask(store, &controller, &address, &purposes),
+        Request::Compare(export) => {
+            export.differing(store).map(Response::Differing).map_err(|error| error.to_string())
+        }
         Request::Verify => store.verify().map(Response::Verified).map_err(|error| error.to_string()),
         Request::Erase { address } => {
             store.erase(store.person(&address)).map(Response::Erased).map_err(|error| error.to_string())
         }
     };
     done.unwrap_or_else(Response::Error)
+}
+
+fn may_ask(store: &Store, controller: &str, address: &str, asked: &str) -> Result<Response, String> {
+    let controller = controller.parse()?;
+    let standing = store.lookup(&controller, store.person(address)).map_err(|error| error.to_string())?;
+    let answer = standing.may_ask(&purposes(asked)?, super::Timestamp::now());
+    let (reason, not_before) = match answer {
+        MayAsk::Yes => (None, None),
+        MayAsk::NotBefore(end) => (Some("said no, or nothing, less than half a year ago (N19)"), Some(end)),
+        MayAsk::NoNeed => (Some("agreed to all of it already"), None),
+        MayAsk::Never => (Some("is never to be tracked (N32)"), None),
+    };
+    Ok(Response::MayAsk {
+        may_ask: answer == MayAsk::Yes,
+        reason: reason.map(str::to_owned),
+        not_before: not_before.map(|end| end.to_string()),
+    })
 }
 
 fn show(store: &Store, controller: &Controller, address: &str) -> Result<Shown, super::StoreError> {

@@ -42,6 +42,19 @@ pub enum Permission {
     NotGranted(Option<State>),
 }
 
+/// Whether a person may be asked now (N19).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MayAsk {
+    /// Nothing speaks against it.
+    Yes,
+    /// The person said no, or nothing, too short a time ago.
+    NotBefore(Timestamp),
+    /// Every purpose asked about is granted already.
+    NoNeed,
+    /// The person is never to be tracked (N32).
+    Never,
+}
+
 /// What became of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Merge {
@@ -86,6 +99,17 @@ impl Standing {
                 Permission::Granted(stand.record)
             }
             other => Permission::NotGranted(other.map(|stand| stand.state)),
+        }
+    }
+
+    /// Whether the person may be asked about these purposes at `now` (N19).
+    pub fn may_ask(&self, purposes: &[Purpose], now: Timestamp) -> MayAsk {
+        let is_granted = |purpose: &Purpose| matches!(self.allows(*purpose, now), Permission::Granted(_));
+        match self.do_not_ask_before {
+            _ if self.no_track => MayAsk::Never,
+            _ if purposes.iter().all(is_granted) => MayAsk::NoNeed,
+            Some(end) if now < end => MayAsk::NotBefore(end),
+            _ => MayAsk::Yes,
         }
     }
 
@@ -324,6 +348,29 @@ mod tests {
             (standing.collected_at, standing.notice_sent_at),
             (Some(Timestamp(6)), Some(Timestamp(8)))
         );
+    }
+
+    #[test]
+    fn nobody_is_asked_again_within_half_a_year_nor_without_need() {
+        let may = |changes: &[Change], now: i64| {
+            let mut standing = Standing::unknown();
+            for (record, change) in (1..).zip(changes) {
+                standing.merge(change, record, true);
+            }
+            standing.may_ask(&[PURPOSE, Purpose::Personalisation], Timestamp(now))
+        };
+        let half_a_year = 183 * 86_400_000;
+        assert_eq!(may(&[], 0), MayAsk::Yes);
+        for state in [State::Asked, State::Refused, State::Withdrawn, State::Objected] {
+            let pause = MayAsk::NotBefore(Timestamp(half_a_year));
+            assert_eq!(may(&[change(state, 0)], half_a_year - 1), pause, "{state:?}");
+            assert_eq!(may(&[change(state, 0)], half_a_year), MayAsk::Yes, "{state:?}");
+        }
+        let both = Change { purposes: vec![PURPOSE, Purpose::Personalisation], ..change(State::Granted, 0) };
+        assert_eq!(may(&[change(State::Granted, 0)], 1), MayAsk::Yes, "for the other purpose");
+        assert_eq!(may(std::slice::from_ref(&both), 1), MayAsk::NoNeed);
+        assert_eq!(may(&[Change { expires: Some(Timestamp(1)), ..both.clone() }], 1), MayAsk::Yes);
+        assert_eq!(may(&[Change { no_track: Some(true), ..both }], 1), MayAsk::Never);
     }
 
     #[test]

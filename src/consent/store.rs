@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, mpsc};
 use std::thread::JoinHandle;
 
 use super::index::{Index, Indexed, SledIndex, key};
-use super::journal::{Head, Journal, JournalError, Place};
+use super::journal::{ChainHash, Head, Journal, JournalError, Link, Place};
 use super::keys::{Entry, Keys};
 use super::person::{Controller, Person, StoreKey};
 use super::record::{BadRecord, Change, Payload, Record};
@@ -99,7 +99,7 @@ impl StoreError {
     }
 }
 
-fn io_error(what: impl Into<String>) -> impl FnOnce(io::Error) -> StoreError {
+pub(super) fn io_error(what: impl Into<String>) -> impl FnOnce(io::Error) -> StoreError {
     let what = what.into();
     |source| StoreError::Io { what, source }
 }
@@ -283,33 +283,65 @@ impl Store {
     /// When the journal cannot be read.
     pub fn history(&self, person: Person) -> Result<Vec<Entered>, StoreError> {
         let Some(entry) = self.shared.entry(person) else { return Ok(Vec::new()) };
-        let key = entry.sealer();
-        let mut found = Vec::new();
-        let mut add = |number: u64, record: Record| {
-            let details = record.details(&key).unwrap_or_default();
-            let change = Change { details, ..record.change };
-            found.push(Entered { number, recorded_at: record.recorded_at, change });
+        let Some(places) = self.places(&entry)? else {
+            return Ok(self.linked_history(person)?.into_iter().map(|(entered, _)| entered).collect());
         };
-        match self.places(&entry)? {
-            Some(places) => {
-                for (number, place) in places {
-                    let (payload, _) = Journal::record(&self.shared.settings.directory, place)?;
-                    match Payload::decode(&payload) {
-                        Ok(Payload::Record(record)) if record.person == entry.id => add(number, *record),
-                        Ok(_) => {}
-                        Err(source) => return Err(StoreError::Record { number, source }),
-                    }
-                }
-            }
-            None => {
-                self.each_record(|number, record| {
-                    if record.person == entry.id {
-                        add(number, record);
-                    }
-                })?;
-            }
+        let mut found = Vec::with_capacity(places.len());
+        for (number, place) in places {
+            let (payload, _) = Journal::record(&self.shared.settings.directory, place)?;
+            found.extend(entered(&entry, number, &payload)?);
         }
         Ok(found)
+    }
+
+    /// The same with each record's link of the chain.
+    ///
+    /// # Errors
+    ///
+    /// When the journal cannot be read.
+    pub fn linked_history(&self, person: Person) -> Result<Vec<(Entered, Link)>, StoreError> {
+        let Some(entry) = self.shared.entry(person) else { return Ok(Vec::new()) };
+        let links = match self.places(&entry)? {
+            Some(places) => {
+                let places: Vec<Place> = places.into_iter().map(|(_, place)| place).collect();
+                Journal::links(&self.shared.settings.directory, &places)?
+            }
+            None => {
+                let mut links = Vec::new();
+                self.each_link(|number, before, payload, hash| {
+                    // The id stands in the clear, so that most records need no reading.
+                    if memchr::memmem::find(payload, &entry.id).is_some() {
+                        links.push(Link { number, before: *before, payload: payload.to_vec(), hash: *hash });
+                    }
+                })?;
+                links
+            }
+        };
+        let mut found = Vec::with_capacity(links.len());
+        for link in links {
+            found.extend(entered(&entry, link.number, &link.payload)?.map(|entered| (entered, link)));
+        }
+        Ok(found)
+    }
+
+    /// Gives every record to `each`: its number, the chain's hash before it, its payload, and the hash up to and with it.
+    ///
+    /// # Errors
+    ///
+    /// When the journal cannot be read or is damaged.
+    pub fn each_link(
+        &self,
+        mut each: impl FnMut(u64, &ChainHash, &[u8], &ChainHash),
+    ) -> Result<(), StoreError> {
+        let known = self.head().count;
+        let mut before = [0; 32];
+        Journal::read(&self.shared.settings.directory, |head, _, payload| {
+            if head.count <= known {
+                each(head.count, &before, payload, &head.hash);
+            }
+            before = head.hash;
+        })?;
+        Ok(())
     }
 
     /// Where the journal has the records of a person, oldest first; `None` where only a look through all of it can tell.
@@ -367,6 +399,18 @@ impl Drop for Store {
             let _ = writer.join();
         }
     }
+}
+
+/// What a payload says of a person, where it is a record of theirs.
+fn entered(entry: &Entry, number: u64, payload: &[u8]) -> Result<Option<Entered>, StoreError> {
+    let record = match Payload::decode(payload) {
+        Ok(Payload::Record(record)) if record.person == entry.id => *record,
+        Ok(_) => return Ok(None),
+        Err(source) => return Err(StoreError::Record { number, source }),
+    };
+    let details = record.details(&entry.sealer()).unwrap_or_default();
+    let change = Change { details, ..record.change };
+    Ok(Some(Entered { number, recorded_at: record.recorded_at, change }))
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

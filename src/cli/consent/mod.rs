@@ -1,16 +1,17 @@
 //! `pixelward consent`: what people said, from the command line.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, Write};
+mod backup;
+mod import;
+
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::config::Config;
-use crate::consent::import::{Line, Row, RowResult, csv_rows, json_rows};
-use crate::consent::index::SledIndex;
+use crate::consent::export::Export;
+use crate::consent::import::{Row, RowResult};
 use crate::consent::socket::{Client, Request, Response, answer};
 use crate::consent::{Store, Timestamp, Verified};
 
@@ -76,8 +77,58 @@ enum Command {
         #[arg(long)]
         stop_on_error: bool,
     },
-    /// Check the whole journal, its chain of hashes, and the index against it.
-    Verify,
+    /// All that is recorded of a person, with the proof that it is what the journal has (N21): JSON, or a page to read.
+    Export {
+        /// The person's mail address.
+        address: String,
+        /// Write a page of HTML to this file instead.
+        #[arg(long, value_name = "FILE")]
+        html: Option<PathBuf>,
+    },
+    /// Whether a person may be asked now: not within half a year of a refusal or of silence (N19). Exits with 1 where not.
+    MayAsk {
+        /// The person's mail address.
+        address: String,
+        /// What about; several with commas between. Default: all four purposes that need consent.
+        #[arg(long, default_value = "all")]
+        purposes: String,
+    },
+    /// Check the whole journal, its chain of hashes, and the index against it; or whether an export is what the journal has.
+    Verify {
+        /// A file that `consent export` wrote.
+        #[arg(long, value_name = "FILE")]
+        export: Option<PathBuf>,
+    },
+    /// Copy the journal, the keys, or both. The relay may run.
+    ///
+    /// The keys go to a place of their own, and are to be deleted there in time: who was erased is only gone once no copy of the old key is left.
+    #[command(group = clap::ArgGroup::new("what").required(true).multiple(true))]
+    Backup {
+        /// The folder for the journal. One that has an older copy gets what is new.
+        #[arg(long, value_name = "FOLDER", group = "what")]
+        journal: Option<PathBuf>,
+        /// The folder for the keys.
+        #[arg(long, value_name = "FOLDER", group = "what")]
+        keys: Option<PathBuf>,
+        /// In how many days the copy of the keys is to be deleted.
+        #[arg(long, value_name = "DAYS", default_value_t = 30)]
+        delete_after: u16,
+    },
+    /// Make a store of copies of the journal and the keys, where there is none. The relay must be stopped.
+    Restore {
+        /// The folder with the journal.
+        #[arg(long, value_name = "FOLDER")]
+        journal: PathBuf,
+        /// The folder with the keys.
+        #[arg(long, value_name = "FOLDER")]
+        keys: PathBuf,
+        /// Take keys that were to be deleted by now. Those whose erasure the journal knows are erased again.
+        #[arg(long)]
+        accept_expired: bool,
+        /// Take the journal although it had more records once.
+        #[arg(long)]
+        accept_loss: bool,
+    },
     /// Erase a person: nobody can then read or tie to the person what was recorded. This cannot be undone.
     Erase {
         /// The person's mail address.
@@ -126,10 +177,16 @@ pub fn run(consent: &Consent) -> Result<ExitCode, Box<dyn std::error::Error>> {
     let config = Config::load(&consent.config)?;
     let controller = consent.controller.clone().unwrap_or_else(|| config.policy.controller.clone());
     match &consent.command {
-        Command::Rebuild { accept_loss } => return rebuild(&config, *accept_loss),
+        Command::Rebuild { accept_loss } => return backup::rebuild(&config, *accept_loss),
+        Command::Backup { journal, keys, delete_after } => {
+            return backup::backup(&config, journal.as_deref(), keys.as_deref(), *delete_after);
+        }
+        Command::Restore { journal, keys, accept_expired, accept_loss } => {
+            return backup::restore(&config, journal, keys, *accept_expired, *accept_loss);
+        }
         Command::Import { file, stop_on_error } => {
             let mut access = Access::open(&config)?;
-            return import(&mut access, &controller, file, *stop_on_error, consent.json);
+            return import::import(&mut access, &controller, file, *stop_on_error, consent.json);
         }
         _ => {}
     }
@@ -150,10 +207,43 @@ pub fn run(consent: &Consent) -> Result<ExitCode, Box<dyn std::error::Error>> {
             access.ask(Request::Apply { controller, rows: vec![row] })?
         }
         Command::Erase { address } => access.ask(Request::Erase { address: address.clone() })?,
-        Command::Verify => access.ask(Request::Verify)?,
-        Command::Import { .. } | Command::Rebuild { .. } => return Ok(ExitCode::SUCCESS),
+        Command::Export { address, html } => {
+            let response = access.ask(Request::Export { address: address.clone() })?;
+            if let (Some(html), Response::Export(Some(export))) = (html, &response) {
+                return write_page(export, html);
+            }
+            response
+        }
+        Command::MayAsk { address, purposes } => access.ask(Request::MayAsk {
+            controller,
+            address: address.clone(),
+            purposes: purposes.clone(),
+        })?,
+        Command::Verify { export: Some(file) } => {
+            access.ask(Request::Compare(Box::new(read_export(file)?)))?
+        }
+        Command::Verify { export: None } => access.ask(Request::Verify)?,
+        Command::Import { .. }
+        | Command::Rebuild { .. }
+        | Command::Backup { .. }
+        | Command::Restore { .. } => return Ok(ExitCode::SUCCESS),
     };
     show(&response, consent.json)
+}
+
+fn read_export(file: &Path) -> Result<Export, Box<dyn std::error::Error>> {
+    let text = std::fs::read(file).map_err(|error| format!("{}: {error}", file.display()))?;
+    let export = serde_json::from_slice(&text);
+    Ok(export.map_err(|error| format!("{}: no export of pixelward: {error}", file.display()))?)
+}
+
+fn write_page(export: &Export, file: &Path) -> Result<ExitCode, Box<dyn std::error::Error>> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let opened = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(file);
+    let written = opened.and_then(|mut opened| opened.write_all(crate::web::person::page(export).as_bytes()));
+    written.map_err(|error| format!("{}: {error}", file.display()))?;
+    println!("{} records are in {}.", export.records.len(), file.display());
+    Ok(ExitCode::SUCCESS)
 }
 
 fn show(response: &Response, json: bool) -> Result<ExitCode, Box<dyn std::error::Error>> {
@@ -161,6 +251,9 @@ fn show(response: &Response, json: bool) -> Result<ExitCode, Box<dyn std::error:
     let failed = match response {
         Response::Rows(rows) => rows.iter().any(|row| !matches!(row, RowResult::Recorded(_))),
         Response::Verified(verified) => verified.differing > 0 || verified.damaged_slots > 0,
+        Response::MayAsk { may_ask, .. } => !may_ask,
+        Response::Differing(records) => !records.is_empty(),
+        Response::Export(export) => export.is_none(),
         Response::Person(_) | Response::Erased(_) | Response::Error(_) => false,
     };
     if json {
@@ -210,6 +303,20 @@ fn show(response: &Response, json: bool) -> Result<ExitCode, Box<dyn std::error:
                     )?;
                 }
             }
+            Response::Export(Some(export)) => writeln!(out, "{}", serde_json::to_string_pretty(export)?)?,
+            Response::Export(None) => writeln!(out, "Nothing is recorded of this person.")?,
+            Response::MayAsk { may_ask: true, .. } => writeln!(out, "The person may be asked.")?,
+            Response::MayAsk { reason, not_before, .. } => {
+                let until = not_before.as_ref().map_or(String::new(), |end| format!(", until {end}"));
+                writeln!(out, "Do not ask: the person {}{until}.", reason.as_deref().unwrap_or_default())?;
+            }
+            Response::Differing(records) if records.is_empty() => {
+                writeln!(out, "Every record of the export stands in the journal as it says.")?;
+            }
+            Response::Differing(records) => {
+                let numbers: Vec<String> = records.iter().map(u64::to_string).collect();
+                writeln!(out, "Not in the journal as the export says: {}", numbers.join(", "))?;
+            }
             Response::Erased(true) => writeln!(out, "The person is erased.")?,
             Response::Erased(false) => writeln!(out, "Nobody with this address is known.")?,
             Response::Error(error) => writeln!(out, "{error}")?,
@@ -228,129 +335,4 @@ fn described(row: &RowResult) -> String {
         RowResult::SupersededByWithdrawal => "not recorded: superseded by withdrawal".to_owned(),
         RowResult::Failed(error) => format!("not recorded: {error}"),
     }
-}
-
-/// Rows that are made durable together.
-const BATCH: usize = 2000;
-
-/// What an import came to.
-#[derive(Default, serde::Serialize)]
-struct Tally {
-    recorded: u64,
-    without_grant: u64,
-    stale: u64,
-    superseded_by_withdrawal: u64,
-    bad: u64,
-}
-
-fn import(
-    access: &mut Access,
-    controller: &str,
-    file: &Path,
-    stop_on_error: bool,
-    json: bool,
-) -> Result<ExitCode, Box<dyn std::error::Error>> {
-    let (reader, length): (Box<dyn BufRead>, u64) = if file.as_os_str() == "-" {
-        (Box::new(std::io::stdin().lock()), 0)
-    } else {
-        let opened = File::open(file).map_err(|error| format!("{}: {error}", file.display()))?;
-        let length = opened.metadata()?.len();
-        (Box::new(BufReader::new(opened)), length)
-    };
-    let progress = ProgressBar::new(length);
-    progress.set_style(ProgressStyle::with_template("{bar:30} {bytes}/{total_bytes}, {per_sec} left {eta}")?);
-    let is_json =
-        file.extension().is_some_and(|own| ["ndjson", "jsonl", "json"].iter().any(|name| own == *name));
-    let reader = BufReader::new(progress.wrap_read(reader));
-    let lines: Box<dyn Iterator<Item = Line>> =
-        if is_json { Box::new(json_rows(reader)) } else { Box::new(csv_rows(reader)?) };
-    let mut tally = Tally::default();
-    let mut batch: Vec<(u64, Row)> = Vec::with_capacity(BATCH);
-    let mut stopped = false;
-    for (number, row) in lines {
-        match row {
-            Ok(row) => batch.push((number, row)),
-            Err(error) => {
-                tally.bad += 1;
-                progress.suspend(|| eprintln!("line {number}: {error}"));
-                stopped = stop_on_error;
-            }
-        }
-        if batch.len() >= BATCH {
-            stopped |= commit(access, controller, &mut batch, &mut tally, &progress)? && stop_on_error;
-        }
-        if stopped {
-            break;
-        }
-    }
-    commit(access, controller, &mut batch, &mut tally, &progress)?;
-    progress.finish_and_clear();
-    if json {
-        println!("{}", serde_json::to_string_pretty(&tally)?);
-    } else {
-        println!(
-            "{} recorded, {} of them without a grant for lack of evidence; {} older than what is known, {} superseded by withdrawal, {} bad",
-            tally.recorded, tally.without_grant, tally.stale, tally.superseded_by_withdrawal, tally.bad
-        );
-    }
-    Ok(if tally.bad > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
-}
-
-/// Makes a batch durable; says whether a row of it was bad.
-fn commit(
-    access: &mut Access,
-    controller: &str,
-    batch: &mut Vec<(u64, Row)>,
-    tally: &mut Tally,
-    progress: &ProgressBar,
-) -> Result<bool, Box<dyn std::error::Error>> {
-    let (numbers, rows): (Vec<u64>, Vec<Row>) = batch.drain(..).unzip();
-    if rows.is_empty() {
-        return Ok(false);
-    }
-    let Response::Rows(results) = access.ask(Request::Apply { controller: controller.to_owned(), rows })?
-    else {
-        return Err("the server gave another answer than was asked for".into());
-    };
-    let mut bad = false;
-    for (number, result) in numbers.into_iter().zip(&results) {
-        match result {
-            RowResult::Recorded(_) => tally.recorded += 1,
-            RowResult::RecordedWithoutGrant(_) => {
-                tally.recorded += 1;
-                tally.without_grant += 1;
-            }
-            RowResult::Stale => tally.stale += 1,
-            RowResult::SupersededByWithdrawal => tally.superseded_by_withdrawal += 1,
-            RowResult::Failed(_) => {
-                tally.bad += 1;
-                bad = true;
-            }
-        }
-        if !matches!(result, RowResult::Recorded(_) | RowResult::Stale) {
-            progress.suspend(|| eprintln!("line {number}: {}", described(result)));
-        }
-    }
-    Ok(bad)
-}
-
-fn rebuild(config: &Config, accept_loss: bool) -> Result<ExitCode, Box<dyn std::error::Error>> {
-    if Client::connect(&config.data_directory).is_some() {
-        return Err("the relay runs; stop it before the index is made anew".into());
-    }
-    let settings = super::run::store_settings(config);
-    if accept_loss && let Some(copy) = &settings.head_copy {
-        match std::fs::rename(copy, copy.with_extension("lost")) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
-            _ => {}
-        }
-    }
-    SledIndex::set_aside(&settings.directory)?;
-    let progress = ProgressBar::new_spinner().with_message("the index is made anew from the journal");
-    progress.enable_steady_tick(std::time::Duration::from_millis(200));
-    let store = Store::open(&settings)?;
-    let verified = store.verify()?;
-    progress.finish_and_clear();
-    println!("{} records, {} people; the index fits the journal.", verified.records, verified.people);
-    Ok(ExitCode::SUCCESS)
 }

@@ -1,0 +1,261 @@
+//! All that is recorded of one person, with the proof that it is what the journal has (N21): for the person, for a court, for whoever asks.
+
+use serde::{Deserialize, Serialize};
+
+use super::journal::Link;
+use super::record::Change;
+use super::store::{Store, StoreError};
+use super::{Permission, Person, Timestamp};
+
+/// What is recorded of one person.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Export {
+    /// When it was made.
+    pub exported_at: String,
+    /// Under which keyed hash the person is known. No address is in the store.
+    pub person: String,
+    /// What holds now, by controller.
+    pub standing: Vec<Standing>,
+    /// Every record, oldest first.
+    pub records: Vec<Record>,
+    /// How many records the journal has, of all people.
+    pub journal_records: u64,
+    /// The chain's hash up to the last of them, in hexadecimal.
+    pub journal_hash: String,
+}
+
+/// What a person has said to a controller.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Standing {
+    /// To whom.
+    pub controller: String,
+    /// By purpose.
+    pub purposes: Vec<Purpose>,
+    /// Which rules apply, where a record says so.
+    pub jurisdiction: Option<String>,
+    /// Never track.
+    pub no_track: bool,
+    /// Before when the person must not be asked again (N19).
+    pub do_not_ask_before: Option<String>,
+}
+
+/// What holds for a purpose.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Purpose {
+    /// The purpose.
+    pub purpose: String,
+    /// What was last said.
+    pub state: String,
+    /// When.
+    pub event_time: String,
+    /// Until when.
+    pub expires: Option<String>,
+    /// Whether a read is allowed for it now.
+    pub allowed: bool,
+    /// The number of the record that says so.
+    pub record: u64,
+}
+
+/// One record, with its link of the chain.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// Its number in the journal.
+    pub record: u64,
+    /// To whom it was said.
+    pub controller: String,
+    /// What about.
+    pub purposes: Vec<String>,
+    /// What was said.
+    pub state: String,
+    /// When it was said.
+    pub event_time: String,
+    /// When it was recorded.
+    pub recorded_at: String,
+    /// When the person was asked.
+    pub asked_at: Option<String>,
+    /// When the notice was sent (N29).
+    pub notice_sent_at: Option<String>,
+    /// When the address was collected (N29).
+    pub collected_at: Option<String>,
+    /// When a grant ends by itself.
+    pub expires: Option<String>,
+    /// Before when the person must not be asked again (N19).
+    pub do_not_ask_before: Option<String>,
+    /// Which rules apply to the person (N5).
+    pub jurisdiction: Option<String>,
+    /// Never track this person (N32).
+    pub no_track: Option<bool>,
+    /// How it was said.
+    pub method: Option<String>,
+    /// Where.
+    pub channel: Option<String>,
+    /// Which version of the notice was shown (N20).
+    pub notice_version: Option<String>,
+    /// SHA-256 of the exact text shown.
+    pub text_hash: Option<String>,
+    /// Where the evidence lies (N22).
+    pub evidence: Option<String>,
+    /// Who entered it.
+    pub actor: Option<String>,
+    /// The controller's own name for the person.
+    pub external_id: Option<String>,
+    /// The link of the chain.
+    pub proof: Proof,
+}
+
+/// SHA-256 of `hash_before` and `payload`, one behind the other, is `hash`. All in hexadecimal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Proof {
+    /// The chain's hash before the record.
+    pub hash_before: String,
+    /// The record as it stands in the journal; its personal details are encrypted there.
+    pub payload: String,
+    /// The chain's hash up to and with the record.
+    pub hash: String,
+}
+
+impl Export {
+    /// All that is recorded of this person; `None` where that is nothing.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be read.
+    pub fn of(store: &Store, person: Person) -> Result<Option<Export>, StoreError> {
+        let history = store.linked_history(person)?;
+        let mut controllers: Vec<_> =
+            history.iter().map(|(entered, _)| entered.change.controller.clone()).collect();
+        controllers.sort_unstable();
+        controllers.dedup();
+        let now = Timestamp::now();
+        let mut standing = Vec::new();
+        for controller in controllers {
+            standing.push(stands(controller.as_str(), &*store.lookup(&controller, person)?, now));
+        }
+        let head = store.head();
+        let records: Vec<Record> = history
+            .into_iter()
+            .map(|(entered, link)| record(entered.recorded_at, &entered.change, &link))
+            .collect();
+        Ok(Some(Export {
+            exported_at: now.to_string(),
+            person: format!("{person:?}"),
+            standing,
+            records,
+            journal_records: head.count,
+            journal_hash: hex(&head.hash),
+        })
+        .filter(|export| !export.records.is_empty()))
+    }
+
+    /// Looks whether the records of an export stand in the journal as it says, and gives the numbers of those that do not.
+    ///
+    /// # Errors
+    ///
+    /// When the journal is damaged.
+    pub fn differing(&self, store: &Store) -> Result<Vec<u64>, StoreError> {
+        let mut wrong: Vec<u64> = self.records.iter().map(|own| own.record).collect();
+        store.each_link(|number, before, payload, hash| {
+            let same = |own: &Record| {
+                own.record == number
+                    && own.proof == Proof { hash_before: hex(before), payload: hex(payload), hash: hex(hash) }
+            };
+            if self.records.iter().any(same) {
+                wrong.retain(|own| *own != number);
+            }
+        })?;
+        Ok(wrong)
+    }
+}
+
+fn stands(controller: &str, standing: &super::Standing, now: Timestamp) -> Standing {
+    let purposes = standing.all().map(|(purpose, stand)| Purpose {
+        purpose: purpose.name().to_owned(),
+        state: stand.state.name().to_owned(),
+        event_time: stand.event_at.to_string(),
+        expires: stand.expires.map(|end| end.to_string()),
+        allowed: matches!(standing.allows(*purpose, now), Permission::Granted(_)),
+        record: stand.record,
+    });
+    Standing {
+        controller: controller.to_owned(),
+        purposes: purposes.collect(),
+        jurisdiction: standing.jurisdiction.clone(),
+        no_track: standing.no_track,
+        do_not_ask_before: standing.do_not_ask_before.map(|time| time.to_string()),
+    }
+}
+
+fn record(recorded_at: Timestamp, change: &Change, link: &Link) -> Record {
+    let time = |time: Option<Timestamp>| time.map(|own| own.to_string());
+    let details = change.details.clone();
+    Record {
+        record: link.number,
+        controller: change.controller.to_string(),
+        purposes: change.purposes.iter().map(|purpose| purpose.name().to_owned()).collect(),
+        state: change.state.name().to_owned(),
+        event_time: change.event_at.to_string(),
+        recorded_at: recorded_at.to_string(),
+        asked_at: time(change.asked_at),
+        notice_sent_at: time(change.notice_sent_at),
+        collected_at: time(change.collected_at),
+        expires: time(change.expires),
+        do_not_ask_before: time(change.do_not_ask_before),
+        jurisdiction: change.jurisdiction.clone(),
+        no_track: change.no_track,
+        method: details.method,
+        channel: details.channel,
+        notice_version: details.notice_version,
+        text_hash: details.text_hash,
+        evidence: details.evidence,
+        actor: details.actor,
+        external_id: details.external_id,
+        proof: Proof { hash_before: hex(&link.before), payload: hex(&link.payload), hash: hex(&link.hash) },
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::consent::{Settings, State};
+
+    #[test]
+    fn an_export_proves_itself_and_a_changed_one_does_not() {
+        let folder = std::env::temp_dir().join(format!("pixelward-export-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&folder);
+        let store = Store::open(&Settings { segment_bytes: 900, ..Settings::at(&folder) }).unwrap();
+        let person = store.person("ann@home.example");
+        for at in 1..=9 {
+            for (who, controller) in
+                [(person, "shop"), (store.person("bob@home.example"), "shop"), (person, "club")]
+            {
+                let purposes = vec![crate::policy::Purpose::Personalisation];
+                let mut change =
+                    Change::new(controller.parse().unwrap(), purposes, State::Granted, Timestamp(at));
+                change.details.evidence = Some(format!("form/{at}"));
+                store.record(vec![(who, change)]).unwrap();
+            }
+        }
+        let export = Export::of(&store, person).unwrap().unwrap();
+        assert_eq!(export.records.len(), 18);
+        assert_eq!(
+            export.standing.iter().map(|own| own.controller.as_str()).collect::<Vec<_>>(),
+            ["club", "shop"]
+        );
+        assert_eq!(export.records[17].evidence.as_deref(), Some("form/9"));
+        let text = serde_json::to_string(&export).unwrap();
+        assert!(!text.contains("ann@") && !text.contains("bob@"));
+        let read: Export = serde_json::from_str(&text).unwrap();
+        assert_eq!(read.differing(&store).unwrap(), Vec::<u64>::new());
+        let mut changed = export.clone();
+        changed.records[3].proof.payload.replace_range(0..2, "ff");
+        changed.records[5].record = 999;
+        assert_eq!(changed.differing(&store).unwrap(), [export.records[3].record, 999]);
+        assert_eq!(Export::of(&store, store.person("eve@home.example")).unwrap(), None);
+        drop(store);
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+}
