@@ -11,7 +11,7 @@ use super::timestamp::Timestamp;
 use crate::policy::Purpose;
 
 /// The columns of a file.
-pub const COLUMNS: [&str; 19] = [
+pub const COLUMNS: [&str; 20] = [
     "address",
     "controller",
     "state",
@@ -19,6 +19,7 @@ pub const COLUMNS: [&str; 19] = [
     "event_time",
     "asked_at",
     "notice_sent_at",
+    "collected_at",
     "method",
     "channel",
     "notice_version",
@@ -65,6 +66,8 @@ pub struct Row {
     pub asked_at: String,
     /// When the notice was sent (N29).
     pub notice_sent_at: String,
+    /// When the address was collected; needs evidence (N29).
+    pub collected_at: String,
     /// How it was said.
     pub method: String,
     /// Where it was said.
@@ -137,6 +140,10 @@ impl Row {
         let mut change = Change::new(controller, purposes(&self.purposes)?, state, event_at);
         change.asked_at = time("asked_at", &self.asked_at)?;
         change.notice_sent_at = time("notice_sent_at", &self.notice_sent_at)?;
+        change.collected_at = time("collected_at", &self.collected_at)?;
+        if change.collected_at.is_some() && self.evidence.trim().is_empty() {
+            return Err("collected_at: evidence is wanted for it (N29)".to_owned());
+        }
         change.expires = time("expires", &self.expires)?;
         change.do_not_ask_before = time("do_not_ask_before", &self.do_not_ask_before)?;
         change.no_track = match self.no_track.trim() {
@@ -335,6 +342,10 @@ mod tests {
             (row("granted", "soon", ""), "event_time"),
             (row("granted", "2026-01-01", "fun"), "fun"),
             (Row::default(), "address"),
+            (
+                Row { collected_at: "2026-01-01".to_owned(), ..row("never_asked", "2026-01-01", "") },
+                "collected_at",
+            ),
         ] {
             let error = row.change(&controller).unwrap_err();
             assert!(error.contains(word), "{error}");

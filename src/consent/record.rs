@@ -89,6 +89,8 @@ pub struct Change {
     pub asked_at: Option<Timestamp>,
     /// When the notice was sent (N29).
     pub notice_sent_at: Option<Timestamp>,
+    /// When the address was collected (N29).
+    pub collected_at: Option<Timestamp>,
     /// When a grant ends by itself.
     pub expires: Option<Timestamp>,
     /// Before when the person must not be asked again (N19).
@@ -111,6 +113,7 @@ impl Change {
             event_at,
             asked_at: None,
             notice_sent_at: None,
+            collected_at: None,
             expires: None,
             do_not_ask_before: None,
             jurisdiction: None,
@@ -162,6 +165,7 @@ mod tag {
     pub(super) const JURISDICTION: u8 = 11;
     pub(super) const NO_TRACK: u8 = 12;
     pub(super) const SEALED: u8 = 13;
+    pub(super) const COLLECTED_AT: u8 = 14;
     pub(super) const METHOD: u8 = 20;
     pub(super) const CHANNEL: u8 = 21;
     pub(super) const NOTICE_VERSION: u8 = 22;
@@ -283,6 +287,7 @@ impl Record {
         writer.time(tag::RECORDED_AT, Some(self.recorded_at));
         writer.time(tag::ASKED_AT, change.asked_at);
         writer.time(tag::NOTICE_SENT_AT, change.notice_sent_at);
+        writer.time(tag::COLLECTED_AT, change.collected_at);
         writer.time(tag::EXPIRES, change.expires);
         writer.time(tag::DO_NOT_ASK_BEFORE, change.do_not_ask_before);
         writer.text(tag::JURISDICTION, &change.jurisdiction);
@@ -331,6 +336,7 @@ impl Record {
                 tag::RECORDED_AT => *recorded_at = Some(time(content)?),
                 tag::ASKED_AT => change.asked_at = Some(time(content)?),
                 tag::NOTICE_SENT_AT => change.notice_sent_at = Some(time(content)?),
+                tag::COLLECTED_AT => change.collected_at = Some(time(content)?),
                 tag::EXPIRES => change.expires = Some(time(content)?),
                 tag::DO_NOT_ASK_BEFORE => change.do_not_ask_before = Some(time(content)?),
                 tag::JURISDICTION => change.jurisdiction = Some(text(content)?),
@@ -360,6 +366,7 @@ mod tests {
             Change::new("shop".parse().unwrap(), Purpose::CONSENT.to_vec(), State::Granted, Timestamp(5));
         change.asked_at = Some(Timestamp(1));
         change.notice_sent_at = Some(Timestamp(2));
+        change.collected_at = Some(Timestamp(0));
         change.expires = Some(Timestamp(3));
         change.do_not_ask_before = Some(Timestamp(4));
         change.jurisdiction = Some("fr".to_owned());

@@ -79,6 +79,10 @@ pub struct Shown {
     pub no_track: bool,
     /// Before when not to ask again.
     pub do_not_ask_before: Option<String>,
+    /// When the address was collected (N29).
+    pub collected_at: Option<String>,
+    /// When the person was informed (N29).
+    pub notice_sent_at: Option<String>,
     /// Everything that was recorded, oldest first.
     pub history: Vec<ShownRecord>,
 }
@@ -96,6 +100,8 @@ pub struct ShownPurpose {
     pub expires: Option<String>,
     /// Whether a tracker may stay for it now.
     pub allowed: bool,
+    /// The journal's number of the record that says so.
+    pub record: u64,
 }
 
 /// One record.
@@ -161,6 +167,7 @@ fn show(store: &Store, controller: &Controller, address: &str) -> Result<Shown, 
             event_time: stand.event_at.to_string(),
             expires: stand.expires.map(|end| end.to_string()),
             allowed: matches!(standing.allows(*purpose, now), super::Permission::Granted(_)),
+            record: stand.record,
         })
         .collect();
     let history = store
@@ -186,6 +193,8 @@ fn show(store: &Store, controller: &Controller, address: &str) -> Result<Shown, 
         jurisdiction: standing.jurisdiction.clone(),
         no_track: standing.no_track,
         do_not_ask_before: standing.do_not_ask_before.map(|time| time.to_string()),
+        collected_at: standing.collected_at.map(|time| time.to_string()),
+        notice_sent_at: standing.notice_sent_at.map(|time| time.to_string()),
         history,
     })
 }

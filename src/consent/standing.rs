@@ -27,6 +27,10 @@ pub struct Standing {
     pub no_track: bool,
     /// Before when the person must not be asked again (N19).
     pub do_not_ask_before: Option<Timestamp>,
+    /// When the address was collected, where there is evidence of it (N29).
+    pub collected_at: Option<Timestamp>,
+    /// When a person whose address was collected then was first informed (N29).
+    pub notice_sent_at: Option<Timestamp>,
 }
 
 /// What follows for one purpose at one moment.
@@ -52,8 +56,8 @@ pub enum Merge {
 /// How long nobody asks again after a refusal, in days (N19: six months).
 const DO_NOT_ASK_DAYS: i64 = 183;
 
-/// The format of an encoded standing; its first byte.
-const VERSION: u8 = 1;
+/// The format of an encoded standing; its first byte. Format 1 has no times of N29.
+const VERSION: u8 = 2;
 
 impl Standing {
     /// What is known of somebody unknown.
@@ -148,6 +152,12 @@ impl Standing {
         let said_no = matches!(change.state, State::Refused | State::Withdrawn | State::Objected);
         let pause = said_no.then(|| change.event_at.plus_days(DO_NOT_ASK_DAYS));
         self.do_not_ask_before = change.do_not_ask_before.max(pause).max(self.do_not_ask_before);
+        if change.collected_at.is_some() {
+            // The last time counts for collecting, the first for informing. A notice without the other says nothing about N29.
+            self.collected_at = self.collected_at.max(change.collected_at);
+            let notices = self.notice_sent_at.into_iter().chain(change.notice_sent_at);
+            self.notice_sent_at = notices.min();
+        }
     }
 
     /// The bytes kept in the index.
@@ -157,6 +167,8 @@ impl Standing {
             out.extend_from_slice(&time.map_or(i64::MIN, |time| time.0).to_le_bytes());
         };
         time(&mut out, self.do_not_ask_before);
+        time(&mut out, self.collected_at);
+        time(&mut out, self.notice_sent_at);
         let jurisdiction = self.jurisdiction.as_deref().unwrap_or_default().as_bytes();
         out.push(u8::try_from(jurisdiction.len()).unwrap_or(0));
         out.extend_from_slice(
@@ -176,13 +188,19 @@ impl Standing {
     /// Reads the bytes kept in the index; `None` where they are none.
     pub fn decode(bytes: &[u8]) -> Option<Standing> {
         let (&[version, no_track], rest) = bytes.split_first_chunk::<2>()?;
-        if version != VERSION {
+        if !(1..=VERSION).contains(&version) {
             return None;
         }
         let time = |bytes: &[u8; 8]| {
             Some(i64::from_le_bytes(*bytes)).filter(|time| *time != i64::MIN).map(Timestamp)
         };
-        let (pause, rest) = rest.split_first_chunk::<8>()?;
+        let (pause, mut rest) = rest.split_first_chunk::<8>()?;
+        let (mut collected_at, mut notice_sent_at) = (None, None);
+        if version > 1 {
+            let (collected, tail) = rest.split_first_chunk::<8>()?;
+            let (notice, tail) = tail.split_first_chunk::<8>()?;
+            (collected_at, notice_sent_at, rest) = (time(collected), time(notice), tail);
+        }
         let (&length, rest) = rest.split_first()?;
         let (jurisdiction, mut rest) = rest.split_at_checked(usize::from(length))?;
         let mut standing = Standing {
@@ -191,6 +209,8 @@ impl Standing {
                 .filter(|text| !text.is_empty()),
             no_track: no_track != 0,
             do_not_ask_before: time(pause),
+            collected_at,
+            notice_sent_at,
         };
         while let Some((&[purpose, state], tail)) = rest.split_first_chunk::<2>() {
             let (event_at, tail) = tail.split_first_chunk::<8>()?;
@@ -276,12 +296,33 @@ mod tests {
     }
 
     #[test]
+    fn who_was_informed_and_when_is_kept_for_collected_addresses_alone() {
+        let informed = |collected: Option<i64>, notice: Option<i64>, at: i64| Change {
+            collected_at: collected.map(Timestamp),
+            notice_sent_at: notice.map(Timestamp),
+            ..change(State::NeverAsked, at)
+        };
+        let mut standing = Standing::unknown();
+        standing.merge(&informed(None, Some(3), 1), 1, true);
+        assert_eq!((standing.collected_at, standing.notice_sent_at), (None, None));
+        standing.merge(&informed(Some(5), Some(8), 2), 2, true);
+        standing.merge(&informed(Some(6), Some(9), 3), 3, true);
+        standing.merge(&informed(Some(4), None, 4), 4, true);
+        assert_eq!(
+            (standing.collected_at, standing.notice_sent_at),
+            (Some(Timestamp(6)), Some(Timestamp(8)))
+        );
+    }
+
+    #[test]
     fn a_standing_reads_back_whole() {
         let mut standing = Standing::unknown();
         let mut full = change(State::Granted, 5);
         full.purposes = Purpose::CONSENT.to_vec();
         full.jurisdiction = Some("fr".to_owned());
         full.expires = Some(Timestamp(9));
+        full.collected_at = Some(Timestamp(1));
+        full.notice_sent_at = Some(Timestamp(2));
         standing.merge(&full, 3, true);
         let bytes = standing.encode();
         assert_eq!(Standing::decode(&bytes), Some(standing));

@@ -102,6 +102,10 @@ impl Writer {
                 // Nobody can prove it, so it is not a grant (N22).
                 change.state = if change.asked_at.is_some() { State::Asked } else { State::NeverAsked };
             }
+            if !has_evidence {
+                // Nor does anybody know then when the address was collected (N29).
+                change.collected_at = None;
+            }
             let mut keys = self.shared.keys.write().unwrap_or_else(PoisonError::into_inner);
             let entry = keys.find_or_create(person).map_err(io_error("the key file"))?;
             let secret = keys.key(entry).map_err(io_error("the key file"))?;
