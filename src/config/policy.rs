@@ -371,3 +371,91 @@ fn web_address(text: &str) -> Result<String, String> {
         false => Err(format!("{text:?} is no address of a page, such as \"https://shop.example/tracking\"")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::policy::Origin;
+
+    fn parse(text: &str) -> Result<Config, String> {
+        let text = format!("{text}\n[next_hop]\nhost = \"smtp.next-hop.example\"\n");
+        Config::parse(&text)
+            .map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+    }
+
+    #[test]
+    fn the_first_controller_that_fits_counts_and_of_its_mailstreams_the_first() {
+        let text = "[policy]\ncontroller = \"rest\"\nstrict = true\n\
+            [[controller]]\nname = \"shop\"\nlogin = [\"shop\", \"crm\"]\njurisdiction = \"it\"\n\
+            [[controller]]\nname = \"club\"\nsender_domain = \"Club.example\"\non_grant = \"strip\"\n\
+            [[mailstream]]\nname = \"a\"\ncontroller = \"shop\"\nsender = \"A@shop.example\"\nstrict = false\n\
+            [[mailstream]]\nname = \"b\"\ncontroller = \"shop\"\njurisdiction = \"fr\"\n\
+            [[mailstream]]\nname = \"c\"\n";
+        let rulebook = parse(text).unwrap().policy.rulebook;
+        let check = |login: Option<&str>, sender: &str| {
+            let origin = Origin { listener: "default", login, sender };
+            let chosen = rulebook.choose(&origin, &rulebook.marks(b"Subject: a\r\n\r\n"));
+            let own = chosen.mailstream;
+            let strict = own.treatment.extent == Extent::EveryRequest;
+            (format!("{} {} {}", chosen.controller.name, own.name, own.declared()), strict)
+        };
+        assert_eq!(check(Some("crm"), "a@shop.example"), ("shop a it".to_owned(), false));
+        assert_eq!(check(Some("shop"), "a@club.example"), ("shop b fr".to_owned(), true));
+        assert_eq!(check(None, "a@club.example"), ("club unmatched unknown".to_owned(), true));
+        assert_eq!(check(None, ""), ("rest c unknown".to_owned(), true));
+        assert_eq!(rulebook.named(Some("club"), None).unwrap().controller.on_grant, OnGrant::Strip);
+        assert_eq!(rulebook.all().count(), 3 + 1 + 2);
+        assert!(rulebook.named(None, Some("a")).unwrap_err().contains("it has c, unmatched"));
+        assert!(rulebook.named(Some("nobody"), None).unwrap_err().contains("there are shop, club, rest"));
+    }
+
+    #[test]
+    fn the_default_controller_may_be_declared() {
+        let text = "[policy]\ncontroller = \"shop\"\n[[controller]]\nname = \"shop\"\nlogin = \"shop\"\n\
+            notice_url = \"https://shop.example/tracking\"\non_grant = \"keep\"\n";
+        let rulebook = parse(text).unwrap().policy.rulebook;
+        let own = rulebook.default_controller();
+        assert_eq!((own.name.as_str(), own.on_grant), ("shop", OnGrant::Keep));
+        assert!(own.notice_url.is_some() && own.conditions.fit_all());
+        assert_eq!(rulebook.all().count(), 1);
+    }
+
+    #[test]
+    fn what_does_not_fit_together_is_named() {
+        let stream = |rest: &str| format!("[[mailstream]]\nname = \"a\"\n{rest}\n");
+        let controller = |rest: &str| format!("[[controller]]\nname = \"shop\"\n{rest}\n");
+        for (text, words) in [
+            (stream("controller = \"nobody\""), "no [[controller]] is named \"nobody\""),
+            (stream("") + &stream(""), "two [[mailstream]] of default"),
+            (stream("header = \"Subject: a\""), "begins with X-"),
+            (stream("header = \"X-Kind\""), "begins with X-"),
+            (stream("sender = \"shop.example\""), "sender_domain takes a domain"),
+            (stream("listener = \"nowhere\""), "no listener is named"),
+            (stream("purposes = [\"fun\"]"), "unknown purpose"),
+            (stream("exemption = \"all\""), "is none of"),
+            (stream("notice_url = \"shop.example\""), "no address of a page"),
+            ("[[mailstream]]\nname = \"unmatched\"\n".to_owned(), "mail that no mailstream fits"),
+            (controller("") + &controller("login = \"b\""), "put it last"),
+            (controller("login = \"a\"") + &controller("login = \"b\""), "two [[controller]]"),
+            (controller("jurisdiction = \"none\""), "cannot be \"none\""),
+            ("[policy]\njurisdictions = [\"fr\", \"none\"]\n".to_owned(), "\"none\" is none of those"),
+        ] {
+            let error = parse(&text).unwrap_err();
+            assert!(error.contains(words), "{words}: {error}");
+        }
+    }
+
+    #[test]
+    fn unknown_is_as_strict_as_what_is_enabled() {
+        let now = consent::Timestamp::parse("2026-11-24").unwrap();
+        let unknown = |text: &str| {
+            let rulebook = parse(text).unwrap().policy.rulebook;
+            rulebook.jurisdictions.at(now).named("unknown").into_owned()
+        };
+        let (all, france) = (unknown(""), unknown("[policy]\njurisdictions = [\"fr\"]\n"));
+        assert!(!all.flags.exempt.has(Exemption::AuthSecurity));
+        assert!(france.flags.exempt.has(Exemption::AuthSecurity));
+        assert_eq!(&*france.version, "unknown/2026-07-14");
+    }
+}

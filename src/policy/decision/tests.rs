@@ -322,7 +322,8 @@ fn links_are_an_axis_of_their_own_and_receipts_another() {
     let all = shipped();
     let check = |said: &str, jurisdiction: &str, on_grant: OnGrant| {
         let rules = all.at(now()).named(jurisdiction).into_owned();
-        let own = mailstream("neither_broad", Purpose::CONSENT.to_vec(), None);
+        let mut own = mailstream("neither_broad", Purpose::CONSENT.to_vec(), None);
+        own.treatment.receipts = Receipts::Keep;
         let standing = standing(said);
         let facts =
             Facts { rules: &rules, mailstream: &own, on_grant, standing: Some(&standing), now: now() };
