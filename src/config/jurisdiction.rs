@@ -125,6 +125,50 @@ mod tests {
     }
 
     #[test]
+    fn the_document_shows_what_comes_with_the_program() {
+        let document = include_str!("../../docs/policy.md");
+        let versions = shipped_versions();
+        for own in &versions {
+            let yes = |is: bool| if is { "yes" } else { "no" };
+            let need = |need: Need| yes(need == Need::Consent);
+            let knows = |exemption| yes(own.flags.exempt.has(exemption));
+            let row = format!(
+                "| `{}` | {} | {} | {} | {} | {} | {} | {} | {} |",
+                own.label(),
+                need(own.flags.opens),
+                need(own.flags.links),
+                knows(Exemption::AggregateStatistics),
+                knows(Exemption::Deliverability),
+                knows(Exemption::AuthSecurity),
+                knows(Exemption::LegalNotice),
+                knows(Exemption::LegacyInformed),
+                own.source
+            );
+            assert!(document.contains(&row), "docs/policy.md lacks this row:\n{row}");
+        }
+        assert_eq!(document.matches("\n| `").count(), versions.len() + RULES);
+    }
+
+    /// Rows of the table of rules in the same document.
+    const RULES: usize = 14;
+
+    #[test]
+    fn the_worked_example_works() {
+        let document = include_str!("../../docs/policy.md");
+        let behind = document.split("In `/etc/policy.d/shop.toml`").nth(1).unwrap();
+        let example = behind.split("Look at it").next().unwrap();
+        let lines: Vec<&str> = example.lines().filter_map(|line| line.strip_prefix("    ")).collect();
+        let hop = "[next_hop]\nhost = \"smtp.next-hop.example\"\n";
+        let config = crate::config::Config::parse(&format!("{}\n{hop}", lines.join("\n"))).unwrap();
+        let rulebook = config.policy.rulebook;
+        let names: Vec<&str> = rulebook.all().map(|own| &*own.mailstream.name).collect();
+        assert_eq!(names, ["newsletter", "orders", "password-reset", "may-we", "unmatched", "unmatched"]);
+        let warned = crate::policy::lint::lint(&rulebook, Timestamp::parse("2026-11-24").unwrap());
+        assert_eq!(warned.len(), 2, "{warned:?}");
+        assert!(warned.iter().all(|own| own.starts_with("controller ")), "{warned:?}");
+    }
+
+    #[test]
     fn an_operator_cannot_make_opens_free() {
         let check = |text: &str| {
             let outcome = reader::read(text, |root| root.sections("jurisdiction", own_version));
