@@ -164,7 +164,7 @@ mod tests {
             [(Purpose::CampaignPerformance, State::Granted), (Purpose::Deliverability, State::Objected)];
         for (record, (purpose, state)) in (1..).zip(said) {
             let change = Change {
-                expires: (state == State::Granted).then(|| Timestamp(9000)),
+                expires: (state == State::Granted).then_some(Timestamp(9000)),
                 jurisdiction: Some("fr".to_owned()),
                 no_track: Some(true),
                 collected_at: Some(Timestamp(1000)),
