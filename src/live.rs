@@ -4,7 +4,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use crate::config::{self, Config, ListenerTls};
-use crate::consent::Controller;
 use crate::relay::next_hop::tls_config;
 use crate::relay::{Capabilities, Credentials, NextHop, Pool, Route, Timeouts};
 use crate::rewrite::downstream::Esp;
@@ -17,8 +16,6 @@ use crate::tracker::{Catalogue, Detector};
 pub struct Live {
     /// The configuration.
     pub config: Config,
-    /// The organisation whose consents count.
-    pub controller: Controller,
     /// Finds trackers.
     pub detector: Detector,
     /// Where mail goes.
@@ -68,9 +65,7 @@ impl Live {
             certificates.push(own_tls(&config, listener)?);
             logins.push(users(listener)?);
         }
-        let controller = config.policy.controller.parse()?;
         Ok(Live {
-            controller,
             detector: Detector::new(catalogue).allowing(config.tracker.allow.clone()).listing(lists),
             outbound,
             tls: certificates,

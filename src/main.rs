@@ -24,6 +24,7 @@ enum Command {
     Rewrite(cli::rewrite::Rewrite),
     Scan(cli::scan::Scan),
     Consent(cli::consent::Consent),
+    Policy(cli::policy::Policy),
     Postfix(cli::postfix::Postfix),
     Passwd(cli::passwd::Passwd),
 }
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         Command::Rewrite(command) => cli::rewrite::run(command),
         Command::Scan(command) => cli::scan::run(command),
         Command::Consent(command) => cli::consent::run(command),
+        Command::Policy(command) => cli::policy::run(command),
         Command::Postfix(command) => cli::postfix::run(command),
         Command::Passwd(command) => cli::passwd::run(command),
     };

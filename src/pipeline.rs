@@ -6,6 +6,8 @@
 //!
 //! What comes before `analyse` is in [`crate::server`]; it hands an [`Arrival`] to [`Pipeline::handle`].
 
+mod copy;
+
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,23 +19,21 @@ use bytes::Bytes;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc2822;
 
-use crate::config::{Mode, Protected};
 use crate::consent::{Person, Store, Timestamp};
 use crate::live::{Live, Outbound};
 use crate::message::header::fields;
-use crate::message::transfer::Edit;
-use crate::message::transfer::apply;
-use crate::policy::{Decision, Outcome, decide, strictest};
+use crate::policy::jurisdiction::InForce;
+use crate::policy::{Chosen, Decision, Facts, LinkFate, Mode, Origin, Outcome, decide, swap};
 use crate::record::{self, Line};
 use crate::relay::delivery::{self, Answers};
 use crate::relay::ledger::{Fate, Key as LedgerKey};
 use crate::relay::{Ledger, Mail, Parcel, Transaction};
-use crate::rewrite::{Copy, Order, Way, downstream, rewrite};
+use crate::rewrite::LinkTreatment;
 use crate::server::Budget;
-use crate::sign::{OnBroken, broken_signatures};
 use crate::smtp::session::{Envelope, Protocol};
 use crate::smtp::{Reply, reply::Class};
-use crate::tracker::{Analysis, Axis, Campaigns, Inquiry, Key, Remedy, Verdict};
+use crate::tracker::{Analysis, Axis, Campaigns, Inquiry, Key, Verdict};
+use copy::{Copying, Wanted};
 
 /// The most Received fields before a message is taken to run in circles (RFC 5321 section 6.3).
 const MAX_HOPS: usize = 50;
@@ -136,6 +136,16 @@ impl Arrival {
         value.chars().filter(|own| own.is_ascii_graphic()).take(200).collect()
     }
 
+    /// What the connection and the envelope say of it.
+    fn origin(&self) -> Origin<'_> {
+        Origin {
+            listener: &self.listener,
+            // A name in a verified certificate is as good as a login.
+            login: self.envelope.login.as_deref().or(self.envelope.certificate.as_deref()),
+            sender: self.envelope.sender.address.as_str(),
+        }
+    }
+
     /// The id under which the client knows the message, where its newest Received field gives one.
     fn client_id(&self) -> String {
         let field = fields(&self.message, 0).find(|field| field.is(&self.message, "Received"));
@@ -148,9 +158,20 @@ impl Arrival {
     }
 }
 
+/// What was decided for one recipient.
+struct Decided {
+    person: Person,
+    decision: Decision,
+    /// What is done of it, and why it is not all that was decided.
+    opens: Outcome,
+    shortfall: Option<&'static str>,
+}
+
 /// What was decided for each recipient, and the copies that come of it.
 struct Enforced {
-    decisions: Vec<(Person, Decision)>,
+    controller: Arc<str>,
+    mailstream: Arc<str>,
+    decided: Vec<Decided>,
     found: usize,
     copies: Vec<Copied>,
 }
@@ -193,7 +214,9 @@ impl Pipeline {
 
     /// Whether consent can be looked up.
     pub fn store_answers(&self) -> bool {
-        self.store.lookup(&self.live().controller, Person([0; 16])).is_ok()
+        let live = self.live();
+        let controller = &live.config.policy.rulebook.default_controller().name;
+        self.store.lookup(controller, Person([0; 16])).is_ok()
     }
 
     /// Takes a message through the rest of the line; gives what the client hears. 250 means that the next hop said 250.
@@ -241,15 +264,17 @@ impl Pipeline {
         for copied in &enforced.copies {
             let mut was_taken = false;
             for own in &copied.recipients {
-                let (Some((person, decision)), Some(reply)) =
-                    (enforced.decisions.get(*own), handled.replies.get(*own))
+                let (Some(decided), Some(reply)) = (enforced.decided.get(*own), handled.replies.get(*own))
                 else {
                     continue;
                 };
                 was_taken |= reply.class() == Class::Positive;
                 let line = Line {
-                    person: *person,
-                    decision,
+                    controller: &enforced.controller,
+                    mailstream: &enforced.mailstream,
+                    person: decided.person,
+                    decision: &decided.decision,
+                    shortfall: decided.shortfall,
                     done: copied.done,
                     removed: copied.removed,
                     found: enforced.found,
@@ -265,17 +290,20 @@ impl Pipeline {
         }
     }
 
-    /// Analyse, look up, decide, rewrite, sign: once for each outcome.
+    /// Analyse, look up, decide, rewrite, sign: once for each copy that is wanted.
     fn enforce(&self, live: &Live, arrival: &Arrival) -> Enforced {
         let recipients: Vec<&str> =
             arrival.envelope.recipients.iter().map(|recipient| recipient.address.as_str()).collect();
         let now = Timestamp::now();
-        let campaign = Key::of(live.controller.as_str(), &arrival.message);
+        let rulebook = &live.config.policy.rulebook;
+        let marks = rulebook.marks(&arrival.message);
+        let chosen = rulebook.choose(&arrival.origin(), &marks);
+        let campaign = Key::of(&chosen.controller.label, &arrival.message);
         let learnt = (live.config.tracker.campaigns > 0).then(|| self.campaigns.snapshot(campaign));
         let inquiry = Inquiry {
             recipients: &recipients,
-            extent: live.config.policy.extent,
-            links: live.config.policy.links,
+            extent: chosen.mailstream.treatment.extent,
+            links: chosen.mailstream.treatment.links,
             learnt: learnt.as_ref(),
             now: now.0,
         };
@@ -283,39 +311,40 @@ impl Pipeline {
         if learnt.is_some() {
             self.campaigns.learn(campaign, &analysis.seen, now.0);
         }
-        let decisions: Vec<(Person, Decision)> =
-            recipients.iter().map(|address| self.decide(live, address)).collect();
-        for (_, decision) in &decisions {
-            metrics::counter!("pixelward_recipients_total", "decision" => decision.rule.name()).increment(1);
-        }
+        let in_force = rulebook.jurisdictions.at(now);
+        let decided: Vec<Decided> =
+            recipients.iter().map(|address| self.decide(chosen, &in_force, address, now)).collect();
+        note_decided(chosen, &decided);
         let found = note_found(&analysis);
+        let copying = Copying { live, arrival, chosen, analysis: &analysis, inquiry, controls: &marks.cuts };
         let most = if arrival.answers == Answers::Each { usize::MAX } else { live.config.relay.max_groups };
-        let outcomes: Vec<Outcome> = match live.config.mode {
-            Mode::Observe => vec![Outcome::Keep; decisions.len()],
-            Mode::Enforce => decisions.iter().map(|(_, decision)| decision.outcome).collect(),
-        };
+        let wanted: Vec<Wanted> = decided.iter().map(|own| wanted(chosen, own)).collect();
         let mut copies: Vec<Copied> = Vec::new();
-        for (outcome, recipients) in groups(&outcomes, most) {
-            let (copy, removed) = match outcome {
-                Outcome::Keep => (Ok(arrival.message.clone()), 0),
-                Outcome::Strip => match stripped(live, arrival, &analysis, inquiry) {
-                    Ok((bytes, removed)) => (Ok(bytes), removed),
-                    Err(reply) => {
-                        tracing::warn!(id = %arrival.id, message_id = %arrival.message_id(), %reply, "a copy was not relayed");
-                        (Err(reply), 0)
-                    }
-                },
+        for (wanted, recipients) in groups(&wanted, most) {
+            let (copy, removed) = match copying.make(wanted) {
+                Ok((bytes, removed)) => (Ok(bytes), removed),
+                Err(reply) => {
+                    tracing::warn!(id = %arrival.id, message_id = %arrival.message_id(), %reply, "a copy was not relayed");
+                    (Err(reply), 0)
+                }
             };
             match copies.iter_mut().find(|own| own.copy == copy) {
                 // Equal bytes need one transaction.
                 Some(same) => {
                     same.recipients.extend(recipients);
-                    same.done = same.done.max(outcome);
+                    same.done = same.done.join(wanted.opens);
                 }
-                None => copies.push(Copied { recipients, copy, done: outcome, removed }),
+                None => copies.push(Copied { recipients, copy, done: wanted.opens, removed }),
             }
         }
-        Enforced { decisions, found, copies }
+        let (controller, mailstream) = (&chosen.controller.label, &chosen.mailstream.name);
+        Enforced {
+            controller: Arc::clone(controller),
+            mailstream: Arc::clone(mailstream),
+            decided,
+            found,
+            copies,
+        }
     }
 
     /// Deliver: each copy to its recipients.
@@ -349,69 +378,58 @@ impl Pipeline {
     }
 
     /// Look up, decide.
-    fn decide(&self, live: &Live, address: &str) -> (Person, Decision) {
+    fn decide(&self, chosen: Chosen<'_>, in_force: &InForce<'_>, address: &str, now: Timestamp) -> Decided {
         let person = self.store.person(address);
-        let standing = self.store.lookup(&live.controller, person).inspect_err(|error| {
+        let standing = self.store.lookup(&chosen.controller.name, person).inspect_err(|error| {
             metrics::counter!("pixelward_store_errors_total").increment(1);
             tracing::error!(%error, "consent could not be looked up; it counts as refused");
         });
-        let decision = decide(standing.ok().as_deref(), live.config.policy.on_grant, Timestamp::now());
-        (person, decision)
+        let standing = standing.ok();
+        let recorded = standing.as_ref().and_then(|own| own.jurisdiction.as_deref());
+        let rules = in_force.applying(recorded, chosen.mailstream.declared(), address);
+        let decision = decide(&Facts {
+            rules: &rules,
+            mailstream: chosen.mailstream,
+            on_grant: chosen.controller.on_grant,
+            standing: standing.as_deref(),
+            now,
+        });
+        let (opens, shortfall) = swap::possible(decision.outcome);
+        Decided { person, decision, opens, shortfall }
     }
 }
 
-/// Recipients by outcome, in the order in which the outcomes first appear. What is more than `most` groups joins to one, with the strictest
-/// outcome.
-fn groups(outcomes: &[Outcome], most: usize) -> Vec<(Outcome, Vec<usize>)> {
-    let mut groups: Vec<(Outcome, Vec<usize>)> = Vec::new();
-    for (index, outcome) in outcomes.iter().enumerate() {
-        match groups.iter_mut().find(|(own, _)| own == outcome) {
+/// What is wanted of a recipient's copy.
+fn wanted(chosen: Chosen<'_>, decided: &Decided) -> Wanted {
+    let treatment = chosen.mailstream.treatment;
+    match chosen.mailstream.mode {
+        Mode::Observe => Wanted::AS_IT_CAME,
+        // Where links are left alone anyway, they divide no copies.
+        Mode::Enforce if treatment.link_treatment == LinkTreatment::Keep => {
+            Wanted { opens: decided.opens, links: LinkFate::Stay }
+        }
+        Mode::Enforce => Wanted { opens: decided.opens, links: decided.decision.links },
+    }
+}
+
+/// Recipients by what is wanted of their copy, in the order in which it first appears. What is more than `most` groups joins to one, with what
+/// satisfies all of them.
+fn groups(wanted: &[Wanted], most: usize) -> Vec<(Wanted, Vec<usize>)> {
+    let mut groups: Vec<(Wanted, Vec<usize>)> = Vec::new();
+    for (index, wanted) in wanted.iter().enumerate() {
+        match groups.iter_mut().find(|(own, _)| own == wanted) {
             Some((_, recipients)) => recipients.push(index),
-            None => groups.push((*outcome, vec![index])),
+            None => groups.push((*wanted, vec![index])),
         }
     }
     if groups.len() > most {
         let beyond = groups.split_off(most.saturating_sub(1));
-        let outcome = strictest(beyond.iter().map(|(outcome, _)| *outcome));
+        let joined = beyond.iter().map(|(wanted, _)| *wanted).reduce(Wanted::join);
         metrics::counter!("pixelward_groups_joined_total").increment(1);
-        groups.push((outcome, beyond.into_iter().flat_map(|(_, recipients)| recipients).collect()));
+        let recipients = beyond.into_iter().flat_map(|(_, recipients)| recipients).collect();
+        groups.push((joined.unwrap_or(Wanted::STRICTEST), recipients));
     }
     groups
-}
-
-/// The copy for people who did not agree, and how many trackers were taken out of it; or what is said instead.
-fn stripped(
-    live: &Live,
-    arrival: &Arrival,
-    analysis: &Analysis<'_>,
-    inquiry: Inquiry<'_>,
-) -> Result<(Bytes, usize), Reply> {
-    protected(live, analysis)?;
-    let policy = &live.config.policy;
-    let order = Order {
-        inquiry,
-        receipts: policy.receipts,
-        personal: policy.personal,
-        links: policy.link_treatment,
-        verify: policy.verify,
-    };
-    match rewrite(&live.detector, &arrival.message, analysis, &order) {
-        Ok(Copy::Untouched) => Ok((depart(live, arrival, arrival.message.clone(), Vec::new())?, 0)),
-        Ok(Copy::Rewritten { bytes, edits, way }) => {
-            if way == Way::Strict {
-                metrics::counter!("pixelward_strict_rewrites_total").increment(1);
-                tracing::error!(id = %arrival.id, "a scan of the rewritten message was not clean; every remote request was taken out");
-            }
-            let bytes = depart(live, arrival, bytes, edits)?;
-            note_personal(analysis, &order);
-            Ok((bytes, analysis.sightings.iter().filter(|sighting| sighting.is_removable_tracker()).count()))
-        }
-        Err(error) => {
-            metrics::counter!("pixelward_unreadable_messages_total").increment(1);
-            tracing::error!(id = %arrival.id, message_id = %arrival.message_id(), %error, "a message waits with its sender");
-            Err(Reply::new(451, "4.6.0 The message cannot be checked for trackers, try again later"))
-        }
-    }
 }
 
 fn count(result: &'static str) {
@@ -429,32 +447,28 @@ fn loops(arrival: &Arrival) -> Option<Reply> {
     })
 }
 
-/// A tracker in a part that must not be edited.
-fn protected(live: &Live, analysis: &Analysis<'_>) -> Result<(), Reply> {
-    let protected = analysis.sightings.iter().any(|sighting| {
-        sighting.protection.is_some() && sighting.verdict == Verdict::Tracker && sighting.axis() == Axis::Open
-    });
-    if !protected {
-        return Ok(());
+/// Counts what was decided, by whose mail it is, of which kind, and by which rules.
+fn note_decided(chosen: Chosen<'_>, decided: &[Decided]) {
+    let (controller, mailstream) = (&chosen.controller.label, &chosen.mailstream.name);
+    if chosen.mailstream.is_unmatched() {
+        metrics::counter!("pixelward_unmatched_messages_total", "controller" => Arc::clone(controller))
+            .increment(1);
     }
-    metrics::counter!("pixelward_protected_total").increment(1);
-    match live.config.policy.protected {
-        Protected::Pass => Ok(()),
-        Protected::Reject => Err(Reply::new(
-            550,
-            "5.7.1 A signed or encrypted part holds a tracking pixel that the recipient did not agree to; send it without",
-        )),
+    for Decided { decision, shortfall, .. } in decided {
+        metrics::counter!(
+            "pixelward_recipients_total",
+            "decision" => decision.rule.name(),
+            "controller" => Arc::clone(controller),
+            "mailstream" => Arc::clone(mailstream),
+            "version" => Arc::clone(&decision.version),
+        )
+        .increment(1);
+        if let Some(reason) = shortfall {
+            let wanted = decision.outcome.name();
+            metrics::counter!("pixelward_swaps_stripped_total", "outcome" => wanted, "reason" => *reason)
+                .increment(1);
+        }
     }
-}
-
-/// What the next hop's service must be told, and signatures that all the edits broke. `edits` are those that led from the message to
-/// `bytes`.
-fn depart(live: &Live, arrival: &Arrival, bytes: Bytes, mut edits: Vec<Edit>) -> Result<Bytes, Reply> {
-    let Some(esp) = arrival.outbound.esp else { return sign(live, arrival, bytes, &edits) };
-    let unreadable = |error: downstream::NoObject| Reply::new(550, &format!("5.6.0 {error}"));
-    let told = apply(&bytes, &downstream::edits(&bytes, esp).map_err(unreadable)?);
-    edits.extend(downstream::edits(&arrival.message, esp).map_err(unreadable)?);
-    sign(live, arrival, Bytes::from(told), &edits)
 }
 
 /// Counts what was found; gives how many trackers of opens.
@@ -473,55 +487,6 @@ fn note_found(analysis: &Analysis<'_>) -> usize {
     metrics::counter!("pixelward_links_with_token_total").increment(analysis.links as u64);
     metrics::counter!("pixelward_opaque_images_kept_total").increment(analysis.opaque_pictures as u64);
     found
-}
-
-/// Counts what was done with pictures that tell readers apart.
-fn note_personal(analysis: &Analysis<'_>, order: &Order<'_>) {
-    let personal = analysis.sightings.iter().filter(|sighting| sighting.verdict == Verdict::Personal);
-    for sighting in personal {
-        let done = match order.edit(sighting) {
-            None => "kept",
-            edit if edit == sighting.remedy(Remedy::Unwrap) => "unwrapped",
-            edit if edit == sighting.remedy(Remedy::DropParameter) => "parameter_dropped",
-            Some(_) => "stripped",
-        };
-        metrics::counter!("pixelward_identifying_images_total", "done" => done).increment(1);
-    }
-}
-
-/// Signatures that the edits broke go, or the message does.
-fn sign(live: &Live, arrival: &Arrival, rewritten: Bytes, edits: &[Edit]) -> Result<Bytes, Reply> {
-    if edits.is_empty() {
-        return Ok(rewritten);
-    }
-    let broken = broken_signatures(&arrival.message, &rewritten, edits);
-    if broken.is_empty() {
-        return Ok(rewritten);
-    }
-    metrics::counter!("pixelward_signatures_broken_total").increment(broken.len() as u64);
-    tracing::warn!(
-        id = %arrival.id,
-        signatures = broken.len(),
-        "taking out trackers breaks a DKIM signature; let the signer stand behind this relay"
-    );
-    match live.config.policy.dkim_on_broken {
-        OnBroken::Reject => Err(Reply::new(
-            550,
-            "5.7.7 Taking out trackers would break the DKIM signature; sign behind this relay",
-        )),
-        OnBroken::Remove => {
-            // The header was not changed but for fields that went, so the signatures are found by what they say.
-            let signatures: Vec<&[u8]> =
-                broken.iter().filter_map(|range| arrival.message.get(range.clone())).collect();
-            let cuts: Vec<Edit> = fields(&rewritten, 0)
-                .filter(|field| {
-                    rewritten.get(field.range.clone()).is_some_and(|own| signatures.contains(&own))
-                })
-                .map(|field| Edit::cut_inside(field.range))
-                .collect();
-            Ok(Bytes::from(apply(&rewritten, &cuts)))
-        }
-    }
 }
 
 /// Our trace header (RFC 5321 section 4.4).

@@ -236,7 +236,7 @@ fn the_demonstration_shows_what_was_removed() {
 
 #[test]
 fn each_command_explains_itself() {
-    for command in ["run", "check", "demo", "rewrite", "scan", "consent", "postfix"] {
+    for command in ["run", "check", "demo", "rewrite", "scan", "consent", "policy", "postfix"] {
         let output = program().args([command, "--help"]).output().unwrap();
         let (out, _) = said(&output);
         assert!(output.status.success() && out.len() > 200, "{command}: {out}");

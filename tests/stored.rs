@@ -32,6 +32,14 @@ fn standings_of_format_1() {
 }
 
 #[test]
+fn standings_of_format_2() {
+    let standing = Standing::decode(&bytes(include_str!("stored/standing-2.hex"))).unwrap();
+    assert_eq!(standing.allows(Purpose::CampaignPerformance, Timestamp(6)), Permission::Granted(3));
+    assert_eq!(standing.jurisdiction.as_deref(), Some("fr"));
+    assert_eq!((standing.collected_at, standing.notice_sent_at), (Some(Timestamp(1)), Some(Timestamp(2))));
+}
+
+#[test]
 fn marks_of_format_1() {
     let mark = read_mark(&bytes(include_str!("stored/mark-1.hex"))).unwrap();
     assert_eq!((mark.count, mark.checkpoint), (7, None));

@@ -8,13 +8,13 @@ use clap::Args;
 use tokio::runtime::Runtime;
 
 use super::run::store_settings;
-use crate::config::{Config, ListenerTls, Mode, OnGrant};
+use crate::config::{Config, ListenerTls, Mode};
 use crate::consent::socket::Client;
-use crate::consent::{Store, StoreError};
+use crate::consent::{Store, StoreError, Timestamp};
 use crate::live::Live;
+use crate::policy::lint::lint;
 use crate::relay::NextHop;
 use crate::relay::connection::Connection;
-use crate::rewrite::Personal;
 use crate::rewrite::downstream::Esp;
 
 /// Check the configuration, the certificates, the store, and that the next hop answers.
@@ -117,11 +117,8 @@ fn hints(config: &Config, findings: &Findings) {
                 .hint(&format!("{} may track behind this relay, which is accepted: {reason}", esp.name()));
         }
     }
-    if config.policy.personal == Personal::Keep {
-        findings.hint("identifying_images is \"keep\": pictures that tell readers apart stay in mail to people who did not agree");
-    }
-    if config.policy.on_grant == OnGrant::Keep {
-        findings.hint("on_grant is \"keep\": a withdrawal acts on the next mail, and cannot reach mail that was delivered");
+    for warning in lint(&config.policy.rulebook, Timestamp::now()) {
+        findings.hint(&warning);
     }
     if config.consent.head_copy.is_none() {
         findings.hint("consent.head_copy is not set: an old copy of the store put back would not be noticed");

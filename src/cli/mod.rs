@@ -4,6 +4,7 @@ pub mod check;
 pub mod consent;
 pub mod demo;
 pub mod passwd;
+pub mod policy;
 pub mod postfix;
 pub mod rewrite;
 pub mod run;

@@ -3,9 +3,11 @@
 //! Promised: an unknown key or a bad value stops the start, all of them named at once with their lines. `config.toml` at the top
 //! of the project lists every setting; a test compares the two.
 
+pub mod jurisdiction;
 pub mod listener;
 pub mod network;
 pub mod next_hop;
+pub mod policy;
 pub mod reader;
 pub mod route;
 pub mod tracker;
@@ -14,12 +16,11 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::rewrite::{LinkTreatment, Personal, Receipts, Verify};
-use crate::sign::OnBroken;
-use crate::tracker::{Extent, Links};
+pub use crate::policy::{Mode, OnGrant};
 pub use listener::{ClientCertificate, Listener, ListenerTls, Protocol, ProxyProtocol};
 pub use network::Network;
 pub use next_hop::NextHop;
+pub use policy::Policy;
 use reader::{Outcome, Problem, Section};
 pub use route::Route;
 pub use tracker::Tracker;
@@ -53,15 +54,6 @@ pub struct Config {
     pub private: Option<SocketAddr>,
 }
 
-/// Whether decisions are carried out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// Trackers are stripped.
-    Enforce,
-    /// What would be done is only logged; mail is relayed untouched.
-    Observe,
-}
-
 /// The relay as a whole.
 #[derive(Clone, Debug)]
 pub struct Relay {
@@ -77,15 +69,6 @@ pub struct Relay {
     pub certificate_check: Duration,
 }
 
-/// What a standing grant of every purpose leads to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnGrant {
-    /// Trackers stay. A withdrawal cannot reach mail that was delivered.
-    Keep,
-    /// Trackers go all the same.
-    Strip,
-}
-
 /// What is done with mail of a protected part that holds a tracker which has to go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protected {
@@ -93,31 +76,6 @@ pub enum Protected {
     Reject,
     /// It is passed as it is, and counted.
     Pass,
-}
-
-/// What is decided.
-#[derive(Clone, Debug)]
-pub struct Policy {
-    /// The organisation whose consents count.
-    pub controller: String,
-    /// What a grant leads to.
-    pub on_grant: OnGrant,
-    /// What is done with protected parts.
-    pub protected: Protected,
-    /// How much is taken out of a copy.
-    pub extent: Extent,
-    /// Whether requests for receipts go.
-    pub receipts: Receipts,
-    /// What is done with pictures that tell readers apart.
-    pub personal: Personal,
-    /// Whether links are looked at.
-    pub links: Links,
-    /// What is done with tracked ones.
-    pub link_treatment: LinkTreatment,
-    /// Whether what leaves is scanned again.
-    pub verify: Verify,
-    /// What is done about signatures that an edit breaks.
-    pub dkim_on_broken: OnBroken,
 }
 
 /// The consent store.
@@ -175,8 +133,13 @@ pub enum ConfigError {
 }
 
 fn listed(path: &Path, problems: &[Problem]) -> String {
-    let lines: Vec<String> =
-        problems.iter().map(|problem| format!("{}: {problem}", path.display())).collect();
+    let lines: Vec<String> = problems
+        .iter()
+        .map(|problem| match problem.file {
+            Some(_) => problem.to_string(),
+            None => format!("{}: {problem}", path.display()),
+        })
+        .collect();
     lines.join("\n")
 }
 
@@ -189,24 +152,28 @@ impl Config {
     pub fn load(path: &Path) -> Result<Config, ConfigError> {
         let source = std::fs::read_to_string(path)
             .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
-        Config::parse(&source).map_err(|problems| ConfigError::Wrong { path: path.to_owned(), problems })
+        let outcome = read(&source, path.parent().unwrap_or(Path::new("")));
+        if outcome.problems.is_empty() {
+            Ok(outcome.value)
+        } else {
+            Err(ConfigError::Wrong { path: path.to_owned(), problems: outcome.problems })
+        }
     }
 
-    /// Reads a text.
+    /// Reads a text. Files that it includes by a relative path are looked for in the working directory.
     ///
     /// # Errors
     ///
     /// All that is wrong with it.
     pub fn parse(source: &str) -> Result<Config, Vec<Problem>> {
-        let outcome = read(source);
+        let outcome = read(source, Path::new(""));
         if outcome.problems.is_empty() { Ok(outcome.value) } else { Err(outcome.problems) }
     }
 }
 
-fn read(source: &str) -> Outcome<Config> {
+fn read(source: &str, folder: &Path) -> Outcome<Config> {
     reader::read(source, |root| {
-        let mode =
-            root.choice("mode", Mode::Enforce, &[("enforce", Mode::Enforce), ("observe", Mode::Observe)]);
+        let mode = policy::mode(root, Mode::Enforce);
         let data_directory = root.path("data_directory").unwrap_or_else(|| PathBuf::from("data"));
         let certificate_directory =
             root.path("certificate_directory").unwrap_or_else(|| PathBuf::from("certs"));
@@ -214,14 +181,7 @@ fn read(source: &str) -> Outcome<Config> {
         let listeners = listener::listeners(root);
         let next_hops = root.sections("next_hop", next_hop::next_hop);
         let routes = route::routes(root, &listeners, &next_hops, relay.max_groups);
-        let mut policy = root.section("policy", policy);
-        policy.dkim_on_broken = root.section("dkim", |dkim| {
-            dkim.choice(
-                "on_broken",
-                OnBroken::Remove,
-                &[("remove", OnBroken::Remove), ("reject", OnBroken::Reject)],
-            )
-        });
+        let policy = policy::policy(root, mode, &listeners, folder);
         let tracker = root.section("tracker", tracker::tracker);
         let consent = root.section("consent", |section| consent(section, &data_directory));
         let log = root.section("log", log);
@@ -280,62 +240,6 @@ fn address(text: &str) -> Result<SocketAddr, String> {
     })
 }
 
-fn policy(section: &mut Section<'_>) -> Policy {
-    let controller = section.parsed("controller", |text| {
-        let valid = |byte: u8| {
-            byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'.' | b'_' | b'-')
-        };
-        if (1..=64).contains(&text.len()) && text.bytes().all(valid) {
-            Ok(text.to_owned())
-        } else {
-            Err(format!("{text:?} is no controller name: 1 to 64 of a-z, 0-9, '.', '_' and '-' are wanted"))
-        }
-    });
-    let (links, link_treatment) = section.choice(
-        "links",
-        (Links::Count, LinkTreatment::Keep),
-        &[
-            ("ignore", (Links::Ignore, LinkTreatment::Keep)),
-            ("count", (Links::Count, LinkTreatment::Keep)),
-            ("unwrap", (Links::Note, LinkTreatment::Unwrap)),
-        ],
-    );
-    Policy {
-        controller: controller.unwrap_or_else(|| "default".to_owned()),
-        on_grant: section.choice(
-            "on_grant",
-            OnGrant::Keep,
-            &[("keep", OnGrant::Keep), ("strip", OnGrant::Strip)],
-        ),
-        protected: section.choice(
-            "protected",
-            Protected::Reject,
-            &[("reject", Protected::Reject), ("pass", Protected::Pass)],
-        ),
-        extent: if section.flag("strict", false) { Extent::EveryRequest } else { Extent::Trackers },
-        receipts: section.choice(
-            "receipts",
-            Receipts::Strip,
-            &[("strip", Receipts::Strip), ("keep", Receipts::Keep)],
-        ),
-        personal: section.choice(
-            "identifying_images",
-            Personal::Gentlest,
-            &[
-                ("auto", Personal::Gentlest),
-                ("unwrap", Personal::Unwrap),
-                ("drop_parameter", Personal::DropParameter),
-                ("strip", Personal::Strip),
-                ("keep", Personal::Keep),
-            ],
-        ),
-        links,
-        link_treatment,
-        verify: if section.flag("verify_output", true) { Verify::On } else { Verify::Off },
-        dkim_on_broken: OnBroken::Remove,
-    }
-}
-
 fn consent(section: &mut Section<'_>, data_directory: &Path) -> Consent {
     Consent {
         directory: section.path("directory").unwrap_or_else(|| data_directory.join("consent")),
@@ -388,7 +292,7 @@ mod tests {
             })
             .collect::<Vec<_>>()
             .join("\n");
-        let outcome = read(&uncommented);
+        let outcome = read(&uncommented, Path::new(""));
         assert_eq!(outcome.problems, []);
         for key in outcome.keys {
             let name = key.rsplit('.').next().unwrap();
@@ -400,8 +304,9 @@ mod tests {
 
     #[test]
     fn the_shipped_file_gives_the_defaults() {
-        let shipped = format!("{:?}", read(SHIPPED).value);
-        assert_eq!(shipped, format!("{:?}", read("[next_hop]\nhost = \"smtp.next-hop.example\"\n").value));
+        let shipped = format!("{:?}", read(SHIPPED, Path::new("")).value);
+        let hop = "[next_hop]\nhost = \"smtp.next-hop.example\"\n";
+        assert_eq!(shipped, format!("{:?}", read(hop, Path::new("")).value));
     }
 
     #[test]

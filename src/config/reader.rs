@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::fmt;
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -13,6 +13,8 @@ use toml::de::{DeTable, DeValue};
 /// Something wrong in a configuration file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
+    /// The file, where it is not the one that was asked for.
+    pub file: Option<PathBuf>,
     /// Its line, counted from 1; 0 where it has none.
     pub line: usize,
     /// What is wrong and what would be right.
@@ -21,6 +23,9 @@ pub struct Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(file) = &self.file {
+            write!(f, "{}: ", file.display())?;
+        }
         match self.line {
             0 => f.write_str(&self.text),
             line => write!(f, "line {line}: {}", self.text),
@@ -64,7 +69,7 @@ pub fn read<T>(source: &str, read: impl FnOnce(&mut Section<'_>) -> T) -> Outcom
         Ok(table) => table.into_inner(),
         Err(error) => {
             let line = error.span().map_or(0, |span| line_of(source, span.start));
-            notes.borrow_mut().problems.push(Problem { line, text: error.message().to_owned() });
+            notes.borrow_mut().problems.push(Problem { file: None, line, text: error.message().to_owned() });
             DeTable::new()
         }
     };
@@ -72,7 +77,7 @@ pub fn read<T>(source: &str, read: impl FnOnce(&mut Section<'_>) -> T) -> Outcom
     let value = read(&mut root);
     root.finish();
     let mut notes = notes.take();
-    notes.problems.sort_by_key(|problem| problem.line);
+    notes.problems.sort_by_key(|problem| (problem.file.is_some(), problem.line));
     Outcome { value, problems: notes.problems, keys: notes.keys }
 }
 
@@ -109,7 +114,13 @@ impl<'a> Section<'a> {
 
     /// Notes something wrong with a key, or with the section.
     pub fn problem(&self, line: usize, text: impl Into<String>) {
-        self.notes.borrow_mut().problems.push(Problem { line, text: text.into() });
+        self.notes.borrow_mut().problems.push(Problem { file: None, line, text: text.into() });
+    }
+
+    /// Notes what is wrong with a file that this one includes.
+    pub fn adopt(&self, file: &Path, problems: Vec<Problem>) {
+        let named = problems.into_iter().map(|own| Problem { file: Some(file.to_owned()), ..own });
+        self.notes.borrow_mut().problems.extend(named);
     }
 
     fn wrong(&self, key: &str, value: &Spanned<DeValue<'_>>, wanted: &str) {
@@ -195,8 +206,30 @@ impl<'a> Section<'a> {
     /// A list of values made from strings.
     pub fn list<T>(&mut self, key: &'static str, parse: impl Fn(&str) -> Result<T, String>) -> Vec<T> {
         let Some(value) = self.take(key) else { return Vec::new() };
+        self.items(key, &value, parse)
+    }
+
+    /// Values made from one string or a list of them.
+    pub fn one_or_more<T>(&mut self, key: &'static str, parse: impl Fn(&str) -> Result<T, String>) -> Vec<T> {
+        let Some(value) = self.take(key) else { return Vec::new() };
+        match value.get_ref().as_str().map(&parse) {
+            Some(Ok(only)) => vec![only],
+            Some(Err(error)) => {
+                self.problem(self.line(&value), format!("{}: {error}", self.full(key)));
+                Vec::new()
+            }
+            None => self.items(key, &value, parse),
+        }
+    }
+
+    fn items<T>(
+        &self,
+        key: &str,
+        value: &Spanned<DeValue<'a>>,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Vec<T> {
         let Some(items) = value.get_ref().as_array() else {
-            self.wrong(key, &value, "a list of strings is wanted");
+            self.wrong(key, value, "a list of strings is wanted");
             return Vec::new();
         };
         let mut list = Vec::new();

@@ -14,6 +14,11 @@ use aws_lc_rs::{hkdf, hmac};
 pub struct Controller(String);
 
 impl Controller {
+    /// The one of a configuration that names none.
+    pub fn unnamed() -> Controller {
+        Controller("default".to_owned())
+    }
+
     /// The name.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -1,9 +1,25 @@
-//! What is decided about each sighting for each recipient, and why.
+//! What is decided about each message for each recipient, and why.
+//!
+//! [`rulebook`] says whose mail a message is, of which kind, and which rules hold; [`decision`] is one pure function from that and from what
+//! the person said. "Policy applied" is all that is claimed here (N7).
 
+pub mod conditions;
 pub mod decision;
+pub mod exemption;
+pub mod explain;
+pub mod jurisdiction;
+pub mod lint;
+pub mod mailstream;
 pub mod outcome;
 pub mod purpose;
+pub mod rulebook;
+pub mod swap;
 
-pub use decision::{Decision, Rule, decide};
-pub use outcome::{Outcome, strictest};
+pub use conditions::{Conditions, Control, Marks, Origin};
+pub use decision::{Decision, Facts, LinkFate, Rule, decide};
+pub use exemption::{Exemption, Exemptions};
+pub use jurisdiction::{Flags, Jurisdictions, Need, Rules};
+pub use mailstream::{Controller, Kind, Mailstream, Mode, OnGrant, Requested, Treatment};
+pub use outcome::{Outcome, joined};
 pub use purpose::Purpose;
+pub use rulebook::{Chosen, Rulebook};

@@ -1,27 +1,51 @@
 //! What is done to a tracker in one copy of a message.
 
-/// What happens to a sighting. Stricter outcomes come later, so that `max` is the safe choice for a shared copy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// What happens to the places of a copy that report an open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
-    /// It stays as it is.
+    /// They stay as they are.
     Keep,
-    /// It is taken out.
+    /// An address of ours asks, at each fetch, for the consent of that moment (N25).
+    SwapGated,
+    /// One address for a whole campaign and a counter; nobody is told apart (N14).
+    SwapShared,
+    /// An address of ours keeps the day of the last open, and nothing else (N11).
+    SwapDay,
+    /// They are taken out.
     Strip,
 }
 
 impl Outcome {
+    /// Every outcome.
+    pub const ALL: [Outcome; 5] =
+        [Outcome::Keep, Outcome::SwapGated, Outcome::SwapShared, Outcome::SwapDay, Outcome::Strip];
+
     /// The name used in logs and reports.
     pub const fn name(self) -> &'static str {
         match self {
             Outcome::Keep => "keep",
+            Outcome::SwapGated => "swap_gated",
+            Outcome::SwapShared => "swap_shared",
+            Outcome::SwapDay => "swap_day",
             Outcome::Strip => "strip",
         }
     }
+
+    /// Whether it needs an address of ours in the place of the sender's.
+    pub const fn is_swap(self) -> bool {
+        matches!(self, Outcome::SwapGated | Outcome::SwapShared | Outcome::SwapDay)
+    }
+
+    /// The outcome for a copy, or a pixel, that both share: two different ones join to strip.
+    #[must_use]
+    pub fn join(self, other: Outcome) -> Outcome {
+        if self == other { self } else { Outcome::Strip }
+    }
 }
 
-/// The outcome for a copy that all of these recipients share. Nobody's copy is stripped.
-pub fn strictest(outcomes: impl IntoIterator<Item = Outcome>) -> Outcome {
-    outcomes.into_iter().max().unwrap_or(Outcome::Strip)
+/// The outcome that all of these share. Nobody's copy is stripped.
+pub fn joined(outcomes: impl IntoIterator<Item = Outcome>) -> Outcome {
+    outcomes.into_iter().reduce(Outcome::join).unwrap_or(Outcome::Strip)
 }
 
 #[cfg(test)]
@@ -29,9 +53,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_refusal_strips_the_shared_copy() {
-        assert_eq!(strictest([Outcome::Keep, Outcome::Strip, Outcome::Keep]), Outcome::Strip);
-        assert_eq!(strictest([Outcome::Keep, Outcome::Keep]), Outcome::Keep);
-        assert_eq!(strictest([]), Outcome::Strip);
+    fn different_outcomes_that_share_a_copy_strip_it() {
+        for one in Outcome::ALL {
+            for other in Outcome::ALL {
+                let wanted = if one == other { one } else { Outcome::Strip };
+                assert_eq!(one.join(other), wanted);
+                assert_eq!(joined([one, other, one]), wanted);
+            }
+            assert_eq!(joined([one]), one);
+        }
+        assert_eq!(joined([]), Outcome::Strip);
     }
 }

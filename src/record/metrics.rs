@@ -49,7 +49,15 @@ fn describe() {
         "pixelward_messages_refused_total",
         "Messages refused for their size, their header, their line ends or lack of room"
     );
-    describe_counter!("pixelward_recipients_total", "Recipients of messages, by what was decided for them");
+    describe_counter!(
+        "pixelward_recipients_total",
+        "Recipients of messages, by what was decided for them, controller, mailstream and version of the rules"
+    );
+    describe_counter!("pixelward_unmatched_messages_total", "Messages that no mailstream fits");
+    describe_counter!(
+        "pixelward_swaps_stripped_total",
+        "Recipients whose trackers were to be swapped and were taken out, since this relay serves no pixels"
+    );
     describe_counter!("pixelward_trackers_found_total", "Trackers found, by carrier");
     describe_counter!("pixelward_trackers_removed_total", "Trackers taken out of copies that left");
     describe_counter!(

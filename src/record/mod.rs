@@ -13,10 +13,16 @@ use crate::smtp::Reply;
 /// What happened to one recipient's copy.
 #[derive(Debug)]
 pub struct Line<'a> {
+    /// On whose behalf it was sent.
+    pub controller: &'a str,
+    /// Which kind of mail it is.
+    pub mailstream: &'a str,
     /// Who it was for.
     pub person: Person,
     /// What was decided, and why.
     pub decision: &'a Decision,
+    /// Why what was decided could not be done.
+    pub shortfall: Option<&'static str>,
     /// What was done in the copy that left.
     pub done: Outcome,
     /// How many trackers were taken out of it.
@@ -39,9 +45,13 @@ pub fn recipient(arrival: &Arrival, client_id: &str, downstream: &str, line: &Li
         client_id,
         forwarded_id,
         message_id = %arrival.message_id(),
+        controller = line.controller,
+        mailstream = line.mailstream,
         person = ?line.person,
         decision = line.decision.outcome.name(),
         rule = line.decision.rule.name(),
+        version = %line.decision.version,
+        shortfall = line.shortfall,
         done = line.done.name(),
         found = line.found,
         removed = line.removed,

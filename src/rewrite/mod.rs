@@ -170,6 +170,33 @@ pub fn rewrite(
     strictly(detector, &bytes, edits, &everything, order)
 }
 
+/// Makes a copy of `raw` in which everything that reports an open stays, and requests for receipts and links become what the order says.
+///
+/// # Errors
+///
+/// When the scan of the result still finds a request for a receipt that was ordered out.
+pub fn rewrite_kept(
+    detector: &Detector,
+    raw: &Bytes,
+    analysis: &Analysis<'_>,
+    order: &Order<'_>,
+) -> Result<Copy, RewriteError> {
+    let is_other = |sighting: &Sighting| sighting.axis() != Axis::Open;
+    let edits = analysis.edits(|sighting| order.edit(sighting).filter(|_| is_other(sighting)));
+    if edits.is_empty() {
+        return Ok(Copy::Untouched);
+    }
+    let bytes = Bytes::from(apply(raw, &edits));
+    if order.verify == Verify::On {
+        let second = detector.analyse(&bytes, &order.inquiry);
+        let still = |sighting: &Sighting| sighting.axis() == Axis::Receipt && order.edit(sighting).is_some();
+        if second.sightings.iter().any(still) {
+            return Err(RewriteError::StillThere);
+        }
+    }
+    Ok(Copy::Rewritten { bytes, edits, way: Way::Ordered })
+}
+
 /// How often every remote request is taken out of what is still not clean. In markup that browsers read in several ways, a cut can end what kept
 /// another request from being one.
 const MAX_PASSES: usize = 8;
@@ -228,6 +255,27 @@ mod tests {
     }
 
     const HEAD: &str = "Subject: a\nContent-Type: text/html\n\n";
+
+    #[test]
+    fn a_copy_that_keeps_its_pixel_loses_the_request_for_a_receipt() {
+        let detector = Detector::default();
+        let pixel = "<img src=\"https://t.news.example/wf/open?upn=abc\" width=1 height=1>\r\n";
+        let with = format!("Return-Receipt-To: a@b.example\r\nContent-Type: text/html\r\n\r\n{pixel}");
+        let raw = Bytes::from(with);
+        let inquiry = Inquiry::to(&["ann@home.example"]);
+        let analysis = detector.analyse(&raw, &inquiry);
+        let order = |receipts| Order {
+            inquiry,
+            receipts,
+            personal: Personal::Gentlest,
+            links: LinkTreatment::Keep,
+            verify: Verify::On,
+        };
+        let kept = |receipts| rewrite_kept(&detector, &raw, &analysis, &order(receipts)).unwrap();
+        let Copy::Rewritten { bytes, way: Way::Ordered, .. } = kept(Receipts::Strip) else { panic!() };
+        assert_eq!(bytes, format!("Content-Type: text/html\r\n\r\n{pixel}"));
+        assert!(matches!(kept(Receipts::Keep), Copy::Untouched));
+    }
 
     fn body(html: &str, extent: Extent) -> String {
         let out = check(&format!("{HEAD}{html}"), extent).unwrap();

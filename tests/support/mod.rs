@@ -109,6 +109,12 @@ pub fn configuration(
     rest: &str,
 ) -> PathBuf {
     let data = folder.0.join("data");
+    // A grant leaves trackers in place, so that a test sees who was taken to have agreed.
+    let rest = match (rest.contains("on_grant"), rest.contains("[policy]")) {
+        (true, _) => rest.to_owned(),
+        (false, true) => rest.replacen("[policy]", "[policy]\non_grant = \"keep\"", 1),
+        (false, false) => format!("{rest}\n[policy]\non_grant = \"keep\"\n"),
+    };
     let tls = |lines: &str| if lines.contains("tls =") { "" } else { "tls = \"none\"" };
     let config = format!(
         "data_directory = {data:?}\ncertificate_directory = {data:?}\n{rest}\n[[listener]]\naddress = \"127.0.0.1:0\"\n{}\n{listener}\n\

@@ -66,7 +66,7 @@ enum Command {
     },
     /// Import rows from a file: CSV with a header row, or one JSON object a line (.ndjson, .jsonl, .json).
     ///
-    /// The columns are address, state, event_time, and where known: controller, purposes, asked_at, notice_sent_at, method, channel,
+    /// The columns are address, state, event_time, and where known: controller, purposes, asked_at, notice_sent_at, collected_at, method, channel,
     /// notice_version, text_hash, evidence, actor, expires, do_not_ask_before, jurisdiction, no_track, external_id, comment. Bad
     /// lines are named and do not stop the rest. A grant without evidence is recorded as asked or never asked. A grant does not
     /// revive what a person withdrew unless it is newer and has evidence.

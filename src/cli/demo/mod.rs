@@ -73,7 +73,8 @@ async fn demonstrate(command: &Demo, folder: &std::path::Path) -> Result<(), Box
     let sink = sink::start().await?;
     let config = format!(
         "data_directory = {:?}\n[relay]\nhost_name = \"demo.example\"\n[[listener]]\naddress = \"{}\"\ntls = \"none\"\n\
-         [next_hop]\nhost = \"{}\"\nport = {}\ntls = \"none\"\n",
+         [next_hop]\nhost = \"{}\"\nport = {}\ntls = \"none\"\n\
+         [policy]\non_grant = \"keep\"\n",
         folder.display().to_string(),
         command.listen,
         sink.ip(),

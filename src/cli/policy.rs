@@ -1,0 +1,200 @@
+//! `pixelward policy`: why a copy is treated as it is, and what in the configuration deserves a second look.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+
+use crate::config::Config;
+use crate::consent::socket::{Client, Request, Response, Shown, ShownPurpose, answer};
+use crate::consent::{Change, Controller, Standing, State, Store, Timestamp};
+use crate::policy::explain::{Whereabouts, explain};
+use crate::policy::lint::lint;
+use crate::policy::{Facts, decide};
+
+/// Explain what is decided for a person, and look for what was declared and has no effect.
+///
+/// What is said is which policy is applied and why; whether that satisfies the law is for people to judge.
+#[derive(Args, Debug)]
+pub struct Policy {
+    /// The configuration.
+    #[arg(long, short, default_value = "config.toml", value_name = "FILE", global = true)]
+    pub config: PathBuf,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Say in plain sentences what is decided for a person, and why.
+    ///
+    /// Where the relay runs, the command asks it what the person said; else it opens the store itself.
+    Explain {
+        /// On whose behalf the mail is sent. Default: the controller of mail that fits no other.
+        #[arg(long, value_name = "NAME")]
+        controller: Option<String>,
+        /// Which kind of mail it is. Default: mail that no mailstream fits.
+        #[arg(long, value_name = "NAME")]
+        mailstream: Option<String>,
+        /// The person's mail address.
+        #[arg(long, value_name = "ADDRESS")]
+        recipient: String,
+        /// By the rules of this moment, such as 2026-07-14, and what is known now. Default: now.
+        #[arg(long, value_name = "TIME")]
+        at: Option<String>,
+    },
+    /// Warn about what was declared and will not do what it looks like. Warnings do not fail the command.
+    Lint,
+}
+
+/// Runs the command.
+///
+/// # Errors
+///
+/// When the configuration is wrong, there is no such controller or mailstream, or the moment is none.
+pub fn run(policy: &Policy) -> Result<ExitCode, Box<dyn std::error::Error>> {
+    let config = Config::load(&policy.config)?;
+    let lines = match &policy.command {
+        Command::Explain { controller, mailstream, recipient, at } => {
+            let now = match at {
+                Some(text) => Timestamp::parse(text)?,
+                None => Timestamp::now(),
+            };
+            explained(&config, controller.as_deref(), mailstream.as_deref(), recipient, now)?
+        }
+        Command::Lint => linted(&config),
+    };
+    let mut out = std::io::stdout().lock();
+    for line in lines {
+        writeln!(out, "{line}")?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn linted(config: &Config) -> Vec<String> {
+    let found = lint(&config.policy.rulebook, Timestamp::now());
+    if found.is_empty() { vec!["Nothing to warn about.".to_owned()] } else { found }
+}
+
+fn explained(
+    config: &Config,
+    controller: Option<&str>,
+    mailstream: Option<&str>,
+    recipient: &str,
+    now: Timestamp,
+) -> Result<Vec<String>, Box<dyn std::error::Error>> {
+    let rulebook = &config.policy.rulebook;
+    let chosen = rulebook.named(controller, mailstream)?;
+    let asked = standing(config, &chosen.controller.name, recipient);
+    let known = asked.as_ref().ok();
+    let in_force = rulebook.jurisdictions.at(now);
+    let recorded = known.and_then(|own| own.jurisdiction.as_deref());
+    let rules = in_force.applying(recorded, chosen.mailstream.declared(), recipient);
+    let facts = Facts {
+        rules: &rules,
+        mailstream: chosen.mailstream,
+        on_grant: chosen.controller.on_grant,
+        standing: known,
+        now,
+    };
+    let whereabouts = Whereabouts { recorded, hinted: in_force.hint(recipient) };
+    let mut said = explain(chosen, &facts, whereabouts, &rulebook.jurisdictions, &decide(&facts));
+    if let Err(error) = &asked {
+        said.insert(0, format!("The consent store cannot be asked: {error}"));
+    }
+    Ok(said)
+}
+
+/// What the person said, from the running relay or from the store itself.
+fn standing(
+    config: &Config,
+    controller: &Controller,
+    address: &str,
+) -> Result<Standing, Box<dyn std::error::Error>> {
+    let request = Request::Get { controller: controller.as_str().to_owned(), address: address.to_owned() };
+    let response = match Client::connect(&config.data_directory) {
+        Some(mut client) => client.ask(&request)?,
+        None => answer(&Store::open(&super::run::store_settings(config))?, request),
+    };
+    match response {
+        Response::Person(shown) => Ok(read_back(&shown, controller)?),
+        Response::Error(error) => Err(error.into()),
+        Response::Rows(_)
+        | Response::Verified(_)
+        | Response::Erased(_)
+        | Response::Export(_)
+        | Response::MayAsk { .. }
+        | Response::Differing(_) => {
+            Err("the relay answered something else; is it of the same version?".into())
+        }
+    }
+}
+
+/// The standing that was shown.
+fn read_back(shown: &Shown, controller: &Controller) -> Result<Standing, String> {
+    let mut standing = Standing::unknown();
+    for own in &shown.purposes {
+        standing.merge(&change(shown, own, controller)?, own.record, true);
+    }
+    Ok(standing)
+}
+
+fn change(shown: &Shown, own: &ShownPurpose, controller: &Controller) -> Result<Change, String> {
+    let time = |text: &Option<String>| text.as_deref().map(Timestamp::parse).transpose();
+    let purpose =
+        own.purpose.parse().map_err(|error: crate::policy::purpose::UnknownPurpose| error.to_string())?;
+    let state = State::named(&own.state).ok_or_else(|| format!("unknown state {:?}", own.state))?;
+    let event_at = Timestamp::parse(&own.event_time)?;
+    Ok(Change {
+        expires: time(&own.expires)?,
+        jurisdiction: shown.jurisdiction.clone(),
+        no_track: Some(shown.no_track),
+        collected_at: time(&shown.collected_at)?,
+        notice_sent_at: time(&shown.notice_sent_at)?,
+        ..Change::new(controller.clone(), vec![purpose], state, event_at)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::Purpose;
+
+    #[test]
+    fn what_was_shown_reads_back_as_it_stood() {
+        let controller: Controller = "shop".parse().unwrap();
+        let mut standing = Standing::unknown();
+        let said =
+            [(Purpose::CampaignPerformance, State::Granted), (Purpose::Deliverability, State::Objected)];
+        for (record, (purpose, state)) in (1..).zip(said) {
+            let change = Change {
+                expires: (state == State::Granted).then_some(Timestamp(9000)),
+                jurisdiction: Some("fr".to_owned()),
+                no_track: Some(true),
+                collected_at: Some(Timestamp(1000)),
+                notice_sent_at: Some(Timestamp(2000)),
+                ..Change::new(controller.clone(), vec![purpose], state, Timestamp(3000))
+            };
+            standing.merge(&change, record, true);
+        }
+        let purposes = standing.all().map(|(purpose, stand)| ShownPurpose {
+            purpose: purpose.name().to_owned(),
+            state: stand.state.name().to_owned(),
+            event_time: stand.event_at.to_string(),
+            expires: stand.expires.map(|own| own.to_string()),
+            allowed: false,
+            record: stand.record,
+        });
+        let shown = Shown {
+            purposes: purposes.collect(),
+            jurisdiction: standing.jurisdiction.clone(),
+            no_track: standing.no_track,
+            collected_at: standing.collected_at.map(|own| own.to_string()),
+            notice_sent_at: standing.notice_sent_at.map(|own| own.to_string()),
+            ..Shown::default()
+        };
+        let read = read_back(&shown, &controller).unwrap();
+        assert_eq!(read, standing);
+    }
+}

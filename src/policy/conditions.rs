@@ -1,0 +1,261 @@
+//! What tells whose mail a message is, and of which kind.
+//!
+//! Promised: what is ambiguous fits nothing. Two From domains, two List-Id fields or two values of a control field name no mailstream, so that
+//! a message cannot choose a laxer one by saying two things.
+
+use std::ops::Range;
+
+use crate::message::header::fields;
+
+/// What mail must be like. A condition that is not set holds for all mail; of a list, one entry is enough.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Conditions {
+    /// The listener it came through.
+    pub listener: Vec<String>,
+    /// The login of the client, or the name in its verified certificate.
+    pub login: Vec<String>,
+    /// The envelope sender, in lower case.
+    pub sender: Vec<String>,
+    /// The domain of the envelope sender, as [`domain`] writes it.
+    pub sender_domain: Vec<String>,
+    /// The domain of the From field, as [`domain`] writes it.
+    pub from_domain: Vec<String>,
+    /// What stands in the angle brackets of List-Id (RFC 2919), in lower case.
+    pub list_id: Vec<String>,
+    /// A control field with its value.
+    pub header: Vec<Control>,
+}
+
+/// A header field that only says of which kind a message is. It is removed before relaying.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Control {
+    /// The field's name.
+    pub name: String,
+    /// Its value; case does not matter.
+    pub value: String,
+}
+
+/// What the connection and the envelope say of a message.
+#[derive(Clone, Copy, Debug)]
+pub struct Origin<'a> {
+    /// The listener.
+    pub listener: &'a str,
+    /// The login, or the name in the verified certificate.
+    pub login: Option<&'a str>,
+    /// The envelope sender; empty for the null sender.
+    pub sender: &'a str,
+}
+
+/// What the header says of a message.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Marks {
+    from_domain: Option<String>,
+    list_id: Option<String>,
+    controls: Vec<Control>,
+    /// Where control fields stand, whatever they say: they are not relayed.
+    pub cuts: Vec<Range<usize>>,
+}
+
+/// Which fields of the header any condition asks for.
+#[derive(Clone, Debug, Default)]
+pub struct Asked {
+    from_domain: bool,
+    list_id: bool,
+    /// Names of control fields.
+    controls: Vec<String>,
+}
+
+impl Conditions {
+    /// Whether mail is like that.
+    pub fn fit(&self, origin: &Origin<'_>, marks: &Marks) -> bool {
+        let one_of = |wanted: &[String], own: Option<&str>| {
+            wanted.is_empty() || own.is_some_and(|own| wanted.iter().any(|wanted| wanted == own))
+        };
+        let sender = || origin.sender.to_lowercase();
+        let sender_domain = || origin.sender.rsplit_once('@').map(|(_, own)| domain(own));
+        one_of(&self.listener, Some(origin.listener))
+            && one_of(&self.login, origin.login)
+            && (self.sender.is_empty() || one_of(&self.sender, Some(&sender())))
+            && (self.sender_domain.is_empty() || one_of(&self.sender_domain, sender_domain().as_deref()))
+            && one_of(&self.from_domain, marks.from_domain.as_deref())
+            && one_of(&self.list_id, marks.list_id.as_deref())
+            && (self.header.is_empty() || self.header.iter().any(|own| marks.has(own)))
+    }
+
+    /// Whether all mail is like that.
+    pub fn fit_all(&self) -> bool {
+        *self == Conditions::default()
+    }
+
+    /// Whether they name one kind of mail, and not all that a listener, login or domain sends (N10).
+    pub fn name_a_template(&self) -> bool {
+        !(self.sender.is_empty() && self.list_id.is_empty() && self.header.is_empty())
+    }
+}
+
+impl Asked {
+    /// What these conditions ask for, too.
+    pub fn add(&mut self, conditions: &Conditions) {
+        self.from_domain |= !conditions.from_domain.is_empty();
+        self.list_id |= !conditions.list_id.is_empty();
+        for control in &conditions.header {
+            if !self.controls.iter().any(|own| own.eq_ignore_ascii_case(&control.name)) {
+                self.controls.push(control.name.clone());
+            }
+        }
+    }
+
+    /// Reads it from a header. Where nothing is asked for, the header is not looked at.
+    pub fn read(&self, message: &[u8]) -> Marks {
+        let mut marks = Marks::default();
+        if !self.from_domain && !self.list_id && self.controls.is_empty() {
+            return marks;
+        }
+        let (mut from, mut list_ids) = (Vec::new(), Vec::new());
+        for field in fields(message, 0) {
+            if self.from_domain && field.is(message, "From") {
+                from.extend(domains(&text(field.value(message))));
+            } else if self.list_id && field.is(message, "List-Id") {
+                list_ids.push(list_id(&text(field.value(message))));
+            } else if let Some(name) = self.controls.iter().find(|name| field.is(message, name)) {
+                marks.controls.push(Control { name: name.clone(), value: text(field.value(message)) });
+                marks.cuts.push(field.range);
+            }
+        }
+        marks.from_domain = only(from);
+        marks.list_id = only(list_ids);
+        marks
+    }
+}
+
+impl Marks {
+    /// Whether the field is there with this value, and with no other.
+    fn has(&self, wanted: &Control) -> bool {
+        let mut same =
+            self.controls.iter().filter(|own| own.name.eq_ignore_ascii_case(&wanted.name)).peekable();
+        same.peek().is_some() && same.all(|own| own.value.eq_ignore_ascii_case(&wanted.value))
+    }
+}
+
+/// The value that all of them are.
+fn only(values: Vec<String>) -> Option<String> {
+    let mut values = values.into_iter();
+    let first = values.next()?;
+    values.all(|own| own == first).then_some(first)
+}
+
+/// The value of a field on one line.
+fn text(value: &[u8]) -> String {
+    String::from_utf8_lossy(value).replace(['\r', '\n'], "")
+}
+
+/// What stands in the last angle brackets, or all of it.
+fn list_id(value: &str) -> String {
+    let inner = value.rsplit_once('<').map_or(value, |(_, rest)| rest);
+    inner.split('>').next().unwrap_or_default().trim().to_lowercase()
+}
+
+/// A domain as conditions compare it: ASCII (IDNA), in lower case, without a dot at the end.
+pub fn domain(text: &str) -> String {
+    let text = text.trim().trim_end_matches('.');
+    idna::domain_to_ascii(text).unwrap_or_else(|_| text.to_lowercase())
+}
+
+/// The domains of all addresses in a field. Quoted strings and comments are names and remarks, whatever stands in them.
+fn domains(value: &str) -> Vec<String> {
+    let (mut bare, mut quoted, mut depth, mut escaped) = (String::new(), false, 0_u32, false);
+    for own in value.chars() {
+        match own {
+            _ if escaped => escaped = false,
+            '\\' => escaped = true,
+            '"' if depth == 0 => quoted = !quoted,
+            _ if quoted => {}
+            '(' => depth += 1,
+            ')' => depth = depth.saturating_sub(1),
+            _ if depth > 0 => {}
+            _ => bare.push(own),
+        }
+    }
+    let words = bare.split(|own: char| own.is_whitespace() || "<>,;:".contains(own));
+    words.filter_map(|word| word.rsplit_once('@')).map(|(_, own)| domain(own)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list(one: &str) -> Vec<String> {
+        vec![one.to_owned()]
+    }
+
+    /// Whether a message with this header, from news@shop.example by the login "app" through "inside", is like that.
+    fn check(conditions: &Conditions, header: &str) -> bool {
+        let mut asked = Asked::default();
+        asked.add(conditions);
+        let message = format!("{}\r\n\r\nFrom: a@body.example\r\n", header.replace('\n', "\r\n"));
+        let origin = Origin { listener: "inside", login: Some("app"), sender: "News@Shop.example" };
+        conditions.fit(&origin, &asked.read(message.as_bytes()))
+    }
+
+    #[test]
+    fn the_envelope_and_the_connection_tell() {
+        let none = Conditions::default();
+        assert!(none.fit_all() && check(&none, "Subject: a"));
+        assert!(check(&Conditions { listener: list("inside"), ..none.clone() }, "Subject: a"));
+        assert!(!check(&Conditions { listener: list("outside"), ..none.clone() }, "Subject: a"));
+        assert!(!check(&Conditions { login: list("other"), ..none.clone() }, "Subject: a"));
+        assert!(check(&Conditions { sender: list("news@shop.example"), ..none.clone() }, "Subject: a"));
+        assert!(check(&Conditions { sender_domain: list("shop.example"), ..none.clone() }, "Subject: a"));
+        let both = Conditions { login: list("app"), sender_domain: list("b.example"), ..none };
+        assert!(!check(&both, "Subject: a"), "every condition must hold");
+    }
+
+    #[test]
+    fn the_from_field_tells_where_it_names_one_domain() {
+        let shop = Conditions { from_domain: list("shop.example"), ..Conditions::default() };
+        for header in [
+            "From: news@SHOP.example",
+            "From: \"other <x@b.example>\" (y@c.example) <news@shop.example>",
+            "From: A\n <news@shop.example>,\n b@shop.example",
+            "From: \"a b\"@shop.example",
+        ] {
+            assert!(check(&shop, header), "{header}");
+        }
+        for header in [
+            "Subject: a",
+            "From: news@sub.shop.example",
+            "From: news@shop.example <x@b.example>",
+            "From: news@shop.example\nFrom: x@b.example",
+            "From: shop.example",
+        ] {
+            assert!(!check(&shop, header), "{header}");
+        }
+        let book = Conditions { from_domain: list("xn--bcher-kva.example"), ..Conditions::default() };
+        assert!(check(&book, "From: a@b\u{fc}cher.example"));
+    }
+
+    #[test]
+    fn a_list_id_or_control_field_tells_where_it_says_one_thing() {
+        let news = Conditions { list_id: list("news.shop.example"), ..Conditions::default() };
+        assert!(check(&news, "List-Id: The <b> news\n <News.shop.example>"));
+        assert!(check(&news, "List-Id: news.shop.example"));
+        assert!(!check(&news, "List-Id: <news.shop.example>\nList-Id: <resets.shop.example>"));
+        let control = Control { name: "X-Mailstream".to_owned(), value: "reset".to_owned() };
+        let reset = Conditions { header: vec![control], ..Conditions::default() };
+        assert!(check(&reset, "x-mailstream:  Reset "));
+        assert!(!check(&reset, "X-Mailstream: resets"));
+        assert!(!check(&reset, "X-Mailstream: reset\nX-Mailstream: news"));
+        assert!(reset.name_a_template() && news.name_a_template());
+        assert!(!Conditions { sender_domain: list("a.example"), ..Conditions::default() }.name_a_template());
+    }
+
+    #[test]
+    fn control_fields_are_cut_whatever_they_say() {
+        let mut asked = Asked::default();
+        let control = Control { name: "X-Kind".to_owned(), value: "a".to_owned() };
+        asked.add(&Conditions { header: vec![control], ..Conditions::default() });
+        let marks = asked.read(b"X-Kind: typo\r\n more\r\nSubject: a\r\nx-kind: a\r\n\r\nX-Kind: a\r\n");
+        assert_eq!(marks.cuts, [0..21, 33..44]);
+        assert_eq!(Asked::default().read(b"X-Kind: a\r\n\r\n"), Marks::default());
+    }
+}

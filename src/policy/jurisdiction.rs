@@ -1,0 +1,362 @@
+//! Which rules hold where, and from when on.
+//!
+//! Promised: the rules of a moment are those of the newest version in force at that moment; what is not known has the strictest of the
+//! enabled ones; a recipient's domain only ever makes rules stricter (N5).
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use super::exemption::{Exemption, Exemptions};
+use crate::consent::Timestamp;
+
+/// The jurisdiction of which nothing is known: the strictest of those enabled.
+pub const UNKNOWN: &str = "unknown";
+/// The jurisdiction without rules. It comes from a record or an explicit declaration, never from a guess.
+pub const NONE: &str = "none";
+
+/// Whether something needs consent. The stricter one is the greater one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Need {
+    /// Nobody asks.
+    Free,
+    /// Only a standing grant allows it.
+    Consent,
+}
+
+/// What a jurisdiction says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flags {
+    /// Reading opens.
+    pub opens: Need,
+    /// Reading who followed a link (N3).
+    pub links: Need,
+    /// The exemptions it knows.
+    pub exempt: Exemptions,
+}
+
+impl Flags {
+    /// Everything needs consent, nothing is exempt.
+    pub const STRICTEST: Flags =
+        Flags { opens: Need::Consent, links: Need::Consent, exempt: Exemptions::NONE };
+    /// Nothing needs consent.
+    pub const FREE: Flags = Flags { opens: Need::Free, links: Need::Free, exempt: Exemptions::ALL };
+
+    /// What satisfies both: consent where one of them wants it, an exemption where both know it. Commutative, associative, and at least as
+    /// strict as either.
+    #[must_use]
+    pub fn join(self, other: Flags) -> Flags {
+        Flags {
+            opens: self.opens.max(other.opens),
+            links: self.links.max(other.links),
+            exempt: self.exempt.common(other.exempt),
+        }
+    }
+}
+
+/// Who wrote a version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Author {
+    /// It comes with the program.
+    Shipped,
+    /// It stands in the operator's configuration.
+    Operator,
+}
+
+/// One dated version of a jurisdiction's rules.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Version {
+    /// The jurisdiction.
+    pub name: String,
+    /// From when on it holds.
+    pub effective_from: Timestamp,
+    /// When somebody last compared it with its source: a date.
+    pub checked_on: String,
+    /// Where it comes from.
+    pub source: String,
+    /// What it says.
+    pub flags: Flags,
+    /// Top-level domains whose recipients are taken to be there.
+    pub country_domains: Vec<String>,
+    /// Who wrote it.
+    pub author: Author,
+}
+
+impl Version {
+    /// The name that decisions record, such as `fr/2026-07-14`; `+own` behind it marks an operator's.
+    pub fn label(&self) -> String {
+        let own = match self.author {
+            Author::Shipped => "",
+            Author::Operator => "+own",
+        };
+        format!("{}/{}{own}", self.name, date(self.effective_from))
+    }
+}
+
+/// A moment as a date, with the time of day where it is not midnight.
+fn date(moment: Timestamp) -> String {
+    let text = moment.to_string();
+    text.strip_suffix("T00:00:00Z").map(str::to_owned).unwrap_or(text)
+}
+
+/// The rules that hold for somebody at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rules {
+    /// Which version of which jurisdiction.
+    pub version: Arc<str>,
+    /// What it says.
+    pub flags: Flags,
+}
+
+/// Every jurisdiction with its versions.
+#[derive(Clone, Debug)]
+pub struct Jurisdictions {
+    versions: Vec<Version>,
+    enabled: Vec<String>,
+    /// Sorted by time; each holds until the next one begins.
+    epochs: Vec<Epoch>,
+    /// Top-level domains in lower case.
+    country_domains: Vec<(String, String)>,
+}
+
+/// The rules between two changes.
+#[derive(Clone, Debug)]
+struct Epoch {
+    from: Timestamp,
+    /// By name.
+    rules: Vec<(String, Rules)>,
+    unknown: Rules,
+}
+
+impl Jurisdictions {
+    /// From versions, the later ones in the list taking the place of earlier ones with the same name and date. `enabled` names those of which
+    /// `unknown` is the strictest.
+    pub fn new(versions: Vec<Version>, enabled: Vec<String>) -> Jurisdictions {
+        let mut held: Vec<Version> = Vec::new();
+        for version in versions {
+            held.retain(|own| own.name != version.name || own.effective_from != version.effective_from);
+            held.push(version);
+        }
+        held.sort_by_key(|own| own.effective_from);
+        let mut moments: Vec<Timestamp> = held.iter().map(|own| own.effective_from).collect();
+        moments.push(Timestamp(i64::MIN));
+        moments.sort();
+        moments.dedup();
+        let epochs = moments.into_iter().map(|from| Epoch::at(from, &held, &enabled)).collect();
+        let mut country_domains: Vec<(String, String)> = held
+            .iter()
+            .flat_map(|own| own.country_domains.iter().map(|domain| (domain.clone(), own.name.clone())))
+            .collect();
+        country_domains.sort();
+        country_domains.dedup();
+        Jurisdictions { versions: held, enabled, epochs, country_domains }
+    }
+
+    /// Every version, the oldest first.
+    pub fn versions(&self) -> &[Version] {
+        &self.versions
+    }
+
+    /// Those of which `unknown` is the strictest.
+    pub fn enabled(&self) -> &[String] {
+        &self.enabled
+    }
+
+    /// Whether rules of this name are known, `unknown` itself included.
+    pub fn knows(&self, name: &str) -> bool {
+        name == UNKNOWN || self.versions.iter().any(|own| own.name == name)
+    }
+
+    /// The rules of a moment.
+    pub fn at(&self, now: Timestamp) -> InForce<'_> {
+        let behind = self.epochs.partition_point(|epoch| epoch.from <= now);
+        InForce { all: self, epoch: behind.checked_sub(1).and_then(|index| self.epochs.get(index)) }
+    }
+}
+
+impl Epoch {
+    fn at(from: Timestamp, versions: &[Version], enabled: &[String]) -> Epoch {
+        let mut rules: Vec<(String, Rules)> = Vec::new();
+        let mut newest: Option<&Version> = None;
+        let mut strictest: Option<Flags> = None;
+        // Sorted by time, so what comes later takes the place of what came before.
+        for version in versions.iter().filter(|own| own.effective_from <= from) {
+            rules.retain(|(name, _)| *name != version.name);
+            let own = Rules { version: version.label().into(), flags: version.flags };
+            rules.push((version.name.clone(), own));
+            if enabled.contains(&version.name) {
+                newest = Some(version);
+            }
+        }
+        for (_, own) in rules.iter().filter(|(name, _)| enabled.contains(name)) {
+            strictest = Some(strictest.map_or(own.flags, |flags| flags.join(own.flags)));
+        }
+        let version = match newest {
+            Some(version) => format!("{UNKNOWN}/{}", date(version.effective_from)),
+            None => format!("{UNKNOWN}/strictest"),
+        };
+        let unknown = Rules { version: version.into(), flags: strictest.unwrap_or(Flags::STRICTEST) };
+        Epoch { from, rules, unknown }
+    }
+}
+
+/// The rules of one moment.
+#[derive(Clone, Copy, Debug)]
+pub struct InForce<'a> {
+    all: &'a Jurisdictions,
+    epoch: Option<&'a Epoch>,
+}
+
+impl<'a> InForce<'a> {
+    /// The rules of a jurisdiction; those of `unknown` where it is not known or has no version in force yet.
+    pub fn named(&self, name: &str) -> Cow<'a, Rules> {
+        let Some(epoch) = self.epoch else {
+            return Cow::Owned(Rules {
+                version: format!("{UNKNOWN}/strictest").into(),
+                flags: Flags::STRICTEST,
+            });
+        };
+        let found = epoch.rules.iter().find(|(own, _)| own == name).map(|(_, rules)| rules);
+        Cow::Borrowed(found.unwrap_or(&epoch.unknown))
+    }
+
+    /// The rules for one recipient: those that their record names, else those that were declared, made stricter by what their domain hints
+    /// at. A domain says nothing against a record (N5).
+    pub fn applying(&self, recorded: Option<&str>, declared: &str, address: &str) -> Cow<'a, Rules> {
+        if let Some(recorded) = recorded {
+            return self.named(recorded);
+        }
+        let rules = self.named(declared);
+        let Some(hinted) = self.hint(address).filter(|hinted| *hinted != declared) else { return rules };
+        let hinted = self.named(hinted);
+        let flags = rules.flags.join(hinted.flags);
+        if flags == rules.flags {
+            return rules;
+        }
+        Cow::Owned(Rules { version: format!("{}&{}", rules.version, hinted.version).into(), flags })
+    }
+
+    /// The jurisdiction that the domain of an address hints at.
+    pub fn hint(&self, address: &str) -> Option<&'a str> {
+        let (_, top) = address.trim_end_matches('.').rsplit_once('.')?;
+        let found = self.all.country_domains.iter().find(|(domain, _)| domain.eq_ignore_ascii_case(top));
+        found.map(|(_, name)| name.as_str())
+    }
+
+    /// Whether a declared jurisdiction allows an exemption.
+    pub fn allows(&self, name: &str, exemption: Exemption) -> bool {
+        self.named(name).flags.exempt.has(exemption)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: i64 = 86_400_000;
+
+    fn version(name: &str, day: i64, flags: Flags, domains: &[&str]) -> Version {
+        Version {
+            name: name.to_owned(),
+            effective_from: Timestamp(day * DAY),
+            checked_on: "2026-11-24".to_owned(),
+            source: "a test".to_owned(),
+            flags,
+            country_domains: domains.iter().map(|own| (*own).to_owned()).collect(),
+            author: Author::Shipped,
+        }
+    }
+
+    fn flags(exempt: &[Exemption]) -> Flags {
+        Flags { exempt: exempt.iter().fold(Exemptions::NONE, |set, own| set.with(*own)), ..Flags::STRICTEST }
+    }
+
+    fn sample() -> Jurisdictions {
+        use Exemption::{AuthSecurity, Deliverability, LegalNotice};
+        let versions = vec![
+            version(NONE, 0, Flags::FREE, &[]),
+            version("a", 10, flags(&[AuthSecurity, Deliverability]), &["aa"]),
+            version("a", 20, flags(&[AuthSecurity]), &["aa"]),
+            version("b", 15, flags(&[AuthSecurity, LegalNotice]), &["bb"]),
+        ];
+        Jurisdictions::new(versions, vec!["a".to_owned(), "b".to_owned()])
+    }
+
+    fn label(all: &Jurisdictions, day: i64, name: &str) -> String {
+        all.at(Timestamp(day * DAY)).named(name).version.to_string()
+    }
+
+    #[test]
+    fn the_newest_version_in_force_counts() {
+        let all = sample();
+        assert_eq!(label(&all, 10, "a"), "a/1970-01-11");
+        assert_eq!(label(&all, 19, "a"), "a/1970-01-11");
+        assert_eq!(label(&all, 20, "a"), "a/1970-01-21");
+        assert_eq!(label(&all, 9, "a"), "unknown/strictest");
+        assert_eq!(label(&all, 12, "b"), "unknown/1970-01-11");
+        assert_eq!(label(&all, 9, NONE), "none/1970-01-01");
+        assert_eq!(all.at(Timestamp(-1)).named(NONE).flags, Flags::STRICTEST);
+    }
+
+    #[test]
+    fn unknown_is_the_strictest_of_those_enabled() {
+        use Exemption::{AuthSecurity, Deliverability};
+        let all = sample();
+        let unknown = |day: i64| all.at(Timestamp(day * DAY)).named(UNKNOWN).flags;
+        assert_eq!(unknown(5), Flags::STRICTEST);
+        assert_eq!(unknown(12), flags(&[AuthSecurity, Deliverability]));
+        assert_eq!(unknown(15), flags(&[AuthSecurity]));
+        assert_eq!(label(&all, 30, UNKNOWN), "unknown/1970-01-21");
+        assert_eq!(label(&all, 30, "atlantis"), "unknown/1970-01-21");
+    }
+
+    #[test]
+    fn a_domain_only_makes_a_declaration_stricter() {
+        let all = sample();
+        let rules = all.at(Timestamp(30 * DAY));
+        let check = |recorded: Option<&str>, declared: &str, address: &str| {
+            rules.applying(recorded, declared, address).version.to_string()
+        };
+        assert_eq!(check(None, NONE, "ann@home.aa"), "none/1970-01-01&a/1970-01-21");
+        assert_eq!(check(None, NONE, "ann@home.AA."), "none/1970-01-01&a/1970-01-21");
+        assert_eq!(check(None, NONE, "ann@home.example"), "none/1970-01-01");
+        assert_eq!(check(None, "a", "ann@home.bb"), "a/1970-01-21", "b is no stricter");
+        assert_eq!(check(None, "b", "ann@home.aa"), "b/1970-01-16&a/1970-01-21");
+        assert_eq!(check(Some(NONE), "a", "ann@home.aa"), "none/1970-01-01", "the record knows");
+        assert_eq!(check(Some("a"), NONE, "ann@home.example"), "a/1970-01-21");
+        assert_eq!(check(Some("atlantis"), NONE, "ann@home.example"), "unknown/1970-01-21");
+    }
+
+    #[test]
+    fn an_operators_version_takes_the_place_of_the_same_date() {
+        let own = Version { author: Author::Operator, ..version("a", 20, flags(&[]), &[]) };
+        let versions = sample().versions().iter().cloned().chain([own]).collect();
+        let all = Jurisdictions::new(versions, vec!["a".to_owned()]);
+        assert_eq!(label(&all, 20, "a"), "a/1970-01-21+own");
+        assert_eq!(all.versions().iter().filter(|own| own.name == "a").count(), 2);
+    }
+
+    #[test]
+    fn joining_flags_is_a_pure_join() {
+        let exempt = |bits: u8| {
+            let chosen = Exemption::ALL.into_iter().filter(|own| bits & *own as u8 != 0);
+            chosen.fold(Exemptions::NONE, Exemptions::with)
+        };
+        let every: Vec<Flags> = (0..128u8)
+            .map(|bits| Flags {
+                opens: if bits & 64 == 0 { Need::Free } else { Need::Consent },
+                links: if bits & 32 == 0 { Need::Free } else { Need::Consent },
+                exempt: exempt(bits & 31),
+            })
+            .collect();
+        for one in &every {
+            assert_eq!(one.join(*one), *one);
+            assert_eq!(one.join(Flags::STRICTEST), Flags::STRICTEST);
+            assert_eq!(one.join(Flags::FREE), *one);
+            for other in &every {
+                let both = one.join(*other);
+                assert_eq!(both, other.join(*one));
+                assert_eq!(both.join(*one), both, "at least as strict as either");
+            }
+        }
+    }
+}

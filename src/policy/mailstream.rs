@@ -1,0 +1,151 @@
+//! Controllers, and the kinds of mail that they send.
+
+use std::sync::Arc;
+
+use super::conditions::Conditions;
+use super::{Exemption, Purpose, jurisdiction};
+use crate::consent;
+use crate::rewrite::{LinkTreatment, Personal, Receipts};
+use crate::tracker::{Extent, Links};
+
+/// Whether decisions are carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Trackers are stripped.
+    Enforce,
+    /// What would be done is only logged; mail is relayed untouched, and its content is never a reason to reject it.
+    Observe,
+}
+
+/// What a standing grant of every purpose leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnGrant {
+    /// Trackers lead to an address of ours that asks for the consent of each moment (N25).
+    Gate,
+    /// Trackers stay. A withdrawal cannot reach mail that was delivered.
+    Keep,
+    /// Trackers go all the same.
+    Strip,
+}
+
+/// The organisation on whose behalf mail is sent (N4).
+#[derive(Clone, Debug)]
+pub struct Controller {
+    /// Its name, as the consent store has it.
+    pub name: consent::Controller,
+    /// The same, for the log and metrics.
+    pub label: Arc<str>,
+    /// Which mail is its.
+    pub conditions: Conditions,
+    /// What a grant leads to.
+    pub on_grant: OnGrant,
+    /// Where readers find what is done with their opens (N20).
+    pub notice_url: Option<String>,
+    /// The jurisdiction of its mailstreams that declare none.
+    pub jurisdiction: Option<String>,
+}
+
+/// On what the sending of mail rests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Requested {
+    /// The person asked for it: a service they use, or mail they consented to.
+    Requested,
+    /// Sent to customers who may object.
+    SoftOptIn,
+    /// Neither, or nobody said.
+    Neither,
+}
+
+impl Requested {
+    /// The name used in the configuration.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Requested::Requested => "requested",
+            Requested::SoftOptIn => "soft_opt_in",
+            Requested::Neither => "neither",
+        }
+    }
+}
+
+/// What a mailstream is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Any mail.
+    Ordinary,
+    /// It asks for consent to tracking, so it carries none (N17).
+    ConsentRequest,
+}
+
+/// How a copy is treated whose reader did not agree, and receipts in every copy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Treatment {
+    /// How much is taken out.
+    pub extent: Extent,
+    /// Whether requests for receipts go. A flag of its own: consent to tracking is none to receipts.
+    pub receipts: Receipts,
+    /// What is done with pictures that tell readers apart.
+    pub personal: Personal,
+    /// Whether links are looked at.
+    pub links: Links,
+    /// What is done with tracked ones.
+    pub link_treatment: LinkTreatment,
+}
+
+/// A kind of mail of a controller.
+#[derive(Clone, Debug)]
+pub struct Mailstream {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Whose it is.
+    pub controller: String,
+    /// Which mail it is.
+    pub conditions: Conditions,
+    /// What its opens are used for. Every one of them must be allowed (N9).
+    pub purposes: Vec<Purpose>,
+    /// On what the sending rests.
+    pub requested: Requested,
+    /// The exemption it may use.
+    pub exemption: Option<Exemption>,
+    /// What it is for.
+    pub kind: Kind,
+    /// Whether decisions are carried out.
+    pub mode: Mode,
+    /// Where its recipients are, unless a record says otherwise; `None` for what the controller says.
+    pub jurisdiction: Option<String>,
+    /// Where readers find what is done with their opens; `None` for the controller's.
+    pub notice_url: Option<String>,
+    /// How copies are treated.
+    pub treatment: Treatment,
+}
+
+impl Mailstream {
+    /// The name of mail that no mailstream fits.
+    pub const UNMATCHED: &str = "unmatched";
+
+    /// Mail that no mailstream fits: it may serve any purpose, anywhere, and keeps no request for a receipt.
+    pub fn unmatched(controller: &str, mode: Mode, treatment: Treatment) -> Mailstream {
+        Mailstream {
+            name: Mailstream::UNMATCHED.into(),
+            controller: controller.to_owned(),
+            conditions: Conditions::default(),
+            purposes: Purpose::CONSENT.to_vec(),
+            requested: Requested::Neither,
+            exemption: None,
+            kind: Kind::Ordinary,
+            mode,
+            jurisdiction: Some(jurisdiction::UNKNOWN.to_owned()),
+            notice_url: None,
+            treatment: Treatment { receipts: Receipts::Strip, ..treatment },
+        }
+    }
+
+    /// The declared jurisdiction.
+    pub fn declared(&self) -> &str {
+        self.jurisdiction.as_deref().unwrap_or(jurisdiction::UNKNOWN)
+    }
+
+    /// Whether it stands for mail that no mailstream fits.
+    pub fn is_unmatched(&self) -> bool {
+        &*self.name == Mailstream::UNMATCHED
+    }
+}
