@@ -46,12 +46,27 @@ pub trait Index: Send + Sync {
     /// When the index cannot be written.
     fn apply(&self, entries: &[Entry]) -> io::Result<()>;
 
-    /// Takes keys out, durably.
+    /// Takes the keys of an erased person out, and counts the erasure. Durable after [`Index::mark`]; forgotten twice does no harm, and counted
+    /// twice is found out by a look through the journal.
     ///
     /// # Errors
     ///
     /// When the index cannot be written.
     fn forget(&self, keys: &[Vec<u8>]) -> io::Result<()>;
+
+    /// How many erasures were counted.
+    ///
+    /// # Errors
+    ///
+    /// When the index cannot be read.
+    fn erasures(&self) -> io::Result<u64>;
+
+    /// Sets that count.
+    ///
+    /// # Errors
+    ///
+    /// When the index cannot be written.
+    fn set_erasures(&self, erasures: u64) -> io::Result<()>;
 
     /// Makes all that was applied durable, and writes down up to which record that goes.
     ///
@@ -224,6 +239,8 @@ fn not_open() -> io::Error {
 
 /// Where the database has the number of the last record.
 const COUNT: &[u8] = b"count";
+/// Where it has the number of erasures.
+const ERASURES: &[u8] = b"erasures";
 
 /// The format of the mark; its first byte.
 const MARK_VERSION: u8 = 2;
@@ -330,10 +347,18 @@ impl Index for SledIndex {
         for key in keys {
             batch.remove(key.as_slice());
         }
-        self.with(|open| {
-            guarded(|| open.standings.apply_batch(batch))?;
-            open.sync()
-        })
+        self.with(|open| guarded(|| open.standings.apply_batch(batch)))?;
+        self.set_erasures(self.erasures()? + 1)
+    }
+
+    fn erasures(&self) -> io::Result<u64> {
+        let count = self.with(|open| guarded(|| open.db.get(ERASURES)))?;
+        Ok(count.and_then(|bytes| bytes.as_ref().try_into().ok().map(u64::from_le_bytes)).unwrap_or(0))
+    }
+
+    fn set_erasures(&self, erasures: u64) -> io::Result<()> {
+        self.with(|open| guarded(|| open.db.insert(ERASURES, &erasures.to_le_bytes())))?;
+        Ok(())
     }
 
     fn mark(&self, checkpoint: &Checkpoint) -> io::Result<()> {

@@ -68,6 +68,8 @@ pub struct Keys {
     free: Vec<u32>,
     next: u32,
     dirty: bool,
+    /// How many people were erased in this file, ever.
+    erasures: u64,
 }
 
 impl std::fmt::Debug for Keys {
@@ -111,6 +113,7 @@ impl Keys {
             free: Vec::new(),
             next: 1,
             dirty: false,
+            erasures: 0,
         }
     }
 
@@ -121,6 +124,8 @@ impl Keys {
         if head.get(..MAGIC.len()) != Some(MAGIC.as_slice()) {
             return Err(io::Error::other("this is no key file of pixelward"));
         }
+        let erasures = head.get(MAGIC.len()..).and_then(|rest| rest.first_chunk::<8>());
+        self.erasures = erasures.copied().map_or(0, u64::from_le_bytes);
         let slots = slots(length)?;
         self.people.reserve(slots as usize, hash);
         self.next = slots.max(1);
@@ -276,8 +281,25 @@ impl Keys {
     pub fn erase(&mut self, person: Person) -> io::Result<bool> {
         let Some(entry) = self.find(person) else { return Ok(false) };
         self.overwrite(entry.slot)?;
-        self.file.sync_data()?;
+        self.set_erasures(self.erasures + 1)?;
         Ok(true)
+    }
+
+    /// How many erasures of the journal this file knows. Where it is another number, the file is not the newest.
+    pub fn erasures(&self) -> u64 {
+        self.erasures
+    }
+
+    /// Writes down how many erasures of the journal are done here, and syncs all of the file.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written.
+    pub fn set_erasures(&mut self, erasures: u64) -> io::Result<()> {
+        self.file.write_all_at(&erasures.to_le_bytes(), MAGIC.len() as u64)?;
+        self.file.sync_data()?;
+        self.erasures = erasures;
+        Ok(())
     }
 
     fn overwrite(&mut self, slot: u32) -> io::Result<()> {
@@ -317,9 +339,7 @@ impl Keys {
         for slot in &found {
             self.overwrite(*slot)?;
         }
-        if !found.is_empty() {
-            self.file.sync_data()?;
-        }
+        self.file.sync_data()?;
         Ok(found.len())
     }
 

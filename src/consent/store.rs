@@ -592,6 +592,16 @@ mod tests {
         assert!(store.history(store.person("ann@home.example")).unwrap().is_empty());
         assert_eq!((allowed(&store, "ann@home.example"), allowed(&store, "bob@home.example")), (false, true));
         assert_eq!(store.verify().unwrap().people, 1);
+        // Where the index is there, too: the file knows of fewer erasures than the index.
+        drop(store);
+        let older = std::fs::read(&keys).unwrap();
+        let store = folder.open();
+        store.erase(store.person("bob@home.example")).unwrap();
+        drop(store);
+        std::fs::write(&keys, older).unwrap();
+        let store = folder.open();
+        assert!(store.history(store.person("bob@home.example")).unwrap().is_empty());
+        assert_eq!(store.people(), 0);
         // She may come again, as somebody new.
         say(&store, "ann@home.example", State::Granted, 5);
         drop(store);

@@ -46,21 +46,43 @@ pub(super) fn load(settings: &Settings, keys: &mut Keys) -> Result<(Journal, Sle
         tracing::warn!(file = %torn.path.display(), offset = torn.offset, bytes = torn.bytes, "the journal's last record was not written whole and never acknowledged; it was cut off");
     }
     let erased = catch_up.finish()?;
-    if !erased.is_empty() {
-        let back = keys.erase_ids(&erased).map_err(io_error("the key file"))?;
-        if back > 0 {
-            tracing::warn!(
-                people = back,
-                "people who were erased had come back with the key file; they are erased again"
-            );
-        }
-    }
+    erase_again(settings, keys, &index, erased)?;
     if let Some(newest) = journal.checkpoint()
         && checkpoint != Some(newest)
     {
         index.mark(&newest).map_err(io_error("the index"))?;
     }
     Ok((journal, index))
+}
+
+/// Erases those whom the journal says to be erased, where the key file may not know it: a crash between the two, or an older key file that was put
+/// back.
+fn erase_again(
+    settings: &Settings,
+    keys: &mut Keys,
+    index: &SledIndex,
+    mut erased: HashSet<[u8; 16]>,
+) -> Result<(), StoreError> {
+    let counted = index.erasures().map_err(io_error("the index"))?;
+    if erased.is_empty() && keys.erasures() == counted {
+        return Ok(());
+    }
+    let mut all = 0;
+    Journal::read(&settings.directory, |_, _, payload| {
+        if let Ok(Payload::Erased(id)) = Payload::decode(payload) {
+            erased.insert(id);
+            all += 1;
+        }
+    })?;
+    let back = keys.erase_ids(&erased).map_err(io_error("the key file"))?;
+    if back > 0 {
+        tracing::warn!(
+            people = back,
+            "people who were erased were still in the key file; they are erased again"
+        );
+    }
+    index.set_erasures(all).map_err(io_error("the index"))?;
+    keys.set_erasures(all).map_err(io_error("the key file"))
 }
 
 /// The error for a journal that ends before what is known of it.
@@ -114,7 +136,7 @@ impl CatchUp<'_> {
         self.erased.insert(id);
         self.gathered.retain(|key, _| !key.ends_with(&id));
         let keys = self.index.keys_of(&id).map_err(io_error("the index"))?;
-        if keys.is_empty() { Ok(()) } else { self.index.forget(&keys).map_err(io_error("the index")) }
+        self.index.forget(&keys).map_err(io_error("the index"))
     }
 
     fn put_in(&mut self) -> Result<(), StoreError> {
