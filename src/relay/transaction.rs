@@ -263,16 +263,21 @@ impl Transaction {
     /// Gives the transaction up. The connection is reset and kept, or closed where it does not answer at once. What is asked later
     /// begins anew.
     pub async fn abandon(&mut self) {
-        let Some(mut lease) = self.lease.take() else { return };
-        if reset(&mut lease).await.is_ok_and(|reply| reply.class() == Class::Positive) {
-            lease.give_back();
-        }
+        let Some(lease) = self.lease.take() else { return };
+        Box::pin(part(lease)).await;
     }
 
     /// Where it leads.
     pub fn next_hop(&self) -> String {
         let pool = self.lease.as_ref().map(Lease::pool).or_else(|| self.route.pools().first());
         pool.map(|pool| pool.hop.to_string()).unwrap_or_default()
+    }
+}
+
+/// Ends the transaction of a connection, and gives it back where that worked.
+async fn part(mut lease: Lease) {
+    if reset(&mut lease).await.is_ok_and(|reply| reply.class() == Class::Positive) {
+        lease.give_back();
     }
 }
 

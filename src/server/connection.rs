@@ -155,7 +155,7 @@ impl Conversation<'_> {
             return self.flush().await;
         }
         if self.settings.tls == ListenerTls::Implicit {
-            self.start_tls().await?;
+            Box::pin(self.start_tls()).await?;
         }
         self.greet();
         self.flush().await?;
@@ -295,6 +295,7 @@ impl Conversation<'_> {
         }
     }
 
+    /// Takes a line. The larger steps have room of their own, so that an idle session does not hold it.
     async fn line(&mut self, line: &[u8]) -> Result<(), Ended> {
         self.settle();
         let command = match Command::read(line) {
@@ -340,9 +341,9 @@ impl Conversation<'_> {
                 }
                 self.say(&reply);
                 self.flush().await?;
-                self.start_tls().await
+                Box::pin(self.start_tls()).await
             }
-            Action::LogIn(auth) => self.log_in(auth).await,
+            Action::LogIn(auth) => Box::pin(self.log_in(auth)).await,
             Action::Xclient(attributes) => self.xclient(&attributes).await,
             Action::Xforward(attributes) => {
                 self.xforward(&attributes);
@@ -364,7 +365,7 @@ impl Conversation<'_> {
                 self.batch.recipients.push(recipient);
                 Ok(())
             }
-            Action::ReadData => self.data().await,
+            Action::ReadData => Box::pin(self.data()).await,
         }
     }
 
