@@ -5,6 +5,7 @@
 mod crowd;
 mod mta;
 mod noise;
+mod secure;
 mod support;
 
 use std::collections::VecDeque;
@@ -14,10 +15,13 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use crowd::{SLOW, Slow};
 use mta::sink::{Sink, Taken};
 use noise::{End, Session};
+use secure::Authority;
 use socket2::{Domain, SockRef, Socket, Type};
 use support::{Client, Folder, Lines, Relay, free_port, get};
+use tokio::task::JoinSet;
 
 const SEED: u64 = 20_261_102;
 /// No session may keep its client waiting for longer.
@@ -273,4 +277,155 @@ fn malformed_sessions(count: u64) {
 #[test]
 fn malformed_sessions_harm_nobody_and_what_is_delivered_was_sent_whole() {
     malformed_sessions(number("PIXELWARD_SESSIONS", 2000));
+}
+
+/// Good ones and slow ones, with short deadlines.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slow_clients_are_dropped_at_their_deadlines_and_good_ones_do_not_notice() {
+    let (hop, taken) = crowd::swallow().await;
+    let relay = Relay::with(hop, "idle_timeout_s = 2\nsession_timeout_s = 4", "", "");
+    let port = relay.port;
+    let mut slow = JoinSet::new();
+    for number in 0..40 {
+        let kind = SLOW[number % SLOW.len()];
+        slow.spawn(async move {
+            let start = Instant::now();
+            let last = crowd::slow(port, crowd::address(number), kind, Duration::from_millis(300)).await;
+            (kind, start.elapsed(), last.unwrap())
+        });
+    }
+    let mut good = JoinSet::new();
+    for number in 0..10 {
+        let until = tokio::time::Instant::now() + Duration::from_secs(60);
+        good.spawn(crowd::good(port, crowd::address(number), until, 100));
+    }
+    while let Some(one) = good.join_next().await {
+        assert_eq!(one.unwrap().unwrap(), 100);
+    }
+    assert_eq!(taken.load(Ordering::Relaxed), 1000);
+    while let Some(one) = slow.join_next().await {
+        let (kind, took, last) = one.unwrap();
+        // One that reads nothing has five seconds more to read why.
+        let most = if kind == Slow::Deaf { 15 } else { 8 };
+        assert!(took < Duration::from_secs(most), "{kind:?}: {took:?}");
+        assert!(kind == Slow::Deaf || last.starts_with("421 4.4.2 "), "{kind:?}: {last}");
+    }
+    assert_eq!(taken.load(Ordering::Relaxed), 1000, "half a message is none");
+}
+
+/// Messages per second of good clients, with slow ones beside them or without.
+async fn throughput(port: u16, good: usize, time: Duration) -> f64 {
+    let start = Instant::now();
+    let until = tokio::time::Instant::now() + time;
+    let mut clients = JoinSet::new();
+    for number in 0..good {
+        clients.spawn(crowd::good(port, crowd::address(number), until, u64::MAX));
+    }
+    let mut taken = 0;
+    while let Some(one) = clients.join_next().await {
+        taken += one.unwrap().unwrap();
+    }
+    taken as f64 / start.elapsed().as_secs_f64()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes minutes: make harness"]
+async fn good_clients_keep_their_throughput_beside_5000_slow_ones() {
+    let (slow, good) = (number("PIXELWARD_SLOW", 5000) as usize, number("PIXELWARD_GOOD", 200) as usize);
+    let (time, rounds) = (Duration::from_secs(number("PIXELWARD_SECONDS", 10)), 5);
+    crowd::raise_open_files(4 * (slow + good) as u64 + 1000);
+    let (hop, _) = crowd::swallow().await;
+    let most = slow + good + 100;
+    let relay =
+        Relay::with(hop, &format!("max_connections = {most}\nmax_connections_per_client = {most}"), "", "");
+    let port = relay.port;
+    throughput(port, good, Duration::from_secs(2)).await;
+    println!("{good} good clients, {slow} slow ones that send a byte every 10 s; messages per second");
+    let (mut without, mut with) = (Vec::new(), Vec::new());
+    for round in 1..=rounds {
+        without.push(throughput(port, good, time).await);
+        let mut crowd = JoinSet::new();
+        for number in 0..slow {
+            // Deaf ones are dropped soon: a crowd of them is none after that.
+            let kind = SLOW[number % 3];
+            crowd.spawn(crowd::slow(port, crowd::address(number), kind, Duration::from_secs(10)));
+            if number % 100 == 99 {
+                let deadline = Instant::now() + MOST;
+                while relay_connections(&relay) < number && Instant::now() < deadline {
+                    tokio::task::yield_now().await;
+                }
+            }
+        }
+        with.push(throughput(port, good, time).await);
+        println!(
+            "round {round}: without {:.0}, with {:.0}, {} slow ones held",
+            without[round - 1],
+            with[round - 1],
+            crowd.len()
+        );
+        assert_eq!(crowd.len(), slow, "none of them was dropped yet");
+        crowd.shutdown().await;
+    }
+    let median = |mut of: Vec<f64>| {
+        of.sort_by(f64::total_cmp);
+        of[of.len() / 2]
+    };
+    let (without, with) = (median(without), median(with));
+    println!("median: without {without:.0}, with {with:.0}: {:.1} %", 100.0 * with / without);
+    assert!(with >= 0.95 * without);
+}
+
+/// How many files the relay has open.
+fn relay_connections(relay: &Relay) -> usize {
+    std::fs::read_dir(format!("/proc/{}/fd", relay.pid())).unwrap().count()
+}
+
+/// Holds idle connections in clear and over TLS; prints and gives the memory of each, in bytes.
+async fn idle_connections(count: usize) -> [u64; 2] {
+    crowd::raise_open_files(count as u64 + 1000);
+    let authority = Authority::new();
+    let (hop, _) = crowd::swallow().await;
+    let lines = format!(
+        "tls = \"starttls\"\n{}\nmax_connections = {most}\nmax_connections_per_client = {most}\nidle_timeout_s = 3600",
+        authority.issue("localhost").lines(),
+        most = count + 100,
+    );
+    let connector = crowd::connector(&authority.file);
+    let mut each = [0; 2];
+    for (index, tls) in [None, Some(&connector)].into_iter().enumerate() {
+        let relay = Relay::with(hop, &lines, "", "");
+        // What is only needed once is there before it is counted.
+        drop(crowd::idle(count.min(300), relay.port, tls).await);
+        let before = relay.memory();
+        let mut held = crowd::idle(count, relay.port, tls).await;
+        for one in held.iter_mut().step_by(97) {
+            assert!(one.is_served().await);
+        }
+        let after = relay.memory();
+        let served = crowd::good(relay.port, crowd::address(0), tokio::time::Instant::now() + MOST, 1).await;
+        assert_eq!(served.unwrap(), 1);
+        each[index] = after.saturating_sub(before) * 1024 / count as u64;
+        println!(
+            "{count} idle connections {}: {} KiB before, {} KiB with them, {} bytes each",
+            if tls.is_some() { "over TLS" } else { "in clear" },
+            before,
+            after,
+            each[index]
+        );
+    }
+    each
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn idle_connections_are_held() {
+    let [clear, tls] = idle_connections(300).await;
+    // Few connections say little of the memory of each; the long form holds the budget.
+    assert!(clear < 64 << 10 && tls < 128 << 10, "{clear} and {tls} bytes");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes a minute: make harness"]
+async fn idle_connections_cost_10_kib_in_clear_and_40_kib_over_tls_at_most() {
+    let [clear, tls] = idle_connections(number("PIXELWARD_IDLE", 15_000) as usize).await;
+    assert!(clear <= 10 << 10 && tls <= 40 << 10, "{clear} and {tls} bytes");
 }
