@@ -1,10 +1,11 @@
 //! The connections to one next hop: those in use, as many as it may have, and those that wait for their next message.
 
 use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use super::connection::{Capabilities, Connection};
@@ -26,7 +27,28 @@ pub struct Pool {
     idle: Mutex<Vec<Connection>>,
     seen: Mutex<Option<Capabilities>>,
     places: Arc<Semaphore>,
+    /// How many wait for places.
+    waiting: AtomicUsize,
+    /// Told when one more waits.
+    wanted: Notify,
     rate: Option<Rate>,
+}
+
+/// One who waits for places, until dropped.
+struct Waiting<'a>(&'a Pool);
+
+impl<'a> Waiting<'a> {
+    fn at(pool: &'a Pool) -> Waiting<'a> {
+        pool.waiting.fetch_add(1, Ordering::SeqCst);
+        pool.wanted.notify_waiters();
+        Waiting(pool)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 /// A place among the connections of a pool.
@@ -70,6 +92,8 @@ impl Pool {
             idle: Mutex::new(Vec::new()),
             seen: Mutex::new(None),
             places,
+            waiting: AtomicUsize::new(0),
+            wanted: Notify::new(),
             rate,
             hop,
         })
@@ -83,13 +107,30 @@ impl Pool {
     pub async fn places(self: &Arc<Pool>, count: usize) -> Result<Vec<Place>, RelayError> {
         let busy = || RelayError::Busy { connections: self.hop.max_connections };
         let wanted = u32::try_from(count).map_err(|_| busy())?;
-        let all = Arc::clone(&self.places).acquire_many_owned(wanted);
-        let mut all = timeout(PATIENCE, all).await.map_err(|_| busy())?.map_err(|_| busy())?;
+        let mut all = match Arc::clone(&self.places).try_acquire_many_owned(wanted) {
+            Ok(all) => all,
+            Err(_) => {
+                let _waiting = Waiting::at(self);
+                let all = Arc::clone(&self.places).acquire_many_owned(wanted);
+                timeout(PATIENCE, all).await.map_err(|_| busy())?.map_err(|_| busy())?
+            }
+        };
         let split = |_| {
             let permit = all.split(1).ok_or_else(busy)?;
             Ok(Place { pool: Arc::clone(self), _permit: permit })
         };
         (0..count).map(split).collect()
+    }
+
+    /// Waits until somebody else waits for a place.
+    pub async fn wanted(&self) {
+        loop {
+            let told = self.wanted.notified();
+            if self.waiting.load(Ordering::SeqCst) > 0 {
+                return;
+            }
+            told.await;
+        }
     }
 
     /// Waits until so many messages may go to it.

@@ -78,6 +78,14 @@ impl Transaction {
         self.lease.is_some() && self.begun == 1
     }
 
+    /// Waits until others wait for the place that its connection has.
+    pub async fn is_wanted(&self) {
+        match &self.lease {
+            Some(lease) => lease.pool().wanted().await,
+            None => std::future::pending().await,
+        }
+    }
+
     /// The route it takes.
     pub(super) fn route(&self) -> &Arc<Route> {
         &self.route

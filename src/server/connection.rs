@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::clients::Place;
 use super::proxy;
@@ -31,6 +31,9 @@ const PARTING: Duration = Duration::from_secs(5);
 /// How long a connection to the next hop waits for its client. Then it serves others, and the transaction is begun anew when the message is
 /// whole.
 const HOLD: Duration = Duration::from_secs(2);
+
+/// How long it waits where others wait for a connection: longer than a client takes that does not dawdle.
+const BRIEF_HOLD: Duration = Duration::from_millis(100);
 
 const TOO_LONG: &str = "5.5.2 The line is too long";
 
@@ -201,11 +204,21 @@ impl Conversation<'_> {
     /// Waits for more from the client. The next hop does not wait for long.
     pub(super) async fn fill(&mut self) -> Result<(), Ended> {
         if let Some(transaction) = self.transaction.as_mut().filter(|own| own.is_open()) {
-            match timeout_at(self.held_since + HOLD, self.wire.fill()).await {
-                Ok(Ok(0)) => return Err(Ended::Done),
-                Ok(Ok(_)) => return Ok(()),
-                Ok(Err(error)) => return Err(Ended::Lost(error)),
-                Err(_) => transaction.abandon().await,
+            let wanted = async {
+                sleep_until(self.held_since + BRIEF_HOLD).await;
+                transaction.is_wanted().await;
+            };
+            let read = tokio::select! {
+                biased;
+                read = self.wire.fill() => Some(read),
+                () = wanted => None,
+                () = sleep_until(self.held_since + HOLD) => None,
+            };
+            match read {
+                Some(Ok(0)) => return Err(Ended::Done),
+                Some(Ok(_)) => return Ok(()),
+                Some(Err(error)) => return Err(Ended::Lost(error)),
+                None => transaction.abandon().await,
             }
         }
         let idle = !self.session.has_envelope();
