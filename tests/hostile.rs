@@ -333,7 +333,7 @@ async fn throughput(port: u16, good: usize, time: Duration) -> f64 {
 async fn good_clients_keep_their_throughput_beside_5000_slow_ones() {
     let (slow, good) = (number("PIXELWARD_SLOW", 5000) as usize, number("PIXELWARD_GOOD", 200) as usize);
     let (time, rounds) = (Duration::from_secs(number("PIXELWARD_SECONDS", 10)), 5);
-    crowd::raise_open_files(4 * (slow + good) as u64 + 1000);
+    crowd::raise_open_files((slow + good) as u64 + 2000);
     let (hop, _) = crowd::swallow().await;
     let most = slow + good + 100;
     let relay =

@@ -30,12 +30,12 @@ const AT_ONCE: usize = 200;
 /// No client waits longer for one answer.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Lets this process, and those it starts, open so many files. Needs to be root where the system allows less.
+/// Lets this process, and those it starts, open so many files. Only root may go beyond what the system allows.
 pub fn raise_open_files(count: u64) {
     let has = getrlimit(Resource::Nofile);
     let maximum = has.maximum.map(|own| own.max(count));
-    let current = Some(maximum.unwrap_or(count).max(count));
-    setrlimit(Resource::Nofile, Rlimit { current, maximum }).unwrap();
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+    assert!(raised.is_ok(), "{count} open files are needed, and the system allows {:?}", has.maximum);
 }
 
 /// The loopback address with this number, so that no address needs more ports than there are.
