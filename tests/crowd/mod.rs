@@ -93,13 +93,19 @@ pub async fn swallow() -> (u16, Arc<AtomicU64>) {
 async fn swallow_one(mut stream: TcpStream, count: &AtomicU64) -> io::Result<()> {
     stream.set_nodelay(true)?;
     stream.write_all(b"220 next-hop.example ESMTP\r\n").await?;
-    let mut read = Vec::new();
+    let mut read = Vec::with_capacity(1 << 16);
     let mut in_data = false;
     loop {
         let mut out = Vec::new();
         loop {
             let end: &[u8] = if in_data { b"\r\n.\r\n" } else { b"\r\n" };
-            let Some(at) = memchr::memmem::find(&read, end) else { break };
+            let Some(at) = memchr::memmem::find(&read, end) else {
+                if in_data {
+                    // Of a message only what may be its end is kept.
+                    read.drain(..read.len().saturating_sub(end.len()));
+                }
+                break;
+            };
             let line: Vec<u8> = read.drain(..at + end.len()).collect();
             out.extend_from_slice(match line.get(..4) {
                 _ if in_data => {
