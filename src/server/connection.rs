@@ -223,9 +223,6 @@ impl Conversation<'_> {
         }
         let idle = !self.session.has_envelope();
         let limit = (Instant::now() + self.settings.idle_timeout).min(self.deadline);
-        if idle {
-            self.wire.shrink();
-        }
         let read = async {
             tokio::select! {
                 read = self.wire.fill() => read.map_err(Ended::from),
