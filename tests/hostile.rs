@@ -11,8 +11,8 @@ mod support;
 use std::collections::VecDeque;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crowd::{SLOW, Slow};
@@ -290,7 +290,8 @@ async fn slow_clients_are_dropped_at_their_deadlines_and_good_ones_do_not_notice
         let kind = SLOW[number % SLOW.len()];
         slow.spawn(async move {
             let start = Instant::now();
-            let last = crowd::slow(port, crowd::address(number), kind, Duration::from_millis(300)).await;
+            let every = Duration::from_millis(300);
+            let last = crowd::slow(port, crowd::address(number), kind, every, Arc::default()).await;
             (kind, start.elapsed(), last.unwrap())
         });
     }
@@ -363,26 +364,20 @@ async fn good_clients_keep_their_throughput_beside_5000_slow_ones() {
     assert!(median >= 0.95);
 }
 
-/// A crowd that is connected.
+/// A crowd that is there: each has come as far as it goes quickly.
 async fn slow_ones(relay: &Relay, count: usize) -> JoinSet<std::io::Result<String>> {
-    let mut crowd = JoinSet::new();
+    let (mut crowd, begun) = (JoinSet::new(), Arc::new(AtomicU64::new(0)));
+    let deadline = Instant::now() + 12 * MOST;
     for number in 0..count {
         // Deaf ones are dropped soon: a crowd of them is none after that.
-        let (port, kind) = (relay.port, SLOW[number % 3]);
-        crowd.spawn(crowd::slow(port, crowd::address(number), kind, Duration::from_secs(10)));
-        if number % 100 == 99 {
-            let deadline = Instant::now() + MOST;
-            while relay_connections(relay) < number && Instant::now() < deadline {
-                tokio::task::yield_now().await;
-            }
-        }
+        let (port, kind, begun) = (relay.port, SLOW[number % 3], Arc::clone(&begun));
+        crowd.spawn(crowd::slow(port, crowd::address(number), kind, Duration::from_secs(10), begun));
+    }
+    while begun.load(Ordering::Relaxed) < count as u64 {
+        assert!(Instant::now() < deadline, "{begun:?} of {count} slow clients have begun");
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
     crowd
-}
-
-/// How many files the relay has open.
-fn relay_connections(relay: &Relay) -> usize {
-    std::fs::read_dir(format!("/proc/{}/fd", relay.pid())).unwrap().count()
 }
 
 /// Holds idle connections in clear and over TLS; prints and gives the memory of each, in bytes.

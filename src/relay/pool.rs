@@ -1,5 +1,6 @@
 //! The connections to one next hop: those in use, as many as it may have, and those that wait for their next message.
 
+use std::collections::VecDeque;
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,7 +25,8 @@ pub struct Pool {
     pub hop: NextHop,
     /// Whether it works.
     pub health: Health,
-    idle: Mutex<Vec<Connection>>,
+    /// Those that wait, the one last that was used last.
+    idle: Mutex<VecDeque<Connection>>,
     seen: Mutex<Option<Capabilities>>,
     places: Arc<Semaphore>,
     /// How many wait for places.
@@ -89,7 +91,7 @@ impl Pool {
         let rate = Rate::per_minute(hop.messages_per_minute, hop.burst, Instant::now());
         Arc::new(Pool {
             health: Health::default(),
-            idle: Mutex::new(Vec::new()),
+            idle: Mutex::new(VecDeque::new()),
             seen: Mutex::new(None),
             places,
             waiting: AtomicUsize::new(0),
@@ -170,6 +172,15 @@ impl Pool {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// The connection that was used last, where it is fresh. Those that waited too long are closed; none is looked at twice for that.
+    fn waiting_connection(&self) -> Option<Connection> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        while idle.front().is_some_and(|own| !own.is_fresh(&self.hop)) {
+            idle.pop_front();
+        }
+        std::iter::from_fn(|| idle.pop_back()).find(|own| own.is_fresh(&self.hop))
+    }
+
     /// How many connections are in use, and how many wait.
     pub fn connections(&self) -> (usize, usize) {
         let used = self.hop.max_connections.saturating_sub(self.places.available_permits());
@@ -184,12 +195,7 @@ impl Place {
     ///
     /// When none can be made.
     pub async fn lease(self) -> Result<Lease, RelayError> {
-        let waiting = {
-            let mut idle = self.pool.idle.lock().unwrap_or_else(PoisonError::into_inner);
-            idle.retain(|connection| connection.is_fresh(&self.pool.hop));
-            idle.pop()
-        };
-        match waiting {
+        match self.pool.waiting_connection() {
             Some(connection) => Ok(Lease { connection, place: self, has_waited: true }),
             None => self.fresh().await,
         }
@@ -230,7 +236,7 @@ impl Lease {
         connection.used = Instant::now();
         if connection.is_fresh(&place.pool.hop) {
             // Never more than there are places: a connection is only made where none waits.
-            place.pool.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+            place.pool.idle.lock().unwrap_or_else(PoisonError::into_inner).push_back(connection);
         }
     }
 }

@@ -170,8 +170,15 @@ pub enum Slow {
 
 pub const SLOW: [Slow; 4] = [Slow::Silent, Slow::Commands, Slow::Data, Slow::Deaf];
 
-/// A slow client with so much time between two bytes, up to its end; gives the last that was said to it.
-pub async fn slow(port: u16, from: Ipv4Addr, kind: Slow, every: Duration) -> io::Result<String> {
+/// A slow client with so much time between two bytes, up to its end; gives the last that was said to it. It counts itself in `begun` when
+/// it begins to be slow.
+pub async fn slow(
+    port: u16,
+    from: Ipv4Addr,
+    kind: Slow,
+    every: Duration,
+    begun: Arc<AtomicU64>,
+) -> io::Result<String> {
     let mut stream = connect(from, port).await?;
     let mut said = reply(&mut stream).await?;
     if kind == Slow::Data {
@@ -184,6 +191,7 @@ pub async fn slow(port: u16, from: Ipv4Addr, kind: Slow, every: Duration) -> io:
             said = say(&mut stream, line).await?;
         }
     }
+    begun.fetch_add(1, Ordering::Relaxed);
     let text = match kind {
         Slow::Silent => "".to_owned(),
         Slow::Commands => "EHLO slow.example\r\nMAIL FROM:<slow@shop.example>\r\n".repeat(1000),
