@@ -18,6 +18,8 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc2822;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout_at;
 
 use crate::consent::{Person, Store, Timestamp};
 use crate::live::{Live, Outbound};
@@ -38,6 +40,11 @@ use copy::{Copying, Wanted};
 /// The most Received fields before a message is taken to run in circles (RFC 5321 section 6.3).
 const MAX_HOPS: usize = 50;
 
+/// What memory for copies is counted in, in bytes.
+const COPY_UNIT: usize = 4096;
+/// Changed copies may take this part of what messages may take.
+const COPY_PART: u64 = 4;
+
 /// Sees each copy that the next hop took: the message as it came, who got the copy, and the copy.
 pub type Witness = Box<dyn Fn(&Arrival, &[usize], &Bytes) + Send + Sync>;
 
@@ -50,6 +57,9 @@ pub struct Pipeline {
     campaigns: Campaigns,
     /// The memory that messages may take.
     pub budget: Budget,
+    /// The memory that changed copies may take beside them, in units.
+    copies: Arc<Semaphore>,
+    copy_units: u32,
 }
 
 impl fmt::Debug for Pipeline {
@@ -184,6 +194,13 @@ struct Copied {
     removed: usize,
 }
 
+impl Enforced {
+    /// Whether a copy has bytes of its own, beside those of the message as it came.
+    fn has_own_bytes(&self, message: &Bytes) -> bool {
+        self.copies.iter().any(|own| own.copy.as_ref().is_ok_and(|copy| copy.as_ptr() != message.as_ptr()))
+    }
+}
+
 impl Pipeline {
     /// A pipeline over this store.
     pub fn new(live: Live, store: Arc<Store>, ledger: Ledger) -> Arc<Pipeline> {
@@ -198,8 +215,12 @@ impl Pipeline {
         witness: Option<Witness>,
     ) -> Arc<Pipeline> {
         let budget = Budget::new(live.config.relay.max_in_flight_bytes);
+        let units = live.config.relay.max_in_flight_bytes / COPY_PART / COPY_UNIT as u64;
+        let copy_units = u32::try_from(units).unwrap_or(u32::MAX >> 4).clamp(1, u32::MAX >> 4);
+        let copies = Arc::new(Semaphore::new(copy_units as usize));
         let campaigns = Campaigns::new(live.config.tracker.campaigns);
-        Arc::new(Pipeline { live: ArcSwap::from_pointee(live), store, ledger, witness, campaigns, budget })
+        let live = ArcSwap::from_pointee(live);
+        Arc::new(Pipeline { live, store, ledger, witness, campaigns, budget, copies, copy_units })
     }
 
     /// What holds now.
@@ -222,15 +243,20 @@ impl Pipeline {
     /// Takes a message through the rest of the line; gives what the client hears. 250 means that the next hop said 250.
     pub async fn handle(&self, arrival: &Arrival, transaction: &mut Transaction) -> Handled {
         let live = self.live();
+        let refused = |reply: Reply| Handled {
+            replies: vec![reply.clone(); arrival.envelope.recipients.len()],
+            whole: reply,
+            open: Vec::new(),
+        };
         if let Some(reply) = loops(arrival) {
-            return Handled {
-                replies: vec![reply.clone(); arrival.envelope.recipients.len()],
-                whole: reply,
-                open: Vec::new(),
-            };
+            return refused(reply);
         }
+        let Some(room) = self.room(arrival).await else {
+            return refused(Reply::new(452, "4.3.1 No room for the message now, try again later"));
+        };
         let started = Instant::now();
         let enforced = self.enforce(&live, arrival);
+        let _room = enforced.has_own_bytes(&arrival.message).then_some(room);
         metrics::histogram!("pixelward_enforce_seconds").record(started.elapsed().as_secs_f64());
         let handled = self.deliver(&live, arrival, &enforced, transaction).await;
         self.record(arrival, &enforced, &handled);
@@ -345,6 +371,14 @@ impl Pipeline {
             found,
             copies,
         }
+    }
+
+    /// Room for a copy beside the message as it came, once there is some; `None` where none becomes free in time.
+    async fn room(&self, arrival: &Arrival) -> Option<OwnedSemaphorePermit> {
+        let wanted = u32::try_from(arrival.message.len() / COPY_UNIT + 1).unwrap_or(u32::MAX);
+        // What is larger than all of it has it alone.
+        let room = Arc::clone(&self.copies).acquire_many_owned(wanted.min(self.copy_units));
+        timeout_at(arrival.deadline.into(), room).await.ok()?.ok()
     }
 
     /// Deliver: each copy to its recipients.

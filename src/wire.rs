@@ -1,7 +1,9 @@
 //! A byte stream to a client or a next hop, in clear or over TLS, with a buffer for what was read and not yet used.
 
+use std::cell::RefCell;
+use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
@@ -102,9 +104,32 @@ pub struct Wire {
 
 /// Bytes read at once.
 const READ: usize = 64 * 1024;
+/// How many buffers a thread keeps for the next stream that has something to say.
+const MOST_SPARE: usize = 16;
+
+thread_local! {
+    static SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// An empty buffer, one that was used before where there is one.
+fn buffer() -> Vec<u8> {
+    SPARE.with_borrow_mut(Vec::pop).unwrap_or_default()
+}
+
+/// Keeps a buffer for the next who needs one.
+fn spare(mut buffer: Vec<u8>) {
+    buffer.clear();
+    if (READ..=2 * READ).contains(&buffer.capacity()) {
+        SPARE.with_borrow_mut(|all| {
+            if all.len() < MOST_SPARE {
+                all.push(buffer);
+            }
+        });
+    }
+}
 
 impl Wire {
-    /// A wire over a fresh stream. The buffer is allocated with the first read, so that an idle connection costs little.
+    /// A wire over a fresh stream. It has a buffer only while something is in it, so that who waits costs little.
     pub fn new(stream: Stream) -> Wire {
         Wire { stream, buffer: Vec::new(), used: 0 }
     }
@@ -119,7 +144,7 @@ impl Wire {
         self.used = self.used.saturating_add(bytes).min(self.buffer.len());
         if self.used == self.buffer.len() {
             self.used = 0;
-            self.buffer.clear();
+            spare(std::mem::take(&mut self.buffer));
         }
     }
 
@@ -133,14 +158,6 @@ impl Wire {
         Some(line)
     }
 
-    /// Gives the memory of the buffer back while nothing is expected for long.
-    pub fn shrink(&mut self) {
-        if self.pending().is_empty() {
-            self.buffer = Vec::new();
-            self.used = 0;
-        }
-    }
-
     /// Reads more. `Ok(0)` is the end of the stream.
     ///
     /// # Errors
@@ -151,8 +168,19 @@ impl Wire {
             self.buffer.drain(..self.used);
             self.used = 0;
         }
+        poll_fn(|cx| self.poll_fill(cx)).await
+    }
+
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.buffer.capacity() == 0 {
+            self.buffer = buffer();
+        }
         self.buffer.reserve(READ);
-        self.stream.read_buf(&mut self.buffer).await
+        let read = pin!(self.stream.read_buf(&mut self.buffer)).poll(cx);
+        if read.is_pending() && self.buffer.is_empty() {
+            spare(std::mem::take(&mut self.buffer));
+        }
+        read
     }
 
     /// Writes and flushes.

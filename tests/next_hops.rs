@@ -174,6 +174,35 @@ fn a_connection_does_not_wait_for_a_slow_client() {
 }
 
 #[test]
+fn where_others_wait_a_slow_client_gives_its_connection_up_at_once() {
+    let sink = Sink::start();
+    let relay = relay(&hop("one", sink.port, "max_connections = 2"));
+    let slow: Vec<_> = (0..12)
+        .map(|_| {
+            let port = relay.port;
+            std::thread::spawn(move || {
+                let mut client = Client::greeted(port);
+                assert_eq!(client.say("MAIL FROM:<slow@shop.example>"), 250);
+                assert_eq!(client.say("RCPT TO:<ann@home.example>"), 250);
+                assert_eq!(client.say("DATA"), 354);
+                client.send(b"Subject: a\r\n");
+                client
+            })
+        })
+        .collect();
+    // Had each its connection for two seconds, the last two would come to theirs after ten.
+    let start = std::time::Instant::now();
+    let slow: Vec<Client> = slow.into_iter().map(|own| own.join().unwrap()).collect();
+    assert!(send(&relay, "quick@shop.example").starts_with("250"));
+    assert!(start.elapsed() < std::time::Duration::from_secs(6), "{:?}", start.elapsed());
+    for mut client in slow {
+        client.send(b"\r\nb\r\n.\r\n");
+        assert_eq!(client.code(), 250);
+    }
+    assert_eq!(accepted(&sink), 13);
+}
+
+#[test]
 fn a_recipient_refused_when_asked_again_costs_the_others_nothing() {
     let sink = Sink::start();
     let relay = relay(&hop("one", sink.port, ""));

@@ -14,7 +14,7 @@ use crate::live::Live;
 use crate::pipeline::Pipeline;
 use crate::record::{logging, metrics};
 use crate::relay::Ledger;
-use crate::server::{Activated, adopt, bind, certificate};
+use crate::server::{Activated, adopt, bind, certificate, descriptors};
 
 /// Run the relay.
 ///
@@ -35,6 +35,7 @@ pub struct Run {
 pub fn run(command: &Run) -> Result<ExitCode, Box<dyn std::error::Error>> {
     let config = Config::load(&command.config)?;
     logging::start(&config.log)?;
+    descriptors::raise(&config);
     let handle = metrics::start()?;
     let store = Arc::new(Store::open(&store_settings(&config))?);
     let live = Live::of(config)?;

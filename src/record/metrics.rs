@@ -33,6 +33,10 @@ fn describe() {
         "pixelward_connections_refused_total",
         "Connections turned away because there were too many"
     );
+    describe_counter!(
+        "pixelward_accept_errors_total",
+        "Times that no connection could be accepted, for lack of open files most likely"
+    );
     describe_counter!("pixelward_protocol_errors_total", "Commands that were malformed or out of order");
     describe_counter!("pixelward_tls_errors_total", "Clients with which TLS could not be started");
     describe_counter!("pixelward_logins_total", "Logins by whether the password was right");

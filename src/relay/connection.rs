@@ -156,7 +156,10 @@ impl Connection {
             (TlsMode::Required | TlsMode::Opportunistic, true) => {}
         }
         self.command("STARTTLS\r\n", "STARTTLS", hop.timeouts.command).await?;
-        self.expect(Class::Positive, "STARTTLS", hop.timeouts.command).await?;
+        let reply = self.reply("STARTTLS", hop.timeouts.command).await?;
+        if reply.class() != Class::Positive {
+            return Err(RelayError::NoTlsNow(reply));
+        }
         if !self.wire.pending().is_empty() {
             return Err(RelayError::InjectedBeforeTls);
         }
@@ -172,7 +175,7 @@ impl Connection {
     async fn authenticated(mut self, hop: &NextHop) -> Result<Connection, RelayError> {
         let Some(credentials) = &hop.credentials else { return Ok(self) };
         if !self.wire.stream.is_tls() {
-            return Err(RelayError::NoTls);
+            return Err(RelayError::NoTlsForLogin);
         }
         let limit = hop.timeouts.command;
         if self.capabilities.auth_plain {
@@ -260,13 +263,14 @@ fn plain(credentials: &Credentials) -> String {
 
 async fn start_tls(tcp: TcpStream, hop: &NextHop) -> Result<Stream, RelayError> {
     let no_name = || {
-        RelayError::Tls(io::Error::other(format!("{:?} is no name that a certificate could have", hop.host)))
+        let said = format!("{:?} is no name that a certificate could have; set host to one", hop.host);
+        RelayError::Tls(io::Error::other(said).into())
     };
     let name = hop.server_name().ok_or_else(no_name)?;
     let connector = TlsConnector::from(std::sync::Arc::clone(&hop.tls_config));
     match timeout(hop.timeouts.command, connector.connect(name, tcp)).await {
         Ok(Ok(tls)) => Ok(Stream::Tls(Box::new(tls.into()))),
-        Ok(Err(error)) => Err(RelayError::Tls(error)),
+        Ok(Err(error)) => Err(RelayError::Tls(error.into())),
         Err(_) => Err(RelayError::Timeout { at: "TLS handshake", after: hop.timeouts.command }),
     }
 }
@@ -278,7 +282,7 @@ async fn within<T>(
 ) -> Result<T, RelayError> {
     match timeout(limit, work).await {
         Ok(Ok(value)) => Ok(value),
-        Ok(Err(source)) => Err(RelayError::Io { at, source }),
+        Ok(Err(source)) => Err(RelayError::of_stream(at, source)),
         Err(_) => Err(RelayError::Timeout { at, after: limit }),
     }
 }

@@ -3,6 +3,7 @@
 use std::io;
 use std::time::Duration;
 
+use super::tls_fault::TlsFault;
 use crate::smtp::Reply;
 use crate::smtp::reply::BadReply;
 
@@ -25,7 +26,7 @@ pub enum RelayError {
         at: &'static str,
     },
     /// It took too long.
-    #[error("{at}: no answer within {} s", after.as_secs())]
+    #[error("{at}: no answer within {} s{}", after.as_secs(), advice(at))]
     Timeout {
         /// What was being done.
         at: &'static str,
@@ -49,13 +50,23 @@ pub enum RelayError {
         reply: Reply,
     },
     /// TLS is demanded and not to be had.
-    #[error("TLS is required, and the next hop does not offer STARTTLS")]
+    #[error(
+        "TLS is required, and the next hop does not offer STARTTLS; a port with TLS from the first byte on needs tls = \"implicit\""
+    )]
     NoTls,
+    /// It offers TLS, and does not start it.
+    #[error("the next hop offers STARTTLS and answered {0}; its log says what keeps it from starting TLS")]
+    NoTlsNow(Reply),
+    /// There is no TLS to send the credentials over.
+    #[error("credentials are only sent over TLS, and the next hop does not offer STARTTLS")]
+    NoTlsForLogin,
     /// The TLS handshake failed, or the certificate is not the one expected.
     #[error("TLS with the next hop failed: {0}")]
-    Tls(io::Error),
+    Tls(TlsFault),
     /// It wrote more behind its answer to STARTTLS, in clear.
-    #[error("the next hop sent data in clear behind its answer to STARTTLS")]
+    #[error(
+        "the next hop, or somebody between, sent data in clear behind the answer to STARTTLS; it would count as said over TLS"
+    )]
     InjectedBeforeTls,
     /// It has as many connections as it may.
     #[error("all {connections} connections (max_connections) are in use")]
@@ -75,6 +86,11 @@ pub enum RelayError {
 }
 
 impl RelayError {
+    /// What was wrong with a stream: over TLS that may be what the other side thinks of us.
+    pub fn of_stream(at: &'static str, source: io::Error) -> RelayError {
+        if TlsFault::is_one(&source) { RelayError::Tls(source.into()) } else { RelayError::Io { at, source } }
+    }
+
     /// What the client hears. No internals: the log has them.
     pub fn reply(&self) -> Reply {
         match self {
@@ -87,7 +103,11 @@ impl RelayError {
             RelayError::Busy { .. } | RelayError::TooFast { .. } => {
                 Reply::new(451, "4.4.5 The next hop is sent as much as it may be, try again later")
             }
-            RelayError::NoTls | RelayError::Tls(_) | RelayError::InjectedBeforeTls => {
+            RelayError::NoTls
+            | RelayError::NoTlsNow(_)
+            | RelayError::NoTlsForLogin
+            | RelayError::Tls(_)
+            | RelayError::InjectedBeforeTls => {
                 Reply::new(451, "4.7.5 No safe connection to the next hop, try again later")
             }
             RelayError::Unwilling { .. } | RelayError::NoAuth => {
@@ -96,9 +116,18 @@ impl RelayError {
         }
     }
 
-    /// Whether the connection was lost, rather than an answer given.
+    /// Whether the connection was lost, rather than an answer given. Over TLS it may be lost with an alert.
     pub fn is_lost_connection(&self) -> bool {
-        matches!(self, RelayError::Io { .. } | RelayError::Closed { .. })
+        matches!(self, RelayError::Io { .. } | RelayError::Closed { .. } | RelayError::Tls(_))
+    }
+}
+
+/// What often is behind an answer that does not come.
+fn advice(at: &str) -> &'static str {
+    match at {
+        "greeting" => "; a port with TLS from the first byte on needs tls = \"implicit\"",
+        "TLS handshake" => "; a port that starts in clear needs tls = \"required\"",
+        _ => "",
     }
 }
 

@@ -14,6 +14,7 @@ pub mod next_hop;
 pub mod pool;
 pub mod rate;
 pub mod route;
+pub mod tls_fault;
 pub mod transaction;
 
 pub use connection::Capabilities;

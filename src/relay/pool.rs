@@ -1,10 +1,12 @@
 //! The connections to one next hop: those in use, as many as it may have, and those that wait for their next message.
 
+use std::collections::VecDeque;
 use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use super::connection::{Capabilities, Connection};
@@ -23,10 +25,32 @@ pub struct Pool {
     pub hop: NextHop,
     /// Whether it works.
     pub health: Health,
-    idle: Mutex<Vec<Connection>>,
+    /// Those that wait, the one last that was used last.
+    idle: Mutex<VecDeque<Connection>>,
     seen: Mutex<Option<Capabilities>>,
     places: Arc<Semaphore>,
+    /// How many wait for places.
+    waiting: AtomicUsize,
+    /// Told when one more waits.
+    wanted: Notify,
     rate: Option<Rate>,
+}
+
+/// One who waits for places, until dropped.
+struct Waiting<'a>(&'a Pool);
+
+impl<'a> Waiting<'a> {
+    fn at(pool: &'a Pool) -> Waiting<'a> {
+        pool.waiting.fetch_add(1, Ordering::SeqCst);
+        pool.wanted.notify_waiters();
+        Waiting(pool)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 /// A place among the connections of a pool.
@@ -67,9 +91,11 @@ impl Pool {
         let rate = Rate::per_minute(hop.messages_per_minute, hop.burst, Instant::now());
         Arc::new(Pool {
             health: Health::default(),
-            idle: Mutex::new(Vec::new()),
+            idle: Mutex::new(VecDeque::new()),
             seen: Mutex::new(None),
             places,
+            waiting: AtomicUsize::new(0),
+            wanted: Notify::new(),
             rate,
             hop,
         })
@@ -83,13 +109,30 @@ impl Pool {
     pub async fn places(self: &Arc<Pool>, count: usize) -> Result<Vec<Place>, RelayError> {
         let busy = || RelayError::Busy { connections: self.hop.max_connections };
         let wanted = u32::try_from(count).map_err(|_| busy())?;
-        let all = Arc::clone(&self.places).acquire_many_owned(wanted);
-        let mut all = timeout(PATIENCE, all).await.map_err(|_| busy())?.map_err(|_| busy())?;
+        let mut all = match Arc::clone(&self.places).try_acquire_many_owned(wanted) {
+            Ok(all) => all,
+            Err(_) => {
+                let _waiting = Waiting::at(self);
+                let all = Arc::clone(&self.places).acquire_many_owned(wanted);
+                timeout(PATIENCE, all).await.map_err(|_| busy())?.map_err(|_| busy())?
+            }
+        };
         let split = |_| {
             let permit = all.split(1).ok_or_else(busy)?;
             Ok(Place { pool: Arc::clone(self), _permit: permit })
         };
         (0..count).map(split).collect()
+    }
+
+    /// Waits until somebody else waits for a place.
+    pub async fn wanted(&self) {
+        loop {
+            let told = self.wanted.notified();
+            if self.waiting.load(Ordering::SeqCst) > 0 {
+                return;
+            }
+            told.await;
+        }
     }
 
     /// Waits until so many messages may go to it.
@@ -129,6 +172,15 @@ impl Pool {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// The connection that was used last, where it is fresh. Those that waited too long are closed; none is looked at twice for that.
+    fn waiting_connection(&self) -> Option<Connection> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        while idle.front().is_some_and(|own| !own.is_fresh(&self.hop)) {
+            idle.pop_front();
+        }
+        std::iter::from_fn(|| idle.pop_back()).find(|own| own.is_fresh(&self.hop))
+    }
+
     /// How many connections are in use, and how many wait.
     pub fn connections(&self) -> (usize, usize) {
         let used = self.hop.max_connections.saturating_sub(self.places.available_permits());
@@ -143,12 +195,7 @@ impl Place {
     ///
     /// When none can be made.
     pub async fn lease(self) -> Result<Lease, RelayError> {
-        let waiting = {
-            let mut idle = self.pool.idle.lock().unwrap_or_else(PoisonError::into_inner);
-            idle.retain(|connection| connection.is_fresh(&self.pool.hop));
-            idle.pop()
-        };
-        match waiting {
+        match self.pool.waiting_connection() {
             Some(connection) => Ok(Lease { connection, place: self, has_waited: true }),
             None => self.fresh().await,
         }
@@ -189,7 +236,7 @@ impl Lease {
         connection.used = Instant::now();
         if connection.is_fresh(&place.pool.hop) {
             // Never more than there are places: a connection is only made where none waits.
-            place.pool.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+            place.pool.idle.lock().unwrap_or_else(PoisonError::into_inner).push_back(connection);
         }
     }
 }

@@ -97,6 +97,14 @@ impl Transaction {
         self.lease.is_some() && self.begun == 1
     }
 
+    /// Waits until others wait for the place that its connection has.
+    pub async fn is_wanted(&self) {
+        match &self.lease {
+            Some(lease) => lease.pool().wanted().await,
+            None => std::future::pending().await,
+        }
+    }
+
     /// The route it takes.
     pub(super) fn route(&self) -> &Arc<Route> {
         &self.route
@@ -292,10 +300,8 @@ impl Transaction {
     /// Gives the transaction up. The connection is reset and kept, or closed where it does not answer at once. What is asked later
     /// begins anew.
     pub async fn abandon(&mut self) {
-        let Some(mut lease) = self.lease.take() else { return };
-        if reset(&mut lease).await.is_ok_and(|reply| reply.class() == Class::Positive) {
-            lease.give_back();
-        }
+        let Some(lease) = self.lease.take() else { return };
+        Box::pin(part(lease)).await;
     }
 
     /// Where it leads.
@@ -309,6 +315,13 @@ impl Transaction {
 async fn tell(connection: &mut Connection, command: &str, limit: Duration) -> Result<(), RelayError> {
     connection.command(command, "XFORWARD", limit).await?;
     connection.reply("XFORWARD", limit).await.map(drop)
+}
+
+/// Ends the transaction of a connection, and gives it back where that worked.
+async fn part(mut lease: Lease) {
+    if reset(&mut lease).await.is_ok_and(|reply| reply.class() == Class::Positive) {
+        lease.give_back();
+    }
 }
 
 /// Ends the transaction of a connection.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::clients::Place;
 use super::proxy;
@@ -31,6 +31,9 @@ const PARTING: Duration = Duration::from_secs(5);
 /// How long a connection to the next hop waits for its client. Then it serves others, and the transaction is begun anew when the message is
 /// whole.
 const HOLD: Duration = Duration::from_secs(2);
+
+/// How long it waits where others wait for a connection: longer than a client takes that does not dawdle.
+const BRIEF_HOLD: Duration = Duration::from_millis(100);
 
 const TOO_LONG: &str = "5.5.2 The line is too long";
 
@@ -155,7 +158,7 @@ impl Conversation<'_> {
             return self.flush().await;
         }
         if self.settings.tls == ListenerTls::Implicit {
-            self.start_tls().await?;
+            Box::pin(self.start_tls()).await?;
         }
         self.greet();
         self.flush().await?;
@@ -201,18 +204,25 @@ impl Conversation<'_> {
     /// Waits for more from the client. The next hop does not wait for long.
     pub(super) async fn fill(&mut self) -> Result<(), Ended> {
         if let Some(transaction) = self.transaction.as_mut().filter(|own| own.is_open()) {
-            match timeout_at(self.held_since + HOLD, self.wire.fill()).await {
-                Ok(Ok(0)) => return Err(Ended::Done),
-                Ok(Ok(_)) => return Ok(()),
-                Ok(Err(error)) => return Err(Ended::Lost(error)),
-                Err(_) => transaction.abandon().await,
+            let wanted = async {
+                sleep_until(self.held_since + BRIEF_HOLD).await;
+                transaction.is_wanted().await;
+            };
+            let read = tokio::select! {
+                biased;
+                read = self.wire.fill() => Some(read),
+                () = wanted => None,
+                () = sleep_until(self.held_since + HOLD) => None,
+            };
+            match read {
+                Some(Ok(0)) => return Err(Ended::Done),
+                Some(Ok(_)) => return Ok(()),
+                Some(Err(error)) => return Err(Ended::Lost(error)),
+                None => transaction.abandon().await,
             }
         }
         let idle = !self.session.has_envelope();
         let limit = (Instant::now() + self.settings.idle_timeout).min(self.deadline);
-        if idle {
-            self.wire.shrink();
-        }
         let read = async {
             tokio::select! {
                 read = self.wire.fill() => read.map_err(Ended::from),
@@ -295,6 +305,7 @@ impl Conversation<'_> {
         }
     }
 
+    /// Takes a line. The larger steps have room of their own, so that an idle session does not hold it.
     async fn line(&mut self, line: &[u8]) -> Result<(), Ended> {
         self.settle();
         let command = match Command::read(line) {
@@ -340,9 +351,9 @@ impl Conversation<'_> {
                 }
                 self.say(&reply);
                 self.flush().await?;
-                self.start_tls().await
+                Box::pin(self.start_tls()).await
             }
-            Action::LogIn(auth) => self.log_in(auth).await,
+            Action::LogIn(auth) => Box::pin(self.log_in(auth)).await,
             Action::Xclient(attributes) => self.xclient(&attributes).await,
             Action::Xforward(attributes) => {
                 self.xforward(&attributes);
@@ -364,7 +375,7 @@ impl Conversation<'_> {
                 self.batch.recipients.push(recipient);
                 Ok(())
             }
-            Action::ReadData => self.data().await,
+            Action::ReadData => Box::pin(self.data()).await,
         }
     }
 

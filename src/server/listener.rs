@@ -57,12 +57,23 @@ impl Bound {
         let clients = Arc::new(Clients::default());
         let mut sessions = JoinSet::new();
         let told = stop.clone();
+        let mut fails = false;
         loop {
             tokio::select! {
                 accepted = self.socket.accept() => match accepted {
-                    Ok((stream, peer)) => self.session(stream, peer, &pipeline, &clients, &told, &mut sessions),
+                    Ok((stream, peer)) => {
+                        fails = false;
+                        self.session(stream, peer, &pipeline, &clients, &told, &mut sessions);
+                    }
                     Err(error) => {
-                        tracing::warn!(%error, listener = %self.address, "a connection could not be accepted");
+                        // The same is not said ten times a second.
+                        if !std::mem::replace(&mut fails, true) {
+                            tracing::error!(
+                                %error, listener = %self.address,
+                                "connections cannot be accepted; clients wait until others have gone; is the limit of open files too low?"
+                            );
+                        }
+                        metrics::counter!("pixelward_accept_errors_total").increment(1);
                         tokio::time::sleep(BREATH).await;
                     }
                 },

@@ -8,6 +8,7 @@ pub mod certificate;
 mod clients;
 pub mod connection;
 mod data;
+pub mod descriptors;
 mod handshake;
 pub mod listener;
 mod login;

@@ -19,12 +19,15 @@ pub(super) struct Batch {
 }
 
 impl Conversation<'_> {
-    /// Puts what was gathered to the next hop, and says its answers.
+    /// Puts what was gathered to the next hop, and says its answers. A session that has nothing to ask does not hold the room for it.
     pub(super) async fn ask_next_hop(&mut self) {
         let batch = std::mem::take(&mut self.batch);
-        if !batch.sender && batch.recipients.is_empty() {
-            return;
+        if batch.sender || !batch.recipients.is_empty() {
+            Box::pin(self.put_to_next_hop(batch)).await;
         }
+    }
+
+    async fn put_to_next_hop(&mut self, batch: Batch) {
         if batch.sender
             && let Session::Open(envelope) = &self.session
         {

@@ -142,6 +142,11 @@ impl Sink {
         self.state.taken.lock().unwrap().clone()
     }
 
+    /// What was taken since the last time somebody asked so.
+    pub fn drain(&self) -> Vec<Taken> {
+        std::mem::take(&mut *self.state.taken.lock().unwrap())
+    }
+
     /// The accepted transactions that fit, once there are so many.
     pub fn wait(&self, count: usize, fits: impl Fn(&Taken) -> bool) -> Vec<Taken> {
         let deadline = Instant::now() + PATIENCE;

@@ -139,7 +139,18 @@ impl Relay {
     }
 
     pub fn in_folder(folder: Folder) -> Relay {
-        let mut child = program()
+        Relay::started(program(), folder)
+    }
+
+    /// One that may open only so many files.
+    pub fn with_open_files(folder: Folder, most: u32) -> Relay {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("ulimit -n {most} && exec \"$0\" \"$@\"")]).arg(program().get_program());
+        Relay::started(shell, folder)
+    }
+
+    fn started(mut program: Command, folder: Folder) -> Relay {
+        let mut child = program
             .args(["run", "--config"])
             .arg(folder.0.join("config.toml"))
             .env("NO_COLOR", "1")
@@ -172,8 +183,26 @@ impl Relay {
 
     /// The most memory it has used so far, in KiB.
     pub fn peak_memory(&self) -> u64 {
+        self.status("VmHWM:")
+    }
+
+    /// The memory it uses, in KiB.
+    pub fn memory(&self) -> u64 {
+        self.status("VmRSS:")
+    }
+
+    /// The time it has computed so far, in its own code and in the system's.
+    pub fn computed(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
+        // Behind the name, which may hold anything; utime and stime are the 14th and 15th field, in ticks of 10 ms.
+        let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+        let ticks: u64 = fields[11..13].iter().map(|field| field.parse::<u64>().unwrap()).sum();
+        Duration::from_millis(10 * ticks)
+    }
+
+    fn status(&self, name: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+        let line = status.lines().find(|line| line.starts_with(name)).unwrap();
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
 

@@ -1,0 +1,200 @@
+//! What was wrong with TLS towards a next hop, and what to do about it: words for the log of the mail operator.
+//!
+//! What a certificate says of itself comes from the other side, so it is cut and cleaned before it is written down.
+
+use std::fmt;
+use std::io;
+
+use rustls::pki_types::UnixTime;
+use rustls::{AlertDescription, CertificateError, Error, InvalidMessage, PeerIncompatible};
+use time::OffsetDateTime;
+
+/// How many names of a certificate are written down, and how much of each.
+const NAMES: usize = 3;
+const NAME_LENGTH: usize = 80;
+
+/// Why TLS could not be started, or was ended by the other side.
+#[derive(Debug)]
+pub struct TlsFault(io::Error);
+
+impl From<io::Error> for TlsFault {
+    fn from(error: io::Error) -> TlsFault {
+        TlsFault(error)
+    }
+}
+
+impl TlsFault {
+    /// Whether an error of a stream is one of TLS, rather than of the connection below it.
+    pub fn is_one(error: &io::Error) -> bool {
+        cause(error).is_some()
+    }
+}
+
+impl fmt::Display for TlsFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match cause(&self.0) {
+            Some(Error::InvalidCertificate(fault)) => f.write_str(&certificate(fault)),
+            Some(fault) => f.write_str(&handshake(fault)),
+            None if self.0.kind() == io::ErrorKind::UnexpectedEof => {
+                f.write_str("it hung up during the handshake; its log says why")
+            }
+            None => write!(f, "{}", self.0),
+        }
+    }
+}
+
+fn cause(error: &io::Error) -> Option<&Error> {
+    error.get_ref()?.downcast_ref()
+}
+
+/// What is wrong with its certificate, or with one that stands above it.
+fn certificate(fault: &CertificateError) -> String {
+    match fault {
+        CertificateError::ExpiredContext { not_after, .. } => format!(
+            "its certificate, or one above it, ended on {}; whoever runs it must renew it",
+            day(*not_after)
+        ),
+        CertificateError::NotValidYetContext { not_before, .. } => format!(
+            "its certificate, or one above it, begins on {}; look whether the clock of this machine is right",
+            day(*not_before)
+        ),
+        CertificateError::NotValidForNameContext { expected, presented } => format!(
+            "its certificate is for {}, and host is {:?}; set host to a name that the certificate has",
+            names(presented),
+            expected.to_str()
+        ),
+        CertificateError::UnknownIssuer => {
+            "no authority that is trusted here vouches for its certificate; name the one that does in ca_file, or have the next hop send \
+             the certificates between them"
+                .to_owned()
+        }
+        CertificateError::InvalidPurposeContext { .. } | CertificateError::InvalidPurpose => {
+            "its certificate is not made for servers (extended key usage); it needs one that is".to_owned()
+        }
+        CertificateError::BadSignature
+        | CertificateError::UnsupportedSignatureAlgorithmContext { .. }
+        | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => format!(
+            "its certificate, or one above it, is signed wrongly or in a way that is no longer safe (MD5, SHA-1, RSA with less than 2048 \
+             bits): {fault}; it needs a new one"
+        ),
+        CertificateError::Other(other) => format!(
+            "a certificate of its chain is used for what it may not be used for ({}); it needs a chain that holds",
+            cleaned(&format!("{:?}", other.0))
+        ),
+        other => format!("its certificate cannot be used: {}", cleaned(&other.to_string())),
+    }
+}
+
+/// What is wrong before, beside or behind the certificate.
+fn handshake(fault: &Error) -> String {
+    const OLD: &str = "it speaks no TLS that is safe; it must be able to speak version 1.2 or 1.3";
+    const NOTHING_COMMON: &str = "it shares no cipher suite with this relay; it must offer one with forward secrecy and AES-GCM or ChaCha20";
+    match fault {
+        Error::InvalidMessage(InvalidMessage::InvalidContentType | InvalidMessage::UnknownProtocolVersion) => {
+            "it answers the handshake with something that is no TLS; a port that starts in clear needs tls = \"required\", and no proxy may \
+             stand between"
+                .to_owned()
+        }
+        Error::AlertReceived(AlertDescription::CertificateRequired | AlertDescription::NoCertificate) => {
+            "it wants to know who we are; set certificate and key of the next hop".to_owned()
+        }
+        Error::AlertReceived(
+            AlertDescription::BadCertificate
+            | AlertDescription::UnsupportedCertificate
+            | AlertDescription::CertificateRevoked
+            | AlertDescription::CertificateExpired
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::UnknownCA
+            | AlertDescription::AccessDenied,
+        ) => format!("it does not accept the certificate of this relay ({fault}); look at certificate and key of the next hop"),
+        Error::AlertReceived(AlertDescription::ProtocolVersion)
+        | Error::PeerIncompatible(
+            PeerIncompatible::ServerDoesNotSupportTls12Or13
+            | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig
+            | PeerIncompatible::Tls12NotOfferedOrEnabled,
+        ) => OLD.to_owned(),
+        Error::AlertReceived(AlertDescription::HandshakeFailure | AlertDescription::InsufficientSecurity)
+        | Error::PeerIncompatible(PeerIncompatible::NoCipherSuitesInCommon) => NOTHING_COMMON.to_owned(),
+        other => format!("{}; its log may say more", cleaned(&other.to_string())),
+    }
+}
+
+fn day(at: UnixTime) -> String {
+    let at = i64::try_from(at.as_secs()).ok();
+    let date = at.and_then(|at| OffsetDateTime::from_unix_timestamp(at).ok());
+    date.map_or_else(|| "a day beyond all calendars".to_owned(), |date| date.date().to_string())
+}
+
+/// The names that a certificate has, as rustls writes them: each says of which kind it is.
+fn names(presented: &[String]) -> String {
+    let shown: Vec<String> = presented.iter().take(NAMES).map(|name| cleaned(name)).collect();
+    match presented.len().saturating_sub(NAMES) {
+        _ if presented.is_empty() => "no name at all (its common name does not count)".to_owned(),
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
+    }
+}
+
+fn cleaned(text: &str) -> String {
+    text.chars().map(|own| if own.is_control() { '?' } else { own }).take(NAME_LENGTH).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustls::pki_types::ServerName;
+    use std::time::Duration;
+
+    fn check(fault: Error, words: &[&str]) {
+        let said = TlsFault(io::Error::new(io::ErrorKind::InvalidData, fault)).to_string();
+        for word in words {
+            assert!(said.contains(word), "{word:?} is missing in {said:?}");
+        }
+        assert!(!said.contains(char::is_control), "{said:?}");
+    }
+
+    #[test]
+    fn a_fault_says_what_is_wrong_and_what_to_do() {
+        let at = |seconds| UnixTime::since_unix_epoch(Duration::from_secs(seconds));
+        let certificate = Error::InvalidCertificate;
+        check(
+            certificate(CertificateError::ExpiredContext { time: at(0), not_after: at(1_609_459_200) }),
+            &["2021-01-01", "renew"],
+        );
+        check(
+            certificate(CertificateError::NotValidYetContext { time: at(0), not_before: at(4_102_444_800) }),
+            &["2100-01-01", "clock"],
+        );
+        check(certificate(CertificateError::UnknownIssuer), &["ca_file"]);
+        check(certificate(CertificateError::BadEncoding), &["cannot be used"]);
+        check(Error::AlertReceived(AlertDescription::CertificateRequired), &["set certificate and key"]);
+        check(
+            Error::AlertReceived(AlertDescription::UnknownCA),
+            &["does not accept the certificate of this relay"],
+        );
+        check(Error::AlertReceived(AlertDescription::ProtocolVersion), &["1.2 or 1.3"]);
+        check(Error::PeerIncompatible(PeerIncompatible::NoCipherSuitesInCommon), &["cipher suite"]);
+        check(Error::General("a\nb".to_owned()), &["its log"]);
+    }
+
+    #[test]
+    fn names_of_a_certificate_are_cut_and_cleaned() {
+        let wrong = |presented: Vec<String>| {
+            Error::InvalidCertificate(CertificateError::NotValidForNameContext {
+                expected: ServerName::try_from("smtp.next-hop.example").unwrap(),
+                presented,
+            })
+        };
+        check(wrong(vec![]), &["no name at all", "\"smtp.next-hop.example\""]);
+        let many = (0..9).map(|number| format!("{number}\n{}", "x".repeat(10_000))).collect();
+        check(wrong(many), &["0?xxx", "and 6 more"]);
+    }
+
+    #[test]
+    fn an_error_of_the_connection_is_none_of_tls() {
+        let error = |kind| io::Error::from(kind);
+        assert!(!TlsFault::is_one(&error(io::ErrorKind::ConnectionReset)));
+        assert!(TlsFault::is_one(&io::Error::new(io::ErrorKind::InvalidData, Error::DecryptError)));
+        assert!(TlsFault(error(io::ErrorKind::UnexpectedEof)).to_string().contains("hung up"));
+    }
+}
