@@ -25,10 +25,11 @@ test: packages test-packages
 	$(CARGO) test $(FLAGS)
 
 # The long forms of what the tests show in short: 100,000 malformed sessions, 5,000 slow clients beside 200 good ones, 15,000 idle connections,
-# 2,000 sessions with 10 MiB each, 300 kills, and 200,000 recipients. Prints what came of each. Needs some 20,000 open files.
+# 2,000 sessions with 10 MiB each, 300 kills, 200,000 recipients, and 100 power cuts of the consent store. Prints what came of each. Needs some 20,000 open files.
 harness: packages
 	PIXELWARD_SESSIONS=100000 $(CARGO) test $(FLAGS) --test hostile -- --nocapture malformed
 	$(CARGO) test $(FLAGS) --test hostile --test exhaustion --test crash -- --nocapture --ignored --test-threads 1
+	PIXELWARD_CUTS=100 PIXELWARD_CANDIDATES=10000000 $(CARGO) test $(FLAGS) --test store_faults -- --nocapture
 
 check:
 	$(CARGO) fmt --check

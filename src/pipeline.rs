@@ -21,6 +21,7 @@ use time::format_description::well_known::Rfc2822;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout_at;
 
+use crate::consent::upkeep::{self, Retention};
 use crate::consent::{Person, Store, Timestamp};
 use crate::live::{Live, Outbound};
 use crate::message::header::fields;
@@ -238,6 +239,36 @@ impl Pipeline {
         let live = self.live();
         let controller = &live.config.policy.rulebook.default_controller().name;
         self.store.lookup(controller, Person([0; 16])).is_ok()
+    }
+
+    /// What the store needs once a day. What is wrong with it is logged.
+    pub fn look_after_store(&self) {
+        let live = self.live();
+        let controllers = live.config.policy.rulebook.controllers();
+        let retentions: Vec<Retention> = controllers
+            .map(|own| Retention { controller: own.name.clone(), days: own.retention_days })
+            .collect();
+        let sound = match upkeep::once(&self.store, &retentions, Timestamp::now()) {
+            Ok((erased, found)) => {
+                tracing::info!(
+                    erased,
+                    records = found.records,
+                    people = found.people,
+                    "the consent store was looked through"
+                );
+                found.differing == 0 && found.damaged_slots == 0
+            }
+            Err(error) => {
+                tracing::error!(%error, "the consent store could not be looked through");
+                false
+            }
+        };
+        if !sound {
+            tracing::error!(
+                "the consent store is damaged; nothing is granted that cannot be read. Run `pixelward consent verify`"
+            );
+        }
+        metrics::gauge!("pixelward_consent_store_sound").set(if sound { 1.0 } else { 0.0 });
     }
 
     /// Takes a message through the rest of the line; gives what the client hears. 250 means that the next hop said 250.

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
@@ -108,6 +109,7 @@ async fn serve(pipeline: &Arc<Pipeline>, path: &Path) -> Result<(), Box<dyn std:
     );
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     let alive = tokio::spawn(watchdog());
+    let upkeep = tokio::spawn(look_after_store(Arc::clone(pipeline)));
     let mut looking = tokio::time::interval(pipeline.live().config.relay.certificate_check);
     looking.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -134,6 +136,7 @@ async fn serve(pipeline: &Arc<Pipeline>, path: &Path) -> Result<(), Box<dyn std:
     }
     listeners.shutdown().await;
     alive.abort();
+    upkeep.abort();
     Ok(())
 }
 
@@ -144,6 +147,23 @@ async fn watchdog() {
     loop {
         turns.tick().await;
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
+    }
+}
+
+/// How long after the start the store is looked after first: mail comes before that.
+const UPKEEP_AFTER: Duration = Duration::from_secs(60);
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Looks after the store once a day, beside everything else.
+async fn look_after_store(pipeline: Arc<Pipeline>) {
+    let mut days = tokio::time::interval_at(tokio::time::Instant::now() + UPKEEP_AFTER, DAY);
+    loop {
+        days.tick().await;
+        let pipeline = Arc::clone(&pipeline);
+        let done = tokio::task::spawn_blocking(move || pipeline.look_after_store()).await;
+        if let Err(error) = done {
+            tracing::error!(%error, "the consent store could not be looked after; the log says why");
+        }
     }
 }
 

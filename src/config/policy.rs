@@ -102,6 +102,7 @@ fn rulebook(declared: Declared, defaults: Defaults, mode: Mode) -> Rulebook {
             on_grant: defaults.on_grant,
             notice_url: None,
             jurisdiction: None,
+            retention_days: 0,
         },
     };
     let unmatched = Mailstream::unmatched(default.name.as_str(), mode, defaults.treatment);
@@ -264,11 +265,20 @@ fn controller(section: &mut Section<'_>, context: &Context<'_>) -> Option<Contro
             "controller.jurisdiction cannot be \"none\": each mailstream must say so itself (N5)",
         );
     }
+    let retention_days = section.number("retention_days", 0, 0..=36_500);
     let Some(name) = name else {
         section.problem(section.start_line(), "controller.name is missing");
         return None;
     };
-    Some(Controller { label: name.as_str().into(), name, conditions, on_grant, notice_url, jurisdiction })
+    Some(Controller {
+        label: name.as_str().into(),
+        name,
+        conditions,
+        on_grant,
+        notice_url,
+        jurisdiction,
+        retention_days: u16::try_from(retention_days).unwrap_or(u16::MAX),
+    })
 }
 
 fn mailstream(section: &mut Section<'_>, context: &Context<'_>) -> Option<Mailstream> {

@@ -103,6 +103,15 @@ impl Keys {
         Ok(keys)
     }
 
+    /// The key file as it is read beside the one who writes it: nobody is found in it, and slots can be looked through.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be opened.
+    pub fn reader(path: &Path, store_key: &StoreKey) -> io::Result<Keys> {
+        Ok(Keys::over(OpenOptions::new().read(true).open(path)?, store_key))
+    }
+
     /// Nobody is known yet.
     fn over(file: File, store_key: &StoreKey) -> Keys {
         Keys {
@@ -330,17 +339,37 @@ impl Keys {
     ///
     /// When the file cannot be read or written.
     pub fn erase_ids(&mut self, ids: &HashSet<[u8; 16]>) -> io::Result<usize> {
+        let slots = self.slots_of(ids)?;
+        self.erase_slots(&slots)?;
+        Ok(slots.len())
+    }
+
+    /// The slots of those who have one of these ids, with the ids.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read.
+    pub fn slots_of(&self, ids: &HashSet<[u8; 16]>) -> io::Result<Vec<(u32, [u8; 16])>> {
         let mut found = Vec::new();
         self.each_slot(|slot, bytes| {
-            if self.unwrap(slot, bytes).is_some_and(|(_, id, _)| ids.contains(&id)) {
-                found.push(slot);
-            }
+            let id = self.unwrap(slot, bytes).map(|(_, id, _)| id);
+            found.extend(id.filter(|id| ids.contains(id)).map(|id| (slot, id)));
         })?;
-        for slot in &found {
-            self.overwrite(*slot)?;
+        Ok(found)
+    }
+
+    /// Overwrites slots, durably, that still are whose they were.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read or written.
+    pub fn erase_slots(&mut self, slots: &[(u32, [u8; 16])]) -> io::Result<()> {
+        for (slot, id) in slots {
+            if self.read(*slot).is_some_and(|(_, entry)| entry.id == *id) {
+                self.overwrite(*slot)?;
+            }
         }
-        self.file.sync_data()?;
-        Ok(found.len())
+        self.file.sync_data()
     }
 
     /// Gives the ids of all people to `each`, in the order of the slots, and says how many slots are damaged.
@@ -350,12 +379,28 @@ impl Keys {
     /// When the file cannot be read.
     pub fn each_id(&self, mut each: impl FnMut([u8; 16])) -> io::Result<u64> {
         let mut damaged = 0;
-        self.each_slot(|slot, bytes| match (bytes.first(), self.unwrap(slot, bytes)) {
-            (Some(&(USED | TAGGED)), Some((_, id, _))) => each(id),
-            (Some(&(USED | TAGGED)), None) => damaged += 1,
-            _ => {}
+        self.each_slot(|slot, bytes| {
+            let settled = self.settled(slot, bytes);
+            match (settled.first(), self.unwrap(slot, &settled)) {
+                (Some(&(USED | TAGGED)), Some((_, id, _))) => each(id),
+                (Some(&(USED | TAGGED)), None) => damaged += 1,
+                _ => {}
+            }
         })?;
         Ok(damaged)
+    }
+
+    /// A slot that may have been caught half-written by another process or thread: it is read again then.
+    fn settled(&self, slot: u32, bytes: &[u8; SLOT]) -> [u8; SLOT] {
+        const TRIES: usize = 100;
+        let mut bytes = *bytes;
+        for _ in 0..TRIES {
+            if !matches!(bytes.first(), Some(&(USED | TAGGED))) || self.unwrap(slot, &bytes).is_some() {
+                break;
+            }
+            let _ = self.file.read_exact_at(&mut bytes, offset(slot));
+        }
+        bytes
     }
 
     /// How many people there are.
@@ -375,24 +420,15 @@ impl Keys {
 ///
 /// When a file cannot be read or written.
 pub fn copy_slots(from: &Path, to: &Path, store_key: &StoreKey) -> io::Result<()> {
-    const TRIES: usize = 100;
-    let source = OpenOptions::new().read(true).open(from)?;
-    let keys = Keys::over(source, store_key);
+    let keys = Keys::reader(from, store_key)?;
     let mut target = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(to)?;
     let mut head = [0; SLOT];
     keys.file.read_exact_at(&mut head, 0)?;
     target.write_all(&head)?;
     let mut failed = Ok(());
     keys.each_slot(|slot, bytes| {
-        let mut copied = *bytes;
-        for _ in 0..TRIES {
-            if !matches!(copied.first(), Some(&(USED | TAGGED))) || keys.unwrap(slot, &copied).is_some() {
-                break;
-            }
-            let _ = keys.file.read_exact_at(&mut copied, offset(slot));
-        }
         if failed.is_ok() {
-            failed = target.write_all(&copied);
+            failed = target.write_all(&keys.settled(slot, bytes));
         }
     })?;
     failed?;

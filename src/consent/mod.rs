@@ -21,6 +21,7 @@ pub mod store;
 
 pub mod timestamp;
 pub mod trail;
+pub mod upkeep;
 
 pub use person::{Controller, Person, StoreKey};
 pub use record::{Change, Details, Record, State};

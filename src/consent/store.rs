@@ -4,6 +4,7 @@
 //! then acknowledged; the index follows.
 
 mod cache;
+mod expire;
 mod indexer;
 mod load;
 mod verify;
@@ -26,6 +27,7 @@ use super::record::{BadRecord, Change, Payload, Record};
 use super::standing::Standing;
 use super::timestamp::Timestamp;
 use cache::Cache;
+use expire::Expired;
 use writer::Writer;
 
 /// Where the store lives, and its sizes.
@@ -117,6 +119,9 @@ pub enum Applied {
     InFuture,
 }
 
+/// The key file.
+const PEOPLE: &str = "people.keys";
+
 /// Batches that wait to be committed.
 const MAX_WAITING: usize = 1024;
 
@@ -144,6 +149,7 @@ struct Shared {
 enum Job {
     Record(Vec<(Person, Change)>, Ack<Vec<Applied>>),
     Erase(Person, Ack<bool>),
+    Expire(Vec<Expired>, Ack<u64>),
     Settle(Ack<()>),
 }
 
@@ -152,7 +158,7 @@ impl Job {
     fn size(&self) -> usize {
         match self {
             Job::Record(changes, _) => changes.len(),
-            Job::Erase(..) | Job::Settle(_) => 1,
+            Job::Erase(..) | Job::Expire(..) | Job::Settle(_) => 1,
         }
     }
 }
@@ -188,8 +194,7 @@ impl Store {
         make_directory(directory).map_err(io_error(directory.display().to_string()))?;
         let lock = lock(directory)?;
         let store_key = StoreKey::load_or_create(&directory.join("store.key")).map_err(StoreError::Key)?;
-        let mut keys =
-            Keys::open(&directory.join("people.keys"), &store_key).map_err(io_error("the key file"))?;
+        let mut keys = Keys::open(&directory.join(PEOPLE), &store_key).map_err(io_error("the key file"))?;
         let (journal, index) = load::load(settings, &mut keys)?;
         let shared = Arc::new(Shared {
             store_key,
@@ -437,6 +442,11 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 impl Shared {
+    /// The key file once more, to be looked through while others use it.
+    fn key_reader(&self) -> Result<Keys, StoreError> {
+        Keys::reader(&self.settings.directory.join(PEOPLE), &self.store_key).map_err(io_error("the key file"))
+    }
+
     fn entry(&self, person: Person) -> Option<Entry> {
         self.keys.read().unwrap_or_else(PoisonError::into_inner).find(person)
     }
@@ -606,6 +616,48 @@ mod tests {
         say(&store, "ann@home.example", State::Granted, 5);
         drop(store);
         assert!(allowed(&folder.open(), "ann@home.example"));
+    }
+
+    #[test]
+    fn people_of_whom_nothing_was_heard_for_long_are_erased() {
+        let folder = Folder::new("expire");
+        let store = folder.open();
+        let day = |days: i64| Timestamp(0).plus_days(days).0;
+        say(&store, "refused@home.example", State::Refused, day(10));
+        say(&store, "granted@home.example", State::Granted, day(10));
+        say(&store, "recent@home.example", State::Refused, day(500));
+        say(&store, "pausing@home.example", State::Refused, day(390));
+        let mut never = change(State::Refused, day(10));
+        never.no_track = Some(true);
+        let mut ended = change(State::Granted, day(10));
+        ended.expires = Some(Timestamp(day(20)));
+        let elsewhere = Change { controller: "club".parse().unwrap(), ..change(State::Refused, day(500)) };
+        let person = |name: &str| store.person(&format!("{name}@home.example"));
+        let both = person("both");
+        store
+            .record(vec![
+                (person("never"), never),
+                (person("ended"), ended),
+                (both, change(State::Refused, day(10))),
+                (both, elsewhere),
+            ])
+            .unwrap();
+        let expire = || store.expire(&shop(), Timestamp(day(400)), Timestamp(day(560))).unwrap();
+        assert_eq!((expire(), expire()), (2, 0));
+        let known = |name: &str| !store.history(person(name)).unwrap().is_empty();
+        for (name, stays) in [
+            ("refused", false),
+            ("ended", false),
+            ("granted", true),
+            ("recent", true),
+            ("pausing", true),
+            ("never", true),
+            ("both", true),
+        ] {
+            assert_eq!(known(name), stays, "{name}");
+        }
+        let verified = store.verify().unwrap();
+        assert_eq!((verified.people, verified.differing, verified.damaged_slots), (5, 0, 0));
     }
 
     #[test]

@@ -43,6 +43,8 @@ pub struct Controller {
     pub notice_url: Option<String>,
     /// The jurisdiction of its mailstreams that declare none.
     pub jurisdiction: Option<String>,
+    /// After how many days without news people are erased who agreed to nothing; never where that is 0.
+    pub retention_days: u16,
 }
 
 /// On what the sending of mail rests.

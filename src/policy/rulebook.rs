@@ -69,6 +69,11 @@ impl Rulebook {
         &self.rest.controller
     }
 
+    /// Every controller, each once.
+    pub fn controllers(&self) -> impl Iterator<Item = &Controller> {
+        self.all_houses().map(|house| &house.controller)
+    }
+
     fn all_houses(&self) -> impl Iterator<Item = &House> {
         // The controller of the rest may be one of those that were declared.
         let rest = Some(&self.rest);

@@ -78,6 +78,10 @@ fn describe() {
         "pixelward_store_errors_total",
         "Look-ups of consent that failed and counted as refused"
     );
+    describe_gauge!(
+        "pixelward_consent_store_sound",
+        "1 where the last daily look through the consent store found nothing wrong"
+    );
     describe_counter!("pixelward_next_hop_errors_total", "Times the next hop could not be used");
     describe_counter!("pixelward_session_panics_total", "Sessions lost by a fault of the program");
     describe_gauge!(

@@ -49,6 +49,14 @@ impl Cache {
         }
     }
 
+    /// Forgets everything.
+    pub(super) fn clear(&self) {
+        self.generation.fetch_add(1, Ordering::AcqRel);
+        for shard in &self.shards {
+            shard.write().unwrap_or_else(PoisonError::into_inner).clear();
+        }
+    }
+
     pub(super) fn drop_key(&self, key: &[u8]) {
         self.generation.fetch_add(1, Ordering::AcqRel);
         if let Some(shard) = self.shard(key) {

@@ -38,13 +38,11 @@ impl Store {
     pub fn verify(&self) -> Result<Verified, StoreError> {
         self.settle()?;
         let mut living = Ids::new();
-        let keys = self.shared.keys.read().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let damaged_slots = keys.each_id(|id| {
+        let damaged_slots = self.shared.key_reader()?.each_id(|id| {
             living.insert(short(&id));
         });
-        let people = keys.len();
-        drop(keys);
         let damaged_slots = damaged_slots.map_err(io_error("the key file"))?;
+        let people = self.people();
         let mut of_living = 0;
         let head =
             self.each_record(|_, record| of_living += u64::from(living.contains(&short(&record.person))))?;

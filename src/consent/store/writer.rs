@@ -5,6 +5,7 @@ use std::io;
 use std::sync::{Arc, PoisonError, mpsc};
 use std::time::Duration;
 
+use super::expire::Expired;
 use super::indexer::Indexer;
 use super::{Ack, Applied, Job, Shared, StoreError, io_error, locked};
 use crate::consent::Person;
@@ -93,6 +94,10 @@ impl Writer {
                 Job::Erase(person, ack) => {
                     self.make_durable(&mut group);
                     ack(self.erase(person));
+                }
+                Job::Expire(expired, ack) => {
+                    self.make_durable(&mut group);
+                    ack(self.expire(expired));
                 }
                 Job::Settle(ack) => {
                     self.make_durable(&mut group);
@@ -220,6 +225,32 @@ impl Writer {
             self.shared.cache.drop_key(&[controller, &person.0].concat());
         }
         Ok(true)
+    }
+
+    /// Erases those of whom nothing was recorded meanwhile; says how many.
+    fn expire(&mut self, mut expired: Vec<Expired>) -> Result<u64, StoreError> {
+        self.settle()?;
+        let is_as_it_was = |own: &Expired| -> Result<bool, StoreError> {
+            Ok(self.shared.indexed(&own.key)?.is_some_and(|now| now.trail.newest() == own.newest))
+        };
+        let kept: Vec<bool> = expired.iter().map(is_as_it_was).collect::<Result<_, _>>()?;
+        let mut kept = kept.into_iter();
+        expired.retain(|_| kept.next().unwrap_or(false));
+        let ids = expired.iter().map(|own| own.id).collect();
+        let slots = self.shared.key_reader()?.slots_of(&ids).map_err(io_error("the key file"))?;
+        let now = Timestamp::now();
+        let payloads: Vec<Vec<u8>> = expired.iter().map(|own| erased(&own.id, now)).collect();
+        self.journal.append(&payloads)?;
+        *locked(&self.shared.head) = self.journal.head();
+        let mut keys = self.shared.keys.write().unwrap_or_else(PoisonError::into_inner);
+        let count = keys.erasures() + expired.len() as u64;
+        keys.erase_slots(&slots).and_then(|()| keys.set_erasures(count)).map_err(io_error("the key file"))?;
+        drop(keys);
+        for own in &expired {
+            self.shared.index.forget(std::slice::from_ref(&own.key)).map_err(io_error("the index"))?;
+        }
+        self.shared.cache.clear();
+        Ok(expired.len() as u64)
     }
 
     /// What the index lacks, and up to where that goes; nothing where it lacks nothing.

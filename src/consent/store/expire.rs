@@ -1,0 +1,63 @@
+//! People of whom nothing has been heard for as long as a controller keeps records: they are erased.
+
+use super::{Job, Store, StoreError, io_error};
+use crate::consent::index::{Index, Indexed, key};
+use crate::consent::{Controller, Permission, Timestamp};
+
+/// The most people that are erased at once.
+const MOST: usize = 10_000;
+
+/// Somebody to be erased, if nothing was recorded since.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Expired {
+    /// Whose record it is.
+    pub(super) id: [u8; 16],
+    /// Under which key the index has it.
+    pub(super) key: Vec<u8>,
+    /// The number of the newest record.
+    pub(super) newest: u64,
+}
+
+impl Store {
+    /// Erases people of whom this controller has recorded nothing since `before`: those without a standing grant and without `no_track`, who may be
+    /// asked again, and whom no other controller knows. Says how many, 10,000 at most.
+    ///
+    /// # Errors
+    ///
+    /// When the index cannot be read, or the erasure cannot be recorded.
+    pub fn expire(
+        &self,
+        controller: &Controller,
+        before: Timestamp,
+        now: Timestamp,
+    ) -> Result<u64, StoreError> {
+        self.settle()?;
+        let own = key(controller.as_str(), &[0; 16]);
+        let prefix = own.get(..=controller.as_str().len()).unwrap_or_default();
+        let mut expired = Vec::new();
+        for pair in self.shared.index.all() {
+            let (key, indexed) = pair.map_err(io_error("the index"))?;
+            if !key.starts_with(prefix) || !is_over(&indexed, before, now) {
+                continue;
+            }
+            let Some(id) = key.last_chunk::<16>().copied() else { continue };
+            if self.shared.index.keys_of(&id).map_err(io_error("the index"))?.len() == 1 {
+                expired.push(Expired { id, newest: indexed.trail.newest(), key });
+            }
+            if expired.len() >= MOST {
+                break;
+            }
+        }
+        if expired.is_empty() { Ok(0) } else { self.wait(|ack| Job::Expire(expired, ack)) }
+    }
+}
+
+fn is_over(indexed: &Indexed, before: Timestamp, now: Timestamp) -> bool {
+    let standing = &indexed.standing;
+    let is_old = |at: Timestamp| at < before;
+    !standing.no_track
+        && standing.do_not_ask_before.is_none_or(|end| end <= now)
+        && standing.all().all(|(purpose, stand)| {
+            is_old(stand.event_at) && !matches!(standing.allows(*purpose, now), Permission::Granted(_))
+        })
+}
