@@ -106,9 +106,20 @@ enum Outcome {
     Harmless,
 }
 
+/// Opens the store. A process that another test is just starting holds a lock that was given up until it has become another program.
+fn open(folder: &Path) -> Result<Store, StoreError> {
+    for _ in 0..1000 {
+        match Store::open(&settings(folder)) {
+            Err(StoreError::Busy(_)) => std::thread::park_timeout(Duration::from_millis(5)),
+            other => return other,
+        }
+    }
+    Store::open(&settings(folder))
+}
+
 /// Opens the store and looks that no consent came back.
 fn examine(folder: &Path, what: &str) -> Outcome {
-    let store = match Store::open(&settings(folder)) {
+    let store = match open(folder) {
         Ok(store) => store,
         Err(error) => {
             eprintln!("{what}: {error}");
