@@ -10,14 +10,15 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::journal::{Journal, segment_paths, write_head};
 use super::keys::copy_slots;
-use super::store::{Settings, StoreError, Verified, io_error};
+use super::pseudonyms;
+use super::store::{PSEUDONYMS, Settings, StoreError, Verified, io_error};
 use super::{Store, StoreKey, Timestamp};
 
 /// The file beside a copy of the journal that says what it is.
 const JOURNAL_NOTE: &str = "journal-backup.json";
 /// The file beside a copy of the keys that says what it is.
 const KEYS_NOTE: &str = "keys-backup.json";
-/// The files of the keys.
+/// The files of the keys that every copy has.
 const KEYS: [&str; 2] = ["store.key", "people.keys"];
 
 /// What a copy of the journal is.
@@ -110,6 +111,7 @@ pub fn copy_keys(settings: &Settings, to: &Path, days: u16) -> Result<KeysNote, 
     copy(&store_key.0, &store_key.1)?;
     let key = StoreKey::load(&store_key.1).map_err(StoreError::Key)?;
     copy_slots(&people.0, &people.1, &key).map_err(io_at(&people.0))?;
+    copy_pseudonyms(&settings.directory, to)?;
     let now = Timestamp::now();
     let note = KeysNote { made_at: now.to_string(), delete_by: now.plus_days(i64::from(days)).to_string() };
     write_note(&to.join(KEYS_NOTE), &note)?;
@@ -147,6 +149,7 @@ pub fn restore(
     for name in KEYS {
         copy(&keys.join(name), &directory.join(name))?;
     }
+    copy_pseudonyms(keys, directory)?;
     let verified = Store::open(settings)?.verify()?;
     if verified.records < note.records || (verified.records == note.records && verified.hash != note.hash) {
         let what = format!(
@@ -176,6 +179,12 @@ pub fn accept_loss(settings: &Settings) -> Result<(), StoreError> {
             _ => Ok(()),
         },
     }
+}
+
+/// Copies of early versions have none.
+fn copy_pseudonyms(from: &Path, to: &Path) -> Result<(), BackupError> {
+    let path = from.join(PSEUDONYMS);
+    if path.exists() { pseudonyms::copy(&path, &to.join(PSEUDONYMS)).map_err(io_at(&path)) } else { Ok(()) }
 }
 
 fn make_private(directory: &Path) -> Result<(), BackupError> {

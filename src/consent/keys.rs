@@ -301,26 +301,28 @@ impl Keys {
         Ok(())
     }
 
-    /// Erases whoever has one of these ids, durably: people whom the journal says to be erased, and who came back with a backup of keys. Says
-    /// how many there were.
+    /// Erases whoever has one of these ids, durably: people whom the journal says to be erased, and who came back with a backup of keys. Gives
+    /// those there were.
     ///
     /// # Errors
     ///
     /// When the file cannot be read or written.
-    pub fn erase_ids(&mut self, ids: &HashSet<[u8; 16]>) -> io::Result<usize> {
+    pub fn erase_ids(&mut self, ids: &HashSet<[u8; 16]>) -> io::Result<Vec<Person>> {
         let mut found = Vec::new();
         self.each_slot(|slot, bytes| {
-            if self.unwrap(slot, bytes).is_some_and(|(_, id, _)| ids.contains(&id)) {
-                found.push(slot);
+            if let Some((person, id, _)) = self.unwrap(slot, bytes)
+                && ids.contains(&id)
+            {
+                found.push((slot, person));
             }
         })?;
-        for slot in &found {
+        for (slot, _) in &found {
             self.overwrite(*slot)?;
         }
         if !found.is_empty() {
             self.file.sync_data()?;
         }
-        Ok(found.len())
+        Ok(found.into_iter().map(|(_, person)| person).collect())
     }
 
     /// Gives the ids of all people to `each`, in the order of the slots, and says how many slots are damaged.
@@ -494,7 +496,7 @@ mod tests {
             keys.file.write_all_at(&bytes, offset(ann.slot)).unwrap();
             let mut keys = Keys::open(path, &store_key).unwrap();
             assert_eq!(keys.find(person(1)), Some(ann));
-            assert_eq!(keys.erase_ids(&HashSet::from([ann.id, [0; 16]])).unwrap(), 1);
+            assert_eq!(keys.erase_ids(&HashSet::from([ann.id, [0; 16]])).unwrap(), [person(1)]);
             assert_eq!((keys.find(person(1)), keys.len()), (None, 1));
             assert_eq!(Keys::open(path, &store_key).unwrap().len(), 1);
         });

@@ -7,6 +7,7 @@ use super::{Settings, StoreError, io_error};
 use crate::consent::index::{Entry, Index, Indexed, SledIndex, key};
 use crate::consent::journal::{Journal, JournalError, Place};
 use crate::consent::keys::Keys;
+use crate::consent::pseudonyms::Pseudonyms;
 use crate::consent::record::{Payload, Record};
 
 /// How many standings are gathered before the index takes them in.
@@ -16,7 +17,11 @@ const GATHERED: usize = 50_000;
 const REPORTED: u64 = 1_000_000;
 
 /// Opens journal and index, and brings the index up to the journal. One that does not fit is made anew.
-pub(super) fn load(settings: &Settings, keys: &mut Keys) -> Result<(Journal, SledIndex), StoreError> {
+pub(super) fn load(
+    settings: &Settings,
+    keys: &mut Keys,
+    pseudonyms: &mut Pseudonyms,
+) -> Result<(Journal, SledIndex), StoreError> {
     let directory = &settings.directory;
     let mut index = SledIndex::open(directory, settings.cache_bytes).map_err(io_error("the index"))?;
     let mut checkpoint = index.checkpoint();
@@ -48,9 +53,12 @@ pub(super) fn load(settings: &Settings, keys: &mut Keys) -> Result<(Journal, Sle
     let erased = catch_up.finish()?;
     if !erased.is_empty() {
         let back = keys.erase_ids(&erased).map_err(io_error("the key file"))?;
-        if back > 0 {
+        if !back.is_empty() {
+            for person in &back {
+                pseudonyms.erase(*person).map_err(io_error("the pseudonyms"))?;
+            }
             tracing::warn!(
-                people = back,
+                people = back.len(),
                 "people who were erased had come back with the key file; they are erased again"
             );
         }

@@ -207,6 +207,9 @@ impl Writer {
 
     /// The journal says first that the person is erased, so that a key that comes back from a backup is none.
     fn erase(&mut self, person: Person) -> Result<bool, StoreError> {
+        // Evidence names people of whom the journal knows nothing, too.
+        let unnamed = self.shared.pseudonyms.write().unwrap_or_else(PoisonError::into_inner).erase(person);
+        unnamed.map_err(io_error("the pseudonyms"))?;
         let Some(entry) = self.shared.entry(person) else { return Ok(false) };
         self.settle()?;
         self.journal.append(&[erased(&entry.id, Timestamp::now())])?;
