@@ -7,6 +7,7 @@
 //! What comes before `analyse` is in [`crate::server`]; it hands an [`Arrival`] to [`Pipeline::handle`].
 
 mod copy;
+mod proof;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -24,6 +25,9 @@ use crate::live::{Live, Outbound};
 use crate::message::header::fields;
 use crate::policy::jurisdiction::InForce;
 use crate::policy::{Chosen, Decision, Facts, LinkFate, Mode, Origin, Outcome, decide, swap};
+use crate::record::digest::{self, BodyHash};
+use crate::record::evidence::Evidence;
+use crate::record::evidence::record::Sighted;
 use crate::record::{self, Line};
 use crate::relay::delivery::{self, Answers};
 use crate::relay::ledger::{Fate, Key as LedgerKey};
@@ -47,6 +51,7 @@ pub struct Pipeline {
     store: Arc<Store>,
     ledger: Ledger,
     witness: Option<Witness>,
+    evidence: Option<Evidence>,
     campaigns: Campaigns,
     /// The memory that messages may take.
     pub budget: Budget,
@@ -169,12 +174,19 @@ struct Decided {
 
 /// What was decided for each recipient, and the copies that come of it.
 struct Enforced {
+    at: Timestamp,
     controller: Arc<str>,
     mailstream: Arc<str>,
+    observed: bool,
+    evidence_days: Option<u16>,
     decided: Vec<Decided>,
     found: usize,
+    sightings: Vec<Sighted<'static>>,
     copies: Vec<Copied>,
 }
+
+/// The hash of a message's body, and those of its copies.
+type Hashes = (BodyHash, Vec<Option<BodyHash>>);
 
 /// One copy of a message as it is to leave, or what is said instead.
 struct Copied {
@@ -185,9 +197,9 @@ struct Copied {
 }
 
 impl Pipeline {
-    /// A pipeline over this store.
-    pub fn new(live: Live, store: Arc<Store>, ledger: Ledger) -> Arc<Pipeline> {
-        Pipeline::witnessed(live, store, ledger, None)
+    /// A pipeline over this store, which leaves evidence where it is given somewhere to.
+    pub fn new(live: Live, store: Arc<Store>, ledger: Ledger, evidence: Option<Evidence>) -> Arc<Pipeline> {
+        Pipeline::made(live, store, ledger, None, evidence)
     }
 
     /// A pipeline whose messages somebody watches: the demonstration does.
@@ -197,9 +209,20 @@ impl Pipeline {
         ledger: Ledger,
         witness: Option<Witness>,
     ) -> Arc<Pipeline> {
+        Pipeline::made(live, store, ledger, witness, None)
+    }
+
+    fn made(
+        live: Live,
+        store: Arc<Store>,
+        ledger: Ledger,
+        witness: Option<Witness>,
+        evidence: Option<Evidence>,
+    ) -> Arc<Pipeline> {
         let budget = Budget::new(live.config.relay.max_in_flight_bytes);
         let campaigns = Campaigns::new(live.config.tracker.campaigns);
-        Arc::new(Pipeline { live: ArcSwap::from_pointee(live), store, ledger, witness, campaigns, budget })
+        let live = ArcSwap::from_pointee(live);
+        Arc::new(Pipeline { live, store, ledger, witness, evidence, campaigns, budget })
     }
 
     /// What holds now.
@@ -232,9 +255,20 @@ impl Pipeline {
         let started = Instant::now();
         let enforced = self.enforce(&live, arrival);
         metrics::histogram!("pixelward_enforce_seconds").record(started.elapsed().as_secs_f64());
-        let handled = self.deliver(&live, arrival, &enforced, transaction).await;
+        // The next hop is waited for meanwhile.
+        let hashes = async { self.evidence.as_ref().map(|_| hashes(arrival, &enforced)) };
+        let deliver = self.deliver(&live, arrival, &enforced, transaction);
+        let (handled, hashes) = tokio::join!(biased; deliver, hashes);
         self.record(arrival, &enforced, &handled);
+        if let (Some(evidence), Some(hashes)) = (&self.evidence, hashes) {
+            evidence.note(proof::note(arrival, enforced, &handled, hashes));
+        }
         handled
+    }
+
+    /// Nothing more comes: what evidence waits is written.
+    pub fn close(&self) {
+        self.evidence.iter().for_each(Evidence::close);
     }
 
     /// The client has heard what became of its message: the ledger need not remember it.
@@ -316,6 +350,10 @@ impl Pipeline {
             recipients.iter().map(|address| self.decide(chosen, &in_force, address, now)).collect();
         note_decided(chosen, &decided);
         let found = note_found(&analysis);
+        let sightings = match &self.evidence {
+            Some(_) => proof::sightings(&analysis, &live.detector),
+            None => Vec::new(),
+        };
         let copying = Copying { live, arrival, chosen, analysis: &analysis, inquiry, controls: &marks.cuts };
         let most = if arrival.answers == Answers::Each { usize::MAX } else { live.config.relay.max_groups };
         let wanted: Vec<Wanted> = decided.iter().map(|own| wanted(chosen, own)).collect();
@@ -339,10 +377,14 @@ impl Pipeline {
         }
         let (controller, mailstream) = (&chosen.controller.label, &chosen.mailstream.name);
         Enforced {
+            at: now,
             controller: Arc::clone(controller),
             mailstream: Arc::clone(mailstream),
+            observed: chosen.mailstream.mode == Mode::Observe,
+            evidence_days: chosen.controller.evidence_days,
             decided,
             found,
+            sightings,
             copies,
         }
     }
@@ -430,6 +472,12 @@ fn groups(wanted: &[Wanted], most: usize) -> Vec<(Wanted, Vec<usize>)> {
         groups.push((joined.unwrap_or(Wanted::STRICTEST), recipients));
     }
     groups
+}
+
+/// The hashes of the bodies, for evidence.
+fn hashes(arrival: &Arrival, enforced: &Enforced) -> Hashes {
+    let copies = enforced.copies.iter().map(|own| own.copy.as_ref().ok().map(|own| &own[..]));
+    digest::bodies(&arrival.message, copies)
 }
 
 fn count(result: &'static str) {

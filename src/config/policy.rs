@@ -102,6 +102,7 @@ fn rulebook(declared: Declared, defaults: Defaults, mode: Mode) -> Rulebook {
             on_grant: defaults.on_grant,
             notice_url: None,
             jurisdiction: None,
+            evidence_days: None,
         },
     };
     let unmatched = Mailstream::unmatched(default.name.as_str(), mode, defaults.treatment);
@@ -264,11 +265,16 @@ fn controller(section: &mut Section<'_>, context: &Context<'_>) -> Option<Contro
             "controller.jurisdiction cannot be \"none\": each mailstream must say so itself (N5)",
         );
     }
+    let evidence_days = match section.number("evidence_days", 0, 1..=3650) {
+        0 => None,
+        days => Some(super::days(days)),
+    };
     let Some(name) = name else {
         section.problem(section.start_line(), "controller.name is missing");
         return None;
     };
-    Some(Controller { label: name.as_str().into(), name, conditions, on_grant, notice_url, jurisdiction })
+    let label = name.as_str().into();
+    Some(Controller { label, name, conditions, on_grant, notice_url, jurisdiction, evidence_days })
 }
 
 fn mailstream(section: &mut Section<'_>, context: &Context<'_>) -> Option<Mailstream> {

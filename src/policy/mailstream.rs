@@ -43,6 +43,8 @@ pub struct Controller {
     pub notice_url: Option<String>,
     /// The jurisdiction of its mailstreams that declare none.
     pub jurisdiction: Option<String>,
+    /// After how many days evidence about its mail goes, where that is earlier than for others.
+    pub evidence_days: Option<u16>,
 }
 
 /// On what the sending of mail rests.

@@ -74,6 +74,11 @@ fn describe() {
         "pixelward_store_errors_total",
         "Look-ups of consent that failed and counted as refused"
     );
+    describe_counter!("pixelward_evidence_records_total", "Records of evidence that were written");
+    describe_counter!(
+        "pixelward_evidence_lost_total",
+        "Records of evidence that were lost, by why: the queue was full, or they could not be written"
+    );
     describe_counter!("pixelward_next_hop_errors_total", "Times the next hop could not be used");
     describe_counter!("pixelward_session_panics_total", "Sessions lost by a fault of the program");
     describe_gauge!(
