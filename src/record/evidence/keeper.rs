@@ -1,7 +1,10 @@
 //! The thread that tidies up: it packs closed segments and deletes those whose time is over.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::files::{Folder, write_whole};
@@ -15,10 +18,12 @@ use crate::consent::Timestamp;
 /// How often it looks without being woken.
 const PERIOD: Duration = Duration::from_secs(3600);
 
-/// Wakes the thread; dropped, the thread ends.
+/// Wakes the thread; dropped, the thread ends with the segment it has in hand.
 #[derive(Debug)]
 pub(super) struct Keeper {
-    bell: mpsc::SyncSender<()>,
+    bell: Option<mpsc::SyncSender<()>>,
+    stopping: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
 }
 
 impl Keeper {
@@ -26,19 +31,33 @@ impl Keeper {
     pub(super) fn start(settings: &Settings) -> io::Result<Keeper> {
         let (bell, rings) = mpsc::sync_channel(1);
         let settings = settings.clone();
-        std::thread::Builder::new().name("evidence-keeper".to_owned()).spawn(move || {
+        let stopping = Arc::new(AtomicBool::new(false));
+        let stops = Arc::clone(&stopping);
+        let thread = std::thread::Builder::new().name("evidence-keeper".to_owned()).spawn(move || {
             while !matches!(rings.recv_timeout(PERIOD), Err(RecvTimeoutError::Disconnected)) {
-                if let Err(error) = sweep(&settings, Timestamp::now()) {
+                if let Err(error) = sweep_until(&settings, Timestamp::now(), &stops) {
                     tracing::error!(%error, "evidence could not be packed or deleted; it is tried again");
                 }
             }
         })?;
-        Ok(Keeper { bell })
+        Ok(Keeper { bell: Some(bell), stopping, thread: Some(thread) })
     }
 
     /// There may be something to do. Where it works already, it looks again.
     pub(super) fn wake(&self) {
-        let _ = self.bell.try_send(());
+        if let Some(bell) = &self.bell {
+            let _ = bell.try_send(());
+        }
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.stopping.store(true, Ordering::Relaxed);
+        drop(self.bell.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
     }
 }
 
@@ -48,19 +67,27 @@ impl Keeper {
 ///
 /// The first that comes, once all that can be done is done.
 pub fn sweep(settings: &Settings, now: Timestamp) -> Result<(), ChainError> {
+    sweep_until(settings, now, &AtomicBool::new(false))
+}
+
+/// The same, but it ends early where the relay does.
+fn sweep_until(settings: &Settings, now: Timestamp, stopping: &AtomicBool) -> Result<(), ChainError> {
     let mut failed = None;
     for folder in Folder::all(&settings.directory)? {
-        let done = pack(&folder).and_then(|()| delete(&folder, settings, now));
+        let done = pack(&folder, stopping).and_then(|()| delete(&folder, settings, now));
         failed = failed.or(done.err());
     }
     failed.map_or(Ok(()), Err)
 }
 
 /// Packs what is closed: all but the last.
-fn pack(folder: &Folder) -> Result<(), ChainError> {
+fn pack(folder: &Folder, stopping: &AtomicBool) -> Result<(), ChainError> {
     let segments = folder.segments()?;
     let closed = segments.split_last().map_or(&[][..], |(_, closed)| closed);
     for number in closed.iter().filter(|number| !folder.is_packed(**number)) {
+        if stopping.load(Ordering::Relaxed) {
+            return Ok(());
+        }
         let segment = folder.read(*number)?;
         let mut head = segment.start().unwrap_or(Head::EMPTY);
         let mut gathering = Gathering::default();

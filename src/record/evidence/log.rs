@@ -32,7 +32,8 @@ pub(super) struct Log {
     message_ids: MessageIds,
     chains: BTreeMap<u16, Chain>,
     statistics: Statistics,
-    keeper: Keeper,
+    /// Who packs and deletes; nobody where that is done by hand.
+    keeper: Option<Keeper>,
     /// Since when writing fails.
     failing: Option<Instant>,
     /// The day on which segments were last looked at.
@@ -50,7 +51,11 @@ struct Chain {
 
 impl Log {
     /// Opens all chains, and counts what the statistics lack.
-    pub(super) fn open(settings: Settings, store: Arc<Store>) -> Result<Log, ChainError> {
+    pub(super) fn open(
+        settings: Settings,
+        store: Arc<Store>,
+        keeper: Option<Keeper>,
+    ) -> Result<Log, ChainError> {
         let directory = &settings.directory;
         Folder::of(directory, settings.retention_days).make()?;
         let mut statistics = Statistics::open(directory);
@@ -58,8 +63,7 @@ impl Log {
         for folder in Folder::all(directory)? {
             chains.insert(folder.days, Chain::open(folder, &settings, &mut statistics)?);
         }
-        let keeper = Keeper::start(&settings).map_err(at(directory))?;
-        keeper.wake();
+        keeper.iter().for_each(Keeper::wake);
         let message_ids = MessageIds::new(store.derived_key(MessageIds::LABEL));
         Ok(Log {
             settings,
@@ -159,7 +163,7 @@ impl Log {
             // After a crash only the open segment is looked at for what was not counted yet.
             statistics.save();
         }
-        chain.prepare(day, settings, keeper)
+        chain.prepare(day, settings, keeper.as_ref())
     }
 
     /// The chain of a retention, opened where it is not. One that failed for good is opened anew, though not at once.
@@ -184,11 +188,11 @@ impl Log {
         self.today = day_of(Timestamp::now());
         self.statistics.save();
         for chain in self.chains.values_mut() {
-            if let Err(error) = chain.prepare(self.today, &self.settings, &self.keeper) {
+            if let Err(error) = chain.prepare(self.today, &self.settings, None) {
                 tracing::error!(%error, "a segment of the evidence could not be closed");
             }
         }
-        self.keeper.wake();
+        self.keeper.iter().for_each(Keeper::wake);
     }
 }
 
@@ -225,10 +229,15 @@ impl Chain {
     }
 
     /// Closes the open segment where it is full or of another day. Gives the scope of the tags in the one that is open then.
-    fn prepare(&mut self, day: i64, settings: &Settings, keeper: &Keeper) -> Result<Vec<u8>, ChainError> {
+    fn prepare(
+        &mut self,
+        day: i64,
+        settings: &Settings,
+        keeper: Option<&Keeper>,
+    ) -> Result<Vec<u8>, ChainError> {
         if self.is_due(day, settings) {
             self.tail.roll()?;
-            keeper.wake();
+            keeper.into_iter().for_each(Keeper::wake);
         }
         if self.tail.is_fresh() {
             self.day = Some(day);

@@ -36,6 +36,7 @@ use std::thread::JoinHandle;
 
 use crate::chain::ChainError;
 use crate::consent::{Store, StoreKey, Timestamp};
+use keeper::Keeper;
 pub use keeper::sweep;
 use log::Log;
 pub use note::{Note, NotedCopy, NotedRecipient};
@@ -70,7 +71,8 @@ impl Evidence {
     ///
     /// When the directory cannot be used or the end of a chain is damaged.
     pub fn start(settings: Settings, store: Arc<Store>) -> Result<Evidence, ChainError> {
-        let mut log = Log::open(settings.clone(), store)?;
+        let keeper = Keeper::start(&settings).map_err(crate::chain::at(&settings.directory))?;
+        let mut log = Log::open(settings.clone(), store, Some(keeper))?;
         let queue = Arc::new(Queue::default());
         let waiting = Arc::clone(&queue);
         let writer = std::thread::Builder::new()
@@ -140,3 +142,6 @@ impl MessageIds {
 fn day_of(at: Timestamp) -> i64 {
     at.0.div_euclid(86_400_000)
 }
+
+#[cfg(test)]
+mod tests;
