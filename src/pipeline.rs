@@ -185,8 +185,8 @@ struct Enforced {
     copies: Vec<Copied>,
 }
 
-/// The hash of a message's body, and those of its copies.
-type Hashes = (BodyHash, Vec<Option<BodyHash>>);
+/// The hash of a message's body, and those of its copies; `None` where nobody wants them.
+type Hashes = Option<(BodyHash, Vec<Option<BodyHash>>)>;
 
 /// One copy of a message as it is to leave, or what is said instead.
 struct Copied {
@@ -256,11 +256,11 @@ impl Pipeline {
         let enforced = self.enforce(&live, arrival);
         metrics::histogram!("pixelward_enforce_seconds").record(started.elapsed().as_secs_f64());
         // The next hop is waited for meanwhile.
-        let hashes = async { self.evidence.as_ref().map(|_| hashes(arrival, &enforced)) };
+        let hashes = async { self.hashes(arrival, &enforced) };
         let deliver = self.deliver(&live, arrival, &enforced, transaction);
         let (handled, hashes) = tokio::join!(biased; deliver, hashes);
         self.record(arrival, &enforced, &handled);
-        if let (Some(evidence), Some(hashes)) = (&self.evidence, hashes) {
+        if let Some(evidence) = &self.evidence {
             evidence.note(proof::note(arrival, enforced, &handled, hashes));
         }
         handled
@@ -419,6 +419,13 @@ impl Pipeline {
         Handled { replies: delivered.replies, whole: delivered.whole, open: delivered.open }
     }
 
+    /// The hashes of the bodies, where evidence has them.
+    fn hashes(&self, arrival: &Arrival, enforced: &Enforced) -> Hashes {
+        self.evidence.as_ref().filter(|own| own.wants_hashes())?;
+        let copies = enforced.copies.iter().map(|own| own.copy.as_ref().ok().map(|own| &own[..]));
+        Some(digest::bodies(&arrival.message, copies))
+    }
+
     /// Look up, decide.
     fn decide(&self, chosen: Chosen<'_>, in_force: &InForce<'_>, address: &str, now: Timestamp) -> Decided {
         let person = self.store.person(address);
@@ -472,12 +479,6 @@ fn groups(wanted: &[Wanted], most: usize) -> Vec<(Wanted, Vec<usize>)> {
         groups.push((joined.unwrap_or(Wanted::STRICTEST), recipients));
     }
     groups
-}
-
-/// The hashes of the bodies, for evidence.
-fn hashes(arrival: &Arrival, enforced: &Enforced) -> Hashes {
-    let copies = enforced.copies.iter().map(|own| own.copy.as_ref().ok().map(|own| &own[..]));
-    digest::bodies(&arrival.message, copies)
 }
 
 fn count(result: &'static str) {

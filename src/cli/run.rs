@@ -89,6 +89,7 @@ pub fn evidence_settings(config: &Config) -> record::evidence::Settings {
         head_copy: config.evidence.head_copy.clone(),
         retention_days: config.evidence.retention_days,
         segment_bytes: config.evidence.segment_bytes,
+        body_hashes: config.evidence.body_hashes,
     }
 }
 

@@ -106,6 +106,8 @@ pub struct Evidence {
     pub retention_days: u16,
     /// From which size on a segment is closed, in bytes.
     pub segment_bytes: u64,
+    /// Whether bodies are hashed.
+    pub body_hashes: bool,
 }
 
 /// How the log is written.
@@ -275,6 +277,7 @@ fn evidence(section: &mut Section<'_>, data_directory: &Path) -> Evidence {
         head_copy: section.path("head_copy"),
         retention_days: days(section.number("retention_days", 1095, 1..=3650)),
         segment_bytes: section.number("segment_bytes", 16 << 20, 1 << 12..=1 << 30),
+        body_hashes: section.flag("body_hashes", true),
     }
 }
 

@@ -274,6 +274,8 @@ mod tests {
         let settings = folder.settings("store");
         let (journal, keys) = (folder.0.join("journal"), folder.0.join("keys"));
         let store = Store::open(&settings).unwrap();
+        let tag = |store: &Store, address: &str| store.pseudonym(store.person(address)).unwrap().tag(b"here");
+        let tags = [tag(&store, "p7@home.example"), tag(&store, "p8@home.example")];
         (0..40).for_each(|number| grant(&store, &format!("p{number}@home.example"), 5));
         copy_journal(&settings, &journal).unwrap();
         copy_keys(&settings, &keys, 30).unwrap();
@@ -290,6 +292,8 @@ mod tests {
             assert_eq!(allowed(&store, &format!("p{number}@home.example")), number != 7, "{number}");
         }
         assert!(!allowed(&store, "late@home.example"), "nobody knows whose record it is");
+        assert_ne!(tag(&store, "p7@home.example"), tags[0], "nor is the evidence tied to them again");
+        assert_eq!(tag(&store, "p8@home.example"), tags[1]);
         assert!(matches!(restore(&again, &journal, &keys, false), Err(BackupError::Occupied(_))));
     }
 

@@ -36,7 +36,8 @@ fn count(kinds: &mut Vec<Sighted<'static>>, carrier: &'static str, vendor: &str)
 
 /// The note of a message, with what became of each recipient.
 pub(super) fn note(arrival: &Arrival, enforced: Enforced, handled: &Handled, hashes: Hashes) -> Note {
-    let (before, after) = hashes;
+    let before = hashes.as_ref().map(|(before, _)| *before);
+    let mut after = hashes.map(|(_, after)| after).unwrap_or_default().into_iter();
     let recipient = |own: &usize| {
         let (decided, reply) = (enforced.decided.get(*own)?, handled.replies.get(*own)?);
         Some(NotedRecipient {
@@ -46,8 +47,8 @@ pub(super) fn note(arrival: &Arrival, enforced: Enforced, handled: &Handled, has
             reply: reply.clone(),
         })
     };
-    let copies = enforced.copies.iter().zip(after).map(|(copied, after)| NotedCopy {
-        after,
+    let copies = enforced.copies.iter().map(|copied| NotedCopy {
+        after: after.next().flatten(),
         done: copied.done,
         edited: copied.removed,
         recipients: copied.recipients.iter().filter_map(recipient).collect(),

@@ -54,6 +54,8 @@ pub struct Settings {
     pub retention_days: u16,
     /// From which size on a segment is closed, in bytes.
     pub segment_bytes: u64,
+    /// Whether bodies are hashed.
+    pub body_hashes: bool,
 }
 
 /// Takes evidence from the mail path.
@@ -62,6 +64,7 @@ pub struct Evidence {
     queue: Arc<Queue>,
     writer: Mutex<Option<JoinHandle<()>>>,
     is_losing: AtomicBool,
+    body_hashes: bool,
 }
 
 impl Evidence {
@@ -79,7 +82,13 @@ impl Evidence {
             .name("evidence-writer".to_owned())
             .spawn(move || log.run(&waiting))
             .map_err(crate::chain::at(&settings.directory))?;
-        Ok(Evidence { queue, writer: Mutex::new(Some(writer)), is_losing: AtomicBool::new(false) })
+        let (writer, is_losing) = (Mutex::new(Some(writer)), AtomicBool::new(false));
+        Ok(Evidence { queue, writer, is_losing, body_hashes: settings.body_hashes })
+    }
+
+    /// Whether notes are to have the hashes of bodies.
+    pub fn wants_hashes(&self) -> bool {
+        self.body_hashes
     }
 
     /// Takes a note, without waiting. Where there is no room it is lost, counted, and logged once.

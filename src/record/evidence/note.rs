@@ -41,8 +41,8 @@ pub struct Note {
     pub found: usize,
     /// The same by carrier and vendor.
     pub sightings: Vec<Sighted<'static>>,
-    /// The hash of the body as it came.
-    pub before: BodyHash,
+    /// The hash of the body as it came, where bodies are hashed.
+    pub before: Option<BodyHash>,
     /// What was offered to the next hop.
     pub copies: Vec<NotedCopy>,
 }
@@ -50,7 +50,7 @@ pub struct Note {
 /// One copy.
 #[derive(Debug)]
 pub struct NotedCopy {
-    /// The hash of its body; `None` where it could not be made.
+    /// The hash of its body; `None` where it could not be made, or bodies are not hashed.
     pub after: Option<BodyHash>,
     /// What was done in it.
     pub done: Outcome,
@@ -114,7 +114,7 @@ impl Note {
             removed,
             swapped,
             sightings: Cow::Borrowed(&self.sightings),
-            before: Some(self.before),
+            before: self.before,
             after: copy.after,
             result: own.reply.class().name().into(),
             code: own.reply.code(),

@@ -85,7 +85,7 @@ pub struct Record<'a> {
     pub swapped: u64,
     /// What was found, by carrier and vendor.
     pub sightings: Cow<'a, [Sighted<'a>]>,
-    /// SHA-256 of the body as it came.
+    /// SHA-256 of the body as it came, where bodies are hashed.
     pub before: Option<BodyHash>,
     /// SHA-256 of the body as it was offered; `None` where no copy could be made.
     pub after: Option<BodyHash>,

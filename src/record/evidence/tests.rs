@@ -31,6 +31,7 @@ impl Place {
             head_copy: Some(root.join("heads")),
             retention_days: 400,
             segment_bytes: 4096,
+            body_hashes: true,
         };
         Place { root, store, settings }
     }
@@ -76,7 +77,7 @@ impl Place {
             downstream: String::new(),
             found: 1,
             sightings: vec![Sighted { carrier: "img".into(), vendor: vendor.into(), count: 1 }],
-            before: [1; 32],
+            before: Some([1; 32]),
             copies: vec![NotedCopy {
                 after: Some([2; 32]),
                 done: Outcome::Strip,
