@@ -24,6 +24,7 @@ pub mod smtp;
 pub mod message;
 pub mod tracker;
 
+pub mod chain;
 pub mod consent;
 
 pub mod policy;

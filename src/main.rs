@@ -25,6 +25,7 @@ enum Command {
     Scan(cli::scan::Scan),
     Consent(cli::consent::Consent),
     Policy(cli::policy::Policy),
+    Evidence(cli::evidence::Evidence),
     Postfix(cli::postfix::Postfix),
     Passwd(cli::passwd::Passwd),
 }
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         Command::Scan(command) => cli::scan::run(command),
         Command::Consent(command) => cli::consent::run(command),
         Command::Policy(command) => cli::policy::run(command),
+        Command::Evidence(command) => cli::evidence::run(command),
         Command::Postfix(command) => cli::postfix::run(command),
         Command::Passwd(command) => cli::passwd::run(command),
     };

@@ -7,6 +7,7 @@
 //! What comes before `analyse` is in [`crate::server`]; it hands an [`Arrival`] to [`Pipeline::handle`].
 
 mod copy;
+mod proof;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -27,6 +28,9 @@ use crate::live::{Live, Outbound};
 use crate::message::header::fields;
 use crate::policy::jurisdiction::InForce;
 use crate::policy::{Chosen, Decision, Facts, LinkFate, Mode, Origin, Outcome, decide, swap};
+use crate::record::digest::{self, BodyHash};
+use crate::record::evidence::Evidence;
+use crate::record::evidence::record::Sighted;
 use crate::record::{self, Line};
 use crate::relay::delivery::{self, Answers};
 use crate::relay::ledger::{Fate, Key as LedgerKey};
@@ -55,6 +59,7 @@ pub struct Pipeline {
     store: Arc<Store>,
     ledger: Ledger,
     witness: Option<Witness>,
+    evidence: Option<Evidence>,
     campaigns: Campaigns,
     /// The memory that messages may take.
     pub budget: Budget,
@@ -180,12 +185,19 @@ struct Decided {
 
 /// What was decided for each recipient, and the copies that come of it.
 struct Enforced {
+    at: Timestamp,
     controller: Arc<str>,
     mailstream: Arc<str>,
+    observed: bool,
+    evidence_days: Option<u16>,
     decided: Vec<Decided>,
     found: usize,
+    sightings: Vec<Sighted<'static>>,
     copies: Vec<Copied>,
 }
+
+/// The hash of a message's body, and those of its copies; `None` where nobody wants them.
+type Hashes = Option<(BodyHash, Vec<Option<BodyHash>>)>;
 
 /// One copy of a message as it is to leave, or what is said instead.
 struct Copied {
@@ -203,9 +215,9 @@ impl Enforced {
 }
 
 impl Pipeline {
-    /// A pipeline over this store.
-    pub fn new(live: Live, store: Arc<Store>, ledger: Ledger) -> Arc<Pipeline> {
-        Pipeline::witnessed(live, store, ledger, None)
+    /// A pipeline over this store, which leaves evidence where it is given somewhere to.
+    pub fn new(live: Live, store: Arc<Store>, ledger: Ledger, evidence: Option<Evidence>) -> Arc<Pipeline> {
+        Pipeline::made(live, store, ledger, None, evidence)
     }
 
     /// A pipeline whose messages somebody watches: the demonstration does.
@@ -215,13 +227,23 @@ impl Pipeline {
         ledger: Ledger,
         witness: Option<Witness>,
     ) -> Arc<Pipeline> {
+        Pipeline::made(live, store, ledger, witness, None)
+    }
+
+    fn made(
+        live: Live,
+        store: Arc<Store>,
+        ledger: Ledger,
+        witness: Option<Witness>,
+        evidence: Option<Evidence>,
+    ) -> Arc<Pipeline> {
         let budget = Budget::new(live.config.relay.max_in_flight_bytes);
         let units = live.config.relay.max_in_flight_bytes / COPY_PART / COPY_UNIT as u64;
         let copy_units = u32::try_from(units).unwrap_or(u32::MAX >> 4).clamp(1, u32::MAX >> 4);
         let copies = Arc::new(Semaphore::new(copy_units as usize));
         let campaigns = Campaigns::new(live.config.tracker.campaigns);
         let live = ArcSwap::from_pointee(live);
-        Arc::new(Pipeline { live, store, ledger, witness, campaigns, budget, copies, copy_units })
+        Arc::new(Pipeline { live, store, ledger, witness, evidence, campaigns, budget, copies, copy_units })
     }
 
     /// What holds now.
@@ -289,9 +311,20 @@ impl Pipeline {
         let enforced = self.enforce(&live, arrival);
         let _room = enforced.has_own_bytes(&arrival.message).then_some(room);
         metrics::histogram!("pixelward_enforce_seconds").record(started.elapsed().as_secs_f64());
-        let handled = self.deliver(&live, arrival, &enforced, transaction).await;
+        // The next hop is waited for meanwhile.
+        let hashes = async { self.hashes(arrival, &enforced) };
+        let deliver = self.deliver(&live, arrival, &enforced, transaction);
+        let (handled, hashes) = tokio::join!(biased; deliver, hashes);
         self.record(arrival, &enforced, &handled);
+        if let Some(evidence) = &self.evidence {
+            evidence.note(proof::note(arrival, enforced, &handled, hashes));
+        }
         handled
+    }
+
+    /// Nothing more comes: what evidence waits is written.
+    pub fn close(&self) {
+        self.evidence.iter().for_each(Evidence::close);
     }
 
     /// The client has heard what became of its message: the ledger need not remember it.
@@ -373,6 +406,10 @@ impl Pipeline {
             recipients.iter().map(|address| self.decide(chosen, &in_force, address, now)).collect();
         note_decided(chosen, &decided);
         let found = note_found(&analysis);
+        let sightings = match &self.evidence {
+            Some(_) => proof::sightings(&analysis, &live.detector),
+            None => Vec::new(),
+        };
         let copying = Copying { live, arrival, chosen, analysis: &analysis, inquiry, controls: &marks.cuts };
         let most = if arrival.answers == Answers::Each { usize::MAX } else { live.config.relay.max_groups };
         let wanted: Vec<Wanted> = decided.iter().map(|own| wanted(chosen, own)).collect();
@@ -396,10 +433,14 @@ impl Pipeline {
         }
         let (controller, mailstream) = (&chosen.controller.label, &chosen.mailstream.name);
         Enforced {
+            at: now,
             controller: Arc::clone(controller),
             mailstream: Arc::clone(mailstream),
+            observed: chosen.mailstream.mode == Mode::Observe,
+            evidence_days: chosen.controller.evidence_days,
             decided,
             found,
+            sightings,
             copies,
         }
     }
@@ -440,6 +481,13 @@ impl Pipeline {
         let delivered = delivery::deliver(&mail, parcels, transaction, &self.ledger).await;
         metrics::histogram!("pixelward_deliver_seconds").record(started.elapsed().as_secs_f64());
         Handled { replies: delivered.replies, whole: delivered.whole, open: delivered.open }
+    }
+
+    /// The hashes of the bodies, where evidence has them.
+    fn hashes(&self, arrival: &Arrival, enforced: &Enforced) -> Hashes {
+        self.evidence.as_ref().filter(|own| own.wants_hashes())?;
+        let copies = enforced.copies.iter().map(|own| own.copy.as_ref().ok().map(|own| &own[..]));
+        Some(digest::bodies(&arrival.message, copies))
     }
 
     /// Look up, decide.

@@ -5,6 +5,7 @@ use pixelward::consent::index::read_mark;
 use pixelward::consent::record::Record;
 use pixelward::consent::{Permission, Standing, State, Timestamp};
 use pixelward::policy::Purpose;
+use pixelward::record::evidence;
 
 fn bytes(hex: &str) -> Vec<u8> {
     let digits: Vec<u8> = hex.bytes().filter(u8::is_ascii_hexdigit).collect();
@@ -43,4 +44,52 @@ fn standings_of_format_2() {
 fn marks_of_format_1() {
     let mark = read_mark(&bytes(include_str!("stored/mark-1.hex"))).unwrap();
     assert_eq!((mark.count, mark.checkpoint), (7, None));
+}
+
+#[test]
+fn evidence_of_format_1() {
+    let record = bytes(include_str!("stored/evidence-1.hex"));
+    let record = evidence::record::Record::decode(&record).unwrap();
+    assert_eq!((record.at, &*record.id), (1_795_000_000_123, "0123456789ab"));
+    assert_eq!((record.message_id, record.person), (Some([1; 16]), Some([2; 16])));
+    let places = [&record.controller, &record.mailstream, &record.listener, &record.route].map(|own| &**own);
+    assert_eq!(places, ["shop", "newsletter", "default", "first,second"]);
+    assert_eq!(
+        (&*record.rule, &*record.version, record.consent_record),
+        ("refused", "fr/2026-07-14", Some(77))
+    );
+    assert_eq!((&*record.decided, &*record.done, record.observed), ("swap_gated", "strip", true));
+    assert_eq!((record.found, record.removed, record.swapped), (3, 2, 1));
+    let sightings: Vec<_> =
+        record.sightings.iter().map(|own| (&*own.carrier, &*own.vendor, own.count)).collect();
+    assert_eq!(sightings, [("img", "SendGrid", 2), ("css", "unknown", 1)]);
+    assert_eq!((record.before, record.after), (Some([3; 32]), Some([4; 32])));
+    assert_eq!((&*record.result, record.code, record.queue_id.as_deref()), ("accepted", 250, Some("4XyZ12")));
+    assert_eq!(record.shortfall.as_deref(), Some("swap_needs_public_url"));
+    assert_eq!(record.downstream.as_deref(), Some("mailgun: off for the account"));
+}
+
+#[test]
+fn summaries_of_evidence_of_format_1() {
+    use evidence::summary::{Kind, Summary};
+    let summary = Summary::decode(&bytes(include_str!("stored/summary-1.hex"))).unwrap();
+    assert_eq!(
+        (summary.first, summary.last),
+        (Some(Timestamp(1_795_000_000_123)), Some(Timestamp(1_795_000_000_123)))
+    );
+    assert!(summary.may_have(&[1; 16]) && summary.may_have(&[2; 16]) && !summary.may_have(&[9; 16]));
+    assert!(summary.may_name(Kind::Controller, "shop") && !summary.may_name(Kind::Controller, "club"));
+    assert!(summary.may_name_vendor("sendgrid"));
+}
+
+#[test]
+fn pseudonyms_of_format_1() {
+    let folder = std::env::temp_dir().join(format!("pixelward-stored-{}", std::process::id()));
+    std::fs::write(&folder, bytes(include_str!("stored/pseudonyms-1.hex"))).unwrap();
+    let key = pixelward::consent::StoreKey::new([1; 32]);
+    let own = pixelward::consent::Pseudonyms::read(&folder, &key).unwrap();
+    assert!(own.of(key.person("ann@home.example")).is_none(), "ann was erased");
+    let bob = own.of(key.person("bob@home.example")).unwrap();
+    assert_eq!(bob.tag(b"here").to_vec(), bytes(include_str!("stored/pseudonyms-1-tag.hex")));
+    std::fs::remove_file(folder).unwrap();
 }

@@ -13,7 +13,8 @@ use crate::config::Config;
 use crate::consent::{Settings, Store, socket};
 use crate::live::Live;
 use crate::pipeline::Pipeline;
-use crate::record::{logging, metrics};
+use crate::record::evidence::Evidence;
+use crate::record::{self, logging, metrics};
 use crate::relay::Ledger;
 use crate::server::{Activated, adopt, bind, certificate, descriptors};
 
@@ -44,7 +45,8 @@ pub fn run(command: &Run) -> Result<ExitCode, Box<dyn std::error::Error>> {
     runtime.block_on(async {
         let private = live.config.private;
         let ledger = Ledger::open(&live.config.data_directory.join("ledger"))?;
-        let pipeline = Pipeline::new(live, Arc::clone(&store), ledger);
+        let evidence = evidence(&live.config, &store)?;
+        let pipeline = Pipeline::new(live, Arc::clone(&store), ledger, evidence);
         if let Some(address) = private {
             let (handle, pipeline) = (handle, Arc::clone(&pipeline));
             tokio::spawn(async move {
@@ -54,7 +56,9 @@ pub fn run(command: &Run) -> Result<ExitCode, Box<dyn std::error::Error>> {
             });
         }
         socket::serve(&pipeline.live().config.data_directory, Arc::clone(&store))?;
-        serve(&pipeline, &command.config).await
+        let served = serve(&pipeline, &command.config).await;
+        pipeline.close();
+        served
     })?;
     drop(runtime);
     drop(store);
@@ -68,6 +72,26 @@ pub fn store_settings(config: &Config) -> Settings {
         head_copy: config.consent.head_copy.clone(),
         cache_bytes: config.consent.cache_bytes,
         segment_bytes: config.consent.segment_bytes,
+    }
+}
+
+/// Evidence, where there is to be any.
+fn evidence(config: &Config, store: &Arc<Store>) -> Result<Option<Evidence>, String> {
+    if !config.evidence.enabled {
+        return Ok(None);
+    }
+    let started = Evidence::start(evidence_settings(config), Arc::clone(store));
+    started.map(Some).map_err(|error| format!("evidence cannot be kept: {error}"))
+}
+
+/// The evidence's part of the configuration.
+pub fn evidence_settings(config: &Config) -> record::evidence::Settings {
+    record::evidence::Settings {
+        directory: config.evidence.directory.clone(),
+        head_copy: config.evidence.head_copy.clone(),
+        retention_days: config.evidence.retention_days,
+        segment_bytes: config.evidence.segment_bytes,
+        body_hashes: config.evidence.body_hashes,
     }
 }
 

@@ -48,6 +48,8 @@ pub struct Config {
     pub tracker: Tracker,
     /// The consent store.
     pub consent: Consent,
+    /// Evidence of what was done.
+    pub evidence: Evidence,
     /// The log.
     pub log: Log,
     /// Where metrics and health are served; `None` for nowhere.
@@ -89,6 +91,23 @@ pub struct Consent {
     pub cache_bytes: u64,
     /// From which size on a journal segment is closed, in bytes.
     pub segment_bytes: u64,
+}
+
+/// Evidence of what was done.
+#[derive(Clone, Debug)]
+pub struct Evidence {
+    /// Whether there is to be any.
+    pub enabled: bool,
+    /// Its directory.
+    pub directory: PathBuf,
+    /// A second place for the ends of its chains, on another disk.
+    pub head_copy: Option<PathBuf>,
+    /// After how many days it is deleted, unless its controller has fewer.
+    pub retention_days: u16,
+    /// From which size on a segment is closed, in bytes.
+    pub segment_bytes: u64,
+    /// Whether bodies are hashed.
+    pub body_hashes: bool,
 }
 
 /// How the log is written.
@@ -184,6 +203,7 @@ fn read(source: &str, folder: &Path) -> Outcome<Config> {
         let policy = policy::policy(root, mode, &listeners, folder);
         let tracker = root.section("tracker", tracker::tracker);
         let consent = root.section("consent", |section| consent(section, &data_directory));
+        let evidence = root.section("evidence", |section| evidence(section, &data_directory));
         let log = root.section("log", log);
         let private = root.section("private", private);
         Config {
@@ -197,6 +217,7 @@ fn read(source: &str, folder: &Path) -> Outcome<Config> {
             policy,
             tracker,
             consent,
+            evidence,
             log,
             private,
         }
@@ -247,6 +268,21 @@ fn consent(section: &mut Section<'_>, data_directory: &Path) -> Consent {
         cache_bytes: section.number("cache_bytes", 64 << 20, 1 << 20..=1 << 36),
         segment_bytes: section.number("segment_bytes", 64 << 20, 1 << 16..=1 << 32),
     }
+}
+
+fn evidence(section: &mut Section<'_>, data_directory: &Path) -> Evidence {
+    Evidence {
+        enabled: section.flag("enabled", true),
+        directory: section.path("directory").unwrap_or_else(|| data_directory.join("evidence")),
+        head_copy: section.path("head_copy"),
+        retention_days: days(section.number("retention_days", 1095, 1..=3650)),
+        segment_bytes: section.number("segment_bytes", 16 << 20, 1 << 12..=1 << 30),
+        body_hashes: section.flag("body_hashes", true),
+    }
+}
+
+fn days(number: u64) -> u16 {
+    u16::try_from(number).unwrap_or(u16::MAX)
 }
 
 fn log(section: &mut Section<'_>) -> Log {

@@ -103,6 +103,7 @@ fn rulebook(declared: Declared, defaults: Defaults, mode: Mode) -> Rulebook {
             notice_url: None,
             jurisdiction: None,
             retention_days: 0,
+            evidence_days: None,
         },
     };
     let unmatched = Mailstream::unmatched(default.name.as_str(), mode, defaults.treatment);
@@ -266,6 +267,10 @@ fn controller(section: &mut Section<'_>, context: &Context<'_>) -> Option<Contro
         );
     }
     let retention_days = section.number("retention_days", 0, 0..=36_500);
+    let evidence_days = match section.number("evidence_days", 0, 1..=3650) {
+        0 => None,
+        days => Some(super::days(days)),
+    };
     let Some(name) = name else {
         section.problem(section.start_line(), "controller.name is missing");
         return None;
@@ -278,6 +283,7 @@ fn controller(section: &mut Section<'_>, context: &Context<'_>) -> Option<Contro
         notice_url,
         jurisdiction,
         retention_days: u16::try_from(retention_days).unwrap_or(u16::MAX),
+        evidence_days,
     })
 }
 

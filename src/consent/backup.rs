@@ -10,14 +10,15 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::journal::{Journal, segment_paths, write_head};
 use super::keys::copy_slots;
-use super::store::{Settings, StoreError, Verified, io_error};
+use super::pseudonyms;
+use super::store::{PSEUDONYMS, Settings, StoreError, Verified, io_error};
 use super::{Store, StoreKey, Timestamp};
 
 /// The file beside a copy of the journal that says what it is.
 const JOURNAL_NOTE: &str = "journal-backup.json";
 /// The file beside a copy of the keys that says what it is.
 const KEYS_NOTE: &str = "keys-backup.json";
-/// The files of the keys.
+/// The files of the keys that every copy has.
 const KEYS: [&str; 2] = ["store.key", "people.keys"];
 
 /// What a copy of the journal is.
@@ -110,6 +111,7 @@ pub fn copy_keys(settings: &Settings, to: &Path, days: u16) -> Result<KeysNote, 
     copy(&store_key.0, &store_key.1)?;
     let key = StoreKey::load(&store_key.1).map_err(StoreError::Key)?;
     copy_slots(&people.0, &people.1, &key).map_err(io_at(&people.0))?;
+    copy_pseudonyms(&settings.directory, to)?;
     let now = Timestamp::now();
     let note = KeysNote { made_at: now.to_string(), delete_by: now.plus_days(i64::from(days)).to_string() };
     write_note(&to.join(KEYS_NOTE), &note)?;
@@ -147,6 +149,7 @@ pub fn restore(
     for name in KEYS {
         copy(&keys.join(name), &directory.join(name))?;
     }
+    copy_pseudonyms(keys, directory)?;
     let verified = Store::open(settings)?.verify()?;
     if verified.records < note.records || (verified.records == note.records && verified.hash != note.hash) {
         let what = format!(
@@ -176,6 +179,12 @@ pub fn accept_loss(settings: &Settings) -> Result<(), StoreError> {
             _ => Ok(()),
         },
     }
+}
+
+/// Copies of early versions have none.
+fn copy_pseudonyms(from: &Path, to: &Path) -> Result<(), BackupError> {
+    let path = from.join(PSEUDONYMS);
+    if path.exists() { pseudonyms::copy(&path, &to.join(PSEUDONYMS)).map_err(io_at(&path)) } else { Ok(()) }
 }
 
 fn make_private(directory: &Path) -> Result<(), BackupError> {
@@ -265,6 +274,8 @@ mod tests {
         let settings = folder.settings("store");
         let (journal, keys) = (folder.0.join("journal"), folder.0.join("keys"));
         let store = Store::open(&settings).unwrap();
+        let tag = |store: &Store, address: &str| store.pseudonym(store.person(address)).unwrap().tag(b"here");
+        let tags = [tag(&store, "p7@home.example"), tag(&store, "p8@home.example")];
         (0..40).for_each(|number| grant(&store, &format!("p{number}@home.example"), 5));
         copy_journal(&settings, &journal).unwrap();
         copy_keys(&settings, &keys, 30).unwrap();
@@ -281,6 +292,8 @@ mod tests {
             assert_eq!(allowed(&store, &format!("p{number}@home.example")), number != 7, "{number}");
         }
         assert!(!allowed(&store, "late@home.example"), "nobody knows whose record it is");
+        assert_ne!(tag(&store, "p7@home.example"), tags[0], "nor is the evidence tied to them again");
+        assert_eq!(tag(&store, "p8@home.example"), tags[1]);
         assert!(matches!(restore(&again, &journal, &keys, false), Err(BackupError::Occupied(_))));
     }
 

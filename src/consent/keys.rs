@@ -52,6 +52,15 @@ impl Entry {
     }
 }
 
+/// A slot with its owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slot {
+    slot: u32,
+    /// Whose it is.
+    pub person: Person,
+    id: [u8; 16],
+}
+
 /// Which slot may be whose. Eight bytes a person: the slot itself says whether it is.
 #[derive(Clone, Copy)]
 struct Known {
@@ -332,28 +341,28 @@ impl Keys {
         Ok(())
     }
 
-    /// Erases whoever has one of these ids, durably: people whom the journal says to be erased, and who came back with a backup of keys. Says
-    /// how many there were.
+    /// Erases whoever has one of these ids, durably: people whom the journal says to be erased, and who came back with a backup of keys. Gives
+    /// those there were.
     ///
     /// # Errors
     ///
     /// When the file cannot be read or written.
-    pub fn erase_ids(&mut self, ids: &HashSet<[u8; 16]>) -> io::Result<usize> {
+    pub fn erase_ids(&mut self, ids: &HashSet<[u8; 16]>) -> io::Result<Vec<Person>> {
         let slots = self.slots_of(ids)?;
         self.erase_slots(&slots)?;
-        Ok(slots.len())
+        Ok(slots.into_iter().map(|own| own.person).collect())
     }
 
-    /// The slots of those who have one of these ids, with the ids.
+    /// The slots of those who have one of these ids.
     ///
     /// # Errors
     ///
     /// When the file cannot be read.
-    pub fn slots_of(&self, ids: &HashSet<[u8; 16]>) -> io::Result<Vec<(u32, [u8; 16])>> {
+    pub fn slots_of(&self, ids: &HashSet<[u8; 16]>) -> io::Result<Vec<Slot>> {
         let mut found = Vec::new();
         self.each_slot(|slot, bytes| {
-            let id = self.unwrap(slot, bytes).map(|(_, id, _)| id);
-            found.extend(id.filter(|id| ids.contains(id)).map(|id| (slot, id)));
+            let owner = self.unwrap(slot, bytes).filter(|(_, id, _)| ids.contains(id));
+            found.extend(owner.map(|(person, id, _)| Slot { slot, person, id }));
         })?;
         Ok(found)
     }
@@ -363,10 +372,10 @@ impl Keys {
     /// # Errors
     ///
     /// When the file cannot be read or written.
-    pub fn erase_slots(&mut self, slots: &[(u32, [u8; 16])]) -> io::Result<()> {
-        for (slot, id) in slots {
-            if self.read(*slot).is_some_and(|(_, entry)| entry.id == *id) {
-                self.overwrite(*slot)?;
+    pub fn erase_slots(&mut self, slots: &[Slot]) -> io::Result<()> {
+        for own in slots {
+            if self.read(own.slot).is_some_and(|(_, entry)| entry.id == own.id) {
+                self.overwrite(own.slot)?;
             }
         }
         self.file.sync_data()
@@ -550,7 +559,7 @@ mod tests {
             keys.file.write_all_at(&bytes, offset(ann.slot)).unwrap();
             let mut keys = Keys::open(path, &store_key).unwrap();
             assert_eq!(keys.find(person(1)), Some(ann));
-            assert_eq!(keys.erase_ids(&HashSet::from([ann.id, [0; 16]])).unwrap(), 1);
+            assert_eq!(keys.erase_ids(&HashSet::from([ann.id, [0; 16]])).unwrap(), [person(1)]);
             assert_eq!((keys.find(person(1)), keys.len()), (None, 1));
             assert_eq!(Keys::open(path, &store_key).unwrap().len(), 1);
         });

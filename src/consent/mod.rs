@@ -12,6 +12,7 @@ pub mod index;
 pub mod journal;
 pub mod keys;
 pub mod person;
+pub mod pseudonyms;
 pub mod record;
 pub mod seal;
 
@@ -24,6 +25,7 @@ pub mod trail;
 pub mod upkeep;
 
 pub use person::{Controller, Person, StoreKey};
+pub use pseudonyms::{Pseudonym, Pseudonyms};
 pub use record::{Change, Details, Record, State};
 pub use standing::{MayAsk, Permission, Standing};
 pub use store::{Applied, Settings, Store, StoreError, Verified};

@@ -3,6 +3,7 @@
 use super::person::Controller;
 use super::seal::{NotOpened, Sealer};
 use super::timestamp::Timestamp;
+use crate::chain::fields::{Malformed, Writer, fields, text, time};
 use crate::policy::Purpose;
 
 /// What a person has said about a purpose.
@@ -181,6 +182,12 @@ pub enum BadRecord {
     Malformed,
 }
 
+impl From<Malformed> for BadRecord {
+    fn from(Malformed: Malformed) -> BadRecord {
+        BadRecord::Malformed
+    }
+}
+
 /// The format written by this version; the first byte of each record.
 const VERSION: u8 = 1;
 /// The first byte of a payload that says that a person was erased.
@@ -211,63 +218,17 @@ mod tag {
     pub(super) const EXTERNAL_ID: u8 = 26;
 }
 
-/// Writes fields: number, length in four bytes, content.
-#[derive(Default)]
-struct Writer(Vec<u8>);
-
-impl Writer {
-    fn bytes(&mut self, tag: u8, content: &[u8]) {
-        self.0.push(tag);
-        self.0.extend_from_slice(&u32::try_from(content.len()).unwrap_or(u32::MAX).to_le_bytes());
-        self.0.extend_from_slice(content);
-    }
-
-    fn text(&mut self, tag: u8, content: &Option<String>) {
-        if let Some(content) = content {
-            self.bytes(tag, content.as_bytes());
-        }
-    }
-
-    fn time(&mut self, tag: u8, content: Option<Timestamp>) {
-        if let Some(Timestamp(millis)) = content {
-            self.bytes(tag, &millis.to_le_bytes());
-        }
-    }
-}
-
-/// Reads fields; those it does not know belong to later versions and are passed over.
-fn fields(bytes: &[u8]) -> Result<Vec<(u8, &[u8])>, BadRecord> {
-    let mut fields = Vec::new();
-    let mut rest = bytes;
-    while let Some((&tag, tail)) = rest.split_first() {
-        let (length, tail) = tail.split_first_chunk::<4>().ok_or(BadRecord::Malformed)?;
-        let length = usize::try_from(u32::from_le_bytes(*length)).map_err(|_| BadRecord::Malformed)?;
-        let (content, tail) = tail.split_at_checked(length).ok_or(BadRecord::Malformed)?;
-        fields.push((tag, content));
-        rest = tail;
-    }
-    Ok(fields)
-}
-
-fn text(content: &[u8]) -> Result<String, BadRecord> {
-    String::from_utf8(content.to_vec()).map_err(|_| BadRecord::Malformed)
-}
-
-fn time(content: &[u8]) -> Result<Timestamp, BadRecord> {
-    content.try_into().map(|bytes| Timestamp(i64::from_le_bytes(bytes))).map_err(|_| BadRecord::Malformed)
-}
-
 impl Details {
     fn encode(&self) -> Vec<u8> {
-        let mut writer = Writer(vec![VERSION]);
-        writer.text(tag::METHOD, &self.method);
-        writer.text(tag::CHANNEL, &self.channel);
-        writer.text(tag::NOTICE_VERSION, &self.notice_version);
-        writer.text(tag::TEXT_HASH, &self.text_hash);
-        writer.text(tag::EVIDENCE, &self.evidence);
-        writer.text(tag::ACTOR, &self.actor);
-        writer.text(tag::EXTERNAL_ID, &self.external_id);
-        writer.0
+        let mut writer = Writer::new(VERSION);
+        writer.text(tag::METHOD, self.method.as_deref());
+        writer.text(tag::CHANNEL, self.channel.as_deref());
+        writer.text(tag::NOTICE_VERSION, self.notice_version.as_deref());
+        writer.text(tag::TEXT_HASH, self.text_hash.as_deref());
+        writer.text(tag::EVIDENCE, self.evidence.as_deref());
+        writer.text(tag::ACTOR, self.actor.as_deref());
+        writer.text(tag::EXTERNAL_ID, self.external_id.as_deref());
+        writer.done()
     }
 
     fn decode(bytes: &[u8]) -> Result<Details, BadRecord> {
@@ -312,7 +273,7 @@ impl Record {
 
     /// The bytes that stand in the journal.
     pub fn encode(&self) -> Vec<u8> {
-        let mut writer = Writer(vec![VERSION]);
+        let mut writer = Writer::new(VERSION);
         let change = &self.change;
         let purposes: Vec<u8> = change.purposes.iter().map(|purpose| purpose.number()).collect();
         writer.bytes(tag::CONTROLLER, change.controller.as_str().as_bytes());
@@ -326,12 +287,12 @@ impl Record {
         writer.time(tag::COLLECTED_AT, change.collected_at);
         writer.time(tag::EXPIRES, change.expires);
         writer.time(tag::DO_NOT_ASK_BEFORE, change.do_not_ask_before);
-        writer.text(tag::JURISDICTION, &change.jurisdiction);
+        writer.text(tag::JURISDICTION, change.jurisdiction.as_deref());
         if let Some(no_track) = change.no_track {
             writer.bytes(tag::NO_TRACK, &[u8::from(no_track)]);
         }
         writer.bytes(tag::SEALED, &self.sealed);
-        writer.0
+        writer.done()
     }
 
     /// Reads the bytes of a record.

@@ -23,6 +23,7 @@ use super::index::{Index, Indexed, SledIndex, key};
 use super::journal::{ChainHash, Head, Journal, JournalError, Link, Place};
 use super::keys::{Entry, Keys};
 use super::person::{Controller, Person, StoreKey};
+use super::pseudonyms::{Pseudonym, Pseudonyms};
 use super::record::{BadRecord, Change, Payload, Record};
 use super::standing::Standing;
 use super::timestamp::Timestamp;
@@ -121,6 +122,8 @@ pub enum Applied {
 
 /// The key file.
 const PEOPLE: &str = "people.keys";
+/// The file of the pseudonyms, in the store's directory.
+pub const PSEUDONYMS: &str = "pseudonyms.keys";
 
 /// Batches that wait to be committed.
 const MAX_WAITING: usize = 1024;
@@ -137,6 +140,7 @@ pub struct Store {
 struct Shared {
     store_key: StoreKey,
     keys: RwLock<Keys>,
+    pseudonyms: RwLock<Pseudonyms>,
     index: SledIndex,
     /// What the index does not contain yet.
     overlay: RwLock<HashMap<Vec<u8>, Arc<Indexed>>>,
@@ -195,10 +199,13 @@ impl Store {
         let lock = lock(directory)?;
         let store_key = StoreKey::load_or_create(&directory.join("store.key")).map_err(StoreError::Key)?;
         let mut keys = Keys::open(&directory.join(PEOPLE), &store_key).map_err(io_error("the key file"))?;
-        let (journal, index) = load::load(settings, &mut keys)?;
+        let mut pseudonyms =
+            Pseudonyms::open(&directory.join(PSEUDONYMS), &store_key).map_err(io_error("the pseudonyms"))?;
+        let (journal, index) = load::load(settings, &mut keys, &mut pseudonyms)?;
         let shared = Arc::new(Shared {
             store_key,
             keys: RwLock::new(keys),
+            pseudonyms: RwLock::new(pseudonyms),
             index,
             overlay: RwLock::new(HashMap::new()),
             cache: Cache::new(),
@@ -217,6 +224,24 @@ impl Store {
     /// Who has this address.
     pub fn person(&self, address: &str) -> Person {
         self.shared.store_key.person(address)
+    }
+
+    /// What makes the tags under which a person stands in evidence.
+    ///
+    /// # Errors
+    ///
+    /// When a person who was erased comes back, and that cannot be written.
+    pub fn pseudonym(&self, person: Person) -> io::Result<Pseudonym> {
+        let known = self.shared.pseudonyms.read().unwrap_or_else(PoisonError::into_inner).of(person);
+        match known {
+            Some(own) => Ok(own),
+            None => self.shared.pseudonyms.write().unwrap_or_else(PoisonError::into_inner).of_or_new(person),
+        }
+    }
+
+    /// A key for another use, derived from the store key.
+    pub fn derived_key(&self, label: &str) -> StoreKey {
+        StoreKey::new(self.shared.store_key.derived(label))
     }
 
     /// What a person has said to a controller. Nobody known has said nothing.
@@ -250,7 +275,8 @@ impl Store {
         self.send(Job::Record(changes, Box::new(ack)))
     }
 
-    /// Erases a person: the slot in the key file is overwritten and synced, the standings go. Says whether there was one.
+    /// Erases a person: the pseudonym goes under which they stand in evidence, the slot in the key file is overwritten and synced, the standings
+    /// go. Says whether the journal knew them.
     ///
     /// # Errors
     ///

@@ -45,6 +45,8 @@ pub struct Controller {
     pub jurisdiction: Option<String>,
     /// After how many days without news people are erased who agreed to nothing; never where that is 0.
     pub retention_days: u16,
+    /// After how many days evidence about its mail goes, where that is earlier than for others.
+    pub evidence_days: Option<u16>,
 }
 
 /// On what the sending of mail rests.

@@ -82,6 +82,11 @@ fn describe() {
         "pixelward_consent_store_sound",
         "1 where the last daily look through the consent store found nothing wrong"
     );
+    describe_counter!("pixelward_evidence_records_total", "Records of evidence that were written");
+    describe_counter!(
+        "pixelward_evidence_lost_total",
+        "Records of evidence that were lost, by why: the queue was full, or they could not be written"
+    );
     describe_counter!("pixelward_next_hop_errors_total", "Times the next hop could not be used");
     describe_counter!("pixelward_session_panics_total", "Sessions lost by a fault of the program");
     describe_gauge!(

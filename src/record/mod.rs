@@ -2,8 +2,11 @@
 //!
 //! Absent: addresses, content, secrets. A recipient is named by the keyed hash under which the store knows them.
 
+pub mod digest;
+pub mod evidence;
 pub mod logging;
 pub mod metrics;
+pub mod statistics;
 
 use crate::consent::Person;
 use crate::pipeline::Arrival;

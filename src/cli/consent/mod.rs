@@ -129,7 +129,7 @@ enum Command {
         #[arg(long)]
         accept_loss: bool,
     },
-    /// Erase a person: nobody can then read or tie to the person what was recorded. This cannot be undone.
+    /// Erase a person: nobody can then read or tie to the person what was recorded, in the journal and in evidence. This cannot be undone.
     Erase {
         /// The person's mail address.
         address: String,
@@ -318,7 +318,10 @@ fn show(response: &Response, json: bool) -> Result<ExitCode, Box<dyn std::error:
                 writeln!(out, "Not in the journal as the export says: {}", numbers.join(", "))?;
             }
             Response::Erased(true) => writeln!(out, "The person is erased.")?,
-            Response::Erased(false) => writeln!(out, "Nobody with this address is known.")?,
+            Response::Erased(false) => writeln!(
+                out,
+                "Nobody with this address is known. Evidence, if there is any, can be tied to it by nobody now."
+            )?,
             Response::Error(error) => writeln!(out, "{error}")?,
         }
     }

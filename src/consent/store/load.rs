@@ -7,6 +7,7 @@ use super::{Settings, StoreError, io_error};
 use crate::consent::index::{Entry, Index, Indexed, SledIndex, key};
 use crate::consent::journal::{Journal, JournalError, Place};
 use crate::consent::keys::Keys;
+use crate::consent::pseudonyms::Pseudonyms;
 use crate::consent::record::{Payload, Record};
 
 /// How many standings are gathered before the index takes them in.
@@ -16,7 +17,11 @@ const GATHERED: usize = 50_000;
 const REPORTED: u64 = 1_000_000;
 
 /// Opens journal and index, and brings the index up to the journal. One that does not fit is made anew.
-pub(super) fn load(settings: &Settings, keys: &mut Keys) -> Result<(Journal, SledIndex), StoreError> {
+pub(super) fn load(
+    settings: &Settings,
+    keys: &mut Keys,
+    pseudonyms: &mut Pseudonyms,
+) -> Result<(Journal, SledIndex), StoreError> {
     let directory = &settings.directory;
     let mut index = SledIndex::open(directory, settings.cache_bytes).map_err(io_error("the index"))?;
     let mut checkpoint = index.checkpoint();
@@ -46,7 +51,7 @@ pub(super) fn load(settings: &Settings, keys: &mut Keys) -> Result<(Journal, Sle
         tracing::warn!(file = %torn.path.display(), offset = torn.offset, bytes = torn.bytes, "the journal's last record was not written whole and never acknowledged; it was cut off");
     }
     let erased = catch_up.finish()?;
-    erase_again(settings, keys, &index, erased)?;
+    erase_again(settings, keys, pseudonyms, &index, erased)?;
     if let Some(newest) = journal.checkpoint()
         && checkpoint != Some(newest)
     {
@@ -60,6 +65,7 @@ pub(super) fn load(settings: &Settings, keys: &mut Keys) -> Result<(Journal, Sle
 fn erase_again(
     settings: &Settings,
     keys: &mut Keys,
+    pseudonyms: &mut Pseudonyms,
     index: &SledIndex,
     mut erased: HashSet<[u8; 16]>,
 ) -> Result<(), StoreError> {
@@ -75,9 +81,12 @@ fn erase_again(
         }
     })?;
     let back = keys.erase_ids(&erased).map_err(io_error("the key file"))?;
-    if back > 0 {
+    for person in &back {
+        pseudonyms.erase(*person).map_err(io_error("the pseudonyms"))?;
+    }
+    if !back.is_empty() {
         tracing::warn!(
-            people = back,
+            people = back.len(),
             "people who were erased were still in the key file; they are erased again"
         );
     }

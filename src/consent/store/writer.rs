@@ -212,6 +212,9 @@ impl Writer {
 
     /// The journal says first that the person is erased, so that a key that comes back from a backup is none.
     fn erase(&mut self, person: Person) -> Result<bool, StoreError> {
+        // Evidence names people of whom the journal knows nothing, too.
+        let unnamed = self.shared.pseudonyms.write().unwrap_or_else(PoisonError::into_inner).erase(person);
+        unnamed.map_err(io_error("the pseudonyms"))?;
         let Some(entry) = self.shared.entry(person) else { return Ok(false) };
         self.settle()?;
         self.journal.append(&[erased(&entry.id, Timestamp::now())])?;
@@ -238,6 +241,12 @@ impl Writer {
         expired.retain(|_| kept.next().unwrap_or(false));
         let ids = expired.iter().map(|own| own.id).collect();
         let slots = self.shared.key_reader()?.slots_of(&ids).map_err(io_error("the key file"))?;
+        for own in &slots {
+            // Evidence must not name them any longer than the journal does.
+            let unnamed =
+                self.shared.pseudonyms.write().unwrap_or_else(PoisonError::into_inner).erase(own.person);
+            unnamed.map_err(io_error("the pseudonyms"))?;
+        }
         let now = Timestamp::now();
         let payloads: Vec<Vec<u8>> = expired.iter().map(|own| erased(&own.id, now)).collect();
         self.journal.append(&payloads)?;

@@ -1,0 +1,79 @@
+//! The end of a chain, and its copy in a file.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::Path;
+
+use aws_lc_rs::digest;
+
+use super::{ChainError, at};
+
+/// The hash of the whole chain.
+pub type ChainHash = [u8; 32];
+
+/// The end of the chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// How many records there are.
+    pub count: u64,
+    /// The hash up to the last one.
+    pub hash: ChainHash,
+}
+
+impl Head {
+    /// Before the first record.
+    pub const EMPTY: Head = Head { count: 0, hash: [0; 32] };
+
+    /// The end once this payload follows: SHA-256 of the hash before and the payload.
+    #[must_use]
+    pub fn then(&self, payload: &[u8]) -> Head {
+        let mut context = digest::Context::new(&digest::SHA256);
+        context.update(&self.hash);
+        context.update(payload);
+        let mut hash = [0; 32];
+        hash.iter_mut().zip(context.finish().as_ref()).for_each(|(own, byte)| *own = *byte);
+        Head { count: self.count + 1, hash }
+    }
+
+    /// The 40 bytes kept in files: count, hash.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = self.count.to_le_bytes().to_vec();
+        bytes.extend_from_slice(&self.hash);
+        bytes
+    }
+
+    /// Reads them.
+    pub fn decode(bytes: &[u8]) -> Option<Head> {
+        let (count, hash) = bytes.split_first_chunk::<8>()?;
+        Some(Head { count: u64::from_le_bytes(*count), hash: hash.try_into().ok()? })
+    }
+}
+
+/// Reads a copy of a head; `None` where there is none.
+///
+/// # Errors
+///
+/// When it cannot be read, or is none.
+pub fn read_head(path: &Path) -> Result<Option<Head>, ChainError> {
+    let bytes = match std::fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(at(path)(error)),
+    };
+    let what = "it is no head of a journal";
+    let damaged = || ChainError::Damaged { path: path.to_owned(), offset: 0, what };
+    Head::decode(&bytes).ok_or_else(damaged).map(Some)
+}
+
+/// Writes the head beside the file and renames it over it, so that one of the two is always whole.
+///
+/// # Errors
+///
+/// When it cannot be written.
+pub fn write_head(path: &Path, head: &Head) -> io::Result<()> {
+    let beside = path.with_extension("new");
+    let mut file = File::create(&beside)?;
+    file.write_all(&head.encode())?;
+    file.sync_data()?;
+    std::fs::rename(&beside, path)
+}

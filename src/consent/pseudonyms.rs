@@ -1,0 +1,447 @@
+//! Under which tags a person stands in the evidence of what was done to mail, so that erasing the person makes those tags unknowable.
+//!
+//! Most recipients of mail are nobody's subject in the journal, and they have a right to erasure all the same. Three designs were weighed. A slot
+//! of the key file for everybody who ever gets mail would hold data about people of whom nothing is recorded, without an end. A keyed hash under a
+//! key of the segment cannot be cut for one person without cutting it for all. What stands here needs nothing for each person, but a little for
+//! each one erased: a keyed hash that can be punctured (Goldreich, Goldwasser, Micali: "How to construct random functions"; Boneh and Waters:
+//! "Constrained pseudorandom functions").
+//!
+//! One random root is the top of a tree. The four children of a key are hashes of it, and the first 40 bits of a [`Person`] lead down to a leaf, the
+//! key from which the person's tags are made. To erase a person, the root is replaced by the keys beside the path to that leaf, and overwritten.
+//! All other leaves can still be computed, this one by nobody, whatever else is known: store key, address, every file. Evidence, and every copy of it,
+//! stays as it is and whole; only this file's copies must expire, as those of the key file must.
+//!
+//! Who gets mail again after being erased finds their leaf gone and has one in the next generation, a tree of its own, which nothing ties to the
+//! leaf before. Two people who share 40 bits (one chance in a million millions) share a leaf, not a tag; erasing one takes the evidence of both from
+//! its owners. An erasure takes 60 slots of 128 bytes at most. Who has the store key can see that an address was erased, not what belonged to it.
+
+use std::collections::HashMap;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
+
+use aws_lc_rs::digest;
+
+use super::person::{Person, StoreKey};
+use super::seal::Sealer;
+
+const SLOT: usize = 128;
+/// The first slot says what file this is.
+const MAGIC: &[u8; 24] = b"pixelward pseudonyms 1\r\n";
+/// The state of a slot; its first byte.
+const USED: u8 = 1;
+const ERASED: u8 = 2;
+/// Generation, depth, path, key.
+const PLAIN: usize = 2 + 1 + 8 + 32;
+const SEALED: usize = PLAIN + 28;
+/// How deep the leaves are, and how many bits of the path each level takes.
+const LEVELS: u8 = 20;
+const BITS: u32 = 2;
+/// How often a file is read that changes meanwhile.
+const MAX_READS: usize = 1000;
+/// The most generations: one begins when somebody who was erased in the one before gets mail again.
+const MAX_GENERATIONS: u16 = 4096;
+
+/// What makes the tags of one person.
+pub struct Pseudonym {
+    key: StoreKey,
+    person: Person,
+}
+
+impl std::fmt::Debug for Pseudonym {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Pseudonym(…)")
+    }
+}
+
+impl Pseudonym {
+    /// The tag within a scope, such as one file. Tags of different scopes cannot be told to be one person's.
+    pub fn tag(&self, scope: &[u8]) -> [u8; 16] {
+        self.key.tag(&[&self.person.0, scope])
+    }
+}
+
+/// A key of a tree by its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Node {
+    generation: u16,
+    depth: u8,
+    /// The digits that lead there, as one number.
+    path: u64,
+}
+
+#[derive(Clone, Copy)]
+struct Held {
+    slot: u32,
+    key: [u8; 32],
+}
+
+/// The keys from which all tags can be made but those of the erased.
+pub struct Pseudonyms {
+    file: File,
+    master: Sealer,
+    nodes: HashMap<Node, Held>,
+    generations: u16,
+    free: Vec<u32>,
+    next: u32,
+}
+
+impl std::fmt::Debug for Pseudonyms {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Pseudonyms({} keys)", self.nodes.len())
+    }
+}
+
+impl Pseudonyms {
+    /// Opens the file, or makes it with a fresh root.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be used, or was written under another store key.
+    pub fn open(path: &Path, store_key: &StoreKey) -> io::Result<Pseudonyms> {
+        let mut options = OpenOptions::new();
+        let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+        let bytes = snapshot(path)?;
+        let mut own = Pseudonyms::over(file, store_key);
+        if bytes.len() < SLOT {
+            let mut head = [0; SLOT];
+            head.iter_mut().zip(MAGIC).for_each(|(own, byte)| *own = *byte);
+            own.file.write_all_at(&head, 0)?;
+        } else {
+            own.load(&bytes)?;
+        }
+        if own.generations == 0 {
+            own.plant()?;
+            if let Some(directory) = path.parent() {
+                File::open(directory)?.sync_all()?;
+            }
+        }
+        Ok(own)
+    }
+
+    /// Reads the file, which another process may have open.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read, or was written under another store key.
+    pub fn read(path: &Path, store_key: &StoreKey) -> io::Result<Pseudonyms> {
+        let mut own = Pseudonyms::over(File::open(path)?, store_key);
+        own.load(&snapshot(path)?)?;
+        Ok(own)
+    }
+
+    fn over(file: File, store_key: &StoreKey) -> Pseudonyms {
+        let master = Sealer::new(&store_key.derived("pseudonyms"));
+        Pseudonyms { file, master, nodes: HashMap::new(), generations: 0, free: Vec::new(), next: 1 }
+    }
+
+    fn load(&mut self, file: &[u8]) -> io::Result<()> {
+        if !file.starts_with(MAGIC) {
+            return Err(io::Error::other("this is no file of pseudonyms of pixelward"));
+        }
+        let slots = file.as_chunks::<SLOT>().0;
+        self.next = u32::try_from(slots.len()).map_err(|_| io::Error::other("it is too large"))?;
+        let mut unreadable = 0;
+        for (slot, bytes) in (0..self.next).zip(slots).skip(1) {
+            match (bytes.first(), self.opened(slot, bytes)) {
+                (Some(&USED), Some((node, key))) => {
+                    self.generations = self.generations.max(node.generation + 1);
+                    self.nodes.insert(node, Held { slot, key });
+                }
+                (Some(&USED), None) => unreadable += 1,
+                _ => self.free.push(slot),
+            }
+        }
+        if unreadable > 0 && self.nodes.is_empty() {
+            return Err(io::Error::other(
+                "no slot opens with this store key; put the right store.key back from its backup",
+            ));
+        }
+        if unreadable > 0 {
+            tracing::warn!(
+                unreadable,
+                "slots of the pseudonyms are damaged; evidence of their people cannot be found"
+            );
+        }
+        Ok(())
+    }
+
+    fn opened(&self, slot: u32, bytes: &[u8; SLOT]) -> Option<(Node, [u8; 32])> {
+        let plain = self.master.open(bytes.get(1..=SEALED)?, &slot.to_le_bytes()).ok()?;
+        let (generation, rest) = plain.split_first_chunk::<2>()?;
+        let (depth, rest) = rest.split_first()?;
+        let (path, key) = rest.split_first_chunk::<8>()?;
+        let generation = u16::from_le_bytes(*generation);
+        let node = Node { generation, depth: *depth, path: u64::from_le_bytes(*path) };
+        (generation < MAX_GENERATIONS && *depth <= LEVELS).then_some((node, key.try_into().ok()?))
+    }
+
+    /// What makes a person's tags; `None` for who was erased and had no mail since.
+    pub fn of(&self, person: Person) -> Option<Pseudonym> {
+        let path = path_of(person);
+        let (node, held) = self.above(path)?;
+        let key = (node.depth..LEVELS).fold(held.key, |key, depth| child(&key, digit(path, depth)));
+        Some(Pseudonym { key: StoreKey::new(key), person })
+    }
+
+    /// The key in the first generation that has one on this path, nearest to the root.
+    fn above(&self, path: u64) -> Option<(Node, Held)> {
+        (0..self.generations).find_map(|generation| {
+            (0..=LEVELS).find_map(|depth| {
+                let node = Node { generation, depth, path: prefix(path, depth) };
+                self.nodes.get(&node).map(|held| (node, *held))
+            })
+        })
+    }
+
+    /// The same; who was erased in every generation begins the next one, durably.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written.
+    pub fn of_or_new(&mut self, person: Person) -> io::Result<Pseudonym> {
+        if self.above(path_of(person)).is_none() {
+            self.plant()?;
+        }
+        self.of(person).ok_or_else(|| io::Error::other("no generation of pseudonyms is left"))
+    }
+
+    /// A fresh tree.
+    fn plant(&mut self) -> io::Result<()> {
+        if self.generations >= MAX_GENERATIONS {
+            return Ok(());
+        }
+        let mut key = [0; 32];
+        aws_lc_rs::rand::fill(&mut key).map_err(|_| io::Error::other("no randomness to be had"))?;
+        self.put(Node { generation: self.generations, depth: 0, path: 0 }, key)?;
+        self.file.sync_all()?;
+        self.generations += 1;
+        Ok(())
+    }
+
+    /// Erases a person, durably: nobody can compute their tags any more. Says whether anybody could.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written: the person is not erased then.
+    pub fn erase(&mut self, person: Person) -> io::Result<bool> {
+        let path = path_of(person);
+        let Some((top, held)) = self.above(path) else { return Ok(false) };
+        let mut key = held.key;
+        for depth in top.depth..LEVELS {
+            let own = digit(path, depth);
+            for other in (0..1 << BITS).filter(|other| *other != own) {
+                let beside = prefix(path, depth) << BITS | u64::from(other);
+                let node = Node { generation: top.generation, depth: depth + 1, path: beside };
+                self.put(node, child(&key, other))?;
+            }
+            key = child(&key, own);
+        }
+        // Nobody else may lose their tags to a crash: what is beside the path is on disk before the key above it goes.
+        self.file.sync_data()?;
+        let mut empty = [0; SLOT];
+        if let Some(state) = empty.first_mut() {
+            *state = ERASED;
+        }
+        self.file.write_all_at(&empty, offset(held.slot))?;
+        self.file.sync_data()?;
+        self.nodes.remove(&top);
+        self.free.push(held.slot);
+        Ok(true)
+    }
+
+    fn put(&mut self, node: Node, key: [u8; 32]) -> io::Result<()> {
+        // After an erasure that was cut off, it may be there already.
+        if self.nodes.contains_key(&node) {
+            return Ok(());
+        }
+        let slot = self.free.last().copied().unwrap_or(self.next);
+        let mut plain = node.generation.to_le_bytes().to_vec();
+        plain.push(node.depth);
+        plain.extend_from_slice(&node.path.to_le_bytes());
+        plain.extend_from_slice(&key);
+        let sealed = self.master.seal(&plain, &slot.to_le_bytes());
+        let mut bytes = [0; SLOT];
+        bytes.iter_mut().zip([USED].into_iter().chain(sealed)).for_each(|(own, byte)| *own = byte);
+        self.file.write_all_at(&bytes, offset(slot))?;
+        if self.free.pop().is_none() {
+            self.next += 1;
+        }
+        self.nodes.insert(node, Held { slot, key });
+        Ok(())
+    }
+}
+
+/// What a file has that another process may be writing: as it was at one moment, since half an erasure would lose everybody's tags.
+fn snapshot(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = std::fs::read(path)?;
+    for _ in 0..MAX_READS {
+        let again = std::fs::read(path)?;
+        if again == bytes {
+            return Ok(bytes);
+        }
+        bytes = again;
+    }
+    Err(io::Error::other("it changes all the time"))
+}
+
+/// Copies the file, which another process may be writing.
+///
+/// # Errors
+///
+/// When a file cannot be read or written.
+pub fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    let bytes = snapshot(from)?;
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(to)?;
+    file.write_all(&bytes)?;
+    file.sync_all()
+}
+
+/// The 40 bits that lead to a person's leaf.
+fn path_of(person: Person) -> u64 {
+    person.0.iter().take(5).fold(0, |path, byte| path << 8 | u64::from(*byte))
+}
+
+/// The first `depth` digits of a path.
+fn prefix(path: u64, depth: u8) -> u64 {
+    path >> (BITS * u32::from(LEVELS - depth))
+}
+
+/// The digit behind the first `depth` ones.
+fn digit(path: u64, depth: u8) -> u8 {
+    (prefix(path, depth + 1) & ((1 << BITS) - 1)) as u8
+}
+
+fn child(key: &[u8; 32], digit: u8) -> [u8; 32] {
+    let mut input = [digit; 33];
+    input.iter_mut().zip(key).for_each(|(own, byte)| *own = *byte);
+    let mut child = [0; 32];
+    let hash = digest::digest(&digest::SHA256, &input);
+    child.iter_mut().zip(hash.as_ref()).for_each(|(own, byte)| *own = *byte);
+    child
+}
+
+fn offset(slot: u32) -> u64 {
+    u64::from(slot) * SLOT as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(name: &str, work: impl FnOnce(&Path, &StoreKey)) {
+        let path = std::env::temp_dir().join(format!("pixelward-pseudonyms-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_file(&path);
+        work(&path, &StoreKey::new([1; 32]));
+        std::fs::remove_file(&path).unwrap();
+    }
+
+    fn person(number: u32) -> Person {
+        StoreKey::new([2; 32]).person(&format!("p{number}@home.example"))
+    }
+
+    fn tag(own: &Pseudonyms, person: Person) -> Option<[u8; 16]> {
+        own.of(person).map(|own| own.tag(b"here"))
+    }
+
+    #[test]
+    fn erasing_one_takes_that_ones_tags_and_nobody_elses() {
+        check("erase", |path, key| {
+            let mut own = Pseudonyms::open(path, key).unwrap();
+            let before: Vec<_> = (0..300).map(|number| tag(&own, person(number)).unwrap()).collect();
+            assert_ne!(own.of(person(1)).unwrap().tag(b"there"), before[1]);
+            for number in (0..300).step_by(3) {
+                assert!(own.erase(person(number)).unwrap());
+                assert!(!own.erase(person(number)).unwrap());
+            }
+            for again in [own, Pseudonyms::open(path, key).unwrap(), Pseudonyms::read(path, key).unwrap()] {
+                for number in 0..300 {
+                    let kept = (number % 3 != 0).then(|| before[number as usize]);
+                    assert_eq!(tag(&again, person(number)), kept, "{number}");
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn neighbours_that_share_all_but_the_last_digits_keep_their_tags() {
+        check("near", |path, key| {
+            let mut own = Pseudonyms::open(path, key).unwrap();
+            let near =
+                |last: u8| Person([[7, 7, 7, 7, last].as_slice(), &[9; 11]].concat().try_into().unwrap());
+            let before: Vec<_> = (0..=255).map(|last| tag(&own, near(last))).collect();
+            for last in 0..=255 {
+                own.erase(near(last)).unwrap();
+                for other in 0..=255 {
+                    let kept = (other > last).then(|| before[usize::from(other)]).flatten();
+                    assert_eq!(tag(&own, near(other)), kept, "{last} {other}");
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn who_comes_back_has_another_tag_and_can_be_erased_again() {
+        check("back", |path, key| {
+            let mut own = Pseudonyms::open(path, key).unwrap();
+            let (ann, bob) = (person(1), person(2));
+            let mut seen = vec![tag(&own, ann).unwrap()];
+            let bobs = tag(&own, bob);
+            for _ in 0..3 {
+                assert!(own.erase(ann).unwrap());
+                assert_eq!(tag(&own, ann), None);
+                let again = own.of_or_new(ann).unwrap().tag(b"here");
+                assert!(!seen.contains(&again));
+                seen.push(again);
+                own = Pseudonyms::open(path, key).unwrap();
+                assert_eq!(tag(&own, ann), Some(again));
+                assert_eq!(tag(&own, bob), bobs);
+            }
+        });
+    }
+
+    #[test]
+    fn the_root_is_not_in_the_file_any_more() {
+        check("root", |path, key| {
+            let mut own = Pseudonyms::open(path, key).unwrap();
+            let root = std::fs::read(path).unwrap()[SLOT..2 * SLOT].to_vec();
+            own.erase(person(1)).unwrap();
+            let file = std::fs::read(path).unwrap();
+            assert!(memchr::memmem::find(&file, &root[..SEALED]).is_none());
+            assert_eq!(file.len(), (2 + 60) * SLOT);
+        });
+    }
+
+    #[test]
+    fn an_erasure_that_was_cut_off_harms_nobody_and_can_be_done_again() {
+        check("cut", |path, key| {
+            let mut own = Pseudonyms::open(path, key).unwrap();
+            let root = std::fs::read(path).unwrap()[SLOT..2 * SLOT].to_vec();
+            let (ann, bob) = (tag(&own, person(1)), tag(&own, person(2)));
+            own.erase(person(1)).unwrap();
+            // As if the root had not been overwritten yet.
+            let file = OpenOptions::new().write(true).open(path).unwrap();
+            file.write_all_at(&root, SLOT as u64).unwrap();
+            let mut own = Pseudonyms::open(path, key).unwrap();
+            assert_eq!((tag(&own, person(1)), tag(&own, person(2))), (ann, bob));
+            assert!(own.erase(person(1)).unwrap());
+            let beside = path.with_extension("copy");
+            copy(path, &beside).unwrap();
+            assert_eq!(std::fs::read(&beside).unwrap(), std::fs::read(path).unwrap());
+            std::fs::remove_file(beside).unwrap();
+            let own = Pseudonyms::open(path, key).unwrap();
+            assert_eq!((tag(&own, person(1)), tag(&own, person(2))), (None, bob));
+            assert_eq!(std::fs::read(path).unwrap().len(), (2 + 60) * SLOT);
+        });
+    }
+
+    #[test]
+    fn another_store_key_is_refused() {
+        check("other", |path, key| {
+            drop(Pseudonyms::open(path, key).unwrap());
+            let error = Pseudonyms::open(path, &StoreKey::new([9; 32])).unwrap_err();
+            assert!(error.to_string().contains("store.key"), "{error}");
+        });
+    }
+}

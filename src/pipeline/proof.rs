@@ -1,0 +1,72 @@
+//! What is handed over as evidence of one message.
+
+use super::{Arrival, Enforced, Handled, Hashes};
+use crate::record::evidence::record::Sighted;
+use crate::record::evidence::{Note, NotedCopy, NotedRecipient};
+use crate::tracker::{Analysis, Axis, Detector, Verdict};
+
+/// The most kinds of sightings that are told apart in one message.
+const MAX_KINDS: usize = 32;
+/// The name of those beyond, and of what nobody knows.
+const OTHER: &str = "other";
+const UNKNOWN: &str = "unknown";
+
+/// The trackers of a message by carrier and vendor, links left out.
+pub(super) fn sightings(analysis: &Analysis<'_>, detector: &Detector) -> Vec<Sighted<'static>> {
+    let mut kinds: Vec<Sighted<'static>> = Vec::new();
+    let trackers = analysis.sightings.iter().filter(|own| own.verdict == Verdict::Tracker);
+    for own in trackers.filter(|own| own.axis() != Axis::Link) {
+        let carrier = own.carrier.name();
+        let vendor = own.vendor.map_or(UNKNOWN, |vendor| detector.catalogue().name(vendor));
+        let known = kinds.iter().any(|kind| kind.carrier == carrier && kind.vendor == vendor);
+        match known || kinds.len() < MAX_KINDS {
+            true => count(&mut kinds, carrier, vendor),
+            false => count(&mut kinds, OTHER, OTHER),
+        }
+    }
+    kinds
+}
+
+fn count(kinds: &mut Vec<Sighted<'static>>, carrier: &'static str, vendor: &str) {
+    match kinds.iter_mut().find(|kind| kind.carrier == carrier && kind.vendor == vendor) {
+        Some(kind) => kind.count += 1,
+        None => kinds.push(Sighted { carrier: carrier.into(), vendor: vendor.to_owned().into(), count: 1 }),
+    }
+}
+
+/// The note of a message, with what became of each recipient.
+pub(super) fn note(arrival: &Arrival, enforced: Enforced, handled: &Handled, hashes: Hashes) -> Note {
+    let before = hashes.as_ref().map(|(before, _)| *before);
+    let mut after = hashes.map(|(_, after)| after).unwrap_or_default().into_iter();
+    let recipient = |own: &usize| {
+        let (decided, reply) = (enforced.decided.get(*own)?, handled.replies.get(*own)?);
+        Some(NotedRecipient {
+            person: decided.person,
+            decision: decided.decision.clone(),
+            shortfall: decided.shortfall,
+            reply: reply.clone(),
+        })
+    };
+    let copies = enforced.copies.iter().map(|copied| NotedCopy {
+        after: after.next().flatten(),
+        done: copied.done,
+        edited: copied.removed,
+        recipients: copied.recipients.iter().filter_map(recipient).collect(),
+    });
+    Note {
+        copies: copies.collect(),
+        at: enforced.at,
+        id: arrival.id.to_string(),
+        message_id: arrival.message_id(),
+        controller: enforced.controller,
+        days: enforced.evidence_days,
+        mailstream: enforced.mailstream,
+        observed: enforced.observed,
+        listener: arrival.listener.clone(),
+        route: arrival.outbound.conditions.next_hops.join(", "),
+        downstream: arrival.outbound.accepted_tracking.clone(),
+        found: enforced.found,
+        sightings: enforced.sightings,
+        before,
+    }
+}

@@ -1,0 +1,235 @@
+//! Where evidence lies: a folder for each retention, in it segments as they were written or packed, and a summary beside each packed one.
+//!
+//! ```text
+//! evidence/0365/00000007.evidence      the open segment
+//! evidence/0365/00000006.evidence.z    a closed one, compressed (zlib)
+//! evidence/0365/00000006.summary       what is in it
+//! evidence/0365/kept-from              the chain's end before the oldest segment that is still kept
+//! ```
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use flate2::Compression;
+use flate2::read::ZlibDecoder;
+use flate2::write::ZlibEncoder;
+
+use crate::chain::segment::{self, Content, End};
+use crate::chain::{ChainError, Form, Head, at, read_head};
+
+/// Segments as they are written.
+pub const OPEN: Form = Form { magic: b"PWEVID01", suffix: "evidence" };
+/// Closed ones: the same bytes, compressed.
+pub const PACKED: Form = Form { magic: b"PWEVID01", suffix: "evidence.z" };
+/// The file that says from where on a chain is kept.
+const KEPT_FROM: &str = "kept-from";
+/// The most bytes that a segment can have, compressed or not.
+const MAX_SEGMENT: u64 = 1 << 32;
+
+/// The folder of one chain. All records in it are kept for so many days.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Folder {
+    /// For how many days.
+    pub days: u16,
+    /// Where it is.
+    pub path: PathBuf,
+}
+
+impl Folder {
+    /// The folder for this retention.
+    pub fn of(directory: &Path, days: u16) -> Folder {
+        Folder { days, path: directory.join(format!("{days:04}")) }
+    }
+
+    /// All that there are, the shortest retention first.
+    ///
+    /// # Errors
+    ///
+    /// When the directory cannot be read. One that is not there has none.
+    pub fn all(directory: &Path) -> Result<Vec<Folder>, ChainError> {
+        let entries = match std::fs::read_dir(directory) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(at(directory)(error)),
+        };
+        let mut found = Vec::new();
+        for entry in entries {
+            let path = entry.map_err(at(directory))?.path();
+            let days = path.file_name().and_then(|name| name.to_str()?.parse().ok());
+            found.extend(days.filter(|_| path.is_dir()).map(|days| Folder { days, path }));
+        }
+        found.sort_unstable();
+        Ok(found)
+    }
+
+    /// Makes it, for its owner alone.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be made.
+    pub fn make(&self) -> Result<(), ChainError> {
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.path).map_err(at(&self.path))
+    }
+
+    /// The numbers of its segments, the oldest first.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read.
+    pub fn segments(&self) -> Result<Vec<u32>, ChainError> {
+        let open = segment::list(&self.path, OPEN)?;
+        let packed = segment::list(&self.path, PACKED)?;
+        let mut numbers: Vec<u32> = open.into_iter().chain(packed).map(|(number, _)| number).collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        Ok(numbers)
+    }
+
+    /// The scope of the tags in one of its segments.
+    pub fn scope(&self, number: u32) -> Vec<u8> {
+        [b"evidence".as_slice(), &self.days.to_le_bytes(), &number.to_le_bytes()].concat()
+    }
+
+    /// A segment as it was written.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read.
+    pub fn read(&self, number: u32) -> Result<Segment, ChainError> {
+        let mut gone = None;
+        // It may be packed between two looks.
+        for _ in 0..3 {
+            let open = segment::path(&self.path, OPEN, number);
+            match read_open(&open) {
+                Ok(bytes) => return Ok(Segment { path: open, bytes }),
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(&open)(error)),
+                Err(_) => {}
+            }
+            let packed = segment::path(&self.path, PACKED, number);
+            match read_packed(&packed) {
+                Ok(bytes) => return Ok(Segment { path: packed, bytes }),
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(&packed)(error)),
+                Err(error) => gone = Some(at(&packed)(error)),
+            }
+        }
+        Err(gone.unwrap_or_else(|| at(&self.path)(io::ErrorKind::NotFound.into())))
+    }
+
+    /// Whether a segment is packed and nothing else.
+    pub fn is_packed(&self, number: u32) -> bool {
+        !segment::path(&self.path, OPEN, number).exists()
+    }
+
+    /// The file of a segment's summary.
+    pub fn summary(&self, number: u32) -> PathBuf {
+        self.path.join(format!("{number:08}.summary"))
+    }
+
+    /// The file that says from where on the chain is kept.
+    pub fn kept_from_path(&self) -> PathBuf {
+        self.path.join(KEPT_FROM)
+    }
+
+    /// The chain's end before the oldest segment that is kept.
+    ///
+    /// # Errors
+    ///
+    /// When the file that says so cannot be read.
+    pub fn kept_from(&self) -> Result<Head, ChainError> {
+        Ok(read_head(&self.kept_from_path())?.unwrap_or(Head::EMPTY))
+    }
+
+    /// Puts the packed form of a segment beside it, durably, and takes the other away.
+    ///
+    /// # Errors
+    ///
+    /// When that cannot be written.
+    pub fn pack(&self, number: u32, bytes: &[u8]) -> Result<(), ChainError> {
+        let packed = segment::path(&self.path, PACKED, number);
+        let mut encoder = ZlibEncoder::new(Vec::with_capacity(bytes.len() / 2), Compression::fast());
+        let compressed = encoder.write_all(bytes).and_then(|()| encoder.finish()).map_err(at(&packed))?;
+        write_whole(&packed, &compressed).map_err(at(&packed))?;
+        let open = segment::path(&self.path, OPEN, number);
+        std::fs::remove_file(&open).map_err(at(&open))
+    }
+
+    /// Takes a segment away, with its summary.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be.
+    pub fn remove(&self, number: u32) -> Result<(), ChainError> {
+        let paths = [
+            segment::path(&self.path, OPEN, number),
+            segment::path(&self.path, PACKED, number),
+            self.summary(number),
+        ];
+        for path in paths {
+            match std::fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(&path)(error)),
+                _ => {}
+            }
+        }
+        File::open(&self.path).and_then(|folder| folder.sync_all()).map_err(at(&self.path))
+    }
+}
+
+/// What stands in a segment.
+#[derive(Debug)]
+pub struct Segment {
+    /// Where it was read from.
+    pub path: PathBuf,
+    bytes: Vec<u8>,
+}
+
+impl Segment {
+    /// The end of the chain before it, as it says; `None` where its head is not whole.
+    pub fn start(&self) -> Option<Head> {
+        segment::start_of(&self.bytes)
+    }
+
+    /// Its bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Gives each record with the chain up to it, carrying `head` on.
+    ///
+    /// # Errors
+    ///
+    /// When it is damaged.
+    pub fn walk(&self, head: &mut Head, mut each: impl FnMut(&Head, &[u8])) -> Result<End, ChainError> {
+        let content = Content { path: &self.path, form: OPEN, bytes: &self.bytes, skipped: 0 };
+        segment::walk(&content, head, |head, _, payload| each(head, payload))
+    }
+}
+
+fn read_open(path: &Path) -> io::Result<Vec<u8>> {
+    std::fs::read(path)
+}
+
+fn read_packed(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    ZlibDecoder::new(File::open(path)?).take(MAX_SEGMENT).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Writes a file beside and renames it, so that there is a whole one or none.
+///
+/// # Errors
+///
+/// When it cannot be written.
+pub fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let beside = path.with_extension("new");
+    let mut options = OpenOptions::new();
+    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+    file.write_all(bytes)?;
+    file.sync_data()?;
+    std::fs::rename(&beside, path)?;
+    match path.parent() {
+        Some(folder) => File::open(folder)?.sync_all(),
+        None => Ok(()),
+    }
+}

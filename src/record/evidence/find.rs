@@ -1,0 +1,192 @@
+//! Finding records. Segments whose summaries show that they have nothing for a query are not opened.
+
+use std::path::Path;
+
+use super::files::Folder;
+use super::record::{Record, Tag};
+use super::summary::{Kind, Summary};
+use crate::chain::{ChainError, ChainHash, Head, Link};
+use crate::consent::{Pseudonym, Timestamp};
+
+/// What is looked for; what is not set fits all.
+#[derive(Debug, Default)]
+pub struct Query {
+    /// The recipient.
+    pub person: Option<Pseudonym>,
+    /// The keyed hash of the Message-ID.
+    pub message_id: Option<Tag>,
+    /// Our name for the message.
+    pub id: Option<String>,
+    /// Not before this moment.
+    pub since: Option<Timestamp>,
+    /// Before this moment.
+    pub until: Option<Timestamp>,
+    /// On whose behalf it was sent.
+    pub controller: Option<String>,
+    /// Which kind of mail.
+    pub mailstream: Option<String>,
+    /// What was decided or done.
+    pub outcome: Option<String>,
+    /// Whose tracker was found, without regard to case.
+    pub vendor: Option<String>,
+}
+
+/// A record that fits, with its place in the chain.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// Which chain: for how many days it is kept.
+    pub days: u16,
+    /// The number of the segment.
+    pub segment: u32,
+    /// The link.
+    pub link: Link,
+    /// What it says.
+    pub record: Record<'static>,
+}
+
+/// How a look through the evidence went.
+#[derive(Debug, Default)]
+pub struct Looked {
+    /// Segments that were opened.
+    pub opened: usize,
+    /// Segments that their summaries ruled out.
+    pub passed_over: usize,
+    /// What could not be read.
+    pub troubles: Vec<ChainError>,
+}
+
+/// Which end is looked at first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// The oldest.
+    Oldest,
+    /// The newest.
+    Newest,
+}
+
+impl Query {
+    /// Whether a segment may have something.
+    fn may_be_in(&self, summary: &Summary, person: Option<&Tag>) -> bool {
+        let names = [
+            (Kind::Controller, &self.controller),
+            (Kind::Mailstream, &self.mailstream),
+            (Kind::Outcome, &self.outcome),
+        ];
+        person.is_none_or(|tag| summary.may_have(tag))
+            && self.message_id.as_ref().is_none_or(|tag| summary.may_have(tag))
+            && self.since.is_none_or(|since| summary.last.is_some_and(|last| last >= since))
+            && self.until.is_none_or(|until| summary.first.is_some_and(|first| first < until))
+            && names
+                .into_iter()
+                .all(|(kind, name)| name.as_ref().is_none_or(|name| summary.may_name(kind, name)))
+            && self.vendor.as_ref().is_none_or(|vendor| summary.may_name_vendor(vendor))
+    }
+
+    /// Whether a record fits. `person` is the tag in its segment.
+    fn fits(&self, record: &Record<'_>, person: Option<&Tag>) -> bool {
+        let at = Timestamp(record.at);
+        let is = |wanted: &Option<String>, own: &str| wanted.as_ref().is_none_or(|wanted| wanted == own);
+        person.is_none_or(|tag| record.person.as_ref() == Some(tag))
+            && self.message_id.is_none_or(|tag| record.message_id == Some(tag))
+            && self.since.is_none_or(|since| at >= since)
+            && self.until.is_none_or(|until| at < until)
+            && is(&self.id, &record.id)
+            && is(&self.controller, &record.controller)
+            && is(&self.mailstream, &record.mailstream)
+            && (is(&self.outcome, &record.decided) || is(&self.outcome, &record.done))
+            && self.vendor.as_ref().is_none_or(|vendor| {
+                record.sightings.iter().any(|own| own.vendor.eq_ignore_ascii_case(vendor))
+            })
+    }
+}
+
+/// Gives the records that fit to `each`, chain by chain and segment by segment, in the order asked for; within a segment the oldest is
+/// first. `each` gets those of one segment and says whether to go on with the chain.
+///
+/// # Errors
+///
+/// When the directory cannot be read. What of it cannot be is listed in what comes back.
+pub fn look(
+    directory: &Path,
+    query: &Query,
+    order: Order,
+    mut each: impl FnMut(Vec<Found>) -> bool,
+) -> Result<Looked, ChainError> {
+    let mut looked = Looked::default();
+    for folder in Folder::all(directory)? {
+        let mut segments = folder.segments()?;
+        if order == Order::Newest {
+            segments.reverse();
+        }
+        for number in segments {
+            let tag = query.person.as_ref().map(|person| person.tag(&folder.scope(number)));
+            let summary = std::fs::read(folder.summary(number)).ok().and_then(|own| Summary::decode(&own));
+            if summary.is_some_and(|summary| !query.may_be_in(&summary, tag.as_ref())) {
+                looked.passed_over += 1;
+                continue;
+            }
+            looked.opened += 1;
+            match fitting(&folder, number, query, tag.as_ref()) {
+                Ok((found, trouble)) => {
+                    looked.troubles.extend(trouble);
+                    if !each(found) {
+                        break;
+                    }
+                }
+                Err(trouble) => looked.troubles.push(trouble),
+            }
+        }
+    }
+    Ok(looked)
+}
+
+/// The records of a segment that fit, up to where it is damaged.
+fn fitting(
+    folder: &Folder,
+    number: u32,
+    query: &Query,
+    tag: Option<&Tag>,
+) -> Result<(Vec<Found>, Option<ChainError>), ChainError> {
+    let segment = folder.read(number)?;
+    let mut head = segment.start().unwrap_or(Head::EMPTY);
+    let mut before: ChainHash = head.hash;
+    let mut found = Vec::new();
+    let walked = segment.walk(&mut head, |head, payload| {
+        let record = Record::decode(payload).ok().filter(|own| query.fits(own, tag));
+        found.extend(record.map(|record| Found {
+            days: folder.days,
+            segment: number,
+            link: Link { number: head.count, before, payload: payload.to_vec(), hash: head.hash },
+            record,
+        }));
+        before = head.hash;
+    });
+    Ok((found, walked.err()))
+}
+
+/// The newest records that fit, newest first, `limit` at most.
+///
+/// # Errors
+///
+/// When the directory cannot be read.
+pub fn newest(directory: &Path, query: &Query, limit: usize) -> Result<(Vec<Found>, Looked), ChainError> {
+    let mut all = Vec::new();
+    let (mut chain, mut of_chain) = (None, 0);
+    let looked = look(directory, query, Order::Newest, |found| {
+        let days = found.first().map(|own| own.days);
+        if days.is_some() && days != chain {
+            (chain, of_chain) = (days, 0);
+        }
+        of_chain += found.len();
+        all.extend(found);
+        // Memory stays bounded by the limit and one segment.
+        keep_newest(&mut all, limit);
+        of_chain < limit
+    })?;
+    Ok((all, looked))
+}
+
+fn keep_newest(found: &mut Vec<Found>, limit: usize) {
+    found.sort_by_key(|own| std::cmp::Reverse((own.record.at, own.link.number)));
+    found.truncate(limit);
+}

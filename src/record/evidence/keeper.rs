@@ -1,0 +1,144 @@
+//! The thread that tidies up: it packs closed segments and deletes those whose time is over.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use super::files::{Folder, write_whole};
+use super::record::Record;
+use super::summary::{Gathering, Summary};
+use super::{Settings, day_of};
+use crate::chain::segment::End;
+use crate::chain::{ChainError, Head, at, write_head};
+use crate::consent::Timestamp;
+
+/// How often it looks without being woken.
+const PERIOD: Duration = Duration::from_secs(3600);
+
+/// Wakes the thread; dropped, the thread ends with the segment it has in hand.
+#[derive(Debug)]
+pub(super) struct Keeper {
+    bell: Option<mpsc::SyncSender<()>>,
+    stopping: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Keeper {
+    /// Starts the thread.
+    pub(super) fn start(settings: &Settings) -> io::Result<Keeper> {
+        let (bell, rings) = mpsc::sync_channel(1);
+        let settings = settings.clone();
+        let stopping = Arc::new(AtomicBool::new(false));
+        let stops = Arc::clone(&stopping);
+        let thread = std::thread::Builder::new().name("evidence-keeper".to_owned()).spawn(move || {
+            while !matches!(rings.recv_timeout(PERIOD), Err(RecvTimeoutError::Disconnected)) {
+                if let Err(error) = sweep_until(&settings, Timestamp::now(), &stops) {
+                    tracing::error!(%error, "evidence could not be packed or deleted; it is tried again");
+                }
+            }
+        })?;
+        Ok(Keeper { bell: Some(bell), stopping, thread: Some(thread) })
+    }
+
+    /// There may be something to do. Where it works already, it looks again.
+    pub(super) fn wake(&self) {
+        if let Some(bell) = &self.bell {
+            let _ = bell.try_send(());
+        }
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.stopping.store(true, Ordering::Relaxed);
+        drop(self.bell.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Packs all segments but the last of each chain, and deletes those that are too old at `now`.
+///
+/// # Errors
+///
+/// The first that comes, once all that can be done is done.
+pub fn sweep(settings: &Settings, now: Timestamp) -> Result<(), ChainError> {
+    sweep_until(settings, now, &AtomicBool::new(false))
+}
+
+/// The same, but it ends early where the relay does.
+fn sweep_until(settings: &Settings, now: Timestamp, stopping: &AtomicBool) -> Result<(), ChainError> {
+    let mut failed = None;
+    for folder in Folder::all(&settings.directory)? {
+        let done = pack(&folder, stopping).and_then(|()| delete(&folder, settings, now));
+        failed = failed.or(done.err());
+    }
+    failed.map_or(Ok(()), Err)
+}
+
+/// Packs what is closed: all but the last.
+fn pack(folder: &Folder, stopping: &AtomicBool) -> Result<(), ChainError> {
+    let segments = folder.segments()?;
+    let closed = segments.split_last().map_or(&[][..], |(_, closed)| closed);
+    for number in closed.iter().filter(|number| !folder.is_packed(**number)) {
+        if stopping.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let segment = folder.read(*number)?;
+        let mut head = segment.start().unwrap_or(Head::EMPTY);
+        let mut gathering = Gathering::default();
+        let end = segment.walk(&mut head, |_, payload| {
+            if let Ok(record) = Record::decode(payload) {
+                gathering.take(&record);
+            }
+        })?;
+        if let End::Torn { offset, .. } = end {
+            // It stays as it is, to be looked at.
+            return Err(ChainError::Damaged { path: segment.path, offset, what: "it ends within a record" });
+        }
+        let summary = folder.summary(*number);
+        write_whole(&summary, &gathering.done().encode()).map_err(at(&summary))?;
+        folder.pack(*number, segment.bytes())?;
+    }
+    Ok(())
+}
+
+/// Deletes from the oldest on what is too old, up to the first that is not.
+fn delete(folder: &Folder, settings: &Settings, now: Timestamp) -> Result<(), ChainError> {
+    let days = i64::from(folder.days.min(settings.retention_days));
+    let segments = folder.segments()?;
+    for pair in segments.windows(2) {
+        let [number, next] = pair else { continue };
+        let Some(last) = newest(folder, *number)? else { return Ok(()) };
+        if day_of(last) + days >= day_of(now) {
+            return Ok(());
+        }
+        // What is kept begins where the next one does. That is on disk before anything goes.
+        let kept_from = folder.kept_from_path();
+        let Some(start) = folder.read(*next)?.start() else { return Ok(()) };
+        write_head(&kept_from, &start).map_err(at(&kept_from))?;
+        folder.remove(*number)?;
+        tracing::info!(folder = %folder.path.display(), segment = number, "evidence was deleted: its time is over");
+    }
+    Ok(())
+}
+
+/// The time of the newest record of a segment; `None` where nobody can say.
+fn newest(folder: &Folder, number: u32) -> Result<Option<Timestamp>, ChainError> {
+    let path = folder.summary(number);
+    let summary = std::fs::read(&path).ok().and_then(|bytes| Summary::decode(&bytes));
+    if let Some(summary) = summary {
+        return Ok(summary.last);
+    }
+    let segment = folder.read(number)?;
+    let mut head = segment.start().unwrap_or(Head::EMPTY);
+    let mut newest = None;
+    segment.walk(&mut head, |_, payload| {
+        newest = newest.max(Record::decode(payload).ok().map(|own| Timestamp(own.at)));
+    })?;
+    Ok(newest)
+}

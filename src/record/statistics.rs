@@ -1,0 +1,372 @@
+//! Counts of what was decided and found, by day: written as evidence is, so that reports need not read it.
+//!
+//! One small file for each day (UTC), `evidence/statistics/2026-11-24.json`. It names nobody, and stays. Each says up to which record of each chain
+//! it counts, so that after a crash what the open segments have besides is counted, and nothing twice.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use time::{Date, Duration as Days};
+
+use super::evidence::record::Record;
+
+/// How often files are written while counts change.
+const PERIOD: Duration = Duration::from_secs(1);
+/// The most rows of one kind in a day. What comes beyond is counted under [`OTHER`].
+const MAX_ROWS: usize = 4096;
+/// What stands for what has no row of its own.
+pub const OTHER: &str = "other";
+/// Days that are kept in memory.
+const KEPT: usize = 2;
+
+/// Recipients of one kind.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Recipients {
+    /// On whose behalf it was sent.
+    pub controller: String,
+    /// Which kind of mail.
+    pub mailstream: String,
+    /// Why it was decided so.
+    pub rule: String,
+    /// What was decided.
+    pub decided: String,
+    /// What was done.
+    pub done: String,
+    /// What became of it.
+    pub result: String,
+}
+
+/// Trackers of one kind.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Trackers {
+    /// On whose behalf it was sent.
+    pub controller: String,
+    /// Which kind of mail.
+    pub mailstream: String,
+    /// Whose they are.
+    pub vendor: String,
+    /// In which kind of place.
+    pub carrier: String,
+    /// What was done.
+    pub done: String,
+}
+
+/// A kind and how many there were.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Row<K> {
+    /// The kind.
+    #[serde(flatten)]
+    pub kind: K,
+    /// How many.
+    pub count: u64,
+}
+
+/// The counts of some time.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Recipients.
+    pub recipients: BTreeMap<Recipients, u64>,
+    /// Trackers, counted once for each recipient.
+    pub trackers: BTreeMap<Trackers, u64>,
+}
+
+/// A file.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct File {
+    format: u8,
+    day: String,
+    /// The last record that is counted, by chain.
+    counted: BTreeMap<u16, u64>,
+    recipients: Vec<Row<Recipients>>,
+    trackers: Vec<Row<Trackers>>,
+}
+
+/// The format of the files.
+const FORMAT: u8 = 1;
+
+#[derive(Debug, Default)]
+struct Day {
+    counted: BTreeMap<u16, u64>,
+    counts: Counts,
+    is_changed: bool,
+}
+
+/// What counts.
+#[derive(Debug)]
+pub struct Statistics {
+    folder: PathBuf,
+    days: BTreeMap<i64, Day>,
+    saved: Instant,
+}
+
+impl Counts {
+    /// Takes in a record.
+    fn take(&mut self, record: &Record<'_>) {
+        let kind = Recipients {
+            controller: record.controller.to_string(),
+            mailstream: record.mailstream.to_string(),
+            rule: record.rule.to_string(),
+            decided: record.decided.to_string(),
+            done: record.done.to_string(),
+            result: record.result.to_string(),
+        };
+        let rest = |kind: Recipients| Recipients {
+            mailstream: OTHER.to_owned(),
+            controller: OTHER.to_owned(),
+            ..kind
+        };
+        add(&mut self.recipients, kind, rest, 1);
+        for own in record.sightings.iter() {
+            let kind = Trackers {
+                controller: record.controller.to_string(),
+                mailstream: record.mailstream.to_string(),
+                vendor: own.vendor.to_string(),
+                carrier: own.carrier.to_string(),
+                done: record.done.to_string(),
+            };
+            let rest = |kind: Trackers| Trackers {
+                mailstream: OTHER.to_owned(),
+                controller: OTHER.to_owned(),
+                vendor: OTHER.to_owned(),
+                ..kind
+            };
+            add(&mut self.trackers, kind, rest, own.count);
+        }
+    }
+
+    fn add(&mut self, other: Counts) {
+        other
+            .recipients
+            .into_iter()
+            .for_each(|(kind, count)| *self.recipients.entry(kind).or_default() += count);
+        other.trackers.into_iter().for_each(|(kind, count)| *self.trackers.entry(kind).or_default() += count);
+    }
+}
+
+/// Counts; without a row of its own and without room for one, among the rest.
+fn add<K: Ord>(rows: &mut BTreeMap<K, u64>, kind: K, rest: impl FnOnce(K) -> K, count: u64) {
+    let is_full = rows.len() >= MAX_ROWS;
+    let kind = if is_full && !rows.contains_key(&kind) { rest(kind) } else { kind };
+    *rows.entry(kind).or_default() += count;
+}
+
+impl Statistics {
+    /// Those below a directory of evidence.
+    pub fn open(directory: &Path) -> Statistics {
+        Statistics { folder: directory.join("statistics"), days: BTreeMap::new(), saved: Instant::now() }
+    }
+
+    /// Counts a record of a chain, unless it is counted already.
+    pub fn take(&mut self, chain: u16, number: u64, record: &Record<'_>) {
+        let Statistics { folder, days, .. } = self;
+        let day = record.at.div_euclid(86_400_000);
+        let own = days.entry(day).or_insert_with(|| Day::load(folder, day));
+        let counted = own.counted.entry(chain).or_default();
+        if number > *counted {
+            *counted = number;
+            own.counts.take(record);
+            own.is_changed = true;
+        }
+    }
+
+    /// Writes what has changed, once a second at most.
+    pub fn save_now_and_then(&mut self) {
+        if self.saved.elapsed() >= PERIOD {
+            self.save();
+        }
+    }
+
+    /// Writes what has changed. A failure is logged; the counts are tried again, and can be had from the records after a restart.
+    pub fn save(&mut self) {
+        self.saved = Instant::now();
+        for (day, own) in self.days.iter_mut().filter(|(_, own)| own.is_changed) {
+            match own.save(&self.folder, *day) {
+                Ok(()) => own.is_changed = false,
+                Err(error) => {
+                    tracing::warn!(%error, "statistics could not be written");
+                    return;
+                }
+            }
+        }
+        while self.days.len() > KEPT {
+            self.days.pop_first();
+        }
+    }
+}
+
+impl Day {
+    /// What the file of a day has; nothing where there is none, or it cannot be read.
+    fn load(folder: &Path, day: i64) -> Day {
+        let Some(file) = path(folder, day).and_then(|path| read(&path).ok()) else { return Day::default() };
+        Day { counted: file.counted.clone(), counts: file.counts(), is_changed: false }
+    }
+
+    fn save(&self, folder: &Path, day: i64) -> std::io::Result<()> {
+        let Some(path) = path(folder, day) else { return Ok(()) };
+        std::fs::create_dir_all(folder)?;
+        let file = File {
+            format: FORMAT,
+            day: name(day).unwrap_or_default(),
+            counted: self.counted.clone(),
+            recipients: rows(&self.counts.recipients),
+            trackers: rows(&self.counts.trackers),
+        };
+        let beside = path.with_extension("new");
+        std::fs::write(&beside, serde_json::to_vec_pretty(&file)?)?;
+        std::fs::rename(&beside, &path)
+    }
+}
+
+impl File {
+    fn counts(self) -> Counts {
+        Counts {
+            recipients: self.recipients.into_iter().map(|row| (row.kind, row.count)).collect(),
+            trackers: self.trackers.into_iter().map(|row| (row.kind, row.count)).collect(),
+        }
+    }
+}
+
+fn rows<K: Clone>(counts: &BTreeMap<K, u64>) -> Vec<Row<K>> {
+    counts.iter().map(|(kind, count)| Row { kind: kind.clone(), count: *count }).collect()
+}
+
+fn read(path: &Path) -> Result<File, String> {
+    let named = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+    let bytes = std::fs::read(path).map_err(|error| named(&error))?;
+    let file: File = serde_json::from_slice(&bytes).map_err(|error| named(&error))?;
+    match file.format {
+        FORMAT => Ok(file),
+        other => Err(named(&format!("format {other} is of a later version"))),
+    }
+}
+
+/// A day as its file is named: `2026-11-24`.
+fn name(day: i64) -> Option<String> {
+    const FIRST: Date = time::macros::date!(1970 - 01 - 01);
+    let date = FIRST.checked_add(Days::days(day))?;
+    Some(format!("{:04}-{:02}-{:02}", date.year(), u8::from(date.month()), date.day()))
+}
+
+fn path(folder: &Path, day: i64) -> Option<PathBuf> {
+    Some(folder.join(format!("{}.json", name(day)?)))
+}
+
+/// The counts below a directory of evidence, of all days from the one with this name on, and how many days these are.
+///
+/// # Errors
+///
+/// When a file cannot be read.
+pub fn since(directory: &Path, first: &str) -> Result<(Counts, usize), String> {
+    let folder = directory.join("statistics");
+    let mut counts = Counts::default();
+    let mut days = 0;
+    let Ok(entries) = std::fs::read_dir(&folder) else { return Ok((counts, days)) };
+    for entry in entries.flatten() {
+        let path = entry.path();
+        let is_file = path.extension().is_some_and(|own| own == "json");
+        let is_wanted = path.file_stem().and_then(|own| own.to_str()).is_some_and(|day| day >= first);
+        if is_file && is_wanted {
+            counts.add(read(&path)?.counts());
+            days += 1;
+        }
+    }
+    Ok((counts, days))
+}
+
+impl Serialize for Counts {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Shown {
+            recipients: Vec<Row<Recipients>>,
+            trackers: Vec<Row<Trackers>>,
+        }
+        Shown { recipients: rows(&self.recipients), trackers: rows(&self.trackers) }.serialize(serializer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::evidence::record::Record;
+
+    fn record(at: i64, mailstream: &str) -> Record<'static> {
+        let sighting = super::super::evidence::record::Sighted {
+            carrier: "img".into(),
+            vendor: "SendGrid".into(),
+            count: 2,
+        };
+        Record {
+            at,
+            controller: "shop".into(),
+            mailstream: mailstream.to_owned().into(),
+            done: "strip".into(),
+            sightings: vec![sighting].into(),
+            ..Record::default()
+        }
+    }
+
+    fn check(name: &str, work: impl FnOnce(&Path)) {
+        let folder = std::env::temp_dir().join(format!("pixelward-statistics-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&folder);
+        work(&folder);
+        let _ = std::fs::remove_dir_all(&folder);
+    }
+
+    const DAY: i64 = 86_400_000;
+
+    #[test]
+    fn nothing_is_counted_twice_or_forgotten_across_restarts_and_days() {
+        check("restart", |folder| {
+            let records: Vec<Record<'static>> =
+                (0..9).map(|own| record(20_000 * DAY + own * DAY / 3, "news")).collect();
+            for known in 0..=records.len() {
+                let _ = std::fs::remove_dir_all(folder);
+                let numbered = || (1..).zip(&records);
+                let mut own = Statistics::open(folder);
+                numbered().take(known).for_each(|(number, record)| own.take(365, number, record));
+                own.save();
+                // What came after that is not saved, and the process ends.
+                numbered().for_each(|(number, record)| own.take(365, number, record));
+                let mut own = Statistics::open(folder);
+                numbered().for_each(|(number, record)| own.take(365, number, record));
+                own.save();
+                let (counts, days) = since(folder, "").unwrap();
+                assert_eq!(days, 3);
+                assert_eq!(counts.recipients.values().sum::<u64>(), 9);
+                assert_eq!(
+                    counts.trackers.into_iter().map(|(own, count)| (own.vendor, count)).collect::<Vec<_>>(),
+                    [("SendGrid".to_owned(), 18)]
+                );
+                assert_eq!(since(folder, "2024-10-05").unwrap().0.recipients.values().sum::<u64>(), 6);
+            }
+        });
+    }
+
+    #[test]
+    fn rows_have_a_limit_and_the_sum_stays_right() {
+        check("limit", |folder| {
+            let mut own = Statistics::open(folder);
+            for number in 1..=5000u64 {
+                own.take(365, number, &record(5, &format!("m{number}")));
+            }
+            own.save();
+            let (counts, _) = since(folder, "1970-01-01").unwrap();
+            assert_eq!((counts.recipients.len(), counts.trackers.len()), (MAX_ROWS + 1, MAX_ROWS + 1));
+            assert_eq!(counts.recipients.values().sum::<u64>(), 5000);
+            assert_eq!(counts.trackers.values().sum::<u64>(), 10_000);
+        });
+    }
+
+    #[test]
+    fn a_file_of_a_later_version_is_named() {
+        check("later", |folder| {
+            std::fs::create_dir_all(folder.join("statistics")).unwrap();
+            let path = folder.join("statistics/2026-11-24.json");
+            std::fs::write(path, r#"{"format":2,"day":"","counted":{},"recipients":[],"trackers":[]}"#)
+                .unwrap();
+            assert!(since(folder, "").unwrap_err().contains("later version"));
+        });
+    }
+}
