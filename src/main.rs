@@ -27,6 +27,7 @@ enum Command {
     Policy(cli::policy::Policy),
     Postfix(cli::postfix::Postfix),
     Passwd(cli::passwd::Passwd),
+    Token(cli::token::Tokens),
 }
 
 fn main() -> ExitCode {
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
         Command::Policy(command) => cli::policy::run(command),
         Command::Postfix(command) => cli::postfix::run(command),
         Command::Passwd(command) => cli::passwd::run(command),
+        Command::Token(command) => cli::token::run(command),
     };
     match result {
         Ok(code) => code,

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Args;
+use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -15,6 +16,7 @@ use crate::pipeline::Pipeline;
 use crate::record::{logging, metrics};
 use crate::relay::Ledger;
 use crate::server::{Activated, adopt, bind, certificate, descriptors};
+use crate::web;
 
 /// Run the relay.
 ///
@@ -44,6 +46,7 @@ pub fn run(command: &Run) -> Result<ExitCode, Box<dyn std::error::Error>> {
         let private = live.config.private;
         let ledger = Ledger::open(&live.config.data_directory.join("ledger"))?;
         let pipeline = Pipeline::new(live, Arc::clone(&store), ledger);
+        api(&pipeline, &store, &handle).await;
         if let Some(address) = private {
             let (handle, pipeline) = (handle, Arc::clone(&pipeline));
             tokio::spawn(async move {
@@ -58,6 +61,19 @@ pub fn run(command: &Run) -> Result<ExitCode, Box<dyn std::error::Error>> {
     drop(runtime);
     drop(store);
     Ok(ExitCode::SUCCESS)
+}
+
+/// Serves the API. Mail flows without it, so that it cannot be had is an alarm and no reason to stop.
+async fn api(pipeline: &Arc<Pipeline>, store: &Arc<Store>, metrics: &PrometheusHandle) {
+    let Some(address) = pipeline.live().config.api.address else { return };
+    match web::serve::bind(address).await {
+        Ok(bound) => {
+            tracing::info!(address = %bound.address, "the API is served");
+            let api = web::api::Api::new(Arc::clone(pipeline), Arc::clone(store), metrics.clone());
+            tokio::spawn(bound.serve(api.router(), Arc::clone(pipeline)));
+        }
+        Err(error) => tracing::error!(%address, %error, "the API cannot be served"),
+    }
 }
 
 /// The store's part of the configuration.

@@ -3,6 +3,7 @@
 //! Promised: an unknown key or a bad value stops the start, all of them named at once with their lines. `config.toml` at the top
 //! of the project lists every setting; a test compares the two.
 
+pub mod api;
 pub mod jurisdiction;
 pub mod listener;
 pub mod network;
@@ -17,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use crate::policy::{Mode, OnGrant};
+pub use api::{Api, Incoming, Webhook};
 pub use listener::{ClientCertificate, Listener, ListenerTls, Protocol, ProxyProtocol};
 pub use network::Network;
 pub use next_hop::NextHop;
@@ -52,6 +54,8 @@ pub struct Config {
     pub log: Log,
     /// Where metrics and health are served; `None` for nowhere.
     pub private: Option<SocketAddr>,
+    /// The REST API.
+    pub api: Api,
 }
 
 /// The relay as a whole.
@@ -186,6 +190,7 @@ fn read(source: &str, folder: &Path) -> Outcome<Config> {
         let consent = root.section("consent", |section| consent(section, &data_directory));
         let log = root.section("log", log);
         let private = root.section("private", private);
+        let api = root.section("api", |section| api::api(section, &data_directory));
         Config {
             mode,
             data_directory,
@@ -199,6 +204,7 @@ fn read(source: &str, folder: &Path) -> Outcome<Config> {
             consent,
             log,
             private,
+            api,
         }
     })
 }

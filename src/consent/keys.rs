@@ -46,6 +46,11 @@ impl std::fmt::Debug for Entry {
 }
 
 impl Entry {
+    /// Its place in the file.
+    pub fn slot(&self) -> u32 {
+        self.slot
+    }
+
     /// The person's key.
     pub fn sealer(&self) -> Sealer {
         Sealer::new(&self.key)
@@ -356,6 +361,31 @@ impl Keys {
             _ => {}
         })?;
         Ok(damaged)
+    }
+
+    /// People with their entries in the order of their slots, from `slot` on: of `count` slots, and the slot behind them; `None` where there is
+    /// none.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read.
+    pub fn walk(&self, slot: u32, count: u32) -> io::Result<(Vec<(Person, Entry)>, Option<u32>)> {
+        let first = slot.max(1);
+        let end = first.saturating_add(count.min((READ / SLOT) as u32)).min(self.next);
+        if end <= first {
+            return Ok((Vec::new(), None));
+        }
+        let mut buffer = vec![0; (end - first) as usize * SLOT];
+        self.file.read_exact_at(&mut buffer, offset(first))?;
+        let mut found = Vec::new();
+        for (slot, bytes) in (first..end).zip(buffer.as_chunks::<SLOT>().0) {
+            if matches!(bytes.first(), Some(&(USED | TAGGED)))
+                && let Some((person, id, key)) = self.unwrap(slot, bytes)
+            {
+                found.push((person, Entry { slot, id, key }));
+            }
+        }
+        Ok((found, (end < self.next).then_some(end)))
     }
 
     /// How many people there are.

@@ -1,0 +1,1 @@
+//! Telling controllers of changes.
