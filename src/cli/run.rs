@@ -46,6 +46,8 @@ pub fn run(command: &Run) -> Result<ExitCode, Box<dyn std::error::Error>> {
         let private = live.config.private;
         let ledger = Ledger::open(&live.config.data_directory.join("ledger"))?;
         let pipeline = Pipeline::new(live, Arc::clone(&store), ledger);
+        let settings = &pipeline.live().config;
+        web::webhook::start(&settings.api, &settings.data_directory, &store)?;
         api(&pipeline, &store, &handle).await;
         if let Some(address) = private {
             let (handle, pipeline) = (handle, Arc::clone(&pipeline));

@@ -353,6 +353,10 @@ impl Consent {
 ///
 /// What is wrong with it, with the place and without what stands there.
 pub(super) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+    // serde would read a list as an object, by the order of its fields.
+    if !body.trim_ascii_start().starts_with(b"{") {
+        return Err(Problem::malformed("line 1: a JSON object is wanted"));
+    }
     serde_json::from_slice(body).map_err(|error| Problem::malformed(said(&error)))
 }
 
@@ -393,9 +397,10 @@ mod tests {
             (r#"{"address":"a@b.example","subscribed":true}"#, "N15"),
             (r#"{"address":"a@b.example","address":"ann@home.example"}"#, "duplicate field `address`"),
             ("{}", "missing field `address`"),
-            ("[\"ann@home.example\"", "no JSON"),
-            (&"[".repeat(100_000), "no JSON"),
-            ("\"ann@home.example\"", "Addressed is wanted"),
+            ("{\"address\": \"a@b.example\"", "no JSON"),
+            ("[\"ann@home.example\"]", "a JSON object is wanted"),
+            (&"[".repeat(100_000), "a JSON object is wanted"),
+            ("\"ann@home.example\"", "a JSON object is wanted"),
         ] {
             let said = check::<Addressed>(body).map(|own| own.address.0).unwrap_err();
             assert!(said.contains(word), "{said}");

@@ -1,1 +1,0 @@
-//! Telling controllers of changes.
