@@ -53,7 +53,7 @@ enum Encoding {
     Base64,
 }
 
-/// Where the value of a column comes from.
+/// Where the value of a column comes from. A pointer starts at the event, one that begins with `^` at the whole body.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(untagged)]
 enum Column {
@@ -192,19 +192,19 @@ impl Mapping {
             Value::Array(_) => return Err(format!("there may be {MAX_EVENTS} events at once")),
             one => vec![one],
         };
-        Ok(events.into_iter().map(|own| self.row(own)).collect())
+        Ok(events.into_iter().map(|event| self.row(Told { event, body })).collect())
     }
 
-    fn row(&self, event: &Value) -> Event {
+    fn row(&self, told: Told<'_>) -> Event {
         for (pointer, values) in &self.file.only {
-            let own = event.pointer(pointer).and_then(text);
+            let own = told.at(pointer).and_then(text);
             if own.is_none_or(|own| !values.contains(&own)) {
                 return Ok(None);
             }
         }
         let mut columns = serde_json::Map::new();
         for (name, column) in &self.file.columns {
-            match column.value(event).map_err(|error| format!("{name}: {error}"))? {
+            match column.value(told).map_err(|error| format!("{name}: {error}"))? {
                 Found::Text(text) => drop(columns.insert(name.clone(), text.into())),
                 Found::Nothing => {}
                 Found::NothingOfOurs => return Ok(None),
@@ -212,6 +212,22 @@ impl Mapping {
         }
         let line = Value::Object(columns).to_string();
         json_row(&line).map(Some)
+    }
+}
+
+/// An event, and all that came with it.
+#[derive(Clone, Copy)]
+struct Told<'a> {
+    event: &'a Value,
+    body: &'a Value,
+}
+
+impl<'a> Told<'a> {
+    fn at(self, pointer: &str) -> Option<&'a Value> {
+        match pointer.strip_prefix('^') {
+            Some(pointer) => self.body.pointer(pointer),
+            None => self.event.pointer(pointer),
+        }
     }
 }
 
@@ -238,7 +254,7 @@ impl Column {
             (None, Some(_)) => "",
             _ => return Err(format!("[columns] {name}: either a pointer or a value is wanted")),
         };
-        if !source.is_empty() && !source.starts_with('/') {
+        if !source.is_empty() && !source.trim_start_matches('^').starts_with('/') {
             return Err(format!("[columns] {name}: {source:?} is no JSON pointer, such as /user/email"));
         }
         if name == "state" || name == "purposes" {
@@ -260,12 +276,12 @@ impl Column {
         Ok(())
     }
 
-    fn value(&self, event: &Value) -> Result<Found, String> {
+    fn value(&self, told: Told<'_>) -> Result<Found, String> {
         let rule = self.rule();
         if let Some(value) = rule.value {
             return Ok(Found::Text(value));
         }
-        let found = event.pointer(rule.pointer.as_deref().unwrap_or_default());
+        let found = told.at(rule.pointer.as_deref().unwrap_or_default());
         if let Some(Value::Array(items)) = found {
             return rule.list(items);
         }
@@ -372,8 +388,58 @@ mod tests {
         assert!(row.change(&"shop".parse().unwrap()).is_ok());
         assert_eq!((&rows[1], &rows[2]), (&Ok(None), &Ok(None)));
         assert!(Mapping::read(PLAIN).unwrap().events(&json!({"other": 1})).is_err());
+        let choices = r#"
+            events = "/choices"
+            only = { "/id" = ["measure"], "^/kind" = ["consent"] }
+            [columns]
+            address = "^/user"
+            event_time = { pointer = "^/at", format = "blank" }
+            state = { pointer = "/enabled", values = { true = "granted", false = "refused" } }
+            purposes = { pointer = "/id", values = { measure = "campaign_performance" } }
+        "#;
+        let body = json!({"kind": "consent", "user": "a@b.example", "at": "2026-07-14 08:00:00",
+                          "choices": [{"id": "ads", "enabled": true}, {"id": "measure", "enabled": false}]});
+        let rows = events(choices, &body);
+        assert_eq!(rows[0], Ok(None));
+        let row = rows[1].clone().unwrap().unwrap();
+        assert_eq!((row.address.as_str(), row.state.as_str()), ("a@b.example", "refused"));
+        assert_eq!(row.event_time, "2026-07-14T08:00:00Z");
         let odd = json!({"events": {"type": "consent.given", "at": "soon", "purposes": ["measure"]}});
         assert!(events(PLAIN, &odd)[0].clone().unwrap_err().contains("event_time"));
+    }
+
+    #[test]
+    fn the_examples_can_be_loaded_and_read_what_their_vendors_send() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/webhooks");
+        let shop = "shop".parse().unwrap();
+        for (vendor, body) in [
+            (
+                "didomi",
+                json!({"type": "event.created", "entity": {
+                    "id": "e-1", "created_at": "2026-09-01T10:00:00.000Z", "user": {"organization_user_id": "a@b.example"},
+                    "consents": {"purposes": [{"id": "email_opens-x1", "enabled": true}, {"id": "cookies", "enabled": true}]}}}),
+            ),
+            (
+                "onetrust",
+                json!({"identifier": "a@b.example", "receiptId": "r-1", "interactionDate": "2026-09-01T10:00:00Z", "purposes": [
+                    {"id": "0a0a0a0a-open-tracking", "transactionType": "CONFIRMED"}, {"id": "other", "transactionType": "CONFIRMED"}]}),
+            ),
+            (
+                "axeptio",
+                json!({"email": "a@b.example", "token": "t-1", "date": "2026-09-01T10:00:00Z", "accept": true, "preferences": {"email_opens": true}}),
+            ),
+            (
+                "brevo",
+                json!({"event": "contact_updated", "email": "a@b.example", "id": 5, "ts": 1_788_256_800, "content": [{"OPEN_TRACKING": "yes"}]}),
+            ),
+        ] {
+            let text = std::fs::read_to_string(folder.join(format!("{vendor}.toml"))).unwrap();
+            let rows: Vec<Row> = events(&text, &body).into_iter().filter_map(|own| own.unwrap()).collect();
+            assert_eq!(rows.len(), 1, "{vendor}");
+            let change = rows[0].change(&shop).unwrap();
+            assert_eq!(change.state, crate::consent::State::Granted, "{vendor}");
+            assert!(change.details.evidence.unwrap().starts_with(vendor));
+        }
     }
 
     #[test]

@@ -11,7 +11,6 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::SystemTime;
 
 use aws_lc_rs::{constant_time, digest, rand};
 use serde::{Deserialize, Serialize};
@@ -290,12 +289,12 @@ pub fn last_used(tokens: &Path) -> HashMap<String, String> {
     pairs.map(|(id, day)| (id.to_owned(), day.to_owned())).collect()
 }
 
-/// Time of change, length and number of the file; `None` where there is none.
-type Mark = Option<(SystemTime, u64, u64)>;
+/// When anything of the file changed, its permissions included, in seconds and nanoseconds; its length and number. `None` where there is none.
+type Mark = Option<(i64, i64, u64, u64)>;
 
 fn mark(path: &Path) -> Mark {
     let metadata = std::fs::metadata(path).ok()?;
-    Some((metadata.modified().ok()?, metadata.len(), metadata.ino()))
+    Some((metadata.ctime(), metadata.ctime_nsec(), metadata.len(), metadata.ino()))
 }
 
 /// The tokens in force, as a server uses them.
