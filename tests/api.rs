@@ -426,7 +426,8 @@ fn an_import_of_50_000_lines_answers_each_in_bounded_memory() {
     }
     let summary = &results[LINES]["summary"];
     assert_eq!((summary["recorded"].clone(), summary["failed"].clone()), (json!(45_000), json!(5000)));
-    println!("{LINES} lines in {took:?}");
+    let rate = LINES as f64 / took.as_secs_f64();
+    println!("{LINES} lines in {took:?}: {rate:.0} a second");
     let again =
         Connection::to(served.port).ask("POST", &format!("{path}?results=problems"), &headers, &lines(0, 30));
     let problems: Vec<Value> = again.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -453,6 +454,8 @@ fn an_import_is_stopped_that_nobody_reads_or_that_stands_still() {
     let answer = still.answer();
     let text = answer.text();
     assert!(text.contains("\"result\":\"recorded\"") && text.contains("no line came for too long"), "{text}");
+    // Somebody who says nothing.
+    assert!(Connection::to(served.port).try_answer().is_none());
     // One line without an end.
     let mut long = Connection::to(served.port);
     let endless = vec![b'a'; 200 * 1024];
@@ -505,7 +508,8 @@ fn what_64_clients_were_told_holds_after_kill() {
     served.relay = served.relay.killed();
     let took = started.elapsed();
     let told: Vec<String> = clients.into_iter().flat_map(|own| own.join().unwrap()).collect();
-    println!("{} writes of {CLIENTS} clients in {took:?}", told.len());
+    let rate = told.len() as f64 / took.as_secs_f64();
+    println!("{} durable writes of {CLIENTS} clients in {took:?}: {rate:.0} a second", told.len());
     assert!(told.len() > 10 * CLIENTS, "{}", told.len());
     let served = Served::of(served.relay);
     let bearer = format!("Bearer {token}");
@@ -552,4 +556,21 @@ fn an_address_that_others_reach_needs_a_certificate_and_speaks_tls() {
     let other = served.relay.folder.file("open.toml", &open);
     let output = program().args(["check", "--config"]).arg(other).output().unwrap();
     assert!(String::from_utf8_lossy(&output.stdout).contains("in clear"));
+}
+
+#[test]
+fn no_more_are_talked_to_at_once_than_the_limit() {
+    let served = Served::with("max_connections = 2");
+    let mut first = Connection::to(served.port);
+    let mut second = Connection::to(served.port);
+    for own in [&mut first, &mut second] {
+        assert_eq!(own.ask("GET", "/healthz", &[], b"").status, 200);
+    }
+    let mut third = Connection::to(served.port);
+    third.send(&head("GET", "/healthz", &[], Some(0)));
+    third.writer().set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    assert!(third.try_answer().is_none(), "the third was answered");
+    third.writer().set_read_timeout(Some(PATIENCE)).unwrap();
+    drop(first);
+    assert_eq!(third.answer().status, 200);
 }

@@ -38,7 +38,14 @@ fn every_operation_does_what_the_description_says() {
              [[operations]]\ninclude-path-regex = \"/people/\"\ninclude-method = [\"GET\", \"PUT\"]\nparameters = {{ person = \"{person}\" }}\n"
         ),
     );
+    let hooks = served.relay.folder.file(
+        "hooks.py",
+        "import json, schemathesis\n\n@schemathesis.serializer('application/x-ndjson')\ndef lines(ctx, value):\n    \
+         return value if isinstance(value, bytes) else (json.dumps(value) + '\\n').encode()\n",
+    );
     let output = Command::new(schemathesis())
+        .env("SCHEMATHESIS_HOOKS", "hooks")
+        .env("PYTHONPATH", hooks.parent().unwrap())
         .arg("--config-file")
         .arg(&config)
         .args(["run", "--no-color", "--max-examples", "60", "--seed", "1", "--generation-database", "none"])

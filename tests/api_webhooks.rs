@@ -18,10 +18,13 @@ use support::{Folder, PATIENCE, free_port};
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 const ALL: &str = "consent:read,consent:write,consent:erase";
 
+/// Signatures and bodies that came.
+type Told = (Mutex<Vec<(String, String)>>, Condvar);
+
 /// Somebody who is told: what came, and what is answered next.
 struct Receiver {
     port: u16,
-    told: Arc<(Mutex<Vec<(String, String)>>, Condvar)>,
+    told: Arc<Told>,
     answers: Arc<Mutex<Vec<u16>>>,
 }
 
@@ -29,7 +32,7 @@ impl Receiver {
     fn at(port: u16) -> Receiver {
         let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
         let port = listener.local_addr().unwrap().port();
-        let told: Arc<(Mutex<Vec<(String, String)>>, Condvar)> = Arc::default();
+        let told: Arc<Told> = Arc::default();
         let answers: Arc<Mutex<Vec<u16>>> = Arc::default();
         let (own, next) = (Arc::clone(&told), Arc::clone(&answers));
         std::thread::spawn(move || {

@@ -105,7 +105,7 @@ fn made(
         Some(Ok(days)) => now.plus_days(i64::from(days)),
         _ => Timestamp::parse(expires).map_err(|error| format!("--expires: {error}, or 90d"))?,
     };
-    Token::new(name, scopes, controller, now, end)
+    Token::make(name, scopes, controller, now, end)
 }
 
 fn line(own: &Token, used: Option<&str>) -> String {

@@ -319,16 +319,45 @@ pub fn json_rows<R: BufRead>(file: R) -> impl Iterator<Item = Line> {
     })
 }
 
+/// The fields of a JSON object. Of two with one name nobody can say which one was meant, so that is an error.
+struct Fields(serde_json::Map<String, serde_json::Value>);
+
+impl<'de> Deserialize<'de> for Fields {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Fields, D::Error> {
+        struct Reader;
+        impl<'de> serde::de::Visitor<'de> for Reader {
+            type Value = Fields;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
+                let mut fields = serde_json::Map::new();
+                while let Some((name, value)) = map.next_entry()? {
+                    if fields.insert(name, value).is_some() {
+                        return Err(serde::de::Error::custom("a name stands there twice"));
+                    }
+                }
+                Ok(Fields(fields))
+            }
+        }
+        deserializer.deserialize_map(Reader)
+    }
+}
+
 /// The row of one line.
 ///
 /// # Errors
 ///
 /// What is wrong with it.
 pub fn json_row(line: &str) -> Result<Row, String> {
-    let value: serde_json::Value = serde_json::from_str(line).map_err(|error| format!("no JSON: {error}"))?;
-    let object = value.as_object().ok_or("a JSON object is wanted")?;
+    let Fields(fields) = serde_json::from_str(line).map_err(|error| match error.is_data() {
+        true => "a JSON object is wanted, in which each name stands once".to_owned(),
+        false => format!("no JSON: {error}"),
+    })?;
     let mut texts = serde_json::Map::new();
-    for (name, value) in object {
+    for (name, value) in &fields {
         check_column(name)?;
         let text = match value {
             serde_json::Value::String(text) => text.clone(),
@@ -366,6 +395,10 @@ mod tests {
         assert!(error.contains("colour"), "{error}");
         let (_, row) = json_rows(&b"{\"address\":\"a@b.example\",\"subscribed\":true}\n"[..]).next().unwrap();
         assert!(row.unwrap_err().contains("N15"));
+        for line in ["{\"state\":\"granted\",\"state\":\"refused\"}", "[]", "\"a@b.example\""] {
+            assert!(json_row(line).unwrap_err().contains("stands once"), "{line}");
+        }
+        assert!(json_row(&format!("{{\"address\":{}", "[".repeat(10_000))).unwrap_err().contains("no JSON"));
     }
 
     #[test]

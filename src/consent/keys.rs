@@ -57,6 +57,9 @@ impl Entry {
     }
 }
 
+/// Some people with their entries, and the slot behind them where there is one.
+pub type Walked = (Vec<(Person, Entry)>, Option<u32>);
+
 /// Which slot may be whose. Eight bytes a person: the slot itself says whether it is.
 #[derive(Clone, Copy)]
 struct Known {
@@ -369,7 +372,7 @@ impl Keys {
     /// # Errors
     ///
     /// When the file cannot be read.
-    pub fn walk(&self, slot: u32, count: u32) -> io::Result<(Vec<(Person, Entry)>, Option<u32>)> {
+    pub fn walk(&self, slot: u32, count: u32) -> io::Result<Walked> {
         let first = slot.max(1);
         let end = first.saturating_add(count.min((READ / SLOT) as u32)).min(self.next);
         if end <= first {

@@ -143,7 +143,7 @@ impl Token {
     /// # Errors
     ///
     /// When no scope is given, erasing is to be allowed for one controller alone, it ends in the past, or no randomness can be had.
-    pub fn new(
+    pub fn make(
         name: &str,
         scopes: &[Scope],
         controller: Option<&Controller>,
@@ -419,7 +419,7 @@ mod tests {
 
     fn made(controller: Option<&str>) -> Made {
         let controller = controller.map(|own| own.parse().unwrap());
-        Token::new("console", &[Scope::ConsentRead], controller.as_ref(), Timestamp(0), Timestamp(1000))
+        Token::make("console", &[Scope::ConsentRead], controller.as_ref(), Timestamp(0), Timestamp(1000))
             .unwrap()
     }
 
@@ -483,7 +483,7 @@ mod tests {
     fn what_a_token_may_not_be_is_said() {
         let shop: Controller = "shop".parse().unwrap();
         let new = |name: &str, scopes: &[Scope], controller: Option<&Controller>, expires: i64| {
-            Token::new(name, scopes, controller, Timestamp(5), Timestamp(expires)).map(|own| own.secret)
+            Token::make(name, scopes, controller, Timestamp(5), Timestamp(expires)).map(|own| own.secret)
         };
         assert!(new("crm", &[Scope::ConsentErase], None, 9).is_ok());
         assert!(new("crm", &[Scope::ConsentErase], Some(&shop), 9).unwrap_err().contains("share"));

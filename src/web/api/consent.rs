@@ -181,7 +181,8 @@ fn wanted(call: &Call, name: &'static str) -> Result<Option<Wanted>, Problem> {
         return Ok(Some(Wanted::Anything));
     }
     let mut tags = Vec::new();
-    for tag in text.split(',').map(str::trim) {
+    // A list may be empty, and so may its elements (RFC 9110, section 5.6.1).
+    for tag in text.split(',').map(str::trim).filter(|own| !own.is_empty()) {
         let opaque = tag.strip_prefix("W/").unwrap_or(tag);
         let inner = opaque.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).ok_or_else(wrong)?;
         if inner.contains('"') {

@@ -7,7 +7,6 @@ use utoipa::ToSchema;
 use super::model::{Addressed, Asking, read};
 use super::people::known;
 use super::{Answered, Call, json};
-use crate::consent::import::purposes;
 use crate::consent::store::Entered;
 use crate::consent::{MayAsk, Person};
 use crate::policy::Purpose;
@@ -117,8 +116,9 @@ pub(super) async fn may_ask(call: Call) -> Answered {
 pub(super) async fn may_ask_person(call: Call) -> Answered {
     let mut asked_about = Vec::new();
     for (_, value) in call.query(&["purposes"])? {
-        asked_about =
-            purposes(&value).map_err(|_| Problem::malformed("purposes: names of purposes are wanted"))?;
+        let read: Result<Vec<Purpose>, _> = value.split(',').map(str::parse).collect();
+        asked_about = read
+            .map_err(|_| Problem::malformed("purposes: names of purposes with commas between are wanted"))?;
     }
     let (person, _) = known(&call).await?;
     asked(&call, person, asked_about).await

@@ -154,7 +154,6 @@ pub(super) fn person(text: &str) -> Option<Person> {
 #[serde(deny_unknown_fields)]
 pub(super) struct Addressed {
     /// Whose.
-    #[schema(inline)]
     pub address: Address,
 }
 
@@ -163,11 +162,9 @@ pub(super) struct Addressed {
 #[serde(deny_unknown_fields)]
 pub(super) struct Asking {
     /// Who.
-    #[schema(inline)]
     pub address: Address,
     /// What about; all that need consent where nothing is said.
     #[serde(default)]
-    #[schema(inline)]
     pub purposes: Vec<PurposeName>,
 }
 
@@ -180,53 +177,38 @@ macro_rules! statement {
         pub(super) struct $name {
             $(
                 #[doc = $what]
-                #[schema(inline)]
                 pub $field: $type,
             )?
             /// What was said.
-            #[schema(inline)]
             pub state: StateName,
             /// What about; all that need consent where nothing is said.
             #[serde(default)]
-            #[schema(inline)]
             pub purposes: Vec<PurposeName>,
             /// When it was said; now where nothing is said.
-            #[schema(inline)]
             pub event_time: Option<Moment>,
             /// When the person was asked.
-            #[schema(inline)]
             pub asked_at: Option<Moment>,
             /// How it was said: a form, a call, a link.
-            #[schema(inline)]
             pub method: Option<Text>,
             /// Where: web, mail, shop.
-            #[schema(inline)]
             pub channel: Option<Text>,
             /// Which version of the notice was shown.
-            #[schema(inline)]
             pub notice_version: Option<Text>,
             /// SHA-256 of the exact text shown.
-            #[schema(inline)]
             pub text_hash: Option<TextHash>,
             /// Where the evidence lies. A grant without it is recorded, but not as a grant (N22).
-            #[schema(inline)]
             pub evidence: Option<Text>,
             /// Who entered it; the token's name where nothing is said.
-            #[schema(inline)]
             pub actor: Option<Text>,
             /// When a grant ends by itself.
-            #[schema(inline)]
             pub expires: Option<Moment>,
             /// Before when the person must not be asked again (N19).
-            #[schema(inline)]
             pub do_not_ask_before: Option<Moment>,
             /// Which rules apply to the person (N5).
-            #[schema(inline)]
             pub jurisdiction: Option<Jurisdiction>,
             /// Never track this person (N32).
             pub no_track: Option<bool>,
             /// The controller's own name for the person. It is what webhooks name the person by.
-            #[schema(inline)]
             pub external_id: Option<Text>,
         }
 
@@ -267,13 +249,10 @@ statement!(AddressedStatement, "What somebody said, who is named by address." { 
 #[serde(deny_unknown_fields)]
 pub(super) struct Question {
     /// For whom; somebody of whom nothing is known where nothing is said.
-    #[schema(inline)]
     pub recipient: Option<Who>,
     /// Which kind of mail; mail that no mailstream fits where nothing is said.
-    #[schema(inline)]
     pub mailstream: Option<Name>,
     /// By the rules of this moment; now where nothing is said.
-    #[schema(inline)]
     pub at: Option<Moment>,
 }
 

@@ -99,10 +99,10 @@ fn body(input: Input, schemas: &mut Schemas) -> Option<Value> {
     let content = match input {
         Input::Nothing => return None,
         Input::Json(schema) => json!({ "application/json": { "schema": schema(schemas) } }),
-        // What stands on a line is described beside it: a schema would be taken for that of all lines together.
+        // What stands on a line is among the schemas: here it would be taken for that of all lines together.
         Input::Lines(schema) => {
             schema(schemas);
-            json!({ "application/x-ndjson": { "schema": { "type": "string", "description": "One Line a line." } } })
+            json!({ "application/x-ndjson": { "schema": {} } })
         }
         Input::Foreign => json!({ "application/json": { "schema": {} } }),
     };
@@ -130,7 +130,8 @@ fn parameters(route: &Route) -> Vec<Value> {
             all.push(parameter(own, "path", about, schema.clone()));
         }
     }
-    let tags = json!({ "type": "string", "pattern": r#"^(\*|(W/)?"[!#-+\--~]*"(, (W/)?"[!#-+\--~]*")*)$"# });
+    // One is described; several with commas between are understood, too.
+    let tags = json!({ "type": "string", "pattern": r#"^(\*|(W/)?"[!#-~]*")?$"# });
     for extra in route.extras {
         match extra {
             Extra::Number(name, least, most, about) => {

@@ -32,7 +32,7 @@ fn rendered(document: &Value) -> String {
     let operations = operations(document);
     let mut tags: Vec<&str> = Vec::new();
     for (_, _, operation) in &operations {
-        let tag = words(&operation["tags"][0]);
+        let tag = words(at(operation, "/tags/0"));
         if !tags.contains(&tag) {
             tags.push(tag);
         }
@@ -48,8 +48,8 @@ fn rendered(document: &Value) -> String {
             }
             body {
                 main {
-                    h1 { "The API of pixelward " (words(&document["info"]["version"])) }
-                    p { (words(&document["info"]["description"])) }
+                    h1 { "The API of pixelward " (words(at(document, "/info/version"))) }
+                    p { (words(at(document, "/info/description"))) }
                     p { "The same for programs: " a href="/v1/openapi.json" { "/v1/openapi.json" } }
                     nav aria-label="Sections" {
                         @for tag in &tags { a href=(format!("#{}", anchor(tag))) { (tag) } }
@@ -57,14 +57,14 @@ fn rendered(document: &Value) -> String {
                     }
                     @for tag in &tags {
                         h2 id=(anchor(tag)) { (tag) }
-                        @for (path, method, operation) in operations.iter().filter(|(_, _, own)| words(&own["tags"][0]) == *tag) {
+                        @for (path, method, operation) in operations.iter().filter(|(_, _, own)| words(at(own, "/tags/0")) == *tag) {
                             (described(path, method, operation))
                         }
                     }
                     h2 id="schemas" { "Schemas" }
-                    @for (name, schema) in document["components"]["schemas"].as_object().into_iter().flatten() {
+                    @for (name, schema) in at(document, "/components/schemas").as_object().into_iter().flatten() {
                         details id=(format!("schema-{name}")) {
-                            summary { code { (name) } " " (words(&schema["description"])) }
+                            summary { code { (name) } " " (words(at(schema, "/description"))) }
                             (fields(schema))
                         }
                     }
@@ -77,7 +77,7 @@ fn rendered(document: &Value) -> String {
 
 /// Path, method and operation, in the order of the paths.
 fn operations(document: &Value) -> Vec<(&str, &str, &Value)> {
-    let paths = document["paths"].as_object().into_iter().flatten();
+    let paths = at(document, "/paths").as_object().into_iter().flatten();
     paths
         .flat_map(|(path, item)| {
             let methods = item.as_object().into_iter().flatten();
@@ -87,12 +87,12 @@ fn operations(document: &Value) -> Vec<(&str, &str, &Value)> {
 }
 
 fn described(path: &str, method: &str, operation: &Value) -> Markup {
-    let parameters = operation["parameters"].as_array().map_or(&[][..], Vec::as_slice);
-    let body = &operation["requestBody"]["content"];
+    let parameters = at(operation, "/parameters").as_array().map_or(&[][..], Vec::as_slice);
+    let body = at(operation, "/requestBody/content");
     html! {
-        details id=(words(&operation["operationId"])) {
-            summary { code { (method.to_uppercase()) " " (path) } " — " (words(&operation["summary"])) }
-            p { (words(&operation["description"])) }
+        details id=(words(at(operation, "/operationId"))) {
+            summary { code { (method.to_uppercase()) " " (path) } " — " (words(at(operation, "/summary"))) }
+            p { (words(at(operation, "/description"))) }
             @if !parameters.is_empty() {
                 h3 { "Parameters" }
                 table {
@@ -100,10 +100,10 @@ fn described(path: &str, method: &str, operation: &Value) -> Markup {
                     tbody {
                         @for own in parameters {
                             tr {
-                                th scope="row" { code { (words(&own["name"])) } }
-                                td { (words(&own["in"])) }
-                                td { (form(&own["schema"])) }
-                                td { (words(&own["description"])) }
+                                th scope="row" { code { (words(at(own, "/name"))) } }
+                                td { (words(at(own, "/in"))) }
+                                td { (form(at(own, "/schema"))) }
+                                td { (words(at(own, "/description"))) }
                             }
                         }
                     }
@@ -111,19 +111,19 @@ fn described(path: &str, method: &str, operation: &Value) -> Markup {
             }
             @for (kind, content) in body.as_object().into_iter().flatten() {
                 h3 { "Body" }
-                p { code { (kind) } " " (form(&content["schema"])) }
+                p { code { (kind) } " " (form(at(content, "/schema"))) }
             }
             h3 { "Answers" }
             table {
                 thead { tr { th scope="col" { "Status" } th scope="col" { "Meaning" } th scope="col" { "Body" } } }
                 tbody {
-                    @for (status, own) in operation["responses"].as_object().into_iter().flatten() {
+                    @for (status, own) in at(operation, "/responses").as_object().into_iter().flatten() {
                         tr {
                             th scope="row" { (status) }
-                            td { (words(&own["description"])) }
+                            td { (words(at(own, "/description"))) }
                             td {
-                                @for (kind, content) in own["content"].as_object().into_iter().flatten() {
-                                    code { (kind) } " " (form(&content["schema"])) " "
+                                @for (kind, content) in at(own, "/content").as_object().into_iter().flatten() {
+                                    code { (kind) } " " (form(at(content, "/schema"))) " "
                                 }
                             }
                         }
@@ -136,16 +136,16 @@ fn described(path: &str, method: &str, operation: &Value) -> Markup {
 
 /// The fields of an object.
 fn fields(schema: &Value) -> Markup {
-    let required = schema["required"].as_array().map_or(&[][..], Vec::as_slice);
+    let required = at(schema, "/required").as_array().map_or(&[][..], Vec::as_slice);
     html! {
         table {
             thead { tr { th scope="col" { "Field" } th scope="col" { "Form" } th scope="col" { "Meaning" } } }
             tbody {
-                @for (name, own) in schema["properties"].as_object().into_iter().flatten() {
+                @for (name, own) in at(schema, "/properties").as_object().into_iter().flatten() {
                     tr {
                         th scope="row" { code { (name) } @if required.iter().any(|own| own == name) { " (always)" } }
                         td { (form(own)) }
-                        td { (words(&own["description"])) }
+                        td { (words(at(own, "/description"))) }
                     }
                 }
             }
@@ -155,29 +155,34 @@ fn fields(schema: &Value) -> Markup {
 
 /// What a value looks like.
 fn form(schema: &Value) -> Markup {
-    if let Some(reference) = schema["$ref"].as_str() {
+    if let Some(reference) = at(schema, "/$ref").as_str() {
         let name = reference.rsplit('/').next().unwrap_or_default();
         return html! { a href=(format!("#schema-{name}")) { (name) } };
     }
     for choice in ["oneOf", "anyOf"] {
-        if let Some(choices) = schema[choice].as_array() {
+        if let Some(choices) = schema.get(choice).and_then(Value::as_array) {
             return html! { @for (place, own) in choices.iter().enumerate() { @if place > 0 { " or " } (form(own)) } };
         }
     }
-    if let Some(values) = schema["enum"].as_array() {
+    if let Some(values) = at(schema, "/enum").as_array() {
         let values: Vec<&str> = values.iter().filter_map(Value::as_str).collect();
         return html! { (values.join(", ")) };
     }
-    let kinds: Vec<&str> = match &schema["type"] {
+    let kinds: Vec<&str> = match at(schema, "/type") {
         Value::Array(kinds) => kinds.iter().filter_map(Value::as_str).collect(),
         kind => kind.as_str().into_iter().collect(),
     };
     html! {
         (kinds.join(" or "))
-        @if schema["items"].is_object() { " of " (form(&schema["items"])) }
-        @if let Some(format) = schema["format"].as_str() { ", " (format) }
-        @if let Some(pattern) = schema["pattern"].as_str() { " " code { (pattern) } }
+        @if at(schema, "/items").is_object() { " of " (form(at(schema, "/items"))) }
+        @if let Some(format) = at(schema, "/format").as_str() { ", " (format) }
+        @if let Some(pattern) = at(schema, "/pattern").as_str() { " " code { (pattern) } }
     }
+}
+
+/// What a JSON pointer leads to; null where that is nothing.
+fn at<'a>(value: &'a Value, pointer: &str) -> &'a Value {
+    value.pointer(pointer).unwrap_or(&Value::Null)
 }
 
 fn words(value: &Value) -> &str {
