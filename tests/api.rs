@@ -574,3 +574,64 @@ fn no_more_are_talked_to_at_once_than_the_limit() {
     drop(first);
     assert_eq!(third.answer().status, 200);
 }
+
+/// A small disk in memory, which goes when the test ends.
+struct Disk(std::path::PathBuf);
+
+impl Disk {
+    fn at(path: std::path::PathBuf) -> Disk {
+        std::fs::create_dir_all(&path).unwrap();
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=40m", "none"])
+            .arg(&path)
+            .status()
+            .unwrap();
+        assert!(mounted.success(), "this test mounts a disk and needs root");
+        Disk(path)
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        // The relay may hold files of it still.
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_full_disk_is_said_and_what_was_answered_before_holds() {
+    let folder = support::Folder::new();
+    let disk = Disk::at(folder.0.join("data"));
+    let served = Served::in_folder(folder, "");
+    let token = served.token(ALL, "all");
+    let set = |number: u32| {
+        let body = json!({"address": format!("p{number}@home.example"), "state": "refused"}).to_string();
+        served.ask(&token, "PUT", &format!("{SHOP}/consent"), &body)
+    };
+    assert_eq!(set(0).status, 200);
+    let filler = disk.0.join("filler");
+    let mut file = std::fs::File::create(&filler).unwrap();
+    for size in [1 << 16, 1 << 10, 1] {
+        while file.write_all(&vec![1; size]).is_ok() {}
+    }
+    drop(file);
+    let mut number = 1;
+    let full = loop {
+        let answer = set(number);
+        if answer.status != 200 {
+            break answer;
+        }
+        number += 1;
+        assert!(number < 5000, "the disk is never full");
+    };
+    assert_eq!(full.status, 507, "{}", full.text());
+    assert_eq!(full.json()["type"], "urn:pixelward:problem:disk-full");
+    let lookup = |number: u32| {
+        let body = json!({"address": format!("p{number}@home.example")}).to_string();
+        served.ask(&token, "POST", &format!("{SHOP}/consent/lookup"), &body).json()
+    };
+    assert!((0..number).all(|own| state_of(&lookup(own), "personalisation") == "refused"));
+    assert_eq!(state_of(&lookup(number), "personalisation"), "");
+    std::fs::remove_file(&filler).unwrap();
+    assert_eq!(set(number).status, 200);
+}

@@ -23,6 +23,8 @@ use crate::web::problem::{Problem, without_addresses};
 
 /// Rows that are made durable together.
 const GROUP: usize = 500;
+/// And how many bytes of lines at most, but for the last one.
+const GROUP_BYTES: usize = 1 << 20;
 /// The longest line, in bytes.
 const MAX_LINE: usize = 64 * 1024;
 /// How long rows wait for others to come along.
@@ -128,6 +130,7 @@ pub(super) async fn import(mut call: Call) -> Answered {
         results,
         number: 0,
         waiting: Vec::new(),
+        size: 0,
         summary: Summary::default(),
     };
     tokio::spawn(import.run(body));
@@ -146,6 +149,8 @@ struct Import {
     number: u64,
     /// Rows to be made durable, and lines of which nothing comes, in their order.
     waiting: Vec<(u64, Result<Row, String>)>,
+    /// How many bytes the lines had that wait.
+    size: usize,
     summary: Summary,
 }
 
@@ -212,7 +217,7 @@ impl Import {
                 self.line(buffer);
                 buffer.clear();
             }
-            if self.waiting.len() >= GROUP {
+            if self.waiting.len() >= GROUP || self.size >= GROUP_BYTES {
                 self.record().await?;
             }
         }
@@ -236,6 +241,7 @@ impl Import {
             Ok(text) => json_row(text).and_then(|row| own_row(row, &self.controller, &self.actor)),
             Err(_) => Err("the line is not UTF-8".to_owned()),
         };
+        self.size += line.len();
         self.waiting.push((self.number, read));
     }
 
@@ -245,6 +251,7 @@ impl Import {
             return Ok(());
         }
         let waiting = std::mem::take(&mut self.waiting);
+        self.size = 0;
         let rows: Vec<Row> = waiting.iter().filter_map(|(_, row)| row.as_ref().ok().cloned()).collect();
         let recorded = apply(&self.api, &self.controller, &rows).await;
         let mut recorded = recorded.map_err(|own| Stop::Said(own.detail().to_owned()))?.into_iter();
