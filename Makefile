@@ -6,7 +6,9 @@ OLDER := $(shell [ "$(RUST_MINOR)" -lt 98 ] 2>/dev/null && echo --ignore-rust-ve
 CARGO := cargo
 FLAGS := --release --locked $(OLDER)
 BUILD_PACKAGES := gcc make
-TEST_PACKAGES := postfix procps curl openssl chromium swaks libnet-ssleay-perl python3 node-nodemailer e2fsprogs mount
+TEST_PACKAGES := postfix procps curl openssl chromium swaks libnet-ssleay-perl python3 python3-venv node-nodemailer e2fsprogs mount
+# A tester of APIs from PyPI, in an environment of its own.
+SCHEMATHESIS := 4.32.5
 # What the tests run in roots of their own: mail servers that cannot be installed beside Postfix, and a signer.
 UNPACKED := exim4-daemon-light opensmtpd opendkim
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -63,4 +65,8 @@ packages:
 
 test-packages:
 	$(call need,$(TEST_PACKAGES))
+	@venv=$(TARGET)/tmp/schemathesis; \
+	$$venv/bin/schemathesis --version 2>/dev/null | grep -q $(SCHEMATHESIS) || { \
+		echo "installing schemathesis $(SCHEMATHESIS) in $$venv"; \
+		mkdir -p $(TARGET)/tmp && python3 -m venv $$venv && $$venv/bin/pip install -q --disable-pip-version-check schemathesis==$(SCHEMATHESIS); }
 	@for name in $(UNPACKED); do $(SUDO) tests/mta/unpack $$name $(TARGET)/tmp/mta || exit 1; done

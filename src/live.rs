@@ -3,13 +3,15 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use crate::config::{self, Config, ListenerTls};
+use crate::config::{self, ClientCertificate, Config, ListenerTls};
+use crate::consent::Controller;
 use crate::relay::next_hop::tls_config;
 use crate::relay::{Capabilities, Credentials, NextHop, Pool, Route, Timeouts};
 use crate::rewrite::downstream::Esp;
 use crate::server::{Tls, Users, tls};
 use crate::tracker::lists::Lists;
 use crate::tracker::{Catalogue, Detector};
+use crate::web::mapping::Mapping;
 
 /// What can be replaced while the relay runs.
 #[derive(Debug)]
@@ -24,6 +26,21 @@ pub struct Live {
     pub tls: Vec<Option<Tls>>,
     /// Who may log in at each listener.
     pub users: Vec<Option<Arc<Users>>>,
+    /// TLS of the API.
+    pub api_tls: Option<Tls>,
+    /// In which forms vendors tell of changes.
+    pub incoming: Vec<Incoming>,
+}
+
+/// A form in which a vendor tells of changes.
+#[derive(Debug)]
+pub struct Incoming {
+    /// Its name in the path.
+    pub name: String,
+    /// Whose changes.
+    pub controller: Controller,
+    /// What is which column.
+    pub mapping: Mapping,
 }
 
 /// A route of the configuration with its next hops.
@@ -65,7 +82,19 @@ impl Live {
             certificates.push(own_tls(&config, listener)?);
             logins.push(users(listener)?);
         }
+        let mut incoming = Vec::new();
+        for own in &config.api.incoming {
+            let mapping = Mapping::load(&own.mapping).map_err(|error| format!("api.incoming: {error}"))?;
+            incoming.push(Incoming { name: own.name.clone(), controller: own.controller.clone(), mapping });
+        }
+        let pair = config.api.certificate.as_ref();
+        let api_tls = pair
+            .map(|(chain, key)| Tls::load(chain, key, &ClientCertificate::None))
+            .transpose()
+            .map_err(|error| format!("api: {error}"))?;
         Ok(Live {
+            api_tls,
+            incoming,
             detector: Detector::new(catalogue).allowing(config.tracker.allow.clone()).listing(lists),
             outbound,
             tls: certificates,

@@ -28,6 +28,7 @@ enum Command {
     Evidence(cli::evidence::Evidence),
     Postfix(cli::postfix::Postfix),
     Passwd(cli::passwd::Passwd),
+    Token(cli::token::Tokens),
 }
 
 fn main() -> ExitCode {
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
         Command::Evidence(command) => cli::evidence::run(command),
         Command::Postfix(command) => cli::postfix::run(command),
         Command::Passwd(command) => cli::passwd::run(command),
+        Command::Token(command) => cli::token::run(command),
     };
     match result {
         Ok(code) => code,

@@ -339,7 +339,7 @@ fn relay(sink: &Sink) -> Relay {
         "config.toml",
         &format!(
             "data_directory = {data:?}\ncertificate_directory = {data:?}\n{}{}[next_hop]\nhost = \"localhost\"\nport = {}\ntls = \"none\"\n\
-             [policy]\non_grant = \"keep\"\n[private]\naddress = \"\"\n[log]\nformat = \"human\"\nlevel = \"warn,pixelward::cli=info\"\n",
+             [policy]\non_grant = \"keep\"\n[private]\naddress = \"\"\n[api]\naddress = \"\"\n[log]\nformat = \"human\"\nlevel = \"warn,pixelward::cli=info\"\n",
             listener("smtp"),
             listener("lmtp"),
             sink.port

@@ -49,7 +49,7 @@ fn relay(sink: &Sink) -> (Relay, u16, u16) {
         "config.toml",
         &format!(
             "data_directory = {data:?}\ncertificate_directory = {data:?}\n{}{}[next_hop]\nhost = \"localhost\"\nport = {}\ntls = \"none\"\n\
-             [private]\naddress = \"127.0.0.1:{private}\"\n[log]\nformat = \"human\"\nlevel = \"warn,pixelward::cli=info\"\n",
+             [private]\naddress = \"127.0.0.1:{private}\"\n[api]\naddress = \"\"\n[log]\nformat = \"human\"\nlevel = \"warn,pixelward::cli=info\"\n",
             listener("smtp"),
             listener("lmtp"),
             sink.port

@@ -55,6 +55,11 @@ fn packages_are_named_where_they_are_hidden() {
             "relay/next_hop.rs",
             "server/tls.rs",
             "server/certificate.rs",
+            "web/token.rs",
+            "web/mapping.rs",
+            "web/webhook/",
+            "web/api/consent.rs",
+            "web/api/replay.rs",
         ],
     );
     check("argon2::", &["server/users.rs"]);
@@ -62,6 +67,8 @@ fn packages_are_named_where_they_are_hidden() {
     check("mail_builder", &["relay/dsn.rs", "cli/demo/"]);
     check("rcgen", &["server/tls.rs"]);
     check("axum", &["record/metrics.rs", "web/", "cli/demo/"]);
+    check("hyper", &["web/serve.rs", "web/webhook/"]);
+    check("utoipa", &["web/", "consent/export.rs"]);
     check("tracing_subscriber", &["record/logging.rs"]);
 }
 

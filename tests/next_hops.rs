@@ -19,7 +19,7 @@ fn relay(rest: &str) -> Relay {
         "config.toml",
         &format!(
             "data_directory = {data:?}\ncertificate_directory = {data:?}\n[relay]\nmax_groups = 2\n[[listener]]\naddress = \"127.0.0.1:0\"\n\
-             tls = \"none\"\n[private]\naddress = \"\"\n[log]\nformat = \"human\"\nlevel = \"info,pixelward=debug\"\n{rest}"
+             tls = \"none\"\n[private]\naddress = \"\"\n[api]\naddress = \"\"\n[log]\nformat = \"human\"\nlevel = \"info,pixelward=debug\"\n{rest}"
         ),
     );
     Relay::in_folder(folder)

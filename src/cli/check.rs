@@ -16,6 +16,8 @@ use crate::policy::lint::lint;
 use crate::relay::NextHop;
 use crate::relay::connection::Connection;
 use crate::rewrite::downstream::Esp;
+use crate::web::mapping::secret;
+use crate::web::token;
 
 /// Check the configuration, the certificates, the store, and that the next hop answers.
 ///
@@ -66,6 +68,14 @@ pub fn run(command: &Check) -> Result<ExitCode, Box<dyn std::error::Error>> {
     };
     findings.good(&format!("{} is well-formed", command.config.display()));
     hints(&config, &findings);
+    if let Err(error) = token::load(&config.api.tokens_file) {
+        findings.bad(&format!("the tokens of the API: {error}"));
+    }
+    for own in &config.api.webhooks {
+        if let Err(error) = secret(&own.secret_file) {
+            findings.bad(&format!("api.webhook.secret_file {error}"));
+        }
+    }
     store(&config, &mut findings);
     match Live::of(config) {
         Err(error) => findings.bad(&error),

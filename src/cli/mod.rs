@@ -10,3 +10,4 @@ pub mod postfix;
 pub mod rewrite;
 pub mod run;
 pub mod scan;
+pub mod token;

@@ -9,9 +9,8 @@ use clap::{Args, Subcommand};
 use crate::config::Config;
 use crate::consent::socket::{Client, Request, Response, Shown, ShownPurpose, answer};
 use crate::consent::{Change, Controller, Standing, State, Store, Timestamp};
-use crate::policy::explain::{Whereabouts, explain};
+use crate::policy::explain;
 use crate::policy::lint::lint;
-use crate::policy::{Facts, decide};
 
 /// Explain what is decided for a person, and look for what was declared and has no effect.
 ///
@@ -87,19 +86,7 @@ fn explained(
     let rulebook = &config.policy.rulebook;
     let chosen = rulebook.named(controller, mailstream)?;
     let asked = standing(config, &chosen.controller.name, recipient);
-    let known = asked.as_ref().ok();
-    let in_force = rulebook.jurisdictions.at(now);
-    let recorded = known.and_then(|own| own.jurisdiction.as_deref());
-    let rules = in_force.applying(recorded, chosen.mailstream.declared(), recipient);
-    let facts = Facts {
-        rules: &rules,
-        mailstream: chosen.mailstream,
-        on_grant: chosen.controller.on_grant,
-        standing: known,
-        now,
-    };
-    let whereabouts = Whereabouts { recorded, hinted: in_force.hint(recipient) };
-    let mut said = explain(chosen, &facts, whereabouts, &rulebook.jurisdictions, &decide(&facts));
+    let (_, mut said) = explain::explained(rulebook, chosen, asked.as_ref().ok(), recipient, now);
     if let Err(error) = &asked {
         said.insert(0, format!("The consent store cannot be asked: {error}"));
     }

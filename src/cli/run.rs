@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
+use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -17,6 +18,7 @@ use crate::record::evidence::Evidence;
 use crate::record::{self, logging, metrics};
 use crate::relay::Ledger;
 use crate::server::{Activated, adopt, bind, certificate, descriptors};
+use crate::web;
 
 /// Run the relay.
 ///
@@ -47,6 +49,9 @@ pub fn run(command: &Run) -> Result<ExitCode, Box<dyn std::error::Error>> {
         let ledger = Ledger::open(&live.config.data_directory.join("ledger"))?;
         let evidence = evidence(&live.config, &store)?;
         let pipeline = Pipeline::new(live, Arc::clone(&store), ledger, evidence);
+        let settings = &pipeline.live().config;
+        web::webhook::start(&settings.api, &settings.data_directory, &store)?;
+        api(&pipeline, &store, &handle).await;
         if let Some(address) = private {
             let (handle, pipeline) = (handle, Arc::clone(&pipeline));
             tokio::spawn(async move {
@@ -63,6 +68,19 @@ pub fn run(command: &Run) -> Result<ExitCode, Box<dyn std::error::Error>> {
     drop(runtime);
     drop(store);
     Ok(ExitCode::SUCCESS)
+}
+
+/// Serves the API. Mail flows without it, so that it cannot be had is an alarm and no reason to stop.
+async fn api(pipeline: &Arc<Pipeline>, store: &Arc<Store>, metrics: &PrometheusHandle) {
+    let Some(address) = pipeline.live().config.api.address else { return };
+    match web::serve::bind(address).await {
+        Ok(bound) => {
+            tracing::info!(address = %bound.address, "the API is served");
+            let api = web::api::Api::new(Arc::clone(pipeline), Arc::clone(store), metrics.clone());
+            tokio::spawn(bound.serve(api.router(), Arc::clone(pipeline)));
+        }
+        Err(error) => tracing::error!(%address, %error, "the API cannot be served"),
+    }
 }
 
 /// The store's part of the configuration.

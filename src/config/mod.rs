@@ -3,6 +3,7 @@
 //! Promised: an unknown key or a bad value stops the start, all of them named at once with their lines. `config.toml` at the top
 //! of the project lists every setting; a test compares the two.
 
+pub mod api;
 pub mod jurisdiction;
 pub mod listener;
 pub mod network;
@@ -17,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use crate::policy::{Mode, OnGrant};
+pub use api::{Api, Incoming, Webhook};
 pub use listener::{ClientCertificate, Listener, ListenerTls, Protocol, ProxyProtocol};
 pub use network::Network;
 pub use next_hop::NextHop;
@@ -54,6 +56,8 @@ pub struct Config {
     pub log: Log,
     /// Where metrics and health are served; `None` for nowhere.
     pub private: Option<SocketAddr>,
+    /// The REST API.
+    pub api: Api,
 }
 
 /// The relay as a whole.
@@ -206,6 +210,7 @@ fn read(source: &str, folder: &Path) -> Outcome<Config> {
         let evidence = root.section("evidence", |section| evidence(section, &data_directory));
         let log = root.section("log", log);
         let private = root.section("private", private);
+        let api = root.section("api", |section| api::api(section, &data_directory));
         Config {
             mode,
             data_directory,
@@ -220,6 +225,7 @@ fn read(source: &str, folder: &Path) -> Outcome<Config> {
             evidence,
             log,
             private,
+            api,
         }
     })
 }

@@ -4,11 +4,11 @@ use serde::{Deserialize, Serialize};
 
 use super::journal::Link;
 use super::record::Change;
-use super::store::{Store, StoreError};
-use super::{Permission, Person, Timestamp};
+use super::store::{Entered, Store, StoreError};
+use super::{Controller, Permission, Person, Timestamp};
 
 /// What is recorded of one person.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Export {
     /// When it was made.
     pub exported_at: String,
@@ -25,7 +25,8 @@ pub struct Export {
 }
 
 /// What a person has said to a controller.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[schema(as = ExportedStanding)]
 pub struct Standing {
     /// To whom.
     pub controller: String,
@@ -40,7 +41,8 @@ pub struct Standing {
 }
 
 /// What holds for a purpose.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[schema(as = ExportedPurpose)]
 pub struct Purpose {
     /// The purpose.
     pub purpose: String,
@@ -57,7 +59,8 @@ pub struct Purpose {
 }
 
 /// One record, with its link of the chain.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[schema(as = ExportedRecord)]
 pub struct Record {
     /// Its number in the journal.
     pub record: u64,
@@ -104,7 +107,7 @@ pub struct Record {
 }
 
 /// SHA-256 of `hash_before` and `payload`, one behind the other, is `hash`. All in hexadecimal.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Proof {
     /// The chain's hash before the record.
     pub hash_before: String,
@@ -121,7 +124,29 @@ impl Export {
     ///
     /// When the store cannot be read.
     pub fn of(store: &Store, person: Person) -> Result<Option<Export>, StoreError> {
-        let history = store.linked_history(person)?;
+        Export::made(store, person, store.linked_history(person)?)
+    }
+
+    /// What is recorded of this person for one controller; `None` where that is nothing.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be read.
+    pub fn of_controller(
+        store: &Store,
+        person: Person,
+        controller: &Controller,
+    ) -> Result<Option<Export>, StoreError> {
+        let mut history = store.linked_history(person)?;
+        history.retain(|(entered, _)| entered.change.controller == *controller);
+        Export::made(store, person, history)
+    }
+
+    fn made(
+        store: &Store,
+        person: Person,
+        history: Vec<(Entered, Link)>,
+    ) -> Result<Option<Export>, StoreError> {
         let mut controllers: Vec<_> =
             history.iter().map(|(entered, _)| entered.change.controller.clone()).collect();
         controllers.sort_unstable();
@@ -255,6 +280,10 @@ mod tests {
         changed.records[5].record = 999;
         assert_eq!(changed.differing(&store).unwrap(), [export.records[3].record, 999]);
         assert_eq!(Export::of(&store, store.person("eve@home.example")).unwrap(), None);
+        let club = Export::of_controller(&store, person, &"club".parse().unwrap()).unwrap().unwrap();
+        assert_eq!((club.records.len(), club.standing.len()), (9, 1));
+        assert!(club.records.iter().all(|own| own.controller == "club"));
+        assert_eq!(club.differing(&store).unwrap(), Vec::<u64>::new());
         drop(store);
         std::fs::remove_dir_all(folder).unwrap();
     }

@@ -4,7 +4,7 @@ use std::io::{BufRead, Read};
 
 use serde::{Deserialize, Serialize};
 
-use super::person::Controller;
+use super::person::{Controller, Person};
 use super::record::{Change, State};
 use super::store::{Applied, Store, StoreError};
 use super::timestamp::Timestamp;
@@ -192,30 +192,47 @@ pub fn purposes(text: &str) -> Result<Vec<Purpose>, String> {
 ///
 /// When the store could not make them durable.
 pub fn apply(store: &Store, controller: &Controller, rows: &[Row]) -> Result<Vec<RowResult>, StoreError> {
-    let mut results: Vec<Option<RowResult>> = Vec::with_capacity(rows.len());
-    let mut changes = Vec::new();
-    for row in rows {
-        match row.change(controller) {
-            Ok(change) => {
-                changes.push((store.person(&row.address), change));
-                results.push(None);
-            }
-            Err(error) => results.push(Some(RowResult::Failed(error))),
+    let mut prepared = Prepared::of(store, controller, rows);
+    let applied = store.record(std::mem::take(&mut prepared.changes))?;
+    Ok(prepared.results(applied))
+}
+
+/// Rows on their way into the store.
+#[derive(Debug)]
+pub struct Prepared {
+    /// What is to be recorded, for those rows that say something.
+    pub changes: Vec<(Person, Change)>,
+    /// For each row why nothing comes of it, or whether it is a grant without evidence.
+    rows: Vec<Result<bool, String>>,
+}
+
+impl Prepared {
+    /// What rows say.
+    pub fn of(store: &Store, controller: &Controller, rows: &[Row]) -> Prepared {
+        let mut prepared = Prepared { changes: Vec::with_capacity(rows.len()), rows: Vec::new() };
+        for row in rows {
+            let change = row.change(controller);
+            prepared.rows.push(match change {
+                Ok(change) => {
+                    let unproved = change.state == State::Granted && change.details.evidence.is_none();
+                    prepared.changes.push((store.person(&row.address), change));
+                    Ok(unproved)
+                }
+                Err(error) => Err(error),
+            });
         }
+        prepared
     }
-    let unproved: Vec<bool> = changes
-        .iter()
-        .map(|(_, change)| change.state == State::Granted && change.details.evidence.is_none())
-        .collect();
-    let mut applied = store.record(changes)?.into_iter().zip(unproved);
-    Ok(results
-        .into_iter()
-        .map(|result| {
-            result.unwrap_or_else(|| {
-                applied.next().map_or_else(missing, |(applied, unproved)| outcome(&applied, unproved))
-            })
-        })
-        .collect())
+
+    /// What became of each row, from what became of the changes.
+    pub fn results(self, applied: Vec<Applied>) -> Vec<RowResult> {
+        let mut applied = applied.into_iter();
+        let mut result = |row: Result<bool, String>| match row {
+            Ok(unproved) => applied.next().map_or_else(missing, |own| outcome(&own, unproved)),
+            Err(error) => RowResult::Failed(error),
+        };
+        self.rows.into_iter().map(&mut result).collect()
+    }
 }
 
 fn missing() -> RowResult {
@@ -229,6 +246,7 @@ fn outcome(applied: &Applied, unproved: bool) -> RowResult {
         Applied::Stale => RowResult::Stale,
         Applied::SupersededByWithdrawal => RowResult::SupersededByWithdrawal,
         Applied::InFuture => RowResult::Failed("event_time lies in the future".to_owned()),
+        Applied::Conflicting => RowResult::Failed("something else stood than was said".to_owned()),
     }
 }
 
@@ -262,14 +280,34 @@ fn check_column(column: &str) -> Result<(), String> {
     if COLUMNS.contains(&column) {
         return Ok(());
     }
-    let folded = column.to_ascii_lowercase();
-    if NOT_TRACKING.contains(&folded.as_str()) {
+    if is_about_mail(column) {
         return Err(format!(
             "the column {column:?} is about receiving mail; consent to mail is no consent to tracking (N15). Leave it out, and import only \
              what people said about tracking"
         ));
     }
     Err(format!("the column {column:?} is unknown; the columns are {}", COLUMNS.join(", ")))
+}
+
+/// Whether a column, or another name for something that people said, is about receiving mail and not about tracking (N15).
+pub fn is_about_mail(name: &str) -> bool {
+    let folded: String = name.to_ascii_lowercase().replace(['-', ' '], "_");
+    NOT_TRACKING.contains(&folded.as_str())
+}
+
+/// What is wrong with a name that is none of ours. It is repeated only where it can be nothing but a name.
+pub fn unknown_name(name: &str) -> String {
+    if is_about_mail(name) {
+        return format!(
+            "unknown field `{name}`: it is about receiving mail, and consent to mail is no consent to tracking (N15)"
+        );
+    }
+    let is_near =
+        |own: &str| own.len() > 3 && name.len() > 3 && (own.starts_with(name) || name.starts_with(own));
+    match COLUMNS.into_iter().find(|own| is_near(own)) {
+        Some(own) => format!("unknown field; did you mean `{own}`?"),
+        None => "unknown field".to_owned(),
+    }
 }
 
 /// The rows of a file with one JSON object a line. Empty lines are passed over.
@@ -281,11 +319,45 @@ pub fn json_rows<R: BufRead>(file: R) -> impl Iterator<Item = Line> {
     })
 }
 
-fn json_row(line: &str) -> Result<Row, String> {
-    let value: serde_json::Value = serde_json::from_str(line).map_err(|error| format!("no JSON: {error}"))?;
-    let object = value.as_object().ok_or("a JSON object is wanted")?;
+/// The fields of a JSON object. Of two with one name nobody can say which one was meant, so that is an error.
+struct Fields(serde_json::Map<String, serde_json::Value>);
+
+impl<'de> Deserialize<'de> for Fields {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Fields, D::Error> {
+        struct Reader;
+        impl<'de> serde::de::Visitor<'de> for Reader {
+            type Value = Fields;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
+                let mut fields = serde_json::Map::new();
+                while let Some((name, value)) = map.next_entry()? {
+                    if fields.insert(name, value).is_some() {
+                        return Err(serde::de::Error::custom("a name stands there twice"));
+                    }
+                }
+                Ok(Fields(fields))
+            }
+        }
+        deserializer.deserialize_map(Reader)
+    }
+}
+
+/// The row of one line.
+///
+/// # Errors
+///
+/// What is wrong with it.
+pub fn json_row(line: &str) -> Result<Row, String> {
+    let Fields(fields) = serde_json::from_str(line).map_err(|error| match error.is_data() {
+        true => "a JSON object is wanted, in which each name stands once".to_owned(),
+        false => format!("no JSON: {error}"),
+    })?;
     let mut texts = serde_json::Map::new();
-    for (name, value) in object {
+    for (name, value) in &fields {
         check_column(name)?;
         let text = match value {
             serde_json::Value::String(text) => text.clone(),
@@ -323,6 +395,10 @@ mod tests {
         assert!(error.contains("colour"), "{error}");
         let (_, row) = json_rows(&b"{\"address\":\"a@b.example\",\"subscribed\":true}\n"[..]).next().unwrap();
         assert!(row.unwrap_err().contains("N15"));
+        for line in ["{\"state\":\"granted\",\"state\":\"refused\"}", "[]", "\"a@b.example\""] {
+            assert!(json_row(line).unwrap_err().contains("stands once"), "{line}");
+        }
+        assert!(json_row(&format!("{{\"address\":{}", "[".repeat(10_000))).unwrap_err().contains("no JSON"));
     }
 
     #[test]

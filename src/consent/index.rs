@@ -85,6 +85,13 @@ pub trait Index: Send + Sync {
     /// When the index cannot be read.
     fn keys_of(&self, id: &[u8; 16]) -> io::Result<Vec<Vec<u8>>>;
 
+    /// At most `limit` entries, in the order of the keys, whose keys stand behind `key`.
+    ///
+    /// # Errors
+    ///
+    /// When the index cannot be read.
+    fn behind(&self, key: &[u8], limit: usize) -> io::Result<Vec<(Vec<u8>, Indexed)>>;
+
     /// Everything, in the order of the keys.
     ///
     /// # Errors
@@ -393,6 +400,18 @@ impl Index for SledIndex {
                 from = [name, &[1]].concat();
             }
             Ok(keys)
+        })
+    }
+
+    fn behind(&self, key: &[u8], limit: usize) -> io::Result<Vec<(Vec<u8>, Indexed)>> {
+        self.with(|open| {
+            let from = (std::ops::Bound::Excluded(key), std::ops::Bound::Unbounded);
+            let mut pairs = open.standings.range::<&[u8], _>(from).take(limit);
+            let mut found = Vec::with_capacity(limit);
+            while let Some((key, value)) = guarded(|| pairs.next().transpose())? {
+                found.push((key.to_vec(), unchecked(&key, &value)?));
+            }
+            Ok(found)
         })
     }
 

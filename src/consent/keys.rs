@@ -46,6 +46,11 @@ impl std::fmt::Debug for Entry {
 }
 
 impl Entry {
+    /// Its place in the file.
+    pub fn slot(&self) -> u32 {
+        self.slot
+    }
+
     /// The person's key.
     pub fn sealer(&self) -> Sealer {
         Sealer::new(&self.key)
@@ -60,6 +65,8 @@ pub struct Slot {
     pub person: Person,
     id: [u8; 16],
 }
+/// Some people with their entries, and the slot behind them where there is one.
+pub type Walked = (Vec<(Person, Entry)>, Option<u32>);
 
 /// Which slot may be whose. Eight bytes a person: the slot itself says whether it is.
 #[derive(Clone, Copy)]
@@ -410,6 +417,31 @@ impl Keys {
             let _ = self.file.read_exact_at(&mut bytes, offset(slot));
         }
         bytes
+    }
+
+    /// People with their entries in the order of their slots, from `slot` on: of `count` slots, and the slot behind them; `None` where there is
+    /// none.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read.
+    pub fn walk(&self, slot: u32, count: u32) -> io::Result<Walked> {
+        let first = slot.max(1);
+        let end = first.saturating_add(count.min((READ / SLOT) as u32)).min(self.next);
+        if end <= first {
+            return Ok((Vec::new(), None));
+        }
+        let mut buffer = vec![0; (end - first) as usize * SLOT];
+        self.file.read_exact_at(&mut buffer, offset(first))?;
+        let mut found = Vec::new();
+        for (slot, bytes) in (first..end).zip(buffer.as_chunks::<SLOT>().0) {
+            if matches!(bytes.first(), Some(&(USED | TAGGED)))
+                && let Some((person, id, key)) = self.unwrap(slot, bytes)
+            {
+                found.push((person, Entry { slot, id, key }));
+            }
+        }
+        Ok((found, (end < self.next).then_some(end)))
     }
 
     /// How many people there are.

@@ -28,6 +28,6 @@ pub use person::{Controller, Person, StoreKey};
 pub use pseudonyms::{Pseudonym, Pseudonyms};
 pub use record::{Change, Details, Record, State};
 pub use standing::{MayAsk, Permission, Standing};
-pub use store::{Applied, Settings, Store, StoreError, Verified};
+pub use store::{Applied, Noted, Settings, Store, StoreError, Verified, Watcher};
 
 pub use timestamp::Timestamp;

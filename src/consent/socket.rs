@@ -185,16 +185,10 @@ fn may_ask(store: &Store, controller: &str, address: &str, asked: &str) -> Resul
     let controller = controller.parse()?;
     let standing = store.lookup(&controller, store.person(address)).map_err(|error| error.to_string())?;
     let answer = standing.may_ask(&purposes(asked)?, super::Timestamp::now());
-    let (reason, not_before) = match answer {
-        MayAsk::Yes => (None, None),
-        MayAsk::NotBefore(end) => (Some("said no, or nothing, less than half a year ago (N19)"), Some(end)),
-        MayAsk::NoNeed => (Some("agreed to all of it already"), None),
-        MayAsk::Never => (Some("is never to be tracked (N32)"), None),
-    };
     Ok(Response::MayAsk {
         may_ask: answer == MayAsk::Yes,
-        reason: reason.map(str::to_owned),
-        not_before: not_before.map(|end| end.to_string()),
+        reason: answer.reason().map(str::to_owned),
+        not_before: answer.not_before().map(|end| end.to_string()),
     })
 }
 

@@ -55,6 +55,26 @@ pub enum MayAsk {
     Never,
 }
 
+impl MayAsk {
+    /// Why not, behind "the person"; nothing where nothing speaks against it.
+    pub fn reason(self) -> Option<&'static str> {
+        match self {
+            MayAsk::Yes => None,
+            MayAsk::NotBefore(_) => Some("said no, or nothing, less than half a year ago (N19)"),
+            MayAsk::NoNeed => Some("agreed to all of it already"),
+            MayAsk::Never => Some("is never to be tracked (N32)"),
+        }
+    }
+
+    /// From when on.
+    pub fn not_before(self) -> Option<Timestamp> {
+        match self {
+            MayAsk::NotBefore(end) => Some(end),
+            MayAsk::Yes | MayAsk::NoNeed | MayAsk::Never => None,
+        }
+    }
+}
+
 /// What became of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Merge {

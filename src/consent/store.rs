@@ -6,17 +6,21 @@
 mod cache;
 mod expire;
 mod indexer;
+mod listing;
 mod load;
 mod verify;
+mod watch;
 mod writer;
 
+pub use listing::{Listed, Page, Tally};
 pub use verify::Verified;
+pub use watch::{Noted, Watcher};
 
 use std::collections::HashMap;
 use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, mpsc};
 use std::thread::JoinHandle;
 
 use super::index::{Index, Indexed, SledIndex, key};
@@ -118,6 +122,8 @@ pub enum Applied {
     SupersededByWithdrawal,
     /// It claims to have been said in the future.
     InFuture,
+    /// Something else stood than the change was made for; nothing was recorded.
+    Conflicting,
 }
 
 /// The key file.
@@ -147,11 +153,13 @@ struct Shared {
     cache: Cache,
     head: Mutex<Head>,
     settings: Settings,
+    watcher: OnceLock<Box<dyn Watcher>>,
 }
 
 /// A batch for the writer.
 enum Job {
     Record(Vec<(Person, Change)>, Ack<Vec<Applied>>),
+    RecordIf(Box<(Person, Change)>, Condition, Ack<Applied>),
     Erase(Person, Ack<bool>),
     Expire(Vec<Expired>, Ack<u64>),
     Settle(Ack<()>),
@@ -162,10 +170,13 @@ impl Job {
     fn size(&self) -> usize {
         match self {
             Job::Record(changes, _) => changes.len(),
-            Job::Erase(..) | Job::Expire(..) | Job::Settle(_) => 1,
+            Job::RecordIf(..) | Job::Erase(..) | Job::Expire(..) | Job::Settle(_) => 1,
         }
     }
 }
+
+/// Looks at what stands before a change.
+type Condition = Box<dyn FnOnce(&Standing) -> bool + Send>;
 
 type Ack<T> = Box<dyn FnOnce(Result<T, StoreError>) + Send>;
 
@@ -211,6 +222,7 @@ impl Store {
             cache: Cache::new(),
             head: Mutex::new(journal.head()),
             settings: settings.clone(),
+            watcher: OnceLock::new(),
         });
         let (queue, jobs) = mpsc::sync_channel(MAX_WAITING);
         let writer = Writer::new(Arc::clone(&shared), journal).map_err(io_error("the index's thread"))?;
@@ -273,6 +285,27 @@ impl Store {
         ack: impl FnOnce(Result<Vec<Applied>, StoreError>) + Send + 'static,
     ) -> Result<(), StoreError> {
         self.send(Job::Record(changes, Box::new(ack)))
+    }
+
+    /// Records a change where what stands at that moment fits `condition`, else nothing ([`Applied::Conflicting`]); `ack` is called from the
+    /// writer's thread.
+    ///
+    /// # Errors
+    ///
+    /// When the store takes no more writes.
+    pub fn record_if(
+        &self,
+        person: Person,
+        change: Change,
+        condition: impl FnOnce(&Standing) -> bool + Send + 'static,
+        ack: impl FnOnce(Result<Applied, StoreError>) + Send + 'static,
+    ) -> Result<(), StoreError> {
+        self.send(Job::RecordIf(Box::new((person, change)), Box::new(condition), Box::new(ack)))
+    }
+
+    /// Has `watcher` told of every change from now on. There is one at most; says whether this is it.
+    pub fn watch(&self, watcher: Box<dyn Watcher>) -> bool {
+        self.shared.watcher.set(watcher).is_ok()
     }
 
     /// Erases a person: the pseudonym goes under which they stand in evidence, the slot in the key file is overwritten and synced, the standings

@@ -26,6 +26,11 @@ impl Trail {
         self.records.push((number, place));
     }
 
+    /// The listed records, newest first.
+    pub fn newest_first(&self) -> impl Iterator<Item = (u64, Place)> {
+        self.records.iter().rev().copied()
+    }
+
     /// The number of the newest record; 0 where there is none.
     pub fn newest(&self) -> u64 {
         self.records.last().map_or(0, |(number, _)| *number)

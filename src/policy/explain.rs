@@ -4,7 +4,7 @@ use super::decision::{COLLECTED_BEFORE, INFORMED_BEFORE};
 use super::jurisdiction::UNKNOWN;
 use super::{
     Chosen, Decision, Exemption, Facts, Jurisdictions, Kind, LinkFate, Mode, Need, OnGrant, Outcome, Purpose,
-    Rule, swap,
+    Rule, Rulebook, decide, swap,
 };
 use crate::consent::{Permission, Standing, Timestamp};
 use crate::rewrite::{LinkTreatment, Receipts};
@@ -16,6 +16,31 @@ pub struct Whereabouts<'a> {
     pub recorded: Option<&'a str>,
     /// What the recipient's domain hints at.
     pub hinted: Option<&'a str>,
+}
+
+/// What is decided for a recipient at a moment, and why. `standing` is nothing where the store does not answer; `address` is empty where it is
+/// not known.
+pub fn explained(
+    rulebook: &Rulebook,
+    chosen: Chosen<'_>,
+    standing: Option<&Standing>,
+    address: &str,
+    now: Timestamp,
+) -> (Decision, Vec<String>) {
+    let in_force = rulebook.jurisdictions.at(now);
+    let recorded = standing.and_then(|own| own.jurisdiction.as_deref());
+    let rules = in_force.applying(recorded, chosen.mailstream.declared(), address);
+    let facts = Facts {
+        rules: &rules,
+        mailstream: chosen.mailstream,
+        on_grant: chosen.controller.on_grant,
+        standing,
+        now,
+    };
+    let whereabouts = Whereabouts { recorded, hinted: in_force.hint(address) };
+    let decision = decide(&facts);
+    let sentences = explain(chosen, &facts, whereabouts, &rulebook.jurisdictions, &decision);
+    (decision, sentences)
 }
 
 /// What was decided and why, one sentence or two each.

@@ -131,6 +131,9 @@ pub fn look(live: &Live) {
             tls.certificate.look(&listener.name, now);
         }
     }
+    if let Some(tls) = &live.api_tls {
+        tls.certificate.look("api", now);
+    }
 }
 
 fn mark(path: &Path) -> Mark {

@@ -115,9 +115,11 @@ pub fn configuration(
         (false, true) => rest.replacen("[policy]", "[policy]\non_grant = \"keep\"", 1),
         (false, false) => format!("{rest}\n[policy]\non_grant = \"keep\"\n"),
     };
+    // Relays of many tests run at once, and only one could have the default address of the API.
+    let api = if rest.contains("[api]") { "" } else { "[api]\naddress = \"\"\n" };
     let tls = |lines: &str| if lines.contains("tls =") { "" } else { "tls = \"none\"" };
     let config = format!(
-        "data_directory = {data:?}\ncertificate_directory = {data:?}\n{rest}\n[[listener]]\naddress = \"127.0.0.1:0\"\n{}\n{listener}\n\
+        "data_directory = {data:?}\ncertificate_directory = {data:?}\n{rest}\n{api}[[listener]]\naddress = \"127.0.0.1:0\"\n{}\n{listener}\n\
          [next_hop]\nhost = \"localhost\"\nport = {next_hop}\n{}\n{next_hop_lines}\n[private]\naddress = \"\"\n\
          [log]\nformat = \"human\"\nlevel = \"info,pixelward=debug\"\n[consent]\nhead_copy = {:?}\n",
         tls(listener),

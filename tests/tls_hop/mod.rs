@@ -212,7 +212,7 @@ impl Server {
         let folder = Folder::new();
         let data = folder.0.join("data");
         let mut config = format!(
-            "data_directory = {data:?}\ncertificate_directory = {data:?}\n[private]\naddress = \"\"\n[log]\nformat = \"human\"\n\
+            "data_directory = {data:?}\ncertificate_directory = {data:?}\n[private]\naddress = \"\"\n[api]\naddress = \"\"\n[log]\nformat = \"human\"\n\
              [[listener]]\naddress = \"127.0.0.1:0\"\ntls = \"none\"\n"
         );
         for (index, (case, port)) in cases.iter().zip(&self.ports).enumerate() {

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use super::expire::Expired;
 use super::indexer::Indexer;
-use super::{Ack, Applied, Job, Shared, StoreError, io_error, locked};
+use super::{Ack, Applied, Job, Noted, Shared, StoreError, io_error, locked};
 use crate::consent::Person;
 use crate::consent::index::{Entry, Index, Indexed, key};
 use crate::consent::journal::{Checkpoint, Journal};
 use crate::consent::record::{Change, Record, State, erased};
-use crate::consent::standing::Merge;
+use crate::consent::standing::{Merge, Standing};
 use crate::consent::timestamp::Timestamp;
 
 /// How far a clock may be ahead of ours, in milliseconds.
@@ -43,6 +43,8 @@ struct Group {
     /// Under which keys what was read may be kept in memory.
     cached: Vec<Vec<u8>>,
     fresh: HashMap<Vec<u8>, Indexed>,
+    /// What a watcher is told of.
+    noted: Vec<Noted>,
     waiting: Vec<(Vec<Applied>, Ack<Vec<Applied>>)>,
 }
 
@@ -91,6 +93,18 @@ impl Writer {
                     Ok(applied) => group.waiting.push((applied, ack)),
                     Err(error) => ack(Err(error)),
                 },
+                Job::RecordIf(change, condition, ack) => {
+                    let judged = self.holds(&change, condition, &group).and_then(|holds| match holds {
+                        true => self.judge(vec![*change], &mut group),
+                        false => Ok(vec![Applied::Conflicting]),
+                    });
+                    match judged {
+                        Ok(applied) => {
+                            group.waiting.push((applied, Box::new(|done| ack(done.and_then(only)))))
+                        }
+                        Err(error) => ack(Err(error)),
+                    }
+                }
                 Job::Erase(person, ack) => {
                     self.make_durable(&mut group);
                     ack(self.erase(person));
@@ -106,6 +120,22 @@ impl Writer {
             }
         }
         self.make_durable(&mut group);
+    }
+
+    /// Whether what stands fits a condition.
+    fn holds(
+        &self,
+        (person, change): &(Person, Change),
+        condition: super::Condition,
+        group: &Group,
+    ) -> Result<bool, StoreError> {
+        let Some(entry) = self.shared.entry(*person) else { return Ok(condition(&Standing::unknown())) };
+        let key = key(change.controller.as_str(), &entry.id);
+        if let Some(indexed) = group.fresh.get(&key) {
+            return Ok(condition(&indexed.standing));
+        }
+        let indexed = self.shared.indexed(&key)?;
+        Ok(condition(&indexed.map_or_else(Standing::unknown, |own| own.standing.clone())))
     }
 
     /// What becomes of each change; those that count become payloads.
@@ -152,6 +182,7 @@ impl Writer {
                     group.keys.push(key_of_index.clone());
                     group.cached.push(key(change.controller.as_str(), &person.0));
                     group.fresh.insert(key_of_index, indexed);
+                    group.noted.push(Noted { number, person, controller: change.controller });
                     Applied::Recorded(number)
                 }
                 Merge::Stale => Applied::Stale,
@@ -167,7 +198,14 @@ impl Writer {
         if group.payloads.is_empty() {
             return group.waiting.into_iter().for_each(|(applied, ack)| ack(Ok(applied)));
         }
-        match self.write(&group.payloads, group.keys, group.fresh) {
+        if let Some(watcher) = self.shared.watcher.get() {
+            watcher.before(&group.noted);
+        }
+        let written = self.write(&group.payloads, group.keys, group.fresh);
+        if let Some(watcher) = self.shared.watcher.get() {
+            watcher.after(written.is_ok());
+        }
+        match written {
             Ok(()) => {
                 for key in &group.cached {
                     self.shared.cache.drop_key(key);
@@ -294,4 +332,9 @@ impl Writer {
         };
         self.indexer.settle(entries, checkpoint)
     }
+}
+
+/// What became of the one change there was.
+fn only(applied: Vec<Applied>) -> Result<Applied, StoreError> {
+    applied.into_iter().next().ok_or(StoreError::Closed)
 }

@@ -1,0 +1,119 @@
+//! `pixelward token`: who may ask the API for what.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+
+use crate::config::Config;
+use crate::consent::{Controller, Timestamp};
+use crate::web::token::{self, Scope, Token};
+
+/// Make, list and revoke tokens for the API. The relay notices at once; it need not be told.
+#[derive(Args, Debug)]
+pub struct Tokens {
+    /// The configuration.
+    #[arg(long, short, default_value = "config.toml", value_name = "FILE", global = true)]
+    pub config: PathBuf,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make a token and print it, this once.
+    New {
+        /// What to call it, such as the program that will use it.
+        #[arg(value_name = "NAME")]
+        name: String,
+        /// What it may be used for, several with commas between: consent:read, consent:write, consent:erase, consent:export, policy:read,
+        /// statistics:read, metrics.
+        #[arg(long, value_delimiter = ',', required = true, value_name = "SCOPE")]
+        scope: Vec<Scope>,
+        /// For which controller, or "all".
+        #[arg(long, value_name = "NAME")]
+        controller: String,
+        /// When it ends, as 2027-06-30 or in so many days, as 90d.
+        #[arg(long, value_name = "TIME")]
+        expires: String,
+    },
+    /// List all tokens: id, name, scopes, controller, end, day of last use.
+    List,
+    /// End a token now.
+    Revoke {
+        /// The token's id.
+        #[arg(value_name = "ID")]
+        id: String,
+    },
+}
+
+/// Runs the command.
+///
+/// # Errors
+///
+/// When the configuration is wrong, the file of tokens cannot be used, or there is no such token.
+pub fn run(command: &Tokens) -> Result<ExitCode, Box<dyn std::error::Error>> {
+    let config = Config::load(&command.config)?;
+    let path = &config.api.tokens_file;
+    let mut out = std::io::stdout().lock();
+    match &command.command {
+        Command::New { name, scope, controller, expires } => {
+            let now = Timestamp::now();
+            let controller = match controller.as_str() {
+                "all" => None,
+                own => {
+                    let chosen = config.policy.rulebook.named(Some(own), None)?;
+                    Some(chosen.controller.name.clone())
+                }
+            };
+            let made = made(name, scope, controller.as_ref(), now, expires)?;
+            token::update(path, |all| {
+                all.push(made.token.clone());
+                Ok(())
+            })?;
+            eprintln!("This is shown once and kept nowhere. Its id is {}.", made.token.id);
+            writeln!(out, "{}", made.secret)?;
+        }
+        Command::List => {
+            let used = token::last_used(path);
+            for own in token::load(path)? {
+                writeln!(out, "{}", line(&own, used.get(&own.id).map(String::as_str)))?;
+            }
+        }
+        Command::Revoke { id } => {
+            token::update(path, |all| {
+                let found = all.iter_mut().find(|own| own.id == *id);
+                let found = found.ok_or_else(|| format!("no token has the id {id:?}"))?;
+                found.revoked.get_or_insert_with(|| Timestamp::now().to_string());
+                Ok(())
+            })?;
+            writeln!(out, "The token {id} counts no more.")?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn made(
+    name: &str,
+    scopes: &[Scope],
+    controller: Option<&Controller>,
+    now: Timestamp,
+    expires: &str,
+) -> Result<token::Made, String> {
+    let end = match expires.strip_suffix('d').map(str::parse::<u16>) {
+        Some(Ok(days)) => now.plus_days(i64::from(days)),
+        _ => Timestamp::parse(expires).map_err(|error| format!("--expires: {error}, or 90d"))?,
+    };
+    Token::make(name, scopes, controller, now, end)
+}
+
+fn line(own: &Token, used: Option<&str>) -> String {
+    let end = match &own.revoked {
+        Some(revoked) => format!("revoked {revoked}"),
+        None => format!("ends {}", own.expires),
+    };
+    let used = used.map_or("never used".to_owned(), |day| format!("last used {day}"));
+    let controller = own.controller.as_deref().unwrap_or("all");
+    format!("{}  {}  {}  controller {controller}  {end}  {used}", own.id, own.name, own.scopes.join(","))
+}

@@ -1,0 +1,224 @@
+//! Who is known, page by page, and how many said what. No address is in the store: a person is named by the keyed hash, and by the name that
+//! the controller itself has for the person.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError};
+
+use super::{Store, StoreError, entered, io_error};
+use crate::consent::index::{Index, Indexed, key};
+use crate::consent::journal::Journal;
+use crate::consent::keys::Entry;
+use crate::consent::{Controller, Permission, Person, Standing, State, Timestamp};
+use crate::policy::Purpose;
+
+/// Slots of the key file that are looked at in one go: some milliseconds, for which a writer may wait.
+const SLOTS_AT_ONCE: u32 = 1024;
+/// Slots that one page may look at, so that a controller with few people among many does not keep anybody waiting.
+const SLOTS_OF_A_PAGE: u32 = 16_384;
+/// Newest records in which a controller's name for the person is looked for.
+const RECORDS_LOOKED_AT: usize = 8;
+/// Entries of the index that are counted in one go.
+const COUNTED_AT_ONCE: usize = 2000;
+
+/// A person whom a controller knows.
+#[derive(Clone, Debug)]
+pub struct Listed {
+    /// Who.
+    pub person: Person,
+    /// What the controller calls the person, where one of the newest records says so.
+    pub external_id: Option<String>,
+    /// What holds.
+    pub standing: Standing,
+}
+
+/// Some of the people whom a controller knows.
+#[derive(Clone, Debug, Default)]
+pub struct Page {
+    /// The people, in the order in which their places in the key file were given out. May be fewer than asked for, or none, where more follow.
+    pub people: Vec<Listed>,
+    /// Where the next page begins; `None` where this is the last one.
+    pub next: Option<u32>,
+}
+
+/// How many people said what to one controller.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// People of whom something is recorded.
+    pub people: u64,
+    /// Of these, who is never to be tracked (N32).
+    pub no_track: u64,
+    /// By purpose and state, as last said.
+    pub states: BTreeMap<(Purpose, State), u64>,
+    /// By purpose: whose grant stands at the moment of counting.
+    pub allowed: BTreeMap<Purpose, u64>,
+}
+
+impl Store {
+    /// At most `limit` of the people known to a controller, from a place of the key file on; 0 for the first page.
+    ///
+    /// # Errors
+    ///
+    /// When a file of the store cannot be read.
+    pub fn page(&self, controller: &Controller, from: u32, limit: usize) -> Result<Page, StoreError> {
+        let mut page = Page { people: Vec::new(), next: Some(from) };
+        let mut looked_at = 0;
+        while let Some(slot) = page.next {
+            if page.people.len() >= limit || looked_at >= SLOTS_OF_A_PAGE {
+                break;
+            }
+            let keys = self.shared.keys.read().unwrap_or_else(PoisonError::into_inner);
+            let (found, next) = keys.walk(slot, SLOTS_AT_ONCE).map_err(io_error("the key file"))?;
+            drop(keys);
+            looked_at += SLOTS_AT_ONCE;
+            page.next = next;
+            for (person, entry) in found {
+                if page.people.len() >= limit {
+                    page.next = Some(entry.slot());
+                    break;
+                }
+                if let Some(indexed) = self.shared.indexed(&key(controller.as_str(), &entry.id))? {
+                    page.people.push(self.listed(person, &entry, &indexed)?);
+                }
+            }
+        }
+        Ok(page)
+    }
+
+    fn listed(&self, person: Person, entry: &Entry, indexed: &Indexed) -> Result<Listed, StoreError> {
+        let mut external_id = None;
+        for (number, place) in indexed.trail.newest_first().take(RECORDS_LOOKED_AT) {
+            let (payload, _) = Journal::record(&self.shared.settings.directory, place)?;
+            external_id = entered(entry, number, &payload)?.and_then(|own| own.change.details.external_id);
+            if external_id.is_some() {
+                break;
+            }
+        }
+        Ok(Listed { person, external_id, standing: indexed.standing.clone() })
+    }
+
+    /// What a controller calls a person, and what was said in one record; `None` where the person is gone or the record is not theirs.
+    ///
+    /// # Errors
+    ///
+    /// When a file of the store cannot be read.
+    pub fn entry_of(
+        &self,
+        controller: &Controller,
+        person: Person,
+        number: u64,
+    ) -> Result<Option<(super::Entered, Option<String>)>, StoreError> {
+        let mut history = self.history(person)?;
+        history.retain(|own| own.change.controller == *controller);
+        let named = history.iter().rev().find_map(|own| own.change.details.external_id.clone());
+        Ok(history.into_iter().find(|own| own.number == number).map(|own| (own, named)))
+    }
+
+    /// Counts who said what, by controller. Takes as long as a look through the index, in short steps; what changes meanwhile may be counted
+    /// as it was or as it is.
+    ///
+    /// # Errors
+    ///
+    /// When the index cannot be read.
+    pub fn count(&self, now: Timestamp) -> Result<BTreeMap<String, Tally>, StoreError> {
+        let mut tallies = BTreeMap::new();
+        let newer: Vec<(Vec<u8>, Arc<Indexed>)> = {
+            let overlay = self.shared.overlay.read().unwrap_or_else(PoisonError::into_inner);
+            overlay.iter().map(|(key, own)| (key.clone(), Arc::clone(own))).collect()
+        };
+        let newer: BTreeMap<Vec<u8>, Arc<Indexed>> = newer.into_iter().collect();
+        let mut last = Vec::new();
+        loop {
+            let found = self.shared.index.behind(&last, COUNTED_AT_ONCE).map_err(io_error("the index"))?;
+            let Some((key, _)) = found.last() else { break };
+            last.clone_from(key);
+            for (key, indexed) in found.iter().filter(|(key, _)| !newer.contains_key(key)) {
+                add(&mut tallies, key, &indexed.standing, now);
+            }
+        }
+        newer.iter().for_each(|(key, own)| add(&mut tallies, key, &own.standing, now));
+        Ok(tallies)
+    }
+}
+
+fn add(tallies: &mut BTreeMap<String, Tally>, key: &[u8], standing: &Standing, now: Timestamp) {
+    let end = memchr::memchr(0, key).unwrap_or(key.len());
+    let name = String::from_utf8_lossy(key.get(..end).unwrap_or_default()).into_owned();
+    let tally = tallies.entry(name).or_default();
+    tally.people += 1;
+    tally.no_track += u64::from(standing.no_track);
+    for (purpose, stand) in standing.all() {
+        *tally.states.entry((*purpose, stand.state)).or_default() += 1;
+        if matches!(standing.allows(*purpose, now), Permission::Granted(_)) {
+            *tally.allowed.entry(*purpose).or_default() += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::consent::{Change, Settings};
+
+    fn say(store: &Store, name: &str, controller: &str, state: State) {
+        let purposes = vec![Purpose::Personalisation];
+        let mut change = Change::new(controller.parse().unwrap(), purposes, state, Timestamp(5));
+        change.details.evidence = Some("form".to_owned());
+        change.details.external_id = Some(format!("id-of-{name}"));
+        store.record(vec![(store.person(&format!("{name}@home.example")), change)]).unwrap();
+    }
+
+    #[test]
+    fn pages_have_everybody_of_the_controller_once_and_counts_agree() {
+        let folder = std::env::temp_dir().join(format!("pixelward-listing-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&folder);
+        let store = Store::open(&Settings::at(&folder)).unwrap();
+        for number in 0..25 {
+            let state = if number % 5 == 0 { State::Refused } else { State::Granted };
+            say(&store, &format!("p{number}"), if number % 2 == 0 { "shop" } else { "club" }, state);
+        }
+        store.erase(store.person("p4@home.example")).unwrap();
+        let shop: Controller = "shop".parse().unwrap();
+        let (mut named, mut from) = (Vec::new(), Some(0));
+        while let Some(slot) = from {
+            let page = store.page(&shop, slot, 5).unwrap();
+            assert!(page.people.len() <= 5);
+            named.extend(page.people.into_iter().map(|own| own.external_id.unwrap()));
+            from = page.next;
+        }
+        let expected: Vec<String> =
+            (0..25).filter(|own| own % 2 == 0 && *own != 4).map(|own| format!("id-of-p{own}")).collect();
+        assert_eq!(named, expected);
+        let count = |store: &Store| store.count(Timestamp(9)).unwrap().remove("shop").unwrap();
+        let tally = count(&store);
+        assert_eq!((tally.people, tally.no_track), (12, 0));
+        assert_eq!(tally.states[&(Purpose::Personalisation, State::Granted)], 9);
+        assert_eq!(tally.states[&(Purpose::Personalisation, State::Refused)], 3);
+        assert_eq!(tally.allowed[&Purpose::Personalisation], 9);
+        store.settle().unwrap();
+        assert_eq!(count(&store), tally);
+        drop(store);
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn a_change_made_for_what_no_longer_stands_is_not_recorded() {
+        let folder = std::env::temp_dir().join(format!("pixelward-condition-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&folder);
+        let store = Store::open(&Settings::at(&folder)).unwrap();
+        let person = store.person("ann@home.example");
+        let set = |at: i64, seen: Option<State>| {
+            let purposes = vec![Purpose::Personalisation];
+            let change = Change::new("shop".parse().unwrap(), purposes, State::Refused, Timestamp(at));
+            let (done, result) = std::sync::mpsc::channel();
+            let stands = move |own: &Standing| own.of(Purpose::Personalisation).map(|own| own.state) == seen;
+            store.record_if(person, change, stands, move |own| done.send(own.unwrap()).unwrap()).unwrap();
+            result.recv().unwrap()
+        };
+        assert_eq!(set(5, Some(State::Refused)), super::super::Applied::Conflicting);
+        assert_eq!(set(5, None), super::super::Applied::Recorded(1));
+        assert_eq!(set(6, None), super::super::Applied::Conflicting);
+        assert_eq!(set(6, Some(State::Refused)), super::super::Applied::Recorded(2));
+        drop(store);
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+}

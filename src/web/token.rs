@@ -1,0 +1,511 @@
+//! Tokens: who may ask the API for what.
+//!
+//! A secret has 256 random bits, so nobody can guess it, and a plain SHA-256 of it is enough to keep: what makes password hashes slow is
+//! there for secrets that people choose. The file has hashes alone, and is readable by its owner alone. It is read again when it changes.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use aws_lc_rs::{constant_time, digest, rand};
+use serde::{Deserialize, Serialize};
+
+use crate::consent::{Controller, Timestamp};
+
+/// The largest file, in bytes.
+const MAX_FILE: u64 = 16 << 20;
+/// What a token begins with, so that scanners for leaked secrets find it.
+const PREFIX: &str = "pxw_";
+
+/// What a token may be used for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Scope {
+    /// Look up what people said.
+    ConsentRead,
+    /// Record what people said.
+    ConsentWrite,
+    /// Erase people. Only for tokens of all controllers, since they share the person's key.
+    ConsentErase,
+    /// Take out all that is recorded of a person.
+    ConsentExport,
+    /// Ask why mail is treated as it is.
+    PolicyRead,
+    /// See how many said what.
+    StatisticsRead,
+    /// Read the metrics.
+    Metrics,
+}
+
+impl Scope {
+    /// Every scope.
+    pub const ALL: [Scope; 7] = [
+        Scope::ConsentRead,
+        Scope::ConsentWrite,
+        Scope::ConsentErase,
+        Scope::ConsentExport,
+        Scope::PolicyRead,
+        Scope::StatisticsRead,
+        Scope::Metrics,
+    ];
+
+    /// Its name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Scope::ConsentRead => "consent:read",
+            Scope::ConsentWrite => "consent:write",
+            Scope::ConsentErase => "consent:erase",
+            Scope::ConsentExport => "consent:export",
+            Scope::PolicyRead => "policy:read",
+            Scope::StatisticsRead => "statistics:read",
+            Scope::Metrics => "metrics",
+        }
+    }
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Scope {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Scope, String> {
+        Scope::ALL.into_iter().find(|own| own.name() == name).ok_or_else(|| {
+            let names: Vec<&str> = Scope::ALL.iter().map(|own| own.name()).collect();
+            format!("{name:?} is no scope; there are {}", names.join(", "))
+        })
+    }
+}
+
+/// A token as it stands in the file, one JSON object a line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Token {
+    /// By which it is found and named; no secret.
+    pub id: String,
+    /// What people call it.
+    pub name: String,
+    /// SHA-256 of the whole token, in hexadecimal.
+    pub sha256: String,
+    /// What it may be used for.
+    pub scopes: Vec<String>,
+    /// For which controller; none for all.
+    pub controller: Option<String>,
+    /// When it was made.
+    pub created: String,
+    /// When it ends.
+    pub expires: String,
+    /// When it was revoked.
+    pub revoked: Option<String>,
+}
+
+/// What the bearer of a token may do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// The token's id.
+    pub id: String,
+    /// The token's name.
+    pub name: String,
+    /// For what.
+    pub scopes: Vec<Scope>,
+    /// For which controller; `None` for all.
+    pub controller: Option<Controller>,
+    /// Until when.
+    pub expires: Timestamp,
+}
+
+impl Grant {
+    /// Whether it goes for this controller; `None` stands for what is no controller's.
+    pub fn covers(&self, controller: Option<&Controller>) -> bool {
+        self.controller.as_ref().is_none_or(|own| controller == Some(own))
+    }
+}
+
+/// A token that was made: the secret is shown once and kept nowhere.
+#[derive(Debug)]
+pub struct Made {
+    /// The token itself.
+    pub secret: String,
+    /// What is kept of it.
+    pub token: Token,
+}
+
+impl Token {
+    /// Makes a token.
+    ///
+    /// # Errors
+    ///
+    /// When no scope is given, erasing is to be allowed for one controller alone, it ends in the past, or no randomness can be had.
+    pub fn make(
+        name: &str,
+        scopes: &[Scope],
+        controller: Option<&Controller>,
+        now: Timestamp,
+        expires: Timestamp,
+    ) -> Result<Made, String> {
+        if name.is_empty() || name.len() > 64 || name.contains(|own: char| own.is_control() || own == '@') {
+            return Err("a name has 1 to 64 bytes, no control character and no at sign".to_owned());
+        }
+        if scopes.is_empty() {
+            return Err("a token without a scope is of no use".to_owned());
+        }
+        if controller.is_some() && scopes.contains(&Scope::ConsentErase) {
+            return Err("consent:erase is for tokens of all controllers alone: erasing a person overwrites the person's key, which all \
+                        controllers share"
+                .to_owned());
+        }
+        if expires <= now {
+            return Err("the token would be over before it begins".to_owned());
+        }
+        let mut bytes = [0; 36];
+        rand::fill(&mut bytes).map_err(|_| "no randomness can be had")?;
+        let (id, secret) = bytes.split_at(4);
+        let id = hex(id);
+        let secret = format!("{PREFIX}{id}_{}", hex(secret));
+        let token = Token {
+            id,
+            name: name.to_owned(),
+            sha256: hashed(&secret),
+            scopes: scopes.iter().map(|own| own.name().to_owned()).collect(),
+            controller: controller.map(|own| own.as_str().to_owned()),
+            created: now.to_string(),
+            expires: expires.to_string(),
+            revoked: None,
+        };
+        Ok(Made { secret, token })
+    }
+
+    /// What it allows at this moment; `None` where it is over or was revoked.
+    fn grant(&self, now: Timestamp) -> Option<Grant> {
+        let expires = Timestamp::parse(&self.expires).ok()?;
+        let scopes: Result<Vec<Scope>, String> = self.scopes.iter().map(|own| own.parse()).collect();
+        let controller = self.controller.as_deref().map(str::parse::<Controller>).transpose().ok()?;
+        let is_in_force = self.revoked.is_none() && now < expires;
+        is_in_force.then_some(Grant {
+            id: self.id.clone(),
+            name: self.name.clone(),
+            scopes: scopes.ok()?,
+            controller,
+            expires,
+        })
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn hashed(secret: &str) -> String {
+    hex(digest::digest(&digest::SHA256, secret.as_bytes()).as_ref())
+}
+
+/// Reads the file of tokens; one that is not there has none.
+///
+/// # Errors
+///
+/// When it cannot be read, others than its owner can read or write it, or a line is wrong; it says which one, not what it holds.
+pub fn load(path: &Path) -> Result<Vec<Token>, String> {
+    let named = |error: &dyn fmt::Display| format!("{}: {error}", path.display());
+    let metadata = match std::fs::metadata(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other.map_err(|error| named(&error))?,
+    };
+    if metadata.permissions().mode() & 0o077 != 0 {
+        return Err(named(&"others can read or write it; run chmod 600 on it"));
+    }
+    if metadata.len() > MAX_FILE {
+        return Err(named(&format!("it is larger than {MAX_FILE} bytes")));
+    }
+    let text = std::fs::read_to_string(path).map_err(|error| named(&error))?;
+    let mut tokens: Vec<Token> = Vec::new();
+    for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+        let token: Token =
+            serde_json::from_str(line).map_err(|_| named(&format!("line {} is no token", index + 1)))?;
+        if tokens.iter().any(|own| own.id == token.id) {
+            return Err(named(&format!("line {}: this id stands above already", index + 1)));
+        }
+        tokens.push(token);
+    }
+    Ok(tokens)
+}
+
+/// Changes the file of tokens, one process after the other. It is replaced as a whole, and belongs to whom its folder belongs.
+///
+/// # Errors
+///
+/// When it cannot be read or written, or `change` says no.
+pub fn update<T>(
+    path: &Path,
+    change: impl FnOnce(&mut Vec<Token>) -> Result<T, String>,
+) -> Result<T, String> {
+    let named = |error: &dyn fmt::Display| format!("{}: {error}", path.display());
+    let folder = path.parent().filter(|own| !own.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    std::fs::create_dir_all(folder).map_err(|error| named(&error))?;
+    let lock = File::open(folder).map_err(|error| named(&error))?;
+    lock.lock().map_err(|error| named(&error))?;
+    let mut tokens = load(path)?;
+    let done = change(&mut tokens)?;
+    let mut text = String::new();
+    for token in &tokens {
+        text.push_str(&serde_json::to_string(token).map_err(|error| named(&error))?);
+        text.push('\n');
+    }
+    replace(path, folder, text.as_bytes()).map_err(|error| named(&error))?;
+    Ok(done)
+}
+
+fn replace(path: &Path, folder: &Path, content: &[u8]) -> std::io::Result<()> {
+    let beside = path.with_extension("new");
+    let _ = std::fs::remove_file(&beside);
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
+    file.write_all(content)?;
+    let owner = std::fs::metadata(folder)?;
+    if file.metadata()?.uid() != owner.uid() {
+        std::os::unix::fs::fchown(&file, Some(owner.uid()), Some(owner.gid()))?;
+    }
+    file.sync_all()?;
+    std::fs::rename(&beside, path)?;
+    File::open(folder)?.sync_all()
+}
+
+/// Where it stands on which day a token was last used.
+pub fn used_path(tokens: &Path) -> PathBuf {
+    let mut name = tokens.file_name().unwrap_or_default().to_owned();
+    name.push(".used");
+    tokens.with_file_name(name)
+}
+
+/// On which day each token was last used, by its id.
+pub fn last_used(tokens: &Path) -> HashMap<String, String> {
+    let text = std::fs::read_to_string(used_path(tokens)).unwrap_or_default();
+    let pairs = text.lines().filter_map(|line| line.split_once(' '));
+    pairs.map(|(id, day)| (id.to_owned(), day.to_owned())).collect()
+}
+
+/// When anything of the file changed, its permissions included, in seconds and nanoseconds; its length and number. `None` where there is none.
+type Mark = Option<(i64, i64, u64, u64)>;
+
+fn mark(path: &Path) -> Mark {
+    let metadata = std::fs::metadata(path).ok()?;
+    Some((metadata.ctime(), metadata.ctime_nsec(), metadata.len(), metadata.ino()))
+}
+
+/// The tokens in force, as a server uses them.
+#[derive(Debug)]
+pub struct Tokens {
+    path: PathBuf,
+    read: RwLock<Read>,
+    used: Mutex<HashMap<String, String>>,
+}
+
+#[derive(Debug)]
+struct Read {
+    mark: Mark,
+    /// Nothing where the file cannot be used: then no token counts.
+    tokens: Option<Arc<HashMap<String, Token>>>,
+}
+
+/// What a look at a token gives.
+#[derive(Debug)]
+pub enum Verdict {
+    /// It is in force.
+    Granted(Grant),
+    /// It is none, or no longer.
+    Refused,
+    /// The file of tokens cannot be used.
+    Unreadable,
+}
+
+impl Tokens {
+    /// The tokens of this file.
+    pub fn of(path: &Path) -> Tokens {
+        let used = Mutex::new(last_used(path));
+        Tokens { path: path.to_owned(), read: RwLock::new(Read::of(path)), used }
+    }
+
+    /// What a token allows at this moment.
+    pub fn verify(&self, secret: &str, now: Timestamp) -> Verdict {
+        let Some(tokens) = self.current() else { return Verdict::Unreadable };
+        let id = secret.strip_prefix(PREFIX).and_then(|rest| rest.split_once('_')).map(|(id, _)| id);
+        let known = id.and_then(|id| tokens.get(id));
+        // Where there is none it is compared all the same, so that nobody learns ids from the time.
+        let kept = known.map_or("", |own| own.sha256.as_str());
+        let shown = hashed(secret);
+        let is_right = constant_time::verify_slices_are_equal(kept.as_bytes(), shown.as_bytes()).is_ok();
+        let granted = known.filter(|_| is_right).and_then(|own| own.grant(now));
+        granted.map_or(Verdict::Refused, Verdict::Granted)
+    }
+
+    fn current(&self) -> Option<Arc<HashMap<String, Token>>> {
+        let newest = mark(&self.path);
+        {
+            let read = self.read.read().unwrap_or_else(PoisonError::into_inner);
+            if read.mark == newest {
+                return read.tokens.clone();
+            }
+        }
+        let mut read = self.read.write().unwrap_or_else(PoisonError::into_inner);
+        if read.mark != newest {
+            *read = Read::of(&self.path);
+        }
+        read.tokens.clone()
+    }
+
+    /// Notes that a token was used on a day, such as 2026-11-24. Writes to disk once a day for each token.
+    pub fn note_use(&self, id: &str, day: &str) {
+        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        if used.get(id).is_some_and(|own| own == day) {
+            return;
+        }
+        used.insert(id.to_owned(), day.to_owned());
+        let text: String = used.iter().map(|(id, day)| format!("{id} {day}\n")).collect();
+        let path = used_path(&self.path);
+        let folder = path.parent().unwrap_or(Path::new("."));
+        if let Err(error) = replace(&path, folder, text.as_bytes()) {
+            tracing::warn!(%error, "it could not be written down that a token was used today");
+        }
+    }
+
+    /// Whether this token is not yet known to have been used on this day.
+    pub fn is_first_use(&self, id: &str, day: &str) -> bool {
+        let used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        used.get(id).is_none_or(|own| own != day)
+    }
+}
+
+impl Read {
+    fn of(path: &Path) -> Read {
+        let mark = mark(path);
+        match load(path) {
+            Ok(tokens) => {
+                let by_id = tokens.into_iter().map(|own| (own.id.clone(), own)).collect();
+                Read { mark, tokens: Some(Arc::new(by_id)) }
+            }
+            Err(error) => {
+                tracing::error!(%error, "the tokens of the API cannot be read; no token counts until they can");
+                Read { mark, tokens: None }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new(name: &str) -> Folder {
+            let path = std::env::temp_dir().join(format!("pixelward-token-{name}-{}", std::process::id()));
+            let _ = std::fs::remove_dir_all(&path);
+            std::fs::create_dir_all(&path).unwrap();
+            Folder(path)
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn made(controller: Option<&str>) -> Made {
+        let controller = controller.map(|own| own.parse().unwrap());
+        Token::make("console", &[Scope::ConsentRead], controller.as_ref(), Timestamp(0), Timestamp(1000))
+            .unwrap()
+    }
+
+    #[test]
+    fn a_token_counts_until_it_ends_or_is_revoked() {
+        let folder = Folder::new("verify");
+        let path = folder.0.join("api.tokens");
+        let tokens = Tokens::of(&path);
+        let own = made(Some("shop"));
+        assert!(matches!(tokens.verify(&own.secret, Timestamp(5)), Verdict::Refused));
+        update(&path, |all| {
+            all.push(own.token.clone());
+            Ok(())
+        })
+        .unwrap();
+        let Verdict::Granted(grant) = tokens.verify(&own.secret, Timestamp(999)) else {
+            panic!("it does not count");
+        };
+        assert_eq!(grant.scopes, [Scope::ConsentRead]);
+        assert!(grant.covers(Some(&"shop".parse().unwrap())));
+        assert!(!grant.covers(Some(&"club".parse().unwrap())) && !grant.covers(None));
+        assert!(matches!(tokens.verify(&own.secret, Timestamp(1000)), Verdict::Refused));
+        let mut altered = own.secret.clone();
+        altered.replace_range(13..14, if altered.as_bytes()[13] == b'0' { "1" } else { "0" });
+        for other in [altered.as_str(), "", "pxw_", "pxw_00000000_00", &made(None).secret] {
+            assert!(matches!(tokens.verify(other, Timestamp(5)), Verdict::Refused), "{other}");
+        }
+        update(&path, |all| {
+            all[0].revoked = Some(Timestamp(6).to_string());
+            Ok(())
+        })
+        .unwrap();
+        assert!(matches!(tokens.verify(&own.secret, Timestamp(999)), Verdict::Refused));
+        assert!(!std::fs::read_to_string(&path).unwrap().contains(&own.secret));
+    }
+
+    #[test]
+    fn a_file_that_others_can_read_or_that_is_damaged_gives_no_tokens() {
+        let folder = Folder::new("open");
+        let path = folder.0.join("api.tokens");
+        let own = made(None);
+        update(&path, |all| {
+            all.push(own.token.clone());
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
+        assert!(matches!(Tokens::of(&path).verify(&own.secret, Timestamp(5)), Verdict::Unreadable));
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        assert!(matches!(Tokens::of(&path).verify(&own.secret, Timestamp(5)), Verdict::Granted(_)));
+        let twice = std::fs::read_to_string(&path).unwrap().repeat(2);
+        for wrong in ["{}\n", "secret\n", &twice] {
+            std::fs::write(&path, wrong).unwrap();
+            let error = load(&path).unwrap_err();
+            assert!(error.contains("line") && !error.contains("secret"), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_a_token_may_not_be_is_said() {
+        let shop: Controller = "shop".parse().unwrap();
+        let new = |name: &str, scopes: &[Scope], controller: Option<&Controller>, expires: i64| {
+            Token::make(name, scopes, controller, Timestamp(5), Timestamp(expires)).map(|own| own.secret)
+        };
+        assert!(new("crm", &[Scope::ConsentErase], None, 9).is_ok());
+        assert!(new("crm", &[Scope::ConsentErase], Some(&shop), 9).unwrap_err().contains("share"));
+        assert!(new("crm", &[], None, 9).is_err());
+        assert!(new("", &[Scope::Metrics], None, 9).is_err());
+        assert!(new("ann@home.example", &[Scope::Metrics], None, 9).is_err());
+        assert!(new("crm", &[Scope::Metrics], None, 5).is_err());
+        assert_ne!(new("crm", &[Scope::Metrics], None, 9), new("crm", &[Scope::Metrics], None, 9));
+        assert_eq!(new("crm", &[Scope::Metrics], None, 9).unwrap().len(), 4 + 8 + 1 + 64);
+    }
+
+    #[test]
+    fn the_day_of_the_last_use_is_kept() {
+        let folder = Folder::new("used");
+        let path = folder.0.join("api.tokens");
+        let tokens = Tokens::of(&path);
+        assert!(tokens.is_first_use("aa", "2026-11-24"));
+        tokens.note_use("aa", "2026-11-24");
+        tokens.note_use("bb", "2026-11-23");
+        assert!(!tokens.is_first_use("aa", "2026-11-24") && tokens.is_first_use("aa", "2026-11-25"));
+        tokens.note_use("bb", "2026-11-24");
+        let kept = last_used(&path);
+        assert_eq!((kept["aa"].as_str(), kept["bb"].as_str()), ("2026-11-24", "2026-11-24"));
+    }
+}
