@@ -3,10 +3,17 @@
 
 mod support;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::Instant;
 
 use aws_lc_rs::digest::{SHA256, digest};
+use pixelward::consent;
+use pixelward::policy::{Decision, LinkFate, Outcome, Rule};
+use pixelward::record::evidence::{Evidence, Note, NotedCopy, NotedRecipient, Settings};
+use pixelward::rewrite::Receipts;
+use pixelward::smtp::Reply;
 use serde_json::Value;
 use support::{
     Answer, Client, Folder, NextHop, PATIENCE, Relay, Step, configuration, crlf, free_port, get, newsletter,
@@ -324,41 +331,41 @@ fn erasing_a_person_takes_their_evidence_from_everybody() {
     assert!(is_whole(&relay));
 }
 
+const OLD: &str = "PIXELWARD_OLD_EVIDENCE";
+
+/// Not a test of its own: what a child does for the next one, in a process of its own so that no other test's children hold the store's lock.
 #[test]
-fn what_is_too_old_is_gone_after_the_start() {
-    use pixelward::consent::Timestamp;
-    use pixelward::record::evidence::{Evidence, Note, NotedCopy, Settings};
-    let hop = NextHop::start();
-    let folder = Folder::new();
-    configuration(&folder, hop.port, "", "", "[evidence]\nretention_days = 30\n");
-    let store = pixelward::consent::Settings {
-        head_copy: Some(folder.0.join("head")),
-        ..pixelward::consent::Settings::at(folder.0.join("data/consent"))
+fn child_that_writes_old_evidence() {
+    let Some(folder) = std::env::var_os(OLD).map(PathBuf::from) else { return };
+    let store = consent::Settings {
+        head_copy: Some(folder.join("head")),
+        ..consent::Settings::at(folder.join("data/consent"))
     };
-    let store = std::sync::Arc::new(pixelward::consent::Store::open(&store).unwrap());
+    let store = Arc::new(consent::Store::open(&store).unwrap());
     let settings = Settings {
-        directory: folder.0.join("data/evidence"),
+        directory: folder.join("data/evidence"),
         head_copy: None,
         retention_days: 30,
         segment_bytes: 1 << 20,
         body_hashes: true,
     };
-    let decision = |person| pixelward::record::evidence::NotedRecipient {
-        person,
-        decision: pixelward::policy::Decision {
-            outcome: pixelward::policy::Outcome::Strip,
-            links: pixelward::policy::LinkFate::Stay,
-            receipts: pixelward::rewrite::Receipts::Strip,
-            rule: pixelward::policy::Rule::NoConsent,
+    let recipient = NotedRecipient {
+        person: store.person("ann@home.example"),
+        decision: Decision {
+            outcome: Outcome::Strip,
+            links: LinkFate::Stay,
+            receipts: Receipts::Strip,
+            rule: Rule::NoConsent,
             version: "fr/2026-07-14".into(),
             record: None,
         },
         shortfall: None,
-        reply: pixelward::smtp::Reply::new(250, "Ok"),
+        reply: Reply::new(250, "Ok"),
     };
-    let old = Evidence::start(settings, std::sync::Arc::clone(&store)).unwrap();
-    old.note(Note {
-        at: Timestamp::now().plus_days(-32),
+    let copy = NotedCopy { after: None, done: Outcome::Strip, edited: 0, recipients: vec![recipient] };
+    let evidence = Evidence::start(settings, store).unwrap();
+    evidence.note(Note {
+        at: consent::Timestamp::now().plus_days(-32),
         id: "old".to_owned(),
         message_id: String::new(),
         controller: "default".into(),
@@ -371,16 +378,22 @@ fn what_is_too_old_is_gone_after_the_start() {
         found: 0,
         sightings: Vec::new(),
         before: None,
-        copies: vec![NotedCopy {
-            after: None,
-            done: pixelward::policy::Outcome::Strip,
-            edited: 0,
-            recipients: vec![decision(store.person("ann@home.example"))],
-        }],
+        copies: vec![copy],
     });
-    old.close();
-    drop(old);
-    drop(store);
+    evidence.close();
+}
+
+#[test]
+fn what_is_too_old_is_gone_once_a_day_ends() {
+    let hop = NextHop::start();
+    let folder = Folder::new();
+    configuration(&folder, hop.port, "", "", "[evidence]\nretention_days = 30\n");
+    let child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "child_that_writes_old_evidence"])
+        .env(OLD, &folder.0)
+        .stdout(Stdio::null())
+        .status();
+    assert!(child.unwrap().success());
     let relay = Relay::in_folder(folder);
     assert_eq!(found(&relay, &["--id", "old"]).len(), 1);
     // The first message of another day closes the old segment.
@@ -399,4 +412,15 @@ fn without_evidence_there_is_none() {
     stop(&mut relay);
     assert!(!relay.folder.0.join("data/evidence").exists());
     assert_eq!(found(&relay, &[]).len(), 0);
+}
+
+#[test]
+fn a_directory_that_cannot_be_used_stops_the_start() {
+    let folder = Folder::new();
+    let inside_a_file = folder.file("taken", "").join("evidence");
+    let config = configuration(&folder, 1, "", "", &format!("[evidence]\ndirectory = {inside_a_file:?}\n"));
+    let output = support::program().args(["run", "--config"]).arg(config).output().unwrap();
+    assert!(!output.status.success());
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("evidence cannot be kept") && said.contains("taken"), "{said}");
 }

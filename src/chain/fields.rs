@@ -2,6 +2,9 @@
 
 use crate::consent::Timestamp;
 
+/// The length of most records, in bytes.
+const USUAL: usize = 512;
+
 /// Bytes that are no fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a field is cut off, or is not what it should be")]
@@ -14,7 +17,9 @@ pub struct Writer(Vec<u8>);
 impl Writer {
     /// For records of this format.
     pub fn new(format: u8) -> Writer {
-        Writer(vec![format])
+        let mut bytes = Vec::with_capacity(USUAL);
+        bytes.push(format);
+        Writer(bytes)
     }
 
     /// Any bytes.

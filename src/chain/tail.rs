@@ -4,7 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use super::segment::{self, Frame, HEAD};
+use super::segment::{self, FRAME, Frame, HEAD};
 use super::{ChainError, Form, Head, at};
 
 /// The open end of a chain.
@@ -50,7 +50,8 @@ impl Tail {
     /// is taken until the chain is opened again.
     pub fn append(&mut self, payloads: &[Vec<u8>]) -> Result<Vec<u32>, ChainError> {
         self.take_more()?;
-        let mut frames = Vec::new();
+        let length = payloads.iter().map(|payload| FRAME + payload.len()).sum();
+        let mut frames = Vec::with_capacity(length);
         let mut head = self.head;
         let mut places = Vec::with_capacity(payloads.len());
         for payload in payloads {

@@ -74,37 +74,42 @@ pub fn sweep(settings: &Settings, now: Timestamp) -> Result<(), ChainError> {
 fn sweep_until(settings: &Settings, now: Timestamp, stopping: &AtomicBool) -> Result<(), ChainError> {
     let mut failed = None;
     for folder in Folder::all(&settings.directory)? {
-        let done = pack(&folder, stopping).and_then(|()| delete(&folder, settings, now));
-        failed = failed.or(done.err());
+        let packed = pack(&folder, stopping);
+        let deleted = delete(&folder, settings, now);
+        failed = failed.or(packed.err()).or(deleted.err());
     }
     failed.map_or(Ok(()), Err)
 }
 
-/// Packs what is closed: all but the last.
+/// Packs what is closed: all but the last. Those that are damaged stay as they are, to be looked at.
 fn pack(folder: &Folder, stopping: &AtomicBool) -> Result<(), ChainError> {
     let segments = folder.segments()?;
     let closed = segments.split_last().map_or(&[][..], |(_, closed)| closed);
+    let mut failed = None;
     for number in closed.iter().filter(|number| !folder.is_packed(**number)) {
         if stopping.load(Ordering::Relaxed) {
-            return Ok(());
+            break;
         }
-        let segment = folder.read(*number)?;
-        let mut head = segment.start().unwrap_or(Head::EMPTY);
-        let mut gathering = Gathering::default();
-        let end = segment.walk(&mut head, |_, payload| {
-            if let Ok(record) = Record::decode(payload) {
-                gathering.take(&record);
-            }
-        })?;
-        if let End::Torn { offset, .. } = end {
-            // It stays as it is, to be looked at.
-            return Err(ChainError::Damaged { path: segment.path, offset, what: "it ends within a record" });
-        }
-        let summary = folder.summary(*number);
-        write_whole(&summary, &gathering.done().encode()).map_err(at(&summary))?;
-        folder.pack(*number, segment.bytes())?;
+        failed = failed.or(pack_one(folder, *number).err());
     }
-    Ok(())
+    failed.map_or(Ok(()), Err)
+}
+
+fn pack_one(folder: &Folder, number: u32) -> Result<(), ChainError> {
+    let segment = folder.read(number)?;
+    let mut head = segment.start().unwrap_or(Head::EMPTY);
+    let mut gathering = Gathering::default();
+    let end = segment.walk(&mut head, |_, payload| {
+        if let Ok(record) = Record::decode(payload) {
+            gathering.take(&record);
+        }
+    })?;
+    if let End::Torn { offset, .. } = end {
+        return Err(ChainError::Damaged { path: segment.path, offset, what: "it ends within a record" });
+    }
+    let summary = folder.summary(number);
+    write_whole(&summary, &gathering.done().encode()).map_err(at(&summary))?;
+    folder.pack(number, segment.bytes())
 }
 
 /// Deletes from the oldest on what is too old, up to the first that is not.
@@ -113,7 +118,7 @@ fn delete(folder: &Folder, settings: &Settings, now: Timestamp) -> Result<(), Ch
     let segments = folder.segments()?;
     for pair in segments.windows(2) {
         let [number, next] = pair else { continue };
-        let Some(last) = newest(folder, *number)? else { return Ok(()) };
+        let Some(last) = newest(folder, *number, *next) else { return Ok(()) };
         if day_of(last) + days >= day_of(now) {
             return Ok(());
         }
@@ -127,18 +132,28 @@ fn delete(folder: &Folder, settings: &Settings, now: Timestamp) -> Result<(), Ch
     Ok(())
 }
 
-/// The time of the newest record of a segment; `None` where nobody can say.
-fn newest(folder: &Folder, number: u32) -> Result<Option<Timestamp>, ChainError> {
-    let path = folder.summary(number);
-    let summary = std::fs::read(&path).ok().and_then(|bytes| Summary::decode(&bytes));
+/// When the newest record of a segment was made, by what can be read of it; where that is nothing, it is older than what the next one begins
+/// with. `None` where nobody can say.
+fn newest(folder: &Folder, number: u32, next: u32) -> Option<Timestamp> {
+    let (_, last) = span(folder, number);
+    last.or_else(|| span(folder, next).0)
+}
+
+/// The times of the oldest and the newest record of a segment, as far as they can be read: a damaged one has to go in time like any other.
+fn span(folder: &Folder, number: u32) -> (Option<Timestamp>, Option<Timestamp>) {
+    let summary = std::fs::read(folder.summary(number)).ok().and_then(|bytes| Summary::decode(&bytes));
     if let Some(summary) = summary {
-        return Ok(summary.last);
+        return (summary.first, summary.last);
     }
-    let segment = folder.read(number)?;
+    let Ok(segment) = folder.read(number) else { return (None, None) };
     let mut head = segment.start().unwrap_or(Head::EMPTY);
-    let mut newest = None;
-    segment.walk(&mut head, |_, payload| {
-        newest = newest.max(Record::decode(payload).ok().map(|own| Timestamp(own.at)));
-    })?;
-    Ok(newest)
+    let (mut first, mut last): (Option<Timestamp>, Option<Timestamp>) = (None, None);
+    let _ = segment.walk(&mut head, |_, payload| {
+        if let Ok(record) = Record::decode(payload) {
+            let at = Timestamp(record.at);
+            first = Some(first.map_or(at, |own| own.min(at)));
+            last = Some(last.map_or(at, |own| own.max(at)));
+        }
+    });
+    (first, last)
 }

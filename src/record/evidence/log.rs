@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::files::{Folder, OPEN};
+use super::files::{Folder, OPEN, Segment};
 use super::keeper::Keeper;
 use super::note::Note;
 use super::queue::{Next, Queue};
@@ -206,21 +206,18 @@ impl Chain {
             None => 1,
             Some(number) => {
                 let segment = folder.read(number)?;
-                head = segment.start().unwrap_or(before(&folder, number)?);
+                head = match segment.start() {
+                    Some(start) => start,
+                    None => before(&folder, number)?,
+                };
                 let end = segment.walk(&mut head, |head, payload| {
                     if let Ok(record) = Record::decode(payload) {
                         day = day.or(Some(day_of(Timestamp(record.at))));
                         statistics.take(folder.days, head.count, &record);
                     }
-                })?;
-                if let End::Torn { offset, bytes } = end
-                    && segment.start().is_some()
-                {
-                    tracing::warn!(file = %segment.path.display(), offset, bytes, "the last batch of evidence was not written whole; it was cut off");
-                    segment::cut(&segment.path, offset)?;
-                }
-                // A packed one is closed for good.
-                number + u32::from(folder.is_packed(number))
+                });
+                let is_open = tidied(&segment, end)? && !folder.is_packed(number);
+                number + u32::from(!is_open)
             }
         };
         warn_of_missing(&folder, head, settings);
@@ -268,18 +265,35 @@ impl Chain {
     }
 }
 
+/// Cuts off what was not written whole. Says whether the segment can be gone on with: a damaged one is left as it is, to be looked at, and is no
+/// reason to stop mail.
+fn tidied(segment: &Segment, end: Result<End, ChainError>) -> Result<bool, ChainError> {
+    match end {
+        Ok(End::Torn { offset, bytes }) if segment.start().is_some() => {
+            tracing::warn!(file = %segment.path.display(), offset, bytes, "the last batch of evidence was not written whole; it was cut off");
+            segment::cut(&segment.path, offset)?;
+            Ok(true)
+        }
+        Ok(_) => Ok(true),
+        Err(error) => {
+            tracing::error!(%error, "evidence is damaged; it goes on in another segment, and `pixelward evidence verify` says what is left");
+            Ok(false)
+        }
+    }
+}
+
 /// Where the second copy of a chain's end is.
 pub(super) fn head_copy(folder: &Folder, settings: &Settings) -> Option<std::path::PathBuf> {
     settings.head_copy.as_ref().map(|own| own.join(format!("{:04}.head", folder.days)))
 }
 
-/// The end of the chain before a segment whose own head is not whole.
+/// The end of the chain before a segment whose own head is not whole, as far as it can be read.
 fn before(folder: &Folder, number: u32) -> Result<Head, ChainError> {
     let mut head = folder.kept_from()?;
     let Some(previous) = folder.segments()?.into_iter().rfind(|own| *own < number) else { return Ok(head) };
     let segment = folder.read(previous)?;
     head = segment.start().unwrap_or(head);
-    segment.walk(&mut head, |_, _| {})?;
+    let _ = segment.walk(&mut head, |_, _| {});
     Ok(head)
 }
 
