@@ -7,7 +7,8 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 
 use crate::config::Config;
-use crate::consent::socket::{Client, Request, Response, Shown, ShownPurpose, answer};
+use crate::consent::export::Purpose as ShownPurpose;
+use crate::consent::socket::{Client, Request, Response, Shown, answer};
 use crate::consent::{Change, Controller, Standing, State, Store, Timestamp};
 use crate::policy::explain;
 use crate::policy::lint::lint;
@@ -165,16 +166,8 @@ mod tests {
             };
             standing.merge(&change, record, true);
         }
-        let purposes = standing.all().map(|(purpose, stand)| ShownPurpose {
-            purpose: purpose.name().to_owned(),
-            state: stand.state.name().to_owned(),
-            event_time: stand.event_at.to_string(),
-            expires: stand.expires.map(|own| own.to_string()),
-            allowed: false,
-            record: stand.record,
-        });
         let shown = Shown {
-            purposes: purposes.collect(),
+            purposes: ShownPurpose::all(&standing, Timestamp(4000)),
             jurisdiction: standing.jurisdiction.clone(),
             no_track: standing.no_track,
             collected_at: standing.collected_at.map(|own| own.to_string()),

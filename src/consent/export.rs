@@ -58,6 +58,21 @@ pub struct Purpose {
     pub record: u64,
 }
 
+impl Purpose {
+    /// What holds at `now` for every purpose that something was said about.
+    pub fn all(standing: &super::Standing, now: Timestamp) -> Vec<Purpose> {
+        let shown = |(purpose, stand): &(crate::policy::Purpose, super::standing::Stand)| Purpose {
+            purpose: purpose.name().to_owned(),
+            state: stand.state.name().to_owned(),
+            event_time: stand.event_at.to_string(),
+            expires: stand.expires.map(|end| end.to_string()),
+            allowed: matches!(standing.allows(*purpose, now), Permission::Granted(_)),
+            record: stand.record,
+        };
+        standing.all().map(shown).collect()
+    }
+}
+
 /// One record, with its link of the chain.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[schema(as = ExportedRecord)]
@@ -193,17 +208,9 @@ impl Export {
 }
 
 fn stands(controller: &str, standing: &super::Standing, now: Timestamp) -> Standing {
-    let purposes = standing.all().map(|(purpose, stand)| Purpose {
-        purpose: purpose.name().to_owned(),
-        state: stand.state.name().to_owned(),
-        event_time: stand.event_at.to_string(),
-        expires: stand.expires.map(|end| end.to_string()),
-        allowed: matches!(standing.allows(*purpose, now), Permission::Granted(_)),
-        record: stand.record,
-    });
     Standing {
         controller: controller.to_owned(),
-        purposes: purposes.collect(),
+        purposes: Purpose::all(standing, now),
         jurisdiction: standing.jurisdiction.clone(),
         no_track: standing.no_track,
         do_not_ask_before: standing.do_not_ask_before.map(|time| time.to_string()),

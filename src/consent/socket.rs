@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::export::Export;
+use super::export::{Export, Purpose};
 use super::import::{Row, RowResult, apply, purposes};
 use super::person::Controller;
 use super::standing::MayAsk;
@@ -94,7 +94,7 @@ pub enum Response {
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Shown {
     /// By purpose: what stands, since when.
-    pub purposes: Vec<ShownPurpose>,
+    pub purposes: Vec<Purpose>,
     /// Which rules apply.
     pub jurisdiction: Option<String>,
     /// Never track.
@@ -107,23 +107,6 @@ pub struct Shown {
     pub notice_sent_at: Option<String>,
     /// Everything that was recorded, oldest first.
     pub history: Vec<ShownRecord>,
-}
-
-/// What stands for a purpose.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct ShownPurpose {
-    /// The purpose.
-    pub purpose: String,
-    /// What was last said.
-    pub state: String,
-    /// When.
-    pub event_time: String,
-    /// Until when.
-    pub expires: Option<String>,
-    /// Whether a tracker may stay for it now.
-    pub allowed: bool,
-    /// The journal's number of the record that says so.
-    pub record: u64,
 }
 
 /// One record.
@@ -195,18 +178,6 @@ fn may_ask(store: &Store, controller: &str, address: &str, asked: &str) -> Resul
 fn show(store: &Store, controller: &Controller, address: &str) -> Result<Shown, super::StoreError> {
     let person = store.person(address);
     let standing = store.lookup(controller, person)?;
-    let now = super::Timestamp::now();
-    let purposes = standing
-        .all()
-        .map(|(purpose, stand)| ShownPurpose {
-            purpose: purpose.name().to_owned(),
-            state: stand.state.name().to_owned(),
-            event_time: stand.event_at.to_string(),
-            expires: stand.expires.map(|end| end.to_string()),
-            allowed: matches!(standing.allows(*purpose, now), super::Permission::Granted(_)),
-            record: stand.record,
-        })
-        .collect();
     let history = store
         .history(person)?
         .into_iter()
@@ -226,7 +197,7 @@ fn show(store: &Store, controller: &Controller, address: &str) -> Result<Shown, 
         })
         .collect();
     Ok(Shown {
-        purposes,
+        purposes: Purpose::all(&standing, super::Timestamp::now()),
         jurisdiction: standing.jurisdiction.clone(),
         no_track: standing.no_track,
         do_not_ask_before: standing.do_not_ask_before.map(|time| time.to_string()),
