@@ -46,9 +46,10 @@ fn typed(prompt: &str) -> std::io::Result<String> {
     let before = tcgetattr(&input)?;
     let mut hidden = before.clone();
     hidden.local_modes.remove(LocalModes::ECHO);
+    // What is typed as soon as the prompt is seen must be neither shown nor flushed away.
+    tcsetattr(&input, OptionalActions::Flush, &hidden)?;
     eprint!("{prompt}");
     std::io::stderr().flush()?;
-    tcsetattr(&input, OptionalActions::Flush, &hidden)?;
     let typed = line();
     tcsetattr(&input, OptionalActions::Flush, &before)?;
     eprintln!();
