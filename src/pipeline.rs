@@ -36,6 +36,7 @@ use crate::relay::delivery::{self, Answers};
 use crate::relay::ledger::{Fate, Key as LedgerKey};
 use crate::relay::{Ledger, Mail, Parcel, Transaction};
 use crate::rewrite::LinkTreatment;
+use crate::rewrite::token::Mint;
 use crate::server::Budget;
 use crate::smtp::session::{Envelope, Protocol};
 use crate::smtp::{Reply, reply::Class};
@@ -61,6 +62,7 @@ pub struct Pipeline {
     witness: Option<Witness>,
     evidence: Option<Evidence>,
     campaigns: Campaigns,
+    mint: Mint,
     /// The memory that messages may take.
     pub budget: Budget,
     /// The memory that changed copies may take beside them, in units.
@@ -242,13 +244,30 @@ impl Pipeline {
         let copy_units = u32::try_from(units).unwrap_or(u32::MAX >> 4).clamp(1, u32::MAX >> 4);
         let copies = Arc::new(Semaphore::new(copy_units as usize));
         let campaigns = Campaigns::new(live.config.tracker.campaigns);
+        let mint = Mint::new(store.derived_key(Mint::LABEL));
         let live = ArcSwap::from_pointee(live);
-        Arc::new(Pipeline { live, store, ledger, witness, evidence, campaigns, budget, copies, copy_units })
+        Arc::new(Pipeline {
+            live,
+            store,
+            ledger,
+            witness,
+            evidence,
+            campaigns,
+            mint,
+            budget,
+            copies,
+            copy_units,
+        })
     }
 
     /// What holds now.
     pub fn live(&self) -> Arc<Live> {
         self.live.load_full()
+    }
+
+    /// Seals and opens what stands in the addresses that we put into mail.
+    pub fn mint(&self) -> &Mint {
+        &self.mint
     }
 
     /// Replaces what can be replaced.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::reader::Section;
-use super::{address, count, pair};
+use super::{address, count, pair, web_url};
 use crate::consent::Controller;
 
 /// The REST API.
@@ -138,30 +138,13 @@ fn wanted(section: &mut Section<'_>, key: &'static str) -> Option<PathBuf> {
 
 fn webhook(section: &mut Section<'_>) -> Option<Webhook> {
     let controller = named(section, "controller");
-    let url = section.parsed("url", receiver);
+    let url = section.parsed("url", |text| web_url(text).map(|_| text.to_owned()));
     if url.is_none() {
         section.problem(section.start_line(), "api.webhook.url is missing or cannot be used");
     }
     let secret_file = wanted(section, "secret_file");
     let ca_file = section.path("ca_file");
     Some(Webhook { controller: controller?, url: url?, secret_file: secret_file?, ca_file })
-}
-
-/// An address to which consent may be told: https, or http on this machine.
-fn receiver(text: &str) -> Result<String, String> {
-    let (scheme, rest) = text.split_once("://").unwrap_or_default();
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    let host = match authority.strip_prefix('[') {
-        Some(rest) => rest.split(']').next().unwrap_or_default(),
-        None => authority.split(':').next().unwrap_or_default(),
-    };
-    let is_plain = !authority.contains('@') && text.bytes().all(|own| own.is_ascii_graphic());
-    let is_local = host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|own| own.is_loopback());
-    match scheme {
-        "https" if !host.is_empty() && is_plain => Ok(text.to_owned()),
-        "http" if is_local && is_plain => Ok(text.to_owned()),
-        _ => Err(format!("{text:?} cannot be used: https:// is wanted, or http:// on this machine")),
-    }
 }
 
 fn incoming(section: &mut Section<'_>) -> Option<Incoming> {

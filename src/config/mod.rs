@@ -9,6 +9,7 @@ pub mod listener;
 pub mod network;
 pub mod next_hop;
 pub mod policy;
+pub mod public;
 pub mod reader;
 pub mod route;
 pub mod tracker;
@@ -23,9 +24,11 @@ pub use listener::{ClientCertificate, Listener, ListenerTls, Protocol, ProxyProt
 pub use network::Network;
 pub use next_hop::NextHop;
 pub use policy::Policy;
+pub use public::Public;
 use reader::{Outcome, Problem, Section};
 pub use route::Route;
 pub use tracker::Tracker;
+use url::{Host, Url};
 
 /// Everything that can be configured.
 #[derive(Clone, Debug)]
@@ -58,6 +61,8 @@ pub struct Config {
     pub private: Option<SocketAddr>,
     /// The REST API.
     pub api: Api,
+    /// What readers reach.
+    pub public: Public,
 }
 
 /// The relay as a whole.
@@ -211,6 +216,7 @@ fn read(source: &str, folder: &Path) -> Outcome<Config> {
         let log = root.section("log", log);
         let private = root.section("private", private);
         let api = root.section("api", |section| api::api(section, &data_directory));
+        let public = root.section("public", public::public);
         Config {
             mode,
             data_directory,
@@ -226,6 +232,7 @@ fn read(source: &str, folder: &Path) -> Outcome<Config> {
             log,
             private,
             api,
+            public,
         }
     })
 }
@@ -258,6 +265,26 @@ fn pair(section: &mut Section<'_>) -> Option<(PathBuf, PathBuf)> {
             );
             None
         }
+    }
+}
+
+/// An address on the web that consent and tokens may be sent to: https, or http on this machine.
+fn web_url(text: &str) -> Result<Url, String> {
+    let wrong = || format!("{text:?} cannot be used: https:// is wanted, or http:// on this machine");
+    let url = Url::parse(text).map_err(|_| wrong())?;
+    let is_local = match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(own)) => own.is_loopback(),
+        Some(Host::Ipv6(own)) => own.is_loopback(),
+        None => return Err(wrong()),
+    };
+    let is_plain = url.username().is_empty()
+        && url.password().is_none()
+        && text.bytes().all(|own| own.is_ascii_graphic());
+    match url.scheme() {
+        "https" if is_plain => Ok(url),
+        "http" if is_local && is_plain => Ok(url),
+        _ => Err(wrong()),
     }
 }
 

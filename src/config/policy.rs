@@ -9,8 +9,8 @@ use crate::consent;
 use crate::policy::conditions::{Conditions, Control, domain};
 use crate::policy::jurisdiction::{NONE, Version};
 use crate::policy::{
-    Controller, Exemption, Jurisdictions, Kind, Mailstream, Mode, OnGrant, Purpose, Requested, Rulebook,
-    Treatment,
+    Controller, Exemption, Footer, Jurisdictions, Kind, Mailstream, Mode, OnGrant, Purpose, Requested,
+    Rulebook, Treatment,
 };
 use crate::rewrite::{LinkTreatment, Personal, Receipts, Verify};
 use crate::sign::OnBroken;
@@ -37,6 +37,7 @@ struct Defaults {
     on_grant: OnGrant,
     protected: Protected,
     treatment: Treatment,
+    footer: Footer,
     verify: Verify,
     enabled: Vec<String>,
 }
@@ -46,6 +47,7 @@ struct Context<'a> {
     mode: Mode,
     on_grant: OnGrant,
     treatment: Treatment,
+    footer: Footer,
     controller: String,
     listeners: &'a [Listener],
 }
@@ -65,6 +67,7 @@ pub(super) fn policy(root: &mut Section<'_>, mode: Mode, listeners: &[Listener],
         mode,
         on_grant: defaults.on_grant,
         treatment: defaults.treatment,
+        footer: defaults.footer,
         controller: defaults.controller.as_str().to_owned(),
         listeners,
     };
@@ -101,12 +104,13 @@ fn rulebook(declared: Declared, defaults: Defaults, mode: Mode) -> Rulebook {
             conditions: Conditions::default(),
             on_grant: defaults.on_grant,
             notice_url: None,
+            public_url: None,
             jurisdiction: None,
             retention_days: 0,
             evidence_days: None,
         },
     };
-    let unmatched = Mailstream::unmatched(default.name.as_str(), mode, defaults.treatment);
+    let unmatched = Mailstream::unmatched(default.name.as_str(), mode, defaults.treatment, defaults.footer);
     let jurisdictions = Jurisdictions::new(versions, enabled);
     Rulebook::new(declared.controllers, default, declared.mailstreams, &unmatched, jurisdictions)
 }
@@ -210,6 +214,7 @@ fn defaults(section: &mut Section<'_>) -> Defaults {
                 link_treatment: LinkTreatment::Keep,
             },
         ),
+        footer: footer(section, Footer::WhenTracked),
         verify: if section.flag("verify_output", true) { Verify::On } else { Verify::Off },
         enabled: section.list("jurisdictions", |text| Ok(text.to_owned())),
     }
@@ -218,6 +223,15 @@ fn defaults(section: &mut Section<'_>) -> Defaults {
 fn on_grant(section: &mut Section<'_>, default: OnGrant) -> OnGrant {
     let words = [("gate", OnGrant::Gate), ("keep", OnGrant::Keep), ("strip", OnGrant::Strip)];
     section.choice("on_grant", default, &words)
+}
+
+fn footer(section: &mut Section<'_>, default: Footer) -> Footer {
+    let words = [
+        ("when_tracked", Footer::WhenTracked),
+        ("always", Footer::Always),
+        ("marker_only", Footer::MarkerOnly),
+    ];
+    section.choice("footer", default, &words)
 }
 
 fn treatment(section: &mut Section<'_>, default: Treatment) -> Treatment {
@@ -259,6 +273,7 @@ fn controller(section: &mut Section<'_>, context: &Context<'_>) -> Option<Contro
     let conditions = origin(section, context);
     let on_grant = on_grant(section, context.on_grant);
     let notice_url = section.parsed("notice_url", web_address);
+    let public_url = section.parsed("public_url", public_address);
     let jurisdiction = section.string("jurisdiction");
     if jurisdiction.as_deref() == Some(NONE) {
         section.problem(
@@ -281,6 +296,7 @@ fn controller(section: &mut Section<'_>, context: &Context<'_>) -> Option<Contro
         conditions,
         on_grant,
         notice_url,
+        public_url,
         jurisdiction,
         retention_days: u16::try_from(retention_days).unwrap_or(u16::MAX),
         evidence_days,
@@ -317,6 +333,7 @@ fn mailstream(section: &mut Section<'_>, context: &Context<'_>) -> Option<Mailst
         jurisdiction: section.string("jurisdiction"),
         notice_url: section.parsed("notice_url", web_address),
         treatment: treatment(section, context.treatment),
+        footer: footer(section, context.footer),
     };
     if name.is_none() {
         section.problem(section.start_line(), "mailstream.name is missing");
@@ -386,6 +403,18 @@ fn web_address(text: &str) -> Result<String, String> {
         true => Ok(text.to_owned()),
         false => Err(format!("{text:?} is no address of a page, such as \"https://shop.example/tracking\"")),
     }
+}
+
+/// Where readers reach our pages and pixels: the shorter the better, since it stands in every address that is put into mail.
+fn public_address(text: &str) -> Result<String, String> {
+    let text = text.trim_end_matches('/');
+    let url = super::web_url(text)?;
+    if url.query().is_some() || url.fragment().is_some() || text.len() > 200 {
+        return Err(format!(
+            "{text:?} cannot be used: an address of at most 200 bytes without \"?\" and \"#\" is wanted"
+        ));
+    }
+    Ok(text.to_owned())
 }
 
 #[cfg(test)]

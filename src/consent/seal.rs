@@ -21,6 +21,17 @@ impl Sealer {
     pub fn seal(&self, plain: &[u8], place: &[u8]) -> Vec<u8> {
         let mut nonce = [0; NONCE_LEN];
         aws_lc_rs::rand::fill(&mut nonce).expect("the system gives randomness");
+        self.sealed(plain, place, nonce)
+    }
+
+    /// Seals `plain` so that the same comes out each time. `mark` is a keyed hash of `plain` and `place`, in the place of randomness.
+    pub fn seal_alike(&self, plain: &[u8], place: &[u8], mark: &[u8; 16]) -> Vec<u8> {
+        let mut nonce = [0; NONCE_LEN];
+        nonce.iter_mut().zip(mark).for_each(|(own, byte)| *own = *byte);
+        self.sealed(plain, place, nonce)
+    }
+
+    fn sealed(&self, plain: &[u8], place: &[u8], nonce: [u8; NONCE_LEN]) -> Vec<u8> {
         let mut sealed = plain.to_vec();
         self.0
             .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(place), &mut sealed)

@@ -41,6 +41,8 @@ pub struct Controller {
     pub on_grant: OnGrant,
     /// Where readers find what is done with their opens (N20).
     pub notice_url: Option<String>,
+    /// What the addresses of its pages and pixels of ours begin with, without a slash at the end; `None` where it has none.
+    pub public_url: Option<String>,
     /// The jurisdiction of its mailstreams that declare none.
     pub jurisdiction: Option<String>,
     /// After how many days without news people are erased who agreed to nothing; never where that is 0.
@@ -78,6 +80,17 @@ pub enum Kind {
     Ordinary,
     /// It asks for consent to tracking, so it carries none (N17).
     ConsentRequest,
+}
+
+/// Which copies get a link to the preference page (N20, N24), where their author left no place for it. Where there is such a place, it is always filled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Footer {
+    /// Those that leave with a tracker, or with a pixel of ours in its place.
+    WhenTracked,
+    /// All of them.
+    Always,
+    /// None: a copy without a place for the link leaves without trackers.
+    MarkerOnly,
 }
 
 /// How a copy is treated whose reader did not agree, and receipts in every copy.
@@ -120,6 +133,8 @@ pub struct Mailstream {
     pub notice_url: Option<String>,
     /// How copies are treated.
     pub treatment: Treatment,
+    /// Which of them get a link to the preference page.
+    pub footer: Footer,
 }
 
 impl Mailstream {
@@ -127,7 +142,7 @@ impl Mailstream {
     pub const UNMATCHED: &str = "unmatched";
 
     /// Mail that no mailstream fits: it may serve any purpose, anywhere, and keeps no request for a receipt.
-    pub fn unmatched(controller: &str, mode: Mode, treatment: Treatment) -> Mailstream {
+    pub fn unmatched(controller: &str, mode: Mode, treatment: Treatment, footer: Footer) -> Mailstream {
         Mailstream {
             name: Mailstream::UNMATCHED.into(),
             controller: controller.to_owned(),
@@ -140,6 +155,7 @@ impl Mailstream {
             jurisdiction: Some(jurisdiction::UNKNOWN.to_owned()),
             notice_url: None,
             treatment: Treatment { receipts: Receipts::Strip, ..treatment },
+            footer,
         }
     }
 

@@ -19,7 +19,7 @@ pub use conditions::{Conditions, Control, Marks, Origin};
 pub use decision::{Decision, Facts, LinkFate, Rule, decide};
 pub use exemption::{Exemption, Exemptions};
 pub use jurisdiction::{Flags, Jurisdictions, Need, Rules};
-pub use mailstream::{Controller, Kind, Mailstream, Mode, OnGrant, Requested, Treatment};
+pub use mailstream::{Controller, Footer, Kind, Mailstream, Mode, OnGrant, Requested, Treatment};
 pub use outcome::{Outcome, joined};
 pub use purpose::Purpose;
 pub use rulebook::{Chosen, Rulebook};

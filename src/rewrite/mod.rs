@@ -4,6 +4,8 @@
 //! no path leads from a failed rewrite to the unrewritten message.
 
 pub mod downstream;
+pub mod target;
+pub mod token;
 
 use bytes::Bytes;
 

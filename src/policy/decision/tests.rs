@@ -5,7 +5,7 @@ use super::*;
 use crate::config::jurisdiction::shipped;
 use crate::consent::Change;
 use crate::policy::jurisdiction::{NONE, UNKNOWN};
-use crate::policy::{Conditions, Jurisdictions, Mode, Treatment};
+use crate::policy::{Conditions, Footer, Jurisdictions, Mode, Treatment};
 use crate::rewrite::{LinkTreatment, Personal};
 use crate::tracker::{Extent, Links};
 
@@ -148,7 +148,7 @@ fn mailstream(mail: &str, purposes: Vec<Purpose>, exemption: Option<Exemption>) 
         links: Links::Count,
         link_treatment: LinkTreatment::Keep,
     };
-    let mut own = Mailstream::unmatched("shop", Mode::Enforce, treatment);
+    let mut own = Mailstream::unmatched("shop", Mode::Enforce, treatment, Footer::WhenTracked);
     own.purposes = purposes;
     own.exemption = exemption;
     own.requested = match mail {

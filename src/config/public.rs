@@ -1,0 +1,44 @@
+//! The public listener: what readers' browsers and mail clients reach.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::reader::Section;
+use super::{address, count, days, pair};
+
+/// The public listener, and how long the tokens in mail allow something.
+#[derive(Clone, Debug)]
+pub struct Public {
+    /// Where it is served; `None` for nowhere.
+    pub address: Option<SocketAddr>,
+    /// Certificate chain and key, in PEM. Without them it is served in clear, for a proxy in front of it.
+    pub certificate: Option<(PathBuf, PathBuf)>,
+    /// The most connections at once.
+    pub max_connections: usize,
+    /// How long a request may take.
+    pub request_timeout: Duration,
+    /// How long a connection may stand still.
+    pub idle_timeout: Duration,
+    /// The number of the key under which tokens are sealed. All lower ones go on opening.
+    pub token_key: u8,
+    /// For how many days after a message a link in it can grant; it withdraws for ever.
+    pub grant_days: u16,
+    /// For how many days after a message its pixels of ours report anything.
+    pub pixel_days: u16,
+}
+
+pub(super) fn public(section: &mut Section<'_>) -> Public {
+    let chosen =
+        section.parsed("address", |text| if text.is_empty() { Ok(None) } else { address(text).map(Some) });
+    Public {
+        address: chosen.flatten(),
+        certificate: pair(section),
+        max_connections: count(section.number("max_connections", 4096, 1..=1_000_000)),
+        request_timeout: section.seconds("request_timeout_s", 10, 1..=600),
+        idle_timeout: section.seconds("idle_timeout_s", 30, 1..=3600),
+        token_key: u8::try_from(section.number("token_key", 1, 1..=255)).unwrap_or(u8::MAX),
+        grant_days: days(section.number("grant_days", 180, 1..=3650)),
+        pixel_days: days(section.number("pixel_days", 365, 1..=3650)),
+    }
+}
