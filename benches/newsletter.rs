@@ -9,7 +9,7 @@ use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use pixelward::message::transfer::Decoded;
 use pixelward::message::{Content, Structure};
-use pixelward::rewrite::{LinkTreatment, Order, Personal, Receipts, Verify, rewrite};
+use pixelward::rewrite::{LinkTreatment, Opens, Order, Personal, Receipts, Verify, rewrite};
 use pixelward::tracker::html::Tokenizer;
 use pixelward::tracker::{Detector, Inquiry, Links};
 
@@ -99,6 +99,8 @@ fn measure(criterion: &mut Criterion) {
     let recipients = ["eve@home.example"];
     let inquiry = Inquiry { links: Links::Count, ..Inquiry::to(&recipients) };
     let order = |verify| Order {
+        opens: Opens::Strip,
+        added: &[],
         inquiry,
         receipts: Receipts::Strip,
         personal: Personal::Gentlest,

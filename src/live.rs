@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use crate::config::{self, ClientCertificate, Config, ListenerTls};
 use crate::consent::Controller;
+use crate::policy;
 use crate::relay::next_hop::tls_config;
 use crate::relay::{Capabilities, Credentials, NextHop, Pool, Route, Timeouts};
 use crate::rewrite::downstream::Esp;
+use crate::rewrite::notice::Fragments;
 use crate::server::{Tls, Users, tls};
 use crate::tracker::lists::Lists;
 use crate::tracker::{Catalogue, Detector};
@@ -30,6 +32,9 @@ pub struct Live {
     pub api_tls: Option<Tls>,
     /// In which forms vendors tell of changes.
     pub incoming: Vec<Incoming>,
+    /// What is put into the mail of each controller that has texts of its own.
+    fragments: Vec<(Controller, Fragments)>,
+    own_fragments: Fragments,
 }
 
 /// A form in which a vendor tells of changes.
@@ -87,6 +92,10 @@ impl Live {
             let mapping = Mapping::load(&own.mapping).map_err(|error| format!("api.incoming: {error}"))?;
             incoming.push(Incoming { name: own.name.clone(), controller: own.controller.clone(), mapping });
         }
+        let mut fragments = Vec::new();
+        for own in config.policy.rulebook.controllers() {
+            fragments.push((own.name.clone(), fragments_of(own)?));
+        }
         let pair = config.api.certificate.as_ref();
         let api_tls = pair
             .map(|(chain, key)| Tls::load(chain, key, &ClientCertificate::None))
@@ -95,6 +104,8 @@ impl Live {
         Ok(Live {
             api_tls,
             incoming,
+            fragments,
+            own_fragments: Fragments::default(),
             detector: Detector::new(catalogue).allowing(config.tracker.allow.clone()).listing(lists),
             outbound,
             tls: certificates,
@@ -106,6 +117,12 @@ impl Live {
     /// Where a mail goes: the first whose conditions hold. `sender` is the address of the envelope.
     pub fn outbound(&self, listener: &str, login: Option<&str>, sender: &str) -> Option<&Arc<Outbound>> {
         self.outbound.iter().find(|own| own.conditions.takes(listener, login, sender))
+    }
+
+    /// What is put into the mail of a controller around a link to its preference page.
+    pub fn fragments(&self, controller: &Controller) -> &Fragments {
+        let found = self.fragments.iter().find(|(own, _)| own == controller);
+        found.map_or(&self.own_fragments, |(_, own)| own)
     }
 
     /// What all next hops announce that mail of a listener can come to, as far as they were seen; `None` where none was.
@@ -145,6 +162,15 @@ fn outbound(conditions: &config::Route, pools: &[(&config::NextHop, Arc<Pool>)])
         esp: on_it.first().and_then(|(hop, _)| hop.esp),
         accepted_tracking: accepted.unwrap_or_default(),
     }
+}
+
+fn fragments_of(controller: &policy::Controller) -> Result<Fragments, String> {
+    let Some(path) = &controller.footer_file else { return Ok(Fragments::shipped(&controller.language)) };
+    let wrong = |error: &dyn std::fmt::Display| {
+        format!("controller {}: footer_file: {}: {error}", controller.name, path.display())
+    };
+    let source = std::fs::read_to_string(path).map_err(|error| wrong(&error))?;
+    Fragments::with(&source, &controller.language).map_err(|error| wrong(&error))
 }
 
 /// TLS of a listener, with a certificate for development where it has none of its own.

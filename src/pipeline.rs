@@ -23,11 +23,17 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout_at;
 
 use crate::consent::upkeep::{self, Retention};
-use crate::consent::{Person, Store, Timestamp};
+use crate::consent::{
+    Change, Controller, Details, Permission, Person, Standing, State, Store, StoreError, Timestamp,
+};
 use crate::live::{Live, Outbound};
 use crate::message::header::fields;
 use crate::policy::jurisdiction::InForce;
-use crate::policy::{Chosen, Decision, Facts, LinkFate, Mode, Origin, Outcome, decide, swap};
+use crate::policy::swap::{self, shortfall};
+use crate::policy::{
+    Chosen, Decision, Facts, Footer, Kind, LinkFate, Mode, Origin, Outcome, Purpose, Request, Rule, decide,
+    request,
+};
 use crate::record::digest::{self, BodyHash};
 use crate::record::evidence::Evidence;
 use crate::record::evidence::record::Sighted;
@@ -36,12 +42,13 @@ use crate::relay::delivery::{self, Answers};
 use crate::relay::ledger::{Fate, Key as LedgerKey};
 use crate::relay::{Ledger, Mail, Parcel, Transaction};
 use crate::rewrite::LinkTreatment;
+use crate::rewrite::notice::{Need, Texts};
 use crate::rewrite::token::Mint;
 use crate::server::Budget;
 use crate::smtp::session::{Envelope, Protocol};
 use crate::smtp::{Reply, reply::Class};
 use crate::tracker::{Analysis, Axis, Campaigns, Inquiry, Key, Verdict};
-use copy::{Copying, Wanted};
+use copy::{Copying, Made, Wanted};
 
 /// The most Received fields before a message is taken to run in circles (RFC 5321 section 6.3).
 const MAX_HOPS: usize = 50;
@@ -183,12 +190,17 @@ struct Decided {
     /// What is done of it, and why it is not all that was decided.
     opens: Outcome,
     shortfall: Option<&'static str>,
+    /// Whether the message may ask this person.
+    request: Request,
+    /// What it asks about, as far as that is not agreed to.
+    asks: Vec<Purpose>,
 }
 
 /// What was decided for each recipient, and the copies that come of it.
 struct Enforced {
     at: Timestamp,
     controller: Arc<str>,
+    controller_name: Controller,
     mailstream: Arc<str>,
     observed: bool,
     evidence_days: Option<u16>,
@@ -206,7 +218,28 @@ struct Copied {
     recipients: Vec<usize>,
     copy: Result<Bytes, Reply>,
     done: Outcome,
+    /// Why that is less than was decided.
+    shortfall: Option<&'static str>,
     removed: usize,
+    swapped: usize,
+}
+
+impl Copied {
+    fn of(made: Made, recipients: Vec<usize>) -> Copied {
+        let Made { bytes, done, shortfall, removed, swapped } = made;
+        Copied { recipients, copy: Ok(bytes), done, shortfall, removed, swapped }
+    }
+
+    fn rejected(reply: Reply, done: Outcome, recipients: Vec<usize>) -> Copied {
+        Copied { recipients, copy: Err(reply), done, shortfall: None, removed: 0, swapped: 0 }
+    }
+
+    /// Takes in another copy of the same bytes.
+    fn take_in(&mut self, other: Copied) {
+        self.recipients.extend(other.recipients);
+        self.done = self.done.join(other.done);
+        self.shortfall = self.shortfall.or(other.shortfall);
+    }
 }
 
 impl Enforced {
@@ -370,6 +403,7 @@ impl Pipeline {
     fn record(&self, arrival: &Arrival, enforced: &Enforced, handled: &Handled) {
         count(handled.whole.class().name());
         let client_id = arrival.client_id();
+        let mut asked: Vec<(Person, Change)> = Vec::new();
         for copied in &enforced.copies {
             let mut was_taken = false;
             for own in &copied.recipients {
@@ -378,25 +412,69 @@ impl Pipeline {
                     continue;
                 };
                 was_taken |= reply.class() == Class::Positive;
+                if reply.class() == Class::Positive && !decided.asks.is_empty() {
+                    asked.push((decided.person, self.question(arrival, enforced, decided)));
+                }
+                if let Some(reason) = fell_short(decided, copied) {
+                    let wanted = decided.decision.outcome.name();
+                    metrics::counter!("pixelward_swaps_stripped_total", "outcome" => wanted, "reason" => reason)
+                        .increment(1);
+                }
                 let line = Line {
                     controller: &enforced.controller,
                     mailstream: &enforced.mailstream,
                     person: decided.person,
                     decision: &decided.decision,
-                    shortfall: decided.shortfall,
+                    shortfall: fell_short(decided, copied),
                     done: copied.done,
                     removed: copied.removed,
+                    swapped: copied.swapped,
                     found: enforced.found,
                 };
                 record::recipient(arrival, &client_id, &arrival.outbound.accepted_tracking, &line, reply);
             }
             if was_taken {
                 metrics::counter!("pixelward_trackers_removed_total").increment(copied.removed as u64);
+                metrics::counter!("pixelward_trackers_swapped_total").increment(copied.swapped as u64);
                 if let (Some(witness), Ok(bytes)) = (&self.witness, &copied.copy) {
                     witness(arrival, &copied.recipients, bytes);
                 }
             }
         }
+        let stripped = enforced.decided.iter().filter(|own| own.request == Request::Goes).count();
+        note_requests("stripped", stripped);
+        note_requests("asked", asked.len());
+        if !asked.is_empty() {
+            self.note_asked(arrival, asked);
+        }
+    }
+
+    /// Records whom a message asked. The message has left, so that it could not be recorded is an alarm and nothing more.
+    fn note_asked(&self, arrival: &Arrival, asked: Vec<(Person, Change)>) {
+        let id = arrival.id.clone();
+        let failed = move |error: StoreError| {
+            metrics::counter!("pixelward_store_errors_total").increment(1);
+            tracing::error!(%id, %error, "that people were asked for their consent could not be recorded: they may be asked again too soon");
+        };
+        let alarm = failed.clone();
+        let sent = self.store.record_later(asked, move |outcome| {
+            let _ = outcome.map_err(failed);
+        });
+        let _ = sent.map_err(alarm);
+    }
+
+    /// That a person was asked, so that nobody asks again too soon (N19).
+    fn question(&self, arrival: &Arrival, enforced: &Enforced, decided: &Decided) -> Change {
+        let details = Details {
+            method: Some("request_by_mail".to_owned()),
+            channel: Some("mail".to_owned()),
+            evidence: Some(format!("message {}", arrival.id)),
+            actor: Some("pixelward".to_owned()),
+            ..Details::default()
+        };
+        let controller = enforced.controller_name.clone();
+        let change = Change::new(controller, decided.asks.clone(), State::Asked, enforced.at);
+        Change { asked_at: Some(enforced.at), details, ..change }
     }
 
     /// Analyse, look up, decide, rewrite, sign: once for each copy that is wanted.
@@ -417,43 +495,65 @@ impl Pipeline {
             now: now.0,
         };
         let analysis = live.detector.analyse(&arrival.message, &inquiry);
+        let texts = may_put_in(chosen).then(|| Texts::of(&analysis, &arrival.message));
+        let has_question = texts.as_ref().is_some_and(Texts::has_question);
         if learnt.is_some() {
             self.campaigns.learn(campaign, &analysis.seen, now.0);
         }
         let in_force = rulebook.jurisdictions.at(now);
-        let decided: Vec<Decided> =
-            recipients.iter().map(|address| self.decide(chosen, &in_force, address, now)).collect();
+        let decided: Vec<Decided> = recipients
+            .iter()
+            .map(|address| self.decide(chosen, &in_force, has_question, address, now))
+            .collect();
         note_decided(chosen, &decided);
         let found = note_found(&analysis);
+        let pixels = analysis
+            .sightings
+            .iter()
+            .filter(|own| own.verdict == Verdict::Tracker && own.axis() == Axis::Open);
+        let pixels = pixels.count();
         let sightings = match &self.evidence {
             Some(_) => proof::sightings(&analysis, &live.detector),
             None => Vec::new(),
         };
-        let copying = Copying { live, arrival, chosen, analysis: &analysis, inquiry, controls: &marks.cuts };
+        let people: Vec<Person> = decided.iter().map(|own| own.person).collect();
+        let copying = Copying {
+            live,
+            mint: &self.mint,
+            arrival,
+            chosen,
+            analysis: &analysis,
+            inquiry,
+            texts: texts.as_ref(),
+            people: &people,
+            now,
+            controls: &marks.cuts,
+        };
         let most = if arrival.answers == Answers::Each { usize::MAX } else { live.config.relay.max_groups };
-        let wanted: Vec<Wanted> = decided.iter().map(|own| wanted(chosen, own)).collect();
-        let mut copies: Vec<Copied> = Vec::new();
+        let (asked, not_asked): (Vec<usize>, Vec<usize>) = (0..decided.len())
+            .partition(|own| decided.get(*own).is_some_and(|own| own.request != Request::Rejects));
+        let of = |index: usize| decided.get(index).map(|own| (index, wanted(chosen, own, pixels, index)));
+        let wanted: Vec<(usize, Wanted)> = asked.into_iter().filter_map(of).collect();
+        let mut copies: Vec<Copied> = not_to_be_asked(arrival, not_asked).into_iter().collect();
         for (wanted, recipients) in groups(&wanted, most) {
-            let (copy, removed) = match copying.make(wanted) {
-                Ok((bytes, removed)) => (Ok(bytes), removed),
+            let copied = match copying.make(wanted, &recipients) {
+                Ok(made) => Copied::of(made, recipients),
                 Err(reply) => {
                     tracing::warn!(id = %arrival.id, message_id = %arrival.message_id(), %reply, "a copy was not relayed");
-                    (Err(reply), 0)
+                    Copied::rejected(reply, wanted.opens, recipients)
                 }
             };
-            match copies.iter_mut().find(|own| own.copy == copy) {
+            match copies.iter_mut().find(|own| own.copy == copied.copy) {
                 // Equal bytes need one transaction.
-                Some(same) => {
-                    same.recipients.extend(recipients);
-                    same.done = same.done.join(wanted.opens);
-                }
-                None => copies.push(Copied { recipients, copy, done: wanted.opens, removed }),
+                Some(same) => same.take_in(copied),
+                None => copies.push(copied),
             }
         }
         let (controller, mailstream) = (&chosen.controller.label, &chosen.mailstream.name);
         Enforced {
             at: now,
             controller: Arc::clone(controller),
+            controller_name: chosen.controller.name.clone(),
             mailstream: Arc::clone(mailstream),
             observed: chosen.mailstream.mode == Mode::Observe,
             evidence_days: chosen.controller.evidence_days,
@@ -510,7 +610,14 @@ impl Pipeline {
     }
 
     /// Look up, decide.
-    fn decide(&self, chosen: Chosen<'_>, in_force: &InForce<'_>, address: &str, now: Timestamp) -> Decided {
+    fn decide(
+        &self,
+        chosen: Chosen<'_>,
+        in_force: &InForce<'_>,
+        has_question: bool,
+        address: &str,
+        now: Timestamp,
+    ) -> Decided {
         let person = self.store.person(address);
         let standing = self.store.lookup(&chosen.controller.name, person).inspect_err(|error| {
             metrics::counter!("pixelward_store_errors_total").increment(1);
@@ -526,32 +633,94 @@ impl Pipeline {
             standing: standing.as_deref(),
             now,
         });
-        let (opens, shortfall) = swap::possible(decision.outcome);
-        Decided { person, decision, opens, shortfall }
+        let (opens, shortfall) = swap::possible(decision.outcome, chosen.controller.public_url.as_deref());
+        let (request, asks) = asking(chosen, has_question, standing.as_deref(), now);
+        Decided { person, decision, opens, shortfall, request, asks }
     }
 }
 
-/// What is wanted of a recipient's copy.
-fn wanted(chosen: Chosen<'_>, decided: &Decided) -> Wanted {
-    let treatment = chosen.mailstream.treatment;
-    match chosen.mailstream.mode {
-        Mode::Observe => Wanted::AS_IT_CAME,
-        // Where links are left alone anyway, they divide no copies.
-        Mode::Enforce if treatment.link_treatment == LinkTreatment::Keep => {
-            Wanted { opens: decided.opens, links: LinkFate::Stay }
-        }
-        Mode::Enforce => Wanted { opens: decided.opens, links: decided.decision.links },
+/// Whether anything may be put into the mail: the link to a preference page, or a question that not everybody is asked.
+fn may_put_in(chosen: Chosen<'_>) -> bool {
+    let mailstream = chosen.mailstream;
+    let has_page = chosen.controller.public_url.is_some();
+    mailstream.mode == Mode::Enforce && (has_page || mailstream.kind == Kind::ConsentRequest)
+}
+
+/// What is wanted of a recipient's copy, of a message with so many trackers.
+fn wanted(chosen: Chosen<'_>, decided: &Decided, pixels: usize, recipient: usize) -> Wanted {
+    let mailstream = chosen.mailstream;
+    if mailstream.mode == Mode::Observe {
+        return Wanted::AS_IT_CAME;
     }
+    // Where links are left alone anyway, they divide no copies.
+    let links = match mailstream.treatment.link_treatment {
+        LinkTreatment::Keep => LinkFate::Stay,
+        LinkTreatment::Unwrap => decided.decision.links,
+    };
+    let is_personal = matches!(decided.opens, Outcome::SwapGated | Outcome::SwapDay);
+    Wanted {
+        opens: decided.opens,
+        links,
+        request: decided.request,
+        need: need(chosen, decided, pixels),
+        owner: Some(recipient).filter(|_| is_personal && pixels > 0),
+    }
+}
+
+/// Whether a copy needs a link to the preference page (N20, N24).
+fn need(chosen: Chosen<'_>, decided: &Decided, pixels: usize) -> Need {
+    let mailstream = chosen.mailstream;
+    // Where no rule is applied, none asks for a link.
+    let is_tracked = pixels > 0 && decided.opens != Outcome::Strip && decided.decision.rule != Rule::NoRules;
+    match mailstream.footer {
+        _ if chosen.controller.public_url.is_none() => Need::AtMarks,
+        _ if mailstream.kind == Kind::ConsentRequest && decided.request == Request::Asks => Need::Anywhere,
+        Footer::Always => Need::Anywhere,
+        Footer::WhenTracked if is_tracked => Need::Anywhere,
+        Footer::MarkerOnly if is_tracked => Need::MarkedOnly,
+        Footer::WhenTracked | Footer::MarkerOnly => Need::AtMarks,
+    }
+}
+
+/// What becomes of a request for consent, and what it asks a person about.
+fn asking(
+    chosen: Chosen<'_>,
+    has_question: bool,
+    standing: Option<&Standing>,
+    now: Timestamp,
+) -> (Request, Vec<Purpose>) {
+    if chosen.mailstream.mode == Mode::Observe {
+        return (Request::None, Vec::new());
+    }
+    let request = request(chosen.mailstream, has_question, standing, now);
+    let (Request::Asks, Some(standing)) = (request, standing) else { return (request, Vec::new()) };
+    let is_open = |own: &Purpose| matches!(standing.allows(*own, now), Permission::NotGranted(_));
+    let asks = chosen.mailstream.purposes.iter().copied().filter(is_open).collect();
+    (request, asks)
+}
+
+/// What those hear whom the message may not ask (N19).
+fn not_to_be_asked(arrival: &Arrival, recipients: Vec<usize>) -> Option<Copied> {
+    if recipients.is_empty() {
+        return None;
+    }
+    note_requests("rejected", recipients.len());
+    tracing::warn!(id = %arrival.id, recipients = recipients.len(), "a request for consent came too early");
+    let reply = Reply::new(
+        550,
+        "5.7.1 This mail asks for consent to tracking, and the recipient may not be asked now; `pixelward consent may-ask` says when",
+    );
+    Some(Copied::rejected(reply, Outcome::Strip, recipients))
 }
 
 /// Recipients by what is wanted of their copy, in the order in which it first appears. What is more than `most` groups joins to one, with what
 /// satisfies all of them.
-fn groups(wanted: &[Wanted], most: usize) -> Vec<(Wanted, Vec<usize>)> {
+fn groups(wanted: &[(usize, Wanted)], most: usize) -> Vec<(Wanted, Vec<usize>)> {
     let mut groups: Vec<(Wanted, Vec<usize>)> = Vec::new();
-    for (index, wanted) in wanted.iter().enumerate() {
+    for (index, wanted) in wanted {
         match groups.iter_mut().find(|(own, _)| own == wanted) {
-            Some((_, recipients)) => recipients.push(index),
-            None => groups.push((*wanted, vec![index])),
+            Some((_, recipients)) => recipients.push(*index),
+            None => groups.push((*wanted, vec![*index])),
         }
     }
     if groups.len() > most {
@@ -562,6 +731,13 @@ fn groups(wanted: &[Wanted], most: usize) -> Vec<(Wanted, Vec<usize>)> {
         groups.push((joined.unwrap_or(Wanted::STRICTEST), recipients));
     }
     groups
+}
+
+/// Why a recipient's copy is not what was decided.
+fn fell_short(decided: &Decided, copied: &Copied) -> Option<&'static str> {
+    let is_shared = decided.opens.is_swap() && copied.done == Outcome::Strip && copied.copy.is_ok();
+    let known = decided.shortfall.or(copied.shortfall);
+    known.or(is_shared.then_some(shortfall::SHARED_COPY))
 }
 
 fn count(result: &'static str) {
@@ -580,13 +756,17 @@ fn loops(arrival: &Arrival) -> Option<Reply> {
 }
 
 /// Counts what was decided, by whose mail it is, of which kind, and by which rules.
+fn note_requests(result: &'static str, recipients: usize) {
+    metrics::counter!("pixelward_consent_requests_total", "result" => result).increment(recipients as u64);
+}
+
 fn note_decided(chosen: Chosen<'_>, decided: &[Decided]) {
     let (controller, mailstream) = (&chosen.controller.label, &chosen.mailstream.name);
     if chosen.mailstream.is_unmatched() {
         metrics::counter!("pixelward_unmatched_messages_total", "controller" => Arc::clone(controller))
             .increment(1);
     }
-    for Decided { decision, shortfall, .. } in decided {
+    for Decided { decision, .. } in decided {
         metrics::counter!(
             "pixelward_recipients_total",
             "decision" => decision.rule.name(),
@@ -595,11 +775,6 @@ fn note_decided(chosen: Chosen<'_>, decided: &[Decided]) {
             "version" => Arc::clone(&decision.version),
         )
         .increment(1);
-        if let Some(reason) = shortfall {
-            let wanted = decision.outcome.name();
-            metrics::counter!("pixelward_swaps_stripped_total", "outcome" => wanted, "reason" => *reason)
-                .increment(1);
-        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use bytes::Bytes;
 use pixelward::message::transfer::{Decoded, encode_base64};
 use pixelward::message::{Content, Structure, Transfer};
-use pixelward::rewrite::{Copy, LinkTreatment, Order, Personal, Receipts, Verify, rewrite};
+use pixelward::rewrite::{Copy, LinkTreatment, Opens, Order, Personal, Receipts, Verify, rewrite};
 use pixelward::tracker::{Detector, Inquiry};
 use proptest::prelude::*;
 
@@ -90,6 +90,8 @@ proptest! {
         let inquiry = Inquiry::to(&[]);
         let analysis = detector.analyse(&raw, &inquiry);
         let order = Order {
+            opens: Opens::Strip,
+            added: &[],
             inquiry,
             receipts: Receipts::Strip,
             personal: Personal::Gentlest,

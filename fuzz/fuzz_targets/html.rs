@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
-use pixelward::rewrite::{Copy, LinkTreatment, Order, Personal, Receipts, Verify, rewrite};
+use pixelward::rewrite::{Copy, LinkTreatment, Opens, Order, Personal, Receipts, Verify, rewrite};
 use pixelward::tracker::html::Tokenizer;
 use pixelward::tracker::{Detector, Extent, Inquiry, Links};
 
@@ -14,6 +14,8 @@ static DETECTOR: LazyLock<Detector> = LazyLock::new(Detector::default);
 fn rewritten(raw: &Bytes, extent: Extent) -> Bytes {
     let inquiry = Inquiry { extent, links: Links::Note, ..Inquiry::to(&["ann@home.example"]) };
     let order = Order {
+        opens: Opens::Strip,
+        added: &[],
         inquiry,
         receipts: Receipts::Strip,
         personal: Personal::Gentlest,

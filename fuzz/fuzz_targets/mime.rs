@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use pixelward::message::Structure;
-use pixelward::rewrite::{Copy, LinkTreatment, Order, Personal, Receipts, Verify, rewrite};
+use pixelward::rewrite::{Copy, LinkTreatment, Opens, Order, Personal, Receipts, Verify, rewrite};
 use pixelward::tracker::{Detector, Inquiry, Links};
 
 static DETECTOR: LazyLock<Detector> = LazyLock::new(Detector::default);
@@ -17,6 +17,8 @@ fuzz_target!(|raw: &[u8]| {
     }
     let inquiry = Inquiry { links: Links::Note, ..Inquiry::to(&["ann@home.example"]) };
     let order = Order {
+        opens: Opens::Strip,
+        added: &[],
         inquiry,
         receipts: Receipts::Strip,
         personal: Personal::Gentlest,

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use clap::{Args, ValueEnum};
 
 use crate::message::header::fields;
-use crate::rewrite::{Copy, LinkTreatment, Order, Personal, Receipts, Verify, Way, rewrite};
+use crate::rewrite::{Copy, LinkTreatment, Opens, Order, Personal, Receipts, Verify, Way, rewrite};
 use crate::tracker::{Analysis, Detector, Extent, Inquiry, Links, Sighting, Verdict};
 
 /// Rewrite one message as the relay would, and say what was taken out.
@@ -66,6 +66,8 @@ pub fn run(command: &Rewrite) -> Result<ExitCode, Box<dyn std::error::Error>> {
     };
     let analysis = detector.analyse(&raw, &inquiry);
     let order = Order {
+        opens: Opens::Strip,
+        added: &[],
         inquiry,
         receipts: Receipts::Strip,
         personal: Personal::Gentlest,

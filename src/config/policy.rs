@@ -10,8 +10,9 @@ use crate::policy::conditions::{Conditions, Control, domain};
 use crate::policy::jurisdiction::{NONE, Version};
 use crate::policy::{
     Controller, Exemption, Footer, Jurisdictions, Kind, Mailstream, Mode, OnGrant, Purpose, Requested,
-    Rulebook, Treatment,
+    Rulebook, TooEarly, Treatment,
 };
+use crate::rewrite::notice;
 use crate::rewrite::{LinkTreatment, Personal, Receipts, Verify};
 use crate::sign::OnBroken;
 use crate::tracker::{Extent, Links};
@@ -105,6 +106,8 @@ fn rulebook(declared: Declared, defaults: Defaults, mode: Mode) -> Rulebook {
             on_grant: defaults.on_grant,
             notice_url: None,
             public_url: None,
+            language: notice::DEFAULT.to_owned(),
+            footer_file: None,
             jurisdiction: None,
             retention_days: 0,
             evidence_days: None,
@@ -274,6 +277,8 @@ fn controller(section: &mut Section<'_>, context: &Context<'_>) -> Option<Contro
     let on_grant = on_grant(section, context.on_grant);
     let notice_url = section.parsed("notice_url", web_address);
     let public_url = section.parsed("public_url", public_address);
+    let language = section.parsed("language", language).unwrap_or_else(|| notice::DEFAULT.to_owned());
+    let footer_file = section.path("footer_file");
     let jurisdiction = section.string("jurisdiction");
     if jurisdiction.as_deref() == Some(NONE) {
         section.problem(
@@ -297,6 +302,8 @@ fn controller(section: &mut Section<'_>, context: &Context<'_>) -> Option<Contro
         on_grant,
         notice_url,
         public_url,
+        language,
+        footer_file,
         jurisdiction,
         retention_days: u16::try_from(retention_days).unwrap_or(u16::MAX),
         evidence_days,
@@ -334,6 +341,11 @@ fn mailstream(section: &mut Section<'_>, context: &Context<'_>) -> Option<Mailst
         notice_url: section.parsed("notice_url", web_address),
         treatment: treatment(section, context.treatment),
         footer: footer(section, context.footer),
+        too_early: section.choice(
+            "too_early",
+            TooEarly::Strip,
+            &[("strip", TooEarly::Strip), ("reject", TooEarly::Reject)],
+        ),
     };
     if name.is_none() {
         section.problem(section.start_line(), "mailstream.name is missing");
@@ -403,6 +415,12 @@ fn web_address(text: &str) -> Result<String, String> {
         true => Ok(text.to_owned()),
         false => Err(format!("{text:?} is no address of a page, such as \"https://shop.example/tracking\"")),
     }
+}
+
+/// A language by its two letters (ISO 639-1).
+fn language(text: &str) -> Result<String, String> {
+    let is_one = text.len() == 2 && text.bytes().all(|own| own.is_ascii_lowercase());
+    is_one.then(|| text.to_owned()).ok_or_else(|| format!("{text:?} is no language, such as \"fr\""))
 }
 
 /// Where readers reach our pages and pixels: the shorter the better, since it stands in every address that is put into mail.

@@ -22,6 +22,11 @@ impl Timestamp {
         Timestamp(self.0.saturating_add(days.saturating_mul(86_400_000)))
     }
 
+    /// The day in UTC, counted from 1970-01-01.
+    pub fn day(self) -> i64 {
+        self.0.div_euclid(86_400_000)
+    }
+
     /// Reads RFC 3339 (`2026-07-14T08:00:00Z`) or a date alone, which means its first moment in UTC.
     ///
     /// # Errors

@@ -50,6 +50,23 @@ pub struct Leaf {
     pub base: Option<String>,
     /// Set where an edit would break a signature or an encryption.
     pub protection: Option<Protection>,
+    /// As what its reader sees it.
+    pub shown: Shown,
+}
+
+/// As what the reader of a message sees a part of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shown {
+    /// As its text, in markup.
+    Markup,
+    /// As its text, in AMP.
+    Amp,
+    /// As its text, plain, where the mail client shows no markup.
+    PlainAlternative,
+    /// As its text, plain, by itself.
+    Plain,
+    /// As something else: a file, a message within the message, a second reading of a part.
+    Elsewhere,
 }
 
 /// What a leaf is to a mail client.
@@ -104,7 +121,7 @@ impl Structure {
     fn of(message: &Message<'_>, raw: &[u8]) -> Structure {
         let mut structure = Structure::default();
         let mut protected: Option<(usize, Protection)> = None;
-        let mut not_parts_before = 0;
+        let (mut not_parts_before, mut within_before) = (0, 0);
         for (number, part) in message.parts().enumerate() {
             let start = part.offset_header() as usize;
             if protected.is_some_and(|(end, _)| start >= end) {
@@ -121,16 +138,25 @@ impl Structure {
             if part.flags().intersects(PartFlags::LIMIT_REACHED) {
                 structure.trouble = Some(Trouble::TooManyParts);
             }
+            if part.is_message() {
+                within_before = within_before.max(part.offset_end() as usize);
+            }
             if part.parent().is_none() {
                 structure.header_blocks.push(HeaderBlock { start, protection });
             }
             if !part.is_multipart() && !part.is_message() || part.children().len() == 0 && part.is_multipart()
             {
                 let mut leaf = leaf(&part, raw, number, protection);
+                if start >= within_before {
+                    leaf.shown = shown(&part, &leaf);
+                }
                 if start < not_parts_before {
                     leaf.content = Content::Text;
                 }
                 let other = other_reading(&part, &leaf);
+                if other.is_some() {
+                    leaf.shown = Shown::Elsewhere;
+                }
                 structure.leaves.push(leaf);
                 structure.leaves.extend(other);
             }
@@ -178,7 +204,29 @@ fn leaf(part: &MessagePart<'_>, raw: &[u8], number: usize, protection: Option<Pr
         (matches!(content, Content::Text | Content::Html) && is_armoured(text))
             .then_some(Protection::PgpArmour)
     });
-    Leaf { number, content, body, transfer, charset, base: base_of(part), protection }
+    let shown = Shown::Elsewhere;
+    Leaf { number, content, body, transfer, charset, base: base_of(part), protection, shown }
+}
+
+/// As what the reader sees a part of the message itself.
+fn shown(part: &MessagePart<'_>, leaf: &Leaf) -> Shown {
+    let is_file =
+        part.content_disposition().is_some_and(|own| own.ctype().eq_ignore_ascii_case("attachment"));
+    let is = |kind: &str, subtype: &str| part.is_content_type(kind, subtype);
+    match leaf.content {
+        _ if is_file => Shown::Elsewhere,
+        Content::Html if is("text", "x-amp-html") => Shown::Amp,
+        Content::Html if is("image", "svg+xml") => Shown::Elsewhere,
+        Content::Html => Shown::Markup,
+        Content::Text if part.content_type().is_none() || is("text", "plain") => {
+            let above = part.parent();
+            match above.is_some_and(|own| own.is_content_type("multipart", "alternative")) {
+                true => Shown::PlainAlternative,
+                false => Shown::Plain,
+            }
+        }
+        Content::Text | Content::Message | Content::Calendar | Content::Other => Shown::Elsewhere,
+    }
 }
 
 /// The same body once more where its header names two transfer encodings: mail clients differ in which one they take.
@@ -189,7 +237,7 @@ fn other_reading(part: &MessagePart<'_>, leaf: &Leaf) -> Option<Leaf> {
         .filter(|field| field.name().as_str().eq_ignore_ascii_case("Content-Transfer-Encoding"))
         .map(|field| named_transfer(field.raw_value()));
     let other = named.take(8).find(|transfer| *transfer != leaf.transfer)?;
-    Some(Leaf { transfer: other, ..leaf.clone() })
+    Some(Leaf { transfer: other, shown: Shown::Elsewhere, ..leaf.clone() })
 }
 
 /// The encoding that a field names, with whatever stands behind its name.

@@ -4,17 +4,21 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
+use super::Arrival;
 use crate::config::Protected;
+use crate::consent::{Person, Timestamp};
 use crate::live::Live;
 use crate::message::header::fields;
 use crate::message::transfer::{Edit, apply};
-use crate::policy::{Chosen, LinkFate, Mode, Outcome};
-use crate::rewrite::{Copy, LinkTreatment, Order, Way, downstream, rewrite, rewrite_kept};
+use crate::policy::swap::shortfall;
+use crate::policy::{Chosen, LinkFate, Mode, Outcome, Request};
+use crate::rewrite::notice::{Need, NoPlace, Notice, Question, Texts};
+use crate::rewrite::swap::{Gate, Swap};
+use crate::rewrite::token::{self, Holder, Mint, Token};
+use crate::rewrite::{Copy, LinkTreatment, Opens, Order, Way, downstream, rewrite};
 use crate::sign::{OnBroken, broken_signatures};
 use crate::smtp::Reply;
-use crate::tracker::{Analysis, Axis, Inquiry, Remedy, Verdict};
-
-use super::Arrival;
+use crate::tracker::{Analysis, Axis, Extent, Inquiry, Placed, Remedy, Verdict};
 
 /// What is wanted of a copy. Recipients of whom the same is wanted share one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,81 +27,248 @@ pub(super) struct Wanted {
     pub(super) opens: Outcome,
     /// What happens to tracked links.
     pub(super) links: LinkFate,
+    /// What becomes of a question that its author marked.
+    pub(super) request: Request,
+    /// Whether it needs a link to the preference page.
+    pub(super) need: Need,
+    /// The recipient whose pixels stand in it; nobody else may get it then.
+    pub(super) owner: Option<usize>,
 }
 
 impl Wanted {
     /// Nothing.
-    pub(super) const AS_IT_CAME: Wanted = Wanted { opens: Outcome::Keep, links: LinkFate::Stay };
+    pub(super) const AS_IT_CAME: Wanted = Wanted {
+        opens: Outcome::Keep,
+        links: LinkFate::Stay,
+        request: Request::None,
+        need: Need::AtMarks,
+        owner: None,
+    };
 
     /// All that can be.
-    pub(super) const STRICTEST: Wanted = Wanted { opens: Outcome::Strip, links: LinkFate::Treat };
+    pub(super) const STRICTEST: Wanted = Wanted {
+        opens: Outcome::Strip,
+        links: LinkFate::Treat,
+        request: Request::Goes,
+        ..Wanted::AS_IT_CAME
+    };
 
     /// What satisfies everybody who shares a copy.
     pub(super) fn join(self, other: Wanted) -> Wanted {
         let links = if self.links == other.links { self.links } else { LinkFate::Treat };
-        Wanted { opens: self.opens.join(other.opens), links }
+        // A pixel of one person is none of another's.
+        let is_shared = self.owner != other.owner;
+        Wanted {
+            opens: if is_shared { Outcome::Strip } else { self.opens.join(other.opens) },
+            links,
+            request: if self.request == other.request { self.request } else { Request::Goes },
+            need: self.need.max(other.need),
+            owner: self.owner.filter(|_| !is_shared),
+        }
     }
+}
+
+/// A copy that can leave.
+pub(super) struct Made {
+    pub(super) bytes: Bytes,
+    /// What was done, which can be stricter than what was wanted, and why it is.
+    pub(super) done: Outcome,
+    pub(super) shortfall: Option<&'static str>,
+    /// How many trackers were taken out, and how many now lead to an address of ours.
+    pub(super) removed: usize,
+    pub(super) swapped: usize,
 }
 
 /// What copies are made from.
 pub(super) struct Copying<'a> {
     pub(super) live: &'a Live,
+    pub(super) mint: &'a Mint,
     pub(super) arrival: &'a Arrival,
     pub(super) chosen: Chosen<'a>,
     pub(super) analysis: &'a Analysis<'a>,
     pub(super) inquiry: Inquiry<'a>,
+    /// The texts into which something can be put, where that may be.
+    pub(super) texts: Option<&'a Texts<'a>>,
+    /// Who the recipients are, in their order.
+    pub(super) people: &'a [Person],
+    pub(super) now: Timestamp,
     /// Where control fields stand in the message: they are not relayed.
     pub(super) controls: &'a [Range<usize>],
 }
 
 impl Copying<'_> {
-    /// A copy, and how many trackers were taken out of it; or what is said instead.
-    pub(super) fn make(&self, wanted: Wanted) -> Result<(Bytes, usize), Reply> {
-        let Copying { live, arrival, chosen, analysis, inquiry, .. } = self;
+    /// A copy for these recipients; or what is said instead.
+    pub(super) fn make(&self, wanted: Wanted, recipients: &[usize]) -> Result<Made, Reply> {
+        let Copying { live, arrival, chosen, .. } = self;
         if chosen.mailstream.mode == Mode::Observe {
-            return Ok((self.depart(arrival.message.clone(), Vec::new(), Outcome::Keep)?, 0));
+            let bytes = self.depart(arrival.message.clone(), Vec::new(), Outcome::Keep)?;
+            return Ok(Made { bytes, done: Outcome::Keep, shortfall: None, removed: 0, swapped: 0 });
         }
-        let treatment = chosen.mailstream.treatment;
-        let order = Order {
-            inquiry: *inquiry,
+        let (wanted, added, no_place) = match self.placed(wanted, recipients) {
+            Ok(added) => (wanted, added, None),
+            Err(NoPlace) => {
+                // What made the link necessary goes; marks are filled all the same.
+                let without = Wanted { opens: Outcome::Strip, need: Need::AtMarks, owner: None, ..wanted };
+                let added = self.placed(without, recipients).unwrap_or_default();
+                let reason = (wanted.opens != Outcome::Strip).then_some(shortfall::NO_PLACE_FOR_LINK);
+                (without, added, reason)
+            }
+        };
+        let holder = self.holder(wanted);
+        let once = self.once(wanted, holder.as_ref());
+        let opens = match (wanted.opens, &holder, &once, chosen.controller.public_url.as_deref()) {
+            (Outcome::Keep, ..) => Opens::Keep,
+            (Outcome::SwapGated, Some(holder), _, Some(public_url)) => {
+                Opens::Swap(Swap::Gate(self.gate(holder, public_url, wanted)))
+            }
+            (Outcome::SwapDay | Outcome::SwapShared, _, Some(address), _) => Opens::Swap(Swap::Once(address)),
+            (Outcome::Strip | Outcome::SwapGated | Outcome::SwapDay | Outcome::SwapShared, ..) => {
+                Opens::Strip
+            }
+        };
+        if !matches!(opens, Opens::Keep) {
+            protected(live, self.analysis)?;
+        }
+        let order = self.order(wanted, opens, &added);
+        let made = rewrite(&live.detector, &arrival.message, self.analysis, &order);
+        self.finish(wanted, no_place, &order, made)
+    }
+
+    /// What is to be done to the copy.
+    fn order<'o>(&'o self, wanted: Wanted, opens: Opens<'o>, added: &'o [Placed]) -> Order<'o> {
+        let treatment = self.chosen.mailstream.treatment;
+        // Whoever agreed to trackers keeps every other picture, too.
+        let extent = if wanted.opens == Outcome::SwapGated { Extent::Trackers } else { self.inquiry.extent };
+        Order {
+            opens,
+            added,
+            inquiry: Inquiry { extent, ..self.inquiry },
             receipts: treatment.receipts,
             personal: treatment.personal,
             links: match wanted.links {
                 LinkFate::Stay => LinkTreatment::Keep,
                 LinkFate::Treat => treatment.link_treatment,
             },
-            verify: live.config.policy.verify,
-        };
-        let made = match wanted.opens {
-            Outcome::Keep => rewrite_kept(&live.detector, &arrival.message, analysis, &order),
-            Outcome::Strip | Outcome::SwapGated | Outcome::SwapShared | Outcome::SwapDay => {
-                protected(live, analysis)?;
-                rewrite(&live.detector, &arrival.message, analysis, &order)
-            }
-        };
-        match made {
-            Ok(Copy::Untouched) => Ok((self.depart(arrival.message.clone(), Vec::new(), wanted.opens)?, 0)),
-            Ok(Copy::Rewritten { bytes, edits, way }) => {
-                if way == Way::Strict {
-                    metrics::counter!("pixelward_strict_rewrites_total").increment(1);
-                    tracing::error!(id = %arrival.id, "a scan of the rewritten message was not clean; every remote request was taken out");
-                }
-                let bytes = self.depart(bytes, edits, wanted.opens)?;
-                if wanted.opens == Outcome::Keep {
-                    return Ok((bytes, 0));
-                }
-                note_personal(analysis, &order);
-                Ok((
-                    bytes,
-                    analysis.sightings.iter().filter(|sighting| sighting.is_removable_tracker()).count(),
-                ))
-            }
+            verify: self.live.config.policy.verify,
+        }
+    }
+
+    fn finish(
+        &self,
+        wanted: Wanted,
+        no_place: Option<&'static str>,
+        order: &Order<'_>,
+        made: Result<Copy, crate::rewrite::RewriteError>,
+    ) -> Result<Made, Reply> {
+        let arrival = self.arrival;
+        let untouched = || (arrival.message.clone(), Vec::new(), 0, Way::Ordered);
+        let (bytes, edits, swapped, way) = match made {
+            Ok(Copy::Untouched) => untouched(),
+            Ok(Copy::Rewritten { bytes, edits, swapped, way }) => (bytes, edits, swapped, way),
             Err(error) => {
                 metrics::counter!("pixelward_unreadable_messages_total").increment(1);
                 tracing::error!(id = %arrival.id, message_id = %arrival.message_id(), %error, "a message waits with its sender");
-                Err(Reply::new(451, "4.6.0 The message cannot be checked for trackers, try again later"))
+                return Err(Reply::new(
+                    451,
+                    "4.6.0 The message cannot be checked for trackers, try again later",
+                ));
             }
+        };
+        if way == Way::Strict {
+            metrics::counter!("pixelward_strict_rewrites_total").increment(1);
+            tracing::error!(id = %arrival.id, "a scan of the rewritten message was not clean; every remote request was taken out");
         }
+        let trackers = self.analysis.sightings.iter().filter(|own| own.is_removable_tracker()).count();
+        let failed = wanted.opens.is_swap() && swapped == 0 && trackers > 0;
+        let done = if failed { Outcome::Strip } else { wanted.opens };
+        let bytes = self.depart(bytes, edits, done)?;
+        let removed = if done == Outcome::Keep { 0 } else { trackers.saturating_sub(swapped) };
+        if done != Outcome::Keep {
+            note_personal(self.analysis, order);
+        }
+        let shortfall = no_place.or(failed.then_some(shortfall::NOT_SWAPPABLE));
+        Ok(Made { bytes, done, shortfall, removed, swapped })
+    }
+
+    /// Whose a personal copy is.
+    fn holder(&self, wanted: Wanted) -> Option<Holder> {
+        self.holder_of(wanted.owner?)
+    }
+
+    fn holder_of(&self, recipient: usize) -> Option<Holder> {
+        let person = *self.people.get(recipient)?;
+        Some(Holder { controller: self.chosen.controller.name.clone(), person, issued: self.now })
+    }
+
+    /// The address of a recipient.
+    fn address(&self, recipient: usize) -> &str {
+        self.inquiry.recipients.get(recipient).copied().unwrap_or_default()
+    }
+
+    fn gate<'g>(&'g self, holder: &'g Holder, public_url: &'g str, wanted: Wanted) -> Gate<'g> {
+        let address = wanted.owner.map_or("", |own| self.address(own));
+        Gate {
+            mint: self.mint,
+            key: self.live.config.public.token_key,
+            public_url,
+            holder,
+            mailstream: &self.chosen.mailstream.name,
+            country: token::top_level_domain(address),
+        }
+    }
+
+    /// The one address that takes the place of all trackers of a copy whose reader need not agree.
+    fn once(&self, wanted: Wanted, holder: Option<&Holder>) -> Option<String> {
+        let mailstream = self.chosen.mailstream.name.to_string();
+        let token = match wanted.opens {
+            Outcome::SwapDay => {
+                let country = token::top_level_domain(wanted.owner.map_or("", |own| self.address(own)));
+                Token::Day { holder: holder?.clone(), mailstream, country: country.to_owned() }
+            }
+            Outcome::SwapShared => Token::Shared {
+                controller: self.chosen.controller.name.clone(),
+                mailstream,
+                // A campaign is what one mailstream sends on one day: anything finer could be one person's.
+                campaign: self.now.day().to_le_bytes(),
+            },
+            Outcome::Keep | Outcome::SwapGated | Outcome::Strip => return None,
+        };
+        self.url(&token)
+    }
+
+    fn url(&self, token: &Token) -> Option<String> {
+        let public_url = self.chosen.controller.public_url.as_deref()?;
+        self.mint.url(public_url, token, self.live.config.public.token_key)
+    }
+
+    /// What is put into the texts of a copy: the link to the preference page, and the question or not.
+    fn placed(&self, wanted: Wanted, recipients: &[usize]) -> Result<Vec<Placed>, NoPlace> {
+        let Some(texts) = self.texts else { return Ok(Vec::new()) };
+        let question = match wanted.request {
+            Request::Goes => Question::Goes,
+            Request::None | Request::Asks | Request::Rejects => Question::Stays,
+        };
+        let public_url = self.chosen.controller.public_url.as_deref();
+        let link = public_url.map(|public_url| match recipients {
+            [only] if texts.has_place() || wanted.need != Need::AtMarks => {
+                self.personal_link(*only).unwrap_or_else(|| format!("{public_url}/c/"))
+            }
+            // Whoever shares a copy shares no token.
+            _ => format!("{public_url}/c/"),
+        });
+        Notice {
+            link: link.as_deref(),
+            public_url: public_url.unwrap_or_default(),
+            need: wanted.need,
+            question,
+            fragments: self.live.fragments(&self.chosen.controller.name),
+        }
+        .place(texts)
+    }
+
+    fn personal_link(&self, recipient: usize) -> Option<String> {
+        let hint = token::hint(self.address(recipient));
+        self.url(&Token::Preference { holder: self.holder_of(recipient)?, hint })
     }
 
     /// Control fields go, the next hop's service is told where trackers went, and signatures go that all the edits broke. `edits` are those
@@ -202,11 +373,21 @@ mod tests {
 
     #[test]
     fn who_shares_a_copy_gets_the_stricter_treatment() {
-        let wanted = |opens, links| Wanted { opens, links };
+        let wanted = |opens, links| Wanted { opens, links, ..Wanted::AS_IT_CAME };
         let (keep, strip) = (Outcome::Keep, Outcome::Strip);
         let (stay, treat) = (LinkFate::Stay, LinkFate::Treat);
         assert_eq!(wanted(keep, stay).join(wanted(strip, treat)), wanted(strip, treat));
         assert_eq!(wanted(keep, treat).join(wanted(keep, stay)), wanted(keep, treat));
         assert_eq!(wanted(keep, stay).join(Wanted::AS_IT_CAME), Wanted::AS_IT_CAME);
+    }
+
+    #[test]
+    fn a_pixel_of_one_person_stands_in_no_copy_of_two() {
+        let of = |owner| Wanted { opens: Outcome::SwapGated, owner, ..Wanted::AS_IT_CAME };
+        let joined = of(Some(0)).join(of(Some(1)));
+        assert_eq!((joined.opens, joined.owner), (Outcome::Strip, None));
+        assert_eq!(of(Some(0)).join(of(Some(0))), of(Some(0)));
+        let shared = Wanted { opens: Outcome::SwapShared, ..Wanted::AS_IT_CAME };
+        assert_eq!(shared.join(shared).opens, Outcome::SwapShared);
     }
 }

@@ -1,6 +1,6 @@
 //! What is handed over as evidence of one message.
 
-use super::{Arrival, Enforced, Handled, Hashes};
+use super::{Arrival, Copied, Enforced, Handled, Hashes, fell_short};
 use crate::record::evidence::record::Sighted;
 use crate::record::evidence::{Note, NotedCopy, NotedRecipient};
 use crate::tracker::{Analysis, Axis, Detector, Verdict};
@@ -38,20 +38,21 @@ fn count(kinds: &mut Vec<Sighted<'static>>, carrier: &'static str, vendor: &str)
 pub(super) fn note(arrival: &Arrival, enforced: Enforced, handled: &Handled, hashes: Hashes) -> Note {
     let before = hashes.as_ref().map(|(before, _)| *before);
     let mut after = hashes.map(|(_, after)| after).unwrap_or_default().into_iter();
-    let recipient = |own: &usize| {
+    let recipient = |own: &usize, copied: &Copied| {
         let (decided, reply) = (enforced.decided.get(*own)?, handled.replies.get(*own)?);
         Some(NotedRecipient {
             person: decided.person,
             decision: decided.decision.clone(),
-            shortfall: decided.shortfall,
+            shortfall: fell_short(decided, copied),
             reply: reply.clone(),
         })
     };
     let copies = enforced.copies.iter().map(|copied| NotedCopy {
         after: after.next().flatten(),
         done: copied.done,
-        edited: copied.removed,
-        recipients: copied.recipients.iter().filter_map(recipient).collect(),
+        removed: copied.removed,
+        swapped: copied.swapped,
+        recipients: copied.recipients.iter().filter_map(|own| recipient(own, copied)).collect(),
     });
     Note {
         copies: copies.collect(),

@@ -223,8 +223,10 @@ fn conclusion(facts: &Facts<'_>, decision: &Decision) -> String {
 /// What else happens to the copy.
 fn rest(chosen: Chosen<'_>, facts: &Facts<'_>, decision: &Decision) -> Vec<String> {
     let mut said = Vec::new();
-    if let (_, Some(reason)) = swap::possible(decision.outcome) {
-        said.push(format!("This relay serves no such address, so trackers are taken out ({reason})."));
+    if let (_, Some(reason)) = swap::possible(decision.outcome, chosen.controller.public_url.as_deref()) {
+        said.push(format!(
+            "The controller has no public_url under which such an address could be served, so trackers are taken out ({reason})."
+        ));
     }
     let treatment = chosen.mailstream.treatment;
     if treatment.link_treatment == LinkTreatment::Unwrap {

@@ -1,9 +1,10 @@
 //! Controllers, and the kinds of mail that they send.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::conditions::Conditions;
-use super::{Exemption, Purpose, jurisdiction};
+use super::{Exemption, Purpose, TooEarly, jurisdiction};
 use crate::consent;
 use crate::rewrite::{LinkTreatment, Personal, Receipts};
 use crate::tracker::{Extent, Links};
@@ -41,6 +42,10 @@ pub struct Controller {
     pub on_grant: OnGrant,
     /// Where readers find what is done with their opens (N20).
     pub notice_url: Option<String>,
+    /// The language of its mail where a message names none, by its two letters (ISO 639-1).
+    pub language: String,
+    /// The file with what is put into its mail around a link to the preference page.
+    pub footer_file: Option<PathBuf>,
     /// What the addresses of its pages and pixels of ours begin with, without a slash at the end; `None` where it has none.
     pub public_url: Option<String>,
     /// The jurisdiction of its mailstreams that declare none.
@@ -135,6 +140,8 @@ pub struct Mailstream {
     pub treatment: Treatment,
     /// Which of them get a link to the preference page.
     pub footer: Footer,
+    /// What is done about a request for consent that comes too early.
+    pub too_early: TooEarly,
 }
 
 impl Mailstream {
@@ -156,6 +163,7 @@ impl Mailstream {
             notice_url: None,
             treatment: Treatment { receipts: Receipts::Strip, ..treatment },
             footer,
+            too_early: TooEarly::Strip,
         }
     }
 

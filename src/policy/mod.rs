@@ -12,6 +12,7 @@ pub mod lint;
 pub mod mailstream;
 pub mod outcome;
 pub mod purpose;
+pub mod request;
 pub mod rulebook;
 pub mod swap;
 
@@ -22,4 +23,5 @@ pub use jurisdiction::{Flags, Jurisdictions, Need, Rules};
 pub use mailstream::{Controller, Footer, Kind, Mailstream, Mode, OnGrant, Requested, Treatment};
 pub use outcome::{Outcome, joined};
 pub use purpose::Purpose;
+pub use request::{Request, TooEarly, request};
 pub use rulebook::{Chosen, Rulebook};

@@ -1,18 +1,26 @@
-//! What can be done of what was decided. Swaps put an address of ours in the place of the sender's, and this version serves none.
+//! What can be done of what was decided. Swaps put an address of ours in the place of the sender's, for which the controller needs a public address.
 
 use super::Outcome;
 
-/// Why a swap is not done, as the log and the metrics name it.
-pub const NEEDS_PUBLIC_URL: &str = "swap_needs_public_url";
+/// Why what was decided is not done, as the log, the metrics and evidence name it.
+pub mod shortfall {
+    /// The controller has no public address that could serve the pixel.
+    pub const NEEDS_PUBLIC_URL: &str = "swap_needs_public_url";
+    /// The copy goes to several people, and a pixel for one of them cannot stand in it.
+    pub const SHARED_COPY: &str = "copy_is_shared";
+    /// No tracker of the message stands where an address of ours can.
+    pub const NOT_SWAPPABLE: &str = "no_tracker_can_be_swapped";
+    /// The copy needs a link to the preference page, and the message has no place for it (N24).
+    pub const NO_PLACE_FOR_LINK: &str = "no_place_for_link";
+}
 
-/// The outcome that a copy gets, and why it is another one than was decided. The only place where a swap becomes something else: without a
-/// public address of the controller that serves its pixels, the trackers go.
-pub const fn possible(decided: Outcome) -> (Outcome, Option<&'static str>) {
-    match decided {
-        Outcome::Keep | Outcome::Strip => (decided, None),
-        Outcome::SwapGated | Outcome::SwapShared | Outcome::SwapDay => {
-            (Outcome::Strip, Some(NEEDS_PUBLIC_URL))
+/// The outcome that a copy gets, and why it is another one than was decided. `public_url` is that of the controller: without it the trackers go.
+pub fn possible(decided: Outcome, public_url: Option<&str>) -> (Outcome, Option<&'static str>) {
+    match (decided, public_url) {
+        (Outcome::SwapGated | Outcome::SwapShared | Outcome::SwapDay, None) => {
+            (Outcome::Strip, Some(shortfall::NEEDS_PUBLIC_URL))
         }
+        _ => (decided, None),
     }
 }
 
@@ -23,9 +31,10 @@ mod tests {
     #[test]
     fn a_swap_that_cannot_be_served_strips() {
         for outcome in Outcome::ALL {
-            let (done, why) = possible(outcome);
+            let (done, why) = possible(outcome, None);
             assert_eq!(done, if outcome.is_swap() { Outcome::Strip } else { outcome });
             assert_eq!(why.is_some(), outcome.is_swap());
+            assert_eq!(possible(outcome, Some("https://choice.shop.example")), (outcome, None));
         }
     }
 }

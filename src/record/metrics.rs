@@ -60,7 +60,15 @@ fn describe() {
     describe_counter!("pixelward_unmatched_messages_total", "Messages that no mailstream fits");
     describe_counter!(
         "pixelward_swaps_stripped_total",
-        "Recipients whose trackers were to be swapped and were taken out, since this relay serves no pixels"
+        "Recipients whose trackers were to be swapped and were taken out, by reason"
+    );
+    describe_counter!(
+        "pixelward_trackers_swapped_total",
+        "Trackers that lead to an address of ours in copies that left"
+    );
+    describe_counter!(
+        "pixelward_consent_requests_total",
+        "Recipients of mail that asks for consent, by whether they were asked, or the question or the mail came too early"
     );
     describe_counter!("pixelward_trackers_found_total", "Trackers found, by carrier");
     describe_counter!("pixelward_trackers_removed_total", "Trackers taken out of copies that left");

@@ -30,6 +30,8 @@ pub struct Line<'a> {
     pub done: Outcome,
     /// How many trackers were taken out of it.
     pub removed: usize,
+    /// How many lead to an address of ours in it.
+    pub swapped: usize,
     /// How many were found.
     pub found: usize,
 }
@@ -58,6 +60,7 @@ pub fn recipient(arrival: &Arrival, client_id: &str, downstream: &str, line: &Li
         done = line.done.name(),
         found = line.found,
         removed = line.removed,
+        swapped = line.swapped,
         downstream,
         result = reply.class().name(),
         reply = %reply,

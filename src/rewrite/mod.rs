@@ -4,6 +4,8 @@
 //! no path leads from a failed rewrite to the unrewritten message.
 
 pub mod downstream;
+pub mod notice;
+pub mod swap;
 pub mod target;
 pub mod token;
 
@@ -11,7 +13,8 @@ use bytes::Bytes;
 
 use crate::message::Trouble;
 use crate::message::transfer::{Edit, apply};
-use crate::tracker::{Analysis, Axis, Detector, Extent, Inquiry, Remedy, Sighting, Verdict};
+use crate::tracker::{Analysis, Axis, Detector, Extent, Inquiry, Placed, Remedy, Sighting, Verdict};
+use swap::{Plan, Swap};
 
 /// Whether a rewritten copy is scanned again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,9 +58,24 @@ pub enum LinkTreatment {
     Unwrap,
 }
 
+/// What happens to what reports an open.
+#[derive(Clone, Copy, Debug)]
+pub enum Opens<'a> {
+    /// It stays.
+    Keep,
+    /// It goes.
+    Strip,
+    /// An address of ours takes its place, where one can; elsewhere it goes.
+    Swap(Swap<'a>),
+}
+
 /// What is to be done to one copy.
 #[derive(Clone, Copy, Debug)]
 pub struct Order<'a> {
+    /// What happens to what reports an open.
+    pub opens: Opens<'a>,
+    /// What is put into the texts besides.
+    pub added: &'a [Placed],
     /// What is looked for, before and after; `extent` says how much goes.
     pub inquiry: Inquiry<'a>,
     /// Whether requests for a receipt go.
@@ -81,6 +99,8 @@ pub enum Copy {
         bytes: Bytes,
         /// What was changed, as edits of the message that came.
         edits: Vec<Edit>,
+        /// How many trackers now lead to an address of ours.
+        swapped: usize,
         /// How it came about.
         way: Way,
     },
@@ -107,11 +127,19 @@ pub enum RewriteError {
 }
 
 impl Order<'_> {
-    /// The edit that the order asks for; `None` where a sighting stays.
+    /// The edit that the order asks for, swaps aside; `None` where a sighting stays.
     pub fn edit<'s>(&self, sighting: &'s Sighting) -> Option<&'s Edit> {
+        match (sighting.axis(), self.opens) {
+            (Axis::Receipt, _) if self.receipts == Receipts::Strip => sighting.removal(),
+            (Axis::Link, _) if self.links == LinkTreatment::Unwrap => sighting.remedy(Remedy::Unwrap),
+            (Axis::Receipt | Axis::Link, _) | (Axis::Open, Opens::Keep) => None,
+            (Axis::Open, Opens::Strip | Opens::Swap(_)) => self.taken_out(sighting),
+        }
+    }
+
+    /// The edit that ends a report of an open.
+    fn taken_out<'s>(&self, sighting: &'s Sighting) -> Option<&'s Edit> {
         match sighting.axis() {
-            Axis::Receipt if self.receipts == Receipts::Strip => sighting.removal(),
-            Axis::Link if self.links == LinkTreatment::Unwrap => sighting.remedy(Remedy::Unwrap),
             Axis::Receipt | Axis::Link => None,
             Axis::Open if self.inquiry.extent == Extent::EveryRequest => sighting.removal(),
             Axis::Open => match (sighting.verdict, self.personal) {
@@ -131,10 +159,13 @@ impl Order<'_> {
         }
     }
 
-    /// Whether what was ordered out is still there. A link that was unwrapped may be another one that could be.
-    fn is_unmet_in(&self, analysis: &Analysis<'_>) -> bool {
+    /// Whether what was ordered out is still there, addresses of ours aside. A link that was unwrapped may be another one that could be.
+    fn is_unmet_in(&self, analysis: &Analysis<'_>, plan: &Plan) -> bool {
         analysis.sightings.iter().any(|sighting| {
-            sighting.protection.is_none() && sighting.axis() != Axis::Link && self.edit(sighting).is_some()
+            sighting.protection.is_none()
+                && sighting.axis() != Axis::Link
+                && self.edit(sighting).is_some()
+                && !plan.has_put_in(&sighting.url)
         })
     }
 }
@@ -151,52 +182,31 @@ pub fn rewrite(
     analysis: &Analysis<'_>,
     order: &Order<'_>,
 ) -> Result<Copy, RewriteError> {
-    if let Some(trouble) = analysis.trouble {
+    let must_be_read = !matches!(order.opens, Opens::Keep);
+    if let Some(trouble) = analysis.trouble.filter(|_| must_be_read) {
         let everything = detector.analyse(raw, &order.inquiry.everything());
         return strictly(detector, raw, Vec::new(), &everything, order)
             .map_err(|_| RewriteError::Unreadable(trouble));
     }
-    let edits = analysis.edits(|sighting| order.edit(sighting));
+    let mut plan = Plan::default();
+    let edits = analysis.edits(order.added, |sighting| plan.edit(order, analysis, sighting));
     if edits.is_empty() {
         return Ok(Copy::Untouched);
     }
     let bytes = Bytes::from(apply(raw, &edits));
+    let swapped = plan.swapped();
     if order.verify == Verify::Off {
-        return Ok(Copy::Rewritten { bytes, edits, way: Way::Ordered });
+        return Ok(Copy::Rewritten { bytes, edits, swapped, way: Way::Ordered });
     }
     let second = detector.analyse(&bytes, &order.inquiry);
-    if second.trouble.is_none() && !order.is_unmet_in(&second) {
-        return Ok(Copy::Rewritten { bytes, edits, way: Way::Ordered });
+    if (second.trouble.is_none() || !must_be_read) && !order.is_unmet_in(&second, &plan) {
+        return Ok(Copy::Rewritten { bytes, edits, swapped, way: Way::Ordered });
+    }
+    if !must_be_read {
+        return Err(RewriteError::StillThere);
     }
     let everything = detector.analyse(&bytes, &order.inquiry.everything());
     strictly(detector, &bytes, edits, &everything, order)
-}
-
-/// Makes a copy of `raw` in which everything that reports an open stays, and requests for receipts and links become what the order says.
-///
-/// # Errors
-///
-/// When the scan of the result still finds a request for a receipt that was ordered out.
-pub fn rewrite_kept(
-    detector: &Detector,
-    raw: &Bytes,
-    analysis: &Analysis<'_>,
-    order: &Order<'_>,
-) -> Result<Copy, RewriteError> {
-    let is_other = |sighting: &Sighting| sighting.axis() != Axis::Open;
-    let edits = analysis.edits(|sighting| order.edit(sighting).filter(|_| is_other(sighting)));
-    if edits.is_empty() {
-        return Ok(Copy::Untouched);
-    }
-    let bytes = Bytes::from(apply(raw, &edits));
-    if order.verify == Verify::On {
-        let second = detector.analyse(&bytes, &order.inquiry);
-        let still = |sighting: &Sighting| sighting.axis() == Axis::Receipt && order.edit(sighting).is_some();
-        if second.sightings.iter().any(still) {
-            return Err(RewriteError::StillThere);
-        }
-    }
-    Ok(Copy::Rewritten { bytes, edits, way: Way::Ordered })
 }
 
 /// How often every remote request is taken out of what is still not clean. In markup that browsers read in several ways, a cut can end what kept
@@ -211,9 +221,9 @@ fn strictly(
     everything: &Analysis<'_>,
     order: &Order<'_>,
 ) -> Result<Copy, RewriteError> {
-    let strict = Order { inquiry: order.inquiry.everything(), ..*order };
+    let strict = Order { inquiry: order.inquiry.everything(), opens: Opens::Strip, added: &[], ..*order };
     let cut = |bytes: &Bytes, found: &Analysis<'_>| {
-        Bytes::from(apply(bytes, &found.edits(|sighting| strict.edit(sighting))))
+        Bytes::from(apply(bytes, &found.edits(&[], |sighting| strict.edit(sighting).cloned())))
     };
     let mut stripped = cut(bytes, everything);
     for _ in 0..MAX_PASSES {
@@ -221,9 +231,9 @@ fn strictly(
         if let Some(trouble) = last.trouble {
             return Err(RewriteError::Unreadable(trouble));
         }
-        let next = strict.is_unmet_in(&last).then(|| cut(&stripped, &last));
+        let next = strict.is_unmet_in(&last, &Plan::default()).then(|| cut(&stripped, &last));
         match next {
-            None => return Ok(Copy::Rewritten { bytes: stripped, edits, way: Way::Strict }),
+            None => return Ok(Copy::Rewritten { bytes: stripped, edits, swapped: 0, way: Way::Strict }),
             Some(same) if same == stripped => break,
             Some(next) => stripped = next,
         }
@@ -243,6 +253,8 @@ mod tests {
         let inquiry = Inquiry { extent, ..Inquiry::to(&["ann@home.example"]) };
         let analysis = DETECTOR.analyse(&raw, &inquiry);
         let order = Order {
+            opens: Opens::Strip,
+            added: &[],
             inquiry,
             receipts: Receipts::Strip,
             personal: Personal::Gentlest,
@@ -267,13 +279,15 @@ mod tests {
         let inquiry = Inquiry::to(&["ann@home.example"]);
         let analysis = detector.analyse(&raw, &inquiry);
         let order = |receipts| Order {
+            opens: Opens::Keep,
+            added: &[],
             inquiry,
             receipts,
             personal: Personal::Gentlest,
             links: LinkTreatment::Keep,
             verify: Verify::On,
         };
-        let kept = |receipts| rewrite_kept(&detector, &raw, &analysis, &order(receipts)).unwrap();
+        let kept = |receipts| rewrite(&detector, &raw, &analysis, &order(receipts)).unwrap();
         let Copy::Rewritten { bytes, way: Way::Ordered, .. } = kept(Receipts::Strip) else { panic!() };
         assert_eq!(bytes, format!("Content-Type: text/html\r\n\r\n{pixel}"));
         assert!(matches!(kept(Receipts::Keep), Copy::Untouched));

@@ -300,10 +300,11 @@ pub fn hint(address: &str) -> String {
     hint.chars().filter(|own| !own.is_control()).take(64).collect()
 }
 
-/// The top-level domain of an address, in lower case.
-pub fn country(address: &str) -> String {
+/// The top-level domain of an address; empty where it has none that could be one.
+pub fn top_level_domain(address: &str) -> &str {
     let top = address.trim_end_matches('.').rsplit(['.', '@']).next().unwrap_or_default();
-    top.chars().filter(char::is_ascii_alphanumeric).take(24).collect::<String>().to_ascii_lowercase()
+    let is_one = top.len() <= 63 && top.bytes().all(|own| own.is_ascii_alphanumeric() || own == b'-');
+    if is_one { top } else { "" }
 }
 
 #[cfg(test)]
@@ -409,7 +410,8 @@ mod tests {
         ] {
             assert_eq!(hint(address), wanted);
         }
-        assert_eq!(country("ann@home.FR."), "fr");
-        assert_eq!(country("ann@home"), "home");
+        assert_eq!(top_level_domain("ann@home.FR."), "FR");
+        assert_eq!(top_level_domain("ann@home"), "home");
+        assert_eq!(top_level_domain("ann@[192.0.2.1]"), "");
     }
 }

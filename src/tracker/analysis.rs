@@ -11,10 +11,12 @@ use super::catalogue::{Catalogue, Vendor};
 use super::evidence::{Evidence, Fact, Verdict};
 use super::judge::{self, Weighed};
 use super::lists::Lists;
+use super::part::Placed;
 use super::personal::{self, Remedy};
 use super::recipient::LazyTraces;
 use super::scan::{Extent, Found, Links, Place, Removal, places};
 use super::style::Size;
+use super::swap::Slot;
 use super::url::Url;
 use crate::message::header::fields;
 use crate::message::structure::HeaderBlock;
@@ -97,14 +99,16 @@ pub struct Sighting {
     edit: Option<Edit>,
     /// What would leave it working without telling readers apart.
     remedies: Vec<(Remedy, Edit)>,
+    /// Where its address can be swapped for another one.
+    slot: Option<Slot>,
 }
 
 /// Which text an edit belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Position {
-    layer: usize,
+pub(super) struct Position {
+    pub(super) layer: usize,
     /// The leaf's index; `None` for the bytes of the layer itself.
-    leaf: Option<usize>,
+    pub(super) leaf: Option<usize>,
 }
 
 impl Sighting {
@@ -127,12 +131,22 @@ impl Sighting {
     pub fn remedy(&self, remedy: Remedy) -> Option<&Edit> {
         self.remedies.iter().find(|(own, _)| *own == remedy).map(|(_, edit)| edit)
     }
+
+    /// Whether another address can stand in the place of its own.
+    pub fn can_be_swapped(&self) -> bool {
+        self.slot.is_some()
+    }
+
+    /// The edit that puts another address in the place of its own. Of that, every byte must be one of an address that needs no quotes.
+    pub fn swapped_for(&self, address: &str) -> Option<Edit> {
+        self.slot.as_ref().map(|slot| slot.edit(address))
+    }
 }
 
 /// What was found in a message.
 #[derive(Debug)]
 pub struct Analysis<'a> {
-    layers: Vec<Layer<'a>>,
+    pub(super) layers: Vec<Layer<'a>>,
     /// Everything that was found: receipts first, then places in the order of the message. Which places are listed hangs on
     /// [`Inquiry::extent`]; trackers always are.
     pub sightings: Vec<Sighting>,
@@ -148,13 +162,13 @@ pub struct Analysis<'a> {
 
 /// The message, or a transfer-encoded message within it.
 #[derive(Debug)]
-struct Layer<'a> {
-    bytes: Cow<'a, [u8]>,
-    structure: Structure,
+pub(super) struct Layer<'a> {
+    pub(super) bytes: Cow<'a, [u8]>,
+    pub(super) structure: Structure,
     /// The layer and leaf it was decoded from.
     parent: Option<(usize, usize)>,
     /// Decoded leaves of the outermost layer, kept for the rewrite.
-    texts: Vec<(usize, Text<'a>)>,
+    pub(super) texts: Vec<(usize, Text<'a>)>,
 }
 
 /// What goes along while a message is read.
@@ -267,6 +281,7 @@ impl Detector {
                 for sighting in analysis.sightings.iter_mut().skip(found) {
                     sighting.carrier = Carrier::Calendar;
                     sighting.remedies.clear();
+                    sighting.slot = None;
                     sighting.edit = sighting.edit.take().map(|edit| piece.to_text(edit));
                 }
             }
@@ -308,6 +323,10 @@ impl Detector {
                 Verdict::Tracker if place.carrier == Carrier::Anchor => personal::unwrapped(place),
                 _ => Vec::new(),
             };
+            let slot = match verdict {
+                Verdict::Tracker | Verdict::Personal => Slot::of(text, place),
+                Verdict::Picture => None,
+            };
             analysis.sightings.push(Sighting {
                 carrier: place.carrier,
                 url: place.url.as_str().to_owned(),
@@ -319,6 +338,7 @@ impl Detector {
                 place: position,
                 edit: edit_of(text, place),
                 remedies,
+                slot,
             });
         }
     }
@@ -345,6 +365,7 @@ impl Detector {
                 place: Position { layer: 0, leaf: None },
                 edit: Some(Edit::cut_inside(field.range.clone())),
                 remedies: Vec::new(),
+                slot: None,
             };
             if let Some(name) = named(&RECEIPT_FIELDS) {
                 let none = Evidence::default();
@@ -434,11 +455,23 @@ fn cut_element(text: &[u8], element: Range<usize>) -> Edit {
 }
 
 impl Analysis<'_> {
-    /// Edits of the message: of each sighting that may be edited, the one that `chosen` says. Sorted, not overlapping.
-    pub fn edits<'s>(&'s self, mut chosen: impl FnMut(&'s Sighting) -> Option<&'s Edit>) -> Vec<Edit> {
+    /// Edits of the message: of each sighting that may be edited, the one that `chosen` says, and those of `more`. Sorted, not overlapping.
+    pub fn edits(&self, more: &[Placed], mut chosen: impl FnMut(&Sighting) -> Option<Edit>) -> Vec<Edit> {
         let free = self.sightings.iter().filter(|sighting| sighting.protection.is_none());
-        let wanted = free.filter_map(|sighting| Some((sighting.place, chosen(sighting)?.clone()))).collect();
-        self.in_message(wanted)
+        let of_sightings = free.filter_map(|sighting| Some((sighting.place, chosen(sighting)?)));
+        let more = more.iter().map(|own| (own.position, own.edit.clone()));
+        self.in_message(of_sightings.chain(more).collect())
+    }
+
+    /// The address that a sighting loads from, as browsers ask for it; `None` where it cannot be swapped for another one.
+    pub fn address(&self, sighting: &Sighting) -> Option<String> {
+        let slot = sighting.slot.as_ref()?;
+        let layer = self.layers.get(sighting.place.layer)?;
+        let index = sighting.place.leaf?;
+        match layer.texts.iter().find(|(own, _)| *own == index) {
+            Some((_, text)) => slot.address(text.bytes()),
+            None => slot.address(Text::new(&layer.bytes, layer.structure.leaves.get(index)?).bytes()),
+        }
     }
 
     /// Edits that take out every load and leave `mark` in the place of each element that went. For showing a message to somebody,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use bytes::Bytes;
-use pixelward::rewrite::{Copy, LinkTreatment, Order, Personal, Receipts, Verify, rewrite};
+use pixelward::rewrite::{Copy, LinkTreatment, Opens, Order, Personal, Receipts, Verify, rewrite};
 use pixelward::tracker::{Detector, Extent, Inquiry};
 
 pub static DETECTOR: LazyLock<Detector> = LazyLock::new(Detector::default);
@@ -44,6 +44,8 @@ pub fn in_folder(folder: &Path) -> Vec<(PathBuf, Bytes)> {
 pub fn rewritten(raw: &Bytes, extent: Extent) -> Bytes {
     let inquiry = Inquiry { extent, ..Inquiry::to(&["ann@home.example"]) };
     let order = Order {
+        opens: Opens::Strip,
+        added: &[],
         inquiry,
         receipts: Receipts::Strip,
         personal: Personal::Gentlest,

@@ -54,8 +54,10 @@ pub struct NotedCopy {
     pub after: Option<BodyHash>,
     /// What was done in it.
     pub done: Outcome,
-    /// How many trackers were taken out or replaced.
-    pub edited: usize,
+    /// How many trackers were taken out of it.
+    pub removed: usize,
+    /// How many of them lead to an address of ours in it.
+    pub swapped: usize,
     /// Who got it.
     pub recipients: Vec<NotedRecipient>,
 }
@@ -92,8 +94,6 @@ impl Note {
         message_id: Option<Tag>,
         person: Option<Tag>,
     ) -> Record<'a> {
-        let edited = copy.edited as u64;
-        let (removed, swapped) = if copy.done.is_swap() { (0, edited) } else { (edited, 0) };
         Record {
             at: self.at.0,
             id: self.id.as_str().into(),
@@ -111,8 +111,8 @@ impl Note {
             observed: self.observed,
             shortfall: own.shortfall.map(Into::into),
             found: self.found as u64,
-            removed,
-            swapped,
+            removed: copy.removed as u64,
+            swapped: copy.swapped as u64,
             sightings: Cow::Borrowed(&self.sightings),
             before: self.before,
             after: copy.after,

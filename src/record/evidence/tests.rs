@@ -82,7 +82,8 @@ impl Place {
             copies: vec![NotedCopy {
                 after: Some([2; 32]),
                 done: Outcome::Strip,
-                edited: 1,
+                removed: 1,
+                swapped: 0,
                 recipients: to.iter().map(person).collect(),
             }],
         }

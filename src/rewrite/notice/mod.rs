@@ -1,0 +1,318 @@
+//! The link to the preference page, put into mail (N20, N24), and the question that only those read who may be asked (N19).
+//!
+//! Promised: never into what is signed or encrypted, never twice, and nothing but the place changes. Where a link is needed and no place can be
+//! found for it, that is said, and the copy has to leave without what made the link necessary.
+
+mod fragment;
+mod marker;
+
+use std::ops::Range;
+
+use encoding_rs::Encoding;
+
+pub use fragment::{DEFAULT, Fragment, Fragments};
+pub use marker::{Marker, Word};
+
+use crate::message::header::fields;
+use crate::message::transfer::{Edit, Filler, Transfer};
+use crate::message::{Content, Shown};
+use crate::tracker::html::{Kind, Tokenizer};
+use crate::tracker::{Analysis, Part, Placed};
+
+/// The most questions that are followed in one text.
+const MAX_REQUESTS: usize = 64;
+
+/// The texts of a message with the marks in them, read once for all copies.
+#[derive(Debug)]
+pub struct Texts<'s> {
+    parts: Vec<(Part<'s>, Vec<Marker>)>,
+    /// What cannot be edited, among what is shown.
+    protected: Vec<Shown>,
+    language: Option<String>,
+}
+
+/// Whether a copy needs the link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Need {
+    /// Where its author left a mark, and nowhere else.
+    AtMarks,
+    /// It needs one, and its author must have left a mark.
+    MarkedOnly,
+    /// It needs one, and gets one where there is no mark.
+    Anywhere,
+}
+
+/// What becomes of a question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Question {
+    /// It stays, without its marks.
+    Stays,
+    /// It goes.
+    Goes,
+}
+
+/// What is put into a copy.
+#[derive(Clone, Copy, Debug)]
+pub struct Notice<'a> {
+    /// The address of the preference page for whoever gets the copy; `None` where the controller has no such page.
+    pub link: Option<&'a str>,
+    /// What addresses of the page begin with, by which one that is there already is known.
+    pub public_url: &'a str,
+    /// Whether it needs the link.
+    pub need: Need,
+    /// What becomes of questions.
+    pub question: Question,
+    /// The texts around a link that has no mark.
+    pub fragments: &'a Fragments,
+}
+
+/// There is no place for the link in this message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoPlace;
+
+impl<'s> Texts<'s> {
+    /// The texts of an analysed message.
+    pub fn of(analysis: &'s Analysis<'_>, raw: &[u8]) -> Texts<'s> {
+        let with_marks = |part: Part<'s>| {
+            let marks = marker::all(part.bytes());
+            (part, marks)
+        };
+        let parts: Vec<(Part<'s>, Vec<Marker>)> = analysis.parts().into_iter().map(with_marks).collect();
+        let leaves = analysis.structure().map(|own| own.leaves.as_slice()).unwrap_or_default();
+        let protected =
+            leaves.iter().filter(|leaf| leaf.protection.is_some()).map(|leaf| leaf.shown).collect();
+        let markup = parts.iter().find(|(part, _)| part.leaf.shown == Shown::Markup);
+        let language = of_header(raw).or_else(|| of_markup(markup?.0.bytes()));
+        Texts { parts, protected, language }
+    }
+
+    /// Whether its author marked a question.
+    pub fn has_question(&self) -> bool {
+        self.parts.iter().any(|(_, marks)| !questions(marks).is_empty())
+    }
+
+    /// Whether its author marked places for the link.
+    pub fn has_place(&self) -> bool {
+        self.parts.iter().any(|(_, marks)| marks.iter().any(|own| own.word == Word::Preferences))
+    }
+
+    /// The texts in which a reader must find the link: of each form in which a message is shown, the first one.
+    fn needed(&self) -> Option<Vec<&(Part<'s>, Vec<Marker>)>> {
+        let has = |shown: Shown| self.parts.iter().find(|(part, _)| part.leaf.shown == shown);
+        let is_out_of_reach = |shown: Shown| self.protected.contains(&shown) && has(shown).is_none();
+        let alone = has(Shown::Markup).is_none() && has(Shown::PlainAlternative).is_none();
+        let forms = [Shown::Markup, Shown::Amp, Shown::PlainAlternative];
+        if forms.into_iter().any(is_out_of_reach) || alone && is_out_of_reach(Shown::Plain) {
+            return None;
+        }
+        let mut needed: Vec<_> = forms.into_iter().filter_map(has).collect();
+        needed.extend(has(Shown::Plain).filter(|_| alone));
+        (!needed.is_empty()).then_some(needed)
+    }
+}
+
+impl Notice<'_> {
+    /// What is put into the texts of a copy.
+    ///
+    /// # Errors
+    ///
+    /// When the copy needs the link and there is no place for it.
+    pub fn place(&self, texts: &Texts<'_>) -> Result<Vec<Placed>, NoPlace> {
+        let mut placed = Vec::new();
+        for (part, marks) in &texts.parts {
+            let asked = questions(marks);
+            placed.extend(self.questions(part, &asked).into_iter().map(|edit| part.placed(edit)));
+            if let Some(link) = self.link {
+                // A link within a question that goes, goes with it.
+                let stays = |own: &&Marker| self.question == Question::Stays || !lies_in(&own.range, &asked);
+                let marks = marks.iter().filter(|own| own.word == Word::Preferences).filter(stays);
+                // Behind an address a blank does no harm, in an attribute or a text.
+                placed.extend(marks.map(|own| part.placed(Edit::replace(own.range.clone(), link))));
+            }
+        }
+        let Some(link) = self.link.filter(|_| self.need != Need::AtMarks) else { return Ok(placed) };
+        for (part, marks) in texts.needed().ok_or(NoPlace)? {
+            if self.has_link(part, marks) {
+                continue;
+            }
+            if self.need == Need::MarkedOnly {
+                return Err(NoPlace);
+            }
+            let (language, fragment) = self.fragments.of(texts.language.as_deref());
+            let edit = match part.leaf.shown {
+                Shown::Markup | Shown::Amp => in_markup(part, language, &fragment.html, link),
+                Shown::Plain | Shown::PlainAlternative | Shown::Elsewhere => {
+                    in_text(part, &fragment.text, link)
+                }
+            };
+            placed.push(part.placed(edit.ok_or(NoPlace)?));
+        }
+        Ok(placed)
+    }
+
+    /// Whether a reader of this text finds the link, or will.
+    fn has_link(&self, part: &Part<'_>, marks: &[Marker]) -> bool {
+        let asked = questions(marks);
+        let stays = |own: &Marker| self.question == Question::Stays || !lies_in(&own.range, &asked);
+        let is_marked = marks.iter().any(|own| own.word == Word::Preferences && stays(own));
+        let known = format!("{}/c/", self.public_url);
+        is_marked || memchr::memmem::find(part.bytes(), known.as_bytes()).is_some()
+    }
+
+    fn questions(&self, part: &Part<'_>, asked: &[Asked]) -> Vec<Edit> {
+        let ranges = asked.iter().flat_map(|own| match self.question {
+            Question::Goes => vec![own.open.start..own.close.end],
+            Question::Stays => vec![own.open.clone(), own.close.clone()],
+        });
+        let filler = if part.leaf.content == Content::Html { Filler::Comment } else { Filler::Nothing };
+        ranges.map(|range| Edit { range, with: Vec::new(), filler }).collect()
+    }
+}
+
+/// A question: where its marks stand.
+struct Asked {
+    open: Range<usize>,
+    close: Range<usize>,
+}
+
+/// Each opening mark with the closing one behind it.
+fn questions(marks: &[Marker]) -> Vec<Asked> {
+    let mut found = Vec::new();
+    let mut open: Option<&Range<usize>> = None;
+    for own in marks.iter().take(2 * MAX_REQUESTS) {
+        match (own.word, open) {
+            (Word::Request, None) => open = Some(&own.range),
+            (Word::End, Some(start)) => {
+                found.push(Asked { open: start.clone(), close: own.range.clone() });
+                open = None;
+            }
+            (Word::Request | Word::End | Word::Preferences, _) => {}
+        }
+    }
+    found
+}
+
+fn lies_in(range: &Range<usize>, asked: &[Asked]) -> bool {
+    asked.iter().any(|own| own.open.start <= range.start && range.end <= own.close.end)
+}
+
+/// The fragment before the end of a document.
+fn in_markup(part: &Part<'_>, language: &str, fragment: &str, link: &str) -> Option<Edit> {
+    let at = end_of_body(part.bytes())?;
+    let filled = filled(fragment, link);
+    // Of its own colour and size, whatever stands around it; nothing in it is loaded.
+    let style = "clear:both;margin:16px auto;padding:0 16px;max-width:600px;font:12px/1.5 sans-serif;text-align:center";
+    let with = format!("<div lang=\"{language}\" dir=\"ltr\" style=\"{style}\">{filled}</div>");
+    Some(Edit { range: at..at, with: with.into_bytes(), filler: Filler::Comment })
+}
+
+/// The paragraph behind a plain text.
+fn in_text(part: &Part<'_>, fragment: &str, link: &str) -> Option<Edit> {
+    let text = part.bytes();
+    let filled = filled(fragment, link).replace('\n', "\r\n");
+    let before = if text.is_empty() || text.ends_with(b"\n") { "\r\n" } else { "\r\n\r\n" };
+    let with = encoded(part, &format!("{before}{filled}\r\n"));
+    Some(Edit { range: text.len()..text.len(), with, filler: Filler::Nothing })
+}
+
+fn filled(fragment: &str, link: &str) -> String {
+    let mut out = String::new();
+    let mut at = 0;
+    for own in marker::all(fragment.as_bytes()).iter().filter(|own| own.word == Word::Preferences) {
+        out.push_str(fragment.get(at..own.range.start).unwrap_or_default());
+        out.push_str(link);
+        at = own.range.end;
+    }
+    out.push_str(fragment.get(at..).unwrap_or_default());
+    out
+}
+
+/// A text in the charset of a part, where that and its transfer encoding can carry it; else in ASCII.
+fn encoded(part: &Part<'_>, text: &str) -> Vec<u8> {
+    let label = part.leaf.charset.trim();
+    let is_ascii =
+        label.is_empty() || label.eq_ignore_ascii_case("us-ascii") || label.eq_ignore_ascii_case("ascii");
+    let carries_all = part.leaf.transfer != Transfer::Identity || !part.bytes().is_ascii();
+    let encoding = Encoding::for_label(label.as_bytes())
+        .filter(|own| !is_ascii && carries_all && own.is_ascii_compatible() && own.output_encoding() == *own);
+    let whole = encoding.and_then(|own| {
+        let (bytes, _, has_replaced) = own.encode(text);
+        (!has_replaced).then(|| bytes.into_owned())
+    });
+    whole.unwrap_or_else(|| fragment::in_ascii(text).into_bytes())
+}
+
+/// Where something can be put so that it is the last thing that is shown; `None` where what stands last is no markup.
+fn end_of_body(text: &[u8]) -> Option<usize> {
+    let mut tokens = Tokenizer::new(text, 0..text.len());
+    let (mut body, mut html) = (None, None);
+    let mut is_open_ended = false;
+    while let Some(kind) = tokens.step() {
+        let range = tokens.range();
+        is_open_ended = false;
+        match kind {
+            Kind::Close => {
+                let name = text.get(tokens.inner()).unwrap_or_default();
+                if name.eq_ignore_ascii_case(b"body") {
+                    body = Some(range.start);
+                } else if name.eq_ignore_ascii_case(b"html") {
+                    html = html.or(Some(range.start));
+                }
+            }
+            Kind::Comment => {
+                let is_long = text.get(range.start..).is_some_and(|own| own.starts_with(b"<!--"));
+                let ends: &[&[u8]] = if is_long { &[b"-->", b"--!>"] } else { &[b">"] };
+                is_open_ended = range.end >= text.len() && !ends.iter().any(|end| text.ends_with(end));
+            }
+            Kind::Raw => is_open_ended = tokens.inner().end >= text.len(),
+            Kind::Open => {}
+        }
+    }
+    // A tag that is never closed swallows what follows it.
+    let last = memchr::memrchr(b'<', text).map_or(&b""[..], |at| text.get(at..).unwrap_or_default());
+    let is_cut_off =
+        last.get(1).is_some_and(|own| own.is_ascii_alphabetic() || matches!(own, b'/' | b'!' | b'?'))
+            && memchr::memchr(b'>', last).is_none();
+    match body.or(html) {
+        Some(at) => Some(at),
+        None if is_open_ended || is_cut_off => None,
+        None => Some(text.len()),
+    }
+}
+
+/// The language that the header names.
+fn of_header(raw: &[u8]) -> Option<String> {
+    let field = fields(raw, 0).find(|field| field.is(raw, "Content-Language"))?;
+    code(field.value(raw))
+}
+
+/// The language that the document names.
+fn of_markup(text: &[u8]) -> Option<String> {
+    /// How many elements are looked at: it stands in the first one, if anywhere.
+    const LOOKED_AT: usize = 8;
+    let mut tokens = Tokenizer::new(text, 0..text.len());
+    for _ in 0..LOOKED_AT {
+        if tokens.step()? != Kind::Open {
+            continue;
+        }
+        let named = tokens.attributes().iter().find(|own| {
+            let name = text.get(own.name.clone()).unwrap_or_default();
+            name.eq_ignore_ascii_case(b"lang") || name.eq_ignore_ascii_case(b"xml:lang")
+        });
+        if let Some(own) = named {
+            return code(text.get(own.value.clone()).unwrap_or_default());
+        }
+    }
+    None
+}
+
+/// The two letters of a language tag (RFC 5646).
+fn code(value: &[u8]) -> Option<String> {
+    let value = value.trim_ascii();
+    let letters = value.get(..2).filter(|own| own.iter().all(u8::is_ascii_alphabetic))?;
+    let ends = value.get(2).is_none_or(|own| matches!(own, b'-' | b'_' | b',' | b' ' | b';'));
+    ends.then(|| String::from_utf8_lossy(letters).to_ascii_lowercase())
+}
+
+#[cfg(test)]
+mod tests;

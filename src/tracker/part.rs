@@ -1,0 +1,54 @@
+//! The texts of a message that its reader sees, for putting something into them.
+
+use std::borrow::Cow;
+
+use super::analysis::{Analysis, Position};
+use crate::message::{Content, Edit, Leaf, Text};
+
+/// A text of the message itself, not of one within it, that may be edited.
+#[derive(Debug)]
+pub struct Part<'s> {
+    /// What the structure says of it.
+    pub leaf: &'s Leaf,
+    text: Cow<'s, Text<'s>>,
+    position: Position,
+}
+
+/// An edit with the text that it belongs to.
+#[derive(Clone, Debug)]
+pub struct Placed {
+    pub(super) position: Position,
+    pub(super) edit: Edit,
+}
+
+impl Part<'_> {
+    /// The text, readable as ASCII markup.
+    pub fn bytes(&self) -> &[u8] {
+        self.text.bytes()
+    }
+
+    /// An edit of this text.
+    pub fn placed(&self, edit: Edit) -> Placed {
+        Placed { position: self.position, edit }
+    }
+}
+
+impl Analysis<'_> {
+    /// The texts that may be edited, in the order of the message.
+    pub fn parts(&self) -> Vec<Part<'_>> {
+        let Some(layer) = self.layers.first() else { return Vec::new() };
+        let leaves = layer.structure.leaves.iter().enumerate();
+        let texts = leaves.filter(|(_, leaf)| {
+            matches!(leaf.content, Content::Html | Content::Text) && leaf.protection.is_none()
+        });
+        let part = |(index, leaf)| {
+            let known = layer.texts.iter().find(|(own, _)| *own == index);
+            let text = match known {
+                Some((_, text)) => Cow::Borrowed(text),
+                None => Cow::Owned(Text::new(&layer.bytes, leaf)),
+            };
+            Part { leaf, text, position: Position { layer: 0, leaf: Some(index) } }
+        };
+        texts.map(part).collect()
+    }
+}
