@@ -6,34 +6,28 @@
 //!
 //! What comes before `analyse` is in [`crate::server`]; it hands an [`Arrival`] to [`Pipeline::handle`].
 
+mod arrival;
+mod asking;
 mod copy;
+mod counts;
 mod proof;
+mod wanted;
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc2822;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout_at;
 
 use crate::consent::upkeep::{self, Retention};
-use crate::consent::{
-    Change, Controller, Details, Permission, Person, Standing, State, Store, StoreError, Timestamp,
-};
-use crate::live::{Live, Outbound};
-use crate::message::header::fields;
+use crate::consent::{Change, Controller, Person, Store, Timestamp};
+use crate::live::Live;
 use crate::policy::jurisdiction::InForce;
 use crate::policy::swap::{self, shortfall};
-use crate::policy::{
-    Chosen, Decision, Facts, Footer, Kind, LinkFate, Mode, Origin, Outcome, Purpose, Request, Rule, decide,
-    request,
-};
+use crate::policy::{Chosen, Decision, Facts, Mode, Outcome, Purpose, Request, decide};
 use crate::record::digest::{self, BodyHash};
 use crate::record::evidence::Evidence;
 use crate::record::evidence::record::Sighted;
@@ -41,17 +35,17 @@ use crate::record::{self, Line};
 use crate::relay::delivery::{self, Answers};
 use crate::relay::ledger::{Fate, Key as LedgerKey};
 use crate::relay::{Ledger, Mail, Parcel, Transaction};
-use crate::rewrite::LinkTreatment;
-use crate::rewrite::notice::{Need, Texts};
+use crate::rewrite::notice::Texts;
 use crate::rewrite::token::Mint;
 use crate::server::Budget;
-use crate::smtp::session::{Envelope, Protocol};
 use crate::smtp::{Reply, reply::Class};
-use crate::tracker::{Analysis, Axis, Campaigns, Inquiry, Key, Verdict};
-use copy::{Copying, Made, Wanted};
-
-/// The most Received fields before a message is taken to run in circles (RFC 5321 section 6.3).
-const MAX_HOPS: usize = 50;
+use crate::tracker::{Axis, Campaigns, Inquiry, Key, Verdict};
+pub use arrival::{Arrival, MessageId};
+use arrival::{loops, received};
+use asking::{asking, not_to_be_asked, note_requests};
+use copy::{Copying, Made};
+use counts::{count, note_decided, note_found};
+use wanted::{Wanted, groups, may_put_in, wanted};
 
 /// What memory for copies is counted in, in bytes.
 const COPY_UNIT: usize = 4096;
@@ -83,64 +77,6 @@ impl fmt::Debug for Pipeline {
     }
 }
 
-/// Our own name for a message, for the log and the trace header.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MessageId(String);
-
-impl MessageId {
-    /// A name that no other message of this relay has.
-    pub fn new() -> MessageId {
-        const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
-        static COUNT: AtomicU64 = AtomicU64::new(0);
-        let micros = Timestamp::now().0.unsigned_abs() << 12;
-        let mut number = micros | (COUNT.fetch_add(1, Ordering::Relaxed) & 0xfff);
-        let mut text = Vec::with_capacity(12);
-        for _ in 0..12 {
-            text.push(ALPHABET.get((number & 31) as usize).copied().unwrap_or(b'0'));
-            number >>= 5;
-        }
-        text.reverse();
-        MessageId(String::from_utf8_lossy(&text).into_owned())
-    }
-}
-
-impl Default for MessageId {
-    fn default() -> MessageId {
-        MessageId::new()
-    }
-}
-
-impl fmt::Display for MessageId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-/// A message that a client has handed over whole.
-#[derive(Debug)]
-pub struct Arrival {
-    /// Our name for it.
-    pub id: MessageId,
-    /// Who sends, and the recipients that the next hop accepted.
-    pub envelope: Envelope,
-    /// The message: lines ending in CRLF, dots unstuffed.
-    pub message: Bytes,
-    /// The listener it came through.
-    pub listener: String,
-    /// Where it goes.
-    pub outbound: Arc<Outbound>,
-    /// By when the client must have an answer.
-    pub deadline: Instant,
-    /// The client.
-    pub peer: SocketAddr,
-    /// The client's host name, where a proxy told it.
-    pub client_name: Option<String>,
-    /// TLS version and cipher suite towards the client.
-    pub tls: Option<String>,
-    /// How the client hears what became of it.
-    pub answers: Answers,
-}
-
 /// What became of a message.
 #[derive(Debug)]
 pub struct Handled {
@@ -149,38 +85,6 @@ pub struct Handled {
     /// For all of them together.
     pub whole: Reply,
     open: Vec<LedgerKey>,
-}
-
-impl Arrival {
-    /// The Message-ID field, cut and cleaned for the log.
-    pub fn message_id(&self) -> String {
-        let field = fields(&self.message, 0).find(|field| field.is(&self.message, "Message-ID"));
-        let value = field
-            .map(|field| String::from_utf8_lossy(field.value(&self.message)).into_owned())
-            .unwrap_or_default();
-        value.chars().filter(|own| own.is_ascii_graphic()).take(200).collect()
-    }
-
-    /// What the connection and the envelope say of it.
-    fn origin(&self) -> Origin<'_> {
-        Origin {
-            listener: &self.listener,
-            // A name in a verified certificate is as good as a login.
-            login: self.envelope.login.as_deref().or(self.envelope.certificate.as_deref()),
-            sender: self.envelope.sender.address.as_str(),
-        }
-    }
-
-    /// The id under which the client knows the message, where its newest Received field gives one.
-    fn client_id(&self) -> String {
-        let field = fields(&self.message, 0).find(|field| field.is(&self.message, "Received"));
-        let value = field
-            .map(|field| String::from_utf8_lossy(field.value(&self.message)).into_owned())
-            .unwrap_or_default();
-        let mut words = value.split([' ', '\t', '\r', '\n', ';']).filter(|word| !word.is_empty());
-        let id = words.by_ref().find(|word| word.eq_ignore_ascii_case("id")).and_then(|_| words.next());
-        id.unwrap_or_default().chars().filter(|own| own.is_ascii_graphic()).take(64).collect()
-    }
 }
 
 /// What was decided for one recipient.
@@ -449,34 +353,6 @@ impl Pipeline {
         }
     }
 
-    /// Records whom a message asked. The message has left, so that it could not be recorded is an alarm and nothing more.
-    fn note_asked(&self, arrival: &Arrival, asked: Vec<(Person, Change)>) {
-        let id = arrival.id.clone();
-        let failed = move |error: StoreError| {
-            metrics::counter!("pixelward_store_errors_total").increment(1);
-            tracing::error!(%id, %error, "that people were asked for their consent could not be recorded: they may be asked again too soon");
-        };
-        let alarm = failed.clone();
-        let sent = self.store.record_later(asked, move |outcome| {
-            let _ = outcome.map_err(failed);
-        });
-        let _ = sent.map_err(alarm);
-    }
-
-    /// That a person was asked, so that nobody asks again too soon (N19).
-    fn question(&self, arrival: &Arrival, enforced: &Enforced, decided: &Decided) -> Change {
-        let details = Details {
-            method: Some("request_by_mail".to_owned()),
-            channel: Some("mail".to_owned()),
-            evidence: Some(format!("message {}", arrival.id)),
-            actor: Some("pixelward".to_owned()),
-            ..Details::default()
-        };
-        let controller = enforced.controller_name.clone();
-        let change = Change::new(controller, decided.asks.clone(), State::Asked, enforced.at);
-        Change { asked_at: Some(enforced.at), details, ..change }
-    }
-
     /// Analyse, look up, decide, rewrite, sign: once for each copy that is wanted.
     fn enforce(&self, live: &Live, arrival: &Arrival) -> Enforced {
         let recipients: Vec<&str> =
@@ -639,203 +515,9 @@ impl Pipeline {
     }
 }
 
-/// Whether anything may be put into the mail: the link to a preference page, or a question that not everybody is asked.
-fn may_put_in(chosen: Chosen<'_>) -> bool {
-    let mailstream = chosen.mailstream;
-    let has_page = chosen.controller.public_url.is_some();
-    mailstream.mode == Mode::Enforce && (has_page || mailstream.kind == Kind::ConsentRequest)
-}
-
-/// What is wanted of a recipient's copy, of a message with so many trackers.
-fn wanted(chosen: Chosen<'_>, decided: &Decided, pixels: usize, recipient: usize) -> Wanted {
-    let mailstream = chosen.mailstream;
-    if mailstream.mode == Mode::Observe {
-        return Wanted::AS_IT_CAME;
-    }
-    // Where links are left alone anyway, they divide no copies.
-    let links = match mailstream.treatment.link_treatment {
-        LinkTreatment::Keep => LinkFate::Stay,
-        LinkTreatment::Unwrap => decided.decision.links,
-    };
-    let is_personal = matches!(decided.opens, Outcome::SwapGated | Outcome::SwapDay);
-    Wanted {
-        opens: decided.opens,
-        links,
-        request: decided.request,
-        need: need(chosen, decided, pixels),
-        owner: Some(recipient).filter(|_| is_personal && pixels > 0),
-    }
-}
-
-/// Whether a copy needs a link to the preference page (N20, N24).
-fn need(chosen: Chosen<'_>, decided: &Decided, pixels: usize) -> Need {
-    let mailstream = chosen.mailstream;
-    // Where no rule is applied, none asks for a link.
-    let is_tracked = pixels > 0 && decided.opens != Outcome::Strip && decided.decision.rule != Rule::NoRules;
-    match mailstream.footer {
-        _ if chosen.controller.public_url.is_none() => Need::AtMarks,
-        _ if mailstream.kind == Kind::ConsentRequest && decided.request == Request::Asks => Need::Anywhere,
-        Footer::Always => Need::Anywhere,
-        Footer::WhenTracked if is_tracked => Need::Anywhere,
-        Footer::MarkerOnly if is_tracked => Need::MarkedOnly,
-        Footer::WhenTracked | Footer::MarkerOnly => Need::AtMarks,
-    }
-}
-
-/// What becomes of a request for consent, and what it asks a person about.
-fn asking(
-    chosen: Chosen<'_>,
-    has_question: bool,
-    standing: Option<&Standing>,
-    now: Timestamp,
-) -> (Request, Vec<Purpose>) {
-    if chosen.mailstream.mode == Mode::Observe {
-        return (Request::None, Vec::new());
-    }
-    let request = request(chosen.mailstream, has_question, standing, now);
-    let (Request::Asks, Some(standing)) = (request, standing) else { return (request, Vec::new()) };
-    let is_open = |own: &Purpose| matches!(standing.allows(*own, now), Permission::NotGranted(_));
-    let asks = chosen.mailstream.purposes.iter().copied().filter(is_open).collect();
-    (request, asks)
-}
-
-/// What those hear whom the message may not ask (N19).
-fn not_to_be_asked(arrival: &Arrival, recipients: Vec<usize>) -> Option<Copied> {
-    if recipients.is_empty() {
-        return None;
-    }
-    note_requests("rejected", recipients.len());
-    tracing::warn!(id = %arrival.id, recipients = recipients.len(), "a request for consent came too early");
-    let reply = Reply::new(
-        550,
-        "5.7.1 This mail asks for consent to tracking, and the recipient may not be asked now; `pixelward consent may-ask` says when",
-    );
-    Some(Copied::rejected(reply, Outcome::Strip, recipients))
-}
-
-/// Recipients by what is wanted of their copy, in the order in which it first appears. What is more than `most` groups joins to one, with what
-/// satisfies all of them.
-fn groups(wanted: &[(usize, Wanted)], most: usize) -> Vec<(Wanted, Vec<usize>)> {
-    let mut groups: Vec<(Wanted, Vec<usize>)> = Vec::new();
-    for (index, wanted) in wanted {
-        match groups.iter_mut().find(|(own, _)| own == wanted) {
-            Some((_, recipients)) => recipients.push(*index),
-            None => groups.push((*wanted, vec![*index])),
-        }
-    }
-    if groups.len() > most {
-        let beyond = groups.split_off(most.saturating_sub(1));
-        let joined = beyond.iter().map(|(wanted, _)| *wanted).reduce(Wanted::join);
-        metrics::counter!("pixelward_groups_joined_total").increment(1);
-        let recipients = beyond.into_iter().flat_map(|(_, recipients)| recipients).collect();
-        groups.push((joined.unwrap_or(Wanted::STRICTEST), recipients));
-    }
-    groups
-}
-
 /// Why a recipient's copy is not what was decided.
 fn fell_short(decided: &Decided, copied: &Copied) -> Option<&'static str> {
     let is_shared = decided.opens.is_swap() && copied.done == Outcome::Strip && copied.copy.is_ok();
     let known = decided.shortfall.or(copied.shortfall);
     known.or(is_shared.then_some(shortfall::SHARED_COPY))
-}
-
-fn count(result: &'static str) {
-    metrics::counter!("pixelward_messages_total", "result" => result).increment(1);
-}
-
-fn loops(arrival: &Arrival) -> Option<Reply> {
-    let hops = fields(&arrival.message, 0)
-        .filter(|field| field.is(&arrival.message, "Received"))
-        .take(MAX_HOPS + 1)
-        .count();
-    (hops > MAX_HOPS).then(|| {
-        tracing::error!(id = %arrival.id, "a message runs in circles; look at the relayhost settings on its way");
-        Reply::new(554, "5.4.6 Too many hops: the message runs in circles")
-    })
-}
-
-/// Counts what was decided, by whose mail it is, of which kind, and by which rules.
-fn note_requests(result: &'static str, recipients: usize) {
-    metrics::counter!("pixelward_consent_requests_total", "result" => result).increment(recipients as u64);
-}
-
-fn note_decided(chosen: Chosen<'_>, decided: &[Decided]) {
-    let (controller, mailstream) = (&chosen.controller.label, &chosen.mailstream.name);
-    if chosen.mailstream.is_unmatched() {
-        metrics::counter!("pixelward_unmatched_messages_total", "controller" => Arc::clone(controller))
-            .increment(1);
-    }
-    for Decided { decision, .. } in decided {
-        metrics::counter!(
-            "pixelward_recipients_total",
-            "decision" => decision.rule.name(),
-            "controller" => Arc::clone(controller),
-            "mailstream" => Arc::clone(mailstream),
-            "version" => Arc::clone(&decision.version),
-        )
-        .increment(1);
-    }
-}
-
-/// Counts what was found; gives how many trackers of opens.
-fn note_found(analysis: &Analysis<'_>) -> usize {
-    let mut found = 0;
-    for sighting in analysis.sightings.iter().filter(|sighting| sighting.verdict == Verdict::Tracker) {
-        match sighting.axis() {
-            Axis::Link => {}
-            Axis::Open | Axis::Receipt => {
-                found += 1;
-                metrics::counter!("pixelward_trackers_found_total", "carrier" => sighting.carrier.name())
-                    .increment(1);
-            }
-        }
-    }
-    metrics::counter!("pixelward_links_with_token_total").increment(analysis.links as u64);
-    metrics::counter!("pixelward_opaque_images_kept_total").increment(analysis.opaque_pictures as u64);
-    found
-}
-
-/// Our trace header (RFC 5321 section 4.4).
-fn received(live: &Live, arrival: &Arrival) -> String {
-    let client = &arrival.envelope.client;
-    // RFC 3848: S for TLS, A for a login.
-    let with = match (client.protocol, &arrival.tls, &arrival.envelope.login) {
-        (Protocol::Smtp, _, _) => "SMTP",
-        (Protocol::Esmtp, None, None) => "ESMTP",
-        (Protocol::Esmtp, None, Some(_)) => "ESMTPA",
-        (Protocol::Esmtp, Some(_), None) => "ESMTPS",
-        (Protocol::Esmtp, Some(_), Some(_)) => "ESMTPSA",
-        (Protocol::Lmtp, None, None) => "LMTP",
-        (Protocol::Lmtp, None, Some(_)) => "LMTPA",
-        (Protocol::Lmtp, Some(_), None) => "LMTPS",
-        (Protocol::Lmtp, Some(_), Some(_)) => "LMTPSA",
-    };
-    let tls = arrival.tls.as_ref().map_or(String::new(), |tls| format!("\r\n\t({tls})"));
-    let date = OffsetDateTime::now_utc().format(&Rfc2822).unwrap_or_default();
-    let address = match arrival.peer.ip().to_canonical() {
-        std::net::IpAddr::V4(address) => address.to_string(),
-        std::net::IpAddr::V6(address) => format!("IPv6:{address}"),
-    };
-    let clean = |text: &str| text.chars().filter(|own| own.is_ascii_graphic()).collect::<String>();
-    let name = arrival.client_name.as_ref().map_or(String::new(), |name| format!("{} ", clean(name)));
-    format!(
-        "Received: from {} ({name}[{address}]){tls}\r\n\tby {} (pixelward) with {with} id {};\r\n\t{date}\r\n",
-        clean(&client.name),
-        live.config.relay.host_name,
-        arrival.id,
-    )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_of_messages_differ() {
-        let names: std::collections::HashSet<String> =
-            (0..4000).map(|_| MessageId::new().to_string()).collect();
-        assert_eq!(names.len(), 4000);
-        assert!(names.iter().all(|name| name.len() == 12));
-    }
 }

@@ -63,7 +63,7 @@ fn packages_are_named_where_they_are_hidden() {
         ],
     );
     check("use url::", &["rewrite/target.rs", "config/mod.rs"]);
-    check("base64::", &["rewrite/token.rs"]);
+    check("use base64::", &["rewrite/token.rs"]);
     check("argon2::", &["server/users.rs"]);
     check("x509_parser", &["server/certificate.rs"]);
     check("mail_builder", &["relay/dsn.rs", "cli/demo/"]);

@@ -5,13 +5,14 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use super::Arrival;
+use super::wanted::Wanted;
 use crate::config::Protected;
 use crate::consent::{Person, Timestamp};
 use crate::live::Live;
 use crate::message::header::fields;
 use crate::message::transfer::{Edit, apply};
 use crate::policy::swap::shortfall;
-use crate::policy::{Chosen, LinkFate, Mode, Outcome, Request};
+use crate::policy::{Chosen, Footer, Kind, LinkFate, Mode, Outcome, Request};
 use crate::rewrite::notice::{Need, NoPlace, Notice, Question, Texts};
 use crate::rewrite::swap::{Gate, Swap};
 use crate::rewrite::token::{self, Holder, Mint, Token};
@@ -19,54 +20,6 @@ use crate::rewrite::{Copy, LinkTreatment, Opens, Order, Way, downstream, rewrite
 use crate::sign::{OnBroken, broken_signatures};
 use crate::smtp::Reply;
 use crate::tracker::{Analysis, Axis, Extent, Inquiry, Placed, Remedy, Verdict};
-
-/// What is wanted of a copy. Recipients of whom the same is wanted share one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Wanted {
-    /// What happens to what reports an open.
-    pub(super) opens: Outcome,
-    /// What happens to tracked links.
-    pub(super) links: LinkFate,
-    /// What becomes of a question that its author marked.
-    pub(super) request: Request,
-    /// Whether it needs a link to the preference page.
-    pub(super) need: Need,
-    /// The recipient whose pixels stand in it; nobody else may get it then.
-    pub(super) owner: Option<usize>,
-}
-
-impl Wanted {
-    /// Nothing.
-    pub(super) const AS_IT_CAME: Wanted = Wanted {
-        opens: Outcome::Keep,
-        links: LinkFate::Stay,
-        request: Request::None,
-        need: Need::AtMarks,
-        owner: None,
-    };
-
-    /// All that can be.
-    pub(super) const STRICTEST: Wanted = Wanted {
-        opens: Outcome::Strip,
-        links: LinkFate::Treat,
-        request: Request::Goes,
-        ..Wanted::AS_IT_CAME
-    };
-
-    /// What satisfies everybody who shares a copy.
-    pub(super) fn join(self, other: Wanted) -> Wanted {
-        let links = if self.links == other.links { self.links } else { LinkFate::Treat };
-        // A pixel of one person is none of another's.
-        let is_shared = self.owner != other.owner;
-        Wanted {
-            opens: if is_shared { Outcome::Strip } else { self.opens.join(other.opens) },
-            links,
-            request: if self.request == other.request { self.request } else { Request::Goes },
-            need: self.need.max(other.need),
-            owner: self.owner.filter(|_| !is_shared),
-        }
-    }
-}
 
 /// A copy that can leave.
 pub(super) struct Made {
@@ -104,6 +57,9 @@ impl Copying<'_> {
             let bytes = self.depart(arrival.message.clone(), Vec::new(), Outcome::Keep)?;
             return Ok(Made { bytes, done: Outcome::Keep, shortfall: None, removed: 0, swapped: 0 });
         }
+        // What is stripped since several people share it needs no link any more.
+        let need = if wanted.opens == Outcome::Strip { self.need_of_all(wanted) } else { wanted.need };
+        let wanted = Wanted { need, ..wanted };
         let (wanted, added, no_place) = match self.placed(wanted, recipients) {
             Ok(added) => (wanted, added, None),
             Err(NoPlace) => {
@@ -132,6 +88,13 @@ impl Copying<'_> {
         let order = self.order(wanted, opens, &added);
         let made = rewrite(&live.detector, &arrival.message, self.analysis, &order);
         self.finish(wanted, no_place, &order, made)
+    }
+
+    /// Whether a copy without trackers needs the link, too.
+    fn need_of_all(&self, wanted: Wanted) -> Need {
+        let mailstream = self.chosen.mailstream;
+        let asks = mailstream.kind == Kind::ConsentRequest && wanted.request == Request::Asks;
+        if mailstream.footer == Footer::Always || asks { wanted.need } else { Need::AtMarks }
     }
 
     /// What is to be done to the copy.
@@ -364,30 +327,5 @@ fn sign(order: &Copying<'_>, rewritten: Bytes, edits: &[Edit]) -> Result<Bytes, 
                 .collect();
             Ok(Bytes::from(apply(&rewritten, &cuts)))
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn who_shares_a_copy_gets_the_stricter_treatment() {
-        let wanted = |opens, links| Wanted { opens, links, ..Wanted::AS_IT_CAME };
-        let (keep, strip) = (Outcome::Keep, Outcome::Strip);
-        let (stay, treat) = (LinkFate::Stay, LinkFate::Treat);
-        assert_eq!(wanted(keep, stay).join(wanted(strip, treat)), wanted(strip, treat));
-        assert_eq!(wanted(keep, treat).join(wanted(keep, stay)), wanted(keep, treat));
-        assert_eq!(wanted(keep, stay).join(Wanted::AS_IT_CAME), Wanted::AS_IT_CAME);
-    }
-
-    #[test]
-    fn a_pixel_of_one_person_stands_in_no_copy_of_two() {
-        let of = |owner| Wanted { opens: Outcome::SwapGated, owner, ..Wanted::AS_IT_CAME };
-        let joined = of(Some(0)).join(of(Some(1)));
-        assert_eq!((joined.opens, joined.owner), (Outcome::Strip, None));
-        assert_eq!(of(Some(0)).join(of(Some(0))), of(Some(0)));
-        let shared = Wanted { opens: Outcome::SwapShared, ..Wanted::AS_IT_CAME };
-        assert_eq!(shared.join(shared).opens, Outcome::SwapShared);
     }
 }

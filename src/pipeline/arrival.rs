@@ -1,0 +1,169 @@
+//! A message as it comes into the line: what it is called, where it comes from, and the trace that it leaves with.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use bytes::Bytes;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc2822;
+
+use crate::consent::Timestamp;
+use crate::live::{Live, Outbound};
+use crate::message::header::fields;
+use crate::policy::Origin;
+use crate::relay::delivery::Answers;
+use crate::smtp::Reply;
+use crate::smtp::session::{Envelope, Protocol};
+
+/// The most Received fields before a message is taken to run in circles (RFC 5321 section 6.3).
+const MAX_HOPS: usize = 50;
+
+/// Our own name for a message, for the log and the trace header.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MessageId(pub(super) String);
+
+impl MessageId {
+    /// A name that no other message of this relay has.
+    pub fn new() -> MessageId {
+        const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let micros = Timestamp::now().0.unsigned_abs() << 12;
+        let mut number = micros | (COUNT.fetch_add(1, Ordering::Relaxed) & 0xfff);
+        let mut text = Vec::with_capacity(12);
+        for _ in 0..12 {
+            text.push(ALPHABET.get((number & 31) as usize).copied().unwrap_or(b'0'));
+            number >>= 5;
+        }
+        text.reverse();
+        MessageId(String::from_utf8_lossy(&text).into_owned())
+    }
+}
+
+impl Default for MessageId {
+    fn default() -> MessageId {
+        MessageId::new()
+    }
+}
+
+impl fmt::Display for MessageId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A message that a client has handed over whole.
+#[derive(Debug)]
+pub struct Arrival {
+    /// Our name for it.
+    pub id: MessageId,
+    /// Who sends, and the recipients that the next hop accepted.
+    pub envelope: Envelope,
+    /// The message: lines ending in CRLF, dots unstuffed.
+    pub message: Bytes,
+    /// The listener it came through.
+    pub listener: String,
+    /// Where it goes.
+    pub outbound: Arc<Outbound>,
+    /// By when the client must have an answer.
+    pub deadline: Instant,
+    /// The client.
+    pub peer: SocketAddr,
+    /// The client's host name, where a proxy told it.
+    pub client_name: Option<String>,
+    /// TLS version and cipher suite towards the client.
+    pub tls: Option<String>,
+    /// How the client hears what became of it.
+    pub answers: Answers,
+}
+
+impl Arrival {
+    /// The Message-ID field, cut and cleaned for the log.
+    pub fn message_id(&self) -> String {
+        let field = fields(&self.message, 0).find(|field| field.is(&self.message, "Message-ID"));
+        let value = field
+            .map(|field| String::from_utf8_lossy(field.value(&self.message)).into_owned())
+            .unwrap_or_default();
+        value.chars().filter(|own| own.is_ascii_graphic()).take(200).collect()
+    }
+
+    /// What the connection and the envelope say of it.
+    pub(super) fn origin(&self) -> Origin<'_> {
+        Origin {
+            listener: &self.listener,
+            // A name in a verified certificate is as good as a login.
+            login: self.envelope.login.as_deref().or(self.envelope.certificate.as_deref()),
+            sender: self.envelope.sender.address.as_str(),
+        }
+    }
+
+    /// The id under which the client knows the message, where its newest Received field gives one.
+    pub(super) fn client_id(&self) -> String {
+        let field = fields(&self.message, 0).find(|field| field.is(&self.message, "Received"));
+        let value = field
+            .map(|field| String::from_utf8_lossy(field.value(&self.message)).into_owned())
+            .unwrap_or_default();
+        let mut words = value.split([' ', '\t', '\r', '\n', ';']).filter(|word| !word.is_empty());
+        let id = words.by_ref().find(|word| word.eq_ignore_ascii_case("id")).and_then(|_| words.next());
+        id.unwrap_or_default().chars().filter(|own| own.is_ascii_graphic()).take(64).collect()
+    }
+}
+
+/// What is said of a message that runs in circles.
+pub(super) fn loops(arrival: &Arrival) -> Option<Reply> {
+    let hops = fields(&arrival.message, 0)
+        .filter(|field| field.is(&arrival.message, "Received"))
+        .take(MAX_HOPS + 1)
+        .count();
+    (hops > MAX_HOPS).then(|| {
+        tracing::error!(id = %arrival.id, "a message runs in circles; look at the relayhost settings on its way");
+        Reply::new(554, "5.4.6 Too many hops: the message runs in circles")
+    })
+}
+
+/// Counts what was decided, by whose mail it is, of which kind, and by which rules.
+/// Our trace header (RFC 5321 section 4.4).
+pub(super) fn received(live: &Live, arrival: &Arrival) -> String {
+    let client = &arrival.envelope.client;
+    // RFC 3848: S for TLS, A for a login.
+    let with = match (client.protocol, &arrival.tls, &arrival.envelope.login) {
+        (Protocol::Smtp, _, _) => "SMTP",
+        (Protocol::Esmtp, None, None) => "ESMTP",
+        (Protocol::Esmtp, None, Some(_)) => "ESMTPA",
+        (Protocol::Esmtp, Some(_), None) => "ESMTPS",
+        (Protocol::Esmtp, Some(_), Some(_)) => "ESMTPSA",
+        (Protocol::Lmtp, None, None) => "LMTP",
+        (Protocol::Lmtp, None, Some(_)) => "LMTPA",
+        (Protocol::Lmtp, Some(_), None) => "LMTPS",
+        (Protocol::Lmtp, Some(_), Some(_)) => "LMTPSA",
+    };
+    let tls = arrival.tls.as_ref().map_or(String::new(), |tls| format!("\r\n\t({tls})"));
+    let date = OffsetDateTime::now_utc().format(&Rfc2822).unwrap_or_default();
+    let address = match arrival.peer.ip().to_canonical() {
+        std::net::IpAddr::V4(address) => address.to_string(),
+        std::net::IpAddr::V6(address) => format!("IPv6:{address}"),
+    };
+    let clean = |text: &str| text.chars().filter(|own| own.is_ascii_graphic()).collect::<String>();
+    let name = arrival.client_name.as_ref().map_or(String::new(), |name| format!("{} ", clean(name)));
+    format!(
+        "Received: from {} ({name}[{address}]){tls}\r\n\tby {} (pixelward) with {with} id {};\r\n\t{date}\r\n",
+        clean(&client.name),
+        live.config.relay.host_name,
+        arrival.id,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_messages_differ() {
+        let names: std::collections::HashSet<String> =
+            (0..4000).map(|_| MessageId::new().to_string()).collect();
+        assert_eq!(names.len(), 4000);
+        assert!(names.iter().all(|name| name.len() == 12));
+    }
+}

@@ -1,0 +1,49 @@
+//! Counters of what was decided and found.
+
+use std::sync::Arc;
+
+use super::Decided;
+use crate::policy::Chosen;
+use crate::tracker::{Analysis, Axis, Verdict};
+
+/// Counts a message by what became of it.
+pub(super) fn count(result: &'static str) {
+    metrics::counter!("pixelward_messages_total", "result" => result).increment(1);
+}
+
+/// Counts recipients by what was decided for them.
+pub(super) fn note_decided(chosen: Chosen<'_>, decided: &[Decided]) {
+    let (controller, mailstream) = (&chosen.controller.label, &chosen.mailstream.name);
+    if chosen.mailstream.is_unmatched() {
+        metrics::counter!("pixelward_unmatched_messages_total", "controller" => Arc::clone(controller))
+            .increment(1);
+    }
+    for Decided { decision, .. } in decided {
+        metrics::counter!(
+            "pixelward_recipients_total",
+            "decision" => decision.rule.name(),
+            "controller" => Arc::clone(controller),
+            "mailstream" => Arc::clone(mailstream),
+            "version" => Arc::clone(&decision.version),
+        )
+        .increment(1);
+    }
+}
+
+/// Counts what was found; gives how many trackers of opens.
+pub(super) fn note_found(analysis: &Analysis<'_>) -> usize {
+    let mut found = 0;
+    for sighting in analysis.sightings.iter().filter(|sighting| sighting.verdict == Verdict::Tracker) {
+        match sighting.axis() {
+            Axis::Link => {}
+            Axis::Open | Axis::Receipt => {
+                found += 1;
+                metrics::counter!("pixelward_trackers_found_total", "carrier" => sighting.carrier.name())
+                    .increment(1);
+            }
+        }
+    }
+    metrics::counter!("pixelward_links_with_token_total").increment(analysis.links as u64);
+    metrics::counter!("pixelward_opaque_images_kept_total").increment(analysis.opaque_pictures as u64);
+    found
+}
