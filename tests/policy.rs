@@ -190,7 +190,7 @@ fn exemptions_hold_for_what_was_declared() {
 }
 
 #[test]
-fn a_grant_leads_to_a_gated_pixel_that_nobody_serves_yet() {
+fn without_a_public_address_a_grant_leads_to_strip() {
     let (hop, relay) = start("[policy]\non_grant = \"gate\"\n");
     relay.say("ann@home.example", "granted");
     let (with, without) = newsletter("ann@home.example");

@@ -1,7 +1,8 @@
 //! What was declared and will not do what its author hopes, or deserves a second thought.
 
 use super::{
-    Chosen, Exemption, Jurisdictions, Kind, Mailstream, OnGrant, Purpose, Requested, Rulebook, jurisdiction,
+    Chosen, Exemption, Footer, Jurisdictions, Kind, Mailstream, OnGrant, Purpose, Requested, Rulebook,
+    jurisdiction,
 };
 use crate::consent::Timestamp;
 use crate::rewrite::Personal;
@@ -20,6 +21,7 @@ pub fn lint(rulebook: &Rulebook, now: Timestamp) -> Vec<String> {
         let title = format!("mailstream {} of {name}", own.name);
         let of_stream = [
             notice(chosen),
+            link(chosen),
             known(chosen, &rulebook.jurisdictions, now),
             differing(own),
             request(own),
@@ -33,18 +35,20 @@ pub fn lint(rulebook: &Rulebook, now: Timestamp) -> Vec<String> {
     found
 }
 
-fn controller(chosen: Chosen<'_>) -> Option<String> {
-    let name = &chosen.controller.name;
-    match chosen.controller.on_grant {
-        OnGrant::Keep => Some(format!(
-            "controller {name}: on_grant is \"keep\": a withdrawal cannot reach delivered mail (N25)"
-        )),
-        OnGrant::Gate => Some(format!(
-            "controller {name}: on_grant is \"gate\", and this relay serves no gated pixels: trackers are taken out of the copies of those \
-             who agreed, too. on_grant = \"keep\" leaves them in place"
-        )),
-        OnGrant::Strip => None,
-    }
+fn controller(chosen: Chosen<'_>) -> Vec<String> {
+    let own = chosen.controller;
+    let on_grant = match (own.on_grant, &own.public_url) {
+        (OnGrant::Keep, _) => Some("on_grant is \"keep\": a withdrawal cannot reach delivered mail (N25)"),
+        (OnGrant::Gate, None) => Some(
+            "on_grant is \"gate\" and there is no public_url: trackers are taken out of the copies of those who agreed, too. Set public_url \
+             and [public], or on_grant = \"keep\", which leaves them in place",
+        ),
+        (OnGrant::Gate, Some(_)) | (OnGrant::Strip, _) => None,
+    };
+    let no_link = (own.on_grant == OnGrant::Keep && own.public_url.is_none()).then_some(
+        "there is no public_url, so mail that tracks carries no link by which consent can be withdrawn (N24)",
+    );
+    on_grant.into_iter().chain(no_link).map(|text| format!("controller {}: {text}", own.name)).collect()
 }
 
 /// Whether any copy may keep a pixel or get one of ours.
@@ -59,6 +63,16 @@ fn notice(chosen: Chosen<'_>) -> Option<String> {
     let has = own.notice_url.is_some() || chosen.controller.notice_url.is_some();
     (!has && !own.is_unmatched() && may_track(chosen)).then(|| {
         "it may keep pixels and has no notice_url, where readers are told of them (N20); set it here or on the controller".to_owned()
+    })
+}
+
+/// N24: mail that tracks needs a link, and this setting leaves it to the author alone.
+fn link(chosen: Chosen<'_>) -> Option<String> {
+    let own = chosen.mailstream;
+    let needs_mark =
+        own.footer == Footer::MarkerOnly && may_track(chosen) && chosen.controller.public_url.is_some();
+    needs_mark.then(|| {
+        "footer is \"marker_only\": a message whose author left no {{pixelward.preferences}} is stripped for those who agreed, too".to_owned()
     })
 }
 
