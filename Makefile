@@ -9,6 +9,8 @@ BUILD_PACKAGES := gcc make
 TEST_PACKAGES := postfix procps curl openssl chromium swaks libnet-ssleay-perl python3 python3-venv node-nodemailer e2fsprogs mount
 # A tester of APIs from PyPI, in an environment of its own.
 SCHEMATHESIS := 4.32.5
+# A verifier of signatures that is not ours, and what it needs for Ed25519.
+DKIMPY := dkimpy==1.1.8 pynacl==1.5.0
 # What the tests run in roots of their own: mail servers that cannot be installed beside Postfix, and a signer.
 UNPACKED := exim4-daemon-light opensmtpd opendkim
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -69,4 +71,8 @@ test-packages:
 	$$venv/bin/schemathesis --version 2>/dev/null | grep -q $(SCHEMATHESIS) || { \
 		echo "installing schemathesis $(SCHEMATHESIS) in $$venv"; \
 		mkdir -p $(TARGET)/tmp && python3 -m venv $$venv && $$venv/bin/pip install -q --disable-pip-version-check schemathesis==$(SCHEMATHESIS); }
+	@venv=$(TARGET)/tmp/dkimpy; \
+	$$venv/bin/python -c 'import dkim, nacl' 2>/dev/null || { \
+		echo "installing $(DKIMPY) in $$venv"; \
+		mkdir -p $(TARGET)/tmp && python3 -m venv $$venv && $$venv/bin/pip install -q --disable-pip-version-check $(DKIMPY); }
 	@for name in $(UNPACKED); do $(SUDO) tests/mta/unpack $$name $(TARGET)/tmp/mta || exit 1; done

@@ -1,6 +1,7 @@
 //! What can be replaced while the relay runs: everything that a configuration leads to.
 
 use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 
 use crate::config::{self, ClientCertificate, Config, ListenerTls};
@@ -11,6 +12,7 @@ use crate::relay::{Capabilities, Credentials, NextHop, Pool, Route, Timeouts};
 use crate::rewrite::downstream::Esp;
 use crate::rewrite::notice::Fragments;
 use crate::server::{Tls, Users, tls};
+use crate::sign::{Signers, SigningKey};
 use crate::tracker::lists::Lists;
 use crate::tracker::{Catalogue, Detector};
 use crate::web::mapping::Mapping;
@@ -32,6 +34,8 @@ pub struct Live {
     pub api_tls: Option<Tls>,
     /// In which forms vendors tell of changes.
     pub incoming: Vec<Incoming>,
+    /// Our own keys.
+    pub signers: Signers,
     /// What is put into the mail of each controller that has texts of its own.
     fragments: Vec<(Controller, Fragments)>,
     own_fragments: Fragments,
@@ -92,6 +96,7 @@ impl Live {
             let mapping = Mapping::load(&own.mapping).map_err(|error| format!("api.incoming: {error}"))?;
             incoming.push(Incoming { name: own.name.clone(), controller: own.controller.clone(), mapping });
         }
+        let signers = Signers::new(signing_keys(&config)?, config.dkim.fallback_domain.clone());
         let mut fragments = Vec::new();
         for own in config.policy.rulebook.controllers() {
             fragments.push((own.name.clone(), fragments_of(own)?));
@@ -104,6 +109,7 @@ impl Live {
         Ok(Live {
             api_tls,
             incoming,
+            signers,
             fragments,
             own_fragments: Fragments::default(),
             detector: Detector::new(catalogue).allowing(config.tracker.allow.clone()).listing(lists),
@@ -162,6 +168,24 @@ fn outbound(conditions: &config::Route, pools: &[(&config::NextHop, Arc<Pool>)])
         esp: on_it.first().and_then(|(hop, _)| hop.esp),
         accepted_tracking: accepted.unwrap_or_default(),
     }
+}
+
+/// The keys that a configuration names.
+///
+/// # Errors
+///
+/// What is wrong with one of their files.
+pub fn signing_keys(config: &Config) -> Result<Vec<SigningKey>, String> {
+    let read = |own: &config::DkimKey| {
+        let wrong = |error: &dyn std::fmt::Display| format!("dkim.key: {}: {error}", own.key_file.display());
+        let mode = std::fs::metadata(&own.key_file).map_err(|error| wrong(&error))?.permissions().mode();
+        if mode & 0o077 != 0 {
+            return Err(wrong(&"others may read the private key; run chmod 600 on it"));
+        }
+        let pem = std::fs::read(&own.key_file).map_err(|error| wrong(&error))?;
+        SigningKey::read(&own.domain, &own.selector, &pem).map_err(|error| wrong(&error))
+    };
+    config.dkim.keys.iter().map(read).collect()
 }
 
 fn fragments_of(controller: &policy::Controller) -> Result<Fragments, String> {

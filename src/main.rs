@@ -27,6 +27,7 @@ enum Command {
     Policy(cli::policy::Policy),
     Evidence(cli::evidence::Evidence),
     Postfix(cli::postfix::Postfix),
+    Dkim(cli::dkim::Dkim),
     Passwd(cli::passwd::Passwd),
     Token(cli::token::Tokens),
 }
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
         Command::Policy(command) => cli::policy::run(command),
         Command::Evidence(command) => cli::evidence::run(command),
         Command::Postfix(command) => cli::postfix::run(command),
+        Command::Dkim(command) => cli::dkim::run(command),
         Command::Passwd(command) => cli::passwd::run(command),
         Command::Token(command) => cli::token::run(command),
     };

@@ -3,6 +3,7 @@
 pub mod check;
 pub mod consent;
 pub mod demo;
+pub mod dkim;
 pub mod evidence;
 pub mod passwd;
 pub mod policy;

@@ -4,6 +4,7 @@
 //! of the project lists every setting; a test compares the two.
 
 pub mod api;
+pub mod dkim;
 pub mod jurisdiction;
 pub mod listener;
 pub mod network;
@@ -20,6 +21,7 @@ use std::time::Duration;
 
 pub use crate::policy::{Mode, OnGrant};
 pub use api::{Api, Incoming, Webhook};
+pub use dkim::{Dkim, DkimKey};
 pub use listener::{ClientCertificate, Listener, ListenerTls, Protocol, ProxyProtocol};
 pub use network::Network;
 pub use next_hop::NextHop;
@@ -49,6 +51,8 @@ pub struct Config {
     pub routes: Vec<Route>,
     /// What is decided.
     pub policy: Policy,
+    /// Signatures.
+    pub dkim: Dkim,
     /// How trackers are found.
     pub tracker: Tracker,
     /// The consent store.
@@ -210,6 +214,7 @@ fn read(source: &str, folder: &Path) -> Outcome<Config> {
         let next_hops = root.sections("next_hop", next_hop::next_hop);
         let routes = route::routes(root, &listeners, &next_hops, relay.max_groups);
         let policy = policy::policy(root, mode, &listeners, folder);
+        let dkim = root.section("dkim", dkim::dkim);
         let tracker = root.section("tracker", tracker::tracker);
         let consent = root.section("consent", |section| consent(section, &data_directory));
         let evidence = root.section("evidence", |section| evidence(section, &data_directory));
@@ -226,6 +231,7 @@ fn read(source: &str, folder: &Path) -> Outcome<Config> {
             next_hops,
             routes,
             policy,
+            dkim,
             tracker,
             consent,
             evidence,

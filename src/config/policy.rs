@@ -14,7 +14,6 @@ use crate::policy::{
 };
 use crate::rewrite::notice;
 use crate::rewrite::{LinkTreatment, Personal, Receipts, Verify};
-use crate::sign::OnBroken;
 use crate::tracker::{Extent, Links};
 
 /// What is decided.
@@ -26,8 +25,6 @@ pub struct Policy {
     pub protected: Protected,
     /// Whether what leaves is scanned again.
     pub verify: Verify,
-    /// What is done about signatures that an edit breaks.
-    pub dkim_on_broken: OnBroken,
     /// Controllers, mailstreams and jurisdictions.
     pub rulebook: Rulebook,
 }
@@ -78,15 +75,10 @@ pub(super) fn policy(root: &mut Section<'_>, mode: Mode, listeners: &[Listener],
         declared.add(included(root, &file, &context));
     }
     declared.check(root, &defaults);
-    let dkim_on_broken = root.section("dkim", |dkim| {
-        let words = [("remove", OnBroken::Remove), ("reject", OnBroken::Reject)];
-        dkim.choice("on_broken", OnBroken::Remove, &words)
-    });
     Policy {
         controller: context.controller,
         protected: defaults.protected,
         verify: defaults.verify,
-        dkim_on_broken,
         rulebook: rulebook(declared, defaults, mode),
     }
 }

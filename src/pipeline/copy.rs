@@ -11,13 +11,14 @@ use crate::consent::{Person, Timestamp};
 use crate::live::Live;
 use crate::message::header::fields;
 use crate::message::transfer::{Edit, apply};
+use crate::policy::conditions::from_domain;
 use crate::policy::swap::shortfall;
 use crate::policy::{Chosen, Footer, Kind, LinkFate, Mode, Outcome, Request};
 use crate::rewrite::notice::{Need, NoPlace, Notice, Question, Texts};
 use crate::rewrite::swap::{Gate, Swap};
 use crate::rewrite::token::{self, Holder, Mint, Token};
-use crate::rewrite::{Copy, LinkTreatment, Opens, Order, Way, downstream, rewrite};
-use crate::sign::{OnBroken, broken_signatures};
+use crate::rewrite::{Copy, LinkTreatment, Opens, Order, Verify, Way, downstream, rewrite};
+use crate::sign::{OnBroken, Sign, broken_signatures};
 use crate::smtp::Reply;
 use crate::tracker::{Analysis, Axis, Extent, Inquiry, Placed, Remedy, Verdict};
 
@@ -289,43 +290,53 @@ fn note_personal(analysis: &Analysis<'_>, order: &Order<'_>) {
     }
 }
 
-/// Signatures that the edits broke go, or the message does.
+/// Signatures that the edits broke go, or the message does; and ours comes, where there is a key and nothing was changed that was not scanned again.
 fn sign(order: &Copying<'_>, rewritten: Bytes, edits: &[Edit]) -> Result<Bytes, Reply> {
-    let Copying { live, arrival, chosen, .. } = order;
-    if edits.is_empty() {
-        return Ok(rewritten);
-    }
-    let broken = broken_signatures(&arrival.message, &rewritten, edits);
-    if broken.is_empty() {
-        return Ok(rewritten);
-    }
-    metrics::counter!("pixelward_signatures_broken_total").increment(broken.len() as u64);
-    tracing::warn!(
-        id = %arrival.id,
-        signatures = broken.len(),
-        "an edit breaks a DKIM signature; let the signer stand behind this relay"
-    );
-    // Where policy is only observed, it is no reason to reject.
-    let on_broken = match chosen.mailstream.mode {
-        Mode::Enforce => live.config.policy.dkim_on_broken,
-        Mode::Observe => OnBroken::Remove,
+    let live = order.live;
+    let broken = match edits {
+        [] => Vec::new(),
+        edits => broken_signatures(&order.arrival.message, &rewritten, edits),
     };
-    match on_broken {
-        OnBroken::Reject => Err(Reply::new(
+    let bytes = if broken.is_empty() { rewritten } else { without_broken(order, rewritten, &broken)? };
+    let was_verified = edits.is_empty() || live.config.policy.verify == Verify::On;
+    let is_wanted = live.config.dkim.sign == Sign::Missing || !broken.is_empty();
+    let resigns = broken.is_empty() || live.config.dkim.on_broken == OnBroken::Resign;
+    if live.signers.keys().is_empty() || !was_verified || !is_wanted || !resigns {
+        return Ok(bytes);
+    }
+    let domain = from_domain(&bytes).unwrap_or_default();
+    let fields = live.signers.sign(&bytes, &domain, order.now.0.div_euclid(1000));
+    if fields.is_empty() {
+        return Ok(bytes);
+    }
+    metrics::counter!("pixelward_signed_total").increment(1);
+    Ok(Bytes::from([fields.as_bytes(), &bytes].concat()))
+}
+
+fn without_broken(order: &Copying<'_>, rewritten: Bytes, broken: &[Range<usize>]) -> Result<Bytes, Reply> {
+    let Copying { live, arrival, chosen, .. } = order;
+    metrics::counter!("pixelward_signatures_broken_total").increment(broken.len() as u64);
+    // Where policy is only observed, it is no reason to reject.
+    let rejects = chosen.mailstream.mode == Mode::Enforce && live.config.dkim.on_broken == OnBroken::Reject;
+    if live.signers.keys().is_empty() || rejects {
+        tracing::warn!(
+            id = %arrival.id,
+            signatures = broken.len(),
+            "an edit breaks a DKIM signature; let the signer stand behind this relay, or give it a [[dkim.key]]"
+        );
+    }
+    if rejects {
+        return Err(Reply::new(
             550,
             "5.7.7 Taking out trackers would break the DKIM signature; sign behind this relay",
-        )),
-        OnBroken::Remove => {
-            // The header was not changed but for fields that went, so the signatures are found by what they say.
-            let signatures: Vec<&[u8]> =
-                broken.iter().filter_map(|range| arrival.message.get(range.clone())).collect();
-            let cuts: Vec<Edit> = fields(&rewritten, 0)
-                .filter(|field| {
-                    rewritten.get(field.range.clone()).is_some_and(|own| signatures.contains(&own))
-                })
-                .map(|field| Edit::cut_inside(field.range))
-                .collect();
-            Ok(Bytes::from(apply(&rewritten, &cuts)))
-        }
+        ));
     }
+    // The header was not changed but for fields that went, so the signatures are found by what they say.
+    let signatures: Vec<&[u8]> =
+        broken.iter().filter_map(|range| arrival.message.get(range.clone())).collect();
+    let cuts: Vec<Edit> = fields(&rewritten, 0)
+        .filter(|field| rewritten.get(field.range.clone()).is_some_and(|own| signatures.contains(&own)))
+        .map(|field| Edit::cut_inside(field.range))
+        .collect();
+    Ok(Bytes::from(apply(&rewritten, &cuts)))
 }

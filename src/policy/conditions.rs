@@ -137,6 +137,12 @@ impl Marks {
     }
 }
 
+/// The domain in From; `None` where there is none, or more than one.
+pub fn from_domain(message: &[u8]) -> Option<String> {
+    let all = fields(message, 0).filter(|field| field.is(message, "From"));
+    only(all.flat_map(|field| domains(&text(field.value(message)))).collect())
+}
+
 /// The value that all of them are.
 fn only(values: Vec<String>) -> Option<String> {
     let mut values = values.into_iter();

@@ -81,6 +81,7 @@ fn describe() {
         "Messages that did not leave because they could not be analysed"
     );
     describe_counter!("pixelward_signatures_broken_total", "DKIM signatures that an edit would have broken");
+    describe_counter!("pixelward_signed_total", "Copies that were signed with a key of ours");
     describe_counter!("pixelward_protected_total", "Messages with a tracker in a signed or encrypted part");
     describe_counter!(
         "pixelward_store_errors_total",

@@ -346,6 +346,10 @@ async fn send(
         at = dot;
     }
     slices.push(message.get(at..).unwrap_or_default());
+    if !message.ends_with(b"\r\n") {
+        // Without it the next hop would wait for the end for ever.
+        slices.push(b"\r\n");
+    }
     slices.push(end);
     connection.message(&slices, limit).await
 }

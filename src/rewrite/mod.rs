@@ -193,7 +193,7 @@ pub fn rewrite(
     if edits.is_empty() {
         return Ok(Copy::Untouched);
     }
-    let bytes = Bytes::from(apply(raw, &edits));
+    let bytes = applied(raw, &edits);
     let swapped = plan.swapped();
     if order.verify == Verify::Off {
         return Ok(Copy::Rewritten { bytes, edits, swapped, way: Way::Ordered });
@@ -207,6 +207,15 @@ pub fn rewrite(
     }
     let everything = detector.analyse(&bytes, &order.inquiry.everything());
     strictly(detector, &bytes, edits, &everything, order)
+}
+
+/// The message after the edits. What ends in a line end goes on doing so, whatever was the last thing in it: the final dot hangs on that.
+fn applied(raw: &Bytes, edits: &[Edit]) -> Bytes {
+    let mut out = apply(raw, edits);
+    if raw.ends_with(b"\r\n") && !out.ends_with(b"\r\n") {
+        out.extend_from_slice(b"\r\n");
+    }
+    Bytes::from(out)
 }
 
 /// How often every remote request is taken out of what is still not clean. In markup that browsers read in several ways, a cut can end what kept
@@ -223,7 +232,7 @@ fn strictly(
 ) -> Result<Copy, RewriteError> {
     let strict = Order { inquiry: order.inquiry.everything(), opens: Opens::Strip, added: &[], ..*order };
     let cut = |bytes: &Bytes, found: &Analysis<'_>| {
-        Bytes::from(apply(bytes, &found.edits(&[], |sighting| strict.edit(sighting).cloned())))
+        applied(bytes, &found.edits(&[], |sighting| strict.edit(sighting).cloned()))
     };
     let mut stripped = cut(bytes, everything);
     for _ in 0..MAX_PASSES {
@@ -348,6 +357,28 @@ mod tests {
         .unwrap();
         assert!(out.contains("<p>b</p><img width"), "{out}");
         assert!(!out.contains("wf/open"), "{out}");
+    }
+
+    #[test]
+    fn what_ends_in_a_line_end_goes_on_doing_so() {
+        let pixel = "<img src=//t.news.example/wf/open?upn=abc width=1 height=1>";
+        let utf16: Vec<u8> = format!("<p>a</p>{pixel}").encode_utf16().flat_map(u16::to_le_bytes).collect();
+        let utf16 = crate::message::transfer::encode_base64(&utf16);
+        let plain = crate::message::transfer::encode_base64(format!("<p>a</p>{pixel}").as_bytes());
+        for (head, body) in [
+            ("Content-Type: text/html", pixel.to_owned()),
+            (
+                "Content-Type: text/html\nContent-Transfer-Encoding: quoted-printable",
+                pixel.replace('=', "=3D"),
+            ),
+            ("Content-Type: text/html\nContent-Transfer-Encoding: base64", plain),
+            ("Content-Type: text/html; charset=utf-16le\nContent-Transfer-Encoding: base64", utf16),
+        ] {
+            for extent in [Extent::Trackers, Extent::EveryRequest] {
+                let out = check(&format!("{head}\n\n{body}\n"), extent).unwrap();
+                assert!(out.ends_with('\n') && !out.contains("wf/open"), "{head}: {out}");
+            }
+        }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Canonical forms of a body (RFC 6376 section 3.4).
+//! Canonical forms of a body and of a field (RFC 6376 section 3.4).
 
 use aws_lc_rs::digest::{Context, Digest, SHA256};
 
@@ -35,6 +35,25 @@ pub fn body_hash(body: &[u8], form: BodyForm, limit: Option<usize>) -> Digest {
         hash.update(b"\r\n");
     }
     hash.context.finish()
+}
+
+/// Everything behind the empty line that ends the header.
+pub fn body_of(message: &[u8]) -> &[u8] {
+    memchr::memmem::find(message, b"\r\n\r\n").and_then(|end| message.get(end + 4..)).unwrap_or_default()
+}
+
+/// Writes the relaxed form of a field, without a line end (3.4.2).
+pub fn relaxed_field(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
+    out.extend(name.trim_ascii().iter().map(u8::to_ascii_lowercase));
+    out.push(b':');
+    let words =
+        value.split(|own| matches!(own, b' ' | b'\t' | b'\r' | b'\n')).filter(|word| !word.is_empty());
+    for (index, word) in words.enumerate() {
+        if index > 0 {
+            out.push(b' ');
+        }
+        out.extend_from_slice(word);
+    }
 }
 
 fn is_empty(line: &[u8], form: BodyForm) -> bool {

@@ -3,13 +3,15 @@
 
 use std::ops::Range;
 
-use super::canonical::{BodyForm, body_hash};
+use super::canonical::{BodyForm, body_hash, body_of};
 use crate::message::header::{Field, fields};
-use crate::message::transfer::Edit;
+use crate::message::transfer::{Edit, decode_base64};
 
 /// What is done about a signature that would no longer verify.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnBroken {
+    /// It is taken out, and ours takes its place where we have a key for the sender's domain.
+    Resign,
     /// It is taken out: a broken signature is worth less than none.
     Remove,
     /// The message is rejected.
@@ -25,62 +27,99 @@ pub fn broken_signatures(raw: &[u8], rewritten: &[u8], edits: &[Edit]) -> Vec<Ra
         .filter(|field| field.is(raw, "DKIM-Signature"))
         .filter(|field| {
             let signature = Signature::read(field.value(raw));
-            signature.signs_a_field_of(raw, &header, edits) || signature.breaks(body(raw), body(rewritten))
+            signature.signs_a_field_of(raw, &header, edits)
+                || signature.breaks(body_of(raw), body_of(rewritten))
         })
         .map(|field| field.range.clone())
         .collect()
 }
 
-/// Everything behind the empty line.
-fn body(raw: &[u8]) -> &[u8] {
-    memchr::memmem::find(raw, b"\r\n\r\n").and_then(|end| raw.get(end + 4..)).unwrap_or_default()
+/// Whether a message has a signature of this domain whose hash fits its body.
+pub fn has_intact_signature(message: &[u8], domain: &str) -> bool {
+    let mut own = fields(message, 0).filter(|field| field.is(message, "DKIM-Signature"));
+    own.any(|field| {
+        let signature = Signature::read(field.value(message));
+        signature.domain == domain && signature.is_readable() && signature.matches(body_of(message))
+    })
 }
 
-/// The tags that matter here.
-struct Signature {
-    form: BodyForm,
-    limit: Option<usize>,
-    hash: Vec<u8>,
-    signed: Vec<String>,
-    known: bool,
+/// What a DKIM-Signature field says.
+pub(super) struct Signature {
+    /// `d=`, in lower case.
+    pub(super) domain: String,
+    /// `s=`.
+    pub(super) selector: String,
+    /// `a=`, in lower case.
+    pub(super) algorithm: String,
+    /// How the header was brought into form.
+    pub(super) header_form: BodyForm,
+    /// How the body was.
+    pub(super) form: BodyForm,
+    /// How much of the body counts.
+    pub(super) limit: Option<usize>,
+    /// The hash of the body.
+    pub(super) hash: Vec<u8>,
+    /// The names of the fields that are signed, in lower case.
+    pub(super) signed: Vec<String>,
+    /// The signature itself.
+    pub(super) value: Vec<u8>,
 }
 
 impl Signature {
-    fn read(value: &[u8]) -> Signature {
+    pub(super) fn read(value: &[u8]) -> Signature {
         let text = String::from_utf8_lossy(value);
         let mut signature = Signature {
+            domain: String::new(),
+            selector: String::new(),
+            algorithm: String::new(),
+            header_form: BodyForm::Simple,
             form: BodyForm::Simple,
             limit: None,
             hash: Vec::new(),
             signed: Vec::new(),
-            known: true,
+            value: Vec::new(),
+        };
+        let form = |name: &str| {
+            if name.eq_ignore_ascii_case("relaxed") { BodyForm::Relaxed } else { BodyForm::Simple }
         };
         for (name, value) in text.split(';').filter_map(|tag| tag.split_once('=')) {
             let value: String = value.split_whitespace().collect();
             match name.trim() {
-                "c" if value
-                    .rsplit_once('/')
-                    .is_some_and(|(_, body)| body.eq_ignore_ascii_case("relaxed")) =>
-                {
-                    signature.form = BodyForm::Relaxed;
+                "a" => signature.algorithm = value.to_ascii_lowercase(),
+                "b" => signature.value = decode_base64(value.as_bytes()),
+                "bh" => signature.hash = decode_base64(value.as_bytes()),
+                "c" => {
+                    let (header, body) = value.split_once('/').unwrap_or((value.as_str(), "simple"));
+                    (signature.header_form, signature.form) = (form(header), form(body));
                 }
-                "l" => signature.limit = value.parse().ok(),
-                "bh" => signature.hash = crate::message::transfer::decode_base64(value.as_bytes()),
+                "d" => signature.domain = value.to_ascii_lowercase(),
                 "h" => signature.signed = value.split(':').map(str::to_ascii_lowercase).collect(),
-                "a" => signature.known = value.to_ascii_lowercase().ends_with("sha256"),
+                "l" => signature.limit = value.parse().ok(),
+                "s" => signature.selector = value.to_ascii_lowercase(),
                 _ => {}
             }
         }
         signature
     }
 
-    fn matches(&self, body: &[u8]) -> bool {
+    /// Whether the hash is of a kind that can be computed here.
+    fn is_known(&self) -> bool {
+        self.algorithm.is_empty() || self.algorithm.ends_with("sha256")
+    }
+
+    /// Whether it has what a signature needs.
+    pub(super) fn is_readable(&self) -> bool {
+        let has_all = !self.domain.is_empty() && !self.selector.is_empty() && !self.value.is_empty();
+        has_all && self.algorithm.ends_with("sha256") && self.signed.iter().any(|own| own == "from")
+    }
+
+    pub(super) fn matches(&self, body: &[u8]) -> bool {
         body_hash(body, self.form, self.limit).as_ref() == self.hash
     }
 
     /// Whether the body hash fits before and not after. A hash of another kind cannot be computed, so it counts as broken.
     fn breaks(&self, before: &[u8], after: &[u8]) -> bool {
-        before != after && (!self.known || self.matches(before) && !self.matches(after))
+        before != after && (!self.is_known() || self.matches(before) && !self.matches(after))
     }
 
     /// Whether an edit takes out a field that is signed.

@@ -1,6 +1,12 @@
-//! Signatures: which of those a message carries an edit would break.
+//! Signatures (DKIM, RFC 6376): which of those that a message carries an edit would break, and ours.
 
 pub mod canonical;
 pub mod existing;
+pub mod key;
+pub mod signature;
+pub mod signers;
+pub mod verify;
 
 pub use existing::{OnBroken, broken_signatures};
+pub use key::{Algorithm, SigningKey};
+pub use signers::{Sign, Signers};

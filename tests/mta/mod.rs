@@ -28,7 +28,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::{self, Client, Folder, PATIENCE, Relay};
 pub use exim::Exim;
-pub use opendkim::OpenDkim;
+pub use opendkim::{OpenDkim, verifies as opendkim_verifies};
 pub use opensmtpd::OpenSmtpd;
 pub use postfix::Postfix;
 

@@ -34,3 +34,23 @@ impl OpenDkim {
         format!("inet:127.0.0.1:{}", self.port)
     }
 }
+
+/// What OpenDKIM says of the first signature of each message, of whose key this is the record.
+pub fn verifies(name: &str, record: &str, messages: &[std::path::PathBuf]) -> String {
+    let root = Root::of("opendkim", &[]);
+    root.file("etc/keys", &format!("{name} {record}\n"));
+    root.file("etc/opendkim.conf", "Mode v\nTestPublicKeys /etc/keys\nSyslog no\n");
+    let mut names = Vec::new();
+    for path in messages {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        std::fs::copy(path, root.path(&format!("tmp/{name}"))).unwrap();
+        names.push(format!("/tmp/{name}"));
+    }
+    let output = root
+        .command("/usr/sbin/opendkim")
+        .args(["-x", "/etc/opendkim.conf", "-t", &names.join(",")])
+        .output()
+        .unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    String::from_utf8_lossy(&said).into_owned()
+}

@@ -12,7 +12,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
@@ -233,6 +233,28 @@ impl Drop for Relay {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if !std::thread::panicking() {
+            show_no_address(&self.folder.0.join("data"));
+            let shown = self.log.all().into_iter().find(|line| line.contains(PEOPLE));
+            assert_eq!(shown, None, "a line of the log shows a recipient's address");
+        }
+    }
+}
+
+/// What the addresses of the tests' recipients end in.
+const PEOPLE: &str = "@home.example";
+
+/// No file of the relay holds an address in clear, whatever a test had it do.
+fn show_no_address(path: &Path) {
+    let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+    for entry in entries.map(|entry| entry.path()) {
+        if entry.is_dir() {
+            show_no_address(&entry);
+        } else if entry.is_file() {
+            let bytes = std::fs::read(&entry).unwrap_or_default();
+            let found = memchr::memmem::find(&bytes, PEOPLE.as_bytes());
+            assert_eq!(found, None, "{} holds an address in clear", entry.display());
+        }
     }
 }
 

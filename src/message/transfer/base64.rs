@@ -198,7 +198,8 @@ fn in_raw(raw: &[u8], text: &[u8], marks: &[Mark], group: &[Edit], reach: Reach)
     let raw_start = first_quantum.start.min(raw.len());
     let mut raw_end = match reach {
         Reach::Group => last_quantum.end.max(raw_start),
-        Reach::End => raw.len(),
+        // The line ends behind the last character belong to nothing that is encoded.
+        Reach::End => raw.trim_ascii_end().len().max(raw_start),
     };
     let missing = (3 - bytes.len() % 3) % 3;
     if missing != 0 && !last_quantum.short && after < text.len() {

@@ -1,0 +1,172 @@
+//! `pixelward dkim`: keys of our own, their records, and whether signatures hold.
+
+use std::collections::HashMap;
+use std::io::{Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use crate::config::Config;
+use crate::live;
+use crate::sign::verify::{Verdict, verify};
+use crate::sign::{Algorithm, SigningKey};
+
+/// Keys that sign mail after it was rewritten, their DNS records, and whether signatures hold.
+#[derive(Args, Debug)]
+pub struct Dkim {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    Keygen(Keygen),
+    Dns(Dns),
+    Verify(Verify),
+}
+
+/// The kind of a key.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Kind {
+    /// RSA of 2048 bits: every receiver knows it.
+    Rsa,
+    /// Ed25519: short, and not known everywhere. Best beside an RSA key.
+    Ed25519,
+}
+
+/// Make a private key, and print the DNS record and the configuration that go with it.
+///
+/// The file is readable by its owner alone; an existing one is not written over. Publish the record first, then add the lines to the
+/// configuration and send SIGHUP to the relay.
+#[derive(Args, Debug)]
+struct Keygen {
+    /// The domain in From that it signs for.
+    #[arg(long, value_name = "DOMAIN")]
+    domain: String,
+    /// The name of its record below _domainkey of the domain.
+    #[arg(long, value_name = "NAME", default_value = "pixelward")]
+    selector: String,
+    /// The kind of key.
+    #[arg(long, value_enum, default_value = "rsa")]
+    kind: Kind,
+    /// Where the private key is written.
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+}
+
+/// Print the DNS records of the configured keys, as lines of a zone file.
+#[derive(Args, Debug)]
+struct Dns {
+    /// The configuration.
+    #[arg(long, short, default_value = "config.toml", value_name = "FILE")]
+    config: PathBuf,
+}
+
+/// Say of each DKIM signature of a message whether it holds.
+///
+/// The records of the configured keys are known; others are given with --record. Nothing is looked up in DNS. Exit code 1 where a signature does
+/// not hold or there is none.
+#[derive(Args, Debug)]
+struct Verify {
+    /// The message; standard input without it, or for "-".
+    #[arg(default_value = "-", value_name = "FILE")]
+    file: PathBuf,
+    /// The configuration whose keys are known.
+    #[arg(long, short, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// A record, as NAME=CONTENT: "px._domainkey.shop.example=v=DKIM1; k=rsa; p=…".
+    #[arg(long, value_name = "NAME=CONTENT")]
+    record: Vec<String>,
+}
+
+/// Runs the command.
+///
+/// # Errors
+///
+/// When a file cannot be read or written, or holds something else.
+pub fn run(command: &Dkim) -> Result<ExitCode, Box<dyn std::error::Error>> {
+    match &command.action {
+        Action::Keygen(own) => keygen(own),
+        Action::Dns(own) => {
+            let keys = live::signing_keys(&Config::load(&own.config)?)?;
+            if keys.is_empty() {
+                return Err("the configuration has no [[dkim.key]]; `pixelward dkim keygen` makes one".into());
+            }
+            keys.iter().for_each(|key| println!("{}", zone_line(key)));
+            Ok(ExitCode::SUCCESS)
+        }
+        Action::Verify(own) => check(own),
+    }
+}
+
+fn keygen(command: &Keygen) -> Result<ExitCode, Box<dyn std::error::Error>> {
+    let pem = SigningKey::generate(match command.kind {
+        Kind::Rsa => Algorithm::Rsa,
+        Kind::Ed25519 => Algorithm::Ed25519,
+    });
+    let key = SigningKey::read(&command.domain, &command.selector, pem.as_bytes())?;
+    let named = |error: std::io::Error| format!("{}: {error}", command.out.display());
+    let mut options = std::fs::OpenOptions::new();
+    let mut file = options.write(true).create_new(true).mode(0o600).open(&command.out).map_err(named)?;
+    file.write_all(pem.as_bytes()).and_then(|()| file.sync_all()).map_err(named)?;
+    println!("Publish this record:\n\n{}\n\nThen add to the configuration:\n", zone_line(&key));
+    println!(
+        "[[dkim.key]]\ndomain = {:?}\nselector = {:?}\nkey_file = {:?}",
+        key.domain, key.selector, command.out
+    );
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A record as a line of a zone file: in strings of at most 255 bytes.
+fn zone_line(key: &SigningKey) -> String {
+    let record = key.record();
+    let strings: Vec<String> =
+        record.as_bytes().chunks(250).map(|own| format!("\"{}\"", String::from_utf8_lossy(own))).collect();
+    format!("{}. IN TXT ( {} )", key.record_name(), strings.join(" "))
+}
+
+fn check(command: &Verify) -> Result<ExitCode, Box<dyn std::error::Error>> {
+    let mut records = HashMap::new();
+    if let Some(path) = &command.config {
+        for key in live::signing_keys(&Config::load(path)?)? {
+            records.insert(key.record_name(), key.record());
+        }
+    }
+    for own in &command.record {
+        let (name, content) = own.split_once('=').ok_or("--record wants NAME=CONTENT")?;
+        records.insert(name.to_ascii_lowercase(), content.to_owned());
+    }
+    let message = read(&command.file)?;
+    let found = verify(&message, |name| records.get(name).cloned());
+    for own in &found {
+        println!("{}: {}", own.record_name, own.verdict.text());
+    }
+    if found.is_empty() {
+        println!("the message has no signature");
+    }
+    let holds = !found.is_empty() && found.iter().all(|own| own.verdict == Verdict::Holds);
+    Ok(if holds { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// A message with CRLF line ends, as it went over the wire.
+fn read(path: &Path) -> Result<Vec<u8>, String> {
+    let mut bytes = Vec::new();
+    let read = match path.as_os_str() == "-" {
+        true => std::io::stdin().lock().read_to_end(&mut bytes).map(|_| ()),
+        false => std::fs::read(path).map(|own| bytes = own),
+    };
+    read.map_err(|error| format!("{}: {error}", path.display()))?;
+    let mut out = Vec::with_capacity(bytes.len());
+    for line in bytes.split_inclusive(|own| *own == b'\n') {
+        match line.strip_suffix(b"\n") {
+            Some(text) => {
+                out.extend_from_slice(text.strip_suffix(b"\r").unwrap_or(text));
+                out.extend_from_slice(b"\r\n");
+            }
+            None => out.extend_from_slice(line),
+        }
+    }
+    Ok(out)
+}

@@ -1,0 +1,184 @@
+//! Keys of our own, and the records that tell others of them (RFC 6376 section 3.6.1, RFC 8463).
+
+use std::fmt;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der, PublicKeyX509Der};
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::rsa::{KeyPair as RsaKeyPair, KeySize};
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair, RSA_PKCS1_SHA256};
+use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::pem::PemObject;
+
+use crate::message::transfer::encode_base64;
+
+/// The kind of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Algorithm {
+    /// RSA with SHA-256. What every verifier knows.
+    Rsa,
+    /// Ed25519 (RFC 8463). Short, and not known everywhere, so best beside an RSA key.
+    Ed25519,
+}
+
+impl Algorithm {
+    /// Its name in `a=`.
+    pub const fn tag(self) -> &'static str {
+        match self {
+            Algorithm::Rsa => "rsa-sha256",
+            Algorithm::Ed25519 => "ed25519-sha256",
+        }
+    }
+
+    /// Its name in `k=`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Algorithm::Rsa => "rsa",
+            Algorithm::Ed25519 => "ed25519",
+        }
+    }
+}
+
+enum Secret {
+    Rsa(Box<RsaKeyPair>),
+    Ed25519(Box<Ed25519KeyPair>),
+}
+
+/// A key that signs for a domain.
+pub struct SigningKey {
+    /// The domain that it speaks for, in lower case.
+    pub domain: String,
+    /// Under which name its record stands below `_domainkey` of that domain.
+    pub selector: String,
+    secret: Secret,
+}
+
+impl fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SigningKey({}, {})", self.selector, self.domain)
+    }
+}
+
+/// The least bits of an RSA key (RFC 8301 asks for 1024 and advises 2048).
+const MIN_RSA_BITS: usize = 2048;
+
+impl SigningKey {
+    /// Reads a private key in PEM: PKCS#8 of either kind, or PKCS#1.
+    ///
+    /// # Errors
+    ///
+    /// When it is none, or an RSA key of less than 2048 bits.
+    pub fn read(domain: &str, selector: &str, pem: &[u8]) -> Result<SigningKey, String> {
+        let der = PrivateKeyDer::from_pem_slice(pem)
+            .map_err(|_| "no private key in PEM; `pixelward dkim keygen` makes one".to_owned())?;
+        let secret = match &der {
+            PrivateKeyDer::Pkcs1(own) => rsa(RsaKeyPair::from_der(own.secret_pkcs1_der()))?,
+            PrivateKeyDer::Pkcs8(own) => match Ed25519KeyPair::from_pkcs8(own.secret_pkcs8_der()) {
+                Ok(pair) => Secret::Ed25519(Box::new(pair)),
+                Err(_) => rsa(RsaKeyPair::from_pkcs8(own.secret_pkcs8_der()))?,
+            },
+            _ => return Err("a key of RSA or Ed25519 is wanted".to_owned()),
+        };
+        Ok(SigningKey {
+            domain: domain.to_ascii_lowercase(),
+            selector: selector.to_ascii_lowercase(),
+            secret,
+        })
+    }
+
+    /// Its kind.
+    pub fn algorithm(&self) -> Algorithm {
+        match &self.secret {
+            Secret::Rsa(_) => Algorithm::Rsa,
+            Secret::Ed25519(_) => Algorithm::Ed25519,
+        }
+    }
+
+    /// Signs the canonical header.
+    pub fn sign(&self, header: &[u8]) -> Vec<u8> {
+        match &self.secret {
+            Secret::Rsa(pair) => {
+                let mut signature = vec![0; pair.public_modulus_len()];
+                pair.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), header, &mut signature)
+                    .expect("the signature has the length of the modulus");
+                signature
+            }
+            // Of the hash, not of the header itself (RFC 8463 section 3).
+            Secret::Ed25519(pair) => pair.sign(digest(&SHA256, header).as_ref()).as_ref().to_vec(),
+        }
+    }
+
+    /// The public key as it stands in `p=`, before base64.
+    pub fn public(&self) -> Vec<u8> {
+        match &self.secret {
+            Secret::Rsa(pair) => {
+                let der: Result<PublicKeyX509Der<'_>, _> = pair.public_key().as_der();
+                der.expect("a public key can always be written").as_ref().to_vec()
+            }
+            Secret::Ed25519(pair) => pair.public_key().as_ref().to_vec(),
+        }
+    }
+
+    /// The name of its TXT record.
+    pub fn record_name(&self) -> String {
+        format!("{}._domainkey.{}", self.selector, self.domain)
+    }
+
+    /// The content of its TXT record.
+    pub fn record(&self) -> String {
+        format!("v=DKIM1; k={}; p={}", self.algorithm().name(), encode_base64(&self.public()))
+    }
+
+    /// A fresh private key, in PEM.
+    pub fn generate(algorithm: Algorithm) -> String {
+        let der = match algorithm {
+            Algorithm::Rsa => {
+                let pair = RsaKeyPair::generate(KeySize::Rsa2048).expect("the system gives randomness");
+                let der: Result<Pkcs8V1Der<'_>, _> = pair.as_der();
+                der.expect("a private key can always be written").as_ref().to_vec()
+            }
+            Algorithm::Ed25519 => {
+                let pair = Ed25519KeyPair::generate().expect("the system gives randomness");
+                let der: Result<Pkcs8V1Der<'_>, _> = pair.as_der();
+                der.expect("a private key can always be written").as_ref().to_vec()
+            }
+        };
+        let text = encode_base64(&der);
+        let lines: Vec<&str> =
+            text.as_bytes().chunks(64).filter_map(|own| std::str::from_utf8(own).ok()).collect();
+        format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n", lines.join("\n"))
+    }
+}
+
+fn rsa<E: fmt::Display>(pair: Result<RsaKeyPair, E>) -> Result<Secret, String> {
+    let pair = pair.map_err(|error| format!("this key cannot be used: {error}"))?;
+    match pair.public_modulus_len() * 8 {
+        MIN_RSA_BITS.. => Ok(Secret::Rsa(Box::new(pair))),
+        bits => Err(format!("an RSA key of {bits} bits is too short: {MIN_RSA_BITS} are wanted")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_that_was_made_can_be_read_and_told_of() {
+        for (algorithm, length) in [(Algorithm::Rsa, 294), (Algorithm::Ed25519, 32)] {
+            let pem = SigningKey::generate(algorithm);
+            let key = SigningKey::read("Shop.example", "px", pem.as_bytes()).unwrap();
+            assert_eq!((key.algorithm(), key.public().len()), (algorithm, length));
+            assert_eq!(key.record_name(), "px._domainkey.shop.example");
+            assert!(key.record().starts_with(&format!("v=DKIM1; k={}; p=", algorithm.name())));
+            assert!(!format!("{key:?}").contains("PRIVATE"));
+        }
+    }
+
+    #[test]
+    fn what_is_no_key_for_mail_is_refused() {
+        let short = "-----BEGIN RSA PRIVATE KEY-----\nMIIBOgIBAAJBAKj34GkxFhD90vcNLYLInFEX6Ppy1tPf9Cnzj4p4WGeKLs1Pt8Qu\nKUpRKfFLfRYC9AIKjbJTWit+CqvjWYzvQwECAwEAAQJAIJLixBy2qpFoS4DSmoEm\no3qGy0t6z09AIJtH+5OeRV1be+N4cDYJKffGzDa88vQENZiRm0GRq6a+HPGQMd2k\nTQIhAKMSvzIBnni7ot/OSie2TmJLY4SwTQAevXysE2RbFDYdAiEBCUEaRQnMnbp7\n9mxDXDf6AU0cN/RPBjb9qSHDcWZHGzUCIG2Es59z8ugGrDY+pxLQnwfotadxd+Uy\nv/Ow5T0q5gIJAiEAyS4RaI9YG8EWx/2w0T67ZUVAw8eOMB6BIUg0Xcu+3okCIBOs\n/5OiPgoTdSy7bcF9IGpSE8ZgGKzgYQVZeN97YE00\n-----END RSA PRIVATE KEY-----\n";
+        for text in ["", "hello", short] {
+            assert!(SigningKey::read("shop.example", "px", text.as_bytes()).is_err(), "{text}");
+        }
+    }
+}

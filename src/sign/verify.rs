@@ -1,0 +1,147 @@
+//! Whether the signatures of a message hold (RFC 6376 section 6). Records are given, not looked up: the core knows no DNS.
+
+use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::signature::{ED25519, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey};
+
+use super::canonical::{BodyForm, body_of, relaxed_field};
+use super::existing::Signature;
+use crate::message::header::{Field, fields};
+use crate::message::transfer::decode_base64;
+
+/// What became of one signature.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It holds.
+    Holds,
+    /// The body is another one than was signed.
+    BodyChanged,
+    /// The header is, or the key is another one.
+    Fails,
+    /// There is no record of its key.
+    NoKey,
+    /// It is none that this can read: another algorithm, or tags are missing.
+    Unreadable,
+}
+
+impl Verdict {
+    /// In words.
+    pub const fn text(self) -> &'static str {
+        match self {
+            Verdict::Holds => "holds",
+            Verdict::BodyChanged => "does not hold: the body changed",
+            Verdict::Fails => "does not hold: the header changed, or the key is another one",
+            Verdict::NoKey => "cannot be looked at: no record of its key is known",
+            Verdict::Unreadable => "cannot be read",
+        }
+    }
+}
+
+/// One signature of a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verified {
+    /// The name of the record of its key.
+    pub record_name: String,
+    /// What became of it.
+    pub verdict: Verdict,
+}
+
+/// Looks at every signature of a message. `record` gives the TXT record of a name.
+pub fn verify(message: &[u8], record: impl Fn(&str) -> Option<String>) -> Vec<Verified> {
+    let header: Vec<Field> = fields(message, 0).collect();
+    let own = header.iter().filter(|field| field.is(message, "DKIM-Signature"));
+    own.map(|field| one(message, &header, field, &record)).collect()
+}
+
+fn one(
+    message: &[u8],
+    header: &[Field],
+    field: &Field,
+    record: &impl Fn(&str) -> Option<String>,
+) -> Verified {
+    let value = field.value(message);
+    let signature = Signature::read(value);
+    let record_name = format!("{}._domainkey.{}", signature.selector, signature.domain);
+    let verdict = match (record(&record_name), signature.is_readable()) {
+        (_, false) => Verdict::Unreadable,
+        (None, true) => Verdict::NoKey,
+        (Some(_), true) if !signature.matches(body_of(message)) => Verdict::BodyChanged,
+        (Some(record), true) => {
+            let signed = signed_header(message, header, field, &signature);
+            match holds(&record, &signature, &signed) {
+                Some(true) => Verdict::Holds,
+                Some(false) => Verdict::Fails,
+                None => Verdict::Unreadable,
+            }
+        }
+    };
+    Verified { record_name, verdict }
+}
+
+/// The header as it was signed.
+fn signed_header(message: &[u8], header: &[Field], own: &Field, signature: &Signature) -> Vec<u8> {
+    let mut signed = Vec::with_capacity(2048);
+    let mut left: Vec<&Field> = header.iter().filter(|field| *field != own).collect();
+    let add = |field: &Field, value: &[u8], signed: &mut Vec<u8>| match signature.header_form {
+        BodyForm::Relaxed => relaxed_field(field.name(message), value, signed),
+        BodyForm::Simple => {
+            signed.extend_from_slice(message.get(field.name.clone()).unwrap_or_default());
+            signed.push(b':');
+            signed.extend_from_slice(value);
+        }
+    };
+    let as_is = |field: &Field| match signature.header_form {
+        BodyForm::Relaxed => field.value(message).to_vec(),
+        BodyForm::Simple => {
+            let end = field.range.end;
+            let whole = message.get(field.name.end + 1..end).unwrap_or_default();
+            whole.strip_suffix(b"\r\n").unwrap_or(whole).to_vec()
+        }
+    };
+    for name in &signature.signed {
+        if let Some(at) = left.iter().rposition(|field| field.is(message, name)) {
+            let field = left.remove(at);
+            add(field, &as_is(field), &mut signed);
+            signed.extend_from_slice(b"\r\n");
+        }
+    }
+    add(own, &without_value(&as_is(own)), &mut signed);
+    signed
+}
+
+/// A signature's field with nothing in `b=`.
+fn without_value(value: &[u8]) -> Vec<u8> {
+    let mut out: Vec<u8> = Vec::with_capacity(value.len());
+    for (index, tag) in value.split(|own| *own == b';').enumerate() {
+        if index > 0 {
+            out.push(b';');
+        }
+        let name_end = memchr::memchr(b'=', tag).unwrap_or(tag.len());
+        let is_value = tag.get(..name_end).unwrap_or_default().trim_ascii() == b"b";
+        out.extend_from_slice(if is_value { tag.get(..=name_end).unwrap_or(tag) } else { tag });
+    }
+    out
+}
+
+/// Whether a key verifies; `None` where it cannot be used.
+fn holds(record: &str, signature: &Signature, signed: &[u8]) -> Option<bool> {
+    let tag = |name: &str| {
+        let mut tags = record.split(';').filter_map(|own| own.split_once('='));
+        tags.find(|(own, _)| own.trim() == name)
+            .map(|(_, value)| value.split_whitespace().collect::<String>())
+    };
+    let public = decode_base64(tag("p")?.as_bytes());
+    if public.is_empty() {
+        return None;
+    }
+    match (signature.algorithm.as_str(), tag("k").as_deref().unwrap_or("rsa")) {
+        ("rsa-sha256", "rsa") => {
+            let key = ParsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, public).ok()?;
+            Some(key.verify_sig(signed, &signature.value).is_ok())
+        }
+        ("ed25519-sha256", "ed25519") => {
+            let key = UnparsedPublicKey::new(&ED25519, public);
+            Some(key.verify(digest(&SHA256, signed).as_ref(), &signature.value).is_ok())
+        }
+        _ => None,
+    }
+}

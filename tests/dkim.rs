@@ -1,0 +1,252 @@
+//! Signatures end to end, judged by dkimpy and OpenDKIM: what was rewritten leaves with ours, what was not keeps the one it came with, and a
+//! broken one never leaves.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+
+mod mail;
+mod mta;
+mod support;
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use bytes::Bytes;
+use mail::{in_folder, messages};
+use support::{Client, Folder, NextHop, Relay, configuration, newsletter, program};
+
+/// Where `make test-packages` puts the verifier.
+fn python() -> PathBuf {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("dkimpy/bin/python");
+    assert!(path.exists(), "{} is missing; `make test-packages` puts it there", path.display());
+    path
+}
+
+fn checker(arguments: &[&str]) -> String {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/dkim/check.py");
+    let output = Command::new(python()).arg(script).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// A key with its file, and the name and content of its record.
+struct Key {
+    file: PathBuf,
+    name: String,
+    record: String,
+    lines: String,
+}
+
+fn key(folder: &Folder, domain: &str, selector: &str, kind: &str) -> Key {
+    let file = folder.0.join(format!("{selector}.{domain}.pem"));
+    let output = program()
+        .args(["dkim", "keygen", "--domain", domain, "--selector", selector, "--kind", kind, "--out"])
+        .arg(&file)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    let zone = text.lines().find(|line| line.contains(" IN TXT ")).unwrap();
+    let (name, strings) = zone.split_once(". IN TXT ").unwrap();
+    let record: String = strings.split('"').skip(1).step_by(2).collect();
+    let lines = text[text.find("[[dkim.key]]").unwrap()..].to_owned();
+    Key { file, name: name.to_owned(), record, lines }
+}
+
+fn records(folder: &Folder, keys: &[&Key]) -> String {
+    let lines: String = keys.iter().fold(String::new(), |mut out, own| {
+        let _ = writeln!(out, "{} {}", own.name, own.record);
+        out
+    });
+    folder.file("records", &lines).display().to_string()
+}
+
+/// Hands a message over as it is; says whether it was taken.
+fn send(relay: &Relay, sender: &str, message: &[u8]) -> bool {
+    let mut client = Client::greeted(relay.port);
+    assert_eq!(client.say(&format!("MAIL FROM:<{sender}> BODY=8BITMIME")), 250);
+    assert_eq!(client.say("RCPT TO:<ann@home.example>"), 250);
+    assert_eq!(client.say("DATA"), 354);
+    let mut wire = Vec::with_capacity(message.len() + 64);
+    for line in message.split_inclusive(|own| *own == b'\n') {
+        if line.first() == Some(&b'.') {
+            wire.push(b'.');
+        }
+        wire.extend_from_slice(line);
+    }
+    let end: &[u8] = if message.ends_with(b"\r\n") { b".\r\n" } else { b"\r\n.\r\n" };
+    wire.extend_from_slice(end);
+    client.send(&wire);
+    client.code() == 250
+}
+
+/// What was delivered as it arrived, dots unstuffed.
+fn unstuffed(data: &[u8]) -> Vec<u8> {
+    data.split_inclusive(|own| *own == b'\n')
+        .flat_map(|line| line.strip_prefix(b".").unwrap_or(line))
+        .copied()
+        .collect()
+}
+
+struct Stage {
+    hop: NextHop,
+    relay: Relay,
+    keys: Vec<Key>,
+}
+
+/// A relay that signs for shop.example, and for everybody else in its name.
+fn stage(rest: &str) -> Stage {
+    let hop = NextHop::start();
+    let folder = Folder::new();
+    let keys =
+        vec![key(&folder, "shop.example", "rsa", "rsa"), key(&folder, "shop.example", "ed", "ed25519")];
+    let dkim =
+        format!("[dkim]\nfallback_domain = \"shop.example\"\n{rest}\n{}\n{}\n", keys[0].lines, keys[1].lines);
+    configuration(&folder, hop.port, "max_message_bytes = 50000000", "", &dkim);
+    Stage { relay: Relay::in_folder(folder), hop, keys }
+}
+
+/// All messages there are, each with the name of its sender.
+fn all() -> Vec<(String, Bytes)> {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/corpus");
+    let real = ["tracked", "clean", "carriers"].iter().flat_map(|folder| in_folder(&corpus.join(folder)));
+    messages()
+        .into_iter()
+        .chain(real)
+        .enumerate()
+        .map(|(number, (_, raw))| (format!("m{number}"), raw))
+        .collect()
+}
+
+#[test]
+fn every_message_leaves_with_signatures_that_hold() {
+    let stage = stage("");
+    let folder = Folder::new();
+    let origin = key(&folder, "origin.example", "o", "rsa");
+    // Each comes with a signature of somebody else, made by another implementation.
+    let signed = folder.0.join("signed");
+    std::fs::create_dir(&signed).unwrap();
+    for (name, raw) in all() {
+        // A signature that came along is of no matter here, and many of those do not hold.
+        std::fs::write(signed.join(format!("{name}.eml")), without_signatures(&raw)).unwrap();
+    }
+    checker(&["sign", origin.file.to_str().unwrap(), "o", "origin.example", signed.to_str().unwrap()]);
+    let mut came = BTreeMap::new();
+    for (name, raw) in in_folder(&signed)
+        .into_iter()
+        .map(|(path, raw)| (path.file_stem().unwrap().to_str().unwrap().to_owned(), raw))
+    {
+        // Line ends that mail may not have, and parts that must not be edited, are turned away.
+        if send(&stage.relay, &format!("{name}@shop.example"), &raw) {
+            came.insert(name, raw);
+        }
+    }
+    assert!(came.len() * 100 >= all().len() * 90, "{}", came.len());
+    let left = folder.0.join("left");
+    std::fs::create_dir(&left).unwrap();
+    for delivery in stage.hop.wait(came.len()) {
+        let name = delivery.mail.split(['<', '@']).nth(1).unwrap().to_owned();
+        std::fs::write(left.join(format!("{name}.eml")), unstuffed(&delivery.data)).unwrap();
+    }
+    let known = records(&folder, &[&stage.keys[0], &stage.keys[1], &origin]);
+    let verdicts = checker(&["verify", &known, left.to_str().unwrap()]);
+    let (mut rewritten, mut untouched) = (0, 0);
+    for line in verdicts.lines() {
+        let mut words = line.split(' ');
+        let name = words.next().unwrap();
+        let found: Vec<&str> = words.collect();
+        assert!(found.iter().all(|own| *own == "yes"), "{line}");
+        // Ours, and the one it came with where nothing that it signs has changed.
+        let text = std::fs::read(left.join(format!("{name}.eml"))).unwrap();
+        let is_kept = memchr::memmem::find(&text, b"d=origin.example").is_some();
+        assert_eq!(found.len(), if is_kept { 3 } else { 2 }, "{line}");
+        let raw = &came[name];
+        // A field that it does not sign may go.
+        assert!(is_kept || !text.ends_with(raw), "{name}: taken out where nothing changed");
+        rewritten += usize::from(!is_kept);
+        untouched += usize::from(is_kept);
+    }
+    assert!(rewritten >= 100 && untouched >= 30, "{rewritten} {untouched}");
+    opendkim_agrees(&stage.keys[0], &left);
+}
+
+fn without_signatures(raw: &[u8]) -> Vec<u8> {
+    let cuts = pixelward::message::header::fields(raw, 0).filter(|field| field.is(raw, "DKIM-Signature"));
+    let edits: Vec<_> = cuts.map(|field| pixelward::message::Edit::cut_inside(field.range)).collect();
+    pixelward::message::transfer::apply(raw, &edits)
+}
+
+/// Another verifier comes to the same result about the first of our signatures of some of them.
+fn opendkim_agrees(key: &Key, folder: &Path) {
+    let mut sample: Vec<PathBuf> = in_folder(folder).into_iter().map(|(path, _)| path).collect();
+    sample.truncate(60);
+    let said = mta::opendkim_verifies(&key.name, &key.record, &sample);
+    for path in &sample {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let line = said
+            .lines()
+            .find(|line| line.contains(&format!("/{name}:")))
+            .unwrap_or_else(|| panic!("{name}: {said}"));
+        assert!(line.contains("verification") && line.contains("succeeded"), "{line}");
+    }
+}
+
+#[test]
+fn what_is_done_about_a_broken_signature_is_the_operators_choice() {
+    let folder = Folder::new();
+    let origin = key(&folder, "shop.example", "o", "rsa");
+    let signed = folder.0.join("signed");
+    std::fs::create_dir(&signed).unwrap();
+    let (with, _) = newsletter("ann@home.example");
+    std::fs::write(signed.join("a.eml"), support::crlf(&with)).unwrap();
+    checker(&["sign", origin.file.to_str().unwrap(), "o", "shop.example", signed.to_str().unwrap()]);
+    let message = std::fs::read(signed.join("a.eml")).unwrap();
+    let left = |rest: &str| {
+        let stage = stage(rest);
+        let taken = send(&stage.relay, "news@shop.example", &message);
+        let text = taken.then(|| String::from_utf8(stage.hop.wait(1).remove(0).data).unwrap());
+        text.map(|own| (own.matches("DKIM-Signature:").count(), own.contains("s=o;"), own.contains("s=rsa;")))
+    };
+    assert_eq!(left(""), Some((2, false, true)));
+    assert_eq!(left("on_broken = \"remove\""), Some((0, false, false)));
+    assert_eq!(left("on_broken = \"reject\""), None);
+    assert_eq!(left("sign = \"changed\""), Some((2, false, true)));
+    // A message that nobody touched keeps the signature of its domain, and gets no other.
+    let stage = stage("");
+    stage.relay.say("ann@home.example", "granted");
+    assert!(send(&stage.relay, "news@shop.example", &message));
+    let text = stage.hop.wait(1).remove(0).data;
+    assert!(text.ends_with(&message[message.len() - 200..]));
+    assert_eq!(String::from_utf8(text).unwrap().matches("DKIM-Signature:").count(), 1);
+}
+
+#[test]
+fn the_command_says_which_signatures_hold() {
+    let stage = stage("");
+    assert!(send(
+        &stage.relay,
+        "news@shop.example",
+        b"From: news@shop.example\r\nSubject: a\r\n\r\nHello\r\n"
+    ));
+    let text = unstuffed(&stage.hop.wait(1).remove(0).data);
+    let file = stage.relay.folder.file("left.eml", &String::from_utf8(text.clone()).unwrap());
+    let verify = |file: &Path| {
+        let output = stage.relay.command(&["dkim", "verify", file.to_str().unwrap()]);
+        (output.status.success(), String::from_utf8(output.stdout).unwrap())
+    };
+    let (holds, said) = verify(&file);
+    assert!(holds, "{said}");
+    assert_eq!(said, "rsa._domainkey.shop.example: holds\ned._domainkey.shop.example: holds\n");
+    let altered =
+        stage.relay.folder.file("altered.eml", &String::from_utf8(text).unwrap().replace("Hello", "hello"));
+    let (holds, said) = verify(&altered);
+    assert!(!holds && said.contains("does not hold: the body changed"), "{said}");
+    let said = stage.relay.command(&["dkim", "dns"]);
+    let said = String::from_utf8(said.stdout).unwrap();
+    assert!(said.contains("rsa._domainkey.shop.example. IN TXT ( \"v=DKIM1; k=rsa; p="), "{said}");
+    // A key that others may read stops the start.
+    let key = &stage.keys[0].file;
+    std::fs::set_permissions(key, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+    let output = stage.relay.command(&["check"]);
+    assert!(String::from_utf8_lossy(&output.stdout).contains("others may read the private key"));
+}
