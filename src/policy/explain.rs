@@ -4,7 +4,7 @@ use super::decision::{COLLECTED_BEFORE, INFORMED_BEFORE};
 use super::jurisdiction::UNKNOWN;
 use super::{
     Chosen, Decision, Exemption, Facts, Jurisdictions, Kind, LinkFate, Mode, Need, OnGrant, Outcome, Purpose,
-    Rule, Rulebook, decide, swap,
+    Request, Rule, Rulebook, decide, request, swap,
 };
 use crate::consent::{Permission, Standing, Timestamp};
 use crate::rewrite::{LinkTreatment, Receipts};
@@ -56,6 +56,15 @@ pub fn explain(
     said.extend(sources(facts, jurisdictions));
     if chosen.mailstream.kind == Kind::ConsentRequest {
         said.push("The mail asks for consent, so it carries nothing that needs it (N17).".to_owned());
+        said.push(
+            match request(facts.mailstream, false, facts.standing, facts.now) {
+                Request::Rejects | Request::Goes => {
+                    "The person may not be asked now (N19): a question that its author marked goes, and without such marks the mail is rejected."
+                }
+                Request::Asks | Request::None => "The person may be asked.",
+            }
+            .to_owned(),
+        );
     } else {
         said.extend(person(facts));
         said.extend(conditions(facts));

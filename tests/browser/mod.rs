@@ -6,12 +6,14 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// A server that answers everything with one pixel, and knows what was asked.
 pub struct Counter {
     pub port: u16,
     asked: Arc<Mutex<BTreeSet<String>>>,
+    requests: Arc<AtomicUsize>,
 }
 
 impl Counter {
@@ -21,9 +23,11 @@ impl Counter {
         let port = listener.local_addr().unwrap().port();
         let asked = Arc::new(Mutex::new(BTreeSet::new()));
         let noted = Arc::clone(&asked);
+        let requests = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&requests);
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let noted = Arc::clone(&noted);
+                let (noted, count) = (Arc::clone(&noted), Arc::clone(&count));
                 std::thread::spawn(move || {
                     let mut out = stream.try_clone().unwrap();
                     let mut reader = BufReader::new(stream);
@@ -32,6 +36,7 @@ impl Counter {
                         if let Some(path) = line.strip_prefix("GET ").and_then(|rest| rest.split(' ').next())
                         {
                             noted.lock().unwrap().insert(path.to_owned());
+                            count.fetch_add(1, Ordering::SeqCst);
                         }
                         if line == "\r\n" {
                             let head = format!(
@@ -46,7 +51,12 @@ impl Counter {
                 });
             }
         });
-        Counter { port, asked }
+        Counter { port, asked, requests }
+    }
+
+    /// How often it was asked for anything.
+    pub fn requests(&self) -> usize {
+        self.requests.load(Ordering::SeqCst)
     }
 
     /// What was asked for so far.
