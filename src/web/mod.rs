@@ -1,6 +1,7 @@
 //! What people and programs reach by HTTP: the private API, the public listener, and pages to look at in a browser.
 
 pub mod api;
+pub mod hygiene;
 pub mod mapping;
 pub mod person;
 pub mod problem;
