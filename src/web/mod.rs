@@ -4,6 +4,7 @@ pub mod api;
 pub mod hygiene;
 pub mod mapping;
 pub mod person;
+pub mod probe;
 pub mod problem;
 pub mod public;
 pub mod serve;
