@@ -6,11 +6,16 @@ OLDER := $(shell [ "$(RUST_MINOR)" -lt 98 ] 2>/dev/null && echo --ignore-rust-ve
 CARGO := cargo
 FLAGS := --release --locked $(OLDER)
 BUILD_PACKAGES := gcc make
-TEST_PACKAGES := postfix procps curl openssl chromium swaks libnet-ssleay-perl python3 python3-venv node-nodemailer e2fsprogs mount
+TEST_PACKAGES := postfix procps curl openssl chromium swaks libnet-ssleay-perl python3 python3-venv node-nodemailer nodejs nginx-light wrk e2fsprogs mount
+# Some packages of nodejs bring it along, and then Debian's cannot stand beside.
+TEST_PACKAGES += $(shell command -v npm >/dev/null || echo npm)
 # A tester of APIs from PyPI, in an environment of its own.
 SCHEMATHESIS := 4.32.5
 # A verifier of signatures that is not ours, and what it needs for Ed25519.
 DKIMPY := dkimpy==1.1.8 pynacl==1.5.0
+# What looks at pages, from npm: a driver of browsers, and a judge of what everybody can use.
+PLAYWRIGHT := 1.65.1
+AXE := 4.14.1
 # What the tests run in roots of their own: mail servers that cannot be installed beside Postfix, and a signer.
 UNPACKED := exim4-daemon-light opensmtpd opendkim
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -29,10 +34,12 @@ test: packages test-packages
 	$(CARGO) test $(FLAGS)
 
 # The long forms of what the tests show in short: 100,000 malformed sessions, 5,000 slow clients beside 200 good ones, 15,000 idle connections,
-# 2,000 sessions with 10 MiB each, 300 kills, 200,000 recipients, and 100 power cuts of the consent store. Prints what came of each. Needs some 20,000 open files.
+# 2,000 sessions with 10 MiB each, 300 kills, 200,000 recipients, 100 power cuts of the consent store, 10 million forged tokens, and
+# 10,000 fetches by scanners. Prints what came of each. Needs some 20,000 open files.
 harness: packages
 	PIXELWARD_SESSIONS=100000 $(CARGO) test $(FLAGS) --test hostile -- --nocapture malformed
 	$(CARGO) test $(FLAGS) --test hostile --test exhaustion --test crash -- --nocapture --ignored --test-threads 1
+	PIXELWARD_FORGED=10000000 PIXELWARD_SCANS=10000 $(CARGO) test $(FLAGS) --test public_hostile -- --nocapture forged scanners
 	PIXELWARD_CUTS=100 PIXELWARD_CANDIDATES=10000000 $(CARGO) test $(FLAGS) --test store_faults -- --nocapture
 
 check:
@@ -75,4 +82,9 @@ test-packages:
 	$$venv/bin/python -c 'import dkim, nacl' 2>/dev/null || { \
 		echo "installing $(DKIMPY) in $$venv"; \
 		mkdir -p $(TARGET)/tmp && python3 -m venv $$venv && $$venv/bin/pip install -q --disable-pip-version-check $(DKIMPY); }
+	@browser=$(TARGET)/tmp/browser; \
+	grep -qs '"version": "$(AXE)"' $$browser/node_modules/axe-core/package.json && \
+	grep -qs '"version": "$(PLAYWRIGHT)"' $$browser/node_modules/playwright-core/package.json || { \
+		echo "installing playwright-core $(PLAYWRIGHT) and axe-core $(AXE) in $$browser"; \
+		mkdir -p $$browser && npm install --silent --no-fund --no-audit --ignore-scripts --prefix $$browser axe-core@$(AXE) playwright-core@$(PLAYWRIGHT); }
 	@for name in $(UNPACKED); do $(SUDO) tests/mta/unpack $$name $(TARGET)/tmp/mta || exit 1; done

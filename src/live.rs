@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::config::{self, ClientCertificate, Config, ListenerTls};
@@ -16,6 +17,7 @@ use crate::sign::{Signers, SigningKey};
 use crate::tracker::lists::Lists;
 use crate::tracker::{Catalogue, Detector};
 use crate::web::mapping::Mapping;
+use crate::web::public::Face;
 
 /// What can be replaced while the relay runs.
 #[derive(Debug)]
@@ -32,6 +34,10 @@ pub struct Live {
     pub users: Vec<Option<Arc<Users>>>,
     /// TLS of the API.
     pub api_tls: Option<Tls>,
+    /// TLS of the public listener.
+    pub public_tls: Option<Tls>,
+    /// How controllers show themselves on their preference pages.
+    pub faces: Vec<(Controller, Face)>,
     /// In which forms vendors tell of changes.
     pub incoming: Vec<Incoming>,
     /// Our own keys.
@@ -101,13 +107,16 @@ impl Live {
         for own in config.policy.rulebook.controllers() {
             fragments.push((own.name.clone(), fragments_of(own)?));
         }
-        let pair = config.api.certificate.as_ref();
-        let api_tls = pair
-            .map(|(chain, key)| Tls::load(chain, key, &ClientCertificate::None))
-            .transpose()
-            .map_err(|error| format!("api: {error}"))?;
+        let load = |own: &policy::Controller| Face::load(own).map(|face| (own.name.clone(), face));
+        let faces = config.policy.rulebook.controllers().map(load).collect::<Result<_, _>>()?;
+        let web_tls = |name: &str, pair: &Option<(PathBuf, PathBuf)>| {
+            let loaded = pair.as_ref().map(|(chain, key)| Tls::load(chain, key, &ClientCertificate::None));
+            loaded.transpose().map_err(|error| format!("{name}: {error}"))
+        };
         Ok(Live {
-            api_tls,
+            api_tls: web_tls("api", &config.api.certificate)?,
+            public_tls: web_tls("public", &config.public.certificate)?,
+            faces,
             incoming,
             signers,
             fragments,
@@ -118,6 +127,11 @@ impl Live {
             users: logins,
             config,
         })
+    }
+
+    /// How a controller shows itself on its preference page.
+    pub fn face(&self, controller: &Controller) -> Option<&Face> {
+        self.faces.iter().find(|(name, _)| name == controller).map(|(_, face)| face)
     }
 
     /// Where a mail goes: the first whose conditions hold. `sender` is the address of the envelope.

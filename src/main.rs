@@ -28,6 +28,8 @@ enum Command {
     Evidence(cli::evidence::Evidence),
     Postfix(cli::postfix::Postfix),
     Dkim(cli::dkim::Dkim),
+    Inactive(cli::inactive::Inactive),
+    Page(cli::page::Page),
     Passwd(cli::passwd::Passwd),
     Token(cli::token::Tokens),
 }
@@ -45,6 +47,8 @@ fn main() -> ExitCode {
         Command::Evidence(command) => cli::evidence::run(command),
         Command::Postfix(command) => cli::postfix::run(command),
         Command::Dkim(command) => cli::dkim::run(command),
+        Command::Inactive(command) => cli::inactive::run(command),
+        Command::Page(command) => cli::page::run(command),
         Command::Passwd(command) => cli::passwd::run(command),
         Command::Token(command) => cli::token::run(command),
     };

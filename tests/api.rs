@@ -41,6 +41,11 @@ fn body(route: &Route) -> (&'static str, String) {
         "import_consent" => ("application/x-ndjson", "\n".to_owned()),
         "set_consent" => ("application/json", granted("ann@home.example", "2026-09-01T10:00:00Z")),
         "set_person" => ("application/json", json!({"state": "refused"}).to_string()),
+        "mint_links" => ("application/json", json!({"addresses": ["ann@home.example"]}).to_string()),
+        "inactive" => {
+            let asked = json!({"addresses": ["ann@home.example"], "since": "2026-09-01T10:00:00Z"});
+            ("application/json", asked.to_string())
+        }
         "explain_policy" | "receive_webhook" => ("application/json", "{}".to_owned()),
         _ => ("application/json", json!({"address": "ann@home.example"}).to_string()),
     }

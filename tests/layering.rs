@@ -60,16 +60,17 @@ fn packages_are_named_where_they_are_hidden() {
             "web/webhook/",
             "web/api/consent.rs",
             "web/api/replay.rs",
+            "web/public/",
         ],
     );
-    check("use url::", &["rewrite/target.rs", "config/mod.rs"]);
+    check("use url::", &["rewrite/target.rs", "config/mod.rs", "web/public/form.rs"]);
     check("use base64::", &["rewrite/token.rs"]);
     check("argon2::", &["server/users.rs"]);
     check("x509_parser", &["server/certificate.rs"]);
-    check("mail_builder", &["relay/dsn.rs", "cli/demo/"]);
+    check("mail_builder", &["relay/dsn.rs", "cli/demo/", "web/public/renew.rs"]);
     check("rcgen", &["server/tls.rs"]);
     check("axum", &["record/metrics.rs", "web/", "cli/demo/"]);
-    check("hyper", &["web/serve.rs", "web/webhook/"]);
+    check("hyper", &["web/serve.rs", "web/webhook/", "web/probe.rs"]);
     check("utoipa", &["web/", "consent/export.rs"]);
     check("tracing_subscriber", &["record/logging.rs"]);
 }

@@ -93,3 +93,16 @@ fn pseudonyms_of_format_1() {
     assert_eq!(bob.tag(b"here").to_vec(), bytes(include_str!("stored/pseudonyms-1-tag.hex")));
     std::fs::remove_file(folder).unwrap();
 }
+
+#[test]
+fn days_of_last_open_of_format_1() {
+    use pixelward::consent::days::{Counted, Day, Table};
+    let file = std::env::temp_dir().join(format!("pixelward-stored-days-{}", std::process::id()));
+    std::fs::write(&file, bytes(include_str!("stored/days-1.hex"))).unwrap();
+    let table = Table::load(&file).unwrap();
+    assert_eq!(table.newest("shop", |_| [7; 16]), Some(Day(20_000)));
+    assert_eq!((table.newest("shop", |_| [8; 16]), table.len()), (None, 1), "it was removed");
+    let counted = Counted { mailstream: "letter".to_owned(), campaign: [1; 8], opens: 3, last: Day(20_002) };
+    assert_eq!(table.counted("club"), [counted]);
+    std::fs::remove_file(file).unwrap();
+}

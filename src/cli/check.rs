@@ -10,18 +10,20 @@ use tokio::runtime::Runtime;
 use super::run::store_settings;
 use crate::config::{Config, ListenerTls, Mode};
 use crate::consent::socket::Client;
-use crate::consent::{Store, StoreError, Timestamp};
+use crate::consent::{Store, StoreError, StoreKey, Timestamp};
 use crate::live::Live;
 use crate::policy::lint::lint;
 use crate::relay::NextHop;
 use crate::relay::connection::Connection;
 use crate::rewrite::downstream::Esp;
+use crate::rewrite::token::Mint;
 use crate::web::mapping::secret;
-use crate::web::token;
+use crate::web::probe::probe;
+use crate::web::{public, token};
 
-/// Check the configuration, the certificates, the store, and that the next hop answers.
+/// Check the configuration, the certificates, the store, and that the next hop answers and readers come here.
 ///
-/// Says for each finding what to do about it. Nothing is sent but a greeting to the next hop.
+/// Says for each finding what to do about it. Nothing is sent but a greeting to the next hop, and a question to each public_url.
 #[derive(Args, Debug)]
 pub struct Check {
     /// The configuration.
@@ -77,17 +79,43 @@ pub fn run(command: &Check) -> Result<ExitCode, Box<dyn std::error::Error>> {
         }
     }
     store(&config, &mut findings);
+    let runtime = Runtime::new()?;
+    public(&runtime, &config, &mut findings);
     match Live::of(config) {
         Err(error) => findings.bad(&error),
         Ok(live) => {
             findings.good("certificates, catalogues and credentials can be read");
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             for pool in live.pools() {
                 next_hop(&runtime, &pool.hop, &mut findings);
             }
         }
     }
     Ok(if findings.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Whether readers come here by the addresses that they are given.
+fn public(runtime: &Runtime, config: &Config, findings: &mut Findings) {
+    let with_pages = config.policy.rulebook.controllers().filter(|own| own.public_url.is_some());
+    let runs = Client::connect(&config.data_directory).is_some();
+    let key = StoreKey::load(&config.consent.directory.join("store.key"));
+    for controller in with_pages {
+        let (name, url) = (&controller.name, controller.public_url.as_deref().unwrap_or_default());
+        if config.public.address.is_none() {
+            findings.hint(&format!(
+                "controller {name} has public_url, and public.address is \"\": nothing that readers get leads anywhere. Set public.address"
+            ));
+            continue;
+        }
+        let Ok(key) = &key else { continue };
+        let mark = public::mark(&StoreKey::new(key.derived(Mint::LABEL)));
+        match runtime.block_on(probe(url, &mark)) {
+            Ok(()) => findings.good(&format!("readers of {name} come here by {url}")),
+            Err(error) if !runs && error.may_be_rest() => findings.hint(&format!(
+                "controller {name}: {url}: {error}. The relay does not run, so this may be all right; check again once it does"
+            )),
+            Err(error) => findings.bad(&format!("controller {name}: public_url {url}: {error}")),
+        }
+    }
 }
 
 fn next_hop(runtime: &Runtime, hop: &NextHop, findings: &mut Findings) {

@@ -5,6 +5,8 @@ pub mod consent;
 pub mod demo;
 pub mod dkim;
 pub mod evidence;
+pub mod inactive;
+pub mod page;
 pub mod passwd;
 pub mod policy;
 pub mod postfix;

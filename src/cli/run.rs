@@ -18,7 +18,8 @@ use crate::record::evidence::Evidence;
 use crate::record::{self, logging, metrics};
 use crate::relay::Ledger;
 use crate::server::{Activated, adopt, bind, certificate, descriptors};
-use crate::web;
+use crate::web::serve::Door;
+use crate::{consent, web};
 
 /// Run the relay.
 ///
@@ -52,6 +53,7 @@ pub fn run(command: &Run) -> Result<ExitCode, Box<dyn std::error::Error>> {
         let settings = &pipeline.live().config;
         web::webhook::start(&settings.api, &settings.data_directory, &store)?;
         api(&pipeline, &store, &handle).await;
+        public(&pipeline, &store).await;
         if let Some(address) = private {
             let (handle, pipeline) = (handle, Arc::clone(&pipeline));
             tokio::spawn(async move {
@@ -61,8 +63,9 @@ pub fn run(command: &Run) -> Result<ExitCode, Box<dyn std::error::Error>> {
             });
         }
         socket::serve(&pipeline.live().config.data_directory, Arc::clone(&store))?;
-        let served = serve(&pipeline, &command.config).await;
+        let served = serve(&pipeline, &store, &command.config).await;
         pipeline.close();
+        store.flush_opens();
         served
     })?;
     drop(runtime);
@@ -77,9 +80,22 @@ async fn api(pipeline: &Arc<Pipeline>, store: &Arc<Store>, metrics: &PrometheusH
         Ok(bound) => {
             tracing::info!(address = %bound.address, "the API is served");
             let api = web::api::Api::new(Arc::clone(pipeline), Arc::clone(store), metrics.clone());
-            tokio::spawn(bound.serve(api.router(), Arc::clone(pipeline)));
+            tokio::spawn(bound.serve(Door::Api, api.router(), Arc::clone(pipeline)));
         }
         Err(error) => tracing::error!(%address, %error, "the API cannot be served"),
+    }
+}
+
+/// Serves preference page and pixels. Mail flows without them, as it does without the API; no new link leads anywhere then.
+async fn public(pipeline: &Arc<Pipeline>, store: &Arc<Store>) {
+    let Some(address) = pipeline.live().config.public.address else { return };
+    match web::serve::bind(address).await {
+        Ok(bound) => {
+            tracing::info!(address = %bound.address, "preference page and pixels are served");
+            let public = web::public::Public::new(Arc::clone(pipeline), Arc::clone(store));
+            tokio::spawn(bound.serve(Door::Public, public.router(), Arc::clone(pipeline)));
+        }
+        Err(error) => tracing::error!(%address, %error, "preference page and pixels cannot be served"),
     }
 }
 
@@ -114,7 +130,11 @@ pub fn evidence_settings(config: &Config) -> record::evidence::Settings {
 }
 
 /// Serves until told to stop, then lets sessions finish.
-async fn serve(pipeline: &Arc<Pipeline>, path: &Path) -> Result<(), Box<dyn std::error::Error>> {
+async fn serve(
+    pipeline: &Arc<Pipeline>,
+    store: &Arc<Store>,
+    path: &Path,
+) -> Result<(), Box<dyn std::error::Error>> {
     // Before anybody is told that we are ready: a signal without a handler would end the process.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -151,7 +171,7 @@ async fn serve(pipeline: &Arc<Pipeline>, path: &Path) -> Result<(), Box<dyn std:
     );
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     let alive = tokio::spawn(watchdog());
-    let upkeep = tokio::spawn(look_after_store(Arc::clone(pipeline)));
+    let upkeep = tokio::spawn(look_after_store(Arc::clone(pipeline), Arc::clone(store)));
     let mut looking = tokio::time::interval(pipeline.live().config.relay.certificate_check);
     looking.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -197,14 +217,30 @@ const UPKEEP_AFTER: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Looks after the store once a day, beside everything else.
-async fn look_after_store(pipeline: Arc<Pipeline>) {
+async fn look_after_store(pipeline: Arc<Pipeline>, store: Arc<Store>) {
     let mut days = tokio::time::interval_at(tokio::time::Instant::now() + UPKEEP_AFTER, DAY);
     loop {
         days.tick().await;
         let pipeline = Arc::clone(&pipeline);
-        let done = tokio::task::spawn_blocking(move || pipeline.look_after_store()).await;
+        let store = Arc::clone(&store);
+        let look = move || {
+            forget_opens(&pipeline, &store);
+            pipeline.look_after_store();
+        };
+        let done = tokio::task::spawn_blocking(look).await;
         if let Err(error) = done {
             tracing::error!(%error, "the consent store could not be looked after; the log says why");
+        }
+    }
+}
+
+/// Forgets days of last open that are older than their controllers keep them.
+fn forget_opens(pipeline: &Pipeline, store: &Store) {
+    let today = consent::Day::of(consent::Timestamp::now());
+    for own in pipeline.live().config.policy.rulebook.controllers() {
+        let forgotten = store.forget_opens(&own.name, today.minus(own.day_retention_days));
+        if forgotten > 0 {
+            tracing::info!(controller = %own.name, forgotten, "days of last open were forgotten");
         }
     }
 }

@@ -9,11 +9,12 @@ use crate::consent;
 use crate::policy::conditions::{Conditions, Control, domain};
 use crate::policy::jurisdiction::{NONE, Version};
 use crate::policy::{
-    Controller, Exemption, Footer, Jurisdictions, Kind, Mailstream, Mode, OnGrant, Purpose, Requested,
-    Rulebook, TooEarly, Treatment,
+    Controller, Exemption, Footer, Jurisdictions, Kind, Language, Mailstream, Mode, OnGrant, Page, Purpose,
+    Requested, Rulebook, TooEarly, Treatment,
 };
 use crate::rewrite::notice;
 use crate::rewrite::{LinkTreatment, Personal, Receipts, Verify};
+use crate::smtp::address::Address;
 use crate::tracker::{Extent, Links};
 
 /// What is decided.
@@ -103,6 +104,8 @@ fn rulebook(declared: Declared, defaults: Defaults, mode: Mode) -> Rulebook {
             jurisdiction: None,
             retention_days: 0,
             evidence_days: None,
+            day_retention_days: DAY_RETENTION,
+            page: Page::default(),
         },
     };
     let unmatched = Mailstream::unmatched(default.name.as_str(), mode, defaults.treatment, defaults.footer);
@@ -283,6 +286,9 @@ fn controller(section: &mut Section<'_>, context: &Context<'_>) -> Option<Contro
         0 => None,
         days => Some(super::days(days)),
     };
+    let day_retention_days =
+        super::days(section.number("day_retention_days", DAY_RETENTION.into(), 1..=3650));
+    let page = section.section("page", |section| page(section, &language));
     let Some(name) = name else {
         section.problem(section.start_line(), "controller.name is missing");
         return None;
@@ -299,8 +305,34 @@ fn controller(section: &mut Section<'_>, context: &Context<'_>) -> Option<Contro
         jurisdiction,
         retention_days: u16::try_from(retention_days).unwrap_or(u16::MAX),
         evidence_days,
+        day_retention_days,
+        page,
     })
 }
+
+/// What a preference page says of its controller. The files are read with everything else that a configuration leads to.
+fn page(section: &mut Section<'_>, language: &str) -> Page {
+    let language = Language::of(language).unwrap_or(Language::English);
+    Page {
+        title: section.parsed("title", page_title),
+        logo_file: section.path("logo_file"),
+        privacy_url: section.parsed("privacy_url", web_address),
+        texts_file: section.path("texts_file"),
+        sender: section.parsed("sender", |text| match Address::bare(text) {
+            Ok(own) if own.domain().is_some() && text.is_ascii() => Ok(text.to_owned()),
+            Ok(_) | Err(_) => Err(format!("{text:?} is no mail address, such as \"privacy@shop.example\"")),
+        }),
+        language,
+    }
+}
+
+fn page_title(text: &str) -> Result<String, String> {
+    let is_one = (1..=80).contains(&text.chars().count()) && !text.contains(char::is_control);
+    is_one.then(|| text.to_owned()).ok_or_else(|| "1 to 80 characters are wanted".to_owned())
+}
+
+/// Days of last open are kept for so many days where nothing is said.
+const DAY_RETENTION: u16 = 400;
 
 fn mailstream(section: &mut Section<'_>, context: &Context<'_>) -> Option<Mailstream> {
     let name = section.parsed("name", stream_name);

@@ -6,6 +6,7 @@
 //! Promised: silence is not consent. Unknown, expired, damaged and unreachable all act as refused.
 
 pub mod backup;
+pub mod days;
 pub mod export;
 pub mod import;
 pub mod index;
@@ -24,6 +25,7 @@ pub mod timestamp;
 pub mod trail;
 pub mod upkeep;
 
+pub use days::Day;
 pub use person::{Controller, Person, StoreKey};
 pub use pseudonyms::{Pseudonym, Pseudonyms};
 pub use record::{Change, Details, Record, State};

@@ -8,6 +8,7 @@ mod expire;
 mod indexer;
 mod listing;
 mod load;
+mod opened;
 mod verify;
 mod watch;
 mod writer;
@@ -23,6 +24,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, mpsc};
 use std::thread::JoinHandle;
 
+use super::days::Days;
 use super::index::{Index, Indexed, SledIndex, key};
 use super::journal::{ChainHash, Head, Journal, JournalError, Link, Place};
 use super::keys::{Entry, Keys};
@@ -131,6 +133,9 @@ const PEOPLE: &str = "people.keys";
 /// The file of the pseudonyms, in the store's directory.
 pub const PSEUDONYMS: &str = "pseudonyms.keys";
 
+/// The file of the days of last open, in the store's directory.
+pub const DAYS: &str = "days.log";
+
 /// Batches that wait to be committed.
 const MAX_WAITING: usize = 1024;
 
@@ -147,6 +152,7 @@ struct Shared {
     store_key: StoreKey,
     keys: RwLock<Keys>,
     pseudonyms: RwLock<Pseudonyms>,
+    days: Days,
     index: SledIndex,
     /// What the index does not contain yet.
     overlay: RwLock<HashMap<Vec<u8>, Arc<Indexed>>>,
@@ -212,11 +218,13 @@ impl Store {
         let mut keys = Keys::open(&directory.join(PEOPLE), &store_key).map_err(io_error("the key file"))?;
         let mut pseudonyms =
             Pseudonyms::open(&directory.join(PSEUDONYMS), &store_key).map_err(io_error("the pseudonyms"))?;
+        let days = Days::open(&directory.join(DAYS)).map_err(io_error("the days of last open"))?;
         let (journal, index) = load::load(settings, &mut keys, &mut pseudonyms)?;
         let shared = Arc::new(Shared {
             store_key,
             keys: RwLock::new(keys),
             pseudonyms: RwLock::new(pseudonyms),
+            days,
             index,
             overlay: RwLock::new(HashMap::new()),
             cache: Cache::new(),

@@ -27,6 +27,12 @@ impl Timestamp {
         self.0.div_euclid(86_400_000)
     }
 
+    /// The first moment of its day, by UTC.
+    #[must_use]
+    pub fn start_of_day(self) -> Timestamp {
+        Timestamp(self.0.saturating_sub(self.0.rem_euclid(86_400_000)))
+    }
+
     /// Reads RFC 3339 (`2026-07-14T08:00:00Z`) or a date alone, which means its first moment in UTC.
     ///
     /// # Errors

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::conditions::Conditions;
-use super::{Exemption, Purpose, TooEarly, jurisdiction};
+use super::{Exemption, Page, Purpose, TooEarly, jurisdiction};
 use crate::consent;
 use crate::rewrite::{LinkTreatment, Personal, Receipts};
 use crate::tracker::{Extent, Links};
@@ -54,6 +54,10 @@ pub struct Controller {
     pub retention_days: u16,
     /// After how many days evidence about its mail goes, where that is earlier than for others.
     pub evidence_days: Option<u16>,
+    /// For how many days the day of a person's last open is kept (N11), and the counts of a campaign that nobody opens.
+    pub day_retention_days: u16,
+    /// What its preference page says of it.
+    pub page: Page,
 }
 
 /// On what the sending of mail rests.

@@ -10,6 +10,7 @@ pub mod error;
 pub mod groups;
 pub mod health;
 pub mod ledger;
+pub mod letter;
 pub mod next_hop;
 pub mod pool;
 pub mod rate;

@@ -131,8 +131,10 @@ pub fn look(live: &Live) {
             tls.certificate.look(&listener.name, now);
         }
     }
-    if let Some(tls) = &live.api_tls {
-        tls.certificate.look("api", now);
+    for (name, tls) in [("api", &live.api_tls), ("public", &live.public_tls)] {
+        if let Some(tls) = tls {
+            tls.certificate.look(name, now);
+        }
     }
 }
 

@@ -1,9 +1,12 @@
-//! What people and programs reach by HTTP: the private API, and pages to look at in a browser.
+//! What people and programs reach by HTTP: the private API, the public listener, and pages to look at in a browser.
 
 pub mod api;
+pub mod hygiene;
 pub mod mapping;
 pub mod person;
+pub mod probe;
 pub mod problem;
+pub mod public;
 pub mod serve;
 pub mod token;
 pub mod webhook;

@@ -13,7 +13,9 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
+use crate::live::Live;
 use crate::pipeline::Pipeline;
+use crate::server::Tls;
 
 /// The largest header of a request, in bytes.
 const MAX_HEADER: usize = 32 * 1024;
@@ -41,24 +43,64 @@ pub async fn bind(address: SocketAddr) -> io::Result<Bound> {
     Ok(Bound { listener, address })
 }
 
+/// What is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Door {
+    /// The API, for programs that hold a token.
+    Api,
+    /// Preference page and pixels, for readers. Their addresses are not logged.
+    Public,
+}
+
+impl Door {
+    const fn name(self) -> &'static str {
+        match self {
+            Door::Api => "the API",
+            Door::Public => "the public listener",
+        }
+    }
+
+    fn max_connections(self, live: &Live) -> usize {
+        match self {
+            Door::Api => live.config.api.max_connections,
+            Door::Public => live.config.public.max_connections,
+        }
+    }
+
+    fn patience(self, live: &Live) -> Duration {
+        match self {
+            Door::Api => live.config.api.idle_timeout,
+            Door::Public => live.config.public.idle_timeout,
+        }
+    }
+
+    const fn tls(self, live: &Live) -> Option<&Tls> {
+        match self {
+            Door::Api => live.api_tls.as_ref(),
+            Door::Public => live.public_tls.as_ref(),
+        }
+    }
+}
+
 impl Bound {
-    /// Serves the API until dropped. Those beyond the limit wait to be accepted.
-    pub async fn serve(self, routes: axum::Router, pipeline: Arc<Pipeline>) {
-        let places = Arc::new(Semaphore::new(pipeline.live().config.api.max_connections));
+    /// Serves until dropped. Those beyond the limit wait to be accepted.
+    pub async fn serve(self, door: Door, routes: axum::Router, pipeline: Arc<Pipeline>) {
+        let places = Arc::new(Semaphore::new(door.max_connections(&pipeline.live())));
         loop {
             let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
             match self.listener.accept().await {
                 Ok((stream, peer)) => {
                     let (routes, pipeline) = (routes.clone(), Arc::clone(&pipeline));
                     tokio::spawn(async move {
-                        if let Err(error) = connection(stream, routes, &pipeline).await {
+                        let ended = connection(stream, door, routes, &pipeline).await;
+                        if let (Err(error), Door::Api) = (ended, door) {
                             tracing::debug!(%peer, %error, "a connection to the API ended");
                         }
                         drop(place);
                     });
                 }
                 Err(error) => {
-                    tracing::error!(%error, "connections to the API cannot be accepted");
+                    tracing::error!(%error, "connections to {} cannot be accepted", door.name());
                     tokio::time::sleep(BREATH).await;
                 }
             }
@@ -68,11 +110,11 @@ impl Bound {
 
 type Ended = Result<(), Box<dyn std::error::Error + Send + Sync>>;
 
-async fn connection(stream: TcpStream, routes: axum::Router, pipeline: &Pipeline) -> Ended {
+async fn connection(stream: TcpStream, door: Door, routes: axum::Router, pipeline: &Pipeline) -> Ended {
     let live = pipeline.live();
-    let patience = live.config.api.idle_timeout;
+    let patience = door.patience(&live);
     stream.set_nodelay(true)?;
-    match &live.api_tls {
+    match door.tls(&live) {
         None => talk(stream, routes, patience).await,
         Some(tls) => {
             let acceptor = TlsAcceptor::from(Arc::clone(&tls.config));

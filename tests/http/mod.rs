@@ -101,6 +101,11 @@ impl Connection {
         Some((status, headers))
     }
 
+    /// The bytes of a body whose length is known.
+    pub fn read_exact(&mut self, bytes: &mut [u8]) {
+        self.reader.read_exact(bytes).unwrap();
+    }
+
     /// The next chunk of a body; `None` at its end.
     pub fn chunk(&mut self) -> Option<Vec<u8>> {
         let length = usize::from_str_radix(self.line()?.split(';').next()?.trim(), 16).ok()?;

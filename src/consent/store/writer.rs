@@ -251,8 +251,7 @@ impl Writer {
     /// The journal says first that the person is erased, so that a key that comes back from a backup is none.
     fn erase(&mut self, person: Person) -> Result<bool, StoreError> {
         // Evidence names people of whom the journal knows nothing, too.
-        let unnamed = self.shared.pseudonyms.write().unwrap_or_else(PoisonError::into_inner).erase(person);
-        unnamed.map_err(io_error("the pseudonyms"))?;
+        self.shared.unname(person)?;
         let Some(entry) = self.shared.entry(person) else { return Ok(false) };
         self.settle()?;
         self.journal.append(&[erased(&entry.id, Timestamp::now())])?;
@@ -281,9 +280,7 @@ impl Writer {
         let slots = self.shared.key_reader()?.slots_of(&ids).map_err(io_error("the key file"))?;
         for own in &slots {
             // Evidence must not name them any longer than the journal does.
-            let unnamed =
-                self.shared.pseudonyms.write().unwrap_or_else(PoisonError::into_inner).erase(own.person);
-            unnamed.map_err(io_error("the pseudonyms"))?;
+            self.shared.unname(own.person)?;
         }
         let now = Timestamp::now();
         let payloads: Vec<Vec<u8>> = expired.iter().map(|own| erased(&own.id, now)).collect();

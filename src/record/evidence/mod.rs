@@ -21,6 +21,7 @@
 pub mod export;
 pub mod files;
 pub mod find;
+pub mod hygiene;
 mod keeper;
 mod log;
 pub mod note;

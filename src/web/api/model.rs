@@ -19,6 +19,9 @@ const MAX_TEXT: usize = 1024;
 /// The longest address, in characters.
 const MAX_ADDRESS: usize = 320;
 
+/// How many addresses a request may name.
+pub(super) const MAX_ADDRESSES: usize = 1000;
+
 /// A type that is read from a string, with what the description says of it.
 macro_rules! text_type {
     ($name:ident, $inner:ty, $about:expr, $read:expr, $schema:expr) => {

@@ -5,8 +5,8 @@ use utoipa::ToSchema;
 
 use super::openapi::Schemas;
 use super::{
-    Handler, consent, explain, export, history, import, incoming, model, openapi, page, people, statistics,
-    system,
+    Handler, consent, explain, export, history, import, incoming, links, model, openapi, page, people,
+    reading, statistics, system,
 };
 use crate::web::token::Scope;
 
@@ -269,6 +269,54 @@ pub static ROUTES: &[Route] = &[
             Output::Typed("application/x-ndjson"),
         )],
         handler: |call| Box::pin(import::import(call)),
+    },
+    Route {
+        method: Method::Post,
+        path: "/v1/controllers/{controller}/links",
+        access: WRITE,
+        name: "mint_links",
+        tag: CONSENT,
+        summary: "Links to the preference page",
+        about: "A link for each address, to be put into mail or a page that this person alone sees: who has it can choose for them. Nothing is \
+                recorded; whom the controller asked by it is to be recorded as asked.",
+        input: Input::Json(of::<links::LinksFor>),
+        extras: &[],
+        answers: &[
+            (200, "The links.", Output::Json(of::<links::Links>)),
+            (
+                409,
+                "The controller has no public_url (no-public-url), or the same request is being done (in-progress).",
+                Output::Json(of::<crate::web::problem::ProblemDetails>),
+            ),
+        ],
+        handler: |call| Box::pin(links::mint(call)),
+    },
+    Route {
+        method: Method::Post,
+        path: "/v1/controllers/{controller}/inactive",
+        access: READ,
+        name: "inactive",
+        tag: CONSENT,
+        summary: "Which of the controller's own addresses nobody reads at any more",
+        about: "From days of last open (N11), from evidence of which mail carried a day pixel, and from rejected mail (N31). Only who could be \
+                measured is inactive (N26). It is for stopping mail, or sending less of it, and for nothing else.",
+        input: Input::Json(of::<reading::ReadingOf>),
+        extras: &[],
+        answers: &[(200, "For each address, in their order.", Output::Json(of::<reading::ReadingSince>))],
+        handler: |call| Box::pin(reading::reading(call)),
+    },
+    Route {
+        method: Method::Get,
+        path: "/v1/controllers/{controller}/shared-opens",
+        access: Access::Scope(Scope::StatisticsRead),
+        name: "shared_opens",
+        tag: RULES,
+        summary: "How often campaigns were opened, by all readers together",
+        about: "Counts of pixels that are the same for everybody (N14).",
+        input: Input::Nothing,
+        extras: &[],
+        answers: &[(200, "The counts.", Output::Json(of::<reading::SharedOpens>))],
+        handler: |call| Box::pin(reading::shared_opens(call)),
     },
     Route {
         method: Method::Get,

@@ -1,0 +1,92 @@
+//! `pixelward inactive`: which of a controller's own addresses nobody reads at any more.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Args;
+
+use crate::config::Config;
+use crate::consent::days::Table;
+use crate::consent::store::{DAYS, PSEUDONYMS};
+use crate::consent::{Pseudonym, Pseudonyms, StoreKey, Timestamp};
+use crate::web::hygiene::{Somebody, known};
+
+type Failure = Box<dyn std::error::Error>;
+
+/// Say which addresses are active, inactive or unmeasured, without anybody's opens.
+///
+/// Active is who opened something on the day or later; inactive, who got mail with a day pixel since and opened none; of everybody else nothing
+/// can be said, and nobody may be dropped for that (N26). Behind it stands how many mails were rejected for good. The relay may run; what it
+/// noted within the last second may be missing.
+#[derive(Args, Debug)]
+pub struct Inactive {
+    /// The configuration.
+    #[arg(long, short, default_value = "config.toml", value_name = "FILE")]
+    pub config: PathBuf,
+    /// Since which day, as 2026-05-01.
+    #[arg(long, value_name = "DATE")]
+    since: String,
+    /// Whose addresses. Default: those of the controller of mail that fits no other.
+    #[arg(long, value_name = "NAME")]
+    controller: Option<String>,
+    /// A file with one address a line; - for standard input.
+    #[arg(value_name = "FILE")]
+    addresses: PathBuf,
+}
+
+/// Runs the command.
+///
+/// # Errors
+///
+/// When the configuration, the addresses, the store's files or the evidence cannot be read.
+pub fn run(command: &Inactive) -> Result<ExitCode, Failure> {
+    let config = Config::load(&command.config)?;
+    let since = Timestamp::parse(&command.since)?.start_of_day();
+    let controller =
+        config.policy.rulebook.named(command.controller.as_deref(), None)?.controller.name.as_str();
+    let addresses = lines(&command.addresses)?;
+    let folder = &config.consent.directory;
+    let key = StoreKey::load(&folder.join("store.key"))?;
+    let named = |path: &Path, error: std::io::Error| format!("{}: {error}", path.display());
+    let path = folder.join(PSEUDONYMS);
+    let pseudonyms = Pseudonyms::read(&path, &key).map_err(|error| named(&path, error))?;
+    let path = folder.join(DAYS);
+    let days = Table::load(&path).map_err(|error| named(&path, error))?;
+    let somebody = |address: &String| {
+        let pseudonym = pseudonyms.of(key.person(address));
+        let day = |own: &Pseudonym| days.newest(controller, |scope| own.tag(scope));
+        Somebody { last_open: pseudonym.as_ref().and_then(day), pseudonym }
+    };
+    let people = addresses.iter().map(somebody).collect();
+    let all = known(&config.evidence.directory, controller, since, people)?;
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "address,reading,bounced")?;
+    for (address, own) in addresses.iter().zip(all) {
+        writeln!(out, "{},{},{}", quoted(address), own.reading.name(), own.bounced)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn lines(path: &Path) -> Result<Vec<String>, Failure> {
+    let source: Box<dyn BufRead> = if path == Path::new("-") {
+        Box::new(std::io::stdin().lock())
+    } else {
+        let file = std::fs::File::open(path).map_err(|error| format!("{}: {error}", path.display()))?;
+        Box::new(BufReader::new(file))
+    };
+    let mut addresses = Vec::new();
+    for line in source.lines() {
+        let line = line.map_err(|error| format!("{}: {error}", path.display()))?;
+        let address = line.trim();
+        if !address.is_empty() {
+            addresses.push(address.to_owned());
+        }
+    }
+    Ok(addresses)
+}
+
+/// A field of CSV (RFC 4180).
+fn quoted(text: &str) -> String {
+    if text.contains([',', '"']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.to_owned() }
+}

@@ -1,0 +1,73 @@
+//! `pixelward page`: the preference page before anybody sees it.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::builder::PossibleValuesParser;
+use clap::{Args, Subcommand};
+
+use crate::config::Config;
+use crate::consent::Timestamp;
+use crate::policy::Language;
+use crate::web::public::preview::{State, preview};
+
+/// Look at the page on which recipients choose.
+#[derive(Args, Debug)]
+pub struct Page {
+    /// The configuration.
+    #[arg(long, short, default_value = "config.toml", value_name = "FILE", global = true)]
+    pub config: PathBuf,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Write a view of the page into a file, and say which notice it shows.
+    ///
+    /// Records of choices name the version of the notice and SHA-256 of its text; --text writes that text, to be kept as evidence of what was
+    /// shown (N20, N21). Nothing on the page can be pressed: it leads nowhere.
+    Preview {
+        /// Whose page. Default: the controller of mail that fits no other.
+        #[arg(long, value_name = "NAME")]
+        controller: Option<String>,
+        /// In which language: fr, en, it, de, es or nl. Default: the controller's.
+        #[arg(long, value_name = "CODE", value_parser = PossibleValuesParser::new(Language::ALL.map(Language::code)))]
+        lang: Option<String>,
+        /// Which view.
+        #[arg(long, value_name = "VIEW", default_value = "unknown", value_parser = PossibleValuesParser::new(State::ALL.map(|own| own.0)))]
+        state: String,
+        /// The file for the page.
+        #[arg(long, value_name = "FILE")]
+        to: PathBuf,
+        /// A file for the text of the notice.
+        #[arg(long, value_name = "FILE")]
+        text: Option<PathBuf>,
+    },
+}
+
+/// Runs the command.
+///
+/// # Errors
+///
+/// When the configuration or a file of the page cannot be used, or nothing can be written.
+pub fn run(command: &Page) -> Result<ExitCode, Box<dyn std::error::Error>> {
+    let config = Config::load(&command.config)?;
+    let Command::Preview { controller, lang, state, to, text } = &command.command;
+    let rulebook = &config.policy.rulebook;
+    let chosen = rulebook.named(controller.as_deref(), None)?;
+    let language = lang.as_deref().and_then(Language::of);
+    let view = State::ALL.into_iter().find(|(name, _)| name == state).map_or(State::Unknown, |(_, own)| own);
+    let made = preview(rulebook, chosen, language, view, Timestamp::now())?;
+    let written = |path: &PathBuf, content: &str| {
+        std::fs::write(path, content).map_err(|error| format!("{}: {error}", path.display()))
+    };
+    written(to, &made.page)?;
+    println!("The page is in {}.", to.display());
+    if let Some(path) = text {
+        written(path, &made.text)?;
+        println!("The text of the notice is in {}.", path.display());
+    }
+    println!("Notice {}, SHA-256 {}", made.version, made.hash);
+    Ok(ExitCode::SUCCESS)
+}

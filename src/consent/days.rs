@@ -1,0 +1,240 @@
+//! On which day somebody last opened mail of one kind (N11), and how often everybody together opened a campaign (N14).
+//!
+//! Promised: of a person there is one row for each kind of mail, a day by UTC that each later one overwrites, and nothing else: no time, no address,
+//! no agent, no count, no campaign. Whose a row is only the pseudonyms tell, so that the file alone names nobody, and nobody at all once the
+//! person was erased. A campaign has a number, and no person.
+//!
+//! Not promised: that the newest rows survive. They are written about once a second and not synced, for what is lost is an open that happens again
+//! or is missed, never a choice. Removing rows is synced.
+
+mod file;
+mod table;
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use super::Timestamp;
+use file::Log;
+pub use table::{Counted, Table};
+
+/// A keyed hash of a person for one kind of mail.
+pub type Tag = [u8; 16];
+/// What stands for a campaign.
+pub type Campaign = [u8; 8];
+
+/// How long changes are gathered before they are written.
+const GATHERING: Duration = Duration::from_secs(1);
+/// From how many gathered rows on the file is rather written anew.
+const MAX_GATHERED: usize = 1 << 20;
+
+/// A day by UTC: how many days after 1970-01-01.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Day(pub u16);
+
+impl Day {
+    /// The day of a moment.
+    pub fn of(moment: Timestamp) -> Day {
+        Day(u16::try_from(moment.0.div_euclid(86_400_000).max(0)).unwrap_or(u16::MAX))
+    }
+
+    /// The day so many days before.
+    #[must_use]
+    pub fn minus(self, days: u16) -> Day {
+        Day(self.0.saturating_sub(days))
+    }
+}
+
+impl fmt::Display for Day {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let first = Timestamp(i64::from(self.0) * 86_400_000).to_string();
+        f.write_str(first.split('T').next().unwrap_or_default())
+    }
+}
+
+/// What a tag is made for: one kind of mail of one controller. Rows of one person in two of them cannot be told to be one person's.
+pub fn scope(controller: &str, mailstream: &str) -> Vec<u8> {
+    [b"day of last open\0", controller.as_bytes(), b"\0", mailstream.as_bytes()].concat()
+}
+
+/// All rows and counts, in memory and in a file.
+pub struct Days {
+    shared: Arc<Shared>,
+    writer: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What the thread that writes shares with all others. Who needs both locks takes that of the log first.
+struct Shared {
+    log: Mutex<Log>,
+    state: Mutex<State>,
+    news: Condvar,
+}
+
+struct State {
+    table: Table,
+    gathered: Gathered,
+    is_closing: bool,
+}
+
+/// What changed since the file was last written.
+#[derive(Default)]
+struct Gathered {
+    rows: Vec<(u16, Tag, Day)>,
+    counts: BTreeSet<(u16, Campaign)>,
+    /// Whether the file has to be written anew, since it lacks more than this.
+    all: bool,
+}
+
+impl Gathered {
+    fn is_empty(&self) -> bool {
+        self.rows.is_empty() && self.counts.is_empty() && !self.all
+    }
+}
+
+impl fmt::Debug for Days {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Days({} rows)", locked(&self.shared.state).table.len())
+    }
+}
+
+impl Days {
+    /// Opens the file, or makes it, and starts the thread that writes. What was not written whole is cut off and logged.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read or made, or is another one.
+    pub fn open(path: &Path) -> io::Result<Days> {
+        let (log, table) = Log::open(path)?;
+        let state = State { table, gathered: Gathered::default(), is_closing: false };
+        let shared =
+            Arc::new(Shared { log: Mutex::new(log), state: Mutex::new(state), news: Condvar::new() });
+        let own = Arc::clone(&shared);
+        let writer = std::thread::Builder::new().name("days-writer".to_owned()).spawn(move || own.run())?;
+        Ok(Days { shared, writer: Mutex::new(Some(writer)) })
+    }
+
+    /// Notes an open. A day that stands already, or a later one, stays.
+    pub fn note(&self, controller: &str, mailstream: &str, tag: Tag, day: Day) {
+        let mut state = locked(&self.shared.state);
+        let Some(scope) = state.table.place(controller, mailstream) else { return };
+        if state.table.note(scope, tag, day) {
+            state.gathered.rows.push((scope, tag, day));
+            self.tell(state);
+        }
+    }
+
+    /// Counts an open of a campaign.
+    pub fn count(&self, controller: &str, mailstream: &str, campaign: Campaign, day: Day) {
+        let mut state = locked(&self.shared.state);
+        let Some(scope) = state.table.place(controller, mailstream) else { return };
+        let dropped = state.table.count(scope, campaign, day);
+        state.gathered.all |= dropped;
+        state.gathered.counts.insert((scope, campaign));
+        self.tell(state);
+    }
+
+    fn tell(&self, mut state: MutexGuard<'_, State>) {
+        if state.gathered.rows.len() > MAX_GATHERED {
+            state.gathered = Gathered { all: true, ..Gathered::default() };
+        }
+        drop(state);
+        self.shared.news.notify_one();
+    }
+
+    /// Looks into all there is.
+    pub fn look<T>(&self, look: impl FnOnce(&Table) -> T) -> T {
+        look(&locked(&self.shared.state).table)
+    }
+
+    /// Removes the rows of a person, durably. `tag` gives theirs in a scope.
+    ///
+    /// # Errors
+    ///
+    /// When that cannot be written. The rows are out of memory all the same.
+    pub fn remove(&self, tag: impl Fn(&[u8]) -> Tag) -> io::Result<()> {
+        let mut log = locked(&self.shared.log);
+        let frames = {
+            let mut state = locked(&self.shared.state);
+            let removed = state.table.remove(tag);
+            let is_gone = |own: &(u16, Tag, Day)| removed.contains(&(own.0, own.1));
+            state.gathered.rows.retain(|own| !is_gone(own));
+            state.table.gone(&removed)
+        };
+        if frames.is_empty() { Ok(()) } else { log.append_synced(&frames) }
+    }
+
+    /// Writes what was gathered, without waiting for more.
+    pub fn flush(&self) {
+        self.shared.write();
+    }
+
+    /// Takes away what a controller has from before a day; says how many rows and counts that were.
+    pub fn expire(&self, controller: &str, before: Day) -> u64 {
+        let mut state = locked(&self.shared.state);
+        let gone = state.table.expire(controller, before);
+        if gone > 0 {
+            state.gathered = Gathered { all: true, ..Gathered::default() };
+            self.tell(state);
+        }
+        gone
+    }
+}
+
+impl Drop for Days {
+    /// Writes what was gathered.
+    fn drop(&mut self) {
+        locked(&self.shared.state).is_closing = true;
+        self.shared.news.notify_all();
+        if let Some(writer) = locked(&self.writer).take() {
+            let _ = writer.join();
+        }
+    }
+}
+
+impl Shared {
+    fn run(&self) {
+        loop {
+            let state = locked(&self.state);
+            let idle = |state: &mut State| state.gathered.is_empty() && !state.is_closing;
+            let state = self.news.wait_while(state, idle).unwrap_or_else(PoisonError::into_inner);
+            let gathering = |state: &mut State| !state.is_closing;
+            let waited = self.news.wait_timeout_while(state, GATHERING, gathering);
+            let is_closing = waited.unwrap_or_else(PoisonError::into_inner).0.is_closing;
+            self.write();
+            if is_closing {
+                return;
+            }
+        }
+    }
+
+    /// Writes what was gathered. Where that fails, the whole file is due.
+    fn write(&self) {
+        let mut log = locked(&self.log);
+        let mut state = locked(&self.state);
+        let gathered = std::mem::take(&mut state.gathered);
+        if gathered.is_empty() {
+            return;
+        }
+        let is_due =
+            gathered.all || log.is_wasteful(&state.table, gathered.rows.len() + gathered.counts.len());
+        let frames =
+            if is_due { state.table.frames() } else { state.table.some(&gathered.rows, &gathered.counts) };
+        drop(state);
+        let written = if is_due { log.anew(&frames) } else { log.append(&frames) };
+        if let Err(error) = written {
+            log.complain(&error);
+            locked(&self.state).gathered.all = true;
+        }
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests;

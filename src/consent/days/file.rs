@@ -1,0 +1,125 @@
+//! The file: frames one behind the other, and written anew when more than half of it says nothing any more.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use super::table::{FRAME, Table};
+
+/// The first bytes say what file this is.
+const MAGIC: &[u8] = b"pixelward days 1\r\n";
+/// So much may be wasted without being worth a new file, in bytes.
+const SLACK: u64 = 1 << 20;
+
+/// The file, open for appending.
+pub(super) struct Log {
+    path: PathBuf,
+    file: File,
+    length: u64,
+    is_failing: bool,
+}
+
+impl Log {
+    /// Opens the file, or makes it; gives what stands in it. What was not written whole is cut off.
+    pub(super) fn open(path: &Path) -> io::Result<(Log, Table)> {
+        let mut options = OpenOptions::new();
+        let mut file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+        let bytes = std::fs::read(path)?;
+        let (table, good) = if bytes.len() < MAGIC.len() {
+            file.set_len(0)?;
+            file.write_all(MAGIC)?;
+            file.sync_all()?;
+            (Table::default(), MAGIC.len())
+        } else {
+            read(&bytes)?
+        };
+        let lost = bytes.len().saturating_sub(good);
+        if lost > 0 {
+            tracing::warn!(
+                bytes = lost,
+                "the end of the days of last open was not written whole, and was cut off"
+            );
+            file.set_len(good as u64)?;
+        }
+        let length = file.seek(SeekFrom::End(0))?;
+        Ok((Log { path: path.to_owned(), file, length, is_failing: false }, table))
+    }
+
+    /// Whether more than half of the file would say nothing any more with so many frames more.
+    pub(super) fn is_wasteful(&self, table: &Table, more: usize) -> bool {
+        self.length + (more * FRAME) as u64 > 2 * table.size() as u64 + SLACK
+    }
+
+    /// Appends frames. Where that fails, none of them stands in the file.
+    pub(super) fn append(&mut self, frames: &[u8]) -> io::Result<()> {
+        if let Err(error) = self.file.write_all(frames) {
+            self.file.set_len(self.length)?;
+            self.file.seek(SeekFrom::End(0))?;
+            return Err(error);
+        }
+        self.length += frames.len() as u64;
+        self.is_failing = false;
+        Ok(())
+    }
+
+    /// Appends frames, durably.
+    pub(super) fn append_synced(&mut self, frames: &[u8]) -> io::Result<()> {
+        self.append(frames)?;
+        self.file.sync_data()
+    }
+
+    /// Writes the file anew, beside the old one until it is whole.
+    pub(super) fn anew(&mut self, frames: &[u8]) -> io::Result<()> {
+        let beside = self.path.with_extension("new");
+        let mut options = OpenOptions::new();
+        let mut file =
+            options.read(true).write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+        file.write_all(MAGIC)?;
+        file.write_all(frames)?;
+        file.sync_data()?;
+        std::fs::rename(&beside, &self.path)?;
+        if let Some(folder) = self.path.parent() {
+            File::open(folder)?.sync_all()?;
+        }
+        self.file = file;
+        self.length = (MAGIC.len() + frames.len()) as u64;
+        self.is_failing = false;
+        Ok(())
+    }
+
+    /// Logs that it cannot be written, once until it can be again.
+    pub(super) fn complain(&mut self, error: &io::Error) {
+        if !std::mem::replace(&mut self.is_failing, true) {
+            tracing::error!(%error, "days of last open cannot be written; they are kept in memory until they can be");
+        }
+    }
+}
+
+impl Table {
+    /// Reads a file that another process may be writing: what of it is whole.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read, or is another one. One that is not there has nothing.
+    pub fn load(path: &Path) -> io::Result<Table> {
+        match std::fs::read(path) {
+            Ok(bytes) if bytes.len() < MAGIC.len() => Ok(Table::default()),
+            Ok(bytes) => read(&bytes).map(|(table, _)| table),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Table::default()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// What stands in a file, and how many bytes of it are whole.
+fn read(bytes: &[u8]) -> io::Result<(Table, usize)> {
+    let mut rest = bytes
+        .strip_prefix(MAGIC)
+        .ok_or_else(|| io::Error::other("this is no file of days of last open of pixelward"))?;
+    let mut table = Table::default();
+    while let Some(length) = table.take(rest) {
+        rest = rest.get(length..).unwrap_or_default();
+    }
+    Ok((table, bytes.len() - rest.len()))
+}

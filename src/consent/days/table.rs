@@ -1,0 +1,269 @@
+//! The rows and counts in memory, and the frames in which they stand in the file: a length, what it is, its content, and CRC-32 of these.
+
+use std::collections::{BTreeSet, HashMap};
+
+use super::{Campaign, Day, Tag, scope};
+
+/// The most kinds of mail. Their names come from tokens of ours, so there are as many as were ever configured.
+const MAX_SCOPES: usize = 4096;
+/// The most campaigns of one kind of mail that are counted; beyond them the one that was opened longest ago goes.
+const MAX_CAMPAIGNS: usize = 10_000;
+
+/// What a frame is.
+const SCOPE: u8 = 1;
+const ROW: u8 = 2;
+const REMOVED: u8 = 3;
+const COUNT: u8 = 4;
+/// What a frame has besides its content.
+const AROUND: usize = 1 + 1 + 4;
+/// The length of the frame of a row, and of a count at most.
+pub(super) const FRAME: usize = AROUND + 2 + 16 + 2;
+
+/// All rows and counts.
+#[derive(Debug, Default)]
+pub struct Table {
+    scopes: Vec<Scope>,
+}
+
+/// One kind of mail.
+#[derive(Debug)]
+struct Scope {
+    controller: String,
+    mailstream: String,
+    rows: HashMap<Tag, Day>,
+    counts: HashMap<Campaign, (u64, Day)>,
+}
+
+/// How often a campaign was opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Counted {
+    /// The kind of mail.
+    pub mailstream: String,
+    /// The campaign.
+    pub campaign: Campaign,
+    /// How often.
+    pub opens: u64,
+    /// When last.
+    pub last: Day,
+}
+
+impl Table {
+    /// How many rows there are.
+    pub fn len(&self) -> usize {
+        self.scopes.iter().map(|own| own.rows.len()).sum()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The newest day of a person in all mail of a controller. `tag` gives theirs in a scope.
+    pub fn newest(&self, controller: &str, tag: impl Fn(&[u8]) -> Tag) -> Option<Day> {
+        let own = self.scopes.iter().filter(|own| own.controller == controller && !own.rows.is_empty());
+        own.filter_map(|own| own.rows.get(&tag(&scope(controller, &own.mailstream))).copied()).max()
+    }
+
+    /// The counts of a controller, by kind of mail and campaign.
+    pub fn counted(&self, controller: &str) -> Vec<Counted> {
+        let own = self.scopes.iter().filter(|own| own.controller == controller);
+        let mut all: Vec<Counted> = own
+            .flat_map(|own| {
+                own.counts.iter().map(|(campaign, (opens, last))| Counted {
+                    mailstream: own.mailstream.clone(),
+                    campaign: *campaign,
+                    opens: *opens,
+                    last: *last,
+                })
+            })
+            .collect();
+        all.sort_by(|one, other| (&one.mailstream, one.campaign).cmp(&(&other.mailstream, other.campaign)));
+        all
+    }
+
+    /// The number of a kind of mail; `None` where there are too many.
+    pub(super) fn place(&mut self, controller: &str, mailstream: &str) -> Option<u16> {
+        let is_it = |own: &Scope| own.controller == controller && own.mailstream == mailstream;
+        if let Some(known) = self.scopes.iter().position(is_it) {
+            return u16::try_from(known).ok();
+        }
+        if self.scopes.len() >= MAX_SCOPES {
+            return None;
+        }
+        self.scopes.push(Scope {
+            controller: controller.to_owned(),
+            mailstream: mailstream.to_owned(),
+            rows: HashMap::new(),
+            counts: HashMap::new(),
+        });
+        u16::try_from(self.scopes.len() - 1).ok()
+    }
+
+    /// Takes in a day; says whether that changed something.
+    pub(super) fn note(&mut self, number: u16, tag: Tag, day: Day) -> bool {
+        let Some(scope) = self.scopes.get_mut(usize::from(number)) else { return false };
+        match scope.rows.get(&tag) {
+            Some(known) if *known >= day => false,
+            Some(_) | None => {
+                scope.rows.insert(tag, day);
+                true
+            }
+        }
+    }
+
+    /// Counts an open; says whether another campaign had to go for it.
+    pub(super) fn count(&mut self, number: u16, campaign: Campaign, day: Day) -> bool {
+        let Some(scope) = self.scopes.get_mut(usize::from(number)) else { return false };
+        if let Some((opens, last)) = scope.counts.get_mut(&campaign) {
+            (*opens, *last) = (opens.saturating_add(1), day.max(*last));
+            return false;
+        }
+        let is_full = scope.counts.len() >= MAX_CAMPAIGNS;
+        if is_full {
+            let oldest = scope.counts.iter().min_by_key(|(campaign, (_, last))| (*last, **campaign));
+            let oldest = oldest.map(|(campaign, _)| *campaign);
+            oldest.map(|own| scope.counts.remove(&own));
+        }
+        scope.counts.insert(campaign, (1, day));
+        is_full
+    }
+
+    /// Takes the rows of a person away; says which there were.
+    pub(super) fn remove(&mut self, tag: impl Fn(&[u8]) -> Tag) -> Vec<(u16, Tag)> {
+        let mut removed = Vec::new();
+        for (number, own) in (0..).zip(&mut self.scopes) {
+            let tag = tag(&scope(&own.controller, &own.mailstream));
+            if own.rows.remove(&tag).is_some() {
+                removed.push((number, tag));
+            }
+        }
+        removed
+    }
+
+    pub(super) fn expire(&mut self, controller: &str, before: Day) -> u64 {
+        let held = |own: &Scope| own.rows.len() + own.counts.len();
+        let mut gone = 0;
+        for own in self.scopes.iter_mut().filter(|own| own.controller == controller) {
+            let had = held(own);
+            own.rows.retain(|_, day| *day >= before);
+            own.counts.retain(|_, (_, last)| *last >= before);
+            gone += had - held(own);
+        }
+        gone as u64
+    }
+
+    /// How many bytes a file needs for all of it.
+    pub(super) fn size(&self) -> usize {
+        let of = |own: &Scope| {
+            let names = AROUND + 2 + 1 + own.controller.len() + own.mailstream.len();
+            names + FRAME * (own.rows.len() + own.counts.len())
+        };
+        self.scopes.iter().map(of).sum()
+    }
+
+    /// The frames of everything.
+    pub(super) fn frames(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.size());
+        for (number, scope) in (0..).zip(&self.scopes) {
+            self.name(&mut out, number);
+            scope.rows.iter().for_each(|(tag, day)| row(&mut out, number, tag, *day));
+            scope.counts.iter().for_each(|(campaign, own)| count(&mut out, number, campaign, *own));
+        }
+        out
+    }
+
+    /// The frames of some rows and counts. Each kind of mail is named before them: a name that stands in the file twice does no harm.
+    pub(super) fn some(&self, rows: &[(u16, Tag, Day)], counts: &BTreeSet<(u16, Campaign)>) -> Vec<u8> {
+        let mut out = Vec::new();
+        let scopes: BTreeSet<u16> =
+            rows.iter().map(|own| own.0).chain(counts.iter().map(|own| own.0)).collect();
+        scopes.iter().for_each(|number| self.name(&mut out, *number));
+        rows.iter().for_each(|(number, tag, day)| row(&mut out, *number, tag, *day));
+        for (number, campaign) in counts {
+            let known = self.scopes.get(usize::from(*number)).and_then(|own| own.counts.get(campaign));
+            known.iter().for_each(|own| count(&mut out, *number, campaign, **own));
+        }
+        out
+    }
+
+    /// The frames that say that rows are gone. What they are of is named before: those rows may never have been written.
+    pub(super) fn gone(&self, rows: &[(u16, Tag)]) -> Vec<u8> {
+        let mut out = Vec::new();
+        for (number, tag) in rows {
+            self.name(&mut out, *number);
+            frame(&mut out, REMOVED, &[&number.to_le_bytes(), tag]);
+        }
+        out
+    }
+
+    fn name(&self, out: &mut Vec<u8>, number: u16) {
+        let Some(own) = self.scopes.get(usize::from(number)) else { return };
+        let length = u8::try_from(own.controller.len()).unwrap_or(0);
+        let names = [&[length], own.controller.as_bytes(), own.mailstream.as_bytes()].concat();
+        frame(out, SCOPE, &[&number.to_le_bytes(), &names]);
+    }
+
+    /// Takes in the frame at the beginning of `bytes`; gives its length, `None` where no whole one stands there.
+    pub(super) fn take(&mut self, bytes: &[u8]) -> Option<usize> {
+        let (&length, rest) = bytes.split_first()?;
+        let (content, rest) = rest.split_at_checked(usize::from(length))?;
+        let (crc, _) = rest.split_first_chunk::<4>()?;
+        if crc32fast::hash(content) != u32::from_le_bytes(*crc) {
+            return None;
+        }
+        let (&kind, content) = content.split_first()?;
+        let (number, content) = content.split_first_chunk::<2>()?;
+        self.read(kind, u16::from_le_bytes(*number), content)?;
+        Some(usize::from(length) + 5)
+    }
+
+    fn read(&mut self, kind: u8, number: u16, content: &[u8]) -> Option<()> {
+        match kind {
+            SCOPE => {
+                let (&length, names) = content.split_first()?;
+                let (controller, mailstream) = names.split_at_checked(usize::from(length))?;
+                let [controller, mailstream] =
+                    [controller, mailstream].map(|own| std::str::from_utf8(own).ok());
+                (self.place(controller?, mailstream?)? == number).then_some(())
+            }
+            ROW => {
+                let (tag, day) = content.split_first_chunk::<16>()?;
+                let day = Day(u16::from_le_bytes(day.try_into().ok()?));
+                self.scopes.get_mut(usize::from(number))?.rows.insert(*tag, day);
+                Some(())
+            }
+            REMOVED => {
+                self.scopes.get_mut(usize::from(number))?.rows.remove(content.first_chunk::<16>()?);
+                Some(())
+            }
+            COUNT => {
+                let (campaign, rest) = content.split_first_chunk::<8>()?;
+                let (opens, last) = rest.split_first_chunk::<8>()?;
+                let last = Day(u16::from_le_bytes(last.try_into().ok()?));
+                let counts = &mut self.scopes.get_mut(usize::from(number))?.counts;
+                counts.insert(*campaign, (u64::from_le_bytes(*opens), last));
+                Some(())
+            }
+            _ => None,
+        }
+    }
+}
+
+fn row(out: &mut Vec<u8>, number: u16, tag: &Tag, day: Day) {
+    frame(out, ROW, &[&number.to_le_bytes(), tag, &day.0.to_le_bytes()]);
+}
+
+fn count(out: &mut Vec<u8>, number: u16, campaign: &Campaign, (opens, last): (u64, Day)) {
+    frame(out, COUNT, &[&number.to_le_bytes(), campaign, &opens.to_le_bytes(), &last.0.to_le_bytes()]);
+}
+
+fn frame(out: &mut Vec<u8>, kind: u8, pieces: &[&[u8]]) {
+    let length = 1 + pieces.iter().map(|own| own.len()).sum::<usize>();
+    // The longest has two names of 64 bytes.
+    out.push(u8::try_from(length).unwrap_or(u8::MAX));
+    let start = out.len();
+    out.push(kind);
+    pieces.iter().for_each(|own| out.extend_from_slice(own));
+    let crc = crc32fast::hash(out.get(start..).unwrap_or_default());
+    out.extend_from_slice(&crc.to_le_bytes());
+}

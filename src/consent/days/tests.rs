@@ -1,0 +1,153 @@
+use std::path::PathBuf;
+
+use super::*;
+use crate::consent::person::StoreKey;
+
+/// A file that goes when the test ends.
+struct Place(PathBuf);
+
+impl Place {
+    fn new(name: &str) -> Place {
+        let path = std::env::temp_dir().join(format!("pixelward-days-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_file(&path);
+        Place(path)
+    }
+
+    /// What stands after `work` and a new start.
+    fn after(&self, work: impl FnOnce(&Days)) -> Vec<(String, Option<u16>)> {
+        work(&Days::open(&self.0).unwrap());
+        let days = Days::open(&self.0).unwrap();
+        let names = ["ann", "bob", "eve"];
+        let newest = |name: &str| days.look(|table| table.newest("shop", |scope| tag(name, scope)));
+        names.iter().map(|name| ((*name).to_owned(), newest(name).map(|own| own.0))).collect()
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+fn tag(name: &str, scope: &[u8]) -> Tag {
+    StoreKey::new([3; 32]).tag(&[name.as_bytes(), scope])
+}
+
+fn note(days: &Days, name: &str, mailstream: &str, day: u16) {
+    days.note("shop", mailstream, tag(name, &scope("shop", mailstream)), Day(day));
+}
+
+fn check(name: &str, wanted: [Option<u16>; 3], work: impl FnOnce(&Days)) {
+    let found = Place::new(name).after(work);
+    assert_eq!(found.iter().map(|(_, day)| *day).collect::<Vec<_>>(), wanted, "{name}");
+}
+
+#[test]
+fn a_later_day_takes_the_place_of_an_earlier_one_and_no_earlier_one_that_of_a_later() {
+    check("newest", [Some(20_000), Some(20_003), None], |days| {
+        note(days, "ann", "news", 19_999);
+        note(days, "ann", "news", 20_000);
+        note(days, "ann", "news", 19_000);
+        note(days, "bob", "news", 20_001);
+        note(days, "bob", "bills", 20_003);
+    });
+}
+
+#[test]
+fn the_rows_of_a_person_go_and_do_not_come_back() {
+    check("removed", [None, Some(2), None], |days| {
+        for mailstream in ["news", "bills"] {
+            note(days, "ann", mailstream, 1);
+        }
+        note(days, "bob", "news", 2);
+        days.remove(|scope| tag("ann", scope)).unwrap();
+        days.remove(|scope| tag("nobody", scope)).unwrap();
+    });
+}
+
+#[test]
+fn what_is_too_old_goes_with_its_controller_alone() {
+    check("expired", [None, Some(10), None], |days| {
+        note(days, "ann", "news", 9);
+        note(days, "bob", "news", 10);
+        days.count("shop", "news", [1; 8], Day(9));
+        days.count("club", "news", [1; 8], Day(9));
+        days.note("club", "news", [7; 16], Day(1));
+        assert_eq!(days.expire("shop", Day(10)), 2);
+        assert_eq!((days.look(|own| own.len()), days.look(|own| own.counted("club").len())), (2, 1));
+    });
+}
+
+#[test]
+fn opens_of_a_campaign_are_counted_and_the_oldest_of_too_many_goes() {
+    let place = Place::new("counts");
+    let days = Days::open(&place.0).unwrap();
+    for day in [3, 1, 2] {
+        days.count("shop", "news", [1; 8], Day(day));
+    }
+    drop(days);
+    let days = Days::open(&place.0).unwrap();
+    let one = Counted { mailstream: "news".to_owned(), campaign: [1; 8], opens: 3, last: Day(3) };
+    assert_eq!(days.look(|own| own.counted("shop")), [one]);
+    for number in 0..10_000u64 {
+        days.count("shop", "news", number.to_le_bytes(), Day(4));
+    }
+    let counted = days.look(|own| own.counted("shop"));
+    assert!(counted.len() == 10_000 && counted.iter().all(|own| own.campaign != [1; 8]));
+}
+
+#[test]
+fn an_end_that_was_not_written_whole_is_cut_off_wherever_it_ends() {
+    let place = Place::new("torn");
+    drop(Days::open(&place.0).unwrap());
+    let days = Days::open(&place.0).unwrap();
+    for (name, day) in [("ann", 1), ("bob", 2), ("eve", 3)] {
+        note(&days, name, "news", day);
+    }
+    drop(days);
+    let whole = std::fs::read(&place.0).unwrap();
+    for end in 0..whole.len() {
+        std::fs::write(&place.0, &whole[..end]).unwrap();
+        let found = place.after(|_| {});
+        // Rows stand in the order in which they came, so what is missing is missing from the end.
+        let known: Vec<_> = found.iter().map_while(|(_, day)| *day).collect();
+        assert_eq!(known, [1, 2, 3][..known.len()], "{end}");
+        assert!(found.iter().skip(known.len()).all(|(_, day)| day.is_none()), "{end}");
+        let again = place.after(|days| note(days, "eve", "news", 9));
+        assert_eq!(again[2].1, Some(9));
+    }
+    for at in 18..whole.len() {
+        let mut flipped = whole.clone();
+        flipped[at] ^= 1;
+        std::fs::write(&place.0, &flipped).unwrap();
+        let found = place.after(|_| {});
+        assert!(found.iter().all(|(_, day)| day.is_none_or(|day| day <= 3)), "{at}");
+    }
+    std::fs::write(&place.0, b"something else, and long enough").unwrap();
+    assert!(Days::open(&place.0).is_err());
+    assert!(Table::load(&place.0).is_err());
+}
+
+#[test]
+fn the_file_stays_within_twice_what_it_holds_and_names_nobody() {
+    let place = Place::new("compact");
+    let mut days = Days::open(&place.0).unwrap();
+    for day in 0..60u16 {
+        for person in 0..1000u32 {
+            days.note("shop", "news", tag(&person.to_string(), &scope("shop", "news")), Day(day));
+        }
+        // Closing writes what was gathered.
+        drop(days);
+        days = Days::open(&place.0).unwrap();
+    }
+    assert_eq!(days.look(|own| own.len()), 1000);
+    let length = std::fs::metadata(&place.0).unwrap().len();
+    assert!(length < (2 * 1000 * 26 + (1 << 20) + 200), "{length}");
+    assert_eq!(Table::load(&place.0).unwrap().len(), 1000);
+}
+
+#[test]
+fn a_day_is_written_as_a_date() {
+    assert_eq!(Day::of(Timestamp::parse("2026-11-24T23:59:59Z").unwrap()).to_string(), "2026-11-24");
+    assert_eq!(Day::of(Timestamp(-5)), Day(0));
+}

@@ -1,0 +1,129 @@
+//! What a controller says of its preference page.
+
+use std::path::PathBuf;
+
+/// A language that the preference page and the notices in mail are written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Language {
+    /// French.
+    French,
+    /// English.
+    English,
+    /// Italian.
+    Italian,
+    /// German.
+    German,
+    /// Spanish.
+    Spanish,
+    /// Dutch.
+    Dutch,
+}
+
+impl Language {
+    /// Every language.
+    pub const ALL: [Language; 6] = [
+        Language::French,
+        Language::English,
+        Language::Italian,
+        Language::German,
+        Language::Spanish,
+        Language::Dutch,
+    ];
+
+    /// Its code (ISO 639-1).
+    pub const fn code(self) -> &'static str {
+        match self {
+            Language::French => "fr",
+            Language::English => "en",
+            Language::Italian => "it",
+            Language::German => "de",
+            Language::Spanish => "es",
+            Language::Dutch => "nl",
+        }
+    }
+
+    /// What its speakers call it.
+    pub const fn own_name(self) -> &'static str {
+        match self {
+            Language::French => "Français",
+            Language::English => "English",
+            Language::Italian => "Italiano",
+            Language::German => "Deutsch",
+            Language::Spanish => "Español",
+            Language::Dutch => "Nederlands",
+        }
+    }
+
+    /// The language of a code, or of a tag that begins with one, such as `fr-CA`.
+    pub fn of(tag: &str) -> Option<Language> {
+        let code = tag.trim().split(['-', '_']).next().unwrap_or_default();
+        Language::ALL.into_iter().find(|own| own.code().eq_ignore_ascii_case(code))
+    }
+
+    /// The one that a reader wants most, by Accept-Language (RFC 9110, section 12.5.4).
+    pub fn wanted(accept: &str) -> Option<Language> {
+        let mut best: Option<(Language, f32)> = None;
+        for range in accept.split(',').take(MAX_RANGES) {
+            let (tag, weight) = range.split_once(';').unwrap_or((range, "q=1"));
+            let weight = weight.trim().strip_prefix("q=").and_then(|own| own.trim().parse::<f32>().ok());
+            let weight = weight.filter(|own| *own > 0.0 && *own <= 1.0);
+            if let (Some(language), Some(weight)) = (Language::of(tag), weight)
+                && best.is_none_or(|(_, known)| weight > known)
+            {
+                best = Some((language, weight));
+            }
+        }
+        best.map(|(language, _)| language)
+    }
+}
+
+/// So many ranges of Accept-Language are looked at.
+const MAX_RANGES: usize = 32;
+
+/// What a controller says of its preference page.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// Who it is, as readers know it; the name in the configuration where nothing is said.
+    pub title: Option<String>,
+    /// A picture of its logo.
+    pub logo_file: Option<PathBuf>,
+    /// Its privacy notice.
+    pub privacy_url: Option<String>,
+    /// Texts of its own.
+    pub texts_file: Option<PathBuf>,
+    /// From whom new links are mailed; nobody is mailed one where nothing is said.
+    pub sender: Option<String>,
+    /// The language for readers who want none of those there are.
+    pub language: Language,
+}
+
+impl Default for Page {
+    fn default() -> Page {
+        Page {
+            title: None,
+            logo_file: None,
+            privacy_url: None,
+            texts_file: None,
+            sender: None,
+            language: Language::English,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_language_that_is_wanted_most_is_chosen() {
+        let check =
+            |accept: &str, wanted: Option<Language>| assert_eq!(Language::wanted(accept), wanted, "{accept}");
+        check("fr-CH, fr;q=0.9, en;q=0.8, de;q=0.7, *;q=0.5", Some(Language::French));
+        check("en;q=0.3,NL-be;q=0.8", Some(Language::Dutch));
+        check("pl, it;q=0.1", Some(Language::Italian));
+        check("es;q=0", None);
+        check("de;q=2, \u{1f600};q=x", None);
+        check("", None);
+        check(&"xx,".repeat(100_000), None);
+    }
+}

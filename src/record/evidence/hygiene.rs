@@ -1,0 +1,104 @@
+//! What the evidence says of people whom nobody hears from any more: whether their mail really carried a day pixel, and whether it came back.
+//!
+//! Only who could be measured can be inactive (N26): who said no, and whose mail had no pixel to begin with, must not be dropped for it. That mail
+//! was rejected is a signal that needs no pixel at all (N31).
+
+use std::path::Path;
+
+use super::files::Folder;
+use super::record::{Record, Tag};
+use super::summary::{Kind, Summary};
+use crate::chain::{ChainError, Head};
+use crate::consent::{Pseudonym, Timestamp};
+use crate::policy::Outcome;
+
+/// What evidence says of one person.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Signs {
+    /// Whether a mail that was accepted carried a day pixel.
+    pub carried: bool,
+    /// How many mails were rejected for good (5xx).
+    pub bounced: u64,
+}
+
+/// What the evidence of a controller says of people since a moment, in their order. One pass over it, for all of them; of who was erased nothing
+/// can be said. `trouble` hears of what cannot be read.
+///
+/// # Errors
+///
+/// When the directory cannot be read.
+pub fn signs(
+    directory: &Path,
+    controller: &str,
+    since: Timestamp,
+    people: &[Option<Pseudonym>],
+    mut trouble: impl FnMut(ChainError),
+) -> Result<Vec<Signs>, ChainError> {
+    let mut signs = vec![Signs::default(); people.len()];
+    for folder in Folder::all(directory)? {
+        for number in folder.segments()? {
+            let summary = std::fs::read(folder.summary(number)).ok().and_then(|own| Summary::decode(&own));
+            let may_be = |own: &Summary| {
+                own.last.is_some_and(|last| last >= since) && own.may_name(Kind::Controller, controller)
+            };
+            if !summary.as_ref().is_none_or(may_be) {
+                continue;
+            }
+            let seen = match seen(&folder, number, controller, since) {
+                Ok((seen, damage)) => {
+                    damage.into_iter().for_each(&mut trouble);
+                    seen
+                }
+                Err(error) => {
+                    trouble(error);
+                    continue;
+                }
+            };
+            if seen.is_empty() {
+                continue;
+            }
+            let scope = folder.scope(number);
+            for (own, person) in signs.iter_mut().zip(people) {
+                let Some(found) = person.as_ref().and_then(|person| seen.get(&person.tag(&scope))) else {
+                    continue;
+                };
+                own.carried |= found.carried;
+                own.bounced = own.bounced.saturating_add(found.bounced);
+            }
+        }
+    }
+    Ok(signs)
+}
+
+type Seen = std::collections::HashMap<Tag, Signs>;
+
+/// What a segment says, up to where it is damaged.
+fn seen(
+    folder: &Folder,
+    number: u32,
+    controller: &str,
+    since: Timestamp,
+) -> Result<(Seen, Option<ChainError>), ChainError> {
+    let segment = folder.read(number)?;
+    let mut head = segment.start().unwrap_or(Head::EMPTY);
+    let mut seen = Seen::new();
+    let walked = segment.walk(&mut head, |_, payload| {
+        let Ok(record) = Record::decode(payload) else { return };
+        if record.controller != controller || Timestamp(record.at) < since {
+            return;
+        }
+        let Some(person) = record.person else { return };
+        let (carried, bounced) = (carries_day(&record), record.code / 100 == 5);
+        if carried || bounced {
+            let own = seen.entry(person).or_default();
+            own.carried |= carried;
+            own.bounced += u64::from(bounced);
+        }
+    });
+    Ok((seen, walked.err()))
+}
+
+/// Whether a day pixel was really in what the next hop took.
+fn carries_day(record: &Record<'_>) -> bool {
+    record.done == Outcome::SwapDay.name() && record.swapped > 0 && !record.observed && record.code / 100 == 2
+}

@@ -1,0 +1,183 @@
+//! How a controller shows itself on its preference page: title, logo, words of its own. Read with everything else that a configuration leads to.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+use std::sync::LazyLock;
+
+use bytes::Bytes;
+
+use super::texts::{Texts, place, shipped};
+use crate::policy::{Controller, Language};
+
+/// The largest logo, in bytes.
+const MAX_LOGO: usize = 100 * 1024;
+/// The longest text of a controller, in characters.
+const MAX_TEXT: usize = 2000;
+
+/// A controller as readers see it.
+pub struct Face {
+    pub(super) name: String,
+    pub(super) title: String,
+    pub(super) privacy_url: Option<String>,
+    pub(super) logo: Option<Logo>,
+    /// From whom new links are mailed.
+    pub(super) sender: Option<String>,
+    pub(super) default: Language,
+    /// In the order of [`Language::ALL`], and whether the controller changed any of them.
+    texts: Vec<(Texts, bool)>,
+}
+
+/// A picture.
+pub(super) struct Logo {
+    pub(super) kind: &'static str,
+    pub(super) bytes: Bytes,
+}
+
+impl fmt::Debug for Face {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Face({})", self.name)
+    }
+}
+
+impl Face {
+    /// A controller as its configuration says.
+    ///
+    /// # Errors
+    ///
+    /// When the logo or the texts cannot be used, and why.
+    pub fn load(controller: &Controller) -> Result<Face, String> {
+        let page = &controller.page;
+        let named = |what: &str, path: &Path, error: String| {
+            format!("controller {}: page.{what} {}: {error}", controller.name, path.display())
+        };
+        let logo = page.logo_file.as_deref();
+        let logo = logo.map(|path| logo_of(path).map_err(|own| named("logo_file", path, own))).transpose()?;
+        let mut texts: Vec<(Texts, bool)> = as_shipped();
+        if let Some(path) = &page.texts_file {
+            let read = std::fs::read_to_string(path).map_err(|error| error.to_string());
+            let changed = read.and_then(|own| change(&mut texts, &own));
+            changed.map_err(|own| named("texts_file", path, own))?;
+        }
+        Ok(Face {
+            name: controller.name.as_str().to_owned(),
+            title: page.title.clone().unwrap_or_else(|| controller.name.as_str().to_owned()),
+            privacy_url: page.privacy_url.clone(),
+            logo,
+            sender: page.sender.clone(),
+            default: page.language,
+            texts,
+        })
+    }
+
+    /// Nobody in particular, for links that cannot be told to be anybody's.
+    pub(super) fn nobody() -> &'static Face {
+        static NOBODY: LazyLock<Face> = LazyLock::new(|| Face {
+            name: String::new(),
+            title: String::new(),
+            privacy_url: None,
+            logo: None,
+            sender: None,
+            default: Language::English,
+            texts: as_shipped(),
+        });
+        &NOBODY
+    }
+
+    /// The words of a language.
+    pub(super) fn texts(&self, language: Language) -> &Texts {
+        self.texts.get(place(language)).map_or_else(|| shipped(language), |(own, _)| own)
+    }
+
+    /// Whether the controller changed any of them.
+    pub(super) fn is_own(&self, language: Language) -> bool {
+        self.texts.get(place(language)).is_some_and(|(_, own)| *own)
+    }
+}
+
+/// The texts of every language, none of them changed.
+fn as_shipped() -> Vec<(Texts, bool)> {
+    Language::ALL.into_iter().map(|own| (shipped(own).clone(), false)).collect()
+}
+
+/// Puts a controller's texts in the place of the shipped ones.
+fn change(texts: &mut [(Texts, bool)], file: &str) -> Result<(), String> {
+    let tables: BTreeMap<String, BTreeMap<String, String>> =
+        toml::from_str(file).map_err(|error| error.to_string())?;
+    for (code, own) in tables {
+        let known = Language::ALL.into_iter().find(|language| language.code() == code);
+        let Some((texts, is_own)) = known.and_then(|language| texts.get_mut(place(language))) else {
+            return Err(format!("[{code}]: fr, en, it, de, es and nl are the languages there are"));
+        };
+        for (name, text) in own {
+            if text.trim().is_empty() || text.chars().count() > MAX_TEXT {
+                return Err(format!("{code}.{name}: 1 to {MAX_TEXT} characters are wanted"));
+            }
+            if !texts.set(&name, text) {
+                return Err(format!(
+                    "{code}.{name}: there is no text of this name; docs/preferences.md lists them"
+                ));
+            }
+            *is_own = true;
+        }
+    }
+    Ok(())
+}
+
+fn logo_of(path: &Path) -> Result<Logo, String> {
+    let bytes = std::fs::read(path).map_err(|error| error.to_string())?;
+    if bytes.len() > MAX_LOGO {
+        return Err(format!("{} bytes are too many: {MAX_LOGO} at most", bytes.len()));
+    }
+    let kind = kind_of(&bytes).ok_or("a PNG, JPEG, GIF or WebP picture is wanted")?;
+    Ok(Logo { kind, bytes: bytes.into() })
+}
+
+/// What a picture is by its first bytes. No other kind is served: an SVG could hold a script.
+fn kind_of(bytes: &[u8]) -> Option<&'static str> {
+    let is_webp = bytes.starts_with(b"RIFF") && bytes.get(8..12) == Some(b"WEBP");
+    match bytes {
+        own if own.starts_with(b"\x89PNG\r\n\x1a\n") => Some("image/png"),
+        own if own.starts_with(b"\xff\xd8\xff") => Some("image/jpeg"),
+        own if own.starts_with(b"GIF87a") || own.starts_with(b"GIF89a") => Some("image/gif"),
+        _ if is_webp => Some("image/webp"),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(file: &str) -> Result<Vec<(Texts, bool)>, String> {
+        let mut texts: Vec<(Texts, bool)> = as_shipped();
+        change(&mut texts, file).map(|()| texts)
+    }
+
+    #[test]
+    fn a_controller_changes_single_texts_and_hears_what_is_wrong() {
+        let texts = check("[fr]\nwho = \"{controller} seul.\"\n").unwrap();
+        assert_eq!(texts[0].0.who, "{controller} seul.");
+        assert!(texts[0].1 && !texts[1].1 && texts[1].0 == *shipped(Language::English));
+        for (file, word) in [
+            ("[pl]\nwho = \"x\"", "[pl]"),
+            ("[fr]\nwhom = \"x\"", "no text of this name"),
+            ("[fr]\nwho = \"\"", "characters are wanted"),
+            ("[fr]\nwho = 5", "string"),
+            ("who = \"x\"", "map"),
+        ] {
+            assert!(check(file).unwrap_err().contains(word), "{file}: {:?}", check(file).unwrap_err());
+        }
+    }
+
+    #[test]
+    fn only_pictures_without_scripts_are_logos() {
+        assert_eq!(kind_of(b"\x89PNG\r\n\x1a\n..."), Some("image/png"));
+        assert_eq!(kind_of(b"RIFF\0\0\0\0WEBPVP8 "), Some("image/webp"));
+        for other in
+            [&b"<svg xmlns=\"http://www.w3.org/2000/svg\"/>"[..], b"<html>", b"", b"RIFF\0\0\0\0WAVE"]
+        {
+            assert_eq!(kind_of(other), None);
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! What somebody is told before choosing (N20), as one text whose hash a record keeps (N21).
+
+use aws_lc_rs::digest;
+
+use super::face::Face;
+use super::texts::{Texts, VERSION, fill};
+use crate::consent::{Controller, Timestamp};
+use crate::policy::{Exemption, Kind, Language, Need, Purpose, Rulebook};
+use crate::rewrite::LinkTreatment;
+
+/// What a controller asks about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Offer {
+    /// Everything that any of its mail needs consent for, each once.
+    pub(super) purposes: Vec<Purpose>,
+    links: Covered,
+    /// Whether some of its mail may have the day of the last open noted (N11).
+    last_day: bool,
+}
+
+/// In how much of the mail links obey the choice (N3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Covered {
+    All,
+    Some,
+    None,
+}
+
+impl Offer {
+    /// What a controller asks about now.
+    pub(super) fn of(rulebook: &Rulebook, controller: &Controller, now: Timestamp) -> Offer {
+        let own = rulebook.all().filter(|own| own.controller.name == *controller);
+        let own: Vec<_> = own.map(|own| own.mailstream).filter(|own| own.kind == Kind::Ordinary).collect();
+        // Mail that fits no mailstream counts where there is no other.
+        let is_only = own.iter().all(|own| own.is_unmatched());
+        let own: Vec<_> = own.into_iter().filter(|own| is_only || !own.is_unmatched()).collect();
+        let in_force = rulebook.jurisdictions.at(now);
+        let obeys = own.iter().map(|own| {
+            own.treatment.link_treatment == LinkTreatment::Unwrap
+                && in_force.named(own.declared()).flags.links == Need::Consent
+        });
+        let obeying = obeys.filter(|own| *own).count();
+        let links = match obeying {
+            0 => Covered::None,
+            all if all == own.len() => Covered::All,
+            _ => Covered::Some,
+        };
+        let is_served = |purpose: &Purpose| own.iter().any(|own| own.purposes.contains(purpose));
+        Offer {
+            purposes: Purpose::CONSENT.into_iter().filter(is_served).collect(),
+            links,
+            last_day: own.iter().any(|own| own.exemption == Some(Exemption::Deliverability)),
+        }
+    }
+}
+
+/// What somebody is told.
+#[derive(Clone, Debug)]
+pub(super) struct Notice {
+    pub(super) title: String,
+    pub(super) lead: String,
+    pub(super) what: String,
+    pub(super) who: String,
+    pub(super) long: String,
+    pub(super) also: Vec<String>,
+    pub(super) choice: String,
+    /// Each purpose by its name and meaning.
+    pub(super) purposes: Vec<(Purpose, String, String)>,
+    /// Which texts these are.
+    pub(super) version: String,
+    /// SHA-256 of all of it, in hexadecimal.
+    pub(super) hash: String,
+}
+
+impl Notice {
+    /// What is told of an offer in a language.
+    pub(super) fn new(face: &Face, language: Language, offer: &Offer) -> Notice {
+        let texts = face.texts(language);
+        let filled = |text: &str| fill(text, &[("controller", &face.title)]);
+        let links = match offer.links {
+            Covered::All => &texts.links_all,
+            Covered::Some => &texts.links_some,
+            Covered::None => &texts.links_none,
+        };
+        let mut also = vec![filled(&texts.mail_stays), filled(links)];
+        if offer.last_day {
+            also.push(filled(&texts.last_day));
+        }
+        let purpose = |purpose: &Purpose| {
+            let (name, meaning) = texts.purpose(*purpose);
+            (*purpose, filled(name), filled(meaning))
+        };
+        let own = if face.is_own(language) { "+own" } else { "" };
+        let mut notice = Notice {
+            title: filled(&texts.title),
+            lead: filled(&texts.lead),
+            what: filled(&texts.what),
+            who: filled(&texts.who),
+            long: filled(&texts.long),
+            also,
+            choice: filled(&texts.choice_lead),
+            purposes: offer.purposes.iter().map(purpose).collect(),
+            version: format!("{VERSION}{own}/{}", language.code()),
+            hash: String::new(),
+        };
+        notice.hash = hex(digest::digest(&digest::SHA256, notice.text(texts).as_bytes()).as_ref());
+        notice
+    }
+
+    /// The exact text, a paragraph a line.
+    pub(super) fn text(&self, texts: &Texts) -> String {
+        let mut lines: Vec<&str> = vec![&self.title, &self.lead, &self.what, &self.who, &self.long];
+        lines.extend(self.also.iter().map(String::as_str));
+        lines.push(&self.choice);
+        for (_, name, meaning) in &self.purposes {
+            lines.extend([name.as_str(), meaning]);
+        }
+        lines.extend([&*texts.yes, &texts.no, &texts.save, &texts.accept_all, &texts.refuse_all]);
+        lines.join("\n") + "\n"
+    }
+}
+
+/// Bytes in hexadecimal.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

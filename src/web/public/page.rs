@@ -1,0 +1,315 @@
+//! The preference page. It has no script, loads nothing but the controller's logo from here, and works on a telephone first.
+//!
+//! Every view has the same length, whatever it says, so that its size tells nobody on the way what somebody chose.
+
+use std::sync::LazyLock;
+
+use aws_lc_rs::digest;
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+
+use super::face::Face;
+use super::notice::Notice;
+use super::texts::{Texts, fill, time_of_day};
+use crate::consent::Timestamp;
+use crate::message::transfer::encode_base64;
+use crate::policy::{Language, Purpose};
+
+/// The length of every page, in bytes; one that is longer, for texts of its controller, has a multiple of it.
+const LENGTH: usize = 24 * 1024;
+
+const STYLE: &str = "\
+:root{color-scheme:light dark;--ink:#1b1f24;--soft:#4c5561;--paper:#fff;--back:#f3f4f6;--line:#767f8c;--deep:#1d4ed8;--on:#fff;--warn:#8f1d1d}\
+@media(prefers-color-scheme:dark){:root{--ink:#eef0f3;--soft:#b9c0ca;--paper:#1c2128;--back:#12161b;--line:#8b95a3;--deep:#8ab4ff;--on:#0b1526;--warn:#ffb4ab}}\
+*{box-sizing:border-box}html{-webkit-text-size-adjust:100%}\
+body{margin:0;background:var(--back);color:var(--ink);font:1.0625rem/1.55 system-ui,-apple-system,'Segoe UI',Roboto,sans-serif;overflow-wrap:anywhere}\
+main,header,footer{max-width:42rem;margin:0 auto;padding:0 1rem}\
+header{padding-top:1.25rem}header img{max-width:12rem;max-height:4rem;display:block}\
+h1{font-size:1.5rem;line-height:1.25;margin:1rem 0 .5rem}h2{font-size:1.15rem;margin:1.75rem 0 .35rem}p{margin:.35rem 0 .75rem}\
+.soft{color:var(--soft)}.told{border-left:.3rem solid var(--warn);padding:.6rem .9rem;background:var(--paper)}\
+section.stop,fieldset{background:var(--paper);border:1px solid var(--line);border-radius:.6rem;padding:1rem;margin:1rem 0;min-width:0}\
+section.stop h2{margin-top:0}legend{font-weight:600;padding:0 .35rem}fieldset p{margin:0 0 .5rem}\
+.pair{display:flex;gap:.75rem;flex-wrap:wrap}\
+.pair label{display:flex;align-items:center;gap:.6rem;min-height:2.75rem;min-width:7rem;padding:.35rem .9rem;border:1px solid var(--line);border-radius:.5rem;cursor:pointer}\
+input[type=radio]{width:1.3rem;height:1.3rem;margin:0;accent-color:var(--deep)}\
+input[type=email]{font:inherit;width:100%;min-height:2.75rem;padding:.5rem .75rem;border:1px solid var(--line);border-radius:.5rem;background:var(--paper);color:var(--ink);margin:.25rem 0 1rem}\
+button{font:inherit;font-weight:600;min-height:3rem;padding:.6rem 1.2rem;border-radius:.5rem;border:2px solid var(--deep);background:var(--paper);color:var(--deep);cursor:pointer;width:100%;margin:.35rem 0}\
+button.main{background:var(--deep);color:var(--on)}\
+a{color:var(--deep)}:focus-visible{outline:3px solid var(--deep);outline-offset:2px}\
+.all{display:grid;gap:.25rem .75rem}\
+footer{padding-top:1.5rem;padding-bottom:2rem}nav ul{list-style:none;margin:0 -.7rem;padding:0;display:flex;flex-wrap:wrap;gap:.25rem}\
+nav a,nav [aria-current]{display:inline-block;padding:.6rem .7rem;min-height:2.75rem}nav [aria-current]{font-weight:600}\
+@media(min-width:34rem){.all{grid-template-columns:1fr 1fr}button.wide{grid-column:1/-1}}";
+
+/// What a browser may do with the page: show it, with this style and pictures from here, and send its forms here.
+pub(super) static SECURITY: LazyLock<String> = LazyLock::new(|| {
+    let hash = encode_base64(digest::digest(&digest::SHA256, STYLE.as_bytes()).as_ref());
+    format!(
+        "default-src 'none'; style-src 'sha256-{hash}'; img-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+    )
+});
+
+/// Whose page it is, in which language.
+pub(super) struct Context<'a> {
+    pub(super) face: &'a Face,
+    pub(super) language: Language,
+    /// Where the logo is loaded from; empty where there is none.
+    pub(super) logo: String,
+}
+
+/// What stands for a purpose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Said {
+    Yes(Timestamp),
+    No(Timestamp),
+    /// Yes once, which is over.
+    Over,
+    Nothing,
+}
+
+/// What the page shows.
+pub(super) enum View<'a> {
+    /// What there is to choose.
+    Choice {
+        hint: &'a str,
+        notice: &'a Notice,
+        said: &'a [(Purpose, Said)],
+        /// The token of the form; `None` where the link can only withdraw.
+        form: Option<&'a str>,
+        /// What came of the form that was sent.
+        told: Option<String>,
+    },
+    /// What was recorded.
+    Recorded { hint: &'a str, at: Timestamp, yes: &'a [Purpose], no: &'a [Purpose] },
+    /// It could not be recorded.
+    Trouble,
+    /// A link that cannot be used.
+    Unusable,
+    /// How to get a new link.
+    NewLink { was_sent: bool },
+}
+
+impl Context<'_> {
+    fn texts(&self) -> &Texts {
+        self.face.texts(self.language)
+    }
+
+    fn filled(&self, text: &str) -> String {
+        fill(text, &[("controller", &self.face.title)])
+    }
+
+    /// The page.
+    pub(super) fn page(&self, view: &View<'_>) -> String {
+        let (title, content) = match view {
+            View::Choice { hint, notice, said, form, told } => {
+                (notice.title.clone(), self.choice(hint, notice, said, *form, told.as_deref()))
+            }
+            View::Recorded { hint, at, yes, no } => self.recorded(hint, *at, yes, no),
+            View::Trouble => (self.texts().choice_heading.clone(), self.trouble()),
+            View::Unusable => (self.texts().unusable.clone(), self.unusable()),
+            View::NewLink { was_sent } => (self.texts().new_link.clone(), self.new_link(*was_sent)),
+        };
+        let page = html! {
+            (DOCTYPE)
+            html lang=(self.language.code()) {
+                head {
+                    meta charset="utf-8";
+                    meta name="viewport" content="width=device-width, initial-scale=1";
+                    meta name="referrer" content="no-referrer";
+                    meta name="robots" content="noindex, nofollow";
+                    title { (title) }
+                    style { (PreEscaped(STYLE)) }
+                }
+                body {
+                    @if !self.logo.is_empty() { header { img src=(self.logo) alt=(self.face.title); } }
+                    main {
+                        h1 { (title) }
+                        (content)
+                    }
+                    footer { (self.foot()) }
+                }
+            }
+        };
+        padded(page.into_string())
+    }
+
+    fn choice(
+        &self,
+        hint: &str,
+        notice: &Notice,
+        said: &[(Purpose, Said)],
+        form: Option<&str>,
+        told: Option<&str>,
+    ) -> Markup {
+        let texts = self.texts();
+        let holds = said.iter().any(|(_, own)| matches!(own, Said::Yes(_)));
+        html! {
+            @if let Some(told) = told { p.told role="status" { (told) } }
+            p { (notice.lead) }
+            p.soft { (fill(&texts.whose, &[("hint", hint), ("controller", &self.face.title)])) }
+            @if holds || form.is_none() { (self.stop()) }
+            @if form.is_some() { p { a href="#choice" { (texts.choice_heading) } } }
+            h2 { (texts.what_heading) }
+            p { (notice.what) }
+            h2 { (texts.who_heading) }
+            p { (notice.who) }
+            h2 { (texts.long_heading) }
+            p { (notice.long) }
+            @if let Some(url) = &self.face.privacy_url {
+                p { a href=(url) rel="noreferrer" { (self.filled(&texts.privacy)) } }
+            }
+            h2 { (texts.also_heading) }
+            @for own in &notice.also { p { (own) } }
+            h2 id="choice" { (texts.choice_heading) }
+            @match form {
+                Some(form) => (self.purposes(notice, said, form)),
+                None => {
+                    @for (purpose, name, _) in &notice.purposes {
+                        p { strong { (name) } br; (self.said(*purpose, said)) }
+                    }
+                    (self.way_to_new_link())
+                }
+            }
+        }
+    }
+
+    fn purposes(&self, notice: &Notice, said: &[(Purpose, Said)], form: &str) -> Markup {
+        let texts = self.texts();
+        html! {
+            form method="post" {
+                input type="hidden" name="form" value=(form);
+                p { (notice.choice) }
+                @for (purpose, name, meaning) in &notice.purposes {
+                    fieldset {
+                        legend { (name) }
+                        p { (meaning) }
+                        p.soft { (self.said(*purpose, said)) }
+                        div.pair {
+                            @for (value, word) in [("yes", &texts.yes), ("no", &texts.no)] {
+                                label { input type="radio" name=(purpose.name()) value=(value); (word) }
+                            }
+                        }
+                    }
+                }
+                div.all {
+                    button.wide name="action" value="choose" { (texts.save) }
+                    button name="action" value="accept" { (texts.accept_all) }
+                    button name="action" value="refuse" { (texts.refuse_all) }
+                }
+            }
+        }
+    }
+
+    fn stop(&self) -> Markup {
+        let texts = self.texts();
+        html! {
+            section.stop aria-labelledby="stop" {
+                h2 id="stop" { (texts.stop_heading) }
+                p { (self.filled(&texts.stop_text)) }
+                form method="post" { button.main name="action" value="withdraw" { (texts.stop) } }
+            }
+        }
+    }
+
+    fn said(&self, purpose: Purpose, said: &[(Purpose, Said)]) -> String {
+        let texts = self.texts();
+        let own = said.iter().find(|(own, _)| *own == purpose).map_or(Said::Nothing, |(_, own)| *own);
+        let (text, day) = match own {
+            Said::Yes(at) => (&texts.state_yes, texts.day(at)),
+            Said::No(at) => (&texts.state_no, texts.day(at)),
+            Said::Over => (&texts.state_over, String::new()),
+            Said::Nothing => (&texts.state_none, String::new()),
+        };
+        fill(text, &[("date", &day), ("controller", &self.face.title)])
+    }
+
+    fn recorded(&self, hint: &str, at: Timestamp, yes: &[Purpose], no: &[Purpose]) -> (String, Markup) {
+        let texts = self.texts();
+        let title = if yes.is_empty() && no.is_empty() { &texts.stopped } else { &texts.recorded };
+        let moment = [("date", &*texts.day(at)), ("time", &*time_of_day(at))];
+        let list = |text: &str, purposes: &[Purpose]| {
+            let names: Vec<String> = purposes.iter().map(|own| self.filled(texts.purpose(*own).0)).collect();
+            fill(text, &[("purposes", &names.join(", ")), ("controller", &self.face.title)])
+        };
+        let content = html! {
+            p role="status" { strong { (fill(&texts.recorded_at, &moment)) } }
+            @if yes.is_empty() && no.is_empty() { p { (self.filled(&texts.stopped_text)) } }
+            @if !yes.is_empty() { p { (list(&texts.recorded_yes, yes)) } }
+            @if !no.is_empty() { p { (list(&texts.recorded_no, no)) } }
+            p.soft { (fill(&texts.whose, &[("hint", hint), ("controller", &self.face.title)])) }
+            p { (self.filled(&texts.recorded_change)) }
+            p { a href=(self.own_address()) { (texts.back) } }
+        };
+        (title.clone(), content)
+    }
+
+    fn trouble(&self) -> Markup {
+        let texts = self.texts();
+        html! {
+            p.told role="alert" { (self.filled(&texts.trouble)) }
+            p { a href=(self.own_address()) { (texts.back) } }
+        }
+    }
+
+    fn unusable(&self) -> Markup {
+        html! {
+            p { (self.texts().unusable_text) }
+            (self.way_to_new_link())
+        }
+    }
+
+    /// Where there is one.
+    fn way_to_new_link(&self) -> Markup {
+        let address = format!("./{}", self.own_address());
+        html! {
+            @if self.face.sender.is_some() { p { a href=(address) { (self.texts().new_link) } } }
+        }
+    }
+
+    fn new_link(&self, was_sent: bool) -> Markup {
+        let texts = self.texts();
+        html! {
+            @if self.face.sender.is_none() {
+                p { (if self.face.title.is_empty() { texts.unusable_text.clone() } else { self.filled(&texts.new_link_none) }) }
+            } @else if was_sent {
+                p role="status" { (self.filled(&texts.new_link_sent)) }
+            } @else {
+                p { (self.filled(&texts.new_link_text)) }
+                form method="post" {
+                    label for="address" { (texts.new_link_address) }
+                    input type="email" id="address" name="address" autocomplete="email" maxlength="320" required;
+                    button.main { (texts.new_link_send) }
+                }
+            }
+        }
+    }
+
+    /// The same page once more, in this language.
+    fn own_address(&self) -> String {
+        format!("?lang={}", self.language.code())
+    }
+
+    fn foot(&self) -> Markup {
+        html! {
+            nav aria-label=(self.texts().language) {
+                ul {
+                    @for language in Language::ALL {
+                        li {
+                            @if language == self.language {
+                                span aria-current="true" lang=(language.code()) { (language.own_name()) }
+                            } @else {
+                                a href=(format!("?lang={}", language.code())) lang=(language.code()) hreflang=(language.code()) { (language.own_name()) }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The page, as long as every other one.
+fn padded(mut page: String) -> String {
+    let missing = page.len().next_multiple_of(LENGTH) - page.len();
+    page.extend(std::iter::repeat_n('\n', missing));
+    page
+}

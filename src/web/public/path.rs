@@ -1,0 +1,87 @@
+//! What is asked for, by the last segments of a path.
+
+use crate::rewrite::token::Kind;
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asked<'a> {
+    /// A pixel of ours.
+    Pixel(Kind, &'a str),
+    /// The preference page of a link.
+    Page(&'a str),
+    /// What a mail program asks for by itself.
+    OneClick(&'a str),
+    /// The page for those without a link.
+    NewLink,
+    /// Whether this relay is reached.
+    Ping,
+    /// The logo of a controller.
+    Logo(&'a str),
+    /// Something else.
+    Nothing,
+}
+
+impl<'a> Asked<'a> {
+    /// Reads a path from its end.
+    pub(super) fn of(path: &'a str) -> Asked<'a> {
+        let mut segments = path.rsplit('/');
+        let mut next = || segments.next().unwrap_or_default();
+        let (last, before, first) = (next(), next(), next());
+        match (first, before, last) {
+            ("c", token, "withdraw") => Asked::OneClick(token),
+            ("c", "logo", name) => Asked::Logo(name),
+            (_, "p", token) => Asked::Pixel(Kind::Gate, token),
+            (_, "d", token) => Asked::Pixel(Kind::Day, token),
+            (_, "s", token) => Asked::Pixel(Kind::Shared, token),
+            (_, "c", "") => Asked::NewLink,
+            (_, "c", "ping") => Asked::Ping,
+            (_, "c", token) => Asked::Page(token),
+            _ => Asked::Nothing,
+        }
+    }
+
+    /// What metrics call it.
+    pub(super) const fn route(self) -> &'static str {
+        match self {
+            Asked::Pixel(Kind::Gate, _) => "gated_pixel",
+            Asked::Pixel(Kind::Day, _) => "day_pixel",
+            Asked::Pixel(Kind::Shared | Kind::Preference, _) => "shared_pixel",
+            Asked::Page(_) => "page",
+            Asked::OneClick(_) => "one_click",
+            Asked::NewLink => "new_link",
+            Asked::Ping => "ping",
+            Asked::Logo(_) => "logo",
+            Asked::Nothing => "nothing",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_read_from_its_end() {
+        for (path, wanted) in [
+            ("/c/t0ken", Asked::Page("t0ken")),
+            ("/shop/de/c/t0ken", Asked::Page("t0ken")),
+            ("/c/", Asked::NewLink),
+            ("/shop/c/", Asked::NewLink),
+            ("/c/ping", Asked::Ping),
+            ("/c/t0ken/withdraw", Asked::OneClick("t0ken")),
+            ("/shop/c/t0ken/withdraw", Asked::OneClick("t0ken")),
+            ("/c/logo/shop", Asked::Logo("shop")),
+            ("/p/t0ken", Asked::Pixel(Kind::Gate, "t0ken")),
+            ("/c/d/t0ken", Asked::Pixel(Kind::Day, "t0ken")),
+            ("/s/", Asked::Pixel(Kind::Shared, "")),
+            ("/", Asked::Nothing),
+            ("/c", Asked::Nothing),
+            ("", Asked::Nothing),
+            ("//", Asked::Nothing),
+            ("/c/t0ken/other", Asked::Nothing),
+            ("/c/t0ken/", Asked::Nothing),
+        ] {
+            assert_eq!(Asked::of(path), wanted, "{path}");
+        }
+    }
+}

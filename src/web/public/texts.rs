@@ -1,0 +1,248 @@
+//! The words of the preference page, in each language, and what a controller puts in their place.
+
+use std::sync::LazyLock;
+
+use serde::Deserialize;
+
+use crate::consent::Timestamp;
+use crate::policy::{Language, Purpose};
+
+/// The version of the shipped texts, which records name beside the hash of what was shown (N20, N21). Raised with every change of their meaning.
+pub(super) const VERSION: &str = "2026-11";
+
+macro_rules! texts {
+    ($($name:ident),* $(,)?) => {
+        /// All texts of one language.
+        #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        pub(super) struct Texts {
+            $(pub $name: String,)*
+        }
+
+        impl Texts {
+            /// Puts another text in the place of one; says whether there is one of that name.
+            pub(super) fn set(&mut self, name: &str, text: String) -> bool {
+                match name {
+                    $(stringify!($name) => self.$name = text,)*
+                    _ => return false,
+                }
+                true
+            }
+
+            /// Every text by its name.
+            #[cfg(test)]
+            pub(super) fn all(&self) -> Vec<(&'static str, &str)> {
+                vec![$((stringify!($name), self.$name.as_str())),*]
+            }
+        }
+    };
+}
+
+texts!(
+    months,
+    date,
+    title,
+    lead,
+    whose,
+    what_heading,
+    what,
+    who_heading,
+    who,
+    long_heading,
+    long,
+    privacy,
+    also_heading,
+    mail_stays,
+    links_all,
+    links_some,
+    links_none,
+    last_day,
+    choice_heading,
+    choice_lead,
+    campaign_performance,
+    campaign_performance_text,
+    personalisation,
+    personalisation_text,
+    cross_channel_profile,
+    cross_channel_profile_text,
+    fraud_detection,
+    fraud_detection_text,
+    state_yes,
+    state_no,
+    state_over,
+    state_none,
+    yes,
+    no,
+    save,
+    accept_all,
+    refuse_all,
+    stop_heading,
+    stop_text,
+    stop,
+    recorded,
+    recorded_at,
+    recorded_yes,
+    recorded_no,
+    recorded_change,
+    stopped,
+    stopped_text,
+    back,
+    nothing_chosen,
+    form_used,
+    old_link,
+    trouble,
+    unusable,
+    unusable_text,
+    new_link,
+    new_link_text,
+    new_link_address,
+    new_link_send,
+    new_link_sent,
+    new_link_none,
+    mail_subject,
+    mail_text,
+    language,
+);
+
+/// The shipped texts, in the order of [`Language::ALL`].
+static SHIPPED: LazyLock<[Texts; 6]> = LazyLock::new(|| {
+    let files = [
+        include_str!("texts/fr.toml"),
+        include_str!("texts/en.toml"),
+        include_str!("texts/it.toml"),
+        include_str!("texts/de.toml"),
+        include_str!("texts/es.toml"),
+        include_str!("texts/nl.toml"),
+    ];
+    files.map(|own| toml::from_str(own).expect("the shipped texts have every name; a test reads them"))
+});
+
+/// The shipped texts of a language.
+pub(super) fn shipped(language: Language) -> &'static Texts {
+    let [french, english, italian, german, spanish, dutch] = &*SHIPPED;
+    match language {
+        Language::French => french,
+        Language::English => english,
+        Language::Italian => italian,
+        Language::German => german,
+        Language::Spanish => spanish,
+        Language::Dutch => dutch,
+    }
+}
+
+/// The place of a language in [`Language::ALL`].
+pub(super) fn place(language: Language) -> usize {
+    Language::ALL.iter().position(|own| *own == language).unwrap_or(0)
+}
+
+impl Texts {
+    /// What a purpose that needs consent is called, and what it means.
+    pub(super) fn purpose(&self, purpose: Purpose) -> (&str, &str) {
+        match purpose {
+            Purpose::Personalisation => (&self.personalisation, &self.personalisation_text),
+            Purpose::CrossChannelProfile => (&self.cross_channel_profile, &self.cross_channel_profile_text),
+            Purpose::FraudDetection => (&self.fraud_detection, &self.fraud_detection_text),
+            Purpose::CampaignPerformance
+            | Purpose::Deliverability
+            | Purpose::AuthSecurity
+            | Purpose::LegalNotice
+            | Purpose::AggregateStatistics => (&self.campaign_performance, &self.campaign_performance_text),
+        }
+    }
+
+    /// A day as it is written in this language, by UTC.
+    pub(super) fn day(&self, moment: Timestamp) -> String {
+        let text = moment.to_string();
+        let mut parts = text.split('T').next().unwrap_or_default().split('-');
+        let (year, month, day) = (parts.next(), parts.next(), parts.next());
+        let month = month.and_then(|own| own.parse::<usize>().ok()).unwrap_or(1).saturating_sub(1);
+        let month = self.months.split_whitespace().nth(month).unwrap_or_default();
+        let day = day.unwrap_or_default().trim_start_matches('0');
+        fill(&self.date, &[("day", day), ("month", month), ("year", year.unwrap_or_default())])
+    }
+}
+
+/// The hour and minute of a moment, by UTC.
+pub(super) fn time_of_day(moment: Timestamp) -> String {
+    let text = moment.to_string();
+    text.split('T').nth(1).unwrap_or_default().chars().take(5).collect()
+}
+
+/// A text with values in the place of `{names}`. Names that are not there stay as they are.
+pub(super) fn fill(text: &str, values: &[(&str, &str)]) -> String {
+    let mut out = String::with_capacity(text.len() + 64);
+    let mut rest = text;
+    while let Some((before, behind)) = rest.split_once('{') {
+        out.push_str(before);
+        let named = behind.split_once('}').and_then(|(name, tail)| {
+            values.iter().find(|(own, _)| *own == name).map(|(_, value)| (*value, tail))
+        });
+        match named {
+            Some((value, tail)) => {
+                out.push_str(value);
+                rest = tail;
+            }
+            None => {
+                out.push('{');
+                rest = behind;
+            }
+        }
+    }
+    out.push_str(rest);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(text: &str) -> Vec<&str> {
+        let mut names: Vec<&str> =
+            text.split('{').skip(1).filter_map(|own| own.split_once('}')).map(|(own, _)| own).collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
+    #[test]
+    fn every_language_says_the_same_with_the_same_names_in_it() {
+        let english = SHIPPED[place(Language::English)].all();
+        for (language, texts) in Language::ALL.iter().zip(SHIPPED.iter()) {
+            assert_eq!(texts.months.split_whitespace().count(), 12);
+            for ((name, text), (_, english)) in texts.all().iter().zip(&english) {
+                assert!(!text.is_empty() && text.trim() == *text, "{language:?} {name}");
+                // A sentence may name the controller once more or less.
+                let without = |own: &str| {
+                    names(own).into_iter().filter(|own| *own != "controller").collect::<Vec<_>>().join(" ")
+                };
+                assert_eq!(without(text), without(english), "{language:?} {name}");
+                assert!(!text.contains(" ;") || *language == Language::French, "{language:?} {name}");
+            }
+        }
+        assert_eq!(SHIPPED[place(Language::German)].language, "Sprache");
+    }
+
+    #[test]
+    fn what_is_filled_in_is_not_looked_at_again() {
+        let values = [("controller", "{hint}"), ("hint", "a…e")];
+        assert_eq!(fill("{controller}, {hint}: {what} {", &values), "{hint}, a…e: {what} {");
+    }
+
+    #[test]
+    fn days_are_written_as_the_language_has_them() {
+        let moment = Timestamp::parse("2026-11-05T09:07:00Z").unwrap();
+        let days: Vec<String> = SHIPPED.iter().map(|own| own.day(moment)).collect();
+        assert_eq!(
+            days,
+            [
+                "5 novembre 2026",
+                "5 November 2026",
+                "5 novembre 2026",
+                "5. November 2026",
+                "5 de noviembre de 2026",
+                "5 november 2026"
+            ]
+        );
+        assert_eq!(time_of_day(moment), "09:07");
+    }
+}
