@@ -362,7 +362,8 @@ fn child_that_writes_old_evidence() {
         shortfall: None,
         reply: Reply::new(250, "Ok"),
     };
-    let copy = NotedCopy { after: None, done: Outcome::Strip, edited: 0, recipients: vec![recipient] };
+    let copy =
+        NotedCopy { after: None, done: Outcome::Strip, removed: 0, swapped: 0, recipients: vec![recipient] };
     let evidence = Evidence::start(settings, store).unwrap();
     evidence.note(Note {
         at: consent::Timestamp::now().plus_days(-32),
