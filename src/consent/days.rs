@@ -119,30 +119,34 @@ impl Days {
 
     /// Notes an open. A day that stands already, or a later one, stays.
     pub fn note(&self, controller: &str, mailstream: &str, tag: Tag, day: Day) {
-        let mut state = locked(&self.shared.state);
-        let Some(scope) = state.table.place(controller, mailstream) else { return };
-        if state.table.note(scope, tag, day) {
-            state.gathered.rows.push((scope, tag, day));
-            self.tell(state);
-        }
+        self.change(|state| {
+            let Some(scope) = state.table.place(controller, mailstream) else { return };
+            if state.table.note(scope, tag, day) {
+                state.gathered.rows.push((scope, tag, day));
+            }
+        });
     }
 
     /// Counts an open of a campaign.
     pub fn count(&self, controller: &str, mailstream: &str, campaign: Campaign, day: Day) {
-        let mut state = locked(&self.shared.state);
-        let Some(scope) = state.table.place(controller, mailstream) else { return };
-        let dropped = state.table.count(scope, campaign, day);
-        state.gathered.all |= dropped;
-        state.gathered.counts.insert((scope, campaign));
-        self.tell(state);
+        self.change(|state| {
+            let Some(scope) = state.table.place(controller, mailstream) else { return };
+            state.gathered.all |= state.table.count(scope, campaign, day);
+            state.gathered.counts.insert((scope, campaign));
+        });
     }
 
-    fn tell(&self, mut state: MutexGuard<'_, State>) {
+    /// Changes something, and wakes the thread that writes where nothing waited for it before.
+    fn change(&self, work: impl FnOnce(&mut State)) {
+        let mut state = locked(&self.shared.state);
+        let was_empty = state.gathered.is_empty();
+        work(&mut state);
         if state.gathered.rows.len() > MAX_GATHERED {
             state.gathered = Gathered { all: true, ..Gathered::default() };
         }
-        drop(state);
-        self.shared.news.notify_one();
+        if was_empty && !state.gathered.is_empty() {
+            self.shared.news.notify_one();
+        }
     }
 
     /// Looks into all there is.
@@ -174,12 +178,13 @@ impl Days {
 
     /// Takes away what a controller has from before a day; says how many rows and counts that were.
     pub fn expire(&self, controller: &str, before: Day) -> u64 {
-        let mut state = locked(&self.shared.state);
-        let gone = state.table.expire(controller, before);
-        if gone > 0 {
-            state.gathered = Gathered { all: true, ..Gathered::default() };
-            self.tell(state);
-        }
+        let mut gone = 0;
+        self.change(|state| {
+            gone = state.table.expire(controller, before);
+            if gone > 0 {
+                state.gathered = Gathered { all: true, ..Gathered::default() };
+            }
+        });
         gone
     }
 }
