@@ -116,8 +116,9 @@ fn mann_whitney(one: &[f64], other: &[f64]) -> f64 {
 struct Server(Child);
 
 impl Drop for Server {
+    /// Asks it to end: killed, it would leave its workers behind.
     fn drop(&mut self) {
-        let _ = self.0.kill();
+        let _ = Command::new("kill").args(["-s", "TERM", &self.0.id().to_string()]).status();
         let _ = self.0.wait();
     }
 }
@@ -137,11 +138,18 @@ fn nginx(folder: &std::path::Path, port: u16, picture: &[u8]) -> Server {
     let child = Command::new("/usr/sbin/nginx")
         .args(["-e", "stderr", "-c"])
         .arg(&file)
+        .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
         .expect("nginx is installed (make test-packages installs it)");
     let server = Server(child);
-    assert!(support::get(port, "/blank.gif").contains("200 OK"));
+    let deadline = Instant::now() + support::PATIENCE;
+    while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+        assert!(Instant::now() < deadline, "nginx does not start");
+        std::thread::yield_now();
+    }
+    let answer = Connection::to(port).ask("GET", "/blank.gif", &[], b"");
+    assert_eq!((answer.status, answer.body.as_slice()), (200, picture));
     server
 }
 
