@@ -9,6 +9,8 @@ BUILD_PACKAGES := gcc make
 TEST_PACKAGES := postfix procps curl openssl chromium swaks libnet-ssleay-perl python3 python3-venv node-nodemailer nodejs nginx-light wrk e2fsprogs mount
 # Some packages of nodejs bring it along, and then Debian's cannot stand beside.
 TEST_PACKAGES += $(shell command -v npm >/dev/null || echo npm)
+# What judges units, pages of the manual, and signed mail.
+TEST_PACKAGES += systemd strace
 # A tester of APIs from PyPI, in an environment of its own.
 SCHEMATHESIS := 4.32.5
 # A verifier of signatures that is not ours, and what it needs for Ed25519.
