@@ -11,7 +11,7 @@ use pixelward::cli;
 /// store whether each recipient agreed to that, and takes out what they did not agree to.
 #[derive(Parser)]
 #[command(version)]
-struct Arguments {
+pub(crate) struct Arguments {
     #[command(subcommand)]
     command: Command,
 }
