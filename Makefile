@@ -10,7 +10,7 @@ TEST_PACKAGES := postfix procps curl openssl chromium swaks libnet-ssleay-perl p
 # Some packages of nodejs bring it along, and then Debian's cannot stand beside.
 TEST_PACKAGES += $(shell command -v npm >/dev/null || echo npm)
 # What judges units, pages of the manual, and signed mail.
-TEST_PACKAGES += systemd strace groff-base
+TEST_PACKAGES += systemd strace groff-base gnupg
 # A tester of APIs from PyPI, in an environment of its own.
 SCHEMATHESIS := 4.32.5
 # A verifier of signatures that is not ours, and what it needs for Ed25519.
