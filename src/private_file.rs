@@ -1,7 +1,8 @@
-//! Files with secrets: whether others than the program's own user can get at them.
+//! Files that are the program's own: whether others can get at secrets, and whose the directories are that it writes to.
 
 use std::fs::Metadata;
-use std::os::unix::fs::PermissionsExt;
+use std::io;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
 /// Whether others than the owner can read or write a file.
@@ -18,9 +19,60 @@ fn is_open(path: &Path, mode: u32, handed_over: Option<&Path>) -> bool {
     mode & if is_credential { 0o037 } else { 0o077 } != 0
 }
 
+/// Whether root may write into a directory without leaving files there that the relay's user cannot read. A directory that is not there yet is
+/// judged by the one that it will be made in. Who is not root is stopped by the system.
+///
+/// # Errors
+///
+/// Whose it is, and how to run the command as that user.
+pub fn check_owner(directory: &Path) -> io::Result<()> {
+    let there = directory.ancestors().find_map(|own| std::fs::metadata(own).ok().map(|found| found.uid()));
+    match there {
+        Some(owner) if owner != 0 && rustix::process::geteuid().is_root() => {
+            let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+            let name = name_of(owner, &users).unwrap_or_else(|| format!("#{owner}"));
+            Err(io::Error::other(format!(
+                "this belongs to the user {name}, who could not read what root writes there. Run the command as that user: \
+                 runuser -u {name} -- pixelward …"
+            )))
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn name_of(user: u32, users: &str) -> Option<String> {
+    let fits = |line: &&str| line.split(':').nth(2) == Some(user.to_string().as_str());
+    users.lines().find(fits)?.split(':').next().map(str::to_owned)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_user_is_named_by_number() {
+        let users =
+            "root:x:0:0:root:/root:/bin/sh\npixelward:x:997:996::/var/lib/pixelward:/usr/sbin/nologin\n";
+        assert_eq!(name_of(997, users).as_deref(), Some("pixelward"));
+        for user in [99, 996, 9970] {
+            assert_eq!(name_of(user, users), None, "{user}");
+        }
+    }
+
+    #[test]
+    fn root_writes_nothing_into_what_is_somebody_elses() {
+        let folder = std::env::temp_dir().join(format!("pixelward-owner-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        assert!(check_owner(&folder).is_ok() && check_owner(&folder.join("new/below")).is_ok());
+        if rustix::process::geteuid().is_root() {
+            std::os::unix::fs::chown(&folder, Some(4_000_001), None).unwrap();
+            for path in [folder.clone(), folder.join("new/below")] {
+                let said = check_owner(&path).unwrap_err().to_string();
+                assert!(said.contains("runuser -u #4000001"), "{said}");
+            }
+        }
+        std::fs::remove_dir(&folder).unwrap();
+    }
 
     fn check(path: &str, mode: u32) -> bool {
         is_open(Path::new(path), mode, Some(Path::new("/run/credentials/pixelward.service")))

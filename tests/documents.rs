@@ -42,7 +42,8 @@ fn command_lines(text: &str) -> Vec<Vec<String>> {
             is_fenced = !is_fenced;
         }
         let is_code = is_fenced || line.starts_with("    ");
-        let words = line.trim_start().strip_prefix("$ ").unwrap_or(line.trim_start());
+        let words = line.trim_start();
+        let words = words.strip_prefix("runuser -u pixelward -- ").unwrap_or(words);
         if is_code && words.starts_with("pixelward ") {
             lines.push(words_of(words));
         }

@@ -121,8 +121,8 @@ fn asked_for() -> (BTreeSet<String>, usize) {
         assert!(set.unwrap().status.success());
     }
     // strace hands nothing on: the relay is its child.
-    let tree = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", child.id())).unwrap();
-    let relay = tree.split_whitespace().next().unwrap().to_owned();
+    let children = Command::new("pgrep").args(["-P", &child.id().to_string()]).output().unwrap();
+    let relay = String::from_utf8(children.stdout).unwrap().trim().to_owned();
     let signal = |name: &str| {
         assert!(Command::new("kill").args(["-s", name, &relay]).status().unwrap().success());
     };

@@ -114,7 +114,7 @@ pub fn run(command: &Init) -> Result<ExitCode, Failure> {
     if let Some(lines) = lines {
         println!("\nFor Postfix:\n\n{lines}");
     }
-    println!("\n{}", next(&files, &settings, key.as_ref()));
+    println!("\n{}", next(&files, &settings, owner.as_ref(), key.as_ref()));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -206,6 +206,7 @@ fn own(path: &Path, user: Option<u32>, group: u32) -> Result<(), String> {
 
 /// Whom the store belongs to.
 struct Owner {
+    name: String,
     user: u32,
     group: u32,
 }
@@ -217,7 +218,11 @@ impl Owner {
         let found = |name: &str| {
             let line = known.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
             let mut fields = line.split(':').skip(1);
-            Some(Owner { user: fields.next()?.parse().ok()?, group: fields.next()?.parse().ok()? })
+            Some(Owner {
+                name: name.to_owned(),
+                user: fields.next()?.parse().ok()?,
+                group: fields.next()?.parse().ok()?,
+            })
         };
         match name {
             Some(name) => match found(name) {
@@ -231,10 +236,11 @@ impl Owner {
 }
 
 /// What is left to do, numbered.
-fn next(files: &Files, settings: &Settings, key: Option<&SigningKey>) -> String {
+fn next(files: &Files, settings: &Settings, owner: Option<&Owner>, key: Option<&SigningKey>) -> String {
     let config = files.config.display();
+    let as_owner = owner.map_or(String::new(), |own| format!("runuser -u {} -- ", own.name));
     let mut steps = vec![format!(
-        "pixelward check --config {config}      whether the next hop answers, and what is still missing"
+        "{as_owner}pixelward check --config {config}      whether the next hop answers, and what is still missing"
     )];
     if let Some(key) = key {
         steps.push(format!("Publish this record, and wait until others see it:\n     {}", zone_line(key)));
@@ -242,7 +248,7 @@ fn next(files: &Files, settings: &Settings, key: Option<&SigningKey>) -> String 
     let is_packaged = files.dir == Path::new("/etc/pixelward");
     steps.push(match is_packaged {
         true => "systemctl enable --now pixelward".to_owned(),
-        false => format!("pixelward run --config {config}"),
+        false => format!("{as_owner}pixelward run --config {config}"),
     });
     match settings.recipe {
         Some(_) => steps.push(
