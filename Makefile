@@ -9,6 +9,8 @@ BUILD_PACKAGES := gcc make
 TEST_PACKAGES := postfix procps curl openssl chromium swaks libnet-ssleay-perl python3 python3-venv node-nodemailer nodejs nginx-light wrk e2fsprogs mount
 # Some packages of nodejs bring it along, and then Debian's cannot stand beside.
 TEST_PACKAGES += $(shell command -v npm >/dev/null || echo npm)
+# What judges units, pages of the manual, and signed mail.
+TEST_PACKAGES += systemd strace groff-base gnupg
 # A tester of APIs from PyPI, in an environment of its own.
 SCHEMATHESIS := 4.32.5
 # A verifier of signatures that is not ours, and what it needs for Ed25519.
@@ -21,7 +23,7 @@ UNPACKED := exim4-daemon-light opensmtpd opendkim
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: build run test harness check format bench fuzz packages test-packages
+.PHONY: build run test harness check format bench fuzz deb package-test packages test-packages
 
 build: packages
 	$(CARGO) build $(FLAGS) --bin pixelward
@@ -57,6 +59,34 @@ bench:
 SECONDS ?= 60
 fuzz:
 	fuzz/run $(SECONDS)
+
+# The packages: the relay, and the console where it is built. Then what lintian says of them.
+DEB_PACKAGES := lintian
+CARGO_DEB := 3.8.0
+DEB := $(TARGET)/tmp/tools/bin/cargo-deb deb --no-build --no-strip --profile dist
+DIST := $(CARGO) build --profile dist --locked $(OLDER)
+deb: packages
+	$(call need,$(DEB_PACKAGES))
+	@$(TARGET)/tmp/tools/bin/cargo-deb --version 2>/dev/null | grep -q $(CARGO_DEB) || { \
+		echo "installing cargo-deb $(CARGO_DEB) in $(TARGET)/tmp/tools"; \
+		$(CARGO) install --quiet --locked --root $(TARGET)/tmp/tools --target-dir $(TARGET)/tmp/tools/build cargo-deb --version $(CARGO_DEB); }
+	rm -rf target/packaging target/deb
+	mkdir -p target/packaging target/deb
+	$(CARGO) run $(FLAGS) --example packaging -- target/packaging
+	gzip -9n < CHANGELOG.md > target/packaging/changelog.gz
+	$(DIST) --no-default-features --bin pixelward
+	$(DEB) --output target/deb/
+	@if grep -q '^console = ' Cargo.toml; then \
+		echo "the console"; $(DIST) --bin pixelward-console && $(DEB) --variant console --output target/deb/; fi
+	lintian --fail-on error,warning --tag-display-limit 0 target/deb/*.deb
+	@ls -l target/deb
+
+# Installs, configures, uses, upgrades, removes and purges the relay's package in a fresh Debian root. Needs root and a mirror; no part of the tests.
+PACKAGE_TEST_PACKAGES := debootstrap curl python3 iproute2 util-linux
+package-test: deb
+	$(call need,$(PACKAGE_TEST_PACKAGES))
+	$(DEB) --output target/deb/upgrade.deb --deb-revision 2
+	$(SUDO) tests/package/install target/deb/pixelward_*.deb target/deb/upgrade.deb
 
 define need
 	@missing=""; for name in $(1); do dpkg-query -W -f='$${Status}' $$name 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$name"; done; \

@@ -15,6 +15,7 @@
 pub mod cli;
 pub mod config;
 pub mod host_name;
+pub mod private_file;
 
 pub mod server;
 pub mod wire;

@@ -1,13 +1,13 @@
 //! What can be replaced while the relay runs: everything that a configuration leads to.
 
 use std::net::{IpAddr, SocketAddr};
-use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::config::{self, ClientCertificate, Config, ListenerTls};
 use crate::consent::Controller;
 use crate::policy;
+use crate::private_file::is_open_to_others;
 use crate::relay::next_hop::tls_config;
 use crate::relay::{Capabilities, Credentials, NextHop, Pool, Route, Timeouts};
 use crate::rewrite::downstream::Esp;
@@ -192,8 +192,8 @@ fn outbound(conditions: &config::Route, pools: &[(&config::NextHop, Arc<Pool>)])
 pub fn signing_keys(config: &Config) -> Result<Vec<SigningKey>, String> {
     let read = |own: &config::DkimKey| {
         let wrong = |error: &dyn std::fmt::Display| format!("dkim.key: {}: {error}", own.key_file.display());
-        let mode = std::fs::metadata(&own.key_file).map_err(|error| wrong(&error))?.permissions().mode();
-        if mode & 0o077 != 0 {
+        let metadata = std::fs::metadata(&own.key_file).map_err(|error| wrong(&error))?;
+        if is_open_to_others(&own.key_file, &metadata) {
             return Err(wrong(&"others may read the private key; run chmod 600 on it"));
         }
         let pem = std::fs::read(&own.key_file).map_err(|error| wrong(&error))?;

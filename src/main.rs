@@ -11,13 +11,14 @@ use pixelward::cli;
 /// store whether each recipient agreed to that, and takes out what they did not agree to.
 #[derive(Parser)]
 #[command(version)]
-struct Arguments {
+pub(crate) struct Arguments {
     #[command(subcommand)]
     command: Command,
 }
 
 #[derive(Subcommand)]
 enum Command {
+    Init(cli::init::Init),
     Run(cli::run::Run),
     Check(cli::check::Check),
     Demo(cli::demo::Demo),
@@ -26,6 +27,7 @@ enum Command {
     Consent(cli::consent::Consent),
     Policy(cli::policy::Policy),
     Evidence(cli::evidence::Evidence),
+    Report(cli::report::Report),
     Postfix(cli::postfix::Postfix),
     Dkim(cli::dkim::Dkim),
     Inactive(cli::inactive::Inactive),
@@ -37,6 +39,7 @@ enum Command {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let result = match &arguments.command {
+        Command::Init(command) => cli::init::run(command),
         Command::Run(command) => cli::run::run(command),
         Command::Check(command) => cli::check::run(command),
         Command::Demo(command) => cli::demo::run(command),
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
         Command::Consent(command) => cli::consent::run(command),
         Command::Policy(command) => cli::policy::run(command),
         Command::Evidence(command) => cli::evidence::run(command),
+        Command::Report(command) => cli::report::run(command),
         Command::Postfix(command) => cli::postfix::run(command),
         Command::Dkim(command) => cli::dkim::run(command),
         Command::Inactive(command) => cli::inactive::run(command),

@@ -44,7 +44,7 @@ pub use arrival::{Arrival, MessageId};
 use arrival::{loops, received};
 use asking::{asking, not_to_be_asked, note_requests};
 use copy::{Copying, Made};
-use counts::{count, note_decided, note_found};
+use counts::{Stopwatch, count, note_decided, note_found};
 use wanted::{Wanted, groups, may_put_in, wanted};
 
 /// What memory for copies is counted in, in bytes.
@@ -271,10 +271,12 @@ impl Pipeline {
         let hashes = async { self.hashes(arrival, &enforced) };
         let deliver = self.deliver(&live, arrival, &enforced, transaction);
         let (handled, hashes) = tokio::join!(biased; deliver, hashes);
+        let mut clock = Stopwatch::started();
         self.record(arrival, &enforced, &handled);
         if let Some(evidence) = &self.evidence {
             evidence.note(proof::note(arrival, enforced, &handled, hashes));
         }
+        clock.leave("record");
         handled
     }
 
@@ -370,7 +372,9 @@ impl Pipeline {
             learnt: learnt.as_ref(),
             now: now.0,
         };
+        let mut clock = Stopwatch::started();
         let analysis = live.detector.analyse(&arrival.message, &inquiry);
+        clock.leave("analyse");
         let texts = may_put_in(chosen).then(|| Texts::of(&analysis, &arrival.message));
         let has_question = texts.as_ref().is_some_and(Texts::has_question);
         if learnt.is_some() {
@@ -381,6 +385,7 @@ impl Pipeline {
             .iter()
             .map(|address| self.decide(chosen, &in_force, has_question, address, now))
             .collect();
+        clock.leave("decide");
         note_decided(chosen, &decided);
         let found = note_found(&analysis);
         let pixels = analysis
@@ -405,6 +410,7 @@ impl Pipeline {
             now,
             controls: &marks.cuts,
         };
+        let mut clock = Stopwatch::started();
         let most = if arrival.answers == Answers::Each { usize::MAX } else { live.config.relay.max_groups };
         let (asked, not_asked): (Vec<usize>, Vec<usize>) = (0..decided.len())
             .partition(|own| decided.get(*own).is_some_and(|own| own.request != Request::Rejects));
@@ -425,6 +431,7 @@ impl Pipeline {
                 None => copies.push(copied),
             }
         }
+        clock.leave("rewrite");
         let (controller, mailstream) = (&chosen.controller.label, &chosen.mailstream.name);
         Enforced {
             at: now,

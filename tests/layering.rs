@@ -90,7 +90,8 @@ fn the_core_knows_no_socket_clock_store_or_runtime() {
         "main.rs",
     ];
     check("tokio", &shell);
-    let outside = [&shell[..], &["chain/", "consent/", "config/", "host_name.rs"]].concat();
+    let outside =
+        [&shell[..], &["chain/", "consent/", "config/", "host_name.rs", "private_file.rs"]].concat();
     // Addresses are named there as values; nothing connects.
     check("std::net", &[&outside[..], &["rewrite/target.rs"]].concat());
     check("std::fs", &outside);

@@ -120,7 +120,7 @@ fn keygen(command: &Keygen) -> Result<ExitCode, Box<dyn std::error::Error>> {
 }
 
 /// A record as a line of a zone file: in strings of at most 255 bytes.
-fn zone_line(key: &SigningKey) -> String {
+pub(super) fn zone_line(key: &SigningKey) -> String {
     let record = key.record();
     let strings: Vec<String> =
         record.as_bytes().chunks(250).map(|own| format!("\"{}\"", String::from_utf8_lossy(own))).collect();

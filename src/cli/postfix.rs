@@ -44,7 +44,8 @@ pub enum Recipe {
 }
 
 impl Recipe {
-    fn name(self) -> &'static str {
+    /// As it is written on the command line.
+    pub(super) fn name(self) -> &'static str {
         match self {
             Recipe::Relayhost => "relayhost",
             Recipe::Lmtp => "lmtp",
@@ -76,13 +77,18 @@ pub fn run(command: &Postfix) -> Result<ExitCode, Box<dyn std::error::Error>> {
     match command.file {
         Some(File::Main) => print!("{}", lines.main),
         Some(File::Master) => print!("{}", lines.master),
-        None => {
-            let none = "# Nothing is added.\n";
-            let master = if lines.master.is_empty() { none } else { &lines.master };
-            print!("# ---- main.cf ----\n{}\n# ---- master.cf ----\n{master}", lines.main);
-        }
+        None => print!("{}", lines.text()),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The lines for both files of Postfix.
+///
+/// # Errors
+///
+/// When the configuration does not fit the recipe; the message says what to write there.
+pub(super) fn text(config: &Config, recipe: Recipe) -> Result<String, String> {
+    lines(config, recipe, None).map(|lines| lines.text())
 }
 
 /// What is written into each file.
@@ -90,6 +96,14 @@ pub fn run(command: &Postfix) -> Result<ExitCode, Box<dyn std::error::Error>> {
 struct Lines {
     main: String,
     master: String,
+}
+
+impl Lines {
+    fn text(&self) -> String {
+        let none = "# Nothing is added.\n";
+        let master = if self.master.is_empty() { none } else { &self.master };
+        format!("# ---- main.cf ----\n{}\n# ---- master.cf ----\n{master}", self.main)
+    }
 }
 
 fn lines(config: &Config, recipe: Recipe, name: Option<&str>) -> Result<Lines, String> {

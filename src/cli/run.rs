@@ -54,6 +54,7 @@ pub fn run(command: &Run) -> Result<ExitCode, Box<dyn std::error::Error>> {
         web::webhook::start(&settings.api, &settings.data_directory, &store)?;
         api(&pipeline, &store, &handle).await;
         public(&pipeline, &store).await;
+        tokio::spawn(metrics::sort(handle.clone()));
         if let Some(address) = private {
             let (handle, pipeline) = (handle, Arc::clone(&pipeline));
             tokio::spawn(async move {

@@ -491,6 +491,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 fn make_directory(directory: &Path) -> io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
+    crate::private_file::check_owner(directory)?;
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)
 }
 

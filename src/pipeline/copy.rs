@@ -5,6 +5,7 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use super::Arrival;
+use super::counts::Stopwatch;
 use super::wanted::Wanted;
 use crate::config::Protected;
 use crate::consent::{Person, Timestamp};
@@ -305,7 +306,9 @@ fn sign(order: &Copying<'_>, rewritten: Bytes, edits: &[Edit]) -> Result<Bytes, 
         return Ok(bytes);
     }
     let domain = from_domain(&bytes).unwrap_or_default();
+    let mut clock = Stopwatch::started();
     let fields = live.signers.sign(&bytes, &domain, order.now.0.div_euclid(1000));
+    clock.leave("sign");
     if fields.is_empty() {
         return Ok(bytes);
     }

@@ -1,10 +1,27 @@
 //! Counters of what was decided and found.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::Decided;
 use crate::policy::Chosen;
 use crate::tracker::{Analysis, Axis, Verdict};
+
+/// Tells how long a message is at each station.
+pub(super) struct Stopwatch(Instant);
+
+impl Stopwatch {
+    pub(super) fn started() -> Stopwatch {
+        Stopwatch(Instant::now())
+    }
+
+    /// The message leaves a station, and is at the next one from now on.
+    pub(super) fn leave(&mut self, station: &'static str) {
+        let now = Instant::now();
+        let spent = now.duration_since(std::mem::replace(&mut self.0, now));
+        metrics::histogram!("pixelward_station_seconds", "station" => station).record(spent.as_secs_f64());
+    }
+}
 
 /// Counts a message by what became of it.
 pub(super) fn count(result: &'static str) {

@@ -3,12 +3,13 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::get;
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio::net::TcpListener;
 
 use crate::pipeline::Pipeline;
@@ -19,12 +20,21 @@ use crate::pipeline::Pipeline;
 ///
 /// When something counts already.
 pub fn start() -> Result<PrometheusHandle, String> {
-    let recorder = PrometheusBuilder::new().build_recorder();
+    let recorder = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), BUCKETS)
+        .map_err(|error| error.to_string())?
+        .build_recorder();
     let handle = recorder.handle();
     metrics::set_global_recorder(recorder).map_err(|error| error.to_string())?;
     describe();
     Ok(handle)
 }
+
+/// What times are sorted by, in seconds: 25 microseconds for one station of a small message up to the longest wait for a next hop.
+const BUCKETS: &[f64] = &[
+    0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25,
+    0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 540.0,
+];
 
 fn describe() {
     use metrics::{describe_counter, describe_gauge, describe_histogram};
@@ -104,6 +114,39 @@ fn describe() {
         "When the certificate of a listener ends, in seconds since 1970"
     );
     describe_gauge!("pixelward_in_flight_bytes", metrics::Unit::Bytes, "Bytes of messages held");
+    describe_counter!(
+        "pixelward_links_with_token_total",
+        "Links that report who followed them, in messages as they came"
+    );
+    describe_counter!(
+        "pixelward_opaque_images_kept_total",
+        "Pictures with an address that could tell readers apart and no other sign of tracking; they were left"
+    );
+    describe_counter!(
+        "pixelward_identifying_images_total",
+        "Pictures that are there to be seen and tell readers apart, by what was done"
+    );
+    describe_counter!(
+        "pixelward_groups_joined_total",
+        "Messages with more kinds of copies than max_groups, so that some people shared a stripped one"
+    );
+    describe_counter!(
+        "pixelward_next_hop_rate_limited_total",
+        "Transactions put off because messages_per_minute of a next hop was reached"
+    );
+    describe_counter!(
+        "pixelward_notifications_total",
+        "Reports to senders about recipients whose copy was rejected while others' were taken"
+    );
+    describe_gauge!(
+        "pixelward_ledger_entries",
+        "Copies that the delivery ledger remembers until a retry or six days"
+    );
+    describe_histogram!(
+        "pixelward_station_seconds",
+        metrics::Unit::Seconds,
+        "Time at one station: analyse, decide (look up included), rewrite (second scan and signature included), sign, record"
+    );
     describe_histogram!(
         "pixelward_enforce_seconds",
         metrics::Unit::Seconds,
@@ -114,6 +157,18 @@ fn describe() {
         metrics::Unit::Seconds,
         "Time to hand a message to the next hop"
     );
+}
+
+/// How often samples are sorted into their buckets. Until then each takes memory, whether somebody asks for metrics or not.
+const SORTED_EVERY: Duration = Duration::from_secs(5);
+
+/// Sorts samples for ever.
+pub async fn sort(handle: PrometheusHandle) {
+    let mut turns = tokio::time::interval(SORTED_EVERY);
+    loop {
+        turns.tick().await;
+        handle.run_upkeep();
+    }
 }
 
 /// What the private listener shows.

@@ -8,6 +8,8 @@ use std::time::Duration;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 
+use crate::private_file::is_open_to_others;
+
 /// Whether TLS is used towards a next hop. Once STARTTLS was announced there is no way back to clear text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TlsMode {
@@ -70,10 +72,8 @@ impl Credentials {
     ///
     /// When the file cannot be read, others than its owner may read it, or it lacks a line.
     pub fn load(path: &Path) -> Result<Credentials, String> {
-        use std::os::unix::fs::PermissionsExt;
         let named = |error: std::io::Error| format!("{}: {error}", path.display());
-        let mode = std::fs::metadata(path).map_err(named)?.permissions().mode();
-        if mode & 0o077 != 0 {
+        if is_open_to_others(path, &std::fs::metadata(path).map_err(named)?) {
             return Err(format!("{}: others may read it; run chmod 600 on it", path.display()));
         }
         let text = std::fs::read_to_string(path).map_err(named)?;

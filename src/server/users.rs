@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -11,6 +10,7 @@ use argon2::password_hash::{PasswordHasher, PasswordVerifier};
 use argon2::{Argon2, Params};
 use tokio::sync::Semaphore;
 
+use crate::private_file::is_open_to_others;
 use crate::smtp::auth::Credentials;
 
 /// The largest file, in bytes.
@@ -50,7 +50,7 @@ impl Users {
     pub fn load(path: &Path) -> Result<Users, String> {
         let named = |error: &dyn fmt::Display| format!("{}: {error}", path.display());
         let metadata = std::fs::metadata(path).map_err(|error| named(&error))?;
-        if metadata.permissions().mode() & 0o077 != 0 {
+        if is_open_to_others(path, &metadata) {
             return Err(named(&"others can read or write it; run chmod 600 on it"));
         }
         if metadata.len() > MAX_FILE {
@@ -158,6 +158,8 @@ pub fn line(login: &str, password: &[u8]) -> Result<String, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     fn shown(login: &str, password: &str) -> Credentials {

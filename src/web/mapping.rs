@@ -337,10 +337,9 @@ fn text(value: &Value) -> Option<String> {
 ///
 /// When it cannot be read, others than its owner can, or it is too short.
 pub fn secret(path: &Path) -> Result<Vec<u8>, String> {
-    use std::os::unix::fs::PermissionsExt;
     let named = |error: String| format!("{}: {error}", path.display());
     let metadata = std::fs::metadata(path).map_err(|error| named(error.to_string()))?;
-    if metadata.permissions().mode() & 0o077 != 0 {
+    if crate::private_file::is_open_to_others(path, &metadata) {
         return Err(named("others can read or write it; run chmod 600 on it".to_owned()));
     }
     let bytes = std::fs::read(path).map_err(|error| named(error.to_string()))?;

@@ -262,6 +262,7 @@ pub fn update<T>(
 }
 
 fn replace(path: &Path, folder: &Path, content: &[u8]) -> std::io::Result<()> {
+    crate::private_file::check_owner(folder)?;
     let beside = path.with_extension("new");
     let _ = std::fs::remove_file(&beside);
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;

@@ -1,8 +1,8 @@
 //! `pixelward demo`: the relay with a store of its own and a sink behind it, on this machine alone.
 
-mod page;
-mod samples;
-mod sink;
+pub(super) mod page;
+pub(super) mod samples;
+pub(super) mod sink;
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -40,13 +40,13 @@ pub struct Demo {
 
 /// One message as it came and as it left.
 #[derive(Clone, Debug)]
-struct Seen {
-    recipients: Vec<String>,
-    before: Bytes,
-    after: Bytes,
+pub(super) struct Seen {
+    pub(super) recipients: Vec<String>,
+    pub(super) before: Bytes,
+    pub(super) after: Bytes,
 }
 
-type Gallery = Arc<Mutex<Vec<Seen>>>;
+pub(super) type Gallery = Arc<Mutex<Vec<Seen>>>;
 
 /// The most messages that are kept; the oldest go.
 const MAX_SEEN: usize = 200;
@@ -82,31 +82,9 @@ async fn demonstrate(command: &Demo, folder: &std::path::Path) -> Result<(), Box
     );
     let config = Config::parse(&config)
         .map_err(|problems| problems.first().map(ToString::to_string).unwrap_or_default())?;
-    let gallery: Gallery = Gallery::default();
-    let seen = Arc::clone(&gallery);
-    let witness = move |arrival: &Arrival, recipients: &[usize], after: &Bytes| {
-        let recipients = recipients.iter().filter_map(|own| arrival.envelope.recipients.get(*own));
-        let recipients = recipients.map(|own| own.address.as_str().to_owned()).collect();
-        let mut gallery = seen.lock().unwrap_or_else(PoisonError::into_inner);
-        if gallery.len() >= MAX_SEEN {
-            gallery.remove(0);
-        }
-        gallery.push(Seen { recipients, before: arrival.message.clone(), after: after.clone() });
-    };
-    let ledger = crate::relay::Ledger::open(&config.data_directory.join("ledger"))?;
-    let live = crate::live::Live::of(config)?;
-    let pipeline = Pipeline::witnessed(live, Arc::clone(&store), ledger, Some(Box::new(witness)));
-    let (_stop, stopped) = watch::channel(false);
-    let listener = bind(command.listen, 0).map_err(|error| {
-        format!(
-            "{} cannot be had: {error}. Is another relay running? Choose another address with --listen",
-            command.listen
-        )
-    })?;
-    let address = listener.address;
-    tokio::spawn(listener.serve(Arc::clone(&pipeline), stopped));
+    let (address, gallery, _stop) = relay(config, Arc::clone(&store)).await?;
     consents(&store)?;
-    tokio::task::spawn_blocking(move || send_samples(address)).await??;
+    tokio::task::spawn_blocking(move || hand_over(address, &samples())).await??;
     summary(&gallery);
     if command.once {
         return Ok(());
@@ -129,6 +107,38 @@ async fn demonstrate(command: &Demo, folder: &std::path::Path) -> Result<(), Box
     Ok(())
 }
 
+/// Starts a relay of its own by the first listener of a configuration. What goes through it is kept as it came and as it left; it stops when
+/// the sender is dropped.
+pub(super) async fn relay(
+    config: Config,
+    store: Arc<Store>,
+) -> Result<(SocketAddr, Gallery, watch::Sender<bool>), Box<dyn std::error::Error>> {
+    let gallery: Gallery = Gallery::default();
+    let seen = Arc::clone(&gallery);
+    let witness = move |arrival: &Arrival, recipients: &[usize], after: &Bytes| {
+        let recipients = recipients.iter().filter_map(|own| arrival.envelope.recipients.get(*own));
+        let recipients = recipients.map(|own| own.address.as_str().to_owned()).collect();
+        let mut gallery = seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if gallery.len() >= MAX_SEEN {
+            gallery.remove(0);
+        }
+        gallery.push(Seen { recipients, before: arrival.message.clone(), after: after.clone() });
+    };
+    let wanted = config.listeners.first().ok_or("the configuration has no listener")?.address;
+    let ledger = crate::relay::Ledger::open(&config.data_directory.join("ledger"))?;
+    let live = crate::live::Live::of(config)?;
+    let pipeline = Pipeline::witnessed(live, store, ledger, Some(Box::new(witness)));
+    let (stop, stopped) = watch::channel(false);
+    let listener = bind(wanted, 0).map_err(|error| {
+        format!(
+            "{wanted} cannot be had: {error}. Is another relay running? Choose another address with --listen"
+        )
+    })?;
+    let address = listener.address;
+    tokio::spawn(listener.serve(pipeline, stopped));
+    Ok((address, gallery, stop))
+}
+
 fn consents(store: &Store) -> Result<(), Box<dyn std::error::Error>> {
     let change = |state| {
         let mut change = Change::new("default".parse()?, Purpose::CONSENT.to_vec(), state, Timestamp::now());
@@ -142,8 +152,20 @@ fn consents(store: &Store) -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// Hands the samples to the relay, as any client would.
-fn send_samples(relay: SocketAddr) -> std::io::Result<()> {
+/// The newsletters of the demonstration, each with its recipient.
+fn samples() -> Vec<(String, Vec<u8>)> {
+    let people = ["ann@example.org", "bob@example.org", "eve@example.org"];
+    let mails = |to: &str| {
+        samples::newsletters(to, "shop.example")
+            .into_iter()
+            .map(|own| (to.to_owned(), own))
+            .collect::<Vec<_>>()
+    };
+    people.into_iter().flat_map(mails).collect()
+}
+
+/// Hands messages to a relay, as any client would.
+pub(super) fn hand_over(relay: SocketAddr, messages: &[(String, Vec<u8>)]) -> std::io::Result<()> {
     let stream = TcpStream::connect(relay)?;
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
     let mut out = stream.try_clone()?;
@@ -166,22 +188,20 @@ fn send_samples(relay: SocketAddr) -> std::io::Result<()> {
     };
     say(b"", "220")?;
     say(b"EHLO client.example\r\n", "250")?;
-    for to in ["ann@example.org", "bob@example.org", "eve@example.org"] {
-        for message in samples::newsletters(to) {
-            say(b"MAIL FROM:<news@shop.example>\r\n", "250")?;
-            say(format!("RCPT TO:<{to}>\r\n").as_bytes(), "250")?;
-            say(b"DATA\r\n", "354")?;
-            let mut wire = Vec::new();
-            let mut at = 0;
-            for dot in crate::smtp::data::dots_to_stuff(&message, true) {
-                wire.extend_from_slice(message.get(at..dot).unwrap_or_default());
-                wire.push(b'.');
-                at = dot;
-            }
-            wire.extend_from_slice(message.get(at..).unwrap_or_default());
-            wire.extend_from_slice(b".\r\n");
-            say(&wire, "250")?;
+    for (to, message) in messages {
+        say(b"MAIL FROM:<news@shop.example>\r\n", "250")?;
+        say(format!("RCPT TO:<{to}>\r\n").as_bytes(), "250")?;
+        say(b"DATA\r\n", "354")?;
+        let mut wire = Vec::new();
+        let mut at = 0;
+        for dot in crate::smtp::data::dots_to_stuff(message, true) {
+            wire.extend_from_slice(message.get(at..dot).unwrap_or_default());
+            wire.push(b'.');
+            at = dot;
         }
+        wire.extend_from_slice(message.get(at..).unwrap_or_default());
+        wire.extend_from_slice(b".\r\n");
+        say(&wire, "250")?;
     }
     say(b"QUIT\r\n", "221")
 }

@@ -18,15 +18,15 @@ use crate::message::{Content, Structure, Text};
 use crate::tracker::{Analysis, Detector, Inquiry, Sighting, Verdict};
 
 /// What there is to say about a message.
-pub(super) struct Told {
+pub(in crate::cli) struct Told {
     pub(super) to: String,
     pub(super) subject: String,
-    pub(super) removed: Vec<String>,
+    pub(in crate::cli) removed: Vec<String>,
     pub(super) kept: Vec<String>,
 }
 
 impl Told {
-    pub(super) fn of(detector: &Detector, seen: &Seen) -> Told {
+    pub(in crate::cli) fn of(detector: &Detector, seen: &Seen) -> Told {
         let recipients: Vec<&str> = seen.recipients.iter().map(String::as_str).collect();
         let before = detector.analyse(&seen.before, &Inquiry::to(&recipients));
         let trackers = before.sightings.iter().filter(|sighting| sighting.verdict == Verdict::Tracker);

@@ -2,8 +2,8 @@
 
 use mail_builder::MessageBuilder;
 
-/// Three newsletters to this address.
-pub(super) fn newsletters(to: &str) -> Vec<Vec<u8>> {
+/// Three newsletters to this address, of a shop in this domain.
+pub(in crate::cli) fn newsletters(to: &str, domain: &str) -> Vec<Vec<u8>> {
     let token = |salt: u32| -> String {
         let seed = to.bytes().fold(salt, |sum, byte| sum.wrapping_mul(31).wrapping_add(u32::from(byte)));
         (0..4u32)
@@ -44,11 +44,11 @@ pub(super) fn newsletters(to: &str) -> Vec<Vec<u8>> {
     ]
     .into_iter()
     .enumerate()
-    .map(|(number, (subject, content))| message(to, number, subject, &content))
+    .map(|(number, (subject, content))| message(to, domain, number, subject, &content))
     .collect()
 }
 
-fn message(to: &str, number: usize, subject: &str, content: &str) -> Vec<u8> {
+fn message(to: &str, domain: &str, number: usize, subject: &str, content: &str) -> Vec<u8> {
     let html = format!(
         "<!DOCTYPE html>\r\n<html><head><meta charset=\"utf-8\"><title>{subject}</title></head>\r\n\
          <body style=\"font-family:sans-serif;background:#f4f1ea;padding:16px\">\r\n\
@@ -58,11 +58,12 @@ fn message(to: &str, number: usize, subject: &str, content: &str) -> Vec<u8> {
          <img src=\"https://cdn.shop.example/img/picture-{number}.jpg\" width=\"320\" height=\"120\" alt=\"A picture\">\r\n\
          {content}\r\n</td></tr></table>\r\n</body></html>\r\n"
     );
+    let html = html.replace("shop.example", domain);
     MessageBuilder::new()
-        .from(("Shop", "news@shop.example"))
+        .from(("Shop".to_owned(), format!("news@{domain}")))
         .to(to.to_owned())
         .subject(subject)
-        .message_id(format!("demo-{number}.{}@shop.example", to.split('@').next().unwrap_or_default()))
+        .message_id(format!("demo-{number}.{}@{domain}", to.split('@').next().unwrap_or_default()))
         .date(1_793_610_000_i64 + i64::try_from(number).unwrap_or(0) * 3600)
         .text_body(format!("{subject}\r\n\r\nThis mail is best read with pictures.\r\n"))
         .html_body(html)

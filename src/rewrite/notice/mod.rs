@@ -161,9 +161,10 @@ impl Notice<'_> {
 
     fn questions(&self, part: &Part<'_>, asked: &[Asked]) -> Vec<Edit> {
         let ranges = asked.iter().flat_map(|own| match self.question {
-            Question::Goes => vec![own.open.start..own.close.end],
-            Question::Stays => vec![own.open.clone(), own.close.clone()],
+            Question::Goes => [Some(own.open.start..own.close.end), None],
+            Question::Stays => [Some(own.open.clone()), Some(own.close.clone())],
         });
+        let ranges = ranges.flatten();
         let filler = if part.leaf.content == Content::Html { Filler::Comment } else { Filler::Nothing };
         ranges.map(|range| Edit { range, with: Vec::new(), filler }).collect()
     }

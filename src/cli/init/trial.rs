@@ -1,0 +1,60 @@
+//! A mail sent through a relay with the settings that were chosen, on this machine alone.
+
+use std::path::Path;
+use std::sync::{Arc, PoisonError};
+
+use super::settings::Settings;
+use crate::cli::demo::page::Told;
+use crate::cli::demo::{hand_over, relay, samples, sink};
+use crate::config::Config;
+use crate::consent::{self, Store};
+use crate::live;
+use crate::sign::verify::verify;
+use crate::tracker::Detector;
+
+type Failure = Box<dyn std::error::Error>;
+
+/// Sends one newsletter to somebody who was never asked, and says what became of it, line by line.
+///
+/// # Errors
+///
+/// When it did not come through, left as it came, or has no signature of ours that holds where there is to be one.
+pub(super) fn run(settings: &Settings) -> Result<Vec<String>, Failure> {
+    let folder = std::env::temp_dir().join(format!("pixelward-trial-{}", std::process::id()));
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let result = runtime.block_on(sent(settings, &folder));
+    drop(runtime);
+    let _ = std::fs::remove_dir_all(&folder);
+    result
+}
+
+async fn sent(settings: &Settings, folder: &Path) -> Result<Vec<String>, Failure> {
+    let sink = sink::start().await?;
+    let config = Config::parse(&settings.trial(sink, folder))
+        .map_err(|problems| problems.first().map(ToString::to_string).unwrap_or_default())?;
+    let keys = live::signing_keys(&config)?;
+    let store = Arc::new(Store::open(&consent::Settings::at(folder.join("consent")))?);
+    let (address, gallery, _stop) = relay(config, store).await?;
+    let domain = settings.dkim.as_ref().map_or("shop.example", |(domain, _)| domain);
+    let message = samples::newsletters(PERSON, domain).into_iter().next().ok_or("there is no sample")?;
+    tokio::task::spawn_blocking(move || hand_over(address, &[(PERSON.to_owned(), message)])).await??;
+    let gallery = gallery.lock().unwrap_or_else(PoisonError::into_inner);
+    let seen = gallery.first().ok_or("the relay passed nothing on")?;
+    let told = Told::of(&Detector::default(), seen);
+    if told.removed.is_empty() {
+        return Err("the tracker of the sample was not taken out".into());
+    }
+    let mut said: Vec<String> = told.removed.iter().map(|own| format!("taken out: {own}")).collect();
+    let record = |name: &str| keys.iter().find(|key| key.record_name() == name).map(|key| key.record());
+    let signatures = verify(&seen.after, record);
+    said.extend(
+        signatures.iter().map(|own| format!("signature of {}: {}", own.record_name, own.verdict.text())),
+    );
+    if signatures.len() < keys.len() {
+        return Err("the message was not signed".into());
+    }
+    Ok(said)
+}
+
+/// Somebody who was never asked.
+const PERSON: &str = "eve@example.org";

@@ -1,0 +1,213 @@
+//! `pixelward report`: what was done, or would have been, by kind of mail; and what to do next. Read from the counts beside the evidence, so
+//! that the relay may run.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+
+use crate::config::Config;
+use crate::consent::Timestamp;
+use crate::policy::{Mode, Outcome, Rulebook};
+use crate::record::statistics::{self, Counts};
+
+/// Say for each kind of mail what was taken out, or would have been in observe mode, and what to do next.
+///
+/// Made for the first week: run it each day, until every kind of mail that you know has a name and a sum that you expect. It reads counts that name
+/// nobody; `pixelward evidence` has the single records.
+#[derive(Args, Debug)]
+pub struct Report {
+    /// The configuration.
+    #[arg(long, short, default_value = "config.toml", value_name = "FILE")]
+    pub config: PathBuf,
+    /// The first day, as 2026-11-01. Default: a week ago.
+    #[arg(long, value_name = "DAY")]
+    since: Option<String>,
+}
+
+/// How far back it looks where nobody says, in milliseconds.
+const WEEK_MS: i64 = 7 * 24 * 60 * 60 * 1000;
+
+/// Runs the command.
+///
+/// # Errors
+///
+/// When the configuration is wrong, the day is none, or the counts cannot be read.
+pub fn run(command: &Report) -> Result<ExitCode, Box<dyn std::error::Error>> {
+    let config = Config::load(&command.config)?;
+    let since = match &command.since {
+        Some(day) if day.len() == 10 && Timestamp::parse(day).is_ok() => day.clone(),
+        Some(day) => return Err(format!("{day:?} is no day, such as 2026-11-24").into()),
+        None => Timestamp(Timestamp::now().0 - WEEK_MS).to_string().chars().take(10).collect(),
+    };
+    if !config.evidence.enabled {
+        return Err("nothing is counted while evidence.enabled is false: set it to true and reload".into());
+    }
+    let (counts, days) = statistics::since(&config.evidence.directory, &since)?;
+    let mut out = std::io::stdout().lock();
+    for line in lines(&counts, &config.policy.rulebook, &since, days) {
+        writeln!(out, "{line}")?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// One kind of mail.
+#[derive(Default)]
+struct Kind<'a> {
+    recipients: u64,
+    /// By what was decided, whether it was done, and by which rule.
+    decided: BTreeMap<(&'a str, bool, &'a str), u64>,
+    /// By vendor, kind of place and whether they stayed.
+    trackers: BTreeMap<(&'a str, &'a str, bool), u64>,
+}
+
+fn lines(counts: &Counts, rulebook: &Rulebook, since: &str, days: usize) -> Vec<String> {
+    let mut kinds: BTreeMap<(&str, &str), Kind<'_>> = BTreeMap::new();
+    for (own, count) in &counts.recipients {
+        let kind = kinds.entry((&own.controller, &own.mailstream)).or_default();
+        kind.recipients += count;
+        *kind.decided.entry((&own.decided, own.decided == own.done, &own.rule)).or_default() += count;
+    }
+    for (own, count) in &counts.trackers {
+        let kind = kinds.entry((&own.controller, &own.mailstream)).or_default();
+        let stayed = own.done == Outcome::Keep.name();
+        *kind.trackers.entry((&own.vendor, &own.carrier, stayed)).or_default() += count;
+    }
+    if kinds.is_empty() {
+        return vec![format!(
+            "No mail was counted from {since} on. Does the relay run with this configuration, and does your mail server hand mail to it? \
+             `pixelward check` looks."
+        )];
+    }
+    let all: u64 = kinds.values().map(|own| own.recipients).sum();
+    let mut said = vec![format!("From {since} on: {all} recipients, on {days} days with mail.")];
+    for ((controller, mailstream), kind) in &kinds {
+        let chosen = rulebook.named(Some(controller), Some(mailstream)).ok();
+        let mode = chosen.map(|own| own.mailstream.mode);
+        said.push(String::new());
+        said.push(format!("{controller}/{mailstream}: {} recipients, {}", kind.recipients, named(mode)));
+        said.extend(kind.lines());
+        said.push(format!("  Next: {}", next(mode, kind, mailstream)));
+    }
+    said
+}
+
+impl Kind<'_> {
+    fn lines(&self) -> Vec<String> {
+        let mut said = Vec::new();
+        for ((decided, was_done, rule), count) in &self.decided {
+            let fate = match (*decided, was_done) {
+                ("keep", _) => "left as they came".to_owned(),
+                (decided, true) => format!("{decided} decided and done"),
+                (decided, false) => format!("{decided} decided, not done"),
+            };
+            said.push(format!("{count:>10}  {fate} ({rule})"));
+        }
+        for ((vendor, carrier, stayed), count) in &self.trackers {
+            let fate = if *stayed { "stayed" } else { "did not stay" };
+            said.push(format!("{count:>10}  x {carrier} of {vendor}, {fate}"));
+        }
+        if self.trackers.is_empty() {
+            said.push("            no tracker in any copy".to_owned());
+        }
+        said
+    }
+}
+
+fn named(mode: Option<Mode>) -> &'static str {
+    match mode {
+        Some(Mode::Observe) => "observed: mail is left as it came",
+        Some(Mode::Enforce) => "enforced",
+        None => "no longer in the configuration",
+    }
+}
+
+fn next(mode: Option<Mode>, kind: &Kind<'_>, mailstream: &str) -> String {
+    match mode {
+        None => "nothing; it was declared when this mail came.".to_owned(),
+        Some(_) if mailstream == crate::policy::Mailstream::UNMATCHED => {
+            "no [[mailstream]] fits this mail, so the strictest rules hold for it. Declare what you know of it (docs/policy.md).".to_owned()
+        }
+        Some(Mode::Observe) if kind.trackers.is_empty() => {
+            "mode = \"enforce\" in this [[mailstream]] changes nothing that was seen; then reload.".to_owned()
+        }
+        Some(Mode::Observe) => {
+            "look at one such mail with `pixelward scan --explain FILE`, then write mode = \"enforce\" into this [[mailstream]] and reload."
+                .to_owned()
+        }
+        Some(Mode::Enforce) => "nothing.".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::statistics::{Recipients, Trackers};
+
+    fn check(mode: &str, kinds: &[(&str, &str, &str, &str, u64)]) -> String {
+        let text = format!(
+            "[[controller]]\nname = \"shop\"\n[[mailstream]]\nname = \"news\"\ncontroller = \"shop\"\nmode = \"{mode}\"\n\
+             [next_hop]\nhost = \"smtp.next-hop.example\"\n"
+        );
+        let config = Config::parse(&text).unwrap();
+        let mut counts = Counts::default();
+        for (mailstream, decided, rule, done, count) in kinds {
+            let (controller, mailstream) = ("shop".to_owned(), (*mailstream).to_owned());
+            let row = Recipients {
+                controller: controller.clone(),
+                mailstream: mailstream.clone(),
+                rule: (*rule).to_owned(),
+                decided: (*decided).to_owned(),
+                done: (*done).to_owned(),
+                result: "accepted".to_owned(),
+            };
+            counts.recipients.insert(row, *count);
+            let row = Trackers {
+                controller,
+                mailstream,
+                vendor: "SendGrid".to_owned(),
+                carrier: "img".to_owned(),
+                done: (*done).to_owned(),
+            };
+            counts.trackers.insert(row, *count);
+        }
+        lines(&counts, &config.policy.rulebook, "2026-11-19", 3).join("\n")
+    }
+
+    #[test]
+    fn what_would_have_been_done_is_told_apart_from_what_was() {
+        let said = check("observe", &[("news", "strip", "no_consent", "keep", 7)]);
+        for wanted in [
+            "From 2026-11-19 on: 7 recipients, on 3 days",
+            "shop/news: 7 recipients, observed",
+            " 7  strip decided, not done (no_consent)",
+            " 7  x img of SendGrid, stayed",
+            "mode = \"enforce\" into this [[mailstream]]",
+        ] {
+            assert!(said.contains(wanted), "{wanted}\n{said}");
+        }
+        let said = check("enforce", &[("news", "strip", "no_consent", "strip", 7)]);
+        for wanted in
+            ["news: 7 recipients, enforced", "strip decided and done", "did not stay", "Next: nothing."]
+        {
+            assert!(said.contains(wanted), "{wanted}\n{said}");
+        }
+    }
+
+    #[test]
+    fn mail_without_a_kind_of_its_own_is_to_be_declared() {
+        let said = check(
+            "observe",
+            &[("unmatched", "strip", "no_consent", "keep", 2), ("gone", "keep", "granted", "keep", 1)],
+        );
+        assert!(said.contains("shop/unmatched") && said.contains("Declare what you know"), "{said}");
+        assert!(said.contains("shop/gone: 1 recipients, no longer in the configuration"), "{said}");
+    }
+
+    #[test]
+    fn no_mail_at_all_is_a_finding_of_its_own() {
+        assert!(check("observe", &[]).contains("pixelward check"));
+    }
+}
