@@ -85,7 +85,7 @@ fn every_command_line_is_one_that_the_program_takes() {
 fn what_needs_no_network_runs_as_it_stands() {
     let hop = NextHop::start();
     let folder = Folder::new();
-    let shop = "[[controller]]\nname = \"shop\"\nsender_domain = \"shop.example\"\n[[mailstream]]\nname = \"newsletter\"\n\
+    let shop = "[policy]\ncontroller = \"shop\"\n[[controller]]\nname = \"shop\"\nsender_domain = \"shop.example\"\n[[mailstream]]\nname = \"newsletter\"\n\
                 controller = \"shop\"\nrequested = \"requested\"\n";
     configuration(&folder, hop.port, "name = \"postfix\"\nprotocol = \"lmtp\"\n", "", shop);
     let message = crlf(&newsletter("ann@example.org").0);

@@ -82,7 +82,7 @@ impl Pgp {
             "",
             "--quick-gen-key",
             "shop@shop.example",
-            "rsa2048",
+            "future-default",
             "default",
             "never",
         ];
@@ -111,11 +111,11 @@ impl Pgp {
     }
 
     fn verify(&self, signed: &str) {
-        let mut parts = signed.split("\r\n--inner");
-        let part = parts.next().unwrap().split_once("--inner\r\n").unwrap().1.to_owned();
-        let signature = parts.next().unwrap().split_once("\r\n\r\n").unwrap().1.to_owned();
-        self.0.file("part", &part);
-        self.0.file("part.asc", &signature);
+        let rest = signed.split_once("\r\n--inner\r\n").unwrap().1;
+        let (part, rest) = rest.split_once("\r\n--inner\r\n").unwrap();
+        let signature = rest.split_once("\r\n\r\n").unwrap().1.split_once("\r\n--inner--").unwrap().0;
+        self.0.file("part", part);
+        self.0.file("part.asc", signature);
         self.run(&["--verify", "part.asc", "part"]);
     }
 }

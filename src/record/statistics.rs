@@ -178,6 +178,11 @@ impl Statistics {
         }
     }
 
+    /// Whether all that was counted is written.
+    pub fn are_saved(&self) -> bool {
+        self.days.values().all(|own| !own.is_changed)
+    }
+
     /// Writes what has changed. A failure is logged; the counts are tried again, and can be had from the records after a restart.
     pub fn save(&mut self) {
         self.saved = Instant::now();

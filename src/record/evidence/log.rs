@@ -19,6 +19,8 @@ use crate::record::statistics::Statistics;
 const WINDOW: Duration = Duration::from_millis(200);
 /// How often the thread looks whether a day has ended while nothing comes.
 const IDLE: Duration = Duration::from_secs(600);
+/// How long counts of the last mail wait for more of it before they are written, so that a report after a single mail has it.
+const SOON: Duration = Duration::from_secs(1);
 /// After a failure, how long until a chain is opened anew.
 const PAUSE: Duration = Duration::from_secs(5);
 /// The most records that are appended at once.
@@ -79,9 +81,18 @@ impl Log {
 
     /// Writes until the queue is closed.
     pub(super) fn run(&mut self, queue: &Queue) {
+        let mut patience = IDLE;
         loop {
-            match queue.next(IDLE, WINDOW) {
-                Next::Write(notes) => self.write(notes),
+            match queue.next(patience, WINDOW) {
+                Next::Write(notes) => {
+                    self.write(notes);
+                    patience = if self.statistics.are_saved() { IDLE } else { SOON };
+                }
+                // Where that fails it is tried again with the next mail, or much later.
+                Next::Idle if patience == SOON => {
+                    self.statistics.save();
+                    patience = IDLE;
+                }
                 Next::Idle => self.close_old_days(),
                 Next::End(notes) => {
                     self.write(notes);
