@@ -235,7 +235,9 @@ impl Drop for Relay {
         let _ = self.child.wait();
         if !std::thread::panicking() {
             show_no_address(&self.folder.0.join("data"));
-            let shown = self.log.all().into_iter().find(|line| line.contains(PEOPLE));
+            // What a next hop says is logged without the local part.
+            let masked = format!("\u{2026}{PEOPLE}");
+            let shown = self.log.all().into_iter().find(|line| line.replace(&masked, "").contains(PEOPLE));
             assert_eq!(shown, None, "a line of the log shows a recipient's address");
         }
     }
