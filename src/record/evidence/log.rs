@@ -19,6 +19,8 @@ use crate::record::statistics::Statistics;
 const WINDOW: Duration = Duration::from_millis(200);
 /// How often the thread looks whether a day has ended while nothing comes.
 const IDLE: Duration = Duration::from_secs(600);
+/// How long after the last record counts are written.
+const SOON: Duration = Duration::from_secs(1);
 /// After a failure, how long until a chain is opened anew.
 const PAUSE: Duration = Duration::from_secs(5);
 /// The most records that are appended at once.
@@ -80,7 +82,10 @@ impl Log {
     /// Writes until the queue is closed.
     pub(super) fn run(&mut self, queue: &Queue) {
         loop {
-            match queue.next(IDLE, WINDOW) {
+            // Counts are written soon after the last record, so that whoever looks sees it.
+            let is_due = self.statistics.is_due();
+            match queue.next(if is_due { SOON } else { IDLE }, WINDOW) {
+                Next::Idle if is_due => self.statistics.save(),
                 Next::Write(notes) => self.write(notes),
                 Next::Idle => self.close_old_days(),
                 Next::End(notes) => {
