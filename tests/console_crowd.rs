@@ -29,7 +29,7 @@ const DAYS: usize = 180;
 const VENDORS: [&str; 6] = ["SendGrid", "Mailgun", "Mailchimp", "HubSpot", "Braze", "unknown"];
 
 fn message(store: &Store, number: usize, now: Timestamp) -> Note {
-    let is_refused = number % 3 != 0;
+    let is_refused = !number.is_multiple_of(3);
     let outcome = if is_refused { Outcome::Strip } else { Outcome::Keep };
     let recipient = |own: usize| NotedRecipient {
         person: store.person(&format!("p{}@home.example", (number * EACH + own) % 200_000)),
