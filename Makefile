@@ -5,8 +5,10 @@ RUST_MINOR := $(shell rustc --version 2>/dev/null | sed -n 's/^rustc 1\.\([0-9]*
 OLDER := $(shell [ "$(RUST_MINOR)" -lt 98 ] 2>/dev/null && echo --ignore-rust-version)
 CARGO := cargo
 FLAGS := --release --locked $(OLDER)
-BUILD_PACKAGES := gcc make
+# The console's single sign-on verifies signatures with libxmlsec1, whose interface is read by libclang.
+BUILD_PACKAGES := gcc make pkg-config libxml2-dev libxmlsec1-dev libssl-dev libclang-dev clang
 TEST_PACKAGES := postfix procps curl openssl chromium swaks libnet-ssleay-perl python3 python3-venv node-nodemailer nodejs nginx-light wrk e2fsprogs mount
+TEST_PACKAGES += xmlsec1 libxmlsec1-openssl php-cli php-xml php-mbstring
 # Some packages of nodejs bring it along, and then Debian's cannot stand beside.
 TEST_PACKAGES += $(shell command -v npm >/dev/null || echo npm)
 # What judges units, pages of the manual, and signed mail.
@@ -18,6 +20,8 @@ DKIMPY := dkimpy==1.1.8 pynacl==1.5.0
 # What looks at pages, from npm: a driver of browsers, and a judge of what everybody can use.
 PLAYWRIGHT := 1.65.1
 AXE := 4.14.1
+# An identity provider from PyPI, in an environment of its own.
+PYSAML2 := 7.5.5
 # What the tests run in roots of their own: mail servers that cannot be installed beside Postfix, and a signer.
 UNPACKED := exim4-daemon-light opensmtpd opendkim
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -26,9 +30,9 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 .PHONY: build run test harness check format bench fuzz deb package-test packages test-packages
 
 build: packages
-	$(CARGO) build $(FLAGS) --bin pixelward
+	$(CARGO) build $(FLAGS) --bin pixelward --bin pixelward-console
 
-# The relay between a sample sender and a sink, on this machine alone.
+# The relay between a sample sender and a sink, with the console beside it, on this machine alone.
 run: build
 	./target/release/pixelward demo
 
@@ -36,11 +40,12 @@ test: packages test-packages
 	$(CARGO) test $(FLAGS)
 
 # The long forms of what the tests show in short: 100,000 malformed sessions, 5,000 slow clients beside 200 good ones, 15,000 idle connections,
-# 2,000 sessions with 10 MiB each, 300 kills, 200,000 recipients, 100 power cuts of the consent store, 10 million forged tokens, and
-# 10,000 fetches by scanners. Prints what came of each. Needs some 20,000 open files.
+# 2,000 sessions with 10 MiB each, 300 kills, 200,000 recipients, 100 power cuts of the consent store, 10 million forged tokens,
+# 10,000 fetches by scanners, and the console over a million records. Prints what came of each. Needs some 20,000 open files.
 harness: packages
 	PIXELWARD_SESSIONS=100000 $(CARGO) test $(FLAGS) --test hostile -- --nocapture malformed
 	$(CARGO) test $(FLAGS) --test hostile --test exhaustion --test crash -- --nocapture --ignored --test-threads 1
+	$(CARGO) test $(FLAGS) --test console_crowd -- --nocapture --ignored
 	PIXELWARD_FORGED=10000000 PIXELWARD_SCANS=10000 $(CARGO) test $(FLAGS) --test public_hostile -- --nocapture forged scanners
 	PIXELWARD_CUTS=100 PIXELWARD_CANDIDATES=10000000 $(CARGO) test $(FLAGS) --test store_faults -- --nocapture
 
@@ -117,4 +122,9 @@ test-packages:
 	grep -qs '"version": "$(PLAYWRIGHT)"' $$browser/node_modules/playwright-core/package.json || { \
 		echo "installing playwright-core $(PLAYWRIGHT) and axe-core $(AXE) in $$browser"; \
 		mkdir -p $$browser && npm install --silent --no-fund --no-audit --ignore-scripts --prefix $$browser axe-core@$(AXE) playwright-core@$(PLAYWRIGHT); }
+	@venv=$(TARGET)/tmp/pysaml2; \
+	$$venv/bin/pip list 2>/dev/null | grep -q '^pysaml2 *$(PYSAML2)$$' || { \
+		echo "installing pysaml2 $(PYSAML2) in $$venv"; \
+		mkdir -p $(TARGET)/tmp && python3 -m venv $$venv && $$venv/bin/pip install -q --disable-pip-version-check pysaml2==$(PYSAML2); }
+	@tests/console/unpack $(TARGET)/tmp/simplesamlphp
 	@for name in $(UNPACKED); do $(SUDO) tests/mta/unpack $$name $(TARGET)/tmp/mta || exit 1; done

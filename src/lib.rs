@@ -40,5 +40,8 @@ pub mod record;
 
 pub mod web;
 
+#[cfg(feature = "console")]
+pub mod console;
+
 pub mod live;
 pub mod pipeline;

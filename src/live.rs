@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::config::{self, ClientCertificate, Config, ListenerTls};
-use crate::consent::Controller;
+use crate::consent::{Controller, Timestamp};
 use crate::policy;
 use crate::private_file::is_open_to_others;
 use crate::relay::next_hop::tls_config;
@@ -45,6 +45,8 @@ pub struct Live {
     /// What is put into the mail of each controller that has texts of its own.
     fragments: Vec<(Controller, Fragments)>,
     own_fragments: Fragments,
+    /// Since when it holds.
+    pub since: Timestamp,
 }
 
 /// A form in which a vendor tells of changes.
@@ -114,6 +116,7 @@ impl Live {
             loaded.transpose().map_err(|error| format!("{name}: {error}"))
         };
         Ok(Live {
+            since: Timestamp::now(),
             api_tls: web_tls("api", &config.api.certificate)?,
             public_tls: web_tls("public", &config.public.certificate)?,
             faces,

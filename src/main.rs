@@ -34,6 +34,8 @@ enum Command {
     Page(cli::page::Page),
     Passwd(cli::passwd::Passwd),
     Token(cli::token::Tokens),
+    ConsoleLink(cli::console_link::ConsoleLink),
+    Audit(cli::audit::Audit),
 }
 
 fn main() -> ExitCode {
@@ -55,6 +57,8 @@ fn main() -> ExitCode {
         Command::Page(command) => cli::page::run(command),
         Command::Passwd(command) => cli::passwd::run(command),
         Command::Token(command) => cli::token::run(command),
+        Command::ConsoleLink(command) => cli::console_link::run(command),
+        Command::Audit(command) => cli::audit::run(command),
     };
     match result {
         Ok(code) => code,

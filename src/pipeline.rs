@@ -164,9 +164,10 @@ impl Pipeline {
         live: Live,
         store: Arc<Store>,
         ledger: Ledger,
+        evidence: Option<Evidence>,
         witness: Option<Witness>,
     ) -> Arc<Pipeline> {
-        Pipeline::made(live, store, ledger, witness, None)
+        Pipeline::made(live, store, ledger, witness, evidence)
     }
 
     fn made(
@@ -210,6 +211,11 @@ impl Pipeline {
     /// Replaces what can be replaced.
     pub fn reload(&self, live: Live) {
         self.live.store(Arc::new(live));
+    }
+
+    /// Whether no client may come again with mail of which some recipients have their copy.
+    pub fn ledger_is_empty(&self) -> bool {
+        self.ledger.is_empty()
     }
 
     /// Whether consent can be looked up.

@@ -14,8 +14,7 @@ use pixelward::web::token::Scope;
 use serde_json::{Value, json};
 use support::{PATIENCE, program};
 
-const ALL: &str =
-    "consent:read,consent:write,consent:erase,consent:export,policy:read,statistics:read,metrics";
+const ALL: &str = "consent:read,consent:write,consent:erase,consent:export,policy:read,statistics:read,metrics,evidence:read,delivery:read,audit:read,audit:write";
 const SHOP: &str = "/v1/controllers/shop";
 
 fn granted(address: &str, at: &str) -> String {
@@ -46,7 +45,9 @@ fn body(route: &Route) -> (&'static str, String) {
             let asked = json!({"addresses": ["ann@home.example"], "since": "2026-09-01T10:00:00Z"});
             ("application/json", asked.to_string())
         }
-        "explain_policy" | "receive_webhook" => ("application/json", "{}".to_owned()),
+        "explain_policy" | "receive_webhook" | "search_evidence" => ("application/json", "{}".to_owned()),
+        "what_if" => ("application/json", json!({"message": "RnJvbTogYQ0KDQpiDQo="}).to_string()),
+        "write_audit" => ("application/json", json!({"actor": "test", "action": "test"}).to_string()),
         _ => ("application/json", json!({"address": "ann@home.example"}).to_string()),
     }
 }
@@ -75,8 +76,8 @@ fn each_route_is_open_to_those_with_its_scope_and_controller_and_to_nobody_else(
     assert!(served.relay.command(&["token", "revoke", id]).status.success());
     let single: Vec<(Scope, String)> =
         Scope::ALL.into_iter().map(|scope| (scope, served.token(scope.name(), "all"))).collect();
-    let without_erase = "consent:read,consent:write,consent:export,policy:read,statistics:read,metrics";
-    let shop = served.token(without_erase, "shop");
+    let without_erase: Vec<&str> = ALL.split(',').filter(|own| *own != "consent:erase").collect();
+    let shop = served.token(&without_erase.join(","), "shop");
     let mut checked = 0;
     for route in ROUTES {
         let (kind, body) = body(route);
@@ -110,7 +111,7 @@ fn each_route_is_open_to_those_with_its_scope_and_controller_and_to_nobody_else(
             let fits = needs.is_none_or(|own| own == *scope);
             check(scope.name(), token, "shop", (!fits).then_some(403));
         }
-        let of_all = matches!(needs, Some(Scope::ConsentErase | Scope::Metrics));
+        let of_all = needs.is_some_and(Scope::is_of_all);
         check("a token of the controller", &shop, "shop", of_all.then_some(403));
         let is_foreign = route.path.contains("{controller}") || of_all;
         check("a token of another controller", &shop, "club", is_foreign.then_some(403));

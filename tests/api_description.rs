@@ -10,8 +10,7 @@ use std::process::Command;
 use http::Served;
 use serde_json::json;
 
-const ALL: &str =
-    "consent:read,consent:write,consent:erase,consent:export,policy:read,statistics:read,metrics";
+const ALL: &str = "consent:read,consent:write,consent:erase,consent:export,policy:read,statistics:read,metrics,evidence:read,delivery:read,audit:read,audit:write";
 
 /// Where `make test-packages` puts it.
 fn schemathesis() -> PathBuf {

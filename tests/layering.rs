@@ -56,6 +56,9 @@ fn packages_are_named_where_they_are_hidden() {
             "server/tls.rs",
             "server/certificate.rs",
             "web/token.rs",
+            "web/link.rs",
+            "console/session.rs",
+            "console/saml/",
             "web/mapping.rs",
             "web/webhook/",
             "web/api/consent.rs",
@@ -63,14 +66,16 @@ fn packages_are_named_where_they_are_hidden() {
             "web/public/",
         ],
     );
-    check("use url::", &["rewrite/target.rs", "config/mod.rs", "web/public/form.rs"]);
-    check("use base64::", &["rewrite/token.rs"]);
+    check("use url::", &["rewrite/target.rs", "config/mod.rs", "config/console.rs", "web/public/form.rs"]);
+    check("use base64::", &["rewrite/token.rs", "web/api/model.rs", "console/"]);
     check("argon2::", &["server/users.rs"]);
-    check("x509_parser", &["server/certificate.rs"]);
+    check("x509_parser", &["server/certificate.rs", "console/saml/sign.rs"]);
+    check("samael", &["console/saml.rs"]);
+    check("roxmltree", &["console/saml/"]);
     check("mail_builder", &["relay/dsn.rs", "cli/demo/", "web/public/renew.rs"]);
     check("rcgen", &["server/tls.rs"]);
-    check("axum", &["record/metrics.rs", "web/", "cli/demo/"]);
-    check("hyper", &["web/serve.rs", "web/webhook/", "web/probe.rs"]);
+    check("axum", &["record/metrics.rs", "web/", "cli/demo/", "console/"]);
+    check("hyper", &["web/serve.rs", "web/webhook/", "web/probe.rs", "console/"]);
     check("utoipa", &["web/", "consent/export.rs"]);
     check("tracing_subscriber", &["record/logging.rs"]);
 }
@@ -87,6 +92,7 @@ fn the_core_knows_no_socket_clock_store_or_runtime() {
         "cli/",
         "record/",
         "web/",
+        "console/",
         "main.rs",
     ];
     check("tokio", &shell);
@@ -108,4 +114,23 @@ fn the_core_knows_no_socket_clock_store_or_runtime() {
 fn only_the_pipeline_knows_the_order() {
     check("rewrite::rewrite", &["pipeline/", "cli/", "rewrite/"]);
     check("broken_signatures", &["pipeline/", "sign/"]);
+}
+
+#[test]
+fn the_relay_knows_nothing_of_the_console_and_the_console_only_the_api() {
+    check("crate::console", &["console/"]);
+    let mut files = Vec::new();
+    sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut files);
+    for (name, code) in files.iter().filter(|(name, _)| name.starts_with("console")) {
+        for inside in [
+            "crate::pipeline",
+            "crate::live",
+            "consent::Store",
+            "crate::record::evidence",
+            "crate::tracker",
+            "crate::chain",
+        ] {
+            assert!(!code.contains(inside), "{inside} stands in {name}");
+        }
+    }
 }

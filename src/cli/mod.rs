@@ -1,7 +1,9 @@
 //! The command line: one file per subcommand.
 
+pub mod audit;
 pub mod check;
 pub mod consent;
+pub mod console_link;
 pub mod demo;
 pub mod dkim;
 pub mod evidence;

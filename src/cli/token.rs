@@ -28,7 +28,7 @@ enum Command {
         #[arg(value_name = "NAME")]
         name: String,
         /// What it may be used for, several with commas between: consent:read, consent:write, consent:erase, consent:export, policy:read,
-        /// statistics:read, metrics.
+        /// statistics:read, metrics, evidence:read, delivery:read, audit:read, audit:write.
         #[arg(long, value_delimiter = ',', required = true, value_name = "SCOPE")]
         scope: Vec<Scope>,
         /// For which controller, or "all".

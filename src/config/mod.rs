@@ -4,6 +4,7 @@
 //! of the project lists every setting; a test compares the two.
 
 pub mod api;
+pub mod console;
 pub mod dkim;
 pub mod jurisdiction;
 pub mod listener;

@@ -2,6 +2,7 @@
 //!
 //! Absent: addresses, content, secrets. A recipient is named by the keyed hash under which the store knows them.
 
+pub mod audit;
 pub mod digest;
 pub mod evidence;
 pub mod logging;

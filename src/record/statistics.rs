@@ -99,6 +99,7 @@ pub struct Statistics {
     folder: PathBuf,
     days: BTreeMap<i64, Day>,
     saved: Instant,
+    is_failing: bool,
 }
 
 impl Counts {
@@ -155,7 +156,12 @@ fn add<K: Ord>(rows: &mut BTreeMap<K, u64>, kind: K, rest: impl FnOnce(K) -> K, 
 impl Statistics {
     /// Those below a directory of evidence.
     pub fn open(directory: &Path) -> Statistics {
-        Statistics { folder: directory.join("statistics"), days: BTreeMap::new(), saved: Instant::now() }
+        Statistics {
+            folder: directory.join("statistics"),
+            days: BTreeMap::new(),
+            saved: Instant::now(),
+            is_failing: false,
+        }
     }
 
     /// Counts a record of a chain, unless it is counted already.
@@ -171,6 +177,11 @@ impl Statistics {
         }
     }
 
+    /// Whether something has changed that can be written. After a failure the next record tries again.
+    pub fn is_due(&self) -> bool {
+        !self.is_failing && self.days.values().any(|own| own.is_changed)
+    }
+
     /// Writes what has changed, once a second at most.
     pub fn save_now_and_then(&mut self) {
         if self.saved.elapsed() >= PERIOD {
@@ -178,14 +189,10 @@ impl Statistics {
         }
     }
 
-    /// Whether all that was counted is written.
-    pub fn are_saved(&self) -> bool {
-        self.days.values().all(|own| !own.is_changed)
-    }
-
     /// Writes what has changed. A failure is logged; the counts are tried again, and can be had from the records after a restart.
     pub fn save(&mut self) {
         self.saved = Instant::now();
+        self.is_failing = true;
         for (day, own) in self.days.iter_mut().filter(|(_, own)| own.is_changed) {
             match own.save(&self.folder, *day) {
                 Ok(()) => own.is_changed = false,
@@ -195,6 +202,7 @@ impl Statistics {
                 }
             }
         }
+        self.is_failing = false;
         while self.days.len() > KEPT {
             self.days.pop_first();
         }
@@ -256,6 +264,39 @@ fn name(day: i64) -> Option<String> {
 
 fn path(folder: &Path, day: i64) -> Option<PathBuf> {
     Some(folder.join(format!("{}.json", name(day)?)))
+}
+
+/// The names of all days that have counts below a directory of evidence, the oldest first.
+///
+/// # Errors
+///
+/// When the directory is there and cannot be read.
+pub fn days(directory: &Path) -> std::io::Result<Vec<String>> {
+    let entries = match std::fs::read_dir(directory.join("statistics")) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other?,
+    };
+    let files = entries
+        .flatten()
+        .map(|own| own.path())
+        .filter(|own| own.extension().is_some_and(|own| own == "json"));
+    let mut days: Vec<String> = files.filter_map(|own| Some(own.file_stem()?.to_str()?.to_owned())).collect();
+    days.sort();
+    Ok(days)
+}
+
+/// The file of a day.
+pub fn file_of(directory: &Path, day: &str) -> PathBuf {
+    directory.join("statistics").join(format!("{day}.json"))
+}
+
+/// The counts of a file.
+///
+/// # Errors
+///
+/// When it cannot be read, or is of a later version.
+pub fn counts_of(file: &Path) -> Result<Counts, String> {
+    read(file).map(File::counts)
 }
 
 /// The counts below a directory of evidence, of all days from the one with this name on, and how many days these are.
@@ -346,6 +387,26 @@ mod tests {
                 );
                 assert_eq!(since(folder, "2024-10-05").unwrap().0.recipients.values().sum::<u64>(), 6);
             }
+        });
+    }
+
+    #[test]
+    fn what_has_changed_is_due_until_it_is_written_or_cannot_be() {
+        check("due", |folder| {
+            let mut own = Statistics::open(folder);
+            assert!(!own.is_due());
+            own.take(365, 1, &record(5, "news"));
+            assert!(own.is_due());
+            own.save();
+            assert!(!own.is_due());
+            own.take(365, 2, &record(5, "news"));
+            std::fs::remove_dir_all(folder).unwrap();
+            std::fs::write(folder, "in the way").unwrap();
+            own.save();
+            assert!(!own.is_due());
+            std::fs::remove_file(folder).unwrap();
+            own.save();
+            assert_eq!(since(folder, "").unwrap().0.recipients.values().sum::<u64>(), 2);
         });
     }
 

@@ -28,6 +28,11 @@ impl Budget {
         Share { budget: self.clone(), bytes: 0 }
     }
 
+    /// The most bytes that may be held.
+    pub fn most(&self) -> u64 {
+        self.max
+    }
+
     /// How many bytes are held.
     pub fn held(&self) -> u64 {
         self.held.load(Ordering::Relaxed)

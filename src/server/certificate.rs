@@ -77,6 +77,11 @@ impl Certificate {
         })
     }
 
+    /// When it ends, in seconds since 1970; `None` where that cannot be read.
+    pub fn end(&self) -> Option<i64> {
+        self.current.load().cert.first().and_then(|own| end(own))
+    }
+
     /// Reads the files again where they have changed, and looks how near the end is. Both are logged, once. `now` in seconds since 1970.
     fn look(&self, listener: &str, now: i64) {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);

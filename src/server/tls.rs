@@ -56,6 +56,11 @@ impl Tls {
         Ok(Tls { config: Arc::new(builder.with_cert_resolver(resolver)), certificate, verifier })
     }
 
+    /// When the certificate ends, in seconds since 1970; `None` where that cannot be read.
+    pub fn end(&self) -> Option<i64> {
+        self.certificate.end()
+    }
+
     /// The name in the client's certificate, where that is verified.
     pub(super) fn client_name(&self, connection: &ServerConnection) -> Option<String> {
         let (own, intermediates) = connection.peer_certificates()?.split_first()?;

@@ -124,6 +124,11 @@ impl Catalogue {
         self.identifying.get(usize::from(vendor.0)).map(Vec::as_slice).unwrap_or_default()
     }
 
+    /// The names of all vendors.
+    pub fn vendors(&self) -> impl Iterator<Item = &str> {
+        self.vendors.iter().map(String::as_str)
+    }
+
     /// A vendor's name.
     pub fn name(&self, vendor: Vendor) -> &str {
         self.vendors.get(usize::from(vendor.0)).map_or("", String::as_str)

@@ -2,8 +2,10 @@
 
 pub mod api;
 pub mod hygiene;
+pub mod link;
 pub mod mapping;
 pub mod person;
+pub mod preview;
 pub mod probe;
 pub mod problem;
 pub mod public;

@@ -83,6 +83,15 @@ impl Door {
 }
 
 impl Bound {
+    /// The next connection.
+    ///
+    /// # Errors
+    ///
+    /// When none can be accepted at the moment.
+    pub async fn accept(&self) -> io::Result<TcpStream> {
+        self.listener.accept().await.map(|(stream, _)| stream)
+    }
+
     /// Serves until dropped. Those beyond the limit wait to be accepted.
     pub async fn serve(self, door: Door, routes: axum::Router, pipeline: Arc<Pipeline>) {
         let places = Arc::new(Semaphore::new(door.max_connections(&pipeline.live())));
@@ -108,7 +117,8 @@ impl Bound {
     }
 }
 
-type Ended = Result<(), Box<dyn std::error::Error + Send + Sync>>;
+/// How a connection ended.
+pub type Ended = Result<(), Box<dyn std::error::Error + Send + Sync>>;
 
 async fn connection(stream: TcpStream, door: Door, routes: axum::Router, pipeline: &Pipeline) -> Ended {
     let live = pipeline.live();
@@ -124,7 +134,12 @@ async fn connection(stream: TcpStream, door: Door, routes: axum::Router, pipelin
     }
 }
 
-async fn talk<S>(stream: S, routes: axum::Router, patience: Duration) -> Ended
+/// Answers the requests of one connection.
+///
+/// # Errors
+///
+/// Why it ended before its time.
+pub async fn talk<S>(stream: S, routes: axum::Router, patience: Duration) -> Ended
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {

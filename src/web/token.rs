@@ -39,11 +39,19 @@ pub enum Scope {
     StatisticsRead,
     /// Read the metrics.
     Metrics,
+    /// Look into the evidence of what was done with mail.
+    EvidenceRead,
+    /// See the state of next hops, certificates and limits. Only for tokens of all controllers, since they share them.
+    DeliveryRead,
+    /// Read the audit trail. Only for tokens of all controllers.
+    AuditRead,
+    /// Write into the audit trail. Only for tokens of all controllers.
+    AuditWrite,
 }
 
 impl Scope {
     /// Every scope.
-    pub const ALL: [Scope; 7] = [
+    pub const ALL: [Scope; 11] = [
         Scope::ConsentRead,
         Scope::ConsentWrite,
         Scope::ConsentErase,
@@ -51,6 +59,10 @@ impl Scope {
         Scope::PolicyRead,
         Scope::StatisticsRead,
         Scope::Metrics,
+        Scope::EvidenceRead,
+        Scope::DeliveryRead,
+        Scope::AuditRead,
+        Scope::AuditWrite,
     ];
 
     /// Its name.
@@ -63,6 +75,27 @@ impl Scope {
             Scope::PolicyRead => "policy:read",
             Scope::StatisticsRead => "statistics:read",
             Scope::Metrics => "metrics",
+            Scope::EvidenceRead => "evidence:read",
+            Scope::DeliveryRead => "delivery:read",
+            Scope::AuditRead => "audit:read",
+            Scope::AuditWrite => "audit:write",
+        }
+    }
+
+    /// Whether it is of no use to a token of one controller: what it opens belongs to all of them.
+    pub const fn is_of_all(self) -> bool {
+        match self {
+            Scope::ConsentErase
+            | Scope::Metrics
+            | Scope::DeliveryRead
+            | Scope::AuditRead
+            | Scope::AuditWrite => true,
+            Scope::ConsentRead
+            | Scope::ConsentWrite
+            | Scope::ConsentExport
+            | Scope::PolicyRead
+            | Scope::StatisticsRead
+            | Scope::EvidenceRead => false,
         }
     }
 }

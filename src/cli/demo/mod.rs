@@ -1,5 +1,6 @@
 //! `pixelward demo`: the relay with a store of its own and a sink behind it, on this machine alone.
 
+mod console;
 pub(super) mod page;
 pub(super) mod samples;
 pub(super) mod sink;
@@ -18,6 +19,7 @@ use crate::config::Config;
 use crate::consent::{Change, Settings, State, Store, Timestamp};
 use crate::pipeline::{Arrival, Pipeline};
 use crate::policy::Purpose;
+use crate::record::evidence::Evidence;
 use crate::server::bind;
 use crate::tracker::Detector;
 
@@ -33,6 +35,9 @@ pub struct Demo {
     /// Where the page is served.
     #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDRESS")]
     pub web: SocketAddr,
+    /// Where the console is served, where it was built.
+    #[arg(long, default_value = "127.0.0.1:8027", value_name = "ADDRESS")]
+    pub console: SocketAddr,
     /// End after the summary.
     #[arg(long)]
     pub once: bool,
@@ -57,7 +62,7 @@ const MAX_SEEN: usize = 200;
 ///
 /// When an address cannot be had.
 pub fn run(command: &Demo) -> Result<ExitCode, Box<dyn std::error::Error>> {
-    if !command.listen.ip().is_loopback() || !command.web.ip().is_loopback() {
+    if [command.listen, command.web, command.console].iter().any(|own| !own.ip().is_loopback()) {
         return Err("the demonstration only listens on loopback addresses".into());
     }
     let folder = std::env::temp_dir().join(format!("pixelward-demo-{}", std::process::id()));
@@ -82,7 +87,9 @@ async fn demonstrate(command: &Demo, folder: &std::path::Path) -> Result<(), Box
     );
     let config = Config::parse(&config)
         .map_err(|problems| problems.first().map(ToString::to_string).unwrap_or_default())?;
-    let (address, gallery, _stop) = relay(config, Arc::clone(&store)).await?;
+    let evidence = Evidence::start(super::run::evidence_settings(&config), Arc::clone(&store))?;
+    let Running { address, gallery, pipeline, stop: _stop } =
+        relay(config, Arc::clone(&store), Some(evidence)).await?;
     consents(&store)?;
     tokio::task::spawn_blocking(move || hand_over(address, &samples())).await??;
     summary(&gallery);
@@ -92,7 +99,12 @@ async fn demonstrate(command: &Demo, folder: &std::path::Path) -> Result<(), Box
     let web = page::serve(command.web, gallery).await.map_err(|error| {
         format!("{} cannot be had: {error}. Choose another address for the page with --web", command.web)
     })?;
+    let console = console::start(folder, command.console, &pipeline, &store).await?;
     println!("\nThe messages, before and after:  http://{web}/");
+    match &console {
+        Some(own) => println!("The console, by a link that counts once:\n  {}", own.link),
+        None => println!("The console was not built (make build)."),
+    }
     println!(
         "Send your own mail to            {address}   (SMTP, no login, no TLS; any client, any address)"
     );
@@ -104,7 +116,21 @@ async fn demonstrate(command: &Demo, folder: &std::path::Path) -> Result<(), Box
     );
     tokio::signal::ctrl_c().await?;
     println!();
+    drop(console);
+    pipeline.close();
     Ok(())
+}
+
+/// A relay that was started; it stops when the sender is dropped.
+pub(super) struct Running {
+    /// Where it listens.
+    pub(super) address: SocketAddr,
+    /// What went through it.
+    pub(super) gallery: Gallery,
+    /// What it is made of.
+    pub(super) pipeline: Arc<Pipeline>,
+    /// Stops it.
+    pub(super) stop: watch::Sender<bool>,
 }
 
 /// Starts a relay of its own by the first listener of a configuration. What goes through it is kept as it came and as it left; it stops when
@@ -112,7 +138,8 @@ async fn demonstrate(command: &Demo, folder: &std::path::Path) -> Result<(), Box
 pub(super) async fn relay(
     config: Config,
     store: Arc<Store>,
-) -> Result<(SocketAddr, Gallery, watch::Sender<bool>), Box<dyn std::error::Error>> {
+    evidence: Option<Evidence>,
+) -> Result<Running, Box<dyn std::error::Error>> {
     let gallery: Gallery = Gallery::default();
     let seen = Arc::clone(&gallery);
     let witness = move |arrival: &Arrival, recipients: &[usize], after: &Bytes| {
@@ -127,7 +154,7 @@ pub(super) async fn relay(
     let wanted = config.listeners.first().ok_or("the configuration has no listener")?.address;
     let ledger = crate::relay::Ledger::open(&config.data_directory.join("ledger"))?;
     let live = crate::live::Live::of(config)?;
-    let pipeline = Pipeline::witnessed(live, store, ledger, Some(Box::new(witness)));
+    let pipeline = Pipeline::witnessed(live, store, ledger, evidence, Some(Box::new(witness)));
     let (stop, stopped) = watch::channel(false);
     let listener = bind(wanted, 0).map_err(|error| {
         format!(
@@ -135,8 +162,8 @@ pub(super) async fn relay(
         )
     })?;
     let address = listener.address;
-    tokio::spawn(listener.serve(pipeline, stopped));
-    Ok((address, gallery, stop))
+    tokio::spawn(listener.serve(Arc::clone(&pipeline), stopped));
+    Ok(Running { address, gallery, pipeline, stop })
 }
 
 fn consents(store: &Store) -> Result<(), Box<dyn std::error::Error>> {

@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError};
 
 use super::settings::Settings;
 use crate::cli::demo::page::Told;
-use crate::cli::demo::{hand_over, relay, samples, sink};
+use crate::cli::demo::{Running, hand_over, relay, samples, sink};
 use crate::config::Config;
 use crate::consent::{self, Store};
 use crate::live;
@@ -34,7 +34,7 @@ async fn sent(settings: &Settings, folder: &Path) -> Result<Vec<String>, Failure
         .map_err(|problems| problems.first().map(ToString::to_string).unwrap_or_default())?;
     let keys = live::signing_keys(&config)?;
     let store = Arc::new(Store::open(&consent::Settings::at(folder.join("consent")))?);
-    let (address, gallery, _stop) = relay(config, store).await?;
+    let Running { address, gallery, stop: _stop, .. } = relay(config, store, None).await?;
     let domain = settings.dkim.as_ref().map_or("shop.example", |(domain, _)| domain);
     let message = samples::newsletters(PERSON, domain).into_iter().next().ok_or("there is no sample")?;
     tokio::task::spawn_blocking(move || hand_over(address, &[(PERSON.to_owned(), message)])).await??;

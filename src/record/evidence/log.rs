@@ -19,7 +19,7 @@ use crate::record::statistics::Statistics;
 const WINDOW: Duration = Duration::from_millis(200);
 /// How often the thread looks whether a day has ended while nothing comes.
 const IDLE: Duration = Duration::from_secs(600);
-/// How long counts of the last mail wait for more of it before they are written, so that a report after a single mail has it.
+/// How long after the last record counts are written.
 const SOON: Duration = Duration::from_secs(1);
 /// After a failure, how long until a chain is opened anew.
 const PAUSE: Duration = Duration::from_secs(5);
@@ -81,18 +81,12 @@ impl Log {
 
     /// Writes until the queue is closed.
     pub(super) fn run(&mut self, queue: &Queue) {
-        let mut patience = IDLE;
         loop {
-            match queue.next(patience, WINDOW) {
-                Next::Write(notes) => {
-                    self.write(notes);
-                    patience = if self.statistics.are_saved() { IDLE } else { SOON };
-                }
-                // Where that fails it is tried again with the next mail, or much later.
-                Next::Idle if patience == SOON => {
-                    self.statistics.save();
-                    patience = IDLE;
-                }
+            // Counts are written soon after the last record, so that whoever looks sees it.
+            let is_due = self.statistics.is_due();
+            match queue.next(if is_due { SOON } else { IDLE }, WINDOW) {
+                Next::Idle if is_due => self.statistics.save(),
+                Next::Write(notes) => self.write(notes),
                 Next::Idle => self.close_old_days(),
                 Next::End(notes) => {
                     self.write(notes);

@@ -18,7 +18,7 @@ use super::{Answered, Api, Call, model};
 use crate::consent::{Controller, Timestamp};
 use crate::live::Live;
 use crate::web::problem::Problem;
-use crate::web::token::{Grant, Scope, Verdict};
+use crate::web::token::{Grant, Verdict};
 
 /// How long an idempotency key may be, in bytes.
 pub(super) const KEY_LENGTH: std::ops::RangeInclusive<usize> = 8..=128;
@@ -159,8 +159,7 @@ fn permitted(
     if !grant.scopes.contains(&scope) {
         return Err(Problem::forbidden(format!("The scope {scope} is wanted")));
     }
-    let is_of_all = scope == Scope::ConsentErase || scope == Scope::Metrics;
-    if is_of_all && grant.controller.is_some() {
+    if scope.is_of_all() && grant.controller.is_some() {
         return Err(Problem::forbidden(format!("{scope} is for tokens of all controllers")));
     }
     let needs_controller = route.path.contains("{controller}");

@@ -3,9 +3,13 @@
 //! `routes.rs` has the one table of what there is; `guard.rs` is the way of each request to its handler. Promised: a write is acknowledged once
 //! the journal is synced; an address stands in bodies alone, never in a path or a query, so that no access log between here and there has one.
 
+mod audit;
 mod consent;
+mod delivery;
+mod evidence;
 mod explain;
 mod export;
+mod figures;
 mod guard;
 mod history;
 mod import;
@@ -19,8 +23,10 @@ mod rate;
 mod reading;
 mod replay;
 mod routes;
+mod rules;
 mod statistics;
 mod system;
+mod what_if;
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
@@ -43,6 +49,9 @@ pub use routes::{Access, ROUTES, Route};
 /// How many writes may be on their way to the store at once: fewer than it lets wait, so that none ever blocks a thread of the runtime.
 const WRITES: usize = 512;
 
+/// How many may look through the evidence at once: it reads from disk and decompresses.
+const SEARCHES: usize = 4;
+
 /// What all requests share.
 pub struct Api {
     pipeline: Arc<Pipeline>,
@@ -52,7 +61,10 @@ pub struct Api {
     rates: rate::Rates,
     replays: Arc<replay::Replays>,
     counts: statistics::Counts,
+    days: figures::Days,
+    trail: audit::Kept,
     writes: Semaphore,
+    searches: Semaphore,
 }
 
 impl std::fmt::Debug for Api {
@@ -96,7 +108,10 @@ impl Api {
             rates: rate::Rates::default(),
             replays: replay::Replays::new(settings.idempotency_keys),
             counts: statistics::Counts::default(),
+            days: figures::Days::default(),
+            trail: audit::Kept::at(&live.config.data_directory.join("audit")),
             writes: Semaphore::new(WRITES),
+            searches: Semaphore::new(SEARCHES),
             pipeline,
             store,
             metrics,

@@ -3,6 +3,8 @@
 //! Each type says by itself what it takes, to serde and to the description of the API alike, and what is wrong in words that do not repeat what
 //! was sent.
 
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
+use base64::{Engine, alphabet};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use utoipa::openapi::schema::{ObjectBuilder, SchemaFormat, SchemaType, Type};
@@ -13,6 +15,12 @@ use crate::consent::import::{self, Row};
 use crate::consent::{Permission, Person, Standing, State, Timestamp};
 use crate::policy::Purpose;
 use crate::web::problem::Problem;
+
+/// Base64 in which the bits that stand for nothing may be anything, since a pattern cannot say what they are.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true),
+);
 
 /// The longest text of a field, in characters.
 const MAX_TEXT: usize = 1024;
@@ -102,6 +110,9 @@ text_type!(
     |own| own.min_length(Some(1)).max_length(Some(MAX_TEXT))
 );
 
+text_type!(Encoded, Vec<u8>, "bytes in base64", |text| BASE64.decode(text).ok(), |own| own
+    .pattern(Some("^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$")));
+
 text_type!(
     TextHash,
     String,
@@ -151,6 +162,30 @@ pub(super) fn person(text: &str) -> Option<Person> {
     }
     u128::from_str_radix(text, 16).ok().map(|number| Person(number.to_be_bytes()))
 }
+
+/// How many there may be: 1 to 10000. JSON has one kind of number, so 300.0 is 300.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(try_from = "f64")]
+pub(super) struct Limit(pub usize);
+
+impl TryFrom<f64> for Limit {
+    type Error = String;
+
+    fn try_from(number: f64) -> Result<Limit, String> {
+        let whole = (1..=10_000).find(|own| f64::from(*own) == number);
+        let whole = whole.and_then(|own: u32| usize::try_from(own).ok());
+        whole.map(Limit).ok_or_else(|| "a whole number from 1 to 10000".to_owned())
+    }
+}
+
+impl PartialSchema for Limit {
+    fn schema() -> RefOr<Schema> {
+        let own = ObjectBuilder::new().schema_type(SchemaType::Type(Type::Integer));
+        own.minimum(Some(1)).maximum(Some(10_000)).into()
+    }
+}
+
+impl ToSchema for Limit {}
 
 /// Somebody by address.
 #[derive(Debug, Deserialize, ToSchema)]

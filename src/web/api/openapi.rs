@@ -141,6 +141,9 @@ fn parameters(route: &Route) -> Vec<Value> {
             Extra::Word(name, words, about) => {
                 all.push(parameter(name, "query", about, json!({ "type": "string", "enum": words })));
             }
+            Extra::Day(name, about) => {
+                all.push(parameter(name, "query", about, json!({ "type": "string", "format": "date" })));
+            }
             Extra::Purposes => {
                 let names: Vec<&str> = Purpose::ALL.iter().map(|own| own.name()).collect();
                 let one = names.join("|");

@@ -5,8 +5,8 @@ use utoipa::ToSchema;
 
 use super::openapi::Schemas;
 use super::{
-    Handler, consent, explain, export, history, import, incoming, links, model, openapi, page, people,
-    reading, statistics, system,
+    Handler, audit, consent, delivery, evidence, explain, export, figures, history, import, incoming, links,
+    model, openapi, page, people, reading, rules, statistics, system, what_if,
 };
 use crate::web::token::Scope;
 
@@ -84,6 +84,8 @@ pub(super) enum Extra {
     Number(&'static str, u64, u64, &'static str),
     /// In the query: one of a few words.
     Word(&'static str, &'static [&'static str], &'static str),
+    /// In the query: a day such as 2026-11-24, with its meaning.
+    Day(&'static str, &'static str),
     /// In the query: names of purposes with commas between.
     Purposes,
     /// In the header: If-Match and If-None-Match.
@@ -141,6 +143,7 @@ const EXPORT: Access = Access::Scope(Scope::ConsentExport);
 const CONSENT: &str = "Consent by address";
 const PEOPLE: &str = "People by keyed hash";
 const RULES: &str = "Rules and figures";
+const PROOF: &str = "What was done with mail";
 const HOOKS: &str = "Webhooks";
 const SYSTEM: &str = "The API itself";
 
@@ -161,6 +164,11 @@ const OTHER_TAG: (u16, &str, Output) = (
     "Something else stands than If-Match or If-None-Match wants.",
     Output::Json(of::<crate::web::problem::ProblemDetails>),
 );
+
+const DAYS: &[Extra] = &[
+    Extra::Day("since", "The first day; all there are where nothing is said."),
+    Extra::Day("until", "The last day."),
+];
 
 /// Every route.
 pub static ROUTES: &[Route] = &[
@@ -471,6 +479,118 @@ pub static ROUTES: &[Route] = &[
             ),
         ],
         handler: |call| Box::pin(incoming::receive(call)),
+    },
+    Route {
+        method: Method::Get,
+        path: "/v1/policy",
+        access: Access::Scope(Scope::PolicyRead),
+        name: "policy",
+        tag: RULES,
+        summary: "What is declared: controllers, mailstreams and the rules of jurisdictions",
+        about: "A token of one controller sees that one alone.",
+        input: Input::Nothing,
+        extras: &[],
+        answers: &[(200, "What is in force.", Output::Json(of::<rules::InForce>))],
+        handler: |call| Box::pin(rules::in_force(call)),
+    },
+    Route {
+        method: Method::Post,
+        path: "/v1/controllers/{controller}/policy/what-if",
+        access: Access::Scope(Scope::PolicyRead),
+        name: "what_if",
+        tag: RULES,
+        summary: "What would be done with a message",
+        about: "Nothing is kept, sent or fetched. Before and after come back as markup in which trackers and pictures are drawn as boxes.",
+        input: Input::Json(of::<what_if::Trial>),
+        extras: &[],
+        answers: &[(200, "What would be done, and why.", Output::Json(of::<what_if::Trialled>))],
+        handler: |call| Box::pin(what_if::what_if(call)),
+    },
+    Route {
+        method: Method::Get,
+        path: "/v1/controllers/{controller}/figures",
+        access: Access::Scope(Scope::StatisticsRead),
+        name: "figures",
+        tag: RULES,
+        summary: "What was decided and found, by day",
+        about: "Counted as evidence is written. A day is one of UTC.",
+        input: Input::Nothing,
+        extras: DAYS,
+        answers: &[(200, "The counts of each day that has any.", Output::Json(of::<figures::Figures>))],
+        handler: |call| Box::pin(figures::figures(call)),
+    },
+    Route {
+        method: Method::Get,
+        path: "/v1/controllers/{controller}/trackers",
+        access: Access::Scope(Scope::StatisticsRead),
+        name: "trackers",
+        tag: RULES,
+        summary: "Whose trackers were found, and who is known",
+        about: "Over all days, each tracker counted once for each recipient.",
+        input: Input::Nothing,
+        extras: &[],
+        answers: &[(
+            200,
+            "Vendors, those with the most trackers first.",
+            Output::Json(of::<figures::Vendors>),
+        )],
+        handler: |call| Box::pin(figures::vendors(call)),
+    },
+    Route {
+        method: Method::Post,
+        path: "/v1/controllers/{controller}/evidence/search",
+        access: Access::Scope(Scope::EvidenceRead),
+        name: "search_evidence",
+        tag: PROOF,
+        summary: "What was done with whose mail",
+        about: "The newest records that fit, newest first, with the proof that the chain has them where that is asked for. Of people who were \
+                erased nothing is found.",
+        input: Input::Json(of::<evidence::Wanted>),
+        extras: &[],
+        answers: &[(200, "The records.", Output::Json(of::<evidence::Records>))],
+        handler: |call| Box::pin(evidence::search(call)),
+    },
+    Route {
+        method: Method::Get,
+        path: "/v1/delivery",
+        access: Access::Scope(Scope::DeliveryRead),
+        name: "delivery",
+        tag: SYSTEM,
+        summary: "Next hops, certificates and limits in use",
+        about: "",
+        input: Input::Nothing,
+        extras: &[],
+        answers: &[(200, "How they are at this moment.", Output::Json(of::<delivery::Delivery>))],
+        handler: |call| Box::pin(delivery::delivery(call)),
+    },
+    Route {
+        method: Method::Post,
+        path: "/v1/audit",
+        access: Access::Scope(Scope::AuditWrite),
+        name: "write_audit",
+        tag: PROOF,
+        summary: "Write down who looked at or changed what",
+        about: "Answered once it is durable. An entry is never changed or taken away; each carries the hash of the one before.",
+        input: Input::Json(of::<audit::Deed>),
+        extras: &[],
+        answers: &[(201, "It is durable.", Output::Json(of::<audit::Written>))],
+        handler: |call| Box::pin(audit::write(call)),
+    },
+    Route {
+        method: Method::Get,
+        path: "/v1/audit",
+        access: Access::Scope(Scope::AuditRead),
+        name: "read_audit",
+        tag: PROOF,
+        summary: "Who looked at or changed what, the newest first",
+        about: "",
+        input: Input::Nothing,
+        extras: &[
+            Extra::Number("limit", 1, 1000, "The most entries; 100 where nothing is said."),
+            Extra::Number("before", 1, u32::MAX as u64, "Only entries with a smaller number."),
+        ],
+        answers: &[(200, "The entries.", Output::Json(of::<audit::Entries>))],
+        handler: |call| Box::pin(audit::read(call)),
     },
     Route {
         method: Method::Get,

@@ -1,0 +1,84 @@
+//! `pixelward audit`: who looked at or changed what by the console. It reads the files; the relay may run.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+
+use crate::config::Config;
+use crate::consent::Timestamp;
+use crate::record::audit::{Chained, verify};
+use crate::record::evidence::export::hex;
+
+/// Check and hand on the audit trail: who looked at or changed what by the console.
+#[derive(Args, Debug)]
+pub struct Audit {
+    /// The configuration.
+    #[arg(long, short, default_value = "config.toml", value_name = "FILE", global = true)]
+    pub config: PathBuf,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Check the chain of hashes. Exits with 1 where an entry was changed or is missing.
+    Verify,
+    /// Write every entry as one JSON object a line, the oldest first.
+    Export,
+}
+
+/// Runs the command.
+///
+/// # Errors
+///
+/// When the trail cannot be read, or is damaged.
+pub fn run(command: &Audit) -> Result<ExitCode, Box<dyn std::error::Error>> {
+    let config = Config::load(&command.config)?;
+    let directory = config.data_directory.join("audit");
+    let mut out = std::io::stdout().lock();
+    if !directory.exists() {
+        return Err(format!(
+            "{} is not there: nothing was written into the audit trail yet",
+            directory.display()
+        )
+        .into());
+    }
+    match &command.command {
+        Command::Verify => {
+            let head = verify(&directory, |_| {})?;
+            writeln!(
+                out,
+                "Every entry fits the chain: {} entries, which ends with {}.",
+                head.count,
+                hex(&head.hash)
+            )?;
+        }
+        Command::Export => {
+            let mut written = Ok(());
+            verify(&directory, |own| {
+                if written.is_ok() {
+                    written = writeln!(out, "{}", line(&own));
+                }
+            })?;
+            written?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn line(own: &Chained) -> serde_json::Value {
+    let entry = &own.entry;
+    serde_json::json!({
+        "number": own.number,
+        "time": Timestamp(entry.at).to_string(),
+        "token": entry.token,
+        "actor": entry.actor,
+        "action": entry.action,
+        "controller": entry.controller,
+        "person": entry.person,
+        "detail": entry.detail,
+        "hash": hex(&own.hash),
+    })
+}

@@ -1,0 +1,109 @@
+//! The console beside the demonstration: the program itself, with a token of its own, and a link that counts once.
+
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::process::{Child, Command};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::consent::{Store, Timestamp};
+use crate::pipeline::Pipeline;
+use crate::record::metrics;
+use crate::web;
+use crate::web::token::{self, Scope, Token};
+
+/// How long the console may take to start.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long its link counts.
+const LINK: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The running console; ended when dropped.
+pub(super) struct Console {
+    child: Child,
+    /// The link into it.
+    pub(super) link: String,
+}
+
+impl Drop for Console {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Serves the API on a port that the system gives, and starts the console at this address; `None` where it was not built.
+pub(super) async fn start(
+    folder: &Path,
+    address: SocketAddr,
+    pipeline: &Arc<Pipeline>,
+    store: &Arc<Store>,
+) -> Result<Option<Console>, Box<dyn std::error::Error>> {
+    let program = std::env::current_exe()?.with_file_name("pixelward-console");
+    if !program.exists() {
+        return Ok(None);
+    }
+    let bound = web::serve::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await?;
+    let api = bound.address;
+    let routes = web::api::Api::new(Arc::clone(pipeline), Arc::clone(store), metrics::start()?).router();
+    tokio::spawn(bound.serve(web::serve::Door::Api, routes, Arc::clone(pipeline)));
+    let data = folder.join("console");
+    std::fs::create_dir_all(&data)?;
+    let config = configured(folder, &data, address, api, &pipeline.live().config.api.tokens_file)?;
+    let child = Command::new(program).arg("--config").arg(config).spawn()?;
+    let mut console = Console { child, link: String::new() };
+    let console = tokio::task::spawn_blocking(move || -> Result<Console, String> {
+        is_there(&mut console.child, address)?;
+        let secret = web::link::make(&data, Timestamp::now(), LINK).map_err(|error| error.to_string())?;
+        console.link = format!("http://{address}/login/link?secret={secret}");
+        Ok(console)
+    });
+    Ok(Some(console.await??))
+}
+
+/// Writes the token and the configuration. Gives the latter's path.
+fn configured(
+    folder: &Path,
+    data: &Path,
+    address: SocketAddr,
+    api: SocketAddr,
+    tokens: &Path,
+) -> Result<std::path::PathBuf, Box<dyn std::error::Error>> {
+    use std::io::Write;
+    let now = Timestamp::now();
+    let scopes: Vec<Scope> = Scope::ALL.into_iter().filter(|own| *own != Scope::Metrics).collect();
+    let made = Token::make("console", &scopes, None, now, now.plus_days(1))?;
+    token::update(tokens, |all| {
+        all.push(made.token.clone());
+        Ok(())
+    })?;
+    let file = data.join("token");
+    let mut out = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&file)?;
+    out.write_all(made.secret.as_bytes())?;
+    let config = folder.join("console.toml");
+    std::fs::write(
+        &config,
+        format!(
+            "data_directory = {:?}\n[server]\naddress = \"{address}\"\n[api]\nurl = \"http://{api}\"\n[log]\nlevel = \"warn\"\n",
+            data.display().to_string()
+        ),
+    )?;
+    Ok(config)
+}
+
+/// Waits until the console takes connections.
+fn is_there(child: &mut Child, address: SocketAddr) -> Result<(), String> {
+    let end = Instant::now() + PATIENCE;
+    while TcpStream::connect(address).is_err() {
+        if let Ok(Some(status)) = child.try_wait() {
+            return Err(format!(
+                "the console ended ({status}). Choose another address for it with --console"
+            ));
+        }
+        if Instant::now() >= end {
+            return Err(format!("the console does not come up at {address}"));
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}

@@ -1,0 +1,148 @@
+//! Charts as inline SVG: columns by day, and a bar beside a number. What a chart shows stands in a table below it, too, for those who do not see it.
+
+use maud::{Markup, html};
+
+use super::text::{Language, Text};
+
+/// Width and height of a chart, in its own units.
+const SIZE: (u32, u32) = (720, 190);
+/// Room for the numbers on the left, and for the days below.
+const MARGIN: (u32, u32) = (46, 22);
+/// The most colours there are.
+const COLOURS: usize = 5;
+
+/// What happened on a day: a number for each name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Column {
+    /// The day.
+    pub day: String,
+    /// The numbers, one for each name.
+    pub parts: Vec<u64>,
+}
+
+/// Columns that are made of parts, one for each day.
+pub fn columns(language: Language, title: &str, names: &[String], days: &[Column]) -> Markup {
+    let (width, height) = SIZE;
+    let (left, below) = MARGIN;
+    let sum = |own: &Column| own.parts.iter().sum::<u64>();
+    let most = ceiling(days.iter().map(sum).max().unwrap_or(0));
+    let room = f64::from(height - below - 8);
+    let step = f64::from(width - left) / days.len().max(1) as f64;
+    let scaled = |count: u64| count as f64 / most as f64 * room;
+    let base = f64::from(height - below);
+    html! {
+        figure {
+            svg class="chart" viewBox=(format!("0 0 {width} {height}")) role="img" aria-label=(title) {
+                @for part in [0, 1, 2] {
+                    @let count = most * part / 2;
+                    @let y = base - scaled(count);
+                    line class="axis" x1=(left) x2=(width) y1=(tenth(y)) y2=(tenth(y)) {}
+                    text x=(left - 6) y=(tenth(y + 4.0)) text-anchor="end" { (short(count)) }
+                }
+                @for (index, own) in days.iter().enumerate() {
+                    @let x = f64::from(left) + step * index as f64 + step * 0.1;
+                    @for (place, count) in own.parts.iter().enumerate().filter(|(_, count)| **count > 0) {
+                        @let under: u64 = own.parts.iter().take(place).sum();
+                        @let high = scaled(*count);
+                        rect class=(colour(place)) x=(tenth(x)) width=(tenth((step * 0.8).max(1.0)))
+                            y=(tenth(base - scaled(under) - high)) height=(tenth(high)) {
+                            title { (own.day) ": " (names.get(place).map_or("", String::as_str)) " " (language.number(*count)) }
+                        }
+                    }
+                    @if index % days.len().div_ceil(6).max(1) == 0 {
+                        text x=(tenth(x + step * 0.4)) y=(height - 6) text-anchor="middle" { (own.day.get(5..).unwrap_or_default()) }
+                    }
+                }
+            }
+            ul class="legend" {
+                @for (place, name) in names.iter().enumerate() {
+                    li { svg viewBox="0 0 10 10" aria-hidden="true" { rect class=(colour(place)) width="10" height="10" rx="2" {} } (name) }
+                }
+            }
+            details class="noprint" {
+                summary { (language.say(&Text("The same as a table", "Dasselbe als Tabelle", "Le même en tableau"))) }
+                div class="wide" tabindex="0" { table {
+                    thead { tr {
+                        th scope="col" { (language.say(&Text("Day", "Tag", "Jour"))) }
+                        @for name in names { th scope="col" class="count" { (name) } }
+                    } }
+                    tbody {
+                        @for own in days.iter().rev() {
+                            tr { th scope="row" class="nowrap" { (own.day) } @for count in &own.parts { td class="count" { (language.number(*count)) } } }
+                        }
+                    }
+                } }
+            }
+        }
+    }
+}
+
+/// A bar that shows how much of the whole a number is.
+pub fn bar(count: u64, whole: u64) -> Markup {
+    let part = if whole == 0 { 0.0 } else { count as f64 / whole as f64 * 100.0 };
+    html! {
+        svg class="bar" viewBox="0 0 100 6" preserveAspectRatio="none" aria-hidden="true" {
+            rect class="rest" width="100" height="6" rx="3" {}
+            rect class="s1" width=(tenth(part.min(100.0))) height="6" rx="3" {}
+        }
+    }
+}
+
+fn colour(place: usize) -> &'static str {
+    const NAMES: [&str; COLOURS] = ["s1", "s2", "s3", "s4", "s5"];
+    NAMES.get(place.min(COLOURS - 1)).copied().unwrap_or("s5")
+}
+
+/// A round number that is no smaller, and even, so that its half is one, too.
+fn ceiling(most: u64) -> u64 {
+    let mut step = 1u64;
+    loop {
+        for own in [2, 4, 10] {
+            let candidate = step.saturating_mul(own);
+            if candidate >= most {
+                return candidate;
+            }
+        }
+        step = step.saturating_mul(10);
+    }
+}
+
+fn tenth(number: f64) -> String {
+    format!("{number:.1}")
+}
+
+/// A number in few characters.
+fn short(count: u64) -> String {
+    match count {
+        0..=9_999 => count.to_string(),
+        10_000..=9_999_999 => format!("{}k", count / 1000),
+        _ => format!("{}M", count / 1_000_000),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn axes_end_with_round_numbers() {
+        for (most, expected) in
+            [(0, 2), (1, 2), (3, 4), (5, 10), (11, 20), (41, 100), (999, 1000), (1001, 2000)]
+        {
+            assert_eq!(ceiling(most), expected);
+        }
+        assert!(ceiling(u64::MAX) >= u64::MAX / 2);
+    }
+
+    #[test]
+    fn no_days_one_day_and_many_days_are_drawn() {
+        let column = |number: u64| Column { day: format!("2026-11-{number:02}"), parts: vec![number, 0, 7] };
+        let names = ["a", "b", "c"].map(str::to_owned);
+        for count in [0u64, 1, 30, 400] {
+            let days: Vec<Column> = (1..=count).map(column).collect();
+            let drawn = columns(Language::En, "title", &names, &days).into_string();
+            assert_eq!(drawn.matches("<rect class=\"s1\" x=").count() as u64, count);
+            assert!(!drawn.contains("NaN") && !drawn.contains("inf") && !drawn.contains("style="));
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! Figures of some days, added up as pages show them.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::chart::Column;
+use super::value::{list, number, text};
+use crate::consent::Timestamp;
+
+/// The outcomes in the order in which charts stack them.
+pub const OUTCOMES: [&str; 5] = ["strip", "keep", "swap_gated", "swap_day", "swap_shared"];
+
+/// What the figures of some days come to.
+#[derive(Debug, Default)]
+pub struct Sums {
+    /// Copies for recipients.
+    pub recipients: u64,
+    /// Trackers, once for each recipient.
+    pub trackers: u64,
+    /// Of these, in copies that were stripped.
+    pub stripped: u64,
+    /// Recipients by what was done.
+    pub by_done: BTreeMap<String, u64>,
+    /// Recipients by why it was decided so.
+    pub by_rule: BTreeMap<String, u64>,
+    /// Recipients by what became of the message.
+    pub by_result: BTreeMap<String, u64>,
+    /// Recipients by mailstream.
+    pub by_mailstream: BTreeMap<String, u64>,
+    /// Trackers by vendor.
+    pub by_vendor: BTreeMap<String, u64>,
+    /// Trackers by kind of place.
+    pub by_carrier: BTreeMap<String, u64>,
+    /// Recipients by day and outcome, without gaps.
+    pub outcomes: Vec<Column>,
+    /// Trackers by day: taken out, and left.
+    pub found: Vec<Column>,
+}
+
+impl Sums {
+    /// Adds up what the API says of the days between these two, both included.
+    pub fn of(figures: &Value, first: &str, last: &str) -> Sums {
+        let mut sums = Sums::default();
+        let mut by_day: BTreeMap<String, (Vec<u64>, Vec<u64>)> = BTreeMap::new();
+        for day in days_between(first, last) {
+            by_day.insert(day, (vec![0; OUTCOMES.len()], vec![0; 2]));
+        }
+        for day in list(figures, "days") {
+            let Some((outcomes, found)) = by_day.get_mut(text(day, "day")) else { continue };
+            for own in list(day, "recipients") {
+                sums.take_recipients(own, outcomes);
+            }
+            for own in list(day, "trackers") {
+                sums.take_trackers(own, found);
+            }
+        }
+        let column = |(day, parts): (&String, &Vec<u64>)| Column { day: day.clone(), parts: parts.clone() };
+        sums.outcomes = by_day.iter().map(|(day, (own, _))| column((day, own))).collect();
+        sums.found = by_day.iter().map(|(day, (_, own))| column((day, own))).collect();
+        sums
+    }
+
+    fn take_recipients(&mut self, own: &Value, outcomes: &mut [u64]) {
+        let count = number(own, "count");
+        self.recipients += count;
+        for (sums, name) in [
+            (&mut self.by_done, "done"),
+            (&mut self.by_rule, "rule"),
+            (&mut self.by_result, "result"),
+            (&mut self.by_mailstream, "mailstream"),
+        ] {
+            *sums.entry(text(own, name).to_owned()).or_default() += count;
+        }
+        let place = OUTCOMES.iter().position(|name| *name == text(own, "done"));
+        place.and_then(|place| outcomes.get_mut(place)).into_iter().for_each(|own| *own += count);
+    }
+
+    fn take_trackers(&mut self, own: &Value, found: &mut [u64]) {
+        let count = number(own, "count");
+        let is_stripped = text(own, "done") == "strip";
+        self.trackers += count;
+        self.stripped += if is_stripped { count } else { 0 };
+        *self.by_vendor.entry(text(own, "vendor").to_owned()).or_default() += count;
+        *self.by_carrier.entry(text(own, "carrier").to_owned()).or_default() += count;
+        found.get_mut(usize::from(!is_stripped)).into_iter().for_each(|own| *own += count);
+    }
+}
+
+/// Pairs with the greatest numbers first, so many at most.
+pub fn greatest(counts: &BTreeMap<String, u64>, most: usize) -> Vec<(&str, u64)> {
+    let mut all: Vec<(&str, u64)> = counts.iter().map(|(name, count)| (name.as_str(), *count)).collect();
+    all.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    all.truncate(most);
+    all
+}
+
+/// The day of a moment, by UTC.
+pub fn day(at: Timestamp) -> String {
+    at.to_string().chars().take(10).collect()
+}
+
+/// All days between these two, both included; 3,660 at most.
+fn days_between(first: &str, last: &str) -> Vec<String> {
+    let (Ok(mut at), Ok(end)) = (Timestamp::parse(first), Timestamp::parse(last)) else { return Vec::new() };
+    let mut days = Vec::new();
+    while at <= end && days.len() < 3660 {
+        days.push(day(at));
+        at = at.plus_days(1);
+    }
+    days
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn days_without_mail_are_there_and_those_outside_are_not() {
+        let row = |day: &str, done: &str, count: u64| {
+            serde_json::json!({
+                "day": day,
+                "recipients": [{"mailstream": "news", "rule": "refused", "decided": done, "done": done, "result": "accepted", "count": count}],
+                "trackers": [{"mailstream": "news", "vendor": "SendGrid", "carrier": "img", "done": done, "count": 2 * count}],
+            })
+        };
+        let figures = serde_json::json!({"days": [row("2026-10-30", "strip", 9), row("2026-10-31", "strip", 3), row("2026-11-02", "keep", 1)]});
+        let sums = Sums::of(&figures, "2026-10-31", "2026-11-02");
+        assert_eq!((sums.recipients, sums.trackers, sums.stripped), (4, 8, 6));
+        let days: Vec<&str> = sums.outcomes.iter().map(|own| own.day.as_str()).collect();
+        assert_eq!(days, ["2026-10-31", "2026-11-01", "2026-11-02"]);
+        assert_eq!(
+            sums.found.iter().map(|own| own.parts.clone()).collect::<Vec<_>>(),
+            [[6, 0], [0, 0], [0, 2]]
+        );
+        assert_eq!(greatest(&sums.by_done, 1), [("strip", 3)]);
+        assert!(Sums::of(&figures, "x", "2026-11-02").outcomes.is_empty());
+    }
+}

@@ -1,0 +1,171 @@
+//! What all pages have: head, ways to the others, and foot.
+
+use axum::body::Body;
+use axum::http::header::{CONTENT_TYPE, HeaderValue, LOCATION};
+use axum::http::{Response, StatusCode};
+use maud::{DOCTYPE, Markup, html};
+
+use super::Call;
+use super::failure::Failure;
+use super::routes::{Method, Need, ROUTES};
+use super::session::Session;
+use super::text::{Language, Text};
+
+/// The pages that have a place among the ways to others, in their order.
+const WAYS: &[(&str, Text)] = &[
+    ("/", Text("Overview", "Übersicht", "Aperçu")),
+    ("/person", Text("Person", "Person", "Personne")),
+    ("/messages", Text("Messages", "Nachrichten", "Messages")),
+    ("/streams", Text("Rules", "Regeln", "Règles")),
+    ("/what-if", Text("What if", "Was wäre wenn", "Et si")),
+    ("/trackers", Text("Trackers", "Tracker", "Traceurs")),
+    ("/delivery", Text("Delivery", "Zustellung", "Remise")),
+    ("/audit", Text("Audit", "Prüfspur", "Audit")),
+    ("/report", Text("Report", "Bericht", "Rapport")),
+    ("/account", Text("Account", "Konto", "Compte")),
+];
+
+/// What stands in the query where a page renews itself.
+pub(super) const RENEWAL: &str = "renewal=1";
+
+/// A page and how it is shown.
+pub(super) struct Page {
+    pub(super) title: String,
+    /// After how many seconds it renews itself.
+    pub(super) refresh: Option<u32>,
+    pub(super) content: Markup,
+}
+
+impl Page {
+    pub(super) fn new(title: &str, content: Markup) -> Page {
+        Page { title: title.to_owned(), refresh: None, content }
+    }
+}
+
+/// The page as an answer.
+pub(super) fn shown(call: &Call, page: &Page) -> Response<Body> {
+    answer(StatusCode::OK, call, page)
+}
+
+/// The page that says why there is none.
+pub(super) fn failure(call: &Call, failure: &Failure) -> Response<Body> {
+    if let Failure::Api(error) = failure {
+        tracing::warn!(%error, path = call.path, "a page could not be made");
+    }
+    let title = failure.title(call.language);
+    let content = html! {
+        h1 { (title) }
+        p { (failure.advice(call.language)) }
+        @if *failure == Failure::SignedOut {
+            p { a class="button" href="/login" { (call.say(&Text("Sign in", "Anmelden", "Se connecter"))) } }
+        } @else {
+            p { a href="/" { (call.say(&Text("To the overview", "Zur Übersicht", "Vers l’aperçu"))) } }
+        }
+    };
+    answer(failure.status(), call, &Page::new(title, content))
+}
+
+/// Leads on to another page.
+pub(super) fn onward(to: &str) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::SEE_OTHER;
+    let to = HeaderValue::try_from(to).unwrap_or(HeaderValue::from_static("/"));
+    response.headers_mut().insert(LOCATION, to);
+    response
+}
+
+fn answer(status: StatusCode, call: &Call, page: &Page) -> Response<Body> {
+    let markup = html! {
+        (DOCTYPE)
+        html lang=(call.language.code()) {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="robots" content="noindex";
+                title { (page.title) " – pixelward" }
+                link rel="stylesheet" href="/style.css";
+                script src="/console.js" defer {}
+            }
+            body {
+                a class="skip" href="#content" { (call.say(&Text("To the content", "Zum Inhalt", "Vers le contenu"))) }
+                header {
+                    a class="brand" href=(call.to("/")) { "pixelward" }
+                    @if let Some(session) = &call.session { (ways(call, session)) (chooser(call)) }
+                }
+                main id="content" data-renew=[page.refresh] { (page.content) }
+                @if let Some(session) = &call.session { (foot(call, session)) }
+            }
+        }
+    };
+    let mut response = Response::new(Body::from(markup.into_string()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+    response
+}
+
+/// The ways that are open to the session.
+fn ways(call: &Call, session: &Session) -> Markup {
+    let is_open = |path: &str| {
+        let route = ROUTES.iter().find(|own| own.path == path && own.method == Method::Get);
+        route.is_some_and(|own| match own.need {
+            Need::Nobody | Need::SignedIn => true,
+            Need::Of(roles) => session.rights.allow_somewhere(roles),
+            Need::All(roles) => session.rights.allow_all(roles),
+        })
+    };
+    let is_here = |path: &str| call.path == path || path != "/" && call.path.starts_with(&format!("{path}/"));
+    html! {
+        nav aria-label=(call.say(&Text("Pages", "Seiten", "Pages"))) {
+            @for (path, name) in WAYS.iter().filter(|(path, _)| is_open(path)) {
+                a href=(call.to(path)) aria-current=[is_here(path).then_some("page")] { (call.say(name)) }
+            }
+        }
+    }
+}
+
+/// Which controller is looked at, where there are several.
+fn chooser(call: &Call) -> Markup {
+    html! {
+        @if call.controllers.len() > 1 && !call.controller.is_empty() {
+            form class="chooser" method="get" action=(call.path) {
+                label for="chosen" { (call.say(&Text("Controller", "Verantwortlicher", "Responsable"))) }
+                select id="chosen" name="controller" {
+                    @for own in &call.controllers { option value=(own) selected[*own == call.controller] { (own) } }
+                }
+                button { (call.say(&Text("Show", "Zeigen", "Afficher"))) }
+            }
+        }
+    }
+}
+
+fn foot(call: &Call, session: &Session) -> Markup {
+    html! {
+        footer {
+            p { (session.subject) " · " (session.rights.described()) }
+            form method="post" action="/language" {
+                (token(call, "/language"))
+                input type="hidden" name="back" value=(call.path);
+                @for own in Language::ALL {
+                    button class="link" name="language" value=(own.code()) lang=(own.code())
+                        aria-pressed=(if own == call.language { "true" } else { "false" }) { (own.name()) }
+                }
+            }
+            form method="post" action="/logout" {
+                (token(call, "/logout"))
+                button class="link" { (call.say(&Text("Sign out", "Abmelden", "Se déconnecter"))) }
+            }
+        }
+    }
+}
+
+/// The field that proves that a form is one of ours.
+pub(super) fn token(call: &Call, path: &str) -> Markup {
+    html! { input type="hidden" name="token" value=(call.token(path)); }
+}
+
+impl Call {
+    /// A text in the language of the request.
+    pub(super) fn say(&self, text: &Text) -> &'static str {
+        self.language.say(text)
+    }
+}

@@ -1,0 +1,113 @@
+//! The one table of what the console has: routing and who may come from it.
+
+use super::pages::{
+    account, audit, delivery, messages, overview, person, report, streams, trackers, what_if,
+};
+use super::{Handler, federated, sign_in};
+use crate::config::console::Role;
+
+/// A method of HTTP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// Looks.
+    Get,
+    /// Does something, or looks for what must not stand in an address.
+    Post,
+}
+
+/// Who may use a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// Everybody who reaches the console.
+    Nobody,
+    /// Whoever is signed in, with whatever roles.
+    SignedIn,
+    /// Whoever has one of these roles for the controller that is looked at.
+    Of(&'static [Role]),
+    /// Whoever has one of these roles for all controllers: what is shown is of no single one.
+    All(&'static [Role]),
+}
+
+/// What proves that a form is one of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// The session's token for this path.
+    Token,
+    /// Something of its own: the secret of a link, or the signature of the identity provider.
+    Own,
+}
+
+/// One route.
+pub struct Route {
+    /// By which method.
+    pub method: Method,
+    /// Under which path; `{name}` stands for a name.
+    pub path: &'static str,
+    /// Who may use it.
+    pub need: Need,
+    /// What proves a form.
+    pub proof: Proof,
+    pub(super) handler: Handler,
+}
+
+impl std::fmt::Debug for Route {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Route({:?} {})", self.method, self.path)
+    }
+}
+
+const fn get(path: &'static str, need: Need, handler: Handler) -> Route {
+    Route { method: Method::Get, path, need, proof: Proof::Token, handler }
+}
+
+const fn post(path: &'static str, need: Need, handler: Handler) -> Route {
+    Route { method: Method::Post, path, need, proof: Proof::Token, handler }
+}
+
+const fn open(method: Method, path: &'static str, handler: Handler) -> Route {
+    Route { method, path, need: Need::Nobody, proof: Proof::Own, handler }
+}
+
+const EVERY: &[Role] = &Role::ALL;
+const OFFICER: &[Role] = &[Role::Officer];
+const OPERATOR: &[Role] = &[Role::Operator];
+const BOTH: &[Role] = &[Role::Officer, Role::Operator];
+
+/// Every route.
+pub static ROUTES: &[Route] = &[
+    get("/", Need::Of(EVERY), |call| Box::pin(overview::page(call))),
+    get("/person", Need::Of(OFFICER), |call| Box::pin(person::search(call))),
+    post("/person", Need::Of(OFFICER), |call| Box::pin(person::find(call))),
+    get("/person/{person}", Need::Of(OFFICER), |call| Box::pin(person::page(call))),
+    get("/person/{person}/export", Need::Of(OFFICER), |call| Box::pin(person::export(call))),
+    get("/person/{person}/print", Need::Of(OFFICER), |call| Box::pin(person::print(call))),
+    post("/person/{person}/withdraw", Need::Of(OFFICER), |call| Box::pin(person::withdraw(call))),
+    post("/person/{person}/erase", Need::Of(OFFICER), |call| Box::pin(person::erase(call))),
+    get("/messages", Need::Of(BOTH), |call| Box::pin(messages::page(call))),
+    post("/messages", Need::Of(BOTH), |call| Box::pin(messages::page(call))),
+    get("/messages/{id}", Need::Of(BOTH), |call| Box::pin(messages::story(call))),
+    get("/messages/{id}/export", Need::Of(BOTH), |call| Box::pin(messages::export(call))),
+    get("/streams", Need::Of(EVERY), |call| Box::pin(streams::page(call))),
+    get("/what-if", Need::Of(BOTH), |call| Box::pin(what_if::page(call))),
+    post("/what-if", Need::Of(BOTH), |call| Box::pin(what_if::tried(call))),
+    get("/trackers", Need::Of(EVERY), |call| Box::pin(trackers::page(call))),
+    get("/delivery", Need::All(EVERY), |call| Box::pin(delivery::page(call))),
+    get("/audit", Need::All(BOTH), |call| Box::pin(audit::page(call))),
+    get("/audit/export", Need::All(BOTH), |call| Box::pin(audit::export(call))),
+    get("/report", Need::Of(EVERY), |call| Box::pin(report::page(call))),
+    open(Method::Get, "/style.css", |call| Box::pin(sign_in::style(call))),
+    open(Method::Get, "/console.js", |call| Box::pin(sign_in::script(call))),
+    open(Method::Get, "/login", |call| Box::pin(sign_in::page(call))),
+    open(Method::Get, "/login/link", |call| Box::pin(sign_in::link(call))),
+    open(Method::Post, "/login/link", |call| Box::pin(sign_in::take_link(call))),
+    open(Method::Get, "/signed-out", |call| Box::pin(sign_in::signed_out(call))),
+    open(Method::Get, "/saml/metadata", |call| Box::pin(federated::metadata(call))),
+    open(Method::Get, "/saml/login", |call| Box::pin(federated::login(call))),
+    open(Method::Post, "/saml/acs", |call| Box::pin(federated::accept(call))),
+    open(Method::Get, "/saml/finish", |call| Box::pin(federated::finish(call))),
+    open(Method::Get, "/saml/logout", |call| Box::pin(federated::logout(call))),
+    post("/logout", Need::SignedIn, |call| Box::pin(sign_in::out(call))),
+    post("/language", Need::SignedIn, |call| Box::pin(account::language(call))),
+    get("/account", Need::SignedIn, |call| Box::pin(account::page(call))),
+    post("/account/end", Need::All(OPERATOR), |call| Box::pin(account::end(call))),
+];

@@ -1,0 +1,113 @@
+//! What is needed of an identity provider's metadata.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use roxmltree::{Document, Node, ParsingOptions};
+
+use super::message::escaped;
+
+const METADATA: &str = "urn:oasis:names:tc:SAML:2.0:metadata";
+const DSIG: &str = "http://www.w3.org/2000/09/xmldsig#";
+const REDIRECT: &str = "urn:oasis:names:tc:SAML:2.0:bindings:HTTP-Redirect";
+/// The most keys that are taken.
+const MAX_KEYS: usize = 16;
+
+/// An identity provider.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Idp {
+    /// Its name.
+    pub(super) entity_id: String,
+    /// The certificates of the keys it signs with, in DER. Never none. While it changes its key there are two.
+    pub(super) certificates: Vec<Vec<u8>>,
+    /// Where browsers go to sign in.
+    pub(super) login: String,
+    /// Where they go to sign out.
+    pub(super) logout: Option<String>,
+}
+
+impl Idp {
+    /// Reads metadata: an entity, or several of which one is an identity provider.
+    pub(super) fn read(text: &str) -> Result<Idp, String> {
+        let wrong = |what: &str| format!("the metadata of the identity provider cannot be used: {what}");
+        let options =
+            ParsingOptions { allow_dtd: false, nodes_limit: 1_000_000, ..ParsingOptions::default() };
+        let document = Document::parse_with_options(text.trim_start_matches('\u{feff}'), options)
+            .map_err(|error| wrong(&error.to_string()))?;
+        let role = |own: &Node<'_, '_>| own.has_tag_name((METADATA, "IDPSSODescriptor"));
+        let mut all = document.descendants().filter(role);
+        let own = all.next().ok_or_else(|| wrong("it has no IDPSSODescriptor"))?;
+        if all.next().is_some() {
+            return Err(wrong("it has several identity providers; give the metadata of one"));
+        }
+        let entity = own.parent().filter(|own| own.has_tag_name((METADATA, "EntityDescriptor")));
+        let entity_id = entity.and_then(|own| own.attribute("entityID")).filter(|own| !own.is_empty());
+        let login = endpoint(own, "SingleSignOnService")
+            .ok_or_else(|| wrong("it has no SingleSignOnService with the redirect binding"))?;
+        let certificates = certificates(own).map_err(|error| wrong(&error))?;
+        if certificates.is_empty() {
+            return Err(wrong("it has no signing key, so nothing could be verified"));
+        }
+        Ok(Idp {
+            entity_id: entity_id.ok_or_else(|| wrong("it has no entityID"))?.to_owned(),
+            certificates,
+            login,
+            logout: endpoint(own, "SingleLogoutService"),
+        })
+    }
+
+    /// Metadata with the name and the keys alone.
+    pub(super) fn bare(&self) -> String {
+        let keys: String = self
+            .certificates
+            .iter()
+            .map(|own| {
+                format!(
+                    "<md:KeyDescriptor use=\"signing\"><ds:KeyInfo><ds:X509Data><ds:X509Certificate>{}</ds:X509Certificate></ds:X509Data>\
+                     </ds:KeyInfo></md:KeyDescriptor>",
+                    STANDARD.encode(own)
+                )
+            })
+            .collect();
+        format!(
+            "<md:EntityDescriptor xmlns:md=\"{METADATA}\" xmlns:ds=\"{DSIG}\" entityID=\"{}\"><md:IDPSSODescriptor \
+             protocolSupportEnumeration=\"urn:oasis:names:tc:SAML:2.0:protocol\">{keys}<md:SingleSignOnService Binding=\"{REDIRECT}\" \
+             Location=\"{}\"/></md:IDPSSODescriptor></md:EntityDescriptor>",
+            escaped(&self.entity_id),
+            escaped(&self.login)
+        )
+    }
+}
+
+fn endpoint(own: Node<'_, '_>, name: &str) -> Option<String> {
+    let all = own.children().filter(|own| own.has_tag_name((METADATA, name)));
+    let redirect = all.filter(|own| own.attribute("Binding") == Some(REDIRECT));
+    let locations = redirect.filter_map(|own| own.attribute("Location"));
+    locations.filter(|own| is_web(own)).map(str::to_owned).next()
+}
+
+/// An address that a browser can be led to.
+fn is_web(text: &str) -> bool {
+    let is_known = text.starts_with("https://") || text.starts_with("http://");
+    is_known && text.len() <= 2048 && text.bytes().all(|own| own.is_ascii_graphic() && own != b'"')
+}
+
+/// The certificates for signing; those without a use count for everything.
+fn certificates(own: Node<'_, '_>) -> Result<Vec<Vec<u8>>, String> {
+    let keys = own.children().filter(|own| own.has_tag_name((METADATA, "KeyDescriptor")));
+    let signing = keys.filter(|own| matches!(own.attribute("use"), None | Some("signing")));
+    let texts =
+        signing.flat_map(|own| own.descendants()).filter(|own| own.has_tag_name((DSIG, "X509Certificate")));
+    let mut all = Vec::new();
+    for text in texts.filter_map(|own| own.text()) {
+        let bare: String = text.chars().filter(|own| !own.is_whitespace()).collect();
+        let der = STANDARD.decode(bare).map_err(|_| "a certificate is no base64")?;
+        super::sign::public_key(&der).ok_or("a certificate cannot be read")?;
+        if !all.contains(&der) {
+            all.push(der);
+        }
+    }
+    match all.len() {
+        0..=MAX_KEYS => Ok(all),
+        _ => Err(format!("it has more than {MAX_KEYS} keys")),
+    }
+}

@@ -1,0 +1,104 @@
+//! What pages say, in each language. Names that the configuration and the API have stay as they are.
+
+/// A language of the pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Language {
+    /// English.
+    En,
+    /// German.
+    De,
+    /// French.
+    Fr,
+}
+
+/// A text in English, German and French.
+#[derive(Clone, Copy, Debug)]
+pub struct Text(pub &'static str, pub &'static str, pub &'static str);
+
+impl Language {
+    /// Every language.
+    pub const ALL: [Language; 3] = [Language::En, Language::De, Language::Fr];
+
+    /// Its code.
+    pub const fn code(self) -> &'static str {
+        match self {
+            Language::En => "en",
+            Language::De => "de",
+            Language::Fr => "fr",
+        }
+    }
+
+    /// Its own name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Language::En => "English",
+            Language::De => "Deutsch",
+            Language::Fr => "Français",
+        }
+    }
+
+    /// The language of a code.
+    pub fn of(code: &str) -> Option<Language> {
+        Language::ALL.into_iter().find(|own| own.code() == code)
+    }
+
+    /// The first language of Accept-Language that there is; weights are not looked at, since browsers write the best first.
+    pub fn accepted(header: &str) -> Option<Language> {
+        header.split(',').take(16).find_map(|range| {
+            let tag = range.split(';').next().unwrap_or_default().trim();
+            Language::of(&tag.split('-').next().unwrap_or_default().to_ascii_lowercase())
+        })
+    }
+
+    /// A text in this language.
+    pub const fn say(self, text: &Text) -> &'static str {
+        match self {
+            Language::En => text.0,
+            Language::De => text.1,
+            Language::Fr => text.2,
+        }
+    }
+
+    /// A number with its thousands apart.
+    pub fn number(self, number: u64) -> String {
+        let gap = match self {
+            Language::En => ',',
+            Language::De => '.',
+            Language::Fr => '\u{202f}',
+        };
+        let digits = number.to_string();
+        let mut out = String::new();
+        for (place, digit) in digits.chars().enumerate() {
+            if place > 0 && (digits.len() - place).is_multiple_of(3) {
+                out.push(gap);
+            }
+            out.push(digit);
+        }
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_browser_s_first_language_that_there_is_counts() {
+        for (header, expected) in [
+            ("de-AT,de;q=0.9,en;q=0.8", Some(Language::De)),
+            ("nl, fr-CH;q=0.7", Some(Language::Fr)),
+            ("EN", Some(Language::En)),
+            ("nl", None),
+            ("", None),
+        ] {
+            assert_eq!(Language::accepted(header), expected, "{header}");
+        }
+    }
+
+    #[test]
+    fn numbers_are_written_as_each_language_does() {
+        assert_eq!(Language::En.number(1_234_567), "1,234,567");
+        assert_eq!(Language::De.number(1_000), "1.000");
+        assert_eq!(Language::Fr.number(999), "999");
+    }
+}

@@ -1,0 +1,199 @@
+//! What is declared, and the rules that it leads to.
+
+use axum::http::StatusCode;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::{Answered, Call, json};
+use crate::policy::jurisdiction::{Author, Need, Version};
+use crate::policy::{Chosen, Controller, Exemption, Footer, Kind, Mailstream, Mode, OnGrant, Treatment};
+use crate::rewrite::{LinkTreatment, Personal, Receipts};
+use crate::tracker::{Extent, Links};
+
+/// What is in force.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct InForce {
+    /// Since when: the start, or the last time that the configuration was read.
+    #[schema(format = DateTime)]
+    since: String,
+    /// Controllers, in the order in which they are tried.
+    controllers: Vec<Declared>,
+    /// Versions of the rules, the oldest first.
+    jurisdictions: Vec<Dated>,
+    /// What speaks against what is declared, in sentences.
+    warnings: Vec<String>,
+}
+
+/// A controller.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Declared {
+    /// Its name.
+    name: String,
+    /// What a grant leads to: gate, keep or strip.
+    on_grant: &'static str,
+    /// Where readers find what is done with their opens.
+    notice_url: Option<String>,
+    /// What the addresses of its pages begin with.
+    public_url: Option<String>,
+    /// After how many days without news people are erased who agreed to nothing; 0 for never.
+    retention_days: u16,
+    /// After how many days evidence about its mail goes, where that is earlier than for others.
+    evidence_days: Option<u16>,
+    /// Its kinds of mail, and last the mail that is of none of them.
+    mailstreams: Vec<Stream>,
+}
+
+/// A kind of mail.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Stream {
+    /// Its name; `unmatched` for mail that is of no other.
+    name: String,
+    /// enforce or observe.
+    mode: &'static str,
+    /// What its opens are for.
+    purposes: Vec<&'static str>,
+    /// requested, soft_opt_in or neither.
+    requested: &'static str,
+    /// The exemption it may use.
+    exemption: Option<&'static str>,
+    /// Whether it asks for consent, so that it carries no tracker.
+    consent_request: bool,
+    /// Where its recipients are, unless a record says otherwise.
+    jurisdiction: String,
+    /// What goes: trackers, or every remote request.
+    extent: &'static str,
+    /// Whether requests for receipts go.
+    receipts: &'static str,
+    /// What is done with pictures that tell readers apart.
+    personal_pictures: &'static str,
+    /// What is done with tracked links.
+    links: &'static str,
+    /// Which copies get a link to the preference page.
+    footer: &'static str,
+}
+
+/// A version of the rules of a jurisdiction.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Dated {
+    /// As decisions name it.
+    label: String,
+    /// The jurisdiction.
+    name: String,
+    /// From when on it holds.
+    #[schema(format = DateTime)]
+    effective_from: String,
+    /// When somebody last compared it with its source.
+    checked_on: String,
+    /// Where it comes from.
+    source: String,
+    /// Whether reading opens needs consent.
+    opens_need_consent: bool,
+    /// Whether reading who followed a link needs consent.
+    links_need_consent: bool,
+    /// The exemptions it knows.
+    exemptions: Vec<&'static str>,
+    /// Whether it stands in the operator's configuration, and does not come with the program.
+    own: bool,
+}
+
+pub(super) async fn in_force(call: Call) -> Answered {
+    call.query(&[])?;
+    let rulebook = &call.live.config.policy.rulebook;
+    let only = call.grant.as_ref().and_then(|own| own.controller.as_ref());
+    let is_seen = |own: &&Controller| only.is_none_or(|name| own.name == *name);
+    let controllers = rulebook.controllers().filter(is_seen).map(|own| {
+        let of_it = rulebook.all().filter(|chosen: &Chosen<'_>| chosen.controller.name == own.name);
+        Declared::of(own, of_it.map(|chosen| Stream::of(chosen.mailstream)).collect())
+    });
+    let in_force = InForce {
+        since: call.live.since.to_string(),
+        controllers: controllers.collect(),
+        jurisdictions: rulebook.jurisdictions.versions().iter().map(Dated::of).collect(),
+        // They are of all controllers together.
+        warnings: if only.is_none() { crate::policy::lint::lint(rulebook, call.now) } else { Vec::new() },
+    };
+    json(StatusCode::OK, &in_force)
+}
+
+impl Declared {
+    fn of(own: &Controller, mailstreams: Vec<Stream>) -> Declared {
+        Declared {
+            name: own.name.to_string(),
+            on_grant: match own.on_grant {
+                OnGrant::Gate => "gate",
+                OnGrant::Keep => "keep",
+                OnGrant::Strip => "strip",
+            },
+            notice_url: own.notice_url.clone(),
+            public_url: own.public_url.clone(),
+            retention_days: own.retention_days,
+            evidence_days: own.evidence_days,
+            mailstreams,
+        }
+    }
+}
+
+impl Stream {
+    fn of(own: &Mailstream) -> Stream {
+        let Treatment { extent, receipts, personal, links, link_treatment } = own.treatment;
+        Stream {
+            name: own.name.to_string(),
+            mode: match own.mode {
+                Mode::Enforce => "enforce",
+                Mode::Observe => "observe",
+            },
+            purposes: own.purposes.iter().map(|own| own.name()).collect(),
+            requested: own.requested.name(),
+            exemption: own.exemption.map(Exemption::name),
+            consent_request: own.kind == Kind::ConsentRequest,
+            jurisdiction: own.declared().to_owned(),
+            extent: match extent {
+                Extent::Trackers => "trackers",
+                Extent::EveryRequest => "every_request",
+            },
+            receipts: match receipts {
+                Receipts::Strip => "strip",
+                Receipts::Keep => "keep",
+            },
+            personal_pictures: personal_name(personal),
+            links: match (links, link_treatment) {
+                (Links::Ignore, _) => "ignore",
+                (Links::Count, _) => "count",
+                (Links::Note, LinkTreatment::Keep) => "note",
+                (Links::Note, LinkTreatment::Unwrap) => "unwrap",
+            },
+            footer: match own.footer {
+                Footer::WhenTracked => "when_tracked",
+                Footer::Always => "always",
+                Footer::MarkerOnly => "marker_only",
+            },
+        }
+    }
+}
+
+fn personal_name(own: Personal) -> &'static str {
+    match own {
+        Personal::Gentlest => "gentlest",
+        Personal::Unwrap => "unwrap",
+        Personal::DropParameter => "drop_parameter",
+        Personal::Strip => "strip",
+        Personal::Keep => "keep",
+    }
+}
+
+impl Dated {
+    fn of(own: &Version) -> Dated {
+        let known = Exemption::ALL.into_iter().filter(|exemption| own.flags.exempt.has(*exemption));
+        Dated {
+            label: own.label(),
+            name: own.name.clone(),
+            effective_from: own.effective_from.to_string(),
+            checked_on: own.checked_on.clone(),
+            source: own.source.clone(),
+            opens_need_consent: own.flags.opens == Need::Consent,
+            links_need_consent: own.flags.links == Need::Consent,
+            exemptions: known.map(Exemption::name).collect(),
+            own: own.author == Author::Operator,
+        }
+    }
+}

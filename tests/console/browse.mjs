@@ -1,0 +1,167 @@
+// What people do with the console, in Chromium: sign in by the identity provider, see what their roles show, fulfil an officer's task, sign out, and
+// be signed out after silence. Each page is looked at by axe. Prints one line for each thing that holds; ends with 1 where one does not.
+//
+//   browse.mjs PACKAGES BASE IDLE_SECONDS PICTURES
+import fs from 'node:fs';
+import path from 'node:path';
+import {createRequire} from 'node:module';
+
+const [packages, base, idle, pictures] = process.argv.slice(2);
+const require = createRequire(path.join(packages, 'package.json'));
+const {chromium} = require('playwright-core');
+const axe = fs.readFileSync(require.resolve('axe-core/axe.min.js'), 'utf8');
+
+const browser = await chromium.launch({
+  executablePath: '/usr/bin/chromium',
+  args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'],
+});
+
+function holds(condition, what) {
+  if (!condition) {
+    console.log(`does not hold: ${what}`);
+    process.exit(1);
+  }
+  console.log(`holds: ${what}`);
+}
+
+async function signedIn(who, options = {}) {
+  const context = await browser.newContext({...options});
+  const page = await context.newPage();
+  await page.goto(`${base}/login`);
+  await page.click('a.button');
+  await page.click(`#${who}`);
+  await page.waitForURL(`${base}/**`);
+  return page;
+}
+
+// Faults that axe finds and calls serious or critical. The page's own policy allows no script, so that of axe is put in from outside.
+async function serious(page) {
+  await page.evaluate(axe);
+  const found = await page.evaluate(() => window.axe.run(document, {resultTypes: ['violations'], iframes: false}));
+  const faults = found.violations.filter(own => ['serious', 'critical'].includes(own.impact));
+  return faults.map(own => `${own.id}: ${own.nodes.map(node => node.target).join(' ')}`);
+}
+
+const loaded = [];
+const watch = page => page.on('request', own => loaded.push(own.url()));
+
+// Roles.
+const vera = await signedIn('vera');
+const shown = await vera.$$eval('nav a', all => all.map(own => own.textContent));
+holds(JSON.stringify(shown) === JSON.stringify(['Overview', 'Rules', 'Trackers', 'Delivery', 'Report', 'Account']), `a viewer sees ${shown.join(', ')}`);
+await vera.goto(`${base}/person`);
+holds((await vera.textContent('h1')) === 'Your roles do not go so far', 'a viewer sees no person');
+const nora = await signedIn('nora');
+holds((await nora.textContent('h1')) === 'Your roles do not go so far', 'somebody without a role sees nothing');
+
+// The officer's task: find a person, see why the newsletter was stripped, export the proof.
+const olga = await signedIn('olga');
+watch(olga);
+await olga.goto(`${base}/?controller=shop`);
+let clicks = 0;
+const click = async selector => { clicks += 1; await olga.click(selector); await olga.waitForLoadState(); };
+await click('nav a:has-text("Person")');
+await olga.fill('#address', 'bob@home.example');
+await click('main form button');
+holds(!olga.url().includes('home.example') && !(await olga.content()).includes('home.example'), 'the address stands in no address and on no page');
+await click('main table a');
+holds((await olga.textContent('article')).includes('because the person said no'), 'why it was stripped is said');
+const [download] = await Promise.all([olga.waitForEvent('download'), click('a:has-text("Export the proof")')]);
+const proof = JSON.parse(fs.readFileSync(await download.path(), 'utf8'));
+holds(proof.records.length === 1 && proof.records[0].proof.hash.length === 64, 'the proof is a file');
+holds(clicks <= 5, `it took ${clicks} clicks`);
+const story = olga.url();
+
+// By keyboard alone.
+await olga.goto(`${base}/?controller=shop`);
+await olga.keyboard.press('Tab');
+holds((await olga.evaluate(() => document.activeElement.className)) === 'skip', 'the first key leads to the content');
+
+// Every page, as axe and as people see it.
+const omar = await signedIn('omar');
+watch(omar);
+await omar.goto(`${base}/what-if?controller=shop`);
+await omar.fill('#text', 'From: a@shop.example\nTo: b@home.example\nSubject: x\nMIME-Version: 1.0\nContent-Type: text/html\n\n<p>News</p><img src="https://click.shop.example/wf/open?upn=u001.Zk3Qw9XvT2aB7LmN" width=1 height=1>');
+await omar.click('main form button');
+await omar.waitForSelector('iframe');
+const faults = [];
+const look = async (page, name) => {
+  for (const scheme of ['light', 'dark']) {
+    await page.emulateMedia({colorScheme: scheme});
+    for (const own of await serious(page)) faults.push(`${name}, ${scheme}: ${own}`);
+    for (const width of [390, 1024, 1600]) {
+      await page.setViewportSize({width, height: 900});
+      const over = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
+      if (over > 0) faults.push(`${name}: ${over} px wider than ${width}`);
+      if (pictures) await page.screenshot({path: path.join(pictures, `${name}-${width}-${scheme}.png`), fullPage: true});
+    }
+  }
+};
+await look(omar, 'what-if-tried');
+const person = await (async () => {
+  await olga.goto(`${base}/person?controller=shop`);
+  await olga.fill('#address', 'bob@home.example');
+  await olga.click('main form button');
+  await olga.waitForURL('**/person/*');
+  return olga.url();
+})();
+for (const [page, name, url] of [
+  [olga, 'overview', `${base}/?controller=shop`],
+  [olga, 'overview-empty', `${base}/?controller=club`],
+  [olga, 'person-search', `${base}/person?controller=shop`],
+  [olga, 'person', person],
+  [olga, 'person-unknown', `${base}/person/${'0'.repeat(32)}?controller=shop`],
+  [olga, 'messages', `${base}/messages?controller=shop`],
+  [olga, 'messages-empty', `${base}/messages?controller=club`],
+  [olga, 'message', story],
+  [olga, 'rules', `${base}/streams?controller=shop`],
+  [omar, 'what-if', `${base}/what-if?controller=shop`],
+  [olga, 'trackers', `${base}/trackers?controller=shop`],
+  [olga, 'trackers-empty', `${base}/trackers?controller=club`],
+  [olga, 'delivery', `${base}/delivery`],
+  [olga, 'audit', `${base}/audit`],
+  [olga, 'report', `${base}/report?controller=shop&since=2026-01-01`],
+  [omar, 'account', `${base}/account`],
+  [olga, 'not-found', `${base}/nothing`],
+  [vera, 'forbidden', `${base}/person`],
+]) {
+  await page.goto(url);
+  await look(page, name);
+}
+holds(faults.length === 0, `axe finds no serious fault, and no page is wider than its window${faults.map(own => `\n  ${own}`).join('')}`);
+const elsewhere = loaded.filter(own => !own.startsWith(base) && !own.startsWith('about:') && !own.startsWith('data:') && !own.startsWith('blob:'));
+holds(elsewhere.length === 0, `nothing is loaded from elsewhere ${elsewhere.join(' ')}`);
+
+// In other languages.
+for (const [code, word] of [['de', 'Übersicht'], ['fr', 'Aperçu']]) {
+  await olga.goto(`${base}/account`);
+  await olga.click(`button[value=${code}]`);
+  await olga.goto(`${base}/?controller=shop`);
+  holds((await olga.textContent('h1')) === word && (await olga.getAttribute('html', 'lang')) === code, `the page is in ${code}`);
+  for (const own of ['/person', '/messages', '/streams', '/trackers', '/delivery', '/audit', '/report']) {
+    await olga.goto(`${base}${own}?controller=shop`);
+    if (pictures) await olga.screenshot({path: path.join(pictures, `${own.slice(1)}-${code}.png`), fullPage: true});
+  }
+}
+
+// Printed.
+const pdf = await olga.pdf();
+holds(pdf.length > 10000, 'the report prints');
+
+// Out, here and at the identity provider.
+const leaving = await signedIn('omar');
+await leaving.goto(`${base}/account`);
+await leaving.click('form[action="/logout"] button');
+await leaving.waitForURL('**/signed-out');
+await leaving.goto(`${base}/account`);
+holds((await leaving.textContent('h1')) === 'Please sign in', 'signing out ends the session');
+
+// And by silence: this is the thing itself that is waited for.
+const late = await signedIn('vera');
+await late.goto(`${base}/account`);
+holds((await late.textContent('h1')) === 'Account', 'the session still counts');
+await late.waitForTimeout((Number(idle) + 1) * 1000);
+await late.goto(`${base}/account`);
+holds((await late.textContent('h1')) === 'Please sign in', 'silence ends the session');
+await browser.close();
+console.log('all of it holds');

@@ -1,0 +1,8 @@
+<?php
+$config = [
+    'people' => [
+        'exampleauth:UserPass',
+        'olga:secret' => ['uid' => ['olga'], 'groups' => ['officers']],
+        'nora:secret' => ['uid' => ['nora']],
+    ],
+];

@@ -1,0 +1,28 @@
+<?php
+$folder = getenv('PIXELWARD_FOLDER');
+$config = [
+    'baseurlpath' => getenv('PIXELWARD_BASE') . '/',
+    'certdir' => "$folder/cert/",
+    'loggingdir' => "$folder/log/",
+    'datadir' => "$folder/data/",
+    'tempdir' => "$folder/tmp/",
+    'metadatadir' => "$folder/metadata",
+    'secretsalt' => 'only for a test',
+    'auth.adminpassword' => 'only for a test',
+    'technicalcontact_email' => 'nobody@company.example',
+    'timezone' => 'UTC',
+    'logging.handler' => 'file',
+    'logging.level' => 4,
+    'enable.saml20-idp' => true,
+    'module.enable' => ['exampleauth' => true, 'core' => true, 'saml' => true],
+    'store.type' => 'phpsession',
+    'session.phpsession.savepath' => "$folder/session",
+    'session.phpsession.cookiename' => 'SimpleSAML',
+    'session.cookie.secure' => false,
+    'session.cookie.samesite' => null,
+    'session.phpsession.httponly' => true,
+    'authproc.idp' => [],
+    'authproc.sp' => [],
+    'metadata.sources' => [['type' => 'flatfile']],
+    'trusted.url.domains' => null,
+];
