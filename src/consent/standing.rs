@@ -141,6 +141,10 @@ impl Standing {
             match self.judge(purpose, change, has_evidence) {
                 Merge::Taken => {
                     merge = Merge::Taken;
+                    if change.state == State::Asked && self.is_withdrawn(purpose) {
+                        // To be asked again is no answer: the withdrawal stands, and nobody asks again soon.
+                        continue;
+                    }
                     let stand = Stand {
                         state: change.state,
                         event_at: change.event_at,
@@ -172,18 +176,21 @@ impl Standing {
         let newer = change.event_at > known.event_at;
         match (known.state, change.state) {
             (old, _) if old.is_withdrawal() && !change.state.is_withdrawal() => {
-                if newer && (change.state != State::Granted || has_evidence) && change.state >= State::Granted
-                {
-                    Merge::Taken
-                } else {
-                    Merge::SupersededByWithdrawal
-                }
+                let counts = match change.state {
+                    State::Granted | State::Asked => has_evidence,
+                    new => new >= State::Granted,
+                };
+                if newer && counts { Merge::Taken } else { Merge::SupersededByWithdrawal }
             }
             (_, new) if new.is_withdrawal() && change.event_at >= known.event_at => Merge::Taken,
             _ if newer => Merge::Taken,
             (old, new) if change.event_at == known.event_at && new > old => Merge::Taken,
             _ => Merge::Stale,
         }
+    }
+
+    fn is_withdrawn(&self, purpose: Purpose) -> bool {
+        self.of(purpose).is_some_and(|own| own.state.is_withdrawal())
     }
 
     fn take_rest(&mut self, change: &Change) {
@@ -307,6 +314,17 @@ mod tests {
         assert_eq!(check(&[(Withdrawn, 5, false), (Granted, 6, false)]), superseded);
         assert_eq!(check(&[(Withdrawn, 5, false), (State::Asked, 6, false)]), superseded);
         assert_eq!(check(&[(Withdrawn, 5, false), (Granted, 6, true)]), (Merge::Taken, Granted));
+    }
+
+    #[test]
+    fn a_question_after_a_withdrawal_leaves_it_and_starts_the_pause_anew() {
+        let day = 86_400_000;
+        let mut standing = Standing::unknown();
+        standing.merge(&change(State::Withdrawn, 0), 1, false);
+        assert_eq!(standing.merge(&change(State::Asked, 200 * day), 2, true), Merge::Taken);
+        assert_eq!(standing.of(PURPOSE).map(|own| (own.state, own.record)), Some((State::Withdrawn, 1)));
+        let until = MayAsk::NotBefore(Timestamp((200 + DO_NOT_ASK_DAYS) * day));
+        assert_eq!(standing.may_ask(&[PURPOSE], Timestamp(250 * day)), until);
     }
 
     #[test]
