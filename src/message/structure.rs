@@ -200,10 +200,8 @@ fn leaf(part: &MessagePart<'_>, raw: &[u8], number: usize, protection: Option<Pr
     let content = content_of(part, text, transfer);
     let charset =
         part.content_type().and_then(|kind| kind.attribute("charset")).unwrap_or_default().to_owned();
-    let protection = protection.or_else(|| {
-        (matches!(content, Content::Text | Content::Html) && is_armoured(text))
-            .then_some(Protection::PgpArmour)
-    });
+    let protection =
+        protection.or_else(|| is_armoured(content, text, transfer).then_some(Protection::PgpArmour));
     let shown = Shown::Elsewhere;
     Leaf { number, content, body, transfer, charset, base: base_of(part), protection, shown }
 }
@@ -326,10 +324,21 @@ fn transfer_of(part: &MessagePart<'_>) -> Transfer {
     }
 }
 
-/// Whether a line of the text opens PGP armour (RFC 9580 section 6.2).
-fn is_armoured(text: &[u8]) -> bool {
-    static ARMOUR: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new(b"-----BEGIN PGP "));
-    ARMOUR.find_iter(text).any(|at| at == 0 || text.get(at - 1) == Some(&b'\n'))
+/// Whether a part is a text in PGP armour (RFC 9580 section 6.2): a line of a plain text opens it, or the very start of markup does. A line within
+/// markup protects nothing, for whoever sends trackers could put one there.
+fn is_armoured(content: Content, body: &[u8], transfer: Transfer) -> bool {
+    const START: &[u8] = b"-----BEGIN PGP ";
+    static ARMOUR: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new(START));
+    let opens = |text: &[u8]| {
+        ARMOUR.find_iter(text).any(|at| at == 0 || text.get(at.wrapping_sub(1)) == Some(&b'\n'))
+    };
+    match (content, transfer) {
+        (Content::Text, Transfer::Base64) => opens(&Decoded::new(body, transfer).bytes),
+        // What armour is made of stands for itself in quoted-printable.
+        (Content::Text, Transfer::Identity | Transfer::QuotedPrintable) => opens(body),
+        (Content::Html, _) => body.trim_ascii_start().starts_with(START),
+        (Content::Message | Content::Calendar | Content::Other, _) => false,
+    }
 }
 
 #[cfg(test)]
@@ -395,8 +404,16 @@ mod tests {
 
     #[test]
     fn armour_protects_a_text() {
-        let found = check("Subject: a\n\n-----BEGIN PGP MESSAGE-----\n\nabc\n-----END PGP MESSAGE-----\n");
-        assert_eq!(found[0].2, Some(Protection::PgpArmour));
+        let armour = "-----BEGIN PGP MESSAGE-----\n\nabc\n-----END PGP MESSAGE-----\n";
+        let protection = |head: &str, body: &str| check(&format!("{head}\n\n{body}"))[0].2;
+        let protected = Some(Protection::PgpArmour);
+        assert_eq!(protection("Subject: a", armour), protected);
+        assert_eq!(protection("Subject: a", &format!("Hello\n{armour}")), protected);
+        let encoded = crate::message::transfer::encode_base64(armour.as_bytes());
+        assert_eq!(protection("Content-Transfer-Encoding: base64", &encoded), protected);
+        assert_eq!(protection("Content-Type: text/html", armour), protected);
+        let hidden = format!("<!--\n{armour}--><img src=//t.example/o>");
+        assert_eq!(protection("Content-Type: text/html", &hidden), None, "nothing hides behind a comment");
     }
 
     #[test]
