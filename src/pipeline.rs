@@ -407,6 +407,7 @@ impl Pipeline {
         let copying = Copying {
             live,
             mint: &self.mint,
+            store: &self.store,
             arrival,
             chosen,
             analysis: &analysis,

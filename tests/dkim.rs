@@ -2,8 +2,10 @@
 //! broken one never leaves.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::string_slice)]
 
+mod http;
 mod mail;
 mod mta;
+mod readers;
 mod support;
 
 use std::collections::BTreeMap;
@@ -13,6 +15,7 @@ use std::process::Command;
 
 use bytes::Bytes;
 use mail::{in_folder, messages};
+use readers::Readers;
 use support::{Client, Folder, NextHop, Relay, configuration, newsletter, program};
 
 /// Where `make test-packages` puts the verifier.
@@ -218,6 +221,20 @@ fn what_is_done_about_a_broken_signature_is_the_operators_choice() {
     let text = stage.hop.wait(1).remove(0).data;
     assert!(text.ends_with(&message[message.len() - 200..]));
     assert_eq!(String::from_utf8(text).unwrap().matches("DKIM-Signature:").count(), 1);
+}
+
+#[test]
+fn a_mailed_link_is_signed_too() {
+    let (hop, folder) = (NextHop::start(), Folder::new());
+    let own = key(&folder, "shop.example", "own", "ed25519");
+    let readers = Readers::with(hop.port, "sender = \"privacy@shop.example\"", &own.lines);
+    readers.say("ann@home.example", "refused");
+    assert_eq!(readers.post("/shop/c/", &[("address", "ann@home.example")]).status, 200);
+    let left = folder.0.join("left");
+    std::fs::create_dir(&left).unwrap();
+    std::fs::write(left.join("link.eml"), unstuffed(&hop.wait(1)[0].data)).unwrap();
+    let verdicts = checker(&["verify", &records(&folder, &[&own]), left.to_str().unwrap()]);
+    assert_eq!(verdicts.trim_end(), "link yes");
 }
 
 #[test]

@@ -106,3 +106,37 @@ fn days_of_last_open_of_format_1() {
     assert_eq!(table.counted("club"), [counted]);
     std::fs::remove_file(file).unwrap();
 }
+
+#[test]
+fn tokens_of_format_1() {
+    use pixelward::rewrite::token::{Holder, Kind, Mint, Token};
+    let mint = Mint::new(pixelward::consent::StoreKey::new([1; 32]));
+    let sealed: Vec<&str> = include_str!("stored/tokens-1.txt").lines().collect();
+    let holder = || Holder {
+        controller: "shop".parse().unwrap(),
+        person: pixelward::consent::Person([2; 16]),
+        issued: Timestamp(1_795_000_000_000),
+    };
+    let (mailstream, country) = (|| "letter".to_owned(), || "fr".to_owned());
+    let wanted = [
+        (Kind::Preference, Token::Preference { holder: holder(), hint: "a…e@e….org".to_owned() }),
+        (
+            Kind::Gate,
+            Token::Gate {
+                holder: holder(),
+                mailstream: mailstream(),
+                country: country(),
+                target: "https://t.vendor.example/open?u=42".to_owned(),
+            },
+        ),
+        (Kind::Day, Token::Day { holder: holder(), mailstream: mailstream(), country: country() }),
+        (
+            Kind::Shared,
+            Token::Shared { controller: "shop".parse().unwrap(), mailstream: mailstream(), campaign: [3; 8] },
+        ),
+    ];
+    assert_eq!(sealed.len(), wanted.len());
+    for (sealed, (kind, token)) in sealed.into_iter().zip(wanted) {
+        assert_eq!(mint.open(kind, sealed).unwrap(), token);
+    }
+}

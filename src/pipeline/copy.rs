@@ -8,7 +8,7 @@ use super::Arrival;
 use super::counts::Stopwatch;
 use super::wanted::Wanted;
 use crate::config::Protected;
-use crate::consent::{Person, Timestamp};
+use crate::consent::{Person, Store, Timestamp};
 use crate::live::Live;
 use crate::message::header::fields;
 use crate::message::transfer::{Edit, apply};
@@ -38,6 +38,7 @@ pub(super) struct Made {
 pub(super) struct Copying<'a> {
     pub(super) live: &'a Live,
     pub(super) mint: &'a Mint,
+    pub(super) store: &'a Store,
     pub(super) arrival: &'a Arrival,
     pub(super) chosen: Chosen<'a>,
     pub(super) analysis: &'a Analysis<'a>,
@@ -160,8 +161,10 @@ impl Copying<'_> {
         self.holder_of(wanted.owner?)
     }
 
+    /// Who was erased and is written to again is somebody new: what is sealed for them opens.
     fn holder_of(&self, recipient: usize) -> Option<Holder> {
         let person = *self.people.get(recipient)?;
+        self.store.pseudonym(person).ok()?;
         Some(Holder { controller: self.chosen.controller.name.clone(), person, issued: self.now })
     }
 

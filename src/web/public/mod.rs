@@ -1,8 +1,8 @@
 //! What readers reach: pixels of ours in mail, and the page on which they say what they agree to.
 //!
 //! Promised: no answer of a pixel tells more than whether that very pixel may lead on now; whatever else is the case, it is one and the same
-//! picture. Nothing but a POST changes what a person said. Every page has one length, and leaves at one of few moments behind its request, whoever it
-//! is of. No address, agent or token gets into the log or the metrics: requests are counted by route alone.
+//! picture. Nothing but a POST changes what a person said. Every page has one length, and pages and pixels leave at one of few moments behind their request,
+//! whoever they are of. No address, agent or token gets into the log or the metrics: requests are counted by route alone.
 
 mod choice;
 mod face;
@@ -39,7 +39,8 @@ use path::Asked;
 
 /// How many choices may be on their way to the store at once. With those of the API they are fewer than it lets wait.
 const WRITES: usize = 256;
-/// Pages leave at a multiple of this behind their request, and so does what follows a POST: longer than it takes to make them.
+/// Pixels leave at a multiple of this behind their request; pages, and what follows a POST, at one of these: longer than it takes to make them.
+const STEP_OF_PIXEL: Duration = Duration::from_micros(50);
 const STEP: Duration = Duration::from_millis(20);
 const STEP_OF_POST: Duration = Duration::from_millis(200);
 
@@ -95,7 +96,16 @@ impl Public {
         let live = self.pipeline.live();
         let step = if request.method() == Method::POST { STEP_OF_POST } else { STEP };
         match asked {
-            Asked::Pixel(kind, token) => self.pixel(request.method(), kind, token, Timestamp::now()),
+            Asked::Pixel(kind, token) => {
+                let start = Instant::now();
+                let response = self.pixel(request.method(), kind, token, Timestamp::now());
+                let due = step_end(start, STEP_OF_PIXEL);
+                // Timers are too coarse for that; others go on meanwhile.
+                while Instant::now() < due {
+                    tokio::task::yield_now().await;
+                }
+                response
+            }
             Asked::Page(token) => in_step(step, self.preferences(request, token, &live)).await,
             Asked::OneClick(token) => in_step(step, self.one_click(request, token, &live)).await,
             Asked::NewLink => in_step(step, self.new_link(request, &live)).await,
@@ -130,9 +140,14 @@ fn url_pairs(query: &str) -> impl Iterator<Item = (&str, &str)> {
 async fn in_step(step: Duration, work: impl Future<Output = Response<Body>>) -> Response<Body> {
     let start = Instant::now();
     let response = work.await;
-    let steps = u32::try_from(start.elapsed().as_nanos() / step.as_nanos()).unwrap_or(0);
-    tokio::time::sleep_until(start + step.saturating_mul(steps.saturating_add(1))).await;
+    tokio::time::sleep_until(step_end(start, step)).await;
     response
+}
+
+/// The first multiple of a step behind a moment that is still to come.
+fn step_end(start: Instant, step: Duration) -> Instant {
+    let steps = u32::try_from(start.elapsed().as_nanos() / step.as_nanos()).unwrap_or(0);
+    start + step.saturating_mul(steps.saturating_add(1))
 }
 
 /// A page for readers.

@@ -23,6 +23,7 @@ use crate::consent::person::normalised;
 use crate::consent::{Controller, Person, Standing, Timestamp};
 use crate::live::Live;
 use crate::policy::Language;
+use crate::policy::conditions::from_domain;
 use crate::relay::letter;
 use crate::rewrite::token::{self, Holder, Token};
 use crate::smtp::address::Address;
@@ -141,14 +142,15 @@ impl Public {
             return;
         }
         let Ok(_turn) = self.letters.on_the_way.acquire().await else { return };
-        let holder = Holder { controller: letter.controller.clone(), person, issued: Timestamp::now() };
+        let now = Timestamp::now();
+        let holder = Holder { controller: letter.controller.clone(), person, issued: now };
         let link = Token::Preference { holder, hint: token::hint(&letter.address) };
         let Some(link) = self.pipeline.mint().url(&letter.public_url, &link, live.config.public.token_key)
         else {
             return;
         };
-        let (Some(message), Ok(from)) =
-            (letter.message(face, sender, &link, &live.config.relay.host_name), Address::bare(sender))
+        let message = letter.message(face, sender, &link, &live.config.relay.host_name);
+        let (Some(message), Ok(from)) = (message.map(|own| signed(live, own, now)), Address::bare(sender))
         else {
             return;
         };
@@ -167,6 +169,13 @@ impl Public {
             }
         }
     }
+}
+
+/// The message with our signatures before it, where we have a key for its domain.
+fn signed(live: &Live, message: Vec<u8>, now: Timestamp) -> Vec<u8> {
+    let domain = from_domain(&message).unwrap_or_default();
+    let fields = live.signers.sign(&message, &domain, now.0.div_euclid(1000));
+    if fields.is_empty() { message } else { [fields.as_bytes(), &message].concat() }
 }
 
 impl Letter {
