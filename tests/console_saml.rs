@@ -278,14 +278,21 @@ fn browsed(script: &str, arguments: &[&str]) {
     );
 }
 
-/// For how many seconds a session may be silent where that is looked at.
+/// For how many seconds a session may be silent where that is looked at. Signing in and a look at one page take less.
 const IDLE: &str = "20";
 
 #[test]
 fn in_a_browser_people_see_what_their_roles_show_and_an_officer_s_task_takes_five_clicks() {
-    let signed = Signed::with_mail(&format!("[session]\nidle_s = {IDLE}\n"));
+    let signed = Signed::with_mail("");
     let pictures = std::env::var("PIXELWARD_PICTURES").unwrap_or_default();
-    browsed("browse.mjs", &[&format!("http://127.0.0.1:{}", signed.console.port), IDLE, &pictures]);
+    browsed("browse.mjs", &[&format!("http://127.0.0.1:{}", signed.console.port), &pictures]);
+}
+
+#[test]
+fn in_a_browser_silence_ends_a_session() {
+    let idle = "8";
+    let signed = Signed::on(&format!("[session]\nidle_s = {idle}\n"));
+    browsed("browse-silence.mjs", &[&format!("http://127.0.0.1:{}", signed.console.port), idle]);
 }
 
 #[test]

@@ -1,24 +1,10 @@
 // Signing in and out by SimpleSAMLphp, in Chromium. Prints one line for each thing that holds; ends with 1 where one does not.
 //
 //   browse-simplesamlphp.mjs PACKAGES BASE IDLE_SECONDS LOGOUT_AT_IDP
-import path from 'node:path';
-import {createRequire} from 'node:module';
+import {end, holds, silence, start} from './driver.mjs';
 
 const [packages, base, idle] = process.argv.slice(2);
-const require = createRequire(path.join(packages, 'package.json'));
-const {chromium} = require('playwright-core');
-const browser = await chromium.launch({
-  executablePath: '/usr/bin/chromium',
-  args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'],
-});
-
-function holds(condition, what) {
-  if (!condition) {
-    console.log(`does not hold: ${what}`);
-    process.exit(1);
-  }
-  console.log(`holds: ${what}`);
-}
+const {browser} = await start(packages);
 
 async function signedIn(who) {
   const page = await (await browser.newContext()).newPage();
@@ -59,10 +45,5 @@ await there.goto(process.argv[5]);
 await there.waitForLoadState('networkidle');
 await again.goto(`${base}/account`);
 holds((await again.textContent('h1')) === 'Please sign in', 'signing out at SimpleSAMLphp signs out here');
-await nora.goto(`${base}/account`);
-holds((await nora.textContent('h1')) === 'Account', 'the session still counts');
-await nora.waitForTimeout((Number(idle) + 1) * 1000);
-await nora.goto(`${base}/account`);
-holds((await nora.textContent('h1')) === 'Please sign in', 'silence ends the session');
-await browser.close();
-console.log('all of it holds');
+await silence(await signedIn('nora'), base, idle);
+await end(browser);
