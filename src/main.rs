@@ -5,6 +5,9 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use pixelward::cli;
 
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// An SMTP relay that enforces tracking consent inline.
 ///
 /// It stands between a sending system and the next hop. For every message it finds what would report the reader's opening, asks its own

@@ -13,7 +13,7 @@ use bytes::Bytes;
 
 use crate::message::Trouble;
 use crate::message::transfer::{Edit, apply};
-use crate::tracker::{Analysis, Axis, Detector, Extent, Inquiry, Placed, Remedy, Sighting, Verdict};
+use crate::tracker::{Analysis, Axis, Detector, Extent, Inquiry, Links, Placed, Remedy, Sighting, Verdict};
 use swap::{Plan, Swap};
 
 /// Whether a rewritten copy is scanned again.
@@ -198,7 +198,9 @@ pub fn rewrite(
     if order.verify == Verify::Off {
         return Ok(Copy::Rewritten { bytes, edits, swapped, way: Way::Ordered });
     }
-    let second = detector.analyse(&bytes, &order.inquiry);
+    // Links are looked at for what is done with them, which was done.
+    let inquiry = Inquiry { links: Links::Ignore, ..order.inquiry };
+    let second = detector.analyse(&bytes, &inquiry);
     if (second.trouble.is_none() || !must_be_read) && !order.is_unmet_in(&second, &plan) {
         return Ok(Copy::Rewritten { bytes, edits, swapped, way: Way::Ordered });
     }

@@ -135,7 +135,7 @@ impl DataReader {
     fn line(&mut self, bytes: &[u8]) -> usize {
         let end = match self.at {
             At::Dot => memchr::memchr2(b'\r', b'\n', bytes).unwrap_or(bytes.len()),
-            _ => self.whole_lines(bytes),
+            _ => whole_lines(bytes),
         };
         let (text, rest) = bytes.split_at_checked(end).unwrap_or((bytes, b""));
         self.keep(text);
@@ -161,27 +161,6 @@ impl DataReader {
         }
     }
 
-    /// How far lines go that end in CRLF and do not begin with a dot, and the rest of the last one.
-    fn whole_lines(&self, bytes: &[u8]) -> usize {
-        let mut last = None;
-        for at in memchr::memchr2_iter(b'\r', b'\n', bytes) {
-            match (bytes.get(at), bytes.get(at + 1)) {
-                (Some(b'\r'), Some(b'\n')) => {
-                    last = Some(at);
-                    if bytes.get(at + 2).is_none() {
-                        return at;
-                    }
-                    if bytes.get(at + 2) == Some(&b'.') {
-                        return at + 2;
-                    }
-                }
-                (Some(b'\n'), _) if last.is_some_and(|last| last + 1 == at) => {}
-                _ => return at,
-            }
-        }
-        bytes.len()
-    }
-
     /// What was read, once the end was seen.
     pub fn finish(self) -> Data {
         match self.fault {
@@ -189,6 +168,54 @@ impl DataReader {
             None => Data::Message(Bytes::from(self.message)),
         }
     }
+}
+
+/// How many bytes are looked at together: what is found to be wrong with them costs no look at all that follows.
+const WINDOW: usize = 1024;
+
+/// How far lines go that end in CRLF and do not begin with a dot, and the rest of the last one.
+fn whole_lines(bytes: &[u8]) -> usize {
+    let mut from = 0;
+    while from < bytes.len() {
+        let mut to = (from + WINDOW).min(bytes.len());
+        // A line end is not parted.
+        if bytes.get(to - 1) == Some(&b'\r') && bytes.get(to) == Some(&b'\n') {
+            to += 1;
+        }
+        let window = bytes.get(from..to).unwrap_or_default();
+        if let Some(end) = end_of_lines(window, bytes.get(to)) {
+            return from + end;
+        }
+        from = to;
+    }
+    bytes.len()
+}
+
+/// Where the lines of a window end, before `next`: at a line that begins with a dot, at the line end behind which nothing is known yet, at what
+/// stands alone. Only line feeds are looked for one by one; carriage returns need but be as many.
+fn end_of_lines(window: &[u8], next: Option<&u8>) -> Option<usize> {
+    let mut lines = 0;
+    let mut end = None;
+    for at in memchr::memchr_iter(b'\n', window) {
+        if at == 0 || window.get(at - 1) != Some(&b'\r') {
+            end = Some(at);
+            break;
+        }
+        lines += 1;
+        match window.get(at + 1).or(next) {
+            None => end = Some(at - 1),
+            Some(b'.') => end = Some(at + 1),
+            Some(_) => continue,
+        }
+        break;
+    }
+    let text = window.get(..end.unwrap_or(window.len())).unwrap_or_default();
+    let cut = usize::from(end.is_some_and(|end| window.get(end) == Some(&b'\r')));
+    if memchr::memchr_iter(b'\r', text).count() + cut == lines {
+        return end;
+    }
+    let alone = |at: &usize| text.get(at + 1) != Some(&b'\n');
+    memchr::memchr_iter(b'\r', text).find(alone).or(end)
 }
 
 /// The offsets at which a dot must be doubled: those of a dot at the start of a line. `at_line_start` says whether the text starts
@@ -264,6 +291,29 @@ mod tests {
             assert_eq!(end, wire.len());
             let text = String::from_utf8(bytes.to_vec()).unwrap();
             assert!(!text.replace("\r\n", "").contains(['\r', '\n']), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn lines_are_seen_wherever_a_window_ends() {
+        for length in WINDOW - 4..WINDOW + 4 {
+            for (end, wanted) in [
+                (&b"\r\nb\r\n.\r\n"[..], "\r\nb\r\n"),
+                (b"\r\n..b\r\n.\r\n", "\r\n.b\r\n"),
+                (b"\r\n.\r\n", "\r\n"),
+                (b"\rb\n.\r\n.\r\n", "\r\nb\r\n.\r\n"),
+            ] {
+                let text = "a".repeat(length);
+                let wire = [text.as_bytes(), end].concat();
+                let mut reader = DataReader::new(1 << 20, BareNewline::Normalise, 0);
+                let (mut from, mut ended) = (0, false);
+                while from < wire.len() && !ended {
+                    let (taken, is_end) = reader.feed(&wire[from..]);
+                    (from, ended) = (from + taken, is_end);
+                }
+                let read = Data::Message(Bytes::from(format!("{text}{wanted}")));
+                assert_eq!((reader.finish(), from), (read, wire.len()), "{length} {end:?}");
+            }
         }
     }
 
