@@ -91,7 +91,7 @@ PACKAGE_TEST_PACKAGES := debootstrap curl python3 iproute2 util-linux
 package-test: deb
 	$(call need,$(PACKAGE_TEST_PACKAGES))
 	$(DEB) --output target/deb/upgrade.deb --deb-revision 2
-	$(SUDO) tests/package/install target/deb/pixelward_*.deb target/deb/upgrade.deb
+	$(SUDO) tests/package/install target/deb/pixelward_*.deb target/deb/upgrade.deb target/deb/pixelward-console_*.deb
 
 define need
 	@missing=""; for name in $(1); do dpkg-query -W -f='$${Status}' $$name 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$name"; done; \
