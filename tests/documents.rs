@@ -166,7 +166,9 @@ fn every_metric_that_is_told_of_is_there() {
     let there = metrics();
     let dashboard = std::fs::read_to_string(project().join("docs/grafana.json")).unwrap();
     let all = documents().into_iter().map(|(path, text)| (path.display().to_string(), text));
-    for (name, text) in all.chain([("docs/grafana.json".to_owned(), dashboard)]) {
+    let rules = std::fs::read_to_string(project().join("docs/alarms.yaml")).unwrap();
+    let others = [("docs/grafana.json".to_owned(), dashboard), ("docs/alarms.yaml".to_owned(), rules)];
+    for (name, text) in all.chain(others) {
         let missing: Vec<String> = named_metrics(&text).difference(&there).cloned().collect();
         assert!(missing.is_empty(), "{name} tells of {missing:?}, which are not counted");
     }
@@ -186,6 +188,38 @@ fn the_dashboard_shows_what_alarms_are_about_and_is_well_formed() {
     let missing: Vec<String> =
         named_metrics(&operations).difference(&named_metrics(&text)).cloned().collect();
     assert!(missing.is_empty(), "the dashboard does not show {missing:?}");
+}
+
+#[test]
+fn every_alarm_of_the_table_is_a_rule_and_no_other_is() {
+    let rules = std::fs::read_to_string(project().join("docs/alarms.yaml")).unwrap();
+    let rule = Regex::new(
+        r"(?m)^      - alert: (\w+)\n        expr: (.*)\n(?:        for: (\d+)m\n)?        labels:\n          severity: (?:page|ticket)\n        annotations:\n          summary: (.*)\n          action: .+$",
+    )
+    .unwrap();
+    let told: Vec<(String, String, Option<String>)> = rule
+        .captures_iter(&rules)
+        .map(|own| (own[4].to_owned(), own[2].to_owned(), own.get(3).map(|own| own.as_str().to_owned())))
+        .collect();
+    assert_eq!(told.len(), rules.matches("- alert:").count(), "a rule has another form");
+    let names: BTreeSet<&str> = rule.captures_iter(&rules).map(|own| own.get(1).unwrap().as_str()).collect();
+    assert_eq!(names.len(), told.len(), "two rules have one name");
+    let operations = std::fs::read_to_string(project().join("docs/operations.md")).unwrap();
+    let (expression, time) = (Regex::new("`([^`]+)`").unwrap(), Regex::new(r"for (\d+) minutes").unwrap());
+    let rows: Vec<_> = operations
+        .lines()
+        .filter(|line| line.starts_with("| **"))
+        .map(|line| {
+            let mut cells = line.trim_matches('|').split(" | ");
+            let name = cells.next().unwrap().trim().trim_matches('*').to_owned();
+            let when = cells.next().unwrap();
+            let parts: Vec<&str> =
+                expression.captures_iter(when).map(|own| own.get(1).unwrap().as_str()).collect();
+            (name, parts.join(" or "), time.captures(when).map(|own| own[1].to_owned()))
+        })
+        .collect();
+    assert!(rows.len() >= 15);
+    assert_eq!(told, rows);
 }
 
 #[test]
