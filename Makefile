@@ -86,12 +86,14 @@ deb: packages
 	lintian --fail-on error,warning --tag-display-limit 0 target/deb/*.deb
 	@ls -l target/deb
 
-# Installs, configures, uses, upgrades, removes and purges the relay's package in a fresh Debian root. Needs root and a mirror; no part of the tests.
-PACKAGE_TEST_PACKAGES := debootstrap curl python3 iproute2 util-linux
+# Installs, configures, uses, upgrades, removes and purges the packages in a fresh Debian root, and runs their units in one that systemd has
+# booted. Needs root and a mirror; no part of the tests.
+PACKAGE_TEST_PACKAGES := debootstrap systemd-container curl python3 iproute2 util-linux
 package-test: deb
 	$(call need,$(PACKAGE_TEST_PACKAGES))
 	$(DEB) --output target/deb/upgrade.deb --deb-revision 2
 	$(SUDO) tests/package/install target/deb/pixelward_*.deb target/deb/upgrade.deb target/deb/pixelward-console_*.deb
+	$(SUDO) tests/package/systemd target/deb/pixelward_*.deb target/deb/pixelward-console_*.deb
 
 define need
 	@missing=""; for name in $(1); do dpkg-query -W -f='$${Status}' $$name 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$name"; done; \
