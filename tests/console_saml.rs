@@ -122,6 +122,7 @@ const EXPECTED: &[(&str, &str)] = &[
     ("GET /messages/{id}", "nnnyyy"),
     ("GET /messages/{id}/export", "nnnyyy"),
     ("GET /streams", "nnyyyy"),
+    ("GET /streams/page", "nnyyyy"),
     ("GET /what-if", "nnnyyy"),
     ("POST /what-if", "nnnyyy"),
     ("GET /trackers", "nnyyyy"),

@@ -1,7 +1,7 @@
 //! The one table of what the console has: routing and who may come from it.
 
 use super::pages::{
-    account, audit, delivery, messages, overview, person, report, streams, trackers, what_if,
+    account, audit, delivery, messages, overview, person, preference_page, report, streams, trackers, what_if,
 };
 use super::{Handler, federated, sign_in};
 use crate::config::console::Role;
@@ -88,6 +88,7 @@ pub static ROUTES: &[Route] = &[
     get("/messages/{id}", Need::Of(BOTH), |call| Box::pin(messages::story(call))),
     get("/messages/{id}/export", Need::Of(BOTH), |call| Box::pin(messages::export(call))),
     get("/streams", Need::Of(EVERY), |call| Box::pin(streams::page(call))),
+    get("/streams/page", Need::Of(EVERY), |call| Box::pin(preference_page::page(call))),
     get("/what-if", Need::Of(BOTH), |call| Box::pin(what_if::page(call))),
     post("/what-if", Need::Of(BOTH), |call| Box::pin(what_if::tried(call))),
     get("/trackers", Need::Of(EVERY), |call| Box::pin(trackers::page(call))),

@@ -101,6 +101,7 @@ for (const [page, name, url] of [
   [olga, 'messages-empty', `${base}/messages?controller=club`],
   [olga, 'message', story],
   [olga, 'rules', `${base}/streams?controller=shop`],
+  [vera, 'preference-page', `${base}/streams/page?controller=shop&view=granted&language=fr`],
   [omar, 'what-if', `${base}/what-if?controller=shop`],
   [olga, 'trackers', `${base}/trackers?controller=shop`],
   [olga, 'trackers-empty', `${base}/trackers?controller=club`],

@@ -6,6 +6,7 @@ pub(super) mod delivery;
 pub(super) mod messages;
 pub(super) mod overview;
 pub(super) mod person;
+pub(super) mod preference_page;
 pub(super) mod report;
 pub(super) mod streams;
 pub(super) mod trackers;

@@ -23,6 +23,7 @@ pub(crate) async fn page(call: Call) -> Answered {
         }
         h2 { (call.controller) }
         (controller(&call, &own))
+        p { a href=(call.to("/streams/page")) { (call.say(&Text("The preference page as readers see it", "Die Einstellungsseite, wie Leser sie sehen", "La page de préférences telle que la voient les lecteurs"))) } }
         h2 { (call.say(&Text("Kinds of mail", "Arten von Post", "Types de courrier"))) }
         (streams(&call, &own))
         h2 { (call.say(&Text("Rules of jurisdictions", "Regeln der Rechtsordnungen", "Règles des juridictions"))) }

@@ -19,6 +19,7 @@ mod model;
 mod openapi;
 mod page;
 mod people;
+mod preference_page;
 mod rate;
 mod reading;
 mod replay;

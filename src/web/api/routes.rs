@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 use super::openapi::Schemas;
 use super::{
     Handler, audit, consent, delivery, evidence, explain, export, figures, history, import, incoming, links,
-    model, openapi, page, people, reading, rules, statistics, system, what_if,
+    model, openapi, page, people, preference_page, reading, rules, statistics, system, what_if,
 };
 use crate::web::token::Scope;
 
@@ -492,6 +492,30 @@ pub static ROUTES: &[Route] = &[
         extras: &[],
         answers: &[(200, "What is in force.", Output::Json(of::<rules::InForce>))],
         handler: |call| Box::pin(rules::in_force(call)),
+    },
+    Route {
+        method: Method::Get,
+        path: "/v1/controllers/{controller}/page",
+        access: Access::Scope(Scope::PolicyRead),
+        name: "preview_page",
+        tag: RULES,
+        summary: "The preference page as its readers would see it",
+        about: "Nothing on it can be pressed: it leads nowhere, and is of nobody.",
+        input: Input::Nothing,
+        extras: &[
+            Extra::Word(
+                "language",
+                &preference_page::LANGUAGES,
+                "In which language; that of the controller where nothing is said.",
+            ),
+            Extra::Word(
+                "view",
+                &preference_page::VIEWS,
+                "Which view; that of somebody unknown where nothing is said.",
+            ),
+        ],
+        answers: &[(200, "The page.", Output::Json(of::<preference_page::Previewed>))],
+        handler: |call| Box::pin(preference_page::show(call)),
     },
     Route {
         method: Method::Post,

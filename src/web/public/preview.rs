@@ -48,6 +48,8 @@ impl State {
 pub struct Preview {
     /// The page.
     pub page: String,
+    /// The language that it is in.
+    pub language: Language,
     /// The version of the notice that records name.
     pub version: String,
     /// SHA-256 of its text, as records have it.
@@ -70,7 +72,7 @@ pub fn preview(
     let notice = Notice::new(&face, language, &offer);
     let text = notice.text(face.texts(language));
     let page = shown(&face, language, &offer, &notice, state, now);
-    Ok(Preview { page, version: notice.version, hash: notice.hash, text })
+    Ok(Preview { page, language, version: notice.version, hash: notice.hash, text })
 }
 
 fn shown(
