@@ -260,25 +260,6 @@ fn somebody_signs_in_by_their_organisation_and_out_again_everywhere() {
     assert!(signed.console.log.all().iter().all(|line| !line.contains("olga")));
 }
 
-/// What a script of Playwright said, which must have ended well.
-fn browsed(script: &str, arguments: &[&str]) {
-    let packages = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("browser");
-    assert!(packages.exists(), "{} is missing; `make test-packages` puts it there", packages.display());
-    let output = Command::new("node")
-        .arg(format!("{}/tests/console/{script}", env!("CARGO_MANIFEST_DIR")))
-        .arg(&packages)
-        .args(arguments)
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    println!("{said}");
-    assert!(
-        output.status.success() && said.contains("all of it holds"),
-        "{said}\n{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-}
-
 /// For how many seconds a session may be silent where that is looked at. Signing in and a look at one page take less.
 const IDLE: &str = "20";
 
