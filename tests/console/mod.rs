@@ -9,6 +9,8 @@
     clippy::panic
 )]
 
+pub mod single_sign_on;
+
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
