@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use console::{Browser, Console, browsed};
 use http::{CONTROLLERS, Served};
-use pixelward::consent::{Settings as StoreSettings, Store, Timestamp};
-use pixelward::policy::{Decision, LinkFate, Outcome, Rule};
+use pixelward::consent::{Change, Controller, Settings as StoreSettings, State, Store, Timestamp};
+use pixelward::policy::{Decision, LinkFate, Outcome, Purpose, Rule};
 use pixelward::record::evidence::record::Sighted;
 use pixelward::record::evidence::{Evidence, Note, NotedCopy, NotedRecipient, Settings};
 use pixelward::rewrite::Receipts;
@@ -40,8 +40,13 @@ fn message(store: &Store, crowd: Crowd, number: usize, now: Timestamp) -> Note {
     let Crowd { records, each } = crowd;
     let is_refused = !number.is_multiple_of(3);
     let outcome = if is_refused { Outcome::Strip } else { Outcome::Keep };
+    let address = |own: usize| match own == 0 && number.is_multiple_of(11) {
+        // Somebody who gets a mail each day: the records lie in as many segments.
+        true => "reader@home.example".to_owned(),
+        false => format!("p{}@home.example", (number * each + own) % 200_000),
+    };
     let recipient = |own: usize| NotedRecipient {
-        person: store.person(&format!("p{}@home.example", (number * each + own) % 200_000)),
+        person: store.person(&address(own)),
         decision: Decision {
             outcome,
             links: LinkFate::Stay,
@@ -68,6 +73,11 @@ fn message(store: &Store, crowd: Crowd, number: usize, now: Timestamp) -> Note {
         downstream: String::new(),
         found: 1,
         sightings: vec![Sighted { carrier: "img".into(), vendor: vendor.into(), count: 1 }],
+        hosts: if vendor == "unknown" {
+            vec![(format!("open{}.vendor{}.example", number % 20, number % 60), 1)]
+        } else {
+            Vec::new()
+        },
         before: Some([1; 32]),
         copies: vec![NotedCopy {
             after: Some([2; 32]),
@@ -94,6 +104,17 @@ fn write(folder: &Path, crowd: Crowd) {
         body_hashes: true,
     };
     let now = Timestamp::now();
+    let controller: Controller = "shop".parse().unwrap();
+    let said = |own: &usize| {
+        let state = if own.is_multiple_of(3) { State::Granted } else { State::Refused };
+        let mut change = Change::new(controller.clone(), Purpose::CONSENT.to_vec(), state, now.plus_days(-1));
+        change.details.evidence = Some("form/17".to_owned());
+        (store.person(&format!("p{own}@home.example")), change)
+    };
+    let people: Vec<usize> = (0..crowd.records / 5).collect();
+    for chunk in people.chunks(ROUND) {
+        store.record(chunk.iter().map(said).collect()).unwrap();
+    }
     let messages: Vec<usize> = (0..crowd.records / crowd.each).collect();
     for round in messages.chunks(ROUND / crowd.each) {
         // Closing writes all that waits, so that none is lost for want of room.
@@ -123,10 +144,10 @@ fn with(crowd: Crowd) -> (Served, Console) {
     (served, console)
 }
 
-/// The person whose address is looked for.
-fn person(browser: &mut Browser) -> String {
+/// Where somebody is found by address.
+fn person(browser: &mut Browser, address: &str) -> String {
     let page = browser.page("/person?controller=shop");
-    let found = browser.submit(&page, "/person", &[("address", "p7@home.example"), ("controller", "shop")]);
+    let found = browser.submit(&page, "/person", &[("address", address), ("controller", "shop")]);
     found.header("location").unwrap().to_owned()
 }
 
@@ -140,7 +161,7 @@ fn story(browser: &mut Browser) -> Option<String> {
 /// Looks at every page in a browser. `PIXELWARD_PICTURES` names a folder for pictures.
 fn looked_at(served: &Served, console: &Console, name: &str) {
     let mut browser = console.signed_in(served);
-    let person = person(&mut browser);
+    let person = person(&mut browser, "p1@home.example");
     let hash = person.trim_start_matches("/person/").split('?').next().unwrap();
     let pictures = std::env::var("PIXELWARD_PICTURES").unwrap_or_default();
     let base = format!("http://127.0.0.1:{}", console.port);
@@ -162,7 +183,7 @@ fn every_page_fits_its_window_with_nothing_and_with_little() {
 fn every_page_answers_soon_over_a_million_records() {
     let (served, console) = with(MILLION);
     let mut browser = console.signed_in(&served);
-    let person = person(&mut browser);
+    let [person, reader] = ["p7", "reader"].map(|own| person(&mut browser, &format!("{own}@home.example")));
     let story = story(&mut browser).unwrap();
     let overview = browser.page("/?controller=shop&days=90");
     assert!(overview.contains("trackers taken out") && overview.contains("SendGrid"));
@@ -172,13 +193,16 @@ fn every_page_answers_soon_over_a_million_records() {
         "/?controller=shop".to_owned(),
         "/?controller=shop&days=90".to_owned(),
         "/person?controller=shop".to_owned(),
+        "/?controller=shop&hours=24".to_owned(),
         person,
+        reader,
         "/messages?controller=shop".to_owned(),
         format!("/messages?controller=shop&until={month_ago}"),
         "/messages?controller=shop&vendor=unknown".to_owned(),
         "/messages?controller=shop&vendor=nobody".to_owned(),
         format!("/messages/{story}"),
         "/streams?controller=shop".to_owned(),
+        "/streams/page?controller=shop".to_owned(),
         "/what-if?controller=shop".to_owned(),
         "/trackers?controller=shop".to_owned(),
         "/delivery".to_owned(),

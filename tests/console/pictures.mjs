@@ -27,7 +27,7 @@ async function look(what, schemes = ['light', 'dark']) {
 const every = [
   ['overview', '/?controller=shop'], ['quarter', '/?controller=shop&days=90'], ['hours', '/?controller=shop&hours=24'],
   ['person-search', '/person?controller=shop'], ['person', `/person/${person}?controller=shop`],
-  ['messages', '/messages?controller=shop'], ['rules', '/streams?controller=shop'], ['what-if', '/what-if?controller=shop'],
+  ['messages', '/messages?controller=shop'], ['rules', '/streams?controller=shop'], ['preference-page', '/streams/page?controller=shop'], ['what-if', '/what-if?controller=shop'],
   ['trackers', '/trackers?controller=shop'], ['delivery', '/delivery?controller=shop'], ['audit', '/audit?controller=shop'],
   ['report', '/report?controller=shop&since=2026-01-01'], ['account', '/account'],
 ];
