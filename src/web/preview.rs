@@ -10,7 +10,11 @@ pub fn view(detector: &Detector, raw: &[u8], own: Option<(&str, &str)>) -> Strin
     let scheme = |url: &str| url.split_once("://").map_or(url.to_owned(), |(_, rest)| rest.to_owned());
     let own = own.map(|(public_url, name)| (scheme(public_url), name));
     let ours = |sighting: &Sighting| {
-        own.as_ref().filter(|(prefix, _)| sighting.url.starts_with(prefix.as_str())).map(|(_, name)| *name)
+        let begins = |prefix: &str| {
+            let rest = sighting.url.strip_prefix(prefix.trim_end_matches('/'));
+            rest.is_some_and(|rest| rest.starts_with('/'))
+        };
+        own.as_ref().filter(|(prefix, _)| begins(prefix)).map(|(_, name)| *name)
     };
     let analysis: Analysis<'_> = detector.analyse(raw, &Inquiry::to(&[]).everything());
     let label = |colour: &str, text: &str| {
