@@ -28,6 +28,7 @@ pub mod tracker;
 pub mod chain;
 pub mod consent;
 
+pub mod language;
 pub mod policy;
 
 pub mod rewrite;

@@ -30,7 +30,6 @@ use crate::policy::swap::{self, shortfall};
 use crate::policy::{Chosen, Decision, Facts, Mode, Outcome, Purpose, Request, decide};
 use crate::record::digest::{self, BodyHash};
 use crate::record::evidence::Evidence;
-use crate::record::evidence::record::Sighted;
 use crate::record::{self, Line};
 use crate::relay::delivery::{self, Answers};
 use crate::relay::ledger::{Fate, Key as LedgerKey};
@@ -110,7 +109,7 @@ struct Enforced {
     evidence_days: Option<u16>,
     decided: Vec<Decided>,
     found: usize,
-    sightings: Vec<Sighted<'static>>,
+    trackers: proof::Trackers,
     copies: Vec<Copied>,
 }
 
@@ -399,9 +398,9 @@ impl Pipeline {
             .iter()
             .filter(|own| own.verdict == Verdict::Tracker && own.axis() == Axis::Open);
         let pixels = pixels.count();
-        let sightings = match &self.evidence {
-            Some(_) => proof::sightings(&analysis, &live.detector),
-            None => Vec::new(),
+        let trackers = match &self.evidence {
+            Some(_) => proof::trackers(&analysis, &live.detector, inquiry.recipients),
+            None => proof::Trackers::default(),
         };
         let people: Vec<Person> = decided.iter().map(|own| own.person).collect();
         let copying = Copying {
@@ -449,7 +448,7 @@ impl Pipeline {
             evidence_days: chosen.controller.evidence_days,
             decided,
             found,
-            sightings,
+            trackers,
             copies,
         }
     }

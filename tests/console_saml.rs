@@ -7,104 +7,13 @@ mod http;
 mod support;
 
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
-use console::{Browser, Console, token};
-use http::{Answer, Connection, Served};
+use console::single_sign_on::{ROLES, Signed};
+use console::{Browser, Console, browsed, token};
+use http::Served;
 use pixelward::console::{Method, ROUTES, Route};
 use support::{Lines, free_port};
-
-/// Who may what at the identity provider's people: see `console/idp.py`.
-const ROLES: &str = "[[saml.role]]\nattribute = \"groups\"\nvalue = \"viewers\"\nrole = \"viewer\"\ncontroller = \"all\"\n\
-     [[saml.role]]\nattribute = \"groups\"\nvalue = \"officers\"\nrole = \"officer\"\ncontroller = \"all\"\n\
-     [[saml.role]]\nattribute = \"groups\"\nvalue = \"operators\"\nrole = \"operator\"\ncontroller = \"all\"\n\
-     [[saml.role]]\nattribute = \"groups\"\nvalue = \"shop-officers\"\nrole = \"officer\"\ncontroller = \"shop\"\n";
-
-/// An identity provider and a console that trusts it.
-struct Signed {
-    served: Served,
-    console: Console,
-    idp_port: u16,
-    idp: Child,
-}
-
-impl Drop for Signed {
-    fn drop(&mut self) {
-        let _ = self.idp.kill();
-        let _ = self.idp.wait();
-    }
-}
-
-/// Where `make test-packages` puts pysaml2.
-fn python() -> PathBuf {
-    let program = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("pysaml2/bin/python");
-    assert!(program.exists(), "{} is missing; `make test-packages` puts it there", program.display());
-    program
-}
-
-impl Signed {
-    fn on(more: &str) -> Signed {
-        Signed::beside(Served::with("burst = 100000\nrequests_per_minute = 1000000"), more)
-    }
-
-    fn with_mail(more: &str) -> Signed {
-        let (served, _hop) = console::with_mail();
-        Signed::beside(served, more)
-    }
-
-    fn beside(served: Served, more: &str) -> Signed {
-        let (port, idp_port) = (free_port(), free_port());
-        let folder = served.relay.folder.0.join("idp");
-        std::fs::create_dir_all(&folder).unwrap();
-        let base = format!("http://127.0.0.1:{port}");
-        let mut idp = Command::new(python())
-            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/console/idp.py"))
-            .arg(&folder)
-            .arg(idp_port.to_string())
-            .arg(format!("{base}/saml/metadata"))
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        Lines::follow(idp.stdout.take().unwrap()).wait("the identity provider", |line| line == "ready");
-        let saml = format!(
-            "{more}[saml]\nentity_id = \"{base}/saml/metadata\"\nidp_metadata_url = \"http://127.0.0.1:{idp_port}/metadata\"\n{ROLES}"
-        );
-        let console = Console::on(port, &served, &format!("public_url = \"{base}\""), &saml);
-        Signed { served, console, idp_port, idp }
-    }
-
-    /// What the identity provider answers under an address.
-    fn at_idp(&self, url: &str) -> Answer {
-        let path = url
-            .strip_prefix(&format!("http://127.0.0.1:{}", self.idp_port))
-            .unwrap_or_else(|| panic!("{url}"));
-        Connection::to(self.idp_port).ask("GET", path, &[("Connection", "close")], b"")
-    }
-
-    /// The response with which somebody comes back.
-    fn response(&self, browser: &mut Browser, who: &str) -> String {
-        let login = browser.get("/saml/login");
-        let to = login.header("location").unwrap().to_owned();
-        let page = self.at_idp(&format!("{to}&user={who}")).text();
-        page.split("name=\"SAMLResponse\" value=\"")
-            .nth(1)
-            .unwrap_or_else(|| panic!("{page}"))
-            .split('"')
-            .next()
-            .unwrap()
-            .to_owned()
-    }
-
-    fn signed_in(&self, who: &str) -> Browser {
-        let mut browser = self.console.browser();
-        let response = self.response(&mut browser, who);
-        let accepted = browser.send("/saml/acs", &[("SAMLResponse", &response)]);
-        let to =
-            accepted.header("location").unwrap_or_else(|| panic!("{:?}", self.console.log.all())).to_owned();
-        assert_eq!(browser.get(&to).header("location"), Some("/"));
-        browser
-    }
-}
 
 /// What each person gets at each route: nobody, nora (no role), vera (viewer), olga (officer), sam (officer of shop), omar (operator), all looking at
 /// the controller shop. `y` is let through, `n` is not.
@@ -258,25 +167,6 @@ fn somebody_signs_in_by_their_organisation_and_out_again_everywhere() {
     // The names of people are in the audit trail, and not in the log.
     assert!(signed.signed_in("omar").page("/audit").contains("olga"));
     assert!(signed.console.log.all().iter().all(|line| !line.contains("olga")));
-}
-
-/// What a script of Playwright said, which must have ended well.
-fn browsed(script: &str, arguments: &[&str]) {
-    let packages = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("browser");
-    assert!(packages.exists(), "{} is missing; `make test-packages` puts it there", packages.display());
-    let output = Command::new("node")
-        .arg(format!("{}/tests/console/{script}", env!("CARGO_MANIFEST_DIR")))
-        .arg(&packages)
-        .args(arguments)
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    println!("{said}");
-    assert!(
-        output.status.success() && said.contains("all of it holds"),
-        "{said}\n{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
 }
 
 /// For how many seconds a session may be silent where that is looked at. Signing in and a look at one page take less.

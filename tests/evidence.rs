@@ -378,6 +378,7 @@ fn child_that_writes_old_evidence() {
         downstream: String::new(),
         found: 0,
         sightings: Vec::new(),
+        hosts: Vec::new(),
         before: None,
         copies: vec![copy],
     });

@@ -10,6 +10,7 @@ use crate::config::Config;
 use crate::consent::export::Purpose as ShownPurpose;
 use crate::consent::socket::{Client, Request, Response, Shown, answer};
 use crate::consent::{Change, Controller, Standing, State, Store, Timestamp};
+use crate::language::Language;
 use crate::policy::explain;
 use crate::policy::lint::lint;
 
@@ -87,7 +88,8 @@ fn explained(
     let rulebook = &config.policy.rulebook;
     let chosen = rulebook.named(controller, mailstream)?;
     let asked = standing(config, &chosen.controller.name, recipient);
-    let (_, mut said) = explain::explained(rulebook, chosen, asked.as_ref().ok(), recipient, now);
+    let (_, mut said) =
+        explain::explained(rulebook, chosen, asked.as_ref().ok(), recipient, now, Language::En);
     if let Err(error) = &asked {
         said.insert(0, format!("The consent store cannot be asked: {error}"));
     }

@@ -1,61 +1,89 @@
-//! Charts as inline SVG: columns by day, and a bar beside a number. What a chart shows stands in a table below it, too, for those who do not see it.
+//! Charts as inline SVG: columns by time, and a bar beside a number. What a chart shows stands in a table below it, too, for those who do not see it.
 
 use maud::{Markup, html};
 
 use super::text::{Language, Text};
 
-/// Width and height of a chart, in its own units.
-const SIZE: (u32, u32) = (720, 190);
+/// How a chart is drawn, in its own units.
+#[derive(Clone, Copy)]
+struct Shape {
+    /// The class by which the style chooses it.
+    class: &'static str,
+    width: u32,
+    height: u32,
+    /// How many names stand below.
+    names: usize,
+    /// Whether columns say what they are when they are pointed at.
+    speaks: bool,
+}
+
+/// What most screens and paper have, and what narrow screens have: there, letters of the broad one would be too small.
+const SHAPES: [Shape; 2] = [
+    Shape { class: "chart broad", width: 720, height: 190, names: 6, speaks: true },
+    Shape { class: "chart slim", width: 340, height: 190, names: 4, speaks: false },
+];
 /// Room for the numbers on the left, and for the days below.
 const MARGIN: (u32, u32) = (46, 22);
 /// The most colours there are.
 const COLOURS: usize = 5;
 
-/// What happened on a day: a number for each name.
+/// What happened in some time: a number for each name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Column {
-    /// The day.
-    pub day: String,
+    /// When.
+    pub time: String,
+    /// The same in few characters.
+    pub short: String,
     /// The numbers, one for each name.
     pub parts: Vec<u64>,
 }
 
-/// Columns that are made of parts, one for each day.
-pub fn columns(language: Language, title: &str, names: &[String], days: &[Column]) -> Markup {
-    let (width, height) = SIZE;
+/// One drawing.
+fn drawn(language: Language, title: &str, names: &[String], times: &[Column], shape: Shape) -> Markup {
+    let Shape { width, height, .. } = shape;
     let (left, below) = MARGIN;
     let sum = |own: &Column| own.parts.iter().sum::<u64>();
-    let most = ceiling(days.iter().map(sum).max().unwrap_or(0));
+    let most = ceiling(times.iter().map(sum).max().unwrap_or(0));
     let room = f64::from(height - below - 8);
-    let step = f64::from(width - left) / days.len().max(1) as f64;
+    let step = f64::from(width - left) / times.len().max(1) as f64;
     let scaled = |count: u64| count as f64 / most as f64 * room;
     let base = f64::from(height - below);
     html! {
-        figure {
-            svg class="chart" viewBox=(format!("0 0 {width} {height}")) role="img" aria-label=(title) {
-                @for part in [0, 1, 2] {
-                    @let count = most * part / 2;
-                    @let y = base - scaled(count);
-                    line class="axis" x1=(left) x2=(width) y1=(tenth(y)) y2=(tenth(y)) {}
-                    text x=(left - 6) y=(tenth(y + 4.0)) text-anchor="end" { (short(count)) }
-                }
-                @for (index, own) in days.iter().enumerate() {
-                    @let x = f64::from(left) + step * index as f64 + step * 0.1;
-                    @for (place, count) in own.parts.iter().enumerate().filter(|(_, count)| **count > 0) {
-                        @let under: u64 = own.parts.iter().take(place).sum();
-                        @let high = scaled(*count);
-                        rect class=(colour(place)) x=(tenth(x)) width=(tenth((step * 0.8).max(1.0)))
-                            y=(tenth(base - scaled(under) - high)) height=(tenth(high)) {
-                            title { (own.day) ": " (names.get(place).map_or("", String::as_str)) " " (language.number(*count)) }
+        svg class=(shape.class) viewBox=(format!("0 0 {width} {height}")) role="img" aria-label=(title) {
+            @for part in [0, 1, 2] {
+                @let count = most * part / 2;
+                @let y = base - scaled(count);
+                line class="axis" x1=(left) x2=(width) y1=(tenth(y)) y2=(tenth(y)) {}
+                text x=(left - 6) y=(tenth(y + 4.0)) text-anchor="end" { (short(count)) }
+            }
+            @for (index, own) in times.iter().enumerate() {
+                @let x = f64::from(left) + step * index as f64 + step * 0.1;
+                @for (place, count) in own.parts.iter().enumerate().filter(|(_, count)| **count > 0) {
+                    @let under: u64 = own.parts.iter().take(place).sum();
+                    @let high = scaled(*count);
+                    rect class=(colour(place)) x=(tenth(x)) width=(tenth((step * 0.8).max(1.0)))
+                        y=(tenth(base - scaled(under) - high)) height=(tenth(high)) {
+                        @if shape.speaks {
+                            title { (own.time) ": " (names.get(place).map_or("", String::as_str)) " " (language.number(*count)) }
                         }
                     }
-                    @if index % days.len().div_ceil(6).max(1) == 0 {
-                        text x=(tenth(x + step * 0.4)) y=(height - 6) text-anchor="middle" { (own.day.get(5..).unwrap_or_default()) }
-                    }
+                }
+                @if index % times.len().div_ceil(shape.names).max(1) == 0 {
+                    text x=(tenth((x + step * 0.4).max(f64::from(left) + 12.0))) y=(height - 6) text-anchor="middle" { (own.short) }
                 }
             }
+        }
+    }
+}
+
+/// Columns that are made of parts, one for each time.
+pub fn columns(language: Language, title: &str, names: &[String], times: &[Column]) -> Markup {
+    let occurs = |place: usize| times.iter().any(|own| own.parts.get(place).is_some_and(|own| *own > 0));
+    html! {
+        figure {
+            @for shape in SHAPES { (drawn(language, title, names, times, shape)) }
             ul class="legend" {
-                @for (place, name) in names.iter().enumerate() {
+                @for (place, name) in names.iter().enumerate().filter(|(place, _)| occurs(*place)) {
                     li { svg viewBox="0 0 10 10" aria-hidden="true" { rect class=(colour(place)) width="10" height="10" rx="2" {} } (name) }
                 }
             }
@@ -63,12 +91,12 @@ pub fn columns(language: Language, title: &str, names: &[String], days: &[Column
                 summary { (language.say(&Text("The same as a table", "Dasselbe als Tabelle", "Le même en tableau"))) }
                 div class="wide" tabindex="0" { table {
                     thead { tr {
-                        th scope="col" { (language.say(&Text("Day", "Tag", "Jour"))) }
+                        th scope="col" { (language.say(&Text("When", "Wann", "Quand"))) }
                         @for name in names { th scope="col" class="count" { (name) } }
                     } }
                     tbody {
-                        @for own in days.iter().rev() {
-                            tr { th scope="row" class="nowrap" { (own.day) } @for count in &own.parts { td class="count" { (language.number(*count)) } } }
+                        @for own in times.iter().rev() {
+                            tr { th scope="row" class="nowrap" { (own.time) } @for count in &own.parts { td class="count" { (language.number(*count)) } } }
                         }
                     }
                 } }
@@ -82,8 +110,8 @@ pub fn bar(count: u64, whole: u64) -> Markup {
     let part = if whole == 0 { 0.0 } else { count as f64 / whole as f64 * 100.0 };
     html! {
         svg class="bar" viewBox="0 0 100 6" preserveAspectRatio="none" aria-hidden="true" {
-            rect class="rest" width="100" height="6" rx="3" {}
-            rect class="s1" width=(tenth(part.min(100.0))) height="6" rx="3" {}
+            rect class="rest" width="100" height="6" {}
+            rect class="s1" width=(tenth(part.min(100.0))) height="6" {}
         }
     }
 }
@@ -97,7 +125,7 @@ fn colour(place: usize) -> &'static str {
 fn ceiling(most: u64) -> u64 {
     let mut step = 1u64;
     loop {
-        for own in [2, 4, 10] {
+        for own in [2, 4, 6, 8, 10] {
             let candidate = step.saturating_mul(own);
             if candidate >= most {
                 return candidate;
@@ -127,7 +155,7 @@ mod tests {
     #[test]
     fn axes_end_with_round_numbers() {
         for (most, expected) in
-            [(0, 2), (1, 2), (3, 4), (5, 10), (11, 20), (41, 100), (999, 1000), (1001, 2000)]
+            [(0, 2), (1, 2), (3, 4), (5, 6), (11, 20), (41, 60), (999, 1000), (1001, 2000)]
         {
             assert_eq!(ceiling(most), expected);
         }
@@ -136,12 +164,19 @@ mod tests {
 
     #[test]
     fn no_days_one_day_and_many_days_are_drawn() {
-        let column = |number: u64| Column { day: format!("2026-11-{number:02}"), parts: vec![number, 0, 7] };
+        let column = |number: u64| Column {
+            time: format!("2026-11-{number:02}"),
+            short: format!("{number}"),
+            parts: vec![number, 0, 7],
+        };
         let names = ["a", "b", "c"].map(str::to_owned);
         for count in [0u64, 1, 30, 400] {
             let days: Vec<Column> = (1..=count).map(column).collect();
             let drawn = columns(Language::En, "title", &names, &days).into_string();
-            assert_eq!(drawn.matches("<rect class=\"s1\" x=").count() as u64, count);
+            assert_eq!(drawn.matches("<rect class=\"s1\" x=").count() as u64, 2 * count);
+            // What never occurs has no place in the legend.
+            assert!(!drawn.contains("</svg>b</li>"));
+            assert_eq!(drawn.matches("</svg>c</li>").count(), usize::from(count > 0));
             assert!(!drawn.contains("NaN") && !drawn.contains("inf") && !drawn.contains("style="));
         }
     }

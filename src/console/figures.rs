@@ -55,14 +55,49 @@ impl Sums {
                 sums.take_trackers(own, found);
             }
         }
-        let column = |(day, parts): (&String, &Vec<u64>)| Column { day: day.clone(), parts: parts.clone() };
+        let column = |(day, parts): (&String, &Vec<u64>)| Column {
+            time: day.clone(),
+            short: day.get(5..).unwrap_or_default().to_owned(),
+            parts: parts.clone(),
+        };
         sums.outcomes = by_day.iter().map(|(day, (own, _))| column((day, own))).collect();
         sums.found = by_day.iter().map(|(day, (_, own))| column((day, own))).collect();
         sums
     }
 
+    /// Adds up what the API says of the 24 hours that end with the one of this moment. Who sent trackers and where they stood is not known by hour.
+    pub fn of_hours(figures: &Value, now: Timestamp) -> Sums {
+        let mut sums = Sums::default();
+        let hour = |at: Timestamp| at.to_string().chars().take(13).collect::<String>();
+        let mut by_hour: BTreeMap<String, (Vec<u64>, Vec<u64>)> = BTreeMap::new();
+        for back in 0..24 {
+            let own = hour(Timestamp(now.0 - back * 3_600_000));
+            by_hour.insert(own, (vec![0; OUTCOMES.len()], vec![0; 2]));
+        }
+        for day in list(figures, "days") {
+            for own in list(day, "hours") {
+                let name = format!("{}T{:02}", text(day, "day"), number(own, "hour"));
+                let Some((outcomes, found)) = by_hour.get_mut(&name) else { continue };
+                let (done, trackers) = (text(own, "done"), number(own, "trackers"));
+                sums.count_recipients(own, number(own, "recipients"), outcomes);
+                sums.count_trackers(done, trackers, found);
+            }
+        }
+        let column = |(hour, parts): (&String, &Vec<u64>)| Column {
+            time: format!("{}:00", hour.replace('T', " ")),
+            short: format!("{}:00", hour.get(11..).unwrap_or_default()),
+            parts: parts.clone(),
+        };
+        sums.outcomes = by_hour.iter().map(|(hour, (own, _))| column((hour, own))).collect();
+        sums.found = by_hour.iter().map(|(hour, (_, own))| column((hour, own))).collect();
+        sums
+    }
+
     fn take_recipients(&mut self, own: &Value, outcomes: &mut [u64]) {
-        let count = number(own, "count");
+        self.count_recipients(own, number(own, "count"), outcomes);
+    }
+
+    fn count_recipients(&mut self, own: &Value, count: u64, outcomes: &mut [u64]) {
         self.recipients += count;
         for (sums, name) in [
             (&mut self.by_done, "done"),
@@ -78,11 +113,15 @@ impl Sums {
 
     fn take_trackers(&mut self, own: &Value, found: &mut [u64]) {
         let count = number(own, "count");
-        let is_stripped = text(own, "done") == "strip";
-        self.trackers += count;
-        self.stripped += if is_stripped { count } else { 0 };
         *self.by_vendor.entry(text(own, "vendor").to_owned()).or_default() += count;
         *self.by_carrier.entry(text(own, "carrier").to_owned()).or_default() += count;
+        self.count_trackers(text(own, "done"), count, found);
+    }
+
+    fn count_trackers(&mut self, done: &str, count: u64, found: &mut [u64]) {
+        let is_stripped = done == "strip";
+        self.trackers += count;
+        self.stripped += if is_stripped { count } else { 0 };
         found.get_mut(usize::from(!is_stripped)).into_iter().for_each(|own| *own += count);
     }
 }
@@ -127,7 +166,7 @@ mod tests {
         let figures = serde_json::json!({"days": [row("2026-10-30", "strip", 9), row("2026-10-31", "strip", 3), row("2026-11-02", "keep", 1)]});
         let sums = Sums::of(&figures, "2026-10-31", "2026-11-02");
         assert_eq!((sums.recipients, sums.trackers, sums.stripped), (4, 8, 6));
-        let days: Vec<&str> = sums.outcomes.iter().map(|own| own.day.as_str()).collect();
+        let days: Vec<&str> = sums.outcomes.iter().map(|own| own.time.as_str()).collect();
         assert_eq!(days, ["2026-10-31", "2026-11-01", "2026-11-02"]);
         assert_eq!(
             sums.found.iter().map(|own| own.parts.clone()).collect::<Vec<_>>(),
@@ -135,5 +174,22 @@ mod tests {
         );
         assert_eq!(greatest(&sums.by_done, 1), [("strip", 3)]);
         assert!(Sums::of(&figures, "x", "2026-11-02").outcomes.is_empty());
+    }
+
+    #[test]
+    fn hours_are_the_last_24_and_those_without_mail_are_there() {
+        let hour = |hour: u64, done: &str| serde_json::json!({"hour": hour, "done": done, "result": "accepted", "recipients": 2, "trackers": 3});
+        let figures = serde_json::json!({"days": [
+            {"day": "2026-11-24", "hours": [hour(14, "strip"), hour(15, "strip"), hour(23, "keep")]},
+            {"day": "2026-11-25", "hours": [hour(0, "strip"), hour(14, "swap_day"), hour(15, "strip")]},
+        ]});
+        let sums = Sums::of_hours(&figures, Timestamp::parse("2026-11-25T14:59:59Z").unwrap());
+        assert_eq!((sums.recipients, sums.trackers, sums.stripped), (8, 12, 6));
+        let shown = |own: &Column| (own.time.clone(), own.short.clone(), own.parts.clone());
+        assert_eq!(sums.found.len(), 24);
+        assert_eq!(shown(&sums.found[0]), ("2026-11-24 15:00".to_owned(), "15:00".to_owned(), vec![3, 0]));
+        assert_eq!(shown(&sums.found[23]), ("2026-11-25 14:00".to_owned(), "14:00".to_owned(), vec![0, 3]));
+        assert_eq!(sums.outcomes[1].parts, [0; 5]);
+        assert_eq!(sums.by_result["accepted"], 8);
     }
 }

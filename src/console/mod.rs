@@ -21,7 +21,6 @@ mod saml;
 mod serve;
 pub mod session;
 mod sign_in;
-pub mod text;
 mod trail;
 pub mod value;
 pub mod words;
@@ -44,6 +43,7 @@ use form::Form;
 use session::{Session, Sessions};
 use text::Language;
 
+pub(crate) use crate::language as text;
 pub use routes::{Method, Need, Proof, ROUTES, Route};
 
 /// How long what the configuration of the relay declares is taken to stand.

@@ -100,7 +100,8 @@ impl Saml {
         loop {
             tokio::time::sleep(self.settings.refresh).await;
             let read = fetch::metadata(&self.settings.metadata).await.and_then(|text| Idp::read(&text));
-            match read {
+            let usable = read.and_then(|idp| provider(&self.settings, &self.base, &idp).map(|_| idp));
+            match usable {
                 Ok(idp) if idp == *self.idp() => {}
                 Ok(idp) => {
                     tracing::info!(

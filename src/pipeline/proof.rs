@@ -3,7 +3,8 @@
 use super::{Arrival, Copied, Enforced, Handled, Hashes, fell_short};
 use crate::record::evidence::record::Sighted;
 use crate::record::evidence::{Note, NotedCopy, NotedRecipient};
-use crate::tracker::{Analysis, Axis, Detector, Verdict};
+use crate::tracker::host::{names, reduced};
+use crate::tracker::{Analysis, Axis, Detector, Fact, Verdict};
 
 /// The most kinds of sightings that are told apart in one message.
 const MAX_KINDS: usize = 32;
@@ -11,9 +12,22 @@ const MAX_KINDS: usize = 32;
 const OTHER: &str = "other";
 const UNKNOWN: &str = "unknown";
 
-/// The trackers of a message by carrier and vendor, links left out.
-pub(super) fn sightings(analysis: &Analysis<'_>, detector: &Detector) -> Vec<Sighted<'static>> {
+/// The most hosts that are told apart in one message.
+const MAX_HOSTS: usize = 8;
+
+/// The trackers of a message.
+#[derive(Default)]
+pub(super) struct Trackers {
+    /// By carrier and vendor.
+    pub(super) sightings: Vec<Sighted<'static>>,
+    /// Where those report to whose vendor nobody knows.
+    pub(super) hosts: Vec<(String, u64)>,
+}
+
+/// The trackers of a message, links left out.
+pub(super) fn trackers(analysis: &Analysis<'_>, detector: &Detector, recipients: &[&str]) -> Trackers {
     let mut kinds: Vec<Sighted<'static>> = Vec::new();
+    let mut hosts: Vec<(String, u64)> = Vec::new();
     let trackers = analysis.sightings.iter().filter(|own| own.verdict == Verdict::Tracker);
     for own in trackers.filter(|own| own.axis() != Axis::Link) {
         let carrier = own.carrier.name();
@@ -23,8 +37,23 @@ pub(super) fn sightings(analysis: &Analysis<'_>, detector: &Detector) -> Vec<Sig
             true => count(&mut kinds, carrier, vendor),
             false => count(&mut kinds, OTHER, OTHER),
         }
+        if own.vendor.is_none() {
+            let names_reader = |label: &str| {
+                own.evidence.has(Fact::RecipientInUrl)
+                    || recipients.iter().any(|address| names(label, address))
+            };
+            let host = own.url.split(['/', '?', '#']).next().and_then(|own| reduced(own, names_reader));
+            let mut fresh = None;
+            if let Some(host) = host {
+                match hosts.iter_mut().find(|(known, _)| *known == host) {
+                    Some((_, count)) => *count += 1,
+                    None => fresh = Some((host, 1)),
+                }
+            }
+            hosts.extend(fresh.filter(|_| hosts.len() < MAX_HOSTS));
+        }
     }
-    kinds
+    Trackers { sightings: kinds, hosts }
 }
 
 fn count(kinds: &mut Vec<Sighted<'static>>, carrier: &'static str, vendor: &str) {
@@ -67,7 +96,8 @@ pub(super) fn note(arrival: &Arrival, enforced: Enforced, handled: &Handled, has
         route: arrival.outbound.conditions.next_hops.join(", "),
         downstream: arrival.outbound.accepted_tracking.clone(),
         found: enforced.found,
-        sightings: enforced.sightings,
+        sightings: enforced.trackers.sightings,
+        hosts: enforced.trackers.hosts,
         before,
     }
 }

@@ -3,11 +3,23 @@
 use super::decision::{COLLECTED_BEFORE, INFORMED_BEFORE};
 use super::jurisdiction::UNKNOWN;
 use super::{
-    Chosen, Decision, Exemption, Facts, Jurisdictions, Kind, LinkFate, Mode, Need, OnGrant, Outcome, Purpose,
-    Request, Rule, Rulebook, decide, request, swap,
+    Chosen, Decision, Exemption, Facts, Jurisdictions, Kind, Purpose, Request, Rulebook, decide, request,
 };
 use crate::consent::{Permission, Standing, Timestamp};
-use crate::rewrite::{LinkTreatment, Receipts};
+use crate::language::{Language, Text, words};
+
+/// A sentence in English, German and French, each with the same values in it.
+macro_rules! told {
+    ($language:expr, $en:literal, $de:literal, $fr:literal $(, $name:ident = $value:expr)* $(,)?) => {
+        match $language {
+            Language::En => format!($en $(, $name = $value)*),
+            Language::De => format!($de $(, $name = $value)*),
+            Language::Fr => format!($fr $(, $name = $value)*),
+        }
+    };
+}
+
+mod closing;
 
 /// Where a recipient's jurisdiction comes from.
 #[derive(Clone, Copy, Debug)]
@@ -26,6 +38,7 @@ pub fn explained(
     standing: Option<&Standing>,
     address: &str,
     now: Timestamp,
+    language: Language,
 ) -> (Decision, Vec<String>) {
     let in_force = rulebook.jurisdictions.at(now);
     let recorded = standing.and_then(|own| own.jurisdiction.as_deref());
@@ -39,228 +52,367 @@ pub fn explained(
     };
     let whereabouts = Whereabouts { recorded, hinted: in_force.hint(address) };
     let decision = decide(&facts);
-    let sentences = explain(chosen, &facts, whereabouts, &rulebook.jurisdictions, &decision);
+    let teller = Teller { language, chosen, facts: &facts, jurisdictions: &rulebook.jurisdictions };
+    let sentences = teller.tell(whereabouts, &decision);
     (decision, sentences)
 }
 
-/// What was decided and why, one sentence or two each.
-pub fn explain(
-    chosen: Chosen<'_>,
-    facts: &Facts<'_>,
-    whereabouts: Whereabouts<'_>,
-    jurisdictions: &Jurisdictions,
-    decision: &Decision,
-) -> Vec<String> {
-    let mut said = vec![mail(chosen)];
-    said.push(place(facts, whereabouts, jurisdictions));
-    said.extend(sources(facts, jurisdictions));
-    if chosen.mailstream.kind == Kind::ConsentRequest {
-        said.push("The mail asks for consent, so it carries nothing that needs it (N17).".to_owned());
-        said.push(
-            match request(facts.mailstream, false, facts.standing, facts.now) {
-                Request::Rejects | Request::Goes => {
-                    "The person may not be asked now (N19): a question that its author marked goes, and without such marks the mail is rejected."
-                }
-                Request::Asks | Request::None => "The person may be asked.",
+/// What tells of a decision, in a language.
+struct Teller<'a> {
+    language: Language,
+    chosen: Chosen<'a>,
+    facts: &'a Facts<'a>,
+    jurisdictions: &'a Jurisdictions,
+}
+
+impl Teller<'_> {
+    fn say(&self, en: &'static str, de: &'static str, fr: &'static str) -> &'static str {
+        self.language.say(&Text(en, de, fr))
+    }
+
+    /// What was decided and why, one sentence or two each.
+    fn tell(&self, whereabouts: Whereabouts<'_>, decision: &Decision) -> Vec<String> {
+        let mut said = vec![self.mail(), self.place(whereabouts)];
+        said.extend(self.sources());
+        if self.chosen.mailstream.kind == Kind::ConsentRequest {
+            said.extend(self.asking().map(str::to_owned));
+        } else {
+            said.extend(self.person());
+            said.extend(self.conditions());
+        }
+        said.push(self.conclusion(decision));
+        said.extend(self.rest(decision));
+        said
+    }
+
+    fn mail(&self) -> String {
+        let own = self.chosen.mailstream;
+        if own.is_unmatched() {
+            return told!(
+                self.language,
+                "The mail is of the controller {controller}, and no mailstream fits it: its opens may serve any purpose.",
+                "Die Nachricht ist vom Verantwortlichen {controller}, und keine Mailart passt zu ihr: ihre Öffnungen können jedem Zweck dienen.",
+                "Le message est du responsable {controller} et d’aucun flux déclaré : ses ouvertures peuvent servir n’importe quelle finalité.",
+                controller = self.chosen.controller.name,
+            );
+        }
+        let none = self.say("no exemption", "keine Ausnahme", "aucune exemption");
+        told!(
+            self.language,
+            "The mail is of the mailstream {mailstream} of the controller {controller}. Its opens serve {purposes}; as for being asked for it is {requested:?}, and it may use {exemption}.",
+            "Die Nachricht ist von der Mailart {mailstream} des Verantwortlichen {controller}. Ihre Öffnungen dienen: {purposes}. Ob sie verlangt war, gilt als {requested:?}; sie darf nutzen: {exemption}.",
+            "Le message est du flux {mailstream} du responsable {controller}. Ses ouvertures servent : {purposes}. Quant à savoir s’il a été demandé, il est {requested:?} ; il peut utiliser : {exemption}.",
+            mailstream = own.name,
+            controller = self.chosen.controller.name,
+            purposes = own.purposes.iter().map(|own| self.name(*own)).collect::<Vec<_>>().join(", "),
+            requested = own.requested.name(),
+            exemption = own.exemption.map_or(none, Exemption::name),
+        )
+    }
+
+    /// A purpose as the configuration has it, in other languages in words.
+    fn name(&self, purpose: Purpose) -> String {
+        match self.language {
+            Language::En => purpose.name().to_owned(),
+            other => words::purpose(other, purpose.name()),
+        }
+    }
+
+    fn place(&self, whereabouts: Whereabouts<'_>) -> String {
+        let declared = self.chosen.mailstream.declared();
+        let language = self.language;
+        let unknown = |name: &str| {
+            if self.jurisdictions.knows(name) {
+                return "";
             }
-            .to_owned(),
-        );
-    } else {
-        said.extend(person(facts));
-        said.extend(conditions(facts));
-    }
-    said.push(conclusion(facts, decision));
-    said.extend(rest(chosen, facts, decision));
-    said
-}
-
-fn mail(chosen: Chosen<'_>) -> String {
-    let own = chosen.mailstream;
-    if own.is_unmatched() {
-        return format!(
-            "The mail is of the controller {}, and no mailstream fits it: its opens may serve any purpose.",
-            chosen.controller.name
-        );
-    }
-    let exemption = own.exemption.map_or("no exemption", Exemption::name);
-    format!(
-        "The mail is of the mailstream {} of the controller {}. Its opens serve {}; as for being asked for it is {:?}, and it may use {exemption}.",
-        own.name,
-        chosen.controller.name,
-        list(&own.purposes),
-        own.requested.name(),
-    )
-}
-
-fn list(purposes: &[Purpose]) -> String {
-    purposes.iter().map(|own| own.name()).collect::<Vec<_>>().join(", ")
-}
-
-fn place(facts: &Facts<'_>, whereabouts: Whereabouts<'_>, jurisdictions: &Jurisdictions) -> String {
-    let declared = facts.mailstream.declared();
-    let unknown = |name: &str| {
-        if jurisdictions.knows(name) { "" } else { ", of which no rules are known, so the strictest count" }
-    };
-    let from = match (whereabouts.recorded, facts.standing) {
-        (Some(recorded), _) => {
-            format!("The consent record says that the person is in {recorded:?}{}", unknown(recorded))
-        }
-        (None, Some(_)) if declared == UNKNOWN => {
-            "Neither the consent record nor the mailstream says where the person is, so the strictest enabled rules count".to_owned()
-        }
-        (None, Some(_)) => {
-            format!("The consent record does not say where the person is; the mailstream declares {declared:?}{}", unknown(declared))
-        }
-        (None, None) => format!("The store does not answer; the mailstream declares {declared:?}"),
-    };
-    let hinted = whereabouts.hinted.filter(|own| whereabouts.recorded.is_none() && *own != declared);
-    let stricter = hinted.map_or(String::new(), |own| {
-        format!(" The address hints at {own:?}, which may only make the rules stricter.")
-    });
-    format!("{from}.{stricter} The rules are those of {}.", facts.rules.version)
-}
-
-/// Where the rules come from: each version that stands in the name of what holds.
-fn sources(facts: &Facts<'_>, jurisdictions: &Jurisdictions) -> Vec<String> {
-    let parts: Vec<&str> = facts.rules.version.split('&').collect();
-    let of_version = jurisdictions.versions().iter().filter(|own| parts.contains(&own.label().as_str()));
-    let mut said: Vec<String> = of_version
-        .map(|own| format!("{}: {} (checked on {}).", own.label(), own.source, own.checked_on))
-        .collect();
-    if parts.iter().any(|own| own.starts_with(UNKNOWN)) {
-        let enabled = jurisdictions.enabled().join(", ");
-        said.push(format!("{UNKNOWN} is the strictest of {enabled}, as they are in force at that moment."));
-    }
-    said
-}
-
-/// What the person said about each purpose.
-fn person(facts: &Facts<'_>) -> Vec<String> {
-    let Some(standing) = facts.standing else {
-        return vec!["Nobody can say now what the person said; that counts as no.".to_owned()];
-    };
-    let mut said: Vec<String> =
-        facts.mailstream.purposes.iter().map(|own| purpose(standing, *own, facts.now)).collect();
-    if standing.no_track {
-        said.push("The record says never to track this person (N32).".to_owned());
-    }
-    said
-}
-
-fn purpose(standing: &Standing, purpose: Purpose, now: Timestamp) -> String {
-    let Some(stand) = standing.of(purpose) else {
-        return format!("{purpose}: the person has said nothing, and silence is not consent (N8).");
-    };
-    let state = stand.state.name();
-    let since = stand.event_at;
-    let record = stand.record;
-    match (standing.allows(purpose, now), stand.expires) {
-        (Permission::Granted(_), _) => {
-            format!("{purpose}: {state} on {since} (record {record}), and it stands.")
-        }
-        (Permission::NotGranted(_), Some(end)) if end <= now => {
-            format!("{purpose}: {state} on {since} (record {record}), and expired on {end}.")
-        }
-        (Permission::NotGranted(_), _) => {
-            format!("{purpose}: {state} on {since} (record {record}), which is no grant.")
-        }
-    }
-}
-
-/// How the conditions of the declared exemption stand.
-fn conditions(facts: &Facts<'_>) -> Vec<String> {
-    let own = facts.mailstream;
-    let Some(exemption) = own.exemption else { return Vec::new() };
-    let name = exemption.name();
-    let knows = if facts.rules.flags.exempt.has(exemption) { "know" } else { "do not know" };
-    let mut said = vec![format!("The rules {knows} the exemption {name}.")];
-    let condition = match exemption {
-        Exemption::Deliverability => format!(
-            "{name} is for mail that the person asked for, and not after a no (N11); this mail is declared {:?}.",
-            own.requested.name()
-        ),
-        Exemption::AuthSecurity | Exemption::LegalNotice => {
-            let is = if own.conditions.name_a_template() { "is" } else { "is not" };
-            format!(
-                "{name} is for a declared template alone (N10, N13); this mailstream {is} bound to a sender, a List-Id or a header field."
+            self.say(
+                ", of which no rules are known, so the strictest count",
+                ", wofür keine Regeln bekannt sind, so dass die strengsten gelten",
+                ", dont aucune règle n’est connue : les plus strictes valent",
             )
-        }
-        Exemption::AggregateStatistics => format!("{name} is one address for everybody (N14)."),
-        Exemption::LegacyInformed => {
-            let time =
-                |time: Option<Timestamp>| time.map_or("not recorded".to_owned(), |own| own.to_string());
-            let standing = facts.standing;
-            format!(
-                "{name} is for addresses collected before {COLLECTED_BEFORE} whose people were informed before {INFORMED_BEFORE} (N29); this one was collected: {}, informed: {}.",
-                time(standing.and_then(|own| own.collected_at)),
-                time(standing.and_then(|own| own.notice_sent_at)),
-            )
-        }
-    };
-    said.push(condition);
-    said
-}
-
-fn conclusion(facts: &Facts<'_>, decision: &Decision) -> String {
-    let because = match decision.rule {
-        Rule::Granted => match facts.on_grant {
-            OnGrant::Keep => {
-                "every purpose is granted, and on_grant is \"keep\": a withdrawal cannot reach delivered mail"
-            }
-            OnGrant::Gate | OnGrant::Strip => "every purpose is granted",
-        },
-        Rule::GrantStripped => "every purpose is granted, but on_grant is \"strip\"",
-        Rule::NoConsent => "a purpose lacks a standing grant, and no exemption stands in for it",
-        Rule::Refused => "the person said no",
-        Rule::NoTrack => "the person is never to be tracked",
-        Rule::StoreUnreachable => "the store does not answer",
-        Rule::ConsentRequest => "the mail asks for consent",
-        Rule::NoRules => "no rule is applied where the person is",
-        Rule::Exempt(_) => "the exemption holds with all its conditions",
-        Rule::PurposesDiffer => "each purpose is allowed, but in ways that one pixel cannot serve together",
-    };
-    let done = match decision.outcome {
-        Outcome::Keep => "trackers stay as they are",
-        Outcome::SwapGated => "trackers lead to an address that asks for consent at each fetch (N25)",
-        Outcome::SwapShared => "trackers become one address that is the same for everybody",
-        Outcome::SwapDay => "trackers become an address that keeps the day of the last open alone",
-        Outcome::Strip => "trackers are taken out",
-    };
-    format!("Therefore {}: {done} (rule {}), since {because}.", decision.outcome.name(), decision.rule.name())
-}
-
-/// What else happens to the copy.
-fn rest(chosen: Chosen<'_>, facts: &Facts<'_>, decision: &Decision) -> Vec<String> {
-    let mut said = Vec::new();
-    if let (_, Some(reason)) = swap::possible(decision.outcome, chosen.controller.public_url.as_deref()) {
-        said.push(format!(
-            "The controller has no public_url under which such an address could be served, so trackers are taken out ({reason})."
-        ));
-    }
-    let treatment = chosen.mailstream.treatment;
-    if treatment.link_treatment == LinkTreatment::Unwrap {
-        said.push(
-            match decision.links {
-                LinkFate::Stay => "Tracked links stay.",
-                LinkFate::Treat => "Tracked links are unwrapped where their target stands in them (N3).",
-            }
-            .to_owned(),
-        );
-    } else if facts.rules.flags.links == Need::Consent {
-        said.push("Links are left as they are: that is the setting links.".to_owned());
-    }
-    said.push(
-        match decision.receipts {
-            Receipts::Keep => "Requests for a receipt stay.",
-            Receipts::Strip => "Requests for a receipt are taken out.",
-        }
-        .to_owned(),
-    );
-    if chosen.mailstream.mode == Mode::Observe {
-        said.push(
-            "The mode is \"observe\": all of this is only logged, and the mail is relayed untouched."
+        };
+        let from = match (whereabouts.recorded, self.facts.standing) {
+            (Some(recorded), _) => told!(
+                language,
+                "The consent record says that the person is in {recorded:?}{unknown}",
+                "Im Einwilligungseintrag steht, dass die Person in {recorded:?} ist{unknown}",
+                "L’entrée de consentement dit que la personne est en {recorded:?}{unknown}",
+                recorded = recorded,
+                unknown = unknown(recorded),
+            ),
+            (None, Some(_)) if declared == UNKNOWN => self
+                .say(
+                    "Neither the consent record nor the mailstream says where the person is, so the strictest enabled rules count",
+                    "Weder der Einwilligungseintrag noch die Mailart sagt, wo die Person ist, also gelten die strengsten eingeschalteten Regeln",
+                    "Ni l’entrée de consentement ni le flux ne dit où est la personne : les règles activées les plus strictes valent",
+                )
                 .to_owned(),
-        );
+            (None, Some(_)) => told!(
+                language,
+                "The consent record does not say where the person is; the mailstream declares {declared:?}{unknown}",
+                "Der Einwilligungseintrag sagt nicht, wo die Person ist; die Mailart gibt {declared:?} an{unknown}",
+                "L’entrée de consentement ne dit pas où est la personne ; le flux déclare {declared:?}{unknown}",
+                declared = declared,
+                unknown = unknown(declared),
+            ),
+            (None, None) => told!(
+                language,
+                "The store does not answer; the mailstream declares {declared:?}",
+                "Der Speicher antwortet nicht; die Mailart gibt {declared:?} an",
+                "Le registre ne répond pas ; le flux déclare {declared:?}",
+                declared = declared,
+            ),
+        };
+        let hinted = whereabouts.hinted.filter(|own| whereabouts.recorded.is_none() && *own != declared);
+        let stricter = hinted.map_or(String::new(), |own| {
+            told!(
+                language,
+                " The address hints at {hint:?}, which may only make the rules stricter.",
+                " Die Adresse deutet auf {hint:?}, was die Regeln nur strenger machen darf.",
+                " L’adresse fait penser à {hint:?}, ce qui ne peut que rendre les règles plus strictes.",
+                hint = own,
+            )
+        });
+        told!(
+            language,
+            "{from}.{stricter} The rules are those of {version}.",
+            "{from}.{stricter} Es gelten die Regeln {version}.",
+            "{from}.{stricter} Les règles sont celles de {version}.",
+            from = from,
+            stricter = stricter,
+            version = self.facts.rules.version,
+        )
     }
-    said
+
+    /// Where the rules come from: each version that stands in the name of what holds.
+    fn sources(&self) -> Vec<String> {
+        let parts: Vec<&str> = self.facts.rules.version.split('&').collect();
+        let of_version =
+            self.jurisdictions.versions().iter().filter(|own| parts.contains(&own.label().as_str()));
+        let mut said: Vec<String> = of_version
+            .map(|own| {
+                told!(
+                    self.language,
+                    "{label}: {source} (checked on {day}).",
+                    "{label}: {source} (geprüft am {day}).",
+                    "{label} : {source} (vérifié le {day}).",
+                    label = own.label(),
+                    source = own.source,
+                    day = own.checked_on,
+                )
+            })
+            .collect();
+        if parts.iter().any(|own| own.starts_with(UNKNOWN)) {
+            said.push(told!(
+                self.language,
+                "{name} is the strictest of {enabled}, as they are in force at that moment.",
+                "{name} ist das Strengste von {enabled}, wie sie zu dem Zeitpunkt gelten.",
+                "{name} est le plus strict de {enabled}, tels qu’en vigueur à ce moment.",
+                name = UNKNOWN,
+                enabled = self.jurisdictions.enabled().join(", "),
+            ));
+        }
+        said
+    }
+
+    /// Of mail that asks for consent: that it may carry nothing, and whether it may ask.
+    fn asking(&self) -> [&'static str; 2] {
+        let facts = self.facts;
+        [
+            self.say(
+                "The mail asks for consent, so it carries nothing that needs it (N17).",
+                "Die Nachricht bittet um Einwilligung, also trägt sie nichts, was sie braucht (N17).",
+                "Le message demande le consentement et ne porte donc rien qui l’exige (N17).",
+            ),
+            match request(facts.mailstream, false, facts.standing, facts.now) {
+                Request::Rejects | Request::Goes => self.say(
+                    "The person may not be asked now (N19): a question that its author marked goes, and without such marks the mail is rejected.",
+                    "Die Person darf jetzt nicht gefragt werden (N19): eine Frage, die ihr Verfasser markiert hat, wird entfernt, und ohne solche Marken wird die Nachricht abgewiesen.",
+                    "La personne ne peut être interrogée maintenant (N19) : une question que son auteur a marquée est retirée, et sans marques le message est rejeté.",
+                ),
+                Request::Asks | Request::None => self.say(
+                    "The person may be asked.",
+                    "Die Person darf gefragt werden.",
+                    "La personne peut être interrogée.",
+                ),
+            },
+        ]
+    }
+
+    /// What the person said about each purpose.
+    fn person(&self) -> Vec<String> {
+        let Some(standing) = self.facts.standing else {
+            let nobody = self.say(
+                "Nobody can say now what the person said; that counts as no.",
+                "Niemand kann jetzt sagen, was die Person gesagt hat; das gilt als Nein.",
+                "Nul ne peut dire maintenant ce que la personne a dit ; cela vaut non.",
+            );
+            return vec![nobody.to_owned()];
+        };
+        let purposes = self.facts.mailstream.purposes.iter();
+        let mut said: Vec<String> = purposes.map(|own| self.purpose(standing, *own)).collect();
+        if standing.no_track {
+            let never = self.say(
+                "The record says never to track this person (N32).",
+                "Der Eintrag sagt, dass diese Person nie verfolgt werden darf (N32).",
+                "L’entrée dit de ne jamais pister cette personne (N32).",
+            );
+            said.push(never.to_owned());
+        }
+        said
+    }
+
+    fn purpose(&self, standing: &Standing, purpose: Purpose) -> String {
+        let Some(stand) = standing.of(purpose) else {
+            return told!(
+                self.language,
+                "{purpose}: the person has said nothing, and silence is not consent (N8).",
+                "{purpose}: die Person hat nichts gesagt, und Schweigen ist keine Einwilligung (N8).",
+                "{purpose} : la personne n’a rien dit, et le silence n’est pas un consentement (N8).",
+                purpose = self.name(purpose),
+            );
+        };
+        let now = self.facts.now;
+        let how = match (standing.allows(purpose, now), stand.expires) {
+            (Permission::Granted(_), _) => self.say("and it stands", "es gilt", "cela vaut").to_owned(),
+            (Permission::NotGranted(_), Some(end)) if end <= now => told!(
+                self.language,
+                "and expired on {end}",
+                "abgelaufen am {end}",
+                "expiré le {end}",
+                end = end,
+            ),
+            (Permission::NotGranted(_), _) => self
+                .say("which is no grant", "das ist keine Einwilligung", "ce n’est pas un accord")
+                .to_owned(),
+        };
+        match self.language {
+            Language::En => format!(
+                "{purpose}: {} on {} (record {}), {how}.",
+                stand.state.name(),
+                stand.event_at,
+                stand.record,
+            ),
+            Language::De => format!(
+                "{}: {} am {} (Eintrag {}); {how}.",
+                self.name(purpose),
+                words::state(self.language, stand.state.name()),
+                stand.event_at,
+                stand.record,
+            ),
+            Language::Fr => format!(
+                "{} : {} le {} (entrée {}) ; {how}.",
+                self.name(purpose),
+                words::state(self.language, stand.state.name()),
+                stand.event_at,
+                stand.record,
+            ),
+        }
+    }
+
+    /// How the conditions of the declared exemption stand.
+    fn conditions(&self) -> Vec<String> {
+        let own = self.facts.mailstream;
+        let Some(exemption) = own.exemption else { return Vec::new() };
+        let (name, language) = (exemption.name(), self.language);
+        let known = match self.facts.rules.flags.exempt.has(exemption) {
+            true => told!(
+                language,
+                "The rules know the exemption {name}.",
+                "Die Regeln kennen die Ausnahme {name}.",
+                "Les règles connaissent l’exemption {name}.",
+                name = name,
+            ),
+            false => told!(
+                language,
+                "The rules do not know the exemption {name}.",
+                "Die Regeln kennen die Ausnahme {name} nicht.",
+                "Les règles ne connaissent pas l’exemption {name}.",
+                name = name,
+            ),
+        };
+        let condition = match exemption {
+            Exemption::Deliverability => told!(
+                language,
+                "{name} is for mail that the person asked for, and not after a no (N11); this mail is declared {requested:?}.",
+                "{name} gilt für Nachrichten, die die Person verlangt hat, und nicht nach einem Nein (N11); diese ist als {requested:?} angegeben.",
+                "{name} vaut pour les messages que la personne a demandés, et pas après un non (N11) ; celui-ci est déclaré {requested:?}.",
+                name = name,
+                requested = own.requested.name(),
+            ),
+            Exemption::AuthSecurity | Exemption::LegalNotice => told!(
+                language,
+                "{name} is for a declared template alone (N10, N13); this mailstream {is} bound to a sender, a List-Id or a header field.",
+                "{name} gilt nur für eine angegebene Vorlage (N10, N13); diese Mailart {is} an einen Absender, eine List-Id oder ein Kopffeld gebunden.",
+                "{name} ne vaut que pour un modèle déclaré (N10, N13) ; ce flux {is} lié à un expéditeur, un List-Id ou un champ d’en-tête.",
+                name = name,
+                is = match own.conditions.name_a_template() {
+                    true => self.say("is", "ist", "est"),
+                    false => self.say("is not", "ist nicht", "n’est pas"),
+                },
+            ),
+            Exemption::AggregateStatistics => told!(
+                language,
+                "{name} is one address for everybody (N14).",
+                "{name} ist eine einzige Adresse für alle (N14).",
+                "{name} est une seule adresse pour tous (N14).",
+                name = name,
+            ),
+            Exemption::LegacyInformed => {
+                let missing = self.say("not recorded", "nicht aufgezeichnet", "non noté");
+                let time = |time: Option<Timestamp>| time.map_or(missing.to_owned(), |own| own.to_string());
+                let standing = self.facts.standing;
+                told!(
+                    language,
+                    "{name} is for addresses collected before {collected_before} whose people were informed before {informed_before} (N29); this one was collected: {collected}, informed: {informed}.",
+                    "{name} gilt für Adressen, die vor {collected_before} erhoben und deren Personen vor {informed_before} informiert wurden (N29); diese: erhoben {collected}, informiert {informed}.",
+                    "{name} vaut pour les adresses collectées avant {collected_before} dont les personnes ont été informées avant {informed_before} (N29) ; celle-ci : collectée {collected}, informée {informed}.",
+                    name = name,
+                    collected_before = COLLECTED_BEFORE,
+                    informed_before = INFORMED_BEFORE,
+                    collected = time(standing.and_then(|own| own.collected_at)),
+                    informed = time(standing.and_then(|own| own.notice_sent_at)),
+                )
+            }
+        };
+        vec![known, condition]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::consent::{Change, State};
+
+    #[test]
+    fn every_sentence_is_told_in_each_language() {
+        let text = "[policy]\non_grant = \"keep\"\nmode = \"observe\"\n[[mailstream]]\nname = \"news\"\npurposes = [\"personalisation\", \"deliverability\"]\n\
+                    exemption = \"deliverability\"\n[next_hop]\nhost = \"smtp.next-hop.example\"\n";
+        let rulebook = Config::parse(text).unwrap().policy.rulebook;
+        let now = Timestamp::parse("2026-11-24").unwrap();
+        for mailstream in [None, Some("news")] {
+            let chosen = rulebook.named(None, mailstream).unwrap();
+            let controller = chosen.controller.name.clone();
+            let change = Change::new(controller, Purpose::ALL.to_vec(), State::Granted, now);
+            let mut granted = Standing::unknown();
+            granted.merge(&change, 1, true);
+            let never = Standing { no_track: true, jurisdiction: Some("fr".into()), ..granted.clone() };
+            for standing in [None, Some(Standing::unknown()), Some(granted), Some(never)] {
+                let told = |language| {
+                    explained(&rulebook, chosen, standing.as_ref(), "a@b.example", now, language).1
+                };
+                let all = [told(Language::En), told(Language::De), told(Language::Fr)];
+                for (english, (german, french)) in all[0].iter().zip(all[1].iter().zip(&all[2])) {
+                    // Where a version of the rules comes from is quoted.
+                    let quotes = english.contains(" (checked on ");
+                    assert!(
+                        quotes || english != german && german != french && french != english,
+                        "{english}"
+                    );
+                }
+                assert!(all.iter().all(|own| own.len() == all[0].len() && own.len() >= 4), "{all:?}");
+            }
+        }
+    }
 }

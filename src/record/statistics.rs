@@ -1,7 +1,11 @@
 //! Counts of what was decided and found, by day: written as evidence is, so that reports need not read it.
 //!
 //! One small file for each day (UTC), `evidence/statistics/2026-11-24.json`. It names nobody, and stays. Each says up to which record of each chain
-//! it counts, so that after a crash what the open segments have besides is counted, and nothing twice.
+//! it counts, so that after a crash what the open segments have besides is counted, and nothing twice. Of today and yesterday it has counts by hour,
+//! too. Beside the days stands where trackers of unknown vendors report to (`hosts.rs`).
+
+pub mod hosts;
+pub mod hours;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,7 +14,10 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use time::{Date, Duration as Days};
 
+use super::evidence::Note;
 use super::evidence::record::Record;
+use hosts::Hosts;
+use hours::Hours;
 
 /// How often files are written while counts change.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -20,6 +27,8 @@ const MAX_ROWS: usize = 4096;
 pub const OTHER: &str = "other";
 /// Days that are kept in memory.
 const KEPT: usize = 2;
+/// So many days before a new one are looked through for counts by hour that have had their time.
+const LOOKED_BACK: i64 = 10;
 
 /// Recipients of one kind.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -70,6 +79,8 @@ pub struct Counts {
     pub recipients: BTreeMap<Recipients, u64>,
     /// Trackers, counted once for each recipient.
     pub trackers: BTreeMap<Trackers, u64>,
+    /// Both by hour, where the day is one of the last two.
+    pub hours: Hours,
 }
 
 /// A file.
@@ -81,6 +92,8 @@ struct File {
     counted: BTreeMap<u16, u64>,
     recipients: Vec<Row<Recipients>>,
     trackers: Vec<Row<Trackers>>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    hours: Vec<hours::Row>,
 }
 
 /// The format of the files.
@@ -98,6 +111,9 @@ struct Day {
 pub struct Statistics {
     folder: PathBuf,
     days: BTreeMap<i64, Day>,
+    hosts: Hosts,
+    /// For how many days hosts are remembered.
+    remembered: i64,
     saved: Instant,
     is_failing: bool,
 }
@@ -119,6 +135,7 @@ impl Counts {
             ..kind
         };
         add(&mut self.recipients, kind, rest, 1);
+        hours::take(&mut self.hours, record);
         for own in record.sightings.iter() {
             let kind = Trackers {
                 controller: record.controller.to_string(),
@@ -154,11 +171,13 @@ fn add<K: Ord>(rows: &mut BTreeMap<K, u64>, kind: K, rest: impl FnOnce(K) -> K, 
 }
 
 impl Statistics {
-    /// Those below a directory of evidence.
-    pub fn open(directory: &Path) -> Statistics {
+    /// Those below a directory of evidence, which is kept for so many days.
+    pub fn open(directory: &Path, retention_days: u16) -> Statistics {
         Statistics {
             folder: directory.join("statistics"),
             days: BTreeMap::new(),
+            hosts: Hosts::open(directory),
+            remembered: i64::from(retention_days),
             saved: Instant::now(),
             is_failing: false,
         }
@@ -168,7 +187,11 @@ impl Statistics {
     pub fn take(&mut self, chain: u16, number: u64, record: &Record<'_>) {
         let Statistics { folder, days, .. } = self;
         let day = record.at.div_euclid(86_400_000);
-        let own = days.entry(day).or_insert_with(|| Day::load(folder, day));
+        if !days.contains_key(&day) {
+            forget_hours(folder, days, day);
+            days.insert(day, Day::load(folder, day));
+        }
+        let Some(own) = days.get_mut(&day) else { return };
         let counted = own.counted.entry(chain).or_default();
         if number > *counted {
             *counted = number;
@@ -177,9 +200,16 @@ impl Statistics {
         }
     }
 
+    /// Counts where the trackers of a message report to whose vendor nobody knows.
+    pub fn take_hosts(&mut self, note: &Note) {
+        if !note.hosts.is_empty() {
+            self.hosts.take(note);
+        }
+    }
+
     /// Whether something has changed that can be written. After a failure the next record tries again.
     pub fn is_due(&self) -> bool {
-        !self.is_failing && self.days.values().any(|own| own.is_changed)
+        !self.is_failing && (self.hosts.is_changed() || self.days.values().any(|own| own.is_changed))
     }
 
     /// Writes what has changed, once a second at most.
@@ -202,9 +232,36 @@ impl Statistics {
                 }
             }
         }
+        if self.hosts.is_changed() {
+            let today = self.days.keys().next_back().copied().unwrap_or_default();
+            let oldest = name(today - self.remembered).unwrap_or_default();
+            if let Err(error) = self.hosts.save(&oldest) {
+                tracing::warn!(%error, "the hosts of unknown vendors could not be written");
+                return;
+            }
+        }
         self.is_failing = false;
         while self.days.len() > KEPT {
             self.days.pop_first();
+        }
+    }
+}
+
+/// Counts by hour are of two days: those of the days before a new one go.
+fn forget_hours(folder: &Path, days: &mut BTreeMap<i64, Day>, new: i64) {
+    for day in new - LOOKED_BACK..new - 1 {
+        let has_some = |own: &Day| !own.counts.hours.is_empty();
+        if let Some(own) = days.get_mut(&day).filter(|own| has_some(own)) {
+            own.counts.hours.clear();
+            own.is_changed = true;
+        } else if !days.contains_key(&day) && path(folder, day).is_some_and(|path| path.exists()) {
+            let mut own = Day::load(folder, day);
+            if has_some(&own) {
+                own.counts.hours.clear();
+                if let Err(error) = own.save(folder, day) {
+                    tracing::warn!(%error, "statistics could not be written");
+                }
+            }
         }
     }
 }
@@ -225,6 +282,12 @@ impl Day {
             counted: self.counted.clone(),
             recipients: rows(&self.counts.recipients),
             trackers: rows(&self.counts.trackers),
+            hours: self
+                .counts
+                .hours
+                .iter()
+                .map(|(kind, count)| hours::Row { kind: kind.clone(), count: *count })
+                .collect(),
         };
         let beside = path.with_extension("new");
         std::fs::write(&beside, serde_json::to_vec_pretty(&file)?)?;
@@ -237,6 +300,7 @@ impl File {
         Counts {
             recipients: self.recipients.into_iter().map(|row| (row.kind, row.count)).collect(),
             trackers: self.trackers.into_iter().map(|row| (row.kind, row.count)).collect(),
+            hours: self.hours.into_iter().map(|row| (row.kind, row.count)).collect(),
         }
     }
 }
@@ -333,106 +397,4 @@ impl Serialize for Counts {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::record::evidence::record::Record;
-
-    fn record(at: i64, mailstream: &str) -> Record<'static> {
-        let sighting = super::super::evidence::record::Sighted {
-            carrier: "img".into(),
-            vendor: "SendGrid".into(),
-            count: 2,
-        };
-        Record {
-            at,
-            controller: "shop".into(),
-            mailstream: mailstream.to_owned().into(),
-            done: "strip".into(),
-            sightings: vec![sighting].into(),
-            ..Record::default()
-        }
-    }
-
-    fn check(name: &str, work: impl FnOnce(&Path)) {
-        let folder = std::env::temp_dir().join(format!("pixelward-statistics-{name}-{}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&folder);
-        work(&folder);
-        let _ = std::fs::remove_dir_all(&folder);
-    }
-
-    const DAY: i64 = 86_400_000;
-
-    #[test]
-    fn nothing_is_counted_twice_or_forgotten_across_restarts_and_days() {
-        check("restart", |folder| {
-            let records: Vec<Record<'static>> =
-                (0..9).map(|own| record(20_000 * DAY + own * DAY / 3, "news")).collect();
-            for known in 0..=records.len() {
-                let _ = std::fs::remove_dir_all(folder);
-                let numbered = || (1..).zip(&records);
-                let mut own = Statistics::open(folder);
-                numbered().take(known).for_each(|(number, record)| own.take(365, number, record));
-                own.save();
-                // What came after that is not saved, and the process ends.
-                numbered().for_each(|(number, record)| own.take(365, number, record));
-                let mut own = Statistics::open(folder);
-                numbered().for_each(|(number, record)| own.take(365, number, record));
-                own.save();
-                let (counts, days) = since(folder, "").unwrap();
-                assert_eq!(days, 3);
-                assert_eq!(counts.recipients.values().sum::<u64>(), 9);
-                assert_eq!(
-                    counts.trackers.into_iter().map(|(own, count)| (own.vendor, count)).collect::<Vec<_>>(),
-                    [("SendGrid".to_owned(), 18)]
-                );
-                assert_eq!(since(folder, "2024-10-05").unwrap().0.recipients.values().sum::<u64>(), 6);
-            }
-        });
-    }
-
-    #[test]
-    fn what_has_changed_is_due_until_it_is_written_or_cannot_be() {
-        check("due", |folder| {
-            let mut own = Statistics::open(folder);
-            assert!(!own.is_due());
-            own.take(365, 1, &record(5, "news"));
-            assert!(own.is_due());
-            own.save();
-            assert!(!own.is_due());
-            own.take(365, 2, &record(5, "news"));
-            std::fs::remove_dir_all(folder).unwrap();
-            std::fs::write(folder, "in the way").unwrap();
-            own.save();
-            assert!(!own.is_due());
-            std::fs::remove_file(folder).unwrap();
-            own.save();
-            assert_eq!(since(folder, "").unwrap().0.recipients.values().sum::<u64>(), 2);
-        });
-    }
-
-    #[test]
-    fn rows_have_a_limit_and_the_sum_stays_right() {
-        check("limit", |folder| {
-            let mut own = Statistics::open(folder);
-            for number in 1..=5000u64 {
-                own.take(365, number, &record(5, &format!("m{number}")));
-            }
-            own.save();
-            let (counts, _) = since(folder, "1970-01-01").unwrap();
-            assert_eq!((counts.recipients.len(), counts.trackers.len()), (MAX_ROWS + 1, MAX_ROWS + 1));
-            assert_eq!(counts.recipients.values().sum::<u64>(), 5000);
-            assert_eq!(counts.trackers.values().sum::<u64>(), 10_000);
-        });
-    }
-
-    #[test]
-    fn a_file_of_a_later_version_is_named() {
-        check("later", |folder| {
-            std::fs::create_dir_all(folder.join("statistics")).unwrap();
-            let path = folder.join("statistics/2026-11-24.json");
-            std::fs::write(path, r#"{"format":2,"day":"","counted":{},"recipients":[],"trackers":[]}"#)
-                .unwrap();
-            assert!(since(folder, "").unwrap_err().contains("later version"));
-        });
-    }
-}
+mod tests;

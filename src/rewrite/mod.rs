@@ -115,6 +115,25 @@ pub enum Way {
     Strict,
 }
 
+/// What becomes of a sighting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It stays.
+    Stays,
+    /// It goes.
+    Goes,
+    /// Something gentler than that it goes: a link or a picture that is unwrapped, or loses what identifies.
+    Eased,
+    /// An address of ours takes its place.
+    Swapped,
+}
+
+/// What an order does with each sighting of a message that can be read as a whole.
+pub fn fates(analysis: &Analysis<'_>, order: &Order<'_>) -> Vec<Fate> {
+    let mut plan = Plan::default();
+    analysis.sightings.iter().map(|sighting| plan.fate(order, analysis, sighting)).collect()
+}
+
 /// Why no copy may leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RewriteError {

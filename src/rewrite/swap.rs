@@ -92,6 +92,24 @@ impl Plan {
         Some(swapped.unwrap_or_else(|| ordered.clone()))
     }
 
+    /// The same in a word.
+    pub(super) fn fate(
+        &mut self,
+        order: &Order<'_>,
+        analysis: &Analysis<'_>,
+        sighting: &Sighting,
+    ) -> super::Fate {
+        let before = self.swapped;
+        // What is protected is never edited.
+        let edit = sighting.protection.is_none().then(|| self.edit(order, analysis, sighting)).flatten();
+        match edit {
+            None => super::Fate::Stays,
+            Some(_) if self.swapped > before => super::Fate::Swapped,
+            Some(edit) if sighting.removal() == Some(&edit) => super::Fate::Goes,
+            Some(_) => super::Fate::Eased,
+        }
+    }
+
     fn swapped_for(&mut self, swap: Swap<'_>, analysis: &Analysis<'_>, sighting: &Sighting) -> Option<Edit> {
         let address = match (swap, sighting.verdict) {
             (Swap::Gate(gate), Verdict::Tracker | Verdict::Personal) => {

@@ -12,6 +12,7 @@ pub mod carrier;
 pub mod catalogue;
 pub mod css;
 pub mod evidence;
+pub mod host;
 pub mod html;
 pub mod judge;
 pub mod link;

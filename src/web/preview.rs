@@ -4,17 +4,36 @@ use crate::message::transfer::apply;
 use crate::message::{Content, Structure, Text};
 use crate::tracker::{Analysis, Detector, Inquiry, Sighting, Verdict};
 
-/// The markup of the first HTML part, else of the first text.
-pub fn view(detector: &Detector, raw: &[u8]) -> String {
-    let analysis: Analysis<'_> = detector.analyse(raw, &Inquiry::to(&[]).everything());
-    let mark = |sighting: &Sighting| match sighting.verdict {
-        Verdict::Tracker => format!(
-            "<b style=\"background:#b00020;color:#fff;font:12px sans-serif;padding:2px 6px;border-radius:3px\">tracker: {}</b>",
-            escaped(sighting.url.split('/').next().unwrap_or_default())
-        ),
-        Verdict::Personal | Verdict::Picture => "<span class=\"pixelward-picture\">picture</span>".to_owned(),
+/// The markup of the first HTML part, else of the first text. `own` is what the addresses of the relay's own pixels begin with, where the copy may
+/// have some, and what such a pixel is called.
+pub fn view(detector: &Detector, raw: &[u8], own: Option<(&str, &str)>) -> String {
+    let scheme = |url: &str| url.split_once("://").map_or(url.to_owned(), |(_, rest)| rest.to_owned());
+    let own = own.map(|(public_url, name)| (scheme(public_url), name));
+    let ours = |sighting: &Sighting| {
+        let begins = |prefix: &str| {
+            let rest = sighting.url.strip_prefix(prefix.trim_end_matches('/'));
+            rest.is_some_and(|rest| rest.starts_with('/'))
+        };
+        own.as_ref().filter(|(prefix, _)| begins(prefix)).map(|(_, name)| *name)
     };
-    let trackers = analysis.sightings.iter().filter(|sighting| sighting.verdict == Verdict::Tracker);
+    let analysis: Analysis<'_> = detector.analyse(raw, &Inquiry::to(&[]).everything());
+    let label = |colour: &str, text: &str| {
+        format!(
+            "<b style=\"background:{colour};color:#fff;font:12px sans-serif;padding:2px 6px;border-radius:3px\">{}</b>",
+            escaped(text)
+        )
+    };
+    let mark = |sighting: &Sighting| match (sighting.verdict, ours(sighting)) {
+        (_, Some(name)) => label("#17693a", name),
+        (Verdict::Tracker, None) => {
+            label("#b00020", &format!("tracker: {}", sighting.url.split('/').next().unwrap_or_default()))
+        }
+        (Verdict::Personal | Verdict::Picture, None) => {
+            "<span class=\"pixelward-picture\">picture</span>".to_owned()
+        }
+    };
+    let is_listed = |sighting: &&Sighting| sighting.verdict == Verdict::Tracker || ours(sighting).is_some();
+    let trackers = analysis.sightings.iter().filter(is_listed);
     let strip: String = trackers.map(|sighting| format!("<div>{}</div>", mark(sighting))).collect();
     let shown = apply(raw, &analysis.marked(mark));
     let structure = Structure::read(&shown);

@@ -9,8 +9,11 @@
     clippy::panic
 )]
 
+pub mod single_sign_on;
+
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
@@ -137,6 +140,25 @@ impl Drop for Console {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// What a script of Playwright said, which must have ended well.
+pub fn browsed(script: &str, arguments: &[&str]) {
+    let packages = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("browser");
+    assert!(packages.exists(), "{} is missing; `make test-packages` puts it there", packages.display());
+    let output = Command::new("node")
+        .arg(format!("{}/tests/console/{script}", env!("CARGO_MANIFEST_DIR")))
+        .arg(&packages)
+        .args(arguments)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    println!("{said}");
+    assert!(
+        output.status.success() && said.contains("all of it holds"),
+        "{said}\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 /// Keeps cookies, and sends forms.

@@ -90,8 +90,8 @@ fn row(detector: &Detector, seen: &Seen) -> String {
         escaped(&told.to),
         list("removed", &told.removed),
         list("kept", &told.kept),
-        escaped(&view(detector, &seen.before)),
-        escaped(&view(detector, &seen.after)),
+        escaped(&view(detector, &seen.before, None)),
+        escaped(&view(detector, &seen.after, None)),
     )
 }
 

@@ -70,6 +70,9 @@ fn deed(call: &Call, action: &str) -> String {
         "person.searched" => Text("looked for a person", "suchte eine Person", "a cherché une personne"),
         "person.viewed" => Text("looked at a person", "sah eine Person an", "a consulté une personne"),
         "person.exported" => Text("exported a person", "exportierte eine Person", "a exporté une personne"),
+        "person.objected" => {
+            Text("recorded an objection", "hielt einen Widerspruch fest", "a noté une opposition")
+        }
         "person.withdrawn" => Text("recorded a withdrawal", "hielt einen Widerruf fest", "a noté un retrait"),
         "person.erased" => Text("erased a person", "löschte eine Person", "a effacé une personne"),
         "message.viewed" => Text("looked at a message", "sah eine Nachricht an", "a consulté un message"),

@@ -28,25 +28,35 @@ struct Alarm {
 }
 
 pub(crate) async fn page(call: Call) -> Answered {
-    let days: i64 = match call.asked("days") {
-        "7" => 7,
-        "90" => 90,
-        _ => 30,
+    let span = match (call.asked("hours"), call.asked("days")) {
+        ("24", _) => Span::Hours,
+        (_, "7") => Span::Days(7),
+        (_, "90") => Span::Days(90),
+        _ => Span::Days(30),
     };
     let now = Timestamp::now();
-    let (first, last) = (day(now.plus_days(1 - days)), day(now));
+    let first = match span {
+        Span::Hours => day(now.plus_days(-1)),
+        Span::Days(days) => day(now.plus_days(1 - days)),
+    };
+    let last = day(now);
     let controller = &call.controller;
     let figures_path = format!("/v1/controllers/{controller}/figures?since={first}&until={last}");
     let statistics_path = format!("/v1/controllers/{controller}/statistics");
     let (figures, statistics) =
         tokio::join!(call.console.api.get(&figures_path), call.console.api.get(&statistics_path));
-    let sums = Sums::of(&figures?, &first, &last);
-    let alarms = alarms(&call, &sums).await?;
+    let figures = figures?;
+    let by_day = Sums::of(&figures, &first, &last);
+    let alarms = alarms(&call, &by_day).await?;
+    let sums = match span {
+        Span::Hours => Sums::of_hours(&figures, now),
+        Span::Days(_) => by_day,
+    };
     let title = call.say(&Text("Overview", "Übersicht", "Aperçu"));
     let content = html! {
         h1 { (title) }
         (told(&call, &alarms))
-        (periods(&call, days))
+        (periods(&call, span))
         (cards(&call, &sums))
         @if sums.recipients == 0 {
             p class="empty" { (call.say(&Text(
@@ -54,7 +64,7 @@ pub(crate) async fn page(call: Call) -> Answered {
                 "In dieser Zeit ging keine Post dieses Verantwortlichen durch. Sobald welche kommt, steht sie hier.",
                 "Aucun courrier de ce responsable n’est passé pendant cette période. Dès qu’il y en aura, il apparaîtra ici.",
             ))) }
-        } @else { (charts(&call, &sums)) }
+        } @else { (charts(&call, &sums, span)) }
         h2 { (call.say(&Text("Consent by purpose", "Einwilligung nach Zweck", "Consentement par finalité"))) }
         @match &statistics {
             Ok(own) => (consent(&call, own)),
@@ -64,14 +74,25 @@ pub(crate) async fn page(call: Call) -> Answered {
     Ok(shown(&call, &Page { title: title.to_owned(), refresh: Some(REFRESH), content }))
 }
 
-fn periods(call: &Call, days: i64) -> Markup {
+/// What time is looked at.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Span {
+    /// The last 24 hours, by hour.
+    Hours,
+    /// So many days, by day.
+    Days(i64),
+}
+
+fn periods(call: &Call, span: Span) -> Markup {
+    let hours = call.say(&Text("24 hours", "24 Stunden", "24 heures")).to_owned();
+    let days = call.say(&Text("days", "Tage", "jours"));
+    let mut all = vec![(Span::Hours, "/?hours=24".to_owned(), hours)];
+    all.extend([7, 30, 90].map(|own| (Span::Days(own), format!("/?days={own}"), format!("{own} {days}"))));
     html! {
-        p class="noprint" {
-            (call.say(&Text("The last", "Die letzten", "Les derniers"))) " "
-            @for own in [7, 30, 90] {
-                a href=(call.to(&format!("/?days={own}"))) aria-current=[(own == days).then_some("true")] { (own) } " "
-            }
-            (call.say(&Text("days, by UTC. This page renews itself every minute.", "Tage, nach UTC. Diese Seite erneuert sich jede Minute.", "jours, en UTC. Cette page se renouvelle chaque minute.")))
+        p class="periods noprint" {
+            (call.say(&Text("The last", "Die letzten", "Sur"))) " "
+            @for (own, path, name) in &all { a href=(call.to(path)) aria-current=[(*own == span).then_some("true")] { (name) } " " }
+            span class="soft" { (call.say(&Text("By UTC; this page renews itself every minute.", "Nach UTC; diese Seite erneuert sich jede Minute.", "En UTC ; cette page se renouvelle chaque minute."))) }
         }
     }
 }
@@ -98,19 +119,32 @@ fn cards(call: &Call, sums: &Sums) -> Markup {
     }
 }
 
-fn charts(call: &Call, sums: &Sums) -> Markup {
+fn charts(call: &Call, sums: &Sums, span: Span) -> Markup {
     let names: Vec<String> = OUTCOMES.iter().map(|own| words::outcome(call.language, own)).collect();
     let found = [
         Text("taken out", "entfernt", "retirés"),
         Text("left or replaced", "gelassen oder ersetzt", "laissés ou remplacés"),
     ]
     .map(|own| call.say(&own).to_owned());
-    let by_day = call.say(&Text(
-        "Copies by day and what was done",
-        "Kopien nach Tag und was getan wurde",
-        "Copies par jour et ce qui a été fait",
-    ));
-    let trackers = call.say(&Text("Trackers by day", "Tracker nach Tag", "Traceurs par jour"));
+    let (copies, trackers) = match span {
+        Span::Hours => (
+            Text(
+                "Copies by hour and what was done",
+                "Kopien nach Stunde und was getan wurde",
+                "Copies par heure et ce qui a été fait",
+            ),
+            Text("Trackers by hour", "Tracker nach Stunde", "Traceurs par heure"),
+        ),
+        Span::Days(_) => (
+            Text(
+                "Copies by day and what was done",
+                "Kopien nach Tag und was getan wurde",
+                "Copies par jour et ce qui a été fait",
+            ),
+            Text("Trackers by day", "Tracker nach Tag", "Traceurs par jour"),
+        ),
+    };
+    let (copies, trackers) = (call.say(&copies), call.say(&trackers));
     let list = |title: &Text, counts: &std::collections::BTreeMap<String, u64>| {
         html! {
             div {
@@ -126,11 +160,13 @@ fn charts(call: &Call, sums: &Sums) -> Markup {
         }
     };
     html! {
-        h2 { (by_day) } (columns(call.language, by_day, &names, &sums.outcomes))
+        h2 { (copies) } (columns(call.language, copies, &names, &sums.outcomes))
         h2 { (trackers) } (columns(call.language, trackers, &found, &sums.found))
-        div class="columns" {
-            (list(&Text("Whose trackers", "Wessen Tracker", "Traceurs de qui"), &sums.by_vendor))
-            (list(&Text("Where they stood", "Wo sie standen", "Où ils étaient"), &sums.by_carrier))
+        @if span != Span::Hours {
+            div class="columns" {
+                (list(&Text("Whose trackers", "Wessen Tracker", "Traceurs de qui"), &sums.by_vendor))
+                (list(&Text("Where they stood", "Wo sie standen", "Où ils étaient"), &sums.by_carrier))
+            }
         }
     }
 }

@@ -18,8 +18,8 @@ use crate::console::trail::{Deed, note};
 use crate::console::value::{flag, list, maybe, number, text};
 use crate::console::{Answered, Call, Failure, words};
 
-/// How many of a person's messages a page has.
-const MESSAGES: usize = 50;
+/// How many of a person's messages a page has. Each may lie in a segment of its own, so that more would take long.
+const MESSAGES: usize = 20;
 /// How many stand in an export.
 const EXPORTED: usize = 10_000;
 
@@ -90,6 +90,13 @@ pub(crate) async fn page(call: Call) -> Answered {
         }
         h2 { (call.say(&Text("Messages handled", "Behandelte Nachrichten", "Messages traités"))) }
         (table(&call, &known.messages))
+        @if flag(&known.messages, "more") {
+            p class="soft" { (call.say(&Text(
+                "These are the newest. The exported proof has all of them.",
+                "Das sind die neuesten. Der exportierte Nachweis enthält alle.",
+                "Ce sont les plus récents. La preuve exportée les contient tous.",
+            ))) }
+        }
         h2 { (call.say(&Text("Everything said so far", "Alles bisher Gesagte", "Tout ce qui a été dit"))) }
         (history(&call, &known.history))
         (requests(&call, &path, known.consent.is_some())?)
@@ -192,14 +199,21 @@ fn requests(call: &Call, path: &str, is_known: bool) -> Result<Markup, Failure> 
                 form method="post" action=(withdraw) {
                     (token(call, &withdraw))
                     input type="hidden" name="controller" value=(call.controller);
-                    div class="field" {
-                        label for="reason" { (call.say(&Text("How it reached you (reason, reference)", "Wie er Sie erreichte (Grund, Aktenzeichen)", "Comment elle vous est parvenue (motif, référence)"))) }
-                        input id="reason" name="reason" required maxlength="200" size="40";
-                    }
+                    (reason_field(call))
                     button class="danger" { (call.say(&Text("Withdraw every consent", "Jede Einwilligung widerrufen", "Retirer tout consentement"))) }
                 }
             } @else {
-                p { (call.say(&Text("There is nothing to withdraw.", "Es gibt nichts zu widerrufen.", "Il n’y a rien à retirer."))) }
+                p { (call.say(&Text(
+                    "Nothing is recorded that could be withdrawn. An objection can be recorded in advance: it counts from the first message on.",
+                    "Es ist nichts aufgezeichnet, was sich widerrufen ließe. Ein Widerspruch kann im Voraus festgehalten werden: er gilt ab der ersten Nachricht.",
+                    "Rien n’est noté qui puisse être retiré. Une opposition peut être notée d’avance : elle vaut dès le premier message.",
+                ))) }
+                form method="post" action=(withdraw) {
+                    (token(call, &withdraw))
+                    input type="hidden" name="controller" value=(call.controller);
+                    (reason_field(call))
+                    button class="danger" { (call.say(&Text("Record the objection", "Widerspruch festhalten", "Noter l’opposition"))) }
+                }
             }
             @if may_erase && is_known {
                 h3 { (call.say(&Text("Erase the person", "Die Person löschen", "Effacer la personne"))) }
@@ -223,16 +237,30 @@ fn requests(call: &Call, path: &str, is_known: bool) -> Result<Markup, Failure> 
     })
 }
 
+fn reason_field(call: &Call) -> Markup {
+    html! {
+        div class="field" {
+            label for="reason" { (call.say(&Text("How it reached you (reason, reference)", "Wie er Sie erreichte (Grund, Aktenzeichen)", "Comment elle vous est parvenue (motif, référence)"))) }
+            input id="reason" name="reason" required maxlength="200" size="40";
+        }
+    }
+}
+
+/// Records a withdrawal, and of somebody of whom nothing is recorded an objection: there is nothing that could be withdrawn.
 pub(crate) async fn withdraw(call: Call) -> Answered {
     is_hash(&call.name)?;
     let reason = reason(&call)?;
-    note(&call, Deed { detail: Some(&reason), ..Deed::about("person.withdrawn", &call.name) }).await?;
+    let path = format!("/v1/controllers/{}/people/{}", call.controller, call.name);
+    let (state, action) = match call.console.api.get(&path).await {
+        Err(error) if error.is_absence() => ("objected", "person.objected"),
+        known => known.map(|_| ("withdrawn", "person.withdrawn"))?,
+    };
+    note(&call, Deed { detail: Some(&reason), ..Deed::about(action, &call.name) }).await?;
     let subject = call.session()?.subject.clone();
     let said = json!({
-        "state": "withdrawn", "purposes": crate::policy::Purpose::ALL.map(crate::policy::Purpose::name), "method": "request",
+        "state": state, "purposes": crate::policy::Purpose::ALL.map(crate::policy::Purpose::name), "method": "request",
         "channel": "console", "evidence": reason, "actor": subject,
     });
-    let path = format!("/v1/controllers/{}/people/{}", call.controller, call.name);
     call.console.api.change(Method::PUT, &path, Some(&said)).await?;
     Ok(onward(&call.to(&format!("/person/{}", call.name))))
 }

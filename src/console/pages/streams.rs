@@ -14,12 +14,14 @@ pub(crate) async fn page(call: Call) -> Answered {
     let title = call.say(&Text("Mailstreams and rules", "Mailarten und Regeln", "Flux et règles"));
     let own = list(&policy, "controllers").iter().find(|own| text(own, "name") == call.controller);
     let own = own.cloned().unwrap_or_default();
+    let all = list(&policy, "warnings").iter().filter_map(Value::as_str);
+    let warnings: Vec<&str> = all.filter(|own| !is_of_another(own, &call)).collect();
     let content = html! {
         h1 { (title) }
         p { (call.say(&Text("In force since", "In Kraft seit", "En vigueur depuis"))) " " (readable(text(&policy, "since"))) ", "
             (call.say(&Text("from the configuration of the relay.", "aus der Konfiguration des Relays.", "d’après la configuration du relais."))) }
-        @if !list(&policy, "warnings").is_empty() && call.session()?.rights.allow_all(&crate::config::console::Role::ALL) {
-            ul class="alarms" { @for own in list(&policy, "warnings") { li { span class="warn" { (own.as_str().unwrap_or_default()) } } } }
+        @if !warnings.is_empty() && call.session()?.rights.allow_all(&crate::config::console::Role::ALL) {
+            ul class="alarms" lang="en" { @for own in &warnings { li { span class="warn" { (own) } } } }
         }
         h2 { (call.controller) }
         (controller(&call, &own))
@@ -30,6 +32,14 @@ pub(crate) async fn page(call: Call) -> Answered {
         (rules(&call, &policy))
     };
     Ok(shown(&call, &Page::new(title, content)))
+}
+
+/// Whether a warning begins with the name of a controller that is not looked at: `controller club: …`, `mailstream news of club: …`.
+fn is_of_another(warning: &str, call: &Call) -> bool {
+    let subject = warning.split_once(": ").map_or("", |(subject, _)| subject);
+    let of_stream = || subject.strip_prefix("mailstream ").and_then(|own| Some(own.rsplit_once(" of ")?.1));
+    let named = subject.strip_prefix("controller ").or_else(of_stream);
+    named.is_some_and(|own| own != call.controller)
 }
 
 fn controller(call: &Call, own: &Value) -> Markup {

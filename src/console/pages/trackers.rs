@@ -18,7 +18,7 @@ pub(crate) async fn page(call: Call) -> Answered {
     let unknown = seen.iter().find(|own| text(own, "name") == "unknown");
     let content = html! {
         h1 { (title) }
-        @if let Some(own) = unknown { (unclassified(&call, own)?) }
+        @if let Some(own) = unknown { (unclassified(&call, own)?) (hosts(&call, list(&found, "unknown_hosts"))) }
         h2 { (call.say(&Text("Found", "Gefunden", "Trouvés"))) }
         @if seen.is_empty() {
             p class="empty" { (call.say(&Text("No tracker was found so far.", "Bisher wurde kein Tracker gefunden.", "Aucun traceur trouvé jusqu’ici."))) }
@@ -37,13 +37,46 @@ fn unclassified(call: &Call, own: &Value) -> Result<Markup, crate::console::Fail
         ul class="alarms" { li {
             span class="warn" { (call.language.number(number(own, "count"))) " " (call.say(&Text("trackers are of vendors that nobody knows.", "Tracker sind von unbekannten Anbietern.", "traceurs sont de fournisseurs inconnus."))) } " "
             (call.say(&Text(
-                "They are taken out all the same. To give them a name, add their addresses to a catalogue of your own (tracker.catalogues); pixelward scan --explain shows them in a message.",
-                "Sie werden trotzdem entfernt. Um ihnen einen Namen zu geben, nehmen Sie ihre Adressen in einen eigenen Katalog auf (tracker.catalogues); pixelward scan --explain zeigt sie in einer Nachricht.",
-                "Ils sont retirés quand même. Pour les nommer, ajoutez leurs adresses à un catalogue à vous (tracker.catalogues) ; pixelward scan --explain les montre dans un message.",
+                "They are treated like all others. Where they report to stands below: to give them a name, add it to a catalogue of your own (tracker.catalogues).",
+                "Sie werden wie alle anderen behandelt. Wohin sie melden, steht unten: um ihnen einen Namen zu geben, nehmen Sie es in einen eigenen Katalog auf (tracker.catalogues).",
+                "Ils sont traités comme tous les autres. Où ils signalent figure ci-dessous : pour les nommer, ajoutez-le à un catalogue à vous (tracker.catalogues).",
             )))
             @if may_look { " " a href=(call.to("/messages?vendor=unknown")) { (call.say(&Text("The messages", "Die Nachrichten", "Les messages"))) } }
         } }
     })
+}
+
+/// Where trackers of unknown vendors report to.
+fn hosts(call: &Call, hosts: &[Value]) -> Markup {
+    let whole = hosts.iter().map(|own| number(own, "count")).sum();
+    html! {
+        @if !hosts.is_empty() {
+            h2 { (call.say(&Text("Where the unknown ones report to", "Wohin die unbekannten melden", "Où signalent les inconnus"))) }
+            p class="soft" { (call.say(&Text(
+                "Hosts alone; a star stands for what may have been made for one reader.",
+                "Nur Rechnernamen; ein Stern steht für das, was für eine einzelne Person gemacht sein kann.",
+                "Les hôtes seuls ; une étoile remplace ce qui a pu être fait pour une personne.",
+            ))) }
+            div class="wide" tabindex="0" { table {
+                thead { tr {
+                    th scope="col" { (call.say(&Text("Host", "Rechner", "Hôte"))) }
+                    th scope="col" class="count" { (call.say(&Text("Found", "Gefunden", "Trouvés"))) }
+                    th scope="col" { (call.say(&Text("First seen", "Zuerst gesehen", "Vu d’abord"))) }
+                    th scope="col" { (call.say(&Text("Last seen", "Zuletzt gesehen", "Vu en dernier"))) }
+                } }
+                tbody {
+                    @for own in hosts {
+                        tr {
+                            th scope="row" { code { (text(own, "host")) } (bar(number(own, "count"), whole)) }
+                            td class="count" { (call.language.number(number(own, "count"))) }
+                            td class="nowrap" { (text(own, "first_day")) }
+                            td class="nowrap" { (text(own, "last_day")) }
+                        }
+                    }
+                }
+            } }
+        }
+    }
 }
 
 fn hits(call: &Call, seen: &[&Value]) -> Result<Markup, crate::console::Failure> {

@@ -80,6 +80,7 @@ pub(crate) async fn tried(call: Call) -> Answered {
     }
     let mut trial = Map::new();
     trial.insert("message".to_owned(), STANDARD.encode(message).into());
+    trial.insert("language".to_owned(), call.language.code().into());
     for name in ["mailstream", "state"] {
         if !call.form.value(name).is_empty() {
             trial.insert(name.to_owned(), call.form.value(name).into());
@@ -110,9 +111,9 @@ fn told(call: &Call, done: &Value) -> Markup {
             Text("Trackers would be taken out.", "Tracker würden entfernt.", "Les traceurs seraient retirés.")
         }
         "swapped" => Text(
-            "A pixel of the relay’s own would take the tracker’s place; here it is only taken out.",
-            "Ein eigenes Pixel des Relays träte an die Stelle des Trackers; hier ist er nur entfernt.",
-            "Un pixel propre au relais remplacerait le traceur ; ici, il est seulement retiré.",
+            "A pixel of the relay’s own would take the tracker’s place.",
+            "Ein eigenes Pixel des Relays träte an die Stelle des Trackers.",
+            "Un pixel propre au relais remplacerait le traceur.",
         ),
         "rewritten_strictly" => Text(
             "Every remote request would be taken out.",
@@ -137,9 +138,9 @@ fn told(call: &Call, done: &Value) -> Markup {
         .collect::<Vec<_>>();
     html! {
         p class="card" { strong { (call.say(&result)) } span { (bytes.join(" → ")) " bytes" } }
-        @if let Some(problem) = maybe(done, "problem") { p class="bad" { (problem) } }
+        @if let Some(problem) = maybe(done, "problem") { p class="bad" lang="en" { (problem) } }
         h2 { (call.say(&Text("Why", "Warum", "Pourquoi"))) }
-        ul { @for own in list(done, "sentences") { li lang="en" { (own.as_str().unwrap_or_default()) } } }
+        ul { @for own in list(done, "sentences") { li { (own.as_str().unwrap_or_default()) } } }
         h2 { (call.say(&Text("Trackers found", "Gefundene Tracker", "Traceurs trouvés"))) }
         @if list(done, "trackers").is_empty() { p { (call.say(&Text("None.", "Keine.", "Aucun."))) } } @else {
             div class="wide" tabindex="0" { table {
@@ -148,10 +149,11 @@ fn told(call: &Call, done: &Value) -> Markup {
                     th scope="col" { (call.say(&Text("Vendor", "Anbieter", "Fournisseur"))) }
                     th scope="col" { (call.say(&Text("Reports to", "Meldet an", "Signale à"))) }
                     th scope="col" { (call.say(&Text("What speaks for it", "Was dafür spricht", "Ce qui l’indique"))) }
+                    th scope="col" { (call.say(&Text("What becomes of it", "Was daraus wird", "Ce qu’il devient"))) }
                 } }
                 tbody {
                     @for own in list(done, "trackers") {
-                        tr { th scope="row" { (text(own, "carrier")) } td { (maybe(own, "vendor").unwrap_or("?")) } td { code { (text(own, "host")) } } td lang="en" { (joined(own, "reasons")) } }
+                        tr { th scope="row" { (text(own, "carrier")) } td { (maybe(own, "vendor").unwrap_or("?")) } td { code { (text(own, "host")) } } td { (joined(own, "reasons")) } td { (fate(call, own)) } }
                     }
                 }
             } }
@@ -165,4 +167,24 @@ fn told(call: &Call, done: &Value) -> Markup {
             }
         }
     }
+}
+
+/// What would be done with one tracker, and what would stand there.
+fn fate(call: &Call, tracker: &Value) -> Markup {
+    let words = match text(tracker, "becomes") {
+        "keep" => call.say(&Text("stays", "bleibt", "reste")).to_owned(),
+        "strip" => call.say(&Text("taken out", "entfernt", "retiré")).to_owned(),
+        "eased" => call
+            .say(&Text(
+                "without what identifies the reader",
+                "ohne das, was die Person erkennbar macht",
+                "sans ce qui identifie la personne",
+            ))
+            .to_owned(),
+        "withheld" => call
+            .say(&Text("waits with the message", "wartet mit der Nachricht", "attend avec le message"))
+            .to_owned(),
+        swap => words::outcome(call.language, swap),
+    };
+    html! { (words) @if let Some(address) = maybe(tracker, "address") { " " code { (address) "…" } } }
 }

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use memchr::memmem::Finder;
+
 use super::files::Folder;
 use super::record::{Record, Tag};
 use super::summary::{Kind, Summary};
@@ -140,6 +142,13 @@ pub fn look(
     Ok(looked)
 }
 
+/// What must stand in a record that fits, byte for byte: most records need not be read then.
+fn needles<'a>(query: &'a Query, tag: Option<&'a Tag>) -> Vec<Finder<'a>> {
+    let tags = [tag, query.message_id.as_ref()].into_iter().flatten().map(|own| &own[..]);
+    let texts = [&query.id, &query.mailstream].into_iter().flatten().map(|own| own.as_bytes());
+    tags.chain(texts).map(Finder::new).collect()
+}
+
 /// The records of a segment that fit, up to where it is damaged.
 fn fitting(
     folder: &Folder,
@@ -151,8 +160,11 @@ fn fitting(
     let mut head = segment.start().unwrap_or(Head::EMPTY);
     let mut before: ChainHash = head.hash;
     let mut found = Vec::new();
+    let needles = needles(query, tag);
     let walked = segment.walk(&mut head, |head, payload| {
-        let record = Record::decode(payload).ok().filter(|own| query.fits(own, tag));
+        let may_fit = needles.iter().all(|own| own.find(payload).is_some());
+        let record = may_fit.then(|| Record::decode(payload).ok()).flatten();
+        let record = record.filter(|own| query.fits(own, tag));
         found.extend(record.map(|record| Found {
             days: folder.days,
             segment: number,

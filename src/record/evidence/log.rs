@@ -60,7 +60,7 @@ impl Log {
     ) -> Result<Log, ChainError> {
         let directory = &settings.directory;
         Folder::of(directory, settings.retention_days).make()?;
-        let mut statistics = Statistics::open(directory);
+        let mut statistics = Statistics::open(directory, settings.retention_days);
         let mut chains = BTreeMap::new();
         for folder in Folder::all(directory)? {
             chains.insert(folder.days, Chain::open(folder, &settings, &mut statistics)?);
@@ -112,6 +112,7 @@ impl Log {
             match self.append(days, &notes) {
                 Ok(()) => {
                     metrics::counter!("pixelward_evidence_records_total").increment(records as u64);
+                    notes.iter().for_each(|note| self.statistics.take_hosts(note));
                     if self.failing.take().is_some() {
                         tracing::warn!("evidence can be written again");
                     }

@@ -41,6 +41,8 @@ pub struct Note {
     pub found: usize,
     /// The same by carrier and vendor.
     pub sightings: Vec<Sighted<'static>>,
+    /// Where those report to whose vendor nobody knows, as far as that may be kept, and how many; for the statistics alone.
+    pub hosts: Vec<(String, u64)>,
     /// The hash of the body as it came, where bodies are hashed.
     pub before: Option<BodyHash>,
     /// What was offered to the next hop.

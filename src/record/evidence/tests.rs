@@ -78,6 +78,7 @@ impl Place {
             downstream: String::new(),
             found: 1,
             sightings: vec![Sighted { carrier: "img".into(), vendor: vendor.into(), count: 1 }],
+            hosts: Vec::new(),
             before: Some([1; 32]),
             copies: vec![NotedCopy {
                 after: Some([2; 32]),

@@ -25,7 +25,7 @@ pub(super) struct Explanation {
 
 pub(super) async fn explain(call: Call) -> Answered {
     call.query(&[])?;
-    let Question { recipient, mailstream, at } = read(&call.body)?;
+    let Question { recipient, mailstream, at, language } = read(&call.body)?;
     let controller = call.controller()?.clone();
     let now: Timestamp = at.map_or(call.now, |own| own.0);
     // What the domain hints at is only known of an address.
@@ -49,7 +49,8 @@ pub(super) async fn explain(call: Call) -> Answered {
     let chosen = rulebook
         .named(Some(controller.as_str()), mailstream.as_deref())
         .map_err(|_| Problem::not_found("mailstream: the controller has none of this name"))?;
-    let (decision, sentences) = explained(rulebook, chosen, standing.as_ref(), &address, now);
+    let language = language.map(|own| own.0).unwrap_or_default();
+    let (decision, sentences) = explained(rulebook, chosen, standing.as_ref(), &address, now, language);
     let explanation = Explanation {
         outcome: decision.outcome.name(),
         rule: decision.rule.name(),

@@ -11,11 +11,15 @@ use utoipa::ToSchema;
 
 use super::{Answered, Call, json};
 use crate::consent::Timestamp;
+use crate::record::statistics::hosts::HostRow;
 use crate::record::statistics::{self, Counts};
 use crate::web::problem::Problem;
 
 /// The most days that are kept in memory: ten years.
 const MAX_DAYS: usize = 3660;
+
+/// The most hosts of unknown vendors that are listed.
+const MAX_HOSTS: usize = 100;
 
 /// What was counted, by day.
 #[derive(Debug, Serialize, ToSchema)]
@@ -36,6 +40,23 @@ pub(super) struct Day {
     recipients: Vec<Recipients>,
     /// Trackers, each counted once for each recipient.
     trackers: Vec<Trackers>,
+    /// Both by hour; of today and yesterday alone.
+    hours: Vec<Hour>,
+}
+
+/// The counts of an hour, of one kind.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Hour {
+    /// Which, by UTC: 0 to 23.
+    hour: u8,
+    /// What was done.
+    done: String,
+    /// What became of it.
+    result: String,
+    /// How many recipients.
+    recipients: u64,
+    /// How many trackers.
+    trackers: u64,
 }
 
 /// Recipients of one kind.
@@ -77,6 +98,23 @@ pub(super) struct Vendors {
     controller: String,
     /// Those with the most trackers first; those of the catalogue of whom nothing was found come last.
     vendors: Vec<Vendor>,
+    /// Where those report to whose vendor nobody knows, those with the most trackers first; 100 at most.
+    unknown_hosts: Vec<UnknownHost>,
+}
+
+/// A host of trackers whose vendor nobody knows.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct UnknownHost {
+    /// The registrable domain, with one plain label before it where there is one; a star stands for whatever may have been made for one reader.
+    host: String,
+    /// How many trackers.
+    count: u64,
+    /// The first day with one.
+    #[schema(format = Date)]
+    first_day: String,
+    /// The last day with one.
+    #[schema(format = Date)]
+    last_day: String,
 }
 
 /// A vendor.
@@ -153,7 +191,12 @@ pub(super) async fn figures(call: Call) -> Answered {
     }
     let controller = call.controller()?.to_string();
     let counted = counted(&call, first, last).await?;
-    let days = counted.into_iter().map(|(day, counts)| Day::of(day, &counts, &controller));
+    let yesterday: String = call.now.plus_days(-1).to_string().chars().take(10).collect();
+    let days = counted.into_iter().map(|(day, counts)| {
+        let has_hours = day >= yesterday;
+        let own = Day::of(day, &counts, &controller);
+        Day { hours: if has_hours { own.hours } else { Vec::new() }, ..own }
+    });
     let days = days.filter(|own| !own.recipients.is_empty() || !own.trackers.is_empty()).collect();
     json(StatusCode::OK, &Figures { controller, days })
 }
@@ -182,7 +225,30 @@ pub(super) async fn vendors(call: Call) -> Answered {
     let named = found.into_iter().map(|(name, own)| Vendor { name, ..own });
     let mut vendors: Vec<Vendor> = named.collect();
     vendors.sort_by_key(|own| std::cmp::Reverse(own.count));
-    json(StatusCode::OK, &Vendors { controller, vendors })
+    let unknown_hosts = unknown_hosts(&call, &controller).await?;
+    json(StatusCode::OK, &Vendors { controller, vendors, unknown_hosts })
+}
+
+async fn unknown_hosts(call: &Call, controller: &str) -> Result<Vec<UnknownHost>, Problem> {
+    let directory = call.live.config.evidence.directory.clone();
+    let read = tokio::task::spawn_blocking(move || statistics::hosts::read(&directory)).await;
+    let rows = read.map_err(|error| error.to_string()).and_then(|own| own).map_err(|error| {
+        tracing::error!(%error, "the hosts of unknown vendors cannot be read");
+        Problem::internal()
+    })?;
+    let mut hosts: Vec<UnknownHost> = rows
+        .into_iter()
+        .filter(|own| own.controller == controller)
+        .map(|HostRow { host, count, first_day, last_day, .. }| UnknownHost {
+            host,
+            count,
+            first_day,
+            last_day,
+        })
+        .collect();
+    hosts.sort_by_key(|own| std::cmp::Reverse(own.count));
+    hosts.truncate(MAX_HOSTS);
+    Ok(hosts)
 }
 
 async fn counted(call: &Call, first: String, last: String) -> Result<Vec<(String, Arc<Counts>)>, Problem> {
@@ -205,7 +271,17 @@ impl Day {
     fn of(day: String, counts: &Counts, controller: &str) -> Day {
         let recipients = counts.recipients.iter().filter(|(kind, _)| kind.controller == controller);
         let trackers = counts.trackers.iter().filter(|(kind, _)| kind.controller == controller);
+        let hours = counts.hours.iter().filter(|(kind, _)| kind.controller == controller);
         Day {
+            hours: hours
+                .map(|(own, count)| Hour {
+                    hour: own.hour,
+                    done: own.done.clone(),
+                    result: own.result.clone(),
+                    recipients: count.recipients,
+                    trackers: count.trackers,
+                })
+                .collect(),
             day,
             recipients: recipients
                 .map(|(own, count)| Recipients {

@@ -119,8 +119,9 @@ impl Api {
         })
     }
 
-    /// Every route, and what answers where there is none.
+    /// Every route, and what answers where there is none. People are counted meanwhile.
     pub fn router(self: &Arc<Api>) -> axum::Router {
+        statistics::ahead(self);
         guard::router(self)
     }
 

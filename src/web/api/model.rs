@@ -13,6 +13,7 @@ use utoipa::{PartialSchema, ToSchema};
 
 use crate::consent::import::{self, Row};
 use crate::consent::{Permission, Person, Standing, State, Timestamp};
+use crate::language::Language;
 use crate::policy::Purpose;
 use crate::web::problem::Problem;
 
@@ -92,6 +93,9 @@ text_type!(
     State::named,
     |own| own.enum_values(Some(State::ALL.map(State::name)))
 );
+
+text_type!(LanguageName, Language, "en, de or fr", Language::of, |own| own
+    .enum_values(Some(Language::ALL.map(Language::code))));
 
 text_type!(
     PurposeName,
@@ -292,6 +296,8 @@ pub(super) struct Question {
     pub mailstream: Option<Name>,
     /// By the rules of this moment; now where nothing is said.
     pub at: Option<Moment>,
+    /// In which language it is told; English where nothing is said.
+    pub language: Option<LanguageName>,
 }
 
 /// What stands for one purpose.

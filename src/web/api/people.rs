@@ -8,8 +8,8 @@ use utoipa::ToSchema;
 use super::consent::{Conditions, record, shown, standing, tag};
 use super::model::{Consent, Statement, read};
 use super::{Answered, Call, json, typed};
-use crate::consent::Person;
 use crate::consent::import::Row;
+use crate::consent::{Person, State};
 use crate::web::problem::Problem;
 
 /// How many people a page has where nothing is said.
@@ -90,7 +90,9 @@ pub(super) async fn get(call: Call) -> Answered {
 pub(super) async fn set(call: Call) -> Answered {
     call.query(&[])?;
     let body: Statement = read(&call.body)?;
-    let (person, _) = known(&call).await?;
+    // A no may come from somebody of whom nothing is recorded yet. A yes, or a question, has an address.
+    let is_no = matches!(body.state.0, State::Refused | State::Withdrawn | State::Objected);
+    let person = if is_no { call.person()? } else { known(&call).await?.0 };
     // A row has an address; this one is only looked at for its form, and the person is the one of the path.
     let row = Row { address: "person@by.hash".to_owned(), ..body.row(call.now, &call.actor()) };
     record(call, person, &row).await

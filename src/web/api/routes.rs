@@ -366,8 +366,9 @@ pub static ROUTES: &[Route] = &[
         access: WRITE,
         name: "set_person",
         tag: PEOPLE,
-        summary: "Record what a known person said",
-        about: "",
+        summary: "Record what a person said, by keyed hash",
+        about: "A refusal, a withdrawal or an objection may be of somebody of whom nothing is recorded yet: whoever writes a letter need not be known. \
+                Anything else is recorded of people who are.",
         input: Input::Json(of::<model::Statement>),
         extras: &[Extra::Conditions],
         answers: &[

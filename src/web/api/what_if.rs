@@ -7,14 +7,18 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::model::{Encoded, Name, StateName, read};
+use super::model::{Encoded, LanguageName, Name, StateName, read};
 use super::{Answered, Call, json};
-use crate::consent::{Change, Controller, Standing, Timestamp};
+use crate::consent::{Change, Controller, Person, Standing, StoreKey, Timestamp};
+use crate::language::{Language, fact, words};
 use crate::live::Live;
 use crate::policy::explain::explained;
+use crate::policy::swap::possible;
 use crate::policy::{LinkFate, Mode, Outcome, Purpose};
-use crate::rewrite::{Copy, LinkTreatment, Opens, Order, Way, rewrite};
-use crate::tracker::{Inquiry, Verdict};
+use crate::rewrite::swap::{Gate, Swap};
+use crate::rewrite::token::{Holder, Kind, Mint, Token};
+use crate::rewrite::{Copy, Fate, LinkTreatment, Opens, Order, Way, fates, rewrite};
+use crate::tracker::{Extent, Inquiry, Verdict};
 use crate::web::preview::view;
 use crate::web::problem::Problem;
 
@@ -28,6 +32,8 @@ pub(super) struct Trial {
     mailstream: Option<Name>,
     /// What the reader is taken to have said about every purpose; nothing where nothing is said.
     state: Option<StateName>,
+    /// In which language the reasons are; English where nothing is said.
+    language: Option<LanguageName>,
 }
 
 /// What would be done.
@@ -41,8 +47,8 @@ pub(super) struct Trialled {
     version: String,
     /// The decision in plain sentences.
     sentences: Vec<String>,
-    /// untouched, rewritten, rewritten_strictly, swapped (a pixel of ours would stand where something is taken out here), observed, or withheld
-    /// where no copy could leave.
+    /// untouched, rewritten, rewritten_strictly, swapped (a pixel of ours stands in the place of a tracker), observed, or withheld where no copy
+    /// could leave.
     result: &'static str,
     /// Why a copy is withheld.
     problem: Option<String>,
@@ -67,11 +73,17 @@ pub(super) struct Tracker {
     host: String,
     /// What speaks for it.
     reasons: Vec<&'static str>,
+    /// What becomes of it: keep, strip, eased (a link or a picture without what identifies the reader), swap_gated, swap_day, swap_shared, or
+    /// withheld with the message.
+    becomes: &'static str,
+    /// What the address begins with that stands in its place; null where none does.
+    address: Option<String>,
 }
 
 pub(super) async fn what_if(call: Call) -> Answered {
     call.query(&[])?;
-    let Trial { message, mailstream, state } = read(&call.body)?;
+    let Trial { message, mailstream, state, language } = read(&call.body)?;
+    let language = language.map(|own| own.0).unwrap_or_default();
     let raw = message.0;
     let controller = call.controller()?.clone();
     let standing = standing(&controller, state.map(|own| own.0), call.now);
@@ -89,8 +101,9 @@ pub(super) async fn what_if(call: Call) -> Answered {
             &controller,
             mailstream.as_ref().map(|own| own.0.as_str()),
             &standing,
-            Bytes::from(raw),
+            &Bytes::from(raw),
             now,
+            language,
         )
     });
     match tried.await {
@@ -117,24 +130,37 @@ fn tried(
     controller: &Controller,
     mailstream: Option<&str>,
     standing: &Standing,
-    raw: Bytes,
+    raw: &Bytes,
     now: Timestamp,
+    language: Language,
 ) -> Result<Trialled, Problem> {
     let rulebook = &live.config.policy.rulebook;
     let chosen = rulebook
         .named(Some(controller.as_str()), mailstream)
         .map_err(|_| Problem::not_found("mailstream: the controller has none of this name"))?;
-    let (decision, sentences) = explained(rulebook, chosen, Some(standing), "", now);
+    let (decision, sentences) = explained(rulebook, chosen, Some(standing), "", now, language);
     let treatment = chosen.mailstream.treatment;
-    let recipients = crate::cli::rewrite::named_recipients(&raw);
+    let recipients = crate::cli::rewrite::named_recipients(raw);
     let recipients: Vec<&str> = recipients.iter().map(String::as_str).collect();
     let inquiry = Inquiry { extent: treatment.extent, links: treatment.links, ..Inquiry::to(&recipients) };
-    let analysis = live.detector.analyse(&raw, &inquiry);
+    let analysis = live.detector.analyse(raw, &inquiry);
+    let public_url = chosen.controller.public_url.as_deref();
+    let (opens, _) = possible(decision.outcome, public_url);
+    let example = Example::of(controller, &chosen.mailstream.name, now);
+    let once = public_url.and_then(|own| example.once(opens, own));
     let order = Order {
-        // An address of ours stands for a person, and here there is none; what would take its place is told in `result`.
-        opens: if decision.outcome == Outcome::Keep { Opens::Keep } else { Opens::Strip },
+        opens: match (opens, public_url, &once) {
+            (Outcome::Keep, ..) => Opens::Keep,
+            (Outcome::SwapGated, Some(public_url), _) => Opens::Swap(Swap::Gate(example.gate(public_url))),
+            (Outcome::SwapDay | Outcome::SwapShared, _, Some(own)) => Opens::Swap(Swap::Once(own)),
+            _ => Opens::Strip,
+        },
         added: &[],
-        inquiry,
+        // Whoever agreed to trackers keeps every other picture, too.
+        inquiry: match opens {
+            Outcome::SwapGated => Inquiry { extent: Extent::Trackers, ..inquiry },
+            _ => inquiry,
+        },
         receipts: treatment.receipts,
         personal: treatment.personal,
         links: match decision.links {
@@ -143,27 +169,44 @@ fn tried(
         },
         verify: live.config.policy.verify,
     };
-    let made = match chosen.mailstream.mode {
-        Mode::Observe => Ok(Copy::Untouched),
-        Mode::Enforce => rewrite(&live.detector, &raw, &analysis, &order),
-    };
+    let observed = chosen.mailstream.mode == Mode::Observe;
+    let made = if observed { Ok(Copy::Untouched) } else { rewrite(&live.detector, raw, &analysis, &order) };
     let (result, copy, problem) = match made {
-        Ok(Copy::Untouched) if chosen.mailstream.mode == Mode::Observe => ("observed", raw.clone(), None),
+        Ok(Copy::Untouched) if observed => ("observed", raw.clone(), None),
         Ok(Copy::Untouched) => ("untouched", raw.clone(), None),
-        Ok(Copy::Rewritten { bytes, way: Way::Ordered, .. }) if decision.outcome.is_swap() => {
-            ("swapped", bytes, None)
-        }
-        Ok(Copy::Rewritten { bytes, way: Way::Ordered, .. }) => ("rewritten", bytes, None),
         Ok(Copy::Rewritten { bytes, way: Way::Strict, .. }) => ("rewritten_strictly", bytes, None),
+        Ok(Copy::Rewritten { bytes, swapped: 1.., .. }) => ("swapped", bytes, None),
+        Ok(Copy::Rewritten { bytes, .. }) => ("rewritten", bytes, None),
         Err(error) => ("withheld", Bytes::new(), Some(error.to_string())),
     };
-    let found = analysis.sightings.iter().filter(|own| own.verdict == Verdict::Tracker);
-    let trackers = found.map(|own| Tracker {
-        carrier: own.carrier.name().to_owned(),
-        vendor: own.vendor.map(|vendor| live.detector.catalogue().name(vendor).to_owned()),
-        host: own.url.split('/').next().unwrap_or_default().chars().take(253).collect(),
-        reasons: own.evidence.facts().filter(|fact| fact.weight() > 0).map(|fact| fact.text()).collect(),
+    let becomes = |fate: Fate| match (result, fate) {
+        ("withheld", _) => "withheld",
+        ("rewritten_strictly", _) => Outcome::Strip.name(),
+        ("observed" | "untouched", _) | (_, Fate::Stays) => Outcome::Keep.name(),
+        (_, Fate::Goes) => Outcome::Strip.name(),
+        (_, Fate::Eased) => "eased",
+        (_, Fate::Swapped) => opens.name(),
+    };
+    let fates = fates(&analysis, &order);
+    let found = analysis.sightings.iter().zip(&fates).filter(|(own, _)| own.verdict == Verdict::Tracker);
+    let trackers = found.map(|(own, fate)| {
+        let becomes = becomes(*fate);
+        let is_swapped = Outcome::ALL.into_iter().any(|own| own.is_swap() && own.name() == becomes);
+        Tracker {
+            carrier: own.carrier.name().to_owned(),
+            vendor: own.vendor.map(|vendor| live.detector.catalogue().name(vendor).to_owned()),
+            host: own.url.split('/').next().unwrap_or_default().chars().take(253).collect(),
+            reasons: own
+                .evidence
+                .facts()
+                .filter(|fact| fact.weight() > 0)
+                .map(|own| fact(language, own))
+                .collect(),
+            becomes,
+            address: public_url.filter(|_| is_swapped).and_then(|own| beginning(own, opens)),
+        }
     });
+    let ours = words::outcome(language, opens.name());
     Ok(Trialled {
         outcome: decision.outcome.name(),
         rule: decision.rule.name(),
@@ -173,7 +216,56 @@ fn tried(
         problem,
         bytes: [raw.len() as u64, copy.len() as u64],
         trackers: trackers.collect(),
-        before: view(&live.detector, &raw),
-        after: if copy.is_empty() { String::new() } else { view(&live.detector, &copy) },
+        before: view(&live.detector, raw, None),
+        after: if copy.is_empty() {
+            String::new()
+        } else {
+            view(&live.detector, &copy, public_url.map(|own| (own, ours.as_str())))
+        },
     })
+}
+
+/// What the address of a pixel of ours begins with.
+fn beginning(public_url: &str, opens: Outcome) -> Option<String> {
+    let kind = match opens {
+        Outcome::SwapGated => Kind::Gate,
+        Outcome::SwapDay => Kind::Day,
+        Outcome::SwapShared => Kind::Shared,
+        Outcome::Keep | Outcome::Strip => return None,
+    };
+    Some(format!("{}/{}/", public_url.trim_end_matches('/'), kind.letter()))
+}
+
+/// What stands for addresses of ours where there is no person: sealed with a key that nothing opens, so that they are as long as the real ones and
+/// lead nowhere.
+struct Example {
+    mint: Mint,
+    holder: Holder,
+    mailstream: String,
+}
+
+impl Example {
+    fn of(controller: &Controller, mailstream: &str, now: Timestamp) -> Example {
+        let holder = Holder { controller: controller.clone(), person: Person([0; 16]), issued: now };
+        Example { mint: Mint::new(StoreKey::new([0; 32])), holder, mailstream: mailstream.to_owned() }
+    }
+
+    fn gate<'a>(&'a self, public_url: &'a str) -> Gate<'a> {
+        let Example { mint, holder, mailstream } = self;
+        Gate { mint, key: 0, public_url, holder, mailstream, country: "" }
+    }
+
+    /// The one address that takes the place of all trackers.
+    fn once(&self, opens: Outcome, public_url: &str) -> Option<String> {
+        let (holder, mailstream) = (self.holder.clone(), self.mailstream.clone());
+        let token = match opens {
+            Outcome::SwapDay => Token::Day { holder, mailstream, country: String::new() },
+            Outcome::SwapShared => {
+                let campaign = holder.issued.day().to_le_bytes();
+                Token::Shared { controller: holder.controller, mailstream, campaign }
+            }
+            Outcome::Keep | Outcome::Strip | Outcome::SwapGated => return None,
+        };
+        self.mint.url(public_url, &token, 0)
+    }
 }

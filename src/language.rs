@@ -1,9 +1,16 @@
-//! What pages say, in each language. Names that the configuration and the API have stay as they are.
+//! What is said to people in their language: on the pages of the console, and where a decision is explained. Names that the configuration and the
+//! API have stay as they are.
 
-/// A language of the pages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+mod facts;
+pub mod words;
+
+pub use facts::fact;
+
+/// A language.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Language {
     /// English.
+    #[default]
     En,
     /// German.
     De,

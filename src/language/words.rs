@@ -1,0 +1,152 @@
+//! What the names mean that the relay uses, for people who did not write its configuration.
+
+use super::{Language, Text};
+
+/// What was decided or done.
+pub fn outcome(language: Language, name: &str) -> String {
+    let words = match name {
+        "keep" => Text("left as it was", "unverändert gelassen", "laissé tel quel"),
+        "strip" => Text("trackers taken out", "Tracker entfernt", "traceurs retirés"),
+        "swap_gated" => Text("gated pixel", "Pixel mit Schranke", "pixel à barrière"),
+        "swap_shared" => Text("shared pixel", "gemeinsames Pixel", "pixel partagé"),
+        "swap_day" => Text("day pixel", "Tagespixel", "pixel du jour"),
+        other => return other.to_owned(),
+    };
+    language.say(&words).to_owned()
+}
+
+/// Why something was decided, to stand behind "because".
+pub fn rule(language: Language, name: &str) -> String {
+    let words = match name {
+        "granted" => Text(
+            "every purpose of the mail was granted",
+            "jedem Zweck der Nachricht zugestimmt war",
+            "chaque finalité du message était acceptée",
+        ),
+        "granted_but_on_grant_is_strip" => Text(
+            "the controller takes trackers out even where the person agreed",
+            "der Verantwortliche Tracker auch bei Zustimmung entfernen lässt",
+            "le responsable fait retirer les traceurs même en cas d’accord",
+        ),
+        "no_consent" => Text(
+            "a purpose had no consent that stood",
+            "für einen Zweck keine gültige Einwilligung vorlag",
+            "une finalité n’avait pas de consentement valable",
+        ),
+        "refused" => Text("the person said no", "die Person abgelehnt hatte", "la personne avait dit non"),
+        "no_track" => Text(
+            "the person is never to be tracked",
+            "die Person nie verfolgt werden darf",
+            "la personne ne doit jamais être pistée",
+        ),
+        "store_unreachable" => Text(
+            "consent could not be looked up, and silence is not consent",
+            "die Einwilligung nicht nachgesehen werden konnte und Schweigen keine ist",
+            "le consentement n’a pas pu être consulté et le silence n’en est pas un",
+        ),
+        "consent_request" => Text(
+            "the mail asks for consent and so carries nothing that needs it",
+            "die Nachricht um Einwilligung bittet und nichts tragen darf, was sie braucht",
+            "le message demande le consentement et ne porte donc rien qui l’exige",
+        ),
+        "no_rules" => Text(
+            "no rules hold where the person is",
+            "dort, wo die Person ist, keine Regeln gelten",
+            "aucune règle ne vaut là où se trouve la personne",
+        ),
+        "purposes_differ" => Text(
+            "one pixel cannot serve the purposes together",
+            "ein Pixel den Zwecken nicht gemeinsam dienen kann",
+            "un seul pixel ne peut servir ces finalités ensemble",
+        ),
+        "deliverability" | "auth_security" | "legal_notice" | "aggregate_statistics" | "legacy_informed" => {
+            let words = Text("the exemption holds:", "die Ausnahme gilt:", "l’exemption vaut :");
+            return format!("{} {name}", language.say(&words));
+        }
+        other => return other.to_owned(),
+    };
+    language.say(&words).to_owned()
+}
+
+/// What a person said.
+pub fn state(language: Language, name: &str) -> String {
+    let words = match name {
+        "never_asked" => Text("never asked", "nie gefragt", "jamais demandé"),
+        "asked" => Text("asked, no answer", "gefragt, keine Antwort", "demandé, sans réponse"),
+        "granted" => Text("granted", "zugestimmt", "accepté"),
+        "refused" => Text("refused", "abgelehnt", "refusé"),
+        "withdrawn" => Text("withdrawn", "widerrufen", "retiré"),
+        "objected" => Text("objected", "widersprochen", "opposition"),
+        other => return other.to_owned(),
+    };
+    language.say(&words).to_owned()
+}
+
+/// What opens are used for.
+pub fn purpose(language: Language, name: &str) -> String {
+    let words = match name {
+        "campaign_performance" => {
+            Text("campaign performance", "Erfolg von Kampagnen", "performance des campagnes")
+        }
+        "personalisation" => Text("personalisation", "Personalisierung", "personnalisation"),
+        "cross_channel_profile" => {
+            Text("cross-channel profile", "kanalübergreifendes Profil", "profil multicanal")
+        }
+        "fraud_detection" => Text("fraud detection", "Betrugserkennung", "détection de fraude"),
+        "deliverability" => Text("deliverability", "Zustellbarkeit", "délivrabilité"),
+        "auth_security" => Text("sign-in security", "Sicherheit der Anmeldung", "sécurité de connexion"),
+        "legal_notice" => Text("legal notice", "rechtlich nötige Mitteilung", "notification légale"),
+        "aggregate_statistics" => {
+            Text("aggregate statistics", "zusammengefasste Statistik", "statistiques agrégées")
+        }
+        other => return other.to_owned(),
+    };
+    language.say(&words).to_owned()
+}
+
+/// What became of a message.
+pub fn result(language: Language, name: &str) -> String {
+    let words = match name {
+        "accepted" => Text(
+            "accepted by the next hop",
+            "vom nächsten Server angenommen",
+            "accepté par le serveur suivant",
+        ),
+        "deferred" => Text("put off for later", "auf später verschoben", "remis à plus tard"),
+        "rejected" => Text("rejected", "abgewiesen", "rejeté"),
+        other => return other.to_owned(),
+    };
+    language.say(&words).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::{Exemption, Outcome, Purpose, Rule};
+
+    #[test]
+    fn every_name_of_the_relay_has_words_in_every_language() {
+        let rules = [
+            Rule::Granted,
+            Rule::GrantStripped,
+            Rule::NoConsent,
+            Rule::Refused,
+            Rule::NoTrack,
+            Rule::StoreUnreachable,
+            Rule::ConsentRequest,
+            Rule::NoRules,
+            Rule::PurposesDiffer,
+        ];
+        let outcomes =
+            [Outcome::Keep, Outcome::SwapGated, Outcome::SwapShared, Outcome::SwapDay, Outcome::Strip];
+        for language in Language::ALL {
+            rules.iter().for_each(|own| assert_ne!(rule(language, own.name()), own.name()));
+            Exemption::ALL.iter().for_each(|own| assert_ne!(rule(language, own.name()), own.name()));
+            outcomes.iter().for_each(|own| assert_ne!(outcome(language, own.name()), own.name()));
+            Purpose::ALL.iter().for_each(|own| assert!(!purpose(language, own.name()).contains('_')));
+            crate::consent::State::ALL
+                .iter()
+                .for_each(|own| assert!(!state(language, own.name()).contains('_')));
+        }
+    }
+}
