@@ -113,7 +113,7 @@ fn metadata_comes_over_tls_and_a_failure_leaves_the_last_good_one() {
     stays("it has no IDPSSODescriptor");
     server.answer(&metadata);
     server.show(&other.issue("localhost"));
-    stays("TLS: ");
+    stays("metadata: TLS: ");
     server.show(&ours.issue("elsewhere.example"));
     stays("not valid for name");
     // What is good again and new counts: here a second key, as while the identity provider changes its own.
@@ -128,6 +128,7 @@ fn metadata_comes_over_tls_and_a_failure_leaves_the_last_good_one() {
     server.answer(&format!("{}{key}{}", &metadata[..descriptor], &metadata[descriptor..]));
     server.show(&good);
     log.wait("the second key", |line| line.contains("counts from now on") && line.contains("keys=2"));
+    // That key is of another kind and stands first; what is signed by the one behind it still counts.
     signs_in();
 }
 

@@ -161,10 +161,7 @@ impl Saml {
         outline.fits(&idp.entity_id, &self.acs(), now, self.settings.clock_skew)?;
         let browser = self.requests.browser(&outline.in_response_to, clock);
         let browser = browser.ok_or(SamlError::Unfit("no request of ours has this id, or it is too old"))?;
-        let provider = provider(&self.settings, &self.base, &idp).map_err(SamlError::Unverified)?;
-        let assertion = provider
-            .parse_xml_response(&xml, Some(&[outline.in_response_to.as_str()]))
-            .map_err(|error| SamlError::Unverified(error.to_string()))?;
+        let assertion = self.verified(&xml, &outline, &idp)?;
         if assertion.id != outline.assertion {
             return Err(SamlError::Unfit("what was verified is another assertion"));
         }
@@ -175,6 +172,20 @@ impl Saml {
         }
         self.used.claim(&assertion.id, end, now)?;
         self.pending.add(newcomer, &browser, clock).ok_or(SamlError::Full)
+    }
+
+    /// The assertion, where all signatures verify. To samael a key of another kind than the signature's is an error and not a no, so that while an
+    /// identity provider goes from RSA to elliptic curves, say, the kinds are tried one after the other.
+    fn verified(&self, xml: &str, outline: &Outline, idp: &Idp) -> Result<Assertion, SamlError> {
+        let mut refused = SamlError::Unverified("the metadata has no signing key".to_owned());
+        for of_kind in idp.by_kind() {
+            let provider = provider(&self.settings, &self.base, &of_kind).map_err(SamlError::Unverified)?;
+            match provider.parse_xml_response(xml, Some(&[outline.in_response_to.as_str()])) {
+                Ok(assertion) => return Ok(assertion),
+                Err(error) => refused = SamlError::Unverified(error.to_string()),
+            }
+        }
+        Err(refused)
     }
 
     /// Whom a key lets in, once, where the browser is the one that asked.

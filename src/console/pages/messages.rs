@@ -155,7 +155,7 @@ pub(super) fn table(call: &Call, found: &Value) -> Markup {
                             th scope="row" class="nowrap" { a href=(story_path(call, &record)) { (readable(text(&record, "time"))) } }
                             td { (text(&record, "mailstream")) }
                             td { (words::outcome(call.language, text(&record, "done"))) @if flag(&record, "observed") { " (" (call.say(&Text("observed only", "nur beobachtet", "observé seulement"))) ")" } }
-                            td { (words::rule(call.language, text(&record, "rule"))) }
+                            td class="prose" { (words::rule(call.language, text(&record, "rule"))) }
                             td { (number(&record, "found")) @if !vendors.is_empty() { " · " (vendors.join(", ")) } }
                             td { (words::result(call.language, text(&record, "result"))) }
                         }

@@ -175,7 +175,7 @@ fn history(call: &Call, history: &Value) -> Markup {
                         tr {
                             th scope="row" { (number(own, "record")) }
                             td { (words::state(call.language, text(own, "state"))) }
-                            td { (list(own, "purposes").iter().filter_map(Value::as_str).map(|own| words::purpose(call.language, own)).collect::<Vec<_>>().join(", ")) }
+                            td class="prose" { (list(own, "purposes").iter().filter_map(Value::as_str).map(|own| words::purpose(call.language, own)).collect::<Vec<_>>().join(", ")) }
                             td class="nowrap" { (readable(text(own, "event_time"))) }
                             td { (text(own, "method")) " " (text(own, "channel")) }
                             td { (text(own, "evidence")) }

@@ -92,7 +92,7 @@ fn streams(call: &Call, own: &Value) -> Markup {
                     tr {
                         th scope="row" { (text(own, "name")) }
                         td { @if text(own, "mode") == "observe" { span class="warn" { (call.say(&Text("observe", "beobachten", "observer"))) } } @else { (call.say(&Text("enforce", "durchsetzen", "appliquer"))) } }
-                        td { (list(own, "purposes").iter().filter_map(Value::as_str).map(|own| words::purpose(call.language, own)).collect::<Vec<_>>().join(", ")) }
+                        td class="prose" { (list(own, "purposes").iter().filter_map(Value::as_str).map(|own| words::purpose(call.language, own)).collect::<Vec<_>>().join(", ")) }
                         td { (text(own, "requested")) }
                         td { (maybe(own, "exemption").unwrap_or("–")) @if flag(own, "consent_request") { " " (call.say(&Text("(asks for consent)", "(bittet um Einwilligung)", "(demande le consentement)"))) } }
                         td { (text(own, "jurisdiction")) }
@@ -132,7 +132,7 @@ fn rules(call: &Call, policy: &Value) -> Markup {
                         td { (need(flag(own, "opens_need_consent"))) }
                         td { (need(flag(own, "links_need_consent"))) }
                         td { (joined(own, "exemptions")) }
-                        td { (text(own, "source")) @if flag(own, "own") { " (" (call.say(&Text("the operator’s own", "vom Betreiber", "de l’exploitant"))) ")" } }
+                        td class="prose" lang="en" { (text(own, "source")) @if flag(own, "own") { " (" (call.say(&Text("the operator’s own", "vom Betreiber", "de l’exploitant"))) ")" } }
                         td class="nowrap" { (text(own, "checked_on")) }
                     }
                 }

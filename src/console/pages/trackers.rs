@@ -67,7 +67,7 @@ fn hosts(call: &Call, hosts: &[Value]) -> Markup {
                 tbody {
                     @for own in hosts {
                         tr {
-                            th scope="row" { code { (text(own, "host")) } (bar(number(own, "count"), whole)) }
+                            th scope="row" class="nowrap" { code { (text(own, "host")) } (bar(number(own, "count"), whole)) }
                             td class="count" { (call.language.number(number(own, "count"))) }
                             td class="nowrap" { (text(own, "first_day")) }
                             td class="nowrap" { (text(own, "last_day")) }

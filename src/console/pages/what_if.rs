@@ -153,7 +153,7 @@ fn told(call: &Call, done: &Value) -> Markup {
                 } }
                 tbody {
                     @for own in list(done, "trackers") {
-                        tr { th scope="row" { (text(own, "carrier")) } td { (maybe(own, "vendor").unwrap_or("?")) } td { code { (text(own, "host")) } } td { (joined(own, "reasons")) } td { (fate(call, own)) } }
+                        tr { th scope="row" { (text(own, "carrier")) } td { (maybe(own, "vendor").unwrap_or("?")) } td { code { (text(own, "host")) } } td class="prose" { (joined(own, "reasons")) } td { (fate(call, own)) } }
                     }
                 }
             } }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use hyper::{Method, Uri};
 
 use crate::config::console::Metadata;
-use crate::console::client::Client;
+use crate::console::client::{ApiError, Client};
 
 /// The largest metadata that is read, in bytes.
 const MAX: u64 = 4 << 20;
@@ -29,7 +29,12 @@ pub(super) async fn metadata(source: &Metadata) -> Result<String, String> {
             let path = uri.path_and_query().map_or("/", |own| own.as_str());
             let kinds = "application/samlmetadata+xml, application/xml, text/xml, */*;q=0.1";
             let answer = client.ask(Method::GET, path, kinds, None).await;
-            let body = answer.map_err(|error| format!("{url}: {error}"))?.body;
+            let body = answer
+                .map_err(|error| match error {
+                    ApiError::Unreachable(why) => format!("{url}: {why}"),
+                    ApiError::Refused { status, .. } => format!("{url}: the answer is {status}"),
+                })?
+                .body;
             if body.len() as u64 > MAX {
                 return Err(format!("{url}: it is larger than {MAX} bytes"));
             }

@@ -55,6 +55,19 @@ impl Idp {
         })
     }
 
+    /// The same once for each kind of key, with the keys of that kind alone.
+    pub(super) fn by_kind(&self) -> Vec<Idp> {
+        let mut kinds: Vec<(String, Idp)> = Vec::new();
+        for own in &self.certificates {
+            let kind = super::sign::kind_of_key(own);
+            match kinds.iter_mut().find(|(known, _)| *known == kind) {
+                Some((_, idp)) => idp.certificates.push(own.clone()),
+                None => kinds.push((kind, Idp { certificates: vec![own.clone()], ..self.clone() })),
+            }
+        }
+        kinds.into_iter().map(|(_, idp)| idp).collect()
+    }
+
     /// Metadata with the name and the keys alone.
     pub(super) fn bare(&self) -> String {
         let keys: String = self

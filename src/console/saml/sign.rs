@@ -56,6 +56,12 @@ pub(super) fn public_key(certificate: &[u8]) -> Option<Vec<u8>> {
     Some(own.public_key().subject_public_key.data.to_vec())
 }
 
+/// Of which kind the key of a certificate is, by the identifier that stands there; empty where it cannot be read.
+pub(super) fn kind_of_key(certificate: &[u8]) -> String {
+    let read = parse_x509_certificate(certificate);
+    read.map(|(_, own)| own.public_key().algorithm.algorithm.to_id_string()).unwrap_or_default()
+}
+
 /// Whether a query is signed by one of these certificates' keys. `name` is SAMLRequest or SAMLResponse.
 pub(super) fn verified(query: &str, name: &str, certificates: &[Vec<u8>]) -> Result<(), SamlError> {
     let raw = |wanted: &str| -> Result<Option<&str>, SamlError> {

@@ -1,7 +1,6 @@
 //! What is said was changed, or was never meant for us, here and now.
 
 use super::forge::*;
-use super::*;
 
 /// Something of a signed response was changed.
 pub(super) fn tampered(genuine: &str, add: &mut impl FnMut(&str, String)) {

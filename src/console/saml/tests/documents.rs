@@ -1,6 +1,5 @@
 //! Documents and encodings that are odd.
 
-use super::forge::*;
 use super::*;
 
 /// Documents that parsers read differently, or that are meant to keep them busy.

@@ -1,7 +1,6 @@
 //! Signatures that do not count.
 
 use super::forge::*;
-use super::*;
 
 /// Signatures that are missing, of other keys, or made in ways that do not count.
 pub(super) fn signed_in_other_ways(forge: &Forge, genuine: &str, add: &mut impl FnMut(&str, String)) {

@@ -1,7 +1,6 @@
 //! Signature wrapping.
 
 use super::forge::*;
-use super::*;
 
 /// Signed elements are moved to where they say nothing, and others say something in their place: the eight classical forms, with the evil
 /// assertion as it is and with a signature of its own.
