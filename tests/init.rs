@@ -98,7 +98,7 @@ fn answers_that_do_not_fit_write_nothing_and_say_what_to_do() {
 fn five_questions_are_asked_at_a_terminal() {
     let folder = Folder::new();
     let script = "import os, pty, sys\n\
-        answers = ['sideways', 'content-filter', '', '127.0.0.1:2600', 'shop', 'https://choice.shop.example']\n\
+        answers = ['sideways', 'content-filter', '', 'nowhere', '127.0.0.1:2600', 'shop', 'https://choice.shop.example']\n\
         pid, fd = pty.fork()\n\
         if pid == 0:\n    os.execv(sys.argv[1], [sys.argv[1], 'init', '--dir', sys.argv[2]])\n\
         seen = b''\n\
@@ -107,7 +107,7 @@ fn five_questions_are_asked_at_a_terminal() {
         \x20   except OSError:\n        break\n\
         \x20   if not data:\n        break\n\
         \x20   seen += data\n\
-        \x20   while answers and seen.count(b'?') > 6 - len(answers) and seen.rstrip(b' ').endswith((b'?', b']')):\n\
+        \x20   while answers and seen.count(b'?') > 7 - len(answers) and seen.rstrip(b' ').endswith((b'?', b']')):\n\
         \x20       os.write(fd, answers.pop(0).encode() + b'\\n')\n        seen += b'.'\n\
         sys.stdout.buffer.write(seen)\n\
         sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))\n";
@@ -116,6 +116,7 @@ fn five_questions_are_asked_at_a_terminal() {
     let told = said(&output);
     assert!(output.status.success(), "{told}");
     assert!(told.contains("\"sideways\" is none of them"), "{told}");
+    assert!(told.contains("\"nowhere\" is no address with a port"), "{told}");
     assert!(told.contains("content_filter = pixelward:[127.0.0.1]:2600"), "{told}");
     let config = pixelward::config::Config::load(&folder.0.join("config.toml")).unwrap();
     assert_eq!((config.next_hops[0].host.as_str(), config.next_hops[0].port), ("127.0.0.1", 10026));

@@ -397,7 +397,9 @@ mod tests {
             let change = Change::new(controller, Purpose::ALL.to_vec(), State::Granted, now);
             let mut granted = Standing::unknown();
             granted.merge(&change, 1, true);
-            let never = Standing { no_track: true, jurisdiction: Some("fr".into()), ..granted.clone() };
+            let mut never = granted.clone();
+            never.no_track = true;
+            never.jurisdiction = Some("fr".into());
             for standing in [None, Some(Standing::unknown()), Some(granted), Some(never)] {
                 let told = |language| {
                     explained(&rulebook, chosen, standing.as_ref(), "a@b.example", now, language).1

@@ -19,8 +19,6 @@ pub(super) fn settings(command: &Init, asks: bool) -> Result<Settings, String> {
     if asks {
         println!("Five questions; an empty answer takes what stands in brackets.\n");
     }
-    let ask =
-        |question: &str, default: &str| if asks { answer(question, default) } else { Ok(default.to_owned()) };
     let recipe = match (command.postfix, asks) {
         (Some(recipe), _) => Some(recipe),
         (None, false) => None,
@@ -28,23 +26,25 @@ pub(super) fn settings(command: &Init, asks: bool) -> Result<Settings, String> {
     };
     let comes_back = matches!(recipe, Some(Recipe::ContentFilter | Recipe::ProxyFilter));
     let next_hop = match &command.next_hop {
-        Some(text) => text.clone(),
-        None => ask(
-            "Which server takes the mail (name or address, with or without a port)?",
-            if comes_back { BACK } else { "" },
-        )?,
+        Some(text) => Place::parse(text)?,
+        None => {
+            let back = if comes_back { BACK } else { "" };
+            let question = "Which server takes the mail (name or address, with or without a port)?";
+            read(asks, question, back, |text| match text {
+                "" if asks => {
+                    Err("mail has to go somewhere: a name or an address, such as smtp.example.org".to_owned())
+                }
+                "" => Err(NO_NEXT_HOP.to_owned()),
+                text => Place::parse(text),
+            })?
+        }
     };
-    if next_hop.is_empty() {
-        return Err("nothing was written: name the server that takes the mail with --next-hop, such as --next-hop smtp.example.org".into());
-    }
-    let next_hop = Place::parse(&next_hop)?;
     let usual = if recipe == Some(Recipe::Lmtp) { "127.0.0.1:2526" } else { "127.0.0.1:2525" };
     let listen: SocketAddr = match command.listen {
         Some(address) => address,
-        None => {
-            let text = ask("Where shall the relay listen?", usual)?;
-            text.parse().map_err(|_| format!("{text:?} is no address with a port, such as {usual}"))?
-        }
+        None => read(asks, "Where shall the relay listen?", usual, |text| {
+            text.parse().map_err(|_| format!("{text:?} is no address with a port, such as {usual}"))
+        })?,
     };
     for own in &command.allow {
         own.parse::<Network>().map_err(|error| format!("--allow: {error}"))?;
@@ -54,14 +54,17 @@ pub(super) fn settings(command: &Init, asks: bool) -> Result<Settings, String> {
             "nothing was written: others reach {listen}, so say who may send with --allow, such as --allow 192.0.2.0/24"
         ));
     }
+    let named = |text: &str| text.parse::<Controller>().map(|_| text.to_owned());
     let controller = match &command.controller {
-        Some(name) => name.clone(),
-        None => ask("On whose behalf is mail sent (a short name, a-z and 0-9)?", "default")?,
+        Some(name) => named(name)?,
+        None => read(asks, "On whose behalf is mail sent (a short name, a-z and 0-9)?", "default", named)?,
     };
-    controller.parse::<Controller>()?;
     let public_url = match &command.public_url {
         Some(url) => url.clone(),
-        None => ask("Under which https:// address will readers find their choices (empty: not yet)?", "")?,
+        None => {
+            let question = "Under which https:// address will readers find their choices (empty: not yet)?";
+            read(asks, question, "", |text| Ok(text.to_owned()))?
+        }
     };
     let dir = std::path::absolute(&command.dir).map_err(|error| error.to_string())?;
     let data = match &command.data {
@@ -85,6 +88,9 @@ pub(super) fn settings(command: &Init, asks: bool) -> Result<Settings, String> {
     })
 }
 
+const NO_NEXT_HOP: &str =
+    "name the server that takes the mail with --next-hop, such as --next-hop smtp.example.org";
+
 /// Where a Postfix on this machine takes mail back.
 const BACK: &str = "127.0.0.1:10026";
 
@@ -94,17 +100,34 @@ const PATIENCE: usize = 3;
 fn chosen_recipe() -> Result<Option<Recipe>, String> {
     let names: Vec<&str> = Recipe::value_variants().iter().map(|own| own.name()).collect();
     let question = format!("Which Postfix recipe ({}, or none)?", names.join(", "));
+    read(true, &question, "none", |text| match text {
+        "none" => Ok(None),
+        text => Recipe::from_str(text, true)
+            .map(Some)
+            .map_err(|_| format!("{text:?} is none of them; docs/deploying.md draws them")),
+    })
+}
+
+/// Asks until the answer can be read, a few times; where nobody is to be asked, reads the default.
+fn read<T>(
+    asks: bool,
+    question: &str,
+    default: &str,
+    meant: impl Fn(&str) -> Result<T, String>,
+) -> Result<T, String> {
+    let mut wrong = String::new();
     for _ in 0..PATIENCE {
-        let text = answer(&question, "none")?;
-        if text == "none" {
-            return Ok(None);
+        let text = if asks { answer(question, default)? } else { default.to_owned() };
+        match meant(&text) {
+            Ok(own) => return Ok(own),
+            Err(error) => wrong = error,
         }
-        if let Ok(recipe) = Recipe::from_str(&text, true) {
-            return Ok(Some(recipe));
+        if !asks {
+            break;
         }
-        println!("{text:?} is none of them.");
+        println!("{wrong}");
     }
-    Err("nothing was written: no recipe was chosen; docs/deploying.md draws them".to_owned())
+    Err(format!("nothing was written: {wrong}"))
 }
 
 fn answer(question: &str, default: &str) -> Result<String, String> {
