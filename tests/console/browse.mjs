@@ -79,7 +79,11 @@ const look = async (page, name, schemes = ['light', 'dark'], widths = [390, 1024
       await page.setViewportSize({width, height: 900});
       const over = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
       if (over > 0) faults.push(`${name}: ${over} px wider than ${width}`);
-      if (pictures) await page.screenshot({path: path.join(pictures, `${name}-${width}-${scheme}.png`), fullPage: true});
+      if (pictures) {
+        // Frames are painted a little later than the page around them.
+        await page.waitForTimeout(200);
+        await page.screenshot({path: path.join(pictures, `${name}-${width}-${scheme}.png`), fullPage: true});
+      }
     }
   }
 };
