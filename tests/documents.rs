@@ -222,6 +222,41 @@ fn every_alarm_of_the_table_is_a_rule_and_no_other_is() {
     assert_eq!(told, rows);
 }
 
+/// A counter that first appears as 1 has not grown, to Prometheus: the alarm about it would not ring for the first fault.
+#[test]
+fn what_alarms_ask_about_is_there_from_the_start() {
+    let hop = NextHop::start();
+    let folder = Folder::new();
+    let path = configuration(&folder, hop.port, "", "", "");
+    let port = support::free_port();
+    let config = std::fs::read_to_string(&path).unwrap();
+    let private = format!("[private]\naddress = \"127.0.0.1:{port}\"");
+    std::fs::write(&path, config.replace("[private]\naddress = \"\"", &private)).unwrap();
+    let _relay = support::Relay::in_folder(folder);
+    let page = support::get(port, "/metrics");
+    let rules = std::fs::read_to_string(project().join("docs/alarms.yaml")).unwrap();
+    let counter = Regex::new(r"(pixelward_[a-z_]+_total)(\{[^}]*\})?").unwrap();
+    let expressions = rules.lines().filter(|line| line.trim_start().starts_with("expr:"));
+    let mut seen = 0;
+    for own in expressions.flat_map(|line| counter.captures_iter(line)) {
+        let (name, labels) = (&own[1], own.get(2).map_or("", |labels| labels.as_str()));
+        // Its label is a controller's name; what is compared is a share of many messages, and the first one does not matter.
+        if name == "pixelward_unmatched_messages_total" {
+            continue;
+        }
+        let begins = page.lines().any(|line| {
+            let rest = line.strip_prefix(name).filter(|rest| rest.starts_with([' ', '{']));
+            rest.is_some_and(|rest| rest.starts_with(labels) && rest.ends_with(" 0"))
+        });
+        assert!(begins, "{name}{labels} does not begin at zero:\n{page}");
+        seen += 1;
+    }
+    assert!(seen >= 13, "{seen}");
+    for gauge in ["pixelward_in_flight_bytes 0", "pixelward_in_flight_limit_bytes 201326592"] {
+        assert!(page.lines().any(|line| line == gauge), "{gauge}:\n{page}");
+    }
+}
+
 #[test]
 fn every_metric_is_described_and_named_by_convention() {
     let described = Regex::new(r#"describe_(counter|gauge|histogram)!\(\s*"(pixelward_[a-z_]+)""#).unwrap();

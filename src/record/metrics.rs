@@ -13,6 +13,7 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio::net::TcpListener;
 
 use crate::pipeline::Pipeline;
+use crate::smtp::reply::Class;
 
 /// Starts counting.
 ///
@@ -27,8 +28,40 @@ pub fn start() -> Result<PrometheusHandle, String> {
     let handle = recorder.handle();
     metrics::set_global_recorder(recorder).map_err(|error| error.to_string())?;
     describe();
+    begin();
     Ok(handle)
 }
+
+/// Counters that alarms ask about begin at zero. To Prometheus, one that first appears as 1 has not grown, and the first fault would go
+/// unnoticed.
+fn begin() {
+    for name in FROM_ZERO {
+        metrics::counter!(*name).increment(0);
+    }
+    for reason in ["queue_full", "not_written"] {
+        metrics::counter!("pixelward_evidence_lost_total", "reason" => reason).increment(0);
+    }
+    for result in [Class::Positive, Class::Transient, Class::Permanent] {
+        metrics::counter!("pixelward_messages_total", "result" => result.name()).increment(0);
+    }
+    for result in ["right", "wrong", "busy"] {
+        metrics::counter!("pixelward_logins_total", "result" => result).increment(0);
+    }
+}
+
+/// Those without labels.
+const FROM_ZERO: &[&str] = &[
+    "pixelward_accept_errors_total",
+    "pixelward_connections_refused_total",
+    "pixelward_groups_joined_total",
+    "pixelward_next_hop_errors_total",
+    "pixelward_session_panics_total",
+    "pixelward_signatures_broken_total",
+    "pixelward_store_errors_total",
+    "pixelward_strict_rewrites_total",
+    "pixelward_unreadable_messages_total",
+    "pixelward_webhook_missed_total",
+];
 
 /// What times are sorted by, in seconds: 25 microseconds for one station of a small message up to the longest wait for a next hop.
 const BUCKETS: &[f64] = &[
@@ -114,6 +147,11 @@ fn describe() {
         "When the certificate of a listener ends, in seconds since 1970"
     );
     describe_gauge!("pixelward_in_flight_bytes", metrics::Unit::Bytes, "Bytes of messages held");
+    describe_gauge!(
+        "pixelward_in_flight_limit_bytes",
+        metrics::Unit::Bytes,
+        "The most bytes of messages that may be held"
+    );
     describe_counter!(
         "pixelward_links_with_token_total",
         "Links that report who followed them, in messages as they came"
@@ -194,8 +232,14 @@ pub async fn serve(address: SocketAddr, handle: PrometheusHandle, pipeline: Arc<
 }
 
 async fn metrics_page(State(shown): State<Shown>) -> String {
-    metrics::gauge!("pixelward_in_flight_bytes").set(shown.pipeline.budget.held() as f64);
-    shown.handle.render()
+    page(&shown.handle, &shown.pipeline)
+}
+
+/// What is counted and measured by now, as Prometheus reads it.
+pub fn page(handle: &PrometheusHandle, pipeline: &Pipeline) -> String {
+    metrics::gauge!("pixelward_in_flight_bytes").set(pipeline.budget.held() as f64);
+    metrics::gauge!("pixelward_in_flight_limit_bytes").set(pipeline.budget.most() as f64);
+    handle.render()
 }
 
 /// Ready means that consent can be looked up.

@@ -37,7 +37,11 @@ pub(super) async fn own_token(call: Call) -> Answered {
 }
 
 pub(super) async fn metrics(call: Call) -> Answered {
-    Ok(typed(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", call.api.metrics.render()))
+    Ok(typed(
+        StatusCode::OK,
+        "text/plain; version=0.0.4; charset=utf-8",
+        crate::record::metrics::page(&call.api.metrics, &call.api.pipeline),
+    ))
 }
 
 pub(super) async fn health(_: Call) -> Answered {
