@@ -61,6 +61,7 @@ lean:
 	@command -v cargo >/dev/null || { echo "Rust is missing: install rustc and cargo 1.95 or newer (https://rustup.rs)"; exit 1; }
 	$(CARGO) clippy $(FLAGS) --no-default-features --all-targets -- -D warnings
 	$(CARGO) build $(FLAGS) --no-default-features --bin pixelward
+	@if ldd $(TARGET)/release/pixelward | grep -E 'xml|ssl|crypto'; then echo "the relay links what belongs to the console"; exit 1; fi
 
 # Analysis and rewrite of a 50 KB newsletter beside what they are made of, bombs, and a campaign of 100,000 recipients.
 bench:

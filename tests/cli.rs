@@ -32,7 +32,7 @@ fn rewrite_strips_what_was_refused_and_leaves_what_was_granted() {
     let (with, without) = newsletter("eve@home.example");
     let (out, report) = rewrite(&["--assume", "refused"], &crlf(&with));
     assert_eq!(out, crlf(&without));
-    assert!(report.contains("SendGrid") && report.contains("1 trackers found"), "{report}");
+    assert!(report.contains("SendGrid") && report.contains("1 tracker found"), "{report}");
     assert_eq!(rewrite(&["--assume", "granted"], &crlf(&with)).0, crlf(&with));
     let (out, _) = rewrite(&["--strict"], &crlf(&with));
     assert!(!out.contains("logo.png") && out.contains("width=3D\"140\""), "{out}");

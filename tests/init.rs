@@ -49,6 +49,23 @@ fn init_leaves_a_relay_that_was_tried() {
     assert!(check.status.success(), "{}", said(&check));
 }
 
+/// Where the next hop is Postfix itself it answers only once it has its lines: to check before would say WRONG.
+#[test]
+fn the_next_hop_is_checked_once_it_can_answer() {
+    for (recipe, next_hop, is_last) in [
+        ("content-filter", "127.0.0.1:10026", true),
+        ("proxy-filter", "127.0.0.1:10026", true),
+        ("relayhost", "smtp.example.org", false),
+    ] {
+        let output = init(&Folder::new().0, &["--next-hop", next_hop, "--postfix", recipe]);
+        let told = said(&output);
+        assert!(output.status.success(), "{told}");
+        let next = told.split("Next:").nth(1).unwrap();
+        let (check, lines) = (next.find("pixelward check").unwrap(), next.find("master.cf").unwrap());
+        assert_eq!(lines < check, is_last, "{recipe}: {next}");
+    }
+}
+
 #[test]
 fn init_writes_over_nothing() {
     let folder = Folder::new();

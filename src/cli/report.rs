@@ -82,12 +82,20 @@ fn lines(counts: &Counts, rulebook: &Rulebook, since: &str, days: usize) -> Vec<
         )];
     }
     let all: u64 = kinds.values().map(|own| own.recipients).sum();
-    let mut said = vec![format!("From {since} on: {all} recipients, on {days} days with mail.")];
+    let mut said = vec![format!(
+        "From {since} on: {}, on {} with mail.",
+        many(all, "recipient"),
+        many(days as u64, "day")
+    )];
     for ((controller, mailstream), kind) in &kinds {
         let chosen = rulebook.named(Some(controller), Some(mailstream)).ok();
         let mode = chosen.map(|own| own.mailstream.mode);
         said.push(String::new());
-        said.push(format!("{controller}/{mailstream}: {} recipients, {}", kind.recipients, named(mode)));
+        said.push(format!(
+            "{controller}/{mailstream}: {}, {}",
+            many(kind.recipients, "recipient"),
+            named(mode)
+        ));
         said.extend(kind.lines());
         said.push(format!("  Next: {}", next(mode, kind, mailstream)));
     }
@@ -116,6 +124,12 @@ impl Kind<'_> {
     }
 }
 
+/// "1 day", "2 days".
+fn many(count: u64, noun: &str) -> String {
+    let end = if count == 1 { "" } else { "s" };
+    format!("{count} {noun}{end}")
+}
+
 fn named(mode: Option<Mode>) -> &'static str {
     match mode {
         Some(Mode::Observe) => "observed: mail is left as it came",
@@ -128,7 +142,8 @@ fn next(mode: Option<Mode>, kind: &Kind<'_>, mailstream: &str) -> String {
     match mode {
         None => "nothing; it was declared when this mail came.".to_owned(),
         Some(_) if mailstream == crate::policy::Mailstream::UNMATCHED => {
-            "no [[mailstream]] fits this mail, so the strictest rules hold for it. Declare what you know of it (docs/policy.md).".to_owned()
+            let policy = super::document("policy.md");
+            format!("no [[mailstream]] fits this mail, so the strictest rules hold for it. Declare what you know of it ({policy}).")
         }
         Some(Mode::Observe) if kind.trackers.is_empty() => {
             "mode = \"enforce\" in this [[mailstream]] changes nothing that was seen; then reload.".to_owned()

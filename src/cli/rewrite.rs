@@ -131,7 +131,12 @@ fn report(
         let sightings: Vec<_> = trackers.iter().map(|sighting| as_json(detector, sighting)).collect();
         return writeln!(out, "{}", serde_json::json!({ "result": way, "trackers": sightings }));
     }
-    writeln!(out, "{way}; {} trackers found", trackers.len())?;
+    writeln!(
+        out,
+        "{way}; {} {} found",
+        trackers.len(),
+        if trackers.len() == 1 { "tracker" } else { "trackers" }
+    )?;
     for sighting in trackers {
         let vendor = sighting.vendor.map_or("unknown", |vendor| detector.catalogue().name(vendor));
         let kept = sighting.protection.map_or("", |_| ", left as it is: the part is signed or encrypted");

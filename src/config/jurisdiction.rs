@@ -155,7 +155,7 @@ mod tests {
     #[test]
     fn the_worked_example_works() {
         let document = include_str!("../../docs/policy.md");
-        let behind = document.split("In `/etc/policy.d/shop.toml`").nth(1).unwrap();
+        let behind = document.split("In `/etc/pixelward/policy.d/shop.toml`").nth(1).unwrap();
         let example = behind.split("Look at it").next().unwrap();
         let lines: Vec<&str> = example.lines().filter_map(|line| line.strip_prefix("    ")).collect();
         let hop = "[next_hop]\nhost = \"smtp.next-hop.example\"\n";

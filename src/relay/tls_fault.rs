@@ -127,12 +127,17 @@ fn day(at: UnixTime) -> String {
 
 /// The names that a certificate has, as rustls writes them: each says of which kind it is.
 fn names(presented: &[String]) -> String {
-    let shown: Vec<String> = presented.iter().take(NAMES).map(|name| cleaned(name)).collect();
+    let shown: Vec<String> = presented.iter().take(NAMES).map(|name| cleaned(bare(name))).collect();
     match presented.len().saturating_sub(NAMES) {
         _ if presented.is_empty() => "no name at all (its common name does not count)".to_owned(),
         0 => shown.join(", "),
         more => format!("{} and {more} more", shown.join(", ")),
     }
+}
+
+/// A name as people write it: rustls gives `DnsName("mx.example")`. What looks otherwise stays as it is.
+fn bare(name: &str) -> &str {
+    name.strip_prefix("DnsName(\"").and_then(|rest| rest.strip_suffix("\")")).unwrap_or(name)
 }
 
 fn cleaned(text: &str) -> String {
@@ -186,6 +191,7 @@ mod tests {
             })
         };
         check(wrong(vec![]), &["no name at all", "\"smtp.next-hop.example\""]);
+        check(wrong(vec!["DnsName(\"mx.example\")".to_owned()]), &["is for mx.example, and host"]);
         let many = (0..9).map(|number| format!("{number}\n{}", "x".repeat(10_000))).collect();
         check(wrong(many), &["0?xxx", "and 6 more"]);
     }

@@ -19,7 +19,7 @@ use super::postfix::{self, Recipe};
 use crate::config::Config;
 use crate::policy::Mode;
 use crate::sign::{Algorithm, SigningKey};
-use settings::{Place, SELECTOR, Settings};
+use settings::{PUBLIC, Place, SELECTOR, Settings};
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -239,30 +239,44 @@ impl Owner {
 fn next(files: &Files, settings: &Settings, owner: Option<&Owner>, key: Option<&SigningKey>) -> String {
     let config = files.config.display();
     let as_owner = owner.map_or(String::new(), |own| format!("runuser -u {} -- ", own.name));
-    let mut steps = vec![format!(
+    let check = format!(
         "{as_owner}pixelward check --config {config}      whether the next hop answers, and what is still missing"
-    )];
+    );
+    let mut steps = Vec::new();
     if let Some(key) = key {
         steps.push(format!("Publish this record, and wait until others see it:\n     {}", zone_line(key)));
     }
-    let is_packaged = files.dir == Path::new("/etc/pixelward");
-    steps.push(match is_packaged {
+    steps.push(match files.dir == Path::new("/etc/pixelward") {
         true => "systemctl enable --now pixelward".to_owned(),
         false => format!("{as_owner}pixelward run --config {config}"),
     });
     match settings.recipe {
-        Some(_) => steps.push(
-            "Put the lines above into Postfix's main.cf and master.cf, then: postfix reload".to_owned(),
-        ),
-        None => steps
-            .push(format!("Point your mail server at {}; docs/deploying.md has recipes", settings.listen)),
+        // The next hop is Postfix itself, which does not answer before it has these lines; and mail goes nowhere before the way back is there.
+        Some(Recipe::ContentFilter | Recipe::ProxyFilter) => {
+            steps.push(
+                "Put the lines above for master.cf at its end, and those for main.cf in the place of lines of the same name, then: postfix reload".to_owned(),
+            );
+            steps.push(check);
+        }
+        Some(Recipe::Relayhost | Recipe::Lmtp) => {
+            steps.insert(0, check);
+            steps.push(
+                "Put the lines above into Postfix's main.cf and master.cf, in the place of lines of the same name, then: postfix reload".to_owned(),
+            );
+        }
+        None => {
+            steps.insert(0, check);
+            let recipes = super::document("deploying.md");
+            steps.push(format!("Point your mail server at {}; {recipes} has recipes", settings.listen));
+        }
     }
-    if settings.public_url.is_some() {
-        steps.push("Let your web server with TLS pass the public address on to [public] address".to_owned());
+    if let Some(url) = &settings.public_url {
+        steps.push(format!("Let your web server with TLS pass {url} on to http://{PUBLIC}"));
     }
     if settings.mode == Mode::Observe {
         steps.push(format!(
-            "After some days: pixelward report --config {config}      what would have been taken out; docs/first-week.md says how to go on"
+            "After some days: pixelward report --config {config}      what would have been taken out; {} says how to go on",
+            super::document("first-week.md")
         ));
     }
     let steps: Vec<String> = (1..).zip(steps).map(|(number, step)| format!("  {number}. {step}")).collect();

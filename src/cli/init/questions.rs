@@ -102,9 +102,9 @@ fn chosen_recipe() -> Result<Option<Recipe>, String> {
     let question = format!("Which Postfix recipe ({}, or none)?", names.join(", "));
     read(true, &question, "none", |text| match text {
         "none" => Ok(None),
-        text => Recipe::from_str(text, true)
-            .map(Some)
-            .map_err(|_| format!("{text:?} is none of them; docs/deploying.md draws them")),
+        text => Recipe::from_str(text, true).map(Some).map_err(|_| {
+            format!("{text:?} is none of them; {} draws them", crate::cli::document("deploying.md"))
+        }),
     })
 }
 

@@ -60,7 +60,7 @@ impl Place {
 }
 
 /// Where the preference page and the pixels are served, for a proxy with TLS in front.
-const PUBLIC: &str = "127.0.0.1:8028";
+pub(super) const PUBLIC: &str = "127.0.0.1:8028";
 
 impl Settings {
     /// The configuration file: what differs from the defaults, and why.
