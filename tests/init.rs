@@ -173,7 +173,7 @@ fn the_first_week_ends_with_enforcement() {
             std::thread::yield_now();
         }
     };
-    let told = counted("default/news: 1 recipients, observed");
+    let told = counted("default/news: 1 recipient, observed");
     assert!(told.contains("1  strip decided, not done (no_consent)"), "{told}");
     assert!(told.contains("img of SendGrid, stayed"), "{told}");
     std::fs::write(&path, format!("{written}{own}mode = \"enforce\"\n")).unwrap();

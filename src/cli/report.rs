@@ -218,7 +218,7 @@ mod tests {
             &[("unmatched", "strip", "no_consent", "keep", 2), ("gone", "keep", "granted", "keep", 1)],
         );
         assert!(said.contains("shop/unmatched") && said.contains("Declare what you know"), "{said}");
-        assert!(said.contains("shop/gone: 1 recipients, no longer in the configuration"), "{said}");
+        assert!(said.contains("shop/gone: 1 recipient, no longer in the configuration"), "{said}");
     }
 
     #[test]
