@@ -77,6 +77,23 @@ fn scan_takes_files_folders_and_mbox() {
 }
 
 #[test]
+fn a_configuration_that_is_not_there_or_no_toml_is_answered_with_what_to_do() {
+    let folder = Folder::new();
+    let check = |name: &str| {
+        let output = program().args(["check", "--config", name]).current_dir(&folder.0).output().unwrap();
+        assert!(!output.status.success());
+        said(&output).0
+    };
+    let away = check("elsewhere.toml");
+    assert!(away.contains("elsewhere.toml: No such file") && away.contains("--config"), "{away}");
+    assert!(!away.contains("Correct these lines"), "{away}");
+    folder.file("broken.toml", "[next_hop]\nhost = bogus\n");
+    let broken = check("broken.toml");
+    assert!(broken.contains("broken.toml: line 2: ") && broken.contains("Correct these lines"), "{broken}");
+    assert!(!broken.contains("is missing"), "{broken}");
+}
+
+#[test]
 fn consent_is_set_imported_shown_verified_and_rebuilt_without_a_server() {
     let folder = Folder::new();
     configuration(&folder, 1, "", "", "");

@@ -14,8 +14,8 @@ use crate::record::evidence::export::hex;
 /// Check and hand on the audit trail: who looked at or changed what by the console.
 #[derive(Args, Debug)]
 pub struct Audit {
-    /// The configuration.
-    #[arg(long, short, default_value = "config.toml", value_name = "FILE", global = true)]
+    /// The configuration. Default: config.toml here, or else in /etc/pixelward.
+    #[arg(long, short, default_value_os_t = crate::config::usual("config.toml"), hide_default_value = true, value_name = "FILE", global = true)]
     pub config: PathBuf,
     #[command(subcommand)]
     command: Command,

@@ -8,7 +8,7 @@ use clap::Args;
 use tokio::runtime::Runtime;
 
 use super::run::store_settings;
-use crate::config::{Config, ListenerTls, Mode};
+use crate::config::{Config, ConfigError, ListenerTls, Mode};
 use crate::consent::socket::Client;
 use crate::consent::{Store, StoreError, StoreKey, Timestamp};
 use crate::live::Live;
@@ -26,8 +26,8 @@ use crate::web::{public, token};
 /// Says for each finding what to do about it. Nothing is sent but a greeting to the next hop, and a question to each public_url.
 #[derive(Args, Debug)]
 pub struct Check {
-    /// The configuration.
-    #[arg(long, short, default_value = "config.toml", value_name = "FILE")]
+    /// The configuration. Default: config.toml here, or else in /etc/pixelward.
+    #[arg(long, short, default_value_os_t = crate::config::usual("config.toml"), hide_default_value = true, value_name = "FILE")]
     pub config: PathBuf,
 }
 
@@ -61,9 +61,13 @@ pub fn run(command: &Check) -> Result<ExitCode, Box<dyn std::error::Error>> {
     let mut findings = Findings::default();
     let config = match Config::load(&command.config) {
         Ok(config) => config,
+        Err(error @ ConfigError::Read { .. }) => {
+            findings.bad(&error.to_string());
+            return Ok(ExitCode::FAILURE);
+        }
         Err(error) => {
             findings.bad(&format!(
-                "{error}\n        Correct these lines; config.toml of the project explains every setting."
+                "{error}\n        Correct these lines; pixelward.toml(5) and the config.toml of the project explain every setting."
             ));
             return Ok(ExitCode::FAILURE);
         }

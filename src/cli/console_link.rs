@@ -16,8 +16,8 @@ use crate::web::link;
 /// takes the place of the one before.
 #[derive(Args, Debug)]
 pub struct ConsoleLink {
-    /// The console's configuration.
-    #[arg(long, short, default_value = "console.toml", value_name = "FILE")]
+    /// The console's configuration. Default: console.toml here, or else in /etc/pixelward.
+    #[arg(long, short, default_value_os_t = crate::config::usual("console.toml"), hide_default_value = true, value_name = "FILE")]
     pub config: PathBuf,
 }
 

@@ -59,8 +59,8 @@ struct Keygen {
 /// Print the DNS records of the configured keys, as lines of a zone file.
 #[derive(Args, Debug)]
 struct Dns {
-    /// The configuration.
-    #[arg(long, short, default_value = "config.toml", value_name = "FILE")]
+    /// The configuration. Default: config.toml here, or else in /etc/pixelward.
+    #[arg(long, short, default_value_os_t = crate::config::usual("config.toml"), hide_default_value = true, value_name = "FILE")]
     config: PathBuf,
 }
 

@@ -19,8 +19,8 @@ type Failure = Box<dyn std::error::Error>;
 /// Look at, hand on and check the evidence of what was done with mail (N23).
 #[derive(Args, Debug)]
 pub struct Evidence {
-    /// The configuration.
-    #[arg(long, short, default_value = "config.toml", value_name = "FILE", global = true)]
+    /// The configuration. Default: config.toml here, or else in /etc/pixelward.
+    #[arg(long, short, default_value_os_t = crate::config::usual("config.toml"), hide_default_value = true, value_name = "FILE", global = true)]
     pub config: PathBuf,
     /// Answer in JSON.
     #[arg(long, global = true)]

@@ -21,8 +21,8 @@ type Failure = Box<dyn std::error::Error>;
 /// noted within the last second may be missing.
 #[derive(Args, Debug)]
 pub struct Inactive {
-    /// The configuration.
-    #[arg(long, short, default_value = "config.toml", value_name = "FILE")]
+    /// The configuration. Default: config.toml here, or else in /etc/pixelward.
+    #[arg(long, short, default_value_os_t = crate::config::usual("config.toml"), hide_default_value = true, value_name = "FILE")]
     pub config: PathBuf,
     /// Since which day, as 2026-05-01.
     #[arg(long, value_name = "DATE")]

@@ -19,8 +19,8 @@ use crate::policy::lint::lint;
 /// What is said is which policy is applied and why; whether that satisfies the law is for people to judge.
 #[derive(Args, Debug)]
 pub struct Policy {
-    /// The configuration.
-    #[arg(long, short, default_value = "config.toml", value_name = "FILE", global = true)]
+    /// The configuration. Default: config.toml here, or else in /etc/pixelward.
+    #[arg(long, short, default_value_os_t = crate::config::usual("config.toml"), hide_default_value = true, value_name = "FILE", global = true)]
     pub config: PathBuf,
     #[command(subcommand)]
     command: Command,

@@ -19,8 +19,8 @@ pub struct Postfix {
     /// How mail comes to the relay.
     #[arg(long, value_enum)]
     pub recipe: Recipe,
-    /// The configuration of the relay.
-    #[arg(long, short, default_value = "config.toml", value_name = "FILE")]
+    /// The configuration of the relay. Default: config.toml here, or else in /etc/pixelward.
+    #[arg(long, short, default_value_os_t = crate::config::usual("config.toml"), hide_default_value = true, value_name = "FILE")]
     pub config: PathBuf,
     /// The listener that Postfix talks to, by its name. Default: the first one that fits the recipe.
     #[arg(long, value_name = "NAME")]

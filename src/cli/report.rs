@@ -19,8 +19,8 @@ use crate::record::statistics::{self, Counts};
 /// nobody; `pixelward evidence` has the single records.
 #[derive(Args, Debug)]
 pub struct Report {
-    /// The configuration.
-    #[arg(long, short, default_value = "config.toml", value_name = "FILE")]
+    /// The configuration. Default: config.toml here, or else in /etc/pixelward.
+    #[arg(long, short, default_value_os_t = crate::config::usual("config.toml"), hide_default_value = true, value_name = "FILE")]
     pub config: PathBuf,
     /// The first day, as 2026-11-01. Default: a week ago.
     #[arg(long, value_name = "DAY")]

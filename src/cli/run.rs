@@ -27,8 +27,8 @@ use crate::{consent, web};
 /// SIGHUP reads the configuration, the catalogues and the certificates again.
 #[derive(Args, Debug)]
 pub struct Run {
-    /// The configuration.
-    #[arg(long, short, default_value = "config.toml", value_name = "FILE")]
+    /// The configuration. Default: config.toml here, or else in /etc/pixelward.
+    #[arg(long, short, default_value_os_t = crate::config::usual("config.toml"), hide_default_value = true, value_name = "FILE")]
     pub config: PathBuf,
 }
 

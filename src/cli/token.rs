@@ -13,8 +13,8 @@ use crate::web::token::{self, Scope, Token};
 /// Make, list and revoke tokens for the API. The relay notices at once; it need not be told.
 #[derive(Args, Debug)]
 pub struct Tokens {
-    /// The configuration.
-    #[arg(long, short, default_value = "config.toml", value_name = "FILE", global = true)]
+    /// The configuration. Default: config.toml here, or else in /etc/pixelward.
+    #[arg(long, short, default_value_os_t = crate::config::usual("config.toml"), hide_default_value = true, value_name = "FILE", global = true)]
     pub config: PathBuf,
     #[command(subcommand)]
     command: Command,

@@ -6,6 +6,7 @@
 pub mod api;
 pub mod console;
 pub mod dkim;
+mod file;
 pub mod jurisdiction;
 pub mod listener;
 pub mod network;
@@ -23,6 +24,7 @@ use std::time::Duration;
 pub use crate::policy::{Mode, OnGrant};
 pub use api::{Api, Incoming, Webhook};
 pub use dkim::{Dkim, DkimKey};
+pub use file::{ConfigError, usual};
 pub use listener::{ClientCertificate, Listener, ListenerTls, Protocol, ProxyProtocol};
 pub use network::Network;
 pub use next_hop::NextHop;
@@ -142,38 +144,6 @@ pub struct Log {
     pub format: LogFormat,
     /// A level, or a filter as tracing-subscriber reads it.
     pub level: String,
-}
-
-/// A configuration with what is wrong with it.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// The file cannot be read.
-    #[error("{}: {source}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// Things in it are wrong.
-    #[error("{}", listed(path, problems))]
-    Wrong {
-        /// The file.
-        path: PathBuf,
-        /// All of them.
-        problems: Vec<Problem>,
-    },
-}
-
-fn listed(path: &Path, problems: &[Problem]) -> String {
-    let lines: Vec<String> = problems
-        .iter()
-        .map(|problem| match problem.file {
-            Some(_) => problem.to_string(),
-            None => format!("{}: {problem}", path.display()),
-        })
-        .collect();
-    lines.join("\n")
 }
 
 impl Config {

@@ -65,11 +65,12 @@ pub struct Outcome<T> {
 /// Reads a file with `read`, which asks for what it knows.
 pub fn read<T>(source: &str, read: impl FnOnce(&mut Section<'_>) -> T) -> Outcome<T> {
     let notes = Rc::new(RefCell::new(Notes::default()));
+    let mut unreadable = None;
     let table = match DeTable::parse(source) {
         Ok(table) => table.into_inner(),
         Err(error) => {
             let line = error.span().map_or(0, |span| line_of(source, span.start));
-            notes.borrow_mut().problems.push(Problem { file: None, line, text: error.message().to_owned() });
+            unreadable = Some(Problem { file: None, line, text: error.message().to_owned() });
             DeTable::new()
         }
     };
@@ -77,6 +78,10 @@ pub fn read<T>(source: &str, read: impl FnOnce(&mut Section<'_>) -> T) -> Outcom
     let value = read(&mut root);
     root.finish();
     let mut notes = notes.take();
+    // Of a file that is no TOML nothing else can be said: what it lacks may well stand in it.
+    if let Some(problem) = unreadable {
+        notes.problems = vec![problem];
+    }
     notes.problems.sort_by_key(|problem| (problem.file.is_some(), problem.line));
     Outcome { value, problems: notes.problems, keys: notes.keys }
 }
@@ -378,6 +383,10 @@ mod tests {
     fn a_file_that_is_no_toml_names_the_line() {
         let (_, problems) = check("number = 1\nnumber = \n");
         assert!(problems[0].starts_with("line 2: "), "{problems:?}");
+        // Nor is anything said to be missing that nobody could look for.
+        let unreadable = read("number = 1\n\"\n", |root| root.problem(0, "something is missing"));
+        assert_eq!(unreadable.problems.len(), 1, "{:?}", unreadable.problems);
+        assert_eq!(unreadable.problems[0].line, 2);
     }
 
     #[test]

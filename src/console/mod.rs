@@ -55,8 +55,8 @@ const FRESH: Duration = Duration::from_secs(5);
 #[derive(Parser, Debug)]
 #[command(version)]
 pub struct Arguments {
-    /// The console's configuration.
-    #[arg(long, short, default_value = "console.toml", value_name = "FILE")]
+    /// The console's configuration. Default: console.toml here, or else in /etc/pixelward.
+    #[arg(long, short, default_value_os_t = crate::config::usual("console.toml"), hide_default_value = true, value_name = "FILE")]
     pub config: std::path::PathBuf,
     /// Check the configuration and end.
     #[arg(long)]

@@ -20,8 +20,8 @@ use crate::consent::{Store, Timestamp, Verified};
 /// Where the relay runs, the command talks to it; else it opens the store itself.
 #[derive(Args, Debug)]
 pub struct Consent {
-    /// The configuration.
-    #[arg(long, short, default_value = "config.toml", value_name = "FILE", global = true)]
+    /// The configuration. Default: config.toml here, or else in /etc/pixelward.
+    #[arg(long, short, default_value_os_t = crate::config::usual("config.toml"), hide_default_value = true, value_name = "FILE", global = true)]
     pub config: PathBuf,
     /// To whom it was said. Default: policy.controller of the configuration.
     #[arg(long, value_name = "NAME", global = true)]
