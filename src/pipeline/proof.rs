@@ -14,6 +14,8 @@ const UNKNOWN: &str = "unknown";
 
 /// The most hosts that are told apart in one message.
 const MAX_HOSTS: usize = 8;
+/// How many trackers of unknown vendors are looked at for that: each is compared with every recipient.
+const MAX_LOOKED_AT: usize = 32;
 
 /// The trackers of a message.
 #[derive(Default)]
@@ -28,6 +30,7 @@ pub(super) struct Trackers {
 pub(super) fn trackers(analysis: &Analysis<'_>, detector: &Detector, recipients: &[&str]) -> Trackers {
     let mut kinds: Vec<Sighted<'static>> = Vec::new();
     let mut hosts: Vec<(String, u64)> = Vec::new();
+    let mut looked_at = 0;
     let trackers = analysis.sightings.iter().filter(|own| own.verdict == Verdict::Tracker);
     for own in trackers.filter(|own| own.axis() != Axis::Link) {
         let carrier = own.carrier.name();
@@ -37,7 +40,8 @@ pub(super) fn trackers(analysis: &Analysis<'_>, detector: &Detector, recipients:
             true => count(&mut kinds, carrier, vendor),
             false => count(&mut kinds, OTHER, OTHER),
         }
-        if own.vendor.is_none() {
+        if own.vendor.is_none() && looked_at < MAX_LOOKED_AT {
+            looked_at += 1;
             let names_reader = |label: &str| {
                 own.evidence.has(Fact::RecipientInUrl)
                     || recipients.iter().any(|address| names(label, address))
