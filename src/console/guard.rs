@@ -195,16 +195,16 @@ fn finished(console: &Console, mut response: Response<Body>) -> Response<Body> {
         headers.insert(STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));
     }
     if !headers.contains_key(CONTENT_SECURITY_POLICY) {
-        headers.insert(CONTENT_SECURITY_POLICY, policy(console, "style-src 'self'"));
+        headers.insert(CONTENT_SECURITY_POLICY, policy(console, "style-src 'self'; img-src 'self'"));
     }
     response
 }
 
-/// The policy of a page, with what it may take its styles from.
-pub(super) fn policy(console: &Console, styles: &str) -> HeaderValue {
+/// The policy of a page, with what it may take its styles, pictures and frames from.
+pub(super) fn policy(console: &Console, sources: &str) -> HeaderValue {
     let to = console.form_targets();
     let text = format!(
-        "default-src 'none'; script-src 'self'; connect-src 'self'; {styles}; img-src 'self'; form-action 'self'{to}; frame-ancestors 'none'; base-uri 'none'"
+        "default-src 'none'; script-src 'self'; connect-src 'self'; {sources}; form-action 'self'{to}; frame-ancestors 'none'; base-uri 'none'"
     );
     HeaderValue::try_from(text)
         .unwrap_or(HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"))

@@ -192,28 +192,25 @@ fn history(call: &Call, history: &Value) -> Markup {
 fn requests(call: &Call, path: &str, is_known: bool) -> Result<Markup, Failure> {
     let may_erase = call.session()?.rights.allow_all(&[Role::Officer]);
     let (withdraw, erase) = (format!("{path}/withdraw"), format!("{path}/erase"));
+    let withdrawal = match is_known {
+        true => Text("Withdraw every consent", "Jede Einwilligung widerrufen", "Retirer tout consentement"),
+        false => Text("Record the objection", "Widerspruch festhalten", "Noter l’opposition"),
+    };
     Ok(html! {
         section class="noprint" {
             h2 { (call.say(&Text("Record a request", "Einen Wunsch festhalten", "Noter une demande"))) }
-            @if is_known {
-                form method="post" action=(withdraw) {
-                    (token(call, &withdraw))
-                    input type="hidden" name="controller" value=(call.controller);
-                    (reason_field(call))
-                    button class="danger" { (call.say(&Text("Withdraw every consent", "Jede Einwilligung widerrufen", "Retirer tout consentement"))) }
-                }
-            } @else {
+            @if !is_known {
                 p { (call.say(&Text(
                     "Nothing is recorded that could be withdrawn. An objection can be recorded in advance: it counts from the first message on.",
                     "Es ist nichts aufgezeichnet, was sich widerrufen ließe. Ein Widerspruch kann im Voraus festgehalten werden: er gilt ab der ersten Nachricht.",
                     "Rien n’est noté qui puisse être retiré. Une opposition peut être notée d’avance : elle vaut dès le premier message.",
                 ))) }
-                form method="post" action=(withdraw) {
-                    (token(call, &withdraw))
-                    input type="hidden" name="controller" value=(call.controller);
-                    (reason_field(call))
-                    button class="danger" { (call.say(&Text("Record the objection", "Widerspruch festhalten", "Noter l’opposition"))) }
-                }
+            }
+            form method="post" action=(withdraw) {
+                (token(call, &withdraw))
+                input type="hidden" name="controller" value=(call.controller);
+                (reason_field(call))
+                button class="danger" { (call.say(&withdrawal)) }
             }
             @if may_erase && is_known {
                 h3 { (call.say(&Text("Erase the person", "Die Person löschen", "Effacer la personne"))) }

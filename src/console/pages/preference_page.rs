@@ -8,7 +8,8 @@ use crate::console::guard::policy;
 use crate::console::layout::{Page, shown};
 use crate::console::text::Text;
 use crate::console::value::text;
-use crate::console::{Answered, Call, query};
+use crate::console::{Answered, Call};
+use crate::policy::Language;
 
 /// The views there are, as the API names them.
 const VIEWS: [(&str, Text); 8] = [
@@ -24,23 +25,14 @@ const VIEWS: [(&str, Text); 8] = [
     ),
     ("new-link", Text("without a link", "ohne Link", "sans lien")),
 ];
-/// The languages there are, each in its own words.
-const LANGUAGES: [(&str, &str); 6] = [
-    ("en", "English"),
-    ("de", "Deutsch"),
-    ("fr", "Français"),
-    ("es", "Español"),
-    ("it", "Italiano"),
-    ("nl", "Nederlands"),
-];
 
 pub(crate) async fn page(call: Call) -> Answered {
     let title = call.say(&Text("The preference page", "Die Einstellungsseite", "La page de préférences"));
     let wanted =
         |name: &str| call.query.iter().find(|(own, _)| own == name).map_or("", |(_, own)| own.as_str());
     let view = VIEWS.iter().map(|own| own.0).find(|own| *own == wanted("view")).unwrap_or("unknown");
-    let language = LANGUAGES.iter().map(|own| own.0).find(|own| *own == wanted("language"));
-    let language = language.map_or(String::new(), |own| format!("&language={}", query::encoded(own)));
+    let language = Language::ALL.into_iter().find(|own| own.code() == wanted("language"));
+    let language = language.map_or(String::new(), |own| format!("&language={}", own.code()));
     let path = format!("/v1/controllers/{}/page?view={view}{language}", call.controller);
     let made = call.console.api.get(&path).await?;
     let content = html! {
@@ -59,11 +51,9 @@ pub(crate) async fn page(call: Call) -> Answered {
     };
     let mut response = shown(&call, &Page::new(title, content));
     // The frame inherits the policy of the page, and has its styles and its logo within.
-    let own = policy(&call.console, "style-src 'self' 'unsafe-inline'; frame-src 'self'");
-    let own = own.to_str().unwrap_or_default().replace("img-src 'self'", "img-src 'self' data:");
-    if let Ok(own) = own.parse() {
-        response.headers_mut().insert(CONTENT_SECURITY_POLICY, own);
-    }
+    let own =
+        policy(&call.console, "style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-src 'self'");
+    response.headers_mut().insert(CONTENT_SECURITY_POLICY, own);
     Ok(response)
 }
 
@@ -77,7 +67,7 @@ fn form(call: &Call, view: &str, language: &str) -> Markup {
             }
             div class="field" {
                 label for="language" { (call.say(&Text("In", "Auf", "En"))) }
-                select id="language" name="language" { @for (own, words) in LANGUAGES { option value=(own) lang=(own) selected[own == language] { (words) } } }
+                select id="language" name="language" { @for own in Language::ALL { option value=(own.code()) lang=(own.code()) selected[own.code() == language] { (own.own_name()) } } }
             }
             button { (call.say(&Text("Look", "Ansehen", "Voir"))) }
         }

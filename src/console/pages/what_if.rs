@@ -97,7 +97,7 @@ pub(crate) async fn tried(call: Call) -> Answered {
     };
     let mut response = shown(&call, &Page::new(title, content));
     // The frames inherit the policy of the page, and mail has its styles within.
-    let own = policy(&call.console, "style-src 'self' 'unsafe-inline'; frame-src 'self'");
+    let own = policy(&call.console, "style-src 'self' 'unsafe-inline'; img-src 'self'; frame-src 'self'");
     response.headers_mut().insert(CONTENT_SECURITY_POLICY, own);
     Ok(response)
 }
