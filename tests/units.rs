@@ -4,10 +4,14 @@
 mod support;
 
 use std::collections::BTreeSet;
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::os::linux::fs::MetadataExt;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use support::{Client, Folder, Lines, NextHop, configuration, newsletter, program};
+use support::{Client, Folder, Lines, NextHop, Relay, configuration, newsletter, program};
 
 fn shipped(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd").join(name);
@@ -152,6 +156,34 @@ fn the_filter_allows_what_the_relay_asks_the_kernel_for() {
             assert!(!allowed.contains(name), "{unit} allows {name}");
         }
     }
+}
+
+/// What journalctl shows of a record is its line alone: it says all by itself, and its level is in front.
+#[test]
+fn a_line_of_the_journal_has_its_level_and_its_fields() {
+    let hop = NextHop::start();
+    let folder = Folder::new();
+    let config = configuration(&folder, hop.port, "", "", "");
+    let settings =
+        std::fs::read_to_string(&config).unwrap().replace("format = \"human\"", "format = \"auto\"");
+    std::fs::write(&config, settings).unwrap();
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let theirs = File::from(OwnedFd::from(theirs));
+    let stream = theirs.metadata().unwrap();
+    let child = program()
+        .args(["run", "--config"])
+        .arg(&config)
+        .env("JOURNAL_STREAM", format!("{}:{}", stream.st_dev(), stream.st_ino()))
+        .stderr(theirs)
+        .spawn()
+        .unwrap();
+    let relay = Relay::ready(child, Lines::follow(ours), folder);
+    let line = relay.log.wait("an address", |line| line.contains("listening"));
+    assert!(line.starts_with("<6>listening "), "{line}");
+    std::fs::write(&config, "nonsense = 1\n").unwrap();
+    relay.signal("HUP");
+    let line = relay.log.wait("a refusal", |line| line.contains("not read again"));
+    assert!(line.starts_with("<4>") && line.contains("nonsense"), "{line}");
 }
 
 #[test]

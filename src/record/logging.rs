@@ -1,8 +1,11 @@
-//! The log: the journal under systemd, lines for people, or JSON.
+//! The log: lines for the journal under systemd, lines for people, or JSON.
 
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal, Write};
+use std::os::linux::fs::MetadataExt;
 
+use tracing::{Level, Metadata};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -16,21 +19,62 @@ use crate::config::{Log, LogFormat};
 pub fn start(settings: &Log) -> Result<(), String> {
     let filter = EnvFilter::try_new(&settings.level).map_err(|error| format!("log.level: {error}"))?;
     let registry = tracing_subscriber::registry().with(filter);
-    // Colours are for people: a file is searched.
-    let lines = || {
-        let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        tracing_subscriber::fmt::layer().with_ansi(colours).with_writer(std::io::stderr)
-    };
-    let under_systemd = std::env::var_os("JOURNAL_STREAM").is_some();
-    let started = match (settings.format, under_systemd) {
-        (LogFormat::Auto, true) => match tracing_journald::layer() {
-            Ok(journal) => registry.with(journal).try_init(),
-            Err(_) => registry.with(lines()).try_init(),
-        },
-        (LogFormat::Json, _) => {
-            registry.with(tracing_subscriber::fmt::layer().json().with_writer(std::io::stderr)).try_init()
+    let lines = tracing_subscriber::fmt::layer().with_target(false);
+    let started = match settings.format {
+        LogFormat::Auto if is_journal() => registry
+            .with(lines.without_time().with_level(false).with_ansi(false).with_writer(Journal))
+            .try_init(),
+        LogFormat::Auto | LogFormat::Human => {
+            // Colours are for people: a file is searched.
+            let colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+            registry.with(lines.with_ansi(colours).with_writer(io::stderr)).try_init()
         }
-        (LogFormat::Auto | LogFormat::Human, _) => registry.with(lines().with_target(false)).try_init(),
+        LogFormat::Json => {
+            registry.with(tracing_subscriber::fmt::layer().json().with_writer(io::stderr)).try_init()
+        }
     };
     started.map_err(|error| error.to_string())
+}
+
+/// Whether what is written to standard error goes to the journal of systemd. The variable alone does not say so: a shell that a service started
+/// hands it on.
+fn is_journal() -> bool {
+    let named = std::env::var("JOURNAL_STREAM").ok();
+    let own =
+        std::fs::metadata("/proc/self/fd/2").ok().map(|own| format!("{}:{}", own.st_dev(), own.st_ino()));
+    named.is_some() && named == own
+}
+
+/// Standard error with the level in front of each line, by which the journal knows a warning (sd-daemon(3)). The time it has itself.
+struct Journal;
+
+impl<'a> MakeWriter<'a> for Journal {
+    type Writer = Line;
+
+    fn make_writer(&'a self) -> Line {
+        Line("<6>")
+    }
+
+    fn make_writer_for(&'a self, event: &Metadata<'_>) -> Line {
+        Line(match *event.level() {
+            Level::ERROR => "<3>",
+            Level::WARN => "<4>",
+            Level::INFO => "<6>",
+            Level::DEBUG | Level::TRACE => "<7>",
+        })
+    }
+}
+
+/// Writes one event, with this in front.
+struct Line(&'static str);
+
+impl Write for Line {
+    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+        io::stderr().write_all(&[self.0.as_bytes(), text].concat())?;
+        Ok(text.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }

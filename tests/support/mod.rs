@@ -162,6 +162,11 @@ impl Relay {
             .spawn()
             .unwrap();
         let log = Lines::follow(child.stderr.take().unwrap());
+        Relay::ready(child, log, folder)
+    }
+
+    /// One that was started, once it takes mail.
+    pub fn ready(child: Child, log: Lines, folder: Folder) -> Relay {
         let line = log.wait("listening", |line| line.contains("listening"));
         let address = line.split("address=").nth(1).unwrap().split_whitespace().next().unwrap();
         let port = address.parse::<SocketAddr>().unwrap().port();
