@@ -7,18 +7,22 @@ import {end, holds, start} from './driver.mjs';
 const [packages, base, secret, person, story, name, pictures] = process.argv.slice(2);
 const {browser} = await start(packages);
 const page = await browser.newPage();
-await page.goto(`${base}/login/link?secret=${secret}`);
+
+const faults = [];
+const login = `${base}/login/link?secret=${secret}`;
+await page.goto(login);
 await page.click('main form button');
 await page.waitForURL(`${base}/`);
 
-const faults = [];
-async function look(what, schemes = ['light', 'dark']) {
+async function look(page, what) {
   for (const width of [390, 1024, 1600]) {
     await page.setViewportSize({width, height: 900});
     const over = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
     if (over > 0) faults.push(`${what}: ${over} px wider than ${width}`);
-    for (const scheme of pictures ? schemes : []) {
+    for (const scheme of pictures ? ['light', 'dark'] : []) {
       await page.emulateMedia({colorScheme: scheme});
+      // Frames are painted a little later than the page around them.
+      await page.waitForTimeout(200);
       await page.screenshot({path: path.join(pictures, `${name}-${what}-${width}-${scheme}.png`), fullPage: true});
     }
   }
@@ -26,7 +30,7 @@ async function look(what, schemes = ['light', 'dark']) {
 
 const every = [
   ['overview', '/?controller=shop'], ['quarter', '/?controller=shop&days=90'], ['hours', '/?controller=shop&hours=24'],
-  ['person-search', '/person?controller=shop'], ['person', `/person/${person}?controller=shop`],
+  ['person-search', '/person?controller=shop'], ['person', `/person/${person}?controller=shop`], ['print', `/person/${person}/print?controller=shop`],
   ['messages', '/messages?controller=shop'], ['rules', '/streams?controller=shop'], ['preference-page', '/streams/page?controller=shop'], ['what-if', '/what-if?controller=shop'],
   ['trackers', '/trackers?controller=shop'], ['delivery', '/delivery?controller=shop'], ['audit', '/audit?controller=shop'],
   ['report', '/report?controller=shop&since=2026-01-01'], ['account', '/account'],
@@ -34,7 +38,19 @@ const every = [
 if (story) every.push(['message', `/messages/${story}`]);
 for (const [what, address] of every) {
   await page.goto(`${base}${address}`);
-  await look(what);
+  await look(page, what);
+}
+await page.goto(`${base}/what-if?controller=shop`);
+await page.fill('#text', 'From: a@shop.example\nTo: b@home.example\nSubject: x\nMIME-Version: 1.0\nContent-Type: text/html\n\n<p>News</p><img src="https://click.shop.example/wf/open?upn=u001.Zk3Qw9XvT2aB7LmN" width=1 height=1>');
+await page.click('main form button');
+await page.waitForSelector('iframe');
+await look(page, 'what-if-tried');
+
+// What is seen before signing in, and after.
+const stranger = await (await browser.newContext()).newPage();
+for (const [what, address] of [['sign-in', base], ['link', login], ['signed-out', `${base}/signed-out`], ['nothing', `${base}/nothing`]]) {
+  await stranger.goto(address);
+  await look(stranger, what);
 }
 holds(faults.length === 0, `no page is wider than its window${faults.map(own => `\n  ${own}`).join('')}`);
 await end(browser);
