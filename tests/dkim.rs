@@ -15,6 +15,8 @@ use std::process::Command;
 
 use bytes::Bytes;
 use mail::{in_folder, messages};
+use mta::Postfix;
+use mta::sink::Sink;
 use readers::Readers;
 use support::{Client, Folder, NextHop, Relay, configuration, newsletter, program};
 
@@ -65,8 +67,8 @@ fn records(folder: &Folder, keys: &[&Key]) -> String {
 }
 
 /// Hands a message over as it is; says whether it was taken.
-fn send(relay: &Relay, sender: &str, message: &[u8]) -> bool {
-    let mut client = Client::greeted(relay.port);
+fn send(port: u16, sender: &str, message: &[u8]) -> bool {
+    let mut client = Client::greeted(port);
     assert_eq!(client.say(&format!("MAIL FROM:<{sender}> BODY=8BITMIME")), 250);
     assert_eq!(client.say("RCPT TO:<ann@home.example>"), 250);
     assert_eq!(client.say("DATA"), 354);
@@ -101,12 +103,17 @@ struct Stage {
 fn stage(rest: &str) -> Stage {
     let hop = NextHop::start();
     let folder = Folder::new();
-    let keys =
-        vec![key(&folder, "shop.example", "rsa", "rsa"), key(&folder, "shop.example", "ed", "ed25519")];
-    let dkim =
-        format!("[dkim]\nfallback_domain = \"shop.example\"\n{rest}\n{}\n{}\n", keys[0].lines, keys[1].lines);
+    let (keys, dkim) = signing(&folder, rest);
     configuration(&folder, hop.port, "max_message_bytes = 50000000", "", &dkim);
     Stage { relay: Relay::in_folder(folder), hop, keys }
+}
+
+/// A key of each kind, and the lines by which a relay signs with both.
+fn signing(folder: &Folder, rest: &str) -> (Vec<Key>, String) {
+    let keys = vec![key(folder, "shop.example", "rsa", "rsa"), key(folder, "shop.example", "ed", "ed25519")];
+    let lines =
+        format!("[dkim]\nfallback_domain = \"shop.example\"\n{rest}\n{}\n{}\n", keys[0].lines, keys[1].lines);
+    (keys, lines)
 }
 
 /// All messages there are, each with the name of its sender.
@@ -125,22 +132,14 @@ fn all() -> Vec<(String, Bytes)> {
 fn every_message_leaves_with_signatures_that_hold() {
     let stage = stage("");
     let folder = Folder::new();
-    let origin = key(&folder, "origin.example", "o", "rsa");
-    // Each comes with a signature of somebody else, made by another implementation.
-    let signed = folder.0.join("signed");
-    std::fs::create_dir(&signed).unwrap();
-    for (name, raw) in all() {
-        // A signature that came along is of no matter here, and many of those do not hold.
-        std::fs::write(signed.join(format!("{name}.eml")), without_signatures(&raw)).unwrap();
-    }
-    checker(&["sign", origin.file.to_str().unwrap(), "o", "origin.example", signed.to_str().unwrap()]);
+    let (origin, signed) = signed_by_another(&folder);
     let mut came = BTreeMap::new();
     for (name, raw) in in_folder(&signed)
         .into_iter()
         .map(|(path, raw)| (path.file_stem().unwrap().to_str().unwrap().to_owned(), raw))
     {
         // Line ends that mail may not have, and parts that must not be edited, are turned away.
-        if send(&stage.relay, &format!("{name}@shop.example"), &raw) {
+        if send(stage.relay.port, &format!("{name}@shop.example"), &raw) {
             came.insert(name, raw);
         }
     }
@@ -170,28 +169,108 @@ fn every_message_leaves_with_signatures_that_hold() {
         untouched += usize::from(is_kept);
     }
     assert!(rewritten >= 100 && untouched >= 30, "{rewritten} {untouched}");
-    opendkim_agrees(&stage.keys[0], &left);
+    for key in &stage.keys {
+        opendkim_agrees(key, &left);
+    }
 }
 
-fn without_signatures(raw: &[u8]) -> Vec<u8> {
-    let cuts = pixelward::message::header::fields(raw, 0).filter(|field| field.is(raw, "DKIM-Signature"));
-    let edits: Vec<_> = cuts.map(|field| pixelward::message::Edit::cut_inside(field.range)).collect();
+/// All messages, each with a signature of somebody else that another implementation made, and the key of that.
+fn signed_by_another(folder: &Folder) -> (Key, PathBuf) {
+    let origin = key(folder, "origin.example", "o", "rsa");
+    let signed = folder.0.join("signed");
+    std::fs::create_dir(&signed).unwrap();
+    for (name, raw) in all() {
+        // A signature that came along is of no matter here, and many of those do not hold.
+        std::fs::write(signed.join(format!("{name}.eml")), with_signatures_of("", &raw)).unwrap();
+    }
+    checker(&["sign", origin.file.to_str().unwrap(), "o", "origin.example", signed.to_str().unwrap()]);
+    (origin, signed)
+}
+
+/// Postfix hands its mail to the relay, takes it back and sends it on: what it does to a message on that way breaks no signature.
+#[test]
+fn every_message_that_postfix_sends_has_signatures_that_hold() {
+    let sink = Sink::start();
+    let (port, back) = (mta::port(), mta::port());
+    let folder = Folder::new();
+    let (keys, dkim) = signing(&folder, "");
+    let relay = mta::relay_at(port, back, "max_message_bytes = 50000000", &dkim);
+    let postfix = Postfix::taking_back(&relay, "content-filter", sink.port);
+    let (origin, signed) = signed_by_another(&folder);
+    let mut sent = 0;
+    for (path, raw) in in_folder(&signed) {
+        let name = path.file_stem().unwrap().to_str().unwrap();
+        sent += usize::from(send(postfix.port, &format!("{name}@shop.example"), &raw));
+    }
+    let left = folder.0.join("left");
+    std::fs::create_dir(&left).unwrap();
+    // What the relay turns away comes back as a bounce.
+    for taken in sink.wait(sent, |_| true) {
+        if let Some((name, _)) = taken.sender.trim_start_matches('<').split_once("@shop.example") {
+            std::fs::write(left.join(format!("{name}.eml")), &*taken.message).unwrap();
+        }
+    }
+    let known = records(&folder, &[&keys[0], &keys[1], &origin]);
+    let verdicts = checker(&["verify", &known, left.to_str().unwrap()]);
+    let (mut arrived, mut broken_by_postfix) = (0, 0);
+    for line in verdicts.lines() {
+        let found: Vec<&str> = line.split(' ').skip(1).collect();
+        assert!(found.starts_with(&["yes", "yes"]), "{line}");
+        // It folds long lines and completes headers before the relay sees them, whatever somebody else signed.
+        broken_by_postfix += usize::from(found.get(2).is_some_and(|own| own.starts_with("no")));
+        arrived += 1;
+    }
+    assert!(
+        arrived * 100 >= sent * 90 && broken_by_postfix * 100 <= arrived * 5,
+        "{sent} {arrived} {broken_by_postfix}"
+    );
+    for key in &keys {
+        opendkim_agrees(key, &left);
+    }
+}
+
+/// A message without its signatures, but for those of this selector.
+fn with_signatures_of(selector: &str, raw: &[u8]) -> Vec<u8> {
+    let own = format!("s={selector};");
+    let edits: Vec<_> = pixelward::message::header::fields(raw, 0)
+        .filter(|field| field.is(raw, "DKIM-Signature"))
+        .filter(|field| {
+            selector.is_empty() || memchr::memmem::find(&raw[field.range.clone()], own.as_bytes()).is_none()
+        })
+        .map(|field| pixelward::message::Edit::cut_inside(field.range))
+        .collect();
     pixelward::message::transfer::apply(raw, &edits)
 }
 
-/// Another verifier comes to the same result about the first of our signatures of some of them.
-fn opendkim_agrees(key: &Key, folder: &Path) {
-    let mut sample: Vec<PathBuf> = in_folder(folder).into_iter().map(|(path, _)| path).collect();
-    sample.truncate(60);
-    let said = mta::opendkim_verifies(&key.name, &key.record, &sample);
-    for path in &sample {
-        let name = path.file_name().unwrap().to_str().unwrap();
-        let line = said
-            .lines()
-            .find(|line| line.contains(&format!("/{name}:")))
-            .unwrap_or_else(|| panic!("{name}: {said}"));
-        assert!(line.contains("verification") && line.contains("succeeded"), "{line}");
+/// Another verifier comes to the same result about this signature of each message.
+fn opendkim_agrees(key: &Key, left: &Path) {
+    let folder = Folder::new();
+    let selector = key.name.split('.').next().unwrap();
+    let mut messages = Vec::new();
+    for (path, raw) in in_folder(left) {
+        let path = folder.0.join(path.file_name().unwrap());
+        std::fs::write(&path, with_signatures_of(selector, &raw)).unwrap();
+        messages.push(path);
     }
+    let mut passed_over = 0;
+    // It takes them as one argument.
+    for some in messages.chunks(200) {
+        let said = mta::opendkim_verifies(&key.name, &key.record, some);
+        for path in some {
+            let name = path.file_name().unwrap().to_str().unwrap();
+            let line = said
+                .lines()
+                .find(|line| line.contains(&format!("/{name}:")))
+                .unwrap_or_else(|| panic!("{name}: {said}"));
+            // It looks at no signature where it cannot read an address in From, as of some junk.
+            if line.ends_with("message not signed") {
+                passed_over += 1;
+                continue;
+            }
+            assert!(line.contains(&format!("s={selector},")) && line.contains("succeeded"), "{line}");
+        }
+    }
+    assert!(passed_over * 100 <= messages.len(), "{passed_over} of {}", messages.len());
 }
 
 #[test]
@@ -206,7 +285,7 @@ fn what_is_done_about_a_broken_signature_is_the_operators_choice() {
     let message = std::fs::read(signed.join("a.eml")).unwrap();
     let left = |rest: &str| {
         let stage = stage(rest);
-        let taken = send(&stage.relay, "news@shop.example", &message);
+        let taken = send(stage.relay.port, "news@shop.example", &message);
         let text = taken.then(|| String::from_utf8(stage.hop.wait(1).remove(0).data).unwrap());
         text.map(|own| (own.matches("DKIM-Signature:").count(), own.contains("s=o;"), own.contains("s=rsa;")))
     };
@@ -217,7 +296,7 @@ fn what_is_done_about_a_broken_signature_is_the_operators_choice() {
     // A message that nobody touched keeps the signature of its domain, and gets no other.
     let stage = stage("");
     stage.relay.say("ann@home.example", "granted");
-    assert!(send(&stage.relay, "news@shop.example", &message));
+    assert!(send(stage.relay.port, "news@shop.example", &message));
     let text = stage.hop.wait(1).remove(0).data;
     assert!(text.ends_with(&message[message.len() - 200..]));
     assert_eq!(String::from_utf8(text).unwrap().matches("DKIM-Signature:").count(), 1);
@@ -241,7 +320,7 @@ fn a_mailed_link_is_signed_too() {
 fn the_command_says_which_signatures_hold() {
     let stage = stage("");
     assert!(send(
-        &stage.relay,
+        stage.relay.port,
         "news@shop.example",
         b"From: news@shop.example\r\nSubject: a\r\n\r\nHello\r\n"
     ));
