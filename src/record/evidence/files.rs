@@ -16,7 +16,7 @@ use flate2::Compression;
 use flate2::read::ZlibDecoder;
 use flate2::write::ZlibEncoder;
 
-use crate::chain::segment::{self, Content, End};
+use crate::chain::segment::{self, Check, Content, End};
 use crate::chain::{ChainError, Form, Head, at, read_head};
 
 /// Segments as they are written.
@@ -201,8 +201,21 @@ impl Segment {
     ///
     /// When it is damaged.
     pub fn walk(&self, head: &mut Head, mut each: impl FnMut(&Head, &[u8])) -> Result<End, ChainError> {
-        let content = Content { path: &self.path, form: OPEN, bytes: &self.bytes, skipped: 0 };
-        segment::walk(&content, head, |head, _, payload| each(head, payload))
+        segment::walk(&self.content(Check::Chain), head, |head, _, payload| each(head, payload))
+    }
+
+    /// The same, with the hashes that stand in it, and where each record stands: the [`Link`](crate::chain::Link) of what is taken from it
+    /// is to be checked.
+    ///
+    /// # Errors
+    ///
+    /// When a checksum does not fit.
+    pub fn skim(&self, head: &mut Head, each: impl FnMut(&Head, u32, &[u8])) -> Result<End, ChainError> {
+        segment::walk(&self.content(Check::Checksum), head, each)
+    }
+
+    fn content(&self, check: Check) -> Content<'_> {
+        Content { path: &self.path, form: OPEN, bytes: &self.bytes, skipped: 0, check }
     }
 }
 

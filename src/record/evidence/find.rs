@@ -149,7 +149,7 @@ fn needles<'a>(query: &'a Query, tag: Option<&'a Tag>) -> Vec<Finder<'a>> {
     tags.chain(texts).map(Finder::new).collect()
 }
 
-/// The records of a segment that fit, up to where it is damaged.
+/// The records of a segment that fit, up to where it is damaged. Of the chain only their own links are checked: the whole is for `verify`.
 fn fitting(
     folder: &Folder,
     number: u32,
@@ -160,20 +160,26 @@ fn fitting(
     let mut head = segment.start().unwrap_or(Head::EMPTY);
     let mut before: ChainHash = head.hash;
     let mut found = Vec::new();
+    let mut forged = None;
     let needles = needles(query, tag);
-    let walked = segment.walk(&mut head, |head, payload| {
+    let walked = segment.skim(&mut head, |head, place, payload| {
         let may_fit = needles.iter().all(|own| own.find(payload).is_some());
         let record = may_fit.then(|| Record::decode(payload).ok()).flatten();
-        let record = record.filter(|own| query.fits(own, tag));
-        found.extend(record.map(|record| Found {
-            days: folder.days,
-            segment: number,
-            link: Link { number: head.count, before, payload: payload.to_vec(), hash: head.hash },
-            record,
-        }));
+        if let Some(record) = record.filter(|own| query.fits(own, tag)) {
+            let link = Link { number: head.count, before, payload: payload.to_vec(), hash: head.hash };
+            match link.is_sound() {
+                true => found.push(Found { days: folder.days, segment: number, link, record }),
+                false => forged = forged.or(Some(place)),
+            }
+        }
         before = head.hash;
     });
-    Ok((found, walked.err()))
+    let forged = forged.map(|place| ChainError::Damaged {
+        path: segment.path.clone(),
+        offset: place.into(),
+        what: "a record is not the one that its hash stands for",
+    });
+    Ok((found, walked.err().or(forged)))
 }
 
 /// The newest records that fit, newest first, `limit` at most.

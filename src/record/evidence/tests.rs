@@ -212,6 +212,33 @@ fn every_flipped_bit_is_noticed_packed_or_not() {
 }
 
 #[test]
+fn a_search_gives_no_record_that_somebody_changed() {
+    let place = filled("forged");
+    let folder = place.folder(400);
+    let path = segment::path(&folder.path, super::files::OPEN, *folder.segments().unwrap().last().unwrap());
+    let mut bytes = std::fs::read(&path).unwrap();
+    let frame = &mut bytes[segment::HEAD..];
+    let length = u32::from_le_bytes(frame[..4].try_into().unwrap()) as usize;
+    let payload = &mut frame[segment::FRAME..][..length];
+    let at = memchr::memmem::find(payload, b"news").unwrap();
+    payload[at] = b'p';
+    // Whoever changes a record corrects its checksum as well.
+    let checksum = crc32fast::hash(payload).to_le_bytes();
+    frame[4..8].copy_from_slice(&checksum);
+    std::fs::write(&path, bytes).unwrap();
+    let query = Query { mailstream: Some("pews".to_owned()), ..Query::default() };
+    std::fs::remove_file(folder.summary(*folder.segments().unwrap().last().unwrap())).ok();
+    let (found, looked) = newest(&place.settings.directory, &query, 10).unwrap();
+    assert!(found.is_empty());
+    let troubles: Vec<String> = looked.troubles.iter().map(ToString::to_string).collect();
+    assert!(
+        troubles.len() == 1 && troubles[0].contains("is not the one that its hash stands for"),
+        "{troubles:?}"
+    );
+    assert!(!place.problems().is_empty());
+}
+
+#[test]
 fn what_is_missing_or_put_back_is_noticed() {
     let place = filled("missing");
     let folder = place.folder(400);
