@@ -26,7 +26,7 @@ fn units(folder: &Folder) -> Vec<PathBuf> {
         .map(|name| {
             let unit = shipped(name);
             let unit = unit.replace("ExecStart=/usr/bin/pixelward-console", &format!("ExecStart={there}"));
-            folder.file(name, &unit.replace("ExecStart=/usr/bin/pixelward ", &format!("ExecStart={there} ")))
+            folder.file(name, &unit.replace("=/usr/bin/pixelward ", &format!("={there} ")))
         })
         .collect()
 }
@@ -183,7 +183,7 @@ fn a_line_of_the_journal_has_its_level_and_its_fields() {
     std::fs::write(&config, "nonsense = 1\n").unwrap();
     relay.signal("HUP");
     let line = relay.log.wait("a refusal", |line| line.contains("not read again"));
-    assert!(line.starts_with("<4>") && line.contains("nonsense"), "{line}");
+    assert!(line.starts_with("<3>") && line.contains("nonsense"), "{line}");
 }
 
 #[test]
