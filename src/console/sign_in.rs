@@ -55,7 +55,7 @@ pub(super) async fn page(call: Call) -> Answered {
             "Hier gibt es keine Einmalanmeldung. Auf diesem Rechner gibt dieser Befehl einen Link aus, der einmal zählt:",
             "Il n’y a pas d’authentification unique ici. Sur cette machine, cette commande affiche un lien qui sert une fois :",
         ))) }
-        pre { code { "pixelward console-link --config console.toml" } }
+        pre { code { "pixelward console-link" } }
     };
     Ok(shown(&call, &Page::new(title, content)))
 }

@@ -7,7 +7,6 @@ import {end, holds, start} from './driver.mjs';
 const [packages, base, secret, person, story, name, pictures] = process.argv.slice(2);
 const {browser} = await start(packages);
 const page = await browser.newPage();
-
 const faults = [];
 const login = `${base}/login/link?secret=${secret}`;
 await page.goto(login);
@@ -21,7 +20,8 @@ async function look(page, what) {
     if (over > 0) faults.push(`${what}: ${over} px wider than ${width}`);
     for (const scheme of pictures ? ['light', 'dark'] : []) {
       await page.emulateMedia({colorScheme: scheme});
-      // Frames are painted a little later than the page around them.
+      // Frames are painted where they are within the window, and a little later than the page around them.
+      if (await page.$('iframe')) await page.setViewportSize({width, height: await page.evaluate(() => document.documentElement.scrollHeight)});
       await page.waitForTimeout(200);
       await page.screenshot({path: path.join(pictures, `${name}-${what}-${width}-${scheme}.png`), fullPage: true});
     }
@@ -48,7 +48,7 @@ await look(page, 'what-if-tried');
 
 // What is seen before signing in, and after.
 const stranger = await (await browser.newContext()).newPage();
-for (const [what, address] of [['sign-in', base], ['link', login], ['signed-out', `${base}/signed-out`], ['nothing', `${base}/nothing`]]) {
+for (const [what, address] of [['sign-in', base], ['how', `${base}/login`], ['link', login], ['signed-out', `${base}/signed-out`], ['nothing', `${base}/nothing`]]) {
   await stranger.goto(address);
   await look(stranger, what);
 }

@@ -33,7 +33,7 @@ pub(crate) async fn page(call: Call) -> Answered {
         }
         @if is_operator {
             h2 { (call.say(&Text("Who is signed in", "Wer angemeldet ist", "Qui est connecté"))) }
-            div class="wide" tabindex="0" { table {
+            div class="wide" tabindex="0" { table class="flow" {
                 thead { tr {
                     th scope="col" { (call.say(&Text("Who", "Wer", "Qui"))) }
                     th scope="col" { (call.say(&Text("Roles", "Rollen", "Rôles"))) }

@@ -40,7 +40,7 @@ pub(crate) async fn page(call: Call) -> Answered {
         ))) }
         div class="actions noprint" { a class="button" href="/audit/export" { (call.say(&Text("Export", "Exportieren", "Exporter"))) } }
         @if entries.is_empty() { p class="empty" { (call.say(&Text("Nothing yet.", "Noch nichts.", "Rien encore."))) } } @else {
-            div class="wide" tabindex="0" { table {
+            div class="wide" tabindex="0" { table class="flow" {
                 thead { tr { @for own in &columns { th scope="col" { (call.say(own)) } } } }
                 tbody {
                     @for own in entries {

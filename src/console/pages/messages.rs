@@ -145,7 +145,7 @@ pub(super) fn table(call: &Call, found: &Value) -> Markup {
         @if rows.is_empty() {
             p class="empty" { (call.say(&Text("There is no record of that.", "Dazu gibt es keinen Nachweis.", "Il n’y en a aucune trace."))) }
         } @else {
-            div class="wide" tabindex="0" { table {
+            div class="wide" tabindex="0" { table class="flow" {
                 thead { tr { @for own in &columns { th scope="col" { (call.say(own)) } } } }
                 tbody {
                     @for own in rows {
@@ -156,7 +156,7 @@ pub(super) fn table(call: &Call, found: &Value) -> Markup {
                             td { (text(&record, "mailstream")) }
                             td { (words::outcome(call.language, text(&record, "done"))) @if flag(&record, "observed") { " (" (call.say(&Text("observed only", "nur beobachtet", "observé seulement"))) ")" } }
                             td class="prose" { (words::rule(call.language, text(&record, "rule"))) }
-                            td { (number(&record, "found")) @if !vendors.is_empty() { " · " (vendors.join(", ")) } }
+                            td { (number(&record, "found")) @if !vendors.is_empty() { " (" (vendors.join(", ")) ")" } }
                             td { (words::result(call.language, text(&record, "result"))) }
                         }
                     }

@@ -96,7 +96,7 @@ fn streams(call: &Call, own: &Value) -> Markup {
                         td { (text(own, "requested")) }
                         td { (maybe(own, "exemption").unwrap_or("–")) @if flag(own, "consent_request") { " " (call.say(&Text("(asks for consent)", "(bittet um Einwilligung)", "(demande le consentement)"))) } }
                         td { (text(own, "jurisdiction")) }
-                        td { (text(own, "extent")) ", receipts: " (text(own, "receipts")) ", links: " (text(own, "links")) }
+                        td { (text(own, "extent")) (call.say(&Text(", receipts: ", ", Empfangsbestätigungen: ", ", accusés : "))) (text(own, "receipts")) (call.say(&Text(", links: ", ", Links: ", ", liens : "))) (text(own, "links")) }
                     }
                 }
             }
@@ -131,7 +131,7 @@ fn rules(call: &Call, policy: &Value) -> Markup {
                         td class="nowrap" { (text(own, "effective_from").get(..10).unwrap_or_default()) }
                         td { (need(flag(own, "opens_need_consent"))) }
                         td { (need(flag(own, "links_need_consent"))) }
-                        td { (joined(own, "exemptions")) }
+                        td class="prose" { (joined(own, "exemptions")) }
                         td class="prose" lang="en" { (text(own, "source")) @if flag(own, "own") { " (" (call.say(&Text("the operator’s own", "vom Betreiber", "de l’exploitant"))) ")" } }
                         td class="nowrap" { (text(own, "checked_on")) }
                     }

@@ -35,7 +35,7 @@ fn unclassified(call: &Call, own: &Value) -> Result<Markup, crate::console::Fail
     let may_look = call.session()?.rights.allow(&[Role::Officer, Role::Operator], &call.controller);
     Ok(html! {
         ul class="alarms" { li {
-            span class="warn" { (call.language.number(number(own, "count"))) " " (call.say(&Text("trackers are of vendors that nobody knows.", "Tracker sind von unbekannten Anbietern.", "traceurs sont de fournisseurs inconnus."))) } " "
+            span class="warn" { (call.say(&Text("Trackers of vendors that nobody knows: ", "Tracker unbekannter Anbieter: ", "Traceurs de fournisseurs inconnus : "))) (call.language.number(number(own, "count"))) "." } " "
             (call.say(&Text(
                 "They are treated like all others. Where they report to stands below: to give them a name, add it to a catalogue of your own (tracker.catalogues).",
                 "Sie werden wie alle anderen behandelt. Wohin sie melden, steht unten: um ihnen einen Namen zu geben, nehmen Sie es in einen eigenen Katalog auf (tracker.catalogues).",
@@ -113,7 +113,7 @@ fn hits(call: &Call, seen: &[&Value]) -> Result<Markup, crate::console::Failure>
                         td class="nowrap" { (maybe(own, "first_day").unwrap_or("–")) }
                         td class="nowrap" { (maybe(own, "last_day").unwrap_or("–")) }
                         td { (names(own, "carriers")) }
-                        td { (names(own, "mailstreams")) }
+                        td class="prose" { (names(own, "mailstreams")) }
                     }
                 }
             }
