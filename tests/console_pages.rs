@@ -8,7 +8,7 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use console::{Browser, Console, encoded, token, with_mail};
+use console::{Browser, Console, encoded, token, wait_until_noted, with_mail};
 use http::Served;
 use pixelward::console::{Method, Need, ROUTES};
 use serde_json::Value;
@@ -282,6 +282,36 @@ fn pages_show_rules_trackers_delivery_and_a_report() {
     assert_eq!(by_id.text().matches("href=\"/messages/").count(), 2, "{}", by_id.text());
     assert!(browser.page("/messages?controller=club").contains("There is no record of that"));
     assert_eq!(browser.get("/messages?controller=nobody").status, 403);
+}
+
+#[test]
+fn a_message_to_many_shows_some_recipients_at_a_time() {
+    let (served, _hop) = with_mail();
+    let console = Console::beside(&served, "");
+    let mut browser = console.signed_in(&served);
+    let to: Vec<String> = (0..45).map(|own| format!("p{own}@home.example")).collect();
+    let to: Vec<&str> = to.iter().map(String::as_str).collect();
+    let (message, _) = newsletter(to[0]);
+    assert!(
+        Client::greeted(served.relay.port).message("news@shop.example", &to, &message).starts_with("250")
+    );
+    wait_until_noted(&served, 47);
+    let link = |page: &str, words: &str| {
+        let before = page.split(words).next().filter(|own| own.len() < page.len());
+        let path = before.and_then(|own| own.rsplit("href=\"").next()).and_then(|own| own.split('"').next());
+        path.unwrap_or_else(|| panic!("no link {words}: {page}")).replace("&amp;", "&")
+    };
+    let messages = browser.page("/messages?controller=shop");
+    assert!(messages.contains("trackers taken out, for 45 recipients"), "{messages}");
+    let mut page = browser.page(&link(&messages, ", for 45 recipients"));
+    let mut seen = vec![page.matches("<article>").count()];
+    for words in [">Recipients 21–40<", ">Recipients 41–45<"] {
+        page = browser.page(&link(&page, words));
+        seen.push(page.matches("<article>").count());
+    }
+    assert_eq!(seen, [20, 20, 5]);
+    assert!(page.contains("Recipient 45: ") && page.contains("trackers taken out: 45"), "{page}");
+    link(&page, ">Recipients 21–40<");
 }
 
 #[test]

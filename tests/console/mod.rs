@@ -47,21 +47,27 @@ pub fn with_mail() -> (Served, NextHop) {
         let reply = client.message("news@shop.example", &[address], &newsletter(address).0);
         assert!(reply.starts_with("250"), "{reply}");
     }
+    wait_until_noted(&served, 2);
+    (served, hop)
+}
+
+/// Waits until the evidence of so many copies can be found, and they are counted.
+pub fn wait_until_noted(served: &Served, copies: usize) {
     let token = served.token("evidence:read,statistics:read", "shop");
     let deadline = Instant::now() + PATIENCE;
     loop {
-        let found = served.ask(&token, "POST", "/v1/controllers/shop/evidence/search", "{}").json();
+        let found =
+            served.ask(&token, "POST", "/v1/controllers/shop/evidence/search", r#"{"limit": 1000}"#).json();
         let figures = served.ask(&token, "GET", "/v1/controllers/shop/figures", "").json();
         let days = figures["days"].as_array().unwrap();
         let counts = days.iter().flat_map(|own| own["recipients"].as_array().unwrap());
         let counted: u64 = counts.map(|own| own["count"].as_u64().unwrap()).sum();
-        if found["records"].as_array().unwrap().len() == 2 && counted == 2 {
+        if found["records"].as_array().unwrap().len() == copies && counted == copies as u64 {
             break;
         }
         assert!(Instant::now() < deadline, "{found}");
         std::thread::yield_now();
     }
-    (served, hop)
 }
 
 /// What the console's token may be used for.

@@ -1,5 +1,7 @@
 //! What was done with which message, and one message's story.
 
+use std::collections::BTreeMap;
+
 use maud::{Markup, html};
 use serde_json::{Map, Value, json};
 
@@ -11,8 +13,10 @@ use crate::console::trail::{Deed, note};
 use crate::console::value::{flag, list, number, text};
 use crate::console::{Answered, Call, Failure, query, words};
 
-/// How many records a page has.
-const ROWS: usize = 100;
+/// How many records a page has: one for each recipient, so they make fewer rows.
+const RECORDS: usize = 1000;
+/// How many recipients of a message a page has.
+const RECIPIENTS: usize = 20;
 /// How far from the moment that a link names a message's records are looked for, in milliseconds: its recipients are recorded together.
 const AROUND: i64 = 60 * 60 * 1000;
 
@@ -46,7 +50,7 @@ pub(crate) async fn page(call: Call) -> Answered {
 /// The question to the API, and the days that the fields show.
 fn wanted(call: &Call) -> Result<(Value, String, String), Failure> {
     let mut wanted = Map::new();
-    wanted.insert("limit".to_owned(), ROWS.into());
+    wanted.insert("limit".to_owned(), RECORDS.into());
     let message_id = call.form.value("message_id").trim();
     if !message_id.is_empty() {
         wanted.insert("message_id".to_owned(), message_id.into());
@@ -130,9 +134,13 @@ fn older(call: &Call, oldest: &str) -> String {
     call.to(&path)
 }
 
-/// Records as rows that lead to their stories.
+/// Records as rows that lead to their stories. Recipients of a message with whom it went the same way share one.
 pub(super) fn table(call: &Call, found: &Value) -> Markup {
-    let rows = list(found, "records");
+    let way = |own: &Value| {
+        let record = own.get("record").cloned().unwrap_or_default();
+        ["id", "done", "rule", "result", "mailstream"].map(|name| text(&record, name).to_owned())
+    };
+    let rows: Vec<&[Value]> = list(found, "records").chunk_by(|own, next| way(own) == way(next)).collect();
     let columns = [
         Text("When", "Wann", "Quand"),
         Text("Mailstream", "Mailart", "Flux"),
@@ -149,12 +157,15 @@ pub(super) fn table(call: &Call, found: &Value) -> Markup {
                 thead { tr { @for own in &columns { th scope="col" { (call.say(own)) } } } }
                 tbody {
                     @for own in rows {
-                        @let record = own.get("record").cloned().unwrap_or_default();
+                        @let record = own.first().and_then(|own| own.get("record")).cloned().unwrap_or_default();
                         @let vendors: Vec<&str> = list(&record, "sightings").iter().map(|own| text(own, "vendor")).collect();
                         tr {
                             th scope="row" class="nowrap" { a href=(story_path(call, &record)) { (readable(text(&record, "time"))) } }
                             td { (text(&record, "mailstream")) }
-                            td { (words::outcome(call.language, text(&record, "done"))) @if flag(&record, "observed") { " (" (call.say(&Text("observed only", "nur beobachtet", "observé seulement"))) ")" } }
+                            td { (words::outcome(call.language, text(&record, "done")))
+                                @if flag(&record, "observed") { " (" (call.say(&Text("observed only", "nur beobachtet", "observé seulement"))) ")" }
+                                @if own.len() > 1 { ", " (call.say(&Text("for", "bei", "pour"))) " " (call.language.number(own.len() as u64)) " " (call.say(&Text("recipients", "Empfängern", "destinataires"))) }
+                            }
                             td class="prose" { (words::rule(call.language, text(&record, "rule"))) }
                             td { (number(&record, "found")) @if !vendors.is_empty() { " (" (vendors.join(", ")) ")" } }
                             td { (words::result(call.language, text(&record, "result"))) }
@@ -181,7 +192,7 @@ async fn of_message(call: &Call) -> Result<Value, Failure> {
         (1..=64).contains(&call.name.len()) && call.name.bytes().all(|own| own.is_ascii_alphanumeric());
     let at = moment_of(call.asked("at")).filter(|_| is_plain).ok_or(Failure::Nothing)?;
     let near = |difference: i64| crate::consent::Timestamp(at.0.saturating_add(difference)).to_string();
-    let wanted = json!({ "id": call.name, "since": near(-AROUND), "until": near(AROUND), "limit": 1000, "proof": true });
+    let wanted = json!({ "id": call.name, "since": near(-AROUND), "until": near(AROUND), "limit": RECORDS, "proof": true });
     let path = format!("/v1/controllers/{}/evidence/search", call.controller);
     let found = call.console.api.post(&path, &wanted).await?;
     if list(&found, "records").is_empty() {
@@ -197,8 +208,14 @@ pub(crate) async fn story(call: Call) -> Answered {
         call.say(&Text("A message’s story", "Was mit einer Nachricht geschah", "L’histoire d’un message"));
     let rows = list(&found, "records");
     let first = rows.first().and_then(|own| own.get("record")).cloned().unwrap_or_default();
-    let export =
-        format!("/messages/{}/export?at={}", query::encoded(&call.name), query::encoded(call.asked("at")));
+    let from = call.asked("from").parse::<usize>().unwrap_or(1).clamp(1, rows.len().max(1));
+    let at = query::encoded(call.asked("at"));
+    let export = format!("/messages/{}/export?at={at}", query::encoded(&call.name));
+    let others = |from: usize| {
+        let path = format!("/messages/{}?at={at}&from={from}", query::encoded(&call.name));
+        let to = (from + RECIPIENTS - 1).min(rows.len());
+        html! { a class="button quiet" href=(call.to(&path)) { (call.say(&Text("Recipients", "Empfänger", "Destinataires"))) " " (from) "–" (to) } }
+    };
     let content = html! {
         h1 { (title) }
         div class="actions noprint" {
@@ -209,11 +226,34 @@ pub(crate) async fn story(call: Call) -> Answered {
             dt { (call.say(&Text("Came in by", "Kam herein über", "Entré par"))) } dd { (text(&first, "listener")) }
             dt { (call.say(&Text("Mailstream", "Mailart", "Flux"))) } dd { (text(&first, "mailstream")) }
             dt { (call.say(&Text("Sent on to", "Ging weiter an", "Transmis à"))) } dd { (text(&first, "route")) }
-            dt { (call.say(&Text("Recipients on record", "Verzeichnete Empfänger", "Destinataires notés"))) } dd { (rows.len()) }
+            dt { (call.say(&Text("Recipients on record", "Verzeichnete Empfänger", "Destinataires notés"))) } dd { (call.language.number(rows.len() as u64)) }
+            dt { (call.say(&Text("What was done", "Was getan wurde", "Ce qui a été fait"))) } dd { (done(&call, rows)) }
         }
-        @for (place, own) in rows.iter().enumerate() { (recipient(&call, place + 1, own)) }
+        @if flag(&found, "more") {
+            p class="soft" { (call.say(&Text(
+                "There are more than these; pixelward evidence export has them all.",
+                "Es gibt mehr als diese; pixelward evidence export hat sie alle.",
+                "Il y en a davantage ; pixelward evidence export les contient tous.",
+            ))) }
+        }
+        @for (place, own) in rows.iter().enumerate().skip(from - 1).take(RECIPIENTS) { (recipient(&call, place + 1, own)) }
+        div class="actions noprint" {
+            @if from > 1 { (others(from.saturating_sub(RECIPIENTS).max(1))) }
+            @if from + RECIPIENTS <= rows.len() { (others(from + RECIPIENTS)) }
+        }
     };
     Ok(shown(&call, &Page::new(title, content)))
+}
+
+/// What was done, with how many copies each.
+fn done(call: &Call, rows: &[Value]) -> String {
+    let mut counts = BTreeMap::new();
+    for own in rows {
+        let record = own.get("record").cloned().unwrap_or_default();
+        *counts.entry(words::outcome(call.language, text(&record, "done"))).or_insert(0) += 1;
+    }
+    let counts = counts.into_iter().map(|(own, count)| format!("{own}: {}", call.language.number(count)));
+    counts.collect::<Vec<_>>().join(", ")
 }
 
 fn recipient(call: &Call, place: usize, row: &Value) -> Markup {
