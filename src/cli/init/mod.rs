@@ -242,6 +242,7 @@ fn next(files: &Files, settings: &Settings, owner: Option<&Owner>, key: Option<&
     let check = format!(
         "{as_owner}pixelward check --config {config}      whether the next hop answers, and what is still missing"
     );
+    let recipes = super::document("deploying.md");
     let mut steps = Vec::new();
     if let Some(key) = key {
         steps.push(format!("Publish this record, and wait until others see it:\n     {}", zone_line(key)));
@@ -253,20 +254,19 @@ fn next(files: &Files, settings: &Settings, owner: Option<&Owner>, key: Option<&
     match settings.recipe {
         // The next hop is Postfix itself, which does not answer before it has these lines; and mail goes nowhere before the way back is there.
         Some(Recipe::ContentFilter | Recipe::ProxyFilter) => {
-            steps.push(
-                "Put the lines above for master.cf at its end, and those for main.cf in the place of lines of the same name, then: postfix reload".to_owned(),
-            );
+            steps.push(format!(
+                "Put the lines above for master.cf at its end, and those for main.cf in the place of lines of the same name ({recipes} has two commands for it), then: postfix reload"
+            ));
             steps.push(check);
         }
         Some(Recipe::Relayhost | Recipe::Lmtp) => {
             steps.insert(0, check);
-            steps.push(
-                "Put the lines above into Postfix's main.cf and master.cf, in the place of lines of the same name, then: postfix reload".to_owned(),
-            );
+            steps.push(format!(
+                "Put the lines above into Postfix's main.cf and master.cf, in the place of lines of the same name ({recipes} has two commands for it), then: postfix reload"
+            ));
         }
         None => {
             steps.insert(0, check);
-            let recipes = super::document("deploying.md");
             steps.push(format!("Point your mail server at {}; {recipes} has recipes", settings.listen));
         }
     }

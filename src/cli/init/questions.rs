@@ -98,9 +98,14 @@ const BACK: &str = "127.0.0.1:10026";
 const PATIENCE: usize = 3;
 
 fn chosen_recipe() -> Result<Option<Recipe>, String> {
-    let names: Vec<&str> = Recipe::value_variants().iter().map(|own| own.name()).collect();
-    let question = format!("Which Postfix recipe ({}, or none)?", names.join(", "));
-    read(true, &question, "none", |text| match text {
+    for own in Recipe::value_variants() {
+        let value = own.to_possible_value();
+        let meaning =
+            value.as_ref().and_then(|own| own.get_help()).map(ToString::to_string).unwrap_or_default();
+        println!("  {:<14}  {meaning}", own.name());
+    }
+    println!("  {:<14}  Another mail server, or an application", "none");
+    read(true, "Which Postfix recipe?", "none", |text| match text {
         "none" => Ok(None),
         text => Recipe::from_str(text, true).map(Some).map_err(|_| {
             format!("{text:?} is none of them; {} draws them", crate::cli::document("deploying.md"))
