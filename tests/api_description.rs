@@ -28,12 +28,14 @@ fn every_operation_does_what_the_description_says() {
     let said = served.ask(&token, "PUT", "/v1/controllers/shop/consent", &ann).json();
     let person = said["consent"]["person"].as_str().unwrap();
     // The values with which operations get beyond "there is no such controller". What is set for a reason and not sent by accident has answers of
-    // its own: 412 for If-Match and If-None-Match, 422 for an idempotency key that was used before.
+    // its own: 412 for If-Match and If-None-Match, 422 for an idempotency key that was used before. A deletion with such a key is answered as the first
+    // was and deletes nothing, so that what is read after it may be there.
     let config = served.relay.folder.file(
         "schemathesis.toml",
         &format!(
             "[parameters]\ncontroller = \"shop\"\n\
              [checks.positive_data_acceptance]\nexpected-statuses = [\"2xx\", 304, 401, 403, 404, 409, 412, 422]\n\
+             [checks.use_after_free]\nenabled = false\n\
              [[operations]]\ninclude-path-regex = \"/people/\"\ninclude-method = [\"GET\", \"PUT\"]\nparameters = {{ person = \"{person}\" }}\n"
         ),
     );

@@ -333,6 +333,10 @@ fn the_command_says_which_signatures_hold() {
     let (holds, said) = verify(&file);
     assert!(holds, "{said}");
     assert_eq!(said, "rsa._domainkey.shop.example: holds\ned._domainkey.shop.example: holds\n");
+    // Without --config it is the one of the working directory.
+    let folder = &stage.relay.folder.0;
+    let output = program().args(["dkim", "verify"]).arg(&file).current_dir(folder).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
     let altered =
         stage.relay.folder.file("altered.eml", &String::from_utf8(text).unwrap().replace("Hello", "hello"));
     let (holds, said) = verify(&altered);

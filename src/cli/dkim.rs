@@ -73,7 +73,7 @@ struct Verify {
     /// The message; standard input without it, or for "-".
     #[arg(default_value = "-", value_name = "FILE")]
     file: PathBuf,
-    /// The configuration whose keys are known.
+    /// The configuration whose keys are known. Default: config.toml here, or else in /etc/pixelward, where there is one.
     #[arg(long, short, value_name = "FILE")]
     config: Option<PathBuf>,
     /// A record, as NAME=CONTENT: "px._domainkey.shop.example=v=DKIM1; k=rsa; p=…".
@@ -129,8 +129,9 @@ pub(super) fn zone_line(key: &SigningKey) -> String {
 
 fn check(command: &Verify) -> Result<ExitCode, Box<dyn std::error::Error>> {
     let mut records = HashMap::new();
-    if let Some(path) = &command.config {
-        for key in live::signing_keys(&Config::load(path)?)? {
+    let usual = Some(crate::config::usual("config.toml")).filter(|own| own.exists());
+    if let Some(path) = command.config.clone().or(usual) {
+        for key in live::signing_keys(&Config::load(&path)?)? {
             records.insert(key.record_name(), key.record());
         }
     }

@@ -30,7 +30,7 @@ impl Verdict {
             Verdict::Holds => "holds",
             Verdict::BodyChanged => "does not hold: the body changed",
             Verdict::Fails => "does not hold: the header changed, or the key is another one",
-            Verdict::NoKey => "cannot be looked at: no record of its key is known",
+            Verdict::NoKey => "cannot be looked at: no record of its key is known; give it with --record",
             Verdict::Unreadable => "cannot be read",
         }
     }
