@@ -182,8 +182,10 @@ fn a_line_of_the_journal_has_its_level_and_its_fields() {
     assert!(line.starts_with("<6>listening "), "{line}");
     std::fs::write(&config, "nonsense = 1\n").unwrap();
     relay.signal("HUP");
-    let line = relay.log.wait("a refusal", |line| line.contains("not read again"));
-    assert!(line.starts_with("<3>") && line.contains("nonsense"), "{line}");
+    for part in ["not read again", "nonsense"] {
+        let line = relay.log.wait("a refusal", |line| line.contains(part));
+        assert!(line.starts_with("<3>"), "{line}");
+    }
 }
 
 #[test]

@@ -65,12 +65,14 @@ impl<'a> MakeWriter<'a> for Journal {
     }
 }
 
-/// Writes one event, with this in front.
+/// Writes one event, with this in front of each line.
 struct Line(&'static str);
 
 impl Write for Line {
     fn write(&mut self, text: &[u8]) -> io::Result<usize> {
-        io::stderr().write_all(&[self.0.as_bytes(), text].concat())?;
+        // Each line by itself is a record to the journal.
+        let lines = text.split_inclusive(|own| *own == b'\n').flat_map(|own| [self.0.as_bytes(), own]);
+        io::stderr().write_all(&lines.collect::<Vec<_>>().concat())?;
         Ok(text.len())
     }
 
