@@ -4,7 +4,7 @@
 //   browse.mjs PACKAGES BASE PICTURES
 import fs from 'node:fs';
 import path from 'node:path';
-import {end, holds, start} from './driver.mjs';
+import {end, holds, picture, start} from './driver.mjs';
 
 const [packages, base, pictures] = process.argv.slice(2);
 const {browser, require} = await start(packages);
@@ -79,11 +79,7 @@ const look = async (page, name, schemes = ['light', 'dark'], widths = [390, 1024
       await page.setViewportSize({width, height: 900});
       const over = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
       if (over > 0) faults.push(`${name}: ${over} px wider than ${width}`);
-      if (pictures) {
-        // Frames are painted a little later than the page around them.
-        await page.waitForTimeout(200);
-        await page.screenshot({path: path.join(pictures, `${name}-${width}-${scheme}.png`), fullPage: true});
-      }
+      if (pictures) await picture(page, width, path.join(pictures, `${name}-${width}-${scheme}.png`));
     }
   }
 };

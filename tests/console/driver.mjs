@@ -22,6 +22,14 @@ export function holds(condition, what) {
   console.log(`holds: ${what}`);
 }
 
+/** A picture of all of a page at a width. */
+export async function picture(page, width, file) {
+  // Frames are painted where they are within the window, and a little later than the page around them.
+  if (await page.$('iframe')) await page.setViewportSize({width, height: await page.evaluate(() => document.documentElement.scrollHeight)});
+  await page.waitForTimeout(200);
+  await page.screenshot({path: file, fullPage: true});
+}
+
 /** All of the script held. */
 export async function end(browser) {
   await browser.close();

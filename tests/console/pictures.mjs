@@ -2,7 +2,7 @@
 //
 //   pictures.mjs PACKAGES BASE SECRET PERSON STORY NAME PICTURES
 import path from 'node:path';
-import {end, holds, start} from './driver.mjs';
+import {end, holds, picture, start} from './driver.mjs';
 
 const [packages, base, secret, person, story, name, pictures] = process.argv.slice(2);
 const {browser} = await start(packages);
@@ -20,10 +20,7 @@ async function look(page, what) {
     if (over > 0) faults.push(`${what}: ${over} px wider than ${width}`);
     for (const scheme of pictures ? ['light', 'dark'] : []) {
       await page.emulateMedia({colorScheme: scheme});
-      // Frames are painted where they are within the window, and a little later than the page around them.
-      if (await page.$('iframe')) await page.setViewportSize({width, height: await page.evaluate(() => document.documentElement.scrollHeight)});
-      await page.waitForTimeout(200);
-      await page.screenshot({path: path.join(pictures, `${name}-${what}-${width}-${scheme}.png`), fullPage: true});
+      await picture(page, width, path.join(pictures, `${name}-${what}-${width}-${scheme}.png`));
     }
   }
 }
