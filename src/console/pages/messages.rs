@@ -134,6 +134,9 @@ fn older(call: &Call, oldest: &str) -> String {
     call.to(&path)
 }
 
+const FOR: Text = Text("for", "bei", "pour");
+const AT_LEAST: Text = Text("for at least", "bei mindestens", "pour au moins");
+
 /// Records as rows that lead to their stories. Recipients of a message with whom it went the same way share one.
 pub(super) fn table(call: &Call, found: &Value) -> Markup {
     let way = |own: &Value| {
@@ -156,7 +159,8 @@ pub(super) fn table(call: &Call, found: &Value) -> Markup {
             div class="wide" tabindex="0" { table class="flow" {
                 thead { tr { @for own in &columns { th scope="col" { (call.say(own)) } } } }
                 tbody {
-                    @for own in rows {
+                    @for (place, own) in rows.iter().enumerate() {
+                        @let is_cut = place + 1 == rows.len() && flag(found, "more");
                         @let record = own.first().and_then(|own| own.get("record")).cloned().unwrap_or_default();
                         @let vendors: Vec<&str> = list(&record, "sightings").iter().map(|own| text(own, "vendor")).collect();
                         tr {
@@ -164,7 +168,7 @@ pub(super) fn table(call: &Call, found: &Value) -> Markup {
                             td { (text(&record, "mailstream")) }
                             td { (words::outcome(call.language, text(&record, "done")))
                                 @if flag(&record, "observed") { " (" (call.say(&Text("observed only", "nur beobachtet", "observé seulement"))) ")" }
-                                @if own.len() > 1 { ", " (call.say(&Text("for", "bei", "pour"))) " " (call.language.number(own.len() as u64)) " " (call.say(&Text("recipients", "Empfängern", "destinataires"))) }
+                                @if own.len() > 1 { ", " (call.say(if is_cut { &AT_LEAST } else { &FOR })) " " (call.language.number(own.len() as u64)) " " (call.say(&Text("recipients", "Empfängern", "destinataires"))) }
                             }
                             td class="prose" { (words::rule(call.language, text(&record, "rule"))) }
                             td { (number(&record, "found")) @if !vendors.is_empty() { " (" (vendors.join(", ")) ")" } }
