@@ -10,6 +10,6 @@ pub mod text;
 pub mod transfer;
 
 pub use header::Field;
-pub use structure::{Content, Leaf, Protection, Shown, Structure, Trouble};
+pub use structure::{Content, Leaf, Protection, Shown, Structure, Trouble, subject};
 pub use text::Text;
 pub use transfer::{Edit, Filler, Transfer};

@@ -108,6 +108,12 @@ pub enum Trouble {
 static PARSER: LazyLock<MessageParser> =
     LazyLock::new(|| MessageParser::new().max_depth(MAX_DEPTH).max_parts(MAX_PARTS).max_encoded_nesting(0));
 
+/// The subject of a message as people read it, encoded words decoded (RFC 2047). Empty where there is none.
+pub fn subject(raw: &[u8]) -> String {
+    let header = MessageParser::default().parse_headers(raw);
+    header.as_ref().and_then(|own| own.subject()).unwrap_or_default().to_owned()
+}
+
 impl Structure {
     /// Reads the structure of a message. Never fails: what cannot be read is said in [`Structure::trouble`].
     pub fn read(raw: &[u8]) -> Structure {
@@ -352,6 +358,16 @@ mod tests {
             .iter()
             .map(|leaf| (leaf.content, raw[leaf.body.clone()].to_owned(), leaf.protection))
             .collect()
+    }
+
+    #[test]
+    fn a_subject_is_read_as_people_read_it() {
+        assert_eq!(
+            subject(b"Subject: =?utf-8?q?Gr=C3=BC=C3=9Fe?=\r\n and more\r\n\r\nText\r\n"),
+            "Gr\u{fc}\u{df}e and more"
+        );
+        assert_eq!(subject(b"From: a@shop.example\r\n\r\n"), "");
+        assert_eq!(subject(b"\xff\x00"), "");
     }
 
     #[test]

@@ -57,5 +57,7 @@ pub fn escaped(text: &str) -> String {
         .replace('\'', "&#39;")
 }
 
+/// What is as small as a pixel shows nothing in a mail client either.
 const BOXES: &str = "<style>img,.pixelward-picture{background:repeating-linear-gradient(45deg,#e6e6e6 0 8px,#f2f2f2 8px 16px);\
-border:1px solid #c4c4c4;color:#555;font:12px sans-serif;box-sizing:border-box;display:inline-block!important;overflow:hidden}</style>";
+border:1px solid #c4c4c4;color:#555;font:12px sans-serif;box-sizing:border-box;display:inline-block!important;overflow:hidden}\
+img:is([width=\"0\"],[width=\"1\"],[width=\"2\"],[height=\"0\"],[height=\"1\"],[height=\"2\"]){background:none;border:0}</style>";

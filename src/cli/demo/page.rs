@@ -12,7 +12,7 @@ use axum::routing::get;
 use tokio::net::TcpListener;
 
 use super::{Gallery, Seen};
-use crate::message::header::fields;
+use crate::message::subject;
 use crate::tracker::{Detector, Inquiry, Sighting, Verdict};
 use crate::web::preview::{escaped, view};
 
@@ -47,11 +47,6 @@ fn describe(detector: &Detector, sighting: &Sighting) -> String {
         sighting.evidence.facts().filter(|fact| fact.weight() > 0).map(|fact| fact.text()).collect();
     let why = if facts.is_empty() { "it asks for a receipt".to_owned() } else { facts.join(", ") };
     format!("{} of {vendor} at {host}: {why}", sighting.carrier)
-}
-
-fn subject(raw: &[u8]) -> String {
-    let field = fields(raw, 0).find(|field| field.is(raw, "Subject"));
-    field.map(|field| String::from_utf8_lossy(field.value(raw)).into_owned()).unwrap_or_default()
 }
 
 /// Serves the page.
