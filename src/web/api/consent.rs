@@ -181,8 +181,13 @@ fn wanted(call: &Call, name: &'static str) -> Result<Option<Wanted>, Problem> {
         return Ok(Some(Wanted::Anything));
     }
     let mut tags = Vec::new();
-    // A list may be empty, and so may its elements (RFC 9110, section 5.6.1).
-    for tag in text.split(',').map(str::trim).filter(|own| !own.is_empty()) {
+    // A comma within quotes is of the tag. A list may be empty, and so may its elements (RFC 9110, sections 8.8.3 and 5.6.1).
+    let mut is_quoted = false;
+    let parts = text.split(|own: char| {
+        is_quoted ^= own == '"';
+        own == ',' && !is_quoted
+    });
+    for tag in parts.map(str::trim).filter(|own| !own.is_empty()) {
         let opaque = tag.strip_prefix("W/").unwrap_or(tag);
         let inner = opaque.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).ok_or_else(wrong)?;
         if inner.contains('"') {
