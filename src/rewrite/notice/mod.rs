@@ -197,13 +197,16 @@ fn lies_in(range: &Range<usize>, asked: &[Asked]) -> bool {
     asked.iter().any(|own| own.open.start <= range.start && range.end <= own.close.end)
 }
 
+/// How our fragment is shown: in its own size and to be seen, whatever style sheets of the sender say of such elements. Nothing in it is
+/// loaded.
+const STYLE: &str = "display:block;content:normal;clear:both;margin:16px auto;padding:0 16px;max-width:600px;\
+                     font:12px/1.5 sans-serif;text-align:center";
+
 /// The fragment before the end of a document.
 fn in_markup(part: &Part<'_>, language: &str, fragment: &str, link: &str) -> Option<Edit> {
     let at = end_of_body(part.bytes())?;
     let filled = filled(fragment, link);
-    // Of its own colour and size, whatever stands around it; nothing in it is loaded.
-    let style = "clear:both;margin:16px auto;padding:0 16px;max-width:600px;font:12px/1.5 sans-serif;text-align:center";
-    let with = format!("<div lang=\"{language}\" dir=\"ltr\" style=\"{style}\">{filled}</div>");
+    let with = format!("<div lang=\"{language}\" dir=\"ltr\" style=\"{STYLE}\">{filled}</div>");
     Some(Edit { range: at..at, with: with.into_bytes(), filler: Filler::Comment })
 }
 

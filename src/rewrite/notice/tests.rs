@@ -30,9 +30,8 @@ fn check(raw: &str, need: Need) -> Option<String> {
     let out = String::from_utf8(out).unwrap().replace("\r\n", "\n");
     let fragments = Fragments::default();
     let (language, fragment) = fragments.of(Some("en"));
-    let style = "clear:both;margin:16px auto;padding:0 16px;max-width:600px;font:12px/1.5 sans-serif;text-align:center";
     let html = format!(
-        "<div lang=\"{language}\" dir=\"ltr\" style=\"{style}\">{}</div>",
+        "<div lang=\"{language}\" dir=\"ltr\" style=\"{STYLE}\">{}</div>",
         filled(&fragment.html, LINK)
     );
     Some(out.replace(&html, "[html]").replace(&filled(&fragment.text, LINK), "[text]"))
