@@ -44,13 +44,14 @@ pub fn weigh(
     let url = &place.url;
     let evidence = &mut place.evidence;
     let (stem, extension) = url.stem_and_extension();
-    let picture = token::is_picture(extension);
     let opacity = token::opacity(url);
     let plain_file = token::is_plain_picture(url);
     let speaks = !plain_file && token::speaks_of_opening(url);
     let vendor = if plain_file { None } else { catalogue.open(url.as_str()) };
     let spacer = token::is_spacer_name(stem);
     let unseen = matches!(size, Size::Zero | Size::Tiny) || evidence.has(Fact::Hidden);
+    // What nobody sees is no picture file because its query says so: anybody can add `format=png`.
+    let picture = token::is_picture(extension) && (!unseen || url.file_name().contains('.'));
     let allowed = detector.allowed.iter().any(|allowed| allowed.covers(url, inquiry.now));
     evidence.add_if(Fact::Allowed, allowed);
     evidence.add_if(Fact::LocalHost, url.has_local_host());

@@ -86,10 +86,10 @@ pub fn opacity(url: &Url<'_>) -> Opacity {
 
 /// The most opaque segment of the path, the extension of the last one left out.
 pub fn path_opacity(url: &Url<'_>) -> Opacity {
-    let (_, extension) = url.stem_and_extension();
     let path = url.path();
-    let path =
-        if is_picture(extension) { path.get(..path.len() - extension.len()).unwrap_or(path) } else { path };
+    // A format that stands in the query cuts nothing off the path.
+    let (_, extension) = url.file_name().rsplit_once('.').unwrap_or_default();
+    let path = if is_picture(extension) { path.strip_suffix(extension).unwrap_or(path) } else { path };
     let (mut most, mut identifiers) = (Opacity::Plain, 0);
     for piece in path.as_bytes().split(|byte| matches!(byte, b'/' | b';' | b',')) {
         let opacity = piece_opacity(piece.strip_suffix(b".").unwrap_or(piece));
