@@ -27,7 +27,7 @@ UNPACKED := exim4-daemon-light opensmtpd opendkim
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: build run test harness check format lean bench fuzz deb package-test packages test-packages
+.PHONY: build run test test-corpus harness check format lean bench fuzz fuzz-tests deb package-test packages test-packages
 
 build: packages
 	$(CARGO) build $(FLAGS) --bin pixelward --bin pixelward-console
@@ -37,15 +37,22 @@ run: build
 	./target/release/pixelward demo
 
 test: packages test-packages
-	$(CARGO) test $(FLAGS)
+	$(CARGO) test $(FLAGS) --no-fail-fast
+
+# What also looks at real messages, where PIXELWARD_CORPUS names a folder of them: tracked/, clean/ and carriers/, each with *.eml.
+test-corpus: packages test-packages
+	@test -d "$$PIXELWARD_CORPUS" || { echo "PIXELWARD_CORPUS names no folder"; exit 1; }
+	$(CARGO) test $(FLAGS) --no-fail-fast --test corpus --test dkim --test notice --test rendering --test fuzz
 
 # The long forms of what the tests show in short: 100,000 malformed sessions, 5,000 slow clients beside 200 good ones, 15,000 idle connections,
 # 2,000 sessions with 10 MiB each, 300 kills, 200,000 recipients, 100 power cuts of the consent store, 10 million forged tokens,
-# 10,000 fetches by scanners, and the console over a million records. Prints what came of each. Needs some 20,000 open files.
+# 10,000 fetches by scanners, 2,000 messages that make a station of the line panic, and the console over a million records. Prints what
+# came of each. Needs some 20,000 open files.
 harness: packages
 	PIXELWARD_SESSIONS=100000 $(CARGO) test $(FLAGS) --test hostile -- --nocapture malformed
 	$(CARGO) test $(FLAGS) --test hostile --test exhaustion --test crash -- --nocapture --ignored --test-threads 1
 	$(CARGO) test $(FLAGS) --test console_crowd -- --nocapture --ignored
+	PIXELWARD_PANICS=100 $(CARGO) test $(FLAGS) --test internal_errors -- --nocapture arrives
 	PIXELWARD_FORGED=10000000 PIXELWARD_SCANS=10000 $(CARGO) test $(FLAGS) --test public_hostile -- --nocapture forged scanners
 	PIXELWARD_CUTS=100 PIXELWARD_CANDIDATES=10000000 $(CARGO) test $(FLAGS) --test store_faults -- --nocapture
 
@@ -67,10 +74,14 @@ lean:
 bench:
 	$(CARGO) bench --locked $(OLDER)
 
-# Each fuzz target for so long; what is found stays in fuzz/artifacts.
+# Each fuzz area for so long, guided by coverage; what is found stays in fuzz/artifacts. Needs cargo-fuzz, which it installs.
 SECONDS ?= 60
 fuzz:
 	fuzz/run $(SECONDS)
+
+# The same areas by the driver of the tests, which needs nothing more; PIXELWARD_CORPUS gives it more to begin with.
+fuzz-tests: packages
+	PIXELWARD_FUZZ_SECONDS=$(SECONDS) $(CARGO) test $(FLAGS) --no-fail-fast --test fuzz -- --nocapture
 
 # The packages: the relay, and the console where it is built. Then what lintian says of them.
 DEB_PACKAGES := lintian

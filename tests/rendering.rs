@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use browser::{Scratch, open};
 use bytes::Bytes;
-use mail::{in_folder, rewritten};
+use mail::{own_messages, real_messages, rewritten};
 use pixelward::message::{Content, Structure, Text};
 use pixelward::tracker::Extent;
 
@@ -97,20 +97,29 @@ fn only_what_was_removed_is_missing() {
 }
 
 #[test]
-fn real_newsletters_keep_their_look() {
-    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/corpus/tracked");
-    let scratch = Scratch::new("rendering-real");
+fn long_newsletters_keep_their_look() {
+    let scratch = Scratch::new("rendering-long");
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/rendering");
     std::fs::create_dir_all(&folder).unwrap();
-    let large = in_folder(&corpus).into_iter().filter_map(|(path, raw)| {
-        let html = markup(&raw).filter(|html| html.len() > 20_000 && std::str::from_utf8(html).is_ok())?;
-        Some((path, raw, html))
-    });
-    for (path, raw, html) in large.step_by(9).take(10) {
+    let own = own_messages().into_iter().filter_map(long).filter(|(_, raw, _)| is_rewritten(raw));
+    let real = real_messages("long_newsletters_keep_their_look").into_iter().filter_map(long);
+    let all: Vec<_> = own.step_by(3).chain(real.step_by(9).take(10)).collect();
+    assert!(all.len() >= 4, "{}", all.len());
+    for (path, raw, html) in all {
         let name = path.file_stem().unwrap().to_string_lossy().into_owned();
         let left = markup(&rewritten(&raw, Extent::Trackers)).unwrap();
         let before = drawn(&format!("{name}-before"), &html, &scratch, &folder);
         let after = drawn(&format!("{name}-after"), &left, &scratch, &folder);
         assert_eq!(differing_rows(&before, &after), 0, "{name}: rows differ of {}", before.1);
     }
+}
+
+/// A message with its markup, where that is long and can be drawn as it is.
+fn long((path, raw): (PathBuf, Bytes)) -> Option<(PathBuf, Bytes, Vec<u8>)> {
+    let html = markup(&raw).filter(|html| html.len() > 15_000 && std::str::from_utf8(html).is_ok())?;
+    Some((path, raw, html))
+}
+
+fn is_rewritten(raw: &Bytes) -> bool {
+    rewritten(raw, Extent::Trackers) != *raw
 }

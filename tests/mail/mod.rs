@@ -1,6 +1,9 @@
 //! Test messages, and what becomes of them.
-#![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
+pub mod newsletters;
+
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
@@ -29,11 +32,31 @@ pub fn messages() -> Vec<(PathBuf, Bytes)> {
     in_folder(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/messages"))
 }
 
-/// All messages in a folder, by name; none where it is not there.
+/// All messages that the project has: short ones below `tests/messages` and newsletters.
+pub fn own_messages() -> Vec<(PathBuf, Bytes)> {
+    messages().into_iter().chain(newsletters::newsletters()).collect()
+}
+
+/// Real messages: an extra, in the folder that `PIXELWARD_CORPUS` names. Where it names none, that is said and there are none.
+pub fn real_messages(test: &str) -> Vec<(PathBuf, Bytes)> {
+    let Some(corpus) = std::env::var_os("PIXELWARD_CORPUS") else {
+        // Past the harness, which shows only what failed tests say.
+        let said =
+            format!("{test}: skipped for real messages, since PIXELWARD_CORPUS names no folder of them\n");
+        let _ = std::io::stderr().write_all(said.as_bytes());
+        return Vec::new();
+    };
+    let folders = ["tracked", "clean", "carriers"].map(|folder| Path::new(&corpus).join(folder));
+    let found: Vec<(PathBuf, Bytes)> = folders.iter().flat_map(|folder| in_folder(folder)).collect();
+    assert!(!found.is_empty(), "PIXELWARD_CORPUS names {}, which has no messages", corpus.display());
+    found
+}
+
+/// All messages in a folder, by name.
 pub fn in_folder(folder: &Path) -> Vec<(PathBuf, Bytes)> {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let entries = std::fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
     let mut paths: Vec<PathBuf> = entries
-        .map(|entry| entry.path())
+        .map(|entry| entry.unwrap().path())
         .filter(|path| path.extension().is_some_and(|own| own == "eml"))
         .collect();
     paths.sort();
