@@ -14,6 +14,8 @@
 
 pub mod cli;
 pub mod config;
+pub mod faults;
+pub mod guarded;
 pub mod host_name;
 pub mod private_file;
 

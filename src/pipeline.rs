@@ -10,7 +10,11 @@ mod arrival;
 mod asking;
 mod copy;
 mod counts;
+mod fallback;
+mod plan;
 mod proof;
+mod step;
+mod supply;
 mod wanted;
 
 use std::fmt;
@@ -23,28 +27,31 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout_at;
 
 use crate::consent::upkeep::{self, Retention};
-use crate::consent::{Change, Controller, Person, Store, Timestamp};
+use crate::consent::{Change, Person, Store, Timestamp};
+use crate::faults;
+use crate::guarded::{Panicked, guarded};
 use crate::live::Live;
-use crate::policy::jurisdiction::InForce;
-use crate::policy::swap::{self, shortfall};
-use crate::policy::{Chosen, Decision, Facts, Mode, Outcome, Purpose, Request, decide};
-use crate::record::digest::{self, BodyHash};
+use crate::policy::swap::shortfall;
+use crate::policy::{Outcome, Request};
+use crate::record::digest;
 use crate::record::evidence::Evidence;
 use crate::record::{self, Line};
-use crate::relay::delivery::{self, Answers};
+use crate::relay::delivery;
 use crate::relay::ledger::{Fate, Key as LedgerKey};
-use crate::relay::{Ledger, Mail, Parcel, Transaction};
+use crate::relay::{Copies, Ledger, Mail, Parcel, Transaction};
 use crate::rewrite::notice::Texts;
 use crate::rewrite::token::Mint;
 use crate::server::Budget;
 use crate::smtp::{Reply, reply::Class};
-use crate::tracker::{Axis, Campaigns, Inquiry, Key, Verdict};
+use crate::tracker::Campaigns;
 pub use arrival::{Arrival, MessageId};
 use arrival::{loops, received};
-use asking::{asking, not_to_be_asked, note_requests};
-use copy::{Copying, Made};
-use counts::{Stopwatch, count, note_decided, note_found};
-use wanted::{Wanted, groups, may_put_in, wanted};
+use asking::note_requests;
+use copy::Copying;
+use counts::{Stopwatch, count};
+use plan::{Basis, Decided, Plan};
+use step::{RECIPIENT_WORK, Steps};
+use supply::{Copied, Supply};
 
 /// What memory for copies is counted in, in bytes.
 const COPY_UNIT: usize = 4096;
@@ -68,12 +75,21 @@ pub struct Pipeline {
     /// The memory that changed copies may take beside them, in units.
     copies: Arc<Semaphore>,
     copy_units: u32,
+    steps: Steps,
 }
 
 impl fmt::Debug for Pipeline {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Pipeline({:?})", self.store)
     }
+}
+
+/// Where copies go.
+enum Exit<'a> {
+    /// To the next hop.
+    NextHop(&'a mut Transaction),
+    /// To somebody who looks at them: each with its recipients, or what they would hear instead.
+    Shown(&'a mut Vec<(Vec<usize>, Result<Bytes, Reply>)>),
 }
 
 /// What became of a message.
@@ -86,69 +102,11 @@ pub struct Handled {
     open: Vec<LedgerKey>,
 }
 
-/// What was decided for one recipient.
-struct Decided {
-    person: Person,
-    decision: Decision,
-    /// What is done of it, and why it is not all that was decided.
-    opens: Outcome,
-    shortfall: Option<&'static str>,
-    /// Whether the message may ask this person.
-    request: Request,
-    /// What it asks about, as far as that is not agreed to.
-    asks: Vec<Purpose>,
-}
-
-/// What was decided for each recipient, and the copies that come of it.
-struct Enforced {
-    at: Timestamp,
-    controller: Arc<str>,
-    controller_name: Controller,
-    mailstream: Arc<str>,
-    observed: bool,
-    evidence_days: Option<u16>,
-    decided: Vec<Decided>,
-    found: usize,
-    trackers: proof::Trackers,
-    copies: Vec<Copied>,
-}
-
-/// The hash of a message's body, and those of its copies; `None` where nobody wants them.
-type Hashes = Option<(BodyHash, Vec<Option<BodyHash>>)>;
-
-/// One copy of a message as it is to leave, or what is said instead.
-struct Copied {
-    recipients: Vec<usize>,
-    copy: Result<Bytes, Reply>,
-    done: Outcome,
-    /// Why that is less than was decided.
-    shortfall: Option<&'static str>,
-    removed: usize,
-    swapped: usize,
-}
-
-impl Copied {
-    fn of(made: Made, recipients: Vec<usize>) -> Copied {
-        let Made { bytes, done, shortfall, removed, swapped } = made;
-        Copied { recipients, copy: Ok(bytes), done, shortfall, removed, swapped }
-    }
-
-    fn rejected(reply: Reply, done: Outcome, recipients: Vec<usize>) -> Copied {
-        Copied { recipients, copy: Err(reply), done, shortfall: None, removed: 0, swapped: 0 }
-    }
-
-    /// Takes in another copy of the same bytes.
-    fn take_in(&mut self, other: Copied) {
-        self.recipients.extend(other.recipients);
-        self.done = self.done.join(other.done);
-        self.shortfall = self.shortfall.or(other.shortfall);
-    }
-}
-
-impl Enforced {
-    /// Whether a copy has bytes of its own, beside those of the message as it came.
-    fn has_own_bytes(&self, message: &Bytes) -> bool {
-        self.copies.iter().any(|own| own.copy.as_ref().is_ok_and(|copy| copy.as_ptr() != message.as_ptr()))
+impl Handled {
+    /// Everybody hears the same, and nothing was delivered.
+    fn refused(arrival: &Arrival, reply: Reply) -> Handled {
+        let replies = vec![reply.clone(); arrival.envelope.recipients.len()];
+        Handled { replies, whole: reply, open: Vec::new() }
     }
 }
 
@@ -194,6 +152,7 @@ impl Pipeline {
             budget,
             copies,
             copy_units,
+            steps: Steps::new(),
         })
     }
 
@@ -256,30 +215,170 @@ impl Pipeline {
 
     /// Takes a message through the rest of the line; gives what the client hears. 250 means that the next hop said 250.
     pub async fn handle(&self, arrival: &Arrival, transaction: &mut Transaction) -> Handled {
+        self.line(arrival, Exit::NextHop(transaction)).await
+    }
+
+    /// Takes a message through the line up to its delivery, and gives each copy with its recipients, or what they would hear instead.
+    /// Nothing is delivered or recorded.
+    pub async fn copies(&self, arrival: &Arrival) -> Vec<(Vec<usize>, Result<Bytes, Reply>)> {
+        let mut copies = Vec::new();
+        self.line(arrival, Exit::Shown(&mut copies)).await;
+        copies
+    }
+
+    async fn line(&self, arrival: &Arrival, exit: Exit<'_>) -> Handled {
         let live = self.live();
-        let refused = |reply: Reply| Handled {
-            replies: vec![reply.clone(); arrival.envelope.recipients.len()],
-            whole: reply,
-            open: Vec::new(),
-        };
-        if let Some(reply) = loops(arrival) {
-            return refused(reply);
+        if let Some(reply) = guarded(|| loops(arrival)).unwrap_or_default() {
+            return Handled::refused(arrival, reply);
         }
         let Some(room) = self.room(arrival).await else {
-            return refused(Reply::new(452, "4.3.1 No room for the message now, try again later"));
+            let reply = Reply::new(452, "4.3.1 No room for the message now, try again later");
+            return Handled::refused(arrival, reply);
         };
         let started = Instant::now();
-        let enforced = self.enforce(&live, arrival);
-        let _room = enforced.has_own_bytes(&arrival.message).then_some(room);
-        metrics::histogram!("pixelward_enforce_seconds").record(started.elapsed().as_secs_f64());
+        let addresses = arrival.addresses();
+        // The next hop may take long: of what is needed to make the one copy, nothing is kept meanwhile.
+        let (plan, made) = {
+            let basis = match self.analysed(&live, arrival, &addresses).await {
+                Ok(basis) => basis,
+                Err(fault) => return self.handle_after(&live, arrival, &fault, room, exit).await,
+            };
+            let (texts, decided) = match self.decided(&live, arrival, &basis, &addresses).await {
+                Ok(decided) => decided,
+                Err(fault) => return self.handle_after(&live, arrival, &fault, room, exit).await,
+            };
+            let people: Vec<Person> = decided.iter().map(|decided| decided.person).collect();
+            let copying = Copying {
+                live: &live,
+                mint: &self.mint,
+                store: &self.store,
+                arrival,
+                basis: &basis,
+                inquiry: basis.inquiry(&addresses),
+                texts: texts.as_ref(),
+                people: &people,
+            };
+            let plan = match self.planned(&copying, decided).await {
+                Ok(plan) => plan,
+                Err(fault) => return self.handle_after(&live, arrival, &fault, room, exit).await,
+            };
+            let [group] = &plan.groups[..] else {
+                note_enforced(started);
+                let mut supply = Supply::in_turn(self, &plan.groups, &copying);
+                return self.finish(&live, arrival, &plan, &mut supply, exit).await;
+            };
+            let made = self.copy_for(&copying, group).await;
+            (plan, made)
+        };
+        note_enforced(started);
+        let has_own_bytes = made.as_ref().is_ok_and(|made| made.bytes.as_ptr() != arrival.message.as_ptr());
+        let _room = has_own_bytes.then_some(room);
+        let mut supply = Supply::ready(self, &plan.groups, made);
+        self.finish(&live, arrival, &plan, &mut supply, exit).await
+    }
+
+    /// The rest of the line for a message of which nothing could be decided.
+    async fn handle_after(
+        &self,
+        live: &Live,
+        arrival: &Arrival,
+        fault: &Panicked,
+        _room: OwnedSemaphorePermit,
+        exit: Exit<'_>,
+    ) -> Handled {
+        let work = 2 * arrival.message.len();
+        let planned = self.steps.run(&arrival.message, work, || self.plan_after(live, arrival, fault)).await;
+        let Ok((plan, made)) = planned else {
+            tracing::error!(id = %arrival.id, site = fault.site, "internal error: a message waits with its sender; please report it");
+            return Handled::refused(arrival, Reply::new(451, copy::UNCHECKED));
+        };
+        let mut supply = Supply::ready(self, &plan.groups, made);
+        self.finish(live, arrival, &plan, &mut supply, exit).await
+    }
+
+    /// Analyse.
+    async fn analysed<'a>(
+        &self,
+        live: &'a Live,
+        arrival: &'a Arrival,
+        addresses: &[&str],
+    ) -> Result<Basis<'a>, Panicked> {
+        let mut clock = Stopwatch::started();
+        let analyse = || self.analyse(live, arrival, addresses);
+        let basis = self.steps.run(&arrival.message, arrival.message.len(), analyse).await;
+        clock.leave("analyse");
+        basis
+    }
+
+    /// Look up, decide.
+    async fn decided<'b>(
+        &self,
+        live: &Live,
+        arrival: &Arrival,
+        basis: &'b Basis<'_>,
+        addresses: &[&str],
+    ) -> Result<(Option<Texts<'b>>, Vec<Decided>), Panicked> {
+        let mut clock = Stopwatch::started();
+        let decide = || {
+            let texts = basis.texts(&arrival.message);
+            let decided = self.decide(live, basis, texts.as_ref(), addresses);
+            (texts, decided)
+        };
+        let work = arrival.message.len() / 2 + addresses.len() * RECIPIENT_WORK;
+        let decided = self.steps.run(&arrival.message, work, decide).await;
+        clock.leave("decide");
+        decided
+    }
+
+    /// Who shares a copy, and who gets none.
+    async fn planned(&self, copying: &Copying<'_>, decided: Vec<Decided>) -> Result<Plan, Panicked> {
+        let message = &copying.arrival.message;
+        let work = message.len() / 4 + decided.len() * RECIPIENT_WORK;
+        self.steps.run(message, work, || self.plan(copying, decided)).await
+    }
+
+    /// Deliver, record.
+    async fn finish(
+        &self,
+        live: &Live,
+        arrival: &Arrival,
+        plan: &Plan,
+        supply: &mut Supply<'_>,
+        exit: Exit<'_>,
+    ) -> Handled {
+        let transaction = match exit {
+            Exit::NextHop(transaction) => transaction,
+            Exit::Shown(copies) => {
+                for (number, group) in plan.groups.iter().enumerate() {
+                    copies.push((group.recipients.clone(), supply.copy(number).await));
+                }
+                return Handled {
+                    replies: Vec::new(),
+                    whole: Reply::new(250, "2.0.0 Shown"),
+                    open: Vec::new(),
+                };
+            }
+        };
+        let at_hand = supply.at_hand();
         // The next hop is waited for meanwhile.
-        let hashes = async { self.hashes(arrival, &enforced) };
-        let deliver = self.deliver(&live, arrival, &enforced, transaction);
+        let hashes = self.hashes(arrival, &at_hand);
+        let deliver = self.deliver(live, arrival, plan, supply, transaction);
         let (handled, hashes) = tokio::join!(biased; deliver, hashes);
         let mut clock = Stopwatch::started();
-        self.record(arrival, &enforced, &handled);
-        if let Some(evidence) = &self.evidence {
-            evidence.note(proof::note(arrival, enforced, &handled, hashes));
+        // The mail is on its way: whatever happens here, the client hears so.
+        let recorded = self.steps.run(&arrival.message, 0, || {
+            faults::point("record");
+            self.record(arrival, plan, &supply.copied, &handled);
+            if let Some(evidence) = &self.evidence {
+                evidence.note(proof::note(arrival, plan, &supply.copied, &handled, hashes));
+            }
+        });
+        if let Err(Panicked { site }) = recorded.await {
+            metrics::counter!("pixelward_internal_errors_total").increment(1);
+            tracing::error!(
+                id = %arrival.id, site,
+                "internal error: what became of a message could not be recorded; please report it"
+            );
         }
         clock.leave("record");
         handled
@@ -311,48 +410,50 @@ impl Pipeline {
     }
 
     /// One log line for each recipient, and counters.
-    fn record(&self, arrival: &Arrival, enforced: &Enforced, handled: &Handled) {
+    fn record(&self, arrival: &Arrival, plan: &Plan, copies: &[Copied], handled: &Handled) {
         count(handled.whole.class().name());
         let client_id = arrival.client_id();
         let mut asked: Vec<(Person, Change)> = Vec::new();
-        for copied in &enforced.copies {
+        for (group, copied) in plan.groups.iter().zip(copies) {
             let mut was_taken = false;
-            for own in &copied.recipients {
-                let (Some(decided), Some(reply)) = (enforced.decided.get(*own), handled.replies.get(*own))
+            for recipient in &group.recipients {
+                let (Some(decided), Some(reply)) =
+                    (plan.decided.get(*recipient), handled.replies.get(*recipient))
                 else {
                     continue;
                 };
                 was_taken |= reply.class() == Class::Positive;
                 if reply.class() == Class::Positive && !decided.asks.is_empty() {
-                    asked.push((decided.person, self.question(arrival, enforced, decided)));
+                    asked.push((decided.person, self.question(arrival, plan, decided)));
                 }
-                if let Some(reason) = fell_short(decided, copied) {
+                let shortfall = shortfall_reason(decided, copied);
+                if let Some(reason) = shortfall {
                     let wanted = decided.decision.outcome.name();
                     metrics::counter!("pixelward_swaps_stripped_total", "outcome" => wanted, "reason" => reason)
                         .increment(1);
                 }
                 let line = Line {
-                    controller: &enforced.controller,
-                    mailstream: &enforced.mailstream,
+                    controller: &plan.controller,
+                    mailstream: &plan.mailstream,
                     person: decided.person,
                     decision: &decided.decision,
-                    shortfall: fell_short(decided, copied),
-                    done: copied.done,
+                    shortfall,
+                    done: copied.done.unwrap_or(decided.opens),
                     removed: copied.removed,
                     swapped: copied.swapped,
-                    found: enforced.found,
+                    found: plan.found,
                 };
                 record::recipient(arrival, &client_id, &arrival.outbound.accepted_tracking, &line, reply);
             }
             if was_taken {
                 metrics::counter!("pixelward_trackers_removed_total").increment(copied.removed as u64);
                 metrics::counter!("pixelward_trackers_swapped_total").increment(copied.swapped as u64);
-                if let (Some(witness), Ok(bytes)) = (&self.witness, &copied.copy) {
-                    witness(arrival, &copied.recipients, bytes);
+                if let (Some(witness), Some(bytes)) = (&self.witness, &copied.bytes) {
+                    witness(arrival, &group.recipients, bytes);
                 }
             }
         }
-        let stripped = enforced.decided.iter().filter(|own| own.request == Request::Goes).count();
+        let stripped = plan.decided.iter().filter(|decided| decided.request == Request::Goes).count();
         note_requests("stripped", stripped);
         note_requests("asked", asked.len());
         if !asked.is_empty() {
@@ -360,102 +461,11 @@ impl Pipeline {
         }
     }
 
-    /// Analyse, look up, decide, rewrite, sign: once for each copy that is wanted.
-    fn enforce(&self, live: &Live, arrival: &Arrival) -> Enforced {
-        let recipients: Vec<&str> =
-            arrival.envelope.recipients.iter().map(|recipient| recipient.address.as_str()).collect();
-        let now = Timestamp::now();
-        let rulebook = &live.config.policy.rulebook;
-        let marks = rulebook.marks(&arrival.message);
-        let chosen = rulebook.choose(&arrival.origin(), &marks);
-        let campaign = Key::of(&chosen.controller.label, &arrival.message);
-        let learnt = (live.config.tracker.campaigns > 0).then(|| self.campaigns.snapshot(campaign));
-        let inquiry = Inquiry {
-            recipients: &recipients,
-            extent: chosen.mailstream.treatment.extent,
-            links: chosen.mailstream.treatment.links,
-            learnt: learnt.as_ref(),
-            now: now.0,
-        };
-        let mut clock = Stopwatch::started();
-        let analysis = live.detector.analyse(&arrival.message, &inquiry);
-        clock.leave("analyse");
-        let texts = may_put_in(chosen).then(|| Texts::of(&analysis, &arrival.message));
-        let has_question = texts.as_ref().is_some_and(Texts::has_question);
-        if learnt.is_some() {
-            self.campaigns.learn(campaign, &analysis.seen, now.0);
-        }
-        let in_force = rulebook.jurisdictions.at(now);
-        let decided: Vec<Decided> = recipients
-            .iter()
-            .map(|address| self.decide(chosen, &in_force, has_question, address, now))
-            .collect();
-        clock.leave("decide");
-        note_decided(chosen, &decided);
-        let found = note_found(&analysis);
-        let pixels = analysis
-            .sightings
-            .iter()
-            .filter(|own| own.verdict == Verdict::Tracker && own.axis() == Axis::Open);
-        let pixels = pixels.count();
-        let trackers = match &self.evidence {
-            Some(_) => proof::trackers(&analysis, &live.detector, inquiry.recipients),
-            None => proof::Trackers::default(),
-        };
-        let people: Vec<Person> = decided.iter().map(|own| own.person).collect();
-        let copying = Copying {
-            live,
-            mint: &self.mint,
-            store: &self.store,
-            arrival,
-            chosen,
-            analysis: &analysis,
-            inquiry,
-            texts: texts.as_ref(),
-            people: &people,
-            now,
-            controls: &marks.cuts,
-        };
-        let mut clock = Stopwatch::started();
-        let most = if arrival.answers == Answers::Each { usize::MAX } else { live.config.relay.max_groups };
-        let (asked, not_asked): (Vec<usize>, Vec<usize>) = (0..decided.len())
-            .partition(|own| decided.get(*own).is_some_and(|own| own.request != Request::Rejects));
-        let of = |index: usize| decided.get(index).map(|own| (index, wanted(chosen, own, pixels, index)));
-        let wanted: Vec<(usize, Wanted)> = asked.into_iter().filter_map(of).collect();
-        let mut copies: Vec<Copied> = not_to_be_asked(arrival, not_asked).into_iter().collect();
-        for (wanted, recipients) in groups(&wanted, most) {
-            let copied = match copying.make(wanted, &recipients) {
-                Ok(made) => Copied::of(made, recipients),
-                Err(reply) => {
-                    tracing::warn!(id = %arrival.id, message_id = %arrival.message_id(), %reply, "a copy was not relayed");
-                    Copied::rejected(reply, wanted.opens, recipients)
-                }
-            };
-            match copies.iter_mut().find(|own| own.copy == copied.copy) {
-                // Equal bytes need one transaction.
-                Some(same) => same.take_in(copied),
-                None => copies.push(copied),
-            }
-        }
-        clock.leave("rewrite");
-        let (controller, mailstream) = (&chosen.controller.label, &chosen.mailstream.name);
-        Enforced {
-            at: now,
-            controller: Arc::clone(controller),
-            controller_name: chosen.controller.name.clone(),
-            mailstream: Arc::clone(mailstream),
-            observed: chosen.mailstream.mode == Mode::Observe,
-            evidence_days: chosen.controller.evidence_days,
-            decided,
-            found,
-            trackers,
-            copies,
-        }
-    }
-
-    /// Room for a copy beside the message as it came, once there is some; `None` where none becomes free in time.
+    /// Room for what is held beside the message as it came, once there is some; `None` where none becomes free in time. That is one
+    /// copy at a time, and what was read of the message while there may be several.
     async fn room(&self, arrival: &Arrival) -> Option<OwnedSemaphorePermit> {
-        let wanted = u32::try_from(arrival.message.len() / COPY_UNIT + 1).unwrap_or(u32::MAX);
+        let held = if arrival.envelope.recipients.len() > 1 { 2 } else { 1 };
+        let wanted = u32::try_from(held * arrival.message.len() / COPY_UNIT + 1).unwrap_or(u32::MAX);
         // What is larger than all of it has it alone.
         let room = Arc::clone(&self.copies).acquire_many_owned(wanted.min(self.copy_units));
         timeout_at(arrival.deadline.into(), room).await.ok()?.ok()
@@ -466,7 +476,8 @@ impl Pipeline {
         &self,
         live: &Live,
         arrival: &Arrival,
-        enforced: &Enforced,
+        plan: &Plan,
+        supply: &mut Supply<'_>,
         transaction: &mut Transaction,
     ) -> Handled {
         let head = received(live, arrival);
@@ -479,58 +490,43 @@ impl Pipeline {
             message: &arrival.message,
             answers: arrival.answers,
         };
-        let parcels: Vec<Parcel> = enforced
-            .copies
-            .iter()
-            .map(|own| Parcel { recipients: own.recipients.clone(), copy: own.copy.clone() })
-            .collect();
+        let parcel =
+            |(number, group): (usize, &plan::Group)| Parcel { number, recipients: group.recipients.clone() };
+        let parcels: Vec<Parcel> = plan.groups.iter().enumerate().map(parcel).collect();
         transaction.finish_by(arrival.deadline);
         let started = Instant::now();
-        let delivered = delivery::deliver(&mail, parcels, transaction, &self.ledger).await;
+        let delivered = delivery::deliver(&mail, parcels, supply, transaction, &self.ledger).await;
         metrics::histogram!("pixelward_deliver_seconds").record(started.elapsed().as_secs_f64());
         Handled { replies: delivered.replies, whole: delivered.whole, open: delivered.open }
     }
 
-    /// The hashes of the bodies, where evidence has them.
-    fn hashes(&self, arrival: &Arrival, enforced: &Enforced) -> Hashes {
-        self.evidence.as_ref().filter(|own| own.wants_hashes())?;
-        let copies = enforced.copies.iter().map(|own| own.copy.as_ref().ok().map(|own| &own[..]));
-        Some(digest::bodies(&arrival.message, copies))
+    /// Whether evidence has the hashes of bodies.
+    fn wants_hashes(&self) -> bool {
+        self.evidence.as_ref().is_some_and(Evidence::wants_hashes)
     }
 
-    /// Look up, decide.
-    fn decide(
-        &self,
-        chosen: Chosen<'_>,
-        in_force: &InForce<'_>,
-        has_question: bool,
-        address: &str,
-        now: Timestamp,
-    ) -> Decided {
-        let person = self.store.person(address);
-        let standing = self.store.lookup(&chosen.controller.name, person).inspect_err(|error| {
-            metrics::counter!("pixelward_store_errors_total").increment(1);
-            tracing::error!(%error, "consent could not be looked up; it counts as refused");
-        });
-        let standing = standing.ok();
-        let recorded = standing.as_ref().and_then(|own| own.jurisdiction.as_deref());
-        let rules = in_force.applying(recorded, chosen.mailstream.declared(), address);
-        let decision = decide(&Facts {
-            rules: &rules,
-            mailstream: chosen.mailstream,
-            on_grant: chosen.controller.on_grant,
-            standing: standing.as_deref(),
-            now,
-        });
-        let (opens, shortfall) = swap::possible(decision.outcome, chosen.controller.public_url.as_deref());
-        let (request, asks) = asking(chosen, has_question, standing.as_deref(), now);
-        Decided { person, decision, opens, shortfall, request, asks }
+    /// The hashes of the body and of those of copies that are at hand, where evidence has them.
+    async fn hashes(&self, arrival: &Arrival, copies: &[Option<Bytes>]) -> proof::Hashes {
+        if !self.wants_hashes() {
+            return None;
+        }
+        let work = arrival.message.len() / 2 * (1 + copies.iter().flatten().count());
+        let hash = || {
+            faults::point("hash");
+            digest::bodies(&arrival.message, copies.iter().map(Option::as_deref))
+        };
+        self.steps.run(&arrival.message, work, hash).await.ok()
     }
 }
 
+/// Notes how long a message took up to its delivery.
+fn note_enforced(started: Instant) {
+    metrics::histogram!("pixelward_enforce_seconds").record(started.elapsed().as_secs_f64());
+}
+
 /// Why a recipient's copy is not what was decided.
-fn fell_short(decided: &Decided, copied: &Copied) -> Option<&'static str> {
-    let is_shared = decided.opens.is_swap() && copied.done == Outcome::Strip && copied.copy.is_ok();
+fn shortfall_reason(decided: &Decided, copied: &Copied) -> Option<&'static str> {
+    let is_shared = decided.opens.is_swap() && copied.done == Some(Outcome::Strip);
     let known = decided.shortfall.or(copied.shortfall);
     known.or(is_shared.then_some(shortfall::SHARED_COPY))
 }

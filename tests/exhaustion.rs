@@ -167,3 +167,51 @@ async fn with_2000_sessions_and_messages_of_10_mib_memory_stays_within_384_mib()
     // The budget of 192 MiB, a quarter of it for copies, and what the allocator keeps of buffers that were freed.
     assert!(taken > 0 && peak <= 384, "{peak} MiB");
 }
+
+/// A copy for each of a thousand readers is many times the message: they are made one after the other.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_for_each_of_1000_readers_of_2_mb_takes_the_memory_of_few() {
+    const READERS: usize = 1000;
+    let (hop, arrived) = crowd::swallow().await;
+    let rest = "[[controller]]\nname = \"shop\"\nfrom_domain = \"shop.example\"\npublic_url = \"https://choice.shop.example\"\n\
+                on_grant = \"gate\"\njurisdiction = \"fr\"\n";
+    let relay = Relay::with(hop, "", "", rest);
+    let mut rows = "address,state,event_time,evidence\n".to_owned();
+    for reader in 0..READERS {
+        rows.push_str(&format!("r{reader}@home.example,granted,2020-01-02T03:04:05Z,form/1\n"));
+    }
+    let file = relay.folder.file("consents.csv", &rows);
+    let imported = relay.command(&["consent", "import", "--controller", "shop", file.to_str().unwrap()]);
+    assert!(imported.status.success(), "{}", String::from_utf8_lossy(&imported.stderr));
+    let before = relay.memory();
+    let (port, message) = (relay.port, two_megabytes());
+    let replies = tokio::task::spawn_blocking(move || {
+        let mut client = Client::greeted(port);
+        assert_eq!(client.say(&format!("MAIL FROM:<{FROM}> PRDR")), 250);
+        for reader in 0..READERS {
+            assert_eq!(client.say(&format!("RCPT TO:<r{reader}@home.example>")), 250);
+        }
+        assert_eq!(client.say("DATA"), 354);
+        client.send(&message);
+        assert_eq!(client.code(), 353);
+        (0..READERS).filter(|_| client.code() == 250).count()
+    });
+    assert_eq!(replies.await.unwrap(), READERS);
+    assert_eq!(
+        arrived.load(std::sync::atomic::Ordering::Relaxed),
+        READERS as u64,
+        "each has a copy of its own"
+    );
+    let used = (relay.peak_memory() - before) / 1024;
+    println!("2 MB to 1,000 readers, each with a copy of their own: {used} MiB at most");
+    // The message, what was read of it, and the copies that are made, scanned and sent.
+    assert!(used <= 48, "{used} MiB were used");
+}
+
+/// A newsletter of 2 MB with a pixel, on the wire.
+fn two_megabytes() -> Vec<u8> {
+    let (with, _) = newsletter("reader@home.example");
+    let filling = format!("<p>{}</p>\n", "News of the week, and more of it. ".repeat(2));
+    let filling = filling.repeat((2 << 20) / filling.len());
+    stuffed(&with.replace("<html><body>", &format!("<html><body>{filling}"))).into_bytes()
+}

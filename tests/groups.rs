@@ -166,8 +166,10 @@ impl Case {
                 answers,
             };
             let parcels = (0..self.groups)
-                .map(|group| Parcel { recipients: vec![2 * group, 2 * group + 1], copy: Ok(copy(group)) });
-            let delivered = deliver(&mail, parcels.collect(), &mut transaction, &self.ledger).await;
+                .map(|group| Parcel { number: group, recipients: vec![2 * group, 2 * group + 1] });
+            let mut copies: Vec<_> = (0..self.groups).map(|group| Ok(copy(group))).collect();
+            let parcels = parcels.collect();
+            let delivered = deliver(&mail, parcels, &mut copies, &mut transaction, &self.ledger).await;
             transaction.abandon().await;
             delivered
         })

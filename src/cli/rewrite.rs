@@ -7,6 +7,8 @@ use std::process::ExitCode;
 use bytes::Bytes;
 use clap::{Args, ValueEnum};
 
+use crate::faults;
+use crate::guarded::guarded;
 use crate::message::header::fields;
 use crate::rewrite::{Copy, LinkTreatment, Opens, Order, Personal, Receipts, Verify, Way, rewrite};
 use crate::tracker::{Analysis, Detector, Extent, Inquiry, Links, Sighting, Verdict};
@@ -64,7 +66,12 @@ pub fn run(command: &Rewrite) -> Result<ExitCode, Box<dyn std::error::Error>> {
         links: if command.unwrap_links { Links::Note } else { Links::Ignore },
         ..Inquiry::to(&recipients)
     };
-    let analysis = detector.analyse(&raw, &inquiry);
+    let analyse = || {
+        faults::arm(&raw);
+        detector.analyse(&raw, &inquiry)
+    };
+    let analysis =
+        guarded(analyse).map_err(|error| format!("{}: {error}; please report it", command.file.display()))?;
     let order = Order {
         opens: Opens::Strip,
         added: &[],
@@ -75,7 +82,8 @@ pub fn run(command: &Rewrite) -> Result<ExitCode, Box<dyn std::error::Error>> {
         verify: Verify::On,
     };
     let copy = match command.assume {
-        Assume::Refused => rewrite(&detector, &raw, &analysis, &order)?,
+        Assume::Refused => guarded(|| rewrite(&detector, &raw, &analysis, &order))
+            .map_err(|error| format!("{}: {error}; please report it", command.file.display()))??,
         Assume::Granted => Copy::Untouched,
     };
     report(command, &detector, &analysis, &copy)?;

@@ -19,7 +19,7 @@ use crate::record::{self, logging, metrics};
 use crate::relay::Ledger;
 use crate::server::{Activated, adopt, bind, certificate, descriptors};
 use crate::web::serve::Door;
-use crate::{consent, web};
+use crate::{consent, guarded, web};
 
 /// Run the relay.
 ///
@@ -40,6 +40,7 @@ pub struct Run {
 pub fn run(command: &Run) -> Result<ExitCode, Box<dyn std::error::Error>> {
     let config = Config::load(&command.config)?;
     logging::start(&config.log)?;
+    guarded::log_panics();
     descriptors::raise(&config);
     let handle = metrics::start()?;
     let store = Arc::new(Store::open(&store_settings(&config))?);

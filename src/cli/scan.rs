@@ -17,7 +17,9 @@ use time::macros::format_description;
 use report::Report;
 
 use super::rewrite::{as_json, named_recipients, shown};
-use crate::tracker::{Axis, Detector, Inquiry, Links, Sighting, Verdict};
+use crate::faults;
+use crate::guarded::guarded;
+use crate::tracker::{Analysis, Axis, Detector, Inquiry, Links, Sighting, Verdict};
 
 /// Find the trackers in messages, without changing or fetching anything.
 ///
@@ -57,7 +59,7 @@ struct Sums {
 ///
 /// # Errors
 ///
-/// When output or the report cannot be written. A file that cannot be read is named, and the others go on.
+/// When output or the report cannot be written. A file or message that cannot be read is named, and the others go on.
 pub fn run(command: &Scan) -> Result<ExitCode, Box<dyn std::error::Error>> {
     let mut files = Vec::new();
     for path in &command.paths {
@@ -86,10 +88,19 @@ pub fn run(command: &Scan) -> Result<ExitCode, Box<dyn std::error::Error>> {
                     } else {
                         format!("{}#{}", path.display(), number + 1)
                     };
-                    let lines = one(command, &detector, &name, message, &mut sums);
-                    progress
-                        .suspend(|| writeln!(std::io::stdout().lock(), "{lines}"))
-                        .or_else(ignore_closed)?;
+                    // The sums take in a message only once all of it was looked at.
+                    match guarded(|| looked_at(command, &detector, message)) {
+                        Ok(looked) => {
+                            let lines = one(command, &detector, &name, &looked, &mut sums);
+                            progress
+                                .suspend(|| writeln!(std::io::stdout().lock(), "{lines}"))
+                                .or_else(ignore_closed)?;
+                        }
+                        Err(error) => {
+                            failed += 1;
+                            progress.suspend(|| eprintln!("{name}: {error}; please report it"));
+                        }
+                    }
                 }
             }
             Err(error) => {
@@ -149,14 +160,28 @@ fn messages(bytes: &[u8]) -> Box<dyn Iterator<Item = &[u8]> + '_> {
     }))
 }
 
-fn one(command: &Scan, detector: &Detector, name: &str, message: &[u8], sums: &mut Sums) -> String {
-    let recipients = named_recipients(message);
-    let recipients: Vec<&str> = recipients.iter().map(String::as_str).collect();
+/// A message, with what was found in it.
+struct Looked<'a> {
+    message: &'a [u8],
+    recipients: Vec<String>,
+    analysis: Analysis<'a>,
+}
+
+fn looked_at<'a>(command: &Scan, detector: &Detector, message: &'a [u8]) -> Looked<'a> {
+    faults::arm(message);
+    let named = named_recipients(message);
+    let recipients: Vec<&str> = named.iter().map(String::as_str).collect();
     let inquiry = Inquiry { links: Links::Note, ..Inquiry::to(&recipients) };
     let inquiry = if command.explain { inquiry.everything() } else { inquiry };
     let analysis = detector.analyse(message, &inquiry);
+    Looked { message, analysis, recipients: named }
+}
+
+fn one(command: &Scan, detector: &Detector, name: &str, looked: &Looked<'_>, sums: &mut Sums) -> String {
+    let Looked { message, recipients, analysis } = looked;
     if let Some(report) = &mut sums.report {
-        report.add(detector, name, message, &recipients, &analysis);
+        let recipients: Vec<&str> = recipients.iter().map(String::as_str).collect();
+        report.add(detector, name, message, &recipients, analysis);
     }
     let found = |own: &&Sighting| own.verdict == Verdict::Tracker;
     let (links, trackers): (Vec<&Sighting>, Vec<&Sighting>) =

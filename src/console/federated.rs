@@ -52,8 +52,8 @@ pub(super) async fn accept(call: Call) -> Answered {
             tracing::warn!(%error, "a response of the identity provider was not accepted");
             Err(Failure::NotLetIn)
         }
-        Err(error) => {
-            tracing::error!(%error, "a response of the identity provider led to a fault of the program; please report it");
+        Err(_) => {
+            tracing::error!("a response of the identity provider led to an internal error");
             Err(Failure::NotLetIn)
         }
     }

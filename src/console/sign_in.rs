@@ -102,8 +102,8 @@ pub(super) async fn take_link(call: Call) -> Answered {
             tracing::error!(%error, "a one-time link cannot be looked at");
             Err(Failure::Fault)
         }
-        Err(error) => {
-            tracing::error!(%error, "a look at a one-time link ended by a fault of the program");
+        Err(_) => {
+            tracing::error!("a look at a one-time link ended in an internal error");
             Err(Failure::Fault)
         }
     }

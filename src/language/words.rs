@@ -59,6 +59,9 @@ pub fn rule(language: Language, name: &str) -> String {
             "ein Pixel den Zwecken nicht gemeinsam dienen kann",
             "un seul pixel ne peut servir ces finalités ensemble",
         ),
+        "internal_error" => {
+            Text("an internal error occurred", "ein interner Fehler trat auf", "erreur interne")
+        }
         "deliverability" | "auth_security" | "legal_notice" | "aggregate_statistics" | "legacy_informed" => {
             let words = Text("the exemption holds:", "die Ausnahme gilt:", "l’exemption vaut :");
             return format!("{} {name}", language.say(&words));
@@ -136,6 +139,7 @@ mod tests {
             Rule::ConsentRequest,
             Rule::NoRules,
             Rule::PurposesDiffer,
+            Rule::InternalError,
         ];
         let outcomes =
             [Outcome::Keep, Outcome::SwapGated, Outcome::SwapShared, Outcome::SwapDay, Outcome::Strip];

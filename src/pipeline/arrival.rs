@@ -80,6 +80,11 @@ pub struct Arrival {
 }
 
 impl Arrival {
+    /// The recipients' addresses, in their order.
+    pub(super) fn addresses(&self) -> Vec<&str> {
+        self.envelope.recipients.iter().map(|recipient| recipient.address.as_str()).collect()
+    }
+
     /// The Message-ID field, cut and cleaned for the log.
     pub fn message_id(&self) -> String {
         let field = fields(&self.message, 0).find(|field| field.is(&self.message, "Message-ID"));

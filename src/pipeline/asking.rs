@@ -1,8 +1,9 @@
 //! Mail that asks for consent: whom it may ask (N17, N19), and that it asked.
 
-use super::{Arrival, Copied, Decided, Enforced, Pipeline};
+use super::plan::{Decided, Group, Plan};
+use super::{Arrival, Pipeline};
 use crate::consent::{Change, Details, Permission, Person, Standing, State, StoreError, Timestamp};
-use crate::policy::{Chosen, Mode, Outcome, Purpose, Request, request};
+use crate::policy::{Chosen, Mode, Purpose, Request, request};
 use crate::smtp::Reply;
 
 /// What becomes of a request for consent, and what it asks a person about.
@@ -22,8 +23,8 @@ pub(super) fn asking(
     (request, asks)
 }
 
-/// What those hear whom the message may not ask (N19).
-pub(super) fn not_to_be_asked(arrival: &Arrival, recipients: Vec<usize>) -> Option<Copied> {
+/// Rejects a message for those whom it may not ask yet (N19).
+pub(super) fn reject_early_requests(arrival: &Arrival, recipients: Vec<usize>) -> Option<Group> {
     if recipients.is_empty() {
         return None;
     }
@@ -33,7 +34,7 @@ pub(super) fn not_to_be_asked(arrival: &Arrival, recipients: Vec<usize>) -> Opti
         550,
         "5.7.1 This mail asks for consent to tracking, and the recipient may not be asked now; `pixelward consent may-ask` says when",
     );
-    Some(Copied::rejected(reply, Outcome::Strip, recipients))
+    Some(Group { recipients, wanted: Err(reply) })
 }
 
 impl Pipeline {
@@ -52,7 +53,7 @@ impl Pipeline {
     }
 
     /// That a person was asked, so that nobody asks again too soon (N19).
-    pub(super) fn question(&self, arrival: &Arrival, enforced: &Enforced, decided: &Decided) -> Change {
+    pub(super) fn question(&self, arrival: &Arrival, plan: &Plan, decided: &Decided) -> Change {
         let details = Details {
             method: Some("request_by_mail".to_owned()),
             channel: Some("mail".to_owned()),
@@ -60,9 +61,9 @@ impl Pipeline {
             actor: Some("pixelward".to_owned()),
             ..Details::default()
         };
-        let controller = enforced.controller_name.clone();
-        let change = Change::new(controller, decided.asks.clone(), State::Asked, enforced.at);
-        Change { asked_at: Some(enforced.at), details, ..change }
+        let controller = plan.controller_name.clone();
+        let change = Change::new(controller, decided.asks.clone(), State::Asked, plan.at);
+        Change { asked_at: Some(plan.at), details, ..change }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::Decided;
+use super::plan::Decided;
 use crate::policy::Chosen;
 use crate::tracker::{Analysis, Axis, Verdict};
 

@@ -1,6 +1,10 @@
 //! What is handed over as evidence of one message.
 
-use super::{Arrival, Copied, Enforced, Handled, Hashes, fell_short};
+use super::plan::Plan;
+use super::supply::Copied;
+use super::{Arrival, Handled, shortfall_reason};
+use crate::policy::Outcome;
+use crate::record::digest::BodyHash;
 use crate::record::evidence::record::Sighted;
 use crate::record::evidence::{Note, NotedCopy, NotedRecipient};
 use crate::tracker::host::{names, reduced};
@@ -67,41 +71,53 @@ fn count(kinds: &mut Vec<Sighted<'static>>, carrier: &'static str, vendor: &str)
     }
 }
 
+/// The hash of a message's body, and those of its copies as far as they were at hand; `None` where nobody wants them.
+pub(super) type Hashes = Option<(BodyHash, Vec<Option<BodyHash>>)>;
+
 /// The note of a message, with what became of each recipient.
-pub(super) fn note(arrival: &Arrival, enforced: Enforced, handled: &Handled, hashes: Hashes) -> Note {
+pub(super) fn note(
+    arrival: &Arrival,
+    plan: &Plan,
+    copies: &[Copied],
+    handled: &Handled,
+    hashes: Hashes,
+) -> Note {
     let before = hashes.as_ref().map(|(before, _)| *before);
     let mut after = hashes.map(|(_, after)| after).unwrap_or_default().into_iter();
-    let recipient = |own: &usize, copied: &Copied| {
-        let (decided, reply) = (enforced.decided.get(*own)?, handled.replies.get(*own)?);
+    let recipient = |index: &usize, copied: &Copied| {
+        let (decided, reply) = (plan.decided.get(*index)?, handled.replies.get(*index)?);
         Some(NotedRecipient {
             person: decided.person,
             decision: decided.decision.clone(),
-            shortfall: fell_short(decided, copied),
+            shortfall: shortfall_reason(decided, copied),
             reply: reply.clone(),
         })
     };
-    let copies = enforced.copies.iter().map(|copied| NotedCopy {
-        after: after.next().flatten(),
-        done: copied.done,
-        removed: copied.removed,
-        swapped: copied.swapped,
-        recipients: copied.recipients.iter().filter_map(|own| recipient(own, copied)).collect(),
+    let copies = plan.groups.iter().zip(copies).map(|(group, copied)| {
+        let decided = group.recipients.first().and_then(|first| plan.decided.get(*first));
+        NotedCopy {
+            after: after.next().flatten().or(copied.hash),
+            done: copied.done.or(decided.map(|decided| decided.opens)).unwrap_or(Outcome::Strip),
+            removed: copied.removed,
+            swapped: copied.swapped,
+            recipients: group.recipients.iter().filter_map(|own| recipient(own, copied)).collect(),
+        }
     });
     Note {
         copies: copies.collect(),
-        at: enforced.at,
+        at: plan.at,
         id: arrival.id.to_string(),
         message_id: arrival.message_id(),
-        controller: enforced.controller,
-        days: enforced.evidence_days,
-        mailstream: enforced.mailstream,
-        observed: enforced.observed,
+        controller: plan.controller.clone(),
+        days: plan.evidence_days,
+        mailstream: plan.mailstream.clone(),
+        observed: plan.observed,
         listener: arrival.listener.clone(),
         route: arrival.outbound.conditions.next_hops.join(", "),
         downstream: arrival.outbound.accepted_tracking.clone(),
-        found: enforced.found,
-        sightings: enforced.trackers.sightings,
-        hosts: enforced.trackers.hosts,
+        found: plan.found,
+        sightings: plan.trackers.sightings.clone(),
+        hosts: plan.trackers.hosts.clone(),
         before,
     }
 }

@@ -1,6 +1,6 @@
 //! What is wanted of each recipient's copy, and which recipients can share one.
 
-use super::Decided;
+use super::plan::Decided;
 use crate::policy::{Chosen, Footer, Kind, LinkFate, Mode, Outcome, Request, Rule};
 use crate::rewrite::LinkTreatment;
 use crate::rewrite::notice::Need;

@@ -38,6 +38,8 @@ pub enum Rule {
     Exempt(Exemption),
     /// Every purpose is allowed, but one pixel cannot serve them in different ways.
     PurposesDiffer,
+    /// Analysis or decision ended in an internal error, so nothing counts as allowed.
+    InternalError,
 }
 
 impl Rule {
@@ -54,6 +56,7 @@ impl Rule {
             Rule::NoRules => "no_rules",
             Rule::Exempt(exemption) => exemption.name(),
             Rule::PurposesDiffer => "purposes_differ",
+            Rule::InternalError => "internal_error",
         }
     }
 }
@@ -82,6 +85,20 @@ pub struct Decision {
     pub version: Arc<str>,
     /// The journal's number of the newest record that led there.
     pub record: Option<u64>,
+}
+
+impl Decision {
+    /// What holds for everybody where analysis or decision ended in an internal error.
+    pub fn after_internal_error(mailstream: &Mailstream) -> Decision {
+        Decision {
+            outcome: Outcome::Strip,
+            links: LinkFate::Treat,
+            receipts: mailstream.treatment.receipts,
+            rule: Rule::InternalError,
+            version: Arc::from("none"),
+            record: None,
+        }
+    }
 }
 
 /// What a decision rests on.
@@ -225,7 +242,8 @@ const fn links(rule: Rule, need: Need) -> LinkFate {
             | Rule::Refused
             | Rule::NoTrack
             | Rule::StoreUnreachable
-            | Rule::ConsentRequest,
+            | Rule::ConsentRequest
+            | Rule::InternalError,
             _,
         )
         | (Rule::NoRules | Rule::Exempt(_) | Rule::NoConsent | Rule::PurposesDiffer, Need::Consent) => {

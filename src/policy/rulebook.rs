@@ -64,6 +64,11 @@ impl Rulebook {
         Chosen { controller: &house.controller, mailstream: mailstream.unwrap_or(&house.unmatched) }
     }
 
+    /// What counts for mail that fits no controller and no mailstream: the strictest.
+    pub fn unmatched(&self) -> Chosen<'_> {
+        Chosen { controller: &self.rest.controller, mailstream: &self.rest.unmatched }
+    }
+
     /// The controller of mail that fits no other.
     pub fn default_controller(&self) -> &Controller {
         &self.rest.controller

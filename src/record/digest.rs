@@ -29,6 +29,11 @@ pub fn bodies<'a>(
     (whole, after.collect())
 }
 
+/// The hash of a message's body.
+pub fn body(message: &[u8]) -> BodyHash {
+    finished(Context::new(&SHA256), body_of(message))
+}
+
 fn finished(mut context: Context, rest: &[u8]) -> BodyHash {
     context.update(rest);
     let mut hash = [0; 32];

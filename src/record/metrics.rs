@@ -56,6 +56,7 @@ const FROM_ZERO: &[&str] = &[
     "pixelward_groups_joined_total",
     "pixelward_next_hop_errors_total",
     "pixelward_session_panics_total",
+    "pixelward_internal_errors_total",
     "pixelward_signatures_broken_total",
     "pixelward_store_errors_total",
     "pixelward_strict_rewrites_total",
@@ -140,7 +141,11 @@ fn describe() {
         "Records of evidence that were lost, by why: the queue was full, or they could not be written"
     );
     describe_counter!("pixelward_next_hop_errors_total", "Times the next hop could not be used");
-    describe_counter!("pixelward_session_panics_total", "Sessions lost by a fault of the program");
+    describe_counter!(
+        "pixelward_internal_errors_total",
+        "Messages that could not be treated as decided because of an internal error"
+    );
+    describe_counter!("pixelward_session_panics_total", "Sessions lost to an internal error");
     describe_gauge!(
         "pixelward_certificate_expiry_timestamp_seconds",
         metrics::Unit::Seconds,

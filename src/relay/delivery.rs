@@ -2,8 +2,10 @@
 
 use std::sync::OnceLock;
 
+use bytes::Bytes;
+
 use super::dsn::{self, Notice};
-use super::groups::{Answer, Parcel, release};
+use super::groups::{Answer, Copies, Parcel, release};
 use super::ledger::{Fate, Key, Ledger};
 use super::transaction::Transaction;
 use crate::smtp::Reply;
@@ -51,10 +53,11 @@ pub struct Delivered {
     pub open: Vec<Key>,
 }
 
-/// Delivers each copy to its recipients. Recipients of whom the ledger knows that an earlier attempt served them are left out.
+/// Delivers each copy, which `copies` makes, to its recipients. Recipients of whom the ledger knows that an earlier attempt served them are left out.
 pub async fn deliver(
     mail: &Mail<'_>,
     parcels: Vec<Parcel>,
+    copies: &mut dyn Copies,
     transaction: &mut Transaction,
     ledger: &Ledger,
 ) -> Delivered {
@@ -63,14 +66,16 @@ pub async fn deliver(
     let is_retry = served.iter().any(Option::is_some);
     let parcels = without(parcels, &served);
     let whole = match &parcels[..] {
-        [parcel] if !is_retry && transaction.is_open() => whole_transaction(mail, parcel, transaction).await,
+        [parcel] if !is_retry && transaction.is_open() => {
+            whole_transaction(mail, copies.copy(parcel.number).await, transaction).await
+        }
         _ => None,
     };
     let (news, is_one) = match (whole, mail.answers) {
         _ if parcels.is_empty() => (Vec::new(), true),
         (Some(answer), _) => (vec![Some(answer); mail.envelope.recipients.len()], true),
-        (None, Answers::Each) => (book.each(&parcels, transaction).await, true),
-        (None, Answers::One) => match together(&book, &parcels, transaction).await {
+        (None, Answers::Each) => (book.each(&parcels, copies, transaction).await, true),
+        (None, Answers::One) => match together(&book, &parcels, copies, transaction).await {
             Ok(news) => news,
             Err(reply) => return deferred(mail, reply),
         },
@@ -131,13 +136,18 @@ impl Book<'_> {
     }
 
     /// Each copy for itself. Where there are several, a relay that is killed between two of them does not send the first ones again.
-    async fn each(&self, parcels: &[Parcel], transaction: &mut Transaction) -> Vec<Option<Answer>> {
+    async fn each(
+        &self,
+        parcels: &[Parcel],
+        copies: &mut dyn Copies,
+        transaction: &mut Transaction,
+    ) -> Vec<Option<Answer>> {
         let told = |recipients: &[usize], answer: &Answer| {
             if parcels.len() > 1 {
                 self.jot(recipients, answer);
             }
         };
-        transaction.deliver_each(self.mail.envelope, self.mail.head, parcels, told).await
+        transaction.deliver_each(self.mail.envelope, self.mail.head, parcels, copies, told).await
     }
 
     /// What is closed when the client goes on: nothing where nothing can have been written.
@@ -179,14 +189,14 @@ fn without(mut parcels: Vec<Parcel>, served: &[Option<Answer>]) -> Vec<Parcel> {
 /// One copy for everybody: the transaction that is open carries it. `None` where it was lost before the final dot.
 async fn whole_transaction(
     mail: &Mail<'_>,
-    parcel: &Parcel,
+    copy: Result<Bytes, Reply>,
     transaction: &mut Transaction,
 ) -> Option<Answer> {
-    let copy = match &parcel.copy {
+    let copy = match copy {
         Ok(copy) => copy,
-        Err(reply) => return Some(Answer::Said(reply.clone())),
+        Err(reply) => return Some(Answer::Said(reply)),
     };
-    match transaction.load(mail.head, copy, b".\r\n").await {
+    match transaction.load(mail.head, &copy, b".\r\n").await {
         Ok(None) => Some(Answer::of_outcome(transaction.outcome().await)),
         Ok(Some(reply)) => Some(Answer::Said(reply)),
         Err(error) => {
@@ -201,9 +211,10 @@ async fn whole_transaction(
 async fn together(
     book: &Book<'_>,
     parcels: &[Parcel],
+    copies: &mut dyn Copies,
     transaction: &mut Transaction,
 ) -> Result<(Vec<Option<Answer>>, bool), Reply> {
-    let held = transaction.hold(book.mail.envelope, book.mail.head, parcels).await?;
+    let held = transaction.hold(book.mail.envelope, book.mail.head, parcels, copies).await?;
     let is_one = held.is_one();
     if !is_one {
         let intent: Vec<(Key, Option<Fate>)> =

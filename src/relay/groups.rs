@@ -1,5 +1,7 @@
 //! Several copies of one message: a transaction for each group of recipients that get the same bytes.
 
+use std::pin::Pin;
+
 use bytes::Bytes;
 use tokio::task::JoinSet;
 
@@ -9,13 +11,30 @@ use crate::smtp::Reply;
 use crate::smtp::reply::Class;
 use crate::smtp::session::{Envelope, Recipient};
 
-/// One copy, and who gets it.
+/// One copy that is to be made, and who gets it.
 #[derive(Clone, Debug)]
 pub struct Parcel {
+    /// Under which number [`Copies`] makes it.
+    pub number: usize,
     /// Indexes of the envelope's recipients.
     pub recipients: Vec<usize>,
-    /// What they get, lines ending in CRLF; or what they hear instead.
-    pub copy: Result<Bytes, Reply>,
+}
+
+/// A copy on its way: lines ending in CRLF, or what its recipients hear instead.
+pub type Making<'a> = Pin<Box<dyn Future<Output = Result<Bytes, Reply>> + Send + 'a>>;
+
+/// Makes the copies of a message, each when its turn comes, so that they are not all in memory together.
+pub trait Copies: Send {
+    /// Makes the copy of this number. Asked again, it makes one that means the same.
+    fn copy(&mut self, number: usize) -> Making<'_>;
+}
+
+/// Copies that are there already.
+impl Copies for Vec<Result<Bytes, Reply>> {
+    fn copy(&mut self, number: usize) -> Making<'_> {
+        let missing = || Err(Reply::new(451, "4.3.0 Try again later"));
+        Box::pin(std::future::ready(self.get(number).cloned().unwrap_or_else(missing)))
+    }
 }
 
 /// What a recipient's copy came to.
@@ -87,12 +106,13 @@ impl Transaction {
         envelope: &Envelope,
         head: &[u8],
         parcels: &[Parcel],
+        copies: &mut dyn Copies,
         mut told: impl FnMut(&[usize], &Answer),
     ) -> Vec<Option<Answer>> {
         self.abandon().await;
         let mut answers = vec![None; envelope.recipients.len()];
         for parcel in parcels {
-            match self.part(None).load_parcel(envelope, head, parcel, &mut answers).await {
+            match self.part(None).load_parcel(envelope, head, parcel, copies, &mut answers).await {
                 Ok(Some(leg)) => {
                     answers = release(Held { legs: vec![leg], answers }, &mut told).await;
                 }
@@ -120,6 +140,7 @@ impl Transaction {
         envelope: &Envelope,
         head: &[u8],
         parcels: &[Parcel],
+        copies: &mut dyn Copies,
     ) -> Result<Held, Reply> {
         self.abandon().await;
         let places = self.route().places(parcels.len()).await.map_err(|error| noted(&error))?;
@@ -129,7 +150,7 @@ impl Transaction {
         let mut held = Held { legs: Vec::new(), answers: vec![None; envelope.recipients.len()] };
         for (parcel, place) in parcels.iter().zip(places) {
             let part = self.part(Some(place));
-            let leg = part.load_parcel(envelope, head, parcel, &mut held.answers).await;
+            let leg = part.load_parcel(envelope, head, parcel, copies, &mut held.answers).await;
             held.legs.extend(leg.map_err(|error| noted(&error))?);
             let deferred = held.answers.iter().flatten().find(|own| own.reply().class() != Class::Permanent);
             if let Some(answer) = deferred {
@@ -146,12 +167,13 @@ impl Transaction {
         envelope: &Envelope,
         head: &[u8],
         parcel: &Parcel,
+        copies: &mut dyn Copies,
         answers: &mut [Option<Answer>],
     ) -> Result<Option<Leg>, RelayError> {
-        let copy = match &parcel.copy {
+        let copy = match copies.copy(parcel.number).await {
             Ok(copy) => copy,
             Err(reply) => {
-                say(answers, &parcel.recipients, &Answer::Said(reply.clone()));
+                say(answers, &parcel.recipients, &Answer::Said(reply));
                 return Ok(None);
             }
         };
@@ -161,7 +183,7 @@ impl Transaction {
             if accepted.is_empty() {
                 break;
             }
-            match self.load(head, copy, b"").await {
+            match self.load(head, &copy, b"").await {
                 Ok(None) => return Ok(Some(Leg { transaction: self, recipients: accepted })),
                 Ok(Some(reply)) => {
                     say(answers, &accepted, &Answer::Said(reply));

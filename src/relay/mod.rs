@@ -21,7 +21,7 @@ pub mod transaction;
 pub use connection::Capabilities;
 pub use delivery::{Answers, Delivered, Mail};
 pub use error::RelayError;
-pub use groups::Parcel;
+pub use groups::{Copies, Making, Parcel};
 pub use ledger::Ledger;
 pub use next_hop::{Credentials, NextHop, Timeouts, TlsMode};
 pub use pool::Pool;

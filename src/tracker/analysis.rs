@@ -175,6 +175,8 @@ pub(super) struct Layer<'a> {
 struct Reading<'q> {
     inquiry: &'q Inquiry<'q>,
     traces: LazyTraces<'q>,
+    /// Whether places are weighed; without that, each one counts as a tracker.
+    weighs: bool,
 }
 
 impl Default for Detector {
@@ -208,6 +210,16 @@ impl Detector {
 
     /// Finds what is asked for in a message.
     pub fn analyse<'a>(&self, raw: &'a [u8], inquiry: &Inquiry<'_>) -> Analysis<'a> {
+        self.read(raw, inquiry, true)
+    }
+
+    /// Finds every place that a message loads from and takes each for a tracker, whatever its address says. Nothing is weighed,
+    /// so this works where weighing fails.
+    pub fn every_load<'a>(&self, raw: &'a [u8]) -> Analysis<'a> {
+        self.read(raw, &Inquiry::to(&[]).everything(), false)
+    }
+
+    fn read<'a>(&self, raw: &'a [u8], inquiry: &Inquiry<'_>, weighs: bool) -> Analysis<'a> {
         let mut analysis = Analysis {
             layers: Vec::new(),
             sightings: Vec::new(),
@@ -216,7 +228,7 @@ impl Detector {
             seen: Vec::new(),
             trouble: None,
         };
-        let reading = Reading { inquiry, traces: LazyTraces::of(inquiry.recipients) };
+        let reading = Reading { inquiry, traces: LazyTraces::of(inquiry.recipients), weighs };
         self.layer(Cow::Borrowed(raw), None, &reading, &mut analysis);
         analysis
     }
@@ -303,6 +315,25 @@ impl Detector {
         reading: &Reading<'_>,
         analysis: &mut Analysis<'_>,
     ) {
+        if !reading.weighs {
+            let loads = found.places.iter().filter(|place| place.carrier != Carrier::Anchor);
+            let sightings = loads.map(|place| Sighting {
+                carrier: place.carrier,
+                url: place.url.as_str().to_owned(),
+                vendor: None,
+                evidence: place.evidence,
+                verdict: Verdict::Tracker,
+                protection: leaf.protection,
+                part: leaf.number,
+                place: position,
+                edit: edit_of(text, place),
+                remedies: Vec::new(),
+                slot: None,
+            });
+            analysis.sightings.extend(sightings);
+            return;
+        }
+        crate::faults::point("judge");
         let weighed: Vec<Weighed> = found
             .places
             .iter_mut()
@@ -374,6 +405,18 @@ impl Detector {
             } else if named(&PICTURE_FIELDS).is_some() {
                 let value = String::from_utf8_lossy(field.value(bytes));
                 let Some(url) = Url::read(value, None) else { continue };
+                if !reading.weighs {
+                    let url = url.as_str().to_owned();
+                    let none = Evidence::default();
+                    analysis.sightings.push(sighting(
+                        Carrier::PictureHeader,
+                        url,
+                        None,
+                        none,
+                        Verdict::Tracker,
+                    ));
+                    continue;
+                }
                 let mut place = Place {
                     carrier: Carrier::PictureHeader,
                     url,

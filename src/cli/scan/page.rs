@@ -85,8 +85,9 @@ fn overview(report: &Report) -> String {
     if report.failed > 0 {
         let _ = write!(
             out,
-            "<p><strong>{} could not be read</strong> and is not counted here.</p>",
-            plural(report.failed, "file")
+            "<p><strong>{} could not be read</strong> and {} not counted here.</p>",
+            plural(report.failed, "item"),
+            if report.failed == 1 { "is" } else { "are" }
         );
     }
     out + "</section>"

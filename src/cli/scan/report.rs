@@ -41,7 +41,7 @@ pub(super) struct Report {
     pub(super) receipts: u64,
     /// Messages that cannot be read as a whole.
     pub(super) unreadable: u64,
-    /// Files that could not be read.
+    /// Files and messages that could not be read.
     pub(super) failed: u64,
     pub(super) vendors: BTreeMap<String, u64>,
     pub(super) carriers: BTreeMap<&'static str, u64>,

@@ -77,6 +77,11 @@ impl Teller<'_> {
                 "jeder Zweck ist erlaubt, aber auf Arten, denen ein Pixel nicht gemeinsam dienen kann",
                 "chaque finalité est permise, mais de manières qu’un seul pixel ne peut servir ensemble",
             ),
+            Rule::InternalError => self.say(
+                "an internal error kept the message from being analysed",
+                "ein interner Fehler hat die Analyse der Nachricht verhindert",
+                "une erreur interne a empêché l’analyse du message",
+            ),
         }
     }
 

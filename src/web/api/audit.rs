@@ -154,8 +154,8 @@ async fn on_disk<T: Send + 'static>(
             tracing::error!(%error, "the audit trail cannot be used");
             Err(Problem::unavailable("The audit trail cannot be used; the log says why"))
         }
-        Err(error) => {
-            tracing::error!(%error, "work on the audit trail ended by a fault of the program");
+        Err(_) => {
+            tracing::error!("work on the audit trail ended in an internal error");
             Err(Problem::internal())
         }
     }

@@ -83,8 +83,8 @@ pub(super) async fn search(call: Call) -> Answered {
             tracing::error!(%error, "the evidence cannot be read");
             return Err(Problem::internal());
         }
-        Err(error) => {
-            tracing::error!(%error, "a look into the evidence ended by a fault of the program");
+        Err(_) => {
+            tracing::error!("a look into the evidence ended in an internal error");
             return Err(Problem::internal());
         }
     };

@@ -260,8 +260,8 @@ async fn counted(call: &Call, first: String, last: String) -> Result<Vec<(String
             tracing::error!(%error, "the counts of a day cannot be read");
             Err(Problem::internal())
         }
-        Err(error) => {
-            tracing::error!(%error, "reading counts ended by a fault of the program");
+        Err(_) => {
+            tracing::error!("reading counts ended in an internal error");
             Err(Problem::internal())
         }
     }

@@ -213,8 +213,8 @@ async fn with_body(route: &'static Route, mut call: Call, parts: &Parts, body: B
     let work = tokio::spawn(once(route, call, parts.clone()));
     match tokio::time::timeout(patience, work).await {
         Ok(Ok(answer)) => answer,
-        Ok(Err(error)) => {
-            tracing::error!(%error, route = route.name, "a request to the API ended by a fault of the program; please report it");
+        Ok(Err(_)) => {
+            tracing::error!(route = route.name, "a request to the API ended in an internal error");
             Err(Problem::internal())
         }
         Err(_) => Err(Problem::unavailable("It takes too long; it may still be done")),

@@ -134,8 +134,8 @@ impl Api {
         let asked = tokio::task::spawn_blocking(move || question(&store)).await;
         match asked {
             Ok(answer) => answer.map_err(Problem::from),
-            Err(error) => {
-                tracing::error!(%error, "a look into the consent store ended by a fault of the program");
+            Err(_) => {
+                tracing::error!("a look into the consent store ended in an internal error");
                 Err(Problem::internal())
             }
         }

@@ -10,14 +10,16 @@ use utoipa::ToSchema;
 use super::model::{Encoded, LanguageName, Name, StateName, read};
 use super::{Answered, Call, json};
 use crate::consent::{Change, Controller, Person, Standing, StoreKey, Timestamp};
+use crate::faults;
+use crate::guarded::guarded;
 use crate::language::{Language, fact, words};
 use crate::live::Live;
 use crate::policy::explain::explained;
 use crate::policy::swap::possible;
-use crate::policy::{LinkFate, Mode, Outcome, Purpose};
+use crate::policy::{Decision, LinkFate, Mode, Outcome, Purpose};
 use crate::rewrite::swap::{Gate, Swap};
 use crate::rewrite::token::{Holder, Kind, Mint, Token};
-use crate::rewrite::{Copy, Fate, LinkTreatment, Opens, Order, Way, fates, rewrite};
+use crate::rewrite::{Copy, Fate, LinkTreatment, Opens, Order, Way, fates, rewrite, without_requests};
 use crate::tracker::{Extent, Inquiry, Verdict};
 use crate::web::preview::view;
 use crate::web::problem::Problem;
@@ -50,7 +52,7 @@ pub(super) struct Trialled {
     /// untouched, rewritten, rewritten_strictly, swapped (a pixel of ours stands in the place of a tracker), observed, or withheld where no copy
     /// could leave.
     result: &'static str,
-    /// Why a copy is withheld.
+    /// Why a copy is withheld, or the message could not be analysed.
     problem: Option<String>,
     /// The bytes of the message and of the copy.
     bytes: [u64; 2],
@@ -95,25 +97,59 @@ pub(super) async fn what_if(call: Call) -> Answered {
         .named(Some(controller.as_str()), mailstream.as_ref().map(|own| own.0.as_str()));
     named.map_err(|_| Problem::not_found("mailstream: the controller has none of this name"))?;
     let (live, now) = (Arc::clone(&call.live), call.now);
+    let raw = Bytes::from(raw);
     let tried = tokio::task::spawn_blocking(move || {
-        tried(
-            &live,
-            &controller,
-            mailstream.as_ref().map(|own| own.0.as_str()),
-            &standing,
-            &Bytes::from(raw),
-            now,
-            language,
-        )
+        let mailstream = mailstream.as_ref().map(|name| name.0.as_str());
+        let tried = guarded(|| {
+            faults::arm(&raw);
+            tried(&live, &controller, mailstream, &standing, &raw, now, language)
+        });
+        tried.unwrap_or_else(|fault| {
+            tracing::error!(
+                site = fault.site,
+                "internal error: a message that was tried could not be analysed; please report it"
+            );
+            tried_after(&live, &controller, mailstream, &raw)
+        })
     });
     match tried.await {
         Ok(Ok(trialled)) => json(StatusCode::OK, &trialled),
         Ok(Err(problem)) => Err(problem),
-        Err(error) => {
-            tracing::error!(%error, "a message that was tried ended by a fault of the program; please report it");
-            Err(Problem::internal())
-        }
+        Err(_) => Err(Problem::internal()),
     }
+}
+
+/// What is done with a message that cannot be analysed because of an internal error.
+fn tried_after(
+    live: &Live,
+    controller: &Controller,
+    mailstream: Option<&str>,
+    raw: &Bytes,
+) -> Result<Trialled, Problem> {
+    let rulebook = &live.config.policy.rulebook;
+    let chosen = rulebook.named(Some(controller.as_str()), mailstream).map_err(|_| Problem::internal())?;
+    let decision = Decision::after_internal_error(chosen.mailstream);
+    let bare = guarded(|| without_requests(&live.detector, raw)).ok().and_then(Result::ok);
+    let (result, copy) = match (chosen.mailstream.mode, bare) {
+        (Mode::Observe, _) => ("observed", raw.clone()),
+        (Mode::Enforce, Some(bare)) => ("rewritten_strictly", bare.bytes),
+        (Mode::Enforce, None) => ("withheld", Bytes::new()),
+    };
+    let shown = |bytes: &Bytes| guarded(|| view(&live.detector, bytes, None)).unwrap_or_default();
+    Ok(Trialled {
+        outcome: decision.outcome.name(),
+        rule: decision.rule.name(),
+        version: decision.version.to_string(),
+        sentences: Vec::new(),
+        result,
+        problem: Some(
+            "An internal error kept the message from being analysed; the log names the place".to_owned(),
+        ),
+        bytes: [raw.len() as u64, copy.len() as u64],
+        trackers: Vec::new(),
+        before: shown(raw),
+        after: shown(&copy),
+    })
 }
 
 fn standing(controller: &Controller, state: Option<crate::consent::State>, now: Timestamp) -> Standing {
