@@ -116,6 +116,25 @@ fn signing(folder: &Folder, rest: &str) -> (Vec<Key>, String) {
     (keys, lines)
 }
 
+#[test]
+fn a_thousand_signatures_on_a_large_message_are_gone_through_once() {
+    let stage = stage("");
+    let (with, _) = newsletter("eve@home.example");
+    let fields: String = (0..1000).fold(String::new(), |mut out, number| {
+        let _ = write!(
+            out,
+            "DKIM-Signature: v=1; a=rsa-sha256; c=relaxed/relaxed; d=d{number}.example; s=s; l={number};\r\n h=from; bh=AA==; b=AA==\r\n"
+        );
+        out
+    });
+    let message = format!("{fields}{}", with.replace("\r\n", "\n").replace('\n', "\r\n"));
+    assert!(send(stage.relay.port, "news@shop.example", message.as_bytes()));
+    let left = String::from_utf8(unstuffed(&stage.hop.wait(1).remove(0).data)).unwrap();
+    // Those that never held are not ours to judge, and those that nobody looks at go.
+    let kept = (0..1000).filter(|number| left.contains(&format!("d=d{number}.example; "))).count();
+    assert_eq!(kept, pixelward::sign::existing::MAX_SIGNATURES, "{}", left.len());
+}
+
 /// All messages there are, each with the name of its sender.
 fn all() -> Vec<(String, Bytes)> {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/corpus");

@@ -1,5 +1,6 @@
 //! One copy of a message: what is wanted of it, and the bytes that come of that.
 
+use std::collections::HashSet;
 use std::ops::Range;
 
 use bytes::Bytes;
@@ -299,7 +300,7 @@ fn sign(order: &Copying<'_>, rewritten: Bytes, edits: &[Edit]) -> Result<Bytes, 
     let live = order.live;
     let broken = match edits {
         [] => Vec::new(),
-        edits => broken_signatures(&order.arrival.message, &rewritten, edits),
+        _ => broken_signatures(&order.arrival.message, &rewritten),
     };
     let bytes = if broken.is_empty() { rewritten } else { without_broken(order, rewritten, &broken)? };
     let was_verified = edits.is_empty() || live.config.policy.verify == Verify::On;
@@ -338,10 +339,10 @@ fn without_broken(order: &Copying<'_>, rewritten: Bytes, broken: &[Range<usize>]
         ));
     }
     // The header was not changed but for fields that went, so the signatures are found by what they say.
-    let signatures: Vec<&[u8]> =
+    let signatures: HashSet<&[u8]> =
         broken.iter().filter_map(|range| arrival.message.get(range.clone())).collect();
     let cuts: Vec<Edit> = fields(&rewritten, 0)
-        .filter(|field| rewritten.get(field.range.clone()).is_some_and(|own| signatures.contains(&own)))
+        .filter(|field| rewritten.get(field.range.clone()).is_some_and(|own| signatures.contains(own)))
         .map(|field| Edit::cut_inside(field.range))
         .collect();
     Ok(Bytes::from(apply(&rewritten, &cuts)))
