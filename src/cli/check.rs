@@ -17,6 +17,7 @@ use crate::relay::NextHop;
 use crate::relay::connection::Connection;
 use crate::rewrite::downstream::Esp;
 use crate::rewrite::token::Mint;
+use crate::sign::Holders;
 use crate::web::mapping::secret;
 use crate::web::probe::probe;
 use crate::web::{public, token};
@@ -74,6 +75,7 @@ pub fn run(command: &Check) -> Result<ExitCode, Box<dyn std::error::Error>> {
     };
     findings.good(&format!("{} is well-formed", command.config.display()));
     hints(&config, &findings);
+    keys(&config, &findings);
     if let Err(error) = token::load(&config.api.tokens_file) {
         findings.bad(&format!("the tokens of the API: {error}"));
     }
@@ -176,6 +178,26 @@ fn hints(config: &Config, findings: &Findings) {
 }
 
 fn store(config: &Config, findings: &mut Findings) {
+/// Whose mail each key signs.
+fn keys(config: &Config, findings: &Findings) {
+    let rulebook = &config.policy.rulebook;
+    let can_tie = rulebook.controllers().any(|own| own.conditions.can_tie());
+    for key in &config.dkim.keys {
+        let holders = key.holders(rulebook);
+        let title = format!("dkim.key {} of {}", key.selector, key.domain);
+        let names = holders.controllers().join(", ");
+        let is_fallback = config.dkim.fallback_domain.as_ref() == Some(&key.domain);
+        match holders {
+            Holders::Named(_) => findings.good(&format!("{title} signs mail of {names}")),
+            Holders::Unclaimed(_) if can_tie && !is_fallback => findings.hint(&format!(
+                "{title} signs mail of {names} alone: no condition of a controller names the domain. Set controllers in [[dkim.key]] to say whose \
+                 it is; who is tied to another by listener or login gets no signature of it"
+            )),
+            Holders::Unclaimed(_) => findings.good(&format!("{title} signs mail of {names}")),
+        }
+    }
+}
+
     if Client::connect(&config.data_directory).is_some() {
         findings.good("the relay runs, and has the consent store");
         return;

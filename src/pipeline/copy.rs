@@ -20,7 +20,7 @@ use crate::rewrite::notice::{Need, NoPlace, Notice, Question, Texts};
 use crate::rewrite::swap::{Gate, Swap};
 use crate::rewrite::token::{self, Holder, Mint, Token};
 use crate::rewrite::{Copy, LinkTreatment, Opens, Order, Verify, Way, downstream, rewrite};
-use crate::sign::{OnBroken, Sign, broken_signatures};
+use crate::sign::{OnBroken, Sender, Sign, Signed, broken_signatures};
 use crate::smtp::Reply;
 use crate::tracker::{Analysis, Axis, Extent, Inquiry, Placed, Remedy, Verdict};
 
@@ -306,18 +306,37 @@ fn sign(order: &Copying<'_>, rewritten: Bytes, edits: &[Edit]) -> Result<Bytes, 
     let was_verified = edits.is_empty() || live.config.policy.verify == Verify::On;
     let is_wanted = live.config.dkim.sign == Sign::Missing || !broken.is_empty();
     let resigns = broken.is_empty() || live.config.dkim.on_broken == OnBroken::Resign;
-    if live.signers.keys().is_empty() || !was_verified || !is_wanted || !resigns {
+    if live.signers.is_empty() || !was_verified || !is_wanted || !resigns {
         return Ok(bytes);
     }
     let domain = from_domain(&bytes).unwrap_or_default();
     let mut clock = Stopwatch::started();
-    let fields = live.signers.sign(&bytes, &domain, order.now.0.div_euclid(1000));
+    let origin = order.arrival.origin();
+    let tied = live.config.policy.rulebook.tied(&origin);
+    let sender = Sender {
+        domain: &domain,
+        controller: order.chosen.controller.name.as_str(),
+        tied: tied.map(|controller| controller.name.as_str()).collect(),
+    };
+    let signed = live.signers.sign(&bytes, &sender, order.now.0.div_euclid(1000));
     clock.leave("sign");
-    if fields.is_empty() {
-        return Ok(bytes);
+    match signed {
+        Signed::Nothing => Ok(bytes),
+        Signed::Withheld(domain) => {
+            metrics::counter!("pixelward_signatures_withheld_total").increment(1);
+            tracing::warn!(
+                id = %order.arrival.id,
+                controller = sender.controller,
+                domain,
+                "a message was not signed: the keys of this domain belong to other controllers; see controllers in [[dkim.key]]"
+            );
+            Ok(bytes)
+        }
+        Signed::Fields(fields) => {
+            metrics::counter!("pixelward_signed_total").increment(1);
+            Ok(Bytes::from([fields.as_bytes(), &bytes].concat()))
+        }
     }
-    metrics::counter!("pixelward_signed_total").increment(1);
-    Ok(Bytes::from([fields.as_bytes(), &bytes].concat()))
 }
 
 fn without_broken(order: &Copying<'_>, rewritten: Bytes, broken: &[Range<usize>]) -> Result<Bytes, Reply> {
@@ -325,7 +344,7 @@ fn without_broken(order: &Copying<'_>, rewritten: Bytes, broken: &[Range<usize>]
     metrics::counter!("pixelward_signatures_broken_total").increment(broken.len() as u64);
     // Where policy is only observed, it is no reason to reject.
     let rejects = chosen.mailstream.mode == Mode::Enforce && live.config.dkim.on_broken == OnBroken::Reject;
-    if live.signers.keys().is_empty() || rejects {
+    if live.signers.is_empty() || rejects {
         tracing::warn!(
             id = %arrival.id,
             signatures = broken.len(),

@@ -128,6 +128,10 @@ fn describe() {
     describe_counter!("pixelward_protected_total", "Messages with a tracker in a signed or encrypted part");
     describe_counter!(
         "pixelward_store_errors_total",
+    describe_counter!(
+        "pixelward_signatures_withheld_total",
+        "Copies that were not signed since the keys of their domain belong to other controllers"
+    );
         "Look-ups of consent that failed and counted as refused"
     );
     describe_gauge!(
