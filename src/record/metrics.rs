@@ -44,7 +44,7 @@ fn begin() {
     for result in [Class::Positive, Class::Transient, Class::Permanent] {
         metrics::counter!("pixelward_messages_total", "result" => result.name()).increment(0);
     }
-    for result in ["right", "wrong", "busy"] {
+    for result in ["right", "wrong", "refused", "busy"] {
         metrics::counter!("pixelward_logins_total", "result" => result).increment(0);
     }
 }
