@@ -168,6 +168,7 @@ fn hints(config: &Config, findings: &Findings) {
         findings.hint("consent.head_copy is not set: an old copy of the store put back would not be noticed");
     }
     for listener in &config.listeners {
+        listener.broad_networks().iter().for_each(|own| findings.hint(own));
         if listener.tls != ListenerTls::None && listener.certificate.is_none() {
             findings.hint(&format!(
                 "listener {} has no certificate: one for development is made, which no client trusts",
@@ -177,7 +178,6 @@ fn hints(config: &Config, findings: &Findings) {
     }
 }
 
-fn store(config: &Config, findings: &mut Findings) {
 /// Whose mail each key signs.
 fn keys(config: &Config, findings: &Findings) {
     let rulebook = &config.policy.rulebook;
@@ -198,6 +198,7 @@ fn keys(config: &Config, findings: &Findings) {
     }
 }
 
+fn store(config: &Config, findings: &mut Findings) {
     if Client::connect(&config.data_directory).is_some() {
         findings.good("the relay runs, and has the consent store");
         return;
