@@ -17,11 +17,12 @@ use pixelward::relay::{Answers, Ledger};
 use pixelward::rewrite::{
     Copy, LinkTreatment, Opens, Order, Personal, Receipts, Verify, rewrite, without_requests,
 };
+use pixelward::sign::signers::Holders;
 use pixelward::sign::verify::{Verdict, verify};
-use pixelward::sign::{Algorithm, Signers, SigningKey, broken_signatures};
+use pixelward::sign::{Algorithm, Sender, Signed, Signers, SigningKey, broken_signatures};
 use pixelward::smtp::address::Address;
 use pixelward::smtp::command::Parameters;
-use pixelward::smtp::session::{Envelope, Greeting, Protocol, Recipient, Sender};
+use pixelward::smtp::session::{self, Envelope, Greeting, Protocol, Recipient};
 use pixelward::tracker::css::{Strings, loads, may_load};
 use pixelward::tracker::html::Tokenizer;
 use pixelward::tracker::{Detector, Extent, Inquiry, Links};
@@ -163,7 +164,7 @@ fn signing_key() -> (SigningKey, String) {
 static SIGNING: LazyLock<Signing> = LazyLock::new(|| {
     let (key, _) = signing_key();
     let record = key.record();
-    Signing { signers: Signers::new(vec![key], None), record }
+    Signing { signers: Signers::new(vec![(key, Holders::Named(vec!["shop".to_owned()]))], None), record }
 });
 
 /// Signatures: those that an edit breaks are fields of the header, and ours holds over what is left. The first bytes say which edit.
@@ -174,21 +175,18 @@ pub fn dkim(input: &[u8]) {
     let end = raw[..start].len() + raw[start..].len().min(usize::from(span));
     let edits = [Edit::cut_inside(start..end)];
     let changed = received(&apply(&raw, &edits));
-    let broken = broken_signatures(&raw, &changed, &edits);
+    let broken = broken_signatures(&raw, &changed);
     for range in &broken {
         let field = raw.get(range.clone()).expect("a field lies in the message");
         assert!(field.len() >= 14 && field[..14].eq_ignore_ascii_case(b"DKIM-Signature"));
     }
     let Signing { signers, record } = &*SIGNING;
-    let fields = signers.sign(&changed, "shop.example", 1_795_000_000);
+    let sender = Sender { domain: "shop.example", controller: "shop", tied: Vec::new() };
+    let Signed::Fields(fields) = signers.sign(&changed, &sender, 1_795_000_000) else { return };
     let signed = [fields.as_bytes(), &changed].concat();
     let verified = verify(&signed, |name| (name == "fuzz._domainkey.shop.example").then(|| record.clone()));
-    if !fields.is_empty() {
-        assert!(
-            verified.first().is_some_and(|own| own.verdict == Verdict::Holds),
-            "our own signature does not hold: {verified:?}"
-        );
-    }
+    let holds = verified.first().is_some_and(|own| own.verdict == Verdict::Holds);
+    assert!(holds, "our own signature does not hold: {verified:?}");
 }
 
 /// The whole line up to delivery, with a store, a preference page and a key.
@@ -232,7 +230,7 @@ static LINE: LazyLock<Line> = LazyLock::new(|| {
 
 fn arrival(pipeline: &Pipeline, message: Bytes, recipients: &[&str], answers: Answers) -> Arrival {
     let address = |text: &str| Address::bare(text).expect("an address");
-    let sender = Sender { address: address("news@shop.example"), parameters: Parameters::default() };
+    let sender = session::Sender { address: address("news@shop.example"), parameters: Parameters::default() };
     let client = Greeting { name: "client.example".to_owned(), protocol: Protocol::Esmtp };
     let to = |own: &&str| Recipient { address: address(own), parameters: Parameters::default() };
     let recipients = recipients.iter().map(to).collect();
@@ -270,8 +268,9 @@ pub fn whole(input: &[u8]) {
     for (indexes, copy) in copies {
         served += indexes.len();
         let Ok(copy) = copy else { continue };
-        assert!(copy.ends_with(b"\r\n"), "the last line is not whole");
-        assert_eq!(received(&copy), copy, "a bare CR or LF came in");
+        // A message of control fields alone leaves nothing behind.
+        assert!(copy.is_empty() || copy.ends_with(b"\r\n"), "the last line is not whole");
+        assert!(copy.is_empty() || received(&copy) == copy, "a bare CR or LF came in");
         if may_be_observed || indexes.iter().all(|index| recipients[*index] == PEOPLE[0]) {
             continue;
         }

@@ -104,7 +104,9 @@ impl Live {
             let mapping = Mapping::load(&own.mapping).map_err(|error| format!("api.incoming: {error}"))?;
             incoming.push(Incoming { name: own.name.clone(), controller: own.controller.clone(), mapping });
         }
-        let signers = Signers::new(signing_keys(&config)?, config.dkim.fallback_domain.clone());
+        let holders = config.dkim.keys.iter().map(|key| key.holders(&config.policy.rulebook));
+        let keys = signing_keys(&config)?.into_iter().zip(holders).collect();
+        let signers = Signers::new(keys, config.dkim.fallback_domain.clone());
         let mut fragments = Vec::new();
         for own in config.policy.rulebook.controllers() {
             fragments.push((own.name.clone(), fragments_of(own)?));

@@ -183,6 +183,15 @@ impl Pipeline {
         self.store.lookup(controller, Person([0; 16])).is_ok()
     }
 
+    /// What the relay cannot do at the moment, for those who watch it; `None` where it does all it should. Mail flows all the same.
+    pub fn trouble(&self) -> Option<String> {
+        if !self.store_answers() {
+            return Some("consent cannot be looked up; trackers are stripped for everybody".to_owned());
+        }
+        let evidence = self.evidence.as_ref().and_then(Evidence::trouble);
+        evidence.map(|why| format!("evidence is being lost: {why}; mail flows"))
+    }
+
     /// What the store needs once a day. What is wrong with it is logged.
     pub fn look_after_store(&self) {
         let live = self.live();

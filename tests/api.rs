@@ -581,6 +581,19 @@ fn no_more_are_talked_to_at_once_than_the_limit() {
     assert_eq!(third.answer().status, 200);
 }
 
+#[test]
+fn requests_that_never_come_whole_hold_nobody_up() {
+    let served = Served::with("");
+    let mut half: Vec<Connection> = (0..300).map(|_| Connection::to(served.port)).collect();
+    for own in &mut half {
+        // Those whose seat was given away do not hear it yet.
+        let _ = own.writer().write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-More: ");
+    }
+    for _ in 0..3 {
+        assert_eq!(Connection::to(served.port).ask("GET", "/healthz", &[], b"").status, 200);
+    }
+}
+
 /// A small disk in memory, which goes when the test ends.
 struct Disk(std::path::PathBuf);
 

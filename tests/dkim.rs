@@ -116,6 +116,85 @@ fn signing(folder: &Folder, rest: &str) -> (Vec<Key>, String) {
     (keys, lines)
 }
 
+#[test]
+fn who_is_tied_to_another_controller_gets_no_signature_of_a_key() {
+    let message = b"From: ceo@shop.example\r\nSubject: a\r\n\r\nb\r\n";
+    let shop = "[[controller]]\nname = \"shop\"\nfrom_domain = \"shop.example\"\n";
+    let other = "[[controller]]\nname = \"other\"\nlistener = \"inside\"\n";
+    let named = |lines: &str| lines.replace("[[dkim.key]]\n", "[[dkim.key]]\ncontrollers = [\"other\"]\n");
+    let plain = str::to_owned;
+    type Change<'a> = &'a dyn Fn(&str) -> String;
+    let cases: [(&str, Change<'_>, &str, bool); 6] = [
+        // From makes it a message of shop, and the client is tied to another all the same.
+        ("inside", &plain, &format!("{shop}{other}"), false),
+        ("inside", &plain, &format!("{other}{shop}"), false),
+        ("inside", &plain, other, false),
+        ("outside", &plain, &format!("{shop}{other}"), true),
+        ("outside", &plain, other, true),
+        ("inside", &named, &format!("{other}{shop}"), true),
+    ];
+    for (listener, change, controllers, is_signed) in cases {
+        let (hop, folder) = (NextHop::start(), Folder::new());
+        let dkim = change(&key(&folder, "shop.example", "rsa", "rsa").lines);
+        configuration(
+            &folder,
+            hop.port,
+            &format!("name = \"{listener}\""),
+            "",
+            &format!("{dkim}\n{controllers}"),
+        );
+        let config = folder.0.join("config.toml");
+        if listener == "outside" {
+            // The listener that ties must be there.
+            let text = std::fs::read_to_string(&config).unwrap();
+            let inside = "[[listener]]\nname = \"inside\"\naddress = \"127.0.0.1:0\"\ntls = \"none\"\n";
+            let first = text.find("[next_hop]").unwrap();
+            std::fs::write(&config, format!("{}{inside}{}", &text[..first], &text[first..])).unwrap();
+        }
+        let relay = Relay::in_folder(folder);
+        assert!(send(relay.port, "news@other.example", message));
+        let left = unstuffed(&hop.wait(1).remove(0).data);
+        let left = String::from_utf8(left).unwrap();
+        assert_eq!(left.contains("d=shop.example"), is_signed, "{listener} {controllers} {dkim}: {left}");
+        let checked = String::from_utf8(relay.command(&["check"]).stdout).unwrap();
+        assert!(checked.contains("dkim.key rsa of shop.example signs mail of "), "{checked}");
+        if !is_signed {
+            let told = relay.log.wait("the reason", |line| line.contains("a message was not signed"));
+            assert!(
+                told.contains("shop.example") && told.contains("WARN") && !told.contains("ceo"),
+                "{told}"
+            );
+        }
+    }
+    let folder = Folder::new();
+    let dkim = key(&folder, "shop.example", "rsa", "rsa")
+        .lines
+        .replace("[[dkim.key]]\n", "[[dkim.key]]\ncontrollers = [\"shp\"]\n");
+    let file = configuration(&folder, 1, "", "", &format!("{dkim}\n{shop}"));
+    let output = program().args(["check", "--config"]).arg(file).output().unwrap();
+    let told = String::from_utf8(output.stdout).unwrap();
+    assert!(told.contains("dkim.key.controllers") && told.contains("\"shp\""), "{told}");
+}
+
+#[test]
+fn a_thousand_signatures_on_a_large_message_are_gone_through_once() {
+    let stage = stage("");
+    let (with, _) = newsletter("eve@home.example");
+    let fields: String = (0..1000).fold(String::new(), |mut out, number| {
+        let _ = write!(
+            out,
+            "DKIM-Signature: v=1; a=rsa-sha256; c=relaxed/relaxed; d=d{number}.example; s=s; l={number};\r\n h=from; bh=AA==; b=AA==\r\n"
+        );
+        out
+    });
+    let message = format!("{fields}{}", with.replace("\r\n", "\n").replace('\n', "\r\n"));
+    assert!(send(stage.relay.port, "news@shop.example", message.as_bytes()));
+    let left = String::from_utf8(unstuffed(&stage.hop.wait(1).remove(0).data)).unwrap();
+    // Those that never held are not ours to judge, and those that nobody looks at go.
+    let kept = (0..1000).filter(|number| left.contains(&format!("d=d{number}.example; "))).count();
+    assert_eq!(kept, pixelward::sign::existing::MAX_SIGNATURES, "{}", left.len());
+}
+
 /// All messages there are, each with the name of its sender.
 fn all(test: &str) -> Vec<(String, Bytes)> {
     let all = own_messages().into_iter().chain(real_messages(test)).enumerate();

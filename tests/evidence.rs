@@ -287,6 +287,11 @@ fn mail_flows_where_evidence_cannot_be_written_and_what_is_lost_is_counted() {
         assert!(Instant::now() < deadline, "nothing was lost");
     }
     relay.log.wait("loss", |line| line.contains("evidence cannot be written"));
+    let ready = get(port, "/readyz");
+    assert!(
+        ready.starts_with("HTTP/1.1 503 ") && ready.contains("evidence is being lost: it cannot be written"),
+        "{ready}"
+    );
     std::fs::remove_file(&evidence_folder).unwrap();
     std::fs::rename(&aside, &evidence_folder).unwrap();
     let before = found(&relay, &["--mailstream", "unmatched", "--limit", "100000"]).len();
@@ -296,6 +301,7 @@ fn mail_flows_where_evidence_cannot_be_written_and_what_is_lost_is_counted() {
         assert!(Instant::now() < deadline, "evidence is not written again");
     }
     relay.log.wait("recovery", |line| line.contains("evidence can be written again"));
+    assert!(get(port, "/readyz").ends_with("ready\n"));
     let said = relay.log.all().iter().filter(|line| line.contains("evidence cannot be written")).count();
     assert_eq!(said, 1, "it is said once");
     assert!(is_whole(&relay));

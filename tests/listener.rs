@@ -101,6 +101,71 @@ fn whoever_names_no_client_is_dropped_without_a_word() {
 }
 
 #[test]
+fn what_a_proxy_tells_is_never_this_machine() {
+    let hop = NextHop::start();
+    let trusts = "proxy_protocol = \"required\"\nproxy_networks = [\"127.0.0.1\"]\nxclient_networks = [\"127.0.0.1\"]\nxforward_networks = [\"127.0.0.1\"]";
+    let relay = Relay::with(hop.port, trusts, "", "");
+    let unknown = [b"\r\n\r\n\0\r\nQUIT\n".as_slice(), &[0x21, 0, 0, 0]].concat();
+    for header in [
+        b"PROXY UNKNOWN\r\n".to_vec(),
+        b"PROXY UNKNOWN 127.0.0.1 127.0.0.1 4711 25\r\n".to_vec(),
+        b"PROXY TCP4 127.0.0.1 127.0.0.1 4711 25\r\n".to_vec(),
+        b"PROXY TCP6 ::1 ::1 4711 25\r\n".to_vec(),
+        b"PROXY TCP6 ::ffff:127.0.0.1 ::1 4711 25\r\n".to_vec(),
+        version_2([127, 0, 0, 1], 0x21),
+        unknown.clone(),
+    ] {
+        let reply = behind(relay.port, &header).reply();
+        assert!(reply.starts_with("554 5.7.1 "), "{reply} {}", String::from_utf8_lossy(&header));
+    }
+    // Nor is what XCLIENT tells; and who comes through a proxy is trusted with neither command.
+    let hop = NextHop::start();
+    let relay = Relay::with(hop.port, "xclient_networks = [\"127.0.0.1\"]", "", "");
+    let mut client = Client::greeted(relay.port);
+    assert!(client.ask("XCLIENT ADDR=127.0.0.1").starts_with("220 "));
+    assert_eq!(client.say("EHLO client.example"), 250);
+    assert!(client.ask("MAIL FROM:<news@shop.example>").starts_with("554 5.7.1 "));
+    let networks = "allowed_networks = [\"0.0.0.0/0\"]";
+    let relay = Relay::with(hop.port, &format!("{trusts}\n{networks}"), "", "");
+    let mut client = behind(relay.port, b"PROXY TCP4 127.0.0.1 127.0.0.1 4711 25\r\n");
+    assert_eq!(client.code(), 220, "who lists an address means it");
+    let announced = client.ask("EHLO client.example");
+    assert!(
+        announced.starts_with("250") && !announced.contains("XCLIENT") && !announced.contains("XFORWARD")
+    );
+    assert!(behind(relay.port, &unknown).reply().starts_with("554 5.7.1 "), "unknown is in no network");
+}
+
+#[test]
+fn networks_of_everybody_are_told_by_check_and_run() {
+    let lists = "allowed_networks = [\"::ffff:0:0/96\", \"192.0.2.0/24\"]\nproxy_protocol = \"required\"\nproxy_networks = [\"::/0\"]\n\
+                 xclient_networks = [\"0.0.0.0/0\"]\nxforward_networks = [\"128.0.0.0/1\"]";
+    let hop = NextHop::start();
+    let relay = Relay::with(hop.port, lists, "", "");
+    let checked = String::from_utf8(relay.command(&["check"]).stdout).unwrap();
+    for (network, meaning) in [
+        ("0.0.0.0/0 in allowed_networks takes in every IPv4 address: ", "(an open relay)"),
+        ("::/0 in proxy_networks takes in every IPv6 address: ", "in a PROXY header"),
+        ("0.0.0.0/0 in xclient_networks takes in every IPv4 address: ", "with XCLIENT"),
+        ("128.0.0.0/1 in xforward_networks takes in 2^31 IPv4 addresses: ", "with XFORWARD"),
+    ] {
+        let told = checked.lines().find(|line| line.contains(network)).unwrap_or_default();
+        assert!(told.starts_with("note") && told.contains(meaning), "{network}: {checked}");
+        relay
+            .log
+            .wait(network, |line| line.contains("WARN") && line.contains(network) && line.contains(meaning));
+    }
+    assert!(!checked.contains("192.0.2.0/24"), "{checked}");
+    // Who must log in is told what it is then.
+    let folder = Folder::new();
+    let lines = "allowed_networks = [\"0.0.0.0/0\"]\nrequire_login = true\nusers_file = \"users\"\ntls = \"required\"";
+    configuration(&folder, hop.port, lines, "", "");
+    let output = program().args(["check", "--config"]).arg(folder.0.join("config.toml")).output().unwrap();
+    let checked = String::from_utf8(output.stdout).unwrap();
+    assert!(checked.contains("may try to log in") && !checked.contains("an open relay"), "{checked}");
+}
+
+#[test]
 fn limits_for_each_client_hold_behind_a_proxy() {
     let hop = NextHop::start();
     let relay = Relay::with(hop.port, &format!("{BEHIND_PROXY}\nmax_connections_per_client = 1"), "", "");

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use secure::{Authority, Secure, client_config, swaks, text};
-use support::{Client, Folder, NextHop, Relay, configuration, program};
+use support::{Client, Folder, NextHop, PATIENCE, Relay, configuration, program};
 
 /// base64 of NUL ann NUL secret, and of the parts.
 const PLAIN: &str = "AGFubgBzZWNyZXQ=";
@@ -218,6 +218,63 @@ fn wrong_passwords_wait_longer_and_end_the_session() {
     assert_eq!(client.reply(), "");
     let line = stage.relay.log.wait("the failure", |line| line.contains("a login failed"));
     assert!(!line.contains("ann") && !line.contains("eve"), "{line}");
+}
+
+/// The value of a metric with this beginning, 0 where there is none.
+fn metric(port: u16, name: &str) -> u64 {
+    let page = support::get(port, "/metrics");
+    let line = page.lines().find_map(|line| line.strip_prefix(name));
+    line.map_or(0, |value| value.trim().parse().unwrap())
+}
+
+#[test]
+fn those_who_guess_hold_up_nobody_else_and_cost_a_few_looks() {
+    let authority = Authority::new();
+    let users = authority.folder.0.join("users");
+    write_users(&users, &line("ann", "secret"));
+    let (hop, folder) = (NextHop::start(), Folder::new());
+    let certificate = authority.issue("localhost").lines();
+    let listener = format!("tls = \"implicit\"\n{certificate}\nusers_file = {users:?}\nrequire_login = true");
+    let file = configuration(&folder, hop.port, &listener, "", "");
+    let private = support::free_port();
+    let config = std::fs::read_to_string(&file).unwrap();
+    let address = format!("[private]\naddress = \"127.0.0.1:{private}\"");
+    std::fs::write(&file, config.replace("[private]\naddress = \"\"", &address)).unwrap();
+    let relay = Relay::in_folder(folder);
+    let connect = |from: &str| {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        socket.bind(&std::net::SocketAddr::new(from.parse().unwrap(), 0).into()).unwrap();
+        socket.connect(&std::net::SocketAddr::from(([127, 0, 0, 1], relay.port)).into()).unwrap();
+        let stream = std::net::TcpStream::from(socket);
+        stream.set_read_timeout(Some(3 * PATIENCE)).unwrap();
+        let mut client = Secure::over(stream, client_config(&authority.file, None));
+        assert!(client.reply().starts_with("220 "));
+        assert_eq!(client.say("EHLO client.example"), 250);
+        client
+    };
+    let start = std::time::Instant::now();
+    let mut guessing: Vec<Secure> = (0..300).map(|_| connect("127.0.0.2")).collect();
+    for client in &mut guessing {
+        client.send(format!("AUTH PLAIN {WRONG}\r\n").as_bytes());
+    }
+    for number in 0..20 {
+        assert_eq!(connect("127.0.0.1").say(&format!("AUTH PLAIN {PLAIN}")), 235, "{number}");
+    }
+    for client in &mut guessing {
+        let reply = client.reply();
+        assert!(reply.starts_with("535 5.7.8 ") || reply.starts_with("454 4.7.0 "), "{reply}");
+    }
+    // Five wrong passwords, and one more for each minute that has passed.
+    let most = 5 + start.elapsed().as_secs() / 60;
+    let looked_at = metric(private, "pixelward_logins_total{result=\"wrong\"}");
+    assert!((1..=most).contains(&looked_at), "{looked_at} passwords were looked at");
+    assert_eq!(metric(private, "pixelward_logins_total{result=\"right\"}"), 20);
+    assert_eq!(metric(private, "pixelward_logins_total{result=\"refused\"}"), 300 - looked_at);
+    assert_eq!(metric(private, "pixelward_logins_total{result=\"busy\"}"), 0);
+    // Other sessions and other logins do not help, and neither does the right password.
+    for password in [PLAIN, "AGV2ZQBzZWNyZXQ="] {
+        assert!(connect("127.0.0.2").ask(&format!("AUTH PLAIN {password}")).starts_with("454 4.7.0 "));
+    }
 }
 
 #[test]

@@ -68,6 +68,62 @@ fn a_gate_leads_on_for_those_who_agreed_and_stops_at_once_when_they_withdraw() {
 }
 
 #[test]
+fn a_pixel_that_is_opened_as_a_page_leads_nowhere_and_records_nothing() {
+    const VISITS: [&[(&str, &str)]; 5] = [
+        &[("Sec-Fetch-Mode", "navigate"), ("Sec-Fetch-Dest", "document")],
+        &[("Sec-Fetch-Dest", "iframe"), ("Sec-Fetch-Mode", "navigate")],
+        &[("Sec-Fetch-Dest", "empty"), ("Sec-Fetch-Mode", "cors")],
+        &[("Sec-Fetch-Mode", "navigate"), ("Accept", "image/*")],
+        &[("Accept", "text/html,application/xhtml+xml,application/xml;q=0.9,image/webp,*/*;q=0.8")],
+    ];
+    let readers = Readers::start();
+    readers.say("ann@home.example", "granted");
+    let gate = readers.gate("ann@home.example");
+    let day = readers.day("ann@home.example", "orders");
+    let paths = [
+        gate.clone(),
+        readers.gate("bob@home.example"),
+        readers.gate_to("ann@home.example", "http://127.0.0.1/", Timestamp::now()),
+        "/shop/p/none".to_owned(),
+        day.clone(),
+        readers.shared("club", "letter", 1),
+    ];
+    let visit = |path: &str, fields: &[(&str, &str)]| {
+        let answer = readers.ask("GET", path, fields, "");
+        assert_eq!(answer.header("location"), None, "{path}");
+        is_page(&answer, path)
+    };
+    let page = visit("/shop/p/none", VISITS[0]);
+    assert!(page.contains("This is the address of an invisible picture"), "{page}");
+    for (path, fields) in paths.iter().flat_map(|path| VISITS.map(|fields| (path, fields))) {
+        assert_eq!(visit(path, fields), page, "{path} {fields:?}");
+    }
+    let german = visit(&gate, &[VISITS[0], &[("Accept-Language", "de")]].concat());
+    assert!(german.contains("lang=\"de\"") && german.contains("eines unsichtbaren Bildes"), "{german}");
+    assert!(visit(&format!("{gate}?lang=nl"), VISITS[0]).contains("een onzichtbare afbeelding"));
+    // A picture is loaded as before, by browsers that say so, and by proxies that say nothing.
+    for fields in [
+        &[
+            ("Sec-Fetch-Dest", "image"),
+            ("Sec-Fetch-Mode", "no-cors"),
+            ("Accept", "image/avif,image/*,*/*;q=0.8"),
+        ][..],
+        &[("Accept", "*/*")],
+        &[],
+    ] {
+        let onward = readers.ask("GET", &gate, fields, "");
+        assert_eq!((onward.status, onward.header("location")), (302, Some(TARGET)), "{fields:?}");
+    }
+    let mut readers = readers;
+    readers.served.relay.signal("TERM");
+    assert!(readers.served.relay.wait().success());
+    let file = readers.served.relay.folder.0.join("data/consent/days.log");
+    let opened = pixelward::consent::days::Table::load(&file)
+        .map_or(0, |table| table.len() + table.counted("club").len());
+    assert_eq!(opened, 0, "a visit is no opening");
+}
+
+#[test]
 fn a_day_pixel_keeps_one_day_and_not_of_those_who_said_no() {
     let readers = Readers::start();
     let file = readers.served.relay.folder.0.join("data/consent/days.log");

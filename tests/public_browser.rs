@@ -62,6 +62,8 @@ fn the_page_is_for_everybody_in_every_language_and_looking_changes_nothing() {
         ("old", readers.link_of("old@home.example", Timestamp::now().plus_days(-200))),
         ("unusable", "/shop/c/none".to_owned()),
         ("new-link", "/shop/c/".to_owned()),
+        // Annette has agreed: loaded as a picture, this one would lead on.
+        ("pixel", readers.gate("annette@home.example")),
     ];
     let found = looked(&readers, &pages, "");
     assert_eq!(found["wrong"], json!([]), "{found:#}");

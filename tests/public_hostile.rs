@@ -5,7 +5,7 @@ mod http;
 mod readers;
 mod support;
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::time::Duration;
 
 use http::{Connection, head};
@@ -281,4 +281,18 @@ fn those_beyond_the_limit_of_connections_wait_and_are_served() {
     third.writer().set_read_timeout(Some(PATIENCE)).unwrap();
     held.pop();
     assert_eq!(third.answer().status, 200);
+}
+
+#[test]
+fn requests_that_never_come_whole_hold_no_reader_up() {
+    let readers = Readers::with(support::free_port(), "", "max_connections = 256");
+    let half: Vec<Connection> = (0..300).map(|_| Connection::to(readers.port)).collect();
+    for (number, own) in half.iter().enumerate() {
+        // Some say nothing at all. Those whose seat was given away do not hear it yet.
+        let start: &[u8] = if number % 3 == 0 { b"" } else { b"GET /shop/p/none HTTP/1.1\r\nHost: " };
+        let _ = own.writer().write_all(start);
+    }
+    for path in ["/shop/p/none", &readers.link("bob@home.example")] {
+        assert_eq!(readers.get(path).status, 200, "{path}");
+    }
 }

@@ -17,6 +17,7 @@ use crate::relay::NextHop;
 use crate::relay::connection::Connection;
 use crate::rewrite::downstream::Esp;
 use crate::rewrite::token::Mint;
+use crate::sign::Holders;
 use crate::web::mapping::secret;
 use crate::web::probe::probe;
 use crate::web::{public, token};
@@ -74,6 +75,7 @@ pub fn run(command: &Check) -> Result<ExitCode, Box<dyn std::error::Error>> {
     };
     findings.good(&format!("{} is well-formed", command.config.display()));
     hints(&config, &findings);
+    keys(&config, &findings);
     if let Err(error) = token::load(&config.api.tokens_file) {
         findings.bad(&format!("the tokens of the API: {error}"));
     }
@@ -166,11 +168,32 @@ fn hints(config: &Config, findings: &Findings) {
         findings.hint("consent.head_copy is not set: an old copy of the store put back would not be noticed");
     }
     for listener in &config.listeners {
+        listener.broad_networks().iter().for_each(|own| findings.hint(own));
         if listener.tls != ListenerTls::None && listener.certificate.is_none() {
             findings.hint(&format!(
                 "listener {} has no certificate: one for development is made, which no client trusts",
                 listener.name
             ));
+        }
+    }
+}
+
+/// Whose mail each key signs.
+fn keys(config: &Config, findings: &Findings) {
+    let rulebook = &config.policy.rulebook;
+    let can_tie = rulebook.controllers().any(|own| own.conditions.can_tie());
+    for key in &config.dkim.keys {
+        let holders = key.holders(rulebook);
+        let title = format!("dkim.key {} of {}", key.selector, key.domain);
+        let names = holders.controllers().join(", ");
+        let is_fallback = config.dkim.fallback_domain.as_ref() == Some(&key.domain);
+        match holders {
+            Holders::Named(_) => findings.good(&format!("{title} signs mail of {names}")),
+            Holders::Unclaimed(_) if can_tie && !is_fallback => findings.hint(&format!(
+                "{title} signs mail of {names} alone: no condition of a controller names the domain. Set controllers in [[dkim.key]] to say whose \
+                 it is; who is tied to another by listener or login gets no signature of it"
+            )),
+            Holders::Unclaimed(_) => findings.good(&format!("{title} signs mail of {names}")),
         }
     }
 }

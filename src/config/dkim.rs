@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use super::reader::Section;
 use crate::policy::conditions::domain;
-use crate::sign::{OnBroken, Sign};
+use crate::policy::{Controller, Rulebook};
+use crate::sign::{Holders, OnBroken, Sign};
 
 /// Signatures.
 #[derive(Clone, Debug)]
@@ -28,9 +29,28 @@ pub struct DkimKey {
     pub selector: String,
     /// The private key, in PEM.
     pub key_file: PathBuf,
+    /// The controllers whose mail it signs; empty where the configuration leaves it to their conditions.
+    pub controllers: Vec<String>,
 }
 
-pub(super) fn dkim(section: &mut Section<'_>) -> Dkim {
+impl DkimKey {
+    /// Whose mail it signs. Where the key names nobody, it belongs to the controllers that have its domain in their conditions, or in those
+    /// of their mailstreams; where none has, to those who are not tied to a listener or a login, and to the controller of all other mail.
+    pub fn holders(&self, rulebook: &Rulebook) -> Holders {
+        let names = |all: Vec<&Controller>| all.iter().map(|own| own.name.as_str().to_owned()).collect();
+        if !self.controllers.is_empty() {
+            return Holders::Named(self.controllers.clone());
+        }
+        let claimants = rulebook.claimants(&self.domain);
+        if claimants.is_empty() {
+            Holders::Unclaimed(names(rulebook.untied()))
+        } else {
+            Holders::Named(names(claimants))
+        }
+    }
+}
+
+pub(super) fn dkim(section: &mut Section<'_>, rulebook: &Rulebook) -> Dkim {
     let on_broken =
         [("resign", OnBroken::Resign), ("remove", OnBroken::Remove), ("reject", OnBroken::Reject)];
     let dkim = Dkim {
@@ -49,6 +69,11 @@ pub(super) fn dkim(section: &mut Section<'_>) -> Dkim {
         section.problem(section.start_line(), format!("dkim.fallback_domain: no [[dkim.key]] is of {own:?}"));
     }
     for (index, own) in dkim.keys.iter().enumerate() {
+        for name in &own.controllers {
+            if let Err(error) = rulebook.named(Some(name), None) {
+                section.problem(section.start_line(), format!("dkim.key.controllers: {error}"));
+            }
+        }
         let same = |other: &DkimKey| other.domain == own.domain && other.selector == own.selector;
         if dkim.keys.iter().take(index).any(same) {
             section.problem(
@@ -64,6 +89,7 @@ fn key(section: &mut Section<'_>) -> Option<DkimKey> {
     let named = section.parsed("domain", |text| label(text).map(|own| domain(&own)));
     let selector = section.parsed("selector", |text| label(text).map(|own| own.to_ascii_lowercase()));
     let key_file = section.path("key_file");
+    let controllers = section.one_or_more("controllers", |text| Ok(text.to_owned()));
     for (name, is_there) in
         [("domain", named.is_some()), ("selector", selector.is_some()), ("key_file", key_file.is_some())]
     {
@@ -71,7 +97,7 @@ fn key(section: &mut Section<'_>) -> Option<DkimKey> {
             section.problem(section.start_line(), format!("dkim.key.{name} is missing"));
         }
     }
-    Some(DkimKey { domain: named?, selector: selector?, key_file: key_file? })
+    Some(DkimKey { domain: named?, selector: selector?, key_file: key_file?, controllers })
 }
 
 /// A name in DNS.

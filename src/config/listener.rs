@@ -143,6 +143,41 @@ impl Listener {
         }
     }
 
+    /// What the networks of its lists mean that take in more than any organisation has, one sentence each.
+    pub fn broad_networks(&self) -> Vec<String> {
+        let shows_who_it_is =
+            self.require_login || matches!(self.client_certificate, ClientCertificate::Required(_));
+        let senders = match shows_who_it_is {
+            true => "anybody there may try to log in or show a certificate",
+            false => "anybody there may send mail to anybody through this relay (an open relay)",
+        };
+        let lists = [
+            ("allowed_networks", &self.allowed_networks, senders),
+            (
+                "proxy_networks",
+                &self.proxy_networks,
+                "anybody there may claim any address in a PROXY header, and so pass allowed_networks and limits",
+            ),
+            (
+                "xclient_networks",
+                &self.xclient_networks,
+                "anybody there may claim any address and login with XCLIENT, and so pass allowed_networks, require_login and limits",
+            ),
+            (
+                "xforward_networks",
+                &self.xforward_networks,
+                "anybody there may claim with XFORWARD that a message comes from somewhere else",
+            ),
+        ];
+        let broad = lists.iter().flat_map(|(name, networks, meaning)| {
+            let found = networks.iter().filter_map(|own| Some((own, own.breadth()?)));
+            found.map(move |(own, breadth)| {
+                format!("listener {}: {own} in {name} takes in {breadth}: {meaning}", self.name)
+            })
+        });
+        broad.collect()
+    }
+
     /// How long a client may wait for the answer to its final dot: less than the 100 s and 600 s after which Postfix gives up, so that it never
     /// sends again what was delivered.
     pub fn budget(&self) -> Duration {

@@ -185,7 +185,7 @@ fn read(source: &str, folder: &Path) -> Outcome<Config> {
         let next_hops = root.sections("next_hop", next_hop::next_hop);
         let routes = route::routes(root, &listeners, &next_hops, relay.max_groups);
         let policy = policy::policy(root, mode, &listeners, folder);
-        let dkim = root.section("dkim", dkim::dkim);
+        let dkim = root.section("dkim", |section| dkim::dkim(section, &policy.rulebook));
         let tracker = root.section("tracker", tracker::tracker);
         let consent = root.section("consent", |section| consent(section, &data_directory));
         let evidence = root.section("evidence", |section| evidence(section, &data_directory));

@@ -1,7 +1,7 @@
 //! Networks in CIDR notation.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 
 /// An address with a prefix length.
@@ -28,6 +28,22 @@ impl Network {
     }
 }
 
+impl Network {
+    /// What a network takes in, where that is more than any organisation has; `None` for all others.
+    pub fn breadth(&self) -> Option<String> {
+        let is_local = |own: Ipv6Addr| own.is_unique_local() || own.is_unicast_link_local();
+        match self.address {
+            IpAddr::V4(_) if self.prefix == 0 => Some("every IPv4 address".to_owned()),
+            IpAddr::V6(_) if self.prefix == 0 => Some("every IPv6 address".to_owned()),
+            IpAddr::V4(_) if self.prefix < 8 => Some(format!("2^{} IPv4 addresses", 32 - self.prefix)),
+            IpAddr::V6(own) if self.prefix < 16 && !is_local(own) => {
+                Some(format!("2^{} IPv6 addresses", 128 - u32::from(self.prefix)))
+            }
+            IpAddr::V4(_) | IpAddr::V6(_) => None,
+        }
+    }
+}
+
 impl FromStr for Network {
     type Err = String;
 
@@ -39,11 +55,17 @@ impl FromStr for Network {
         };
         let address: IpAddr = address.parse().map_err(|_| wrong())?;
         let longest = if address.is_ipv4() { 32 } else { 128 };
-        let prefix = prefix.map_or(Ok(longest), str::parse).map_err(|_| wrong())?;
+        let prefix: u8 = prefix.map_or(Ok(longest), str::parse).map_err(|_| wrong())?;
         if prefix > longest {
             return Err(wrong());
         }
-        Ok(Network { address, prefix })
+        // IPv4 addresses within IPv6 are compared as IPv4 ones, and so is a network of them.
+        match (address.to_canonical(), prefix.checked_sub(96)) {
+            (IpAddr::V4(own), Some(inner)) if address.is_ipv6() => {
+                Ok(Network { address: IpAddr::V4(own), prefix: inner })
+            }
+            _ => Ok(Network { address, prefix }),
+        }
     }
 }
 
@@ -70,6 +92,34 @@ mod tests {
         assert!(check("2001:db8::/32", "2001:db8:1::1"));
         assert!(!check("2001:db8::/32", "2001:db9::1"));
         assert!(check("192.0.2.0/24", "::ffff:192.0.2.1"));
+    }
+
+    #[test]
+    fn ipv4_within_ipv6_is_ipv4() {
+        assert!(check("::ffff:0:0/96", "203.0.113.1") && check("::ffff:0:0/96", "::ffff:203.0.113.1"));
+        assert!(check("::ffff:192.0.2.0/120", "192.0.2.7") && !check("::ffff:192.0.2.0/120", "192.0.3.7"));
+        assert!(!check("::ffff:0:0/96", "2001:db8::1"));
+        assert_eq!("::ffff:0:0/96".parse::<Network>().unwrap().to_string(), "0.0.0.0/0");
+    }
+
+    #[test]
+    fn what_no_organisation_has_is_broad() {
+        let breadth = |text: &str| text.parse::<Network>().unwrap().breadth().unwrap_or_default();
+        for (text, wanted) in [
+            ("0.0.0.0/0", "every IPv4 address"),
+            ("::ffff:0:0/96", "every IPv4 address"),
+            ("::/0", "every IPv6 address"),
+            ("128.0.0.0/1", "2^31 IPv4 addresses"),
+            ("::ffff:0.0.0.0/97", "2^31 IPv4 addresses"),
+            ("2000::/3", "2^125 IPv6 addresses"),
+            ("10.0.0.0/8", ""),
+            ("fc00::/7", ""),
+            ("fe80::/10", ""),
+            ("2001:db8::/32", ""),
+            ("192.0.2.1", ""),
+        ] {
+            assert_eq!(breadth(text), wanted, "{text}");
+        }
     }
 
     #[test]

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
@@ -15,7 +14,8 @@ use super::{Console, guard};
 use crate::config::ClientCertificate;
 use crate::config::console::Console as Settings;
 use crate::server::Tls;
-use crate::web::serve::{Ended, bind, talk};
+use crate::web::seats::{Seat, Seats};
+use crate::web::serve::{Ended, bind, seated, talk};
 
 /// How long accepting pauses when the system has no descriptors left.
 const BREATH: Duration = Duration::from_millis(100);
@@ -35,11 +35,10 @@ pub(super) async fn serve(config: Settings, api: Client) -> Result<(), Box<dyn s
     tracing::info!(address = %bound.address, url = %console.base(), "the console is served");
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     let routes = guard::router(&console);
-    let places = Arc::new(Semaphore::new(console.config.server.max_connections));
+    let seats = Seats::new(console.config.server.max_connections);
     loop {
-        let place = Arc::clone(&places).acquire_owned().await?;
-        let accepted = tokio::select! {
-            accepted = bound.accept() => accepted,
+        let (seat, accepted) = tokio::select! {
+            accepted = async { (seats.take().await, bound.accept().await) } => accepted,
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
         };
@@ -48,10 +47,10 @@ pub(super) async fn serve(config: Settings, api: Client) -> Result<(), Box<dyn s
                 let (routes, tls) = (routes.clone(), tls.as_ref().map(|own| Arc::clone(&own.config)));
                 let patience = console.config.server.idle_timeout;
                 tokio::spawn(async move {
-                    if let Err(error) = connection(stream, tls, routes, patience).await {
+                    let talked = connection(stream, tls, routes, patience, &seat);
+                    if let Err(error) = seated(&seat, talked).await {
                         tracing::debug!(%error, "a connection to the console ended");
                     }
-                    drop(place);
                 });
             }
             Err(error) => {
@@ -70,13 +69,14 @@ async fn connection(
     tls: Option<Arc<rustls::ServerConfig>>,
     routes: axum::Router,
     patience: Duration,
+    seat: &Arc<Seat>,
 ) -> Ended {
     stream.set_nodelay(true)?;
     match tls {
-        None => talk(stream, routes, patience).await,
+        None => talk(stream, routes, patience, seat).await,
         Some(tls) => {
             let stream = timeout(patience, TlsAcceptor::from(tls).accept(stream)).await??;
-            talk(stream, routes, patience).await
+            talk(stream, routes, patience, seat).await
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Header fields as they stand in the raw bytes (RFC 5322 section 2.2).
 
+use std::collections::HashMap;
 use std::ops::Range;
 
 /// One header field with its continuation lines.
@@ -33,6 +34,15 @@ impl Field {
 /// The fields of the header block that starts at `from`, up to the empty line or the first line that is none.
 pub fn fields(raw: &[u8], from: usize) -> Fields<'_> {
     Fields { raw, at: from }
+}
+
+/// The fields of a header by their name in lower case, those of one name in their order.
+pub fn by_name<'h>(raw: &[u8], header: &'h [Field]) -> HashMap<Vec<u8>, Vec<&'h Field>> {
+    let mut all: HashMap<Vec<u8>, Vec<&Field>> = HashMap::new();
+    for field in header {
+        all.entry(field.name(raw).to_ascii_lowercase()).or_default().push(field);
+    }
+    all
 }
 
 /// Iterates over header fields.

@@ -1,5 +1,6 @@
 //! One copy of a message: what is wanted of it, and the bytes that come of that.
 
+use std::collections::HashSet;
 use std::ops::Range;
 
 use aws_lc_rs::digest::{Context, SHA256};
@@ -23,7 +24,7 @@ use crate::rewrite::notice::{Need, NoPlace, Notice, Question, Texts};
 use crate::rewrite::swap::{Gate, Swap};
 use crate::rewrite::token::{self, Holder, Mint, Token};
 use crate::rewrite::{Copy, LinkTreatment, Opens, Order, RewriteError, Verify, Way, edits, rewrite};
-use crate::sign::{OnBroken, Sign, broken_signatures};
+use crate::sign::{OnBroken, Sender, Sign, Signed, broken_signatures};
 use crate::smtp::Reply;
 use crate::tracker::{Analysis, Axis, Extent, Inquiry, Placed, Remedy, Verdict};
 
@@ -384,24 +385,43 @@ fn sign(order: &Copying<'_>, rewritten: Bytes, edits: &[Edit]) -> Result<Bytes, 
     let live = order.live;
     let broken = match edits {
         [] => Vec::new(),
-        edits => broken_signatures(&order.arrival.message, &rewritten, edits),
+        _ => broken_signatures(&order.arrival.message, &rewritten),
     };
     let bytes = if broken.is_empty() { rewritten } else { without_broken(order, rewritten, &broken)? };
     let was_verified = edits.is_empty() || live.config.policy.verify == Verify::On;
     let is_wanted = live.config.dkim.sign == Sign::Missing || !broken.is_empty();
     let resigns = broken.is_empty() || live.config.dkim.on_broken == OnBroken::Resign;
-    if live.signers.keys().is_empty() || !was_verified || !is_wanted || !resigns {
+    if live.signers.is_empty() || !was_verified || !is_wanted || !resigns {
         return Ok(bytes);
     }
     let domain = from_domain(&bytes).unwrap_or_default();
     let mut clock = Stopwatch::started();
-    let fields = live.signers.sign(&bytes, &domain, order.basis.at.0.div_euclid(1000));
+    let origin = order.arrival.origin();
+    let tied = live.config.policy.rulebook.tied(&origin);
+    let sender = Sender {
+        domain: &domain,
+        controller: order.basis.chosen.controller.name.as_str(),
+        tied: tied.map(|controller| controller.name.as_str()).collect(),
+    };
+    let signed = live.signers.sign(&bytes, &sender, order.basis.at.0.div_euclid(1000));
     clock.leave("sign");
-    if fields.is_empty() {
-        return Ok(bytes);
+    match signed {
+        Signed::Nothing => Ok(bytes),
+        Signed::Withheld(domain) => {
+            metrics::counter!("pixelward_signatures_withheld_total").increment(1);
+            tracing::warn!(
+                id = %order.arrival.id,
+                controller = sender.controller,
+                domain,
+                "a message was not signed: the keys of this domain belong to other controllers; see controllers in [[dkim.key]]"
+            );
+            Ok(bytes)
+        }
+        Signed::Fields(fields) => {
+            metrics::counter!("pixelward_signed_total").increment(1);
+            Ok(Bytes::from([fields.as_bytes(), &bytes].concat()))
+        }
     }
-    metrics::counter!("pixelward_signed_total").increment(1);
-    Ok(Bytes::from([fields.as_bytes(), &bytes].concat()))
 }
 
 fn without_broken(order: &Copying<'_>, rewritten: Bytes, broken: &[Range<usize>]) -> Result<Bytes, Reply> {
@@ -410,7 +430,7 @@ fn without_broken(order: &Copying<'_>, rewritten: Bytes, broken: &[Range<usize>]
     // Where policy is only observed, it is no reason to reject.
     let rejects =
         basis.chosen.mailstream.mode == Mode::Enforce && live.config.dkim.on_broken == OnBroken::Reject;
-    if live.signers.keys().is_empty() || rejects {
+    if live.signers.is_empty() || rejects {
         tracing::warn!(
             id = %arrival.id,
             signatures = broken.len(),
@@ -424,10 +444,10 @@ fn without_broken(order: &Copying<'_>, rewritten: Bytes, broken: &[Range<usize>]
         ));
     }
     // The header was not changed but for fields that went, so the signatures are found by what they say.
-    let signatures: Vec<&[u8]> =
+    let signatures: HashSet<&[u8]> =
         broken.iter().filter_map(|range| arrival.message.get(range.clone())).collect();
     let cuts: Vec<Edit> = fields(&rewritten, 0)
-        .filter(|field| rewritten.get(field.range.clone()).is_some_and(|own| signatures.contains(&own)))
+        .filter(|field| rewritten.get(field.range.clone()).is_some_and(|own| signatures.contains(own)))
         .map(|field| Edit::cut_inside(field.range))
         .collect();
     Ok(Bytes::from(apply(&rewritten, &cuts)))

@@ -82,6 +82,32 @@ impl Conditions {
             && (self.header.is_empty() || self.header.iter().any(|own| marks.has(own)))
     }
 
+    /// Whether there is a listener or a login among them, which no client chooses.
+    pub fn can_tie(&self) -> bool {
+        !(self.listener.is_empty() && self.login.is_empty())
+    }
+
+    /// Whether they tie a client: the listener and the login are those wanted, whatever its mail says.
+    pub fn tie(&self, origin: &Origin<'_>) -> bool {
+        let connection = Conditions {
+            listener: self.listener.clone(),
+            login: self.login.clone(),
+            ..Conditions::default()
+        };
+        self.can_tie() && connection.fit(origin, &Marks::default())
+    }
+
+    /// Whether they name a domain, or one above or below it.
+    pub fn name_domain(&self, wanted: &str) -> bool {
+        let is_below = |one: &str, other: &str| {
+            one.strip_suffix(other).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+        };
+        let of_senders =
+            self.sender.iter().filter_map(|own| own.rsplit_once('@')).map(|(_, own)| domain(own));
+        let mut named = self.sender_domain.iter().chain(&self.from_domain).cloned().chain(of_senders);
+        named.any(|own| is_below(&own, wanted) || is_below(wanted, &own))
+    }
+
     /// Whether all mail is like that.
     pub fn fit_all(&self) -> bool {
         *self == Conditions::default()
@@ -263,5 +289,41 @@ mod tests {
         let marks = asked.read(b"X-Kind: typo\r\n more\r\nSubject: a\r\nx-kind: a\r\n\r\nX-Kind: a\r\n");
         assert_eq!(marks.cuts, [0..21, 33..44]);
         assert_eq!(Asked::default().read(b"X-Kind: a\r\n\r\n"), Marks::default());
+    }
+
+    #[test]
+    fn a_listener_or_a_login_ties_a_client_whatever_its_mail_says() {
+        let origin = Origin { listener: "inside", login: Some("app"), sender: "x@other.example" };
+        let none = Conditions::default();
+        let inside =
+            Conditions { listener: list("inside"), from_domain: list("shop.example"), ..none.clone() };
+        let both = Conditions { login: list("app"), ..inside.clone() };
+        assert!(inside.tie(&origin) && both.tie(&origin));
+        assert!(!both.tie(&Origin { login: None, ..origin }));
+        assert!(!both.tie(&Origin { listener: "outside", ..origin }));
+        assert!(!none.tie(&origin) && !Conditions { sender: list("x@other.example"), ..none }.tie(&origin));
+    }
+
+    #[test]
+    fn a_domain_is_named_by_itself_and_by_those_above_and_below() {
+        let none = Conditions::default();
+        for own in [
+            Conditions { from_domain: list("shop.example"), ..none.clone() },
+            Conditions { sender_domain: list("shop.example"), ..none.clone() },
+            Conditions { sender: list("news@shop.example"), ..none.clone() },
+        ] {
+            for (domain, wanted) in [
+                ("shop.example", true),
+                ("news.shop.example", true),
+                ("bookshop.example", false),
+                ("x.example", false),
+            ] {
+                assert_eq!(own.name_domain(domain), wanted, "{domain}");
+            }
+        }
+        assert!(
+            Conditions { from_domain: list("news.shop.example"), ..none.clone() }.name_domain("shop.example")
+        );
+        assert!(!none.name_domain("shop.example"));
     }
 }

@@ -69,6 +69,29 @@ impl Rulebook {
         Chosen { controller: &self.rest.controller, mailstream: &self.rest.unmatched }
     }
 
+    /// The controllers to whom a client is tied by its listener or its login, whatever it writes into its mail.
+    pub fn tied<'a>(&'a self, origin: &Origin<'_>) -> impl Iterator<Item = &'a Controller> {
+        self.houses.iter().map(|house| &house.controller).filter(|own| own.conditions.tie(origin))
+    }
+
+    /// The controllers to whom no client is tied, and the controller of mail that fits no other.
+    pub fn untied(&self) -> Vec<&Controller> {
+        let free = |own: &&Controller| !own.conditions.can_tie() || own.name == self.rest.controller.name;
+        self.controllers().filter(free).collect()
+    }
+
+    /// The controllers in whose conditions, or in those of whose mailstreams, a domain stands, or one above or below it.
+    pub fn claimants(&self, domain: &str) -> Vec<&Controller> {
+        let claims = |house: &&House| {
+            let streams = house.mailstreams.iter().map(|own| &own.conditions);
+            [&house.controller.conditions].into_iter().chain(streams).any(|own| own.name_domain(domain))
+        };
+        let declared: Vec<&House> = self.houses.iter().filter(claims).collect();
+        let is_there = declared.iter().any(|house| house.controller.name == self.rest.controller.name);
+        let rest = Some(&self.rest).filter(|house| !is_there && claims(house));
+        declared.into_iter().chain(rest).map(|house| &house.controller).collect()
+    }
+
     /// The controller of mail that fits no other.
     pub fn default_controller(&self) -> &Controller {
         &self.rest.controller

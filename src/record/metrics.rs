@@ -44,7 +44,7 @@ fn begin() {
     for result in [Class::Positive, Class::Transient, Class::Permanent] {
         metrics::counter!("pixelward_messages_total", "result" => result.name()).increment(0);
     }
-    for result in ["right", "wrong", "busy"] {
+    for result in ["right", "wrong", "refused", "busy"] {
         metrics::counter!("pixelward_logins_total", "result" => result).increment(0);
     }
 }
@@ -83,7 +83,10 @@ fn describe() {
     );
     describe_counter!("pixelward_protocol_errors_total", "Commands that were malformed or out of order");
     describe_counter!("pixelward_tls_errors_total", "Clients with which TLS could not be started");
-    describe_counter!("pixelward_logins_total", "Logins by whether the password was right");
+    describe_counter!(
+        "pixelward_logins_total",
+        "Logins by whether the password was right, wrong, not looked at since too many were wrong, or waited too long"
+    );
     describe_counter!(
         "pixelward_proxy_refused_total",
         "Connections dropped because they came from no trusted proxy or named no client"
@@ -126,6 +129,10 @@ fn describe() {
     );
     describe_counter!("pixelward_signatures_broken_total", "DKIM signatures that an edit would have broken");
     describe_counter!("pixelward_signed_total", "Copies that were signed with a key of ours");
+    describe_counter!(
+        "pixelward_signatures_withheld_total",
+        "Copies that were not signed since the keys of their domain belong to other controllers"
+    );
     describe_counter!("pixelward_protected_total", "Messages with a tracker in a signed or encrypted part");
     describe_counter!(
         "pixelward_store_errors_total",
@@ -247,14 +254,10 @@ pub fn page(handle: &PrometheusHandle, pipeline: &Pipeline) -> String {
     handle.render()
 }
 
-/// Ready means that consent can be looked up.
-async fn ready(State(shown): State<Shown>) -> (StatusCode, &'static str) {
-    if shown.pipeline.store_answers() {
-        (StatusCode::OK, "ready\n")
-    } else {
-        (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "consent cannot be looked up; trackers are stripped for everybody\n",
-        )
+/// Ready means that consent can be looked up and evidence is kept.
+async fn ready(State(shown): State<Shown>) -> (StatusCode, String) {
+    match shown.pipeline.trouble() {
+        None => (StatusCode::OK, "ready\n".to_owned()),
+        Some(trouble) => (StatusCode::SERVICE_UNAVAILABLE, format!("{trouble}\n")),
     }
 }

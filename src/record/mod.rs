@@ -13,6 +13,7 @@ use crate::consent::Person;
 use crate::pipeline::Arrival;
 use crate::policy::{Decision, Outcome};
 use crate::smtp::Reply;
+use crate::smtp::address::has_address;
 
 /// What happened to one recipient's copy.
 #[derive(Debug)]
@@ -43,12 +44,12 @@ pub fn recipient(arrival: &Arrival, client_id: &str, downstream: &str, line: &Li
     let forwarded = arrival.envelope.forwarded.as_ref().and_then(|forwarded| forwarded.ident.as_deref());
     // An id with an at sign may be somebody's address.
     let forwarded_id: Option<String> = forwarded
-        .filter(|id| !id.contains('@'))
+        .filter(|id| !has_address(id))
         .map(|id| id.chars().filter(char::is_ascii_graphic).take(64).collect());
     tracing::info!(
         id = %arrival.id,
         listener = %arrival.listener,
-        client_id,
+        client_id = if has_address(client_id) { "" } else { client_id },
         forwarded_id,
         message_id = %arrival.message_id(),
         controller = line.controller,

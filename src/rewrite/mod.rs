@@ -472,6 +472,23 @@ mod tests {
     }
 
     #[test]
+    fn what_asks_for_nothing_is_left_alone_in_strict_mode() {
+        for html in [
+            "<IMG SRC='http:.>",
+            "<IMG SRC='http:.>\n<p>Text of the mail.</p>",
+            "<IMG SRC=\"http://.\">",
+            "<img src='https://..//a.gif'>",
+        ] {
+            let raw = format!("Content-Type: text/html\n\n{html}\n");
+            assert_eq!(check(&raw, Extent::EveryRequest).unwrap(), raw);
+        }
+        for html in ["<IMG SRC='http:a.example'>", "<img src=http:[::1]/a>", "<img src=http:%61.example/>"] {
+            let out = check(&format!("Content-Type: text/html\n\n{html}\n"), Extent::EveryRequest).unwrap();
+            assert!(!out.contains("http"), "{out}");
+        }
+    }
+
+    #[test]
     fn what_is_signed_is_not_edited() {
         let raw = "Content-Type: multipart/signed; boundary=b\n\n--b\nContent-Type: text/html\n\n<img src=//t.news.example/wf/open?upn=abc width=1 height=1>\n--b\nContent-Type: application/pgp-signature\n\nx\n--b--\n";
         assert_eq!(check(raw, Extent::Trackers).unwrap(), raw);

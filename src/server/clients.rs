@@ -1,28 +1,22 @@
-//! What is remembered of clients while a listener runs: their open connections, logins that failed, and how many messages they sent.
+//! What is remembered of clients while a listener runs: their open connections, and how many messages they sent.
 //!
 //! Promised: no client can make it grow without end.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-/// How many clients are remembered, of those whose logins failed and of those who sent messages.
+/// How many clients are remembered of each kind.
 const REMEMBERED: usize = 10_000;
-/// One failed login is forgotten in so long.
-const FORGIVEN: Duration = Duration::from_secs(60);
-/// What the first failed login waits for its answer; each further one waits twice as long.
-const FIRST_DELAY: Duration = Duration::from_millis(250);
-/// How often the delay doubles: up to 16 s.
-const DOUBLINGS: u32 = 6;
 
 /// The clients of a listener.
 #[derive(Debug, Default)]
 pub struct Clients {
     open: Mutex<Open>,
-    failures: Mutex<Remembered<u32>>,
     /// How many messages each may send at once.
-    allowances: Mutex<Remembered<f64>>,
+    allowances: Mutex<Remembered<IpAddr, f64>>,
 }
 
 /// Open connections.
@@ -48,18 +42,6 @@ impl Clients {
         }
         open.all += 1;
         Some(Place { clients: Arc::clone(self), address: None })
-    }
-
-    /// Notes that a login failed; gives how long its answer is to wait.
-    pub fn login_failed(&self, address: IpAddr, now: Instant) -> Duration {
-        let mut failures = locked(&self.failures);
-        let (failed, since) = failures.of(network(address), now, || 0);
-        let forgiven = now.saturating_duration_since(*since).as_secs() / FORGIVEN.as_secs();
-        *failed = failed.saturating_sub(u32::try_from(forgiven).unwrap_or(u32::MAX));
-        let delay = FIRST_DELAY * (1 << (*failed).min(DOUBLINGS));
-        *failed = (*failed + 1).min(2 * DOUBLINGS);
-        *since = now;
-        delay
     }
 
     /// Whether a client may send a message now, with so many `per_minute`; 0 for as many as it likes. A client that was silent may send those
@@ -120,37 +102,45 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// The address, or the /64 of an IPv6 one: who has one address of it has them all.
-fn network(address: IpAddr) -> IpAddr {
+pub(super) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => IpAddr::V4(address),
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !(u128::MAX >> 64))),
     }
 }
 
-/// Something about each of so many clients. A new one takes the place of the one that was looked at longest ago.
+/// Something about each of so many clients, and since when it is so. A new one takes the place of the one of the earliest moment.
 #[derive(Debug)]
-struct Remembered<T>(HashMap<IpAddr, (T, Instant)>);
+pub(super) struct Remembered<K, T>(HashMap<K, (T, Instant)>);
 
-impl<T> Default for Remembered<T> {
-    fn default() -> Remembered<T> {
+impl<K, T> Default for Remembered<K, T> {
+    fn default() -> Remembered<K, T> {
         Remembered(HashMap::new())
     }
 }
 
-impl<T> Remembered<T> {
-    fn of(&mut self, address: IpAddr, now: Instant, new: impl FnOnce() -> T) -> &mut (T, Instant) {
-        if self.0.len() >= REMEMBERED && !self.0.contains_key(&address) {
-            let oldest = self.0.iter().min_by_key(|(_, (_, at))| *at).map(|(address, _)| *address);
+impl<K: Clone + Eq + Hash, T> Remembered<K, T> {
+    /// What is remembered of one; something new where that is nothing.
+    pub(super) fn of(&mut self, key: K, now: Instant, new: impl FnOnce() -> T) -> &mut (T, Instant) {
+        if self.0.len() >= REMEMBERED && !self.0.contains_key(&key) {
+            let oldest = self.0.iter().min_by_key(|(_, (_, at))| *at).map(|(key, _)| key.clone());
             if let Some(oldest) = oldest {
                 self.0.remove(&oldest);
             }
         }
-        self.0.entry(address).or_insert_with(|| (new(), now))
+        self.0.entry(key).or_insert_with(|| (new(), now))
+    }
+
+    /// What is remembered of one.
+    pub(super) fn get(&mut self, key: &K) -> Option<&mut (T, Instant)> {
+        self.0.get_mut(key)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn address(text: &str) -> IpAddr {
@@ -171,23 +161,6 @@ mod tests {
         assert!(three.is_for(address("192.0.2.1"), 1));
         drop((two, three));
         assert!(locked(&clients.open).of.is_empty() && locked(&clients.open).all == 0);
-    }
-
-    #[test]
-    fn failed_logins_wait_longer_and_longer_and_are_forgiven() {
-        let clients = Clients::default();
-        let start = Instant::now();
-        let fail = |text: &str, after: u64| {
-            clients.login_failed(address(text), start + Duration::from_secs(after)).as_millis()
-        };
-        let delays: Vec<u128> = (0..9).map(|_| fail("192.0.2.1", 0)).collect();
-        assert_eq!(delays, [250, 500, 1000, 2000, 4000, 8000, 16_000, 16_000, 16_000]);
-        assert_eq!(fail("192.0.2.2", 0), 250);
-        assert_eq!(fail("192.0.2.1", 100 * 60), 250);
-        assert_eq!(
-            (fail("2001:db8::1", 0), fail("2001:db8::ffff:1", 0), fail("2001:db8:0:1::1", 0)),
-            (250, 500, 250)
-        );
     }
 
     #[test]

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::clients::Place;
+use super::permission::Source;
 use super::proxy;
 use super::recipients::Batch;
 use super::xclient::{Told, Trust};
@@ -74,7 +75,7 @@ pub async fn serve(
 ) {
     let live = pipeline.live();
     let Some(settings) = live.config.listeners.get(index).cloned() else { return };
-    let Some(peer) = proxy::client(&mut stream, peer, &settings).await else { return };
+    let Some((peer, source)) = proxy::client(&mut stream, peer, &settings).await else { return };
     if !place.is_for(peer.ip(), settings.max_connections_per_client) {
         return turn_away(stream).await;
     }
@@ -82,10 +83,11 @@ pub async fn serve(
     metrics::counter!("pixelward_connections_total").increment(1);
     let deadline = Instant::now() + settings.session_timeout;
     let wire = Wire::new(Stream::Clear(stream));
-    let trust = Trust::of(peer.ip(), &settings.xclient_networks, &settings.xforward_networks);
+    let trust = Trust::of(peer.ip(), source, &settings);
     let mut conversation = Conversation {
         wire,
         peer,
+        source,
         index,
         settings,
         pipeline,
@@ -124,6 +126,8 @@ pub async fn serve(
 pub(super) struct Conversation<'a> {
     pub(super) wire: Wire,
     pub(super) peer: SocketAddr,
+    /// How its address is known.
+    pub(super) source: Source,
     /// The listener's place in the configuration.
     pub(super) index: usize,
     pub(super) settings: Listener,

@@ -1,9 +1,10 @@
 //! Logging in: the exchange behind AUTH with the client, and what a wrong password costs.
 
-use std::sync::Arc;
-use std::time::Instant;
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use super::connection::{Conversation, Ended};
+use super::guesses::{Guesses, Refused};
 use super::users::{Users, Verdict};
 use crate::smtp::auth::{Auth, Credentials, MAX_LINE, Step};
 use crate::smtp::features::LoginOffer;
@@ -11,6 +12,19 @@ use crate::smtp::reply::Reply;
 
 /// How many logins of a session may fail.
 const MAX_FAILURES: u32 = 4;
+/// Attempts at all listeners: who guesses at one is known at the others.
+static GUESSES: LazyLock<Guesses> = LazyLock::new(Guesses::default);
+
+/// What came of an attempt.
+#[derive(Clone, Copy, Debug)]
+enum Login {
+    Right,
+    Wrong(Duration),
+    /// The password was not looked at.
+    Refused(Duration),
+    /// Neither was this one: others came first.
+    Busy,
+}
 
 impl Conversation<'_> {
     /// The logins of this listener.
@@ -50,40 +64,66 @@ impl Conversation<'_> {
             return self.error(Reply::new(454, "4.7.0 Logins cannot be looked at now")).await;
         };
         let login = credentials.login.clone();
-        let verdict = users.verify(credentials).await;
-        metrics::counter!("pixelward_logins_total", "result" => name(verdict)).increment(1);
-        match verdict {
-            Verdict::Right => {
+        let attempted = self.attempt(&users, credentials).await;
+        metrics::counter!("pixelward_logins_total", "result" => name(attempted)).increment(1);
+        match attempted {
+            Login::Right => {
                 self.identity.login = Some(login);
                 self.say(&Reply::new(235, "2.7.0 Logged in"));
                 Ok(())
             }
-            Verdict::Busy => {
+            Login::Busy => {
                 self.error(Reply::new(454, "4.7.0 Too many logins at once, try again later")).await
             }
-            Verdict::Wrong => self.wrong_password().await,
+            Login::Wrong(delay) => {
+                tracing::warn!(peer = %self.peer.ip(), listener = %self.settings.name, failed = self.failed_logins + 1, "a login failed");
+                self.failed(delay, Reply::new(535, "5.7.8 Login and password do not belong together")).await
+            }
+            Login::Refused(delay) => {
+                tracing::debug!(peer = %self.peer.ip(), listener = %self.settings.name, "a login was refused: too many failed from this address");
+                self.failed(delay, Reply::new(454, "4.7.0 Too many logins failed, try again later")).await
+            }
         }
     }
 
-    async fn wrong_password(&mut self) -> Result<(), Ended> {
+    /// Looks at a password, where that may be done now.
+    async fn attempt(&self, users: &Users, credentials: Credentials) -> Login {
+        let attempt = match GUESSES.begin(self.peer.ip(), &credentials.login).await {
+            Ok(attempt) => attempt,
+            Err(Refused::Guessing(delay)) => return Login::Refused(delay),
+            Err(Refused::Busy) => return Login::Busy,
+        };
+        match users.verify(credentials, attempt.is_known).await {
+            Verdict::Right => {
+                attempt.right();
+                Login::Right
+            }
+            Verdict::Wrong => Login::Wrong(attempt.wrong()),
+            Verdict::Busy => {
+                attempt.unknown();
+                Login::Busy
+            }
+        }
+    }
+
+    /// Answers a login that failed, after a delay; the last one of a session ends it.
+    async fn failed(&mut self, delay: Duration, reply: Reply) -> Result<(), Ended> {
         self.failed_logins += 1;
-        let address = self.peer.ip();
-        let delay = self.place.clients().login_failed(address, Instant::now());
-        tracing::warn!(peer = %address, listener = %self.settings.name, failed = self.failed_logins, "a login failed");
         self.pause(delay).await?;
         if self.failed_logins >= MAX_FAILURES {
             self.say(&Reply::new(421, "4.7.0 Too many logins failed"));
             self.flush().await?;
             return Err(Ended::Done);
         }
-        self.error(Reply::new(535, "5.7.8 Login and password do not belong together")).await
+        self.error(reply).await
     }
 }
 
-fn name(verdict: Verdict) -> &'static str {
-    match verdict {
-        Verdict::Right => "right",
-        Verdict::Wrong => "wrong",
-        Verdict::Busy => "busy",
+const fn name(attempted: Login) -> &'static str {
+    match attempted {
+        Login::Right => "right",
+        Login::Wrong(_) => "wrong",
+        Login::Refused(_) => "refused",
+        Login::Busy => "busy",
     }
 }

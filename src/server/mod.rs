@@ -9,6 +9,7 @@ mod clients;
 pub mod connection;
 mod data;
 pub mod descriptors;
+mod guesses;
 mod handshake;
 pub mod listener;
 mod login;

@@ -7,27 +7,38 @@ use crate::config::{ClientCertificate, Listener};
 use crate::smtp::features::Permission;
 use crate::smtp::session::Identity;
 
+/// How the address of a client is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    /// It is where the connection comes from.
+    Seen,
+    /// A proxy or a mail server told it (PROXY, XCLIENT). What it told may be its own machine's, so a loopback address is not ours.
+    Told,
+    /// Nobody knows it: the one there is belongs to the proxy.
+    Unknown,
+}
+
 impl Conversation<'_> {
     /// Whether the client may speak at all: it may send mail, or show that it may.
     pub(super) fn may_connect(&self) -> bool {
         let asked = matches!(self.settings.client_certificate, ClientCertificate::Asked(_));
-        asked || comes_from_where_it_may(&self.settings, self.peer.ip())
+        asked || comes_from_where_it_may(&self.settings, self.peer.ip(), self.source)
     }
 
     /// Whether a login could help the client: from where it comes, mail may be sent.
     pub(super) fn may_log_in(&self) -> bool {
-        comes_from_where_it_may(&self.settings, self.peer.ip())
+        comes_from_where_it_may(&self.settings, self.peer.ip(), self.source)
     }
 
     /// Whether the client may send mail now.
     pub(super) fn permission(&self) -> Permission {
-        permission(&self.settings, self.peer.ip(), &self.identity)
+        permission(&self.settings, self.peer.ip(), self.source, &self.identity)
     }
 }
 
-fn permission(settings: &Listener, address: IpAddr, identity: &Identity) -> Permission {
+fn permission(settings: &Listener, address: IpAddr, source: Source, identity: &Identity) -> Permission {
     let has_certificate = identity.certificate.is_some();
-    let place = comes_from_where_it_may(settings, address);
+    let place = comes_from_where_it_may(settings, address, source);
     match &settings.client_certificate {
         ClientCertificate::Asked(_) if has_certificate => Permission::Given,
         ClientCertificate::Required(_) if has_certificate && place => Permission::Given,
@@ -39,13 +50,17 @@ fn permission(settings: &Listener, address: IpAddr, identity: &Identity) -> Perm
 }
 
 /// Whether clients of this address may send mail, perhaps once they have shown who they are.
-fn comes_from_where_it_may(settings: &Listener, address: IpAddr) -> bool {
+fn comes_from_where_it_may(settings: &Listener, address: IpAddr, source: Source) -> bool {
     let shows_who_it_is =
         settings.require_login || matches!(settings.client_certificate, ClientCertificate::Required(_));
     let address = address.to_canonical();
-    address.is_loopback()
-        || settings.allowed_networks.iter().any(|own| own.contains(address))
-        || shows_who_it_is && settings.allowed_networks.is_empty()
+    let is_listed = || settings.allowed_networks.iter().any(|own| own.contains(address));
+    let is_trusted = match source {
+        Source::Seen => address.is_loopback() || is_listed(),
+        Source::Told => is_listed(),
+        Source::Unknown => false,
+    };
+    is_trusted || shows_who_it_is && settings.allowed_networks.is_empty()
 }
 
 #[cfg(test)]
@@ -66,8 +81,9 @@ mod tests {
             Identity { certificate: name, ..Identity::default() },
         ];
         for (address, wanted) in ["192.0.2.1", "127.0.0.1", "198.51.100.1"].into_iter().zip(wanted) {
-            let heard =
-                identities.clone().map(|identity| permission(&settings, address.parse().unwrap(), &identity));
+            let heard = identities
+                .clone()
+                .map(|identity| permission(&settings, address.parse().unwrap(), Source::Seen, &identity));
             assert_eq!(heard, wanted, "{address} with {lines}");
         }
     }
@@ -91,5 +107,23 @@ mod tests {
         check(&format!("{LOGIN}{ASKED}"), [[AfterLogin, Given, Given]; 3]);
         check(REQUIRED, [certificate; 3]);
         check(&format!("{NETWORK}{REQUIRED}"), [certificate, certificate, never]);
+    }
+
+    #[test]
+    fn a_loopback_address_counts_where_it_is_seen_and_an_unknown_one_nowhere() {
+        use Permission::{Denied, Given};
+        let check = |networks: &str, address: &str| {
+            let source = format!(
+                "[[listener]]\naddress = \"127.0.0.1:0\"\nallowed_networks = [{networks}]\n[next_hop]\nhost = \"a.example\"\n"
+            );
+            let settings = Config::parse(&source).unwrap().listeners.remove(0);
+            [Source::Seen, Source::Told, Source::Unknown]
+                .map(|source| permission(&settings, address.parse().unwrap(), source, &Identity::default()))
+        };
+        for loopback in ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"] {
+            assert_eq!(check("", loopback), [Given, Denied, Denied], "{loopback}");
+        }
+        assert_eq!(check("\"127.0.0.1\"", "127.0.0.1"), [Given, Given, Denied], "who lists it means it");
+        assert_eq!(check("\"192.0.2.0/24\"", "192.0.2.1"), [Given, Given, Denied]);
     }
 }

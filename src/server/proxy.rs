@@ -10,6 +10,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::permission::Source;
 use crate::config::{Listener, ProxyProtocol};
 
 /// How version 2 begins.
@@ -33,15 +34,27 @@ enum ProxyError {
     Malformed(&'static str),
 }
 
-/// The client's address: behind a proxy, what that says. `None` where it is no trusted proxy or says nothing that can be read; such a
-/// connection is dropped without a word.
+/// Whom a header speaks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Named {
+    /// A client with this address.
+    Client(SocketAddr),
+    /// The proxy itself.
+    Proxy,
+    /// A client whose address the proxy does not know.
+    Unknown,
+}
+
+/// The client's address, and how it is known: behind a proxy, what that says. A client that the proxy cannot name has the proxy's address,
+/// without what that may do. `None` where it is no trusted proxy or says nothing that can be read; such a connection is dropped without
+/// a word.
 pub(super) async fn client(
     stream: &mut TcpStream,
     peer: SocketAddr,
     settings: &Listener,
-) -> Option<SocketAddr> {
+) -> Option<(SocketAddr, Source)> {
     if settings.proxy_protocol == ProxyProtocol::None {
-        return Some(peer);
+        return Some((peer, Source::Seen));
     }
     let refused = |why: &str| {
         tracing::warn!(peer = %peer.ip(), listener = %settings.name, why, "a connection behind no trusted proxy was dropped");
@@ -52,7 +65,9 @@ pub(super) async fn client(
         return None;
     }
     match timeout(PROXY_TIME.min(settings.idle_timeout), read(stream)).await {
-        Ok(Ok(named)) => Some(named.unwrap_or(peer)),
+        Ok(Ok(Named::Client(client))) => Some((client, Source::Told)),
+        Ok(Ok(Named::Proxy)) => Some((peer, Source::Seen)),
+        Ok(Ok(Named::Unknown)) => Some((peer, Source::Unknown)),
         Ok(Err(error)) => {
             refused(&error.to_string());
             None
@@ -64,12 +79,12 @@ pub(super) async fn client(
     }
 }
 
-/// Reads the header. `None` where it names no client: the proxy speaks for itself, or does not know.
+/// Reads the header.
 ///
 /// # Errors
 ///
 /// When the stream ends or what comes is no header.
-async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Result<Option<SocketAddr>, ProxyError> {
+async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Result<Named, ProxyError> {
     let mut start = [0; SIGNATURE.len()];
     stream.read_exact(&mut start).await?;
     if start == SIGNATURE {
@@ -89,8 +104,8 @@ async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Result<Option<SocketAddr
     version_1(&line).ok_or(ProxyError::Malformed("the header of version 1 is malformed"))
 }
 
-/// `PROXY TCP4 source destination port port` or `PROXY UNKNOWN …`; the inner `None` is for the latter.
-fn version_1(line: &[u8]) -> Option<Option<SocketAddr>> {
+/// `PROXY TCP4 source destination port port` or `PROXY UNKNOWN …`.
+fn version_1(line: &[u8]) -> Option<Named> {
     let line = std::str::from_utf8(line.strip_suffix(b"\r\n")?).ok()?;
     if line.contains(['\r', '\n']) {
         return None;
@@ -98,7 +113,7 @@ fn version_1(line: &[u8]) -> Option<Option<SocketAddr>> {
     let mut words = line.split(' ').skip(1);
     let family = words.next()?;
     if family == "UNKNOWN" {
-        return Some(None);
+        return Some(Named::Unknown);
     }
     let mut address = || match family {
         "TCP4" => words.next()?.parse::<Ipv4Addr>().ok().map(IpAddr::V4),
@@ -110,7 +125,7 @@ fn version_1(line: &[u8]) -> Option<Option<SocketAddr>> {
     let mut port = || words.next().and_then(port);
     let own = port()?;
     port()?;
-    words.next().is_none().then_some(Some(SocketAddr::new(source, own)))
+    words.next().is_none().then_some(Named::Client(SocketAddr::new(source, own)))
 }
 
 fn port(text: &str) -> Option<u16> {
@@ -118,7 +133,7 @@ fn port(text: &str) -> Option<u16> {
     if plain { text.parse().ok() } else { None }
 }
 
-async fn version_2(stream: &mut (impl AsyncRead + Unpin)) -> Result<Option<SocketAddr>, ProxyError> {
+async fn version_2(stream: &mut (impl AsyncRead + Unpin)) -> Result<Named, ProxyError> {
     let (command, family) = (stream.read_u8().await?, stream.read_u8().await?);
     let length = usize::from(stream.read_u16().await?);
     if length > MAX_V2 {
@@ -127,8 +142,9 @@ async fn version_2(stream: &mut (impl AsyncRead + Unpin)) -> Result<Option<Socke
     let mut rest = vec![0; length];
     stream.read_exact(&mut rest).await?;
     match (command, family) {
-        // LOCAL: a health check of the proxy. And a client whose address it does not know.
-        (0x20, _) | (0x21, 0x00) => Ok(None),
+        // LOCAL: a health check of the proxy.
+        (0x20, _) => Ok(Named::Proxy),
+        (0x21, 0x00) => Ok(Named::Unknown),
         (0x21, 0x11) => addresses::<4>(&rest),
         (0x21, 0x21) => addresses::<16>(&rest),
         (0x21, _) => Err(ProxyError::Malformed("the client does not come over TCP")),
@@ -137,7 +153,7 @@ async fn version_2(stream: &mut (impl AsyncRead + Unpin)) -> Result<Option<Socke
 }
 
 /// Source and destination, and the ports of both. What stands behind them is skipped.
-fn addresses<const SIZE: usize>(bytes: &[u8]) -> Result<Option<SocketAddr>, ProxyError>
+fn addresses<const SIZE: usize>(bytes: &[u8]) -> Result<Named, ProxyError>
 where
     IpAddr: From<[u8; SIZE]>,
 {
@@ -145,7 +161,7 @@ where
     let Some((source, rest)) = bytes.split_first_chunk::<SIZE>() else { return Err(short) };
     match rest.get(SIZE..SIZE + 4) {
         Some([high, low, _, _]) => {
-            Ok(Some(SocketAddr::new(IpAddr::from(*source), u16::from_be_bytes([*high, *low]))))
+            Ok(Named::Client(SocketAddr::new(IpAddr::from(*source), u16::from_be_bytes([*high, *low]))))
         }
         _ => Err(short),
     }
@@ -156,7 +172,7 @@ mod tests {
     use super::*;
 
     /// What is read from these bytes and `rest` behind them, whole and byte by byte.
-    async fn check(header: &[u8]) -> Result<Option<String>, String> {
+    async fn check(header: &[u8]) -> Result<String, String> {
         let bytes = [header, b"rest"].concat();
         let mut whole = bytes.as_slice();
         let first = read(&mut whole).await;
@@ -171,8 +187,9 @@ mod tests {
             second
         };
         let (second, ()) = tokio::join!(reading, writing);
-        let shown = |read: Result<Option<SocketAddr>, ProxyError>| match read {
-            Ok(address) => Ok(address.map(|address| address.to_string())),
+        let shown = |read: Result<Named, ProxyError>| match read {
+            Ok(Named::Client(address)) => Ok(address.to_string()),
+            Ok(other) => Ok(format!("{other:?}")),
             Err(error) => Err(error.to_string()),
         };
         if first.is_ok() {
@@ -189,11 +206,11 @@ mod tests {
 
     #[tokio::test]
     async fn both_versions_give_the_address_of_the_client() {
-        let some = |text: &str| Ok(Some(text.to_owned()));
+        let some = |text: &str| Ok(text.to_owned());
         assert_eq!(check(b"PROXY TCP4 192.0.2.1 198.51.100.1 4711 25\r\n").await, some("192.0.2.1:4711"));
         assert_eq!(check(b"PROXY TCP6 2001:db8::1 2001:db8::2 0 65535\r\n").await, some("[2001:db8::1]:0"));
-        assert_eq!(check(b"PROXY UNKNOWN\r\n").await, Ok(None));
-        assert_eq!(check(b"PROXY UNKNOWN what ever 1 2 3\r\n").await, Ok(None));
+        assert_eq!(check(b"PROXY UNKNOWN\r\n").await, some("Unknown"));
+        assert_eq!(check(b"PROXY UNKNOWN what ever 1 2 3\r\n").await, some("Unknown"));
         let four = [192, 0, 2, 1, 198, 51, 100, 1, 0x12, 0x67, 0, 25];
         assert_eq!(check(&v2(0x21, 0x11, 12, &four)).await, some("192.0.2.1:4711"));
         let with_tlv = [&four[..], &[4, 0, 1, 0]].concat();
@@ -203,8 +220,8 @@ mod tests {
             check(&v2(0x21, 0x21, 36, &six)).await,
             some("[2020:2020:2020:2020:2020:2020:2020:2020]:1")
         );
-        assert_eq!(check(&v2(0x20, 0x11, 12, &four)).await, Ok(None));
-        assert_eq!(check(&v2(0x21, 0, 520, &[0; 520])).await, Ok(None));
+        assert_eq!(check(&v2(0x20, 0x11, 12, &four)).await, some("Proxy"));
+        assert_eq!(check(&v2(0x21, 0, 520, &[0; 520])).await, some("Unknown"));
     }
 
     #[tokio::test]

@@ -19,6 +19,8 @@ const MAX_FILE: u64 = 16 << 20;
 const MAX_COST: (u32, u32, u32) = (64 * 1024, 10, 16);
 /// How many passwords are looked at together, by all listeners: each takes the memory of its hash, 19 MiB by default.
 static AT_WORK: Semaphore = Semaphore::const_new(4);
+/// How many of them are of clients who are not known for their login: the last place is for those who are.
+static STRANGERS: Semaphore = Semaphore::const_new(3);
 /// How long a login waits for its turn.
 const TURN: Duration = Duration::from_secs(20);
 
@@ -85,15 +87,19 @@ impl Users {
         }
     }
 
-    /// Looks at a password. An unknown login takes as long as a wrong password.
-    pub async fn verify(&self, credentials: Credentials) -> Verdict {
-        let Ok(Ok(turn)) = tokio::time::timeout(TURN, AT_WORK.acquire()).await else { return Verdict::Busy };
+    /// Looks at a password. An unknown login takes as long as a wrong password. Who is known for the login does not wait for those who are not.
+    pub async fn verify(&self, credentials: Credentials, is_known: bool) -> Verdict {
+        let turns = async {
+            let stranger = if is_known { None } else { Some(STRANGERS.acquire().await) };
+            (stranger, AT_WORK.acquire().await)
+        };
+        let Ok(turns) = tokio::time::timeout(TURN, turns).await else { return Verdict::Busy };
         let known = self.hashes.get(&credentials.login);
         let exists = known.is_some();
         let hash = known.unwrap_or(&self.decoy).clone();
         let looked = tokio::task::spawn_blocking(move || {
             // The turn is over when the work is, whoever still waits for it.
-            let _turn = turn;
+            let _turns = turns;
             is_of(&credentials.password, &hash)
         });
         let is_right = looked.await.unwrap_or(false) && exists;
@@ -171,11 +177,15 @@ mod tests {
         let text =
             format!("# logins\n\n{}\n{}\n", line("ann", b"secret").unwrap(), line("bob", b"other").unwrap());
         let users = Users::read(&text).unwrap();
-        assert_eq!(users.verify(shown("ann", "secret")).await, Verdict::Right);
-        assert_eq!(users.verify(shown("bob", "other")).await, Verdict::Right);
+        assert_eq!(users.verify(shown("ann", "secret"), false).await, Verdict::Right);
+        assert_eq!(users.verify(shown("bob", "other"), false).await, Verdict::Right);
         // The last one has the password that the decoy hash is of.
         for (login, password) in [("ann", "other"), ("ann", ""), ("Ann", "secret"), ("eve", "secret")] {
-            assert_eq!(users.verify(shown(login, password)).await, Verdict::Wrong, "{login} {password}");
+            assert_eq!(
+                users.verify(shown(login, password), false).await,
+                Verdict::Wrong,
+                "{login} {password}"
+            );
         }
         assert_eq!(format!("{users:?}"), "Users(2)");
     }

@@ -3,7 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::connection::{Conversation, Ended};
-use crate::config::{ClientCertificate, Network};
+use super::permission::Source;
+use crate::config::{ClientCertificate, Listener, Network};
 use crate::smtp::envelope::{Envelope, Greeting, Identity, Protocol};
 use crate::smtp::reply::Reply;
 use crate::smtp::xclient::{Attributes, Forwarded, Name};
@@ -19,9 +20,15 @@ pub(super) struct Trust {
 
 impl Trust {
     /// What a peer with this address may tell.
-    pub(super) fn of(address: IpAddr, xclient: &[Network], xforward: &[Network]) -> Trust {
-        let listed = |networks: &[Network]| networks.iter().any(|own| own.contains(address));
-        Trust { xclient: listed(xclient), xforward: listed(xforward) }
+    pub(super) fn of(address: IpAddr, source: Source, settings: &Listener) -> Trust {
+        // Behind a proxy nobody is on this machine.
+        let may_be_listed = match source {
+            Source::Seen => true,
+            Source::Told => !address.to_canonical().is_loopback(),
+            Source::Unknown => false,
+        };
+        let listed = |networks: &[Network]| may_be_listed && networks.iter().any(|own| own.contains(address));
+        Trust { xclient: listed(&settings.xclient_networks), xforward: listed(&settings.xforward_networks) }
     }
 }
 
@@ -38,7 +45,7 @@ pub(super) struct Told {
 impl Conversation<'_> {
     /// Takes what is told of the client, and greets again: the session begins anew.
     pub(super) async fn xclient(&mut self, attributes: &Attributes) -> Result<(), Ended> {
-        let before = (self.peer, self.told.clone());
+        let before = (self.peer, self.source, self.told.clone());
         for (name, value) in attributes.iter() {
             let took = match name {
                 Name::Addr => self.told_address(value),
@@ -49,7 +56,7 @@ impl Conversation<'_> {
                 }
             };
             if !took {
-                (self.peer, self.told) = before;
+                (self.peer, self.source, self.told) = before;
                 return self.error(Reply::new(501, "5.5.4 Bad value of an attribute")).await;
             }
         }
@@ -76,7 +83,10 @@ impl Conversation<'_> {
             }
             _ => text.parse::<Ipv4Addr>().map(IpAddr::V4).ok(),
         };
-        address.map(|address| self.peer.set_ip(address)).is_some()
+        let Some(address) = address else { return false };
+        self.peer.set_ip(address);
+        self.source = Source::Told;
+        true
     }
 
     fn told_protocol(&mut self, value: Option<&str>) -> bool {

@@ -1,5 +1,7 @@
 //! Canonical forms of a body and of a field (RFC 6376 section 3.4).
 
+use std::collections::BTreeMap;
+
 use aws_lc_rs::digest::{Context, Digest, SHA256};
 
 /// How a body is brought into a form that survives transport.
@@ -11,34 +13,29 @@ pub enum BodyForm {
     Relaxed,
 }
 
+/// How much of a body counts where a signature has no `l=`.
+pub const WHOLE: usize = usize::MAX;
+
 /// The SHA-256 of the canonical form of a body, of which at most `limit` bytes count.
 pub fn body_hash(body: &[u8], form: BodyForm, limit: Option<usize>) -> Digest {
-    let mut hash = Limited { context: Context::new(&SHA256), left: limit.unwrap_or(usize::MAX) };
-    let mut empty_lines = 0usize;
-    let mut wrote = false;
-    for line in lines(body) {
-        if is_empty(line, form) {
-            empty_lines += 1;
-            continue;
-        }
-        for _ in 0..std::mem::take(&mut empty_lines) {
-            hash.update(b"\r\n");
-        }
-        match form {
-            BodyForm::Simple => hash.update(line),
-            BodyForm::Relaxed => relaxed(line, &mut hash),
-        }
-        hash.update(b"\r\n");
-        wrote = true;
-    }
-    if !wrote && form == BodyForm::Simple {
-        hash.update(b"\r\n");
-    }
-    hash.context.finish()
+    Hasher::new([limit.unwrap_or(WHOLE)]).body(body, form).whole()
 }
 
-/// Everything behind the empty line that ends the header.
+/// The SHA-256 of the canonical form of a body, cut at each of these limits. The body is read once, however many there are, and no
+/// further than the largest limit.
+pub fn body_hashes(
+    body: &[u8],
+    form: BodyForm,
+    limits: impl IntoIterator<Item = usize>,
+) -> BTreeMap<usize, Digest> {
+    Hasher::new(limits).body(body, form).all()
+}
+
+/// Everything behind the empty line that ends the header. A message that begins with that line has no header.
 pub fn body_of(message: &[u8]) -> &[u8] {
+    if let Some(body) = message.strip_prefix(b"\r\n") {
+        return body;
+    }
     memchr::memmem::find(message, b"\r\n\r\n").and_then(|end| message.get(end + 4..)).unwrap_or_default()
 }
 
@@ -47,7 +44,7 @@ pub fn relaxed_field(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
     out.extend(name.trim_ascii().iter().map(u8::to_ascii_lowercase));
     out.push(b':');
     let words =
-        value.split(|own| matches!(own, b' ' | b'\t' | b'\r' | b'\n')).filter(|word| !word.is_empty());
+        value.split(|byte| matches!(byte, b' ' | b'\t' | b'\r' | b'\n')).filter(|word| !word.is_empty());
     for (index, word) in words.enumerate() {
         if index > 0 {
             out.push(b' ');
@@ -59,7 +56,7 @@ pub fn relaxed_field(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
 fn is_empty(line: &[u8], form: BodyForm) -> bool {
     match form {
         BodyForm::Simple => line.is_empty(),
-        BodyForm::Relaxed => line.iter().all(|byte| matches!(byte, b' ' | b'\t')),
+        BodyForm::Relaxed => line.iter().all(|byte| is_blank(*byte)),
     }
 }
 
@@ -80,32 +77,136 @@ fn lines(body: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-fn relaxed(line: &[u8], hash: &mut Limited) {
-    let trimmed = line.len() - line.iter().rev().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
-    let mut rest = line.get(..trimmed).unwrap_or_default();
-    while !rest.is_empty() {
-        let word = memchr::memchr2(b' ', b'\t', rest).unwrap_or(rest.len());
-        let (text, tail) = rest.split_at(word);
-        hash.update(text);
-        let blanks = tail.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
-        if blanks > 0 {
-            hash.update(b" ");
-        }
-        rest = tail.get(blanks..).unwrap_or_default();
-    }
-}
+/// How much canonical text is gathered before it is hashed: hashing word by word costs more than the hash itself.
+const GATHERED: usize = 16 * 1024;
 
-struct Limited {
+/// Hashes a text, and cuts of it.
+struct Hasher {
     context: Context,
-    left: usize,
+    /// What was not hashed yet.
+    gathered: Vec<u8>,
+    /// How much was.
+    hashed: usize,
+    /// The limits still ahead, the smallest last.
+    ahead: Vec<usize>,
+    done: BTreeMap<usize, Digest>,
 }
 
-impl Limited {
-    fn update(&mut self, bytes: &[u8]) {
-        let counted = bytes.get(..bytes.len().min(self.left)).unwrap_or_default();
-        self.left -= counted.len();
-        self.context.update(counted);
+impl Hasher {
+    fn new(limits: impl IntoIterator<Item = usize>) -> Hasher {
+        let mut ahead: Vec<usize> = limits.into_iter().collect();
+        ahead.sort_unstable_by(|one, other| other.cmp(one));
+        ahead.dedup();
+        Hasher {
+            context: Context::new(&SHA256),
+            gathered: Vec::with_capacity(2 * GATHERED),
+            hashed: 0,
+            ahead,
+            done: BTreeMap::new(),
+        }
     }
+
+    /// Takes in a body in its canonical form.
+    fn body(mut self, body: &[u8], form: BodyForm) -> Hasher {
+        #[cfg(test)]
+        PASSES.with(|passes| passes.set(passes.get() + 1));
+        let mut empty_lines = 0usize;
+        let mut wrote = false;
+        for line in lines(body) {
+            if self.ahead.is_empty() {
+                break;
+            }
+            if is_empty(line, form) {
+                empty_lines += 1;
+                continue;
+            }
+            for _ in 0..std::mem::take(&mut empty_lines) {
+                self.add(b"\r\n");
+            }
+            match form {
+                BodyForm::Simple => self.add(line),
+                BodyForm::Relaxed => relaxed(line, &mut self),
+            }
+            self.add(b"\r\n");
+            wrote = true;
+        }
+        if !wrote && form == BodyForm::Simple {
+            self.add(b"\r\n");
+        }
+        self.hash();
+        self
+    }
+
+    fn add(&mut self, bytes: &[u8]) {
+        self.gathered.extend_from_slice(bytes);
+        if self.gathered.len() >= GATHERED {
+            self.hash();
+        }
+    }
+
+    /// Hashes what was gathered, and keeps a copy of the hash at each limit on the way.
+    fn hash(&mut self) {
+        let gathered = std::mem::take(&mut self.gathered);
+        let mut rest = gathered.as_slice();
+        while let Some(limit) = self.ahead.last().copied().filter(|limit| limit - self.hashed <= rest.len()) {
+            let (counted, tail) = rest.split_at(limit - self.hashed);
+            self.context.update(counted);
+            self.hashed = limit;
+            self.done.insert(limit, self.context.clone().finish());
+            self.ahead.pop();
+            rest = tail;
+        }
+        self.context.update(rest);
+        self.hashed += rest.len();
+        self.gathered = gathered;
+        self.gathered.clear();
+    }
+
+    /// The hash of everything up to the only limit.
+    fn whole(mut self) -> Digest {
+        self.done.pop_first().map_or_else(|| self.context.finish(), |(_, digest)| digest)
+    }
+
+    /// The hash for each limit. Where the text was shorter than that, it is the hash of the text.
+    fn all(self) -> BTreeMap<usize, Digest> {
+        let Hasher { context, ahead, mut done, .. } = self;
+        let whole = context.finish();
+        done.extend(ahead.into_iter().map(|limit| (limit, whole)));
+        done
+    }
+}
+
+/// Adds a line without blanks at its end, each run of blanks within it as one. Runs without anything to change are added as one.
+fn relaxed(line: &[u8], hasher: &mut Hasher) {
+    let trimmed = line.len() - line.iter().rev().take_while(|byte| is_blank(**byte)).count();
+    let line = line.get(..trimmed).unwrap_or_default();
+    let (mut from, mut at) = (0, 0);
+    while let Some(blank) = memchr::memchr2(b' ', b'\t', line.get(at..).unwrap_or_default()) {
+        let start = at + blank;
+        let blanks = line.get(start..).unwrap_or_default().iter().take_while(|byte| is_blank(**byte)).count();
+        at = start + blanks;
+        if blanks > 1 || line.get(start) == Some(&b'\t') {
+            hasher.add(line.get(from..start).unwrap_or_default());
+            hasher.add(b" ");
+            from = at;
+        }
+    }
+    hasher.add(line.get(from..).unwrap_or_default());
+}
+
+const fn is_blank(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t')
+}
+
+#[cfg(test)]
+thread_local! {
+    static PASSES: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
+/// How often this thread has read a body to hash it.
+#[cfg(test)]
+pub(super) fn passes() -> usize {
+    PASSES.with(std::cell::Cell::get)
 }
 
 #[cfg(test)]
@@ -131,8 +232,42 @@ mod tests {
     }
 
     #[test]
+    fn a_message_without_a_header_is_all_body() {
+        assert_eq!(body_of(b"\r\na\r\n\r\nb\r\n"), b"a\r\n\r\nb\r\n");
+        assert_eq!(body_of(b"From: a\r\n\r\nb\r\n"), b"b\r\n");
+    }
+
+    #[test]
     fn a_limit_counts_canonical_bytes() {
         let hash = body_hash(b"a  b\r\nc\r\n", BodyForm::Relaxed, Some(4));
         assert_eq!(hash.as_ref(), sha256("a b\r"));
+    }
+
+    #[test]
+    fn hashes_at_many_limits_are_those_of_the_cut_text() {
+        let body = "a  b\r\n\t\r\nc \t d  \r\n \r\n\r\ne\tf\r\n \r\n\r\n";
+        for (form, text) in [
+            (BodyForm::Relaxed, "a b\r\n\r\nc d\r\n\r\n\r\ne f\r\n"),
+            (BodyForm::Simple, "a  b\r\n\t\r\nc \t d  \r\n \r\n\r\ne\tf\r\n \r\n"),
+        ] {
+            let limits = (0..=text.len() + 3).rev().chain([WHOLE, 2, WHOLE]);
+            let hashes = body_hashes(body.as_bytes(), form, limits);
+            assert_eq!(hashes.len(), text.len() + 5);
+            for (limit, hash) in hashes {
+                assert_eq!(hash.as_ref(), sha256(&text[..limit.min(text.len())]), "{form:?} {limit}");
+            }
+        }
+    }
+
+    #[test]
+    fn limits_around_what_is_gathered_are_met_to_the_byte() {
+        let body = "word \t word\r\n".repeat(8000);
+        let text = "word word\r\n".repeat(8000);
+        let limits = [0, 1, GATHERED - 1, GATHERED, GATHERED + 1, 3 * GATHERED, 70_000, 88_000, 88_001];
+        let hashes = body_hashes(body.as_bytes(), BodyForm::Relaxed, limits);
+        assert_eq!(hashes.len(), limits.len());
+        for (limit, hash) in hashes {
+            assert_eq!(hash.as_ref(), sha256(&text[..limit.min(text.len())]), "{limit}");
+        }
     }
 }

@@ -9,4 +9,4 @@ pub mod verify;
 
 pub use existing::{OnBroken, broken_signatures};
 pub use key::{Algorithm, SigningKey};
-pub use signers::{Sign, Signers};
+pub use signers::{Holders, Sender, Sign, Signed, Signers};

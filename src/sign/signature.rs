@@ -2,9 +2,11 @@
 //!
 //! Canonical form relaxed/relaxed. Fields that readers see are signed once more often than they are there, so that nobody can add another one.
 
+use std::collections::HashMap;
+
 use super::canonical::{BodyForm, body_hash, body_of, relaxed_field};
 use super::key::SigningKey;
-use crate::message::header::{Field, fields};
+use crate::message::header::{Field, by_name, fields};
 use crate::message::transfer::encode_base64;
 
 /// Fields that are signed where they are, and once more than they are there.
@@ -37,41 +39,63 @@ const SIGNED: [&str; 10] = [
 /// The longest line of the signature's own field, in characters.
 const WIDTH: usize = 72;
 
-/// The DKIM-Signature field of a message, line end included. `now` is in seconds since 1970.
-pub fn signature(message: &[u8], key: &SigningKey, now: i64) -> String {
+/// The DKIM-Signature field that each of these keys gives a message, line ends included. The message is read once for all of them. `now`
+/// is in seconds since 1970.
+pub fn signatures(message: &[u8], keys: &[&SigningKey], now: i64) -> String {
+    if keys.is_empty() {
+        return String::new();
+    }
     let header: Vec<Field> = fields(message, 0).collect();
-    let names = signed_names(message, &header);
+    let by_name = by_name(message, &header);
+    let names = signed_names(&by_name);
+    let folded = folded_names(&names);
     let hash = encode_base64(body_hash(body_of(message), BodyForm::Relaxed, None).as_ref());
-    let tags = format!(
-        "v=1; a={}; c=relaxed/relaxed;\r\n\td={}; s={}; t={now};\r\n\th={};\r\n\tbh={hash};\r\n\tb=",
-        key.algorithm().tag(),
-        key.domain,
-        key.selector,
-        folded_names(&names),
-    );
+    let signed = signed_fields(message, &by_name, &names);
+    let field = |key: &&SigningKey| {
+        let tags = format!(
+            "v=1; a={}; c=relaxed/relaxed;\r\n\td={}; s={}; t={now};\r\n\th={folded};\r\n\tbh={hash};\r\n\tb=",
+            key.algorithm().tag(),
+            key.domain,
+            key.selector,
+        );
+        let mut signed = signed.clone();
+        relaxed_field(b"DKIM-Signature", tags.as_bytes(), &mut signed);
+        let value = encode_base64(&key.sign(&signed));
+        let lines: Vec<&str> =
+            value.as_bytes().chunks(WIDTH).filter_map(|line| std::str::from_utf8(line).ok()).collect();
+        format!("DKIM-Signature: {tags}{}\r\n", lines.join("\r\n\t "))
+    };
+    keys.iter().map(field).collect()
+}
+
+/// Fields by their name in lower case.
+type ByName<'h> = HashMap<Vec<u8>, Vec<&'h Field>>;
+
+fn of_name<'h, 'm>(fields: &'m ByName<'h>, name: &str) -> &'m [&'h Field] {
+    fields.get(name.to_ascii_lowercase().as_bytes()).map_or(&[], Vec::as_slice)
+}
+
+/// The names in `h=`, each as often as it is signed.
+fn signed_names(fields: &ByName<'_>) -> Vec<&'static str> {
+    let count = |name: &str| of_name(fields, name).len();
+    let sealed = SEALED.iter().flat_map(|name| std::iter::repeat_n(*name, count(name) + 1));
+    let signed = SIGNED.iter().flat_map(|name| std::iter::repeat_n(*name, count(name)));
+    sealed.chain(signed).collect()
+}
+
+/// The fields that are signed, in the form in which they are.
+fn signed_fields(message: &[u8], fields: &ByName<'_>, names: &[&'static str]) -> Vec<u8> {
     let mut signed = Vec::with_capacity(2048);
-    let mut left: Vec<&Field> = header.iter().collect();
-    for name in &names {
+    let mut left = HashMap::new();
+    for name in names {
         // Of several fields of one name, the last one comes first (section 5.4.2).
-        if let Some(at) = left.iter().rposition(|own| own.is(message, name)) {
-            let field = left.remove(at);
+        let left = left.entry(*name).or_insert_with(|| of_name(fields, name).iter().rev());
+        if let Some(field) = left.next() {
             relaxed_field(name.as_bytes(), field.value(message), &mut signed);
             signed.extend_from_slice(b"\r\n");
         }
     }
-    relaxed_field(b"DKIM-Signature", tags.as_bytes(), &mut signed);
-    let value = encode_base64(&key.sign(&signed));
-    let lines: Vec<&str> =
-        value.as_bytes().chunks(WIDTH).filter_map(|own| std::str::from_utf8(own).ok()).collect();
-    format!("DKIM-Signature: {tags}{}\r\n", lines.join("\r\n\t "))
-}
-
-/// The names in `h=`, each as often as it is signed.
-fn signed_names(message: &[u8], header: &[Field]) -> Vec<&'static str> {
-    let count = |name: &str| header.iter().filter(|own| own.is(message, name)).count();
-    let sealed = SEALED.iter().flat_map(|name| std::iter::repeat_n(*name, count(name) + 1));
-    let signed = SIGNED.iter().flat_map(|name| std::iter::repeat_n(*name, count(name)));
-    sealed.chain(signed).collect()
+    signed
 }
 
 fn folded_names(names: &[&str]) -> String {
@@ -103,7 +127,7 @@ mod tests {
     fn signed(message: &str, algorithm: Algorithm) -> (String, String) {
         let pem = SigningKey::generate(algorithm);
         let key = SigningKey::read("shop.example", "px", pem.as_bytes()).unwrap();
-        (format!("{}{message}", signature(message.as_bytes(), &key, 1_790_000_000)), key.record())
+        (format!("{}{message}", signatures(message.as_bytes(), &[&key], 1_790_000_000)), key.record())
     }
 
     fn check(message: &str, record: &str) -> Verdict {

@@ -1,8 +1,10 @@
-//! All keys of ours: which of them sign a message, and which messages are signed.
+//! All keys of ours: whose mail each of them signs, and which messages are signed.
+//!
+//! Promised: no message is signed with a key of a controller to whom it does not belong, whatever its From says.
 
 use super::existing::has_intact_signature;
 use super::key::SigningKey;
-use super::signature::signature;
+use super::signature::signatures;
 
 /// Which messages are signed, of those whose sender we have a key for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,40 +15,121 @@ pub enum Sign {
     Changed,
 }
 
-/// Keys by domain.
+/// Whose mail a key signs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Holders {
+    /// The mail of these controllers, whom the configuration gives the key or the domain.
+    Named(Vec<String>),
+    /// Nobody was given it: the mail of these, and, as the fallback, of everybody.
+    Unclaimed(Vec<String>),
+}
+
+impl Holders {
+    /// The controllers whose mail from the key's domain is signed.
+    pub fn controllers(&self) -> &[String] {
+        match self {
+            Holders::Named(controllers) | Holders::Unclaimed(controllers) => controllers,
+        }
+    }
+}
+
+/// On whose behalf a message is sent, as far as signatures go.
+#[derive(Clone, Debug)]
+pub struct Sender<'a> {
+    /// The domain in From, which the client chooses.
+    pub domain: &'a str,
+    /// The controller whose mail it is.
+    pub controller: &'a str,
+    /// The controllers to whom the client is tied by its listener or its login; empty where it is tied to none.
+    pub tied: Vec<&'a str>,
+}
+
+impl Sender<'_> {
+    /// Whether a key of these controllers may sign: the message is one of theirs, and so is the client.
+    fn is_one_of(&self, controllers: &[String]) -> bool {
+        let has = |name: &str| controllers.iter().any(|controller| controller == name);
+        has(self.controller) && (self.tied.is_empty() || self.tied.iter().any(|name| has(name)))
+    }
+}
+
+/// What came of signing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Signed {
+    /// The fields to be put before the message.
+    Fields(String),
+    /// It needs none, or there is no key.
+    Nothing,
+    /// There are keys of this domain, and they belong to other controllers.
+    Withheld(String),
+}
+
+/// Keys with their holders.
 #[derive(Debug, Default)]
 pub struct Signers {
-    keys: Vec<SigningKey>,
-    /// The domain that signs what no other domain's key does.
+    keys: Vec<(SigningKey, Holders)>,
+    /// The domain that signs for domains without a key.
     fallback: Option<String>,
 }
 
 impl Signers {
     /// These keys; those of `fallback` sign for domains that have none.
-    pub fn new(keys: Vec<SigningKey>, fallback: Option<String>) -> Signers {
-        Signers { keys, fallback: fallback.map(|own| own.to_ascii_lowercase()) }
+    pub fn new(keys: Vec<(SigningKey, Holders)>, fallback: Option<String>) -> Signers {
+        Signers { keys, fallback: fallback.map(|domain| domain.to_ascii_lowercase()) }
     }
 
-    /// All keys.
-    pub fn keys(&self) -> &[SigningKey] {
-        &self.keys
+    /// Whether there is no key.
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
     }
 
-    /// The keys that sign what comes from a domain: its own, else those of the nearest domain above it, else those of the fallback.
-    pub fn of(&self, domain: &str) -> Vec<&SigningKey> {
-        let domain = domain.to_ascii_lowercase();
-        let above =
-            std::iter::successors(Some(domain.as_str()), |own| own.split_once('.').map(|(_, rest)| rest));
-        let mut candidates = above.chain(self.fallback.as_deref());
-        let of = |name: &str| self.keys.iter().filter(|own| own.domain == name).collect::<Vec<_>>();
-        candidates.find_map(|name| Some(of(name)).filter(|found| !found.is_empty())).unwrap_or_default()
-    }
-
-    /// The fields that sign a message from a domain, one for each key; empty where it needs none.
-    pub fn sign(&self, message: &[u8], domain: &str, now: i64) -> String {
-        let keys = self.of(domain);
+    /// The fields that sign a message, one for each key of the nearest domain that its sender may sign for: the one in From, else one
+    /// above it; where none of those has a key, the fallback.
+    pub fn sign(&self, message: &[u8], sender: &Sender<'_>, now: i64) -> Signed {
+        let keys = match self.of(sender) {
+            Ok(keys) => keys,
+            Err(domain) => return Signed::Withheld(domain),
+        };
         let needs = keys.first().is_some_and(|key| !has_intact_signature(message, &key.domain));
-        keys.into_iter().filter(|_| needs).map(|key| signature(message, key, now)).collect()
+        if needs { Signed::Fields(signatures(message, &keys, now)) } else { Signed::Nothing }
+    }
+
+    /// The keys that sign for a sender.
+    ///
+    /// # Errors
+    ///
+    /// The nearest domain that has keys, where they all belong to others.
+    fn of(&self, sender: &Sender<'_>) -> Result<Vec<&SigningKey>, String> {
+        let domain = sender.domain.to_ascii_lowercase();
+        let above =
+            std::iter::successors(Some(domain.as_str()), |name| name.split_once('.').map(|(_, rest)| rest));
+        let mut nearest = None;
+        for name in above {
+            let of_domain = self.keys.iter().filter(|(key, _)| key.domain == name);
+            let may = |holders: &Holders| sender.is_one_of(holders.controllers());
+            let usable: Vec<_> =
+                of_domain.clone().filter(|(_, holders)| may(holders)).map(|(key, _)| key).collect();
+            if !usable.is_empty() {
+                return Ok(usable);
+            }
+            if nearest.is_none() && of_domain.count() > 0 {
+                nearest = Some(name.to_owned());
+            }
+        }
+        match (nearest, &self.fallback) {
+            (Some(withheld), _) => Err(withheld),
+            (None, None) => Ok(Vec::new()),
+            (None, Some(fallback)) => self.of_fallback(fallback, sender),
+        }
+    }
+
+    fn of_fallback(&self, fallback: &str, sender: &Sender<'_>) -> Result<Vec<&SigningKey>, String> {
+        let may = |holders: &Holders| match holders {
+            Holders::Named(controllers) => sender.is_one_of(controllers),
+            Holders::Unclaimed(_) => true,
+        };
+        let of_domain = self.keys.iter().filter(|(key, _)| key.domain == fallback);
+        let usable: Vec<_> = of_domain.filter(|(_, holders)| may(holders)).map(|(key, _)| key).collect();
+        if usable.is_empty() { Err(fallback.to_owned()) } else { Ok(usable) }
     }
 }
 
@@ -55,20 +138,37 @@ mod tests {
     use super::*;
     use crate::sign::key::Algorithm;
 
+    fn key(pem: &str, domain: &str, selector: &str) -> SigningKey {
+        SigningKey::read(domain, selector, pem.as_bytes()).unwrap()
+    }
+
+    fn named(controllers: &[&str]) -> Holders {
+        Holders::Named(controllers.iter().map(|&name| name.to_owned()).collect())
+    }
+
+    fn unclaimed(controllers: &[&str]) -> Holders {
+        Holders::Unclaimed(named(controllers).controllers().to_vec())
+    }
+
+    /// The selectors that sign for a domain, or `-` and the domain that is withheld.
+    fn check(signers: &Signers, domain: &str, controller: &str, tied: &[&str]) -> String {
+        match signers.of(&Sender { domain, controller, tied: tied.to_vec() }) {
+            Ok(keys) => keys.iter().map(|key| key.selector.as_str()).collect(),
+            Err(domain) => format!("-{domain}"),
+        }
+    }
+
     #[test]
     fn the_nearest_domain_signs_with_all_of_its_keys() {
         let pem = SigningKey::generate(Algorithm::Ed25519);
-        let key = |domain, selector| SigningKey::read(domain, selector, pem.as_bytes()).unwrap();
+        let shop = unclaimed(&["shop"]);
         let keys = vec![
-            key("shop.example", "a"),
-            key("shop.example", "b"),
-            key("news.shop.example", "c"),
-            key("relay.example", "d"),
+            (key(&pem, "shop.example", "a"), shop.clone()),
+            (key(&pem, "shop.example", "b"), shop.clone()),
+            (key(&pem, "news.shop.example", "c"), shop.clone()),
+            (key(&pem, "relay.example", "d"), shop),
         ];
         let signers = Signers::new(keys, Some("Relay.example".to_owned()));
-        let check = |domain: &str| {
-            signers.of(domain).iter().map(|own| own.selector.clone()).collect::<Vec<_>>().concat()
-        };
         for (domain, wanted) in [
             ("shop.example", "ab"),
             ("SHOP.example", "ab"),
@@ -78,22 +178,60 @@ mod tests {
             ("example", "d"),
             ("", "d"),
         ] {
-            assert_eq!(check(domain), wanted, "{domain}");
+            assert_eq!(check(&signers, domain, "shop", &[]), wanted, "{domain}");
         }
-        assert!(Signers::default().of("shop.example").is_empty());
+        assert_eq!(check(&Signers::default(), "shop.example", "shop", &[]), "");
+    }
+
+    #[test]
+    fn a_key_signs_for_its_controllers_and_for_nobody_who_is_tied_to_another() {
+        let pem = SigningKey::generate(Algorithm::Ed25519);
+        let keys = vec![
+            (key(&pem, "shop.example", "a"), named(&["shop"])),
+            (key(&pem, "news.shop.example", "b"), named(&["news"])),
+            (key(&pem, "both.example", "c"), named(&["shop", "news"])),
+            (key(&pem, "free.example", "d"), unclaimed(&["default"])),
+        ];
+        let signers = Signers::new(keys, Some("free.example".to_owned()));
+        for (domain, controller, tied, wanted) in [
+            ("shop.example", "shop", &["shop"][..], "a"),
+            ("shop.example", "shop", &[], "a"),
+            ("shop.example", "other", &["other"], "-shop.example"),
+            ("shop.example", "other", &[], "-shop.example"),
+            // From made it a message of shop, and the client is of another.
+            ("shop.example", "shop", &["other"], "-shop.example"),
+            ("shop.example", "shop", &["other", "shop"], "a"),
+            ("news.shop.example", "news", &[], "b"),
+            // The domain above belongs to the controller and fits its From.
+            ("news.shop.example", "shop", &[], "a"),
+            ("news.shop.example", "other", &["other"], "-news.shop.example"),
+            ("both.example", "shop", &["news"], "c"),
+            ("free.example", "default", &[], "d"),
+            ("free.example", "other", &["other"], "-free.example"),
+            // In the name of the fallback, everybody whose domain has no key.
+            ("nokey.example", "other", &["other"], "d"),
+        ] {
+            assert_eq!(check(&signers, domain, controller, tied), wanted, "{domain} {controller} {tied:?}");
+        }
+        let of_shop = vec![(key(&pem, "shop.example", "a"), named(&["shop"]))];
+        let signers = Signers::new(of_shop, Some("shop.example".to_owned()));
+        assert_eq!(check(&signers, "nokey.example", "shop", &[]), "a");
+        assert_eq!(check(&signers, "nokey.example", "other", &[]), "-shop.example");
     }
 
     #[test]
     fn what_is_signed_already_is_not_signed_again() {
         let pem = SigningKey::generate(Algorithm::Ed25519);
-        let signers =
-            Signers::new(vec![SigningKey::read("shop.example", "a", pem.as_bytes()).unwrap()], None);
+        let signers = Signers::new(vec![(key(&pem, "shop.example", "a"), named(&["shop"]))], None);
+        let sign = |message: &str| {
+            let sender = Sender { domain: "shop.example", controller: "shop", tied: Vec::new() };
+            signers.sign(message.as_bytes(), &sender, 1)
+        };
         let message = "From: a@shop.example\r\n\r\nx\r\n";
-        let first = signers.sign(message.as_bytes(), "shop.example", 1);
+        let Signed::Fields(first) = sign(message) else { panic!("it was not signed") };
         assert!(first.starts_with("DKIM-Signature: "));
         let signed = format!("{first}{message}");
-        assert_eq!(signers.sign(signed.as_bytes(), "shop.example", 2), "");
-        let altered = signed.replace("\r\nx", "\r\ny");
-        assert!(!signers.sign(altered.as_bytes(), "shop.example", 2).is_empty());
+        assert_eq!(sign(&signed), Signed::Nothing);
+        assert!(matches!(sign(&signed.replace("\r\nx", "\r\ny")), Signed::Fields(_)));
     }
 }

@@ -1,11 +1,13 @@
 //! Whether the signatures of a message hold (RFC 6376 section 6). Records are given, not looked up: the core knows no DNS.
 
+use std::collections::HashMap;
+
 use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::signature::{ED25519, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey};
 
 use super::canonical::{BodyForm, body_of, relaxed_field};
-use super::existing::Signature;
-use crate::message::header::{Field, fields};
+use super::existing::{BodyHashes, MAX_SIGNATURES, Signature};
+use crate::message::header::{Field, by_name, fields};
 use crate::message::transfer::decode_base64;
 
 /// What became of one signature.
@@ -45,42 +47,58 @@ pub struct Verified {
     pub verdict: Verdict,
 }
 
-/// Looks at every signature of a message. `record` gives the TXT record of a name.
+/// Looks at the signatures of a message, the first [`MAX_SIGNATURES`] of them. `record` gives the TXT record of a name.
 pub fn verify(message: &[u8], record: impl Fn(&str) -> Option<String>) -> Vec<Verified> {
     let header: Vec<Field> = fields(message, 0).collect();
-    let own = header.iter().filter(|field| field.is(message, "DKIM-Signature"));
-    own.map(|field| one(message, &header, field, &record)).collect()
+    let found = header.iter().filter(|field| field.is(message, "DKIM-Signature")).take(MAX_SIGNATURES);
+    let signatures: Vec<(&Field, Signature)> =
+        found.map(|field| (field, Signature::read(field.value(message)))).collect();
+    let readable = signatures.iter().map(|(_, own)| own).filter(|own| own.is_readable());
+    let message = Message {
+        bytes: message,
+        fields: by_name(message, &header),
+        hashes: BodyHashes::of(body_of(message), readable),
+    };
+    signatures.iter().map(|(field, signature)| message.one(field, signature, &record)).collect()
 }
 
-fn one(
-    message: &[u8],
-    header: &[Field],
-    field: &Field,
-    record: &impl Fn(&str) -> Option<String>,
-) -> Verified {
-    let value = field.value(message);
-    let signature = Signature::read(value);
-    let record_name = format!("{}._domainkey.{}", signature.selector, signature.domain);
-    let verdict = match (record(&record_name), signature.is_readable()) {
-        (_, false) => Verdict::Unreadable,
-        (None, true) => Verdict::NoKey,
-        (Some(_), true) if !signature.matches(body_of(message)) => Verdict::BodyChanged,
-        (Some(record), true) => {
-            let signed = signed_header(message, header, field, &signature);
-            match holds(&record, &signature, &signed) {
-                Some(true) => Verdict::Holds,
-                Some(false) => Verdict::Fails,
-                None => Verdict::Unreadable,
+/// What all signatures of a message are compared with.
+struct Message<'a> {
+    bytes: &'a [u8],
+    /// By their names in lower case.
+    fields: HashMap<Vec<u8>, Vec<&'a Field>>,
+    hashes: BodyHashes,
+}
+
+impl Message<'_> {
+    fn one(
+        &self,
+        field: &Field,
+        signature: &Signature,
+        record: &impl Fn(&str) -> Option<String>,
+    ) -> Verified {
+        let record_name = format!("{}._domainkey.{}", signature.selector, signature.domain);
+        let verdict = match (record(&record_name), signature.is_readable()) {
+            (_, false) => Verdict::Unreadable,
+            (None, true) => Verdict::NoKey,
+            (Some(_), true) if !self.hashes.fit(signature) => Verdict::BodyChanged,
+            (Some(record), true) => {
+                let signed = signed_header(self, field, signature);
+                match holds(&record, signature, &signed) {
+                    Some(true) => Verdict::Holds,
+                    Some(false) => Verdict::Fails,
+                    None => Verdict::Unreadable,
+                }
             }
-        }
-    };
-    Verified { record_name, verdict }
+        };
+        Verified { record_name, verdict }
+    }
 }
 
 /// The header as it was signed.
-fn signed_header(message: &[u8], header: &[Field], own: &Field, signature: &Signature) -> Vec<u8> {
+fn signed_header(message: &Message<'_>, signature_field: &Field, signature: &Signature) -> Vec<u8> {
+    let Message { bytes: message, fields, .. } = message;
     let mut signed = Vec::with_capacity(2048);
-    let mut left: Vec<&Field> = header.iter().filter(|field| *field != own).collect();
     let add = |field: &Field, value: &[u8], signed: &mut Vec<u8>| match signature.header_form {
         BodyForm::Relaxed => relaxed_field(field.name(message), value, signed),
         BodyForm::Simple => {
@@ -97,14 +115,19 @@ fn signed_header(message: &[u8], header: &[Field], own: &Field, signature: &Sign
             whole.strip_suffix(b"\r\n").unwrap_or(whole).to_vec()
         }
     };
+    // Of several fields of one name, the last one comes first (RFC 6376 section 5.4.2).
+    let mut left = HashMap::new();
     for name in &signature.signed {
-        if let Some(at) = left.iter().rposition(|field| field.is(message, name)) {
-            let field = left.remove(at);
+        let Some(of_name) = fields.get(name.as_bytes()) else { continue };
+        let left = left
+            .entry(name)
+            .or_insert_with(|| of_name.iter().rev().filter(|field| **field != signature_field));
+        if let Some(field) = left.next() {
             add(field, &as_is(field), &mut signed);
             signed.extend_from_slice(b"\r\n");
         }
     }
-    add(own, &without_value(&as_is(own)), &mut signed);
+    add(signature_field, &without_value(&as_is(signature_field)), &mut signed);
     signed
 }
 

@@ -151,6 +151,83 @@ impl fmt::Display for Address {
     }
 }
 
+/// A text in which of mail addresses only the domain is left, however they are written: with a quoted local part, or with an at sign that is
+/// encoded for the web or for SMTP.
+pub fn without_local_parts(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((at, length)) = at_sign(rest) {
+        let (before, tail) = rest.split_at(at);
+        let (sign, tail) = tail.split_at(length);
+        let kept = before.get(..local_part(before)).unwrap_or_default();
+        out.push_str(kept);
+        out.push('…');
+        out.push_str(sign);
+        rest = tail;
+    }
+    out.push_str(rest);
+    out
+}
+
+/// Whether there is a mail address in a text, however it is written.
+pub fn has_address(text: &str) -> bool {
+    at_sign(text).is_some()
+}
+
+/// Where the first at sign of an address stands, and how long it is.
+fn at_sign(text: &str) -> Option<(usize, usize)> {
+    // Percent-encoded once and twice, as references of HTML, and at full width.
+    const SIGNS: [&str; 7] = ["@", "%40", "%2540", "&#64;", "&#x40;", "&commat;", "\u{ff20}"];
+    let bytes = text.as_bytes();
+    (0..bytes.len()).find_map(|at| {
+        let rest = bytes.get(at..)?;
+        let known = SIGNS
+            .iter()
+            .find(|sign| rest.get(..sign.len()).is_some_and(|own| own.eq_ignore_ascii_case(sign.as_bytes())));
+        // As xtext (RFC 3461) and quoted-printable have it: figures look like that, too, so a domain must follow.
+        let is_encoded = (rest.starts_with(b"+40") || rest.starts_with(b"=40"))
+            && rest.get(3..).is_some_and(begins_with_domain);
+        known.map(|sign| (at, sign.len())).or(is_encoded.then_some((at, 3)))
+    })
+}
+
+fn begins_with_domain(text: &[u8]) -> bool {
+    let label = text.iter().take(63).take_while(|own| own.is_ascii_alphanumeric() || **own == b'-').count();
+    let dot = text.get(label) == Some(&b'.');
+    label > 0 && dot && text.get(label + 1).is_some_and(u8::is_ascii_alphanumeric)
+}
+
+/// Where the local part begins with which a text ends.
+fn local_part(text: &str) -> usize {
+    let bytes = text.as_bytes();
+    let mut at = bytes.len();
+    while let Some(byte) = at.checked_sub(1).and_then(|before| bytes.get(before)) {
+        let is_escaped = || is_escaped(bytes, at - 1);
+        match byte {
+            // The end of a quoted string stands before the at sign, or before a dot and more of it.
+            b'"' if matches!(bytes.get(at), None | Some(b'.')) => {
+                let opening = (0..at - 1)
+                    .rev()
+                    .find(|&own| bytes.get(own) == Some(&b'"') && !self::is_escaped(bytes, own));
+                // Without its beginning nobody knows how far back it goes.
+                at = opening.unwrap_or(0);
+            }
+            b' ' | b'\t' | b'\r' | b'\n' if !is_escaped() => break,
+            b',' | b';' | b'>' => break,
+            _ => at -= 1,
+        }
+    }
+    // Brackets and a name before it stay, as what introduces an address.
+    let opening =
+        bytes.get(at..).unwrap_or_default().iter().take_while(|own| b"<([{':".contains(own)).count();
+    at + opening
+}
+
+/// Whether an odd number of backslashes stands before a byte.
+fn is_escaped(bytes: &[u8], at: usize) -> bool {
+    bytes.get(..at).unwrap_or_default().iter().rev().take_while(|own| **own == b'\\').count() % 2 == 1
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -195,5 +272,35 @@ mod tests {
     fn an_address_does_not_show_itself() {
         let (address, _) = Address::read("<ann@home.example>").unwrap();
         assert_eq!(format!("{address} {address:?}"), "<…@home.example> <…@home.example>");
+    }
+
+    #[test]
+    fn of_addresses_in_a_text_only_the_domain_is_left() {
+        for (text, wanted) in [
+            ("<ann@home.example>: no", "<…@home.example>: no"),
+            ("to=bob@home.example, (ann@b.example)", "…@home.example, (…@b.example)"),
+            ("<ann@a.example>,<bob@b.example>", "<…@a.example>,<…@b.example>"),
+            ("<\"ann smith\"@home.example> no", "<…@home.example> no"),
+            ("\"a \\\" b\"@home.example", "…@home.example"),
+            ("for \"ann b\".smith@home.example", "for …@home.example"),
+            ("ann\\ smith@home.example", "…@home.example"),
+            ("smith\"@home.example was cut", "…@home.example was cut"),
+            ("he said \"no\" to ann@home.example", "he said \"no\" to …@home.example"),
+            ("see https://x.example/?to=ann%40home.example", "see …%40home.example"),
+            ("%22ann%20smith%22%40home.example", "…%40home.example"),
+            ("ann%2540home.example ann&#64;home.example", "…%2540home.example …&#64;home.example"),
+            (
+                "rfc822;ann+40home.example and ann=40home.example",
+                "rfc822;…+40home.example and …=40home.example",
+            ),
+            ("wait +40 seconds, q=40", "wait +40 seconds, q=40"),
+            ("ann@relay@home.example", "…@…@home.example"),
+            ("caf\u{e9}@home.example", "…@home.example"),
+            ("5.1.1 no such user / again", "5.1.1 no such user / again"),
+            ("", ""),
+        ] {
+            assert_eq!(without_local_parts(text), wanted, "{text}");
+            assert_eq!(has_address(text), wanted.contains('…'), "{text}");
+        }
     }
 }

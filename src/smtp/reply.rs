@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::address::without_local_parts;
+
 /// The most lines a reply of a next hop may have.
 pub const MAX_LINES: usize = 100;
 /// The longest line of a reply, its end included. RFC 5321 section 4.5.3.1.5 allows 512; some servers write more.
@@ -134,8 +136,7 @@ impl Reply {
     pub fn text(&self) -> String {
         let text = String::from_utf8_lossy(&self.wire);
         let lines: Vec<&str> = text.lines().map(|line| line.get(4..).unwrap_or_default()).collect();
-        let words: Vec<String> = lines.join(" / ").split(' ').map(without_local_part).collect();
-        words.join(" ").chars().filter(|own| !own.is_control()).take(500).collect()
+        without_local_parts(&lines.join(" / ")).chars().filter(|own| !own.is_control()).take(500).collect()
     }
 
     /// The enhanced status code, X.0.0 where the reply has none.
@@ -159,13 +160,6 @@ impl Reply {
             .map(|line| line.get(4..).unwrap_or_default().trim().to_ascii_uppercase())
             .collect()
     }
-}
-
-/// A word of a text; where it is a mail address, what stands before the at sign is left out.
-fn without_local_part(word: &str) -> String {
-    let Some((before, domain)) = word.rsplit_once('@') else { return word.to_owned() };
-    let opening: String = before.chars().take_while(|own| "<([{\"':=".contains(*own)).collect();
-    format!("{opening}…@{domain}")
 }
 
 fn line_code(line: &[u8]) -> Result<u16, BadReply> {
@@ -246,6 +240,11 @@ mod tests {
             reply.wire(),
             b"550 5.1.1 <ann@home.example>: Recipient rejected, to=bob@home.example\r\n"
         );
+        let quoted = Reply::new(
+            550,
+            "5.1.1 <\"ann smith\"@home.example> see https://help.example/?to=ann%40home.example",
+        );
+        assert_eq!(quoted.to_string(), "550 5.1.1 <…@home.example> see …%40home.example");
     }
 
     #[test]

@@ -9,6 +9,7 @@ pub mod preview;
 pub mod probe;
 pub mod problem;
 pub mod public;
+pub mod seats;
 pub mod serve;
 pub mod token;
 pub mod webhook;

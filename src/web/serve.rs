@@ -1,18 +1,24 @@
-//! Serving HTTP/1.1 within limits: so many connections, each with so much time for TLS, a header, and silence.
+//! Serving HTTP/1.1 within limits: so many connections ([`super::seats`]), each with so much time for TLS, a header, and silence.
 
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use axum::body::{Body, Bytes};
+use axum::extract::Request;
+use hyper::body::{Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
+use super::seats::{Answering, Seat, Seats};
 use crate::live::Live;
 use crate::pipeline::Pipeline;
 use crate::server::Tls;
@@ -92,20 +98,19 @@ impl Bound {
         self.listener.accept().await.map(|(stream, _)| stream)
     }
 
-    /// Serves until dropped. Those beyond the limit wait to be accepted.
+    /// Serves until dropped. Those beyond the limit wait to be accepted, no longer than others only wait.
     pub async fn serve(self, door: Door, routes: axum::Router, pipeline: Arc<Pipeline>) {
-        let places = Arc::new(Semaphore::new(door.max_connections(&pipeline.live())));
+        let seats = Seats::new(door.max_connections(&pipeline.live()));
         loop {
-            let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+            let seat = seats.take().await;
             match self.listener.accept().await {
                 Ok((stream, peer)) => {
                     let (routes, pipeline) = (routes.clone(), Arc::clone(&pipeline));
                     tokio::spawn(async move {
-                        let ended = connection(stream, door, routes, &pipeline).await;
+                        let ended = seated(&seat, connection(stream, door, routes, &pipeline, &seat)).await;
                         if let (Err(error), Door::Api) = (ended, door) {
                             tracing::debug!(%peer, %error, "a connection to the API ended");
                         }
-                        drop(place);
                     });
                 }
                 Err(error) => {
@@ -120,16 +125,34 @@ impl Bound {
 /// How a connection ended.
 pub type Ended = Result<(), Box<dyn std::error::Error + Send + Sync>>;
 
-async fn connection(stream: TcpStream, door: Door, routes: axum::Router, pipeline: &Pipeline) -> Ended {
+/// Waits until a connection ends, or has to leave its seat to another.
+///
+/// # Errors
+///
+/// Why it ended before its time.
+pub async fn seated(seat: &Seat, connection: impl Future<Output = Ended>) -> Ended {
+    tokio::select! {
+        ended = connection => ended,
+        () = seat.left() => Err("others had to be served, and its client let it wait".into()),
+    }
+}
+
+async fn connection(
+    stream: TcpStream,
+    door: Door,
+    routes: axum::Router,
+    pipeline: &Pipeline,
+    seat: &Arc<Seat>,
+) -> Ended {
     let live = pipeline.live();
     let patience = door.patience(&live);
     stream.set_nodelay(true)?;
     match door.tls(&live) {
-        None => talk(stream, routes, patience).await,
+        None => talk(stream, routes, patience, seat).await,
         Some(tls) => {
             let acceptor = TlsAcceptor::from(Arc::clone(&tls.config));
             let stream = timeout(patience, acceptor.accept(stream)).await??;
-            talk(stream, routes, patience).await
+            talk(stream, routes, patience, seat).await
         }
     }
 }
@@ -139,16 +162,52 @@ async fn connection(stream: TcpStream, door: Door, routes: axum::Router, pipelin
 /// # Errors
 ///
 /// Why it ended before its time.
-pub async fn talk<S>(stream: S, routes: axum::Router, patience: Duration) -> Ended
+pub async fn talk<S>(stream: S, routes: axum::Router, patience: Duration, seat: &Arc<Seat>) -> Ended
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
+    let (routes, seat) = (TowerToHyperService::new(routes), Arc::clone(seat));
+    let service = service_fn(move |request: Request<Incoming>| {
+        let answering = seat.answers();
+        let answered = routes.call(request);
+        async move {
+            answered
+                .await
+                .map(|answer| answer.map(|body: Body| Body::new(Sent { body, _answering: answering })))
+        }
+    });
     http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(patience)
         .max_headers(MAX_FIELDS)
         .max_buf_size(MAX_HEADER)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes))
+        .serve_connection(TokioIo::new(stream), service)
         .await?;
     Ok(())
+}
+
+/// The body of an answer, with which the answer ends.
+struct Sent {
+    body: Body,
+    _answering: Answering,
+}
+
+impl hyper::body::Body for Sent {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }

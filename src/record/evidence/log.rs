@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::files::{Folder, OPEN, Segment};
@@ -38,6 +39,8 @@ pub(super) struct Log {
     keeper: Option<Keeper>,
     /// Since when writing fails.
     failing: Option<Instant>,
+    /// The same for others to see.
+    is_failing: Arc<AtomicBool>,
     /// The day on which segments were last looked at.
     today: i64,
 }
@@ -75,6 +78,7 @@ impl Log {
             statistics,
             keeper,
             failing: None,
+            is_failing: Arc::default(),
             today: day_of(Timestamp::now()),
         })
     }
@@ -114,6 +118,7 @@ impl Log {
                     metrics::counter!("pixelward_evidence_records_total").increment(records as u64);
                     notes.iter().for_each(|note| self.statistics.take_hosts(note));
                     if self.failing.take().is_some() {
+                        self.is_failing.store(false, Ordering::Relaxed);
                         tracing::warn!("evidence can be written again");
                     }
                 }
@@ -128,7 +133,13 @@ impl Log {
         if self.failing.is_none() {
             tracing::error!(%error, "evidence cannot be written, and is lost; mail flows");
             self.failing = Some(Instant::now());
+            self.is_failing.store(true, Ordering::Relaxed);
         }
+    }
+
+    /// Says as long as it lives whether writing fails.
+    pub(super) fn is_failing(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.is_failing)
     }
 
     /// Appends notes to a chain. An error comes with the number of records that were not written.

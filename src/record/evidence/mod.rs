@@ -65,6 +65,8 @@ pub struct Evidence {
     queue: Arc<Queue>,
     writer: Mutex<Option<JoinHandle<()>>>,
     is_losing: AtomicBool,
+    /// Whether the writer cannot write.
+    is_failing: Arc<AtomicBool>,
     body_hashes: bool,
 }
 
@@ -77,6 +79,7 @@ impl Evidence {
     pub fn start(settings: Settings, store: Arc<Store>) -> Result<Evidence, ChainError> {
         let keeper = Keeper::start(&settings).map_err(crate::chain::at(&settings.directory))?;
         let mut log = Log::open(settings.clone(), store, Some(keeper))?;
+        let is_failing = log.is_failing();
         let queue = Arc::new(Queue::default());
         let waiting = Arc::clone(&queue);
         let writer = std::thread::Builder::new()
@@ -84,7 +87,7 @@ impl Evidence {
             .spawn(move || log.run(&waiting))
             .map_err(crate::chain::at(&settings.directory))?;
         let (writer, is_losing) = (Mutex::new(Some(writer)), AtomicBool::new(false));
-        Ok(Evidence { queue, writer, is_losing, body_hashes: settings.body_hashes })
+        Ok(Evidence { queue, writer, is_losing, is_failing, body_hashes: settings.body_hashes })
     }
 
     /// Whether notes are to have the hashes of bodies.
@@ -106,6 +109,20 @@ impl Evidence {
                     tracing::error!("evidence comes faster than it can be written, and is lost; mail flows");
                 }
             }
+        }
+    }
+
+    /// Why evidence is being lost; `None` while it is not.
+    pub fn trouble(&self) -> Option<&'static str> {
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        if writer.as_ref().is_some_and(JoinHandle::is_finished) {
+            Some("its writer has ended; restart the relay")
+        } else if self.is_failing.load(Ordering::Relaxed) {
+            Some("it cannot be written to its disk")
+        } else if self.is_losing.load(Ordering::Relaxed) && self.queue.is_full() {
+            Some("it comes faster than it can be written")
+        } else {
+            None
         }
     }
 

@@ -58,6 +58,12 @@ impl Queue {
         Ok(())
     }
 
+    /// Whether a note would find no room.
+    pub fn is_full(&self) -> bool {
+        let waiting = self.locked();
+        !waiting.is_closed && waiting.recipients >= MAX_WAITING
+    }
+
     /// Takes no more.
     pub fn close(&self) {
         self.locked().is_closed = true;

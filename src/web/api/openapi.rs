@@ -238,7 +238,7 @@ fn common(route: &Route) -> Vec<(u16, &'static str)> {
             (503, "Not now: the store takes no more writes, or the file of tokens cannot be used."),
         ]);
     } else if route.path == "/readyz" {
-        all.push((503, "Consent cannot be looked up."));
+        all.push((503, "Consent cannot be looked up, or evidence is being lost."));
     }
     if route.path.contains("{controller}") {
         all.push((404, "There is no such controller."));

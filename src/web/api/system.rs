@@ -49,10 +49,8 @@ pub(super) async fn health(_: Call) -> Answered {
 }
 
 pub(super) async fn readiness(call: Call) -> Answered {
-    match call.api.pipeline.store_answers() {
-        true => Ok(typed(StatusCode::OK, "text/plain; charset=utf-8", "ready\n")),
-        false => {
-            Err(Problem::unavailable("Consent cannot be looked up; trackers are stripped for everybody"))
-        }
+    match call.api.pipeline.trouble() {
+        None => Ok(typed(StatusCode::OK, "text/plain; charset=utf-8", "ready\n")),
+        Some(trouble) => Err(Problem::unavailable(trouble)),
     }
 }

@@ -96,6 +96,9 @@ impl Public {
         let live = self.pipeline.live();
         let step = if request.method() == Method::POST { STEP_OF_POST } else { STEP };
         match asked {
+            Asked::Pixel(..) if pixel::is_visit(request.headers()) => {
+                in_step(step, async { visited(&self.visitor(request, &live)) }).await
+            }
             Asked::Pixel(kind, token) => {
                 let start = Instant::now();
                 let response = self.pixel(request.method(), kind, token, Timestamp::now());
@@ -113,6 +116,15 @@ impl Public {
             Asked::Logo(name) => logo(&live, name),
             Asked::Nothing => plain(StatusCode::NOT_FOUND, "There is nothing under this address.\n"),
         }
+    }
+
+    /// The page for who visits a pixel: of the controller whose host it is, whatever the token says.
+    fn visitor<'a>(&self, request: Request, live: &'a Live) -> Context<'a> {
+        let (parts, _) = request.into_parts();
+        let context = self.context(self.host_face(&parts, live).unwrap_or(Face::nobody()), &parts);
+        // Logos are found beside preference pages.
+        let logo = if context.logo.is_empty() { String::new() } else { format!("../c/{}", context.logo) };
+        Context { logo, ..context }
     }
 
     /// The page of a controller, in the language that a request asks for.
@@ -159,6 +171,11 @@ fn page_of(context: &Context<'_>, view: &View<'_>) -> Response<Body> {
         headers.insert(CONTENT_SECURITY_POLICY, policy);
     }
     private(response)
+}
+
+/// The page that says what a pixel is.
+fn visited(context: &Context<'_>) -> Response<Body> {
+    page_of(context, &View::Pixel)
 }
 
 /// A line for programs.

@@ -84,6 +84,8 @@ pub(super) enum View<'a> {
     Trouble,
     /// A link that cannot be used.
     Unusable,
+    /// What a pixel is, for somebody who opened its address.
+    Pixel,
     /// How to get a new link.
     NewLink { was_sent: bool },
 }
@@ -106,6 +108,7 @@ impl Context<'_> {
             View::Recorded { hint, at, yes, no } => self.recorded(hint, *at, yes, no),
             View::Trouble => (self.texts().choice_heading.clone(), self.trouble()),
             View::Unusable => (self.texts().unusable.clone(), self.unusable()),
+            View::Pixel => (self.texts().pixel.clone(), self.pixel()),
             View::NewLink { was_sent } => (self.texts().new_link.clone(), self.new_link(*was_sent)),
         };
         let page = html! {
@@ -254,6 +257,13 @@ impl Context<'_> {
         html! {
             p { (self.texts().unusable_text) }
             (self.way_to_new_link())
+        }
+    }
+
+    fn pixel(&self) -> Markup {
+        html! {
+            p { (self.texts().pixel_text) }
+            p { (self.texts().pixel_choice) }
         }
     }
 

@@ -26,6 +26,7 @@ use crate::policy::Language;
 use crate::policy::conditions::from_domain;
 use crate::relay::letter;
 use crate::rewrite::token::{self, Holder, Token};
+use crate::sign::{Sender, Signed};
 use crate::smtp::address::Address;
 use crate::smtp::reply::Class;
 
@@ -150,7 +151,8 @@ impl Public {
             return;
         };
         let message = letter.message(face, sender, &link, &live.config.relay.host_name);
-        let (Some(message), Ok(from)) = (message.map(|own| signed(live, own, now)), Address::bare(sender))
+        let (Some(message), Ok(from)) =
+            (message.map(|own| signed(live, &letter.controller, own, now)), Address::bare(sender))
         else {
             return;
         };
@@ -171,11 +173,14 @@ impl Public {
     }
 }
 
-/// The message with our signatures before it, where we have a key for its domain.
-fn signed(live: &Live, message: Vec<u8>, now: Timestamp) -> Vec<u8> {
+/// The message with our signatures before it, where the controller has a key for its domain.
+fn signed(live: &Live, controller: &Controller, message: Vec<u8>, now: Timestamp) -> Vec<u8> {
     let domain = from_domain(&message).unwrap_or_default();
-    let fields = live.signers.sign(&message, &domain, now.0.div_euclid(1000));
-    if fields.is_empty() { message } else { [fields.as_bytes(), &message].concat() }
+    let sender = Sender { domain: &domain, controller: controller.as_str(), tied: Vec::new() };
+    match live.signers.sign(&message, &sender, now.0.div_euclid(1000)) {
+        Signed::Fields(fields) => [fields.as_bytes(), &message].concat(),
+        Signed::Nothing | Signed::Withheld(_) => message,
+    }
 }
 
 impl Letter {
