@@ -34,6 +34,10 @@ fn say(store: &Store, address: &str, state: State, at: i64) -> Result<Applied, S
     Ok(store.record(vec![(store.person(address), change)])?.remove(0))
 }
 
+fn taken(store: &Store, address: &str, state: State, at: i64) {
+    assert!(matches!(say(store, address, state, at), Ok(Applied::Recorded(_))));
+}
+
 fn allowed(store: &Store, address: &str) -> bool {
     let standing = store.lookup(&"shop".parse().unwrap(), store.person(address));
     standing.is_ok_and(|own| matches!(own.allows(PURPOSE, Timestamp::now()), Permission::Granted(_)))
@@ -52,7 +56,7 @@ fn filled(folder: &Path) {
         .collect();
     store.record(all).unwrap();
     (0..300).filter(|own| is_withdrawn(*own)).for_each(|own| {
-        say(&store, &address(own), State::Withdrawn, 6).unwrap();
+        taken(&store, &address(own), State::Withdrawn, 6);
     });
     (0..300).filter(|own| is_erased(*own)).for_each(|own| {
         assert!(store.erase(store.person(&address(own))).unwrap());
@@ -211,7 +215,7 @@ fn an_old_copy_put_back_is_noticed_or_harmless() {
     // What was there before half of the withdrawals and all erasures.
     let store = Store::open(&settings(&now)).unwrap();
     for number in 0..300 {
-        say(&store, &address(number), State::Granted, 5).unwrap();
+        taken(&store, &address(number), State::Granted, 5);
     }
     let mut older = Vec::new();
     for number in 0..300 {
@@ -221,7 +225,7 @@ fn an_old_copy_put_back_is_noticed_or_harmless() {
             copy(&now, older.last().unwrap());
         }
         if is_withdrawn(number) {
-            say(&store, &address(number), State::Withdrawn, 6).unwrap();
+            taken(&store, &address(number), State::Withdrawn, 6);
         }
         if is_erased(number) {
             store.erase(store.person(&address(number))).unwrap();
@@ -335,7 +339,7 @@ fn child() {
     let mut out = std::io::stdout().lock();
     for number in 0..1_000_000u32 {
         let state = if number.is_multiple_of(2) { State::Granted } else { State::Withdrawn };
-        say(&store, &address(number / 2), state, 5 + i64::from(number % 2)).unwrap();
+        taken(&store, &address(number / 2), state, 5 + i64::from(number % 2));
         writeln!(out, "{number} {}", address(number / 2)).unwrap();
         out.flush().unwrap();
     }
@@ -404,7 +408,7 @@ fn a_full_disk_is_said_within_a_second_and_loses_nothing() {
     let folder = disk.path("disk");
     let store = Store::open(&settings(&folder)).unwrap();
     for number in 0..50 {
-        say(&store, &address(number), State::Granted, 5).unwrap();
+        taken(&store, &address(number), State::Granted, 5);
     }
     let filler = folder.join("filler");
     fill(&filler);

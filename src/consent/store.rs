@@ -114,18 +114,39 @@ pub(super) fn io_error(what: impl Into<String>) -> impl FnOnce(io::Error) -> Sto
 }
 
 /// What became of a change.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "a choice that did not come to hold must not be shown as one that did"]
 pub enum Applied {
-    /// It is durable under this number of the journal.
+    /// It holds, and is durable under this number of the journal.
     Recorded(u64),
-    /// It is older than what is known; nothing was recorded.
+    /// The same, but at another time than the one it claims, which lies ahead of the clock, or not behind
+    /// what stands and does.
+    Moved {
+        /// The number in the journal.
+        number: u64,
+        /// The time it was recorded with.
+        at: Timestamp,
+    },
+    /// Something newer stands. It was recorded at most for what it says beside that.
     Stale,
-    /// The person withdrew, and this does not supersede that; nothing was recorded.
+    /// The person withdrew, and this does not supersede that.
     SupersededByWithdrawal,
     /// It claims to have been said in the future.
     InFuture,
     /// Something else stood than the change was made for; nothing was recorded.
     Conflicting,
+}
+
+impl Applied {
+    /// The journal's number of what holds by it.
+    pub fn number(&self) -> Option<u64> {
+        match self {
+            Applied::Recorded(number) | Applied::Moved { number, .. } => Some(*number),
+            Applied::Stale | Applied::SupersededByWithdrawal | Applied::InFuture | Applied::Conflicting => {
+                None
+            }
+        }
+    }
 }
 
 /// The key file.
@@ -549,7 +570,7 @@ impl Shared {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::consent::record::State;
+    use crate::consent::record::{State, Timing};
     use crate::consent::standing::Permission;
     use crate::policy::Purpose;
 
@@ -604,7 +625,7 @@ mod tests {
         assert_eq!(say(&store, "ann@home.example", State::Withdrawn, 6), Applied::Recorded(2));
         assert!(!allowed(&store, "ann@home.example"));
         assert_eq!(say(&store, "ann@home.example", State::Granted, 6), Applied::SupersededByWithdrawal);
-        say(&store, "bob@home.example", State::Granted, 5);
+        taken(&store, "bob@home.example", State::Granted, 5);
         drop(store);
         let store = folder.open();
         assert!(!allowed(&store, "ann@home.example"));
@@ -621,7 +642,7 @@ mod tests {
     fn an_index_that_is_gone_or_damaged_is_made_anew() {
         let folder = Folder::new("rebuild");
         let store = folder.open();
-        say(&store, "ann@home.example", State::Granted, 5);
+        taken(&store, "ann@home.example", State::Granted, 5);
         drop(store);
         std::fs::remove_dir_all(folder.0.join("index")).unwrap();
         let store = folder.open();
@@ -636,12 +657,16 @@ mod tests {
         assert_eq!(store.verify().unwrap().differing, 0);
     }
 
+    fn taken(store: &Store, address: &str, state: State, at: i64) {
+        assert!(matches!(say(store, address, state, at), Applied::Recorded(_)));
+    }
+
     #[test]
     fn an_erased_person_is_nobody_and_the_chain_stays_whole() {
         let folder = Folder::new("erase");
         let store = folder.open();
-        say(&store, "ann@home.example", State::Granted, 5);
-        say(&store, "bob@home.example", State::Granted, 5);
+        taken(&store, "ann@home.example", State::Granted, 5);
+        taken(&store, "bob@home.example", State::Granted, 5);
         assert!(store.erase(store.person("ann@home.example")).unwrap());
         assert!(!store.erase(store.person("ann@home.example")).unwrap());
         assert!(!allowed(&store, "ann@home.example"));
@@ -658,8 +683,8 @@ mod tests {
     fn who_was_erased_does_not_come_back_with_a_backup_of_the_keys() {
         let folder = Folder::new("keys-back");
         let store = folder.open();
-        say(&store, "ann@home.example", State::Granted, 5);
-        say(&store, "bob@home.example", State::Granted, 5);
+        taken(&store, "ann@home.example", State::Granted, 5);
+        taken(&store, "bob@home.example", State::Granted, 5);
         let keys = folder.0.join("people.keys");
         let backup = std::fs::read(&keys).unwrap();
         store.erase(store.person("ann@home.example")).unwrap();
@@ -681,7 +706,7 @@ mod tests {
         assert!(store.history(store.person("bob@home.example")).unwrap().is_empty());
         assert_eq!(store.people(), 0);
         // She may come again, as somebody new.
-        say(&store, "ann@home.example", State::Granted, 5);
+        taken(&store, "ann@home.example", State::Granted, 5);
         drop(store);
         assert!(allowed(&folder.open(), "ann@home.example"));
     }
@@ -691,10 +716,10 @@ mod tests {
         let folder = Folder::new("expire");
         let store = folder.open();
         let day = |days: i64| Timestamp(0).plus_days(days).0;
-        say(&store, "refused@home.example", State::Refused, day(10));
-        say(&store, "granted@home.example", State::Granted, day(10));
-        say(&store, "recent@home.example", State::Refused, day(500));
-        say(&store, "pausing@home.example", State::Refused, day(390));
+        taken(&store, "refused@home.example", State::Refused, day(10));
+        taken(&store, "granted@home.example", State::Granted, day(10));
+        taken(&store, "recent@home.example", State::Refused, day(500));
+        taken(&store, "pausing@home.example", State::Refused, day(390));
         let mut never = change(State::Refused, day(10));
         never.no_track = Some(true);
         let mut ended = change(State::Granted, day(10));
@@ -735,7 +760,7 @@ mod tests {
         for at in 1..=100 {
             let state = if at % 2 == 0 { State::Withdrawn } else { State::Granted };
             assert!(matches!(say(&store, "ann@home.example", state, at), Applied::Recorded(_)));
-            say(&store, "bob@home.example", State::Refused, at);
+            taken(&store, "bob@home.example", State::Refused, at);
         }
         let times = |store: &Store| -> Vec<i64> {
             let history = store.history(store.person("ann@home.example")).unwrap();
@@ -754,11 +779,11 @@ mod tests {
         let folder = Folder::new("shorter");
         let settings = Settings::at(&folder.0);
         let store = Store::open(&settings).unwrap();
-        say(&store, "ann@home.example", State::Granted, 5);
+        taken(&store, "ann@home.example", State::Granted, 5);
         store.settle().unwrap();
         let journal = folder.0.join("00000001.journal");
         let older = std::fs::read(&journal).unwrap();
-        say(&store, "ann@home.example", State::Withdrawn, 6);
+        taken(&store, "ann@home.example", State::Withdrawn, 6);
         drop(store);
         std::fs::write(&journal, older).unwrap();
         let error = Store::open(&settings).unwrap_err();
@@ -789,10 +814,83 @@ mod tests {
     }
 
     #[test]
+    fn a_no_is_taken_whatever_the_clock_says() {
+        let folder = Folder::new("clock");
+        let store = folder.open();
+        let now = Timestamp::now();
+        let ann = store.person("ann@home.example");
+        let record = |change: Change| store.record(vec![(ann, change)]).unwrap().remove(0);
+        let at = |hours: i64| Timestamp(now.0 + hours * 3_600_000).0;
+        for no in [State::Withdrawn, State::Refused, State::Objected] {
+            // Granted by a clock that was ahead by an hour, as an earlier start of this relay may have had
+            // it.
+            let mut ahead = change(State::Granted, 0);
+            ahead.timing = Timing::Now;
+            assert!(record(ahead.clone()).number().is_some());
+            assert!(allowed(&store, "ann@home.example"), "{no:?}");
+            // A no whose time lies ahead is taken at a time that does not, and the time claimed is kept
+            // beside it.
+            let taken = record(change(no, at(24)));
+            let Applied::Moved { number, at: moved } = taken else { panic!("{no:?}: {taken:?}") };
+            assert!(moved.0 < at(1), "{no:?}: {moved}");
+            assert!(!allowed(&store, "ann@home.example"), "{no:?}");
+            let entered = store.history(ann).unwrap().pop().unwrap();
+            assert_eq!((entered.number, entered.change.event_at), (number, moved));
+            assert_eq!(entered.change.claimed_at, Some(Timestamp(at(24))));
+        }
+        let mut never = change(State::Granted, at(24));
+        never.no_track = Some(true);
+        assert!(matches!(record(never), Applied::Moved { .. }));
+        assert!(store.lookup(&shop(), ann).unwrap().no_track());
+        assert_eq!(record(change(State::Granted, at(24))), Applied::InFuture);
+        drop(store);
+        let store = folder.open();
+        assert!(!allowed(&store, "ann@home.example"));
+        assert_eq!(store.verify().unwrap().differing, 0);
+    }
+
+    /// A store in which a yes stands that lies ahead of our clock.
+    fn granted_ahead(name: &str) -> (Folder, Store) {
+        let folder = Folder::new(name);
+        let store = folder.open();
+        let ann = store.person("ann@home.example");
+        // What is said at this moment goes behind whatever another clock was early with.
+        let early = change(State::Refused, Timestamp::now().0 + FUTURE_TAKEN);
+        assert!(matches!(store.record(vec![(ann, early)]).unwrap()[..], [Applied::Recorded(_)]));
+        let granted = Change { timing: Timing::Now, ..change(State::Granted, 0) };
+        let taken = store.record(vec![(ann, granted)]).unwrap().remove(0);
+        let Applied::Moved { at, .. } = taken else { panic!("{taken:?}") };
+        assert!(at > Timestamp::now() && allowed(&store, "ann@home.example"));
+        (folder, store)
+    }
+
+    /// How far ahead of our clock a claimed time is taken as it is, in milliseconds.
+    const FUTURE_TAKEN: i64 = 5 * 60 * 1000 - 10_000;
+
+    #[test]
+    fn a_no_ends_a_yes_that_was_given_by_a_clock_ahead_of_ours() {
+        for timing in [Timing::Now, Timing::Claimed] {
+            let (_folder, store) = granted_ahead(&format!("ahead-{timing:?}"));
+            let ann = store.person("ann@home.example");
+            // Even one that claims to be older.
+            let no = Change { timing, ..change(State::Withdrawn, 5) };
+            let taken = store.record(vec![(ann, no)]).unwrap().remove(0);
+            assert!(matches!(taken, Applied::Moved { .. }), "{taken:?}");
+            assert!(!allowed(&store, "ann@home.example"));
+        }
+        // Behind a yes that does not lie ahead, an older no is history: a nightly import undoes no newer yes.
+        let folder = Folder::new("history");
+        let store = folder.open();
+        assert_eq!(say(&store, "ann@home.example", State::Granted, 7), Applied::Recorded(1));
+        assert_eq!(say(&store, "ann@home.example", State::Withdrawn, 5), Applied::Stale);
+        assert!(allowed(&store, "ann@home.example"));
+    }
+
+    #[test]
     fn an_address_does_not_stand_in_any_file() {
         let folder = Folder::new("clear");
         let store = folder.open();
-        say(&store, "ann@home.example", State::Granted, 5);
+        taken(&store, "ann@home.example", State::Granted, 5);
         store.settle().unwrap();
         drop(store);
         let mut folders = vec![folder.0.clone()];

@@ -73,7 +73,7 @@ impl Store {
             if key != key_of(&record) {
                 return false;
             }
-            again.standing.merge(&record.change, *number, true);
+            again.standing.replay(&record, *number);
             again.trail.push(*number, *place);
         }
         again == *indexed
@@ -90,7 +90,7 @@ impl Store {
                 let key = key_of(&record);
                 if long.contains_key(&key) {
                     let known = again.entry(key).or_default();
-                    known.standing.merge(&record.change, head.count, true);
+                    known.standing.replay(&record, head.count);
                     known.trail.push(head.count, place);
                 }
             }
