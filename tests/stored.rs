@@ -141,6 +141,17 @@ fn days_of_last_open_of_format_1() {
 }
 
 #[test]
+fn days_of_last_open_of_which_some_were_lost() {
+    use pixelward::consent::days::{Day, Table};
+    let file = std::env::temp_dir().join(format!("pixelward-stored-since-{}", std::process::id()));
+    std::fs::write(&file, bytes(include_str!("stored/days-1-since.hex"))).unwrap();
+    let table = Table::load(&file).unwrap();
+    assert_eq!(table.measured_since, Some(Day(20_000)));
+    assert_eq!(table.newest("shop", |_| [7; 16]), Some(Day(20_001)));
+    std::fs::remove_file(file).unwrap();
+}
+
+#[test]
 fn tokens_of_format_1() {
     use pixelward::rewrite::token::{Holder, Kind, Mint, Token};
     let mint = Mint::new(pixelward::consent::StoreKey::new([1; 32]));

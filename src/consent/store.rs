@@ -3,6 +3,7 @@
 //! Lookups never wait for writes. Writes go through one thread that commits many at once: key file synced, journal synced, and only
 //! then acknowledged; the index follows.
 
+mod aside;
 mod cache;
 mod expire;
 mod indexer;
@@ -21,16 +22,17 @@ use std::collections::HashMap;
 use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, mpsc};
 use std::thread::JoinHandle;
 
 use super::days::Days;
 use super::index::{Index, Indexed, SledIndex, key};
-use super::journal::{ChainHash, Head, Journal, JournalError, Link, Place};
+use super::journal::{ChainHash, Head, Journal, JournalError, Link, Place, segment_paths};
 use super::keys::{Entry, Keys};
-use super::person::{Controller, Person, StoreKey};
+use super::person::{Controller, Outward, Person, StoreKey};
 use super::pseudonyms::{Pseudonym, Pseudonyms};
-use super::record::{BadRecord, Change, Payload, Record};
+use super::record::{BadRecord, Change, Payload};
 use super::standing::Standing;
 use super::timestamp::Timestamp;
 use cache::Cache;
@@ -48,6 +50,8 @@ pub struct Settings {
     pub cache_bytes: u64,
     /// From which size on a journal segment is closed, in bytes.
     pub segment_bytes: u64,
+    /// Where the store key lies; in the directory where nothing is said.
+    pub store_key: Option<PathBuf>,
 }
 
 impl Settings {
@@ -58,7 +62,13 @@ impl Settings {
             head_copy: None,
             cache_bytes: 64 << 20,
             segment_bytes: 64 << 20,
+            store_key: None,
         }
+    }
+
+    /// The file of the store key.
+    pub fn store_key(&self) -> PathBuf {
+        self.store_key.clone().unwrap_or_else(|| self.directory.join(STORE_KEY))
     }
 }
 
@@ -149,6 +159,8 @@ impl Applied {
     }
 }
 
+/// The file of the store key, where the settings name no other.
+pub const STORE_KEY: &str = "store.key";
 /// The key file.
 const PEOPLE: &str = "people.keys";
 /// The file of the pseudonyms, in the store's directory.
@@ -165,7 +177,7 @@ pub struct Store {
     shared: Arc<Shared>,
     queue: Mutex<Option<mpsc::SyncSender<Job>>>,
     writer: Mutex<Option<JoinHandle<()>>>,
-    _lock: File,
+    _lock: Lock,
 }
 
 /// What readers and the writer share.
@@ -181,6 +193,8 @@ struct Shared {
     head: Mutex<Head>,
     settings: Settings,
     watcher: OnceLock<Box<dyn Watcher>>,
+    /// Set once the journal takes no more until the next start.
+    is_stopped: AtomicBool,
 }
 
 /// A batch for the writer.
@@ -235,11 +249,10 @@ impl Store {
         let directory = &settings.directory;
         make_directory(directory).map_err(io_error(directory.display().to_string()))?;
         let lock = lock(directory)?;
-        let store_key = StoreKey::load_or_create(&directory.join("store.key")).map_err(StoreError::Key)?;
+        let is_new = segment_paths(directory)?.is_empty();
+        let store_key = aside::store_key(settings, is_new).map_err(StoreError::Key)?;
         let mut keys = Keys::open(&directory.join(PEOPLE), &store_key).map_err(io_error("the key file"))?;
-        let mut pseudonyms =
-            Pseudonyms::open(&directory.join(PSEUDONYMS), &store_key).map_err(io_error("the pseudonyms"))?;
-        let days = Days::open(&directory.join(DAYS)).map_err(io_error("the days of last open"))?;
+        let (mut pseudonyms, days) = aside::open(directory, &store_key, is_new)?;
         let (journal, index) = load::load(settings, &mut keys, &mut pseudonyms)?;
         let shared = Arc::new(Shared {
             store_key,
@@ -252,6 +265,7 @@ impl Store {
             head: Mutex::new(journal.head()),
             settings: settings.clone(),
             watcher: OnceLock::new(),
+            is_stopped: AtomicBool::new(false),
         });
         let (queue, jobs) = mpsc::sync_channel(MAX_WAITING);
         let writer = Writer::new(Arc::clone(&shared), journal).map_err(io_error("the index's thread"))?;
@@ -265,6 +279,16 @@ impl Store {
     /// Who has this address.
     pub fn person(&self, address: &str) -> Person {
         self.shared.store_key.person(address)
+    }
+
+    /// Under which hashes a controller knows people outside of the program.
+    pub fn outward(&self, controller: &Controller) -> Outward {
+        Outward::of(&self.shared.store_key, controller)
+    }
+
+    /// The same for what is about a person and no controller.
+    pub fn outward_of_none(&self) -> Outward {
+        Outward::of_none(&self.shared.store_key)
     }
 
     /// What makes the tags under which a person stands in evidence.
@@ -457,15 +481,14 @@ impl Store {
         Ok(Some(places))
     }
 
-    fn each_record(&self, mut each: impl FnMut(u64, Record)) -> Result<Head, StoreError> {
+    fn each_payload(&self, mut each: impl FnMut(u64, Payload)) -> Result<Head, StoreError> {
         let known = *locked(&self.shared.head);
         let mut bad = None;
         Journal::read(&self.shared.settings.directory, |head, _, payload| {
             let number = head.count;
             if number <= known.count {
                 match Payload::decode(payload) {
-                    Ok(Payload::Record(record)) => each(number, *record),
-                    Ok(Payload::Erased(_)) => {}
+                    Ok(payload) => each(number, payload),
                     Err(source) => bad = Some(StoreError::Record { number, source }),
                 }
             }
@@ -516,13 +539,34 @@ fn make_directory(directory: &Path) -> io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)
 }
 
-fn lock(directory: &Path) -> Result<File, StoreError> {
+/// What keeps other processes out: the folder itself, which nobody deletes unnoticed, and the file that
+/// earlier versions look at.
+struct Lock {
+    _directory: File,
+    _file: File,
+}
+
+fn lock(directory: &Path) -> Result<Lock, StoreError> {
+    let named = |path: &Path| path.display().to_string();
+    let folder = File::open(directory).map_err(io_error(named(directory)))?;
+    match folder.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Err(StoreError::Busy(directory.to_owned())),
+        // Some file systems of networks cannot. What somebody else appends is noticed at the next write all
+        // the same.
+        Err(TryLockError::Error(error)) => {
+            tracing::warn!(
+                folder = %directory.display(), %error,
+                "this file system locks no folders; the file `lock` in it must not be deleted"
+            );
+        }
+    }
     let path = directory.join("lock");
-    let file = File::create(&path).map_err(io_error(path.display().to_string()))?;
+    let file = File::create(&path).map_err(io_error(named(&path)))?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok(Lock { _directory: folder, _file: file }),
         Err(TryLockError::WouldBlock) => Err(StoreError::Busy(directory.to_owned())),
-        Err(TryLockError::Error(source)) => Err(io_error(path.display().to_string())(source)),
+        Err(TryLockError::Error(source)) => Err(io_error(named(&path))(source)),
     }
 }
 
@@ -615,6 +659,10 @@ mod tests {
         store.record(vec![(store.person(address), change(state, at))]).unwrap().remove(0)
     }
 
+    fn taken(store: &Store, address: &str, state: State, at: i64) {
+        assert!(matches!(say(store, address, state, at), Applied::Recorded(_)));
+    }
+
     #[test]
     fn what_was_acknowledged_holds_at_once_and_after_a_restart() {
         let folder = Folder::new("restart");
@@ -657,8 +705,35 @@ mod tests {
         assert_eq!(store.verify().unwrap().differing, 0);
     }
 
-    fn taken(store: &Store, address: &str, state: State, at: i64) {
-        assert!(matches!(say(store, address, state, at), Applied::Recorded(_)));
+    #[test]
+    fn an_index_of_an_earlier_version_is_made_anew_and_shows_what_the_journal_lost() {
+        let folder = Folder::new("early");
+        let store = folder.open();
+        taken(&store, "ann@home.example", State::Granted, 5);
+        store.settle().unwrap();
+        let journal = std::fs::read(folder.0.join("00000001.journal")).unwrap();
+        taken(&store, "ann@home.example", State::Withdrawn, 6);
+        drop(store);
+        let mark = folder.0.join("index.mark");
+        let mut bytes = std::fs::read(&mark).unwrap();
+        bytes.truncate(bytes.len() - 4);
+        bytes[0] = 2;
+        let crc = crc32fast::hash(&bytes);
+        bytes.extend_from_slice(&crc.to_le_bytes());
+        std::fs::write(&mark, &bytes).unwrap();
+        // The mark of an earlier version, too, knows how far the journal went.
+        let whole = std::fs::read(folder.0.join("00000001.journal")).unwrap();
+        std::fs::write(folder.0.join("00000001.journal"), journal).unwrap();
+        let settings = Settings::at(&folder.0);
+        let error = Store::open(&settings).unwrap_err();
+        assert!(matches!(error, StoreError::Journal(JournalError::RolledBack { found: 1, known: 2, .. })));
+        std::fs::write(folder.0.join("00000001.journal"), whole).unwrap();
+        let store = Store::open(&settings).unwrap();
+        assert!(!allowed(&store, "ann@home.example"));
+        let found = store.verify().unwrap();
+        assert!(found.is_sound(), "{found:?}");
+        assert_eq!(std::fs::read(&mark).unwrap()[0], 3);
+        assert!(!folder.0.join("index.damaged").exists());
     }
 
     #[test]
@@ -807,13 +882,6 @@ mod tests {
     }
 
     #[test]
-    fn one_process_has_the_store() {
-        let folder = Folder::new("busy");
-        let _store = folder.open();
-        assert!(matches!(Store::open(&Settings::at(&folder.0)), Err(StoreError::Busy(_))));
-    }
-
-    #[test]
     fn a_no_is_taken_whatever_the_clock_says() {
         let folder = Folder::new("clock");
         let store = folder.open();
@@ -884,6 +952,18 @@ mod tests {
         assert_eq!(say(&store, "ann@home.example", State::Granted, 7), Applied::Recorded(1));
         assert_eq!(say(&store, "ann@home.example", State::Withdrawn, 5), Applied::Stale);
         assert!(allowed(&store, "ann@home.example"));
+    }
+
+    #[test]
+    fn one_process_has_the_store() {
+        let folder = Folder::new("busy");
+        let _store = folder.open();
+        assert!(matches!(Store::open(&Settings::at(&folder.0)), Err(StoreError::Busy(_))));
+        // Whatever somebody tidies up.
+        for name in ["lock", "ballast"] {
+            std::fs::remove_file(folder.0.join(name)).unwrap();
+            assert!(matches!(Store::open(&Settings::at(&folder.0)), Err(StoreError::Busy(_))), "{name}");
+        }
     }
 
     #[test]

@@ -256,7 +256,7 @@ fn show(response: &Response, json: bool) -> Result<ExitCode, Box<dyn std::error:
             | RowResult::SupersededByWithdrawal
             | RowResult::Failed(_) => true,
         }),
-        Response::Verified(verified) => verified.differing > 0 || verified.damaged_slots > 0,
+        Response::Verified(verified) => !verified.is_sound(),
         Response::MayAsk { may_ask, .. } => !may_ask,
         Response::Differing(records) => !records.is_empty(),
         Response::Export(export) => export.is_none(),
@@ -292,7 +292,15 @@ fn show(response: &Response, json: bool) -> Result<ExitCode, Box<dyn std::error:
                     writeln!(out, "{}", described(row))?;
                 }
             }
-            Response::Verified(Verified { records, hash, people, damaged_slots, differing }) => {
+            Response::Verified(Verified {
+                records,
+                hash,
+                people,
+                damaged_slots,
+                differing,
+                unknown_people,
+                damaged_files,
+            }) => {
                 writeln!(out, "The journal has {records} records, and its chain is whole up to {hash}.")?;
                 writeln!(
                     out,
@@ -300,6 +308,17 @@ fn show(response: &Response, json: bool) -> Result<ExitCode, Box<dyn std::error:
                 )?;
                 if *differing > 0 {
                     writeln!(out, "Stop the relay, and make the index anew: pixelward consent rebuild")?;
+                }
+                if *unknown_people > 0 {
+                    writeln!(
+                        out,
+                        "{unknown_people} people of whom the journal has records stand in no slot of the key \
+                         file. They are unknown, and nothing is granted for them; put the newest backup \
+                         of the keys back: pixelward consent restore --keys"
+                    )?;
+                }
+                for file in damaged_files {
+                    writeln!(out, "{file}")?;
                 }
                 if *damaged_slots > 0 {
                     writeln!(

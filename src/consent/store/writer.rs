@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, mpsc};
 use std::time::Duration;
 
@@ -221,6 +222,10 @@ impl Writer {
             }
             Err(error) => {
                 tracing::error!(%error, "consent could not be recorded");
+                if self.journal.is_stopped() {
+                    self.shared.is_stopped.store(true, Ordering::Relaxed);
+                    metrics::gauge!("pixelward_consent_store_sound").set(0.0);
+                }
                 let kind = error.kind();
                 let text = error.to_string();
                 for (_, ack) in group.waiting {
