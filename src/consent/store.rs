@@ -30,7 +30,7 @@ use super::days::Days;
 use super::index::{Index, Indexed, SledIndex, key};
 use super::journal::{ChainHash, Head, Journal, JournalError, Link, Place, segment_paths};
 use super::keys::{Entry, Keys};
-use super::person::{Controller, Outward, Person, StoreKey};
+use super::person::{Controller, Person, StoreKey};
 use super::pseudonyms::{Pseudonym, Pseudonyms};
 use super::record::{BadRecord, Change, Payload};
 use super::standing::Standing;
@@ -279,16 +279,6 @@ impl Store {
     /// Who has this address.
     pub fn person(&self, address: &str) -> Person {
         self.shared.store_key.person(address)
-    }
-
-    /// Under which hashes a controller knows people outside of the program.
-    pub fn outward(&self, controller: &Controller) -> Outward {
-        Outward::of(&self.shared.store_key, controller)
-    }
-
-    /// The same for what is about a person and no controller.
-    pub fn outward_of_none(&self) -> Outward {
-        Outward::of_none(&self.shared.store_key)
     }
 
     /// What makes the tags under which a person stands in evidence.
