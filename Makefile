@@ -11,6 +11,8 @@ TEST_PACKAGES := postfix procps curl openssl chromium swaks libnet-ssleay-perl p
 TEST_PACKAGES += xmlsec1 libxmlsec1-openssl php-cli php-xml php-mbstring
 # Some packages of nodejs bring it along, and then Debian's cannot stand beside.
 TEST_PACKAGES += $(shell command -v npm >/dev/null || echo npm)
+# What steps the clock of a relay.
+TEST_PACKAGES += faketime
 # What judges units, pages of the manual, and signed mail.
 TEST_PACKAGES += systemd strace groff-base gnupg
 # A tester of APIs from PyPI, in an environment of its own.

@@ -202,7 +202,7 @@ fn days() {
     const ROWS: u32 = 1_000_000;
     let path = std::env::temp_dir().join(format!("pixelward-bench-days-{}", std::process::id()));
     let _ = std::fs::remove_file(&path);
-    let days = Days::open(&path).unwrap();
+    let days = Days::open(&path).unwrap().0;
     let tag = |number: u32| {
         let mut tag = [0; 16];
         tag[..4].copy_from_slice(&number.wrapping_mul(2_654_435_761).to_le_bytes());
@@ -235,7 +235,7 @@ fn days() {
     drop(days);
     let closed = start.elapsed();
     let start = Instant::now();
-    let again = Days::open(&path).unwrap();
+    let again = Days::open(&path).unwrap().0;
     println!(
         "closed in {closed:.2?}, opened again in {:.2?} with {} rows",
         start.elapsed(),

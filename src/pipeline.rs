@@ -207,7 +207,10 @@ impl Pipeline {
                     people = found.people,
                     "the consent store was looked through"
                 );
-                found.differing == 0 && found.damaged_slots == 0
+                for file in &found.damaged_files {
+                    tracing::error!(%file, "a file of the consent store is damaged");
+                }
+                found.is_sound()
             }
             Err(error) => {
                 tracing::error!(%error, "the consent store could not be looked through");

@@ -130,7 +130,7 @@ fn consent_is_set_imported_shown_verified_and_rebuilt_without_a_server() {
     run(&["set", "eve@home.example", "withdrawn"]);
     let (_, out, err) = run(&["import", file.to_str().unwrap()]);
     assert!(
-        out.contains("1 superseded by withdrawal") && err.contains("line 4: not recorded: superseded"),
+        out.contains("1 superseded by withdrawal") && err.contains("line 4: without effect: superseded"),
         "{out}{err}"
     );
     let wrong = folder.file("wrong.csv", "address,state,event_time,subscribed\n");

@@ -3,7 +3,7 @@
 
 use pixelward::consent::index::read_mark;
 use pixelward::consent::record::Record;
-use pixelward::consent::{Permission, Standing, State, Timestamp};
+use pixelward::consent::{Permission, Proof, Standing, State, Timestamp};
 use pixelward::policy::Purpose;
 use pixelward::record::evidence;
 
@@ -26,24 +26,57 @@ fn journal_records_of_format_1() {
 }
 
 #[test]
+fn journal_records_of_format_1_with_the_time_claimed_and_whether_there_is_evidence() {
+    let record = Record::decode(&bytes(include_str!("stored/record-1-claimed.hex"))).unwrap();
+    assert_eq!((record.change.state, record.change.no_track), (State::Withdrawn, Some(true)));
+    assert_eq!((record.change.event_at, record.change.claimed_at), (Timestamp(5), Some(Timestamp(99))));
+    assert_eq!(record.proof, Proof::Given);
+    let early = Record::decode(&bytes(include_str!("stored/record-1.hex"))).unwrap();
+    assert_eq!((early.proof, early.change.claimed_at), (Proof::Unknown, None));
+}
+
+#[test]
 fn standings_of_format_1() {
     let standing = Standing::decode(&bytes(include_str!("stored/standing-1.hex"))).unwrap();
     assert_eq!(standing.allows(Purpose::CampaignPerformance, Timestamp(6)), Permission::Granted(3));
-    assert_eq!(standing.jurisdiction.as_deref(), Some("fr"));
+    assert_eq!(standing.jurisdiction().as_deref(), Some("fr"));
 }
 
 #[test]
 fn standings_of_format_2() {
     let standing = Standing::decode(&bytes(include_str!("stored/standing-2.hex"))).unwrap();
     assert_eq!(standing.allows(Purpose::CampaignPerformance, Timestamp(6)), Permission::Granted(3));
-    assert_eq!(standing.jurisdiction.as_deref(), Some("fr"));
+    assert_eq!(standing.jurisdiction().as_deref(), Some("fr"));
     assert_eq!((standing.collected_at, standing.notice_sent_at), (Some(Timestamp(1)), Some(Timestamp(2))));
+}
+
+#[test]
+fn standings_of_format_3() {
+    let sample = bytes(include_str!("stored/standing-3.hex"));
+    let standing = Standing::decode(&sample).unwrap();
+    assert_eq!(standing.encode(), sample);
+    assert!(standing.no_track() && standing.no_track_record() == Some(9));
+    let said = standing.of(Purpose::CampaignPerformance).map(|own| (own.state, own.record));
+    assert_eq!(said, Some((State::Granted, 3)));
+    let said = standing.of(Purpose::Personalisation).map(|own| (own.state, own.event_at));
+    assert_eq!(said, Some((State::Withdrawn, Timestamp(5))), "it was asked again since");
+    assert_eq!(standing.jurisdictions().collect::<Vec<_>>(), ["fr", "none"]);
+    assert_eq!((standing.collected_at, standing.notice_sent_at), (Some(Timestamp(1)), Some(Timestamp(2))));
+    assert_eq!(standing.do_not_ask_before, None);
+}
+
+#[test]
+fn marks_of_format_2_and_3() {
+    let early = read_mark(&bytes(include_str!("stored/mark-2.hex"))).unwrap();
+    let mark = read_mark(&bytes(include_str!("stored/mark-3.hex"))).unwrap();
+    assert_eq!((early.count, early.is_early, mark.is_early), (7, true, false));
+    assert_eq!((early.checkpoint, mark.checkpoint.unwrap().last.offset), (mark.checkpoint, 48));
 }
 
 #[test]
 fn marks_of_format_1() {
     let mark = read_mark(&bytes(include_str!("stored/mark-1.hex"))).unwrap();
-    assert_eq!((mark.count, mark.checkpoint), (7, None));
+    assert_eq!((mark.count, mark.checkpoint, mark.is_early), (7, None, true));
 }
 
 #[test]
@@ -104,6 +137,17 @@ fn days_of_last_open_of_format_1() {
     assert_eq!((table.newest("shop", |_| [8; 16]), table.len()), (None, 1), "it was removed");
     let counted = Counted { mailstream: "letter".to_owned(), campaign: [1; 8], opens: 3, last: Day(20_002) };
     assert_eq!(table.counted("club"), [counted]);
+    std::fs::remove_file(file).unwrap();
+}
+
+#[test]
+fn days_of_last_open_of_which_some_were_lost() {
+    use pixelward::consent::days::{Day, Table};
+    let file = std::env::temp_dir().join(format!("pixelward-stored-since-{}", std::process::id()));
+    std::fs::write(&file, bytes(include_str!("stored/days-1-since.hex"))).unwrap();
+    let table = Table::load(&file).unwrap();
+    assert_eq!(table.measured_since, Some(Day(20_000)));
+    assert_eq!(table.newest("shop", |_| [7; 16]), Some(Day(20_001)));
     std::fs::remove_file(file).unwrap();
 }
 

@@ -1,7 +1,8 @@
 //! The segment at the end of a chain, open for appending.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::segment::{self, FRAME, Frame, HEAD};
@@ -17,9 +18,14 @@ pub struct Tail {
     length: u64,
     number: u32,
     head: Head,
-    /// Set after a failed write: what is in the file is then unknown until the chain is opened again.
-    broken: bool,
+    /// Why nothing more is taken until the chain is opened again: what the file has is not known, or is not
+    /// ours alone.
+    broken: Option<&'static str>,
 }
+
+const FAILED: &str = "an earlier write failed; restart once the disk is well again";
+const FOREIGN: &str = "this file was written to, cut, moved or replaced by somebody else. Nothing more is \
+                       written to it. Stop whatever else uses this folder, and restart";
 
 impl Tail {
     /// Opens the last segment for appending behind `head`, which is the end of what it has. One whose head was never written whole holds
@@ -39,15 +45,16 @@ impl Tail {
             segment::create(directory, form, number, head, length.is_some())?;
         }
         let (file, length) = for_appending(&path)?;
-        Ok(Tail { directory: directory.to_owned(), form, file, path, length, number, head, broken: false })
+        Ok(Tail { directory: directory.to_owned(), form, file, path, length, number, head, broken: None })
     }
 
     /// Appends payloads and syncs them: once this returns they survive power loss. Gives the offsets of their frames.
     ///
     /// # Errors
     ///
-    /// When writing or syncing fails. Nothing of it counts as written then. Where the file could not be put back to what it was, nothing more
-    /// is taken until the chain is opened again.
+    /// When writing or syncing fails, or the file is not as this process left it. Nothing of it counts as
+    /// written then. Where the file could not be put back to what it was, or somebody else wrote to it,
+    /// nothing more is taken until the chain is opened again.
     pub fn append(&mut self, payloads: &[Vec<u8>]) -> Result<Vec<u32>, ChainError> {
         self.take_more()?;
         let length = payloads.iter().map(|payload| FRAME + payload.len()).sum();
@@ -68,13 +75,24 @@ impl Tail {
         Ok(places)
     }
 
-    /// Whether what the file has is known.
-    fn take_more(&self) -> Result<(), ChainError> {
-        if !self.broken {
-            return Ok(());
+    /// Whether what the file has is known, and is what this process wrote.
+    fn take_more(&mut self) -> Result<(), ChainError> {
+        if self.broken.is_none() && !self.is_as_left().map_err(at(&self.path))? {
+            self.broken = Some(FOREIGN);
         }
-        let source = io::Error::other("an earlier write failed; restart once the disk is well again");
-        Err(ChainError::Io { path: self.path.clone(), source })
+        let Some(why) = self.broken else { return Ok(()) };
+        Err(ChainError::Io { path: self.path.clone(), source: io::Error::other(why) })
+    }
+
+    /// Whether the file is as this process left it, and still in its place.
+    fn is_as_left(&self) -> io::Result<bool> {
+        let held = self.file.metadata()?;
+        let is_it = |there: Metadata| (there.dev(), there.ino()) == (held.dev(), held.ino());
+        match std::fs::metadata(&self.path) {
+            Ok(there) => Ok(is_it(there) && held.len() == self.length),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// The offset so many bytes behind the end.
@@ -94,7 +112,7 @@ impl Tail {
             .set_len(self.length)
             .and_then(|()| self.file.seek(SeekFrom::Start(self.length)))
             .is_ok();
-        self.broken = !restored || self.file.sync_data().is_err();
+        self.broken = (!restored || self.file.sync_data().is_err()).then_some(FAILED);
     }
 
     /// Goes on in a new segment.
@@ -133,7 +151,7 @@ impl Tail {
 
     /// Whether nothing more is taken.
     pub fn is_broken(&self) -> bool {
-        self.broken
+        self.broken.is_some()
     }
 }
 

@@ -103,7 +103,7 @@ pub fn run(command: &Check) -> Result<ExitCode, Box<dyn std::error::Error>> {
 fn public(runtime: &Runtime, config: &Config, findings: &mut Findings) {
     let with_pages = config.policy.rulebook.controllers().filter(|own| own.public_url.is_some());
     let runs = Client::connect(&config.data_directory).is_some();
-    let key = StoreKey::load(&config.consent.directory.join("store.key"));
+    let key = StoreKey::load(&store_settings(config).store_key());
     for controller in with_pages {
         let (name, url) = (&controller.name, controller.public_url.as_deref().unwrap_or_default());
         if config.public.address.is_none() {

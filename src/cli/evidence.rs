@@ -126,7 +126,7 @@ impl Wanted {
         if self.person.is_none() && self.message_id.is_none() {
             return Ok(query);
         }
-        let store_key = StoreKey::load(&config.consent.directory.join("store.key"))?;
+        let store_key = StoreKey::load(&super::run::store_settings(config).store_key())?;
         if let Some(text) = &self.message_id {
             let key = StoreKey::new(store_key.derived(MessageIds::LABEL));
             let tag = MessageIds::new(key).tag(text);

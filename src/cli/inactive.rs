@@ -47,7 +47,7 @@ pub fn run(command: &Inactive) -> Result<ExitCode, Failure> {
         config.policy.rulebook.named(command.controller.as_deref(), None)?.controller.name.as_str();
     let addresses = lines(&command.addresses)?;
     let folder = &config.consent.directory;
-    let key = StoreKey::load(&folder.join("store.key"))?;
+    let key = StoreKey::load(&super::run::store_settings(&config).store_key())?;
     let named = |path: &Path, error: std::io::Error| format!("{}: {error}", path.display());
     let path = folder.join(PSEUDONYMS);
     let pseudonyms = Pseudonyms::read(&path, &key).map_err(|error| named(&path, error))?;
@@ -59,7 +59,7 @@ pub fn run(command: &Inactive) -> Result<ExitCode, Failure> {
         Somebody { last_open: pseudonym.as_ref().and_then(day), pseudonym }
     };
     let people = addresses.iter().map(somebody).collect();
-    let all = known(&config.evidence.directory, controller, since, people)?;
+    let all = known(&config.evidence.directory, controller, since, people, days.measured_since)?;
     let mut out = std::io::stdout().lock();
     writeln!(out, "address,reading,bounced")?;
     for (address, own) in addresses.iter().zip(all) {

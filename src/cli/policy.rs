@@ -9,6 +9,7 @@ use clap::{Args, Subcommand};
 use crate::config::Config;
 use crate::consent::export::Purpose as ShownPurpose;
 use crate::consent::socket::{Client, Request, Response, Shown, answer};
+use crate::consent::standing::JOINED;
 use crate::consent::{Change, Controller, Standing, State, Store, Timestamp};
 use crate::language::Language;
 use crate::policy::explain;
@@ -124,8 +125,16 @@ fn standing(
 /// The standing that was shown.
 fn read_back(shown: &Shown, controller: &Controller) -> Result<Standing, String> {
     let mut standing = Standing::unknown();
+    let mut newest = Timestamp(0);
     for own in &shown.purposes {
-        standing.merge(&change(shown, own, controller)?, own.record, true);
+        let change = change(shown, own, controller)?;
+        newest = newest.max(change.event_at);
+        let _ = standing.merge(&change, own.record, true);
+    }
+    // All that are named count, so they are named at one moment.
+    for name in shown.jurisdiction.iter().flat_map(|names| names.split(JOINED)) {
+        let change = Change::new(controller.clone(), Vec::new(), State::NeverAsked, newest);
+        let _ = standing.merge(&Change { jurisdiction: Some(name.to_owned()), ..change }, 0, true);
     }
     Ok(standing)
 }
@@ -138,7 +147,6 @@ fn change(shown: &Shown, own: &ShownPurpose, controller: &Controller) -> Result<
     let event_at = Timestamp::parse(&own.event_time)?;
     Ok(Change {
         expires: time(&own.expires)?,
-        jurisdiction: shown.jurisdiction.clone(),
         no_track: Some(shown.no_track),
         collected_at: time(&shown.collected_at)?,
         notice_sent_at: time(&shown.notice_sent_at)?,
@@ -166,12 +174,12 @@ mod tests {
                 notice_sent_at: Some(Timestamp(2000)),
                 ..Change::new(controller.clone(), vec![purpose], state, Timestamp(3000))
             };
-            standing.merge(&change, record, true);
+            let _ = standing.merge(&change, record, true);
         }
         let shown = Shown {
             purposes: ShownPurpose::all(&standing, Timestamp(4000)),
-            jurisdiction: standing.jurisdiction.clone(),
-            no_track: standing.no_track,
+            jurisdiction: standing.jurisdiction(),
+            no_track: standing.no_track(),
             collected_at: standing.collected_at.map(|own| own.to_string()),
             notice_sent_at: standing.notice_sent_at.map(|own| own.to_string()),
             ..Shown::default()

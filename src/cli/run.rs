@@ -108,6 +108,7 @@ pub fn store_settings(config: &Config) -> Settings {
         head_copy: config.consent.head_copy.clone(),
         cache_bytes: config.consent.cache_bytes,
         segment_bytes: config.consent.segment_bytes,
+        store_key: config.consent.store_key_file.clone(),
     }
 }
 

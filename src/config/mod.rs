@@ -107,6 +107,8 @@ pub struct Consent {
     pub cache_bytes: u64,
     /// From which size on a journal segment is closed, in bytes.
     pub segment_bytes: u64,
+    /// Where the store key lies; in the directory where nothing is said.
+    pub store_key_file: Option<PathBuf>,
 }
 
 /// Evidence of what was done.
@@ -277,6 +279,7 @@ fn consent(section: &mut Section<'_>, data_directory: &Path) -> Consent {
         head_copy: section.path("head_copy"),
         cache_bytes: section.number("cache_bytes", 64 << 20, 1 << 20..=1 << 36),
         segment_bytes: section.number("segment_bytes", 64 << 20, 1 << 16..=1 << 32),
+        store_key_file: section.path("store_key_file"),
     }
 }
 

@@ -8,18 +8,19 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+use super::days::{Day, Days};
 use super::journal::{Journal, segment_paths, write_head};
 use super::keys::copy_slots;
 use super::pseudonyms;
-use super::store::{PSEUDONYMS, Settings, StoreError, Verified, io_error};
+use super::store::{DAYS, PSEUDONYMS, STORE_KEY, Settings, StoreError, Verified, io_error};
 use super::{Store, StoreKey, Timestamp};
 
 /// The file beside a copy of the journal that says what it is.
 const JOURNAL_NOTE: &str = "journal-backup.json";
 /// The file beside a copy of the keys that says what it is.
 const KEYS_NOTE: &str = "keys-backup.json";
-/// The files of the keys that every copy has.
-const KEYS: [&str; 2] = ["store.key", "people.keys"];
+/// The key file.
+const PEOPLE: &str = "people.keys";
 
 /// What a copy of the journal is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -107,10 +108,11 @@ pub fn copy_journal(settings: &Settings, to: &Path) -> Result<JournalNote, Backu
 /// When they cannot be read or written.
 pub fn copy_keys(settings: &Settings, to: &Path, days: u16) -> Result<KeysNote, BackupError> {
     make_private(to)?;
-    let [store_key, people] = KEYS.map(|name| (settings.directory.join(name), to.join(name)));
-    copy(&store_key.0, &store_key.1)?;
-    let key = StoreKey::load(&store_key.1).map_err(StoreError::Key)?;
-    copy_slots(&people.0, &people.1, &key).map_err(io_at(&people.0))?;
+    let store_key = to.join(STORE_KEY);
+    copy(&settings.store_key(), &store_key)?;
+    let key = StoreKey::load(&store_key).map_err(StoreError::Key)?;
+    let people = settings.directory.join(PEOPLE);
+    copy_slots(&people, &to.join(PEOPLE), &key).map_err(io_at(&people))?;
     copy_pseudonyms(&settings.directory, to)?;
     let now = Timestamp::now();
     let note = KeysNote { made_at: now.to_string(), delete_by: now.plus_days(i64::from(days)).to_string() };
@@ -131,8 +133,12 @@ pub fn restore(
     accept_expired: bool,
 ) -> Result<Verified, BackupError> {
     let directory = &settings.directory;
-    if directory.join("00000001.journal").exists() || directory.join("people.keys").exists() {
+    if directory.join("00000001.journal").exists() || directory.join(PEOPLE).exists() {
         return Err(BackupError::Occupied(directory.clone()));
+    }
+    let (there, copied) = (settings.store_key(), keys.join(STORE_KEY));
+    if there.exists() && std::fs::read(&there).ok() != std::fs::read(&copied).ok() {
+        return Err(BackupError::Occupied(there));
     }
     let note: JournalNote = read_note(&journal.join(JOURNAL_NOTE))?;
     let key_note: KeysNote = read_note(&keys.join(KEYS_NOTE))?;
@@ -146,10 +152,16 @@ pub fn restore(
         let name = path.file_name().unwrap_or_default();
         copy(&path, &directory.join(name))?;
     }
-    for name in KEYS {
-        copy(&keys.join(name), &directory.join(name))?;
+    copy(&keys.join(PEOPLE), &directory.join(PEOPLE))?;
+    if !there.exists() {
+        copy(&copied, &there)?;
     }
     copy_pseudonyms(keys, directory)?;
+    // No copy has the days of last open.
+    Days::open(&directory.join(DAYS))
+        .map_err(io_at(&directory.join(DAYS)))?
+        .0
+        .lose(Day::of(Timestamp::now()));
     let verified = Store::open(settings)?.verify()?;
     if verified.records < note.records || (verified.records == note.records && verified.hash != note.hash) {
         let what = format!(

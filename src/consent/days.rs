@@ -19,7 +19,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::Timestamp;
-use file::Log;
+use file::{Log, Opened};
 pub use table::{Counted, Table};
 
 /// A keyed hash of a person for one kind of mail.
@@ -65,6 +65,7 @@ pub fn scope(controller: &str, mailstream: &str) -> Vec<u8> {
 pub struct Days {
     shared: Arc<Shared>,
     writer: Mutex<Option<JoinHandle<()>>>,
+    is_fresh: bool,
 }
 
 /// What the thread that writes shares with all others. Who needs both locks takes that of the log first.
@@ -102,19 +103,45 @@ impl fmt::Debug for Days {
 }
 
 impl Days {
-    /// Opens the file, or makes it, and starts the thread that writes. What was not written whole is cut off and logged.
+    /// Opens the file, or makes it, and starts the thread that writes. What was not written whole is cut off
+    /// and logged. Gives what was found to be damaged, too: what stands behind it is lost, and the days count
+    /// from today on alone.
     ///
     /// # Errors
     ///
     /// When the file cannot be read or made, or is another one.
-    pub fn open(path: &Path) -> io::Result<Days> {
-        let (log, table) = Log::open(path)?;
+    pub fn open(path: &Path) -> io::Result<(Days, Option<String>)> {
+        let Opened { log, mut table, damage, is_fresh } = Log::open(path)?;
+        let is_damaged = damage.is_some();
+        if is_damaged {
+            table.measured_since = Some(Day::of(Timestamp::now()));
+        }
         let state = State { table, gathered: Gathered::default(), is_closing: false };
         let shared =
             Arc::new(Shared { log: Mutex::new(log), state: Mutex::new(state), news: Condvar::new() });
         let own = Arc::clone(&shared);
         let writer = std::thread::Builder::new().name("days-writer".to_owned()).spawn(move || own.run())?;
-        Ok(Days { shared, writer: Mutex::new(Some(writer)) })
+        let days = Days { shared, writer: Mutex::new(Some(writer)), is_fresh };
+        if is_damaged {
+            days.write_all_anew();
+        }
+        Ok((days, damage))
+    }
+
+    /// Whether the file was not there.
+    pub fn is_fresh(&self) -> bool {
+        self.is_fresh
+    }
+
+    /// Has the days count from this day on alone: of what was before, nobody knows.
+    pub fn lose(&self, since: Day) {
+        self.change(|state| state.table.measured_since = state.table.measured_since.max(Some(since)));
+        self.write_all_anew();
+    }
+
+    fn write_all_anew(&self) {
+        self.change(|state| state.gathered.all = true);
+        self.flush();
     }
 
     /// Notes an open. A day that stands already, or a later one, stays.

@@ -61,12 +61,12 @@ pub struct Purpose {
 impl Purpose {
     /// What holds at `now` for every purpose that something was said about.
     pub fn all(standing: &super::Standing, now: Timestamp) -> Vec<Purpose> {
-        let shown = |(purpose, stand): &(crate::policy::Purpose, super::standing::Stand)| Purpose {
+        let shown = |(purpose, stand): (crate::policy::Purpose, &super::standing::Stand)| Purpose {
             purpose: purpose.name().to_owned(),
             state: stand.state.name().to_owned(),
             event_time: stand.event_at.to_string(),
             expires: stand.expires.map(|end| end.to_string()),
-            allowed: matches!(standing.allows(*purpose, now), Permission::Granted(_)),
+            allowed: matches!(standing.allows(purpose, now), Permission::Granted(_)),
             record: stand.record,
         };
         standing.all().map(shown).collect()
@@ -87,6 +87,10 @@ pub struct Record {
     pub state: String,
     /// When it was said.
     pub event_time: String,
+    /// The time that was claimed, where it could not be taken: it lies ahead of the relay's clock, or what
+    /// stood did.
+    #[serde(default)]
+    pub claimed_time: Option<String>,
     /// When it was recorded.
     pub recorded_at: String,
     /// When the person was asked.
@@ -211,8 +215,8 @@ fn stands(controller: &str, standing: &super::Standing, now: Timestamp) -> Stand
     Standing {
         controller: controller.to_owned(),
         purposes: Purpose::all(standing, now),
-        jurisdiction: standing.jurisdiction.clone(),
-        no_track: standing.no_track,
+        jurisdiction: standing.jurisdiction(),
+        no_track: standing.no_track(),
         do_not_ask_before: standing.do_not_ask_before.map(|time| time.to_string()),
     }
 }
@@ -226,6 +230,7 @@ fn record(recorded_at: Timestamp, change: &Change, link: &Link) -> Record {
         purposes: change.purposes.iter().map(|purpose| purpose.name().to_owned()).collect(),
         state: change.state.name().to_owned(),
         event_time: change.event_at.to_string(),
+        claimed_time: time(change.claimed_at),
         recorded_at: recorded_at.to_string(),
         asked_at: time(change.asked_at),
         notice_sent_at: time(change.notice_sent_at),

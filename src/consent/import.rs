@@ -5,7 +5,7 @@ use std::io::{BufRead, Read};
 use serde::{Deserialize, Serialize};
 
 use super::person::{Controller, Person};
-use super::record::{Change, State};
+use super::record::{Change, State, Timing};
 use super::store::{Applied, Store, StoreError};
 use super::timestamp::Timestamp;
 use crate::policy::Purpose;
@@ -96,13 +96,22 @@ pub struct Row {
 
 /// What became of a row.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[must_use]
 #[serde(rename_all = "snake_case", tag = "result", content = "detail")]
 pub enum RowResult {
     /// Durable under this number of the journal.
     Recorded(u64),
     /// Durable, but not as a grant: the row has no evidence (N22).
     RecordedWithoutGrant(u64),
-    /// Older than what is known.
+    /// Durable, but at another time than the row claims, which lies ahead of the clock, or not behind what
+    /// stands and does.
+    Moved {
+        /// The number in the journal.
+        record: u64,
+        /// The time it was recorded with.
+        event_time: String,
+    },
+    /// Something newer is known.
     Stale,
     /// The person withdrew, and the row does not supersede that.
     SupersededByWithdrawal,
@@ -124,6 +133,19 @@ impl Row {
     ///
     /// What is wrong with it, in words that do not repeat the address.
     pub fn change(&self, controller: &Controller) -> Result<Change, String> {
+        let change = self.said(controller)?;
+        match change.timing {
+            Timing::Claimed => Ok(change),
+            Timing::Now => Err("event_time: when it was said is wanted".to_owned()),
+        }
+    }
+
+    /// The same for a row that says what is said at this moment, unless it says when.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it, in words that do not repeat the address.
+    pub fn said(&self, controller: &Controller) -> Result<Change, String> {
         if !self.address.contains('@') {
             return Err("address: a mail address is wanted".to_owned());
         }
@@ -135,9 +157,11 @@ impl Row {
             "" => Ok(None),
             text => Timestamp::parse(text).map(Some).map_err(|error| format!("{name}: {error}")),
         };
-        let event_at =
-            time("event_time", &self.event_time)?.ok_or("event_time: when it was said is wanted")?;
-        let mut change = Change::new(controller, purposes(&self.purposes)?, state, event_at);
+        let purposes = purposes(&self.purposes)?;
+        let mut change = match time("event_time", &self.event_time)? {
+            Some(event_at) => Change::new(controller, purposes, state, event_at),
+            None => Change::now(controller, purposes, state),
+        };
         change.asked_at = time("asked_at", &self.asked_at)?;
         change.notice_sent_at = time("notice_sent_at", &self.notice_sent_at)?;
         change.collected_at = time("collected_at", &self.collected_at)?;
@@ -197,6 +221,26 @@ pub fn apply(store: &Store, controller: &Controller, rows: &[Row]) -> Result<Vec
     Ok(prepared.results(applied))
 }
 
+/// Takes in what one row says, at this moment where the row has no time; durable once this returns.
+///
+/// # Errors
+///
+/// When the store could not make it durable.
+pub fn say(store: &Store, controller: &Controller, row: &Row) -> Result<RowResult, StoreError> {
+    let change = match row.said(controller) {
+        Ok(change) => change,
+        Err(error) => return Ok(RowResult::Failed(error)),
+    };
+    let unproved = is_unproved(&change);
+    let applied = store.record(vec![(store.person(&row.address), change)])?;
+    Ok(applied.first().map_or_else(missing, |own| outcome(own, unproved)))
+}
+
+/// Whether it is a grant that nobody can prove (N22).
+fn is_unproved(change: &Change) -> bool {
+    change.state == State::Granted && change.details.evidence.is_none()
+}
+
 /// Rows on their way into the store.
 #[derive(Debug)]
 pub struct Prepared {
@@ -214,7 +258,7 @@ impl Prepared {
             let change = row.change(controller);
             prepared.rows.push(match change {
                 Ok(change) => {
-                    let unproved = change.state == State::Granted && change.details.evidence.is_none();
+                    let unproved = is_unproved(&change);
                     prepared.changes.push((store.person(&row.address), change));
                     Ok(unproved)
                 }
@@ -241,7 +285,10 @@ fn missing() -> RowResult {
 
 fn outcome(applied: &Applied, unproved: bool) -> RowResult {
     match applied {
-        Applied::Recorded(number) if unproved => RowResult::RecordedWithoutGrant(*number),
+        Applied::Recorded(number) | Applied::Moved { number, .. } if unproved => {
+            RowResult::RecordedWithoutGrant(*number)
+        }
+        Applied::Moved { number, at } => RowResult::Moved { record: *number, event_time: at.to_string() },
         Applied::Recorded(number) => RowResult::Recorded(*number),
         Applied::Stale => RowResult::Stale,
         Applied::SupersededByWithdrawal => RowResult::SupersededByWithdrawal,

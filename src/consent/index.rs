@@ -117,6 +117,7 @@ pub struct SledIndex {
     directory: PathBuf,
     cache_bytes: u64,
     marked: Mutex<Option<Checkpoint>>,
+    is_early: bool,
     /// Entries written since it was opened.
     written: AtomicU64,
 }
@@ -133,6 +134,8 @@ const MOST_WRITTEN: u64 = 400_000;
 
 /// The size of the file that is given up when the disk is full, so that sled can be opened once more.
 const BALLAST: u64 = 8 << 20;
+/// How much room there must be before an index that could not be written is written again, in bytes.
+const ROOM: u64 = 2 << 20;
 
 impl SledIndex {
     /// Opens the index in `directory`. One that is damaged or of another format is moved aside and begun anew; the caller then
@@ -150,7 +153,8 @@ impl SledIndex {
                 Open::guarded(directory, cache_bytes)?
             }
         };
-        let marked = std::fs::read(mark_path(directory)).ok().and_then(|bytes| read_mark(&bytes)?.checkpoint);
+        let mark = std::fs::read(mark_path(directory)).ok().and_then(|bytes| read_mark(&bytes));
+        let marked = mark.and_then(|mark| mark.checkpoint);
         // What the database itself has written down last must be the same, or it lost something.
         let within = guarded(|| open.db.get(COUNT))?;
         let within = within.and_then(|bytes| bytes.as_ref().try_into().ok().map(u64::from_le_bytes));
@@ -160,8 +164,50 @@ impl SledIndex {
             directory: directory.to_owned(),
             cache_bytes,
             marked: Mutex::new(marked),
+            is_early: mark.is_some_and(|mark| mark.is_early),
             written: AtomicU64::new(0),
         })
+    }
+
+    /// Whether it has values of an earlier format, and is to be made anew.
+    pub fn is_early(&self) -> bool {
+        self.is_early
+    }
+
+    /// Opens the database anew after it could not be written: until then it answers nothing.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be opened yet, or somebody is looking through it, or it lost what it had.
+    pub fn recover(&self) -> io::Result<()> {
+        let Ok(mut open) = self.open.try_write() else {
+            return Err(io::Error::new(io::ErrorKind::ResourceBusy, "somebody is looking through the index"));
+        };
+        // Two cannot have it open.
+        drop(open.take());
+        let again = Open::guarded(&self.directory, self.cache_bytes)?;
+        let marked = *self.marked.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = guarded(|| again.db.get(COUNT))?;
+        let found = found.and_then(|bytes| bytes.as_ref().try_into().ok().map(u64::from_le_bytes));
+        if marked.is_some_and(|marked| found.is_none_or(|found| found < marked.head.count)) {
+            return Err(io::Error::other(
+                "the index lost what it had; a restart makes it anew from the journal",
+            ));
+        }
+        *open = Some(again);
+        self.written.store(0, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Whether what it has can be read.
+    pub fn answers(&self) -> bool {
+        self.with(|open| guarded(|| open.standings.get(b""))).is_ok()
+    }
+
+    /// Whether the disk has room enough for the index to be written.
+    pub fn has_room(&self) -> bool {
+        rustix::fs::statvfs(&self.directory)
+            .map_or(true, |found| found.f_bavail.saturating_mul(found.f_frsize) >= ROOM)
     }
 
     /// Does something with the database.
@@ -179,6 +225,21 @@ impl SledIndex {
         drop(open.take());
         *open = Some(Open::guarded(&self.directory, self.cache_bytes)?);
         self.written.store(0, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Takes the index away, so that the next one opened is empty.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be removed.
+    pub fn discard(directory: &Path) -> io::Result<()> {
+        for removed in
+            [std::fs::remove_file(mark_path(directory)), std::fs::remove_dir_all(directory.join("index"))]
+        {
+            removed
+                .or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })?;
+        }
         Ok(())
     }
 
@@ -236,7 +297,8 @@ impl Open {
     }
 }
 
-fn mark_path(directory: &Path) -> PathBuf {
+/// The file that says how far the index in a directory goes.
+pub fn mark_path(directory: &Path) -> PathBuf {
     directory.join("index.mark")
 }
 
@@ -249,8 +311,9 @@ const COUNT: &[u8] = b"count";
 /// Where it has the number of erasures.
 const ERASURES: &[u8] = b"erasures";
 
-/// The format of the mark; its first byte.
-const MARK_VERSION: u8 = 2;
+/// The format of the mark; its first byte. An index with a mark of an earlier format has values of an earlier
+/// format, too.
+const MARK_VERSION: u8 = 3;
 
 /// How far an index goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -259,6 +322,8 @@ pub struct Mark {
     pub count: u64,
     /// That record; not in marks of format 1.
     pub checkpoint: Option<Checkpoint>,
+    /// Whether the index has values of an earlier format, and is to be made anew.
+    pub is_early: bool,
 }
 
 /// Reads the file that says how far the index goes.
@@ -271,13 +336,14 @@ pub fn read_mark(bytes: &[u8]) -> Option<Mark> {
     let (count, rest) = rest.split_first_chunk::<8>()?;
     let count = u64::from_le_bytes(*count);
     match version {
-        1 => Some(Mark { count, checkpoint: None }),
-        MARK_VERSION => {
+        1 => Some(Mark { count, checkpoint: None, is_early: true }),
+        2 | MARK_VERSION => {
             let (hash, rest) = rest.split_first_chunk::<32>()?;
             let (segment, offset) = rest.split_first_chunk::<4>()?;
             let offset = u32::from_le_bytes(offset.try_into().ok()?);
             let last = Place { segment: u32::from_le_bytes(*segment), offset };
-            Some(Mark { count, checkpoint: Some(Checkpoint { head: Head { count, hash: *hash }, last }) })
+            let checkpoint = Some(Checkpoint { head: Head { count, hash: *hash }, last });
+            Some(Mark { count, checkpoint, is_early: version < MARK_VERSION })
         }
         _ => None,
     }

@@ -285,6 +285,11 @@ impl Journal {
         self.tail.head()
     }
 
+    /// Whether it takes no more until it is opened again.
+    pub fn is_stopped(&self) -> bool {
+        self.tail.is_broken()
+    }
+
     /// How many bytes of the current segment are used.
     pub fn length(&self) -> u64 {
         self.tail.length()
@@ -439,6 +444,35 @@ mod tests {
             bytes[bit / 8] ^= 1 << (bit % 8);
             std::fs::write(&first, &bytes).unwrap();
             assert!(matches!(folder.open(), Err(JournalError::Damaged { .. })), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn what_somebody_else_does_to_the_file_stops_writing() {
+        type Harm = fn(&Path, &[u8]);
+        let harms: [(&str, Harm); 4] = [
+            ("appended", |path, bytes| std::fs::write(path, [bytes, b"more"].concat()).unwrap()),
+            ("cut", |path, bytes| std::fs::write(path, &bytes[..bytes.len() - 1]).unwrap()),
+            ("removed", |path, _| std::fs::remove_file(path).unwrap()),
+            ("replaced", |path, bytes| {
+                let beside = path.with_extension("beside");
+                std::fs::write(&beside, bytes).unwrap();
+                std::fs::rename(beside, path).unwrap();
+            }),
+        ];
+        for (what, harm) in harms {
+            let folder = Folder::new(what);
+            let (mut journal, _, _) = folder.open().unwrap();
+            journal.append(&[b"one".to_vec()]).unwrap();
+            let path = folder.segment(1);
+            harm(&path, &std::fs::read(&path).unwrap());
+            let after = std::fs::read(&path).ok();
+            for _ in 0..2 {
+                let error = journal.append(&[b"two".to_vec()]).unwrap_err().to_string();
+                assert!(error.contains("somebody else"), "{what}: {error}");
+            }
+            assert!(journal.is_stopped(), "{what}");
+            assert_eq!(std::fs::read(&path).ok(), after, "{what}: the file is left as it is");
         }
     }
 

@@ -28,7 +28,7 @@ pub mod upkeep;
 pub use days::Day;
 pub use person::{Controller, Person, StoreKey};
 pub use pseudonyms::{Pseudonym, Pseudonyms};
-pub use record::{Change, Details, Record, State};
+pub use record::{Change, Details, Proof, Record, State, Timing};
 pub use standing::{MayAsk, Permission, Standing};
 pub use store::{Applied, Noted, Settings, Store, StoreError, Verified, Watcher};
 

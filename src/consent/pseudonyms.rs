@@ -15,7 +15,7 @@
 //! leaf before. Two people who share 40 bits (one chance in a million millions) share a leaf, not a tag; erasing one takes the evidence of both from
 //! its owners. An erasure takes 60 slots of 128 bytes at most. Who has the store key can see that an address was erased, not what belonged to it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -85,6 +85,35 @@ pub struct Pseudonyms {
     generations: u16,
     free: Vec<u32>,
     next: u32,
+    /// What was found to be damaged.
+    damage: Damage,
+}
+
+/// What is damaged in a file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Damage {
+    /// The first slot does not say what file it is, and yet others open.
+    has_bad_head: bool,
+    /// Slots that do not open.
+    unreadable: u32,
+    /// Slots that were cut off, or keys that are not there any more.
+    lost: u32,
+    /// Keys that must have been there: nobody erases a whole branch of a tree.
+    missing: usize,
+}
+
+impl Damage {
+    /// In words; nothing where all is well.
+    fn said(&self) -> Option<String> {
+        let Damage { has_bad_head, unreadable, lost, missing } = *self;
+        (*self != Damage::default()).then(|| {
+            let head = if has_bad_head { "its first bytes are damaged, " } else { "" };
+            format!(
+                "{head}{unreadable} slots do not open, {lost} keys or slots are gone, {missing} keys must be \
+                 made anew"
+            )
+        })
+    }
 }
 
 impl std::fmt::Debug for Pseudonyms {
@@ -100,24 +129,73 @@ impl Pseudonyms {
     ///
     /// When it cannot be used, or was written under another store key.
     pub fn open(path: &Path, store_key: &StoreKey) -> io::Result<Pseudonyms> {
-        let mut options = OpenOptions::new();
-        let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
-        let bytes = snapshot(path)?;
-        let mut own = Pseudonyms::over(file, store_key);
-        if bytes.len() < SLOT {
-            let mut head = [0; SLOT];
-            head.iter_mut().zip(MAGIC).for_each(|(own, byte)| *own = *byte);
-            own.file.write_all_at(&head, 0)?;
-        } else {
-            own.load(&bytes)?;
+        if !std::fs::exists(path)? {
+            return Pseudonyms::fresh(path, store_key);
         }
-        if own.generations == 0 {
-            own.plant()?;
-            if let Some(directory) = path.parent() {
-                File::open(directory)?.sync_all()?;
-            }
+        let file = OpenOptions::new().read(true).write(true).open(path)?;
+        let mut own = Pseudonyms::over(file, store_key);
+        own.load(&snapshot(path)?)?;
+        Ok(own)
+    }
+
+    /// A new file: it is there whole or not at all, so that one which is not is damage.
+    fn fresh(path: &Path, store_key: &StoreKey) -> io::Result<Pseudonyms> {
+        let beside = path.with_extension("new");
+        let mut options = OpenOptions::new();
+        let file = options.read(true).write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+        let mut own = Pseudonyms::over(file, store_key);
+        own.plant()?;
+        std::fs::rename(&beside, path)?;
+        if let Some(directory) = path.parent() {
+            File::open(directory)?.sync_all()?;
         }
         Ok(own)
+    }
+
+    /// What is damaged in a file, which another process may have open; nothing where all is well.
+    pub fn inspect(path: &Path, store_key: &StoreKey) -> Option<String> {
+        match Pseudonyms::read(path, store_key) {
+            Ok(own) => own.damage.said(),
+            Err(error) => Some(error.to_string()),
+        }
+    }
+
+    /// Makes damage good as far as possible, durably, and says what it was: keys that are missing are made
+    /// anew, so that those who had them have others. Nothing gives back what was erased.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written.
+    pub fn repair(&mut self) -> io::Result<Option<String>> {
+        let said = self.damage.said();
+        if said.is_some() {
+            for node in self.holes() {
+                let mut key = [0; 32];
+                aws_lc_rs::rand::fill(&mut key).map_err(|_| io::Error::other("no randomness to be had"))?;
+                self.put(node, key)?;
+            }
+            for slot in std::mem::take(&mut self.free) {
+                self.file.write_all_at(&[ERASED], offset(slot))?;
+                self.free.push(slot);
+            }
+            self.write_head(self.nodes.len())?;
+            // Behind the last slot there may be part of another one.
+            self.file.set_len(offset(self.next))?;
+            self.file.sync_all()?;
+            self.damage = Damage::default();
+        }
+        Ok(said)
+    }
+
+    /// Writes what file it is, and how many slots and keys it has at least.
+    fn write_head(&self, keys: usize) -> io::Result<()> {
+        let mut head = [0; SLOT];
+        let keys = u32::try_from(keys).unwrap_or(u32::MAX);
+        let counts = [self.next.to_le_bytes(), keys.to_le_bytes()].concat();
+        let crc = crc32fast::hash(&counts).to_le_bytes();
+        let content = MAGIC.iter().copied().chain(counts).chain(crc);
+        head.iter_mut().zip(content).for_each(|(own, byte)| *own = byte);
+        self.file.write_all_at(&head, 0)
     }
 
     /// Reads the file, which another process may have open.
@@ -133,13 +211,11 @@ impl Pseudonyms {
 
     fn over(file: File, store_key: &StoreKey) -> Pseudonyms {
         let master = Sealer::new(&store_key.derived("pseudonyms"));
-        Pseudonyms { file, master, nodes: HashMap::new(), generations: 0, free: Vec::new(), next: 1 }
+        let damage = Damage::default();
+        Pseudonyms { file, master, nodes: HashMap::new(), generations: 0, free: Vec::new(), next: 1, damage }
     }
 
     fn load(&mut self, file: &[u8]) -> io::Result<()> {
-        if !file.starts_with(MAGIC) {
-            return Err(io::Error::other("this is no file of pseudonyms of pixelward"));
-        }
         let slots = file.as_chunks::<SLOT>().0;
         self.next = u32::try_from(slots.len()).map_err(|_| io::Error::other("it is too large"))?;
         let mut unreadable = 0;
@@ -149,22 +225,59 @@ impl Pseudonyms {
                     self.generations = self.generations.max(node.generation + 1);
                     self.nodes.insert(node, Held { slot, key });
                 }
-                (Some(&USED), None) => unreadable += 1,
+                (Some(&USED), None) => {
+                    unreadable += 1;
+                    self.free.push(slot);
+                }
+                // A byte that says neither is damage; an empty slot is one that was never written.
+                (Some(&state), _) if state > ERASED => {
+                    unreadable += 1;
+                    self.free.push(slot);
+                }
                 _ => self.free.push(slot),
             }
         }
-        if unreadable > 0 && self.nodes.is_empty() {
-            return Err(io::Error::other(
-                "no slot opens with this store key; put the right store.key back from its backup",
-            ));
+        if self.nodes.is_empty() {
+            return Err(io::Error::other(match unreadable {
+                0 => "no pseudonym stands in this file",
+                _ => "no slot opens with this store key; put the right store.key back from its backup",
+            }));
         }
-        if unreadable > 0 {
-            tracing::warn!(
-                unreadable,
-                "slots of the pseudonyms are damaged; evidence of their people cannot be found"
-            );
-        }
+        let whole =
+            u32::try_from(file.len().div_ceil(SLOT)).map_err(|_| io::Error::other("it is too large"))?;
+        let found = u32::try_from(self.nodes.len()).unwrap_or(u32::MAX);
+        let gone =
+            |(slots, keys): (u32, u32)| slots.saturating_sub(self.next).max(keys.saturating_sub(found));
+        let lost = counted(file).map_or(0, gone).max(whole.saturating_sub(self.next));
+        let has_bad_head = !file.starts_with(MAGIC);
+        self.damage = Damage { has_bad_head, unreadable, lost, missing: self.holes().len() };
         Ok(())
+    }
+
+    /// The keys that must have been there. A tree has each key, or those below it: only a leaf goes without a
+    /// trace.
+    fn holes(&self) -> Vec<Node> {
+        let mut above = HashSet::new();
+        for node in self.nodes.keys() {
+            for depth in (0..node.depth).rev() {
+                let path = node.path >> (BITS * u32::from(node.depth - depth));
+                if !above.insert(Node { generation: node.generation, depth, path }) {
+                    break;
+                }
+            }
+        }
+        let is_there = |node: &Node| self.nodes.contains_key(node) || above.contains(node);
+        let root = |generation| Node { generation, depth: 0, path: 0 };
+        let mut holes: Vec<Node> = (0..self.generations).map(root).filter(|own| !is_there(own)).collect();
+        for node in above.iter().filter(|own| !self.nodes.contains_key(own) && own.depth + 1 < LEVELS) {
+            let below = (0..1u64 << BITS).map(|digit| Node {
+                generation: node.generation,
+                depth: node.depth + 1,
+                path: node.path << BITS | digit,
+            });
+            holes.extend(below.filter(|own| !is_there(own)));
+        }
+        holes
     }
 
     fn opened(&self, slot: u32, bytes: &[u8; SLOT]) -> Option<(Node, [u8; 32])> {
@@ -216,6 +329,8 @@ impl Pseudonyms {
         aws_lc_rs::rand::fill(&mut key).map_err(|_| io::Error::other("no randomness to be had"))?;
         self.put(Node { generation: self.generations, depth: 0, path: 0 }, key)?;
         self.file.sync_all()?;
+        self.write_head(self.nodes.len())?;
+        self.file.sync_all()?;
         self.generations += 1;
         Ok(())
     }
@@ -239,6 +354,9 @@ impl Pseudonyms {
             key = child(&key, own);
         }
         // Nobody else may lose their tags to a crash: what is beside the path is on disk before the key above it goes.
+        self.file.sync_data()?;
+        // Never more than there are, so that nobody takes a power cut for damage.
+        self.write_head(self.nodes.len().saturating_sub(1))?;
         self.file.sync_data()?;
         let mut empty = [0; SLOT];
         if let Some(state) = empty.first_mut() {
@@ -271,6 +389,16 @@ impl Pseudonyms {
         self.nodes.insert(node, Held { slot, key });
         Ok(())
     }
+}
+
+/// How many slots and keys a file had when it was last written to; `None` where an early version wrote it, or
+/// the numbers are damaged.
+fn counted(file: &[u8]) -> Option<(u32, u32)> {
+    let (counts, rest) = file.get(MAGIC.len()..)?.split_first_chunk::<8>()?;
+    let (crc, _) = rest.split_first_chunk::<4>()?;
+    let (slots, keys) = counts.split_first_chunk::<4>()?;
+    let keys = u32::from_le_bytes(keys.try_into().ok()?);
+    (crc32fast::hash(counts) == u32::from_le_bytes(*crc)).then_some((u32::from_le_bytes(*slots), keys))
 }
 
 /// What a file has that another process may be writing: as it was at one moment, since half an erasure would lose everybody's tags.
@@ -433,6 +561,60 @@ mod tests {
             let own = Pseudonyms::open(path, key).unwrap();
             assert_eq!((tag(&own, person(1)), tag(&own, person(2))), (None, bob));
             assert_eq!(std::fs::read(path).unwrap().len(), (2 + 60) * SLOT);
+        });
+    }
+
+    #[test]
+    fn damage_is_seen_wherever_it_is_and_made_good_without_giving_back_who_was_erased() {
+        check("damage", |path, key| {
+            let mut own = Pseudonyms::open(path, key).unwrap();
+            let before: Vec<_> = (0..50).map(|number| tag(&own, person(number))).collect();
+            for number in 0..5 {
+                own.erase(person(number)).unwrap();
+            }
+            drop(own);
+            assert_eq!(Pseudonyms::inspect(path, key), None);
+            let sound = std::fs::read(path).unwrap();
+            let slots = sound.len() / SLOT;
+            let check = |what: &str, bytes: &[u8], is_damaged: bool| {
+                std::fs::write(path, bytes).unwrap();
+                assert_eq!(Pseudonyms::inspect(path, key).is_some(), is_damaged, "{what}");
+                let Ok(mut own) = Pseudonyms::open(path, key) else {
+                    assert!(is_damaged, "{what}");
+                    return;
+                };
+                assert_eq!(own.repair().unwrap().is_some(), is_damaged, "{what}");
+                for again in [own, Pseudonyms::open(path, key).unwrap()] {
+                    for (number, before) in (0..).zip(&before).skip(5) {
+                        assert!(tag(&again, person(number)).is_some(), "{what}: p{number} has none");
+                        assert!(is_damaged || tag(&again, person(number)) == *before, "{what}: p{number}");
+                    }
+                    for (number, before) in (0..).zip(&before).take(5) {
+                        assert_ne!(tag(&again, person(number)), *before, "{what}: p{number} came back");
+                    }
+                }
+                assert_eq!(Pseudonyms::inspect(path, key), None, "{what}");
+            };
+            check("sound", &sound, false);
+            for slot in 0..slots {
+                let is_empty = slot > 0 && sound[slot * SLOT] == ERASED;
+                let mut bytes = sound.clone();
+                bytes[slot * SLOT..(slot + 1) * SLOT].fill(0);
+                check(&format!("slot {slot} zeroed"), &bytes, !is_empty);
+                let mut bytes = sound.clone();
+                bytes[slot * SLOT] ^= 0x40;
+                check(&format!("slot {slot}, its state"), &bytes, true);
+                let mut bytes = sound.clone();
+                bytes[slot * SLOT + 20] ^= 1;
+                check(&format!("slot {slot} flipped"), &bytes, !is_empty);
+                check(&format!("cut at slot {slot}"), &sound[..slot * SLOT], true);
+                check(&format!("cut within slot {slot}"), &sound[..slot * SLOT + 9], true);
+            }
+            check("zeroed", &vec![0; sound.len()], true);
+            // A file of an early version has no count of its slots.
+            let mut early = sound.clone();
+            early[MAGIC.len()..MAGIC.len() + 12].fill(0);
+            check("early", &early, false);
         });
     }
 

@@ -50,6 +50,16 @@ impl State {
         State::ALL.into_iter().find(|state| *state as u8 == number)
     }
 
+    /// Whether it is a yes or a no, and not silence.
+    pub fn is_answer(self) -> bool {
+        self >= State::Granted
+    }
+
+    /// Whether the person said no, in whatever way.
+    pub fn is_no(self) -> bool {
+        matches!(self, State::Refused | State::Withdrawn | State::Objected)
+    }
+
     /// Whether the person took back what was given, or objected: only a later grant with evidence supersedes it.
     pub fn is_withdrawal(self) -> bool {
         matches!(self, State::Withdrawn | State::Objected)
@@ -75,6 +85,26 @@ pub struct Details {
     pub external_id: Option<String>,
 }
 
+/// Where the time of a change comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Timing {
+    /// Somebody says when it was said.
+    Claimed,
+    /// It is said at this moment: the store gives it a time behind all that is known, whatever the clock did.
+    Now,
+}
+
+/// Whether there is evidence for a record (N22).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// There is.
+    Given,
+    /// There is none.
+    Missing,
+    /// The record is of a version that did not write it down in clear.
+    Unknown,
+}
+
 /// What is to be recorded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
@@ -86,6 +116,11 @@ pub struct Change {
     pub state: State,
     /// When it was said.
     pub event_at: Timestamp,
+    /// Where that time comes from.
+    pub timing: Timing,
+    /// When it was said by whoever said so, where that could not be taken: it lies ahead of the clock, or
+    /// what stands does.
+    pub claimed_at: Option<Timestamp>,
     /// When the person was asked.
     pub asked_at: Option<Timestamp>,
     /// When the notice was sent (N29).
@@ -112,6 +147,8 @@ impl Change {
             purposes,
             state,
             event_at,
+            timing: Timing::Claimed,
+            claimed_at: None,
             asked_at: None,
             notice_sent_at: None,
             collected_at: None,
@@ -121,6 +158,17 @@ impl Change {
             no_track: None,
             details: Details::default(),
         }
+    }
+
+    /// A change that is said at this moment.
+    pub fn now(controller: Controller, purposes: Vec<Purpose>, state: State) -> Change {
+        Change { timing: Timing::Now, ..Change::new(controller, purposes, state, Timestamp::now()) }
+    }
+
+    /// Whether it can only make stricter what stands: a no, or "never track me". Such a change is taken
+    /// whatever the clock says.
+    pub fn is_strict(&self) -> bool {
+        self.state.is_no() || self.no_track == Some(true)
     }
 }
 
@@ -133,6 +181,8 @@ pub struct Record {
     pub recorded_at: Timestamp,
     /// What was said; its details are empty.
     pub change: Change,
+    /// Whether there is evidence for it, which is within the details.
+    pub proof: Proof,
     /// The details, sealed. Unreadable once the person was erased.
     pub sealed: Vec<u8>,
 }
@@ -209,6 +259,9 @@ mod tag {
     pub(super) const NO_TRACK: u8 = 12;
     pub(super) const SEALED: u8 = 13;
     pub(super) const COLLECTED_AT: u8 = 14;
+    // 15 is kept for the place in a cluster's common order.
+    pub(super) const CLAIMED_AT: u8 = 16;
+    pub(super) const PROOF: u8 = 17;
     pub(super) const METHOD: u8 = 20;
     pub(super) const CHANNEL: u8 = 21;
     pub(super) const NOTICE_VERSION: u8 = 22;
@@ -257,8 +310,9 @@ impl Record {
     /// A record of `change` about the person with this id, its details sealed under the person's key.
     pub fn new(person: [u8; 16], key: &Sealer, recorded_at: Timestamp, change: &Change) -> Record {
         let sealed = key.seal(&change.details.encode(), &person);
-        let change = Change { details: Details::default(), ..change.clone() };
-        Record { person, recorded_at, change, sealed }
+        let proof = if change.details.evidence.is_some() { Proof::Given } else { Proof::Missing };
+        let change = Change { details: Details::default(), timing: Timing::Claimed, ..change.clone() };
+        Record { person, recorded_at, change, proof, sealed }
     }
 
     /// The details.
@@ -285,11 +339,17 @@ impl Record {
         writer.time(tag::ASKED_AT, change.asked_at);
         writer.time(tag::NOTICE_SENT_AT, change.notice_sent_at);
         writer.time(tag::COLLECTED_AT, change.collected_at);
+        writer.time(tag::CLAIMED_AT, change.claimed_at);
         writer.time(tag::EXPIRES, change.expires);
         writer.time(tag::DO_NOT_ASK_BEFORE, change.do_not_ask_before);
         writer.text(tag::JURISDICTION, change.jurisdiction.as_deref());
         if let Some(no_track) = change.no_track {
             writer.bytes(tag::NO_TRACK, &[u8::from(no_track)]);
+        }
+        match self.proof {
+            Proof::Given => writer.bytes(tag::PROOF, &[1]),
+            Proof::Missing => writer.bytes(tag::PROOF, &[0]),
+            Proof::Unknown => {}
         }
         writer.bytes(tag::SEALED, &self.sealed);
         writer.done()
@@ -316,6 +376,7 @@ impl Record {
             Timestamp(0),
         );
         let mut sealed = Vec::new();
+        let mut proof = Proof::Unknown;
         let [event_at, recorded_at] = &mut times;
         for (tag, content) in fields(rest)? {
             match tag {
@@ -338,6 +399,8 @@ impl Record {
                 tag::DO_NOT_ASK_BEFORE => change.do_not_ask_before = Some(time(content)?),
                 tag::JURISDICTION => change.jurisdiction = Some(text(content)?),
                 tag::NO_TRACK => change.no_track = content.first().map(|flag| *flag != 0),
+                tag::CLAIMED_AT => change.claimed_at = Some(time(content)?),
+                tag::PROOF => proof = if content == [1] { Proof::Given } else { Proof::Missing },
                 tag::SEALED => sealed = content.to_vec(),
                 _ => {}
             }
@@ -349,6 +412,7 @@ impl Record {
             person: person.ok_or(BadRecord::Malformed)?,
             recorded_at: recorded_at.ok_or(BadRecord::Malformed)?,
             change,
+            proof,
             sealed,
         })
     }
@@ -361,6 +425,7 @@ mod tests {
     fn full() -> Change {
         let mut change =
             Change::new("shop".parse().unwrap(), Purpose::CONSENT.to_vec(), State::Granted, Timestamp(5));
+        change.claimed_at = Some(Timestamp(7));
         change.asked_at = Some(Timestamp(1));
         change.notice_sent_at = Some(Timestamp(2));
         change.collected_at = Some(Timestamp(0));

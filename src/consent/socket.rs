@@ -10,7 +10,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::export::{Export, Purpose};
-use super::import::{Row, RowResult, apply, purposes};
+use super::import::{Row, RowResult, apply, purposes, say};
 use super::person::Controller;
 use super::standing::MayAsk;
 use super::store::{Store, Verified};
@@ -49,6 +49,13 @@ pub enum Request {
         address: String,
         /// What about; empty for all that need consent.
         purposes: String,
+    },
+    /// Record what one row says, at this moment where the row has no time. Answered as [`Request::Apply`] is.
+    Say {
+        /// For a row without one.
+        controller: String,
+        /// What was said.
+        row: Box<Row>,
     },
     /// Look whether an export is what the journal has.
     Compare(Box<Export>),
@@ -122,6 +129,9 @@ pub struct ShownRecord {
     pub state: String,
     /// When it was said.
     pub event_time: String,
+    /// The time that was claimed, where it could not be taken.
+    #[serde(default)]
+    pub claimed_time: Option<String>,
     /// When it was recorded.
     pub recorded_at: String,
     /// How.
@@ -149,6 +159,10 @@ pub fn answer(store: &Store, request: Request) -> Response {
             .parse()
             .and_then(|controller| apply(store, &controller, &rows).map_err(|error| error.to_string()))
             .map(Response::Rows),
+        Request::Say { controller, row } => controller
+            .parse()
+            .and_then(|controller| say(store, &controller, &row).map_err(|error| error.to_string()))
+            .map(|result| Response::Rows(vec![result])),
         Request::Export { address } => Export::of(store, store.person(&address))
             .map(|export| Response::Export(export.map(Box::new)))
             .map_err(|error| error.to_string()),
@@ -187,6 +201,7 @@ fn show(store: &Store, controller: &Controller, address: &str) -> Result<Shown, 
             purposes: entered.change.purposes.iter().map(|purpose| purpose.name().to_owned()).collect(),
             state: entered.change.state.name().to_owned(),
             event_time: entered.change.event_at.to_string(),
+            claimed_time: entered.change.claimed_at.map(|time| time.to_string()),
             recorded_at: entered.recorded_at.to_string(),
             method: entered.change.details.method,
             channel: entered.change.details.channel,
@@ -198,8 +213,8 @@ fn show(store: &Store, controller: &Controller, address: &str) -> Result<Shown, 
         .collect();
     Ok(Shown {
         purposes: Purpose::all(&standing, super::Timestamp::now()),
-        jurisdiction: standing.jurisdiction.clone(),
-        no_track: standing.no_track,
+        jurisdiction: standing.jurisdiction(),
+        no_track: standing.no_track(),
         do_not_ask_before: standing.do_not_ask_before.map(|time| time.to_string()),
         collected_at: standing.collected_at.map(|time| time.to_string()),
         notice_sent_at: standing.notice_sent_at.map(|time| time.to_string()),

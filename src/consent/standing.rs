@@ -1,8 +1,17 @@
 //! What the store says of one person and controller now.
+//!
+//! Promised: what stands does not depend on the order in which changes arrive. A standing is the join of all
+//! that was ever said (commutative, associative, idempotent), so a no that arrives late, or twice, or between
+//! two imports ends the same as one that arrives in time. What makes stricter stands until a later event with
+//! evidence says otherwise.
 
-use super::record::{Change, State};
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
+use super::record::{Change, Proof, Record, State};
 use super::timestamp::Timestamp;
 use crate::policy::Purpose;
+use crate::policy::jurisdiction::UNKNOWN;
 
 /// The standing of one purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,14 +26,70 @@ pub struct Stand {
     pub record: u64,
 }
 
+impl Stand {
+    /// How two things said about a purpose compare: the later one counts; of two said at one moment the
+    /// stricter one, and of two such grants the one that ends first.
+    fn rank(&self) -> (Timestamp, State, Reverse<Timestamp>) {
+        (self.event_at, self.state, Reverse(self.expires.unwrap_or(Timestamp(i64::MAX))))
+    }
+}
+
+/// What was said about one purpose, as far as it can still matter.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Said {
+    /// The last proven yes or the last no.
+    answer: Option<Stand>,
+    /// Silence (never asked, or asked without an answer) that began behind the answer. It ends a yes, and
+    /// leaves a no.
+    silence: Option<Stand>,
+}
+
+impl Said {
+    /// Takes something in; says whether that is news.
+    fn take(&mut self, stand: Stand) -> bool {
+        let place = if stand.state.is_answer() { &mut self.answer } else { &mut self.silence };
+        if place.is_some_and(|known| known.rank() >= stand.rank()) {
+            return false;
+        }
+        *place = Some(stand);
+        let (answer, silence) = (self.answer, self.silence);
+        self.silence = silence.filter(|own| answer.is_none_or(|answer| answer.event_at < own.event_at));
+        self.silence == silence || stand.state.is_answer()
+    }
+
+    /// What stands.
+    fn stand(&self) -> Option<&Stand> {
+        match &self.answer {
+            Some(answer) if answer.state.is_no() => Some(answer),
+            answer => self.silence.as_ref().or(answer.as_ref()),
+        }
+    }
+}
+
+/// Whether a person is never to be tracked, as last said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Never {
+    event_at: Timestamp,
+    is_set: bool,
+    record: u64,
+}
+
+/// A jurisdiction that records name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Place {
+    name: String,
+    event_at: Timestamp,
+}
+
 /// What a person has said to a controller, by purpose.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Standing {
-    stands: Vec<(Purpose, Stand)>,
-    /// Which rules apply to the person.
-    pub jurisdiction: Option<String>,
-    /// Never track this person.
-    pub no_track: bool,
+    said: BTreeMap<Purpose, Said>,
+    /// The jurisdictions that no later record with evidence put aside, by name.
+    places: Vec<Place>,
+    /// When the newest record with evidence named one: older ones do not count.
+    placed_at: Option<Timestamp>,
+    never: Option<Never>,
     /// Before when the person must not be asked again (N19).
     pub do_not_ask_before: Option<Timestamp>,
     /// When the address was collected, where there is evidence of it (N29).
@@ -80,17 +145,32 @@ impl MayAsk {
 pub enum Merge {
     /// It holds from now on.
     Taken,
-    /// It is older than what is known.
+    /// Something newer stands.
     Stale,
     /// The person withdrew, and this grant is not newer than that or brings no new evidence.
     SupersededByWithdrawal,
 }
 
+/// What a change came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub struct Merged {
+    /// Whether it holds.
+    pub answer: Merge,
+    /// Whether it must be recorded: it changes what stands, or what later changes will come to.
+    pub is_news: bool,
+}
+
 /// How long nobody asks again after a refusal, in days (N19: six months).
 const DO_NOT_ASK_DAYS: i64 = 183;
 
-/// The format of an encoded standing; its first byte. Format 1 has no times of N29.
-const VERSION: u8 = 2;
+/// The most jurisdictions that are kept for one person. Beyond them the one named longest ago becomes
+/// "unknown", the strictest.
+const MAX_PLACES: usize = 6;
+
+/// The format of an encoded standing; its first byte. Format 1 has no times of N29; format 2 has the last
+/// word of each purpose alone, and no time for `no_track` and the jurisdiction.
+const VERSION: u8 = 3;
 
 impl Standing {
     /// What is known of somebody unknown.
@@ -100,12 +180,33 @@ impl Standing {
 
     /// The standing of a purpose.
     pub fn of(&self, purpose: Purpose) -> Option<&Stand> {
-        self.stands.iter().find(|(own, _)| *own == purpose).map(|(_, stand)| stand)
+        self.said.get(&purpose).and_then(Said::stand)
     }
 
     /// Every purpose that something was said about.
-    pub fn all(&self) -> impl Iterator<Item = &(Purpose, Stand)> {
-        self.stands.iter()
+    pub fn all(&self) -> impl Iterator<Item = (Purpose, &Stand)> {
+        self.said.iter().filter_map(|(purpose, said)| Some((*purpose, said.stand()?)))
+    }
+
+    /// Whether this person is never to be tracked (N32).
+    pub fn no_track(&self) -> bool {
+        self.never.is_some_and(|never| never.is_set)
+    }
+
+    /// The journal's number of the record that says never to track this person.
+    pub fn no_track_record(&self) -> Option<u64> {
+        self.never.filter(|never| never.is_set).map(|never| never.record)
+    }
+
+    /// The jurisdictions that the records name: none, one, or several of which nobody proved which one holds,
+    /// so that the strictest of their rules do.
+    pub fn jurisdictions(&self) -> impl Iterator<Item = &str> {
+        self.places.iter().map(|place| place.name.as_str())
+    }
+
+    /// The same as one text, with `&` between.
+    pub fn jurisdiction(&self) -> Option<String> {
+        (!self.places.is_empty()).then(|| self.jurisdictions().collect::<Vec<_>>().join(JOINED))
     }
 
     /// Whether the person agreed to this purpose and still does at `now`.
@@ -113,7 +214,7 @@ impl Standing {
         match self.of(purpose) {
             Some(stand)
                 if stand.state == State::Granted
-                    && !self.no_track
+                    && !self.no_track()
                     && stand.expires.is_none_or(|end| now < end) =>
             {
                 Permission::Granted(stand.record)
@@ -126,80 +227,133 @@ impl Standing {
     pub fn may_ask(&self, purposes: &[Purpose], now: Timestamp) -> MayAsk {
         let is_granted = |purpose: &Purpose| matches!(self.allows(*purpose, now), Permission::Granted(_));
         match self.do_not_ask_before {
-            _ if self.no_track => MayAsk::Never,
+            _ if self.no_track() => MayAsk::Never,
             _ if purposes.iter().all(is_granted) => MayAsk::NoNeed,
             Some(end) if now < end => MayAsk::NotBefore(end),
             _ => MayAsk::Yes,
         }
     }
 
-    /// Takes in what was said, under the journal's number. The stricter reading wins: a withdrawal or objection stands until a
-    /// later grant with evidence; of two things said at one moment, the stricter one.
-    pub fn merge(&mut self, change: &Change, record: u64, has_evidence: bool) -> Merge {
-        let mut merge = Merge::Stale;
+    /// The time of the newest event that is known of.
+    pub fn newest_event(&self) -> Option<Timestamp> {
+        let said = self.said.values().flat_map(|said| [said.answer, said.silence]).flatten();
+        let places = self.places.iter().map(|place| place.event_at);
+        let never = self.never.map(|never| never.event_at);
+        said.map(|stand| stand.event_at).chain(places).chain(never).max()
+    }
+
+    /// The time of the newest event among those that a change is about.
+    pub fn newest_event_about(&self, change: &Change) -> Option<Timestamp> {
+        let said = change.purposes.iter().filter_map(|purpose| self.said.get(purpose));
+        let said = said.flat_map(|said| [said.answer, said.silence]).flatten();
+        let never = self.never.filter(|_| change.no_track.is_some()).map(|never| never.event_at);
+        said.map(|stand| stand.event_at).chain(never).max()
+    }
+
+    /// Takes in what was said, under the journal's number. `has_evidence` says whether there is evidence for
+    /// it: a grant always has it, or else is none.
+    pub fn merge(&mut self, change: &Change, record: u64, has_evidence: bool) -> Merged {
+        self.take(change, record, if has_evidence { Proof::Given } else { Proof::Missing })
+    }
+
+    /// Takes in a record of the journal, as it was taken in when it was written.
+    pub fn replay(&mut self, record: &Record, number: u64) {
+        let _ = self.take(&record.change, number, record.proof);
+    }
+
+    fn take(&mut self, change: &Change, record: u64, proof: Proof) -> Merged {
+        let was_never = self.no_track();
+        let state = match (change.state, proof) {
+            // Nobody can prove it, so it is not a grant (N22).
+            (State::Granted, Proof::Missing) => State::NeverAsked,
+            (state, _) => state,
+        };
+        let stand = Stand { state, event_at: change.event_at, expires: change.expires, record };
+        let (mut is_news, mut holds, mut is_withdrawn) = (false, false, false);
         for &purpose in &change.purposes {
-            match self.judge(purpose, change, has_evidence) {
-                Merge::Taken => {
-                    merge = Merge::Taken;
-                    if change.state == State::Asked && self.is_withdrawn(purpose) {
-                        // To be asked again is no answer: the withdrawal stands, and nobody asks again soon.
-                        continue;
-                    }
-                    let stand = Stand {
-                        state: change.state,
-                        event_at: change.event_at,
-                        expires: change.expires,
-                        record,
-                    };
-                    self.stands.retain(|(own, _)| *own != purpose);
-                    self.stands.push((purpose, stand));
-                }
-                Merge::SupersededByWithdrawal if merge == Merge::Stale => {
-                    merge = Merge::SupersededByWithdrawal
-                }
-                Merge::SupersededByWithdrawal | Merge::Stale => {}
+            let before = self.of(purpose).copied();
+            let is_new = self.said.entry(purpose).or_default().take(stand);
+            is_news |= is_new;
+            holds |= is_new && self.of(purpose) == Some(&stand);
+            is_withdrawn |= before.is_some_and(|before| before.state.is_withdrawal());
+            // To be asked again is no answer: the no stands, and nobody asks again soon.
+            let may_ask_again = |before: Stand| proof != Proof::Missing || !before.state.is_withdrawal();
+            holds |= is_new && state == State::Asked && before.is_some_and(may_ask_again);
+        }
+        let news =
+            [self.take_never(change, record, proof), self.take_place(change, proof), self.take_times(change)];
+        is_news |= news.contains(&true);
+        holds |= self.no_track() != was_never;
+        let answer = match (holds, is_withdrawn && !state.is_no()) {
+            (true, _) => Merge::Taken,
+            (false, true) => Merge::SupersededByWithdrawal,
+            (false, false) => Merge::Stale,
+        };
+        Merged { answer, is_news }
+    }
+
+    /// Takes in whether the person is never to be tracked. Only a later event with evidence takes that back.
+    fn take_never(&mut self, change: &Change, record: u64, proof: Proof) -> bool {
+        let Some(is_set) = change.no_track else { return false };
+        let known = self.never;
+        // Of records of early versions nobody knows whether there was evidence: what stood behind them
+        // stands.
+        let event_at = match (proof, known) {
+            (Proof::Missing, _) if !is_set => return false,
+            (Proof::Unknown, Some(known)) if is_set => change.event_at.max(known.event_at),
+            _ => change.event_at,
+        };
+        if known.is_some_and(|known| (known.event_at, known.is_set) >= (event_at, is_set)) {
+            return false;
+        }
+        self.never = Some(Never { event_at, is_set, record });
+        true
+    }
+
+    /// Takes in where the person is. A record with evidence puts older ones aside; any other stands beside
+    /// them.
+    fn take_place(&mut self, change: &Change, proof: Proof) -> bool {
+        let Some(name) = change.jurisdiction.as_deref() else { return false };
+        let before = (self.places.clone(), self.placed_at);
+        let newest = self.places.iter().map(|place| place.event_at).max();
+        let (is_proven, event_at) = match proof {
+            Proof::Given => (true, change.event_at),
+            Proof::Missing => (false, change.event_at),
+            // Of records of early versions nobody knows whether there was evidence: what comes later counts,
+            // and what does not stands beside.
+            Proof::Unknown => {
+                let event_at = self.placed_at.map_or(change.event_at, |since| since.max(change.event_at));
+                (newest.is_none_or(|newest| newest < change.event_at), event_at)
+            }
+        };
+        if is_proven {
+            self.placed_at = self.placed_at.max(Some(event_at));
+        }
+        match self.places.iter_mut().find(|place| place.name == name) {
+            Some(known) => known.event_at = known.event_at.max(event_at),
+            None => self.places.push(Place { name: name.to_owned(), event_at }),
+        }
+        self.places.retain(|place| self.placed_at.is_none_or(|since| place.event_at >= since));
+        self.bound_places();
+        self.places.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+        before != (self.places.clone(), self.placed_at)
+    }
+
+    fn bound_places(&mut self) {
+        while self.places.len() > MAX_PLACES {
+            let oldest = self.places.iter().filter(|place| place.name != UNKNOWN);
+            let oldest = oldest.min_by_key(|place| (place.event_at, place.name.clone())).cloned();
+            let Some(oldest) = oldest else { return };
+            self.places.retain(|place| *place != oldest);
+            match self.places.iter_mut().find(|place| place.name == UNKNOWN) {
+                Some(known) => known.event_at = known.event_at.max(oldest.event_at),
+                None => self.places.push(Place { name: UNKNOWN.to_owned(), event_at: oldest.event_at }),
             }
         }
-        if merge == Merge::Taken {
-            self.take_rest(change);
-        }
-        merge
     }
 
-    /// What would become of a change, without taking it in.
-    pub fn judge_all(&self, change: &Change, has_evidence: bool) -> Merge {
-        self.clone().merge(change, 0, has_evidence)
-    }
-
-    fn judge(&self, purpose: Purpose, change: &Change, has_evidence: bool) -> Merge {
-        let Some(known) = self.of(purpose) else { return Merge::Taken };
-        let newer = change.event_at > known.event_at;
-        match (known.state, change.state) {
-            (old, _) if old.is_withdrawal() && !change.state.is_withdrawal() => {
-                let counts = match change.state {
-                    State::Granted | State::Asked => has_evidence,
-                    new => new >= State::Granted,
-                };
-                if newer && counts { Merge::Taken } else { Merge::SupersededByWithdrawal }
-            }
-            (_, new) if new.is_withdrawal() && change.event_at >= known.event_at => Merge::Taken,
-            _ if newer => Merge::Taken,
-            (old, new) if change.event_at == known.event_at && new > old => Merge::Taken,
-            _ => Merge::Stale,
-        }
-    }
-
-    fn is_withdrawn(&self, purpose: Purpose) -> bool {
-        self.of(purpose).is_some_and(|own| own.state.is_withdrawal())
-    }
-
-    fn take_rest(&mut self, change: &Change) {
-        if change.jurisdiction.is_some() {
-            self.jurisdiction.clone_from(&change.jurisdiction);
-        }
-        if let Some(no_track) = change.no_track {
-            self.no_track = no_track;
-        }
+    fn take_times(&mut self, change: &Change) -> bool {
+        let before = (self.do_not_ask_before, self.collected_at, self.notice_sent_at);
         // A question without an answer is a refusal in this (N19).
         let no = match change.state {
             State::Refused | State::Withdrawn | State::Objected => Some(change.event_at),
@@ -214,79 +368,151 @@ impl Standing {
             let notices = self.notice_sent_at.into_iter().chain(change.notice_sent_at);
             self.notice_sent_at = notices.min();
         }
+        before != (self.do_not_ask_before, self.collected_at, self.notice_sent_at)
     }
 
     /// The bytes kept in the index.
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = vec![VERSION, u8::from(self.no_track)];
-        let time = |out: &mut Vec<u8>, time: Option<Timestamp>| {
-            out.extend_from_slice(&time.map_or(i64::MIN, |time| time.0).to_le_bytes());
-        };
-        time(&mut out, self.do_not_ask_before);
-        time(&mut out, self.collected_at);
-        time(&mut out, self.notice_sent_at);
-        let jurisdiction = self.jurisdiction.as_deref().unwrap_or_default().as_bytes();
-        out.push(u8::try_from(jurisdiction.len()).unwrap_or(0));
-        out.extend_from_slice(
-            jurisdiction
-                .get(..usize::from(u8::try_from(jurisdiction.len()).unwrap_or(0)))
-                .unwrap_or_default(),
-        );
-        for (purpose, stand) in &self.stands {
-            out.extend_from_slice(&[purpose.number(), stand.state as u8]);
-            time(&mut out, Some(stand.event_at));
-            time(&mut out, stand.expires);
-            out.extend_from_slice(&stand.record.to_le_bytes());
+        let mut out = vec![VERSION];
+        for moment in [self.do_not_ask_before, self.collected_at, self.notice_sent_at, self.placed_at] {
+            put_time(&mut out, moment);
+        }
+        out.push(self.never.map_or(0, |never| 1 + u8::from(never.is_set)));
+        if let Some(never) = self.never {
+            put_time(&mut out, Some(never.event_at));
+            out.extend_from_slice(&never.record.to_le_bytes());
+        }
+        let named: Vec<_> = self
+            .places
+            .iter()
+            .filter_map(|place| Some((place, u8::try_from(place.name.len()).ok()?)))
+            .collect();
+        out.push(u8::try_from(named.len()).unwrap_or(0));
+        for (place, length) in named {
+            out.push(length);
+            out.extend_from_slice(place.name.as_bytes());
+            put_time(&mut out, Some(place.event_at));
+        }
+        for (purpose, said) in &self.said {
+            for stand in [said.answer, said.silence].into_iter().flatten() {
+                out.extend_from_slice(&[purpose.number(), stand.state as u8]);
+                put_time(&mut out, Some(stand.event_at));
+                put_time(&mut out, stand.expires);
+                out.extend_from_slice(&stand.record.to_le_bytes());
+            }
         }
         out
     }
 
     /// Reads the bytes kept in the index; `None` where they are none.
     pub fn decode(bytes: &[u8]) -> Option<Standing> {
-        let (&[version, no_track], rest) = bytes.split_first_chunk::<2>()?;
-        if !(1..=VERSION).contains(&version) {
-            return None;
-        }
-        let time = |bytes: &[u8; 8]| {
-            Some(i64::from_le_bytes(*bytes)).filter(|time| *time != i64::MIN).map(Timestamp)
+        let mut bytes = Bytes(bytes);
+        let version = bytes.byte()?;
+        let mut standing = match version {
+            1 | 2 => Standing::decode_early(version, &mut bytes)?,
+            VERSION => {
+                let [pause, collected, notice, placed] =
+                    [bytes.time()?, bytes.time()?, bytes.time()?, bytes.time()?];
+                let never = match bytes.byte()? {
+                    0 => None,
+                    set @ (1 | 2) => {
+                        Some(Never { event_at: bytes.time()??, is_set: set == 2, record: bytes.number()? })
+                    }
+                    _ => return None,
+                };
+                let mut places = Vec::new();
+                for _ in 0..bytes.byte()? {
+                    places.push(Place { name: bytes.text()?, event_at: bytes.time()?? });
+                }
+                Standing {
+                    said: BTreeMap::new(),
+                    places,
+                    placed_at: placed,
+                    never,
+                    do_not_ask_before: pause,
+                    collected_at: collected,
+                    notice_sent_at: notice,
+                }
+            }
+            _ => return None,
         };
-        let (pause, mut rest) = rest.split_first_chunk::<8>()?;
-        let (mut collected_at, mut notice_sent_at) = (None, None);
-        if version > 1 {
-            let (collected, tail) = rest.split_first_chunk::<8>()?;
-            let (notice, tail) = tail.split_first_chunk::<8>()?;
-            (collected_at, notice_sent_at, rest) = (time(collected), time(notice), tail);
+        while !bytes.0.is_empty() {
+            let (purpose, state) = (Purpose::from_number(bytes.byte()?)?, State::from_number(bytes.byte()?)?);
+            let (event_at, expires, record) = (bytes.time()??, bytes.time()?, bytes.number()?);
+            let stand = Stand { state, event_at, expires, record };
+            let said = standing.said.entry(purpose).or_default();
+            let place = if state.is_answer() { &mut said.answer } else { &mut said.silence };
+            *place = Some(stand);
         }
-        let (&length, rest) = rest.split_first()?;
-        let (jurisdiction, mut rest) = rest.split_at_checked(usize::from(length))?;
-        let mut standing = Standing {
-            stands: Vec::new(),
-            jurisdiction: Some(String::from_utf8(jurisdiction.to_vec()).ok()?)
-                .filter(|text| !text.is_empty()),
-            no_track: no_track != 0,
-            do_not_ask_before: time(pause),
+        Some(standing)
+    }
+
+    /// What formats 1 and 2 have before the purposes.
+    fn decode_early(version: u8, bytes: &mut Bytes<'_>) -> Option<Standing> {
+        let no_track = bytes.byte()? != 0;
+        let do_not_ask_before = bytes.time()?;
+        let (collected_at, notice_sent_at) =
+            if version > 1 { (bytes.time()?, bytes.time()?) } else { (None, None) };
+        // Nobody knows when: anything later with evidence takes it back.
+        let event_at = Timestamp(i64::MIN + 1);
+        let name = Some(bytes.text()?).filter(|name| !name.is_empty());
+        Some(Standing {
+            said: BTreeMap::new(),
+            places: name.map(|name| Place { name, event_at }).into_iter().collect(),
+            placed_at: None,
+            never: no_track.then_some(Never { event_at, is_set: true, record: 0 }),
+            do_not_ask_before,
             collected_at,
             notice_sent_at,
-        };
-        while let Some((&[purpose, state], tail)) = rest.split_first_chunk::<2>() {
-            let (event_at, tail) = tail.split_first_chunk::<8>()?;
-            let (expires, tail) = tail.split_first_chunk::<8>()?;
-            let (record, tail) = tail.split_first_chunk::<8>()?;
-            let stand = Stand {
-                state: State::from_number(state)?,
-                event_at: time(event_at)?,
-                expires: time(expires),
-                record: u64::from_le_bytes(*record),
-            };
-            standing.stands.push((Purpose::from_number(purpose)?, stand));
-            rest = tail;
-        }
-        rest.is_empty().then_some(standing)
+        })
+    }
+}
+
+/// What stands between the names of several jurisdictions.
+pub const JOINED: &str = " & ";
+
+fn put_time(out: &mut Vec<u8>, moment: Option<Timestamp>) {
+    out.extend_from_slice(&moment.map_or(i64::MIN, |own| own.0).to_le_bytes());
+}
+
+/// Bytes that are read piece by piece.
+struct Bytes<'a>(&'a [u8]);
+
+impl Bytes<'_> {
+    fn byte(&mut self) -> Option<u8> {
+        let (&byte, rest) = self.0.split_first()?;
+        self.0 = rest;
+        Some(byte)
+    }
+
+    fn eight(&mut self) -> Option<[u8; 8]> {
+        let (eight, rest) = self.0.split_first_chunk::<8>()?;
+        self.0 = rest;
+        Some(*eight)
+    }
+
+    fn number(&mut self) -> Option<u64> {
+        self.eight().map(u64::from_le_bytes)
+    }
+
+    /// A moment, or that there is none.
+    fn time(&mut self) -> Option<Option<Timestamp>> {
+        let millis = i64::from_le_bytes(self.eight()?);
+        Some(Some(millis).filter(|own| *own != i64::MIN).map(Timestamp))
+    }
+
+    fn text(&mut self) -> Option<String> {
+        let length = self.byte()?;
+        let (text, rest) = self.0.split_at_checked(usize::from(length))?;
+        self.0 = rest;
+        String::from_utf8(text.to_vec()).ok()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const PURPOSE: Purpose = Purpose::CampaignPerformance;
@@ -300,7 +526,7 @@ mod tests {
         let mut standing = Standing::unknown();
         let mut merge = Merge::Stale;
         for (record, (state, at, evidence)) in (0..).zip(changes) {
-            merge = standing.merge(&change(*state, *at), record, *evidence);
+            merge = standing.merge(&change(*state, *at), record, *evidence).answer;
         }
         (merge, standing.of(PURPOSE).unwrap().state)
     }
@@ -320,8 +546,9 @@ mod tests {
     fn a_question_after_a_withdrawal_leaves_it_and_starts_the_pause_anew() {
         let day = 86_400_000;
         let mut standing = Standing::unknown();
-        standing.merge(&change(State::Withdrawn, 0), 1, false);
-        assert_eq!(standing.merge(&change(State::Asked, 200 * day), 2, true), Merge::Taken);
+        let _ = standing.merge(&change(State::Withdrawn, 0), 1, false);
+        let merged = standing.merge(&change(State::Asked, 200 * day), 2, true);
+        assert_eq!(merged, Merged { answer: Merge::Taken, is_news: true });
         assert_eq!(standing.of(PURPOSE).map(|own| (own.state, own.record)), Some((State::Withdrawn, 1)));
         let until = MayAsk::NotBefore(Timestamp((200 + DO_NOT_ASK_DAYS) * day));
         assert_eq!(standing.may_ask(&[PURPOSE], Timestamp(250 * day)), until);
@@ -341,17 +568,17 @@ mod tests {
         let now = Timestamp(100);
         for state in State::ALL {
             let mut standing = Standing::unknown();
-            standing.merge(&change(state, 1), 7, true);
+            let _ = standing.merge(&change(state, 1), 7, true);
             let granted = standing.allows(PURPOSE, now) == Permission::Granted(7);
             assert_eq!(granted, state == State::Granted);
             assert_eq!(standing.allows(Purpose::Personalisation, now), Permission::NotGranted(None));
         }
         let mut standing = Standing::unknown();
-        standing.merge(&Change { expires: Some(now), ..change(State::Granted, 1) }, 7, true);
+        let _ = standing.merge(&Change { expires: Some(now), ..change(State::Granted, 1) }, 7, true);
         assert_eq!(standing.allows(PURPOSE, Timestamp(99)), Permission::Granted(7));
         assert_eq!(standing.allows(PURPOSE, now), Permission::NotGranted(Some(State::Granted)));
         let mut standing = Standing::unknown();
-        standing.merge(&Change { no_track: Some(true), ..change(State::Granted, 1) }, 7, true);
+        let _ = standing.merge(&Change { no_track: Some(true), ..change(State::Granted, 1) }, 7, true);
         assert_eq!(standing.allows(PURPOSE, now), Permission::NotGranted(Some(State::Granted)));
     }
 
@@ -360,12 +587,12 @@ mod tests {
         let half_a_year = Some(Timestamp(183 * 86_400_000));
         for state in State::ALL {
             let mut standing = Standing::unknown();
-            standing.merge(&change(state, 0), 1, true);
+            let _ = standing.merge(&change(state, 0), 1, true);
             let pauses = !matches!(state, State::NeverAsked | State::Granted);
             assert_eq!(standing.do_not_ask_before, half_a_year.filter(|_| pauses), "{state:?}");
         }
         let mut standing = Standing::unknown();
-        standing.merge(&Change { asked_at: Some(Timestamp(0)), ..change(State::Asked, 9) }, 1, false);
+        let _ = standing.merge(&Change { asked_at: Some(Timestamp(0)), ..change(State::Asked, 9) }, 1, false);
         assert_eq!(standing.do_not_ask_before, half_a_year);
     }
 
@@ -377,11 +604,11 @@ mod tests {
             ..change(State::NeverAsked, at)
         };
         let mut standing = Standing::unknown();
-        standing.merge(&informed(None, Some(3), 1), 1, true);
+        let _ = standing.merge(&informed(None, Some(3), 1), 1, true);
         assert_eq!((standing.collected_at, standing.notice_sent_at), (None, None));
-        standing.merge(&informed(Some(5), Some(8), 2), 2, true);
-        standing.merge(&informed(Some(6), Some(9), 3), 3, true);
-        standing.merge(&informed(Some(4), None, 4), 4, true);
+        let _ = standing.merge(&informed(Some(5), Some(8), 2), 2, true);
+        let _ = standing.merge(&informed(Some(6), Some(9), 3), 3, true);
+        let _ = standing.merge(&informed(Some(4), None, 4), 4, true);
         assert_eq!(
             (standing.collected_at, standing.notice_sent_at),
             (Some(Timestamp(6)), Some(Timestamp(8)))
@@ -393,7 +620,7 @@ mod tests {
         let may = |changes: &[Change], now: i64| {
             let mut standing = Standing::unknown();
             for (record, change) in (1..).zip(changes) {
-                standing.merge(change, record, true);
+                let _ = standing.merge(change, record, true);
             }
             standing.may_ask(&[PURPOSE, Purpose::Personalisation], Timestamp(now))
         };
@@ -420,12 +647,195 @@ mod tests {
         full.expires = Some(Timestamp(9));
         full.collected_at = Some(Timestamp(1));
         full.notice_sent_at = Some(Timestamp(2));
-        standing.merge(&full, 3, true);
+        let _ = standing.merge(&full, 3, true);
         let bytes = standing.encode();
         assert_eq!(Standing::decode(&bytes), Some(standing));
         for end in 0..bytes.len() {
             let _ = Standing::decode(&bytes[..end]);
         }
         assert_eq!(Standing::decode(&[9, 0]), None);
+    }
+
+    /// A generated change. Few times and purposes, so that many fall together.
+    fn any_change() -> impl Strategy<Value = (Change, bool)> {
+        let purposes = prop::sample::subsequence(vec![PURPOSE, Purpose::Personalisation], 0..=2);
+        let places = prop::option::of(prop::sample::select(vec!["fr", "it", "none"]));
+        let ends = prop::option::of(prop::sample::select(vec![5, 50, 500]));
+        let times = prop::option::of(0..3i64);
+        let said = (purposes, prop::sample::select(State::ALL.to_vec()), 0..4i64, any::<bool>());
+        (said, any::<Option<bool>>(), places, ends, times).prop_map(
+            |(said, no_track, place, end, collected)| {
+                let (purposes, state, at, has_evidence) = said;
+                let change = Change {
+                    no_track,
+                    jurisdiction: place.map(str::to_owned),
+                    expires: end.map(Timestamp),
+                    collected_at: collected.filter(|_| has_evidence).map(Timestamp),
+                    notice_sent_at: collected.map(|own| Timestamp(9 - own)),
+                    ..Change::new("shop".parse().unwrap(), purposes, state, Timestamp(at))
+                };
+                (change, has_evidence)
+            },
+        )
+    }
+
+    /// All that anybody can see of a standing, but for the numbers of the records.
+    fn seen(standing: &Standing) -> String {
+        let purposes = [PURPOSE, Purpose::Personalisation].map(|purpose| {
+            let allowed = [0, 10, 100, 1000]
+                .map(|now| matches!(standing.allows(purpose, Timestamp(now)), Permission::Granted(_)));
+            (standing.of(purpose).map(|own| (own.state, own.event_at, own.expires)), allowed)
+        });
+        let times = (standing.do_not_ask_before, standing.collected_at, standing.notice_sent_at);
+        format!("{purposes:?} {} {:?} {times:?}", standing.no_track(), standing.jurisdiction())
+    }
+
+    /// Takes changes in as the writer does: what is no news is not recorded, so it is lost. What is recorded
+    /// says the same again.
+    fn told(changes: &[&(Change, bool)]) -> Standing {
+        let (mut live, mut replayed) = (Standing::unknown(), Standing::unknown());
+        for (number, (change, has_evidence)) in (1..).zip(changes) {
+            let before = live.clone();
+            if live.merge(change, number, *has_evidence).is_news {
+                let _ = replayed.merge(change, number, *has_evidence);
+            } else {
+                assert_eq!(live, before, "what is no news changes nothing");
+            }
+        }
+        assert_eq!(live, replayed);
+        assert_eq!(Standing::decode(&live.encode()), Some(live.clone()));
+        live
+    }
+
+    fn each_order<'a>(
+        rest: &[&'a (Change, bool)],
+        taken: &mut Vec<&'a (Change, bool)>,
+        each: &mut dyn FnMut(Standing),
+    ) {
+        if rest.is_empty() {
+            each(told(taken));
+        }
+        for index in 0..rest.len() {
+            let mut rest = rest.to_vec();
+            taken.push(rest.remove(index));
+            each_order(&rest, taken, each);
+            taken.pop();
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_order_of_arrival_changes_what_stands(changes in prop::collection::vec(any_change(), 1..=5)) {
+            let all: Vec<_> = changes.iter().collect();
+            let wanted = seen(&told(&all));
+            each_order(&all, &mut Vec::new(), &mut |standing| assert_eq!(seen(&standing), wanted));
+            // What arrives once more changes nothing.
+            let twice: Vec<_> = all.iter().chain(&all).copied().collect();
+            assert_eq!(seen(&told(&twice)), wanted);
+        }
+
+        #[test]
+        fn a_no_ends_with_nothing_but_a_later_grant_with_evidence(
+            changes in prop::collection::vec(any_change(), 0..=5), no in 3..6u8, at in 0..4i64
+        ) {
+            let state = State::from_number(no).unwrap();
+            let refusal = (Change { no_track: Some(true), ..change(state, at) }, false);
+            let all: Vec<_> = changes.iter().chain([&refusal]).collect();
+            let standing = told(&all);
+            let is_later = |own: &(Change, bool)| own.1 && own.0.event_at > Timestamp(at);
+            if standing.of(PURPOSE).is_some_and(|own| own.state == State::Granted) {
+                assert!(changes.iter().any(|own| is_later(own) && own.0.state == State::Granted));
+            }
+            if !standing.no_track() {
+                assert!(changes.iter().any(|own| is_later(own) && own.0.no_track == Some(false)));
+            }
+        }
+    }
+
+    /// The pairs that the fault was found with: every state, with evidence and without, and what else a
+    /// change may say.
+    #[test]
+    fn all_pairs_of_37_changes_end_the_same_in_either_order() {
+        let mut all = Vec::new();
+        for at in [1, 2] {
+            for state in State::ALL {
+                all.extend([false, true].map(|has_evidence| (change(state, at), has_evidence)));
+            }
+            for no_track in [false, true] {
+                let said = [State::Refused, State::Granted].map(|state| change(state, at));
+                all.extend(said.map(|own| (Change { no_track: Some(no_track), ..own }, true)));
+            }
+            for place in ["fr", "none"] {
+                let jurisdiction = Some(place.to_owned());
+                all.push((Change { jurisdiction, ..change(State::Granted, at) }, true));
+            }
+        }
+        all.push((Change { expires: Some(Timestamp(50)), ..change(State::Granted, 1) }, true));
+        assert_eq!(all.len(), 37);
+        for one in &all {
+            for other in &all {
+                assert_eq!(seen(&told(&[one, other])), seen(&told(&[other, one])), "{one:?} and {other:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn never_track_me_outlives_a_no_that_is_older_than_a_yes() {
+        let mut standing = Standing::unknown();
+        let _ = standing.merge(&change(State::Granted, 2), 1, true);
+        let never = Change { no_track: Some(true), ..change(State::Refused, 1) };
+        assert_eq!(standing.merge(&never, 2, false).answer, Merge::Taken);
+        assert_eq!(standing.allows(PURPOSE, Timestamp(9)), Permission::NotGranted(Some(State::Granted)));
+        assert_eq!(standing.no_track_record(), Some(2));
+        // Only a later event with evidence takes it back.
+        let again = |at: i64| Change { no_track: Some(false), ..change(State::Granted, at) };
+        let _ = standing.merge(&again(9), 3, false);
+        let _ = standing.merge(&again(1), 4, true);
+        assert!(standing.no_track());
+        let _ = standing.merge(&again(9), 5, true);
+        assert!(!standing.no_track());
+    }
+
+    #[test]
+    fn jurisdictions_stand_side_by_side_until_evidence_puts_the_older_ones_aside() {
+        let mut standing = Standing::unknown();
+        let mut named = |name: &str, at: i64, has_evidence: bool| {
+            let jurisdiction = Some(name.to_owned());
+            let _ = standing.merge(&Change { jurisdiction, ..change(State::Asked, at) }, 1, has_evidence);
+            standing.jurisdiction().unwrap()
+        };
+        assert_eq!(named("fr", 5, true), "fr");
+        assert_eq!(named("none", 6, false), "fr & none");
+        assert_eq!(named("it", 4, true), "fr & none", "it is older than what is proven");
+        assert_eq!(named("it", 7, true), "it");
+        for number in 0..20 {
+            named(&format!("place{number}"), 8 + number, false);
+        }
+        assert_eq!(standing.jurisdictions().count(), MAX_PLACES);
+        assert!(standing.jurisdictions().any(|name| name == UNKNOWN), "what finds no room is the strictest");
+    }
+
+    #[test]
+    fn records_of_early_versions_never_end_laxer_than_they_did() {
+        // They do not say whether there was evidence. Then the last one to arrive counted.
+        let replayed = |changes: &[Change]| {
+            let mut standing = Standing::unknown();
+            for (number, change) in (1..).zip(changes) {
+                let sealer = crate::consent::seal::Sealer::new(&[1; 32]);
+                let record = Record::new([9; 16], &sealer, Timestamp(9), change);
+                standing.replay(&Record { proof: Proof::Unknown, ..record }, number);
+            }
+            standing
+        };
+        let never = |is_set: bool, at: i64| Change { no_track: Some(is_set), ..change(State::Refused, at) };
+        assert!(replayed(&[never(false, 5), never(true, 3)]).no_track());
+        assert!(replayed(&[never(true, 5), never(false, 3)]).no_track());
+        assert!(!replayed(&[never(true, 3), never(false, 5)]).no_track());
+        let place =
+            |name: &str, at: i64| Change { jurisdiction: Some(name.to_owned()), ..change(State::Asked, at) };
+        assert_eq!(replayed(&[place("fr", 3), place("none", 5)]).jurisdiction().unwrap(), "none");
+        assert_eq!(replayed(&[place("none", 5), place("fr", 3)]).jurisdiction().unwrap(), "fr & none");
+        let granted = replayed(&[change(State::Granted, 5)]);
+        assert!(matches!(granted.allows(PURPOSE, Timestamp(6)), Permission::Granted(1)));
     }
 }

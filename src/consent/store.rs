@@ -3,6 +3,7 @@
 //! Lookups never wait for writes. Writes go through one thread that commits many at once: key file synced, journal synced, and only
 //! then acknowledged; the index follows.
 
+mod aside;
 mod cache;
 mod expire;
 mod indexer;
@@ -21,16 +22,17 @@ use std::collections::HashMap;
 use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, mpsc};
 use std::thread::JoinHandle;
 
 use super::days::Days;
 use super::index::{Index, Indexed, SledIndex, key};
-use super::journal::{ChainHash, Head, Journal, JournalError, Link, Place};
+use super::journal::{ChainHash, Head, Journal, JournalError, Link, Place, segment_paths};
 use super::keys::{Entry, Keys};
 use super::person::{Controller, Person, StoreKey};
 use super::pseudonyms::{Pseudonym, Pseudonyms};
-use super::record::{BadRecord, Change, Payload, Record};
+use super::record::{BadRecord, Change, Payload};
 use super::standing::Standing;
 use super::timestamp::Timestamp;
 use cache::Cache;
@@ -48,6 +50,8 @@ pub struct Settings {
     pub cache_bytes: u64,
     /// From which size on a journal segment is closed, in bytes.
     pub segment_bytes: u64,
+    /// Where the store key lies; in the directory where nothing is said.
+    pub store_key: Option<PathBuf>,
 }
 
 impl Settings {
@@ -58,7 +62,13 @@ impl Settings {
             head_copy: None,
             cache_bytes: 64 << 20,
             segment_bytes: 64 << 20,
+            store_key: None,
         }
+    }
+
+    /// The file of the store key.
+    pub fn store_key(&self) -> PathBuf {
+        self.store_key.clone().unwrap_or_else(|| self.directory.join(STORE_KEY))
     }
 }
 
@@ -114,13 +124,22 @@ pub(super) fn io_error(what: impl Into<String>) -> impl FnOnce(io::Error) -> Sto
 }
 
 /// What became of a change.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "a choice that did not come to hold must not be shown as one that did"]
 pub enum Applied {
-    /// It is durable under this number of the journal.
+    /// It holds, and is durable under this number of the journal.
     Recorded(u64),
-    /// It is older than what is known; nothing was recorded.
+    /// The same, but at another time than the one it claims, which lies ahead of the clock, or not behind
+    /// what stands and does.
+    Moved {
+        /// The number in the journal.
+        number: u64,
+        /// The time it was recorded with.
+        at: Timestamp,
+    },
+    /// Something newer stands. It was recorded at most for what it says beside that.
     Stale,
-    /// The person withdrew, and this does not supersede that; nothing was recorded.
+    /// The person withdrew, and this does not supersede that.
     SupersededByWithdrawal,
     /// It claims to have been said in the future.
     InFuture,
@@ -128,6 +147,20 @@ pub enum Applied {
     Conflicting,
 }
 
+impl Applied {
+    /// The journal's number of what holds by it.
+    pub fn number(&self) -> Option<u64> {
+        match self {
+            Applied::Recorded(number) | Applied::Moved { number, .. } => Some(*number),
+            Applied::Stale | Applied::SupersededByWithdrawal | Applied::InFuture | Applied::Conflicting => {
+                None
+            }
+        }
+    }
+}
+
+/// The file of the store key, where the settings name no other.
+pub const STORE_KEY: &str = "store.key";
 /// The key file.
 const PEOPLE: &str = "people.keys";
 /// The file of the pseudonyms, in the store's directory.
@@ -144,7 +177,7 @@ pub struct Store {
     shared: Arc<Shared>,
     queue: Mutex<Option<mpsc::SyncSender<Job>>>,
     writer: Mutex<Option<JoinHandle<()>>>,
-    _lock: File,
+    _lock: Lock,
 }
 
 /// What readers and the writer share.
@@ -160,6 +193,8 @@ struct Shared {
     head: Mutex<Head>,
     settings: Settings,
     watcher: OnceLock<Box<dyn Watcher>>,
+    /// Set once the journal takes no more until the next start.
+    is_stopped: AtomicBool,
 }
 
 /// A batch for the writer.
@@ -214,11 +249,10 @@ impl Store {
         let directory = &settings.directory;
         make_directory(directory).map_err(io_error(directory.display().to_string()))?;
         let lock = lock(directory)?;
-        let store_key = StoreKey::load_or_create(&directory.join("store.key")).map_err(StoreError::Key)?;
+        let is_new = segment_paths(directory)?.is_empty();
+        let store_key = aside::store_key(settings, is_new).map_err(StoreError::Key)?;
         let mut keys = Keys::open(&directory.join(PEOPLE), &store_key).map_err(io_error("the key file"))?;
-        let mut pseudonyms =
-            Pseudonyms::open(&directory.join(PSEUDONYMS), &store_key).map_err(io_error("the pseudonyms"))?;
-        let days = Days::open(&directory.join(DAYS)).map_err(io_error("the days of last open"))?;
+        let (mut pseudonyms, days) = aside::open(directory, &store_key, is_new)?;
         let (journal, index) = load::load(settings, &mut keys, &mut pseudonyms)?;
         let shared = Arc::new(Shared {
             store_key,
@@ -231,6 +265,7 @@ impl Store {
             head: Mutex::new(journal.head()),
             settings: settings.clone(),
             watcher: OnceLock::new(),
+            is_stopped: AtomicBool::new(false),
         });
         let (queue, jobs) = mpsc::sync_channel(MAX_WAITING);
         let writer = Writer::new(Arc::clone(&shared), journal).map_err(io_error("the index's thread"))?;
@@ -436,15 +471,14 @@ impl Store {
         Ok(Some(places))
     }
 
-    fn each_record(&self, mut each: impl FnMut(u64, Record)) -> Result<Head, StoreError> {
+    fn each_payload(&self, mut each: impl FnMut(u64, Payload)) -> Result<Head, StoreError> {
         let known = *locked(&self.shared.head);
         let mut bad = None;
         Journal::read(&self.shared.settings.directory, |head, _, payload| {
             let number = head.count;
             if number <= known.count {
                 match Payload::decode(payload) {
-                    Ok(Payload::Record(record)) => each(number, *record),
-                    Ok(Payload::Erased(_)) => {}
+                    Ok(payload) => each(number, payload),
                     Err(source) => bad = Some(StoreError::Record { number, source }),
                 }
             }
@@ -495,13 +529,34 @@ fn make_directory(directory: &Path) -> io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)
 }
 
-fn lock(directory: &Path) -> Result<File, StoreError> {
+/// What keeps other processes out: the folder itself, which nobody deletes unnoticed, and the file that
+/// earlier versions look at.
+struct Lock {
+    _directory: File,
+    _file: File,
+}
+
+fn lock(directory: &Path) -> Result<Lock, StoreError> {
+    let named = |path: &Path| path.display().to_string();
+    let folder = File::open(directory).map_err(io_error(named(directory)))?;
+    match folder.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Err(StoreError::Busy(directory.to_owned())),
+        // Some file systems of networks cannot. What somebody else appends is noticed at the next write all
+        // the same.
+        Err(TryLockError::Error(error)) => {
+            tracing::warn!(
+                folder = %directory.display(), %error,
+                "this file system locks no folders; the file `lock` in it must not be deleted"
+            );
+        }
+    }
     let path = directory.join("lock");
-    let file = File::create(&path).map_err(io_error(path.display().to_string()))?;
+    let file = File::create(&path).map_err(io_error(named(&path)))?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok(Lock { _directory: folder, _file: file }),
         Err(TryLockError::WouldBlock) => Err(StoreError::Busy(directory.to_owned())),
-        Err(TryLockError::Error(source)) => Err(io_error(path.display().to_string())(source)),
+        Err(TryLockError::Error(source)) => Err(io_error(named(&path))(source)),
     }
 }
 
@@ -549,7 +604,7 @@ impl Shared {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::consent::record::State;
+    use crate::consent::record::{State, Timing};
     use crate::consent::standing::Permission;
     use crate::policy::Purpose;
 
@@ -594,6 +649,10 @@ mod tests {
         store.record(vec![(store.person(address), change(state, at))]).unwrap().remove(0)
     }
 
+    fn taken(store: &Store, address: &str, state: State, at: i64) {
+        assert!(matches!(say(store, address, state, at), Applied::Recorded(_)));
+    }
+
     #[test]
     fn what_was_acknowledged_holds_at_once_and_after_a_restart() {
         let folder = Folder::new("restart");
@@ -604,7 +663,7 @@ mod tests {
         assert_eq!(say(&store, "ann@home.example", State::Withdrawn, 6), Applied::Recorded(2));
         assert!(!allowed(&store, "ann@home.example"));
         assert_eq!(say(&store, "ann@home.example", State::Granted, 6), Applied::SupersededByWithdrawal);
-        say(&store, "bob@home.example", State::Granted, 5);
+        taken(&store, "bob@home.example", State::Granted, 5);
         drop(store);
         let store = folder.open();
         assert!(!allowed(&store, "ann@home.example"));
@@ -621,7 +680,7 @@ mod tests {
     fn an_index_that_is_gone_or_damaged_is_made_anew() {
         let folder = Folder::new("rebuild");
         let store = folder.open();
-        say(&store, "ann@home.example", State::Granted, 5);
+        taken(&store, "ann@home.example", State::Granted, 5);
         drop(store);
         std::fs::remove_dir_all(folder.0.join("index")).unwrap();
         let store = folder.open();
@@ -637,11 +696,42 @@ mod tests {
     }
 
     #[test]
+    fn an_index_of_an_earlier_version_is_made_anew_and_shows_what_the_journal_lost() {
+        let folder = Folder::new("early");
+        let store = folder.open();
+        taken(&store, "ann@home.example", State::Granted, 5);
+        store.settle().unwrap();
+        let journal = std::fs::read(folder.0.join("00000001.journal")).unwrap();
+        taken(&store, "ann@home.example", State::Withdrawn, 6);
+        drop(store);
+        let mark = folder.0.join("index.mark");
+        let mut bytes = std::fs::read(&mark).unwrap();
+        bytes.truncate(bytes.len() - 4);
+        bytes[0] = 2;
+        let crc = crc32fast::hash(&bytes);
+        bytes.extend_from_slice(&crc.to_le_bytes());
+        std::fs::write(&mark, &bytes).unwrap();
+        // The mark of an earlier version, too, knows how far the journal went.
+        let whole = std::fs::read(folder.0.join("00000001.journal")).unwrap();
+        std::fs::write(folder.0.join("00000001.journal"), journal).unwrap();
+        let settings = Settings::at(&folder.0);
+        let error = Store::open(&settings).unwrap_err();
+        assert!(matches!(error, StoreError::Journal(JournalError::RolledBack { found: 1, known: 2, .. })));
+        std::fs::write(folder.0.join("00000001.journal"), whole).unwrap();
+        let store = Store::open(&settings).unwrap();
+        assert!(!allowed(&store, "ann@home.example"));
+        let found = store.verify().unwrap();
+        assert!(found.is_sound(), "{found:?}");
+        assert_eq!(std::fs::read(&mark).unwrap()[0], 3);
+        assert!(!folder.0.join("index.damaged").exists());
+    }
+
+    #[test]
     fn an_erased_person_is_nobody_and_the_chain_stays_whole() {
         let folder = Folder::new("erase");
         let store = folder.open();
-        say(&store, "ann@home.example", State::Granted, 5);
-        say(&store, "bob@home.example", State::Granted, 5);
+        taken(&store, "ann@home.example", State::Granted, 5);
+        taken(&store, "bob@home.example", State::Granted, 5);
         assert!(store.erase(store.person("ann@home.example")).unwrap());
         assert!(!store.erase(store.person("ann@home.example")).unwrap());
         assert!(!allowed(&store, "ann@home.example"));
@@ -658,8 +748,8 @@ mod tests {
     fn who_was_erased_does_not_come_back_with_a_backup_of_the_keys() {
         let folder = Folder::new("keys-back");
         let store = folder.open();
-        say(&store, "ann@home.example", State::Granted, 5);
-        say(&store, "bob@home.example", State::Granted, 5);
+        taken(&store, "ann@home.example", State::Granted, 5);
+        taken(&store, "bob@home.example", State::Granted, 5);
         let keys = folder.0.join("people.keys");
         let backup = std::fs::read(&keys).unwrap();
         store.erase(store.person("ann@home.example")).unwrap();
@@ -681,7 +771,7 @@ mod tests {
         assert!(store.history(store.person("bob@home.example")).unwrap().is_empty());
         assert_eq!(store.people(), 0);
         // She may come again, as somebody new.
-        say(&store, "ann@home.example", State::Granted, 5);
+        taken(&store, "ann@home.example", State::Granted, 5);
         drop(store);
         assert!(allowed(&folder.open(), "ann@home.example"));
     }
@@ -691,10 +781,10 @@ mod tests {
         let folder = Folder::new("expire");
         let store = folder.open();
         let day = |days: i64| Timestamp(0).plus_days(days).0;
-        say(&store, "refused@home.example", State::Refused, day(10));
-        say(&store, "granted@home.example", State::Granted, day(10));
-        say(&store, "recent@home.example", State::Refused, day(500));
-        say(&store, "pausing@home.example", State::Refused, day(390));
+        taken(&store, "refused@home.example", State::Refused, day(10));
+        taken(&store, "granted@home.example", State::Granted, day(10));
+        taken(&store, "recent@home.example", State::Refused, day(500));
+        taken(&store, "pausing@home.example", State::Refused, day(390));
         let mut never = change(State::Refused, day(10));
         never.no_track = Some(true);
         let mut ended = change(State::Granted, day(10));
@@ -735,7 +825,7 @@ mod tests {
         for at in 1..=100 {
             let state = if at % 2 == 0 { State::Withdrawn } else { State::Granted };
             assert!(matches!(say(&store, "ann@home.example", state, at), Applied::Recorded(_)));
-            say(&store, "bob@home.example", State::Refused, at);
+            taken(&store, "bob@home.example", State::Refused, at);
         }
         let times = |store: &Store| -> Vec<i64> {
             let history = store.history(store.person("ann@home.example")).unwrap();
@@ -754,11 +844,11 @@ mod tests {
         let folder = Folder::new("shorter");
         let settings = Settings::at(&folder.0);
         let store = Store::open(&settings).unwrap();
-        say(&store, "ann@home.example", State::Granted, 5);
+        taken(&store, "ann@home.example", State::Granted, 5);
         store.settle().unwrap();
         let journal = folder.0.join("00000001.journal");
         let older = std::fs::read(&journal).unwrap();
-        say(&store, "ann@home.example", State::Withdrawn, 6);
+        taken(&store, "ann@home.example", State::Withdrawn, 6);
         drop(store);
         std::fs::write(&journal, older).unwrap();
         let error = Store::open(&settings).unwrap_err();
@@ -782,17 +872,95 @@ mod tests {
     }
 
     #[test]
+    fn a_no_is_taken_whatever_the_clock_says() {
+        let folder = Folder::new("clock");
+        let store = folder.open();
+        let now = Timestamp::now();
+        let ann = store.person("ann@home.example");
+        let record = |change: Change| store.record(vec![(ann, change)]).unwrap().remove(0);
+        let at = |hours: i64| Timestamp(now.0 + hours * 3_600_000).0;
+        for no in [State::Withdrawn, State::Refused, State::Objected] {
+            // Granted by a clock that was ahead by an hour, as an earlier start of this relay may have had
+            // it.
+            let mut ahead = change(State::Granted, 0);
+            ahead.timing = Timing::Now;
+            assert!(record(ahead.clone()).number().is_some());
+            assert!(allowed(&store, "ann@home.example"), "{no:?}");
+            // A no whose time lies ahead is taken at a time that does not, and the time claimed is kept
+            // beside it.
+            let taken = record(change(no, at(24)));
+            let Applied::Moved { number, at: moved } = taken else { panic!("{no:?}: {taken:?}") };
+            assert!(moved.0 < at(1), "{no:?}: {moved}");
+            assert!(!allowed(&store, "ann@home.example"), "{no:?}");
+            let entered = store.history(ann).unwrap().pop().unwrap();
+            assert_eq!((entered.number, entered.change.event_at), (number, moved));
+            assert_eq!(entered.change.claimed_at, Some(Timestamp(at(24))));
+        }
+        let mut never = change(State::Granted, at(24));
+        never.no_track = Some(true);
+        assert!(matches!(record(never), Applied::Moved { .. }));
+        assert!(store.lookup(&shop(), ann).unwrap().no_track());
+        assert_eq!(record(change(State::Granted, at(24))), Applied::InFuture);
+        drop(store);
+        let store = folder.open();
+        assert!(!allowed(&store, "ann@home.example"));
+        assert_eq!(store.verify().unwrap().differing, 0);
+    }
+
+    /// A store in which a yes stands that lies ahead of our clock.
+    fn granted_ahead(name: &str) -> (Folder, Store) {
+        let folder = Folder::new(name);
+        let store = folder.open();
+        let ann = store.person("ann@home.example");
+        // What is said at this moment goes behind whatever another clock was early with.
+        let early = change(State::Refused, Timestamp::now().0 + FUTURE_TAKEN);
+        assert!(matches!(store.record(vec![(ann, early)]).unwrap()[..], [Applied::Recorded(_)]));
+        let granted = Change { timing: Timing::Now, ..change(State::Granted, 0) };
+        let taken = store.record(vec![(ann, granted)]).unwrap().remove(0);
+        let Applied::Moved { at, .. } = taken else { panic!("{taken:?}") };
+        assert!(at > Timestamp::now() && allowed(&store, "ann@home.example"));
+        (folder, store)
+    }
+
+    /// How far ahead of our clock a claimed time is taken as it is, in milliseconds.
+    const FUTURE_TAKEN: i64 = 5 * 60 * 1000 - 10_000;
+
+    #[test]
+    fn a_no_ends_a_yes_that_was_given_by_a_clock_ahead_of_ours() {
+        for timing in [Timing::Now, Timing::Claimed] {
+            let (_folder, store) = granted_ahead(&format!("ahead-{timing:?}"));
+            let ann = store.person("ann@home.example");
+            // Even one that claims to be older.
+            let no = Change { timing, ..change(State::Withdrawn, 5) };
+            let taken = store.record(vec![(ann, no)]).unwrap().remove(0);
+            assert!(matches!(taken, Applied::Moved { .. }), "{taken:?}");
+            assert!(!allowed(&store, "ann@home.example"));
+        }
+        // Behind a yes that does not lie ahead, an older no is history: a nightly import undoes no newer yes.
+        let folder = Folder::new("history");
+        let store = folder.open();
+        assert_eq!(say(&store, "ann@home.example", State::Granted, 7), Applied::Recorded(1));
+        assert_eq!(say(&store, "ann@home.example", State::Withdrawn, 5), Applied::Stale);
+        assert!(allowed(&store, "ann@home.example"));
+    }
+
+    #[test]
     fn one_process_has_the_store() {
         let folder = Folder::new("busy");
         let _store = folder.open();
         assert!(matches!(Store::open(&Settings::at(&folder.0)), Err(StoreError::Busy(_))));
+        // Whatever somebody tidies up.
+        for name in ["lock", "ballast"] {
+            std::fs::remove_file(folder.0.join(name)).unwrap();
+            assert!(matches!(Store::open(&Settings::at(&folder.0)), Err(StoreError::Busy(_))), "{name}");
+        }
     }
 
     #[test]
     fn an_address_does_not_stand_in_any_file() {
         let folder = Folder::new("clear");
         let store = folder.open();
-        say(&store, "ann@home.example", State::Granted, 5);
+        taken(&store, "ann@home.example", State::Granted, 5);
         store.settle().unwrap();
         drop(store);
         let mut folders = vec![folder.0.clone()];

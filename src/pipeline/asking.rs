@@ -46,8 +46,10 @@ impl Pipeline {
             tracing::error!(%id, %error, "that people were asked for their consent could not be recorded: they may be asked again too soon");
         };
         let alarm = failed.clone();
-        let sent = self.store.record_later(asked, move |outcome| {
-            let _ = outcome.map_err(failed);
+        let sent = self.store.record_later(asked, move |outcome| match outcome {
+            // Where the person answered meanwhile, that stands; nobody asks again soon in either case.
+            Ok(applied) => tracing::debug!(?applied, "it was recorded who was asked"),
+            Err(error) => failed(error),
         });
         let _ = sent.map_err(alarm);
     }

@@ -154,8 +154,7 @@ impl Pipeline {
             tracing::error!(%error, "consent could not be looked up; it counts as refused");
         });
         let standing = standing.ok();
-        let recorded = standing.as_ref().and_then(|own| own.jurisdiction.as_deref());
-        let rules = in_force.applying(recorded, chosen.mailstream.declared(), address);
+        let rules = in_force.applying(standing.as_deref(), chosen.mailstream.declared(), address);
         let decision = decide(&Facts {
             rules: &rules,
             mailstream: chosen.mailstream,

@@ -140,8 +140,8 @@ fn judge(facts: &Facts<'_>) -> Judgement {
         return strip(Rule::ConsentRequest, None);
     }
     let Some(standing) = facts.standing else { return strip(Rule::StoreUnreachable, None) };
-    if standing.no_track {
-        return strip(Rule::NoTrack, newest(standing));
+    if standing.no_track() {
+        return strip(Rule::NoTrack, standing.no_track_record().max(newest(standing)));
     }
     match facts.rules.flags.opens {
         // Where nobody has to ask, a no is heard all the same.

@@ -5,6 +5,7 @@ use super::jurisdiction::UNKNOWN;
 use super::{
     Chosen, Decision, Exemption, Facts, Jurisdictions, Kind, Purpose, Request, Rulebook, decide, request,
 };
+use crate::consent::standing::JOINED;
 use crate::consent::{Permission, Standing, Timestamp};
 use crate::language::{Language, Text, words};
 
@@ -41,8 +42,8 @@ pub fn explained(
     language: Language,
 ) -> (Decision, Vec<String>) {
     let in_force = rulebook.jurisdictions.at(now);
-    let recorded = standing.and_then(|own| own.jurisdiction.as_deref());
-    let rules = in_force.applying(recorded, chosen.mailstream.declared(), address);
+    let recorded = standing.and_then(Standing::jurisdiction);
+    let rules = in_force.applying(standing, chosen.mailstream.declared(), address);
     let facts = Facts {
         rules: &rules,
         mailstream: chosen.mailstream,
@@ -50,7 +51,7 @@ pub fn explained(
         standing,
         now,
     };
-    let whereabouts = Whereabouts { recorded, hinted: in_force.hint(address) };
+    let whereabouts = Whereabouts { recorded: recorded.as_deref(), hinted: in_force.hint(address) };
     let decision = decide(&facts);
     let teller = Teller { language, chosen, facts: &facts, jurisdictions: &rulebook.jurisdictions };
     let sentences = teller.tell(whereabouts, &decision);
@@ -122,7 +123,7 @@ impl Teller<'_> {
         let declared = self.chosen.mailstream.declared();
         let language = self.language;
         let unknown = |name: &str| {
-            if self.jurisdictions.knows(name) {
+            if name.split(JOINED).all(|name| self.jurisdictions.knows(name)) {
                 return "";
             }
             self.say(
@@ -251,7 +252,7 @@ impl Teller<'_> {
         };
         let purposes = self.facts.mailstream.purposes.iter();
         let mut said: Vec<String> = purposes.map(|own| self.purpose(standing, *own)).collect();
-        if standing.no_track {
+        if standing.no_track() {
             let never = self.say(
                 "The record says never to track this person (N32).",
                 "Der Eintrag sagt, dass diese Person nie verfolgt werden darf (N32).",
@@ -396,10 +397,10 @@ mod tests {
             let controller = chosen.controller.name.clone();
             let change = Change::new(controller, Purpose::ALL.to_vec(), State::Granted, now);
             let mut granted = Standing::unknown();
-            granted.merge(&change, 1, true);
+            let _ = granted.merge(&change, 1, true);
             let mut never = granted.clone();
-            never.no_track = true;
-            never.jurisdiction = Some("fr".into());
+            let jurisdiction = Some("fr".to_owned());
+            let _ = never.merge(&Change { no_track: Some(true), jurisdiction, ..change }, 2, true);
             for standing in [None, Some(Standing::unknown()), Some(granted), Some(never)] {
                 let told = |language| {
                     explained(&rulebook, chosen, standing.as_ref(), "a@b.example", now, language).1

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::exemption::{Exemption, Exemptions};
-use crate::consent::Timestamp;
+use crate::consent::{Standing, Timestamp};
 
 /// The jurisdiction of which nothing is known: the strictest of those enabled.
 pub const UNKNOWN: &str = "unknown";
@@ -219,11 +219,12 @@ impl<'a> InForce<'a> {
         Cow::Borrowed(found.unwrap_or(&epoch.unknown))
     }
 
-    /// The rules for one recipient: those that their record names, else those that were declared, made stricter by what their domain hints
-    /// at. A domain says nothing against a record (N5).
-    pub fn applying(&self, recorded: Option<&str>, declared: &str, address: &str) -> Cow<'a, Rules> {
-        if let Some(recorded) = recorded {
-            return self.named(recorded);
+    /// The rules for one recipient: those that their records name (the strictest where they name several),
+    /// else those that were declared, made stricter by what their domain hints at. A domain says nothing
+    /// against a record (N5).
+    pub fn applying(&self, standing: Option<&Standing>, declared: &str, address: &str) -> Cow<'a, Rules> {
+        if let Some(recorded) = standing.and_then(|own| self.strictest(own.jurisdictions())) {
+            return recorded;
         }
         let rules = self.named(declared);
         let Some(hinted) = self.hint(address).filter(|hinted| *hinted != declared) else { return rules };
@@ -233,6 +234,22 @@ impl<'a> InForce<'a> {
             return rules;
         }
         Cow::Owned(Rules { version: format!("{}&{}", rules.version, hinted.version).into(), flags })
+    }
+
+    /// What satisfies the rules of each of these jurisdictions; `None` where there is none of them.
+    fn strictest<'b>(&self, names: impl Iterator<Item = &'b str>) -> Option<Cow<'a, Rules>> {
+        let all = names.map(|name| self.named(name));
+        all.reduce(|one, other| {
+            let flags = one.flags.join(other.flags);
+            match (flags == one.flags, flags == other.flags) {
+                (true, _) => one,
+                (false, true) => other,
+                (false, false) => {
+                    let version = format!("{}&{}", one.version, other.version).into();
+                    Cow::Owned(Rules { version, flags })
+                }
+            }
+        })
     }
 
     /// The jurisdiction that the domain of an address hints at.
@@ -251,6 +268,7 @@ impl<'a> InForce<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::consent::{Change, State};
 
     const DAY: i64 = 86_400_000;
 
@@ -314,7 +332,8 @@ mod tests {
         let all = sample();
         let rules = all.at(Timestamp(30 * DAY));
         let check = |recorded: Option<&str>, declared: &str, address: &str| {
-            rules.applying(recorded, declared, address).version.to_string()
+            let standing = named(&recorded.into_iter().collect::<Vec<_>>());
+            rules.applying(Some(&standing), declared, address).version.to_string()
         };
         assert_eq!(check(None, NONE, "ann@home.aa"), "none/1970-01-01&a/1970-01-21");
         assert_eq!(check(None, NONE, "ann@home.AA."), "none/1970-01-01&a/1970-01-21");
@@ -324,6 +343,31 @@ mod tests {
         assert_eq!(check(Some(NONE), "a", "ann@home.aa"), "none/1970-01-01", "the record knows");
         assert_eq!(check(Some("a"), NONE, "ann@home.example"), "a/1970-01-21");
         assert_eq!(check(Some("atlantis"), NONE, "ann@home.example"), "unknown/1970-01-21");
+    }
+
+    /// A standing of somebody whose records name these jurisdictions, none of them with evidence.
+    fn named(names: &[&str]) -> Standing {
+        let mut standing = Standing::unknown();
+        for name in names {
+            let change = Change::new("shop".parse().unwrap(), Vec::new(), State::NeverAsked, Timestamp(5));
+            let _ = standing.merge(&Change { jurisdiction: Some((*name).to_owned()), ..change }, 1, false);
+        }
+        standing
+    }
+
+    #[test]
+    fn of_several_jurisdictions_that_records_name_the_strictest_hold() {
+        let all = sample();
+        let rules = all.at(Timestamp(30 * DAY));
+        let check = |names: &[&str]| {
+            let standing = named(names);
+            rules.applying(Some(&standing), NONE, "ann@home.example").into_owned()
+        };
+        assert_eq!(&*check(&[NONE, "a"]).version, "a/1970-01-21");
+        assert_eq!(&*check(&["a", NONE]).version, "a/1970-01-21");
+        assert_eq!(&*check(&["b", NONE, "a"]).version, "a/1970-01-21", "b is no stricter");
+        assert_eq!(check(&["a", "b"]).flags, check(&["b", "a"]).flags);
+        assert_eq!(&*rules.applying(None, NONE, "ann@home.example").version, "none/1970-01-01");
     }
 
     #[test]

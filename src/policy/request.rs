@@ -71,7 +71,7 @@ mod tests {
         for (at, state) in (1..).zip(said) {
             let change =
                 Change::new("shop".parse().unwrap(), mailstream.purposes.clone(), *state, Timestamp(at));
-            standing.merge(&change, 1, true);
+            let _ = standing.merge(&change, 1, true);
         }
         request(&mailstream, has_question, Some(&standing), Timestamp(1000))
     }

@@ -77,14 +77,22 @@ impl Readers {
 
     /// With this next hop, and more lines in [controller.page] of the shop and in [public].
     pub fn with(next_hop: u16, more: &str, public: &str) -> Readers {
+        Readers::in_folder(Readers::configured(next_hop, more, public))
+    }
+
+    /// The folder of one that is not started yet.
+    pub fn configured(next_hop: u16, more: &str, public: &str) -> Folder {
         let folder = Folder::new();
         let rest = CONFIGURATION.replace("{more}", more).replace("{public}", public);
         configuration(&folder, next_hop, "", "", &rest);
-        Readers::in_folder(folder)
+        folder
     }
 
     pub fn in_folder(folder: Folder) -> Readers {
-        let relay = Relay::in_folder(folder);
+        Readers::of(Relay::in_folder(folder))
+    }
+
+    pub fn of(relay: Relay) -> Readers {
         let line = relay
             .log
             .wait("the public listener", |line| line.contains("preference page and pixels are served"));

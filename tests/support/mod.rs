@@ -151,6 +151,13 @@ impl Relay {
         Relay::started(shell, folder)
     }
 
+    /// One with more in its environment.
+    pub fn in_environment(folder: Folder, variables: &[(&str, &str)]) -> Relay {
+        let mut program = program();
+        program.envs(variables.iter().copied());
+        Relay::started(program, folder)
+    }
+
     fn started(mut program: Command, folder: Folder) -> Relay {
         let mut child = program
             .args(["run", "--config"])

@@ -96,7 +96,7 @@ fn commit(
     let mut bad = false;
     for (number, result) in numbers.into_iter().zip(&results) {
         match result {
-            RowResult::Recorded(_) => tally.recorded += 1,
+            RowResult::Recorded(_) | RowResult::Moved { .. } => tally.recorded += 1,
             RowResult::RecordedWithoutGrant(_) => {
                 tally.recorded += 1;
                 tally.without_grant += 1;

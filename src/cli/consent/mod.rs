@@ -13,7 +13,7 @@ use crate::config::Config;
 use crate::consent::export::Export;
 use crate::consent::import::{Row, RowResult};
 use crate::consent::socket::{Client, Request, Response, answer};
-use crate::consent::{Store, Timestamp, Verified};
+use crate::consent::{Store, Verified};
 
 /// Look at, record, import and check what people said about being tracked.
 ///
@@ -198,13 +198,13 @@ pub fn run(consent: &Consent) -> Result<ExitCode, Box<dyn std::error::Error>> {
                 address: address.clone(),
                 state: state.clone(),
                 purposes: purposes.clone(),
-                event_time: event_time.clone().unwrap_or_else(|| Timestamp::now().to_string()),
+                event_time: event_time.clone().unwrap_or_default(),
                 evidence: evidence.clone(),
                 method: method.clone(),
                 actor: actor.clone(),
                 ..Row::default()
             };
-            access.ask(Request::Apply { controller, rows: vec![row] })?
+            access.ask(Request::Say { controller, row: Box::new(row) })?
         }
         Command::Erase { address } => access.ask(Request::Erase { address: address.clone() })?,
         Command::Export { address, html } => {
@@ -249,8 +249,14 @@ fn write_page(export: &Export, file: &Path) -> Result<ExitCode, Box<dyn std::err
 fn show(response: &Response, json: bool) -> Result<ExitCode, Box<dyn std::error::Error>> {
     let mut out = std::io::stdout().lock();
     let failed = match response {
-        Response::Rows(rows) => rows.iter().any(|row| !matches!(row, RowResult::Recorded(_))),
-        Response::Verified(verified) => verified.differing > 0 || verified.damaged_slots > 0,
+        Response::Rows(rows) => rows.iter().any(|row| match row {
+            RowResult::Recorded(_) | RowResult::Moved { .. } => false,
+            RowResult::RecordedWithoutGrant(_)
+            | RowResult::Stale
+            | RowResult::SupersededByWithdrawal
+            | RowResult::Failed(_) => true,
+        }),
+        Response::Verified(verified) => !verified.is_sound(),
         Response::MayAsk { may_ask, .. } => !may_ask,
         Response::Differing(records) => !records.is_empty(),
         Response::Export(export) => export.is_none(),
@@ -286,7 +292,15 @@ fn show(response: &Response, json: bool) -> Result<ExitCode, Box<dyn std::error:
                     writeln!(out, "{}", described(row))?;
                 }
             }
-            Response::Verified(Verified { records, hash, people, damaged_slots, differing }) => {
+            Response::Verified(Verified {
+                records,
+                hash,
+                people,
+                damaged_slots,
+                differing,
+                unknown_people,
+                damaged_files,
+            }) => {
                 writeln!(out, "The journal has {records} records, and its chain is whole up to {hash}.")?;
                 writeln!(
                     out,
@@ -294,6 +308,17 @@ fn show(response: &Response, json: bool) -> Result<ExitCode, Box<dyn std::error:
                 )?;
                 if *differing > 0 {
                     writeln!(out, "Stop the relay, and make the index anew: pixelward consent rebuild")?;
+                }
+                if *unknown_people > 0 {
+                    writeln!(
+                        out,
+                        "{unknown_people} people of whom the journal has records stand in no slot of the key \
+                         file. They are unknown, and nothing is granted for them; put the newest backup \
+                         of the keys back: pixelward consent restore --keys"
+                    )?;
+                }
+                for file in damaged_files {
+                    writeln!(out, "{file}")?;
                 }
                 if *damaged_slots > 0 {
                     writeln!(
@@ -334,8 +359,12 @@ fn described(row: &RowResult) -> String {
         RowResult::RecordedWithoutGrant(number) => {
             format!("recorded as number {number}, but not as a grant: there is no evidence (N22)")
         }
-        RowResult::Stale => "not recorded: something newer is known".to_owned(),
-        RowResult::SupersededByWithdrawal => "not recorded: superseded by withdrawal".to_owned(),
+        RowResult::Moved { record, event_time } => format!(
+            "recorded as number {record}, as of {event_time}: the time given, or what stood before, lies \
+             ahead of the relay's clock"
+        ),
+        RowResult::Stale => "without effect: something newer stands".to_owned(),
+        RowResult::SupersededByWithdrawal => "without effect: superseded by withdrawal".to_owned(),
         RowResult::Failed(error) => format!("not recorded: {error}"),
     }
 }

@@ -16,7 +16,7 @@ use clap::Args;
 use tokio::sync::watch;
 
 use crate::config::Config;
-use crate::consent::{Change, Settings, State, Store, Timestamp};
+use crate::consent::{Applied, Change, Settings, State, Store, Timestamp};
 use crate::pipeline::{Arrival, Pipeline};
 use crate::policy::Purpose;
 use crate::record::evidence::Evidence;
@@ -172,11 +172,14 @@ fn consents(store: &Store) -> Result<(), Box<dyn std::error::Error>> {
         change.details.evidence = Some("demonstration".to_owned());
         Ok::<Change, String>(change)
     };
-    store.record(vec![
+    let said = store.record(vec![
         (store.person("ann@example.org"), change(State::Granted)?),
         (store.person("bob@example.org"), change(State::Refused)?),
     ])?;
-    Ok(())
+    let is_recorded = said.iter().all(|own| matches!(own, Applied::Recorded(_)));
+    is_recorded
+        .then_some(())
+        .ok_or_else(|| format!("the choices of the demonstration came to {said:?}").into())
 }
 
 /// The newsletters of the demonstration, each with its recipient.

@@ -12,6 +12,19 @@ const MAGIC: &[u8] = b"pixelward days 1\r\n";
 /// So much may be wasted without being worth a new file, in bytes.
 const SLACK: u64 = 1 << 20;
 
+/// How far behind a damaged frame another one is looked for, in bytes.
+const LOOKED_AT: usize = 64 << 10;
+
+/// The file with what stands in it.
+pub(super) struct Opened {
+    pub(super) log: Log,
+    pub(super) table: Table,
+    /// What is damaged in it.
+    pub(super) damage: Option<String>,
+    /// Whether it was not there.
+    pub(super) is_fresh: bool,
+}
+
 /// The file, open for appending.
 pub(super) struct Log {
     path: PathBuf,
@@ -22,18 +35,15 @@ pub(super) struct Log {
 
 impl Log {
     /// Opens the file, or makes it; gives what stands in it. What was not written whole is cut off.
-    pub(super) fn open(path: &Path) -> io::Result<(Log, Table)> {
-        let mut options = OpenOptions::new();
-        let mut file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    pub(super) fn open(path: &Path) -> io::Result<Opened> {
+        let is_fresh = !std::fs::exists(path)?;
+        if is_fresh {
+            whole(path, &[])?;
+        }
+        let mut file = OpenOptions::new().read(true).write(true).open(path)?;
         let bytes = std::fs::read(path)?;
-        let (table, good) = if bytes.len() < MAGIC.len() {
-            file.set_len(0)?;
-            file.write_all(MAGIC)?;
-            file.sync_all()?;
-            (Table::default(), MAGIC.len())
-        } else {
-            read(&bytes)?
-        };
+        let (table, good) = read(&bytes)?;
+        let damage = damage(&bytes, good);
         let lost = bytes.len().saturating_sub(good);
         if lost > 0 {
             tracing::warn!(
@@ -43,7 +53,8 @@ impl Log {
             file.set_len(good as u64)?;
         }
         let length = file.seek(SeekFrom::End(0))?;
-        Ok((Log { path: path.to_owned(), file, length, is_failing: false }, table))
+        let log = Log { path: path.to_owned(), file, length, is_failing: false };
+        Ok(Opened { log, table, damage, is_fresh })
     }
 
     /// Whether more than half of the file would say nothing any more with so many frames more.
@@ -71,18 +82,7 @@ impl Log {
 
     /// Writes the file anew, beside the old one until it is whole.
     pub(super) fn anew(&mut self, frames: &[u8]) -> io::Result<()> {
-        let beside = self.path.with_extension("new");
-        let mut options = OpenOptions::new();
-        let mut file =
-            options.read(true).write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
-        file.write_all(MAGIC)?;
-        file.write_all(frames)?;
-        file.sync_data()?;
-        std::fs::rename(&beside, &self.path)?;
-        if let Some(folder) = self.path.parent() {
-            File::open(folder)?.sync_all()?;
-        }
-        self.file = file;
+        self.file = whole(&self.path, frames)?;
         self.length = (MAGIC.len() + frames.len()) as u64;
         self.is_failing = false;
         Ok(())
@@ -96,7 +96,42 @@ impl Log {
     }
 }
 
+/// Makes a file with these frames, durably: it is there whole or not at all.
+fn whole(path: &Path, frames: &[u8]) -> io::Result<File> {
+    let beside = path.with_extension("new");
+    let mut options = OpenOptions::new();
+    let mut file = options.read(true).write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+    file.write_all(MAGIC)?;
+    file.write_all(frames)?;
+    file.sync_data()?;
+    std::fs::rename(&beside, path)?;
+    if let Some(folder) = path.parent() {
+        File::open(folder)?.sync_all()?;
+    }
+    Ok(file)
+}
+
+/// What is damaged in a file of which so many bytes are whole. A last frame that was not written whole is no
+/// damage: behind it there is nothing.
+fn damage(bytes: &[u8], good: usize) -> Option<String> {
+    let rest = bytes.get(good..).filter(|rest| !rest.is_empty())?;
+    let is_frame = |start: usize| rest.get(start..).is_some_and(|own| Table::frame(own).is_some());
+    let goes_on = rest.len() > LOOKED_AT || (1..rest.len()).any(is_frame);
+    goes_on.then(|| format!("it is damaged at byte {good}; {} bytes from there on are lost", rest.len()))
+}
+
 impl Table {
+    /// What is damaged in a file, which another process may be writing; nothing where it is not there.
+    pub fn inspect(path: &Path) -> Option<String> {
+        match std::fs::read(path) {
+            Ok(bytes) => match read(&bytes) {
+                Ok((_, good)) => damage(&bytes, good),
+                Err(error) => Some(error.to_string()),
+            },
+            Err(error) => Some(error.to_string()),
+        }
+    }
+
     /// Reads a file that another process may be writing: what of it is whole.
     ///
     /// # Errors
@@ -104,7 +139,6 @@ impl Table {
     /// When it cannot be read, or is another one. One that is not there has nothing.
     pub fn load(path: &Path) -> io::Result<Table> {
         match std::fs::read(path) {
-            Ok(bytes) if bytes.len() < MAGIC.len() => Ok(Table::default()),
             Ok(bytes) => read(&bytes).map(|(table, _)| table),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Table::default()),
             Err(error) => Err(error),

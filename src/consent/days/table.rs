@@ -14,6 +14,7 @@ const SCOPE: u8 = 1;
 const ROW: u8 = 2;
 const REMOVED: u8 = 3;
 const COUNT: u8 = 4;
+const SINCE: u8 = 5;
 /// What a frame has besides its content.
 const AROUND: usize = 1 + 1 + 4;
 /// The length of the frame of a row, and of a count at most.
@@ -23,6 +24,8 @@ pub(super) const FRAME: usize = AROUND + 2 + 16 + 2;
 #[derive(Debug, Default)]
 pub struct Table {
     scopes: Vec<Scope>,
+    /// From which day on nothing was lost; nothing where nothing ever was.
+    pub measured_since: Option<Day>,
 }
 
 /// One kind of mail.
@@ -158,12 +161,15 @@ impl Table {
             let names = AROUND + 2 + 1 + own.controller.len() + own.mailstream.len();
             names + FRAME * (own.rows.len() + own.counts.len())
         };
-        self.scopes.iter().map(of).sum()
+        self.scopes.iter().map(of).sum::<usize>() + AROUND + 2
     }
 
     /// The frames of everything.
     pub(super) fn frames(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.size());
+        if let Some(day) = self.measured_since {
+            frame(&mut out, SINCE, &[&day.0.to_le_bytes()]);
+        }
         for (number, scope) in (0..).zip(&self.scopes) {
             self.name(&mut out, number);
             scope.rows.iter().for_each(|(tag, day)| row(&mut out, number, tag, *day));
@@ -205,16 +211,21 @@ impl Table {
 
     /// Takes in the frame at the beginning of `bytes`; gives its length, `None` where no whole one stands there.
     pub(super) fn take(&mut self, bytes: &[u8]) -> Option<usize> {
-        let (&length, rest) = bytes.split_first()?;
-        let (content, rest) = rest.split_at_checked(usize::from(length))?;
-        let (crc, _) = rest.split_first_chunk::<4>()?;
-        if crc32fast::hash(content) != u32::from_le_bytes(*crc) {
-            return None;
-        }
+        let content = Table::frame(bytes)?;
+        let length = content.len();
         let (&kind, content) = content.split_first()?;
         let (number, content) = content.split_first_chunk::<2>()?;
         self.read(kind, u16::from_le_bytes(*number), content)?;
-        Some(usize::from(length) + 5)
+        Some(length + 5)
+    }
+
+    /// The content of the frame at the beginning of `bytes`; `None` where no whole one stands there.
+    pub(super) fn frame(bytes: &[u8]) -> Option<&[u8]> {
+        let (&length, rest) = bytes.split_first()?;
+        let (content, rest) = rest.split_at_checked(usize::from(length))?;
+        let (crc, _) = rest.split_first_chunk::<4>()?;
+        let is_whole = content.len() > 2 && crc32fast::hash(content) == u32::from_le_bytes(*crc);
+        is_whole.then_some(content)
     }
 
     fn read(&mut self, kind: u8, number: u16, content: &[u8]) -> Option<()> {
@@ -234,6 +245,10 @@ impl Table {
             }
             REMOVED => {
                 self.scopes.get_mut(usize::from(number))?.rows.remove(content.first_chunk::<16>()?);
+                Some(())
+            }
+            SINCE => {
+                self.measured_since = self.measured_since.max(Some(Day(number)));
                 Some(())
             }
             COUNT => {

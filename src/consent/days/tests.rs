@@ -1,7 +1,10 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::*;
 use crate::consent::person::StoreKey;
+
+/// How many bytes say what file it is.
+const MAGIC: usize = 18;
 
 /// A file that goes when the test ends.
 struct Place(PathBuf);
@@ -15,8 +18,8 @@ impl Place {
 
     /// What stands after `work` and a new start.
     fn after(&self, work: impl FnOnce(&Days)) -> Vec<(String, Option<u16>)> {
-        work(&Days::open(&self.0).unwrap());
-        let days = Days::open(&self.0).unwrap();
+        work(&open(&self.0));
+        let days = open(&self.0);
         let names = ["ann", "bob", "eve"];
         let newest = |name: &str| days.look(|table| table.newest("shop", |scope| tag(name, scope)));
         names.iter().map(|name| ((*name).to_owned(), newest(name).map(|own| own.0))).collect()
@@ -27,6 +30,10 @@ impl Drop for Place {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.0);
     }
+}
+
+fn open(path: &Path) -> Days {
+    Days::open(path).unwrap().0
 }
 
 fn tag(name: &str, scope: &[u8]) -> Tag {
@@ -81,12 +88,12 @@ fn what_is_too_old_goes_with_its_controller_alone() {
 #[test]
 fn opens_of_a_campaign_are_counted_and_the_oldest_of_too_many_goes() {
     let place = Place::new("counts");
-    let days = Days::open(&place.0).unwrap();
+    let days = open(&place.0);
     for day in [3, 1, 2] {
         days.count("shop", "news", [1; 8], Day(day));
     }
     drop(days);
-    let days = Days::open(&place.0).unwrap();
+    let days = open(&place.0);
     let one = Counted { mailstream: "news".to_owned(), campaign: [1; 8], opens: 3, last: Day(3) };
     assert_eq!(days.look(|own| own.counted("shop")), [one]);
     for number in 0..10_000u64 {
@@ -99,14 +106,18 @@ fn opens_of_a_campaign_are_counted_and_the_oldest_of_too_many_goes() {
 #[test]
 fn an_end_that_was_not_written_whole_is_cut_off_wherever_it_ends() {
     let place = Place::new("torn");
-    drop(Days::open(&place.0).unwrap());
-    let days = Days::open(&place.0).unwrap();
+    drop(open(&place.0));
+    let days = open(&place.0);
     for (name, day) in [("ann", 1), ("bob", 2), ("eve", 3)] {
         note(&days, name, "news", day);
     }
     drop(days);
     let whole = std::fs::read(&place.0).unwrap();
-    for end in 0..whole.len() {
+    for end in MAGIC..whole.len() {
+        std::fs::write(&place.0, &whole[..end]).unwrap();
+        let (days, damage) = Days::open(&place.0).unwrap();
+        assert_eq!((damage, days.look(|table| table.measured_since)), (None, None), "{end}");
+        drop(days);
         std::fs::write(&place.0, &whole[..end]).unwrap();
         let found = place.after(|_| {});
         // Rows stand in the order in which they came, so what is missing is missing from the end.
@@ -116,29 +127,41 @@ fn an_end_that_was_not_written_whole_is_cut_off_wherever_it_ends() {
         let again = place.after(|days| note(days, "eve", "news", 9));
         assert_eq!(again[2].1, Some(9));
     }
-    for at in 18..whole.len() {
+    let last = whole.len() - 26;
+    for at in MAGIC..whole.len() {
         let mut flipped = whole.clone();
         flipped[at] ^= 1;
         std::fs::write(&place.0, &flipped).unwrap();
+        // Damage before the last frame is told from a frame that was not written whole, and days before today
+        // count no more.
+        assert_eq!(Table::inspect(&place.0).is_some(), at < last, "{at}");
+        let (days, damage) = Days::open(&place.0).unwrap();
+        let since = days.look(|table| table.measured_since);
+        assert_eq!((damage.is_some(), since.is_some()), (at < last, at < last), "{at}");
+        drop(days);
+        assert_eq!(open(&place.0).look(|table| table.measured_since), since, "{at}");
+        assert_eq!(Table::inspect(&place.0), None, "{at}");
         let found = place.after(|_| {});
         assert!(found.iter().all(|(_, day)| day.is_none_or(|day| day <= 3)), "{at}");
     }
-    std::fs::write(&place.0, b"something else, and long enough").unwrap();
-    assert!(Days::open(&place.0).is_err());
-    assert!(Table::load(&place.0).is_err());
+    for other in [&b"something else, and long enough"[..], &[0; 18], &whole[..MAGIC - 1], b""] {
+        std::fs::write(&place.0, other).unwrap();
+        assert!(Days::open(&place.0).is_err() && Table::load(&place.0).is_err());
+        assert!(Table::inspect(&place.0).is_some());
+    }
 }
 
 #[test]
 fn the_file_stays_within_twice_what_it_holds_and_names_nobody() {
     let place = Place::new("compact");
-    let mut days = Days::open(&place.0).unwrap();
+    let mut days = open(&place.0);
     for day in 0..60u16 {
         for person in 0..1000u32 {
             days.note("shop", "news", tag(&person.to_string(), &scope("shop", "news")), Day(day));
         }
         // Closing writes what was gathered.
         drop(days);
-        days = Days::open(&place.0).unwrap();
+        days = open(&place.0);
     }
     assert_eq!(days.look(|own| own.len()), 1000);
     let length = std::fs::metadata(&place.0).unwrap().len();

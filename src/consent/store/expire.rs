@@ -55,9 +55,9 @@ impl Store {
 fn is_over(indexed: &Indexed, before: Timestamp, now: Timestamp) -> bool {
     let standing = &indexed.standing;
     let is_old = |at: Timestamp| at < before;
-    !standing.no_track
+    !standing.no_track()
         && standing.do_not_ask_before.is_none_or(|end| end <= now)
         && standing.all().all(|(purpose, stand)| {
-            is_old(stand.event_at) && !matches!(standing.allows(*purpose, now), Permission::Granted(_))
+            is_old(stand.event_at) && !matches!(standing.allows(purpose, now), Permission::Granted(_))
         })
 }

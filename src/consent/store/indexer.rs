@@ -1,12 +1,17 @@
 //! The thread that brings the index up to the journal, beside the one that writes the journal.
 
 use std::io;
+use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, PoisonError, mpsc};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use super::{Ack, Shared, StoreError, io_error};
 use crate::consent::index::{Entry, Index};
 use crate::consent::journal::Checkpoint;
+
+/// How long an index that could not be written is left alone.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// What the index is to take in, up to a record of the journal.
 struct Batch {
@@ -28,7 +33,7 @@ impl Indexer {
         let (queue, batches) = mpsc::sync_channel(1);
         let thread = std::thread::Builder::new()
             .name("consent-index".to_owned())
-            .spawn(move || Work { shared, backlog: Vec::new() }.run(&batches))?;
+            .spawn(move || Work { shared, backlog: Vec::new(), goal: None, failing: None }.run(&batches))?;
         Ok(Indexer { queue: Some(queue), thread: Some(thread) })
     }
 
@@ -67,23 +72,85 @@ struct Work {
     shared: Arc<Shared>,
     /// What could not be taken in so far. It is in the overlay and in the journal meanwhile.
     backlog: Vec<Entry>,
+    /// Up to which record the index will go with it.
+    goal: Option<Checkpoint>,
+    /// When it was last tried in vain; nothing while all is well.
+    failing: Option<Instant>,
 }
 
 impl Work {
     fn run(mut self, batches: &mpsc::Receiver<Batch>) {
-        for batch in batches {
-            self.backlog.extend(batch.entries);
-            let index = &self.shared.index;
-            let taken = index.apply(&self.backlog).and_then(|()| index.mark(&batch.checkpoint));
-            if let Err(error) = &taken {
-                tracing::error!(%error, "the index could not be written; it will be brought up to the journal later");
-            } else {
-                self.forget_backlog();
-            }
-            if let Some(done) = batch.done {
-                done(taken.map_err(io_error("the index")));
+        loop {
+            match batches.recv_timeout(AGAIN) {
+                Ok(batch) => {
+                    self.backlog.extend(batch.entries);
+                    self.goal = Some(batch.checkpoint);
+                    // Whoever waits for the answer has it tried at once.
+                    let is_due =
+                        batch.done.is_some() || self.failing.is_none_or(|since| since.elapsed() >= AGAIN);
+                    let taken = if is_due { self.bring_up() } else { Ok(()) };
+                    if let Some(done) = batch.done {
+                        done(taken.map_err(io_error("the index")));
+                    }
+                }
+                // What fails is logged, and tried again after the next pause.
+                Err(RecvTimeoutError::Timeout) => {
+                    if self.failing.is_some() || !self.shared.index.answers() {
+                        drop(self.bring_up());
+                    }
+                }
+                Err(RecvTimeoutError::Disconnected) => break,
             }
         }
+        if self.failing.is_some() {
+            drop(self.bring_up());
+        }
+    }
+
+    /// Brings the index up to the goal. One that could not be written is opened anew first: it answers and
+    /// takes nothing until then.
+    fn bring_up(&mut self) -> io::Result<()> {
+        let mut taken = match self.failing {
+            Some(_) => self.recover().and_then(|()| self.write()),
+            None => self.write(),
+        };
+        if let (Err(error), None) = (&taken, self.failing) {
+            tracing::error!(%error, "the index cannot be written; it is brought up to the journal later");
+            self.failing = Some(Instant::now());
+            // The disk may have room by now, and what the index has can be read again in any case.
+            taken = self.recover().and_then(|()| self.write());
+        }
+        match &taken {
+            Ok(()) => {
+                if self.failing.take().is_some() {
+                    tracing::warn!("the index is written again, and is up to the journal");
+                }
+                self.forget_backlog();
+            }
+            Err(error) => {
+                tracing::debug!(%error, "the index still cannot be written");
+                self.failing = Some(Instant::now());
+            }
+        }
+        taken
+    }
+
+    fn write(&self) -> io::Result<()> {
+        let index = &self.shared.index;
+        if !index.answers() {
+            return Err(io::Error::other("it does not answer"));
+        }
+        let Some(goal) = self.goal else { return Ok(()) };
+        index.apply(&self.backlog).and_then(|()| index.mark(&goal))
+    }
+
+    /// Opens the index anew; an error where there is no room yet to write to it.
+    fn recover(&self) -> io::Result<()> {
+        let index = &self.shared.index;
+        if !index.answers() || index.has_room() {
+            index.recover()?;
+        }
+        if index.has_room() { Ok(()) } else { Err(io::ErrorKind::StorageFull.into()) }
     }
 
     /// What the index has needs no place in the overlay, unless something newer took it meanwhile.

@@ -145,11 +145,11 @@ fn add(tallies: &mut BTreeMap<String, Tally>, key: &[u8], standing: &Standing, n
     let name = String::from_utf8_lossy(key.get(..end).unwrap_or_default()).into_owned();
     let tally = tallies.entry(name).or_default();
     tally.people += 1;
-    tally.no_track += u64::from(standing.no_track);
+    tally.no_track += u64::from(standing.no_track());
     for (purpose, stand) in standing.all() {
-        *tally.states.entry((*purpose, stand.state)).or_default() += 1;
-        if matches!(standing.allows(*purpose, now), Permission::Granted(_)) {
-            *tally.allowed.entry(*purpose).or_default() += 1;
+        *tally.states.entry((purpose, stand.state)).or_default() += 1;
+        if matches!(standing.allows(purpose, now), Permission::Granted(_)) {
+            *tally.allowed.entry(purpose).or_default() += 1;
         }
     }
 }

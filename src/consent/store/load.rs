@@ -31,6 +31,13 @@ pub(super) fn load(
         // The index was synced after the journal, so it is the journal that lost something.
         return Err(rolled_back(settings, known.head.count)?.into());
     }
+    if index.is_early() {
+        tracing::info!("the index is of an earlier version; it is made anew from the journal");
+        drop(index);
+        SledIndex::discard(directory).map_err(io_error("the index"))?;
+        index = SledIndex::open(directory, settings.cache_bytes).map_err(io_error("the index"))?;
+        checkpoint = None;
+    }
     if checkpoint.is_none() && index.all().next().is_some() {
         tracing::warn!("nobody can say how far the index goes; it is made anew from the journal");
         drop(index);
@@ -135,7 +142,7 @@ impl CatchUp<'_> {
         if let Some(known) = self.gathered.get_mut(&key)
             && known.trail.newest() < number
         {
-            known.standing.merge(&record.change, number, true);
+            known.standing.replay(record, number);
             known.trail.push(number, place);
         }
         if self.gathered.len() >= GATHERED { self.put_in() } else { Ok(()) }

@@ -30,6 +30,11 @@ impl Store {
         self.shared.days.look(|table| table.newest(controller.as_str(), |scope| pseudonym.tag(scope)))
     }
 
+    /// The day before which days of last open were lost; nothing where none ever were.
+    pub fn measured_since(&self) -> Option<Day> {
+        self.shared.days.look(|table| table.measured_since)
+    }
+
     /// Counts that somebody opened a campaign.
     pub fn count_open(&self, controller: &Controller, mailstream: &str, campaign: Campaign, at: Timestamp) {
         self.shared.days.count(controller.as_str(), mailstream, campaign, Day::of(at));

@@ -1,10 +1,16 @@
 //! A look through the whole store: the journal's chain, and the index against it.
 
 use std::collections::{HashMap, HashSet};
+use std::path::Path;
+use std::sync::atomic::Ordering;
 
-use super::{Store, StoreError, hex, io_error};
-use crate::consent::index::{Index, Indexed};
+use super::{DAYS, PSEUDONYMS, Store, StoreError, hex, io_error};
+use crate::chain::read_head;
+use crate::consent::days::Table;
+use crate::consent::index::{self, Index, Indexed};
 use crate::consent::journal::{Journal, Place};
+use crate::consent::person::StoreKey;
+use crate::consent::pseudonyms::Pseudonyms;
 use crate::consent::record::{Payload, Record};
 
 /// What it found.
@@ -20,6 +26,23 @@ pub struct Verified {
     pub damaged_slots: u64,
     /// Places in which the index is not what the journal says.
     pub differing: u64,
+    /// People of whom the journal has records, who were not erased, and who stand in no slot of the key file:
+    /// they are unknown.
+    #[serde(default)]
+    pub unknown_people: u64,
+    /// Other files that are damaged, each with what is wrong and what to do.
+    #[serde(default)]
+    pub damaged_files: Vec<String>,
+}
+
+impl Verified {
+    /// Whether nothing was found to be wrong.
+    pub fn is_sound(&self) -> bool {
+        self.damaged_slots == 0
+            && self.differing == 0
+            && self.unknown_people == 0
+            && self.damaged_files.is_empty()
+    }
 }
 
 /// People by the end of their ids, eight bytes each: the start is a time, which many share.
@@ -43,9 +66,14 @@ impl Store {
         });
         let damaged_slots = damaged_slots.map_err(io_error("the key file"))?;
         let people = self.people();
-        let mut of_living = 0;
-        let head =
-            self.each_record(|_, record| of_living += u64::from(living.contains(&short(&record.person))))?;
+        let (mut erased, mut recorded) = (Ids::new(), HashMap::<u64, u64>::new());
+        let head = self.each_payload(|_, payload| match payload {
+            Payload::Record(record) => *recorded.entry(short(&record.person)).or_default() += 1,
+            Payload::Erased(id) => drop(erased.insert(short(&id))),
+        })?;
+        recorded.retain(|id, _| !erased.contains(id));
+        let unknown_people = recorded.keys().filter(|id| !living.contains(id)).count() as u64;
+        let of_living = recorded.values().sum::<u64>();
         let (mut differing, mut listed, mut long) = (0, 0, HashMap::new());
         for pair in self.shared.index.all() {
             let (key, indexed) = pair.map_err(io_error("the index"))?;
@@ -57,7 +85,69 @@ impl Store {
         }
         differing += self.differing_among(&mut long)?;
         differing += of_living.abs_diff(listed);
-        Ok(Verified { records: head.count, hash: hex(&head.hash), people, damaged_slots, differing })
+        Ok(Verified {
+            records: head.count,
+            hash: hex(&head.hash),
+            people,
+            damaged_slots,
+            differing,
+            unknown_people,
+            damaged_files: self.damaged_files()?,
+        })
+    }
+
+    /// What is wrong with the files beside journal, key file and index.
+    fn damaged_files(&self) -> Result<Vec<String>, StoreError> {
+        let settings = &self.shared.settings;
+        let directory = &settings.directory;
+        let mut found = Vec::new();
+        let mut say = |path: &Path, what: String| found.push(format!("{}: {what}", path.display()));
+        let path = settings.store_key();
+        match StoreKey::load(&path) {
+            Ok(own) if own.tag(&[b"verify"]) == self.shared.store_key.tag(&[b"verify"]) => {}
+            Ok(_) => say(
+                &path,
+                "this is another key than the one in use; put the right one back from its backup".to_owned(),
+            ),
+            Err(error) => found.push(error),
+        }
+        let mut say = |path: &Path, what: String| found.push(format!("{}: {what}", path.display()));
+        let restarted =
+            "What cannot be read is begun anew at the next start, and days before it count as unmeasured";
+        let path = directory.join(PSEUDONYMS);
+        if let Some(what) = Pseudonyms::inspect(&path, &self.shared.store_key) {
+            say(
+                &path,
+                format!(
+                    "{what}. Stop the relay and put it back from the newest backup of the keys. {restarted}"
+                ),
+            );
+        }
+        let path = directory.join(DAYS);
+        if let Some(what) = Table::inspect(&path) {
+            say(&path, format!("{what}. {restarted}"));
+        }
+        let path = index::mark_path(directory);
+        if !std::fs::read(&path).is_ok_and(|bytes| index::read_mark(&bytes).is_some()) {
+            say(&path, "it cannot be read; the index is made anew at the next start".to_owned());
+        }
+        if let Some(path) = &settings.head_copy
+            && let Err(error) = read_head(path)
+        {
+            say(
+                path,
+                format!("{error}. Delete it once nothing else is found to be wrong; it is written anew"),
+            );
+        }
+        if self.shared.is_stopped.load(Ordering::Relaxed) {
+            say(directory, "the journal takes nothing more; see the log for why, and restart".to_owned());
+        }
+        for path in super::aside::all(directory).map_err(io_error(directory.display().to_string()))? {
+            let what = "this was found damaged and put aside. Delete it once it is not needed any more: \
+                        docs/operations.md says what it was";
+            say(&path, what.to_owned());
+        }
+        Ok(found)
     }
 
     /// Whether the records in these places lead to what the index has.
@@ -73,7 +163,7 @@ impl Store {
             if key != key_of(&record) {
                 return false;
             }
-            again.standing.merge(&record.change, *number, true);
+            again.standing.replay(&record, *number);
             again.trail.push(*number, *place);
         }
         again == *indexed
@@ -90,7 +180,7 @@ impl Store {
                 let key = key_of(&record);
                 if long.contains_key(&key) {
                     let known = again.entry(key).or_default();
-                    known.standing.merge(&record.change, head.count, true);
+                    known.standing.replay(&record, head.count);
                     known.trail.push(head.count, place);
                 }
             }

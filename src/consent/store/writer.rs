@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, mpsc};
 use std::time::Duration;
 
@@ -11,12 +12,15 @@ use super::{Ack, Applied, Job, Noted, Shared, StoreError, io_error, locked};
 use crate::consent::Person;
 use crate::consent::index::{Entry, Index, Indexed, key};
 use crate::consent::journal::{Checkpoint, Journal};
-use crate::consent::record::{Change, Record, State, erased};
+use crate::consent::record::{Change, Record, State, Timing, erased};
 use crate::consent::standing::{Merge, Standing};
 use crate::consent::timestamp::Timestamp;
 
 /// How far a clock may be ahead of ours, in milliseconds.
 const FUTURE: i64 = 5 * 60 * 1000;
+/// How far what is said at this moment may be moved without a word, in milliseconds: several things are said
+/// at once, one behind the other.
+const UNNOTED: u64 = 1000;
 /// Changes that are committed at once, and the batch that goes beyond.
 const MAX_GROUP: usize = 8192;
 /// Entries that are kept out of the index before it is brought up to date.
@@ -147,12 +151,13 @@ impl Writer {
         let now = Timestamp::now();
         let mut applied = Vec::with_capacity(changes.len());
         for (person, mut change) in changes {
-            if change.event_at.0 > now.0 + FUTURE {
+            let is_ahead = change.timing == Timing::Claimed && change.event_at.0 > now.0 + FUTURE;
+            if is_ahead && !change.is_strict() {
                 applied.push(Applied::InFuture);
                 continue;
             }
             let has_evidence = change.details.evidence.is_some();
-            if change.state == State::Granted && !has_evidence {
+            if change.state == State::Granted && (!has_evidence || is_ahead) {
                 // Nobody can prove it, so it is not a grant (N22).
                 change.state = if change.asked_at.is_some() { State::Asked } else { State::NeverAsked };
             }
@@ -176,18 +181,21 @@ impl Writer {
                 }
             };
             let number = self.journal.head().count + group.payloads.len() as u64 + 1;
-            applied.push(match indexed.standing.merge(&change, number, has_evidence) {
-                Merge::Taken => {
-                    group.payloads.push(Record::new(entry.id, &entry.sealer(), now, &change).encode());
-                    group.keys.push(key_of_index.clone());
-                    group.cached.push(key(change.controller.as_str(), &person.0));
-                    group.fresh.insert(key_of_index, indexed);
-                    group.noted.push(Noted { number, person, controller: change.controller });
-                    Applied::Recorded(number)
-                }
-                Merge::Stale => Applied::Stale,
-                Merge::SupersededByWithdrawal => Applied::SupersededByWithdrawal,
+            settle_time(&mut change, &indexed.standing, now);
+            let merged = indexed.standing.merge(&change, number, has_evidence);
+            applied.push(match (merged.answer, change.claimed_at) {
+                (Merge::Taken, None) => Applied::Recorded(number),
+                (Merge::Taken, Some(_)) => Applied::Moved { number, at: change.event_at },
+                (Merge::Stale, _) => Applied::Stale,
+                (Merge::SupersededByWithdrawal, _) => Applied::SupersededByWithdrawal,
             });
+            if merged.is_news {
+                group.payloads.push(Record::new(entry.id, &entry.sealer(), now, &change).encode());
+                group.keys.push(key_of_index.clone());
+                group.cached.push(key(change.controller.as_str(), &person.0));
+                group.fresh.insert(key_of_index, indexed);
+                group.noted.push(Noted { number, person, controller: change.controller });
+            }
         }
         Ok(applied)
     }
@@ -214,6 +222,10 @@ impl Writer {
             }
             Err(error) => {
                 tracing::error!(%error, "consent could not be recorded");
+                if self.journal.is_stopped() {
+                    self.shared.is_stopped.store(true, Ordering::Relaxed);
+                    metrics::gauge!("pixelward_consent_store_sound").set(0.0);
+                }
                 let kind = error.kind();
                 let text = error.to_string();
                 for (_, ack) in group.waiting {
@@ -329,6 +341,33 @@ impl Writer {
         };
         self.indexer.settle(entries, checkpoint)
     }
+}
+
+/// Gives a change a time with which it counts. What is said at this moment lies behind all that is known, so
+/// it is never too old and never too early, whatever the clock did meanwhile. What claims a time keeps it,
+/// but for what makes stricter: that is never turned away for its time, nor by something that lies ahead of
+/// our clock. The time that was claimed is kept beside.
+fn settle_time(change: &mut Change, standing: &Standing, now: Timestamp) {
+    let behind = |newest: Timestamp| Timestamp(newest.0.saturating_add(1));
+    let claimed = match change.timing {
+        Timing::Now => now,
+        Timing::Claimed => change.event_at,
+    };
+    change.event_at = match change.timing {
+        Timing::Now => standing.newest_event().map_or(now, |newest| now.max(behind(newest))),
+        Timing::Claimed if change.is_strict() => {
+            let valid = if claimed.0 > now.0 + FUTURE { now } else { claimed };
+            let ahead = standing.newest_event_about(change).filter(|newest| *newest > now);
+            ahead.map_or(valid, |newest| valid.max(behind(newest)))
+        }
+        Timing::Claimed => claimed,
+    };
+    let moved = change.event_at.0.abs_diff(claimed.0);
+    let is_worth_a_word = match change.timing {
+        Timing::Now => moved > UNNOTED,
+        Timing::Claimed => moved > 0,
+    };
+    change.claimed_at = is_worth_a_word.then_some(claimed);
 }
 
 /// What became of the one change there was.

@@ -86,7 +86,7 @@ fn standing(said: &str) -> Standing {
         let mut change = Change::new("shop".parse().unwrap(), purposes.to_vec(), state, at);
         rest(&mut change);
         record += 1;
-        standing.merge(&change, record, true);
+        let _ = standing.merge(&change, record, true);
     };
     let plain = |_: &mut Change| {};
     let informed = |collected: &'static str, notice: &'static str| {

@@ -21,6 +21,11 @@ pub(super) struct Recorded {
     result: &'static str,
     /// Its number in the journal.
     record: u64,
+    /// The time it was recorded with, where the time claimed lies ahead of the relay's clock, or what stood
+    /// before does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime)]
+    recorded_as_of: Option<String>,
     /// What stands now.
     consent: Consent,
 }
@@ -71,14 +76,14 @@ pub(super) async fn set(call: Call) -> Answered {
     let body: AddressedStatement = read(&call.body)?;
     let address = body.address.0.clone();
     let person = call.api.store.person(&address);
-    let row = Row { address, ..body.row(call.now, &call.actor()) };
+    let row = Row { address, ..body.row(&call.actor()) };
     record(call, person, &row).await
 }
 
 /// Records what a person said, if what stands is what the request wants.
 pub(super) async fn record(call: Call, person: Person, row: &Row) -> Answered {
     let controller = call.controller()?.clone();
-    let change = row.change(&controller).map_err(Problem::malformed)?;
+    let change = row.said(&controller).map_err(Problem::malformed)?;
     let unproved = change.state == State::Granted && change.details.evidence.is_none();
     let conditions = Conditions::of(&call)?;
     let (now, api) = (call.now, Arc::clone(&call.api));
@@ -94,8 +99,9 @@ pub(super) async fn record(call: Call, person: Person, row: &Row) -> Answered {
         });
         one.await?
     };
-    let number = match applied {
-        Applied::Recorded(number) => number,
+    let (number, moved_to) = match applied {
+        Applied::Recorded(number) => (number, None),
+        Applied::Moved { number, at } => (number, Some(at)),
         Applied::Stale => {
             return Err(Problem::conflict(
                 "stale",
@@ -114,7 +120,8 @@ pub(super) async fn record(call: Call, person: Person, row: &Row) -> Answered {
     };
     let consent = standing(&call, person).await?;
     let result = if unproved { "recorded_without_grant" } else { "recorded" };
-    let recorded = Recorded { result, record: number, consent };
+    let recorded_as_of = moved_to.map(|own| own.to_string());
+    let recorded = Recorded { result, record: number, recorded_as_of, consent };
     shown(StatusCode::OK, &recorded.consent, &recorded)
 }
 

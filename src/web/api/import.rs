@@ -59,6 +59,11 @@ pub(super) struct ImportResult {
     /// Its number in the journal.
     #[serde(skip_serializing_if = "Option::is_none")]
     record: Option<u64>,
+    /// The time it was recorded with, where the time claimed lies ahead of the relay's clock, or what stood
+    /// before does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime)]
+    recorded_as_of: Option<String>,
     /// Why nothing came of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     detail: Option<String>,
@@ -72,14 +77,19 @@ impl ImportResult {
 
     /// What became of a row.
     pub(super) fn of(line: u64, result: RowResult) -> ImportResult {
+        let mut recorded_as_of = None;
         let (result, record, detail) = match result {
             RowResult::Recorded(number) => ("recorded", Some(number), None),
             RowResult::RecordedWithoutGrant(number) => ("recorded_without_grant", Some(number), None),
+            RowResult::Moved { record, event_time } => {
+                recorded_as_of = Some(event_time);
+                ("recorded", Some(record), None)
+            }
             RowResult::Stale => ("stale", None, None),
             RowResult::SupersededByWithdrawal => ("superseded_by_withdrawal", None, None),
             RowResult::Failed(error) => ("failed", None, Some(without_addresses(&error))),
         };
-        ImportResult { line, result, record, detail }
+        ImportResult { line, result, record, recorded_as_of, detail }
     }
 }
 

@@ -226,7 +226,8 @@ macro_rules! statement {
             /// What about; all that need consent where nothing is said.
             #[serde(default)]
             pub purposes: Vec<PurposeName>,
-            /// When it was said; now where nothing is said.
+            /// When it was said; at this moment where nothing is said. A no with a time ahead of the relay's
+            /// clock is taken all the same.
             pub event_time: Option<Moment>,
             /// When the person was asked.
             pub asked_at: Option<Moment>,
@@ -255,15 +256,15 @@ macro_rules! statement {
         }
 
         impl $name {
-            /// The same as a row of an import; its address is left empty.
-            pub(super) fn row(self, now: Timestamp, actor: &str) -> Row {
+            /// The same as a row of an import; its address is left empty, and its time where none was given.
+            pub(super) fn row(self, actor: &str) -> Row {
                 let text = |own: Option<Text>| own.map_or(String::new(), |own| own.0);
                 let time = |own: Option<Moment>| own.map_or(String::new(), |own| own.0.to_string());
                 let purposes: Vec<&str> = self.purposes.iter().map(|own| own.0.name()).collect();
                 Row {
                     state: self.state.0.name().to_owned(),
                     purposes: purposes.join(" "),
-                    event_time: self.event_time.map_or(now, |own| own.0).to_string(),
+                    event_time: time(self.event_time),
                     asked_at: time(self.asked_at),
                     method: text(self.method),
                     channel: text(self.channel),
@@ -328,7 +329,8 @@ pub(super) struct Consent {
     pub person: String,
     /// What stands, by purpose. A purpose that is missing was never spoken of, which is not consent.
     pub purposes: Vec<Stand>,
-    /// Which rules apply to the person.
+    /// Which rules apply to the person. Several with & between where records name several and none of them
+    /// has the evidence that puts older ones aside: the strictest of them apply.
     pub jurisdiction: Option<String>,
     /// Never track this person.
     pub no_track: bool,
@@ -347,22 +349,20 @@ impl Consent {
     /// What stands at this moment.
     pub(super) fn of(controller: &str, person: Person, standing: &Standing, now: Timestamp) -> Consent {
         let time = |own: Option<Timestamp>| own.map(|own| own.to_string());
-        let mut purposes: Vec<_> = standing.all().collect();
-        purposes.sort_unstable_by_key(|(purpose, _)| *purpose);
-        let stand = |(purpose, stand): &(Purpose, crate::consent::standing::Stand)| Stand {
+        let stand = |(purpose, stand): (Purpose, &crate::consent::standing::Stand)| Stand {
             purpose: purpose.name(),
             state: stand.state.name(),
             event_time: stand.event_at.to_string(),
             expires: time(stand.expires),
-            allowed: matches!(standing.allows(*purpose, now), Permission::Granted(_)),
+            allowed: matches!(standing.allows(purpose, now), Permission::Granted(_)),
             record: stand.record,
         };
         Consent {
             controller: controller.to_owned(),
             person: format!("{person:?}"),
-            purposes: purposes.into_iter().map(stand).collect(),
-            jurisdiction: standing.jurisdiction.clone(),
-            no_track: standing.no_track,
+            purposes: standing.all().map(stand).collect(),
+            jurisdiction: standing.jurisdiction(),
+            no_track: standing.no_track(),
             do_not_ask_before: time(standing.do_not_ask_before),
             collected_at: time(standing.collected_at),
             notice_sent_at: time(standing.notice_sent_at),
@@ -451,7 +451,7 @@ mod tests {
     fn a_statement_is_a_row() {
         let body = r#"{"state":"granted","purposes":["personalisation","fraud_detection"],"evidence":"form/1","no_track":false,
                        "event_time":"2026-07-14T08:00:00+02:00"}"#;
-        let row = check::<Statement>(body).unwrap().row(Timestamp(0), "token crm");
+        let row = check::<Statement>(body).unwrap().row("token crm");
         assert_eq!(
             (row.purposes.as_str(), row.actor.as_str()),
             ("personalisation fraud_detection", "token crm")

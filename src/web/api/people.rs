@@ -94,7 +94,7 @@ pub(super) async fn set(call: Call) -> Answered {
     let is_no = matches!(body.state.0, State::Refused | State::Withdrawn | State::Objected);
     let person = if is_no { call.person()? } else { known(&call).await?.0 };
     // A row has an address; this one is only looked at for its form, and the person is the one of the path.
-    let row = Row { address: "person@by.hash".to_owned(), ..body.row(call.now, &call.actor()) };
+    let row = Row { address: "person@by.hash".to_owned(), ..body.row(&call.actor()) };
     record(call, person, &row).await
 }
 

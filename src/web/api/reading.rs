@@ -56,7 +56,7 @@ pub(super) async fn reading(call: Call) -> Answered {
             }
         };
         let people = addresses.iter().map(somebody).collect();
-        known(&evidence, controller.as_str(), since.0.start_of_day(), people)
+        known(&evidence, controller.as_str(), since.0.start_of_day(), people, store.measured_since())
     });
     let all = work.await.map_err(|_| Problem::internal())?;
     let all = all.map_err(|error| {

@@ -156,7 +156,7 @@ fn standing(controller: &Controller, state: Option<crate::consent::State>, now: 
     let mut standing = Standing::unknown();
     if let Some(state) = state {
         let change = Change::new(controller.clone(), Purpose::ALL.to_vec(), state, now);
-        standing.merge(&change, 0, true);
+        let _ = standing.merge(&change, 0, true);
     }
     standing
 }

@@ -44,7 +44,6 @@ struct Visit<'a> {
 
 /// What was said.
 struct Spoken {
-    at: Timestamp,
     yes: Vec<Purpose>,
     no: Vec<Purpose>,
 }
@@ -104,8 +103,7 @@ impl Public {
                 actor: Some("recipient".to_owned()),
                 ..Details::default()
             };
-            let at = moment(&standing, Timestamp::now());
-            if self.record(&holder, withdrawn(&holder, &standing, at, &details)).await.is_err() {
+            if self.record(&holder, withdrawn(&holder, &standing, &details)).await.is_err() {
                 return plain(StatusCode::SERVICE_UNAVAILABLE, "Not now; please try again.\n");
             }
         }
@@ -190,22 +188,25 @@ impl Public {
         if !self.forms.redeem(visit.token, fields.get("form").unwrap_or_default(), visit.now) {
             return self.shown(visit, Some(&texts.form_used));
         }
-        let spoken = Spoken { at: moment(&visit.standing, visit.now), yes, no };
+        let spoken = Spoken { yes, no };
         let changes = spoken.changes(visit);
         self.told(visit, changes, &spoken).await
     }
 
     async fn withdraw(&self, visit: &Visit<'_>) -> Response<Body> {
-        let spoken = Spoken { at: moment(&visit.standing, visit.now), yes: Vec::new(), no: Vec::new() };
-        let changes = withdrawn(&visit.holder, &visit.standing, spoken.at, &visit.details());
+        let spoken = Spoken { yes: Vec::new(), no: Vec::new() };
+        let changes = withdrawn(&visit.holder, &visit.standing, &visit.details());
         self.told(visit, changes, &spoken).await
     }
 
     /// Records, and says what was recorded.
     async fn told(&self, visit: &Visit<'_>, changes: Vec<Change>, spoken: &Spoken) -> Response<Body> {
-        let Spoken { at, yes, no } = spoken;
+        let Spoken { yes, no } = spoken;
         match self.record(&visit.holder, changes).await {
-            Ok(()) => super::page_of(&visit.context, &View::Recorded { hint: &visit.hint, at: *at, yes, no }),
+            Ok(moved_to) => {
+                let at = moved_to.unwrap_or(visit.now);
+                super::page_of(&visit.context, &View::Recorded { hint: &visit.hint, at, yes, no })
+            }
             Err(()) => {
                 let mut response = super::page_of(&visit.context, &View::Trouble);
                 *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
@@ -214,12 +215,13 @@ impl Public {
         }
     }
 
-    /// Makes changes durable. What is newer already, and a withdrawal that stands, is no fault; why it failed otherwise is logged.
-    async fn record(&self, holder: &Holder, changes: Vec<Change>) -> Result<(), ()> {
+    /// Makes changes durable; gives the time they were recorded with where that is not this moment. Whatever
+    /// else they came to is no success: the reader must not be shown a choice that does not hold. Why is
+    /// logged.
+    async fn record(&self, holder: &Holder, changes: Vec<Change>) -> Result<Option<Timestamp>, ()> {
         if changes.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
-        let grants: Vec<bool> = changes.iter().map(|own| own.state == State::Granted).collect();
         let changes = changes.into_iter().map(|own| (holder.person, own)).collect();
         let Ok(_turn) = self.writes.acquire().await else { return Err(()) };
         let (done, written) = oneshot::channel::<Result<Vec<Applied>, StoreError>>();
@@ -232,10 +234,22 @@ impl Public {
             }
             (Ok(()), Err(_)) => return Err(()),
         };
-        // A yes that did not come to hold must not be shown as one.
-        let holds =
-            |(is_grant, applied): (&bool, &Applied)| !is_grant || matches!(applied, Applied::Recorded(_));
-        if grants.iter().zip(&applied).all(holds) { Ok(()) } else { Err(()) }
+        let mut moved_to = None;
+        for applied in applied {
+            match applied {
+                Applied::Recorded(_) => {}
+                Applied::Moved { at, .. } => moved_to = Some(at),
+                // What is said at this moment lies behind all else, so this is a fault of the program.
+                Applied::Stale
+                | Applied::SupersededByWithdrawal
+                | Applied::InFuture
+                | Applied::Conflicting => {
+                    tracing::error!(?applied, "a choice did not come to hold; please report it");
+                    return Err(());
+                }
+            }
+        }
+        Ok(moved_to)
     }
 }
 
@@ -263,22 +277,16 @@ impl Spoken {
         let mut changes = Vec::new();
         let controller = || visit.holder.controller.clone();
         if !self.yes.is_empty() {
-            let granted = Change::new(controller(), self.yes.clone(), State::Granted, self.at);
+            let granted = Change::now(controller(), self.yes.clone(), State::Granted);
             changes.push(Change { details: visit.details(), ..granted });
         }
-        changes.extend(refusals(&visit.holder, &visit.standing, &self.no, self.at, &visit.details()));
+        changes.extend(refusals(&visit.holder, &visit.standing, &self.no, &visit.details()));
         changes
     }
 }
 
 /// What a no to these purposes changes: a yes that stands is withdrawn, an exempt use objected to, anything else refused. A no that stands stays.
-fn refusals(
-    holder: &Holder,
-    standing: &Standing,
-    purposes: &[Purpose],
-    at: Timestamp,
-    details: &Details,
-) -> Vec<Change> {
+fn refusals(holder: &Holder, standing: &Standing, purposes: &[Purpose], details: &Details) -> Vec<Change> {
     let becomes = |purpose: &Purpose| match standing.of(*purpose).map(|own| own.state) {
         Some(State::Refused | State::Withdrawn | State::Objected) => None,
         Some(State::Granted) => Some(State::Withdrawn),
@@ -291,21 +299,15 @@ fn refusals(
     for state in [State::Withdrawn, State::Refused, State::Objected] {
         let own: Vec<Purpose> = purposes.iter().copied().filter(|own| becomes(own) == Some(state)).collect();
         if !own.is_empty() {
-            let change = Change::new(holder.controller.clone(), own, state, at);
+            let change = Change::now(holder.controller.clone(), own, state);
             changes.push(Change { details: details.clone(), ..change });
         }
     }
     changes
 }
 
-fn withdrawn(holder: &Holder, standing: &Standing, at: Timestamp, details: &Details) -> Vec<Change> {
-    refusals(holder, standing, &WITHDRAWN, at, details)
-}
-
-/// When it is said: now, but behind what was said before, even by a clock that was ahead.
-fn moment(standing: &Standing, now: Timestamp) -> Timestamp {
-    let last = standing.all().map(|(_, own)| own.event_at.0.saturating_add(1)).max();
-    Timestamp(last.map_or(now.0, |own| own.max(now.0)))
+fn withdrawn(holder: &Holder, standing: &Standing, details: &Details) -> Vec<Change> {
+    refusals(holder, standing, &WITHDRAWN, details)
 }
 
 /// What was chosen purpose by purpose.

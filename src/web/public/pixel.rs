@@ -93,11 +93,10 @@ impl Public {
         let rulebook = &live.config.policy.rulebook;
         let chosen = rulebook.named(Some(holder.controller.as_str()), Some(mailstream)).ok()?;
         let standing = self.store.lookup(&holder.controller, holder.person).ok();
-        let recorded = standing.as_ref().and_then(|own| own.jurisdiction.as_deref());
         // Of the address, the token has the top-level domain alone, which is all that counts (N5).
         let stand_in = format!("x@x.{country}");
         let in_force = rulebook.jurisdictions.at(now);
-        let rules = in_force.applying(recorded, chosen.mailstream.declared(), &stand_in);
+        let rules = in_force.applying(standing.as_deref(), chosen.mailstream.declared(), &stand_in);
         Some(outcome(chosen, &rules, standing.as_deref(), now))
     }
 
