@@ -29,7 +29,7 @@ UNPACKED := exim4-daemon-light opensmtpd opendkim
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: build run test test-corpus harness check format lean bench fuzz fuzz-tests deb package-test packages test-packages
+.PHONY: build run test test-corpus harness check format lean bench linear fuzz fuzz-tests deb package-test packages test-packages
 
 build: packages
 	$(CARGO) build $(FLAGS) --bin pixelward --bin pixelward-console
@@ -75,6 +75,13 @@ lean:
 # Analysis and rewrite of a 50 KB newsletter beside what they are made of, bombs, and a campaign of 100,000 recipients.
 bench:
 	$(CARGO) bench --locked $(OLDER)
+
+# For each kind of input that could cost more than it is long: how many times the instructions twice the size takes, as valgrind counts them.
+# Fails above 2.3. Takes some minutes.
+LINEAR_PACKAGES := valgrind
+linear: packages
+	$(call need,$(LINEAR_PACKAGES))
+	$(CARGO) bench --locked $(OLDER) --bench linear -- --instructions
 
 # Each fuzz area for so long, guided by coverage; what is found stays in fuzz/artifacts. Needs cargo-fuzz, which it installs.
 SECONDS ?= 60

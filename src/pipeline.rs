@@ -183,7 +183,8 @@ impl Pipeline {
         self.store.lookup(controller, Person([0; 16])).is_ok()
     }
 
-    /// What the relay cannot do at the moment, for those who watch it; `None` where it does all it should. Mail flows all the same.
+    /// What the relay cannot do at the moment, for those who watch it; `None` where it does all it should.
+    /// Mail flows all the same.
     pub fn trouble(&self) -> Option<String> {
         if !self.store_answers() {
             return Some("consent cannot be looked up; trackers are stripped for everybody".to_owned());

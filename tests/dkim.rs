@@ -183,7 +183,8 @@ fn a_thousand_signatures_on_a_large_message_are_gone_through_once() {
     let fields: String = (0..1000).fold(String::new(), |mut out, number| {
         let _ = write!(
             out,
-            "DKIM-Signature: v=1; a=rsa-sha256; c=relaxed/relaxed; d=d{number}.example; s=s; l={number};\r\n h=from; bh=AA==; b=AA==\r\n"
+            "DKIM-Signature: v=1; a=rsa-sha256; c=relaxed/relaxed; d=d{number}.example; s=s; \
+             l={number};\r\n h=from; bh=AA==; b=AA==\r\n"
         );
         out
     });

@@ -103,7 +103,8 @@ fn whoever_names_no_client_is_dropped_without_a_word() {
 #[test]
 fn what_a_proxy_tells_is_never_this_machine() {
     let hop = NextHop::start();
-    let trusts = "proxy_protocol = \"required\"\nproxy_networks = [\"127.0.0.1\"]\nxclient_networks = [\"127.0.0.1\"]\nxforward_networks = [\"127.0.0.1\"]";
+    let trusts = "proxy_protocol = \"required\"\nproxy_networks = [\"127.0.0.1\"]\n\
+                  xclient_networks = [\"127.0.0.1\"]\nxforward_networks = [\"127.0.0.1\"]";
     let relay = Relay::with(hop.port, trusts, "", "");
     let unknown = [b"\r\n\r\n\0\r\nQUIT\n".as_slice(), &[0x21, 0, 0, 0]].concat();
     for header in [
@@ -138,7 +139,8 @@ fn what_a_proxy_tells_is_never_this_machine() {
 
 #[test]
 fn networks_of_everybody_are_told_by_check_and_run() {
-    let lists = "allowed_networks = [\"::ffff:0:0/96\", \"192.0.2.0/24\"]\nproxy_protocol = \"required\"\nproxy_networks = [\"::/0\"]\n\
+    let lists = "allowed_networks = [\"::ffff:0:0/96\", \"192.0.2.0/24\"]\nproxy_protocol = \"required\"\n\
+                 proxy_networks = [\"::/0\"]\n\
                  xclient_networks = [\"0.0.0.0/0\"]\nxforward_networks = [\"128.0.0.0/1\"]";
     let hop = NextHop::start();
     let relay = Relay::with(hop.port, lists, "", "");
@@ -158,7 +160,8 @@ fn networks_of_everybody_are_told_by_check_and_run() {
     assert!(!checked.contains("192.0.2.0/24"), "{checked}");
     // Who must log in is told what it is then.
     let folder = Folder::new();
-    let lines = "allowed_networks = [\"0.0.0.0/0\"]\nrequire_login = true\nusers_file = \"users\"\ntls = \"required\"";
+    let lines = "allowed_networks = [\"0.0.0.0/0\"]\nrequire_login = true\n\
+                 users_file = \"users\"\ntls = \"required\"";
     configuration(&folder, hop.port, lines, "", "");
     let output = program().args(["check", "--config"]).arg(folder.0.join("config.toml")).output().unwrap();
     let checked = String::from_utf8(output.stdout).unwrap();

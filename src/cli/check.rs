@@ -190,8 +190,9 @@ fn keys(config: &Config, findings: &Findings) {
         match holders {
             Holders::Named(_) => findings.good(&format!("{title} signs mail of {names}")),
             Holders::Unclaimed(_) if can_tie && !is_fallback => findings.hint(&format!(
-                "{title} signs mail of {names} alone: no condition of a controller names the domain. Set controllers in [[dkim.key]] to say whose \
-                 it is; who is tied to another by listener or login gets no signature of it"
+                "{title} signs mail of {names} alone: no condition of a controller names the domain. \
+                 Set controllers in [[dkim.key]] to say whose it is; \
+                 who is tied to another by listener or login gets no signature of it"
             )),
             Holders::Unclaimed(_) => findings.good(&format!("{title} signs mail of {names}")),
         }

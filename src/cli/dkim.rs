@@ -10,6 +10,7 @@ use clap::{Args, Subcommand, ValueEnum};
 
 use crate::config::Config;
 use crate::live;
+use crate::sign::existing::MAX_SIGNATURES;
 use crate::sign::verify::{Verdict, verify};
 use crate::sign::{Algorithm, SigningKey};
 
@@ -146,6 +147,9 @@ fn check(command: &Verify) -> Result<ExitCode, Box<dyn std::error::Error>> {
     }
     if found.is_empty() {
         println!("the message has no signature");
+    }
+    if found.len() >= MAX_SIGNATURES {
+        println!("no more than {MAX_SIGNATURES} signatures are looked at");
     }
     let holds = !found.is_empty() && found.iter().all(|own| own.verdict == Verdict::Holds);
     Ok(if holds { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -34,8 +34,9 @@ pub struct DkimKey {
 }
 
 impl DkimKey {
-    /// Whose mail it signs. Where the key names nobody, it belongs to the controllers that have its domain in their conditions, or in those
-    /// of their mailstreams; where none has, to those who are not tied to a listener or a login, and to the controller of all other mail.
+    /// Whose mail it signs. Where the key names nobody, it belongs to the controllers that have its domain in
+    /// their conditions, or in those of their mailstreams; where none has, to those who are not tied to a
+    /// listener or a login, and to the controller of all other mail.
     pub fn holders(&self, rulebook: &Rulebook) -> Holders {
         let names = |all: Vec<&Controller>| all.iter().map(|own| own.name.as_str().to_owned()).collect();
         if !self.controllers.is_empty() {

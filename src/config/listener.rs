@@ -156,12 +156,14 @@ impl Listener {
             (
                 "proxy_networks",
                 &self.proxy_networks,
-                "anybody there may claim any address in a PROXY header, and so pass allowed_networks and limits",
+                "anybody there may claim any address in a PROXY header, \
+                 and so pass allowed_networks and limits",
             ),
             (
                 "xclient_networks",
                 &self.xclient_networks,
-                "anybody there may claim any address and login with XCLIENT, and so pass allowed_networks, require_login and limits",
+                "anybody there may claim any address and login with XCLIENT, \
+                 and so pass allowed_networks, require_login and limits",
             ),
             (
                 "xforward_networks",

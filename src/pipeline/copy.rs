@@ -413,7 +413,8 @@ fn sign(order: &Copying<'_>, rewritten: Bytes, edits: &[Edit]) -> Result<Bytes, 
                 id = %order.arrival.id,
                 controller = sender.controller,
                 domain,
-                "a message was not signed: the keys of this domain belong to other controllers; see controllers in [[dkim.key]]"
+                "a message was not signed: the keys of this domain belong to other controllers; \
+                 see controllers in [[dkim.key]]"
             );
             Ok(bytes)
         }

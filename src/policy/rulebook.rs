@@ -69,7 +69,8 @@ impl Rulebook {
         Chosen { controller: &self.rest.controller, mailstream: &self.rest.unmatched }
     }
 
-    /// The controllers to whom a client is tied by its listener or its login, whatever it writes into its mail.
+    /// The controllers to whom a client is tied by its listener or its login, whatever it writes into its
+    /// mail.
     pub fn tied<'a>(&'a self, origin: &Origin<'_>) -> impl Iterator<Item = &'a Controller> {
         self.houses.iter().map(|house| &house.controller).filter(|own| own.conditions.tie(origin))
     }
@@ -80,7 +81,8 @@ impl Rulebook {
         self.controllers().filter(free).collect()
     }
 
-    /// The controllers in whose conditions, or in those of whose mailstreams, a domain stands, or one above or below it.
+    /// The controllers in whose conditions, or in those of whose mailstreams, a domain stands, or one above
+    /// or below it.
     pub fn claimants(&self, domain: &str) -> Vec<&Controller> {
         let claims = |house: &&House| {
             let streams = house.mailstreams.iter().map(|own| &own.conditions);

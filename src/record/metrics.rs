@@ -85,7 +85,7 @@ fn describe() {
     describe_counter!("pixelward_tls_errors_total", "Clients with which TLS could not be started");
     describe_counter!(
         "pixelward_logins_total",
-        "Logins by whether the password was right, wrong, not looked at since too many were wrong, or waited too long"
+        "Logins by whether the password was right, wrong, or not looked at: too many were wrong, or waited"
     );
     describe_counter!(
         "pixelward_proxy_refused_total",

@@ -1,4 +1,5 @@
-//! What is remembered of clients while a listener runs: their open connections, and how many messages they sent.
+//! What is remembered of clients while a listener runs: their open connections, and how many messages they
+//! sent.
 //!
 //! Promised: no client can make it grow without end.
 
@@ -109,7 +110,8 @@ pub(super) fn network(address: IpAddr) -> IpAddr {
     }
 }
 
-/// Something about each of so many clients, and since when it is so. A new one takes the place of the one of the earliest moment.
+/// Something about each of so many clients, and since when it is so. A new one takes the place of the one of
+/// the earliest moment.
 #[derive(Debug)]
 pub(super) struct Remembered<K, T>(HashMap<K, (T, Instant)>);
 
@@ -129,6 +131,12 @@ impl<K: Clone + Eq + Hash, T> Remembered<K, T> {
             }
         }
         self.0.entry(key).or_insert_with(|| (new(), now))
+    }
+
+    /// Of whom something is remembered.
+    #[cfg(test)]
+    pub(super) fn keys(&self) -> impl Iterator<Item = &K> {
+        self.0.keys()
     }
 
     /// What is remembered of one.

@@ -1,12 +1,14 @@
 //! Who may have a password looked at, and when: what wrong ones cost, across all sessions and listeners.
 //!
-//! Promised: whether a password is looked at is decided before its hash is computed. Who guesses waits, and after a few wrong passwords
-//! hears a refusal that costs nothing; who does not guess waits for nobody who does. No client can make this grow without end.
+//! Promised: whether a password is looked at is decided before its hash is computed. Who guesses waits, and
+//! after a few wrong passwords hears a refusal that costs nothing; who does not guess waits for nobody who
+//! does. No client can make this grow without end.
 //!
-//! A network address (of IPv6, a /64) has a few wrong passwords to spend, which come back one a minute. An attempt under way counts as a
-//! wrong one until it turns out right, so many sessions at once have no more than one. A login has more to spend, since anybody can
-//! spend it; beyond that it is looked at slowly, one attempt after the other. An address from which a login went well before is known
-//! for that login: it has an account of its own, which others cannot spend.
+//! A network address (of IPv6, a /64) has a few wrong passwords to spend, which come back one a minute. An
+//! attempt under way counts as a wrong one until it turns out right, so many sessions at once have no more
+//! than one. A login has more to spend, since anybody can spend it; beyond that it is looked at slowly, one
+//! attempt after the other. An address from which a login went well before is known for that login: it has an
+//! account of its own, which others cannot spend.
 
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -23,6 +25,9 @@ const OF_ADDRESS: u32 = 5;
 const OF_LOGIN: u32 = 20;
 /// How many attempts of one address are looked at together, so that it leaves room for others.
 const TOGETHER: u32 = 2;
+/// How much of a login is remembered, in bytes. Longer ones do not exist ([`super::users::check_login`]), and
+/// are one to this.
+const MAX_LOGIN: usize = 255;
 /// A wrong password is forgotten in so long.
 const FORGIVEN: Duration = Duration::from_secs(60);
 /// What the first wrong password waits for its answer; each further one waits twice as long.
@@ -96,6 +101,7 @@ impl Guesses {
     /// When it may not.
     pub(super) async fn begin(&self, address: IpAddr, login: &str) -> Result<Attempt<'_>, Refused> {
         let address = network(address);
+        let login = login.get(..login.floor_char_boundary(MAX_LOGIN)).unwrap_or_default();
         let (attempt, delay) =
             timeout(TURN, self.turn(address, login)).await.unwrap_or(Err(Refused::Busy))?;
         tokio::time::sleep(delay).await;
@@ -326,6 +332,15 @@ mod tests {
         assert_eq!(look(&guesses, "203.0.113.2", "ann", now), "waits", "one after the other");
         assert_eq!(look(&guesses, "203.0.113.2", "bob", now), "begins", "of another login");
         assert_eq!(look(&guesses, "192.0.2.1", "ann", now), "known");
+    }
+
+    #[tokio::test]
+    async fn of_a_login_no_more_is_remembered_than_one_can_have() {
+        let guesses = Guesses::default();
+        let long = "\u{e9}".repeat(5000);
+        guesses.begin(address("192.0.2.1"), &long).await.unwrap().wrong();
+        let accounts = guesses.locked();
+        assert_eq!(accounts.logins.keys().map(String::len).collect::<Vec<_>>(), [254]);
     }
 
     #[tokio::test]

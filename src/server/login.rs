@@ -76,11 +76,13 @@ impl Conversation<'_> {
                 self.error(Reply::new(454, "4.7.0 Too many logins at once, try again later")).await
             }
             Login::Wrong(delay) => {
-                tracing::warn!(peer = %self.peer.ip(), listener = %self.settings.name, failed = self.failed_logins + 1, "a login failed");
+                let (peer, listener) = (self.peer.ip(), &self.settings.name);
+                tracing::warn!(%peer, %listener, failed = self.failed_logins + 1, "a login failed");
                 self.failed(delay, Reply::new(535, "5.7.8 Login and password do not belong together")).await
             }
             Login::Refused(delay) => {
-                tracing::debug!(peer = %self.peer.ip(), listener = %self.settings.name, "a login was refused: too many failed from this address");
+                let (peer, listener) = (self.peer.ip(), &self.settings.name);
+                tracing::debug!(%peer, %listener, "a login was refused: too many failed from this address");
                 self.failed(delay, Reply::new(454, "4.7.0 Too many logins failed, try again later")).await
             }
         }

@@ -12,7 +12,8 @@ use crate::smtp::session::Identity;
 pub(super) enum Source {
     /// It is where the connection comes from.
     Seen,
-    /// A proxy or a mail server told it (PROXY, XCLIENT). What it told may be its own machine's, so a loopback address is not ours.
+    /// A proxy or a mail server told it (PROXY, XCLIENT). What it told may be its own machine's, so a
+    /// loopback address is not ours.
     Told,
     /// Nobody knows it: the one there is belongs to the proxy.
     Unknown,
@@ -114,7 +115,8 @@ mod tests {
         use Permission::{Denied, Given};
         let check = |networks: &str, address: &str| {
             let source = format!(
-                "[[listener]]\naddress = \"127.0.0.1:0\"\nallowed_networks = [{networks}]\n[next_hop]\nhost = \"a.example\"\n"
+                "[[listener]]\naddress = \"127.0.0.1:0\"\nallowed_networks = [{networks}]\n\
+                 [next_hop]\nhost = \"a.example\"\n"
             );
             let settings = Config::parse(&source).unwrap().listeners.remove(0);
             [Source::Seen, Source::Told, Source::Unknown]

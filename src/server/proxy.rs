@@ -45,9 +45,9 @@ enum Named {
     Unknown,
 }
 
-/// The client's address, and how it is known: behind a proxy, what that says. A client that the proxy cannot name has the proxy's address,
-/// without what that may do. `None` where it is no trusted proxy or says nothing that can be read; such a connection is dropped without
-/// a word.
+/// The client's address, and how it is known: behind a proxy, what that says. A client that the proxy cannot
+/// name has the proxy's address, without what that may do. `None` where it is no trusted proxy or says
+/// nothing that can be read; such a connection is dropped without a word.
 pub(super) async fn client(
     stream: &mut TcpStream,
     peer: SocketAddr,

@@ -87,7 +87,8 @@ impl Users {
         }
     }
 
-    /// Looks at a password. An unknown login takes as long as a wrong password. Who is known for the login does not wait for those who are not.
+    /// Looks at a password. An unknown login takes as long as a wrong password. Who is known for the login
+    /// does not wait for those who are not.
     pub async fn verify(&self, credentials: Credentials, is_known: bool) -> Verdict {
         let turns = async {
             let stranger = if is_known { None } else { Some(STRANGERS.acquire().await) };

@@ -21,8 +21,8 @@ pub fn body_hash(body: &[u8], form: BodyForm, limit: Option<usize>) -> Digest {
     Hasher::new([limit.unwrap_or(WHOLE)]).body(body, form).whole()
 }
 
-/// The SHA-256 of the canonical form of a body, cut at each of these limits. The body is read once, however many there are, and no
-/// further than the largest limit.
+/// The SHA-256 of the canonical form of a body, cut at each of these limits. The body is read once, however
+/// many there are, and no further than the largest limit.
 pub fn body_hashes(
     body: &[u8],
     form: BodyForm,
@@ -77,7 +77,8 @@ fn lines(body: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// How much canonical text is gathered before it is hashed: hashing word by word costs more than the hash itself.
+/// How much canonical text is gathered before it is hashed: hashing word by word costs more than the hash
+/// itself.
 const GATHERED: usize = 16 * 1024;
 
 /// Hashes a text, and cuts of it.
@@ -176,7 +177,8 @@ impl Hasher {
     }
 }
 
-/// Adds a line without blanks at its end, each run of blanks within it as one. Runs without anything to change are added as one.
+/// Adds a line without blanks at its end, each run of blanks within it as one. Runs without anything to
+/// change are added as one.
 fn relaxed(line: &[u8], hasher: &mut Hasher) {
     let trimmed = line.len() - line.iter().rev().take_while(|byte| is_blank(**byte)).count();
     let line = line.get(..trimmed).unwrap_or_default();

@@ -10,8 +10,9 @@ use super::canonical::{BodyForm, WHOLE, body_hashes, body_of};
 use crate::message::header::{Field, by_name, fields};
 use crate::message::transfer::decode_base64;
 
-/// How many DKIM-Signature fields of a message are looked at, from the top. Mail that went through lists and gateways has some ten, and
-/// verifiers look at fewer; each field costs time, and a header has room for a hundred thousand.
+/// How many DKIM-Signature fields of a message are looked at, from the top. Mail that went through lists and
+/// gateways has some ten, and verifiers look at fewer; each field costs time, and a header has room for a
+/// hundred thousand.
 pub const MAX_SIGNATURES: usize = 100;
 
 /// What is done about a signature that would no longer verify.
@@ -25,8 +26,9 @@ pub enum OnBroken {
     Reject,
 }
 
-/// The DKIM-Signature fields that held as far as can be told without their keys, and do not any more. `raw` is the message as it came,
-/// `rewritten` what it became. Those beyond [`MAX_SIGNATURES`] count as broken by any change.
+/// The DKIM-Signature fields that held as far as can be told without their keys, and do not any more. `raw`
+/// is the message as it came, `rewritten` what it became. Those beyond [`MAX_SIGNATURES`] count as broken by
+/// any change.
 pub fn broken_signatures(raw: &[u8], rewritten: &[u8]) -> Vec<Range<usize>> {
     let header: Vec<Field> = fields(raw, 0).collect();
     let all: Vec<&Field> = header.iter().filter(|field| field.is(raw, "DKIM-Signature")).collect();
@@ -97,7 +99,8 @@ impl ChangedBody {
         ChangedBody::Another { after: BodyHashes::of(after, held), before }
     }
 
-    /// Whether the body hash fits before and not after. A hash of another kind cannot be computed, so it counts as broken.
+    /// Whether the body hash fits before and not after. A hash of another kind cannot be computed, so it
+    /// counts as broken.
     fn breaks(&self, signature: &Signature) -> bool {
         match self {
             ChangedBody::Same => false,
@@ -127,8 +130,9 @@ impl ChangedFields {
         ChangedFields(same.collect())
     }
 
-    /// Whether a signature counts on one of them. Of several fields of one name the last are signed, as many as `h=` names it, and where
-    /// it names it more often, that there is none beside them (RFC 6376 section 5.4.2).
+    /// Whether a signature counts on one of them. Of several fields of one name the last are signed, as many
+    /// as `h=` names it, and where it names it more often, that there is none beside them (RFC 6376 section
+    /// 5.4.2).
     fn break_it(&self, signature: &Signature) -> bool {
         let mut counts: HashMap<&[u8], usize> = HashMap::new();
         signature.signed.iter().any(|name| {
@@ -346,7 +350,9 @@ mod tests {
         #[test]
         fn what_is_found_together_is_what_is_found_one_by_one(
             (before, after) in ("([ab \t]{0,4}(\r\n)?){0,8}\r\n", "([ab \t]{0,4}(\r\n)?){0,8}\r\n"),
-            tags in proptest::collection::vec((any::<bool>(), proptest::option::of(0usize..30), 0u8..3), 1..8),
+            tags in proptest::collection::vec(
+                (any::<bool>(), proptest::option::of(0usize..30), 0u8..3), 1..8
+            ),
         ) {
             let form = |is_relaxed: bool| if is_relaxed { BodyForm::Relaxed } else { BodyForm::Simple };
             let hash = |body: &str, is_relaxed: bool, limit: Option<usize>| {

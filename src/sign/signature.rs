@@ -39,8 +39,8 @@ const SIGNED: [&str; 10] = [
 /// The longest line of the signature's own field, in characters.
 const WIDTH: usize = 72;
 
-/// The DKIM-Signature field that each of these keys gives a message, line ends included. The message is read once for all of them. `now`
-/// is in seconds since 1970.
+/// The DKIM-Signature field that each of these keys gives a message, line ends included. The message is read
+/// once for all of them. `now` is in seconds since 1970.
 pub fn signatures(message: &[u8], keys: &[&SigningKey], now: i64) -> String {
     if keys.is_empty() {
         return String::new();
@@ -53,7 +53,8 @@ pub fn signatures(message: &[u8], keys: &[&SigningKey], now: i64) -> String {
     let signed = signed_fields(message, &by_name, &names);
     let field = |key: &&SigningKey| {
         let tags = format!(
-            "v=1; a={}; c=relaxed/relaxed;\r\n\td={}; s={}; t={now};\r\n\th={folded};\r\n\tbh={hash};\r\n\tb=",
+            "v=1; a={}; c=relaxed/relaxed;\r\n\td={}; s={}; t={now};\r\n\th={folded};\r\n\t\
+             bh={hash};\r\n\tb=",
             key.algorithm().tag(),
             key.domain,
             key.selector,

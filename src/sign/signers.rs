@@ -1,6 +1,7 @@
 //! All keys of ours: whose mail each of them signs, and which messages are signed.
 //!
-//! Promised: no message is signed with a key of a controller to whom it does not belong, whatever its From says.
+//! Promised: no message is signed with a key of a controller to whom it does not belong, whatever its From
+//! says.
 
 use super::existing::has_intact_signature;
 use super::key::SigningKey;
@@ -40,7 +41,8 @@ pub struct Sender<'a> {
     pub domain: &'a str,
     /// The controller whose mail it is.
     pub controller: &'a str,
-    /// The controllers to whom the client is tied by its listener or its login; empty where it is tied to none.
+    /// The controllers to whom the client is tied by its listener or its login; empty where it is tied to
+    /// none.
     pub tied: Vec<&'a str>,
 }
 
@@ -82,8 +84,8 @@ impl Signers {
         self.keys.is_empty()
     }
 
-    /// The fields that sign a message, one for each key of the nearest domain that its sender may sign for: the one in From, else one
-    /// above it; where none of those has a key, the fallback.
+    /// The fields that sign a message, one for each key of the nearest domain that its sender may sign for:
+    /// the one in From, else one above it; where none of those has a key, the fallback.
     pub fn sign(&self, message: &[u8], sender: &Sender<'_>, now: i64) -> Signed {
         let keys = match self.of(sender) {
             Ok(keys) => keys,

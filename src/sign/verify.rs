@@ -47,7 +47,8 @@ pub struct Verified {
     pub verdict: Verdict,
 }
 
-/// Looks at the signatures of a message, the first [`MAX_SIGNATURES`] of them. `record` gives the TXT record of a name.
+/// Looks at the signatures of a message, the first [`MAX_SIGNATURES`] of them. `record` gives the TXT record
+/// of a name.
 pub fn verify(message: &[u8], record: impl Fn(&str) -> Option<String>) -> Vec<Verified> {
     let header: Vec<Field> = fields(message, 0).collect();
     let found = header.iter().filter(|field| field.is(message, "DKIM-Signature")).take(MAX_SIGNATURES);

@@ -151,8 +151,8 @@ impl fmt::Display for Address {
     }
 }
 
-/// A text in which of mail addresses only the domain is left, however they are written: with a quoted local part, or with an at sign that is
-/// encoded for the web or for SMTP.
+/// A text in which of mail addresses only the domain is left, however they are written: with a quoted local
+/// part, or with an at sign that is encoded for the web or for SMTP.
 pub fn without_local_parts(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
@@ -184,7 +184,8 @@ fn at_sign(text: &str) -> Option<(usize, usize)> {
         let known = SIGNS
             .iter()
             .find(|sign| rest.get(..sign.len()).is_some_and(|own| own.eq_ignore_ascii_case(sign.as_bytes())));
-        // As xtext (RFC 3461) and quoted-printable have it: figures look like that, too, so a domain must follow.
+        // As xtext (RFC 3461) and quoted-printable have it: figures look like that, too, so a domain must
+        // follow.
         let is_encoded = (rest.starts_with(b"+40") || rest.starts_with(b"=40"))
             && rest.get(3..).is_some_and(begins_with_domain);
         known.map(|sign| (at, sign.len())).or(is_encoded.then_some((at, 3)))

@@ -245,8 +245,9 @@ fn could_resolve(host: &str, names: Host) -> bool {
         Some(digits) => digits.bytes().all(|byte| byte.is_ascii_hexdigit()),
         None => !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_digit()),
     };
-    // No browser takes a host with these in it (WHATWG URL, forbidden host code points), and no name is of dots alone. An attribute whose
-    // quote is never closed has the rest of the text for its value, and would lose it for an address that nothing asks for.
+    // No browser takes a host with these in it (WHATWG URL, forbidden host code points), and no name is of
+    // dots alone. An attribute whose quote is never closed has the rest of the text for its value, and would
+    // lose it for an address that nothing asks for.
     let is_name = host.contains('[') || host.contains(char::is_alphanumeric) && !host.contains(['<', '>']);
     let has_mark = || host.contains(['.', '[', '%', '\u{3002}']);
     is_number || names == Host::Any && is_label(host) || is_name && has_mark()

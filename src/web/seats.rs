@@ -1,7 +1,8 @@
 //! Who is talked to at once: so many connections, and whose seat is given to another when all are taken.
 //!
-//! Promised: connections that only wait cannot keep others out. Whoever comes when all seats are taken gets the one of the connection that
-//! has waited longest for its client, once that has had a fair time; a request that came whole is always answered.
+//! Promised: connections that only wait cannot keep others out. Whoever comes when all seats are taken gets
+//! the one of the connection that has waited longest for its client, once that has had a fair time; a request
+//! that came whole is always answered.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

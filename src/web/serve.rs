@@ -1,4 +1,5 @@
-//! Serving HTTP/1.1 within limits: so many connections ([`super::seats`]), each with so much time for TLS, a header, and silence.
+//! Serving HTTP/1.1 within limits: so many connections ([`super::seats`]), each with so much time for TLS, a
+//! header, and silence.
 
 use std::io;
 use std::net::SocketAddr;

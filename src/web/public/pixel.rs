@@ -1,10 +1,11 @@
 //! Pixels of ours: each fetch asks what holds at that moment (N25).
 //!
-//! The answer is the same for everything but a gate that leads on: status, fields and bytes. So nobody learns from a pixel whether its reader is
-//! known, said no, was erased, or whether the token is one at all.
+//! The answer is the same for everything but a gate that leads on: status, fields and bytes. So nobody learns
+//! from a pixel whether its reader is known, said no, was erased, or whether the token is one at all.
 //!
-//! Pictures are loaded, not visited. Whoever opens the address of a pixel as a page gets one that says what it is, whatever the token and whatever
-//! consent: our name leads nobody to a page that somebody else has put into a mail, and a visit is no opening.
+//! Pictures are loaded, not visited. Whoever opens the address of a pixel as a page gets one that says what
+//! it is, whatever the token and whatever consent: our name leads nobody to a page that somebody else has put
+//! into a mail, and a visit is no opening.
 
 use axum::body::Body;
 use axum::http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, LOCATION, REFERRER_POLICY};
@@ -20,8 +21,8 @@ use crate::rewrite::token::{Holder, Kind, Token};
 const BLANK: [u8; 43] =
     *b"GIF89a\x01\0\x01\0\x80\0\0\0\0\0\0\0\0!\xf9\x04\x01\0\0\0\0,\0\0\0\0\x01\0\x01\0\0\x02\x02D\x01\0;";
 
-/// Whether a request is for a page and not for a picture. Browsers say so (Fetch Metadata); mail programs and the proxies of mailbox providers
-/// say nothing, or that they take any picture.
+/// Whether a request is for a page and not for a picture. Browsers say so (Fetch Metadata); mail programs and
+/// the proxies of mailbox providers say nothing, or that they take any picture.
 pub(super) fn is_visit(headers: &HeaderMap) -> bool {
     let said = |name: &str| headers.get(name).map(|value| value.as_bytes().trim_ascii().to_ascii_lowercase());
     match (said("sec-fetch-dest"), said("sec-fetch-mode")) {
@@ -157,10 +158,12 @@ mod tests {
             // Proxies of mailbox providers, Apple Mail, Outlook, Thunderbird, browsers of several years.
             "*/*",
             "image/*",
-            "image/webp,image/avif,image/jxl,image/heic,image/heic-sequence,video/*;q=0.8,image/png,image/svg+xml,image/*;q=0.8,*/*;q=0.5",
+            "image/webp,image/avif,image/jxl,image/heic,image/heic-sequence,video/*;q=0.8,\
+             image/png,image/svg+xml,image/*;q=0.8,*/*;q=0.5",
             "image/png,image/*;q=0.8,*/*;q=0.5",
             "image/avif,image/webp,image/apng,image/svg+xml,image/*,*/*;q=0.8",
-            "image/gif, image/x-xbitmap, image/jpeg, image/pjpeg, application/x-shockwave-flash, application/vnd.ms-excel, */*",
+            "image/gif, image/x-xbitmap, image/jpeg, image/pjpeg, \
+             application/x-shockwave-flash, application/vnd.ms-excel, */*",
             "image/gif, text/html;q=0.5, */*",
             "text/html;q=0, */*",
             "nonsense",
@@ -176,7 +179,8 @@ mod tests {
     #[test]
     fn pages_are_visited() {
         for accept in [
-            "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,image/apng,*/*;q=0.8",
+            "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,\
+             image/apng,*/*;q=0.8",
             "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
             "TEXT/HTML",
             "application/xhtml+xml;q=0.9, image/png;q=0.8",
