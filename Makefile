@@ -48,12 +48,13 @@ test-corpus: packages test-packages
 
 # The long forms of what the tests show in short: 100,000 malformed sessions, 5,000 slow clients beside 200 good ones, 15,000 idle connections,
 # 2,000 sessions with 10 MiB each, 300 kills, 200,000 recipients, 100 power cuts of the consent store, 10 million forged tokens,
-# 10,000 fetches by scanners, 2,000 messages that make a station of the line panic, and the console over a million records. Prints what
-# came of each. Needs some 20,000 open files.
+# 10,000 fetches by scanners, 2,000 messages that make a station of the line panic, 2 MB to 1,000 readers, and the console over a million
+# records. Prints what came of each. Needs some 20,000 open files.
 harness: packages
 	PIXELWARD_SESSIONS=100000 $(CARGO) test $(FLAGS) --test hostile -- --nocapture malformed
 	$(CARGO) test $(FLAGS) --test hostile --test exhaustion --test crash -- --nocapture --ignored --test-threads 1
 	$(CARGO) test $(FLAGS) --test console_crowd -- --nocapture --ignored
+	PIXELWARD_READERS=1000 $(CARGO) test $(FLAGS) --test exhaustion -- --nocapture each_reader
 	PIXELWARD_PANICS=100 $(CARGO) test $(FLAGS) --test internal_errors -- --nocapture arrives
 	PIXELWARD_FORGED=10000000 PIXELWARD_SCANS=10000 $(CARGO) test $(FLAGS) --test public_hostile -- --nocapture forged scanners
 	PIXELWARD_CUTS=100 PIXELWARD_CANDIDATES=10000000 $(CARGO) test $(FLAGS) --test store_faults -- --nocapture

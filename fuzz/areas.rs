@@ -185,7 +185,7 @@ pub fn dkim(input: &[u8]) {
     let Signed::Fields(fields) = signers.sign(&changed, &sender, 1_795_000_000) else { return };
     let signed = [fields.as_bytes(), &changed].concat();
     let verified = verify(&signed, |name| (name == "fuzz._domainkey.shop.example").then(|| record.clone()));
-    let holds = verified.first().is_some_and(|own| own.verdict == Verdict::Holds);
+    let holds = verified.first().is_some_and(|ours| ours.verdict == Verdict::Holds);
     assert!(holds, "our own signature does not hold: {verified:?}");
 }
 
@@ -232,7 +232,7 @@ fn arrival(pipeline: &Pipeline, message: Bytes, recipients: &[&str], answers: An
     let address = |text: &str| Address::bare(text).expect("an address");
     let sender = session::Sender { address: address("news@shop.example"), parameters: Parameters::default() };
     let client = Greeting { name: "client.example".to_owned(), protocol: Protocol::Esmtp };
-    let to = |own: &&str| Recipient { address: address(own), parameters: Parameters::default() };
+    let to = |text: &&str| Recipient { address: address(text), parameters: Parameters::default() };
     let recipients = recipients.iter().map(to).collect();
     Arrival {
         id: MessageId::new(),
@@ -254,8 +254,12 @@ pub fn whole(input: &[u8]) {
     let Some((&which, raw)) = input.split_first() else { return };
     let message = Bytes::from(received(raw));
     let Line { pipeline, runtime, .. } = &*LINE;
-    let recipients: Vec<&str> =
-        PEOPLE.iter().enumerate().filter(|(bit, _)| which >> bit & 1 == 1).map(|(_, own)| *own).collect();
+    let recipients: Vec<&str> = PEOPLE
+        .iter()
+        .enumerate()
+        .filter(|(bit, _)| which >> bit & 1 == 1)
+        .map(|(_, address)| *address)
+        .collect();
     let recipients = if recipients.is_empty() { PEOPLE.to_vec() } else { recipients };
     let answers = if which & 8 == 0 { Answers::One } else { Answers::Each };
     let arrival = arrival(pipeline, message.clone(), &recipients, answers);
@@ -263,7 +267,7 @@ pub fn whole(input: &[u8]) {
     let copies = runtime.block_on(pipeline.copies(&arrival));
     assert_eq!(guarded::panics(), before, "a step ended in an internal error");
     // What may be a message of the observed mailstream is not looked at for what is left.
-    let may_be_observed = message.windows(7).any(|own| own.eq_ignore_ascii_case(b"watched"));
+    let may_be_observed = message.windows(7).any(|word| word.eq_ignore_ascii_case(b"watched"));
     let mut served = 0;
     for (indexes, copy) in copies {
         served += indexes.len();
@@ -276,8 +280,9 @@ pub fn whole(input: &[u8]) {
         }
         let found = DETECTOR.analyse(&copy, &Inquiry::to(&recipients));
         let ours = |url: &str| url.starts_with("choice.shop.example/");
-        let left = found.sightings.iter().find(|own| own.is_removable_tracker() && !ours(&own.url));
-        assert!(left.is_none(), "{:?} is left", left.map(|own| &own.url));
+        let left =
+            found.sightings.iter().find(|sighting| sighting.is_removable_tracker() && !ours(&sighting.url));
+        assert!(left.is_none(), "{:?} is left", left.map(|sighting| &sighting.url));
     }
     assert_eq!(served, recipients.len(), "somebody gets no copy and hears nothing");
 }

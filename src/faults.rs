@@ -19,7 +19,8 @@ mod armed {
     pub fn arm(message: &[u8]) {
         let named = fields(message, 0).find(|field| field.is(message, FIELD));
         let value = named.map(|field| String::from_utf8_lossy(field.value(message)).into_owned());
-        let stations = value.iter().flat_map(|value| value.split(',')).map(|own| own.trim().to_owned());
+        let stations =
+            value.iter().flat_map(|value| value.split(',')).map(|station| station.trim().to_owned());
         STATIONS.set(stations.collect());
     }
 
@@ -30,7 +31,7 @@ mod armed {
     /// That is what it is for.
     #[allow(clippy::panic, reason = "a test asks for it")]
     pub fn point(station: &str) {
-        if STATIONS.with_borrow(|stations| stations.iter().any(|own| own == station)) {
+        if STATIONS.with_borrow(|stations| stations.iter().any(|armed| armed == station)) {
             panic!("a fault that a test asked for, at {station}");
         }
     }

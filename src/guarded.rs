@@ -75,7 +75,7 @@ fn install_hook() {
 }
 
 fn site(info: &PanicHookInfo<'_>) -> String {
-    info.location().map_or_else(|| "an unknown place".to_owned(), |own| Site(own).to_string())
+    info.location().map_or_else(|| "an unknown place".to_owned(), |location| Site(location).to_string())
 }
 
 /// A place in the source, without the directories of the machine that built the program.

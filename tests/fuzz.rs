@@ -177,7 +177,9 @@ fn seeds(area: &str) -> Vec<Vec<u8>> {
             let field = PIECES[52..55].concat();
             messages.iter().map(|raw| [&[9, 0, 5], field.as_bytes(), raw].concat()).collect()
         }
-        "whole" => messages.iter().zip(0u8..=255).map(|(raw, which)| behind(&[which], raw)).collect(),
+        "whole" => {
+            messages.iter().zip((0u8..=255).cycle()).map(|(raw, which)| behind(&[which], raw)).collect()
+        }
         _ => messages,
     }
 }
@@ -192,7 +194,7 @@ fn styles(html: &[u8]) -> Option<Vec<u8>> {
 fn found(area: &str) -> Vec<(PathBuf, Vec<u8>)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/found").join(area);
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    entries.map(|own| own.path()).map(|path| (path.clone(), std::fs::read(path).unwrap())).collect()
+    entries.map(|entry| entry.path()).map(|path| (path.clone(), std::fs::read(path).unwrap())).collect()
 }
 
 fn run(area: &str) {
@@ -203,9 +205,9 @@ fn run(area: &str) {
     for (path, input) in found(area) {
         assert!(guarded(|| check(&input)).is_ok(), "{} fails again", path.display());
     }
-    let seconds = std::env::var("PIXELWARD_FUZZ_SECONDS").map_or(2, |own| own.parse().unwrap());
+    let seconds = std::env::var("PIXELWARD_FUZZ_SECONDS").map_or(2, |text| text.parse().unwrap());
     let number = std::env::var("PIXELWARD_FUZZ_SEED")
-        .map_or_else(|_| RandomState::new().build_hasher().finish(), |own| own.parse().unwrap());
+        .map_or_else(|_| RandomState::new().build_hasher().finish(), |text| text.parse().unwrap());
     let (mut random, seeds) = (Random(number | 1), seeds(area));
     assert!(!seeds.is_empty());
     let (started, mut tried) = (Instant::now(), 0u64);

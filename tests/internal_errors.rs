@@ -45,9 +45,9 @@ fn arrived(rest: &str) -> Vec<(&'static str, Vec<u8>)> {
     println!("{} messages that panic, {} delivered", each() * stations.len(), taken.len());
     let station = |to: &str| {
         let name = to.split('@').next().unwrap().trim_end_matches(|own: char| own.is_ascii_digit());
-        stations.iter().copied().find(|own| *own == name).unwrap()
+        stations.iter().copied().find(|station| *station == name).unwrap()
     };
-    taken.into_iter().map(|own| (station(&own.to[0]), own.message.to_vec())).collect()
+    taken.into_iter().map(|taken| (station(&taken.to[0]), taken.message.to_vec())).collect()
 }
 
 fn text(message: &[u8]) -> String {
@@ -125,12 +125,12 @@ fn several_copies_each_survive_their_own_error() {
     client.send(support::stuffed(&faulty("verify", "reader@home.example")).as_bytes());
     assert_eq!((client.code(), client.code()), (250, 250));
     let got: Vec<String> = hop.wait(2).iter().map(support::Delivery::below_trace).collect();
-    let with = got.iter().filter(|own| own.contains("wf/open")).count();
+    let with = got.iter().filter(|copy| copy.contains("wf/open")).count();
     assert_eq!(with, 1, "who agreed keeps the pixel, and who did not gets none: {got:?}");
 }
 
 fn mbox(messages: &[String]) -> String {
-    messages.iter().map(|own| format!("From a Mon Nov  2 09:00:00 2026\n{own}\n")).collect()
+    messages.iter().map(|message| format!("From a Mon Nov  2 09:00:00 2026\n{message}\n")).collect()
 }
 
 #[test]

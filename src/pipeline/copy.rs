@@ -176,7 +176,7 @@ impl Copying<'_> {
 
     /// How many trackers of opens can be taken out.
     fn trackers(&self) -> usize {
-        self.basis.analysis.sightings.iter().filter(|own| own.is_removable_tracker()).count()
+        self.basis.analysis.sightings.iter().filter(|sighting| sighting.is_removable_tracker()).count()
     }
 
     /// Whether a copy without trackers needs the link, too.

@@ -175,12 +175,14 @@ impl Pipeline {
         let pixels = analysis
             .sightings
             .iter()
-            .filter(|own| own.verdict == Verdict::Tracker && own.axis() == Axis::Open)
+            .filter(|sighting| sighting.verdict == Verdict::Tracker && sighting.axis() == Axis::Open)
             .count();
-        let (asked, early): (Vec<usize>, Vec<usize>) = (0..decided.len())
-            .partition(|own| decided.get(*own).is_some_and(|own| own.request != Request::Rejects));
-        let of =
-            |index: usize| decided.get(index).map(|own| (index, wanted(basis.chosen, own, pixels, index)));
+        let (asked, early): (Vec<usize>, Vec<usize>) = (0..decided.len()).partition(|index| {
+            decided.get(*index).is_some_and(|decided| decided.request != Request::Rejects)
+        });
+        let of = |index: usize| {
+            decided.get(index).map(|decided| (index, wanted(basis.chosen, decided, pixels, index)))
+        };
         let wanted: Vec<(usize, Wanted)> = asked.into_iter().filter_map(of).collect();
         let most = if arrival.answers == Answers::Each { usize::MAX } else { live.config.relay.max_groups };
         let mut plan = Plan::of(basis.chosen, basis.at, decided);
@@ -201,7 +203,7 @@ fn with_equal_copies_joined(copying: &Copying<'_>, groups: Vec<(Wanted, Vec<usiz
     let mut joined: Vec<Group> = Vec::with_capacity(groups.len());
     for (wanted, recipients) in groups {
         let fingerprint = if is_one { None } else { copying.fingerprint(wanted, &recipients) };
-        let same = fingerprint.map(|own| *known.entry(own).or_insert(joined.len()));
+        let same = fingerprint.map(|fingerprint| *known.entry(fingerprint).or_insert(joined.len()));
         match same.and_then(|at| joined.get_mut(at)) {
             Some(Group { recipients: all, wanted: Ok(each) }) => {
                 all.extend(recipients);

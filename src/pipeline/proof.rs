@@ -100,7 +100,7 @@ pub(super) fn note(
             done: copied.done.or(decided.map(|decided| decided.opens)).unwrap_or(Outcome::Strip),
             removed: copied.removed,
             swapped: copied.swapped,
-            recipients: group.recipients.iter().filter_map(|own| recipient(own, copied)).collect(),
+            recipients: group.recipients.iter().filter_map(|index| recipient(index, copied)).collect(),
         }
     });
     Note {

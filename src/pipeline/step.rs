@@ -39,8 +39,9 @@ impl Steps {
             faults::arm(message);
             guarded(step)
         };
-        let has_more_threads =
-            || Handle::try_current().is_ok_and(|own| own.runtime_flavor() == RuntimeFlavor::MultiThread);
+        let has_more_threads = || {
+            Handle::try_current().is_ok_and(|handle| handle.runtime_flavor() == RuntimeFlavor::MultiThread)
+        };
         if work <= BRIEF || !has_more_threads() {
             return step();
         }

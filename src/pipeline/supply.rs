@@ -94,11 +94,14 @@ impl<'a> Supply<'a> {
         };
         // All copies together may be many times what the message is.
         if self.pipeline.witness.is_none() {
-            copied.hash =
-                copied.bytes.take().filter(|_| self.pipeline.wants_hashes()).map(|own| digest::body(&own));
+            copied.hash = copied
+                .bytes
+                .take()
+                .filter(|_| self.pipeline.wants_hashes())
+                .map(|bytes| digest::body(&bytes));
         }
-        if let Some(own) = self.copied.get_mut(number) {
-            *own = copied;
+        if let Some(place) = self.copied.get_mut(number) {
+            *place = copied;
         }
         outcome
     }

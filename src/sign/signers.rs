@@ -91,7 +91,10 @@ impl Signers {
             Ok(keys) => keys,
             Err(domain) => return Signed::Withheld(domain),
         };
-        let needs = keys.first().is_some_and(|key| !has_intact_signature(message, &key.domain));
+        // A first line that begins with a blank would continue our field, and break it.
+        let can_be_signed = !matches!(message.first(), Some(b' ' | b'\t'));
+        let is_missing = |key: &&SigningKey| !has_intact_signature(message, &key.domain);
+        let needs = can_be_signed && keys.first().is_some_and(is_missing);
         if needs { Signed::Fields(signatures(message, &keys, now)) } else { Signed::Nothing }
     }
 

@@ -46,7 +46,8 @@ const KINDS: [(&str, Make); 8] = [
     ("receipt", |encoding, pixel| message("", &part("text/html; charset=utf-8", encoding, &receipt(pixel)))),
     ("alternative", |encoding, pixel| message("", &alternative(encoding, &table(pixel)))),
     ("attachment", |encoding, pixel| {
-        let file: Vec<u8> = (0..30_000u32).map(|own| (own.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+        let file: Vec<u8> =
+            (0..30_000u32).map(|number| (number.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
         let file = wrapped(&encode_base64(&file));
         let file = format!(
             "Content-Type: application/pdf; name=\"terms.pdf\"\r\nContent-Disposition: attachment; filename=\"terms.pdf\"\r\n\
