@@ -127,6 +127,52 @@ fn each_route_is_open_to_those_with_its_scope_and_controller_and_to_nobody_else(
 }
 
 #[test]
+fn a_no_is_taken_whatever_its_time_and_each_controller_is_shown_another_hash() {
+    let served = Served::with("");
+    let token = served.token(ALL, "all");
+    let ask = |controller: &str, method: &str, path: &str, body: &Value| {
+        served.ask(&token, method, &format!("/v1/controllers/{controller}{path}"), &body.to_string())
+    };
+    let said = |state: &str, time: &str| {
+        let address = "ann@home.example";
+        json!({"address": address, "state": state, "event_time": time, "evidence": "form/1"})
+    };
+    let ahead = ask("shop", "PUT", "/consent", &said("granted", "2999-01-01T00:00:00Z"));
+    assert_eq!((ahead.status, ahead.json()["type"].clone()), (409, json!("urn:pixelward:problem:in-future")));
+    assert_eq!(ask("shop", "PUT", "/consent", &said("granted", "2026-09-01T10:00:00Z")).status, 200);
+    let no = ask("shop", "PUT", "/consent", &said("withdrawn", "2999-01-01T00:00:00Z"));
+    assert_eq!((no.status, no.json()["result"].clone()), (200, json!("recorded")), "{}", no.text());
+    let now = pixelward::consent::Timestamp::now();
+    let moved = pixelward::consent::Timestamp::parse(no.json()["recorded_as_of"].as_str().unwrap()).unwrap();
+    assert!(moved <= now, "{moved}");
+    assert_eq!(state_of(&no.json()["consent"], "personalisation"), "withdrawn");
+    let ann = json!({"address": "ann@home.example"});
+    let export = ask("shop", "POST", "/consent/export", &ann).json();
+    assert_eq!(export["records"][1]["claimed_time"], "2999-01-01T00:00:00Z");
+    // A line of an import is taken in the same way, and says so.
+    let line = said("refused", "2999-01-01T00:00:00Z");
+    let kind = [("Content-Type", "application/x-ndjson")];
+    let path = format!("{SHOP}/consent/import");
+    let answer = served.ask_with(&token, "POST", &path, &kind, &format!("{line}\n"));
+    let first: Value = serde_json::from_str(answer.text().lines().next().unwrap()).unwrap();
+    assert_eq!(first["result"], "recorded", "{first}");
+    assert!(first["recorded_as_of"].as_str().unwrap() < "2999");
+    // What one controller is shown names nobody at another.
+    assert_eq!(ask("club", "PUT", "/consent", &said("granted", "2026-09-01T10:00:00Z")).status, 200);
+    let shown =
+        ["shop", "club"].map(|name| ask(name, "POST", "/consent/lookup", &ann).json()["person"].clone());
+    assert_ne!(shown[0], shown[1]);
+    assert_eq!(export["person"], shown[0]);
+    for (controller, its, other) in [("shop", &shown[0], &shown[1]), ("club", &shown[1], &shown[0])] {
+        let get = |hash: &Value| {
+            let path = format!("/v1/controllers/{controller}/people/{}", hash.as_str().unwrap());
+            served.ask(&token, "GET", &path, "").status
+        };
+        assert_eq!((get(its), get(other)), (200, 404), "{controller}");
+    }
+}
+
+#[test]
 fn what_was_said_is_looked_up_recorded_and_erased() {
     let served = Served::with("statistics_max_age_s = 0");
     let token = served.token(ALL, "all");

@@ -18,9 +18,9 @@ use support::{Relay, free_port};
 
 /// What makes a process see another time (package faketime).
 fn library() -> PathBuf {
-    let folders = std::fs::read_dir("/usr/lib").unwrap().map(|own| own.unwrap().path());
-    let mut found = folders.map(|own| own.join("faketime/libfaketime.so.1"));
-    found.find(|own| own.exists()).expect("faketime is installed (make test-packages installs it)")
+    let folders = std::fs::read_dir("/usr/lib").unwrap().map(|entry| entry.unwrap().path());
+    let mut found = folders.map(|folder| folder.join("faketime/libfaketime.so.1"));
+    found.find(|path| path.exists()).expect("faketime is installed (make test-packages installs it)")
 }
 
 /// The clock of a relay.
@@ -92,7 +92,7 @@ fn withdraw(readers: &Readers, token: &str, way: usize, address: &str, link: &st
 
 #[test]
 fn no_acknowledged_withdrawal_is_lost_while_the_clock_steps() {
-    let steps: usize = std::env::var("PIXELWARD_STEPS").ok().and_then(|own| own.parse().ok()).unwrap_or(60);
+    let steps: usize = std::env::var("PIXELWARD_STEPS").ok().and_then(|text| text.parse().ok()).unwrap_or(60);
     let folder = support::Folder::new();
     let clock = Clock(folder.file("offset", "+0"));
     let readers = started(&clock.0);

@@ -144,7 +144,7 @@ fn examine(folder: &Path, what: &str) -> Outcome {
     }
     let found = store.verify();
     eprintln!("{what}: {granted} of 180, {found:?}");
-    let sound = found.is_ok_and(|own| own.is_sound() && own.people == 270);
+    let sound = found.is_ok_and(|found| found.is_sound() && found.people == 270);
     assert!(sound || granted <= 180, "{what}");
     if sound && granted == 180 { Outcome::Harmless } else { Outcome::Noticed }
 }
@@ -285,7 +285,7 @@ fn damage_beside_journal_and_keys_stops_nothing_and_is_named() {
         assert!(store.note_open(&shop, "news", store.person(&address(number)), Timestamp::now()));
     }
     let tag = |store: &Store, number: u32| {
-        store.known_pseudonym(store.person(&address(number))).map(|own| own.tag(b"here"))
+        store.known_pseudonym(store.person(&address(number))).map(|pseudonym| pseudonym.tag(b"here"))
     };
     let (kept, erased) = (tag(&store, 1), tag(&store, 7));
     assert!(kept.is_some() && erased.is_none() && store.measured_since().is_none());
@@ -316,18 +316,20 @@ fn damage_beside_journal_and_keys_stops_nothing_and_is_named() {
         harm(&trial.join("store").join(file));
         // Noticed while the store is open, and after the next start.
         let found = store.verify().unwrap();
-        assert!(found.damaged_files.iter().any(|own| own.contains(file)), "{what}: {found:?}");
+        assert!(found.damaged_files.iter().any(|named| named.contains(file)), "{what}: {found:?}");
         // What is in memory may be written over the damage at the end, so it is done again.
         drop(store);
         copy(&sound, &trial);
         harm(&trial.join("store").join(file));
         let store = open(&trial).unwrap();
         assert!(
-            (0..300).all(|own| allowed(&store, &address(own)) != (is_withdrawn(own) || is_erased(own))),
+            (0..300).all(|number| {
+                allowed(&store, &address(number)) != (is_withdrawn(number) || is_erased(number))
+            }),
             "{what}"
         );
         let found = store.verify().unwrap();
-        assert!(found.damaged_files.iter().any(|own| own.contains(file)), "{what}: {found:?}");
+        assert!(found.damaged_files.iter().any(|named| named.contains(file)), "{what}: {found:?}");
         assert_eq!(found.damaged_files.len(), 1, "{what}: {found:?}");
         // Who was erased has no tag of before; who opened something before today is not counted as one who
         // did not.
@@ -338,7 +340,7 @@ fn damage_beside_journal_and_keys_stops_nothing_and_is_named() {
         drop(store);
         // Once somebody has looked at it and deleted it, all is well.
         for path in
-            files(&trial.join("store")).iter().filter(|own| own.to_string_lossy().contains(".damaged"))
+            files(&trial.join("store")).iter().filter(|path| path.to_string_lossy().contains(".damaged"))
         {
             std::fs::remove_file(path).unwrap();
         }

@@ -56,9 +56,9 @@ fn standings_of_format_3() {
     let standing = Standing::decode(&sample).unwrap();
     assert_eq!(standing.encode(), sample);
     assert!(standing.no_track() && standing.no_track_record() == Some(9));
-    let said = standing.of(Purpose::CampaignPerformance).map(|own| (own.state, own.record));
+    let said = standing.of(Purpose::CampaignPerformance).map(|stand| (stand.state, stand.record));
     assert_eq!(said, Some((State::Granted, 3)));
-    let said = standing.of(Purpose::Personalisation).map(|own| (own.state, own.event_at));
+    let said = standing.of(Purpose::Personalisation).map(|stand| (stand.state, stand.event_at));
     assert_eq!(said, Some((State::Withdrawn, Timestamp(5))), "it was asked again since");
     assert_eq!(standing.jurisdictions().collect::<Vec<_>>(), ["fr", "none"]);
     assert_eq!((standing.collected_at, standing.notice_sent_at), (Some(Timestamp(1)), Some(Timestamp(2))));

@@ -12,7 +12,8 @@ use super::{Controller, Permission, Person, Timestamp};
 pub struct Export {
     /// When it was made.
     pub exported_at: String,
-    /// Under which keyed hash the person is known. No address is in the store.
+    /// Under which keyed hash the person is known: to the controller, where it is of one controller's
+    /// records. No address is in the store.
     pub person: String,
     /// What holds now, by controller.
     pub standing: Vec<Standing>,
@@ -143,7 +144,7 @@ impl Export {
     ///
     /// When the store cannot be read.
     pub fn of(store: &Store, person: Person) -> Result<Option<Export>, StoreError> {
-        Export::made(store, person, store.linked_history(person)?)
+        Export::made(store, person, store.outward_of_none().shown(person), store.linked_history(person)?)
     }
 
     /// What is recorded of this person for one controller; `None` where that is nothing.
@@ -158,12 +159,13 @@ impl Export {
     ) -> Result<Option<Export>, StoreError> {
         let mut history = store.linked_history(person)?;
         history.retain(|(entered, _)| entered.change.controller == *controller);
-        Export::made(store, person, history)
+        Export::made(store, person, store.outward(controller).shown(person), history)
     }
 
     fn made(
         store: &Store,
         person: Person,
+        shown: String,
         history: Vec<(Entered, Link)>,
     ) -> Result<Option<Export>, StoreError> {
         let mut controllers: Vec<_> =
@@ -182,7 +184,7 @@ impl Export {
             .collect();
         Ok(Some(Export {
             exported_at: now.to_string(),
-            person: format!("{person:?}"),
+            person: shown,
             standing,
             records,
             journal_records: head.count,

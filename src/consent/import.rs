@@ -233,7 +233,7 @@ pub fn say(store: &Store, controller: &Controller, row: &Row) -> Result<RowResul
     };
     let unproved = is_unproved(&change);
     let applied = store.record(vec![(store.person(&row.address), change)])?;
-    Ok(applied.first().map_or_else(missing, |own| outcome(own, unproved)))
+    Ok(applied.first().map_or_else(missing, |applied| outcome(applied, unproved)))
 }
 
 /// Whether it is a grant that nobody can prove (N22).

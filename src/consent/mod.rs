@@ -26,7 +26,7 @@ pub mod trail;
 pub mod upkeep;
 
 pub use days::Day;
-pub use person::{Controller, Person, StoreKey};
+pub use person::{Controller, Outward, Person, StoreKey};
 pub use pseudonyms::{Pseudonym, Pseudonyms};
 pub use record::{Change, Details, Proof, Record, State, Timing};
 pub use standing::{MayAsk, Permission, Standing};

@@ -7,6 +7,7 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::str::FromStr;
 
+use aws_lc_rs::cipher::{AES_256, DecryptingKey, DecryptionContext, EncryptingKey, UnboundCipherKey};
 use aws_lc_rs::{hkdf, hmac};
 
 /// The organisation on whose behalf mail is sent.
@@ -148,6 +149,56 @@ impl StoreKey {
     }
 }
 
+/// Under which hash one controller knows people outside of the program: each controller has another one for
+/// the same person, so that two of them cannot find out by their lists whom they have in common. A
+/// permutation of hashes under a key of the controller (AES of one block), so no two people share one, and
+/// the relay can go back.
+pub struct Outward {
+    forth: EncryptingKey,
+    back: DecryptingKey,
+}
+
+impl fmt::Debug for Outward {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Outward(…)")
+    }
+}
+
+impl Outward {
+    /// That of a controller. Whoever has the store key can make it.
+    pub fn of(store_key: &StoreKey, controller: &Controller) -> Outward {
+        Outward::labelled(store_key, &format!("people outside, of {controller}"))
+    }
+
+    /// That of nobody's list: for what is about a person and no controller.
+    pub fn of_none(store_key: &StoreKey) -> Outward {
+        Outward::labelled(store_key, "people outside")
+    }
+
+    fn labelled(store_key: &StoreKey, label: &str) -> Outward {
+        let key = store_key.derived(label);
+        let key = || UnboundCipherKey::new(&AES_256, &key).expect("the key has the length of the algorithm");
+        Outward {
+            forth: EncryptingKey::ecb(key()).expect("AES takes whole blocks"),
+            back: DecryptingKey::ecb(key()).expect("AES takes whole blocks"),
+        }
+    }
+
+    /// What the controller is shown of a person.
+    pub fn shown(&self, person: Person) -> String {
+        let mut block = person.0;
+        self.forth.encrypt(&mut block).expect("a person is one block");
+        format!("{:?}", Person(block))
+    }
+
+    /// Whom the controller means by what it was shown.
+    pub fn meant(&self, shown: Person) -> Person {
+        let mut block = shown.0;
+        self.back.decrypt(&mut block, DecryptionContext::None).expect("a person is one block");
+        Person(block)
+    }
+}
+
 /// The address in the form in which it is hashed: domain in ASCII lower case (IDNA), local part in lower case, the quotes of a
 /// local part that needs none left out.
 pub fn normalised(address: &str) -> String {
@@ -179,6 +230,25 @@ mod tests {
         }
         assert_ne!(key.person("bob@b\u{fc}cher.example"), ann);
         assert_ne!(StoreKey::new([8; 32]).person("ann@b\u{fc}cher.example"), ann);
+    }
+
+    #[test]
+    fn each_controller_knows_a_person_by_another_hash_and_the_relay_by_all_of_them() {
+        let key = StoreKey::new([7; 32]);
+        let [shop, club] = ["shop", "club"].map(|name| Outward::of(&key, &name.parse().unwrap()));
+        let mut shown = std::collections::HashSet::new();
+        for number in 0..100 {
+            let person = key.person(&format!("p{number}@home.example"));
+            for (one, other) in [(&shop, &club), (&club, &shop), (&Outward::of_none(&key), &shop)] {
+                let hash = one.shown(person);
+                let read = Person(u128::from_str_radix(&hash, 16).unwrap().to_be_bytes());
+                assert_eq!(one.meant(read), person);
+                assert_ne!(other.meant(read), person);
+                assert!(hash != format!("{person:?}") && hash.len() == 32 && shown.insert(hash));
+            }
+        }
+        let again = Outward::of(&key, &"shop".parse().unwrap());
+        assert_eq!(again.shown(key.person("p1@home.example")), shop.shown(key.person("p1@home.example")));
     }
 
     #[test]

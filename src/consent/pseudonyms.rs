@@ -133,9 +133,9 @@ impl Pseudonyms {
             return Pseudonyms::fresh(path, store_key);
         }
         let file = OpenOptions::new().read(true).write(true).open(path)?;
-        let mut own = Pseudonyms::over(file, store_key);
-        own.load(&snapshot(path)?)?;
-        Ok(own)
+        let mut opened = Pseudonyms::over(file, store_key);
+        opened.load(&snapshot(path)?)?;
+        Ok(opened)
     }
 
     /// A new file: it is there whole or not at all, so that one which is not is damage.
@@ -143,19 +143,19 @@ impl Pseudonyms {
         let beside = path.with_extension("new");
         let mut options = OpenOptions::new();
         let file = options.read(true).write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
-        let mut own = Pseudonyms::over(file, store_key);
-        own.plant()?;
+        let mut made = Pseudonyms::over(file, store_key);
+        made.plant()?;
         std::fs::rename(&beside, path)?;
         if let Some(directory) = path.parent() {
             File::open(directory)?.sync_all()?;
         }
-        Ok(own)
+        Ok(made)
     }
 
     /// What is damaged in a file, which another process may have open; nothing where all is well.
     pub fn inspect(path: &Path, store_key: &StoreKey) -> Option<String> {
         match Pseudonyms::read(path, store_key) {
-            Ok(own) => own.damage.said(),
+            Ok(read) => read.damage.said(),
             Err(error) => Some(error.to_string()),
         }
     }
@@ -194,7 +194,7 @@ impl Pseudonyms {
         let counts = [self.next.to_le_bytes(), keys.to_le_bytes()].concat();
         let crc = crc32fast::hash(&counts).to_le_bytes();
         let content = MAGIC.iter().copied().chain(counts).chain(crc);
-        head.iter_mut().zip(content).for_each(|(own, byte)| *own = byte);
+        head.iter_mut().zip(content).for_each(|(place, byte)| *place = byte);
         self.file.write_all_at(&head, 0)
     }
 
@@ -268,14 +268,15 @@ impl Pseudonyms {
         }
         let is_there = |node: &Node| self.nodes.contains_key(node) || above.contains(node);
         let root = |generation| Node { generation, depth: 0, path: 0 };
-        let mut holes: Vec<Node> = (0..self.generations).map(root).filter(|own| !is_there(own)).collect();
-        for node in above.iter().filter(|own| !self.nodes.contains_key(own) && own.depth + 1 < LEVELS) {
+        let mut holes: Vec<Node> = (0..self.generations).map(root).filter(|node| !is_there(node)).collect();
+        let is_open = |node: &&Node| !self.nodes.contains_key(node) && node.depth + 1 < LEVELS;
+        for node in above.iter().filter(is_open) {
             let below = (0..1u64 << BITS).map(|digit| Node {
                 generation: node.generation,
                 depth: node.depth + 1,
                 path: node.path << BITS | digit,
             });
-            holes.extend(below.filter(|own| !is_there(own)));
+            holes.extend(below.filter(|node| !is_there(node)));
         }
         holes
     }
@@ -567,24 +568,24 @@ mod tests {
     #[test]
     fn damage_is_seen_wherever_it_is_and_made_good_without_giving_back_who_was_erased() {
         check("damage", |path, key| {
-            let mut own = Pseudonyms::open(path, key).unwrap();
-            let before: Vec<_> = (0..50).map(|number| tag(&own, person(number))).collect();
+            let mut keys = Pseudonyms::open(path, key).unwrap();
+            let before: Vec<_> = (0..50).map(|number| tag(&keys, person(number))).collect();
             for number in 0..5 {
-                own.erase(person(number)).unwrap();
+                keys.erase(person(number)).unwrap();
             }
-            drop(own);
+            drop(keys);
             assert_eq!(Pseudonyms::inspect(path, key), None);
             let sound = std::fs::read(path).unwrap();
             let slots = sound.len() / SLOT;
             let check = |what: &str, bytes: &[u8], is_damaged: bool| {
                 std::fs::write(path, bytes).unwrap();
                 assert_eq!(Pseudonyms::inspect(path, key).is_some(), is_damaged, "{what}");
-                let Ok(mut own) = Pseudonyms::open(path, key) else {
+                let Ok(mut keys) = Pseudonyms::open(path, key) else {
                     assert!(is_damaged, "{what}");
                     return;
                 };
-                assert_eq!(own.repair().unwrap().is_some(), is_damaged, "{what}");
-                for again in [own, Pseudonyms::open(path, key).unwrap()] {
+                assert_eq!(keys.repair().unwrap().is_some(), is_damaged, "{what}");
+                for again in [keys, Pseudonyms::open(path, key).unwrap()] {
                     for (number, before) in (0..).zip(&before).skip(5) {
                         assert!(tag(&again, person(number)).is_some(), "{what}: p{number} has none");
                         assert!(is_damaged || tag(&again, person(number)) == *before, "{what}: p{number}");

@@ -53,7 +53,8 @@ impl Said {
         }
         *place = Some(stand);
         let (answer, silence) = (self.answer, self.silence);
-        self.silence = silence.filter(|own| answer.is_none_or(|answer| answer.event_at < own.event_at));
+        self.silence =
+            silence.filter(|silence| answer.is_none_or(|answer| answer.event_at < silence.event_at));
         self.silence == silence || stand.state.is_answer()
     }
 
@@ -472,7 +473,7 @@ impl Standing {
 pub const JOINED: &str = " & ";
 
 fn put_time(out: &mut Vec<u8>, moment: Option<Timestamp>) {
-    out.extend_from_slice(&moment.map_or(i64::MIN, |own| own.0).to_le_bytes());
+    out.extend_from_slice(&moment.map_or(i64::MIN, |moment| moment.0).to_le_bytes());
 }
 
 /// Bytes that are read piece by piece.
@@ -498,7 +499,7 @@ impl Bytes<'_> {
     /// A moment, or that there is none.
     fn time(&mut self) -> Option<Option<Timestamp>> {
         let millis = i64::from_le_bytes(self.eight()?);
-        Some(Some(millis).filter(|own| *own != i64::MIN).map(Timestamp))
+        Some(Some(millis).filter(|millis| *millis != i64::MIN).map(Timestamp))
     }
 
     fn text(&mut self) -> Option<String> {
@@ -671,7 +672,7 @@ mod tests {
                     jurisdiction: place.map(str::to_owned),
                     expires: end.map(Timestamp),
                     collected_at: collected.filter(|_| has_evidence).map(Timestamp),
-                    notice_sent_at: collected.map(|own| Timestamp(9 - own)),
+                    notice_sent_at: collected.map(|day| Timestamp(9 - day)),
                     ..Change::new("shop".parse().unwrap(), purposes, state, Timestamp(at))
                 };
                 (change, has_evidence)
@@ -684,7 +685,7 @@ mod tests {
         let purposes = [PURPOSE, Purpose::Personalisation].map(|purpose| {
             let allowed = [0, 10, 100, 1000]
                 .map(|now| matches!(standing.allows(purpose, Timestamp(now)), Permission::Granted(_)));
-            (standing.of(purpose).map(|own| (own.state, own.event_at, own.expires)), allowed)
+            (standing.of(purpose).map(|stand| (stand.state, stand.event_at, stand.expires)), allowed)
         });
         let times = (standing.do_not_ask_before, standing.collected_at, standing.notice_sent_at);
         format!("{purposes:?} {} {:?} {times:?}", standing.no_track(), standing.jurisdiction())
@@ -742,12 +743,12 @@ mod tests {
             let refusal = (Change { no_track: Some(true), ..change(state, at) }, false);
             let all: Vec<_> = changes.iter().chain([&refusal]).collect();
             let standing = told(&all);
-            let is_later = |own: &(Change, bool)| own.1 && own.0.event_at > Timestamp(at);
-            if standing.of(PURPOSE).is_some_and(|own| own.state == State::Granted) {
-                assert!(changes.iter().any(|own| is_later(own) && own.0.state == State::Granted));
+            let is_later = |said: &(Change, bool)| said.1 && said.0.event_at > Timestamp(at);
+            if standing.of(PURPOSE).is_some_and(|stand| stand.state == State::Granted) {
+                assert!(changes.iter().any(|said| is_later(said) && said.0.state == State::Granted));
             }
             if !standing.no_track() {
-                assert!(changes.iter().any(|own| is_later(own) && own.0.no_track == Some(false)));
+                assert!(changes.iter().any(|said| is_later(said) && said.0.no_track == Some(false)));
             }
         }
     }
@@ -763,7 +764,7 @@ mod tests {
             }
             for no_track in [false, true] {
                 let said = [State::Refused, State::Granted].map(|state| change(state, at));
-                all.extend(said.map(|own| (Change { no_track: Some(no_track), ..own }, true)));
+                all.extend(said.map(|change| (Change { no_track: Some(no_track), ..change }, true)));
             }
             for place in ["fr", "none"] {
                 let jurisdiction = Some(place.to_owned());

@@ -30,7 +30,7 @@ use super::days::Days;
 use super::index::{Index, Indexed, SledIndex, key};
 use super::journal::{ChainHash, Head, Journal, JournalError, Link, Place, segment_paths};
 use super::keys::{Entry, Keys};
-use super::person::{Controller, Person, StoreKey};
+use super::person::{Controller, Outward, Person, StoreKey};
 use super::pseudonyms::{Pseudonym, Pseudonyms};
 use super::record::{BadRecord, Change, Payload};
 use super::standing::Standing;
@@ -279,6 +279,16 @@ impl Store {
     /// Who has this address.
     pub fn person(&self, address: &str) -> Person {
         self.shared.store_key.person(address)
+    }
+
+    /// Under which hashes a controller knows people outside of the program.
+    pub fn outward(&self, controller: &Controller) -> Outward {
+        Outward::of(&self.shared.store_key, controller)
+    }
+
+    /// The same for what is about a person and no controller.
+    pub fn outward_of_none(&self) -> Outward {
+        Outward::of_none(&self.shared.store_key)
     }
 
     /// What makes the tags under which a person stands in evidence.
@@ -693,6 +703,33 @@ mod tests {
         let store = folder.open();
         assert!(allowed(&store, "ann@home.example"));
         assert_eq!(store.verify().unwrap().differing, 0);
+    }
+
+    #[test]
+    fn a_store_of_nobody_is_sound() {
+        let folder = Folder::new("nobody");
+        for _ in 0..2 {
+            let found = folder.open().verify().unwrap();
+            assert!(found.is_sound() && found.records == 0, "{found:?}");
+        }
+    }
+
+    #[test]
+    fn people_whose_keys_are_gone_are_told_from_an_index_that_differs() {
+        let folder = Folder::new("keyless");
+        let store = folder.open();
+        for name in ["ann", "bob", "eve"] {
+            taken(&store, &format!("{name}@home.example"), State::Granted, 5);
+        }
+        assert!(store.erase(store.person("bob@home.example")).unwrap());
+        drop(store);
+        let keys = folder.0.join("people.keys");
+        let bytes = std::fs::read(&keys).unwrap();
+        std::fs::write(&keys, &bytes[..bytes.len() - 128]).unwrap();
+        let store = folder.open();
+        let found = store.verify().unwrap();
+        assert_eq!((found.unknown_people, found.differing, found.is_sound()), (1, 0, false), "{found:?}");
+        assert!(allowed(&store, "ann@home.example") && !allowed(&store, "eve@home.example"));
     }
 
     #[test]

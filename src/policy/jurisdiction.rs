@@ -223,7 +223,7 @@ impl<'a> InForce<'a> {
     /// else those that were declared, made stricter by what their domain hints at. A domain says nothing
     /// against a record (N5).
     pub fn applying(&self, standing: Option<&Standing>, declared: &str, address: &str) -> Cow<'a, Rules> {
-        if let Some(recorded) = standing.and_then(|own| self.strictest(own.jurisdictions())) {
+        if let Some(recorded) = standing.and_then(|said| self.strictest(said.jurisdictions())) {
             return recorded;
         }
         let rules = self.named(declared);

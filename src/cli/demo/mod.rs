@@ -176,7 +176,7 @@ fn consents(store: &Store) -> Result<(), Box<dyn std::error::Error>> {
         (store.person("ann@example.org"), change(State::Granted)?),
         (store.person("bob@example.org"), change(State::Refused)?),
     ])?;
-    let is_recorded = said.iter().all(|own| matches!(own, Applied::Recorded(_)));
+    let is_recorded = said.iter().all(|applied| matches!(applied, Applied::Recorded(_)));
     is_recorded
         .then_some(())
         .ok_or_else(|| format!("the choices of the demonstration came to {said:?}").into())

@@ -115,7 +115,7 @@ fn whole(path: &Path, frames: &[u8]) -> io::Result<File> {
 /// damage: behind it there is nothing.
 fn damage(bytes: &[u8], good: usize) -> Option<String> {
     let rest = bytes.get(good..).filter(|rest| !rest.is_empty())?;
-    let is_frame = |start: usize| rest.get(start..).is_some_and(|own| Table::frame(own).is_some());
+    let is_frame = |start: usize| rest.get(start..).is_some_and(|bytes| Table::frame(bytes).is_some());
     let goes_on = rest.len() > LOOKED_AT || (1..rest.len()).any(is_frame);
     goes_on.then(|| format!("it is damaged at byte {good}; {} bytes from there on are lost", rest.len()))
 }

@@ -21,7 +21,7 @@ pub(super) fn store_key(settings: &Settings, is_new: bool) -> Result<StoreKey, S
         return StoreKey::load_or_create(&path);
     }
     StoreKey::load(&path).map_err(|error| {
-        let is_missing = std::fs::exists(&path).is_ok_and(|own| !own);
+        let is_missing = std::fs::exists(&path).is_ok_and(|exists| !exists);
         let hint = ". Put it back from its backup: without it nobody in the store is recognised";
         if is_missing { error + hint } else { error }
     })
@@ -75,22 +75,22 @@ fn pseudonyms(
     let failed = || io_error("the pseudonyms");
     let was_there = std::fs::exists(&path).unwrap_or(true);
     match Pseudonyms::open(&path, store_key) {
-        Ok(mut own) => {
-            if let Some(damage) = own.repair().map_err(failed())? {
+        Ok(mut opened) => {
+            if let Some(damage) = opened.repair().map_err(failed())? {
                 note(&path, &damage).map_err(failed())?;
                 tracing::error!(%damage, "{PSEUDONYMS_LOST}");
-                return Ok((own, false));
+                return Ok((opened, false));
             }
             if !was_there && !is_new {
                 note(&path, GONE).map_err(failed())?;
                 tracing::error!(damage = GONE, "{PSEUDONYMS_LOST}");
             }
-            Ok((own, was_there || is_new))
+            Ok((opened, was_there || is_new))
         }
         Err(error) => {
             let aside = move_away(&path).map_err(failed())?;
             tracing::error!(%error, aside = %aside.display(), "{PSEUDONYMS_LOST}");
-            Pseudonyms::open(&path, store_key).map(|own| (own, false)).map_err(failed())
+            Pseudonyms::open(&path, store_key).map(|fresh| (fresh, false)).map_err(failed())
         }
     }
 }
@@ -106,7 +106,7 @@ fn place(path: &Path) -> PathBuf {
         1 => path.with_file_name(format!("{name}.damaged")),
         other => path.with_file_name(format!("{name}.damaged.{other}")),
     };
-    let free = (1..MAX_ASIDE).map(numbered).find(|own| !std::fs::exists(own).unwrap_or(true));
+    let free = (1..MAX_ASIDE).map(numbered).find(|path| !std::fs::exists(path).unwrap_or(true));
     free.unwrap_or_else(|| numbered(MAX_ASIDE))
 }
 
@@ -130,7 +130,7 @@ pub(super) fn all(directory: &Path) -> io::Result<Vec<PathBuf>> {
     for entry in std::fs::read_dir(directory)? {
         let path = entry?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let is_ours = [DAYS, PSEUDONYMS].iter().any(|own| name.starts_with(&format!("{own}.damaged")));
+        let is_ours = [DAYS, PSEUDONYMS].iter().any(|file| name.starts_with(&format!("{file}.damaged")));
         if is_ours {
             found.push(path);
         }

@@ -53,7 +53,8 @@ fn short(id: &[u8; 16]) -> u64 {
 }
 
 impl Store {
-    /// Looks through the whole journal, and compares the index with it. Memory grows by some 16 bytes a person.
+    /// Looks through the whole journal, and compares the index with it. Memory grows by some 16 bytes a
+    /// person, and some 32 for each one erased.
     ///
     /// # Errors
     ///
@@ -66,14 +67,16 @@ impl Store {
         });
         let damaged_slots = damaged_slots.map_err(io_error("the key file"))?;
         let people = self.people();
-        let (mut erased, mut recorded) = (Ids::new(), HashMap::<u64, u64>::new());
+        let (mut of_known, mut erased, mut unknown) = (0, Ids::new(), HashMap::<u64, u64>::new());
         let head = self.each_payload(|_, payload| match payload {
-            Payload::Record(record) => *recorded.entry(short(&record.person)).or_default() += 1,
+            Payload::Record(record) if living.contains(&short(&record.person)) => of_known += 1,
+            Payload::Record(record) => *unknown.entry(short(&record.person)).or_default() += 1,
             Payload::Erased(id) => drop(erased.insert(short(&id))),
         })?;
-        recorded.retain(|id, _| !erased.contains(id));
-        let unknown_people = recorded.keys().filter(|id| !living.contains(id)).count() as u64;
-        let of_living = recorded.values().sum::<u64>();
+        unknown.retain(|id, _| !erased.contains(id));
+        let unknown_people = unknown.len() as u64;
+        // The index has people without keys, too.
+        of_known += unknown.values().sum::<u64>();
         let (mut differing, mut listed, mut long) = (0, 0, HashMap::new());
         for pair in self.shared.index.all() {
             let (key, indexed) = pair.map_err(io_error("the index"))?;
@@ -84,7 +87,7 @@ impl Store {
             }
         }
         differing += self.differing_among(&mut long)?;
-        differing += of_living.abs_diff(listed);
+        differing += of_known.abs_diff(listed);
         Ok(Verified {
             records: head.count,
             hash: hex(&head.hash),
@@ -92,19 +95,19 @@ impl Store {
             damaged_slots,
             differing,
             unknown_people,
-            damaged_files: self.damaged_files()?,
+            damaged_files: self.damaged_files(head.count > 0)?,
         })
     }
 
     /// What is wrong with the files beside journal, key file and index.
-    fn damaged_files(&self) -> Result<Vec<String>, StoreError> {
+    fn damaged_files(&self, has_records: bool) -> Result<Vec<String>, StoreError> {
         let settings = &self.shared.settings;
         let directory = &settings.directory;
         let mut found = Vec::new();
         let mut say = |path: &Path, what: String| found.push(format!("{}: {what}", path.display()));
         let path = settings.store_key();
         match StoreKey::load(&path) {
-            Ok(own) if own.tag(&[b"verify"]) == self.shared.store_key.tag(&[b"verify"]) => {}
+            Ok(read) if read.tag(&[b"verify"]) == self.shared.store_key.tag(&[b"verify"]) => {}
             Ok(_) => say(
                 &path,
                 "this is another key than the one in use; put the right one back from its backup".to_owned(),
@@ -128,7 +131,9 @@ impl Store {
             say(&path, format!("{what}. {restarted}"));
         }
         let path = index::mark_path(directory);
-        if !std::fs::read(&path).is_ok_and(|bytes| index::read_mark(&bytes).is_some()) {
+        let is_marked = std::fs::read(&path).is_ok_and(|bytes| index::read_mark(&bytes).is_some());
+        // Before the first record there is nothing to mark.
+        if has_records && !is_marked {
             say(&path, "it cannot be read; the index is made anew at the next start".to_owned());
         }
         if let Some(path) = &settings.head_copy

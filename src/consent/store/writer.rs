@@ -194,7 +194,10 @@ impl Writer {
                 group.keys.push(key_of_index.clone());
                 group.cached.push(key(change.controller.as_str(), &person.0));
                 group.fresh.insert(key_of_index, indexed);
-                group.noted.push(Noted { number, person, controller: change.controller });
+                // Nobody is told of what is kept for the order of things alone: it changes nothing now.
+                if merged.answer == Merge::Taken {
+                    group.noted.push(Noted { number, person, controller: change.controller });
+                }
             }
         }
         Ok(applied)

@@ -52,7 +52,8 @@ pub(super) async fn standing(call: &Call, person: Person) -> Result<Consent, Pro
         let controller = controller.clone();
         call.api.ask(move |store| store.lookup(&controller, person)).await?
     };
-    Ok(Consent::of(controller.as_str(), person, &found, now))
+    let shown = call.api.store.outward(&controller).shown(person);
+    Ok(Consent::of(controller.as_str(), shown, &found, now))
 }
 
 /// An answer with the ETag of what stands.
@@ -93,7 +94,8 @@ pub(super) async fn record(call: Call, person: Person, row: &Row) -> Answered {
         });
         all.await?.into_iter().next().ok_or_else(Problem::internal)?
     } else {
-        let fits = move |own: &Standing| conditions.fit(&controller, person, own, now);
+        let shown = api.store.outward(&controller).shown(person);
+        let fits = move |own: &Standing| conditions.fit(&controller, &shown, own, now);
         let one = api.write(|store, done| {
             store.record_if(person, change, fits, move |applied| drop(done.send(applied)))
         });
@@ -120,7 +122,7 @@ pub(super) async fn record(call: Call, person: Person, row: &Row) -> Answered {
     };
     let consent = standing(&call, person).await?;
     let result = if unproved { "recorded_without_grant" } else { "recorded" };
-    let recorded_as_of = moved_to.map(|own| own.to_string());
+    let recorded_as_of = moved_to.map(|at| at.to_string());
     let recorded = Recorded { result, record: number, recorded_as_of, consent };
     shown(StatusCode::OK, &recorded.consent, &recorded)
 }
@@ -154,9 +156,9 @@ impl Conditions {
         self.is.is_none() && self.is_not.is_none()
     }
 
-    fn fit(&self, controller: &Controller, person: Person, standing: &Standing, now: Timestamp) -> bool {
+    fn fit(&self, controller: &Controller, person: &str, standing: &Standing, now: Timestamp) -> bool {
         let exists = *standing != Standing::unknown();
-        let own = tag(&Consent::of(controller.as_str(), person, standing, now));
+        let own = tag(&Consent::of(controller.as_str(), person.to_owned(), standing, now));
         let matches = |wanted: &Wanted, weakly: bool| match wanted {
             Wanted::Anything => exists,
             Wanted::Tags(tags) => {

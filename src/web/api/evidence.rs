@@ -105,7 +105,8 @@ fn query(call: &Call, wanted: Wanted) -> Result<Option<Query>, Problem> {
     let pseudonym: Option<Pseudonym> = match &wanted.recipient {
         None => None,
         Some(Who(text)) => {
-            let person = person(text).unwrap_or_else(|| store.person(text));
+            let meant = |shown| call.controller().map(|controller| store.outward(controller).meant(shown));
+            let person = person(text).map(meant).transpose()?.unwrap_or_else(|| store.person(text));
             let Some(own) = store.known_pseudonym(person) else { return Ok(None) };
             Some(own)
         }

@@ -32,7 +32,7 @@ pub(super) async fn explain(call: Call) -> Answered {
     let (who, address) = match recipient {
         None => (None, String::new()),
         Some(Who(text)) => match person(&text) {
-            Some(person) => (Some(person), String::new()),
+            Some(shown) => (Some(call.api.store.outward(&controller).meant(shown)), String::new()),
             None => (Some(call.api.store.person(&text)), text),
         },
     };

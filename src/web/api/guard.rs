@@ -108,6 +108,10 @@ async fn handled(
             )
         })?),
     };
+    let person = match (person, &controller) {
+        (Some(shown), Some(controller)) => Some(api.store.outward(controller).meant(shown)),
+        (person, _) => person,
+    };
     let name = value("name").unwrap_or_default().to_owned();
     let call = Call {
         grant,

@@ -99,10 +99,11 @@ pub(super) async fn by_hash(call: Call) -> Answered {
 
 async fn history(call: &Call, person: Person) -> Answered {
     let controller = call.controller()?.clone();
+    let shown = call.api.store.outward(&controller).shown(person);
     let mut entries = call.api.ask(move |store| store.history(person)).await?;
     entries.retain(|own| own.change.controller == controller);
     let records = entries.into_iter().map(Entry::from).collect();
-    json(StatusCode::OK, &History { person: format!("{person:?}"), records })
+    json(StatusCode::OK, &History { person: shown, records })
 }
 
 pub(super) async fn may_ask(call: Call) -> Answered {

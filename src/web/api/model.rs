@@ -325,7 +325,7 @@ pub(super) struct Stand {
 pub(super) struct Consent {
     /// To whom.
     pub controller: String,
-    /// The keyed hash of the person's address.
+    /// The keyed hash of the person's address, another one for each controller.
     pub person: String,
     /// What stands, by purpose. A purpose that is missing was never spoken of, which is not consent.
     pub purposes: Vec<Stand>,
@@ -346,8 +346,8 @@ pub(super) struct Consent {
 }
 
 impl Consent {
-    /// What stands at this moment.
-    pub(super) fn of(controller: &str, person: Person, standing: &Standing, now: Timestamp) -> Consent {
+    /// What stands at this moment. `person` is the hash that the controller is shown.
+    pub(super) fn of(controller: &str, person: String, standing: &Standing, now: Timestamp) -> Consent {
         let time = |own: Option<Timestamp>| own.map(|own| own.to_string());
         let stand = |(purpose, stand): (Purpose, &crate::consent::standing::Stand)| Stand {
             purpose: purpose.name(),
@@ -359,7 +359,7 @@ impl Consent {
         };
         Consent {
             controller: controller.to_owned(),
-            person: format!("{person:?}"),
+            person,
             purposes: standing.all().map(stand).collect(),
             jurisdiction: standing.jurisdiction(),
             no_track: standing.no_track(),

@@ -54,9 +54,10 @@ pub(super) async fn list(call: Call) -> Answered {
         let controller = controller.clone();
         call.api.ask(move |store| store.page(&controller, cursor, limit)).await?
     };
+    let outward = call.api.store.outward(&controller);
     let listed = page.people.into_iter().map(|own| Listed {
         external_id: own.external_id,
-        consent: Consent::of(controller.as_str(), own.person, &own.standing, now),
+        consent: Consent::of(controller.as_str(), outward.shown(own.person), &own.standing, now),
     });
     json(StatusCode::OK, &People { people: listed.collect(), next: page.next })
 }

@@ -168,13 +168,14 @@ type Gathered = (usize, Option<u64>, u64, Option<String>);
 fn gather(webhook: &Webhook, store: &Store) -> Result<Gathered, String> {
     let (entries, missed) = webhook.outbox.next(BATCH).map_err(|error| error.to_string())?;
     let controller = webhook.controller.as_str();
+    let outward = store.outward(&webhook.controller);
     let mut events = Vec::new();
     for (number, person) in &entries {
         let found =
             store.entry_of(&webhook.controller, *person, *number).map_err(|error| error.to_string())?;
         // Who was erased meanwhile is nobody to tell of.
-        events
-            .extend(found.map(|(entered, named)| event(controller, &format!("{person:?}"), entered, named)));
+        let person = outward.shown(*person);
+        events.extend(found.map(|(entered, named)| event(controller, person, entered, named)));
     }
     let last = entries.last().map(|(number, _)| *number);
     let message = Message { controller, events, missed };
@@ -184,14 +185,19 @@ fn gather(webhook: &Webhook, store: &Store) -> Result<Gathered, String> {
     Ok((entries.len(), last, missed, body))
 }
 
-fn event<'a>(controller: &'a str, person: &str, entered: Entered, external_id: Option<String>) -> Event<'a> {
+fn event<'a>(
+    controller: &'a str,
+    person: String,
+    entered: Entered,
+    external_id: Option<String>,
+) -> Event<'a> {
     let change = entered.change;
     Event {
         id: format!("{controller}-{}", entered.number),
         kind: "consent.changed",
         controller,
         record: entered.number,
-        person: person.to_owned(),
+        person,
         external_id,
         purposes: change.purposes.iter().map(|own| own.name()).collect(),
         state: change.state.name(),
