@@ -175,10 +175,10 @@ fn table(pixel: &str) -> String {
             WORDS[(number * 5) % WORDS.len()],
         );
     }
-    let _ = write!(
+    let _ = writeln!(
         out,
         "<tr><td style=\"padding:24px;font-size:11px;color:#777777\">Shop, 1 Example Street. \
-         <a href=\"https://www.shop.example/unsubscribe\">Unsubscribe</a></td></tr></table></td></tr></table>{pixel}</body></html>\n"
+         <a href=\"https://www.shop.example/unsubscribe\">Unsubscribe</a></td></tr></table></td></tr></table>{pixel}</body></html>"
     );
     out
 }
@@ -200,7 +200,7 @@ fn responsive(pixel: &str) -> String {
             sentence(number),
         );
     }
-    let _ = write!(out, "<div class=\"wide\">{pixel}</div>\n</body></html>\n");
+    let _ = writeln!(out, "<div class=\"wide\">{pixel}</div>\n</body></html>");
     out
 }
 
@@ -216,6 +216,6 @@ fn receipt(pixel: &str) -> String {
             number * 7 + 3
         );
     }
-    let _ = write!(out, "</table><p>Questions? Reply to this mail.</p>{pixel}</body></html>\n");
+    let _ = writeln!(out, "</table><p>Questions? Reply to this mail.</p>{pixel}</body></html>");
     out
 }
