@@ -172,7 +172,7 @@ async fn with_2000_sessions_and_messages_of_10_mib_memory_stays_within_384_mib()
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_copy_of_2_mb_for_each_reader_takes_the_memory_of_few() {
     // The long form makes them a thousand.
-    let readers: usize = std::env::var("PIXELWARD_readers").map_or(200, |text| text.parse().unwrap());
+    let readers: usize = std::env::var("PIXELWARD_READERS").map_or(200, |text| text.parse().unwrap());
     let (hop, arrived) = crowd::swallow().await;
     let rest = "[[controller]]\nname = \"shop\"\nfrom_domain = \"shop.example\"\npublic_url = \"https://choice.shop.example\"\n\
                 on_grant = \"gate\"\njurisdiction = \"fr\"\n";
