@@ -6,6 +6,7 @@ mod support;
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpStream;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
@@ -163,7 +164,7 @@ async fn with_2000_sessions_and_messages_of_10_mib_memory_stays_within_384_mib()
     println!(
         "2,000 sessions with 10 MiB each: {taken} taken, {put_off} heard 452, {others} heard 451, peak memory {peak} MiB"
     );
-    assert_eq!(arrived.load(std::sync::atomic::Ordering::Relaxed), taken);
+    assert_eq!(arrived.load(Ordering::Relaxed), taken);
     // The budget of 192 MiB, a quarter of it for copies, and what the allocator keeps of buffers that were freed.
     assert!(taken > 0 && peak <= 384, "{peak} MiB");
 }
@@ -203,7 +204,7 @@ async fn a_copy_of_2_mb_for_each_reader_takes_the_memory_of_few() {
     });
     assert_eq!(replies.await.unwrap(), readers);
     assert_eq!(
-        arrived.load(std::sync::atomic::Ordering::Relaxed),
+        arrived.load(Ordering::Relaxed),
         readers as u64,
         "each has a copy of its own"
     );
@@ -219,4 +220,45 @@ fn two_megabytes() -> Vec<u8> {
     let filling = format!("<p>{}</p>\n", "News of the week, and more of it. ".repeat(2));
     let filling = filling.repeat((2 << 20) / filling.len());
     stuffed(&with.replace("<html><body>", &format!("<html><body>{filling}"))).into_bytes()
+}
+
+/// What takes long leaves the threads that serve the network: who comes while large messages are analysed is greeted before the first of
+/// them is answered.
+#[test]
+fn no_session_waits_for_the_analysis_of_anothers_message() {
+    const CLIENTS: usize = 4;
+    let hop = NextHop::start();
+    let relay = Relay::start(hop.port);
+    let suspect = "<img src=\"//t.news.example/a/b.php?id=77\" width=90>\n";
+    let message = format!(
+        "From: a@shop.example\nContent-Type: text/html\n\n{}",
+        suspect.repeat((8 << 20) / suspect.len())
+    );
+    let message = Arc::new(stuffed(&message).strip_suffix(".\r\n").unwrap().to_owned());
+    let (all_are_there, answered) = (Arc::new(Barrier::new(CLIENTS + 1)), Arc::new(AtomicUsize::new(0)));
+    let clients: Vec<_> = (0..CLIENTS)
+        .map(|_| {
+            let (port, message) = (relay.port, Arc::clone(&message));
+            let (barrier, answered) = (Arc::clone(&all_are_there), Arc::clone(&answered));
+            std::thread::spawn(move || {
+                let mut client = Client::greeted(port);
+                assert_eq!(client.say(&format!("MAIL FROM:<{FROM}>")), 250);
+                assert_eq!(client.say(&format!("RCPT TO:<{TO}>")), 250);
+                assert_eq!(client.say("DATA"), 354);
+                client.send(message.as_bytes());
+                barrier.wait();
+                client.send(b".\r\n");
+                let reply = client.reply();
+                answered.fetch_add(1, Ordering::SeqCst);
+                assert!(reply.starts_with("250 "), "{reply}");
+            })
+        })
+        .collect();
+    all_are_there.wait();
+    let mut other = Client::greeted(relay.port);
+    assert_eq!(other.say("NOOP"), 250);
+    assert_eq!(answered.load(Ordering::SeqCst), 0, "somebody had to wait for another's message");
+    for client in clients {
+        client.join().unwrap();
+    }
 }
