@@ -203,11 +203,7 @@ async fn a_copy_of_2_mb_for_each_reader_takes_the_memory_of_few() {
         lines.take(readers).filter(|line| line.starts_with("250 ")).count()
     });
     assert_eq!(replies.await.unwrap(), readers);
-    assert_eq!(
-        arrived.load(Ordering::Relaxed),
-        readers as u64,
-        "each has a copy of its own"
-    );
+    assert_eq!(arrived.load(Ordering::Relaxed), readers as u64, "each has a copy of its own");
     let used = (relay.peak_memory() - before) / 1024;
     println!("2 MB to {readers} readers, each with a copy of their own: {used} MiB at most");
     // The message, what was read of it, and the copies that are made, scanned and sent.

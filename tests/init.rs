@@ -94,12 +94,12 @@ fn init_writes_over_nothing() {
 fn answers_that_do_not_fit_write_nothing_and_say_what_to_do() {
     for (arguments, wanted) in [
         (&[][..], "--next-hop smtp.example.org"),
-        (&["--next-hop", "a b"], "no server"),
+        (&["--next-hop", "a b"], "invalid server"),
         (&["--next-hop", "smtp.example.org", "--listen", "0.0.0.0:25"], "--allow 192.0.2.0/24"),
         (&["--next-hop", "smtp.example.org", "--allow", "192.0.2.0/99"], "no network"),
         (&["--next-hop", "smtp.example.org", "--controller", "A Shop"], "controller name"),
         (&["--next-hop", "smtp.example.org", "--public-url", "ftp://x"], "https://"),
-        (&["--next-hop", "smtp.example.org", "--dkim", "../shop"], "no name in DNS"),
+        (&["--next-hop", "smtp.example.org", "--dkim", "../shop"], "invalid DNS name"),
         (&["--next-hop", "smtp.example.org", "--postfix", "content-filter"], "port = 10026"),
         (&["--next-hop", "smtp.example.org", "--user", "nobody-of-this-name"], "--user"),
     ] {

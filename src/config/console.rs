@@ -289,8 +289,7 @@ fn saml(section: &mut Section<'_>) -> Option<Saml> {
         (None, Some(url)) => Some(Metadata::Url(url, ca_file)),
         _ => {
             let line = section.start_line();
-            section
-                .problem(line, "saml: one of idp_metadata_file and idp_metadata_url is wanted, and not both");
+            section.problem(line, "saml: set exactly one of idp_metadata_file and idp_metadata_url");
             None
         }
     };

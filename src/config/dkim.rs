@@ -106,5 +106,5 @@ fn label(text: &str) -> Result<String, String> {
     let is_one = !text.is_empty()
         && text.len() <= 253
         && text.chars().all(|own| own.is_alphanumeric() || matches!(own, '.' | '-' | '_'));
-    is_one.then(|| text.to_owned()).ok_or_else(|| format!("{text:?} is no name in DNS"))
+    is_one.then(|| text.to_owned()).ok_or_else(|| format!("invalid DNS name {text:?}"))
 }

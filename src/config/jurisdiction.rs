@@ -52,7 +52,7 @@ fn version(section: &mut Section<'_>, author: Author) -> Option<Version> {
     else {
         section.problem(
             section.start_line(),
-            "jurisdiction: name, effective_from, checked_on (dates, such as \"2026-07-14\") and source are wanted",
+            "jurisdiction: set name, effective_from, checked_on (dates, such as \"2026-07-14\") and source",
         );
         return None;
     };
@@ -62,7 +62,7 @@ fn version(section: &mut Section<'_>, author: Author) -> Option<Version> {
 fn valid_name(text: &str, author: Author) -> Result<String, String> {
     let valid = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'_' | b'-');
     if !(1..=32).contains(&text.len()) || !text.bytes().all(valid) {
-        return Err(format!("{text:?} is no name: 1 to 32 of a-z, 0-9, '_' and '-' are wanted"));
+        return Err(format!("invalid name {text:?}: use 1 to 32 of a-z, 0-9, '_' and '-'"));
     }
     if text == UNKNOWN || text == NONE && author == Author::Operator {
         return Err(format!("{text:?} is made by the program and cannot be changed"));

@@ -249,7 +249,7 @@ fn pair(section: &mut Section<'_>) -> Option<(PathBuf, PathBuf)> {
 
 /// An address on the web that consent and tokens may be sent to: https, or http on this machine.
 fn web_url(text: &str) -> Result<Url, String> {
-    let wrong = || format!("{text:?} cannot be used: https:// is wanted, or http:// on this machine");
+    let wrong = || format!("{text:?} cannot be used: use https://, or http:// on this machine");
     let url = Url::parse(text).map_err(|_| wrong())?;
     let is_local = match url.host() {
         Some(Host::Domain(name)) => name == "localhost",

@@ -328,7 +328,7 @@ fn page(section: &mut Section<'_>, language: &str) -> Page {
 
 fn page_title(text: &str) -> Result<String, String> {
     let is_one = (1..=80).contains(&text.chars().count()) && !text.contains(char::is_control);
-    is_one.then(|| text.to_owned()).ok_or_else(|| "1 to 80 characters are wanted".to_owned())
+    is_one.then(|| text.to_owned()).ok_or_else(|| "expected 1 to 80 characters".to_owned())
 }
 
 /// Days of last open are kept for so many days where nothing is said.
@@ -430,7 +430,7 @@ fn stream_name(text: &str) -> Result<String, String> {
     }
     text.parse::<consent::Controller>()
         .map(|own| own.as_str().to_owned())
-        .map_err(|_| format!("{text:?} is no name: 1 to 64 of a-z, 0-9, '.', '_' and '-' are wanted"))
+        .map_err(|_| format!("invalid name {text:?}: use 1 to 64 of a-z, 0-9, '.', '_' and '-'"))
 }
 
 fn web_address(text: &str) -> Result<String, String> {
@@ -444,7 +444,9 @@ fn web_address(text: &str) -> Result<String, String> {
 /// A language by its two letters (ISO 639-1).
 fn language(text: &str) -> Result<String, String> {
     let is_one = text.len() == 2 && text.bytes().all(|own| own.is_ascii_lowercase());
-    is_one.then(|| text.to_owned()).ok_or_else(|| format!("{text:?} is no language, such as \"fr\""))
+    is_one
+        .then(|| text.to_owned())
+        .ok_or_else(|| format!("invalid language {text:?}: use two letters such as \"fr\""))
 }
 
 /// Where readers reach our pages and pixels: the shorter the better, since it stands in every address that is put into mail.
@@ -453,7 +455,7 @@ fn public_address(text: &str) -> Result<String, String> {
     let url = super::web_url(text)?;
     if url.query().is_some() || url.fragment().is_some() || text.len() > 200 {
         return Err(format!(
-            "{text:?} cannot be used: an address of at most 200 bytes without \"?\" and \"#\" is wanted"
+            "{text:?} cannot be used: expected an address of at most 200 bytes without \"?\" and \"#\""
         ));
     }
     Ok(text.to_owned())

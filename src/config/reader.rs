@@ -139,7 +139,7 @@ impl<'a> Section<'a> {
     pub fn parsed<T>(&mut self, key: &'static str, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
         let value = self.take(key)?;
         let Some(text) = value.get_ref().as_str() else {
-            self.wrong(key, &value, "a string is wanted");
+            self.wrong(key, &value, "expected a string");
             return None;
         };
         match parse(text) {
@@ -180,7 +180,7 @@ impl<'a> Section<'a> {
         match value.get_ref().as_bool() {
             Some(flag) => flag,
             None => {
-                self.wrong(key, &value, "true or false is wanted");
+                self.wrong(key, &value, "expected true or false");
                 default
             }
         }
@@ -196,7 +196,7 @@ impl<'a> Section<'a> {
         match number {
             Some(number) if range.contains(&number) => number,
             _ => {
-                let wanted = format!("a whole number from {} to {} is wanted", range.start(), range.end());
+                let wanted = format!("expected a whole number from {} to {}", range.start(), range.end());
                 self.wrong(key, &value, &wanted);
                 default
             }
@@ -234,7 +234,7 @@ impl<'a> Section<'a> {
         parse: impl Fn(&str) -> Result<T, String>,
     ) -> Vec<T> {
         let Some(items) = value.get_ref().as_array() else {
-            self.wrong(key, value, "a list of strings is wanted");
+            self.wrong(key, value, "expected a list of strings");
             return Vec::new();
         };
         let mut list = Vec::new();
@@ -242,7 +242,7 @@ impl<'a> Section<'a> {
             match item.get_ref().as_str().map(&parse) {
                 Some(Ok(parsed)) => list.push(parsed),
                 Some(Err(error)) => self.problem(self.line(item), format!("{}: {error}", self.full(key))),
-                None => self.wrong(key, item, "a list of strings is wanted"),
+                None => self.wrong(key, item, "expected a list of strings"),
             }
         }
         list
@@ -260,7 +260,7 @@ impl<'a> Section<'a> {
                     other => {
                         self.problem(
                             line,
-                            format!("{name}: a table [{name}] is wanted, not {}", described(&other)),
+                            format!("{name}: expected a table [{name}], not {}", described(&other)),
                         );
                         self.child(name, DeTable::new(), line)
                     }
@@ -286,7 +286,7 @@ impl<'a> Section<'a> {
                 return vec![only];
             }
             _ => {
-                self.problem(line, format!("{name}: tables [[{name}]] are wanted"));
+                self.problem(line, format!("{name}: expected tables [[{name}]]"));
                 return Vec::new();
             }
         };
@@ -298,7 +298,7 @@ impl<'a> Section<'a> {
                 list.push(read(&mut section));
                 section.finish();
             } else {
-                self.problem(line, format!("{name}: tables [[{name}]] are wanted"));
+                self.problem(line, format!("{name}: expected tables [[{name}]]"));
             }
         }
         list
@@ -369,10 +369,10 @@ mod tests {
         assert_eq!(
             problems,
             [
-                "line 1: number: a whole number from 1 to 10 is wanted, not 11",
+                "line 1: number: expected a whole number from 1 to 10, not 11",
                 "line 2: unknown setting numbr; did you mean number?",
-                "line 4: part.flag: true or false is wanted, not \"yes\"",
-                "line 6: item.name: a string is wanted, not 1",
+                "line 4: part.flag: expected true or false, not \"yes\"",
+                "line 6: item.name: expected a string, not 1",
                 "line 7: unknown setting item.other",
                 "line 8: unknown setting rest",
             ]

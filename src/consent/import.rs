@@ -136,7 +136,7 @@ impl Row {
         let change = self.said(controller)?;
         match change.timing {
             Timing::Claimed => Ok(change),
-            Timing::Now => Err("event_time: when it was said is wanted".to_owned()),
+            Timing::Now => Err("event_time: missing; give the time at which it was said".to_owned()),
         }
     }
 
@@ -147,12 +147,12 @@ impl Row {
     /// What is wrong with it, in words that do not repeat the address.
     pub fn said(&self, controller: &Controller) -> Result<Change, String> {
         if !self.address.contains('@') {
-            return Err("address: a mail address is wanted".to_owned());
+            return Err("address: expected a mail address".to_owned());
         }
         let controller =
             if self.controller.is_empty() { controller.clone() } else { self.controller.parse()? };
         let state = State::named(self.state.trim())
-            .ok_or("state: never_asked, asked, granted, refused, withdrawn or objected is wanted")?;
+            .ok_or("state: expected never_asked, asked, granted, refused, withdrawn or objected")?;
         let time = |name: &str, text: &str| match text.trim() {
             "" => Ok(None),
             text => Timestamp::parse(text).map(Some).map_err(|error| format!("{name}: {error}")),
@@ -166,7 +166,7 @@ impl Row {
         change.notice_sent_at = time("notice_sent_at", &self.notice_sent_at)?;
         change.collected_at = time("collected_at", &self.collected_at)?;
         if change.collected_at.is_some() && self.evidence.trim().is_empty() {
-            return Err("collected_at: evidence is wanted for it (N29)".to_owned());
+            return Err("collected_at: needs evidence".to_owned());
         }
         change.expires = time("expires", &self.expires)?;
         change.do_not_ask_before = time("do_not_ask_before", &self.do_not_ask_before)?;
@@ -174,7 +174,7 @@ impl Row {
             "" => None,
             "true" | "yes" | "1" => Some(true),
             "false" | "no" | "0" => Some(false),
-            _ => return Err("no_track: true or false is wanted".to_owned()),
+            _ => return Err("no_track: expected true or false".to_owned()),
         };
         let text = |text: &str| Some(text.trim().to_owned()).filter(|text| !text.is_empty());
         change.jurisdiction = text(&self.jurisdiction);
@@ -400,7 +400,7 @@ impl<'de> Deserialize<'de> for Fields {
 /// What is wrong with it.
 pub fn json_row(line: &str) -> Result<Row, String> {
     let Fields(fields) = serde_json::from_str(line).map_err(|error| match error.is_data() {
-        true => "a JSON object is wanted, in which each name stands once".to_owned(),
+        true => "expected a JSON object with each name once".to_owned(),
         false => format!("no JSON: {error}"),
     })?;
     let mut texts = serde_json::Map::new();
@@ -414,7 +414,7 @@ pub fn json_row(line: &str) -> Result<Row, String> {
             serde_json::Value::Array(items) => {
                 items.iter().filter_map(serde_json::Value::as_str).collect::<Vec<_>>().join(" ")
             }
-            serde_json::Value::Object(_) => return Err(format!("{name}: a text is wanted")),
+            serde_json::Value::Object(_) => return Err(format!("{name}: expected a text")),
         };
         texts.insert(name.clone(), text.into());
     }
@@ -443,7 +443,7 @@ mod tests {
         let (_, row) = json_rows(&b"{\"address\":\"a@b.example\",\"subscribed\":true}\n"[..]).next().unwrap();
         assert!(row.unwrap_err().contains("N15"));
         for line in ["{\"state\":\"granted\",\"state\":\"refused\"}", "[]", "\"a@b.example\""] {
-            assert!(json_row(line).unwrap_err().contains("stands once"), "{line}");
+            assert!(json_row(line).unwrap_err().contains("each name once"), "{line}");
         }
         assert!(json_row(&format!("{{\"address\":{}", "[".repeat(10_000))).unwrap_err().contains("no JSON"));
     }

@@ -36,7 +36,7 @@ impl FromStr for Controller {
         if (1..=64).contains(&name.len()) && name.bytes().all(valid) {
             Ok(Controller(name.to_owned()))
         } else {
-            Err(format!("{name:?} is no controller name: 1 to 64 of a-z, 0-9, '.', '_' and '-' are wanted"))
+            Err(format!("invalid controller name {name:?}: use 1 to 64 of a-z, 0-9, '.', '_' and '-'"))
         }
     }
 }
@@ -102,7 +102,7 @@ impl StoreKey {
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(|error| named(&error))?;
         let bytes = <[u8; 32]>::try_from(bytes.as_slice())
-            .map_err(|_| named(&"32 bytes are wanted; put the right key back from its backup"))?;
+            .map_err(|_| named(&"expected 32 bytes; put the right key back from its backup"))?;
         Ok(StoreKey::new(bytes))
     }
 

@@ -65,7 +65,7 @@ impl Failure {
 
     pub(super) fn title(&self, language: Language) -> &'static str {
         let text = match self {
-            Failure::Nothing => Text("There is no such thing", "Das gibt es nicht", "Cela n’existe pas"),
+            Failure::Nothing => Text("Not found", "Das gibt es nicht", "Cela n’existe pas"),
             Failure::WrongMethod => Text("That cannot be done here", "Das geht hier nicht", "Impossible ici"),
             Failure::SignedOut => {
                 Text("Please sign in", "Bitte melden Sie sich an", "Veuillez vous connecter")
@@ -85,7 +85,7 @@ impl Failure {
                 Text("Something in it is wrong", "Etwas darin ist falsch", "Quelque chose y est faux")
             }
             Failure::TooLarge(_) => Text("That is too large", "Das ist zu groß", "C’est trop grand"),
-            Failure::Slow => Text("It takes too long", "Es dauert zu lange", "C’est trop long"),
+            Failure::Slow => Text("Timed out", "Es dauert zu lange", "C’est trop long"),
             Failure::NotLetIn => {
                 Text("Signing in did not work", "Die Anmeldung ging nicht", "La connexion a échoué")
             }

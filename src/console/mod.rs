@@ -106,7 +106,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
     let config = Settings::load(&arguments.config)?;
     let api = Client::new(&config.api)?;
     if arguments.check {
-        println!("{} is right.", arguments.config.display());
+        println!("{} is valid.", arguments.config.display());
         return Ok(());
     }
     logging::start(&config.log)?;

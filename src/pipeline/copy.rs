@@ -3,7 +3,6 @@
 use std::collections::HashSet;
 use std::ops::Range;
 
-use aws_lc_rs::digest::{Context, SHA256};
 use bytes::Bytes;
 
 use super::Arrival;
@@ -19,6 +18,7 @@ use crate::message::transfer::{Edit, apply};
 use crate::policy::conditions::from_domain;
 use crate::policy::swap::shortfall;
 use crate::policy::{Footer, Kind, LinkFate, Mode, Outcome, Request};
+use crate::record::digest;
 use crate::rewrite::downstream::{self, Esp};
 use crate::rewrite::notice::{Need, NoPlace, Notice, Question, Texts};
 use crate::rewrite::swap::{Gate, Swap};
@@ -117,17 +117,16 @@ impl Copying<'_> {
         }
         let order = self.order(treatment.wanted, opens, &treatment.added);
         let edits = edits(&basis.analysis, &order);
-        let mut hash = Context::new(&SHA256);
         // Where nothing is changed, it is of no matter what was wanted, unless the next hop's service is told of it.
         let matters = !edits.is_empty() || basis.analysis.trouble.is_some() || arrival.outbound.esp.is_some();
-        hash.update(&[u8::from(matters && keeps)]);
+        let mut described = vec![u8::from(matters && keeps)];
         for edit in &edits {
             for number in [edit.range.start, edit.range.end, edit.with.len()] {
-                hash.update(&(number as u64).to_le_bytes());
+                described.extend_from_slice(&(number as u64).to_le_bytes());
             }
-            hash.update(&edit.with);
+            described.extend_from_slice(&edit.with);
         }
-        hash.finish().as_ref().try_into().ok()
+        Some(digest::bytes(&described))
     }
 
     /// What can be put into a copy, and what has to go since something cannot.

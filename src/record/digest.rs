@@ -29,6 +29,11 @@ pub fn bodies<'a>(
     (whole, after.collect())
 }
 
+/// The SHA-256 of some bytes.
+pub fn bytes(bytes: &[u8]) -> [u8; 32] {
+    finished(Context::new(&SHA256), bytes)
+}
+
 /// The hash of a message's body.
 pub fn body(message: &[u8]) -> BodyHash {
     finished(Context::new(&SHA256), body_of(message))

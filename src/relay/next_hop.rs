@@ -83,7 +83,7 @@ impl Credentials {
                 Ok(Credentials { login: login.to_owned(), password: password.to_owned() })
             }
             _ => Err(format!(
-                "{}: a login on the first line and a password on the second are wanted",
+                "{}: expected a login on the first line and a password on the second",
                 path.display()
             )),
         }

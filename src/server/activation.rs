@@ -16,9 +16,9 @@ impl Activated {
         let mut handed = listenfd::ListenFd::from_env();
         let mut sockets = Vec::new();
         for index in 0..handed.len() {
-            let socket = handed
-                .take_tcp_listener(index)
-                .map_err(|error| format!("socket {index} of the socket unit: {error}; ListenStream with an address and a port is wanted"))?;
+            let socket = handed.take_tcp_listener(index).map_err(|error| {
+                format!("socket {index} of the socket unit: {error}; give ListenStream an address and a port")
+            })?;
             if let Some(socket) = socket {
                 let address = socket.local_addr().map_err(|error| error.to_string())?;
                 sockets.push((address, socket));

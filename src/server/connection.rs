@@ -111,7 +111,7 @@ pub async fn serve(
     match &ended {
         Ok(()) | Err(Ended::Done) => {}
         Err(Ended::Lost(error)) => tracing::debug!(%peer, %error, "the connection was lost"),
-        Err(Ended::TimedOut) => conversation.part("4.4.2 You took too long").await,
+        Err(Ended::TimedOut) => conversation.part("4.4.2 Timeout exceeded").await,
         Err(Ended::Stopping) => conversation.part("4.3.2 The service stops, try again later").await,
     }
     if !matches!(ended, Err(Ended::Lost(_))) {

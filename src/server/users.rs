@@ -73,7 +73,7 @@ impl Users {
             let wrong = |what: &str| format!("line {}: {what}", index + 1);
             let (login, hash) = line
                 .split_once(':')
-                .ok_or_else(|| wrong("login:hash is wanted, as `pixelward passwd` prints it"))?;
+                .ok_or_else(|| wrong("expected login:hash, as `pixelward passwd` prints it"))?;
             check_login(login).map_err(|error| wrong(&error))?;
             check_hash(hash).map_err(|error| wrong(&error))?;
             decoy.get_or_insert_with(|| hash.to_owned());

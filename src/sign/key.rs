@@ -77,7 +77,7 @@ impl SigningKey {
                 Ok(pair) => Secret::Ed25519(Box::new(pair)),
                 Err(_) => rsa(RsaKeyPair::from_pkcs8(own.secret_pkcs8_der()))?,
             },
-            _ => return Err("a key of RSA or Ed25519 is wanted".to_owned()),
+            _ => return Err("expected a key of RSA or Ed25519".to_owned()),
         };
         Ok(SigningKey {
             domain: domain.to_ascii_lowercase(),
@@ -154,7 +154,7 @@ fn rsa<E: fmt::Display>(pair: Result<RsaKeyPair, E>) -> Result<Secret, String> {
     let pair = pair.map_err(|error| format!("this key cannot be used: {error}"))?;
     match pair.public_modulus_len() * 8 {
         MIN_RSA_BITS.. => Ok(Secret::Rsa(Box::new(pair))),
-        bits => Err(format!("an RSA key of {bits} bits is too short: {MIN_RSA_BITS} are wanted")),
+        bits => Err(format!("an RSA key of {bits} bits is too short: use at least {MIN_RSA_BITS}")),
     }
 }
 

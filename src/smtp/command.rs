@@ -213,7 +213,7 @@ fn alone(rest: &str, command: Command) -> Result<Command, Reply> {
 fn client_name(rest: &str) -> Result<String, Reply> {
     let name = rest.trim();
     if name.is_empty() || name.len() > 255 || name.contains([' ', '\t', '(', ')', '<', '>']) {
-        return Err(Reply::new(501, "5.5.4 A host name is wanted"));
+        return Err(Reply::new(501, "5.5.4 Expected a host name"));
     }
     Ok(name.to_owned())
 }
@@ -223,7 +223,7 @@ fn path<'a>(rest: &'a str, keyword: &str) -> Result<(Address, &'a str), Reply> {
     let rest = rest.trim_start_matches([' ', '\t']);
     let text = match rest.split_at_checked(keyword.len()) {
         Some((start, text)) if start.eq_ignore_ascii_case(keyword) => text,
-        _ => return Err(Reply::new(501, &format!("5.5.4 {keyword}<address> is wanted"))),
+        _ => return Err(Reply::new(501, &format!("5.5.4 Expected {keyword}<address>"))),
     };
     let (address, parameters) = Address::read(text).map_err(|error| {
         let code = match error {
@@ -233,7 +233,7 @@ fn path<'a>(rest: &'a str, keyword: &str) -> Result<(Address, &'a str), Reply> {
         Reply::new(501, &format!("{code} {error}"))
     })?;
     if !parameters.is_empty() && !parameters.starts_with(' ') {
-        return Err(Reply::new(501, "5.5.4 A blank is wanted behind the address"));
+        return Err(Reply::new(501, "5.5.4 Expected a space after the address"));
     }
     Ok((address, parameters))
 }

@@ -92,7 +92,7 @@ impl Attributes {
         let mut attributes = Vec::new();
         for word in rest.split([' ', '\t']).filter(|word| !word.is_empty()) {
             let Some((name, value)) = word.split_once('=') else {
-                return Err(Reply::new(501, "5.5.4 attribute=value is wanted"));
+                return Err(Reply::new(501, "5.5.4 Expected attribute=value"));
             };
             let Some((_, name)) = known.iter().find(|(own, _)| name.eq_ignore_ascii_case(own)) else {
                 return Err(Reply::new(501, "5.5.4 Unknown attribute"));
@@ -104,7 +104,7 @@ impl Attributes {
             attributes.push((*name, value));
         }
         if attributes.is_empty() {
-            return Err(Reply::new(501, "5.5.4 attribute=value is wanted"));
+            return Err(Reply::new(501, "5.5.4 Expected attribute=value"));
         }
         Ok(Attributes(attributes))
     }

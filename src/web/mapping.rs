@@ -252,7 +252,7 @@ impl Column {
         let source = match (&rule.pointer, &rule.value) {
             (Some(pointer), None) => pointer.as_str(),
             (None, Some(_)) => "",
-            _ => return Err(format!("[columns] {name}: either a pointer or a value is wanted")),
+            _ => return Err(format!("[columns] {name}: expected either a pointer or a value")),
         };
         if !source.is_empty() && !source.trim_start_matches('^').starts_with('/') {
             return Err(format!("[columns] {name}: {source:?} is no JSON pointer, such as /user/email"));
@@ -312,7 +312,7 @@ impl Rule {
 
 impl Format {
     fn read(self, text: &str) -> Result<String, String> {
-        let number = || text.parse::<i64>().map_err(|_| "a whole number is wanted".to_owned());
+        let number = || text.parse::<i64>().map_err(|_| "expected a whole number".to_owned());
         match self {
             Format::Text => Ok(text.to_owned()),
             Format::Unix => Ok(Timestamp(number()?.saturating_mul(1000)).to_string()),

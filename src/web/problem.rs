@@ -51,21 +51,21 @@ impl Problem {
 
     /// 401: no token, or none that counts. Why is not said to those who may be guessing.
     pub fn unauthorised() -> Problem {
-        let detail = "A token that is in force is wanted: Authorization: Bearer pxw_…";
+        let detail = "Send a token that is in force: Authorization: Bearer pxw_…";
         let mut own =
-            Problem::new(StatusCode::UNAUTHORIZED, "unauthorised", "No token that is in force", detail);
+            Problem::new(StatusCode::UNAUTHORIZED, "unauthorised", "Missing or invalid token", detail);
         own.headers.push((WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"pixelward\"")));
         own
     }
 
-    /// 403: the token does not go so far.
+    /// 403: the token lacks a scope or a controller.
     pub fn forbidden(detail: impl Into<String>) -> Problem {
-        Problem::new(StatusCode::FORBIDDEN, "forbidden", "The token does not go so far", detail)
+        Problem::new(StatusCode::FORBIDDEN, "forbidden", "Insufficient scope", detail)
     }
 
     /// 404: there is no such thing.
     pub fn not_found(detail: impl Into<String>) -> Problem {
-        Problem::new(StatusCode::NOT_FOUND, "not-found", "There is no such thing", detail)
+        Problem::new(StatusCode::NOT_FOUND, "not-found", "Not found", detail)
     }
 
     /// 405: the thing is there, and does not know the method.
@@ -81,12 +81,7 @@ impl Problem {
 
     /// 406: none of the forms there are is wanted.
     pub fn not_acceptable(detail: impl Into<String>) -> Problem {
-        Problem::new(
-            StatusCode::NOT_ACCEPTABLE,
-            "not-acceptable",
-            "None of the forms there are is wanted",
-            detail,
-        )
+        Problem::new(StatusCode::NOT_ACCEPTABLE, "not-acceptable", "Not acceptable", detail)
     }
 
     /// 408: the request did not come in time.
@@ -122,7 +117,7 @@ impl Problem {
 
     /// 415: the body is of another type.
     pub fn wrong_type(wanted: &str) -> Problem {
-        let detail = format!("Content-Type: {wanted} is wanted");
+        let detail = format!("Content-Type: expected {wanted}");
         Problem::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "wrong-type",
@@ -158,7 +153,7 @@ impl Problem {
         Problem::new(
             StatusCode::INTERNAL_SERVER_ERROR,
             "internal",
-            "Something is wrong here",
+            "Internal error",
             "The log of the relay says what it is",
         )
     }
@@ -166,7 +161,7 @@ impl Problem {
     /// 503: not now.
     pub fn unavailable(detail: impl Into<String>) -> Problem {
         let mut own =
-            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "It cannot be done now", detail);
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Service unavailable", detail);
         own.headers.push((RETRY_AFTER, HeaderValue::from_static("5")));
         own
     }

@@ -34,7 +34,7 @@ impl Place {
     pub(super) fn parse(text: &str) -> Result<Place, String> {
         let wrong = || {
             format!(
-                "{text:?} is no server: a name or an address is wanted, with or without a port, such as smtp.example.org:587"
+                "invalid server {text:?}: use a name or an address, with or without a port, such as smtp.example.org:587"
             )
         };
         let (host, port) = match text.strip_prefix('[') {

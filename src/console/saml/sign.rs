@@ -36,9 +36,9 @@ impl Key {
         let pair = match PrivateKeyDer::from_pem_file(key).map_err(|error| named(key, &error))? {
             PrivateKeyDer::Pkcs8(own) => KeyPair::from_pkcs8(own.secret_pkcs8_der()),
             PrivateKeyDer::Pkcs1(own) => KeyPair::from_der(own.secret_pkcs1_der()),
-            _ => return Err(named(key, &"an RSA key is wanted")),
+            _ => return Err(named(key, &"expected an RSA key")),
         };
-        let pair = pair.map_err(|_| named(key, &"an RSA key of 2048 bits or more is wanted"))?;
+        let pair = pair.map_err(|_| named(key, &"expected an RSA key of 2048 bits or more"))?;
         Ok(Key { certificate: STANDARD.encode(own.as_ref()), pair })
     }
 

@@ -72,7 +72,7 @@ fn read(source: &str) -> Result<BTreeMap<String, Fragment>, String> {
     for (language, fragment) in &mut read {
         let is_code = language.len() == 2 && language.bytes().all(|own| own.is_ascii_lowercase());
         if !is_code {
-            return Err(format!("{language:?} is no language: two letters such as \"fr\" are wanted"));
+            return Err(format!("invalid language {language:?}: use two letters such as \"fr\""));
         }
         for (name, text) in [("html", &fragment.html), ("text", &fragment.text)] {
             let links =
@@ -158,7 +158,7 @@ mod tests {
             ("[fr]\nhtml = \"a\"\ntext = \"{{pixelward.preferences}}\"\n", "fr.html must have"),
             (
                 "[french]\nhtml = \"{{pixelward.preferences}}\"\ntext = \"{{pixelward.preferences}}\"\n",
-                "no language",
+                "invalid language",
             ),
             ("[fr]\nhtml = \"{{pixelward.preferences}}\"\n", "missing field `text`"),
             ("fr", "expected"),

@@ -110,9 +110,7 @@ pub(super) async fn write(call: Call) -> Answered {
     call.query(&[])?;
     let deed: Deed = read_body(&call.body)?;
     if deed.person.as_deref().is_some_and(|own| super::model::person(own).is_none()) {
-        return Err(Problem::malformed(
-            "person: the keyed hash is wanted, 32 hexadecimal digits in lower case",
-        ));
+        return Err(Problem::malformed("person: expected the keyed hash, 32 lower-case hexadecimal digits"));
     }
     let entry = Entry {
         at: call.now.0,
@@ -133,9 +131,9 @@ pub(super) async fn read(call: Call) -> Answered {
         let number = value.parse::<u32>().ok().filter(|own| *own > 0 && !value.starts_with('+'));
         match (name.as_str(), number) {
             ("limit", Some(number)) if number as usize <= MOST => limit = number as usize,
-            ("limit", _) => return Err(Problem::malformed("limit: a number from 1 to 1000 is wanted")),
+            ("limit", _) => return Err(Problem::malformed("limit: expected a number from 1 to 1000")),
             (_, Some(number)) => before = u64::from(number),
-            (_, None) => return Err(Problem::malformed("before: the number of an entry is wanted")),
+            (_, None) => return Err(Problem::malformed("before: expected the number of an entry")),
         }
     }
     let entries = on_disk(&call.api, move |trail| trail.before(before, limit)).await?;

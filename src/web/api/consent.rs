@@ -183,8 +183,7 @@ impl Conditions {
 /// The ETags of a field (RFC 9110, section 13.1).
 fn wanted(call: &Call, name: &'static str) -> Result<Option<Wanted>, Problem> {
     let Some(value) = call.headers.get(name) else { return Ok(None) };
-    let wrong =
-        || Problem::malformed(format!("{name}: \"*\" or ETags in quotes with commas between are wanted"));
+    let wrong = || Problem::malformed(format!("{name}: expected \"*\" or quoted ETags separated by commas"));
     let text = value.to_str().map_err(|_| wrong())?.trim();
     if text == "*" {
         return Ok(Some(Wanted::Anything));

@@ -48,7 +48,7 @@ pub(super) async fn explain(call: Call) -> Answered {
     let mailstream = mailstream.map(|own| own.0);
     let chosen = rulebook
         .named(Some(controller.as_str()), mailstream.as_deref())
-        .map_err(|_| Problem::not_found("mailstream: the controller has none of this name"))?;
+        .map_err(|_| Problem::not_found("Unknown mailstream for this controller"))?;
     let language = language.map(|own| own.0).unwrap_or_default();
     let (decision, sentences) = explained(rulebook, chosen, standing.as_ref(), &address, now, language);
     let explanation = Explanation {

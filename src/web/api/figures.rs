@@ -182,7 +182,7 @@ pub(super) async fn figures(call: Call) -> Answered {
     let (mut first, mut last) = (String::new(), "9999".to_owned());
     for (name, value) in call.query(&["since", "until"])? {
         if value.len() != 10 || Timestamp::parse(&value).is_err() {
-            return Err(Problem::malformed(format!("{name}: a day is wanted, such as 2026-11-24")));
+            return Err(Problem::malformed(format!("{name}: expected a day such as 2026-11-24")));
         }
         match name.as_str() {
             "since" => first = value,

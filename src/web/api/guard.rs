@@ -98,13 +98,13 @@ async fn handled(
     let controller = match controller {
         None => None,
         Some(Ok(own)) if live.config.policy.rulebook.named(Some(own.as_str()), None).is_ok() => Some(own),
-        Some(_) => return Err(Problem::not_found("controller: the configuration has none of this name")),
+        Some(_) => return Err(Problem::not_found("Unknown controller")),
     };
     let person = match value("person") {
         None => None,
         Some(text) => Some(model::person(text).ok_or_else(|| {
             Problem::malformed(
-                "person: the keyed hash is wanted, 32 hexadecimal digits in lower case. An address does not belong into a path",
+                "person: expected the keyed hash, 32 lower-case hexadecimal digits. Do not put an address into a path",
             )
         })?),
     };
@@ -161,7 +161,7 @@ fn permitted(
     };
     let Some(scope) = scope else { return Ok(Some(grant)) };
     if !grant.scopes.contains(&scope) {
-        return Err(Problem::forbidden(format!("The scope {scope} is wanted")));
+        return Err(Problem::forbidden(format!("This token lacks the scope {scope}")));
     }
     if scope.is_of_all() && grant.controller.is_some() {
         return Err(Problem::forbidden(format!("{scope} is for tokens of all controllers")));
@@ -221,7 +221,7 @@ async fn with_body(route: &'static Route, mut call: Call, parts: &Parts, body: B
             tracing::error!(route = route.name, "a request to the API ended in an internal error");
             Err(Problem::internal())
         }
-        Err(_) => Err(Problem::unavailable("It takes too long; it may still be done")),
+        Err(_) => Err(Problem::unavailable("Timed out; the request may still complete")),
     }
 }
 
@@ -233,7 +233,7 @@ async fn once(route: &'static Route, call: Call, parts: Parts) -> Answered {
     let is_visible =
         |own: &&str| KEY_LENGTH.contains(&own.len()) && own.bytes().all(|own| own.is_ascii_graphic());
     let key = key.to_str().ok().filter(is_visible).ok_or_else(|| {
-        Problem::malformed("Idempotency-Key: 8 to 128 visible ASCII characters without blanks are wanted")
+        Problem::malformed("Idempotency-Key: expected 8 to 128 visible ASCII characters without blanks")
     })?;
     let owner = call.grant.as_ref().map_or("", |own| own.id.as_str());
     let key = format!("{owner} {key}");

@@ -118,8 +118,8 @@ pub(super) async fn may_ask_person(call: Call) -> Answered {
     let mut asked_about = Vec::new();
     for (_, value) in call.query(&["purposes"])? {
         let read: Result<Vec<Purpose>, _> = value.split(',').map(str::parse).collect();
-        asked_about = read
-            .map_err(|_| Problem::malformed("purposes: names of purposes with commas between are wanted"))?;
+        asked_about =
+            read.map_err(|_| Problem::malformed("purposes: expected names of purposes separated by commas"))?;
     }
     let (person, _) = known(&call).await?;
     asked(&call, person, asked_about).await

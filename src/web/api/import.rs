@@ -126,7 +126,7 @@ pub(super) async fn import(mut call: Call) -> Answered {
         shows_all = match value.as_str() {
             "all" => true,
             "problems" => false,
-            _ => return Err(Problem::malformed("results: all or problems is wanted")),
+            _ => return Err(Problem::malformed("results: expected all or problems")),
         };
     }
     let body = call.stream.get_mut().ok().and_then(Option::take).ok_or_else(Problem::internal)?;

@@ -63,6 +63,6 @@ pub(super) async fn mint(call: Call) -> Answered {
 pub(super) fn bounded(count: usize) -> Result<(), Problem> {
     match count {
         1..=MAX_ADDRESSES => Ok(()),
-        _ => Err(Problem::malformed(format!("addresses: 1 to {MAX_ADDRESSES} are wanted"))),
+        _ => Err(Problem::malformed(format!("addresses: expected 1 to {MAX_ADDRESSES}"))),
     }
 }

@@ -378,7 +378,7 @@ impl Consent {
 pub(super) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     // serde would read a list as an object, by the order of its fields.
     if !body.trim_ascii_start().starts_with(b"{") {
-        return Err(Problem::malformed("line 1: a JSON object is wanted"));
+        return Err(Problem::malformed("line 1: expected a JSON object"));
     }
     serde_json::from_slice(body).map_err(|error| Problem::malformed(said(&error)))
 }
@@ -397,10 +397,10 @@ fn said(error: &serde_json::Error) -> String {
     }
     if text.starts_with("invalid ") {
         let wanted = text.rsplit_once(", expected ").map_or("something else", |(_, wanted)| wanted);
-        return format!("{place}: {wanted} is wanted");
+        return format!("{place}: expected {wanted}");
     }
     let is_ours = text.starts_with("missing field") || text.starts_with("duplicate field");
-    if is_ours { format!("{place}: {text}") } else { format!("{place}: {text} is wanted") }
+    if is_ours { format!("{place}: {text}") } else { format!("{place}: expected {text}") }
 }
 
 #[cfg(test)]
@@ -414,16 +414,16 @@ mod tests {
     #[test]
     fn what_is_wrong_is_said_without_what_was_sent() {
         for (body, word) in [
-            (r#"{"address":"ann at home.example"}"#, "a mail address is wanted"),
-            (r#"{"address":5,"ann":1}"#, "string is wanted"),
+            (r#"{"address":"ann at home.example"}"#, "expected a mail address"),
+            (r#"{"address":5,"ann":1}"#, "expected a string"),
             (r#"{"ann":"x"}"#, "unknown field"),
             (r#"{"address":"a@b.example","subscribed":true}"#, "N15"),
             (r#"{"address":"a@b.example","address":"ann@home.example"}"#, "duplicate field `address`"),
             ("{}", "missing field `address`"),
             ("{\"address\": \"a@b.example\"", "no JSON"),
-            ("[\"ann@home.example\"]", "a JSON object is wanted"),
-            (&"[".repeat(100_000), "a JSON object is wanted"),
-            ("\"ann@home.example\"", "a JSON object is wanted"),
+            ("[\"ann@home.example\"]", "expected a JSON object"),
+            (&"[".repeat(100_000), "expected a JSON object"),
+            ("\"ann@home.example\"", "expected a JSON object"),
         ] {
             let said = check::<Addressed>(body).map(|own| own.address.0).unwrap_err();
             assert!(said.contains(word), "{said}");

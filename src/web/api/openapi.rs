@@ -232,8 +232,8 @@ fn common(route: &Route) -> Vec<(u16, &'static str)> {
     }
     if route.access != Access::Open {
         all.extend([
-            (401, "No token that is in force."),
-            (403, "The token does not go so far."),
+            (401, "Missing or invalid token."),
+            (403, "Insufficient scope."),
             (429, "Too many requests with this token; Retry-After says how long to wait."),
             (503, "Not now: the store takes no more writes, or the file of tokens cannot be used."),
         ]);
@@ -250,7 +250,7 @@ fn common(route: &Route) -> Vec<(u16, &'static str)> {
         all.extend([(408, "The body did not come in time."), (413, "The body is too large.")]);
     }
     if route.answers.iter().any(|(_, _, own)| matches!(own, Output::JsonOrPage(_))) {
-        all.push((406, "None of the forms there are is wanted."));
+        all.push((406, "Not acceptable."));
     }
     let records =
         matches!(route.method, Method::Put | Method::Delete) || route.access != Access::Open && takes_body;

@@ -41,10 +41,10 @@ pub(super) async fn list(call: Call) -> Answered {
         let number = value.parse::<u32>().ok().filter(|_| !value.starts_with('+'));
         match (name.as_str(), number) {
             ("limit", Some(number @ 1..)) if number as usize <= MOST => limit = number as usize,
-            ("limit", _) => return Err(Problem::malformed("limit: a number from 1 to 1000 is wanted")),
+            ("limit", _) => return Err(Problem::malformed("limit: expected a number from 1 to 1000")),
             (_, Some(number)) => cursor = number,
             (_, None) => {
-                return Err(Problem::malformed("cursor: what next said on the page before is wanted"));
+                return Err(Problem::malformed("cursor: expected the value of next from the previous page"));
             }
         }
     }

@@ -38,10 +38,10 @@ pub(super) async fn show(call: Call) -> Answered {
         None => State::Unknown,
         Some(name) => {
             let found = State::ALL.into_iter().find(|(own, _)| *own == name);
-            found.ok_or_else(|| Problem::malformed(format!("view: one of {} is wanted", VIEWS.join(", "))))?.1
+            found.ok_or_else(|| Problem::malformed(format!("view: expected one of {}", VIEWS.join(", "))))?.1
         }
     };
-    let wrong = || Problem::malformed(format!("language: one of {} is wanted", LANGUAGES.join(", ")));
+    let wrong = || Problem::malformed(format!("language: expected one of {}", LANGUAGES.join(", ")));
     let of_code = |code: &str| Language::ALL.into_iter().find(|own| own.code() == code);
     let language = said("language").map(|code| of_code(code).ok_or_else(wrong)).transpose()?;
     let rulebook = &call.live.config.policy.rulebook;

@@ -95,7 +95,7 @@ pub(super) async fn what_if(call: Call) -> Answered {
         .policy
         .rulebook
         .named(Some(controller.as_str()), mailstream.as_ref().map(|own| own.0.as_str()));
-    named.map_err(|_| Problem::not_found("mailstream: the controller has none of this name"))?;
+    named.map_err(|_| Problem::not_found("Unknown mailstream for this controller"))?;
     let (live, now) = (Arc::clone(&call.live), call.now);
     let raw = Bytes::from(raw);
     let tried = tokio::task::spawn_blocking(move || {
@@ -173,7 +173,7 @@ fn tried(
     let rulebook = &live.config.policy.rulebook;
     let chosen = rulebook
         .named(Some(controller.as_str()), mailstream)
-        .map_err(|_| Problem::not_found("mailstream: the controller has none of this name"))?;
+        .map_err(|_| Problem::not_found("Unknown mailstream for this controller"))?;
     let (decision, sentences) = explained(rulebook, chosen, Some(standing), "", now, language);
     let treatment = chosen.mailstream.treatment;
     let recipients = crate::cli::rewrite::named_recipients(raw);

@@ -92,7 +92,7 @@ impl Public {
         let has = |word: &str| memchr::memmem::find(&body, word.as_bytes()).is_some();
         let is_asked = body.is_empty() || has("List-Unsubscribe") && has("One-Click");
         if !is_asked {
-            return plain(StatusCode::BAD_REQUEST, "List-Unsubscribe=One-Click or nothing is wanted.\n");
+            return plain(StatusCode::BAD_REQUEST, "Expected List-Unsubscribe=One-Click or an empty body.\n");
         }
         if let Some((holder, _)) = self.opened(token) {
             let standing = self.standing(&holder);

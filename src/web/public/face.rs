@@ -111,7 +111,7 @@ fn change(texts: &mut [(Texts, bool)], file: &str) -> Result<(), String> {
         };
         for (name, text) in own {
             if text.trim().is_empty() || text.chars().count() > MAX_TEXT {
-                return Err(format!("{code}.{name}: 1 to {MAX_TEXT} characters are wanted"));
+                return Err(format!("{code}.{name}: expected 1 to {MAX_TEXT} characters"));
             }
             if !texts.set(&name, text) {
                 return Err(format!(
@@ -129,7 +129,7 @@ fn logo_of(path: &Path) -> Result<Logo, String> {
     if bytes.len() > MAX_LOGO {
         return Err(format!("{} bytes are too many: {MAX_LOGO} at most", bytes.len()));
     }
-    let kind = kind_of(&bytes).ok_or("a PNG, JPEG, GIF or WebP picture is wanted")?;
+    let kind = kind_of(&bytes).ok_or("expected a PNG, JPEG, GIF or WebP picture")?;
     Ok(Logo { kind, bytes: bytes.into() })
 }
 
@@ -162,7 +162,7 @@ mod tests {
         for (file, word) in [
             ("[pl]\nwho = \"x\"", "[pl]"),
             ("[fr]\nwhom = \"x\"", "no text of this name"),
-            ("[fr]\nwho = \"\"", "characters are wanted"),
+            ("[fr]\nwho = \"\"", "expected 1 to"),
             ("[fr]\nwho = 5", "string"),
             ("who = \"x\"", "map"),
         ] {
