@@ -46,6 +46,13 @@ fn it_holds_for_our_own_messages_and_for_real_ones() {
     }
 }
 
+#[test]
+fn an_attribute_that_nothing_loads_is_judged_alike_by_both_looks() {
+    let picture = "img src=\"https://cdn.news.example/p?e=ann@home.example&amp;w=1\" width=140 height=40>";
+    let raw = format!("Content-Type: text/html\r\n\r\n<a<{picture}\r\n");
+    check(&Bytes::from(raw.clone()), &raw);
+}
+
 /// Pieces of markup, whole and broken, of which messages are made.
 fn piece() -> impl Strategy<Value = String> {
     let pixel = "https://t.news.example/wf/open?upn=u001.Zk3Qw9XvT2aB7LmN8pRsYd4HcJ6";

@@ -78,7 +78,9 @@ pub fn weigh(
     let suspected = vendor.is_none() && evidence.score() >= THRESHOLD;
     evidence.add_if(Fact::PictureService, suspected && catalogue.pictures(url.as_str()).is_some());
     // Hashing addresses is dear: only where it could decide.
-    let undecided = !plain_file && vendor.is_none() && evidence.score() < THRESHOLD;
+    // An attribute that nothing loads from tells nobody apart; only strict mode looks at it at all.
+    let loads = place.carrier != Carrier::Rare;
+    let undecided = loads && !plain_file && vendor.is_none() && evidence.score() < THRESHOLD;
     evidence.add_if(Fact::RecipientInUrl, undecided && traces.get().stand_in(url.as_str()));
     let personal = if undecided { catalogue.image(url.as_str()) } else { None };
     evidence.add_if(Fact::PersonalPicture, personal.is_some());
