@@ -17,6 +17,17 @@ use tokio::task::JoinSet;
 const FROM: &str = "news@shop.example";
 const TO: &str = "ann@home.example";
 
+/// Waits until a relay has as many files open as it may, and no work of its start closes one again.
+fn until_all_files_are_taken(relay: &Relay, most: usize) {
+    let (deadline, mut times) = (Instant::now() + PATIENCE, 0);
+    while times < 10 {
+        let open = std::fs::read_dir(format!("/proc/{}/fd", relay.pid())).unwrap().count();
+        times = if open >= most { times + 1 } else { 0 };
+        assert!(Instant::now() < deadline, "{open} of {most} files are open");
+        std::thread::park_timeout(Duration::from_millis(50));
+    }
+}
+
 /// Whether a greeting comes within this time; the connection stays as it is.
 fn is_greeted(stream: &mut TcpStream, within: Duration) -> bool {
     stream.set_read_timeout(Some(within)).unwrap();
@@ -39,6 +50,7 @@ fn without_open_files_left_the_relay_waits_and_serves_again_when_there_are() {
         (0..FILES + 16).map(|_| TcpStream::connect(("127.0.0.1", relay.port)).unwrap()).collect();
     let said = |line: &str| line.contains("connections cannot be accepted");
     relay.log.wait("the alarm", said);
+    until_all_files_are_taken(&relay, FILES as usize);
     // One who is in does not hear of it in any way that costs mail.
     let reply = first.ask(&format!("MAIL FROM:<{FROM}>"));
     assert!(reply.starts_with("451 4.4."), "{reply}");
