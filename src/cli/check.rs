@@ -168,7 +168,7 @@ fn hints(config: &Config, findings: &Findings) {
         findings.hint("consent.head_copy is not set: an old copy of the store put back would not be noticed");
     }
     for listener in &config.listeners {
-        listener.broad_networks().iter().for_each(|own| findings.hint(own));
+        listener.broad_networks().iter().for_each(|told| findings.hint(told));
         if listener.tls != ListenerTls::None && listener.certificate.is_none() {
             findings.hint(&format!(
                 "listener {} has no certificate: one for development is made, which no client trusts",
@@ -181,7 +181,7 @@ fn hints(config: &Config, findings: &Findings) {
 /// Whose mail each key signs.
 fn keys(config: &Config, findings: &Findings) {
     let rulebook = &config.policy.rulebook;
-    let can_tie = rulebook.controllers().any(|own| own.conditions.can_tie());
+    let can_tie = rulebook.controllers().any(|controller| controller.conditions.can_tie());
     for key in &config.dkim.keys {
         let holders = key.holders(rulebook);
         let title = format!("dkim.key {} of {}", key.selector, key.domain);

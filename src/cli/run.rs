@@ -156,7 +156,7 @@ async fn serve(
             )
         })?;
         tracing::info!(listener = %listener.name, address = %bound.address, by_systemd, "listening");
-        listener.broad_networks().iter().for_each(|own| tracing::warn!("{own}"));
+        listener.broad_networks().iter().for_each(|told| tracing::warn!("{told}"));
         listeners.spawn(bound.serve(Arc::clone(pipeline), stopped.clone()));
     }
     if !activated.left().is_empty() {
@@ -260,8 +260,8 @@ fn reload(pipeline: &Arc<Pipeline>, path: &Path) {
     let read = Config::load(path).map_err(|error| error.to_string()).and_then(Live::of);
     match read {
         Ok(live) => {
-            let broad = live.config.listeners.iter().flat_map(|own| own.broad_networks());
-            broad.for_each(|own| tracing::warn!("{own}"));
+            let broad = live.config.listeners.iter().flat_map(|listener| listener.broad_networks());
+            broad.for_each(|told| tracing::warn!("{told}"));
             pipeline.reload(live);
             tracing::info!("the configuration and the certificates were read again");
         }

@@ -38,7 +38,9 @@ impl DkimKey {
     /// their conditions, or in those of their mailstreams; where none has, to those who are not tied to a
     /// listener or a login, and to the controller of all other mail.
     pub fn holders(&self, rulebook: &Rulebook) -> Holders {
-        let names = |all: Vec<&Controller>| all.iter().map(|own| own.name.as_str().to_owned()).collect();
+        let names = |all: Vec<&Controller>| {
+            all.iter().map(|controller| controller.name.as_str().to_owned()).collect()
+        };
         if !self.controllers.is_empty() {
             return Holders::Named(self.controllers.clone());
         }

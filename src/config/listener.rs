@@ -172,7 +172,7 @@ impl Listener {
             ),
         ];
         let broad = lists.iter().flat_map(|(name, networks, meaning)| {
-            let found = networks.iter().filter_map(|own| Some((own, own.breadth()?)));
+            let found = networks.iter().filter_map(|network| Some((network, network.breadth()?)));
             found.map(move |(own, breadth)| {
                 format!("listener {}: {own} in {name} takes in {breadth}: {meaning}", self.name)
             })

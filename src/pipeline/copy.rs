@@ -447,7 +447,7 @@ fn without_broken(order: &Copying<'_>, rewritten: Bytes, broken: &[Range<usize>]
     let signatures: HashSet<&[u8]> =
         broken.iter().filter_map(|range| arrival.message.get(range.clone())).collect();
     let cuts: Vec<Edit> = fields(&rewritten, 0)
-        .filter(|field| rewritten.get(field.range.clone()).is_some_and(|own| signatures.contains(own)))
+        .filter(|field| rewritten.get(field.range.clone()).is_some_and(|field| signatures.contains(field)))
         .map(|field| Edit::cut_inside(field.range))
         .collect();
     Ok(Bytes::from(apply(&rewritten, &cuts)))

@@ -72,7 +72,10 @@ impl Rulebook {
     /// The controllers to whom a client is tied by its listener or its login, whatever it writes into its
     /// mail.
     pub fn tied<'a>(&'a self, origin: &Origin<'_>) -> impl Iterator<Item = &'a Controller> {
-        self.houses.iter().map(|house| &house.controller).filter(|own| own.conditions.tie(origin))
+        self.houses
+            .iter()
+            .map(|house| &house.controller)
+            .filter(|controller| controller.conditions.tie(origin))
     }
 
     /// The controllers to whom no client is tied, and the controller of mail that fits no other.
@@ -85,8 +88,11 @@ impl Rulebook {
     /// or below it.
     pub fn claimants(&self, domain: &str) -> Vec<&Controller> {
         let claims = |house: &&House| {
-            let streams = house.mailstreams.iter().map(|own| &own.conditions);
-            [&house.controller.conditions].into_iter().chain(streams).any(|own| own.name_domain(domain))
+            let streams = house.mailstreams.iter().map(|stream| &stream.conditions);
+            [&house.controller.conditions]
+                .into_iter()
+                .chain(streams)
+                .any(|conditions| conditions.name_domain(domain))
         };
         let declared: Vec<&House> = self.houses.iter().filter(claims).collect();
         let is_there = declared.iter().any(|house| house.controller.name == self.rest.controller.name);
