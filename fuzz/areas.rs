@@ -1,28 +1,24 @@
 //! What must hold for any input, by area. Two drivers call it: the targets of cargo-fuzz beside this file, and `tests/fuzz.rs`.
 
-use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
-use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use pixelward::config::Config;
-use pixelward::consent::{Change, Details, Settings, State, Store, Timestamp};
+use pixelward::consent::{Controller, Person, Standing, State, StoreKey, Timestamp};
 use pixelward::guarded;
-use pixelward::live::Live;
+use pixelward::live::Treatment;
 use pixelward::message::Structure;
 use pixelward::message::transfer::{Decoded, Edit, Filler, Transfer, apply, normalise};
-use pixelward::pipeline::{Arrival, MessageId, Pipeline};
-use pixelward::policy::Purpose;
-use pixelward::relay::{Answers, Ledger};
+use pixelward::plan::trial::{Assumed, TriedCopy, treat};
+use pixelward::plan::{Message, People};
+use pixelward::policy::Origin;
+use pixelward::rewrite::token::Mint;
 use pixelward::rewrite::{
     Copy, LinkTreatment, Opens, Order, Personal, Receipts, Verify, rewrite, without_requests,
 };
 use pixelward::sign::signers::Holders;
 use pixelward::sign::verify::{Verdict, verify};
 use pixelward::sign::{Algorithm, Sender, Signed, Signers, SigningKey, broken_signatures};
-use pixelward::smtp::address::Address;
-use pixelward::smtp::command::Parameters;
-use pixelward::smtp::session::{self, Envelope, Greeting, Protocol, Recipient};
 use pixelward::tracker::css::{Strings, loads, may_load};
 use pixelward::tracker::html::Tokenizer;
 use pixelward::tracker::{Detector, Extent, Inquiry, Links};
@@ -189,71 +185,79 @@ pub fn dkim(input: &[u8]) {
     assert!(holds, "our own signature does not hold: {verified:?}");
 }
 
-/// The whole line up to delivery, with a store, a preference page and a key.
-struct Line {
-    pipeline: Arc<Pipeline>,
-    runtime: tokio::runtime::Runtime,
-    _folder: PathBuf,
+/// What the plan for a message rests on: a preference page, a key, and people who said different things.
+struct Ground {
+    config: Config,
+    treatment: Treatment,
+    people: Stated,
 }
 
 const CONFIG: &str = "[tracker]\ncampaign_learning = false\n[[controller]]\nname = \"shop\"\n\
-    from_domain = \"shop.example\"\njurisdiction = \"fr\"\non_grant = \"gate\"\npublic_url = \"https://choice.shop.example\"\n[[mailstream]]\nname = \"watched\"\n\
-    controller = \"shop\"\nmode = \"observe\"\nheader = \"X-Kind: watched\"\n[[listener]]\naddress = \"127.0.0.1:0\"\ntls = \"none\"\n\
-    [next_hop]\nhost = \"localhost\"\nport = 9\ntls = \"none\"\n[evidence]\nenabled = false\n[api]\naddress = \"\"\n";
+    from_domain = \"shop.example\"\njurisdiction = \"fr\"\non_grant = \"gate\"\n\
+    public_url = \"https://choice.shop.example\"\n\
+    [[mailstream]]\nname = \"watched\"\ncontroller = \"shop\"\nmode = \"observe\"\nheader = \"X-Kind: watched\"\n\
+    [next_hop]\nhost = \"localhost\"\nport = 9\ntls = \"none\"\n";
 
 const PEOPLE: [&str; 3] = ["granted@home.example", "refused@home.example", "unknown@home.example"];
 
-static LINE: LazyLock<Line> = LazyLock::new(|| {
+/// People by their addresses, and what they said.
+struct Stated {
+    standings: [Arc<Standing>; 3],
+    mint: Mint,
+}
+
+impl Stated {
+    fn new() -> Stated {
+        let controller: Controller = "shop".parse().expect("a name");
+        let standing = |state: Option<State>| {
+            let said = Assumed::to_have_said(state, &controller, Timestamp::now());
+            Arc::new(said.standing().clone())
+        };
+        let standings = [Some(State::Granted), Some(State::Refused), None].map(standing);
+        Stated { standings, mint: Mint::new(StoreKey::new([7; 32])) }
+    }
+}
+
+impl People for Stated {
+    fn person(&self, address: &str) -> Person {
+        let place = PEOPLE.iter().position(|known| *known == address).unwrap_or(2);
+        Person([u8::try_from(place).unwrap_or(2); 16])
+    }
+
+    fn standing(&self, _: &Controller, person: Person) -> Option<Arc<Standing>> {
+        self.standings.get(usize::from(person.0[0])).cloned()
+    }
+
+    fn may_hold(&self, _: Person) -> bool {
+        true
+    }
+
+    fn mint(&self) -> &Mint {
+        &self.mint
+    }
+}
+
+static GROUND: LazyLock<Ground> = LazyLock::new(|| {
     let folder = std::env::temp_dir().join(format!("pixelward-fuzz-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).expect("a folder for the store");
+    std::fs::create_dir_all(&folder).expect("a folder for the key");
     let (_, pem) = signing_key();
     let key = folder.join("key.pem");
     std::fs::write(&key, pem).expect("a key file");
     std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("its mode");
-    let config = format!(
-        "data_directory = {folder:?}\n{CONFIG}[[dkim.key]]\ndomain = \"shop.example\"\nselector = \"fuzz\"\nkey_file = {key:?}\n"
-    );
+    let config =
+        format!("{CONFIG}[[dkim.key]]\ndomain = \"shop.example\"\nselector = \"fuzz\"\nkey_file = {key:?}\n");
     let config = Config::parse(&config).unwrap_or_else(|problems| panic!("{problems:?}"));
-    let store = Arc::new(Store::open(&Settings::at(folder.join("consent"))).expect("a store"));
-    for (person, state) in PEOPLE.into_iter().zip([State::Granted, State::Refused]) {
-        let controller = "shop".parse().expect("a name");
-        let change = Change::new(controller, Purpose::CONSENT.to_vec(), state, Timestamp::now());
-        let details = Details { evidence: Some("fuzz".to_owned()), ..Details::default() };
-        let changes = vec![(store.person(person), Change { details, ..change })];
-        store.record(changes).expect("a recorded choice");
-    }
-    let ledger = Ledger::open(&folder.join("ledger")).expect("a ledger");
-    let pipeline = Pipeline::new(Live::of(config).expect("a configuration"), store, ledger, None);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    Line { pipeline, runtime, _folder: folder }
+    let treatment = Treatment::of(&config).expect("a configuration");
+    std::fs::remove_dir_all(&folder).expect("the folder goes");
+    Ground { config, treatment, people: Stated::new() }
 });
-
-fn arrival(pipeline: &Pipeline, message: Bytes, recipients: &[&str], answers: Answers) -> Arrival {
-    let address = |text: &str| Address::bare(text).expect("an address");
-    let sender = session::Sender { address: address("news@shop.example"), parameters: Parameters::default() };
-    let client = Greeting { name: "client.example".to_owned(), protocol: Protocol::Esmtp };
-    let to = |text: &&str| Recipient { address: address(text), parameters: Parameters::default() };
-    let recipients = recipients.iter().map(to).collect();
-    Arrival {
-        id: MessageId::new(),
-        envelope: Envelope { recipients, ..Envelope::new(client, sender) },
-        message,
-        listener: "default".to_owned(),
-        outbound: Arc::clone(&pipeline.live().outbound[0]),
-        deadline: Instant::now() + Duration::from_secs(60),
-        peer: ([127, 0, 0, 1], 9).into(),
-        client_name: None,
-        tls: None,
-        answers,
-    }
-}
 
 /// Analyse, look up, decide, rewrite, verify, sign: nothing panics, who did not agree gets no tracker, observed mail is left alone, and
 /// lines go on ending in CRLF. The first byte says who the recipients are.
 pub fn whole(input: &[u8]) {
     let Some((&which, raw)) = input.split_first() else { return };
     let message = Bytes::from(received(raw));
-    let Line { pipeline, runtime, .. } = &*LINE;
+    let Ground { config, treatment, people } = &*GROUND;
     let recipients: Vec<&str> = PEOPLE
         .iter()
         .enumerate()
@@ -261,17 +265,28 @@ pub fn whole(input: &[u8]) {
         .map(|(_, address)| *address)
         .collect();
     let recipients = if recipients.is_empty() { PEOPLE.to_vec() } else { recipients };
-    let answers = if which & 8 == 0 { Answers::One } else { Answers::Each };
-    let arrival = arrival(pipeline, message.clone(), &recipients, answers);
+    let planned = Message {
+        bytes: &message,
+        origin: Origin { listener: "default", login: None, sender: "news@shop.example" },
+        recipients: &recipients,
+        max_copies: if which & 8 == 0 { 8 } else { usize::MAX },
+        esp: None,
+        at: Timestamp::now(),
+    };
     let before = guarded::panics();
-    let copies = runtime.block_on(pipeline.copies(&arrival));
+    let copies = treat(&treatment.settings(config), &planned, None, people, |tried| {
+        assert!(tried.fault.is_none(), "a step ended in an internal error");
+        let bytes = |copy: &TriedCopy| copy.made.as_ref().ok().map(|made| made.bytes.clone());
+        let groups = tried.plan.groups.iter().map(|group| group.recipients.clone());
+        groups.zip(tried.copies.iter().map(bytes)).collect::<Vec<_>>()
+    });
     assert_eq!(guarded::panics(), before, "a step ended in an internal error");
     // What may be a message of the observed mailstream is not looked at for what is left.
     let may_be_observed = message.windows(7).any(|word| word.eq_ignore_ascii_case(b"watched"));
     let mut served = 0;
     for (indexes, copy) in copies {
         served += indexes.len();
-        let Ok(copy) = copy else { continue };
+        let Some(copy) = copy else { continue };
         // A message of control fields alone leaves nothing behind.
         assert!(copy.is_empty() || copy.ends_with(b"\r\n"), "the last line is not whole");
         assert!(copy.is_empty() || received(&copy) == copy, "a bare CR or LF came in");

@@ -6,7 +6,7 @@
 //! listen -> session -> receive -> analyse -> look up -> decide -> rewrite -> sign -> deliver -> record
 //! ```
 //!
-//! The core (`smtp`, `message`, `tracker`, `policy`, `rewrite`, `sign`) knows no socket, clock, store or runtime: bytes
+//! The core (`smtp`, `message`, `tracker`, `policy`, `rewrite`, `sign`, `plan`) knows no socket, clock, store or runtime: bytes
 //! and times are arguments. The edges (`consent`) each hide one package behind a few verbs of the domain. The shell
 //! (`server`, `relay`, `pipeline`, `web`, `cli`) performs what the core decides.
 #![forbid(unsafe_code)]
@@ -36,6 +36,8 @@ pub mod policy;
 pub mod rewrite;
 
 pub mod sign;
+
+pub mod plan;
 
 pub mod relay;
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::config::{self, ClientCertificate, Config, ListenerTls};
 use crate::consent::{Controller, Timestamp};
+use crate::plan;
 use crate::policy;
 use crate::private_file::is_open_to_others;
 use crate::relay::next_hop::tls_config;
@@ -24,8 +25,8 @@ use crate::web::public::Face;
 pub struct Live {
     /// The configuration.
     pub config: Config,
-    /// Finds trackers.
-    pub detector: Detector,
+    /// What messages are treated with.
+    pub treatment: Treatment,
     /// Where mail goes.
     pub outbound: Vec<Arc<Outbound>>,
     /// TLS of each listener.
@@ -40,13 +41,65 @@ pub struct Live {
     pub faces: Vec<(Controller, Face)>,
     /// In which forms vendors tell of changes.
     pub incoming: Vec<Incoming>,
-    /// Our own keys.
-    pub signers: Signers,
-    /// What is put into the mail of each controller that has texts of its own.
-    fragments: Vec<(Controller, Fragments)>,
-    own_fragments: Fragments,
     /// Since when it holds.
     pub since: Timestamp,
+}
+
+/// What messages are treated with, beside what the configuration itself says.
+#[derive(Debug)]
+pub struct Treatment {
+    /// Finds trackers.
+    pub detector: Detector,
+    /// Our own keys.
+    pub signers: Signers,
+    /// What is put into the mail of each controller.
+    fragments: Vec<(Controller, Fragments)>,
+    /// What is put into the mail of a controller that is none of them.
+    default_fragments: Fragments,
+}
+
+impl Treatment {
+    /// Reads what a configuration names: catalogues, lists, texts and keys.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with one of the files.
+    pub fn of(config: &Config) -> Result<Treatment, String> {
+        let mut entries = String::new();
+        for path in &config.tracker.catalogues {
+            entries.push_str(
+                &std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?,
+            );
+            entries.push('\n');
+        }
+        let catalogue = Catalogue::with(&entries).map_err(|error| format!("tracker.catalogues: {error}"))?;
+        let lists = lists(config)?;
+        let holders = config.dkim.keys.iter().map(|key| key.holders(&config.policy.rulebook));
+        let keys = signing_keys(config)?.into_iter().zip(holders).collect();
+        let signers = Signers::new(keys, config.dkim.fallback_domain.clone());
+        let mut fragments = Vec::new();
+        for controller in config.policy.rulebook.controllers() {
+            fragments.push((controller.name.clone(), fragments_of(controller)?));
+        }
+        let detector = Detector::new(catalogue).allowing(config.tracker.allow.clone()).listing(lists);
+        Ok(Treatment { detector, signers, fragments, default_fragments: Fragments::default() })
+    }
+
+    /// All that the treatment of mail rests on.
+    pub fn settings<'a>(&'a self, config: &'a Config) -> plan::Settings<'a> {
+        plan::Settings {
+            detector: &self.detector,
+            rulebook: &config.policy.rulebook,
+            fragments: &self.fragments,
+            default_fragments: &self.default_fragments,
+            protected: config.policy.protected,
+            verify: config.policy.verify,
+            token_key: config.public.token_key,
+            signers: &self.signers,
+            sign: config.dkim.sign,
+            on_broken: config.dkim.on_broken,
+        }
+    }
 }
 
 /// A form in which a vendor tells of changes.
@@ -80,15 +133,7 @@ impl Live {
     ///
     /// What is wrong with a file that the configuration names.
     pub fn of(config: Config) -> Result<Live, String> {
-        let mut own = String::new();
-        for path in &config.tracker.catalogues {
-            own.push_str(
-                &std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?,
-            );
-            own.push('\n');
-        }
-        let catalogue = Catalogue::with(&own).map_err(|error| format!("tracker.catalogues: {error}"))?;
-        let lists = lists(&config)?;
+        let treatment = Treatment::of(&config)?;
         let mut pools = Vec::new();
         for hop in &config.next_hops {
             pools.push((hop, Pool::new(next_hop(&config, hop)?)));
@@ -104,13 +149,6 @@ impl Live {
             let mapping = Mapping::load(&own.mapping).map_err(|error| format!("api.incoming: {error}"))?;
             incoming.push(Incoming { name: own.name.clone(), controller: own.controller.clone(), mapping });
         }
-        let holders = config.dkim.keys.iter().map(|key| key.holders(&config.policy.rulebook));
-        let keys = signing_keys(&config)?.into_iter().zip(holders).collect();
-        let signers = Signers::new(keys, config.dkim.fallback_domain.clone());
-        let mut fragments = Vec::new();
-        for own in config.policy.rulebook.controllers() {
-            fragments.push((own.name.clone(), fragments_of(own)?));
-        }
         let load = |own: &policy::Controller| Face::load(own).map(|face| (own.name.clone(), face));
         let faces = config.policy.rulebook.controllers().map(load).collect::<Result<_, _>>()?;
         let web_tls = |name: &str, pair: &Option<(PathBuf, PathBuf)>| {
@@ -123,10 +161,7 @@ impl Live {
             public_tls: web_tls("public", &config.public.certificate)?,
             faces,
             incoming,
-            signers,
-            fragments,
-            own_fragments: Fragments::default(),
-            detector: Detector::new(catalogue).allowing(config.tracker.allow.clone()).listing(lists),
+            treatment,
             outbound,
             tls: certificates,
             users: logins,
@@ -144,10 +179,9 @@ impl Live {
         self.outbound.iter().find(|own| own.conditions.takes(listener, login, sender))
     }
 
-    /// What is put into the mail of a controller around a link to its preference page.
-    pub fn fragments(&self, controller: &Controller) -> &Fragments {
-        let found = self.fragments.iter().find(|(own, _)| own == controller);
-        found.map_or(&self.own_fragments, |(_, own)| own)
+    /// All that the treatment of mail rests on.
+    pub fn settings(&self) -> plan::Settings<'_> {
+        self.treatment.settings(&self.config)
     }
 
     /// What all next hops announce that mail of a listener can come to, as far as they were seen; `None` where none was.

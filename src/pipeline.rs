@@ -8,14 +8,11 @@
 
 mod arrival;
 mod asking;
-mod copy;
 mod counts;
-mod fallback;
-mod plan;
+mod line;
 mod proof;
 mod step;
 mod supply;
-mod wanted;
 
 use std::fmt;
 use std::sync::Arc;
@@ -31,28 +28,28 @@ use crate::consent::{Change, Person, Store, Timestamp};
 use crate::faults;
 use crate::guarded::{Panicked, guarded};
 use crate::live::Live;
-use crate::policy::swap::shortfall;
-use crate::policy::{Outcome, Request};
+use crate::plan::{Draft, Group, Plan, UNCHECKED};
+use crate::policy::Request;
+use crate::record;
 use crate::record::digest;
 use crate::record::evidence::Evidence;
-use crate::record::{self, Line};
 use crate::relay::delivery;
 use crate::relay::ledger::{Fate, Key as LedgerKey};
-use crate::relay::{Copies, Ledger, Mail, Parcel, Transaction};
-use crate::rewrite::notice::Texts;
+use crate::relay::{Ledger, Mail, Parcel, Transaction};
 use crate::rewrite::token::Mint;
 use crate::server::Budget;
 use crate::smtp::{Reply, reply::Class};
 use crate::tracker::Campaigns;
 pub use arrival::{Arrival, MessageId};
 use arrival::{loops, received};
-use asking::note_requests;
-use copy::Copying;
+use asking::{note_requests, question};
 use counts::{Stopwatch, count};
-use plan::{Basis, Decided, Plan};
-use step::{RECIPIENT_WORK, Steps};
+use line::{Account, Known, Line};
+use step::Steps;
 use supply::{Copied, Supply};
 
+/// What a client hears while other copies take the memory there is for them.
+const NO_ROOM: &str = "4.3.1 No room for the message now, try again later";
 /// What memory for copies is counted in, in bytes.
 const COPY_UNIT: usize = 4096;
 /// Changed copies may take this part of what messages may take.
@@ -82,14 +79,6 @@ impl fmt::Debug for Pipeline {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Pipeline({:?})", self.store)
     }
-}
-
-/// Where copies go.
-enum Exit<'a> {
-    /// To the next hop.
-    NextHop(&'a mut Transaction),
-    /// To somebody who looks at them: each with its recipients, or what they would hear instead.
-    Shown(&'a mut Vec<(Vec<usize>, Result<Bytes, Reply>)>),
 }
 
 /// What became of a message.
@@ -228,126 +217,70 @@ impl Pipeline {
 
     /// Takes a message through the rest of the line; gives what the client hears. 250 means that the next hop said 250.
     pub async fn handle(&self, arrival: &Arrival, transaction: &mut Transaction) -> Handled {
-        self.line(arrival, Exit::NextHop(transaction)).await
-    }
-
-    /// Takes a message through the line up to its delivery, and gives each copy with its recipients, or what they would hear instead.
-    /// Nothing is delivered or recorded.
-    pub async fn copies(&self, arrival: &Arrival) -> Vec<(Vec<usize>, Result<Bytes, Reply>)> {
-        let mut copies = Vec::new();
-        self.line(arrival, Exit::Shown(&mut copies)).await;
-        copies
-    }
-
-    async fn line(&self, arrival: &Arrival, exit: Exit<'_>) -> Handled {
         let live = self.live();
         if let Some(reply) = guarded(|| loops(arrival)).unwrap_or_default() {
             return Handled::refused(arrival, reply);
         }
         let Some(room) = self.room(arrival).await else {
-            let reply = Reply::new(452, "4.3.1 No room for the message now, try again later");
-            return Handled::refused(arrival, reply);
+            return Handled::refused(arrival, Reply::new(452, NO_ROOM));
         };
         let started = Instant::now();
         let addresses = arrival.addresses();
+        let (settings, message) = (live.settings(), arrival.to_be_planned(&live, &addresses));
+        let people = Known { store: &self.store, mint: &self.mint };
+        let line = Line { pipeline: self, arrival, settings: &settings, message: &message, people: &people };
         // The next hop may take long: of what is needed to make the one copy, nothing is kept meanwhile.
-        let (plan, made) = {
-            let basis = match self.analysed(&live, arrival, &addresses).await {
-                Ok(basis) => basis,
-                Err(fault) => return self.handle_after(&live, arrival, &fault, room, exit).await,
+        let (account, made) = {
+            let (account, draft);
+            let reading = match line.analyse().await {
+                Ok(reading) => reading,
+                Err(fault) => return self.handle_after(&live, &line, &fault, room, transaction).await,
             };
-            let (texts, decided) = match self.decided(&live, arrival, &basis, &addresses).await {
+            let (texts, decided) = match line.decide(&reading).await {
                 Ok(decided) => decided,
-                Err(fault) => return self.handle_after(&live, arrival, &fault, room, exit).await,
+                Err(fault) => return self.handle_after(&live, &line, &fault, room, transaction).await,
             };
-            let people: Vec<Person> = decided.iter().map(|decided| decided.person).collect();
-            let copying = Copying {
-                live: &live,
-                mint: &self.mint,
-                store: &self.store,
-                arrival,
-                basis: &basis,
-                inquiry: basis.inquiry(&addresses),
-                texts: texts.as_ref(),
-                people: &people,
+            draft = Draft::new(&settings, &message, &reading, texts.as_ref(), &people, &decided);
+            account = match line.plan(&reading, &draft, decided).await {
+                Ok(account) => account,
+                Err(fault) => return self.handle_after(&live, &line, &fault, room, transaction).await,
             };
-            let plan = match self.planned(&copying, decided).await {
-                Ok(plan) => plan,
-                Err(fault) => return self.handle_after(&live, arrival, &fault, room, exit).await,
-            };
-            let [group] = &plan.groups[..] else {
+            let [group] = &account.plan.groups[..] else {
                 note_enforced(started);
-                let mut supply = Supply::in_turn(self, &plan.groups, &copying);
-                return self.finish(&live, arrival, &plan, &mut supply, exit).await;
+                let mut supply = Supply::in_turn(&line, &account, &draft, reading.chosen);
+                return self.finish(&live, arrival, &account, &mut supply, transaction).await;
             };
-            let made = self.copy_for(&copying, group).await;
-            (plan, made)
+            let made = line.copy(&draft, group, reading.chosen).await;
+            (account, made)
         };
         note_enforced(started);
         let has_own_bytes = made.as_ref().is_ok_and(|made| made.bytes.as_ptr() != arrival.message.as_ptr());
         let _room = has_own_bytes.then_some(room);
-        let mut supply = Supply::ready(self, &plan.groups, made);
-        self.finish(&live, arrival, &plan, &mut supply, exit).await
+        let mut supply = Supply::ready(&line, made);
+        self.finish(&live, arrival, &account, &mut supply, transaction).await
     }
 
     /// The rest of the line for a message of which nothing could be decided.
     async fn handle_after(
         &self,
         live: &Live,
-        arrival: &Arrival,
+        line: &Line<'_>,
         fault: &Panicked,
         _room: OwnedSemaphorePermit,
-        exit: Exit<'_>,
+        transaction: &mut Transaction,
     ) -> Handled {
+        let arrival = line.arrival;
         let work = 2 * arrival.message.len();
-        let planned = self.steps.run(&arrival.message, work, || self.plan_after(live, arrival, fault)).await;
-        let Ok((plan, made)) = planned else {
-            tracing::error!(id = %arrival.id, site = fault.site, "internal error: a message waits with its sender; please report it");
-            return Handled::refused(arrival, Reply::new(451, copy::UNCHECKED));
+        let planned = self.steps.run(&arrival.message, work, || line.plan_after(fault)).await;
+        let Ok((account, made)) = planned else {
+            tracing::error!(
+                id = %arrival.id, site = fault.site,
+                "internal error: a message waits with its sender; please report it"
+            );
+            return Handled::refused(arrival, Reply::new(451, UNCHECKED));
         };
-        let mut supply = Supply::ready(self, &plan.groups, made);
-        self.finish(live, arrival, &plan, &mut supply, exit).await
-    }
-
-    /// Analyse.
-    async fn analysed<'a>(
-        &self,
-        live: &'a Live,
-        arrival: &'a Arrival,
-        addresses: &[&str],
-    ) -> Result<Basis<'a>, Panicked> {
-        let mut clock = Stopwatch::started();
-        let analyse = || self.analyse(live, arrival, addresses);
-        let basis = self.steps.run(&arrival.message, arrival.message.len(), analyse).await;
-        clock.leave("analyse");
-        basis
-    }
-
-    /// Look up, decide.
-    async fn decided<'b>(
-        &self,
-        live: &Live,
-        arrival: &Arrival,
-        basis: &'b Basis<'_>,
-        addresses: &[&str],
-    ) -> Result<(Option<Texts<'b>>, Vec<Decided>), Panicked> {
-        let mut clock = Stopwatch::started();
-        let decide = || {
-            let texts = basis.texts(&arrival.message);
-            let decided = self.decide(live, basis, texts.as_ref(), addresses);
-            (texts, decided)
-        };
-        let work = arrival.message.len() / 2 + addresses.len() * RECIPIENT_WORK;
-        let decided = self.steps.run(&arrival.message, work, decide).await;
-        clock.leave("decide");
-        decided
-    }
-
-    /// Who shares a copy, and who gets none.
-    async fn planned(&self, copying: &Copying<'_>, decided: Vec<Decided>) -> Result<Plan, Panicked> {
-        let message = &copying.arrival.message;
-        let work = message.len() / 4 + decided.len() * RECIPIENT_WORK;
-        self.steps.run(message, work, || self.plan(copying, decided)).await
+        let mut supply = Supply::ready(line, made);
+        self.finish(live, arrival, &account, &mut supply, transaction).await
     }
 
     /// Deliver, record.
@@ -355,35 +288,22 @@ impl Pipeline {
         &self,
         live: &Live,
         arrival: &Arrival,
-        plan: &Plan,
+        account: &Account,
         supply: &mut Supply<'_>,
-        exit: Exit<'_>,
+        transaction: &mut Transaction,
     ) -> Handled {
-        let transaction = match exit {
-            Exit::NextHop(transaction) => transaction,
-            Exit::Shown(copies) => {
-                for (number, group) in plan.groups.iter().enumerate() {
-                    copies.push((group.recipients.clone(), supply.copy(number).await));
-                }
-                return Handled {
-                    replies: Vec::new(),
-                    whole: Reply::new(250, "2.0.0 Shown"),
-                    open: Vec::new(),
-                };
-            }
-        };
         let at_hand = supply.at_hand();
         // The next hop is waited for meanwhile.
         let hashes = self.hashes(arrival, &at_hand);
-        let deliver = self.deliver(live, arrival, plan, supply, transaction);
+        let deliver = self.deliver(live, arrival, &account.plan, supply, transaction);
         let (handled, hashes) = tokio::join!(biased; deliver, hashes);
         let mut clock = Stopwatch::started();
         // The mail is on its way: whatever happens here, the client hears so.
         let recorded = self.steps.run(&arrival.message, 0, || {
             faults::point("record");
-            self.record(arrival, plan, &supply.copied, &handled);
+            self.record(arrival, account, &supply.copied, &handled);
             if let Some(evidence) = &self.evidence {
-                evidence.note(proof::note(arrival, plan, &supply.copied, &handled, hashes));
+                evidence.note(proof::note(arrival, account, &supply.copied, &handled, hashes));
             }
         });
         if let Err(Panicked { site }) = recorded.await {
@@ -423,9 +343,10 @@ impl Pipeline {
     }
 
     /// One log line for each recipient, and counters.
-    fn record(&self, arrival: &Arrival, plan: &Plan, copies: &[Copied], handled: &Handled) {
+    fn record(&self, arrival: &Arrival, account: &Account, copies: &[Copied], handled: &Handled) {
         count(handled.whole.class().name());
         let client_id = arrival.client_id();
+        let plan = &account.plan;
         let mut asked: Vec<(Person, Change)> = Vec::new();
         for (group, copied) in plan.groups.iter().zip(copies) {
             let mut was_taken = false;
@@ -435,25 +356,26 @@ impl Pipeline {
                 else {
                     continue;
                 };
-                was_taken |= reply.class() == Class::Positive;
-                if reply.class() == Class::Positive && !decided.asks.is_empty() {
-                    asked.push((decided.person, self.question(arrival, plan, decided)));
+                let is_taken = reply.class() == Class::Positive;
+                was_taken |= is_taken;
+                if is_taken && !decided.asks.is_empty() {
+                    asked.push((
+                        decided.person,
+                        question(arrival, &account.controller_name, decided, account.at),
+                    ));
                 }
-                let shortfall = shortfall_reason(decided, copied);
-                if let Some(reason) = shortfall {
-                    let wanted = decided.decision.outcome.name();
-                    metrics::counter!("pixelward_swaps_stripped_total", "outcome" => wanted, "reason" => reason)
+                let effect = copied.effect(plan, *recipient, reply);
+                if let Some(reason) = effect.shortfall {
+                    let decided = decided.decision.outcome.name();
+                    metrics::counter!("pixelward_swaps_stripped_total", "outcome" => decided, "reason" => reason)
                         .increment(1);
                 }
-                let line = Line {
-                    controller: &plan.controller,
-                    mailstream: &plan.mailstream,
+                let line = record::Line {
+                    controller: &account.controller,
+                    mailstream: &account.mailstream,
                     person: decided.person,
                     decision: &decided.decision,
-                    shortfall,
-                    done: copied.done.unwrap_or(decided.opens),
-                    removed: copied.removed,
-                    swapped: copied.swapped,
+                    effect,
                     found: plan.found,
                 };
                 record::recipient(arrival, &client_id, &arrival.outbound.accepted_tracking, &line, reply);
@@ -504,7 +426,7 @@ impl Pipeline {
             answers: arrival.answers,
         };
         let parcel =
-            |(number, group): (usize, &plan::Group)| Parcel { number, recipients: group.recipients.clone() };
+            |(number, group): (usize, &Group)| Parcel { number, recipients: group.recipients.clone() };
         let parcels: Vec<Parcel> = plan.groups.iter().enumerate().map(parcel).collect();
         transaction.finish_by(arrival.deadline);
         let started = Instant::now();
@@ -535,11 +457,4 @@ impl Pipeline {
 /// Notes how long a message took up to its delivery.
 fn note_enforced(started: Instant) {
     metrics::histogram!("pixelward_enforce_seconds").record(started.elapsed().as_secs_f64());
-}
-
-/// Why a recipient's copy is not what was decided.
-fn shortfall_reason(decided: &Decided, copied: &Copied) -> Option<&'static str> {
-    let is_shared = decided.opens.is_swap() && copied.done == Some(Outcome::Strip);
-    let known = decided.shortfall.or(copied.shortfall);
-    known.or(is_shared.then_some(shortfall::SHARED_COPY))
 }

@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 use console::{Browser, Console, browsed};
 use http::{CONTROLLERS, Served};
 use pixelward::consent::{Change, Controller, Settings as StoreSettings, State, Store, Timestamp};
-use pixelward::policy::{Decision, LinkFate, Outcome, Purpose, Rule};
+use pixelward::policy::{Decision, Done, LinkFate, Outcome, Purpose, Rule};
+use pixelward::record::Effect;
 use pixelward::record::evidence::record::Sighted;
 use pixelward::record::evidence::{Evidence, Note, NotedCopy, NotedRecipient, Settings};
 use pixelward::rewrite::Receipts;
@@ -55,7 +56,7 @@ fn message(store: &Store, crowd: Crowd, number: usize, now: Timestamp) -> Note {
             version: "fr/2026-07-14".into(),
             record: Some(7),
         },
-        shortfall: None,
+        effect: Effect { done: Done::Of(outcome), removed: usize::from(is_refused), ..Effect::default() },
         reply: Reply::new(250, "2.0.0 Ok: queued as Q1"),
     };
     let vendor = VENDORS[number % VENDORS.len()];
@@ -79,13 +80,7 @@ fn message(store: &Store, crowd: Crowd, number: usize, now: Timestamp) -> Note {
             Vec::new()
         },
         before: Some([1; 32]),
-        copies: vec![NotedCopy {
-            after: Some([2; 32]),
-            done: outcome,
-            removed: usize::from(is_refused),
-            swapped: 0,
-            recipients: (0..each).map(recipient).collect(),
-        }],
+        copies: vec![NotedCopy { after: Some([2; 32]), recipients: (0..each).map(recipient).collect() }],
     }
 }
 

@@ -10,7 +10,8 @@ use std::time::Instant;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use pixelward::consent;
-use pixelward::policy::{Decision, LinkFate, Outcome, Rule};
+use pixelward::policy::{Decision, Done, LinkFate, Outcome, Rule};
+use pixelward::record::Effect;
 use pixelward::record::evidence::{Evidence, Note, NotedCopy, NotedRecipient, Settings};
 use pixelward::rewrite::Receipts;
 use pixelward::smtp::Reply;
@@ -365,11 +366,10 @@ fn child_that_writes_old_evidence() {
             version: "fr/2026-07-14".into(),
             record: None,
         },
-        shortfall: None,
+        effect: Effect { done: Done::Of(Outcome::Strip), ..Effect::default() },
         reply: Reply::new(250, "Ok"),
     };
-    let copy =
-        NotedCopy { after: None, done: Outcome::Strip, removed: 0, swapped: 0, recipients: vec![recipient] };
+    let copy = NotedCopy { after: None, recipients: vec![recipient] };
     let evidence = Evidence::start(settings, store).unwrap();
     evidence.note(Note {
         at: consent::Timestamp::now().plus_days(-32),

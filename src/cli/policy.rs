@@ -12,7 +12,7 @@ use crate::consent::socket::{Client, Request, Response, Shown, answer};
 use crate::consent::standing::JOINED;
 use crate::consent::{Change, Controller, Standing, State, Store, Timestamp};
 use crate::language::Language;
-use crate::policy::explain;
+use crate::plan::explain;
 use crate::policy::lint::lint;
 
 /// Explain what is decided for a person, and look for what was declared and has no effect.

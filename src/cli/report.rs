@@ -10,8 +10,9 @@ use clap::Args;
 
 use crate::config::Config;
 use crate::consent::Timestamp;
-use crate::policy::{Mode, Outcome, Rulebook};
+use crate::policy::{Mode, Rulebook};
 use crate::record::statistics::{self, Counts};
+use crate::smtp::reply::Class;
 
 /// Say for each kind of mail what was taken out, or would have been in observe mode, and what to do next.
 ///
@@ -57,10 +58,10 @@ pub fn run(command: &Report) -> Result<ExitCode, Box<dyn std::error::Error>> {
 #[derive(Default)]
 struct Kind<'a> {
     recipients: u64,
-    /// By what was decided, whether it was done, and by which rule.
-    decided: BTreeMap<(&'a str, bool, &'a str), u64>,
-    /// By vendor, kind of place and whether they stayed.
-    trackers: BTreeMap<(&'a str, &'a str, bool), u64>,
+    /// By what was decided, what was done, by which rule, and whether the next hop took the copy.
+    decided: BTreeMap<(&'a str, &'a str, &'a str, bool), u64>,
+    /// By vendor, kind of place and what became of them.
+    trackers: BTreeMap<(&'a str, &'a str, &'static str), u64>,
 }
 
 fn lines(counts: &Counts, rulebook: &Rulebook, since: &str, days: usize) -> Vec<String> {
@@ -68,12 +69,17 @@ fn lines(counts: &Counts, rulebook: &Rulebook, since: &str, days: usize) -> Vec<
     for (own, count) in &counts.recipients {
         let kind = kinds.entry((&own.controller, &own.mailstream)).or_default();
         kind.recipients += count;
-        *kind.decided.entry((&own.decided, own.decided == own.done, &own.rule)).or_default() += count;
+        let was_taken = own.result == Class::Positive.name();
+        *kind.decided.entry((&own.decided, &own.done, &own.rule, was_taken)).or_default() += count;
     }
     for (own, count) in &counts.trackers {
         let kind = kinds.entry((&own.controller, &own.mailstream)).or_default();
-        let stayed = own.done == Outcome::Keep.name();
-        *kind.trackers.entry((&own.vendor, &own.carrier, stayed)).or_default() += count;
+        let fate = match own.done.as_str() {
+            "keep" => "stayed",
+            "nothing" => "in copies that were not delivered",
+            _ => "did not stay",
+        };
+        *kind.trackers.entry((&own.vendor, &own.carrier, fate)).or_default() += count;
     }
     if kinds.is_empty() {
         return vec![format!(
@@ -105,16 +111,17 @@ fn lines(counts: &Counts, rulebook: &Rulebook, since: &str, days: usize) -> Vec<
 impl Kind<'_> {
     fn lines(&self) -> Vec<String> {
         let mut said = Vec::new();
-        for ((decided, was_done, rule), count) in &self.decided {
-            let fate = match (*decided, was_done) {
-                ("keep", _) => "left as they came".to_owned(),
-                (decided, true) => format!("{decided} decided and done"),
-                (decided, false) => format!("{decided} decided, not done"),
+        for ((decided, done, rule, was_taken), count) in &self.decided {
+            let fate = match (*decided, *done) {
+                (decided, _) if !was_taken => format!("{decided} decided, not delivered"),
+                (decided, "nothing") => format!("{decided} decided, nothing to do it to"),
+                ("keep", "keep") => "left as they came".to_owned(),
+                (decided, done) if decided == done => format!("{decided} decided and done"),
+                (decided, done) => format!("{decided} decided, {done} done"),
             };
             said.push(format!("{count:>10}  {fate} ({rule})"));
         }
-        for ((vendor, carrier, stayed), count) in &self.trackers {
-            let fate = if *stayed { "stayed" } else { "did not stay" };
+        for ((vendor, carrier, fate), count) in &self.trackers {
             said.push(format!("{count:>10}  x {carrier} of {vendor}, {fate}"));
         }
         if self.trackers.is_empty() {

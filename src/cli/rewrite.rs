@@ -7,34 +7,50 @@ use std::process::ExitCode;
 use bytes::Bytes;
 use clap::{Args, ValueEnum};
 
-use crate::faults;
-use crate::guarded::guarded;
-use crate::message::header::fields;
-use crate::rewrite::{Copy, LinkTreatment, Opens, Order, Personal, Receipts, Verify, Way, rewrite};
-use crate::tracker::{Analysis, Detector, Extent, Inquiry, Links, Sighting, Verdict};
+use crate::config::Config;
+use crate::consent::{State, Timestamp};
+use crate::live::Treatment;
+use crate::plan::trial::{Assumed, Tried, named_recipients, treat};
+use crate::plan::{Made, Message};
+use crate::policy::Origin;
+use crate::tracker::{Detector, Sighting, Verdict};
 
-/// Rewrite one message as the relay would, and say what was taken out.
+/// Rewrite one message as the relay would, and say what was done.
 ///
-/// Reads a message from a file or standard input and writes it, rewritten, to standard output. What was found is said on
-/// standard error. Nothing is fetched or sent.
+/// Reads a message from a file or standard input and writes it, rewritten, to standard output. What was found and done is reported
+/// on standard error. Nothing is fetched or sent. With --config, the message is treated as mail that comes through the first listener of
+/// that configuration; without, trackers are taken
+/// out or kept, signatures that break are removed, and nothing else is done.
 #[derive(Args, Debug)]
 pub struct Rewrite {
     /// The message; `-` for standard input.
     #[arg(default_value = "-", value_name = "FILE")]
     pub file: PathBuf,
-    /// A recipient whose address may stand in a tracker. May be given several times; without it, the addresses of To and Cc.
+    /// A recipient. May be given several times; without it, the addresses of To and Cc.
     #[arg(long, value_name = "ADDRESS")]
     pub recipient: Vec<String>,
-    /// What every recipient is taken to have said.
+    /// What every recipient is assumed to have said about every purpose.
     #[arg(long, value_enum, default_value_t = Assume::Refused)]
     pub assume: Assume,
+    /// Treat the message by this configuration, with its catalogues, lists, mailstreams and keys.
+    #[arg(long, short, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The envelope sender, where the configuration asks for it. Default: the address of From.
+    #[arg(long, value_name = "ADDRESS", requires = "config")]
+    pub sender: Option<String>,
+    /// The name of the listener it comes through. Default: the first one.
+    #[arg(long, value_name = "NAME", requires = "config")]
+    pub listener: Option<String>,
+    /// The login it is sent with. Default: none.
+    #[arg(long, value_name = "NAME", requires = "config")]
+    pub login: Option<String>,
     /// Take out every remote request, not only trackers.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "config")]
     pub strict: bool,
     /// Replace tracked links by the address they lead to, where it stands in the link.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "config")]
     pub unwrap_links: bool,
-    /// Say what was found as JSON.
+    /// Report as JSON.
     #[arg(long)]
     pub json: bool,
 }
@@ -42,10 +58,22 @@ pub struct Rewrite {
 /// A consent to be assumed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Assume {
-    /// Trackers go.
+    /// Everybody refused.
     Refused,
-    /// The message stays as it is.
+    /// Everybody agreed.
     Granted,
+    /// Nobody was ever asked.
+    Unknown,
+}
+
+impl Assume {
+    fn state(self) -> Option<State> {
+        match self {
+            Assume::Refused => Some(State::Refused),
+            Assume::Granted => Some(State::Granted),
+            Assume::Unknown => None,
+        }
+    }
 }
 
 /// Runs the command.
@@ -59,40 +87,74 @@ pub fn run(command: &Rewrite) -> Result<ExitCode, Box<dyn std::error::Error>> {
         [] => named_recipients(&raw),
         given => given.to_vec(),
     };
-    let recipients: Vec<&str> = recipients.iter().map(String::as_str).collect();
-    let detector = Detector::default();
-    let inquiry = Inquiry {
-        extent: if command.strict { Extent::EveryRequest } else { Extent::Trackers },
-        links: if command.unwrap_links { Links::Note } else { Links::Ignore },
-        ..Inquiry::to(&recipients)
+    let mut recipients: Vec<&str> = recipients.iter().map(String::as_str).collect();
+    if recipients.is_empty() {
+        // Somebody has to get the copy, of whom nothing is known.
+        recipients.push("");
+    }
+    let config = match &command.config {
+        Some(path) => Config::load(path)?,
+        None => builtin(command)?,
     };
-    let analyse = || {
-        faults::arm(&raw);
-        detector.analyse(&raw, &inquiry)
+    let treatment = Treatment::of(&config)?;
+    let listener = match &command.listener {
+        Some(name) => name.as_str(),
+        None => config.listeners.first().map_or("", |listener| listener.name.as_str()),
     };
-    let analysis =
-        guarded(analyse).map_err(|error| format!("{}: {error}; please report it", command.file.display()))?;
-    let order = Order {
-        opens: Opens::Strip,
-        added: &[],
-        inquiry,
-        receipts: Receipts::Strip,
-        personal: Personal::Gentlest,
-        links: if command.unwrap_links { LinkTreatment::Unwrap } else { LinkTreatment::Keep },
-        verify: Verify::On,
+    let from = sender(&raw);
+    let sender = command.sender.as_deref().unwrap_or(&from);
+    let login = command.login.as_deref();
+    let message = Message {
+        bytes: &raw,
+        origin: Origin { listener, login, sender },
+        recipients: &recipients,
+        max_copies: config.relay.max_groups,
+        esp: config.esp(listener, login, sender),
+        at: Timestamp::now(),
     };
-    let copy = match command.assume {
-        Assume::Refused => guarded(|| rewrite(&detector, &raw, &analysis, &order))
-            .map_err(|error| format!("{}: {error}; please report it", command.file.display()))??,
-        Assume::Granted => Copy::Untouched,
-    };
-    report(command, &detector, &analysis, &copy)?;
-    let bytes = match &copy {
-        Copy::Untouched => &raw,
-        Copy::Rewritten { bytes, .. } => bytes,
-    };
-    std::io::stdout().lock().write_all(bytes)?;
+    let controller = &config.policy.rulebook.default_controller().name;
+    let people = Assumed::to_have_said(command.assume.state(), controller, message.at);
+    let made = treat(&treatment.settings(&config), &message, None, &people, |tried| {
+        made(command, &treatment.detector, &raw, &tried).map_err(|error| error.to_string())
+    })?;
+    std::io::stdout().lock().write_all(&made.bytes)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Where there is no configuration: trackers go or stay, and nothing is put in.
+fn builtin(command: &Rewrite) -> Result<Config, String> {
+    let text = format!(
+        "[policy]\non_grant = \"keep\"\nstrict = {}\nlinks = \"{}\"\nprotected = \"pass\"\n\
+         [next_hop]\nhost = \"next-hop.example\"\n",
+        command.strict,
+        if command.unwrap_links { "unwrap" } else { "ignore" },
+    );
+    Config::parse(&text).map_err(|problems| problems.first().map(ToString::to_string).unwrap_or_default())
+}
+
+/// The copy of the first recipient, of which it was reported what was done.
+fn made(
+    command: &Rewrite,
+    detector: &Detector,
+    raw: &Bytes,
+    tried: &Tried<'_>,
+) -> Result<Made, Box<dyn std::error::Error>> {
+    if let Some(fault) = &tried.fault {
+        return Err(format!("{}: {fault}; please report it", command.file.display()).into());
+    }
+    let copy = tried.copy_of(0).ok_or("the message has no recipient")?;
+    if let Some(error) = &copy.notes.failure {
+        return Err(error.to_string().into());
+    }
+    let made =
+        copy.made.as_ref().map_err(|reply| format!("no copy would leave; the client hears {reply}"))?;
+    let result = match (&made.bytes == raw, copy.notes.is_strict) {
+        (true, _) => "untouched",
+        (false, false) => "rewritten",
+        (false, true) => "rewritten strictly: every remote request was taken out",
+    };
+    report(command, detector, tried, made, result)?;
+    Ok(made.clone())
 }
 
 fn read(file: &PathBuf) -> std::io::Result<Vec<u8>> {
@@ -105,46 +167,57 @@ fn read(file: &PathBuf) -> std::io::Result<Vec<u8>> {
     }
 }
 
-/// The addresses that To and Cc name.
-pub fn named_recipients(raw: &[u8]) -> Vec<String> {
-    fields(raw, 0)
-        .filter(|field| ["To", "Cc", "Delivered-To"].iter().any(|name| field.is(raw, name)))
-        .flat_map(|field| {
-            let value = String::from_utf8_lossy(field.value(raw)).into_owned();
-            let words: Vec<String> = value
-                .split(|character: char| character.is_whitespace() || "<>,;\"()".contains(character))
-                .filter(|word| word.contains('@'))
-                .map(str::to_owned)
-                .collect();
-            words
-        })
-        .collect()
+/// The address of the From field, which is the envelope sender of most mail that no list sends.
+fn sender(raw: &[u8]) -> String {
+    let field = crate::message::header::fields(raw, 0).find(|field| field.is(raw, "From"));
+    let value = field.map(|field| String::from_utf8_lossy(field.value(raw)).into_owned()).unwrap_or_default();
+    let words = value.split(|character: char| character.is_whitespace() || "<>,;\"()".contains(character));
+    words.filter(|word| word.contains('@')).last().unwrap_or_default().to_owned()
 }
 
 fn report(
     command: &Rewrite,
     detector: &Detector,
-    analysis: &Analysis<'_>,
-    copy: &Copy,
+    tried: &Tried<'_>,
+    made: &Made,
+    result: &str,
 ) -> std::io::Result<()> {
     let mut out = std::io::stderr().lock();
+    let sightings = tried.analysis.iter().flat_map(|analysis| &analysis.sightings);
     let trackers: Vec<&Sighting> =
-        analysis.sightings.iter().filter(|sighting| sighting.verdict != Verdict::Picture).collect();
-    let way = match copy {
-        Copy::Untouched => "untouched",
-        Copy::Rewritten { way: Way::Ordered, .. } => "rewritten",
-        Copy::Rewritten { way: Way::Strict, .. } => "rewritten strictly: every remote request was taken out",
-    };
+        sightings.filter(|sighting| sighting.verdict != Verdict::Picture).collect();
+    let decided = tried.plan.decided.first();
     if command.json {
         let sightings: Vec<_> = trackers.iter().map(|sighting| as_json(detector, sighting)).collect();
-        return writeln!(out, "{}", serde_json::json!({ "result": way, "trackers": sightings }));
+        let report = serde_json::json!({
+            "result": result,
+            "decided": decided.map(|decided| decided.decision.outcome.name()),
+            "rule": decided.map(|decided| decided.decision.rule.name()),
+            "done": made.done.name(),
+            "removed": made.removed,
+            "swapped": made.swapped,
+            "trackers": sightings,
+        });
+        return writeln!(out, "{report}");
     }
     writeln!(
         out,
-        "{way}; {} {} found",
+        "{result}; {} {} found",
         trackers.len(),
         if trackers.len() == 1 { "tracker" } else { "trackers" }
     )?;
+    if let (Some(decided), true) = (decided, command.config.is_some()) {
+        let shortfall = decided.shortfall.or(made.shortfall).map_or(String::new(), |why| format!(" ({why})"));
+        writeln!(
+            out,
+            "mailstream {}, decided {} (rule {}, {}), done {}{shortfall}",
+            tried.chosen.mailstream.name,
+            decided.decision.outcome.name(),
+            decided.decision.rule.name(),
+            decided.decision.version,
+            made.done.name(),
+        )?;
+    }
     for sighting in trackers {
         let vendor = sighting.vendor.map_or("unknown", |vendor| detector.catalogue().name(vendor));
         let kept = sighting.protection.map_or("", |_| ", left as it is: the part is signed or encrypted");

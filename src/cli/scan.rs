@@ -16,9 +16,10 @@ use time::macros::format_description;
 
 use report::Report;
 
-use super::rewrite::{as_json, named_recipients, shown};
+use super::rewrite::{as_json, shown};
 use crate::faults;
 use crate::guarded::guarded;
+use crate::plan::trial::named_recipients;
 use crate::tracker::{Analysis, Axis, Detector, Inquiry, Links, Sighting, Verdict};
 
 /// Find the trackers in messages, without changing or fetching anything.

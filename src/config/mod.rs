@@ -87,15 +87,6 @@ pub struct Relay {
     pub certificate_check: Duration,
 }
 
-/// What is done with mail of a protected part that holds a tracker which has to go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Protected {
-    /// It is rejected.
-    Reject,
-    /// It is passed as it is, and counted.
-    Pass,
-}
-
 /// The consent store.
 #[derive(Clone, Debug)]
 pub struct Consent {

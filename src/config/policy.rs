@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+use super::Listener;
 use super::jurisdiction::{all_names, own_version, shipped_versions};
 use super::reader::{self, Section};
-use super::{Listener, Protected};
 use crate::consent;
 use crate::policy::conditions::{Conditions, Control, domain};
 use crate::policy::jurisdiction::{NONE, Version};
@@ -13,7 +13,7 @@ use crate::policy::{
     Requested, Rulebook, TooEarly, Treatment,
 };
 use crate::rewrite::notice;
-use crate::rewrite::{LinkTreatment, Personal, Receipts, Verify};
+use crate::rewrite::{LinkTreatment, Personal, Protected, Receipts, Verify};
 use crate::smtp::address::Address;
 use crate::tracker::{Extent, Links};
 

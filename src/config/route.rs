@@ -30,6 +30,20 @@ impl Route {
     }
 }
 
+impl super::Config {
+    /// The service that the next hops of a mail belong to. `sender` is the address of the envelope.
+    pub fn esp(
+        &self,
+        listener: &str,
+        login: Option<&str>,
+        sender: &str,
+    ) -> Option<crate::rewrite::downstream::Esp> {
+        let route = self.routes.iter().find(|route| route.takes(listener, login, sender))?;
+        let first = route.next_hops.first()?;
+        self.next_hops.iter().find(|hop| hop.name == *first)?.esp
+    }
+}
+
 /// The routes of a file; without any, one that takes all mail to all next hops in their order.
 pub(super) fn routes(
     root: &mut Section<'_>,

@@ -25,7 +25,7 @@ const SHAPES: [Shape; 2] = [
 /// Room for the numbers on the left, and for the days below.
 const MARGIN: (u32, u32) = (46, 22);
 /// The most colours there are.
-const COLOURS: usize = 5;
+const COLOURS: usize = 6;
 
 /// What happened in some time: a number for each name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,8 +117,8 @@ pub fn bar(count: u64, whole: u64) -> Markup {
 }
 
 fn colour(place: usize) -> &'static str {
-    const NAMES: [&str; COLOURS] = ["s1", "s2", "s3", "s4", "s5"];
-    NAMES.get(place.min(COLOURS - 1)).copied().unwrap_or("s5")
+    const NAMES: [&str; COLOURS] = ["s1", "s2", "s3", "s4", "s5", "s6"];
+    NAMES.get(place.min(COLOURS - 1)).copied().unwrap_or("s6")
 }
 
 /// A round number that is no smaller, and even, so that its half is one, too.

@@ -9,7 +9,7 @@ use super::value::{list, number, text};
 use crate::consent::Timestamp;
 
 /// The outcomes in the order in which charts stack them.
-pub const OUTCOMES: [&str; 5] = ["strip", "keep", "swap_gated", "swap_day", "swap_shared"];
+pub const OUTCOMES: [&str; 6] = ["strip", "keep", "swap_gated", "swap_day", "swap_shared", "nothing"];
 
 /// What the figures of some days come to.
 #[derive(Debug, Default)]

@@ -10,6 +10,7 @@ pub fn outcome(language: Language, name: &str) -> String {
         "swap_gated" => Text("gated pixel", "Pixel mit Schranke", "pixel à barrière"),
         "swap_shared" => Text("shared pixel", "gemeinsames Pixel", "pixel partagé"),
         "swap_day" => Text("day pixel", "Tagespixel", "pixel du jour"),
+        "nothing" => Text("nothing to do", "nichts zu tun", "rien à faire"),
         other => return other.to_owned(),
     };
     language.say(&words).to_owned()

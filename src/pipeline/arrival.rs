@@ -13,6 +13,7 @@ use time::format_description::well_known::Rfc2822;
 use crate::consent::Timestamp;
 use crate::live::{Live, Outbound};
 use crate::message::header::fields;
+use crate::plan::Message;
 use crate::policy::Origin;
 use crate::relay::delivery::Answers;
 use crate::smtp::Reply;
@@ -104,6 +105,21 @@ impl Arrival {
         }
     }
 
+    /// The message as plans are made for it.
+    pub(super) fn to_be_planned<'a>(&'a self, live: &Live, recipients: &'a [&'a str]) -> Message<'a> {
+        Message {
+            bytes: &self.message,
+            origin: self.origin(),
+            recipients,
+            max_copies: match self.answers {
+                Answers::Each => usize::MAX,
+                Answers::One => live.config.relay.max_groups,
+            },
+            esp: self.outbound.esp,
+            at: Timestamp::now(),
+        }
+    }
+
     /// The id under which the client knows the message, where its newest Received field gives one.
     pub(super) fn client_id(&self) -> String {
         let field = fields(&self.message, 0).find(|field| field.is(&self.message, "Received"));
@@ -128,7 +144,6 @@ pub(super) fn loops(arrival: &Arrival) -> Option<Reply> {
     })
 }
 
-/// Counts what was decided, by whose mail it is, of which kind, and by which rules.
 /// Our trace header (RFC 5321 section 4.4).
 pub(super) fn received(live: &Live, arrival: &Arrival) -> String {
     let client = &arrival.envelope.client;

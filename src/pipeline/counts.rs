@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::plan::Decided;
+use crate::plan::{self, Decided};
 use crate::policy::Chosen;
-use crate::tracker::{Analysis, Axis, Verdict};
+use crate::tracker::Analysis;
 
 /// Tells how long a message is at each station.
 pub(super) struct Stopwatch(Instant);
@@ -47,20 +47,12 @@ pub(super) fn note_decided(chosen: Chosen<'_>, decided: &[Decided]) {
     }
 }
 
-/// Counts what was found; gives how many trackers of opens.
-pub(super) fn note_found(analysis: &Analysis<'_>) -> usize {
-    let mut found = 0;
-    for sighting in analysis.sightings.iter().filter(|sighting| sighting.verdict == Verdict::Tracker) {
-        match sighting.axis() {
-            Axis::Link => {}
-            Axis::Open | Axis::Receipt => {
-                found += 1;
-                metrics::counter!("pixelward_trackers_found_total", "carrier" => sighting.carrier.name())
-                    .increment(1);
-            }
-        }
+/// Counts what was found.
+pub(super) fn note_found(analysis: &Analysis<'_>) {
+    for sighting in plan::trackers(analysis) {
+        metrics::counter!("pixelward_trackers_found_total", "carrier" => sighting.carrier.name())
+            .increment(1);
     }
     metrics::counter!("pixelward_links_with_token_total").increment(analysis.links as u64);
     metrics::counter!("pixelward_opaque_images_kept_total").increment(analysis.opaque_pictures as u64);
-    found
 }

@@ -1,14 +1,14 @@
 //! What is handed over as evidence of one message.
 
-use super::plan::Plan;
+use super::line::Account;
 use super::supply::Copied;
-use super::{Arrival, Handled, shortfall_reason};
-use crate::policy::Outcome;
+use super::{Arrival, Handled};
+use crate::plan;
 use crate::record::digest::BodyHash;
 use crate::record::evidence::record::Sighted;
 use crate::record::evidence::{Note, NotedCopy, NotedRecipient};
 use crate::tracker::host::{names, reduced};
-use crate::tracker::{Analysis, Axis, Detector, Fact, Verdict};
+use crate::tracker::{Analysis, Detector, Fact};
 
 /// The most kinds of sightings that are told apart in one message.
 const MAX_KINDS: usize = 32;
@@ -35,8 +35,7 @@ pub(super) fn trackers(analysis: &Analysis<'_>, detector: &Detector, recipients:
     let mut kinds: Vec<Sighted<'static>> = Vec::new();
     let mut hosts: Vec<(String, u64)> = Vec::new();
     let mut looked_at = 0;
-    let trackers = analysis.sightings.iter().filter(|own| own.verdict == Verdict::Tracker);
-    for own in trackers.filter(|own| own.axis() != Axis::Link) {
+    for own in plan::trackers(analysis) {
         let carrier = own.carrier.name();
         let vendor = own.vendor.map_or(UNKNOWN, |vendor| detector.catalogue().name(vendor));
         let known = kinds.iter().any(|kind| kind.carrier == carrier && kind.vendor == vendor);
@@ -77,11 +76,12 @@ pub(super) type Hashes = Option<(BodyHash, Vec<Option<BodyHash>>)>;
 /// The note of a message, with what became of each recipient.
 pub(super) fn note(
     arrival: &Arrival,
-    plan: &Plan,
+    account: &Account,
     copies: &[Copied],
     handled: &Handled,
     hashes: Hashes,
 ) -> Note {
+    let plan = &account.plan;
     let before = hashes.as_ref().map(|(before, _)| *before);
     let mut after = hashes.map(|(_, after)| after).unwrap_or_default().into_iter();
     let recipient = |index: &usize, copied: &Copied| {
@@ -89,35 +89,29 @@ pub(super) fn note(
         Some(NotedRecipient {
             person: decided.person,
             decision: decided.decision.clone(),
-            shortfall: shortfall_reason(decided, copied),
+            effect: copied.effect(plan, *index, reply),
             reply: reply.clone(),
         })
     };
-    let copies = plan.groups.iter().zip(copies).map(|(group, copied)| {
-        let decided = group.recipients.first().and_then(|first| plan.decided.get(*first));
-        NotedCopy {
-            after: after.next().flatten().or(copied.hash),
-            done: copied.done.or(decided.map(|decided| decided.opens)).unwrap_or(Outcome::Strip),
-            removed: copied.removed,
-            swapped: copied.swapped,
-            recipients: group.recipients.iter().filter_map(|index| recipient(index, copied)).collect(),
-        }
+    let copies = plan.groups.iter().zip(copies).map(|(group, copied)| NotedCopy {
+        after: after.next().flatten().or(copied.hash),
+        recipients: group.recipients.iter().filter_map(|index| recipient(index, copied)).collect(),
     });
     Note {
         copies: copies.collect(),
-        at: plan.at,
+        at: account.at,
         id: arrival.id.to_string(),
         message_id: arrival.message_id(),
-        controller: plan.controller.clone(),
-        days: plan.evidence_days,
-        mailstream: plan.mailstream.clone(),
-        observed: plan.observed,
+        controller: account.controller.clone(),
+        days: account.evidence_days,
+        mailstream: account.mailstream.clone(),
+        observed: account.is_observed,
         listener: arrival.listener.clone(),
         route: arrival.outbound.conditions.next_hops.join(", "),
         downstream: arrival.outbound.accepted_tracking.clone(),
         found: plan.found,
-        sightings: plan.trackers.sightings.clone(),
-        hosts: plan.trackers.hosts.clone(),
+        sightings: account.trackers.sightings.clone(),
+        hosts: account.trackers.hosts.clone(),
         before,
     }
 }

@@ -2,15 +2,14 @@
 
 use bytes::Bytes;
 
-use super::Pipeline;
-use super::copy::{Copying, Made};
-use super::counts::Stopwatch;
-use super::fallback::copy_after;
-use super::plan::Group;
-use crate::policy::Outcome;
+use super::line::{Account, Line};
+use crate::plan::{Draft, Group, Made, Plan};
+use crate::policy::{Chosen, Done};
+use crate::record::Effect;
 use crate::record::digest::{self, BodyHash};
 use crate::relay::{Copies, Making};
 use crate::smtp::Reply;
+use crate::smtp::reply::Class;
 
 /// What became of a group's copy.
 #[derive(Default)]
@@ -19,7 +18,8 @@ pub(super) struct Copied {
     pub(super) bytes: Option<Bytes>,
     /// What was said instead of a copy.
     pub(super) rejected: Option<Reply>,
-    pub(super) done: Option<Outcome>,
+    /// What was done in it; `None` where there is none.
+    pub(super) done: Option<Done>,
     /// Why that is less than was decided.
     pub(super) shortfall: Option<&'static str>,
     pub(super) removed: usize,
@@ -38,35 +38,52 @@ impl Copied {
             Err(reply) => Copied { rejected: Some(reply), ..Copied::default() },
         }
     }
+
+    /// What the copy came to for a recipient who heard this. Nothing was done where the next hop did not take it.
+    pub(super) fn effect(&self, plan: &Plan, recipient: usize, reply: &Reply) -> Effect {
+        let made = self.done.filter(|_| reply.class() == Class::Positive);
+        let told = plan.told(recipient, made.map(|done| (done, self.shortfall)));
+        let count = |trackers: usize| if made.is_some() { trackers } else { 0 };
+        Effect {
+            done: told.done,
+            shortfall: told.shortfall,
+            removed: count(self.removed),
+            swapped: count(self.swapped),
+        }
+    }
 }
 
 /// The copies of one message.
 pub(super) struct Supply<'a> {
-    pipeline: &'a Pipeline,
-    groups: &'a [Group],
+    line: &'a Line<'a>,
     /// What copies are made from that are not there yet.
-    copying: Option<&'a Copying<'a>>,
+    unmade: Option<Unmade<'a>>,
     pub(super) copied: Vec<Copied>,
+}
+
+#[derive(Clone, Copy)]
+struct Unmade<'a> {
+    groups: &'a [Group],
+    draft: &'a Draft<'a>,
+    chosen: Chosen<'a>,
 }
 
 impl<'a> Supply<'a> {
     /// The one copy of a message.
-    pub(super) fn ready(
-        pipeline: &'a Pipeline,
-        groups: &'a [Group],
-        made: Result<Made, Reply>,
-    ) -> Supply<'a> {
-        Supply { pipeline, groups, copying: None, copied: vec![Copied::of(made)] }
+    pub(super) fn ready(line: &'a Line<'a>, made: Result<Made, Reply>) -> Supply<'a> {
+        Supply { line, unmade: None, copied: vec![Copied::of(made)] }
     }
 
     /// Copies that are made one after the other.
     pub(super) fn in_turn(
-        pipeline: &'a Pipeline,
-        groups: &'a [Group],
-        copying: &'a Copying<'a>,
+        line: &'a Line<'a>,
+        account: &'a Account,
+        draft: &'a Draft<'a>,
+        chosen: Chosen<'a>,
     ) -> Supply<'a> {
+        let groups = &account.plan.groups;
         let copied = groups.iter().map(|_| Copied::default()).collect();
-        Supply { pipeline, groups, copying: Some(copying), copied }
+        Supply { line, unmade: Some(Unmade { groups, draft, chosen }), copied }
     }
 
     /// The bytes of copies that are there, to be hashed while the next hop is waited for.
@@ -82,23 +99,19 @@ impl<'a> Supply<'a> {
         if let Some(reply) = self.copied.get(number).and_then(|copied| copied.rejected.clone()) {
             return Err(reply);
         }
-        let (Some(group), Some(copying)) = (self.groups.get(number), self.copying) else {
-            return Err(missing());
-        };
-        let made = self.pipeline.copy_for(copying, group).await;
-        let mut copied = Copied::of(made);
+        let Some(Unmade { groups, draft, chosen }) = self.unmade else { return Err(missing()) };
+        let group = groups.get(number).ok_or_else(missing)?;
+        let mut copied = Copied::of(self.line.copy(draft, group, chosen).await);
         let outcome = match (&copied.bytes, &copied.rejected) {
             (Some(bytes), _) => Ok(bytes.clone()),
             (None, Some(reply)) => Err(reply.clone()),
             (None, None) => Err(missing()),
         };
         // All copies together may be many times what the message is.
-        if self.pipeline.witness.is_none() {
-            copied.hash = copied
-                .bytes
-                .take()
-                .filter(|_| self.pipeline.wants_hashes())
-                .map(|bytes| digest::body(&bytes));
+        let pipeline = self.line.pipeline;
+        if pipeline.witness.is_none() {
+            let bytes = copied.bytes.take().filter(|_| pipeline.wants_hashes());
+            copied.hash = bytes.map(|bytes| digest::body(&bytes));
         }
         if let Some(place) = self.copied.get_mut(number) {
             *place = copied;
@@ -110,26 +123,5 @@ impl<'a> Supply<'a> {
 impl Copies for Supply<'_> {
     fn copy(&mut self, number: usize) -> Making<'_> {
         Box::pin(self.make(number))
-    }
-}
-
-impl Pipeline {
-    /// Rewrite, sign: the copy of a group, or what its recipients hear.
-    pub(super) async fn copy_for(&self, copying: &Copying<'_>, group: &Group) -> Result<Made, Reply> {
-        let wanted = match &group.wanted {
-            Ok(wanted) => wanted,
-            Err(reply) => return Err(reply.clone()),
-        };
-        let Copying { live, arrival, basis, .. } = copying;
-        let make = || copying.make(wanted, &group.recipients);
-        let mut clock = Stopwatch::started();
-        let made = match self.steps.run(&arrival.message, 2 * arrival.message.len(), make).await {
-            Ok(made) => made,
-            Err(fault) => copy_after(live, arrival, basis.chosen, &fault),
-        };
-        clock.leave("rewrite");
-        made.inspect_err(|reply| {
-            tracing::warn!(id = %arrival.id, message_id = %arrival.message_id(), %reply, "a copy was not relayed");
-        })
     }
 }

@@ -6,7 +6,6 @@
 pub mod conditions;
 pub mod decision;
 pub mod exemption;
-pub mod explain;
 pub mod jurisdiction;
 pub mod lint;
 pub mod mailstream;
@@ -22,7 +21,7 @@ pub use decision::{Decision, Facts, LinkFate, Rule, decide};
 pub use exemption::{Exemption, Exemptions};
 pub use jurisdiction::{Flags, Jurisdictions, Need, Rules};
 pub use mailstream::{Controller, Footer, Kind, Mailstream, Mode, OnGrant, Requested, Treatment};
-pub use outcome::{Outcome, joined};
+pub use outcome::{Done, Outcome, joined};
 pub use page::{Language, Page};
 pub use purpose::Purpose;
 pub use request::{Request, TooEarly, request};

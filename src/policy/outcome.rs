@@ -43,6 +43,26 @@ impl Outcome {
     }
 }
 
+/// What was done in a copy that left. It claims an effect only where there was something to have one on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Done {
+    /// Nothing that reports an open was found.
+    #[default]
+    Nothing,
+    /// This was done to what was found.
+    Of(Outcome),
+}
+
+impl Done {
+    /// The name used in logs and reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Done::Nothing => "nothing",
+            Done::Of(outcome) => outcome.name(),
+        }
+    }
+}
+
 /// The outcome that all of these share. Nobody's copy is stripped.
 pub fn joined(outcomes: impl IntoIterator<Item = Outcome>) -> Outcome {
     outcomes.into_iter().reduce(Outcome::join).unwrap_or(Outcome::Strip)

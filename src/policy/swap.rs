@@ -12,6 +12,8 @@ pub mod shortfall {
     pub const NOT_SWAPPABLE: &str = "no_tracker_can_be_swapped";
     /// The copy needs a link to the preference page, and the message has no place for it (N24).
     pub const NO_PLACE_FOR_LINK: &str = "no_place_for_link";
+    /// The tracker stands in a signed or encrypted part, which is never edited.
+    pub const PROTECTED_PART: &str = "protected_part";
 }
 
 /// The outcome that a copy gets, and why it is another one than was decided. `public_url` is that of the controller: without it the trackers go.

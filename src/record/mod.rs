@@ -11,7 +11,7 @@ pub mod statistics;
 
 use crate::consent::Person;
 use crate::pipeline::Arrival;
-use crate::policy::{Decision, Outcome};
+use crate::policy::{Decision, Done};
 use crate::smtp::Reply;
 use crate::smtp::address::has_address;
 
@@ -26,16 +26,23 @@ pub struct Line<'a> {
     pub person: Person,
     /// What was decided, and why.
     pub decision: &'a Decision,
-    /// Why what was decided could not be done.
+    /// What was done in the copy that the next hop took.
+    pub effect: Effect,
+    /// How many trackers were found.
+    pub found: usize,
+}
+
+/// What was done in the copy that the next hop took for a recipient; nothing where it took none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Effect {
+    /// What was done.
+    pub done: Done,
+    /// Why that is less than was decided.
     pub shortfall: Option<&'static str>,
-    /// What was done in the copy that left.
-    pub done: Outcome,
     /// How many trackers were taken out of it.
     pub removed: usize,
     /// How many lead to an address of ours in it.
     pub swapped: usize,
-    /// How many were found.
-    pub found: usize,
 }
 
 /// Writes the line of one recipient. `downstream` names a service behind us that may track all the same.
@@ -58,11 +65,11 @@ pub fn recipient(arrival: &Arrival, client_id: &str, downstream: &str, line: &Li
         decision = line.decision.outcome.name(),
         rule = line.decision.rule.name(),
         version = %line.decision.version,
-        shortfall = line.shortfall,
-        done = line.done.name(),
+        shortfall = line.effect.shortfall,
+        done = line.effect.done.name(),
         found = line.found,
-        removed = line.removed,
-        swapped = line.swapped,
+        removed = line.effect.removed,
+        swapped = line.effect.swapped,
         downstream,
         result = reply.class().name(),
         reply = %reply,

@@ -49,6 +49,15 @@ pub enum Personal {
     Keep,
 }
 
+/// What is done with mail of a protected part that holds a tracker which has to go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protected {
+    /// It is rejected.
+    Reject,
+    /// It is passed as it is, and counted.
+    Pass,
+}
+
 /// What is done with links that report who followed them (N3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LinkTreatment {

@@ -125,6 +125,11 @@ impl Campaigns {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether any campaign is followed.
+    pub fn follows_any(&self) -> bool {
+        self.most > 0
+    }
+
     /// What is known of a campaign.
     pub fn snapshot(&self, key: Key) -> Snapshot {
         self.known().get(&key).map(|campaign| campaign.identifying.clone()).unwrap_or_default()

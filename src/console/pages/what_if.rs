@@ -107,6 +107,12 @@ fn told(call: &Call, done: &Value) -> Markup {
         "untouched" => {
             Text("It would leave as it came.", "Sie ginge hinaus, wie sie kam.", "Il partirait tel quel.")
         }
+        "changed" => Text(
+            "No tracker would be taken out; only what the relay adds to every copy would be added.",
+            "Kein Tracker würde entfernt; es käme nur hinzu, was das Relay jeder Kopie beifügt.",
+            "Aucun traceur ne serait retiré ; seul s’ajouterait ce que le relais met dans chaque copie.",
+        ),
+        "rejected" => Text("It would be rejected.", "Sie würde abgewiesen.", "Il serait rejeté."),
         "rewritten" => {
             Text("Trackers would be taken out.", "Tracker würden entfernt.", "Les traceurs seraient retirés.")
         }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use super::record::{Record, Sighted, Tag};
 use crate::consent::{Person, Timestamp};
-use crate::policy::{Decision, Outcome};
+use crate::policy::Decision;
+use crate::record::Effect;
 use crate::record::digest::BodyHash;
 use crate::smtp::Reply;
 
@@ -54,12 +55,6 @@ pub struct Note {
 pub struct NotedCopy {
     /// The hash of its body; `None` where it could not be made, or bodies are not hashed.
     pub after: Option<BodyHash>,
-    /// What was done in it.
-    pub done: Outcome,
-    /// How many trackers were taken out of it.
-    pub removed: usize,
-    /// How many of them lead to an address of ours in it.
-    pub swapped: usize,
     /// Who got it.
     pub recipients: Vec<NotedRecipient>,
 }
@@ -71,8 +66,8 @@ pub struct NotedRecipient {
     pub person: Person,
     /// What was decided, and why.
     pub decision: Decision,
-    /// Why that could not be done.
-    pub shortfall: Option<&'static str>,
+    /// What was done in the copy that the next hop took.
+    pub effect: Effect,
     /// What became of it.
     pub reply: Reply,
 }
@@ -109,12 +104,12 @@ impl Note {
             version: (&*own.decision.version).into(),
             consent_record: own.decision.record,
             decided: own.decision.outcome.name().into(),
-            done: copy.done.name().into(),
+            done: own.effect.done.name().into(),
             observed: self.observed,
-            shortfall: own.shortfall.map(Into::into),
+            shortfall: own.effect.shortfall.map(Into::into),
             found: self.found as u64,
-            removed: copy.removed as u64,
-            swapped: copy.swapped as u64,
+            removed: own.effect.removed as u64,
+            swapped: own.effect.swapped as u64,
             sightings: Cow::Borrowed(&self.sightings),
             before: self.before,
             after: copy.after,

@@ -8,7 +8,8 @@ use super::record::Sighted;
 use super::verify::{differing, verify};
 use super::*;
 use crate::chain::segment;
-use crate::policy::{Decision, LinkFate, Outcome};
+use crate::policy::{Decision, Done, LinkFate, Outcome};
+use crate::record::Effect;
 use crate::rewrite::Receipts;
 use crate::smtp::Reply;
 
@@ -61,7 +62,12 @@ impl Place {
                 version: "fr/2026-07-14".into(),
                 record: Some(7),
             },
-            shortfall: Some("swap_needs_public_url"),
+            effect: Effect {
+                done: Done::Of(Outcome::Strip),
+                shortfall: Some("swap_needs_public_url"),
+                removed: 1,
+                swapped: 0,
+            },
             reply: Reply::new(250, &format!("2.0.0 Ok: queued as Q{number}")),
         };
         let vendor = if number.is_multiple_of(10) { "Mailgun" } else { "SendGrid" };
@@ -80,13 +86,7 @@ impl Place {
             sightings: vec![Sighted { carrier: "img".into(), vendor: vendor.into(), count: 1 }],
             hosts: Vec::new(),
             before: Some([1; 32]),
-            copies: vec![NotedCopy {
-                after: Some([2; 32]),
-                done: Outcome::Strip,
-                removed: 1,
-                swapped: 0,
-                recipients: to.iter().map(person).collect(),
-            }],
+            copies: vec![NotedCopy { after: Some([2; 32]), recipients: to.iter().map(person).collect() }],
         }
     }
 

@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 use super::model::{Question, Who, person, read};
 use super::{Answered, Call, json};
 use crate::consent::{Standing, Timestamp};
-use crate::policy::explain::explained;
+use crate::plan::explain::explained;
 use crate::web::problem::Problem;
 
 /// A decision and its reasons.

@@ -206,7 +206,7 @@ pub(super) async fn vendors(call: Call) -> Answered {
     let controller = call.controller()?.to_string();
     let counted = counted(&call, String::new(), "9999".to_owned()).await?;
     let mut found: BTreeMap<String, Vendor> = BTreeMap::new();
-    for name in call.live.detector.catalogue().vendors() {
+    for name in call.live.treatment.detector.catalogue().vendors() {
         let own = found.entry(name.to_owned()).or_default();
         own.in_catalogue = true;
     }

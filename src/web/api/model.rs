@@ -117,6 +117,13 @@ text_type!(
 text_type!(Encoded, Vec<u8>, "bytes in base64", |text| BASE64.decode(text).ok(), |own| own
     .pattern(Some("^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$")));
 
+impl Encoded {
+    /// Bytes in base64.
+    pub(super) fn text(bytes: &[u8]) -> String {
+        BASE64.encode(bytes)
+    }
+}
+
 text_type!(
     TextHash,
     String,

@@ -9,18 +9,18 @@ use utoipa::ToSchema;
 
 use super::model::{Encoded, LanguageName, Name, StateName, read};
 use super::{Answered, Call, json};
-use crate::consent::{Change, Controller, Person, Standing, StoreKey, Timestamp};
-use crate::faults;
+use crate::consent::{Controller, State, Timestamp};
 use crate::guarded::guarded;
 use crate::language::{Language, fact, words};
 use crate::live::Live;
-use crate::policy::explain::explained;
-use crate::policy::swap::possible;
-use crate::policy::{Decision, LinkFate, Mode, Outcome, Purpose};
-use crate::rewrite::swap::{Gate, Swap};
-use crate::rewrite::token::{Holder, Kind, Mint, Token};
-use crate::rewrite::{Copy, Fate, LinkTreatment, Opens, Order, Way, fates, rewrite, without_requests};
-use crate::tracker::{Extent, Inquiry, Verdict};
+use crate::plan::Message;
+use crate::plan::explain::explained;
+use crate::plan::trial::{Assumed, Tried, TriedCopy, named_recipients, treat};
+use crate::policy::{Done, Mode, Origin, Outcome};
+use crate::rewrite::Fate;
+use crate::rewrite::token::Kind;
+use crate::smtp::reply::Class;
+use crate::tracker::{Sighting, Verdict};
 use crate::web::preview::view;
 use crate::web::problem::Problem;
 
@@ -30,11 +30,13 @@ use crate::web::problem::Problem;
 pub(super) struct Trial {
     /// The message, in base64.
     message: Encoded,
-    /// Which kind of mail it is taken to be; mail that no mailstream fits where nothing is said.
+    /// The mailstream it is assumed to belong to; without it, mail that no mailstream fits.
     mailstream: Option<Name>,
-    /// What the reader is taken to have said about every purpose; nothing where nothing is said.
+    /// What the reader is assumed to have said about every purpose; nothing if absent.
     state: Option<StateName>,
-    /// In which language the reasons are; English where nothing is said.
+    /// The reader's address, as it may stand in a tracker; without it, the addresses of To and Cc. It is not kept.
+    recipient: Option<String>,
+    /// The language of the reasons; English if absent.
     language: Option<LanguageName>,
 }
 
@@ -49,13 +51,20 @@ pub(super) struct Trialled {
     version: String,
     /// The decision in plain sentences.
     sentences: Vec<String>,
-    /// untouched, rewritten, rewritten_strictly, swapped (a pixel of ours stands in the place of a tracker), observed, or withheld where no copy
-    /// could leave.
+    /// What would be done with what was found: keep, strip, swap_gated, swap_day, swap_shared; nothing if there is nothing to do it to.
+    done: &'static str,
+    /// Why that is less than was decided; null if it is not.
+    shortfall: Option<&'static str>,
+    /// untouched, changed (only by what the relay adds for every reader, such as the link to the preference page), rewritten,
+    /// rewritten_strictly, swapped (a pixel of ours takes the place of a tracker), observed, withheld (the message waits with its
+    /// sender) or rejected.
     result: &'static str,
-    /// Why a copy is withheld, or the message could not be analysed.
+    /// Why no copy would leave, or the message could not be analysed.
     problem: Option<String>,
-    /// The bytes of the message and of the copy.
+    /// The sizes of the message and of the copy, in bytes.
     bytes: [u64; 2],
+    /// The copy as it would leave, below the trace fields, in base64; null where none would. Its tokens open nothing.
+    copy: Option<String>,
     /// The trackers that were found.
     trackers: Vec<Tracker>,
     /// The message as a mail client shows it, with boxes for whatever it would load.
@@ -84,34 +93,10 @@ pub(super) struct Tracker {
 
 pub(super) async fn what_if(call: Call) -> Answered {
     call.query(&[])?;
-    let Trial { message, mailstream, state, language } = read(&call.body)?;
-    let language = language.map(|own| own.0).unwrap_or_default();
-    let raw = message.0;
+    let trial: Trial = read(&call.body)?;
     let controller = call.controller()?.clone();
-    let standing = standing(&controller, state.map(|own| own.0), call.now);
-    let named = call
-        .live
-        .config
-        .policy
-        .rulebook
-        .named(Some(controller.as_str()), mailstream.as_ref().map(|own| own.0.as_str()));
-    named.map_err(|_| Problem::not_found("Unknown mailstream for this controller"))?;
     let (live, now) = (Arc::clone(&call.live), call.now);
-    let raw = Bytes::from(raw);
-    let tried = tokio::task::spawn_blocking(move || {
-        let mailstream = mailstream.as_ref().map(|name| name.0.as_str());
-        let tried = guarded(|| {
-            faults::arm(&raw);
-            tried(&live, &controller, mailstream, &standing, &raw, now, language)
-        });
-        tried.unwrap_or_else(|fault| {
-            tracing::error!(
-                site = fault.site,
-                "internal error: a message that was tried could not be analysed; please report it"
-            );
-            tried_after(&live, &controller, mailstream, &raw)
-        })
-    });
+    let tried = tokio::task::spawn_blocking(move || tried(&live, &controller, trial, now));
     match tried.await {
         Ok(Ok(trialled)) => json(StatusCode::OK, &trialled),
         Ok(Err(problem)) => Err(problem),
@@ -119,146 +104,156 @@ pub(super) async fn what_if(call: Call) -> Answered {
     }
 }
 
-/// What is done with a message that cannot be analysed because of an internal error.
-fn tried_after(
-    live: &Live,
-    controller: &Controller,
-    mailstream: Option<&str>,
-    raw: &Bytes,
-) -> Result<Trialled, Problem> {
-    let rulebook = &live.config.policy.rulebook;
-    let chosen = rulebook.named(Some(controller.as_str()), mailstream).map_err(|_| Problem::internal())?;
-    let decision = Decision::after_internal_error(chosen.mailstream);
-    let bare = guarded(|| without_requests(&live.detector, raw)).ok().and_then(Result::ok);
-    let (result, copy) = match (chosen.mailstream.mode, bare) {
-        (Mode::Observe, _) => ("observed", raw.clone()),
-        (Mode::Enforce, Some(bare)) => ("rewritten_strictly", bare.bytes),
-        (Mode::Enforce, None) => ("withheld", Bytes::new()),
-    };
-    let shown = |bytes: &Bytes| guarded(|| view(&live.detector, bytes, None)).unwrap_or_default();
-    Ok(Trialled {
-        outcome: decision.outcome.name(),
-        rule: decision.rule.name(),
-        version: decision.version.to_string(),
-        sentences: Vec::new(),
-        result,
-        problem: Some(
-            "An internal error kept the message from being analysed; the log names the place".to_owned(),
-        ),
-        bytes: [raw.len() as u64, copy.len() as u64],
-        trackers: Vec::new(),
-        before: shown(raw),
-        after: shown(&copy),
-    })
-}
-
-fn standing(controller: &Controller, state: Option<crate::consent::State>, now: Timestamp) -> Standing {
-    let mut standing = Standing::unknown();
-    if let Some(state) = state {
-        let change = Change::new(controller.clone(), Purpose::ALL.to_vec(), state, now);
-        let _ = standing.merge(&change, 0, true);
-    }
-    standing
-}
-
-fn tried(
-    live: &Live,
-    controller: &Controller,
-    mailstream: Option<&str>,
-    standing: &Standing,
-    raw: &Bytes,
-    now: Timestamp,
-    language: Language,
-) -> Result<Trialled, Problem> {
+fn tried(live: &Live, controller: &Controller, trial: Trial, now: Timestamp) -> Result<Trialled, Problem> {
+    let Trial { message, mailstream, state, recipient, language } = trial;
+    let raw = Bytes::from(message.0);
+    let state: Option<State> = state.map(|name| name.0);
+    let language = language.map(|name| name.0).unwrap_or_default();
     let rulebook = &live.config.policy.rulebook;
     let chosen = rulebook
-        .named(Some(controller.as_str()), mailstream)
+        .named(Some(controller.as_str()), mailstream.as_ref().map(|name| name.0.as_str()))
         .map_err(|_| Problem::not_found("Unknown mailstream for this controller"))?;
-    let (decision, sentences) = explained(rulebook, chosen, Some(standing), "", now, language);
-    let treatment = chosen.mailstream.treatment;
-    let recipients = crate::cli::rewrite::named_recipients(raw);
-    let recipients: Vec<&str> = recipients.iter().map(String::as_str).collect();
-    let inquiry = Inquiry { extent: treatment.extent, links: treatment.links, ..Inquiry::to(&recipients) };
-    let analysis = live.detector.analyse(raw, &inquiry);
-    let public_url = chosen.controller.public_url.as_deref();
-    let (opens, _) = possible(decision.outcome, public_url);
-    let example = Example::of(controller, &chosen.mailstream.name, now);
-    let once = public_url.and_then(|own| example.once(opens, own));
-    let order = Order {
-        opens: match (opens, public_url, &once) {
-            (Outcome::Keep, ..) => Opens::Keep,
-            (Outcome::SwapGated, Some(public_url), _) => Opens::Swap(Swap::Gate(example.gate(public_url))),
-            (Outcome::SwapDay | Outcome::SwapShared, _, Some(own)) => Opens::Swap(Swap::Once(own)),
-            _ => Opens::Strip,
-        },
-        added: &[],
-        // Whoever agreed to trackers keeps every other picture, too.
-        inquiry: match opens {
-            Outcome::SwapGated => Inquiry { extent: Extent::Trackers, ..inquiry },
-            _ => inquiry,
-        },
-        receipts: treatment.receipts,
-        personal: treatment.personal,
-        links: match decision.links {
-            LinkFate::Stay => LinkTreatment::Keep,
-            LinkFate::Treat => treatment.link_treatment,
-        },
-        verify: live.config.policy.verify,
+    let recipients = recipient.map_or_else(|| named_recipients(&raw), |address| vec![address]);
+    let mut recipients: Vec<&str> = recipients.iter().map(String::as_str).collect();
+    if recipients.is_empty() {
+        // Somebody has to get the copy, of whom nothing is known.
+        recipients.push("");
+    }
+    let people = Assumed::to_have_said(state, controller, now);
+    let message = Message {
+        bytes: &raw,
+        origin: Origin { listener: "", login: None, sender: "" },
+        recipients: &recipients,
+        max_copies: live.config.relay.max_groups,
+        esp: live.config.esp("", None, ""),
+        at: now,
     };
-    let observed = chosen.mailstream.mode == Mode::Observe;
-    let made = if observed { Ok(Copy::Untouched) } else { rewrite(&live.detector, raw, &analysis, &order) };
-    let (result, copy, problem) = match made {
-        Ok(Copy::Untouched) if observed => ("observed", raw.clone(), None),
-        Ok(Copy::Untouched) => ("untouched", raw.clone(), None),
-        Ok(Copy::Rewritten { bytes, way: Way::Strict, .. }) => ("rewritten_strictly", bytes, None),
-        Ok(Copy::Rewritten { bytes, swapped: 1.., .. }) => ("swapped", bytes, None),
-        Ok(Copy::Rewritten { bytes, .. }) => ("rewritten", bytes, None),
-        Err(error) => ("withheld", Bytes::new(), Some(error.to_string())),
+    let (_, sentences) = explained(rulebook, chosen, Some(people.standing()), "", now, language);
+    Ok(treat(&live.settings(), &message, Some(chosen), &people, |tried| {
+        if let Some(fault) = &tried.fault {
+            tracing::error!(
+                site = fault.site,
+                "internal error: a message that was tried could not be analysed; please report it"
+            );
+        }
+        shown(live, &raw, &tried, sentences.clone(), language)
+    }))
+}
+
+fn shown(
+    live: &Live,
+    raw: &Bytes,
+    tried: &Tried<'_>,
+    sentences: Vec<String>,
+    language: Language,
+) -> Trialled {
+    let copy = tried.copy_of(0);
+    let bytes = copy.and_then(|copy| copy.made.as_ref().ok()).map(|made| &made.bytes);
+    let result = result(raw, tried, copy);
+    let decided = tried.plan.decided.first();
+    let made = copy.and_then(|copy| copy.made.as_ref().ok());
+    let told = tried.plan.told(0, made.map(|made| (made.done, made.shortfall)));
+    let public_url = tried.chosen.controller.public_url.as_deref();
+    let detector = &live.treatment.detector;
+    let ours = match told.done {
+        Done::Of(outcome) if outcome.is_swap() => {
+            public_url.map(|own| (own, words::outcome(language, outcome.name())))
+        }
+        Done::Of(_) | Done::Nothing => None,
     };
-    let becomes = |fate: Fate| match (result, fate) {
-        ("withheld", _) => "withheld",
+    let ours = ours.as_ref().map(|(public_url, name)| (*public_url, name.as_str()));
+    // What cannot be analysed cannot be drawn either.
+    let drawn = |bytes: &Bytes, ours| guarded(|| view(detector, bytes, ours)).unwrap_or_default();
+    let fates = copy.map_or(&[][..], |copy| &copy.fates);
+    let sightings = tried.analysis.iter().flat_map(|analysis| &analysis.sightings);
+    let found = sightings.enumerate().filter(|(_, sighting)| sighting.verdict == Verdict::Tracker).map(
+        |(number, sighting)| {
+            let fate = fates.get(number).copied().unwrap_or(Fate::Stays);
+            tracker(live, sighting, becomes(result, fate, told.done), language, public_url)
+        },
+    );
+    Trialled {
+        outcome: decided.map_or("", |decided| decided.decision.outcome.name()),
+        rule: decided.map_or("", |decided| decided.decision.rule.name()),
+        version: decided.map_or_else(String::new, |decided| decided.decision.version.to_string()),
+        sentences: if tried.analysis.is_some() { sentences } else { Vec::new() },
+        done: told.done.name(),
+        shortfall: told.shortfall,
+        result,
+        problem: problem(tried, copy),
+        bytes: [raw.len() as u64, bytes.map_or(0, |bytes| bytes.len() as u64)],
+        copy: bytes.map(|bytes| Encoded::text(bytes)),
+        trackers: found.collect(),
+        before: drawn(raw, None),
+        after: bytes.map(|bytes| drawn(bytes, ours)).unwrap_or_default(),
+    }
+}
+
+/// What becomes of the message in one word.
+fn result(raw: &Bytes, tried: &Tried<'_>, copy: Option<&TriedCopy>) -> &'static str {
+    let Some(copy) = copy else { return "withheld" };
+    let made = match &copy.made {
+        Ok(made) => made,
+        Err(reply) if reply.class() == Class::Permanent => return "rejected",
+        Err(_) => return "withheld",
+    };
+    match made.done {
+        _ if tried.chosen.mailstream.mode == Mode::Observe => "observed",
+        _ if copy.notes.is_strict || tried.fault.is_some() => "rewritten_strictly",
+        Done::Of(outcome) if outcome.is_swap() => "swapped",
+        Done::Of(Outcome::Strip) => "rewritten",
+        Done::Of(_) | Done::Nothing if made.bytes == *raw => "untouched",
+        Done::Of(_) | Done::Nothing => "changed",
+    }
+}
+
+/// Why no copy leaves, or the message was not analysed.
+fn problem(tried: &Tried<'_>, copy: Option<&TriedCopy>) -> Option<String> {
+    if tried.fault.is_some() {
+        let text = "An internal error kept the message from being analysed; the log names the place";
+        return Some(text.to_owned());
+    }
+    let copy = copy?;
+    let reply = copy.made.as_ref().err()?;
+    Some(match &copy.notes.failure {
+        Some(error) => error.to_string(),
+        None => reply.to_string(),
+    })
+}
+
+fn becomes(result: &str, fate: Fate, done: Done) -> &'static str {
+    match (result, fate) {
+        ("withheld" | "rejected", _) => "withheld",
         ("rewritten_strictly", _) => Outcome::Strip.name(),
-        ("observed" | "untouched", _) | (_, Fate::Stays) => Outcome::Keep.name(),
+        ("observed", _) | (_, Fate::Stays) => Outcome::Keep.name(),
         (_, Fate::Goes) => Outcome::Strip.name(),
         (_, Fate::Eased) => "eased",
-        (_, Fate::Swapped) => opens.name(),
-    };
-    let fates = fates(&analysis, &order);
-    let found = analysis.sightings.iter().zip(&fates).filter(|(own, _)| own.verdict == Verdict::Tracker);
-    let trackers = found.map(|(own, fate)| {
-        let becomes = becomes(*fate);
-        let is_swapped = Outcome::ALL.into_iter().any(|own| own.is_swap() && own.name() == becomes);
-        Tracker {
-            carrier: own.carrier.name().to_owned(),
-            vendor: own.vendor.map(|vendor| live.detector.catalogue().name(vendor).to_owned()),
-            host: own.url.split('/').next().unwrap_or_default().chars().take(253).collect(),
-            reasons: own
-                .evidence
-                .facts()
-                .filter(|fact| fact.weight() > 0)
-                .map(|own| fact(language, own))
-                .collect(),
-            becomes,
-            address: public_url.filter(|_| is_swapped).and_then(|own| beginning(own, opens)),
-        }
-    });
-    let ours = words::outcome(language, opens.name());
-    Ok(Trialled {
-        outcome: decision.outcome.name(),
-        rule: decision.rule.name(),
-        version: decision.version.to_string(),
-        sentences,
-        result,
-        problem,
-        bytes: [raw.len() as u64, copy.len() as u64],
-        trackers: trackers.collect(),
-        before: view(&live.detector, raw, None),
-        after: if copy.is_empty() {
-            String::new()
-        } else {
-            view(&live.detector, &copy, public_url.map(|own| (own, ours.as_str())))
-        },
-    })
+        (_, Fate::Swapped) => done.name(),
+    }
+}
+
+fn tracker(
+    live: &Live,
+    sighting: &Sighting,
+    becomes: &'static str,
+    language: Language,
+    public_url: Option<&str>,
+) -> Tracker {
+    let swap = Outcome::ALL.into_iter().find(|outcome| outcome.is_swap() && outcome.name() == becomes);
+    let detector = &live.treatment.detector;
+    Tracker {
+        carrier: sighting.carrier.name().to_owned(),
+        vendor: sighting.vendor.map(|vendor| detector.catalogue().name(vendor).to_owned()),
+        host: sighting.url.split('/').next().unwrap_or_default().chars().take(253).collect(),
+        reasons: sighting
+            .evidence
+            .facts()
+            .filter(|fact| fact.weight() > 0)
+            .map(|known| fact(language, known))
+            .collect(),
+        becomes,
+        address: swap.and_then(|outcome| beginning(public_url?, outcome)),
+    }
 }
 
 /// What the address of a pixel of ours begins with.
@@ -270,38 +265,4 @@ fn beginning(public_url: &str, opens: Outcome) -> Option<String> {
         Outcome::Keep | Outcome::Strip => return None,
     };
     Some(format!("{}/{}/", public_url.trim_end_matches('/'), kind.letter()))
-}
-
-/// What stands for addresses of ours where there is no person: sealed with a key that nothing opens, so that they are as long as the real ones and
-/// lead nowhere.
-struct Example {
-    mint: Mint,
-    holder: Holder,
-    mailstream: String,
-}
-
-impl Example {
-    fn of(controller: &Controller, mailstream: &str, now: Timestamp) -> Example {
-        let holder = Holder { controller: controller.clone(), person: Person([0; 16]), issued: now };
-        Example { mint: Mint::new(StoreKey::new([0; 32])), holder, mailstream: mailstream.to_owned() }
-    }
-
-    fn gate<'a>(&'a self, public_url: &'a str) -> Gate<'a> {
-        let Example { mint, holder, mailstream } = self;
-        Gate { mint, key: 0, public_url, holder, mailstream, country: "" }
-    }
-
-    /// The one address that takes the place of all trackers.
-    fn once(&self, opens: Outcome, public_url: &str) -> Option<String> {
-        let (holder, mailstream) = (self.holder.clone(), self.mailstream.clone());
-        let token = match opens {
-            Outcome::SwapDay => Token::Day { holder, mailstream, country: String::new() },
-            Outcome::SwapShared => {
-                let campaign = holder.issued.day().to_le_bytes();
-                Token::Shared { controller: holder.controller, mailstream, campaign }
-            }
-            Outcome::Keep | Outcome::Strip | Outcome::SwapGated => return None,
-        };
-        self.mint.url(public_url, &token, 0)
-    }
 }

@@ -177,7 +177,7 @@ impl Public {
 fn signed(live: &Live, controller: &Controller, message: Vec<u8>, now: Timestamp) -> Vec<u8> {
     let domain = from_domain(&message).unwrap_or_default();
     let sender = Sender { domain: &domain, controller: controller.as_str(), tied: Vec::new() };
-    match live.signers.sign(&message, &sender, now.0.div_euclid(1000)) {
+    match live.treatment.signers.sign(&message, &sender, now.0.div_euclid(1000)) {
         Signed::Fields(fields) => [fields.as_bytes(), &message].concat(),
         Signed::Nothing | Signed::Withheld(_) => message,
     }

@@ -1,13 +1,14 @@
 //! A decision in plain sentences, for the person who must answer for it. No address stands in them.
 
-use super::decision::{COLLECTED_BEFORE, INFORMED_BEFORE};
-use super::jurisdiction::UNKNOWN;
-use super::{
-    Chosen, Decision, Exemption, Facts, Jurisdictions, Kind, Purpose, Request, Rulebook, decide, request,
-};
+use super::{Decided, decide_one};
 use crate::consent::standing::JOINED;
-use crate::consent::{Permission, Standing, Timestamp};
+use crate::consent::{Permission, Person, Standing, Timestamp};
 use crate::language::{Language, Text, words};
+use crate::policy::decision::{COLLECTED_BEFORE, INFORMED_BEFORE};
+use crate::policy::jurisdiction::UNKNOWN;
+use crate::policy::{
+    Chosen, Decision, Exemption, Facts, Jurisdictions, Kind, Purpose, Request, Rulebook, request,
+};
 
 /// A sentence in English, German and French, each with the same values in it.
 macro_rules! told {
@@ -52,10 +53,10 @@ pub fn explained(
         now,
     };
     let whereabouts = Whereabouts { recorded: recorded.as_deref(), hinted: in_force.hint(address) };
-    let decision = decide(&facts);
+    let decided = decide_one(chosen, &in_force, false, (Person([0; 16]), standing, address), now);
     let teller = Teller { language, chosen, facts: &facts, jurisdictions: &rulebook.jurisdictions };
-    let sentences = teller.tell(whereabouts, &decision);
-    (decision, sentences)
+    let sentences = teller.tell(whereabouts, &decided);
+    (decided.decision, sentences)
 }
 
 /// What tells of a decision, in a language.
@@ -72,7 +73,7 @@ impl Teller<'_> {
     }
 
     /// What was decided and why, one sentence or two each.
-    fn tell(&self, whereabouts: Whereabouts<'_>, decision: &Decision) -> Vec<String> {
+    fn tell(&self, whereabouts: Whereabouts<'_>, decided: &Decided) -> Vec<String> {
         let mut said = vec![self.mail(), self.place(whereabouts)];
         said.extend(self.sources());
         if self.chosen.mailstream.kind == Kind::ConsentRequest {
@@ -81,8 +82,8 @@ impl Teller<'_> {
             said.extend(self.person());
             said.extend(self.conditions());
         }
-        said.push(self.conclusion(decision));
-        said.extend(self.rest(decision));
+        said.push(self.conclusion(&decided.decision));
+        said.extend(self.rest(decided));
         said
     }
 

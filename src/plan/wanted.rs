@@ -1,6 +1,6 @@
 //! What is wanted of each recipient's copy, and which recipients can share one.
 
-use super::plan::Decided;
+use super::{Decided, is_observed};
 use crate::policy::{Chosen, Footer, Kind, LinkFate, Mode, Outcome, Request, Rule};
 use crate::rewrite::LinkTreatment;
 use crate::rewrite::notice::Need;
@@ -63,7 +63,7 @@ pub(super) fn may_put_in(chosen: Chosen<'_>) -> bool {
 /// What is wanted of a recipient's copy, of a message with so many trackers.
 pub(super) fn wanted(chosen: Chosen<'_>, decided: &Decided, pixels: usize, recipient: usize) -> Wanted {
     let mailstream = chosen.mailstream;
-    if mailstream.mode == Mode::Observe {
+    if is_observed(chosen) {
         return Wanted::AS_IT_CAME;
     }
     // Where links are left alone anyway, they divide no copies.
@@ -71,9 +71,9 @@ pub(super) fn wanted(chosen: Chosen<'_>, decided: &Decided, pixels: usize, recip
         LinkTreatment::Keep => LinkFate::Stay,
         LinkTreatment::Unwrap => decided.decision.links,
     };
-    let is_personal = matches!(decided.opens, Outcome::SwapGated | Outcome::SwapDay);
+    let is_personal = matches!(decided.possible, Outcome::SwapGated | Outcome::SwapDay);
     Wanted {
-        opens: decided.opens,
+        opens: decided.possible,
         links,
         request: decided.request,
         need: need(chosen, decided, pixels),
@@ -85,7 +85,8 @@ pub(super) fn wanted(chosen: Chosen<'_>, decided: &Decided, pixels: usize, recip
 fn need(chosen: Chosen<'_>, decided: &Decided, pixels: usize) -> Need {
     let mailstream = chosen.mailstream;
     // Where no rule is applied, none asks for a link.
-    let is_tracked = pixels > 0 && decided.opens != Outcome::Strip && decided.decision.rule != Rule::NoRules;
+    let is_tracked =
+        pixels > 0 && decided.possible != Outcome::Strip && decided.decision.rule != Rule::NoRules;
     match mailstream.footer {
         _ if chosen.controller.public_url.is_none() => Need::AtMarks,
         _ if mailstream.kind == Kind::ConsentRequest && decided.request == Request::Asks => Need::Anywhere,
@@ -96,24 +97,24 @@ fn need(chosen: Chosen<'_>, decided: &Decided, pixels: usize) -> Need {
     }
 }
 
-/// Recipients by what is wanted of their copy, in the order in which it first appears. What is more than `most` groups joins to one, with what
-/// satisfies all of them.
-pub(super) fn groups(wanted: &[(usize, Wanted)], most: usize) -> Vec<(Wanted, Vec<usize>)> {
+/// Recipients by what is wanted of their copy, in the order in which it first appears. What is more than `most` groups joins to
+/// one, with what satisfies all of them; the second value tells of that.
+pub(super) fn groups(wanted: &[(usize, Wanted)], most: usize) -> (Vec<(Wanted, Vec<usize>)>, bool) {
     let mut groups: Vec<(Wanted, Vec<usize>)> = Vec::new();
     for (index, wanted) in wanted {
-        match groups.iter_mut().find(|(own, _)| own == wanted) {
+        match groups.iter_mut().find(|(known, _)| known == wanted) {
             Some((_, recipients)) => recipients.push(*index),
             None => groups.push((*wanted, vec![*index])),
         }
     }
-    if groups.len() > most {
+    let is_joined = groups.len() > most;
+    if is_joined {
         let beyond = groups.split_off(most.saturating_sub(1));
         let joined = beyond.iter().map(|(wanted, _)| *wanted).reduce(Wanted::join);
-        metrics::counter!("pixelward_groups_joined_total").increment(1);
         let recipients = beyond.into_iter().flat_map(|(_, recipients)| recipients).collect();
         groups.push((joined.unwrap_or(Wanted::STRICTEST), recipients));
     }
-    groups
+    (groups, is_joined)
 }
 
 #[cfg(test)]

@@ -2,7 +2,8 @@
 
 use super::Teller;
 use crate::language::Language;
-use crate::policy::{Decision, LinkFate, Mode, Need, OnGrant, Outcome, Rule, swap};
+use crate::plan::Decided;
+use crate::policy::{Decision, LinkFate, Mode, Need, OnGrant, Outcome, Rule};
 use crate::rewrite::{LinkTreatment, Receipts};
 
 impl Teller<'_> {
@@ -114,10 +115,10 @@ impl Teller<'_> {
     }
 
     /// What else happens to the copy.
-    pub(super) fn rest(&self, decision: &Decision) -> Vec<String> {
-        let (chosen, language) = (self.chosen, self.language);
+    pub(super) fn rest(&self, decided: &Decided) -> Vec<String> {
+        let (chosen, language, decision) = (self.chosen, self.language, &decided.decision);
         let mut said = Vec::new();
-        if let (_, Some(reason)) = swap::possible(decision.outcome, chosen.controller.public_url.as_deref()) {
+        if let Some(reason) = decided.shortfall {
             said.push(told!(
                 language,
                 "The controller has no public_url under which such an address could be served, so trackers are taken out ({reason}).",
