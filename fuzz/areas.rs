@@ -4,9 +4,9 @@ use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 use pixelward::config::Config;
+use pixelward::config::Treatment;
 use pixelward::consent::{Controller, Person, Standing, State, StoreKey, Timestamp};
 use pixelward::guarded;
-use pixelward::live::Treatment;
 use pixelward::message::Structure;
 use pixelward::message::transfer::{Decoded, Edit, Filler, Transfer, apply, normalise};
 use pixelward::plan::trial::{Assumed, TriedCopy, treat};

@@ -1,52 +1,33 @@
 //! pixelward: an SMTP relay that enforces tracking consent inline.
 //!
-//! The modules stand in the order in which a message meets them; [`pipeline`] alone knows that order:
+//! The crates are rings, and each knows only those before it:
 //!
-//! ```text
-//! listen -> session -> receive -> analyse -> look up -> decide -> rewrite -> sign -> deliver -> record
-//! ```
+//! | crate | what it is |
+//! |---|---|
+//! | `pixelward-core` | bytes and times in, decisions and bytes out: no socket, file, store or runtime |
+//! | `pixelward-files`, `pixelward-config`, `pixelward-store`, `pixelward-net` | the edges, each of which hides a few packages |
+//! | `pixelward-relay`, `pixelward-record`, `pixelward-web` | next hops; log and proof; what is reached by HTTP |
+//! | this one | clients (`server`), the straight line (`pipeline`), and the commands (`cli`) |
 //!
-//! The core (`smtp`, `message`, `tracker`, `policy`, `rewrite`, `sign`, `plan`) knows no socket, clock, store or runtime: bytes
-//! and times are arguments. The edges (`consent`) each hide one package behind a few verbs of the domain. The shell
-//! (`server`, `relay`, `pipeline`, `web`, `cli`) performs what the core decides.
+//! `pixelward-console` is a program of its own and knows the API alone.
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::string_slice, clippy::panic))]
 
 pub mod cli;
-pub mod config;
-pub mod faults;
-pub mod guarded;
-pub mod host_name;
-pub mod private_file;
-
-pub mod server;
-pub mod wire;
-
-pub mod smtp;
-
-pub mod message;
-pub mod tracker;
-
-pub mod chain;
-pub mod consent;
-
-pub mod language;
-pub mod policy;
-
-pub mod rewrite;
-
-pub mod sign;
-
-pub mod plan;
-
-pub mod relay;
-
-pub mod record;
-
-pub mod web;
-
-#[cfg(feature = "console")]
-pub mod console;
-
 pub mod live;
 pub mod pipeline;
+pub mod server;
+
+pub use pixelward_config as config;
+#[cfg(feature = "console")]
+pub use pixelward_console as console;
+pub use pixelward_core::{
+    faults, fields, guarded, language, message, plan, policy, rewrite, sign, smtp, tracker,
+};
+pub use pixelward_files::private_file;
+pub use pixelward_net as net;
+pub use pixelward_net::wire;
+pub use pixelward_record as record;
+pub use pixelward_relay as relay;
+pub use pixelward_store::{chain, consent};
+pub use pixelward_web as web;

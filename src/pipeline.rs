@@ -10,6 +10,7 @@ mod arrival;
 mod asking;
 mod counts;
 mod line;
+mod log;
 mod proof;
 mod step;
 mod supply;
@@ -30,7 +31,6 @@ use crate::guarded::{Panicked, guarded};
 use crate::live::Live;
 use crate::plan::{Draft, Group, Plan, UNCHECKED};
 use crate::policy::Request;
-use crate::record;
 use crate::record::digest;
 use crate::record::evidence::Evidence;
 use crate::relay::delivery;
@@ -40,6 +40,7 @@ use crate::rewrite::token::Mint;
 use crate::server::Budget;
 use crate::smtp::{Reply, reply::Class};
 use crate::tracker::Campaigns;
+use crate::web::Host;
 pub use arrival::{Arrival, MessageId};
 use arrival::{loops, received};
 use asking::{note_requests, question};
@@ -150,36 +151,9 @@ impl Pipeline {
         self.live.load_full()
     }
 
-    /// Seals and opens what stands in the addresses that we put into mail.
-    pub fn mint(&self) -> &Mint {
-        &self.mint
-    }
-
     /// Replaces what can be replaced.
     pub fn reload(&self, live: Live) {
         self.live.store(Arc::new(live));
-    }
-
-    /// Whether no client may come again with mail of which some recipients have their copy.
-    pub fn ledger_is_empty(&self) -> bool {
-        self.ledger.is_empty()
-    }
-
-    /// Whether consent can be looked up.
-    pub fn store_answers(&self) -> bool {
-        let live = self.live();
-        let controller = &live.config.policy.rulebook.default_controller().name;
-        self.store.lookup(controller, Person([0; 16])).is_ok()
-    }
-
-    /// What the relay cannot do at the moment, for those who watch it; `None` where it does all it should.
-    /// Mail flows all the same.
-    pub fn trouble(&self) -> Option<String> {
-        if !self.store_answers() {
-            return Some("consent cannot be looked up; trackers are stripped for everybody".to_owned());
-        }
-        let evidence = self.evidence.as_ref().and_then(Evidence::trouble);
-        evidence.map(|why| format!("evidence is being lost: {why}; mail flows"))
     }
 
     /// What the store needs once a day. What is wrong with it is logged.
@@ -370,7 +344,7 @@ impl Pipeline {
                     metrics::counter!("pixelward_swaps_stripped_total", "outcome" => decided, "reason" => reason)
                         .increment(1);
                 }
-                let line = record::Line {
+                let line = log::Line {
                     controller: &account.controller,
                     mailstream: &account.mailstream,
                     person: decided.person,
@@ -378,7 +352,7 @@ impl Pipeline {
                     effect,
                     found: plan.found,
                 };
-                record::recipient(arrival, &client_id, &arrival.outbound.accepted_tracking, &line, reply);
+                log::recipient(arrival, &client_id, &arrival.outbound.accepted_tracking, &line, reply);
             }
             if was_taken {
                 metrics::counter!("pixelward_trackers_removed_total").increment(copied.removed as u64);
@@ -451,6 +425,38 @@ impl Pipeline {
             digest::bodies(&arrival.message, copies.iter().map(Option::as_deref))
         };
         self.steps.run(&arrival.message, work, hash).await.ok()
+    }
+}
+
+impl Host for Pipeline {
+    fn live(&self) -> Arc<crate::web::Live> {
+        Arc::clone(&self.live.load().web)
+    }
+
+    fn mint(&self) -> &Mint {
+        &self.mint
+    }
+
+    fn store_answers(&self) -> bool {
+        let live = self.live.load();
+        let controller = &live.config.policy.rulebook.default_controller().name;
+        self.store.lookup(controller, Person([0; 16])).is_ok()
+    }
+
+    fn ledger_is_empty(&self) -> bool {
+        self.ledger.is_empty()
+    }
+
+    fn held_bytes(&self) -> (u64, u64) {
+        (self.budget.held(), self.budget.most())
+    }
+
+    fn trouble(&self) -> Option<String> {
+        if !self.store_answers() {
+            return Some("consent cannot be looked up; trackers are stripped for everybody".to_owned());
+        }
+        let evidence = self.evidence.as_ref().and_then(Evidence::trouble);
+        evidence.map(|why| format!("evidence is being lost: {why}; mail flows"))
     }
 }
 

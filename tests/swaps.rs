@@ -55,7 +55,8 @@ impl Stage {
     }
 
     fn mint(&self) -> Mint {
-        let key = StoreKey::load(&self.relay.folder.0.join("data/consent/store.key")).unwrap();
+        let key =
+            pixelward::consent::key_file::load(&self.relay.folder.0.join("data/consent/store.key")).unwrap();
         Mint::new(StoreKey::new(key.derived(Mint::LABEL)))
     }
 

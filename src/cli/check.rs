@@ -10,7 +10,7 @@ use tokio::runtime::Runtime;
 use super::run::store_settings;
 use crate::config::{Config, ConfigError, ListenerTls, Mode};
 use crate::consent::socket::Client;
-use crate::consent::{Store, StoreError, StoreKey, Timestamp};
+use crate::consent::{Store, StoreError, StoreKey, Timestamp, key_file};
 use crate::live::Live;
 use crate::policy::lint::lint;
 use crate::relay::NextHop;
@@ -91,7 +91,7 @@ pub fn run(command: &Check) -> Result<ExitCode, Box<dyn std::error::Error>> {
         Err(error) => findings.bad(&error),
         Ok(live) => {
             findings.good("certificates, catalogues and credentials can be read");
-            for pool in live.pools() {
+            for pool in live.web.pools() {
                 next_hop(&runtime, &pool.hop, &mut findings);
             }
         }
@@ -103,7 +103,7 @@ pub fn run(command: &Check) -> Result<ExitCode, Box<dyn std::error::Error>> {
 fn public(runtime: &Runtime, config: &Config, findings: &mut Findings) {
     let with_pages = config.policy.rulebook.controllers().filter(|own| own.public_url.is_some());
     let runs = Client::connect(&config.data_directory).is_some();
-    let key = StoreKey::load(&store_settings(config).store_key());
+    let key = key_file::load(&store_settings(config).store_key());
     for controller in with_pages {
         let (name, url) = (&controller.name, controller.public_url.as_deref().unwrap_or_default());
         if config.public.address.is_none() {

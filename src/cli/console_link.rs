@@ -8,7 +8,7 @@ use clap::Args;
 
 use crate::config::console::Console;
 use crate::consent::Timestamp;
-use crate::web::link;
+use crate::net::link;
 
 /// Print a link to the console that counts once.
 ///

@@ -9,7 +9,6 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand, ValueEnum};
 
 use crate::config::Config;
-use crate::live;
 use crate::sign::existing::MAX_SIGNATURES;
 use crate::sign::verify::{Verdict, verify};
 use crate::sign::{Algorithm, SigningKey};
@@ -91,7 +90,7 @@ pub fn run(command: &Dkim) -> Result<ExitCode, Box<dyn std::error::Error>> {
     match &command.action {
         Action::Keygen(own) => keygen(own),
         Action::Dns(own) => {
-            let keys = live::signing_keys(&Config::load(&own.config)?)?;
+            let keys = crate::config::treatment::signing_keys(&Config::load(&own.config)?)?;
             if keys.is_empty() {
                 return Err("the configuration has no [[dkim.key]]; `pixelward dkim keygen` makes one".into());
             }
@@ -132,7 +131,7 @@ fn check(command: &Verify) -> Result<ExitCode, Box<dyn std::error::Error>> {
     let mut records = HashMap::new();
     let usual = Some(crate::config::usual("config.toml")).filter(|own| own.exists());
     if let Some(path) = command.config.clone().or(usual) {
-        for key in live::signing_keys(&Config::load(&path)?)? {
+        for key in crate::config::treatment::signing_keys(&Config::load(&path)?)? {
             records.insert(key.record_name(), key.record());
         }
     }

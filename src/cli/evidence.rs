@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 
 use crate::config::Config;
-use crate::consent::{Pseudonyms, StoreKey, Timestamp, store::PSEUDONYMS};
+use crate::consent::{Pseudonyms, StoreKey, Timestamp, key_file, store::PSEUDONYMS};
 use crate::record::evidence::MessageIds;
 use crate::record::evidence::export::{Line, Shown};
 use crate::record::evidence::find::{Found, Looked, Order, Query, look, newest};
@@ -126,7 +126,7 @@ impl Wanted {
         if self.person.is_none() && self.message_id.is_none() {
             return Ok(query);
         }
-        let store_key = StoreKey::load(&super::run::store_settings(config).store_key())?;
+        let store_key = key_file::load(&super::run::store_settings(config).store_key())?;
         if let Some(text) = &self.message_id {
             let key = StoreKey::new(store_key.derived(MessageIds::LABEL));
             let tag = MessageIds::new(key).tag(text);

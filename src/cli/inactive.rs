@@ -9,7 +9,7 @@ use clap::Args;
 use crate::config::Config;
 use crate::consent::days::Table;
 use crate::consent::store::{DAYS, PSEUDONYMS};
-use crate::consent::{Pseudonym, Pseudonyms, StoreKey, Timestamp};
+use crate::consent::{Pseudonym, Pseudonyms, Timestamp, key_file};
 use crate::web::hygiene::{Somebody, known};
 
 type Failure = Box<dyn std::error::Error>;
@@ -47,7 +47,7 @@ pub fn run(command: &Inactive) -> Result<ExitCode, Failure> {
         config.policy.rulebook.named(command.controller.as_deref(), None)?.controller.name.as_str();
     let addresses = lines(&command.addresses)?;
     let folder = &config.consent.directory;
-    let key = StoreKey::load(&super::run::store_settings(&config).store_key())?;
+    let key = key_file::load(&super::run::store_settings(&config).store_key())?;
     let named = |path: &Path, error: std::io::Error| format!("{}: {error}", path.display());
     let path = folder.join(PSEUDONYMS);
     let pseudonyms = Pseudonyms::read(&path, &key).map_err(|error| named(&path, error))?;

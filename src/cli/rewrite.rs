@@ -7,9 +7,8 @@ use std::process::ExitCode;
 use bytes::Bytes;
 use clap::{Args, ValueEnum};
 
-use crate::config::Config;
+use crate::config::{Config, Treatment};
 use crate::consent::{State, Timestamp};
-use crate::live::Treatment;
 use crate::plan::trial::{Assumed, Tried, named_recipients, treat};
 use crate::plan::{Made, Message};
 use crate::policy::Origin;

@@ -15,10 +15,11 @@ use crate::consent::{Settings, Store, socket};
 use crate::live::Live;
 use crate::pipeline::Pipeline;
 use crate::record::evidence::Evidence;
-use crate::record::{self, logging, metrics};
+use crate::record::{self, logging};
 use crate::relay::Ledger;
-use crate::server::{Activated, adopt, bind, certificate, descriptors};
-use crate::web::serve::Door;
+use crate::server::{Activated, adopt, bind, descriptors};
+use crate::web::door::{self, Door};
+use crate::web::metrics;
 use crate::{consent, guarded, web};
 
 /// Run the relay.
@@ -78,11 +79,12 @@ pub fn run(command: &Run) -> Result<ExitCode, Box<dyn std::error::Error>> {
 /// Serves the API. Mail flows without it, so that it cannot be had is an alarm and no reason to stop.
 async fn api(pipeline: &Arc<Pipeline>, store: &Arc<Store>, metrics: &PrometheusHandle) {
     let Some(address) = pipeline.live().config.api.address else { return };
-    match web::serve::bind(address).await {
+    match crate::net::serve::bind(address).await {
         Ok(bound) => {
             tracing::info!(address = %bound.address, "the API is served");
-            let api = web::api::Api::new(Arc::clone(pipeline), Arc::clone(store), metrics.clone());
-            tokio::spawn(bound.serve(Door::Api, api.router(), Arc::clone(pipeline)));
+            let host: Arc<dyn web::Host> = pipeline.clone();
+            let api = web::api::Api::new(Arc::clone(&host), Arc::clone(store), metrics.clone());
+            tokio::spawn(door::serve(bound, Door::Api, api.router(), host));
         }
         Err(error) => tracing::error!(%address, %error, "the API cannot be served"),
     }
@@ -91,11 +93,12 @@ async fn api(pipeline: &Arc<Pipeline>, store: &Arc<Store>, metrics: &PrometheusH
 /// Serves preference page and pixels. Mail flows without them, as it does without the API; no new link leads anywhere then.
 async fn public(pipeline: &Arc<Pipeline>, store: &Arc<Store>) {
     let Some(address) = pipeline.live().config.public.address else { return };
-    match web::serve::bind(address).await {
+    match crate::net::serve::bind(address).await {
         Ok(bound) => {
             tracing::info!(address = %bound.address, "preference page and pixels are served");
-            let public = web::public::Public::new(Arc::clone(pipeline), Arc::clone(store));
-            tokio::spawn(bound.serve(Door::Public, public.router(), Arc::clone(pipeline)));
+            let host: Arc<dyn web::Host> = pipeline.clone();
+            let public = web::public::Public::new(Arc::clone(&host), Arc::clone(store));
+            tokio::spawn(door::serve(bound, Door::Public, public.router(), host));
         }
         Err(error) => tracing::error!(%address, %error, "preference page and pixels cannot be served"),
     }
@@ -166,7 +169,8 @@ async fn serve(
         )
         .into());
     }
-    let next_hops: Vec<String> = pipeline.live().pools().iter().map(|pool| pool.hop.to_string()).collect();
+    let next_hops: Vec<String> =
+        pipeline.live().web.pools().iter().map(|pool| pool.hop.to_string()).collect();
     tracing::info!(
         next_hop = %next_hops.join(", "),
         mode = ?pipeline.live().config.mode,
@@ -252,7 +256,7 @@ fn forget_opens(pipeline: &Pipeline, store: &Store) {
 /// Reads certificates that have changed, beside the sessions.
 fn look_at_certificates(pipeline: &Arc<Pipeline>) {
     let live = pipeline.live();
-    tokio::task::spawn_blocking(move || certificate::look(&live));
+    tokio::task::spawn_blocking(move || live.look_at_certificates());
 }
 
 /// Reads everything again; keeps the old where something is wrong.

@@ -11,10 +11,11 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc2822;
 
 use crate::consent::Timestamp;
-use crate::live::{Live, Outbound};
+use crate::live::Live;
 use crate::message::header::fields;
 use crate::plan::Message;
 use crate::policy::Origin;
+use crate::relay::Outbound;
 use crate::relay::delivery::Answers;
 use crate::smtp::Reply;
 use crate::smtp::session::{Envelope, Protocol};

@@ -4,7 +4,6 @@
 
 pub mod activation;
 pub mod budget;
-pub mod certificate;
 mod clients;
 pub mod connection;
 mod data;
@@ -16,12 +15,11 @@ mod login;
 mod permission;
 mod proxy;
 mod recipients;
-pub mod tls;
 pub mod users;
 mod xclient;
 
 pub use activation::Activated;
 pub use budget::Budget;
 pub use listener::{Bound, adopt, bind};
-pub use tls::Tls;
+pub use pixelward_net::{Tls, tls};
 pub use users::Users;

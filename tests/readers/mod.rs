@@ -97,7 +97,7 @@ impl Readers {
             .log
             .wait("the public listener", |line| line.contains("preference page and pixels are served"));
         let port = line.rsplit(':').next().unwrap().trim().parse().unwrap();
-        let key = StoreKey::load(&relay.folder.0.join("data/consent/store.key")).unwrap();
+        let key = pixelward::consent::key_file::load(&relay.folder.0.join("data/consent/store.key")).unwrap();
         let mint = Mint::new(StoreKey::new(key.derived(Mint::LABEL)));
         Readers { served: Served::of(relay), port, key, mint }
     }

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use crate::consent::{Store, Timestamp};
 use crate::pipeline::Pipeline;
-use crate::record::metrics;
 use crate::web;
+use crate::web::metrics;
 use crate::web::token::{self, Scope, Token};
 
 /// How long the console may take to start.
@@ -43,10 +43,11 @@ pub(super) async fn start(
     if !program.exists() {
         return Ok(None);
     }
-    let bound = web::serve::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await?;
+    let bound = crate::net::serve::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await?;
     let api = bound.address;
-    let routes = web::api::Api::new(Arc::clone(pipeline), Arc::clone(store), metrics::start()?).router();
-    tokio::spawn(bound.serve(web::serve::Door::Api, routes, Arc::clone(pipeline)));
+    let host: Arc<dyn web::Host> = pipeline.clone();
+    let routes = web::api::Api::new(Arc::clone(&host), Arc::clone(store), metrics::start()?).router();
+    tokio::spawn(web::door::serve(bound, web::door::Door::Api, routes, host));
     let data = folder.join("console");
     std::fs::create_dir_all(&data)?;
     let config = configured(folder, &data, address, api, &pipeline.live().config.api.tokens_file)?;
@@ -54,7 +55,8 @@ pub(super) async fn start(
     let mut console = Console { child, link: String::new() };
     let console = tokio::task::spawn_blocking(move || -> Result<Console, String> {
         is_there(&mut console.child, address)?;
-        let secret = web::link::make(&data, Timestamp::now(), LINK).map_err(|error| error.to_string())?;
+        let secret =
+            crate::net::link::make(&data, Timestamp::now(), LINK).map_err(|error| error.to_string())?;
         console.link = format!("http://{address}/login/link?secret={secret}");
         Ok(console)
     });

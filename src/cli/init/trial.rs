@@ -8,7 +8,6 @@ use crate::cli::demo::page::Told;
 use crate::cli::demo::{Running, hand_over, relay, samples, sink};
 use crate::config::Config;
 use crate::consent::{self, Store};
-use crate::live;
 use crate::sign::verify::verify;
 use crate::tracker::Detector;
 
@@ -32,7 +31,7 @@ async fn sent(settings: &Settings, folder: &Path) -> Result<Vec<String>, Failure
     let sink = sink::start().await?;
     let config = Config::parse(&settings.trial(sink, folder))
         .map_err(|problems| problems.first().map(ToString::to_string).unwrap_or_default())?;
-    let keys = live::signing_keys(&config)?;
+    let keys = crate::config::treatment::signing_keys(&config)?;
     let store = Arc::new(Store::open(&consent::Settings::at(folder.join("consent")))?);
     let Running { address, gallery, stop: _stop, .. } = relay(config, store, None).await?;
     let domain = settings.dkim.as_ref().map_or("shop.example", |(domain, _)| domain);

@@ -1,0 +1,396 @@
+//! The console's own configuration, `console.toml`: it is another program, run by another user, and knows the relay's API alone.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use url::{Host, Url};
+
+use super::reader::{self, Outcome, Section};
+use super::{ConfigError, Log, address, count, log, pair, web_url};
+use pixelward_core::consent::Controller;
+
+/// Everything that can be configured of the console.
+#[derive(Clone, Debug)]
+pub struct Console {
+    /// Where the one-time link lies.
+    pub data_directory: PathBuf,
+    /// The language of pages where the browser wants none that there is: en, de or fr.
+    pub language: &'static str,
+    /// Where pages are served.
+    pub server: Server,
+    /// The relay's API.
+    pub api: Upstream,
+    /// How long people stay signed in.
+    pub session: Sessions,
+    /// How long a one-time link counts.
+    pub link_lifetime: Duration,
+    /// The log.
+    pub log: Log,
+    /// Single sign-on; without it, one-time links on this machine.
+    pub saml: Option<Saml>,
+}
+
+/// Where pages are served.
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// The address.
+    pub address: SocketAddr,
+    /// What the addresses of pages begin with, without a slash at the end; `None` for the address itself.
+    pub public_url: Option<String>,
+    /// Certificate chain and key, in PEM.
+    pub certificate: Option<(PathBuf, PathBuf)>,
+    /// The most connections at once.
+    pub max_connections: usize,
+    /// The largest body of a request, in bytes.
+    pub max_body_bytes: usize,
+    /// How long a request may take.
+    pub request_timeout: Duration,
+    /// How long a connection may stand still.
+    pub idle_timeout: Duration,
+}
+
+/// The relay's API, as the console reaches it.
+#[derive(Clone, Debug)]
+pub struct Upstream {
+    /// What its addresses begin with, without a slash at the end.
+    pub url: String,
+    /// The file with the token.
+    pub token_file: PathBuf,
+    /// Authorities that its certificate is verified with; those of the system where there are none.
+    pub ca_file: Option<PathBuf>,
+    /// How long an answer may take.
+    pub timeout: Duration,
+}
+
+/// How long people stay signed in.
+#[derive(Clone, Copy, Debug)]
+pub struct Sessions {
+    /// After how much silence a session ends.
+    pub idle: Duration,
+    /// After which time it ends in any case.
+    pub absolute: Duration,
+    /// The most sessions at once; beyond it the one goes that was silent longest.
+    pub most: usize,
+}
+
+/// Single sign-on by SAML 2.0.
+#[derive(Clone, Debug)]
+pub struct Saml {
+    /// Under which name the identity provider knows the console.
+    pub entity_id: String,
+    /// Where the identity provider's metadata comes from.
+    pub metadata: Metadata,
+    /// How often it is looked at again.
+    pub refresh: Duration,
+    /// What must be signed.
+    pub signatures: Signatures,
+    /// By how much the two clocks may differ.
+    pub clock_skew: Duration,
+    /// Certificate and RSA key, in PEM, with which the console signs what it sends.
+    pub key: Option<(PathBuf, PathBuf)>,
+    /// Who may what.
+    pub roles: Vec<RoleRule>,
+}
+
+/// Where the identity provider's metadata comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Metadata {
+    /// A file.
+    File(PathBuf),
+    /// An address, and authorities that its certificate is verified with.
+    Url(String, Option<PathBuf>),
+}
+
+/// What must be signed in the answer of an identity provider.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signatures {
+    /// The response and the assertion in it, each by a signature of its own.
+    Both,
+    /// The response at least; the assertion stands in it.
+    Response,
+    /// The assertion at least.
+    Assertion,
+}
+
+/// What somebody may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Role {
+    /// Sees figures, rules and the state of delivery; nothing about a person.
+    Viewer,
+    /// Answers people and regulators: sees what is recorded of a person, and records requests.
+    Officer,
+    /// Runs the relay: looks messages up, tries rules out, ends sessions.
+    Operator,
+}
+
+impl Role {
+    /// Every role.
+    pub const ALL: [Role; 3] = [Role::Viewer, Role::Officer, Role::Operator];
+
+    /// Its name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Role::Viewer => "viewer",
+            Role::Officer => "officer",
+            Role::Operator => "operator",
+        }
+    }
+}
+
+/// Who has the attribute with this value has the role.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RoleRule {
+    /// The attribute's name or friendly name.
+    pub attribute: String,
+    /// Its value.
+    pub value: String,
+    /// The role.
+    pub role: Role,
+    /// For which controller; `None` for all.
+    pub controller: Option<Controller>,
+}
+
+impl Console {
+    /// Reads a file.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read, or anything in it is wrong.
+    pub fn load(path: &Path) -> Result<Console, ConfigError> {
+        let source = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        let outcome = read(&source);
+        match outcome.problems.is_empty() {
+            true => Ok(outcome.value),
+            false => Err(ConfigError::Wrong { path: path.to_owned(), problems: outcome.problems }),
+        }
+    }
+
+    /// What the addresses of pages begin with, without a slash at the end.
+    pub fn base(&self) -> String {
+        let scheme = if self.server.certificate.is_some() { "https" } else { "http" };
+        self.server.public_url.clone().unwrap_or_else(|| format!("{scheme}://{}", self.server.address))
+    }
+
+    /// Whether browsers reach it by https.
+    pub fn is_https(&self) -> bool {
+        self.base().starts_with("https:")
+    }
+}
+
+fn read(source: &str) -> Outcome<Console> {
+    reader::read(source, |root| {
+        let data_directory = root.path("data_directory").unwrap_or_else(|| PathBuf::from("data/console"));
+        let language = root.choice("language", "en", &[("en", "en"), ("de", "de"), ("fr", "fr")]);
+        let server = root.section("server", server);
+        let api = root.section("api", |section| upstream(section, &data_directory));
+        let (session, link_lifetime) = root.section("session", sessions);
+        let log = root.section("log", log);
+        let saml = root.section("saml", saml);
+        check(root, &server, saml.as_ref());
+        Console { data_directory, language, server, api, session, link_lifetime, log, saml }
+    })
+}
+
+/// What does not go together.
+fn check(root: &Section<'_>, server: &Server, saml: Option<&Saml>) {
+    let is_local = server.address.ip().is_loopback();
+    if saml.is_none() && !is_local {
+        root.problem(
+            0,
+            "server.address is no loopback address, and there is no [saml]: one-time links are for this machine alone",
+        );
+    }
+    let is_https = server.certificate.is_some()
+        || server.public_url.as_deref().is_some_and(|own| own.starts_with("https:"));
+    if !is_local && !is_https {
+        root.problem(
+            0,
+            "server.address is no loopback address, so sessions would cross the network in clear: set server.certificate and server.key, or \
+             the https address of the proxy in front as server.public_url",
+        );
+    }
+    if saml.is_some() && server.public_url.is_none() {
+        root.problem(
+            0,
+            "[saml] needs server.public_url: it is where the identity provider sends people back to",
+        );
+    }
+}
+
+fn server(section: &mut Section<'_>) -> Server {
+    let public_url = section.parsed("public_url", |text| {
+        if text.is_empty() {
+            return Ok(None);
+        }
+        let url = web_url(text)?;
+        match (url.path(), url.query(), url.fragment()) {
+            ("/", None, None) => Ok(Some(text.trim_end_matches('/').to_owned())),
+            _ => Err(format!("{text:?} has a path: the console wants a host of its own")),
+        }
+    });
+    Server {
+        address: section.parsed("address", address).unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8027))),
+        public_url: public_url.flatten(),
+        certificate: pair(section),
+        max_connections: count(section.number("max_connections", 256, 1..=100_000)),
+        max_body_bytes: count(section.number("max_body_bytes", 2 << 20, 65_536..=1 << 28)),
+        request_timeout: section.seconds("request_timeout_s", 30, 1..=600),
+        idle_timeout: section.seconds("idle_timeout_s", 60, 1..=3600),
+    }
+}
+
+fn upstream(section: &mut Section<'_>, data_directory: &Path) -> Upstream {
+    let url = section.parsed("url", |text| web_url(text).map(|_| text.trim_end_matches('/').to_owned()));
+    Upstream {
+        url: url.unwrap_or_else(|| "http://127.0.0.1:8026".to_owned()),
+        token_file: section.path("token_file").unwrap_or_else(|| data_directory.join("token")),
+        ca_file: section.path("ca_file"),
+        timeout: section.seconds("timeout_s", 20, 1..=600),
+    }
+}
+
+fn sessions(section: &mut Section<'_>) -> (Sessions, Duration) {
+    let sessions = Sessions {
+        idle: section.seconds("idle_s", 15 * 60, 5..=86_400),
+        absolute: section.seconds("absolute_s", 8 * 3600, 10..=7 * 86_400),
+        most: count(section.number("max_sessions", 1000, 1..=100_000)),
+    };
+    (sessions, section.seconds("link_lifetime_s", 600, 10..=86_400))
+}
+
+fn saml(section: &mut Section<'_>) -> Option<Saml> {
+    let is_there = section.start_line() > 0;
+    let entity_id = section.parsed("entity_id", |text| match Url::parse(text) {
+        Ok(url) if url.host().is_some_and(|own| own != Host::Domain("")) && text.len() <= 1024 => {
+            Ok(text.to_owned())
+        }
+        _ => Err(format!("{text:?} is no address such as \"https://console.example/saml/metadata\"")),
+    });
+    let file = section.path("idp_metadata_file");
+    let url = section.parsed("idp_metadata_url", |text| web_url(text).map(|_| text.to_owned()));
+    let ca_file = section.path("idp_metadata_ca_file");
+    let refresh = section.seconds("idp_metadata_refresh_s", 3600, 10..=7 * 86_400);
+    let words = [
+        ("both", Signatures::Both),
+        ("response", Signatures::Response),
+        ("assertion", Signatures::Assertion),
+    ];
+    let signatures = section.choice("required_signatures", Signatures::Both, &words);
+    let clock_skew = section.seconds("clock_skew_s", 60, 0..=180);
+    let key = pair(section);
+    let roles: Vec<RoleRule> = section.sections("role", role).into_iter().flatten().collect();
+    if !is_there {
+        return None;
+    }
+    let metadata = match (file, url) {
+        (Some(file), None) => Some(Metadata::File(file)),
+        (None, Some(url)) => Some(Metadata::Url(url, ca_file)),
+        _ => {
+            let line = section.start_line();
+            section.problem(line, "saml: set exactly one of idp_metadata_file and idp_metadata_url");
+            None
+        }
+    };
+    if entity_id.is_none() {
+        section.problem(
+            section.start_line(),
+            "saml.entity_id is missing: such as \"https://console.example/saml/metadata\"",
+        );
+    }
+    if roles.is_empty() {
+        section.problem(
+            section.start_line(),
+            "saml: without a [[saml.role]] nobody may do anything; name the attribute and value that make somebody a viewer, officer or operator",
+        );
+    }
+    Some(Saml { entity_id: entity_id?, metadata: metadata?, refresh, signatures, clock_skew, key, roles })
+}
+
+fn role(section: &mut Section<'_>) -> Option<RoleRule> {
+    let mut named = |key: &'static str| {
+        let text = section.string(key).filter(|own| !own.is_empty());
+        if text.is_none() {
+            section.problem(section.start_line(), format!("saml.role.{key} is missing"));
+        }
+        text
+    };
+    let (attribute, value) = (named("attribute"), named("value"));
+    let words = Role::ALL.map(|own| (own.name(), Some(own)));
+    let role = section.choice("role", None, &words);
+    if role.is_none() {
+        section.problem(section.start_line(), "saml.role.role is missing: viewer, officer or operator");
+    }
+    let controller = section.parsed("controller", |text| match text {
+        "all" => Ok(None),
+        own => own.parse::<Controller>().map(Some),
+    });
+    if controller.is_none() {
+        section.problem(section.start_line(), "saml.role.controller is missing: the name of one, or \"all\"");
+    }
+    Some(RoleRule { attribute: attribute?, value: value?, role: role?, controller: controller? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHIPPED: &str = include_str!("../../../console.toml");
+
+    fn problems(source: &str) -> String {
+        format!("{:?}", read(source).problems)
+    }
+
+    fn uncommented() -> String {
+        let bare = |line: &'static str| match line.strip_prefix('#') {
+            Some(own) if own.starts_with(|own: char| own.is_ascii_lowercase() || own == '[') => own,
+            _ => line,
+        };
+        SHIPPED.lines().map(bare).collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn the_shipped_file_lists_every_setting_and_nothing_else() {
+        // Of the two sources of metadata only one may be named.
+        let text = uncommented()
+            .replace("idp_metadata_url", "#")
+            .replace("idp_metadata_ca_file", "#")
+            .replace("public_url = \"\"", "public_url = \"https://console.example\"");
+        assert_eq!(problems(&text), "[]");
+        let all = uncommented();
+        for key in read(&all).keys {
+            let name = key.rsplit('.').next().unwrap();
+            let is_listed =
+                all.lines().any(|line| line.split('=').next().is_some_and(|own| own.trim() == name));
+            assert!(is_listed, "console.toml does not list {key}");
+        }
+    }
+
+    #[test]
+    fn the_shipped_file_gives_the_defaults() {
+        assert_eq!(format!("{:?}", read(SHIPPED).value), format!("{:?}", read("").value));
+        assert_eq!(problems(SHIPPED), "[]");
+    }
+
+    #[test]
+    fn sessions_do_not_cross_a_network_in_clear_nor_links_leave_the_machine() {
+        let outside = "[server]\naddress = \"0.0.0.0:8027\"\n";
+        assert!(problems(outside).contains("one-time links") && problems(outside).contains("in clear"));
+        let saml = "[saml]\nentity_id = \"https://console.example/saml/metadata\"\nidp_metadata_file = \"idp.xml\"\n\
+                    [[saml.role]]\nattribute = \"groups\"\nvalue = \"officers\"\nrole = \"officer\"\ncontroller = \"shop\"\n";
+        assert!(problems(&format!("{outside}{saml}")).contains("in clear"));
+        let named = format!("{outside}public_url = \"https://console.example\"\n{saml}");
+        assert_eq!(problems(&named), "[]");
+        assert!(problems(saml).contains("public_url"));
+        assert!(
+            problems(&named.replace("idp_metadata_file = \"idp.xml\"", "")).contains("idp_metadata_file")
+        );
+        assert!(problems(&named.replace("controller = \"shop\"", "")).contains("saml.role.controller"));
+        assert!(
+            problems(&named.replace("console.example\"\n[saml]", "console.example/path\"\n[saml]"))
+                .contains("has a path")
+        );
+        assert!(problems(&format!("{named}colour = 1")).contains("unknown setting"));
+    }
+}

@@ -1,0 +1,112 @@
+//! Signatures: what is done about those that break, and keys of our own.
+
+use std::path::PathBuf;
+
+use super::reader::Section;
+use pixelward_core::policy::conditions::domain;
+use pixelward_core::policy::{Controller, Rulebook};
+use pixelward_core::sign::{Holders, OnBroken, Sign};
+
+/// Signatures.
+#[derive(Clone, Debug)]
+pub struct Dkim {
+    /// What is done about a signature that an edit breaks.
+    pub on_broken: OnBroken,
+    /// Which messages are signed.
+    pub sign: Sign,
+    /// The domain whose keys sign for senders that have none.
+    pub fallback_domain: Option<String>,
+    /// Keys of our own.
+    pub keys: Vec<DkimKey>,
+}
+
+/// A key of our own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DkimKey {
+    /// For whose mail it signs.
+    pub domain: String,
+    /// Under which name its record stands.
+    pub selector: String,
+    /// The private key, in PEM.
+    pub key_file: PathBuf,
+    /// The controllers whose mail it signs; empty where the configuration leaves it to their conditions.
+    pub controllers: Vec<String>,
+}
+
+impl DkimKey {
+    /// Whose mail it signs. Where the key names nobody, it belongs to the controllers that have its domain in
+    /// their conditions, or in those of their mailstreams; where none has, to those who are not tied to a
+    /// listener or a login, and to the controller of all other mail.
+    pub fn holders(&self, rulebook: &Rulebook) -> Holders {
+        let names = |all: Vec<&Controller>| {
+            all.iter().map(|controller| controller.name.as_str().to_owned()).collect()
+        };
+        if !self.controllers.is_empty() {
+            return Holders::Named(self.controllers.clone());
+        }
+        let claimants = rulebook.claimants(&self.domain);
+        if claimants.is_empty() {
+            Holders::Unclaimed(names(rulebook.untied()))
+        } else {
+            Holders::Named(names(claimants))
+        }
+    }
+}
+
+pub(super) fn dkim(section: &mut Section<'_>, rulebook: &Rulebook) -> Dkim {
+    let on_broken =
+        [("resign", OnBroken::Resign), ("remove", OnBroken::Remove), ("reject", OnBroken::Reject)];
+    let dkim = Dkim {
+        on_broken: section.choice("on_broken", OnBroken::Resign, &on_broken),
+        sign: section.choice(
+            "sign",
+            Sign::Missing,
+            &[("missing", Sign::Missing), ("changed", Sign::Changed)],
+        ),
+        fallback_domain: section.string("fallback_domain").map(|own| domain(&own)),
+        keys: section.sections("key", key).into_iter().flatten().collect(),
+    };
+    if let Some(own) =
+        dkim.fallback_domain.as_ref().filter(|own| !dkim.keys.iter().any(|key| key.domain == **own))
+    {
+        section.problem(section.start_line(), format!("dkim.fallback_domain: no [[dkim.key]] is of {own:?}"));
+    }
+    for (index, own) in dkim.keys.iter().enumerate() {
+        for name in &own.controllers {
+            if let Err(error) = rulebook.named(Some(name), None) {
+                section.problem(section.start_line(), format!("dkim.key.controllers: {error}"));
+            }
+        }
+        let same = |other: &DkimKey| other.domain == own.domain && other.selector == own.selector;
+        if dkim.keys.iter().take(index).any(same) {
+            section.problem(
+                section.start_line(),
+                format!("two [[dkim.key]] of {} have the selector {:?}", own.domain, own.selector),
+            );
+        }
+    }
+    dkim
+}
+
+fn key(section: &mut Section<'_>) -> Option<DkimKey> {
+    let named = section.parsed("domain", |text| label(text).map(|own| domain(&own)));
+    let selector = section.parsed("selector", |text| label(text).map(|own| own.to_ascii_lowercase()));
+    let key_file = section.path("key_file");
+    let controllers = section.one_or_more("controllers", |text| Ok(text.to_owned()));
+    for (name, is_there) in
+        [("domain", named.is_some()), ("selector", selector.is_some()), ("key_file", key_file.is_some())]
+    {
+        if !is_there {
+            section.problem(section.start_line(), format!("dkim.key.{name} is missing"));
+        }
+    }
+    Some(DkimKey { domain: named?, selector: selector?, key_file: key_file?, controllers })
+}
+
+/// A name in DNS.
+fn label(text: &str) -> Result<String, String> {
+    let is_one = !text.is_empty()
+        && text.len() <= 253
+        && text.chars().all(|own| own.is_alphanumeric() || matches!(own, '.' | '-' | '_'));
+    is_one.then(|| text.to_owned()).ok_or_else(|| format!("invalid DNS name {text:?}"))
+}

@@ -1,0 +1,122 @@
+//! Where mail goes, and how.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::reader::Section;
+use super::{count, pair};
+use pixelward_core::rewrite::downstream::Esp;
+
+/// Whether TLS is used towards a next hop. Once STARTTLS was announced there is no way back to clear text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsMode {
+    /// From the first byte on (usually port 465).
+    Implicit,
+    /// By STARTTLS, or not at all.
+    Required,
+    /// By STARTTLS where it is offered.
+    Opportunistic,
+    /// Never.
+    None,
+}
+
+/// Where mail goes.
+#[derive(Clone, Debug)]
+pub struct NextHop {
+    /// What routes call it.
+    pub name: String,
+    /// Name or address.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// Whether TLS is used.
+    pub tls: TlsMode,
+    /// Certificates that are trusted instead of the system's.
+    pub ca_file: Option<PathBuf>,
+    /// Our own certificate chain and its key, for a next hop that asks who we are.
+    pub certificate: Option<(PathBuf, PathBuf)>,
+    /// Login and password.
+    pub credentials_file: Option<PathBuf>,
+    /// How long to wait for a connection.
+    pub connect_timeout: Duration,
+    /// How long to wait for an answer to a command.
+    pub command_timeout: Duration,
+    /// How long to wait for an answer to DATA.
+    pub data_timeout: Duration,
+    /// How long to wait for the answer to the final dot.
+    pub dot_timeout: Duration,
+    /// How long an idle connection is kept.
+    pub idle: Duration,
+    /// How old a connection may become.
+    pub max_age: Duration,
+    /// How many messages a connection may carry.
+    pub max_messages: u32,
+    /// How many connections there may be at once.
+    pub max_connections: usize,
+    /// How many messages it is sent in a minute; 0 for as many as there are.
+    pub messages_per_minute: u32,
+    /// How many of these may go at once.
+    pub burst: u32,
+    /// The service it belongs to, where that adds a pixel of its own.
+    pub esp: Option<Esp>,
+    /// Why it is accepted that the service may track all the same.
+    pub accept_downstream_tracking: Option<String>,
+}
+
+pub(super) fn next_hop(section: &mut Section<'_>) -> NextHop {
+    let mut hop = NextHop {
+        name: section.string("name").unwrap_or_else(|| "default".to_owned()),
+        host: section.string("host").unwrap_or_default(),
+        port: u16::try_from(section.number("port", 25, 1..=65_535)).unwrap_or(25),
+        tls: section.choice(
+            "tls",
+            TlsMode::Required,
+            &[
+                ("required", TlsMode::Required),
+                ("opportunistic", TlsMode::Opportunistic),
+                ("none", TlsMode::None),
+                ("implicit", TlsMode::Implicit),
+            ],
+        ),
+        ca_file: section.path("ca_file"),
+        certificate: pair(section),
+        credentials_file: section.path("credentials_file"),
+        connect_timeout: section.seconds("connect_timeout_s", 30, 1..=600),
+        command_timeout: section.seconds("command_timeout_s", 300, 1..=3600),
+        data_timeout: section.seconds("data_timeout_s", 120, 1..=3600),
+        dot_timeout: section.seconds("dot_timeout_s", 540, 1..=3600),
+        idle: section.seconds("idle_s", 5, 0..=600),
+        max_age: section.seconds("max_age_s", 300, 1..=86_400),
+        max_messages: small(section.number("max_messages", 100, 1..=1_000_000)),
+        max_connections: count(section.number("max_connections", 500, 1..=100_000)),
+        messages_per_minute: small(section.number("messages_per_minute", 0, 0..=10_000_000)),
+        burst: small(section.number("burst", 60, 1..=1_000_000)),
+        esp: None,
+        accept_downstream_tracking: section
+            .string("accept_downstream_tracking")
+            .filter(|reason| !reason.trim().is_empty()),
+    };
+    if hop.host.is_empty() {
+        section
+            .problem(section.start_line(), "next_hop.host is missing: name the server that takes the mail");
+    }
+    let names = Esp::ALL.map(|(name, esp)| (name, Some(esp)));
+    hop.esp = section.choice("esp", None, &names);
+    if let (Some(esp), None) = (hop.esp, &hop.accept_downstream_tracking)
+        && let Some(doubt) = esp.doubt()
+    {
+        section.problem(
+            section.start_line(),
+            format!(
+                "next_hop.esp is {:?}, which may add an open pixel behind this relay: {doubt}. Where that is settled another way, say how \
+                 in accept_downstream_tracking",
+                esp.name()
+            ),
+        );
+    }
+    hop
+}
+
+fn small(number: u64) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}

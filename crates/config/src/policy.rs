@@ -1,0 +1,550 @@
+//! What is decided about mail: the defaults, controllers, mailstreams and jurisdictions, in the configuration and in files that it includes.
+
+use std::path::{Path, PathBuf};
+
+use super::Listener;
+use super::jurisdiction::{all_names, own_version, shipped_versions};
+use super::reader::{self, Section};
+use pixelward_core::consent;
+use pixelward_core::policy::conditions::{Conditions, Control, domain};
+use pixelward_core::policy::jurisdiction::{NONE, Version};
+use pixelward_core::policy::{
+    Controller, Exemption, Footer, Jurisdictions, Kind, Language, Mailstream, Mode, OnGrant, Page, Purpose,
+    Requested, Rulebook, TooEarly, Treatment,
+};
+use pixelward_core::rewrite::notice;
+use pixelward_core::rewrite::{LinkTreatment, Personal, Protected, Receipts, Verify};
+use pixelward_core::smtp::address::Address;
+use pixelward_core::tracker::{Extent, Links};
+
+/// What is decided.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// The organisation whose consents count for mail that fits no other controller.
+    pub controller: String,
+    /// What is done with protected parts.
+    pub protected: Protected,
+    /// Whether what leaves is scanned again.
+    pub verify: Verify,
+    /// Controllers, mailstreams and jurisdictions.
+    pub rulebook: Rulebook,
+}
+
+/// The section [policy].
+struct Defaults {
+    controller: consent::Controller,
+    on_grant: OnGrant,
+    protected: Protected,
+    treatment: Treatment,
+    footer: Footer,
+    verify: Verify,
+    enabled: Vec<String>,
+}
+
+/// What controllers and mailstreams have where they say nothing, and what they may name.
+struct Context<'a> {
+    mode: Mode,
+    on_grant: OnGrant,
+    treatment: Treatment,
+    footer: Footer,
+    controller: String,
+    listeners: &'a [Listener],
+}
+
+/// What one file declares.
+#[derive(Default)]
+struct Declared {
+    controllers: Vec<Controller>,
+    mailstreams: Vec<Mailstream>,
+    versions: Vec<Version>,
+}
+
+/// Reads it. `folder` is where the files lie that are included by a relative path.
+pub(super) fn policy(root: &mut Section<'_>, mode: Mode, listeners: &[Listener], folder: &Path) -> Policy {
+    let defaults = root.section("policy", defaults);
+    let context = Context {
+        mode,
+        on_grant: defaults.on_grant,
+        treatment: defaults.treatment,
+        footer: defaults.footer,
+        controller: defaults.controller.as_str().to_owned(),
+        listeners,
+    };
+    let mut declared = Declared::read(root, &context);
+    let files = root.list("include", |text| Ok(folder.join(text)));
+    for file in files {
+        declared.add(included(root, &file, &context));
+    }
+    declared.check(root, &defaults);
+    Policy {
+        controller: context.controller,
+        protected: defaults.protected,
+        verify: defaults.verify,
+        rulebook: rulebook(declared, defaults, mode),
+    }
+}
+
+fn rulebook(declared: Declared, defaults: Defaults, mode: Mode) -> Rulebook {
+    let mut versions = shipped_versions();
+    versions.extend(declared.versions);
+    let enabled = if defaults.enabled.is_empty() { all_names(&versions) } else { defaults.enabled };
+    let named = declared.controllers.iter().find(|own| own.name == defaults.controller);
+    let default = match named {
+        // What was declared about it counts for all mail that fits no other.
+        Some(own) => Controller { conditions: Conditions::default(), ..own.clone() },
+        None => Controller {
+            label: defaults.controller.as_str().into(),
+            name: defaults.controller,
+            conditions: Conditions::default(),
+            on_grant: defaults.on_grant,
+            notice_url: None,
+            public_url: None,
+            language: notice::DEFAULT.to_owned(),
+            footer_file: None,
+            jurisdiction: None,
+            retention_days: 0,
+            evidence_days: None,
+            day_retention_days: DAY_RETENTION,
+            page: Page::default(),
+        },
+    };
+    let unmatched = Mailstream::unmatched(default.name.as_str(), mode, defaults.treatment, defaults.footer);
+    let jurisdictions = Jurisdictions::new(versions, enabled);
+    Rulebook::new(declared.controllers, default, declared.mailstreams, &unmatched, jurisdictions)
+}
+
+impl Declared {
+    fn read(root: &mut Section<'_>, context: &Context<'_>) -> Declared {
+        Declared {
+            controllers: root
+                .sections("controller", |section| controller(section, context))
+                .into_iter()
+                .flatten()
+                .collect(),
+            mailstreams: root
+                .sections("mailstream", |section| mailstream(section, context))
+                .into_iter()
+                .flatten()
+                .collect(),
+            versions: root.sections("jurisdiction", own_version).into_iter().flatten().collect(),
+        }
+    }
+
+    fn add(&mut self, other: Declared) {
+        self.controllers.extend(other.controllers);
+        self.mailstreams.extend(other.mailstreams);
+        self.versions.extend(other.versions);
+    }
+
+    /// What does not go together.
+    fn check(&self, root: &Section<'_>, defaults: &Defaults) {
+        for (index, own) in self.controllers.iter().enumerate() {
+            if self.controllers.iter().take(index).any(|other| other.name == own.name) {
+                root.problem(0, format!("two [[controller]] are named {:?}", own.name.as_str()));
+            }
+            if own.conditions.fit_all() && index + 1 < self.controllers.len() {
+                root.problem(
+                    0,
+                    format!("[[controller]] {:?} has no condition and takes all mail, so those behind it never get any: put it last", own.name.as_str()),
+                );
+            }
+        }
+        for (index, own) in self.mailstreams.iter().enumerate() {
+            let same = |other: &Mailstream| other.name == own.name && other.controller == own.controller;
+            if self.mailstreams.iter().take(index).any(same) {
+                root.problem(0, format!("two [[mailstream]] of {} are named {:?}", own.controller, own.name));
+            }
+            let known = own.controller == defaults.controller.as_str()
+                || self.controllers.iter().any(|controller| controller.name.as_str() == own.controller);
+            if !known {
+                root.problem(
+                    0,
+                    format!("[[mailstream]] {:?}: no [[controller]] is named {:?}", own.name, own.controller),
+                );
+            }
+        }
+        let mut versions = shipped_versions();
+        versions.extend(self.versions.iter().cloned());
+        let names = all_names(&versions);
+        for name in defaults.enabled.iter().filter(|own| !names.contains(own)) {
+            root.problem(
+                0,
+                format!(
+                    "policy.jurisdictions: {name:?} is none of those that can be enabled: {}",
+                    names.join(", ")
+                ),
+            );
+        }
+    }
+}
+
+/// What a file of policies declares. What is wrong with it is noted with its name.
+fn included(root: &Section<'_>, file: &Path, context: &Context<'_>) -> Declared {
+    let source = match std::fs::read_to_string(file) {
+        Ok(source) => source,
+        Err(error) => {
+            root.problem(0, format!("include: {}: {error}", file.display()));
+            return Declared::default();
+        }
+    };
+    let outcome = reader::read(&source, |inner| Declared::read(inner, context));
+    root.adopt(&PathBuf::from(file), outcome.problems);
+    outcome.value
+}
+
+fn defaults(section: &mut Section<'_>) -> Defaults {
+    let controller = section.parsed("controller", str::parse::<consent::Controller>);
+    Defaults {
+        controller: controller.unwrap_or_else(consent::Controller::unnamed),
+        on_grant: on_grant(section, OnGrant::Gate),
+        protected: section.choice(
+            "protected",
+            Protected::Reject,
+            &[("reject", Protected::Reject), ("pass", Protected::Pass)],
+        ),
+        treatment: treatment(
+            section,
+            Treatment {
+                extent: Extent::Trackers,
+                receipts: Receipts::Strip,
+                personal: Personal::Gentlest,
+                links: Links::Count,
+                link_treatment: LinkTreatment::Keep,
+            },
+        ),
+        footer: footer(section, Footer::WhenTracked),
+        verify: if section.flag("verify_output", true) { Verify::On } else { Verify::Off },
+        enabled: section.list("jurisdictions", |text| Ok(text.to_owned())),
+    }
+}
+
+fn on_grant(section: &mut Section<'_>, default: OnGrant) -> OnGrant {
+    let words = [("gate", OnGrant::Gate), ("keep", OnGrant::Keep), ("strip", OnGrant::Strip)];
+    section.choice("on_grant", default, &words)
+}
+
+fn footer(section: &mut Section<'_>, default: Footer) -> Footer {
+    let words = [
+        ("when_tracked", Footer::WhenTracked),
+        ("always", Footer::Always),
+        ("marker_only", Footer::MarkerOnly),
+    ];
+    section.choice("footer", default, &words)
+}
+
+fn treatment(section: &mut Section<'_>, default: Treatment) -> Treatment {
+    let (links, link_treatment) = section.choice(
+        "links",
+        (default.links, default.link_treatment),
+        &[
+            ("ignore", (Links::Ignore, LinkTreatment::Keep)),
+            ("count", (Links::Count, LinkTreatment::Keep)),
+            ("unwrap", (Links::Note, LinkTreatment::Unwrap)),
+        ],
+    );
+    let strict = section.flag("strict", default.extent == Extent::EveryRequest);
+    Treatment {
+        extent: if strict { Extent::EveryRequest } else { Extent::Trackers },
+        receipts: section.choice(
+            "receipts",
+            default.receipts,
+            &[("strip", Receipts::Strip), ("keep", Receipts::Keep)],
+        ),
+        personal: section.choice(
+            "identifying_images",
+            default.personal,
+            &[
+                ("auto", Personal::Gentlest),
+                ("unwrap", Personal::Unwrap),
+                ("drop_parameter", Personal::DropParameter),
+                ("strip", Personal::Strip),
+                ("keep", Personal::Keep),
+            ],
+        ),
+        links,
+        link_treatment,
+    }
+}
+
+fn controller(section: &mut Section<'_>, context: &Context<'_>) -> Option<Controller> {
+    let name = section.parsed("name", str::parse::<consent::Controller>);
+    let conditions = origin(section, context);
+    let on_grant = on_grant(section, context.on_grant);
+    let notice_url = section.parsed("notice_url", web_address);
+    let public_url = section.parsed("public_url", public_address);
+    let language = section.parsed("language", language).unwrap_or_else(|| notice::DEFAULT.to_owned());
+    let footer_file = section.path("footer_file");
+    let jurisdiction = section.string("jurisdiction");
+    if jurisdiction.as_deref() == Some(NONE) {
+        section.problem(
+            section.start_line(),
+            "controller.jurisdiction cannot be \"none\": each mailstream must say so itself (N5)",
+        );
+    }
+    let retention_days = section.number("retention_days", 0, 0..=36_500);
+    let evidence_days = match section.number("evidence_days", 0, 1..=3650) {
+        0 => None,
+        days => Some(super::days(days)),
+    };
+    let day_retention_days =
+        super::days(section.number("day_retention_days", DAY_RETENTION.into(), 1..=3650));
+    let page = section.section("page", |section| page(section, &language));
+    let Some(name) = name else {
+        section.problem(section.start_line(), "controller.name is missing");
+        return None;
+    };
+    Some(Controller {
+        label: name.as_str().into(),
+        name,
+        conditions,
+        on_grant,
+        notice_url,
+        public_url,
+        language,
+        footer_file,
+        jurisdiction,
+        retention_days: u16::try_from(retention_days).unwrap_or(u16::MAX),
+        evidence_days,
+        day_retention_days,
+        page,
+    })
+}
+
+/// What a preference page says of its controller. The files are read with everything else that a configuration leads to.
+fn page(section: &mut Section<'_>, language: &str) -> Page {
+    let language = Language::of(language).unwrap_or(Language::English);
+    Page {
+        title: section.parsed("title", page_title),
+        logo_file: section.path("logo_file"),
+        privacy_url: section.parsed("privacy_url", web_address),
+        texts_file: section.path("texts_file"),
+        sender: section.parsed("sender", |text| match Address::bare(text) {
+            Ok(own) if own.domain().is_some() && text.is_ascii() => Ok(text.to_owned()),
+            Ok(_) | Err(_) => Err(format!("{text:?} is no mail address, such as \"privacy@shop.example\"")),
+        }),
+        language,
+    }
+}
+
+fn page_title(text: &str) -> Result<String, String> {
+    let is_one = (1..=80).contains(&text.chars().count()) && !text.contains(char::is_control);
+    is_one.then(|| text.to_owned()).ok_or_else(|| "expected 1 to 80 characters".to_owned())
+}
+
+/// Days of last open are kept for so many days where nothing is said.
+const DAY_RETENTION: u16 = 400;
+
+fn mailstream(section: &mut Section<'_>, context: &Context<'_>) -> Option<Mailstream> {
+    let name = section.parsed("name", stream_name);
+    let controller = section
+        .parsed("controller", |text| text.parse::<consent::Controller>().map(|own| own.as_str().to_owned()));
+    let conditions = conditions(section, context);
+    let mut purposes =
+        section.list("purposes", |text| text.parse::<Purpose>().map_err(|own| own.to_string()));
+    if purposes.is_empty() {
+        purposes = Purpose::CONSENT.to_vec();
+    }
+    let requested =
+        [Requested::Requested, Requested::SoftOptIn, Requested::Neither].map(|own| (own.name(), own));
+    let exemptions: Vec<(&str, Option<Exemption>)> =
+        [("none", None)].into_iter().chain(Exemption::ALL.map(|own| (own.name(), Some(own)))).collect();
+    let own = Mailstream {
+        name: name.clone().unwrap_or_default().into(),
+        controller: controller.unwrap_or_else(|| context.controller.clone()),
+        conditions,
+        purposes,
+        requested: section.choice("requested", Requested::Neither, &requested),
+        exemption: section.choice("exemption", None, &exemptions),
+        kind: section.choice(
+            "kind",
+            Kind::Ordinary,
+            &[("ordinary", Kind::Ordinary), ("consent_request", Kind::ConsentRequest)],
+        ),
+        mode: mode(section, context.mode),
+        jurisdiction: section.string("jurisdiction"),
+        notice_url: section.parsed("notice_url", web_address),
+        treatment: treatment(section, context.treatment),
+        footer: footer(section, context.footer),
+        too_early: section.choice(
+            "too_early",
+            TooEarly::Strip,
+            &[("strip", TooEarly::Strip), ("reject", TooEarly::Reject)],
+        ),
+    };
+    if name.is_none() {
+        section.problem(section.start_line(), "mailstream.name is missing");
+        return None;
+    }
+    Some(own)
+}
+
+/// Whether decisions are carried out.
+pub(super) fn mode(section: &mut Section<'_>, default: Mode) -> Mode {
+    section.choice("mode", default, &[("enforce", Mode::Enforce), ("observe", Mode::Observe)])
+}
+
+/// The conditions that a controller has, too.
+fn origin(section: &mut Section<'_>, context: &Context<'_>) -> Conditions {
+    let lower = |text: &str| Ok(domain(text));
+    Conditions {
+        listener: section.one_or_more("listener", |text| {
+            let is_known = context.listeners.iter().any(|own| own.name == text);
+            is_known.then(|| text.to_owned()).ok_or_else(|| format!("no listener is named {text:?}"))
+        }),
+        login: section.one_or_more("login", |text| Ok(text.to_owned())),
+        sender_domain: section.one_or_more("sender_domain", lower),
+        from_domain: section.one_or_more("from_domain", lower),
+        ..Conditions::default()
+    }
+}
+
+fn conditions(section: &mut Section<'_>, context: &Context<'_>) -> Conditions {
+    Conditions {
+        sender: section.one_or_more("sender", |text| match text.contains('@') {
+            true => Ok(text.to_lowercase()),
+            false => Err(format!("{text:?} is no address; sender_domain takes a domain")),
+        }),
+        list_id: section.one_or_more("list_id", |text| Ok(text.trim_matches(['<', '>', ' ']).to_lowercase())),
+        header: section.one_or_more("header", control),
+        ..origin(section, context)
+    }
+}
+
+/// A control field: it is taken out of all mail, so it cannot be one that readers need.
+fn control(text: &str) -> Result<Control, String> {
+    let wanted = || {
+        format!("{text:?} is no control field, such as \"X-Mailstream: newsletter\"; its name begins with X-")
+    };
+    let (name, value) = text.split_once(':').ok_or_else(wanted)?;
+    let (name, value) = (name.trim(), value.trim());
+    let is_own = name.get(..2).is_some_and(|own| own.eq_ignore_ascii_case("x-"));
+    if !is_own || value.is_empty() || !name.bytes().all(|own| own.is_ascii_alphanumeric() || own == b'-') {
+        return Err(wanted());
+    }
+    Ok(Control { name: name.to_owned(), value: value.to_owned() })
+}
+
+fn stream_name(text: &str) -> Result<String, String> {
+    if text == Mailstream::UNMATCHED {
+        return Err(format!("{text:?} is the name of mail that no mailstream fits"));
+    }
+    text.parse::<consent::Controller>()
+        .map(|own| own.as_str().to_owned())
+        .map_err(|_| format!("invalid name {text:?}: use 1 to 64 of a-z, 0-9, '.', '_' and '-'"))
+}
+
+fn web_address(text: &str) -> Result<String, String> {
+    let is_one = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    match is_one.is_some_and(|rest| !rest.is_empty() && !rest.contains(char::is_whitespace)) {
+        true => Ok(text.to_owned()),
+        false => Err(format!("{text:?} is no address of a page, such as \"https://shop.example/tracking\"")),
+    }
+}
+
+/// A language by its two letters (ISO 639-1).
+fn language(text: &str) -> Result<String, String> {
+    let is_one = text.len() == 2 && text.bytes().all(|own| own.is_ascii_lowercase());
+    is_one
+        .then(|| text.to_owned())
+        .ok_or_else(|| format!("invalid language {text:?}: use two letters such as \"fr\""))
+}
+
+/// Where readers reach our pages and pixels: the shorter the better, since it stands in every address that is put into mail.
+fn public_address(text: &str) -> Result<String, String> {
+    let text = text.trim_end_matches('/');
+    let url = super::web_url(text)?;
+    if url.query().is_some() || url.fragment().is_some() || text.len() > 200 {
+        return Err(format!(
+            "{text:?} cannot be used: expected an address of at most 200 bytes without \"?\" and \"#\""
+        ));
+    }
+    Ok(text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Config;
+    use pixelward_core::policy::Origin;
+
+    fn parse(text: &str) -> Result<Config, String> {
+        let text = format!("{text}\n[next_hop]\nhost = \"smtp.next-hop.example\"\n");
+        Config::parse(&text)
+            .map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+    }
+
+    #[test]
+    fn the_first_controller_that_fits_counts_and_of_its_mailstreams_the_first() {
+        let text = "[policy]\ncontroller = \"rest\"\nstrict = true\n\
+            [[controller]]\nname = \"shop\"\nlogin = [\"shop\", \"crm\"]\njurisdiction = \"it\"\n\
+            [[controller]]\nname = \"club\"\nsender_domain = \"Club.example\"\non_grant = \"strip\"\n\
+            [[mailstream]]\nname = \"a\"\ncontroller = \"shop\"\nsender = \"A@shop.example\"\nstrict = false\n\
+            [[mailstream]]\nname = \"b\"\ncontroller = \"shop\"\njurisdiction = \"fr\"\n\
+            [[mailstream]]\nname = \"c\"\n";
+        let rulebook = parse(text).unwrap().policy.rulebook;
+        let check = |login: Option<&str>, sender: &str| {
+            let origin = Origin { listener: "default", login, sender };
+            let chosen = rulebook.choose(&origin, &rulebook.marks(b"Subject: a\r\n\r\n"));
+            let own = chosen.mailstream;
+            let strict = own.treatment.extent == Extent::EveryRequest;
+            (format!("{} {} {}", chosen.controller.name, own.name, own.declared()), strict)
+        };
+        assert_eq!(check(Some("crm"), "a@shop.example"), ("shop a it".to_owned(), false));
+        assert_eq!(check(Some("shop"), "a@club.example"), ("shop b fr".to_owned(), true));
+        assert_eq!(check(None, "a@club.example"), ("club unmatched unknown".to_owned(), true));
+        assert_eq!(check(None, ""), ("rest c unknown".to_owned(), true));
+        assert_eq!(rulebook.named(Some("club"), None).unwrap().controller.on_grant, OnGrant::Strip);
+        assert_eq!(rulebook.all().count(), 3 + 1 + 2);
+        assert!(rulebook.named(None, Some("a")).unwrap_err().contains("it has c, unmatched"));
+        assert!(rulebook.named(Some("nobody"), None).unwrap_err().contains("there are shop, club, rest"));
+    }
+
+    #[test]
+    fn the_default_controller_may_be_declared() {
+        let text = "[policy]\ncontroller = \"shop\"\n[[controller]]\nname = \"shop\"\nlogin = \"shop\"\n\
+            notice_url = \"https://shop.example/tracking\"\non_grant = \"keep\"\n";
+        let rulebook = parse(text).unwrap().policy.rulebook;
+        let own = rulebook.default_controller();
+        assert_eq!((own.name.as_str(), own.on_grant), ("shop", OnGrant::Keep));
+        assert!(own.notice_url.is_some() && own.conditions.fit_all());
+        assert_eq!(rulebook.all().count(), 1);
+    }
+
+    #[test]
+    fn what_does_not_fit_together_is_named() {
+        let stream = |rest: &str| format!("[[mailstream]]\nname = \"a\"\n{rest}\n");
+        let controller = |rest: &str| format!("[[controller]]\nname = \"shop\"\n{rest}\n");
+        for (text, words) in [
+            (stream("controller = \"nobody\""), "no [[controller]] is named \"nobody\""),
+            (stream("") + &stream(""), "two [[mailstream]] of default"),
+            (stream("header = \"Subject: a\""), "begins with X-"),
+            (stream("header = \"X-Kind\""), "begins with X-"),
+            (stream("sender = \"shop.example\""), "sender_domain takes a domain"),
+            (stream("listener = \"nowhere\""), "no listener is named"),
+            (stream("purposes = [\"fun\"]"), "unknown purpose"),
+            (stream("exemption = \"all\""), "is none of"),
+            (stream("notice_url = \"shop.example\""), "no address of a page"),
+            ("[[mailstream]]\nname = \"unmatched\"\n".to_owned(), "mail that no mailstream fits"),
+            (controller("") + &controller("login = \"b\""), "put it last"),
+            (controller("login = \"a\"") + &controller("login = \"b\""), "two [[controller]]"),
+            (controller("jurisdiction = \"none\""), "cannot be \"none\""),
+            ("[policy]\njurisdictions = [\"fr\", \"none\"]\n".to_owned(), "\"none\" is none of those"),
+        ] {
+            let error = parse(&text).unwrap_err();
+            assert!(error.contains(words), "{words}: {error}");
+        }
+    }
+
+    #[test]
+    fn unknown_is_as_strict_as_what_is_enabled() {
+        let now = consent::Timestamp::parse("2026-11-24").unwrap();
+        let unknown = |text: &str| {
+            let rulebook = parse(text).unwrap().policy.rulebook;
+            rulebook.jurisdictions.at(now).named("unknown").into_owned()
+        };
+        let (all, france) = (unknown(""), unknown("[policy]\njurisdictions = [\"fr\"]\n"));
+        assert!(!all.flags.exempt.has(Exemption::AuthSecurity));
+        assert!(france.flags.exempt.has(Exemption::AuthSecurity));
+        assert_eq!(&*france.version, "unknown/2026-07-14");
+    }
+}

@@ -1,0 +1,236 @@
+//! The console: what flows, what was removed, and the proof. A program of its own and a client of the relay's API.
+//!
+//! `routes.rs` has the one table of what there is and who may see it; `guard.rs` is the way of each request to its page. Promised: nothing is shown
+//! without a session, a session has no role unless it was given, a form counts only with the session's token, pages load nothing but the
+//! console's own style and a script that renews them. What is shown of a person is first written to the relay's audit trail, and not shown where that fails. Absent: any
+//! state but who is signed in.
+#![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::string_slice, clippy::panic))]
+
+pub mod chart;
+pub mod client;
+mod failure;
+mod federated;
+pub mod figures;
+pub mod form;
+mod guard;
+mod layout;
+mod pages;
+pub mod query;
+pub mod rights;
+mod routes;
+mod saml;
+mod serve;
+pub mod session;
+mod sign_in;
+mod trail;
+pub mod value;
+pub mod words;
+
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use axum::body::Body;
+use axum::http::Response;
+use clap::Parser;
+use serde_json::Value;
+
+use crate::config::console::Console as Settings;
+use crate::record::logging;
+use client::Client;
+use failure::Failure;
+use form::Form;
+use session::{Session, Sessions};
+use text::Language;
+
+use pixelward_config as config;
+pub(crate) use pixelward_core::language as text;
+use pixelward_core::{consent, language, policy};
+use pixelward_net as net;
+use pixelward_record as record;
+pub use routes::{Method, Need, Proof, ROUTES, Route};
+
+/// How long what the configuration of the relay declares is taken to stand.
+const FRESH: Duration = Duration::from_secs(5);
+
+/// The console of pixelward, an SMTP relay that enforces tracking consent inline.
+///
+/// Pages for the privacy officer and the operator: what flows, what was removed, and the proof. It asks the relay's API with a token of its own.
+#[derive(Parser, Debug)]
+#[command(version)]
+pub struct Arguments {
+    /// The console's configuration. Default: console.toml here, or else in /etc/pixelward.
+    #[arg(long, short, default_value_os_t = crate::config::usual("console.toml"), hide_default_value = true, value_name = "FILE")]
+    pub config: std::path::PathBuf,
+    /// Check the configuration and end.
+    #[arg(long)]
+    pub check: bool,
+}
+
+/// What all requests share.
+struct Console {
+    config: Settings,
+    api: Client,
+    sessions: Sessions,
+    saml: Option<Arc<saml::Saml>>,
+    /// Where it is served, with the port that was given where 0 was asked for.
+    address: SocketAddr,
+    policy: Mutex<Option<(Instant, Arc<Value>)>>,
+}
+
+/// One request that may be answered.
+struct Call {
+    console: Arc<Console>,
+    /// What the cookie has, where it is a session's.
+    id: Option<String>,
+    session: Option<Session>,
+    language: Language,
+    /// The controllers that may be looked at, and the one that is.
+    controllers: Vec<String>,
+    controller: String,
+    /// What the path names.
+    name: String,
+    path: String,
+    raw_query: String,
+    query: Vec<(String, String)>,
+    form: Form,
+    /// What the cookie has that ties a request to sign in to the browser.
+    request_cookie: Option<String>,
+}
+
+type Answered = Result<Response<Body>, Failure>;
+type Handler = fn(Call) -> Pin<Box<dyn Future<Output = Answered> + Send>>;
+
+/// Runs the console until it is told to stop.
+///
+/// # Errors
+///
+/// Whatever keeps it from starting.
+pub fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
+    let config = Settings::load(&arguments.config)?;
+    let api = Client::new(&config.api)?;
+    if arguments.check {
+        println!("{} is valid.", arguments.config.display());
+        return Ok(());
+    }
+    logging::start(&config.log)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(serve::serve(config, api))
+}
+
+impl Console {
+    fn new(
+        config: Settings,
+        api: Client,
+        saml: Option<Arc<saml::Saml>>,
+        address: SocketAddr,
+    ) -> Arc<Console> {
+        let sessions = Sessions::new(config.session);
+        Arc::new(Console { config, api, sessions, saml, address, policy: Mutex::new(None) })
+    }
+
+    /// What the addresses of pages begin with.
+    fn base(&self) -> String {
+        match (&self.config.server.public_url, self.config.is_https()) {
+            (Some(own), _) => own.clone(),
+            (None, true) => format!("https://{}", self.address),
+            (None, false) => format!("http://{}", self.address),
+        }
+    }
+
+    /// Whether this is how browsers name the console.
+    fn is_own_host(&self, host: &str) -> bool {
+        let base = self.base();
+        let named = base.split_once("://").is_some_and(|(_, own)| own.eq_ignore_ascii_case(host));
+        let is_local = self.config.server.public_url.is_none() && self.address.ip().is_loopback();
+        named || is_local && host.eq_ignore_ascii_case(&format!("localhost:{}", self.address.port()))
+    }
+
+    /// The name of the cookie. The prefix has browsers see to it that no other host and no page in clear sets it.
+    fn cookie(&self) -> &'static str {
+        if self.config.is_https() { "__Host-pixelward" } else { "pixelward-console" }
+    }
+
+    /// A cookie of ours, for so many seconds; none that is kept where that is `None`.
+    fn set_cookie(&self, name: &str, value: &str, seconds: Option<u64>) -> String {
+        let secure = if self.config.is_https() { "; Secure" } else { "" };
+        let age = seconds.map_or(String::new(), |own| format!("; Max-Age={own}"));
+        format!("{name}={value}; Path=/; HttpOnly; SameSite=Lax{secure}{age}")
+    }
+
+    /// Where else forms may lead: to the identity provider, to sign out there, too.
+    fn form_targets(&self) -> String {
+        self.saml.as_ref().and_then(|own| own.logout_origin()).map_or(String::new(), |own| format!(" {own}"))
+    }
+
+    /// The name of the cookie that ties a request to sign in to the browser.
+    fn request_cookie(&self) -> &'static str {
+        if self.config.is_https() { "__Host-pixelward-request" } else { "pixelward-console-request" }
+    }
+
+    /// What the relay's configuration declares.
+    async fn policy(&self) -> Result<Arc<Value>, Failure> {
+        let newest = self.policy.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some((since, policy)) = newest.filter(|(since, _)| since.elapsed() < FRESH) {
+            let _ = since;
+            return Ok(policy);
+        }
+        let policy = Arc::new(self.api.get("/v1/policy").await?);
+        *self.policy.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some((Instant::now(), Arc::clone(&policy)));
+        Ok(policy)
+    }
+
+    /// The names of all controllers.
+    async fn controllers(&self) -> Result<Vec<String>, Failure> {
+        let policy = self.policy().await?;
+        let all = policy.get("controllers").and_then(Value::as_array).into_iter().flatten();
+        Ok(all.filter_map(|own| own.get("name")?.as_str().map(str::to_owned)).collect())
+    }
+}
+
+impl Call {
+    /// The same request without what it brought, for a page that says why there is none.
+    fn shell(&self) -> Call {
+        Call {
+            console: Arc::clone(&self.console),
+            id: self.id.clone(),
+            session: self.session.clone(),
+            language: self.language,
+            controllers: Vec::new(),
+            controller: String::new(),
+            name: String::new(),
+            path: self.path.clone(),
+            raw_query: String::new(),
+            query: Vec::new(),
+            form: Form::default(),
+            request_cookie: None,
+        }
+    }
+
+    /// A value of the query; empty where there is none.
+    fn asked(&self, name: &str) -> &str {
+        self.query.iter().find(|(own, _)| own == name).map_or("", |(_, value)| value)
+    }
+
+    /// The session, where the route needs one.
+    fn session(&self) -> Result<&Session, Failure> {
+        self.session.as_ref().ok_or(Failure::SignedOut)
+    }
+
+    /// What a form that is sent to this path must bring along.
+    fn token(&self, path: &str) -> String {
+        self.session.as_ref().map_or(String::new(), |own| own.form_token(path))
+    }
+
+    /// The address of a page about the same controller.
+    fn to(&self, path: &str) -> String {
+        let sign = if path.contains('?') { '&' } else { '?' };
+        match self.controller.as_str() {
+            "" => path.to_owned(),
+            own => format!("{path}{sign}controller={}", query::encoded(own)),
+        }
+    }
+}

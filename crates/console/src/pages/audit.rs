@@ -1,0 +1,103 @@
+//! Who looked at what, and who changed what.
+
+use maud::html;
+use serde_json::{Value, json};
+
+use super::readable;
+use crate::layout::{Page, shown};
+use crate::text::Text;
+use crate::trail::{Deed, note};
+use crate::value::{list, maybe, number, text};
+use crate::{Answered, Call, Failure};
+
+/// How many entries a page has.
+const ROWS: usize = 100;
+/// How many stand in an export.
+const EXPORTED: usize = 100_000;
+
+pub(crate) async fn page(call: Call) -> Answered {
+    let before = match call.asked("before") {
+        "" => String::new(),
+        own => format!("&before={}", own.parse::<u32>().map_err(|_| Failure::malformed("before"))?),
+    };
+    let found = call.console.api.get(&format!("/v1/audit?limit={ROWS}{before}")).await?;
+    let title = call.say(&Text("Audit", "Prüfspur", "Audit"));
+    let entries = list(&found, "entries");
+    let columns = [
+        Text("Number", "Nummer", "Numéro"),
+        Text("When", "Wann", "Quand"),
+        Text("Who", "Wer", "Qui"),
+        Text("What", "Was", "Quoi"),
+        Text("Controller", "Verantwortlicher", "Responsable"),
+        Text("About", "Worüber", "Sur"),
+    ];
+    let content = html! {
+        h1 { (title) }
+        p { (call.say(&Text(
+            "Each entry carries the hash of the one before; pixelward audit verify checks the whole chain.",
+            "Jeder Eintrag trägt den Hash des vorigen; pixelward audit verify prüft die ganze Kette.",
+            "Chaque entrée porte l’empreinte de la précédente ; pixelward audit verify vérifie toute la chaîne.",
+        ))) }
+        div class="actions noprint" { a class="button" href="/audit/export" { (call.say(&Text("Export", "Exportieren", "Exporter"))) } }
+        @if entries.is_empty() { p class="empty" { (call.say(&Text("Nothing yet.", "Noch nichts.", "Rien encore."))) } } @else {
+            div class="wide" tabindex="0" { table class="flow" {
+                thead { tr { @for own in &columns { th scope="col" { (call.say(own)) } } } }
+                tbody {
+                    @for own in entries {
+                        tr {
+                            th scope="row" { (number(own, "number")) }
+                            td class="nowrap" { (readable(text(own, "time"))) }
+                            td { (text(own, "actor")) }
+                            td { (deed(&call, text(own, "action"))) }
+                            td { (maybe(own, "controller").unwrap_or("–")) }
+                            td { @if let Some(person) = maybe(own, "person") { code { (person.get(..8).unwrap_or_default()) "…" } " " } (maybe(own, "detail").unwrap_or_default()) }
+                        }
+                    }
+                }
+            } }
+        }
+        @if let Some(next) = found.get("next").and_then(Value::as_u64) {
+            p { a class="button quiet" href=(format!("/audit?before={next}")) { (call.say(&Text("Older ones", "Ältere", "Plus anciens"))) } }
+        }
+    };
+    Ok(shown(&call, &Page::new(title, content)))
+}
+
+fn deed(call: &Call, action: &str) -> String {
+    let words = match action {
+        "session.opened" => Text("signed in", "meldete sich an", "s’est connecté"),
+        "session.ended" => Text("ended a session", "beendete eine Sitzung", "a terminé une session"),
+        "person.searched" => Text("looked for a person", "suchte eine Person", "a cherché une personne"),
+        "person.viewed" => Text("looked at a person", "sah eine Person an", "a consulté une personne"),
+        "person.exported" => Text("exported a person", "exportierte eine Person", "a exporté une personne"),
+        "person.objected" => {
+            Text("recorded an objection", "hielt einen Widerspruch fest", "a noté une opposition")
+        }
+        "person.withdrawn" => Text("recorded a withdrawal", "hielt einen Widerruf fest", "a noté un retrait"),
+        "person.erased" => Text("erased a person", "löschte eine Person", "a effacé une personne"),
+        "message.viewed" => Text("looked at a message", "sah eine Nachricht an", "a consulté un message"),
+        "message.exported" => {
+            Text("exported a message", "exportierte eine Nachricht", "a exporté un message")
+        }
+        "audit.exported" => {
+            Text("exported the audit trail", "exportierte die Prüfspur", "a exporté la piste d’audit")
+        }
+        other => return other.to_owned(),
+    };
+    call.say(&words).to_owned()
+}
+
+pub(crate) async fn export(call: Call) -> Answered {
+    note(&call, Deed::of("audit.exported", "")).await?;
+    let mut all: Vec<Value> = Vec::new();
+    let mut before = String::new();
+    while all.len() < EXPORTED {
+        let found = call.console.api.get(&format!("/v1/audit?limit=1000{before}")).await?;
+        all.extend(list(&found, "entries").iter().cloned());
+        match found.get("next").and_then(Value::as_u64) {
+            Some(next) => before = format!("&before={next}"),
+            None => break,
+        }
+    }
+    super::person::download(&json!({ "entries": all }), "audit.json")
+}

@@ -1,0 +1,131 @@
+//! Next hops, certificates and limits in use.
+
+use maud::{Markup, html};
+use serde_json::Value;
+
+use super::{moment_of, readable};
+use crate::chart::bar;
+use crate::consent::Timestamp;
+use crate::layout::{Page, shown};
+use crate::text::Text;
+use crate::value::{flag, list, maybe, number, text};
+use crate::{Answered, Call};
+
+/// After how many seconds the page is loaded again.
+const REFRESH: u32 = 15;
+
+pub(crate) async fn page(call: Call) -> Answered {
+    let delivery = call.console.api.get("/v1/delivery").await?;
+    let title = call.say(&Text("Delivery", "Zustellung", "Remise"));
+    let yes_no = |is: bool, yes: &Text, no: &Text| {
+        html! {
+            @if is { span class="good" { (call.say(yes)) } } @else { span class="bad" { (call.say(no)) } }
+        }
+    };
+    let content = html! {
+        h1 { (title) }
+        dl {
+            dt { (call.say(&Text("Consent", "Einwilligungen", "Consentements"))) }
+            dd { (yes_no(flag(&delivery, "store_answers"), &Text("can be looked up", "können nachgesehen werden", "consultables"), &Text("cannot be looked up: trackers go for everybody", "nicht nachzusehen: Tracker gehen bei allen", "non consultables : traceurs retirés pour tous"))) }
+            dt { (call.say(&Text("Evidence", "Nachweise", "Preuves"))) }
+            dd { (yes_no(flag(&delivery, "evidence_enabled"), &Text("is kept", "werden geführt", "conservées"), &Text("is not kept", "werden nicht geführt", "non conservées"))) }
+            dt { (call.say(&Text("Delivery ledger", "Zustellbuch", "Registre de remise"))) }
+            dd { @if flag(&delivery, "ledger_empty") { (call.say(&Text("nothing is unfinished", "nichts ist offen", "rien d’inachevé"))) } @else {
+                (call.say(&Text("some mail has reached only part of its recipients; its sender comes again", "manche Post erreichte erst einen Teil der Empfänger; ihr Absender kommt wieder", "certains courriers n’ont atteint qu’une partie des destinataires ; l’expéditeur reviendra"))) } }
+            dt { (call.say(&Text("Memory for messages", "Speicher für Nachrichten", "Mémoire des messages"))) }
+            dd { (mebibytes(number(&delivery, "held_bytes"))) " / " (mebibytes(number(&delivery, "most_held_bytes"))) " MiB" (bar(number(&delivery, "held_bytes"), number(&delivery, "most_held_bytes"))) }
+        }
+        h2 { (call.say(&Text("Next hops", "Nächste Server", "Serveurs suivants"))) }
+        (hops(&call, &delivery))
+        h2 { (call.say(&Text("Listeners and certificates", "Eingänge und Zertifikate", "Écoutes et certificats"))) }
+        (listeners(&call, &delivery))
+        h2 { (call.say(&Text("Observe or enforce", "Beobachten oder durchsetzen", "Observer ou appliquer"))) }
+        (modes(&call).await?)
+    };
+    Ok(shown(&call, &Page { title: title.to_owned(), refresh: Some(REFRESH), content }))
+}
+
+fn mebibytes(bytes: u64) -> String {
+    format!("{:.1}", bytes as f64 / f64::from(1u32 << 20))
+}
+
+fn hops(call: &Call, delivery: &Value) -> Markup {
+    let columns = [
+        Text("Next hop", "Server", "Serveur"),
+        Text("State", "Zustand", "État"),
+        Text("TLS", "TLS", "TLS"),
+        Text(
+            "Connections in use, waiting, at most",
+            "Verbindungen benutzt, wartend, höchstens",
+            "Connexions utilisées, en attente, au plus",
+        ),
+        Text("Messages a minute", "Nachrichten pro Minute", "Messages par minute"),
+    ];
+    html! {
+        div class="wide" tabindex="0" { table {
+            thead { tr { @for own in &columns { th scope="col" { (call.say(own)) } } } }
+            tbody {
+                @for own in list(delivery, "next_hops") {
+                    tr {
+                        th scope="row" { (text(own, "host")) ":" (number(own, "port")) }
+                        td {
+                            @if number(own, "failures") > 0 {
+                                span class="bad" { (number(own, "failures")) " " (call.say(&Text("failures in a row", "Fehler in Folge", "échecs de suite"))) }
+                                @if number(own, "rests_s") > 0 { ", " (call.say(&Text("tried again in", "nächster Versuch in", "nouvel essai dans"))) " " (number(own, "rests_s")) " s" }
+                            } @else if flag(own, "seen") { span class="good" { (call.say(&Text("answers", "antwortet", "répond"))) } }
+                            @else { (call.say(&Text("not used since the start", "seit dem Start nicht gebraucht", "pas utilisé depuis le démarrage"))) }
+                        }
+                        td { @if text(own, "tls") == "none" { span class="warn" { (text(own, "tls")) } } @else { (text(own, "tls")) } }
+                        td { (number(own, "used")) ", " (number(own, "idle")) ", " (number(own, "most")) (bar(number(own, "used"), number(own, "most"))) }
+                        td { @if number(own, "messages_per_minute") == 0 { (call.say(&Text("no limit", "ohne Grenze", "sans limite"))) } @else { (call.language.number(number(own, "messages_per_minute"))) } }
+                    }
+                }
+            }
+        } }
+    }
+}
+
+fn listeners(call: &Call, delivery: &Value) -> Markup {
+    html! {
+        div class="wide" tabindex="0" { table {
+            thead { tr {
+                th scope="col" { (call.say(&Text("Listener", "Eingang", "Écoute"))) }
+                th scope="col" { (call.say(&Text("Address", "Adresse", "Adresse"))) }
+                th scope="col" { (call.say(&Text("Certificate ends", "Zertifikat endet", "Fin du certificat"))) }
+            } }
+            tbody {
+                @for own in list(delivery, "listeners") {
+                    tr {
+                        th scope="row" { (text(own, "name")) }
+                        td { code { (text(own, "address")) } }
+                        td { @match maybe(own, "certificate_ends").and_then(|own| Some((own, moment_of(own)?))) {
+                            None => (call.say(&Text("no TLS", "kein TLS", "pas de TLS"))),
+                            Some((end, at)) => span class=(if at < Timestamp::now().plus_days(30) { "bad" } else { "good" }) { (readable(end)) },
+                        } }
+                    }
+                }
+            }
+        } }
+    }
+}
+
+async fn modes(call: &Call) -> Result<Markup, crate::Failure> {
+    let policy = call.console.policy().await?;
+    Ok(html! {
+        div class="wide" tabindex="0" { table {
+            thead { tr {
+                th scope="col" { (call.say(&Text("Controller", "Verantwortlicher", "Responsable"))) }
+                th scope="col" { (call.say(&Text("Mailstream", "Mailart", "Flux"))) }
+                th scope="col" { (call.say(&Text("Mode", "Betrieb", "Mode"))) }
+            } }
+            tbody {
+                @for own in list(&policy, "controllers") { @for stream in list(own, "mailstreams") {
+                    tr {
+                        th scope="row" { (text(own, "name")) } td { (text(stream, "name")) }
+                        td { @if text(stream, "mode") == "observe" { span class="warn" { (call.say(&Text("observe", "beobachten", "observer"))) } } @else { (call.say(&Text("enforce", "durchsetzen", "appliquer"))) } }
+                    }
+                } }
+            }
+        } }
+    })
+}

@@ -1,0 +1,355 @@
+//! One look: does the relay do its work, and what did it find.
+
+use maud::{Markup, html};
+use serde_json::Value;
+
+use super::moment_of;
+use crate::chart::{bar, columns};
+use crate::config::console::Role;
+use crate::consent::Timestamp;
+use crate::figures::{OUTCOMES, Sums, day, greatest};
+use crate::layout::{Page, shown};
+use crate::text::Text;
+use crate::value::{flag, list, number, text};
+use crate::{Answered, Call, Failure, words};
+
+/// After how many seconds the page is loaded again.
+const REFRESH: u32 = 60;
+/// How many vendors and places are listed.
+const TOP: usize = 8;
+/// From how many days before its end on a certificate is an alarm.
+const CERTIFICATE_DAYS: i64 = 30;
+
+/// Something to act on.
+struct Alarm {
+    serious: bool,
+    what: String,
+    advice: &'static str,
+}
+
+pub(crate) async fn page(call: Call) -> Answered {
+    let span = match (call.asked("hours"), call.asked("days")) {
+        ("24", _) => Span::Hours,
+        (_, "7") => Span::Days(7),
+        (_, "90") => Span::Days(90),
+        _ => Span::Days(30),
+    };
+    let now = Timestamp::now();
+    let first = match span {
+        Span::Hours => day(now.plus_days(-1)),
+        Span::Days(days) => day(now.plus_days(1 - days)),
+    };
+    let last = day(now);
+    let controller = &call.controller;
+    let figures_path = format!("/v1/controllers/{controller}/figures?since={first}&until={last}");
+    let statistics_path = format!("/v1/controllers/{controller}/statistics");
+    let (figures, statistics) =
+        tokio::join!(call.console.api.get(&figures_path), call.console.api.get(&statistics_path));
+    let figures = figures?;
+    let by_day = Sums::of(&figures, &first, &last);
+    let alarms = alarms(&call, &by_day).await?;
+    let sums = match span {
+        Span::Hours => Sums::of_hours(&figures, now),
+        Span::Days(_) => by_day,
+    };
+    let title = call.say(&Text("Overview", "Übersicht", "Aperçu"));
+    let content = html! {
+        h1 { (title) }
+        (told(&call, &alarms))
+        (periods(&call, span))
+        (cards(&call, &sums))
+        @if sums.recipients == 0 {
+            p class="empty" { (call.say(&Text(
+                "No mail of this controller went through in this time. As soon as some does, it shows here.",
+                "In dieser Zeit ging keine Post dieses Verantwortlichen durch. Sobald welche kommt, steht sie hier.",
+                "Aucun courrier de ce responsable n’est passé pendant cette période. Dès qu’il y en aura, il apparaîtra ici.",
+            ))) }
+        } @else { (charts(&call, &sums, span)) }
+        h2 { (call.say(&Text("Consent by purpose", "Einwilligung nach Zweck", "Consentement par finalité"))) }
+        @match &statistics {
+            Ok(own) => (consent(&call, own)),
+            Err(_) => p class="empty" { (call.say(&Text("It is still being counted.", "Es wird noch gezählt.", "Le comptage est en cours."))) },
+        }
+    };
+    Ok(shown(&call, &Page { title: title.to_owned(), refresh: Some(REFRESH), content }))
+}
+
+/// What time is looked at.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Span {
+    /// The last 24 hours, by hour.
+    Hours,
+    /// So many days, by day.
+    Days(i64),
+}
+
+fn periods(call: &Call, span: Span) -> Markup {
+    let hours = call.say(&Text("24 hours", "24 Stunden", "24 heures")).to_owned();
+    let days = call.say(&Text("days", "Tage", "jours"));
+    let mut all = vec![(Span::Hours, "/?hours=24".to_owned(), hours)];
+    all.extend([7, 30, 90].map(|own| (Span::Days(own), format!("/?days={own}"), format!("{own} {days}"))));
+    html! {
+        p class="periods noprint" {
+            (call.say(&Text("The last", "Die letzten", "Sur"))) " "
+            @for (own, path, name) in &all { a href=(call.to(path)) aria-current=[(*own == span).then_some("true")] { (name) } " " }
+            span class="soft" { (call.say(&Text("By UTC; this page renews itself every minute.", "Nach UTC; diese Seite erneuert sich jede Minute.", "En UTC ; cette page se renouvelle chaque minute."))) }
+        }
+    }
+}
+
+fn cards(call: &Call, sums: &Sums) -> Markup {
+    let accepted = sums.by_result.get("accepted").copied().unwrap_or(0);
+    let all = [
+        (sums.recipients, Text("copies handled", "behandelte Kopien", "copies traitées")),
+        (
+            accepted,
+            Text(
+                "accepted by the next hop",
+                "vom nächsten Server angenommen",
+                "acceptées par le serveur suivant",
+            ),
+        ),
+        (sums.trackers, Text("trackers found", "gefundene Tracker", "traceurs trouvés")),
+        (sums.stripped, Text("trackers taken out", "entfernte Tracker", "traceurs retirés")),
+    ];
+    html! {
+        div class="cards" {
+            @for (count, name) in &all { div class="card" { strong { (call.language.number(*count)) } span { (call.say(name)) } } }
+        }
+    }
+}
+
+fn charts(call: &Call, sums: &Sums, span: Span) -> Markup {
+    let names: Vec<String> = OUTCOMES.iter().map(|own| words::outcome(call.language, own)).collect();
+    let found = [
+        Text("taken out", "entfernt", "retirés"),
+        Text("left or replaced", "gelassen oder ersetzt", "laissés ou remplacés"),
+    ]
+    .map(|own| call.say(&own).to_owned());
+    let (copies, trackers) = match span {
+        Span::Hours => (
+            Text(
+                "Copies by hour and what was done",
+                "Kopien nach Stunde und was getan wurde",
+                "Copies par heure et ce qui a été fait",
+            ),
+            Text("Trackers by hour", "Tracker nach Stunde", "Traceurs par heure"),
+        ),
+        Span::Days(_) => (
+            Text(
+                "Copies by day and what was done",
+                "Kopien nach Tag und was getan wurde",
+                "Copies par jour et ce qui a été fait",
+            ),
+            Text("Trackers by day", "Tracker nach Tag", "Traceurs par jour"),
+        ),
+    };
+    let (copies, trackers) = (call.say(&copies), call.say(&trackers));
+    let list = |title: &Text, counts: &std::collections::BTreeMap<String, u64>| {
+        html! {
+            div {
+                h2 { (call.say(title)) }
+                @if counts.is_empty() { p class="soft" { "–" } } @else {
+                    table { tbody {
+                        @for (name, count) in greatest(counts, TOP) {
+                            tr { th scope="row" { (name) (bar(count, sums.trackers)) } td class="count" { (call.language.number(count)) } }
+                        }
+                    } }
+                }
+            }
+        }
+    };
+    html! {
+        h2 { (copies) } (columns(call.language, copies, &names, &sums.outcomes))
+        h2 { (trackers) } (columns(call.language, trackers, &found, &sums.found))
+        @if span != Span::Hours {
+            div class="columns" {
+                (list(&Text("Whose trackers", "Wessen Tracker", "Traceurs de qui"), &sums.by_vendor))
+                (list(&Text("Where they stood", "Wo sie standen", "Où ils étaient"), &sums.by_carrier))
+            }
+        }
+    }
+}
+
+/// How many people said what, by purpose.
+pub(super) fn consent(call: &Call, statistics: &Value) -> Markup {
+    let states = ["granted", "refused", "withdrawn", "objected", "asked", "never_asked"];
+    let people = number(statistics, "people");
+    html! {
+        p { (call.language.number(people)) " " (call.say(&Text("people are known, counted on", "Personen sind bekannt, gezählt am", "personnes sont connues, comptées le"))) " "
+            (super::readable(text(statistics, "counted_at"))) "." }
+        @if people > 0 {
+            div class="wide" tabindex="0" { table {
+                thead { tr {
+                    th scope="col" { (call.say(&Text("Purpose", "Zweck", "Finalité"))) }
+                    th scope="col" class="count" { (call.say(&Text("Counts as consent", "Gilt als Einwilligung", "Vaut consentement"))) }
+                    @for own in states { th scope="col" class="count" { (words::state(call.language, own)) } }
+                } }
+                tbody {
+                    @for own in list(statistics, "purposes") {
+                        @let said = own.get("states").cloned().unwrap_or_default();
+                        @if states.iter().any(|state| number(&said, state) > 0) {
+                            tr {
+                                th scope="row" { (words::purpose(call.language, text(own, "purpose"))) (bar(number(own, "allowed"), people)) }
+                                td class="count" { (call.language.number(number(own, "allowed"))) }
+                                @for state in states { td class="count" { (call.language.number(number(&said, state))) } }
+                            }
+                        }
+                    }
+                }
+            } }
+        }
+    }
+}
+
+fn told(call: &Call, alarms: &[Alarm]) -> Markup {
+    html! {
+        ul class="alarms" aria-label=(call.say(&Text("Alarms", "Alarme", "Alertes"))) {
+            @if alarms.is_empty() {
+                li class="fine" { span class="good" { (call.say(&Text("All is well.", "Alles ist gut.", "Tout va bien."))) } }
+            }
+            @for own in alarms {
+                li class=[own.serious.then_some("serious")] {
+                    span class=(if own.serious { "bad" } else { "warn" }) { (own.what) } " " (own.advice)
+                }
+            }
+        }
+    }
+}
+
+/// What of the relay's state somebody has to act on.
+async fn alarms(call: &Call, sums: &Sums) -> Result<Vec<Alarm>, Failure> {
+    let mut alarms = Vec::new();
+    // The state of the machine is of all controllers together.
+    let sees_all = call.session()?.rights.allow_all(&Role::ALL);
+    if sees_all {
+        match call.console.api.get("/v1/delivery").await {
+            Ok(delivery) => of_delivery(call, &delivery, &mut alarms),
+            Err(error) => alarms.push(Alarm {
+                serious: true,
+                what: error.to_string(),
+                advice: call.say(&Text(
+                    "The token may lack delivery:read.",
+                    "Vielleicht fehlt dem Token delivery:read.",
+                    "Il manque peut-être delivery:read au jeton.",
+                )),
+            }),
+        }
+    }
+    let policy = call.console.policy().await?;
+    let of_it = list(&policy, "controllers").iter().find(|own| text(own, "name") == call.controller);
+    for stream in of_it.map_or(&[][..], |own| list(own, "mailstreams")) {
+        if text(stream, "mode") == "observe" && sums.by_mailstream.contains_key(text(stream, "name")) {
+            alarms.push(Alarm {
+                serious: false,
+                what: format!("{} {}.", call.say(&Text("Only observed:", "Nur beobachtet:", "Seulement observé :")), text(stream, "name")),
+                advice: call.say(&Text(
+                    "Decisions are recorded, and mail leaves with its trackers. Set mode = \"enforce\" once you trust them.",
+                    "Entscheidungen werden aufgezeichnet, und Post geht mit ihren Trackern hinaus. Stellen Sie mode = \"enforce\" ein, sobald Sie ihnen trauen.",
+                    "Les décisions sont notées et le courrier part avec ses traceurs. Mettez mode = \"enforce\" dès que vous leur faites confiance.",
+                )),
+            });
+        }
+    }
+    let unmatched = sums.by_mailstream.get("unmatched").copied().unwrap_or(0);
+    if unmatched > 0 {
+        alarms.push(Alarm {
+            serious: false,
+            what: format!(
+                "{}: {}.",
+                call.say(&Text(
+                    "Mail that no mailstream fits",
+                    "Post, zu der keine Mailart passt",
+                    "Courrier sans flux déclaré"
+                )),
+                call.language.number(unmatched)
+            ),
+            advice: call.say(&Text(
+                "The strictest rules count for it. Declare what it is in the configuration.",
+                "Für sie gelten die strengsten Regeln. Geben Sie in der Konfiguration an, was sie ist.",
+                "Les règles les plus strictes s’y appliquent. Déclarez ce que c’est dans la configuration.",
+            )),
+        });
+    }
+    Ok(alarms)
+}
+
+fn of_delivery(call: &Call, delivery: &Value, alarms: &mut Vec<Alarm>) {
+    if !flag(delivery, "store_answers") {
+        alarms.push(Alarm {
+            serious: true,
+            what: call
+                .say(&Text(
+                    "Consent cannot be looked up.",
+                    "Einwilligungen können nicht nachgesehen werden.",
+                    "Les consentements ne peuvent être consultés.",
+                ))
+                .to_owned(),
+            advice: call.say(&Text(
+                "Trackers are taken out for everybody. The relay’s log says why.",
+                "Tracker werden für alle entfernt. Warum, steht im Protokoll des Relays.",
+                "Les traceurs sont retirés pour tous. Le journal du relais dit pourquoi.",
+            )),
+        });
+    }
+    if !flag(delivery, "evidence_enabled") {
+        alarms.push(Alarm {
+            serious: true,
+            what: call
+                .say(&Text(
+                    "No evidence is kept.",
+                    "Es werden keine Nachweise geführt.",
+                    "Aucune preuve n’est conservée.",
+                ))
+                .to_owned(),
+            advice: call.say(&Text(
+                "Set evidence.enabled = true.",
+                "Stellen Sie evidence.enabled = true ein.",
+                "Mettez evidence.enabled = true.",
+            )),
+        });
+    }
+    for hop in list(delivery, "next_hops").iter().filter(|own| number(own, "failures") > 0) {
+        alarms.push(Alarm {
+            serious: true,
+            what: format!(
+                "{} {}:{}.",
+                call.say(&Text(
+                    "This next hop does not answer:",
+                    "Dieser nächste Server antwortet nicht:",
+                    "Ce serveur suivant ne répond pas :"
+                )),
+                text(hop, "host"),
+                number(hop, "port")
+            ),
+            advice: call.say(&Text(
+                "Clients hold their mail until it does. Look whether it runs.",
+                "Die Absender behalten ihre Post, bis er es tut. Sehen Sie nach, ob er läuft.",
+                "Les expéditeurs gardent leur courrier en attendant. Vérifiez qu’il tourne.",
+            )),
+        });
+    }
+    for listener in list(delivery, "listeners") {
+        let Some(end) = moment_of(text(listener, "certificate_ends")) else { continue };
+        if end < Timestamp::now().plus_days(CERTIFICATE_DAYS) {
+            alarms.push(Alarm {
+                serious: end < Timestamp::now().plus_days(3),
+                what: format!(
+                    "{} {}: {}.",
+                    call.say(&Text(
+                        "The certificate ends of listener",
+                        "Das Zertifikat endet, Listener",
+                        "Le certificat expire, écoute"
+                    )),
+                    text(listener, "name"),
+                    super::moment(end)
+                ),
+                advice: call.say(&Text(
+                    "Put a new one in its place; the relay notices by itself.",
+                    "Legen Sie ein neues an seine Stelle; das Relay merkt es von selbst.",
+                    "Mettez-en un nouveau à sa place ; le relais s’en aperçoit seul.",
+                )),
+            });
+        }
+    }
+}

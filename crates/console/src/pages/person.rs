@@ -1,0 +1,334 @@
+//! One person: what they said, what was done with their mail, and the proof. The address is asked for once, in the body of a form, and becomes a
+//! keyed hash at once; it stands in no address, no log and no page.
+
+use axum::body::Body;
+use axum::http::Response;
+use axum::http::header::{CONTENT_DISPOSITION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue};
+use hyper::Method;
+use maud::{Markup, html};
+use serde_json::{Value, json};
+
+use super::messages::table;
+use super::readable;
+use crate::client::ApiError;
+use crate::config::console::Role;
+use crate::layout::{Page, onward, shown, token};
+use crate::text::Text;
+use crate::trail::{Deed, note};
+use crate::value::{flag, list, maybe, number, text};
+use crate::{Answered, Call, Failure, words};
+
+/// How many of a person's messages a page has. Each may lie in a segment of its own, so that more would take long.
+const MESSAGES: usize = 20;
+/// How many stand in an export.
+const EXPORTED: usize = 10_000;
+
+pub(crate) async fn search(call: Call) -> Answered {
+    let title = call.say(&Text("Person", "Person", "Personne"));
+    let content = html! {
+        h1 { (title) }
+        p { (call.say(&Text(
+            "The address is made into a keyed hash at once. It is neither kept nor logged, and that you looked is written into the audit trail.",
+            "Die Adresse wird sofort zu einem verschlüsselten Hash. Sie wird weder aufbewahrt noch protokolliert, und dass Sie nachgesehen haben, steht in der Prüfspur.",
+            "L’adresse devient aussitôt une empreinte à clé. Elle n’est ni gardée ni journalisée, et votre consultation est notée dans la piste d’audit.",
+        ))) }
+        form method="post" action="/person" {
+            (token(&call, "/person"))
+            input type="hidden" name="controller" value=(call.controller);
+            div class="field" {
+                label for="address" { (call.say(&Text("Mail address", "E-Mail-Adresse", "Adresse e-mail"))) }
+                input id="address" name="address" type="email" required autocomplete="off" size="36";
+            }
+            button { (call.say(&Text("Find", "Suchen", "Chercher"))) }
+        }
+    };
+    Ok(shown(&call, &Page::new(title, content)))
+}
+
+pub(crate) async fn find(call: Call) -> Answered {
+    let path = format!("/v1/controllers/{}/consent/lookup", call.controller);
+    let found = call.console.api.post(&path, &json!({ "address": call.form.value("address").trim() })).await;
+    let found = found.map_err(|error| match error {
+        ApiError::Refused { status: 400, .. } => Failure::malformed("address"),
+        other => other.into(),
+    })?;
+    let person = text(&found, "person").to_owned();
+    note(&call, Deed::about("person.searched", &person)).await?;
+    Ok(onward(&call.to(&format!("/person/{person}"))))
+}
+
+/// What is known of a person.
+struct Known {
+    /// What stands; nothing where the controller knows nobody.
+    consent: Option<Value>,
+    history: Value,
+    messages: Value,
+}
+
+pub(crate) async fn page(call: Call) -> Answered {
+    is_hash(&call.name)?;
+    note(&call, Deed::about("person.viewed", &call.name)).await?;
+    let known = known(&call).await?;
+    let title = call.say(&Text("Person", "Person", "Personne"));
+    let path = format!("/person/{}", call.name);
+    let content = html! {
+        h1 { (title) " " code { (call.name.get(..8).unwrap_or_default()) "…" } }
+        div class="actions noprint" {
+            a class="button" href=(call.to(&format!("{path}/export"))) { (call.say(&Text("Export the proof", "Nachweis exportieren", "Exporter la preuve"))) }
+            @if known.consent.is_some() {
+                a class="button quiet" href=(call.to(&format!("{path}/print"))) { (call.say(&Text("Page to print", "Seite zum Drucken", "Page à imprimer"))) }
+            }
+        }
+        h2 { (call.say(&Text("What holds now", "Was jetzt gilt", "Ce qui vaut maintenant"))) }
+        @match &known.consent {
+            None => p class="empty" { (call.say(&Text(
+                "This controller has recorded nothing of this person. Silence is not consent: trackers are taken out.",
+                "Dieser Verantwortliche hat zu dieser Person nichts aufgezeichnet. Schweigen ist keine Einwilligung: Tracker werden entfernt.",
+                "Ce responsable n’a rien noté sur cette personne. Le silence n’est pas un consentement : les traceurs sont retirés.",
+            ))) },
+            Some(consent) => (stands(&call, consent)),
+        }
+        h2 { (call.say(&Text("Messages handled", "Behandelte Nachrichten", "Messages traités"))) }
+        (table(&call, &known.messages))
+        @if flag(&known.messages, "more") {
+            p class="soft" { (call.say(&Text(
+                "These are the newest. The exported proof has all of them.",
+                "Das sind die neuesten. Der exportierte Nachweis enthält alle.",
+                "Ce sont les plus récents. La preuve exportée les contient tous.",
+            ))) }
+        }
+        h2 { (call.say(&Text("Everything said so far", "Alles bisher Gesagte", "Tout ce qui a été dit"))) }
+        (history(&call, &known.history))
+        (requests(&call, &path, known.consent.is_some())?)
+    };
+    Ok(shown(&call, &Page::new(title, content)))
+}
+
+async fn known(call: &Call) -> Result<Known, Failure> {
+    let base = format!("/v1/controllers/{}/people/{}", call.controller, call.name);
+    let search = json!({ "recipient": call.name, "limit": MESSAGES });
+    let evidence = format!("/v1/controllers/{}/evidence/search", call.controller);
+    let history_path = format!("{base}/history");
+    let (consent, history, messages) = tokio::join!(
+        call.console.api.get(&base),
+        call.console.api.get(&history_path),
+        call.console.api.post(&evidence, &search)
+    );
+    let absent = |own: Result<Value, ApiError>| match own {
+        Err(error) if error.is_absence() => Ok(None),
+        other => other.map(Some),
+    };
+    Ok(Known {
+        consent: absent(consent)?,
+        history: absent(history)?.unwrap_or_default(),
+        messages: messages?,
+    })
+}
+
+fn stands(call: &Call, consent: &Value) -> Markup {
+    html! {
+        div class="wide" tabindex="0" { table {
+            thead { tr {
+                th scope="col" { (call.say(&Text("Purpose", "Zweck", "Finalité"))) }
+                th scope="col" { (call.say(&Text("Last said", "Zuletzt gesagt", "Dernière réponse"))) }
+                th scope="col" { (call.say(&Text("When", "Wann", "Quand"))) }
+                th scope="col" { (call.say(&Text("Until", "Bis", "Jusqu’au"))) }
+                th scope="col" { (call.say(&Text("May a tracker stay?", "Darf ein Tracker bleiben?", "Un traceur peut-il rester ?"))) }
+            } }
+            tbody {
+                @for own in list(consent, "purposes") {
+                    tr {
+                        th scope="row" { (words::purpose(call.language, text(own, "purpose"))) }
+                        td { (words::state(call.language, text(own, "state"))) }
+                        td class="nowrap" { (readable(text(own, "event_time"))) }
+                        td class="nowrap" { @if let Some(end) = maybe(own, "expires") { (readable(end)) } @else { "–" } }
+                        td { @if flag(own, "allowed") { span class="good" { (call.say(&Text("yes", "ja", "oui"))) } } @else { span class="bad" { (call.say(&Text("no", "nein", "non"))) } } }
+                    }
+                }
+            }
+        } }
+        dl {
+            @if flag(consent, "no_track") { dt { (call.say(&Text("Never to be tracked", "Nie zu verfolgen", "Ne jamais pister"))) } dd { (call.say(&Text("yes", "ja", "oui"))) } }
+            @if let Some(own) = maybe(consent, "jurisdiction") { dt { (call.say(&Text("Rules", "Regeln", "Règles"))) } dd { (own) } }
+            @if let Some(own) = maybe(consent, "do_not_ask_before") { dt { (call.say(&Text("Not to be asked before", "Nicht fragen vor", "Ne pas demander avant"))) } dd { (readable(own)) } }
+        }
+    }
+}
+
+fn history(call: &Call, history: &Value) -> Markup {
+    let records = list(history, "records");
+    let columns = [
+        Text("Record", "Eintrag", "Entrée"),
+        Text("Said", "Gesagt", "Dit"),
+        Text("About", "Worüber", "Sur"),
+        Text("When", "Wann", "Quand"),
+        Text("How and where", "Wie und wo", "Comment et où"),
+        Text("Evidence", "Beleg", "Preuve"),
+        Text("Entered by", "Eingetragen von", "Saisi par"),
+    ];
+    html! {
+        @if records.is_empty() { p class="empty" { (call.say(&Text("Nothing.", "Nichts.", "Rien."))) } } @else {
+            div class="wide" tabindex="0" { table {
+                thead { tr { @for own in &columns { th scope="col" { (call.say(own)) } } } }
+                tbody {
+                    @for own in records.iter().rev() {
+                        tr {
+                            th scope="row" { (number(own, "record")) }
+                            td { (words::state(call.language, text(own, "state"))) }
+                            td class="prose" { (list(own, "purposes").iter().filter_map(Value::as_str).map(|own| words::purpose(call.language, own)).collect::<Vec<_>>().join(", ")) }
+                            td class="nowrap" { (readable(text(own, "event_time"))) }
+                            td { (text(own, "method")) " " (text(own, "channel")) }
+                            td { (text(own, "evidence")) }
+                            td { (text(own, "actor")) }
+                        }
+                    }
+                }
+            } }
+        }
+    }
+}
+
+/// Forms that record what the person asks for.
+fn requests(call: &Call, path: &str, is_known: bool) -> Result<Markup, Failure> {
+    let may_erase = call.session()?.rights.allow_all(&[Role::Officer]);
+    let (withdraw, erase) = (format!("{path}/withdraw"), format!("{path}/erase"));
+    let withdrawal = match is_known {
+        true => Text("Withdraw every consent", "Jede Einwilligung widerrufen", "Retirer tout consentement"),
+        false => Text("Record the objection", "Widerspruch festhalten", "Noter l’opposition"),
+    };
+    Ok(html! {
+        section class="noprint" {
+            h2 { (call.say(&Text("Record a request", "Einen Wunsch festhalten", "Noter une demande"))) }
+            @if !is_known {
+                p { (call.say(&Text(
+                    "Nothing is recorded that could be withdrawn. An objection can be recorded in advance: it counts from the first message on.",
+                    "Es ist nichts aufgezeichnet, was sich widerrufen ließe. Ein Widerspruch kann im Voraus festgehalten werden: er gilt ab der ersten Nachricht.",
+                    "Rien n’est noté qui puisse être retiré. Une opposition peut être notée d’avance : elle vaut dès le premier message.",
+                ))) }
+            }
+            form method="post" action=(withdraw) {
+                (token(call, &withdraw))
+                input type="hidden" name="controller" value=(call.controller);
+                (reason_field(call))
+                button class="danger" { (call.say(&withdrawal)) }
+            }
+            @if may_erase && is_known {
+                h3 { (call.say(&Text("Erase the person", "Die Person löschen", "Effacer la personne"))) }
+                p { (call.say(&Text(
+                    "Nobody can then read what was recorded or tie it to the person, for all controllers. It cannot be undone.",
+                    "Danach kann niemand mehr lesen, was aufgezeichnet war, oder es der Person zuordnen, bei allen Verantwortlichen. Es lässt sich nicht rückgängig machen.",
+                    "Plus personne ne pourra lire ce qui était noté ni le relier à la personne, pour tous les responsables. C’est irréversible.",
+                ))) }
+                form method="post" action=(erase) {
+                    (token(call, &erase))
+                    input type="hidden" name="controller" value=(call.controller);
+                    div class="field" {
+                        label for="why" { (call.say(&Text("Reason, reference", "Grund, Aktenzeichen", "Motif, référence"))) }
+                        input id="why" name="reason" required maxlength="200" size="40";
+                    }
+                    label { input type="checkbox" name="sure" value="yes" required; " " (call.say(&Text("I am sure", "Ich bin sicher", "J’en suis sûr"))) }
+                    button class="danger" { (call.say(&Text("Erase", "Löschen", "Effacer"))) }
+                }
+            }
+        }
+    })
+}
+
+fn reason_field(call: &Call) -> Markup {
+    html! {
+        div class="field" {
+            label for="reason" { (call.say(&Text("How it reached you (reason, reference)", "Wie er Sie erreichte (Grund, Aktenzeichen)", "Comment elle vous est parvenue (motif, référence)"))) }
+            input id="reason" name="reason" required maxlength="200" size="40";
+        }
+    }
+}
+
+/// Records a withdrawal, and of somebody of whom nothing is recorded an objection: there is nothing that could be withdrawn.
+pub(crate) async fn withdraw(call: Call) -> Answered {
+    is_hash(&call.name)?;
+    let reason = reason(&call)?;
+    let path = format!("/v1/controllers/{}/people/{}", call.controller, call.name);
+    let (state, action) = match call.console.api.get(&path).await {
+        Err(error) if error.is_absence() => ("objected", "person.objected"),
+        known => known.map(|_| ("withdrawn", "person.withdrawn"))?,
+    };
+    note(&call, Deed { detail: Some(&reason), ..Deed::about(action, &call.name) }).await?;
+    let subject = call.session()?.subject.clone();
+    let said = json!({
+        "state": state, "purposes": crate::policy::Purpose::ALL.map(crate::policy::Purpose::name), "method": "request",
+        "channel": "console", "evidence": reason, "actor": subject,
+    });
+    call.console.api.change(Method::PUT, &path, Some(&said)).await?;
+    Ok(onward(&call.to(&format!("/person/{}", call.name))))
+}
+
+pub(crate) async fn erase(call: Call) -> Answered {
+    is_hash(&call.name)?;
+    if !call.session()?.rights.allow_all(&[Role::Officer]) {
+        return Err(Failure::Forbidden);
+    }
+    if call.form.value("sure") != "yes" {
+        return Err(Failure::malformed("sure"));
+    }
+    let reason = reason(&call)?;
+    note(&call, Deed { detail: Some(&reason), ..Deed::about("person.erased", &call.name) }).await?;
+    let path = format!("/v1/controllers/{}/people/{}", call.controller, call.name);
+    call.console.api.change(Method::DELETE, &path, None).await?;
+    Ok(onward(&call.to("/person")))
+}
+
+/// Everything about a person that proves something: what was said, and what was done, each with its place in its chain.
+pub(crate) async fn export(call: Call) -> Answered {
+    is_hash(&call.name)?;
+    note(&call, Deed::about("person.exported", &call.name)).await?;
+    let path = format!("/v1/controllers/{}/people/{}/export", call.controller, call.name);
+    let consent = match call.console.api.get(&path).await {
+        Err(error) if error.is_absence() => Value::Null,
+        other => other?,
+    };
+    let search = json!({ "recipient": call.name, "limit": EXPORTED, "proof": true });
+    let evidence = format!("/v1/controllers/{}/evidence/search", call.controller);
+    let messages = call.console.api.post(&evidence, &search).await?;
+    let all = json!({
+        "person": call.name, "controller": call.controller, "consent": consent, "messages": messages.get("records"),
+        "messages_complete": flag(&messages, "complete") && !flag(&messages, "more"),
+    });
+    download(&all, &format!("person-{}.json", call.name.get(..12).unwrap_or_default()))
+}
+
+/// The page that the API has for printing.
+pub(crate) async fn print(call: Call) -> Answered {
+    is_hash(&call.name)?;
+    note(&call, Deed::about("person.exported", &call.name)).await?;
+    let path = format!("/v1/controllers/{}/people/{}/export", call.controller, call.name);
+    let page = call.console.api.ask(Method::GET, &path, "text/html", None).await?;
+    let mut response = Response::new(Body::from(page.body));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+    let policy = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
+    headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
+    Ok(response)
+}
+
+/// JSON to keep as a file.
+pub(super) fn download(value: &Value, name: &str) -> Answered {
+    let body = serde_json::to_vec_pretty(value).map_err(|_| Failure::Fault)?;
+    let mut response = Response::new(Body::from(body));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    let disposition =
+        HeaderValue::try_from(format!("attachment; filename=\"{name}\"")).map_err(|_| Failure::Fault)?;
+    headers.insert(CONTENT_DISPOSITION, disposition);
+    Ok(response)
+}
+
+fn reason(call: &Call) -> Result<String, Failure> {
+    let reason = call.form.value("reason").trim();
+    let fits = (1..=200).contains(&reason.chars().count()) && !reason.contains(|own: char| own.is_control());
+    fits.then(|| reason.to_owned()).ok_or(Failure::malformed("reason"))
+}
+
+fn is_hash(text: &str) -> Result<(), Failure> {
+    let is_digit = |own: u8| own.is_ascii_digit() || (b'a'..=b'f').contains(&own);
+    (text.len() == 32 && text.bytes().all(is_digit)).then_some(()).ok_or(Failure::Nothing)
+}

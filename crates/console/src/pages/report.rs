@@ -1,0 +1,122 @@
+//! A period's summary for the register of processing, to print. With the figures stands how they were made.
+
+use maud::{Markup, html};
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+use super::{moment_of, overview};
+use crate::chart::columns;
+use crate::consent::Timestamp;
+use crate::figures::{OUTCOMES, Sums, day, greatest};
+use crate::layout::{Page, shown};
+use crate::text::Text;
+use crate::value::{list, text};
+use crate::{Answered, Call, Failure, words};
+
+pub(crate) async fn page(call: Call) -> Answered {
+    let today = day(Timestamp::now());
+    let chosen = |name: &'static str, default: String| match call.asked(name) {
+        "" => Ok(default),
+        own => moment_of(own).map(day).ok_or(Failure::malformed(name)),
+    };
+    let month = format!("{}-01", today.get(..7).unwrap_or_default());
+    let (first, last) = (chosen("since", month)?, chosen("until", today)?);
+    let controller = &call.controller;
+    let figures_path = format!("/v1/controllers/{controller}/figures?since={first}&until={last}");
+    let statistics_path = format!("/v1/controllers/{controller}/statistics");
+    let (figures, statistics) =
+        tokio::join!(call.console.api.get(&figures_path), call.console.api.get(&statistics_path));
+    let sums = Sums::of(&figures?, &first, &last);
+    let policy = call.console.policy().await?;
+    let title = call.say(&Text("Report", "Bericht", "Rapport"));
+    let by_day = call.say(&Text(
+        "Copies by day and what was done",
+        "Kopien nach Tag und was getan wurde",
+        "Copies par jour et ce qui a été fait",
+    ));
+    let names: Vec<String> = OUTCOMES.iter().map(|own| words::outcome(call.language, own)).collect();
+    let content = html! {
+        h1 { (title) ": " (call.controller) }
+        (period(&call, &first, &last))
+        p { (first) " – " (last) " · " (call.say(&Text("made on", "erstellt am", "établi le"))) " " (super::moment(Timestamp::now())) }
+        h2 { (call.say(&Text("In short", "Kurz gefasst", "En bref"))) }
+        p { (in_short(&call, &sums)) }
+        @if sums.recipients > 0 { (columns(call.language, by_day, &names, &sums.outcomes)) }
+        div class="columns" {
+            (counts(&call, &Text("What was done", "Was getan wurde", "Ce qui a été fait"), &sums.by_done, |own| words::outcome(call.language, own)))
+            (counts(&call, &Text("Why", "Warum", "Pourquoi"), &sums.by_rule, |own| words::rule(call.language, own)))
+            (counts(&call, &Text("Kinds of mail", "Arten von Post", "Types de courrier"), &sums.by_mailstream, str::to_owned))
+            (counts(&call, &Text("Whose trackers", "Wessen Tracker", "Traceurs de qui"), &sums.by_vendor, str::to_owned))
+        }
+        h2 { (call.say(&Text("Consent by purpose", "Einwilligung nach Zweck", "Consentement par finalité"))) }
+        @match &statistics {
+            Ok(own) => (overview::consent(&call, own)),
+            Err(_) => p class="empty" { (call.say(&Text("It is still being counted.", "Es wird noch gezählt.", "Le comptage est en cours."))) },
+        }
+        (rules(&call, &policy))
+        (method(&call))
+    };
+    Ok(shown(&call, &Page::new(title, content)))
+}
+
+fn period(call: &Call, first: &str, last: &str) -> Markup {
+    html! {
+        form class="noprint" method="get" action="/report" {
+            input type="hidden" name="controller" value=(call.controller);
+            div class="field" { label for="since" { (call.say(&Text("From", "Von", "Du"))) } input id="since" name="since" type="date" value=(first) required; }
+            div class="field" { label for="until" { (call.say(&Text("To", "Bis", "Au"))) } input id="until" name="until" type="date" value=(last) required; }
+            button { (call.say(&Text("Show", "Zeigen", "Afficher"))) }
+            span class="soft" { (call.say(&Text("For a PDF, print this page from the browser.", "Für ein PDF drucken Sie diese Seite aus dem Browser.", "Pour un PDF, imprimez cette page depuis le navigateur."))) }
+        }
+    }
+}
+
+fn in_short(call: &Call, sums: &Sums) -> String {
+    let number = |own| call.language.number(own);
+    let (copies, found, taken) = (number(sums.recipients), number(sums.trackers), number(sums.stripped));
+    match call.language.code() {
+        "de" => format!(
+            "{copies} Kopien von Nachrichten wurden behandelt. In ihnen standen {found} Tracker; {taken} davon in Kopien, aus denen Tracker entfernt wurden."
+        ),
+        "fr" => format!(
+            "{copies} copies de messages ont été traitées. Elles portaient {found} traceurs, dont {taken} dans des copies d’où les traceurs ont été retirés."
+        ),
+        _ => format!(
+            "{copies} copies of messages were handled. They carried {found} trackers, {taken} of them in copies from which trackers were taken out."
+        ),
+    }
+}
+
+fn counts(
+    call: &Call,
+    title: &Text,
+    counts: &BTreeMap<String, u64>,
+    named: impl Fn(&str) -> String,
+) -> Markup {
+    html! {
+        div {
+            h2 { (call.say(title)) }
+            @if counts.is_empty() { p class="soft" { "–" } } @else {
+                table { tbody { @for (name, count) in greatest(counts, 30) { tr { th scope="row" { (named(name)) } td class="count" { (call.language.number(count)) } } } } }
+            }
+        }
+    }
+}
+
+fn rules(call: &Call, policy: &Value) -> Markup {
+    html! {
+        h2 { (call.say(&Text("Rules in force", "Geltende Regeln", "Règles en vigueur"))) }
+        ul { @for own in list(policy, "jurisdictions") { li { (text(own, "label")) ": " (text(own, "source")) " (" (text(own, "checked_on")) ")" } } }
+    }
+}
+
+fn method(call: &Call) -> Markup {
+    html! {
+        h2 { (call.say(&Text("How these figures are made", "Wie diese Zahlen entstehen", "Comment ces chiffres sont établis"))) }
+        p { (call.say(&Text(
+            "The relay counts as it writes the evidence of each decision: one copy for each recipient of each message, and each tracker once for each recipient. Days are those of UTC. Consent is counted at the moment named, from what stands then. The evidence itself is chained by hash; pixelward evidence verify checks it, and pixelward evidence report gives the same counts.",
+            "Das Relay zählt, während es den Nachweis jeder Entscheidung schreibt: eine Kopie für jeden Empfänger jeder Nachricht und jeden Tracker einmal je Empfänger. Tage sind die nach UTC. Einwilligungen werden zum genannten Zeitpunkt gezählt, so wie sie dann stehen. Die Nachweise sind durch Hashes verkettet; pixelward evidence verify prüft sie, und pixelward evidence report nennt dieselben Zahlen.",
+            "Le relais compte en écrivant la preuve de chaque décision : une copie par destinataire de chaque message, et chaque traceur une fois par destinataire. Les jours sont ceux d’UTC. Les consentements sont comptés au moment indiqué, tels qu’ils sont alors. Les preuves sont chaînées par empreintes ; pixelward evidence verify les vérifie et pixelward evidence report donne les mêmes chiffres.",
+        ))) }
+    }
+}

@@ -1,0 +1,142 @@
+//! What is in force: kinds of mail, and the rules of jurisdictions with their dates and sources.
+
+use maud::{Markup, html};
+use serde_json::Value;
+
+use super::readable;
+use crate::layout::{Page, shown};
+use crate::text::Text;
+use crate::value::{flag, joined, list, maybe, number, text};
+use crate::{Answered, Call, words};
+
+pub(crate) async fn page(call: Call) -> Answered {
+    let policy = call.console.policy().await?;
+    let title = call.say(&Text("Mailstreams and rules", "Mailarten und Regeln", "Flux et règles"));
+    let own = list(&policy, "controllers").iter().find(|own| text(own, "name") == call.controller);
+    let own = own.cloned().unwrap_or_default();
+    let all = list(&policy, "warnings").iter().filter_map(Value::as_str);
+    let warnings: Vec<&str> = all.filter(|own| !is_of_another(own, &call)).collect();
+    let content = html! {
+        h1 { (title) }
+        p { (call.say(&Text("In force since", "In Kraft seit", "En vigueur depuis"))) " " (readable(text(&policy, "since"))) ", "
+            (call.say(&Text("from the configuration of the relay.", "aus der Konfiguration des Relays.", "d’après la configuration du relais."))) }
+        @if !warnings.is_empty() && call.session()?.rights.allow_all(&crate::config::console::Role::ALL) {
+            ul class="alarms" lang="en" { @for own in &warnings { li { span class="warn" { (own) } } } }
+        }
+        h2 { (call.controller) }
+        (controller(&call, &own))
+        p { a href=(call.to("/streams/page")) { (call.say(&Text("The preference page as readers see it", "Die Einstellungsseite, wie Leser sie sehen", "La page de préférences telle que la voient les lecteurs"))) } }
+        h2 { (call.say(&Text("Kinds of mail", "Arten von Post", "Types de courrier"))) }
+        (streams(&call, &own))
+        h2 { (call.say(&Text("Rules of jurisdictions", "Regeln der Rechtsordnungen", "Règles des juridictions"))) }
+        (rules(&call, &policy))
+    };
+    Ok(shown(&call, &Page::new(title, content)))
+}
+
+/// Whether a warning begins with the name of a controller that is not looked at: `controller club: …`, `mailstream news of club: …`.
+fn is_of_another(warning: &str, call: &Call) -> bool {
+    let subject = warning.split_once(": ").map_or("", |(subject, _)| subject);
+    let of_stream = || subject.strip_prefix("mailstream ").and_then(|own| Some(own.rsplit_once(" of ")?.1));
+    let named = subject.strip_prefix("controller ").or_else(of_stream);
+    named.is_some_and(|own| own != call.controller)
+}
+
+fn controller(call: &Call, own: &Value) -> Markup {
+    let grant = match text(own, "on_grant") {
+        "gate" => Text(
+            "a gated pixel takes the tracker’s place",
+            "ein Pixel mit Schranke tritt an die Stelle des Trackers",
+            "un pixel à barrière remplace le traceur",
+        ),
+        "keep" => Text(
+            "the tracker stays; a withdrawal cannot reach delivered mail",
+            "der Tracker bleibt; ein Widerruf erreicht zugestellte Post nicht",
+            "le traceur reste ; un retrait n’atteint pas le courrier livré",
+        ),
+        _ => Text(
+            "trackers are taken out all the same",
+            "Tracker werden trotzdem entfernt",
+            "les traceurs sont retirés quand même",
+        ),
+    };
+    let days = |count: u64| match count {
+        0 => call.say(&Text("never", "nie", "jamais")).to_owned(),
+        count => format!("{count} {}", call.say(&Text("days", "Tage", "jours"))),
+    };
+    html! {
+        dl {
+            dt { (call.say(&Text("Where somebody agreed", "Wo jemand zustimmte", "En cas d’accord"))) } dd { (call.say(&grant)) }
+            dt { (call.say(&Text("Where readers find more", "Wo Leser mehr erfahren", "Où les lecteurs en savent plus"))) } dd { (maybe(own, "notice_url").unwrap_or("–")) }
+            dt { (call.say(&Text("Address of its pages", "Adresse seiner Seiten", "Adresse de ses pages"))) } dd { (maybe(own, "public_url").unwrap_or("–")) }
+            dt { (call.say(&Text("Erased without news after", "Ohne Neues gelöscht nach", "Effacés sans nouvelles après"))) } dd { (days(number(own, "retention_days"))) }
+        }
+    }
+}
+
+fn streams(call: &Call, own: &Value) -> Markup {
+    let columns = [
+        Text("Name", "Name", "Nom"),
+        Text("Mode", "Betrieb", "Mode"),
+        Text("Opens are for", "Öffnungen dienen", "Les ouvertures servent à"),
+        Text("Asked for", "Verlangt", "Demandé"),
+        Text("Exemption", "Ausnahme", "Exemption"),
+        Text("Rules", "Regeln", "Règles"),
+        Text("Taken out", "Entfernt", "Retiré"),
+    ];
+    html! {
+        div class="wide" tabindex="0" { table {
+            thead { tr { @for own in &columns { th scope="col" { (call.say(own)) } } } }
+            tbody {
+                @for own in list(own, "mailstreams") {
+                    tr {
+                        th scope="row" { (text(own, "name")) }
+                        td { @if text(own, "mode") == "observe" { span class="warn" { (call.say(&Text("observe", "beobachten", "observer"))) } } @else { (call.say(&Text("enforce", "durchsetzen", "appliquer"))) } }
+                        td class="prose" { (list(own, "purposes").iter().filter_map(Value::as_str).map(|own| words::purpose(call.language, own)).collect::<Vec<_>>().join(", ")) }
+                        td { (text(own, "requested")) }
+                        td { (maybe(own, "exemption").unwrap_or("–")) @if flag(own, "consent_request") { " " (call.say(&Text("(asks for consent)", "(bittet um Einwilligung)", "(demande le consentement)"))) } }
+                        td { (text(own, "jurisdiction")) }
+                        td { (text(own, "extent")) (call.say(&Text(", receipts: ", ", Empfangsbestätigungen: ", ", accusés : "))) (text(own, "receipts")) (call.say(&Text(", links: ", ", Links: ", ", liens : "))) (text(own, "links")) }
+                    }
+                }
+            }
+        } }
+    }
+}
+
+fn rules(call: &Call, policy: &Value) -> Markup {
+    let columns = [
+        Text("Version", "Fassung", "Version"),
+        Text("From", "Ab", "Dès"),
+        Text("Opens", "Öffnungen", "Ouvertures"),
+        Text("Links", "Links", "Liens"),
+        Text("Exemptions", "Ausnahmen", "Exemptions"),
+        Text("Source", "Quelle", "Source"),
+        Text("Checked on", "Geprüft am", "Vérifié le"),
+    ];
+    let need = |is: bool| {
+        call.say(if is {
+            &Text("need consent", "brauchen Einwilligung", "consentement exigé")
+        } else {
+            &Text("free", "frei", "libres")
+        })
+    };
+    html! {
+        div class="wide" tabindex="0" { table {
+            thead { tr { @for own in &columns { th scope="col" { (call.say(own)) } } } }
+            tbody {
+                @for own in list(policy, "jurisdictions") {
+                    tr {
+                        th scope="row" class="nowrap" { (text(own, "label")) }
+                        td class="nowrap" { (text(own, "effective_from").get(..10).unwrap_or_default()) }
+                        td { (need(flag(own, "opens_need_consent"))) }
+                        td { (need(flag(own, "links_need_consent"))) }
+                        td class="prose" { (joined(own, "exemptions")) }
+                        td class="prose" lang="en" { (text(own, "source")) @if flag(own, "own") { " (" (call.say(&Text("the operator’s own", "vom Betreiber", "de l’exploitant"))) ")" } }
+                        td class="nowrap" { (text(own, "checked_on")) }
+                    }
+                }
+            }
+        } }
+    }
+}

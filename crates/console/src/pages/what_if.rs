@@ -1,0 +1,196 @@
+//! Trying rules out: a message before and after, and why. Nothing of it is kept.
+
+use axum::http::header::CONTENT_SECURITY_POLICY;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use maud::{Markup, html};
+use serde_json::{Map, Value};
+
+use crate::guard::policy;
+use crate::layout::{Page, shown, token};
+use crate::text::Text;
+use crate::value::{joined, list, maybe, text};
+use crate::{Answered, Call, Failure, words};
+
+/// What a reader can be taken to have said.
+const STATES: [&str; 4] = ["granted", "refused", "withdrawn", "asked"];
+
+pub(crate) async fn page(call: Call) -> Answered {
+    let title = title(&call);
+    let content = html! {
+        h1 { (title) }
+        p { (call.say(&Text(
+            "Choose or paste a message, and see what the relay would do with it. Nothing is kept, sent or fetched.",
+            "Wählen Sie eine Nachricht oder fügen Sie eine ein und sehen Sie, was das Relay damit täte. Nichts wird aufbewahrt, versandt oder geladen.",
+            "Choisissez ou collez un message et voyez ce que le relais en ferait. Rien n’est gardé, envoyé ni chargé.",
+        ))) }
+        (form(&call).await?)
+    };
+    Ok(shown(&call, &Page::new(title, content)))
+}
+
+fn title(call: &Call) -> &'static str {
+    call.say(&Text("What if", "Was wäre wenn", "Et si"))
+}
+
+async fn form(call: &Call) -> Result<Markup, Failure> {
+    let declared = call.console.policy().await?;
+    let own = list(&declared, "controllers").iter().find(|own| text(own, "name") == call.controller);
+    let streams: Vec<String> = own
+        .map_or(&[][..], |own| list(own, "mailstreams"))
+        .iter()
+        .map(|own| text(own, "name").to_owned())
+        .collect();
+    let (mailstream, state) = (call.form.value("mailstream"), call.form.value("state"));
+    Ok(html! {
+        form method="post" action="/what-if" enctype="multipart/form-data" {
+            (token(call, "/what-if"))
+            input type="hidden" name="controller" value=(call.controller);
+            div class="field" {
+                label for="mailstream" { (call.say(&Text("Mailstream", "Mailart", "Flux"))) }
+                select id="mailstream" name="mailstream" { @for own in &streams { option value=(own) selected[own == mailstream] { (own) } } }
+            }
+            div class="field" {
+                label for="state" { (call.say(&Text("The reader has", "Die Person hat", "La personne a"))) }
+                select id="state" name="state" {
+                    option value="" { (call.say(&Text("said nothing", "nichts gesagt", "rien dit"))) }
+                    @for own in STATES { option value=(own) selected[own == state] { (words::state(call.language, own)) } }
+                }
+            }
+            div class="field" {
+                label for="file" { (call.say(&Text("Message as a file (.eml)", "Nachricht als Datei (.eml)", "Message en fichier (.eml)"))) }
+                input id="file" name="file" type="file" accept=".eml,message/rfc822,text/plain";
+            }
+            div class="field full" {
+                label for="text" { (call.say(&Text("or its source", "oder ihr Quelltext", "ou sa source"))) }
+                textarea id="text" name="text" spellcheck="false" { (call.form.value("text")) }
+            }
+            button { (call.say(&Text("Try", "Ausprobieren", "Essayer"))) }
+        }
+    })
+}
+
+pub(crate) async fn tried(call: Call) -> Answered {
+    let message = match call.form.file.as_slice() {
+        [] => call.form.value("text").as_bytes(),
+        own => own,
+    };
+    if message.is_empty() {
+        return Err(Failure::malformed("file"));
+    }
+    let mut trial = Map::new();
+    trial.insert("message".to_owned(), STANDARD.encode(message).into());
+    trial.insert("language".to_owned(), call.language.code().into());
+    for name in ["mailstream", "state"] {
+        if !call.form.value(name).is_empty() {
+            trial.insert(name.to_owned(), call.form.value(name).into());
+        }
+    }
+    let path = format!("/v1/controllers/{}/policy/what-if", call.controller);
+    let done = call.console.api.post(&path, &Value::Object(trial)).await?;
+    let title = title(&call);
+    let content = html! {
+        h1 { (title) }
+        (told(&call, &done))
+        h2 { (call.say(&Text("Once more", "Noch einmal", "Encore une fois"))) }
+        (form(&call).await?)
+    };
+    let mut response = shown(&call, &Page::new(title, content));
+    // The frames inherit the policy of the page, and mail has its styles within.
+    let own = policy(&call.console, "style-src 'self' 'unsafe-inline'; img-src 'self'; frame-src 'self'");
+    response.headers_mut().insert(CONTENT_SECURITY_POLICY, own);
+    Ok(response)
+}
+
+fn told(call: &Call, done: &Value) -> Markup {
+    let result = match text(done, "result") {
+        "untouched" => {
+            Text("It would leave as it came.", "Sie ginge hinaus, wie sie kam.", "Il partirait tel quel.")
+        }
+        "changed" => Text(
+            "No tracker would be taken out; only what the relay adds to every copy would be added.",
+            "Kein Tracker würde entfernt; es käme nur hinzu, was das Relay jeder Kopie beifügt.",
+            "Aucun traceur ne serait retiré ; seul s’ajouterait ce que le relais met dans chaque copie.",
+        ),
+        "rejected" => Text("It would be rejected.", "Sie würde abgewiesen.", "Il serait rejeté."),
+        "rewritten" => {
+            Text("Trackers would be taken out.", "Tracker würden entfernt.", "Les traceurs seraient retirés.")
+        }
+        "swapped" => Text(
+            "A pixel of the relay’s own would take the tracker’s place.",
+            "Ein eigenes Pixel des Relays träte an die Stelle des Trackers.",
+            "Un pixel propre au relais remplacerait le traceur.",
+        ),
+        "rewritten_strictly" => Text(
+            "Every remote request would be taken out.",
+            "Jeder Abruf von außen würde entfernt.",
+            "Toute requête distante serait retirée.",
+        ),
+        "observed" => Text(
+            "It would leave untouched: the mailstream only observes.",
+            "Sie bliebe unverändert: die Mailart wird nur beobachtet.",
+            "Il partirait tel quel : ce flux est seulement observé.",
+        ),
+        _ => Text(
+            "It would wait with its sender.",
+            "Sie bliebe beim Absender.",
+            "Il resterait chez l’expéditeur.",
+        ),
+    };
+    let bytes = list(done, "bytes")
+        .iter()
+        .filter_map(Value::as_u64)
+        .map(|own| call.language.number(own))
+        .collect::<Vec<_>>();
+    html! {
+        p class="card" { strong { (call.say(&result)) } span { (bytes.join(" → ")) " bytes" } }
+        @if let Some(problem) = maybe(done, "problem") { p class="bad" lang="en" { (problem) } }
+        h2 { (call.say(&Text("Why", "Warum", "Pourquoi"))) }
+        ul { @for own in list(done, "sentences") { li { (own.as_str().unwrap_or_default()) } } }
+        h2 { (call.say(&Text("Trackers found", "Gefundene Tracker", "Traceurs trouvés"))) }
+        @if list(done, "trackers").is_empty() { p { (call.say(&Text("None.", "Keine.", "Aucun."))) } } @else {
+            div class="wide" tabindex="0" { table {
+                thead { tr {
+                    th scope="col" { (call.say(&Text("Place", "Ort", "Endroit"))) }
+                    th scope="col" { (call.say(&Text("Vendor", "Anbieter", "Fournisseur"))) }
+                    th scope="col" { (call.say(&Text("Reports to", "Meldet an", "Signale à"))) }
+                    th scope="col" { (call.say(&Text("What speaks for it", "Was dafür spricht", "Ce qui l’indique"))) }
+                    th scope="col" { (call.say(&Text("What becomes of it", "Was daraus wird", "Ce qu’il devient"))) }
+                } }
+                tbody {
+                    @for own in list(done, "trackers") {
+                        tr { th scope="row" { (text(own, "carrier")) } td { (maybe(own, "vendor").unwrap_or("?")) } td { code { (text(own, "host")) } } td class="prose" { (joined(own, "reasons")) } td { (fate(call, own)) } }
+                    }
+                }
+            } }
+        }
+        div class="pair" {
+            @for (title, name) in [(Text("Before", "Vorher", "Avant"), "before"), (Text("After", "Nachher", "Après"), "after")] {
+                figure {
+                    figcaption { (call.say(&title)) }
+                    iframe sandbox="" title=(call.say(&title)) srcdoc=(text(done, name)) {}
+                }
+            }
+        }
+    }
+}
+
+/// What would be done with one tracker, and what would stand there.
+fn fate(call: &Call, tracker: &Value) -> Markup {
+    let words = match text(tracker, "becomes") {
+        "keep" => call.say(&Text("stays", "bleibt", "reste")).to_owned(),
+        "strip" => call.say(&Text("taken out", "entfernt", "retiré")).to_owned(),
+        "eased" => call
+            .say(&Text(
+                "without what identifies the reader",
+                "ohne das, was die Person erkennbar macht",
+                "sans ce qui identifie la personne",
+            ))
+            .to_owned(),
+        "withheld" => call
+            .say(&Text("waits with the message", "wartet mit der Nachricht", "attend avec le message"))
+            .to_owned(),
+        swap => words::outcome(call.language, swap),
+    };
+    html! { (words) @if let Some(address) = maybe(tracker, "address") { " " code { (address) "…" } } }
+}

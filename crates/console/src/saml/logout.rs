@@ -1,0 +1,83 @@
+//! Single logout by the redirect binding, begun here or by the identity provider.
+
+use super::outline::{instant, issuer, parsed};
+use super::{Saml, SamlError, message, query, sign};
+use crate::consent::Timestamp;
+use crate::session::{Federated, Session, random};
+
+const PROTOCOL: &str = "urn:oasis:names:tc:SAML:2.0:protocol";
+const ASSERTION: &str = "urn:oasis:names:tc:SAML:2.0:assertion";
+/// For how long a wish to end a session counts, in milliseconds.
+const LIFETIME: i64 = 300_000;
+
+/// Sessions that the identity provider wants ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Ending {
+    name_id: String,
+    /// Only these of the person's sessions; all of them where there is none.
+    indexes: Vec<String>,
+    /// Where the browser goes with the word that it is done.
+    pub(crate) onward: Option<String>,
+}
+
+impl Ending {
+    /// Whether a session is one of them.
+    pub(crate) fn fits(&self, session: &Session) -> bool {
+        session.saml.as_ref().is_some_and(|own| {
+            let is_named = self.indexes.is_empty()
+                || own.index.as_ref().is_some_and(|index| self.indexes.contains(index));
+            own.name_id == self.name_id && is_named
+        })
+    }
+}
+
+impl Saml {
+    /// Where a browser goes to end the identity provider's session, too; `None` where it has no place for that.
+    pub(crate) fn logout(&self, whose: &Federated) -> Option<String> {
+        let to = self.idp().logout.clone()?;
+        let id = format!("_{}", random()?);
+        let request = message::logout_request(&id, &self.settings.entity_id, &to, whose, Timestamp::now());
+        message::redirect(&to, "SAMLRequest", &request, None, self.key.as_ref())
+    }
+
+    /// Reads the identity provider's wish to end sessions. It must be signed, of now, and new.
+    pub(crate) fn ending(&self, raw_query: &str, now: Timestamp) -> Result<Ending, SamlError> {
+        let idp = self.idp();
+        sign::verified(raw_query, "SAMLRequest", &idp.certificates)?;
+        let pairs = query::pairs(raw_query).ok_or(SamlError::Malformed("the query"))?;
+        let value = |name: &str| pairs.iter().find(|(own, _)| own == name).map(|(_, value)| value.as_str());
+        let xml =
+            message::inflated(value("SAMLRequest").ok_or(SamlError::Malformed("there is no request"))?)?;
+        let document = parsed(&xml)?;
+        let root = document.root_element();
+        if !root.has_tag_name((PROTOCOL, "LogoutRequest")) || root.attribute("Version") != Some("2.0") {
+            return Err(SamlError::Malformed("it is no request to end a session"));
+        }
+        if issuer(root)? != idp.entity_id {
+            return Err(SamlError::Unfit("it is of another issuer"));
+        }
+        if root.attribute("Destination").is_some_and(|own| own != self.logout_url()) {
+            return Err(SamlError::Unfit("it is for another address"));
+        }
+        let skew = i64::try_from(self.settings.clock_skew.as_millis()).unwrap_or(i64::MAX);
+        let issued = instant(root, "IssueInstant")?;
+        let is_over =
+            root.attribute("NotOnOrAfter").is_some() && instant(root, "NotOnOrAfter")? + skew <= now.0;
+        if issued > now.0 + skew || issued + LIFETIME < now.0 || is_over {
+            return Err(SamlError::Unfit("it is not of now"));
+        }
+        let id =
+            root.attribute("ID").filter(|own| !own.is_empty()).ok_or(SamlError::Malformed("it has no id"))?;
+        let name = root.children().find(|own| own.has_tag_name((ASSERTION, "NameID")));
+        let name = name.and_then(|own| own.text()).ok_or(SamlError::Malformed("it names nobody"))?;
+        let indexes = root.children().filter(|own| own.has_tag_name((PROTOCOL, "SessionIndex")));
+        let indexes = indexes.filter_map(|own| own.text()).map(str::to_owned).collect();
+        self.used.claim(id, Timestamp(issued + LIFETIME + skew), now)?;
+        let onward = idp.logout.as_ref().and_then(|to| {
+            let own = format!("_{}", random()?);
+            let response = message::logout_response(&own, &self.settings.entity_id, to, id, now);
+            message::redirect(to, "SAMLResponse", &response, value("RelayState"), self.key.as_ref())
+        });
+        Ok(Ending { name_id: name.to_owned(), indexes, onward })
+    }
+}

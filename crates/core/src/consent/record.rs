@@ -1,0 +1,484 @@
+//! One entry of the journal: what somebody said, when, how, and the evidence for it (N21).
+
+use super::person::Controller;
+use super::seal::{NotOpened, Sealer};
+use super::timestamp::Timestamp;
+use crate::fields::{Malformed, Writer, fields, text, time};
+use crate::policy::Purpose;
+
+/// What a person has said about a purpose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum State {
+    /// Nobody asked.
+    NeverAsked = 0,
+    /// Asked, and no answer came.
+    Asked = 1,
+    /// Yes.
+    Granted = 2,
+    /// No.
+    Refused = 3,
+    /// Yes once, and no since.
+    Withdrawn = 4,
+    /// Objected to an exempt use.
+    Objected = 5,
+}
+
+impl State {
+    /// Every state.
+    pub const ALL: [State; 6] =
+        [State::NeverAsked, State::Asked, State::Granted, State::Refused, State::Withdrawn, State::Objected];
+
+    /// The name used in files and interfaces.
+    pub const fn name(self) -> &'static str {
+        match self {
+            State::NeverAsked => "never_asked",
+            State::Asked => "asked",
+            State::Granted => "granted",
+            State::Refused => "refused",
+            State::Withdrawn => "withdrawn",
+            State::Objected => "objected",
+        }
+    }
+
+    /// The state with this name.
+    pub fn named(name: &str) -> Option<State> {
+        State::ALL.into_iter().find(|state| state.name() == name)
+    }
+
+    pub(super) fn from_number(number: u8) -> Option<State> {
+        State::ALL.into_iter().find(|state| *state as u8 == number)
+    }
+
+    /// Whether it is a yes or a no, and not silence.
+    pub fn is_answer(self) -> bool {
+        self >= State::Granted
+    }
+
+    /// Whether the person said no, in whatever way.
+    pub fn is_no(self) -> bool {
+        matches!(self, State::Refused | State::Withdrawn | State::Objected)
+    }
+
+    /// Whether the person took back what was given, or objected: only a later grant with evidence supersedes it.
+    pub fn is_withdrawal(self) -> bool {
+        matches!(self, State::Withdrawn | State::Objected)
+    }
+}
+
+/// What describes the person or the occasion; encrypted under the person's key.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Details {
+    /// How it was said: a form, a call, a link.
+    pub method: Option<String>,
+    /// Where: web, mail, shop.
+    pub channel: Option<String>,
+    /// Which version of the notice was shown (N20).
+    pub notice_version: Option<String>,
+    /// SHA-256 of the exact text shown, in hexadecimal.
+    pub text_hash: Option<String>,
+    /// Where the evidence lies (N22).
+    pub evidence: Option<String>,
+    /// Who entered it.
+    pub actor: Option<String>,
+    /// The controller's own name for the person.
+    pub external_id: Option<String>,
+}
+
+/// Where the time of a change comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Timing {
+    /// Somebody says when it was said.
+    Claimed,
+    /// It is said at this moment: the store gives it a time behind all that is known, whatever the clock did.
+    Now,
+}
+
+/// Whether there is evidence for a record (N22).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// There is.
+    Given,
+    /// There is none.
+    Missing,
+    /// The record is of a version that did not write it down in clear.
+    Unknown,
+}
+
+/// What is to be recorded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// To whom it was said.
+    pub controller: Controller,
+    /// What about.
+    pub purposes: Vec<Purpose>,
+    /// What was said.
+    pub state: State,
+    /// When it was said.
+    pub event_at: Timestamp,
+    /// Where that time comes from.
+    pub timing: Timing,
+    /// When it was said by whoever said so, where that could not be taken: it lies ahead of the clock, or
+    /// what stands does.
+    pub claimed_at: Option<Timestamp>,
+    /// When the person was asked.
+    pub asked_at: Option<Timestamp>,
+    /// When the notice was sent (N29).
+    pub notice_sent_at: Option<Timestamp>,
+    /// When the address was collected (N29).
+    pub collected_at: Option<Timestamp>,
+    /// When a grant ends by itself.
+    pub expires: Option<Timestamp>,
+    /// Before when the person must not be asked again (N19).
+    pub do_not_ask_before: Option<Timestamp>,
+    /// Which rules apply to the person (N5).
+    pub jurisdiction: Option<String>,
+    /// Never track this person (N32).
+    pub no_track: Option<bool>,
+    /// The rest.
+    pub details: Details,
+}
+
+impl Change {
+    /// A change with nothing but what it needs.
+    pub fn new(controller: Controller, purposes: Vec<Purpose>, state: State, event_at: Timestamp) -> Change {
+        Change {
+            controller,
+            purposes,
+            state,
+            event_at,
+            timing: Timing::Claimed,
+            claimed_at: None,
+            asked_at: None,
+            notice_sent_at: None,
+            collected_at: None,
+            expires: None,
+            do_not_ask_before: None,
+            jurisdiction: None,
+            no_track: None,
+            details: Details::default(),
+        }
+    }
+
+    /// A change that is said at this moment.
+    pub fn now(controller: Controller, purposes: Vec<Purpose>, state: State) -> Change {
+        Change { timing: Timing::Now, ..Change::new(controller, purposes, state, Timestamp::now()) }
+    }
+
+    /// Whether it can only make stricter what stands: a no, or "never track me". Such a change is taken
+    /// whatever the clock says.
+    pub fn is_strict(&self) -> bool {
+        self.state.is_no() || self.no_track == Some(true)
+    }
+}
+
+/// An entry as it stands in the journal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// A random id: the key file alone knows whose it is.
+    pub person: [u8; 16],
+    /// When it was recorded.
+    pub recorded_at: Timestamp,
+    /// What was said; its details are empty.
+    pub change: Change,
+    /// Whether there is evidence for it, which is within the details.
+    pub proof: Proof,
+    /// The details, sealed. Unreadable once the person was erased.
+    pub sealed: Vec<u8>,
+}
+
+/// What a payload of the journal says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Payload {
+    /// Somebody said something.
+    Record(Box<Record>),
+    /// The person with this id was erased: a key of theirs that comes back from a backup is no longer theirs.
+    Erased([u8; 16]),
+}
+
+impl Payload {
+    /// Reads a payload.
+    ///
+    /// # Errors
+    ///
+    /// When it is none, or of a later version.
+    pub fn decode(bytes: &[u8]) -> Result<Payload, BadRecord> {
+        match bytes.split_first() {
+            Some((&ERASED, rest)) => {
+                let (person, _) = rest.split_first_chunk::<16>().ok_or(BadRecord::Malformed)?;
+                Ok(Payload::Erased(*person))
+            }
+            _ => Record::decode(bytes).map(Box::new).map(Payload::Record),
+        }
+    }
+}
+
+/// The payload that says that a person was erased.
+pub fn erased(person: &[u8; 16], at: Timestamp) -> Vec<u8> {
+    let mut bytes = vec![ERASED];
+    bytes.extend_from_slice(person);
+    bytes.extend_from_slice(&at.0.to_le_bytes());
+    bytes
+}
+
+/// Why bytes are no record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadRecord {
+    /// It was written by a later version.
+    #[error("the record has format {0}, which this version does not know")]
+    Version(u8),
+    /// A field is cut off, missing, or not what it should be.
+    #[error("the record is malformed")]
+    Malformed,
+}
+
+impl From<Malformed> for BadRecord {
+    fn from(Malformed: Malformed) -> BadRecord {
+        BadRecord::Malformed
+    }
+}
+
+/// The format written by this version; the first byte of each record.
+const VERSION: u8 = 1;
+/// The first byte of a payload that says that a person was erased.
+const ERASED: u8 = 2;
+
+/// Field numbers. Never used for anything else.
+mod tag {
+    pub(super) const CONTROLLER: u8 = 1;
+    pub(super) const PERSON: u8 = 2;
+    pub(super) const PURPOSES: u8 = 3;
+    pub(super) const STATE: u8 = 4;
+    pub(super) const EVENT_AT: u8 = 5;
+    pub(super) const RECORDED_AT: u8 = 6;
+    pub(super) const ASKED_AT: u8 = 7;
+    pub(super) const NOTICE_SENT_AT: u8 = 8;
+    pub(super) const EXPIRES: u8 = 9;
+    pub(super) const DO_NOT_ASK_BEFORE: u8 = 10;
+    pub(super) const JURISDICTION: u8 = 11;
+    pub(super) const NO_TRACK: u8 = 12;
+    pub(super) const SEALED: u8 = 13;
+    pub(super) const COLLECTED_AT: u8 = 14;
+    // 15 is kept for the place in a cluster's common order.
+    pub(super) const CLAIMED_AT: u8 = 16;
+    pub(super) const PROOF: u8 = 17;
+    pub(super) const METHOD: u8 = 20;
+    pub(super) const CHANNEL: u8 = 21;
+    pub(super) const NOTICE_VERSION: u8 = 22;
+    pub(super) const TEXT_HASH: u8 = 23;
+    pub(super) const EVIDENCE: u8 = 24;
+    pub(super) const ACTOR: u8 = 25;
+    pub(super) const EXTERNAL_ID: u8 = 26;
+}
+
+impl Details {
+    fn encode(&self) -> Vec<u8> {
+        let mut writer = Writer::new(VERSION);
+        writer.text(tag::METHOD, self.method.as_deref());
+        writer.text(tag::CHANNEL, self.channel.as_deref());
+        writer.text(tag::NOTICE_VERSION, self.notice_version.as_deref());
+        writer.text(tag::TEXT_HASH, self.text_hash.as_deref());
+        writer.text(tag::EVIDENCE, self.evidence.as_deref());
+        writer.text(tag::ACTOR, self.actor.as_deref());
+        writer.text(tag::EXTERNAL_ID, self.external_id.as_deref());
+        writer.done()
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Details, BadRecord> {
+        let (&version, rest) = bytes.split_first().ok_or(BadRecord::Malformed)?;
+        if version != VERSION {
+            return Err(BadRecord::Version(version));
+        }
+        let mut details = Details::default();
+        for (tag, content) in fields(rest)? {
+            match tag {
+                tag::METHOD => details.method = Some(text(content)?),
+                tag::CHANNEL => details.channel = Some(text(content)?),
+                tag::NOTICE_VERSION => details.notice_version = Some(text(content)?),
+                tag::TEXT_HASH => details.text_hash = Some(text(content)?),
+                tag::EVIDENCE => details.evidence = Some(text(content)?),
+                tag::ACTOR => details.actor = Some(text(content)?),
+                tag::EXTERNAL_ID => details.external_id = Some(text(content)?),
+                _ => {}
+            }
+        }
+        Ok(details)
+    }
+}
+
+impl Record {
+    /// A record of `change` about the person with this id, its details sealed under the person's key.
+    pub fn new(person: [u8; 16], key: &Sealer, recorded_at: Timestamp, change: &Change) -> Record {
+        let sealed = key.seal(&change.details.encode(), &person);
+        let proof = if change.details.evidence.is_some() { Proof::Given } else { Proof::Missing };
+        let change = Change { details: Details::default(), timing: Timing::Claimed, ..change.clone() };
+        Record { person, recorded_at, change, proof, sealed }
+    }
+
+    /// The details.
+    ///
+    /// # Errors
+    ///
+    /// When the key is not the person's.
+    pub fn details(&self, key: &Sealer) -> Result<Details, NotOpened> {
+        let plain = key.open(&self.sealed, &self.person)?;
+        Details::decode(&plain).map_err(|_| NotOpened)
+    }
+
+    /// The bytes that stand in the journal.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut writer = Writer::new(VERSION);
+        let change = &self.change;
+        let purposes: Vec<u8> = change.purposes.iter().map(|purpose| purpose.number()).collect();
+        writer.bytes(tag::CONTROLLER, change.controller.as_str().as_bytes());
+        writer.bytes(tag::PERSON, &self.person);
+        writer.bytes(tag::PURPOSES, &purposes);
+        writer.bytes(tag::STATE, &[change.state as u8]);
+        writer.time(tag::EVENT_AT, Some(change.event_at));
+        writer.time(tag::RECORDED_AT, Some(self.recorded_at));
+        writer.time(tag::ASKED_AT, change.asked_at);
+        writer.time(tag::NOTICE_SENT_AT, change.notice_sent_at);
+        writer.time(tag::COLLECTED_AT, change.collected_at);
+        writer.time(tag::CLAIMED_AT, change.claimed_at);
+        writer.time(tag::EXPIRES, change.expires);
+        writer.time(tag::DO_NOT_ASK_BEFORE, change.do_not_ask_before);
+        writer.text(tag::JURISDICTION, change.jurisdiction.as_deref());
+        if let Some(no_track) = change.no_track {
+            writer.bytes(tag::NO_TRACK, &[u8::from(no_track)]);
+        }
+        match self.proof {
+            Proof::Given => writer.bytes(tag::PROOF, &[1]),
+            Proof::Missing => writer.bytes(tag::PROOF, &[0]),
+            Proof::Unknown => {}
+        }
+        writer.bytes(tag::SEALED, &self.sealed);
+        writer.done()
+    }
+
+    /// Reads the bytes of a record.
+    ///
+    /// # Errors
+    ///
+    /// When they are none, or of a later version.
+    pub fn decode(bytes: &[u8]) -> Result<Record, BadRecord> {
+        let (&version, rest) = bytes.split_first().ok_or(BadRecord::Malformed)?;
+        if version != VERSION {
+            return Err(BadRecord::Version(version));
+        }
+        let mut controller = None;
+        let mut person = None;
+        let mut state = None;
+        let mut times = [None; 2];
+        let mut change = Change::new(
+            "x".parse().map_err(|_| BadRecord::Malformed)?,
+            Vec::new(),
+            State::NeverAsked,
+            Timestamp(0),
+        );
+        let mut sealed = Vec::new();
+        let mut proof = Proof::Unknown;
+        let [event_at, recorded_at] = &mut times;
+        for (tag, content) in fields(rest)? {
+            match tag {
+                tag::CONTROLLER => {
+                    controller = Some(text(content)?.parse().map_err(|_| BadRecord::Malformed)?)
+                }
+                tag::PERSON => person = Some(content.try_into().map_err(|_| BadRecord::Malformed)?),
+                tag::PURPOSES => {
+                    let purposes: Option<Vec<Purpose>> =
+                        content.iter().map(|number| Purpose::from_number(*number)).collect();
+                    change.purposes = purposes.ok_or(BadRecord::Malformed)?;
+                }
+                tag::STATE => state = content.first().and_then(|number| State::from_number(*number)),
+                tag::EVENT_AT => *event_at = Some(time(content)?),
+                tag::RECORDED_AT => *recorded_at = Some(time(content)?),
+                tag::ASKED_AT => change.asked_at = Some(time(content)?),
+                tag::NOTICE_SENT_AT => change.notice_sent_at = Some(time(content)?),
+                tag::COLLECTED_AT => change.collected_at = Some(time(content)?),
+                tag::EXPIRES => change.expires = Some(time(content)?),
+                tag::DO_NOT_ASK_BEFORE => change.do_not_ask_before = Some(time(content)?),
+                tag::JURISDICTION => change.jurisdiction = Some(text(content)?),
+                tag::NO_TRACK => change.no_track = content.first().map(|flag| *flag != 0),
+                tag::CLAIMED_AT => change.claimed_at = Some(time(content)?),
+                tag::PROOF => proof = if content == [1] { Proof::Given } else { Proof::Missing },
+                tag::SEALED => sealed = content.to_vec(),
+                _ => {}
+            }
+        }
+        change.controller = controller.ok_or(BadRecord::Malformed)?;
+        change.state = state.ok_or(BadRecord::Malformed)?;
+        change.event_at = event_at.ok_or(BadRecord::Malformed)?;
+        Ok(Record {
+            person: person.ok_or(BadRecord::Malformed)?,
+            recorded_at: recorded_at.ok_or(BadRecord::Malformed)?,
+            change,
+            proof,
+            sealed,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn full() -> Change {
+        let mut change =
+            Change::new("shop".parse().unwrap(), Purpose::CONSENT.to_vec(), State::Granted, Timestamp(5));
+        change.claimed_at = Some(Timestamp(7));
+        change.asked_at = Some(Timestamp(1));
+        change.notice_sent_at = Some(Timestamp(2));
+        change.collected_at = Some(Timestamp(0));
+        change.expires = Some(Timestamp(3));
+        change.do_not_ask_before = Some(Timestamp(4));
+        change.jurisdiction = Some("fr".to_owned());
+        change.no_track = Some(false);
+        let text = |text: &str| Some(text.to_owned());
+        change.details = Details {
+            method: text("form"),
+            channel: text("web"),
+            notice_version: text("3"),
+            text_hash: text("ab"),
+            evidence: text("form/17"),
+            actor: text("import"),
+            external_id: text("c-1"),
+        };
+        change
+    }
+
+    #[test]
+    fn a_record_reads_back_whole() {
+        let key = Sealer::new(&[3; 32]);
+        let record = Record::new([9; 16], &key, Timestamp(6), &full());
+        let read = Record::decode(&record.encode()).unwrap();
+        assert_eq!(read, record);
+        assert_eq!(read.details(&key), Ok(full().details));
+        assert_eq!(Change { details: full().details, ..read.change.clone() }, full());
+        assert_eq!(read.details(&Sealer::new(&[4; 32])), Err(NotOpened));
+    }
+
+    #[test]
+    fn details_do_not_stand_in_clear() {
+        let bytes = Record::new([9; 16], &Sealer::new(&[3; 32]), Timestamp(6), &full()).encode();
+        for clear in ["form/17", "c-1", "import"] {
+            assert!(memchr::memmem::find(&bytes, clear.as_bytes()).is_none(), "{clear}");
+        }
+    }
+
+    #[test]
+    fn cut_or_foreign_bytes_are_no_record() {
+        let bytes = Record::new([9; 16], &Sealer::new(&[3; 32]), Timestamp(6), &full()).encode();
+        for end in 0..bytes.len() {
+            let _ = Record::decode(&bytes[..end]);
+        }
+        assert_eq!(Record::decode(&[]), Err(BadRecord::Malformed));
+        assert_eq!(Record::decode(&[2, 0]), Err(BadRecord::Version(2)));
+        assert_eq!(Payload::decode(&[3, 0]), Err(BadRecord::Version(3)));
+        assert_eq!(Payload::decode(&[2, 0]), Err(BadRecord::Malformed));
+        assert_eq!(Payload::decode(&erased(&[9; 16], Timestamp(6))), Ok(Payload::Erased([9; 16])));
+        assert!(matches!(Payload::decode(&bytes), Ok(Payload::Record(_))));
+        let mut later = bytes.clone();
+        later.extend_from_slice(&[99, 1, 0, 0, 0, 7]);
+        assert!(Record::decode(&later).is_ok());
+    }
+}

@@ -1,0 +1,167 @@
+//! What was declared and will not do what its author hopes, or deserves a second thought.
+
+use super::{
+    Chosen, Exemption, Footer, Jurisdictions, Kind, Mailstream, OnGrant, Purpose, Requested, Rulebook,
+    jurisdiction,
+};
+use crate::consent::Timestamp;
+use crate::rewrite::Personal;
+
+/// The warnings about a rulebook at a moment, one sentence each. Empty where there is nothing to say.
+pub fn lint(rulebook: &Rulebook, now: Timestamp) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut controllers: Vec<&str> = Vec::new();
+    for chosen in rulebook.all() {
+        let name = chosen.controller.name.as_str();
+        if !controllers.contains(&name) {
+            controllers.push(name);
+            found.extend(controller(chosen));
+        }
+        let own = chosen.mailstream;
+        let title = format!("mailstream {} of {name}", own.name);
+        let of_stream = [
+            notice(chosen),
+            link(chosen),
+            known(chosen, &rulebook.jurisdictions, now),
+            differing(own),
+            request(own),
+            pictures(own),
+        ];
+        let missing = own.exemption.map(|exemption| missing(own, exemption, &rulebook.jurisdictions, now));
+        let all = of_stream.into_iter().flatten().chain(missing.into_iter().flatten());
+        found.extend(all.map(|text| format!("{title}: {text}")));
+    }
+    found.extend(versions(&rulebook.jurisdictions, now));
+    found
+}
+
+fn controller(chosen: Chosen<'_>) -> Vec<String> {
+    let own = chosen.controller;
+    let on_grant = match (own.on_grant, &own.public_url) {
+        (OnGrant::Keep, _) => Some("on_grant is \"keep\": a withdrawal cannot reach delivered mail (N25)"),
+        (OnGrant::Gate, None) => Some(
+            "on_grant is \"gate\" and there is no public_url: trackers are taken out of the copies of those who agreed, too. Set public_url \
+             and [public], or on_grant = \"keep\", which leaves them in place",
+        ),
+        (OnGrant::Gate, Some(_)) | (OnGrant::Strip, _) => None,
+    };
+    let no_link = (own.on_grant == OnGrant::Keep && own.public_url.is_none()).then_some(
+        "there is no public_url, so mail that tracks carries no link by which consent can be withdrawn (N24)",
+    );
+    on_grant.into_iter().chain(no_link).map(|text| format!("controller {}: {text}", own.name)).collect()
+}
+
+/// Whether any copy may keep a pixel or get one of ours.
+fn may_track(chosen: Chosen<'_>) -> bool {
+    let own = chosen.mailstream;
+    own.kind == Kind::Ordinary && (chosen.controller.on_grant != OnGrant::Strip || own.exemption.is_some())
+}
+
+/// N20: people are told, also about pixels that need no consent.
+fn notice(chosen: Chosen<'_>) -> Option<String> {
+    let own = chosen.mailstream;
+    let has = own.notice_url.is_some() || chosen.controller.notice_url.is_some();
+    (!has && !own.is_unmatched() && may_track(chosen)).then(|| {
+        "it may keep pixels and has no notice_url, where readers are told of them (N20); set it here or on the controller".to_owned()
+    })
+}
+
+/// N24: mail that tracks needs a link, and this setting leaves it to the author alone.
+fn link(chosen: Chosen<'_>) -> Option<String> {
+    let own = chosen.mailstream;
+    let needs_mark =
+        own.footer == Footer::MarkerOnly && may_track(chosen) && chosen.controller.public_url.is_some();
+    needs_mark.then(|| {
+        "footer is \"marker_only\": a message whose author left no {{pixelward.preferences}} is stripped for those who agreed, too".to_owned()
+    })
+}
+
+fn known(chosen: Chosen<'_>, jurisdictions: &Jurisdictions, now: Timestamp) -> Option<String> {
+    let own = chosen.mailstream;
+    let declared = own.declared();
+    if declared == jurisdiction::UNKNOWN {
+        // For mail that fits no mailstream nothing else can be said.
+        return (!own.is_unmatched()).then(|| {
+            "no jurisdiction is declared: the strictest enabled rules count where no record says otherwise".to_owned()
+        });
+    }
+    let rules = jurisdictions.at(now).named(declared);
+    (!rules.version.starts_with(&format!("{declared}/"))).then(|| {
+        format!(
+            "no version of the jurisdiction {declared:?} is in force: the rules of {} count",
+            rules.version
+        )
+    })
+}
+
+/// Purposes that can never be served by one pixel.
+fn differing(own: &Mailstream) -> Option<String> {
+    let exemption = own.exemption?;
+    let covered = own.purposes.iter().filter(|purpose| exemption.covers(**purpose)).count();
+    (covered > 0 && covered < own.purposes.len()).then(|| {
+        format!(
+            "its exemption {} covers only some of its purposes: a pixel that serves others too needs a grant of all of them (N9, N11)",
+            exemption.name()
+        )
+    })
+}
+
+fn request(own: &Mailstream) -> Option<String> {
+    (own.kind == Kind::ConsentRequest && own.exemption.is_some()).then(|| {
+        "it asks for consent, so it is always stripped, and its exemption has no effect (N17)".to_owned()
+    })
+}
+
+fn pictures(own: &Mailstream) -> Option<String> {
+    (own.treatment.personal == Personal::Keep).then(|| {
+        "identifying_images is \"keep\": pictures that tell readers apart stay in mail to people who did not agree (N2)".to_owned()
+    })
+}
+
+/// Conditions of an exemption that are not declared.
+fn missing(
+    own: &Mailstream,
+    exemption: Exemption,
+    jurisdictions: &Jurisdictions,
+    now: Timestamp,
+) -> Vec<String> {
+    let name = exemption.name();
+    let mut found = Vec::new();
+    if !own.purposes.iter().any(|purpose| exemption.covers(*purpose)) {
+        let wanted: Vec<&str> =
+            Purpose::ALL.iter().filter(|own| exemption.covers(**own)).map(|own| own.name()).collect();
+        found.push(format!("exemption {name} has no effect: purposes names none of {}", wanted.join(", ")));
+    }
+    if exemption == Exemption::Deliverability && own.requested != Requested::Requested {
+        found.push(format!(
+            "exemption {name} has no effect: it is for mail that people asked for, so requested = \"requested\" must be declared (N11)"
+        ));
+    }
+    if exemption.needs_template() && !own.conditions.name_a_template() {
+        found.push(format!(
+            "exemption {name} has no effect: it is for one template, so sender, list_id or header must be a condition (N10, N13)"
+        ));
+    }
+    let declared = own.declared();
+    let in_force = jurisdictions.at(now);
+    if !in_force.allows(declared, exemption) {
+        found.push(format!(
+            "exemption {name} has no effect where no record says otherwise: the rules of {} do not know it",
+            in_force.named(declared).version
+        ));
+    }
+    if exemption == Exemption::LegacyInformed {
+        found.push(format!(
+            "exemption {name} rests on one reading of the transition, and another one ends it on 2026-07-14 (N29); keep the evidence of each notice"
+        ));
+    }
+    found
+}
+
+/// Own versions that nothing uses yet, or that come into force.
+fn versions(jurisdictions: &Jurisdictions, now: Timestamp) -> Vec<String> {
+    let later = jurisdictions.versions().iter().filter(|own| own.effective_from > now);
+    later
+        .map(|own| format!("jurisdiction {}: comes into force on {}", own.label(), own.effective_from))
+        .collect()
+}

@@ -1,0 +1,59 @@
+//! Whom the relay trusts when it connects to others by TLS.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+/// TLS towards next hops: verified against the certificates of `ca_file`, or those that the system trusts. `own` is a certificate chain with
+/// its key, for next hops that ask who we are.
+///
+/// # Errors
+///
+/// When the file cannot be read or the system's certificates cannot be used.
+pub fn tls_config(
+    ca_file: Option<&Path>,
+    own: Option<(&Path, &Path)>,
+) -> Result<Arc<rustls::ClientConfig>, String> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = rustls::ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?;
+    let builder = match ca_file {
+        Some(path) => {
+            let mut roots = rustls::RootCertStore::empty();
+            for certificate in certificates(path)? {
+                roots.add(certificate).map_err(|error| named(path, &error))?;
+            }
+            builder.with_root_certificates(roots)
+        }
+        None => {
+            let verifier =
+                rustls_platform_verifier::Verifier::new(provider).map_err(|error| error.to_string())?;
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
+        }
+    };
+    Ok(Arc::new(match own {
+        None => builder.with_no_client_auth(),
+        Some((certificate, key)) => {
+            let private = PrivateKeyDer::from_pem_file(key).map_err(|error| named(key, &error))?;
+            builder
+                .with_client_auth_cert(certificates(certificate)?, private)
+                .map_err(|error| named(certificate, &error))?
+        }
+    }))
+}
+
+/// All certificates of a file.
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let read: Result<Vec<_>, _> =
+        CertificateDer::pem_file_iter(path).map_err(|error| named(path, &error))?.collect();
+    let read = read.map_err(|error| named(path, &error))?;
+    if read.is_empty() { Err(named(path, &"no certificate in it")) } else { Ok(read) }
+}
+
+fn named(path: &Path, error: &dyn fmt::Display) -> String {
+    format!("{}: {error}", path.display())
+}

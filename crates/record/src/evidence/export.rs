@@ -1,0 +1,212 @@
+//! A record as it is handed on: one JSON object, with the proof that the chain has it.
+
+use serde::{Deserialize, Serialize};
+
+use super::find::Found;
+use super::record::{Record, Sighted};
+use crate::chain::Link;
+use crate::consent::Timestamp;
+
+/// What a record says, in words.
+#[derive(Debug, Serialize)]
+pub struct Shown<'a> {
+    /// When it was decided.
+    pub time: String,
+    /// Our name for the message.
+    pub id: &'a str,
+    /// The keyed hash of its Message-ID.
+    pub message_id: Option<String>,
+    /// The recipient's tag in the segment.
+    pub person: Option<String>,
+    /// On whose behalf it was sent.
+    pub controller: &'a str,
+    /// Which kind of mail.
+    pub mailstream: &'a str,
+    /// The listener it came through.
+    pub listener: &'a str,
+    /// The next hops of its route.
+    pub route: &'a str,
+    /// Whose rules they were.
+    pub jurisdiction: &'a str,
+    /// Which version of them.
+    pub version: &'a str,
+    /// Why it was decided so.
+    pub rule: &'a str,
+    /// The journal's number of the consent that led there.
+    pub consent_record: Option<u64>,
+    /// What was decided.
+    pub decided: &'a str,
+    /// What was done in the copy that was offered to the next hop.
+    pub done: &'a str,
+    /// Whether decisions were only observed.
+    pub observed: bool,
+    /// Why what was decided could not be done.
+    pub shortfall: Option<&'a str>,
+    /// How many trackers were found.
+    pub found: u64,
+    /// How many were taken out.
+    pub removed: u64,
+    /// How many were replaced.
+    pub swapped: u64,
+    /// What was found.
+    pub sightings: &'a [Sighted<'a>],
+    /// SHA-256 of the body as it came.
+    pub body_before: Option<String>,
+    /// SHA-256 of the body as it was offered.
+    pub body_after: Option<String>,
+    /// What became of it.
+    pub result: &'a str,
+    /// The code of the reply.
+    pub code: u16,
+    /// The next hop's id of it.
+    pub queue_id: Option<&'a str>,
+    /// A service that may track all the same.
+    pub downstream: Option<&'a str>,
+}
+
+impl<'a> From<&'a Record<'_>> for Shown<'a> {
+    fn from(own: &'a Record<'_>) -> Shown<'a> {
+        Shown {
+            time: Timestamp(own.at).to_string(),
+            id: &own.id,
+            message_id: own.message_id.as_ref().map(|own| hex(own)),
+            person: own.person.as_ref().map(|own| hex(own)),
+            controller: &own.controller,
+            mailstream: &own.mailstream,
+            listener: &own.listener,
+            route: &own.route,
+            jurisdiction: own.jurisdiction(),
+            version: &own.version,
+            rule: &own.rule,
+            consent_record: own.consent_record,
+            decided: &own.decided,
+            done: &own.done,
+            observed: own.observed,
+            shortfall: own.shortfall.as_deref(),
+            found: own.found,
+            removed: own.removed,
+            swapped: own.swapped,
+            sightings: &own.sightings,
+            body_before: own.before.as_ref().map(|own| hex(own)),
+            body_after: own.after.as_ref().map(|own| hex(own)),
+            result: &own.result,
+            code: own.code,
+            queue_id: own.queue_id.as_deref(),
+            downstream: own.downstream.as_deref(),
+        }
+    }
+}
+
+/// SHA-256 of `hash_before` and `payload`, one behind the other, is `hash`. All in hexadecimal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Proof {
+    /// Which chain: for how many days it is kept.
+    pub chain: u16,
+    /// The number of the segment.
+    pub segment: u32,
+    /// The record's number in its chain.
+    pub record: u64,
+    /// The chain's hash before it.
+    pub hash_before: String,
+    /// The record as it stands in the chain.
+    pub payload: String,
+    /// The chain's hash up to and with it.
+    pub hash: String,
+}
+
+/// One line of an export.
+#[derive(Debug, Serialize)]
+pub struct Line<'a> {
+    /// What the record says.
+    #[serde(flatten)]
+    pub record: Shown<'a>,
+    /// Where the chain has it.
+    pub proof: Proof,
+}
+
+/// What of a line is checked: the payload says all that the rest does.
+#[derive(Debug, Deserialize)]
+pub struct Claim {
+    /// The rest.
+    #[serde(flatten)]
+    pub record: serde_json::Map<String, serde_json::Value>,
+    /// Where the chain is said to have it.
+    pub proof: Proof,
+}
+
+impl<'a> From<&'a Found> for Line<'a> {
+    fn from(found: &'a Found) -> Line<'a> {
+        Line { record: Shown::from(&found.record), proof: Proof::of(found) }
+    }
+}
+
+impl Proof {
+    /// That of a record.
+    pub fn of(found: &Found) -> Proof {
+        Proof {
+            chain: found.days,
+            segment: found.segment,
+            record: found.link.number,
+            hash_before: hex(&found.link.before),
+            payload: hex(&found.link.payload),
+            hash: hex(&found.link.hash),
+        }
+    }
+}
+
+impl Claim {
+    /// The link that the line claims, where its hashes fit its payload and the payload says what the line says.
+    pub fn link(&self) -> Option<Link> {
+        let proof = &self.proof;
+        let link = Link {
+            number: proof.record,
+            before: unhex(&proof.hash_before)?.try_into().ok()?,
+            payload: unhex(&proof.payload)?,
+            hash: unhex(&proof.hash)?.try_into().ok()?,
+        };
+        let record = Record::decode(&link.payload).ok()?;
+        let said = serde_json::to_value(Shown::from(&record)).ok()?;
+        (link.is_sound() && said.as_object() == Some(&self.record)).then_some(link)
+    }
+}
+
+/// Bytes in hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    let pairs = text.as_bytes().chunks(2);
+    pairs.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chain::Head;
+    use crate::evidence::record::tests::full;
+
+    #[test]
+    fn a_line_proves_what_it_says_and_a_changed_one_does_not() {
+        let payload = full().encode();
+        let before = Head { count: 6, hash: [5; 32] };
+        let after = before.then(&payload);
+        let link = Link { number: 7, before: before.hash, payload, hash: after.hash };
+        let found = Found { days: 365, segment: 2, link: link.clone(), record: full() };
+        let text = serde_json::to_string(&Line::from(&found)).unwrap();
+        let claim = |text: &str| serde_json::from_str::<Claim>(text).unwrap().link();
+        assert_eq!(claim(&text), Some(link));
+        for (from, to) in [
+            ("\"done\":\"strip\"", "\"done\":\"keep\""),
+            ("\"removed\":2", "\"removed\":3"),
+            ("\"record\":7", "\"record\":8"),
+            ("\"hash_before\":\"05", "\"hash_before\":\"06"),
+            ("\"payload\":\"01", "\"payload\":\"0x"),
+        ] {
+            let changed = text.replace(from, to);
+            assert_ne!(changed, text);
+            // The number is not part of the hash, and is compared with the chain.
+            assert_eq!(claim(&changed).is_none(), !from.contains("\"record\""), "{from}");
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! What the mail path hands over: one note for each message, from which a record for each recipient is made elsewhere.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use super::record::{Record, Sighted, Tag};
+use crate::Effect;
+use crate::consent::{Person, Timestamp};
+use crate::digest::BodyHash;
+use crate::policy::Decision;
+use crate::smtp::Reply;
+
+/// The longest Message-ID that is looked at, in characters.
+const MAX_MESSAGE_ID: usize = 200;
+/// The longest id of a next hop's queue.
+const MAX_QUEUE_ID: usize = 64;
+
+/// One message.
+#[derive(Debug)]
+pub struct Note {
+    /// When it was decided.
+    pub at: Timestamp,
+    /// Our name for it.
+    pub id: String,
+    /// Its Message-ID.
+    pub message_id: String,
+    /// On whose behalf it was sent.
+    pub controller: Arc<str>,
+    /// In how many days that controller's evidence goes, where it says so.
+    pub days: Option<u16>,
+    /// Which kind of mail it is.
+    pub mailstream: Arc<str>,
+    /// Whether decisions are only observed.
+    pub observed: bool,
+    /// The listener it came through.
+    pub listener: String,
+    /// The next hops of its route.
+    pub route: String,
+    /// A service that may track all the same; empty where there is none.
+    pub downstream: String,
+    /// How many trackers were found.
+    pub found: usize,
+    /// The same by carrier and vendor.
+    pub sightings: Vec<Sighted<'static>>,
+    /// Where those report to whose vendor nobody knows, as far as that may be kept, and how many; for the statistics alone.
+    pub hosts: Vec<(String, u64)>,
+    /// The hash of the body as it came, where bodies are hashed.
+    pub before: Option<BodyHash>,
+    /// What was offered to the next hop.
+    pub copies: Vec<NotedCopy>,
+}
+
+/// One copy.
+#[derive(Debug)]
+pub struct NotedCopy {
+    /// The hash of its body; `None` where it could not be made, or bodies are not hashed.
+    pub after: Option<BodyHash>,
+    /// Who got it.
+    pub recipients: Vec<NotedRecipient>,
+}
+
+/// One recipient.
+#[derive(Debug)]
+pub struct NotedRecipient {
+    /// Who.
+    pub person: Person,
+    /// What was decided, and why.
+    pub decision: Decision,
+    /// What was done in the copy that the next hop took.
+    pub effect: Effect,
+    /// What became of it.
+    pub reply: Reply,
+}
+
+impl Note {
+    /// How many recipients it has.
+    pub fn recipients(&self) -> usize {
+        self.copies.iter().map(|own| own.recipients.len()).sum()
+    }
+
+    /// All recipients with their copies.
+    pub fn each(&self) -> impl Iterator<Item = (&NotedCopy, &NotedRecipient)> {
+        self.copies.iter().flat_map(|copy| copy.recipients.iter().map(move |own| (copy, own)))
+    }
+
+    /// The record of one of them.
+    pub fn record<'a>(
+        &'a self,
+        copy: &'a NotedCopy,
+        own: &'a NotedRecipient,
+        message_id: Option<Tag>,
+        person: Option<Tag>,
+    ) -> Record<'a> {
+        Record {
+            at: self.at.0,
+            id: self.id.as_str().into(),
+            message_id,
+            person,
+            controller: (&*self.controller).into(),
+            mailstream: (&*self.mailstream).into(),
+            listener: self.listener.as_str().into(),
+            route: self.route.as_str().into(),
+            rule: own.decision.rule.name().into(),
+            version: (&*own.decision.version).into(),
+            consent_record: own.decision.record,
+            decided: own.decision.outcome.name().into(),
+            done: own.effect.done.name().into(),
+            observed: self.observed,
+            shortfall: own.effect.shortfall.map(Into::into),
+            found: self.found as u64,
+            removed: own.effect.removed as u64,
+            swapped: own.effect.swapped as u64,
+            sightings: Cow::Borrowed(&self.sightings),
+            before: self.before,
+            after: copy.after,
+            result: own.reply.class().name().into(),
+            code: own.reply.code(),
+            queue_id: queue_id(&own.reply).map(Into::into),
+            downstream: (!self.downstream.is_empty()).then(|| self.downstream.as_str().into()),
+        }
+    }
+}
+
+/// A Message-ID in the form in which it is hashed: without the angle brackets and what is around them; `None` where nothing is left.
+pub fn bare_message_id(text: &str) -> Option<String> {
+    let text = text.trim();
+    let inner = text.split_once('<').map_or(text, |(_, rest)| rest);
+    let inner = inner.split_once('>').map_or(inner, |(inner, _)| inner);
+    let inner: String = inner.chars().filter(char::is_ascii_graphic).take(MAX_MESSAGE_ID).collect();
+    (!inner.is_empty()).then_some(inner)
+}
+
+/// Under which id a next hop goes on with what it took, as the common servers say it. Nothing else of its text is kept: it may name people.
+fn queue_id(reply: &Reply) -> Option<String> {
+    if reply.code() / 100 != 2 {
+        return None;
+    }
+    let text = reply.text();
+    let words: Vec<&str> = text.split_ascii_whitespace().collect();
+    let found = words.iter().enumerate().find_map(|(index, word)| {
+        let lower = word.to_ascii_lowercase();
+        let following = |ahead: usize| words.get(index + ahead).copied();
+        let is_next = |ahead: usize, wanted: &str| {
+            following(ahead).is_some_and(|own| own.to_ascii_lowercase().starts_with(wanted))
+        };
+        match lower.as_str() {
+            // Postfix: "queued as X"; others: "queued X".
+            "queued" if is_next(1, "as") => following(2),
+            "queued" if !is_next(1, "mail") && !is_next(1, "for") => following(1),
+            // Sendmail, OpenSMTPD: "X Message accepted for delivery".
+            "message" if is_next(1, "accepted") => {
+                index.checked_sub(1).and_then(|own| words.get(own)).copied()
+            }
+            // Exim: "OK id=X".
+            _ => lower.starts_with("id=").then(|| word.get(3..)).flatten(),
+        }
+    })?;
+    let id = found.trim_matches(|own: char| !own.is_ascii_alphanumeric());
+    let is_one = !id.is_empty()
+        && id.len() <= MAX_QUEUE_ID
+        && id.bytes().any(|own| own.is_ascii_digit())
+        && id.bytes().all(|own| own.is_ascii_alphanumeric() || b"-_.=+".contains(&own));
+    is_one.then(|| id.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn queue_ids_are_found_and_nothing_else_is_kept() {
+        let check = |text: &str, wanted: Option<&str>| {
+            assert_eq!(queue_id(&Reply::new(250, text)).as_deref(), wanted, "{text}");
+        };
+        check("2.0.0 Ok: queued as 4XyZ12", Some("4XyZ12"));
+        check("2.0.0 from MTA(smtp:[127.0.0.1]:10025): 250 2.0.0 Ok: queued as 9A8B7C", Some("9A8B7C"));
+        check("OK id=1rAbCd-000123-AB", Some("1rAbCd-000123-AB"));
+        check("2.0.0 41ABcdEF012345 Message accepted for delivery", Some("41ABcdEF012345"));
+        check("2.0.0: 5f1c3a2b Message accepted for delivery", Some("5f1c3a2b"));
+        check("2.6.0 <a1@home.example> [InternalId=5] Queued mail for delivery", None);
+        check("2.1.5 queued as eve7@home.example", None);
+        check("2.0.0 queued as eve", None);
+        check("queued", None);
+        check("2.0.0 OK", None);
+        assert_eq!(queue_id(&Reply::new(451, "queued as 4XyZ12")), None);
+    }
+
+    #[test]
+    fn message_ids_are_the_same_however_they_are_written() {
+        for written in ["<a.1@shop.example>", " a.1@shop.example ", "<a.1@shop.\r\n example> (comment)"] {
+            assert_eq!(bare_message_id(written).as_deref(), Some("a.1@shop.example"));
+        }
+        assert_eq!(bare_message_id(" <> "), None);
+        assert_eq!(bare_message_id(""), None);
+    }
+}

@@ -1,0 +1,312 @@
+//! One decision about one recipient of one message, as it stands in a segment: a byte that says which format it has, then fields
+//! ([`crate::fields`]).
+
+use std::borrow::Cow;
+
+use serde::Serialize;
+
+use crate::consent::Timestamp;
+use crate::digest::BodyHash;
+use crate::fields::{Malformed, Writer, fields, number, text, time};
+
+/// The format written by this version; the first byte of each record.
+const FORMAT: u8 = 1;
+
+/// Field numbers. Never used for anything else.
+mod tag {
+    pub(super) const AT: u8 = 1;
+    pub(super) const ID: u8 = 2;
+    pub(super) const MESSAGE_ID: u8 = 3;
+    pub(super) const PERSON: u8 = 4;
+    pub(super) const CONTROLLER: u8 = 5;
+    pub(super) const MAILSTREAM: u8 = 6;
+    pub(super) const LISTENER: u8 = 7;
+    pub(super) const ROUTE: u8 = 8;
+    pub(super) const RULE: u8 = 9;
+    pub(super) const VERSION: u8 = 10;
+    pub(super) const CONSENT_RECORD: u8 = 11;
+    pub(super) const DECIDED: u8 = 12;
+    pub(super) const DONE: u8 = 13;
+    pub(super) const OBSERVED: u8 = 14;
+    pub(super) const SHORTFALL: u8 = 15;
+    pub(super) const FOUND: u8 = 16;
+    pub(super) const REMOVED: u8 = 17;
+    pub(super) const SWAPPED: u8 = 18;
+    pub(super) const SIGHTING: u8 = 19;
+    pub(super) const BEFORE: u8 = 20;
+    pub(super) const AFTER: u8 = 21;
+    pub(super) const RESULT: u8 = 22;
+    pub(super) const CODE: u8 = 23;
+    pub(super) const QUEUE_ID: u8 = 24;
+    pub(super) const DOWNSTREAM: u8 = 25;
+}
+
+/// A keyed hash.
+pub type Tag = [u8; 16];
+
+/// What was decided and done for one recipient of one message (N23).
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Record<'a> {
+    /// When it was decided, in milliseconds since 1970.
+    pub at: i64,
+    /// Our name for the message.
+    pub id: Cow<'a, str>,
+    /// The keyed hash of its Message-ID; `None` where it has none.
+    pub message_id: Option<Tag>,
+    /// The recipient's tag in this segment; `None` where none could be made.
+    pub person: Option<Tag>,
+    /// On whose behalf it was sent.
+    pub controller: Cow<'a, str>,
+    /// Which kind of mail it is.
+    pub mailstream: Cow<'a, str>,
+    /// The listener it came through.
+    pub listener: Cow<'a, str>,
+    /// The next hops of its route, in the order in which they are tried.
+    pub route: Cow<'a, str>,
+    /// Why it was decided so.
+    pub rule: Cow<'a, str>,
+    /// By which version of which rules: `fr/2026-07-14`.
+    pub version: Cow<'a, str>,
+    /// The journal's number of the consent that led there.
+    pub consent_record: Option<u64>,
+    /// What was decided.
+    pub decided: Cow<'a, str>,
+    /// What was done in the copy that was offered to the next hop.
+    pub done: Cow<'a, str>,
+    /// Whether decisions were only observed.
+    pub observed: bool,
+    /// Why what was decided could not be done.
+    pub shortfall: Option<Cow<'a, str>>,
+    /// How many trackers were found.
+    pub found: u64,
+    /// How many were taken out.
+    pub removed: u64,
+    /// How many addresses of ours took the place of others.
+    pub swapped: u64,
+    /// What was found, by carrier and vendor.
+    pub sightings: Cow<'a, [Sighted<'a>]>,
+    /// SHA-256 of the body as it came, where bodies are hashed.
+    pub before: Option<BodyHash>,
+    /// SHA-256 of the body as it was offered; `None` where no copy could be made.
+    pub after: Option<BodyHash>,
+    /// What became of it: `accepted`, `deferred`, `rejected`.
+    pub result: Cow<'a, str>,
+    /// The code of the reply.
+    pub code: u16,
+    /// Under which id the next hop goes on with it, where its reply says so.
+    pub queue_id: Option<Cow<'a, str>>,
+    /// A service behind the next hop that may track all the same, and why that is accepted.
+    pub downstream: Option<Cow<'a, str>>,
+}
+
+/// Trackers of one vendor in one kind of place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Sighted<'a> {
+    /// The kind of place.
+    pub carrier: Cow<'a, str>,
+    /// Whose they are; `unknown` where nobody knows.
+    pub vendor: Cow<'a, str>,
+    /// How many.
+    pub count: u64,
+}
+
+/// Why bytes are no record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadRecord {
+    /// It was written by a later version.
+    #[error("the record has format {0}, which this version does not know")]
+    Format(u8),
+    /// A field is cut off, or not what it should be.
+    #[error("the record is malformed")]
+    Malformed,
+}
+
+impl From<Malformed> for BadRecord {
+    fn from(Malformed: Malformed) -> BadRecord {
+        BadRecord::Malformed
+    }
+}
+
+impl Sighted<'_> {
+    fn encode(&self) -> Vec<u8> {
+        let mut bytes = vec![u8::try_from(self.carrier.len()).unwrap_or(u8::MAX)];
+        bytes.extend(self.carrier.bytes().take(usize::from(u8::MAX)));
+        bytes.extend_from_slice(&u32::try_from(self.count).unwrap_or(u32::MAX).to_le_bytes());
+        bytes.extend_from_slice(self.vendor.as_bytes());
+        bytes
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Sighted<'static>, Malformed> {
+        let (&length, rest) = bytes.split_first().ok_or(Malformed)?;
+        let (carrier, rest) = rest.split_at_checked(usize::from(length)).ok_or(Malformed)?;
+        let (count, vendor) = rest.split_first_chunk::<4>().ok_or(Malformed)?;
+        Ok(Sighted {
+            carrier: text(carrier)?.into(),
+            vendor: text(vendor)?.into(),
+            count: u64::from(u32::from_le_bytes(*count)),
+        })
+    }
+}
+
+impl Record<'_> {
+    /// The bytes that stand in a segment.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut writer = Writer::new(FORMAT);
+        writer.time(tag::AT, Some(Timestamp(self.at)));
+        let bytes = [
+            (tag::MESSAGE_ID, self.message_id.as_ref().map(|own| &own[..])),
+            (tag::PERSON, self.person.as_ref().map(|own| &own[..])),
+            (tag::BEFORE, self.before.as_ref().map(|own| &own[..])),
+            (tag::AFTER, self.after.as_ref().map(|own| &own[..])),
+        ];
+        bytes.into_iter().for_each(|(tag, own)| own.into_iter().for_each(|own| writer.bytes(tag, own)));
+        let texts = [
+            (tag::ID, Some(&self.id)),
+            (tag::CONTROLLER, Some(&self.controller)),
+            (tag::MAILSTREAM, Some(&self.mailstream)),
+            (tag::LISTENER, Some(&self.listener)),
+            (tag::ROUTE, Some(&self.route)),
+            (tag::RULE, Some(&self.rule)),
+            (tag::VERSION, Some(&self.version)),
+            (tag::DECIDED, Some(&self.decided)),
+            (tag::DONE, Some(&self.done)),
+            (tag::SHORTFALL, self.shortfall.as_ref()),
+            (tag::RESULT, Some(&self.result)),
+            (tag::QUEUE_ID, self.queue_id.as_ref()),
+            (tag::DOWNSTREAM, self.downstream.as_ref()),
+        ];
+        texts.into_iter().for_each(|(tag, own)| writer.text(tag, own.map(|own| &**own)));
+        if let Some(record) = self.consent_record {
+            writer.number(tag::CONSENT_RECORD, record);
+        }
+        let numbers = [
+            (tag::OBSERVED, u64::from(self.observed)),
+            (tag::FOUND, self.found),
+            (tag::REMOVED, self.removed),
+            (tag::SWAPPED, self.swapped),
+            (tag::CODE, u64::from(self.code)),
+        ];
+        // What is nothing needs no field.
+        numbers.into_iter().filter(|(_, own)| *own > 0).for_each(|(tag, own)| writer.number(tag, own));
+        self.sightings.iter().for_each(|own| writer.bytes(tag::SIGHTING, &own.encode()));
+        writer.done()
+    }
+
+    /// Reads the bytes of a record.
+    ///
+    /// # Errors
+    ///
+    /// When they are none, or of a later version.
+    pub fn decode(bytes: &[u8]) -> Result<Record<'static>, BadRecord> {
+        let (&format, rest) = bytes.split_first().ok_or(BadRecord::Malformed)?;
+        if format != FORMAT {
+            return Err(BadRecord::Format(format));
+        }
+        let mut record = Record::default();
+        for (tag, content) in fields(rest)? {
+            record.take(tag, content)?;
+        }
+        Ok(record)
+    }
+
+    /// Takes in one field; those it does not know belong to later versions and are passed over.
+    fn take(&mut self, tag: u8, content: &[u8]) -> Result<(), Malformed> {
+        let fixed = || content.try_into().map_err(|_| Malformed);
+        let keyed = || content.try_into().map_err(|_| Malformed);
+        let word = || text(content).map(Cow::Owned);
+        match tag {
+            tag::AT => self.at = time(content)?.0,
+            tag::ID => self.id = word()?,
+            tag::MESSAGE_ID => self.message_id = Some(keyed()?),
+            tag::PERSON => self.person = Some(keyed()?),
+            tag::CONTROLLER => self.controller = word()?,
+            tag::MAILSTREAM => self.mailstream = word()?,
+            tag::LISTENER => self.listener = word()?,
+            tag::ROUTE => self.route = word()?,
+            tag::RULE => self.rule = word()?,
+            tag::VERSION => self.version = word()?,
+            tag::CONSENT_RECORD => self.consent_record = Some(number(content)?),
+            tag::DECIDED => self.decided = word()?,
+            tag::DONE => self.done = word()?,
+            tag::OBSERVED => self.observed = number(content)? != 0,
+            tag::SHORTFALL => self.shortfall = Some(word()?),
+            tag::FOUND => self.found = number(content)?,
+            tag::REMOVED => self.removed = number(content)?,
+            tag::SWAPPED => self.swapped = number(content)?,
+            tag::SIGHTING => self.sightings.to_mut().push(Sighted::decode(content)?),
+            tag::BEFORE => self.before = Some(fixed()?),
+            tag::AFTER => self.after = Some(fixed()?),
+            tag::RESULT => self.result = word()?,
+            tag::CODE => self.code = u16::try_from(number(content)?).map_err(|_| Malformed)?,
+            tag::QUEUE_ID => self.queue_id = Some(word()?),
+            tag::DOWNSTREAM => self.downstream = Some(word()?),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Whose rules they were: the part of the version before the slash.
+    pub fn jurisdiction(&self) -> &str {
+        self.version.split('/').next().unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    pub(crate) fn full() -> Record<'static> {
+        Record {
+            at: 1_795_000_000_123,
+            id: "0123456789ab".into(),
+            message_id: Some([1; 16]),
+            person: Some([2; 16]),
+            controller: "shop".into(),
+            mailstream: "newsletter".into(),
+            listener: "default".into(),
+            route: "first,second".into(),
+            rule: "refused".into(),
+            version: "fr/2026-07-14".into(),
+            consent_record: Some(77),
+            decided: "swap_gated".into(),
+            done: "strip".into(),
+            observed: true,
+            shortfall: Some("swap_needs_public_url".into()),
+            found: 3,
+            removed: 2,
+            swapped: 1,
+            sightings: Cow::Owned(vec![
+                Sighted { carrier: "img".into(), vendor: "SendGrid".into(), count: 2 },
+                Sighted { carrier: "css".into(), vendor: "unknown".into(), count: 1 },
+            ]),
+            before: Some([3; 32]),
+            after: Some([4; 32]),
+            result: "accepted".into(),
+            code: 250,
+            queue_id: Some("4XyZ12".into()),
+            downstream: Some("mailgun: off for the account".into()),
+        }
+    }
+
+    #[test]
+    fn a_record_reads_back_whole() {
+        assert_eq!(Record::decode(&full().encode()), Ok(full()));
+        assert_eq!(full().jurisdiction(), "fr");
+        let empty = Record::default();
+        assert_eq!(Record::decode(&empty.encode()), Ok(empty));
+    }
+
+    #[test]
+    fn cut_or_foreign_bytes_are_no_record_and_later_fields_are_passed_over() {
+        let bytes = full().encode();
+        for end in 0..bytes.len() {
+            assert_ne!(Record::decode(&bytes[..end]), Ok(full()));
+        }
+        assert_eq!(Record::decode(&[]), Err(BadRecord::Malformed));
+        assert_eq!(Record::decode(&[2, 0]), Err(BadRecord::Format(2)));
+        assert_eq!(Record::decode(&[1, tag::PERSON, 1, 0, 0, 0, 7]), Err(BadRecord::Malformed));
+        assert_eq!(Record::decode(&[1, tag::SIGHTING, 1, 0, 0, 0, 7]), Err(BadRecord::Malformed));
+        let later = [&bytes[..], &[99, 1, 0, 0, 0, 7]].concat();
+        assert_eq!(Record::decode(&later), Ok(full()));
+    }
+}

@@ -1,0 +1,199 @@
+//! Where trackers of vendors that nobody knows report to, so that somebody can say who they are.
+//!
+//! One small file, `evidence/statistics/unknown.hosts`, with a row for each controller and host: how many, and the first and last day. Promised: it names
+//! no person, no message and no path; a host is kept as [`crate::tracker::host::reduced`] gives it. It is bounded, and is no evidence: what was counted in the last second before
+//! a crash is lost.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::name;
+use crate::evidence::Note;
+
+/// The most rows.
+const MAX_ROWS: usize = 2048;
+/// The most hosts of one registrable domain that are told apart for a controller; those beyond are counted under a star.
+const MAX_OF_DOMAIN: usize = 8;
+const FORMAT: u8 = 1;
+const FILE: &str = "unknown.hosts";
+
+/// Trackers of one host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostRow {
+    /// In whose mail.
+    pub controller: String,
+    /// The host, as far as it is kept.
+    pub host: String,
+    /// How many, once for each recipient.
+    pub count: u64,
+    /// The day of the first one.
+    pub first_day: String,
+    /// The day of the last one.
+    pub last_day: String,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct File {
+    format: u8,
+    hosts: Vec<HostRow>,
+}
+
+/// What counts them.
+#[derive(Debug)]
+pub struct Hosts {
+    path: PathBuf,
+    rows: BTreeMap<(String, String), HostRow>,
+    is_changed: bool,
+}
+
+impl Hosts {
+    /// Those below a directory of evidence; none where the file cannot be read.
+    pub fn open(directory: &Path) -> Hosts {
+        let rows = read(directory).unwrap_or_default();
+        let rows = rows.into_iter().take(MAX_ROWS);
+        let rows = rows.map(|own| ((own.controller.clone(), own.host.clone()), own)).collect();
+        Hosts { path: path(directory), rows, is_changed: false }
+    }
+
+    /// Counts those of a message.
+    pub fn take(&mut self, note: &Note) {
+        let day = name(note.at.0.div_euclid(86_400_000)).unwrap_or_default();
+        for (host, count) in &note.hosts {
+            self.count(&note.controller, host, count * note.recipients() as u64, &day);
+        }
+    }
+
+    fn count(&mut self, controller: &str, host: &str, count: u64, day: &str) {
+        let key = self.key(controller, host);
+        if !self.rows.contains_key(&key) && self.rows.len() >= MAX_ROWS {
+            // What was not seen for longest makes room, the rarer one first.
+            let oldest = self.rows.iter().min_by_key(|(_, own)| (own.last_day.clone(), own.count));
+            let oldest = oldest.map(|(key, _)| key.clone());
+            oldest.into_iter().for_each(|key| drop(self.rows.remove(&key)));
+        }
+        let row = self.rows.entry(key).or_insert_with_key(|(controller, host)| HostRow {
+            controller: controller.clone(),
+            host: host.clone(),
+            count: 0,
+            first_day: day.to_owned(),
+            last_day: day.to_owned(),
+        });
+        row.count += count;
+        if *day < *row.first_day {
+            row.first_day = day.to_owned();
+        }
+        if *day > *row.last_day {
+            row.last_day = day.to_owned();
+        }
+        self.is_changed = true;
+    }
+
+    /// Under what a host is counted.
+    fn key(&self, controller: &str, host: &str) -> (String, String) {
+        let key = (controller.to_owned(), host.to_owned());
+        if self.rows.contains_key(&key) {
+            return key;
+        }
+        let Some(domain) = psl::domain_str(host.trim_start_matches("*.")) else { return key };
+        let ending = format!(".{domain}");
+        let of_domain = self.rows.keys().filter(|(own, known)| own == controller && known.ends_with(&ending));
+        if of_domain.count() >= MAX_OF_DOMAIN { (key.0, format!("*{ending}")) } else { key }
+    }
+
+    /// Whether something has changed.
+    pub fn is_changed(&self) -> bool {
+        self.is_changed
+    }
+
+    /// Writes what has changed; rows that were last seen before `oldest` go.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written.
+    pub fn save(&mut self, oldest: &str) -> std::io::Result<()> {
+        self.rows.retain(|_, own| &*own.last_day >= oldest);
+        let folder = self.path.parent().unwrap_or(Path::new("."));
+        std::fs::create_dir_all(folder)?;
+        let file = File { format: FORMAT, hosts: self.rows.values().cloned().collect() };
+        let beside = self.path.with_extension("new");
+        std::fs::write(&beside, serde_json::to_vec_pretty(&file)?)?;
+        std::fs::rename(&beside, &self.path)?;
+        self.is_changed = false;
+        Ok(())
+    }
+}
+
+fn path(directory: &Path) -> PathBuf {
+    directory.join("statistics").join(FILE)
+}
+
+/// The rows below a directory of evidence; none where there is no file.
+///
+/// # Errors
+///
+/// When it cannot be read, or is of a later version.
+pub fn read(directory: &Path) -> Result<Vec<HostRow>, String> {
+    let path = path(directory);
+    let named = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+    let bytes = match std::fs::read(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other.map_err(|error| named(&error))?,
+    };
+    let file: File = serde_json::from_slice(&bytes).map_err(|error| named(&error))?;
+    match file.format {
+        FORMAT => Ok(file.hosts),
+        other => Err(named(&format!("format {other} is of a later version"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(name: &str, work: impl FnOnce(&Path)) {
+        let folder = std::env::temp_dir().join(format!("pixelward-hosts-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&folder);
+        work(&folder);
+        let _ = std::fs::remove_dir_all(&folder);
+    }
+
+    #[test]
+    fn hosts_are_counted_with_their_days_and_read_again() {
+        check("days", |folder| {
+            assert_eq!(read(folder), Ok(Vec::new()));
+            let mut own = Hosts::open(folder);
+            own.count("shop", "open.vendor.example", 3, "2026-11-20");
+            own.count("shop", "open.vendor.example", 2, "2026-11-18");
+            own.count("shop", "gone.example", 1, "2023-01-01");
+            assert!(own.is_changed());
+            own.save("2024-01-01").unwrap();
+            let mut own = Hosts::open(folder);
+            own.count("shop", "open.vendor.example", 1, "2026-11-25");
+            own.count("club", "open.vendor.example", 1, "2026-11-25");
+            own.save("2024-01-01").unwrap();
+            let rows = read(folder).unwrap();
+            let row = |controller: &str, count, first: &str| HostRow {
+                controller: controller.to_owned(),
+                host: "open.vendor.example".to_owned(),
+                count,
+                first_day: first.to_owned(),
+                last_day: "2026-11-25".to_owned(),
+            };
+            assert_eq!(rows, [row("club", 1, "2026-11-25"), row("shop", 6, "2026-11-18")]);
+        });
+    }
+
+    #[test]
+    fn rows_have_a_limit_in_all_and_for_each_domain() {
+        let mut own = Hosts::open(Path::new("/nonexistent"));
+        (0..100).for_each(|number| own.count("shop", &format!("a{number}.vendor.example"), 1, "2026-11-20"));
+        assert_eq!(own.rows.len(), MAX_OF_DOMAIN + 1);
+        let star = ("shop".to_owned(), "*.vendor.example".to_owned());
+        assert_eq!(own.rows[&star].count, 100 - MAX_OF_DOMAIN as u64);
+        (0..5000).for_each(|number| own.count("shop", &format!("vendor{number}.example"), 1, "2026-11-21"));
+        assert_eq!(own.rows.len(), MAX_ROWS);
+        assert!(!own.rows.contains_key(&star), "what was not seen for longest has gone");
+    }
+}

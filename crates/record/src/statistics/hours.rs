@@ -1,0 +1,58 @@
+//! Counts by hour of the last two days, beside those by day.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{MAX_ROWS, OTHER};
+use crate::evidence::record::Record;
+
+/// Recipients of one kind in one hour.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Kind {
+    /// The hour of the day (UTC).
+    pub hour: u8,
+    /// On whose behalf it was sent.
+    pub controller: String,
+    /// What was done.
+    pub done: String,
+    /// What became of it.
+    pub result: String,
+}
+
+/// How many there were.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Count {
+    /// Recipients.
+    pub recipients: u64,
+    /// Trackers, once for each recipient.
+    pub trackers: u64,
+}
+
+/// A kind and how many there were, as a file has it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Row {
+    #[serde(flatten)]
+    pub(super) kind: Kind,
+    #[serde(flatten)]
+    pub(super) count: Count,
+}
+
+/// The counts of a day by hour.
+pub type Hours = BTreeMap<Kind, Count>;
+
+/// Takes in a record.
+pub(super) fn take(hours: &mut Hours, record: &Record<'_>) {
+    let mut kind = Kind {
+        hour: u8::try_from(record.at.div_euclid(3_600_000).rem_euclid(24)).unwrap_or_default(),
+        controller: record.controller.to_string(),
+        done: record.done.to_string(),
+        result: record.result.to_string(),
+    };
+    if hours.len() >= MAX_ROWS && !hours.contains_key(&kind) {
+        kind.controller = OTHER.to_owned();
+    }
+    let own = hours.entry(kind).or_default();
+    own.recipients += 1;
+    own.trackers += record.sightings.iter().map(|own| own.count).sum::<u64>();
+}

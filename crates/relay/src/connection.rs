@@ -1,0 +1,289 @@
+//! One connection to a next hop: greeting, EHLO, STARTTLS, AUTH, and commands with their replies.
+
+use std::future::Future;
+use std::io;
+use std::time::{Duration, Instant};
+
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+
+use super::TlsMode;
+use super::error::RelayError;
+use super::next_hop::{Credentials, NextHop};
+use crate::message::transfer::encode_base64;
+use crate::smtp::Reply;
+use crate::smtp::reply::Class;
+use crate::smtp::xclient;
+use crate::wire::{Stream, Wire};
+
+/// What a next hop announced.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Capabilities {
+    /// PIPELINING (RFC 2920).
+    pub pipelining: bool,
+    /// 8BITMIME (RFC 6152).
+    pub eight_bit: bool,
+    /// SMTPUTF8 (RFC 6531).
+    pub smtputf8: bool,
+    /// DSN (RFC 3461).
+    pub dsn: bool,
+    /// STARTTLS (RFC 3207).
+    pub starttls: bool,
+    /// SIZE (RFC 1870), and the limit where one is given.
+    pub size: Option<Option<u64>>,
+    /// What it takes with XFORWARD.
+    pub xforward: Vec<xclient::Name>,
+    auth_plain: bool,
+    auth_login: bool,
+}
+
+impl Capabilities {
+    /// What both announce.
+    pub fn common(self, other: Capabilities) -> Capabilities {
+        Capabilities {
+            pipelining: self.pipelining && other.pipelining,
+            eight_bit: self.eight_bit && other.eight_bit,
+            smtputf8: self.smtputf8 && other.smtputf8,
+            dsn: self.dsn && other.dsn,
+            starttls: self.starttls && other.starttls,
+            size: self.size.zip(other.size).map(|(own, other)| match (own, other) {
+                (Some(own), Some(other)) => Some(own.min(other)),
+                (one, None) | (None, one) => one,
+            }),
+            xforward: self.xforward.into_iter().filter(|name| other.xforward.contains(name)).collect(),
+            auth_plain: self.auth_plain && other.auth_plain,
+            auth_login: self.auth_login && other.auth_login,
+        }
+    }
+
+    fn read(reply: &Reply) -> Capabilities {
+        let mut capabilities = Capabilities::default();
+        for line in reply.keywords() {
+            let mut words = line.split([' ', '=']);
+            match words.next().unwrap_or_default() {
+                "PIPELINING" => capabilities.pipelining = true,
+                "8BITMIME" => capabilities.eight_bit = true,
+                "SMTPUTF8" => capabilities.smtputf8 = true,
+                "DSN" => capabilities.dsn = true,
+                "STARTTLS" => capabilities.starttls = true,
+                "SIZE" => {
+                    capabilities.size =
+                        Some(words.next().and_then(|size| size.parse().ok()).filter(|size| *size > 0))
+                }
+                "XFORWARD" => {
+                    let known = |word| xclient::XFORWARD.iter().find(|(own, _)| *own == word);
+                    capabilities.xforward = words.filter_map(known).map(|(_, name)| *name).collect();
+                }
+                "AUTH" => {
+                    for way in words {
+                        capabilities.auth_plain |= way == "PLAIN";
+                        capabilities.auth_login |= way == "LOGIN";
+                    }
+                }
+                _ => {}
+            }
+        }
+        capabilities
+    }
+}
+
+/// A connection that is ready for MAIL.
+#[derive(Debug)]
+pub struct Connection {
+    wire: Wire,
+    /// What the next hop announced, over TLS where TLS is on.
+    pub capabilities: Capabilities,
+    /// When it was made.
+    pub since: Instant,
+    /// When it was last used.
+    pub used: Instant,
+    /// How many messages it carried.
+    pub messages: u32,
+}
+
+impl Connection {
+    /// Connects and says all that comes before MAIL.
+    ///
+    /// # Errors
+    ///
+    /// Whatever keeps the connection from being ready.
+    pub async fn open(hop: &NextHop) -> Result<Connection, RelayError> {
+        let limits = &hop.timeouts;
+        let host = hop.host.trim_start_matches('[').trim_end_matches(']');
+        let tcp = within(limits.connect, "connect", TcpStream::connect((host, hop.port))).await?;
+        tcp.set_nodelay(true).map_err(|source| RelayError::Io { at: "connect", source })?;
+        let stream = match hop.tls {
+            TlsMode::Implicit => start_tls(tcp, hop).await?,
+            TlsMode::Required | TlsMode::Opportunistic | TlsMode::None => Stream::Clear(tcp),
+        };
+        let now = Instant::now();
+        let mut connection = Connection {
+            wire: Wire::new(stream),
+            capabilities: Capabilities::default(),
+            since: now,
+            used: now,
+            messages: 0,
+        };
+        connection.expect(Class::Positive, "greeting", limits.command).await?;
+        connection.greet(hop).await?;
+        let connection = connection.secured(hop).await?;
+        connection.authenticated(hop).await
+    }
+
+    /// EHLO, or HELO where that is not understood.
+    async fn greet(&mut self, hop: &NextHop) -> Result<(), RelayError> {
+        self.command(&format!("EHLO {}\r\n", hop.ehlo_name), "EHLO", hop.timeouts.command).await?;
+        let reply = self.reply("EHLO", hop.timeouts.command).await?;
+        match reply.class() {
+            Class::Positive => self.capabilities = Capabilities::read(&reply),
+            Class::Permanent => {
+                self.capabilities = Capabilities::default();
+                self.command(&format!("HELO {}\r\n", hop.ehlo_name), "HELO", hop.timeouts.command).await?;
+                self.expect(Class::Positive, "HELO", hop.timeouts.command).await?;
+            }
+            Class::Transient | Class::Intermediate => {
+                return Err(RelayError::Unwilling { at: "EHLO", reply });
+            }
+        }
+        Ok(())
+    }
+
+    /// STARTTLS where it is to be used. Everything announced before is forgotten.
+    async fn secured(mut self, hop: &NextHop) -> Result<Connection, RelayError> {
+        match (hop.tls, self.capabilities.starttls) {
+            (TlsMode::Implicit | TlsMode::None, _) | (TlsMode::Opportunistic, false) => return Ok(self),
+            (TlsMode::Required, false) => return Err(RelayError::NoTls),
+            (TlsMode::Required | TlsMode::Opportunistic, true) => {}
+        }
+        self.command("STARTTLS\r\n", "STARTTLS", hop.timeouts.command).await?;
+        let reply = self.reply("STARTTLS", hop.timeouts.command).await?;
+        if reply.class() != Class::Positive {
+            return Err(RelayError::NoTlsNow(reply));
+        }
+        if !self.wire.pending().is_empty() {
+            return Err(RelayError::InjectedBeforeTls);
+        }
+        let tcp = self.wire.stream.into_clear().ok_or(RelayError::NoTls)?;
+        let stream = start_tls(tcp, hop).await?;
+        self.wire = Wire::new(stream);
+        self.capabilities = Capabilities::default();
+        self.greet(hop).await?;
+        Ok(self)
+    }
+
+    /// AUTH, only over verified TLS.
+    async fn authenticated(mut self, hop: &NextHop) -> Result<Connection, RelayError> {
+        let Some(credentials) = &hop.credentials else { return Ok(self) };
+        if !self.wire.stream.is_tls() {
+            return Err(RelayError::NoTlsForLogin);
+        }
+        let limit = hop.timeouts.command;
+        if self.capabilities.auth_plain {
+            self.command(&plain(credentials), "AUTH", limit).await?;
+        } else if self.capabilities.auth_login {
+            self.command("AUTH LOGIN\r\n", "AUTH", limit).await?;
+            for word in [credentials.login.as_str(), credentials.password()] {
+                self.expect(Class::Intermediate, "AUTH", limit).await?;
+                self.command(&format!("{}\r\n", encode_base64(word.as_bytes())), "AUTH", limit).await?;
+            }
+        } else {
+            return Err(RelayError::NoAuth);
+        }
+        self.expect(Class::Positive, "AUTH", limit).await?;
+        Ok(self)
+    }
+
+    /// Whether it may be used again.
+    pub fn is_fresh(&self, hop: &NextHop) -> bool {
+        self.used.elapsed() < hop.idle
+            && self.since.elapsed() < hop.max_age
+            && self.messages < hop.max_messages
+            && self.wire.pending().is_empty()
+    }
+
+    /// TLS version and cipher suite.
+    pub fn tls_description(&self) -> Option<String> {
+        self.wire.stream.tls_description()
+    }
+
+    /// Sends commands.
+    ///
+    /// # Errors
+    ///
+    /// When writing fails or takes too long.
+    pub async fn command(
+        &mut self,
+        commands: &str,
+        at: &'static str,
+        limit: Duration,
+    ) -> Result<(), RelayError> {
+        within(limit, at, self.wire.send(commands.as_bytes())).await
+    }
+
+    /// Sends the slices of a message, dots doubled already. Fails when writing makes no headway for `limit`.
+    ///
+    /// # Errors
+    ///
+    /// When writing fails or takes too long.
+    pub async fn message(&mut self, slices: &[&[u8]], limit: Duration) -> Result<(), RelayError> {
+        within(limit, "message", self.wire.send_slices(slices)).await
+    }
+
+    /// Waits for one reply.
+    ///
+    /// # Errors
+    ///
+    /// When none comes, or something that is no reply.
+    pub async fn reply(&mut self, at: &'static str, limit: Duration) -> Result<Reply, RelayError> {
+        loop {
+            match Reply::read(self.wire.pending()) {
+                Ok(Some((reply, length))) => {
+                    self.wire.consume(length);
+                    return Ok(reply);
+                }
+                Ok(None) => {}
+                Err(source) => return Err(RelayError::Protocol { at, source }),
+            }
+            if within(limit, at, self.wire.fill()).await? == 0 {
+                return Err(RelayError::Closed { at });
+            }
+        }
+    }
+
+    async fn expect(&mut self, class: Class, at: &'static str, limit: Duration) -> Result<Reply, RelayError> {
+        let reply = self.reply(at, limit).await?;
+        if reply.class() == class { Ok(reply) } else { Err(RelayError::Unwilling { at, reply }) }
+    }
+}
+
+fn plain(credentials: &Credentials) -> String {
+    let secret = format!("\0{}\0{}", credentials.login, credentials.password());
+    format!("AUTH PLAIN {}\r\n", encode_base64(secret.as_bytes()))
+}
+
+async fn start_tls(tcp: TcpStream, hop: &NextHop) -> Result<Stream, RelayError> {
+    let no_name = || {
+        let said = format!("{:?} is no name that a certificate could have; set host to one", hop.host);
+        RelayError::Tls(io::Error::other(said).into())
+    };
+    let name = hop.server_name().ok_or_else(no_name)?;
+    let connector = TlsConnector::from(std::sync::Arc::clone(&hop.tls_config));
+    match timeout(hop.timeouts.command, connector.connect(name, tcp)).await {
+        Ok(Ok(tls)) => Ok(Stream::Tls(Box::new(tls.into()))),
+        Ok(Err(error)) => Err(RelayError::Tls(error.into())),
+        Err(_) => Err(RelayError::Timeout { at: "TLS handshake", after: hop.timeouts.command }),
+    }
+}
+
+async fn within<T>(
+    limit: Duration,
+    at: &'static str,
+    work: impl Future<Output = io::Result<T>>,
+) -> Result<T, RelayError> {
+    match timeout(limit, work).await {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(source)) => Err(RelayError::of_stream(at, source)),
+        Err(_) => Err(RelayError::Timeout { at, after: limit }),
+    }
+}

@@ -1,0 +1,40 @@
+//! Next hops: connections to them, and one transaction for each that a client opens.
+//!
+//! Promised: what the next hop says about the mail reaches the client word for word; trouble between us and the next hop never
+//! becomes a rejection; after the final dot nothing is tried again.
+#![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::string_slice, clippy::panic))]
+
+pub mod connection;
+pub mod delivery;
+pub mod dsn;
+pub mod error;
+pub mod groups;
+pub mod health;
+pub mod ledger;
+pub mod letter;
+pub mod next_hop;
+pub mod outbound;
+pub mod pool;
+pub mod rate;
+pub mod route;
+pub mod tls_fault;
+pub mod transaction;
+
+pub use pixelward_config::TlsMode;
+
+use pixelward_core::{message, smtp};
+use pixelward_files::private_file;
+use pixelward_net::wire;
+use pixelward_store::consent;
+
+pub use connection::Capabilities;
+pub use delivery::{Answers, Delivered, Mail};
+pub use error::RelayError;
+pub use groups::{Copies, Making, Parcel};
+pub use ledger::Ledger;
+pub use next_hop::{Credentials, NextHop, Timeouts};
+pub use outbound::Outbound;
+pub use pool::Pool;
+pub use route::Route;
+pub use transaction::Transaction;

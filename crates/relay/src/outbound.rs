@@ -1,0 +1,163 @@
+//! The routes of a configuration, with the next hops that they lead to.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use pixelward_config::{self as config, Config};
+use pixelward_core::rewrite::downstream::Esp;
+use pixelward_net::tls_config;
+
+use crate::{Credentials, NextHop, Pool, Route, Timeouts};
+
+/// A route of the configuration with its next hops.
+#[derive(Debug)]
+pub struct Outbound {
+    /// Which mail takes it.
+    pub conditions: config::Route,
+    /// Where it leads.
+    pub route: Arc<Route>,
+    /// The service that its next hops belong to.
+    pub esp: Option<Esp>,
+    /// The service that may track all the same, and why that is accepted; empty where there is none.
+    pub accepted_tracking: String,
+}
+
+/// All routes of a configuration, in order.
+///
+/// # Errors
+///
+/// When a next hop is one of our own listeners, or a file of it cannot be used.
+pub fn outbounds(config: &Config) -> Result<Arc<[Arc<Outbound>]>, String> {
+    let mut pools = Vec::new();
+    for hop in &config.next_hops {
+        pools.push((hop, Pool::new(next_hop(config, hop)?)));
+    }
+    Ok(config.routes.iter().map(|route| Arc::new(outbound(route, &pools))).collect())
+}
+
+/// Where a mail goes: the first route whose conditions hold. `sender` is the address of the envelope.
+pub fn taking<'a>(
+    outbounds: &'a [Arc<Outbound>],
+    listener: &str,
+    login: Option<&str>,
+    sender: &str,
+) -> Option<&'a Arc<Outbound>> {
+    outbounds.iter().find(|outbound| outbound.conditions.takes(listener, login, sender))
+}
+
+/// All next hops of these routes, in the order of the configuration.
+pub fn pools(outbounds: &[Arc<Outbound>]) -> Vec<&Arc<Pool>> {
+    let mut pools: Vec<&Arc<Pool>> = Vec::new();
+    for pool in outbounds.iter().flat_map(|outbound| outbound.route.pools()) {
+        if !pools.iter().any(|known| Arc::ptr_eq(known, pool)) {
+            pools.push(pool);
+        }
+    }
+    pools
+}
+
+fn outbound(conditions: &config::Route, pools: &[(&config::NextHop, Arc<Pool>)]) -> Outbound {
+    let named = |name: &String| pools.iter().find(|(hop, _)| hop.name == *name);
+    let on_it: Vec<_> = conditions.next_hops.iter().filter_map(named).collect();
+    let accepted = on_it.iter().find_map(|(hop, _)| {
+        let esp = hop.esp.filter(|esp| esp.doubt().is_some())?;
+        Some(format!("{}: {}", esp.name(), hop.accept_downstream_tracking.as_ref()?))
+    });
+    if let Some(reason) = &accepted {
+        tracing::warn!(%reason, "the next hop's service may track behind this relay, which is accepted");
+    }
+    Outbound {
+        conditions: conditions.clone(),
+        route: Route::new(on_it.iter().map(|(_, pool)| Arc::clone(pool)).collect()),
+        esp: on_it.first().and_then(|(hop, _)| hop.esp),
+        accepted_tracking: accepted.unwrap_or_default(),
+    }
+}
+
+/// A next hop as it is used.
+///
+/// # Errors
+///
+/// When it is one of our own listeners, or a file of it cannot be used.
+fn next_hop(config: &Config, hop: &config::NextHop) -> Result<NextHop, String> {
+    let is_own = |listener: &config::Listener| {
+        leads_to(&hop.host, hop.port, &listener.address, &config.relay.host_name)
+    };
+    if config.listeners.iter().any(is_own) {
+        return Err(format!(
+            "next_hop {}:{} is a listener of this relay: mail would run in circles",
+            hop.host, hop.port
+        ));
+    }
+    let certificate = hop.certificate.as_ref().map(|(chain, key)| (chain.as_path(), key.as_path()));
+    let tls = tls_config(hop.ca_file.as_deref(), certificate)
+        .map_err(|error| format!("next_hop {:?}: {error}", hop.name))?;
+    let mut next_hop = NextHop::new(&hop.host, hop.port, hop.tls, tls, &config.relay.host_name);
+    if let Some(path) = &hop.credentials_file {
+        next_hop.credentials =
+            Some(Credentials::load(path).map_err(|error| format!("next_hop.credentials_file: {error}"))?);
+    }
+    next_hop.timeouts = Timeouts {
+        connect: hop.connect_timeout,
+        command: hop.command_timeout,
+        data: hop.data_timeout,
+        dot: hop.dot_timeout,
+        ..next_hop.timeouts
+    };
+    next_hop.idle = hop.idle;
+    next_hop.max_age = hop.max_age;
+    next_hop.max_messages = hop.max_messages;
+    next_hop.max_connections = hop.max_connections;
+    next_hop.messages_per_minute = hop.messages_per_minute;
+    next_hop.burst = hop.burst;
+    Ok(next_hop)
+}
+
+/// Whether who connects to this host and port comes to `listener` on this machine, as far as can be said without DNS.
+fn leads_to(host: &str, port: u16, listener: &SocketAddr, own_name: &str) -> bool {
+    if port != listener.port() {
+        return false;
+    }
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    let address = bare.parse::<IpAddr>().ok();
+    let is_loopback = bare.eq_ignore_ascii_case("localhost") || address.is_some_and(|own| own.is_loopback());
+    let is_named = bare.eq_ignore_ascii_case(own_name);
+    let ip = listener.ip();
+    address == Some(ip)
+        || (is_loopback && (ip.is_unspecified() || ip.is_loopback() && address.is_none()))
+        || (is_named && !ip.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_next_hop_that_is_a_listener_of_ours_is_known_by_address_and_by_name() {
+        let check =
+            |host, listener: &str| leads_to(host, 2525, &listener.parse().unwrap(), "relay.sender.example");
+        for (host, listener) in [
+            ("127.0.0.1", "127.0.0.1:2525"),
+            ("localhost", "127.0.0.1:2525"),
+            ("localhost", "[::1]:2525"),
+            ("LOCALHOST", "0.0.0.0:2525"),
+            ("127.0.0.9", "0.0.0.0:2525"),
+            ("[::1]", "[::]:2525"),
+            ("192.0.2.7", "192.0.2.7:2525"),
+            ("Relay.sender.example", "0.0.0.0:2525"),
+            ("relay.sender.example", "192.0.2.7:2525"),
+        ] {
+            assert!(check(host, listener), "{host} {listener}");
+        }
+        for (host, listener) in [
+            ("127.0.0.1", "127.0.0.1:2526"),
+            ("127.0.0.2", "127.0.0.1:2525"),
+            ("192.0.2.8", "192.0.2.7:2525"),
+            ("192.0.2.8", "0.0.0.0:2525"),
+            ("relay.sender.example", "127.0.0.1:2525"),
+            ("smtp.next-hop.example", "0.0.0.0:2525"),
+        ] {
+            assert!(!check(host, listener), "{host} {listener}");
+        }
+    }
+}

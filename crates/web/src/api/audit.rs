@@ -1,0 +1,177 @@
+//! The audit trail, to write into and to read.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::http::StatusCode;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::model::{Name, Text, read as read_body};
+use super::{Answered, Api, Call, json};
+use crate::chain::ChainError;
+use crate::problem::Problem;
+use crate::record::audit::{Audit, Chained, Entry};
+use crate::record::evidence::export::hex;
+
+/// How many entries an answer has where nothing is said.
+const FEW: usize = 100;
+/// How many it has at most.
+const MOST: usize = 1000;
+
+/// What somebody did.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Deed {
+    /// Who.
+    actor: Text,
+    /// What, in a word with a dot: `person.viewed`.
+    action: Name,
+    /// About which controller's.
+    controller: Option<Name>,
+    /// About whom, by keyed hash: an address does not belong here.
+    #[schema(pattern = "^[0-9a-f]{32}$")]
+    person: Option<String>,
+    /// What else there is to know.
+    detail: Option<Text>,
+}
+
+/// An entry that is durable.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Written {
+    /// Its number.
+    number: u64,
+    /// The chain's hash up to and with it.
+    hash: String,
+}
+
+/// Entries.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Entries {
+    /// The newest first.
+    entries: Vec<Shown>,
+    /// What `before` is for the next ones; null where these are the last.
+    next: Option<u64>,
+}
+
+/// One of them.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Shown {
+    /// Its number.
+    number: u64,
+    /// When.
+    #[schema(format = DateTime)]
+    time: String,
+    /// Through which token it was written.
+    token: String,
+    /// Who.
+    actor: String,
+    /// What.
+    action: String,
+    /// About which controller's.
+    controller: Option<String>,
+    /// About whom, by keyed hash.
+    person: Option<String>,
+    /// What else there is to know.
+    detail: Option<String>,
+    /// The chain's hash up to and with it.
+    hash: String,
+}
+
+/// The trail, opened when it is first used. Where that fails it is tried again with the next request.
+#[derive(Debug)]
+pub(super) struct Kept {
+    directory: PathBuf,
+    trail: Mutex<Option<Audit>>,
+}
+
+impl Kept {
+    /// One in this directory.
+    pub(super) fn at(directory: &Path) -> Kept {
+        Kept { directory: directory.to_owned(), trail: Mutex::new(None) }
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&mut Audit) -> Result<T, ChainError>) -> Result<T, ChainError> {
+        let mut held = self.trail.lock().unwrap_or_else(PoisonError::into_inner);
+        let trail = match held.take() {
+            Some(trail) => held.insert(trail),
+            None => held.insert(Audit::open(&self.directory)?),
+        };
+        let done = work(trail);
+        if done.is_err() {
+            // What is in the file may be unknown then.
+            *held = None;
+        }
+        done
+    }
+}
+
+pub(super) async fn write(call: Call) -> Answered {
+    call.query(&[])?;
+    let deed: Deed = read_body(&call.body)?;
+    if deed.person.as_deref().is_some_and(|own| super::model::person(own).is_none()) {
+        return Err(Problem::malformed("person: expected the keyed hash, 32 lower-case hexadecimal digits"));
+    }
+    let entry = Entry {
+        at: call.now.0,
+        token: call.grant.as_ref().map_or(String::new(), |own| own.name.clone()),
+        actor: deed.actor.0,
+        action: deed.action.0,
+        controller: deed.controller.map(|own| own.0),
+        person: deed.person,
+        detail: deed.detail.map(|own| own.0),
+    };
+    let written = on_disk(&call.api, move |trail| trail.write(&entry)).await?;
+    json(StatusCode::CREATED, &Written { number: written.number, hash: hex(&written.hash) })
+}
+
+pub(super) async fn read(call: Call) -> Answered {
+    let (mut limit, mut before) = (FEW, u64::MAX);
+    for (name, value) in call.query(&["limit", "before"])? {
+        let number = value.parse::<u32>().ok().filter(|own| *own > 0 && !value.starts_with('+'));
+        match (name.as_str(), number) {
+            ("limit", Some(number)) if number as usize <= MOST => limit = number as usize,
+            ("limit", _) => return Err(Problem::malformed("limit: expected a number from 1 to 1000")),
+            (_, Some(number)) => before = u64::from(number),
+            (_, None) => return Err(Problem::malformed("before: expected the number of an entry")),
+        }
+    }
+    let entries = on_disk(&call.api, move |trail| trail.before(before, limit)).await?;
+    let next = entries.last().map(|own| own.number).filter(|own| *own > 1);
+    json(StatusCode::OK, &Entries { entries: entries.into_iter().map(Shown::of).collect(), next })
+}
+
+async fn on_disk<T: Send + 'static>(
+    api: &Arc<Api>,
+    work: impl FnOnce(&mut Audit) -> Result<T, ChainError> + Send + 'static,
+) -> Result<T, Problem> {
+    let api = Arc::clone(api);
+    match tokio::task::spawn_blocking(move || api.trail.with(work)).await {
+        Ok(Ok(done)) => Ok(done),
+        Ok(Err(error)) => {
+            tracing::error!(%error, "the audit trail cannot be used");
+            Err(Problem::unavailable("The audit trail cannot be used; the log says why"))
+        }
+        Err(_) => {
+            tracing::error!("work on the audit trail ended in an internal error");
+            Err(Problem::internal())
+        }
+    }
+}
+
+impl Shown {
+    fn of(own: Chained) -> Shown {
+        let Chained { number, hash, entry } = own;
+        Shown {
+            number,
+            time: crate::consent::Timestamp(entry.at).to_string(),
+            token: entry.token,
+            actor: entry.actor,
+            action: entry.action,
+            controller: entry.controller,
+            person: entry.person,
+            detail: entry.detail,
+            hash: hex(&hash),
+        }
+    }
+}

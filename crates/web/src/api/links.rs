@@ -1,0 +1,68 @@
+//! Links to the preference page, for controllers who put them into mail of their own or into their account pages.
+
+use axum::http::StatusCode;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::model::{Address, MAX_ADDRESSES, read};
+use super::{Answered, Call, json};
+use crate::problem::Problem;
+use crate::rewrite::token::{Holder, Token, hint};
+
+/// Whose links are wanted.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct LinksFor {
+    /// Whose, 1,000 at most.
+    #[schema(min_items = 1, max_items = 1000)]
+    addresses: Vec<Address>,
+}
+
+/// Links to the preference page.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Links {
+    /// One for each address, in their order. Each is that person's alone: who has it can choose for them.
+    links: Vec<String>,
+    /// For how many days they can grant. They withdraw for ever.
+    grant_days: u16,
+}
+
+pub(super) async fn mint(call: Call) -> Answered {
+    call.query(&[])?;
+    let LinksFor { addresses } = read(&call.body)?;
+    bounded(addresses.len())?;
+    let controller = call.controller()?.clone();
+    let rulebook = &call.live.config.policy.rulebook;
+    let named = rulebook.named(Some(controller.as_str()), None).map_err(|_| Problem::internal())?;
+    let public_url = named.controller.public_url.clone().ok_or_else(|| {
+        Problem::conflict(
+            "no-public-url",
+            "The controller has no public_url in the configuration, so no link leads anywhere",
+        )
+    })?;
+    let (now, key) = (call.now, call.live.config.public.token_key);
+    let api = std::sync::Arc::clone(&call.api);
+    let links = call.api.ask(move |store| {
+        let link = |own: &Address| {
+            let person = store.person(&own.0);
+            // Who was erased and is written to again is somebody new.
+            store.pseudonym(person).ok()?;
+            let token = Token::Preference {
+                holder: Holder { controller: controller.clone(), person, issued: now },
+                hint: hint(&own.0),
+            };
+            api.host.mint().url(&public_url, &token, key)
+        };
+        Ok(addresses.iter().map(link).collect::<Option<Vec<String>>>())
+    });
+    let links = links.await?.ok_or_else(Problem::internal)?;
+    json(StatusCode::OK, &Links { links, grant_days: call.live.config.public.grant_days })
+}
+
+/// Not none, and not too many.
+pub(super) fn bounded(count: usize) -> Result<(), Problem> {
+    match count {
+        1..=MAX_ADDRESSES => Ok(()),
+        _ => Err(Problem::malformed(format!("addresses: expected 1 to {MAX_ADDRESSES}"))),
+    }
+}

@@ -1,0 +1,76 @@
+//! The preference page of a controller as its readers would see it.
+
+use axum::http::StatusCode;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::{Answered, Call, json};
+use crate::policy::Language;
+use crate::problem::Problem;
+use crate::public::preview::{State, preview};
+
+/// The views there are.
+pub(super) const VIEWS: [&str; 8] =
+    ["unknown", "granted", "refused", "old-link", "recorded", "stopped", "unusable", "new-link"];
+/// The languages there are.
+pub(super) const LANGUAGES: [&str; 6] = ["fr", "en", "it", "de", "es", "nl"];
+
+/// A view of the page. Nothing on it can be pressed: it leads nowhere.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Previewed {
+    /// The page, in HTML, with its styles and its logo within.
+    page: String,
+    /// The language that it is in.
+    language: &'static str,
+    /// The version of the notice that records of choices name.
+    notice_version: String,
+    /// SHA-256 of its text, as records have it (N20, N21).
+    text_hash: String,
+    /// That text.
+    text: String,
+}
+
+pub(super) async fn show(call: Call) -> Answered {
+    let query = call.query(&["language", "view"])?;
+    let said = |name: &str| query.iter().find(|(own, _)| own == name).map(|(_, value)| value.as_str());
+    let controller = call.controller()?.clone();
+    let state = match said("view") {
+        None => State::Unknown,
+        Some(name) => {
+            let found = State::ALL.into_iter().find(|(own, _)| *own == name);
+            found.ok_or_else(|| Problem::malformed(format!("view: expected one of {}", VIEWS.join(", "))))?.1
+        }
+    };
+    let wrong = || Problem::malformed(format!("language: expected one of {}", LANGUAGES.join(", ")));
+    let of_code = |code: &str| Language::ALL.into_iter().find(|own| own.code() == code);
+    let language = said("language").map(|code| of_code(code).ok_or_else(wrong)).transpose()?;
+    let rulebook = &call.live.config.policy.rulebook;
+    let chosen = rulebook.named(Some(controller.as_str()), None).map_err(|_| Problem::internal())?;
+    let made = preview(rulebook, chosen, language, state, call.now).map_err(|error| {
+        tracing::error!(%controller, %error, "the preference page cannot be shown");
+        Problem::internal()
+    })?;
+    let previewed = Previewed {
+        page: made.page,
+        language: made.language.code(),
+        notice_version: made.version,
+        text_hash: made.hash,
+        text: made.text,
+    };
+    json(StatusCode::OK, &previewed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn views_and_languages_are_all_there_are() {
+        assert_eq!(State::ALL.map(|own| own.0), VIEWS);
+        let mut codes = Language::ALL.map(Language::code);
+        let mut own = LANGUAGES;
+        codes.sort_unstable();
+        own.sort_unstable();
+        assert_eq!(codes, own);
+    }
+}

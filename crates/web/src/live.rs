@@ -1,0 +1,123 @@
+//! What the pages and the API are served from, and the relay that they belong to.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use pixelward_config::{ClientCertificate, Config, Treatment};
+use pixelward_core::{plan, policy};
+use pixelward_net::Tls;
+use pixelward_relay::{Outbound, Pool, outbound};
+
+use crate::consent::{Controller, Timestamp};
+use crate::mapping::Mapping;
+use crate::public::Face;
+use crate::rewrite::token::Mint;
+
+/// The relay, as far as pages and the API ask it.
+pub trait Host: Send + Sync {
+    /// What holds now.
+    fn live(&self) -> Arc<Live>;
+    /// Seals and opens what stands in the addresses that we put into mail.
+    fn mint(&self) -> &Mint;
+    /// Whether consent can be looked up.
+    fn store_answers(&self) -> bool;
+    /// Whether no client may come again with mail of which some recipients have their copy.
+    fn ledger_is_empty(&self) -> bool;
+    /// How many bytes messages take at the moment, and how many they may take.
+    fn held_bytes(&self) -> (u64, u64);
+    /// What the relay cannot do at the moment; `None` where it does all it should.
+    fn trouble(&self) -> Option<String>;
+}
+
+/// What can be replaced while the relay runs.
+#[derive(Debug)]
+pub struct Live {
+    /// The configuration.
+    pub config: Arc<Config>,
+    /// What messages are treated with.
+    pub treatment: Arc<Treatment>,
+    /// Where mail goes.
+    pub outbound: Arc<[Arc<Outbound>]>,
+    /// TLS of each listener for mail.
+    pub tls: Arc<[Option<Tls>]>,
+    /// TLS of the API.
+    pub api_tls: Option<Tls>,
+    /// TLS of the public listener.
+    pub public_tls: Option<Tls>,
+    /// How controllers show themselves on their preference pages.
+    pub faces: Vec<(Controller, Face)>,
+    /// In which forms vendors tell of changes.
+    pub incoming: Vec<Incoming>,
+    /// Since when it holds.
+    pub since: Timestamp,
+}
+
+/// A form in which a vendor tells of changes.
+#[derive(Debug)]
+pub struct Incoming {
+    /// Its name in the path.
+    pub name: String,
+    /// Whose changes.
+    pub controller: Controller,
+    /// What is which column.
+    pub mapping: Mapping,
+}
+
+impl Live {
+    /// Everything for the web that a configuration leads to, beside what it shares with mail.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with a file that the configuration names.
+    pub fn of(
+        config: Arc<Config>,
+        treatment: Arc<Treatment>,
+        outbound: Arc<[Arc<Outbound>]>,
+        tls: Arc<[Option<Tls>]>,
+    ) -> Result<Live, String> {
+        let mut incoming = Vec::new();
+        for form in &config.api.incoming {
+            let mapping = Mapping::load(&form.mapping).map_err(|error| format!("api.incoming: {error}"))?;
+            incoming.push(Incoming { name: form.name.clone(), controller: form.controller.clone(), mapping });
+        }
+        let load = |controller: &policy::Controller| {
+            Face::load(controller).map(|face| (controller.name.clone(), face))
+        };
+        let faces = config.policy.rulebook.controllers().map(load).collect::<Result<_, _>>()?;
+        let web_tls = |name: &str, pair: &Option<(PathBuf, PathBuf)>| {
+            let loaded = pair.as_ref().map(|(chain, key)| Tls::load(chain, key, &ClientCertificate::None));
+            loaded.transpose().map_err(|error| format!("{name}: {error}"))
+        };
+        Ok(Live {
+            since: Timestamp::now(),
+            api_tls: web_tls("api", &config.api.certificate)?,
+            public_tls: web_tls("public", &config.public.certificate)?,
+            faces,
+            incoming,
+            treatment,
+            outbound,
+            tls,
+            config,
+        })
+    }
+
+    /// How a controller shows itself on its preference page.
+    pub fn face(&self, controller: &Controller) -> Option<&Face> {
+        self.faces.iter().find(|(name, _)| name == controller).map(|(_, face)| face)
+    }
+
+    /// Where a mail goes: the first whose conditions hold. `sender` is the address of the envelope.
+    pub fn outbound(&self, listener: &str, login: Option<&str>, sender: &str) -> Option<&Arc<Outbound>> {
+        outbound::taking(&self.outbound, listener, login, sender)
+    }
+
+    /// All that the treatment of mail rests on.
+    pub fn settings(&self) -> plan::Settings<'_> {
+        self.treatment.settings(&self.config)
+    }
+
+    /// All next hops, in the order of the configuration.
+    pub fn pools(&self) -> Vec<&Arc<Pool>> {
+        outbound::pools(&self.outbound)
+    }
+}

@@ -1,0 +1,330 @@
+//! What a person says on the page, or by one press in a mail program, and how it is recorded.
+//!
+//! A grant needs a young link and a form that was not sent before; a withdrawal needs nothing but a link, however old, so that it never fails
+//! for want of something.
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::{Method, Response, StatusCode};
+use tokio::sync::oneshot;
+
+use super::face::Face;
+use super::form::{self, Fields};
+use super::notice::{Notice, Offer};
+use super::page::{Context, Said, View};
+use super::{Public, plain};
+use crate::consent::{Applied, Change, Details, Permission, Standing, State, StoreError, Timestamp};
+use crate::live::Live;
+use crate::policy::Purpose;
+use crate::rewrite::token::{Holder, Kind, Token};
+
+/// What withdrawing takes back, or objects to: all that reads opens but what secures an account or proves a notice.
+const WITHDRAWN: [Purpose; 6] = [
+    Purpose::CampaignPerformance,
+    Purpose::Personalisation,
+    Purpose::CrossChannelProfile,
+    Purpose::FraudDetection,
+    Purpose::Deliverability,
+    Purpose::AggregateStatistics,
+];
+
+/// Who holds a link, and what its page says.
+struct Visit<'a> {
+    token: &'a str,
+    holder: Holder,
+    hint: String,
+    context: Context<'a>,
+    offer: Offer,
+    notice: Notice,
+    standing: Standing,
+    /// Whether the link is young enough to grant anything.
+    may_grant: bool,
+    now: Timestamp,
+}
+
+/// What was said.
+struct Spoken {
+    yes: Vec<Purpose>,
+    no: Vec<Purpose>,
+}
+
+impl Public {
+    /// The page of a link.
+    pub(super) async fn preferences(&self, request: Request, token: &str, live: &Live) -> Response<Body> {
+        let now = Timestamp::now();
+        let (parts, body) = request.into_parts();
+        let opened = self.opened(token);
+        let face = opened.as_ref().and_then(|(holder, _)| live.face(&holder.controller));
+        let context = self
+            .context(face.unwrap_or_else(|| self.host_face(&parts, live).unwrap_or(Face::nobody())), &parts);
+        if parts.method != Method::POST {
+            return match (opened, face) {
+                (Some((holder, hint)), Some(_)) => {
+                    let visit = self.visit(live, token, holder, hint, context, now);
+                    self.shown(&visit, None)
+                }
+                _ => super::page_of(&context, &View::Unusable),
+            };
+        }
+        let fields = match form::read(&parts.headers, body, live.config.public.request_timeout).await {
+            Ok(fields) => fields,
+            Err(status) => return plain(status, "The form cannot be read.\n"),
+        };
+        match (opened, face) {
+            (Some((holder, hint)), Some(_)) => {
+                let visit = self.visit(live, token, holder, hint, context, now);
+                self.answered(&visit, &fields).await
+            }
+            _ => super::page_of(&context, &View::Unusable),
+        }
+    }
+
+    /// What a mail program may ask for by itself: a withdrawal, in the manner of RFC 8058. Answered the same whoever the link is of.
+    pub(super) async fn one_click(&self, request: Request, token: &str, live: &Live) -> Response<Body> {
+        if request.method() != Method::POST {
+            return plain(StatusCode::METHOD_NOT_ALLOWED, "POST withdraws; the page shows what holds.\n");
+        }
+        let (parts, body) = request.into_parts();
+        let body = match form::whole(&parts.headers, body, live.config.public.request_timeout).await {
+            Ok(body) => body,
+            Err(status) => return plain(status, "The body cannot be read.\n"),
+        };
+        let has = |word: &str| memchr::memmem::find(&body, word.as_bytes()).is_some();
+        let is_asked = body.is_empty() || has("List-Unsubscribe") && has("One-Click");
+        if !is_asked {
+            return plain(StatusCode::BAD_REQUEST, "Expected List-Unsubscribe=One-Click or an empty body.\n");
+        }
+        if let Some((holder, _)) = self.opened(token) {
+            let standing = self.standing(&holder);
+            let details = Details {
+                method: Some("one_click_withdrawal".to_owned()),
+                channel: Some("mail".to_owned()),
+                evidence: Some(format!("link of {}", holder.issued)),
+                actor: Some("recipient".to_owned()),
+                ..Details::default()
+            };
+            if self.record(&holder, withdrawn(&holder, &standing, &details)).await.is_err() {
+                return plain(StatusCode::SERVICE_UNAVAILABLE, "Not now; please try again.\n");
+            }
+        }
+        plain(StatusCode::OK, "Tracking is stopped.\n")
+    }
+
+    /// Whose a link is; nobody's where it is none, or the person was erased.
+    fn opened(&self, token: &str) -> Option<(Holder, String)> {
+        match self.host.mint().open(Kind::Preference, token) {
+            Ok(Token::Preference { holder, hint }) if !self.store.is_erased(holder.person) => {
+                Some((holder, hint))
+            }
+            _ => None,
+        }
+    }
+
+    /// What stands; where the store does not say, nothing is taken to be granted.
+    fn standing(&self, holder: &Holder) -> Standing {
+        let found = self.store.lookup(&holder.controller, holder.person);
+        found.map_or_else(|_| Standing::unknown(), |own| (*own).clone())
+    }
+
+    fn visit<'a>(
+        &self,
+        live: &Live,
+        token: &'a str,
+        holder: Holder,
+        hint: String,
+        context: Context<'a>,
+        now: Timestamp,
+    ) -> Visit<'a> {
+        let offer = Offer::of(&live.config.policy.rulebook, &holder.controller, now);
+        Visit {
+            notice: Notice::new(context.face, context.language, &offer),
+            standing: self.standing(&holder),
+            may_grant: now <= holder.issued.plus_days(live.config.public.grant_days.into()),
+            token,
+            holder,
+            hint,
+            context,
+            offer,
+            now,
+        }
+    }
+
+    /// The page with what holds, and what came of the form that was sent.
+    fn shown(&self, visit: &Visit<'_>, told: Option<&str>) -> Response<Body> {
+        let form = visit.may_grant.then(|| self.forms.issue(visit.token, visit.now));
+        let live = self.host.live();
+        let days = live.config.public.grant_days.to_string();
+        let texts = visit.context.face.texts(visit.context.language);
+        let told = told.or((!visit.may_grant).then_some(texts.old_link.as_str()));
+        let told = told.map(|own| {
+            super::texts::fill(own, &[("days", &days), ("controller", &visit.context.face.title)])
+        });
+        let said: Vec<(Purpose, Said)> =
+            visit.offer.purposes.iter().map(|own| (*own, said(&visit.standing, *own, visit.now))).collect();
+        let view = View::Choice {
+            hint: &visit.hint,
+            notice: &visit.notice,
+            said: &said,
+            form: form.as_deref(),
+            told,
+        };
+        super::page_of(&visit.context, &view)
+    }
+
+    /// Does what a form asks for.
+    async fn answered(&self, visit: &Visit<'_>, fields: &Fields) -> Response<Body> {
+        let texts = visit.context.face.texts(visit.context.language);
+        let (yes, no) = match fields.get("action") {
+            Some("withdraw" | "refuse") => return self.withdraw(visit).await,
+            Some("accept") => (visit.offer.purposes.clone(), Vec::new()),
+            _ => chosen(&visit.offer, fields),
+        };
+        if !visit.may_grant {
+            return self.shown(visit, None);
+        }
+        if yes.is_empty() && no.is_empty() {
+            return self.shown(visit, Some(&texts.nothing_chosen));
+        }
+        if !self.forms.redeem(visit.token, fields.get("form").unwrap_or_default(), visit.now) {
+            return self.shown(visit, Some(&texts.form_used));
+        }
+        let spoken = Spoken { yes, no };
+        let changes = spoken.changes(visit);
+        self.told(visit, changes, &spoken).await
+    }
+
+    async fn withdraw(&self, visit: &Visit<'_>) -> Response<Body> {
+        let spoken = Spoken { yes: Vec::new(), no: Vec::new() };
+        let changes = withdrawn(&visit.holder, &visit.standing, &visit.details());
+        self.told(visit, changes, &spoken).await
+    }
+
+    /// Records, and says what was recorded.
+    async fn told(&self, visit: &Visit<'_>, changes: Vec<Change>, spoken: &Spoken) -> Response<Body> {
+        let Spoken { yes, no } = spoken;
+        match self.record(&visit.holder, changes).await {
+            Ok(moved_to) => {
+                let at = moved_to.unwrap_or(visit.now);
+                super::page_of(&visit.context, &View::Recorded { hint: &visit.hint, at, yes, no })
+            }
+            Err(()) => {
+                let mut response = super::page_of(&visit.context, &View::Trouble);
+                *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+                response
+            }
+        }
+    }
+
+    /// Makes changes durable; gives the time they were recorded with where that is not this moment. Whatever
+    /// else they came to is no success: the reader must not be shown a choice that does not hold. Why is
+    /// logged.
+    async fn record(&self, holder: &Holder, changes: Vec<Change>) -> Result<Option<Timestamp>, ()> {
+        if changes.is_empty() {
+            return Ok(None);
+        }
+        let changes = changes.into_iter().map(|own| (holder.person, own)).collect();
+        let Ok(_turn) = self.writes.acquire().await else { return Err(()) };
+        let (done, written) = oneshot::channel::<Result<Vec<Applied>, StoreError>>();
+        let handed = self.store.record_later(changes, move |applied| drop(done.send(applied)));
+        let applied = match (handed, written.await) {
+            (Ok(()), Ok(Ok(applied))) => applied,
+            (Err(error), _) | (Ok(()), Ok(Err(error))) => {
+                tracing::error!(%error, "a choice could not be recorded");
+                return Err(());
+            }
+            (Ok(()), Err(_)) => return Err(()),
+        };
+        let mut moved_to = None;
+        for applied in applied {
+            match applied {
+                Applied::Recorded(_) => {}
+                Applied::Moved { at, .. } => moved_to = Some(at),
+                // What is said at this moment lies behind all else, so this is a fault of the program.
+                Applied::Stale
+                | Applied::SupersededByWithdrawal
+                | Applied::InFuture
+                | Applied::Conflicting => {
+                    tracing::error!(?applied, "a choice did not come to hold; please report it");
+                    return Err(());
+                }
+            }
+        }
+        Ok(moved_to)
+    }
+}
+
+impl Visit<'_> {
+    /// How it was said, and what was shown (N21).
+    fn details(&self) -> Details {
+        Details {
+            method: Some("preference_page".to_owned()),
+            channel: Some("web".to_owned()),
+            notice_version: Some(self.notice.version.clone()),
+            text_hash: Some(self.notice.hash.clone()),
+            evidence: Some(format!(
+                "link of {}, page in {}",
+                self.holder.issued,
+                self.context.language.code()
+            )),
+            actor: Some("recipient".to_owned()),
+            external_id: None,
+        }
+    }
+}
+
+impl Spoken {
+    fn changes(&self, visit: &Visit<'_>) -> Vec<Change> {
+        let mut changes = Vec::new();
+        let controller = || visit.holder.controller.clone();
+        if !self.yes.is_empty() {
+            let granted = Change::now(controller(), self.yes.clone(), State::Granted);
+            changes.push(Change { details: visit.details(), ..granted });
+        }
+        changes.extend(refusals(&visit.holder, &visit.standing, &self.no, &visit.details()));
+        changes
+    }
+}
+
+/// What a no to these purposes changes: a yes that stands is withdrawn, an exempt use objected to, anything else refused. A no that stands stays.
+fn refusals(holder: &Holder, standing: &Standing, purposes: &[Purpose], details: &Details) -> Vec<Change> {
+    let becomes = |purpose: &Purpose| match standing.of(*purpose).map(|own| own.state) {
+        Some(State::Refused | State::Withdrawn | State::Objected) => None,
+        Some(State::Granted) => Some(State::Withdrawn),
+        Some(State::NeverAsked | State::Asked) | None if Purpose::CONSENT.contains(purpose) => {
+            Some(State::Refused)
+        }
+        Some(State::NeverAsked | State::Asked) | None => Some(State::Objected),
+    };
+    let mut changes = Vec::new();
+    for state in [State::Withdrawn, State::Refused, State::Objected] {
+        let own: Vec<Purpose> = purposes.iter().copied().filter(|own| becomes(own) == Some(state)).collect();
+        if !own.is_empty() {
+            let change = Change::now(holder.controller.clone(), own, state);
+            changes.push(Change { details: details.clone(), ..change });
+        }
+    }
+    changes
+}
+
+fn withdrawn(holder: &Holder, standing: &Standing, details: &Details) -> Vec<Change> {
+    refusals(holder, standing, &WITHDRAWN, details)
+}
+
+/// What was chosen purpose by purpose.
+fn chosen(offer: &Offer, fields: &Fields) -> (Vec<Purpose>, Vec<Purpose>) {
+    let all = |value: &str| {
+        offer.purposes.iter().copied().filter(|own| fields.get(own.name()) == Some(value)).collect()
+    };
+    (all("yes"), all("no"))
+}
+
+/// What stands for a purpose, as the page says it.
+fn said(standing: &Standing, purpose: Purpose, now: Timestamp) -> Said {
+    let Some(own) = standing.of(purpose) else { return Said::Nothing };
+    match (standing.allows(purpose, now), own.state) {
+        (Permission::Granted(_), _) => Said::Yes(own.event_at),
+        (_, State::Granted) => Said::Over,
+        (_, State::Refused | State::Withdrawn | State::Objected) => Said::No(own.event_at),
+        (_, State::NeverAsked | State::Asked) => Said::Nothing,
+    }
+}

@@ -1,0 +1,207 @@
+//! Pixels of ours: each fetch asks what holds at that moment (N25).
+//!
+//! The answer is the same for everything but a gate that leads on: status, fields and bytes. So nobody learns
+//! from a pixel whether its reader is known, said no, was erased, or whether the token is one at all.
+//!
+//! Pictures are loaded, not visited. Whoever opens the address of a pixel as a page gets one that says what
+//! it is, whatever the token and whatever consent: our name leads nobody to a page that somebody else has put
+//! into a mail, and a visit is no opening.
+
+use axum::body::Body;
+use axum::http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, LOCATION, REFERRER_POLICY};
+use axum::http::{HeaderMap, Method, Response, StatusCode};
+
+use super::Public;
+use crate::consent::{Standing, Timestamp};
+use crate::policy::{Chosen, Facts, OnGrant, Outcome, Rules, decide};
+use crate::rewrite::target;
+use crate::rewrite::token::{Holder, Kind, Token};
+
+/// A picture of one transparent dot.
+const BLANK: [u8; 43] =
+    *b"GIF89a\x01\0\x01\0\x80\0\0\0\0\0\0\0\0!\xf9\x04\x01\0\0\0\0,\0\0\0\0\x01\0\x01\0\0\x02\x02D\x01\0;";
+
+/// Whether a request is for a page and not for a picture. Browsers say so (Fetch Metadata); mail programs and
+/// the proxies of mailbox providers say nothing, or that they take any picture.
+pub(super) fn is_visit(headers: &HeaderMap) -> bool {
+    let said = |name: &str| headers.get(name).map(|value| value.as_bytes().trim_ascii().to_ascii_lowercase());
+    match (said("sec-fetch-dest"), said("sec-fetch-mode")) {
+        (Some(destination), _) if destination != b"image" => true,
+        (_, Some(mode)) if mode != b"no-cors" && mode != b"cors" => true,
+        (None, None) => prefers_page(headers),
+        _ => false,
+    }
+}
+
+/// Whether the types that are accepted name a page, and no picture that is wanted more.
+fn prefers_page(headers: &HeaderMap) -> bool {
+    let (mut page, mut picture) = (0, 0);
+    let values = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    for range in values.flat_map(|value| value.split(',')).take(MAX_RANGES) {
+        let mut parts = range.split(';').map(str::trim);
+        let kind = parts.next().unwrap_or_default().to_ascii_lowercase();
+        let weight = parts.find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")));
+        // In thousandths, as they are written (RFC 9110 section 12.4.2).
+        let weight = weight.map_or(Some(1.0), |own| own.parse::<f32>().ok()).unwrap_or(0.0);
+        let weight = (weight.clamp(0.0, 1.0) * 1000.0) as u16;
+        match kind.split_once('/') {
+            Some(("text", "html") | ("application", "xhtml+xml")) => page = page.max(weight),
+            Some(("image", _)) => picture = picture.max(weight),
+            _ => {}
+        }
+    }
+    page > 0 && page >= picture
+}
+
+/// How many types of an Accept field are looked at.
+const MAX_RANGES: usize = 64;
+
+impl Public {
+    /// What a pixel answers. Only GET opens anything.
+    pub(super) fn pixel(&self, method: &Method, kind: Kind, token: &str, now: Timestamp) -> Response<Body> {
+        if method != Method::GET {
+            return blank();
+        }
+        match self.host.mint().open(kind, token) {
+            Ok(Token::Gate { holder, mailstream, country, target }) => {
+                let leads_on = self.personal(&holder, &mailstream, &country, now) == Some(Outcome::SwapGated);
+                // What was sealed into mail long ago may be judged differently by now.
+                let location = if leads_on { target::allowed(&target) } else { None };
+                location.and_then(|own| HeaderValue::try_from(own).ok()).map_or_else(blank, onward)
+            }
+            Ok(Token::Day { holder, mailstream, country }) => {
+                if self.personal(&holder, &mailstream, &country, now) == Some(Outcome::SwapDay) {
+                    self.store.note_open(&holder.controller, &mailstream, holder.person, now);
+                }
+                blank()
+            }
+            Ok(Token::Shared { controller, mailstream, campaign }) => {
+                if self.shared(controller.as_str(), &mailstream, now) == Some(Outcome::SwapShared) {
+                    self.store.count_open(&controller, &mailstream, campaign, now);
+                }
+                blank()
+            }
+            Ok(Token::Preference { .. }) | Err(_) => blank(),
+        }
+    }
+
+    /// What is decided now for a person's pixel; nothing where it is too old, or nobody knows its controller or mailstream any more.
+    fn personal(&self, holder: &Holder, mailstream: &str, country: &str, now: Timestamp) -> Option<Outcome> {
+        let live = self.host.live();
+        if holder.issued.plus_days(live.config.public.pixel_days.into()) < now {
+            return None;
+        }
+        let rulebook = &live.config.policy.rulebook;
+        let chosen = rulebook.named(Some(holder.controller.as_str()), Some(mailstream)).ok()?;
+        let standing = self.store.lookup(&holder.controller, holder.person).ok();
+        // Of the address, the token has the top-level domain alone, which is all that counts (N5).
+        let stand_in = format!("x@x.{country}");
+        let in_force = rulebook.jurisdictions.at(now);
+        let rules = in_force.applying(standing.as_deref(), chosen.mailstream.declared(), &stand_in);
+        Some(outcome(chosen, &rules, standing.as_deref(), now))
+    }
+
+    /// The same for a pixel that all readers share, who are nobody in particular.
+    fn shared(&self, controller: &str, mailstream: &str, now: Timestamp) -> Option<Outcome> {
+        let live = self.host.live();
+        let rulebook = &live.config.policy.rulebook;
+        let chosen = rulebook.named(Some(controller), Some(mailstream)).ok()?;
+        let rules = rulebook.jurisdictions.at(now).named(chosen.mailstream.declared());
+        Some(outcome(chosen, &rules, Some(&Standing::unknown()), now))
+    }
+}
+
+fn outcome(chosen: Chosen<'_>, rules: &Rules, standing: Option<&Standing>, now: Timestamp) -> Outcome {
+    // A pixel that is a gate stays one, whatever grants lead to in mail that is sent now; but who strips by now wants no reports.
+    let on_grant = match chosen.controller.on_grant {
+        OnGrant::Strip => OnGrant::Strip,
+        OnGrant::Gate | OnGrant::Keep => OnGrant::Gate,
+    };
+    decide(&Facts { rules, mailstream: chosen.mailstream, on_grant, standing, now }).outcome
+}
+
+/// The one picture.
+fn blank() -> Response<Body> {
+    let mut response = Response::new(Body::from(&BLANK[..]));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("image/gif"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// On to the pixel behind a gate.
+fn onward(location: HeaderValue) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::FOUND;
+    let headers = response.headers_mut();
+    headers.insert(LOCATION, location);
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(fields: &[(&'static str, &'static str)]) -> bool {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(*name, HeaderValue::from_static(value));
+        }
+        is_visit(&headers)
+    }
+
+    #[test]
+    fn pictures_are_loaded_by_programs_that_say_so_or_say_nothing() {
+        for accept in [
+            // Proxies of mailbox providers, Apple Mail, Outlook, Thunderbird, browsers of several years.
+            "*/*",
+            "image/*",
+            "image/webp,image/avif,image/jxl,image/heic,image/heic-sequence,video/*;q=0.8,\
+             image/png,image/svg+xml,image/*;q=0.8,*/*;q=0.5",
+            "image/png,image/*;q=0.8,*/*;q=0.5",
+            "image/avif,image/webp,image/apng,image/svg+xml,image/*,*/*;q=0.8",
+            "image/gif, image/x-xbitmap, image/jpeg, image/pjpeg, \
+             application/x-shockwave-flash, application/vnd.ms-excel, */*",
+            "image/gif, text/html;q=0.5, */*",
+            "text/html;q=0, */*",
+            "nonsense",
+        ] {
+            assert!(!check(&[("accept", accept)]), "{accept}");
+        }
+        assert!(!check(&[]));
+        assert!(!check(&[("sec-fetch-dest", "image"), ("sec-fetch-mode", "no-cors"), ("accept", "*/*")]));
+        assert!(!check(&[("sec-fetch-dest", "image"), ("sec-fetch-mode", "cors")]));
+        assert!(!check(&[("sec-fetch-mode", "no-cors")]));
+    }
+
+    #[test]
+    fn pages_are_visited() {
+        for accept in [
+            "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,\
+             image/apng,*/*;q=0.8",
+            "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
+            "TEXT/HTML",
+            "application/xhtml+xml;q=0.9, image/png;q=0.8",
+        ] {
+            assert!(check(&[("accept", accept)]), "{accept}");
+        }
+        assert!(check(&[("accept", "image/png;q=0.5"), ("accept", "text/html")]), "two fields");
+        for (destination, mode) in [
+            ("document", "navigate"),
+            ("iframe", "navigate"),
+            ("Document", "navigate"),
+            ("image", "navigate"),
+            ("document", "no-cors"),
+            ("empty", "cors"),
+            ("script", "no-cors"),
+            ("object", "navigate"),
+            ("", ""),
+        ] {
+            let fields = [("sec-fetch-dest", destination), ("sec-fetch-mode", mode), ("accept", "image/*")];
+            assert!(check(&fields), "{destination} {mode}");
+        }
+        assert!(check(&[("sec-fetch-mode", "navigate")]) && check(&[("sec-fetch-dest", "embed")]));
+    }
+}

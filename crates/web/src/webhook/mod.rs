@@ -1,0 +1,210 @@
+//! Telling controllers of changes of their people's consent: signed, in order, and again until it was taken.
+//!
+//! A person is named by the controller's own external_id and by the keyed hash, never by an address. What is to be told stands in an outbox on
+//! disk before the change is acknowledged, so that no crash loses it; it may be told twice, and each event has an id.
+
+mod outbox;
+mod send;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::sync::Notify;
+
+use crate::config;
+use crate::consent::store::Entered;
+use crate::consent::{Controller, Noted, Store, Watcher};
+use crate::mapping::secret;
+use outbox::Outbox;
+use send::Receiver;
+
+/// How many changes are told at once.
+const BATCH: usize = 100;
+/// How long a receiver that did not take something is left alone; twice as long each time.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// How long at most.
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+
+/// What is sent: some changes, oldest first.
+#[derive(Debug, Serialize)]
+struct Message<'a> {
+    controller: &'a str,
+    events: Vec<Event<'a>>,
+    /// How many changes before these the receiver is not told of, since too many waited.
+    #[serde(skip_serializing_if = "is_zero")]
+    missed: u64,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+/// One change.
+#[derive(Debug, Serialize)]
+struct Event<'a> {
+    id: String,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    controller: &'a str,
+    record: u64,
+    person: String,
+    external_id: Option<String>,
+    purposes: Vec<&'static str>,
+    state: &'static str,
+    event_time: String,
+    recorded_at: String,
+    no_track: Option<bool>,
+    method: Option<String>,
+    channel: Option<String>,
+}
+
+/// One controller's webhook.
+struct Webhook {
+    controller: Controller,
+    outbox: Outbox,
+    receiver: Receiver,
+    news: Notify,
+}
+
+/// Notes changes for all webhooks.
+struct Notes(Vec<Arc<Webhook>>);
+
+impl Watcher for Notes {
+    fn before(&self, changes: &[Noted]) {
+        for webhook in &self.0 {
+            let own = changes.iter().filter(|own| own.controller == webhook.controller);
+            let own: Vec<_> = own.map(|own| (own.number, own.person)).collect();
+            if let Err(error) = webhook.outbox.note(&own) {
+                // A choice holds whether or not somebody can be told of it.
+                tracing::error!(controller = %webhook.controller, %error, "changes could not be written down for a webhook; it is told how many");
+            }
+        }
+    }
+
+    fn after(&self, durable: bool) {
+        for webhook in &self.0 {
+            webhook.outbox.settle(durable);
+            webhook.news.notify_one();
+        }
+    }
+}
+
+/// Begins to tell of changes. Must be called before anything is recorded, within the runtime.
+///
+/// # Errors
+///
+/// When a secret, an authority or an outbox cannot be used.
+pub fn start(settings: &config::Api, data_directory: &Path, store: &Arc<Store>) -> Result<(), String> {
+    if settings.webhooks.is_empty() {
+        return Ok(());
+    }
+    let folder = data_directory.join("webhooks");
+    let head = store.head().count;
+    let mut webhooks = Vec::new();
+    for own in &settings.webhooks {
+        let secret = secret(&own.secret_file).map_err(|error| format!("api.webhook.secret_file {error}"))?;
+        let receiver = Receiver::new(&own.url, &secret, own.ca_file.as_deref())?;
+        let outbox = Outbox::open(&folder, own.controller.as_str(), head, settings.webhook_max_waiting)
+            .map_err(|error| format!("the outbox of the webhook of {}: {error}", own.controller))?;
+        let controller = own.controller.clone();
+        webhooks.push(Arc::new(Webhook { controller, outbox, receiver, news: Notify::new() }));
+    }
+    store.watch(Box::new(Notes(webhooks.clone())));
+    for webhook in webhooks {
+        tokio::spawn(tell(webhook, Arc::clone(store)));
+    }
+    Ok(())
+}
+
+/// Tells one receiver of changes, for as long as the process lives.
+async fn tell(webhook: Arc<Webhook>, store: Arc<Store>) {
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let controller = webhook.controller.as_str().to_owned();
+        metrics::gauge!("pixelward_webhook_waiting", "controller" => controller.clone())
+            .set(webhook.outbox.waiting() as f64);
+        match deliver(&webhook, &store).await {
+            Ok(0) => {
+                pause = FIRST_PAUSE;
+                webhook.news.notified().await;
+            }
+            Ok(_) => {
+                pause = FIRST_PAUSE;
+                metrics::counter!("pixelward_webhook_deliveries_total", "controller" => controller, "result" => "taken")
+                    .increment(1);
+            }
+            Err(error) => {
+                metrics::counter!("pixelward_webhook_deliveries_total", "controller" => controller, "result" => "failed")
+                    .increment(1);
+                tracing::warn!(controller = %webhook.controller, %error, again_in_s = pause.as_secs(), "a webhook did not take what it was told");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+        }
+    }
+}
+
+/// Tells of what waits, a batch at most; gives how many changes that were.
+async fn deliver(webhook: &Arc<Webhook>, store: &Arc<Store>) -> Result<usize, String> {
+    let (own, books) = (Arc::clone(webhook), Arc::clone(store));
+    let gathered = tokio::task::spawn_blocking(move || gather(&own, &books)).await;
+    let (count, last, missed, body) = gathered.map_err(|error| error.to_string())??;
+    if let Some(body) = body {
+        webhook.receiver.send(body).await?;
+    }
+    if let Some(last) = last {
+        let own = Arc::clone(webhook);
+        let done = tokio::task::spawn_blocking(move || own.outbox.sent(last, missed)).await;
+        done.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+    }
+    Ok(count)
+}
+
+/// How many changes are told of, the number of the last one, how many were missed, and the message.
+type Gathered = (usize, Option<u64>, u64, Option<String>);
+
+fn gather(webhook: &Webhook, store: &Store) -> Result<Gathered, String> {
+    let (entries, missed) = webhook.outbox.next(BATCH).map_err(|error| error.to_string())?;
+    let controller = webhook.controller.as_str();
+    let outward = store.outward(&webhook.controller);
+    let mut events = Vec::new();
+    for (number, person) in &entries {
+        let found =
+            store.entry_of(&webhook.controller, *person, *number).map_err(|error| error.to_string())?;
+        // Who was erased meanwhile is nobody to tell of.
+        let person = outward.shown(*person);
+        events.extend(found.map(|(entered, named)| event(controller, person, entered, named)));
+    }
+    let last = entries.last().map(|(number, _)| *number);
+    let message = Message { controller, events, missed };
+    let body = (!message.events.is_empty() || (missed > 0 && last.is_some()))
+        .then(|| serde_json::to_string(&message).map_err(|error| error.to_string()))
+        .transpose()?;
+    Ok((entries.len(), last, missed, body))
+}
+
+fn event<'a>(
+    controller: &'a str,
+    person: String,
+    entered: Entered,
+    external_id: Option<String>,
+) -> Event<'a> {
+    let change = entered.change;
+    Event {
+        id: format!("{controller}-{}", entered.number),
+        kind: "consent.changed",
+        controller,
+        record: entered.number,
+        person,
+        external_id,
+        purposes: change.purposes.iter().map(|own| own.name()).collect(),
+        state: change.state.name(),
+        event_time: change.event_at.to_string(),
+        recorded_at: entered.recorded_at.to_string(),
+        no_track: change.no_track,
+        method: change.details.method,
+        channel: change.details.channel,
+    }
+}
