@@ -39,7 +39,7 @@ run: build
 	./target/release/pixelward demo
 
 test: packages test-packages
-	$(CARGO) test $(FLAGS) --no-fail-fast
+	$(CARGO) test $(FLAGS) --workspace --no-fail-fast
 
 # What also looks at real messages, where PIXELWARD_CORPUS names a folder of them: tracked/, clean/ and carriers/, each with *.eml.
 test-corpus: packages test-packages
@@ -60,11 +60,11 @@ harness: packages
 	PIXELWARD_CUTS=100 PIXELWARD_CANDIDATES=10000000 $(CARGO) test $(FLAGS) --test store_faults -- --nocapture
 
 check:
-	$(CARGO) fmt --check
-	$(CARGO) clippy $(FLAGS) --all-targets -- -D warnings
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy $(FLAGS) --workspace --all-targets -- -D warnings
 
 format:
-	$(CARGO) fmt
+	$(CARGO) fmt --all
 
 # The relay alone, without the console and the C libraries of its single sign-on.
 lean:
