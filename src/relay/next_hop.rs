@@ -133,7 +133,7 @@ pub struct NextHop {
 }
 
 impl NextHop {
-    /// A next hop with the defaults of `config.toml`.
+    /// A next hop with the defaults of `config.reference.toml`.
     pub fn new(
         host: &str,
         port: u16,
@@ -179,7 +179,7 @@ impl fmt::Display for NextHop {
 /// When the file cannot be read or the system's certificates cannot be used.
 pub fn tls_config(
     ca_file: Option<&Path>,
-    own: Option<(&Path, &Path)>,
+    client: Option<(&Path, &Path)>,
 ) -> Result<Arc<rustls::ClientConfig>, String> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = rustls::ClientConfig::builder_with_provider(Arc::clone(&provider))
@@ -199,7 +199,7 @@ pub fn tls_config(
             builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
         }
     };
-    Ok(Arc::new(match own {
+    Ok(Arc::new(match client {
         None => builder.with_no_client_auth(),
         Some((certificate, key)) => {
             let private = PrivateKeyDer::from_pem_file(key).map_err(|error| named(key, &error))?;
