@@ -77,7 +77,7 @@ pub fn known(
 ) -> Result<Vec<Known>, ChainError> {
     let first = Day::of(since);
     let (pseudonyms, last): (Vec<_>, Vec<_>) =
-        people.into_iter().map(|own| (own.pseudonym, own.last_open)).unzip();
+        people.into_iter().map(|person| (person.pseudonym, person.last_open)).unzip();
     let trouble = |error| tracing::warn!(%error, "part of the evidence cannot be read");
     let signs = signs(evidence, controller, since, &pseudonyms, trouble)?;
     let judged = last.into_iter().zip(signs).map(|(last, signs)| {

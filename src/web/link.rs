@@ -127,7 +127,7 @@ mod tests {
             let show = || take(folder, &secret, NOW).unwrap() == Shown::Good;
             let good = std::thread::scope(|scope| {
                 let all: Vec<_> = (0..16).map(|_| scope.spawn(show)).collect();
-                all.into_iter().map(|own| own.join().unwrap()).filter(|own| *own).count()
+                all.into_iter().map(|thread| thread.join().unwrap()).filter(|is_right| *is_right).count()
             });
             assert_eq!(good, 1);
         });

@@ -123,13 +123,13 @@ impl Mapping {
         let named = |error: String| format!("{}: {error}", path.display());
         let text = std::fs::read_to_string(path).map_err(|error| named(error.to_string()))?;
         let mut mapping = Mapping::read(&text).map_err(named)?;
-        if let Some(own) = mapping.file.signature.clone() {
+        if let Some(signature) = mapping.file.signature.clone() {
             let folder = path.parent().unwrap_or(Path::new(""));
-            let secret = secret(&folder.join(&own.secret_file))?;
+            let secret = secret(&folder.join(&signature.secret_file))?;
             mapping.signature = Some(Signature {
-                header: own.header.to_ascii_lowercase(),
-                encoding: own.encoding,
-                prefix: own.prefix,
+                header: signature.header.to_ascii_lowercase(),
+                encoding: signature.encoding,
+                prefix: signature.prefix,
                 key: hmac::Key::new(hmac::HMAC_SHA256, &secret),
             });
         }
@@ -159,7 +159,7 @@ impl Mapping {
 
     /// The field in which the signature stands.
     pub fn signature_header(&self) -> Option<&str> {
-        self.signature.as_ref().map(|own| own.header.as_str())
+        self.signature.as_ref().map(|signature| signature.header.as_str())
     }
 
     /// Whether this is the signature of this body.
@@ -197,8 +197,8 @@ impl Mapping {
 
     fn row(&self, told: Told<'_>) -> Event {
         for (pointer, values) in &self.file.only {
-            let own = told.at(pointer).and_then(text);
-            if own.is_none_or(|own| !values.contains(&own)) {
+            let value = told.at(pointer).and_then(text);
+            if value.is_none_or(|value| !values.contains(&value)) {
                 return Ok(None);
             }
         }
@@ -260,12 +260,12 @@ impl Column {
         if name == "state" || name == "purposes" {
             let values = rule.values.iter().flatten();
             let granting = values
-                .filter(|(_, own)| name == "purposes" || *own == "granted")
-                .map(|(own, _)| own.as_str());
-            let about_mail = source.split('/').chain(granting).find(|own| is_about_mail(own));
-            if let Some(own) = about_mail {
+                .filter(|(_, state)| name == "purposes" || *state == "granted")
+                .map(|(value, _)| value.as_str());
+            let about_mail = source.split('/').chain(granting).find(|part| is_about_mail(part));
+            if let Some(part) = about_mail {
                 return Err(format!(
-                    "[columns] {name}: {own:?} is about receiving mail, and consent to mail is no consent to tracking (N15). Map a choice that \
+                    "[columns] {name}: {part:?} is about receiving mail, and consent to mail is no consent to tracking (N15). Map a choice that \
                      people were given about tracking"
                 ));
             }
@@ -285,15 +285,15 @@ impl Column {
         if let Some(Value::Array(items)) = found {
             return rule.list(items);
         }
-        let Some(own) = found.and_then(text) else {
+        let Some(text) = found.and_then(text) else {
             return Ok(rule.default.map_or(Found::Nothing, Found::Text));
         };
         let meant = match &rule.values {
-            Some(values) => match values.get(&own).or(rule.default.as_ref()) {
+            Some(values) => match values.get(&text).or(rule.default.as_ref()) {
                 Some(meant) => meant.clone(),
                 None => return Err("the mapping does not say what the value means".to_owned()),
             },
-            None => own,
+            None => text,
         };
         Ok(Found::Text(format!("{}{}", rule.prefix, rule.format.read(&meant)?)))
     }
@@ -303,7 +303,7 @@ impl Rule {
     fn list(&self, items: &[Value]) -> Result<Found, String> {
         let items = items.iter().filter_map(text);
         let meant: Vec<String> = match &self.values {
-            Some(values) => items.filter_map(|own| values.get(&own).cloned()).collect(),
+            Some(values) => items.filter_map(|item| values.get(&item).cloned()).collect(),
             None => items.collect(),
         };
         Ok(if meant.is_empty() { Found::NothingOfOurs } else { Found::Text(meant.join(" ")) })
@@ -433,7 +433,8 @@ mod tests {
             ),
         ] {
             let text = std::fs::read_to_string(folder.join(format!("{vendor}.toml"))).unwrap();
-            let rows: Vec<Row> = events(&text, &body).into_iter().filter_map(|own| own.unwrap()).collect();
+            let rows: Vec<Row> =
+                events(&text, &body).into_iter().filter_map(|event| event.unwrap()).collect();
             assert_eq!(rows.len(), 1, "{vendor}");
             let change = rows[0].change(&shop).unwrap();
             assert_eq!(change.state, crate::consent::State::Granted, "{vendor}");

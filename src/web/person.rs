@@ -51,12 +51,12 @@ fn stands(standing: &Standing) -> Markup {
         table {
             thead { tr { th scope="col" { "Purpose" } th scope="col" { "Last said" } th scope="col" { "On" } th scope="col" { "May opens be read for it?" } } }
             tbody {
-                @for own in &standing.purposes {
+                @for row in &standing.purposes {
                     tr {
-                        th scope="row" { (words(&own.purpose)) }
-                        td { (words(&own.state)) }
-                        td { (readable(&own.event_time)) @if let Some(end) = &own.expires { ", until " (readable(end)) } }
-                        td { @if own.allowed { "yes" } @else { "no" } " (record " (own.record) ")" }
+                        th scope="row" { (words(&row.purpose)) }
+                        td { (words(&row.state)) }
+                        td { (readable(&row.event_time)) @if let Some(end) = &row.expires { ", until " (readable(end)) } }
+                        td { @if row.allowed { "yes" } @else { "no" } " (record " (row.record) ")" }
                     }
                 }
             }
@@ -68,7 +68,7 @@ fn stands(standing: &Standing) -> Markup {
 }
 
 fn entry(record: &Record) -> Markup {
-    let purposes: Vec<String> = record.purposes.iter().map(|own| words(own)).collect();
+    let purposes: Vec<String> = record.purposes.iter().map(|purpose| words(purpose)).collect();
     let rows = [
         ("Said", Some(format!("{} about {}", words(&record.state), purposes.join(", ")))),
         ("To", Some(record.controller.clone())),
@@ -88,7 +88,7 @@ fn entry(record: &Record) -> Markup {
         ("Ends on", record.expires.as_deref().map(readable)),
         ("Not to be asked before", record.do_not_ask_before.as_deref().map(readable)),
         ("Rules", record.jurisdiction.clone()),
-        ("Never track", record.no_track.map(|own| if own { "yes" } else { "no" }.to_owned())),
+        ("Never track", record.no_track.map(|flag| if flag { "yes" } else { "no" }.to_owned())),
     ];
     html! {
         article {

@@ -6,15 +6,15 @@ use crate::tracker::{Analysis, Detector, Inquiry, Sighting, Verdict};
 
 /// The markup of the first HTML part, else of the first text. `own` is what the addresses of the relay's own pixels begin with, where the copy may
 /// have some, and what such a pixel is called.
-pub fn view(detector: &Detector, raw: &[u8], own: Option<(&str, &str)>) -> String {
+pub fn view(detector: &Detector, raw: &[u8], site: Option<(&str, &str)>) -> String {
     let scheme = |url: &str| url.split_once("://").map_or(url.to_owned(), |(_, rest)| rest.to_owned());
-    let own = own.map(|(public_url, name)| (scheme(public_url), name));
+    let site = site.map(|(public_url, name)| (scheme(public_url), name));
     let ours = |sighting: &Sighting| {
         let begins = |prefix: &str| {
             let rest = sighting.url.strip_prefix(prefix.trim_end_matches('/'));
             rest.is_some_and(|rest| rest.starts_with('/'))
         };
-        own.as_ref().filter(|(prefix, _)| begins(prefix)).map(|(_, name)| *name)
+        site.as_ref().filter(|(prefix, _)| begins(prefix)).map(|(_, name)| *name)
     };
     let analysis: Analysis<'_> = detector.analyse(raw, &Inquiry::to(&[]).everything());
     let label = |colour: &str, text: &str| {

@@ -82,8 +82,8 @@ async fn asked(public_url: &str, mark: &str) -> Result<(), Astray> {
     let said = if is_clear {
         exchanged(stream, &uri).await?
     } else {
-        let tls = tls_config(None, None).map_err(|own| Astray::Tls(io::Error::other(own)))?;
-        let name = ServerName::try_from(host).map_err(|own| Astray::Tls(io::Error::other(own)))?;
+        let tls = tls_config(None, None).map_err(|error| Astray::Tls(io::Error::other(error)))?;
+        let name = ServerName::try_from(host).map_err(|error| Astray::Tls(io::Error::other(error)))?;
         let connector = TlsConnector::from(Arc::clone(&tls));
         exchanged(connector.connect(name, stream).await.map_err(Astray::Tls)?, &uri).await?
     };
@@ -97,10 +97,10 @@ where
     let said = |error: hyper::Error| Astray::Answer(error.to_string());
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(said)?;
     let driven = tokio::spawn(connection);
-    let path = uri.path_and_query().map_or("/", |own| own.as_str());
+    let path = uri.path_and_query().map_or("/", |path| path.as_str());
     let request = Request::builder()
         .uri(path)
-        .header(HOST, uri.authority().map_or("", |own| own.as_str()))
+        .header(HOST, uri.authority().map_or("", |authority| authority.as_str()))
         .header(USER_AGENT, concat!("pixelward/", env!("CARGO_PKG_VERSION")))
         .header(CONNECTION, "close")
         .body(Empty::<Bytes>::new())

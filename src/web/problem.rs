@@ -52,10 +52,10 @@ impl Problem {
     /// 401: no token, or none that counts. Why is not said to those who may be guessing.
     pub fn unauthorised() -> Problem {
         let detail = "Send a token that is in force: Authorization: Bearer pxw_…";
-        let mut own =
+        let mut problem =
             Problem::new(StatusCode::UNAUTHORIZED, "unauthorised", "Missing or invalid token", detail);
-        own.headers.push((WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"pixelward\"")));
-        own
+        problem.headers.push((WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"pixelward\"")));
+        problem
     }
 
     /// 403: the token lacks a scope or a controller.
@@ -138,14 +138,14 @@ impl Problem {
 
     /// 429: too many requests.
     pub fn too_many(seconds: u64) -> Problem {
-        let mut own = Problem::new(
+        let mut problem = Problem::new(
             StatusCode::TOO_MANY_REQUESTS,
             "too-many-requests",
             "Too many requests with this token",
             format!("Try again in {seconds} s"),
         );
-        own.headers.push((RETRY_AFTER, HeaderValue::from(seconds)));
-        own
+        problem.headers.push((RETRY_AFTER, HeaderValue::from(seconds)));
+        problem
     }
 
     /// 500: a fault of ours. What it is stands in the log.
@@ -160,22 +160,22 @@ impl Problem {
 
     /// 503: not now.
     pub fn unavailable(detail: impl Into<String>) -> Problem {
-        let mut own =
+        let mut problem =
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Service unavailable", detail);
-        own.headers.push((RETRY_AFTER, HeaderValue::from_static("5")));
-        own
+        problem.headers.push((RETRY_AFTER, HeaderValue::from_static("5")));
+        problem
     }
 
     /// 507: the disk is full.
     pub fn full() -> Problem {
-        let mut own = Problem::new(
+        let mut problem = Problem::new(
             StatusCode::INSUFFICIENT_STORAGE,
             "disk-full",
             "The disk of the consent store is full",
             "Nothing was recorded; what was recorded before is safe",
         );
-        own.headers.push((RETRY_AFTER, HeaderValue::from_static("30")));
-        own
+        problem.headers.push((RETRY_AFTER, HeaderValue::from_static("30")));
+        problem
     }
 
     /// The status.

@@ -110,8 +110,8 @@ impl FromStr for Scope {
     type Err = String;
 
     fn from_str(name: &str) -> Result<Scope, String> {
-        Scope::ALL.into_iter().find(|own| own.name() == name).ok_or_else(|| {
-            let names: Vec<&str> = Scope::ALL.iter().map(|own| own.name()).collect();
+        Scope::ALL.into_iter().find(|scope| scope.name() == name).ok_or_else(|| {
+            let names: Vec<&str> = Scope::ALL.iter().map(|scope| scope.name()).collect();
             format!("{name:?} is no scope; there are {}", names.join(", "))
         })
     }
@@ -157,7 +157,7 @@ pub struct Grant {
 impl Grant {
     /// Whether it goes for this controller; `None` stands for what is no controller's.
     pub fn covers(&self, controller: Option<&Controller>) -> bool {
-        self.controller.as_ref().is_none_or(|own| controller == Some(own))
+        self.controller.as_ref().is_none_or(|bound| controller == Some(bound))
     }
 }
 
@@ -183,7 +183,10 @@ impl Token {
         now: Timestamp,
         expires: Timestamp,
     ) -> Result<Made, String> {
-        if name.is_empty() || name.len() > 64 || name.contains(|own: char| own.is_control() || own == '@') {
+        if name.is_empty()
+            || name.len() > 64
+            || name.contains(|character: char| character.is_control() || character == '@')
+        {
             return Err("a name has 1 to 64 bytes, no control character and no at sign".to_owned());
         }
         if scopes.is_empty() {
@@ -206,8 +209,8 @@ impl Token {
             id,
             name: name.to_owned(),
             sha256: hashed(&secret),
-            scopes: scopes.iter().map(|own| own.name().to_owned()).collect(),
-            controller: controller.map(|own| own.as_str().to_owned()),
+            scopes: scopes.iter().map(|scope| scope.name().to_owned()).collect(),
+            controller: controller.map(|controller| controller.as_str().to_owned()),
             created: now.to_string(),
             expires: expires.to_string(),
             revoked: None,
@@ -218,7 +221,7 @@ impl Token {
     /// What it allows at this moment; `None` where it is over or was revoked.
     fn grant(&self, now: Timestamp) -> Option<Grant> {
         let expires = Timestamp::parse(&self.expires).ok()?;
-        let scopes: Result<Vec<Scope>, String> = self.scopes.iter().map(|own| own.parse()).collect();
+        let scopes: Result<Vec<Scope>, String> = self.scopes.iter().map(|scope| scope.parse()).collect();
         let controller = self.controller.as_deref().map(str::parse::<Controller>).transpose().ok()?;
         let is_in_force = self.revoked.is_none() && now < expires;
         is_in_force.then_some(Grant {
@@ -261,7 +264,7 @@ pub fn load(path: &Path) -> Result<Vec<Token>, String> {
     for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         let token: Token =
             serde_json::from_str(line).map_err(|_| named(&format!("line {} is no token", index + 1)))?;
-        if tokens.iter().any(|own| own.id == token.id) {
+        if tokens.iter().any(|other| other.id == token.id) {
             return Err(named(&format!("line {}: this id stands above already", index + 1)));
         }
         tokens.push(token);
@@ -279,7 +282,7 @@ pub fn update<T>(
     change: impl FnOnce(&mut Vec<Token>) -> Result<T, String>,
 ) -> Result<T, String> {
     let named = |error: &dyn fmt::Display| format!("{}: {error}", path.display());
-    let folder = path.parent().filter(|own| !own.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder).map_err(|error| named(&error))?;
     let lock = File::open(folder).map_err(|error| named(&error))?;
     lock.lock().map_err(|error| named(&error))?;
@@ -370,10 +373,10 @@ impl Tokens {
         let id = secret.strip_prefix(PREFIX).and_then(|rest| rest.split_once('_')).map(|(id, _)| id);
         let known = id.and_then(|id| tokens.get(id));
         // Where there is none it is compared all the same, so that nobody learns ids from the time.
-        let kept = known.map_or("", |own| own.sha256.as_str());
+        let kept = known.map_or("", |known| known.sha256.as_str());
         let shown = hashed(secret);
         let is_right = constant_time::verify_slices_are_equal(kept.as_bytes(), shown.as_bytes()).is_ok();
-        let granted = known.filter(|_| is_right).and_then(|own| own.grant(now));
+        let granted = known.filter(|_| is_right).and_then(|known| known.grant(now));
         granted.map_or(Verdict::Refused, Verdict::Granted)
     }
 
@@ -395,7 +398,7 @@ impl Tokens {
     /// Notes that a token was used on a day, such as 2026-11-24. Writes to disk once a day for each token.
     pub fn note_use(&self, id: &str, day: &str) {
         let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
-        if used.get(id).is_some_and(|own| own == day) {
+        if used.get(id).is_some_and(|used| used == day) {
             return;
         }
         used.insert(id.to_owned(), day.to_owned());
@@ -410,7 +413,7 @@ impl Tokens {
     /// Whether this token is not yet known to have been used on this day.
     pub fn is_first_use(&self, id: &str, day: &str) -> bool {
         let used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
-        used.get(id).is_none_or(|own| own != day)
+        used.get(id).is_none_or(|used| used != day)
     }
 }
 
@@ -419,7 +422,7 @@ impl Read {
         let mark = mark(path);
         match load(path) {
             Ok(tokens) => {
-                let by_id = tokens.into_iter().map(|own| (own.id.clone(), own)).collect();
+                let by_id = tokens.into_iter().map(|token| (token.id.clone(), token)).collect();
                 Read { mark, tokens: Some(Arc::new(by_id)) }
             }
             Err(error) => {
@@ -452,7 +455,7 @@ mod tests {
     }
 
     fn made(controller: Option<&str>) -> Made {
-        let controller = controller.map(|own| own.parse().unwrap());
+        let controller = controller.map(|controller| controller.parse().unwrap());
         Token::make("console", &[Scope::ConsentRead], controller.as_ref(), Timestamp(0), Timestamp(1000))
             .unwrap()
     }
@@ -462,21 +465,21 @@ mod tests {
         let folder = Folder::new("verify");
         let path = folder.0.join("api.tokens");
         let tokens = Tokens::of(&path);
-        let own = made(Some("shop"));
-        assert!(matches!(tokens.verify(&own.secret, Timestamp(5)), Verdict::Refused));
+        let token = made(Some("shop"));
+        assert!(matches!(tokens.verify(&token.secret, Timestamp(5)), Verdict::Refused));
         update(&path, |all| {
-            all.push(own.token.clone());
+            all.push(token.token.clone());
             Ok(())
         })
         .unwrap();
-        let Verdict::Granted(grant) = tokens.verify(&own.secret, Timestamp(999)) else {
+        let Verdict::Granted(grant) = tokens.verify(&token.secret, Timestamp(999)) else {
             panic!("it does not count");
         };
         assert_eq!(grant.scopes, [Scope::ConsentRead]);
         assert!(grant.covers(Some(&"shop".parse().unwrap())));
         assert!(!grant.covers(Some(&"club".parse().unwrap())) && !grant.covers(None));
-        assert!(matches!(tokens.verify(&own.secret, Timestamp(1000)), Verdict::Refused));
-        let mut altered = own.secret.clone();
+        assert!(matches!(tokens.verify(&token.secret, Timestamp(1000)), Verdict::Refused));
+        let mut altered = token.secret.clone();
         altered.replace_range(13..14, if altered.as_bytes()[13] == b'0' { "1" } else { "0" });
         for other in [altered.as_str(), "", "pxw_", "pxw_00000000_00", &made(None).secret] {
             assert!(matches!(tokens.verify(other, Timestamp(5)), Verdict::Refused), "{other}");
@@ -486,25 +489,25 @@ mod tests {
             Ok(())
         })
         .unwrap();
-        assert!(matches!(tokens.verify(&own.secret, Timestamp(999)), Verdict::Refused));
-        assert!(!std::fs::read_to_string(&path).unwrap().contains(&own.secret));
+        assert!(matches!(tokens.verify(&token.secret, Timestamp(999)), Verdict::Refused));
+        assert!(!std::fs::read_to_string(&path).unwrap().contains(&token.secret));
     }
 
     #[test]
     fn a_file_that_others_can_read_or_that_is_damaged_gives_no_tokens() {
         let folder = Folder::new("open");
         let path = folder.0.join("api.tokens");
-        let own = made(None);
+        let token = made(None);
         update(&path, |all| {
-            all.push(own.token.clone());
+            all.push(token.token.clone());
             Ok(())
         })
         .unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
-        assert!(matches!(Tokens::of(&path).verify(&own.secret, Timestamp(5)), Verdict::Unreadable));
+        assert!(matches!(Tokens::of(&path).verify(&token.secret, Timestamp(5)), Verdict::Unreadable));
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
-        assert!(matches!(Tokens::of(&path).verify(&own.secret, Timestamp(5)), Verdict::Granted(_)));
+        assert!(matches!(Tokens::of(&path).verify(&token.secret, Timestamp(5)), Verdict::Granted(_)));
         let twice = std::fs::read_to_string(&path).unwrap().repeat(2);
         for wrong in ["{}\n", "secret\n", &twice] {
             std::fs::write(&path, wrong).unwrap();
@@ -517,7 +520,7 @@ mod tests {
     fn what_a_token_may_not_be_is_said() {
         let shop: Controller = "shop".parse().unwrap();
         let new = |name: &str, scopes: &[Scope], controller: Option<&Controller>, expires: i64| {
-            Token::make(name, scopes, controller, Timestamp(5), Timestamp(expires)).map(|own| own.secret)
+            Token::make(name, scopes, controller, Timestamp(5), Timestamp(expires)).map(|made| made.secret)
         };
         assert!(new("crm", &[Scope::ConsentErase], None, 9).is_ok());
         assert!(new("crm", &[Scope::ConsentErase], Some(&shop), 9).unwrap_err().contains("share"));

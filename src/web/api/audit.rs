@@ -109,17 +109,17 @@ impl Kept {
 pub(super) async fn write(call: Call) -> Answered {
     call.query(&[])?;
     let deed: Deed = read_body(&call.body)?;
-    if deed.person.as_deref().is_some_and(|own| super::model::person(own).is_none()) {
+    if deed.person.as_deref().is_some_and(|person| super::model::person(person).is_none()) {
         return Err(Problem::malformed("person: expected the keyed hash, 32 lower-case hexadecimal digits"));
     }
     let entry = Entry {
         at: call.now.0,
-        token: call.grant.as_ref().map_or(String::new(), |own| own.name.clone()),
+        token: call.grant.as_ref().map_or(String::new(), |grant| grant.name.clone()),
         actor: deed.actor.0,
         action: deed.action.0,
-        controller: deed.controller.map(|own| own.0),
+        controller: deed.controller.map(|controller| controller.0),
         person: deed.person,
-        detail: deed.detail.map(|own| own.0),
+        detail: deed.detail.map(|detail| detail.0),
     };
     let written = on_disk(&call.api, move |trail| trail.write(&entry)).await?;
     json(StatusCode::CREATED, &Written { number: written.number, hash: hex(&written.hash) })
@@ -128,7 +128,7 @@ pub(super) async fn write(call: Call) -> Answered {
 pub(super) async fn read(call: Call) -> Answered {
     let (mut limit, mut before) = (FEW, u64::MAX);
     for (name, value) in call.query(&["limit", "before"])? {
-        let number = value.parse::<u32>().ok().filter(|own| *own > 0 && !value.starts_with('+'));
+        let number = value.parse::<u32>().ok().filter(|number| *number > 0 && !value.starts_with('+'));
         match (name.as_str(), number) {
             ("limit", Some(number)) if number as usize <= MOST => limit = number as usize,
             ("limit", _) => return Err(Problem::malformed("limit: expected a number from 1 to 1000")),
@@ -137,7 +137,7 @@ pub(super) async fn read(call: Call) -> Answered {
         }
     }
     let entries = on_disk(&call.api, move |trail| trail.before(before, limit)).await?;
-    let next = entries.last().map(|own| own.number).filter(|own| *own > 1);
+    let next = entries.last().map(|entry| entry.number).filter(|number| *number > 1);
     json(StatusCode::OK, &Entries { entries: entries.into_iter().map(Shown::of).collect(), next })
 }
 
@@ -160,8 +160,8 @@ async fn on_disk<T: Send + 'static>(
 }
 
 impl Shown {
-    fn of(own: Chained) -> Shown {
-        let Chained { number, hash, entry } = own;
+    fn of(chained: Chained) -> Shown {
+        let Chained { number, hash, entry } = chained;
         Shown {
             number,
             time: crate::consent::Timestamp(entry.at).to_string(),

@@ -95,7 +95,7 @@ pub(super) async fn record(call: Call, person: Person, row: &Row) -> Answered {
         all.await?.into_iter().next().ok_or_else(Problem::internal)?
     } else {
         let shown = api.store.outward(&controller).shown(person);
-        let fits = move |own: &Standing| conditions.fit(&controller, &shown, own, now);
+        let fits = move |standing: &Standing| conditions.fit(&controller, &shown, standing, now);
         let one = api.write(|store, done| {
             store.record_if(person, change, fits, move |applied| drop(done.send(applied)))
         });
@@ -158,11 +158,11 @@ impl Conditions {
 
     fn fit(&self, controller: &Controller, person: &str, standing: &Standing, now: Timestamp) -> bool {
         let exists = *standing != Standing::unknown();
-        let own = tag(&Consent::of(controller.as_str(), person.to_owned(), standing, now));
+        let current = tag(&Consent::of(controller.as_str(), person.to_owned(), standing, now));
         let matches = |wanted: &Wanted, weakly: bool| match wanted {
             Wanted::Anything => exists,
             Wanted::Tags(tags) => {
-                tags.iter().any(|tag| *tag == own || (weakly && tag.strip_prefix("W/") == Some(&own)))
+                tags.iter().any(|tag| *tag == current || (weakly && tag.strip_prefix("W/") == Some(&current)))
             }
         };
         self.is.as_ref().is_none_or(|wanted| matches(wanted, false))
@@ -171,10 +171,12 @@ impl Conditions {
 
     /// Whether what stands is what the caller has already.
     pub(super) fn is_known(&self, consent: &Consent) -> bool {
-        let own = tag(consent);
+        let current = tag(consent);
         match &self.is_not {
             Some(Wanted::Anything) => true,
-            Some(Wanted::Tags(tags)) => tags.iter().any(|tag| tag.strip_prefix("W/").unwrap_or(tag) == own),
+            Some(Wanted::Tags(tags)) => {
+                tags.iter().any(|tag| tag.strip_prefix("W/").unwrap_or(tag) == current)
+            }
             None => false,
         }
     }
@@ -191,11 +193,11 @@ fn wanted(call: &Call, name: &'static str) -> Result<Option<Wanted>, Problem> {
     let mut tags = Vec::new();
     // A comma within quotes is of the tag. A list may be empty, and so may its elements (RFC 9110, sections 8.8.3 and 5.6.1).
     let mut is_quoted = false;
-    let parts = text.split(|own: char| {
-        is_quoted ^= own == '"';
-        own == ',' && !is_quoted
+    let parts = text.split(|character: char| {
+        is_quoted ^= character == '"';
+        character == ',' && !is_quoted
     });
-    for tag in parts.map(str::trim).filter(|own| !own.is_empty()) {
+    for tag in parts.map(str::trim).filter(|tag| !tag.is_empty()) {
         let opaque = tag.strip_prefix("W/").unwrap_or(tag);
         let inner = opaque.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).ok_or_else(wrong)?;
         if inner.contains('"') {

@@ -85,41 +85,44 @@ pub(super) async fn delivery(call: Call) -> Answered {
         held_bytes: api.pipeline.budget.held(),
         most_held_bytes: api.pipeline.budget.most(),
         listeners: listeners(&live),
-        next_hops: live.pools().into_iter().map(|own| NextHop::of(own, now)).collect(),
+        next_hops: live.pools().into_iter().map(|pool| NextHop::of(pool, now)).collect(),
     };
     json(StatusCode::OK, &delivery)
 }
 
 fn listeners(live: &Live) -> Vec<Listener> {
     let each = live.config.listeners.iter().zip(&live.tls);
-    each.map(|(own, tls)| Listener {
-        name: own.name.clone(),
-        address: own.address.to_string(),
+    each.map(|(listener, tls)| Listener {
+        name: listener.name.clone(),
+        address: listener.address.to_string(),
         tls: tls.is_some(),
-        certificate_ends: tls.as_ref().and_then(|own| own.end()).map(|own| Timestamp(own * 1000).to_string()),
+        certificate_ends: tls
+            .as_ref()
+            .and_then(|certificate| certificate.end())
+            .map(|seconds| Timestamp(seconds * 1000).to_string()),
     })
     .collect()
 }
 
 impl NextHop {
-    fn of(own: &Arc<Pool>, now: Instant) -> NextHop {
-        let (used, idle) = own.connections();
+    fn of(pool: &Arc<Pool>, now: Instant) -> NextHop {
+        let (used, idle) = pool.connections();
         NextHop {
-            host: own.hop.host.clone(),
-            port: own.hop.port,
-            tls: match own.hop.tls {
+            host: pool.hop.host.clone(),
+            port: pool.hop.port,
+            tls: match pool.hop.tls {
                 TlsMode::Implicit => "implicit",
                 TlsMode::Required => "required",
                 TlsMode::Opportunistic => "opportunistic",
                 TlsMode::None => "none",
             },
-            seen: own.capabilities().is_some(),
-            failures: own.health.failures(),
-            rests_s: own.health.rests_until(now).map_or(0, |until| (until - now).as_secs().max(1)),
+            seen: pool.capabilities().is_some(),
+            failures: pool.health.failures(),
+            rests_s: pool.health.rests_until(now).map_or(0, |until| (until - now).as_secs().max(1)),
             used,
             idle,
-            most: own.hop.max_connections,
-            messages_per_minute: own.hop.messages_per_minute,
+            most: pool.hop.max_connections,
+            messages_per_minute: pool.hop.messages_per_minute,
         }
     }
 }

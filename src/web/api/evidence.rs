@@ -69,7 +69,7 @@ pub(super) struct Record {
 pub(super) async fn search(call: Call) -> Answered {
     call.query(&[])?;
     let wanted: Wanted = read(&call.body)?;
-    let limit = wanted.limit.map_or(FEW, |own| own.0);
+    let limit = wanted.limit.map_or(FEW, |limit| limit.0);
     let proof = wanted.proof;
     let Some(query) = query(&call, wanted)? else {
         return json(StatusCode::OK, &Records { records: Vec::new(), more: false, complete: true });
@@ -93,7 +93,7 @@ pub(super) async fn search(call: Call) -> Answered {
         .iter()
         .for_each(|trouble| tracing::error!(%trouble, "a part of the evidence cannot be read"));
     let records: Result<Vec<Record>, serde_json::Error> =
-        found.iter().map(|own| Record::of(own, proof)).collect();
+        found.iter().map(|item| Record::of(item, proof)).collect();
     let records = records.map_err(|_| Problem::internal())?;
     let (more, complete) = (records.len() >= limit, looked.troubles.is_empty());
     json(StatusCode::OK, &Records { records, more, complete })
@@ -107,8 +107,8 @@ fn query(call: &Call, wanted: Wanted) -> Result<Option<Query>, Problem> {
         Some(Who(text)) => {
             let meant = |shown| call.controller().map(|controller| store.outward(controller).meant(shown));
             let person = person(text).map(meant).transpose()?.unwrap_or_else(|| store.person(text));
-            let Some(own) = store.known_pseudonym(person) else { return Ok(None) };
-            Some(own)
+            let Some(pseudonym) = store.known_pseudonym(person) else { return Ok(None) };
+            Some(pseudonym)
         }
     };
     let message_id = match &wanted.message_id {
@@ -122,13 +122,13 @@ fn query(call: &Call, wanted: Wanted) -> Result<Option<Query>, Problem> {
     Ok(Some(Query {
         person: pseudonym,
         message_id,
-        id: wanted.id.map(|own| own.0),
-        since: wanted.since.map(|own| own.0),
-        until: wanted.until.map(|own| own.0),
+        id: wanted.id.map(|id| id.0),
+        since: wanted.since.map(|since| since.0),
+        until: wanted.until.map(|until| until.0),
         controller: Some(call.controller()?.to_string()),
-        mailstream: wanted.mailstream.map(|own| own.0),
-        outcome: wanted.outcome.map(|own| own.0),
-        vendor: wanted.vendor.map(|own| own.0),
+        mailstream: wanted.mailstream.map(|mailstream| mailstream.0),
+        outcome: wanted.outcome.map(|outcome| outcome.0),
+        vendor: wanted.vendor.map(|vendor| vendor.0),
     }))
 }
 

@@ -27,7 +27,7 @@ pub(super) async fn explain(call: Call) -> Answered {
     call.query(&[])?;
     let Question { recipient, mailstream, at, language } = read(&call.body)?;
     let controller = call.controller()?.clone();
-    let now: Timestamp = at.map_or(call.now, |own| own.0);
+    let now: Timestamp = at.map_or(call.now, |at| at.0);
     // What the domain hints at is only known of an address.
     let (who, address) = match recipient {
         None => (None, String::new()),
@@ -41,15 +41,15 @@ pub(super) async fn explain(call: Call) -> Answered {
         Some(person) => {
             let controller = controller.clone();
             let asked = call.api.ask(move |store| store.lookup(&controller, person)).await;
-            asked.ok().map(|own| (*own).clone())
+            asked.ok().map(|standing| (*standing).clone())
         }
     };
     let rulebook = &call.live.config.policy.rulebook;
-    let mailstream = mailstream.map(|own| own.0);
+    let mailstream = mailstream.map(|mailstream| mailstream.0);
     let chosen = rulebook
         .named(Some(controller.as_str()), mailstream.as_deref())
         .map_err(|_| Problem::not_found("Unknown mailstream for this controller"))?;
-    let language = language.map(|own| own.0).unwrap_or_default();
+    let language = language.map(|language| language.0).unwrap_or_default();
     let (decision, sentences) = explained(rulebook, chosen, standing.as_ref(), &address, now, language);
     let explanation = Explanation {
         outcome: decision.outcome.name(),

@@ -162,10 +162,10 @@ impl Days {
     fn of(&self, directory: &Path, day: &str) -> Result<Arc<Counts>, String> {
         let file = statistics::file_of(directory, day);
         let named = |error: std::io::Error| format!("{}: {error}", file.display());
-        let own = std::fs::metadata(&file).map_err(named)?;
-        let mark = (own.mtime(), own.mtime_nsec(), own.len(), own.ino());
+        let metadata = std::fs::metadata(&file).map_err(named)?;
+        let mark = (metadata.mtime(), metadata.mtime_nsec(), metadata.len(), metadata.ino());
         let known = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, counts)) = known().get(day).filter(|(own, _)| *own == mark) {
+        if let Some((_, counts)) = known().get(day).filter(|(seen, _)| *seen == mark) {
             return Ok(Arc::clone(counts));
         }
         let counts = Arc::new(statistics::counts_of(&file)?);
@@ -194,10 +194,10 @@ pub(super) async fn figures(call: Call) -> Answered {
     let yesterday: String = call.now.plus_days(-1).to_string().chars().take(10).collect();
     let days = counted.into_iter().map(|(day, counts)| {
         let has_hours = day >= yesterday;
-        let own = Day::of(day, &counts, &controller);
-        Day { hours: if has_hours { own.hours } else { Vec::new() }, ..own }
+        let day_of_all = Day::of(day, &counts, &controller);
+        Day { hours: if has_hours { day_of_all.hours } else { Vec::new() }, ..day_of_all }
     });
-    let days = days.filter(|own| !own.recipients.is_empty() || !own.trackers.is_empty()).collect();
+    let days = days.filter(|day| !day.recipients.is_empty() || !day.trackers.is_empty()).collect();
     json(StatusCode::OK, &Figures { controller, days })
 }
 
@@ -207,24 +207,24 @@ pub(super) async fn vendors(call: Call) -> Answered {
     let counted = counted(&call, String::new(), "9999".to_owned()).await?;
     let mut found: BTreeMap<String, Vendor> = BTreeMap::new();
     for name in call.live.detector.catalogue().vendors() {
-        let own = found.entry(name.to_owned()).or_default();
-        own.in_catalogue = true;
+        let vendor = found.entry(name.to_owned()).or_default();
+        vendor.in_catalogue = true;
     }
     for (day, counts) in &counted {
         let of_it = counts.trackers.iter().filter(|(kind, _)| kind.controller == controller);
         for (kind, count) in of_it {
-            let own = found.entry(kind.vendor.clone()).or_default();
-            own.count += count;
-            own.stripped += if kind.done == "strip" { *count } else { 0 };
-            own.first_day.get_or_insert_with(|| day.clone());
-            own.last_day = Some(day.clone());
-            *own.carriers.entry(kind.carrier.clone()).or_default() += count;
-            *own.mailstreams.entry(kind.mailstream.clone()).or_default() += count;
+            let vendor = found.entry(kind.vendor.clone()).or_default();
+            vendor.count += count;
+            vendor.stripped += if kind.done == "strip" { *count } else { 0 };
+            vendor.first_day.get_or_insert_with(|| day.clone());
+            vendor.last_day = Some(day.clone());
+            *vendor.carriers.entry(kind.carrier.clone()).or_default() += count;
+            *vendor.mailstreams.entry(kind.mailstream.clone()).or_default() += count;
         }
     }
-    let named = found.into_iter().map(|(name, own)| Vendor { name, ..own });
+    let named = found.into_iter().map(|(name, vendor)| Vendor { name, ..vendor });
     let mut vendors: Vec<Vendor> = named.collect();
-    vendors.sort_by_key(|own| std::cmp::Reverse(own.count));
+    vendors.sort_by_key(|vendor| std::cmp::Reverse(vendor.count));
     let unknown_hosts = unknown_hosts(&call, &controller).await?;
     json(StatusCode::OK, &Vendors { controller, vendors, unknown_hosts })
 }
@@ -232,13 +232,13 @@ pub(super) async fn vendors(call: Call) -> Answered {
 async fn unknown_hosts(call: &Call, controller: &str) -> Result<Vec<UnknownHost>, Problem> {
     let directory = call.live.config.evidence.directory.clone();
     let read = tokio::task::spawn_blocking(move || statistics::hosts::read(&directory)).await;
-    let rows = read.map_err(|error| error.to_string()).and_then(|own| own).map_err(|error| {
+    let rows = read.map_err(|error| error.to_string()).and_then(|result| result).map_err(|error| {
         tracing::error!(%error, "the hosts of unknown vendors cannot be read");
         Problem::internal()
     })?;
     let mut hosts: Vec<UnknownHost> = rows
         .into_iter()
-        .filter(|own| own.controller == controller)
+        .filter(|row| row.controller == controller)
         .map(|HostRow { host, count, first_day, last_day, .. }| UnknownHost {
             host,
             count,
@@ -246,7 +246,7 @@ async fn unknown_hosts(call: &Call, controller: &str) -> Result<Vec<UnknownHost>
             last_day,
         })
         .collect();
-    hosts.sort_by_key(|own| std::cmp::Reverse(own.count));
+    hosts.sort_by_key(|host| std::cmp::Reverse(host.count));
     hosts.truncate(MAX_HOSTS);
     Ok(hosts)
 }
@@ -274,31 +274,31 @@ impl Day {
         let hours = counts.hours.iter().filter(|(kind, _)| kind.controller == controller);
         Day {
             hours: hours
-                .map(|(own, count)| Hour {
-                    hour: own.hour,
-                    done: own.done.clone(),
-                    result: own.result.clone(),
+                .map(|(hour, count)| Hour {
+                    hour: hour.hour,
+                    done: hour.done.clone(),
+                    result: hour.result.clone(),
                     recipients: count.recipients,
                     trackers: count.trackers,
                 })
                 .collect(),
             day,
             recipients: recipients
-                .map(|(own, count)| Recipients {
-                    mailstream: own.mailstream.clone(),
-                    rule: own.rule.clone(),
-                    decided: own.decided.clone(),
-                    done: own.done.clone(),
-                    result: own.result.clone(),
+                .map(|(recipients, count)| Recipients {
+                    mailstream: recipients.mailstream.clone(),
+                    rule: recipients.rule.clone(),
+                    decided: recipients.decided.clone(),
+                    done: recipients.done.clone(),
+                    result: recipients.result.clone(),
                     count: *count,
                 })
                 .collect(),
             trackers: trackers
-                .map(|(own, count)| Trackers {
-                    mailstream: own.mailstream.clone(),
-                    vendor: own.vendor.clone(),
-                    carrier: own.carrier.clone(),
-                    done: own.done.clone(),
+                .map(|(trackers, count)| Trackers {
+                    mailstream: trackers.mailstream.clone(),
+                    vendor: trackers.vendor.clone(),
+                    carrier: trackers.carrier.clone(),
+                    done: trackers.done.clone(),
                     count: *count,
                 })
                 .collect(),

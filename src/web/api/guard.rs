@@ -38,8 +38,8 @@ pub(super) fn router(api: &Arc<Api>) -> axum::Router {
             let api = Arc::clone(&api);
             async move {
                 let parameters: Vec<(String, String)> = parameters
-                    .map(|own: RawPathParams| {
-                        own.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+                    .map(|parameters: RawPathParams| {
+                        parameters.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
                     })
                     .map_err(|_: axum::extract::rejection::RawPathParamsRejection| ())
                     .unwrap_or_default();
@@ -85,9 +85,9 @@ async fn handled(
     let live = api.pipeline.live();
     let now = Timestamp::now();
     let (parts, body) = request.into_parts();
-    let value = |name: &str| parameters.iter().find(|(own, _)| own == name).map(|(_, value)| value.as_str());
+    let value = |name: &str| parameters.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
     let controller = value("controller").map(str::parse::<Controller>);
-    let named = controller.as_ref().and_then(|own| own.as_ref().ok());
+    let named = controller.as_ref().and_then(|controller| controller.as_ref().ok());
     let grant = permitted(route, &api, &live, &parts, named, now)?;
     if let Some(grant) = &grant {
         let settings = &live.config.api;
@@ -97,7 +97,11 @@ async fn handled(
     }
     let controller = match controller {
         None => None,
-        Some(Ok(own)) if live.config.policy.rulebook.named(Some(own.as_str()), None).is_ok() => Some(own),
+        Some(Ok(controller))
+            if live.config.policy.rulebook.named(Some(controller.as_str()), None).is_ok() =>
+        {
+            Some(controller)
+        }
         Some(_) => return Err(Problem::not_found("Unknown controller")),
     };
     let person = match value("person") {
@@ -151,8 +155,8 @@ fn permitted(
             Some(scope)
         }
     };
-    let secret = parts.headers.get(AUTHORIZATION).and_then(|own| own.to_str().ok()).and_then(bearer);
-    let grant = match secret.map(|own| api.tokens.verify(own, now)) {
+    let secret = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(bearer);
+    let grant = match secret.map(|secret| api.tokens.verify(secret, now)) {
         Some(Verdict::Granted(grant)) => grant,
         Some(Verdict::Refused) | None => return Err(Problem::unauthorised()),
         Some(Verdict::Unreadable) => {
@@ -200,8 +204,8 @@ async fn with_body(route: &'static Route, mut call: Call, parts: &Parts, body: B
         Input::Nothing => {}
         Input::Json(_) | Input::Foreign => is_typed(&parts.headers, &["application/json"])?,
     }
-    let length = parts.headers.get(CONTENT_LENGTH).and_then(|own| own.to_str().ok()?.parse::<u64>().ok());
-    if length.is_some_and(|own| own > limit as u64) {
+    let length = parts.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if length.is_some_and(|length| length > limit as u64) {
         return Err(Problem::too_large(limit));
     }
     if !matches!(route.input, Input::Nothing) {
@@ -231,13 +235,13 @@ async fn once(route: &'static Route, call: Call, parts: Parts) -> Answered {
         return (route.handler)(call).await;
     };
     let is_visible =
-        |own: &&str| KEY_LENGTH.contains(&own.len()) && own.bytes().all(|own| own.is_ascii_graphic());
+        |key: &&str| KEY_LENGTH.contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic());
     let key = key.to_str().ok().filter(is_visible).ok_or_else(|| {
         Problem::malformed("Idempotency-Key: expected 8 to 128 visible ASCII characters without blanks")
     })?;
-    let owner = call.grant.as_ref().map_or("", |own| own.id.as_str());
+    let owner = call.grant.as_ref().map_or("", |grant| grant.id.as_str());
     let key = format!("{owner} {key}");
-    let path = parts.uri.path_and_query().map_or("", |own| own.as_str());
+    let path = parts.uri.path_and_query().map_or("", |target| target.as_str());
     let condition = |name: &str| parts.headers.get(name).map_or(&b""[..], HeaderValue::as_bytes);
     let pieces = [
         parts.method.as_str().as_bytes(),
@@ -263,8 +267,8 @@ async fn once(route: &'static Route, call: Call, parts: Parts) -> Answered {
 
 fn is_typed(headers: &HeaderMap, wanted: &[&str]) -> Result<(), Problem> {
     let first = wanted.first().copied().unwrap_or_default();
-    let own = headers.get(CONTENT_TYPE).and_then(|own| own.to_str().ok()).unwrap_or_default();
-    let essence = own.split(';').next().unwrap_or_default().trim();
+    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let essence = content_type.split(';').next().unwrap_or_default().trim();
     let fits = wanted.iter().any(|wanted| essence.eq_ignore_ascii_case(wanted));
     fits.then_some(()).ok_or_else(|| Problem::wrong_type(first))
 }

@@ -53,14 +53,14 @@ pub(super) struct Entry {
 }
 
 impl From<Entered> for Entry {
-    fn from(own: Entered) -> Entry {
-        let details = own.change.details;
+    fn from(entered: Entered) -> Entry {
+        let details = entered.change.details;
         Entry {
-            record: own.number,
-            purposes: own.change.purposes.iter().map(|purpose| purpose.name()).collect(),
-            state: own.change.state.name(),
-            event_time: own.change.event_at.to_string(),
-            recorded_at: own.recorded_at.to_string(),
+            record: entered.number,
+            purposes: entered.change.purposes.iter().map(|purpose| purpose.name()).collect(),
+            state: entered.change.state.name(),
+            event_time: entered.change.event_at.to_string(),
+            recorded_at: entered.recorded_at.to_string(),
             method: details.method,
             channel: details.channel,
             notice_version: details.notice_version,
@@ -101,7 +101,7 @@ async fn history(call: &Call, person: Person) -> Answered {
     let controller = call.controller()?.clone();
     let shown = call.api.store.outward(&controller).shown(person);
     let mut entries = call.api.ask(move |store| store.history(person)).await?;
-    entries.retain(|own| own.change.controller == controller);
+    entries.retain(|entry| entry.change.controller == controller);
     let records = entries.into_iter().map(Entry::from).collect();
     json(StatusCode::OK, &History { person: shown, records })
 }
@@ -109,7 +109,7 @@ async fn history(call: &Call, person: Person) -> Answered {
 pub(super) async fn may_ask(call: Call) -> Answered {
     call.query(&[])?;
     let Asking { address, purposes } = read(&call.body)?;
-    let purposes: Vec<Purpose> = purposes.into_iter().map(|own| own.0).collect();
+    let purposes: Vec<Purpose> = purposes.into_iter().map(|purpose| purpose.0).collect();
     let person = call.api.store.person(&address.0);
     asked(&call, person, purposes).await
 }

@@ -264,7 +264,7 @@ impl Import {
         self.size = 0;
         let rows: Vec<Row> = waiting.iter().filter_map(|(_, row)| row.as_ref().ok().cloned()).collect();
         let recorded = apply(&self.api, &self.controller, &rows).await;
-        let mut recorded = recorded.map_err(|own| Stop::Said(own.detail().to_owned()))?.into_iter();
+        let mut recorded = recorded.map_err(|error| Stop::Said(error.detail().to_owned()))?.into_iter();
         let mut text = Vec::new();
         for (number, row) in waiting {
             let result = match row {
@@ -274,7 +274,7 @@ impl Import {
             let result = ImportResult::of(number, result);
             self.summary.add(&result);
             if self.shows_all || result.record.is_none() {
-                serde_json::to_writer(&mut text, &result).map_err(|own| Stop::Said(own.to_string()))?;
+                serde_json::to_writer(&mut text, &result).map_err(|error| Stop::Said(error.to_string()))?;
                 text.push(b'\n');
             }
         }

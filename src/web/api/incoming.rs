@@ -26,7 +26,8 @@ pub(super) struct Received {
 /// The mapping of this name.
 fn mapping<'a>(live: &'a Live, controller: Option<&Controller>, name: &str) -> Option<&'a Mapping> {
     let controller = controller?;
-    let found = live.incoming.iter().find(|own| own.controller == *controller && own.name == name)?;
+    let found =
+        live.incoming.iter().find(|incoming| incoming.controller == *controller && incoming.name == name)?;
     Some(&found.mapping)
 }
 
@@ -62,7 +63,7 @@ pub(super) async fn receive(call: Call) -> Answered {
         .map_err(|_| Problem::malformed("This is no JSON, or it nests too deeply"))?;
     let events = mapping.events(&body).map_err(Problem::malformed)?;
     let received = taken(&call, &controller, events).await?;
-    let failed = received.events.iter().filter(|own| own.is_failure()).count();
+    let failed = received.events.iter().filter(|event| event.is_failure()).count();
     if failed > 0 {
         tracing::warn!(%controller, webhook = call.name, failed, "events of a webhook could not be read; does the mapping fit?");
     }
@@ -74,7 +75,7 @@ async fn taken(call: &Call, controller: &Controller, events: Vec<Event>) -> Resu
     let mut ignored = 0;
     let mut read = Vec::new();
     for (place, event) in (1u64..).zip(events) {
-        match event.and_then(|own| own.map(|row| own_row(row, controller, &actor)).transpose()) {
+        match event.and_then(|event| event.map(|row| own_row(row, controller, &actor)).transpose()) {
             Ok(Some(row)) => read.push((place, Ok(row))),
             Ok(None) => ignored += 1,
             Err(error) => read.push((place, Err(error))),

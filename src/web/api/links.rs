@@ -43,13 +43,13 @@ pub(super) async fn mint(call: Call) -> Answered {
     let (now, key) = (call.now, call.live.config.public.token_key);
     let api = std::sync::Arc::clone(&call.api);
     let links = call.api.ask(move |store| {
-        let link = |own: &Address| {
-            let person = store.person(&own.0);
+        let link = |address: &Address| {
+            let person = store.person(&address.0);
             // Who was erased and is written to again is somebody new.
             store.pseudonym(person).ok()?;
             let token = Token::Preference {
                 holder: Holder { controller: controller.clone(), person, issued: now },
-                hint: hint(&own.0),
+                hint: hint(&address.0),
             };
             api.pipeline.mint().url(&public_url, &token, key)
         };

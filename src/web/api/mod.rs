@@ -168,7 +168,7 @@ impl Call {
 
     /// Who enters what is recorded.
     fn actor(&self) -> String {
-        self.grant.as_ref().map_or_else(|| "api".to_owned(), |own| format!("token {}", own.name))
+        self.grant.as_ref().map_or_else(|| "api".to_owned(), |grant| format!("token {}", grant.name))
     }
 
     fn header(&self, name: &str) -> Option<&str> {
@@ -185,7 +185,7 @@ impl Call {
             if !known.contains(&name.as_str()) {
                 return Err(Problem::malformed(format!("query: there is {} alone", known.join(", "))));
             }
-            if pairs.iter().take(index).any(|(own, _)| own == name) {
+            if pairs.iter().take(index).any(|(other, _)| other == name) {
                 return Err(Problem::malformed(format!("query: {name} stands there twice")));
             }
         }

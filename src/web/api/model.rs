@@ -66,16 +66,16 @@ fn string() -> ObjectBuilder {
 /// What an address looks like, for the description.
 const ADDRESS: &str = r"^[^\x00-\x1f\x7f]+@[^@\x00-\x20\x7f]+$";
 
-text_type!(Address, String, "a mail address", |text| is_address(text).then(|| text.to_owned()), |own| own
-    .pattern(Some(ADDRESS))
-    .max_length(Some(MAX_ADDRESS)));
+text_type!(Address, String, "a mail address", |text| is_address(text).then(|| text.to_owned()), |schema| {
+    schema.pattern(Some(ADDRESS)).max_length(Some(MAX_ADDRESS))
+});
 
 text_type!(
     Who,
     String,
     "a mail address, or the keyed hash of a person: 32 hexadecimal digits",
     |text| (is_address(text) || person(text).is_some()).then(|| text.to_owned()),
-    |own| own.pattern(Some(format!("^[0-9a-f]{{32}}$|{ADDRESS}"))).max_length(Some(MAX_ADDRESS))
+    |schema| schema.pattern(Some(format!("^[0-9a-f]{{32}}$|{ADDRESS}"))).max_length(Some(MAX_ADDRESS))
 );
 
 text_type!(
@@ -83,7 +83,7 @@ text_type!(
     Timestamp,
     "a time as in RFC 3339, such as 2026-07-14T08:00:00Z",
     |text| (text.len() > 10).then(|| Timestamp::parse(text).ok()).flatten(),
-    |own| own.format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)))
+    |schema| schema.format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)))
 );
 
 text_type!(
@@ -91,10 +91,10 @@ text_type!(
     State,
     "never_asked, asked, granted, refused, withdrawn or objected",
     State::named,
-    |own| own.enum_values(Some(State::ALL.map(State::name)))
+    |schema| schema.enum_values(Some(State::ALL.map(State::name)))
 );
 
-text_type!(LanguageName, Language, "en, de or fr", Language::of, |own| own
+text_type!(LanguageName, Language, "en, de or fr", Language::of, |schema| schema
     .enum_values(Some(Language::ALL.map(Language::code))));
 
 text_type!(
@@ -103,7 +103,7 @@ text_type!(
     "campaign_performance, personalisation, cross_channel_profile, fraud_detection, deliverability, auth_security, legal_notice or \
      aggregate_statistics",
     |text| text.parse().ok(),
-    |own| own.enum_values(Some(Purpose::ALL.map(Purpose::name)))
+    |schema| schema.enum_values(Some(Purpose::ALL.map(Purpose::name)))
 );
 
 text_type!(
@@ -111,10 +111,10 @@ text_type!(
     String,
     "a text of 1 to 1024 characters",
     |text| (1..=MAX_TEXT).contains(&text.chars().count()).then(|| text.to_owned()),
-    |own| own.min_length(Some(1)).max_length(Some(MAX_TEXT))
+    |schema| schema.min_length(Some(1)).max_length(Some(MAX_TEXT))
 );
 
-text_type!(Encoded, Vec<u8>, "bytes in base64", |text| BASE64.decode(text).ok(), |own| own
+text_type!(Encoded, Vec<u8>, "bytes in base64", |text| BASE64.decode(text).ok(), |schema| schema
     .pattern(Some("^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$")));
 
 text_type!(
@@ -122,15 +122,15 @@ text_type!(
     String,
     "SHA-256 in 64 hexadecimal digits",
     |text| is_hex(text, 64).then(|| text.to_owned()),
-    |own| own.pattern(Some("^[0-9a-f]{64}$"))
+    |schema| schema.pattern(Some("^[0-9a-f]{64}$"))
 );
 
 text_type!(
     Name,
     String,
     "a name: 1 to 64 of a-z, 0-9, '.', '_' and '-'",
-    |text| text.parse::<crate::consent::Controller>().ok().map(|own| own.as_str().to_owned()),
-    |own| own.pattern(Some("^[a-z0-9._-]{1,64}$"))
+    |text| text.parse::<crate::consent::Controller>().ok().map(|controller| controller.as_str().to_owned()),
+    |schema| schema.pattern(Some("^[a-z0-9._-]{1,64}$"))
 );
 
 text_type!(
@@ -138,24 +138,24 @@ text_type!(
     String,
     "the name of a jurisdiction: 1 to 32 of a-z, 0-9 and '_'",
     |text| {
-        let fits = |own: u8| own.is_ascii_lowercase() || own.is_ascii_digit() || own == b'_';
+        let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
         ((1..=32).contains(&text.len()) && text.bytes().all(fits)).then(|| text.to_owned())
     },
-    |own| own.pattern(Some("^[a-z0-9_]{1,32}$"))
+    |schema| schema.pattern(Some("^[a-z0-9_]{1,32}$"))
 );
 
 fn is_hex(text: &str, length: usize) -> bool {
-    text.len() == length && text.bytes().all(|own| own.is_ascii_digit() || (b'a'..=b'f').contains(&own))
+    text.len() == length && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
 }
 
 fn is_address(text: &str) -> bool {
-    let is_control = |own: char| own.is_ascii_control();
+    let is_control = |character: char| character.is_ascii_control();
     text.chars().count() <= MAX_ADDRESS
         && text.rsplit_once('@').is_some_and(|(local, domain)| {
             !local.is_empty()
                 && !domain.is_empty()
                 && !local.contains(is_control)
-                && !domain.contains(|own| is_control(own) || own == ' ')
+                && !domain.contains(|character| is_control(character) || character == ' ')
         })
 }
 
@@ -176,16 +176,16 @@ impl TryFrom<f64> for Limit {
     type Error = String;
 
     fn try_from(number: f64) -> Result<Limit, String> {
-        let whole = (1..=10_000).find(|own| f64::from(*own) == number);
-        let whole = whole.and_then(|own: u32| usize::try_from(own).ok());
+        let whole = (1..=10_000).find(|whole| f64::from(*whole) == number);
+        let whole = whole.and_then(|whole: u32| usize::try_from(whole).ok());
         whole.map(Limit).ok_or_else(|| "a whole number from 1 to 10000".to_owned())
     }
 }
 
 impl PartialSchema for Limit {
     fn schema() -> RefOr<Schema> {
-        let own = ObjectBuilder::new().schema_type(SchemaType::Type(Type::Integer));
-        own.minimum(Some(1)).maximum(Some(10_000)).into()
+        let schema = ObjectBuilder::new().schema_type(SchemaType::Type(Type::Integer));
+        schema.minimum(Some(1)).maximum(Some(10_000)).into()
     }
 }
 
@@ -258,9 +258,9 @@ macro_rules! statement {
         impl $name {
             /// The same as a row of an import; its address is left empty, and its time where none was given.
             pub(super) fn row(self, actor: &str) -> Row {
-                let text = |own: Option<Text>| own.map_or(String::new(), |own| own.0);
-                let time = |own: Option<Moment>| own.map_or(String::new(), |own| own.0.to_string());
-                let purposes: Vec<&str> = self.purposes.iter().map(|own| own.0.name()).collect();
+                let text = |text: Option<Text>| text.map_or(String::new(), |text| text.0);
+                let time = |moment: Option<Moment>| moment.map_or(String::new(), |moment| moment.0.to_string());
+                let purposes: Vec<&str> = self.purposes.iter().map(|purpose| purpose.0.name()).collect();
                 Row {
                     state: self.state.0.name().to_owned(),
                     purposes: purposes.join(" "),
@@ -269,13 +269,13 @@ macro_rules! statement {
                     method: text(self.method),
                     channel: text(self.channel),
                     notice_version: text(self.notice_version),
-                    text_hash: self.text_hash.map_or(String::new(), |own| own.0),
+                    text_hash: self.text_hash.map_or(String::new(), |hash| hash.0),
                     evidence: text(self.evidence),
-                    actor: self.actor.map_or_else(|| actor.to_owned(), |own| own.0),
+                    actor: self.actor.map_or_else(|| actor.to_owned(), |actor| actor.0),
                     expires: time(self.expires),
                     do_not_ask_before: time(self.do_not_ask_before),
-                    jurisdiction: self.jurisdiction.map_or(String::new(), |own| own.0),
-                    no_track: self.no_track.map_or(String::new(), |own| own.to_string()),
+                    jurisdiction: self.jurisdiction.map_or(String::new(), |jurisdiction| jurisdiction.0),
+                    no_track: self.no_track.map_or(String::new(), |flag| flag.to_string()),
                     external_id: text(self.external_id),
                     ..Row::default()
                 }
@@ -348,7 +348,7 @@ pub(super) struct Consent {
 impl Consent {
     /// What stands at this moment. `person` is the hash that the controller is shown.
     pub(super) fn of(controller: &str, person: String, standing: &Standing, now: Timestamp) -> Consent {
-        let time = |own: Option<Timestamp>| own.map(|own| own.to_string());
+        let time = |time: Option<Timestamp>| time.map(|time| time.to_string());
         let stand = |(purpose, stand): (Purpose, &crate::consent::standing::Stand)| Stand {
             purpose: purpose.name(),
             state: stand.state.name(),
@@ -408,7 +408,7 @@ mod tests {
     use super::*;
 
     fn check<T: DeserializeOwned>(body: &str) -> Result<T, String> {
-        read(body.as_bytes()).map_err(|own| own.detail().to_owned())
+        read(body.as_bytes()).map_err(|error| error.detail().to_owned())
     }
 
     #[test]
@@ -425,12 +425,12 @@ mod tests {
             (&"[".repeat(100_000), "expected a JSON object"),
             ("\"ann@home.example\"", "expected a JSON object"),
         ] {
-            let said = check::<Addressed>(body).map(|own| own.address.0).unwrap_err();
+            let said = check::<Addressed>(body).map(|addressed| addressed.address.0).unwrap_err();
             assert!(said.contains(word), "{said}");
             assert!(!said.contains("home") && !said.contains("ann"), "{said}");
         }
         let said = check::<Asking>(r#"{"address":"a@b.example","purposes":["ann@home.example"]}"#);
-        assert!(said.map(|own| own.purposes.len()).unwrap_err().contains("campaign_performance"));
+        assert!(said.map(|said| said.purposes.len()).unwrap_err().contains("campaign_performance"));
     }
 
     #[test]

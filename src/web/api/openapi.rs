@@ -79,7 +79,7 @@ fn operation(route: &Route, schemas: &mut Schemas) -> Value {
             (format!("Needs a signature, or the scope `{scope}`."), json!([{ "token": [] }, {}]))
         }
     };
-    let about = [route.about, &needs].into_iter().filter(|own| !own.is_empty());
+    let about = [route.about, &needs].into_iter().filter(|text| !text.is_empty());
     let mut operation = json!({
         "operationId": route.name,
         "tags": [route.tag],
@@ -89,8 +89,8 @@ fn operation(route: &Route, schemas: &mut Schemas) -> Value {
         "parameters": parameters(route),
         "responses": responses(route, schemas),
     });
-    if let (Some(body), Some(own)) = (body(route.input, schemas), operation.as_object_mut()) {
-        own.insert("requestBody".to_owned(), body);
+    if let (Some(body), Some(operation)) = (body(route.input, schemas), operation.as_object_mut()) {
+        operation.insert("requestBody".to_owned(), body);
     }
     operation
 }
@@ -117,7 +117,7 @@ fn parameters(route: &Route) -> Vec<Value> {
     };
     let name = json!({ "type": "string", "pattern": "^[a-z0-9._-]{1,64}$" });
     let mut all = Vec::new();
-    for (own, about, schema) in [
+    for (name, about, schema) in [
         ("controller", "Whose consents. The configuration names it.", &name),
         (
             "person",
@@ -126,8 +126,8 @@ fn parameters(route: &Route) -> Vec<Value> {
         ),
         ("name", "The name of the webhook in the configuration.", &name),
     ] {
-        if route.path.contains(&format!("{{{own}}}")) {
-            all.push(parameter(own, "path", about, schema.clone()));
+        if route.path.contains(&format!("{{{name}}}")) {
+            all.push(parameter(name, "path", about, schema.clone()));
         }
     }
     // One is described; several with commas between are understood, too.
@@ -145,7 +145,7 @@ fn parameters(route: &Route) -> Vec<Value> {
                 all.push(parameter(name, "query", about, json!({ "type": "string", "format": "date" })));
             }
             Extra::Purposes => {
-                let names: Vec<&str> = Purpose::ALL.iter().map(|own| own.name()).collect();
+                let names: Vec<&str> = Purpose::ALL.iter().map(|purpose| purpose.name()).collect();
                 let one = names.join("|");
                 let schema = json!({ "type": "string", "pattern": format!("^({one})(,({one}))*$") });
                 all.push(parameter(
@@ -213,7 +213,7 @@ fn answer(status: u16, about: &str, output: Output, schemas: &mut Schemas) -> Va
     };
     let mut answer = json!({ "description": about });
     if let Some(answer) = answer.as_object_mut() {
-        content.map(|own| answer.insert("content".to_owned(), own));
+        content.map(|content| answer.insert("content".to_owned(), content));
         if about.contains("ETag") && status < 300 {
             let tag = json!({ "ETag": { "description": "Names what stands.", "required": true, "schema": { "type": "string" } } });
             answer.insert("headers".to_owned(), tag);
@@ -249,7 +249,7 @@ fn common(route: &Route) -> Vec<(u16, &'static str)> {
     if matches!(route.input, Input::Json(_) | Input::Foreign) {
         all.extend([(408, "The body did not come in time."), (413, "The body is too large.")]);
     }
-    if route.answers.iter().any(|(_, _, own)| matches!(own, Output::JsonOrPage(_))) {
+    if route.answers.iter().any(|(_, _, output)| matches!(output, Output::JsonOrPage(_))) {
         all.push((406, "Not acceptable."));
     }
     let records =
@@ -283,10 +283,14 @@ mod tests {
         for route in ROUTES {
             let operation = &description["paths"][route.path][route.method.name()];
             assert_eq!(operation["operationId"], route.name);
-            let named = operation["parameters"].as_array().unwrap().iter().filter(|own| own["in"] == "path");
+            let named = operation["parameters"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .filter(|parameter| parameter["in"] == "path");
             assert_eq!(named.count(), route.path.matches('{').count());
         }
-        let mut names: Vec<&str> = ROUTES.iter().map(|own| own.name).collect();
+        let mut names: Vec<&str> = ROUTES.iter().map(|route| route.name).collect();
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), ROUTES.len());

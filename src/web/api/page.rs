@@ -57,7 +57,7 @@ fn rendered(document: &Value) -> String {
                     }
                     @for tag in &tags {
                         h2 id=(anchor(tag)) { (tag) }
-                        @for (path, method, operation) in operations.iter().filter(|(_, _, own)| words(at(own, "/tags/0")) == *tag) {
+                        @for (path, method, operation) in operations.iter().filter(|(_, _, operation)| words(at(operation, "/tags/0")) == *tag) {
                             (described(path, method, operation))
                         }
                     }
@@ -81,7 +81,7 @@ fn operations(document: &Value) -> Vec<(&str, &str, &Value)> {
     paths
         .flat_map(|(path, item)| {
             let methods = item.as_object().into_iter().flatten();
-            methods.map(|(method, own)| (path.as_str(), method.as_str(), own))
+            methods.map(|(method, operation)| (path.as_str(), method.as_str(), operation))
         })
         .collect()
 }
@@ -98,12 +98,12 @@ fn described(path: &str, method: &str, operation: &Value) -> Markup {
                 table {
                     thead { tr { th scope="col" { "Name" } th scope="col" { "In" } th scope="col" { "Form" } th scope="col" { "Meaning" } } }
                     tbody {
-                        @for own in parameters {
+                        @for parameter in parameters {
                             tr {
-                                th scope="row" { code { (words(at(own, "/name"))) } }
-                                td { (words(at(own, "/in"))) }
-                                td { (form(at(own, "/schema"))) }
-                                td { (words(at(own, "/description"))) }
+                                th scope="row" { code { (words(at(parameter, "/name"))) } }
+                                td { (words(at(parameter, "/in"))) }
+                                td { (form(at(parameter, "/schema"))) }
+                                td { (words(at(parameter, "/description"))) }
                             }
                         }
                     }
@@ -117,12 +117,12 @@ fn described(path: &str, method: &str, operation: &Value) -> Markup {
             table {
                 thead { tr { th scope="col" { "Status" } th scope="col" { "Meaning" } th scope="col" { "Body" } } }
                 tbody {
-                    @for (status, own) in at(operation, "/responses").as_object().into_iter().flatten() {
+                    @for (status, answer) in at(operation, "/responses").as_object().into_iter().flatten() {
                         tr {
                             th scope="row" { (status) }
-                            td { (words(at(own, "/description"))) }
+                            td { (words(at(answer, "/description"))) }
                             td {
-                                @for (kind, content) in at(own, "/content").as_object().into_iter().flatten() {
+                                @for (kind, content) in at(answer, "/content").as_object().into_iter().flatten() {
                                     code { (kind) } " " (form(at(content, "/schema"))) " "
                                 }
                             }
@@ -141,11 +141,11 @@ fn fields(schema: &Value) -> Markup {
         table {
             thead { tr { th scope="col" { "Field" } th scope="col" { "Form" } th scope="col" { "Meaning" } } }
             tbody {
-                @for (name, own) in at(schema, "/properties").as_object().into_iter().flatten() {
+                @for (name, property) in at(schema, "/properties").as_object().into_iter().flatten() {
                     tr {
-                        th scope="row" { code { (name) } @if required.iter().any(|own| own == name) { " (always)" } }
-                        td { (form(own)) }
-                        td { (words(at(own, "/description"))) }
+                        th scope="row" { code { (name) } @if required.iter().any(|required| required == name) { " (always)" } }
+                        td { (form(property)) }
+                        td { (words(at(property, "/description"))) }
                     }
                 }
             }
@@ -161,7 +161,7 @@ fn form(schema: &Value) -> Markup {
     }
     for choice in ["oneOf", "anyOf"] {
         if let Some(choices) = schema.get(choice).and_then(Value::as_array) {
-            return html! { @for (place, own) in choices.iter().enumerate() { @if place > 0 { " or " } (form(own)) } };
+            return html! { @for (place, choice) in choices.iter().enumerate() { @if place > 0 { " or " } (form(choice)) } };
         }
     }
     if let Some(values) = at(schema, "/enum").as_array() {

@@ -55,9 +55,9 @@ pub(super) async fn list(call: Call) -> Answered {
         call.api.ask(move |store| store.page(&controller, cursor, limit)).await?
     };
     let outward = call.api.store.outward(&controller);
-    let listed = page.people.into_iter().map(|own| Listed {
-        external_id: own.external_id,
-        consent: Consent::of(controller.as_str(), outward.shown(own.person), &own.standing, now),
+    let listed = page.people.into_iter().map(|person| Listed {
+        external_id: person.external_id,
+        consent: Consent::of(controller.as_str(), outward.shown(person.person), &person.standing, now),
     });
     json(StatusCode::OK, &People { people: listed.collect(), next: page.next })
 }

@@ -32,17 +32,17 @@ pub(super) struct Previewed {
 
 pub(super) async fn show(call: Call) -> Answered {
     let query = call.query(&["language", "view"])?;
-    let said = |name: &str| query.iter().find(|(own, _)| own == name).map(|(_, value)| value.as_str());
+    let said = |name: &str| query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
     let controller = call.controller()?.clone();
     let state = match said("view") {
         None => State::Unknown,
         Some(name) => {
-            let found = State::ALL.into_iter().find(|(own, _)| *own == name);
+            let found = State::ALL.into_iter().find(|(state, _)| *state == name);
             found.ok_or_else(|| Problem::malformed(format!("view: expected one of {}", VIEWS.join(", "))))?.1
         }
     };
     let wrong = || Problem::malformed(format!("language: expected one of {}", LANGUAGES.join(", ")));
-    let of_code = |code: &str| Language::ALL.into_iter().find(|own| own.code() == code);
+    let of_code = |code: &str| Language::ALL.into_iter().find(|language| language.code() == code);
     let language = said("language").map(|code| of_code(code).ok_or_else(wrong)).transpose()?;
     let rulebook = &call.live.config.policy.rulebook;
     let chosen = rulebook.named(Some(controller.as_str()), None).map_err(|_| Problem::internal())?;
@@ -66,11 +66,11 @@ mod tests {
 
     #[test]
     fn views_and_languages_are_all_there_are() {
-        assert_eq!(State::ALL.map(|own| own.0), VIEWS);
+        assert_eq!(State::ALL.map(|state| state.0), VIEWS);
         let mut codes = Language::ALL.map(Language::code);
-        let mut own = LANGUAGES;
+        let mut languages = LANGUAGES;
         codes.sort_unstable();
-        own.sort_unstable();
-        assert_eq!(codes, own);
+        languages.sort_unstable();
+        assert_eq!(codes, languages);
     }
 }

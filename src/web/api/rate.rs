@@ -24,10 +24,10 @@ impl Rates {
         let most = f64::from(burst);
         let mut buckets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if buckets.len() >= MANY {
-            let is_full = |own: &Bucket| {
-                own.left + now.saturating_duration_since(own.since).as_secs_f64() * per_second >= most
+            let is_full = |bucket: &Bucket| {
+                bucket.left + now.saturating_duration_since(bucket.since).as_secs_f64() * per_second >= most
             };
-            buckets.retain(|_, own| !is_full(own));
+            buckets.retain(|_, bucket| !is_full(bucket));
         }
         let bucket = buckets.entry(id.to_owned()).or_insert(Bucket { left: most, since: now });
         let grown = now.saturating_duration_since(bucket.since).as_secs_f64() * per_second;

@@ -48,8 +48,8 @@ pub(super) async fn reading(call: Call) -> Answered {
     let evidence = call.live.config.evidence.directory.clone();
     let store = Arc::clone(&call.api.store);
     let work = tokio::task::spawn_blocking(move || {
-        let somebody = |own: &Address| {
-            let person = store.person(&own.0);
+        let somebody = |address: &Address| {
+            let person = store.person(&address.0);
             Somebody {
                 pseudonym: store.known_pseudonym(person),
                 last_open: store.last_open(&controller, person),
@@ -63,8 +63,10 @@ pub(super) async fn reading(call: Call) -> Answered {
         tracing::error!(%error, "the evidence cannot be read");
         Problem::internal()
     })?;
-    let addresses =
-        all.into_iter().map(|own| AddressReading { reading: own.reading, bounced: own.bounced }).collect();
+    let addresses = all
+        .into_iter()
+        .map(|reading| AddressReading { reading: reading.reading, bounced: reading.bounced })
+        .collect();
     json(StatusCode::OK, &ReadingSince { addresses })
 }
 
@@ -92,11 +94,11 @@ pub(super) struct CampaignOpens {
 pub(super) async fn shared_opens(call: Call) -> Answered {
     call.query(&[])?;
     let counted = call.api.store.shared_opens(call.controller()?);
-    let campaigns = counted.into_iter().map(|own| CampaignOpens {
-        mailstream: own.mailstream,
-        campaign: own.campaign.iter().map(|byte| format!("{byte:02x}")).collect(),
-        opens: own.opens,
-        last_day: own.last.to_string(),
+    let campaigns = counted.into_iter().map(|campaign| CampaignOpens {
+        mailstream: campaign.mailstream,
+        campaign: campaign.campaign.iter().map(|byte| format!("{byte:02x}")).collect(),
+        opens: campaign.opens,
+        last_day: campaign.last.to_string(),
     });
     json(StatusCode::OK, &SharedOpens { campaigns: campaigns.collect() })
 }

@@ -125,7 +125,7 @@ impl Kept {
             if !is_over && self.order.len() < most {
                 break;
             }
-            if self.answers.get(key).is_some_and(|own| own.since == *since) {
+            if self.answers.get(key).is_some_and(|answer| answer.since == *since) {
                 self.answers.remove(key);
             }
             self.order.pop_front();
@@ -166,7 +166,7 @@ pub(super) fn fingerprint(pieces: &[&[u8]]) -> Fingerprint {
         context.update(piece);
     }
     let mut out = [0; 32];
-    out.iter_mut().zip(context.finish().as_ref()).for_each(|(own, byte)| *own = *byte);
+    out.iter_mut().zip(context.finish().as_ref()).for_each(|(target, byte)| *target = *byte);
     out
 }
 

@@ -99,11 +99,11 @@ pub(super) struct Dated {
 pub(super) async fn in_force(call: Call) -> Answered {
     call.query(&[])?;
     let rulebook = &call.live.config.policy.rulebook;
-    let only = call.grant.as_ref().and_then(|own| own.controller.as_ref());
-    let is_seen = |own: &&Controller| only.is_none_or(|name| own.name == *name);
-    let controllers = rulebook.controllers().filter(is_seen).map(|own| {
-        let of_it = rulebook.all().filter(|chosen: &Chosen<'_>| chosen.controller.name == own.name);
-        Declared::of(own, of_it.map(|chosen| Stream::of(chosen.mailstream)).collect())
+    let only = call.grant.as_ref().and_then(|grant| grant.controller.as_ref());
+    let is_seen = |controller: &&Controller| only.is_none_or(|name| controller.name == *name);
+    let controllers = rulebook.controllers().filter(is_seen).map(|controller| {
+        let of_it = rulebook.all().filter(|chosen: &Chosen<'_>| chosen.controller.name == controller.name);
+        Declared::of(controller, of_it.map(|chosen| Stream::of(chosen.mailstream)).collect())
     });
     let in_force = InForce {
         since: call.live.since.to_string(),
@@ -116,37 +116,37 @@ pub(super) async fn in_force(call: Call) -> Answered {
 }
 
 impl Declared {
-    fn of(own: &Controller, mailstreams: Vec<Stream>) -> Declared {
+    fn of(controller: &Controller, mailstreams: Vec<Stream>) -> Declared {
         Declared {
-            name: own.name.to_string(),
-            on_grant: match own.on_grant {
+            name: controller.name.to_string(),
+            on_grant: match controller.on_grant {
                 OnGrant::Gate => "gate",
                 OnGrant::Keep => "keep",
                 OnGrant::Strip => "strip",
             },
-            notice_url: own.notice_url.clone(),
-            public_url: own.public_url.clone(),
-            retention_days: own.retention_days,
-            evidence_days: own.evidence_days,
+            notice_url: controller.notice_url.clone(),
+            public_url: controller.public_url.clone(),
+            retention_days: controller.retention_days,
+            evidence_days: controller.evidence_days,
             mailstreams,
         }
     }
 }
 
 impl Stream {
-    fn of(own: &Mailstream) -> Stream {
-        let Treatment { extent, receipts, personal, links, link_treatment } = own.treatment;
+    fn of(mailstream: &Mailstream) -> Stream {
+        let Treatment { extent, receipts, personal, links, link_treatment } = mailstream.treatment;
         Stream {
-            name: own.name.to_string(),
-            mode: match own.mode {
+            name: mailstream.name.to_string(),
+            mode: match mailstream.mode {
                 Mode::Enforce => "enforce",
                 Mode::Observe => "observe",
             },
-            purposes: own.purposes.iter().map(|own| own.name()).collect(),
-            requested: own.requested.name(),
-            exemption: own.exemption.map(Exemption::name),
-            consent_request: own.kind == Kind::ConsentRequest,
-            jurisdiction: own.declared().to_owned(),
+            purposes: mailstream.purposes.iter().map(|purpose| purpose.name()).collect(),
+            requested: mailstream.requested.name(),
+            exemption: mailstream.exemption.map(Exemption::name),
+            consent_request: mailstream.kind == Kind::ConsentRequest,
+            jurisdiction: mailstream.declared().to_owned(),
             extent: match extent {
                 Extent::Trackers => "trackers",
                 Extent::EveryRequest => "every_request",
@@ -162,7 +162,7 @@ impl Stream {
                 (Links::Note, LinkTreatment::Keep) => "note",
                 (Links::Note, LinkTreatment::Unwrap) => "unwrap",
             },
-            footer: match own.footer {
+            footer: match mailstream.footer {
                 Footer::WhenTracked => "when_tracked",
                 Footer::Always => "always",
                 Footer::MarkerOnly => "marker_only",
@@ -171,8 +171,8 @@ impl Stream {
     }
 }
 
-fn personal_name(own: Personal) -> &'static str {
-    match own {
+fn personal_name(personal: Personal) -> &'static str {
+    match personal {
         Personal::Gentlest => "gentlest",
         Personal::Unwrap => "unwrap",
         Personal::DropParameter => "drop_parameter",
@@ -182,18 +182,18 @@ fn personal_name(own: Personal) -> &'static str {
 }
 
 impl Dated {
-    fn of(own: &Version) -> Dated {
-        let known = Exemption::ALL.into_iter().filter(|exemption| own.flags.exempt.has(*exemption));
+    fn of(version: &Version) -> Dated {
+        let known = Exemption::ALL.into_iter().filter(|exemption| version.flags.exempt.has(*exemption));
         Dated {
-            label: own.label(),
-            name: own.name.clone(),
-            effective_from: own.effective_from.to_string(),
-            checked_on: own.checked_on.clone(),
-            source: own.source.clone(),
-            opens_need_consent: own.flags.opens == Need::Consent,
-            links_need_consent: own.flags.links == Need::Consent,
+            label: version.label(),
+            name: version.name.clone(),
+            effective_from: version.effective_from.to_string(),
+            checked_on: version.checked_on.clone(),
+            source: version.source.clone(),
+            opens_need_consent: version.flags.opens == Need::Consent,
+            links_need_consent: version.flags.links == Need::Consent,
             exemptions: known.map(Exemption::name).collect(),
-            own: own.author == Author::Operator,
+            own: version.author == Author::Operator,
         }
     }
 }

@@ -91,11 +91,11 @@ pub(super) async fn statistics(call: Call) -> Answered {
 async fn counted(api: &Arc<Api>, max_age: Duration) -> Result<Arc<Counted>, Problem> {
     let newest = || api.counts.newest.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let asked = Instant::now();
-    let is_fresh = |own: &Arc<Counted>| own.since >= asked || asked - own.since < max_age;
+    let is_fresh = |counted: &Arc<Counted>| counted.since >= asked || asked - counted.since < max_age;
     if let Some(counted) = newest().filter(is_fresh) {
         return Ok(counted);
     }
-    let patience = newest().filter(|own| own.took > BRIEF).map_or(PATIENCE, |_| BRIEF);
+    let patience = newest().filter(|counted| counted.took > BRIEF).map_or(PATIENCE, |_| BRIEF);
     let work = tokio::spawn(count(Arc::clone(api), asked));
     match (tokio::time::timeout(patience, work).await, newest()) {
         (Ok(Ok(Err(problem))), _) => Err(problem),
@@ -109,7 +109,7 @@ async fn count(api: Arc<Api>, asked: Instant) -> Result<(), Problem> {
     let counting = Arc::clone(&api.counts.counting);
     let _turn = counting.lock().await;
     let newest = api.counts.newest.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    if newest.is_some_and(|own| own.since >= asked) {
+    if newest.is_some_and(|counted| counted.since >= asked) {
         return Ok(());
     }
     let (at, since) = (Timestamp::now(), Instant::now());

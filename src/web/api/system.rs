@@ -26,14 +26,14 @@ pub(super) struct OwnToken {
 pub(super) async fn own_token(call: Call) -> Answered {
     call.query(&[])?;
     let grant = call.grant.as_ref().ok_or_else(Problem::internal)?;
-    let own = OwnToken {
+    let token = OwnToken {
         id: grant.id.clone(),
         name: grant.name.clone(),
-        scopes: grant.scopes.iter().map(|own| own.name()).collect(),
+        scopes: grant.scopes.iter().map(|scope| scope.name()).collect(),
         controller: grant.controller.as_ref().map(ToString::to_string),
         expires: grant.expires.to_string(),
     };
-    json(StatusCode::OK, &own)
+    json(StatusCode::OK, &token)
 }
 
 pub(super) async fn metrics(call: Call) -> Answered {

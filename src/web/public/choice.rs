@@ -123,7 +123,7 @@ impl Public {
     /// What stands; where the store does not say, nothing is taken to be granted.
     fn standing(&self, holder: &Holder) -> Standing {
         let found = self.store.lookup(&holder.controller, holder.person);
-        found.map_or_else(|_| Standing::unknown(), |own| (*own).clone())
+        found.map_or_else(|_| Standing::unknown(), |standing| (*standing).clone())
     }
 
     fn visit<'a>(
@@ -156,11 +156,15 @@ impl Public {
         let days = live.config.public.grant_days.to_string();
         let texts = visit.context.face.texts(visit.context.language);
         let told = told.or((!visit.may_grant).then_some(texts.old_link.as_str()));
-        let told = told.map(|own| {
-            super::texts::fill(own, &[("days", &days), ("controller", &visit.context.face.title)])
+        let told = told.map(|text| {
+            super::texts::fill(text, &[("days", &days), ("controller", &visit.context.face.title)])
         });
-        let said: Vec<(Purpose, Said)> =
-            visit.offer.purposes.iter().map(|own| (*own, said(&visit.standing, *own, visit.now))).collect();
+        let said: Vec<(Purpose, Said)> = visit
+            .offer
+            .purposes
+            .iter()
+            .map(|purpose| (*purpose, said(&visit.standing, *purpose, visit.now)))
+            .collect();
         let view = View::Choice {
             hint: &visit.hint,
             notice: &visit.notice,
@@ -222,7 +226,7 @@ impl Public {
         if changes.is_empty() {
             return Ok(None);
         }
-        let changes = changes.into_iter().map(|own| (holder.person, own)).collect();
+        let changes = changes.into_iter().map(|change| (holder.person, change)).collect();
         let Ok(_turn) = self.writes.acquire().await else { return Err(()) };
         let (done, written) = oneshot::channel::<Result<Vec<Applied>, StoreError>>();
         let handed = self.store.record_later(changes, move |applied| drop(done.send(applied)));
@@ -287,7 +291,7 @@ impl Spoken {
 
 /// What a no to these purposes changes: a yes that stands is withdrawn, an exempt use objected to, anything else refused. A no that stands stays.
 fn refusals(holder: &Holder, standing: &Standing, purposes: &[Purpose], details: &Details) -> Vec<Change> {
-    let becomes = |purpose: &Purpose| match standing.of(*purpose).map(|own| own.state) {
+    let becomes = |purpose: &Purpose| match standing.of(*purpose).map(|mark| mark.state) {
         Some(State::Refused | State::Withdrawn | State::Objected) => None,
         Some(State::Granted) => Some(State::Withdrawn),
         Some(State::NeverAsked | State::Asked) | None if Purpose::CONSENT.contains(purpose) => {
@@ -297,9 +301,10 @@ fn refusals(holder: &Holder, standing: &Standing, purposes: &[Purpose], details:
     };
     let mut changes = Vec::new();
     for state in [State::Withdrawn, State::Refused, State::Objected] {
-        let own: Vec<Purpose> = purposes.iter().copied().filter(|own| becomes(own) == Some(state)).collect();
-        if !own.is_empty() {
-            let change = Change::now(holder.controller.clone(), own, state);
+        let purposes_of_state: Vec<Purpose> =
+            purposes.iter().copied().filter(|purpose| becomes(purpose) == Some(state)).collect();
+        if !purposes_of_state.is_empty() {
+            let change = Change::now(holder.controller.clone(), purposes_of_state, state);
             changes.push(Change { details: details.clone(), ..change });
         }
     }
@@ -313,18 +318,18 @@ fn withdrawn(holder: &Holder, standing: &Standing, details: &Details) -> Vec<Cha
 /// What was chosen purpose by purpose.
 fn chosen(offer: &Offer, fields: &Fields) -> (Vec<Purpose>, Vec<Purpose>) {
     let all = |value: &str| {
-        offer.purposes.iter().copied().filter(|own| fields.get(own.name()) == Some(value)).collect()
+        offer.purposes.iter().copied().filter(|purpose| fields.get(purpose.name()) == Some(value)).collect()
     };
     (all("yes"), all("no"))
 }
 
 /// What stands for a purpose, as the page says it.
 fn said(standing: &Standing, purpose: Purpose, now: Timestamp) -> Said {
-    let Some(own) = standing.of(purpose) else { return Said::Nothing };
-    match (standing.allows(purpose, now), own.state) {
-        (Permission::Granted(_), _) => Said::Yes(own.event_at),
+    let Some(mark) = standing.of(purpose) else { return Said::Nothing };
+    match (standing.allows(purpose, now), mark.state) {
+        (Permission::Granted(_), _) => Said::Yes(mark.event_at),
         (_, State::Granted) => Said::Over,
-        (_, State::Refused | State::Withdrawn | State::Objected) => Said::No(own.event_at),
+        (_, State::Refused | State::Withdrawn | State::Objected) => Said::No(mark.event_at),
         (_, State::NeverAsked | State::Asked) => Said::Nothing,
     }
 }

@@ -52,12 +52,13 @@ impl Face {
             format!("controller {}: page.{what} {}: {error}", controller.name, path.display())
         };
         let logo = page.logo_file.as_deref();
-        let logo = logo.map(|path| logo_of(path).map_err(|own| named("logo_file", path, own))).transpose()?;
+        let logo =
+            logo.map(|path| logo_of(path).map_err(|error| named("logo_file", path, error))).transpose()?;
         let mut texts: Vec<(Texts, bool)> = as_shipped();
         if let Some(path) = &page.texts_file {
             let read = std::fs::read_to_string(path).map_err(|error| error.to_string());
-            let changed = read.and_then(|own| change(&mut texts, &own));
-            changed.map_err(|own| named("texts_file", path, own))?;
+            let changed = read.and_then(|text| change(&mut texts, &text));
+            changed.map_err(|error| named("texts_file", path, error))?;
         }
         Ok(Face {
             name: controller.name.as_str().to_owned(),
@@ -86,30 +87,30 @@ impl Face {
 
     /// The words of a language.
     pub(super) fn texts(&self, language: Language) -> &Texts {
-        self.texts.get(place(language)).map_or_else(|| shipped(language), |(own, _)| own)
+        self.texts.get(place(language)).map_or_else(|| shipped(language), |(texts, _)| texts)
     }
 
     /// Whether the controller changed any of them.
     pub(super) fn is_own(&self, language: Language) -> bool {
-        self.texts.get(place(language)).is_some_and(|(_, own)| *own)
+        self.texts.get(place(language)).is_some_and(|(_, is_changed)| *is_changed)
     }
 }
 
 /// The texts of every language, none of them changed.
 fn as_shipped() -> Vec<(Texts, bool)> {
-    Language::ALL.into_iter().map(|own| (shipped(own).clone(), false)).collect()
+    Language::ALL.into_iter().map(|language| (shipped(language).clone(), false)).collect()
 }
 
 /// Puts a controller's texts in the place of the shipped ones.
 fn change(texts: &mut [(Texts, bool)], file: &str) -> Result<(), String> {
     let tables: BTreeMap<String, BTreeMap<String, String>> =
         toml::from_str(file).map_err(|error| error.to_string())?;
-    for (code, own) in tables {
+    for (code, changes) in tables {
         let known = Language::ALL.into_iter().find(|language| language.code() == code);
         let Some((texts, is_own)) = known.and_then(|language| texts.get_mut(place(language))) else {
             return Err(format!("[{code}]: fr, en, it, de, es and nl are the languages there are"));
         };
-        for (name, text) in own {
+        for (name, text) in changes {
             if text.trim().is_empty() || text.chars().count() > MAX_TEXT {
                 return Err(format!("{code}.{name}: expected 1 to {MAX_TEXT} characters"));
             }
@@ -137,9 +138,9 @@ fn logo_of(path: &Path) -> Result<Logo, String> {
 fn kind_of(bytes: &[u8]) -> Option<&'static str> {
     let is_webp = bytes.starts_with(b"RIFF") && bytes.get(8..12) == Some(b"WEBP");
     match bytes {
-        own if own.starts_with(b"\x89PNG\r\n\x1a\n") => Some("image/png"),
-        own if own.starts_with(b"\xff\xd8\xff") => Some("image/jpeg"),
-        own if own.starts_with(b"GIF87a") || own.starts_with(b"GIF89a") => Some("image/gif"),
+        bytes if bytes.starts_with(b"\x89PNG\r\n\x1a\n") => Some("image/png"),
+        bytes if bytes.starts_with(b"\xff\xd8\xff") => Some("image/jpeg"),
+        bytes if bytes.starts_with(b"GIF87a") || bytes.starts_with(b"GIF89a") => Some("image/gif"),
         _ if is_webp => Some("image/webp"),
         _ => None,
     }

@@ -77,7 +77,7 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
         return None;
     }
     let (pairs, []) = text.as_bytes().as_chunks::<2>() else { return None };
-    let digit = |own: u8| char::from(own).to_digit(16).and_then(|own| u8::try_from(own).ok());
+    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
     pairs.iter().map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?)).collect()
 }
 
@@ -88,7 +88,7 @@ pub(super) struct Fields(Vec<(String, String)>);
 impl Fields {
     /// The first value of a field.
     pub(super) fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(own, _)| own == name).map(|(_, value)| value.as_str())
+        self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 }
 
@@ -98,7 +98,7 @@ impl Fields {
 ///
 /// The status that says what is wrong, whoever sends it to which link.
 pub(super) async fn read(headers: &HeaderMap, body: Body, patience: Duration) -> Result<Fields, StatusCode> {
-    let kind = headers.get(CONTENT_TYPE).and_then(|own| own.to_str().ok()).unwrap_or_default();
+    let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim();
     if !kind.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
         return Err(StatusCode::UNSUPPORTED_MEDIA_TYPE);
@@ -112,8 +112,8 @@ pub(super) async fn read(headers: &HeaderMap, body: Body, patience: Duration) ->
 ///
 /// When it is too large, does not come in time, or does not come whole.
 pub(super) async fn whole(headers: &HeaderMap, body: Body, patience: Duration) -> Result<Bytes, StatusCode> {
-    let length = headers.get(CONTENT_LENGTH).and_then(|own| own.to_str().ok()?.parse::<u64>().ok());
-    if length.is_some_and(|own| own > MAX_BODY as u64) {
+    let length = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if length.is_some_and(|length| length > MAX_BODY as u64) {
         return Err(StatusCode::PAYLOAD_TOO_LARGE);
     }
     let collected = tokio::time::timeout(patience, Limited::new(body, MAX_BODY).collect()).await;

@@ -82,10 +82,10 @@ impl Public {
 
     /// Answers everything: a path may begin with whatever the controller's `public_url` has, so it is read from its end.
     pub fn router(self: &Arc<Public>) -> axum::Router {
-        let own = Arc::clone(self);
+        let pages = Arc::clone(self);
         axum::Router::new().fallback(move |request: Request| {
-            let own = Arc::clone(&own);
-            async move { own.answer(request).await }
+            let pages = Arc::clone(&pages);
+            async move { pages.answer(request).await }
         })
     }
 
@@ -131,7 +131,7 @@ impl Public {
     fn context<'a>(&self, face: &'a Face, parts: &Parts) -> Context<'a> {
         let pairs = url_pairs(parts.uri.query().unwrap_or_default());
         let asked = pairs.filter(|(name, _)| *name == "lang").find_map(|(_, code)| Language::of(code));
-        let accept = parts.headers.get("accept-language").and_then(|own| own.to_str().ok());
+        let accept = parts.headers.get("accept-language").and_then(|value| value.to_str().ok());
         let language = asked.or_else(|| accept.and_then(Language::wanted)).unwrap_or(face.default);
         let logo = face.logo.as_ref().map_or(String::new(), |_| format!("logo/{}", face.name));
         Context { face, language, logo }
@@ -145,7 +145,7 @@ impl Public {
 
 /// The names and values of a query, as they stand.
 fn url_pairs(query: &str) -> impl Iterator<Item = (&str, &str)> {
-    query.split('&').take(16).filter_map(|own| own.split_once('='))
+    query.split('&').take(16).filter_map(|part| part.split_once('='))
 }
 
 /// Answers at a multiple of a step behind the request, so that the time tells nothing of what was done.
@@ -198,8 +198,8 @@ fn private(mut response: Response<Body>) -> Response<Body> {
 
 /// The logo of a controller, which is no secret.
 fn logo(live: &Live, name: &str) -> Response<Body> {
-    let face = name.parse().ok().and_then(|own| live.face(&own));
-    let Some(logo) = face.and_then(|own| own.logo.as_ref()) else {
+    let face = name.parse().ok().and_then(|controller| live.face(&controller));
+    let Some(logo) = face.and_then(|face| face.logo.as_ref()) else {
         return plain(StatusCode::NOT_FOUND, "There is nothing under this address.\n");
     };
     let mut response = Response::new(Body::from(logo.bytes.clone()));

@@ -29,27 +29,34 @@ enum Covered {
 impl Offer {
     /// What a controller asks about now.
     pub(super) fn of(rulebook: &Rulebook, controller: &Controller, now: Timestamp) -> Offer {
-        let own = rulebook.all().filter(|own| own.controller.name == *controller);
-        let own: Vec<_> = own.map(|own| own.mailstream).filter(|own| own.kind == Kind::Ordinary).collect();
+        let chosen = rulebook.all().filter(|chosen| chosen.controller.name == *controller);
+        let mailstreams: Vec<_> = chosen
+            .map(|chosen| chosen.mailstream)
+            .filter(|mailstream| mailstream.kind == Kind::Ordinary)
+            .collect();
         // Mail that fits no mailstream counts where there is no other.
-        let is_only = own.iter().all(|own| own.is_unmatched());
-        let own: Vec<_> = own.into_iter().filter(|own| is_only || !own.is_unmatched()).collect();
+        let is_only = mailstreams.iter().all(|mailstream| mailstream.is_unmatched());
+        let mailstreams: Vec<_> =
+            mailstreams.into_iter().filter(|mailstream| is_only || !mailstream.is_unmatched()).collect();
         let in_force = rulebook.jurisdictions.at(now);
-        let obeys = own.iter().map(|own| {
-            own.treatment.link_treatment == LinkTreatment::Unwrap
-                && in_force.named(own.declared()).flags.links == Need::Consent
+        let obeys = mailstreams.iter().map(|mailstream| {
+            mailstream.treatment.link_treatment == LinkTreatment::Unwrap
+                && in_force.named(mailstream.declared()).flags.links == Need::Consent
         });
-        let obeying = obeys.filter(|own| *own).count();
+        let obeying = obeys.filter(|obeys| *obeys).count();
         let links = match obeying {
             0 => Covered::None,
-            all if all == own.len() => Covered::All,
+            all if all == mailstreams.len() => Covered::All,
             _ => Covered::Some,
         };
-        let is_served = |purpose: &Purpose| own.iter().any(|own| own.purposes.contains(purpose));
+        let is_served =
+            |purpose: &Purpose| mailstreams.iter().any(|mailstream| mailstream.purposes.contains(purpose));
         Offer {
             purposes: Purpose::CONSENT.into_iter().filter(is_served).collect(),
             links,
-            last_day: own.iter().any(|own| own.exemption == Some(Exemption::Deliverability)),
+            last_day: mailstreams
+                .iter()
+                .any(|mailstream| mailstream.exemption == Some(Exemption::Deliverability)),
         }
     }
 }
@@ -90,7 +97,7 @@ impl Notice {
             let (name, meaning) = texts.purpose(*purpose);
             (*purpose, filled(name), filled(meaning))
         };
-        let own = if face.is_own(language) { "+own" } else { "" };
+        let suffix = if face.is_own(language) { "+own" } else { "" };
         let mut notice = Notice {
             title: filled(&texts.title),
             lead: filled(&texts.lead),
@@ -100,7 +107,7 @@ impl Notice {
             also,
             choice: filled(&texts.choice_lead),
             purposes: offer.purposes.iter().map(purpose).collect(),
-            version: format!("{VERSION}{own}/{}", language.code()),
+            version: format!("{VERSION}{suffix}/{}", language.code()),
             hash: String::new(),
         };
         notice.hash = hex(digest::digest(&digest::SHA256, notice.text(texts).as_bytes()).as_ref());

@@ -144,7 +144,7 @@ impl Context<'_> {
         told: Option<&str>,
     ) -> Markup {
         let texts = self.texts();
-        let holds = said.iter().any(|(_, own)| matches!(own, Said::Yes(_)));
+        let holds = said.iter().any(|(_, said)| matches!(said, Said::Yes(_)));
         html! {
             @if let Some(told) = told { p.told role="status" { (told) } }
             p { (notice.lead) }
@@ -161,7 +161,7 @@ impl Context<'_> {
                 p { a href=(url) rel="noreferrer" { (self.filled(&texts.privacy)) } }
             }
             h2 { (texts.also_heading) }
-            @for own in &notice.also { p { (own) } }
+            @for sentence in &notice.also { p { (sentence) } }
             h2 id="choice" { (texts.choice_heading) }
             @match form {
                 Some(form) => (self.purposes(notice, said, form)),
@@ -215,8 +215,8 @@ impl Context<'_> {
 
     fn said(&self, purpose: Purpose, said: &[(Purpose, Said)]) -> String {
         let texts = self.texts();
-        let own = said.iter().find(|(own, _)| *own == purpose).map_or(Said::Nothing, |(_, own)| *own);
-        let (text, day) = match own {
+        let choice = said.iter().find(|(of, _)| *of == purpose).map_or(Said::Nothing, |(_, choice)| *choice);
+        let (text, day) = match choice {
             Said::Yes(at) => (&texts.state_yes, texts.day(at)),
             Said::No(at) => (&texts.state_no, texts.day(at)),
             Said::Over => (&texts.state_over, String::new()),
@@ -230,7 +230,8 @@ impl Context<'_> {
         let title = if yes.is_empty() && no.is_empty() { &texts.stopped } else { &texts.recorded };
         let moment = [("date", &*texts.day(at)), ("time", &*time_of_day(at))];
         let list = |text: &str, purposes: &[Purpose]| {
-            let names: Vec<String> = purposes.iter().map(|own| self.filled(texts.purpose(*own).0)).collect();
+            let names: Vec<String> =
+                purposes.iter().map(|purpose| self.filled(texts.purpose(*purpose).0)).collect();
             fill(text, &[("purposes", &names.join(", ")), ("controller", &self.face.title)])
         };
         let content = html! {

@@ -42,7 +42,7 @@ fn prefers_page(headers: &HeaderMap) -> bool {
         let kind = parts.next().unwrap_or_default().to_ascii_lowercase();
         let weight = parts.find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")));
         // In thousandths, as they are written (RFC 9110 section 12.4.2).
-        let weight = weight.map_or(Some(1.0), |own| own.parse::<f32>().ok()).unwrap_or(0.0);
+        let weight = weight.map_or(Some(1.0), |weight| weight.parse::<f32>().ok()).unwrap_or(0.0);
         let weight = (weight.clamp(0.0, 1.0) * 1000.0) as u16;
         match kind.split_once('/') {
             Some(("text", "html") | ("application", "xhtml+xml")) => page = page.max(weight),
@@ -67,7 +67,7 @@ impl Public {
                 let leads_on = self.personal(&holder, &mailstream, &country, now) == Some(Outcome::SwapGated);
                 // What was sealed into mail long ago may be judged differently by now.
                 let location = if leads_on { target::allowed(&target) } else { None };
-                location.and_then(|own| HeaderValue::try_from(own).ok()).map_or_else(blank, onward)
+                location.and_then(|location| HeaderValue::try_from(location).ok()).map_or_else(blank, onward)
             }
             Ok(Token::Day { holder, mailstream, country }) => {
                 if self.personal(&holder, &mailstream, &country, now) == Some(Outcome::SwapDay) {

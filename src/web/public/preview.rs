@@ -86,11 +86,11 @@ fn shown(
     let logo = face
         .logo
         .as_ref()
-        .map_or(String::new(), |own| format!("data:{};base64,{}", own.kind, encode_base64(&own.bytes)));
+        .map_or(String::new(), |logo| format!("data:{};base64,{}", logo.kind, encode_base64(&logo.bytes)));
     let context = Context { face, language, logo };
     let hint = "a…e@e….org";
-    let all = |own: Said| -> Vec<(Purpose, Said)> {
-        offer.purposes.iter().map(|purpose| (*purpose, own)).collect()
+    let all = |choice: Said| -> Vec<(Purpose, Said)> {
+        offer.purposes.iter().map(|purpose| (*purpose, choice)).collect()
     };
     let choice = |said: &[(Purpose, Said)], form: Option<&str>, told: Option<String>| {
         context.page(&View::Choice { hint, notice, said, form, told })
@@ -173,8 +173,8 @@ mod tests {
         let hash = |rest: &str, language: Language, state: State| {
             let mut found = String::new();
             let cell = std::cell::RefCell::new(&mut found);
-            check(rest, |own, at, made| {
-                if (own, at) == (language, state) {
+            check(rest, |other, at, made| {
+                if (other, at) == (language, state) {
                     **cell.borrow_mut() = made.hash.clone();
                 }
             });

@@ -79,7 +79,7 @@ impl Public {
     pub(super) async fn new_link(self: &Arc<Public>, request: Request, live: &Arc<Live>) -> Response<Body> {
         let (parts, body) = request.into_parts();
         let controller = self.host_controller(&parts, live);
-        let face = controller.and_then(|own| live.face(&own.name)).unwrap_or(Face::nobody());
+        let face = controller.and_then(|controller| live.face(&controller.name)).unwrap_or(Face::nobody());
         let context = self.context(face, &parts);
         if parts.method != Method::POST {
             return super::page_of(&context, &View::NewLink { was_sent: false });
@@ -88,11 +88,12 @@ impl Public {
             Ok(fields) => fields,
             Err(status) => return plain(status, "The form cannot be read.\n"),
         };
-        let public_url = controller.and_then(|own| own.public_url.clone());
-        if let (Some(own), Some(public_url), Some(address)) = (controller, public_url, fields.get("address"))
+        let public_url = controller.and_then(|controller| controller.public_url.clone());
+        if let (Some(controller), Some(public_url), Some(address)) =
+            (controller, public_url, fields.get("address"))
         {
             let letter = Letter {
-                controller: own.name.clone(),
+                controller: controller.name.clone(),
                 language: context.language,
                 public_url,
                 address: normalised(address),
@@ -109,15 +110,16 @@ impl Public {
         parts: &Parts,
         live: &'a Live,
     ) -> Option<&'a crate::policy::Controller> {
-        let host = parts.headers.get("host").and_then(|own| own.to_str().ok()).unwrap_or_default();
+        let host = parts.headers.get("host").and_then(|value| value.to_str().ok()).unwrap_or_default();
         let path = parts.uri.path();
-        let all = || live.config.policy.rulebook.controllers().filter(|own| own.public_url.is_some());
+        let all =
+            || live.config.policy.rulebook.controllers().filter(|controller| controller.public_url.is_some());
         let fits = |with_host: bool| {
             all()
-                .filter(|own| {
-                    own.public_url.as_deref().is_some_and(|url| is_below(url, host, path, with_host))
+                .filter(|controller| {
+                    controller.public_url.as_deref().is_some_and(|url| is_below(url, host, path, with_host))
                 })
-                .max_by_key(|own| own.public_url.as_ref().map_or(0, String::len))
+                .max_by_key(|controller| controller.public_url.as_ref().map_or(0, String::len))
         };
         let only = || {
             let mut all = all();
@@ -136,7 +138,7 @@ impl Public {
             return;
         }
         let person = self.store.person(&letter.address);
-        let is_known = |own: Arc<Standing>| *own != Standing::unknown();
+        let is_known = |standing: Arc<Standing>| *standing != Standing::unknown();
         if !self.store.lookup(&letter.controller, person).is_ok_and(is_known)
             || !self.letters.take(&letter.controller, person, Instant::now())
         {
@@ -152,7 +154,7 @@ impl Public {
         };
         let message = letter.message(face, sender, &link, &live.config.relay.host_name);
         let (Some(message), Ok(from)) =
-            (message.map(|own| signed(live, &letter.controller, own, now)), Address::bare(sender))
+            (message.map(|message| signed(live, &letter.controller, message, now)), Address::bare(sender))
         else {
             return;
         };
@@ -210,7 +212,7 @@ fn is_below(url: &str, host: &str, path: &str, with_host: bool) -> bool {
     let (own_host, own_path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
     let is_host = !with_host || own_host.eq_ignore_ascii_case(host);
     let behind = path.strip_prefix(own_path.trim_end_matches('/'));
-    is_host && behind.is_some_and(|own| own.starts_with('/'))
+    is_host && behind.is_some_and(|rest| rest.starts_with('/'))
 }
 
 #[cfg(test)]

@@ -117,7 +117,7 @@ static SHIPPED: LazyLock<[Texts; 6]> = LazyLock::new(|| {
         include_str!("texts/es.toml"),
         include_str!("texts/nl.toml"),
     ];
-    files.map(|own| toml::from_str(own).expect("the shipped texts have every name; a test reads them"))
+    files.map(|file| toml::from_str(file).expect("the shipped texts have every name; a test reads them"))
 });
 
 /// The shipped texts of a language.
@@ -135,7 +135,7 @@ pub(super) fn shipped(language: Language) -> &'static Texts {
 
 /// The place of a language in [`Language::ALL`].
 pub(super) fn place(language: Language) -> usize {
-    Language::ALL.iter().position(|own| *own == language).unwrap_or(0)
+    Language::ALL.iter().position(|other| *other == language).unwrap_or(0)
 }
 
 impl Texts {
@@ -158,7 +158,7 @@ impl Texts {
         let text = moment.to_string();
         let mut parts = text.split('T').next().unwrap_or_default().split('-');
         let (year, month, day) = (parts.next(), parts.next(), parts.next());
-        let month = month.and_then(|own| own.parse::<usize>().ok()).unwrap_or(1).saturating_sub(1);
+        let month = month.and_then(|month| month.parse::<usize>().ok()).unwrap_or(1).saturating_sub(1);
         let month = self.months.split_whitespace().nth(month).unwrap_or_default();
         let day = day.unwrap_or_default().trim_start_matches('0');
         fill(&self.date, &[("day", day), ("month", month), ("year", year.unwrap_or_default())])
@@ -178,7 +178,7 @@ pub(super) fn fill(text: &str, values: &[(&str, &str)]) -> String {
     while let Some((before, behind)) = rest.split_once('{') {
         out.push_str(before);
         let named = behind.split_once('}').and_then(|(name, tail)| {
-            values.iter().find(|(own, _)| *own == name).map(|(_, value)| (*value, tail))
+            values.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value, tail))
         });
         match named {
             Some((value, tail)) => {
@@ -201,7 +201,7 @@ mod tests {
 
     fn names(text: &str) -> Vec<&str> {
         let mut names: Vec<&str> =
-            text.split('{').skip(1).filter_map(|own| own.split_once('}')).map(|(own, _)| own).collect();
+            text.split('{').skip(1).filter_map(|part| part.split_once('}')).map(|(name, _)| name).collect();
         names.sort_unstable();
         names.dedup();
         names
@@ -215,8 +215,8 @@ mod tests {
             for ((name, text), (_, english)) in texts.all().iter().zip(&english) {
                 assert!(!text.is_empty() && text.trim() == *text, "{language:?} {name}");
                 // A sentence may name the controller once more or less.
-                let without = |own: &str| {
-                    names(own).into_iter().filter(|own| *own != "controller").collect::<Vec<_>>().join(" ")
+                let without = |text: &str| {
+                    names(text).into_iter().filter(|name| *name != "controller").collect::<Vec<_>>().join(" ")
                 };
                 assert_eq!(without(text), without(english), "{language:?} {name}");
                 assert!(!text.contains(" ;") || *language == Language::French, "{language:?} {name}");
@@ -234,7 +234,7 @@ mod tests {
     #[test]
     fn days_are_written_as_the_language_has_them() {
         let moment = Timestamp::parse("2026-11-05T09:07:00Z").unwrap();
-        let days: Vec<String> = SHIPPED.iter().map(|own| own.day(moment)).collect();
+        let days: Vec<String> = SHIPPED.iter().map(|texts| texts.day(moment)).collect();
         assert_eq!(
             days,
             [

@@ -74,9 +74,9 @@ struct Notes(Vec<Arc<Webhook>>);
 impl Watcher for Notes {
     fn before(&self, changes: &[Noted]) {
         for webhook in &self.0 {
-            let own = changes.iter().filter(|own| own.controller == webhook.controller);
-            let own: Vec<_> = own.map(|own| (own.number, own.person)).collect();
-            if let Err(error) = webhook.outbox.note(&own) {
+            let changes = changes.iter().filter(|change| change.controller == webhook.controller);
+            let noted: Vec<_> = changes.map(|change| (change.number, change.person)).collect();
+            if let Err(error) = webhook.outbox.note(&noted) {
                 // A choice holds whether or not somebody can be told of it.
                 tracing::error!(controller = %webhook.controller, %error, "changes could not be written down for a webhook; it is told how many");
             }
@@ -103,12 +103,14 @@ pub fn start(settings: &config::Api, data_directory: &Path, store: &Arc<Store>) 
     let folder = data_directory.join("webhooks");
     let head = store.head().count;
     let mut webhooks = Vec::new();
-    for own in &settings.webhooks {
-        let secret = secret(&own.secret_file).map_err(|error| format!("api.webhook.secret_file {error}"))?;
-        let receiver = Receiver::new(&own.url, &secret, own.ca_file.as_deref())?;
-        let outbox = Outbox::open(&folder, own.controller.as_str(), head, settings.webhook_max_waiting)
-            .map_err(|error| format!("the outbox of the webhook of {}: {error}", own.controller))?;
-        let controller = own.controller.clone();
+    for webhook in &settings.webhooks {
+        let secret =
+            secret(&webhook.secret_file).map_err(|error| format!("api.webhook.secret_file {error}"))?;
+        let receiver = Receiver::new(&webhook.url, &secret, webhook.ca_file.as_deref())?;
+        let outbox =
+            Outbox::open(&folder, webhook.controller.as_str(), head, settings.webhook_max_waiting)
+                .map_err(|error| format!("the outbox of the webhook of {}: {error}", webhook.controller))?;
+        let controller = webhook.controller.clone();
         webhooks.push(Arc::new(Webhook { controller, outbox, receiver, news: Notify::new() }));
     }
     store.watch(Box::new(Notes(webhooks.clone())));
@@ -148,15 +150,15 @@ async fn tell(webhook: Arc<Webhook>, store: Arc<Store>) {
 
 /// Tells of what waits, a batch at most; gives how many changes that were.
 async fn deliver(webhook: &Arc<Webhook>, store: &Arc<Store>) -> Result<usize, String> {
-    let (own, books) = (Arc::clone(webhook), Arc::clone(store));
-    let gathered = tokio::task::spawn_blocking(move || gather(&own, &books)).await;
+    let (waiting, books) = (Arc::clone(webhook), Arc::clone(store));
+    let gathered = tokio::task::spawn_blocking(move || gather(&waiting, &books)).await;
     let (count, last, missed, body) = gathered.map_err(|error| error.to_string())??;
     if let Some(body) = body {
         webhook.receiver.send(body).await?;
     }
     if let Some(last) = last {
-        let own = Arc::clone(webhook);
-        let done = tokio::task::spawn_blocking(move || own.outbox.sent(last, missed)).await;
+        let webhook = Arc::clone(webhook);
+        let done = tokio::task::spawn_blocking(move || webhook.outbox.sent(last, missed)).await;
         done.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
     }
     Ok(count)
@@ -199,7 +201,7 @@ fn event<'a>(
         record: entered.number,
         person,
         external_id,
-        purposes: change.purposes.iter().map(|own| own.name()).collect(),
+        purposes: change.purposes.iter().map(|purpos| purpos.name()).collect(),
         state: change.state.name(),
         event_time: change.event_at.to_string(),
         recorded_at: entered.recorded_at.to_string(),

@@ -179,9 +179,9 @@ fn opened(path: &Path) -> io::Result<File> {
 fn entry(number: u64, person: Person) -> [u8; ENTRY] {
     let mut bytes = [0; ENTRY];
     let content = number.to_le_bytes().into_iter().chain(person.0);
-    bytes.iter_mut().zip(content).for_each(|(own, byte)| *own = byte);
+    bytes.iter_mut().zip(content).for_each(|(target, byte)| *target = byte);
     let crc = crc32fast::hash(bytes.get(..24).unwrap_or_default()).to_le_bytes();
-    bytes.iter_mut().skip(24).zip(crc).for_each(|(own, byte)| *own = byte);
+    bytes.iter_mut().skip(24).zip(crc).for_each(|(target, byte)| *target = byte);
     bytes
 }
 

@@ -79,8 +79,8 @@ impl Receiver {
     {
         let said = |error: hyper::Error| error.to_string();
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(said)?;
-        let path = self.uri.path_and_query().map_or("/", |own| own.as_str());
-        let authority = self.uri.authority().map_or(self.host.as_str(), |own| own.as_str());
+        let path = self.uri.path_and_query().map_or("/", |path| path.as_str());
+        let authority = self.uri.authority().map_or(self.host.as_str(), |authority| authority.as_str());
         let request = Request::builder()
             .method(Method::POST)
             .uri(path)
