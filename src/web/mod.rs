@@ -1,4 +1,4 @@
-//! What people and programs reach by HTTP: the private API, the public listener, and pages to look at in a browser.
+//! What people and programs reach by HTTP: the private API, the public listener, and previews.
 
 pub mod api;
 pub mod hygiene;

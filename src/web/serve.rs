@@ -1,5 +1,5 @@
-//! Serving HTTP/1.1 within limits: so many connections ([`super::seats`]), each with so much time for TLS, a
-//! header, and silence.
+//! Serves HTTP/1.1 within limits: on connections ([`super::seats`]), and on the time for TLS, headers and
+//! silence.
 
 use std::io;
 use std::net::SocketAddr;
@@ -24,38 +24,38 @@ use crate::live::Live;
 use crate::pipeline::Pipeline;
 use crate::server::Tls;
 
-/// The largest header of a request, in bytes.
+/// The maximum size of a request header, in bytes.
 const MAX_HEADER: usize = 32 * 1024;
-/// The most fields of a request's header.
+/// The maximum number of fields in a request header.
 const MAX_FIELDS: usize = 64;
 /// How long accepting pauses when the system has no descriptors left.
 const BREATH: Duration = Duration::from_millis(100);
 
-/// A listener that has its address.
+/// A bound listener.
 #[derive(Debug)]
 pub struct Bound {
     listener: TcpListener,
-    /// The address, with the port that was given where 0 was asked for.
+    /// The bound address, with the assigned port if 0 was requested.
     pub address: SocketAddr,
 }
 
-/// Takes an address.
+/// Binds an address.
 ///
 /// # Errors
 ///
-/// When it cannot be had.
+/// When it is not available.
 pub async fn bind(address: SocketAddr) -> io::Result<Bound> {
     let listener = TcpListener::bind(address).await?;
     let address = listener.local_addr()?;
     Ok(Bound { listener, address })
 }
 
-/// What is served.
+/// The service offered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Door {
     /// The API, for programs that hold a token.
     Api,
-    /// Preference page and pixels, for readers. Their addresses are not logged.
+    /// The preference page and pixels, for readers. Their addresses are not logged.
     Public,
 }
 
@@ -90,7 +90,7 @@ impl Door {
 }
 
 impl Bound {
-    /// The next connection.
+    /// Accepts the next connection.
     ///
     /// # Errors
     ///
@@ -99,7 +99,8 @@ impl Bound {
         self.listener.accept().await.map(|(stream, _)| stream)
     }
 
-    /// Serves until dropped. Those beyond the limit wait to be accepted, no longer than others only wait.
+    /// Serves until dropped. Connections beyond the limit wait to be accepted, no longer than others are
+    /// idle.
     pub async fn serve(self, door: Door, routes: axum::Router, pipeline: Arc<Pipeline>) {
         let seats = Seats::new(door.max_connections(&pipeline.live()));
         loop {
@@ -126,15 +127,15 @@ impl Bound {
 /// How a connection ended.
 pub type Ended = Result<(), Box<dyn std::error::Error + Send + Sync>>;
 
-/// Waits until a connection ends, or has to leave its seat to another.
+/// Waits until a connection ends, or must leave its seat to another.
 ///
 /// # Errors
 ///
-/// Why it ended before its time.
+/// Why it ended early.
 pub async fn seated(seat: &Seat, connection: impl Future<Output = Ended>) -> Ended {
     tokio::select! {
         ended = connection => ended,
-        () = seat.left() => Err("others had to be served, and its client let it wait".into()),
+        () = seat.left() => Err("closed for a new connection because its client was idle".into()),
     }
 }
 
@@ -162,7 +163,7 @@ async fn connection(
 ///
 /// # Errors
 ///
-/// Why it ended before its time.
+/// Why it ended early.
 pub async fn talk<S>(stream: S, routes: axum::Router, patience: Duration, seat: &Arc<Seat>) -> Ended
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
@@ -187,7 +188,7 @@ where
     Ok(())
 }
 
-/// The body of an answer, with which the answer ends.
+/// The body of a response, which marks the end of the response when it is sent.
 struct Sent {
     body: Body,
     _answering: Answering,

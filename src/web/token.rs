@@ -1,7 +1,8 @@
-//! Tokens: who may ask the API for what.
+//! Tokens: who may use the API for what.
 //!
-//! A secret has 256 random bits, so nobody can guess it, and a plain SHA-256 of it is enough to keep: what makes password hashes slow is
-//! there for secrets that people choose. The file has hashes alone, and is readable by its owner alone. It is read again when it changes.
+//! A secret has 256 random bits, so nobody can guess it, and a plain SHA-256 is enough to store: slow
+//! password hashes are for secrets that people choose. The file contains only hashes, and must be readable
+//! only by its owner. It is reread when it changes.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -17,9 +18,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::consent::{Controller, Timestamp};
 
-/// The largest file, in bytes.
+/// The maximum size of the file, in bytes.
 const MAX_FILE: u64 = 16 << 20;
-/// What a token begins with, so that scanners for leaked secrets find it.
+/// The prefix of a token, so that scanners for leaked secrets find it.
 const PREFIX: &str = "pxw_";
 
 /// What a token may be used for.
@@ -29,23 +30,24 @@ pub enum Scope {
     ConsentRead,
     /// Record what people said.
     ConsentWrite,
-    /// Erase people. Only for tokens of all controllers, since they share the person's key.
+    /// Erase people. Only for tokens of all controllers, because they share the person's key.
     ConsentErase,
-    /// Take out all that is recorded of a person.
+    /// Export everything recorded about a person.
     ConsentExport,
-    /// Ask why mail is treated as it is.
+    /// Ask why mail is handled as it is.
     PolicyRead,
-    /// See how many said what.
+    /// See how many people said what.
     StatisticsRead,
     /// Read the metrics.
     Metrics,
-    /// Look into the evidence of what was done with mail.
+    /// Search the audit records.
     EvidenceRead,
-    /// See the state of next hops, certificates and limits. Only for tokens of all controllers, since they share them.
+    /// See the state of next hops, certificates and limits. Only for tokens of all controllers, because they
+    /// share them.
     DeliveryRead,
     /// Read the audit trail. Only for tokens of all controllers.
     AuditRead,
-    /// Write into the audit trail. Only for tokens of all controllers.
+    /// Append to the audit trail. Only for tokens of all controllers.
     AuditWrite,
 }
 
@@ -65,7 +67,7 @@ impl Scope {
         Scope::AuditWrite,
     ];
 
-    /// Its name.
+    /// Returns its name.
     pub const fn name(self) -> &'static str {
         match self {
             Scope::ConsentRead => "consent:read",
@@ -82,7 +84,8 @@ impl Scope {
         }
     }
 
-    /// Whether it is of no use to a token of one controller: what it opens belongs to all of them.
+    /// Returns whether it is useless for a token of one controller, because what it gives access to belongs
+    /// to all of them.
     pub const fn is_of_all(self) -> bool {
         match self {
             Scope::ConsentErase
@@ -112,28 +115,28 @@ impl FromStr for Scope {
     fn from_str(name: &str) -> Result<Scope, String> {
         Scope::ALL.into_iter().find(|scope| scope.name() == name).ok_or_else(|| {
             let names: Vec<&str> = Scope::ALL.iter().map(|scope| scope.name()).collect();
-            format!("{name:?} is no scope; there are {}", names.join(", "))
+            format!("unknown scope {name:?}: use one of {}", names.join(", "))
         })
     }
 }
 
-/// A token as it stands in the file, one JSON object a line.
+/// A token as stored in the file, one JSON object per line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Token {
-    /// By which it is found and named; no secret.
+    /// The id by which it is found and named; not a secret.
     pub id: String,
-    /// What people call it.
+    /// The name given by people.
     pub name: String,
-    /// SHA-256 of the whole token, in hexadecimal.
+    /// The SHA-256 of the whole token, in hexadecimal.
     pub sha256: String,
-    /// What it may be used for.
+    /// Its scopes.
     pub scopes: Vec<String>,
-    /// For which controller; none for all.
+    /// Its controller; `None` for all.
     pub controller: Option<String>,
-    /// When it was made.
+    /// When it was created.
     pub created: String,
-    /// When it ends.
+    /// When it expires.
     pub expires: String,
     /// When it was revoked.
     pub revoked: Option<String>,
@@ -146,36 +149,37 @@ pub struct Grant {
     pub id: String,
     /// The token's name.
     pub name: String,
-    /// For what.
+    /// Its scopes.
     pub scopes: Vec<Scope>,
-    /// For which controller; `None` for all.
+    /// Its controller; `None` for all.
     pub controller: Option<Controller>,
-    /// Until when.
+    /// When it expires.
     pub expires: Timestamp,
 }
 
 impl Grant {
-    /// Whether it goes for this controller; `None` stands for what is no controller's.
+    /// Returns whether it covers this controller; `None` is for what belongs to no controller.
     pub fn covers(&self, controller: Option<&Controller>) -> bool {
         self.controller.as_ref().is_none_or(|bound| controller == Some(bound))
     }
 }
 
-/// A token that was made: the secret is shown once and kept nowhere.
+/// A new token: the secret is shown once and stored nowhere.
 #[derive(Debug)]
 pub struct Made {
     /// The token itself.
     pub secret: String,
-    /// What is kept of it.
+    /// What is stored.
     pub token: Token,
 }
 
 impl Token {
-    /// Makes a token.
+    /// Creates a token.
     ///
     /// # Errors
     ///
-    /// When no scope is given, erasing is to be allowed for one controller alone, it ends in the past, or no randomness can be had.
+    /// When no scope is given, when erasing is requested for a single controller, when it would expire in the
+    /// past, or when no randomness is available.
     pub fn make(
         name: &str,
         scopes: &[Scope],
@@ -187,21 +191,20 @@ impl Token {
             || name.len() > 64
             || name.contains(|character: char| character.is_control() || character == '@')
         {
-            return Err("a name has 1 to 64 bytes, no control character and no at sign".to_owned());
+            return Err("invalid name: use 1 to 64 bytes without control characters and at signs".to_owned());
         }
         if scopes.is_empty() {
-            return Err("a token without a scope is of no use".to_owned());
+            return Err("a token needs at least one scope".to_owned());
         }
         if controller.is_some() && scopes.contains(&Scope::ConsentErase) {
-            return Err("consent:erase is for tokens of all controllers alone: erasing a person overwrites the person's key, which all \
-                        controllers share"
+            return Err("consent:erase requires a token for all controllers: erasing a person overwrites the person's key, which all controllers share"
                 .to_owned());
         }
         if expires <= now {
-            return Err("the token would be over before it begins".to_owned());
+            return Err("the token would already have expired".to_owned());
         }
         let mut bytes = [0; 36];
-        rand::fill(&mut bytes).map_err(|_| "no randomness can be had")?;
+        rand::fill(&mut bytes).map_err(|_| "no randomness is available")?;
         let (id, secret) = bytes.split_at(4);
         let id = hex(id);
         let secret = format!("{PREFIX}{id}_{}", hex(secret));
@@ -218,7 +221,7 @@ impl Token {
         Ok(Made { secret, token })
     }
 
-    /// What it allows at this moment; `None` where it is over or was revoked.
+    /// Returns what it allows now; `None` if it has expired or was revoked.
     fn grant(&self, now: Timestamp) -> Option<Grant> {
         let expires = Timestamp::parse(&self.expires).ok()?;
         let scopes: Result<Vec<Scope>, String> = self.scopes.iter().map(|scope| scope.parse()).collect();
@@ -242,11 +245,12 @@ fn hashed(secret: &str) -> String {
     hex(digest::digest(&digest::SHA256, secret.as_bytes()).as_ref())
 }
 
-/// Reads the file of tokens; one that is not there has none.
+/// Reads the token file; a missing file has no tokens.
 ///
 /// # Errors
 ///
-/// When it cannot be read, others than its owner can read or write it, or a line is wrong; it says which one, not what it holds.
+/// When it cannot be read, when others than its owner can read or write it, or when a line is invalid; the
+/// error names the line, not its contents.
 pub fn load(path: &Path) -> Result<Vec<Token>, String> {
     let named = |error: &dyn fmt::Display| format!("{}: {error}", path.display());
     let metadata = match std::fs::metadata(path) {
@@ -263,20 +267,21 @@ pub fn load(path: &Path) -> Result<Vec<Token>, String> {
     let mut tokens: Vec<Token> = Vec::new();
     for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         let token: Token =
-            serde_json::from_str(line).map_err(|_| named(&format!("line {} is no token", index + 1)))?;
+            serde_json::from_str(line).map_err(|_| named(&format!("line {} is not a token", index + 1)))?;
         if tokens.iter().any(|other| other.id == token.id) {
-            return Err(named(&format!("line {}: this id stands above already", index + 1)));
+            return Err(named(&format!("line {}: duplicate id", index + 1)));
         }
         tokens.push(token);
     }
     Ok(tokens)
 }
 
-/// Changes the file of tokens, one process after the other. It is replaced as a whole, and belongs to whom its folder belongs.
+/// Changes the token file, one process at a time. It is replaced as a whole, and belongs to the owner of its
+/// directory.
 ///
 /// # Errors
 ///
-/// When it cannot be read or written, or `change` says no.
+/// When it cannot be read or written, or `change` fails.
 pub fn update<T>(
     path: &Path,
     change: impl FnOnce(&mut Vec<Token>) -> Result<T, String>,
@@ -312,21 +317,22 @@ fn replace(path: &Path, folder: &Path, content: &[u8]) -> std::io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-/// Where it stands on which day a token was last used.
+/// Returns the path of the file with the days of last use.
 pub fn used_path(tokens: &Path) -> PathBuf {
     let mut name = tokens.file_name().unwrap_or_default().to_owned();
     name.push(".used");
     tokens.with_file_name(name)
 }
 
-/// On which day each token was last used, by its id.
+/// Reads the day on which each token was last used, by id.
 pub fn last_used(tokens: &Path) -> HashMap<String, String> {
     let text = std::fs::read_to_string(used_path(tokens)).unwrap_or_default();
     let pairs = text.lines().filter_map(|line| line.split_once(' '));
     pairs.map(|(id, day)| (id.to_owned(), day.to_owned())).collect()
 }
 
-/// When anything of the file changed, its permissions included, in seconds and nanoseconds; its length and number. `None` where there is none.
+/// The file's last change (including its permissions) in seconds and nanoseconds, its length and its inode.
+/// `None` if there is no file.
 type Mark = Option<(i64, i64, u64, u64)>;
 
 fn mark(path: &Path) -> Mark {
@@ -334,7 +340,7 @@ fn mark(path: &Path) -> Mark {
     Some((metadata.ctime(), metadata.ctime_nsec(), metadata.len(), metadata.ino()))
 }
 
-/// The tokens in force, as a server uses them.
+/// The valid tokens, as a server uses them.
 #[derive(Debug)]
 pub struct Tokens {
     path: PathBuf,
@@ -345,34 +351,34 @@ pub struct Tokens {
 #[derive(Debug)]
 struct Read {
     mark: Mark,
-    /// Nothing where the file cannot be used: then no token counts.
+    /// `None` if the file cannot be used: then no token is valid.
     tokens: Option<Arc<HashMap<String, Token>>>,
 }
 
-/// What a look at a token gives.
+/// The result of checking a token.
 #[derive(Debug)]
 pub enum Verdict {
-    /// It is in force.
+    /// It is valid.
     Granted(Grant),
-    /// It is none, or no longer.
+    /// It is unknown, expired or revoked.
     Refused,
-    /// The file of tokens cannot be used.
+    /// The token file cannot be used.
     Unreadable,
 }
 
 impl Tokens {
-    /// The tokens of this file.
+    /// Loads the tokens of this file.
     pub fn of(path: &Path) -> Tokens {
         let used = Mutex::new(last_used(path));
         Tokens { path: path.to_owned(), read: RwLock::new(Read::of(path)), used }
     }
 
-    /// What a token allows at this moment.
+    /// Returns what a token allows now.
     pub fn verify(&self, secret: &str, now: Timestamp) -> Verdict {
         let Some(tokens) = self.current() else { return Verdict::Unreadable };
         let id = secret.strip_prefix(PREFIX).and_then(|rest| rest.split_once('_')).map(|(id, _)| id);
         let known = id.and_then(|id| tokens.get(id));
-        // Where there is none it is compared all the same, so that nobody learns ids from the time.
+        // An unknown id is compared all the same, so that timing reveals no ids.
         let kept = known.map_or("", |known| known.sha256.as_str());
         let shown = hashed(secret);
         let is_right = constant_time::verify_slices_are_equal(kept.as_bytes(), shown.as_bytes()).is_ok();
@@ -395,7 +401,7 @@ impl Tokens {
         read.tokens.clone()
     }
 
-    /// Notes that a token was used on a day, such as 2026-11-24. Writes to disk once a day for each token.
+    /// Records that a token was used on a day, such as 2026-11-24. Writes to disk once a day per token.
     pub fn note_use(&self, id: &str, day: &str) {
         let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
         if used.get(id).is_some_and(|used| used == day) {
@@ -406,11 +412,11 @@ impl Tokens {
         let path = used_path(&self.path);
         let folder = path.parent().unwrap_or(Path::new("."));
         if let Err(error) = replace(&path, folder, text.as_bytes()) {
-            tracing::warn!(%error, "it could not be written down that a token was used today");
+            tracing::warn!(%error, "the use of a token could not be recorded");
         }
     }
 
-    /// Whether this token is not yet known to have been used on this day.
+    /// Returns whether this is the first use of the token on this day.
     pub fn is_first_use(&self, id: &str, day: &str) -> bool {
         let used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
         used.get(id).is_none_or(|used| used != day)
@@ -426,7 +432,7 @@ impl Read {
                 Read { mark, tokens: Some(Arc::new(by_id)) }
             }
             Err(error) => {
-                tracing::error!(%error, "the tokens of the API cannot be read; no token counts until they can");
+                tracing::error!(%error, "the token file cannot be read; no token is valid until it can");
                 Read { mark, tokens: None }
             }
         }

@@ -1,4 +1,4 @@
-//! Next hops, certificates and limits in use.
+//! Next hops, certificates and current resource usage.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -12,35 +12,36 @@ use crate::consent::Timestamp;
 use crate::live::Live;
 use crate::relay::{Pool, TlsMode};
 
-/// How delivery is at this moment.
+/// The current state of delivery.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Delivery {
-    /// Whether consent can be looked up. Where it cannot, trackers are stripped for everybody.
+    /// True if consent can be looked up. Otherwise trackers are stripped for everybody.
     store_answers: bool,
-    /// Whether evidence is kept.
+    /// True if audit records are being kept.
     evidence_enabled: bool,
-    /// Whether nothing is unfinished: no client may come again with mail of which some recipients have their copy.
+    /// True if no delivery is unfinished, so that no client will retry mail that some recipients already
+    /// have.
     ledger_empty: bool,
-    /// Bytes of messages that are held at the moment.
+    /// Bytes of messages currently in memory.
     held_bytes: u64,
-    /// The most that may be held.
+    /// The maximum number of message bytes in memory.
     most_held_bytes: u64,
-    /// Where clients connect.
+    /// The listeners, where clients connect.
     listeners: Vec<Listener>,
-    /// Where mail goes.
+    /// The next hops, where mail goes.
     next_hops: Vec<NextHop>,
 }
 
 /// A listener.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Listener {
-    /// Its name.
+    /// The name of the listener.
     name: String,
-    /// Its address.
+    /// The address it listens on.
     address: String,
-    /// Whether it has TLS.
+    /// True if the listener offers TLS.
     tls: bool,
-    /// When its certificate ends.
+    /// When the listener's certificate expires.
     #[schema(format = DateTime)]
     certificate_ends: Option<String>,
 }
@@ -48,25 +49,25 @@ pub(super) struct Listener {
 /// A next hop.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct NextHop {
-    /// Its name or address.
+    /// The host name or address.
     host: String,
-    /// Its port.
+    /// The port.
     port: u16,
-    /// implicit, required, opportunistic or none.
+    /// The TLS mode: implicit, required, opportunistic or none.
     tls: &'static str,
-    /// Whether it was reached since the start.
+    /// True if it has been reached since the relay started.
     seen: bool,
-    /// How often it failed since it last could be used.
+    /// The number of failures since it could last be used.
     failures: u32,
-    /// For how many seconds it rests before it is tried before the others again; 0 where it does not.
+    /// The number of seconds for which other next hops are preferred; 0 if it is used normally.
     rests_s: u64,
     /// Connections in use.
     used: usize,
-    /// Connections that wait for their next message.
+    /// Idle connections that wait for the next message.
     idle: usize,
-    /// The most connections.
+    /// The maximum number of connections.
     most: usize,
-    /// How many messages it is sent in a minute; 0 for as many as there are.
+    /// The maximum number of messages per minute; 0 for no limit.
     messages_per_minute: u32,
 }
 

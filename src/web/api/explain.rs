@@ -1,4 +1,4 @@
-//! Why mail to somebody is treated as it is.
+//! Explains why mail to a person is handled as it is.
 
 use axum::http::StatusCode;
 use serde::Serialize;
@@ -13,9 +13,9 @@ use crate::web::problem::Problem;
 /// A decision and its reasons.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Explanation {
-    /// What is done: keep, swap_gated, swap_day, swap_shared or strip.
+    /// The outcome: keep, swap_gated, swap_day, swap_shared or strip.
     outcome: &'static str,
-    /// The rule that leads there.
+    /// The rule that led to the outcome.
     rule: &'static str,
     /// The version of the rules.
     version: String,
@@ -28,7 +28,7 @@ pub(super) async fn explain(call: Call) -> Answered {
     let Question { recipient, mailstream, at, language } = read(&call.body)?;
     let controller = call.controller()?.clone();
     let now: Timestamp = at.map_or(call.now, |at| at.0);
-    // What the domain hints at is only known of an address.
+    // The rules suggested by the domain are known only if an address is given.
     let (who, address) = match recipient {
         None => (None, String::new()),
         Some(Who(text)) => match person(&text) {

@@ -1,4 +1,5 @@
-//! The way of a request: which route, which token, how often, which body, done before or not; then its handler, and what all answers have.
+//! The stages of a request: route, token, rate, body, idempotency, handler, and the header fields common to
+//! all responses.
 
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -20,10 +21,10 @@ use crate::live::Live;
 use crate::web::problem::Problem;
 use crate::web::token::{Grant, Verdict};
 
-/// How long an idempotency key may be, in bytes.
+/// The allowed lengths of an idempotency key, in bytes.
 pub(super) const KEY_LENGTH: std::ops::RangeInclusive<usize> = 8..=128;
 
-/// Every route of the table.
+/// Builds every route of the table.
 pub(super) fn router(api: &Arc<Api>) -> axum::Router {
     let mut router = axum::Router::new();
     for route in ROUTES {
@@ -48,7 +49,7 @@ pub(super) fn router(api: &Arc<Api>) -> axum::Router {
         };
         router = router.route(route.path, on(filter, handler));
     }
-    let nothing = || async { finished(Problem::not_found("There is nothing under this path").response()) };
+    let nothing = || async { finished(Problem::not_found("Nothing found under this path").response()) };
     let no_method = || async { finished(Problem::method_not_allowed().response()) };
     router.fallback(nothing).method_not_allowed_fallback(no_method)
 }
@@ -68,7 +69,8 @@ async fn answered(
     finished(response)
 }
 
-/// What every answer has: it is for nobody else, and no browser guesses what it could be.
+/// Adds the header fields common to all responses: not to be cached by others, and no guessing of types by
+/// browsers.
 fn finished(mut response: Response<Body>) -> Response<Body> {
     let headers = response.headers_mut();
     headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
@@ -133,7 +135,7 @@ async fn handled(
     with_body(route, call, &parts, body).await
 }
 
-/// What the token allows, where the route needs one and it goes so far.
+/// Checks the token, if the route needs one, and returns what it allows.
 fn permitted(
     route: &Route,
     api: &Api,
@@ -160,7 +162,7 @@ fn permitted(
         Some(Verdict::Granted(grant)) => grant,
         Some(Verdict::Refused) | None => return Err(Problem::unauthorised()),
         Some(Verdict::Unreadable) => {
-            return Err(Problem::unavailable("The file of tokens cannot be used; the log says why"));
+            return Err(Problem::unavailable("The token file cannot be used; the log says why"));
         }
     };
     let Some(scope) = scope else { return Ok(Some(grant)) };
@@ -168,7 +170,7 @@ fn permitted(
         return Err(Problem::forbidden(format!("This token lacks the scope {scope}")));
     }
     if scope.is_of_all() && grant.controller.is_some() {
-        return Err(Problem::forbidden(format!("{scope} is for tokens of all controllers")));
+        return Err(Problem::forbidden(format!("{scope} requires a token for all controllers")));
     }
     let needs_controller = route.path.contains("{controller}");
     if needs_controller && !grant.covers(controller) {
@@ -182,7 +184,7 @@ fn bearer(header: &str) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| secret.trim())
 }
 
-/// Writes down, once a day, that a token is in use.
+/// Records, at most once a day, that a token is in use.
 fn note_use(api: &Arc<Api>, grant: &Grant, now: Timestamp) {
     let day: String = now.to_string().chars().take(10).collect();
     if api.tokens.is_first_use(&grant.id, &day) {
@@ -191,7 +193,7 @@ fn note_use(api: &Arc<Api>, grant: &Grant, now: Timestamp) {
     }
 }
 
-/// Reads the body as the route wants it, and has the request done.
+/// Reads the body as the route requires, and runs the handler.
 async fn with_body(route: &'static Route, mut call: Call, parts: &Parts, body: Body) -> Answered {
     let settings = &call.live.config.api;
     let (limit, patience) = (settings.max_body_bytes, settings.request_timeout);
@@ -213,23 +215,24 @@ async fn with_body(route: &'static Route, mut call: Call, parts: &Parts, body: B
         let whole = whole.map_err(|_| Problem::too_slow())?;
         let whole = whole.map_err(|error| match error.is::<http_body_util::LengthLimitError>() {
             true => Problem::too_large(limit),
-            false => Problem::malformed("The body did not come whole"),
+            false => Problem::malformed("The body is incomplete"),
         })?;
         call.body = whole.to_bytes();
     }
-    // In a task of its own, so that what was begun is finished and its answer kept, whoever still waits for it.
+    // In a separate task, so that what has begun is finished and its response kept, whether or not the client
+    // still waits.
     let work = tokio::spawn(once(route, call, parts.clone()));
     match tokio::time::timeout(patience, work).await {
         Ok(Ok(answer)) => answer,
         Ok(Err(_)) => {
-            tracing::error!(route = route.name, "a request to the API ended in an internal error");
+            tracing::error!(route = route.name, "an API request ended in an internal error");
             Err(Problem::internal())
         }
         Err(_) => Err(Problem::unavailable("Timed out; the request may still complete")),
     }
 }
 
-/// Has a write with an idempotency key done once.
+/// Runs a write with an idempotency key at most once.
 async fn once(route: &'static Route, call: Call, parts: Parts) -> Answered {
     let (true, Some(key)) = (route.is_write(), parts.headers.get("idempotency-key")) else {
         return (route.handler)(call).await;
@@ -237,7 +240,7 @@ async fn once(route: &'static Route, call: Call, parts: Parts) -> Answered {
     let is_visible =
         |key: &&str| KEY_LENGTH.contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic());
     let key = key.to_str().ok().filter(is_visible).ok_or_else(|| {
-        Problem::malformed("Idempotency-Key: expected 8 to 128 visible ASCII characters without blanks")
+        Problem::malformed("Idempotency-Key: expected 8 to 128 visible ASCII characters without spaces")
     })?;
     let owner = call.grant.as_ref().map_or("", |grant| grant.id.as_str());
     let key = format!("{owner} {key}");

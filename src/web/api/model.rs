@@ -1,7 +1,7 @@
-//! What stands in the bodies of requests and answers.
+//! The bodies of requests and responses.
 //!
-//! Each type says by itself what it takes, to serde and to the description of the API alike, and what is wrong in words that do not repeat what
-//! was sent.
+//! Each type validates itself, for serde and for the description of the API alike, and describes errors
+//! without repeating what was sent.
 
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use base64::{Engine, alphabet};
@@ -17,21 +17,21 @@ use crate::language::Language;
 use crate::policy::Purpose;
 use crate::web::problem::Problem;
 
-/// Base64 in which the bits that stand for nothing may be anything, since a pattern cannot say what they are.
+/// Base64 in which unused bits may have any value, since a pattern cannot forbid them.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true),
 );
 
-/// The longest text of a field, in characters.
+/// The maximum length of a text, in characters.
 const MAX_TEXT: usize = 1024;
-/// The longest address, in characters.
+/// The maximum length of an address, in characters.
 const MAX_ADDRESS: usize = 320;
 
-/// How many addresses a request may name.
+/// The maximum number of addresses in a request.
 pub(super) const MAX_ADDRESSES: usize = 1000;
 
-/// A type that is read from a string, with what the description says of it.
+/// A type that is read from a string, with its description.
 macro_rules! text_type {
     ($name:ident, $inner:ty, $about:expr, $read:expr, $schema:expr) => {
         #[doc = $about]
@@ -63,7 +63,7 @@ fn string() -> ObjectBuilder {
     ObjectBuilder::new().schema_type(SchemaType::Type(Type::String))
 }
 
-/// What an address looks like, for the description.
+/// The pattern of an address, for the description.
 const ADDRESS: &str = r"^[^\x00-\x1f\x7f]+@[^@\x00-\x20\x7f]+$";
 
 text_type!(Address, String, "a mail address", |text| is_address(text).then(|| text.to_owned()), |schema| {
@@ -81,7 +81,7 @@ text_type!(
 text_type!(
     Moment,
     Timestamp,
-    "a time as in RFC 3339, such as 2026-07-14T08:00:00Z",
+    "an RFC 3339 time, such as 2026-07-14T08:00:00Z",
     |text| (text.len() > 10).then(|| Timestamp::parse(text).ok()).flatten(),
     |schema| schema.format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)))
 );
@@ -109,18 +109,18 @@ text_type!(
 text_type!(
     Text,
     String,
-    "a text of 1 to 1024 characters",
+    "1 to 1024 characters",
     |text| (1..=MAX_TEXT).contains(&text.chars().count()).then(|| text.to_owned()),
     |schema| schema.min_length(Some(1)).max_length(Some(MAX_TEXT))
 );
 
-text_type!(Encoded, Vec<u8>, "bytes in base64", |text| BASE64.decode(text).ok(), |schema| schema
+text_type!(Encoded, Vec<u8>, "base64", |text| BASE64.decode(text).ok(), |schema| schema
     .pattern(Some("^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$")));
 
 text_type!(
     TextHash,
     String,
-    "SHA-256 in 64 hexadecimal digits",
+    "a SHA-256 in 64 hexadecimal digits",
     |text| is_hex(text, 64).then(|| text.to_owned()),
     |schema| schema.pattern(Some("^[0-9a-f]{64}$"))
 );
@@ -159,7 +159,7 @@ fn is_address(text: &str) -> bool {
         })
 }
 
-/// A person by the keyed hash.
+/// Reads a person's keyed hash.
 pub(super) fn person(text: &str) -> Option<Person> {
     if !is_hex(text, 32) {
         return None;
@@ -167,7 +167,7 @@ pub(super) fn person(text: &str) -> Option<Person> {
     u128::from_str_radix(text, 16).ok().map(|number| Person(number.to_be_bytes()))
 }
 
-/// How many there may be: 1 to 10000. JSON has one kind of number, so 300.0 is 300.
+/// A limit from 1 to 10000. JSON has only one kind of number, so 300.0 is 300.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(try_from = "f64")]
 pub(super) struct Limit(pub usize);
@@ -191,26 +191,26 @@ impl PartialSchema for Limit {
 
 impl ToSchema for Limit {}
 
-/// Somebody by address.
+/// A person, by address.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Addressed {
-    /// Whose.
+    /// The person's mail address.
     pub address: Address,
 }
 
-/// Whether somebody may be asked.
+/// Asks whether a person may be asked.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Asking {
-    /// Who.
+    /// The person's mail address.
     pub address: Address,
-    /// What about; all that need consent where nothing is said.
+    /// The purposes concerned; by default, all that need consent.
     #[serde(default)]
     pub purposes: Vec<PurposeName>,
 }
 
-/// What somebody said, with `address` or without.
+/// What a person said, with or without `address`.
 macro_rules! statement {
     ($name:ident, $about:literal { $($field:ident: $type:ty, $what:literal)? }) => {
         #[doc = $about]
@@ -221,42 +221,43 @@ macro_rules! statement {
                 #[doc = $what]
                 pub $field: $type,
             )?
-            /// What was said.
+            /// The state to record.
             pub state: StateName,
-            /// What about; all that need consent where nothing is said.
+            /// The purposes concerned; by default, all that need consent.
             #[serde(default)]
             pub purposes: Vec<PurposeName>,
-            /// When it was said; at this moment where nothing is said. A no with a time ahead of the relay's
-            /// clock is taken all the same.
+            /// When it was said; by default, now. A refusal or withdrawal is accepted even if its time is
+            /// ahead of the relay's clock.
             pub event_time: Option<Moment>,
             /// When the person was asked.
             pub asked_at: Option<Moment>,
-            /// How it was said: a form, a call, a link.
+            /// The method: a form, a call, a link.
             pub method: Option<Text>,
-            /// Where: web, mail, shop.
+            /// The channel: web, mail, shop.
             pub channel: Option<Text>,
-            /// Which version of the notice was shown.
+            /// The version of the notice that was shown.
             pub notice_version: Option<Text>,
-            /// SHA-256 of the exact text shown.
+            /// The SHA-256 of the exact text that was shown.
             pub text_hash: Option<TextHash>,
-            /// Where the evidence lies. A grant without it is recorded, but not as a grant (N22).
+            /// A reference to the proof of consent. A grant without it is recorded, but not as a grant.
             pub evidence: Option<Text>,
-            /// Who entered it; the token's name where nothing is said.
+            /// The person or program that entered it; by default, the token's name.
             pub actor: Option<Text>,
-            /// When a grant ends by itself.
+            /// When a grant expires.
             pub expires: Option<Moment>,
-            /// Before when the person must not be asked again (N19).
+            /// The time before which the person must not be asked again.
             pub do_not_ask_before: Option<Moment>,
-            /// Which rules apply to the person (N5).
+            /// The jurisdiction whose rules apply to the person.
             pub jurisdiction: Option<Jurisdiction>,
-            /// Never track this person (N32).
+            /// True if the person must never be tracked.
             pub no_track: Option<bool>,
-            /// The controller's own name for the person. It is what webhooks name the person by.
+            /// The controller's name for the person, which webhooks use.
             pub external_id: Option<Text>,
         }
 
         impl $name {
-            /// The same as a row of an import; its address is left empty, and its time where none was given.
+            /// Converts to a row of an import; its address stays empty, and so does its time if none was
+            /// given.
             pub(super) fn row(self, actor: &str) -> Row {
                 let text = |text: Option<Text>| text.map_or(String::new(), |text| text.0);
                 let time = |moment: Option<Moment>| moment.map_or(String::new(), |moment| moment.0.to_string());
@@ -284,69 +285,69 @@ macro_rules! statement {
     };
 }
 
-statement!(Statement, "What somebody said." {});
-statement!(AddressedStatement, "What somebody said, who is named by address." { address: Address, "Who." });
+statement!(Statement, "What a person said." {});
+statement!(AddressedStatement, "What a person said, identified by address." { address: Address, "Who." });
 
-/// What a controller may do, and why, for one kind of mail.
+/// Asks what a controller may do with one kind of mail, and why.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Question {
-    /// For whom; somebody of whom nothing is known where nothing is said.
+    /// The recipient; by default, someone about whom nothing is known.
     pub recipient: Option<Who>,
-    /// Which kind of mail; mail that no mailstream fits where nothing is said.
+    /// The mailstream; by default, mail that matches none.
     pub mailstream: Option<Name>,
-    /// By the rules of this moment; now where nothing is said.
+    /// The time whose rules apply; by default, now.
     pub at: Option<Moment>,
-    /// In which language it is told; English where nothing is said.
+    /// The language of the explanation; by default, English.
     pub language: Option<LanguageName>,
 }
 
-/// What stands for one purpose.
+/// The consent for one purpose.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Stand {
     /// The purpose.
     pub purpose: &'static str,
-    /// What was last said.
+    /// The state that was last recorded.
     pub state: &'static str,
-    /// When.
+    /// When it was said.
     #[schema(format = DateTime)]
     pub event_time: String,
-    /// Until when.
+    /// When a grant expires.
     #[schema(format = DateTime)]
     pub expires: Option<String>,
-    /// Whether a tracker may stay for it now.
+    /// True if a tracker may stay for this purpose now.
     pub allowed: bool,
-    /// The journal's number of the record that says so.
+    /// The number of the record in the journal.
     pub record: u64,
 }
 
-/// What a person has said to a controller.
+/// A person's consent towards a controller.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Consent {
-    /// To whom.
+    /// The controller.
     pub controller: String,
-    /// The keyed hash of the person's address, another one for each controller.
+    /// The keyed hash of the person's address, different for each controller.
     pub person: String,
-    /// What stands, by purpose. A purpose that is missing was never spoken of, which is not consent.
+    /// The consent by purpose. A missing purpose was never mentioned, which is not consent.
     pub purposes: Vec<Stand>,
-    /// Which rules apply to the person. Several with & between where records name several and none of them
-    /// has the evidence that puts older ones aside: the strictest of them apply.
+    /// The jurisdiction whose rules apply. Several, joined by &, if records name several and none has the
+    /// proof that would supersede the others: the strictest of their rules apply.
     pub jurisdiction: Option<String>,
-    /// Never track this person.
+    /// True if the person must never be tracked.
     pub no_track: bool,
-    /// Before when the person must not be asked again (N19).
+    /// The time before which the person must not be asked again.
     #[schema(format = DateTime)]
     pub do_not_ask_before: Option<String>,
-    /// When the address was collected (N29).
+    /// When the address was collected.
     #[schema(format = DateTime)]
     pub collected_at: Option<String>,
-    /// When the person was informed (N29).
+    /// When the person was informed.
     #[schema(format = DateTime)]
     pub notice_sent_at: Option<String>,
 }
 
 impl Consent {
-    /// What stands at this moment. `person` is the hash that the controller is shown.
+    /// Builds the description of the current consent. `person` is the hash that this controller sees.
     pub(super) fn of(controller: &str, person: String, standing: &Standing, now: Timestamp) -> Consent {
         let time = |time: Option<Timestamp>| time.map(|time| time.to_string());
         let stand = |(purpose, stand): (Purpose, &crate::consent::standing::Stand)| Stand {
@@ -374,22 +375,22 @@ impl Consent {
 ///
 /// # Errors
 ///
-/// What is wrong with it, with the place and without what stands there.
+/// Checks a body, and reports an error with its position and without the value found there.
 pub(super) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
-    // serde would read a list as an object, by the order of its fields.
+    // serde would accept a list for an object, in the order of its fields.
     if !body.trim_ascii_start().starts_with(b"{") {
         return Err(Problem::malformed("line 1: expected a JSON object"));
     }
     serde_json::from_slice(body).map_err(|error| Problem::malformed(said(&error)))
 }
 
-/// What serde says of an error, without what it found.
+/// Returns serde's error message without the value that it found.
 fn said(error: &serde_json::Error) -> String {
     let place = format!("line {}, column {}", error.line(), error.column());
     let whole = error.to_string();
     let text = whole.split(" at line ").next().unwrap_or_default();
     if !error.is_data() {
-        return format!("{place}: this is no JSON, or it nests too deeply");
+        return format!("{place}: not JSON, or nested too deeply");
     }
     if let Some(rest) = text.strip_prefix("unknown field `") {
         let name = rest.split('`').next().unwrap_or_default();

@@ -1,4 +1,5 @@
-//! The description of the API as a page to read. Made from the same document, on this side: it loads nothing and has no script.
+//! The description of the API as a page. Rendered on the server from the same document; it loads nothing and
+//! has no script.
 
 use axum::http::StatusCode;
 use axum::http::header::{CONTENT_SECURITY_POLICY, HeaderValue};
@@ -8,7 +9,7 @@ use serde_json::Value;
 use super::openapi::DESCRIPTION;
 use super::{Answered, typed};
 
-/// What a page of this listener may do: show itself.
+/// The content security policy of such a page: nothing but its own styles.
 pub(super) const SECURITY: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
 );
@@ -75,7 +76,7 @@ fn rendered(document: &Value) -> String {
     page.into_string()
 }
 
-/// Path, method and operation, in the order of the paths.
+/// Iterates over path, method and operation, in the order of the paths.
 fn operations(document: &Value) -> Vec<(&str, &str, &Value)> {
     let paths = at(document, "/paths").as_object().into_iter().flatten();
     paths
@@ -134,7 +135,7 @@ fn described(path: &str, method: &str, operation: &Value) -> Markup {
     }
 }
 
-/// The fields of an object.
+/// Renders the fields of an object.
 fn fields(schema: &Value) -> Markup {
     let required = at(schema, "/required").as_array().map_or(&[][..], Vec::as_slice);
     html! {
@@ -153,7 +154,7 @@ fn fields(schema: &Value) -> Markup {
     }
 }
 
-/// What a value looks like.
+/// Describes the type of a value.
 fn form(schema: &Value) -> Markup {
     if let Some(reference) = at(schema, "/$ref").as_str() {
         let name = reference.rsplit('/').next().unwrap_or_default();
@@ -180,7 +181,7 @@ fn form(schema: &Value) -> Markup {
     }
 }
 
-/// What a JSON pointer leads to; null where that is nothing.
+/// Returns the value at a JSON pointer, or null.
 fn at<'a>(value: &'a Value, pointer: &str) -> &'a Value {
     value.pointer(pointer).unwrap_or(&Value::Null)
 }

@@ -1,4 +1,4 @@
-//! The preference page of a controller as its readers would see it.
+//! A controller's preference page as its readers would see it.
 
 use axum::http::StatusCode;
 use serde::Serialize;
@@ -9,24 +9,24 @@ use crate::policy::Language;
 use crate::web::problem::Problem;
 use crate::web::public::preview::{State, preview};
 
-/// The views there are.
+/// The available views.
 pub(super) const VIEWS: [&str; 8] =
     ["unknown", "granted", "refused", "old-link", "recorded", "stopped", "unusable", "new-link"];
-/// The languages there are.
+/// The available languages.
 pub(super) const LANGUAGES: [&str; 6] = ["fr", "en", "it", "de", "es", "nl"];
 
-/// A view of the page. Nothing on it can be pressed: it leads nowhere.
+/// A view of the page, without working controls: it leads nowhere.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Previewed {
-    /// The page, in HTML, with its styles and its logo within.
+    /// The page in HTML, including its styles and its logo.
     page: String,
-    /// The language that it is in.
+    /// The language of the page.
     language: &'static str,
-    /// The version of the notice that records of choices name.
+    /// The version of the notice, which records of choices name.
     notice_version: String,
-    /// SHA-256 of its text, as records have it (N20, N21).
+    /// The SHA-256 of the notice's text, as records have it.
     text_hash: String,
-    /// That text.
+    /// The notice's text.
     text: String,
 }
 

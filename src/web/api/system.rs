@@ -1,4 +1,4 @@
-//! What the API says of itself: health, metrics, and the token that asks.
+//! The API about itself: health, metrics, and the token in use.
 
 use axum::http::StatusCode;
 use serde::Serialize;
@@ -7,18 +7,18 @@ use utoipa::ToSchema;
 use super::{Answered, Call, json, typed};
 use crate::web::problem::Problem;
 
-/// The token that asks.
+/// The token in use.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct OwnToken {
-    /// By which the command line names it.
+    /// The id by which the command line names it.
     id: String,
-    /// What people call it.
+    /// The name given by people.
     name: String,
-    /// What it may be used for.
+    /// Its scopes.
     scopes: Vec<&'static str>,
-    /// For which controller; null for all.
+    /// Its controller; null for all.
     controller: Option<String>,
-    /// When it ends.
+    /// When it expires.
     #[schema(format = DateTime)]
     expires: String,
 }

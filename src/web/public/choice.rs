@@ -1,7 +1,7 @@
-//! What a person says on the page, or by one press in a mail program, and how it is recorded.
+//! Records what a person says on the page, or with one click in a mail program.
 //!
-//! A grant needs a young link and a form that was not sent before; a withdrawal needs nothing but a link, however old, so that it never fails
-//! for want of something.
+//! A grant needs a recent link and a form that was not sent before; a withdrawal needs nothing but a link,
+//! however old, so that nothing can make it fail.
 
 use axum::body::Body;
 use axum::extract::Request;
@@ -18,7 +18,8 @@ use crate::live::Live;
 use crate::policy::Purpose;
 use crate::rewrite::token::{Holder, Kind, Token};
 
-/// What withdrawing takes back, or objects to: all that reads opens but what secures an account or proves a notice.
+/// The purposes that a withdrawal revokes or objects to: everything that reads opens, except securing an
+/// account and proving a notice.
 const WITHDRAWN: [Purpose; 6] = [
     Purpose::CampaignPerformance,
     Purpose::Personalisation,
@@ -28,7 +29,7 @@ const WITHDRAWN: [Purpose; 6] = [
     Purpose::AggregateStatistics,
 ];
 
-/// Who holds a link, and what its page says.
+/// The holder of a link, and what the page says.
 struct Visit<'a> {
     token: &'a str,
     holder: Holder,
@@ -37,19 +38,19 @@ struct Visit<'a> {
     offer: Offer,
     notice: Notice,
     standing: Standing,
-    /// Whether the link is young enough to grant anything.
+    /// Whether the link is recent enough to grant anything.
     may_grant: bool,
     now: Timestamp,
 }
 
-/// What was said.
+/// The recorded consent.
 struct Spoken {
     yes: Vec<Purpose>,
     no: Vec<Purpose>,
 }
 
 impl Public {
-    /// The page of a link.
+    /// Shows the page of a link.
     pub(super) async fn preferences(&self, request: Request, token: &str, live: &Live) -> Response<Body> {
         let now = Timestamp::now();
         let (parts, body) = request.into_parts();
@@ -79,10 +80,14 @@ impl Public {
         }
     }
 
-    /// What a mail program may ask for by itself: a withdrawal, in the manner of RFC 8058. Answered the same whoever the link is of.
+    /// Handles what a mail program may ask for by itself: a withdrawal, in the manner of RFC 8058. The
+    /// response is the same whoever the link belongs to.
     pub(super) async fn one_click(&self, request: Request, token: &str, live: &Live) -> Response<Body> {
         if request.method() != Method::POST {
-            return plain(StatusCode::METHOD_NOT_ALLOWED, "POST withdraws; the page shows what holds.\n");
+            return plain(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "Send a POST to withdraw; open the page to see what is recorded.\n",
+            );
         }
         let (parts, body) = request.into_parts();
         let body = match form::whole(&parts.headers, body, live.config.public.request_timeout).await {
@@ -104,13 +109,13 @@ impl Public {
                 ..Details::default()
             };
             if self.record(&holder, withdrawn(&holder, &standing, &details)).await.is_err() {
-                return plain(StatusCode::SERVICE_UNAVAILABLE, "Not now; please try again.\n");
+                return plain(StatusCode::SERVICE_UNAVAILABLE, "Not available now; please try again.\n");
             }
         }
         plain(StatusCode::OK, "Tracking is stopped.\n")
     }
 
-    /// Whose a link is; nobody's where it is none, or the person was erased.
+    /// Finds whom a link belongs to; nobody if it is invalid or the person was erased.
     fn opened(&self, token: &str) -> Option<(Holder, String)> {
         match self.pipeline.mint().open(Kind::Preference, token) {
             Ok(Token::Preference { holder, hint }) if !self.store.is_erased(holder.person) => {
@@ -120,7 +125,7 @@ impl Public {
         }
     }
 
-    /// What stands; where the store does not say, nothing is taken to be granted.
+    /// Looks up the consent; if the store cannot say, nothing counts as granted.
     fn standing(&self, holder: &Holder) -> Standing {
         let found = self.store.lookup(&holder.controller, holder.person);
         found.map_or_else(|_| Standing::unknown(), |standing| (*standing).clone())
@@ -149,7 +154,7 @@ impl Public {
         }
     }
 
-    /// The page with what holds, and what came of the form that was sent.
+    /// Shows the page with the current consent, and the result of the form that was sent.
     fn shown(&self, visit: &Visit<'_>, told: Option<&str>) -> Response<Body> {
         let form = visit.may_grant.then(|| self.forms.issue(visit.token, visit.now));
         let live = self.pipeline.live();
@@ -203,7 +208,7 @@ impl Public {
         self.told(visit, changes, &spoken).await
     }
 
-    /// Records, and says what was recorded.
+    /// Records a choice, and reports what was recorded.
     async fn told(&self, visit: &Visit<'_>, changes: Vec<Change>, spoken: &Spoken) -> Response<Body> {
         let Spoken { yes, no } = spoken;
         match self.record(&visit.holder, changes).await {
@@ -219,9 +224,8 @@ impl Public {
         }
     }
 
-    /// Makes changes durable; gives the time they were recorded with where that is not this moment. Whatever
-    /// else they came to is no success: the reader must not be shown a choice that does not hold. Why is
-    /// logged.
+    /// Makes changes durable; returns the time they were recorded with if that is not now. Any other result
+    /// is a failure: the reader must not be shown a choice that does not hold. The reason is logged.
     async fn record(&self, holder: &Holder, changes: Vec<Change>) -> Result<Option<Timestamp>, ()> {
         if changes.is_empty() {
             return Ok(None);
@@ -243,12 +247,12 @@ impl Public {
             match applied {
                 Applied::Recorded(_) => {}
                 Applied::Moved { at, .. } => moved_to = Some(at),
-                // What is said at this moment lies behind all else, so this is a fault of the program.
+                // What is said now is later than everything else, so this is a bug.
                 Applied::Stale
                 | Applied::SupersededByWithdrawal
                 | Applied::InFuture
                 | Applied::Conflicting => {
-                    tracing::error!(?applied, "a choice did not come to hold; please report it");
+                    tracing::error!(?applied, "a choice did not take effect; please report it");
                     return Err(());
                 }
             }
@@ -258,7 +262,7 @@ impl Public {
 }
 
 impl Visit<'_> {
-    /// How it was said, and what was shown (N21).
+    /// Describes how it was said, and what was shown (N21).
     fn details(&self) -> Details {
         Details {
             method: Some("preference_page".to_owned()),
@@ -289,7 +293,8 @@ impl Spoken {
     }
 }
 
-/// What a no to these purposes changes: a yes that stands is withdrawn, an exempt use objected to, anything else refused. A no that stands stays.
+/// Lists the changes that a no to these purposes makes: a standing grant is withdrawn, an exempt use objected
+/// to, anything else refused. A standing no stays.
 fn refusals(holder: &Holder, standing: &Standing, purposes: &[Purpose], details: &Details) -> Vec<Change> {
     let becomes = |purpose: &Purpose| match standing.of(*purpose).map(|mark| mark.state) {
         Some(State::Refused | State::Withdrawn | State::Objected) => None,
@@ -315,7 +320,7 @@ fn withdrawn(holder: &Holder, standing: &Standing, details: &Details) -> Vec<Cha
     refusals(holder, standing, &WITHDRAWN, details)
 }
 
-/// What was chosen purpose by purpose.
+/// Lists what was chosen purpose by purpose.
 fn chosen(offer: &Offer, fields: &Fields) -> (Vec<Purpose>, Vec<Purpose>) {
     let all = |value: &str| {
         offer.purposes.iter().copied().filter(|purpose| fields.get(purpose.name()) == Some(value)).collect()
@@ -323,7 +328,7 @@ fn chosen(offer: &Offer, fields: &Fields) -> (Vec<Purpose>, Vec<Purpose>) {
     (all("yes"), all("no"))
 }
 
-/// What stands for a purpose, as the page says it.
+/// Returns the state of a purpose, as the page says it.
 fn said(standing: &Standing, purpose: Purpose, now: Timestamp) -> Said {
     let Some(mark) = standing.of(purpose) else { return Said::Nothing };
     match (standing.allows(purpose, now), mark.state) {

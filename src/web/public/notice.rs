@@ -1,4 +1,4 @@
-//! What somebody is told before choosing (N20), as one text whose hash a record keeps (N21).
+//! What a person is told before choosing (N20), as one text whose hash a record keeps (N21).
 
 use aws_lc_rs::digest;
 
@@ -8,17 +8,17 @@ use crate::consent::{Controller, Timestamp};
 use crate::policy::{Exemption, Kind, Language, Need, Purpose, Rulebook};
 use crate::rewrite::LinkTreatment;
 
-/// What a controller asks about.
+/// What a controller asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Offer {
-    /// Everything that any of its mail needs consent for, each once.
+    /// Every purpose for which any of its mail needs consent, each once.
     pub(super) purposes: Vec<Purpose>,
     links: Covered,
-    /// Whether some of its mail may have the day of the last open noted (N11).
+    /// Whether some of its mail may record the day of the last open (N11).
     last_day: bool,
 }
 
-/// In how much of the mail links obey the choice (N3).
+/// In how much of its mail links follow the choice (N3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Covered {
     All,
@@ -27,14 +27,14 @@ enum Covered {
 }
 
 impl Offer {
-    /// What a controller asks about now.
+    /// Determines what a controller asks for now.
     pub(super) fn of(rulebook: &Rulebook, controller: &Controller, now: Timestamp) -> Offer {
         let chosen = rulebook.all().filter(|chosen| chosen.controller.name == *controller);
         let mailstreams: Vec<_> = chosen
             .map(|chosen| chosen.mailstream)
             .filter(|mailstream| mailstream.kind == Kind::Ordinary)
             .collect();
-        // Mail that fits no mailstream counts where there is no other.
+        // Mail that matches no mailstream counts only if there is no other.
         let is_only = mailstreams.iter().all(|mailstream| mailstream.is_unmatched());
         let mailstreams: Vec<_> =
             mailstreams.into_iter().filter(|mailstream| is_only || !mailstream.is_unmatched()).collect();
@@ -61,7 +61,7 @@ impl Offer {
     }
 }
 
-/// What somebody is told.
+/// The information given to a person.
 #[derive(Clone, Debug)]
 pub(super) struct Notice {
     pub(super) title: String,
@@ -71,16 +71,16 @@ pub(super) struct Notice {
     pub(super) long: String,
     pub(super) also: Vec<String>,
     pub(super) choice: String,
-    /// Each purpose by its name and meaning.
+    /// Each purpose with its name and meaning.
     pub(super) purposes: Vec<(Purpose, String, String)>,
-    /// Which texts these are.
+    /// The version of the texts.
     pub(super) version: String,
-    /// SHA-256 of all of it, in hexadecimal.
+    /// The SHA-256 of all of it, in hexadecimal.
     pub(super) hash: String,
 }
 
 impl Notice {
-    /// What is told of an offer in a language.
+    /// Builds the information about an offer in a language.
     pub(super) fn new(face: &Face, language: Language, offer: &Offer) -> Notice {
         let texts = face.texts(language);
         let filled = |text: &str| fill(text, &[("controller", &face.title)]);
@@ -114,7 +114,7 @@ impl Notice {
         notice
     }
 
-    /// The exact text, a paragraph a line.
+    /// Returns the exact text, one paragraph per line.
     pub(super) fn text(&self, texts: &Texts) -> String {
         let mut lines: Vec<&str> = vec![&self.title, &self.lead, &self.what, &self.who, &self.long];
         lines.extend(self.also.iter().map(String::as_str));
@@ -127,7 +127,7 @@ impl Notice {
     }
 }
 
-/// Bytes in hexadecimal.
+/// Formats bytes in hexadecimal.
 pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
