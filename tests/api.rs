@@ -505,7 +505,7 @@ fn an_import_is_stopped_that_nobody_reads_or_that_stands_still() {
     still.send(b"\r\n");
     let answer = still.answer();
     let text = answer.text();
-    assert!(text.contains("\"result\":\"recorded\"") && text.contains("no line came for too long"), "{text}");
+    assert!(text.contains("\"result\":\"recorded\"") && text.contains("no line arrived in time"), "{text}");
     // Somebody who says nothing.
     assert!(Connection::to(served.port).try_answer().is_none());
     // One line without an end.

@@ -23,7 +23,8 @@ fn project() -> &'static Path {
 /// The documents, each with its path from the top of the project.
 fn documents() -> Vec<(PathBuf, String)> {
     let in_docs = std::fs::read_dir(project().join("docs")).unwrap().map(|entry| entry.unwrap().path());
-    let paths = in_docs.chain([project().join("README.md"), project().join("CHANGELOG.md")]);
+    let others = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "certs/README.md"];
+    let paths = in_docs.chain(others.map(|name| project().join(name)));
     let markdown = paths.filter(|path| path.extension().is_some_and(|own| own == "md"));
     let mut found: Vec<(PathBuf, String)> =
         markdown.map(|path| (path.clone(), std::fs::read_to_string(&path).unwrap())).collect();

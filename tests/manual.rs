@@ -12,7 +12,7 @@ use clap::{Command, CommandFactory};
 use clap_complete::Shell;
 use support::Folder;
 
-const SETTINGS: &str = include_str!("../config.toml");
+const SETTINGS: &str = include_str!("../config.reference.toml");
 
 /// All commands below one, each with the words that lead to it.
 fn commands(command: &Command, words: &str, found: &mut Vec<(String, Command)>) {

@@ -26,7 +26,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
         clap_complete::generate_to(shell, &mut command.clone(), "pixelward", &completions)?;
     }
-    let settings = std::fs::read_to_string(project.join("config.toml"))?;
+    let settings = std::fs::read_to_string(project.join("config.reference.toml"))?;
     std::fs::write(man.join("pixelward.toml.5"), manual::settings(&manual::RELAY, &settings))?;
     // The console is a program of its own, whose settings stand in a file of their own.
     if let Ok(settings) = std::fs::read_to_string(project.join("console.toml")) {

@@ -19,12 +19,9 @@ pub(crate) const RELAY: Page = Page {
         ),
         (
             "/var/lib/pixelward",
-            "The consent store, the evidence, the ledger and certificates for development.",
+            "The consent store, the audit records, the delivery ledger and development certificates.",
         ),
-        (
-            "/usr/share/doc/pixelward/config.toml",
-            "Every setting with its default: this page as a file to copy from.",
-        ),
+        ("/usr/share/doc/pixelward/config.reference.toml", "This page as a file to copy settings from."),
     ],
     also: "pixelward(1), pixelward\\-init(1), pixelward\\-check(1), systemd.exec(5)",
 };

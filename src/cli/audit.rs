@@ -57,9 +57,9 @@ pub fn run(command: &Audit) -> Result<ExitCode, Box<dyn std::error::Error>> {
         }
         Command::Export => {
             let mut written = Ok(());
-            verify(&directory, |own| {
+            verify(&directory, |chained| {
                 if written.is_ok() {
-                    written = writeln!(out, "{}", line(&own));
+                    written = writeln!(out, "{}", line(&chained));
                 }
             })?;
             written?;
@@ -68,10 +68,10 @@ pub fn run(command: &Audit) -> Result<ExitCode, Box<dyn std::error::Error>> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn line(own: &Chained) -> serde_json::Value {
-    let entry = &own.entry;
+fn line(chained: &Chained) -> serde_json::Value {
+    let entry = &chained.entry;
     serde_json::json!({
-        "number": own.number,
+        "number": chained.number,
         "time": Timestamp(entry.at).to_string(),
         "token": entry.token,
         "actor": entry.actor,
@@ -79,6 +79,6 @@ fn line(own: &Chained) -> serde_json::Value {
         "controller": entry.controller,
         "person": entry.person,
         "detail": entry.detail,
-        "hash": hex(&own.hash),
+        "hash": hex(&chained.hash),
     })
 }

@@ -68,7 +68,7 @@ pub fn run(command: &Check) -> Result<ExitCode, Box<dyn std::error::Error>> {
         }
         Err(error) => {
             findings.bad(&format!(
-                "{error}\n        Correct these lines; pixelward.toml(5) and the config.toml of the project explain every setting."
+                "{error}\n        Correct these lines; pixelward.toml(5) and config.reference.toml explain every setting."
             ));
             return Ok(ExitCode::FAILURE);
         }
@@ -79,8 +79,8 @@ pub fn run(command: &Check) -> Result<ExitCode, Box<dyn std::error::Error>> {
     if let Err(error) = token::load(&config.api.tokens_file) {
         findings.bad(&format!("the tokens of the API: {error}"));
     }
-    for own in &config.api.webhooks {
-        if let Err(error) = secret(&own.secret_file) {
+    for webhook in &config.api.webhooks {
+        if let Err(error) = secret(&webhook.secret_file) {
             findings.bad(&format!("api.webhook.secret_file {error}"));
         }
     }
@@ -101,7 +101,8 @@ pub fn run(command: &Check) -> Result<ExitCode, Box<dyn std::error::Error>> {
 
 /// Whether readers come here by the addresses that they are given.
 fn public(runtime: &Runtime, config: &Config, findings: &mut Findings) {
-    let with_pages = config.policy.rulebook.controllers().filter(|own| own.public_url.is_some());
+    let with_pages =
+        config.policy.rulebook.controllers().filter(|controller| controller.public_url.is_some());
     let runs = Client::connect(&config.data_directory).is_some();
     let key = key_file::load(&store_settings(config).store_key());
     for controller in with_pages {

@@ -88,16 +88,16 @@ struct Verify {
 /// When a file cannot be read or written, or holds something else.
 pub fn run(command: &Dkim) -> Result<ExitCode, Box<dyn std::error::Error>> {
     match &command.action {
-        Action::Keygen(own) => keygen(own),
-        Action::Dns(own) => {
-            let keys = crate::config::treatment::signing_keys(&Config::load(&own.config)?)?;
+        Action::Keygen(command) => keygen(command),
+        Action::Dns(command) => {
+            let keys = crate::config::treatment::signing_keys(&Config::load(&command.config)?)?;
             if keys.is_empty() {
                 return Err("the configuration has no [[dkim.key]]; `pixelward dkim keygen` makes one".into());
             }
             keys.iter().for_each(|key| println!("{}", zone_line(key)));
             Ok(ExitCode::SUCCESS)
         }
-        Action::Verify(own) => check(own),
+        Action::Verify(command) => check(command),
     }
 }
 
@@ -122,27 +122,30 @@ fn keygen(command: &Keygen) -> Result<ExitCode, Box<dyn std::error::Error>> {
 /// A record as a line of a zone file: in strings of at most 255 bytes.
 pub(super) fn zone_line(key: &SigningKey) -> String {
     let record = key.record();
-    let strings: Vec<String> =
-        record.as_bytes().chunks(250).map(|own| format!("\"{}\"", String::from_utf8_lossy(own))).collect();
+    let strings: Vec<String> = record
+        .as_bytes()
+        .chunks(250)
+        .map(|chunk| format!("\"{}\"", String::from_utf8_lossy(chunk)))
+        .collect();
     format!("{}. IN TXT ( {} )", key.record_name(), strings.join(" "))
 }
 
 fn check(command: &Verify) -> Result<ExitCode, Box<dyn std::error::Error>> {
     let mut records = HashMap::new();
-    let usual = Some(crate::config::usual("config.toml")).filter(|own| own.exists());
+    let usual = Some(crate::config::usual("config.toml")).filter(|path| path.exists());
     if let Some(path) = command.config.clone().or(usual) {
         for key in crate::config::treatment::signing_keys(&Config::load(&path)?)? {
             records.insert(key.record_name(), key.record());
         }
     }
-    for own in &command.record {
-        let (name, content) = own.split_once('=').ok_or("--record wants NAME=CONTENT")?;
+    for record in &command.record {
+        let (name, content) = record.split_once('=').ok_or("--record wants NAME=CONTENT")?;
         records.insert(name.to_ascii_lowercase(), content.to_owned());
     }
     let message = read(&command.file)?;
     let found = verify(&message, |name| records.get(name).cloned());
-    for own in &found {
-        println!("{}: {}", own.record_name, own.verdict.text());
+    for check in &found {
+        println!("{}: {}", check.record_name, check.verdict.text());
     }
     if found.is_empty() {
         println!("the message has no signature");
@@ -150,7 +153,7 @@ fn check(command: &Verify) -> Result<ExitCode, Box<dyn std::error::Error>> {
     if found.len() >= MAX_SIGNATURES {
         println!("no more than {MAX_SIGNATURES} signatures are looked at");
     }
-    let holds = !found.is_empty() && found.iter().all(|own| own.verdict == Verdict::Holds);
+    let holds = !found.is_empty() && found.iter().all(|check| check.verdict == Verdict::Holds);
     Ok(if holds { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -159,11 +162,11 @@ fn read(path: &Path) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
     let read = match path.as_os_str() == "-" {
         true => std::io::stdin().lock().read_to_end(&mut bytes).map(|_| ()),
-        false => std::fs::read(path).map(|own| bytes = own),
+        false => std::fs::read(path).map(|content| bytes = content),
     };
     read.map_err(|error| format!("{}: {error}", path.display()))?;
     let mut out = Vec::with_capacity(bytes.len());
-    for line in bytes.split_inclusive(|own| *own == b'\n') {
+    for line in bytes.split_inclusive(|byte| *byte == b'\n') {
         match line.strip_suffix(b"\n") {
             Some(text) => {
                 out.extend_from_slice(text.strip_suffix(b"\r").unwrap_or(text));

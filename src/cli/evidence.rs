@@ -136,8 +136,9 @@ impl Wanted {
             let path = config.consent.directory.join(PSEUDONYMS);
             let pseudonyms = Pseudonyms::read(&path, &store_key)
                 .map_err(|error| format!("{}: {error}", path.display()))?;
-            let own = pseudonyms.of(store_key.person(address));
-            query.person = Some(own.ok_or("this person was erased: evidence can be tied to them by nobody")?);
+            let pseudonym = pseudonyms.of(store_key.person(address));
+            query.person =
+                Some(pseudonym.ok_or("this person was erased: evidence can be tied to them by nobody")?);
         }
         Ok(query)
     }
@@ -146,11 +147,11 @@ impl Wanted {
 fn find(config: &Config, wanted: &Wanted, limit: usize, json: bool) -> Result<ExitCode, Failure> {
     let (found, looked) = newest(&config.evidence.directory, &wanted.query(config)?, limit)?;
     let mut out = std::io::stdout().lock();
-    for own in &found {
+    for record in &found {
         if json {
-            writeln!(out, "{}", serde_json::to_string(&Shown::from(&own.record))?)?;
+            writeln!(out, "{}", serde_json::to_string(&Shown::from(&record.record))?)?;
         } else {
-            writeln!(out, "{}", sentence(own))?;
+            writeln!(out, "{}", sentence(record))?;
         }
     }
     if found.is_empty() && !json {
@@ -164,32 +165,32 @@ fn find(config: &Config, wanted: &Wanted, limit: usize, json: bool) -> Result<Ex
 
 /// One record for people.
 fn sentence(found: &Found) -> String {
-    let own = &found.record;
+    let record = &found.record;
     let mut text = format!(
         "{} {} {}/{}: {} decided by {} of {}, done {}, {} found, {} removed, {} swapped, {} ({})",
-        Timestamp(own.at),
-        own.id,
-        own.controller,
-        own.mailstream,
-        own.decided,
-        own.rule,
-        own.version,
-        own.done,
-        own.found,
-        own.removed,
-        own.swapped,
-        own.result,
-        own.code,
+        Timestamp(record.at),
+        record.id,
+        record.controller,
+        record.mailstream,
+        record.decided,
+        record.rule,
+        record.version,
+        record.done,
+        record.found,
+        record.removed,
+        record.swapped,
+        record.result,
+        record.code,
     );
     let mut add = |what: &str, said: Option<String>| {
         text.extend(said.map(|said| format!(", {what} {said}")));
     };
-    add("observed", own.observed.then(|| "only".to_owned()));
-    add("consent record", own.consent_record.map(|number| number.to_string()));
-    add("shortfall", own.shortfall.as_ref().map(ToString::to_string));
-    add("queue id", own.queue_id.as_ref().map(ToString::to_string));
-    add("may track behind this relay:", own.downstream.as_ref().map(ToString::to_string));
-    for sighted in own.sightings.iter() {
+    add("observed", record.observed.then(|| "only".to_owned()));
+    add("consent record", record.consent_record.map(|number| number.to_string()));
+    add("shortfall", record.shortfall.as_ref().map(ToString::to_string));
+    add("queue id", record.queue_id.as_ref().map(ToString::to_string));
+    add("may track behind this relay:", record.downstream.as_ref().map(ToString::to_string));
+    for sighted in record.sightings.iter() {
         add("sighted", Some(format!("{} x {} of {}", sighted.count, sighted.carrier, sighted.vendor)));
     }
     text
@@ -210,7 +211,7 @@ fn export(config: &Config, wanted: &Wanted, to: Option<&Path>) -> Result<ExitCod
     let (mut written, mut count) = (Ok(()), 0);
     let looked = look(&config.evidence.directory, &query, Order::Oldest, |found| {
         if written.is_ok() {
-            written = found.iter().try_for_each(|own| write_line(&mut out, own));
+            written = found.iter().try_for_each(|item| write_line(&mut out, item));
             count += found.len();
         }
         written.is_ok()
@@ -291,19 +292,24 @@ fn report(config: &Config, since: Option<&str>, json: bool) -> Result<ExitCode, 
         return Ok(ExitCode::SUCCESS);
     }
     writeln!(out, "Recipients in {days} days, by what was decided, why, and what was done:")?;
-    for (own, count) in &counts.recipients {
+    for (recipients, count) in &counts.recipients {
         writeln!(
             out,
             "{count:>10}  {}/{}: {} ({}), done {}, {}",
-            own.controller, own.mailstream, own.decided, own.rule, own.done, own.result
+            recipients.controller,
+            recipients.mailstream,
+            recipients.decided,
+            recipients.rule,
+            recipients.done,
+            recipients.result
         )?;
     }
     writeln!(out, "Trackers in their copies, by vendor and place:")?;
-    for (own, count) in &counts.trackers {
+    for (trackers, count) in &counts.trackers {
         writeln!(
             out,
             "{count:>10}  {}/{}: {} of {}, done {}",
-            own.controller, own.mailstream, own.carrier, own.vendor, own.done
+            trackers.controller, trackers.mailstream, trackers.carrier, trackers.vendor, trackers.done
         )?;
     }
     Ok(ExitCode::SUCCESS)

@@ -55,15 +55,15 @@ pub fn run(command: &Inactive) -> Result<ExitCode, Failure> {
     let days = Table::load(&path).map_err(|error| named(&path, error))?;
     let somebody = |address: &String| {
         let pseudonym = pseudonyms.of(key.person(address));
-        let day = |own: &Pseudonym| days.newest(controller, |scope| own.tag(scope));
+        let day = |pseudonym: &Pseudonym| days.newest(controller, |scope| pseudonym.tag(scope));
         Somebody { last_open: pseudonym.as_ref().and_then(day), pseudonym }
     };
     let people = addresses.iter().map(somebody).collect();
     let all = known(&config.evidence.directory, controller, since, people, days.measured_since)?;
     let mut out = std::io::stdout().lock();
     writeln!(out, "address,reading,bounced")?;
-    for (address, own) in addresses.iter().zip(all) {
-        writeln!(out, "{},{},{}", quoted(address), own.reading.name(), own.bounced)?;
+    for (address, reading) in addresses.iter().zip(all) {
+        writeln!(out, "{},{},{}", quoted(address), reading.reading.name(), reading.bounced)?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -35,7 +35,7 @@ enum Command {
         #[arg(long, value_name = "CODE", value_parser = PossibleValuesParser::new(Language::ALL.map(Language::code)))]
         lang: Option<String>,
         /// Which view.
-        #[arg(long, value_name = "VIEW", default_value = "unknown", value_parser = PossibleValuesParser::new(State::ALL.map(|own| own.0)))]
+        #[arg(long, value_name = "VIEW", default_value = "unknown", value_parser = PossibleValuesParser::new(State::ALL.map(|view| view.0)))]
         state: String,
         /// The file for the page.
         #[arg(long, value_name = "FILE")]
@@ -57,7 +57,8 @@ pub fn run(command: &Page) -> Result<ExitCode, Box<dyn std::error::Error>> {
     let rulebook = &config.policy.rulebook;
     let chosen = rulebook.named(controller.as_deref(), None)?;
     let language = lang.as_deref().and_then(Language::of);
-    let view = State::ALL.into_iter().find(|(name, _)| name == state).map_or(State::Unknown, |(_, own)| own);
+    let view =
+        State::ALL.into_iter().find(|(name, _)| name == state).map_or(State::Unknown, |(_, state)| state);
     let made = preview(rulebook, chosen, language, view, Timestamp::now())?;
     let written = |path: &PathBuf, content: &str| {
         std::fs::write(path, content).map_err(|error| format!("{}: {error}", path.display()))

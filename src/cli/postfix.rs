@@ -154,9 +154,11 @@ fn listener<'a>(config: &'a Config, recipe: Recipe, name: Option<&str>) -> Resul
             recipe.name()
         )
     };
-    let Some(name) = name else { return config.listeners.iter().find(|own| fits(own)).ok_or_else(missing) };
-    let listener = config.listeners.iter().find(|own| own.name == name).ok_or_else(|| {
-        let names: Vec<&str> = config.listeners.iter().map(|own| own.name.as_str()).collect();
+    let Some(name) = name else {
+        return config.listeners.iter().find(|listener| fits(listener)).ok_or_else(missing);
+    };
+    let listener = config.listeners.iter().find(|listener| listener.name == name).ok_or_else(|| {
+        let names: Vec<&str> = config.listeners.iter().map(|listener| listener.name.as_str()).collect();
         format!("no listener is named {name:?}; there are {}", names.join(", "))
     })?;
     if fits(listener) { Ok(listener) } else { Err(missing()) }
@@ -365,13 +367,13 @@ mod tests {
 
     #[test]
     fn the_relay_stands_in_relayhost_with_the_address_and_the_tls_of_its_listener() {
-        for (own, at, tls) in [
+        for (option, at, tls) in [
             ("", "[127.0.0.1]:2525", "may"),
             ("address = \"127.0.0.1:25252\"\ntls = \"none\"", "[127.0.0.1]:25252", "none"),
             ("address = \"[::1]:2525\"\ntls = \"required\"", "[::1]:2525", "encrypt"),
             ("address = \"0.0.0.0:26\"\nallowed_networks = [\"192.0.2.1\"]", "[127.0.0.1]:26", "may"),
         ] {
-            let main = check(&listener(own), Recipe::Relayhost, None).unwrap().main;
+            let main = check(&listener(option), Recipe::Relayhost, None).unwrap().main;
             assert!(main.contains(&format!("\nrelayhost = {at}, {at}\n")), "{main}");
             assert!(main.contains(&format!("\nsmtp_tls_security_level = {tls}\n")), "{main}");
             assert!(!main.contains("wrappermode"), "{main}");

@@ -66,20 +66,23 @@ struct Kind<'a> {
 
 fn lines(counts: &Counts, rulebook: &Rulebook, since: &str, days: usize) -> Vec<String> {
     let mut kinds: BTreeMap<(&str, &str), Kind<'_>> = BTreeMap::new();
-    for (own, count) in &counts.recipients {
-        let kind = kinds.entry((&own.controller, &own.mailstream)).or_default();
+    for (recipients, count) in &counts.recipients {
+        let kind = kinds.entry((&recipients.controller, &recipients.mailstream)).or_default();
         kind.recipients += count;
-        let was_taken = own.result == Class::Positive.name();
-        *kind.decided.entry((&own.decided, &own.done, &own.rule, was_taken)).or_default() += count;
+        let was_taken = recipients.result == Class::Positive.name();
+        *kind
+            .decided
+            .entry((&recipients.decided, &recipients.done, &recipients.rule, was_taken))
+            .or_default() += count;
     }
-    for (own, count) in &counts.trackers {
-        let kind = kinds.entry((&own.controller, &own.mailstream)).or_default();
-        let fate = match own.done.as_str() {
+    for (trackers, count) in &counts.trackers {
+        let kind = kinds.entry((&trackers.controller, &trackers.mailstream)).or_default();
+        let fate = match trackers.done.as_str() {
             "keep" => "stayed",
             "nothing" => "in copies that were not delivered",
             _ => "did not stay",
         };
-        *kind.trackers.entry((&own.vendor, &own.carrier, fate)).or_default() += count;
+        *kind.trackers.entry((&trackers.vendor, &trackers.carrier, fate)).or_default() += count;
     }
     if kinds.is_empty() {
         return vec![format!(
@@ -87,7 +90,7 @@ fn lines(counts: &Counts, rulebook: &Rulebook, since: &str, days: usize) -> Vec<
              `pixelward check` looks."
         )];
     }
-    let all: u64 = kinds.values().map(|own| own.recipients).sum();
+    let all: u64 = kinds.values().map(|kind| kind.recipients).sum();
     let mut said = vec![format!(
         "From {since} on: {}, on {} with mail.",
         many(all, "recipient"),
@@ -95,7 +98,7 @@ fn lines(counts: &Counts, rulebook: &Rulebook, since: &str, days: usize) -> Vec<
     )];
     for ((controller, mailstream), kind) in &kinds {
         let chosen = rulebook.named(Some(controller), Some(mailstream)).ok();
-        let mode = chosen.map(|own| own.mailstream.mode);
+        let mode = chosen.map(|chosen| chosen.mailstream.mode);
         said.push(String::new());
         said.push(format!(
             "{controller}/{mailstream}: {}, {}",

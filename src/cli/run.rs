@@ -245,10 +245,10 @@ async fn look_after_store(pipeline: Arc<Pipeline>, store: Arc<Store>) {
 /// Forgets days of last open that are older than their controllers keep them.
 fn forget_opens(pipeline: &Pipeline, store: &Store) {
     let today = consent::Day::of(consent::Timestamp::now());
-    for own in pipeline.live().config.policy.rulebook.controllers() {
-        let forgotten = store.forget_opens(&own.name, today.minus(own.day_retention_days));
+    for controller in pipeline.live().config.policy.rulebook.controllers() {
+        let forgotten = store.forget_opens(&controller.name, today.minus(controller.day_retention_days));
         if forgotten > 0 {
-            tracing::info!(controller = %own.name, forgotten, "days of last open were forgotten");
+            tracing::info!(controller = %controller.name, forgotten, "days of last open were forgotten");
         }
     }
 }

@@ -184,10 +184,10 @@ fn one(command: &Scan, detector: &Detector, name: &str, looked: &Looked<'_>, sum
         let recipients: Vec<&str> = recipients.iter().map(String::as_str).collect();
         report.add(detector, name, message, &recipients, analysis);
     }
-    let found = |own: &&Sighting| own.verdict == Verdict::Tracker;
+    let found = |sighting: &&Sighting| sighting.verdict == Verdict::Tracker;
     let (links, trackers): (Vec<&Sighting>, Vec<&Sighting>) =
-        analysis.sightings.iter().filter(found).partition(|own| own.axis() == Axis::Link);
-    let personal = analysis.sightings.iter().filter(|own| own.verdict == Verdict::Personal).count();
+        analysis.sightings.iter().filter(found).partition(|sighting| sighting.axis() == Axis::Link);
+    let personal = analysis.sightings.iter().filter(|sighting| sighting.verdict == Verdict::Personal).count();
     sums.messages += 1;
     sums.links += links.len() as u64;
     sums.personal += personal as u64;
@@ -203,7 +203,8 @@ fn one(command: &Scan, detector: &Detector, name: &str, looked: &Looked<'_>, sum
         line.insert("message".to_owned(), name.into());
         line.insert("trackers".to_owned(), trackers.into());
         if command.explain {
-            let places: Vec<_> = analysis.sightings.iter().map(|own| as_json(detector, own)).collect();
+            let places: Vec<_> =
+                analysis.sightings.iter().map(|sighting| as_json(detector, sighting)).collect();
             line.insert("places".to_owned(), places.into());
         }
         return serde_json::Value::Object(line).to_string();

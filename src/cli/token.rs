@@ -62,8 +62,8 @@ pub fn run(command: &Tokens) -> Result<ExitCode, Box<dyn std::error::Error>> {
             let now = Timestamp::now();
             let controller = match controller.as_str() {
                 "all" => None,
-                own => {
-                    let chosen = config.policy.rulebook.named(Some(own), None)?;
+                name => {
+                    let chosen = config.policy.rulebook.named(Some(name), None)?;
                     Some(chosen.controller.name.clone())
                 }
             };
@@ -77,13 +77,13 @@ pub fn run(command: &Tokens) -> Result<ExitCode, Box<dyn std::error::Error>> {
         }
         Command::List => {
             let used = token::last_used(path);
-            for own in token::load(path)? {
-                writeln!(out, "{}", line(&own, used.get(&own.id).map(String::as_str)))?;
+            for token in token::load(path)? {
+                writeln!(out, "{}", line(&token, used.get(&token.id).map(String::as_str)))?;
             }
         }
         Command::Revoke { id } => {
             token::update(path, |all| {
-                let found = all.iter_mut().find(|own| own.id == *id);
+                let found = all.iter_mut().find(|token| token.id == *id);
                 let found = found.ok_or_else(|| format!("no token has the id {id:?}"))?;
                 found.revoked.get_or_insert_with(|| Timestamp::now().to_string());
                 Ok(())
@@ -108,12 +108,17 @@ fn made(
     Token::make(name, scopes, controller, now, end)
 }
 
-fn line(own: &Token, used: Option<&str>) -> String {
-    let end = match &own.revoked {
+fn line(token: &Token, used: Option<&str>) -> String {
+    let end = match &token.revoked {
         Some(revoked) => format!("revoked {revoked}"),
-        None => format!("ends {}", own.expires),
+        None => format!("ends {}", token.expires),
     };
     let used = used.map_or("never used".to_owned(), |day| format!("last used {day}"));
-    let controller = own.controller.as_deref().unwrap_or("all");
-    format!("{}  {}  {}  controller {controller}  {end}  {used}", own.id, own.name, own.scopes.join(","))
+    let controller = token.controller.as_deref().unwrap_or("all");
+    format!(
+        "{}  {}  {}  controller {controller}  {end}  {used}",
+        token.id,
+        token.name,
+        token.scopes.join(",")
+    )
 }

@@ -29,7 +29,7 @@ impl Activated {
 
     /// The socket at a listener's address.
     pub fn at(&mut self, address: SocketAddr) -> Option<TcpListener> {
-        let index = self.0.iter().position(|(own, _)| *own == address)?;
+        let index = self.0.iter().position(|(other, _)| *other == address)?;
         Some(self.0.swap_remove(index).1)
     }
 

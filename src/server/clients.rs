@@ -69,11 +69,11 @@ impl Place {
     /// Whom the place is for; says whether this client may have one more beside its `most`.
     pub fn is_for(&mut self, address: IpAddr, most: usize) -> bool {
         let mut open = locked(&self.clients.open);
-        let own = open.of.get(&address).copied().unwrap_or(0);
-        if own >= most {
+        let of_client = open.of.get(&address).copied().unwrap_or(0);
+        if of_client >= most {
             return false;
         }
-        open.of.insert(address, own + 1);
+        open.of.insert(address, of_client + 1);
         self.address = Some(address);
         true
     }
@@ -89,9 +89,9 @@ impl Drop for Place {
         let mut open = locked(&self.clients.open);
         open.all = open.all.saturating_sub(1);
         let Some(address) = self.address else { return };
-        if let Some(own) = open.of.get_mut(&address) {
-            *own -= 1;
-            if *own == 0 {
+        if let Some(of_client) = open.of.get_mut(&address) {
+            *of_client -= 1;
+            if *of_client == 0 {
                 open.of.remove(&address);
             }
         }

@@ -207,7 +207,7 @@ impl Conversation<'_> {
 
     /// Waits for more from the client. The next hop does not wait for long.
     pub(super) async fn fill(&mut self) -> Result<(), Ended> {
-        if let Some(transaction) = self.transaction.as_mut().filter(|own| own.is_open()) {
+        if let Some(transaction) = self.transaction.as_mut().filter(|transaction| transaction.is_open()) {
             let wanted = async {
                 sleep_until(self.held_since + BRIEF_HOLD).await;
                 transaction.is_wanted().await;

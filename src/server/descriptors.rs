@@ -32,9 +32,9 @@ pub fn raise(config: &Config) {
 
 /// How many open files the most connections of all listeners and next hops need.
 fn needs(config: &Config) -> u64 {
-    let listeners = config.listeners.iter().map(|own| own.max_connections);
-    let next_hops = config.next_hops.iter().map(|own| own.max_connections);
-    listeners.chain(next_hops).map(|own| own as u64).fold(OTHERS, u64::saturating_add)
+    let listeners = config.listeners.iter().map(|listener| listener.max_connections);
+    let next_hops = config.next_hops.iter().map(|hop| hop.max_connections);
+    listeners.chain(next_hops).map(|connections| connections as u64).fold(OTHERS, u64::saturating_add)
 }
 
 #[cfg(test)]

@@ -162,8 +162,8 @@ impl Accounts {
     /// Takes an attempt back of which nothing is known.
     fn give_back(&mut self, attempt: &Attempt<'_>) {
         let back = |account: Option<&mut (Account, Instant)>| {
-            if let Some((own, _)) = account {
-                own.under_way = own.under_way.saturating_sub(1);
+            if let Some((account, _)) = account {
+                account.under_way = account.under_way.saturating_sub(1);
             }
         };
         if attempt.is_known {
@@ -192,21 +192,21 @@ impl Accounts {
 
 /// The account as it is by now.
 fn settled(account: &mut (Account, Instant), now: Instant) -> &mut Account {
-    let (own, since) = account;
+    let (guesses, since) = account;
     let minutes = now.saturating_duration_since(*since).as_secs() / FORGIVEN.as_secs();
     let minutes = u32::try_from(minutes).unwrap_or(u32::MAX);
-    own.wrong = own.wrong.saturating_sub(minutes);
+    guesses.wrong = guesses.wrong.saturating_sub(minutes);
     // What is left of a minute counts on.
-    *since = if own.wrong == 0 { now } else { *since + FORGIVEN * minutes };
-    own
+    *since = if guesses.wrong == 0 { now } else { *since + FORGIVEN * minutes };
+    guesses
 }
 
 /// Takes an attempt from those under way; gives what its answer is to wait.
 fn ended(account: &mut (Account, Instant), wrong: u32, now: Instant) -> Duration {
-    let own = settled(account, now);
-    own.under_way = own.under_way.saturating_sub(1);
-    let delay = delay(own.wrong);
-    own.wrong = (own.wrong + wrong).min(OF_LOGIN + DOUBLINGS);
+    let account = settled(account, now);
+    account.under_way = account.under_way.saturating_sub(1);
+    let delay = delay(account.wrong);
+    account.wrong = (account.wrong + wrong).min(OF_LOGIN + DOUBLINGS);
     delay
 }
 

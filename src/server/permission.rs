@@ -55,7 +55,7 @@ fn comes_from_where_it_may(settings: &Listener, address: IpAddr, source: Source)
     let shows_who_it_is =
         settings.require_login || matches!(settings.client_certificate, ClientCertificate::Required(_));
     let address = address.to_canonical();
-    let is_listed = || settings.allowed_networks.iter().any(|own| own.contains(address));
+    let is_listed = || settings.allowed_networks.iter().any(|network| network.contains(address));
     let is_trusted = match source {
         Source::Seen => address.is_loopback() || is_listed(),
         Source::Told => is_listed(),

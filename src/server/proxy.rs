@@ -60,7 +60,7 @@ pub(super) async fn client(
         tracing::warn!(peer = %peer.ip(), listener = %settings.name, why, "a connection behind no trusted proxy was dropped");
         metrics::counter!("pixelward_proxy_refused_total").increment(1);
     };
-    if !settings.proxy_networks.iter().any(|own| own.contains(peer.ip())) {
+    if !settings.proxy_networks.iter().any(|network| network.contains(peer.ip())) {
         refused("the address is not in proxy_networks");
         return None;
     }
@@ -123,9 +123,9 @@ fn version_1(line: &[u8]) -> Option<Named> {
     let source = address()?;
     address()?;
     let mut port = || words.next().and_then(port);
-    let own = port()?;
+    let source_port = port()?;
     port()?;
-    words.next().is_none().then_some(Named::Client(SocketAddr::new(source, own)))
+    words.next().is_none().then_some(Named::Client(SocketAddr::new(source, source_port)))
 }
 
 fn port(text: &str) -> Option<u16> {

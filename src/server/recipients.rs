@@ -40,7 +40,7 @@ impl Conversation<'_> {
             self.transaction = self
                 .outbound
                 .as_ref()
-                .map(|own| Transaction::new(Arc::clone(&own.route), sender).on_behalf_of(client));
+                .map(|outbound| Transaction::new(Arc::clone(&outbound.route), sender).on_behalf_of(client));
         }
         let Some(transaction) = &mut self.transaction else { return };
         let asked = transaction.ask(&batch.recipients).await;

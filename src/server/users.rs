@@ -124,7 +124,7 @@ fn is_of(password: &[u8], hash: &str) -> bool {
 ///
 /// What is wrong with it.
 pub fn check_login(login: &str) -> Result<(), String> {
-    let is_odd = |own: char| own.is_control() || own.is_whitespace() || own == ':';
+    let is_odd = |character: char| character.is_control() || character.is_whitespace() || character == ':';
     if login.is_empty() || login.len() > 255 || login.starts_with('#') || login.contains(is_odd) {
         return Err("a login has 1 to 255 bytes, no blank, no colon, and does not begin with #".to_owned());
     }

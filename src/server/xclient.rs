@@ -27,7 +27,8 @@ impl Trust {
             Source::Told => !address.to_canonical().is_loopback(),
             Source::Unknown => false,
         };
-        let listed = |networks: &[Network]| may_be_listed && networks.iter().any(|own| own.contains(address));
+        let listed =
+            |networks: &[Network]| may_be_listed && networks.iter().any(|network| network.contains(address));
         Trust { xclient: listed(&settings.xclient_networks), xforward: listed(&settings.xforward_networks) }
     }
 }
@@ -117,10 +118,10 @@ impl Conversation<'_> {
     }
 
     /// The greeting of the client, or of the one that a proxy speaks for.
-    pub(super) fn told_greeting(&self, own: &Greeting) -> Greeting {
+    pub(super) fn told_greeting(&self, base: &Greeting) -> Greeting {
         Greeting {
-            name: self.told.helo.as_ref().unwrap_or(&own.name).clone(),
-            protocol: self.told.protocol.unwrap_or(own.protocol),
+            name: self.told.helo.as_ref().unwrap_or(&base.name).clone(),
+            protocol: self.told.protocol.unwrap_or(base.protocol),
         }
     }
 

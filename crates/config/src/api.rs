@@ -92,29 +92,29 @@ pub(super) fn api(section: &mut Section<'_>, data_directory: &Path) -> Api {
 
 /// What does not go together.
 fn check(api: &Api, section: &Section<'_>) {
-    if api.certificate.is_none() && api.address.is_some_and(|own| !own.ip().is_loopback()) {
+    if api.certificate.is_none() && api.address.is_some_and(|address| !address.ip().is_loopback()) {
         section.problem(
             section.start_line(),
             "api.address is no loopback address, so tokens would cross the network in clear: set api.certificate and api.key",
         );
     }
-    for (index, own) in api.webhooks.iter().enumerate() {
-        if api.webhooks.iter().take(index).any(|other| other.controller == own.controller) {
+    for (index, webhook) in api.webhooks.iter().enumerate() {
+        if api.webhooks.iter().take(index).any(|other| other.controller == webhook.controller) {
             section.problem(
                 section.start_line(),
                 format!(
                     "two [[api.webhook]] are of the controller {}: one receiver can pass on to others",
-                    own.controller
+                    webhook.controller
                 ),
             );
         }
     }
-    for (index, own) in api.incoming.iter().enumerate() {
-        let same = |other: &Incoming| other.controller == own.controller && other.name == own.name;
+    for (index, incoming) in api.incoming.iter().enumerate() {
+        let same = |other: &Incoming| other.controller == incoming.controller && other.name == incoming.name;
         if api.incoming.iter().take(index).any(same) {
             section.problem(
                 section.start_line(),
-                format!("two [[api.incoming]] of {} are named {:?}", own.controller, own.name),
+                format!("two [[api.incoming]] of {} are named {:?}", incoming.controller, incoming.name),
             );
         }
     }
@@ -160,7 +160,7 @@ mod tests {
 
     fn problems(api: &str) -> String {
         let text = format!("[next_hop]\nhost = \"smtp.next-hop.example\"\n[api]\n{api}");
-        Config::parse(&text).err().map_or(String::new(), |own| format!("{own:?}"))
+        Config::parse(&text).err().map_or(String::new(), |error| format!("{error:?}"))
     }
 
     #[test]

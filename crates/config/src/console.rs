@@ -203,7 +203,7 @@ fn check(root: &Section<'_>, server: &Server, saml: Option<&Saml>) {
         );
     }
     let is_https = server.certificate.is_some()
-        || server.public_url.as_deref().is_some_and(|own| own.starts_with("https:"));
+        || server.public_url.as_deref().is_some_and(|public_url| public_url.starts_with("https:"));
     if !is_local && !is_https {
         root.problem(
             0,
@@ -263,7 +263,7 @@ fn sessions(section: &mut Section<'_>) -> (Sessions, Duration) {
 fn saml(section: &mut Section<'_>) -> Option<Saml> {
     let is_there = section.start_line() > 0;
     let entity_id = section.parsed("entity_id", |text| match Url::parse(text) {
-        Ok(url) if url.host().is_some_and(|own| own != Host::Domain("")) && text.len() <= 1024 => {
+        Ok(url) if url.host().is_some_and(|host| host != Host::Domain("")) && text.len() <= 1024 => {
             Ok(text.to_owned())
         }
         _ => Err(format!("{text:?} is no address such as \"https://console.example/saml/metadata\"")),
@@ -310,21 +310,21 @@ fn saml(section: &mut Section<'_>) -> Option<Saml> {
 
 fn role(section: &mut Section<'_>) -> Option<RoleRule> {
     let mut named = |key: &'static str| {
-        let text = section.string(key).filter(|own| !own.is_empty());
+        let text = section.string(key).filter(|text| !text.is_empty());
         if text.is_none() {
             section.problem(section.start_line(), format!("saml.role.{key} is missing"));
         }
         text
     };
     let (attribute, value) = (named("attribute"), named("value"));
-    let words = Role::ALL.map(|own| (own.name(), Some(own)));
+    let words = Role::ALL.map(|role| (role.name(), Some(role)));
     let role = section.choice("role", None, &words);
     if role.is_none() {
         section.problem(section.start_line(), "saml.role.role is missing: viewer, officer or operator");
     }
     let controller = section.parsed("controller", |text| match text {
         "all" => Ok(None),
-        own => own.parse::<Controller>().map(Some),
+        name => name.parse::<Controller>().map(Some),
     });
     if controller.is_none() {
         section.problem(section.start_line(), "saml.role.controller is missing: the name of one, or \"all\"");
@@ -344,7 +344,12 @@ mod tests {
 
     fn uncommented() -> String {
         let bare = |line: &'static str| match line.strip_prefix('#') {
-            Some(own) if own.starts_with(|own: char| own.is_ascii_lowercase() || own == '[') => own,
+            Some(setting)
+                if setting
+                    .starts_with(|character: char| character.is_ascii_lowercase() || character == '[') =>
+            {
+                setting
+            }
             _ => line,
         };
         SHIPPED.lines().map(bare).collect::<Vec<_>>().join("\n")
@@ -362,7 +367,7 @@ mod tests {
         for key in read(&all).keys {
             let name = key.rsplit('.').next().unwrap();
             let is_listed =
-                all.lines().any(|line| line.split('=').next().is_some_and(|own| own.trim() == name));
+                all.lines().any(|line| line.split('=').next().is_some_and(|part| part.trim() == name));
             assert!(is_listed, "console.toml does not list {key}");
         }
     }

@@ -63,25 +63,28 @@ pub(super) fn dkim(section: &mut Section<'_>, rulebook: &Rulebook) -> Dkim {
             Sign::Missing,
             &[("missing", Sign::Missing), ("changed", Sign::Changed)],
         ),
-        fallback_domain: section.string("fallback_domain").map(|own| domain(&own)),
+        fallback_domain: section.string("fallback_domain").map(|text| domain(&text)),
         keys: section.sections("key", key).into_iter().flatten().collect(),
     };
-    if let Some(own) =
-        dkim.fallback_domain.as_ref().filter(|own| !dkim.keys.iter().any(|key| key.domain == **own))
+    if let Some(fallback) =
+        dkim.fallback_domain.as_ref().filter(|fallback| !dkim.keys.iter().any(|key| key.domain == **fallback))
     {
-        section.problem(section.start_line(), format!("dkim.fallback_domain: no [[dkim.key]] is of {own:?}"));
+        section.problem(
+            section.start_line(),
+            format!("dkim.fallback_domain: no [[dkim.key]] is of {fallback:?}"),
+        );
     }
-    for (index, own) in dkim.keys.iter().enumerate() {
-        for name in &own.controllers {
+    for (index, key) in dkim.keys.iter().enumerate() {
+        for name in &key.controllers {
             if let Err(error) = rulebook.named(Some(name), None) {
                 section.problem(section.start_line(), format!("dkim.key.controllers: {error}"));
             }
         }
-        let same = |other: &DkimKey| other.domain == own.domain && other.selector == own.selector;
+        let same = |other: &DkimKey| other.domain == key.domain && other.selector == key.selector;
         if dkim.keys.iter().take(index).any(same) {
             section.problem(
                 section.start_line(),
-                format!("two [[dkim.key]] of {} have the selector {:?}", own.domain, own.selector),
+                format!("two [[dkim.key]] of {} have the selector {:?}", key.domain, key.selector),
             );
         }
     }
@@ -89,8 +92,8 @@ pub(super) fn dkim(section: &mut Section<'_>, rulebook: &Rulebook) -> Dkim {
 }
 
 fn key(section: &mut Section<'_>) -> Option<DkimKey> {
-    let named = section.parsed("domain", |text| label(text).map(|own| domain(&own)));
-    let selector = section.parsed("selector", |text| label(text).map(|own| own.to_ascii_lowercase()));
+    let named = section.parsed("domain", |text| label(text).map(|text| domain(&text)));
+    let selector = section.parsed("selector", |text| label(text).map(|text| text.to_ascii_lowercase()));
     let key_file = section.path("key_file");
     let controllers = section.one_or_more("controllers", |text| Ok(text.to_owned()));
     for (name, is_there) in
@@ -107,6 +110,6 @@ fn key(section: &mut Section<'_>) -> Option<DkimKey> {
 fn label(text: &str) -> Result<String, String> {
     let is_one = !text.is_empty()
         && text.len() <= 253
-        && text.chars().all(|own| own.is_alphanumeric() || matches!(own, '.' | '-' | '_'));
+        && text.chars().all(|character| character.is_alphanumeric() || matches!(character, '.' | '-' | '_'));
     is_one.then(|| text.to_owned()).ok_or_else(|| format!("invalid DNS name {text:?}"))
 }

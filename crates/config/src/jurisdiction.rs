@@ -27,7 +27,7 @@ fn read_shipped() -> Outcome<Vec<Version>> {
 /// Every name but `none`, each once.
 pub(super) fn all_names(versions: &[Version]) -> Vec<String> {
     let mut names: Vec<String> =
-        versions.iter().map(|own| own.name.clone()).filter(|own| own != NONE).collect();
+        versions.iter().map(|version| version.name.clone()).filter(|name| name != NONE).collect();
     names.sort();
     names.dedup();
     names
@@ -44,7 +44,7 @@ fn version(section: &mut Section<'_>, author: Author) -> Option<Version> {
     let checked_on = section.parsed("checked_on", |text| {
         pixelward_core::consent::Timestamp::parse(text).map(|_| text.to_owned())
     });
-    let source = section.string("source").filter(|own| !own.trim().is_empty());
+    let source = section.string("source").filter(|source| !source.trim().is_empty());
     let flags = flags(section, name.as_deref() == Some(NONE));
     let country_domains =
         section.list("country_domains", |text| Ok(text.trim_start_matches('.').to_ascii_lowercase()));
@@ -75,7 +75,7 @@ fn valid_name(text: &str, author: Author) -> Result<String, String> {
 fn flags(section: &mut Section<'_>, may_be_free: bool) -> Flags {
     let mut need = |key| if section.flag(key, true) { Need::Consent } else { Need::Free };
     let (opens, links) = (need("open_consent"), need("link_consent"));
-    let keys: [(&'static str, Exemption); 5] = Exemption::ALL.map(|own| (own.flag(), own));
+    let keys: [(&'static str, Exemption); 5] = Exemption::ALL.map(|exemption| (exemption.flag(), exemption));
     let mut exempt = Exemptions::NONE;
     for (key, exemption) in keys {
         if section.flag(key, false) {
@@ -122,28 +122,32 @@ mod tests {
         let unknown = all.at(Timestamp::parse("2026-11-24").unwrap()).named(UNKNOWN).flags;
         assert_eq!(unknown, Flags::STRICTEST);
         let versions = all.versions().iter();
-        assert!(versions.filter(|own| own.name != NONE).all(|own| own.flags.opens == Need::Consent));
+        assert!(
+            versions
+                .filter(|version| version.name != NONE)
+                .all(|version| version.flags.opens == Need::Consent)
+        );
     }
 
     #[test]
     fn the_document_shows_what_comes_with_the_program() {
         let document = include_str!("../../../docs/policy.md");
         let versions = shipped_versions();
-        for own in &versions {
+        for version in &versions {
             let yes = |is: bool| if is { "yes" } else { "no" };
             let need = |need: Need| yes(need == Need::Consent);
-            let knows = |exemption| yes(own.flags.exempt.has(exemption));
+            let knows = |exemption| yes(version.flags.exempt.has(exemption));
             let row = format!(
                 "| `{}` | {} | {} | {} | {} | {} | {} | {} | {} |",
-                own.label(),
-                need(own.flags.opens),
-                need(own.flags.links),
+                version.label(),
+                need(version.flags.opens),
+                need(version.flags.links),
                 knows(Exemption::AggregateStatistics),
                 knows(Exemption::Deliverability),
                 knows(Exemption::AuthSecurity),
                 knows(Exemption::LegalNotice),
                 knows(Exemption::LegacyInformed),
-                own.source
+                version.source
             );
             assert!(document.contains(&row), "docs/policy.md lacks this row:\n{row}");
         }
@@ -162,11 +166,11 @@ mod tests {
         let hop = "[next_hop]\nhost = \"smtp.next-hop.example\"\n";
         let config = crate::Config::parse(&format!("{}\n{hop}", lines.join("\n"))).unwrap();
         let rulebook = config.policy.rulebook;
-        let names: Vec<&str> = rulebook.all().map(|own| &*own.mailstream.name).collect();
+        let names: Vec<&str> = rulebook.all().map(|chosen| &*chosen.mailstream.name).collect();
         assert_eq!(names, ["newsletter", "orders", "password-reset", "may-we", "unmatched", "unmatched"]);
         let warned = pixelward_core::policy::lint::lint(&rulebook, Timestamp::parse("2026-11-24").unwrap());
         assert_eq!(warned.len(), 1, "{warned:?}");
-        assert!(warned.iter().all(|own| own.starts_with("controller ")), "{warned:?}");
+        assert!(warned.iter().all(|warning| warning.starts_with("controller ")), "{warned:?}");
     }
 
     #[test]

@@ -113,7 +113,7 @@ pub(super) fn listeners(root: &mut Section<'_>) -> Vec<Listener> {
 }
 
 impl Listener {
-    /// A listener with the defaults of `config.toml`.
+    /// A listener with the defaults of `config.reference.toml`.
     pub fn at(address: SocketAddr) -> Listener {
         Listener {
             name: "default".to_owned(),
@@ -173,8 +173,8 @@ impl Listener {
         ];
         let broad = lists.iter().flat_map(|(name, networks, meaning)| {
             let found = networks.iter().filter_map(|network| Some((network, network.breadth()?)));
-            found.map(move |(own, breadth)| {
-                format!("listener {}: {own} in {name} takes in {breadth}: {meaning}", self.name)
+            found.map(move |(network, breadth)| {
+                format!("listener {}: {network} in {name} takes in {breadth}: {meaning}", self.name)
             })
         });
         broad.collect()

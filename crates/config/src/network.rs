@@ -15,13 +15,13 @@ impl Network {
     /// Whether an address lies within. An IPv4 address that came over an IPv6 socket is taken as IPv4.
     pub fn contains(&self, address: IpAddr) -> bool {
         match (self.address, address.to_canonical()) {
-            (IpAddr::V4(own), IpAddr::V4(other)) => {
+            (IpAddr::V4(this), IpAddr::V4(other)) => {
                 let mask = u32::MAX.checked_shl(32 - u32::from(self.prefix)).unwrap_or(0);
-                own.to_bits() & mask == other.to_bits() & mask
+                this.to_bits() & mask == other.to_bits() & mask
             }
-            (IpAddr::V6(own), IpAddr::V6(other)) => {
+            (IpAddr::V6(this), IpAddr::V6(other)) => {
                 let mask = u128::MAX.checked_shl(128 - u32::from(self.prefix)).unwrap_or(0);
-                own.to_bits() & mask == other.to_bits() & mask
+                this.to_bits() & mask == other.to_bits() & mask
             }
             _ => false,
         }
@@ -31,12 +31,12 @@ impl Network {
 impl Network {
     /// What a network takes in, where that is more than any organisation has; `None` for all others.
     pub fn breadth(&self) -> Option<String> {
-        let is_local = |own: Ipv6Addr| own.is_unique_local() || own.is_unicast_link_local();
+        let is_local = |address: Ipv6Addr| address.is_unique_local() || address.is_unicast_link_local();
         match self.address {
             IpAddr::V4(_) if self.prefix == 0 => Some("every IPv4 address".to_owned()),
             IpAddr::V6(_) if self.prefix == 0 => Some("every IPv6 address".to_owned()),
             IpAddr::V4(_) if self.prefix < 8 => Some(format!("2^{} IPv4 addresses", 32 - self.prefix)),
-            IpAddr::V6(own) if self.prefix < 16 && !is_local(own) => {
+            IpAddr::V6(address) if self.prefix < 16 && !is_local(address) => {
                 Some(format!("2^{} IPv6 addresses", 128 - u32::from(self.prefix)))
             }
             IpAddr::V4(_) | IpAddr::V6(_) => None,
@@ -61,8 +61,8 @@ impl FromStr for Network {
         }
         // IPv4 addresses within IPv6 are compared as IPv4 ones, and so is a network of them.
         match (address.to_canonical(), prefix.checked_sub(96)) {
-            (IpAddr::V4(own), Some(inner)) if address.is_ipv6() => {
-                Ok(Network { address: IpAddr::V4(own), prefix: inner })
+            (IpAddr::V4(v4), Some(inner)) if address.is_ipv6() => {
+                Ok(Network { address: IpAddr::V4(v4), prefix: inner })
             }
             _ => Ok(Network { address, prefix }),
         }

@@ -88,10 +88,10 @@ fn rulebook(declared: Declared, defaults: Defaults, mode: Mode) -> Rulebook {
     let mut versions = shipped_versions();
     versions.extend(declared.versions);
     let enabled = if defaults.enabled.is_empty() { all_names(&versions) } else { defaults.enabled };
-    let named = declared.controllers.iter().find(|own| own.name == defaults.controller);
+    let named = declared.controllers.iter().find(|controller| controller.name == defaults.controller);
     let default = match named {
         // What was declared about it counts for all mail that fits no other.
-        Some(own) => Controller { conditions: Conditions::default(), ..own.clone() },
+        Some(controller) => Controller { conditions: Conditions::default(), ..controller.clone() },
         None => Controller {
             label: defaults.controller.as_str().into(),
             name: defaults.controller,
@@ -138,35 +138,49 @@ impl Declared {
 
     /// What does not go together.
     fn check(&self, root: &Section<'_>, defaults: &Defaults) {
-        for (index, own) in self.controllers.iter().enumerate() {
-            if self.controllers.iter().take(index).any(|other| other.name == own.name) {
-                root.problem(0, format!("two [[controller]] are named {:?}", own.name.as_str()));
+        for (index, controller) in self.controllers.iter().enumerate() {
+            if self.controllers.iter().take(index).any(|other| other.name == controller.name) {
+                root.problem(0, format!("two [[controller]] are named {:?}", controller.name.as_str()));
             }
-            if own.conditions.fit_all() && index + 1 < self.controllers.len() {
+            if controller.conditions.fit_all() && index + 1 < self.controllers.len() {
                 root.problem(
                     0,
-                    format!("[[controller]] {:?} has no condition and takes all mail, so those behind it never get any: put it last", own.name.as_str()),
+                    format!("[[controller]] {:?} has no condition and takes all mail, so those behind it never get any: put it last", controller.name.as_str()),
                 );
             }
         }
-        for (index, own) in self.mailstreams.iter().enumerate() {
-            let same = |other: &Mailstream| other.name == own.name && other.controller == own.controller;
+        for (index, mailstream) in self.mailstreams.iter().enumerate() {
+            let same = |other: &Mailstream| {
+                other.name == mailstream.name && other.controller == mailstream.controller
+            };
             if self.mailstreams.iter().take(index).any(same) {
-                root.problem(0, format!("two [[mailstream]] of {} are named {:?}", own.controller, own.name));
+                root.problem(
+                    0,
+                    format!(
+                        "two [[mailstream]] of {} are named {:?}",
+                        mailstream.controller, mailstream.name
+                    ),
+                );
             }
-            let known = own.controller == defaults.controller.as_str()
-                || self.controllers.iter().any(|controller| controller.name.as_str() == own.controller);
+            let known = mailstream.controller == defaults.controller.as_str()
+                || self
+                    .controllers
+                    .iter()
+                    .any(|controller| controller.name.as_str() == mailstream.controller);
             if !known {
                 root.problem(
                     0,
-                    format!("[[mailstream]] {:?}: no [[controller]] is named {:?}", own.name, own.controller),
+                    format!(
+                        "[[mailstream]] {:?}: no [[controller]] is named {:?}",
+                        mailstream.name, mailstream.controller
+                    ),
                 );
             }
         }
         let mut versions = shipped_versions();
         versions.extend(self.versions.iter().cloned());
         let names = all_names(&versions);
-        for name in defaults.enabled.iter().filter(|own| !names.contains(own)) {
+        for name in defaults.enabled.iter().filter(|name| !names.contains(name)) {
             root.problem(
                 0,
                 format!(
@@ -319,7 +333,7 @@ fn page(section: &mut Section<'_>, language: &str) -> Page {
         privacy_url: section.parsed("privacy_url", web_address),
         texts_file: section.path("texts_file"),
         sender: section.parsed("sender", |text| match Address::bare(text) {
-            Ok(own) if own.domain().is_some() && text.is_ascii() => Ok(text.to_owned()),
+            Ok(url) if url.domain().is_some() && text.is_ascii() => Ok(text.to_owned()),
             Ok(_) | Err(_) => Err(format!("{text:?} is no mail address, such as \"privacy@shop.example\"")),
         }),
         language,
@@ -336,19 +350,22 @@ const DAY_RETENTION: u16 = 400;
 
 fn mailstream(section: &mut Section<'_>, context: &Context<'_>) -> Option<Mailstream> {
     let name = section.parsed("name", stream_name);
-    let controller = section
-        .parsed("controller", |text| text.parse::<consent::Controller>().map(|own| own.as_str().to_owned()));
+    let controller = section.parsed("controller", |text| {
+        text.parse::<consent::Controller>().map(|controller| controller.as_str().to_owned())
+    });
     let conditions = conditions(section, context);
     let mut purposes =
-        section.list("purposes", |text| text.parse::<Purpose>().map_err(|own| own.to_string()));
+        section.list("purposes", |text| text.parse::<Purpose>().map_err(|error| error.to_string()));
     if purposes.is_empty() {
         purposes = Purpose::CONSENT.to_vec();
     }
-    let requested =
-        [Requested::Requested, Requested::SoftOptIn, Requested::Neither].map(|own| (own.name(), own));
-    let exemptions: Vec<(&str, Option<Exemption>)> =
-        [("none", None)].into_iter().chain(Exemption::ALL.map(|own| (own.name(), Some(own)))).collect();
-    let own = Mailstream {
+    let requested = [Requested::Requested, Requested::SoftOptIn, Requested::Neither]
+        .map(|requested| (requested.name(), requested));
+    let exemptions: Vec<(&str, Option<Exemption>)> = [("none", None)]
+        .into_iter()
+        .chain(Exemption::ALL.map(|exemption| (exemption.name(), Some(exemption))))
+        .collect();
+    let mailstream = Mailstream {
         name: name.clone().unwrap_or_default().into(),
         controller: controller.unwrap_or_else(|| context.controller.clone()),
         conditions,
@@ -375,7 +392,7 @@ fn mailstream(section: &mut Section<'_>, context: &Context<'_>) -> Option<Mailst
         section.problem(section.start_line(), "mailstream.name is missing");
         return None;
     }
-    Some(own)
+    Some(mailstream)
 }
 
 /// Whether decisions are carried out.
@@ -388,7 +405,7 @@ fn origin(section: &mut Section<'_>, context: &Context<'_>) -> Conditions {
     let lower = |text: &str| Ok(domain(text));
     Conditions {
         listener: section.one_or_more("listener", |text| {
-            let is_known = context.listeners.iter().any(|own| own.name == text);
+            let is_known = context.listeners.iter().any(|listener| listener.name == text);
             is_known.then(|| text.to_owned()).ok_or_else(|| format!("no listener is named {text:?}"))
         }),
         login: section.one_or_more("login", |text| Ok(text.to_owned())),
@@ -417,8 +434,8 @@ fn control(text: &str) -> Result<Control, String> {
     };
     let (name, value) = text.split_once(':').ok_or_else(wanted)?;
     let (name, value) = (name.trim(), value.trim());
-    let is_own = name.get(..2).is_some_and(|own| own.eq_ignore_ascii_case("x-"));
-    if !is_own || value.is_empty() || !name.bytes().all(|own| own.is_ascii_alphanumeric() || own == b'-') {
+    let is_own = name.get(..2).is_some_and(|prefix| prefix.eq_ignore_ascii_case("x-"));
+    if !is_own || value.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
         return Err(wanted());
     }
     Ok(Control { name: name.to_owned(), value: value.to_owned() })
@@ -429,7 +446,7 @@ fn stream_name(text: &str) -> Result<String, String> {
         return Err(format!("{text:?} is the name of mail that no mailstream fits"));
     }
     text.parse::<consent::Controller>()
-        .map(|own| own.as_str().to_owned())
+        .map(|controller| controller.as_str().to_owned())
         .map_err(|_| format!("invalid name {text:?}: use 1 to 64 of a-z, 0-9, '.', '_' and '-'"))
 }
 
@@ -443,7 +460,7 @@ fn web_address(text: &str) -> Result<String, String> {
 
 /// A language by its two letters (ISO 639-1).
 fn language(text: &str) -> Result<String, String> {
-    let is_one = text.len() == 2 && text.bytes().all(|own| own.is_ascii_lowercase());
+    let is_one = text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_lowercase());
     is_one
         .then(|| text.to_owned())
         .ok_or_else(|| format!("invalid language {text:?}: use two letters such as \"fr\""))
@@ -485,9 +502,9 @@ mod tests {
         let check = |login: Option<&str>, sender: &str| {
             let origin = Origin { listener: "default", login, sender };
             let chosen = rulebook.choose(&origin, &rulebook.marks(b"Subject: a\r\n\r\n"));
-            let own = chosen.mailstream;
-            let strict = own.treatment.extent == Extent::EveryRequest;
-            (format!("{} {} {}", chosen.controller.name, own.name, own.declared()), strict)
+            let mailstream = chosen.mailstream;
+            let strict = mailstream.treatment.extent == Extent::EveryRequest;
+            (format!("{} {} {}", chosen.controller.name, mailstream.name, mailstream.declared()), strict)
         };
         assert_eq!(check(Some("crm"), "a@shop.example"), ("shop a it".to_owned(), false));
         assert_eq!(check(Some("shop"), "a@club.example"), ("shop b fr".to_owned(), true));
@@ -504,9 +521,9 @@ mod tests {
         let text = "[policy]\ncontroller = \"shop\"\n[[controller]]\nname = \"shop\"\nlogin = \"shop\"\n\
             notice_url = \"https://shop.example/tracking\"\non_grant = \"keep\"\n";
         let rulebook = parse(text).unwrap().policy.rulebook;
-        let own = rulebook.default_controller();
-        assert_eq!((own.name.as_str(), own.on_grant), ("shop", OnGrant::Keep));
-        assert!(own.notice_url.is_some() && own.conditions.fit_all());
+        let controller = rulebook.default_controller();
+        assert_eq!((controller.name.as_str(), controller.on_grant), ("shop", OnGrant::Keep));
+        assert!(controller.notice_url.is_some() && controller.conditions.fit_all());
         assert_eq!(rulebook.all().count(), 1);
     }
 

@@ -124,7 +124,7 @@ impl<'a> Section<'a> {
 
     /// Notes what is wrong with a file that this one includes.
     pub fn adopt(&self, file: &Path, problems: Vec<Problem>) {
-        let named = problems.into_iter().map(|own| Problem { file: Some(file.to_owned()), ..own });
+        let named = problems.into_iter().map(|problem| Problem { file: Some(file.to_owned()), ..problem });
         self.notes.borrow_mut().problems.extend(named);
     }
 

@@ -20,9 +20,9 @@ impl Route {
     /// Whether mail is of this kind. `sender` is the address of the envelope.
     pub fn takes(&self, listener: &str, login: Option<&str>, sender: &str) -> bool {
         let domain = sender.rsplit_once('@').map_or("", |(_, domain)| domain);
-        self.listener.as_deref().is_none_or(|own| own == listener)
-            && self.login.as_deref().is_none_or(|own| Some(own) == login)
-            && self.sender_domain.as_deref().is_none_or(|own| own.eq_ignore_ascii_case(domain))
+        self.listener.as_deref().is_none_or(|name| name == listener)
+            && self.login.as_deref().is_none_or(|name| Some(name) == login)
+            && self.sender_domain.as_deref().is_none_or(|name| name.eq_ignore_ascii_case(domain))
     }
 
     fn takes_all(&self) -> bool {
@@ -103,7 +103,7 @@ pub(super) fn routes(
 
 fn route(section: &mut Section<'_>, listeners: &[Listener], next_hops: &[NextHop]) -> Route {
     let listener = section.parsed("listener", |text| {
-        let is_known = listeners.iter().any(|own| own.name == text);
+        let is_known = listeners.iter().any(|listener| listener.name == text);
         is_known.then(|| text.to_owned()).ok_or_else(|| format!("no listener is named {text:?}"))
     });
     let route = Route {
@@ -111,7 +111,7 @@ fn route(section: &mut Section<'_>, listeners: &[Listener], next_hops: &[NextHop
         login: section.string("login"),
         sender_domain: section.string("sender_domain").map(|domain| domain.to_ascii_lowercase()),
         next_hops: section.list("next_hops", |text| {
-            let is_known = next_hops.iter().any(|own| own.name == text);
+            let is_known = next_hops.iter().any(|hop| hop.name == text);
             is_known.then(|| text.to_owned()).ok_or_else(|| format!("no [[next_hop]] is named {text:?}"))
         }),
     };

@@ -42,7 +42,7 @@ pub struct Column {
 fn drawn(language: Language, title: &str, names: &[String], times: &[Column], shape: Shape) -> Markup {
     let Shape { width, height, .. } = shape;
     let (left, below) = MARGIN;
-    let sum = |own: &Column| own.parts.iter().sum::<u64>();
+    let sum = |column: &Column| column.parts.iter().sum::<u64>();
     let most = ceiling(times.iter().map(sum).max().unwrap_or(0));
     let room = f64::from(height - below - 8);
     let step = f64::from(width - left) / times.len().max(1) as f64;
@@ -56,20 +56,20 @@ fn drawn(language: Language, title: &str, names: &[String], times: &[Column], sh
                 line class="axis" x1=(left) x2=(width) y1=(tenth(y)) y2=(tenth(y)) {}
                 text x=(left - 6) y=(tenth(y + 4.0)) text-anchor="end" { (short(count)) }
             }
-            @for (index, own) in times.iter().enumerate() {
+            @for (index, column) in times.iter().enumerate() {
                 @let x = f64::from(left) + step * index as f64 + step * 0.1;
-                @for (place, count) in own.parts.iter().enumerate().filter(|(_, count)| **count > 0) {
-                    @let under: u64 = own.parts.iter().take(place).sum();
+                @for (place, count) in column.parts.iter().enumerate().filter(|(_, count)| **count > 0) {
+                    @let under: u64 = column.parts.iter().take(place).sum();
                     @let high = scaled(*count);
                     rect class=(colour(place)) x=(tenth(x)) width=(tenth((step * 0.8).max(1.0)))
                         y=(tenth(base - scaled(under) - high)) height=(tenth(high)) {
                         @if shape.speaks {
-                            title { (own.time) ": " (names.get(place).map_or("", String::as_str)) " " (language.number(*count)) }
+                            title { (column.time) ": " (names.get(place).map_or("", String::as_str)) " " (language.number(*count)) }
                         }
                     }
                 }
                 @if index % times.len().div_ceil(shape.names).max(1) == 0 {
-                    text x=(tenth((x + step * 0.4).max(f64::from(left) + 12.0))) y=(height - 6) text-anchor="middle" { (own.short) }
+                    text x=(tenth((x + step * 0.4).max(f64::from(left) + 12.0))) y=(height - 6) text-anchor="middle" { (column.short) }
                 }
             }
         }
@@ -78,7 +78,8 @@ fn drawn(language: Language, title: &str, names: &[String], times: &[Column], sh
 
 /// Columns that are made of parts, one for each time.
 pub fn columns(language: Language, title: &str, names: &[String], times: &[Column]) -> Markup {
-    let occurs = |place: usize| times.iter().any(|own| own.parts.get(place).is_some_and(|own| *own > 0));
+    let occurs =
+        |place: usize| times.iter().any(|column| column.parts.get(place).is_some_and(|count| *count > 0));
     html! {
         figure {
             @for shape in SHAPES { (drawn(language, title, names, times, shape)) }
@@ -95,8 +96,8 @@ pub fn columns(language: Language, title: &str, names: &[String], times: &[Colum
                         @for name in names { th scope="col" class="count" { (name) } }
                     } }
                     tbody {
-                        @for own in times.iter().rev() {
-                            tr { th scope="row" class="nowrap" { (own.time) } @for count in &own.parts { td class="count" { (language.number(*count)) } } }
+                        @for column in times.iter().rev() {
+                            tr { th scope="row" class="nowrap" { (column.time) } @for count in &column.parts { td class="count" { (language.number(*count)) } } }
                         }
                     }
                 } }
@@ -125,8 +126,8 @@ fn colour(place: usize) -> &'static str {
 fn ceiling(most: u64) -> u64 {
     let mut step = 1u64;
     loop {
-        for own in [2, 4, 6, 8, 10] {
-            let candidate = step.saturating_mul(own);
+        for multiple in [2, 4, 6, 8, 10] {
+            let candidate = step.saturating_mul(multiple);
             if candidate >= most {
                 return candidate;
             }

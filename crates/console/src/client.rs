@@ -145,7 +145,7 @@ impl Client {
         let unreachable = |error: String| ApiError::Unreachable(error);
         let body =
             body.map(serde_json::to_vec).transpose().map_err(|error| unreachable(error.to_string()))?;
-        let authority = self.uri.authority().map_or(self.host.as_str(), |own| own.as_str());
+        let authority = self.uri.authority().map_or(self.host.as_str(), |authority| authority.as_str());
         let mut request = Request::builder()
             .method(method)
             .uri(path)
@@ -172,7 +172,7 @@ impl Client {
 
     async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Answer, String> {
         let waiting = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let mut sender = match waiting.filter(|own| !own.is_closed() && own.is_ready()) {
+        let mut sender = match waiting.filter(|sender| !sender.is_closed() && sender.is_ready()) {
             Some(sender) => sender,
             None => self.connected().await?,
         };
@@ -226,13 +226,13 @@ fn token(file: &Path) -> Result<String, String> {
     let text = std::fs::read_to_string(file)
         .map_err(|error| format!("the token cannot be read: {}: {error}", file.display()))?;
     let token = text.trim();
-    let is_plain = !token.is_empty() && token.bytes().all(|own| own.is_ascii_graphic());
+    let is_plain = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
     is_plain.then(|| token.to_owned()).ok_or_else(|| format!("{} holds no token", file.display()))
 }
 
 /// What problem details say.
 fn detail(body: &[u8]) -> String {
     let read: Option<Value> = serde_json::from_slice(body).ok();
-    let detail = read.as_ref().and_then(|own| own.get("detail")?.as_str());
+    let detail = read.as_ref().and_then(|problem| problem.get("detail")?.as_str());
     detail.unwrap_or_default().chars().take(500).collect()
 }

@@ -32,7 +32,7 @@ pub(super) async fn metadata(call: Call) -> Answered {
 pub(super) async fn login(call: Call) -> Answered {
     let saml = provider(&call)?;
     // Several windows of one browser share its cookie.
-    let is_ours = |own: &String| own.len() == 64 && own.bytes().all(|own| own.is_ascii_hexdigit());
+    let is_ours = |id: &String| id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
     let browser =
         call.request_cookie.clone().filter(is_ours).or_else(session::random).ok_or(Failure::Fault)?;
     let to = saml.login(&browser, Instant::now()).ok_or(Failure::Fault)?;
@@ -79,7 +79,7 @@ pub(super) async fn logout(call: Call) -> Answered {
     }
     match saml.ending(&call.raw_query, Timestamp::now()) {
         Ok(ending) => {
-            let ended = call.console.sessions.close_where(|own| ending.fits(own), Instant::now());
+            let ended = call.console.sessions.close_where(|session| ending.fits(session), Instant::now());
             tracing::info!(ended, "the identity provider ended sessions");
             Ok(onward(ending.onward.as_deref().unwrap_or("/signed-out")))
         }

@@ -48,11 +48,11 @@ impl Sums {
         }
         for day in list(figures, "days") {
             let Some((outcomes, found)) = by_day.get_mut(text(day, "day")) else { continue };
-            for own in list(day, "recipients") {
-                sums.take_recipients(own, outcomes);
+            for recipients in list(day, "recipients") {
+                sums.take_recipients(recipients, outcomes);
             }
-            for own in list(day, "trackers") {
-                sums.take_trackers(own, found);
+            for trackers in list(day, "trackers") {
+                sums.take_trackers(trackers, found);
             }
         }
         let column = |(day, parts): (&String, &Vec<u64>)| Column {
@@ -60,8 +60,8 @@ impl Sums {
             short: day.get(5..).unwrap_or_default().to_owned(),
             parts: parts.clone(),
         };
-        sums.outcomes = by_day.iter().map(|(day, (own, _))| column((day, own))).collect();
-        sums.found = by_day.iter().map(|(day, (_, own))| column((day, own))).collect();
+        sums.outcomes = by_day.iter().map(|(day, (outcomes, _))| column((day, outcomes))).collect();
+        sums.found = by_day.iter().map(|(day, (_, found))| column((day, found))).collect();
         sums
     }
 
@@ -71,15 +71,15 @@ impl Sums {
         let hour = |at: Timestamp| at.to_string().chars().take(13).collect::<String>();
         let mut by_hour: BTreeMap<String, (Vec<u64>, Vec<u64>)> = BTreeMap::new();
         for back in 0..24 {
-            let own = hour(Timestamp(now.0 - back * 3_600_000));
-            by_hour.insert(own, (vec![0; OUTCOMES.len()], vec![0; 2]));
+            let key = hour(Timestamp(now.0 - back * 3_600_000));
+            by_hour.insert(key, (vec![0; OUTCOMES.len()], vec![0; 2]));
         }
         for day in list(figures, "days") {
-            for own in list(day, "hours") {
-                let name = format!("{}T{:02}", text(day, "day"), number(own, "hour"));
+            for hour in list(day, "hours") {
+                let name = format!("{}T{:02}", text(day, "day"), number(hour, "hour"));
                 let Some((outcomes, found)) = by_hour.get_mut(&name) else { continue };
-                let (done, trackers) = (text(own, "done"), number(own, "trackers"));
-                sums.count_recipients(own, number(own, "recipients"), outcomes);
+                let (done, trackers) = (text(hour, "done"), number(hour, "trackers"));
+                sums.count_recipients(hour, number(hour, "recipients"), outcomes);
                 sums.count_trackers(done, trackers, found);
             }
         }
@@ -88,16 +88,16 @@ impl Sums {
             short: format!("{}:00", hour.get(11..).unwrap_or_default()),
             parts: parts.clone(),
         };
-        sums.outcomes = by_hour.iter().map(|(hour, (own, _))| column((hour, own))).collect();
-        sums.found = by_hour.iter().map(|(hour, (_, own))| column((hour, own))).collect();
+        sums.outcomes = by_hour.iter().map(|(hour, (outcomes, _))| column((hour, outcomes))).collect();
+        sums.found = by_hour.iter().map(|(hour, (_, found))| column((hour, found))).collect();
         sums
     }
 
-    fn take_recipients(&mut self, own: &Value, outcomes: &mut [u64]) {
-        self.count_recipients(own, number(own, "count"), outcomes);
+    fn take_recipients(&mut self, recipients: &Value, outcomes: &mut [u64]) {
+        self.count_recipients(recipients, number(recipients, "count"), outcomes);
     }
 
-    fn count_recipients(&mut self, own: &Value, count: u64, outcomes: &mut [u64]) {
+    fn count_recipients(&mut self, recipients: &Value, count: u64, outcomes: &mut [u64]) {
         self.recipients += count;
         for (sums, name) in [
             (&mut self.by_done, "done"),
@@ -105,24 +105,24 @@ impl Sums {
             (&mut self.by_result, "result"),
             (&mut self.by_mailstream, "mailstream"),
         ] {
-            *sums.entry(text(own, name).to_owned()).or_default() += count;
+            *sums.entry(text(recipients, name).to_owned()).or_default() += count;
         }
-        let place = OUTCOMES.iter().position(|name| *name == text(own, "done"));
-        place.and_then(|place| outcomes.get_mut(place)).into_iter().for_each(|own| *own += count);
+        let place = OUTCOMES.iter().position(|name| *name == text(recipients, "done"));
+        place.and_then(|place| outcomes.get_mut(place)).into_iter().for_each(|sum| *sum += count);
     }
 
-    fn take_trackers(&mut self, own: &Value, found: &mut [u64]) {
-        let count = number(own, "count");
-        *self.by_vendor.entry(text(own, "vendor").to_owned()).or_default() += count;
-        *self.by_carrier.entry(text(own, "carrier").to_owned()).or_default() += count;
-        self.count_trackers(text(own, "done"), count, found);
+    fn take_trackers(&mut self, trackers: &Value, found: &mut [u64]) {
+        let count = number(trackers, "count");
+        *self.by_vendor.entry(text(trackers, "vendor").to_owned()).or_default() += count;
+        *self.by_carrier.entry(text(trackers, "carrier").to_owned()).or_default() += count;
+        self.count_trackers(text(trackers, "done"), count, found);
     }
 
     fn count_trackers(&mut self, done: &str, count: u64, found: &mut [u64]) {
         let is_stripped = done == "strip";
         self.trackers += count;
         self.stripped += if is_stripped { count } else { 0 };
-        found.get_mut(usize::from(!is_stripped)).into_iter().for_each(|own| *own += count);
+        found.get_mut(usize::from(!is_stripped)).into_iter().for_each(|sum| *sum += count);
     }
 }
 
@@ -166,10 +166,10 @@ mod tests {
         let figures = serde_json::json!({"days": [row("2026-10-30", "strip", 9), row("2026-10-31", "strip", 3), row("2026-11-02", "keep", 1)]});
         let sums = Sums::of(&figures, "2026-10-31", "2026-11-02");
         assert_eq!((sums.recipients, sums.trackers, sums.stripped), (4, 8, 6));
-        let days: Vec<&str> = sums.outcomes.iter().map(|own| own.time.as_str()).collect();
+        let days: Vec<&str> = sums.outcomes.iter().map(|column| column.time.as_str()).collect();
         assert_eq!(days, ["2026-10-31", "2026-11-01", "2026-11-02"]);
         assert_eq!(
-            sums.found.iter().map(|own| own.parts.clone()).collect::<Vec<_>>(),
+            sums.found.iter().map(|column| column.parts.clone()).collect::<Vec<_>>(),
             [[6, 0], [0, 0], [0, 2]]
         );
         assert_eq!(greatest(&sums.by_done, 1), [("strip", 3)]);
@@ -185,7 +185,7 @@ mod tests {
         ]});
         let sums = Sums::of_hours(&figures, Timestamp::parse("2026-11-25T14:59:59Z").unwrap());
         assert_eq!((sums.recipients, sums.trackers, sums.stripped), (8, 12, 6));
-        let shown = |own: &Column| (own.time.clone(), own.short.clone(), own.parts.clone());
+        let shown = |column: &Column| (column.time.clone(), column.short.clone(), column.parts.clone());
         assert_eq!(sums.found.len(), 24);
         assert_eq!(shown(&sums.found[0]), ("2026-11-24 15:00".to_owned(), "15:00".to_owned(), vec![3, 0]));
         assert_eq!(shown(&sums.found[23]), ("2026-11-25 14:00".to_owned(), "14:00".to_owned(), vec![0, 3]));

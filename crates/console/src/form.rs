@@ -30,16 +30,16 @@ impl Form {
 
     /// The value of a field; empty where there is none.
     pub fn value(&self, name: &str) -> &str {
-        self.fields.iter().find(|(own, _)| own == name).map_or("", |(_, value)| value)
+        self.fields.iter().find(|(key, _)| key == name).map_or("", |(_, value)| value)
     }
 }
 
 fn boundary(content_type: &str) -> Option<&str> {
     let parameters = content_type.split(';').skip(1).map(str::trim);
-    let own = parameters
-        .filter_map(|own| own.split_once('='))
+    let boundary = parameters
+        .filter_map(|parameter| parameter.split_once('='))
         .find(|(name, _)| name.eq_ignore_ascii_case("boundary"))?;
-    let value = own.1.trim_matches('"');
+    let value = boundary.1.trim_matches('"');
     (1..=70).contains(&value.len()).then_some(value)
 }
 
@@ -58,7 +58,7 @@ fn multipart(boundary: &str, body: &[u8]) -> Option<Form> {
         let content = content.strip_prefix(b"\r\n\r\n")?;
         let head = std::str::from_utf8(head).ok()?;
         let disposition =
-            head.lines().find(|own| own.to_ascii_lowercase().starts_with("content-disposition:"))?;
+            head.lines().find(|line| line.to_ascii_lowercase().starts_with("content-disposition:"))?;
         match (disposition.contains("filename="), named(disposition)) {
             (true, _) => form.file = content.to_vec(),
             (false, Some(name)) => {

@@ -36,7 +36,9 @@ pub(super) fn router(console: &Arc<Console>) -> axum::Router {
                 let name = parameters
                     .map_err(|_: axum::extract::rejection::RawPathParamsRejection| ())
                     .ok()
-                    .and_then(|own: RawPathParams| own.iter().next().map(|(_, value)| value.to_owned()));
+                    .and_then(|parameters: RawPathParams| {
+                        parameters.iter().next().map(|(_, value)| value.to_owned())
+                    });
                 answered(Some(route), console, name.unwrap_or_default(), request).await
             }
         };
@@ -79,13 +81,15 @@ async fn answered(
 fn call(console: &Arc<Console>, parts: &Parts, name: String) -> Call {
     let id = cookie(&parts.headers, console.cookie());
     // A page that renews itself does not keep a session alive.
-    let is_renewal = parts.uri.query().is_some_and(|own| own.split('&').any(|own| own == layout::RENEWAL));
-    let session = id.as_deref().and_then(|own| match is_renewal {
-        true => console.sessions.look(own, Instant::now()),
-        false => console.sessions.get(own, Instant::now()),
+    let is_renewal =
+        parts.uri.query().is_some_and(|query| query.split('&').any(|part| part == layout::RENEWAL));
+    let session = id.as_deref().and_then(|id| match is_renewal {
+        true => console.sessions.look(id, Instant::now()),
+        false => console.sessions.get(id, Instant::now()),
     });
-    let header = parts.headers.get(ACCEPT_LANGUAGE).and_then(|own| own.to_str().ok());
-    let wanted = session.as_ref().and_then(|own| own.language).or_else(|| Language::accepted(header?));
+    let header = parts.headers.get(ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok());
+    let wanted =
+        session.as_ref().and_then(|session| session.language).or_else(|| Language::accepted(header?));
     let language = wanted.or_else(|| Language::of(console.config.language)).unwrap_or(Language::En);
     Call {
         console: Arc::clone(console),
@@ -119,7 +123,7 @@ async fn handled(route: &'static Route, mut call: Call, parts: &Parts, body: Bod
 
 /// Whether the browser asked for the name that the console has: a page elsewhere whose name was made to lead here has another one.
 fn is_ours(console: &Console, headers: &HeaderMap) -> Result<(), Failure> {
-    let host = headers.get(HOST).and_then(|own| own.to_str().ok()).unwrap_or_default();
+    let host = headers.get(HOST).and_then(|value| value.to_str().ok()).unwrap_or_default();
     console.is_own_host(host).then_some(()).ok_or(Failure::Elsewhere)
 }
 
@@ -132,12 +136,13 @@ fn signed_in(route: &Route, call: &Call) -> Result<(), Failure> {
 
 /// A form of ours has the session's token for this path; and where the browser says where it comes from, that is here.
 fn is_own_form(call: &Call, headers: &HeaderMap) -> Result<(), Failure> {
-    let text = |name: &str| headers.get(name).and_then(|own| own.to_str().ok());
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let session: &Session = call.session.as_ref().ok_or(Failure::SignedOut)?;
-    let from_here = text("sec-fetch-site").is_none_or(|own| own == "same-origin");
-    let origin = headers.get(ORIGIN).and_then(|own| own.to_str().ok());
-    let is_origin = origin
-        .is_none_or(|own| own.split_once("://").is_some_and(|(_, host)| call.console.is_own_host(host)));
+    let from_here = text("sec-fetch-site").is_none_or(|site| site == "same-origin");
+    let origin = headers.get(ORIGIN).and_then(|value| value.to_str().ok());
+    let is_origin = origin.is_none_or(|origin| {
+        origin.split_once("://").is_some_and(|(_, host)| call.console.is_own_host(host))
+    });
     let is_token = session.is_form_token(&call.path, call.form.value("token"));
     (from_here && is_origin && is_token).then_some(()).ok_or(Failure::ForeignForm)
 }
@@ -145,7 +150,8 @@ fn is_own_form(call: &Call, headers: &HeaderMap) -> Result<(), Failure> {
 async fn form(console: &Console, parts: &Parts, body: Body) -> Result<Form, Failure> {
     let limit = console.config.server.max_body_bytes;
     let whole = Limited::new(body, limit).collect().await.map_err(|_| Failure::TooLarge(limit))?.to_bytes();
-    let content_type = parts.headers.get(CONTENT_TYPE).and_then(|own| own.to_str().ok()).unwrap_or_default();
+    let content_type =
+        parts.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     Form::read(content_type, &whole).ok_or(Failure::malformed("form"))
 }
 
@@ -167,14 +173,14 @@ async fn permitted(route: &Route, call: &mut Call) -> Result<(), Failure> {
                 return Err(Failure::Forbidden);
             }
             let mut all = call.console.controllers().await?;
-            all.retain(|own| session.rights.allow(roles, own));
+            all.retain(|controller| session.rights.allow(roles, controller));
             let wanted = match call.form.value("controller") {
                 "" => call.asked("controller"),
-                own => own,
+                cookie => cookie,
             };
             call.controller = match wanted {
                 "" => all.first().cloned().ok_or(Failure::Forbidden)?,
-                own => all.iter().find(|one| *one == own).cloned().ok_or(Failure::Forbidden)?,
+                name => all.iter().find(|one| *one == name).cloned().ok_or(Failure::Forbidden)?,
             };
             call.controllers = all;
             Ok(())
@@ -212,11 +218,11 @@ pub(super) fn policy(console: &Console, sources: &str) -> HeaderValue {
 
 /// The value of a cookie, where it stands there once.
 pub(super) fn cookie(headers: &HeaderMap, name: &str) -> Option<String> {
-    let all = headers.get_all(COOKIE).iter().filter_map(|own| own.to_str().ok());
+    let all = headers.get_all(COOKIE).iter().filter_map(|get_all| get_all.to_str().ok());
     let mut found = all
-        .flat_map(|own| own.split(';'))
-        .filter_map(|own| own.trim().split_once('='))
-        .filter(|(own, _)| *own == name)
+        .flat_map(|header| header.split(';'))
+        .filter_map(|cookie| cookie.trim().split_once('='))
+        .filter(|(key, _)| *key == name)
         .map(|(_, value)| value.to_owned());
     let only = found.next()?;
     found.next().is_none().then_some(only)

@@ -106,8 +106,8 @@ fn answer(status: StatusCode, call: &Call, page: &Page) -> Response<Body> {
 /// The ways that are open to the session.
 fn ways(call: &Call, session: &Session) -> Markup {
     let is_open = |path: &str| {
-        let route = ROUTES.iter().find(|own| own.path == path && own.method == Method::Get);
-        route.is_some_and(|own| match own.need {
+        let route = ROUTES.iter().find(|route| route.path == path && route.method == Method::Get);
+        route.is_some_and(|route| match route.need {
             Need::Nobody | Need::SignedIn => true,
             Need::Of(roles) => session.rights.allow_somewhere(roles),
             Need::All(roles) => session.rights.allow_all(roles),
@@ -130,7 +130,7 @@ fn chooser(call: &Call) -> Markup {
             form class="chooser" method="get" action=(call.path) {
                 label for="chosen" { (call.say(&Text("Controller", "Verantwortlicher", "Responsable"))) }
                 select id="chosen" name="controller" {
-                    @for own in &call.controllers { option value=(own) selected[*own == call.controller] { (own) } }
+                    @for controller in &call.controllers { option value=(controller) selected[*controller == call.controller] { (controller) } }
                 }
                 button { (call.say(&Text("Show", "Zeigen", "Afficher"))) }
             }
@@ -145,9 +145,9 @@ fn foot(call: &Call, session: &Session) -> Markup {
             form method="post" action="/language" {
                 (token(call, "/language"))
                 input type="hidden" name="back" value=(call.path);
-                @for own in Language::ALL {
-                    button class="link" name="language" value=(own.code()) lang=(own.code())
-                        aria-pressed=(if own == call.language { "true" } else { "false" }) { (own.name()) }
+                @for language in Language::ALL {
+                    button class="link" name="language" value=(language.code()) lang=(language.code())
+                        aria-pressed=(if language == call.language { "true" } else { "false" }) { (language.name()) }
                 }
             }
             form method="post" action="/logout" {

@@ -134,7 +134,7 @@ impl Console {
     /// What the addresses of pages begin with.
     fn base(&self) -> String {
         match (&self.config.server.public_url, self.config.is_https()) {
-            (Some(own), _) => own.clone(),
+            (Some(text), _) => text.clone(),
             (None, true) => format!("https://{}", self.address),
             (None, false) => format!("http://{}", self.address),
         }
@@ -143,7 +143,7 @@ impl Console {
     /// Whether this is how browsers name the console.
     fn is_own_host(&self, host: &str) -> bool {
         let base = self.base();
-        let named = base.split_once("://").is_some_and(|(_, own)| own.eq_ignore_ascii_case(host));
+        let named = base.split_once("://").is_some_and(|(_, authority)| authority.eq_ignore_ascii_case(host));
         let is_local = self.config.server.public_url.is_none() && self.address.ip().is_loopback();
         named || is_local && host.eq_ignore_ascii_case(&format!("localhost:{}", self.address.port()))
     }
@@ -156,13 +156,16 @@ impl Console {
     /// A cookie of ours, for so many seconds; none that is kept where that is `None`.
     fn set_cookie(&self, name: &str, value: &str, seconds: Option<u64>) -> String {
         let secure = if self.config.is_https() { "; Secure" } else { "" };
-        let age = seconds.map_or(String::new(), |own| format!("; Max-Age={own}"));
+        let age = seconds.map_or(String::new(), |seconds| format!("; Max-Age={seconds}"));
         format!("{name}={value}; Path=/; HttpOnly; SameSite=Lax{secure}{age}")
     }
 
     /// Where else forms may lead: to the identity provider, to sign out there, too.
     fn form_targets(&self) -> String {
-        self.saml.as_ref().and_then(|own| own.logout_origin()).map_or(String::new(), |own| format!(" {own}"))
+        self.saml
+            .as_ref()
+            .and_then(|saml| saml.logout_origin())
+            .map_or(String::new(), |origin| format!(" {origin}"))
     }
 
     /// The name of the cookie that ties a request to sign in to the browser.
@@ -187,7 +190,7 @@ impl Console {
     async fn controllers(&self) -> Result<Vec<String>, Failure> {
         let policy = self.policy().await?;
         let all = policy.get("controllers").and_then(Value::as_array).into_iter().flatten();
-        Ok(all.filter_map(|own| own.get("name")?.as_str().map(str::to_owned)).collect())
+        Ok(all.filter_map(|controller| controller.get("name")?.as_str().map(str::to_owned)).collect())
     }
 }
 
@@ -212,7 +215,7 @@ impl Call {
 
     /// A value of the query; empty where there is none.
     fn asked(&self, name: &str) -> &str {
-        self.query.iter().find(|(own, _)| own == name).map_or("", |(_, value)| value)
+        self.query.iter().find(|(key, _)| key == name).map_or("", |(_, value)| value)
     }
 
     /// The session, where the route needs one.
@@ -222,7 +225,7 @@ impl Call {
 
     /// What a form that is sent to this path must bring along.
     fn token(&self, path: &str) -> String {
-        self.session.as_ref().map_or(String::new(), |own| own.form_token(path))
+        self.session.as_ref().map_or(String::new(), |session| session.form_token(path))
     }
 
     /// The address of a page about the same controller.
@@ -230,7 +233,7 @@ impl Call {
         let sign = if path.contains('?') { '&' } else { '?' };
         match self.controller.as_str() {
             "" => path.to_owned(),
-            own => format!("{path}{sign}controller={}", query::encoded(own)),
+            controller => format!("{path}{sign}controller={}", query::encoded(controller)),
         }
     }
 }

@@ -2,9 +2,9 @@
 
 /// The pairs of a query; `None` where it is malformed.
 pub fn pairs(text: &str) -> Option<Vec<(String, String)>> {
-    let each = text.split('&').filter(|own| !own.is_empty());
-    each.map(|own| {
-        let (name, value) = own.split_once('=').unwrap_or((own, ""));
+    let each = text.split('&').filter(|part| !part.is_empty());
+    each.map(|pair| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         Some((decoded(name)?, decoded(value)?))
     })
     .collect()

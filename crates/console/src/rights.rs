@@ -21,7 +21,7 @@ impl Rights {
         let mut given: Vec<(Role, Option<Controller>)> = rules
             .iter()
             .filter(|rule| {
-                attributes.clone().any(|own| own == (rule.attribute.as_str(), rule.value.as_str()))
+                attributes.clone().any(|pair| pair == (rule.attribute.as_str(), rule.value.as_str()))
             })
             .map(|rule| (rule.role, rule.controller.clone()))
             .collect();
@@ -37,13 +37,14 @@ impl Rights {
 
     /// Whether one of these roles is theirs, for this controller.
     pub fn allow(&self, roles: &[Role], controller: &str) -> bool {
-        let covers = |own: &Option<Controller>| own.as_ref().is_none_or(|own| own.as_str() == controller);
-        self.0.iter().any(|(role, own)| roles.contains(role) && covers(own))
+        let covers =
+            |scope: &Option<Controller>| scope.as_ref().is_none_or(|name| name.as_str() == controller);
+        self.0.iter().any(|(role, scope)| roles.contains(role) && covers(scope))
     }
 
     /// Whether one of these roles is theirs for all controllers.
     pub fn allow_all(&self, roles: &[Role]) -> bool {
-        self.0.iter().any(|(role, own)| roles.contains(role) && own.is_none())
+        self.0.iter().any(|(role, scope)| roles.contains(role) && scope.is_none())
     }
 
     /// Whether one of these roles is theirs for any controller.
@@ -65,7 +66,7 @@ mod tests {
     use super::*;
 
     fn rule(value: &str, role: Role, controller: Option<&str>) -> RoleRule {
-        let controller = controller.map(|own| own.parse().unwrap());
+        let controller = controller.map(|controller| controller.parse().unwrap());
         RoleRule { attribute: "groups".to_owned(), value: value.to_owned(), role, controller }
     }
 

@@ -137,7 +137,7 @@ impl Saml {
 
     /// The metadata that the identity provider is given.
     pub(super) fn metadata(&self) -> String {
-        let certificate = self.key.as_ref().map(|own| own.certificate.as_str());
+        let certificate = self.key.as_ref().map(|key| key.certificate.as_str());
         message::metadata(&self.settings.entity_id, &self.acs(), &self.logout_url(), certificate)
     }
 
@@ -209,23 +209,25 @@ impl Saml {
             .ok_or(SamlError::Unfit("the conditions have no end"))?
             .timestamp_millis();
         if now.0 >= end + skew
-            || conditions.not_before.is_some_and(|own| now.0 < own.timestamp_millis() - skew)
+            || conditions.not_before.is_some_and(|start| now.0 < start.timestamp_millis() - skew)
         {
             return Err(SamlError::Unfit("the conditions do not hold now"));
         }
         let audiences = conditions.audience_restrictions.as_deref().unwrap_or_default();
-        let is_ours = |own: &String| *own == self.settings.entity_id;
-        if audiences.is_empty() || !audiences.iter().all(|own| own.audience.iter().any(is_ours)) {
+        let is_ours = |text: &String| *text == self.settings.entity_id;
+        if audiences.is_empty()
+            || !audiences.iter().all(|restriction| restriction.audience.iter().any(is_ours))
+        {
             return Err(SamlError::Unfit("the assertion is for others"));
         }
         let subject = assertion.subject.as_ref().ok_or(SamlError::Unfit("the assertion has no subject"))?;
         self.confirmed(subject, now, skew)?;
-        let name = subject.name_id.as_ref().filter(|own| is_name(&own.value));
+        let name = subject.name_id.as_ref().filter(|name_id| is_name(&name_id.value));
         let name = name.ok_or(SamlError::Unfit("the subject has no name"))?;
         let statement = assertion.authn_statements.as_deref().unwrap_or_default().first();
         let statement =
             statement.ok_or(SamlError::Unfit("the assertion does not say that somebody signed in"))?;
-        let session_end = statement.session_not_on_or_after.map(|own| own.timestamp_millis());
+        let session_end = statement.session_not_on_or_after.map(|end| end.timestamp_millis());
         if session_end.is_some_and(|end| now.0 >= end) {
             return Err(SamlError::Unfit("the session is over"));
         }
@@ -252,21 +254,22 @@ impl Saml {
         skew: i64,
     ) -> Result<(), SamlError> {
         let all = subject.subject_confirmations.as_deref().unwrap_or_default();
-        let data = all.iter().filter_map(|own| own.subject_confirmation_data.as_ref());
-        let mut fitting = data.filter(|own| {
-            own.recipient.as_deref() == Some(self.acs().as_str())
-                && own.not_on_or_after.is_some_and(|end| now.0 < end.timestamp_millis() + skew)
+        let data = all.iter().filter_map(|confirmation| confirmation.subject_confirmation_data.as_ref());
+        let mut fitting = data.filter(|data| {
+            data.recipient.as_deref() == Some(self.acs().as_str())
+                && data.not_on_or_after.is_some_and(|end| now.0 < end.timestamp_millis() + skew)
         });
         fitting.next().map(|_| ()).ok_or(SamlError::Unfit("nobody confirms the subject for us and now"))
     }
 
     fn rights(&self, assertion: &Assertion) -> Rights {
         let statements = assertion.attribute_statements.iter().flatten();
-        let attributes = statements.flat_map(|own| &own.attributes);
+        let attributes = statements.flat_map(|statement| &statement.attributes);
         let pairs: Vec<(&str, &str)> = attributes
-            .flat_map(|own| {
-                let names = [own.name.as_deref(), own.friendly_name.as_deref()];
-                let values: Vec<&str> = own.values.iter().filter_map(|own| own.value.as_deref()).collect();
+            .flat_map(|attribute| {
+                let names = [attribute.name.as_deref(), attribute.friendly_name.as_deref()];
+                let values: Vec<&str> =
+                    attribute.values.iter().filter_map(|value| value.value.as_deref()).collect();
                 names
                     .into_iter()
                     .flatten()
@@ -308,14 +311,14 @@ fn decoded(encoded: &str) -> Result<String, SamlError> {
     if encoded.len() > MAX_MESSAGE {
         return Err(SamlError::Malformed("it is too large"));
     }
-    let bare: String = encoded.chars().filter(|own| !own.is_ascii_whitespace()).collect();
+    let bare: String = encoded.chars().filter(|character| !character.is_ascii_whitespace()).collect();
     let bytes = STANDARD.decode(bare).map_err(|_| SamlError::Malformed("it is no base64"))?;
     String::from_utf8(bytes).map_err(|_| SamlError::Malformed("it is no UTF-8"))
 }
 
 fn is_name(text: &str) -> bool {
     (1..=512).contains(&text.chars().count())
-        && !text.contains(|own: char| own.is_control())
+        && !text.contains(|character: char| character.is_control())
         && text.trim() == text
 }
 

@@ -31,7 +31,7 @@ pub(super) async fn serve(config: Settings, api: Client) -> Result<(), Box<dyn s
     let wanted = config.server.address;
     let bound = bind(wanted).await.map_err(|error| format!("{wanted} cannot be had: {error}"))?;
     let console = Console::new(config, api, saml.clone(), bound.address);
-    let renewal = saml.map(|own| tokio::spawn(own.keep_fresh()));
+    let renewal = saml.map(|saml| tokio::spawn(saml.keep_fresh()));
     tracing::info!(address = %bound.address, url = %console.base(), "the console is served");
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     let routes = guard::router(&console);
@@ -44,7 +44,7 @@ pub(super) async fn serve(config: Settings, api: Client) -> Result<(), Box<dyn s
         };
         match accepted {
             Ok(stream) => {
-                let (routes, tls) = (routes.clone(), tls.as_ref().map(|own| Arc::clone(&own.config)));
+                let (routes, tls) = (routes.clone(), tls.as_ref().map(|tls| Arc::clone(&tls.config)));
                 let patience = console.config.server.idle_timeout;
                 tokio::spawn(async move {
                     let talked = connection(stream, tls, routes, patience, &seat);

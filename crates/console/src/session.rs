@@ -95,7 +95,7 @@ impl Sessions {
         let mut form_key = [0; 32];
         rand::fill(&mut form_key).ok()?;
         let name = hashed(&id).chars().take(12).collect();
-        let longest = newcomer.at_most.map_or(self.limits.absolute, |own| own.min(self.limits.absolute));
+        let longest = newcomer.at_most.map_or(self.limits.absolute, |time| time.min(self.limits.absolute));
         let session = Session {
             name,
             subject: newcomer.subject,
@@ -109,8 +109,8 @@ impl Sessions {
         };
         let mut table = self.table(now);
         if table.len() >= self.limits.most {
-            let oldest = table.iter().min_by_key(|(_, own)| own.used).map(|(key, _)| key.clone());
-            oldest.into_iter().for_each(|own| drop(table.remove(&own)));
+            let oldest = table.iter().min_by_key(|(_, session)| session.used).map(|(key, _)| key.clone());
+            oldest.into_iter().for_each(|key| drop(table.remove(&key)));
         }
         table.insert(hashed(&id), session);
         Some(id)
@@ -131,7 +131,10 @@ impl Sessions {
 
     /// Changes the language of a session.
     pub fn speak(&self, id: &str, language: Language, now: Instant) {
-        self.table(now).get_mut(&hashed(id)).into_iter().for_each(|own| own.language = Some(language));
+        self.table(now)
+            .get_mut(&hashed(id))
+            .into_iter()
+            .for_each(|session| session.language = Some(language));
     }
 
     /// Ends the session of an id.
@@ -143,21 +146,21 @@ impl Sessions {
     pub fn close_where(&self, fits: impl Fn(&Session) -> bool, now: Instant) -> usize {
         let mut table = self.table(now);
         let before = table.len();
-        table.retain(|_, own| !fits(own));
+        table.retain(|_, session| !fits(session));
         before - table.len()
     }
 
     /// Everybody, the newest first.
     pub fn all(&self, now: Instant) -> Vec<Session> {
         let mut all: Vec<Session> = self.table(now).values().cloned().collect();
-        all.sort_by_key(|own| std::cmp::Reverse(own.since));
+        all.sort_by_key(|session| std::cmp::Reverse(session.since));
         all
     }
 
     /// The table, without those that are over.
     fn table(&self, now: Instant) -> MutexGuard<'_, HashMap<String, Session>> {
         let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
-        table.retain(|_, own| !own.is_over(self.limits, now));
+        table.retain(|_, session| !session.is_over(self.limits, now));
         table
     }
 }
@@ -215,28 +218,30 @@ mod tests {
     fn ids_are_new_and_the_one_silent_longest_makes_room() {
         let (sessions, start) = (Sessions::new(limits()), Instant::now());
         let at = |seconds| start + Duration::from_secs(seconds);
-        let ids: Vec<String> = (0..4).map(|own| sessions.open(newcomer("ann"), at(own)).unwrap()).collect();
+        let ids: Vec<String> =
+            (0..4).map(|second| sessions.open(newcomer("ann"), at(second)).unwrap()).collect();
         assert!(sessions.get(&ids[0], at(4)).is_none());
-        assert!(ids[1..].iter().all(|own| sessions.get(own, at(4)).is_some()));
-        assert!(ids[1..].iter().all(|own| own.len() == 64 && *own != ids[0]));
+        assert!(ids[1..].iter().all(|id| sessions.get(id, at(4)).is_some()));
+        assert!(ids[1..].iter().all(|id| id.len() == 64 && *id != ids[0]));
     }
 
     #[test]
     fn a_token_goes_for_one_session_and_one_path() {
         let (sessions, now) = (Sessions::new(limits()), Instant::now());
         let session = || sessions.get(&sessions.open(newcomer("ann"), now).unwrap(), now).unwrap();
-        let (own, other) = (session(), session());
-        let token = own.form_token("/logout");
-        assert!(own.is_form_token("/logout", &token));
-        assert!(!own.is_form_token("/person", &token) && !other.is_form_token("/logout", &token));
-        assert!(!own.is_form_token("/logout", ""));
+        let (this, other) = (session(), session());
+        let token = this.form_token("/logout");
+        assert!(this.is_form_token("/logout", &token));
+        assert!(!this.is_form_token("/person", &token) && !other.is_form_token("/logout", &token));
+        assert!(!this.is_form_token("/logout", ""));
     }
 
     #[test]
     fn sessions_are_ended_by_name() {
         let (sessions, now) = (Sessions::new(limits()), Instant::now());
-        let ids: Vec<String> = ["ann", "bob"].map(|own| sessions.open(newcomer(own), now).unwrap()).to_vec();
-        assert_eq!(sessions.close_where(|own| own.subject == "bob", now), 1);
+        let ids: Vec<String> =
+            ["ann", "bob"].map(|name| sessions.open(newcomer(name), now).unwrap()).to_vec();
+        assert_eq!(sessions.close_where(|session| session.subject == "bob", now), 1);
         assert!(sessions.get(&ids[1], now).is_none());
         assert_eq!(sessions.close(&ids[0], now).unwrap().subject, "ann");
         assert!(sessions.all(now).is_empty());

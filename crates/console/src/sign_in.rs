@@ -114,7 +114,7 @@ pub(super) async fn let_in(call: &Call, newcomer: Newcomer) -> Answered {
     let (console, now) = (&call.console, Instant::now());
     let roles = newcomer.rights.described();
     write(console, &newcomer.subject, None, Deed::of("session.opened", &roles)).await?;
-    call.id.iter().for_each(|own| drop(console.sessions.close(own, now)));
+    call.id.iter().for_each(|id| drop(console.sessions.close(id, now)));
     let id = console.sessions.open(newcomer, now).ok_or_else(|| {
         tracing::error!("nobody can sign in: no randomness can be had");
         Failure::Fault
@@ -127,9 +127,9 @@ pub(super) async fn let_in(call: &Call, newcomer: Newcomer) -> Answered {
 
 pub(super) async fn out(call: Call) -> Answered {
     let console = &call.console;
-    call.id.iter().for_each(|own| drop(console.sessions.close(own, Instant::now())));
-    let federated = call.session.as_ref().and_then(|own| own.saml.as_ref());
-    let elsewhere = console.saml.as_ref().zip(federated).and_then(|(saml, own)| saml.logout(own));
+    call.id.iter().for_each(|id| drop(console.sessions.close(id, Instant::now())));
+    let federated = call.session.as_ref().and_then(|session| session.saml.as_ref());
+    let elsewhere = console.saml.as_ref().zip(federated).and_then(|(saml, federated)| saml.logout(federated));
     let mut response = onward(elsewhere.as_deref().unwrap_or("/signed-out"));
     keep_cookie(&mut response, &console.set_cookie(console.cookie(), "", Some(0)));
     Ok(response)

@@ -23,14 +23,14 @@ impl<'a> Deed<'a> {
 
     /// Something else.
     pub(super) fn of(action: &'a str, detail: &'a str) -> Deed<'a> {
-        Deed { action, person: None, detail: Some(detail).filter(|own| !own.is_empty()) }
+        Deed { action, person: None, detail: Some(detail).filter(|detail| !detail.is_empty()) }
     }
 }
 
 /// Writes it down. Where that fails, what was wanted is not done.
 pub(super) async fn note(call: &Call, deed: Deed<'_>) -> Result<(), Failure> {
     let actor = call.session()?.subject.clone();
-    let controller = Some(call.controller.as_str()).filter(|own| !own.is_empty());
+    let controller = Some(call.controller.as_str()).filter(|controller| !controller.is_empty());
     write(&call.console, &actor, controller, deed).await
 }
 
@@ -47,7 +47,7 @@ pub(super) async fn write(
         "action": deed.action,
         "controller": controller,
         "person": deed.person,
-        "detail": deed.detail.map(|own| short(own, 1024)),
+        "detail": deed.detail.map(|detail| short(detail, 1024)),
     });
     console.api.post("/v1/audit", &body).await?;
     Ok(())

@@ -39,7 +39,14 @@ pub fn story(language: Language, record: &Value) -> Vec<String> {
     ));
     let sighted: Vec<String> = list(record, "sightings")
         .iter()
-        .map(|own| format!("{} × {} ({})", number(own, "count"), text(own, "vendor"), text(own, "carrier")))
+        .map(|sighting| {
+            format!(
+                "{} × {} ({})",
+                number(sighting, "count"),
+                text(sighting, "vendor"),
+                text(sighting, "carrier")
+            )
+        })
         .collect();
     if !sighted.is_empty() {
         said.push(format!(
@@ -65,7 +72,7 @@ pub fn story(language: Language, record: &Value) -> Vec<String> {
             outcome(language, text(record, "done"))
         ));
     }
-    let queue = maybe(record, "queue_id").map_or(String::new(), |own| format!(", {own}"));
+    let queue = maybe(record, "queue_id").map_or(String::new(), |id| format!(", {id}"));
     said.push(format!(
         "{} {} ({}{queue}).",
         say("The message was", "Die Nachricht wurde", "Le message a été"),

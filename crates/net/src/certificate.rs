@@ -77,7 +77,7 @@ impl Certificate {
 
     /// When it ends, in seconds since 1970; `None` where that cannot be read.
     pub fn end(&self) -> Option<i64> {
-        self.current.load().cert.first().and_then(|own| end(own))
+        self.current.load().cert.first().and_then(|certificate| end(certificate))
     }
 
     /// Reads the files again where they have changed, and looks how near the end is. Both are logged, once. `now` in seconds since 1970.
@@ -97,7 +97,9 @@ impl Certificate {
                 }
             }
         }
-        let Some(end) = self.current.load().cert.first().and_then(|own| end(own)) else { return };
+        let Some(end) = self.current.load().cert.first().and_then(|certificate| end(certificate)) else {
+            return;
+        };
         metrics::gauge!("pixelward_certificate_expiry_timestamp_seconds", "listener" => listener.to_owned())
             .set(end as f64);
         let alarm = Alarm::at(end - now);
@@ -172,7 +174,7 @@ pub(super) fn name(der: &[u8]) -> Option<String> {
     let common =
         || certificate.subject().iter_common_name().find_map(|name| name.as_str().ok().map(str::to_owned));
     let name = alternative.or_else(common).unwrap_or_else(|| certificate.subject().to_string());
-    let clean = |own: char| if own.is_control() { '?' } else { own };
+    let clean = |character: char| if character.is_control() { '?' } else { character };
     Some(name.chars().map(clean).take(255).collect())
 }
 

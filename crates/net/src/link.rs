@@ -1,7 +1,9 @@
-//! The one-time link to the console, for the first day: made on the console's machine by whoever may write its folder, and good once.
+//! The one-time console link for the first day: created on the console's machine by anyone who may write its
+//! directory, and valid once.
 //!
-//! Only SHA-256 of the secret is kept, with its end, in a file that its owner alone can read. Using the link takes the file away, so it counts once
-//! whatever happens in between; a new one takes the place of the one before.
+//! Only the SHA-256 of the secret is kept, with its expiry, in a file that only its owner can read. Using the
+//! link removes the file, so it works only once whatever happens in between; a new link replaces the previous
+//! one.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -13,26 +15,26 @@ use aws_lc_rs::{constant_time, digest, rand};
 
 use pixelward_core::consent::Timestamp;
 
-/// The most bytes such a file has.
+/// The maximum size of such a file, in bytes.
 const MAX_FILE: u64 = 256;
 
-/// What came of a link that somebody showed.
+/// The result of using a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shown {
-    /// It was good, and is used up now.
+    /// It was valid, and is now used up.
     Good,
-    /// It is none, was used, or is over.
+    /// It is invalid, used or expired.
     Refused,
 }
 
-/// Makes a link's secret that counts for so long; belongs to whom the folder belongs.
+/// Creates a link secret with this lifetime, in a file that belongs to the directory's owner.
 ///
 /// # Errors
 ///
-/// When the folder cannot be written, or no randomness can be had.
+/// When the directory cannot be written, or no randomness is available.
 pub fn make(folder: &Path, now: Timestamp, lifetime: Duration) -> io::Result<String> {
     let mut bytes = [0; 32];
-    rand::fill(&mut bytes).map_err(|_| io::Error::other("no randomness can be had"))?;
+    rand::fill(&mut bytes).map_err(|_| io::Error::other("no randomness is available"))?;
     let secret = hex(&bytes);
     let end = now.0.saturating_add(i64::try_from(lifetime.as_millis()).unwrap_or(i64::MAX));
     std::fs::create_dir_all(folder)?;
@@ -49,11 +51,11 @@ pub fn make(folder: &Path, now: Timestamp, lifetime: Duration) -> io::Result<Str
     Ok(secret)
 }
 
-/// Uses a link up, where the secret is that of the one which was made last.
+/// Uses a link up if the secret is that of the latest one.
 ///
 /// # Errors
 ///
-/// When the file cannot be read or taken away, or others than its owner can read it.
+/// When the file cannot be read or removed, or others than its owner can read it.
 pub fn take(folder: &Path, secret: &str, now: Timestamp) -> io::Result<Shown> {
     let path = path(folder);
     let mut file = match File::open(&path) {
@@ -62,7 +64,7 @@ pub fn take(folder: &Path, secret: &str, now: Timestamp) -> io::Result<Shown> {
     };
     if file.metadata()?.permissions().mode() & 0o077 != 0 {
         return Err(io::Error::other(format!(
-            "{}: others can read or write it; make a new link",
+            "{}: others can read or write it; create a new link",
             path.display()
         )));
     }
@@ -73,7 +75,7 @@ pub fn take(folder: &Path, secret: &str, now: Timestamp) -> io::Result<Shown> {
     if !is_right || end.parse::<i64>().is_ok_and(|end| now.0 >= end) {
         return Ok(Shown::Refused);
     }
-    // Of two who show it at once, one finds the file gone.
+    // If two people use it at once, one of them finds the file gone.
     match std::fs::remove_file(&path) {
         Ok(()) => Ok(Shown::Good),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Shown::Refused),
@@ -127,7 +129,7 @@ mod tests {
             let show = || take(folder, &secret, NOW).unwrap() == Shown::Good;
             let good = std::thread::scope(|scope| {
                 let all: Vec<_> = (0..16).map(|_| scope.spawn(show)).collect();
-                all.into_iter().map(|own| own.join().unwrap()).filter(|own| *own).count()
+                all.into_iter().map(|thread| thread.join().unwrap()).filter(|is_right| *is_right).count()
             });
             assert_eq!(good, 1);
         });

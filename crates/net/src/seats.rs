@@ -1,8 +1,8 @@
-//! Who is talked to at once: so many connections, and whose seat is given to another when all are taken.
+//! Limits concurrent connections, and decides which one is closed for a new one when all seats are taken.
 //!
-//! Promised: connections that only wait cannot keep others out. Whoever comes when all seats are taken gets
-//! the one of the connection that has waited longest for its client, once that has had a fair time; a request
-//! that came whole is always answered.
+//! Promised: idle connections cannot keep others out. When all seats are taken, a new connection gets the
+//! seat of the one that has waited longest for its client, once that has had a fair time; a complete request
+//! is always answered.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep_until};
 
 /// How long a client has for the head of its first request before others may get its seat.
 const FIRST_HEAD: Duration = Duration::from_secs(1);
-/// How long for that of a further one.
+/// How long it has for that of a later request.
 const NEXT_HEAD: Duration = Duration::from_secs(5);
 
 /// All seats.
@@ -21,7 +21,7 @@ const NEXT_HEAD: Duration = Duration::from_secs(5);
 pub struct Seats {
     most: usize,
     taken: Mutex<Taken>,
-    /// A seat became free, or somebody began to wait.
+    /// Signals that a seat became free, or that a connection began to wait.
     changed: Notify,
 }
 
@@ -29,7 +29,7 @@ pub struct Seats {
 struct Taken {
     count: usize,
     number: u64,
-    /// Those that wait for their clients, by when others may get their seats.
+    /// The connections that wait for their clients, by the time from which others may get their seats.
     waiting: BTreeMap<(Instant, u64), Arc<Notify>>,
 }
 
@@ -39,17 +39,18 @@ pub struct Seat {
     seats: Arc<Seats>,
     number: u64,
     leave: Arc<Notify>,
-    /// Until when nobody else gets it while its client is waited for; `None` while a request is answered.
+    /// The time until which the seat is safe while its client is waited for; `None` while a request is
+    /// answered.
     until: Mutex<Option<Instant>>,
 }
 
 impl Seats {
-    /// So many.
+    /// Creates this many seats.
     pub fn new(most: usize) -> Arc<Seats> {
         Arc::new(Seats { most, taken: Mutex::default(), changed: Notify::new() })
     }
 
-    /// A seat, once there is one. Only one task may ask.
+    /// Waits for a seat. Only one task may ask.
     pub async fn take(self: &Arc<Seats>) -> Arc<Seat> {
         loop {
             let next = {
@@ -87,7 +88,7 @@ impl Seats {
 }
 
 impl Taken {
-    /// Asks the one who waits longest to leave; gives when somebody may be asked where nobody may now.
+    /// Asks the connection that has waited longest to leave; if none may be asked now, returns when one may.
     fn vacate(&mut self, now: Instant) -> Option<Instant> {
         let first = self.waiting.first_entry()?;
         let (due, _) = *first.key();
@@ -100,12 +101,12 @@ impl Taken {
 }
 
 impl Seat {
-    /// Resolves once the seat is to be left for another.
+    /// Resolves once the seat must be left for another connection.
     pub async fn left(&self) {
         self.leave.notified().await;
     }
 
-    /// A request came whole: the seat is kept until what this gives is dropped.
+    /// Marks a request as complete: the seat is kept until the returned value is dropped.
     pub fn answers(self: &Arc<Seat>) -> Answering {
         if let Some(until) = self.until().take() {
             self.seats.locked().waiting.remove(&(until, self.number));
@@ -138,7 +139,7 @@ impl Drop for Seat {
     }
 }
 
-/// A request is being answered.
+/// A request being answered.
 #[derive(Debug)]
 pub struct Answering(Arc<Seat>);
 

@@ -21,26 +21,26 @@ use tokio_rustls::TlsAcceptor;
 
 use super::seats::{Answering, Seat, Seats};
 
-/// The largest header of a request, in bytes.
+/// The maximum size of a request header, in bytes.
 const MAX_HEADER: usize = 32 * 1024;
-/// The most fields of a request's header.
+/// The maximum number of fields in a request header.
 const MAX_FIELDS: usize = 64;
 /// How long accepting pauses when the system has no descriptors left.
 const BREATH: Duration = Duration::from_millis(100);
 
-/// A listener that has its address.
+/// A bound listener.
 #[derive(Debug)]
 pub struct Bound {
     listener: TcpListener,
-    /// The address, with the port that was given where 0 was asked for.
+    /// The bound address, with the assigned port if 0 was requested.
     pub address: SocketAddr,
 }
 
-/// Takes an address.
+/// Binds an address.
 ///
 /// # Errors
 ///
-/// When it cannot be had.
+/// When it is not available.
 pub async fn bind(address: SocketAddr) -> io::Result<Bound> {
     let listener = TcpListener::bind(address).await?;
     let address = listener.local_addr()?;
@@ -48,7 +48,7 @@ pub async fn bind(address: SocketAddr) -> io::Result<Bound> {
 }
 
 impl Bound {
-    /// The next connection.
+    /// Accepts the next connection.
     ///
     /// # Errors
     ///
@@ -105,15 +105,15 @@ pub struct Limits {
 /// How a connection ended.
 pub type Ended = Result<(), Box<dyn std::error::Error + Send + Sync>>;
 
-/// Waits until a connection ends, or has to leave its seat to another.
+/// Waits until a connection ends, or must leave its seat to another.
 ///
 /// # Errors
 ///
-/// Why it ended before its time.
+/// Why it ended early.
 pub async fn seated(seat: &Seat, connection: impl Future<Output = Ended>) -> Ended {
     tokio::select! {
         ended = connection => ended,
-        () = seat.left() => Err("others had to be served, and its client let it wait".into()),
+        () = seat.left() => Err("closed for a new connection because its client was idle".into()),
     }
 }
 
@@ -133,7 +133,7 @@ async fn connection(stream: TcpStream, routes: axum::Router, limits: Limits, sea
 ///
 /// # Errors
 ///
-/// Why it ended before its time.
+/// Why it ended early.
 pub async fn talk<S>(stream: S, routes: axum::Router, patience: Duration, seat: &Arc<Seat>) -> Ended
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
@@ -158,7 +158,7 @@ where
     Ok(())
 }
 
-/// The body of an answer, with which the answer ends.
+/// The body of a response, which marks the end of the response when it is sent.
 struct Sent {
     body: Body,
     _answering: Answering,

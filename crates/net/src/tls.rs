@@ -63,9 +63,9 @@ impl Tls {
 
     /// The name in the client's certificate, where that is verified.
     pub fn client_name(&self, connection: &ServerConnection) -> Option<String> {
-        let (own, intermediates) = connection.peer_certificates()?.split_first()?;
-        self.verifier.as_ref()?.verify_client_cert(own, intermediates, UnixTime::now()).ok()?;
-        certificate::name(own)
+        let (end_entity, intermediates) = connection.peer_certificates()?.split_first()?;
+        self.verifier.as_ref()?.verify_client_cert(end_entity, intermediates, UnixTime::now()).ok()?;
+        certificate::name(end_entity)
     }
 }
 

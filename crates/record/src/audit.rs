@@ -89,7 +89,7 @@ impl Audit {
             self.tail.roll()?;
         }
         let places = self.tail.append(&[payload])?;
-        self.places.extend(places.into_iter().map(|own| (self.tail.number(), own)));
+        self.places.extend(places.into_iter().map(|place| (self.tail.number(), place)));
         let head = self.tail.head();
         if let Err(error) = write_head(&self.directory.join("head"), &head) {
             tracing::error!(%error, "the end of the audit trail could not be noted");
@@ -207,7 +207,7 @@ mod tests {
 
     fn written(folder: &Path, numbers: std::ops::RangeInclusive<u64>) {
         let mut audit = Audit::open(folder).unwrap();
-        numbers.for_each(|own| assert_eq!(audit.write(&entry(own)).unwrap().number, own));
+        numbers.for_each(|number| assert_eq!(audit.write(&entry(number)).unwrap().number, number));
     }
 
     fn all(folder: &Path) -> Result<u64, String> {
@@ -221,7 +221,7 @@ mod tests {
             written(folder, 4..=5);
             let audit = Audit::open(folder).unwrap();
             let numbers = |before, limit| -> Vec<u64> {
-                audit.before(before, limit).unwrap().iter().map(|own| own.number).collect()
+                audit.before(before, limit).unwrap().iter().map(|entry| entry.number).collect()
             };
             assert_eq!(numbers(u64::MAX, 2), [5, 4]);
             assert_eq!(numbers(4, 10), [3, 2, 1]);
@@ -237,7 +237,7 @@ mod tests {
             written(folder, 1..=3);
             let path = segment::path(folder, FORM, 1);
             let bytes = std::fs::read(&path).unwrap();
-            let at = bytes.windows(3).position(|own| own == b"ann").unwrap();
+            let at = bytes.windows(3).position(|bytes_of_three| bytes_of_three == b"ann").unwrap();
             let mut changed = bytes.clone();
             changed[at] = b'b';
             std::fs::write(&path, &changed).unwrap();

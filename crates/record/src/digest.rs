@@ -14,16 +14,16 @@ pub fn bodies<'a>(
     copies: impl Iterator<Item = Option<&'a [u8]>>,
 ) -> (BodyHash, Vec<Option<BodyHash>>) {
     let before = body_of(message);
-    let copies: Vec<Option<&[u8]>> = copies.map(|own| own.map(body_of)).collect();
-    let shared = copies.iter().flatten().map(|own| in_common(before, own)).min().unwrap_or(before.len());
+    let copies: Vec<Option<&[u8]>> = copies.map(|copy| copy.map(body_of)).collect();
+    let shared = copies.iter().flatten().map(|copy| in_common(before, copy)).min().unwrap_or(before.len());
     let (start, rest) = before.split_at_checked(shared).unwrap_or((before, &[]));
     let mut context = Context::new(&SHA256);
     context.update(start);
     let whole = finished(context.clone(), rest);
-    let after = copies.into_iter().map(|own| {
-        own.map(|own| match own == before {
+    let after = copies.into_iter().map(|copy| {
+        copy.map(|bytes| match bytes == before {
             true => whole,
-            false => finished(context.clone(), own.get(shared..).unwrap_or_default()),
+            false => finished(context.clone(), bytes.get(shared..).unwrap_or_default()),
         })
     });
     (whole, after.collect())
@@ -42,7 +42,7 @@ pub fn body(message: &[u8]) -> BodyHash {
 fn finished(mut context: Context, rest: &[u8]) -> BodyHash {
     context.update(rest);
     let mut hash = [0; 32];
-    hash.iter_mut().zip(context.finish().as_ref()).for_each(|(own, byte)| *own = *byte);
+    hash.iter_mut().zip(context.finish().as_ref()).for_each(|(target, byte)| *target = *byte);
     hash
 }
 
@@ -72,7 +72,7 @@ mod tests {
 
     #[test]
     fn each_hash_is_that_of_its_body_wherever_the_copies_differ() {
-        let long: Vec<u8> = (0..2000u32).map(|own| own as u8).collect();
+        let long: Vec<u8> = (0..2000u32).map(|number| number as u8).collect();
         let message = [b"Subject: a\r\n\r\n", &long[..]].concat();
         for cut in [0, 1, 255, 256, 257, 1024, 1999, 2000] {
             let cut_off = [b"Subject: b\r\nX: y\r\n\r\n", &long[..cut]].concat();

@@ -40,9 +40,10 @@ pub fn start(settings: &Log) -> Result<(), String> {
 /// hands it on.
 fn is_journal() -> bool {
     let named = std::env::var("JOURNAL_STREAM").ok();
-    let own =
-        std::fs::metadata("/proc/self/fd/2").ok().map(|own| format!("{}:{}", own.st_dev(), own.st_ino()));
-    named.is_some() && named == own
+    let ours = std::fs::metadata("/proc/self/fd/2")
+        .ok()
+        .map(|metadata| format!("{}:{}", metadata.st_dev(), metadata.st_ino()));
+    named.is_some() && named == ours
 }
 
 /// Standard error with the level in front of each line, by which the journal knows a warning (sd-daemon(3)). The time it has itself.
@@ -71,7 +72,7 @@ struct Line(&'static str);
 impl Write for Line {
     fn write(&mut self, text: &[u8]) -> io::Result<usize> {
         // Each line by itself is a record to the journal.
-        let lines = text.split_inclusive(|own| *own == b'\n').flat_map(|own| [self.0.as_bytes(), own]);
+        let lines = text.split_inclusive(|byte| *byte == b'\n').flat_map(|line| [self.0.as_bytes(), line]);
         io::stderr().write_all(&lines.collect::<Vec<_>>().concat())?;
         Ok(text.len())
     }

@@ -136,12 +136,12 @@ impl Counts {
         };
         add(&mut self.recipients, kind, rest, 1);
         hours::take(&mut self.hours, record);
-        for own in record.sightings.iter() {
+        for sighting in record.sightings.iter() {
             let kind = Trackers {
                 controller: record.controller.to_string(),
                 mailstream: record.mailstream.to_string(),
-                vendor: own.vendor.to_string(),
-                carrier: own.carrier.to_string(),
+                vendor: sighting.vendor.to_string(),
+                carrier: sighting.carrier.to_string(),
                 done: record.done.to_string(),
             };
             let rest = |kind: Trackers| Trackers {
@@ -150,7 +150,7 @@ impl Counts {
                 vendor: OTHER.to_owned(),
                 ..kind
             };
-            add(&mut self.trackers, kind, rest, own.count);
+            add(&mut self.trackers, kind, rest, sighting.count);
         }
     }
 
@@ -191,12 +191,12 @@ impl Statistics {
             forget_hours(folder, days, day);
             days.insert(day, Day::load(folder, day));
         }
-        let Some(own) = days.get_mut(&day) else { return };
-        let counted = own.counted.entry(chain).or_default();
+        let Some(of_day) = days.get_mut(&day) else { return };
+        let counted = of_day.counted.entry(chain).or_default();
         if number > *counted {
             *counted = number;
-            own.counts.take(record);
-            own.is_changed = true;
+            of_day.counts.take(record);
+            of_day.is_changed = true;
         }
     }
 
@@ -209,7 +209,7 @@ impl Statistics {
 
     /// Whether something has changed that can be written. After a failure the next record tries again.
     pub fn is_due(&self) -> bool {
-        !self.is_failing && (self.hosts.is_changed() || self.days.values().any(|own| own.is_changed))
+        !self.is_failing && (self.hosts.is_changed() || self.days.values().any(|day| day.is_changed))
     }
 
     /// Writes what has changed, once a second at most.
@@ -223,9 +223,9 @@ impl Statistics {
     pub fn save(&mut self) {
         self.saved = Instant::now();
         self.is_failing = true;
-        for (day, own) in self.days.iter_mut().filter(|(_, own)| own.is_changed) {
-            match own.save(&self.folder, *day) {
-                Ok(()) => own.is_changed = false,
+        for (day, of_day) in self.days.iter_mut().filter(|(_, of_day)| of_day.is_changed) {
+            match of_day.save(&self.folder, *day) {
+                Ok(()) => of_day.is_changed = false,
                 Err(error) => {
                     tracing::warn!(%error, "statistics could not be written");
                     return;
@@ -250,15 +250,15 @@ impl Statistics {
 /// Counts by hour are of two days: those of the days before a new one go.
 fn forget_hours(folder: &Path, days: &mut BTreeMap<i64, Day>, new: i64) {
     for day in new - LOOKED_BACK..new - 1 {
-        let has_some = |own: &Day| !own.counts.hours.is_empty();
-        if let Some(own) = days.get_mut(&day).filter(|own| has_some(own)) {
-            own.counts.hours.clear();
-            own.is_changed = true;
+        let has_some = |day: &Day| !day.counts.hours.is_empty();
+        if let Some(of_day) = days.get_mut(&day).filter(|of_day| has_some(of_day)) {
+            of_day.counts.hours.clear();
+            of_day.is_changed = true;
         } else if !days.contains_key(&day) && path(folder, day).is_some_and(|path| path.exists()) {
-            let mut own = Day::load(folder, day);
-            if has_some(&own) {
-                own.counts.hours.clear();
-                if let Err(error) = own.save(folder, day) {
+            let mut of_day = Day::load(folder, day);
+            if has_some(&of_day) {
+                of_day.counts.hours.clear();
+                if let Err(error) = of_day.save(folder, day) {
                     tracing::warn!(%error, "statistics could not be written");
                 }
             }
@@ -342,9 +342,10 @@ pub fn days(directory: &Path) -> std::io::Result<Vec<String>> {
     };
     let files = entries
         .flatten()
-        .map(|own| own.path())
-        .filter(|own| own.extension().is_some_and(|own| own == "json"));
-    let mut days: Vec<String> = files.filter_map(|own| Some(own.file_stem()?.to_str()?.to_owned())).collect();
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "json"));
+    let mut days: Vec<String> =
+        files.filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned())).collect();
     days.sort();
     Ok(days)
 }
@@ -375,8 +376,8 @@ pub fn since(directory: &Path, first: &str) -> Result<(Counts, usize), String> {
     let Ok(entries) = std::fs::read_dir(&folder) else { return Ok((counts, days)) };
     for entry in entries.flatten() {
         let path = entry.path();
-        let is_file = path.extension().is_some_and(|own| own == "json");
-        let is_wanted = path.file_stem().and_then(|own| own.to_str()).is_some_and(|day| day >= first);
+        let is_file = path.extension().is_some_and(|extension| extension == "json");
+        let is_wanted = path.file_stem().and_then(|name| name.to_str()).is_some_and(|day| day >= first);
         if is_file && is_wanted {
             counts.add(read(&path)?.counts());
             days += 1;

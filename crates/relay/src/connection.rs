@@ -47,8 +47,8 @@ impl Capabilities {
             smtputf8: self.smtputf8 && other.smtputf8,
             dsn: self.dsn && other.dsn,
             starttls: self.starttls && other.starttls,
-            size: self.size.zip(other.size).map(|(own, other)| match (own, other) {
-                (Some(own), Some(other)) => Some(own.min(other)),
+            size: self.size.zip(other.size).map(|(ours, other)| match (ours, other) {
+                (Some(ours), Some(other)) => Some(ours.min(other)),
                 (one, None) | (None, one) => one,
             }),
             xforward: self.xforward.into_iter().filter(|name| other.xforward.contains(name)).collect(),
@@ -72,7 +72,7 @@ impl Capabilities {
                         Some(words.next().and_then(|size| size.parse().ok()).filter(|size| *size > 0))
                 }
                 "XFORWARD" => {
-                    let known = |word| xclient::XFORWARD.iter().find(|(own, _)| *own == word);
+                    let known = |word| xclient::XFORWARD.iter().find(|(keyword, _)| *keyword == word);
                     capabilities.xforward = words.filter_map(known).map(|(_, name)| *name).collect();
                 }
                 "AUTH" => {

@@ -81,13 +81,13 @@ pub async fn deliver(
         },
     };
     let mut answers = served;
-    for (own, news) in answers.iter_mut().zip(news) {
-        if own.is_none() {
-            *own = news;
+    for (answer, news) in answers.iter_mut().zip(news) {
+        if answer.is_none() {
+            *answer = news;
         }
     }
     let forgotten = || Answer::Said(Reply::new(451, "4.3.0 Try again later"));
-    let answers: Vec<Answer> = answers.into_iter().map(|own| own.unwrap_or_else(forgotten)).collect();
+    let answers: Vec<Answer> = answers.into_iter().map(|answer| answer.unwrap_or_else(forgotten)).collect();
     let whole = match mail.answers {
         Answers::One if is_retry || !is_one => conclude(&book, &answers, transaction).await,
         Answers::One | Answers::Each => common(&answers),
@@ -117,7 +117,7 @@ impl Book<'_> {
             return vec![None; self.mail.envelope.recipients.len()];
         }
         let fates = self.ledger.fates(self.keys());
-        let unknown = fates.iter().filter(|own| **own == Some(Fate::Unknown)).count();
+        let unknown = fates.iter().filter(|fate| **fate == Some(Fate::Unknown)).count();
         if unknown > 0 {
             tracing::warn!(
                 id = self.mail.id,
@@ -131,7 +131,7 @@ impl Book<'_> {
     /// Writes down at once what became of recipients, without waiting: what a killed relay had heard is not done again.
     fn jot(&self, recipients: &[usize], answer: &Answer) {
         let Some(fate) = lasting(answer) else { return };
-        let keys = recipients.iter().filter_map(|own| self.keys().get(*own));
+        let keys = recipients.iter().filter_map(|index| self.keys().get(*index));
         self.ledger.jot(keys.map(|key| (*key, Some(fate))).collect());
     }
 
@@ -180,7 +180,7 @@ fn remembered(fate: Fate) -> Option<Answer> {
 /// The parcels for those who have no answer yet.
 fn without(mut parcels: Vec<Parcel>, served: &[Option<Answer>]) -> Vec<Parcel> {
     for parcel in &mut parcels {
-        parcel.recipients.retain(|own| served.get(*own).is_some_and(Option::is_none));
+        parcel.recipients.retain(|index| served.get(*index).is_some_and(Option::is_none));
     }
     parcels.retain(|parcel| !parcel.recipients.is_empty());
     parcels
@@ -217,8 +217,10 @@ async fn together(
     let held = transaction.hold(book.mail.envelope, book.mail.head, parcels, copies).await?;
     let is_one = held.is_one();
     if !is_one {
-        let intent: Vec<(Key, Option<Fate>)> =
-            held.recipients().filter_map(|own| Some((*book.keys().get(own)?, Some(Fate::Unknown)))).collect();
+        let intent: Vec<(Key, Option<Fate>)> = held
+            .recipients()
+            .filter_map(|index| Some((*book.keys().get(index)?, Some(Fate::Unknown))))
+            .collect();
         if !intent.is_empty() && book.ledger.note(intent).await.is_err() {
             return Err(Reply::new(451, "4.3.1 The delivery ledger cannot be written, try again later"));
         }
@@ -247,7 +249,8 @@ async fn conclude(book: &Book<'_>, answers: &[Answer], transaction: &mut Transac
         return Reply::new(451, "4.3.1 The delivery ledger cannot be written, try again later");
     }
     if some(Class::Transient) {
-        let same = answers.first().filter(|first| answers.iter().all(|own| own.reply() == first.reply()));
+        let same =
+            answers.first().filter(|first| answers.iter().all(|answer| answer.reply() == first.reply()));
         return same.map_or_else(
             || {
                 Reply::new(
@@ -274,7 +277,7 @@ async fn notify(mail: &Mail<'_>, answers: &[Answer], transaction: &Transaction) 
         .recipients
         .iter()
         .zip(answers.iter().map(Answer::reply))
-        .filter(|(own, reply)| reply.class() == Class::Permanent && dsn::is_wanted(mail.envelope, own))
+        .filter(|(index, reply)| reply.class() == Class::Permanent && dsn::is_wanted(mail.envelope, index))
         .collect();
     if rejected.is_empty() {
         return true;
@@ -292,8 +295,8 @@ async fn notify(mail: &Mail<'_>, answers: &[Answer], transaction: &Transaction) 
     let Ok(nobody) = Address::bare("") else { return false };
     let sender = Sender { address: nobody, parameters: Parameters::default() };
     let to = Recipient { address: mail.envelope.sender.address.clone(), parameters: Parameters::default() };
-    let mut own = transaction.beside(sender);
-    let asked = own.ask(std::slice::from_ref(&to)).await;
+    let mut beside = transaction.beside(sender);
+    let asked = beside.ask(std::slice::from_ref(&to)).await;
     let refused = asked.and_then(|asked| {
         let said = asked.sender.into_iter().map(Ok).chain(asked.recipients);
         said.collect::<Result<Vec<Reply>, _>>()
@@ -301,14 +304,14 @@ async fn notify(mail: &Mail<'_>, answers: &[Answer], transaction: &Transaction) 
     });
     let taken = match refused {
         Ok(Some(reply)) => Ok(reply),
-        Ok(None) => match own.load(b"", &notice, b".\r\n").await {
+        Ok(None) => match beside.load(b"", &notice, b".\r\n").await {
             Ok(Some(reply)) => Ok(reply),
-            Ok(None) => own.outcome().await,
+            Ok(None) => beside.outcome().await,
             Err(error) => Err(error),
         },
         Err(error) => Err(error),
     };
-    own.abandon().await;
+    beside.abandon().await;
     match taken {
         Ok(reply) if reply.class() == Class::Positive => true,
         // A sender who can never be told is none that a retry helps.

@@ -85,7 +85,8 @@ impl Notice<'_> {
         }
         for (recipient, reply) in rejected {
             status.push_str("\r\n");
-            if let Some(original) = recipient.parameters.get("ORCPT").and_then(|own| own.value()) {
+            if let Some(original) = recipient.parameters.get("ORCPT").and_then(|parameter| parameter.value())
+            {
                 status.push_str(&format!("Original-Recipient: {}\r\n", decoded(original)));
             }
             status.push_str(&format!(

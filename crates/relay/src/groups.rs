@@ -119,9 +119,9 @@ impl Transaction {
                 Ok(None) => {}
                 Err(error) => {
                     let answer = Answer::of(&error);
-                    for own in &parcel.recipients {
-                        if let Some(own) = answers.get_mut(*own) {
-                            own.get_or_insert_with(|| answer.clone());
+                    for index in &parcel.recipients {
+                        if let Some(slot) = answers.get_mut(*index) {
+                            slot.get_or_insert_with(|| answer.clone());
                         }
                     }
                 }
@@ -152,7 +152,8 @@ impl Transaction {
             let part = self.part(Some(place));
             let leg = part.load_parcel(envelope, head, parcel, copies, &mut held.answers).await;
             held.legs.extend(leg.map_err(|error| noted(&error))?);
-            let deferred = held.answers.iter().flatten().find(|own| own.reply().class() != Class::Permanent);
+            let deferred =
+                held.answers.iter().flatten().find(|answer| answer.reply().class() != Class::Permanent);
             if let Some(answer) = deferred {
                 return Err(answer.reply().clone());
             }
@@ -208,24 +209,24 @@ impl Transaction {
         answers: &mut [Option<Answer>],
     ) -> Result<Vec<usize>, RelayError> {
         let asked: Vec<Recipient> =
-            parcel.recipients.iter().filter_map(|own| envelope.recipients.get(*own).cloned()).collect();
+            parcel.recipients.iter().filter_map(|index| envelope.recipients.get(*index).cloned()).collect();
         let said = self.ask(&asked).await?;
         if let Some(reply) = said.sender.filter(|reply| reply.class() != Class::Positive) {
             say(answers, &parcel.recipients, &Answer::Said(reply));
             return Ok(Vec::new());
         }
         let mut accepted = Vec::with_capacity(asked.len());
-        for (own, reply) in parcel.recipients.iter().zip(said.recipients) {
+        for (index, reply) in parcel.recipients.iter().zip(said.recipients) {
             let answer = match reply {
                 Ok(reply) if reply.class() == Class::Positive => {
-                    accepted.push(*own);
+                    accepted.push(*index);
                     None
                 }
                 Ok(reply) => Some(Answer::Said(reply)),
                 Err(error) => Some(Answer::of(&error)),
             };
-            if let Some(own) = answers.get_mut(*own) {
-                *own = answer;
+            if let Some(target) = answers.get_mut(*index) {
+                *target = answer;
             }
         }
         Ok(accepted)
@@ -256,9 +257,9 @@ pub async fn release(held: Held, mut told: impl FnMut(&[usize], &Answer)) -> Vec
 }
 
 fn say(answers: &mut [Option<Answer>], recipients: &[usize], answer: &Answer) {
-    for own in recipients {
-        if let Some(own) = answers.get_mut(*own) {
-            *own = Some(answer.clone());
+    for index in recipients {
+        if let Some(target) = answers.get_mut(*index) {
+            *target = Some(answer.clone());
         }
     }
 }

@@ -117,7 +117,9 @@ impl Ledger {
             lengths.iter().zip(pieces).flat_map(|(length, piece)| [&length[..], piece]).collect();
         let mail = self.key.tag(&framed);
         let recipients = envelope.recipients.iter();
-        recipients.map(|own| Key(self.key.tag(&[&mail, own.address.as_str().as_bytes()]))).collect()
+        recipients
+            .map(|recipient| Key(self.key.tag(&[&mail, recipient.address.as_str().as_bytes()])))
+            .collect()
     }
 
     /// What is known of each key.
@@ -263,7 +265,7 @@ fn record(key: Key, fate: Option<Fate>, at: Timestamp) -> [u8; RECORD] {
     let checksum = crc32fast::hash(&bytes);
     bytes.extend_from_slice(&checksum.to_le_bytes());
     let mut record = [0; RECORD];
-    record.iter_mut().zip(bytes).for_each(|(own, byte)| *own = byte);
+    record.iter_mut().zip(bytes).for_each(|(target, byte)| *target = byte);
     record
 }
 

@@ -120,7 +120,7 @@ pub struct NextHop {
 }
 
 impl NextHop {
-    /// A next hop with the defaults of `config.toml`.
+    /// A next hop with the defaults of `config.reference.toml`.
     pub fn new(
         host: &str,
         port: u16,

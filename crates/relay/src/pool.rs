@@ -175,10 +175,10 @@ impl Pool {
     /// The connection that was used last, where it is fresh. Those that waited too long are closed; none is looked at twice for that.
     fn waiting_connection(&self) -> Option<Connection> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        while idle.front().is_some_and(|own| !own.is_fresh(&self.hop)) {
+        while idle.front().is_some_and(|connection| !connection.is_fresh(&self.hop)) {
             idle.pop_front();
         }
-        std::iter::from_fn(|| idle.pop_back()).find(|own| own.is_fresh(&self.hop))
+        std::iter::from_fn(|| idle.pop_back()).find(|connection| connection.is_fresh(&self.hop))
     }
 
     /// How many connections are in use, and how many wait.

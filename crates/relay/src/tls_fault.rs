@@ -141,7 +141,10 @@ fn bare(name: &str) -> &str {
 }
 
 fn cleaned(text: &str) -> String {
-    text.chars().map(|own| if own.is_control() { '?' } else { own }).take(NAME_LENGTH).collect()
+    text.chars()
+        .map(|character| if character.is_control() { '?' } else { character })
+        .take(NAME_LENGTH)
+        .collect()
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! Who still reads: the answer for a controller's own addresses, without anybody's opens (N11, N26, N31).
+//! Who still reads: answers for a controller's own addresses without revealing anybody's opens (N11, N26,
+//! N31).
 
 use std::path::Path;
 
@@ -10,21 +11,21 @@ use crate::consent::days::Day;
 use crate::consent::{Pseudonym, Timestamp};
 use crate::record::evidence::hygiene::signs;
 
-/// Whether somebody still reads, as far as can be known.
+/// Whether a person still reads, as far as can be known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Reading {
     /// Opened something on that day or later.
     Active,
-    /// Got mail with a day pixel since, and opened none.
+    /// Received mail with a day pixel since then, and opened none.
     Inactive,
-    /// Nothing can be said: no mail with a day pixel was taken for this address.
+    /// Unknown: no mail with a day pixel was delivered to this address.
     Unmeasured,
 }
 
 impl Reading {
-    /// What the day of somebody's last open, and whether mail with a day pixel was taken for them, say about
-    /// the time since `first`.
+    /// Derives a reading for the time since `first` from the day of the last open and from whether mail with
+    /// a day pixel was delivered.
     fn of(last: Option<Day>, has_carried: bool, first: Day, measured_since: Option<Day>) -> Reading {
         let is_measured = measured_since.is_none_or(|since| since <= first);
         match (last, has_carried) {
@@ -34,7 +35,7 @@ impl Reading {
         }
     }
 
-    /// The name used in answers.
+    /// Returns the name used in responses.
     pub const fn name(self) -> &'static str {
         match self {
             Reading::Active => "active",
@@ -44,30 +45,30 @@ impl Reading {
     }
 }
 
-/// What is known of one address.
+/// The reading of one address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Known {
     /// Whether somebody reads there.
     pub reading: Reading,
-    /// How many mails were rejected for good since.
+    /// The number of messages rejected permanently since then.
     pub bounced: u64,
 }
 
-/// Somebody as evidence and days of last open know them.
+/// A person as audit records and days of last open know them.
 #[derive(Debug)]
 pub struct Somebody {
-    /// What makes their tags; `None` of who was erased.
+    /// The source of their tags; `None` for an erased person.
     pub pseudonym: Option<Pseudonym>,
     /// The day of their last open.
     pub last_open: Option<Day>,
 }
 
-/// What is known of people since a day, in their order. `measured_since` is the day before which days of last
-/// open were lost, where some were: who has none since an earlier day may have opened something all the same.
+/// Returns readings of people since a day, in order. `measured_since` is the day before which days of last
+/// open were lost, if any were: a person with none since an earlier day may have opened something after all.
 ///
 /// # Errors
 ///
-/// When the evidence cannot be read. What of it is damaged is logged and passed over.
+/// When the audit records cannot be read. Damaged parts are logged and skipped.
 pub fn known(
     evidence: &Path,
     controller: &str,
@@ -77,8 +78,8 @@ pub fn known(
 ) -> Result<Vec<Known>, ChainError> {
     let first = Day::of(since);
     let (pseudonyms, last): (Vec<_>, Vec<_>) =
-        people.into_iter().map(|own| (own.pseudonym, own.last_open)).unzip();
-    let trouble = |error| tracing::warn!(%error, "part of the evidence cannot be read");
+        people.into_iter().map(|person| (person.pseudonym, person.last_open)).unzip();
+    let trouble = |error| tracing::warn!(%error, "some audit records cannot be read");
     let signs = signs(evidence, controller, since, &pseudonyms, trouble)?;
     let judged = last.into_iter().zip(signs).map(|(last, signs)| {
         let reading = Reading::of(last, signs.carried, first, measured_since);

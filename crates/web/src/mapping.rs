@@ -1,7 +1,7 @@
-//! What a vendor of consent management sends, read as rows of an import. A file says which of it is which column.
+//! Reads what a consent management vendor sends as rows of an import. A file maps fields to columns.
 //!
-//! Promised: consent to mail never becomes consent to tracking (N15), as far as names tell: a mapping that takes a grant from something that is
-//! named after subscriptions or marketing is refused as a whole.
+//! Promised: consent to mail never becomes consent to tracking (N15), as far as names can tell: a mapping
+//! that derives a grant from anything named after subscriptions or marketing is refused entirely.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,21 +14,21 @@ use crate::consent::Timestamp;
 use crate::consent::import::{Row, is_about_mail, json_row};
 use crate::message::transfer::encode_base64;
 
-/// The most events in one request.
+/// The maximum number of events in one request.
 const MAX_EVENTS: usize = 1000;
-/// The shortest secret, in bytes.
+/// The minimum length of a secret, in bytes.
 const MIN_SECRET: usize = 16;
 
 /// A mapping file.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
-    /// Where the events are: a JSON pointer to one, or to a list. Nothing for the whole body.
+    /// The events: a JSON pointer to one event or to a list; by default, the whole body.
     #[serde(default)]
     events: String,
     signature: Option<SignatureFile>,
     columns: BTreeMap<String, Column>,
-    /// Only events for which each pointer leads to one of its values count.
+    /// Filters: events count only if each pointer leads to one of its values.
     #[serde(default)]
     only: BTreeMap<String, Vec<String>>,
 }
@@ -44,7 +44,7 @@ struct SignatureFile {
     secret_file: std::path::PathBuf,
 }
 
-/// How a signature is written.
+/// The encoding of a signature.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Encoding {
@@ -53,11 +53,11 @@ enum Encoding {
     Base64,
 }
 
-/// Where the value of a column comes from. A pointer starts at the event, one that begins with `^` at the whole body.
+/// The source of a column. A pointer starts at the event, or at the whole body if it begins with `^`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(untagged)]
 enum Column {
-    /// From where a JSON pointer leads to.
+    /// The start of a JSON pointer.
     Pointer(String),
     Rule(Rule),
 }
@@ -67,24 +67,24 @@ enum Column {
 struct Rule {
     /// A JSON pointer.
     pointer: Option<String>,
-    /// This, whatever the event says.
+    /// A constant value.
     value: Option<String>,
-    /// What each value means. One that is not here is an error; in a list it is passed over.
+    /// The meaning of each value. A value that is not listed is an error; within a list it is skipped.
     values: Option<BTreeMap<String, String>>,
-    /// What counts where there is nothing.
+    /// The value if there is none.
     default: Option<String>,
-    /// What stands before it.
+    /// A prefix to add.
     #[serde(default)]
     prefix: String,
     #[serde(default)]
     format: Format,
 }
 
-/// How a time is written.
+/// The format of a time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Format {
-    /// As it is: RFC 3339, or no time at all.
+    /// RFC 3339, or not a time.
     #[default]
     Text,
     /// Seconds since 1970.
@@ -95,7 +95,7 @@ enum Format {
     Blank,
 }
 
-/// A mapping that is in use.
+/// A mapping in use.
 #[derive(Debug)]
 pub struct Mapping {
     file: File,
@@ -110,7 +110,7 @@ struct Signature {
     key: hmac::Key,
 }
 
-/// A row, that the event says nothing about tracking, or what is wrong with it.
+/// A row, `None` if the event says nothing about tracking, or what is wrong with it.
 pub type Event = Result<Option<Row>, String>;
 
 impl Mapping {
@@ -118,18 +118,19 @@ impl Mapping {
     ///
     /// # Errors
     ///
-    /// When it or its secret cannot be read, names a column that there is not, or would make consent to tracking of consent to mail (N15).
+    /// When the file or its secret cannot be read, when it names an unknown column, or when it would turn
+    /// consent to mail into consent to tracking (N15).
     pub fn load(path: &Path) -> Result<Mapping, String> {
         let named = |error: String| format!("{}: {error}", path.display());
         let text = std::fs::read_to_string(path).map_err(|error| named(error.to_string()))?;
         let mut mapping = Mapping::read(&text).map_err(named)?;
-        if let Some(own) = mapping.file.signature.clone() {
+        if let Some(signature) = mapping.file.signature.clone() {
             let folder = path.parent().unwrap_or(Path::new(""));
-            let secret = secret(&folder.join(&own.secret_file))?;
+            let secret = secret(&folder.join(&signature.secret_file))?;
             mapping.signature = Some(Signature {
-                header: own.header.to_ascii_lowercase(),
-                encoding: own.encoding,
-                prefix: own.prefix,
+                header: signature.header.to_ascii_lowercase(),
+                encoding: signature.encoding,
+                prefix: signature.prefix,
                 key: hmac::Key::new(hmac::HMAC_SHA256, &secret),
             });
         }
@@ -145,24 +146,24 @@ impl Mapping {
         }
         for (name, column) in &file.columns {
             if name == "controller" || !crate::consent::import::COLUMNS.contains(&name.as_str()) {
-                return Err(format!("[columns] {name}: there is no such column for a webhook"));
+                return Err(format!("[columns] {name}: unknown column for a webhook"));
             }
             column.check(name)?;
         }
         Ok(Mapping { file, signature: None })
     }
 
-    /// Whether requests are known by a signature.
+    /// Returns whether requests are authenticated by a signature.
     pub fn is_signed(&self) -> bool {
         self.signature.is_some()
     }
 
-    /// The field in which the signature stands.
+    /// Returns the header field that contains the signature.
     pub fn signature_header(&self) -> Option<&str> {
-        self.signature.as_ref().map(|own| own.header.as_str())
+        self.signature.as_ref().map(|signature| signature.header.as_str())
     }
 
-    /// Whether this is the signature of this body.
+    /// Verifies the signature of a body.
     pub fn is_right(&self, shown: &str, body: &[u8]) -> bool {
         let Some(signature) = &self.signature else { return false };
         let tag = hmac::sign(&signature.key, body);
@@ -178,18 +179,18 @@ impl Mapping {
         constant_time::verify_slices_are_equal(written.as_bytes(), shown.as_bytes()).is_ok()
     }
 
-    /// The events of a body.
+    /// Returns the events of a body.
     ///
     /// # Errors
     ///
-    /// When it has none where the mapping says, or too many.
+    /// When there are none at the expected place, or too many.
     pub fn events(&self, body: &Value) -> Result<Vec<Event>, String> {
         let found = body
             .pointer(&self.file.events)
-            .ok_or_else(|| format!("there is nothing at {:?}", self.file.events))?;
+            .ok_or_else(|| format!("nothing found at {:?}", self.file.events))?;
         let events = match found {
             Value::Array(events) if events.len() <= MAX_EVENTS => events.iter().collect(),
-            Value::Array(_) => return Err(format!("there may be {MAX_EVENTS} events at once")),
+            Value::Array(_) => return Err(format!("at most {MAX_EVENTS} events are allowed at once")),
             one => vec![one],
         };
         Ok(events.into_iter().map(|event| self.row(Told { event, body })).collect())
@@ -197,8 +198,8 @@ impl Mapping {
 
     fn row(&self, told: Told<'_>) -> Event {
         for (pointer, values) in &self.file.only {
-            let own = told.at(pointer).and_then(text);
-            if own.is_none_or(|own| !values.contains(&own)) {
+            let value = told.at(pointer).and_then(text);
+            if value.is_none_or(|value| !values.contains(&value)) {
                 return Ok(None);
             }
         }
@@ -215,7 +216,7 @@ impl Mapping {
     }
 }
 
-/// An event, and all that came with it.
+/// An event and the whole body that it came with.
 #[derive(Clone, Copy)]
 struct Told<'a> {
     event: &'a Value,
@@ -231,11 +232,11 @@ impl<'a> Told<'a> {
     }
 }
 
-/// What an event has for a column.
+/// The value of an event for a column.
 enum Found {
     Text(String),
     Nothing,
-    /// A list, and none of what stands in it means anything here.
+    /// A list in which nothing is mapped.
     NothingOfOurs,
 }
 
@@ -255,23 +256,27 @@ impl Column {
             _ => return Err(format!("[columns] {name}: expected either a pointer or a value")),
         };
         if !source.is_empty() && !source.trim_start_matches('^').starts_with('/') {
-            return Err(format!("[columns] {name}: {source:?} is no JSON pointer, such as /user/email"));
+            return Err(format!(
+                "[columns] {name}: invalid JSON pointer {source:?}: expected one such as /user/email"
+            ));
         }
         if name == "state" || name == "purposes" {
             let values = rule.values.iter().flatten();
             let granting = values
-                .filter(|(_, own)| name == "purposes" || *own == "granted")
-                .map(|(own, _)| own.as_str());
-            let about_mail = source.split('/').chain(granting).find(|own| is_about_mail(own));
-            if let Some(own) = about_mail {
+                .filter(|(_, state)| name == "purposes" || *state == "granted")
+                .map(|(value, _)| value.as_str());
+            let about_mail = source.split('/').chain(granting).find(|part| is_about_mail(part));
+            if let Some(part) = about_mail {
                 return Err(format!(
-                    "[columns] {name}: {own:?} is about receiving mail, and consent to mail is no consent to tracking (N15). Map a choice that \
-                     people were given about tracking"
+                    "[columns] {name}: {part:?} is about receiving mail, and consent to mail is not consent to tracking. Map a choice that people made about tracking"
                 ));
             }
         }
         if name == "state" && rule.value.as_deref() == Some("granted") {
-            return Err("[columns] state: not every event can be a grant; map what the event says".to_owned());
+            return Err(
+                "[columns] state: not every event can be a grant; map the state that the event reports"
+                    .to_owned(),
+            );
         }
         Ok(())
     }
@@ -285,15 +290,15 @@ impl Column {
         if let Some(Value::Array(items)) = found {
             return rule.list(items);
         }
-        let Some(own) = found.and_then(text) else {
+        let Some(text) = found.and_then(text) else {
             return Ok(rule.default.map_or(Found::Nothing, Found::Text));
         };
         let meant = match &rule.values {
-            Some(values) => match values.get(&own).or(rule.default.as_ref()) {
+            Some(values) => match values.get(&text).or(rule.default.as_ref()) {
                 Some(meant) => meant.clone(),
-                None => return Err("the mapping does not say what the value means".to_owned()),
+                None => return Err("the mapping does not cover this value".to_owned()),
             },
-            None => own,
+            None => text,
         };
         Ok(Found::Text(format!("{}{}", rule.prefix, rule.format.read(&meant)?)))
     }
@@ -303,7 +308,7 @@ impl Rule {
     fn list(&self, items: &[Value]) -> Result<Found, String> {
         let items = items.iter().filter_map(text);
         let meant: Vec<String> = match &self.values {
-            Some(values) => items.filter_map(|own| values.get(&own).cloned()).collect(),
+            Some(values) => items.filter_map(|item| values.get(&item).cloned()).collect(),
             None => items.collect(),
         };
         Ok(if meant.is_empty() { Found::NothingOfOurs } else { Found::Text(meant.join(" ")) })
@@ -335,7 +340,7 @@ fn text(value: &Value) -> Option<String> {
 ///
 /// # Errors
 ///
-/// When it cannot be read, others than its owner can, or it is too short.
+/// When it cannot be read, when others than its owner can read it, or when it is too short.
 pub fn secret(path: &Path) -> Result<Vec<u8>, String> {
     let named = |error: String| format!("{}: {error}", path.display());
     let metadata = std::fs::metadata(path).map_err(|error| named(error.to_string()))?;
@@ -345,7 +350,7 @@ pub fn secret(path: &Path) -> Result<Vec<u8>, String> {
     let bytes = std::fs::read(path).map_err(|error| named(error.to_string()))?;
     let bytes = bytes.trim_ascii().to_vec();
     if bytes.len() < MIN_SECRET {
-        return Err(named(format!("a secret has {MIN_SECRET} bytes at least")));
+        return Err(named(format!("the secret must have at least {MIN_SECRET} bytes")));
     }
     Ok(bytes)
 }
@@ -433,7 +438,8 @@ mod tests {
             ),
         ] {
             let text = std::fs::read_to_string(folder.join(format!("{vendor}.toml"))).unwrap();
-            let rows: Vec<Row> = events(&text, &body).into_iter().filter_map(|own| own.unwrap()).collect();
+            let rows: Vec<Row> =
+                events(&text, &body).into_iter().filter_map(|event| event.unwrap()).collect();
             assert_eq!(rows.len(), 1, "{vendor}");
             let change = rows[0].change(&shop).unwrap();
             assert_eq!(change.state, crate::consent::State::Granted, "{vendor}");

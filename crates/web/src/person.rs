@@ -1,4 +1,5 @@
-//! All that is recorded of one person as a page to read, print and hand on. It loads nothing and has no script.
+//! Renders everything recorded about one person as a page to read, print and pass on. It loads nothing and
+//! has no script.
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
@@ -14,7 +15,7 @@ dl{display:grid;grid-template-columns:minmax(9rem,max-content) 1fr;gap:.25rem 1r
 code{font-size:.85em;overflow-wrap:anywhere}.soft{opacity:.75}\
 @media(max-width:34rem){dl{grid-template-columns:1fr}dd{margin-bottom:.5rem}}";
 
-/// The page.
+/// Renders the page.
 pub fn page(export: &Export) -> String {
     let page = html! {
         (DOCTYPE)
@@ -47,33 +48,33 @@ pub fn page(export: &Export) -> String {
 
 fn stands(standing: &Standing) -> Markup {
     html! {
-        h2 { "What holds now towards " (standing.controller) }
+        h2 { "Current consent towards " (standing.controller) }
         table {
             thead { tr { th scope="col" { "Purpose" } th scope="col" { "Last said" } th scope="col" { "On" } th scope="col" { "May opens be read for it?" } } }
             tbody {
-                @for own in &standing.purposes {
+                @for row in &standing.purposes {
                     tr {
-                        th scope="row" { (words(&own.purpose)) }
-                        td { (words(&own.state)) }
-                        td { (readable(&own.event_time)) @if let Some(end) = &own.expires { ", until " (readable(end)) } }
-                        td { @if own.allowed { "yes" } @else { "no" } " (record " (own.record) ")" }
+                        th scope="row" { (words(&row.purpose)) }
+                        td { (words(&row.state)) }
+                        td { (readable(&row.event_time)) @if let Some(end) = &row.expires { ", until " (readable(end)) } }
+                        td { @if row.allowed { "yes" } @else { "no" } " (record " (row.record) ")" }
                     }
                 }
             }
         }
         @if standing.no_track { p { "This person is never to be tracked." } }
-        @if let Some(end) = &standing.do_not_ask_before { p { "Not to be asked again before " (readable(end)) "." } }
+        @if let Some(end) = &standing.do_not_ask_before { p { "Do not ask again before " (readable(end)) "." } }
         @if let Some(rules) = &standing.jurisdiction { p { "Rules that apply: " (rules) "." } }
     }
 }
 
 fn entry(record: &Record) -> Markup {
-    let purposes: Vec<String> = record.purposes.iter().map(|own| words(own)).collect();
+    let purposes: Vec<String> = record.purposes.iter().map(|purpose| words(purpose)).collect();
     let rows = [
         ("Said", Some(format!("{} about {}", words(&record.state), purposes.join(", ")))),
         ("To", Some(record.controller.clone())),
         ("On", Some(readable(&record.event_time))),
-        ("Said to be of", record.claimed_time.as_deref().map(readable)),
+        ("Said to apply to", record.claimed_time.as_deref().map(readable)),
         ("Recorded on", Some(readable(&record.recorded_at))),
         ("How", record.method.clone()),
         ("Where", record.channel.clone()),
@@ -86,9 +87,9 @@ fn entry(record: &Record) -> Markup {
         ("Informed on", record.notice_sent_at.as_deref().map(readable)),
         ("Address collected on", record.collected_at.as_deref().map(readable)),
         ("Ends on", record.expires.as_deref().map(readable)),
-        ("Not to be asked before", record.do_not_ask_before.as_deref().map(readable)),
+        ("Do not ask before", record.do_not_ask_before.as_deref().map(readable)),
         ("Rules", record.jurisdiction.clone()),
-        ("Never track", record.no_track.map(|own| if own { "yes" } else { "no" }.to_owned())),
+        ("Never track", record.no_track.map(|flag| if flag { "yes" } else { "no" }.to_owned())),
     ];
     html! {
         article {
@@ -98,7 +99,7 @@ fn entry(record: &Record) -> Markup {
                     @if let Some(value) = value { dt { (name) } dd { (value) } }
                 }
                 dt { "Chain before" } dd { code { (record.proof.hash_before) } }
-                dt { "Chain with it" } dd { code { (record.proof.hash) } }
+                dt { "Chain hash including it" } dd { code { (record.proof.hash) } }
             }
         }
     }
@@ -108,23 +109,23 @@ fn how_to_check(export: &Export) -> Markup {
     html! {
         h2 { "How this can be checked" }
         p {
-            "Each record of the journal carries SHA-256 of the hash before it and of its own bytes. A record cannot be changed, added or left out "
-            "without changing every hash behind it. When this page was made the journal had " (export.journal_records)
-            " records, of all people, and its last hash was " code { (export.journal_hash) } "."
+            "Each record of the journal carries the SHA-256 of the hash before it and of its bytes. A record cannot be changed, added or left out "
+            "without changing every later hash. When this page was made, the journal had " (export.journal_records)
+            " records of all people, and its last hash was " code { (export.journal_hash) } "."
         }
         p class="soft" {
-            "The same export as JSON has the bytes of each record. " code { "pixelward consent verify --export FILE" }
+            "The same export as JSON contains the bytes of each record. " code { "pixelward consent verify --export FILE" }
             " compares it with the journal."
         }
     }
 }
 
-/// `campaign_performance` as people write it.
+/// Returns a name such as `campaign_performance` in ordinary spelling.
 fn words(name: &str) -> String {
     name.replace('_', " ")
 }
 
-/// A time without the letters of RFC 3339.
+/// Formats a time without the letters of RFC 3339.
 fn readable(time: &str) -> String {
     let whole = time.split('.').next().unwrap_or(time).trim_end_matches('Z');
     format!("{} UTC", whole.replacen('T', " ", 1))

@@ -1,20 +1,21 @@
-//! A message's markup to look at, with nothing in it that loads: trackers show as red marks, pictures as boxes. It belongs into a sandboxed frame.
+//! Renders a message's markup so that nothing in it loads: trackers appear as red marks, images as boxes.
+//! Meant for a sandboxed frame.
 
 use crate::message::transfer::apply;
 use crate::message::{Content, Structure, Text};
 use crate::tracker::{Analysis, Detector, Inquiry, Sighting, Verdict};
 
-/// The markup of the first HTML part, else of the first text. `own` is what the addresses of the relay's own pixels begin with, where the copy may
-/// have some, and what such a pixel is called.
-pub fn view(detector: &Detector, raw: &[u8], own: Option<(&str, &str)>) -> String {
+/// Renders the first HTML part, or else the first text. `site` is the address prefix of the relay's own
+/// pixels, if the copy may have some, and the name of such a pixel.
+pub fn view(detector: &Detector, raw: &[u8], site: Option<(&str, &str)>) -> String {
     let scheme = |url: &str| url.split_once("://").map_or(url.to_owned(), |(_, rest)| rest.to_owned());
-    let own = own.map(|(public_url, name)| (scheme(public_url), name));
+    let site = site.map(|(public_url, name)| (scheme(public_url), name));
     let ours = |sighting: &Sighting| {
         let begins = |prefix: &str| {
             let rest = sighting.url.strip_prefix(prefix.trim_end_matches('/'));
             rest.is_some_and(|rest| rest.starts_with('/'))
         };
-        own.as_ref().filter(|(prefix, _)| begins(prefix)).map(|(_, name)| *name)
+        site.as_ref().filter(|(prefix, _)| begins(prefix)).map(|(_, name)| *name)
     };
     let analysis: Analysis<'_> = detector.analyse(raw, &Inquiry::to(&[]).everything());
     let label = |colour: &str, text: &str| {
@@ -48,7 +49,7 @@ pub fn view(detector: &Detector, raw: &[u8], own: Option<(&str, &str)>) -> Strin
     )
 }
 
-/// A text that no markup can be made of.
+/// Replaces everything that could be markup.
 pub fn escaped(text: &str) -> String {
     text.replace('&', "&amp;")
         .replace('<', "&lt;")
@@ -57,7 +58,7 @@ pub fn escaped(text: &str) -> String {
         .replace('\'', "&#39;")
 }
 
-/// What is as small as a pixel shows nothing in a mail client either.
+/// An image as small as a pixel shows nothing in a mail client either.
 const BOXES: &str = "<style>img,.pixelward-picture{background:repeating-linear-gradient(45deg,#e6e6e6 0 8px,#f2f2f2 8px 16px);\
 border:1px solid #c4c4c4;color:#555;font:12px sans-serif;box-sizing:border-box;display:inline-block!important;overflow:hidden}\
 img:is([width=\"0\"],[width=\"1\"],[width=\"2\"],[height=\"0\"],[height=\"1\"],[height=\"2\"]){background:none;border:0}</style>";

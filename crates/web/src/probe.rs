@@ -1,4 +1,4 @@
-//! Whether an address that readers are given leads to this very relay.
+//! Checks whether an address given to readers leads to this very relay.
 
 use std::io;
 use std::sync::Arc;
@@ -17,42 +17,42 @@ use tokio_rustls::TlsConnector;
 
 use crate::net::tls_config;
 
-/// How long it may take in all.
+/// The total time allowed.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// More than this is no answer of ours, in bytes.
+/// The maximum size of a response of ours, in bytes.
 const MAX_ANSWER: usize = 1024;
 
-/// Why readers do not come here.
+/// Why readers do not reach the relay.
 #[derive(Debug, thiserror::Error)]
 pub enum Astray {
-    /// It is no address of the web.
-    #[error("it is no web address")]
+    /// The address is not a web address.
+    #[error("not a web address")]
     Address,
-    /// The name leads nowhere.
-    #[error("its name does not resolve ({0}): give it an address in the DNS")]
+    /// The name does not resolve.
+    #[error("its name does not resolve ({0}): add an address record to the DNS")]
     Name(io::Error),
     /// Nobody listens there.
-    #[error("nobody answers there ({0}): start the server in front of the relay, and open its port")]
+    #[error("nothing answers there ({0}): start the server in front of the relay, and open its port")]
     Connect(io::Error),
-    /// The certificate is none that readers trust.
+    /// Readers would not trust the certificate.
     #[error(
-        "readers would not trust it, since TLS fails ({0}): the certificate must be for this name, in force, and with its whole chain"
+        "readers would not trust it because TLS fails ({0}): the certificate must be for this name, valid, and complete with its chain"
     )]
     Tls(io::Error),
-    /// It answers too late, or something that is no HTTP.
+    /// The response is late or not HTTP.
     #[error(
-        "no answer comes from behind it ({0}): let the server in front pass requests on to public.address, with their paths as they are"
+        "no response comes back through it ({0}): let the server in front pass requests on to public.address, with unchanged paths"
     )]
     Answer(String),
-    /// Another server answers.
+    /// A different server responds.
     #[error(
-        "another server answers there, or a relay with another store key: let the server in front pass this path and all below it on to public.address, as it is"
+        "another server answers there, or a relay with another store key: let the server in front pass this path and everything below it on to public.address unchanged"
     )]
     Other,
 }
 
 impl Astray {
-    /// Whether it may only be that the relay does not run.
+    /// Returns whether the only cause may be that the relay is not running.
     pub const fn may_be_rest(&self) -> bool {
         match self {
             Astray::Connect(_) | Astray::Answer(_) | Astray::Other => true,
@@ -61,11 +61,11 @@ impl Astray {
     }
 }
 
-/// Asks under an address whether this relay is there, which knows `mark`.
+/// Asks an address whether the relay that knows `mark` is there.
 ///
 /// # Errors
 ///
-/// Why readers do not come here.
+/// Returns why readers do not reach the relay.
 pub async fn probe(public_url: &str, mark: &str) -> Result<(), Astray> {
     let slow = |_| Astray::Answer(format!("nothing within {} s", PATIENCE.as_secs()));
     timeout(PATIENCE, asked(public_url, mark)).await.map_err(slow)?
@@ -82,8 +82,8 @@ async fn asked(public_url: &str, mark: &str) -> Result<(), Astray> {
     let said = if is_clear {
         exchanged(stream, &uri).await?
     } else {
-        let tls = tls_config(None, None).map_err(|own| Astray::Tls(io::Error::other(own)))?;
-        let name = ServerName::try_from(host).map_err(|own| Astray::Tls(io::Error::other(own)))?;
+        let tls = tls_config(None, None).map_err(|error| Astray::Tls(io::Error::other(error)))?;
+        let name = ServerName::try_from(host).map_err(|error| Astray::Tls(io::Error::other(error)))?;
         let connector = TlsConnector::from(Arc::clone(&tls));
         exchanged(connector.connect(name, stream).await.map_err(Astray::Tls)?, &uri).await?
     };
@@ -97,10 +97,10 @@ where
     let said = |error: hyper::Error| Astray::Answer(error.to_string());
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(said)?;
     let driven = tokio::spawn(connection);
-    let path = uri.path_and_query().map_or("/", |own| own.as_str());
+    let path = uri.path_and_query().map_or("/", |path| path.as_str());
     let request = Request::builder()
         .uri(path)
-        .header(HOST, uri.authority().map_or("", |own| own.as_str()))
+        .header(HOST, uri.authority().map_or("", |authority| authority.as_str()))
         .header(USER_AGENT, concat!("pixelward/", env!("CARGO_PKG_VERSION")))
         .header(CONNECTION, "close")
         .body(Empty::<Bytes>::new())

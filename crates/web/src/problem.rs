@@ -1,6 +1,7 @@
-//! What an API answers when it cannot do what it is asked: problem details (RFC 9457).
+//! The error responses of an API: problem details (RFC 9457).
 //!
-//! Promised: no answer repeats an address. What a caller wrote is not quoted, and whatever still looks like an address is left out.
+//! Promised: no response repeats an address. What a client wrote is not quoted, and anything that still looks
+//! like an address is left out.
 
 use axum::body::Body;
 use axum::http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
@@ -10,7 +11,7 @@ use utoipa::ToSchema;
 
 use crate::consent::StoreError;
 
-/// What went wrong.
+/// An error.
 #[derive(Debug)]
 pub struct Problem {
     status: StatusCode,
@@ -23,14 +24,14 @@ pub struct Problem {
 /// Problem details (RFC 9457).
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ProblemDetails {
-    /// Which problem it is: `urn:pixelward:problem:` and a word.
+    /// The problem type: `urn:pixelward:problem:` and a word.
     #[serde(rename = "type")]
     kind: String,
-    /// The same for people.
+    /// The problem type for people.
     title: String,
-    /// The status of the answer.
+    /// The HTTP status.
     status: u16,
-    /// What is wrong here. Names fields, never what stands in them.
+    /// The problem at hand. Names fields, never their values.
     detail: String,
 }
 
@@ -44,18 +45,18 @@ impl Problem {
         Problem { status, kind, title, detail: without_addresses(&detail.into()), headers: Vec::new() }
     }
 
-    /// 400: the request is not what the description of the API says.
+    /// 400: the request does not match the description of the API.
     pub fn malformed(detail: impl Into<String>) -> Problem {
-        Problem::new(StatusCode::BAD_REQUEST, "malformed", "The request is malformed", detail)
+        Problem::new(StatusCode::BAD_REQUEST, "malformed", "Malformed request", detail)
     }
 
-    /// 401: no token, or none that counts. Why is not said to those who may be guessing.
+    /// 401: a missing or invalid token. The reason is withheld from whoever may be guessing.
     pub fn unauthorised() -> Problem {
-        let detail = "Send a token that is in force: Authorization: Bearer pxw_…";
-        let mut own =
+        let detail = "Send a valid token: Authorization: Bearer pxw_…";
+        let mut problem =
             Problem::new(StatusCode::UNAUTHORIZED, "unauthorised", "Missing or invalid token", detail);
-        own.headers.push((WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"pixelward\"")));
-        own
+        problem.headers.push((WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"pixelward\"")));
+        problem
     }
 
     /// 403: the token lacks a scope or a controller.
@@ -63,67 +64,57 @@ impl Problem {
         Problem::new(StatusCode::FORBIDDEN, "forbidden", "Insufficient scope", detail)
     }
 
-    /// 404: there is no such thing.
+    /// 404: not found.
     pub fn not_found(detail: impl Into<String>) -> Problem {
         Problem::new(StatusCode::NOT_FOUND, "not-found", "Not found", detail)
     }
 
-    /// 405: the thing is there, and does not know the method.
+    /// 405: the method is not allowed here.
     pub fn method_not_allowed() -> Problem {
-        let detail = "The Allow field of this answer names the methods there are";
-        Problem::new(
-            StatusCode::METHOD_NOT_ALLOWED,
-            "method-not-allowed",
-            "The method is not allowed here",
-            detail,
-        )
+        let detail = "The Allow field of this response lists the allowed methods";
+        Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "Method not allowed", detail)
     }
 
-    /// 406: none of the forms there are is wanted.
+    /// 406: none of the available formats is acceptable.
     pub fn not_acceptable(detail: impl Into<String>) -> Problem {
         Problem::new(StatusCode::NOT_ACCEPTABLE, "not-acceptable", "Not acceptable", detail)
     }
 
-    /// 408: the request did not come in time.
+    /// 408: the request did not arrive in time.
     pub fn too_slow() -> Problem {
         Problem::new(
             StatusCode::REQUEST_TIMEOUT,
             "too-slow",
-            "The request took too long",
-            "The body did not come in time",
+            "Request timeout",
+            "The body did not arrive in time",
         )
     }
 
-    /// 409: it does not go with what stands.
+    /// 409: a conflict with the current state.
     pub fn conflict(kind: &'static str, detail: impl Into<String>) -> Problem {
-        Problem::new(StatusCode::CONFLICT, kind, "It does not go with what stands", detail)
+        Problem::new(StatusCode::CONFLICT, kind, "Conflict with the current state", detail)
     }
 
-    /// 412: something else stands than If-Match says.
+    /// 412: the current state is not the one that If-Match names.
     pub fn changed_meanwhile() -> Problem {
         Problem::new(
             StatusCode::PRECONDITION_FAILED,
             "changed-meanwhile",
-            "Something else stands than was asked for",
-            "The consent has another ETag than If-Match or If-None-Match wants; look it up again",
+            "Precondition failed",
+            "The consent has changed: its ETag is not the one in If-Match or If-None-Match. Look it up again",
         )
     }
 
     /// 413: the body is too large.
     pub fn too_large(limit: usize) -> Problem {
-        let detail = format!("The body may have {limit} bytes");
-        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "The body is too large", detail)
+        let detail = format!("The body may have at most {limit} bytes");
+        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "Body too large", detail)
     }
 
-    /// 415: the body is of another type.
+    /// 415: the body has an unsupported type.
     pub fn wrong_type(wanted: &str) -> Problem {
         let detail = format!("Content-Type: expected {wanted}");
-        Problem::new(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "wrong-type",
-            "The body is of a type that is not read here",
-            detail,
-        )
+        Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "wrong-type", "Unsupported content type", detail)
     }
 
     /// 422: the idempotency key was used for something else.
@@ -131,64 +122,64 @@ impl Problem {
         Problem::new(
             StatusCode::UNPROCESSABLE_ENTITY,
             "idempotency-key-reused",
-            "The Idempotency-Key was used for another request",
-            "Each request has a key of its own; the same key means the same request once more",
+            "The Idempotency-Key was used for a different request",
+            "Use a new key for each request; the same key means a repetition",
         )
     }
 
     /// 429: too many requests.
     pub fn too_many(seconds: u64) -> Problem {
-        let mut own = Problem::new(
+        let mut problem = Problem::new(
             StatusCode::TOO_MANY_REQUESTS,
             "too-many-requests",
             "Too many requests with this token",
             format!("Try again in {seconds} s"),
         );
-        own.headers.push((RETRY_AFTER, HeaderValue::from(seconds)));
-        own
+        problem.headers.push((RETRY_AFTER, HeaderValue::from(seconds)));
+        problem
     }
 
-    /// 500: a fault of ours. What it is stands in the log.
+    /// 500: an internal error. Details are in the log.
     pub fn internal() -> Problem {
         Problem::new(
             StatusCode::INTERNAL_SERVER_ERROR,
             "internal",
             "Internal error",
-            "The log of the relay says what it is",
+            "See the log of the relay",
         )
     }
 
-    /// 503: not now.
+    /// 503: not available now.
     pub fn unavailable(detail: impl Into<String>) -> Problem {
-        let mut own =
+        let mut problem =
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Service unavailable", detail);
-        own.headers.push((RETRY_AFTER, HeaderValue::from_static("5")));
-        own
+        problem.headers.push((RETRY_AFTER, HeaderValue::from_static("5")));
+        problem
     }
 
     /// 507: the disk is full.
     pub fn full() -> Problem {
-        let mut own = Problem::new(
+        let mut problem = Problem::new(
             StatusCode::INSUFFICIENT_STORAGE,
             "disk-full",
             "The disk of the consent store is full",
-            "Nothing was recorded; what was recorded before is safe",
+            "Nothing was recorded; earlier records are safe",
         );
-        own.headers.push((RETRY_AFTER, HeaderValue::from_static("30")));
-        own
+        problem.headers.push((RETRY_AFTER, HeaderValue::from_static("30")));
+        problem
     }
 
-    /// The status.
+    /// Returns the status.
     pub fn status(&self) -> StatusCode {
         self.status
     }
 
-    /// What is wrong, for one line of an import.
+    /// Returns the problem for one line of an import.
     pub fn detail(&self) -> &str {
         &self.detail
     }
 
-    /// The answer.
+    /// Builds the response.
     pub fn response(self) -> Response<Body> {
         let details = ProblemDetails {
             kind: format!("urn:pixelward:problem:{}", self.kind),
@@ -211,16 +202,16 @@ impl From<StoreError> for Problem {
         use std::io::ErrorKind::{QuotaExceeded, StorageFull};
         match (&error, error.kind()) {
             (_, StorageFull | QuotaExceeded) => Problem::full(),
-            (StoreError::Closed, _) => Problem::unavailable("The consent store takes no more writes"),
+            (StoreError::Closed, _) => Problem::unavailable("The consent store accepts no more writes"),
             _ => {
-                tracing::error!(%error, "a request to the API failed");
+                tracing::error!(%error, "an API request failed");
                 Problem::internal()
             }
         }
     }
 }
 
-/// The text without any word that could be an address.
+/// Removes every word that could be an address from a text.
 pub fn without_addresses(text: &str) -> String {
     if !text.contains('@') {
         return text.to_owned();

@@ -1,7 +1,8 @@
-//! Tokens: who may ask the API for what.
+//! Tokens: who may use the API for what.
 //!
-//! A secret has 256 random bits, so nobody can guess it, and a plain SHA-256 of it is enough to keep: what makes password hashes slow is
-//! there for secrets that people choose. The file has hashes alone, and is readable by its owner alone. It is read again when it changes.
+//! A secret has 256 random bits, so nobody can guess it, and a plain SHA-256 is enough to store: slow
+//! password hashes are for secrets that people choose. The file contains only hashes, and must be readable
+//! only by its owner. It is reread when it changes.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -17,9 +18,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::consent::{Controller, Timestamp};
 
-/// The largest file, in bytes.
+/// The maximum size of the file, in bytes.
 const MAX_FILE: u64 = 16 << 20;
-/// What a token begins with, so that scanners for leaked secrets find it.
+/// The prefix of a token, so that scanners for leaked secrets find it.
 const PREFIX: &str = "pxw_";
 
 /// What a token may be used for.
@@ -29,23 +30,24 @@ pub enum Scope {
     ConsentRead,
     /// Record what people said.
     ConsentWrite,
-    /// Erase people. Only for tokens of all controllers, since they share the person's key.
+    /// Erase people. Only for tokens of all controllers, because they share the person's key.
     ConsentErase,
-    /// Take out all that is recorded of a person.
+    /// Export everything recorded about a person.
     ConsentExport,
-    /// Ask why mail is treated as it is.
+    /// Ask why mail is handled as it is.
     PolicyRead,
-    /// See how many said what.
+    /// See how many people said what.
     StatisticsRead,
     /// Read the metrics.
     Metrics,
-    /// Look into the evidence of what was done with mail.
+    /// Search the audit records.
     EvidenceRead,
-    /// See the state of next hops, certificates and limits. Only for tokens of all controllers, since they share them.
+    /// See the state of next hops, certificates and limits. Only for tokens of all controllers, because they
+    /// share them.
     DeliveryRead,
     /// Read the audit trail. Only for tokens of all controllers.
     AuditRead,
-    /// Write into the audit trail. Only for tokens of all controllers.
+    /// Append to the audit trail. Only for tokens of all controllers.
     AuditWrite,
 }
 
@@ -65,7 +67,7 @@ impl Scope {
         Scope::AuditWrite,
     ];
 
-    /// Its name.
+    /// Returns its name.
     pub const fn name(self) -> &'static str {
         match self {
             Scope::ConsentRead => "consent:read",
@@ -82,7 +84,8 @@ impl Scope {
         }
     }
 
-    /// Whether it is of no use to a token of one controller: what it opens belongs to all of them.
+    /// Returns whether it is useless for a token of one controller, because what it gives access to belongs
+    /// to all of them.
     pub const fn is_of_all(self) -> bool {
         match self {
             Scope::ConsentErase
@@ -110,30 +113,30 @@ impl FromStr for Scope {
     type Err = String;
 
     fn from_str(name: &str) -> Result<Scope, String> {
-        Scope::ALL.into_iter().find(|own| own.name() == name).ok_or_else(|| {
-            let names: Vec<&str> = Scope::ALL.iter().map(|own| own.name()).collect();
-            format!("{name:?} is no scope; there are {}", names.join(", "))
+        Scope::ALL.into_iter().find(|scope| scope.name() == name).ok_or_else(|| {
+            let names: Vec<&str> = Scope::ALL.iter().map(|scope| scope.name()).collect();
+            format!("unknown scope {name:?}: use one of {}", names.join(", "))
         })
     }
 }
 
-/// A token as it stands in the file, one JSON object a line.
+/// A token as stored in the file, one JSON object per line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Token {
-    /// By which it is found and named; no secret.
+    /// The id by which it is found and named; not a secret.
     pub id: String,
-    /// What people call it.
+    /// The name given by people.
     pub name: String,
-    /// SHA-256 of the whole token, in hexadecimal.
+    /// The SHA-256 of the whole token, in hexadecimal.
     pub sha256: String,
-    /// What it may be used for.
+    /// Its scopes.
     pub scopes: Vec<String>,
-    /// For which controller; none for all.
+    /// Its controller; `None` for all.
     pub controller: Option<String>,
-    /// When it was made.
+    /// When it was created.
     pub created: String,
-    /// When it ends.
+    /// When it expires.
     pub expires: String,
     /// When it was revoked.
     pub revoked: Option<String>,
@@ -146,36 +149,37 @@ pub struct Grant {
     pub id: String,
     /// The token's name.
     pub name: String,
-    /// For what.
+    /// Its scopes.
     pub scopes: Vec<Scope>,
-    /// For which controller; `None` for all.
+    /// Its controller; `None` for all.
     pub controller: Option<Controller>,
-    /// Until when.
+    /// When it expires.
     pub expires: Timestamp,
 }
 
 impl Grant {
-    /// Whether it goes for this controller; `None` stands for what is no controller's.
+    /// Returns whether it covers this controller; `None` is for what belongs to no controller.
     pub fn covers(&self, controller: Option<&Controller>) -> bool {
-        self.controller.as_ref().is_none_or(|own| controller == Some(own))
+        self.controller.as_ref().is_none_or(|bound| controller == Some(bound))
     }
 }
 
-/// A token that was made: the secret is shown once and kept nowhere.
+/// A new token: the secret is shown once and stored nowhere.
 #[derive(Debug)]
 pub struct Made {
     /// The token itself.
     pub secret: String,
-    /// What is kept of it.
+    /// What is stored.
     pub token: Token,
 }
 
 impl Token {
-    /// Makes a token.
+    /// Creates a token.
     ///
     /// # Errors
     ///
-    /// When no scope is given, erasing is to be allowed for one controller alone, it ends in the past, or no randomness can be had.
+    /// When no scope is given, when erasing is requested for a single controller, when it would expire in the
+    /// past, or when no randomness is available.
     pub fn make(
         name: &str,
         scopes: &[Scope],
@@ -183,22 +187,24 @@ impl Token {
         now: Timestamp,
         expires: Timestamp,
     ) -> Result<Made, String> {
-        if name.is_empty() || name.len() > 64 || name.contains(|own: char| own.is_control() || own == '@') {
-            return Err("a name has 1 to 64 bytes, no control character and no at sign".to_owned());
+        if name.is_empty()
+            || name.len() > 64
+            || name.contains(|character: char| character.is_control() || character == '@')
+        {
+            return Err("invalid name: use 1 to 64 bytes without control characters and at signs".to_owned());
         }
         if scopes.is_empty() {
-            return Err("a token without a scope is of no use".to_owned());
+            return Err("a token needs at least one scope".to_owned());
         }
         if controller.is_some() && scopes.contains(&Scope::ConsentErase) {
-            return Err("consent:erase is for tokens of all controllers alone: erasing a person overwrites the person's key, which all \
-                        controllers share"
+            return Err("consent:erase requires a token for all controllers: erasing a person overwrites the person's key, which all controllers share"
                 .to_owned());
         }
         if expires <= now {
-            return Err("the token would be over before it begins".to_owned());
+            return Err("the token would already have expired".to_owned());
         }
         let mut bytes = [0; 36];
-        rand::fill(&mut bytes).map_err(|_| "no randomness can be had")?;
+        rand::fill(&mut bytes).map_err(|_| "no randomness is available")?;
         let (id, secret) = bytes.split_at(4);
         let id = hex(id);
         let secret = format!("{PREFIX}{id}_{}", hex(secret));
@@ -206,8 +212,8 @@ impl Token {
             id,
             name: name.to_owned(),
             sha256: hashed(&secret),
-            scopes: scopes.iter().map(|own| own.name().to_owned()).collect(),
-            controller: controller.map(|own| own.as_str().to_owned()),
+            scopes: scopes.iter().map(|scope| scope.name().to_owned()).collect(),
+            controller: controller.map(|controller| controller.as_str().to_owned()),
             created: now.to_string(),
             expires: expires.to_string(),
             revoked: None,
@@ -215,10 +221,10 @@ impl Token {
         Ok(Made { secret, token })
     }
 
-    /// What it allows at this moment; `None` where it is over or was revoked.
+    /// Returns what it allows now; `None` if it has expired or was revoked.
     fn grant(&self, now: Timestamp) -> Option<Grant> {
         let expires = Timestamp::parse(&self.expires).ok()?;
-        let scopes: Result<Vec<Scope>, String> = self.scopes.iter().map(|own| own.parse()).collect();
+        let scopes: Result<Vec<Scope>, String> = self.scopes.iter().map(|scope| scope.parse()).collect();
         let controller = self.controller.as_deref().map(str::parse::<Controller>).transpose().ok()?;
         let is_in_force = self.revoked.is_none() && now < expires;
         is_in_force.then_some(Grant {
@@ -239,11 +245,12 @@ fn hashed(secret: &str) -> String {
     hex(digest::digest(&digest::SHA256, secret.as_bytes()).as_ref())
 }
 
-/// Reads the file of tokens; one that is not there has none.
+/// Reads the token file; a missing file has no tokens.
 ///
 /// # Errors
 ///
-/// When it cannot be read, others than its owner can read or write it, or a line is wrong; it says which one, not what it holds.
+/// When it cannot be read, when others than its owner can read or write it, or when a line is invalid; the
+/// error names the line, not its contents.
 pub fn load(path: &Path) -> Result<Vec<Token>, String> {
     let named = |error: &dyn fmt::Display| format!("{}: {error}", path.display());
     let metadata = match std::fs::metadata(path) {
@@ -260,26 +267,27 @@ pub fn load(path: &Path) -> Result<Vec<Token>, String> {
     let mut tokens: Vec<Token> = Vec::new();
     for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         let token: Token =
-            serde_json::from_str(line).map_err(|_| named(&format!("line {} is no token", index + 1)))?;
-        if tokens.iter().any(|own| own.id == token.id) {
-            return Err(named(&format!("line {}: this id stands above already", index + 1)));
+            serde_json::from_str(line).map_err(|_| named(&format!("line {} is not a token", index + 1)))?;
+        if tokens.iter().any(|other| other.id == token.id) {
+            return Err(named(&format!("line {}: duplicate id", index + 1)));
         }
         tokens.push(token);
     }
     Ok(tokens)
 }
 
-/// Changes the file of tokens, one process after the other. It is replaced as a whole, and belongs to whom its folder belongs.
+/// Changes the token file, one process at a time. It is replaced as a whole, and belongs to the owner of its
+/// directory.
 ///
 /// # Errors
 ///
-/// When it cannot be read or written, or `change` says no.
+/// When it cannot be read or written, or `change` fails.
 pub fn update<T>(
     path: &Path,
     change: impl FnOnce(&mut Vec<Token>) -> Result<T, String>,
 ) -> Result<T, String> {
     let named = |error: &dyn fmt::Display| format!("{}: {error}", path.display());
-    let folder = path.parent().filter(|own| !own.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder).map_err(|error| named(&error))?;
     let lock = File::open(folder).map_err(|error| named(&error))?;
     lock.lock().map_err(|error| named(&error))?;
@@ -309,21 +317,22 @@ fn replace(path: &Path, folder: &Path, content: &[u8]) -> std::io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-/// Where it stands on which day a token was last used.
+/// Returns the path of the file with the days of last use.
 pub fn used_path(tokens: &Path) -> PathBuf {
     let mut name = tokens.file_name().unwrap_or_default().to_owned();
     name.push(".used");
     tokens.with_file_name(name)
 }
 
-/// On which day each token was last used, by its id.
+/// Reads the day on which each token was last used, by id.
 pub fn last_used(tokens: &Path) -> HashMap<String, String> {
     let text = std::fs::read_to_string(used_path(tokens)).unwrap_or_default();
     let pairs = text.lines().filter_map(|line| line.split_once(' '));
     pairs.map(|(id, day)| (id.to_owned(), day.to_owned())).collect()
 }
 
-/// When anything of the file changed, its permissions included, in seconds and nanoseconds; its length and number. `None` where there is none.
+/// The file's last change (including its permissions) in seconds and nanoseconds, its length and its inode.
+/// `None` if there is no file.
 type Mark = Option<(i64, i64, u64, u64)>;
 
 fn mark(path: &Path) -> Mark {
@@ -331,7 +340,7 @@ fn mark(path: &Path) -> Mark {
     Some((metadata.ctime(), metadata.ctime_nsec(), metadata.len(), metadata.ino()))
 }
 
-/// The tokens in force, as a server uses them.
+/// The valid tokens, as a server uses them.
 #[derive(Debug)]
 pub struct Tokens {
     path: PathBuf,
@@ -342,38 +351,38 @@ pub struct Tokens {
 #[derive(Debug)]
 struct Read {
     mark: Mark,
-    /// Nothing where the file cannot be used: then no token counts.
+    /// `None` if the file cannot be used: then no token is valid.
     tokens: Option<Arc<HashMap<String, Token>>>,
 }
 
-/// What a look at a token gives.
+/// The result of checking a token.
 #[derive(Debug)]
 pub enum Verdict {
-    /// It is in force.
+    /// It is valid.
     Granted(Grant),
-    /// It is none, or no longer.
+    /// It is unknown, expired or revoked.
     Refused,
-    /// The file of tokens cannot be used.
+    /// The token file cannot be used.
     Unreadable,
 }
 
 impl Tokens {
-    /// The tokens of this file.
+    /// Loads the tokens of this file.
     pub fn of(path: &Path) -> Tokens {
         let used = Mutex::new(last_used(path));
         Tokens { path: path.to_owned(), read: RwLock::new(Read::of(path)), used }
     }
 
-    /// What a token allows at this moment.
+    /// Returns what a token allows now.
     pub fn verify(&self, secret: &str, now: Timestamp) -> Verdict {
         let Some(tokens) = self.current() else { return Verdict::Unreadable };
         let id = secret.strip_prefix(PREFIX).and_then(|rest| rest.split_once('_')).map(|(id, _)| id);
         let known = id.and_then(|id| tokens.get(id));
-        // Where there is none it is compared all the same, so that nobody learns ids from the time.
-        let kept = known.map_or("", |own| own.sha256.as_str());
+        // An unknown id is compared all the same, so that timing reveals no ids.
+        let kept = known.map_or("", |known| known.sha256.as_str());
         let shown = hashed(secret);
         let is_right = constant_time::verify_slices_are_equal(kept.as_bytes(), shown.as_bytes()).is_ok();
-        let granted = known.filter(|_| is_right).and_then(|own| own.grant(now));
+        let granted = known.filter(|_| is_right).and_then(|known| known.grant(now));
         granted.map_or(Verdict::Refused, Verdict::Granted)
     }
 
@@ -392,10 +401,10 @@ impl Tokens {
         read.tokens.clone()
     }
 
-    /// Notes that a token was used on a day, such as 2026-11-24. Writes to disk once a day for each token.
+    /// Records that a token was used on a day, such as 2026-11-24. Writes to disk once a day per token.
     pub fn note_use(&self, id: &str, day: &str) {
         let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
-        if used.get(id).is_some_and(|own| own == day) {
+        if used.get(id).is_some_and(|used| used == day) {
             return;
         }
         used.insert(id.to_owned(), day.to_owned());
@@ -403,14 +412,14 @@ impl Tokens {
         let path = used_path(&self.path);
         let folder = path.parent().unwrap_or(Path::new("."));
         if let Err(error) = replace(&path, folder, text.as_bytes()) {
-            tracing::warn!(%error, "it could not be written down that a token was used today");
+            tracing::warn!(%error, "the use of a token could not be recorded");
         }
     }
 
-    /// Whether this token is not yet known to have been used on this day.
+    /// Returns whether this is the first use of the token on this day.
     pub fn is_first_use(&self, id: &str, day: &str) -> bool {
         let used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
-        used.get(id).is_none_or(|own| own != day)
+        used.get(id).is_none_or(|used| used != day)
     }
 }
 
@@ -419,11 +428,11 @@ impl Read {
         let mark = mark(path);
         match load(path) {
             Ok(tokens) => {
-                let by_id = tokens.into_iter().map(|own| (own.id.clone(), own)).collect();
+                let by_id = tokens.into_iter().map(|token| (token.id.clone(), token)).collect();
                 Read { mark, tokens: Some(Arc::new(by_id)) }
             }
             Err(error) => {
-                tracing::error!(%error, "the tokens of the API cannot be read; no token counts until they can");
+                tracing::error!(%error, "the token file cannot be read; no token is valid until it can");
                 Read { mark, tokens: None }
             }
         }
@@ -452,7 +461,7 @@ mod tests {
     }
 
     fn made(controller: Option<&str>) -> Made {
-        let controller = controller.map(|own| own.parse().unwrap());
+        let controller = controller.map(|controller| controller.parse().unwrap());
         Token::make("console", &[Scope::ConsentRead], controller.as_ref(), Timestamp(0), Timestamp(1000))
             .unwrap()
     }
@@ -462,21 +471,21 @@ mod tests {
         let folder = Folder::new("verify");
         let path = folder.0.join("api.tokens");
         let tokens = Tokens::of(&path);
-        let own = made(Some("shop"));
-        assert!(matches!(tokens.verify(&own.secret, Timestamp(5)), Verdict::Refused));
+        let token = made(Some("shop"));
+        assert!(matches!(tokens.verify(&token.secret, Timestamp(5)), Verdict::Refused));
         update(&path, |all| {
-            all.push(own.token.clone());
+            all.push(token.token.clone());
             Ok(())
         })
         .unwrap();
-        let Verdict::Granted(grant) = tokens.verify(&own.secret, Timestamp(999)) else {
+        let Verdict::Granted(grant) = tokens.verify(&token.secret, Timestamp(999)) else {
             panic!("it does not count");
         };
         assert_eq!(grant.scopes, [Scope::ConsentRead]);
         assert!(grant.covers(Some(&"shop".parse().unwrap())));
         assert!(!grant.covers(Some(&"club".parse().unwrap())) && !grant.covers(None));
-        assert!(matches!(tokens.verify(&own.secret, Timestamp(1000)), Verdict::Refused));
-        let mut altered = own.secret.clone();
+        assert!(matches!(tokens.verify(&token.secret, Timestamp(1000)), Verdict::Refused));
+        let mut altered = token.secret.clone();
         altered.replace_range(13..14, if altered.as_bytes()[13] == b'0' { "1" } else { "0" });
         for other in [altered.as_str(), "", "pxw_", "pxw_00000000_00", &made(None).secret] {
             assert!(matches!(tokens.verify(other, Timestamp(5)), Verdict::Refused), "{other}");
@@ -486,25 +495,25 @@ mod tests {
             Ok(())
         })
         .unwrap();
-        assert!(matches!(tokens.verify(&own.secret, Timestamp(999)), Verdict::Refused));
-        assert!(!std::fs::read_to_string(&path).unwrap().contains(&own.secret));
+        assert!(matches!(tokens.verify(&token.secret, Timestamp(999)), Verdict::Refused));
+        assert!(!std::fs::read_to_string(&path).unwrap().contains(&token.secret));
     }
 
     #[test]
     fn a_file_that_others_can_read_or_that_is_damaged_gives_no_tokens() {
         let folder = Folder::new("open");
         let path = folder.0.join("api.tokens");
-        let own = made(None);
+        let token = made(None);
         update(&path, |all| {
-            all.push(own.token.clone());
+            all.push(token.token.clone());
             Ok(())
         })
         .unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
-        assert!(matches!(Tokens::of(&path).verify(&own.secret, Timestamp(5)), Verdict::Unreadable));
+        assert!(matches!(Tokens::of(&path).verify(&token.secret, Timestamp(5)), Verdict::Unreadable));
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
-        assert!(matches!(Tokens::of(&path).verify(&own.secret, Timestamp(5)), Verdict::Granted(_)));
+        assert!(matches!(Tokens::of(&path).verify(&token.secret, Timestamp(5)), Verdict::Granted(_)));
         let twice = std::fs::read_to_string(&path).unwrap().repeat(2);
         for wrong in ["{}\n", "secret\n", &twice] {
             std::fs::write(&path, wrong).unwrap();
@@ -517,7 +526,7 @@ mod tests {
     fn what_a_token_may_not_be_is_said() {
         let shop: Controller = "shop".parse().unwrap();
         let new = |name: &str, scopes: &[Scope], controller: Option<&Controller>, expires: i64| {
-            Token::make(name, scopes, controller, Timestamp(5), Timestamp(expires)).map(|own| own.secret)
+            Token::make(name, scopes, controller, Timestamp(5), Timestamp(expires)).map(|made| made.secret)
         };
         assert!(new("crm", &[Scope::ConsentErase], None, 9).is_ok());
         assert!(new("crm", &[Scope::ConsentErase], Some(&shop), 9).unwrap_err().contains("share"));

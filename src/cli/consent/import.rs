@@ -40,8 +40,9 @@ pub(super) fn import(
     };
     let progress = ProgressBar::new(length);
     progress.set_style(ProgressStyle::with_template("{bar:30} {bytes}/{total_bytes}, {per_sec} left {eta}")?);
-    let is_json =
-        file.extension().is_some_and(|own| ["ndjson", "jsonl", "json"].iter().any(|name| own == *name));
+    let is_json = file
+        .extension()
+        .is_some_and(|extension| ["ndjson", "jsonl", "json"].iter().any(|name| extension == *name));
     let reader = BufReader::new(progress.wrap_read(reader));
     let lines: Box<dyn Iterator<Item = Line>> =
         if is_json { Box::new(json_rows(reader)) } else { Box::new(csv_rows(reader)?) };

@@ -73,7 +73,7 @@ fn configured(
 ) -> Result<std::path::PathBuf, Box<dyn std::error::Error>> {
     use std::io::Write;
     let now = Timestamp::now();
-    let scopes: Vec<Scope> = Scope::ALL.into_iter().filter(|own| *own != Scope::Metrics).collect();
+    let scopes: Vec<Scope> = Scope::ALL.into_iter().filter(|scope| *scope != Scope::Metrics).collect();
     let made = Token::make("console", &scopes, None, now, now.plus_days(1))?;
     token::update(tokens, |all| {
         all.push(made.token.clone());

@@ -62,7 +62,7 @@ const MAX_SEEN: usize = 200;
 ///
 /// When an address cannot be had.
 pub fn run(command: &Demo) -> Result<ExitCode, Box<dyn std::error::Error>> {
-    if [command.listen, command.web, command.console].iter().any(|own| !own.ip().is_loopback()) {
+    if [command.listen, command.web, command.console].iter().any(|address| !address.ip().is_loopback()) {
         return Err("the demonstration only listens on loopback addresses".into());
     }
     let folder = std::env::temp_dir().join(format!("pixelward-demo-{}", std::process::id()));
@@ -102,7 +102,7 @@ async fn demonstrate(command: &Demo, folder: &std::path::Path) -> Result<(), Box
     let console = console::start(folder, command.console, &pipeline, &store).await?;
     println!("\nThe messages, before and after:  http://{web}/");
     match &console {
-        Some(own) => println!("The console, by a link that counts once:\n  {}", own.link),
+        Some(link) => println!("The console, by a link that counts once:\n  {}", link.link),
         None => println!("The console was not built (make build)."),
     }
     println!(
@@ -143,8 +143,8 @@ pub(super) async fn relay(
     let gallery: Gallery = Gallery::default();
     let seen = Arc::clone(&gallery);
     let witness = move |arrival: &Arrival, recipients: &[usize], after: &Bytes| {
-        let recipients = recipients.iter().filter_map(|own| arrival.envelope.recipients.get(*own));
-        let recipients = recipients.map(|own| own.address.as_str().to_owned()).collect();
+        let recipients = recipients.iter().filter_map(|index| arrival.envelope.recipients.get(*index));
+        let recipients = recipients.map(|recipient| recipient.address.as_str().to_owned()).collect();
         let mut gallery = seen.lock().unwrap_or_else(PoisonError::into_inner);
         if gallery.len() >= MAX_SEEN {
             gallery.remove(0);
@@ -188,7 +188,7 @@ fn samples() -> Vec<(String, Vec<u8>)> {
     let mails = |to: &str| {
         samples::newsletters(to, "shop.example")
             .into_iter()
-            .map(|own| (to.to_owned(), own))
+            .map(|newsletter| (to.to_owned(), newsletter))
             .collect::<Vec<_>>()
     };
     people.into_iter().flat_map(mails).collect()

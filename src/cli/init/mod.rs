@@ -119,7 +119,7 @@ pub fn run(command: &Init) -> Result<ExitCode, Failure> {
 }
 
 fn listed(problems: &[crate::config::reader::Problem]) -> String {
-    let lines: Vec<&str> = problems.iter().map(|own| own.text.as_str()).collect();
+    let lines: Vec<&str> = problems.iter().map(|problem| problem.text.as_str()).collect();
     format!("nothing was written, since the answers do not fit: {}", lines.join("; "))
 }
 
@@ -238,7 +238,7 @@ impl Owner {
 /// What is left to do, numbered.
 fn next(files: &Files, settings: &Settings, owner: Option<&Owner>, key: Option<&SigningKey>) -> String {
     let config = files.config.display();
-    let as_owner = owner.map_or(String::new(), |own| format!("runuser -u {} -- ", own.name));
+    let as_owner = owner.map_or(String::new(), |owner| format!("runuser -u {} -- ", owner.name));
     let check = format!(
         "{as_owner}pixelward check --config {config}      whether the next hop answers, and what is still missing"
     );
@@ -289,7 +289,7 @@ mod tests {
 
     #[test]
     fn a_user_is_looked_up_by_the_whole_name() {
-        assert_eq!(Owner::of(Some("root")).unwrap().map(|own| (own.user, own.group)), Some((0, 0)));
+        assert_eq!(Owner::of(Some("root")).unwrap().map(|owner| (owner.user, owner.group)), Some((0, 0)));
         for name in ["roo", "", "root:x", "nobody-of-this-name"] {
             assert!(Owner::of(Some(name)).is_err(), "{name}");
         }

@@ -46,8 +46,8 @@ pub(super) fn settings(command: &Init, asks: bool) -> Result<Settings, String> {
             text.parse().map_err(|_| format!("{text:?} is no address with a port, such as {usual}"))
         })?,
     };
-    for own in &command.allow {
-        own.parse::<Network>().map_err(|error| format!("--allow: {error}"))?;
+    for network in &command.allow {
+        network.parse::<Network>().map_err(|error| format!("--allow: {error}"))?;
     }
     if !listen.ip().is_loopback() && command.allow.is_empty() {
         return Err(format!(
@@ -77,7 +77,7 @@ pub(super) fn settings(command: &Init, asks: bool) -> Result<Settings, String> {
         listen,
         allow: command.allow.clone(),
         controller,
-        public_url: Some(public_url).filter(|own| !own.is_empty()),
+        public_url: Some(public_url).filter(|url| !url.is_empty()),
         mode: if command.mode == Chosen::Observe { Mode::Observe } else { Mode::Enforce },
         recipe,
         dkim: command.dkim.as_ref().map(|domain| domain.to_ascii_lowercase()).map(|domain| {
@@ -98,11 +98,11 @@ const BACK: &str = "127.0.0.1:10026";
 const PATIENCE: usize = 3;
 
 fn chosen_recipe() -> Result<Option<Recipe>, String> {
-    for own in Recipe::value_variants() {
-        let value = own.to_possible_value();
+    for recipe in Recipe::value_variants() {
+        let value = recipe.to_possible_value();
         let meaning =
-            value.as_ref().and_then(|own| own.get_help()).map(ToString::to_string).unwrap_or_default();
-        println!("  {:<14}  {meaning}", own.name());
+            value.as_ref().and_then(|value| value.get_help()).map(ToString::to_string).unwrap_or_default();
+        println!("  {:<14}  {meaning}", recipe.name());
     }
     println!("  {:<14}  Another mail server, or an application", "none");
     read(true, "Which Postfix recipe?", "none", |text| match text {
@@ -124,7 +124,7 @@ fn read<T>(
     for _ in 0..PATIENCE {
         let text = if asks { answer(question, default)? } else { default.to_owned() };
         match meant(&text) {
-            Ok(own) => return Ok(own),
+            Ok(answer) => return Ok(answer),
             Err(error) => wrong = error,
         }
         if !asks {

@@ -46,7 +46,8 @@ impl Place {
             None => (text, "25"),
         };
         let port: u16 = port.parse().map_err(|_| wrong())?;
-        let fits = |own: char| own.is_alphanumeric() || matches!(own, '.' | '-' | '_' | ':');
+        let fits =
+            |character: char| character.is_alphanumeric() || matches!(character, '.' | '-' | '_' | ':');
         if host.is_empty() || host.len() > 253 || !host.chars().all(fits) || port == 0 {
             return Err(wrong());
         }
@@ -75,7 +76,8 @@ impl Settings {
             }
         };
         let mut text = format!(
-            "# Made by `pixelward init`. What does not stand here has its default: pixelward.toml(5), or config.toml of the project, has them all.\n\n\
+            "# Written by `pixelward init`. Settings that are not here have their defaults; pixelward.toml(5) and\n\
+             # config.reference.toml list them all.\n\n\
              {mode}\n\
              # The consent store, the evidence and the ledger: back this up (`pixelward consent backup`).\n\
              data_directory = {:?}\ncertificate_directory = {:?}\n\n",
@@ -109,7 +111,7 @@ impl Settings {
         if self.listen.ip().is_loopback() {
             text.push_str("# It does not leave this machine.\ntls = \"none\"\n");
         } else {
-            let networks: Vec<String> = self.allow.iter().map(|own| format!("{own:?}")).collect();
+            let networks: Vec<String> = self.allow.iter().map(|network| format!("{network:?}")).collect();
             text.push_str(&format!(
                 "# Who may send: nobody else, or this is an open relay.\nallowed_networks = [{}]\n\
                  # A certificate of your own; without one clients meet one for development, which they do not trust.\n\
@@ -211,16 +213,17 @@ mod tests {
         for next_hop in ["smtp.example.org", "smtp.example.org:465", "127.0.0.1:10026", "[::1]:25"] {
             for listen in ["127.0.0.1:2525", "[::1]:2525", "0.0.0.0:25"] {
                 for recipe in [None, Some(Recipe::Lmtp), Some(Recipe::Relayhost)] {
-                    let mut own = settings(next_hop, listen);
-                    own.recipe = recipe;
-                    own.public_url = Some("https://choice.shop.example".to_owned());
-                    own.dkim = Some(("shop.example".to_owned(), PathBuf::from("/etc/pixelward/k.pem")));
-                    let config = check(&own);
+                    let mut settings = settings(next_hop, listen);
+                    settings.recipe = recipe;
+                    settings.public_url = Some("https://choice.shop.example".to_owned());
+                    settings.dkim = Some(("shop.example".to_owned(), PathBuf::from("/etc/pixelward/k.pem")));
+                    let config = check(&settings);
                     assert_eq!(config.mode, Mode::Observe);
                     let lmtp = config.listeners[0].protocol == Protocol::Lmtp;
                     assert_eq!(lmtp, recipe == Some(Recipe::Lmtp));
                     assert!(config.public.address.is_some());
-                    let trial = own.trial("127.0.0.1:4000".parse().unwrap(), std::path::Path::new("/tmp/x"));
+                    let trial =
+                        settings.trial("127.0.0.1:4000".parse().unwrap(), std::path::Path::new("/tmp/x"));
                     assert_eq!(Config::parse(&trial).unwrap().mode, Mode::Enforce);
                 }
             }

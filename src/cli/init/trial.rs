@@ -43,11 +43,13 @@ async fn sent(settings: &Settings, folder: &Path) -> Result<Vec<String>, Failure
     if told.removed.is_empty() {
         return Err("the tracker of the sample was not taken out".into());
     }
-    let mut said: Vec<String> = told.removed.iter().map(|own| format!("taken out: {own}")).collect();
+    let mut said: Vec<String> = told.removed.iter().map(|removed| format!("taken out: {removed}")).collect();
     let record = |name: &str| keys.iter().find(|key| key.record_name() == name).map(|key| key.record());
     let signatures = verify(&seen.after, record);
     said.extend(
-        signatures.iter().map(|own| format!("signature of {}: {}", own.record_name, own.verdict.text())),
+        signatures
+            .iter()
+            .map(|signature| format!("signature of {}: {}", signature.record_name, signature.verdict.text())),
     );
     if signatures.len() < keys.len() {
         return Err("the message was not signed".into());

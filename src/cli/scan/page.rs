@@ -222,8 +222,8 @@ fn chart(id: &str, title: &str, rows: &[(String, u64)]) -> String {
 
 fn senders(report: &Report) -> String {
     let mut rows: Vec<(&str, OfSender)> =
-        report.senders.iter().map(|(name, own)| (name.as_str(), *own)).collect();
-    rows.sort_by_key(|(name, own)| (std::cmp::Reverse((own.trackers, own.messages)), *name));
+        report.senders.iter().map(|(name, tally)| (name.as_str(), *tally)).collect();
+    rows.sort_by_key(|(name, tally)| (std::cmp::Reverse((tally.trackers, tally.messages)), *name));
     let mut out = String::from(
         "<section aria-labelledby=\"senders\"><h2 id=\"senders\">By sender</h2><p class=\"soft\">The domain of the From field, which \
          nobody has checked here.</p><div class=\"wide\"><table><caption>Messages and trackers by From domain</caption><thead><tr>\
@@ -231,23 +231,23 @@ fn senders(report: &Report) -> String {
          <th scope=\"col\" class=\"n\">Trackers</th></tr></thead><tbody>",
     );
     let mut rest = report.other_senders;
-    for (_, own) in rows.iter().skip(MAX_ROWS) {
-        rest.messages += own.messages;
-        rest.with_trackers += own.with_trackers;
-        rest.trackers += own.trackers;
+    for (_, tally) in rows.iter().skip(MAX_ROWS) {
+        rest.messages += tally.messages;
+        rest.with_trackers += tally.with_trackers;
+        rest.trackers += tally.trackers;
     }
     rows.truncate(MAX_ROWS);
     if rest.messages > 0 {
         rows.push(("all others", rest));
     }
-    for (name, own) in rows {
+    for (name, tally) in rows {
         let _ = write!(
             out,
             "<tr><th scope=\"row\">{}</th>{}{}{}</tr>",
             escaped(name),
-            number(own.messages),
-            number(own.with_trackers),
-            number(own.trackers)
+            number(tally.messages),
+            number(tally.with_trackers),
+            number(tally.trackers)
         );
     }
     out + "</tbody></table></div></section>"
@@ -459,8 +459,8 @@ mod tests {
         let mut report = Report::default();
         for number in 0..MAX_ROWS as u64 + 5 {
             report.vendors.insert(format!("vendor {number}"), 1);
-            let own = OfSender { messages: 2, with_trackers: 1, trackers: 1 };
-            report.senders.insert(format!("s{number:03}.example"), own);
+            let tally = OfSender { messages: 2, with_trackers: 1, trackers: 1 };
+            report.senders.insert(format!("s{number:03}.example"), tally);
         }
         let text = page(&report, "today");
         assert!(text.contains("93 others"), "{text}");

@@ -92,16 +92,17 @@ impl Report {
     ) {
         // Links report what is followed, not that a message was opened.
         let found: Vec<&Sighting> =
-            analysis.sightings.iter().filter(|own| own.axis() != Axis::Link).collect();
+            analysis.sightings.iter().filter(|sighting| sighting.axis() != Axis::Link).collect();
         let trackers: Vec<&Sighting> =
-            found.iter().copied().filter(|own| own.verdict == Verdict::Tracker).collect();
+            found.iter().copied().filter(|sighting| sighting.verdict == Verdict::Tracker).collect();
         let sender = sender(raw);
         self.messages += 1;
         self.of_sender(&sender).add(trackers.len());
         // Of a message that cannot be read as a whole, every remote request goes.
         let unreadable = analysis.trouble.is_some();
-        let goes =
-            |own: &&Sighting| own.protection.is_none() && (unreadable || own.verdict != Verdict::Picture);
+        let goes = |sighting: &&Sighting| {
+            sighting.protection.is_none() && (unreadable || sighting.verdict != Verdict::Picture)
+        };
         self.changeable += u64::from(found.iter().any(goes));
         self.unreadable += u64::from(unreadable);
         if trackers.is_empty() {
@@ -109,7 +110,7 @@ impl Report {
         }
         self.with_trackers += 1;
         self.trackers += trackers.len() as u64;
-        let protected = trackers.iter().filter(|own| own.protection.is_some()).count() as u64;
+        let protected = trackers.iter().filter(|tracker| tracker.protection.is_some()).count() as u64;
         self.protected += protected;
         self.with_protected += u64::from(protected > 0);
         for tracker in &trackers {
@@ -235,7 +236,7 @@ impl Mask {
 
     fn stand_in(&self, text: &str) -> bool {
         let folded = text.to_lowercase();
-        folded.contains('@') && self.addresses.iter().any(|own| folded.contains(own.as_str()))
+        folded.contains('@') && self.addresses.iter().any(|address| folded.contains(address.as_str()))
     }
 
     /// A text in which the mask stands for each recipient's address, percent-encoded or not.
@@ -249,12 +250,12 @@ impl Mask {
         let mut copied = 0;
         while at < decoded.len() {
             let rest = decoded.get(at..).unwrap_or_default();
-            match self.addresses.iter().find(|own| rest.starts_with(own.as_bytes())) {
-                Some(own) => {
+            match self.addresses.iter().find(|address| rest.starts_with(address.as_bytes())) {
+                Some(address) => {
                     let start = starts.get(at).copied().unwrap_or(text.len());
                     out.push_str(text.get(copied..start).unwrap_or_default());
                     out.push_str(MASK);
-                    at += own.len();
+                    at += address.len();
                     copied = starts.get(at).copied().unwrap_or(text.len());
                 }
                 None => at += 1,

@@ -41,16 +41,16 @@ pub(crate) async fn page(call: Call) -> Answered {
                     th scope="col" { (call.say(&Text("End", "Beenden", "Terminer"))) }
                 } }
                 tbody {
-                    @for own in &all {
+                    @for session in &all {
                         tr {
-                            th scope="row" { (own.subject) }
-                            td { (own.rights.described()) }
-                            td { (crate::pages::moment(own.since)) }
+                            th scope="row" { (session.subject) }
+                            td { (session.rights.described()) }
+                            td { (crate::pages::moment(session.since)) }
                             td {
                                 form method="post" action="/account/end" {
                                     (token(&call, "/account/end"))
-                                    input type="hidden" name="session" value=(own.name);
-                                    button aria-label=(format!("{} {}", call.say(&Text("End the session of", "Sitzung beenden von", "Terminer la session de")), own.subject)) {
+                                    input type="hidden" name="session" value=(session.name);
+                                    button aria-label=(format!("{} {}", call.say(&Text("End the session of", "Sitzung beenden von", "Terminer la session de")), session.subject)) {
                                         (call.say(&Text("End", "Beenden", "Terminer")))
                                     }
                                 }
@@ -72,14 +72,14 @@ pub(crate) async fn language(call: Call) -> Answered {
     let back = call.form.value("back");
     let is_path = back.starts_with('/')
         && !back.starts_with("//")
-        && back.bytes().all(|own| own.is_ascii_graphic() && own != b'\\');
+        && back.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\');
     Ok(onward(if is_path { back } else { "/" }))
 }
 
 pub(crate) async fn end(call: Call) -> Answered {
     let name = call.form.value("session");
     note(&call, Deed::of("session.ended", name)).await?;
-    let ended = call.console.sessions.close_where(|own| own.name == name, Instant::now());
+    let ended = call.console.sessions.close_where(|session| session.name == name, Instant::now());
     tracing::info!(ended, "sessions were ended by an operator");
     Ok(onward("/account"))
 }

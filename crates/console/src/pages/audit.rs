@@ -18,7 +18,7 @@ const EXPORTED: usize = 100_000;
 pub(crate) async fn page(call: Call) -> Answered {
     let before = match call.asked("before") {
         "" => String::new(),
-        own => format!("&before={}", own.parse::<u32>().map_err(|_| Failure::malformed("before"))?),
+        before => format!("&before={}", before.parse::<u32>().map_err(|_| Failure::malformed("before"))?),
     };
     let found = call.console.api.get(&format!("/v1/audit?limit={ROWS}{before}")).await?;
     let title = call.say(&Text("Audit", "Prüfspur", "Audit"));
@@ -41,16 +41,16 @@ pub(crate) async fn page(call: Call) -> Answered {
         div class="actions noprint" { a class="button" href="/audit/export" { (call.say(&Text("Export", "Exportieren", "Exporter"))) } }
         @if entries.is_empty() { p class="empty" { (call.say(&Text("Nothing yet.", "Noch nichts.", "Rien encore."))) } } @else {
             div class="wide" tabindex="0" { table class="flow" {
-                thead { tr { @for own in &columns { th scope="col" { (call.say(own)) } } } }
+                thead { tr { @for column in &columns { th scope="col" { (call.say(column)) } } } }
                 tbody {
-                    @for own in entries {
+                    @for entry in entries {
                         tr {
-                            th scope="row" { (number(own, "number")) }
-                            td class="nowrap" { (readable(text(own, "time"))) }
-                            td { (text(own, "actor")) }
-                            td { (deed(&call, text(own, "action"))) }
-                            td { (maybe(own, "controller").unwrap_or("–")) }
-                            td { @if let Some(person) = maybe(own, "person") { code { (person.get(..8).unwrap_or_default()) "…" } " " } (maybe(own, "detail").unwrap_or_default()) }
+                            th scope="row" { (number(entry, "number")) }
+                            td class="nowrap" { (readable(text(entry, "time"))) }
+                            td { (text(entry, "actor")) }
+                            td { (deed(&call, text(entry, "action"))) }
+                            td { (maybe(entry, "controller").unwrap_or("–")) }
+                            td { @if let Some(person) = maybe(entry, "person") { code { (person.get(..8).unwrap_or_default()) "…" } " " } (maybe(entry, "detail").unwrap_or_default()) }
                         }
                     }
                 }

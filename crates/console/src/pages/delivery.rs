@@ -63,21 +63,21 @@ fn hops(call: &Call, delivery: &Value) -> Markup {
     ];
     html! {
         div class="wide" tabindex="0" { table {
-            thead { tr { @for own in &columns { th scope="col" { (call.say(own)) } } } }
+            thead { tr { @for column in &columns { th scope="col" { (call.say(column)) } } } }
             tbody {
-                @for own in list(delivery, "next_hops") {
+                @for hop in list(delivery, "next_hops") {
                     tr {
-                        th scope="row" { (text(own, "host")) ":" (number(own, "port")) }
+                        th scope="row" { (text(hop, "host")) ":" (number(hop, "port")) }
                         td {
-                            @if number(own, "failures") > 0 {
-                                span class="bad" { (number(own, "failures")) " " (call.say(&Text("failures in a row", "Fehler in Folge", "échecs de suite"))) }
-                                @if number(own, "rests_s") > 0 { ", " (call.say(&Text("tried again in", "nächster Versuch in", "nouvel essai dans"))) " " (number(own, "rests_s")) " s" }
-                            } @else if flag(own, "seen") { span class="good" { (call.say(&Text("answers", "antwortet", "répond"))) } }
+                            @if number(hop, "failures") > 0 {
+                                span class="bad" { (number(hop, "failures")) " " (call.say(&Text("failures in a row", "Fehler in Folge", "échecs de suite"))) }
+                                @if number(hop, "rests_s") > 0 { ", " (call.say(&Text("tried again in", "nächster Versuch in", "nouvel essai dans"))) " " (number(hop, "rests_s")) " s" }
+                            } @else if flag(hop, "seen") { span class="good" { (call.say(&Text("answers", "antwortet", "répond"))) } }
                             @else { (call.say(&Text("not used since the start", "seit dem Start nicht gebraucht", "pas utilisé depuis le démarrage"))) }
                         }
-                        td { @if text(own, "tls") == "none" { span class="warn" { (text(own, "tls")) } } @else { (text(own, "tls")) } }
-                        td { (number(own, "used")) ", " (number(own, "idle")) ", " (number(own, "most")) (bar(number(own, "used"), number(own, "most"))) }
-                        td { @if number(own, "messages_per_minute") == 0 { (call.say(&Text("no limit", "ohne Grenze", "sans limite"))) } @else { (call.language.number(number(own, "messages_per_minute"))) } }
+                        td { @if text(hop, "tls") == "none" { span class="warn" { (text(hop, "tls")) } } @else { (text(hop, "tls")) } }
+                        td { (number(hop, "used")) ", " (number(hop, "idle")) ", " (number(hop, "most")) (bar(number(hop, "used"), number(hop, "most"))) }
+                        td { @if number(hop, "messages_per_minute") == 0 { (call.say(&Text("no limit", "ohne Grenze", "sans limite"))) } @else { (call.language.number(number(hop, "messages_per_minute"))) } }
                     }
                 }
             }
@@ -94,11 +94,11 @@ fn listeners(call: &Call, delivery: &Value) -> Markup {
                 th scope="col" { (call.say(&Text("Certificate ends", "Zertifikat endet", "Fin du certificat"))) }
             } }
             tbody {
-                @for own in list(delivery, "listeners") {
+                @for listener in list(delivery, "listeners") {
                     tr {
-                        th scope="row" { (text(own, "name")) }
-                        td { code { (text(own, "address")) } }
-                        td { @match maybe(own, "certificate_ends").and_then(|own| Some((own, moment_of(own)?))) {
+                        th scope="row" { (text(listener, "name")) }
+                        td { code { (text(listener, "address")) } }
+                        td { @match maybe(listener, "certificate_ends").and_then(|end| Some((end, moment_of(end)?))) {
                             None => (call.say(&Text("no TLS", "kein TLS", "pas de TLS"))),
                             Some((end, at)) => span class=(if at < Timestamp::now().plus_days(30) { "bad" } else { "good" }) { (readable(end)) },
                         } }
@@ -119,9 +119,9 @@ async fn modes(call: &Call) -> Result<Markup, crate::Failure> {
                 th scope="col" { (call.say(&Text("Mode", "Betrieb", "Mode"))) }
             } }
             tbody {
-                @for own in list(&policy, "controllers") { @for stream in list(own, "mailstreams") {
+                @for controller in list(&policy, "controllers") { @for stream in list(controller, "mailstreams") {
                     tr {
-                        th scope="row" { (text(own, "name")) } td { (text(stream, "name")) }
+                        th scope="row" { (text(controller, "name")) } td { (text(stream, "name")) }
                         td { @if text(stream, "mode") == "observe" { span class="warn" { (call.say(&Text("observe", "beobachten", "observer"))) } } @else { (call.say(&Text("enforce", "durchsetzen", "appliquer"))) } }
                     }
                 } }

@@ -27,7 +27,7 @@ pub(crate) async fn page(call: Call) -> Answered {
     let title = call.say(&Text("Messages", "Nachrichten", "Messages"));
     let rows = list(&found, "records");
     let oldest =
-        rows.last().and_then(|own| own.get("record")).map(|own| text(own, "time")).unwrap_or_default();
+        rows.last().and_then(|row| row.get("record")).map(|record| text(record, "time")).unwrap_or_default();
     let content = html! {
         h1 { (title) }
         (filters(&call, &since, &until).await?)
@@ -63,14 +63,14 @@ fn wanted(call: &Call) -> Result<(Value, String, String), Failure> {
     }
     let day = |name: &'static str| match call.asked(name) {
         "" => Ok(None),
-        own => moment_of(own).map(Some).ok_or(Failure::malformed(name)),
+        day => moment_of(day).map(Some).ok_or(Failure::malformed(name)),
     };
     if let Some(first) = day("since")? {
         wanted.insert("since".to_owned(), first.to_string().into());
     }
     let before = day("before")?;
     // The last day is meant to be in it.
-    if let Some(end) = before.or(day("until")?.map(|own| own.plus_days(1))) {
+    if let Some(end) = before.or(day("until")?.map(|day| day.plus_days(1))) {
         wanted.insert("until".to_owned(), end.to_string().into());
     }
     Ok((Value::Object(wanted), call.asked("since").to_owned(), call.asked("until").to_owned()))
@@ -78,9 +78,13 @@ fn wanted(call: &Call) -> Result<(Value, String, String), Failure> {
 
 async fn filters(call: &Call, since: &str, until: &str) -> Result<Markup, Failure> {
     let policy = call.console.policy().await?;
-    let own = list(&policy, "controllers").iter().find(|own| text(own, "name") == call.controller);
-    let streams: Vec<&str> =
-        own.map_or(&[][..], |own| list(own, "mailstreams")).iter().map(|own| text(own, "name")).collect();
+    let controller =
+        list(&policy, "controllers").iter().find(|controller| text(controller, "name") == call.controller);
+    let streams: Vec<&str> = controller
+        .map_or(&[][..], |controller| list(controller, "mailstreams"))
+        .iter()
+        .map(|stream| text(stream, "name"))
+        .collect();
     let any = call.say(&Text("any", "alle", "tous"));
     let select = |name: &str, title: &Text, choices: Vec<(String, String)>| {
         html! {
@@ -93,9 +97,11 @@ async fn filters(call: &Call, since: &str, until: &str) -> Result<Markup, Failur
             }
         }
     };
-    let outcomes =
-        OUTCOMES.iter().map(|own| ((*own).to_owned(), words::outcome(call.language, own))).collect();
-    let streams = streams.iter().map(|own| ((*own).to_owned(), (*own).to_owned())).collect();
+    let outcomes = OUTCOMES
+        .iter()
+        .map(|outcome| ((*outcome).to_owned(), words::outcome(call.language, outcome)))
+        .collect();
+    let streams = streams.iter().map(|stream| ((*stream).to_owned(), (*stream).to_owned())).collect();
     Ok(html! {
         form class="noprint" method="get" action="/messages" {
             input type="hidden" name="controller" value=(call.controller);
@@ -139,11 +145,11 @@ const AT_LEAST: Text = Text("for at least", "bei mindestens", "pour au moins");
 
 /// Records as rows that lead to their stories. Recipients of a message with whom it went the same way share one.
 pub(super) fn table(call: &Call, found: &Value) -> Markup {
-    let way = |own: &Value| {
-        let record = own.get("record").cloned().unwrap_or_default();
+    let way = |row: &Value| {
+        let record = row.get("record").cloned().unwrap_or_default();
         ["id", "done", "rule", "result", "mailstream"].map(|name| text(&record, name).to_owned())
     };
-    let rows: Vec<&[Value]> = list(found, "records").chunk_by(|own, next| way(own) == way(next)).collect();
+    let rows: Vec<&[Value]> = list(found, "records").chunk_by(|row, next| way(row) == way(next)).collect();
     let columns = [
         Text("When", "Wann", "Quand"),
         Text("Mailstream", "Mailart", "Flux"),
@@ -157,18 +163,18 @@ pub(super) fn table(call: &Call, found: &Value) -> Markup {
             p class="empty" { (call.say(&Text("There is no record of that.", "Dazu gibt es keinen Nachweis.", "Il n’y en a aucune trace."))) }
         } @else {
             div class="wide" tabindex="0" { table class="flow" {
-                thead { tr { @for own in &columns { th scope="col" { (call.say(own)) } } } }
+                thead { tr { @for column in &columns { th scope="col" { (call.say(column)) } } } }
                 tbody {
-                    @for (place, own) in rows.iter().enumerate() {
+                    @for (place, group) in rows.iter().enumerate() {
                         @let is_cut = place + 1 == rows.len() && flag(found, "more");
-                        @let record = own.first().and_then(|own| own.get("record")).cloned().unwrap_or_default();
-                        @let vendors: Vec<&str> = list(&record, "sightings").iter().map(|own| text(own, "vendor")).collect();
+                        @let record = group.first().and_then(|row| row.get("record")).cloned().unwrap_or_default();
+                        @let vendors: Vec<&str> = list(&record, "sightings").iter().map(|sighting| text(sighting, "vendor")).collect();
                         tr {
                             th scope="row" class="nowrap" { a href=(story_path(call, &record)) { (readable(text(&record, "time"))) } }
                             td { (text(&record, "mailstream")) }
                             td { (words::outcome(call.language, text(&record, "done")))
                                 @if flag(&record, "observed") { " (" (call.say(&Text("observed only", "nur beobachtet", "observé seulement"))) ")" }
-                                @if own.len() > 1 { ", " (call.say(if is_cut { &AT_LEAST } else { &FOR })) " " (call.language.number(own.len() as u64)) " " (call.say(&Text("recipients", "Empfängern", "destinataires"))) }
+                                @if group.len() > 1 { ", " (call.say(if is_cut { &AT_LEAST } else { &FOR })) " " (call.language.number(group.len() as u64)) " " (call.say(&Text("recipients", "Empfängern", "destinataires"))) }
                             }
                             td class="prose" { (words::rule(call.language, text(&record, "rule"))) }
                             td { (number(&record, "found")) @if !vendors.is_empty() { " (" (vendors.join(", ")) ")" } }
@@ -193,7 +199,7 @@ fn story_path(call: &Call, record: &Value) -> String {
 /// The records of one message, with their proofs.
 async fn of_message(call: &Call) -> Result<Value, Failure> {
     let is_plain =
-        (1..=64).contains(&call.name.len()) && call.name.bytes().all(|own| own.is_ascii_alphanumeric());
+        (1..=64).contains(&call.name.len()) && call.name.bytes().all(|byte| byte.is_ascii_alphanumeric());
     let at = moment_of(call.asked("at")).filter(|_| is_plain).ok_or(Failure::Nothing)?;
     let near = |difference: i64| crate::consent::Timestamp(at.0.saturating_add(difference)).to_string();
     let wanted = json!({ "id": call.name, "since": near(-AROUND), "until": near(AROUND), "limit": RECORDS, "proof": true });
@@ -211,7 +217,7 @@ pub(crate) async fn story(call: Call) -> Answered {
     let title =
         call.say(&Text("A message’s story", "Was mit einer Nachricht geschah", "L’histoire d’un message"));
     let rows = list(&found, "records");
-    let first = rows.first().and_then(|own| own.get("record")).cloned().unwrap_or_default();
+    let first = rows.first().and_then(|row| row.get("record")).cloned().unwrap_or_default();
     let from = call.asked("from").parse::<usize>().unwrap_or(1).clamp(1, rows.len().max(1));
     let at = query::encoded(call.asked("at"));
     let export = format!("/messages/{}/export?at={at}", query::encoded(&call.name));
@@ -240,7 +246,7 @@ pub(crate) async fn story(call: Call) -> Answered {
                 "Il y en a davantage ; pixelward evidence export les contient tous.",
             ))) }
         }
-        @for (place, own) in rows.iter().enumerate().skip(from - 1).take(RECIPIENTS) { (recipient(&call, place + 1, own)) }
+        @for (place, group) in rows.iter().enumerate().skip(from - 1).take(RECIPIENTS) { (recipient(&call, place + 1, group)) }
         div class="actions noprint" {
             @if from > 1 { (others(from.saturating_sub(RECIPIENTS).max(1))) }
             @if from + RECIPIENTS <= rows.len() { (others(from + RECIPIENTS)) }
@@ -252,11 +258,12 @@ pub(crate) async fn story(call: Call) -> Answered {
 /// What was done, with how many copies each.
 fn done(call: &Call, rows: &[Value]) -> String {
     let mut counts = BTreeMap::new();
-    for own in rows {
-        let record = own.get("record").cloned().unwrap_or_default();
+    for row in rows {
+        let record = row.get("record").cloned().unwrap_or_default();
         *counts.entry(words::outcome(call.language, text(&record, "done"))).or_insert(0) += 1;
     }
-    let counts = counts.into_iter().map(|(own, count)| format!("{own}: {}", call.language.number(count)));
+    let counts =
+        counts.into_iter().map(|(outcome, count)| format!("{outcome}: {}", call.language.number(count)));
     counts.collect::<Vec<_>>().join(", ")
 }
 

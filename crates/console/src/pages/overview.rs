@@ -67,7 +67,7 @@ pub(crate) async fn page(call: Call) -> Answered {
         } @else { (charts(&call, &sums, span)) }
         h2 { (call.say(&Text("Consent by purpose", "Einwilligung nach Zweck", "Consentement par finalité"))) }
         @match &statistics {
-            Ok(own) => (consent(&call, own)),
+            Ok(statistics) => (consent(&call, statistics)),
             Err(_) => p class="empty" { (call.say(&Text("It is still being counted.", "Es wird noch gezählt.", "Le comptage est en cours."))) },
         }
     };
@@ -87,11 +87,13 @@ fn periods(call: &Call, span: Span) -> Markup {
     let hours = call.say(&Text("24 hours", "24 Stunden", "24 heures")).to_owned();
     let days = call.say(&Text("days", "Tage", "jours"));
     let mut all = vec![(Span::Hours, "/?hours=24".to_owned(), hours)];
-    all.extend([7, 30, 90].map(|own| (Span::Days(own), format!("/?days={own}"), format!("{own} {days}"))));
+    all.extend(
+        [7, 30, 90].map(|count| (Span::Days(count), format!("/?days={count}"), format!("{count} {days}"))),
+    );
     html! {
         p class="periods noprint" {
             (call.say(&Text("The last", "Die letzten", "Sur"))) " "
-            @for (own, path, name) in &all { a href=(call.to(path)) aria-current=[(*own == span).then_some("true")] { (name) } " " }
+            @for (choice, path, name) in &all { a href=(call.to(path)) aria-current=[(*choice == span).then_some("true")] { (name) } " " }
             span class="soft" { (call.say(&Text("By UTC; this page renews itself every minute.", "Nach UTC; diese Seite erneuert sich jede Minute.", "En UTC ; cette page se renouvelle chaque minute."))) }
         }
     }
@@ -120,12 +122,12 @@ fn cards(call: &Call, sums: &Sums) -> Markup {
 }
 
 fn charts(call: &Call, sums: &Sums, span: Span) -> Markup {
-    let names: Vec<String> = OUTCOMES.iter().map(|own| words::outcome(call.language, own)).collect();
+    let names: Vec<String> = OUTCOMES.iter().map(|outcome| words::outcome(call.language, outcome)).collect();
     let found = [
         Text("taken out", "entfernt", "retirés"),
         Text("left or replaced", "gelassen oder ersetzt", "laissés ou remplacés"),
     ]
-    .map(|own| call.say(&own).to_owned());
+    .map(|text| call.say(&text).to_owned());
     let (copies, trackers) = match span {
         Span::Hours => (
             Text(
@@ -183,15 +185,15 @@ pub(super) fn consent(call: &Call, statistics: &Value) -> Markup {
                 thead { tr {
                     th scope="col" { (call.say(&Text("Purpose", "Zweck", "Finalité"))) }
                     th scope="col" class="count" { (call.say(&Text("Counts as consent", "Gilt als Einwilligung", "Vaut consentement"))) }
-                    @for own in states { th scope="col" class="count" { (words::state(call.language, own)) } }
+                    @for state in states { th scope="col" class="count" { (words::state(call.language, state)) } }
                 } }
                 tbody {
-                    @for own in list(statistics, "purposes") {
-                        @let said = own.get("states").cloned().unwrap_or_default();
+                    @for purpose in list(statistics, "purposes") {
+                        @let said = purpose.get("states").cloned().unwrap_or_default();
                         @if states.iter().any(|state| number(&said, state) > 0) {
                             tr {
-                                th scope="row" { (words::purpose(call.language, text(own, "purpose"))) (bar(number(own, "allowed"), people)) }
-                                td class="count" { (call.language.number(number(own, "allowed"))) }
+                                th scope="row" { (words::purpose(call.language, text(purpose, "purpose"))) (bar(number(purpose, "allowed"), people)) }
+                                td class="count" { (call.language.number(number(purpose, "allowed"))) }
                                 @for state in states { td class="count" { (call.language.number(number(&said, state))) } }
                             }
                         }
@@ -208,9 +210,9 @@ fn told(call: &Call, alarms: &[Alarm]) -> Markup {
             @if alarms.is_empty() {
                 li class="fine" { span class="good" { (call.say(&Text("All is well.", "Alles ist gut.", "Tout va bien."))) } }
             }
-            @for own in alarms {
-                li class=[own.serious.then_some("serious")] {
-                    span class=(if own.serious { "bad" } else { "warn" }) { (own.what) } " " (own.advice)
+            @for alarm in alarms {
+                li class=[alarm.serious.then_some("serious")] {
+                    span class=(if alarm.serious { "bad" } else { "warn" }) { (alarm.what) } " " (alarm.advice)
                 }
             }
         }
@@ -237,8 +239,9 @@ async fn alarms(call: &Call, sums: &Sums) -> Result<Vec<Alarm>, Failure> {
         }
     }
     let policy = call.console.policy().await?;
-    let of_it = list(&policy, "controllers").iter().find(|own| text(own, "name") == call.controller);
-    for stream in of_it.map_or(&[][..], |own| list(own, "mailstreams")) {
+    let of_it =
+        list(&policy, "controllers").iter().find(|controller| text(controller, "name") == call.controller);
+    for stream in of_it.map_or(&[][..], |controller| list(controller, "mailstreams")) {
         if text(stream, "mode") == "observe" && sums.by_mailstream.contains_key(text(stream, "name")) {
             alarms.push(Alarm {
                 serious: false,
@@ -309,7 +312,7 @@ fn of_delivery(call: &Call, delivery: &Value, alarms: &mut Vec<Alarm>) {
             )),
         });
     }
-    for hop in list(delivery, "next_hops").iter().filter(|own| number(own, "failures") > 0) {
+    for hop in list(delivery, "next_hops").iter().filter(|hop| number(hop, "failures") > 0) {
         alarms.push(Alarm {
             serious: true,
             what: format!(

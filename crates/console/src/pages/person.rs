@@ -114,7 +114,7 @@ async fn known(call: &Call) -> Result<Known, Failure> {
         call.console.api.get(&history_path),
         call.console.api.post(&evidence, &search)
     );
-    let absent = |own: Result<Value, ApiError>| match own {
+    let absent = |result: Result<Value, ApiError>| match result {
         Err(error) if error.is_absence() => Ok(None),
         other => other.map(Some),
     };
@@ -136,21 +136,21 @@ fn stands(call: &Call, consent: &Value) -> Markup {
                 th scope="col" { (call.say(&Text("May a tracker stay?", "Darf ein Tracker bleiben?", "Un traceur peut-il rester ?"))) }
             } }
             tbody {
-                @for own in list(consent, "purposes") {
+                @for standing in list(consent, "purposes") {
                     tr {
-                        th scope="row" { (words::purpose(call.language, text(own, "purpose"))) }
-                        td { (words::state(call.language, text(own, "state"))) }
-                        td class="nowrap" { (readable(text(own, "event_time"))) }
-                        td class="nowrap" { @if let Some(end) = maybe(own, "expires") { (readable(end)) } @else { "–" } }
-                        td { @if flag(own, "allowed") { span class="good" { (call.say(&Text("yes", "ja", "oui"))) } } @else { span class="bad" { (call.say(&Text("no", "nein", "non"))) } } }
+                        th scope="row" { (words::purpose(call.language, text(standing, "purpose"))) }
+                        td { (words::state(call.language, text(standing, "state"))) }
+                        td class="nowrap" { (readable(text(standing, "event_time"))) }
+                        td class="nowrap" { @if let Some(end) = maybe(standing, "expires") { (readable(end)) } @else { "–" } }
+                        td { @if flag(standing, "allowed") { span class="good" { (call.say(&Text("yes", "ja", "oui"))) } } @else { span class="bad" { (call.say(&Text("no", "nein", "non"))) } } }
                     }
                 }
             }
         } }
         dl {
             @if flag(consent, "no_track") { dt { (call.say(&Text("Never to be tracked", "Nie zu verfolgen", "Ne jamais pister"))) } dd { (call.say(&Text("yes", "ja", "oui"))) } }
-            @if let Some(own) = maybe(consent, "jurisdiction") { dt { (call.say(&Text("Rules", "Regeln", "Règles"))) } dd { (own) } }
-            @if let Some(own) = maybe(consent, "do_not_ask_before") { dt { (call.say(&Text("Not to be asked before", "Nicht fragen vor", "Ne pas demander avant"))) } dd { (readable(own)) } }
+            @if let Some(jurisdiction) = maybe(consent, "jurisdiction") { dt { (call.say(&Text("Rules", "Regeln", "Règles"))) } dd { (jurisdiction) } }
+            @if let Some(day) = maybe(consent, "do_not_ask_before") { dt { (call.say(&Text("Not to be asked before", "Nicht fragen vor", "Ne pas demander avant"))) } dd { (readable(day)) } }
         }
     }
 }
@@ -169,17 +169,17 @@ fn history(call: &Call, history: &Value) -> Markup {
     html! {
         @if records.is_empty() { p class="empty" { (call.say(&Text("Nothing.", "Nichts.", "Rien."))) } } @else {
             div class="wide" tabindex="0" { table {
-                thead { tr { @for own in &columns { th scope="col" { (call.say(own)) } } } }
+                thead { tr { @for column in &columns { th scope="col" { (call.say(column)) } } } }
                 tbody {
-                    @for own in records.iter().rev() {
+                    @for record in records.iter().rev() {
                         tr {
-                            th scope="row" { (number(own, "record")) }
-                            td { (words::state(call.language, text(own, "state"))) }
-                            td class="prose" { (list(own, "purposes").iter().filter_map(Value::as_str).map(|own| words::purpose(call.language, own)).collect::<Vec<_>>().join(", ")) }
-                            td class="nowrap" { (readable(text(own, "event_time"))) }
-                            td { (text(own, "method")) " " (text(own, "channel")) }
-                            td { (text(own, "evidence")) }
-                            td { (text(own, "actor")) }
+                            th scope="row" { (number(record, "record")) }
+                            td { (words::state(call.language, text(record, "state"))) }
+                            td class="prose" { (list(record, "purposes").iter().filter_map(Value::as_str).map(|purpose| words::purpose(call.language, purpose)).collect::<Vec<_>>().join(", ")) }
+                            td class="nowrap" { (readable(text(record, "event_time"))) }
+                            td { (text(record, "method")) " " (text(record, "channel")) }
+                            td { (text(record, "evidence")) }
+                            td { (text(record, "actor")) }
                         }
                     }
                 }
@@ -324,11 +324,12 @@ pub(super) fn download(value: &Value, name: &str) -> Answered {
 
 fn reason(call: &Call) -> Result<String, Failure> {
     let reason = call.form.value("reason").trim();
-    let fits = (1..=200).contains(&reason.chars().count()) && !reason.contains(|own: char| own.is_control());
+    let fits = (1..=200).contains(&reason.chars().count())
+        && !reason.contains(|character: char| character.is_control());
     fits.then(|| reason.to_owned()).ok_or(Failure::malformed("reason"))
 }
 
 fn is_hash(text: &str) -> Result<(), Failure> {
-    let is_digit = |own: u8| own.is_ascii_digit() || (b'a'..=b'f').contains(&own);
+    let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
     (text.len() == 32 && text.bytes().all(is_digit)).then_some(()).ok_or(Failure::Nothing)
 }

@@ -29,10 +29,10 @@ const VIEWS: [(&str, Text); 8] = [
 pub(crate) async fn page(call: Call) -> Answered {
     let title = call.say(&Text("The preference page", "Die Einstellungsseite", "La page de préférences"));
     let wanted =
-        |name: &str| call.query.iter().find(|(own, _)| own == name).map_or("", |(_, own)| own.as_str());
-    let view = VIEWS.iter().map(|own| own.0).find(|own| *own == wanted("view")).unwrap_or("unknown");
-    let language = Language::ALL.into_iter().find(|own| own.code() == wanted("language"));
-    let language = language.map_or(String::new(), |own| format!("&language={}", own.code()));
+        |name: &str| call.query.iter().find(|(key, _)| key == name).map_or("", |(_, value)| value.as_str());
+    let view = VIEWS.iter().map(|view| view.0).find(|view| *view == wanted("view")).unwrap_or("unknown");
+    let language = Language::ALL.into_iter().find(|language| language.code() == wanted("language"));
+    let language = language.map_or(String::new(), |language| format!("&language={}", language.code()));
     let path = format!("/v1/controllers/{}/page?view={view}{language}", call.controller);
     let made = call.console.api.get(&path).await?;
     let content = html! {
@@ -51,9 +51,9 @@ pub(crate) async fn page(call: Call) -> Answered {
     };
     let mut response = shown(&call, &Page::new(title, content));
     // The frame inherits the policy of the page, and has its styles and its logo within.
-    let own =
+    let page_policy =
         policy(&call.console, "style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-src 'self'");
-    response.headers_mut().insert(CONTENT_SECURITY_POLICY, own);
+    response.headers_mut().insert(CONTENT_SECURITY_POLICY, page_policy);
     Ok(response)
 }
 
@@ -63,11 +63,11 @@ fn form(call: &Call, view: &str, language: &str) -> Markup {
             input type="hidden" name="controller" value=(call.controller);
             div class="field" {
                 label for="view" { (call.say(&Text("Seen by somebody", "Gesehen von jemandem,", "Vue par une personne"))) }
-                select id="view" name="view" { @for (own, words) in &VIEWS { option value=(own) selected[*own == view] { (call.say(words)) } } }
+                select id="view" name="view" { @for (name, words) in &VIEWS { option value=(name) selected[*name == view] { (call.say(words)) } } }
             }
             div class="field" {
                 label for="language" { (call.say(&Text("In", "Auf", "En"))) }
-                select id="language" name="language" { @for own in Language::ALL { option value=(own.code()) lang=(own.code()) selected[own.code() == language] { (own.own_name()) } } }
+                select id="language" name="language" { @for offered in Language::ALL { option value=(offered.code()) lang=(offered.code()) selected[offered.code() == language] { (offered.own_name()) } } }
             }
             button { (call.say(&Text("Look", "Ansehen", "Voir"))) }
         }

@@ -17,7 +17,7 @@ pub(crate) async fn page(call: Call) -> Answered {
     let today = day(Timestamp::now());
     let chosen = |name: &'static str, default: String| match call.asked(name) {
         "" => Ok(default),
-        own => moment_of(own).map(day).ok_or(Failure::malformed(name)),
+        value => moment_of(value).map(day).ok_or(Failure::malformed(name)),
     };
     let month = format!("{}-01", today.get(..7).unwrap_or_default());
     let (first, last) = (chosen("since", month)?, chosen("until", today)?);
@@ -34,7 +34,7 @@ pub(crate) async fn page(call: Call) -> Answered {
         "Kopien nach Tag und was getan wurde",
         "Copies par jour et ce qui a été fait",
     ));
-    let names: Vec<String> = OUTCOMES.iter().map(|own| words::outcome(call.language, own)).collect();
+    let names: Vec<String> = OUTCOMES.iter().map(|outcome| words::outcome(call.language, outcome)).collect();
     let content = html! {
         h1 { (title) ": " (call.controller) }
         (period(&call, &first, &last))
@@ -43,14 +43,14 @@ pub(crate) async fn page(call: Call) -> Answered {
         p { (in_short(&call, &sums)) }
         @if sums.recipients > 0 { (columns(call.language, by_day, &names, &sums.outcomes)) }
         div class="columns" {
-            (counts(&call, &Text("What was done", "Was getan wurde", "Ce qui a été fait"), &sums.by_done, |own| words::outcome(call.language, own)))
-            (counts(&call, &Text("Why", "Warum", "Pourquoi"), &sums.by_rule, |own| words::rule(call.language, own)))
+            (counts(&call, &Text("What was done", "Was getan wurde", "Ce qui a été fait"), &sums.by_done, |outcome| words::outcome(call.language, outcome)))
+            (counts(&call, &Text("Why", "Warum", "Pourquoi"), &sums.by_rule, |rule| words::rule(call.language, rule)))
             (counts(&call, &Text("Kinds of mail", "Arten von Post", "Types de courrier"), &sums.by_mailstream, str::to_owned))
             (counts(&call, &Text("Whose trackers", "Wessen Tracker", "Traceurs de qui"), &sums.by_vendor, str::to_owned))
         }
         h2 { (call.say(&Text("Consent by purpose", "Einwilligung nach Zweck", "Consentement par finalité"))) }
         @match &statistics {
-            Ok(own) => (overview::consent(&call, own)),
+            Ok(statistics) => (overview::consent(&call, statistics)),
             Err(_) => p class="empty" { (call.say(&Text("It is still being counted.", "Es wird noch gezählt.", "Le comptage est en cours."))) },
         }
         (rules(&call, &policy))
@@ -72,7 +72,7 @@ fn period(call: &Call, first: &str, last: &str) -> Markup {
 }
 
 fn in_short(call: &Call, sums: &Sums) -> String {
-    let number = |own| call.language.number(own);
+    let number = |count| call.language.number(count);
     let (copies, found, taken) = (number(sums.recipients), number(sums.trackers), number(sums.stripped));
     match call.language.code() {
         "de" => format!(
@@ -106,7 +106,7 @@ fn counts(
 fn rules(call: &Call, policy: &Value) -> Markup {
     html! {
         h2 { (call.say(&Text("Rules in force", "Geltende Regeln", "Règles en vigueur"))) }
-        ul { @for own in list(policy, "jurisdictions") { li { (text(own, "label")) ": " (text(own, "source")) " (" (text(own, "checked_on")) ")" } } }
+        ul { @for jurisdiction in list(policy, "jurisdictions") { li { (text(jurisdiction, "label")) ": " (text(jurisdiction, "source")) " (" (text(jurisdiction, "checked_on")) ")" } } }
     }
 }
 

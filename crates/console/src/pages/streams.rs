@@ -12,22 +12,23 @@ use crate::{Answered, Call, words};
 pub(crate) async fn page(call: Call) -> Answered {
     let policy = call.console.policy().await?;
     let title = call.say(&Text("Mailstreams and rules", "Mailarten und Regeln", "Flux et règles"));
-    let own = list(&policy, "controllers").iter().find(|own| text(own, "name") == call.controller);
-    let own = own.cloned().unwrap_or_default();
+    let declared =
+        list(&policy, "controllers").iter().find(|declared| text(declared, "name") == call.controller);
+    let declared = declared.cloned().unwrap_or_default();
     let all = list(&policy, "warnings").iter().filter_map(Value::as_str);
-    let warnings: Vec<&str> = all.filter(|own| !is_of_another(own, &call)).collect();
+    let warnings: Vec<&str> = all.filter(|warning| !is_of_another(warning, &call)).collect();
     let content = html! {
         h1 { (title) }
         p { (call.say(&Text("In force since", "In Kraft seit", "En vigueur depuis"))) " " (readable(text(&policy, "since"))) ", "
             (call.say(&Text("from the configuration of the relay.", "aus der Konfiguration des Relays.", "d’après la configuration du relais."))) }
         @if !warnings.is_empty() && call.session()?.rights.allow_all(&crate::config::console::Role::ALL) {
-            ul class="alarms" lang="en" { @for own in &warnings { li { span class="warn" { (own) } } } }
+            ul class="alarms" lang="en" { @for warning in &warnings { li { span class="warn" { (warning) } } } }
         }
         h2 { (call.controller) }
-        (controller(&call, &own))
+        (controller(&call, &declared))
         p { a href=(call.to("/streams/page")) { (call.say(&Text("The preference page as readers see it", "Die Einstellungsseite, wie Leser sie sehen", "La page de préférences telle que la voient les lecteurs"))) } }
         h2 { (call.say(&Text("Kinds of mail", "Arten von Post", "Types de courrier"))) }
-        (streams(&call, &own))
+        (streams(&call, &declared))
         h2 { (call.say(&Text("Rules of jurisdictions", "Regeln der Rechtsordnungen", "Règles des juridictions"))) }
         (rules(&call, &policy))
     };
@@ -37,13 +38,13 @@ pub(crate) async fn page(call: Call) -> Answered {
 /// Whether a warning begins with the name of a controller that is not looked at: `controller club: …`, `mailstream news of club: …`.
 fn is_of_another(warning: &str, call: &Call) -> bool {
     let subject = warning.split_once(": ").map_or("", |(subject, _)| subject);
-    let of_stream = || subject.strip_prefix("mailstream ").and_then(|own| Some(own.rsplit_once(" of ")?.1));
+    let of_stream = || subject.strip_prefix("mailstream ").and_then(|rest| Some(rest.rsplit_once(" of ")?.1));
     let named = subject.strip_prefix("controller ").or_else(of_stream);
-    named.is_some_and(|own| own != call.controller)
+    named.is_some_and(|name| name != call.controller)
 }
 
-fn controller(call: &Call, own: &Value) -> Markup {
-    let grant = match text(own, "on_grant") {
+fn controller(call: &Call, controller: &Value) -> Markup {
+    let grant = match text(controller, "on_grant") {
         "gate" => Text(
             "a gated pixel takes the tracker’s place",
             "ein Pixel mit Schranke tritt an die Stelle des Trackers",
@@ -67,14 +68,14 @@ fn controller(call: &Call, own: &Value) -> Markup {
     html! {
         dl {
             dt { (call.say(&Text("Where somebody agreed", "Wo jemand zustimmte", "En cas d’accord"))) } dd { (call.say(&grant)) }
-            dt { (call.say(&Text("Where readers find more", "Wo Leser mehr erfahren", "Où les lecteurs en savent plus"))) } dd { (maybe(own, "notice_url").unwrap_or("–")) }
-            dt { (call.say(&Text("Address of its pages", "Adresse seiner Seiten", "Adresse de ses pages"))) } dd { (maybe(own, "public_url").unwrap_or("–")) }
-            dt { (call.say(&Text("Erased without news after", "Ohne Neues gelöscht nach", "Effacés sans nouvelles après"))) } dd { (days(number(own, "retention_days"))) }
+            dt { (call.say(&Text("Where readers find more", "Wo Leser mehr erfahren", "Où les lecteurs en savent plus"))) } dd { (maybe(controller, "notice_url").unwrap_or("–")) }
+            dt { (call.say(&Text("Address of its pages", "Adresse seiner Seiten", "Adresse de ses pages"))) } dd { (maybe(controller, "public_url").unwrap_or("–")) }
+            dt { (call.say(&Text("Erased without news after", "Ohne Neues gelöscht nach", "Effacés sans nouvelles après"))) } dd { (days(number(controller, "retention_days"))) }
         }
     }
 }
 
-fn streams(call: &Call, own: &Value) -> Markup {
+fn streams(call: &Call, controller: &Value) -> Markup {
     let columns = [
         Text("Name", "Name", "Nom"),
         Text("Mode", "Betrieb", "Mode"),
@@ -86,17 +87,17 @@ fn streams(call: &Call, own: &Value) -> Markup {
     ];
     html! {
         div class="wide" tabindex="0" { table {
-            thead { tr { @for own in &columns { th scope="col" { (call.say(own)) } } } }
+            thead { tr { @for column in &columns { th scope="col" { (call.say(column)) } } } }
             tbody {
-                @for own in list(own, "mailstreams") {
+                @for stream in list(controller, "mailstreams") {
                     tr {
-                        th scope="row" { (text(own, "name")) }
-                        td { @if text(own, "mode") == "observe" { span class="warn" { (call.say(&Text("observe", "beobachten", "observer"))) } } @else { (call.say(&Text("enforce", "durchsetzen", "appliquer"))) } }
-                        td class="prose" { (list(own, "purposes").iter().filter_map(Value::as_str).map(|own| words::purpose(call.language, own)).collect::<Vec<_>>().join(", ")) }
-                        td { (text(own, "requested")) }
-                        td { (maybe(own, "exemption").unwrap_or("–")) @if flag(own, "consent_request") { " " (call.say(&Text("(asks for consent)", "(bittet um Einwilligung)", "(demande le consentement)"))) } }
-                        td { (text(own, "jurisdiction")) }
-                        td { (text(own, "extent")) (call.say(&Text(", receipts: ", ", Empfangsbestätigungen: ", ", accusés : "))) (text(own, "receipts")) (call.say(&Text(", links: ", ", Links: ", ", liens : "))) (text(own, "links")) }
+                        th scope="row" { (text(stream, "name")) }
+                        td { @if text(stream, "mode") == "observe" { span class="warn" { (call.say(&Text("observe", "beobachten", "observer"))) } } @else { (call.say(&Text("enforce", "durchsetzen", "appliquer"))) } }
+                        td class="prose" { (list(stream, "purposes").iter().filter_map(Value::as_str).map(|purpose| words::purpose(call.language, purpose)).collect::<Vec<_>>().join(", ")) }
+                        td { (text(stream, "requested")) }
+                        td { (maybe(stream, "exemption").unwrap_or("–")) @if flag(stream, "consent_request") { " " (call.say(&Text("(asks for consent)", "(bittet um Einwilligung)", "(demande le consentement)"))) } }
+                        td { (text(stream, "jurisdiction")) }
+                        td { (text(stream, "extent")) (call.say(&Text(", receipts: ", ", Empfangsbestätigungen: ", ", accusés : "))) (text(stream, "receipts")) (call.say(&Text(", links: ", ", Links: ", ", liens : "))) (text(stream, "links")) }
                     }
                 }
             }
@@ -123,17 +124,17 @@ fn rules(call: &Call, policy: &Value) -> Markup {
     };
     html! {
         div class="wide" tabindex="0" { table {
-            thead { tr { @for own in &columns { th scope="col" { (call.say(own)) } } } }
+            thead { tr { @for column in &columns { th scope="col" { (call.say(column)) } } } }
             tbody {
-                @for own in list(policy, "jurisdictions") {
+                @for jurisdiction in list(policy, "jurisdictions") {
                     tr {
-                        th scope="row" class="nowrap" { (text(own, "label")) }
-                        td class="nowrap" { (text(own, "effective_from").get(..10).unwrap_or_default()) }
-                        td { (need(flag(own, "opens_need_consent"))) }
-                        td { (need(flag(own, "links_need_consent"))) }
-                        td class="prose" { (joined(own, "exemptions")) }
-                        td class="prose" lang="en" { (text(own, "source")) @if flag(own, "own") { " (" (call.say(&Text("the operator’s own", "vom Betreiber", "de l’exploitant"))) ")" } }
-                        td class="nowrap" { (text(own, "checked_on")) }
+                        th scope="row" class="nowrap" { (text(jurisdiction, "label")) }
+                        td class="nowrap" { (text(jurisdiction, "effective_from").get(..10).unwrap_or_default()) }
+                        td { (need(flag(jurisdiction, "opens_need_consent"))) }
+                        td { (need(flag(jurisdiction, "links_need_consent"))) }
+                        td class="prose" { (joined(jurisdiction, "exemptions")) }
+                        td class="prose" lang="en" { (text(jurisdiction, "source")) @if flag(jurisdiction, "own") { " (" (call.say(&Text("the operator’s own", "vom Betreiber", "de l’exploitant"))) ")" } }
+                        td class="nowrap" { (text(jurisdiction, "checked_on")) }
                     }
                 }
             }

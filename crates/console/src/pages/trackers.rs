@@ -14,28 +14,28 @@ pub(crate) async fn page(call: Call) -> Answered {
     let found = call.console.api.get(&format!("/v1/controllers/{}/trackers", call.controller)).await?;
     let title = call.say(&Text("Trackers", "Tracker", "Traceurs"));
     let (seen, silent): (Vec<&Value>, Vec<&Value>) =
-        list(&found, "vendors").iter().partition(|own| number(own, "count") > 0);
-    let unknown = seen.iter().find(|own| text(own, "name") == "unknown");
+        list(&found, "vendors").iter().partition(|vendor| number(vendor, "count") > 0);
+    let unknown = seen.iter().find(|vendor| text(vendor, "name") == "unknown");
     let content = html! {
         h1 { (title) }
-        @if let Some(own) = unknown { (unclassified(&call, own)?) (hosts(&call, list(&found, "unknown_hosts"))) }
+        @if let Some(vendor) = unknown { (unclassified(&call, vendor)?) (hosts(&call, list(&found, "unknown_hosts"))) }
         h2 { (call.say(&Text("Found", "Gefunden", "Trouvés"))) }
         @if seen.is_empty() {
             p class="empty" { (call.say(&Text("No tracker was found so far.", "Bisher wurde kein Tracker gefunden.", "Aucun traceur trouvé jusqu’ici."))) }
         } @else { (hits(&call, &seen)?) }
         h2 { (call.say(&Text("Known, not seen so far", "Bekannt, bisher nicht gesehen", "Connus, pas encore vus"))) }
         p class="soft" { (silent.len()) " " (call.say(&Text("vendors of the catalogue", "Anbieter aus dem Katalog", "fournisseurs du catalogue"))) ": "
-            (silent.iter().map(|own| text(own, "name")).collect::<Vec<_>>().join(", ")) }
+            (silent.iter().map(|vendor| text(vendor, "name")).collect::<Vec<_>>().join(", ")) }
     };
     Ok(shown(&call, &Page::new(title, content)))
 }
 
 /// Trackers that nobody is known to own: what they are is in the messages.
-fn unclassified(call: &Call, own: &Value) -> Result<Markup, crate::Failure> {
+fn unclassified(call: &Call, vendor: &Value) -> Result<Markup, crate::Failure> {
     let may_look = call.session()?.rights.allow(&[Role::Officer, Role::Operator], &call.controller);
     Ok(html! {
         ul class="alarms" { li {
-            span class="warn" { (call.say(&Text("Trackers of vendors that nobody knows: ", "Tracker unbekannter Anbieter: ", "Traceurs de fournisseurs inconnus : "))) (call.language.number(number(own, "count"))) "." } " "
+            span class="warn" { (call.say(&Text("Trackers of vendors that nobody knows: ", "Tracker unbekannter Anbieter: ", "Traceurs de fournisseurs inconnus : "))) (call.language.number(number(vendor, "count"))) "." } " "
             (call.say(&Text(
                 "They are treated like all others. Where they report to stands below: to give them a name, add it to a catalogue of your own (tracker.catalogues).",
                 "Sie werden wie alle anderen behandelt. Wohin sie melden, steht unten: um ihnen einen Namen zu geben, nehmen Sie es in einen eigenen Katalog auf (tracker.catalogues).",
@@ -48,7 +48,7 @@ fn unclassified(call: &Call, own: &Value) -> Result<Markup, crate::Failure> {
 
 /// Where trackers of unknown vendors report to.
 fn hosts(call: &Call, hosts: &[Value]) -> Markup {
-    let whole = hosts.iter().map(|own| number(own, "count")).sum();
+    let whole = hosts.iter().map(|host| number(host, "count")).sum();
     html! {
         @if !hosts.is_empty() {
             h2 { (call.say(&Text("Where the unknown ones report to", "Wohin die unbekannten melden", "Où signalent les inconnus"))) }
@@ -65,12 +65,12 @@ fn hosts(call: &Call, hosts: &[Value]) -> Markup {
                     th scope="col" { (call.say(&Text("Last seen", "Zuletzt gesehen", "Vu en dernier"))) }
                 } }
                 tbody {
-                    @for own in hosts {
+                    @for host in hosts {
                         tr {
-                            th scope="row" class="nowrap" { code { (text(own, "host")) } (bar(number(own, "count"), whole)) }
-                            td class="count" { (call.language.number(number(own, "count"))) }
-                            td class="nowrap" { (text(own, "first_day")) }
-                            td class="nowrap" { (text(own, "last_day")) }
+                            th scope="row" class="nowrap" { code { (text(host, "host")) } (bar(number(host, "count"), whole)) }
+                            td class="count" { (call.language.number(number(host, "count"))) }
+                            td class="nowrap" { (text(host, "first_day")) }
+                            td class="nowrap" { (text(host, "last_day")) }
                         }
                     }
                 }
@@ -81,7 +81,7 @@ fn hosts(call: &Call, hosts: &[Value]) -> Markup {
 
 fn hits(call: &Call, seen: &[&Value]) -> Result<Markup, crate::Failure> {
     let may_look = call.session()?.rights.allow(&[Role::Officer, Role::Operator], &call.controller);
-    let whole = seen.iter().map(|own| number(own, "count")).sum();
+    let whole = seen.iter().map(|vendor| number(vendor, "count")).sum();
     let columns = [
         (Text("Vendor", "Anbieter", "Fournisseur"), false),
         (Text("Found", "Gefunden", "Trouvés"), true),
@@ -91,29 +91,29 @@ fn hits(call: &Call, seen: &[&Value]) -> Result<Markup, crate::Failure> {
         (Text("Where", "Wo", "Où"), false),
         (Text("Mailstreams", "Mailarten", "Flux"), false),
     ];
-    let names = |own: &Value, name: &str| {
-        let all = own.get(name).and_then(Value::as_object).into_iter().flatten();
+    let names = |vendor: &Value, name: &str| {
+        let all = vendor.get(name).and_then(Value::as_object).into_iter().flatten();
         all.map(|(name, count)| format!("{name} {}", call.language.number(count.as_u64().unwrap_or(0))))
             .collect::<Vec<_>>()
             .join(", ")
     };
     Ok(html! {
         div class="wide" tabindex="0" { table {
-            thead { tr { @for (own, is_count) in &columns { th scope="col" class=[is_count.then_some("count")] { (call.say(own)) } } } }
+            thead { tr { @for (column, is_count) in &columns { th scope="col" class=[is_count.then_some("count")] { (call.say(column)) } } } }
             tbody {
-                @for own in seen {
+                @for vendor in seen {
                     tr {
                         th scope="row" {
-                            @if may_look { a href=(call.to(&format!("/messages?vendor={}", query::encoded(text(own, "name"))))) { (text(own, "name")) } } @else { (text(own, "name")) }
-                            @if !flag(own, "in_catalogue") && text(own, "name") != "unknown" { " " span class="soft" { (call.say(&Text("(no longer in the catalogue)", "(nicht mehr im Katalog)", "(plus au catalogue)"))) } }
-                            (bar(number(own, "count"), whole))
+                            @if may_look { a href=(call.to(&format!("/messages?vendor={}", query::encoded(text(vendor, "name"))))) { (text(vendor, "name")) } } @else { (text(vendor, "name")) }
+                            @if !flag(vendor, "in_catalogue") && text(vendor, "name") != "unknown" { " " span class="soft" { (call.say(&Text("(no longer in the catalogue)", "(nicht mehr im Katalog)", "(plus au catalogue)"))) } }
+                            (bar(number(vendor, "count"), whole))
                         }
-                        td class="count" { (call.language.number(number(own, "count"))) }
-                        td class="count" { (call.language.number(number(own, "stripped"))) }
-                        td class="nowrap" { (maybe(own, "first_day").unwrap_or("–")) }
-                        td class="nowrap" { (maybe(own, "last_day").unwrap_or("–")) }
-                        td { (names(own, "carriers")) }
-                        td class="prose" { (names(own, "mailstreams")) }
+                        td class="count" { (call.language.number(number(vendor, "count"))) }
+                        td class="count" { (call.language.number(number(vendor, "stripped"))) }
+                        td class="nowrap" { (maybe(vendor, "first_day").unwrap_or("–")) }
+                        td class="nowrap" { (maybe(vendor, "last_day").unwrap_or("–")) }
+                        td { (names(vendor, "carriers")) }
+                        td class="prose" { (names(vendor, "mailstreams")) }
                     }
                 }
             }

@@ -35,11 +35,12 @@ fn title(call: &Call) -> &'static str {
 
 async fn form(call: &Call) -> Result<Markup, Failure> {
     let declared = call.console.policy().await?;
-    let own = list(&declared, "controllers").iter().find(|own| text(own, "name") == call.controller);
-    let streams: Vec<String> = own
-        .map_or(&[][..], |own| list(own, "mailstreams"))
+    let controller =
+        list(&declared, "controllers").iter().find(|controller| text(controller, "name") == call.controller);
+    let streams: Vec<String> = controller
+        .map_or(&[][..], |controller| list(controller, "mailstreams"))
         .iter()
-        .map(|own| text(own, "name").to_owned())
+        .map(|stream| text(stream, "name").to_owned())
         .collect();
     let (mailstream, state) = (call.form.value("mailstream"), call.form.value("state"));
     Ok(html! {
@@ -48,13 +49,13 @@ async fn form(call: &Call) -> Result<Markup, Failure> {
             input type="hidden" name="controller" value=(call.controller);
             div class="field" {
                 label for="mailstream" { (call.say(&Text("Mailstream", "Mailart", "Flux"))) }
-                select id="mailstream" name="mailstream" { @for own in &streams { option value=(own) selected[own == mailstream] { (own) } } }
+                select id="mailstream" name="mailstream" { @for stream in &streams { option value=(stream) selected[stream == mailstream] { (stream) } } }
             }
             div class="field" {
                 label for="state" { (call.say(&Text("The reader has", "Die Person hat", "La personne a"))) }
                 select id="state" name="state" {
                     option value="" { (call.say(&Text("said nothing", "nichts gesagt", "rien dit"))) }
-                    @for own in STATES { option value=(own) selected[own == state] { (words::state(call.language, own)) } }
+                    @for states in STATES { option value=(states) selected[states == state] { (words::state(call.language, states)) } }
                 }
             }
             div class="field" {
@@ -73,7 +74,7 @@ async fn form(call: &Call) -> Result<Markup, Failure> {
 pub(crate) async fn tried(call: Call) -> Answered {
     let message = match call.form.file.as_slice() {
         [] => call.form.value("text").as_bytes(),
-        own => own,
+        name => name,
     };
     if message.is_empty() {
         return Err(Failure::malformed("file"));
@@ -97,8 +98,9 @@ pub(crate) async fn tried(call: Call) -> Answered {
     };
     let mut response = shown(&call, &Page::new(title, content));
     // The frames inherit the policy of the page, and mail has its styles within.
-    let own = policy(&call.console, "style-src 'self' 'unsafe-inline'; img-src 'self'; frame-src 'self'");
-    response.headers_mut().insert(CONTENT_SECURITY_POLICY, own);
+    let page_policy =
+        policy(&call.console, "style-src 'self' 'unsafe-inline'; img-src 'self'; frame-src 'self'");
+    response.headers_mut().insert(CONTENT_SECURITY_POLICY, page_policy);
     Ok(response)
 }
 
@@ -140,13 +142,13 @@ fn told(call: &Call, done: &Value) -> Markup {
     let bytes = list(done, "bytes")
         .iter()
         .filter_map(Value::as_u64)
-        .map(|own| call.language.number(own))
+        .map(|count| call.language.number(count))
         .collect::<Vec<_>>();
     html! {
         p class="card" { strong { (call.say(&result)) } span { (bytes.join(" → ")) " bytes" } }
         @if let Some(problem) = maybe(done, "problem") { p class="bad" lang="en" { (problem) } }
         h2 { (call.say(&Text("Why", "Warum", "Pourquoi"))) }
-        ul { @for own in list(done, "sentences") { li { (own.as_str().unwrap_or_default()) } } }
+        ul { @for sentence in list(done, "sentences") { li { (sentence.as_str().unwrap_or_default()) } } }
         h2 { (call.say(&Text("Trackers found", "Gefundene Tracker", "Traceurs trouvés"))) }
         @if list(done, "trackers").is_empty() { p { (call.say(&Text("None.", "Keine.", "Aucun."))) } } @else {
             div class="wide" tabindex="0" { table {
@@ -158,8 +160,8 @@ fn told(call: &Call, done: &Value) -> Markup {
                     th scope="col" { (call.say(&Text("What becomes of it", "Was daraus wird", "Ce qu’il devient"))) }
                 } }
                 tbody {
-                    @for own in list(done, "trackers") {
-                        tr { th scope="row" { (text(own, "carrier")) } td { (maybe(own, "vendor").unwrap_or("?")) } td { code { (text(own, "host")) } } td class="prose" { (joined(own, "reasons")) } td { (fate(call, own)) } }
+                    @for tracker in list(done, "trackers") {
+                        tr { th scope="row" { (text(tracker, "carrier")) } td { (maybe(tracker, "vendor").unwrap_or("?")) } td { code { (text(tracker, "host")) } } td class="prose" { (joined(tracker, "reasons")) } td { (fate(call, tracker)) } }
                     }
                 }
             } }

@@ -26,7 +26,7 @@ pub(super) async fn metadata(source: &Metadata) -> Result<String, String> {
         Metadata::Url(url, ca_file) => {
             let client = Client::to(url, ca_file.as_deref(), PATIENCE)?;
             let uri: Uri = url.parse().map_err(|_| format!("{url:?} is no web address"))?;
-            let path = uri.path_and_query().map_or("/", |own| own.as_str());
+            let path = uri.path_and_query().map_or("/", |path| path.as_str());
             let kinds = "application/samlmetadata+xml, application/xml, text/xml, */*;q=0.1";
             let answer = client.ask(Method::GET, path, kinds, None).await;
             let body = answer

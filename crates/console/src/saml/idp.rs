@@ -33,17 +33,17 @@ impl Idp {
             ParsingOptions { allow_dtd: false, nodes_limit: 1_000_000, ..ParsingOptions::default() };
         let document = Document::parse_with_options(text.trim_start_matches('\u{feff}'), options)
             .map_err(|error| wrong(&error.to_string()))?;
-        let role = |own: &Node<'_, '_>| own.has_tag_name((METADATA, "IDPSSODescriptor"));
+        let role = |node: &Node<'_, '_>| node.has_tag_name((METADATA, "IDPSSODescriptor"));
         let mut all = document.descendants().filter(role);
-        let own = all.next().ok_or_else(|| wrong("it has no IDPSSODescriptor"))?;
+        let role = all.next().ok_or_else(|| wrong("it has no IDPSSODescriptor"))?;
         if all.next().is_some() {
             return Err(wrong("it has several identity providers; give the metadata of one"));
         }
-        let entity = own.parent().filter(|own| own.has_tag_name((METADATA, "EntityDescriptor")));
-        let entity_id = entity.and_then(|own| own.attribute("entityID")).filter(|own| !own.is_empty());
-        let login = endpoint(own, "SingleSignOnService")
+        let entity = role.parent().filter(|parent| parent.has_tag_name((METADATA, "EntityDescriptor")));
+        let entity_id = entity.and_then(|entity| entity.attribute("entityID")).filter(|id| !id.is_empty());
+        let login = endpoint(role, "SingleSignOnService")
             .ok_or_else(|| wrong("it has no SingleSignOnService with the redirect binding"))?;
-        let certificates = certificates(own).map_err(|error| wrong(&error))?;
+        let certificates = certificates(role).map_err(|error| wrong(&error))?;
         if certificates.is_empty() {
             return Err(wrong("it has no signing key, so nothing could be verified"));
         }
@@ -51,18 +51,18 @@ impl Idp {
             entity_id: entity_id.ok_or_else(|| wrong("it has no entityID"))?.to_owned(),
             certificates,
             login,
-            logout: endpoint(own, "SingleLogoutService"),
+            logout: endpoint(role, "SingleLogoutService"),
         })
     }
 
     /// The same once for each kind of key, with the keys of that kind alone.
     pub(super) fn by_kind(&self) -> Vec<Idp> {
         let mut kinds: Vec<(String, Idp)> = Vec::new();
-        for own in &self.certificates {
-            let kind = super::sign::kind_of_key(own);
+        for certificate in &self.certificates {
+            let kind = super::sign::kind_of_key(certificate);
             match kinds.iter_mut().find(|(known, _)| *known == kind) {
-                Some((_, idp)) => idp.certificates.push(own.clone()),
-                None => kinds.push((kind, Idp { certificates: vec![own.clone()], ..self.clone() })),
+                Some((_, idp)) => idp.certificates.push(certificate.clone()),
+                None => kinds.push((kind, Idp { certificates: vec![certificate.clone()], ..self.clone() })),
             }
         }
         kinds.into_iter().map(|(_, idp)| idp).collect()
@@ -73,11 +73,11 @@ impl Idp {
         let keys: String = self
             .certificates
             .iter()
-            .map(|own| {
+            .map(|certificate| {
                 format!(
                     "<md:KeyDescriptor use=\"signing\"><ds:KeyInfo><ds:X509Data><ds:X509Certificate>{}</ds:X509Certificate></ds:X509Data>\
                      </ds:KeyInfo></md:KeyDescriptor>",
-                    STANDARD.encode(own)
+                    STANDARD.encode(certificate)
                 )
             })
             .collect();
@@ -91,28 +91,28 @@ impl Idp {
     }
 }
 
-fn endpoint(own: Node<'_, '_>, name: &str) -> Option<String> {
-    let all = own.children().filter(|own| own.has_tag_name((METADATA, name)));
-    let redirect = all.filter(|own| own.attribute("Binding") == Some(REDIRECT));
-    let locations = redirect.filter_map(|own| own.attribute("Location"));
-    locations.filter(|own| is_web(own)).map(str::to_owned).next()
+fn endpoint(role: Node<'_, '_>, name: &str) -> Option<String> {
+    let all = role.children().filter(|node| node.has_tag_name((METADATA, name)));
+    let redirect = all.filter(|node| node.attribute("Binding") == Some(REDIRECT));
+    let locations = redirect.filter_map(|node| node.attribute("Location"));
+    locations.filter(|location| is_web(location)).map(str::to_owned).next()
 }
 
 /// An address that a browser can be led to.
 fn is_web(text: &str) -> bool {
     let is_known = text.starts_with("https://") || text.starts_with("http://");
-    is_known && text.len() <= 2048 && text.bytes().all(|own| own.is_ascii_graphic() && own != b'"')
+    is_known && text.len() <= 2048 && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"')
 }
 
 /// The certificates for signing; those without a use count for everything.
-fn certificates(own: Node<'_, '_>) -> Result<Vec<Vec<u8>>, String> {
-    let keys = own.children().filter(|own| own.has_tag_name((METADATA, "KeyDescriptor")));
-    let signing = keys.filter(|own| matches!(own.attribute("use"), None | Some("signing")));
+fn certificates(role: Node<'_, '_>) -> Result<Vec<Vec<u8>>, String> {
+    let keys = role.children().filter(|node| node.has_tag_name((METADATA, "KeyDescriptor")));
+    let signing = keys.filter(|key| matches!(key.attribute("use"), None | Some("signing")));
     let texts =
-        signing.flat_map(|own| own.descendants()).filter(|own| own.has_tag_name((DSIG, "X509Certificate")));
+        signing.flat_map(|key| key.descendants()).filter(|node| node.has_tag_name((DSIG, "X509Certificate")));
     let mut all = Vec::new();
-    for text in texts.filter_map(|own| own.text()) {
-        let bare: String = text.chars().filter(|own| !own.is_whitespace()).collect();
+    for text in texts.filter_map(|node| node.text()) {
+        let bare: String = text.chars().filter(|character| !character.is_whitespace()).collect();
         let der = STANDARD.decode(bare).map_err(|_| "a certificate is no base64")?;
         super::sign::public_key(&der).ok_or("a certificate cannot be read")?;
         if !all.contains(&der) {

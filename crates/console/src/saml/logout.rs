@@ -23,10 +23,10 @@ pub(crate) struct Ending {
 impl Ending {
     /// Whether a session is one of them.
     pub(crate) fn fits(&self, session: &Session) -> bool {
-        session.saml.as_ref().is_some_and(|own| {
+        session.saml.as_ref().is_some_and(|saml| {
             let is_named = self.indexes.is_empty()
-                || own.index.as_ref().is_some_and(|index| self.indexes.contains(index));
-            own.name_id == self.name_id && is_named
+                || saml.index.as_ref().is_some_and(|index| self.indexes.contains(index));
+            saml.name_id == self.name_id && is_named
         })
     }
 }
@@ -45,7 +45,7 @@ impl Saml {
         let idp = self.idp();
         sign::verified(raw_query, "SAMLRequest", &idp.certificates)?;
         let pairs = query::pairs(raw_query).ok_or(SamlError::Malformed("the query"))?;
-        let value = |name: &str| pairs.iter().find(|(own, _)| own == name).map(|(_, value)| value.as_str());
+        let value = |name: &str| pairs.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
         let xml =
             message::inflated(value("SAMLRequest").ok_or(SamlError::Malformed("there is no request"))?)?;
         let document = parsed(&xml)?;
@@ -56,7 +56,7 @@ impl Saml {
         if issuer(root)? != idp.entity_id {
             return Err(SamlError::Unfit("it is of another issuer"));
         }
-        if root.attribute("Destination").is_some_and(|own| own != self.logout_url()) {
+        if root.attribute("Destination").is_some_and(|destination| destination != self.logout_url()) {
             return Err(SamlError::Unfit("it is for another address"));
         }
         let skew = i64::try_from(self.settings.clock_skew.as_millis()).unwrap_or(i64::MAX);
@@ -67,15 +67,15 @@ impl Saml {
             return Err(SamlError::Unfit("it is not of now"));
         }
         let id =
-            root.attribute("ID").filter(|own| !own.is_empty()).ok_or(SamlError::Malformed("it has no id"))?;
-        let name = root.children().find(|own| own.has_tag_name((ASSERTION, "NameID")));
-        let name = name.and_then(|own| own.text()).ok_or(SamlError::Malformed("it names nobody"))?;
-        let indexes = root.children().filter(|own| own.has_tag_name((PROTOCOL, "SessionIndex")));
-        let indexes = indexes.filter_map(|own| own.text()).map(str::to_owned).collect();
+            root.attribute("ID").filter(|id| !id.is_empty()).ok_or(SamlError::Malformed("it has no id"))?;
+        let name = root.children().find(|node| node.has_tag_name((ASSERTION, "NameID")));
+        let name = name.and_then(|name| name.text()).ok_or(SamlError::Malformed("it names nobody"))?;
+        let indexes = root.children().filter(|node| node.has_tag_name((PROTOCOL, "SessionIndex")));
+        let indexes = indexes.filter_map(|index| index.text()).map(str::to_owned).collect();
         self.used.claim(id, Timestamp(issued + LIFETIME + skew), now)?;
         let onward = idp.logout.as_ref().and_then(|to| {
-            let own = format!("_{}", random()?);
-            let response = message::logout_response(&own, &self.settings.entity_id, to, id, now);
+            let response_id = format!("_{}", random()?);
+            let response = message::logout_response(&response_id, &self.settings.entity_id, to, id, now);
             message::redirect(to, "SAMLResponse", &response, value("RelayState"), self.key.as_ref())
         });
         Ok(Ending { name_id: name.to_owned(), indexes, onward })

@@ -27,10 +27,10 @@ pub(super) fn escaped(text: &str) -> String {
 
 /// The metadata of the console. It asks for signed assertions, takes responses by POST alone, and has no key for encryption.
 pub(super) fn metadata(entity_id: &str, acs: &str, logout: &str, certificate: Option<&str>) -> String {
-    let key = certificate.map_or(String::new(), |own| {
+    let key = certificate.map_or(String::new(), |certificate| {
         format!(
             "\n    <md:KeyDescriptor use=\"signing\"><ds:KeyInfo xmlns:ds=\"http://www.w3.org/2000/09/xmldsig#\"><ds:X509Data>\
-             <ds:X509Certificate>{own}</ds:X509Certificate></ds:X509Data></ds:KeyInfo></md:KeyDescriptor>"
+             <ds:X509Certificate>{certificate}</ds:X509Certificate></ds:X509Data></ds:KeyInfo></md:KeyDescriptor>"
         )
     });
     let (entity_id, acs, logout) = (escaped(entity_id), escaped(acs), escaped(logout));
@@ -71,11 +71,11 @@ pub(super) fn logout_request(
     whose: &Federated,
     now: Timestamp,
 ) -> String {
-    let format = whose.format.as_ref().map_or(String::new(), |own| format!(" Format=\"{}\"", escaped(own)));
-    let index = whose
-        .index
-        .as_ref()
-        .map_or(String::new(), |own| format!("<samlp:SessionIndex>{}</samlp:SessionIndex>", escaped(own)));
+    let format =
+        whose.format.as_ref().map_or(String::new(), |format| format!(" Format=\"{}\"", escaped(format)));
+    let index = whose.index.as_ref().map_or(String::new(), |index| {
+        format!("<samlp:SessionIndex>{}</samlp:SessionIndex>", escaped(index))
+    });
     format!(
         "<samlp:LogoutRequest xmlns:samlp=\"{PROTOCOL}\" xmlns:saml=\"{ASSERTION}\" ID=\"{id}\" Version=\"2.0\" IssueInstant=\"{}\" \
          Destination=\"{}\"><saml:Issuer>{}</saml:Issuer><saml:NameID{format}>{}</saml:NameID>{index}</samlp:LogoutRequest>",

@@ -17,7 +17,7 @@ pub(super) type Browser = [u8; 32];
 fn browser(cookie: &str) -> Browser {
     let mut hash = [0; 32];
     let digest = digest::digest(&digest::SHA256, cookie.as_bytes());
-    hash.iter_mut().zip(digest.as_ref()).for_each(|(own, byte)| *own = *byte);
+    hash.iter_mut().zip(digest.as_ref()).for_each(|(target, byte)| *target = *byte);
     hash
 }
 
@@ -39,8 +39,8 @@ impl Requests {
         let mut open = self.open(now);
         if open.len() >= self.most {
             let oldest = open.iter().min_by_key(|(_, (_, since))| *since).map(|(id, _)| id.clone());
-            oldest.into_iter().for_each(|own| {
-                open.remove(&own);
+            oldest.into_iter().for_each(|id| {
+                open.remove(&id);
             });
         }
         open.insert(id.to_owned(), (browser(cookie), now));
@@ -48,7 +48,7 @@ impl Requests {
 
     /// Whose request it is, where it is open.
     pub(super) fn browser(&self, id: &str, now: Instant) -> Option<Browser> {
-        self.open(now).get(id).map(|(own, _)| *own)
+        self.open(now).get(id).map(|(what, _)| *what)
     }
 
     /// Closes a request; whether it was open.

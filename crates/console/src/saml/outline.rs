@@ -67,7 +67,7 @@ impl Outline {
         succeeded(response)?;
         let required = |node: Node<'_, '_>, name: &str, what| {
             node.attribute(name)
-                .filter(|own| !own.is_empty())
+                .filter(|value| !value.is_empty())
                 .map(str::to_owned)
                 .ok_or(SamlError::Malformed(what))
         };
@@ -97,16 +97,16 @@ impl Outline {
         skew: Duration,
     ) -> Result<(), SamlError> {
         let skew = i64::try_from(skew.as_millis()).unwrap_or(i64::MAX);
-        if self.issuers.iter().any(|own| own != issuer) {
+        if self.issuers.iter().any(|other| other != issuer) {
             return Err(SamlError::Unfit("it is of another issuer"));
         }
         if self.destination != acs {
             return Err(SamlError::Unfit("it is for another address"));
         }
-        if self.issued.iter().any(|own| *own > now.0 + skew) {
+        if self.issued.iter().any(|at| *at > now.0 + skew) {
             return Err(SamlError::Unfit("it is of the future"));
         }
-        if self.issued.iter().any(|own| *own + MAX_AGE < now.0) {
+        if self.issued.iter().any(|at| *at + MAX_AGE < now.0) {
             return Err(SamlError::Unfit("it is too old"));
         }
         Ok(())
@@ -165,7 +165,7 @@ fn depth(xml: &str) -> usize {
 /// No id stands there twice, by whatever name of the attribute.
 fn unique_ids(document: &Document<'_>) -> Result<(), SamlError> {
     let mut seen = HashSet::new();
-    for attribute in document.descendants().flat_map(|own| own.attributes()) {
+    for attribute in document.descendants().flat_map(|node| node.attributes()) {
         if attribute.name().eq_ignore_ascii_case("id") && !seen.insert(attribute.value()) {
             return Err(SamlError::Malformed("an id stands there twice"));
         }
@@ -176,13 +176,13 @@ fn unique_ids(document: &Document<'_>) -> Result<(), SamlError> {
 /// The one assertion, right within the response.
 fn only_assertion<'a>(document: &'a Document<'a>, response: Node<'a, 'a>) -> Result<Node<'a, 'a>, SamlError> {
     let is = |node: &Node<'_, '_>, name: &str| node.is_element() && node.tag_name().name() == name;
-    if document.descendants().any(|own| is(&own, "EncryptedAssertion")) {
+    if document.descendants().any(|node| is(&node, "EncryptedAssertion")) {
         return Err(SamlError::Malformed("assertions that are encrypted are not taken"));
     }
-    if document.descendants().filter(|own| is(own, "Response")).count() != 1 {
+    if document.descendants().filter(|node| is(node, "Response")).count() != 1 {
         return Err(SamlError::Malformed("it has a response within"));
     }
-    let mut all = document.descendants().filter(|own| is(own, "Assertion"));
+    let mut all = document.descendants().filter(|node| is(node, "Assertion"));
     let only = all.next().ok_or(SamlError::Malformed("it has no assertion"))?;
     if all.next().is_some() {
         return Err(SamlError::Malformed("it has several assertions"));
@@ -201,16 +201,18 @@ fn signatures(
     wanted: Signatures,
 ) -> Result<(), SamlError> {
     let (mut of_response, mut of_assertion) = (0, 0);
-    for own in document.descendants().filter(|own| own.is_element() && own.tag_name().name() == "Signature") {
-        if !own.has_tag_name((DSIG, "Signature")) {
+    for node in
+        document.descendants().filter(|child| child.is_element() && child.tag_name().name() == "Signature")
+    {
+        if !node.has_tag_name((DSIG, "Signature")) {
             return Err(SamlError::Malformed("a signature is of another kind"));
         }
-        match own.parent() {
+        match node.parent() {
             Some(parent) if parent == response => of_response += 1,
             Some(parent) if parent == assertion => of_assertion += 1,
             _ => return Err(SamlError::Malformed("a signature stands elsewhere")),
         }
-        signature(own)?;
+        signature(node)?;
     }
     if of_response > 1 || of_assertion > 1 {
         return Err(SamlError::Malformed("something is signed twice"));
@@ -223,19 +225,21 @@ fn signatures(
     is_enough.then_some(()).ok_or(SamlError::Unfit("a signature is missing (saml.required_signatures)"))
 }
 
-fn signature(own: Node<'_, '_>) -> Result<(), SamlError> {
-    let parent_id = own.parent().and_then(|parent| parent.attribute("ID")).filter(|own| !own.is_empty());
+fn signature(signature: Node<'_, '_>) -> Result<(), SamlError> {
+    let parent_id = signature.parent().and_then(|parent| parent.attribute("ID")).filter(|id| !id.is_empty());
     let parent_id = parent_id.ok_or(SamlError::Malformed("what is signed has no id"))?;
-    let children: Vec<Node<'_, '_>> = own.children().filter(Node::is_element).collect();
+    let children: Vec<Node<'_, '_>> = signature.children().filter(Node::is_element).collect();
     let known = ["SignedInfo", "SignatureValue", "KeyInfo"];
-    if children.iter().any(|own| !known.iter().any(|name| own.has_tag_name((DSIG, *name)))) {
+    if children.iter().any(|child| !known.iter().any(|name| child.has_tag_name((DSIG, *name)))) {
         return Err(SamlError::Malformed("a signature has something else within"));
     }
-    let info = one(own, "SignedInfo")?;
-    one(own, "SignatureValue")?;
-    let certificates =
-        own.children().filter(|own| own.has_tag_name((DSIG, "KeyInfo"))).flat_map(|own| own.children());
-    if certificates.filter(Node::is_element).any(|own| !own.has_tag_name((DSIG, "X509Data"))) {
+    let info = one(signature, "SignedInfo")?;
+    one(signature, "SignatureValue")?;
+    let certificates = signature
+        .children()
+        .filter(|child| child.has_tag_name((DSIG, "KeyInfo")))
+        .flat_map(|info| info.children());
+    if certificates.filter(Node::is_element).any(|node| !node.has_tag_name((DSIG, "X509Data"))) {
         return Err(SamlError::Malformed("a signature names its key in another way than by a certificate"));
     }
     let method = |node: Node<'_, '_>, name, known: &[&str]| -> Result<(), SamlError> {
@@ -255,7 +259,7 @@ fn signature(own: Node<'_, '_>) -> Result<(), SamlError> {
     let transforms: Vec<Option<&str>> = one(reference, "Transforms")?
         .children()
         .filter(Node::is_element)
-        .map(|own| own.attribute("Algorithm").filter(|_| own.has_tag_name((DSIG, "Transform"))))
+        .map(|child| child.attribute("Algorithm").filter(|_| child.has_tag_name((DSIG, "Transform"))))
         .collect();
     match transforms.as_slice() {
         [Some(ENVELOPED), Some(EXCLUSIVE)] => Ok(()),
@@ -265,7 +269,7 @@ fn signature(own: Node<'_, '_>) -> Result<(), SamlError> {
 
 /// The one child of this name.
 fn one<'a>(node: Node<'a, 'a>, name: &'static str) -> Result<Node<'a, 'a>, SamlError> {
-    let mut all = node.children().filter(|own| own.has_tag_name((DSIG, name)));
+    let mut all = node.children().filter(|child| child.has_tag_name((DSIG, name)));
     match (all.next(), all.next()) {
         (Some(only), None) => Ok(only),
         _ => Err(SamlError::Malformed("a part of a signature is missing, or there twice")),
@@ -273,22 +277,23 @@ fn one<'a>(node: Node<'a, 'a>, name: &'static str) -> Result<Node<'a, 'a>, SamlE
 }
 
 fn succeeded(response: Node<'_, '_>) -> Result<(), SamlError> {
-    let mut all = response.children().filter(|own| own.has_tag_name((PROTOCOL, "Status")));
+    let mut all = response.children().filter(|child| child.has_tag_name((PROTOCOL, "Status")));
     let status = match (all.next(), all.next()) {
         (Some(only), None) => only,
         _ => return Err(SamlError::Malformed("it has no status")),
     };
-    let code = status.children().find(|own| own.has_tag_name((PROTOCOL, "StatusCode")));
-    let is_success = code.and_then(|own| own.attribute("Value")) == Some(SUCCESS);
+    let code = status.children().find(|child| child.has_tag_name((PROTOCOL, "StatusCode")));
+    let is_success = code.and_then(|code| code.attribute("Value")) == Some(SUCCESS);
     is_success.then_some(()).ok_or(SamlError::Unfit("the identity provider says that it did not work"))
 }
 
 /// Whoever confirms the subject does so for this request.
 fn confirmations(assertion: Node<'_, '_>, request: &str) -> Result<(), SamlError> {
     let mut count = 0;
-    for own in assertion.descendants().filter(|own| own.has_tag_name((ASSERTION, "SubjectConfirmationData")))
+    for data in
+        assertion.descendants().filter(|node| node.has_tag_name((ASSERTION, "SubjectConfirmationData")))
     {
-        if own.attribute("InResponseTo") != Some(request) {
+        if data.attribute("InResponseTo") != Some(request) {
             return Err(SamlError::Unfit("the assertion answers another request"));
         }
         count += 1;
@@ -298,22 +303,22 @@ fn confirmations(assertion: Node<'_, '_>, request: &str) -> Result<(), SamlError
 
 /// The subject has one name, which is text and nothing else.
 fn named(assertion: Node<'_, '_>) -> Result<(), SamlError> {
-    let mut subjects = assertion.children().filter(|own| own.has_tag_name((ASSERTION, "Subject")));
+    let mut subjects = assertion.children().filter(|child| child.has_tag_name((ASSERTION, "Subject")));
     let (Some(subject), None) = (subjects.next(), subjects.next()) else {
         return Err(SamlError::Malformed("the assertion has no subject, or several"));
     };
-    let mut names = subject.children().filter(|own| own.has_tag_name((ASSERTION, "NameID")));
+    let mut names = subject.children().filter(|child| child.has_tag_name((ASSERTION, "NameID")));
     match (names.next(), names.next()) {
-        (Some(name), None) if name.children().all(|own| own.is_text()) => Ok(()),
+        (Some(name), None) if name.children().all(|child| child.is_text()) => Ok(()),
         _ => Err(SamlError::Malformed("the subject has no name, or several")),
     }
 }
 
 /// Who says it.
 pub(super) fn issuer(node: Node<'_, '_>) -> Result<String, SamlError> {
-    let mut all = node.children().filter(|own| own.has_tag_name((ASSERTION, "Issuer")));
+    let mut all = node.children().filter(|child| child.has_tag_name((ASSERTION, "Issuer")));
     match (all.next(), all.next()) {
-        (Some(only), None) if only.children().all(|own| own.is_text()) => {
+        (Some(only), None) if only.children().all(|child| child.is_text()) => {
             Ok(only.text().unwrap_or_default().trim().to_owned())
         }
         _ => Err(SamlError::Malformed("it has no issuer, or several")),
@@ -324,5 +329,5 @@ pub(super) fn issuer(node: Node<'_, '_>) -> Result<String, SamlError> {
 pub(super) fn instant(node: Node<'_, '_>, name: &str) -> Result<i64, SamlError> {
     let text = node.attribute(name).ok_or(SamlError::Malformed("a time is missing"))?;
     let parsed = Timestamp::parse(text).ok().filter(|_| text.len() > 10 && text.ends_with('Z'));
-    parsed.map(|own| own.0).ok_or(SamlError::Malformed("a time is no time"))
+    parsed.map(|parsed| parsed.0).ok_or(SamlError::Malformed("a time is no time"))
 }

@@ -32,14 +32,14 @@ impl Key {
     /// Reads a certificate and its RSA key.
     pub(super) fn load(certificate: &Path, key: &Path) -> Result<Key, String> {
         let named = |path: &Path, error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
-        let own = CertificateDer::from_pem_file(certificate).map_err(|error| named(certificate, &error))?;
+        let der = CertificateDer::from_pem_file(certificate).map_err(|error| named(certificate, &error))?;
         let pair = match PrivateKeyDer::from_pem_file(key).map_err(|error| named(key, &error))? {
-            PrivateKeyDer::Pkcs8(own) => KeyPair::from_pkcs8(own.secret_pkcs8_der()),
-            PrivateKeyDer::Pkcs1(own) => KeyPair::from_der(own.secret_pkcs1_der()),
+            PrivateKeyDer::Pkcs8(der) => KeyPair::from_pkcs8(der.secret_pkcs8_der()),
+            PrivateKeyDer::Pkcs1(der) => KeyPair::from_der(der.secret_pkcs1_der()),
             _ => return Err(named(key, &"expected an RSA key")),
         };
         let pair = pair.map_err(|_| named(key, &"expected an RSA key of 2048 bits or more"))?;
-        Ok(Key { certificate: STANDARD.encode(own.as_ref()), pair })
+        Ok(Key { certificate: STANDARD.encode(der.as_ref()), pair })
     }
 
     /// Signs bytes; `None` where no randomness can be had.
@@ -52,28 +52,28 @@ impl Key {
 
 /// The key of a certificate, as it stands there.
 pub(super) fn public_key(certificate: &[u8]) -> Option<Vec<u8>> {
-    let (_, own) = parse_x509_certificate(certificate).ok()?;
-    Some(own.public_key().subject_public_key.data.to_vec())
+    let (_, parsed) = parse_x509_certificate(certificate).ok()?;
+    Some(parsed.public_key().subject_public_key.data.to_vec())
 }
 
 /// Of which kind the key of a certificate is, by the identifier that stands there; empty where it cannot be read.
 pub(super) fn kind_of_key(certificate: &[u8]) -> String {
     let read = parse_x509_certificate(certificate);
-    read.map(|(_, own)| own.public_key().algorithm.algorithm.to_id_string()).unwrap_or_default()
+    read.map(|(_, parsed)| parsed.public_key().algorithm.algorithm.to_id_string()).unwrap_or_default()
 }
 
 /// Whether a query is signed by one of these certificates' keys. `name` is SAMLRequest or SAMLResponse.
 pub(super) fn verified(query: &str, name: &str, certificates: &[Vec<u8>]) -> Result<(), SamlError> {
     let raw = |wanted: &str| -> Result<Option<&str>, SamlError> {
-        let mut all = query.split('&').filter(|own| own.split('=').next() == Some(wanted));
+        let mut all = query.split('&').filter(|part| part.split('=').next() == Some(wanted));
         match (all.next(), all.next()) {
             (only, None) => Ok(only),
             _ => Err(SamlError::Malformed("something stands in the query twice")),
         }
     };
     let value = |wanted: &str| -> Result<String, SamlError> {
-        let own = raw(wanted)?.and_then(pairs).and_then(|own| own.into_iter().next());
-        own.map(|(_, value)| value).ok_or(SamlError::Unfit("it is not signed"))
+        let pair = raw(wanted)?.and_then(pairs).and_then(|pairs| pairs.into_iter().next());
+        pair.map(|(_, value)| value).ok_or(SamlError::Unfit("it is not signed"))
     };
     let parameters: &RsaParameters = match value("SigAlg")?.as_str() {
         Key::ALGORITHM => &RSA_PKCS1_2048_8192_SHA256,
@@ -85,7 +85,7 @@ pub(super) fn verified(query: &str, name: &str, certificates: &[Vec<u8>]) -> Res
         STANDARD.decode(value("Signature")?).map_err(|_| SamlError::Malformed("it is no base64"))?;
     let parts = [raw(name)?, raw("RelayState")?, raw("SigAlg")?];
     let signed = parts.into_iter().flatten().collect::<Vec<_>>().join("&");
-    let mut keys = certificates.iter().filter_map(|own| public_key(own));
+    let mut keys = certificates.iter().filter_map(|certificate| public_key(certificate));
     let is_right =
         keys.any(|key| UnparsedPublicKey::new(parameters, key).verify(signed.as_bytes(), &signature).is_ok());
     is_right.then_some(()).ok_or(SamlError::Unverified("the query's signature".to_owned()))

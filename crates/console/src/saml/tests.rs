@@ -135,21 +135,21 @@ fn the_identity_provider_ends_sessions_by_a_signed_request_of_now() {
             .to_owned()
     };
     let check = |query: &str| saml.ending(query, Timestamp::now());
-    let own = key("idp");
-    let genuine = query(&request("_1", IDP, to, 0), Some(&own));
+    let idp_key = key("idp");
+    let genuine = query(&request("_1", IDP, to, 0), Some(&idp_key));
     for (name, wrong) in [
         ("unsigned", query(&request("_2", IDP, to, 0), None)),
         ("of another key", query(&request("_3", IDP, to, 0), Some(&key("eve")))),
-        ("of another issuer", query(&request("_4", "https://eve.example", to, 0), Some(&own))),
-        ("for others", query(&request("_5", IDP, "https://other.example/", 0), Some(&own))),
-        ("too old", query(&request("_6", IDP, to, -600), Some(&own))),
-        ("of the future", query(&request("_7", IDP, to, 600), Some(&own))),
+        ("of another issuer", query(&request("_4", "https://eve.example", to, 0), Some(&idp_key))),
+        ("for others", query(&request("_5", IDP, "https://other.example/", 0), Some(&idp_key))),
+        ("too old", query(&request("_6", IDP, to, -600), Some(&idp_key))),
+        ("of the future", query(&request("_7", IDP, to, 600), Some(&idp_key))),
         ("another state", genuine.replace("RelayState=state", "RelayState=other")),
         ("the state twice", format!("{genuine}&RelayState=other")),
         ("SHA-1", genuine.replace("rsa-sha256", "rsa-sha1")),
-        ("with a DTD", query(&format!("<!DOCTYPE x>{}", request("_8", IDP, to, 0)), Some(&own))),
-        ("no request", query("<a/>", Some(&own))),
-        ("no XML", query("", Some(&own))),
+        ("with a DTD", query(&format!("<!DOCTYPE x>{}", request("_8", IDP, to, 0)), Some(&idp_key))),
+        ("no request", query("<a/>", Some(&idp_key))),
+        ("no XML", query("", Some(&idp_key))),
     ] {
         assert!(check(&wrong).is_err(), "{name}");
     }
@@ -166,5 +166,5 @@ fn the_identity_provider_ends_sessions_by_a_signed_request_of_now() {
         let newcomer = Newcomer { subject: name.to_owned(), rights: Rights::default(), saml, at_most: None };
         table.open(newcomer, Instant::now()).unwrap();
     }
-    assert_eq!(table.close_where(|own| ending.fits(own), Instant::now()), 1);
+    assert_eq!(table.close_where(|table| ending.fits(table), Instant::now()), 1);
 }

@@ -81,7 +81,7 @@ impl StoreKey {
         let mut context = hmac::Context::with_key(&self.hmac);
         pieces.iter().for_each(|piece| context.update(piece));
         let mut tag = [0; 16];
-        tag.iter_mut().zip(context.sign().as_ref()).for_each(|(own, byte)| *own = *byte);
+        tag.iter_mut().zip(context.sign().as_ref()).for_each(|(target, byte)| *target = *byte);
         tag
     }
 
@@ -162,7 +162,9 @@ pub fn normalised(address: &str) -> String {
     let bare = local.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
     let plain = |text: &&str| {
         !text.is_empty()
-            && text.chars().all(|own| own.is_alphanumeric() || "!#$%&'*+-/=?^_`{|}~.".contains(own))
+            && text
+                .chars()
+                .all(|character| character.is_alphanumeric() || "!#$%&'*+-/=?^_`{|}~.".contains(character))
     };
     let local = bare.filter(plain).unwrap_or(local);
     format!("{}@{domain}", local.to_lowercase())

@@ -27,7 +27,7 @@ impl Sealer {
     /// Seals `plain` so that the same comes out each time. `mark` is a keyed hash of `plain` and `place`, in the place of randomness.
     pub fn seal_alike(&self, plain: &[u8], place: &[u8], mark: &[u8; 16]) -> Vec<u8> {
         let mut nonce = [0; NONCE_LEN];
-        nonce.iter_mut().zip(mark).for_each(|(own, byte)| *own = *byte);
+        nonce.iter_mut().zip(mark).for_each(|(target, byte)| *target = *byte);
         self.sealed(plain, place, nonce)
     }
 

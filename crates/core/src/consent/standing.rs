@@ -550,7 +550,7 @@ mod tests {
         let _ = standing.merge(&change(State::Withdrawn, 0), 1, false);
         let merged = standing.merge(&change(State::Asked, 200 * day), 2, true);
         assert_eq!(merged, Merged { answer: Merge::Taken, is_news: true });
-        assert_eq!(standing.of(PURPOSE).map(|own| (own.state, own.record)), Some((State::Withdrawn, 1)));
+        assert_eq!(standing.of(PURPOSE).map(|mark| (mark.state, mark.record)), Some((State::Withdrawn, 1)));
         let until = MayAsk::NotBefore(Timestamp((200 + DO_NOT_ASK_DAYS) * day));
         assert_eq!(standing.may_ask(&[PURPOSE], Timestamp(250 * day)), until);
     }

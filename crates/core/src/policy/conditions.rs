@@ -68,18 +68,18 @@ pub struct Asked {
 impl Conditions {
     /// Whether mail is like that.
     pub fn fit(&self, origin: &Origin<'_>, marks: &Marks) -> bool {
-        let one_of = |wanted: &[String], own: Option<&str>| {
-            wanted.is_empty() || own.is_some_and(|own| wanted.iter().any(|wanted| wanted == own))
+        let one_of = |wanted: &[String], actual: Option<&str>| {
+            wanted.is_empty() || actual.is_some_and(|actual| wanted.iter().any(|wanted| wanted == actual))
         };
         let sender = || origin.sender.to_lowercase();
-        let sender_domain = || origin.sender.rsplit_once('@').map(|(_, own)| domain(own));
+        let sender_domain = || origin.sender.rsplit_once('@').map(|(_, part)| domain(part));
         one_of(&self.listener, Some(origin.listener))
             && one_of(&self.login, origin.login)
             && (self.sender.is_empty() || one_of(&self.sender, Some(&sender())))
             && (self.sender_domain.is_empty() || one_of(&self.sender_domain, sender_domain().as_deref()))
             && one_of(&self.from_domain, marks.from_domain.as_deref())
             && one_of(&self.list_id, marks.list_id.as_deref())
-            && (self.header.is_empty() || self.header.iter().any(|own| marks.has(own)))
+            && (self.header.is_empty() || self.header.iter().any(|wanted| marks.has(wanted)))
     }
 
     /// Whether there is a listener or a login among them, which no client chooses.
@@ -103,9 +103,9 @@ impl Conditions {
             one.strip_suffix(other).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
         };
         let of_senders =
-            self.sender.iter().filter_map(|own| own.rsplit_once('@')).map(|(_, own)| domain(own));
+            self.sender.iter().filter_map(|sender| sender.rsplit_once('@')).map(|(_, part)| domain(part));
         let mut named = self.sender_domain.iter().chain(&self.from_domain).cloned().chain(of_senders);
-        named.any(|own| is_below(&own, wanted) || is_below(wanted, &own))
+        named.any(|name| is_below(&name, wanted) || is_below(wanted, &name))
     }
 
     /// Whether all mail is like that.
@@ -125,7 +125,7 @@ impl Asked {
         self.from_domain |= !conditions.from_domain.is_empty();
         self.list_id |= !conditions.list_id.is_empty();
         for control in &conditions.header {
-            if !self.controls.iter().any(|own| own.eq_ignore_ascii_case(&control.name)) {
+            if !self.controls.iter().any(|name| name.eq_ignore_ascii_case(&control.name)) {
                 self.controls.push(control.name.clone());
             }
         }
@@ -158,8 +158,8 @@ impl Marks {
     /// Whether the field is there with this value, and with no other.
     fn has(&self, wanted: &Control) -> bool {
         let mut same =
-            self.controls.iter().filter(|own| own.name.eq_ignore_ascii_case(&wanted.name)).peekable();
-        same.peek().is_some() && same.all(|own| own.value.eq_ignore_ascii_case(&wanted.value))
+            self.controls.iter().filter(|control| control.name.eq_ignore_ascii_case(&wanted.name)).peekable();
+        same.peek().is_some() && same.all(|field| field.value.eq_ignore_ascii_case(&wanted.value))
     }
 }
 
@@ -173,7 +173,7 @@ pub fn from_domain(message: &[u8]) -> Option<String> {
 fn only(values: Vec<String>) -> Option<String> {
     let mut values = values.into_iter();
     let first = values.next()?;
-    values.all(|own| own == first).then_some(first)
+    values.all(|value| value == first).then_some(first)
 }
 
 /// The value of a field on one line.
@@ -196,8 +196,8 @@ pub fn domain(text: &str) -> String {
 /// The domains of all addresses in a field. Quoted strings and comments are names and remarks, whatever stands in them.
 fn domains(value: &str) -> Vec<String> {
     let (mut bare, mut quoted, mut depth, mut escaped) = (String::new(), false, 0_u32, false);
-    for own in value.chars() {
-        match own {
+    for character in value.chars() {
+        match character {
             _ if escaped => escaped = false,
             '\\' => escaped = true,
             '"' if depth == 0 => quoted = !quoted,
@@ -205,11 +205,11 @@ fn domains(value: &str) -> Vec<String> {
             '(' => depth += 1,
             ')' => depth = depth.saturating_sub(1),
             _ if depth > 0 => {}
-            _ => bare.push(own),
+            _ => bare.push(character),
         }
     }
-    let words = bare.split(|own: char| own.is_whitespace() || "<>,;:".contains(own));
-    words.filter_map(|word| word.rsplit_once('@')).map(|(_, own)| domain(own)).collect()
+    let words = bare.split(|character: char| character.is_whitespace() || "<>,;:".contains(character));
+    words.filter_map(|word| word.rsplit_once('@')).map(|(_, part)| domain(part)).collect()
 }
 
 #[cfg(test)]
@@ -307,7 +307,7 @@ mod tests {
     #[test]
     fn a_domain_is_named_by_itself_and_by_those_above_and_below() {
         let none = Conditions::default();
-        for own in [
+        for conditions in [
             Conditions { from_domain: list("shop.example"), ..none.clone() },
             Conditions { sender_domain: list("shop.example"), ..none.clone() },
             Conditions { sender: list("news@shop.example"), ..none.clone() },
@@ -318,7 +318,7 @@ mod tests {
                 ("bookshop.example", false),
                 ("x.example", false),
             ] {
-                assert_eq!(own.name_domain(domain), wanted, "{domain}");
+                assert_eq!(conditions.name_domain(domain), wanted, "{domain}");
             }
         }
         assert!(

@@ -114,10 +114,10 @@ mod tests {
     fn a_set_has_what_was_put_in() {
         let all = Exemption::ALL.into_iter().fold(Exemptions::NONE, Exemptions::with);
         assert_eq!(all, Exemptions::ALL);
-        for own in Exemption::ALL {
-            let one = Exemptions::NONE.with(own);
+        for exemption in Exemption::ALL {
+            let one = Exemptions::NONE.with(exemption);
             for other in Exemption::ALL {
-                assert_eq!(one.has(other), own == other);
+                assert_eq!(one.has(other), exemption == other);
             }
             assert_eq!(all.common(one), one);
         }
@@ -129,9 +129,9 @@ mod tests {
             for purpose in Purpose::CONSENT {
                 assert_eq!(exemption.covers(purpose), exemption == Exemption::LegacyInformed);
             }
-            let others = Purpose::ALL.into_iter().filter(|own| !Purpose::CONSENT.contains(own));
+            let others = Purpose::ALL.into_iter().filter(|purpose| !Purpose::CONSENT.contains(purpose));
             assert_eq!(
-                others.filter(|own| exemption.covers(*own)).count(),
+                others.filter(|purpose| exemption.covers(*purpose)).count(),
                 usize::from(exemption != Exemption::LegacyInformed)
             );
         }

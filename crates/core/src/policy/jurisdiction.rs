@@ -84,11 +84,11 @@ pub struct Version {
 impl Version {
     /// The name that decisions record, such as `fr/2026-07-14`; `+own` behind it marks an operator's.
     pub fn label(&self) -> String {
-        let own = match self.author {
+        let mark = match self.author {
             Author::Shipped => "",
             Author::Operator => "+own",
         };
-        format!("{}/{}{own}", self.name, date(self.effective_from))
+        format!("{}/{}{mark}", self.name, date(self.effective_from))
     }
 }
 
@@ -133,18 +133,20 @@ impl Jurisdictions {
     pub fn new(versions: Vec<Version>, enabled: Vec<String>) -> Jurisdictions {
         let mut held: Vec<Version> = Vec::new();
         for version in versions {
-            held.retain(|own| own.name != version.name || own.effective_from != version.effective_from);
+            held.retain(|other| other.name != version.name || other.effective_from != version.effective_from);
             held.push(version);
         }
-        held.sort_by_key(|own| own.effective_from);
-        let mut moments: Vec<Timestamp> = held.iter().map(|own| own.effective_from).collect();
+        held.sort_by_key(|version| version.effective_from);
+        let mut moments: Vec<Timestamp> = held.iter().map(|version| version.effective_from).collect();
         moments.push(Timestamp(i64::MIN));
         moments.sort();
         moments.dedup();
         let epochs = moments.into_iter().map(|from| Epoch::at(from, &held, &enabled)).collect();
         let mut country_domains: Vec<(String, String)> = held
             .iter()
-            .flat_map(|own| own.country_domains.iter().map(|domain| (domain.clone(), own.name.clone())))
+            .flat_map(|version| {
+                version.country_domains.iter().map(|domain| (domain.clone(), version.name.clone()))
+            })
             .collect();
         country_domains.sort();
         country_domains.dedup();
@@ -163,7 +165,7 @@ impl Jurisdictions {
 
     /// Whether rules of this name are known, `unknown` itself included.
     pub fn knows(&self, name: &str) -> bool {
-        name == UNKNOWN || self.versions.iter().any(|own| own.name == name)
+        name == UNKNOWN || self.versions.iter().any(|version| version.name == name)
     }
 
     /// The rules of a moment.
@@ -179,16 +181,16 @@ impl Epoch {
         let mut newest: Option<&Version> = None;
         let mut strictest: Option<Flags> = None;
         // Sorted by time, so what comes later takes the place of what came before.
-        for version in versions.iter().filter(|own| own.effective_from <= from) {
+        for version in versions.iter().filter(|other| other.effective_from <= from) {
             rules.retain(|(name, _)| *name != version.name);
-            let own = Rules { version: version.label().into(), flags: version.flags };
-            rules.push((version.name.clone(), own));
+            let rules_of_it = Rules { version: version.label().into(), flags: version.flags };
+            rules.push((version.name.clone(), rules_of_it));
             if enabled.contains(&version.name) {
                 newest = Some(version);
             }
         }
-        for (_, own) in rules.iter().filter(|(name, _)| enabled.contains(name)) {
-            strictest = Some(strictest.map_or(own.flags, |flags| flags.join(own.flags)));
+        for (_, rules) in rules.iter().filter(|(name, _)| enabled.contains(name)) {
+            strictest = Some(strictest.map_or(rules.flags, |flags| flags.join(rules.flags)));
         }
         let version = match newest {
             Some(version) => format!("{UNKNOWN}/{}", date(version.effective_from)),
@@ -215,7 +217,7 @@ impl<'a> InForce<'a> {
                 flags: Flags::STRICTEST,
             });
         };
-        let found = epoch.rules.iter().find(|(own, _)| own == name).map(|(_, rules)| rules);
+        let found = epoch.rules.iter().find(|(key, _)| key == name).map(|(_, rules)| rules);
         Cow::Borrowed(found.unwrap_or(&epoch.unknown))
     }
 
@@ -279,13 +281,16 @@ mod tests {
             checked_on: "2026-11-24".to_owned(),
             source: "a test".to_owned(),
             flags,
-            country_domains: domains.iter().map(|own| (*own).to_owned()).collect(),
+            country_domains: domains.iter().map(|domain| (*domain).to_owned()).collect(),
             author: Author::Shipped,
         }
     }
 
     fn flags(exempt: &[Exemption]) -> Flags {
-        Flags { exempt: exempt.iter().fold(Exemptions::NONE, |set, own| set.with(*own)), ..Flags::STRICTEST }
+        Flags {
+            exempt: exempt.iter().fold(Exemptions::NONE, |set, exemption| set.with(*exemption)),
+            ..Flags::STRICTEST
+        }
     }
 
     fn sample() -> Jurisdictions {
@@ -372,17 +377,17 @@ mod tests {
 
     #[test]
     fn an_operators_version_takes_the_place_of_the_same_date() {
-        let own = Version { author: Author::Operator, ..version("a", 20, flags(&[]), &[]) };
-        let versions = sample().versions().iter().cloned().chain([own]).collect();
+        let corrected = Version { author: Author::Operator, ..version("a", 20, flags(&[]), &[]) };
+        let versions = sample().versions().iter().cloned().chain([corrected]).collect();
         let all = Jurisdictions::new(versions, vec!["a".to_owned()]);
         assert_eq!(label(&all, 20, "a"), "a/1970-01-21+own");
-        assert_eq!(all.versions().iter().filter(|own| own.name == "a").count(), 2);
+        assert_eq!(all.versions().iter().filter(|version| version.name == "a").count(), 2);
     }
 
     #[test]
     fn joining_flags_is_a_pure_join() {
         let exempt = |bits: u8| {
-            let chosen = Exemption::ALL.into_iter().filter(|own| bits & *own as u8 != 0);
+            let chosen = Exemption::ALL.into_iter().filter(|exemption| bits & *exemption as u8 != 0);
             chosen.fold(Exemptions::NONE, Exemptions::with)
         };
         let every: Vec<Flags> = (0..128u8)

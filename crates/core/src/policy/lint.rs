@@ -17,17 +17,19 @@ pub fn lint(rulebook: &Rulebook, now: Timestamp) -> Vec<String> {
             controllers.push(name);
             found.extend(controller(chosen));
         }
-        let own = chosen.mailstream;
-        let title = format!("mailstream {} of {name}", own.name);
+        let mailstream = chosen.mailstream;
+        let title = format!("mailstream {} of {name}", mailstream.name);
         let of_stream = [
             notice(chosen),
             link(chosen),
             known(chosen, &rulebook.jurisdictions, now),
-            differing(own),
-            request(own),
-            pictures(own),
+            differing(mailstream),
+            request(mailstream),
+            pictures(mailstream),
         ];
-        let missing = own.exemption.map(|exemption| missing(own, exemption, &rulebook.jurisdictions, now));
+        let missing = mailstream
+            .exemption
+            .map(|exemption| missing(mailstream, exemption, &rulebook.jurisdictions, now));
         let all = of_stream.into_iter().flatten().chain(missing.into_iter().flatten());
         found.extend(all.map(|text| format!("{title}: {text}")));
     }
@@ -36,8 +38,8 @@ pub fn lint(rulebook: &Rulebook, now: Timestamp) -> Vec<String> {
 }
 
 fn controller(chosen: Chosen<'_>) -> Vec<String> {
-    let own = chosen.controller;
-    let on_grant = match (own.on_grant, &own.public_url) {
+    let controller = chosen.controller;
+    let on_grant = match (controller.on_grant, &controller.public_url) {
         (OnGrant::Keep, _) => Some("on_grant is \"keep\": a withdrawal cannot reach delivered mail (N25)"),
         (OnGrant::Gate, None) => Some(
             "on_grant is \"gate\" and there is no public_url: trackers are taken out of the copies of those who agreed, too. Set public_url \
@@ -45,43 +47,49 @@ fn controller(chosen: Chosen<'_>) -> Vec<String> {
         ),
         (OnGrant::Gate, Some(_)) | (OnGrant::Strip, _) => None,
     };
-    let no_link = (own.on_grant == OnGrant::Keep && own.public_url.is_none()).then_some(
+    let no_link = (controller.on_grant == OnGrant::Keep && controller.public_url.is_none()).then_some(
         "there is no public_url, so mail that tracks carries no link by which consent can be withdrawn (N24)",
     );
-    on_grant.into_iter().chain(no_link).map(|text| format!("controller {}: {text}", own.name)).collect()
+    on_grant
+        .into_iter()
+        .chain(no_link)
+        .map(|text| format!("controller {}: {text}", controller.name))
+        .collect()
 }
 
 /// Whether any copy may keep a pixel or get one of ours.
 fn may_track(chosen: Chosen<'_>) -> bool {
-    let own = chosen.mailstream;
-    own.kind == Kind::Ordinary && (chosen.controller.on_grant != OnGrant::Strip || own.exemption.is_some())
+    let mailstream = chosen.mailstream;
+    mailstream.kind == Kind::Ordinary
+        && (chosen.controller.on_grant != OnGrant::Strip || mailstream.exemption.is_some())
 }
 
 /// N20: people are told, also about pixels that need no consent.
 fn notice(chosen: Chosen<'_>) -> Option<String> {
-    let own = chosen.mailstream;
-    let has = own.notice_url.is_some() || chosen.controller.notice_url.is_some();
-    (!has && !own.is_unmatched() && may_track(chosen)).then(|| {
+    let mailstream = chosen.mailstream;
+    let has = mailstream.notice_url.is_some() || chosen.controller.notice_url.is_some();
+    (!has && !mailstream.is_unmatched() && may_track(chosen)).then(|| {
         "it may keep pixels and has no notice_url, where readers are told of them (N20); set it here or on the controller".to_owned()
     })
 }
 
 /// N24: mail that tracks needs a link, and this setting leaves it to the author alone.
 fn link(chosen: Chosen<'_>) -> Option<String> {
-    let own = chosen.mailstream;
-    let needs_mark =
-        own.footer == Footer::MarkerOnly && may_track(chosen) && chosen.controller.public_url.is_some();
+    let mailstream = chosen.mailstream;
+    let needs_mark = mailstream.footer == Footer::MarkerOnly
+        && may_track(chosen)
+        && chosen.controller.public_url.is_some();
     needs_mark.then(|| {
         "footer is \"marker_only\": a message whose author left no {{pixelward.preferences}} is stripped for those who agreed, too".to_owned()
     })
 }
 
 fn known(chosen: Chosen<'_>, jurisdictions: &Jurisdictions, now: Timestamp) -> Option<String> {
-    let own = chosen.mailstream;
-    let declared = own.declared();
+    let mailstream = chosen.mailstream;
+    let declared = mailstream.declared();
     if declared == jurisdiction::UNKNOWN {
         // For mail that fits no mailstream nothing else can be said.
-        return (!own.is_unmatched()).then(|| {
+        return (!mailstream.is_unmatched()).then(|| {
             "no jurisdiction is declared: the strictest enabled rules count where no record says otherwise".to_owned()
         });
     }
@@ -95,10 +103,10 @@ fn known(chosen: Chosen<'_>, jurisdictions: &Jurisdictions, now: Timestamp) -> O
 }
 
 /// Purposes that can never be served by one pixel.
-fn differing(own: &Mailstream) -> Option<String> {
-    let exemption = own.exemption?;
-    let covered = own.purposes.iter().filter(|purpose| exemption.covers(**purpose)).count();
-    (covered > 0 && covered < own.purposes.len()).then(|| {
+fn differing(mailstream: &Mailstream) -> Option<String> {
+    let exemption = mailstream.exemption?;
+    let covered = mailstream.purposes.iter().filter(|purpose| exemption.covers(**purpose)).count();
+    (covered > 0 && covered < mailstream.purposes.len()).then(|| {
         format!(
             "its exemption {} covers only some of its purposes: a pixel that serves others too needs a grant of all of them (N9, N11)",
             exemption.name()
@@ -106,43 +114,46 @@ fn differing(own: &Mailstream) -> Option<String> {
     })
 }
 
-fn request(own: &Mailstream) -> Option<String> {
-    (own.kind == Kind::ConsentRequest && own.exemption.is_some()).then(|| {
+fn request(mailstream: &Mailstream) -> Option<String> {
+    (mailstream.kind == Kind::ConsentRequest && mailstream.exemption.is_some()).then(|| {
         "it asks for consent, so it is always stripped, and its exemption has no effect (N17)".to_owned()
     })
 }
 
-fn pictures(own: &Mailstream) -> Option<String> {
-    (own.treatment.personal == Personal::Keep).then(|| {
+fn pictures(mailstream: &Mailstream) -> Option<String> {
+    (mailstream.treatment.personal == Personal::Keep).then(|| {
         "identifying_images is \"keep\": pictures that tell readers apart stay in mail to people who did not agree (N2)".to_owned()
     })
 }
 
 /// Conditions of an exemption that are not declared.
 fn missing(
-    own: &Mailstream,
+    mailstream: &Mailstream,
     exemption: Exemption,
     jurisdictions: &Jurisdictions,
     now: Timestamp,
 ) -> Vec<String> {
     let name = exemption.name();
     let mut found = Vec::new();
-    if !own.purposes.iter().any(|purpose| exemption.covers(*purpose)) {
-        let wanted: Vec<&str> =
-            Purpose::ALL.iter().filter(|own| exemption.covers(**own)).map(|own| own.name()).collect();
+    if !mailstream.purposes.iter().any(|purpose| exemption.covers(*purpose)) {
+        let wanted: Vec<&str> = Purpose::ALL
+            .iter()
+            .filter(|purpose| exemption.covers(**purpose))
+            .map(|purpose| purpose.name())
+            .collect();
         found.push(format!("exemption {name} has no effect: purposes names none of {}", wanted.join(", ")));
     }
-    if exemption == Exemption::Deliverability && own.requested != Requested::Requested {
+    if exemption == Exemption::Deliverability && mailstream.requested != Requested::Requested {
         found.push(format!(
             "exemption {name} has no effect: it is for mail that people asked for, so requested = \"requested\" must be declared (N11)"
         ));
     }
-    if exemption.needs_template() && !own.conditions.name_a_template() {
+    if exemption.needs_template() && !mailstream.conditions.name_a_template() {
         found.push(format!(
             "exemption {name} has no effect: it is for one template, so sender, list_id or header must be a condition (N10, N13)"
         ));
     }
-    let declared = own.declared();
+    let declared = mailstream.declared();
     let in_force = jurisdictions.at(now);
     if !in_force.allows(declared, exemption) {
         found.push(format!(
@@ -160,8 +171,10 @@ fn missing(
 
 /// Own versions that nothing uses yet, or that come into force.
 fn versions(jurisdictions: &Jurisdictions, now: Timestamp) -> Vec<String> {
-    let later = jurisdictions.versions().iter().filter(|own| own.effective_from > now);
+    let later = jurisdictions.versions().iter().filter(|version| version.effective_from > now);
     later
-        .map(|own| format!("jurisdiction {}: comes into force on {}", own.label(), own.effective_from))
+        .map(|version| {
+            format!("jurisdiction {}: comes into force on {}", version.label(), version.effective_from)
+        })
         .collect()
 }

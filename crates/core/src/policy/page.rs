@@ -57,7 +57,7 @@ impl Language {
     /// The language of a code, or of a tag that begins with one, such as `fr-CA`.
     pub fn of(tag: &str) -> Option<Language> {
         let code = tag.trim().split(['-', '_']).next().unwrap_or_default();
-        Language::ALL.into_iter().find(|own| own.code().eq_ignore_ascii_case(code))
+        Language::ALL.into_iter().find(|language| language.code().eq_ignore_ascii_case(code))
     }
 
     /// The one that a reader wants most, by Accept-Language (RFC 9110, section 12.5.4).
@@ -65,8 +65,9 @@ impl Language {
         let mut best: Option<(Language, f32)> = None;
         for range in accept.split(',').take(MAX_RANGES) {
             let (tag, weight) = range.split_once(';').unwrap_or((range, "q=1"));
-            let weight = weight.trim().strip_prefix("q=").and_then(|own| own.trim().parse::<f32>().ok());
-            let weight = weight.filter(|own| *own > 0.0 && *own <= 1.0);
+            let weight =
+                weight.trim().strip_prefix("q=").and_then(|weight| weight.trim().parse::<f32>().ok());
+            let weight = weight.filter(|weight| *weight > 0.0 && *weight <= 1.0);
             if let (Some(language), Some(weight)) = (Language::of(tag), weight)
                 && best.is_none_or(|(_, known)| weight > known)
             {

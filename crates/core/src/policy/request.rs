@@ -36,7 +36,7 @@ pub fn request(
     if !is_request && !has_question {
         return Request::None;
     }
-    match standing.map(|own| own.may_ask(&mailstream.purposes, now)) {
+    match standing.map(|standing| standing.may_ask(&mailstream.purposes, now)) {
         Some(MayAsk::Yes) => Request::Asks,
         // Whoever agreed to everything is not bothered with a question, but mail about it is no harm.
         Some(MayAsk::NoNeed) if !has_question => Request::Asks,
@@ -106,8 +106,13 @@ mod tests {
                 links: Links::Count,
                 link_treatment: LinkTreatment::Keep,
             };
-            let own = Mailstream::unmatched("shop", Mode::Enforce, treatment, Footer::WhenTracked);
-            request(&Mailstream { kind: Kind::ConsentRequest, ..own }, has_question, None, Timestamp(0))
+            let mailstream = Mailstream::unmatched("shop", Mode::Enforce, treatment, Footer::WhenTracked);
+            request(
+                &Mailstream { kind: Kind::ConsentRequest, ..mailstream },
+                has_question,
+                None,
+                Timestamp(0),
+            )
         };
         assert_eq!((asked(false), asked(true)), (Request::Rejects, Request::Goes));
     }

@@ -44,8 +44,9 @@ impl Rulebook {
         jurisdictions: Jurisdictions,
     ) -> Rulebook {
         let mut asked = Asked::default();
-        let all = controllers.iter().map(|own| &own.conditions);
-        all.chain(mailstreams.iter().map(|own| &own.conditions)).for_each(|own| asked.add(own));
+        let all = controllers.iter().map(|controller| &controller.conditions);
+        all.chain(mailstreams.iter().map(|mailstream| &mailstream.conditions))
+            .for_each(|conditions| asked.add(conditions));
         let house = |controller: Controller| House::new(controller, &mailstreams, unmatched);
         let houses = controllers.into_iter().map(house).collect();
         Rulebook { houses, rest: house(default), asked, jurisdictions }
@@ -59,8 +60,8 @@ impl Rulebook {
     /// Whose a message is, and of which kind: the first controller that fits, and of its mailstreams the first that fits.
     pub fn choose(&self, origin: &Origin<'_>, marks: &Marks) -> Chosen<'_> {
         let fits = |conditions: &Conditions| conditions.fit(origin, marks);
-        let house = self.houses.iter().find(|own| fits(&own.controller.conditions)).unwrap_or(&self.rest);
-        let mailstream = house.mailstreams.iter().find(|own| fits(&own.conditions));
+        let house = self.houses.iter().find(|house| fits(&house.controller.conditions)).unwrap_or(&self.rest);
+        let mailstream = house.mailstreams.iter().find(|mailstream| fits(&mailstream.conditions));
         Chosen { controller: &house.controller, mailstream: mailstream.unwrap_or(&house.unmatched) }
     }
 
@@ -80,7 +81,9 @@ impl Rulebook {
 
     /// The controllers to whom no client is tied, and the controller of mail that fits no other.
     pub fn untied(&self) -> Vec<&Controller> {
-        let free = |own: &&Controller| !own.conditions.can_tie() || own.name == self.rest.controller.name;
+        let free = |controller: &&Controller| {
+            !controller.conditions.can_tie() || controller.name == self.rest.controller.name
+        };
         self.controllers().filter(free).collect()
     }
 
@@ -113,7 +116,7 @@ impl Rulebook {
     fn all_houses(&self) -> impl Iterator<Item = &House> {
         // The controller of the rest may be one of those that were declared.
         let rest = Some(&self.rest);
-        let is_declared = self.houses.iter().any(|own| own.controller.name == self.rest.controller.name);
+        let is_declared = self.houses.iter().any(|house| house.controller.name == self.rest.controller.name);
         self.houses.iter().chain(rest.filter(|_| !is_declared))
     }
 
@@ -125,16 +128,16 @@ impl Rulebook {
     pub fn named(&self, controller: Option<&str>, mailstream: Option<&str>) -> Result<Chosen<'_>, String> {
         let house = match controller {
             None => Some(&self.rest),
-            Some(name) => self.all_houses().find(|own| own.controller.name.as_str() == name),
+            Some(name) => self.all_houses().find(|house| house.controller.name.as_str() == name),
         };
         let Some(house) = house else {
-            let names: Vec<&str> = self.all_houses().map(|own| own.controller.name.as_str()).collect();
+            let names: Vec<&str> = self.all_houses().map(|house| house.controller.name.as_str()).collect();
             let wanted = controller.unwrap_or_default();
             return Err(format!("no controller is named {wanted:?}; there are {}", names.join(", ")));
         };
         let wanted = mailstream.unwrap_or(Mailstream::UNMATCHED);
-        let found = house.all().find(|own| &*own.name == wanted).ok_or_else(|| {
-            let names: Vec<&str> = house.all().map(|own| &*own.name).collect();
+        let found = house.all().find(|chosen| &*chosen.name == wanted).ok_or_else(|| {
+            let names: Vec<&str> = house.all().map(|chosen| &*chosen.name).collect();
             format!(
                 "the controller {} has no mailstream named {wanted:?}; it has {}",
                 house.controller.name,
@@ -154,11 +157,12 @@ impl Rulebook {
 
 impl House {
     fn new(controller: Controller, mailstreams: &[Mailstream], unmatched: &Mailstream) -> House {
-        let own = mailstreams.iter().filter(|own| own.controller == controller.name.as_str());
-        let mailstreams: Vec<Mailstream> = own
-            .map(|own| {
-                let jurisdiction = own.jurisdiction.as_ref().or(controller.jurisdiction.as_ref());
-                Mailstream { jurisdiction: jurisdiction.cloned(), ..own.clone() }
+        let mailstreams_of_it =
+            mailstreams.iter().filter(|mailstream| mailstream.controller == controller.name.as_str());
+        let mailstreams: Vec<Mailstream> = mailstreams_of_it
+            .map(|mailstream| {
+                let jurisdiction = mailstream.jurisdiction.as_ref().or(controller.jurisdiction.as_ref());
+                Mailstream { jurisdiction: jurisdiction.cloned(), ..mailstream.clone() }
             })
             .collect();
         let unmatched = Mailstream { controller: controller.name.as_str().to_owned(), ..unmatched.clone() };

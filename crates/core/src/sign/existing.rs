@@ -41,7 +41,11 @@ pub fn broken_signatures(raw: &[u8], rewritten: &[u8]) -> Vec<Range<usize>> {
     let changed = ChangedFields::between(raw, &header, rewritten);
     let body = ChangedBody::between(body_of(raw), body_of(rewritten), &signatures);
     let is_broken = |signature: &Signature| changed.break_it(signature) || body.breaks(signature);
-    let broken = looked_at.iter().zip(&signatures).filter(|(_, own)| is_broken(own)).map(|(field, _)| field);
+    let broken = looked_at
+        .iter()
+        .zip(&signatures)
+        .filter(|(_, signature)| is_broken(signature))
+        .map(|(field, _)| field);
     broken.chain(beyond).map(|field| field.range.clone()).collect()
 }
 
@@ -79,7 +83,7 @@ impl BodyHashes {
             BodyForm::Simple => &self.simple,
             BodyForm::Relaxed => &self.relaxed,
         };
-        hashes.get(&signature.counted()).is_some_and(|own| own.as_ref() == signature.hash)
+        hashes.get(&signature.counted()).is_some_and(|hash| hash.as_ref() == signature.hash)
     }
 }
 
@@ -94,8 +98,8 @@ impl ChangedBody {
         if before == after {
             return ChangedBody::Same;
         }
-        let before = BodyHashes::of(before, signatures.iter().filter(|own| own.is_known()));
-        let held = signatures.iter().filter(|own| own.is_known() && before.fit(own));
+        let before = BodyHashes::of(before, signatures.iter().filter(|signature| signature.is_known()));
+        let held = signatures.iter().filter(|signature| signature.is_known() && before.fit(signature));
         ChangedBody::Another { after: BodyHashes::of(after, held), before }
     }
 

@@ -72,10 +72,10 @@ impl SigningKey {
         let der = PrivateKeyDer::from_pem_slice(pem)
             .map_err(|_| "no private key in PEM; `pixelward dkim keygen` makes one".to_owned())?;
         let secret = match &der {
-            PrivateKeyDer::Pkcs1(own) => rsa(RsaKeyPair::from_der(own.secret_pkcs1_der()))?,
-            PrivateKeyDer::Pkcs8(own) => match Ed25519KeyPair::from_pkcs8(own.secret_pkcs8_der()) {
+            PrivateKeyDer::Pkcs1(der) => rsa(RsaKeyPair::from_der(der.secret_pkcs1_der()))?,
+            PrivateKeyDer::Pkcs8(der) => match Ed25519KeyPair::from_pkcs8(der.secret_pkcs8_der()) {
                 Ok(pair) => Secret::Ed25519(Box::new(pair)),
-                Err(_) => rsa(RsaKeyPair::from_pkcs8(own.secret_pkcs8_der()))?,
+                Err(_) => rsa(RsaKeyPair::from_pkcs8(der.secret_pkcs8_der()))?,
             },
             _ => return Err("expected a key of RSA or Ed25519".to_owned()),
         };
@@ -145,7 +145,7 @@ impl SigningKey {
         };
         let text = encode_base64(&der);
         let lines: Vec<&str> =
-            text.as_bytes().chunks(64).filter_map(|own| std::str::from_utf8(own).ok()).collect();
+            text.as_bytes().chunks(64).filter_map(|chunk| std::str::from_utf8(chunk).ok()).collect();
         format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n", lines.join("\n"))
     }
 }

@@ -54,7 +54,8 @@ pub fn verify(message: &[u8], record: impl Fn(&str) -> Option<String>) -> Vec<Ve
     let found = header.iter().filter(|field| field.is(message, "DKIM-Signature")).take(MAX_SIGNATURES);
     let signatures: Vec<(&Field, Signature)> =
         found.map(|field| (field, Signature::read(field.value(message)))).collect();
-    let readable = signatures.iter().map(|(_, own)| own).filter(|own| own.is_readable());
+    let readable =
+        signatures.iter().map(|(_, signature)| signature).filter(|signature| signature.is_readable());
     let message = Message {
         bytes: message,
         fields: by_name(message, &header),
@@ -135,7 +136,7 @@ fn signed_header(message: &Message<'_>, signature_field: &Field, signature: &Sig
 /// A signature's field with nothing in `b=`.
 fn without_value(value: &[u8]) -> Vec<u8> {
     let mut out: Vec<u8> = Vec::with_capacity(value.len());
-    for (index, tag) in value.split(|own| *own == b';').enumerate() {
+    for (index, tag) in value.split(|byte| *byte == b';').enumerate() {
         if index > 0 {
             out.push(b';');
         }
@@ -149,8 +150,8 @@ fn without_value(value: &[u8]) -> Vec<u8> {
 /// Whether a key verifies; `None` where it cannot be used.
 fn holds(record: &str, signature: &Signature, signed: &[u8]) -> Option<bool> {
     let tag = |name: &str| {
-        let mut tags = record.split(';').filter_map(|own| own.split_once('='));
-        tags.find(|(own, _)| own.trim() == name)
+        let mut tags = record.split(';').filter_map(|part| part.split_once('='));
+        tags.find(|(key, _)| key.trim() == name)
             .map(|(_, value)| value.split_whitespace().collect::<String>())
     };
     let public = decode_base64(tag("p")?.as_bytes());

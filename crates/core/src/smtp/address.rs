@@ -116,9 +116,9 @@ fn unquoted_at(path: &str) -> Result<Option<usize>, BadAddress> {
     let mut quoted = false;
     let mut escaped = false;
     let mut found = None;
-    for (at, own) in path.char_indices() {
-        match own {
-            own if own.is_control() => return Err(BadAddress::Character),
+    for (at, character) in path.char_indices() {
+        match character {
+            character if character.is_control() => return Err(BadAddress::Character),
             _ if escaped => escaped = false,
             '\\' if quoted => escaped = true,
             '"' => quoted = !quoted,
@@ -181,9 +181,9 @@ fn at_sign(text: &str) -> Option<(usize, usize)> {
     let bytes = text.as_bytes();
     (0..bytes.len()).find_map(|at| {
         let rest = bytes.get(at..)?;
-        let known = SIGNS
-            .iter()
-            .find(|sign| rest.get(..sign.len()).is_some_and(|own| own.eq_ignore_ascii_case(sign.as_bytes())));
+        let known = SIGNS.iter().find(|sign| {
+            rest.get(..sign.len()).is_some_and(|rest| rest.eq_ignore_ascii_case(sign.as_bytes()))
+        });
         // As xtext (RFC 3461) and quoted-printable have it: figures look like that, too, so a domain must
         // follow.
         let is_encoded = (rest.starts_with(b"+40") || rest.starts_with(b"=40"))
@@ -193,7 +193,8 @@ fn at_sign(text: &str) -> Option<(usize, usize)> {
 }
 
 fn begins_with_domain(text: &[u8]) -> bool {
-    let label = text.iter().take(63).take_while(|own| own.is_ascii_alphanumeric() || **own == b'-').count();
+    let label =
+        text.iter().take(63).take_while(|byte| byte.is_ascii_alphanumeric() || **byte == b'-').count();
     let dot = text.get(label) == Some(&b'.');
     label > 0 && dot && text.get(label + 1).is_some_and(u8::is_ascii_alphanumeric)
 }
@@ -209,7 +210,7 @@ fn local_part(text: &str) -> usize {
             b'"' if matches!(bytes.get(at), None | Some(b'.')) => {
                 let opening = (0..at - 1)
                     .rev()
-                    .find(|&own| bytes.get(own) == Some(&b'"') && !self::is_escaped(bytes, own));
+                    .find(|&at| bytes.get(at) == Some(&b'"') && !self::is_escaped(bytes, at));
                 // Without its beginning nobody knows how far back it goes.
                 at = opening.unwrap_or(0);
             }
@@ -220,13 +221,13 @@ fn local_part(text: &str) -> usize {
     }
     // Brackets and a name before it stay, as what introduces an address.
     let opening =
-        bytes.get(at..).unwrap_or_default().iter().take_while(|own| b"<([{':".contains(own)).count();
+        bytes.get(at..).unwrap_or_default().iter().take_while(|byte| b"<([{':".contains(byte)).count();
     at + opening
 }
 
 /// Whether an odd number of backslashes stands before a byte.
 fn is_escaped(bytes: &[u8], at: usize) -> bool {
-    bytes.get(..at).unwrap_or_default().iter().rev().take_while(|own| **own == b'\\').count() % 2 == 1
+    bytes.get(..at).unwrap_or_default().iter().rev().take_while(|byte| **byte == b'\\').count() % 2 == 1
 }
 
 #[cfg(test)]

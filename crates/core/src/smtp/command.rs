@@ -142,7 +142,7 @@ fn is_xtext(text: &str) -> bool {
 
 /// ORCPT may hold UTF-8 address forms (RFC 6533 section 3).
 fn is_xtext_or_utf8(text: &str) -> bool {
-    text.chars().all(|own| !own.is_control() && own != ' ' && own != '=')
+    text.chars().all(|character| !character.is_control() && character != ' ' && character != '=')
 }
 
 /// NEVER alone, or a list of SUCCESS, FAILURE, DELAY (RFC 3461 section 4.1).
@@ -150,7 +150,7 @@ fn is_notify(text: &str) -> bool {
     text.eq_ignore_ascii_case("NEVER")
         || text
             .split(',')
-            .all(|word| ["SUCCESS", "FAILURE", "DELAY"].iter().any(|own| word.eq_ignore_ascii_case(own)))
+            .all(|word| ["SUCCESS", "FAILURE", "DELAY"].iter().any(|name| word.eq_ignore_ascii_case(name)))
 }
 
 impl Command {
@@ -161,7 +161,7 @@ impl Command {
     /// The reply that says what is wrong with it.
     pub fn read(line: &[u8]) -> Result<Command, Reply> {
         let text = std::str::from_utf8(line).map_err(|_| Reply::new(500, "5.5.2 A command is not UTF-8"))?;
-        if text.chars().any(|own| own.is_control() && own != '\t') {
+        if text.chars().any(|character| character.is_control() && character != '\t') {
             return Err(Reply::new(500, "5.5.2 A command holds control characters"));
         }
         let text = text.trim_end_matches([' ', '\t']);

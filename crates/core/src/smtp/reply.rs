@@ -64,7 +64,8 @@ pub enum BadReply {
 impl Reply {
     /// A reply of our own. What a line cannot hold is replaced by `?`.
     pub fn new(code: u16, text: &str) -> Reply {
-        let clean: String = text.chars().map(|own| if own.is_control() { '?' } else { own }).collect();
+        let clean: String =
+            text.chars().map(|character| if character.is_control() { '?' } else { character }).collect();
         Reply { code, wire: format!("{code} {clean}\r\n").into_bytes() }
     }
 
@@ -74,7 +75,8 @@ impl Reply {
         let mut wire = String::new();
         for (index, line) in lines.iter().enumerate() {
             let mark = if index + 1 == lines.len() { ' ' } else { '-' };
-            let clean: String = line.chars().map(|own| if own.is_control() { '?' } else { own }).collect();
+            let clean: String =
+                line.chars().map(|character| if character.is_control() { '?' } else { character }).collect();
             wire.push_str(&format!("{code}{mark}{clean}\r\n"));
         }
         Reply { code, wire: wire.into_bytes() }
@@ -98,14 +100,14 @@ impl Reply {
             }
             let line = rest.get(..end).unwrap_or_default();
             let line = line.strip_suffix(b"\r").unwrap_or(line);
-            let own = line_code(line)?;
-            if *code.get_or_insert(own) != own {
+            let line_code = line_code(line)?;
+            if *code.get_or_insert(line_code) != line_code {
                 return Err(BadReply::Mixed);
             }
             at += end + 1;
             if line.get(3) != Some(&b'-') {
                 let wire = on_wire(bytes.get(..at).unwrap_or_default());
-                return Ok(Some((Reply { code: own, wire }, at)));
+                return Ok(Some((Reply { code: line_code, wire }, at)));
             }
         }
         Err(BadReply::TooLong)
@@ -136,7 +138,11 @@ impl Reply {
     pub fn text(&self) -> String {
         let text = String::from_utf8_lossy(&self.wire);
         let lines: Vec<&str> = text.lines().map(|line| line.get(4..).unwrap_or_default()).collect();
-        without_local_parts(&lines.join(" / ")).chars().filter(|own| !own.is_control()).take(500).collect()
+        without_local_parts(&lines.join(" / "))
+            .chars()
+            .filter(|character| !character.is_control())
+            .take(500)
+            .collect()
     }
 
     /// The enhanced status code, X.0.0 where the reply has none.

@@ -94,7 +94,7 @@ impl Attributes {
             let Some((name, value)) = word.split_once('=') else {
                 return Err(Reply::new(501, "5.5.4 Expected attribute=value"));
             };
-            let Some((_, name)) = known.iter().find(|(own, _)| name.eq_ignore_ascii_case(own)) else {
+            let Some((_, name)) = known.iter().find(|(keyword, _)| name.eq_ignore_ascii_case(keyword)) else {
                 return Err(Reply::new(501, "5.5.4 Unknown attribute"));
             };
             let value = read(value).ok_or_else(|| Reply::new(501, "5.5.4 Bad value of an attribute"))?;
@@ -125,7 +125,7 @@ impl Forwarded {
         });
         let mut commands: Vec<String> = Vec::new();
         for word in words {
-            match commands.last_mut().filter(|own| own.len() + word.len() + 2 <= MAX_COMMAND) {
+            match commands.last_mut().filter(|command| command.len() + word.len() + 2 <= MAX_COMMAND) {
                 Some(command) => command.push_str(&word),
                 None => commands.push(format!("XFORWARD{word}")),
             }
@@ -189,7 +189,8 @@ fn read(text: &str) -> Option<Option<String>> {
     if bytes.is_empty() || bytes.len() > MAX_VALUE {
         return None;
     }
-    let clean = |own: char| if own.is_control() || own.is_whitespace() { '?' } else { own };
+    let clean =
+        |character: char| if character.is_control() || character.is_whitespace() { '?' } else { character };
     Some(Some(String::from_utf8_lossy(&bytes).chars().map(clean).collect()))
 }
 
@@ -208,7 +209,7 @@ fn xtext(value: &str) -> String {
 fn fits(name: Name, value: &str) -> bool {
     match name {
         Name::Port | Name::DestPort => value.parse::<u16>().is_ok(),
-        Name::Source => ["LOCAL", "REMOTE"].iter().any(|own| value.eq_ignore_ascii_case(own)),
+        Name::Source => ["LOCAL", "REMOTE"].iter().any(|word| value.eq_ignore_ascii_case(word)),
         Name::Proto => value.len() <= 64,
         _ => true,
     }

@@ -87,7 +87,7 @@ impl Query {
     /// Whether a record fits. `person` is the tag in its segment.
     fn fits(&self, record: &Record<'_>, person: Option<&Tag>) -> bool {
         let at = Timestamp(record.at);
-        let is = |wanted: &Option<String>, own: &str| wanted.as_ref().is_none_or(|wanted| wanted == own);
+        let is = |wanted: &Option<String>, text: &str| wanted.as_ref().is_none_or(|wanted| wanted == text);
         person.is_none_or(|tag| record.person.as_ref() == Some(tag))
             && self.message_id.is_none_or(|tag| record.message_id == Some(tag))
             && self.since.is_none_or(|since| at >= since)
@@ -97,7 +97,7 @@ impl Query {
             && is(&self.mailstream, &record.mailstream)
             && (is(&self.outcome, &record.decided) || is(&self.outcome, &record.done))
             && self.vendor.as_ref().is_none_or(|vendor| {
-                record.sightings.iter().any(|own| own.vendor.eq_ignore_ascii_case(vendor))
+                record.sightings.iter().any(|sighting| sighting.vendor.eq_ignore_ascii_case(vendor))
             })
     }
 }
@@ -122,7 +122,8 @@ pub fn look(
         }
         for number in segments {
             let tag = query.person.as_ref().map(|person| person.tag(&folder.scope(number)));
-            let summary = std::fs::read(folder.summary(number)).ok().and_then(|own| Summary::decode(&own));
+            let summary =
+                std::fs::read(folder.summary(number)).ok().and_then(|bytes| Summary::decode(&bytes));
             if summary.is_some_and(|summary| !query.may_be_in(&summary, tag.as_ref())) {
                 looked.passed_over += 1;
                 continue;
@@ -144,8 +145,8 @@ pub fn look(
 
 /// What must stand in a record that fits, byte for byte: most records need not be read then.
 fn needles<'a>(query: &'a Query, tag: Option<&'a Tag>) -> Vec<Finder<'a>> {
-    let tags = [tag, query.message_id.as_ref()].into_iter().flatten().map(|own| &own[..]);
-    let texts = [&query.id, &query.mailstream].into_iter().flatten().map(|own| own.as_bytes());
+    let tags = [tag, query.message_id.as_ref()].into_iter().flatten().map(|tag| &tag[..]);
+    let texts = [&query.id, &query.mailstream].into_iter().flatten().map(|name| name.as_bytes());
     tags.chain(texts).map(Finder::new).collect()
 }
 
@@ -163,9 +164,9 @@ fn fitting(
     let mut forged = None;
     let needles = needles(query, tag);
     let walked = segment.skim(&mut head, |head, place, payload| {
-        let may_fit = needles.iter().all(|own| own.find(payload).is_some());
+        let may_fit = needles.iter().all(|needle| needle.find(payload).is_some());
         let record = may_fit.then(|| Record::decode(payload).ok()).flatten();
-        if let Some(record) = record.filter(|own| query.fits(own, tag)) {
+        if let Some(record) = record.filter(|record| query.fits(record, tag)) {
             let link = Link { number: head.count, before, payload: payload.to_vec(), hash: head.hash };
             match link.is_sound() {
                 true => found.push(Found { days: folder.days, segment: number, link, record }),
@@ -191,7 +192,7 @@ pub fn newest(directory: &Path, query: &Query, limit: usize) -> Result<(Vec<Foun
     let mut all = Vec::new();
     let (mut chain, mut of_chain) = (None, 0);
     let looked = look(directory, query, Order::Newest, |found| {
-        let days = found.first().map(|own| own.days);
+        let days = found.first().map(|found| found.days);
         if days.is_some() && days != chain {
             (chain, of_chain) = (days, 0);
         }
@@ -205,6 +206,6 @@ pub fn newest(directory: &Path, query: &Query, limit: usize) -> Result<(Vec<Foun
 }
 
 fn keep_newest(found: &mut Vec<Found>, limit: usize) {
-    found.sort_by_key(|own| std::cmp::Reverse((own.record.at, own.link.number)));
+    found.sort_by_key(|found| std::cmp::Reverse((found.record.at, found.link.number)));
     found.truncate(limit);
 }

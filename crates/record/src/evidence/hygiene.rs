@@ -37,9 +37,11 @@ pub fn signs(
     let mut signs = vec![Signs::default(); people.len()];
     for folder in Folder::all(directory)? {
         for number in folder.segments()? {
-            let summary = std::fs::read(folder.summary(number)).ok().and_then(|own| Summary::decode(&own));
-            let may_be = |own: &Summary| {
-                own.last.is_some_and(|last| last >= since) && own.may_name(Kind::Controller, controller)
+            let summary =
+                std::fs::read(folder.summary(number)).ok().and_then(|bytes| Summary::decode(&bytes));
+            let may_be = |summary: &Summary| {
+                summary.last.is_some_and(|last| last >= since)
+                    && summary.may_name(Kind::Controller, controller)
             };
             if !summary.as_ref().is_none_or(may_be) {
                 continue;
@@ -58,12 +60,12 @@ pub fn signs(
                 continue;
             }
             let scope = folder.scope(number);
-            for (own, person) in signs.iter_mut().zip(people) {
+            for (sign, person) in signs.iter_mut().zip(people) {
                 let Some(found) = person.as_ref().and_then(|person| seen.get(&person.tag(&scope))) else {
                     continue;
                 };
-                own.carried |= found.carried;
-                own.bounced = own.bounced.saturating_add(found.bounced);
+                sign.carried |= found.carried;
+                sign.bounced = sign.bounced.saturating_add(found.bounced);
             }
         }
     }
@@ -90,9 +92,9 @@ fn seen(
         let Some(person) = record.person else { return };
         let (carried, bounced) = (carries_day(&record), record.code / 100 == 5);
         if carried || bounced {
-            let own = seen.entry(person).or_default();
-            own.carried |= carried;
-            own.bounced += u64::from(bounced);
+            let signs = seen.entry(person).or_default();
+            signs.carried |= carried;
+            signs.bounced += u64::from(bounced);
         }
     });
     Ok((seen, walked.err()))

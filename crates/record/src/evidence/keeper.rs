@@ -151,8 +151,8 @@ fn span(folder: &Folder, number: u32) -> (Option<Timestamp>, Option<Timestamp>) 
     let _ = segment.walk(&mut head, |_, payload| {
         if let Ok(record) = Record::decode(payload) {
             let at = Timestamp(record.at);
-            first = Some(first.map_or(at, |own| own.min(at)));
-            last = Some(last.map_or(at, |own| own.max(at)));
+            first = Some(first.map_or(at, |first| first.min(at)));
+            last = Some(last.map_or(at, |last| last.max(at)));
         }
     });
     (first, last)

@@ -145,24 +145,26 @@ impl Log {
     /// Appends notes to a chain. An error comes with the number of records that were not written.
     fn append(&mut self, days: u16, notes: &[Note]) -> Result<(), (usize, ChainError)> {
         let all: usize = notes.iter().map(Note::recipients).sum();
-        let day = notes.first().map_or(0, |own| day_of(own.at));
-        let mut pairs = notes.iter().flat_map(|note| note.each().map(move |own| (note, own))).peekable();
+        let day = notes.first().map_or(0, |note| day_of(note.at));
+        let mut pairs =
+            notes.iter().flat_map(|note| note.each().map(move |recipient| (note, recipient))).peekable();
         let mut written = 0;
         while pairs.peek().is_some() {
             let scope = self.prepare(days, day).map_err(|error| (all - written, error))?;
             let mut payloads = Vec::new();
             let mut records = Vec::new();
-            for (note, (copy, own)) in pairs.by_ref().take(MAX_BATCH) {
+            for (note, (copy, recipient)) in pairs.by_ref().take(MAX_BATCH) {
                 let message_id = self.message_ids.tag(&note.message_id);
                 // Whose pseudonym cannot be had is left out: the record counts all the same.
-                let person = self.store.pseudonym(own.person).ok().map(|own| own.tag(&scope));
-                let record = note.record(copy, own, message_id, person);
+                let person =
+                    self.store.pseudonym(recipient.person).ok().map(|pseudonym| pseudonym.tag(&scope));
+                let record = note.record(copy, recipient, message_id, person);
                 payloads.push(record.encode());
                 records.push(record);
             }
             let chain = self.chain(days).map_err(|error| (all - written, error))?;
             let newest = chain.append(&payloads).map_err(|error| (all - written, error))?;
-            self.chains.get(&days).into_iter().for_each(|own| own.write_head_copy(&self.settings));
+            self.chains.get(&days).into_iter().for_each(|chain| chain.write_head_copy(&self.settings));
             written += payloads.len();
             let first = newest - payloads.len() as u64 + 1;
             (first..).zip(&records).for_each(|(number, record)| self.statistics.take(days, number, record));
@@ -185,7 +187,7 @@ impl Log {
 
     /// The chain of a retention, opened where it is not. One that failed for good is opened anew, though not at once.
     fn chain(&mut self, days: u16) -> Result<&mut Chain, ChainError> {
-        let is_broken = self.chains.get(&days).is_some_and(|own| own.tail.is_broken());
+        let is_broken = self.chains.get(&days).is_some_and(|chain| chain.tail.is_broken());
         let may_try = self.failing.is_none_or(|since| since.elapsed() >= PAUSE);
         if is_broken && may_try {
             self.chains.remove(&days);
@@ -261,7 +263,7 @@ impl Chain {
 
     /// Whether the open segment is to be closed.
     fn is_due(&self, day: i64, settings: &Settings) -> bool {
-        let is_old = self.day.is_some_and(|own| own != day);
+        let is_old = self.day.is_some_and(|other| other != day);
         !self.tail.is_fresh() && (is_old || self.tail.length() >= settings.segment_bytes)
     }
 
@@ -301,13 +303,15 @@ fn tidied(segment: &Segment, end: Result<End, ChainError>) -> Result<bool, Chain
 
 /// Where the second copy of a chain's end is.
 pub(super) fn head_copy(folder: &Folder, settings: &Settings) -> Option<std::path::PathBuf> {
-    settings.head_copy.as_ref().map(|own| own.join(format!("{:04}.head", folder.days)))
+    settings.head_copy.as_ref().map(|directory| directory.join(format!("{:04}.head", folder.days)))
 }
 
 /// The end of the chain before a segment whose own head is not whole, as far as it can be read.
 fn before(folder: &Folder, number: u32) -> Result<Head, ChainError> {
     let mut head = folder.kept_from()?;
-    let Some(previous) = folder.segments()?.into_iter().rfind(|own| *own < number) else { return Ok(head) };
+    let Some(previous) = folder.segments()?.into_iter().rfind(|other| *other < number) else {
+        return Ok(head);
+    };
     let segment = folder.read(previous)?;
     head = segment.start().unwrap_or(head);
     let _ = segment.walk(&mut head, |_, _| {});

@@ -161,7 +161,7 @@ impl MessageIds {
 
     /// The tag of a Message-ID, however it is written; `None` where it is none.
     pub fn tag(&self, text: &str) -> Option<Tag> {
-        note::bare_message_id(text).map(|own| self.0.tag(&[own.as_bytes()]))
+        note::bare_message_id(text).map(|id| self.0.tag(&[id.as_bytes()]))
     }
 }
 

@@ -75,19 +75,19 @@ pub struct NotedRecipient {
 impl Note {
     /// How many recipients it has.
     pub fn recipients(&self) -> usize {
-        self.copies.iter().map(|own| own.recipients.len()).sum()
+        self.copies.iter().map(|copy| copy.recipients.len()).sum()
     }
 
     /// All recipients with their copies.
     pub fn each(&self) -> impl Iterator<Item = (&NotedCopy, &NotedRecipient)> {
-        self.copies.iter().flat_map(|copy| copy.recipients.iter().map(move |own| (copy, own)))
+        self.copies.iter().flat_map(|copy| copy.recipients.iter().map(move |recipient| (copy, recipient)))
     }
 
     /// The record of one of them.
     pub fn record<'a>(
         &'a self,
         copy: &'a NotedCopy,
-        own: &'a NotedRecipient,
+        recipient: &'a NotedRecipient,
         message_id: Option<Tag>,
         person: Option<Tag>,
     ) -> Record<'a> {
@@ -100,22 +100,22 @@ impl Note {
             mailstream: (&*self.mailstream).into(),
             listener: self.listener.as_str().into(),
             route: self.route.as_str().into(),
-            rule: own.decision.rule.name().into(),
-            version: (&*own.decision.version).into(),
-            consent_record: own.decision.record,
-            decided: own.decision.outcome.name().into(),
-            done: own.effect.done.name().into(),
+            rule: recipient.decision.rule.name().into(),
+            version: (&*recipient.decision.version).into(),
+            consent_record: recipient.decision.record,
+            decided: recipient.decision.outcome.name().into(),
+            done: recipient.effect.done.name().into(),
             observed: self.observed,
-            shortfall: own.effect.shortfall.map(Into::into),
+            shortfall: recipient.effect.shortfall.map(Into::into),
             found: self.found as u64,
-            removed: own.effect.removed as u64,
-            swapped: own.effect.swapped as u64,
+            removed: recipient.effect.removed as u64,
+            swapped: recipient.effect.swapped as u64,
             sightings: Cow::Borrowed(&self.sightings),
             before: self.before,
             after: copy.after,
-            result: own.reply.class().name().into(),
-            code: own.reply.code(),
-            queue_id: queue_id(&own.reply).map(Into::into),
+            result: recipient.reply.class().name().into(),
+            code: recipient.reply.code(),
+            queue_id: queue_id(&recipient.reply).map(Into::into),
             downstream: (!self.downstream.is_empty()).then(|| self.downstream.as_str().into()),
         }
     }
@@ -141,7 +141,7 @@ fn queue_id(reply: &Reply) -> Option<String> {
         let lower = word.to_ascii_lowercase();
         let following = |ahead: usize| words.get(index + ahead).copied();
         let is_next = |ahead: usize, wanted: &str| {
-            following(ahead).is_some_and(|own| own.to_ascii_lowercase().starts_with(wanted))
+            following(ahead).is_some_and(|word| word.to_ascii_lowercase().starts_with(wanted))
         };
         match lower.as_str() {
             // Postfix: "queued as X"; others: "queued X".
@@ -149,17 +149,17 @@ fn queue_id(reply: &Reply) -> Option<String> {
             "queued" if !is_next(1, "mail") && !is_next(1, "for") => following(1),
             // Sendmail, OpenSMTPD: "X Message accepted for delivery".
             "message" if is_next(1, "accepted") => {
-                index.checked_sub(1).and_then(|own| words.get(own)).copied()
+                index.checked_sub(1).and_then(|before| words.get(before)).copied()
             }
             // Exim: "OK id=X".
             _ => lower.starts_with("id=").then(|| word.get(3..)).flatten(),
         }
     })?;
-    let id = found.trim_matches(|own: char| !own.is_ascii_alphanumeric());
+    let id = found.trim_matches(|character: char| !character.is_ascii_alphanumeric());
     let is_one = !id.is_empty()
         && id.len() <= MAX_QUEUE_ID
-        && id.bytes().any(|own| own.is_ascii_digit())
-        && id.bytes().all(|own| own.is_ascii_alphanumeric() || b"-_.=+".contains(&own));
+        && id.bytes().any(|byte| byte.is_ascii_digit())
+        && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.=+".contains(&byte));
     is_one.then(|| id.to_owned())
 }
 

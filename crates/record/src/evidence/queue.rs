@@ -73,9 +73,9 @@ impl Queue {
     /// Waits for a note, `idle` at most, then for others that come within `window`, and gives them all.
     pub fn next(&self, idle: Duration, window: Duration) -> Next {
         let idle = Instant::now() + idle;
-        let mut waiting = self.wait(self.locked(), idle, |own| own.notes.is_empty());
+        let mut waiting = self.wait(self.locked(), idle, |waiting| waiting.notes.is_empty());
         if !waiting.notes.is_empty() {
-            waiting = self.wait(waiting, Instant::now() + window, |own| own.recipients < MANY);
+            waiting = self.wait(waiting, Instant::now() + window, |waiting| waiting.recipients < MANY);
         }
         waiting.recipients = 0;
         let notes = std::mem::take(&mut waiting.notes);

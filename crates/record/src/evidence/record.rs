@@ -154,12 +154,14 @@ impl Record<'_> {
         let mut writer = Writer::new(FORMAT);
         writer.time(tag::AT, Some(Timestamp(self.at)));
         let bytes = [
-            (tag::MESSAGE_ID, self.message_id.as_ref().map(|own| &own[..])),
-            (tag::PERSON, self.person.as_ref().map(|own| &own[..])),
-            (tag::BEFORE, self.before.as_ref().map(|own| &own[..])),
-            (tag::AFTER, self.after.as_ref().map(|own| &own[..])),
+            (tag::MESSAGE_ID, self.message_id.as_ref().map(|id| &id[..])),
+            (tag::PERSON, self.person.as_ref().map(|tag| &tag[..])),
+            (tag::BEFORE, self.before.as_ref().map(|hash| &hash[..])),
+            (tag::AFTER, self.after.as_ref().map(|hash| &hash[..])),
         ];
-        bytes.into_iter().for_each(|(tag, own)| own.into_iter().for_each(|own| writer.bytes(tag, own)));
+        bytes
+            .into_iter()
+            .for_each(|(tag, value)| value.into_iter().for_each(|bytes| writer.bytes(tag, bytes)));
         let texts = [
             (tag::ID, Some(&self.id)),
             (tag::CONTROLLER, Some(&self.controller)),
@@ -175,7 +177,7 @@ impl Record<'_> {
             (tag::QUEUE_ID, self.queue_id.as_ref()),
             (tag::DOWNSTREAM, self.downstream.as_ref()),
         ];
-        texts.into_iter().for_each(|(tag, own)| writer.text(tag, own.map(|own| &**own)));
+        texts.into_iter().for_each(|(tag, value)| writer.text(tag, value.map(|text| &**text)));
         if let Some(record) = self.consent_record {
             writer.number(tag::CONSENT_RECORD, record);
         }
@@ -187,8 +189,11 @@ impl Record<'_> {
             (tag::CODE, u64::from(self.code)),
         ];
         // What is nothing needs no field.
-        numbers.into_iter().filter(|(_, own)| *own > 0).for_each(|(tag, own)| writer.number(tag, own));
-        self.sightings.iter().for_each(|own| writer.bytes(tag::SIGHTING, &own.encode()));
+        numbers
+            .into_iter()
+            .filter(|(_, number)| *number > 0)
+            .for_each(|(tag, number)| writer.number(tag, number));
+        self.sightings.iter().for_each(|sighting| writer.bytes(tag::SIGHTING, &sighting.encode()));
         writer.done()
     }
 

@@ -81,14 +81,14 @@ impl Gathering {
     /// Takes in a record.
     pub fn take(&mut self, record: &Record<'_>) {
         let at = Timestamp(record.at);
-        self.first = Some(self.first.map_or(at, |own| own.min(at)));
-        self.last = Some(self.last.map_or(at, |own| own.max(at)));
+        self.first = Some(self.first.map_or(at, |first| first.min(at)));
+        self.last = Some(self.last.map_or(at, |last| last.max(at)));
         self.tags.extend(record.person.iter().chain(record.message_id.iter()));
         self.name(Kind::Controller, &record.controller);
         self.name(Kind::Mailstream, &record.mailstream);
         self.name(Kind::Outcome, &record.decided);
         self.name(Kind::Outcome, &record.done);
-        record.sightings.iter().for_each(|own| self.name(Kind::Vendor, &own.vendor));
+        record.sightings.iter().for_each(|sighting| self.name(Kind::Vendor, &sighting.vendor));
     }
 
     fn name(&mut self, kind: Kind, name: &str) {
@@ -104,8 +104,10 @@ impl Gathering {
         let (many, few): (Vec<_>, Vec<_>) =
             self.names.into_iter().partition(|(_, names)| names.len() > MAX_NAMES);
         let any = many.into_iter().map(|(kind, _)| kind).collect();
-        let names =
-            few.into_iter().flat_map(|(kind, names)| names.into_iter().map(move |own| (kind, own))).collect();
+        let names = few
+            .into_iter()
+            .flat_map(|(kind, names)| names.into_iter().map(move |name| (kind, name)))
+            .collect();
         Summary { first: self.first, last: self.last, names, any, filter: Filter::of(&self.tags) }
     }
 }
@@ -124,7 +126,7 @@ impl Summary {
     /// Whether a vendor with this name may be, without regard to case.
     pub fn may_name_vendor(&self, name: &str) -> bool {
         self.any.contains(&tag::VENDOR)
-            || self.names.iter().any(|(kind, own)| *kind == tag::VENDOR && own.eq_ignore_ascii_case(name))
+            || self.names.iter().any(|(kind, value)| *kind == tag::VENDOR && value.eq_ignore_ascii_case(name))
     }
 
     /// The bytes kept in its file.
@@ -159,7 +161,7 @@ impl Summary {
                 tag::LAST => last = Some(time(content)?),
                 tag::ANY => any.extend(content.first()),
                 tag::FILTER => filter = Filter(content.to_vec()),
-                kind if Kind::ALL.iter().any(|own| own.tag() == kind) => {
+                kind if Kind::ALL.iter().any(|known| known.tag() == kind) => {
                     names.insert((kind, text(content)?));
                 }
                 _ => {}
@@ -196,7 +198,7 @@ impl Filter {
 /// Which bits stand for a tag.
 fn places(tag: &Tag, bytes: usize) -> impl Iterator<Item = usize> {
     let half =
-        |at: usize| tag.get(at..at + 8).and_then(|own| own.try_into().ok()).map_or(0, u64::from_le_bytes);
+        |at: usize| tag.get(at..at + 8).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_le_bytes);
     let (one, other) = (half(0), half(8) | 1);
     let bits = (bytes as u64 * 8).max(1);
     (0..HASHES).map(move |index| (one.wrapping_add(other.wrapping_mul(index)) % bits) as usize)

@@ -98,7 +98,7 @@ impl Place {
     fn ids(&self, query: &Query) -> Vec<String> {
         let (found, looked) = newest(&self.settings.directory, query, 1000).unwrap();
         assert!(looked.troubles.is_empty());
-        found.iter().map(|own| own.record.id.to_string()).collect()
+        found.iter().map(|found| found.record.id.to_string()).collect()
     }
 
     fn problems(&self) -> Vec<String> {
@@ -135,7 +135,7 @@ fn records_are_found_by_each_thing_they_say_and_few_segments_are_opened() {
     assert_eq!(place.ids(&place.person("Ann@Home.example")).len(), 60);
     let check = |query: Query, wanted: &[&str], most_opened: usize| {
         let (found, looked) = newest(&place.settings.directory, &query, 1000).unwrap();
-        let mut ids: Vec<&str> = found.iter().map(|own| &*own.record.id).collect();
+        let mut ids: Vec<&str> = found.iter().map(|found| &*found.record.id).collect();
         ids.dedup();
         assert_eq!(ids, wanted);
         assert!(looked.opened <= most_opened && looked.opened + looked.passed_over == segments, "{looked:?}");
@@ -159,7 +159,7 @@ fn records_are_found_by_each_thing_they_say_and_few_segments_are_opened() {
         assert_eq!(place.ids(&query).len(), count);
     }
     let (found, looked) = newest(&place.settings.directory, &Query::default(), 3).unwrap();
-    let newest: Vec<&str> = found.iter().map(|own| &*own.record.id).collect();
+    let newest: Vec<&str> = found.iter().map(|found| &*found.record.id).collect();
     assert_eq!((newest, looked.opened), (vec!["id59", "id59", "id58"], 1));
 }
 
@@ -169,7 +169,7 @@ fn erasing_a_person_cuts_the_link_and_leaves_the_chain_whole() {
     let before = newest(&place.settings.directory, &place.person("ann@home.example"), 1000).unwrap().0;
     assert_eq!(before.len(), 60);
     // Within a segment a person has one tag, and another one in the next.
-    let mut tags: Vec<_> = before.iter().map(|own| (own.segment, own.record.person.unwrap())).collect();
+    let mut tags: Vec<_> = before.iter().map(|found| (found.segment, found.record.person.unwrap())).collect();
     tags.dedup();
     let segments = place.folder(400).segments().unwrap().len();
     assert_eq!(tags.len(), segments);
@@ -203,7 +203,7 @@ fn every_flipped_bit_is_noticed_packed_or_not() {
             std::fs::write(path, &bytes).unwrap();
             // A few bits of a compressed file say nothing.
             let is_same =
-                || folder.read(2).is_ok_and(|own| own.bytes() == content.bytes()) && *path == packed;
+                || folder.read(2).is_ok_and(|other| other.bytes() == content.bytes()) && *path == packed;
             assert!(!place.problems().is_empty() || is_same(), "{} bit {bit}", path.display());
         }
         std::fs::write(path, whole).unwrap();
@@ -335,15 +335,15 @@ fn each_controller_has_its_retention_and_what_is_left_is_whole() {
         assert_eq!(place.problems(), Vec::<String>::new());
         let ids = place.ids(&place.person("ann@home.example"));
         ids.iter()
-            .map(|own| own[2..].parse::<usize>().unwrap())
-            .partition::<Vec<usize>, _>(|own| own % 2 == 0)
+            .map(|id| id[2..].parse::<usize>().unwrap())
+            .partition::<Vec<usize>, _>(|number| number % 2 == 0)
     };
     let (short, long) = left(15 * DAY);
     assert_eq!((short.len(), long.len()), (22, 30), "days 5 to 19 of one, and all of the other");
-    assert!(short.iter().all(|own| *own as i64 / 3 >= 5));
+    assert!(short.iter().all(|number| *number as i64 / 3 >= 5));
     // The last segment is open, and goes once another one is.
     let (short, long) = left(300 * DAY);
-    assert!(short.iter().all(|own| *own / 3 == 19) && long.len() == 30);
+    assert!(short.iter().all(|number| *number / 3 == 19) && long.len() == 30);
     place.write([place.note(500 * DAY, 61, &["ann@home.example"])]);
     let (_, long) = left(500 * DAY);
     assert_eq!(long, [61]);
@@ -361,7 +361,7 @@ fn a_retention_that_was_made_shorter_holds_for_what_is_there() {
     let mut place = filled("shorter");
     place.settings.retention_days = 2;
     sweep(&place.settings, Timestamp(4 * DAY)).unwrap();
-    assert!(place.ids(&Query::default()).iter().all(|own| own[2..].parse::<usize>().unwrap() >= 40));
+    assert!(place.ids(&Query::default()).iter().all(|id| id[2..].parse::<usize>().unwrap() >= 40));
 }
 
 #[test]
@@ -413,7 +413,7 @@ fn an_export_is_what_the_chains_have_and_a_changed_one_is_not() {
     let place = filled("export");
     let (found, _) = newest(&place.settings.directory, &place.person("ann@home.example"), 1000).unwrap();
     let mut lines: Vec<String> =
-        found.iter().map(|own| serde_json::to_string(&Line::from(own)).unwrap()).collect();
+        found.iter().map(|found| serde_json::to_string(&Line::from(found)).unwrap()).collect();
     let wrong =
         |lines: &[String]| differing(&place.settings, (1..).zip(lines.iter().map(String::as_str))).unwrap();
     assert_eq!(wrong(&lines), Vec::<usize>::new());
@@ -429,7 +429,7 @@ fn counts_are_those_of_the_records() {
     let (counts, days) = crate::statistics::since(&place.settings.directory, "").unwrap();
     assert_eq!((days, counts.recipients.values().sum::<u64>()), (3, 120));
     let mailgun: u64 =
-        counts.trackers.iter().filter(|(own, _)| own.vendor == "Mailgun").map(|(_, count)| count).sum();
+        counts.trackers.iter().filter(|(key, _)| key.vendor == "Mailgun").map(|(_, count)| count).sum();
     assert_eq!(mailgun, 12);
 }
 

@@ -53,7 +53,7 @@ impl Hosts {
     pub fn open(directory: &Path) -> Hosts {
         let rows = read(directory).unwrap_or_default();
         let rows = rows.into_iter().take(MAX_ROWS);
-        let rows = rows.map(|own| ((own.controller.clone(), own.host.clone()), own)).collect();
+        let rows = rows.map(|row| ((row.controller.clone(), row.host.clone()), row)).collect();
         Hosts { path: path(directory), rows, is_changed: false }
     }
 
@@ -69,7 +69,7 @@ impl Hosts {
         let key = self.key(controller, host);
         if !self.rows.contains_key(&key) && self.rows.len() >= MAX_ROWS {
             // What was not seen for longest makes room, the rarer one first.
-            let oldest = self.rows.iter().min_by_key(|(_, own)| (own.last_day.clone(), own.count));
+            let oldest = self.rows.iter().min_by_key(|(_, row)| (row.last_day.clone(), row.count));
             let oldest = oldest.map(|(key, _)| key.clone());
             oldest.into_iter().for_each(|key| drop(self.rows.remove(&key)));
         }
@@ -98,7 +98,8 @@ impl Hosts {
         }
         let Some(domain) = psl::domain_str(host.trim_start_matches("*.")) else { return key };
         let ending = format!(".{domain}");
-        let of_domain = self.rows.keys().filter(|(own, known)| own == controller && known.ends_with(&ending));
+        let of_domain =
+            self.rows.keys().filter(|(owner, known)| owner == controller && known.ends_with(&ending));
         if of_domain.count() >= MAX_OF_DOMAIN { (key.0, format!("*{ending}")) } else { key }
     }
 
@@ -113,7 +114,7 @@ impl Hosts {
     ///
     /// When it cannot be written.
     pub fn save(&mut self, oldest: &str) -> std::io::Result<()> {
-        self.rows.retain(|_, own| &*own.last_day >= oldest);
+        self.rows.retain(|_, row| &*row.last_day >= oldest);
         let folder = self.path.parent().unwrap_or(Path::new("."));
         std::fs::create_dir_all(folder)?;
         let file = File { format: FORMAT, hosts: self.rows.values().cloned().collect() };
@@ -163,16 +164,16 @@ mod tests {
     fn hosts_are_counted_with_their_days_and_read_again() {
         check("days", |folder| {
             assert_eq!(read(folder), Ok(Vec::new()));
-            let mut own = Hosts::open(folder);
-            own.count("shop", "open.vendor.example", 3, "2026-11-20");
-            own.count("shop", "open.vendor.example", 2, "2026-11-18");
-            own.count("shop", "gone.example", 1, "2023-01-01");
-            assert!(own.is_changed());
-            own.save("2024-01-01").unwrap();
-            let mut own = Hosts::open(folder);
-            own.count("shop", "open.vendor.example", 1, "2026-11-25");
-            own.count("club", "open.vendor.example", 1, "2026-11-25");
-            own.save("2024-01-01").unwrap();
+            let mut hosts = Hosts::open(folder);
+            hosts.count("shop", "open.vendor.example", 3, "2026-11-20");
+            hosts.count("shop", "open.vendor.example", 2, "2026-11-18");
+            hosts.count("shop", "gone.example", 1, "2023-01-01");
+            assert!(hosts.is_changed());
+            hosts.save("2024-01-01").unwrap();
+            let mut hosts = Hosts::open(folder);
+            hosts.count("shop", "open.vendor.example", 1, "2026-11-25");
+            hosts.count("club", "open.vendor.example", 1, "2026-11-25");
+            hosts.save("2024-01-01").unwrap();
             let rows = read(folder).unwrap();
             let row = |controller: &str, count, first: &str| HostRow {
                 controller: controller.to_owned(),
@@ -187,13 +188,14 @@ mod tests {
 
     #[test]
     fn rows_have_a_limit_in_all_and_for_each_domain() {
-        let mut own = Hosts::open(Path::new("/nonexistent"));
-        (0..100).for_each(|number| own.count("shop", &format!("a{number}.vendor.example"), 1, "2026-11-20"));
-        assert_eq!(own.rows.len(), MAX_OF_DOMAIN + 1);
+        let mut hosts = Hosts::open(Path::new("/nonexistent"));
+        (0..100)
+            .for_each(|number| hosts.count("shop", &format!("a{number}.vendor.example"), 1, "2026-11-20"));
+        assert_eq!(hosts.rows.len(), MAX_OF_DOMAIN + 1);
         let star = ("shop".to_owned(), "*.vendor.example".to_owned());
-        assert_eq!(own.rows[&star].count, 100 - MAX_OF_DOMAIN as u64);
-        (0..5000).for_each(|number| own.count("shop", &format!("vendor{number}.example"), 1, "2026-11-21"));
-        assert_eq!(own.rows.len(), MAX_ROWS);
-        assert!(!own.rows.contains_key(&star), "what was not seen for longest has gone");
+        assert_eq!(hosts.rows[&star].count, 100 - MAX_OF_DOMAIN as u64);
+        (0..5000).for_each(|number| hosts.count("shop", &format!("vendor{number}.example"), 1, "2026-11-21"));
+        assert_eq!(hosts.rows.len(), MAX_ROWS);
+        assert!(!hosts.rows.contains_key(&star), "what was not seen for longest has gone");
     }
 }

@@ -52,7 +52,7 @@ pub(super) fn take(hours: &mut Hours, record: &Record<'_>) {
     if hours.len() >= MAX_ROWS && !hours.contains_key(&kind) {
         kind.controller = OTHER.to_owned();
     }
-    let own = hours.entry(kind).or_default();
-    own.recipients += 1;
-    own.trackers += record.sightings.iter().map(|own| own.count).sum::<u64>();
+    let hour = hours.entry(kind).or_default();
+    hour.recipients += 1;
+    hour.trackers += record.sightings.iter().map(|sighting| sighting.count).sum::<u64>();
 }

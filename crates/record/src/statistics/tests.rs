@@ -27,23 +27,23 @@ const DAY: i64 = 86_400_000;
 fn nothing_is_counted_twice_or_forgotten_across_restarts_and_days() {
     check("restart", |folder| {
         let records: Vec<Record<'static>> =
-            (0..9).map(|own| record(20_000 * DAY + own * DAY / 3, "news")).collect();
+            (0..9).map(|number| record(20_000 * DAY + number * DAY / 3, "news")).collect();
         for known in 0..=records.len() {
             let _ = std::fs::remove_dir_all(folder);
             let numbered = || (1..).zip(&records);
-            let mut own = Statistics::open(folder, 1095);
-            numbered().take(known).for_each(|(number, record)| own.take(365, number, record));
-            own.save();
+            let mut statistics = Statistics::open(folder, 1095);
+            numbered().take(known).for_each(|(number, record)| statistics.take(365, number, record));
+            statistics.save();
             // What came after that is not saved, and the process ends.
-            numbered().for_each(|(number, record)| own.take(365, number, record));
-            let mut own = Statistics::open(folder, 1095);
-            numbered().for_each(|(number, record)| own.take(365, number, record));
-            own.save();
+            numbered().for_each(|(number, record)| statistics.take(365, number, record));
+            let mut statistics = Statistics::open(folder, 1095);
+            numbered().for_each(|(number, record)| statistics.take(365, number, record));
+            statistics.save();
             let (counts, days) = since(folder, "").unwrap();
             assert_eq!(days, 3);
             assert_eq!(counts.recipients.values().sum::<u64>(), 9);
             assert_eq!(
-                counts.trackers.into_iter().map(|(own, count)| (own.vendor, count)).collect::<Vec<_>>(),
+                counts.trackers.into_iter().map(|(kind, count)| (kind.vendor, count)).collect::<Vec<_>>(),
                 [("SendGrid".to_owned(), 18)]
             );
             assert_eq!(since(folder, "2024-10-05").unwrap().0.recipients.values().sum::<u64>(), 6);
@@ -54,19 +54,19 @@ fn nothing_is_counted_twice_or_forgotten_across_restarts_and_days() {
 #[test]
 fn what_has_changed_is_due_until_it_is_written_or_cannot_be() {
     check("due", |folder| {
-        let mut own = Statistics::open(folder, 1095);
-        assert!(!own.is_due());
-        own.take(365, 1, &record(5, "news"));
-        assert!(own.is_due());
-        own.save();
-        assert!(!own.is_due());
-        own.take(365, 2, &record(5, "news"));
+        let mut statistics = Statistics::open(folder, 1095);
+        assert!(!statistics.is_due());
+        statistics.take(365, 1, &record(5, "news"));
+        assert!(statistics.is_due());
+        statistics.save();
+        assert!(!statistics.is_due());
+        statistics.take(365, 2, &record(5, "news"));
         std::fs::remove_dir_all(folder).unwrap();
         std::fs::write(folder, "in the way").unwrap();
-        own.save();
-        assert!(!own.is_due());
+        statistics.save();
+        assert!(!statistics.is_due());
         std::fs::remove_file(folder).unwrap();
-        own.save();
+        statistics.save();
         assert_eq!(since(folder, "").unwrap().0.recipients.values().sum::<u64>(), 2);
     });
 }
@@ -74,11 +74,11 @@ fn what_has_changed_is_due_until_it_is_written_or_cannot_be() {
 #[test]
 fn rows_have_a_limit_and_the_sum_stays_right() {
     check("limit", |folder| {
-        let mut own = Statistics::open(folder, 1095);
+        let mut statistics = Statistics::open(folder, 1095);
         for number in 1..=5000u64 {
-            own.take(365, number, &record(5, &format!("m{number}")));
+            statistics.take(365, number, &record(5, &format!("m{number}")));
         }
-        own.save();
+        statistics.save();
         let (counts, _) = since(folder, "1970-01-01").unwrap();
         assert_eq!((counts.recipients.len(), counts.trackers.len()), (MAX_ROWS + 1, MAX_ROWS + 1));
         assert_eq!(counts.recipients.values().sum::<u64>(), 5000);
@@ -101,16 +101,16 @@ fn hours_are_those_of_two_days_even_across_restarts() {
     check("hours", |folder| {
         let hours = |day: i64| counts_of(&path(&folder.join("statistics"), day).unwrap()).unwrap().hours;
         for restarts in [false, true] {
-            let mut own = Statistics::open(folder, 1095);
+            let mut statistics = Statistics::open(folder, 1095);
             for (number, day) in (1..).zip(20_000..20_004) {
                 if restarts {
-                    own.save();
-                    own = Statistics::open(folder, 1095);
+                    statistics.save();
+                    statistics = Statistics::open(folder, 1095);
                 }
-                own.take(365, number, &record(day * DAY + 5 * DAY / 24 + 7, "news"));
-                own.take(365, number + 10, &record(day * DAY + 6 * DAY / 24, "news"));
+                statistics.take(365, number, &record(day * DAY + 5 * DAY / 24 + 7, "news"));
+                statistics.take(365, number + 10, &record(day * DAY + 6 * DAY / 24, "news"));
             }
-            own.save();
+            statistics.save();
             assert!(hours(20_000).is_empty() && hours(20_001).is_empty());
             for day in [20_002, 20_003] {
                 let found: Vec<(u8, u64, u64)> = hours(day)

@@ -31,7 +31,7 @@ impl Head {
         context.update(&self.hash);
         context.update(payload);
         let mut hash = [0; 32];
-        hash.iter_mut().zip(context.finish().as_ref()).for_each(|(own, byte)| *own = *byte);
+        hash.iter_mut().zip(context.finish().as_ref()).for_each(|(target, byte)| *target = *byte);
         Head { count: self.count + 1, hash }
     }
 

@@ -241,7 +241,7 @@ pub fn walk(
                 Err(damaged(offset, "a length is impossible"))
             };
         };
-        let stored = frame.get(8..).and_then(|own| own.try_into().ok()).unwrap_or_default();
+        let stored = frame.get(8..).and_then(|bytes| bytes.try_into().ok()).unwrap_or_default();
         let next = match check {
             Check::Chain => head.then(payload),
             Check::Checksum => Head { count: head.count + 1, hash: stored },

@@ -207,8 +207,8 @@ fn make_private(directory: &Path) -> Result<(), BackupError> {
 /// Copies what a file has now, synced. One of the same size is taken to be the same: segments only grow.
 fn copy(from: &Path, to: &Path) -> Result<(), BackupError> {
     let length = std::fs::metadata(from).map_err(io_at(from))?.len();
-    if std::fs::metadata(to).is_ok_and(|own| own.len() == length)
-        && to.extension().is_some_and(|own| own == "journal")
+    if std::fs::metadata(to).is_ok_and(|metadata| metadata.len() == length)
+        && to.extension().is_some_and(|extension| extension == "journal")
     {
         return Ok(());
     }
@@ -226,7 +226,7 @@ fn write_note(path: &Path, note: &impl Serialize) -> Result<(), BackupError> {
     let mut file = create(path)?;
     file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(io_at(path))?;
     let directory = path.parent().unwrap_or(path);
-    File::open(directory).and_then(|own| own.sync_all()).map_err(io_at(directory))
+    File::open(directory).and_then(|directory| directory.sync_all()).map_err(io_at(directory))
 }
 
 fn read_note<T: DeserializeOwned>(path: &Path) -> Result<T, BackupError> {

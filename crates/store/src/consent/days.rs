@@ -119,8 +119,9 @@ impl Days {
         let state = State { table, gathered: Gathered::default(), is_closing: false };
         let shared =
             Arc::new(Shared { log: Mutex::new(log), state: Mutex::new(state), news: Condvar::new() });
-        let own = Arc::clone(&shared);
-        let writer = std::thread::Builder::new().name("days-writer".to_owned()).spawn(move || own.run())?;
+        let writing = Arc::clone(&shared);
+        let writer =
+            std::thread::Builder::new().name("days-writer".to_owned()).spawn(move || writing.run())?;
         let days = Days { shared, writer: Mutex::new(Some(writer)), is_fresh };
         if is_damaged {
             days.write_all_anew();
@@ -191,8 +192,8 @@ impl Days {
         let frames = {
             let mut state = locked(&self.shared.state);
             let removed = state.table.remove(tag);
-            let is_gone = |own: &(u16, Tag, Day)| removed.contains(&(own.0, own.1));
-            state.gathered.rows.retain(|own| !is_gone(own));
+            let is_gone = |row: &(u16, Tag, Day)| removed.contains(&(row.0, row.1));
+            state.gathered.rows.retain(|row| !is_gone(row));
             state.table.gone(&removed)
         };
         if frames.is_empty() { Ok(()) } else { log.append_synced(&frames) }

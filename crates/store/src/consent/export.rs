@@ -199,14 +199,15 @@ impl Export {
     ///
     /// When the journal is damaged.
     pub fn differing(&self, store: &Store) -> Result<Vec<u64>, StoreError> {
-        let mut wrong: Vec<u64> = self.records.iter().map(|own| own.record).collect();
+        let mut wrong: Vec<u64> = self.records.iter().map(|record| record.record).collect();
         store.each_link(|number, before, payload, hash| {
-            let same = |own: &Record| {
-                own.record == number
-                    && own.proof == Proof { hash_before: hex(before), payload: hex(payload), hash: hex(hash) }
+            let same = |record: &Record| {
+                record.record == number
+                    && record.proof
+                        == Proof { hash_before: hex(before), payload: hex(payload), hash: hex(hash) }
             };
             if self.records.iter().any(same) {
-                wrong.retain(|own| *own != number);
+                wrong.retain(|other| *other != number);
             }
         })?;
         Ok(wrong)
@@ -224,7 +225,7 @@ fn stands(controller: &str, standing: &super::Standing, now: Timestamp) -> Stand
 }
 
 fn record(recorded_at: Timestamp, change: &Change, link: &Link) -> Record {
-    let time = |time: Option<Timestamp>| time.map(|own| own.to_string());
+    let time = |time: Option<Timestamp>| time.map(|time| time.to_string());
     let details = change.details.clone();
     Record {
         record: link.number,
@@ -281,7 +282,7 @@ mod tests {
         let export = Export::of(&store, person).unwrap().unwrap();
         assert_eq!(export.records.len(), 18);
         assert_eq!(
-            export.standing.iter().map(|own| own.controller.as_str()).collect::<Vec<_>>(),
+            export.standing.iter().map(|standing| standing.controller.as_str()).collect::<Vec<_>>(),
             ["club", "shop"]
         );
         assert_eq!(export.records[17].evidence.as_deref(), Some("form/9"));
@@ -296,7 +297,7 @@ mod tests {
         assert_eq!(Export::of(&store, store.person("eve@home.example")).unwrap(), None);
         let club = Export::of_controller(&store, person, &"club".parse().unwrap()).unwrap().unwrap();
         assert_eq!((club.records.len(), club.standing.len()), (9, 1));
-        assert!(club.records.iter().all(|own| own.controller == "club"));
+        assert!(club.records.iter().all(|record| record.controller == "club"));
         assert_eq!(club.differing(&store).unwrap(), Vec::<u64>::new());
         drop(store);
         std::fs::remove_dir_all(folder).unwrap();

@@ -272,7 +272,7 @@ impl Prepared {
     pub fn results(self, applied: Vec<Applied>) -> Vec<RowResult> {
         let mut applied = applied.into_iter();
         let mut result = |row: Result<bool, String>| match row {
-            Ok(unproved) => applied.next().map_or_else(missing, |own| outcome(&own, unproved)),
+            Ok(unproved) => applied.next().map_or_else(missing, |applied| outcome(&applied, unproved)),
             Err(error) => RowResult::Failed(error),
         };
         self.rows.into_iter().map(&mut result).collect()
@@ -350,9 +350,9 @@ pub fn unknown_name(name: &str) -> String {
         );
     }
     let is_near =
-        |own: &str| own.len() > 3 && name.len() > 3 && (own.starts_with(name) || name.starts_with(own));
-    match COLUMNS.into_iter().find(|own| is_near(own)) {
-        Some(own) => format!("unknown field; did you mean `{own}`?"),
+        |text: &str| text.len() > 3 && name.len() > 3 && (text.starts_with(name) || name.starts_with(text));
+    match COLUMNS.into_iter().find(|column| is_near(column)) {
+        Some(column) => format!("unknown field; did you mean `{column}`?"),
         None => "unknown field".to_owned(),
     }
 }

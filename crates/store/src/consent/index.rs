@@ -158,7 +158,7 @@ impl SledIndex {
         // What the database itself has written down last must be the same, or it lost something.
         let within = guarded(|| open.db.get(COUNT))?;
         let within = within.and_then(|bytes| bytes.as_ref().try_into().ok().map(u64::from_le_bytes));
-        let marked = marked.filter(|own| within == Some(own.head.count));
+        let marked = marked.filter(|mark| within == Some(mark.head.count));
         Ok(SledIndex {
             open: RwLock::new(Some(open)),
             directory: directory.to_owned(),

@@ -392,7 +392,8 @@ mod tests {
         for (number, checkpoint) in (1..).zip(&checkpoints) {
             assert!(checkpoint.holds(&folder.0).unwrap());
             let (again, _, read) = folder.open_from(Some(checkpoint)).unwrap();
-            let wanted: Vec<String> = (number + 1..=12).map(|own| format!("{own} record {own}")).collect();
+            let wanted: Vec<String> =
+                (number + 1..=12).map(|index| format!("{index} record {index}")).collect();
             assert_eq!(read, wanted);
             assert_eq!((again.head(), again.checkpoint()), (journal.head(), journal.checkpoint()));
         }

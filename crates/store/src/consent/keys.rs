@@ -107,7 +107,7 @@ impl Keys {
         let mut keys = Keys::over(file, store_key);
         if length < SLOT as u64 {
             let mut head = [0; SLOT];
-            head.iter_mut().zip(MAGIC).for_each(|(own, byte)| *own = *byte);
+            head.iter_mut().zip(MAGIC).for_each(|(target, byte)| *target = *byte);
             keys.file.write_all_at(&head, 0)?;
             keys.file.sync_all()?;
             if let Some(directory) = path.parent() {
@@ -183,8 +183,8 @@ impl Keys {
             ));
         }
         self.free = free;
-        for own in known {
-            self.people.insert_unique(hash(&own), own, hash);
+        for entry in known {
+            self.people.insert_unique(hash(&entry), entry, hash);
         }
         if unreadable > 0 {
             tracing::warn!(
@@ -268,13 +268,13 @@ impl Keys {
         // The time of its making goes before ten random bytes, so that those who came together stand together in the index. The journal says
         // when a record was made, so this tells nothing new.
         let made = Timestamp::now().0.to_be_bytes();
-        id.iter_mut().zip(made.iter().skip(2)).for_each(|(own, byte)| *own = *byte);
+        id.iter_mut().zip(made.iter().skip(2)).for_each(|(target, byte)| *target = *byte);
         let slot = self.free.last().copied().unwrap_or(self.next);
         let plain = [&person.0[..], &id, &key].concat();
         let sealed = self.master.seal(&plain, &slot.to_le_bytes());
         let mut bytes = [0; SLOT];
         let content = std::iter::once(TAGGED).chain(sealed).chain(tag);
-        bytes.iter_mut().zip(content).for_each(|(own, byte)| *own = byte);
+        bytes.iter_mut().zip(content).for_each(|(target, byte)| *target = byte);
         self.file.write_all_at(&bytes, offset(slot))?;
         if self.free.pop().is_none() {
             self.next += 1;
@@ -340,7 +340,7 @@ impl Keys {
         }
         self.file.write_all_at(&empty, offset(slot))?;
         if let Some(tag) = tag
-            && let Ok(known) = self.people.find_entry(hash(&Known { tag, slot }), |own| own.slot == slot)
+            && let Ok(known) = self.people.find_entry(hash(&Known { tag, slot }), |known| known.slot == slot)
         {
             known.remove();
         }
@@ -357,7 +357,7 @@ impl Keys {
     pub fn erase_ids(&mut self, ids: &HashSet<[u8; 16]>) -> io::Result<Vec<Person>> {
         let slots = self.slots_of(ids)?;
         self.erase_slots(&slots)?;
-        Ok(slots.into_iter().map(|own| own.person).collect())
+        Ok(slots.into_iter().map(|slot| slot.person).collect())
     }
 
     /// The slots of those who have one of these ids.
@@ -380,9 +380,9 @@ impl Keys {
     ///
     /// When the file cannot be read or written.
     pub fn erase_slots(&mut self, slots: &[Slot]) -> io::Result<()> {
-        for own in slots {
-            if self.read(own.slot).is_some_and(|(_, entry)| entry.id == own.id) {
-                self.overwrite(own.slot)?;
+        for item in slots {
+            if self.read(item.slot).is_some_and(|(_, entry)| entry.id == item.id) {
+                self.overwrite(item.slot)?;
             }
         }
         self.file.sync_data()

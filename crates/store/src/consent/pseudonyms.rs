@@ -204,9 +204,9 @@ impl Pseudonyms {
     ///
     /// When it cannot be read, or was written under another store key.
     pub fn read(path: &Path, store_key: &StoreKey) -> io::Result<Pseudonyms> {
-        let mut own = Pseudonyms::over(File::open(path)?, store_key);
-        own.load(&snapshot(path)?)?;
-        Ok(own)
+        let mut pseudonyms = Pseudonyms::over(File::open(path)?, store_key);
+        pseudonyms.load(&snapshot(path)?)?;
+        Ok(pseudonyms)
     }
 
     fn over(file: File, store_key: &StoreKey) -> Pseudonyms {
@@ -346,13 +346,13 @@ impl Pseudonyms {
         let Some((top, held)) = self.above(path) else { return Ok(false) };
         let mut key = held.key;
         for depth in top.depth..LEVELS {
-            let own = digit(path, depth);
-            for other in (0..1 << BITS).filter(|other| *other != own) {
+            let taken = digit(path, depth);
+            for other in (0..1 << BITS).filter(|other| *other != taken) {
                 let beside = prefix(path, depth) << BITS | u64::from(other);
                 let node = Node { generation: top.generation, depth: depth + 1, path: beside };
                 self.put(node, child(&key, other))?;
             }
-            key = child(&key, own);
+            key = child(&key, taken);
         }
         // Nobody else may lose their tags to a crash: what is beside the path is on disk before the key above it goes.
         self.file.sync_data()?;
@@ -382,7 +382,7 @@ impl Pseudonyms {
         plain.extend_from_slice(&key);
         let sealed = self.master.seal(&plain, &slot.to_le_bytes());
         let mut bytes = [0; SLOT];
-        bytes.iter_mut().zip([USED].into_iter().chain(sealed)).for_each(|(own, byte)| *own = byte);
+        bytes.iter_mut().zip([USED].into_iter().chain(sealed)).for_each(|(target, byte)| *target = byte);
         self.file.write_all_at(&bytes, offset(slot))?;
         if self.free.pop().is_none() {
             self.next += 1;
@@ -444,10 +444,10 @@ fn digit(path: u64, depth: u8) -> u8 {
 
 fn child(key: &[u8; 32], digit: u8) -> [u8; 32] {
     let mut input = [digit; 33];
-    input.iter_mut().zip(key).for_each(|(own, byte)| *own = *byte);
+    input.iter_mut().zip(key).for_each(|(target, byte)| *target = *byte);
     let mut child = [0; 32];
     let hash = digest::digest(&digest::SHA256, &input);
-    child.iter_mut().zip(hash.as_ref()).for_each(|(own, byte)| *own = *byte);
+    child.iter_mut().zip(hash.as_ref()).for_each(|(target, byte)| *target = *byte);
     child
 }
 
@@ -470,21 +470,23 @@ mod tests {
         StoreKey::new([2; 32]).person(&format!("p{number}@home.example"))
     }
 
-    fn tag(own: &Pseudonyms, person: Person) -> Option<[u8; 16]> {
-        own.of(person).map(|own| own.tag(b"here"))
+    fn tag(pseudonyms: &Pseudonyms, person: Person) -> Option<[u8; 16]> {
+        pseudonyms.of(person).map(|pseudonym| pseudonym.tag(b"here"))
     }
 
     #[test]
     fn erasing_one_takes_that_ones_tags_and_nobody_elses() {
         check("erase", |path, key| {
-            let mut own = Pseudonyms::open(path, key).unwrap();
-            let before: Vec<_> = (0..300).map(|number| tag(&own, person(number)).unwrap()).collect();
-            assert_ne!(own.of(person(1)).unwrap().tag(b"there"), before[1]);
+            let mut pseudonyms = Pseudonyms::open(path, key).unwrap();
+            let before: Vec<_> = (0..300).map(|number| tag(&pseudonyms, person(number)).unwrap()).collect();
+            assert_ne!(pseudonyms.of(person(1)).unwrap().tag(b"there"), before[1]);
             for number in (0..300).step_by(3) {
-                assert!(own.erase(person(number)).unwrap());
-                assert!(!own.erase(person(number)).unwrap());
+                assert!(pseudonyms.erase(person(number)).unwrap());
+                assert!(!pseudonyms.erase(person(number)).unwrap());
             }
-            for again in [own, Pseudonyms::open(path, key).unwrap(), Pseudonyms::read(path, key).unwrap()] {
+            for again in
+                [pseudonyms, Pseudonyms::open(path, key).unwrap(), Pseudonyms::read(path, key).unwrap()]
+            {
                 for number in 0..300 {
                     let kept = (number % 3 != 0).then(|| before[number as usize]);
                     assert_eq!(tag(&again, person(number)), kept, "{number}");
@@ -496,15 +498,15 @@ mod tests {
     #[test]
     fn neighbours_that_share_all_but_the_last_digits_keep_their_tags() {
         check("near", |path, key| {
-            let mut own = Pseudonyms::open(path, key).unwrap();
+            let mut pseudonyms = Pseudonyms::open(path, key).unwrap();
             let near =
                 |last: u8| Person([[7, 7, 7, 7, last].as_slice(), &[9; 11]].concat().try_into().unwrap());
-            let before: Vec<_> = (0..=255).map(|last| tag(&own, near(last))).collect();
+            let before: Vec<_> = (0..=255).map(|last| tag(&pseudonyms, near(last))).collect();
             for last in 0..=255 {
-                own.erase(near(last)).unwrap();
+                pseudonyms.erase(near(last)).unwrap();
                 for other in 0..=255 {
                     let kept = (other > last).then(|| before[usize::from(other)]).flatten();
-                    assert_eq!(tag(&own, near(other)), kept, "{last} {other}");
+                    assert_eq!(tag(&pseudonyms, near(other)), kept, "{last} {other}");
                 }
             }
         });
@@ -513,19 +515,19 @@ mod tests {
     #[test]
     fn who_comes_back_has_another_tag_and_can_be_erased_again() {
         check("back", |path, key| {
-            let mut own = Pseudonyms::open(path, key).unwrap();
+            let mut pseudonyms = Pseudonyms::open(path, key).unwrap();
             let (ann, bob) = (person(1), person(2));
-            let mut seen = vec![tag(&own, ann).unwrap()];
-            let bobs = tag(&own, bob);
+            let mut seen = vec![tag(&pseudonyms, ann).unwrap()];
+            let bobs = tag(&pseudonyms, bob);
             for _ in 0..3 {
-                assert!(own.erase(ann).unwrap());
-                assert_eq!(tag(&own, ann), None);
-                let again = own.of_or_new(ann).unwrap().tag(b"here");
+                assert!(pseudonyms.erase(ann).unwrap());
+                assert_eq!(tag(&pseudonyms, ann), None);
+                let again = pseudonyms.of_or_new(ann).unwrap().tag(b"here");
                 assert!(!seen.contains(&again));
                 seen.push(again);
-                own = Pseudonyms::open(path, key).unwrap();
-                assert_eq!(tag(&own, ann), Some(again));
-                assert_eq!(tag(&own, bob), bobs);
+                pseudonyms = Pseudonyms::open(path, key).unwrap();
+                assert_eq!(tag(&pseudonyms, ann), Some(again));
+                assert_eq!(tag(&pseudonyms, bob), bobs);
             }
         });
     }
@@ -533,9 +535,9 @@ mod tests {
     #[test]
     fn the_root_is_not_in_the_file_any_more() {
         check("root", |path, key| {
-            let mut own = Pseudonyms::open(path, key).unwrap();
+            let mut pseudonyms = Pseudonyms::open(path, key).unwrap();
             let root = std::fs::read(path).unwrap()[SLOT..2 * SLOT].to_vec();
-            own.erase(person(1)).unwrap();
+            pseudonyms.erase(person(1)).unwrap();
             let file = std::fs::read(path).unwrap();
             assert!(memchr::memmem::find(&file, &root[..SEALED]).is_none());
             assert_eq!(file.len(), (2 + 60) * SLOT);
@@ -545,22 +547,22 @@ mod tests {
     #[test]
     fn an_erasure_that_was_cut_off_harms_nobody_and_can_be_done_again() {
         check("cut", |path, key| {
-            let mut own = Pseudonyms::open(path, key).unwrap();
+            let mut pseudonyms = Pseudonyms::open(path, key).unwrap();
             let root = std::fs::read(path).unwrap()[SLOT..2 * SLOT].to_vec();
-            let (ann, bob) = (tag(&own, person(1)), tag(&own, person(2)));
-            own.erase(person(1)).unwrap();
+            let (ann, bob) = (tag(&pseudonyms, person(1)), tag(&pseudonyms, person(2)));
+            pseudonyms.erase(person(1)).unwrap();
             // As if the root had not been overwritten yet.
             let file = OpenOptions::new().write(true).open(path).unwrap();
             file.write_all_at(&root, SLOT as u64).unwrap();
-            let mut own = Pseudonyms::open(path, key).unwrap();
-            assert_eq!((tag(&own, person(1)), tag(&own, person(2))), (ann, bob));
-            assert!(own.erase(person(1)).unwrap());
+            let mut pseudonyms = Pseudonyms::open(path, key).unwrap();
+            assert_eq!((tag(&pseudonyms, person(1)), tag(&pseudonyms, person(2))), (ann, bob));
+            assert!(pseudonyms.erase(person(1)).unwrap());
             let beside = path.with_extension("copy");
             copy(path, &beside).unwrap();
             assert_eq!(std::fs::read(&beside).unwrap(), std::fs::read(path).unwrap());
             std::fs::remove_file(beside).unwrap();
-            let own = Pseudonyms::open(path, key).unwrap();
-            assert_eq!((tag(&own, person(1)), tag(&own, person(2))), (None, bob));
+            let pseudonyms = Pseudonyms::open(path, key).unwrap();
+            assert_eq!((tag(&pseudonyms, person(1)), tag(&pseudonyms, person(2))), (None, bob));
             assert_eq!(std::fs::read(path).unwrap().len(), (2 + 60) * SLOT);
         });
     }

@@ -55,7 +55,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// A store in this directory, with the defaults of `config.toml`.
+    /// A store in this directory, with the defaults of `config.reference.toml`.
     pub fn at(directory: impl Into<PathBuf>) -> Settings {
         Settings {
             directory: directory.into(),
@@ -299,7 +299,7 @@ impl Store {
     pub fn pseudonym(&self, person: Person) -> io::Result<Pseudonym> {
         let known = self.shared.pseudonyms.read().unwrap_or_else(PoisonError::into_inner).of(person);
         match known {
-            Some(own) => Ok(own),
+            Some(pseudonym) => Ok(pseudonym),
             None => self.shared.pseudonyms.write().unwrap_or_else(PoisonError::into_inner).of_or_new(person),
         }
     }
@@ -473,7 +473,7 @@ impl Store {
         for key in keys {
             let Some(indexed) = self.shared.indexed(&key)? else { continue };
             match indexed.trail.whole() {
-                Some(own) => places.extend_from_slice(own),
+                Some(numbers) => places.extend_from_slice(numbers),
                 None => return Ok(None),
             }
         }

@@ -88,7 +88,7 @@ mod tests {
         for number in [1, 2, 2, 1, 3] {
             trail.push(number, place(40));
         }
-        assert_eq!(trail.whole().unwrap().iter().map(|own| own.0).collect::<Vec<_>>(), [1, 2, 3]);
+        assert_eq!(trail.whole().unwrap().iter().map(|pair| pair.0).collect::<Vec<_>>(), [1, 2, 3]);
         (4..=70).for_each(|number| trail.push(number, place(40)));
         assert_eq!((trail.whole(), trail.count(), trail.newest()), (None, 70, 70));
     }

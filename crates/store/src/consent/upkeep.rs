@@ -19,10 +19,10 @@ pub struct Retention {
 /// When the store cannot be read or written, or is damaged.
 pub fn once(store: &Store, retentions: &[Retention], now: Timestamp) -> Result<(u64, Verified), StoreError> {
     let mut erased = 0;
-    for own in retentions.iter().filter(|own| own.days > 0) {
-        let before = now.plus_days(-i64::from(own.days));
+    for retention in retentions.iter().filter(|retention| retention.days > 0) {
+        let before = now.plus_days(-i64::from(retention.days));
         loop {
-            let some = store.expire(&own.controller, before, now)?;
+            let some = store.expire(&retention.controller, before, now)?;
             erased += some;
             if some == 0 {
                 break;

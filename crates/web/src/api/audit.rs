@@ -1,4 +1,4 @@
-//! The audit trail, to write into and to read.
+//! Reads and appends to the audit trail.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,71 +14,71 @@ use crate::problem::Problem;
 use crate::record::audit::{Audit, Chained, Entry};
 use crate::record::evidence::export::hex;
 
-/// How many entries an answer has where nothing is said.
+/// The number of entries in a response by default.
 const FEW: usize = 100;
-/// How many it has at most.
+/// The maximum number of entries in a response.
 const MOST: usize = 1000;
 
-/// What somebody did.
+/// An action to be recorded.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Deed {
-    /// Who.
+    /// The person who acted, as the console knows them.
     actor: Text,
-    /// What, in a word with a dot: `person.viewed`.
+    /// The action, as words joined by a dot: `person.viewed`.
     action: Name,
-    /// About which controller's.
+    /// The controller whose data was concerned.
     controller: Option<Name>,
-    /// About whom, by keyed hash: an address does not belong here.
+    /// The keyed hash of the person concerned; never an address.
     #[schema(pattern = "^[0-9a-f]{32}$")]
     person: Option<String>,
-    /// What else there is to know.
+    /// Further details, such as a reason.
     detail: Option<Text>,
 }
 
 /// An entry that is durable.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Written {
-    /// Its number.
+    /// The number of the entry.
     number: u64,
-    /// The chain's hash up to and with it.
+    /// The chain's hash up to and including the entry.
     hash: String,
 }
 
-/// Entries.
+/// A page of entries.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Entries {
-    /// The newest first.
+    /// The entries, newest first.
     entries: Vec<Shown>,
-    /// What `before` is for the next ones; null where these are the last.
+    /// The value of `before` for the next page; null if this is the last one.
     next: Option<u64>,
 }
 
-/// One of them.
+/// An entry of the trail.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Shown {
-    /// Its number.
+    /// The number of the entry.
     number: u64,
-    /// When.
+    /// When the action was recorded.
     #[schema(format = DateTime)]
     time: String,
-    /// Through which token it was written.
+    /// The token through which it was recorded.
     token: String,
-    /// Who.
+    /// The person who acted.
     actor: String,
-    /// What.
+    /// The action.
     action: String,
-    /// About which controller's.
+    /// The controller whose data was concerned.
     controller: Option<String>,
-    /// About whom, by keyed hash.
+    /// The keyed hash of the person concerned.
     person: Option<String>,
-    /// What else there is to know.
+    /// Further details.
     detail: Option<String>,
-    /// The chain's hash up to and with it.
+    /// The chain's hash up to and including the entry.
     hash: String,
 }
 
-/// The trail, opened when it is first used. Where that fails it is tried again with the next request.
+/// The trail, opened on first use. If that fails, the next request tries again.
 #[derive(Debug)]
 pub(super) struct Kept {
     directory: PathBuf,
@@ -86,7 +86,7 @@ pub(super) struct Kept {
 }
 
 impl Kept {
-    /// One in this directory.
+    /// Creates a trail in this directory, which is opened later.
     pub(super) fn at(directory: &Path) -> Kept {
         Kept { directory: directory.to_owned(), trail: Mutex::new(None) }
     }
@@ -99,7 +99,7 @@ impl Kept {
         };
         let done = work(trail);
         if done.is_err() {
-            // What is in the file may be unknown then.
+            // The contents of the file are unknown in that case.
             *held = None;
         }
         done
@@ -109,17 +109,17 @@ impl Kept {
 pub(super) async fn write(call: Call) -> Answered {
     call.query(&[])?;
     let deed: Deed = read_body(&call.body)?;
-    if deed.person.as_deref().is_some_and(|own| super::model::person(own).is_none()) {
+    if deed.person.as_deref().is_some_and(|person| super::model::person(person).is_none()) {
         return Err(Problem::malformed("person: expected the keyed hash, 32 lower-case hexadecimal digits"));
     }
     let entry = Entry {
         at: call.now.0,
-        token: call.grant.as_ref().map_or(String::new(), |own| own.name.clone()),
+        token: call.grant.as_ref().map_or(String::new(), |grant| grant.name.clone()),
         actor: deed.actor.0,
         action: deed.action.0,
-        controller: deed.controller.map(|own| own.0),
+        controller: deed.controller.map(|controller| controller.0),
         person: deed.person,
-        detail: deed.detail.map(|own| own.0),
+        detail: deed.detail.map(|detail| detail.0),
     };
     let written = on_disk(&call.api, move |trail| trail.write(&entry)).await?;
     json(StatusCode::CREATED, &Written { number: written.number, hash: hex(&written.hash) })
@@ -128,7 +128,7 @@ pub(super) async fn write(call: Call) -> Answered {
 pub(super) async fn read(call: Call) -> Answered {
     let (mut limit, mut before) = (FEW, u64::MAX);
     for (name, value) in call.query(&["limit", "before"])? {
-        let number = value.parse::<u32>().ok().filter(|own| *own > 0 && !value.starts_with('+'));
+        let number = value.parse::<u32>().ok().filter(|number| *number > 0 && !value.starts_with('+'));
         match (name.as_str(), number) {
             ("limit", Some(number)) if number as usize <= MOST => limit = number as usize,
             ("limit", _) => return Err(Problem::malformed("limit: expected a number from 1 to 1000")),
@@ -137,7 +137,7 @@ pub(super) async fn read(call: Call) -> Answered {
         }
     }
     let entries = on_disk(&call.api, move |trail| trail.before(before, limit)).await?;
-    let next = entries.last().map(|own| own.number).filter(|own| *own > 1);
+    let next = entries.last().map(|entry| entry.number).filter(|number| *number > 1);
     json(StatusCode::OK, &Entries { entries: entries.into_iter().map(Shown::of).collect(), next })
 }
 
@@ -153,15 +153,15 @@ async fn on_disk<T: Send + 'static>(
             Err(Problem::unavailable("The audit trail cannot be used; the log says why"))
         }
         Err(_) => {
-            tracing::error!("work on the audit trail ended in an internal error");
+            tracing::error!("an internal error occurred while using the audit trail");
             Err(Problem::internal())
         }
     }
 }
 
 impl Shown {
-    fn of(own: Chained) -> Shown {
-        let Chained { number, hash, entry } = own;
+    fn of(chained: Chained) -> Shown {
+        let Chained { number, hash, entry } = chained;
         Shown {
             number,
             time: crate::consent::Timestamp(entry.at).to_string(),

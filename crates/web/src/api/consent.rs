@@ -1,4 +1,4 @@
-//! What one person has said, by address: look up, record, erase.
+//! One person's consent by address: look up, record, erase.
 
 use std::sync::Arc;
 
@@ -14,26 +14,26 @@ use crate::consent::import::Row;
 use crate::consent::{Applied, Controller, Person, Standing, State, Timestamp};
 use crate::problem::Problem;
 
-/// What was recorded.
+/// The result of recording a change.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Recorded {
-    /// `recorded`, or `recorded_without_grant` where there was no evidence for a grant (N22).
+    /// `recorded`, or `recorded_without_grant` if a grant had no proof of consent.
     result: &'static str,
-    /// Its number in the journal.
+    /// The number of the record in the journal.
     record: u64,
-    /// The time it was recorded with, where the time claimed lies ahead of the relay's clock, or what stood
-    /// before does.
+    /// The time it was recorded with, if the claimed time was ahead of the relay's clock or earlier than the
+    /// current state.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(format = DateTime)]
     recorded_as_of: Option<String>,
-    /// What stands now.
+    /// The person's consent as it now stands.
     consent: Consent,
 }
 
-/// Whether there was somebody to erase.
+/// The result of erasing a person.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Erased {
-    /// Whether.
+    /// True if the person was found and erased.
     erased: bool,
 }
 
@@ -45,7 +45,7 @@ pub(super) async fn lookup(call: Call) -> Answered {
     shown(StatusCode::OK, &consent, &consent)
 }
 
-/// What stands for a person.
+/// Looks up a person's consent.
 pub(super) async fn standing(call: &Call, person: Person) -> Result<Consent, Problem> {
     let (controller, now) = (call.controller()?.clone(), call.now);
     let found = {
@@ -56,7 +56,7 @@ pub(super) async fn standing(call: &Call, person: Person) -> Result<Consent, Pro
     Ok(Consent::of(controller.as_str(), shown, &found, now))
 }
 
-/// An answer with the ETag of what stands.
+/// Builds a response with the ETag of the current consent.
 pub(super) fn shown(status: StatusCode, consent: &Consent, body: &impl Serialize) -> Answered {
     let mut response = json(status, body)?;
     let tag = HeaderValue::try_from(tag(consent)).map_err(|_| Problem::internal())?;
@@ -64,7 +64,8 @@ pub(super) fn shown(status: StatusCode, consent: &Consent, body: &impl Serialize
     Ok(response)
 }
 
-/// The ETag of what stands: it changes with everything that the answer shows, the end of a grant included.
+/// Computes the ETag of the current consent. It changes with everything in the response, including the expiry
+/// of a grant.
 pub(super) fn tag(consent: &Consent) -> String {
     let text = serde_json::to_vec(consent).unwrap_or_default();
     let hash = digest::digest(&digest::SHA256, &text);
@@ -81,7 +82,7 @@ pub(super) async fn set(call: Call) -> Answered {
     record(call, person, &row).await
 }
 
-/// Records what a person said, if what stands is what the request wants.
+/// Records what a person said, provided that the current consent is what the request expects.
 pub(super) async fn record(call: Call, person: Person, row: &Row) -> Answered {
     let controller = call.controller()?.clone();
     let change = row.said(&controller).map_err(Problem::malformed)?;
@@ -95,7 +96,7 @@ pub(super) async fn record(call: Call, person: Person, row: &Row) -> Answered {
         all.await?.into_iter().next().ok_or_else(Problem::internal)?
     } else {
         let shown = api.store.outward(&controller).shown(person);
-        let fits = move |own: &Standing| conditions.fit(&controller, &shown, own, now);
+        let fits = move |standing: &Standing| conditions.fit(&controller, &shown, standing, now);
         let one = api.write(|store, done| {
             store.record_if(person, change, fits, move |applied| drop(done.send(applied)))
         });
@@ -111,12 +112,11 @@ pub(super) async fn record(call: Call, person: Person, row: &Row) -> Answered {
             ));
         }
         Applied::SupersededByWithdrawal => {
-            let detail =
-                "The person withdrew; only a grant with a later event_time and evidence supersedes that";
+            let detail = "The person withdrew; only a grant with a later event_time and proof of consent supersedes that";
             return Err(Problem::conflict("superseded-by-withdrawal", detail));
         }
         Applied::InFuture => {
-            return Err(Problem::conflict("in-future", "event_time lies in the future"));
+            return Err(Problem::conflict("in-future", "event_time is in the future"));
         }
         Applied::Conflicting => return Err(Problem::changed_meanwhile()),
     };
@@ -135,13 +135,13 @@ pub(super) async fn erase(call: Call) -> Answered {
     json(StatusCode::OK, &Erased { erased })
 }
 
-/// What a request wants to stand.
+/// The consent that a conditional request expects.
 pub(super) struct Conditions {
     is: Option<Wanted>,
     is_not: Option<Wanted>,
 }
 
-/// Some ETags, or whatever there is.
+/// One of these ETags, or any consent at all.
 enum Wanted {
     Anything,
     Tags(Vec<String>),
@@ -158,29 +158,31 @@ impl Conditions {
 
     fn fit(&self, controller: &Controller, person: &str, standing: &Standing, now: Timestamp) -> bool {
         let exists = *standing != Standing::unknown();
-        let own = tag(&Consent::of(controller.as_str(), person.to_owned(), standing, now));
+        let current = tag(&Consent::of(controller.as_str(), person.to_owned(), standing, now));
         let matches = |wanted: &Wanted, weakly: bool| match wanted {
             Wanted::Anything => exists,
             Wanted::Tags(tags) => {
-                tags.iter().any(|tag| *tag == own || (weakly && tag.strip_prefix("W/") == Some(&own)))
+                tags.iter().any(|tag| *tag == current || (weakly && tag.strip_prefix("W/") == Some(&current)))
             }
         };
         self.is.as_ref().is_none_or(|wanted| matches(wanted, false))
             && self.is_not.as_ref().is_none_or(|wanted| !matches(wanted, true))
     }
 
-    /// Whether what stands is what the caller has already.
+    /// Returns whether the current consent is the one that the caller already has.
     pub(super) fn is_known(&self, consent: &Consent) -> bool {
-        let own = tag(consent);
+        let current = tag(consent);
         match &self.is_not {
             Some(Wanted::Anything) => true,
-            Some(Wanted::Tags(tags)) => tags.iter().any(|tag| tag.strip_prefix("W/").unwrap_or(tag) == own),
+            Some(Wanted::Tags(tags)) => {
+                tags.iter().any(|tag| tag.strip_prefix("W/").unwrap_or(tag) == current)
+            }
             None => false,
         }
     }
 }
 
-/// The ETags of a field (RFC 9110, section 13.1).
+/// Reads the ETags of a header field (RFC 9110, section 13.1).
 fn wanted(call: &Call, name: &'static str) -> Result<Option<Wanted>, Problem> {
     let Some(value) = call.headers.get(name) else { return Ok(None) };
     let wrong = || Problem::malformed(format!("{name}: expected \"*\" or quoted ETags separated by commas"));
@@ -189,13 +191,14 @@ fn wanted(call: &Call, name: &'static str) -> Result<Option<Wanted>, Problem> {
         return Ok(Some(Wanted::Anything));
     }
     let mut tags = Vec::new();
-    // A comma within quotes is of the tag. A list may be empty, and so may its elements (RFC 9110, sections 8.8.3 and 5.6.1).
+    // A comma within quotes belongs to the tag. A list and its elements may be empty (RFC 9110, sections
+    // 8.8.3 and 5.6.1).
     let mut is_quoted = false;
-    let parts = text.split(|own: char| {
-        is_quoted ^= own == '"';
-        own == ',' && !is_quoted
+    let parts = text.split(|character: char| {
+        is_quoted ^= character == '"';
+        character == ',' && !is_quoted
     });
-    for tag in parts.map(str::trim).filter(|own| !own.is_empty()) {
+    for tag in parts.map(str::trim).filter(|tag| !tag.is_empty()) {
         let opaque = tag.strip_prefix("W/").unwrap_or(tag);
         let inner = opaque.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).ok_or_else(wrong)?;
         if inner.contains('"') {

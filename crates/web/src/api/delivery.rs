@@ -1,4 +1,4 @@
-//! Next hops, certificates and limits in use.
+//! Next hops, certificates and current resource usage.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -12,35 +12,36 @@ use crate::consent::Timestamp;
 use crate::live::Live;
 use crate::relay::{Pool, TlsMode};
 
-/// How delivery is at this moment.
+/// The current state of delivery.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Delivery {
-    /// Whether consent can be looked up. Where it cannot, trackers are stripped for everybody.
+    /// True if consent can be looked up. Otherwise trackers are stripped for everybody.
     store_answers: bool,
-    /// Whether evidence is kept.
+    /// True if audit records are being kept.
     evidence_enabled: bool,
-    /// Whether nothing is unfinished: no client may come again with mail of which some recipients have their copy.
+    /// True if no delivery is unfinished, so that no client will retry mail that some recipients already
+    /// have.
     ledger_empty: bool,
-    /// Bytes of messages that are held at the moment.
+    /// Bytes of messages currently in memory.
     held_bytes: u64,
-    /// The most that may be held.
+    /// The maximum number of message bytes in memory.
     most_held_bytes: u64,
-    /// Where clients connect.
+    /// The listeners, where clients connect.
     listeners: Vec<Listener>,
-    /// Where mail goes.
+    /// The next hops, where mail goes.
     next_hops: Vec<NextHop>,
 }
 
 /// A listener.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Listener {
-    /// Its name.
+    /// The name of the listener.
     name: String,
-    /// Its address.
+    /// The address it listens on.
     address: String,
-    /// Whether it has TLS.
+    /// True if the listener offers TLS.
     tls: bool,
-    /// When its certificate ends.
+    /// When the listener's certificate expires.
     #[schema(format = DateTime)]
     certificate_ends: Option<String>,
 }
@@ -48,25 +49,25 @@ pub(super) struct Listener {
 /// A next hop.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct NextHop {
-    /// Its name or address.
+    /// The host name or address.
     host: String,
-    /// Its port.
+    /// The port.
     port: u16,
-    /// implicit, required, opportunistic or none.
+    /// The TLS mode: implicit, required, opportunistic or none.
     tls: &'static str,
-    /// Whether it was reached since the start.
+    /// True if it has been reached since the relay started.
     seen: bool,
-    /// How often it failed since it last could be used.
+    /// The number of failures since it could last be used.
     failures: u32,
-    /// For how many seconds it rests before it is tried before the others again; 0 where it does not.
+    /// The number of seconds for which other next hops are preferred; 0 if it is used normally.
     rests_s: u64,
     /// Connections in use.
     used: usize,
-    /// Connections that wait for their next message.
+    /// Idle connections that wait for the next message.
     idle: usize,
-    /// The most connections.
+    /// The maximum number of connections.
     most: usize,
-    /// How many messages it is sent in a minute; 0 for as many as there are.
+    /// The maximum number of messages per minute; 0 for no limit.
     messages_per_minute: u32,
 }
 
@@ -86,41 +87,44 @@ pub(super) async fn delivery(call: Call) -> Answered {
         held_bytes,
         most_held_bytes,
         listeners: listeners(&live),
-        next_hops: live.pools().into_iter().map(|own| NextHop::of(own, now)).collect(),
+        next_hops: live.pools().into_iter().map(|pool| NextHop::of(pool, now)).collect(),
     };
     json(StatusCode::OK, &delivery)
 }
 
 fn listeners(live: &Live) -> Vec<Listener> {
     let each = live.config.listeners.iter().zip(live.tls.iter());
-    each.map(|(own, tls)| Listener {
-        name: own.name.clone(),
-        address: own.address.to_string(),
+    each.map(|(listener, tls)| Listener {
+        name: listener.name.clone(),
+        address: listener.address.to_string(),
         tls: tls.is_some(),
-        certificate_ends: tls.as_ref().and_then(|own| own.end()).map(|own| Timestamp(own * 1000).to_string()),
+        certificate_ends: tls
+            .as_ref()
+            .and_then(|certificate| certificate.end())
+            .map(|seconds| Timestamp(seconds * 1000).to_string()),
     })
     .collect()
 }
 
 impl NextHop {
-    fn of(own: &Arc<Pool>, now: Instant) -> NextHop {
-        let (used, idle) = own.connections();
+    fn of(pool: &Arc<Pool>, now: Instant) -> NextHop {
+        let (used, idle) = pool.connections();
         NextHop {
-            host: own.hop.host.clone(),
-            port: own.hop.port,
-            tls: match own.hop.tls {
+            host: pool.hop.host.clone(),
+            port: pool.hop.port,
+            tls: match pool.hop.tls {
                 TlsMode::Implicit => "implicit",
                 TlsMode::Required => "required",
                 TlsMode::Opportunistic => "opportunistic",
                 TlsMode::None => "none",
             },
-            seen: own.capabilities().is_some(),
-            failures: own.health.failures(),
-            rests_s: own.health.rests_until(now).map_or(0, |until| (until - now).as_secs().max(1)),
+            seen: pool.capabilities().is_some(),
+            failures: pool.health.failures(),
+            rests_s: pool.health.rests_until(now).map_or(0, |until| (until - now).as_secs().max(1)),
             used,
             idle,
-            most: own.hop.max_connections,
-            messages_per_minute: own.hop.messages_per_minute,
+            most: pool.hop.max_connections,
+            messages_per_minute: pool.hop.messages_per_minute,
         }
     }
 }

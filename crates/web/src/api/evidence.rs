@@ -1,4 +1,4 @@
-//! What was done with whose mail, from the evidence.
+//! Audit records: what was done with which mail.
 
 use std::sync::Arc;
 
@@ -14,10 +14,10 @@ use crate::record::evidence::MessageIds;
 use crate::record::evidence::export::{Proof, Shown};
 use crate::record::evidence::find::{Found, Query, newest};
 
-/// How many records an answer has where nothing is said.
+/// The number of records in a response by default.
 const FEW: usize = 100;
 
-/// Which records. What is not given fits all.
+/// Search criteria. A criterion that is not given matches everything.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Wanted {
@@ -25,43 +25,43 @@ pub(super) struct Wanted {
     recipient: Option<Who>,
     /// The Message-ID of the message.
     message_id: Option<Text>,
-    /// The relay's own id of the message.
+    /// The relay's id of the message.
     id: Option<Text>,
-    /// Not before this moment.
+    /// The earliest time.
     since: Option<Moment>,
-    /// Before this moment.
+    /// The time before which the records were made.
     until: Option<Moment>,
-    /// Which kind of mail.
+    /// The mailstream.
     mailstream: Option<Name>,
-    /// What was decided or done.
+    /// The outcome that was decided or done.
     outcome: Option<Text>,
-    /// Whose tracker was found; `unknown` for those that nobody knows.
+    /// The vendor of a tracker that was found; `unknown` for unknown vendors.
     vendor: Option<Text>,
-    /// The most records.
+    /// The maximum number of records.
     limit: Option<Limit>,
-    /// Whether each comes with the proof that the chain has it.
+    /// True to include each record's proof that it is part of the chain.
     #[serde(default)]
     proof: bool,
 }
 
-/// Records.
+/// The records found.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Records {
-    /// The newest first.
+    /// The records, newest first.
     records: Vec<Record>,
-    /// Whether there may be more.
+    /// True if there may be more records.
     more: bool,
-    /// Whether all of the evidence that could have some was read; not where a part of it is damaged.
+    /// True if all segments that could contain a match were read; false if some are damaged.
     complete: bool,
 }
 
-/// A record.
+/// An audit record.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Record {
-    /// What it says, as `pixelward evidence find --json` has it.
+    /// The contents, as `pixelward evidence find --json` prints them.
     #[schema(value_type = Object)]
     record: serde_json::Value,
-    /// Its place in the chain; null where that was not asked for.
+    /// The record's place in the chain; null unless requested.
     #[schema(value_type = Option<Object>)]
     proof: Option<serde_json::Value>,
 }
@@ -69,7 +69,7 @@ pub(super) struct Record {
 pub(super) async fn search(call: Call) -> Answered {
     call.query(&[])?;
     let wanted: Wanted = read(&call.body)?;
-    let limit = wanted.limit.map_or(FEW, |own| own.0);
+    let limit = wanted.limit.map_or(FEW, |limit| limit.0);
     let proof = wanted.proof;
     let Some(query) = query(&call, wanted)? else {
         return json(StatusCode::OK, &Records { records: Vec::new(), more: false, complete: true });
@@ -80,26 +80,24 @@ pub(super) async fn search(call: Call) -> Answered {
     let (found, looked) = match looked {
         Ok(Ok(found)) => found,
         Ok(Err(error)) => {
-            tracing::error!(%error, "the evidence cannot be read");
+            tracing::error!(%error, "the audit records cannot be read");
             return Err(Problem::internal());
         }
         Err(_) => {
-            tracing::error!("a look into the evidence ended in an internal error");
+            tracing::error!("an internal error occurred while searching the audit records");
             return Err(Problem::internal());
         }
     };
-    looked
-        .troubles
-        .iter()
-        .for_each(|trouble| tracing::error!(%trouble, "a part of the evidence cannot be read"));
+    looked.troubles.iter().for_each(|trouble| tracing::error!(%trouble, "some audit records cannot be read"));
     let records: Result<Vec<Record>, serde_json::Error> =
-        found.iter().map(|own| Record::of(own, proof)).collect();
+        found.iter().map(|item| Record::of(item, proof)).collect();
     let records = records.map_err(|_| Problem::internal())?;
     let (more, complete) = (records.len() >= limit, looked.troubles.is_empty());
     json(StatusCode::OK, &Records { records, more, complete })
 }
 
-/// The query; `None` where nothing can fit: a person who was erased, or something that is no Message-ID.
+/// Builds the query; `None` if nothing can match, because the person was erased or the text is not a
+/// Message-ID.
 fn query(call: &Call, wanted: Wanted) -> Result<Option<Query>, Problem> {
     let store = Arc::clone(&call.api.store);
     let pseudonym: Option<Pseudonym> = match &wanted.recipient {
@@ -107,8 +105,8 @@ fn query(call: &Call, wanted: Wanted) -> Result<Option<Query>, Problem> {
         Some(Who(text)) => {
             let meant = |shown| call.controller().map(|controller| store.outward(controller).meant(shown));
             let person = person(text).map(meant).transpose()?.unwrap_or_else(|| store.person(text));
-            let Some(own) = store.known_pseudonym(person) else { return Ok(None) };
-            Some(own)
+            let Some(pseudonym) = store.known_pseudonym(person) else { return Ok(None) };
+            Some(pseudonym)
         }
     };
     let message_id = match &wanted.message_id {
@@ -122,13 +120,13 @@ fn query(call: &Call, wanted: Wanted) -> Result<Option<Query>, Problem> {
     Ok(Some(Query {
         person: pseudonym,
         message_id,
-        id: wanted.id.map(|own| own.0),
-        since: wanted.since.map(|own| own.0),
-        until: wanted.until.map(|own| own.0),
+        id: wanted.id.map(|id| id.0),
+        since: wanted.since.map(|since| since.0),
+        until: wanted.until.map(|until| until.0),
         controller: Some(call.controller()?.to_string()),
-        mailstream: wanted.mailstream.map(|own| own.0),
-        outcome: wanted.outcome.map(|own| own.0),
-        vendor: wanted.vendor.map(|own| own.0),
+        mailstream: wanted.mailstream.map(|mailstream| mailstream.0),
+        outcome: wanted.outcome.map(|outcome| outcome.0),
+        vendor: wanted.vendor.map(|vendor| vendor.0),
     }))
 }
 

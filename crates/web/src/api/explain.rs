@@ -1,4 +1,4 @@
-//! Why mail to somebody is treated as it is.
+//! Explains why mail to a person is handled as it is.
 
 use axum::http::StatusCode;
 use serde::Serialize;
@@ -13,9 +13,9 @@ use crate::problem::Problem;
 /// A decision and its reasons.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Explanation {
-    /// What is done: keep, swap_gated, swap_day, swap_shared or strip.
+    /// The outcome: keep, swap_gated, swap_day, swap_shared or strip.
     outcome: &'static str,
-    /// The rule that leads there.
+    /// The rule that led to the outcome.
     rule: &'static str,
     /// The version of the rules.
     version: String,
@@ -27,8 +27,8 @@ pub(super) async fn explain(call: Call) -> Answered {
     call.query(&[])?;
     let Question { recipient, mailstream, at, language } = read(&call.body)?;
     let controller = call.controller()?.clone();
-    let now: Timestamp = at.map_or(call.now, |own| own.0);
-    // What the domain hints at is only known of an address.
+    let now: Timestamp = at.map_or(call.now, |at| at.0);
+    // The rules suggested by the domain are known only if an address is given.
     let (who, address) = match recipient {
         None => (None, String::new()),
         Some(Who(text)) => match person(&text) {
@@ -41,15 +41,15 @@ pub(super) async fn explain(call: Call) -> Answered {
         Some(person) => {
             let controller = controller.clone();
             let asked = call.api.ask(move |store| store.lookup(&controller, person)).await;
-            asked.ok().map(|own| (*own).clone())
+            asked.ok().map(|standing| (*standing).clone())
         }
     };
     let rulebook = &call.live.config.policy.rulebook;
-    let mailstream = mailstream.map(|own| own.0);
+    let mailstream = mailstream.map(|mailstream| mailstream.0);
     let chosen = rulebook
         .named(Some(controller.as_str()), mailstream.as_deref())
         .map_err(|_| Problem::not_found("Unknown mailstream for this controller"))?;
-    let language = language.map(|own| own.0).unwrap_or_default();
+    let language = language.map(|language| language.0).unwrap_or_default();
     let (decision, sentences) = explained(rulebook, chosen, standing.as_ref(), &address, now, language);
     let explanation = Explanation {
         outcome: decision.outcome.name(),

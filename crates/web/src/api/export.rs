@@ -1,4 +1,4 @@
-//! All that is recorded of a person, with the proof: as JSON, or as a page to print.
+//! Exports everything recorded about a person, with the proof: as JSON, or as a page to print.
 
 use axum::http::StatusCode;
 use axum::http::header::{ACCEPT, CONTENT_SECURITY_POLICY, HeaderValue, VARY};
@@ -41,7 +41,7 @@ async fn export(call: &Call, person: Person, form: Form) -> Answered {
     Ok(response)
 }
 
-/// In which form it is given.
+/// The format of an export.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Form {
     Json,
@@ -49,12 +49,14 @@ enum Form {
 }
 
 impl Form {
-    /// The first form of Accept that there is.
+    /// Returns the first acceptable format of an Accept field.
     fn wanted(call: &Call) -> Result<Form, Problem> {
         let Some(accept) = call.headers.get(ACCEPT) else { return Ok(Form::Json) };
-        let accept = accept.to_str().map_err(|_| Problem::malformed("Accept: it is malformed"))?;
+        let accept = accept.to_str().map_err(|_| Problem::malformed("Accept: malformed value"))?;
         Form::of(accept).ok_or_else(|| {
-            Problem::not_acceptable("There is application/json, and text/html to read and print")
+            Problem::not_acceptable(
+                "Available types: application/json, and text/html for a page to read and print",
+            )
         })
     }
 

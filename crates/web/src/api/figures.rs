@@ -1,4 +1,4 @@
-//! What was decided and found, by day, from the counts that are written as evidence is.
+//! What was decided and found, by day, from the counts kept beside the audit records.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
@@ -15,104 +15,105 @@ use crate::problem::Problem;
 use crate::record::statistics::hosts::HostRow;
 use crate::record::statistics::{self, Counts};
 
-/// The most days that are kept in memory: ten years.
+/// The maximum number of days in memory: ten years.
 const MAX_DAYS: usize = 3660;
 
-/// The most hosts of unknown vendors that are listed.
+/// The maximum number of hosts of unknown vendors in a list.
 const MAX_HOSTS: usize = 100;
 
-/// What was counted, by day.
+/// Counts by day.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Figures {
-    /// Whose.
+    /// The controller.
     controller: String,
-    /// The days that have counts, the oldest first.
+    /// The days that have counts, oldest first.
     days: Vec<Day>,
 }
 
 /// The counts of a day.
 #[derive(Debug, Default, Serialize, ToSchema)]
 pub(super) struct Day {
-    /// Which, by UTC.
+    /// The day, in UTC.
     #[schema(format = Date)]
     day: String,
     /// Recipients of messages.
     recipients: Vec<Recipients>,
-    /// Trackers, each counted once for each recipient.
+    /// Trackers, each counted once per recipient.
     trackers: Vec<Trackers>,
-    /// Both by hour; of today and yesterday alone.
+    /// Both by hour, for today and yesterday only.
     hours: Vec<Hour>,
 }
 
-/// The counts of an hour, of one kind.
+/// Counts of one hour and outcome.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Hour {
-    /// Which, by UTC: 0 to 23.
+    /// The hour, in UTC: 0 to 23.
     hour: u8,
-    /// What was done.
+    /// The outcome that was carried out.
     done: String,
-    /// What became of it.
+    /// The result of the delivery.
     result: String,
-    /// How many recipients.
+    /// The number of recipients.
     recipients: u64,
-    /// How many trackers.
+    /// The number of trackers.
     trackers: u64,
 }
 
-/// Recipients of one kind.
+/// A count of recipients handled alike.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Recipients {
-    /// Which kind of mail.
+    /// The mailstream.
     mailstream: String,
-    /// Why it was decided so.
+    /// The rule that decided.
     rule: String,
-    /// What was decided.
+    /// The outcome that was decided.
     decided: String,
-    /// What was done.
+    /// The outcome that was carried out.
     done: String,
-    /// What became of it.
+    /// The result of the delivery.
     result: String,
-    /// How many.
+    /// The number of recipients.
     count: u64,
 }
 
-/// Trackers of one kind.
+/// A count of similar trackers.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Trackers {
-    /// Which kind of mail.
+    /// The mailstream.
     mailstream: String,
-    /// Whose they are.
+    /// The vendor.
     vendor: String,
-    /// In which kind of place.
+    /// The carrier: the kind of place in which it was found.
     carrier: String,
-    /// What was done.
+    /// The outcome that was carried out.
     done: String,
-    /// How many.
+    /// The number of trackers.
     count: u64,
 }
 
-/// Whose trackers were found.
+/// The trackers that were found, by vendor.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Vendors {
-    /// In the mail of which controller.
+    /// The controller.
     controller: String,
-    /// Those with the most trackers first; those of the catalogue of whom nothing was found come last.
+    /// The vendors, those with the most trackers first; catalogue vendors without any come last.
     vendors: Vec<Vendor>,
-    /// Where those report to whose vendor nobody knows, those with the most trackers first; 100 at most.
+    /// The hosts of trackers of unknown vendors, those with the most trackers first; at most 100.
     unknown_hosts: Vec<UnknownHost>,
 }
 
-/// A host of trackers whose vendor nobody knows.
+/// A host of trackers of an unknown vendor.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct UnknownHost {
-    /// The registrable domain, with one plain label before it where there is one; a star stands for whatever may have been made for one reader.
+    /// The registrable domain, preceded by one plain label if there is one; a star replaces anything that may
+    /// be unique to a reader.
     host: String,
-    /// How many trackers.
+    /// The number of trackers.
     count: u64,
-    /// The first day with one.
+    /// The first day on which one was found.
     #[schema(format = Date)]
     first_day: String,
-    /// The last day with one.
+    /// The last day on which one was found.
     #[schema(format = Date)]
     last_day: String,
 }
@@ -120,34 +121,35 @@ pub(super) struct UnknownHost {
 /// A vendor.
 #[derive(Debug, Default, Serialize, ToSchema)]
 pub(super) struct Vendor {
-    /// The name; `unknown` stands for trackers whose vendor nobody knows.
+    /// The name; `unknown` for trackers of unknown vendors.
     name: String,
-    /// Whether the catalogue has it.
+    /// True if the vendor is in the catalogue.
     in_catalogue: bool,
-    /// How many trackers were found.
+    /// The number of trackers found.
     count: u64,
-    /// How many of these in copies from which trackers were taken out.
+    /// The number of these in copies from which trackers were removed.
     stripped: u64,
-    /// The first day with one.
+    /// The first day on which one was found.
     #[schema(format = Date)]
     first_day: Option<String>,
-    /// The last day with one.
+    /// The last day on which one was found.
     #[schema(format = Date)]
     last_day: Option<String>,
-    /// In which kinds of places.
+    /// The carriers in which they were found.
     carriers: BTreeMap<String, u64>,
-    /// In which kinds of mail.
+    /// The mailstreams in which they were found.
     mailstreams: BTreeMap<String, u64>,
 }
 
-/// Counts that were read, by day, with the mark of the file they were read from.
+/// Counts that were read, by day, with the stamp of the file they were read from.
 #[derive(Debug, Default)]
 pub(super) struct Days(Mutex<BTreeMap<String, (Mark, Arc<Counts>)>>);
 
 type Mark = (i64, i64, u64, u64);
 
 impl Days {
-    /// The counts of all days between these two, both included. A file is read again where it has changed.
+    /// Returns the counts of all days from the first to the last, inclusive. Rereads a file if it has
+    /// changed.
     fn between(
         &self,
         directory: &Path,
@@ -162,10 +164,10 @@ impl Days {
     fn of(&self, directory: &Path, day: &str) -> Result<Arc<Counts>, String> {
         let file = statistics::file_of(directory, day);
         let named = |error: std::io::Error| format!("{}: {error}", file.display());
-        let own = std::fs::metadata(&file).map_err(named)?;
-        let mark = (own.mtime(), own.mtime_nsec(), own.len(), own.ino());
+        let metadata = std::fs::metadata(&file).map_err(named)?;
+        let mark = (metadata.mtime(), metadata.mtime_nsec(), metadata.len(), metadata.ino());
         let known = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, counts)) = known().get(day).filter(|(own, _)| *own == mark) {
+        if let Some((_, counts)) = known().get(day).filter(|(seen, _)| *seen == mark) {
             return Ok(Arc::clone(counts));
         }
         let counts = Arc::new(statistics::counts_of(&file)?);
@@ -194,10 +196,10 @@ pub(super) async fn figures(call: Call) -> Answered {
     let yesterday: String = call.now.plus_days(-1).to_string().chars().take(10).collect();
     let days = counted.into_iter().map(|(day, counts)| {
         let has_hours = day >= yesterday;
-        let own = Day::of(day, &counts, &controller);
-        Day { hours: if has_hours { own.hours } else { Vec::new() }, ..own }
+        let day_of_all = Day::of(day, &counts, &controller);
+        Day { hours: if has_hours { day_of_all.hours } else { Vec::new() }, ..day_of_all }
     });
-    let days = days.filter(|own| !own.recipients.is_empty() || !own.trackers.is_empty()).collect();
+    let days = days.filter(|day| !day.recipients.is_empty() || !day.trackers.is_empty()).collect();
     json(StatusCode::OK, &Figures { controller, days })
 }
 
@@ -207,24 +209,24 @@ pub(super) async fn vendors(call: Call) -> Answered {
     let counted = counted(&call, String::new(), "9999".to_owned()).await?;
     let mut found: BTreeMap<String, Vendor> = BTreeMap::new();
     for name in call.live.treatment.detector.catalogue().vendors() {
-        let own = found.entry(name.to_owned()).or_default();
-        own.in_catalogue = true;
+        let vendor = found.entry(name.to_owned()).or_default();
+        vendor.in_catalogue = true;
     }
     for (day, counts) in &counted {
         let of_it = counts.trackers.iter().filter(|(kind, _)| kind.controller == controller);
         for (kind, count) in of_it {
-            let own = found.entry(kind.vendor.clone()).or_default();
-            own.count += count;
-            own.stripped += if kind.done == "strip" { *count } else { 0 };
-            own.first_day.get_or_insert_with(|| day.clone());
-            own.last_day = Some(day.clone());
-            *own.carriers.entry(kind.carrier.clone()).or_default() += count;
-            *own.mailstreams.entry(kind.mailstream.clone()).or_default() += count;
+            let vendor = found.entry(kind.vendor.clone()).or_default();
+            vendor.count += count;
+            vendor.stripped += if kind.done == "strip" { *count } else { 0 };
+            vendor.first_day.get_or_insert_with(|| day.clone());
+            vendor.last_day = Some(day.clone());
+            *vendor.carriers.entry(kind.carrier.clone()).or_default() += count;
+            *vendor.mailstreams.entry(kind.mailstream.clone()).or_default() += count;
         }
     }
-    let named = found.into_iter().map(|(name, own)| Vendor { name, ..own });
+    let named = found.into_iter().map(|(name, vendor)| Vendor { name, ..vendor });
     let mut vendors: Vec<Vendor> = named.collect();
-    vendors.sort_by_key(|own| std::cmp::Reverse(own.count));
+    vendors.sort_by_key(|vendor| std::cmp::Reverse(vendor.count));
     let unknown_hosts = unknown_hosts(&call, &controller).await?;
     json(StatusCode::OK, &Vendors { controller, vendors, unknown_hosts })
 }
@@ -232,13 +234,13 @@ pub(super) async fn vendors(call: Call) -> Answered {
 async fn unknown_hosts(call: &Call, controller: &str) -> Result<Vec<UnknownHost>, Problem> {
     let directory = call.live.config.evidence.directory.clone();
     let read = tokio::task::spawn_blocking(move || statistics::hosts::read(&directory)).await;
-    let rows = read.map_err(|error| error.to_string()).and_then(|own| own).map_err(|error| {
+    let rows = read.map_err(|error| error.to_string()).and_then(|result| result).map_err(|error| {
         tracing::error!(%error, "the hosts of unknown vendors cannot be read");
         Problem::internal()
     })?;
     let mut hosts: Vec<UnknownHost> = rows
         .into_iter()
-        .filter(|own| own.controller == controller)
+        .filter(|row| row.controller == controller)
         .map(|HostRow { host, count, first_day, last_day, .. }| UnknownHost {
             host,
             count,
@@ -246,7 +248,7 @@ async fn unknown_hosts(call: &Call, controller: &str) -> Result<Vec<UnknownHost>
             last_day,
         })
         .collect();
-    hosts.sort_by_key(|own| std::cmp::Reverse(own.count));
+    hosts.sort_by_key(|host| std::cmp::Reverse(host.count));
     hosts.truncate(MAX_HOSTS);
     Ok(hosts)
 }
@@ -261,7 +263,7 @@ async fn counted(call: &Call, first: String, last: String) -> Result<Vec<(String
             Err(Problem::internal())
         }
         Err(_) => {
-            tracing::error!("reading counts ended in an internal error");
+            tracing::error!("an internal error occurred while reading counts");
             Err(Problem::internal())
         }
     }
@@ -274,31 +276,31 @@ impl Day {
         let hours = counts.hours.iter().filter(|(kind, _)| kind.controller == controller);
         Day {
             hours: hours
-                .map(|(own, count)| Hour {
-                    hour: own.hour,
-                    done: own.done.clone(),
-                    result: own.result.clone(),
+                .map(|(hour, count)| Hour {
+                    hour: hour.hour,
+                    done: hour.done.clone(),
+                    result: hour.result.clone(),
                     recipients: count.recipients,
                     trackers: count.trackers,
                 })
                 .collect(),
             day,
             recipients: recipients
-                .map(|(own, count)| Recipients {
-                    mailstream: own.mailstream.clone(),
-                    rule: own.rule.clone(),
-                    decided: own.decided.clone(),
-                    done: own.done.clone(),
-                    result: own.result.clone(),
+                .map(|(recipients, count)| Recipients {
+                    mailstream: recipients.mailstream.clone(),
+                    rule: recipients.rule.clone(),
+                    decided: recipients.decided.clone(),
+                    done: recipients.done.clone(),
+                    result: recipients.result.clone(),
                     count: *count,
                 })
                 .collect(),
             trackers: trackers
-                .map(|(own, count)| Trackers {
-                    mailstream: own.mailstream.clone(),
-                    vendor: own.vendor.clone(),
-                    carrier: own.carrier.clone(),
-                    done: own.done.clone(),
+                .map(|(trackers, count)| Trackers {
+                    mailstream: trackers.mailstream.clone(),
+                    vendor: trackers.vendor.clone(),
+                    carrier: trackers.carrier.clone(),
+                    done: trackers.done.clone(),
                     count: *count,
                 })
                 .collect(),

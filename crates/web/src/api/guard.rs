@@ -1,4 +1,5 @@
-//! The way of a request: which route, which token, how often, which body, done before or not; then its handler, and what all answers have.
+//! The stages of a request: route, token, rate, body, idempotency, handler, and the header fields common to
+//! all responses.
 
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -20,10 +21,10 @@ use crate::live::Live;
 use crate::problem::Problem;
 use crate::token::{Grant, Verdict};
 
-/// How long an idempotency key may be, in bytes.
+/// The allowed lengths of an idempotency key, in bytes.
 pub(super) const KEY_LENGTH: std::ops::RangeInclusive<usize> = 8..=128;
 
-/// Every route of the table.
+/// Builds every route of the table.
 pub(super) fn router(api: &Arc<Api>) -> axum::Router {
     let mut router = axum::Router::new();
     for route in ROUTES {
@@ -38,8 +39,8 @@ pub(super) fn router(api: &Arc<Api>) -> axum::Router {
             let api = Arc::clone(&api);
             async move {
                 let parameters: Vec<(String, String)> = parameters
-                    .map(|own: RawPathParams| {
-                        own.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+                    .map(|parameters: RawPathParams| {
+                        parameters.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
                     })
                     .map_err(|_: axum::extract::rejection::RawPathParamsRejection| ())
                     .unwrap_or_default();
@@ -48,7 +49,7 @@ pub(super) fn router(api: &Arc<Api>) -> axum::Router {
         };
         router = router.route(route.path, on(filter, handler));
     }
-    let nothing = || async { finished(Problem::not_found("There is nothing under this path").response()) };
+    let nothing = || async { finished(Problem::not_found("Nothing found under this path").response()) };
     let no_method = || async { finished(Problem::method_not_allowed().response()) };
     router.fallback(nothing).method_not_allowed_fallback(no_method)
 }
@@ -68,7 +69,8 @@ async fn answered(
     finished(response)
 }
 
-/// What every answer has: it is for nobody else, and no browser guesses what it could be.
+/// Adds the header fields common to all responses: not to be cached by others, and no guessing of types by
+/// browsers.
 fn finished(mut response: Response<Body>) -> Response<Body> {
     let headers = response.headers_mut();
     headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
@@ -85,9 +87,9 @@ async fn handled(
     let live = api.host.live();
     let now = Timestamp::now();
     let (parts, body) = request.into_parts();
-    let value = |name: &str| parameters.iter().find(|(own, _)| own == name).map(|(_, value)| value.as_str());
+    let value = |name: &str| parameters.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
     let controller = value("controller").map(str::parse::<Controller>);
-    let named = controller.as_ref().and_then(|own| own.as_ref().ok());
+    let named = controller.as_ref().and_then(|controller| controller.as_ref().ok());
     let grant = permitted(route, &api, &live, &parts, named, now)?;
     if let Some(grant) = &grant {
         let settings = &live.config.api;
@@ -97,7 +99,11 @@ async fn handled(
     }
     let controller = match controller {
         None => None,
-        Some(Ok(own)) if live.config.policy.rulebook.named(Some(own.as_str()), None).is_ok() => Some(own),
+        Some(Ok(controller))
+            if live.config.policy.rulebook.named(Some(controller.as_str()), None).is_ok() =>
+        {
+            Some(controller)
+        }
         Some(_) => return Err(Problem::not_found("Unknown controller")),
     };
     let person = match value("person") {
@@ -129,7 +135,7 @@ async fn handled(
     with_body(route, call, &parts, body).await
 }
 
-/// What the token allows, where the route needs one and it goes so far.
+/// Checks the token, if the route needs one, and returns what it allows.
 fn permitted(
     route: &Route,
     api: &Api,
@@ -151,12 +157,12 @@ fn permitted(
             Some(scope)
         }
     };
-    let secret = parts.headers.get(AUTHORIZATION).and_then(|own| own.to_str().ok()).and_then(bearer);
-    let grant = match secret.map(|own| api.tokens.verify(own, now)) {
+    let secret = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(bearer);
+    let grant = match secret.map(|secret| api.tokens.verify(secret, now)) {
         Some(Verdict::Granted(grant)) => grant,
         Some(Verdict::Refused) | None => return Err(Problem::unauthorised()),
         Some(Verdict::Unreadable) => {
-            return Err(Problem::unavailable("The file of tokens cannot be used; the log says why"));
+            return Err(Problem::unavailable("The token file cannot be used; the log says why"));
         }
     };
     let Some(scope) = scope else { return Ok(Some(grant)) };
@@ -164,7 +170,7 @@ fn permitted(
         return Err(Problem::forbidden(format!("This token lacks the scope {scope}")));
     }
     if scope.is_of_all() && grant.controller.is_some() {
-        return Err(Problem::forbidden(format!("{scope} is for tokens of all controllers")));
+        return Err(Problem::forbidden(format!("{scope} requires a token for all controllers")));
     }
     let needs_controller = route.path.contains("{controller}");
     if needs_controller && !grant.covers(controller) {
@@ -178,7 +184,7 @@ fn bearer(header: &str) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| secret.trim())
 }
 
-/// Writes down, once a day, that a token is in use.
+/// Records, at most once a day, that a token is in use.
 fn note_use(api: &Arc<Api>, grant: &Grant, now: Timestamp) {
     let day: String = now.to_string().chars().take(10).collect();
     if api.tokens.is_first_use(&grant.id, &day) {
@@ -187,7 +193,7 @@ fn note_use(api: &Arc<Api>, grant: &Grant, now: Timestamp) {
     }
 }
 
-/// Reads the body as the route wants it, and has the request done.
+/// Reads the body as the route requires, and runs the handler.
 async fn with_body(route: &'static Route, mut call: Call, parts: &Parts, body: Body) -> Answered {
     let settings = &call.live.config.api;
     let (limit, patience) = (settings.max_body_bytes, settings.request_timeout);
@@ -200,8 +206,8 @@ async fn with_body(route: &'static Route, mut call: Call, parts: &Parts, body: B
         Input::Nothing => {}
         Input::Json(_) | Input::Foreign => is_typed(&parts.headers, &["application/json"])?,
     }
-    let length = parts.headers.get(CONTENT_LENGTH).and_then(|own| own.to_str().ok()?.parse::<u64>().ok());
-    if length.is_some_and(|own| own > limit as u64) {
+    let length = parts.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if length.is_some_and(|length| length > limit as u64) {
         return Err(Problem::too_large(limit));
     }
     if !matches!(route.input, Input::Nothing) {
@@ -209,35 +215,36 @@ async fn with_body(route: &'static Route, mut call: Call, parts: &Parts, body: B
         let whole = whole.map_err(|_| Problem::too_slow())?;
         let whole = whole.map_err(|error| match error.is::<http_body_util::LengthLimitError>() {
             true => Problem::too_large(limit),
-            false => Problem::malformed("The body did not come whole"),
+            false => Problem::malformed("The body is incomplete"),
         })?;
         call.body = whole.to_bytes();
     }
-    // In a task of its own, so that what was begun is finished and its answer kept, whoever still waits for it.
+    // In a separate task, so that what has begun is finished and its response kept, whether or not the client
+    // still waits.
     let work = tokio::spawn(once(route, call, parts.clone()));
     match tokio::time::timeout(patience, work).await {
         Ok(Ok(answer)) => answer,
         Ok(Err(_)) => {
-            tracing::error!(route = route.name, "a request to the API ended in an internal error");
+            tracing::error!(route = route.name, "an API request ended in an internal error");
             Err(Problem::internal())
         }
         Err(_) => Err(Problem::unavailable("Timed out; the request may still complete")),
     }
 }
 
-/// Has a write with an idempotency key done once.
+/// Runs a write with an idempotency key at most once.
 async fn once(route: &'static Route, call: Call, parts: Parts) -> Answered {
     let (true, Some(key)) = (route.is_write(), parts.headers.get("idempotency-key")) else {
         return (route.handler)(call).await;
     };
     let is_visible =
-        |own: &&str| KEY_LENGTH.contains(&own.len()) && own.bytes().all(|own| own.is_ascii_graphic());
+        |key: &&str| KEY_LENGTH.contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic());
     let key = key.to_str().ok().filter(is_visible).ok_or_else(|| {
-        Problem::malformed("Idempotency-Key: expected 8 to 128 visible ASCII characters without blanks")
+        Problem::malformed("Idempotency-Key: expected 8 to 128 visible ASCII characters without spaces")
     })?;
-    let owner = call.grant.as_ref().map_or("", |own| own.id.as_str());
+    let owner = call.grant.as_ref().map_or("", |grant| grant.id.as_str());
     let key = format!("{owner} {key}");
-    let path = parts.uri.path_and_query().map_or("", |own| own.as_str());
+    let path = parts.uri.path_and_query().map_or("", |target| target.as_str());
     let condition = |name: &str| parts.headers.get(name).map_or(&b""[..], HeaderValue::as_bytes);
     let pieces = [
         parts.method.as_str().as_bytes(),
@@ -263,8 +270,8 @@ async fn once(route: &'static Route, call: Call, parts: Parts) -> Answered {
 
 fn is_typed(headers: &HeaderMap, wanted: &[&str]) -> Result<(), Problem> {
     let first = wanted.first().copied().unwrap_or_default();
-    let own = headers.get(CONTENT_TYPE).and_then(|own| own.to_str().ok()).unwrap_or_default();
-    let essence = own.split(';').next().unwrap_or_default().trim();
+    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let essence = content_type.split(';').next().unwrap_or_default().trim();
     let fits = wanted.iter().any(|wanted| essence.eq_ignore_ascii_case(wanted));
     fits.then_some(()).ok_or_else(|| Problem::wrong_type(first))
 }

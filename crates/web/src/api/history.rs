@@ -1,4 +1,4 @@
-//! What somebody has said so far, and whether they may be asked once more.
+//! A person's history, and whether they may be asked again.
 
 use axum::http::StatusCode;
 use serde::Serialize;
@@ -12,7 +12,7 @@ use crate::consent::{MayAsk, Person};
 use crate::policy::Purpose;
 use crate::problem::Problem;
 
-/// Everything that somebody has said to a controller.
+/// Everything that a person has said to a controller.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct History {
     /// The keyed hash of the person's address.
@@ -21,14 +21,14 @@ pub(super) struct History {
     records: Vec<Entry>,
 }
 
-/// One record.
+/// A record of the history.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Entry {
-    /// Its number in the journal.
+    /// The number of the record in the journal.
     record: u64,
-    /// What about.
+    /// The purposes concerned.
     purposes: Vec<&'static str>,
-    /// What was said.
+    /// The state that was recorded.
     state: &'static str,
     /// When it was said.
     #[schema(format = DateTime)]
@@ -36,31 +36,31 @@ pub(super) struct Entry {
     /// When it was recorded.
     #[schema(format = DateTime)]
     recorded_at: String,
-    /// How it was said.
+    /// The method: a form, a call, a link.
     method: Option<String>,
-    /// Where.
+    /// The channel: web, mail, shop.
     channel: Option<String>,
-    /// Which version of the notice was shown.
+    /// The version of the notice that was shown.
     notice_version: Option<String>,
-    /// SHA-256 of the exact text shown.
+    /// The SHA-256 of the exact text that was shown.
     text_hash: Option<String>,
-    /// Where the evidence lies.
+    /// A reference to the proof of consent.
     evidence: Option<String>,
-    /// Who entered it.
+    /// The person or program that entered it.
     actor: Option<String>,
-    /// The controller's own name for the person.
+    /// The controller's name for the person.
     external_id: Option<String>,
 }
 
 impl From<Entered> for Entry {
-    fn from(own: Entered) -> Entry {
-        let details = own.change.details;
+    fn from(entered: Entered) -> Entry {
+        let details = entered.change.details;
         Entry {
-            record: own.number,
-            purposes: own.change.purposes.iter().map(|purpose| purpose.name()).collect(),
-            state: own.change.state.name(),
-            event_time: own.change.event_at.to_string(),
-            recorded_at: own.recorded_at.to_string(),
+            record: entered.number,
+            purposes: entered.change.purposes.iter().map(|purpose| purpose.name()).collect(),
+            state: entered.change.state.name(),
+            event_time: entered.change.event_at.to_string(),
+            recorded_at: entered.recorded_at.to_string(),
             method: details.method,
             channel: details.channel,
             notice_version: details.notice_version,
@@ -72,14 +72,14 @@ impl From<Entered> for Entry {
     }
 }
 
-/// Whether somebody may be asked.
+/// The result of asking whether a person may be asked.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct MayBeAsked {
-    /// Whether.
+    /// True if the person may be asked now.
     may_ask: bool,
-    /// Why not, to be read behind "the person".
+    /// The reason if not, to be read after "the person".
     reason: Option<&'static str>,
-    /// From when on.
+    /// The earliest time at which the person may be asked.
     #[schema(format = DateTime)]
     not_before: Option<String>,
 }
@@ -101,7 +101,7 @@ async fn history(call: &Call, person: Person) -> Answered {
     let controller = call.controller()?.clone();
     let shown = call.api.store.outward(&controller).shown(person);
     let mut entries = call.api.ask(move |store| store.history(person)).await?;
-    entries.retain(|own| own.change.controller == controller);
+    entries.retain(|entry| entry.change.controller == controller);
     let records = entries.into_iter().map(Entry::from).collect();
     json(StatusCode::OK, &History { person: shown, records })
 }
@@ -109,7 +109,7 @@ async fn history(call: &Call, person: Person) -> Answered {
 pub(super) async fn may_ask(call: Call) -> Answered {
     call.query(&[])?;
     let Asking { address, purposes } = read(&call.body)?;
-    let purposes: Vec<Purpose> = purposes.into_iter().map(|own| own.0).collect();
+    let purposes: Vec<Purpose> = purposes.into_iter().map(|purpose| purpose.0).collect();
     let person = call.api.store.person(&address.0);
     asked(&call, person, purposes).await
 }

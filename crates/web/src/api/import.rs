@@ -1,7 +1,7 @@
-//! What many people said: one JSON object a line in, one result a line out, in bounded memory.
+//! Imports: one JSON object per line in, one result per line out, in bounded memory.
 //!
-//! Lines are made durable in groups. The next ones are read when the results of those before have been taken, so that who writes and never
-//! reads is stopped, and in the end hung up on.
+//! Lines are made durable in groups. Further lines are read once the results of earlier ones have been
+//! consumed, so a client that writes but never reads is stopped and finally disconnected.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -21,61 +21,62 @@ use crate::consent::Controller;
 use crate::consent::import::{Prepared, Row, RowResult, json_row};
 use crate::problem::{Problem, without_addresses};
 
-/// Rows that are made durable together.
+/// The number of rows that are made durable together.
 const GROUP: usize = 500;
-/// And how many bytes of lines at most, but for the last one.
+/// The maximum number of bytes in such a group, except for its last line.
 const GROUP_BYTES: usize = 1 << 20;
 /// The longest line, in bytes.
 const MAX_LINE: usize = 64 * 1024;
-/// How long rows wait for others to come along.
+/// How long rows wait for others to join them.
 const COMPANY: Duration = Duration::from_millis(50);
-/// Groups of results that wait to be sent.
+/// The number of groups of results that may wait to be sent.
 const AHEAD: usize = 2;
 
-/// A line of an import. docs/consent.md has all columns; every value is a text, a number, a flag or a list of texts.
+/// A line of an import. docs/consent.md lists all columns; every value is a text, a number, a flag or a list
+/// of texts.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Line {
     /// The person's mail address.
     address: String,
-    /// never_asked, asked, granted, refused, withdrawn or objected.
+    /// One of never_asked, asked, granted, refused, withdrawn and objected.
     state: String,
     /// When it was said.
     event_time: String,
-    /// Where the evidence lies.
+    /// A reference to the proof of consent.
     evidence: Option<String>,
-    /// What about; all that need consent where nothing is said.
+    /// The purposes concerned; by default, all that need consent.
     purposes: Option<Vec<String>>,
-    /// The controller's own name for the person.
+    /// The controller's name for the person.
     external_id: Option<String>,
 }
 
-/// What became of a line.
+/// The result of a line.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct ImportResult {
-    /// Its number, counted from 1.
+    /// The line number, starting at 1.
     line: u64,
-    /// recorded, recorded_without_grant, stale, superseded_by_withdrawal or failed.
+    /// One of recorded, recorded_without_grant, stale, superseded_by_withdrawal and failed.
     result: &'static str,
-    /// Its number in the journal.
+    /// The number of the record in the journal.
     #[serde(skip_serializing_if = "Option::is_none")]
     record: Option<u64>,
-    /// The time it was recorded with, where the time claimed lies ahead of the relay's clock, or what stood
-    /// before does.
+    /// The time it was recorded with, if the claimed time was ahead of the relay's clock or earlier than the
+    /// current state.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(format = DateTime)]
     recorded_as_of: Option<String>,
-    /// Why nothing came of it.
+    /// The reason if the line was not recorded.
     #[serde(skip_serializing_if = "Option::is_none")]
     detail: Option<String>,
 }
 
 impl ImportResult {
-    /// Whether nothing came of it for a fault of its own.
+    /// Returns whether the line failed because of an error in it.
     pub(super) fn is_failure(&self) -> bool {
         self.result == "failed"
     }
 
-    /// What became of a row.
+    /// The result of a row.
     pub(super) fn of(line: u64, result: RowResult) -> ImportResult {
         let mut recorded_as_of = None;
         let (result, record, detail) = match result {
@@ -93,7 +94,7 @@ impl ImportResult {
     }
 }
 
-/// What an import came to; the last line of the answer.
+/// The summary of an import; the last line of the response.
 #[derive(Debug, Default, Serialize)]
 struct Summary {
     lines: u64,
@@ -102,7 +103,7 @@ struct Summary {
     stale: u64,
     superseded_by_withdrawal: u64,
     failed: u64,
-    /// Why the rest was not looked at.
+    /// The reason if the remaining lines were not processed.
     #[serde(skip_serializing_if = "Option::is_none")]
     stopped: Option<String>,
 }
@@ -147,7 +148,7 @@ pub(super) async fn import(mut call: Call) -> Answered {
     Ok(typed(StatusCode::OK, "application/x-ndjson", Body::new(answer)))
 }
 
-/// An import at work.
+/// An import in progress.
 struct Import {
     api: Arc<Api>,
     controller: Controller,
@@ -155,20 +156,20 @@ struct Import {
     idle: Duration,
     shows_all: bool,
     results: Sender<Bytes, Infallible>,
-    /// The line that was read last.
+    /// The number of the line read last.
     number: u64,
-    /// Rows to be made durable, and lines of which nothing comes, in their order.
+    /// Rows to be made durable and lines that failed, in order.
     waiting: Vec<(u64, Result<Row, String>)>,
-    /// How many bytes the lines had that wait.
+    /// The number of bytes in the waiting lines.
     size: usize,
     summary: Summary,
 }
 
-/// Why an import ends before its end.
+/// The reason why an import stops early.
 enum Stop {
-    /// Nobody takes the results.
+    /// The client does not read the results.
     Deaf,
-    /// Something is wrong, and the caller is told.
+    /// An error that is reported to the client.
     Said(String),
 }
 
@@ -179,7 +180,7 @@ impl Import {
             Ok(()) => None,
             Err(Stop::Said(text)) => Some(text),
             Err(Stop::Deaf) => {
-                tracing::debug!(lines = self.number, "nobody takes the results of an import; it ended");
+                tracing::debug!(lines = self.number, "an import ended because its results were not read");
                 return;
             }
         };
@@ -196,11 +197,11 @@ impl Import {
             let patience = if self.waiting.is_empty() { self.idle } else { COMPANY };
             match timeout(patience, body.frame()).await {
                 Err(_) if self.waiting.is_empty() => {
-                    return Err(Stop::Said("no line came for too long".to_owned()));
+                    return Err(Stop::Said("no line arrived in time".to_owned()));
                 }
                 Err(_) => self.record().await?,
                 Ok(None) => break,
-                Ok(Some(Err(_))) => return Err(Stop::Said("the body did not come whole".to_owned())),
+                Ok(Some(Err(_))) => return Err(Stop::Said("the body is incomplete".to_owned())),
                 Ok(Some(Ok(frame))) => {
                     if let Ok(data) = frame.into_data() {
                         self.take(&mut buffer, &data).await?;
@@ -214,7 +215,7 @@ impl Import {
         self.record().await
     }
 
-    /// Takes in what came, and the lines that are whole by that.
+    /// Takes in a chunk of the body, and the lines that it completes.
     async fn take(&mut self, buffer: &mut BytesMut, data: &[u8]) -> Result<(), Stop> {
         let mut rest = data;
         while let Some(end) = memchr::memchr(b'\n', rest) {
@@ -240,7 +241,7 @@ impl Import {
         Ok(())
     }
 
-    /// Reads a line. An empty one says nothing.
+    /// Reads a line. An empty line is skipped.
     fn line(&mut self, line: &[u8]) {
         self.number += 1;
         if line.trim_ascii().is_empty() {
@@ -255,7 +256,7 @@ impl Import {
         self.waiting.push((self.number, read));
     }
 
-    /// Makes what waits durable, and says what became of it.
+    /// Makes the waiting rows durable, and reports their results.
     async fn record(&mut self) -> Result<(), Stop> {
         if self.waiting.is_empty() {
             return Ok(());
@@ -264,17 +265,17 @@ impl Import {
         self.size = 0;
         let rows: Vec<Row> = waiting.iter().filter_map(|(_, row)| row.as_ref().ok().cloned()).collect();
         let recorded = apply(&self.api, &self.controller, &rows).await;
-        let mut recorded = recorded.map_err(|own| Stop::Said(own.detail().to_owned()))?.into_iter();
+        let mut recorded = recorded.map_err(|error| Stop::Said(error.detail().to_owned()))?.into_iter();
         let mut text = Vec::new();
         for (number, row) in waiting {
             let result = match row {
-                Ok(_) => recorded.next().unwrap_or(RowResult::Failed("the store gave no answer".to_owned())),
+                Ok(_) => recorded.next().unwrap_or(RowResult::Failed("the store did not respond".to_owned())),
                 Err(error) => RowResult::Failed(error),
             };
             let result = ImportResult::of(number, result);
             self.summary.add(&result);
             if self.shows_all || result.record.is_none() {
-                serde_json::to_writer(&mut text, &result).map_err(|own| Stop::Said(own.to_string()))?;
+                serde_json::to_writer(&mut text, &result).map_err(|error| Stop::Said(error.to_string()))?;
                 text.push(b'\n');
             }
         }
@@ -289,10 +290,10 @@ impl Import {
     }
 }
 
-/// A row of this controller: it cannot be another's, whatever it says.
+/// Builds a row of this controller; a row cannot name another one.
 pub(super) fn own_row(mut row: Row, controller: &Controller, actor: &str) -> Result<Row, String> {
     if !row.controller.is_empty() && row.controller != controller.as_str() {
-        return Err("controller: another one than that of the path".to_owned());
+        return Err("controller: differs from the controller in the path".to_owned());
     }
     if row.actor.trim().is_empty() {
         row.actor = actor.to_owned();

@@ -1,4 +1,4 @@
-//! Links to the preference page, for controllers who put them into mail of their own or into their account pages.
+//! Links to the preference page, for controllers to put into their own mail or account pages.
 
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
@@ -9,11 +9,11 @@ use super::{Answered, Call, json};
 use crate::problem::Problem;
 use crate::rewrite::token::{Holder, Token, hint};
 
-/// Whose links are wanted.
+/// The people for whom links are requested.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct LinksFor {
-    /// Whose, 1,000 at most.
+    /// Their addresses, at most 1,000.
     #[schema(min_items = 1, max_items = 1000)]
     addresses: Vec<Address>,
 }
@@ -21,9 +21,9 @@ pub(super) struct LinksFor {
 /// Links to the preference page.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Links {
-    /// One for each address, in their order. Each is that person's alone: who has it can choose for them.
+    /// One link per address, in the same order. Each is personal: whoever has it can choose for that person.
     links: Vec<String>,
-    /// For how many days they can grant. They withdraw for ever.
+    /// For how many days they can grant consent. They can withdraw for ever.
     grant_days: u16,
 }
 
@@ -37,19 +37,19 @@ pub(super) async fn mint(call: Call) -> Answered {
     let public_url = named.controller.public_url.clone().ok_or_else(|| {
         Problem::conflict(
             "no-public-url",
-            "The controller has no public_url in the configuration, so no link leads anywhere",
+            "The controller has no public_url in the configuration, so links cannot be made",
         )
     })?;
     let (now, key) = (call.now, call.live.config.public.token_key);
     let api = std::sync::Arc::clone(&call.api);
     let links = call.api.ask(move |store| {
-        let link = |own: &Address| {
-            let person = store.person(&own.0);
-            // Who was erased and is written to again is somebody new.
+        let link = |address: &Address| {
+            let person = store.person(&address.0);
+            // A person who was erased and is written to again is a new person.
             store.pseudonym(person).ok()?;
             let token = Token::Preference {
                 holder: Holder { controller: controller.clone(), person, issued: now },
-                hint: hint(&own.0),
+                hint: hint(&address.0),
             };
             api.host.mint().url(&public_url, &token, key)
         };
@@ -59,7 +59,7 @@ pub(super) async fn mint(call: Call) -> Answered {
     json(StatusCode::OK, &Links { links, grant_days: call.live.config.public.grant_days })
 }
 
-/// Not none, and not too many.
+/// Checks that there is at least one address and not too many.
 pub(super) fn bounded(count: usize) -> Result<(), Problem> {
     match count {
         1..=MAX_ADDRESSES => Ok(()),

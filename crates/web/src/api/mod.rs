@@ -1,7 +1,8 @@
 //! The REST API `/v1`: consent, policy and statistics for programs that hold a token.
 //!
-//! `routes.rs` has the one table of what there is; `guard.rs` is the way of each request to its handler. Promised: a write is acknowledged once
-//! the journal is synced; an address stands in bodies alone, never in a path or a query, so that no access log between here and there has one.
+//! `routes.rs` has the only table of routes; `guard.rs` takes each request to its handler. Promised: a write
+//! is acknowledged once the journal is synced; addresses appear only in bodies, never in a path or a query,
+//! so they reach no access log along the way.
 
 mod audit;
 mod consent;
@@ -46,13 +47,14 @@ use crate::token::{Grant, Tokens};
 
 pub use routes::{Access, ROUTES, Route};
 
-/// How many writes may be on their way to the store at once: fewer than it lets wait, so that none ever blocks a thread of the runtime.
+/// The maximum number of writes on their way to the store: fewer than its queue holds, so that none blocks a
+/// thread of the runtime.
 const WRITES: usize = 512;
 
-/// How many may look through the evidence at once: it reads from disk and decompresses.
+/// The maximum number of concurrent searches of the audit records, which read from disk and decompress.
 const SEARCHES: usize = 4;
 
-/// What all requests share.
+/// The state shared by all requests.
 pub struct Api {
     host: Arc<dyn Host>,
     store: Arc<Store>,
@@ -73,23 +75,23 @@ impl std::fmt::Debug for Api {
     }
 }
 
-/// One request that may be answered.
+/// A request that may be answered.
 struct Call {
     api: Arc<Api>,
     live: Arc<Live>,
-    /// What the token allows; nothing on routes that need none.
+    /// What the token allows; `None` on routes that need no token.
     grant: Option<Grant>,
-    /// The controller of the path.
+    /// The controller in the path.
     controller: Option<Controller>,
-    /// The person of the path.
+    /// The person in the path.
     person: Option<Person>,
-    /// What else the path names.
+    /// Any other name in the path.
     name: String,
     query: String,
     headers: HeaderMap,
-    /// The body, where it is read as a whole.
+    /// The body, if it is read as a whole.
     body: Bytes,
-    /// The body, where it is not. Behind a lock only because a body cannot be shared between threads.
+    /// The body, if it is streamed. Behind a lock only because a body cannot be shared between threads.
     stream: Mutex<Option<Body>>,
     now: Timestamp,
 }
@@ -98,7 +100,7 @@ type Answered = Result<Response<Body>, Problem>;
 type Handler = fn(Call) -> Pin<Box<dyn Future<Output = Answered> + Send>>;
 
 impl Api {
-    /// What requests share. `metrics` is what /metrics shows.
+    /// Creates the shared state. `metrics` is what /metrics serves.
     pub fn new(host: Arc<dyn Host>, store: Arc<Store>, metrics: PrometheusHandle) -> Arc<Api> {
         let live = host.live();
         let settings = &live.config.api;
@@ -118,7 +120,7 @@ impl Api {
         })
     }
 
-    /// Every route, and what answers where there is none. People are counted meanwhile.
+    /// Builds all routes and the fallback, and starts counting people in the background.
     pub fn router(self: &Arc<Api>) -> axum::Router {
         statistics::ahead(self);
         guard::router(self)
@@ -134,24 +136,27 @@ impl Api {
         match asked {
             Ok(answer) => answer.map_err(Problem::from),
             Err(_) => {
-                tracing::error!("a look into the consent store ended in an internal error");
+                tracing::error!("an internal error occurred while reading the consent store");
                 Err(Problem::internal())
             }
         }
     }
 
-    /// Hands a write to the store, and waits for the word that it is durable.
+    /// Hands a write to the store, and waits until it is durable.
     async fn write<T: Send + 'static>(
         &self,
         hand_over: impl FnOnce(&Store, oneshot::Sender<Result<T, StoreError>>) -> Result<(), StoreError>,
     ) -> Result<T, Problem> {
-        let _turn =
-            self.writes.acquire().await.map_err(|_| Problem::unavailable("The API takes no more writes"))?;
+        let _turn = self
+            .writes
+            .acquire()
+            .await
+            .map_err(|_| Problem::unavailable("The API accepts no more writes"))?;
         let (done, written) = oneshot::channel();
         hand_over(&self.store, done)?;
         written
             .await
-            .map_err(|_| Problem::unavailable("The consent store takes no more writes"))?
+            .map_err(|_| Problem::unavailable("The consent store accepts no more writes"))?
             .map_err(Problem::from)
     }
 }
@@ -165,43 +170,46 @@ impl Call {
         self.person.ok_or_else(Problem::internal)
     }
 
-    /// Who enters what is recorded.
+    /// Returns who is recorded as having entered a change.
     fn actor(&self) -> String {
-        self.grant.as_ref().map_or_else(|| "api".to_owned(), |own| format!("token {}", own.name))
+        self.grant.as_ref().map_or_else(|| "api".to_owned(), |grant| format!("token {}", grant.name))
     }
 
     fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }
 
-    /// The values of the query, each of which must be one of `known` and stand there once.
+    /// Reads the values of the query; each must be in `known` and occur once.
     fn query(&self, known: &[&str]) -> Result<Vec<(String, String)>, Problem> {
         let uri: axum::http::Uri =
-            format!("/?{}", self.query).parse().map_err(|_| Problem::malformed("query: it is malformed"))?;
+            format!("/?{}", self.query).parse().map_err(|_| Problem::malformed("query: malformed"))?;
         let axum::extract::Query(pairs) = axum::extract::Query::<Vec<(String, String)>>::try_from_uri(&uri)
-            .map_err(|_| Problem::malformed("query: it is malformed"))?;
+            .map_err(|_| Problem::malformed("query: malformed"))?;
         for (index, (name, _)) in pairs.iter().enumerate() {
             if !known.contains(&name.as_str()) {
-                return Err(Problem::malformed(format!("query: there is {} alone", known.join(", "))));
+                return Err(Problem::malformed(format!(
+                    "query: the only parameters are {}",
+                    known.join(", ")
+                )));
             }
-            if pairs.iter().take(index).any(|(own, _)| own == name) {
-                return Err(Problem::malformed(format!("query: {name} stands there twice")));
+            if pairs.iter().take(index).any(|(other, _)| other == name) {
+                return Err(Problem::malformed(format!("query: {name} occurs more than once")));
             }
         }
         Ok(pairs)
     }
 }
 
-/// An answer in JSON.
+/// Builds a JSON response.
 fn json(status: StatusCode, value: &impl serde::Serialize) -> Answered {
     let body = serde_json::to_vec(value).map_err(|error| {
-        tracing::error!(%error, "an answer of the API cannot be written");
+        tracing::error!(%error, "an API response cannot be serialised");
         Problem::internal()
     })?;
     Ok(typed(status, "application/json", body))
 }
 
-/// An answer of a type.
+/// Builds a response of a given type.
 fn typed(status: StatusCode, content_type: &'static str, body: impl Into<Body>) -> Response<Body> {
     let mut response = Response::new(body.into());
     *response.status_mut() = status;
@@ -210,19 +218,19 @@ fn typed(status: StatusCode, content_type: &'static str, body: impl Into<Body>) 
 }
 
 fn describe() {
-    metrics::describe_counter!("pixelward_api_requests_total", "Requests to the API by route and status");
+    metrics::describe_counter!("pixelward_api_requests_total", "API requests by route and status");
     metrics::describe_histogram!(
         "pixelward_api_seconds",
         metrics::Unit::Seconds,
-        "Time to answer a request to the API, by route; of an import, until its answer begins"
+        "Time to answer an API request, by route; for imports, until the response begins"
     );
     metrics::describe_counter!(
         "pixelward_webhook_deliveries_total",
-        "Times that changes were sent to a webhook, by controller and whether they were taken"
+        "Attempts to send changes to a webhook, by controller and whether they were accepted"
     );
-    metrics::describe_gauge!("pixelward_webhook_waiting", "Changes that wait for a webhook, by controller");
+    metrics::describe_gauge!("pixelward_webhook_waiting", "Changes waiting for a webhook, by controller");
     metrics::describe_counter!(
         "pixelward_webhook_missed_total",
-        "Changes that a webhook is not told of, since too many waited or they could not be written down"
+        "Changes that a webhook is not told of because too many waited or they could not be written"
     );
 }

@@ -1,7 +1,7 @@
-//! What stands in the bodies of requests and answers.
+//! The bodies of requests and responses.
 //!
-//! Each type says by itself what it takes, to serde and to the description of the API alike, and what is wrong in words that do not repeat what
-//! was sent.
+//! Each type validates itself, for serde and for the description of the API alike, and describes errors
+//! without repeating what was sent.
 
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use base64::{Engine, alphabet};
@@ -17,21 +17,21 @@ use crate::language::Language;
 use crate::policy::Purpose;
 use crate::problem::Problem;
 
-/// Base64 in which the bits that stand for nothing may be anything, since a pattern cannot say what they are.
+/// Base64 in which unused bits may have any value, since a pattern cannot forbid them.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true),
 );
 
-/// The longest text of a field, in characters.
+/// The maximum length of a text, in characters.
 const MAX_TEXT: usize = 1024;
-/// The longest address, in characters.
+/// The maximum length of an address, in characters.
 const MAX_ADDRESS: usize = 320;
 
-/// How many addresses a request may name.
+/// The maximum number of addresses in a request.
 pub(super) const MAX_ADDRESSES: usize = 1000;
 
-/// A type that is read from a string, with what the description says of it.
+/// A type that is read from a string, with its description.
 macro_rules! text_type {
     ($name:ident, $inner:ty, $about:expr, $read:expr, $schema:expr) => {
         #[doc = $about]
@@ -63,27 +63,27 @@ fn string() -> ObjectBuilder {
     ObjectBuilder::new().schema_type(SchemaType::Type(Type::String))
 }
 
-/// What an address looks like, for the description.
+/// The pattern of an address, for the description.
 const ADDRESS: &str = r"^[^\x00-\x1f\x7f]+@[^@\x00-\x20\x7f]+$";
 
-text_type!(Address, String, "a mail address", |text| is_address(text).then(|| text.to_owned()), |own| own
-    .pattern(Some(ADDRESS))
-    .max_length(Some(MAX_ADDRESS)));
+text_type!(Address, String, "a mail address", |text| is_address(text).then(|| text.to_owned()), |schema| {
+    schema.pattern(Some(ADDRESS)).max_length(Some(MAX_ADDRESS))
+});
 
 text_type!(
     Who,
     String,
     "a mail address, or the keyed hash of a person: 32 hexadecimal digits",
     |text| (is_address(text) || person(text).is_some()).then(|| text.to_owned()),
-    |own| own.pattern(Some(format!("^[0-9a-f]{{32}}$|{ADDRESS}"))).max_length(Some(MAX_ADDRESS))
+    |schema| schema.pattern(Some(format!("^[0-9a-f]{{32}}$|{ADDRESS}"))).max_length(Some(MAX_ADDRESS))
 );
 
 text_type!(
     Moment,
     Timestamp,
-    "a time as in RFC 3339, such as 2026-07-14T08:00:00Z",
+    "an RFC 3339 time, such as 2026-07-14T08:00:00Z",
     |text| (text.len() > 10).then(|| Timestamp::parse(text).ok()).flatten(),
-    |own| own.format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)))
+    |schema| schema.format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)))
 );
 
 text_type!(
@@ -91,10 +91,10 @@ text_type!(
     State,
     "never_asked, asked, granted, refused, withdrawn or objected",
     State::named,
-    |own| own.enum_values(Some(State::ALL.map(State::name)))
+    |schema| schema.enum_values(Some(State::ALL.map(State::name)))
 );
 
-text_type!(LanguageName, Language, "en, de or fr", Language::of, |own| own
+text_type!(LanguageName, Language, "en, de or fr", Language::of, |schema| schema
     .enum_values(Some(Language::ALL.map(Language::code))));
 
 text_type!(
@@ -103,18 +103,18 @@ text_type!(
     "campaign_performance, personalisation, cross_channel_profile, fraud_detection, deliverability, auth_security, legal_notice or \
      aggregate_statistics",
     |text| text.parse().ok(),
-    |own| own.enum_values(Some(Purpose::ALL.map(Purpose::name)))
+    |schema| schema.enum_values(Some(Purpose::ALL.map(Purpose::name)))
 );
 
 text_type!(
     Text,
     String,
-    "a text of 1 to 1024 characters",
+    "1 to 1024 characters",
     |text| (1..=MAX_TEXT).contains(&text.chars().count()).then(|| text.to_owned()),
-    |own| own.min_length(Some(1)).max_length(Some(MAX_TEXT))
+    |schema| schema.min_length(Some(1)).max_length(Some(MAX_TEXT))
 );
 
-text_type!(Encoded, Vec<u8>, "bytes in base64", |text| BASE64.decode(text).ok(), |own| own
+text_type!(Encoded, Vec<u8>, "base64", |text| BASE64.decode(text).ok(), |schema| schema
     .pattern(Some("^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$")));
 
 impl Encoded {
@@ -127,17 +127,17 @@ impl Encoded {
 text_type!(
     TextHash,
     String,
-    "SHA-256 in 64 hexadecimal digits",
+    "a SHA-256 in 64 hexadecimal digits",
     |text| is_hex(text, 64).then(|| text.to_owned()),
-    |own| own.pattern(Some("^[0-9a-f]{64}$"))
+    |schema| schema.pattern(Some("^[0-9a-f]{64}$"))
 );
 
 text_type!(
     Name,
     String,
     "a name: 1 to 64 of a-z, 0-9, '.', '_' and '-'",
-    |text| text.parse::<crate::consent::Controller>().ok().map(|own| own.as_str().to_owned()),
-    |own| own.pattern(Some("^[a-z0-9._-]{1,64}$"))
+    |text| text.parse::<crate::consent::Controller>().ok().map(|controller| controller.as_str().to_owned()),
+    |schema| schema.pattern(Some("^[a-z0-9._-]{1,64}$"))
 );
 
 text_type!(
@@ -145,28 +145,28 @@ text_type!(
     String,
     "the name of a jurisdiction: 1 to 32 of a-z, 0-9 and '_'",
     |text| {
-        let fits = |own: u8| own.is_ascii_lowercase() || own.is_ascii_digit() || own == b'_';
+        let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
         ((1..=32).contains(&text.len()) && text.bytes().all(fits)).then(|| text.to_owned())
     },
-    |own| own.pattern(Some("^[a-z0-9_]{1,32}$"))
+    |schema| schema.pattern(Some("^[a-z0-9_]{1,32}$"))
 );
 
 fn is_hex(text: &str, length: usize) -> bool {
-    text.len() == length && text.bytes().all(|own| own.is_ascii_digit() || (b'a'..=b'f').contains(&own))
+    text.len() == length && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
 }
 
 fn is_address(text: &str) -> bool {
-    let is_control = |own: char| own.is_ascii_control();
+    let is_control = |character: char| character.is_ascii_control();
     text.chars().count() <= MAX_ADDRESS
         && text.rsplit_once('@').is_some_and(|(local, domain)| {
             !local.is_empty()
                 && !domain.is_empty()
                 && !local.contains(is_control)
-                && !domain.contains(|own| is_control(own) || own == ' ')
+                && !domain.contains(|character| is_control(character) || character == ' ')
         })
 }
 
-/// A person by the keyed hash.
+/// Reads a person's keyed hash.
 pub(super) fn person(text: &str) -> Option<Person> {
     if !is_hex(text, 32) {
         return None;
@@ -174,7 +174,7 @@ pub(super) fn person(text: &str) -> Option<Person> {
     u128::from_str_radix(text, 16).ok().map(|number| Person(number.to_be_bytes()))
 }
 
-/// How many there may be: 1 to 10000. JSON has one kind of number, so 300.0 is 300.
+/// A limit from 1 to 10000. JSON has only one kind of number, so 300.0 is 300.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(try_from = "f64")]
 pub(super) struct Limit(pub usize);
@@ -183,41 +183,41 @@ impl TryFrom<f64> for Limit {
     type Error = String;
 
     fn try_from(number: f64) -> Result<Limit, String> {
-        let whole = (1..=10_000).find(|own| f64::from(*own) == number);
-        let whole = whole.and_then(|own: u32| usize::try_from(own).ok());
+        let whole = (1..=10_000).find(|whole| f64::from(*whole) == number);
+        let whole = whole.and_then(|whole: u32| usize::try_from(whole).ok());
         whole.map(Limit).ok_or_else(|| "a whole number from 1 to 10000".to_owned())
     }
 }
 
 impl PartialSchema for Limit {
     fn schema() -> RefOr<Schema> {
-        let own = ObjectBuilder::new().schema_type(SchemaType::Type(Type::Integer));
-        own.minimum(Some(1)).maximum(Some(10_000)).into()
+        let schema = ObjectBuilder::new().schema_type(SchemaType::Type(Type::Integer));
+        schema.minimum(Some(1)).maximum(Some(10_000)).into()
     }
 }
 
 impl ToSchema for Limit {}
 
-/// Somebody by address.
+/// A person, by address.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Addressed {
-    /// Whose.
+    /// The person's mail address.
     pub address: Address,
 }
 
-/// Whether somebody may be asked.
+/// Asks whether a person may be asked.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Asking {
-    /// Who.
+    /// The person's mail address.
     pub address: Address,
-    /// What about; all that need consent where nothing is said.
+    /// The purposes concerned; by default, all that need consent.
     #[serde(default)]
     pub purposes: Vec<PurposeName>,
 }
 
-/// What somebody said, with `address` or without.
+/// What a person said, with or without `address`.
 macro_rules! statement {
     ($name:ident, $about:literal { $($field:ident: $type:ty, $what:literal)? }) => {
         #[doc = $about]
@@ -228,46 +228,47 @@ macro_rules! statement {
                 #[doc = $what]
                 pub $field: $type,
             )?
-            /// What was said.
+            /// The state to record.
             pub state: StateName,
-            /// What about; all that need consent where nothing is said.
+            /// The purposes concerned; by default, all that need consent.
             #[serde(default)]
             pub purposes: Vec<PurposeName>,
-            /// When it was said; at this moment where nothing is said. A no with a time ahead of the relay's
-            /// clock is taken all the same.
+            /// When it was said; by default, now. A refusal or withdrawal is accepted even if its time is
+            /// ahead of the relay's clock.
             pub event_time: Option<Moment>,
             /// When the person was asked.
             pub asked_at: Option<Moment>,
-            /// How it was said: a form, a call, a link.
+            /// The method: a form, a call, a link.
             pub method: Option<Text>,
-            /// Where: web, mail, shop.
+            /// The channel: web, mail, shop.
             pub channel: Option<Text>,
-            /// Which version of the notice was shown.
+            /// The version of the notice that was shown.
             pub notice_version: Option<Text>,
-            /// SHA-256 of the exact text shown.
+            /// The SHA-256 of the exact text that was shown.
             pub text_hash: Option<TextHash>,
-            /// Where the evidence lies. A grant without it is recorded, but not as a grant (N22).
+            /// A reference to the proof of consent. A grant without it is recorded, but not as a grant.
             pub evidence: Option<Text>,
-            /// Who entered it; the token's name where nothing is said.
+            /// The person or program that entered it; by default, the token's name.
             pub actor: Option<Text>,
-            /// When a grant ends by itself.
+            /// When a grant expires.
             pub expires: Option<Moment>,
-            /// Before when the person must not be asked again (N19).
+            /// The time before which the person must not be asked again.
             pub do_not_ask_before: Option<Moment>,
-            /// Which rules apply to the person (N5).
+            /// The jurisdiction whose rules apply to the person.
             pub jurisdiction: Option<Jurisdiction>,
-            /// Never track this person (N32).
+            /// True if the person must never be tracked.
             pub no_track: Option<bool>,
-            /// The controller's own name for the person. It is what webhooks name the person by.
+            /// The controller's name for the person, which webhooks use.
             pub external_id: Option<Text>,
         }
 
         impl $name {
-            /// The same as a row of an import; its address is left empty, and its time where none was given.
+            /// Converts to a row of an import; its address stays empty, and so does its time if none was
+            /// given.
             pub(super) fn row(self, actor: &str) -> Row {
-                let text = |own: Option<Text>| own.map_or(String::new(), |own| own.0);
-                let time = |own: Option<Moment>| own.map_or(String::new(), |own| own.0.to_string());
-                let purposes: Vec<&str> = self.purposes.iter().map(|own| own.0.name()).collect();
+                let text = |text: Option<Text>| text.map_or(String::new(), |text| text.0);
+                let time = |moment: Option<Moment>| moment.map_or(String::new(), |moment| moment.0.to_string());
+                let purposes: Vec<&str> = self.purposes.iter().map(|purpose| purpose.0.name()).collect();
                 Row {
                     state: self.state.0.name().to_owned(),
                     purposes: purposes.join(" "),
@@ -276,13 +277,13 @@ macro_rules! statement {
                     method: text(self.method),
                     channel: text(self.channel),
                     notice_version: text(self.notice_version),
-                    text_hash: self.text_hash.map_or(String::new(), |own| own.0),
+                    text_hash: self.text_hash.map_or(String::new(), |hash| hash.0),
                     evidence: text(self.evidence),
-                    actor: self.actor.map_or_else(|| actor.to_owned(), |own| own.0),
+                    actor: self.actor.map_or_else(|| actor.to_owned(), |actor| actor.0),
                     expires: time(self.expires),
                     do_not_ask_before: time(self.do_not_ask_before),
-                    jurisdiction: self.jurisdiction.map_or(String::new(), |own| own.0),
-                    no_track: self.no_track.map_or(String::new(), |own| own.to_string()),
+                    jurisdiction: self.jurisdiction.map_or(String::new(), |jurisdiction| jurisdiction.0),
+                    no_track: self.no_track.map_or(String::new(), |flag| flag.to_string()),
                     external_id: text(self.external_id),
                     ..Row::default()
                 }
@@ -291,71 +292,71 @@ macro_rules! statement {
     };
 }
 
-statement!(Statement, "What somebody said." {});
-statement!(AddressedStatement, "What somebody said, who is named by address." { address: Address, "Who." });
+statement!(Statement, "What a person said." {});
+statement!(AddressedStatement, "What a person said, identified by address." { address: Address, "Who." });
 
-/// What a controller may do, and why, for one kind of mail.
+/// Asks what a controller may do with one kind of mail, and why.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Question {
-    /// For whom; somebody of whom nothing is known where nothing is said.
+    /// The recipient; by default, someone about whom nothing is known.
     pub recipient: Option<Who>,
-    /// Which kind of mail; mail that no mailstream fits where nothing is said.
+    /// The mailstream; by default, mail that matches none.
     pub mailstream: Option<Name>,
-    /// By the rules of this moment; now where nothing is said.
+    /// The time whose rules apply; by default, now.
     pub at: Option<Moment>,
-    /// In which language it is told; English where nothing is said.
+    /// The language of the explanation; by default, English.
     pub language: Option<LanguageName>,
 }
 
-/// What stands for one purpose.
+/// The consent for one purpose.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Stand {
     /// The purpose.
     pub purpose: &'static str,
-    /// What was last said.
+    /// The state that was last recorded.
     pub state: &'static str,
-    /// When.
+    /// When it was said.
     #[schema(format = DateTime)]
     pub event_time: String,
-    /// Until when.
+    /// When a grant expires.
     #[schema(format = DateTime)]
     pub expires: Option<String>,
-    /// Whether a tracker may stay for it now.
+    /// True if a tracker may stay for this purpose now.
     pub allowed: bool,
-    /// The journal's number of the record that says so.
+    /// The number of the record in the journal.
     pub record: u64,
 }
 
-/// What a person has said to a controller.
+/// A person's consent towards a controller.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Consent {
-    /// To whom.
+    /// The controller.
     pub controller: String,
-    /// The keyed hash of the person's address, another one for each controller.
+    /// The keyed hash of the person's address, different for each controller.
     pub person: String,
-    /// What stands, by purpose. A purpose that is missing was never spoken of, which is not consent.
+    /// The consent by purpose. A missing purpose was never mentioned, which is not consent.
     pub purposes: Vec<Stand>,
-    /// Which rules apply to the person. Several with & between where records name several and none of them
-    /// has the evidence that puts older ones aside: the strictest of them apply.
+    /// The jurisdiction whose rules apply. Several, joined by &, if records name several and none has the
+    /// proof that would supersede the others: the strictest of their rules apply.
     pub jurisdiction: Option<String>,
-    /// Never track this person.
+    /// True if the person must never be tracked.
     pub no_track: bool,
-    /// Before when the person must not be asked again (N19).
+    /// The time before which the person must not be asked again.
     #[schema(format = DateTime)]
     pub do_not_ask_before: Option<String>,
-    /// When the address was collected (N29).
+    /// When the address was collected.
     #[schema(format = DateTime)]
     pub collected_at: Option<String>,
-    /// When the person was informed (N29).
+    /// When the person was informed.
     #[schema(format = DateTime)]
     pub notice_sent_at: Option<String>,
 }
 
 impl Consent {
-    /// What stands at this moment. `person` is the hash that the controller is shown.
+    /// Builds the description of the current consent. `person` is the hash that this controller sees.
     pub(super) fn of(controller: &str, person: String, standing: &Standing, now: Timestamp) -> Consent {
-        let time = |own: Option<Timestamp>| own.map(|own| own.to_string());
+        let time = |time: Option<Timestamp>| time.map(|time| time.to_string());
         let stand = |(purpose, stand): (Purpose, &crate::consent::standing::Stand)| Stand {
             purpose: purpose.name(),
             state: stand.state.name(),
@@ -381,22 +382,22 @@ impl Consent {
 ///
 /// # Errors
 ///
-/// What is wrong with it, with the place and without what stands there.
+/// Checks a body, and reports an error with its position and without the value found there.
 pub(super) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
-    // serde would read a list as an object, by the order of its fields.
+    // serde would accept a list for an object, in the order of its fields.
     if !body.trim_ascii_start().starts_with(b"{") {
         return Err(Problem::malformed("line 1: expected a JSON object"));
     }
     serde_json::from_slice(body).map_err(|error| Problem::malformed(said(&error)))
 }
 
-/// What serde says of an error, without what it found.
+/// Returns serde's error message without the value that it found.
 fn said(error: &serde_json::Error) -> String {
     let place = format!("line {}, column {}", error.line(), error.column());
     let whole = error.to_string();
     let text = whole.split(" at line ").next().unwrap_or_default();
     if !error.is_data() {
-        return format!("{place}: this is no JSON, or it nests too deeply");
+        return format!("{place}: not JSON, or nested too deeply");
     }
     if let Some(rest) = text.strip_prefix("unknown field `") {
         let name = rest.split('`').next().unwrap_or_default();
@@ -415,7 +416,7 @@ mod tests {
     use super::*;
 
     fn check<T: DeserializeOwned>(body: &str) -> Result<T, String> {
-        read(body.as_bytes()).map_err(|own| own.detail().to_owned())
+        read(body.as_bytes()).map_err(|error| error.detail().to_owned())
     }
 
     #[test]
@@ -432,12 +433,12 @@ mod tests {
             (&"[".repeat(100_000), "expected a JSON object"),
             ("\"ann@home.example\"", "expected a JSON object"),
         ] {
-            let said = check::<Addressed>(body).map(|own| own.address.0).unwrap_err();
+            let said = check::<Addressed>(body).map(|addressed| addressed.address.0).unwrap_err();
             assert!(said.contains(word), "{said}");
             assert!(!said.contains("home") && !said.contains("ann"), "{said}");
         }
         let said = check::<Asking>(r#"{"address":"a@b.example","purposes":["ann@home.example"]}"#);
-        assert!(said.map(|own| own.purposes.len()).unwrap_err().contains("campaign_performance"));
+        assert!(said.map(|said| said.purposes.len()).unwrap_err().contains("campaign_performance"));
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! The description of the API (OpenAPI 3.1): paths from the table of routes, schemas from the types that are read and written.
+//! The description of the API (OpenAPI 3.1): paths from the table of routes, schemas from the types of
+//! requests and responses.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -13,19 +14,19 @@ use super::{Answered, typed};
 use crate::policy::Purpose;
 use crate::problem::ProblemDetails;
 
-/// The description, which is the same for everybody.
+/// Returns the description, which is the same for everybody.
 pub(super) static DESCRIPTION: LazyLock<Value> = LazyLock::new(made);
 
 pub(super) async fn description() -> Answered {
     Ok(typed(StatusCode::OK, "application/json", DESCRIPTION.to_string()))
 }
 
-/// The schemas that something refers to, by name.
+/// The referenced schemas, by name.
 #[derive(Debug, Default)]
 pub(super) struct Schemas(BTreeMap<String, Value>);
 
 impl Schemas {
-    /// A reference to a type, whose schema and those within it are taken in.
+    /// Returns a reference to a type, and takes in its schema and those within it.
     pub(super) fn refer<T: ToSchema>(&mut self) -> Value {
         let name = T::name().into_owned();
         let mut inner = Vec::new();
@@ -55,16 +56,14 @@ fn made() -> Value {
             "title": "pixelward",
             "version": env!("CARGO_PKG_VERSION"),
             "license": { "name": "MIT OR Apache-2.0", "identifier": "MIT OR Apache-2.0" },
-            "description": "Consent to tracking in mail, what was said about it, and what follows. A write is answered once it is durable. People are \
-                            named by address in bodies, and by keyed hash in paths; an address never stands in a path or a query. Errors are \
-                            problem details (RFC 9457).",
+            "description": "Consent to tracking in mail, the record of what was said about it, and what follows. Writes are acknowledged once they are durable. People are identified by address in bodies, and by keyed hash in paths; an address never appears in a path or a query. Errors are problem details (RFC 9457).",
         },
         "servers": [{ "url": "/" }],
         "paths": paths,
         "components": {
             "schemas": schemas.0,
             "securitySchemes": {
-                "token": { "type": "http", "scheme": "bearer", "description": "Made by `pixelward token new`." },
+                "token": { "type": "http", "scheme": "bearer", "description": "Created by `pixelward token new`." },
             },
         },
     })
@@ -79,7 +78,7 @@ fn operation(route: &Route, schemas: &mut Schemas) -> Value {
             (format!("Needs a signature, or the scope `{scope}`."), json!([{ "token": [] }, {}]))
         }
     };
-    let about = [route.about, &needs].into_iter().filter(|own| !own.is_empty());
+    let about = [route.about, &needs].into_iter().filter(|text| !text.is_empty());
     let mut operation = json!({
         "operationId": route.name,
         "tags": [route.tag],
@@ -89,8 +88,8 @@ fn operation(route: &Route, schemas: &mut Schemas) -> Value {
         "parameters": parameters(route),
         "responses": responses(route, schemas),
     });
-    if let (Some(body), Some(own)) = (body(route.input, schemas), operation.as_object_mut()) {
-        own.insert("requestBody".to_owned(), body);
+    if let (Some(body), Some(operation)) = (body(route.input, schemas), operation.as_object_mut()) {
+        operation.insert("requestBody".to_owned(), body);
     }
     operation
 }
@@ -99,7 +98,7 @@ fn body(input: Input, schemas: &mut Schemas) -> Option<Value> {
     let content = match input {
         Input::Nothing => return None,
         Input::Json(schema) => json!({ "application/json": { "schema": schema(schemas) } }),
-        // What stands on a line is among the schemas: here it would be taken for that of all lines together.
+        // The line type goes among the schemas: here it would be taken for the type of all lines together.
         Input::Lines(schema) => {
             schema(schemas);
             json!({ "application/x-ndjson": { "schema": {} } })
@@ -117,8 +116,8 @@ fn parameters(route: &Route) -> Vec<Value> {
     };
     let name = json!({ "type": "string", "pattern": "^[a-z0-9._-]{1,64}$" });
     let mut all = Vec::new();
-    for (own, about, schema) in [
-        ("controller", "Whose consents. The configuration names it.", &name),
+    for (name, about, schema) in [
+        ("controller", "The controller, as named in the configuration.", &name),
         (
             "person",
             "The keyed hash of the person's address.",
@@ -126,11 +125,11 @@ fn parameters(route: &Route) -> Vec<Value> {
         ),
         ("name", "The name of the webhook in the configuration.", &name),
     ] {
-        if route.path.contains(&format!("{{{own}}}")) {
-            all.push(parameter(own, "path", about, schema.clone()));
+        if route.path.contains(&format!("{{{name}}}")) {
+            all.push(parameter(name, "path", about, schema.clone()));
         }
     }
-    // One is described; several with commas between are understood, too.
+    // One value is described; several separated by commas are accepted too.
     let tags = json!({ "type": "string", "pattern": r#"^(\*|(W/)?"[!#-~]*")?$"# });
     for extra in route.extras {
         match extra {
@@ -145,22 +144,27 @@ fn parameters(route: &Route) -> Vec<Value> {
                 all.push(parameter(name, "query", about, json!({ "type": "string", "format": "date" })));
             }
             Extra::Purposes => {
-                let names: Vec<&str> = Purpose::ALL.iter().map(|own| own.name()).collect();
+                let names: Vec<&str> = Purpose::ALL.iter().map(|purpose| purpose.name()).collect();
                 let one = names.join("|");
                 let schema = json!({ "type": "string", "pattern": format!("^({one})(,({one}))*$") });
                 all.push(parameter(
                     "purposes",
                     "query",
-                    "What about, with commas between; all that need consent where nothing is said.",
+                    "Purposes separated by commas; by default, all that need consent.",
                     schema,
                 ));
             }
             Extra::Conditions => {
-                all.push(parameter("If-Match", "header", "Only where this stands.", tags.clone()));
+                all.push(parameter(
+                    "If-Match",
+                    "header",
+                    "Proceed only if this is the current ETag.",
+                    tags.clone(),
+                ));
                 all.push(parameter(
                     "If-None-Match",
                     "header",
-                    "Only where this does not stand.",
+                    "Proceed only if this is not the current ETag.",
                     tags.clone(),
                 ));
             }
@@ -168,7 +172,7 @@ fn parameters(route: &Route) -> Vec<Value> {
                 all.push(parameter(
                     "If-None-Match",
                     "header",
-                    "Only where this does not stand.",
+                    "Proceed only if this is not the current ETag.",
                     tags.clone(),
                 ));
             }
@@ -176,7 +180,7 @@ fn parameters(route: &Route) -> Vec<Value> {
     }
     if route.is_write() {
         let pattern = format!("^[!-~]{{{},{}}}$", KEY_LENGTH.start(), KEY_LENGTH.end());
-        let about = "The same request with the same key is done once, and answered the same for 24 hours.";
+        let about = "A repeated request with the same key is not done again; it gets the first response, for 24 hours.";
         all.push(parameter(
             "Idempotency-Key",
             "header",
@@ -213,50 +217,50 @@ fn answer(status: u16, about: &str, output: Output, schemas: &mut Schemas) -> Va
     };
     let mut answer = json!({ "description": about });
     if let Some(answer) = answer.as_object_mut() {
-        content.map(|own| answer.insert("content".to_owned(), own));
+        content.map(|content| answer.insert("content".to_owned(), content));
         if about.contains("ETag") && status < 300 {
-            let tag = json!({ "ETag": { "description": "Names what stands.", "required": true, "schema": { "type": "string" } } });
+            let tag = json!({ "ETag": { "description": "Identifies the current consent.", "required": true, "schema": { "type": "string" } } });
             answer.insert("headers".to_owned(), tag);
         }
     }
     answer
 }
 
-/// What routes of a kind answer besides.
+/// Adds the responses common to all routes of a kind.
 fn common(route: &Route) -> Vec<(u16, &'static str)> {
     let mut all = Vec::new();
     let has_query = !route.extras.is_empty();
     let takes_body = !matches!(route.input, Input::Nothing);
     if takes_body || has_query || route.is_write() || route.path.contains("{person}") {
-        all.push((400, "The request is malformed."));
+        all.push((400, "Malformed request."));
     }
     if route.access != Access::Open {
         all.extend([
             (401, "Missing or invalid token."),
             (403, "Insufficient scope."),
             (429, "Too many requests with this token; Retry-After says how long to wait."),
-            (503, "Not now: the store takes no more writes, or the file of tokens cannot be used."),
+            (503, "Not available now: the store accepts no writes, or the token file cannot be used."),
         ]);
     } else if route.path == "/readyz" {
-        all.push((503, "Consent cannot be looked up, or evidence is being lost."));
+        all.push((503, "Consent cannot be looked up, or audit records are being lost."));
     }
     if route.path.contains("{controller}") {
-        all.push((404, "There is no such controller."));
+        all.push((404, "Unknown controller."));
     }
     if takes_body {
-        all.push((415, "The body is of a type that is not read here."));
+        all.push((415, "Unsupported content type."));
     }
     if matches!(route.input, Input::Json(_) | Input::Foreign) {
-        all.extend([(408, "The body did not come in time."), (413, "The body is too large.")]);
+        all.extend([(408, "The body did not arrive in time."), (413, "The body is too large.")]);
     }
-    if route.answers.iter().any(|(_, _, own)| matches!(own, Output::JsonOrPage(_))) {
+    if route.answers.iter().any(|(_, _, output)| matches!(output, Output::JsonOrPage(_))) {
         all.push((406, "Not acceptable."));
     }
     let records =
         matches!(route.method, Method::Put | Method::Delete) || route.access != Access::Open && takes_body;
     if route.is_write() {
-        all.push((409, "The same request with this Idempotency-Key is being done."));
-        all.push((422, "The Idempotency-Key was used for another request."));
+        all.push((409, "A request with this Idempotency-Key is still in progress."));
+        all.push((422, "The Idempotency-Key was used for a different request."));
     }
     if records {
         all.push((507, "The disk of the consent store is full; nothing was recorded."));
@@ -283,10 +287,14 @@ mod tests {
         for route in ROUTES {
             let operation = &description["paths"][route.path][route.method.name()];
             assert_eq!(operation["operationId"], route.name);
-            let named = operation["parameters"].as_array().unwrap().iter().filter(|own| own["in"] == "path");
+            let named = operation["parameters"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .filter(|parameter| parameter["in"] == "path");
             assert_eq!(named.count(), route.path.matches('{').count());
         }
-        let mut names: Vec<&str> = ROUTES.iter().map(|own| own.name).collect();
+        let mut names: Vec<&str> = ROUTES.iter().map(|route| route.name).collect();
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), ROUTES.len());

@@ -1,4 +1,5 @@
-//! The description of the API as a page to read. Made from the same document, on this side: it loads nothing and has no script.
+//! The description of the API as a page. Rendered on the server from the same document; it loads nothing and
+//! has no script.
 
 use axum::http::StatusCode;
 use axum::http::header::{CONTENT_SECURITY_POLICY, HeaderValue};
@@ -8,7 +9,7 @@ use serde_json::Value;
 use super::openapi::DESCRIPTION;
 use super::{Answered, typed};
 
-/// What a page of this listener may do: show itself.
+/// The content security policy of such a page: nothing but its own styles.
 pub(super) const SECURITY: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
 );
@@ -57,7 +58,7 @@ fn rendered(document: &Value) -> String {
                     }
                     @for tag in &tags {
                         h2 id=(anchor(tag)) { (tag) }
-                        @for (path, method, operation) in operations.iter().filter(|(_, _, own)| words(at(own, "/tags/0")) == *tag) {
+                        @for (path, method, operation) in operations.iter().filter(|(_, _, operation)| words(at(operation, "/tags/0")) == *tag) {
                             (described(path, method, operation))
                         }
                     }
@@ -75,13 +76,13 @@ fn rendered(document: &Value) -> String {
     page.into_string()
 }
 
-/// Path, method and operation, in the order of the paths.
+/// Iterates over path, method and operation, in the order of the paths.
 fn operations(document: &Value) -> Vec<(&str, &str, &Value)> {
     let paths = at(document, "/paths").as_object().into_iter().flatten();
     paths
         .flat_map(|(path, item)| {
             let methods = item.as_object().into_iter().flatten();
-            methods.map(|(method, own)| (path.as_str(), method.as_str(), own))
+            methods.map(|(method, operation)| (path.as_str(), method.as_str(), operation))
         })
         .collect()
 }
@@ -98,12 +99,12 @@ fn described(path: &str, method: &str, operation: &Value) -> Markup {
                 table {
                     thead { tr { th scope="col" { "Name" } th scope="col" { "In" } th scope="col" { "Form" } th scope="col" { "Meaning" } } }
                     tbody {
-                        @for own in parameters {
+                        @for parameter in parameters {
                             tr {
-                                th scope="row" { code { (words(at(own, "/name"))) } }
-                                td { (words(at(own, "/in"))) }
-                                td { (form(at(own, "/schema"))) }
-                                td { (words(at(own, "/description"))) }
+                                th scope="row" { code { (words(at(parameter, "/name"))) } }
+                                td { (words(at(parameter, "/in"))) }
+                                td { (form(at(parameter, "/schema"))) }
+                                td { (words(at(parameter, "/description"))) }
                             }
                         }
                     }
@@ -117,12 +118,12 @@ fn described(path: &str, method: &str, operation: &Value) -> Markup {
             table {
                 thead { tr { th scope="col" { "Status" } th scope="col" { "Meaning" } th scope="col" { "Body" } } }
                 tbody {
-                    @for (status, own) in at(operation, "/responses").as_object().into_iter().flatten() {
+                    @for (status, answer) in at(operation, "/responses").as_object().into_iter().flatten() {
                         tr {
                             th scope="row" { (status) }
-                            td { (words(at(own, "/description"))) }
+                            td { (words(at(answer, "/description"))) }
                             td {
-                                @for (kind, content) in at(own, "/content").as_object().into_iter().flatten() {
+                                @for (kind, content) in at(answer, "/content").as_object().into_iter().flatten() {
                                     code { (kind) } " " (form(at(content, "/schema"))) " "
                                 }
                             }
@@ -134,18 +135,18 @@ fn described(path: &str, method: &str, operation: &Value) -> Markup {
     }
 }
 
-/// The fields of an object.
+/// Renders the fields of an object.
 fn fields(schema: &Value) -> Markup {
     let required = at(schema, "/required").as_array().map_or(&[][..], Vec::as_slice);
     html! {
         table {
             thead { tr { th scope="col" { "Field" } th scope="col" { "Form" } th scope="col" { "Meaning" } } }
             tbody {
-                @for (name, own) in at(schema, "/properties").as_object().into_iter().flatten() {
+                @for (name, property) in at(schema, "/properties").as_object().into_iter().flatten() {
                     tr {
-                        th scope="row" { code { (name) } @if required.iter().any(|own| own == name) { " (always)" } }
-                        td { (form(own)) }
-                        td { (words(at(own, "/description"))) }
+                        th scope="row" { code { (name) } @if required.iter().any(|required| required == name) { " (always)" } }
+                        td { (form(property)) }
+                        td { (words(at(property, "/description"))) }
                     }
                 }
             }
@@ -153,7 +154,7 @@ fn fields(schema: &Value) -> Markup {
     }
 }
 
-/// What a value looks like.
+/// Describes the type of a value.
 fn form(schema: &Value) -> Markup {
     if let Some(reference) = at(schema, "/$ref").as_str() {
         let name = reference.rsplit('/').next().unwrap_or_default();
@@ -161,7 +162,7 @@ fn form(schema: &Value) -> Markup {
     }
     for choice in ["oneOf", "anyOf"] {
         if let Some(choices) = schema.get(choice).and_then(Value::as_array) {
-            return html! { @for (place, own) in choices.iter().enumerate() { @if place > 0 { " or " } (form(own)) } };
+            return html! { @for (place, choice) in choices.iter().enumerate() { @if place > 0 { " or " } (form(choice)) } };
         }
     }
     if let Some(values) = at(schema, "/enum").as_array() {
@@ -180,7 +181,7 @@ fn form(schema: &Value) -> Markup {
     }
 }
 
-/// What a JSON pointer leads to; null where that is nothing.
+/// Returns the value at a JSON pointer, or null.
 fn at<'a>(value: &'a Value, pointer: &str) -> &'a Value {
     value.pointer(pointer).unwrap_or(&Value::Null)
 }

@@ -12,26 +12,26 @@ use crate::consent::import::Row;
 use crate::consent::{Person, State};
 use crate::problem::Problem;
 
-/// How many people a page has where nothing is said.
+/// The number of people on a page by default.
 const PAGE: usize = 100;
-/// How many it has at most.
+/// The maximum number of people on a page.
 const MOST: usize = 1000;
 
-/// Some of the people whom a controller knows.
+/// A page of the people whom a controller knows.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct People {
     /// The people, in the order in which their places in the key file were given out.
     people: Vec<Listed>,
-    /// The cursor of the next page; null where this is the last one.
+    /// The cursor of the next page; null if this is the last one.
     next: Option<u32>,
 }
 
-/// One of them.
+/// A person in a list.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Listed {
-    /// What the controller calls the person.
+    /// The controller's name for the person.
     external_id: Option<String>,
-    /// What stands.
+    /// The person's consent.
     consent: Consent,
 }
 
@@ -55,14 +55,14 @@ pub(super) async fn list(call: Call) -> Answered {
         call.api.ask(move |store| store.page(&controller, cursor, limit)).await?
     };
     let outward = call.api.store.outward(&controller);
-    let listed = page.people.into_iter().map(|own| Listed {
-        external_id: own.external_id,
-        consent: Consent::of(controller.as_str(), outward.shown(own.person), &own.standing, now),
+    let listed = page.people.into_iter().map(|person| Listed {
+        external_id: person.external_id,
+        consent: Consent::of(controller.as_str(), outward.shown(person.person), &person.standing, now),
     });
     json(StatusCode::OK, &People { people: listed.collect(), next: page.next })
 }
 
-/// What stands for the person of the path, where the controller knows somebody under this hash.
+/// Returns the consent of the person in the path, if the controller knows somebody under this hash.
 pub(super) async fn known(call: &Call) -> Result<(Person, Consent), Problem> {
     let person = call.person()?;
     let consent = standing(call, person).await?;
@@ -70,7 +70,7 @@ pub(super) async fn known(call: &Call) -> Result<(Person, Consent), Problem> {
     is_known.then_some((person, consent)).ok_or_else(nobody)
 }
 
-/// The answer where nobody is known.
+/// Builds the response for an unknown person.
 pub(super) fn nobody() -> Problem {
     Problem::not_found("The controller knows nobody under this hash")
 }
@@ -91,10 +91,10 @@ pub(super) async fn get(call: Call) -> Answered {
 pub(super) async fn set(call: Call) -> Answered {
     call.query(&[])?;
     let body: Statement = read(&call.body)?;
-    // A no may come from somebody of whom nothing is recorded yet. A yes, or a question, has an address.
+    // A refusal may come from somebody about whom nothing is recorded. A grant or a request needs an address.
     let is_no = matches!(body.state.0, State::Refused | State::Withdrawn | State::Objected);
     let person = if is_no { call.person()? } else { known(&call).await?.0 };
-    // A row has an address; this one is only looked at for its form, and the person is the one of the path.
+    // A row needs an address; this one only satisfies the format, and the person is the one in the path.
     let row = Row { address: "person@by.hash".to_owned(), ..body.row(&call.actor()) };
     record(call, person, &row).await
 }

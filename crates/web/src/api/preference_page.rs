@@ -1,4 +1,4 @@
-//! The preference page of a controller as its readers would see it.
+//! A controller's preference page as its readers would see it.
 
 use axum::http::StatusCode;
 use serde::Serialize;
@@ -9,40 +9,40 @@ use crate::policy::Language;
 use crate::problem::Problem;
 use crate::public::preview::{State, preview};
 
-/// The views there are.
+/// The available views.
 pub(super) const VIEWS: [&str; 8] =
     ["unknown", "granted", "refused", "old-link", "recorded", "stopped", "unusable", "new-link"];
-/// The languages there are.
+/// The available languages.
 pub(super) const LANGUAGES: [&str; 6] = ["fr", "en", "it", "de", "es", "nl"];
 
-/// A view of the page. Nothing on it can be pressed: it leads nowhere.
+/// A view of the page, without working controls: it leads nowhere.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Previewed {
-    /// The page, in HTML, with its styles and its logo within.
+    /// The page in HTML, including its styles and its logo.
     page: String,
-    /// The language that it is in.
+    /// The language of the page.
     language: &'static str,
-    /// The version of the notice that records of choices name.
+    /// The version of the notice, which records of choices name.
     notice_version: String,
-    /// SHA-256 of its text, as records have it (N20, N21).
+    /// The SHA-256 of the notice's text, as records have it.
     text_hash: String,
-    /// That text.
+    /// The notice's text.
     text: String,
 }
 
 pub(super) async fn show(call: Call) -> Answered {
     let query = call.query(&["language", "view"])?;
-    let said = |name: &str| query.iter().find(|(own, _)| own == name).map(|(_, value)| value.as_str());
+    let said = |name: &str| query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
     let controller = call.controller()?.clone();
     let state = match said("view") {
         None => State::Unknown,
         Some(name) => {
-            let found = State::ALL.into_iter().find(|(own, _)| *own == name);
+            let found = State::ALL.into_iter().find(|(state, _)| *state == name);
             found.ok_or_else(|| Problem::malformed(format!("view: expected one of {}", VIEWS.join(", "))))?.1
         }
     };
     let wrong = || Problem::malformed(format!("language: expected one of {}", LANGUAGES.join(", ")));
-    let of_code = |code: &str| Language::ALL.into_iter().find(|own| own.code() == code);
+    let of_code = |code: &str| Language::ALL.into_iter().find(|language| language.code() == code);
     let language = said("language").map(|code| of_code(code).ok_or_else(wrong)).transpose()?;
     let rulebook = &call.live.config.policy.rulebook;
     let chosen = rulebook.named(Some(controller.as_str()), None).map_err(|_| Problem::internal())?;
@@ -66,11 +66,11 @@ mod tests {
 
     #[test]
     fn views_and_languages_are_all_there_are() {
-        assert_eq!(State::ALL.map(|own| own.0), VIEWS);
+        assert_eq!(State::ALL.map(|state| state.0), VIEWS);
         let mut codes = Language::ALL.map(Language::code);
-        let mut own = LANGUAGES;
+        let mut languages = LANGUAGES;
         codes.sort_unstable();
-        own.sort_unstable();
-        assert_eq!(codes, own);
+        languages.sort_unstable();
+        assert_eq!(codes, languages);
     }
 }

@@ -1,10 +1,11 @@
-//! How fast one token may ask.
+//! Rate limiting per token.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-/// What each token has left. Tokens are few and made by the operator, so this stays small; those at rest are forgotten.
+/// The remaining allowance of each token. Tokens are few and made by the operator, so this stays small; full
+/// buckets are forgotten.
 #[derive(Debug, Default)]
 pub(super) struct Rates(Mutex<HashMap<String, Bucket>>);
 
@@ -14,20 +15,20 @@ struct Bucket {
     since: Instant,
 }
 
-/// From how many tokens on those at rest are forgotten.
+/// The number of tokens above which full buckets are forgotten.
 const MANY: usize = 1000;
 
 impl Rates {
-    /// Takes one request from a token's bucket; gives how many seconds to wait where it is empty.
+    /// Takes one request from a token's bucket; if it is empty, returns how many seconds to wait.
     pub(super) fn take(&self, id: &str, per_minute: u32, burst: u32, now: Instant) -> Result<(), u64> {
         let per_second = f64::from(per_minute) / 60.0;
         let most = f64::from(burst);
         let mut buckets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if buckets.len() >= MANY {
-            let is_full = |own: &Bucket| {
-                own.left + now.saturating_duration_since(own.since).as_secs_f64() * per_second >= most
+            let is_full = |bucket: &Bucket| {
+                bucket.left + now.saturating_duration_since(bucket.since).as_secs_f64() * per_second >= most
             };
-            buckets.retain(|_, own| !is_full(own));
+            buckets.retain(|_, bucket| !is_full(bucket));
         }
         let bucket = buckets.entry(id.to_owned()).or_insert(Bucket { left: most, since: now });
         let grown = now.saturating_duration_since(bucket.since).as_secs_f64() * per_second;

@@ -1,4 +1,4 @@
-//! Who still reads, and how often campaigns were opened by all together.
+//! Who still reads, and how often all readers together opened campaigns.
 
 use std::sync::Arc;
 
@@ -12,31 +12,31 @@ use super::{Answered, Call, json};
 use crate::hygiene::{Reading, Somebody, known};
 use crate::problem::Problem;
 
-/// About whom is asked.
+/// The people to ask about.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ReadingOf {
-    /// The controller's own addresses, 1,000 at most.
+    /// The controller's addresses, at most 1,000.
     #[schema(min_items = 1, max_items = 1000)]
     addresses: Vec<Address>,
-    /// Since when. Days of last open know no time, so it counts from the beginning of its day, by UTC.
+    /// The first day. Days of last open have no time, so it counts from the beginning of its day in UTC.
     since: Moment,
 }
 
-/// Who still reads.
+/// The readings of some addresses.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct ReadingSince {
-    /// For each address, in their order.
+    /// One reading per address, in the same order.
     addresses: Vec<AddressReading>,
 }
 
-/// Whether somebody still reads.
+/// Whether the person still reads.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct AddressReading {
-    /// active: opened something since. inactive: got mail with a day pixel since, and opened none. unmeasured: nothing can be said, and nobody may
-    /// be dropped for that (N26).
+    /// active: opened something since then. inactive: received mail with a day pixel since then, and opened
+    /// none. unmeasured: unknown, which must not be a reason to drop anyone.
     reading: Reading,
-    /// How many mails to it were rejected for good (5xx) since.
+    /// The number of messages to it that were rejected permanently (5xx) since then.
     bounced: u64,
 }
 
@@ -48,8 +48,8 @@ pub(super) async fn reading(call: Call) -> Answered {
     let evidence = call.live.config.evidence.directory.clone();
     let store = Arc::clone(&call.api.store);
     let work = tokio::task::spawn_blocking(move || {
-        let somebody = |own: &Address| {
-            let person = store.person(&own.0);
+        let somebody = |address: &Address| {
+            let person = store.person(&address.0);
             Somebody {
                 pseudonym: store.known_pseudonym(person),
                 last_open: store.last_open(&controller, person),
@@ -60,31 +60,33 @@ pub(super) async fn reading(call: Call) -> Answered {
     });
     let all = work.await.map_err(|_| Problem::internal())?;
     let all = all.map_err(|error| {
-        tracing::error!(%error, "the evidence cannot be read");
+        tracing::error!(%error, "the audit records cannot be read");
         Problem::internal()
     })?;
-    let addresses =
-        all.into_iter().map(|own| AddressReading { reading: own.reading, bounced: own.bounced }).collect();
+    let addresses = all
+        .into_iter()
+        .map(|reading| AddressReading { reading: reading.reading, bounced: reading.bounced })
+        .collect();
     json(StatusCode::OK, &ReadingSince { addresses })
 }
 
 /// How often campaigns were opened.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct SharedOpens {
-    /// By mailstream and campaign.
+    /// The campaigns, by mailstream.
     campaigns: Vec<CampaignOpens>,
 }
 
-/// How often one was.
+/// How often one campaign was opened.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct CampaignOpens {
-    /// The kind of mail.
+    /// The mailstream.
     mailstream: String,
-    /// What stands for the campaign in the addresses of its pixels.
+    /// The campaign's identifier in the addresses of its pixels.
     campaign: String,
-    /// How often its pixel was fetched. Nobody knows by whom (N14).
+    /// How often its pixel was fetched. Nobody knows by whom.
     opens: u64,
-    /// On which day last.
+    /// The day of the last fetch.
     #[schema(format = Date)]
     last_day: String,
 }
@@ -92,11 +94,11 @@ pub(super) struct CampaignOpens {
 pub(super) async fn shared_opens(call: Call) -> Answered {
     call.query(&[])?;
     let counted = call.api.store.shared_opens(call.controller()?);
-    let campaigns = counted.into_iter().map(|own| CampaignOpens {
-        mailstream: own.mailstream,
-        campaign: own.campaign.iter().map(|byte| format!("{byte:02x}")).collect(),
-        opens: own.opens,
-        last_day: own.last.to_string(),
+    let campaigns = counted.into_iter().map(|campaign| CampaignOpens {
+        mailstream: campaign.mailstream,
+        campaign: campaign.campaign.iter().map(|byte| format!("{byte:02x}")).collect(),
+        opens: campaign.opens,
+        last_day: campaign.last.to_string(),
     });
     json(StatusCode::OK, &SharedOpens { campaigns: campaigns.collect() })
 }

@@ -1,7 +1,7 @@
-//! Idempotency keys: the same request once more gets the same answer, and is done once.
+//! Idempotency keys: a repeated request gets the first response and is done only once.
 //!
-//! Kept in memory, for a day, and bounded. After a restart, or where too many came, a request is done again; what was recorded is then older than
-//! what is known, so that it changes nothing.
+//! Kept in memory, for a day, and bounded. After a restart, or if there were too many keys, a request is done
+//! again; what it records is then older than what is known and changes nothing.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,15 +14,15 @@ use bytes::Bytes;
 
 use crate::problem::Problem;
 
-/// How long an answer is kept.
+/// How long a response is kept.
 const KEPT: Duration = Duration::from_secs(24 * 3600);
-/// The largest answer that is kept, in bytes: those to writes are far smaller.
+/// The maximum size of a response that is kept, in bytes; those to writes are far smaller.
 const MAX_ANSWER: usize = 16 * 1024;
 
-/// SHA-256 of what makes up a request.
+/// The SHA-256 of what makes up a request.
 pub(super) type Fingerprint = [u8; 32];
 
-/// The answers that are kept.
+/// The responses that are kept.
 #[derive(Debug)]
 pub(super) struct Replays {
     most: usize,
@@ -32,7 +32,7 @@ pub(super) struct Replays {
 #[derive(Debug, Default)]
 struct Kept {
     answers: HashMap<String, Entry>,
-    /// Keys with the moment from when on they are kept, oldest first.
+    /// Keys with the time since which they are kept, oldest first.
     order: VecDeque<(String, Instant)>,
 }
 
@@ -40,11 +40,11 @@ struct Kept {
 struct Entry {
     fingerprint: Fingerprint,
     since: Instant,
-    /// Nothing while the request is being done.
+    /// `None` while the request is in progress.
     answer: Option<Given>,
 }
 
-/// An answer as it was given.
+/// A response as it was given.
 #[derive(Clone, Debug)]
 pub(super) struct Given {
     pub(super) status: StatusCode,
@@ -53,7 +53,7 @@ pub(super) struct Given {
 }
 
 impl Given {
-    /// The answer once more.
+    /// Repeats the response.
     pub(super) fn response(self) -> Response<Body> {
         let mut response = Response::new(Body::from(self.body));
         *response.status_mut() = self.status;
@@ -63,16 +63,16 @@ impl Given {
     }
 }
 
-/// What is to be done with a request that has a key.
+/// What to do with a request that has a key.
 #[derive(Debug)]
 pub(super) enum Turn {
-    /// It is new: do it.
+    /// A new request: do it.
     First(Claim),
-    /// It was done: this was the answer.
+    /// A repeated request: this was the response.
     Again(Given),
 }
 
-/// A key whose request is being done. Dropped without an answer, it is free again.
+/// A key whose request is in progress. Dropped without a response, it is free again.
 #[derive(Debug)]
 pub(super) struct Claim {
     replays: Arc<Replays>,
@@ -81,16 +81,16 @@ pub(super) struct Claim {
 }
 
 impl Replays {
-    /// At most so many keys.
+    /// Creates a store for at most this many keys.
     pub(super) fn new(most: usize) -> Arc<Replays> {
         Arc::new(Replays { most, kept: Mutex::new(Kept::default()) })
     }
 
-    /// Looks at a request with a key; `key` names the token, too.
+    /// Looks up a request with a key; `key` includes the token.
     ///
     /// # Errors
     ///
-    /// 422 where the key was used for something else, 409 where the same request is being done at this moment.
+    /// 422 if the key was used for a different request, 409 if the same request is in progress.
     pub(super) fn turn(
         self: &Arc<Replays>,
         key: String,
@@ -107,7 +107,7 @@ impl Replays {
                 Some(answer) => Ok(Turn::Again(answer.clone())),
                 None => Err(Problem::conflict(
                     "in-progress",
-                    "The same request with this Idempotency-Key is being done",
+                    "A request with this Idempotency-Key is still in progress",
                 )),
             };
         }
@@ -118,14 +118,14 @@ impl Replays {
 }
 
 impl Kept {
-    /// Forgets what is older than a day, and the oldest where there are too many.
+    /// Forgets keys older than a day, and the oldest if there are too many.
     fn forget(&mut self, now: Instant, most: usize) {
         while let Some((key, since)) = self.order.front() {
             let is_over = now.saturating_duration_since(*since) >= KEPT;
             if !is_over && self.order.len() < most {
                 break;
             }
-            if self.answers.get(key).is_some_and(|own| own.since == *since) {
+            if self.answers.get(key).is_some_and(|answer| answer.since == *since) {
                 self.answers.remove(key);
             }
             self.order.pop_front();
@@ -134,7 +134,7 @@ impl Kept {
 }
 
 impl Claim {
-    /// Keeps an answer. What went wrong on our side is not kept: it may go well the next time.
+    /// Keeps a response, unless the failure was on our side: it may succeed next time.
     pub(super) fn answered(mut self, answer: Given) {
         if answer.status.is_server_error() || answer.body.len() > MAX_ANSWER {
             return;
@@ -144,7 +144,7 @@ impl Claim {
         if let Some(entry) = kept.answers.get_mut(&self.key) {
             entry.answer = Some(answer);
         }
-        // Where it was forgotten meanwhile there is nothing to take back.
+        // If it was forgotten meanwhile, there is nothing to take back.
         self.is_answered = true;
     }
 }
@@ -158,7 +158,7 @@ impl Drop for Claim {
     }
 }
 
-/// What makes up a request.
+/// Hashes what makes up a request.
 pub(super) fn fingerprint(pieces: &[&[u8]]) -> Fingerprint {
     let mut context = digest::Context::new(&digest::SHA256);
     for piece in pieces {
@@ -166,7 +166,7 @@ pub(super) fn fingerprint(pieces: &[&[u8]]) -> Fingerprint {
         context.update(piece);
     }
     let mut out = [0; 32];
-    out.iter_mut().zip(context.finish().as_ref()).for_each(|(own, byte)| *own = *byte);
+    out.iter_mut().zip(context.finish().as_ref()).for_each(|(target, byte)| *target = *byte);
     out
 }
 

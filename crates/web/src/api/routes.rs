@@ -1,4 +1,4 @@
-//! The one table of what the API has: routing, permission and description all come from it.
+//! The table of all routes, from which routing, permissions and the description are made.
 
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -10,21 +10,21 @@ use super::{
 };
 use crate::token::Scope;
 
-/// A method of HTTP.
+/// An HTTP method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
-    /// Looks and changes nothing.
+    /// Reads and changes nothing.
     Get,
-    /// Does something, or looks for what must not stand in a path.
+    /// Does something, or looks up what must not appear in a path.
     Post,
-    /// Sets.
+    /// Sets a value.
     Put,
     /// Erases.
     Delete,
 }
 
 impl Method {
-    /// Its name in lower case.
+    /// Returns the name in lower case.
     pub const fn name(self) -> &'static str {
         match self {
             Method::Get => "get",
@@ -38,55 +38,55 @@ impl Method {
 /// Who may use a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// Everybody who reaches the listener.
+    /// Anyone who reaches the listener.
     Open,
-    /// Whoever has a token that is in force.
+    /// Anyone with a valid token.
     AnyToken,
-    /// Whoever has a token with this scope, for the controller of the path.
+    /// Anyone with a token that has this scope for the controller in the path.
     Scope(Scope),
-    /// The same, or whoever signs what is sent with the secret of the mapping.
+    /// The same, or anyone who signs the body with the secret of the mapping.
     SignedOr(Scope),
 }
 
-/// The schema of a type, put among those of the description.
+/// Adds the schema of a type to those of the description.
 pub(super) type SchemaOf = fn(&mut Schemas) -> Value;
 
-/// What a request brings along.
+/// The body of a request.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Input {
     /// No body.
     Nothing,
     /// An object.
     Json(SchemaOf),
-    /// Objects, one a line.
+    /// Objects, one per line.
     Lines(SchemaOf),
-    /// JSON of somebody else's making.
+    /// JSON in a third party's format.
     Foreign,
 }
 
-/// What an answer brings along.
+/// The body of a response.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Output {
     /// No body.
     Nothing,
     /// An object.
     Json(SchemaOf),
-    /// Something of this type.
+    /// A body of this type.
     Typed(&'static str),
     /// An object, or a page to read.
     JsonOrPage(SchemaOf),
 }
 
-/// Something that a request may name besides.
+/// An optional parameter of a request.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Extra {
-    /// In the query: name, type of the schema, least and most or the words there are, meaning.
+    /// In the query: name, schema type, minimum and maximum or the allowed words, meaning.
     Number(&'static str, u64, u64, &'static str),
     /// In the query: one of a few words.
     Word(&'static str, &'static [&'static str], &'static str),
     /// In the query: a day such as 2026-11-24, with its meaning.
     Day(&'static str, &'static str),
-    /// In the query: names of purposes with commas between.
+    /// In the query: purposes separated by commas.
     Purposes,
     /// In the header: If-Match and If-None-Match.
     Conditions,
@@ -94,22 +94,22 @@ pub(super) enum Extra {
     Unchanged,
 }
 
-/// One route.
+/// A route.
 pub struct Route {
-    /// By which method.
+    /// The method.
     pub method: Method,
-    /// Under which path; `{controller}`, `{person}` and `{name}` stand for names.
+    /// The path; `{controller}`, `{person}` and `{name}` are placeholders.
     pub path: &'static str,
     /// Who may use it.
     pub access: Access,
-    /// Its name in the description and in the metrics.
+    /// The operation id in the description and the label in metrics.
     pub name: &'static str,
     pub(super) tag: &'static str,
     pub(super) summary: &'static str,
     pub(super) about: &'static str,
     pub(super) input: Input,
     pub(super) extras: &'static [Extra],
-    /// What it answers: status, meaning and body.
+    /// The responses: status, meaning and body.
     pub(super) answers: &'static [(u16, &'static str, Output)],
     pub(super) handler: Handler,
 }
@@ -121,7 +121,7 @@ impl std::fmt::Debug for Route {
 }
 
 impl Route {
-    /// Whether it changes something, so that an idempotency key counts.
+    /// Returns whether the route changes something, so that an idempotency key applies.
     pub fn is_write(&self) -> bool {
         let scope = match self.access {
             Access::Scope(scope) => scope,
@@ -147,27 +147,26 @@ const PROOF: &str = "What was done with mail";
 const HOOKS: &str = "Webhooks";
 const SYSTEM: &str = "The API itself";
 
-const WITH_TAG: &str = "What stands. ETag names it.";
+const WITH_TAG: &str = "The current consent, identified by ETag.";
 const NOBODY: (u16, &str, Output) =
     (404, "The controller knows nobody under this hash.", Output::Json(of::<crate::problem::ProblemDetails>));
 const NOT_RECORDED: (u16, &str, Output) = (
     409,
-    "Nothing was recorded: something newer is known (stale), the person withdrew and this does not supersede that \
-     (superseded-by-withdrawal), it was said in the future (in-future), or the same request is being done (in-progress).",
+    "Nothing was recorded: something newer is known (stale), the person withdrew and this does not supersede that (superseded-by-withdrawal), the time is in the future (in-future), or the same request is in progress (in-progress).",
     Output::Json(of::<crate::problem::ProblemDetails>),
 );
 const OTHER_TAG: (u16, &str, Output) = (
     412,
-    "Something else stands than If-Match or If-None-Match wants.",
+    "The current consent is not the one that If-Match or If-None-Match expects.",
     Output::Json(of::<crate::problem::ProblemDetails>),
 );
 
 const DAYS: &[Extra] = &[
-    Extra::Day("since", "The first day; all there are where nothing is said."),
+    Extra::Day("since", "The first day; by default, the first with counts."),
     Extra::Day("until", "The last day."),
 ];
 
-/// Every route.
+/// All routes.
 pub static ROUTES: &[Route] = &[
     Route {
         method: Method::Post,
@@ -175,8 +174,8 @@ pub static ROUTES: &[Route] = &[
         access: READ,
         name: "lookup_consent",
         tag: CONSENT,
-        summary: "What somebody has said",
-        about: "Somebody of whom nothing is known has said nothing, which is not consent.",
+        summary: "Look up a person's consent",
+        about: "A person about whom nothing is known has said nothing, which is not consent.",
         input: Input::Json(of::<model::Addressed>),
         extras: &[],
         answers: &[(200, WITH_TAG, Output::Json(of::<model::Consent>))],
@@ -188,13 +187,12 @@ pub static ROUTES: &[Route] = &[
         access: WRITE,
         name: "set_consent",
         tag: CONSENT,
-        summary: "Record what somebody said",
-        about: "Answered once it is durable. A grant needs evidence, else it is recorded as asked or never asked. A withdrawal wins: only a later \
-                grant with evidence supersedes it.",
+        summary: "Record what a person said",
+        about: "Acknowledged once it is durable. A grant needs proof of consent (evidence); without it, it is recorded as asked or never asked. A withdrawal wins: only a later grant with proof supersedes it.",
         input: Input::Json(of::<model::AddressedStatement>),
         extras: &[Extra::Conditions],
         answers: &[
-            (200, "It is durable. ETag names what stands now.", Output::Json(of::<consent::Recorded>)),
+            (200, "Durably recorded. ETag identifies the new state.", Output::Json(of::<consent::Recorded>)),
             NOT_RECORDED,
             OTHER_TAG,
         ],
@@ -207,11 +205,10 @@ pub static ROUTES: &[Route] = &[
         name: "erase_consent",
         tag: CONSENT,
         summary: "Erase somebody",
-        about: "The person's key is overwritten: nobody can then read what was recorded, or tie it to the person. It cannot be undone, and goes \
-                for all controllers, so the token must be for all.",
+        about: "The person's key is overwritten: nobody can then read what was recorded, or link it to the person. This cannot be undone and affects all controllers, so the token must be for all.",
         input: Input::Json(of::<model::Addressed>),
         extras: &[],
-        answers: &[(200, "Whether there was somebody.", Output::Json(of::<consent::Erased>))],
+        answers: &[(200, "Whether the person was known.", Output::Json(of::<consent::Erased>))],
         handler: |call| Box::pin(consent::erase(call)),
     },
     Route {
@@ -220,11 +217,11 @@ pub static ROUTES: &[Route] = &[
         access: READ,
         name: "consent_history",
         tag: CONSENT,
-        summary: "Everything somebody has said, oldest first",
-        about: "Of what was said to this controller.",
+        summary: "List everything a person has said, oldest first",
+        about: "Limited to what was said to this controller.",
         input: Input::Json(of::<model::Addressed>),
         extras: &[],
-        answers: &[(200, "The records; none where nothing is known.", Output::Json(of::<history::History>))],
+        answers: &[(200, "The records; none if nothing is known.", Output::Json(of::<history::History>))],
         handler: |call| Box::pin(history::by_address(call)),
     },
     Route {
@@ -233,8 +230,8 @@ pub static ROUTES: &[Route] = &[
         access: EXPORT,
         name: "export_consent",
         tag: CONSENT,
-        summary: "Everything that is recorded of somebody, with the proof",
-        about: "As JSON, or as a page to print where Accept says text/html. Of what was said to this controller.",
+        summary: "Export everything recorded about a person, with the proof",
+        about: "As JSON, or as a page to print if Accept asks for text/html. Limited to this controller.",
         input: Input::Json(of::<model::Addressed>),
         extras: &[],
         answers: &[(200, "The export.", Output::JsonOrPage(of::<crate::consent::export::Export>)), NOBODY],
@@ -246,11 +243,15 @@ pub static ROUTES: &[Route] = &[
         access: READ,
         name: "may_ask",
         tag: CONSENT,
-        summary: "Whether somebody may be asked now (N19)",
-        about: "Who refused, or did not answer, is left alone for half a year.",
+        summary: "Check whether a person may be asked now",
+        about: "Anyone who refused or did not answer is left alone for six months.",
         input: Input::Json(of::<model::Asking>),
         extras: &[],
-        answers: &[(200, "Whether, and why not.", Output::Json(of::<history::MayBeAsked>))],
+        answers: &[(
+            200,
+            "Whether the person may be asked, and why not.",
+            Output::Json(of::<history::MayBeAsked>),
+        )],
         handler: |call| Box::pin(history::may_ask(call)),
     },
     Route {
@@ -259,18 +260,17 @@ pub static ROUTES: &[Route] = &[
         access: WRITE,
         name: "import_consent",
         tag: CONSENT,
-        summary: "Record what many said, one JSON object a line",
-        about: "The columns are those of docs/consent.md. The answer comes while lines are still being read: one object a line with the line's \
-                number, its result and the record, and at the end a summary. Read it while you write, or ask for results=problems.",
+        summary: "Import many records, one JSON object per line",
+        about: "The columns are those of docs/consent.md. The response begins while lines are still being read: one object per line with the line's number, its result and the record, and a summary at the end. Read it while you write, or pass results=problems.",
         input: Input::Lines(of::<import::Line>),
         extras: &[Extra::Word(
             "results",
             &["all", "problems"],
-            "Which lines are answered: all, or those of which nothing was recorded.",
+            "Which results to return: all, or only those of lines that were not recorded.",
         )],
         answers: &[(
             200,
-            "One ImportResult a line, and a summary at the end.",
+            "One ImportResult per line, and a summary at the end.",
             Output::Typed("application/x-ndjson"),
         )],
         handler: |call| Box::pin(import::import(call)),
@@ -281,16 +281,15 @@ pub static ROUTES: &[Route] = &[
         access: WRITE,
         name: "mint_links",
         tag: CONSENT,
-        summary: "Links to the preference page",
-        about: "A link for each address, to be put into mail or a page that this person alone sees: who has it can choose for them. Nothing is \
-                recorded; whom the controller asked by it is to be recorded as asked.",
+        summary: "Create links to the preference page",
+        about: "One personal link per address, for mail or pages that only this person sees: whoever has the link can choose for them. Nothing is recorded; record as asked whom you ask with it.",
         input: Input::Json(of::<links::LinksFor>),
         extras: &[],
         answers: &[
             (200, "The links.", Output::Json(of::<links::Links>)),
             (
                 409,
-                "The controller has no public_url (no-public-url), or the same request is being done (in-progress).",
+                "The controller has no public_url (no-public-url), or the same request is in progress (in-progress).",
                 Output::Json(of::<crate::problem::ProblemDetails>),
             ),
         ],
@@ -302,12 +301,15 @@ pub static ROUTES: &[Route] = &[
         access: READ,
         name: "inactive",
         tag: CONSENT,
-        summary: "Which of the controller's own addresses nobody reads at any more",
-        about: "From days of last open (N11), from evidence of which mail carried a day pixel, and from rejected mail (N31). Only who could be \
-                measured is inactive (N26). It is for stopping mail, or sending less of it, and for nothing else.",
+        summary: "Find addresses that nobody reads any more",
+        about: "Computed from days of last open, from audit records of mail that carried a day pixel, and from rejected mail. Only people who could be measured count as inactive. Use it to send less mail or none, and for nothing else.",
         input: Input::Json(of::<reading::ReadingOf>),
         extras: &[],
-        answers: &[(200, "For each address, in their order.", Output::Json(of::<reading::ReadingSince>))],
+        answers: &[(
+            200,
+            "One reading per address, in the same order.",
+            Output::Json(of::<reading::ReadingSince>),
+        )],
         handler: |call| Box::pin(reading::reading(call)),
     },
     Route {
@@ -316,8 +318,8 @@ pub static ROUTES: &[Route] = &[
         access: Access::Scope(Scope::StatisticsRead),
         name: "shared_opens",
         tag: RULES,
-        summary: "How often campaigns were opened, by all readers together",
-        about: "Counts of pixels that are the same for everybody (N14).",
+        summary: "Count how often all readers together opened campaigns",
+        about: "Counted by pixels that are the same for everybody.",
         input: Input::Nothing,
         extras: &[],
         answers: &[(200, "The counts.", Output::Json(of::<reading::SharedOpens>))],
@@ -329,13 +331,12 @@ pub static ROUTES: &[Route] = &[
         access: READ,
         name: "list_people",
         tag: PEOPLE,
-        summary: "Who is known",
-        about: "The store has no addresses, so people are listed by keyed hash, and by the controller's own external_id where one of the newest \
-                records has one. A page may have fewer people than asked for, or none, while next says where to go on.",
+        summary: "List known people",
+        about: "The store has no addresses, so people are listed by keyed hash, and by external_id if one of their newest records has one. A page may have fewer people than requested, or none, while next says where to continue.",
         input: Input::Nothing,
         extras: &[
-            Extra::Number("limit", 1, 1000, "How many people at most."),
-            Extra::Number("cursor", 0, u32::MAX as u64, "What next said on the page before."),
+            Extra::Number("limit", 1, 1000, "The maximum number of people."),
+            Extra::Number("cursor", 0, u32::MAX as u64, "The value of next from the previous page."),
         ],
         answers: &[(200, "Some people.", Output::Json(of::<people::People>))],
         handler: |call| Box::pin(people::list(call)),
@@ -346,13 +347,13 @@ pub static ROUTES: &[Route] = &[
         access: READ,
         name: "get_person",
         tag: PEOPLE,
-        summary: "What a person has said",
+        summary: "Look up a person's consent by keyed hash",
         about: "",
         input: Input::Nothing,
         extras: &[Extra::Unchanged],
         answers: &[
             (200, WITH_TAG, Output::Json(of::<model::Consent>)),
-            (304, "It still is what If-None-Match names.", Output::Nothing),
+            (304, "It is still the one that If-None-Match names.", Output::Nothing),
             NOBODY,
         ],
         handler: |call| Box::pin(people::get(call)),
@@ -364,12 +365,11 @@ pub static ROUTES: &[Route] = &[
         name: "set_person",
         tag: PEOPLE,
         summary: "Record what a person said, by keyed hash",
-        about: "A refusal, a withdrawal or an objection may be of somebody of whom nothing is recorded yet: whoever writes a letter need not be known. \
-                Anything else is recorded of people who are.",
+        about: "A refusal, withdrawal or objection may concern a person about whom nothing is recorded: whoever writes a letter need not be known. Anything else requires a known person.",
         input: Input::Json(of::<model::Statement>),
         extras: &[Extra::Conditions],
         answers: &[
-            (200, "It is durable. ETag names what stands now.", Output::Json(of::<consent::Recorded>)),
+            (200, "Durably recorded. ETag identifies the new state.", Output::Json(of::<consent::Recorded>)),
             NOBODY,
             NOT_RECORDED,
             OTHER_TAG,
@@ -383,7 +383,7 @@ pub static ROUTES: &[Route] = &[
         name: "erase_person",
         tag: PEOPLE,
         summary: "Erase a person",
-        about: "As erase_consent does.",
+        about: "The same as erase_consent.",
         input: Input::Nothing,
         extras: &[],
         answers: &[(204, "The person is erased.", Output::Nothing), NOBODY],
@@ -395,7 +395,7 @@ pub static ROUTES: &[Route] = &[
         access: READ,
         name: "person_history",
         tag: PEOPLE,
-        summary: "Everything a person has said, oldest first",
+        summary: "List everything a person has said, oldest first",
         about: "",
         input: Input::Nothing,
         extras: &[],
@@ -408,8 +408,8 @@ pub static ROUTES: &[Route] = &[
         access: EXPORT,
         name: "export_person",
         tag: PEOPLE,
-        summary: "Everything that is recorded of a person, with the proof",
-        about: "As JSON, or as a page to print where Accept says text/html.",
+        summary: "Export everything recorded about a person, with the proof",
+        about: "As JSON, or as a page to print if Accept asks for text/html.",
         input: Input::Nothing,
         extras: &[],
         answers: &[(200, "The export.", Output::JsonOrPage(of::<crate::consent::export::Export>)), NOBODY],
@@ -421,11 +421,14 @@ pub static ROUTES: &[Route] = &[
         access: READ,
         name: "person_may_be_asked",
         tag: PEOPLE,
-        summary: "Whether a person may be asked now (N19)",
+        summary: "Check whether a person may be asked now",
         about: "",
         input: Input::Nothing,
         extras: &[Extra::Purposes],
-        answers: &[(200, "Whether, and why not.", Output::Json(of::<history::MayBeAsked>)), NOBODY],
+        answers: &[
+            (200, "Whether the person may be asked, and why not.", Output::Json(of::<history::MayBeAsked>)),
+            NOBODY,
+        ],
         handler: |call| Box::pin(history::may_ask_person(call)),
     },
     Route {
@@ -434,13 +437,13 @@ pub static ROUTES: &[Route] = &[
         access: Access::Scope(Scope::PolicyRead),
         name: "explain_policy",
         tag: RULES,
-        summary: "Why mail to somebody is treated as it is",
-        about: "Says which policy is applied, not whether that satisfies the law.",
+        summary: "Explain why mail to a person is handled as it is",
+        about: "Says which policy applies, not whether it satisfies the law.",
         input: Input::Json(of::<model::Question>),
         extras: &[],
         answers: &[
             (200, "The decision in plain sentences.", Output::Json(of::<explain::Explanation>)),
-            (404, "There is no such mailstream.", Output::Json(of::<crate::problem::ProblemDetails>)),
+            (404, "Unknown mailstream.", Output::Json(of::<crate::problem::ProblemDetails>)),
         ],
         handler: |call| Box::pin(explain::explain(call)),
     },
@@ -450,8 +453,8 @@ pub static ROUTES: &[Route] = &[
         access: Access::Scope(Scope::StatisticsRead),
         name: "statistics",
         tag: RULES,
-        summary: "How many people said what",
-        about: "counted_at says when it was counted: at most api.statistics_max_age_s ago, unless a new count takes longer than two seconds.",
+        summary: "Count people by what they said",
+        about: "counted_at says when: at most api.statistics_max_age_s ago, unless a new count takes longer than two seconds.",
         input: Input::Nothing,
         extras: &[],
         answers: &[(200, "The counts.", Output::Json(of::<statistics::Statistics>))],
@@ -463,13 +466,12 @@ pub static ROUTES: &[Route] = &[
         access: Access::SignedOr(Scope::ConsentWrite),
         name: "receive_webhook",
         tag: HOOKS,
-        summary: "Take what a consent-management vendor tells",
-        about: "A mapping of the configuration says which of it is what. Where the mapping has a secret, the signature of the body is enough, and \
-                no token is needed.",
+        summary: "Receive events from a consent management vendor",
+        about: "A mapping in the configuration says which field is which. If the mapping has a secret, the signature of the body suffices, and no token is needed.",
         input: Input::Foreign,
         extras: &[],
         answers: &[
-            (200, "What became of each event.", Output::Json(of::<incoming::Received>)),
+            (200, "The result of each event.", Output::Json(of::<incoming::Received>)),
             (
                 404,
                 "The configuration has no such webhook.",
@@ -484,8 +486,8 @@ pub static ROUTES: &[Route] = &[
         access: Access::Scope(Scope::PolicyRead),
         name: "policy",
         tag: RULES,
-        summary: "What is declared: controllers, mailstreams and the rules of jurisdictions",
-        about: "A token of one controller sees that one alone.",
+        summary: "List declared controllers, mailstreams and the rules of jurisdictions",
+        about: "A token for one controller sees only that one.",
         input: Input::Nothing,
         extras: &[],
         answers: &[(200, "What is in force.", Output::Json(of::<rules::InForce>))],
@@ -497,19 +499,19 @@ pub static ROUTES: &[Route] = &[
         access: Access::Scope(Scope::PolicyRead),
         name: "preview_page",
         tag: RULES,
-        summary: "The preference page as its readers would see it",
-        about: "Nothing on it can be pressed: it leads nowhere, and is of nobody.",
+        summary: "Show the preference page as its readers would see it",
+        about: "Without working controls, and for nobody in particular.",
         input: Input::Nothing,
         extras: &[
             Extra::Word(
                 "language",
                 &preference_page::LANGUAGES,
-                "In which language; that of the controller where nothing is said.",
+                "The language; by default, the controller's.",
             ),
             Extra::Word(
                 "view",
                 &preference_page::VIEWS,
-                "Which view; that of somebody unknown where nothing is said.",
+                "The view; by default, the one for an unknown person.",
             ),
         ],
         answers: &[(200, "The page.", Output::Json(of::<preference_page::Previewed>))],
@@ -521,8 +523,8 @@ pub static ROUTES: &[Route] = &[
         access: Access::Scope(Scope::PolicyRead),
         name: "what_if",
         tag: RULES,
-        summary: "What would be done with a message",
-        about: "Nothing is kept, sent or fetched. Before and after come back as markup in which trackers and pictures are drawn as boxes.",
+        summary: "Show what would be done with a message",
+        about: "Nothing is kept, sent or fetched. Before and after are returned as markup in which trackers and images are drawn as boxes.",
         input: Input::Json(of::<what_if::Trial>),
         extras: &[],
         answers: &[(200, "What would be done, and why.", Output::Json(of::<what_if::Trialled>))],
@@ -534,8 +536,8 @@ pub static ROUTES: &[Route] = &[
         access: Access::Scope(Scope::StatisticsRead),
         name: "figures",
         tag: RULES,
-        summary: "What was decided and found, by day",
-        about: "Counted as evidence is written. A day is one of UTC.",
+        summary: "Count what was decided and found, by day",
+        about: "Counted when audit records are written. Days are in UTC.",
         input: Input::Nothing,
         extras: DAYS,
         answers: &[(200, "The counts of each day that has any.", Output::Json(of::<figures::Figures>))],
@@ -547,8 +549,8 @@ pub static ROUTES: &[Route] = &[
         access: Access::Scope(Scope::StatisticsRead),
         name: "trackers",
         tag: RULES,
-        summary: "Whose trackers were found, and who is known",
-        about: "Over all days, each tracker counted once for each recipient.",
+        summary: "List trackers found, by vendor",
+        about: "Over all days, each tracker counted once per recipient.",
         input: Input::Nothing,
         extras: &[],
         answers: &[(
@@ -564,9 +566,8 @@ pub static ROUTES: &[Route] = &[
         access: Access::Scope(Scope::EvidenceRead),
         name: "search_evidence",
         tag: PROOF,
-        summary: "What was done with whose mail",
-        about: "The newest records that fit, newest first, with the proof that the chain has them where that is asked for. Of people who were \
-                erased nothing is found.",
+        summary: "Search audit records",
+        about: "The newest matching records first, with the proof that they are part of the chain if requested. People who were erased cannot be found.",
         input: Input::Json(of::<evidence::Wanted>),
         extras: &[],
         answers: &[(200, "The records.", Output::Json(of::<evidence::Records>))],
@@ -578,11 +579,11 @@ pub static ROUTES: &[Route] = &[
         access: Access::Scope(Scope::DeliveryRead),
         name: "delivery",
         tag: SYSTEM,
-        summary: "Next hops, certificates and limits in use",
+        summary: "Show next hops, certificates and resource usage",
         about: "",
         input: Input::Nothing,
         extras: &[],
-        answers: &[(200, "How they are at this moment.", Output::Json(of::<delivery::Delivery>))],
+        answers: &[(200, "The current state.", Output::Json(of::<delivery::Delivery>))],
         handler: |call| Box::pin(delivery::delivery(call)),
     },
     Route {
@@ -591,11 +592,11 @@ pub static ROUTES: &[Route] = &[
         access: Access::Scope(Scope::AuditWrite),
         name: "write_audit",
         tag: PROOF,
-        summary: "Write down who looked at or changed what",
-        about: "Answered once it is durable. An entry is never changed or taken away; each carries the hash of the one before.",
+        summary: "Append to the audit trail",
+        about: "Acknowledged once it is durable. An entry is never changed or removed; each carries the hash of the one before.",
         input: Input::Json(of::<audit::Deed>),
         extras: &[],
-        answers: &[(201, "It is durable.", Output::Json(of::<audit::Written>))],
+        answers: &[(201, "Durably recorded.", Output::Json(of::<audit::Written>))],
         handler: |call| Box::pin(audit::write(call)),
     },
     Route {
@@ -604,11 +605,11 @@ pub static ROUTES: &[Route] = &[
         access: Access::Scope(Scope::AuditRead),
         name: "read_audit",
         tag: PROOF,
-        summary: "Who looked at or changed what, the newest first",
+        summary: "Read the audit trail, newest entry first",
         about: "",
         input: Input::Nothing,
         extras: &[
-            Extra::Number("limit", 1, 1000, "The most entries; 100 where nothing is said."),
+            Extra::Number("limit", 1, 1000, "The maximum number of entries; by default, 100."),
             Extra::Number("before", 1, u32::MAX as u64, "Only entries with a smaller number."),
         ],
         answers: &[(200, "The entries.", Output::Json(of::<audit::Entries>))],
@@ -620,7 +621,7 @@ pub static ROUTES: &[Route] = &[
         access: Access::AnyToken,
         name: "own_token",
         tag: SYSTEM,
-        summary: "What this token may be used for",
+        summary: "Show what this token may be used for",
         about: "",
         input: Input::Nothing,
         extras: &[],
@@ -646,7 +647,7 @@ pub static ROUTES: &[Route] = &[
         access: Access::Open,
         name: "health",
         tag: SYSTEM,
-        summary: "Whether the process answers",
+        summary: "Check that the process answers",
         about: "",
         input: Input::Nothing,
         extras: &[],
@@ -659,7 +660,7 @@ pub static ROUTES: &[Route] = &[
         access: Access::Open,
         name: "readiness",
         tag: SYSTEM,
-        summary: "Whether consent can be looked up",
+        summary: "Check that consent can be looked up",
         about: "",
         input: Input::Nothing,
         extras: &[],
@@ -685,7 +686,7 @@ pub static ROUTES: &[Route] = &[
         access: Access::Open,
         name: "page",
         tag: SYSTEM,
-        summary: "This description as a page",
+        summary: "Show this description as a page",
         about: "It loads nothing and has no script.",
         input: Input::Nothing,
         extras: &[],

@@ -1,4 +1,4 @@
-//! What is declared, and the rules that it leads to.
+//! The declarations in force, and the rules that follow from them.
 
 use axum::http::StatusCode;
 use serde::Serialize;
@@ -10,63 +10,63 @@ use crate::policy::{Chosen, Controller, Exemption, Footer, Kind, Mailstream, Mod
 use crate::rewrite::{LinkTreatment, Personal, Receipts};
 use crate::tracker::{Extent, Links};
 
-/// What is in force.
+/// The policy in force.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct InForce {
-    /// Since when: the start, or the last time that the configuration was read.
+    /// Since when: the start, or the last time the configuration was reloaded.
     #[schema(format = DateTime)]
     since: String,
-    /// Controllers, in the order in which they are tried.
+    /// Controllers, in the order in which they are matched.
     controllers: Vec<Declared>,
-    /// Versions of the rules, the oldest first.
+    /// Versions of the rules, oldest first.
     jurisdictions: Vec<Dated>,
-    /// What speaks against what is declared, in sentences.
+    /// Warnings about the declarations, as sentences.
     warnings: Vec<String>,
 }
 
 /// A controller.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Declared {
-    /// Its name.
+    /// The name of the controller.
     name: String,
     /// What a grant leads to: gate, keep or strip.
     on_grant: &'static str,
-    /// Where readers find what is done with their opens.
+    /// The page that tells readers what is done with their opens.
     notice_url: Option<String>,
-    /// What the addresses of its pages begin with.
+    /// The base URL of its preference pages and pixels.
     public_url: Option<String>,
-    /// After how many days without news people are erased who agreed to nothing; 0 for never.
+    /// After how many days without news people who agreed to nothing are erased; 0 for never.
     retention_days: u16,
-    /// After how many days evidence about its mail goes, where that is earlier than for others.
+    /// After how many days audit records about its mail are deleted, if earlier than others.
     evidence_days: Option<u16>,
-    /// Its kinds of mail, and last the mail that is of none of them.
+    /// Its mailstreams, and last the mail that matches none of them.
     mailstreams: Vec<Stream>,
 }
 
-/// A kind of mail.
+/// A mailstream.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Stream {
-    /// Its name; `unmatched` for mail that is of no other.
+    /// The name; `unmatched` for mail that matches no other.
     name: String,
-    /// enforce or observe.
+    /// The mode: enforce or observe.
     mode: &'static str,
-    /// What its opens are for.
+    /// What its opens are used for.
     purposes: Vec<&'static str>,
-    /// requested, soft_opt_in or neither.
+    /// One of requested, soft_opt_in and neither.
     requested: &'static str,
     /// The exemption it may use.
     exemption: Option<&'static str>,
-    /// Whether it asks for consent, so that it carries no tracker.
+    /// True if it asks for consent, so that it carries no tracker.
     consent_request: bool,
-    /// Where its recipients are, unless a record says otherwise.
+    /// The jurisdiction of its recipients, unless a record says otherwise.
     jurisdiction: String,
-    /// What goes: trackers, or every remote request.
+    /// What is removed: trackers, or every remote request.
     extent: &'static str,
-    /// Whether requests for receipts go.
+    /// What happens to requests for read receipts.
     receipts: &'static str,
-    /// What is done with pictures that tell readers apart.
+    /// What happens to images that identify the reader.
     personal_pictures: &'static str,
-    /// What is done with tracked links.
+    /// What happens to tracked links.
     links: &'static str,
     /// Which copies get a link to the preference page.
     footer: &'static str,
@@ -75,78 +75,78 @@ pub(super) struct Stream {
 /// A version of the rules of a jurisdiction.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Dated {
-    /// As decisions name it.
+    /// The label that decisions use.
     label: String,
     /// The jurisdiction.
     name: String,
-    /// From when on it holds.
+    /// When it takes effect.
     #[schema(format = DateTime)]
     effective_from: String,
     /// When somebody last compared it with its source.
     checked_on: String,
-    /// Where it comes from.
+    /// Its source.
     source: String,
-    /// Whether reading opens needs consent.
+    /// True if reading opens needs consent.
     opens_need_consent: bool,
-    /// Whether reading who followed a link needs consent.
+    /// True if reading who followed a link needs consent.
     links_need_consent: bool,
-    /// The exemptions it knows.
+    /// The exemptions it grants.
     exemptions: Vec<&'static str>,
-    /// Whether it stands in the operator's configuration, and does not come with the program.
+    /// True if it comes from the operator's configuration rather than with the program.
     own: bool,
 }
 
 pub(super) async fn in_force(call: Call) -> Answered {
     call.query(&[])?;
     let rulebook = &call.live.config.policy.rulebook;
-    let only = call.grant.as_ref().and_then(|own| own.controller.as_ref());
-    let is_seen = |own: &&Controller| only.is_none_or(|name| own.name == *name);
-    let controllers = rulebook.controllers().filter(is_seen).map(|own| {
-        let of_it = rulebook.all().filter(|chosen: &Chosen<'_>| chosen.controller.name == own.name);
-        Declared::of(own, of_it.map(|chosen| Stream::of(chosen.mailstream)).collect())
+    let only = call.grant.as_ref().and_then(|grant| grant.controller.as_ref());
+    let is_seen = |controller: &&Controller| only.is_none_or(|name| controller.name == *name);
+    let controllers = rulebook.controllers().filter(is_seen).map(|controller| {
+        let of_it = rulebook.all().filter(|chosen: &Chosen<'_>| chosen.controller.name == controller.name);
+        Declared::of(controller, of_it.map(|chosen| Stream::of(chosen.mailstream)).collect())
     });
     let in_force = InForce {
         since: call.live.since.to_string(),
         controllers: controllers.collect(),
         jurisdictions: rulebook.jurisdictions.versions().iter().map(Dated::of).collect(),
-        // They are of all controllers together.
+        // Warnings concern all controllers together.
         warnings: if only.is_none() { crate::policy::lint::lint(rulebook, call.now) } else { Vec::new() },
     };
     json(StatusCode::OK, &in_force)
 }
 
 impl Declared {
-    fn of(own: &Controller, mailstreams: Vec<Stream>) -> Declared {
+    fn of(controller: &Controller, mailstreams: Vec<Stream>) -> Declared {
         Declared {
-            name: own.name.to_string(),
-            on_grant: match own.on_grant {
+            name: controller.name.to_string(),
+            on_grant: match controller.on_grant {
                 OnGrant::Gate => "gate",
                 OnGrant::Keep => "keep",
                 OnGrant::Strip => "strip",
             },
-            notice_url: own.notice_url.clone(),
-            public_url: own.public_url.clone(),
-            retention_days: own.retention_days,
-            evidence_days: own.evidence_days,
+            notice_url: controller.notice_url.clone(),
+            public_url: controller.public_url.clone(),
+            retention_days: controller.retention_days,
+            evidence_days: controller.evidence_days,
             mailstreams,
         }
     }
 }
 
 impl Stream {
-    fn of(own: &Mailstream) -> Stream {
-        let Treatment { extent, receipts, personal, links, link_treatment } = own.treatment;
+    fn of(mailstream: &Mailstream) -> Stream {
+        let Treatment { extent, receipts, personal, links, link_treatment } = mailstream.treatment;
         Stream {
-            name: own.name.to_string(),
-            mode: match own.mode {
+            name: mailstream.name.to_string(),
+            mode: match mailstream.mode {
                 Mode::Enforce => "enforce",
                 Mode::Observe => "observe",
             },
-            purposes: own.purposes.iter().map(|own| own.name()).collect(),
-            requested: own.requested.name(),
-            exemption: own.exemption.map(Exemption::name),
-            consent_request: own.kind == Kind::ConsentRequest,
-            jurisdiction: own.declared().to_owned(),
+            purposes: mailstream.purposes.iter().map(|purpose| purpose.name()).collect(),
+            requested: mailstream.requested.name(),
+            exemption: mailstream.exemption.map(Exemption::name),
+            consent_request: mailstream.kind == Kind::ConsentRequest,
+            jurisdiction: mailstream.declared().to_owned(),
             extent: match extent {
                 Extent::Trackers => "trackers",
                 Extent::EveryRequest => "every_request",
@@ -162,7 +162,7 @@ impl Stream {
                 (Links::Note, LinkTreatment::Keep) => "note",
                 (Links::Note, LinkTreatment::Unwrap) => "unwrap",
             },
-            footer: match own.footer {
+            footer: match mailstream.footer {
                 Footer::WhenTracked => "when_tracked",
                 Footer::Always => "always",
                 Footer::MarkerOnly => "marker_only",
@@ -171,8 +171,8 @@ impl Stream {
     }
 }
 
-fn personal_name(own: Personal) -> &'static str {
-    match own {
+fn personal_name(personal: Personal) -> &'static str {
+    match personal {
         Personal::Gentlest => "gentlest",
         Personal::Unwrap => "unwrap",
         Personal::DropParameter => "drop_parameter",
@@ -182,18 +182,18 @@ fn personal_name(own: Personal) -> &'static str {
 }
 
 impl Dated {
-    fn of(own: &Version) -> Dated {
-        let known = Exemption::ALL.into_iter().filter(|exemption| own.flags.exempt.has(*exemption));
+    fn of(version: &Version) -> Dated {
+        let known = Exemption::ALL.into_iter().filter(|exemption| version.flags.exempt.has(*exemption));
         Dated {
-            label: own.label(),
-            name: own.name.clone(),
-            effective_from: own.effective_from.to_string(),
-            checked_on: own.checked_on.clone(),
-            source: own.source.clone(),
-            opens_need_consent: own.flags.opens == Need::Consent,
-            links_need_consent: own.flags.links == Need::Consent,
+            label: version.label(),
+            name: version.name.clone(),
+            effective_from: version.effective_from.to_string(),
+            checked_on: version.checked_on.clone(),
+            source: version.source.clone(),
+            opens_need_consent: version.flags.opens == Need::Consent,
+            links_need_consent: version.flags.links == Need::Consent,
             exemptions: known.map(Exemption::name).collect(),
-            own: own.author == Author::Operator,
+            own: version.author == Author::Operator,
         }
     }
 }

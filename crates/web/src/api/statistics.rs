@@ -1,4 +1,5 @@
-//! How many people said what. Counted beside all else, at most every so often, never for each request.
+//! Counts people by what they said. Counted in the background, at most once per interval and never per
+//! request.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,35 +15,35 @@ use crate::consent::{State, Timestamp};
 use crate::policy::Purpose;
 use crate::problem::Problem;
 
-/// How long an answer waits for a new count before it gives the old one.
+/// How long a request waits for a new count before it gets the old one.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// The same where the last count took longer than this: the new one then serves those who come later.
+/// The same if the last count took longer than this: the new one then serves later requests.
 const BRIEF: Duration = Duration::from_millis(20);
 
 /// How many people said what to a controller.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Statistics {
-    /// Whose.
+    /// The controller.
     controller: String,
     /// When it was counted.
     #[schema(format = DateTime)]
     counted_at: String,
-    /// People of whom something is recorded.
+    /// The number of people about whom something is recorded.
     people: u64,
-    /// Of these, who is never to be tracked.
+    /// The number of these who must never be tracked.
     no_track: u64,
-    /// By purpose.
+    /// Counts by purpose.
     purposes: Vec<PurposeCount>,
 }
 
-/// How many said what about a purpose.
+/// How many people said what about a purpose.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct PurposeCount {
     /// The purpose.
     purpose: &'static str,
-    /// Whose grant stood when it was counted: it had not expired, and nothing spoke against it.
+    /// The number of people with a standing grant at that time: not expired, and nothing against it.
     allowed: u64,
-    /// By what was last said.
+    /// Counts by the state last recorded.
     states: BTreeMap<&'static str, u64>,
 }
 
@@ -50,7 +51,7 @@ pub(super) struct PurposeCount {
 #[derive(Debug, Default)]
 pub(super) struct Counts {
     newest: Mutex<Option<Arc<Counted>>>,
-    /// Held by the one who counts.
+    /// Held by the task that counts.
     counting: Arc<tokio::sync::Mutex<()>>,
 }
 
@@ -58,7 +59,7 @@ pub(super) struct Counts {
 pub(super) struct Counted {
     at: Timestamp,
     since: Instant,
-    /// How long it took.
+    /// How long counting took.
     took: Duration,
     of: BTreeMap<String, Tally>,
 }
@@ -87,20 +88,20 @@ pub(super) async fn statistics(call: Call) -> Answered {
     json(StatusCode::OK, &statistics)
 }
 
-/// A count that is new enough, or the newest there is where a new one takes long.
+/// Returns a recent count, or the newest there is if a new one takes long.
 async fn counted(api: &Arc<Api>, max_age: Duration) -> Result<Arc<Counted>, Problem> {
     let newest = || api.counts.newest.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let asked = Instant::now();
-    let is_fresh = |own: &Arc<Counted>| own.since >= asked || asked - own.since < max_age;
+    let is_fresh = |counted: &Arc<Counted>| counted.since >= asked || asked - counted.since < max_age;
     if let Some(counted) = newest().filter(is_fresh) {
         return Ok(counted);
     }
-    let patience = newest().filter(|own| own.took > BRIEF).map_or(PATIENCE, |_| BRIEF);
+    let patience = newest().filter(|counted| counted.took > BRIEF).map_or(PATIENCE, |_| BRIEF);
     let work = tokio::spawn(count(Arc::clone(api), asked));
     match (tokio::time::timeout(patience, work).await, newest()) {
         (Ok(Ok(Err(problem))), _) => Err(problem),
         (_, Some(counted)) => Ok(counted),
-        _ => Err(Problem::unavailable("It is still being counted")),
+        _ => Err(Problem::unavailable("Counting is still in progress")),
     }
 }
 
@@ -109,7 +110,7 @@ async fn count(api: Arc<Api>, asked: Instant) -> Result<(), Problem> {
     let counting = Arc::clone(&api.counts.counting);
     let _turn = counting.lock().await;
     let newest = api.counts.newest.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    if newest.is_some_and(|own| own.since >= asked) {
+    if newest.is_some_and(|counted| counted.since >= asked) {
         return Ok(());
     }
     let (at, since) = (Timestamp::now(), Instant::now());
@@ -119,7 +120,7 @@ async fn count(api: Arc<Api>, asked: Instant) -> Result<(), Problem> {
     Ok(())
 }
 
-/// Counts before anybody asks, so that the first who does need not wait for it.
+/// Counts before anybody asks, so that the first request need not wait.
 pub(super) fn ahead(api: &Arc<Api>) {
     tokio::spawn(count(Arc::clone(api), Instant::now()));
 }

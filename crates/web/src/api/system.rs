@@ -1,4 +1,4 @@
-//! What the API says of itself: health, metrics, and the token that asks.
+//! The API about itself: health, metrics, and the token in use.
 
 use axum::http::StatusCode;
 use serde::Serialize;
@@ -7,18 +7,18 @@ use utoipa::ToSchema;
 use super::{Answered, Call, json, typed};
 use crate::problem::Problem;
 
-/// The token that asks.
+/// The token in use.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct OwnToken {
-    /// By which the command line names it.
+    /// The id by which the command line names it.
     id: String,
-    /// What people call it.
+    /// The name given by people.
     name: String,
-    /// What it may be used for.
+    /// Its scopes.
     scopes: Vec<&'static str>,
-    /// For which controller; null for all.
+    /// Its controller; null for all.
     controller: Option<String>,
-    /// When it ends.
+    /// When it expires.
     #[schema(format = DateTime)]
     expires: String,
 }
@@ -26,14 +26,14 @@ pub(super) struct OwnToken {
 pub(super) async fn own_token(call: Call) -> Answered {
     call.query(&[])?;
     let grant = call.grant.as_ref().ok_or_else(Problem::internal)?;
-    let own = OwnToken {
+    let token = OwnToken {
         id: grant.id.clone(),
         name: grant.name.clone(),
-        scopes: grant.scopes.iter().map(|own| own.name()).collect(),
+        scopes: grant.scopes.iter().map(|scope| scope.name()).collect(),
         controller: grant.controller.as_ref().map(ToString::to_string),
         expires: grant.expires.to_string(),
     };
-    json(StatusCode::OK, &own)
+    json(StatusCode::OK, &token)
 }
 
 pub(super) async fn metrics(call: Call) -> Answered {

@@ -1,7 +1,7 @@
-//! What a person says on the page, or by one press in a mail program, and how it is recorded.
+//! Records what a person says on the page, or with one click in a mail program.
 //!
-//! A grant needs a young link and a form that was not sent before; a withdrawal needs nothing but a link, however old, so that it never fails
-//! for want of something.
+//! A grant needs a recent link and a form that was not sent before; a withdrawal needs nothing but a link,
+//! however old, so that nothing can make it fail.
 
 use axum::body::Body;
 use axum::extract::Request;
@@ -18,7 +18,8 @@ use crate::live::Live;
 use crate::policy::Purpose;
 use crate::rewrite::token::{Holder, Kind, Token};
 
-/// What withdrawing takes back, or objects to: all that reads opens but what secures an account or proves a notice.
+/// The purposes that a withdrawal revokes or objects to: everything that reads opens, except securing an
+/// account and proving a notice.
 const WITHDRAWN: [Purpose; 6] = [
     Purpose::CampaignPerformance,
     Purpose::Personalisation,
@@ -28,7 +29,7 @@ const WITHDRAWN: [Purpose; 6] = [
     Purpose::AggregateStatistics,
 ];
 
-/// Who holds a link, and what its page says.
+/// The holder of a link, and what the page says.
 struct Visit<'a> {
     token: &'a str,
     holder: Holder,
@@ -37,19 +38,19 @@ struct Visit<'a> {
     offer: Offer,
     notice: Notice,
     standing: Standing,
-    /// Whether the link is young enough to grant anything.
+    /// Whether the link is recent enough to grant anything.
     may_grant: bool,
     now: Timestamp,
 }
 
-/// What was said.
+/// The recorded consent.
 struct Spoken {
     yes: Vec<Purpose>,
     no: Vec<Purpose>,
 }
 
 impl Public {
-    /// The page of a link.
+    /// Shows the page of a link.
     pub(super) async fn preferences(&self, request: Request, token: &str, live: &Live) -> Response<Body> {
         let now = Timestamp::now();
         let (parts, body) = request.into_parts();
@@ -79,10 +80,14 @@ impl Public {
         }
     }
 
-    /// What a mail program may ask for by itself: a withdrawal, in the manner of RFC 8058. Answered the same whoever the link is of.
+    /// Handles what a mail program may ask for by itself: a withdrawal, in the manner of RFC 8058. The
+    /// response is the same whoever the link belongs to.
     pub(super) async fn one_click(&self, request: Request, token: &str, live: &Live) -> Response<Body> {
         if request.method() != Method::POST {
-            return plain(StatusCode::METHOD_NOT_ALLOWED, "POST withdraws; the page shows what holds.\n");
+            return plain(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "Send a POST to withdraw; open the page to see what is recorded.\n",
+            );
         }
         let (parts, body) = request.into_parts();
         let body = match form::whole(&parts.headers, body, live.config.public.request_timeout).await {
@@ -104,13 +109,13 @@ impl Public {
                 ..Details::default()
             };
             if self.record(&holder, withdrawn(&holder, &standing, &details)).await.is_err() {
-                return plain(StatusCode::SERVICE_UNAVAILABLE, "Not now; please try again.\n");
+                return plain(StatusCode::SERVICE_UNAVAILABLE, "Not available now; please try again.\n");
             }
         }
         plain(StatusCode::OK, "Tracking is stopped.\n")
     }
 
-    /// Whose a link is; nobody's where it is none, or the person was erased.
+    /// Finds whom a link belongs to; nobody if it is invalid or the person was erased.
     fn opened(&self, token: &str) -> Option<(Holder, String)> {
         match self.host.mint().open(Kind::Preference, token) {
             Ok(Token::Preference { holder, hint }) if !self.store.is_erased(holder.person) => {
@@ -120,10 +125,10 @@ impl Public {
         }
     }
 
-    /// What stands; where the store does not say, nothing is taken to be granted.
+    /// Looks up the consent; if the store cannot say, nothing counts as granted.
     fn standing(&self, holder: &Holder) -> Standing {
         let found = self.store.lookup(&holder.controller, holder.person);
-        found.map_or_else(|_| Standing::unknown(), |own| (*own).clone())
+        found.map_or_else(|_| Standing::unknown(), |standing| (*standing).clone())
     }
 
     fn visit<'a>(
@@ -149,18 +154,22 @@ impl Public {
         }
     }
 
-    /// The page with what holds, and what came of the form that was sent.
+    /// Shows the page with the current consent, and the result of the form that was sent.
     fn shown(&self, visit: &Visit<'_>, told: Option<&str>) -> Response<Body> {
         let form = visit.may_grant.then(|| self.forms.issue(visit.token, visit.now));
         let live = self.host.live();
         let days = live.config.public.grant_days.to_string();
         let texts = visit.context.face.texts(visit.context.language);
         let told = told.or((!visit.may_grant).then_some(texts.old_link.as_str()));
-        let told = told.map(|own| {
-            super::texts::fill(own, &[("days", &days), ("controller", &visit.context.face.title)])
+        let told = told.map(|text| {
+            super::texts::fill(text, &[("days", &days), ("controller", &visit.context.face.title)])
         });
-        let said: Vec<(Purpose, Said)> =
-            visit.offer.purposes.iter().map(|own| (*own, said(&visit.standing, *own, visit.now))).collect();
+        let said: Vec<(Purpose, Said)> = visit
+            .offer
+            .purposes
+            .iter()
+            .map(|purpose| (*purpose, said(&visit.standing, *purpose, visit.now)))
+            .collect();
         let view = View::Choice {
             hint: &visit.hint,
             notice: &visit.notice,
@@ -199,7 +208,7 @@ impl Public {
         self.told(visit, changes, &spoken).await
     }
 
-    /// Records, and says what was recorded.
+    /// Records a choice, and reports what was recorded.
     async fn told(&self, visit: &Visit<'_>, changes: Vec<Change>, spoken: &Spoken) -> Response<Body> {
         let Spoken { yes, no } = spoken;
         match self.record(&visit.holder, changes).await {
@@ -215,14 +224,13 @@ impl Public {
         }
     }
 
-    /// Makes changes durable; gives the time they were recorded with where that is not this moment. Whatever
-    /// else they came to is no success: the reader must not be shown a choice that does not hold. Why is
-    /// logged.
+    /// Makes changes durable; returns the time they were recorded with if that is not now. Any other result
+    /// is a failure: the reader must not be shown a choice that does not hold. The reason is logged.
     async fn record(&self, holder: &Holder, changes: Vec<Change>) -> Result<Option<Timestamp>, ()> {
         if changes.is_empty() {
             return Ok(None);
         }
-        let changes = changes.into_iter().map(|own| (holder.person, own)).collect();
+        let changes = changes.into_iter().map(|change| (holder.person, change)).collect();
         let Ok(_turn) = self.writes.acquire().await else { return Err(()) };
         let (done, written) = oneshot::channel::<Result<Vec<Applied>, StoreError>>();
         let handed = self.store.record_later(changes, move |applied| drop(done.send(applied)));
@@ -239,12 +247,12 @@ impl Public {
             match applied {
                 Applied::Recorded(_) => {}
                 Applied::Moved { at, .. } => moved_to = Some(at),
-                // What is said at this moment lies behind all else, so this is a fault of the program.
+                // What is said now is later than everything else, so this is a bug.
                 Applied::Stale
                 | Applied::SupersededByWithdrawal
                 | Applied::InFuture
                 | Applied::Conflicting => {
-                    tracing::error!(?applied, "a choice did not come to hold; please report it");
+                    tracing::error!(?applied, "a choice did not take effect; please report it");
                     return Err(());
                 }
             }
@@ -254,7 +262,7 @@ impl Public {
 }
 
 impl Visit<'_> {
-    /// How it was said, and what was shown (N21).
+    /// Describes how it was said, and what was shown (N21).
     fn details(&self) -> Details {
         Details {
             method: Some("preference_page".to_owned()),
@@ -285,9 +293,10 @@ impl Spoken {
     }
 }
 
-/// What a no to these purposes changes: a yes that stands is withdrawn, an exempt use objected to, anything else refused. A no that stands stays.
+/// Lists the changes that a no to these purposes makes: a standing grant is withdrawn, an exempt use objected
+/// to, anything else refused. A standing no stays.
 fn refusals(holder: &Holder, standing: &Standing, purposes: &[Purpose], details: &Details) -> Vec<Change> {
-    let becomes = |purpose: &Purpose| match standing.of(*purpose).map(|own| own.state) {
+    let becomes = |purpose: &Purpose| match standing.of(*purpose).map(|mark| mark.state) {
         Some(State::Refused | State::Withdrawn | State::Objected) => None,
         Some(State::Granted) => Some(State::Withdrawn),
         Some(State::NeverAsked | State::Asked) | None if Purpose::CONSENT.contains(purpose) => {
@@ -297,9 +306,10 @@ fn refusals(holder: &Holder, standing: &Standing, purposes: &[Purpose], details:
     };
     let mut changes = Vec::new();
     for state in [State::Withdrawn, State::Refused, State::Objected] {
-        let own: Vec<Purpose> = purposes.iter().copied().filter(|own| becomes(own) == Some(state)).collect();
-        if !own.is_empty() {
-            let change = Change::now(holder.controller.clone(), own, state);
+        let purposes_of_state: Vec<Purpose> =
+            purposes.iter().copied().filter(|purpose| becomes(purpose) == Some(state)).collect();
+        if !purposes_of_state.is_empty() {
+            let change = Change::now(holder.controller.clone(), purposes_of_state, state);
             changes.push(Change { details: details.clone(), ..change });
         }
     }
@@ -310,21 +320,21 @@ fn withdrawn(holder: &Holder, standing: &Standing, details: &Details) -> Vec<Cha
     refusals(holder, standing, &WITHDRAWN, details)
 }
 
-/// What was chosen purpose by purpose.
+/// Lists what was chosen purpose by purpose.
 fn chosen(offer: &Offer, fields: &Fields) -> (Vec<Purpose>, Vec<Purpose>) {
     let all = |value: &str| {
-        offer.purposes.iter().copied().filter(|own| fields.get(own.name()) == Some(value)).collect()
+        offer.purposes.iter().copied().filter(|purpose| fields.get(purpose.name()) == Some(value)).collect()
     };
     (all("yes"), all("no"))
 }
 
-/// What stands for a purpose, as the page says it.
+/// Returns the state of a purpose, as the page says it.
 fn said(standing: &Standing, purpose: Purpose, now: Timestamp) -> Said {
-    let Some(own) = standing.of(purpose) else { return Said::Nothing };
-    match (standing.allows(purpose, now), own.state) {
-        (Permission::Granted(_), _) => Said::Yes(own.event_at),
+    let Some(mark) = standing.of(purpose) else { return Said::Nothing };
+    match (standing.allows(purpose, now), mark.state) {
+        (Permission::Granted(_), _) => Said::Yes(mark.event_at),
         (_, State::Granted) => Said::Over,
-        (_, State::Refused | State::Withdrawn | State::Objected) => Said::No(own.event_at),
+        (_, State::Refused | State::Withdrawn | State::Objected) => Said::No(mark.event_at),
         (_, State::NeverAsked | State::Asked) => Said::Nothing,
     }
 }

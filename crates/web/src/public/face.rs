@@ -1,4 +1,5 @@
-//! How a controller shows itself on its preference page: title, logo, words of its own. Read with everything else that a configuration leads to.
+//! How a controller presents itself on its preference page: title, logo and texts. Read with everything else
+//! that a configuration refers to.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,9 +11,9 @@ use bytes::Bytes;
 use super::texts::{Texts, place, shipped};
 use crate::policy::{Controller, Language};
 
-/// The largest logo, in bytes.
+/// The maximum size of a logo, in bytes.
 const MAX_LOGO: usize = 100 * 1024;
-/// The longest text of a controller, in characters.
+/// The maximum length of a controller's text, in characters.
 const MAX_TEXT: usize = 2000;
 
 /// A controller as readers see it.
@@ -21,14 +22,14 @@ pub struct Face {
     pub(super) title: String,
     pub(super) privacy_url: Option<String>,
     pub(super) logo: Option<Logo>,
-    /// From whom new links are mailed.
+    /// The sender of mail with new links.
     pub(super) sender: Option<String>,
     pub(super) default: Language,
-    /// In the order of [`Language::ALL`], and whether the controller changed any of them.
+    /// The texts in the order of [`Language::ALL`], and whether the controller changed any of them.
     texts: Vec<(Texts, bool)>,
 }
 
-/// A picture.
+/// An image.
 pub(super) struct Logo {
     pub(super) kind: &'static str,
     pub(super) bytes: Bytes,
@@ -41,23 +42,24 @@ impl fmt::Debug for Face {
 }
 
 impl Face {
-    /// A controller as its configuration says.
+    /// Loads a controller as its configuration says.
     ///
     /// # Errors
     ///
-    /// When the logo or the texts cannot be used, and why.
+    /// When the logo or the texts cannot be used.
     pub fn load(controller: &Controller) -> Result<Face, String> {
         let page = &controller.page;
         let named = |what: &str, path: &Path, error: String| {
             format!("controller {}: page.{what} {}: {error}", controller.name, path.display())
         };
         let logo = page.logo_file.as_deref();
-        let logo = logo.map(|path| logo_of(path).map_err(|own| named("logo_file", path, own))).transpose()?;
+        let logo =
+            logo.map(|path| logo_of(path).map_err(|error| named("logo_file", path, error))).transpose()?;
         let mut texts: Vec<(Texts, bool)> = as_shipped();
         if let Some(path) = &page.texts_file {
             let read = std::fs::read_to_string(path).map_err(|error| error.to_string());
-            let changed = read.and_then(|own| change(&mut texts, &own));
-            changed.map_err(|own| named("texts_file", path, own))?;
+            let changed = read.and_then(|text| change(&mut texts, &text));
+            changed.map_err(|error| named("texts_file", path, error))?;
         }
         Ok(Face {
             name: controller.name.as_str().to_owned(),
@@ -70,7 +72,7 @@ impl Face {
         })
     }
 
-    /// Nobody in particular, for links that cannot be told to be anybody's.
+    /// A neutral presentation, for links that cannot be attributed to a controller.
     pub(super) fn nobody() -> &'static Face {
         static NOBODY: LazyLock<Face> = LazyLock::new(|| Face {
             name: String::new(),
@@ -84,39 +86,37 @@ impl Face {
         &NOBODY
     }
 
-    /// The words of a language.
+    /// Returns the texts of a language.
     pub(super) fn texts(&self, language: Language) -> &Texts {
-        self.texts.get(place(language)).map_or_else(|| shipped(language), |(own, _)| own)
+        self.texts.get(place(language)).map_or_else(|| shipped(language), |(texts, _)| texts)
     }
 
-    /// Whether the controller changed any of them.
+    /// Returns whether the controller changed any of them.
     pub(super) fn is_own(&self, language: Language) -> bool {
-        self.texts.get(place(language)).is_some_and(|(_, own)| *own)
+        self.texts.get(place(language)).is_some_and(|(_, is_changed)| *is_changed)
     }
 }
 
-/// The texts of every language, none of them changed.
+/// Returns the unchanged texts of every language.
 fn as_shipped() -> Vec<(Texts, bool)> {
-    Language::ALL.into_iter().map(|own| (shipped(own).clone(), false)).collect()
+    Language::ALL.into_iter().map(|language| (shipped(language).clone(), false)).collect()
 }
 
-/// Puts a controller's texts in the place of the shipped ones.
+/// Replaces built-in texts by a controller's own.
 fn change(texts: &mut [(Texts, bool)], file: &str) -> Result<(), String> {
     let tables: BTreeMap<String, BTreeMap<String, String>> =
         toml::from_str(file).map_err(|error| error.to_string())?;
-    for (code, own) in tables {
+    for (code, changes) in tables {
         let known = Language::ALL.into_iter().find(|language| language.code() == code);
         let Some((texts, is_own)) = known.and_then(|language| texts.get_mut(place(language))) else {
-            return Err(format!("[{code}]: fr, en, it, de, es and nl are the languages there are"));
+            return Err(format!("[{code}]: unknown language; use fr, en, it, de, es or nl"));
         };
-        for (name, text) in own {
+        for (name, text) in changes {
             if text.trim().is_empty() || text.chars().count() > MAX_TEXT {
                 return Err(format!("{code}.{name}: expected 1 to {MAX_TEXT} characters"));
             }
             if !texts.set(&name, text) {
-                return Err(format!(
-                    "{code}.{name}: there is no text of this name; docs/preferences.md lists them"
-                ));
+                return Err(format!("{code}.{name}: unknown text; docs/preferences.md lists the names"));
             }
             *is_own = true;
         }
@@ -127,19 +127,19 @@ fn change(texts: &mut [(Texts, bool)], file: &str) -> Result<(), String> {
 fn logo_of(path: &Path) -> Result<Logo, String> {
     let bytes = std::fs::read(path).map_err(|error| error.to_string())?;
     if bytes.len() > MAX_LOGO {
-        return Err(format!("{} bytes are too many: {MAX_LOGO} at most", bytes.len()));
+        return Err(format!("{} bytes are too many: at most {MAX_LOGO} are allowed", bytes.len()));
     }
-    let kind = kind_of(&bytes).ok_or("expected a PNG, JPEG, GIF or WebP picture")?;
+    let kind = kind_of(&bytes).ok_or("expected a PNG, JPEG, GIF or WebP image")?;
     Ok(Logo { kind, bytes: bytes.into() })
 }
 
-/// What a picture is by its first bytes. No other kind is served: an SVG could hold a script.
+/// Detects an image type by its first bytes. No other type is served: an SVG could contain a script.
 fn kind_of(bytes: &[u8]) -> Option<&'static str> {
     let is_webp = bytes.starts_with(b"RIFF") && bytes.get(8..12) == Some(b"WEBP");
     match bytes {
-        own if own.starts_with(b"\x89PNG\r\n\x1a\n") => Some("image/png"),
-        own if own.starts_with(b"\xff\xd8\xff") => Some("image/jpeg"),
-        own if own.starts_with(b"GIF87a") || own.starts_with(b"GIF89a") => Some("image/gif"),
+        bytes if bytes.starts_with(b"\x89PNG\r\n\x1a\n") => Some("image/png"),
+        bytes if bytes.starts_with(b"\xff\xd8\xff") => Some("image/jpeg"),
+        bytes if bytes.starts_with(b"GIF87a") || bytes.starts_with(b"GIF89a") => Some("image/gif"),
         _ if is_webp => Some("image/webp"),
         _ => None,
     }

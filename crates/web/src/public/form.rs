@@ -1,4 +1,4 @@
-//! Forms: what a browser sends, and the token that lets a form be sent once.
+//! Forms: what a browser sends, and the token that lets a form be sent only once.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Mutex, PoisonError};
@@ -15,15 +15,15 @@ use super::notice::hex;
 use crate::consent::seal::Sealer;
 use crate::consent::{StoreKey, Timestamp};
 
-/// The largest body, in bytes: a form of ours has some 300.
+/// The maximum size of a body, in bytes; our forms have about 300.
 const MAX_BODY: usize = 8 * 1024;
-/// The most fields of a form.
+/// The maximum number of fields in a form.
 const MAX_FIELDS: usize = 32;
 /// How long a form can be sent, in milliseconds.
 const LIFE: i64 = 60 * 60 * 1000;
-/// How many sent forms are remembered; beyond them the oldest is forgotten.
+/// The maximum number of used forms to remember; beyond it the oldest is forgotten.
 const MAX_USED: usize = 100_000;
-/// So many random bytes begin what is sealed: enough to know a form again.
+/// The number of random bytes at the start of a token: enough to recognise a form.
 const MARK: usize = 12;
 
 /// Lets each form be sent once, within an hour.
@@ -39,17 +39,18 @@ struct Used {
 }
 
 impl Forms {
-    /// Forms under a key of their own.
+    /// Creates forms with a key of their own.
     pub(super) fn new(key: &StoreKey) -> Forms {
         Forms { sealer: Sealer::new(&key.derived("forms")), used: Mutex::new(Used::default()) }
     }
 
-    /// A token for one form on the page of this link.
+    /// Creates a token for one form on the page of this link.
     pub(super) fn issue(&self, link: &str, now: Timestamp) -> String {
         hex(&self.sealer.seal(&now.0.to_le_bytes(), link.as_bytes()))
     }
 
-    /// Whether a form was given out for this link within the hour, and was not sent before. It counts as sent from now on.
+    /// Returns whether a form was issued for this link within the hour and has not been sent before. From now
+    /// on it counts as sent.
     pub(super) fn redeem(&self, link: &str, form: &str, now: Timestamp) -> bool {
         let Some(sealed) = unhex(form) else { return false };
         let Some(mark) = sealed.first_chunk::<MARK>().copied() else { return false };
@@ -77,18 +78,18 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
         return None;
     }
     let (pairs, []) = text.as_bytes().as_chunks::<2>() else { return None };
-    let digit = |own: u8| char::from(own).to_digit(16).and_then(|own| u8::try_from(own).ok());
+    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
     pairs.iter().map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?)).collect()
 }
 
-/// The fields of a form, in their order.
+/// The fields of a form, in order.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Fields(Vec<(String, String)>);
 
 impl Fields {
-    /// The first value of a field.
+    /// Returns the first value of a field.
     pub(super) fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(own, _)| own == name).map(|(_, value)| value.as_str())
+        self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 }
 
@@ -96,9 +97,9 @@ impl Fields {
 ///
 /// # Errors
 ///
-/// The status that says what is wrong, whoever sends it to which link.
+/// The status that says what is wrong, independent of the link and its holder.
 pub(super) async fn read(headers: &HeaderMap, body: Body, patience: Duration) -> Result<Fields, StatusCode> {
-    let kind = headers.get(CONTENT_TYPE).and_then(|own| own.to_str().ok()).unwrap_or_default();
+    let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim();
     if !kind.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
         return Err(StatusCode::UNSUPPORTED_MEDIA_TYPE);
@@ -106,14 +107,14 @@ pub(super) async fn read(headers: &HeaderMap, body: Body, patience: Duration) ->
     fields(&whole(headers, body, patience).await?)
 }
 
-/// The whole body.
+/// Reads the whole body.
 ///
 /// # Errors
 ///
-/// When it is too large, does not come in time, or does not come whole.
+/// When it is too large, late or incomplete.
 pub(super) async fn whole(headers: &HeaderMap, body: Body, patience: Duration) -> Result<Bytes, StatusCode> {
-    let length = headers.get(CONTENT_LENGTH).and_then(|own| own.to_str().ok()?.parse::<u64>().ok());
-    if length.is_some_and(|own| own > MAX_BODY as u64) {
+    let length = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if length.is_some_and(|length| length > MAX_BODY as u64) {
         return Err(StatusCode::PAYLOAD_TOO_LARGE);
     }
     let collected = tokio::time::timeout(patience, Limited::new(body, MAX_BODY).collect()).await;

@@ -1,8 +1,9 @@
-//! What readers reach: pixels of ours in mail, and the page on which they say what they agree to.
+//! What readers reach: our pixels in mail, and the page on which they choose.
 //!
-//! Promised: no answer of a pixel tells more than whether that very pixel may lead on now; whatever else is the case, it is one and the same
-//! picture. Nothing but a POST changes what a person said. Every page has one length, and pages and pixels leave at one of few moments behind their request,
-//! whoever they are of. No address, agent or token gets into the log or the metrics: requests are counted by route alone.
+//! Promised: the response of a pixel reveals only whether that very pixel may redirect now; in every other
+//! case it is the same image. Nothing but a POST changes what a person said. Every page has the same length,
+//! and pages and pixels leave at fixed steps after their request, whoever they belong to. No address, agent
+//! or token gets into the log or the metrics: requests are counted only by route.
 
 mod choice;
 mod face;
@@ -36,14 +37,16 @@ pub use face::Face;
 use page::{Context, View};
 use path::Asked;
 
-/// How many choices may be on their way to the store at once. With those of the API they are fewer than it lets wait.
+/// The maximum number of choices on their way to the store. Together with those of the API they are fewer
+/// than its queue holds.
 const WRITES: usize = 256;
-/// Pixels leave at a multiple of this behind their request; pages, and what follows a POST, at one of these: longer than it takes to make them.
+/// The step for pixels, which leave at a multiple of it after their request; pages and responses to a POST
+/// have longer steps than it takes to make them.
 const STEP_OF_PIXEL: Duration = Duration::from_micros(50);
 const STEP: Duration = Duration::from_millis(20);
 const STEP_OF_POST: Duration = Duration::from_millis(200);
 
-/// What all requests share.
+/// The state shared by all requests.
 pub struct Public {
     host: Arc<dyn Host>,
     store: Arc<Store>,
@@ -59,13 +62,14 @@ impl std::fmt::Debug for Public {
     }
 }
 
-/// What `/c/ping` answers where this very relay is reached: a mark that hangs on the secret of its tokens.
+/// Returns what `/c/ping` answers if this very relay is reached: a mark derived from the secret of its
+/// tokens.
 pub fn mark(secret: &StoreKey) -> String {
     notice::hex(&secret.tag(&[b"ping"]))
 }
 
 impl Public {
-    /// What requests share.
+    /// Creates the shared state.
     pub fn new(host: Arc<dyn Host>, store: Arc<Store>) -> Arc<Public> {
         describe();
         let secret = store.derived_key(crate::rewrite::token::Mint::LABEL);
@@ -79,12 +83,13 @@ impl Public {
         })
     }
 
-    /// Answers everything: a path may begin with whatever the controller's `public_url` has, so it is read from its end.
+    /// Answers every path: a path may begin with whatever the controller's `public_url` contains, so it is
+    /// read from its end.
     pub fn router(self: &Arc<Public>) -> axum::Router {
-        let own = Arc::clone(self);
+        let pages = Arc::clone(self);
         axum::Router::new().fallback(move |request: Request| {
-            let own = Arc::clone(&own);
-            async move { own.answer(request).await }
+            let pages = Arc::clone(&pages);
+            async move { pages.answer(request).await }
         })
     }
 
@@ -102,7 +107,7 @@ impl Public {
                 let start = Instant::now();
                 let response = self.pixel(request.method(), kind, token, Timestamp::now());
                 let due = step_end(start, STEP_OF_PIXEL);
-                // Timers are too coarse for that; others go on meanwhile.
+                // Timers are too coarse for that; other tasks run meanwhile.
                 while Instant::now() < due {
                     tokio::task::yield_now().await;
                 }
@@ -117,37 +122,38 @@ impl Public {
         }
     }
 
-    /// The page for who visits a pixel: of the controller whose host it is, whatever the token says.
+    /// Shows the page for someone who opens a pixel's address: that of the controller whose host it is,
+    /// whatever the token says.
     fn visitor<'a>(&self, request: Request, live: &'a Live) -> Context<'a> {
         let (parts, _) = request.into_parts();
         let context = self.context(self.host_face(&parts, live).unwrap_or(Face::nobody()), &parts);
-        // Logos are found beside preference pages.
+        // Logos are found relative to preference pages.
         let logo = if context.logo.is_empty() { String::new() } else { format!("../c/{}", context.logo) };
         Context { logo, ..context }
     }
 
-    /// The page of a controller, in the language that a request asks for.
+    /// Builds the page of a controller in the language that a request asks for.
     fn context<'a>(&self, face: &'a Face, parts: &Parts) -> Context<'a> {
         let pairs = url_pairs(parts.uri.query().unwrap_or_default());
         let asked = pairs.filter(|(name, _)| *name == "lang").find_map(|(_, code)| Language::of(code));
-        let accept = parts.headers.get("accept-language").and_then(|own| own.to_str().ok());
+        let accept = parts.headers.get("accept-language").and_then(|value| value.to_str().ok());
         let language = asked.or_else(|| accept.and_then(Language::wanted)).unwrap_or(face.default);
         let logo = face.logo.as_ref().map_or(String::new(), |_| format!("logo/{}", face.name));
         Context { face, language, logo }
     }
 
-    /// The controller whose pages are reached by a request, as it shows itself.
+    /// Finds the controller whose pages a request reaches.
     fn host_face<'a>(&self, parts: &Parts, live: &'a Live) -> Option<&'a Face> {
         live.face(&self.host_controller(parts, live)?.name)
     }
 }
 
-/// The names and values of a query, as they stand.
+/// Returns the names and values of a query, undecoded.
 fn url_pairs(query: &str) -> impl Iterator<Item = (&str, &str)> {
-    query.split('&').take(16).filter_map(|own| own.split_once('='))
+    query.split('&').take(16).filter_map(|part| part.split_once('='))
 }
 
-/// Answers at a multiple of a step behind the request, so that the time tells nothing of what was done.
+/// Answers at a multiple of a step after the request, so that the time reveals nothing about what was done.
 async fn in_step(step: Duration, work: impl Future<Output = Response<Body>>) -> Response<Body> {
     let start = Instant::now();
     let response = work.await;
@@ -155,13 +161,13 @@ async fn in_step(step: Duration, work: impl Future<Output = Response<Body>>) -> 
     response
 }
 
-/// The first multiple of a step behind a moment that is still to come.
+/// Returns the first multiple of a step after a moment that is still to come.
 fn step_end(start: Instant, step: Duration) -> Instant {
     let steps = u32::try_from(start.elapsed().as_nanos() / step.as_nanos()).unwrap_or(0);
     start + step.saturating_mul(steps.saturating_add(1))
 }
 
-/// A page for readers.
+/// Builds a page for readers.
 fn page_of(context: &Context<'_>, view: &View<'_>) -> Response<Body> {
     let mut response = Response::new(Body::from(context.page(view)));
     let headers = response.headers_mut();
@@ -172,12 +178,12 @@ fn page_of(context: &Context<'_>, view: &View<'_>) -> Response<Body> {
     private(response)
 }
 
-/// The page that says what a pixel is.
+/// Builds the page that explains what a pixel is.
 fn visited(context: &Context<'_>) -> Response<Body> {
     page_of(context, &View::Pixel)
 }
 
-/// A line for programs.
+/// Builds a line of text for programs.
 fn plain(status: StatusCode, text: impl Into<Body>) -> Response<Body> {
     let mut response = Response::new(text.into());
     *response.status_mut() = status;
@@ -185,7 +191,8 @@ fn plain(status: StatusCode, text: impl Into<Body>) -> Response<Body> {
     private(response)
 }
 
-/// What every answer but a picture has: it is kept nowhere, found by no search engine, and its address is told to nobody.
+/// Adds the header fields of every response except images: it is not cached or indexed, and its address is
+/// not passed on as a referrer.
 fn private(mut response: Response<Body>) -> Response<Body> {
     let headers = response.headers_mut();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -195,10 +202,10 @@ fn private(mut response: Response<Body>) -> Response<Body> {
     response
 }
 
-/// The logo of a controller, which is no secret.
+/// Serves the logo of a controller, which is no secret.
 fn logo(live: &Live, name: &str) -> Response<Body> {
-    let face = name.parse().ok().and_then(|own| live.face(&own));
-    let Some(logo) = face.and_then(|own| own.logo.as_ref()) else {
+    let face = name.parse().ok().and_then(|controller| live.face(&controller));
+    let Some(logo) = face.and_then(|face| face.logo.as_ref()) else {
         return plain(StatusCode::NOT_FOUND, "There is nothing under this address.\n");
     };
     let mut response = Response::new(Body::from(logo.bytes.clone()));
@@ -212,6 +219,6 @@ fn logo(live: &Live, name: &str) -> Response<Body> {
 fn describe() {
     metrics::describe_counter!(
         "pixelward_public_requests_total",
-        "Requests to the public listener by route; pixels are not told apart by what they answer"
+        "Requests to the public listener by route; pixels are not distinguished by their response"
     );
 }

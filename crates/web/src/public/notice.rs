@@ -1,4 +1,4 @@
-//! What somebody is told before choosing (N20), as one text whose hash a record keeps (N21).
+//! What a person is told before choosing (N20), as one text whose hash a record keeps (N21).
 
 use aws_lc_rs::digest;
 
@@ -8,17 +8,17 @@ use crate::consent::{Controller, Timestamp};
 use crate::policy::{Exemption, Kind, Language, Need, Purpose, Rulebook};
 use crate::rewrite::LinkTreatment;
 
-/// What a controller asks about.
+/// What a controller asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Offer {
-    /// Everything that any of its mail needs consent for, each once.
+    /// Every purpose for which any of its mail needs consent, each once.
     pub(super) purposes: Vec<Purpose>,
     links: Covered,
-    /// Whether some of its mail may have the day of the last open noted (N11).
+    /// Whether some of its mail may record the day of the last open (N11).
     last_day: bool,
 }
 
-/// In how much of the mail links obey the choice (N3).
+/// In how much of its mail links follow the choice (N3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Covered {
     All,
@@ -27,34 +27,41 @@ enum Covered {
 }
 
 impl Offer {
-    /// What a controller asks about now.
+    /// Determines what a controller asks for now.
     pub(super) fn of(rulebook: &Rulebook, controller: &Controller, now: Timestamp) -> Offer {
-        let own = rulebook.all().filter(|own| own.controller.name == *controller);
-        let own: Vec<_> = own.map(|own| own.mailstream).filter(|own| own.kind == Kind::Ordinary).collect();
-        // Mail that fits no mailstream counts where there is no other.
-        let is_only = own.iter().all(|own| own.is_unmatched());
-        let own: Vec<_> = own.into_iter().filter(|own| is_only || !own.is_unmatched()).collect();
+        let chosen = rulebook.all().filter(|chosen| chosen.controller.name == *controller);
+        let mailstreams: Vec<_> = chosen
+            .map(|chosen| chosen.mailstream)
+            .filter(|mailstream| mailstream.kind == Kind::Ordinary)
+            .collect();
+        // Mail that matches no mailstream counts only if there is no other.
+        let is_only = mailstreams.iter().all(|mailstream| mailstream.is_unmatched());
+        let mailstreams: Vec<_> =
+            mailstreams.into_iter().filter(|mailstream| is_only || !mailstream.is_unmatched()).collect();
         let in_force = rulebook.jurisdictions.at(now);
-        let obeys = own.iter().map(|own| {
-            own.treatment.link_treatment == LinkTreatment::Unwrap
-                && in_force.named(own.declared()).flags.links == Need::Consent
+        let obeys = mailstreams.iter().map(|mailstream| {
+            mailstream.treatment.link_treatment == LinkTreatment::Unwrap
+                && in_force.named(mailstream.declared()).flags.links == Need::Consent
         });
-        let obeying = obeys.filter(|own| *own).count();
+        let obeying = obeys.filter(|obeys| *obeys).count();
         let links = match obeying {
             0 => Covered::None,
-            all if all == own.len() => Covered::All,
+            all if all == mailstreams.len() => Covered::All,
             _ => Covered::Some,
         };
-        let is_served = |purpose: &Purpose| own.iter().any(|own| own.purposes.contains(purpose));
+        let is_served =
+            |purpose: &Purpose| mailstreams.iter().any(|mailstream| mailstream.purposes.contains(purpose));
         Offer {
             purposes: Purpose::CONSENT.into_iter().filter(is_served).collect(),
             links,
-            last_day: own.iter().any(|own| own.exemption == Some(Exemption::Deliverability)),
+            last_day: mailstreams
+                .iter()
+                .any(|mailstream| mailstream.exemption == Some(Exemption::Deliverability)),
         }
     }
 }
 
-/// What somebody is told.
+/// The information given to a person.
 #[derive(Clone, Debug)]
 pub(super) struct Notice {
     pub(super) title: String,
@@ -64,16 +71,16 @@ pub(super) struct Notice {
     pub(super) long: String,
     pub(super) also: Vec<String>,
     pub(super) choice: String,
-    /// Each purpose by its name and meaning.
+    /// Each purpose with its name and meaning.
     pub(super) purposes: Vec<(Purpose, String, String)>,
-    /// Which texts these are.
+    /// The version of the texts.
     pub(super) version: String,
-    /// SHA-256 of all of it, in hexadecimal.
+    /// The SHA-256 of all of it, in hexadecimal.
     pub(super) hash: String,
 }
 
 impl Notice {
-    /// What is told of an offer in a language.
+    /// Builds the information about an offer in a language.
     pub(super) fn new(face: &Face, language: Language, offer: &Offer) -> Notice {
         let texts = face.texts(language);
         let filled = |text: &str| fill(text, &[("controller", &face.title)]);
@@ -90,7 +97,7 @@ impl Notice {
             let (name, meaning) = texts.purpose(*purpose);
             (*purpose, filled(name), filled(meaning))
         };
-        let own = if face.is_own(language) { "+own" } else { "" };
+        let suffix = if face.is_own(language) { "+own" } else { "" };
         let mut notice = Notice {
             title: filled(&texts.title),
             lead: filled(&texts.lead),
@@ -100,14 +107,14 @@ impl Notice {
             also,
             choice: filled(&texts.choice_lead),
             purposes: offer.purposes.iter().map(purpose).collect(),
-            version: format!("{VERSION}{own}/{}", language.code()),
+            version: format!("{VERSION}{suffix}/{}", language.code()),
             hash: String::new(),
         };
         notice.hash = hex(digest::digest(&digest::SHA256, notice.text(texts).as_bytes()).as_ref());
         notice
     }
 
-    /// The exact text, a paragraph a line.
+    /// Returns the exact text, one paragraph per line.
     pub(super) fn text(&self, texts: &Texts) -> String {
         let mut lines: Vec<&str> = vec![&self.title, &self.lead, &self.what, &self.who, &self.long];
         lines.extend(self.also.iter().map(String::as_str));
@@ -120,7 +127,7 @@ impl Notice {
     }
 }
 
-/// Bytes in hexadecimal.
+/// Formats bytes in hexadecimal.
 pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

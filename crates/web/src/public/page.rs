@@ -1,6 +1,7 @@
-//! The preference page. It has no script, loads nothing but the controller's logo from here, and works on a telephone first.
+//! The preference page. It has no script, loads nothing but the controller's logo from this relay, and is
+//! designed for phones first.
 //!
-//! Every view has the same length, whatever it says, so that its size tells nobody on the way what somebody chose.
+//! Every view has the same length, so that its size reveals to nobody along the way what was chosen.
 
 use std::sync::LazyLock;
 
@@ -14,7 +15,7 @@ use crate::consent::Timestamp;
 use crate::message::transfer::encode_base64;
 use crate::policy::{Language, Purpose};
 
-/// The length of every page, in bytes; one that is longer, for texts of its controller, has a multiple of it.
+/// The length of every page, in bytes; a longer one, because of its controller's texts, has a multiple of it.
 const LENGTH: usize = 24 * 1024;
 
 const STYLE: &str = "\
@@ -40,7 +41,7 @@ footer{padding-top:1.5rem;padding-bottom:2rem}nav ul{list-style:none;margin:0 -.
 nav a,nav [aria-current]{display:inline-block;padding:.6rem .7rem;min-height:2.75rem}nav [aria-current]{font-weight:600}\
 @media(min-width:34rem){.all{grid-template-columns:1fr 1fr}button.wide{grid-column:1/-1}}";
 
-/// What a browser may do with the page: show it, with this style and pictures from here, and send its forms here.
+/// The content security policy of the page: its style, images from here, and forms sent here.
 pub(super) static SECURITY: LazyLock<String> = LazyLock::new(|| {
     let hash = encode_base64(digest::digest(&digest::SHA256, STYLE.as_bytes()).as_ref());
     format!(
@@ -48,45 +49,45 @@ pub(super) static SECURITY: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
-/// Whose page it is, in which language.
+/// The controller whose page it is, and the language.
 pub(super) struct Context<'a> {
     pub(super) face: &'a Face,
     pub(super) language: Language,
-    /// Where the logo is loaded from; empty where there is none.
+    /// The address of the logo; empty if there is none.
     pub(super) logo: String,
 }
 
-/// What stands for a purpose.
+/// What was said about a purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Said {
     Yes(Timestamp),
     No(Timestamp),
-    /// Yes once, which is over.
+    /// A yes that has expired.
     Over,
     Nothing,
 }
 
-/// What the page shows.
+/// The contents of the page.
 pub(super) enum View<'a> {
-    /// What there is to choose.
+    /// The offer to choose from.
     Choice {
         hint: &'a str,
         notice: &'a Notice,
         said: &'a [(Purpose, Said)],
-        /// The token of the form; `None` where the link can only withdraw.
+        /// The token of the form; `None` if the link can only withdraw.
         form: Option<&'a str>,
-        /// What came of the form that was sent.
+        /// The result of the form that was sent.
         told: Option<String>,
     },
     /// What was recorded.
     Recorded { hint: &'a str, at: Timestamp, yes: &'a [Purpose], no: &'a [Purpose] },
-    /// It could not be recorded.
+    /// The choice could not be recorded.
     Trouble,
     /// A link that cannot be used.
     Unusable,
-    /// What a pixel is, for somebody who opened its address.
+    /// An explanation of what a pixel is, for someone who opened its address.
     Pixel,
-    /// How to get a new link.
+    /// A form to get a new link.
     NewLink { was_sent: bool },
 }
 
@@ -99,7 +100,7 @@ impl Context<'_> {
         fill(text, &[("controller", &self.face.title)])
     }
 
-    /// The page.
+    /// Renders the page.
     pub(super) fn page(&self, view: &View<'_>) -> String {
         let (title, content) = match view {
             View::Choice { hint, notice, said, form, told } => {
@@ -144,7 +145,7 @@ impl Context<'_> {
         told: Option<&str>,
     ) -> Markup {
         let texts = self.texts();
-        let holds = said.iter().any(|(_, own)| matches!(own, Said::Yes(_)));
+        let holds = said.iter().any(|(_, said)| matches!(said, Said::Yes(_)));
         html! {
             @if let Some(told) = told { p.told role="status" { (told) } }
             p { (notice.lead) }
@@ -161,7 +162,7 @@ impl Context<'_> {
                 p { a href=(url) rel="noreferrer" { (self.filled(&texts.privacy)) } }
             }
             h2 { (texts.also_heading) }
-            @for own in &notice.also { p { (own) } }
+            @for sentence in &notice.also { p { (sentence) } }
             h2 id="choice" { (texts.choice_heading) }
             @match form {
                 Some(form) => (self.purposes(notice, said, form)),
@@ -215,8 +216,8 @@ impl Context<'_> {
 
     fn said(&self, purpose: Purpose, said: &[(Purpose, Said)]) -> String {
         let texts = self.texts();
-        let own = said.iter().find(|(own, _)| *own == purpose).map_or(Said::Nothing, |(_, own)| *own);
-        let (text, day) = match own {
+        let choice = said.iter().find(|(of, _)| *of == purpose).map_or(Said::Nothing, |(_, choice)| *choice);
+        let (text, day) = match choice {
             Said::Yes(at) => (&texts.state_yes, texts.day(at)),
             Said::No(at) => (&texts.state_no, texts.day(at)),
             Said::Over => (&texts.state_over, String::new()),
@@ -230,7 +231,8 @@ impl Context<'_> {
         let title = if yes.is_empty() && no.is_empty() { &texts.stopped } else { &texts.recorded };
         let moment = [("date", &*texts.day(at)), ("time", &*time_of_day(at))];
         let list = |text: &str, purposes: &[Purpose]| {
-            let names: Vec<String> = purposes.iter().map(|own| self.filled(texts.purpose(*own).0)).collect();
+            let names: Vec<String> =
+                purposes.iter().map(|purpose| self.filled(texts.purpose(*purpose).0)).collect();
             fill(text, &[("purposes", &names.join(", ")), ("controller", &self.face.title)])
         };
         let content = html! {
@@ -267,7 +269,7 @@ impl Context<'_> {
         }
     }
 
-    /// Where there is one.
+    /// Shown only if there is one.
     fn way_to_new_link(&self) -> Markup {
         let address = format!("./{}", self.own_address());
         html! {
@@ -293,7 +295,7 @@ impl Context<'_> {
         }
     }
 
-    /// The same page once more, in this language.
+    /// Returns the address of the same page in this language.
     fn own_address(&self) -> String {
         format!("?lang={}", self.language.code())
     }
@@ -317,7 +319,7 @@ impl Context<'_> {
     }
 }
 
-/// The page, as long as every other one.
+/// Pads the page to the common length.
 fn padded(mut page: String) -> String {
     let missing = page.len().next_multiple_of(LENGTH) - page.len();
     page.extend(std::iter::repeat_n('\n', missing));

@@ -1,19 +1,19 @@
-//! What is asked for, by the last segments of a path.
+//! Routes requests by the last segments of their path.
 
 use crate::rewrite::token::Kind;
 
-/// What is asked for.
+/// What a request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Asked<'a> {
-    /// A pixel of ours.
+    /// One of our pixels.
     Pixel(Kind, &'a str),
     /// The preference page of a link.
     Page(&'a str),
     /// What a mail program asks for by itself.
     OneClick(&'a str),
-    /// The page for those without a link.
+    /// The page for readers without a link.
     NewLink,
-    /// Whether this relay is reached.
+    /// A check whether this relay is reached.
     Ping,
     /// The logo of a controller.
     Logo(&'a str),
@@ -40,7 +40,7 @@ impl<'a> Asked<'a> {
         }
     }
 
-    /// What metrics call it.
+    /// Returns the label used in metrics.
     pub(super) const fn route(self) -> &'static str {
         match self {
             Asked::Pixel(Kind::Gate, _) => "gated_pixel",

@@ -1,11 +1,11 @@
-//! Pixels of ours: each fetch asks what holds at that moment (N25).
+//! Our pixels: each fetch checks the consent of that moment (N25).
 //!
-//! The answer is the same for everything but a gate that leads on: status, fields and bytes. So nobody learns
-//! from a pixel whether its reader is known, said no, was erased, or whether the token is one at all.
+//! The response is the same for everything except a gate that redirects: status, fields and bytes. So nobody
+//! learns from a pixel whether its reader is known, refused or was erased, or whether the token is valid.
 //!
-//! Pictures are loaded, not visited. Whoever opens the address of a pixel as a page gets one that says what
-//! it is, whatever the token and whatever consent: our name leads nobody to a page that somebody else has put
-//! into a mail, and a visit is no opening.
+//! Images are loaded, not visited. Anyone who opens a pixel's address as a page gets a page that explains it,
+//! whatever the token and the consent: our name leads nobody to a page that somebody else has put into a
+//! mail, and a visit does not count as an open.
 
 use axum::body::Body;
 use axum::http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, LOCATION, REFERRER_POLICY};
@@ -17,12 +17,12 @@ use crate::policy::{Chosen, Facts, OnGrant, Outcome, Rules, decide};
 use crate::rewrite::target;
 use crate::rewrite::token::{Holder, Kind, Token};
 
-/// A picture of one transparent dot.
+/// A transparent image of one pixel.
 const BLANK: [u8; 43] =
     *b"GIF89a\x01\0\x01\0\x80\0\0\0\0\0\0\0\0!\xf9\x04\x01\0\0\0\0,\0\0\0\0\x01\0\x01\0\0\x02\x02D\x01\0;";
 
-/// Whether a request is for a page and not for a picture. Browsers say so (Fetch Metadata); mail programs and
-/// the proxies of mailbox providers say nothing, or that they take any picture.
+/// Returns whether a request is for a page rather than an image. Browsers say so (Fetch Metadata); mail
+/// programs and image proxies say nothing, or that they accept any image.
 pub(super) fn is_visit(headers: &HeaderMap) -> bool {
     let said = |name: &str| headers.get(name).map(|value| value.as_bytes().trim_ascii().to_ascii_lowercase());
     match (said("sec-fetch-dest"), said("sec-fetch-mode")) {
@@ -33,7 +33,7 @@ pub(super) fn is_visit(headers: &HeaderMap) -> bool {
     }
 }
 
-/// Whether the types that are accepted name a page, and no picture that is wanted more.
+/// Returns whether the accepted types include a page, and no image that is preferred.
 fn prefers_page(headers: &HeaderMap) -> bool {
     let (mut page, mut picture) = (0, 0);
     let values = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
@@ -41,8 +41,8 @@ fn prefers_page(headers: &HeaderMap) -> bool {
         let mut parts = range.split(';').map(str::trim);
         let kind = parts.next().unwrap_or_default().to_ascii_lowercase();
         let weight = parts.find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")));
-        // In thousandths, as they are written (RFC 9110 section 12.4.2).
-        let weight = weight.map_or(Some(1.0), |own| own.parse::<f32>().ok()).unwrap_or(0.0);
+        // In thousandths, as they are written (RFC 9110, section 12.4.2).
+        let weight = weight.map_or(Some(1.0), |weight| weight.parse::<f32>().ok()).unwrap_or(0.0);
         let weight = (weight.clamp(0.0, 1.0) * 1000.0) as u16;
         match kind.split_once('/') {
             Some(("text", "html") | ("application", "xhtml+xml")) => page = page.max(weight),
@@ -53,11 +53,11 @@ fn prefers_page(headers: &HeaderMap) -> bool {
     page > 0 && page >= picture
 }
 
-/// How many types of an Accept field are looked at.
+/// The maximum number of types of an Accept field to examine.
 const MAX_RANGES: usize = 64;
 
 impl Public {
-    /// What a pixel answers. Only GET opens anything.
+    /// Answers a request for a pixel. Only GET counts as an open.
     pub(super) fn pixel(&self, method: &Method, kind: Kind, token: &str, now: Timestamp) -> Response<Body> {
         if method != Method::GET {
             return blank();
@@ -65,9 +65,9 @@ impl Public {
         match self.host.mint().open(kind, token) {
             Ok(Token::Gate { holder, mailstream, country, target }) => {
                 let leads_on = self.personal(&holder, &mailstream, &country, now) == Some(Outcome::SwapGated);
-                // What was sealed into mail long ago may be judged differently by now.
+                // The decision may have changed since the address was sealed into mail.
                 let location = if leads_on { target::allowed(&target) } else { None };
-                location.and_then(|own| HeaderValue::try_from(own).ok()).map_or_else(blank, onward)
+                location.and_then(|location| HeaderValue::try_from(location).ok()).map_or_else(blank, onward)
             }
             Ok(Token::Day { holder, mailstream, country }) => {
                 if self.personal(&holder, &mailstream, &country, now) == Some(Outcome::SwapDay) {
@@ -85,7 +85,8 @@ impl Public {
         }
     }
 
-    /// What is decided now for a person's pixel; nothing where it is too old, or nobody knows its controller or mailstream any more.
+    /// Decides about a person's pixel now; `None` if it is too old, or its controller or mailstream no longer
+    /// exists.
     fn personal(&self, holder: &Holder, mailstream: &str, country: &str, now: Timestamp) -> Option<Outcome> {
         let live = self.host.live();
         if holder.issued.plus_days(live.config.public.pixel_days.into()) < now {
@@ -94,14 +95,14 @@ impl Public {
         let rulebook = &live.config.policy.rulebook;
         let chosen = rulebook.named(Some(holder.controller.as_str()), Some(mailstream)).ok()?;
         let standing = self.store.lookup(&holder.controller, holder.person).ok();
-        // Of the address, the token has the top-level domain alone, which is all that counts (N5).
+        // Of the address, the token contains only the top-level domain, which is all that matters (N5).
         let stand_in = format!("x@x.{country}");
         let in_force = rulebook.jurisdictions.at(now);
         let rules = in_force.applying(standing.as_deref(), chosen.mailstream.declared(), &stand_in);
         Some(outcome(chosen, &rules, standing.as_deref(), now))
     }
 
-    /// The same for a pixel that all readers share, who are nobody in particular.
+    /// Decides the same for a pixel that all readers share.
     fn shared(&self, controller: &str, mailstream: &str, now: Timestamp) -> Option<Outcome> {
         let live = self.host.live();
         let rulebook = &live.config.policy.rulebook;
@@ -112,7 +113,8 @@ impl Public {
 }
 
 fn outcome(chosen: Chosen<'_>, rules: &Rules, standing: Option<&Standing>, now: Timestamp) -> Outcome {
-    // A pixel that is a gate stays one, whatever grants lead to in mail that is sent now; but who strips by now wants no reports.
+    // A pixel that is a gate stays one, whatever grants lead to in new mail; but a controller that strips by
+    // now wants no reports.
     let on_grant = match chosen.controller.on_grant {
         OnGrant::Strip => OnGrant::Strip,
         OnGrant::Gate | OnGrant::Keep => OnGrant::Gate,
@@ -120,7 +122,7 @@ fn outcome(chosen: Chosen<'_>, rules: &Rules, standing: Option<&Standing>, now: 
     decide(&Facts { rules, mailstream: chosen.mailstream, on_grant, standing, now }).outcome
 }
 
-/// The one picture.
+/// Builds the response with the common image.
 fn blank() -> Response<Body> {
     let mut response = Response::new(Body::from(&BLANK[..]));
     let headers = response.headers_mut();
@@ -129,7 +131,7 @@ fn blank() -> Response<Body> {
     response
 }
 
-/// On to the pixel behind a gate.
+/// Redirects to the pixel behind a gate.
 fn onward(location: HeaderValue) -> Response<Body> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::FOUND;

@@ -1,4 +1,4 @@
-//! The preference page as readers will see it, without a relay that runs.
+//! Previews the preference page as readers will see it, without a running relay.
 
 use super::face::Face;
 use super::notice::{Notice, Offer};
@@ -11,26 +11,26 @@ use crate::policy::{Chosen, Language, Purpose, Rulebook};
 /// A view of the page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
-    /// Somebody who was never asked.
+    /// For someone who was never asked.
     Unknown,
-    /// Somebody who agreed to all of it.
+    /// For someone who agreed to everything.
     Granted,
-    /// Somebody who said no.
+    /// For someone who refused.
     Refused,
-    /// An old link, which can only withdraw.
+    /// For an old link, which can only withdraw.
     OldLink,
-    /// What follows a choice.
+    /// After a choice.
     Recorded,
-    /// What follows "stop tracking".
+    /// After "stop tracking".
     Stopped,
-    /// A link that cannot be used.
+    /// For a link that cannot be used.
     Unusable,
-    /// The way to a new link.
+    /// For getting a new link.
     NewLink,
 }
 
 impl State {
-    /// Every view with its name.
+    /// All views with their names.
     pub const ALL: [(&'static str, State); 8] = [
         ("unknown", State::Unknown),
         ("granted", State::Granted),
@@ -43,22 +43,22 @@ impl State {
     ];
 }
 
-/// What a preview shows, and what a record of it would say.
+/// A preview, and what a record of it would say.
 #[derive(Debug)]
 pub struct Preview {
     /// The page.
     pub page: String,
-    /// The language that it is in.
+    /// The language of the page.
     pub language: Language,
-    /// The version of the notice that records name.
+    /// The version of the notice, which records name.
     pub version: String,
-    /// SHA-256 of its text, as records have it.
+    /// The SHA-256 of the notice's text, as records have it.
     pub hash: String,
-    /// That text.
+    /// The notice's text.
     pub text: String,
 }
 
-/// The page of a controller in a language; its own where none is given.
+/// Previews the page of a controller in a language; by default, its own.
 pub fn preview(
     rulebook: &Rulebook,
     chosen: Chosen<'_>,
@@ -86,11 +86,11 @@ fn shown(
     let logo = face
         .logo
         .as_ref()
-        .map_or(String::new(), |own| format!("data:{};base64,{}", own.kind, encode_base64(&own.bytes)));
+        .map_or(String::new(), |logo| format!("data:{};base64,{}", logo.kind, encode_base64(&logo.bytes)));
     let context = Context { face, language, logo };
     let hint = "a…e@e….org";
-    let all = |own: Said| -> Vec<(Purpose, Said)> {
-        offer.purposes.iter().map(|purpose| (*purpose, own)).collect()
+    let all = |choice: Said| -> Vec<(Purpose, Said)> {
+        offer.purposes.iter().map(|purpose| (*purpose, choice)).collect()
     };
     let choice = |said: &[(Purpose, Said)], form: Option<&str>, told: Option<String>| {
         context.page(&View::Choice { hint, notice, said, form, told })
@@ -173,8 +173,8 @@ mod tests {
         let hash = |rest: &str, language: Language, state: State| {
             let mut found = String::new();
             let cell = std::cell::RefCell::new(&mut found);
-            check(rest, |own, at, made| {
-                if (own, at) == (language, state) {
+            check(rest, |other, at, made| {
+                if (other, at) == (language, state) {
                     **cell.borrow_mut() = made.hash.clone();
                 }
             });

@@ -1,6 +1,7 @@
-//! New links for people who have none that can be used: by mail, to the address that they say, where it is known.
+//! Mails new links to people who have no usable one, at the address that they enter, if it is known.
 //!
-//! The answer is the same and comes at the same time whoever the address is of; looking it up and mailing happens beside it.
+//! The response and its timing are the same whoever the address belongs to; looking it up and mailing happen
+//! separately.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -30,15 +31,15 @@ use crate::sign::{Sender, Signed};
 use crate::smtp::address::Address;
 use crate::smtp::reply::Class;
 
-/// How long one person gets no second link.
+/// How long a person must wait for a second link.
 const PAUSE: Duration = Duration::from_secs(15 * 60);
-/// The most links in a minute, to all people together.
+/// The maximum number of links per minute, to all people together.
 const MOST: usize = 30;
 const MINUTE: Duration = Duration::from_secs(60);
-/// How many links are on their way at once.
+/// The maximum number of links on their way at once.
 const AT_ONCE: usize = 4;
 
-/// Who got a link lately.
+/// The people who recently got a link.
 #[derive(Debug)]
 pub(super) struct Letters {
     lately: Mutex<HashMap<(Controller, Person), Instant>>,
@@ -52,7 +53,7 @@ impl Default for Letters {
 }
 
 impl Letters {
-    /// Whether somebody may get a link now; it counts as sent from now on.
+    /// Returns whether a person may get a link now; if so, it counts as sent.
     fn take(&self, controller: &Controller, person: Person, now: Instant) -> bool {
         let mut lately = self.lately.lock().unwrap_or_else(PoisonError::into_inner);
         lately.retain(|_, sent| now.saturating_duration_since(*sent) < PAUSE);
@@ -66,7 +67,7 @@ impl Letters {
     }
 }
 
-/// What is needed to write to somebody.
+/// What is needed to write to a person.
 struct Letter {
     controller: Controller,
     language: Language,
@@ -75,11 +76,11 @@ struct Letter {
 }
 
 impl Public {
-    /// The page for those without a link.
+    /// Shows the page for readers without a link.
     pub(super) async fn new_link(self: &Arc<Public>, request: Request, live: &Arc<Live>) -> Response<Body> {
         let (parts, body) = request.into_parts();
         let controller = self.host_controller(&parts, live);
-        let face = controller.and_then(|own| live.face(&own.name)).unwrap_or(Face::nobody());
+        let face = controller.and_then(|controller| live.face(&controller.name)).unwrap_or(Face::nobody());
         let context = self.context(face, &parts);
         if parts.method != Method::POST {
             return super::page_of(&context, &View::NewLink { was_sent: false });
@@ -88,11 +89,12 @@ impl Public {
             Ok(fields) => fields,
             Err(status) => return plain(status, "The form cannot be read.\n"),
         };
-        let public_url = controller.and_then(|own| own.public_url.clone());
-        if let (Some(own), Some(public_url), Some(address)) = (controller, public_url, fields.get("address"))
+        let public_url = controller.and_then(|controller| controller.public_url.clone());
+        if let (Some(controller), Some(public_url), Some(address)) =
+            (controller, public_url, fields.get("address"))
         {
             let letter = Letter {
-                controller: own.name.clone(),
+                controller: controller.name.clone(),
                 language: context.language,
                 public_url,
                 address: normalised(address),
@@ -103,31 +105,33 @@ impl Public {
         super::page_of(&context, &View::NewLink { was_sent: true })
     }
 
-    /// The controller whose pages are reached under the host and path of a request; the only one that has any, where there is one.
+    /// Finds the controller whose pages are reached under the host and path of a request, or the only one
+    /// that has any.
     pub(super) fn host_controller<'a>(
         &self,
         parts: &Parts,
         live: &'a Live,
     ) -> Option<&'a crate::policy::Controller> {
-        let host = parts.headers.get("host").and_then(|own| own.to_str().ok()).unwrap_or_default();
+        let host = parts.headers.get("host").and_then(|value| value.to_str().ok()).unwrap_or_default();
         let path = parts.uri.path();
-        let all = || live.config.policy.rulebook.controllers().filter(|own| own.public_url.is_some());
+        let all =
+            || live.config.policy.rulebook.controllers().filter(|controller| controller.public_url.is_some());
         let fits = |with_host: bool| {
             all()
-                .filter(|own| {
-                    own.public_url.as_deref().is_some_and(|url| is_below(url, host, path, with_host))
+                .filter(|controller| {
+                    controller.public_url.as_deref().is_some_and(|url| is_below(url, host, path, with_host))
                 })
-                .max_by_key(|own| own.public_url.as_ref().map_or(0, String::len))
+                .max_by_key(|controller| controller.public_url.as_ref().map_or(0, String::len))
         };
         let only = || {
             let mut all = all();
             all.next().filter(|_| all.next().is_none())
         };
-        // A proxy may have put another host in the place of its own.
+        // A proxy may have replaced the host.
         fits(true).or_else(only).or_else(|| fits(false))
     }
 
-    /// Mails a new link to somebody who is known.
+    /// Mails a new link to a person who is known.
     async fn write(&self, letter: &Letter, live: &Live) {
         let Some(face) = live.face(&letter.controller) else { return };
         let Some(sender) = face.sender.as_deref() else { return };
@@ -136,7 +140,7 @@ impl Public {
             return;
         }
         let person = self.store.person(&letter.address);
-        let is_known = |own: Arc<Standing>| *own != Standing::unknown();
+        let is_known = |standing: Arc<Standing>| *standing != Standing::unknown();
         if !self.store.lookup(&letter.controller, person).is_ok_and(is_known)
             || !self.letters.take(&letter.controller, person, Instant::now())
         {
@@ -151,7 +155,7 @@ impl Public {
         };
         let message = letter.message(face, sender, &link, &live.config.relay.host_name);
         let (Some(message), Ok(from)) =
-            (message.map(|own| signed(live, &letter.controller, own, now)), Address::bare(sender))
+            (message.map(|message| signed(live, &letter.controller, message, now)), Address::bare(sender))
         else {
             return;
         };
@@ -161,9 +165,9 @@ impl Public {
             Ok(reply) if reply.class() == Class::Positive => {
                 tracing::info!(controller = %letter.controller, "a new link was mailed");
             }
-            // What a next hop says may have the address in it.
+            // The next hop's reply may contain the address.
             Ok(reply) => {
-                tracing::warn!(controller = %letter.controller, code = reply.code(), "a new link was not taken by the next hop");
+                tracing::warn!(controller = %letter.controller, code = reply.code(), "the next hop did not accept a mail with a new link");
             }
             Err(error) => {
                 tracing::warn!(controller = %letter.controller, %error, "a new link could not be mailed");
@@ -172,7 +176,7 @@ impl Public {
     }
 }
 
-/// The message with our signatures before it, where the controller has a key for its domain.
+/// Puts our signatures before the message, if the controller has a key for its domain.
 fn signed(live: &Live, controller: &Controller, message: Vec<u8>, now: Timestamp) -> Vec<u8> {
     let domain = from_domain(&message).unwrap_or_default();
     let sender = Sender { domain: &domain, controller: controller.as_str(), tied: Vec::new() };
@@ -203,13 +207,13 @@ impl Letter {
     }
 }
 
-/// Whether a path is below the path of an address, and the host the same where that counts.
+/// Returns whether a path is below the path of an address, on the same host if that matters.
 fn is_below(url: &str, host: &str, path: &str, with_host: bool) -> bool {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     let (own_host, own_path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
     let is_host = !with_host || own_host.eq_ignore_ascii_case(host);
     let behind = path.strip_prefix(own_path.trim_end_matches('/'));
-    is_host && behind.is_some_and(|own| own.starts_with('/'))
+    is_host && behind.is_some_and(|rest| rest.starts_with('/'))
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The words of the preference page, in each language, and what a controller puts in their place.
+//! The texts of the preference page in each language, and a controller's replacements.
 
 use std::sync::LazyLock;
 
@@ -7,7 +7,8 @@ use serde::Deserialize;
 use crate::consent::Timestamp;
 use crate::policy::{Language, Purpose};
 
-/// The version of the shipped texts, which records name beside the hash of what was shown (N20, N21). Raised with every change of their meaning.
+/// The version of the built-in texts, which records name beside the hash of what was shown (N20, N21).
+/// Increased with every change of meaning.
 pub(super) const VERSION: &str = "2026-11";
 
 macro_rules! texts {
@@ -20,7 +21,7 @@ macro_rules! texts {
         }
 
         impl Texts {
-            /// Puts another text in the place of one; says whether there is one of that name.
+            /// Replaces a text; returns whether there is one of that name.
             pub(super) fn set(&mut self, name: &str, text: String) -> bool {
                 match name {
                     $(stringify!($name) => self.$name = text,)*
@@ -29,7 +30,7 @@ macro_rules! texts {
                 true
             }
 
-            /// Every text by its name.
+            /// Returns every text with its name.
             #[cfg(test)]
             pub(super) fn all(&self) -> Vec<(&'static str, &str)> {
                 vec![$((stringify!($name), self.$name.as_str())),*]
@@ -107,7 +108,7 @@ texts!(
     language,
 );
 
-/// The shipped texts, in the order of [`Language::ALL`].
+/// The built-in texts, in the order of [`Language::ALL`].
 static SHIPPED: LazyLock<[Texts; 6]> = LazyLock::new(|| {
     let files = [
         include_str!("texts/fr.toml"),
@@ -117,10 +118,10 @@ static SHIPPED: LazyLock<[Texts; 6]> = LazyLock::new(|| {
         include_str!("texts/es.toml"),
         include_str!("texts/nl.toml"),
     ];
-    files.map(|own| toml::from_str(own).expect("the shipped texts have every name; a test reads them"))
+    files.map(|file| toml::from_str(file).expect("the shipped texts have every name; a test reads them"))
 });
 
-/// The shipped texts of a language.
+/// Returns the built-in texts of a language.
 pub(super) fn shipped(language: Language) -> &'static Texts {
     let [french, english, italian, german, spanish, dutch] = &*SHIPPED;
     match language {
@@ -133,13 +134,13 @@ pub(super) fn shipped(language: Language) -> &'static Texts {
     }
 }
 
-/// The place of a language in [`Language::ALL`].
+/// Returns the index of a language in [`Language::ALL`].
 pub(super) fn place(language: Language) -> usize {
-    Language::ALL.iter().position(|own| *own == language).unwrap_or(0)
+    Language::ALL.iter().position(|other| *other == language).unwrap_or(0)
 }
 
 impl Texts {
-    /// What a purpose that needs consent is called, and what it means.
+    /// Returns the name and the meaning of a purpose that needs consent.
     pub(super) fn purpose(&self, purpose: Purpose) -> (&str, &str) {
         match purpose {
             Purpose::Personalisation => (&self.personalisation, &self.personalisation_text),
@@ -153,32 +154,32 @@ impl Texts {
         }
     }
 
-    /// A day as it is written in this language, by UTC.
+    /// Formats a day as usual in this language, in UTC.
     pub(super) fn day(&self, moment: Timestamp) -> String {
         let text = moment.to_string();
         let mut parts = text.split('T').next().unwrap_or_default().split('-');
         let (year, month, day) = (parts.next(), parts.next(), parts.next());
-        let month = month.and_then(|own| own.parse::<usize>().ok()).unwrap_or(1).saturating_sub(1);
+        let month = month.and_then(|month| month.parse::<usize>().ok()).unwrap_or(1).saturating_sub(1);
         let month = self.months.split_whitespace().nth(month).unwrap_or_default();
         let day = day.unwrap_or_default().trim_start_matches('0');
         fill(&self.date, &[("day", day), ("month", month), ("year", year.unwrap_or_default())])
     }
 }
 
-/// The hour and minute of a moment, by UTC.
+/// Formats the hour and minute of a moment, in UTC.
 pub(super) fn time_of_day(moment: Timestamp) -> String {
     let text = moment.to_string();
     text.split('T').nth(1).unwrap_or_default().chars().take(5).collect()
 }
 
-/// A text with values in the place of `{names}`. Names that are not there stay as they are.
+/// Replaces `{names}` in a text by values. Unknown names stay as they are.
 pub(super) fn fill(text: &str, values: &[(&str, &str)]) -> String {
     let mut out = String::with_capacity(text.len() + 64);
     let mut rest = text;
     while let Some((before, behind)) = rest.split_once('{') {
         out.push_str(before);
         let named = behind.split_once('}').and_then(|(name, tail)| {
-            values.iter().find(|(own, _)| *own == name).map(|(_, value)| (*value, tail))
+            values.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value, tail))
         });
         match named {
             Some((value, tail)) => {
@@ -201,7 +202,7 @@ mod tests {
 
     fn names(text: &str) -> Vec<&str> {
         let mut names: Vec<&str> =
-            text.split('{').skip(1).filter_map(|own| own.split_once('}')).map(|(own, _)| own).collect();
+            text.split('{').skip(1).filter_map(|part| part.split_once('}')).map(|(name, _)| name).collect();
         names.sort_unstable();
         names.dedup();
         names
@@ -215,8 +216,8 @@ mod tests {
             for ((name, text), (_, english)) in texts.all().iter().zip(&english) {
                 assert!(!text.is_empty() && text.trim() == *text, "{language:?} {name}");
                 // A sentence may name the controller once more or less.
-                let without = |own: &str| {
-                    names(own).into_iter().filter(|own| *own != "controller").collect::<Vec<_>>().join(" ")
+                let without = |text: &str| {
+                    names(text).into_iter().filter(|name| *name != "controller").collect::<Vec<_>>().join(" ")
                 };
                 assert_eq!(without(text), without(english), "{language:?} {name}");
                 assert!(!text.contains(" ;") || *language == Language::French, "{language:?} {name}");
@@ -234,7 +235,7 @@ mod tests {
     #[test]
     fn days_are_written_as_the_language_has_them() {
         let moment = Timestamp::parse("2026-11-05T09:07:00Z").unwrap();
-        let days: Vec<String> = SHIPPED.iter().map(|own| own.day(moment)).collect();
+        let days: Vec<String> = SHIPPED.iter().map(|texts| texts.day(moment)).collect();
         assert_eq!(
             days,
             [

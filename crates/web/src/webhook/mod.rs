@@ -1,7 +1,8 @@
-//! Telling controllers of changes of their people's consent: signed, in order, and again until it was taken.
+//! Notifies controllers of changes to their people's consent: signed, in order, and repeated until accepted.
 //!
-//! A person is named by the controller's own external_id and by the keyed hash, never by an address. What is to be told stands in an outbox on
-//! disk before the change is acknowledged, so that no crash loses it; it may be told twice, and each event has an id.
+//! A person is identified by the controller's external_id and by the keyed hash, never by an address. Pending
+//! events are in an outbox on disk before the change is acknowledged, so that no crash loses them; an event
+//! may be sent twice, and has an id.
 
 mod outbox;
 mod send;
@@ -20,19 +21,19 @@ use crate::mapping::secret;
 use outbox::Outbox;
 use send::Receiver;
 
-/// How many changes are told at once.
+/// The maximum number of changes in one request.
 const BATCH: usize = 100;
-/// How long a receiver that did not take something is left alone; twice as long each time.
+/// How long to wait after a failed attempt; doubled each time.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
-/// How long at most.
+/// The maximum wait.
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
-/// What is sent: some changes, oldest first.
+/// The body: some changes, oldest first.
 #[derive(Debug, Serialize)]
 struct Message<'a> {
     controller: &'a str,
     events: Vec<Event<'a>>,
-    /// How many changes before these the receiver is not told of, since too many waited.
+    /// How many earlier changes the receiver is not told of because too many waited.
     #[serde(skip_serializing_if = "is_zero")]
     missed: u64,
 }
@@ -41,7 +42,7 @@ fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
-/// One change.
+/// A change.
 #[derive(Debug, Serialize)]
 struct Event<'a> {
     id: String,
@@ -74,11 +75,11 @@ struct Notes(Vec<Arc<Webhook>>);
 impl Watcher for Notes {
     fn before(&self, changes: &[Noted]) {
         for webhook in &self.0 {
-            let own = changes.iter().filter(|own| own.controller == webhook.controller);
-            let own: Vec<_> = own.map(|own| (own.number, own.person)).collect();
-            if let Err(error) = webhook.outbox.note(&own) {
-                // A choice holds whether or not somebody can be told of it.
-                tracing::error!(controller = %webhook.controller, %error, "changes could not be written down for a webhook; it is told how many");
+            let changes = changes.iter().filter(|change| change.controller == webhook.controller);
+            let noted: Vec<_> = changes.map(|change| (change.number, change.person)).collect();
+            if let Err(error) = webhook.outbox.note(&noted) {
+                // A choice holds whether or not anybody can be told of it.
+                tracing::error!(controller = %webhook.controller, %error, "changes could not be noted for a webhook; it will be told how many");
             }
         }
     }
@@ -91,11 +92,11 @@ impl Watcher for Notes {
     }
 }
 
-/// Begins to tell of changes. Must be called before anything is recorded, within the runtime.
+/// Starts sending changes. Must be called before anything is recorded, within the runtime.
 ///
 /// # Errors
 ///
-/// When a secret, an authority or an outbox cannot be used.
+/// When a secret, a certificate authority or an outbox cannot be used.
 pub fn start(settings: &config::Api, data_directory: &Path, store: &Arc<Store>) -> Result<(), String> {
     if settings.webhooks.is_empty() {
         return Ok(());
@@ -103,12 +104,14 @@ pub fn start(settings: &config::Api, data_directory: &Path, store: &Arc<Store>) 
     let folder = data_directory.join("webhooks");
     let head = store.head().count;
     let mut webhooks = Vec::new();
-    for own in &settings.webhooks {
-        let secret = secret(&own.secret_file).map_err(|error| format!("api.webhook.secret_file {error}"))?;
-        let receiver = Receiver::new(&own.url, &secret, own.ca_file.as_deref())?;
-        let outbox = Outbox::open(&folder, own.controller.as_str(), head, settings.webhook_max_waiting)
-            .map_err(|error| format!("the outbox of the webhook of {}: {error}", own.controller))?;
-        let controller = own.controller.clone();
+    for webhook in &settings.webhooks {
+        let secret =
+            secret(&webhook.secret_file).map_err(|error| format!("api.webhook.secret_file {error}"))?;
+        let receiver = Receiver::new(&webhook.url, &secret, webhook.ca_file.as_deref())?;
+        let outbox =
+            Outbox::open(&folder, webhook.controller.as_str(), head, settings.webhook_max_waiting)
+                .map_err(|error| format!("the outbox of the webhook of {}: {error}", webhook.controller))?;
+        let controller = webhook.controller.clone();
         webhooks.push(Arc::new(Webhook { controller, outbox, receiver, news: Notify::new() }));
     }
     store.watch(Box::new(Notes(webhooks.clone())));
@@ -118,7 +121,7 @@ pub fn start(settings: &config::Api, data_directory: &Path, store: &Arc<Store>) 
     Ok(())
 }
 
-/// Tells one receiver of changes, for as long as the process lives.
+/// Notifies one receiver of changes, for as long as the process lives.
 async fn tell(webhook: Arc<Webhook>, store: Arc<Store>) {
     let mut pause = FIRST_PAUSE;
     loop {
@@ -138,7 +141,7 @@ async fn tell(webhook: Arc<Webhook>, store: Arc<Store>) {
             Err(error) => {
                 metrics::counter!("pixelward_webhook_deliveries_total", "controller" => controller, "result" => "failed")
                     .increment(1);
-                tracing::warn!(controller = %webhook.controller, %error, again_in_s = pause.as_secs(), "a webhook did not take what it was told");
+                tracing::warn!(controller = %webhook.controller, %error, again_in_s = pause.as_secs(), "a webhook did not accept changes");
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(LONGEST_PAUSE);
             }
@@ -146,23 +149,23 @@ async fn tell(webhook: Arc<Webhook>, store: Arc<Store>) {
     }
 }
 
-/// Tells of what waits, a batch at most; gives how many changes that were.
+/// Sends the next batch of pending changes; returns how many there were.
 async fn deliver(webhook: &Arc<Webhook>, store: &Arc<Store>) -> Result<usize, String> {
-    let (own, books) = (Arc::clone(webhook), Arc::clone(store));
-    let gathered = tokio::task::spawn_blocking(move || gather(&own, &books)).await;
+    let (waiting, books) = (Arc::clone(webhook), Arc::clone(store));
+    let gathered = tokio::task::spawn_blocking(move || gather(&waiting, &books)).await;
     let (count, last, missed, body) = gathered.map_err(|error| error.to_string())??;
     if let Some(body) = body {
         webhook.receiver.send(body).await?;
     }
     if let Some(last) = last {
-        let own = Arc::clone(webhook);
-        let done = tokio::task::spawn_blocking(move || own.outbox.sent(last, missed)).await;
+        let webhook = Arc::clone(webhook);
+        let done = tokio::task::spawn_blocking(move || webhook.outbox.sent(last, missed)).await;
         done.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
     }
     Ok(count)
 }
 
-/// How many changes are told of, the number of the last one, how many were missed, and the message.
+/// The number of changes, the number of the last one, how many were missed, and the body.
 type Gathered = (usize, Option<u64>, u64, Option<String>);
 
 fn gather(webhook: &Webhook, store: &Store) -> Result<Gathered, String> {
@@ -173,7 +176,7 @@ fn gather(webhook: &Webhook, store: &Store) -> Result<Gathered, String> {
     for (number, person) in &entries {
         let found =
             store.entry_of(&webhook.controller, *person, *number).map_err(|error| error.to_string())?;
-        // Who was erased meanwhile is nobody to tell of.
+        // People erased meanwhile are left out.
         let person = outward.shown(*person);
         events.extend(found.map(|(entered, named)| event(controller, person, entered, named)));
     }
@@ -199,7 +202,7 @@ fn event<'a>(
         record: entered.number,
         person,
         external_id,
-        purposes: change.purposes.iter().map(|own| own.name()).collect(),
+        purposes: change.purposes.iter().map(|purpos| purpos.name()).collect(),
         state: change.state.name(),
         event_time: change.event_at.to_string(),
         recorded_at: entered.recorded_at.to_string(),

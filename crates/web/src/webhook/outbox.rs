@@ -1,7 +1,8 @@
-//! Changes that somebody is to be told of, on disk.
+//! Changes to be sent to a webhook, on disk.
 //!
-//! An entry is 32 bytes: number of the record, person, checksum. It is written and synced before the record is, and counts once the journal has
-//! a record of that number. What was told is known by the number of the last record that was taken.
+//! An entry has 32 bytes: number of the record, person, checksum. It is written and synced before the record
+//! is, and counts once the journal has a record with that number. The number of the last accepted record says
+//! what has been sent.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -12,7 +13,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crate::consent::Person;
 
 const ENTRY: usize = 32;
-/// From how many bytes of told entries on the file is written anew without them.
+/// The number of sent bytes above which the file is rewritten without them.
 const TOLD: u64 = 1 << 20;
 
 /// The outbox of one webhook.
@@ -27,18 +28,19 @@ pub(super) struct Outbox {
 #[derive(Debug)]
 struct State {
     file: File,
-    /// Where what is to be told next begins, in bytes.
+    /// Where the next entry to send begins, in bytes.
     next: u64,
-    /// Where what counts ends.
+    /// Where the entries that count end.
     end: u64,
-    /// Where what was noted ends, whose records may not be durable yet.
+    /// Where the noted entries end, whose records may not be durable yet.
     noted: u64,
-    /// How many changes found no room since something was told last.
+    /// How many changes found no room since the last request.
     missed: u64,
 }
 
 impl Outbox {
-    /// Opens or makes it. `head` is the number of the journal's last record: what goes beyond never came to be.
+    /// Opens or creates it. `head` is the number of the journal's last record: entries beyond it never came
+    /// into effect.
     pub(super) fn open(folder: &Path, name: &str, head: u64, most: u64) -> io::Result<Outbox> {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         let path = folder.join(format!("{name}.outbox"));
@@ -64,7 +66,7 @@ impl Outbox {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes changes durably; those that find no room are counted.
+    /// Notes changes durably; counts those that find no room.
     pub(super) fn note(&self, changes: &[(u64, Person)]) -> io::Result<()> {
         if changes.is_empty() {
             return Ok(());
@@ -88,7 +90,7 @@ impl Outbox {
         written
     }
 
-    /// What was noted counts from now on, or is dropped.
+    /// Lets the noted entries count from now on, or drops them.
     pub(super) fn settle(&self, durable: bool) {
         let mut state = self.state();
         if durable {
@@ -96,19 +98,20 @@ impl Outbox {
         } else if state.noted > state.end {
             state.noted = state.end;
             if let Err(error) = state.file.set_len(state.end) {
-                // What stands there is written over, and after a restart the numbers say that it never came to be.
-                tracing::debug!(%error, "an outbox could not be cut off");
+                // The entries are overwritten later, and after a restart their numbers say that they never
+                // came into effect.
+                tracing::debug!(%error, "an outbox could not be truncated");
             }
         }
     }
 
-    /// How many changes are to be told of.
+    /// Returns how many changes are pending.
     pub(super) fn waiting(&self) -> u64 {
         let state = self.state();
         (state.end - state.next) / ENTRY as u64
     }
 
-    /// The next changes, at most so many, and how many were missed.
+    /// Returns the next changes, at most this many, and how many were missed.
     pub(super) fn next(&self, most: usize) -> io::Result<(Vec<(u64, Person)>, u64)> {
         let state = self.state();
         let count = usize::try_from((state.end - state.next) / ENTRY as u64).unwrap_or(usize::MAX).min(most);
@@ -119,7 +122,7 @@ impl Outbox {
         Ok((entries, state.missed))
     }
 
-    /// All up to this record was told, and so many that were missed.
+    /// Marks everything up to this record as sent, along with the number of missed changes.
     pub(super) fn sent(&self, last: u64, told_missed: u64) -> io::Result<()> {
         let mut state = self.state();
         while state.next < state.end {
@@ -136,7 +139,7 @@ impl Outbox {
         told.extend_from_slice(&state.missed.to_le_bytes());
         let crc = crc32fast::hash(&told);
         told.extend_from_slice(&crc.to_le_bytes());
-        // Not synced: the worst is that the same is told twice.
+        // Not synced: at worst, the same is sent twice.
         self.told.write_all_at(&told, 0)?;
         if state.next == state.noted {
             state.file.set_len(0)?;
@@ -147,7 +150,7 @@ impl Outbox {
         Ok(())
     }
 
-    /// Writes the file anew without what was told.
+    /// Rewrites the file without what was sent.
     fn compact(&self, state: &mut State) -> io::Result<()> {
         let length = usize::try_from(state.noted - state.next).unwrap_or(0);
         let mut rest = vec![0; length];
@@ -179,9 +182,9 @@ fn opened(path: &Path) -> io::Result<File> {
 fn entry(number: u64, person: Person) -> [u8; ENTRY] {
     let mut bytes = [0; ENTRY];
     let content = number.to_le_bytes().into_iter().chain(person.0);
-    bytes.iter_mut().zip(content).for_each(|(own, byte)| *own = byte);
+    bytes.iter_mut().zip(content).for_each(|(target, byte)| *target = byte);
     let crc = crc32fast::hash(bytes.get(..24).unwrap_or_default()).to_le_bytes();
-    bytes.iter_mut().skip(24).zip(crc).for_each(|(own, byte)| *own = byte);
+    bytes.iter_mut().skip(24).zip(crc).for_each(|(target, byte)| *target = byte);
     bytes
 }
 
@@ -195,7 +198,7 @@ fn read_entry(bytes: &[u8; ENTRY]) -> Option<(u64, Person)> {
     Some((u64::from_le_bytes(*number), Person(*person.first_chunk::<16>()?)))
 }
 
-/// The number of the last record that was told, and how many were missed since.
+/// Returns the number of the last record sent, and how many were missed since.
 fn read_told(file: &File) -> (u64, u64) {
     let mut bytes = [0; 20];
     if file.read_exact_at(&mut bytes, 0).is_err() {

@@ -1,4 +1,4 @@
-//! One request to a receiver: signed, over verified TLS, without following redirects.
+//! Sends one request to a receiver: signed, over verified TLS, without following redirects.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -18,23 +18,23 @@ use tokio_rustls::TlsConnector;
 
 use crate::net::tls_config;
 
-/// How long a receiver may take in all.
+/// The total time allowed for a receiver.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Who is told.
+/// A receiver.
 pub(super) struct Receiver {
     uri: Uri,
     host: String,
     port: u16,
-    /// Nothing where it is reached in clear, on this machine.
+    /// `None` if it is reached in clear, on this machine.
     tls: Option<Arc<rustls::ClientConfig>>,
     key: hmac::Key,
 }
 
 impl Receiver {
-    /// A receiver under this address.
+    /// Creates a receiver for this URL.
     pub(super) fn new(url: &str, secret: &[u8], ca_file: Option<&Path>) -> Result<Receiver, String> {
-        let uri: Uri = url.parse().map_err(|_| format!("api.webhook.url {url:?} is no web address"))?;
+        let uri: Uri = url.parse().map_err(|_| format!("api.webhook.url {url:?} is not a web address"))?;
         let host = uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
         let is_clear = uri.scheme_str() == Some("http");
         let tls = if is_clear {
@@ -46,7 +46,7 @@ impl Receiver {
         Ok(Receiver { uri, host, port, tls, key: hmac::Key::new(hmac::HMAC_SHA256, secret) })
     }
 
-    /// Sends a body. Only an answer of 2xx means that it was taken.
+    /// Sends a body. Only a 2xx response means that it was accepted.
     pub(super) async fn send(&self, body: String) -> Result<(), String> {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let sent = timeout(PATIENCE, self.exchange(body, since.as_secs())).await;
@@ -79,8 +79,8 @@ impl Receiver {
     {
         let said = |error: hyper::Error| error.to_string();
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(said)?;
-        let path = self.uri.path_and_query().map_or("/", |own| own.as_str());
-        let authority = self.uri.authority().map_or(self.host.as_str(), |own| own.as_str());
+        let path = self.uri.path_and_query().map_or("/", |path| path.as_str());
+        let authority = self.uri.authority().map_or(self.host.as_str(), |authority| authority.as_str());
         let request = Request::builder()
             .method(Method::POST)
             .uri(path)
@@ -91,10 +91,10 @@ impl Receiver {
             .header("pixelward-signature", signature(&self.key, now, body.as_bytes()))
             .body(Full::new(Bytes::from(body)))
             .map_err(|error| error.to_string())?;
-        // What it says besides the status is not read, so that it cannot keep us.
+        // The rest of the response is not read, so that the receiver cannot keep us busy.
         tokio::select! {
             answer = sender.send_request(request) => Ok(answer.map_err(said)?.status().as_u16()),
-            () = ended(connection) => Err("it hung up".to_owned()),
+            () = ended(connection) => Err("it closed the connection".to_owned()),
         }
     }
 }
@@ -105,7 +105,7 @@ async fn ended(connection: impl Future<Output = hyper::Result<()>>) {
     std::future::pending::<()>().await;
 }
 
-/// HMAC-SHA-256 under the secret of the moment in seconds since 1970, a dot and the body.
+/// Computes the HMAC-SHA-256 under the secret of the time in seconds since 1970, a dot and the body.
 fn signature(key: &hmac::Key, now: u64, body: &[u8]) -> String {
     let mut context = hmac::Context::with_key(key);
     context.update(format!("{now}.").as_bytes());

@@ -61,91 +61,93 @@ pub(super) fn saying_something_else(forge: &Forge, add: &mut impl FnMut(&str, St
         change(&mut made);
         add(&format!("signed: {name}"), forge.signed(&made));
     };
-    let subject = |own: &str| format!("<saml:NameID>{own}</saml:NameID>");
-    say("for another audience", &|own| {
-        own.conditions = conditions(-60, 300, &audience("https://other.example/"))
+    let subject = |text: &str| format!("<saml:NameID>{text}</saml:NameID>");
+    say("for another audience", &|made| {
+        made.conditions = conditions(-60, 300, &audience("https://other.example/"))
     });
-    say("for two audiences, one of them another", &|own| {
-        own.conditions = conditions(-60, 300, &(audience(ENTITY) + &audience("https://other.example/")));
+    say("for two audiences, one of them another", &|made| {
+        made.conditions = conditions(-60, 300, &(audience(ENTITY) + &audience("https://other.example/")));
     });
-    say("for an audience that begins like ours", &|own| {
-        own.conditions = conditions(-60, 300, &audience(&format!("{ENTITY}x")))
+    say("for an audience that begins like ours", &|made| {
+        made.conditions = conditions(-60, 300, &audience(&format!("{ENTITY}x")))
     });
-    say("for no audience", &|own| own.conditions = conditions(-60, 300, ""));
-    say("without conditions", &|own| own.conditions = String::new());
-    say("conditions without an end", &|own| {
-        own.conditions = format!("<saml:Conditions>{}</saml:Conditions>", audience(ENTITY))
+    say("for no audience", &|made| made.conditions = conditions(-60, 300, ""));
+    say("without conditions", &|made| made.conditions = String::new());
+    say("conditions without an end", &|made| {
+        made.conditions = format!("<saml:Conditions>{}</saml:Conditions>", audience(ENTITY))
     });
-    say("over", &|own| own.conditions = conditions(-600, -60, &audience(ENTITY)));
-    say("not yet", &|own| own.conditions = conditions(120, 600, &audience(ENTITY)));
-    say("confirmed for too short", &|own| own.confirmation = confirmation("bearer", ACS, REQUEST, -60));
-    say("confirmed for another address", &|own| {
-        own.confirmation = confirmation("bearer", "https://other.example/saml/acs", REQUEST, 300)
+    say("over", &|made| made.conditions = conditions(-600, -60, &audience(ENTITY)));
+    say("not yet", &|made| made.conditions = conditions(120, 600, &audience(ENTITY)));
+    say("confirmed for too short", &|made| made.confirmation = confirmation("bearer", ACS, REQUEST, -60));
+    say("confirmed for another address", &|made| {
+        made.confirmation = confirmation("bearer", "https://other.example/saml/acs", REQUEST, 300)
     });
-    say("confirmed for an address that begins like ours", &|own| {
-        own.confirmation = confirmation("bearer", &format!("{ACS}/x"), REQUEST, 300)
+    say("confirmed for an address that begins like ours", &|made| {
+        made.confirmation = confirmation("bearer", &format!("{ACS}/x"), REQUEST, 300)
     });
-    say("confirmed for another request", &|own| {
-        own.confirmation = confirmation("bearer", ACS, "_other", 300)
+    say("confirmed for another request", &|made| {
+        made.confirmation = confirmation("bearer", ACS, "_other", 300)
     });
-    say("confirmed in another way", &|own| {
-        own.confirmation = confirmation("holder-of-key", ACS, REQUEST, 300)
+    say("confirmed in another way", &|made| {
+        made.confirmation = confirmation("holder-of-key", ACS, REQUEST, 300)
     });
-    say("confirmed by nobody", &|own| own.confirmation = String::new());
-    say("confirmed without data", &|own| {
-        own.confirmation =
+    say("confirmed by nobody", &|made| made.confirmation = String::new());
+    say("confirmed without data", &|made| {
+        made.confirmation =
             "<saml:SubjectConfirmation Method=\"urn:oasis:names:tc:SAML:2.0:cm:bearer\"/>".to_owned()
     });
-    say("confirmed without an end", &|own| {
+    say("confirmed without an end", &|made| {
         let to = format!("NotOnOrAfter=\"{}\" ", at(300));
-        own.confirmation = confirmation("bearer", ACS, REQUEST, 300).replace(&to, "");
+        made.confirmation = confirmation("bearer", ACS, REQUEST, 300).replace(&to, "");
     });
-    say("confirmed without a request", &|own| {
-        own.confirmation =
+    say("confirmed without a request", &|made| {
+        made.confirmation =
             confirmation("bearer", ACS, REQUEST, 300).replace(&format!(" InResponseTo=\"{REQUEST}\""), "");
     });
-    say("by another issuer", &|own| own.issuer = "https://eve.example/".to_owned());
-    say("in a response of another issuer", &|own| own.response_issuer = "https://eve.example/".to_owned());
-    say("to another address", &|own| own.destination = " Destination=\"https://other.example/\"".to_owned());
-    say("to no address", &|own| own.destination = String::new());
-    say("to no request", &|own| own.request = String::new());
-    say("to another request", &|own| own.request = " InResponseTo=\"_other\"".to_owned());
-    say("to an empty request", &|own| own.request = " InResponseTo=\"\"".to_owned());
-    say("that it failed", &|own| own.status = own.status.replace("Success", "Responder"));
-    say("no status", &|own| own.status = String::new());
-    say("two statuses", &|own| own.status = own.status.repeat(2));
-    say("in a response of version 1.1", &|own| own.response_version = "1.1".to_owned());
-    say("in an assertion of version 1.1", &|own| own.version = "1.1".to_owned());
-    say("in the future", &|own| own.issued = 3600);
-    say("in 30 minutes", &|own| own.issued = 1800);
-    say("two minutes ago", &|own| own.issued = -120);
-    say("a day ago", &|own| own.issued = -86_400);
-    say("of nobody", &|own| own.subject = String::new());
-    say("of an empty name", &|own| own.subject = subject(""));
-    say("of a blank name", &|own| own.subject = subject(" "));
-    say("of two names", &|own| own.subject = subject("officer") + &subject("eve"));
-    say("of a name with a comment", &|own| own.subject = subject("officer<!-- -->.eve"));
-    say("of a name with an instruction", &|own| own.subject = subject("officer<?x?>.eve"));
-    say("of a name with CDATA", &|own| own.subject = subject("<![CDATA[officer]]>"));
-    say("of a name with an element", &|own| own.subject = subject("officer<x/>"));
-    say("of a name with a line end", &|own| own.subject = subject("officer&#10;eve"));
-    say("of a very long name", &|own| own.subject = subject(&"o".repeat(600)));
-    say("an encrypted name", &|own| own.subject = "<saml:EncryptedID>x</saml:EncryptedID>".to_owned());
-    say("nothing about signing in", &|own| own.statement = String::new());
-    say("a session that is over", &|own| {
-        own.statement = statement(&format!(" SessionNotOnOrAfter=\"{}\"", at(-60)))
+    say("by another issuer", &|made| made.issuer = "https://eve.example/".to_owned());
+    say("in a response of another issuer", &|made| made.response_issuer = "https://eve.example/".to_owned());
+    say("to another address", &|made| {
+        made.destination = " Destination=\"https://other.example/\"".to_owned()
     });
-    say("a second assertion", &|own| {
-        own.extra =
+    say("to no address", &|made| made.destination = String::new());
+    say("to no request", &|made| made.request = String::new());
+    say("to another request", &|made| made.request = " InResponseTo=\"_other\"".to_owned());
+    say("to an empty request", &|made| made.request = " InResponseTo=\"\"".to_owned());
+    say("that it failed", &|made| made.status = made.status.replace("Success", "Responder"));
+    say("no status", &|made| made.status = String::new());
+    say("two statuses", &|made| made.status = made.status.repeat(2));
+    say("in a response of version 1.1", &|made| made.response_version = "1.1".to_owned());
+    say("in an assertion of version 1.1", &|made| made.version = "1.1".to_owned());
+    say("in the future", &|made| made.issued = 3600);
+    say("in 30 minutes", &|made| made.issued = 1800);
+    say("two minutes ago", &|made| made.issued = -120);
+    say("a day ago", &|made| made.issued = -86_400);
+    say("of nobody", &|made| made.subject = String::new());
+    say("of an empty name", &|made| made.subject = subject(""));
+    say("of a blank name", &|made| made.subject = subject(" "));
+    say("of two names", &|made| made.subject = subject("officer") + &subject("eve"));
+    say("of a name with a comment", &|made| made.subject = subject("officer<!-- -->.eve"));
+    say("of a name with an instruction", &|made| made.subject = subject("officer<?x?>.eve"));
+    say("of a name with CDATA", &|made| made.subject = subject("<![CDATA[officer]]>"));
+    say("of a name with an element", &|made| made.subject = subject("officer<x/>"));
+    say("of a name with a line end", &|made| made.subject = subject("officer&#10;eve"));
+    say("of a very long name", &|made| made.subject = subject(&"o".repeat(600)));
+    say("an encrypted name", &|made| made.subject = "<saml:EncryptedID>x</saml:EncryptedID>".to_owned());
+    say("nothing about signing in", &|made| made.statement = String::new());
+    say("a session that is over", &|made| {
+        made.statement = statement(&format!(" SessionNotOnOrAfter=\"{}\"", at(-60)))
+    });
+    say("a second assertion", &|made| {
+        made.extra =
             "<saml:Assertion ID=\"_second\" Version=\"2.0\"><saml:Issuer>x</saml:Issuer></saml:Assertion>"
                 .to_owned()
     });
-    say("an encrypted assertion besides", &|own| {
-        own.extra = "<saml:EncryptedAssertion>x</saml:EncryptedAssertion>".to_owned()
+    say("an encrypted assertion besides", &|made| {
+        made.extra = "<saml:EncryptedAssertion>x</saml:EncryptedAssertion>".to_owned()
     });
-    say("a response within", &|own| own.extra = "<samlp:Response ID=\"_within\"/>".to_owned());
-    say("an id twice", &|own| own.extra = format!("<x ID=\"{}\"/>", own.assertion_id));
-    say("an id twice in small letters", &|own| own.extra = "<x id=\"_response\"/>".to_owned());
-    say("a comment", &|own| own.extra = "<!-- x -->".to_owned());
-    say("an instruction", &|own| own.extra = "<?x y?>".to_owned());
+    say("a response within", &|made| made.extra = "<samlp:Response ID=\"_within\"/>".to_owned());
+    say("an id twice", &|made| made.extra = format!("<x ID=\"{}\"/>", made.assertion_id));
+    say("an id twice in small letters", &|made| made.extra = "<x id=\"_response\"/>".to_owned());
+    say("a comment", &|made| made.extra = "<!-- x -->".to_owned());
+    say("an instruction", &|made| made.extra = "<?x y?>".to_owned());
 }

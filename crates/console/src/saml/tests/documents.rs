@@ -5,8 +5,8 @@ use super::*;
 /// Documents that parsers read differently, or that are meant to keep them busy.
 pub(super) fn odd_documents(genuine: &str, add: &mut impl FnMut(&str, String)) {
     let inside = |text: &str| genuine.replacen("<samlp:Status>", &format!("{text}<samlp:Status>"), 1);
-    let lol: String = (1..10).fold("<!ENTITY a0 \"lol\">".to_owned(), |own, number| {
-        own + &format!("<!ENTITY a{number} \"{}\">", format!("&a{};", number - 1).repeat(10))
+    let lol: String = (1..10).fold("<!ENTITY a0 \"lol\">".to_owned(), |text, number| {
+        text + &format!("<!ENTITY a{number} \"{}\">", format!("&a{};", number - 1).repeat(10))
     });
     for (name, prefix) in [
         ("a DTD", "<!DOCTYPE samlp:Response>".to_owned()),
@@ -51,14 +51,20 @@ pub(super) fn odd_documents(genuine: &str, add: &mut impl FnMut(&str, String)) {
         ("very wide", "<x/>".repeat(30_000)),
         (
             "many attributes",
-            format!("<x {}/>", (0..10_000).map(|own| format!("a{own}=\"\"")).collect::<Vec<_>>().join(" ")),
+            format!(
+                "<x {}/>",
+                (0..10_000).map(|number| format!("a{number}=\"\"")).collect::<Vec<_>>().join(" ")
+            ),
         ),
         ("a long attribute", format!("<x a=\"{}\"/>", "a".repeat(100_000))),
         (
             "many namespaces",
             format!(
                 "<x {}/>",
-                (0..5_000).map(|own| format!("xmlns:a{own}=\"u{own}\"")).collect::<Vec<_>>().join(" ")
+                (0..5_000)
+                    .map(|number| format!("xmlns:a{number}=\"u{number}\""))
+                    .collect::<Vec<_>>()
+                    .join(" ")
             ),
         ),
     ] {

@@ -33,7 +33,7 @@ impl Forge {
             version.unwrap_or_else(|error| panic!("xmlsec1: {error}; make test-packages installs it"));
         let lax = !String::from_utf8_lossy(&version.stdout).starts_with("xmlsec1 1.2");
         let forge = Forge { folder, count: AtomicU32::new(0), lax };
-        ["idp", "eve"].iter().for_each(|own| forge.key(own));
+        ["idp", "eve"].iter().for_each(|name| forge.key(name));
         forge
     }
 
@@ -59,7 +59,7 @@ impl Forge {
 
     pub(super) fn certificate(&self, name: &str) -> String {
         let pem = std::fs::read_to_string(self.folder.join(format!("{name}.crt"))).unwrap();
-        pem.lines().filter(|own| !own.starts_with("---")).collect()
+        pem.lines().filter(|line| !line.starts_with("---")).collect()
     }
 
     /// Fills the template of a signature that stands right within an element of this name.
@@ -85,7 +85,7 @@ impl Forge {
         let said = String::from_utf8_lossy(&done.stderr).into_owned();
         assert!(done.status.success(), "{said}\n{xml}");
         let signed = std::fs::read_to_string(&to).unwrap();
-        signed.split_once("?>").map_or(signed.clone(), |(_, own)| own.trim().to_owned())
+        signed.split_once("?>").map_or(signed.clone(), |(_, rest)| rest.trim().to_owned())
     }
 
     /// A response whose signatures are right.
@@ -149,7 +149,7 @@ impl Template {
 }
 
 pub(super) fn transforms(names: &[&str]) -> String {
-    names.iter().map(|own| format!("<ds:Transform Algorithm=\"{own}\"/>")).collect()
+    names.iter().map(|name| format!("<ds:Transform Algorithm=\"{name}\"/>")).collect()
 }
 
 /// What a response says. The default is genuine.
@@ -234,7 +234,7 @@ impl Made {
     }
 
     pub(super) fn xml(&self) -> String {
-        let signature = |own: &Option<Template>| own.as_ref().map_or(String::new(), Template::xml);
+        let signature = |template: &Option<Template>| template.as_ref().map_or(String::new(), Template::xml);
         let mut xml = String::new();
         let _ = write!(
             xml,

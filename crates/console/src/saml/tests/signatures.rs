@@ -5,26 +5,26 @@ use super::forge::*;
 /// Signatures that are missing, of other keys, or made in ways that do not count.
 pub(super) fn signed_in_other_ways(forge: &Forge, genuine: &str, add: &mut impl FnMut(&str, String)) {
     let mut made = |name: &str, key: &str, change: &dyn Fn(&mut Made)| {
-        let mut own = Made::answering(REQUEST);
-        change(&mut own);
-        add(&format!("signature: {name}"), forge.signed_by(&own, key));
+        let mut made = Made::answering(REQUEST);
+        change(&mut made);
+        add(&format!("signature: {name}"), forge.signed_by(&made, key));
     };
-    made("none", "idp", &|own| (own.response_signature, own.assertion_signature) = (None, None));
-    made("of the response alone", "idp", &|own| own.assertion_signature = None);
-    made("of the assertion alone", "idp", &|own| own.response_signature = None);
+    made("none", "idp", &|made| (made.response_signature, made.assertion_signature) = (None, None));
+    made("of the response alone", "idp", &|made| made.assertion_signature = None);
+    made("of the assertion alone", "idp", &|made| made.response_signature = None);
     made("of another key", "eve", &|_| {});
-    let each = |own: &mut Made, change: &dyn Fn(&mut Template)| {
-        own.response_signature.iter_mut().for_each(change);
-        own.assertion_signature.iter_mut().for_each(change);
+    let each = |made: &mut Made, change: &dyn Fn(&mut Template)| {
+        made.response_signature.iter_mut().for_each(change);
+        made.assertion_signature.iter_mut().for_each(change);
     };
     for (name, method) in [
         ("RSA with SHA-1", "http://www.w3.org/2000/09/xmldsig#rsa-sha1"),
         ("RSA with SHA-224", "http://www.w3.org/2001/04/xmldsig-more#rsa-sha224"),
     ] {
-        made(name, "idp", &|own| each(own, &|template| template.method = method));
+        made(name, "idp", &|response| each(response, &|template| template.method = method));
     }
-    made("a digest by SHA-1", "idp", &|own| {
-        each(own, &|template| template.digest = "http://www.w3.org/2000/09/xmldsig#sha1")
+    made("a digest by SHA-1", "idp", &|response| {
+        each(response, &|template| template.digest = "http://www.w3.org/2000/09/xmldsig#sha1")
     });
     for (name, canonical) in [
         ("inclusive", "http://www.w3.org/TR/2001/REC-xml-c14n-20010315"),
@@ -32,29 +32,29 @@ pub(super) fn signed_in_other_ways(forge: &Forge, genuine: &str, add: &mut impl 
         ("inclusive with comments", "http://www.w3.org/TR/2001/REC-xml-c14n-20010315#WithComments"),
         ("exclusive with comments", "http://www.w3.org/2001/10/xml-exc-c14n#WithComments"),
     ] {
-        made(&format!("canonical form {name}"), "idp", &|own| {
-            each(own, &|template| template.canonical = canonical)
+        made(&format!("canonical form {name}"), "idp", &|response| {
+            each(response, &|template| template.canonical = canonical)
         });
         let enveloped = "http://www.w3.org/2000/09/xmldsig#enveloped-signature";
-        made(&format!("transform {name}"), "idp", &|own| {
-            each(own, &|template| template.transforms = transforms(&[enveloped, canonical]))
+        made(&format!("transform {name}"), "idp", &|response| {
+            each(response, &|template| template.transforms = transforms(&[enveloped, canonical]))
         });
     }
-    made("enveloped alone", "idp", &|own| {
-        each(own, &|template| {
+    made("enveloped alone", "idp", &|response| {
+        each(response, &|template| {
             template.transforms = transforms(&["http://www.w3.org/2000/09/xmldsig#enveloped-signature"])
         });
     });
-    made("canonical twice", "idp", &|own| {
+    made("canonical twice", "idp", &|response| {
         let names = [
             "http://www.w3.org/2000/09/xmldsig#enveloped-signature",
             "http://www.w3.org/2001/10/xml-exc-c14n#",
             "http://www.w3.org/2001/10/xml-exc-c14n#",
         ];
-        each(own, &|template| template.transforms = transforms(&names));
+        each(response, &|template| template.transforms = transforms(&names));
     });
-    made("an XPath that leaves the name out", "idp", &|own| {
-        each(own, &|template| {
+    made("an XPath that leaves the name out", "idp", &|response| {
+        each(response, &|template| {
             template.transforms = format!(
                 "{}<ds:Transform Algorithm=\"http://www.w3.org/TR/1999/REC-xpath-19991116\"><ds:XPath xmlns:saml=\"urn:oasis:names:tc:SAML:2.0:assertion\">\
                  not(ancestor-or-self::saml:NameID)</ds:XPath></ds:Transform>",
@@ -62,13 +62,17 @@ pub(super) fn signed_in_other_ways(forge: &Forge, genuine: &str, add: &mut impl 
             );
         });
     });
-    made("of the whole document", "idp", &|own| each(own, &|template| template.uri = String::new()));
-    made("with an object", "idp", &|own| each(own, &|template| template.more = "<ds:Object>x</ds:Object>"));
+    made("of the whole document", "idp", &|response| {
+        each(response, &|template| template.uri = String::new())
+    });
+    made("with an object", "idp", &|response| {
+        each(response, &|template| template.more = "<ds:Object>x</ds:Object>")
+    });
     // What no signer makes.
     let mut changed = |name: &str, from: &str, to: &str| {
-        let own = genuine.replace(from, to);
-        assert_ne!(own, genuine, "{name}");
-        add(&format!("signature: {name}"), own);
+        let changed = genuine.replace(from, to);
+        assert_ne!(changed, genuine, "{name}");
+        add(&format!("signature: {name}"), changed);
     };
     changed("HMAC under the certificate", RSA_SHA256, "http://www.w3.org/2001/04/xmldsig-more#hmac-sha256");
     changed("HMAC cut off", RSA_SHA256, "http://www.w3.org/2000/09/xmldsig#hmac-sha1");
@@ -119,7 +123,7 @@ pub(super) fn signed_in_other_ways(forge: &Forge, genuine: &str, add: &mut impl 
         let end = xml.find("</ds:Reference>").unwrap() + "</ds:Reference>".len();
         xml[begin..end].to_owned()
     };
-    let own = references(genuine);
-    add("two references", genuine.replacen(&own, &own.repeat(2), 1));
-    add("no reference", genuine.replacen(&own, "", 1));
+    let reference = references(genuine);
+    add("two references", genuine.replacen(&reference, &reference.repeat(2), 1));
+    add("no reference", genuine.replacen(&reference, "", 1));
 }

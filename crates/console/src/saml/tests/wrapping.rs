@@ -3,7 +3,7 @@
 use super::forge::*;
 
 /// Signed elements are moved to where they say nothing, and others say something in their place: the eight classical forms, with the evil
-/// assertion as it is and with a signature of its own.
+/// assertion as it is and with a signature of its made.
 pub(super) fn wrapped(forge: &Forge, genuine: &str, add: &mut impl FnMut(&str, String)) {
     let cut = |xml: &str, from: &str, to: &str| -> (String, String, String) {
         let begin = xml.find(from).unwrap();
@@ -23,9 +23,9 @@ pub(super) fn wrapped(forge: &Forge, genuine: &str, add: &mut impl FnMut(&str, S
     let (response_head, response_signature, response_rest) = signature_of(genuine);
     let bare_response = format!("{response_head}{response_rest}");
     let evil_response = |within: &str| {
-        let own = bare_response.replace("_response", "_evil").replace("officer", "eve");
-        let at = own.find("<saml:Issuer>").unwrap();
-        format!("{}{within}{}", &own[..at], &own[at..])
+        let evil = bare_response.replace("_response", "_evil").replace("officer", "eve");
+        let at = evil.find("<saml:Issuer>").unwrap();
+        format!("{}{within}{}", &evil[..at], &evil[at..])
     };
     let into_signature = |within: &str| {
         response_signature
@@ -77,12 +77,12 @@ pub(super) fn wrapped(forge: &Forge, genuine: &str, add: &mut impl FnMut(&str, S
         form(11, format!("{}{assertion}", evil(&bare).replace("saml:Assertion", "saml:assertion")));
         form(12, format!("<x>{assertion}</x>{}", evil(&bare)));
     }
-    // The evil assertion is signed, by a key of its own.
-    let own = forge.signed_by(
+    // The evil assertion is signed, by a key of its made.
+    let evil = forge.signed_by(
         &Made { subject: "<saml:NameID>eve</saml:NameID>".to_owned(), ..Made::answering(REQUEST) },
         "eve",
     );
-    let (_, evil_signed, _) = cut(&own, "<saml:Assertion", "</saml:Assertion>");
+    let (_, evil_signed, _) = cut(&evil, "<saml:Assertion", "</saml:Assertion>");
     add("both signed, the evil one first", format!("{before}{evil_signed}{assertion}{after}"));
     add("both signed, the evil one last", format!("{before}{assertion}{evil_signed}{after}"));
     add("an evil one signed in its place", format!("{before}{evil_signed}{after}"));

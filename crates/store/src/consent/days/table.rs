@@ -53,7 +53,7 @@ pub struct Counted {
 impl Table {
     /// How many rows there are.
     pub fn len(&self) -> usize {
-        self.scopes.iter().map(|own| own.rows.len()).sum()
+        self.scopes.iter().map(|scope| scope.rows.len()).sum()
     }
 
     /// Whether there is none.
@@ -63,17 +63,18 @@ impl Table {
 
     /// The newest day of a person in all mail of a controller. `tag` gives theirs in a scope.
     pub fn newest(&self, controller: &str, tag: impl Fn(&[u8]) -> Tag) -> Option<Day> {
-        let own = self.scopes.iter().filter(|own| own.controller == controller && !own.rows.is_empty());
-        own.filter_map(|own| own.rows.get(&tag(&scope(controller, &own.mailstream))).copied()).max()
+        let with_rows =
+            self.scopes.iter().filter(|scope| scope.controller == controller && !scope.rows.is_empty());
+        with_rows.filter_map(|held| held.rows.get(&tag(&scope(controller, &held.mailstream))).copied()).max()
     }
 
     /// The counts of a controller, by kind of mail and campaign.
     pub fn counted(&self, controller: &str) -> Vec<Counted> {
-        let own = self.scopes.iter().filter(|own| own.controller == controller);
-        let mut all: Vec<Counted> = own
-            .flat_map(|own| {
-                own.counts.iter().map(|(campaign, (opens, last))| Counted {
-                    mailstream: own.mailstream.clone(),
+        let scopes = self.scopes.iter().filter(|scope| scope.controller == controller);
+        let mut all: Vec<Counted> = scopes
+            .flat_map(|scope| {
+                scope.counts.iter().map(|(campaign, (opens, last))| Counted {
+                    mailstream: scope.mailstream.clone(),
                     campaign: *campaign,
                     opens: *opens,
                     last: *last,
@@ -86,7 +87,7 @@ impl Table {
 
     /// The number of a kind of mail; `None` where there are too many.
     pub(super) fn place(&mut self, controller: &str, mailstream: &str) -> Option<u16> {
-        let is_it = |own: &Scope| own.controller == controller && own.mailstream == mailstream;
+        let is_it = |scope: &Scope| scope.controller == controller && scope.mailstream == mailstream;
         if let Some(known) = self.scopes.iter().position(is_it) {
             return u16::try_from(known).ok();
         }
@@ -125,7 +126,7 @@ impl Table {
         if is_full {
             let oldest = scope.counts.iter().min_by_key(|(campaign, (_, last))| (*last, **campaign));
             let oldest = oldest.map(|(campaign, _)| *campaign);
-            oldest.map(|own| scope.counts.remove(&own));
+            oldest.map(|campaign| scope.counts.remove(&campaign));
         }
         scope.counts.insert(campaign, (1, day));
         is_full
@@ -134,9 +135,9 @@ impl Table {
     /// Takes the rows of a person away; says which there were.
     pub(super) fn remove(&mut self, tag: impl Fn(&[u8]) -> Tag) -> Vec<(u16, Tag)> {
         let mut removed = Vec::new();
-        for (number, own) in (0..).zip(&mut self.scopes) {
-            let tag = tag(&scope(&own.controller, &own.mailstream));
-            if own.rows.remove(&tag).is_some() {
+        for (number, held) in (0..).zip(&mut self.scopes) {
+            let tag = tag(&scope(&held.controller, &held.mailstream));
+            if held.rows.remove(&tag).is_some() {
                 removed.push((number, tag));
             }
         }
@@ -144,22 +145,22 @@ impl Table {
     }
 
     pub(super) fn expire(&mut self, controller: &str, before: Day) -> u64 {
-        let held = |own: &Scope| own.rows.len() + own.counts.len();
+        let held = |scope: &Scope| scope.rows.len() + scope.counts.len();
         let mut gone = 0;
-        for own in self.scopes.iter_mut().filter(|own| own.controller == controller) {
-            let had = held(own);
-            own.rows.retain(|_, day| *day >= before);
-            own.counts.retain(|_, (_, last)| *last >= before);
-            gone += had - held(own);
+        for scope in self.scopes.iter_mut().filter(|scope| scope.controller == controller) {
+            let had = held(scope);
+            scope.rows.retain(|_, day| *day >= before);
+            scope.counts.retain(|_, (_, last)| *last >= before);
+            gone += had - held(scope);
         }
         gone as u64
     }
 
     /// How many bytes a file needs for all of it.
     pub(super) fn size(&self) -> usize {
-        let of = |own: &Scope| {
-            let names = AROUND + 2 + 1 + own.controller.len() + own.mailstream.len();
-            names + FRAME * (own.rows.len() + own.counts.len())
+        let of = |scope: &Scope| {
+            let names = AROUND + 2 + 1 + scope.controller.len() + scope.mailstream.len();
+            names + FRAME * (scope.rows.len() + scope.counts.len())
         };
         self.scopes.iter().map(of).sum::<usize>() + AROUND + 2
     }
@@ -173,7 +174,7 @@ impl Table {
         for (number, scope) in (0..).zip(&self.scopes) {
             self.name(&mut out, number);
             scope.rows.iter().for_each(|(tag, day)| row(&mut out, number, tag, *day));
-            scope.counts.iter().for_each(|(campaign, own)| count(&mut out, number, campaign, *own));
+            scope.counts.iter().for_each(|(campaign, opens)| count(&mut out, number, campaign, *opens));
         }
         out
     }
@@ -182,12 +183,12 @@ impl Table {
     pub(super) fn some(&self, rows: &[(u16, Tag, Day)], counts: &BTreeSet<(u16, Campaign)>) -> Vec<u8> {
         let mut out = Vec::new();
         let scopes: BTreeSet<u16> =
-            rows.iter().map(|own| own.0).chain(counts.iter().map(|own| own.0)).collect();
+            rows.iter().map(|row| row.0).chain(counts.iter().map(|count| count.0)).collect();
         scopes.iter().for_each(|number| self.name(&mut out, *number));
         rows.iter().for_each(|(number, tag, day)| row(&mut out, *number, tag, *day));
         for (number, campaign) in counts {
-            let known = self.scopes.get(usize::from(*number)).and_then(|own| own.counts.get(campaign));
-            known.iter().for_each(|own| count(&mut out, *number, campaign, **own));
+            let known = self.scopes.get(usize::from(*number)).and_then(|scope| scope.counts.get(campaign));
+            known.iter().for_each(|opens| count(&mut out, *number, campaign, **opens));
         }
         out
     }
@@ -203,9 +204,9 @@ impl Table {
     }
 
     fn name(&self, out: &mut Vec<u8>, number: u16) {
-        let Some(own) = self.scopes.get(usize::from(number)) else { return };
-        let length = u8::try_from(own.controller.len()).unwrap_or(0);
-        let names = [&[length], own.controller.as_bytes(), own.mailstream.as_bytes()].concat();
+        let Some(scope) = self.scopes.get(usize::from(number)) else { return };
+        let length = u8::try_from(scope.controller.len()).unwrap_or(0);
+        let names = [&[length], scope.controller.as_bytes(), scope.mailstream.as_bytes()].concat();
         frame(out, SCOPE, &[&number.to_le_bytes(), &names]);
     }
 
@@ -234,7 +235,7 @@ impl Table {
                 let (&length, names) = content.split_first()?;
                 let (controller, mailstream) = names.split_at_checked(usize::from(length))?;
                 let [controller, mailstream] =
-                    [controller, mailstream].map(|own| std::str::from_utf8(own).ok());
+                    [controller, mailstream].map(|name| std::str::from_utf8(name).ok());
                 (self.place(controller?, mailstream?)? == number).then_some(())
             }
             ROW => {
@@ -273,12 +274,12 @@ fn count(out: &mut Vec<u8>, number: u16, campaign: &Campaign, (opens, last): (u6
 }
 
 fn frame(out: &mut Vec<u8>, kind: u8, pieces: &[&[u8]]) {
-    let length = 1 + pieces.iter().map(|own| own.len()).sum::<usize>();
+    let length = 1 + pieces.iter().map(|piece| piece.len()).sum::<usize>();
     // The longest has two names of 64 bytes.
     out.push(u8::try_from(length).unwrap_or(u8::MAX));
     let start = out.len();
     out.push(kind);
-    pieces.iter().for_each(|own| out.extend_from_slice(own));
+    pieces.iter().for_each(|piece| out.extend_from_slice(piece));
     let crc = crc32fast::hash(out.get(start..).unwrap_or_default());
     out.extend_from_slice(&crc.to_le_bytes());
 }

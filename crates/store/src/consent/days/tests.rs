@@ -22,7 +22,7 @@ impl Place {
         let days = open(&self.0);
         let names = ["ann", "bob", "eve"];
         let newest = |name: &str| days.look(|table| table.newest("shop", |scope| tag(name, scope)));
-        names.iter().map(|name| ((*name).to_owned(), newest(name).map(|own| own.0))).collect()
+        names.iter().map(|name| ((*name).to_owned(), newest(name).map(|day| day.0))).collect()
     }
 }
 
@@ -81,7 +81,7 @@ fn what_is_too_old_goes_with_its_controller_alone() {
         days.count("club", "news", [1; 8], Day(9));
         days.note("club", "news", [7; 16], Day(1));
         assert_eq!(days.expire("shop", Day(10)), 2);
-        assert_eq!((days.look(|own| own.len()), days.look(|own| own.counted("club").len())), (2, 1));
+        assert_eq!((days.look(|table| table.len()), days.look(|table| table.counted("club").len())), (2, 1));
     });
 }
 
@@ -95,12 +95,12 @@ fn opens_of_a_campaign_are_counted_and_the_oldest_of_too_many_goes() {
     drop(days);
     let days = open(&place.0);
     let one = Counted { mailstream: "news".to_owned(), campaign: [1; 8], opens: 3, last: Day(3) };
-    assert_eq!(days.look(|own| own.counted("shop")), [one]);
+    assert_eq!(days.look(|table| table.counted("shop")), [one]);
     for number in 0..10_000u64 {
         days.count("shop", "news", number.to_le_bytes(), Day(4));
     }
-    let counted = days.look(|own| own.counted("shop"));
-    assert!(counted.len() == 10_000 && counted.iter().all(|own| own.campaign != [1; 8]));
+    let counted = days.look(|table| table.counted("shop"));
+    assert!(counted.len() == 10_000 && counted.iter().all(|counted| counted.campaign != [1; 8]));
 }
 
 #[test]
@@ -163,7 +163,7 @@ fn the_file_stays_within_twice_what_it_holds_and_names_nobody() {
         drop(days);
         days = open(&place.0);
     }
-    assert_eq!(days.look(|own| own.len()), 1000);
+    assert_eq!(days.look(|table| table.len()), 1000);
     let length = std::fs::metadata(&place.0).unwrap().len();
     assert!(length < (2 * 1000 * 26 + (1 << 20) + 200), "{length}");
     assert_eq!(Table::load(&place.0).unwrap().len(), 1000);

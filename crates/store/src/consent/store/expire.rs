@@ -32,8 +32,8 @@ impl Store {
         now: Timestamp,
     ) -> Result<u64, StoreError> {
         self.settle()?;
-        let own = key(controller.as_str(), &[0; 16]);
-        let prefix = own.get(..=controller.as_str().len()).unwrap_or_default();
+        let start = key(controller.as_str(), &[0; 16]);
+        let prefix = start.get(..=controller.as_str().len()).unwrap_or_default();
         let mut expired = Vec::new();
         for pair in self.shared.index.all() {
             let (key, indexed) = pair.map_err(io_error("the index"))?;

@@ -157,7 +157,7 @@ impl Work {
     fn forget_backlog(&mut self) {
         let mut overlay = self.shared.overlay.write().unwrap_or_else(PoisonError::into_inner);
         for entry in self.backlog.drain(..) {
-            if overlay.get(&entry.key).is_some_and(|own| Arc::ptr_eq(own, &entry.indexed)) {
+            if overlay.get(&entry.key).is_some_and(|indexed| Arc::ptr_eq(indexed, &entry.indexed)) {
                 overlay.remove(&entry.key);
             }
         }

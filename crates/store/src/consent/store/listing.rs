@@ -88,7 +88,8 @@ impl Store {
         let mut external_id = None;
         for (number, place) in indexed.trail.newest_first().take(RECORDS_LOOKED_AT) {
             let (payload, _) = Journal::record(&self.shared.settings.directory, place)?;
-            external_id = entered(entry, number, &payload)?.and_then(|own| own.change.details.external_id);
+            external_id =
+                entered(entry, number, &payload)?.and_then(|entered| entered.change.details.external_id);
             if external_id.is_some() {
                 break;
             }
@@ -108,9 +109,9 @@ impl Store {
         number: u64,
     ) -> Result<Option<(super::Entered, Option<String>)>, StoreError> {
         let mut history = self.history(person)?;
-        history.retain(|own| own.change.controller == *controller);
-        let named = history.iter().rev().find_map(|own| own.change.details.external_id.clone());
-        Ok(history.into_iter().find(|own| own.number == number).map(|own| (own, named)))
+        history.retain(|entered| entered.change.controller == *controller);
+        let named = history.iter().rev().find_map(|entered| entered.change.details.external_id.clone());
+        Ok(history.into_iter().find(|entered| entered.number == number).map(|entered| (entered, named)))
     }
 
     /// Counts who said what, by controller. Takes as long as a look through the index, in short steps; what changes meanwhile may be counted
@@ -123,7 +124,7 @@ impl Store {
         let mut tallies = BTreeMap::new();
         let newer: Vec<(Vec<u8>, Arc<Indexed>)> = {
             let overlay = self.shared.overlay.read().unwrap_or_else(PoisonError::into_inner);
-            overlay.iter().map(|(key, own)| (key.clone(), Arc::clone(own))).collect()
+            overlay.iter().map(|(key, indexed)| (key.clone(), Arc::clone(indexed))).collect()
         };
         let newer: BTreeMap<Vec<u8>, Arc<Indexed>> = newer.into_iter().collect();
         let mut last = Vec::new();
@@ -135,7 +136,7 @@ impl Store {
                 add(&mut tallies, key, &indexed.standing, now);
             }
         }
-        newer.iter().for_each(|(key, own)| add(&mut tallies, key, &own.standing, now));
+        newer.iter().for_each(|(key, indexed)| add(&mut tallies, key, &indexed.standing, now));
         Ok(tallies)
     }
 }
@@ -182,11 +183,13 @@ mod tests {
         while let Some(slot) = from {
             let page = store.page(&shop, slot, 5).unwrap();
             assert!(page.people.len() <= 5);
-            named.extend(page.people.into_iter().map(|own| own.external_id.unwrap()));
+            named.extend(page.people.into_iter().map(|person| person.external_id.unwrap()));
             from = page.next;
         }
-        let expected: Vec<String> =
-            (0..25).filter(|own| own % 2 == 0 && *own != 4).map(|own| format!("id-of-p{own}")).collect();
+        let expected: Vec<String> = (0..25)
+            .filter(|number| number % 2 == 0 && *number != 4)
+            .map(|number| format!("id-of-p{number}"))
+            .collect();
         assert_eq!(named, expected);
         let count = |store: &Store| store.count(Timestamp(9)).unwrap().remove("shop").unwrap();
         let tally = count(&store);
@@ -210,8 +213,12 @@ mod tests {
             let purposes = vec![Purpose::Personalisation];
             let change = Change::new("shop".parse().unwrap(), purposes, State::Refused, Timestamp(at));
             let (done, result) = std::sync::mpsc::channel();
-            let stands = move |own: &Standing| own.of(Purpose::Personalisation).map(|own| own.state) == seen;
-            store.record_if(person, change, stands, move |own| done.send(own.unwrap()).unwrap()).unwrap();
+            let stands = move |standing: &Standing| {
+                standing.of(Purpose::Personalisation).map(|mark| mark.state) == seen
+            };
+            store
+                .record_if(person, change, stands, move |result| done.send(result.unwrap()).unwrap())
+                .unwrap();
             result.recv().unwrap()
         };
         assert_eq!(set(5, Some(State::Refused)), super::super::Applied::Conflicting);

@@ -139,7 +139,7 @@ impl Writer {
             return Ok(condition(&indexed.standing));
         }
         let indexed = self.shared.indexed(&key)?;
-        Ok(condition(&indexed.map_or_else(Standing::unknown, |own| own.standing.clone())))
+        Ok(condition(&indexed.map_or_else(Standing::unknown, |indexed| indexed.standing.clone())))
     }
 
     /// What becomes of each change; those that count become payloads.
@@ -176,9 +176,10 @@ impl Writer {
             let mut indexed = match group.fresh.get(&key_of_index) {
                 Some(indexed) => indexed.clone(),
                 None if is_new => Indexed::default(),
-                None => {
-                    self.shared.indexed(&key_of_index)?.map_or_else(Indexed::default, |own| (*own).clone())
-                }
+                None => self
+                    .shared
+                    .indexed(&key_of_index)?
+                    .map_or_else(Indexed::default, |indexed| (*indexed).clone()),
             };
             let number = self.journal.head().count + group.payloads.len() as u64 + 1;
             settle_time(&mut change, &indexed.standing, now);
@@ -275,8 +276,8 @@ impl Writer {
         slot.map_err(io_error("the key file"))?;
         let keys = self.shared.index.keys_of(&entry.id).map_err(io_error("the index"))?;
         self.shared.index.forget(&keys).map_err(io_error("the index"))?;
-        for own in &keys {
-            let controller = own.split_last_chunk::<16>().map_or(&[][..], |(controller, _)| controller);
+        for key in &keys {
+            let controller = key.split_last_chunk::<16>().map_or(&[][..], |(controller, _)| controller);
             self.shared.cache.drop_key(&[controller, &person.0].concat());
         }
         Ok(true)
@@ -285,28 +286,28 @@ impl Writer {
     /// Erases those of whom nothing was recorded meanwhile; says how many.
     fn expire(&mut self, mut expired: Vec<Expired>) -> Result<u64, StoreError> {
         self.settle()?;
-        let is_as_it_was = |own: &Expired| -> Result<bool, StoreError> {
-            Ok(self.shared.indexed(&own.key)?.is_some_and(|now| now.trail.newest() == own.newest))
+        let is_as_it_was = |expired: &Expired| -> Result<bool, StoreError> {
+            Ok(self.shared.indexed(&expired.key)?.is_some_and(|now| now.trail.newest() == expired.newest))
         };
         let kept: Vec<bool> = expired.iter().map(is_as_it_was).collect::<Result<_, _>>()?;
         let mut kept = kept.into_iter();
         expired.retain(|_| kept.next().unwrap_or(false));
-        let ids = expired.iter().map(|own| own.id).collect();
+        let ids = expired.iter().map(|expired| expired.id).collect();
         let slots = self.shared.key_reader()?.slots_of(&ids).map_err(io_error("the key file"))?;
-        for own in &slots {
+        for slot in &slots {
             // Evidence must not name them any longer than the journal does.
-            self.shared.unname(own.person)?;
+            self.shared.unname(slot.person)?;
         }
         let now = Timestamp::now();
-        let payloads: Vec<Vec<u8>> = expired.iter().map(|own| erased(&own.id, now)).collect();
+        let payloads: Vec<Vec<u8>> = expired.iter().map(|expired| erased(&expired.id, now)).collect();
         self.journal.append(&payloads)?;
         *locked(&self.shared.head) = self.journal.head();
         let mut keys = self.shared.keys.write().unwrap_or_else(PoisonError::into_inner);
         let count = keys.erasures() + expired.len() as u64;
         keys.erase_slots(&slots).and_then(|()| keys.set_erasures(count)).map_err(io_error("the key file"))?;
         drop(keys);
-        for own in &expired {
-            self.shared.index.forget(std::slice::from_ref(&own.key)).map_err(io_error("the index"))?;
+        for person in &expired {
+            self.shared.index.forget(std::slice::from_ref(&person.key)).map_err(io_error("the index"))?;
         }
         self.shared.cache.clear();
         Ok(expired.len() as u64)
@@ -314,7 +315,8 @@ impl Writer {
 
     /// What the index lacks, and up to where that goes; nothing where it lacks nothing.
     fn lacking(&mut self) -> Option<(Vec<Entry>, Checkpoint)> {
-        let checkpoint = self.journal.checkpoint().filter(|own| self.handed_over != Some(*own))?;
+        let checkpoint =
+            self.journal.checkpoint().filter(|checkpoint| self.handed_over != Some(*checkpoint))?;
         self.handed_over = Some(checkpoint);
         let overlay = self.shared.overlay.read().unwrap_or_else(PoisonError::into_inner);
         let entry = |key: Vec<u8>| {
