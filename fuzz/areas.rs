@@ -12,7 +12,7 @@ use pixelward::message::transfer::{Decoded, Edit, Filler, Transfer, apply, norma
 use pixelward::plan::trial::{Assumed, TriedCopy, treat};
 use pixelward::plan::{Message, People};
 use pixelward::policy::Origin;
-use pixelward::rewrite::token::Mint;
+use pixelward::rewrite::reader_token::Mint;
 use pixelward::rewrite::{
     Copy, LinkTreatment, Opens, Order, Personal, Receipts, Verify, rewrite, without_requests,
 };

@@ -36,7 +36,7 @@ use crate::record::evidence::Evidence;
 use crate::relay::delivery;
 use crate::relay::ledger::{Fate, Key as LedgerKey};
 use crate::relay::{Ledger, Mail, Parcel, Transaction};
-use crate::rewrite::token::Mint;
+use crate::rewrite::reader_token::Mint;
 use crate::server::Budget;
 use crate::smtp::{Reply, reply::Class};
 use crate::tracker::Campaigns;
@@ -161,7 +161,10 @@ impl Pipeline {
         let live = self.live();
         let controllers = live.config.policy.rulebook.controllers();
         let retentions: Vec<Retention> = controllers
-            .map(|own| Retention { controller: own.name.clone(), days: own.retention_days })
+            .map(|controller| Retention {
+                controller: controller.name.clone(),
+                days: controller.retention_days,
+            })
             .collect();
         let sound = match upkeep::once(&self.store, &retentions, Timestamp::now()) {
             Ok((erased, found)) => {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use http::{Connection, Served, head};
 use pixelward::web::api::{Access, ROUTES, Route};
-use pixelward::web::token::Scope;
+use pixelward::web::api_token::Scope;
 use serde_json::{Value, json};
 use support::{PATIENCE, program};
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use http::{Connection, head};
 use pixelward::consent::Timestamp;
-use pixelward::rewrite::token::Kind;
+use pixelward::rewrite::reader_token::TokenKind;
 use readers::Readers;
 use support::PATIENCE;
 
@@ -39,7 +39,7 @@ impl Random {
 const LETTERS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
 /// A token that nobody sealed: one that was, altered, or none at all.
-fn forged(random: &mut Random, sealed: &[(Kind, String)]) -> (Kind, String) {
+fn forged(random: &mut Random, sealed: &[(TokenKind, String)]) -> (TokenKind, String) {
     let (own, token) = &sealed[random.below(sealed.len())];
     let mut bytes = token.clone().into_bytes();
     let kind = match random.below(6) {
@@ -60,7 +60,7 @@ fn forged(random: &mut Random, sealed: &[(Kind, String)]) -> (Kind, String) {
         }
         // Used as another kind.
         3 => {
-            let others: Vec<Kind> = Kind::ALL.into_iter().filter(|kind| kind != own).collect();
+            let others: Vec<TokenKind> = TokenKind::ALL.into_iter().filter(|kind| kind != own).collect();
             others[random.below(others.len())]
         }
         // Two halves of two tokens.
@@ -78,21 +78,21 @@ fn forged(random: &mut Random, sealed: &[(Kind, String)]) -> (Kind, String) {
         _ => {
             let length = random.below(300);
             bytes = (0..length).map(|_| LETTERS[random.below(LETTERS.len())]).collect();
-            Kind::ALL[random.below(4)]
+            TokenKind::ALL[random.below(4)]
         }
     };
     (kind, String::from_utf8(bytes).unwrap())
 }
 
-fn samples(readers: &Readers) -> Vec<(Kind, String)> {
+fn samples(readers: &Readers) -> Vec<(TokenKind, String)> {
     let last = |path: String| path.rsplit('/').next().unwrap().to_owned();
     vec![
-        (Kind::Preference, last(readers.link("ann@home.example"))),
-        (Kind::Gate, last(readers.gate("ann@home.example"))),
-        (Kind::Day, last(readers.day("ann@home.example", "orders"))),
-        (Kind::Shared, last(readers.shared("club", "letter", 1))),
-        (Kind::Preference, last(readers.link("bob@home.example"))),
-        (Kind::Gate, last(readers.gate("bob@home.example"))),
+        (TokenKind::Preference, last(readers.link("ann@home.example"))),
+        (TokenKind::Gate, last(readers.gate("ann@home.example"))),
+        (TokenKind::Day, last(readers.day("ann@home.example", "orders"))),
+        (TokenKind::Shared, last(readers.shared("club", "letter", 1))),
+        (TokenKind::Preference, last(readers.link("bob@home.example"))),
+        (TokenKind::Gate, last(readers.gate("bob@home.example"))),
     ]
 }
 
@@ -114,9 +114,9 @@ fn no_forged_or_altered_token_is_accepted() {
     for _ in 0..200 {
         let (kind, token) = forged(&mut random, &sealed);
         let answer = readers.get(&format!("/shop/{}/{token}", kind.letter()));
-        if kind == Kind::Preference && !token.is_empty() {
+        if kind == TokenKind::Preference && !token.is_empty() {
             assert_eq!((answer.status, answer.body), (200, plain.body.clone()), "{token}");
-        } else if kind != Kind::Preference {
+        } else if kind != TokenKind::Preference {
             assert_eq!((answer.status, answer.body.len()), (200, 43), "{token}");
         }
     }

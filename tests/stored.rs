@@ -104,14 +104,16 @@ fn evidence_of_format_1() {
 
 #[test]
 fn summaries_of_evidence_of_format_1() {
-    use evidence::summary::{Kind, Summary};
+    use evidence::summary::{FieldKind, Summary};
     let summary = Summary::decode(&bytes(include_str!("stored/summary-1.hex"))).unwrap();
     assert_eq!(
         (summary.first, summary.last),
         (Some(Timestamp(1_795_000_000_123)), Some(Timestamp(1_795_000_000_123)))
     );
     assert!(summary.may_have(&[1; 16]) && summary.may_have(&[2; 16]) && !summary.may_have(&[9; 16]));
-    assert!(summary.may_name(Kind::Controller, "shop") && !summary.may_name(Kind::Controller, "club"));
+    assert!(
+        summary.may_name(FieldKind::Controller, "shop") && !summary.may_name(FieldKind::Controller, "club")
+    );
     assert!(summary.may_name_vendor("sendgrid"));
 }
 
@@ -153,7 +155,7 @@ fn days_of_last_open_of_which_some_were_lost() {
 
 #[test]
 fn tokens_of_format_1() {
-    use pixelward::rewrite::token::{Holder, Kind, Mint, Token};
+    use pixelward::rewrite::reader_token::{Holder, Mint, Token, TokenKind};
     let mint = Mint::new(pixelward::consent::StoreKey::new([1; 32]));
     let sealed: Vec<&str> = include_str!("stored/tokens-1.txt").lines().collect();
     let holder = || Holder {
@@ -163,9 +165,9 @@ fn tokens_of_format_1() {
     };
     let (mailstream, country) = (|| "letter".to_owned(), || "fr".to_owned());
     let wanted = [
-        (Kind::Preference, Token::Preference { holder: holder(), hint: "a…e@e….org".to_owned() }),
+        (TokenKind::Preference, Token::Preference { holder: holder(), hint: "a…e@e….org".to_owned() }),
         (
-            Kind::Gate,
+            TokenKind::Gate,
             Token::Gate {
                 holder: holder(),
                 mailstream: mailstream(),
@@ -173,9 +175,9 @@ fn tokens_of_format_1() {
                 target: "https://t.vendor.example/open?u=42".to_owned(),
             },
         ),
-        (Kind::Day, Token::Day { holder: holder(), mailstream: mailstream(), country: country() }),
+        (TokenKind::Day, Token::Day { holder: holder(), mailstream: mailstream(), country: country() }),
         (
-            Kind::Shared,
+            TokenKind::Shared,
             Token::Shared { controller: "shop".parse().unwrap(), mailstream: mailstream(), campaign: [3; 8] },
         ),
     ];

@@ -5,7 +5,7 @@ mod support;
 
 use pixelward::consent::StoreKey;
 use pixelward::message::transfer::Transfer;
-use pixelward::rewrite::token::{Kind, Mint, Token};
+use pixelward::rewrite::reader_token::{Mint, Token, TokenKind};
 use pixelward::tracker::{Detector, Inquiry};
 use support::{Client, Delivery, NextHop, Relay, crlf, newsletter};
 
@@ -61,7 +61,7 @@ impl Stage {
     }
 
     /// The tokens of one kind in a message, opened, as they stand in its texts.
-    fn tokens(&self, delivery: &Delivery, kind: Kind) -> Vec<Token> {
+    fn tokens(&self, delivery: &Delivery, kind: TokenKind) -> Vec<Token> {
         let raw = delivery.below_trace();
         let detector = Detector::default();
         let analysis = detector.analyse(raw.as_bytes(), &Inquiry::to(&[]));
@@ -88,12 +88,12 @@ fn whoever_agreed_gets_gates_and_a_link_and_nobody_else_does() {
     let (with, without) = newsletter("ann@home.example");
     stage.say("ann@home.example", "granted");
     let copy = &stage.send(&["ann@home.example"], &with, 1)[0];
-    let gates = stage.tokens(copy, Kind::Gate);
+    let gates = stage.tokens(copy, TokenKind::Gate);
     let [Token::Gate { holder, mailstream, country, target }] = gates.as_slice() else { panic!("{gates:?}") };
     assert_eq!((holder.controller.as_str(), mailstream.as_str()), ("shop", "news"));
     assert_eq!((country.as_str(), target.as_str()), ("example", PIXEL));
     // One link in each form of the text, both hers.
-    let links = stage.tokens(copy, Kind::Preference);
+    let links = stage.tokens(copy, TokenKind::Preference);
     assert_eq!(links.len(), 2);
     for link in links {
         let Token::Preference { holder: own, hint } = link else { panic!() };
@@ -130,7 +130,7 @@ fn a_pixel_of_one_person_stands_in_no_copy_of_another() {
     let mut holders = Vec::new();
     for copy in &copies {
         assert_eq!(copy.rcpts.len(), 1);
-        let Token::Gate { holder, .. } = stage.tokens(copy, Kind::Gate).remove(0) else { panic!() };
+        let Token::Gate { holder, .. } = stage.tokens(copy, TokenKind::Gate).remove(0) else { panic!() };
         holders.push(holder.person);
     }
     holders.dedup();
@@ -150,11 +150,11 @@ fn what_needs_no_consent_gets_a_pixel_that_can_do_no_more() {
     let (with, without) = newsletter("ann@home.example");
     let second = with.replace("</body>", "<img src=3D\"https://click.shop.example/wf/open?upn=3Du002.Zk3Qw9XvT2aB7LmN\" width=3D\"1\" height=3D\"1\"></body>");
     let copy = &stage.send(&["ann@home.example"], &second, 1)[0];
-    let days = stage.tokens(copy, Kind::Day);
+    let days = stage.tokens(copy, TokenKind::Day);
     let [Token::Day { mailstream, holder, .. }] = days.as_slice() else { panic!("{days:?}") };
     assert_eq!((mailstream.as_str(), holder.controller.as_str()), ("news", "shop"));
     assert!(!copy.below_trace().contains("wf/open"));
-    assert_eq!(stage.tokens(copy, Kind::Preference).len(), 2);
+    assert_eq!(stage.tokens(copy, TokenKind::Preference).len(), 2);
     stage.logged(1, &["decision=\"swap_day\"", "done=\"swap_day\"", "removed=1", "swapped=1"]);
     // Not after a no.
     let said = ["--controller", "shop", "--purposes", "campaign_performance"];
@@ -167,15 +167,15 @@ fn what_needs_no_consent_gets_a_pixel_that_can_do_no_more() {
     let stage = Stage::start(&shared);
     // Everybody shares one address, so all of them share one copy, with a link that is nobody's.
     let copies = stage.send(&["ann@home.example", "bob@home.example"], &with, 1);
-    let counters = stage.tokens(&copies[0], Kind::Shared);
+    let counters = stage.tokens(&copies[0], TokenKind::Shared);
     assert!(
         matches!(counters.as_slice(), [Token::Shared { mailstream, .. }] if mailstream == "news"),
         "{counters:?}"
     );
-    assert_eq!(stage.tokens(&copies[0], Kind::Preference), []);
+    assert_eq!(stage.tokens(&copies[0], TokenKind::Preference), []);
     assert!(copies[0].below_trace().contains("https://choice.shop.example/c/\r\n"));
     let again = stage.send(&["eve@home.example"], &with, 1);
-    assert_eq!(stage.tokens(&again[0], Kind::Shared), counters);
+    assert_eq!(stage.tokens(&again[0], TokenKind::Shared), counters);
 }
 
 #[test]
@@ -190,12 +190,12 @@ fn where_no_link_can_stand_nothing_tracks() {
         .replace("News of the week.\n", "News of the week. {{pixelward.preferences}}\n")
         .replace("</body>", "<a href=3D\"%7B%7Bpixelward.pref=\nerences%7D%7D\">choice</a></body>");
     let copy = &stage.send(&["ann@home.example"], &marked, 1)[0];
-    assert_eq!(stage.tokens(copy, Kind::Preference).len(), 2);
-    assert_eq!(stage.tokens(copy, Kind::Gate).len(), 1);
+    assert_eq!(stage.tokens(copy, TokenKind::Preference).len(), 2);
+    assert_eq!(stage.tokens(copy, TokenKind::Gate).len(), 1);
     assert!(!copy.below_trace().contains("<div lang"));
     // Marks are filled in every copy, with a link of nobody's where several share it.
     let shared = &stage.send(&["bob@home.example", "eve@home.example"], &marked, 1)[0];
-    assert_eq!(stage.tokens(shared, Kind::Preference), []);
+    assert_eq!(stage.tokens(shared, TokenKind::Preference), []);
     let text = shared.below_trace();
     assert!(text.contains("News of the week. https://choice.shop.example/c/\r\n"), "{text}");
     assert!(!text.contains("pixelward.pref") && !text.contains("wf/open"), "{text}");
@@ -217,10 +217,10 @@ fn a_tracker_that_stays_comes_with_a_link_where_there_is_a_page() {
         stage.say(address, "granted");
     }
     let copy = &stage.send(&["ann@home.example"], &with, 1)[0];
-    assert_eq!(stage.tokens(copy, Kind::Preference).len(), 2);
+    assert_eq!(stage.tokens(copy, TokenKind::Preference).len(), 2);
     assert!(copy.below_trace().contains("wf/open"));
     let shared = &stage.send(&["ann@home.example", "bob@home.example"], &with, 1)[0];
-    assert_eq!(stage.tokens(shared, Kind::Preference), []);
+    assert_eq!(stage.tokens(shared, TokenKind::Preference), []);
     assert!(shared.below_trace().contains("https://choice.shop.example/c/\r\n"));
     // No rule asks for a link where none is applied.
     let stage = Stage::start(&stream("jurisdiction = \"none\"\n").replace("\"gate\"", "\"keep\""));
@@ -233,7 +233,10 @@ fn nobody_is_asked_again_too_soon() {
     let mut stage = Stage::start(&ask);
     let (with, without) = newsletter("ann@home.example");
     let copy = &stage.send(&["ann@home.example"], &with, 1)[0];
-    assert_eq!((stage.tokens(copy, Kind::Gate), stage.tokens(copy, Kind::Preference).len()), (Vec::new(), 2));
+    assert_eq!(
+        (stage.tokens(copy, TokenKind::Gate), stage.tokens(copy, TokenKind::Preference).len()),
+        (Vec::new(), 2)
+    );
     stage.logged(1, &["rule=\"consent_request\"", "done=\"strip\""]);
     // That she was asked is on record, so that the same mail a day later does not reach her, and reaches others.
     let asked =
@@ -257,6 +260,6 @@ fn nobody_is_asked_again_too_soon() {
     // A line that was too long before is broken in other places.
     assert_eq!(left.replace("=\r\n", ""), crlf(&without));
     let copy = &stage.send(&["ann@home.example"], &asking, 1)[0];
-    assert_eq!(stage.tokens(copy, Kind::Preference).len(), 1);
+    assert_eq!(stage.tokens(copy, TokenKind::Preference).len(), 1);
     assert!(copy.below_trace().contains("May we?"));
 }

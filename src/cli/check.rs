@@ -16,11 +16,11 @@ use crate::policy::lint::lint;
 use crate::relay::NextHop;
 use crate::relay::connection::Connection;
 use crate::rewrite::downstream::Esp;
-use crate::rewrite::token::Mint;
+use crate::rewrite::reader_token::Mint;
 use crate::sign::Holders;
 use crate::web::mapping::secret;
 use crate::web::probe::probe;
-use crate::web::{public, token};
+use crate::web::{api_token, public};
 
 /// Check the configuration, the certificates, the store, and that the next hop answers and readers come here.
 ///
@@ -76,7 +76,7 @@ pub fn run(command: &Check) -> Result<ExitCode, Box<dyn std::error::Error>> {
     findings.good(&format!("{} is well-formed", command.config.display()));
     hints(&config, &findings);
     keys(&config, &findings);
-    if let Err(error) = token::load(&config.api.tokens_file) {
+    if let Err(error) = api_token::load(&config.api.tokens_file) {
         findings.bad(&format!("the tokens of the API: {error}"));
     }
     for webhook in &config.api.webhooks {

@@ -29,7 +29,7 @@ enum Action {
 
 /// The kind of a key.
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum Kind {
+enum KeyKind {
     /// RSA of 2048 bits: every receiver knows it.
     Rsa,
     /// Ed25519: short, and not known everywhere. Best beside an RSA key.
@@ -50,7 +50,7 @@ struct Keygen {
     selector: String,
     /// The kind of key.
     #[arg(long, value_enum, default_value = "rsa")]
-    kind: Kind,
+    kind: KeyKind,
     /// Where the private key is written.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
@@ -103,8 +103,8 @@ pub fn run(command: &Dkim) -> Result<ExitCode, Box<dyn std::error::Error>> {
 
 fn keygen(command: &Keygen) -> Result<ExitCode, Box<dyn std::error::Error>> {
     let pem = SigningKey::generate(match command.kind {
-        Kind::Rsa => Algorithm::Rsa,
-        Kind::Ed25519 => Algorithm::Ed25519,
+        KeyKind::Rsa => Algorithm::Rsa,
+        KeyKind::Ed25519 => Algorithm::Ed25519,
     });
     let key = SigningKey::read(&command.domain, &command.selector, pem.as_bytes())?;
     let named = |error: std::io::Error| format!("{}: {error}", command.out.display());

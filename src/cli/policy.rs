@@ -180,8 +180,8 @@ mod tests {
             purposes: ShownPurpose::all(&standing, Timestamp(4000)),
             jurisdiction: standing.jurisdiction(),
             no_track: standing.no_track(),
-            collected_at: standing.collected_at.map(|own| own.to_string()),
-            notice_sent_at: standing.notice_sent_at.map(|own| own.to_string()),
+            collected_at: standing.collected_at.map(|time| time.to_string()),
+            notice_sent_at: standing.notice_sent_at.map(|time| time.to_string()),
             ..Shown::default()
         };
         let read = read_back(&shown, &controller).unwrap();

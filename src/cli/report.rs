@@ -56,7 +56,7 @@ pub fn run(command: &Report) -> Result<ExitCode, Box<dyn std::error::Error>> {
 
 /// One kind of mail.
 #[derive(Default)]
-struct Kind<'a> {
+struct Counted<'a> {
     recipients: u64,
     /// By what was decided, what was done, by which rule, and whether the next hop took the copy.
     decided: BTreeMap<(&'a str, &'a str, &'a str, bool), u64>,
@@ -65,7 +65,7 @@ struct Kind<'a> {
 }
 
 fn lines(counts: &Counts, rulebook: &Rulebook, since: &str, days: usize) -> Vec<String> {
-    let mut kinds: BTreeMap<(&str, &str), Kind<'_>> = BTreeMap::new();
+    let mut kinds: BTreeMap<(&str, &str), Counted<'_>> = BTreeMap::new();
     for (recipients, count) in &counts.recipients {
         let kind = kinds.entry((&recipients.controller, &recipients.mailstream)).or_default();
         kind.recipients += count;
@@ -111,7 +111,7 @@ fn lines(counts: &Counts, rulebook: &Rulebook, since: &str, days: usize) -> Vec<
     said
 }
 
-impl Kind<'_> {
+impl Counted<'_> {
     fn lines(&self) -> Vec<String> {
         let mut said = Vec::new();
         for ((decided, done, rule, was_taken), count) in &self.decided {
@@ -148,7 +148,7 @@ fn named(mode: Option<Mode>) -> &'static str {
     }
 }
 
-fn next(mode: Option<Mode>, kind: &Kind<'_>, mailstream: &str) -> String {
+fn next(mode: Option<Mode>, kind: &Counted<'_>, mailstream: &str) -> String {
     match mode {
         None => "nothing; it was declared when this mail came.".to_owned(),
         Some(_) if mailstream == crate::policy::Mailstream::UNMATCHED => {

@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 
 use crate::config::Config;
 use crate::consent::{Controller, Timestamp};
-use crate::web::token::{self, Scope, Token};
+use crate::web::api_token::{self, Scope, Token};
 
 /// Make, list and revoke tokens for the API. The relay notices at once; it need not be told.
 #[derive(Args, Debug)]
@@ -68,7 +68,7 @@ pub fn run(command: &Tokens) -> Result<ExitCode, Box<dyn std::error::Error>> {
                 }
             };
             let made = made(name, scope, controller.as_ref(), now, expires)?;
-            token::update(path, |all| {
+            api_token::update(path, |all| {
                 all.push(made.token.clone());
                 Ok(())
             })?;
@@ -76,13 +76,13 @@ pub fn run(command: &Tokens) -> Result<ExitCode, Box<dyn std::error::Error>> {
             writeln!(out, "{}", made.secret)?;
         }
         Command::List => {
-            let used = token::last_used(path);
-            for token in token::load(path)? {
+            let used = api_token::last_used(path);
+            for token in api_token::load(path)? {
                 writeln!(out, "{}", line(&token, used.get(&token.id).map(String::as_str)))?;
             }
         }
         Command::Revoke { id } => {
-            token::update(path, |all| {
+            api_token::update(path, |all| {
                 let found = all.iter_mut().find(|token| token.id == *id);
                 let found = found.ok_or_else(|| format!("no token has the id {id:?}"))?;
                 found.revoked.get_or_insert_with(|| Timestamp::now().to_string());
@@ -100,7 +100,7 @@ fn made(
     controller: Option<&Controller>,
     now: Timestamp,
     expires: &str,
-) -> Result<token::Made, String> {
+) -> Result<api_token::Made, String> {
     let end = match expires.strip_suffix('d').map(str::parse::<u16>) {
         Some(Ok(days)) => now.plus_days(i64::from(days)),
         _ => Timestamp::parse(expires).map_err(|error| format!("--expires: {error}, or 90d"))?,

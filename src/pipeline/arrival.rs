@@ -93,7 +93,7 @@ impl Arrival {
         let value = field
             .map(|field| String::from_utf8_lossy(field.value(&self.message)).into_owned())
             .unwrap_or_default();
-        value.chars().filter(|own| own.is_ascii_graphic()).take(200).collect()
+        value.chars().filter(|character| character.is_ascii_graphic()).take(200).collect()
     }
 
     /// What the connection and the envelope say of it.
@@ -129,7 +129,7 @@ impl Arrival {
             .unwrap_or_default();
         let mut words = value.split([' ', '\t', '\r', '\n', ';']).filter(|word| !word.is_empty());
         let id = words.by_ref().find(|word| word.eq_ignore_ascii_case("id")).and_then(|_| words.next());
-        id.unwrap_or_default().chars().filter(|own| own.is_ascii_graphic()).take(64).collect()
+        id.unwrap_or_default().chars().filter(|character| character.is_ascii_graphic()).take(64).collect()
     }
 }
 
@@ -166,7 +166,8 @@ pub(super) fn received(live: &Live, arrival: &Arrival) -> String {
         std::net::IpAddr::V4(address) => address.to_string(),
         std::net::IpAddr::V6(address) => format!("IPv6:{address}"),
     };
-    let clean = |text: &str| text.chars().filter(|own| own.is_ascii_graphic()).collect::<String>();
+    let clean =
+        |text: &str| text.chars().filter(|character| character.is_ascii_graphic()).collect::<String>();
     let name = arrival.client_name.as_ref().map_or(String::new(), |name| format!("{} ", clean(name)));
     format!(
         "Received: from {} ({name}[{address}]){tls}\r\n\tby {} (pixelward) with {with} id {};\r\n\t{date}\r\n",

@@ -13,7 +13,7 @@ use crate::plan::{
 };
 use crate::policy::{Chosen, Mode};
 use crate::rewrite::notice::Texts;
-use crate::rewrite::token::Mint;
+use crate::rewrite::reader_token::Mint;
 use crate::smtp::Reply;
 use crate::tracker::Key;
 

@@ -35,21 +35,22 @@ pub(super) fn trackers(analysis: &Analysis<'_>, detector: &Detector, recipients:
     let mut kinds: Vec<Sighted<'static>> = Vec::new();
     let mut hosts: Vec<(String, u64)> = Vec::new();
     let mut looked_at = 0;
-    for own in plan::trackers(analysis) {
-        let carrier = own.carrier.name();
-        let vendor = own.vendor.map_or(UNKNOWN, |vendor| detector.catalogue().name(vendor));
+    for sighting in plan::trackers(analysis) {
+        let carrier = sighting.carrier.name();
+        let vendor = sighting.vendor.map_or(UNKNOWN, |vendor| detector.catalogue().name(vendor));
         let known = kinds.iter().any(|kind| kind.carrier == carrier && kind.vendor == vendor);
         match known || kinds.len() < MAX_KINDS {
             true => count(&mut kinds, carrier, vendor),
             false => count(&mut kinds, OTHER, OTHER),
         }
-        if own.vendor.is_none() && looked_at < MAX_LOOKED_AT {
+        if sighting.vendor.is_none() && looked_at < MAX_LOOKED_AT {
             looked_at += 1;
             let names_reader = |label: &str| {
-                own.evidence.has(Fact::RecipientInUrl)
+                sighting.evidence.has(Fact::RecipientInUrl)
                     || recipients.iter().any(|address| names(label, address))
             };
-            let host = own.url.split(['/', '?', '#']).next().and_then(|own| reduced(own, names_reader));
+            let host =
+                sighting.url.split(['/', '?', '#']).next().and_then(|host| reduced(host, names_reader));
             let mut fresh = None;
             if let Some(host) = host {
                 match hosts.iter_mut().find(|(known, _)| *known == host) {

@@ -10,7 +10,7 @@
 )]
 
 use pixelward::consent::{Controller, StoreKey, Timestamp};
-use pixelward::rewrite::token::{self, Holder, Mint, Token};
+use pixelward::rewrite::reader_token::{self, Holder, Mint, Token};
 
 use crate::http::{Answer, Connection, Served};
 use crate::support::{Folder, Relay, configuration, free_port};
@@ -114,7 +114,7 @@ impl Readers {
         self.sealed(&Token::Gate {
             holder: self.holder(address, issued),
             mailstream: "news".to_owned(),
-            country: token::top_level_domain(address).to_owned(),
+            country: reader_token::top_level_domain(address).to_owned(),
             target: target.to_owned(),
         })
     }
@@ -123,7 +123,7 @@ impl Readers {
         self.sealed(&Token::Day {
             holder: self.holder(address, Timestamp::now()),
             mailstream: mailstream.to_owned(),
-            country: token::top_level_domain(address).to_owned(),
+            country: reader_token::top_level_domain(address).to_owned(),
         })
     }
 
@@ -141,7 +141,7 @@ impl Readers {
 
     pub fn link_of(&self, address: &str, issued: Timestamp) -> String {
         let holder = self.holder(address, issued);
-        self.sealed(&Token::Preference { holder, hint: token::hint(address) })
+        self.sealed(&Token::Preference { holder, hint: reader_token::hint(address) })
     }
 
     /// The path of a token below the public address of the shop.

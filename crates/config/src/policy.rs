@@ -9,8 +9,8 @@ use pixelward_core::consent;
 use pixelward_core::policy::conditions::{Conditions, Control, domain};
 use pixelward_core::policy::jurisdiction::{NONE, Version};
 use pixelward_core::policy::{
-    Controller, Exemption, Footer, Jurisdictions, Kind, Language, Mailstream, Mode, OnGrant, Page, Purpose,
-    Requested, Rulebook, TooEarly, Treatment,
+    Controller, Exemption, Footer, Jurisdictions, Language, MailKind, Mailstream, Mode, OnGrant, Page,
+    Purpose, Requested, Rulebook, TooEarly, Treatment,
 };
 use pixelward_core::rewrite::notice;
 use pixelward_core::rewrite::{LinkTreatment, Personal, Protected, Receipts, Verify};
@@ -374,8 +374,8 @@ fn mailstream(section: &mut Section<'_>, context: &Context<'_>) -> Option<Mailst
         exemption: section.choice("exemption", None, &exemptions),
         kind: section.choice(
             "kind",
-            Kind::Ordinary,
-            &[("ordinary", Kind::Ordinary), ("consent_request", Kind::ConsentRequest)],
+            MailKind::Ordinary,
+            &[("ordinary", MailKind::Ordinary), ("consent_request", MailKind::ConsentRequest)],
         ),
         mode: mode(section, context.mode),
         jurisdiction: section.string("jurisdiction"),
@@ -535,7 +535,7 @@ mod tests {
             (stream("controller = \"nobody\""), "no [[controller]] is named \"nobody\""),
             (stream("") + &stream(""), "two [[mailstream]] of default"),
             (stream("header = \"Subject: a\""), "begins with X-"),
-            (stream("header = \"X-Kind\""), "begins with X-"),
+            (stream("header = \"X-MailKind\""), "begins with X-"),
             (stream("sender = \"shop.example\""), "sender_domain takes a domain"),
             (stream("listener = \"nowhere\""), "no listener is named"),
             (stream("purposes = [\"fun\"]"), "unknown purpose"),

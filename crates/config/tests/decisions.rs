@@ -7,8 +7,8 @@ use pixelward_config::jurisdiction::shipped;
 use pixelward_core::consent::{Change, Permission, Standing, State, Timestamp};
 use pixelward_core::policy::jurisdiction::{NONE, UNKNOWN};
 use pixelward_core::policy::{
-    Conditions, Exemption, Facts, Footer, Jurisdictions, Kind, LinkFate, Mailstream, Mode, OnGrant, Outcome,
-    Purpose, Requested, Rule, Rules, Treatment, decide,
+    Conditions, Exemption, Facts, Footer, Jurisdictions, LinkFate, MailKind, Mailstream, Mode, OnGrant,
+    Outcome, Purpose, Requested, Rule, Rules, Treatment, decide,
 };
 use pixelward_core::rewrite::{LinkTreatment, Personal, Receipts};
 use pixelward_core::tracker::{Extent, Links};
@@ -167,7 +167,7 @@ fn mailstream(mail: &str, purposes: Vec<Purpose>, exemption: Option<Exemption>) 
         own.conditions = Conditions { sender_domain: domain, ..Conditions::default() };
     }
     if mail == "consent_request" {
-        own.kind = Kind::ConsentRequest;
+        own.kind = MailKind::ConsentRequest;
     }
     own
 }

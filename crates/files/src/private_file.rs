@@ -26,7 +26,8 @@ fn is_open(path: &Path, mode: u32, handed_over: Option<&Path>) -> bool {
 ///
 /// Whose it is, and how to run the command as that user.
 pub fn check_owner(directory: &Path) -> io::Result<()> {
-    let there = directory.ancestors().find_map(|own| std::fs::metadata(own).ok().map(|found| found.uid()));
+    let there =
+        directory.ancestors().find_map(|ancestor| std::fs::metadata(ancestor).ok().map(|found| found.uid()));
     match there {
         Some(owner) if owner != 0 && rustix::process::geteuid().is_root() => {
             let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();

@@ -120,7 +120,8 @@ fn leads_to(host: &str, port: u16, listener: &SocketAddr, own_name: &str) -> boo
     }
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     let address = bare.parse::<IpAddr>().ok();
-    let is_loopback = bare.eq_ignore_ascii_case("localhost") || address.is_some_and(|own| own.is_loopback());
+    let is_loopback =
+        bare.eq_ignore_ascii_case("localhost") || address.is_some_and(|address| address.is_loopback());
     let is_named = bare.eq_ignore_ascii_case(own_name);
     let ip = listener.ip();
     address == Some(ip)

@@ -3,6 +3,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::string_slice, clippy::panic))]
 
 pub mod api;
+pub mod api_token;
 pub mod door;
 pub mod hygiene;
 pub mod live;
@@ -13,7 +14,6 @@ pub mod preview;
 pub mod probe;
 pub mod problem;
 pub mod public;
-pub mod token;
 pub mod webhook;
 
 use pixelward_config as config;

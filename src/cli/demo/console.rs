@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use crate::consent::{Store, Timestamp};
 use crate::pipeline::Pipeline;
 use crate::web;
+use crate::web::api_token::{self, Scope, Token};
 use crate::web::metrics;
-use crate::web::token::{self, Scope, Token};
 
 /// How long the console may take to start.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -75,7 +75,7 @@ fn configured(
     let now = Timestamp::now();
     let scopes: Vec<Scope> = Scope::ALL.into_iter().filter(|scope| *scope != Scope::Metrics).collect();
     let made = Token::make("console", &scopes, None, now, now.plus_days(1))?;
-    token::update(tokens, |all| {
+    api_token::update(tokens, |all| {
         all.push(made.token.clone());
         Ok(())
     })?;

@@ -145,13 +145,15 @@ mod tests {
         let outcomes =
             [Outcome::Keep, Outcome::SwapGated, Outcome::SwapShared, Outcome::SwapDay, Outcome::Strip];
         for language in Language::ALL {
-            rules.iter().for_each(|own| assert_ne!(rule(language, own.name()), own.name()));
-            Exemption::ALL.iter().for_each(|own| assert_ne!(rule(language, own.name()), own.name()));
-            outcomes.iter().for_each(|own| assert_ne!(outcome(language, own.name()), own.name()));
-            Purpose::ALL.iter().for_each(|own| assert!(!purpose(language, own.name()).contains('_')));
+            rules.iter().for_each(|known| assert_ne!(rule(language, known.name()), known.name()));
+            Exemption::ALL
+                .iter()
+                .for_each(|exemption| assert_ne!(rule(language, exemption.name()), exemption.name()));
+            outcomes.iter().for_each(|known| assert_ne!(outcome(language, known.name()), known.name()));
+            Purpose::ALL.iter().for_each(|known| assert!(!purpose(language, known.name()).contains('_')));
             crate::consent::State::ALL
                 .iter()
-                .for_each(|own| assert!(!state(language, own.name()).contains('_')));
+                .for_each(|known| assert!(!state(language, known.name()).contains('_')));
         }
     }
 }

@@ -111,7 +111,7 @@ static PARSER: LazyLock<MessageParser> =
 /// The subject of a message as people read it, encoded words decoded (RFC 2047). Empty where there is none.
 pub fn subject(raw: &[u8]) -> String {
     let header = MessageParser::default().parse_headers(raw);
-    header.as_ref().and_then(|own| own.subject()).unwrap_or_default().to_owned()
+    header.as_ref().and_then(|header| header.subject()).unwrap_or_default().to_owned()
 }
 
 impl Structure {
@@ -214,8 +214,9 @@ fn leaf(part: &MessagePart<'_>, raw: &[u8], number: usize, protection: Option<Pr
 
 /// As what the reader sees a part of the message itself.
 fn shown(part: &MessagePart<'_>, leaf: &Leaf) -> Shown {
-    let is_file =
-        part.content_disposition().is_some_and(|own| own.ctype().eq_ignore_ascii_case("attachment"));
+    let is_file = part
+        .content_disposition()
+        .is_some_and(|disposition| disposition.ctype().eq_ignore_ascii_case("attachment"));
     let is = |kind: &str, subtype: &str| part.is_content_type(kind, subtype);
     match leaf.content {
         _ if is_file => Shown::Elsewhere,
@@ -224,7 +225,7 @@ fn shown(part: &MessagePart<'_>, leaf: &Leaf) -> Shown {
         Content::Html => Shown::Markup,
         Content::Text if part.content_type().is_none() || is("text", "plain") => {
             let above = part.parent();
-            match above.is_some_and(|own| own.is_content_type("multipart", "alternative")) {
+            match above.is_some_and(|part| part.is_content_type("multipart", "alternative")) {
                 true => Shown::PlainAlternative,
                 false => Shown::Plain,
             }
@@ -274,7 +275,7 @@ fn content_of(part: &MessagePart<'_>, body: &[u8], transfer: Transfer) -> Conten
     let Some(kind) = part.content_type() else { return sniffed(body, transfer, Content::Text) };
     let is = |name: &str, subtype: &str| {
         kind.ctype().eq_ignore_ascii_case(name)
-            && kind.subtype().is_some_and(|own| own.eq_ignore_ascii_case(subtype))
+            && kind.subtype().is_some_and(|actual| actual.eq_ignore_ascii_case(subtype))
     };
     if is("text", "html")
         || is("text", "x-amp-html")

@@ -8,12 +8,12 @@ use super::wanted::Wanted;
 use super::{Draft, Group, UNCHECKED, is_observed, signature, trackers};
 use crate::faults;
 use crate::message::transfer::{Edit, apply};
-use crate::policy::swap::shortfall;
-use crate::policy::{Done, Footer, Kind, LinkFate, Outcome, Request, Rulebook};
+use crate::policy::possible::shortfall;
+use crate::policy::{Done, Footer, LinkFate, MailKind, Outcome, Request, Rulebook};
 use crate::rewrite::downstream::{self, Esp};
 use crate::rewrite::notice::{Need, NoPlace, Notice, Question};
+use crate::rewrite::reader_token::{self, Holder, Token};
 use crate::rewrite::swap::{Gate, Swap};
-use crate::rewrite::token::{self, Holder, Token};
 use crate::rewrite::{
     Copy, Fate, LinkTreatment, Opens, Order, Protected, RewriteError, Way, edits, fates, rewrite,
 };
@@ -260,7 +260,7 @@ impl Draft<'_> {
     /// Whether a copy without trackers needs the link, too.
     fn need_of_all(&self, wanted: Wanted) -> Need {
         let mailstream = self.reading.chosen.mailstream;
-        let asks = mailstream.kind == Kind::ConsentRequest && wanted.request == Request::Asks;
+        let asks = mailstream.kind == MailKind::ConsentRequest && wanted.request == Request::Asks;
         if mailstream.footer == Footer::Always || asks { wanted.need } else { Need::AtMarks }
     }
 
@@ -353,7 +353,7 @@ impl Draft<'_> {
             public_url,
             holder,
             mailstream: &self.reading.chosen.mailstream.name,
-            country: token::top_level_domain(address),
+            country: reader_token::top_level_domain(address),
         }
     }
 
@@ -362,7 +362,8 @@ impl Draft<'_> {
         let mailstream = self.reading.chosen.mailstream.name.to_string();
         let token = match wanted.opens {
             Outcome::SwapDay => {
-                let country = token::top_level_domain(wanted.owner.map_or("", |owner| self.address(owner)));
+                let country =
+                    reader_token::top_level_domain(wanted.owner.map_or("", |owner| self.address(owner)));
                 Token::Day { holder: holder?.clone(), mailstream, country: country.to_owned() }
             }
             Outcome::SwapShared => Token::Shared {
@@ -407,7 +408,7 @@ impl Draft<'_> {
     }
 
     fn personal_link(&self, recipient: usize) -> Option<String> {
-        let hint = token::hint(self.address(recipient));
+        let hint = reader_token::hint(self.address(recipient));
         self.url(&Token::Preference { holder: self.holder_of(recipient)?, hint })
     }
 

@@ -7,7 +7,7 @@ use crate::language::{Language, Text, words};
 use crate::policy::decision::{COLLECTED_BEFORE, INFORMED_BEFORE};
 use crate::policy::jurisdiction::UNKNOWN;
 use crate::policy::{
-    Chosen, Decision, Exemption, Facts, Jurisdictions, Kind, Purpose, Request, Rulebook, request,
+    Chosen, Decision, Exemption, Facts, Jurisdictions, MailKind, Purpose, Request, Rulebook, request,
 };
 
 /// A sentence in English, German and French, each with the same values in it.
@@ -76,7 +76,7 @@ impl Teller<'_> {
     fn tell(&self, whereabouts: Whereabouts<'_>, decided: &Decided) -> Vec<String> {
         let mut said = vec![self.mail(), self.place(whereabouts)];
         said.extend(self.sources());
-        if self.chosen.mailstream.kind == Kind::ConsentRequest {
+        if self.chosen.mailstream.kind == MailKind::ConsentRequest {
             said.extend(self.asking().map(str::to_owned));
         } else {
             said.extend(self.person());
@@ -106,7 +106,7 @@ impl Teller<'_> {
             "Le message est du flux {mailstream} du responsable {controller}. Ses ouvertures servent : {purposes}. Quant à savoir s’il a été demandé, il est {requested:?} ; il peut utiliser : {exemption}.",
             mailstream = own.name,
             controller = self.chosen.controller.name,
-            purposes = own.purposes.iter().map(|own| self.name(*own)).collect::<Vec<_>>().join(", "),
+            purposes = own.purposes.iter().map(|purpose| self.name(*purpose)).collect::<Vec<_>>().join(", "),
             requested = own.requested.name(),
             exemption = own.exemption.map_or(none, Exemption::name),
         )
@@ -165,14 +165,14 @@ impl Teller<'_> {
                 declared = declared,
             ),
         };
-        let hinted = whereabouts.hinted.filter(|own| whereabouts.recorded.is_none() && *own != declared);
-        let stricter = hinted.map_or(String::new(), |own| {
+        let hinted = whereabouts.hinted.filter(|name| whereabouts.recorded.is_none() && *name != declared);
+        let stricter = hinted.map_or(String::new(), |hint| {
             told!(
                 language,
                 " The address hints at {hint:?}, which may only make the rules stricter.",
                 " Die Adresse deutet auf {hint:?}, was die Regeln nur strenger machen darf.",
                 " L’adresse fait penser à {hint:?}, ce qui ne peut que rendre les règles plus strictes.",
-                hint = own,
+                hint = hint,
             )
         });
         told!(
@@ -190,21 +190,21 @@ impl Teller<'_> {
     fn sources(&self) -> Vec<String> {
         let parts: Vec<&str> = self.facts.rules.version.split('&').collect();
         let of_version =
-            self.jurisdictions.versions().iter().filter(|own| parts.contains(&own.label().as_str()));
+            self.jurisdictions.versions().iter().filter(|version| parts.contains(&version.label().as_str()));
         let mut said: Vec<String> = of_version
-            .map(|own| {
+            .map(|version| {
                 told!(
                     self.language,
                     "{label}: {source} (checked on {day}).",
                     "{label}: {source} (geprüft am {day}).",
                     "{label} : {source} (vérifié le {day}).",
-                    label = own.label(),
-                    source = own.source,
-                    day = own.checked_on,
+                    label = version.label(),
+                    source = version.source,
+                    day = version.checked_on,
                 )
             })
             .collect();
-        if parts.iter().any(|own| own.starts_with(UNKNOWN)) {
+        if parts.iter().any(|part| part.starts_with(UNKNOWN)) {
             said.push(told!(
                 self.language,
                 "{name} is the strictest of {enabled}, as they are in force at that moment.",
@@ -252,7 +252,7 @@ impl Teller<'_> {
             return vec![nobody.to_owned()];
         };
         let purposes = self.facts.mailstream.purposes.iter();
-        let mut said: Vec<String> = purposes.map(|own| self.purpose(standing, *own)).collect();
+        let mut said: Vec<String> = purposes.map(|purpose| self.purpose(standing, *purpose)).collect();
         if standing.no_track() {
             let never = self.say(
                 "The record says never to track this person (N32).",
@@ -362,7 +362,7 @@ impl Teller<'_> {
             ),
             Exemption::LegacyInformed => {
                 let missing = self.say("not recorded", "nicht aufgezeichnet", "non noté");
-                let time = |time: Option<Timestamp>| time.map_or(missing.to_owned(), |own| own.to_string());
+                let time = |time: Option<Timestamp>| time.map_or(missing.to_owned(), |time| time.to_string());
                 let standing = self.facts.standing;
                 told!(
                     language,
@@ -372,8 +372,8 @@ impl Teller<'_> {
                     name = name,
                     collected_before = COLLECTED_BEFORE,
                     informed_before = INFORMED_BEFORE,
-                    collected = time(standing.and_then(|own| own.collected_at)),
-                    informed = time(standing.and_then(|own| own.notice_sent_at)),
+                    collected = time(standing.and_then(|standing| standing.collected_at)),
+                    informed = time(standing.and_then(|standing| standing.notice_sent_at)),
                 )
             }
         };

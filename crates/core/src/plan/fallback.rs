@@ -10,7 +10,7 @@ use crate::faults;
 use crate::guarded::{Panicked, guarded};
 use crate::message::header::fields;
 use crate::message::transfer::{Edit, apply};
-use crate::policy::{Chosen, Decision, Done, Kind, Outcome, Request};
+use crate::policy::{Chosen, Decision, Done, MailKind, Outcome, Request};
 use crate::rewrite::{Protected, without_requests};
 use crate::sign::OnBroken;
 use crate::smtp::Reply;
@@ -79,7 +79,7 @@ fn stripped(
 ) -> Result<(Bytes, bool), Reply> {
     faults::point("strip");
     let wait = || Reply::new(451, UNCHECKED);
-    if chosen.mailstream.kind == Kind::ConsentRequest {
+    if chosen.mailstream.kind == MailKind::ConsentRequest {
         // Nobody can say who of its recipients may be asked (N19), and its marks would be left unfilled.
         return Err(wait());
     }

@@ -28,13 +28,13 @@ use bytes::Bytes;
 use crate::consent::{Controller, Person, Standing, Timestamp};
 use crate::faults;
 use crate::policy::jurisdiction::InForce;
-use crate::policy::swap::possible;
+use crate::policy::possible::possible;
 use crate::policy::{
     Chosen, Decision, Done, Facts, Mode, Origin, Outcome, Purpose, Request, Rulebook, decide,
 };
 use crate::rewrite::downstream::Esp;
 use crate::rewrite::notice::{Fragments, Texts};
-use crate::rewrite::token::Mint;
+use crate::rewrite::reader_token::Mint;
 use crate::rewrite::{Protected, Verify};
 use crate::sign::{OnBroken, Sign, Signers};
 use crate::smtp::Reply;
@@ -173,7 +173,7 @@ impl Plan {
         let shortfall = decided
             .shortfall
             .or(shortfall)
-            .or(is_shared.then_some(crate::policy::swap::shortfall::SHARED_COPY));
+            .or(is_shared.then_some(crate::policy::possible::shortfall::SHARED_COPY));
         // Nothing fell short where there was nothing to do.
         Told { done, shortfall: shortfall.filter(|_| done != Done::Nothing) }
     }

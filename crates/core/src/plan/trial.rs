@@ -8,7 +8,7 @@ use crate::faults;
 use crate::guarded::{Panicked, guarded};
 use crate::policy::{Chosen, Purpose};
 use crate::rewrite::Fate;
-use crate::rewrite::token::Mint;
+use crate::rewrite::reader_token::Mint;
 use crate::smtp::Reply;
 use crate::tracker::Analysis;
 

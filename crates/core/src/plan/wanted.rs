@@ -1,7 +1,7 @@
 //! What is wanted of each recipient's copy, and which recipients can share one.
 
 use super::{Decided, is_observed};
-use crate::policy::{Chosen, Footer, Kind, LinkFate, Mode, Outcome, Request, Rule};
+use crate::policy::{Chosen, Footer, LinkFate, MailKind, Mode, Outcome, Request, Rule};
 use crate::rewrite::LinkTreatment;
 use crate::rewrite::notice::Need;
 
@@ -57,7 +57,7 @@ impl Wanted {
 pub(super) fn may_put_in(chosen: Chosen<'_>) -> bool {
     let mailstream = chosen.mailstream;
     let has_page = chosen.controller.public_url.is_some();
-    mailstream.mode == Mode::Enforce && (has_page || mailstream.kind == Kind::ConsentRequest)
+    mailstream.mode == Mode::Enforce && (has_page || mailstream.kind == MailKind::ConsentRequest)
 }
 
 /// What is wanted of a recipient's copy, of a message with so many trackers.
@@ -89,7 +89,9 @@ fn need(chosen: Chosen<'_>, decided: &Decided, pixels: usize) -> Need {
         pixels > 0 && decided.possible != Outcome::Strip && decided.decision.rule != Rule::NoRules;
     match mailstream.footer {
         _ if chosen.controller.public_url.is_none() => Need::AtMarks,
-        _ if mailstream.kind == Kind::ConsentRequest && decided.request == Request::Asks => Need::Anywhere,
+        _ if mailstream.kind == MailKind::ConsentRequest && decided.request == Request::Asks => {
+            Need::Anywhere
+        }
         Footer::Always => Need::Anywhere,
         Footer::WhenTracked if is_tracked => Need::Anywhere,
         Footer::MarkerOnly if is_tracked => Need::MarkedOnly,

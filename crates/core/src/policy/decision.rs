@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use super::{Exemption, Kind, Mailstream, Need, OnGrant, Outcome, Purpose, Requested, Rules};
+use super::{Exemption, MailKind, Mailstream, Need, OnGrant, Outcome, Purpose, Requested, Rules};
 use crate::consent::{Permission, Standing, State, Timestamp};
 use crate::rewrite::Receipts;
 
@@ -136,7 +136,7 @@ const fn strip(rule: Rule, record: Option<u64>) -> Judgement {
 }
 
 fn judge(facts: &Facts<'_>) -> Judgement {
-    if facts.mailstream.kind == Kind::ConsentRequest {
+    if facts.mailstream.kind == MailKind::ConsentRequest {
         return strip(Rule::ConsentRequest, None);
     }
     let Some(standing) = facts.standing else { return strip(Rule::StoreUnreachable, None) };
@@ -194,9 +194,9 @@ const fn on_grant(on_grant: OnGrant) -> Outcome {
 /// The exemption that stands in for consent to a purpose, where the mailstream declares it, the jurisdiction knows it, its conditions hold, and
 /// the person did not object to this very use.
 fn exemption(facts: &Facts<'_>, standing: &Standing, purpose: Purpose) -> Option<Exemption> {
-    let own = facts.mailstream.exemption.filter(|own| own.covers(purpose))?;
+    let exemption = facts.mailstream.exemption.filter(|exemption| exemption.covers(purpose))?;
     let said_no = || Purpose::ALL.into_iter().any(|purpose| refusal(standing, purpose).is_some());
-    let holds = match own {
+    let holds = match exemption {
         // N11 b and c: only mail the person asked for. A no to any purpose is one to this, too.
         Exemption::Deliverability => facts.mailstream.requested == Requested::Requested && !said_no(),
         // N10: an allow-listed kind of mail, never all that a domain sends.
@@ -204,19 +204,19 @@ fn exemption(facts: &Facts<'_>, standing: &Standing, purpose: Purpose) -> Option
         Exemption::AggregateStatistics => true,
         Exemption::LegacyInformed => informed_in_time(standing) && !said_no(),
     };
-    let known = facts.rules.flags.exempt.has(own);
-    (holds && known && refusal(standing, purpose).is_none()).then_some(own)
+    let known = facts.rules.flags.exempt.has(exemption);
+    (holds && known && refusal(standing, purpose).is_none()).then_some(exemption)
 }
 
 /// N29, N30: collected before the recommendation was published, and informed before the transition ended.
 fn informed_in_time(standing: &Standing) -> bool {
-    standing.collected_at.is_some_and(|own| own < COLLECTED_BEFORE)
-        && standing.notice_sent_at.is_some_and(|own| own < INFORMED_BEFORE)
+    standing.collected_at.is_some_and(|time| time < COLLECTED_BEFORE)
+        && standing.notice_sent_at.is_some_and(|time| time < INFORMED_BEFORE)
 }
 
 /// What follows where the person said no to any purpose of the mailstream.
 fn refused(facts: &Facts<'_>, standing: &Standing) -> Option<Judgement> {
-    let record = facts.mailstream.purposes.iter().find_map(|own| refusal(standing, *own))?;
+    let record = facts.mailstream.purposes.iter().find_map(|purpose| refusal(standing, *purpose))?;
     Some(strip(Rule::Refused, Some(record)))
 }
 

@@ -1,7 +1,7 @@
 //! What was declared and will not do what its author hopes, or deserves a second thought.
 
 use super::{
-    Chosen, Exemption, Footer, Jurisdictions, Kind, Mailstream, OnGrant, Purpose, Requested, Rulebook,
+    Chosen, Exemption, Footer, Jurisdictions, MailKind, Mailstream, OnGrant, Purpose, Requested, Rulebook,
     jurisdiction,
 };
 use crate::consent::Timestamp;
@@ -60,7 +60,7 @@ fn controller(chosen: Chosen<'_>) -> Vec<String> {
 /// Whether any copy may keep a pixel or get one of ours.
 fn may_track(chosen: Chosen<'_>) -> bool {
     let mailstream = chosen.mailstream;
-    mailstream.kind == Kind::Ordinary
+    mailstream.kind == MailKind::Ordinary
         && (chosen.controller.on_grant != OnGrant::Strip || mailstream.exemption.is_some())
 }
 
@@ -115,7 +115,7 @@ fn differing(mailstream: &Mailstream) -> Option<String> {
 }
 
 fn request(mailstream: &Mailstream) -> Option<String> {
-    (mailstream.kind == Kind::ConsentRequest && mailstream.exemption.is_some()).then(|| {
+    (mailstream.kind == MailKind::ConsentRequest && mailstream.exemption.is_some()).then(|| {
         "it asks for consent, so it is always stripped, and its exemption has no effect (N17)".to_owned()
     })
 }

@@ -84,7 +84,7 @@ impl Requested {
 
 /// What a mailstream is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum MailKind {
     /// Any mail.
     Ordinary,
     /// It asks for consent to tracking, so it carries none (N17).
@@ -133,7 +133,7 @@ pub struct Mailstream {
     /// The exemption it may use.
     pub exemption: Option<Exemption>,
     /// What it is for.
-    pub kind: Kind,
+    pub kind: MailKind,
     /// Whether decisions are carried out.
     pub mode: Mode,
     /// Where its recipients are, unless a record says otherwise; `None` for what the controller says.
@@ -161,7 +161,7 @@ impl Mailstream {
             purposes: Purpose::CONSENT.to_vec(),
             requested: Requested::Neither,
             exemption: None,
-            kind: Kind::Ordinary,
+            kind: MailKind::Ordinary,
             mode,
             jurisdiction: Some(jurisdiction::UNKNOWN.to_owned()),
             notice_url: None,

@@ -11,16 +11,16 @@ pub mod lint;
 pub mod mailstream;
 pub mod outcome;
 pub mod page;
+pub mod possible;
 pub mod purpose;
 pub mod request;
 pub mod rulebook;
-pub mod swap;
 
 pub use conditions::{Conditions, Control, Marks, Origin};
 pub use decision::{Decision, Facts, LinkFate, Rule, decide};
 pub use exemption::{Exemption, Exemptions};
 pub use jurisdiction::{Flags, Jurisdictions, Need, Rules};
-pub use mailstream::{Controller, Footer, Kind, Mailstream, Mode, OnGrant, Requested, Treatment};
+pub use mailstream::{Controller, Footer, MailKind, Mailstream, Mode, OnGrant, Requested, Treatment};
 pub use outcome::{Done, Outcome, joined};
 pub use page::{Language, Page};
 pub use purpose::Purpose;

@@ -1,6 +1,6 @@
 //! Whether a message may ask its reader for consent (N17, N19).
 
-use super::{Kind, Mailstream};
+use super::{MailKind, Mailstream};
 use crate::consent::{MayAsk, Standing, Timestamp};
 
 /// What is done about a request that comes too early.
@@ -32,7 +32,7 @@ pub fn request(
     standing: Option<&Standing>,
     now: Timestamp,
 ) -> Request {
-    let is_request = mailstream.kind == Kind::ConsentRequest;
+    let is_request = mailstream.kind == MailKind::ConsentRequest;
     if !is_request && !has_question {
         return Request::None;
     }
@@ -57,7 +57,7 @@ mod tests {
     use crate::rewrite::{LinkTreatment, Personal, Receipts};
     use crate::tracker::{Extent, Links};
 
-    fn check(kind: Kind, too_early: TooEarly, has_question: bool, said: &[State]) -> Request {
+    fn check(kind: MailKind, too_early: TooEarly, has_question: bool, said: &[State]) -> Request {
         let treatment = Treatment {
             extent: Extent::Trackers,
             receipts: Receipts::Strip,
@@ -78,7 +78,7 @@ mod tests {
 
     #[test]
     fn nobody_is_asked_too_early() {
-        use Kind::{ConsentRequest, Ordinary};
+        use MailKind::{ConsentRequest, Ordinary};
         use TooEarly::{Reject, Strip};
         for (kind, too_early, has_question, said, wanted) in [
             (Ordinary, Strip, false, &[State::Refused][..], Request::None),
@@ -108,7 +108,7 @@ mod tests {
             };
             let mailstream = Mailstream::unmatched("shop", Mode::Enforce, treatment, Footer::WhenTracked);
             request(
-                &Mailstream { kind: Kind::ConsentRequest, ..mailstream },
+                &Mailstream { kind: MailKind::ConsentRequest, ..mailstream },
                 has_question,
                 None,
                 Timestamp(0),

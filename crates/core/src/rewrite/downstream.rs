@@ -188,7 +188,7 @@ fn without(list: &str, word: &str) -> String {
     let kept: Vec<&str> = list
         .split(',')
         .map(str::trim)
-        .filter(|own| !own.is_empty() && !own.eq_ignore_ascii_case(word))
+        .filter(|part| !part.is_empty() && !part.eq_ignore_ascii_case(word))
         .collect();
     kept.join(",")
 }

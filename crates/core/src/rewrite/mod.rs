@@ -5,16 +5,16 @@
 
 pub mod downstream;
 pub mod notice;
+pub mod reader_token;
 pub mod swap;
 pub mod target;
-pub mod token;
 
 use bytes::Bytes;
 
 use crate::message::Trouble;
 use crate::message::transfer::{Edit, apply};
 use crate::tracker::{Analysis, Axis, Detector, Extent, Inquiry, Links, Placed, Remedy, Sighting, Verdict};
-use swap::{Plan, Swap};
+use swap::{Swap, Swaps};
 
 /// Whether a rewritten copy is scanned again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,15 +139,15 @@ pub enum Fate {
 
 /// What an order does with each sighting of a message that can be read as a whole.
 pub fn fates(analysis: &Analysis<'_>, order: &Order<'_>) -> Vec<Fate> {
-    let mut plan = Plan::default();
-    analysis.sightings.iter().map(|sighting| plan.fate(order, analysis, sighting)).collect()
+    let mut swaps = Swaps::default();
+    analysis.sightings.iter().map(|sighting| swaps.fate(order, analysis, sighting)).collect()
 }
 
 /// The edits by which an order would change a message, where that can be read as a whole and nothing goes wrong. Addresses of ours
 /// in them are sealed anew each time.
 pub fn edits(analysis: &Analysis<'_>, order: &Order<'_>) -> Vec<Edit> {
-    let mut plan = Plan::default();
-    analysis.edits(order.added, |sighting| plan.edit(order, analysis, sighting))
+    let mut swaps = Swaps::default();
+    analysis.edits(order.added, |sighting| swaps.edit(order, analysis, sighting))
 }
 
 /// Why no copy may leave.
@@ -195,12 +195,12 @@ impl Order<'_> {
     }
 
     /// Whether what was ordered out is still there, addresses of ours aside. A link that was unwrapped may be another one that could be.
-    fn is_unmet_in(&self, analysis: &Analysis<'_>, plan: &Plan) -> bool {
+    fn is_unmet_in(&self, analysis: &Analysis<'_>, swaps: &Swaps) -> bool {
         analysis.sightings.iter().any(|sighting| {
             sighting.protection.is_none()
                 && sighting.axis() != Axis::Link
                 && self.edit(sighting).is_some()
-                && !plan.has_put_in(&sighting.url)
+                && !swaps.has_put_in(&sighting.url)
         })
     }
 }
@@ -223,13 +223,13 @@ pub fn rewrite(
         return strictly(detector, raw, Vec::new(), &everything, order)
             .map_err(|_| RewriteError::Unreadable(trouble));
     }
-    let mut plan = Plan::default();
-    let edits = analysis.edits(order.added, |sighting| plan.edit(order, analysis, sighting));
+    let mut swaps = Swaps::default();
+    let edits = analysis.edits(order.added, |sighting| swaps.edit(order, analysis, sighting));
     if edits.is_empty() {
         return Ok(Copy::Untouched);
     }
     let bytes = applied(raw, &edits);
-    let swapped = plan.swapped();
+    let swapped = swaps.swapped();
     if order.verify == Verify::Off {
         return Ok(Copy::Rewritten { bytes, edits, swapped, way: Way::Ordered });
     }
@@ -237,7 +237,7 @@ pub fn rewrite(
     // Links are looked at for what is done with them, which was done.
     let inquiry = Inquiry { links: Links::Ignore, ..order.inquiry };
     let second = detector.analyse(&bytes, &inquiry);
-    if (second.trouble.is_none() || !must_be_read) && !order.is_unmet_in(&second, &plan) {
+    if (second.trouble.is_none() || !must_be_read) && !order.is_unmet_in(&second, &swaps) {
         return Ok(Copy::Rewritten { bytes, edits, swapped, way: Way::Ordered });
     }
     if !must_be_read {
@@ -318,7 +318,7 @@ fn strictly(
         if let Some(trouble) = last.trouble {
             return Err(RewriteError::Unreadable(trouble));
         }
-        let next = strict.is_unmet_in(&last, &Plan::default()).then(|| cut(&stripped, &last));
+        let next = strict.is_unmet_in(&last, &Swaps::default()).then(|| cut(&stripped, &last));
         match next {
             None => return Ok(Copy::Rewritten { bytes: stripped, edits, swapped: 0, way: Way::Strict }),
             Some(same) if same == stripped => break,
@@ -408,14 +408,17 @@ mod tests {
         let mut looked_at = 0;
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
-            if path.extension().is_none_or(|own| own != "eml") {
+            if path.extension().is_none_or(|extension| extension != "eml") {
                 continue;
             }
             let text = std::fs::read_to_string(&path).unwrap().replace("\r\n", "\n").replace('\n', "\r\n");
             let bare = without_requests(&detector, &Bytes::from(text)).unwrap();
             let inquiry = Inquiry::to(&[]).everything();
             let left = detector.analyse(&bare.bytes, &inquiry);
-            let left = left.sightings.iter().find(|own| own.protection.is_none() && own.axis() != Axis::Link);
+            let left = left
+                .sightings
+                .iter()
+                .find(|sighting| sighting.protection.is_none() && sighting.axis() != Axis::Link);
             assert!(left.is_none(), "{}: {left:?}", path.display());
             looked_at += 1;
         }

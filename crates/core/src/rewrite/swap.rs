@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 
-use super::token::{Holder, Mint, Token};
+use super::reader_token::{Holder, Mint, Token};
 use super::{Opens, Order, target};
 use crate::message::transfer::Edit;
 use crate::tracker::url::Url;
@@ -58,13 +58,13 @@ impl Gate<'_> {
 
 /// What is put into a copy, as it is found out while its edits are made.
 #[derive(Debug, Default)]
-pub(super) struct Plan {
+pub(super) struct Swaps {
     /// The addresses of ours, in the form in which a scan gives them.
     put_in: HashSet<String>,
     swapped: usize,
 }
 
-impl Plan {
+impl Swaps {
     /// How many trackers became addresses of ours.
     pub(super) fn swapped(&self) -> usize {
         self.swapped
@@ -134,7 +134,7 @@ mod tests {
 
     use super::*;
     use crate::consent::{Person, StoreKey, Timestamp};
-    use crate::rewrite::token::Kind;
+    use crate::rewrite::reader_token::TokenKind;
     use crate::rewrite::{Copy, LinkTreatment, Personal, Receipts, Verify, Way, rewrite};
     use crate::tracker::{Detector, Extent, Inquiry};
 
@@ -179,7 +179,7 @@ mod tests {
             let rest = &out[token_start..];
             let end = rest.find(|own: char| !own.is_ascii_alphanumeric() && !"-_".contains(own));
             let end = end.map_or(out.len(), |end| token_start + end);
-            let Ok(Token::Gate { target, .. }) = mint().open(Kind::Gate, &out[token_start..end]) else {
+            let Ok(Token::Gate { target, .. }) = mint().open(TokenKind::Gate, &out[token_start..end]) else {
                 panic!("no gate: {}", &out[start..end])
             };
             out.replace_range(start..end, &format!("GATE({target})"));

@@ -27,7 +27,10 @@ const PRIVATE: [&str; 13] = [
 /// The address in the form in which browsers read it; `None` where a reader must not be led there.
 pub fn allowed(address: &str) -> Option<String> {
     // What browsers take out silently, other readers may not.
-    if address.chars().any(|own| own.is_control() || own.is_whitespace() || own == '\\') {
+    if address
+        .chars()
+        .any(|character| character.is_control() || character.is_whitespace() || character == '\\')
+    {
         return None;
     }
     let url = Url::parse(address).ok()?;
@@ -47,7 +50,7 @@ pub fn allowed(address: &str) -> Option<String> {
 fn is_public_name(name: &str) -> bool {
     let name = name.trim_end_matches('.');
     let Some((_, top)) = name.rsplit_once('.') else { return false };
-    !PRIVATE.iter().any(|own| top.eq_ignore_ascii_case(own))
+    !PRIVATE.iter().any(|private| top.eq_ignore_ascii_case(private))
 }
 
 fn is_public_v4(own: Ipv4Addr) -> bool {

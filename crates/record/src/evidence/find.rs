@@ -6,7 +6,7 @@ use memchr::memmem::Finder;
 
 use super::files::Folder;
 use super::record::{Record, Tag};
-use super::summary::{Kind, Summary};
+use super::summary::{FieldKind, Summary};
 use crate::chain::{ChainError, ChainHash, Head, Link};
 use crate::consent::{Pseudonym, Timestamp};
 
@@ -70,9 +70,9 @@ impl Query {
     /// Whether a segment may have something.
     fn may_be_in(&self, summary: &Summary, person: Option<&Tag>) -> bool {
         let names = [
-            (Kind::Controller, &self.controller),
-            (Kind::Mailstream, &self.mailstream),
-            (Kind::Outcome, &self.outcome),
+            (FieldKind::Controller, &self.controller),
+            (FieldKind::Mailstream, &self.mailstream),
+            (FieldKind::Outcome, &self.outcome),
         ];
         person.is_none_or(|tag| summary.may_have(tag))
             && self.message_id.as_ref().is_none_or(|tag| summary.may_have(tag))

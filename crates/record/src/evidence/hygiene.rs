@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::files::Folder;
 use super::record::{Record, Tag};
-use super::summary::{Kind, Summary};
+use super::summary::{FieldKind, Summary};
 use crate::chain::{ChainError, Head};
 use crate::consent::{Pseudonym, Timestamp};
 use crate::policy::Outcome;
@@ -41,7 +41,7 @@ pub fn signs(
                 std::fs::read(folder.summary(number)).ok().and_then(|bytes| Summary::decode(&bytes));
             let may_be = |summary: &Summary| {
                 summary.last.is_some_and(|last| last >= since)
-                    && summary.may_name(Kind::Controller, controller)
+                    && summary.may_name(FieldKind::Controller, controller)
             };
             if !summary.as_ref().is_none_or(may_be) {
                 continue;

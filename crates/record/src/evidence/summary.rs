@@ -44,7 +44,7 @@ pub struct Summary {
 
 /// A kind of name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum FieldKind {
     /// Of a controller.
     Controller,
     /// Of a mailstream.
@@ -55,15 +55,16 @@ pub enum Kind {
     Vendor,
 }
 
-impl Kind {
-    const ALL: [Kind; 4] = [Kind::Controller, Kind::Mailstream, Kind::Outcome, Kind::Vendor];
+impl FieldKind {
+    const ALL: [FieldKind; 4] =
+        [FieldKind::Controller, FieldKind::Mailstream, FieldKind::Outcome, FieldKind::Vendor];
 
     const fn tag(self) -> u8 {
         match self {
-            Kind::Controller => tag::CONTROLLER,
-            Kind::Mailstream => tag::MAILSTREAM,
-            Kind::Outcome => tag::OUTCOME,
-            Kind::Vendor => tag::VENDOR,
+            FieldKind::Controller => tag::CONTROLLER,
+            FieldKind::Mailstream => tag::MAILSTREAM,
+            FieldKind::Outcome => tag::OUTCOME,
+            FieldKind::Vendor => tag::VENDOR,
         }
     }
 }
@@ -84,14 +85,14 @@ impl Gathering {
         self.first = Some(self.first.map_or(at, |first| first.min(at)));
         self.last = Some(self.last.map_or(at, |last| last.max(at)));
         self.tags.extend(record.person.iter().chain(record.message_id.iter()));
-        self.name(Kind::Controller, &record.controller);
-        self.name(Kind::Mailstream, &record.mailstream);
-        self.name(Kind::Outcome, &record.decided);
-        self.name(Kind::Outcome, &record.done);
-        record.sightings.iter().for_each(|sighting| self.name(Kind::Vendor, &sighting.vendor));
+        self.name(FieldKind::Controller, &record.controller);
+        self.name(FieldKind::Mailstream, &record.mailstream);
+        self.name(FieldKind::Outcome, &record.decided);
+        self.name(FieldKind::Outcome, &record.done);
+        record.sightings.iter().for_each(|sighting| self.name(FieldKind::Vendor, &sighting.vendor));
     }
 
-    fn name(&mut self, kind: Kind, name: &str) {
+    fn name(&mut self, kind: FieldKind, name: &str) {
         let known = self.names.entry(kind.tag()).or_default();
         // One too many shows that there are too many.
         if !known.contains(name) && known.len() <= MAX_NAMES {
@@ -119,7 +120,7 @@ impl Summary {
     }
 
     /// Whether a record with this name may be.
-    pub fn may_name(&self, kind: Kind, name: &str) -> bool {
+    pub fn may_name(&self, kind: FieldKind, name: &str) -> bool {
         self.any.contains(&kind.tag()) || self.names.contains(&(kind.tag(), name.to_owned()))
     }
 
@@ -161,7 +162,7 @@ impl Summary {
                 tag::LAST => last = Some(time(content)?),
                 tag::ANY => any.extend(content.first()),
                 tag::FILTER => filter = Filter(content.to_vec()),
-                kind if Kind::ALL.iter().any(|known| known.tag() == kind) => {
+                kind if FieldKind::ALL.iter().any(|known| known.tag() == kind) => {
                     names.insert((kind, text(content)?));
                 }
                 _ => {}
@@ -225,9 +226,15 @@ mod tests {
         assert!((0..2000).all(|number| summary.may_have(&tag(number))));
         let wrong = (2000..12_000).filter(|number| summary.may_have(&tag(*number))).count();
         assert!(wrong < 300, "{wrong}");
-        assert!(summary.may_name(Kind::Vendor, "SendGrid") && !summary.may_name(Kind::Vendor, "Mailgun"));
-        assert!(summary.may_name(Kind::Outcome, "strip") && summary.may_name(Kind::Outcome, "swap_gated"));
-        assert!(!summary.may_name(Kind::Controller, "newsletter"));
+        assert!(
+            summary.may_name(FieldKind::Vendor, "SendGrid")
+                && !summary.may_name(FieldKind::Vendor, "Mailgun")
+        );
+        assert!(
+            summary.may_name(FieldKind::Outcome, "strip")
+                && summary.may_name(FieldKind::Outcome, "swap_gated")
+        );
+        assert!(!summary.may_name(FieldKind::Controller, "newsletter"));
         assert_eq!(Summary::decode(&summary.encode()), Some(summary));
     }
 
@@ -238,8 +245,8 @@ mod tests {
             gathering.take(&Record { controller: format!("c{number}").into(), ..full() });
         }
         let summary = gathering.done();
-        assert!(summary.may_name(Kind::Controller, "another"));
-        assert!(!summary.may_name(Kind::Mailstream, "another"));
+        assert!(summary.may_name(FieldKind::Controller, "another"));
+        assert!(!summary.may_name(FieldKind::Mailstream, "another"));
         assert_eq!(Summary::decode(&summary.encode()), Some(summary));
     }
 

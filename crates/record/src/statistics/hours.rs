@@ -9,7 +9,7 @@ use crate::evidence::record::Record;
 
 /// Recipients of one kind in one hour.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Kind {
+pub struct HourKind {
     /// The hour of the day (UTC).
     pub hour: u8,
     /// On whose behalf it was sent.
@@ -33,17 +33,17 @@ pub struct Count {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Row {
     #[serde(flatten)]
-    pub(super) kind: Kind,
+    pub(super) kind: HourKind,
     #[serde(flatten)]
     pub(super) count: Count,
 }
 
 /// The counts of a day by hour.
-pub type Hours = BTreeMap<Kind, Count>;
+pub type Hours = BTreeMap<HourKind, Count>;
 
 /// Takes in a record.
 pub(super) fn take(hours: &mut Hours, record: &Record<'_>) {
-    let mut kind = Kind {
+    let mut kind = HourKind {
         hour: u8::try_from(record.at.div_euclid(3_600_000).rem_euclid(24)).unwrap_or_default(),
         controller: record.controller.to_string(),
         done: record.done.to_string(),

@@ -16,10 +16,10 @@ use http_body_util::{BodyExt, Limited};
 use super::replay::{Given, Turn, fingerprint};
 use super::routes::{Access, Input, Method, ROUTES, Route};
 use super::{Answered, Api, Call, model};
+use crate::api_token::{Grant, Verdict};
 use crate::consent::{Controller, Timestamp};
 use crate::live::Live;
 use crate::problem::Problem;
-use crate::token::{Grant, Verdict};
 
 /// The allowed lengths of an idempotency key, in bytes.
 pub(super) const KEY_LENGTH: std::ops::RangeInclusive<usize> = 8..=128;

@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 use super::model::{Address, MAX_ADDRESSES, read};
 use super::{Answered, Call, json};
 use crate::problem::Problem;
-use crate::rewrite::token::{Holder, Token, hint};
+use crate::rewrite::reader_token::{Holder, Token, hint};
 
 /// The people for whom links are requested.
 #[derive(Debug, Deserialize, ToSchema)]

@@ -40,10 +40,10 @@ use bytes::Bytes;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::{Semaphore, oneshot};
 
+use crate::api_token::{Grant, Tokens};
 use crate::consent::{Controller, Person, Store, StoreError, Timestamp};
 use crate::live::{Host, Live};
 use crate::problem::Problem;
-use crate::token::{Grant, Tokens};
 
 pub use routes::{Access, ROUTES, Route};
 

@@ -8,7 +8,7 @@ use super::{
     Handler, audit, consent, delivery, evidence, explain, export, figures, history, import, incoming, links,
     model, openapi, page, people, preference_page, reading, rules, statistics, system, what_if,
 };
-use crate::token::Scope;
+use crate::api_token::Scope;
 
 /// An HTTP method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 
 use super::{Answered, Call, json};
 use crate::policy::jurisdiction::{Author, Need, Version};
-use crate::policy::{Chosen, Controller, Exemption, Footer, Kind, Mailstream, Mode, OnGrant, Treatment};
+use crate::policy::{Chosen, Controller, Exemption, Footer, MailKind, Mailstream, Mode, OnGrant, Treatment};
 use crate::rewrite::{LinkTreatment, Personal, Receipts};
 use crate::tracker::{Extent, Links};
 
@@ -145,7 +145,7 @@ impl Stream {
             purposes: mailstream.purposes.iter().map(|purpose| purpose.name()).collect(),
             requested: mailstream.requested.name(),
             exemption: mailstream.exemption.map(Exemption::name),
-            consent_request: mailstream.kind == Kind::ConsentRequest,
+            consent_request: mailstream.kind == MailKind::ConsentRequest,
             jurisdiction: mailstream.declared().to_owned(),
             extent: match extent {
                 Extent::Trackers => "trackers",

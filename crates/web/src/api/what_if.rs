@@ -20,7 +20,7 @@ use crate::policy::{Done, Mode, Origin, Outcome};
 use crate::preview::view;
 use crate::problem::Problem;
 use crate::rewrite::Fate;
-use crate::rewrite::token::Kind;
+use crate::rewrite::reader_token::TokenKind;
 use crate::smtp::reply::Class;
 use crate::tracker::{Sighting, Verdict};
 
@@ -157,7 +157,7 @@ fn shown(
     let detector = &live.treatment.detector;
     let ours = match told.done {
         Done::Of(outcome) if outcome.is_swap() => {
-            public_url.map(|own| (own, words::outcome(language, outcome.name())))
+            public_url.map(|public_url| (public_url, words::outcome(language, outcome.name())))
         }
         Done::Of(_) | Done::Nothing => None,
     };
@@ -259,9 +259,9 @@ fn tracker(
 /// What the address of a pixel of ours begins with.
 fn beginning(public_url: &str, opens: Outcome) -> Option<String> {
     let kind = match opens {
-        Outcome::SwapGated => Kind::Gate,
-        Outcome::SwapDay => Kind::Day,
-        Outcome::SwapShared => Kind::Shared,
+        Outcome::SwapGated => TokenKind::Gate,
+        Outcome::SwapDay => TokenKind::Day,
+        Outcome::SwapShared => TokenKind::Shared,
         Outcome::Keep | Outcome::Strip => return None,
     };
     Some(format!("{}/{}/", public_url.trim_end_matches('/'), kind.letter()))

@@ -16,7 +16,7 @@ use super::{Public, plain};
 use crate::consent::{Applied, Change, Details, Permission, Standing, State, StoreError, Timestamp};
 use crate::live::Live;
 use crate::policy::Purpose;
-use crate::rewrite::token::{Holder, Kind, Token};
+use crate::rewrite::reader_token::{Holder, Token, TokenKind};
 
 /// The purposes that a withdrawal revokes or objects to: everything that reads opens, except securing an
 /// account and proving a notice.
@@ -117,7 +117,7 @@ impl Public {
 
     /// Finds whom a link belongs to; nobody if it is invalid or the person was erased.
     fn opened(&self, token: &str) -> Option<(Holder, String)> {
-        match self.host.mint().open(Kind::Preference, token) {
+        match self.host.mint().open(TokenKind::Preference, token) {
             Ok(Token::Preference { holder, hint }) if !self.store.is_erased(holder.person) => {
                 Some((holder, hint))
             }

@@ -72,7 +72,7 @@ impl Public {
     /// Creates the shared state.
     pub fn new(host: Arc<dyn Host>, store: Arc<Store>) -> Arc<Public> {
         describe();
-        let secret = store.derived_key(crate::rewrite::token::Mint::LABEL);
+        let secret = store.derived_key(crate::rewrite::reader_token::Mint::LABEL);
         Arc::new(Public {
             forms: form::Forms::new(&secret),
             letters: renew::Letters::default(),

@@ -5,7 +5,7 @@ use aws_lc_rs::digest;
 use super::face::Face;
 use super::texts::{Texts, VERSION, fill};
 use crate::consent::{Controller, Timestamp};
-use crate::policy::{Exemption, Kind, Language, Need, Purpose, Rulebook};
+use crate::policy::{Exemption, Language, MailKind, Need, Purpose, Rulebook};
 use crate::rewrite::LinkTreatment;
 
 /// What a controller asks for.
@@ -32,7 +32,7 @@ impl Offer {
         let chosen = rulebook.all().filter(|chosen| chosen.controller.name == *controller);
         let mailstreams: Vec<_> = chosen
             .map(|chosen| chosen.mailstream)
-            .filter(|mailstream| mailstream.kind == Kind::Ordinary)
+            .filter(|mailstream| mailstream.kind == MailKind::Ordinary)
             .collect();
         // Mail that matches no mailstream counts only if there is no other.
         let is_only = mailstreams.iter().all(|mailstream| mailstream.is_unmatched());

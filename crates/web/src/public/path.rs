@@ -1,12 +1,12 @@
 //! Routes requests by the last segments of their path.
 
-use crate::rewrite::token::Kind;
+use crate::rewrite::reader_token::TokenKind;
 
 /// What a request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Asked<'a> {
     /// One of our pixels.
-    Pixel(Kind, &'a str),
+    Pixel(TokenKind, &'a str),
     /// The preference page of a link.
     Page(&'a str),
     /// What a mail program asks for by itself.
@@ -30,9 +30,9 @@ impl<'a> Asked<'a> {
         match (first, before, last) {
             ("c", token, "withdraw") => Asked::OneClick(token),
             ("c", "logo", name) => Asked::Logo(name),
-            (_, "p", token) => Asked::Pixel(Kind::Gate, token),
-            (_, "d", token) => Asked::Pixel(Kind::Day, token),
-            (_, "s", token) => Asked::Pixel(Kind::Shared, token),
+            (_, "p", token) => Asked::Pixel(TokenKind::Gate, token),
+            (_, "d", token) => Asked::Pixel(TokenKind::Day, token),
+            (_, "s", token) => Asked::Pixel(TokenKind::Shared, token),
             (_, "c", "") => Asked::NewLink,
             (_, "c", "ping") => Asked::Ping,
             (_, "c", token) => Asked::Page(token),
@@ -43,9 +43,9 @@ impl<'a> Asked<'a> {
     /// Returns the label used in metrics.
     pub(super) const fn route(self) -> &'static str {
         match self {
-            Asked::Pixel(Kind::Gate, _) => "gated_pixel",
-            Asked::Pixel(Kind::Day, _) => "day_pixel",
-            Asked::Pixel(Kind::Shared | Kind::Preference, _) => "shared_pixel",
+            Asked::Pixel(TokenKind::Gate, _) => "gated_pixel",
+            Asked::Pixel(TokenKind::Day, _) => "day_pixel",
+            Asked::Pixel(TokenKind::Shared | TokenKind::Preference, _) => "shared_pixel",
             Asked::Page(_) => "page",
             Asked::OneClick(_) => "one_click",
             Asked::NewLink => "new_link",
@@ -71,9 +71,9 @@ mod tests {
             ("/c/t0ken/withdraw", Asked::OneClick("t0ken")),
             ("/shop/c/t0ken/withdraw", Asked::OneClick("t0ken")),
             ("/c/logo/shop", Asked::Logo("shop")),
-            ("/p/t0ken", Asked::Pixel(Kind::Gate, "t0ken")),
-            ("/c/d/t0ken", Asked::Pixel(Kind::Day, "t0ken")),
-            ("/s/", Asked::Pixel(Kind::Shared, "")),
+            ("/p/t0ken", Asked::Pixel(TokenKind::Gate, "t0ken")),
+            ("/c/d/t0ken", Asked::Pixel(TokenKind::Day, "t0ken")),
+            ("/s/", Asked::Pixel(TokenKind::Shared, "")),
             ("/", Asked::Nothing),
             ("/c", Asked::Nothing),
             ("", Asked::Nothing),

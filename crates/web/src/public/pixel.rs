@@ -14,8 +14,8 @@ use axum::http::{HeaderMap, Method, Response, StatusCode};
 use super::Public;
 use crate::consent::{Standing, Timestamp};
 use crate::policy::{Chosen, Facts, OnGrant, Outcome, Rules, decide};
+use crate::rewrite::reader_token::{Holder, Token, TokenKind};
 use crate::rewrite::target;
-use crate::rewrite::token::{Holder, Kind, Token};
 
 /// A transparent image of one pixel.
 const BLANK: [u8; 43] =
@@ -58,7 +58,13 @@ const MAX_RANGES: usize = 64;
 
 impl Public {
     /// Answers a request for a pixel. Only GET counts as an open.
-    pub(super) fn pixel(&self, method: &Method, kind: Kind, token: &str, now: Timestamp) -> Response<Body> {
+    pub(super) fn pixel(
+        &self,
+        method: &Method,
+        kind: TokenKind,
+        token: &str,
+        now: Timestamp,
+    ) -> Response<Body> {
         if method != Method::GET {
             return blank();
         }

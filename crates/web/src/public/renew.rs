@@ -26,7 +26,7 @@ use crate::live::Live;
 use crate::policy::Language;
 use crate::policy::conditions::from_domain;
 use crate::relay::letter;
-use crate::rewrite::token::{self, Holder, Token};
+use crate::rewrite::reader_token::{self, Holder, Token};
 use crate::sign::{Sender, Signed};
 use crate::smtp::address::Address;
 use crate::smtp::reply::Class;
@@ -149,7 +149,7 @@ impl Public {
         let Ok(_turn) = self.letters.on_the_way.acquire().await else { return };
         let now = Timestamp::now();
         let holder = Holder { controller: letter.controller.clone(), person, issued: now };
-        let link = Token::Preference { holder, hint: token::hint(&letter.address) };
+        let link = Token::Preference { holder, hint: reader_token::hint(&letter.address) };
         let Some(link) = self.host.mint().url(&letter.public_url, &link, live.config.public.token_key) else {
             return;
         };

@@ -60,7 +60,8 @@ impl Fragments {
     /// The fragment of a language, else that of the default one, with the language that it is in.
     pub fn of(&self, language: Option<&str>) -> (&str, &Fragment) {
         let wanted = [language, Some(self.default.as_str()), Some(DEFAULT)];
-        let mut found = wanted.into_iter().flatten().filter_map(|own| self.by_language.get_key_value(own));
+        let mut found =
+            wanted.into_iter().flatten().filter_map(|language| self.by_language.get_key_value(language));
         let (language, fragment) = found.next().expect("the shipped ones have the default");
         (language, fragment)
     }
@@ -70,13 +71,13 @@ fn read(source: &str) -> Result<BTreeMap<String, Fragment>, String> {
     let mut read: BTreeMap<String, Fragment> =
         toml::from_str(source).map_err(|error| error.to_string().trim_end().to_owned())?;
     for (language, fragment) in &mut read {
-        let is_code = language.len() == 2 && language.bytes().all(|own| own.is_ascii_lowercase());
+        let is_code = language.len() == 2 && language.bytes().all(|byte| byte.is_ascii_lowercase());
         if !is_code {
             return Err(format!("invalid language {language:?}: use two letters such as \"fr\""));
         }
         for (name, text) in [("html", &fragment.html), ("text", &fragment.text)] {
             let links =
-                marker::all(text.as_bytes()).iter().filter(|own| own.word == Word::Preferences).count();
+                marker::all(text.as_bytes()).iter().filter(|mark| mark.word == Word::Preferences).count();
             if links == 0 || text.len() > MAX_LENGTH {
                 return Err(format!(
                     "{language}.{name} must have {{{{pixelward.preferences}}}} where the link goes, and at most {MAX_LENGTH} bytes"

@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     fn check(text: &str) -> Vec<(Word, String)> {
-        all(text.as_bytes()).into_iter().map(|own| (own.word, text[own.range].to_owned())).collect()
+        all(text.as_bytes()).into_iter().map(|mark| (mark.word, text[mark.range].to_owned())).collect()
     }
 
     #[test]
@@ -125,6 +125,6 @@ mod tests {
             assert_eq!(check(text), [], "{text}");
         }
         let both = check("{{pixelward.request}}?{{pixelward.end}}");
-        assert_eq!(both.iter().map(|own| own.0).collect::<Vec<_>>(), [Word::Request, Word::End]);
+        assert_eq!(both.iter().map(|mark| mark.0).collect::<Vec<_>>(), [Word::Request, Word::End]);
     }
 }

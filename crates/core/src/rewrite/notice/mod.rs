@@ -78,7 +78,7 @@ impl<'s> Texts<'s> {
             (part, marks)
         };
         let parts: Vec<(Part<'s>, Vec<Marker>)> = analysis.parts().into_iter().map(with_marks).collect();
-        let leaves = analysis.structure().map(|own| own.leaves.as_slice()).unwrap_or_default();
+        let leaves = analysis.structure().map(|structure| structure.leaves.as_slice()).unwrap_or_default();
         let protected =
             leaves.iter().filter(|leaf| leaf.protection.is_some()).map(|leaf| leaf.shown).collect();
         let markup = parts.iter().find(|(part, _)| part.leaf.shown == Shown::Markup);
@@ -93,7 +93,7 @@ impl<'s> Texts<'s> {
 
     /// Whether its author marked places for the link.
     pub fn has_place(&self) -> bool {
-        self.parts.iter().any(|(_, marks)| marks.iter().any(|own| own.word == Word::Preferences))
+        self.parts.iter().any(|(_, marks)| marks.iter().any(|mark| mark.word == Word::Preferences))
     }
 
     /// The texts in which a reader must find the link: of each form in which a message is shown, the first one.
@@ -125,9 +125,9 @@ impl Notice<'_> {
             if let Some(link) = self.link {
                 // A link within a question that goes, goes with it.
                 let stays = |own: &&Marker| self.question == Question::Stays || !lies_in(&own.range, &asked);
-                let marks = marks.iter().filter(|own| own.word == Word::Preferences).filter(stays);
+                let marks = marks.iter().filter(|mark| mark.word == Word::Preferences).filter(stays);
                 // Behind an address a blank does no harm, in an attribute or a text.
-                placed.extend(marks.map(|own| part.placed(Edit::replace(own.range.clone(), link))));
+                placed.extend(marks.map(|mark| part.placed(Edit::replace(mark.range.clone(), link))));
             }
         }
         let Some(link) = self.link.filter(|_| self.need != Need::AtMarks) else { return Ok(placed) };
@@ -154,15 +154,15 @@ impl Notice<'_> {
     fn has_link(&self, part: &Part<'_>, marks: &[Marker]) -> bool {
         let asked = questions(marks);
         let stays = |own: &Marker| self.question == Question::Stays || !lies_in(&own.range, &asked);
-        let is_marked = marks.iter().any(|own| own.word == Word::Preferences && stays(own));
+        let is_marked = marks.iter().any(|mark| mark.word == Word::Preferences && stays(mark));
         let known = format!("{}/c/", self.public_url);
         is_marked || memchr::memmem::find(part.bytes(), known.as_bytes()).is_some()
     }
 
     fn questions(&self, part: &Part<'_>, asked: &[Asked]) -> Vec<Edit> {
-        let ranges = asked.iter().flat_map(|own| match self.question {
-            Question::Goes => [Some(own.open.start..own.close.end), None],
-            Question::Stays => [Some(own.open.clone()), Some(own.close.clone())],
+        let ranges = asked.iter().flat_map(|question| match self.question {
+            Question::Goes => [Some(question.open.start..question.close.end), None],
+            Question::Stays => [Some(question.open.clone()), Some(question.close.clone())],
         });
         let ranges = ranges.flatten();
         let filler = if part.leaf.content == Content::Html { Filler::Comment } else { Filler::Nothing };
@@ -194,7 +194,7 @@ fn questions(marks: &[Marker]) -> Vec<Asked> {
 }
 
 fn lies_in(range: &Range<usize>, asked: &[Asked]) -> bool {
-    asked.iter().any(|own| own.open.start <= range.start && range.end <= own.close.end)
+    asked.iter().any(|mark| mark.open.start <= range.start && range.end <= mark.close.end)
 }
 
 /// How our fragment is shown: in its own size and to be seen, whatever style sheets of the sender say of such elements. Nothing in it is
@@ -222,7 +222,7 @@ fn in_text(part: &Part<'_>, fragment: &str, link: &str) -> Option<Edit> {
 fn filled(fragment: &str, link: &str) -> String {
     let mut out = String::new();
     let mut at = 0;
-    for own in marker::all(fragment.as_bytes()).iter().filter(|own| own.word == Word::Preferences) {
+    for own in marker::all(fragment.as_bytes()).iter().filter(|mark| mark.word == Word::Preferences) {
         out.push_str(fragment.get(at..own.range.start).unwrap_or_default());
         out.push_str(link);
         at = own.range.end;
@@ -237,10 +237,11 @@ fn encoded(part: &Part<'_>, text: &str) -> Vec<u8> {
     let is_ascii =
         label.is_empty() || label.eq_ignore_ascii_case("us-ascii") || label.eq_ignore_ascii_case("ascii");
     let carries_all = part.leaf.transfer != Transfer::Identity || !part.bytes().is_ascii();
-    let encoding = Encoding::for_label(label.as_bytes())
-        .filter(|own| !is_ascii && carries_all && own.is_ascii_compatible() && own.output_encoding() == *own);
-    let whole = encoding.and_then(|own| {
-        let (bytes, _, has_replaced) = own.encode(text);
+    let encoding = Encoding::for_label(label.as_bytes()).filter(|encoding| {
+        !is_ascii && carries_all && encoding.is_ascii_compatible() && encoding.output_encoding() == *encoding
+    });
+    let whole = encoding.and_then(|encoding| {
+        let (bytes, _, has_replaced) = encoding.encode(text);
         (!has_replaced).then(|| bytes.into_owned())
     });
     whole.unwrap_or_else(|| fragment::in_ascii(text).into_bytes())
@@ -264,7 +265,7 @@ fn end_of_body(text: &[u8]) -> Option<usize> {
                 }
             }
             Kind::Comment => {
-                let is_long = text.get(range.start..).is_some_and(|own| own.starts_with(b"<!--"));
+                let is_long = text.get(range.start..).is_some_and(|rest| rest.starts_with(b"<!--"));
                 let ends: &[&[u8]] = if is_long { &[b"-->", b"--!>"] } else { &[b">"] };
                 is_open_ended = range.end >= text.len() && !ends.iter().any(|end| text.ends_with(end));
             }
@@ -275,7 +276,7 @@ fn end_of_body(text: &[u8]) -> Option<usize> {
     // A tag that is never closed swallows what follows it.
     let last = memchr::memrchr(b'<', text).map_or(&b""[..], |at| text.get(at..).unwrap_or_default());
     let is_cut_off =
-        last.get(1).is_some_and(|own| own.is_ascii_alphabetic() || matches!(own, b'/' | b'!' | b'?'))
+        last.get(1).is_some_and(|byte| byte.is_ascii_alphabetic() || matches!(byte, b'/' | b'!' | b'?'))
             && memchr::memchr(b'>', last).is_none();
     match body.or(html) {
         Some(at) => Some(at),
@@ -299,12 +300,12 @@ fn of_markup(text: &[u8]) -> Option<String> {
         if tokens.step()? != Kind::Open {
             continue;
         }
-        let named = tokens.attributes().iter().find(|own| {
-            let name = text.get(own.name.clone()).unwrap_or_default();
+        let named = tokens.attributes().iter().find(|attribute| {
+            let name = text.get(attribute.name.clone()).unwrap_or_default();
             name.eq_ignore_ascii_case(b"lang") || name.eq_ignore_ascii_case(b"xml:lang")
         });
-        if let Some(own) = named {
-            return code(text.get(own.value.clone()).unwrap_or_default());
+        if let Some(attribute) = named {
+            return code(text.get(attribute.value.clone()).unwrap_or_default());
         }
     }
     None
@@ -313,8 +314,8 @@ fn of_markup(text: &[u8]) -> Option<String> {
 /// The two letters of a language tag (RFC 5646).
 fn code(value: &[u8]) -> Option<String> {
     let value = value.trim_ascii();
-    let letters = value.get(..2).filter(|own| own.iter().all(u8::is_ascii_alphabetic))?;
-    let ends = value.get(2).is_none_or(|own| matches!(own, b'-' | b'_' | b',' | b' ' | b';'));
+    let letters = value.get(..2).filter(|letters| letters.iter().all(u8::is_ascii_alphabetic))?;
+    let ends = value.get(2).is_none_or(|byte| matches!(byte, b'-' | b'_' | b',' | b' ' | b';'));
     ends.then(|| String::from_utf8_lossy(letters).to_ascii_lowercase())
 }
 

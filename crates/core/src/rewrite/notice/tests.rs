@@ -155,7 +155,7 @@ fn the_language_and_the_charset_of_a_message_are_kept() {
         ("charset=iso-8859-1\r\nContent-Transfer-Encoding: quoted-printable", b"=E9t=E9".to_vec(), french),
         (
             "charset=iso-8859-1\r\nContent-Transfer-Encoding: 8bit",
-            bytes.chars().map(|own| own as u8).collect(),
+            bytes.chars().map(|character| character as u8).collect(),
             french,
         ),
         ("charset=utf-8\r\nContent-Transfer-Encoding: base64", utf8.into_bytes(), french),

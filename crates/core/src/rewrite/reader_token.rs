@@ -23,7 +23,7 @@ const HEAD: usize = 2;
 
 /// What a token is for. Its letter stands in the path, too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Kind {
+pub enum TokenKind {
     /// The preference page of one person: `/c/`.
     Preference,
     /// A gated pixel: `/p/`.
@@ -34,17 +34,18 @@ pub enum Kind {
     Shared,
 }
 
-impl Kind {
+impl TokenKind {
     /// Every kind.
-    pub const ALL: [Kind; 4] = [Kind::Preference, Kind::Gate, Kind::Day, Kind::Shared];
+    pub const ALL: [TokenKind; 4] =
+        [TokenKind::Preference, TokenKind::Gate, TokenKind::Day, TokenKind::Shared];
 
     /// The letter in the path.
     pub const fn letter(self) -> char {
         match self {
-            Kind::Preference => 'c',
-            Kind::Gate => 'p',
-            Kind::Day => 'd',
-            Kind::Shared => 's',
+            TokenKind::Preference => 'c',
+            TokenKind::Gate => 'p',
+            TokenKind::Day => 'd',
+            TokenKind::Shared => 's',
         }
     }
 }
@@ -103,12 +104,12 @@ pub struct Holder {
 
 impl Token {
     /// What it is for.
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> TokenKind {
         match self {
-            Token::Preference { .. } => Kind::Preference,
-            Token::Gate { .. } => Kind::Gate,
-            Token::Day { .. } => Kind::Day,
-            Token::Shared { .. } => Kind::Shared,
+            Token::Preference { .. } => TokenKind::Preference,
+            Token::Gate { .. } => TokenKind::Gate,
+            Token::Day { .. } => TokenKind::Day,
+            Token::Shared { .. } => TokenKind::Shared,
         }
     }
 
@@ -149,24 +150,24 @@ impl Token {
         out
     }
 
-    fn decode(kind: Kind, bytes: &[u8]) -> Option<Token> {
+    fn decode(kind: TokenKind, bytes: &[u8]) -> Option<Token> {
         let mut rest = bytes;
         let token = match kind {
-            Kind::Preference => {
+            TokenKind::Preference => {
                 Token::Preference { holder: Holder::decode(&mut rest)?, hint: take(&mut rest)? }
             }
-            Kind::Gate => {
+            TokenKind::Gate => {
                 let holder = Holder::decode(&mut rest)?;
                 let (mailstream, country) = (take(&mut rest)?, take(&mut rest)?);
                 let target = String::from_utf8(std::mem::take(&mut rest).to_vec()).ok()?;
                 Token::Gate { holder, mailstream, country, target }
             }
-            Kind::Day => Token::Day {
+            TokenKind::Day => Token::Day {
                 holder: Holder::decode(&mut rest)?,
                 mailstream: take(&mut rest)?,
                 country: take(&mut rest)?,
             },
-            Kind::Shared => Token::Shared {
+            TokenKind::Shared => Token::Shared {
                 controller: take(&mut rest)?.parse().ok()?,
                 mailstream: take(&mut rest)?,
                 campaign: array(&mut rest)?,
@@ -260,7 +261,7 @@ impl Mint {
     /// # Errors
     ///
     /// When it was not sealed here, or for something else.
-    pub fn open(&self, kind: Kind, token: &str) -> Result<Token, NotOpened> {
+    pub fn open(&self, kind: TokenKind, token: &str) -> Result<Token, NotOpened> {
         if token.len() > MAX_URL {
             return Err(NotOpened);
         }
@@ -282,7 +283,7 @@ impl Mint {
 }
 
 /// What a token only opens with: its version, key and kind.
-fn place([version, number]: [u8; HEAD], kind: Kind) -> [u8; 3] {
+fn place([version, number]: [u8; HEAD], kind: TokenKind) -> [u8; 3] {
     [version, number, kind.letter() as u8]
 }
 
@@ -297,13 +298,13 @@ pub fn hint(address: &str) -> String {
     let (name, top) = domain.rsplit_once('.').unwrap_or((domain, ""));
     let name = name.chars().next().map(String::from).unwrap_or_default();
     let hint = format!("{first}…{last}@{name}….{top}");
-    hint.chars().filter(|own| !own.is_control()).take(64).collect()
+    hint.chars().filter(|character| !character.is_control()).take(64).collect()
 }
 
 /// The top-level domain of an address; empty where it has none that could be one.
 pub fn top_level_domain(address: &str) -> &str {
     let top = address.trim_end_matches('.').rsplit(['.', '@']).next().unwrap_or_default();
-    let is_one = top.len() <= 63 && top.bytes().all(|own| own.is_ascii_alphanumeric() || own == b'-');
+    let is_one = top.len() <= 63 && top.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
     if is_one { top } else { "" }
 }
 
@@ -338,8 +339,8 @@ mod tests {
         for token in samples() {
             for number in [1, 2, 255] {
                 let sealed = mint.seal(&token, number);
-                assert!(sealed.bytes().all(|own| own.is_ascii_alphanumeric() || b"-_".contains(&own)));
-                for kind in Kind::ALL {
+                assert!(sealed.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)));
+                for kind in TokenKind::ALL {
                     let opened = mint.open(kind, &sealed);
                     assert_eq!(opened, if kind == token.kind() { Ok(token.clone()) } else { Err(NotOpened) });
                 }
@@ -370,7 +371,7 @@ mod tests {
     fn personal_tokens_are_never_alike_and_shared_ones_always() {
         let mint = mint();
         for token in samples() {
-            let is_shared = token.kind() == Kind::Shared;
+            let is_shared = token.kind() == TokenKind::Shared;
             assert_eq!(mint.seal(&token, 1) == mint.seal(&token, 1), is_shared, "{token:?}");
             let again = Mint::new(StoreKey::new([7; 32]));
             assert_eq!(mint.seal(&token, 1) == again.seal(&token, 1), is_shared);
@@ -394,7 +395,7 @@ mod tests {
         let url = mint.url("https://choice.shop.example/", &gate(1000), 1).unwrap();
         assert!(url.starts_with("https://choice.shop.example/p/") && url.len() <= MAX_URL, "{url}");
         let sealed = url.rsplit('/').next().unwrap();
-        assert_eq!(mint.open(Kind::Gate, sealed), Ok(gate(1000)));
+        assert_eq!(mint.open(TokenKind::Gate, sealed), Ok(gate(1000)));
         assert_eq!(mint.url("https://choice.shop.example", &gate(1500), 1), None);
     }
 
