@@ -163,7 +163,7 @@ mod tests {
         for (url, word) in [
             (format!("http://127.0.0.1:{free}"), "start the server"),
             ("http://nowhere.invalid".to_owned(), "to the DNS"),
-            ("nothing".to_owned(), "no web address"),
+            ("nothing".to_owned(), "not a web address"),
         ] {
             let error = runtime.block_on(probe(&url, "abc")).unwrap_err();
             assert!(error.to_string().contains(word), "{url}: {error}");
