@@ -109,7 +109,7 @@ fn consent_is_set_imported_shown_verified_and_rebuilt_without_a_server() {
         (output.status.success(), out, err)
     };
     let (fine, out, _) = run(&["set", "ann@home.example", "granted"]);
-    assert!(!fine && out.contains("no evidence"), "{out}");
+    assert!(!fine && out.contains("proof of consent is missing"), "{out}");
     assert!(run(&["set", "ann@home.example", "granted", "--evidence", "form/1"]).0);
     let (_, out, _) = run(&["get", "ANN@home.example"]);
     assert!(
@@ -123,7 +123,7 @@ fn consent_is_set_imported_shown_verified_and_rebuilt_without_a_server() {
     );
     let (fine, out, err) = run(&["import", file.to_str().unwrap()]);
     assert!(
-        !fine && out.starts_with("3 recorded, 1 of them without a grant") && out.contains("2 bad"),
+        !fine && out.starts_with("3 recorded, 1 of them without a grant") && out.contains("2 invalid"),
         "{out}{err}"
     );
     assert!(err.contains("line 3: ") && err.contains("line 6: ") && err.contains("future"), "{err}");
@@ -170,10 +170,10 @@ fn a_person_s_records_are_exported_with_their_proof_and_a_store_is_copied_and_pu
     assert!(fine && export.contains("form/1") && !export.contains("ann@home"), "{export}");
     let file = folder.file("export.json", &export);
     let (fine, out, _) = run(&["verify", "--export", file.to_str().unwrap()]);
-    assert!(fine && out.contains("Every record of the export stands in the journal"), "{out}");
+    assert!(fine && out.contains("Every record of the export is in the journal"), "{out}");
     let forged = export.replacen("\"payload\": \"01", "\"payload\": \"02", 1);
     let (fine, out, _) = run(&["verify", "--export", folder.file("forged.json", &forged).to_str().unwrap()]);
-    assert!(!fine && out.contains("Not in the journal as the export says: 1"), "{out}");
+    assert!(!fine && out.contains("Missing from the journal, or different: 1"), "{out}");
     assert!(run(&["export", "ann@home.example", "--html", &path("ann.html")]).0);
     let page = std::fs::read_to_string(path("ann.html")).unwrap();
     assert!(page.contains("Record 1") && page.contains("withdrawn") && !page.contains("<script"), "{page}");
@@ -247,7 +247,7 @@ fn the_demonstration_shows_what_was_removed() {
     let output = program().args(["demo", "--once", "--listen", "127.0.0.1:0"]).output().unwrap();
     let (out, err) = said(&output);
     assert!(output.status.success(), "{err}");
-    assert_eq!(out.matches("as it came").count(), 3, "{out}");
+    assert_eq!(out.matches("as received").count(), 3, "{out}");
     assert_eq!(out.matches("rewritten").count(), 6, "{out}");
 }
 

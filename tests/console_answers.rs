@@ -63,7 +63,7 @@ fn what_if_shows_a_swap_as_a_swap_in_the_language_of_the_page() {
         ("sums", "", "s", "shared pixel"),
     ] {
         let told = tried(&mut browser, mailstream, state, &message);
-        assert!(told.contains("A pixel of the relay’s own would take the tracker’s place."), "{told}");
+        assert!(told.contains("A pixel of the relay would replace the tracker."), "{told}");
         let row = format!("{name} <code>https://choice.shop.example/{letter}/…</code>");
         assert!(told.contains(&row), "{mailstream}: {told}");
         // In the copy stands the pixel of ours, and no tracker any more.
@@ -72,7 +72,7 @@ fn what_if_shows_a_swap_as_a_swap_in_the_language_of_the_page() {
         assert!(after.contains(name) && !after.contains("tracker: "), "{after}");
     }
     let told = tried(&mut browser, "news", "refused", &message);
-    assert!(told.contains("Trackers would be taken out.") && told.contains("<td>taken out</td>"), "{told}");
+    assert!(told.contains("Trackers would be removed.") && told.contains("<td>taken out</td>"), "{told}");
     let told = tried(&mut browser, "watched", "refused", &message);
     assert!(told.contains("the mailstream only observes") && told.contains("<td>stays</td>"), "{told}");
     for (code, words, english) in [

@@ -106,7 +106,7 @@ fn metadata_comes_over_tls_and_a_failure_leaves_the_last_good_one() {
     signs_in();
     let log = &signed.console.log;
     let stays = |words: &str| {
-        log.wait(words, |line| line.contains("the old stays in force") && line.contains(words));
+        log.wait(words, |line| line.contains("the previous one stays in force") && line.contains(words));
         signs_in();
     };
     server.answer("<html>Sorry</html>");
@@ -127,7 +127,7 @@ fn metadata_comes_over_tls_and_a_failure_leaves_the_last_good_one() {
     );
     server.answer(&format!("{}{key}{}", &metadata[..descriptor], &metadata[descriptor..]));
     server.show(&good);
-    log.wait("the second key", |line| line.contains("counts from now on") && line.contains("keys=2"));
+    log.wait("the second key", |line| line.contains("is now in force") && line.contains("keys=2"));
     // That key is of another kind and stands first; what is signed by the one behind it still counts.
     signs_in();
 }

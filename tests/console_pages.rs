@@ -232,7 +232,7 @@ fn a_withdrawal_and_an_erasure_are_recorded_with_their_reasons() {
     assert_eq!(browser.submit(&page, &erase, &sure).status, 303);
     let page = browser.page(&path);
     assert!(
-        page.contains("has recorded nothing of this person") && page.contains("There is no record of that"),
+        page.contains("has recorded nothing about this person") && page.contains("No matching records"),
         "{page}"
     );
     assert!(browser.page("/audit").contains("request 12"));
@@ -270,7 +270,8 @@ fn pages_show_rules_trackers_delivery_and_a_report() {
     );
     let report = browser.page("/report?controller=shop&since=2026-01-01");
     assert!(
-        report.contains("copies of messages were handled") && report.contains("How these figures are made"),
+        report.contains("copies of messages were handled")
+            && report.contains("How these figures are computed"),
         "{report}"
     );
     assert_eq!(browser.get("/report?controller=shop&since=x").status, 400);
@@ -280,7 +281,7 @@ fn pages_show_rules_trackers_delivery_and_a_report() {
     let by_id =
         browser.submit(&page, "/messages", &[("controller", "shop"), ("message_id", "<1@shop.example>")]);
     assert_eq!(by_id.text().matches("href=\"/messages/").count(), 2, "{}", by_id.text());
-    assert!(browser.page("/messages?controller=club").contains("There is no record of that"));
+    assert!(browser.page("/messages?controller=club").contains("No matching records"));
     assert_eq!(browser.get("/messages?controller=nobody").status, 403);
 }
 
@@ -343,7 +344,7 @@ fn what_if_shows_a_message_before_and_after_and_keeps_nothing() {
     assert_eq!(refused.status, 200, "{}", refused.text());
     let text = refused.text();
     assert!(
-        text.contains("Trackers would be taken out")
+        text.contains("Trackers would be removed")
             && text.contains("SendGrid")
             && text.contains("iframe sandbox=\"\""),
         "{text}"
@@ -373,7 +374,7 @@ fn without_the_relay_pages_say_so() {
     }
     let page = browser.get("/").text();
     assert!(
-        page.contains("The relay does not answer") && page.contains("Mail may flow all the same"),
+        page.contains("The relay does not answer") && page.contains("Mail may be flowing all the same"),
         "{page}"
     );
     assert_eq!(browser.get(&format!("/person/{}", encoded(&"0".repeat(32)))).status, 502);

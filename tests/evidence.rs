@@ -44,7 +44,7 @@ fn wait_for(relay: &Relay, count: usize) {
 
 fn is_whole(relay: &Relay) -> bool {
     let (is_whole, lines) = evidence(relay, &["verify"]);
-    assert_eq!(is_whole, lines.last().is_some_and(|own| own == "Every record fits its chain."), "{lines:?}");
+    assert_eq!(is_whole, lines.last().is_some_and(|own| own == "All chains are intact."), "{lines:?}");
     is_whole
 }
 
@@ -430,5 +430,5 @@ fn a_directory_that_cannot_be_used_stops_the_start() {
     let output = support::program().args(["run", "--config"]).arg(config).output().unwrap();
     assert!(!output.status.success());
     let said = String::from_utf8(output.stderr).unwrap();
-    assert!(said.contains("evidence cannot be kept") && said.contains("taken"), "{said}");
+    assert!(said.contains("audit records cannot be kept") && said.contains("taken"), "{said}");
 }

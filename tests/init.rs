@@ -31,7 +31,7 @@ fn init_leaves_a_relay_that_was_tried() {
     let told = said(&output);
     assert!(output.status.success(), "{told}");
     for wanted in [
-        "taken out: img",
+        "removed: img",
         "signature of pixelward._domainkey.shop.example: holds",
         "\"observe\"",
         "pixelward check --config",
@@ -76,7 +76,7 @@ fn init_writes_over_nothing() {
         let output = init(&folder.0, &[&["--next-hop", "smtp.example.org"], arguments].concat());
         assert!(!output.status.success());
         assert!(
-            said(&output).contains("is there already") && said(&output).contains("--dir"),
+            said(&output).contains("already exists") && said(&output).contains("--dir"),
             "{}",
             said(&output)
         );
@@ -96,7 +96,7 @@ fn answers_that_do_not_fit_write_nothing_and_say_what_to_do() {
         (&[][..], "--next-hop smtp.example.org"),
         (&["--next-hop", "a b"], "invalid server"),
         (&["--next-hop", "smtp.example.org", "--listen", "0.0.0.0:25"], "--allow 192.0.2.0/24"),
-        (&["--next-hop", "smtp.example.org", "--allow", "192.0.2.0/99"], "no network"),
+        (&["--next-hop", "smtp.example.org", "--allow", "192.0.2.0/99"], "invalid network"),
         (&["--next-hop", "smtp.example.org", "--controller", "A Shop"], "controller name"),
         (&["--next-hop", "smtp.example.org", "--public-url", "ftp://x"], "https://"),
         (&["--next-hop", "smtp.example.org", "--dkim", "../shop"], "invalid DNS name"),
@@ -132,8 +132,8 @@ fn five_questions_are_asked_at_a_terminal() {
     let output = Command::new("python3").args(["-c", script]).arg(program).arg(&folder.0).output().unwrap();
     let told = said(&output);
     assert!(output.status.success(), "{told}");
-    assert!(told.contains("\"sideways\" is none of them"), "{told}");
-    assert!(told.contains("\"nowhere\" is no address with a port"), "{told}");
+    assert!(told.contains("unknown recipe \"sideways\""), "{told}");
+    assert!(told.contains("invalid address \"nowhere\""), "{told}");
     assert!(told.contains("content_filter = pixelward:[127.0.0.1]:2600"), "{told}");
     let config = pixelward::config::Config::load(&folder.0.join("config.toml")).unwrap();
     assert_eq!((config.next_hops[0].host.as_str(), config.next_hops[0].port), ("127.0.0.1", 10026));

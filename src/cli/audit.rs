@@ -1,4 +1,4 @@
-//! `pixelward audit`: who looked at or changed what by the console. It reads the files; the relay may run.
+//! `pixelward audit`: the audit trail of the console. It reads the files, so the relay may be running.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -11,11 +11,18 @@ use crate::consent::Timestamp;
 use crate::record::audit::{Chained, verify};
 use crate::record::evidence::export::hex;
 
-/// Check and hand on the audit trail: who looked at or changed what by the console.
+/// Verify and export the audit trail: who looked at or changed what through the console
 #[derive(Args, Debug)]
 pub struct Audit {
-    /// The configuration. Default: config.toml here, or else in /etc/pixelward.
-    #[arg(long, short, default_value_os_t = crate::config::usual("config.toml"), hide_default_value = true, value_name = "FILE", global = true)]
+    /// Configuration file [default: config.toml here, or else in /etc/pixelward]
+    #[arg(
+        long,
+        short,
+        default_value_os_t = crate::config::usual("config.toml"),
+        hide_default_value = true,
+        value_name = "FILE",
+        global = true
+    )]
     pub config: PathBuf,
     #[command(subcommand)]
     command: Command,
@@ -23,9 +30,9 @@ pub struct Audit {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Check the chain of hashes. Exits with 1 where an entry was changed or is missing.
+    /// Verify the hash chain; exit with 1 if an entry was changed or is missing
     Verify,
-    /// Write every entry as one JSON object a line, the oldest first.
+    /// Write every entry as one JSON object per line, oldest first
     Export,
 }
 
@@ -40,7 +47,7 @@ pub fn run(command: &Audit) -> Result<ExitCode, Box<dyn std::error::Error>> {
     let mut out = std::io::stdout().lock();
     if !directory.exists() {
         return Err(format!(
-            "{} is not there: nothing was written into the audit trail yet",
+            "{} does not exist: nothing has been written to the audit trail yet",
             directory.display()
         )
         .into());
@@ -48,12 +55,7 @@ pub fn run(command: &Audit) -> Result<ExitCode, Box<dyn std::error::Error>> {
     match &command.command {
         Command::Verify => {
             let head = verify(&directory, |_| {})?;
-            writeln!(
-                out,
-                "Every entry fits the chain: {} entries, which ends with {}.",
-                head.count,
-                hex(&head.hash)
-            )?;
+            writeln!(out, "The chain is intact: {} entries, ending with {}.", head.count, hex(&head.hash))?;
         }
         Command::Export => {
             let mut written = Ok(());

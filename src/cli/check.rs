@@ -1,4 +1,4 @@
-//! `pixelward check`: whether everything is in place before the relay runs.
+//! `pixelward check`: checks that everything is ready before the relay runs.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -22,17 +22,24 @@ use crate::web::mapping::secret;
 use crate::web::probe::probe;
 use crate::web::{api_token, public};
 
-/// Check the configuration, the certificates, the store, and that the next hop answers and readers come here.
+/// Check the configuration, the certificates, the store, the next hop and the addresses for readers
 ///
-/// Says for each finding what to do about it. Nothing is sent but a greeting to the next hop, and a question to each public_url.
+/// Says what to do about each finding. Sends nothing but a greeting to the next hop, and a request to each
+/// public_url.
 #[derive(Args, Debug)]
 pub struct Check {
-    /// The configuration. Default: config.toml here, or else in /etc/pixelward.
-    #[arg(long, short, default_value_os_t = crate::config::usual("config.toml"), hide_default_value = true, value_name = "FILE")]
+    /// Configuration file [default: config.toml here, or else in /etc/pixelward]
+    #[arg(
+        long,
+        short,
+        default_value_os_t = crate::config::usual("config.toml"),
+        hide_default_value = true,
+        value_name = "FILE"
+    )]
     pub config: PathBuf,
 }
 
-/// Findings, as they are printed.
+/// Prints findings.
 #[derive(Default)]
 struct Findings {
     failed: u32,
@@ -57,7 +64,7 @@ impl Findings {
 ///
 /// # Errors
 ///
-/// Only when it cannot do its work; what it finds is not an error of its own.
+/// Only when it cannot do its work; findings are not errors.
 pub fn run(command: &Check) -> Result<ExitCode, Box<dyn std::error::Error>> {
     let mut findings = Findings::default();
     let config = match Config::load(&command.config) {
@@ -68,16 +75,17 @@ pub fn run(command: &Check) -> Result<ExitCode, Box<dyn std::error::Error>> {
         }
         Err(error) => {
             findings.bad(&format!(
-                "{error}\n        Correct these lines; pixelward.toml(5) and config.reference.toml explain every setting."
+                "{error}\n        Correct these lines; pixelward.toml(5) and config.reference.toml explain \
+                 every setting."
             ));
             return Ok(ExitCode::FAILURE);
         }
     };
-    findings.good(&format!("{} is well-formed", command.config.display()));
+    findings.good(&format!("{} is valid", command.config.display()));
     hints(&config, &findings);
     keys(&config, &findings);
     if let Err(error) = api_token::load(&config.api.tokens_file) {
-        findings.bad(&format!("the tokens of the API: {error}"));
+        findings.bad(&format!("the API tokens: {error}"));
     }
     for webhook in &config.api.webhooks {
         if let Err(error) = secret(&webhook.secret_file) {
@@ -90,7 +98,7 @@ pub fn run(command: &Check) -> Result<ExitCode, Box<dyn std::error::Error>> {
     match Live::of(config) {
         Err(error) => findings.bad(&error),
         Ok(live) => {
-            findings.good("certificates, catalogues and credentials can be read");
+            findings.good("certificates, catalogues and credentials are readable");
             for pool in live.web.pools() {
                 next_hop(&runtime, &pool.hop, &mut findings);
             }
@@ -99,7 +107,7 @@ pub fn run(command: &Check) -> Result<ExitCode, Box<dyn std::error::Error>> {
     Ok(if findings.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Whether readers come here by the addresses that they are given.
+/// Checks that readers reach the relay at the addresses they are given.
 fn public(runtime: &Runtime, config: &Config, findings: &mut Findings) {
     let with_pages =
         config.policy.rulebook.controllers().filter(|controller| controller.public_url.is_some());
@@ -109,16 +117,18 @@ fn public(runtime: &Runtime, config: &Config, findings: &mut Findings) {
         let (name, url) = (&controller.name, controller.public_url.as_deref().unwrap_or_default());
         if config.public.address.is_none() {
             findings.hint(&format!(
-                "controller {name} has public_url, and public.address is \"\": nothing that readers get leads anywhere. Set public.address"
+                "controller {name} has a public_url, but public.address is \"\", so links for readers lead \
+                 nowhere. Set public.address"
             ));
             continue;
         }
         let Ok(key) = &key else { continue };
         let mark = public::mark(&StoreKey::new(key.derived(Mint::LABEL)));
         match runtime.block_on(probe(url, &mark)) {
-            Ok(()) => findings.good(&format!("readers of {name} come here by {url}")),
+            Ok(()) => findings.good(&format!("readers of {name} reach this relay at {url}")),
             Err(error) if !runs && error.may_be_rest() => findings.hint(&format!(
-                "controller {name}: {url}: {error}. The relay does not run, so this may be all right; check again once it does"
+                "controller {name}: {url}: {error}. The relay is not running, so this may be fine; check \
+                 again once it is"
             )),
             Err(error) => findings.bad(&format!("controller {name}: public_url {url}: {error}")),
         }
@@ -140,46 +150,48 @@ fn next_hop(runtime: &Runtime, hop: &NextHop, findings: &mut Findings) {
             }
         }
         Err(error) => findings.bad(&format!(
-            "the next hop {hop} cannot be used: {error}\n        Look at host, port, tls, ca_file and credentials_file in [[next_hop]]."
+            "the next hop {hop} cannot be used: {error}\n        Check host, port, tls, ca_file and \
+             credentials_file in [[next_hop]]."
         )),
     }
 }
 
 fn hints(config: &Config, findings: &Findings) {
     if config.mode == Mode::Observe {
-        findings.hint("mode is \"observe\": nothing is taken out of any mail");
+        findings.hint("mode is \"observe\": nothing is removed from any mail");
     }
     for hop in &config.next_hops {
         if let Some(esp) = Esp::of_host(&hop.host).filter(|esp| hop.esp != Some(*esp)) {
             findings.hint(&format!(
-                "the next hop {} belongs to a service that can add an open pixel behind this relay: set esp = \"{}\" in [[next_hop]]",
+                "the next hop {} belongs to a service that can add an open pixel after this relay: set esp = \
+                 \"{}\" in [[next_hop]]",
                 hop.host,
                 esp.name()
             ));
         }
         if let (Some(esp), Some(reason)) = (hop.esp, &hop.accept_downstream_tracking) {
-            findings
-                .hint(&format!("{} may track behind this relay, which is accepted: {reason}", esp.name()));
+            findings.hint(&format!("{} may track after this relay, which is accepted: {reason}", esp.name()));
         }
     }
     for warning in lint(&config.policy.rulebook, Timestamp::now()) {
         findings.hint(&warning);
     }
     if config.consent.head_copy.is_none() {
-        findings.hint("consent.head_copy is not set: an old copy of the store put back would not be noticed");
+        findings.hint("consent.head_copy is not set: a restored old copy of the store would not be noticed");
     }
     for listener in &config.listeners {
         listener.broad_networks().iter().for_each(|told| findings.hint(told));
         if listener.tls != ListenerTls::None && listener.certificate.is_none() {
             findings.hint(&format!(
-                "listener {} has no certificate: one for development is made, which no client trusts",
+                "listener {} has no certificate: a development certificate is created, which no client \
+                 trusts",
                 listener.name
             ));
         }
     }
 }
 
-/// Whose mail each key signs.
+/// Lists whose mail each key signs.
 fn keys(config: &Config, findings: &Findings) {
     let rulebook = &config.policy.rulebook;
     let can_tie = rulebook.controllers().any(|controller| controller.conditions.can_tie());
@@ -191,9 +203,9 @@ fn keys(config: &Config, findings: &Findings) {
         match holders {
             Holders::Named(_) => findings.good(&format!("{title} signs mail of {names}")),
             Holders::Unclaimed(_) if can_tie && !is_fallback => findings.hint(&format!(
-                "{title} signs mail of {names} alone: no condition of a controller names the domain. \
-                 Set controllers in [[dkim.key]] to say whose it is; \
-                 who is tied to another by listener or login gets no signature of it"
+                "{title} signs only mail of {names}: no controller's conditions name the domain. Set \
+                 controllers in [[dkim.key]] to say whose it is; a client tied to another controller by \
+                 listener or login gets no signature from it"
             )),
             Holders::Unclaimed(_) => findings.good(&format!("{title} signs mail of {names}")),
         }
@@ -202,12 +214,12 @@ fn keys(config: &Config, findings: &Findings) {
 
 fn store(config: &Config, findings: &mut Findings) {
     if Client::connect(&config.data_directory).is_some() {
-        findings.good("the relay runs, and has the consent store");
+        findings.good("the relay is running, and has the consent store open");
         return;
     }
     match Store::open(&store_settings(config)) {
         Ok(store) => {
-            findings.good(&format!("the consent store can be used; it knows {} people", store.people()))
+            findings.good(&format!("the consent store is usable; it knows {} people", store.people()))
         }
         Err(error @ StoreError::Busy(_)) => findings.hint(&error.to_string()),
         Err(error) => findings.bad(&error.to_string()),

@@ -1,4 +1,4 @@
-//! `pixelward dkim`: keys of our own, their records, and whether signatures hold.
+//! `pixelward dkim`: signing keys, their DNS records, and verification.
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
@@ -13,7 +13,7 @@ use crate::sign::existing::MAX_SIGNATURES;
 use crate::sign::verify::{Verdict, verify};
 use crate::sign::{Algorithm, SigningKey};
 
-/// Keys that sign mail after it was rewritten, their DNS records, and whether signatures hold.
+/// Create signing keys, print their DNS records, and verify signatures
 #[derive(Args, Debug)]
 pub struct Dkim {
     #[command(subcommand)]
@@ -27,56 +27,62 @@ enum Action {
     Verify(Verify),
 }
 
-/// The kind of a key.
+/// The type of a key.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum KeyKind {
-    /// RSA of 2048 bits: every receiver knows it.
+    /// RSA with 2048 bits, which every verifier supports
     Rsa,
-    /// Ed25519: short, and not known everywhere. Best beside an RSA key.
+    /// Ed25519: short, but not supported everywhere; best beside an RSA key
     Ed25519,
 }
 
-/// Make a private key, and print the DNS record and the configuration that go with it.
+/// Create a private key, and print its DNS record and the lines for the configuration
 ///
-/// The file is readable by its owner alone; an existing one is not written over. Publish the record first, then add the lines to the
-/// configuration and send SIGHUP to the relay.
+/// Only the owner can read the file; an existing file is not overwritten. Publish the record first, then add
+/// the lines to the configuration and send SIGHUP to the relay.
 #[derive(Args, Debug)]
 struct Keygen {
-    /// The domain in From that it signs for.
+    /// The domain in From that it signs for
     #[arg(long, value_name = "DOMAIN")]
     domain: String,
-    /// The name of its record below _domainkey of the domain.
+    /// The selector: the name of its record below _domainkey of the domain
     #[arg(long, value_name = "NAME", default_value = "pixelward")]
     selector: String,
-    /// The kind of key.
+    /// Type of key
     #[arg(long, value_enum, default_value = "rsa")]
     kind: KeyKind,
-    /// Where the private key is written.
+    /// File for the private key
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
 }
 
-/// Print the DNS records of the configured keys, as lines of a zone file.
+/// Print the DNS records of the configured keys, as lines of a zone file
 #[derive(Args, Debug)]
 struct Dns {
-    /// The configuration. Default: config.toml here, or else in /etc/pixelward.
-    #[arg(long, short, default_value_os_t = crate::config::usual("config.toml"), hide_default_value = true, value_name = "FILE")]
+    /// Configuration file [default: config.toml here, or else in /etc/pixelward]
+    #[arg(
+        long,
+        short,
+        default_value_os_t = crate::config::usual("config.toml"),
+        hide_default_value = true,
+        value_name = "FILE"
+    )]
     config: PathBuf,
 }
 
-/// Say of each DKIM signature of a message whether it holds.
+/// Verify each DKIM signature of a message
 ///
-/// The records of the configured keys are known; others are given with --record. Nothing is looked up in DNS. Exit code 1 where a signature does
-/// not hold or there is none.
+/// Knows the records of the configured keys; pass others with --record. DNS is not queried. Exits with 1 if a
+/// signature is invalid or there is none.
 #[derive(Args, Debug)]
 struct Verify {
-    /// The message; standard input without it, or for "-".
+    /// The message; standard input if omitted or "-"
     #[arg(default_value = "-", value_name = "FILE")]
     file: PathBuf,
-    /// The configuration whose keys are known. Default: config.toml here, or else in /etc/pixelward, where there is one.
+    /// Configuration file with the keys [default: config.toml here, or else in /etc/pixelward, if it exists]
     #[arg(long, short, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// A record, as NAME=CONTENT: "px._domainkey.shop.example=v=DKIM1; k=rsa; p=…".
+    /// A record, as NAME=CONTENT: "px._domainkey.shop.example=v=DKIM1; k=rsa; p=…"
     #[arg(long, value_name = "NAME=CONTENT")]
     record: Vec<String>,
 }
@@ -85,14 +91,16 @@ struct Verify {
 ///
 /// # Errors
 ///
-/// When a file cannot be read or written, or holds something else.
+/// When a file cannot be read or written, or has unexpected contents.
 pub fn run(command: &Dkim) -> Result<ExitCode, Box<dyn std::error::Error>> {
     match &command.action {
         Action::Keygen(command) => keygen(command),
         Action::Dns(command) => {
             let keys = crate::config::treatment::signing_keys(&Config::load(&command.config)?)?;
             if keys.is_empty() {
-                return Err("the configuration has no [[dkim.key]]; `pixelward dkim keygen` makes one".into());
+                return Err(
+                    "the configuration has no [[dkim.key]]; `pixelward dkim keygen` creates one".into()
+                );
             }
             keys.iter().for_each(|key| println!("{}", zone_line(key)));
             Ok(ExitCode::SUCCESS)
@@ -119,7 +127,7 @@ fn keygen(command: &Keygen) -> Result<ExitCode, Box<dyn std::error::Error>> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// A record as a line of a zone file: in strings of at most 255 bytes.
+/// Formats a record as a line of a zone file: in strings of at most 255 bytes.
 pub(super) fn zone_line(key: &SigningKey) -> String {
     let record = key.record();
     let strings: Vec<String> = record
@@ -139,7 +147,7 @@ fn check(command: &Verify) -> Result<ExitCode, Box<dyn std::error::Error>> {
         }
     }
     for record in &command.record {
-        let (name, content) = record.split_once('=').ok_or("--record wants NAME=CONTENT")?;
+        let (name, content) = record.split_once('=').ok_or("--record: expected NAME=CONTENT")?;
         records.insert(name.to_ascii_lowercase(), content.to_owned());
     }
     let message = read(&command.file)?;
@@ -151,13 +159,13 @@ fn check(command: &Verify) -> Result<ExitCode, Box<dyn std::error::Error>> {
         println!("the message has no signature");
     }
     if found.len() >= MAX_SIGNATURES {
-        println!("no more than {MAX_SIGNATURES} signatures are looked at");
+        println!("only the first {MAX_SIGNATURES} signatures are verified");
     }
     let holds = !found.is_empty() && found.iter().all(|check| check.verdict == Verdict::Holds);
     Ok(if holds { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// A message with CRLF line ends, as it went over the wire.
+/// Converts the line endings of a message to CRLF, as on the wire.
 fn read(path: &Path) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
     let read = match path.as_os_str() == "-" {

@@ -1,4 +1,5 @@
-//! `pixelward evidence`: what was done with whose mail, and the proof of it. It reads the files; the relay may run.
+//! `pixelward evidence`: audit records of what was done with mail. It reads the files, so the relay may be
+//! running.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -16,13 +17,20 @@ use crate::record::statistics;
 
 type Failure = Box<dyn std::error::Error>;
 
-/// Look at, hand on and check the evidence of what was done with mail (N23).
+/// Search, export and verify the audit records of what was done with mail
 #[derive(Args, Debug)]
 pub struct Evidence {
-    /// The configuration. Default: config.toml here, or else in /etc/pixelward.
-    #[arg(long, short, default_value_os_t = crate::config::usual("config.toml"), hide_default_value = true, value_name = "FILE", global = true)]
+    /// Configuration file [default: config.toml here, or else in /etc/pixelward]
+    #[arg(
+        long,
+        short,
+        default_value_os_t = crate::config::usual("config.toml"),
+        hide_default_value = true,
+        value_name = "FILE",
+        global = true
+    )]
     pub config: PathBuf,
-    /// Answer in JSON.
+    /// Print JSON
     #[arg(long, global = true)]
     pub json: bool,
     #[command(subcommand)]
@@ -31,64 +39,69 @@ pub struct Evidence {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Show the newest records that fit, newest first. Exits with 1 where there is none.
+    /// Show matching records, newest first; exit with 1 if there is none
     Find {
         #[command(flatten)]
         wanted: Wanted,
-        /// The most that are shown.
-        #[arg(long, value_name = "COUNT", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+        /// Maximum number of records
+        #[arg(
+            long,
+            value_name = "COUNT",
+            default_value_t = 100,
+            value_parser = clap::value_parser!(u32).range(1..=100_000)
+        )]
         limit: u32,
     },
-    /// Write every record that fits as one JSON object a line, with the proof that the chain has it.
+    /// Write every matching record as one JSON object per line, with the proof that it is part of the chain
     Export {
         #[command(flatten)]
         wanted: Wanted,
-        /// Write to this file instead of standard output.
+        /// Write to this file instead of standard output
         #[arg(long, value_name = "FILE")]
         to: Option<PathBuf>,
     },
-    /// Check every chain of hashes and every summary; or whether an export is what the chains have.
+    /// Verify every hash chain and every summary; or compare an export with the chains
     Verify {
-        /// A file that `evidence export` wrote.
+        /// A file written by `evidence export`
         #[arg(long, value_name = "FILE")]
         export: Option<PathBuf>,
     },
-    /// Sum up by controller, mailstream, outcome and vendor, without reading records.
+    /// Summarise by controller, mailstream, outcome and vendor, without reading records
     Report {
-        /// The first day, as 2026-11-01. Default: all there is.
+        /// The first day, such as 2026-11-01 [default: all days]
         #[arg(long, value_name = "DAY")]
         since: Option<String>,
     },
 }
 
-/// Which records. What is not given fits all.
+/// Search criteria. A criterion that is not given matches everything.
 #[derive(Args, Debug)]
 struct Wanted {
-    /// The recipient's mail address. Of people who were erased nothing can be found.
+    /// The recipient's mail address; people who were erased cannot be found
     #[arg(long, value_name = "ADDRESS")]
     person: Option<String>,
-    /// The Message-ID of the message.
+    /// The Message-ID of the message
     #[arg(long, value_name = "ID")]
     message_id: Option<String>,
-    /// The relay's own id of the message, as it stands in the log and in the Received field.
+    /// The relay's id of the message, as in the log and in the Received field
     #[arg(long, value_name = "ID")]
     id: Option<String>,
-    /// Not before this moment, as 2026-11-24 or 2026-11-24T08:00:00Z.
+    /// The earliest time, such as 2026-11-24 or 2026-11-24T08:00:00Z
     #[arg(long, value_name = "TIME")]
     since: Option<String>,
-    /// Before this moment.
+    /// The time before which records were made
     #[arg(long, value_name = "TIME")]
     until: Option<String>,
-    /// On whose behalf it was sent.
+    /// The controller
     #[arg(long, value_name = "NAME")]
     controller: Option<String>,
-    /// Which kind of mail.
+    /// The mailstream
     #[arg(long, value_name = "NAME")]
     mailstream: Option<String>,
-    /// What was decided or done: keep, swap_gated, swap_shared, swap_day or strip.
+    /// What was decided or done: keep, swap_gated, swap_shared, swap_day or strip
     #[arg(long, value_name = "OUTCOME")]
     outcome: Option<String>,
-    /// Whose tracker was found; "unknown" for those that nobody knows.
+    /// The vendor of a tracker that was found; "unknown" for unknown vendors
     #[arg(long, value_name = "NAME")]
     vendor: Option<String>,
 }
@@ -97,7 +110,7 @@ struct Wanted {
 ///
 /// # Errors
 ///
-/// When the evidence cannot be read.
+/// When the audit records cannot be read.
 pub fn run(command: &Evidence) -> Result<ExitCode, Failure> {
     let config = Config::load(&command.config)?;
     match &command.command {
@@ -110,7 +123,7 @@ pub fn run(command: &Evidence) -> Result<ExitCode, Failure> {
 }
 
 impl Wanted {
-    /// The query. The store's keys are only read where an address or a Message-ID is asked for.
+    /// Builds the query. Reads the store's keys only if an address or a Message-ID is given.
     fn query(&self, config: &Config) -> Result<Query, Failure> {
         let time = |text: &Option<String>| text.as_deref().map(Timestamp::parse).transpose();
         let mut query = Query {
@@ -130,7 +143,7 @@ impl Wanted {
         if let Some(text) = &self.message_id {
             let key = StoreKey::new(store_key.derived(MessageIds::LABEL));
             let tag = MessageIds::new(key).tag(text);
-            query.message_id = Some(tag.ok_or_else(|| format!("{text:?} is no Message-ID"))?);
+            query.message_id = Some(tag.ok_or_else(|| format!("invalid Message-ID {text:?}"))?);
         }
         if let Some(address) = &self.person {
             let path = config.consent.directory.join(PSEUDONYMS);
@@ -138,7 +151,7 @@ impl Wanted {
                 .map_err(|error| format!("{}: {error}", path.display()))?;
             let pseudonym = pseudonyms.of(store_key.person(address));
             query.person =
-                Some(pseudonym.ok_or("this person was erased: evidence can be tied to them by nobody")?);
+                Some(pseudonym.ok_or("this person was erased: no audit records can be attributed to them")?);
         }
         Ok(query)
     }
@@ -155,7 +168,7 @@ fn find(config: &Config, wanted: &Wanted, limit: usize, json: bool) -> Result<Ex
         }
     }
     if found.is_empty() && !json {
-        writeln!(out, "There is no record of that.")?;
+        writeln!(out, "No matching records.")?;
     }
     if found.len() >= limit {
         eprintln!("These are the {limit} newest; there may be more (--limit).");
@@ -163,7 +176,7 @@ fn find(config: &Config, wanted: &Wanted, limit: usize, json: bool) -> Result<Ex
     Ok(if complain(&looked) || found.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// One record for people.
+/// Formats one record for people.
 fn sentence(found: &Found) -> String {
     let record = &found.record;
     let mut text = format!(
@@ -189,14 +202,14 @@ fn sentence(found: &Found) -> String {
     add("consent record", record.consent_record.map(|number| number.to_string()));
     add("shortfall", record.shortfall.as_ref().map(ToString::to_string));
     add("queue id", record.queue_id.as_ref().map(ToString::to_string));
-    add("may track behind this relay:", record.downstream.as_ref().map(ToString::to_string));
+    add("may track after this relay:", record.downstream.as_ref().map(ToString::to_string));
     for sighted in record.sightings.iter() {
         add("sighted", Some(format!("{} x {} of {}", sighted.count, sighted.carrier, sighted.vendor)));
     }
     text
 }
 
-/// Says what could not be read. Whether there was something.
+/// Reports what could not be read. Returns whether there was anything.
 fn complain(looked: &Looked) -> bool {
     looked.troubles.iter().for_each(|trouble| eprintln!("pixelward: {trouble}"));
     !looked.troubles.is_empty()
@@ -233,7 +246,7 @@ fn private_file(path: &Path) -> Result<std::fs::File, Failure> {
     Ok(opened.map_err(|error| format!("{}: {error}", path.display()))?)
 }
 
-/// Whether an export is what the chains have.
+/// Compares an export with the chains.
 fn compare(config: &Config, file: &Path) -> Result<ExitCode, Failure> {
     let named = |error: std::io::Error| format!("{}: {error}", file.display());
     let lines = BufReader::new(std::fs::File::open(file).map_err(named)?).lines();
@@ -241,11 +254,11 @@ fn compare(config: &Config, file: &Path) -> Result<ExitCode, Failure> {
     let numbered = (1..).zip(lines.iter().map(String::as_str));
     let wrong = differing(&super::run::evidence_settings(config), numbered)?;
     if wrong.is_empty() {
-        println!("All {} records of the export stand in the evidence as it says.", lines.len());
+        println!("All {} records of the export are in the audit log, unchanged.", lines.len());
         return Ok(ExitCode::SUCCESS);
     }
     let numbers: Vec<String> = wrong.iter().map(usize::to_string).collect();
-    println!("Not in the evidence as the export says: lines {}.", numbers.join(", "));
+    println!("Missing from the audit log, or different: lines {}.", numbers.join(", "));
     Ok(ExitCode::FAILURE)
 }
 
@@ -264,7 +277,8 @@ fn show(out: &mut impl Write, verified: &Verified) -> std::io::Result<()> {
     for chain in &verified.chains {
         writeln!(
             out,
-            "Kept for {} days: {} records in {} segments, {} more were deleted in time; the chain ends with {}.",
+            "Kept for {} days: {} records in {} segments, {} more were deleted on schedule; the chain ends \
+             with {}.",
             chain.days,
             chain.records - chain.deleted,
             chain.segments,
@@ -276,14 +290,14 @@ fn show(out: &mut impl Write, verified: &Verified) -> std::io::Result<()> {
         writeln!(out, "DAMAGED OR CHANGED: {problem}")?;
     }
     if verified.problems.is_empty() {
-        writeln!(out, "Every record fits its chain.")?;
+        writeln!(out, "All chains are intact.")?;
     }
     Ok(())
 }
 
 fn report(config: &Config, since: Option<&str>, json: bool) -> Result<ExitCode, Failure> {
     if let Some(day) = since.filter(|day| day.len() != 10 || Timestamp::parse(day).is_err()) {
-        return Err(format!("{day:?} is no day, such as 2026-11-24").into());
+        return Err(format!("invalid day {day:?}: use one such as 2026-11-24").into());
     }
     let (counts, days) = statistics::since(&config.evidence.directory, since.unwrap_or_default())?;
     let mut out = std::io::stdout().lock();
@@ -304,7 +318,7 @@ fn report(config: &Config, since: Option<&str>, json: bool) -> Result<ExitCode, 
             recipients.result
         )?;
     }
-    writeln!(out, "Trackers in their copies, by vendor and place:")?;
+    writeln!(out, "Trackers in their copies, by vendor and carrier:")?;
     for (trackers, count) in &counts.trackers {
         writeln!(
             out,

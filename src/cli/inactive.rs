@@ -1,4 +1,4 @@
-//! `pixelward inactive`: which of a controller's own addresses nobody reads at any more.
+//! `pixelward inactive`: finds the addresses of a controller that nobody reads any more.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -14,23 +14,30 @@ use crate::web::hygiene::{Somebody, known};
 
 type Failure = Box<dyn std::error::Error>;
 
-/// Say which addresses are active, inactive or unmeasured, without anybody's opens.
+/// Say which addresses are active, inactive or unmeasured, without revealing anybody's opens
 ///
-/// Active is who opened something on the day or later; inactive, who got mail with a day pixel since and opened none; of everybody else nothing
-/// can be said, and nobody may be dropped for that (N26). Behind it stands how many mails were rejected for good. The relay may run; what it
-/// noted within the last second may be missing.
+/// Active people have opened something on that day or later. Inactive people received mail with a day pixel
+/// since then and opened none. All others are unmeasured, which must not be a reason to drop anyone. The last
+/// column is the number of messages rejected permanently. The relay may be running; what it noted within the
+/// last second may be missing.
 #[derive(Args, Debug)]
 pub struct Inactive {
-    /// The configuration. Default: config.toml here, or else in /etc/pixelward.
-    #[arg(long, short, default_value_os_t = crate::config::usual("config.toml"), hide_default_value = true, value_name = "FILE")]
+    /// Configuration file [default: config.toml here, or else in /etc/pixelward]
+    #[arg(
+        long,
+        short,
+        default_value_os_t = crate::config::usual("config.toml"),
+        hide_default_value = true,
+        value_name = "FILE"
+    )]
     pub config: PathBuf,
-    /// Since which day, as 2026-05-01.
+    /// The first day, such as 2026-05-01
     #[arg(long, value_name = "DATE")]
     since: String,
-    /// Whose addresses. Default: those of the controller of mail that fits no other.
+    /// The controller [default: policy.controller of the configuration]
     #[arg(long, value_name = "NAME")]
     controller: Option<String>,
-    /// A file with one address a line; - for standard input.
+    /// A file with one address per line; - for standard input
     #[arg(value_name = "FILE")]
     addresses: PathBuf,
 }
@@ -39,7 +46,7 @@ pub struct Inactive {
 ///
 /// # Errors
 ///
-/// When the configuration, the addresses, the store's files or the evidence cannot be read.
+/// When the configuration, the addresses, the store's files or the audit records cannot be read.
 pub fn run(command: &Inactive) -> Result<ExitCode, Failure> {
     let config = Config::load(&command.config)?;
     let since = Timestamp::parse(&command.since)?.start_of_day();
@@ -86,7 +93,7 @@ fn lines(path: &Path) -> Result<Vec<String>, Failure> {
     Ok(addresses)
 }
 
-/// A field of CSV (RFC 4180).
+/// Formats a CSV field (RFC 4180).
 fn quoted(text: &str) -> String {
     if text.contains([',', '"']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.to_owned() }
 }

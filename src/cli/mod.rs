@@ -19,7 +19,7 @@ pub mod run;
 pub mod scan;
 pub mod token;
 
-/// Where a document is to be found: among those of the package, where it is installed, else in the project.
+/// Returns where a document is found: among those of the package if it is installed, else in the project.
 fn document(name: &str) -> String {
     let installed = std::path::Path::new("/usr/share/doc/pixelward/docs").join(name);
     if installed.exists() { installed.display().to_string() } else { format!("docs/{name}") }

@@ -1,4 +1,4 @@
-//! `pixelward page`: the preference page before anybody sees it.
+//! `pixelward page`: previews the preference page.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -11,11 +11,18 @@ use crate::consent::Timestamp;
 use crate::policy::Language;
 use crate::web::public::preview::{State, preview};
 
-/// Look at the page on which recipients choose.
+/// Preview the page on which recipients choose
 #[derive(Args, Debug)]
 pub struct Page {
-    /// The configuration. Default: config.toml here, or else in /etc/pixelward.
-    #[arg(long, short, default_value_os_t = crate::config::usual("config.toml"), hide_default_value = true, value_name = "FILE", global = true)]
+    /// Configuration file [default: config.toml here, or else in /etc/pixelward]
+    #[arg(
+        long,
+        short,
+        default_value_os_t = crate::config::usual("config.toml"),
+        hide_default_value = true,
+        value_name = "FILE",
+        global = true
+    )]
     pub config: PathBuf,
     #[command(subcommand)]
     command: Command,
@@ -23,24 +30,33 @@ pub struct Page {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Write a view of the page into a file, and say which notice it shows.
+    /// Write a view of the page to a file, and say which notice it shows
     ///
-    /// Records of choices name the version of the notice and SHA-256 of its text; --text writes that text, to be kept as evidence of what was
-    /// shown (N20, N21). Nothing on the page can be pressed: it leads nowhere.
+    /// Records of choices name the version of the notice and the SHA-256 of its text; --text writes that
+    /// text, to be kept as proof of what was shown. Nothing on the page works: it leads nowhere.
     Preview {
-        /// Whose page. Default: the controller of mail that fits no other.
+        /// The controller [default: policy.controller of the configuration]
         #[arg(long, value_name = "NAME")]
         controller: Option<String>,
-        /// In which language: fr, en, it, de, es or nl. Default: the controller's.
-        #[arg(long, value_name = "CODE", value_parser = PossibleValuesParser::new(Language::ALL.map(Language::code)))]
+        /// The language: fr, en, it, de, es or nl [default: the controller's]
+        #[arg(
+            long,
+            value_name = "CODE",
+            value_parser = PossibleValuesParser::new(Language::ALL.map(Language::code))
+        )]
         lang: Option<String>,
-        /// Which view.
-        #[arg(long, value_name = "VIEW", default_value = "unknown", value_parser = PossibleValuesParser::new(State::ALL.map(|view| view.0)))]
+        /// The view
+        #[arg(
+            long,
+            value_name = "VIEW",
+            default_value = "unknown",
+            value_parser = PossibleValuesParser::new(State::ALL.map(|view| view.0))
+        )]
         state: String,
-        /// The file for the page.
+        /// File for the page
         #[arg(long, value_name = "FILE")]
         to: PathBuf,
-        /// A file for the text of the notice.
+        /// File for the text of the notice
         #[arg(long, value_name = "FILE")]
         text: Option<PathBuf>,
     },

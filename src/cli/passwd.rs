@@ -1,4 +1,4 @@
-//! `pixelward passwd`: a line for the users_file of a listener.
+//! `pixelward passwd`: prints a line for the users_file of a listener.
 
 use std::io::{BufRead, IsTerminal, Write};
 use std::process::ExitCode;
@@ -8,13 +8,13 @@ use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 
 use crate::server::users;
 
-/// Print the line of a login for the users_file of a listener.
+/// Print the line of an account for the users_file of a listener
 ///
-/// The password is read from standard input: its first line, or, from a terminal, twice and without showing it. Add what is printed to the
-/// file and send SIGHUP to the relay.
+/// The password is read from standard input: its first line or, from a terminal, twice and without echo. Add
+/// the line to the file and send SIGHUP to the relay.
 #[derive(Args, Debug)]
 pub struct Passwd {
-    /// The login.
+    /// The login
     #[arg(value_name = "LOGIN")]
     pub login: String,
 }
@@ -23,14 +23,14 @@ pub struct Passwd {
 ///
 /// # Errors
 ///
-/// When the login cannot be used, no password can be read, or the two that were typed differ.
+/// When the login is invalid, no password can be read, or the two entries differ.
 pub fn run(command: &Passwd) -> Result<ExitCode, Box<dyn std::error::Error>> {
     users::check_login(&command.login)?;
     let input = std::io::stdin();
     let password = if input.is_terminal() {
         let first = typed("Password: ")?;
         if typed("Once more: ")? != first {
-            return Err("the two passwords differ; nothing was made".into());
+            return Err("the two passwords differ".into());
         }
         first
     } else {
@@ -40,13 +40,13 @@ pub fn run(command: &Passwd) -> Result<ExitCode, Box<dyn std::error::Error>> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What is typed on the terminal, which does not show it.
+/// Reads a password from the terminal without echo.
 fn typed(prompt: &str) -> std::io::Result<String> {
     let input = std::io::stdin();
     let before = tcgetattr(&input)?;
     let mut hidden = before.clone();
     hidden.local_modes.remove(LocalModes::ECHO);
-    // What is typed as soon as the prompt is seen must be neither shown nor flushed away.
+    // What is typed as soon as the prompt appears must be neither echoed nor flushed.
     tcsetattr(&input, OptionalActions::Flush, &hidden)?;
     eprint!("{prompt}");
     std::io::stderr().flush()?;

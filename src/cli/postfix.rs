@@ -1,4 +1,5 @@
-//! `pixelward postfix`: the lines that put the relay beside a Postfix, made from the relay's own configuration.
+//! `pixelward postfix`: prints the lines that put the relay beside a Postfix, from the relay's own
+//! configuration.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
@@ -10,22 +11,29 @@ use clap::{Args, ValueEnum};
 use crate::config::{Config, Listener, ListenerTls, NextHop, Protocol};
 use crate::relay::TlsMode;
 
-/// Print the lines for Postfix's main.cf and master.cf.
+/// Print the lines for Postfix's main.cf and master.cf
 ///
-/// They are made from the configuration of the relay: the address and the TLS of its listener, its next hop, and how long it may take.
-/// Lines for main.cf replace those of the same name there; lines for master.cf are added to it. docs/deploying.md draws each recipe.
+/// They are derived from the configuration of the relay: the address and the TLS of its listener, its next
+/// hop, and its timeouts. Lines for main.cf replace those of the same name; lines for master.cf are appended.
+/// docs/deploying.md describes each recipe.
 #[derive(Args, Debug)]
 pub struct Postfix {
-    /// How mail comes to the relay.
+    /// How mail reaches the relay
     #[arg(long, value_enum)]
     pub recipe: Recipe,
-    /// The configuration of the relay. Default: config.toml here, or else in /etc/pixelward.
-    #[arg(long, short, default_value_os_t = crate::config::usual("config.toml"), hide_default_value = true, value_name = "FILE")]
+    /// Configuration file of the relay [default: config.toml here, or else in /etc/pixelward]
+    #[arg(
+        long,
+        short,
+        default_value_os_t = crate::config::usual("config.toml"),
+        hide_default_value = true,
+        value_name = "FILE"
+    )]
     pub config: PathBuf,
-    /// The listener that Postfix talks to, by its name. Default: the first one that fits the recipe.
+    /// The name of the listener that Postfix talks to [default: the first that suits the recipe]
     #[arg(long, value_name = "NAME")]
     pub listener: Option<String>,
-    /// Only the lines for this file.
+    /// Only the lines for this file
     #[arg(long, value_enum)]
     pub file: Option<File>,
 }
@@ -33,18 +41,18 @@ pub struct Postfix {
 /// A way to put the relay beside Postfix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Recipe {
-    /// All mail that leaves Postfix goes to the relay, which hands it to the next hop.
+    /// All mail that leaves Postfix goes to the relay, which hands it to the next hop
     Relayhost,
-    /// The same over LMTP: one answer for each recipient.
+    /// The same over LMTP: one reply per recipient
     Lmtp,
-    /// Postfix queues mail, hands it to the relay, takes it back on another port, and delivers it.
+    /// Postfix queues mail, hands it to the relay, takes it back on another port, and delivers it
     ContentFilter,
-    /// Postfix hands mail to the relay while the client still waits, and takes it back on another port.
+    /// Postfix hands mail to the relay while the client waits, and takes it back on another port
     ProxyFilter,
 }
 
 impl Recipe {
-    /// As it is written on the command line.
+    /// Returns the name used on the command line.
     pub(super) fn name(self) -> &'static str {
         match self {
             Recipe::Relayhost => "relayhost",
@@ -58,10 +66,10 @@ impl Recipe {
 /// One of Postfix's files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum File {
-    /// Settings.
+    /// Settings
     #[value(name = "main.cf")]
     Main,
-    /// Services.
+    /// Services
     #[value(name = "master.cf")]
     Master,
 }
@@ -70,7 +78,7 @@ pub enum File {
 ///
 /// # Errors
 ///
-/// When the configuration does not fit the recipe; the message says what to write there.
+/// When the configuration does not suit the recipe; the message says what to change.
 pub fn run(command: &Postfix) -> Result<ExitCode, Box<dyn std::error::Error>> {
     let config = Config::load(&command.config)?;
     let lines = lines(&config, command.recipe, command.listener.as_deref())?;
@@ -82,16 +90,16 @@ pub fn run(command: &Postfix) -> Result<ExitCode, Box<dyn std::error::Error>> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The lines for both files of Postfix.
+/// Builds the lines for both files of Postfix.
 ///
 /// # Errors
 ///
-/// When the configuration does not fit the recipe; the message says what to write there.
+/// When the configuration does not suit the recipe; the message says what to change.
 pub(super) fn text(config: &Config, recipe: Recipe) -> Result<String, String> {
     lines(config, recipe, None).map(|lines| lines.text())
 }
 
-/// What is written into each file.
+/// The lines for each file.
 #[derive(Debug)]
 struct Lines {
     main: String,
@@ -100,7 +108,7 @@ struct Lines {
 
 impl Lines {
     fn text(&self) -> String {
-        let none = "# Nothing is added.\n";
+        let none = "# Nothing to add.\n";
         let master = if self.master.is_empty() { none } else { &self.master };
         format!("# ---- main.cf ----\n{}\n# ---- master.cf ----\n{master}", self.main)
     }
@@ -125,11 +133,11 @@ fn lines(config: &Config, recipe: Recipe, name: Option<&str>) -> Result<Lines, S
 struct Relay {
     address: SocketAddr,
     tls: ListenerTls,
-    /// How long it may take for an answer to the final dot.
+    /// How long it may take to answer the final dot.
     budget: Duration,
 }
 
-/// The settings of Postfix's two clients have the same names but for this prefix.
+/// The settings of Postfix's two clients have the same names except for this prefix.
 fn prefix(protocol: Protocol) -> &'static str {
     match protocol {
         Protocol::Smtp => "smtp",
@@ -149,8 +157,13 @@ fn listener<'a>(config: &'a Config, recipe: Recipe, name: Option<&str>) -> Resul
             Recipe::Relayhost | Recipe::ContentFilter | Recipe::ProxyFilter => ("SMTP", "", 2525),
         };
         format!(
-            "the recipe {} needs a listener that speaks {what}, and the configuration has none. Add this, and start the relay again:\n\n\
-             [[listener]]\nname = \"postfix\"\naddress = \"127.0.0.1:{port}\"{protocol}\ntls = \"none\"\n",
+            "the recipe {} needs a listener that speaks {what}, and the configuration has none. Add this, \
+             and start the relay again:\n\
+             \n\
+             [[listener]]\n\
+             name = \"postfix\"\n\
+             address = \"127.0.0.1:{port}\"{protocol}\n\
+             tls = \"none\"\n",
             recipe.name()
         )
     };
@@ -159,17 +172,17 @@ fn listener<'a>(config: &'a Config, recipe: Recipe, name: Option<&str>) -> Resul
     };
     let listener = config.listeners.iter().find(|listener| listener.name == name).ok_or_else(|| {
         let names: Vec<&str> = config.listeners.iter().map(|listener| listener.name.as_str()).collect();
-        format!("no listener is named {name:?}; there are {}", names.join(", "))
+        format!("unknown listener {name:?}: use one of {}", names.join(", "))
     })?;
     if fits(listener) { Ok(listener) } else { Err(missing()) }
 }
 
-/// Where Postfix finds a listener: at its address, and for one that listens everywhere, on this machine.
+/// Returns where Postfix finds a listener: at its address or, if it listens everywhere, on this machine.
 fn reachable(listener: &Listener) -> Result<SocketAddr, String> {
     let address = listener.address;
     if address.port() == 0 {
         return Err(format!(
-            "listener {} has port 0, so the system gives it another at each start: write a port into its address",
+            "listener {} has port 0, so it gets a different port at each start: set a port in its address",
             listener.name
         ));
     }
@@ -181,7 +194,7 @@ fn reachable(listener: &Listener) -> Result<SocketAddr, String> {
     Ok(SocketAddr::new(ip, address.port()))
 }
 
-/// Where Postfix takes mail back: what the relay has for its next hop.
+/// Returns where Postfix takes mail back: the relay's next hop.
 fn way_back(config: &Config, recipe: Recipe) -> Result<SocketAddr, String> {
     let here = |hop: &NextHop| {
         let ip = match hop.host.as_str() {
@@ -194,9 +207,13 @@ fn way_back(config: &Config, recipe: Recipe) -> Result<SocketAddr, String> {
     match config.next_hops.iter().find_map(here) {
         Some(back) => Ok(back),
         None => Err(format!(
-            "the recipe {} hands mail back to this Postfix, on a port of its own and without TLS, since it does not leave the machine; \
-             [next_hop] is another. Write this there, and start the relay again:\n\n\
-             [next_hop]\nhost = \"127.0.0.1\"\nport = 10026\ntls = \"none\"\n",
+            "the recipe {} hands mail back to this Postfix, on a separate port and without TLS, since it \
+             does not leave the machine; [next_hop] is another server. Use this, and start the relay again:\n\
+             \n\
+             [next_hop]\n\
+             host = \"127.0.0.1\"\n\
+             port = 10026\n\
+             tls = \"none\"\n",
             recipe.name()
         )),
     }
@@ -205,9 +222,10 @@ fn way_back(config: &Config, recipe: Recipe) -> Result<SocketAddr, String> {
 fn relayhost(relay: &Relay) -> Lines {
     let at = destination(relay.address);
     let mut main = format!(
-        "# Twice the same relay: what it puts off is tried again at once, and not only at the next run of the queue (Postfix 3.5 and newer).\n\
+        "# The same relay twice: a message that it defers is retried at once, and not only at the next queue \
+         run (Postfix 3.5 and newer).\n\
          relayhost = {at}, {at}\n\
-         # The signing service stands behind the relay: what is signed before is broken by what the relay takes out.\n"
+         # Mail is signed after the relay: removing something breaks earlier signatures.\n"
     );
     for setting in client(relay, Protocol::Smtp) {
         main.push_str(&format!("{setting}\n"));
@@ -218,8 +236,9 @@ fn relayhost(relay: &Relay) -> Lines {
 fn lmtp(relay: &Relay) -> Lines {
     let at = destination(relay.address);
     let main = format!(
-        "# All mail that leaves. Over LMTP there is one answer for each recipient, so that one who waits or is refused keeps nobody up.\n\
-         # Mail for relay_domains goes by relay_transport: set that too where it shall come through the relay.\n\
+        "# All mail that leaves. LMTP has one reply per recipient, so a recipient that is deferred or \
+         rejected holds up nobody else.\n\
+         # Mail for relay_domains uses relay_transport: set that too if it should pass through the relay.\n\
          default_transport = pixelward:{at}\n"
     );
     Lines { main, master: service(relay, Protocol::Lmtp) }
@@ -227,8 +246,10 @@ fn lmtp(relay: &Relay) -> Lines {
 
 fn content_filter(relay: &Relay, back: SocketAddr, protocol: Protocol) -> Lines {
     let main = format!(
-        "# Everything that Postfix has queued, from the network and from this machine, goes to the relay and comes back on port {}.\n\
-         content_filter = pixelward:{}\n{}",
+        "# Everything that Postfix has queued, from the network and from this machine, goes to the relay and \
+         comes back on port {}.\n\
+         content_filter = pixelward:{}\n\
+         {}",
         back.port(),
         destination(relay.address),
         signers()
@@ -240,41 +261,46 @@ fn content_filter(relay: &Relay, back: SocketAddr, protocol: Protocol) -> Lines 
 fn proxy_filter(relay: &Relay, back: SocketAddr) -> Result<Lines, String> {
     if matches!(relay.tls, ListenerTls::Required | ListenerTls::Implicit) {
         return Err(
-            "the recipe proxy-filter cannot speak TLS: Postfix hands mail to a filter in clear. Set tls = \"none\" for this listener, \
-             on a loopback address"
+            "the recipe proxy-filter cannot use TLS: Postfix hands mail to a filter in clear. Set tls = \
+             \"none\" for this listener, on a loopback address"
                 .to_owned(),
         );
     }
     let main = format!(
-        "# Mail of each smtpd goes to the relay before the client hears an answer, and comes back on port {}. Mail of the sendmail command\n\
-         # does not: that needs the recipe content-filter.\n\
+        "# Mail from each smtpd goes to the relay before the client gets a reply, and comes back on port {}. \
+         Mail from the sendmail command\n\
+         # does not: for that, use the recipe content-filter.\n\
          smtpd_proxy_filter = {}\n\
-         # Not speed_adjust: it would refuse the whole message where one recipient is refused.\n\
+         # Not speed_adjust: it would reject the whole message if one recipient is rejected.\n\
          smtpd_proxy_options =\n\
-         # No shorter than the relay takes for its answer ({} s; 80 s with before_queue = true in its [[listener]]), or the client is told\n\
-         # to come again with mail that has arrived.\n\
-         smtpd_proxy_timeout = {}s\n{}",
+         # No shorter than the relay's time limit ({} s; 80 s with before_queue = true in its [[listener]]), \
+         or the client is told\n\
+         # to retry mail that has arrived.\n\
+         smtpd_proxy_timeout = {}s\n\
+         {}",
         back.port(),
         proxy(relay.address),
         relay.budget.as_secs(),
-        // Its own default, or longer than the relay takes.
+        // Postfix's default, or longer than the relay's limit.
         (relay.budget.as_secs() + 20).max(100),
         signers()
     );
     Ok(Lines { main, master: taking_back(back, "smtpd_proxy_filter") })
 }
 
-/// Where milters that sign belong. They must see what came back from the relay, and nothing before.
+/// Returns the setting for milters that sign. They must see what comes back from the relay, and nothing
+/// before.
 fn signers() -> &'static str {
-    "# The milter that signs, such as inet:127.0.0.1:8891. It belongs here, behind the relay, and not into smtpd_milters: a signature made\n\
-     # before is broken by what the relay takes out.\n\
+    "# The milter that signs, such as inet:127.0.0.1:8891. It belongs here, after the relay, and not in \
+     smtpd_milters: the relay breaks\n\
+     # earlier signatures when it removes something.\n\
      pixelward_signers =\n"
 }
 
-/// The service that hands mail to the relay.
+/// Returns the service that hands mail to the relay.
 fn service(relay: &Relay, protocol: Protocol) -> String {
     let mut lines = format!(
-        "# The way to the relay, with settings of its own: those of main.cf stay as they are for other mail.\n\
+        "# The way to the relay, with separate settings: those in main.cf keep applying to other mail.\n\
          pixelward unix  -       -       n       -       -       {}\n  -o syslog_name=postfix/pixelward\n",
         prefix(protocol)
     );
@@ -284,56 +310,46 @@ fn service(relay: &Relay, protocol: Protocol) -> String {
     lines
 }
 
-/// The settings of Postfix's client for the relay, with the reasons.
+/// Returns the settings of Postfix's client for the relay, with the reasons.
 fn client(relay: &Relay, protocol: Protocol) -> Vec<String> {
     let prefix = prefix(protocol);
     let (reason, level) = match relay.tls {
         ListenerTls::None => ("The relay's listener has tls = \"none\".", "none"),
         ListenerTls::StartTls => ("The relay offers STARTTLS.", "may"),
-        ListenerTls::Required | ListenerTls::Implicit => ("The relay takes mail over TLS only.", "encrypt"),
+        ListenerTls::Required | ListenerTls::Implicit => ("The relay accepts mail only over TLS.", "encrypt"),
     };
     let mut settings = vec![format!("# {reason}"), format!("{prefix}_tls_security_level = {level}")];
     if relay.tls == ListenerTls::Implicit {
-        settings.push("# TLS from the first byte on.".to_owned());
+        settings.push("# TLS from the first byte.".to_owned());
         settings.push(format!("{prefix}_tls_wrappermode = yes"));
     }
-    settings.push(
-        "# The name of the client and the queue id, for the relay's log, once it asks for them.".to_owned(),
-    );
+    settings
+        .push("# The client's name and the queue id, for the relay's log, if it asks for them.".to_owned());
     settings.push(format!("{prefix}_send_xforward_command = yes"));
     settings
 }
 
-/// The service that takes mail back from the relay. What was checked and mapped already is not done again.
+/// Returns the service that takes mail back from the relay. What was already checked and mapped is not done
+/// again.
 fn taking_back(back: SocketAddr, filter: &str) -> String {
     let host = match back.ip() {
         IpAddr::V4(ip) => ip.to_string(),
         IpAddr::V6(ip) => format!("[{ip}]"),
     };
     format!(
-        "# The way back from the relay. The empty {filter} keeps mail from running in circles; nobody but this machine may send here.\n\
-         {host}:{port} inet  n       -       n       -       -       smtpd\n  \
-         -o syslog_name=postfix/from-pixelward\n  \
-         -o content_filter=\n  \
-         -o smtpd_proxy_filter=\n  \
-         -o mynetworks=127.0.0.0/8,[::1]/128\n  \
-         -o smtpd_relay_restrictions=permit_mynetworks,reject\n  \
-         -o smtpd_recipient_restrictions=permit_mynetworks,reject\n  \
-         -o smtpd_client_restrictions=\n  \
-         -o smtpd_helo_restrictions=\n  \
-         -o smtpd_sender_restrictions=\n  \
-         -o smtpd_data_restrictions=\n  \
-         -o smtpd_end_of_data_restrictions=\n  \
-         -o smtpd_delay_reject=no\n  \
-         -o local_header_rewrite_clients=\n  \
-         -o receive_override_options=no_unknown_recipient_checks,no_header_body_checks,no_address_mappings\n  \
-         -o smtpd_milters=$pixelward_signers\n  \
-         -o smtpd_tls_security_level=none\n  \
-         -o smtpd_sasl_auth_enable=no\n  \
-         -o smtpd_client_connection_count_limit=0\n  \
-         -o smtpd_error_sleep_time=0\n  \
-         -o smtpd_hard_error_limit=1001\n  \
-         -o smtpd_authorized_xforward_hosts=127.0.0.0/8,[::1]/128\n",
+        "# The way back from the relay. The empty {filter} prevents loops; only this machine may send here.\n\
+         {host}:{port} inet  n       -       n       -       -       smtpd\n  -o \
+         syslog_name=postfix/from-pixelward\n  -o content_filter=\n  -o smtpd_proxy_filter=\n  -o \
+         mynetworks=127.0.0.0/8,[::1]/128\n  -o smtpd_relay_restrictions=permit_mynetworks,reject\n  -o \
+         smtpd_recipient_restrictions=permit_mynetworks,reject\n  -o smtpd_client_restrictions=\n  -o \
+         smtpd_helo_restrictions=\n  -o smtpd_sender_restrictions=\n  -o smtpd_data_restrictions=\n  -o \
+         smtpd_end_of_data_restrictions=\n  -o smtpd_delay_reject=no\n  -o local_header_rewrite_clients=\n  \
+         -o \
+         receive_override_options=no_unknown_recipient_checks,no_header_body_checks,no_address_mappings\n  \
+         -o smtpd_milters=$pixelward_signers\n  -o smtpd_tls_security_level=none\n  -o \
+         smtpd_sasl_auth_enable=no\n  -o smtpd_client_connection_count_limit=0\n  -o \
+         smtpd_error_sleep_time=0\n  -o smtpd_hard_error_limit=1001\n  -o \
+         smtpd_authorized_xforward_hosts=127.0.0.0/8,[::1]/128\n",
         port = back.port()
     )
 }
@@ -342,7 +358,7 @@ fn destination(address: SocketAddr) -> String {
     format!("[{}]:{}", address.ip(), address.port())
 }
 
-/// As `smtpd_proxy_filter` has it.
+/// Formats an address for `smtpd_proxy_filter`.
 fn proxy(address: SocketAddr) -> String {
     match address.ip() {
         IpAddr::V4(ip) => format!("{ip}:{}", address.port()),

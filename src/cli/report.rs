@@ -1,5 +1,5 @@
-//! `pixelward report`: what was done, or would have been, by kind of mail; and what to do next. Read from the counts beside the evidence, so
-//! that the relay may run.
+//! `pixelward report`: what was done, or would have been, by kind of mail, and what to do next. It reads the
+//! counts beside the audit records, so the relay may be running.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -14,33 +14,39 @@ use crate::policy::{Mode, Rulebook};
 use crate::record::statistics::{self, Counts};
 use crate::smtp::reply::Class;
 
-/// Say for each kind of mail what was taken out, or would have been in observe mode, and what to do next.
+/// Report for each kind of mail what was removed, or would have been in observe mode, and what to do next
 ///
-/// Made for the first week: run it each day, until every kind of mail that you know has a name and a sum that you expect. It reads counts that name
-/// nobody; `pixelward evidence` has the single records.
+/// Meant for the first week: run it every day until each kind of mail that you know has a name and the number
+/// that you expect. It reads counts that identify nobody; `pixelward evidence` has the individual records.
 #[derive(Args, Debug)]
 pub struct Report {
-    /// The configuration. Default: config.toml here, or else in /etc/pixelward.
-    #[arg(long, short, default_value_os_t = crate::config::usual("config.toml"), hide_default_value = true, value_name = "FILE")]
+    /// Configuration file [default: config.toml here, or else in /etc/pixelward]
+    #[arg(
+        long,
+        short,
+        default_value_os_t = crate::config::usual("config.toml"),
+        hide_default_value = true,
+        value_name = "FILE"
+    )]
     pub config: PathBuf,
-    /// The first day, as 2026-11-01. Default: a week ago.
+    /// The first day, such as 2026-11-01 [default: a week ago]
     #[arg(long, value_name = "DAY")]
     since: Option<String>,
 }
 
-/// How far back it looks where nobody says, in milliseconds.
+/// How far back it looks by default, in milliseconds.
 const WEEK_MS: i64 = 7 * 24 * 60 * 60 * 1000;
 
 /// Runs the command.
 ///
 /// # Errors
 ///
-/// When the configuration is wrong, the day is none, or the counts cannot be read.
+/// When the configuration or the day is invalid, or the counts cannot be read.
 pub fn run(command: &Report) -> Result<ExitCode, Box<dyn std::error::Error>> {
     let config = Config::load(&command.config)?;
     let since = match &command.since {
         Some(day) if day.len() == 10 && Timestamp::parse(day).is_ok() => day.clone(),
-        Some(day) => return Err(format!("{day:?} is no day, such as 2026-11-24").into()),
+        Some(day) => return Err(format!("invalid day {day:?}: use one such as 2026-11-24").into()),
         None => Timestamp(Timestamp::now().0 - WEEK_MS).to_string().chars().take(10).collect(),
     };
     if !config.evidence.enabled {
@@ -60,7 +66,7 @@ struct Counted<'a> {
     recipients: u64,
     /// By what was decided, what was done, by which rule, and whether the next hop took the copy.
     decided: BTreeMap<(&'a str, &'a str, &'a str, bool), u64>,
-    /// By vendor, kind of place and what became of them.
+    /// By vendor, carrier and what became of them.
     trackers: BTreeMap<(&'a str, &'a str, &'static str), u64>,
 }
 
@@ -86,13 +92,13 @@ fn lines(counts: &Counts, rulebook: &Rulebook, since: &str, days: usize) -> Vec<
     }
     if kinds.is_empty() {
         return vec![format!(
-            "No mail was counted from {since} on. Does the relay run with this configuration, and does your mail server hand mail to it? \
-             `pixelward check` looks."
+            "No mail was counted since {since}. Is the relay running with this configuration, and does your \
+             mail server hand mail to it? `pixelward check` tells."
         )];
     }
     let all: u64 = kinds.values().map(|kind| kind.recipients).sum();
     let mut said = vec![format!(
-        "From {since} on: {}, on {} with mail.",
+        "Since {since}: {}, on {} with mail.",
         many(all, "recipient"),
         many(days as u64, "day")
     )];
@@ -134,7 +140,7 @@ impl Counted<'_> {
     }
 }
 
-/// "1 day", "2 days".
+/// Formats a count: "1 day", "2 days".
 fn many(count: u64, noun: &str) -> String {
     let end = if count == 1 { "" } else { "s" };
     format!("{count} {noun}{end}")
@@ -153,13 +159,19 @@ fn next(mode: Option<Mode>, kind: &Counted<'_>, mailstream: &str) -> String {
         None => "nothing; it was declared when this mail came.".to_owned(),
         Some(_) if mailstream == crate::policy::Mailstream::UNMATCHED => {
             let policy = super::document("policy.md");
-            format!("no [[mailstream]] fits this mail, so the strictest rules hold for it. Declare what you know of it ({policy}).")
+            format!(
+                "no [[mailstream]] matches this mail, so the strictest rules apply to it. Declare what \
+                     you know about it ({policy})."
+            )
         }
         Some(Mode::Observe) if kind.trackers.is_empty() => {
-            "mode = \"enforce\" in this [[mailstream]] changes nothing that was seen; then reload.".to_owned()
+            "mode = \"enforce\" in this [[mailstream]] would change nothing that was seen; set it, then \
+             reload."
+                .to_owned()
         }
         Some(Mode::Observe) => {
-            "look at one such mail with `pixelward scan --explain FILE`, then write mode = \"enforce\" into this [[mailstream]] and reload."
+            "look at one such mail with `pixelward scan --explain FILE`, then set mode = \"enforce\" in this \
+             [[mailstream]] and reload."
                 .to_owned()
         }
         Some(Mode::Enforce) => "nothing.".to_owned(),
@@ -173,8 +185,14 @@ mod tests {
 
     fn check(mode: &str, kinds: &[(&str, &str, &str, &str, u64)]) -> String {
         let text = format!(
-            "[[controller]]\nname = \"shop\"\n[[mailstream]]\nname = \"news\"\ncontroller = \"shop\"\nmode = \"{mode}\"\n\
-             [next_hop]\nhost = \"smtp.next-hop.example\"\n"
+            "[[controller]]\n\
+             name = \"shop\"\n\
+             [[mailstream]]\n\
+             name = \"news\"\n\
+             controller = \"shop\"\n\
+             mode = \"{mode}\"\n\
+             [next_hop]\n\
+             host = \"smtp.next-hop.example\"\n"
         );
         let config = Config::parse(&text).unwrap();
         let mut counts = Counts::default();
@@ -209,7 +227,7 @@ mod tests {
             "shop/news: 7 recipients, observed",
             " 7  strip decided, not done (no_consent)",
             " 7  x img of SendGrid, stayed",
-            "mode = \"enforce\" into this [[mailstream]]",
+            "mode = \"enforce\" in this [[mailstream]]",
         ] {
             assert!(said.contains(wanted), "{wanted}\n{said}");
         }

@@ -22,14 +22,21 @@ use crate::web::door::{self, Door};
 use crate::web::metrics;
 use crate::{consent, guarded, web};
 
-/// Run the relay.
+/// Run the relay
 ///
-/// SIGTERM and SIGINT stop it: no new sessions, and those that hand over a message may finish; a second signal ends at once.
-/// SIGHUP reads the configuration, the catalogues and the certificates again.
+/// SIGTERM and SIGINT stop it: no new sessions are accepted, and those that are handing over a message may
+/// finish; a second signal stops at once. SIGHUP rereads the configuration, the catalogues and the
+/// certificates.
 #[derive(Args, Debug)]
 pub struct Run {
-    /// The configuration. Default: config.toml here, or else in /etc/pixelward.
-    #[arg(long, short, default_value_os_t = crate::config::usual("config.toml"), hide_default_value = true, value_name = "FILE")]
+    /// Configuration file [default: config.toml here, or else in /etc/pixelward]
+    #[arg(
+        long,
+        short,
+        default_value_os_t = crate::config::usual("config.toml"),
+        hide_default_value = true,
+        value_name = "FILE"
+    )]
     pub config: PathBuf,
 }
 
@@ -37,7 +44,7 @@ pub struct Run {
 ///
 /// # Errors
 ///
-/// Whatever keeps it from starting.
+/// Whatever prevents it from starting.
 pub fn run(command: &Run) -> Result<ExitCode, Box<dyn std::error::Error>> {
     let config = Config::load(&command.config)?;
     logging::start(&config.log)?;
@@ -76,7 +83,7 @@ pub fn run(command: &Run) -> Result<ExitCode, Box<dyn std::error::Error>> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Serves the API. Mail flows without it, so that it cannot be had is an alarm and no reason to stop.
+/// Serves the API. Mail flows without it, so a failure is an alarm and not a reason to stop.
 async fn api(pipeline: &Arc<Pipeline>, store: &Arc<Store>, metrics: &PrometheusHandle) {
     let Some(address) = pipeline.live().config.api.address else { return };
     match crate::net::serve::bind(address).await {
@@ -90,21 +97,22 @@ async fn api(pipeline: &Arc<Pipeline>, store: &Arc<Store>, metrics: &PrometheusH
     }
 }
 
-/// Serves preference page and pixels. Mail flows without them, as it does without the API; no new link leads anywhere then.
+/// Serves the preference page and pixels. Mail flows without them, as it does without the API; new links lead
+/// nowhere then.
 async fn public(pipeline: &Arc<Pipeline>, store: &Arc<Store>) {
     let Some(address) = pipeline.live().config.public.address else { return };
     match crate::net::serve::bind(address).await {
         Ok(bound) => {
-            tracing::info!(address = %bound.address, "preference page and pixels are served");
+            tracing::info!(address = %bound.address, "the preference page and pixels are served");
             let host: Arc<dyn web::Host> = pipeline.clone();
             let public = web::public::Public::new(Arc::clone(&host), Arc::clone(store));
             tokio::spawn(door::serve(bound, Door::Public, public.router(), host));
         }
-        Err(error) => tracing::error!(%address, %error, "preference page and pixels cannot be served"),
+        Err(error) => tracing::error!(%address, %error, "the preference page and pixels cannot be served"),
     }
 }
 
-/// The store's part of the configuration.
+/// Returns the store's part of the configuration.
 pub fn store_settings(config: &Config) -> Settings {
     Settings {
         directory: config.consent.directory.clone(),
@@ -115,16 +123,16 @@ pub fn store_settings(config: &Config) -> Settings {
     }
 }
 
-/// Evidence, where there is to be any.
+/// Opens the audit log, if records are to be kept.
 fn evidence(config: &Config, store: &Arc<Store>) -> Result<Option<Evidence>, String> {
     if !config.evidence.enabled {
         return Ok(None);
     }
     let started = Evidence::start(evidence_settings(config), Arc::clone(store));
-    started.map(Some).map_err(|error| format!("evidence cannot be kept: {error}"))
+    started.map(Some).map_err(|error| format!("audit records cannot be kept: {error}"))
 }
 
-/// The evidence's part of the configuration.
+/// Returns the audit log's part of the configuration.
 pub fn evidence_settings(config: &Config) -> record::evidence::Settings {
     record::evidence::Settings {
         directory: config.evidence.directory.clone(),
@@ -141,7 +149,7 @@ async fn serve(
     store: &Arc<Store>,
     path: &Path,
 ) -> Result<(), Box<dyn std::error::Error>> {
-    // Before anybody is told that we are ready: a signal without a handler would end the process.
+    // Before readiness is reported: a signal without a handler would end the process.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
@@ -154,7 +162,7 @@ async fn serve(
         let bound = held.map_or_else(|| bind(listener.address, index), |socket| adopt(socket, index));
         let bound = bound.map_err(|error| {
             format!(
-                "listener {}: {} cannot be had: {error}. Is another server there?",
+                "listener {}: {} is not available: {error}. Is another server running there?",
                 listener.name, listener.address
             )
         })?;
@@ -164,7 +172,7 @@ async fn serve(
     }
     if !activated.left().is_empty() {
         return Err(format!(
-            "the socket unit has {:?}, which no [[listener]] has as its address: both must name the same",
+            "the socket unit has {:?}, but no [[listener]] has this address: both must be the same",
             activated.left()
         )
         .into());
@@ -194,13 +202,17 @@ async fn serve(
         }
     }
     let drain = pipeline.live().config.relay.drain;
-    tracing::info!(seconds = drain.as_secs(), "stopping; sessions that hand over a message may finish");
+    tracing::info!(
+        seconds = drain.as_secs(),
+        "stopping; sessions that are handing over a message may finish"
+    );
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     stop.send_replace(true);
     let finished = async { while listeners.join_next().await.is_some() {} };
     tokio::select! {
         () = finished => tracing::info!("stopped"),
-        () = tokio::time::sleep(drain) => tracing::warn!("stopped; sessions that had not finished were cut off"),
+        () = tokio::time::sleep(drain) => tracing::warn!("stopped; sessions that had not finished were \
+                                                          closed"),
         _ = terminate.recv() => tracing::warn!("stopped at once"),
         _ = interrupt.recv() => tracing::warn!("stopped at once"),
     }
@@ -210,7 +222,7 @@ async fn serve(
     Ok(())
 }
 
-/// Tells systemd's watchdog that tasks get their turn, twice as often as it wants to hear it.
+/// Notifies systemd's watchdog that tasks make progress, twice as often as required.
 async fn watchdog() {
     let Some(limit) = sd_notify::watchdog_enabled().filter(|limit| !limit.is_zero()) else { return };
     let mut turns = tokio::time::interval(limit / 2);
@@ -220,11 +232,11 @@ async fn watchdog() {
     }
 }
 
-/// How long after the start the store is looked after first: mail comes before that.
+/// How long after the start the store is maintained first: mail has priority.
 const UPKEEP_AFTER: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Looks after the store once a day, beside everything else.
+/// Maintains the store once a day, in the background.
 async fn look_after_store(pipeline: Arc<Pipeline>, store: Arc<Store>) {
     let mut days = tokio::time::interval_at(tokio::time::Instant::now() + UPKEEP_AFTER, DAY);
     loop {
@@ -237,7 +249,7 @@ async fn look_after_store(pipeline: Arc<Pipeline>, store: Arc<Store>) {
         };
         let done = tokio::task::spawn_blocking(look).await;
         if let Err(error) = done {
-            tracing::error!(%error, "the consent store could not be looked after; the log says why");
+            tracing::error!(%error, "maintenance of the consent store failed; the log says why");
         }
     }
 }
@@ -253,13 +265,13 @@ fn forget_opens(pipeline: &Pipeline, store: &Store) {
     }
 }
 
-/// Reads certificates that have changed, beside the sessions.
+/// Rereads certificates that have changed, while sessions continue.
 fn look_at_certificates(pipeline: &Arc<Pipeline>) {
     let live = pipeline.live();
     tokio::task::spawn_blocking(move || live.look_at_certificates());
 }
 
-/// Reads everything again; keeps the old where something is wrong.
+/// Rereads everything; keeps the old settings if anything is wrong.
 fn reload(pipeline: &Arc<Pipeline>, path: &Path) {
     let read = Config::load(path).map_err(|error| error.to_string()).and_then(Live::of);
     match read {

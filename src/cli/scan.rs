@@ -1,4 +1,4 @@
-//! `pixelward scan`: what would report an opening in many messages.
+//! `pixelward scan`: finds what would report an open in many messages.
 
 mod page;
 mod report;
@@ -22,21 +22,21 @@ use crate::guarded::guarded;
 use crate::plan::trial::named_recipients;
 use crate::tracker::{Analysis, Axis, Detector, Inquiry, Links, Sighting, Verdict};
 
-/// Find the trackers in messages, without changing or fetching anything.
+/// Find the trackers in messages, without changing or fetching anything
 ///
-/// Takes files, folders and mbox files, and gives a table of what was found, by message and by vendor.
+/// Takes files, directories and mbox files, and prints a table of what was found, by message and by vendor.
 #[derive(Args, Debug)]
 pub struct Scan {
-    /// Messages, folders of messages, or mbox files.
+    /// Messages, directories of messages, or mbox files
     #[arg(required = true, value_name = "PATH")]
     pub paths: Vec<PathBuf>,
-    /// Answer in JSON: one object a line for each message, and a last one with the sums.
+    /// Print JSON: one object per line for each message, and a last one with the sums
     #[arg(long)]
     pub json: bool,
-    /// Say for each place why it is taken for a tracker, or why not.
+    /// Explain for each place why it counts as a tracker, or why not
     #[arg(long)]
     pub explain: bool,
-    /// Also write a report for people: one HTML file that loads nothing and names no recipient.
+    /// Also write a report for people: one HTML file that loads nothing and names no recipient
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
 }
@@ -48,11 +48,11 @@ struct Sums {
     with_trackers: u64,
     /// Links that report who followed them.
     links: u64,
-    /// Pictures that are seen and tell readers apart.
+    /// Visible images that identify the reader.
     personal: u64,
     by_vendor: BTreeMap<String, u64>,
     by_carrier: BTreeMap<&'static str, u64>,
-    /// Only where a report is asked for.
+    /// Only if a report is requested.
     report: Option<Report>,
 }
 
@@ -60,7 +60,8 @@ struct Sums {
 ///
 /// # Errors
 ///
-/// When output or the report cannot be written. A file or message that cannot be read is named, and the others go on.
+/// When the output or the report cannot be written. A file or message that cannot be read is named, and the
+/// others continue.
 pub fn run(command: &Scan) -> Result<ExitCode, Box<dyn std::error::Error>> {
     let mut files = Vec::new();
     for path in &command.paths {
@@ -68,7 +69,7 @@ pub fn run(command: &Scan) -> Result<ExitCode, Box<dyn std::error::Error>> {
     }
     files.sort();
     let mut sums = Sums::default();
-    // A report that cannot be written is known before a long scan, not after it.
+    // A report that cannot be written is noticed before a long scan, not after it.
     let mut page = None;
     if let Some(path) = &command.report {
         files.retain(|file| file != path);
@@ -89,7 +90,7 @@ pub fn run(command: &Scan) -> Result<ExitCode, Box<dyn std::error::Error>> {
                     } else {
                         format!("{}#{}", path.display(), number + 1)
                     };
-                    // The sums take in a message only once all of it was looked at.
+                    // The sums include a message only once it was examined completely.
                     match guarded(|| looked_at(command, &detector, message)) {
                         Ok(looked) => {
                             let lines = one(command, &detector, &name, &looked, &mut sums);
@@ -144,7 +145,7 @@ fn collect(path: &Path, files: &mut Vec<PathBuf>) {
     }
 }
 
-/// The messages of a file: one, or those of an mbox, which begins with "From ".
+/// Returns the messages of a file: one, or those of an mbox, which begins with "From ".
 fn messages(bytes: &[u8]) -> Box<dyn Iterator<Item = &[u8]> + '_> {
     if !bytes.starts_with(b"From ") {
         return Box::new(std::iter::once(bytes));
@@ -248,11 +249,7 @@ fn print(command: &Scan, sums: &Sums) -> std::io::Result<()> {
         return writeln!(out, "{sums}");
     }
     writeln!(out, "\n{} messages, {} of them with trackers", sums.messages, sums.with_trackers)?;
-    writeln!(
-        out,
-        "{} tracked links, {} visible pictures that tell readers apart",
-        sums.links, sums.personal
-    )?;
+    writeln!(out, "{} tracked links, {} visible images that identify the reader", sums.links, sums.personal)?;
     let mut vendors: Vec<(&String, &u64)> = sums.by_vendor.iter().collect();
     vendors.sort_by_key(|(name, count)| (std::cmp::Reverse(**count), (*name).clone()));
     for (vendor, count) in vendors {

@@ -1,4 +1,4 @@
-//! `pixelward token`: who may ask the API for what.
+//! `pixelward token`: manages API tokens.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -10,11 +10,18 @@ use crate::config::Config;
 use crate::consent::{Controller, Timestamp};
 use crate::web::api_token::{self, Scope, Token};
 
-/// Make, list and revoke tokens for the API. The relay notices at once; it need not be told.
+/// Create, list and revoke tokens for the API; the relay notices changes at once
 #[derive(Args, Debug)]
 pub struct Tokens {
-    /// The configuration. Default: config.toml here, or else in /etc/pixelward.
-    #[arg(long, short, default_value_os_t = crate::config::usual("config.toml"), hide_default_value = true, value_name = "FILE", global = true)]
+    /// Configuration file [default: config.toml here, or else in /etc/pixelward]
+    #[arg(
+        long,
+        short,
+        default_value_os_t = crate::config::usual("config.toml"),
+        hide_default_value = true,
+        value_name = "FILE",
+        global = true
+    )]
     pub config: PathBuf,
     #[command(subcommand)]
     command: Command,
@@ -22,27 +29,27 @@ pub struct Tokens {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Make a token and print it, this once.
+    /// Create a token and print it once
     New {
-        /// What to call it, such as the program that will use it.
+        /// A name, such as that of the program that will use it
         #[arg(value_name = "NAME")]
         name: String,
-        /// What it may be used for, several with commas between: consent:read, consent:write, consent:erase, consent:export, policy:read,
-        /// statistics:read, metrics, evidence:read, delivery:read, audit:read, audit:write.
+        /// The scopes, separated by commas: consent:read, consent:write, consent:erase, consent:export,
+        /// policy:read, statistics:read, metrics, evidence:read, delivery:read, audit:read, audit:write
         #[arg(long, value_delimiter = ',', required = true, value_name = "SCOPE")]
         scope: Vec<Scope>,
-        /// For which controller, or "all".
+        /// The controller, or "all"
         #[arg(long, value_name = "NAME")]
         controller: String,
-        /// When it ends, as 2027-06-30 or in so many days, as 90d.
+        /// When it expires, such as 2027-06-30, or in how many days, such as 90d
         #[arg(long, value_name = "TIME")]
         expires: String,
     },
-    /// List all tokens: id, name, scopes, controller, end, day of last use.
+    /// List all tokens: id, name, scopes, controller, expiry, day of last use
     List,
-    /// End a token now.
+    /// Revoke a token now
     Revoke {
-        /// The token's id.
+        /// The token's id
         #[arg(value_name = "ID")]
         id: String,
     },
@@ -52,7 +59,7 @@ enum Command {
 ///
 /// # Errors
 ///
-/// When the configuration is wrong, the file of tokens cannot be used, or there is no such token.
+/// When the configuration is invalid, the token file cannot be used, or there is no such token.
 pub fn run(command: &Tokens) -> Result<ExitCode, Box<dyn std::error::Error>> {
     let config = Config::load(&command.config)?;
     let path = &config.api.tokens_file;
@@ -72,7 +79,7 @@ pub fn run(command: &Tokens) -> Result<ExitCode, Box<dyn std::error::Error>> {
                 all.push(made.token.clone());
                 Ok(())
             })?;
-            eprintln!("This is shown once and kept nowhere. Its id is {}.", made.token.id);
+            eprintln!("This token is shown once and not stored. Its id is {}.", made.token.id);
             writeln!(out, "{}", made.secret)?;
         }
         Command::List => {
@@ -84,11 +91,11 @@ pub fn run(command: &Tokens) -> Result<ExitCode, Box<dyn std::error::Error>> {
         Command::Revoke { id } => {
             api_token::update(path, |all| {
                 let found = all.iter_mut().find(|token| token.id == *id);
-                let found = found.ok_or_else(|| format!("no token has the id {id:?}"))?;
+                let found = found.ok_or_else(|| format!("unknown token id {id:?}"))?;
                 found.revoked.get_or_insert_with(|| Timestamp::now().to_string());
                 Ok(())
             })?;
-            writeln!(out, "The token {id} counts no more.")?;
+            writeln!(out, "The token {id} has been revoked.")?;
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -1,4 +1,4 @@
-//! The REST API: where it is served, within which limits, and whom it tells of changes.
+//! The REST API: its address and limits, and the receivers of changes.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -11,57 +11,57 @@ use pixelward_core::consent::Controller;
 /// The REST API.
 #[derive(Clone, Debug)]
 pub struct Api {
-    /// Where it is served; `None` for nowhere.
+    /// The address; `None` to disable.
     pub address: Option<SocketAddr>,
-    /// Certificate chain and key, in PEM. Without them it is served in clear, on a loopback address alone.
+    /// Certificate chain and key, PEM. Without them it is served in clear, on a loopback address only.
     pub certificate: Option<(PathBuf, PathBuf)>,
-    /// Where the tokens stand, as hashes.
+    /// The file with the tokens, as hashes.
     pub tokens_file: PathBuf,
-    /// The most requests of one token in a minute.
+    /// The maximum number of requests per minute for one token.
     pub requests_per_minute: u32,
-    /// How many of them may come at once.
+    /// The largest burst of requests for one token.
     pub burst: u32,
-    /// The most connections at once.
+    /// The maximum number of concurrent connections.
     pub max_connections: usize,
-    /// The largest body of a request that is read as a whole, in bytes.
+    /// The maximum size in bytes of a body that is read as a whole.
     pub max_body_bytes: usize,
-    /// How long a request may take, streams apart.
+    /// How long a request may take, except for streams.
     pub request_timeout: Duration,
-    /// How long a connection, or a stream within a request, may stand still.
+    /// How long a connection, or a stream within a request, may stall.
     pub idle_timeout: Duration,
-    /// How many idempotency keys are remembered, for a day each.
+    /// How many idempotency keys are remembered, each for a day.
     pub idempotency_keys: usize,
-    /// How old the counts may be that statistics give.
+    /// The maximum age of the counts in statistics.
     pub statistics_max_age: Duration,
-    /// How many changes wait for one webhook at most.
+    /// The maximum number of changes that wait for one webhook.
     pub webhook_max_waiting: u64,
-    /// Who is told of changes.
+    /// The receivers of changes.
     pub webhooks: Vec<Webhook>,
-    /// Who may tell of changes in a form of their own.
+    /// The vendors that report changes in their own formats.
     pub incoming: Vec<Incoming>,
 }
 
-/// Somebody who is told of a controller's changes.
+/// A receiver of a controller's changes.
 #[derive(Clone, Debug)]
 pub struct Webhook {
-    /// Whose changes.
+    /// The controller.
     pub controller: Controller,
-    /// Where they are sent.
+    /// The URL to which changes are sent.
     pub url: String,
-    /// The file with the secret under which they are signed.
+    /// The file with the secret that signs the requests.
     pub secret_file: PathBuf,
-    /// Authorities that the receiver's certificate is verified with; those of the system where there are none.
+    /// Certificate authorities for the receiver's certificate; by default, the system's.
     pub ca_file: Option<PathBuf>,
 }
 
-/// A form in which a vendor of consent management tells of changes.
+/// A webhook through which a consent management vendor reports changes.
 #[derive(Clone, Debug)]
 pub struct Incoming {
-    /// Its name in the path.
+    /// The name in the path.
     pub name: String,
-    /// Whose changes.
+    /// The controller.
     pub controller: Controller,
-    /// The file that maps what is told to rows.
+    /// The file that maps the vendor's fields to rows.
     pub mapping: PathBuf,
 }
 
@@ -90,12 +90,13 @@ pub(super) fn api(section: &mut Section<'_>, data_directory: &Path) -> Api {
     api
 }
 
-/// What does not go together.
+/// Checks settings that depend on each other.
 fn check(api: &Api, section: &Section<'_>) {
     if api.certificate.is_none() && api.address.is_some_and(|address| !address.ip().is_loopback()) {
         section.problem(
             section.start_line(),
-            "api.address is no loopback address, so tokens would cross the network in clear: set api.certificate and api.key",
+            "api.address is not a loopback address, so tokens would cross the network in clear: set \
+             api.certificate and api.key",
         );
     }
     for (index, webhook) in api.webhooks.iter().enumerate() {
@@ -103,7 +104,8 @@ fn check(api: &Api, section: &Section<'_>) {
             section.problem(
                 section.start_line(),
                 format!(
-                    "two [[api.webhook]] are of the controller {}: one receiver can pass on to others",
+                    "two [[api.webhook]] belong to the controller {}: use one receiver that passes changes \
+                     on",
                     webhook.controller
                 ),
             );
@@ -140,7 +142,7 @@ fn webhook(section: &mut Section<'_>) -> Option<Webhook> {
     let controller = named(section, "controller");
     let url = section.parsed("url", |text| web_url(text).map(|_| text.to_owned()));
     if url.is_none() {
-        section.problem(section.start_line(), "api.webhook.url is missing or cannot be used");
+        section.problem(section.start_line(), "api.webhook.url is missing or invalid");
     }
     let secret_file = wanted(section, "secret_file");
     let ca_file = section.path("ca_file");

@@ -1,4 +1,5 @@
-//! The console's own configuration, `console.toml`: it is another program, run by another user, and knows the relay's API alone.
+//! The configuration of the console, `console.toml`. The console is a separate program, run by a separate
+//! user, and uses only the relay's API.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -10,20 +11,20 @@ use super::reader::{self, Outcome, Section};
 use super::{ConfigError, Log, address, count, log, pair, web_url};
 use pixelward_core::consent::Controller;
 
-/// Everything that can be configured of the console.
+/// The configuration of the console.
 #[derive(Clone, Debug)]
 pub struct Console {
-    /// Where the one-time link lies.
+    /// The directory with the one-time link.
     pub data_directory: PathBuf,
-    /// The language of pages where the browser wants none that there is: en, de or fr.
+    /// The default language of pages, for browsers that prefer none of the available ones: en, de or fr.
     pub language: &'static str,
-    /// Where pages are served.
+    /// The address and limits of the pages.
     pub server: Server,
     /// The relay's API.
     pub api: Upstream,
     /// How long people stay signed in.
     pub session: Sessions,
-    /// How long a one-time link counts.
+    /// How long a one-time link is valid.
     pub link_lifetime: Duration,
     /// The log.
     pub log: Log,
@@ -31,104 +32,104 @@ pub struct Console {
     pub saml: Option<Saml>,
 }
 
-/// Where pages are served.
+/// The address and limits of the pages.
 #[derive(Clone, Debug)]
 pub struct Server {
-    /// The address.
+    /// The address to listen on.
     pub address: SocketAddr,
-    /// What the addresses of pages begin with, without a slash at the end; `None` for the address itself.
+    /// The base URL of pages, without a trailing slash; `None` for the address itself.
     pub public_url: Option<String>,
-    /// Certificate chain and key, in PEM.
+    /// Certificate chain and key, PEM.
     pub certificate: Option<(PathBuf, PathBuf)>,
-    /// The most connections at once.
+    /// The maximum number of concurrent connections.
     pub max_connections: usize,
-    /// The largest body of a request, in bytes.
+    /// The maximum size of a request body in bytes.
     pub max_body_bytes: usize,
     /// How long a request may take.
     pub request_timeout: Duration,
-    /// How long a connection may stand still.
+    /// How long a connection may stall.
     pub idle_timeout: Duration,
 }
 
 /// The relay's API, as the console reaches it.
 #[derive(Clone, Debug)]
 pub struct Upstream {
-    /// What its addresses begin with, without a slash at the end.
+    /// The base URL, without a trailing slash.
     pub url: String,
     /// The file with the token.
     pub token_file: PathBuf,
-    /// Authorities that its certificate is verified with; those of the system where there are none.
+    /// Certificate authorities for its certificate; by default, the system's.
     pub ca_file: Option<PathBuf>,
-    /// How long an answer may take.
+    /// How long a response may take.
     pub timeout: Duration,
 }
 
 /// How long people stay signed in.
 #[derive(Clone, Copy, Debug)]
 pub struct Sessions {
-    /// After how much silence a session ends.
+    /// How long a session may be idle.
     pub idle: Duration,
-    /// After which time it ends in any case.
+    /// How long a session lasts at most.
     pub absolute: Duration,
-    /// The most sessions at once; beyond it the one goes that was silent longest.
+    /// The maximum number of sessions; beyond it, the one that has been idle longest ends.
     pub most: usize,
 }
 
 /// Single sign-on by SAML 2.0.
 #[derive(Clone, Debug)]
 pub struct Saml {
-    /// Under which name the identity provider knows the console.
+    /// The name under which the identity provider knows the console.
     pub entity_id: String,
-    /// Where the identity provider's metadata comes from.
+    /// The source of the identity provider's metadata.
     pub metadata: Metadata,
-    /// How often it is looked at again.
+    /// How often the metadata is checked for changes.
     pub refresh: Duration,
     /// What must be signed.
     pub signatures: Signatures,
     /// By how much the two clocks may differ.
     pub clock_skew: Duration,
-    /// Certificate and RSA key, in PEM, with which the console signs what it sends.
+    /// Certificate and RSA key, PEM, with which the console signs its requests.
     pub key: Option<(PathBuf, PathBuf)>,
-    /// Who may what.
+    /// The rules that assign roles.
     pub roles: Vec<RoleRule>,
 }
 
-/// Where the identity provider's metadata comes from.
+/// The source of the identity provider's metadata.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Metadata {
     /// A file.
     File(PathBuf),
-    /// An address, and authorities that its certificate is verified with.
+    /// A URL, and certificate authorities for its certificate.
     Url(String, Option<PathBuf>),
 }
 
-/// What must be signed in the answer of an identity provider.
+/// What must be signed in a response of an identity provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signatures {
-    /// The response and the assertion in it, each by a signature of its own.
+    /// Both the response and the assertion in it, each by its own signature.
     Both,
-    /// The response at least; the assertion stands in it.
+    /// At least the response, which contains the assertion.
     Response,
     /// The assertion at least.
     Assertion,
 }
 
-/// What somebody may do.
+/// What a person may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Role {
-    /// Sees figures, rules and the state of delivery; nothing about a person.
+    /// Sees figures, rules and the state of delivery, but nothing about a person.
     Viewer,
-    /// Answers people and regulators: sees what is recorded of a person, and records requests.
+    /// Handles requests of people and regulators: sees what is recorded about a person, and records changes.
     Officer,
-    /// Runs the relay: looks messages up, tries rules out, ends sessions.
+    /// Runs the relay: looks up messages, tries rules out, ends sessions.
     Operator,
 }
 
 impl Role {
-    /// Every role.
+    /// All roles.
     pub const ALL: [Role; 3] = [Role::Viewer, Role::Officer, Role::Operator];
 
-    /// Its name.
+    /// Returns its name.
     pub const fn name(self) -> &'static str {
         match self {
             Role::Viewer => "viewer",
@@ -138,7 +139,7 @@ impl Role {
     }
 }
 
-/// Who has the attribute with this value has the role.
+/// A rule: whoever has the attribute with this value has the role.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RoleRule {
     /// The attribute's name or friendly name.
@@ -147,7 +148,7 @@ pub struct RoleRule {
     pub value: String,
     /// The role.
     pub role: Role,
-    /// For which controller; `None` for all.
+    /// The controller; `None` for all.
     pub controller: Option<Controller>,
 }
 
@@ -156,7 +157,7 @@ impl Console {
     ///
     /// # Errors
     ///
-    /// When it cannot be read, or anything in it is wrong.
+    /// When it cannot be read, or contains errors.
     pub fn load(path: &Path) -> Result<Console, ConfigError> {
         let source = std::fs::read_to_string(path)
             .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
@@ -167,13 +168,13 @@ impl Console {
         }
     }
 
-    /// What the addresses of pages begin with, without a slash at the end.
+    /// The base URL of pages, without a trailing slash.
     pub fn base(&self) -> String {
         let scheme = if self.server.certificate.is_some() { "https" } else { "http" };
         self.server.public_url.clone().unwrap_or_else(|| format!("{scheme}://{}", self.server.address))
     }
 
-    /// Whether browsers reach it by https.
+    /// Returns whether browsers reach the console by https.
     pub fn is_https(&self) -> bool {
         self.base().starts_with("https:")
     }
@@ -193,13 +194,14 @@ fn read(source: &str) -> Outcome<Console> {
     })
 }
 
-/// What does not go together.
+/// Checks settings that depend on each other.
 fn check(root: &Section<'_>, server: &Server, saml: Option<&Saml>) {
     let is_local = server.address.ip().is_loopback();
     if saml.is_none() && !is_local {
         root.problem(
             0,
-            "server.address is no loopback address, and there is no [saml]: one-time links are for this machine alone",
+            "server.address is not a loopback address, and there is no [saml]: one-time links work only on \
+             this machine",
         );
     }
     let is_https = server.certificate.is_some()
@@ -207,15 +209,13 @@ fn check(root: &Section<'_>, server: &Server, saml: Option<&Saml>) {
     if !is_local && !is_https {
         root.problem(
             0,
-            "server.address is no loopback address, so sessions would cross the network in clear: set server.certificate and server.key, or \
-             the https address of the proxy in front as server.public_url",
+            "server.address is not a loopback address, so sessions would cross the network in clear: set \
+             server.certificate and server.key, or set server.public_url to the https address of the proxy \
+             in front",
         );
     }
     if saml.is_some() && server.public_url.is_none() {
-        root.problem(
-            0,
-            "[saml] needs server.public_url: it is where the identity provider sends people back to",
-        );
+        root.problem(0, "[saml] needs server.public_url, to which the identity provider returns people");
     }
 }
 
@@ -227,7 +227,7 @@ fn server(section: &mut Section<'_>) -> Server {
         let url = web_url(text)?;
         match (url.path(), url.query(), url.fragment()) {
             ("/", None, None) => Ok(Some(text.trim_end_matches('/').to_owned())),
-            _ => Err(format!("{text:?} has a path: the console wants a host of its own")),
+            _ => Err(format!("{text:?} has a path: the console needs a host name of its own")),
         }
     });
     Server {
@@ -266,7 +266,9 @@ fn saml(section: &mut Section<'_>) -> Option<Saml> {
         Ok(url) if url.host().is_some_and(|host| host != Host::Domain("")) && text.len() <= 1024 => {
             Ok(text.to_owned())
         }
-        _ => Err(format!("{text:?} is no address such as \"https://console.example/saml/metadata\"")),
+        _ => Err(format!(
+            "invalid entity ID {text:?}: use an address such as \"https://console.example/saml/metadata\""
+        )),
     });
     let file = section.path("idp_metadata_file");
     let url = section.parsed("idp_metadata_url", |text| web_url(text).map(|_| text.to_owned()));
@@ -296,13 +298,14 @@ fn saml(section: &mut Section<'_>) -> Option<Saml> {
     if entity_id.is_none() {
         section.problem(
             section.start_line(),
-            "saml.entity_id is missing: such as \"https://console.example/saml/metadata\"",
+            "saml.entity_id is missing: use an address such as \"https://console.example/saml/metadata\"",
         );
     }
     if roles.is_empty() {
         section.problem(
             section.start_line(),
-            "saml: without a [[saml.role]] nobody may do anything; name the attribute and value that make somebody a viewer, officer or operator",
+            "saml: without a [[saml.role]] nobody may do anything; name the attribute and the value that \
+             make someone a viewer, officer or operator",
         );
     }
     Some(Saml { entity_id: entity_id?, metadata: metadata?, refresh, signatures, clock_skew, key, roles })
@@ -327,7 +330,8 @@ fn role(section: &mut Section<'_>) -> Option<RoleRule> {
         name => name.parse::<Controller>().map(Some),
     });
     if controller.is_none() {
-        section.problem(section.start_line(), "saml.role.controller is missing: the name of one, or \"all\"");
+        section
+            .problem(section.start_line(), "saml.role.controller is missing: name a controller, or \"all\"");
     }
     Some(RoleRule { attribute: attribute?, value: value?, role: role?, controller: controller? })
 }
@@ -382,8 +386,14 @@ mod tests {
     fn sessions_do_not_cross_a_network_in_clear_nor_links_leave_the_machine() {
         let outside = "[server]\naddress = \"0.0.0.0:8027\"\n";
         assert!(problems(outside).contains("one-time links") && problems(outside).contains("in clear"));
-        let saml = "[saml]\nentity_id = \"https://console.example/saml/metadata\"\nidp_metadata_file = \"idp.xml\"\n\
-                    [[saml.role]]\nattribute = \"groups\"\nvalue = \"officers\"\nrole = \"officer\"\ncontroller = \"shop\"\n";
+        let saml = "[saml]\n\
+                    entity_id = \"https://console.example/saml/metadata\"\n\
+                    idp_metadata_file = \"idp.xml\"\n\
+                    [[saml.role]]\n\
+                    attribute = \"groups\"\n\
+                    value = \"officers\"\n\
+                    role = \"officer\"\n\
+                    controller = \"shop\"\n";
         assert!(problems(&format!("{outside}{saml}")).contains("in clear"));
         let named = format!("{outside}public_url = \"https://console.example\"\n{saml}");
         assert_eq!(problems(&named), "[]");

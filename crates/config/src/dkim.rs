@@ -1,4 +1,4 @@
-//! Signatures: what is done about those that break, and keys of our own.
+//! DKIM: what happens to signatures that break, and signing keys.
 
 use std::path::PathBuf;
 
@@ -10,33 +10,33 @@ use pixelward_core::sign::{Holders, OnBroken, Sign};
 /// Signatures.
 #[derive(Clone, Debug)]
 pub struct Dkim {
-    /// What is done about a signature that an edit breaks.
+    /// What happens to a signature that an edit breaks.
     pub on_broken: OnBroken,
     /// Which messages are signed.
     pub sign: Sign,
-    /// The domain whose keys sign for senders that have none.
+    /// The domain whose keys sign for sender domains without a key.
     pub fallback_domain: Option<String>,
-    /// Keys of our own.
+    /// The signing keys.
     pub keys: Vec<DkimKey>,
 }
 
-/// A key of our own.
+/// A signing key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DkimKey {
-    /// For whose mail it signs.
+    /// The domain for which it signs.
     pub domain: String,
-    /// Under which name its record stands.
+    /// The selector: the name of its DNS record.
     pub selector: String,
-    /// The private key, in PEM.
+    /// The private key, PEM.
     pub key_file: PathBuf,
-    /// The controllers whose mail it signs; empty where the configuration leaves it to their conditions.
+    /// The controllers whose mail it signs; empty if their conditions decide.
     pub controllers: Vec<String>,
 }
 
 impl DkimKey {
-    /// Whose mail it signs. Where the key names nobody, it belongs to the controllers that have its domain in
-    /// their conditions, or in those of their mailstreams; where none has, to those who are not tied to a
-    /// listener or a login, and to the controller of all other mail.
+    /// Returns the controllers whose mail a key signs. A key that names none belongs to the controllers whose
+    /// conditions, or whose mailstreams' conditions, name its domain; if there are none, to those without a
+    /// listener or login condition, and to the default controller.
     pub fn holders(&self, rulebook: &Rulebook) -> Holders {
         let names = |all: Vec<&Controller>| {
             all.iter().map(|controller| controller.name.as_str().to_owned()).collect()
@@ -71,7 +71,7 @@ pub(super) fn dkim(section: &mut Section<'_>, rulebook: &Rulebook) -> Dkim {
     {
         section.problem(
             section.start_line(),
-            format!("dkim.fallback_domain: no [[dkim.key]] is of {fallback:?}"),
+            format!("dkim.fallback_domain: there is no [[dkim.key]] for {fallback:?}"),
         );
     }
     for (index, key) in dkim.keys.iter().enumerate() {
@@ -84,7 +84,7 @@ pub(super) fn dkim(section: &mut Section<'_>, rulebook: &Rulebook) -> Dkim {
         if dkim.keys.iter().take(index).any(same) {
             section.problem(
                 section.start_line(),
-                format!("two [[dkim.key]] of {} have the selector {:?}", key.domain, key.selector),
+                format!("two [[dkim.key]] for {} have the selector {:?}", key.domain, key.selector),
             );
         }
     }
@@ -106,7 +106,7 @@ fn key(section: &mut Section<'_>) -> Option<DkimKey> {
     Some(DkimKey { domain: named?, selector: selector?, key_file: key_file?, controllers })
 }
 
-/// A name in DNS.
+/// Checks a DNS name.
 fn label(text: &str) -> Result<String, String> {
     let is_one = !text.is_empty()
         && text.len() <= 253

@@ -1,10 +1,10 @@
-//! The file: where it is looked for, and what is said of one that cannot be used.
+//! The configuration file: where it is looked for, and what to report about an unusable one.
 
 use std::path::{Path, PathBuf};
 
 use super::reader::Problem;
 
-/// A configuration with what is wrong with it.
+/// A configuration that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
@@ -12,34 +12,34 @@ pub enum ConfigError {
     Read {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The error.
         source: std::io::Error,
     },
-    /// Things in it are wrong.
+    /// The file contains errors.
     #[error("{}", listed(path, problems))]
     Wrong {
         /// The file.
         path: PathBuf,
-        /// All of them.
+        /// All errors.
         problems: Vec<Problem>,
     },
 }
 
-/// What to do about a file that cannot be read.
+/// Says what to do about a file that cannot be read.
 fn remedy(source: &std::io::Error) -> &'static str {
     match source.kind() {
         std::io::ErrorKind::NotFound => {
-            ". Name the file with --config; `pixelward init` makes one for the relay"
+            ". Name the file with --config; `pixelward init` creates one for the relay"
         }
         std::io::ErrorKind::PermissionDenied => ". Run this as root or as the program's user",
         _ => "",
     }
 }
 
-/// Where packages have the configuration.
+/// The directory in which packages keep the configuration.
 const PACKAGED: &str = "/etc/pixelward";
 
-/// The file that is meant where none is named: the one of the working directory, or else the package's.
+/// Returns the default file: the one in the working directory, or else the package's.
 pub fn usual(name: &str) -> PathBuf {
     let packaged = Path::new(PACKAGED).join(name);
     match !Path::new(name).exists() && packaged.exists() {

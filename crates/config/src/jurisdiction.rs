@@ -1,20 +1,20 @@
-//! Dated versions of jurisdictions: those that come with the program, and an operator's own.
+//! Dated versions of jurisdictions: the built-in ones and an operator's.
 
 use super::reader::{self, Outcome, Section};
 use pixelward_core::policy::jurisdiction::{Author, NONE, UNKNOWN, Version};
 use pixelward_core::policy::{Exemption, Exemptions, Flags, Jurisdictions, Need};
 
-/// What comes with the program.
+/// The built-in versions.
 const SHIPPED: &str = include_str!("jurisdictions.toml");
 
-/// The jurisdictions that come with the program, every one but `none` enabled.
+/// Returns the built-in jurisdictions, all except `none` enabled.
 pub fn shipped() -> Jurisdictions {
     let versions = shipped_versions();
     let enabled = all_names(&versions);
     Jurisdictions::new(versions, enabled)
 }
 
-/// The versions that come with the program.
+/// Returns the built-in versions.
 pub(super) fn shipped_versions() -> Vec<Version> {
     read_shipped().value
 }
@@ -24,7 +24,7 @@ fn read_shipped() -> Outcome<Vec<Version>> {
     reader::read(SHIPPED, |root| root.sections("jurisdiction", read).into_iter().flatten().collect())
 }
 
-/// Every name but `none`, each once.
+/// Returns every name except `none`, each once.
 pub(super) fn all_names(versions: &[Version]) -> Vec<String> {
     let mut names: Vec<String> =
         versions.iter().map(|version| version.name.clone()).filter(|name| name != NONE).collect();
@@ -33,7 +33,7 @@ pub(super) fn all_names(versions: &[Version]) -> Vec<String> {
     names
 }
 
-/// A version of an operator.
+/// Reads an operator's version.
 pub(super) fn own_version(section: &mut Section<'_>) -> Option<Version> {
     version(section, Author::Operator)
 }
@@ -66,12 +66,12 @@ fn valid_name(text: &str, author: Author) -> Result<String, String> {
         return Err(format!("invalid name {text:?}: use 1 to 32 of a-z, 0-9, '_' and '-'"));
     }
     if text == UNKNOWN || text == NONE && author == Author::Operator {
-        return Err(format!("{text:?} is made by the program and cannot be changed"));
+        return Err(format!("{text:?} is built in and cannot be changed"));
     }
     Ok(text.to_owned())
 }
 
-/// Flags that are not set are the strict ones.
+/// Flags that are not set take their strict value.
 fn flags(section: &mut Section<'_>, may_be_free: bool) -> Flags {
     let mut need = |key| if section.flag(key, true) { Need::Consent } else { Need::Free };
     let (opens, links) = (need("open_consent"), need("link_consent"));
@@ -85,7 +85,8 @@ fn flags(section: &mut Section<'_>, may_be_free: bool) -> Flags {
     if opens == Need::Free && !may_be_free {
         section.problem(
             section.start_line(),
-            "jurisdiction.open_consent is false for \"none\" alone: let a mailstream or a record say \"none\" where no rule is applied",
+            "jurisdiction.open_consent may be false only for \"none\": let a mailstream or a record say \
+             \"none\" if no rules apply",
         );
         return Flags { opens: Need::Consent, links, exempt };
     }
@@ -182,7 +183,7 @@ mod tests {
         let dated = "effective_from = \"2026-12-01\"\nchecked_on = \"2026-11-01\"\nsource = \"a law\"\n";
         assert_eq!(check(&format!("[[jurisdiction]]\nname = \"ch\"\n{dated}")), "");
         let free = format!("[[jurisdiction]]\nname = \"ch\"\n{dated}open_consent = false\n");
-        assert!(check(&free).contains("false for \"none\" alone"));
+        assert!(check(&free).contains("false only for \"none\""));
         for name in [NONE, UNKNOWN, "Ch", ""] {
             let text = format!("[[jurisdiction]]\nname = \"{name}\"\n{dated}");
             assert!(check(&text).contains("jurisdiction.name"), "{name}");

@@ -1,7 +1,7 @@
 //! The configuration: one TOML file, read into types, checked as a whole.
 //!
-//! Promised: an unknown key or a bad value stops the start, all of them named at once with their lines. `config.reference.toml` at the top
-//! of the project lists every setting; a test compares the two.
+//! Promised: an unknown key or a bad value stops the start, with all problems reported at once, each with its
+//! line. `config.reference.toml` at the top of the project lists every setting; a test compares the two.
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::string_slice, clippy::panic))]
 
@@ -40,85 +40,86 @@ pub use tracker::Tracker;
 pub use treatment::Treatment;
 use url::{Host, Url};
 
-/// Everything that can be configured.
+/// The configuration of the relay.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Whether decisions are carried out.
     pub mode: Mode,
-    /// Where the store and the socket live.
+    /// The directory of the store and the socket.
     pub data_directory: PathBuf,
-    /// Where certificates for development are made.
+    /// The directory in which development certificates are created.
     pub certificate_directory: PathBuf,
-    /// The relay as a whole.
+    /// Settings of the relay as a whole.
     pub relay: Relay,
-    /// Where clients connect.
+    /// The listeners, where clients connect.
     pub listeners: Vec<Listener>,
-    /// Where mail can go.
+    /// The next hops, where mail goes.
     pub next_hops: Vec<NextHop>,
-    /// Which mail goes where: the first that fits counts, and the last fits all.
+    /// Which mail goes where: the first matching route applies, and the last matches all mail.
     pub routes: Vec<Route>,
-    /// What is decided.
+    /// The policy.
     pub policy: Policy,
-    /// Signatures.
+    /// DKIM signatures.
     pub dkim: Dkim,
     /// How trackers are found.
     pub tracker: Tracker,
     /// The consent store.
     pub consent: Consent,
-    /// Evidence of what was done.
+    /// Audit records.
     pub evidence: Evidence,
     /// The log.
     pub log: Log,
-    /// Where metrics and health are served; `None` for nowhere.
+    /// The address of metrics and health checks; `None` to disable.
     pub private: Option<SocketAddr>,
     /// The REST API.
     pub api: Api,
-    /// What readers reach.
+    /// The public listener, which readers reach.
     pub public: Public,
 }
 
-/// The relay as a whole.
+/// Settings of the relay as a whole.
 #[derive(Clone, Debug)]
 pub struct Relay {
-    /// The name given in greetings, EHLO and trace headers.
+    /// The name used in greetings, EHLO and trace headers.
     pub host_name: String,
-    /// The most bytes of messages held at once, by all sessions together.
+    /// The maximum number of message bytes in memory, for all sessions together.
     pub max_in_flight_bytes: u64,
-    /// How long sessions may take to end once the relay was told to stop.
+    /// How long sessions may take to finish after the relay is told to stop.
     pub drain: Duration,
-    /// The most copies that a message is split into, for a client that hears one answer for all; 1 where messages are not split.
+    /// The maximum number of different copies of a message, for a client that expects one reply for all
+    /// recipients; 1 if messages are never split.
     pub max_groups: usize,
-    /// How often the certificates of listeners are looked at.
+    /// How often the certificates of listeners are checked for changes.
     pub certificate_check: Duration,
 }
 
 /// The consent store.
 #[derive(Clone, Debug)]
 pub struct Consent {
-    /// Its directory.
+    /// The directory.
     pub directory: PathBuf,
     /// A second place for the head of the journal, on another disk.
     pub head_copy: Option<PathBuf>,
-    /// Memory of the index's cache, in bytes.
+    /// Memory for the index cache, in bytes.
     pub cache_bytes: u64,
-    /// From which size on a journal segment is closed, in bytes.
+    /// The size at which a journal segment is closed, in bytes.
     pub segment_bytes: u64,
-    /// Where the store key lies; in the directory where nothing is said.
+    /// The file of the store key; by default, in the directory.
     pub store_key_file: Option<PathBuf>,
 }
 
-/// Evidence of what was done.
+/// Audit records.
 #[derive(Clone, Debug)]
 pub struct Evidence {
-    /// Whether there is to be any.
+    /// Whether records are kept.
     pub enabled: bool,
-    /// Its directory.
+    /// The directory.
     pub directory: PathBuf,
-    /// A second place for the ends of its chains, on another disk.
+    /// A second place for the ends of the chains, on another disk.
     pub head_copy: Option<PathBuf>,
-    /// After how many days it is deleted, unless its controller has fewer.
+    /// After how many days records are deleted, unless the controller sets fewer.
     pub retention_days: u16,
-    /// From which size on a segment is closed, in bytes.
+    /// The size at which a segment is closed, in bytes.
     pub segment_bytes: u64,
     /// Whether bodies are hashed.
     pub body_hashes: bool,
@@ -127,9 +128,9 @@ pub struct Evidence {
 /// How the log is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
-    /// To the journal under systemd, else lines for people.
+    /// To the journal under systemd, otherwise plain lines.
     Auto,
-    /// Lines for people.
+    /// Plain lines.
     Human,
     /// JSON.
     Json,
@@ -138,7 +139,7 @@ pub enum LogFormat {
 /// The log.
 #[derive(Clone, Debug)]
 pub struct Log {
-    /// How it is written.
+    /// The format.
     pub format: LogFormat,
     /// A level, or a filter as tracing-subscriber reads it.
     pub level: String,
@@ -149,7 +150,7 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// When it cannot be read, or anything in it is wrong.
+    /// When it cannot be read, or contains errors.
     pub fn load(path: &Path) -> Result<Config, ConfigError> {
         let source = std::fs::read_to_string(path)
             .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
@@ -161,11 +162,11 @@ impl Config {
         }
     }
 
-    /// Reads a text. Files that it includes by a relative path are looked for in the working directory.
+    /// Reads a text. Relative paths of included files start at the working directory.
     ///
     /// # Errors
     ///
-    /// All that is wrong with it.
+    /// All problems found.
     pub fn parse(source: &str) -> Result<Config, Vec<Problem>> {
         let outcome = read(source, Path::new(""));
         if outcome.problems.is_empty() { Ok(outcome.value) } else { Err(outcome.problems) }
@@ -228,7 +229,7 @@ fn count(number: u64) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
 }
 
-/// A certificate chain and its key.
+/// Reads a certificate chain and its key.
 fn pair(section: &mut Section<'_>) -> Option<(PathBuf, PathBuf)> {
     match (section.path("certificate"), section.path("key")) {
         (Some(certificate), Some(key)) => Some((certificate, key)),
@@ -236,14 +237,14 @@ fn pair(section: &mut Section<'_>) -> Option<(PathBuf, PathBuf)> {
         _ => {
             section.problem(
                 section.start_line(),
-                format!("{}: certificate and key belong together, and one is missing", section.name()),
+                format!("{}: certificate and key belong together, but one is missing", section.name()),
             );
             None
         }
     }
 }
 
-/// An address on the web that consent and tokens may be sent to: https, or http on this machine.
+/// Parses a web address to which consent and tokens may be sent: https, or http on this machine.
 fn web_url(text: &str) -> Result<Url, String> {
     let wrong = || format!("{text:?} cannot be used: use https://, or http:// on this machine");
     let url = Url::parse(text).map_err(|_| wrong())?;
@@ -265,7 +266,10 @@ fn web_url(text: &str) -> Result<Url, String> {
 
 fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| {
-        format!("{text:?} is no address with a port, such as \"127.0.0.1:2525\" or \"[::1]:2525\"")
+        format!(
+            "invalid address {text:?}: use an address with a port, such as \"127.0.0.1:2525\" or \
+                 \"[::1]:2525\""
+        )
     })
 }
 
@@ -313,7 +317,7 @@ fn private(section: &mut Section<'_>) -> Option<SocketAddr> {
     if chosen.is_some_and(|chosen| !chosen.ip().is_loopback()) {
         section.problem(
             section.start_line(),
-            "private.address must be a loopback address: what it serves is for this machine",
+            "private.address must be a loopback address: it serves only this machine",
         );
     }
     chosen

@@ -8,12 +8,12 @@ use super::reader::Section;
 use super::{Network, address, count, pair};
 use pixelward_core::smtp::BareNewline;
 
-/// What clients speak to a listener.
+/// The protocol of a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
     /// SMTP (RFC 5321).
     Smtp,
-    /// LMTP (RFC 2033): an answer for each recipient.
+    /// LMTP (RFC 2033): one reply per recipient.
     Lmtp,
 }
 
@@ -24,82 +24,82 @@ pub enum ListenerTls {
     None,
     /// STARTTLS is offered.
     StartTls,
-    /// STARTTLS is demanded before MAIL.
+    /// STARTTLS is required before MAIL.
     Required,
-    /// TLS from the first byte on.
+    /// TLS from the first byte.
     Implicit,
 }
 
 /// Whether clients come through a proxy that names them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProxyProtocol {
-    /// They come themselves.
+    /// Clients connect directly.
     None,
-    /// Each connection begins with a header of the PROXY protocol.
+    /// Each connection begins with a PROXY protocol header.
     Required,
 }
 
-/// Whether clients show a certificate of their own, and the file with the authorities that it is verified with.
+/// Whether clients present a certificate, and the file with the authorities to verify it with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ClientCertificate {
-    /// They are not asked for one.
+    /// Clients are not asked for one.
     None,
-    /// A verified one is as good as an address of allowed_networks.
+    /// A verified one replaces an entry in allowed_networks.
     Asked(PathBuf),
-    /// Who has no verified one cannot send mail.
+    /// Clients without a verified one cannot send mail.
     Required(PathBuf),
 }
 
-/// One address that clients connect to.
+/// An address that clients connect to.
 #[derive(Clone, Debug)]
 pub struct Listener {
-    /// Its name in logs.
+    /// The name used in logs.
     pub name: String,
     /// Address and port.
     pub address: SocketAddr,
-    /// What clients speak.
+    /// The protocol.
     pub protocol: Protocol,
-    /// Whether clients wait for the answer before they answer themselves, as Postfix's before-queue filter does.
+    /// Whether clients wait for the reply before they send their own, as Postfix's before-queue filter does.
     pub before_queue: bool,
     /// Whether TLS is offered.
     pub tls: ListenerTls,
-    /// Certificate chain and key, in PEM; `None` for a development certificate.
+    /// Certificate chain and key, PEM; `None` for a development certificate.
     pub certificate: Option<(PathBuf, PathBuf)>,
-    /// Who may connect besides the loopback addresses.
+    /// Networks that may send mail, in addition to loopback addresses.
     pub allowed_networks: Vec<Network>,
-    /// Who may log in.
+    /// The file with the accounts that may log in.
     pub users_file: Option<PathBuf>,
-    /// Whether only those who have logged in may send mail.
+    /// Whether mail is accepted only after login.
     pub require_login: bool,
-    /// Whether clients show a certificate.
+    /// Whether clients present a certificate.
     pub client_certificate: ClientCertificate,
     /// Whether clients come through a proxy.
     pub proxy_protocol: ProxyProtocol,
-    /// Where such proxies are.
+    /// Networks from which proxies connect.
     pub proxy_networks: Vec<Network>,
-    /// Who may tell of clients with XCLIENT.
+    /// Networks allowed to use XCLIENT.
     pub xclient_networks: Vec<Network>,
-    /// Who may tell of messages with XFORWARD.
+    /// Networks allowed to use XFORWARD.
     pub xforward_networks: Vec<Network>,
-    /// What is done about bare line feeds and carriage returns.
+    /// What to do with a bare CR or LF.
     pub bare_newline: BareNewline,
-    /// The most connections at once.
+    /// The maximum number of concurrent connections.
     pub max_connections: usize,
-    /// The most connections of one client address at once.
+    /// The maximum number of concurrent connections of one client address.
     pub max_connections_per_client: usize,
-    /// The largest message, in bytes.
+    /// The maximum message size in bytes.
     pub max_message_bytes: u64,
-    /// The largest header of a message, in bytes.
+    /// The maximum size of a message header in bytes.
     pub max_header_bytes: usize,
-    /// The most recipients of a message.
+    /// The maximum number of recipients per message.
     pub max_recipients: usize,
-    /// The most messages of one client in a minute; 0 for no limit.
+    /// The maximum number of messages per minute from one client; 0 for no limit.
     pub max_messages_per_minute: u32,
     /// How many errors a session may make.
     pub max_errors: u32,
-    /// How long a client may say nothing.
+    /// How long a client may stay silent.
     pub idle_timeout: Duration,
-    /// How long a session may take in all.
+    /// How long a session may last in total.
     pub session_timeout: Duration,
 }
 
@@ -113,7 +113,7 @@ pub(super) fn listeners(root: &mut Section<'_>) -> Vec<Listener> {
 }
 
 impl Listener {
-    /// A listener with the defaults of `config.reference.toml`.
+    /// Returns a listener with the defaults of `config.reference.toml`.
     pub fn at(address: SocketAddr) -> Listener {
         Listener {
             name: "default".to_owned(),
@@ -143,45 +143,45 @@ impl Listener {
         }
     }
 
-    /// What the networks of its lists mean that take in more than any organisation has, one sentence each.
+    /// Describes, one sentence each, the networks in its lists that are larger than any organisation.
     pub fn broad_networks(&self) -> Vec<String> {
         let shows_who_it_is =
             self.require_login || matches!(self.client_certificate, ClientCertificate::Required(_));
         let senders = match shows_who_it_is {
-            true => "anybody there may try to log in or show a certificate",
-            false => "anybody there may send mail to anybody through this relay (an open relay)",
+            true => "anyone there may try to log in or present a certificate",
+            false => "anyone there may send mail to anyone through this relay (an open relay)",
         };
         let lists = [
             ("allowed_networks", &self.allowed_networks, senders),
             (
                 "proxy_networks",
                 &self.proxy_networks,
-                "anybody there may claim any address in a PROXY header, \
-                 and so pass allowed_networks and limits",
+                "anyone there may claim any address in a PROXY header, and so bypass allowed_networks and \
+                 limits",
             ),
             (
                 "xclient_networks",
                 &self.xclient_networks,
-                "anybody there may claim any address and login with XCLIENT, \
-                 and so pass allowed_networks, require_login and limits",
+                "anyone there may claim any address and login with XCLIENT, and so bypass allowed_networks, \
+                 require_login and limits",
             ),
             (
                 "xforward_networks",
                 &self.xforward_networks,
-                "anybody there may claim with XFORWARD that a message comes from somewhere else",
+                "anyone there may claim with XFORWARD that a message comes from elsewhere",
             ),
         ];
         let broad = lists.iter().flat_map(|(name, networks, meaning)| {
             let found = networks.iter().filter_map(|network| Some((network, network.breadth()?)));
             found.map(move |(network, breadth)| {
-                format!("listener {}: {network} in {name} takes in {breadth}: {meaning}", self.name)
+                format!("listener {}: {network} in {name} covers {breadth}: {meaning}", self.name)
             })
         });
         broad.collect()
     }
 
-    /// How long a client may wait for the answer to its final dot: less than the 100 s and 600 s after which Postfix gives up, so that it never
-    /// sends again what was delivered.
+    /// Returns how long a client may wait for the reply to its final dot: less than the 100 s and 600 s after
+    /// which Postfix gives up, so that it never sends again what was delivered.
     pub fn budget(&self) -> Duration {
         Duration::from_secs(if self.before_queue { 80 } else { 540 })
     }
@@ -242,25 +242,28 @@ fn listener(section: &mut Section<'_>) -> Listener {
     listener
 }
 
-/// What does not go together.
+/// Checks settings that depend on each other.
 fn check(listener: &Listener, section: &mut Section<'_>) {
     let only_tls = matches!(listener.tls, ListenerTls::Required | ListenerTls::Implicit);
     if listener.users_file.is_some() && listener.tls == ListenerTls::None {
         section.problem(
             section.start_line(),
-            "listener.users_file needs TLS, since no password is taken in clear: set tls, best to \"required\" or \"implicit\"",
+            "listener.users_file needs TLS, because passwords are never accepted in clear: set tls, \
+             preferably to \"required\" or \"implicit\"",
         );
     }
     if listener.require_login && listener.users_file.is_none() {
         section.problem(
             section.start_line(),
-            "listener.require_login needs users_file, which says who may log in; `pixelward passwd LOGIN` prints a line for it",
+            "listener.require_login needs users_file, the list of accounts; `pixelward passwd LOGIN` prints \
+             a line for it",
         );
     }
     if (listener.proxy_protocol == ProxyProtocol::Required) == listener.proxy_networks.is_empty() {
         section.problem(
             section.start_line(),
-            "listener.proxy_protocol = \"required\" and proxy_networks, the addresses of the proxies, belong together, and one is missing",
+            "listener.proxy_protocol = \"required\" and proxy_networks (the addresses of the proxies) belong \
+             together, but one is missing",
         );
     }
     let asks = listener.client_certificate != ClientCertificate::None;
@@ -268,7 +271,8 @@ fn check(listener: &Listener, section: &mut Section<'_>) {
     if asks && listener.tls == ListenerTls::None || required && !only_tls {
         section.problem(
             section.start_line(),
-            "listener.client_certificate needs TLS: set tls, to \"required\" or \"implicit\" where a certificate is required",
+            "listener.client_certificate needs TLS: set tls, to \"required\" or \"implicit\" if a \
+             certificate is required",
         );
     }
     let shows_who_it_is = listener.require_login || required;
@@ -276,8 +280,9 @@ fn check(listener: &Listener, section: &mut Section<'_>) {
     if !listener.address.ip().is_loopback() && !closed {
         section.problem(
             section.start_line(),
-            "listener.address is not a loopback address, so allowed_networks must say who may send mail, or require_login be on or client_certificate be \"required\", with \
-             tls = \"required\" or \"implicit\": without that this would be an open relay",
+            "listener.address is not a loopback address: to avoid an open relay, set allowed_networks, or \
+             set require_login = true or client_certificate = \"required\" together with tls = \"required\" \
+             or \"implicit\"",
         );
     }
 }
@@ -296,7 +301,8 @@ fn client_certificate(section: &mut Section<'_>) -> ClientCertificate {
         (Some(_), None) => {
             section.problem(
                 section.start_line(),
-                "listener.client_certificate needs client_ca_file, the authorities that sign the certificates of clients",
+                "listener.client_certificate needs client_ca_file, the authorities that issue the client \
+                 certificates",
             );
             ClientCertificate::None
         }

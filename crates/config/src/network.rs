@@ -12,7 +12,8 @@ pub struct Network {
 }
 
 impl Network {
-    /// Whether an address lies within. An IPv4 address that came over an IPv6 socket is taken as IPv4.
+    /// Returns whether an address lies within. An IPv4 address received over an IPv6 socket is treated as
+    /// IPv4.
     pub fn contains(&self, address: IpAddr) -> bool {
         match (self.address, address.to_canonical()) {
             (IpAddr::V4(this), IpAddr::V4(other)) => {
@@ -29,7 +30,7 @@ impl Network {
 }
 
 impl Network {
-    /// What a network takes in, where that is more than any organisation has; `None` for all others.
+    /// Describes the extent of a network that is larger than any organisation; `None` for all others.
     pub fn breadth(&self) -> Option<String> {
         let is_local = |address: Ipv6Addr| address.is_unique_local() || address.is_unicast_link_local();
         match self.address {
@@ -48,7 +49,11 @@ impl FromStr for Network {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Network, String> {
-        let wrong = || format!("{text:?} is no network, such as \"192.0.2.0/24\" or \"2001:db8::/32\"");
+        let wrong = || {
+            format!(
+                "invalid network {text:?}: use CIDR notation such as \"192.0.2.0/24\" or \"2001:db8::/32\""
+            )
+        };
         let (address, prefix) = match text.split_once('/') {
             Some((address, prefix)) => (address, Some(prefix)),
             None => (text, None),
@@ -59,7 +64,7 @@ impl FromStr for Network {
         if prefix > longest {
             return Err(wrong());
         }
-        // IPv4 addresses within IPv6 are compared as IPv4 ones, and so is a network of them.
+        // IPv4 addresses mapped into IPv6 are compared as IPv4, and so are networks of them.
         match (address.to_canonical(), prefix.checked_sub(96)) {
             (IpAddr::V4(v4), Some(inner)) if address.is_ipv6() => {
                 Ok(Network { address: IpAddr::V4(v4), prefix: inner })

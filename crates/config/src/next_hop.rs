@@ -1,4 +1,4 @@
-//! Where mail goes, and how.
+//! Next hops: where mail goes, and how.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -20,46 +20,46 @@ pub enum TlsMode {
     None,
 }
 
-/// Where mail goes.
+/// A next hop.
 #[derive(Clone, Debug)]
 pub struct NextHop {
-    /// What routes call it.
+    /// The name used in routes.
     pub name: String,
-    /// Name or address.
+    /// The host name or address.
     pub host: String,
-    /// Port.
+    /// The port.
     pub port: u16,
     /// Whether TLS is used.
     pub tls: TlsMode,
-    /// Certificates that are trusted instead of the system's.
+    /// Certificate authorities to trust instead of the system's.
     pub ca_file: Option<PathBuf>,
-    /// Our own certificate chain and its key, for a next hop that asks who we are.
+    /// The relay's certificate chain and key, for a next hop that asks for a client certificate.
     pub certificate: Option<(PathBuf, PathBuf)>,
-    /// Login and password.
+    /// The file with login and password.
     pub credentials_file: Option<PathBuf>,
     /// How long to wait for a connection.
     pub connect_timeout: Duration,
-    /// How long to wait for an answer to a command.
+    /// How long to wait for the reply to a command.
     pub command_timeout: Duration,
-    /// How long to wait for an answer to DATA.
+    /// How long to wait for the reply to DATA.
     pub data_timeout: Duration,
-    /// How long to wait for the answer to the final dot.
+    /// How long to wait for the reply to the final dot.
     pub dot_timeout: Duration,
     /// How long an idle connection is kept.
     pub idle: Duration,
-    /// How old a connection may become.
+    /// How old a connection may get.
     pub max_age: Duration,
     /// How many messages a connection may carry.
     pub max_messages: u32,
-    /// How many connections there may be at once.
+    /// The maximum number of concurrent connections.
     pub max_connections: usize,
-    /// How many messages it is sent in a minute; 0 for as many as there are.
+    /// The maximum number of messages per minute; 0 for no limit.
     pub messages_per_minute: u32,
-    /// How many of these may go at once.
+    /// The largest burst of messages.
     pub burst: u32,
-    /// The service it belongs to, where that adds a pixel of its own.
+    /// The hosted service behind it, if it can add a pixel.
     pub esp: Option<Esp>,
-    /// Why it is accepted that the service may track all the same.
+    /// Why it is acceptable that the service may still track.
     pub accept_downstream_tracking: Option<String>,
 }
 
@@ -108,8 +108,8 @@ pub(super) fn next_hop(section: &mut Section<'_>) -> NextHop {
         section.problem(
             section.start_line(),
             format!(
-                "next_hop.esp is {:?}, which may add an open pixel behind this relay: {doubt}. Where that is settled another way, say how \
-                 in accept_downstream_tracking",
+                "next_hop.esp is {:?}, which may add an open pixel after this relay: {doubt}. If that is \
+                 settled in another way, say how in accept_downstream_tracking",
                 esp.name()
             ),
         );

@@ -1,4 +1,5 @@
-//! What is decided about mail: the defaults, controllers, mailstreams and jurisdictions, in the configuration and in files that it includes.
+//! The policy: defaults, controllers, mailstreams and jurisdictions, in the configuration and in included
+//! files.
 
 use std::path::{Path, PathBuf};
 
@@ -17,14 +18,14 @@ use pixelward_core::rewrite::{LinkTreatment, Personal, Protected, Receipts, Veri
 use pixelward_core::smtp::address::Address;
 use pixelward_core::tracker::{Extent, Links};
 
-/// What is decided.
+/// The policy.
 #[derive(Clone, Debug)]
 pub struct Policy {
-    /// The organisation whose consents count for mail that fits no other controller.
+    /// The controller of mail that matches no other controller.
     pub controller: String,
-    /// What is done with protected parts.
+    /// What happens to protected parts.
     pub protected: Protected,
-    /// Whether what leaves is scanned again.
+    /// Whether rewritten mail is scanned again.
     pub verify: Verify,
     /// Controllers, mailstreams and jurisdictions.
     pub rulebook: Rulebook,
@@ -41,7 +42,7 @@ struct Defaults {
     enabled: Vec<String>,
 }
 
-/// What controllers and mailstreams have where they say nothing, and what they may name.
+/// Defaults of controllers and mailstreams, and the names they may refer to.
 struct Context<'a> {
     mode: Mode,
     on_grant: OnGrant,
@@ -51,7 +52,7 @@ struct Context<'a> {
     listeners: &'a [Listener],
 }
 
-/// What one file declares.
+/// The declarations of one file.
 #[derive(Default)]
 struct Declared {
     controllers: Vec<Controller>,
@@ -59,7 +60,7 @@ struct Declared {
     versions: Vec<Version>,
 }
 
-/// Reads it. `folder` is where the files lie that are included by a relative path.
+/// Reads it. Relative paths of included files start at `folder`.
 pub(super) fn policy(root: &mut Section<'_>, mode: Mode, listeners: &[Listener], folder: &Path) -> Policy {
     let defaults = root.section("policy", defaults);
     let context = Context {
@@ -90,7 +91,7 @@ fn rulebook(declared: Declared, defaults: Defaults, mode: Mode) -> Rulebook {
     let enabled = if defaults.enabled.is_empty() { all_names(&versions) } else { defaults.enabled };
     let named = declared.controllers.iter().find(|controller| controller.name == defaults.controller);
     let default = match named {
-        // What was declared about it counts for all mail that fits no other.
+        // Its declaration applies to all mail that matches no other controller.
         Some(controller) => Controller { conditions: Conditions::default(), ..controller.clone() },
         None => Controller {
             label: defaults.controller.as_str().into(),
@@ -136,7 +137,7 @@ impl Declared {
         self.versions.extend(other.versions);
     }
 
-    /// What does not go together.
+    /// Checks settings that depend on each other.
     fn check(&self, root: &Section<'_>, defaults: &Defaults) {
         for (index, controller) in self.controllers.iter().enumerate() {
             if self.controllers.iter().take(index).any(|other| other.name == controller.name) {
@@ -145,7 +146,11 @@ impl Declared {
             if controller.conditions.fit_all() && index + 1 < self.controllers.len() {
                 root.problem(
                     0,
-                    format!("[[controller]] {:?} has no condition and takes all mail, so those behind it never get any: put it last", controller.name.as_str()),
+                    format!(
+                        "[[controller]] {:?} has no condition and matches all mail, so later ones never \
+                             match: put it last",
+                        controller.name.as_str()
+                    ),
                 );
             }
         }
@@ -171,7 +176,7 @@ impl Declared {
                 root.problem(
                     0,
                     format!(
-                        "[[mailstream]] {:?}: no [[controller]] is named {:?}",
+                        "[[mailstream]] {:?}: unknown controller {:?}",
                         mailstream.name, mailstream.controller
                     ),
                 );
@@ -183,16 +188,13 @@ impl Declared {
         for name in defaults.enabled.iter().filter(|name| !names.contains(name)) {
             root.problem(
                 0,
-                format!(
-                    "policy.jurisdictions: {name:?} is none of those that can be enabled: {}",
-                    names.join(", ")
-                ),
+                format!("policy.jurisdictions: unknown jurisdiction {name:?}: use {}", names.join(", ")),
             );
         }
     }
 }
 
-/// What a file of policies declares. What is wrong with it is noted with its name.
+/// Reads the declarations of a file. Problems are reported with its name.
 fn included(root: &Section<'_>, file: &Path, context: &Context<'_>) -> Declared {
     let source = match std::fs::read_to_string(file) {
         Ok(source) => source,
@@ -292,7 +294,7 @@ fn controller(section: &mut Section<'_>, context: &Context<'_>) -> Option<Contro
     if jurisdiction.as_deref() == Some(NONE) {
         section.problem(
             section.start_line(),
-            "controller.jurisdiction cannot be \"none\": each mailstream must say so itself (N5)",
+            "controller.jurisdiction cannot be \"none\": each mailstream must say so itself",
         );
     }
     let retention_days = section.number("retention_days", 0, 0..=36_500);
@@ -324,7 +326,8 @@ fn controller(section: &mut Section<'_>, context: &Context<'_>) -> Option<Contro
     })
 }
 
-/// What a preference page says of its controller. The files are read with everything else that a configuration leads to.
+/// Reads what a preference page says about its controller. The files are read later, with all others that the
+/// configuration refers to.
 fn page(section: &mut Section<'_>, language: &str) -> Page {
     let language = Language::of(language).unwrap_or(Language::English);
     Page {
@@ -334,7 +337,9 @@ fn page(section: &mut Section<'_>, language: &str) -> Page {
         texts_file: section.path("texts_file"),
         sender: section.parsed("sender", |text| match Address::bare(text) {
             Ok(url) if url.domain().is_some() && text.is_ascii() => Ok(text.to_owned()),
-            Ok(_) | Err(_) => Err(format!("{text:?} is no mail address, such as \"privacy@shop.example\"")),
+            Ok(_) | Err(_) => {
+                Err(format!("invalid mail address {text:?}: use one such as \"privacy@shop.example\""))
+            }
         }),
         language,
     }
@@ -342,10 +347,10 @@ fn page(section: &mut Section<'_>, language: &str) -> Page {
 
 fn page_title(text: &str) -> Result<String, String> {
     let is_one = (1..=80).contains(&text.chars().count()) && !text.contains(char::is_control);
-    is_one.then(|| text.to_owned()).ok_or_else(|| "expected 1 to 80 characters".to_owned())
+    is_one.then(|| text.to_owned()).ok_or_else(|| "use 1 to 80 characters".to_owned())
 }
 
-/// Days of last open are kept for so many days where nothing is said.
+/// For how many days days of last open are kept by default.
 const DAY_RETENTION: u16 = 400;
 
 fn mailstream(section: &mut Section<'_>, context: &Context<'_>) -> Option<Mailstream> {
@@ -395,18 +400,18 @@ fn mailstream(section: &mut Section<'_>, context: &Context<'_>) -> Option<Mailst
     Some(mailstream)
 }
 
-/// Whether decisions are carried out.
+/// Reads a mode.
 pub(super) fn mode(section: &mut Section<'_>, default: Mode) -> Mode {
     section.choice("mode", default, &[("enforce", Mode::Enforce), ("observe", Mode::Observe)])
 }
 
-/// The conditions that a controller has, too.
+/// Reads the conditions that controllers and mailstreams have in common.
 fn origin(section: &mut Section<'_>, context: &Context<'_>) -> Conditions {
     let lower = |text: &str| Ok(domain(text));
     Conditions {
         listener: section.one_or_more("listener", |text| {
             let is_known = context.listeners.iter().any(|listener| listener.name == text);
-            is_known.then(|| text.to_owned()).ok_or_else(|| format!("no listener is named {text:?}"))
+            is_known.then(|| text.to_owned()).ok_or_else(|| format!("unknown listener {text:?}"))
         }),
         login: section.one_or_more("login", |text| Ok(text.to_owned())),
         sender_domain: section.one_or_more("sender_domain", lower),
@@ -419,7 +424,7 @@ fn conditions(section: &mut Section<'_>, context: &Context<'_>) -> Conditions {
     Conditions {
         sender: section.one_or_more("sender", |text| match text.contains('@') {
             true => Ok(text.to_lowercase()),
-            false => Err(format!("{text:?} is no address; sender_domain takes a domain")),
+            false => Err(format!("invalid mail address {text:?}; for a domain, use sender_domain")),
         }),
         list_id: section.one_or_more("list_id", |text| Ok(text.trim_matches(['<', '>', ' ']).to_lowercase())),
         header: section.one_or_more("header", control),
@@ -427,10 +432,13 @@ fn conditions(section: &mut Section<'_>, context: &Context<'_>) -> Conditions {
     }
 }
 
-/// A control field: it is taken out of all mail, so it cannot be one that readers need.
+/// Reads a control field. It is removed from all mail, so it cannot be one that readers need.
 fn control(text: &str) -> Result<Control, String> {
     let wanted = || {
-        format!("{text:?} is no control field, such as \"X-Mailstream: newsletter\"; its name begins with X-")
+        format!(
+            "invalid control field {text:?}: use one such as \"X-Mailstream: newsletter\"; its name must \
+             begin with X-"
+        )
     };
     let (name, value) = text.split_once(':').ok_or_else(wanted)?;
     let (name, value) = (name.trim(), value.trim());
@@ -443,7 +451,7 @@ fn control(text: &str) -> Result<Control, String> {
 
 fn stream_name(text: &str) -> Result<String, String> {
     if text == Mailstream::UNMATCHED {
-        return Err(format!("{text:?} is the name of mail that no mailstream fits"));
+        return Err(format!("{text:?} is reserved for mail that matches no mailstream"));
     }
     text.parse::<consent::Controller>()
         .map(|controller| controller.as_str().to_owned())
@@ -454,11 +462,13 @@ fn web_address(text: &str) -> Result<String, String> {
     let is_one = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
     match is_one.is_some_and(|rest| !rest.is_empty() && !rest.contains(char::is_whitespace)) {
         true => Ok(text.to_owned()),
-        false => Err(format!("{text:?} is no address of a page, such as \"https://shop.example/tracking\"")),
+        false => {
+            Err(format!("invalid page address {text:?}: use one such as \"https://shop.example/tracking\""))
+        }
     }
 }
 
-/// A language by its two letters (ISO 639-1).
+/// Parses a language of two letters (ISO 639-1).
 fn language(text: &str) -> Result<String, String> {
     let is_one = text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_lowercase());
     is_one
@@ -466,14 +476,13 @@ fn language(text: &str) -> Result<String, String> {
         .ok_or_else(|| format!("invalid language {text:?}: use two letters such as \"fr\""))
 }
 
-/// Where readers reach our pages and pixels: the shorter the better, since it stands in every address that is put into mail.
+/// Parses the base URL of our pages and pixels: the shorter the better, since every address in mail begins
+/// with it.
 fn public_address(text: &str) -> Result<String, String> {
     let text = text.trim_end_matches('/');
     let url = super::web_url(text)?;
     if url.query().is_some() || url.fragment().is_some() || text.len() > 200 {
-        return Err(format!(
-            "{text:?} cannot be used: expected an address of at most 200 bytes without \"?\" and \"#\""
-        ));
+        return Err(format!("invalid address {text:?}: use at most 200 bytes without \"?\" and \"#\""));
     }
     Ok(text.to_owned())
 }
@@ -492,12 +501,28 @@ mod tests {
 
     #[test]
     fn the_first_controller_that_fits_counts_and_of_its_mailstreams_the_first() {
-        let text = "[policy]\ncontroller = \"rest\"\nstrict = true\n\
-            [[controller]]\nname = \"shop\"\nlogin = [\"shop\", \"crm\"]\njurisdiction = \"it\"\n\
-            [[controller]]\nname = \"club\"\nsender_domain = \"Club.example\"\non_grant = \"strip\"\n\
-            [[mailstream]]\nname = \"a\"\ncontroller = \"shop\"\nsender = \"A@shop.example\"\nstrict = false\n\
-            [[mailstream]]\nname = \"b\"\ncontroller = \"shop\"\njurisdiction = \"fr\"\n\
-            [[mailstream]]\nname = \"c\"\n";
+        let text = "[policy]\n\
+                    controller = \"rest\"\n\
+                    strict = true\n\
+                    [[controller]]\n\
+                    name = \"shop\"\n\
+                    login = [\"shop\", \"crm\"]\n\
+                    jurisdiction = \"it\"\n\
+                    [[controller]]\n\
+                    name = \"club\"\n\
+                    sender_domain = \"Club.example\"\n\
+                    on_grant = \"strip\"\n\
+                    [[mailstream]]\n\
+                    name = \"a\"\n\
+                    controller = \"shop\"\n\
+                    sender = \"A@shop.example\"\n\
+                    strict = false\n\
+                    [[mailstream]]\n\
+                    name = \"b\"\n\
+                    controller = \"shop\"\n\
+                    jurisdiction = \"fr\"\n\
+                    [[mailstream]]\n\
+                    name = \"c\"\n";
         let rulebook = parse(text).unwrap().policy.rulebook;
         let check = |login: Option<&str>, sender: &str| {
             let origin = Origin { listener: "default", login, sender };
@@ -532,20 +557,20 @@ mod tests {
         let stream = |rest: &str| format!("[[mailstream]]\nname = \"a\"\n{rest}\n");
         let controller = |rest: &str| format!("[[controller]]\nname = \"shop\"\n{rest}\n");
         for (text, words) in [
-            (stream("controller = \"nobody\""), "no [[controller]] is named \"nobody\""),
+            (stream("controller = \"nobody\""), "unknown controller \"nobody\""),
             (stream("") + &stream(""), "two [[mailstream]] of default"),
-            (stream("header = \"Subject: a\""), "begins with X-"),
-            (stream("header = \"X-MailKind\""), "begins with X-"),
-            (stream("sender = \"shop.example\""), "sender_domain takes a domain"),
-            (stream("listener = \"nowhere\""), "no listener is named"),
+            (stream("header = \"Subject: a\""), "must begin with X-"),
+            (stream("header = \"X-Kind\""), "must begin with X-"),
+            (stream("sender = \"shop.example\""), "for a domain, use sender_domain"),
+            (stream("listener = \"nowhere\""), "unknown listener"),
             (stream("purposes = [\"fun\"]"), "unknown purpose"),
-            (stream("exemption = \"all\""), "is none of"),
-            (stream("notice_url = \"shop.example\""), "no address of a page"),
-            ("[[mailstream]]\nname = \"unmatched\"\n".to_owned(), "mail that no mailstream fits"),
+            (stream("exemption = \"all\""), "invalid value"),
+            (stream("notice_url = \"shop.example\""), "invalid page address"),
+            ("[[mailstream]]\nname = \"unmatched\"\n".to_owned(), "mail that matches no mailstream"),
             (controller("") + &controller("login = \"b\""), "put it last"),
             (controller("login = \"a\"") + &controller("login = \"b\""), "two [[controller]]"),
             (controller("jurisdiction = \"none\""), "cannot be \"none\""),
-            ("[policy]\njurisdictions = [\"fr\", \"none\"]\n".to_owned(), "\"none\" is none of those"),
+            ("[policy]\njurisdictions = [\"fr\", \"none\"]\n".to_owned(), "unknown jurisdiction \"none\""),
         ] {
             let error = parse(&text).unwrap_err();
             assert!(error.contains(words), "{words}: {error}");

@@ -1,4 +1,4 @@
-//! The public listener: what readers' browsers and mail clients reach.
+//! The public listener, which readers' browsers and mail clients reach.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -7,24 +7,24 @@ use std::time::Duration;
 use super::reader::Section;
 use super::{address, count, days, pair};
 
-/// The public listener, and how long the tokens in mail allow something.
+/// The public listener, and how long tokens in mail are valid.
 #[derive(Clone, Debug)]
 pub struct Public {
-    /// Where it is served; `None` for nowhere.
+    /// The address; `None` to disable.
     pub address: Option<SocketAddr>,
-    /// Certificate chain and key, in PEM. Without them it is served in clear, for a proxy in front of it.
+    /// Certificate chain and key, PEM. Without them it is served in clear, for a proxy in front of it.
     pub certificate: Option<(PathBuf, PathBuf)>,
-    /// The most connections at once.
+    /// The maximum number of concurrent connections.
     pub max_connections: usize,
     /// How long a request may take.
     pub request_timeout: Duration,
-    /// How long a connection may stand still.
+    /// How long a connection may stall.
     pub idle_timeout: Duration,
-    /// The number of the key under which tokens are sealed. All lower ones go on opening.
+    /// The number of the key that seals tokens. Tokens of lower ones stay valid.
     pub token_key: u8,
-    /// For how many days after a message a link in it can grant; it withdraws for ever.
+    /// For how many days after a message its link can grant consent; it can withdraw for ever.
     pub grant_days: u16,
-    /// For how many days after a message its pixels of ours report anything.
+    /// For how many days after a message its pixels report anything.
     pub pixel_days: u16,
 }
 

@@ -1,4 +1,4 @@
-//! Reading a TOML file so that everything wrong with it is said at once, each with its line.
+//! Reads a TOML file so that all its problems are reported at once, each with its line.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -10,14 +10,14 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-/// Something wrong in a configuration file.
+/// A problem in a configuration file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// The file, where it is not the one that was asked for.
+    /// The file, if it is an included one.
     pub file: Option<PathBuf>,
-    /// Its line, counted from 1; 0 where it has none.
+    /// The line, starting at 1; 0 if unknown.
     pub line: usize,
-    /// What is wrong and what would be right.
+    /// What is wrong, and what to write instead.
     pub text: String,
 }
 
@@ -37,11 +37,11 @@ impl fmt::Display for Problem {
 #[derive(Debug, Default)]
 struct Notes {
     problems: Vec<Problem>,
-    /// Every key that was asked for, as `section.key`.
+    /// Every key that was requested, as `section.key`.
     keys: Vec<String>,
 }
 
-/// One table of the file. Each key is asked for once; what nobody asked for is a problem.
+/// A table of the file. Each key is requested once; any key that was not requested is a problem.
 #[derive(Debug)]
 pub struct Section<'a> {
     name: String,
@@ -51,18 +51,18 @@ pub struct Section<'a> {
     notes: Rc<RefCell<Notes>>,
 }
 
-/// What came of reading a file.
+/// The result of reading a file.
 #[derive(Debug)]
 pub struct Outcome<T> {
-    /// What was read, with defaults where something was wrong.
+    /// The value, with defaults in place of errors.
     pub value: T,
-    /// All that is wrong, in the order of the lines.
+    /// All problems, in the order of their lines.
     pub problems: Vec<Problem>,
-    /// Every key that was asked for, as `section.key`.
+    /// Every key that was requested, as `section.key`.
     pub keys: Vec<String>,
 }
 
-/// Reads a file with `read`, which asks for what it knows.
+/// Reads a file with `read`, which requests the keys it knows.
 pub fn read<T>(source: &str, read: impl FnOnce(&mut Section<'_>) -> T) -> Outcome<T> {
     let notes = Rc::new(RefCell::new(Notes::default()));
     let mut unreadable = None;
@@ -78,7 +78,7 @@ pub fn read<T>(source: &str, read: impl FnOnce(&mut Section<'_>) -> T) -> Outcom
     let value = read(&mut root);
     root.finish();
     let mut notes = notes.take();
-    // Of a file that is no TOML nothing else can be said: what it lacks may well stand in it.
+    // If the file is not TOML, nothing else can be said: what seems missing may well be in it.
     if let Some(problem) = unreadable {
         notes.problems = vec![problem];
     }
@@ -107,22 +107,22 @@ impl<'a> Section<'a> {
         line_of(self.source, value.span().start)
     }
 
-    /// The line on which this table starts, counted from 1; 0 for one that the file does not have.
+    /// Returns the line on which this table starts, counted from 1; 0 for one that is not in the file.
     pub fn start_line(&self) -> usize {
         self.line
     }
 
-    /// The name of this table.
+    /// Returns the name of this table.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Notes something wrong with a key, or with the section.
+    /// Reports a problem with a key, or with the section.
     pub fn problem(&self, line: usize, text: impl Into<String>) {
         self.notes.borrow_mut().problems.push(Problem { file: None, line, text: text.into() });
     }
 
-    /// Notes what is wrong with a file that this one includes.
+    /// Reports the problems of an included file.
     pub fn adopt(&self, file: &Path, problems: Vec<Problem>) {
         let named = problems.into_iter().map(|problem| Problem { file: Some(file.to_owned()), ..problem });
         self.notes.borrow_mut().problems.extend(named);
@@ -135,7 +135,7 @@ impl<'a> Section<'a> {
         );
     }
 
-    /// A value made from a string by `parse`, which says what is wrong.
+    /// Reads a value from a string with `parse`, which says what is wrong.
     pub fn parsed<T>(&mut self, key: &'static str, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
         let value = self.take(key)?;
         let Some(text) = value.get_ref().as_str() else {
@@ -151,30 +151,30 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// A string.
+    /// Reads a string.
     pub fn string(&mut self, key: &'static str) -> Option<String> {
         self.parsed(key, |text| Ok(text.to_owned()))
     }
 
-    /// A path.
+    /// Reads a path.
     pub fn path(&mut self, key: &'static str) -> Option<PathBuf> {
         self.parsed(key, |text| {
-            if text.is_empty() { Err("an empty path".to_owned()) } else { Ok(PathBuf::from(text)) }
+            if text.is_empty() { Err("the path is empty".to_owned()) } else { Ok(PathBuf::from(text)) }
         })
     }
 
-    /// One of a few words.
+    /// Reads one of a few words.
     pub fn choice<T: Copy>(&mut self, key: &'static str, default: T, words: &[(&str, T)]) -> T {
         let parsed = self.parsed(key, |text| {
             words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value).ok_or_else(|| {
                 let words: Vec<String> = words.iter().map(|(word, _)| format!("{word:?}")).collect();
-                format!("{text:?} is none of {}", words.join(", "))
+                format!("invalid value {text:?}: use {}", words.join(", "))
             })
         });
         parsed.unwrap_or(default)
     }
 
-    /// True or false.
+    /// Reads a boolean.
     pub fn flag(&mut self, key: &'static str, default: bool) -> bool {
         let Some(value) = self.take(key) else { return default };
         match value.get_ref().as_bool() {
@@ -186,7 +186,7 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// A whole number within a range.
+    /// Reads a whole number within a range.
     pub fn number(&mut self, key: &'static str, default: u64, range: RangeInclusive<u64>) -> u64 {
         let Some(value) = self.take(key) else { return default };
         let number = match value.get_ref() {
@@ -203,18 +203,18 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// A number of seconds within a range.
+    /// Reads a number of seconds within a range.
     pub fn seconds(&mut self, key: &'static str, default: u64, range: RangeInclusive<u64>) -> Duration {
         Duration::from_secs(self.number(key, default, range))
     }
 
-    /// A list of values made from strings.
+    /// Reads a list of values from strings.
     pub fn list<T>(&mut self, key: &'static str, parse: impl Fn(&str) -> Result<T, String>) -> Vec<T> {
         let Some(value) = self.take(key) else { return Vec::new() };
         self.items(key, &value, parse)
     }
 
-    /// Values made from one string or a list of them.
+    /// Reads values from one string or a list of strings.
     pub fn one_or_more<T>(&mut self, key: &'static str, parse: impl Fn(&str) -> Result<T, String>) -> Vec<T> {
         let Some(value) = self.take(key) else { return Vec::new() };
         match value.get_ref().as_str().map(&parse) {
@@ -248,7 +248,7 @@ impl<'a> Section<'a> {
         list
     }
 
-    /// A table, empty where the file has none. It reports what nobody asked for once `read` is through.
+    /// Reads a table, empty if the file has none. Reports keys that `read` did not request.
     pub fn section<T>(&mut self, key: &'static str, read: impl FnOnce(&mut Section<'_>) -> T) -> T {
         let name = self.full(key);
         let mut section = match self.table.remove_entry(key) {
@@ -272,7 +272,7 @@ impl<'a> Section<'a> {
         value
     }
 
-    /// A list of tables. A single one may be written without the list.
+    /// Reads a list of tables. A single one may be written without the list.
     pub fn sections<T>(&mut self, key: &'static str, mut read: impl FnMut(&mut Section<'_>) -> T) -> Vec<T> {
         let name = self.full(key);
         let Some((_, value)) = self.table.remove_entry(key) else { return Vec::new() };
@@ -308,7 +308,7 @@ impl<'a> Section<'a> {
         Section { name, line, table, source: self.source, notes: Rc::clone(&self.notes) }
     }
 
-    /// Reports what nobody asked for.
+    /// Reports keys that were not requested.
     fn finish(&mut self) {
         let prefix = self.full("");
         let known: Vec<String> = {
@@ -326,7 +326,7 @@ impl<'a> Section<'a> {
     }
 }
 
-/// Whether two keys are the same but for two characters or so.
+/// Returns whether two keys differ by about two characters at most.
 fn is_near(known: &str, key: &str) -> bool {
     let common = known.bytes().zip(key.bytes()).take_while(|(a, b)| a == b).count();
     let rest = |text: &str| text.len() - common;

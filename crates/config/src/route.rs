@@ -1,12 +1,12 @@
-//! Which mail goes to which next hops.
+//! Routes: which mail goes to which next hops.
 
 use super::reader::Section;
 use super::{Listener, NextHop};
 
-/// Mail of a kind, and the next hops that take it. A condition that is not set holds for all mail.
+/// A route. A condition that is not set matches all mail.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Route {
-    /// The listener it came through.
+    /// The listener through which it came.
     pub listener: Option<String>,
     /// The login of the client, or the name in its verified certificate.
     pub login: Option<String>,
@@ -17,7 +17,7 @@ pub struct Route {
 }
 
 impl Route {
-    /// Whether mail is of this kind. `sender` is the address of the envelope.
+    /// Returns whether mail matches. `sender` is the address in the envelope.
     pub fn takes(&self, listener: &str, login: Option<&str>, sender: &str) -> bool {
         let domain = sender.rsplit_once('@').map_or("", |(_, domain)| domain);
         self.listener.as_deref().is_none_or(|name| name == listener)
@@ -44,7 +44,7 @@ impl super::Config {
     }
 }
 
-/// The routes of a file; without any, one that takes all mail to all next hops in their order.
+/// Reads the routes of a file; without any, one that sends all mail to all next hops in order.
 pub(super) fn routes(
     root: &mut Section<'_>,
     listeners: &[Listener],
@@ -52,20 +52,18 @@ pub(super) fn routes(
     max_groups: usize,
 ) -> Vec<Route> {
     if next_hops.is_empty() {
-        root.problem(0, "[next_hop] is missing: name the server that takes the mail as its host");
+        root.problem(0, "[next_hop] is missing: set its host to the server that takes the mail");
     }
     for (index, hop) in next_hops.iter().enumerate() {
         if next_hops.iter().take(index).any(|other| other.name == hop.name) {
-            root.problem(
-                0,
-                format!("two [[next_hop]] are named {:?}: give each a name of its own", hop.name),
-            );
+            root.problem(0, format!("two [[next_hop]] are named {:?}: use different names", hop.name));
         }
         if hop.max_connections < max_groups {
             root.problem(
                 0,
                 format!(
-                    "next_hop {:?}: max_connections is {}, and relay.max_groups copies of one message ({max_groups}) need as many",
+                    "next_hop {:?}: max_connections is {}, but relay.max_groups copies of one message \
+                     ({max_groups}) need as many",
                     hop.name, hop.max_connections
                 ),
             );
@@ -80,7 +78,7 @@ pub(super) fn routes(
         Some(last) if !last.takes_all() => {
             root.problem(
                 0,
-                "no [[route]] takes the rest of the mail: add one at the end that has only next_hops",
+                "no [[route]] matches the rest of the mail: add one at the end that has only next_hops",
             );
         }
         Some(_) => {}
@@ -92,7 +90,8 @@ pub(super) fn routes(
             root.problem(
                 0,
                 format!(
-                    "next_hops {:?} of one route have different esp: a copy is made for one service, so use a route for each",
+                    "next_hops {:?} of one route have different esp: a copy is made for one service, so use \
+                     a route for each",
                     route.next_hops
                 ),
             );
@@ -104,7 +103,7 @@ pub(super) fn routes(
 fn route(section: &mut Section<'_>, listeners: &[Listener], next_hops: &[NextHop]) -> Route {
     let listener = section.parsed("listener", |text| {
         let is_known = listeners.iter().any(|listener| listener.name == text);
-        is_known.then(|| text.to_owned()).ok_or_else(|| format!("no listener is named {text:?}"))
+        is_known.then(|| text.to_owned()).ok_or_else(|| format!("unknown listener {text:?}"))
     });
     let route = Route {
         listener,
@@ -112,11 +111,11 @@ fn route(section: &mut Section<'_>, listeners: &[Listener], next_hops: &[NextHop
         sender_domain: section.string("sender_domain").map(|domain| domain.to_ascii_lowercase()),
         next_hops: section.list("next_hops", |text| {
             let is_known = next_hops.iter().any(|hop| hop.name == text);
-            is_known.then(|| text.to_owned()).ok_or_else(|| format!("no [[next_hop]] is named {text:?}"))
+            is_known.then(|| text.to_owned()).ok_or_else(|| format!("unknown next hop {text:?}"))
         }),
     };
     if route.next_hops.is_empty() {
-        section.problem(section.start_line(), "route.next_hops is missing: name one [[next_hop]] at least");
+        section.problem(section.start_line(), "route.next_hops is missing: name at least one [[next_hop]]");
     }
     route
 }
@@ -125,8 +124,15 @@ fn route(section: &mut Section<'_>, listeners: &[Listener], next_hops: &[NextHop
 mod tests {
     use crate::Config;
 
-    const HOPS: &str = "[[listener]]\nname = \"inside\"\naddress = \"127.0.0.1:2525\"\n\
-                        [[next_hop]]\nname = \"one\"\nhost = \"one.example\"\n[[next_hop]]\nname = \"two\"\nhost = \"two.example\"\n";
+    const HOPS: &str = "[[listener]]\n\
+                        name = \"inside\"\n\
+                        address = \"127.0.0.1:2525\"\n\
+                        [[next_hop]]\n\
+                        name = \"one\"\n\
+                        host = \"one.example\"\n\
+                        [[next_hop]]\n\
+                        name = \"two\"\n\
+                        host = \"two.example\"\n";
 
     fn problem(routes: &str) -> String {
         let problems = Config::parse(&format!("{HOPS}{routes}")).map(|_| ()).unwrap_err();
@@ -144,8 +150,15 @@ mod tests {
     #[test]
     fn the_first_that_fits_takes_the_mail() {
         let text = format!(
-            "{HOPS}[[route]]\nlistener = \"inside\"\nlogin = \"shop\"\nnext_hops = [\"two\"]\n\
-             [[route]]\nsender_domain = \"Shop.example\"\nnext_hops = [\"two\", \"one\"]\n[[route]]\nnext_hops = [\"one\"]\n"
+            "{HOPS}[[route]]\n\
+             listener = \"inside\"\n\
+             login = \"shop\"\n\
+             next_hops = [\"two\"]\n\
+             [[route]]\n\
+             sender_domain = \"Shop.example\"\n\
+             next_hops = [\"two\", \"one\"]\n\
+             [[route]]\n\
+             next_hops = [\"one\"]\n"
         );
         let routes = Config::parse(&text).unwrap().routes;
         let chosen = |listener: &str, login, sender: &str| {
@@ -164,9 +177,7 @@ mod tests {
             problem("[[route]]\nlogin = \"a\"\nnext_hops = [\"one\"]\n").contains("the rest of the mail")
         );
         assert!(problem("[[route]]\nnext_hops = [\"three\"]\n").contains("\"three\""));
-        assert!(
-            problem("[[route]]\nlistener = \"x\"\nnext_hops = [\"one\"]\n").contains("no listener is named")
-        );
+        assert!(problem("[[route]]\nlistener = \"x\"\nnext_hops = [\"one\"]\n").contains("unknown listener"));
         assert!(problem("[[route]]\n").contains("next_hops is missing"));
         assert!(problem("[[next_hop]]\nname = \"one\"\nhost = \"x.example\"\n").contains("two [[next_hop]]"));
         assert!(

@@ -1,4 +1,4 @@
-//! What is configured about finding trackers.
+//! Settings of tracker detection.
 
 use std::path::PathBuf;
 
@@ -9,13 +9,13 @@ use pixelward_core::tracker::Allowed;
 /// How trackers are found.
 #[derive(Clone, Debug)]
 pub struct Tracker {
-    /// Own additions to the catalogue.
+    /// Additions to the catalogue.
     pub catalogues: Vec<PathBuf>,
     /// Filter lists in the manner of ad blockers.
     pub lists: Vec<PathBuf>,
-    /// How many campaigns are followed; 0 for none.
+    /// How many campaigns are followed at once; 0 for none.
     pub campaigns: usize,
-    /// Addresses that are no trackers whatever speaks for it.
+    /// Exceptions: addresses that never count as trackers.
     pub allow: Vec<Allowed>,
 }
 

@@ -1,44 +1,46 @@
-//! Charts as inline SVG: columns by time, and a bar beside a number. What a chart shows stands in a table below it, too, for those who do not see it.
+//! Charts as inline SVG: columns over time, and a bar beside a number. A table below repeats what a chart
+//! shows, for readers who cannot see it.
 
 use maud::{Markup, html};
 
 use super::text::{Language, Text};
 
-/// How a chart is drawn, in its own units.
+/// The dimensions of a chart, in its own units.
 #[derive(Clone, Copy)]
 struct Shape {
-    /// The class by which the style chooses it.
+    /// The class by which the style sheet selects it.
     class: &'static str,
     width: u32,
     height: u32,
-    /// How many names stand below.
+    /// The number of labels below.
     names: usize,
-    /// Whether columns say what they are when they are pointed at.
+    /// Whether columns show their values when pointed at.
     speaks: bool,
 }
 
-/// What most screens and paper have, and what narrow screens have: there, letters of the broad one would be too small.
+/// For most screens and paper, and for narrow screens, on which the wide version's letters would be too
+/// small.
 const SHAPES: [Shape; 2] = [
     Shape { class: "chart broad", width: 720, height: 190, names: 6, speaks: true },
     Shape { class: "chart slim", width: 340, height: 190, names: 4, speaks: false },
 ];
-/// Room for the numbers on the left, and for the days below.
+/// Space for the numbers on the left, and for the days below.
 const MARGIN: (u32, u32) = (46, 22);
-/// The most colours there are.
+/// The maximum number of colours.
 const COLOURS: usize = 6;
 
-/// What happened in some time: a number for each name.
+/// The events of a period: a count for each name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Column {
-    /// When.
+    /// The period.
     pub time: String,
-    /// The same in few characters.
+    /// The period in few characters.
     pub short: String,
-    /// The numbers, one for each name.
+    /// The counts, one for each name.
     pub parts: Vec<u64>,
 }
 
-/// One drawing.
+/// A drawing.
 fn drawn(language: Language, title: &str, names: &[String], times: &[Column], shape: Shape) -> Markup {
     let Shape { width, height, .. } = shape;
     let (left, below) = MARGIN;
@@ -64,19 +66,28 @@ fn drawn(language: Language, title: &str, names: &[String], times: &[Column], sh
                     rect class=(colour(place)) x=(tenth(x)) width=(tenth((step * 0.8).max(1.0)))
                         y=(tenth(base - scaled(under) - high)) height=(tenth(high)) {
                         @if shape.speaks {
-                            title { (column.time) ": " (names.get(place).map_or("", String::as_str)) " " (language.number(*count)) }
+                            title {
+                                (column.time)
+                                ": "
+                                (names.get(place).map_or("", String::as_str))
+                                " "
+                                (language.number(*count))
+                            }
                         }
                     }
                 }
                 @if index % times.len().div_ceil(shape.names).max(1) == 0 {
-                    text x=(tenth((x + step * 0.4).max(f64::from(left) + 12.0))) y=(height - 6) text-anchor="middle" { (column.short) }
+                    text x=(tenth((x + step * 0.4).max(f64::from(left) + 12.0))) y=(height - 6)
+                        text-anchor="middle" {
+                        (column.short)
+                    }
                 }
             }
         }
     }
 }
 
-/// Columns that are made of parts, one for each time.
+/// Draws stacked columns, one for each period.
 pub fn columns(language: Language, title: &str, names: &[String], times: &[Column]) -> Markup {
     let occurs =
         |place: usize| times.iter().any(|column| column.parts.get(place).is_some_and(|count| *count > 0));
@@ -85,11 +96,18 @@ pub fn columns(language: Language, title: &str, names: &[String], times: &[Colum
             @for shape in SHAPES { (drawn(language, title, names, times, shape)) }
             ul class="legend" {
                 @for (place, name) in names.iter().enumerate().filter(|(place, _)| occurs(*place)) {
-                    li { svg viewBox="0 0 10 10" aria-hidden="true" { rect class=(colour(place)) width="10" height="10" rx="2" {} } (name) }
+                    li {
+                        svg viewBox="0 0 10 10" aria-hidden="true" {
+                            rect class=(colour(place)) width="10" height="10" rx="2" {}
+                        }
+                        (name)
+                    }
                 }
             }
             details class="noprint" {
-                summary { (language.say(&Text("The same as a table", "Dasselbe als Tabelle", "Le même en tableau"))) }
+                summary {
+                    (language.say(&Text("The same as a table", "Dasselbe als Tabelle", "Le même en tableau")))
+                }
                 div class="wide" tabindex="0" { table {
                     thead { tr {
                         th scope="col" { (language.say(&Text("When", "Wann", "Quand"))) }
@@ -97,7 +115,10 @@ pub fn columns(language: Language, title: &str, names: &[String], times: &[Colum
                     } }
                     tbody {
                         @for column in times.iter().rev() {
-                            tr { th scope="row" class="nowrap" { (column.time) } @for count in &column.parts { td class="count" { (language.number(*count)) } } }
+                            tr {
+                                th scope="row" class="nowrap" { (column.time) }
+                                @for count in &column.parts { td class="count" { (language.number(*count)) } }
+                            }
                         }
                     }
                 } }
@@ -106,7 +127,7 @@ pub fn columns(language: Language, title: &str, names: &[String], times: &[Colum
     }
 }
 
-/// A bar that shows how much of the whole a number is.
+/// Draws a bar that shows a number's share of the whole.
 pub fn bar(count: u64, whole: u64) -> Markup {
     let part = if whole == 0 { 0.0 } else { count as f64 / whole as f64 * 100.0 };
     html! {
@@ -122,7 +143,7 @@ fn colour(place: usize) -> &'static str {
     NAMES.get(place.min(COLOURS - 1)).copied().unwrap_or("s6")
 }
 
-/// A round number that is no smaller, and even, so that its half is one, too.
+/// Rounds up to a round, even number, so that its half is whole.
 fn ceiling(most: u64) -> u64 {
     let mut step = 1u64;
     loop {
@@ -140,7 +161,7 @@ fn tenth(number: f64) -> String {
     format!("{number:.1}")
 }
 
-/// A number in few characters.
+/// Formats a number in few characters.
 fn short(count: u64) -> String {
     match count {
         0..=9_999 => count.to_string(),

@@ -1,4 +1,4 @@
-//! The relay's API, as the console asks it.
+//! A client of the relay's API.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,75 +18,76 @@ use tokio_rustls::TlsConnector;
 use crate::config::console::Upstream;
 use crate::net::tls_config;
 
-/// The largest answer that is read, in bytes.
+/// The maximum size of a response, in bytes.
 const MAX_ANSWER: usize = 64 << 20;
-/// The most connections that wait for their next request.
+/// The maximum number of idle connections.
 const MAX_IDLE: usize = 8;
 
-/// Why the API did not do what it was asked.
+/// Why an API request failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ApiError {
-    /// It does not answer.
+    /// The API cannot be reached.
     #[error("the relay's API cannot be reached: {0}")]
     Unreachable(String),
-    /// It says no.
+    /// The API refused.
     #[error("the relay's API answered {status}: {detail}")]
     Refused {
-        /// With which status.
+        /// The status.
         status: u16,
-        /// Why.
+        /// The reason.
         detail: String,
     },
 }
 
 impl ApiError {
-    /// Whether there is no such thing.
+    /// Returns whether the requested thing does not exist.
     pub fn is_absence(&self) -> bool {
         matches!(self, ApiError::Refused { status: 404, .. })
     }
 }
 
-/// A web server that is asked with a token, or without.
+/// A web server, reached with or without a token.
 #[derive(Debug)]
 pub struct Client {
     uri: Uri,
     host: String,
     port: u16,
-    /// Nothing where it is reached in clear, on this machine.
+    /// `None` if it is reached in clear, on this machine.
     tls: Option<Arc<rustls::ClientConfig>>,
     token_file: Option<PathBuf>,
     timeout: Duration,
     idle: Mutex<Vec<SendRequest<Full<Bytes>>>>,
 }
 
-/// An answer.
+/// A response.
 #[derive(Debug)]
 pub struct Answer {
-    /// Its status.
+    /// The status.
     pub status: u16,
-    /// What it says.
+    /// The body.
     pub body: Bytes,
 }
 
 impl Client {
-    /// The API of the configuration. The token is read for each request, so that a new one counts at once.
+    /// Creates a client for the configured API. The token is read for each request, so that a new one is used
+    /// at once.
     ///
     /// # Errors
     ///
-    /// When the authorities cannot be read.
+    /// When the certificate authorities cannot be read.
     pub fn new(settings: &Upstream) -> Result<Client, String> {
         let token_file = Some(settings.token_file.clone());
         let client = Client::to(&settings.url, settings.ca_file.as_deref(), settings.timeout)?;
         Ok(Client { token_file, ..client })
     }
 
-    /// A server without a token.
+    /// Creates a client without a token.
     ///
     /// # Errors
     ///
-    /// When the address is none, or the authorities cannot be read.
+    /// When the URL is invalid, or the certificate authorities cannot be read.
     pub fn to(url: &str, ca_file: Option<&Path>, timeout: Duration) -> Result<Client, String> {
-        let uri: Uri = url.parse().map_err(|_| format!("{url:?} is no web address"))?;
+        let uri: Uri = url.parse().map_err(|_| format!("invalid web address {url:?}"))?;
         let host = uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
         let is_clear = uri.scheme_str() == Some("http");
         let tls = if is_clear { None } else { Some(tls_config(ca_file, None)?) };
@@ -94,29 +95,29 @@ impl Client {
         Ok(Client { uri, host, port, tls, token_file: None, timeout, idle: Mutex::new(Vec::new()) })
     }
 
-    /// What stands under a path.
+    /// Gets a path.
     ///
     /// # Errors
     ///
-    /// When the API cannot be reached, or says no.
+    /// When the API cannot be reached, or refuses.
     pub async fn get(&self, path: &str) -> Result<Value, ApiError> {
         self.json(Method::GET, path, None).await
     }
 
-    /// Sends something to a path.
+    /// Posts to a path.
     ///
     /// # Errors
     ///
-    /// When the API cannot be reached, or says no.
+    /// When the API cannot be reached, or refuses.
     pub async fn post(&self, path: &str, body: &Value) -> Result<Value, ApiError> {
         self.json(Method::POST, path, Some(body)).await
     }
 
-    /// Sets what stands under a path, or takes it away.
+    /// Puts or deletes a path.
     ///
     /// # Errors
     ///
-    /// When the API cannot be reached, or says no.
+    /// When the API cannot be reached, or refuses.
     pub async fn change(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, ApiError> {
         self.json(method, path, body).await
     }
@@ -127,14 +128,14 @@ impl Client {
             return Ok(Value::Null);
         }
         serde_json::from_slice(&answer.body)
-            .map_err(|error| ApiError::Unreachable(format!("its answer is no JSON: {error}")))
+            .map_err(|error| ApiError::Unreachable(format!("its response is not JSON: {error}")))
     }
 
-    /// Asks, and reads the answer whole.
+    /// Sends a request, and reads the whole response.
     ///
     /// # Errors
     ///
-    /// When the server cannot be reached, or does not answer with 2xx.
+    /// When the server cannot be reached, or does not respond with 2xx.
     pub async fn ask(
         &self,
         method: Method,
@@ -178,7 +179,7 @@ impl Client {
         };
         let answer = match sender.try_send_request(request).await {
             Ok(answer) => answer,
-            // A connection that waited was closed meanwhile, and nothing of the request was sent.
+            // An idle connection was closed meanwhile, and nothing of the request was sent.
             Err(mut error) => match error.take_message() {
                 Some(request) => {
                     sender = self.connected().await?;
@@ -227,10 +228,10 @@ fn token(file: &Path) -> Result<String, String> {
         .map_err(|error| format!("the token cannot be read: {}: {error}", file.display()))?;
     let token = text.trim();
     let is_plain = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
-    is_plain.then(|| token.to_owned()).ok_or_else(|| format!("{} holds no token", file.display()))
+    is_plain.then(|| token.to_owned()).ok_or_else(|| format!("{} contains no token", file.display()))
 }
 
-/// What problem details say.
+/// Returns the detail of a problem response.
 fn detail(body: &[u8]) -> String {
     let read: Option<Value> = serde_json::from_slice(body).ok();
     let detail = read.as_ref().and_then(|problem| problem.get("detail")?.as_str());

@@ -1,36 +1,36 @@
-//! Why there is no page, and what people are told then.
+//! Failures, and what people are told about them.
 
 use axum::http::StatusCode;
 
 use super::client::ApiError;
 use super::text::{Language, Text};
 
-/// Why there is no page.
+/// Why a page cannot be shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Failure {
-    /// There is nothing under this path, or nothing of this name.
+    /// The path or the thing it names does not exist.
     Nothing,
-    /// The path is there, the method is not.
+    /// The path does not allow the method.
     WrongMethod,
     /// Nobody is signed in.
     SignedOut,
-    /// Their roles do not go so far.
+    /// The session's roles are not sufficient.
     Forbidden,
-    /// The console was asked for under another name than its own.
+    /// The console was requested under a different host name.
     Elsewhere,
-    /// A form is none of ours.
+    /// A form was not issued by the console for this session.
     ForeignForm,
-    /// What was sent is malformed; names what.
+    /// The request is malformed; names the part.
     Malformed(&'static str),
     /// The body is larger than this.
     TooLarge(usize),
-    /// It takes too long.
+    /// The request timed out.
     Slow,
-    /// Signing in did not work. Why is logged, and not said to those who may be trying.
+    /// Sign-in failed. The reason is logged, and withheld from whoever may be guessing.
     NotLetIn,
-    /// The relay's API does not do what is needed.
+    /// The relay's API failed.
     Api(ApiError),
-    /// A fault of the program or the machine, which is logged.
+    /// An internal error, which is logged.
     Fault,
 }
 
@@ -41,7 +41,7 @@ impl From<ApiError> for Failure {
 }
 
 impl Failure {
-    /// What was sent is malformed.
+    /// Creates a failure for a malformed request.
     pub(super) fn malformed(what: &'static str) -> Failure {
         Failure::Malformed(what)
     }
@@ -66,31 +66,25 @@ impl Failure {
     pub(super) fn title(&self, language: Language) -> &'static str {
         let text = match self {
             Failure::Nothing => Text("Not found", "Das gibt es nicht", "Cela n’existe pas"),
-            Failure::WrongMethod => Text("That cannot be done here", "Das geht hier nicht", "Impossible ici"),
+            Failure::WrongMethod => Text("Not possible here", "Das geht hier nicht", "Impossible ici"),
             Failure::SignedOut => {
                 Text("Please sign in", "Bitte melden Sie sich an", "Veuillez vous connecter")
             }
-            Failure::Forbidden => Text(
-                "Your roles do not go so far",
-                "Ihre Rollen reichen dafür nicht",
-                "Vos rôles ne vont pas jusque-là",
-            ),
-            Failure::Elsewhere => {
-                Text("This is not my name", "Das ist nicht mein Name", "Ce n’est pas mon nom")
+            Failure::Forbidden => {
+                Text("Access denied", "Ihre Rollen reichen dafür nicht", "Vos rôles ne vont pas jusque-là")
             }
+            Failure::Elsewhere => Text("Wrong host name", "Falscher Hostname", "Nom d’hôte incorrect"),
             Failure::ForeignForm => {
-                Text("That form is too old", "Dieses Formular ist veraltet", "Ce formulaire est périmé")
+                Text("This form has expired", "Dieses Formular ist veraltet", "Ce formulaire est périmé")
             }
             Failure::Malformed(_) => {
-                Text("Something in it is wrong", "Etwas darin ist falsch", "Quelque chose y est faux")
+                Text("Invalid request", "Etwas darin ist falsch", "Quelque chose y est faux")
             }
-            Failure::TooLarge(_) => Text("That is too large", "Das ist zu groß", "C’est trop grand"),
+            Failure::TooLarge(_) => Text("Request too large", "Das ist zu groß", "C’est trop grand"),
             Failure::Slow => Text("Timed out", "Es dauert zu lange", "C’est trop long"),
-            Failure::NotLetIn => {
-                Text("Signing in did not work", "Die Anmeldung ging nicht", "La connexion a échoué")
-            }
+            Failure::NotLetIn => Text("Sign-in failed", "Anmeldung fehlgeschlagen", "La connexion a échoué"),
             Failure::Api(ApiError::Refused { status: 400 | 409, .. }) => {
-                Text("The relay says no", "Das Relay lehnt es ab", "Le relais refuse")
+                Text("The relay refused", "Das Relay lehnt es ab", "Le relais refuse")
             }
             Failure::Api(_) => {
                 Text("The relay does not answer", "Das Relay antwortet nicht", "Le relais ne répond pas")
@@ -100,7 +94,7 @@ impl Failure {
         language.say(&text)
     }
 
-    /// What to do about it.
+    /// Says what to do about it.
     pub(super) fn advice(&self, language: Language) -> String {
         let say = |en, de, fr| language.say(&Text(en, de, fr)).to_owned();
         match self {
@@ -115,46 +109,51 @@ impl Failure {
                 "Revenez en arrière, rechargez la page et réessayez.",
             ),
             Failure::SignedOut => say(
-                "Nobody is signed in, or it is too long ago.",
-                "Niemand ist angemeldet, oder es ist zu lange her.",
-                "Personne n’est connecté, ou c’est trop ancien.",
+                "Nobody is signed in, or the session has expired.",
+                "Niemand ist angemeldet, oder die Sitzung ist abgelaufen.",
+                "Personne n’est connecté, ou la session a expiré.",
             ),
             Failure::Forbidden => say(
-                "Whoever looks after the console can give you a role.",
+                "The administrator of the console can give you a role.",
                 "Wer die Konsole betreut, kann Ihnen eine Rolle geben.",
                 "La personne qui gère la console peut vous donner un rôle.",
             ),
             Failure::Elsewhere => say(
-                "Use the address that the configuration names (server.public_url).",
+                "Use the address in the configuration (server.public_url).",
                 "Benutzen Sie die Adresse, die in der Konfiguration steht (server.public_url).",
                 "Utilisez l’adresse de la configuration (server.public_url).",
             ),
-            Failure::Malformed(what) => format!(
-                "{} {what}",
-                say("This cannot be read:", "Das kann nicht gelesen werden:", "Ceci n’est pas lisible :")
-            ),
+            Failure::Malformed(what) => {
+                format!("{} {what}", say("Invalid input:", "Ungültige Eingabe:", "Saisie non valide :"))
+            }
             Failure::TooLarge(limit) => {
                 format!(
                     "{} {}",
-                    say("The most bytes:", "Höchstens so viele Bytes:", "Octets au plus :"),
+                    say("Maximum number of bytes:", "Höchstens so viele Bytes:", "Octets au plus :"),
                     language.number(*limit as u64)
                 )
             }
             Failure::Slow => say(
-                "Ask for less, such as fewer days.",
+                "Ask for less, for example fewer days.",
                 "Fragen Sie nach weniger, etwa weniger Tagen.",
                 "Demandez moins, par exemple moins de jours.",
             ),
             Failure::NotLetIn => say(
-                "The link was used or is too old, or the answer of the identity provider does not count. Begin again; the log says more.",
-                "Der Link wurde benutzt oder ist zu alt, oder die Antwort des Identitätsanbieters zählt nicht. Beginnen Sie neu; im Protokoll steht mehr.",
-                "Le lien a servi ou est trop ancien, ou la réponse du fournisseur d’identité ne compte pas. Recommencez ; le journal en dit plus.",
+                "The link was used or has expired, or the identity provider’s response was rejected. Start \
+                 again; the log says more.",
+                "Der Link wurde bereits benutzt oder ist abgelaufen, oder die Antwort des \
+                 Identitätsanbieters wurde abgelehnt. Beginnen Sie neu; Näheres steht im Protokoll.",
+                "Le lien a déjà servi ou a expiré, ou la réponse du fournisseur d’identité a été refusée. \
+                 Recommencez ; le journal donne les détails.",
             ),
             Failure::Api(ApiError::Refused { detail, .. }) => detail.clone(),
             Failure::Api(ApiError::Unreachable(_)) => say(
-                "Mail may flow all the same. Look whether the relay runs and serves its API, and whether the console has a token that counts; the console’s log says more.",
-                "Post kann trotzdem fließen. Sehen Sie nach, ob das Relay läuft und seine Schnittstelle anbietet und ob die Konsole ein gültiges Token hat; mehr steht im Protokoll der Konsole.",
-                "Le courrier passe peut-être quand même. Vérifiez que le relais tourne, que son interface répond et que la console a un jeton valable ; son journal en dit plus.",
+                "Mail may be flowing all the same. Check that the relay is running and serves its API, and \
+                 that the console has a valid token; the console’s log says more.",
+                "Post kann trotzdem fließen. Sehen Sie nach, ob das Relay läuft und seine Schnittstelle \
+                 anbietet und ob die Konsole ein gültiges Token hat; mehr steht im Protokoll der Konsole.",
+                "Le courrier passe peut-être quand même. Vérifiez que le relais tourne, que son interface \
+                 répond et que la console a un jeton valable ; son journal en dit plus.",
             ),
             Failure::Fault => {
                 say("The log says more.", "Im Protokoll steht mehr.", "Le journal en dit plus.")

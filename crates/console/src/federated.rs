@@ -1,5 +1,6 @@
-//! The pages of single sign-on. A browser that comes back from the identity provider by POST shows no cookie, since it comes from elsewhere; so the
-//! response is verified first, and the session begins at the page that the browser is led on to, where its cookie says that it is the one that asked.
+//! The pages of single sign-on. A browser that returns from the identity provider by POST sends no cookie,
+//! because the request is cross-site; so the response is verified first, and the session begins at the page
+//! to which the browser is redirected, where its cookie proves that it started the sign-in.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -49,11 +50,11 @@ pub(super) async fn accept(call: Call) -> Answered {
     match tokio::task::spawn_blocking(work).await {
         Ok(Ok(key)) => Ok(onward(&format!("/saml/finish?key={key}"))),
         Ok(Err(error)) => {
-            tracing::warn!(%error, "a response of the identity provider was not accepted");
+            tracing::warn!(%error, "a response of the identity provider was rejected");
             Err(Failure::NotLetIn)
         }
         Err(_) => {
-            tracing::error!("a response of the identity provider led to an internal error");
+            tracing::error!("a response of the identity provider caused an internal error");
             Err(Failure::NotLetIn)
         }
     }
@@ -65,7 +66,7 @@ pub(super) async fn finish(call: Call) -> Answered {
     match saml.finish(call.asked("key"), &browser, Instant::now()) {
         Some(newcomer) => let_in(&call, newcomer).await,
         None => {
-            tracing::warn!("a browser came to be let in that did not ask to sign in, or too late");
+            tracing::warn!("a browser that did not start the sign-in, or is too late, tried to complete it");
             Err(Failure::NotLetIn)
         }
     }
@@ -73,7 +74,8 @@ pub(super) async fn finish(call: Call) -> Answered {
 
 pub(super) async fn logout(call: Call) -> Answered {
     let saml = provider(&call)?;
-    // The word that the identity provider has ended its session says nothing that anybody must act on: ours is over already.
+    // The confirmation that the identity provider has ended its session needs no action: ours is already
+    // over.
     if !call.asked("SAMLResponse").is_empty() {
         return Ok(onward("/signed-out"));
     }
@@ -84,7 +86,7 @@ pub(super) async fn logout(call: Call) -> Answered {
             Ok(onward(ending.onward.as_deref().unwrap_or("/signed-out")))
         }
         Err(error) => {
-            tracing::warn!(%error, "a request to end sessions was not accepted");
+            tracing::warn!(%error, "a logout request was rejected");
             Err(Failure::NotLetIn)
         }
     }

@@ -1,4 +1,4 @@
-//! Figures of some days, added up as pages show them.
+//! Figures for several days, summed up as pages show them.
 
 use std::collections::BTreeMap;
 
@@ -11,35 +11,35 @@ use crate::consent::Timestamp;
 /// The outcomes in the order in which charts stack them.
 pub const OUTCOMES: [&str; 6] = ["strip", "keep", "swap_gated", "swap_day", "swap_shared", "nothing"];
 
-/// What the figures of some days come to.
+/// The sums over several days.
 #[derive(Debug, Default)]
 pub struct Sums {
     /// Copies for recipients.
     pub recipients: u64,
-    /// Trackers, once for each recipient.
+    /// Trackers, once per recipient.
     pub trackers: u64,
-    /// Of these, in copies that were stripped.
+    /// Trackers in copies that were stripped.
     pub stripped: u64,
-    /// Recipients by what was done.
+    /// Recipients by the outcome carried out.
     pub by_done: BTreeMap<String, u64>,
-    /// Recipients by why it was decided so.
+    /// Recipients by the rule that decided.
     pub by_rule: BTreeMap<String, u64>,
-    /// Recipients by what became of the message.
+    /// Recipients by the result of the delivery.
     pub by_result: BTreeMap<String, u64>,
     /// Recipients by mailstream.
     pub by_mailstream: BTreeMap<String, u64>,
     /// Trackers by vendor.
     pub by_vendor: BTreeMap<String, u64>,
-    /// Trackers by kind of place.
+    /// Trackers by carrier.
     pub by_carrier: BTreeMap<String, u64>,
     /// Recipients by day and outcome, without gaps.
     pub outcomes: Vec<Column>,
-    /// Trackers by day: taken out, and left.
+    /// Trackers by day: removed, and left.
     pub found: Vec<Column>,
 }
 
 impl Sums {
-    /// Adds up what the API says of the days between these two, both included.
+    /// Sums up the API's figures from the first to the last day, inclusive.
     pub fn of(figures: &Value, first: &str, last: &str) -> Sums {
         let mut sums = Sums::default();
         let mut by_day: BTreeMap<String, (Vec<u64>, Vec<u64>)> = BTreeMap::new();
@@ -65,7 +65,8 @@ impl Sums {
         sums
     }
 
-    /// Adds up what the API says of the 24 hours that end with the one of this moment. Who sent trackers and where they stood is not known by hour.
+    /// Sums up the API's figures of the 24 hours that end with the current one. Vendors and carriers are not
+    /// known by hour.
     pub fn of_hours(figures: &Value, now: Timestamp) -> Sums {
         let mut sums = Sums::default();
         let hour = |at: Timestamp| at.to_string().chars().take(13).collect::<String>();
@@ -126,7 +127,7 @@ impl Sums {
     }
 }
 
-/// Pairs with the greatest numbers first, so many at most.
+/// Returns the pairs with the largest numbers first, at most this many.
 pub fn greatest(counts: &BTreeMap<String, u64>, most: usize) -> Vec<(&str, u64)> {
     let mut all: Vec<(&str, u64)> = counts.iter().map(|(name, count)| (name.as_str(), *count)).collect();
     all.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
@@ -134,12 +135,12 @@ pub fn greatest(counts: &BTreeMap<String, u64>, most: usize) -> Vec<(&str, u64)>
     all
 }
 
-/// The day of a moment, by UTC.
+/// Returns the day of a moment, in UTC.
 pub fn day(at: Timestamp) -> String {
     at.to_string().chars().take(10).collect()
 }
 
-/// All days between these two, both included; 3,660 at most.
+/// Lists all days from the first to the last, inclusive; at most 3,660.
 fn days_between(first: &str, last: &str) -> Vec<String> {
     let (Ok(mut at), Ok(end)) = (Timestamp::parse(first), Timestamp::parse(last)) else { return Vec::new() };
     let mut days = Vec::new();
@@ -159,11 +160,16 @@ mod tests {
         let row = |day: &str, done: &str, count: u64| {
             serde_json::json!({
                 "day": day,
-                "recipients": [{"mailstream": "news", "rule": "refused", "decided": done, "done": done, "result": "accepted", "count": count}],
-                "trackers": [{"mailstream": "news", "vendor": "SendGrid", "carrier": "img", "done": done, "count": 2 * count}],
+                "recipients":
+                    [{"mailstream": "news", "rule": "refused", "decided": done, "done": done,
+                    "result": "accepted", "count": count}],
+                "trackers":
+                    [{"mailstream": "news", "vendor": "SendGrid", "carrier": "img", "done": done,
+                    "count": 2 * count}],
             })
         };
-        let figures = serde_json::json!({"days": [row("2026-10-30", "strip", 9), row("2026-10-31", "strip", 3), row("2026-11-02", "keep", 1)]});
+        let figures = serde_json::json!({"days":
+            [row("2026-10-30", "strip", 9), row("2026-10-31", "strip", 3), row("2026-11-02", "keep", 1)]});
         let sums = Sums::of(&figures, "2026-10-31", "2026-11-02");
         assert_eq!((sums.recipients, sums.trackers, sums.stripped), (4, 8, 6));
         let days: Vec<&str> = sums.outcomes.iter().map(|column| column.time.as_str()).collect();
@@ -178,7 +184,10 @@ mod tests {
 
     #[test]
     fn hours_are_the_last_24_and_those_without_mail_are_there() {
-        let hour = |hour: u64, done: &str| serde_json::json!({"hour": hour, "done": done, "result": "accepted", "recipients": 2, "trackers": 3});
+        let hour = |hour: u64, done: &str| {
+            serde_json::json!({"hour": hour, "done": done, "result": "accepted", "recipients": 2,
+            "trackers": 3})
+        };
         let figures = serde_json::json!({"days": [
             {"day": "2026-11-24", "hours": [hour(14, "strip"), hour(15, "strip"), hour(23, "keep")]},
             {"day": "2026-11-25", "hours": [hour(0, "strip"), hour(14, "swap_day"), hour(15, "strip")]},

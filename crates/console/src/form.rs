@@ -1,21 +1,21 @@
-//! What forms bring: names and values, and perhaps a file.
+//! Form data: names and values, and possibly a file.
 
 use super::query;
 
-/// The most fields of a form.
+/// The maximum number of fields in a form.
 const MAX_FIELDS: usize = 64;
 
-/// A form that was sent.
+/// A submitted form.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Form {
     /// Names and values.
     pub fields: Vec<(String, String)>,
-    /// The file that came with it, empty where none was chosen.
+    /// The uploaded file, empty if none was chosen.
     pub file: Vec<u8>,
 }
 
 impl Form {
-    /// Reads a body of this type; `None` where it is none.
+    /// Reads a body of this type; `None` if it is not a form.
     pub fn read(content_type: &str, body: &[u8]) -> Option<Form> {
         let essence = content_type.split(';').next().unwrap_or_default().trim();
         if essence.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
@@ -28,7 +28,7 @@ impl Form {
         None
     }
 
-    /// The value of a field; empty where there is none.
+    /// Returns the value of a field; empty if there is none.
     pub fn value(&self, name: &str) -> &str {
         self.fields.iter().find(|(key, _)| key == name).map_or("", |(_, value)| value)
     }
@@ -43,7 +43,7 @@ fn boundary(content_type: &str) -> Option<&str> {
     (1..=70).contains(&value.len()).then_some(value)
 }
 
-/// The parts of multipart/form-data (RFC 7578), as browsers write it.
+/// Reads multipart/form-data (RFC 7578), as browsers write it.
 fn multipart(boundary: &str, body: &[u8]) -> Option<Form> {
     let delimiter = format!("--{boundary}");
     let mut form = Form::default();

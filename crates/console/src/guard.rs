@@ -1,4 +1,4 @@
-//! The way of a request: which host, which session, which rights, which form; then its page, and what all answers have.
+//! The stages of a request: host, session, rights, form, page, and the header fields common to all responses.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -21,7 +21,7 @@ use super::session::Session;
 use super::text::Language;
 use super::{Answered, Call, Console, layout, query};
 
-/// Every route of the table.
+/// Builds every route of the table.
 pub(super) fn router(console: &Arc<Console>) -> axum::Router {
     let mut router = axum::Router::new();
     for route in ROUTES {
@@ -77,10 +77,10 @@ async fn answered(
     finished(&console, response)
 }
 
-/// What is known of a request before anything is looked at.
+/// What is known about a request before anything is checked.
 fn call(console: &Arc<Console>, parts: &Parts, name: String) -> Call {
     let id = cookie(&parts.headers, console.cookie());
-    // A page that renews itself does not keep a session alive.
+    // A page that refreshes itself does not keep a session alive.
     let is_renewal =
         parts.uri.query().is_some_and(|query| query.split('&').any(|part| part == layout::RENEWAL));
     let session = id.as_deref().and_then(|id| match is_renewal {
@@ -121,7 +121,8 @@ async fn handled(route: &'static Route, mut call: Call, parts: &Parts, body: Bod
     (route.handler)(call).await
 }
 
-/// Whether the browser asked for the name that the console has: a page elsewhere whose name was made to lead here has another one.
+/// Returns whether the browser used the console's host name: a foreign page whose name was made to resolve to
+/// this server uses another one (DNS rebinding).
 fn is_ours(console: &Console, headers: &HeaderMap) -> Result<(), Failure> {
     let host = headers.get(HOST).and_then(|value| value.to_str().ok()).unwrap_or_default();
     console.is_own_host(host).then_some(()).ok_or(Failure::Elsewhere)
@@ -134,7 +135,8 @@ fn signed_in(route: &Route, call: &Call) -> Result<(), Failure> {
     }
 }
 
-/// A form of ours has the session's token for this path; and where the browser says where it comes from, that is here.
+/// Returns whether a form carries the session's token for this path and, if the browser names an origin,
+/// comes from here.
 fn is_own_form(call: &Call, headers: &HeaderMap) -> Result<(), Failure> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let session: &Session = call.session.as_ref().ok_or(Failure::SignedOut)?;
@@ -155,7 +157,7 @@ async fn form(console: &Console, parts: &Parts, body: Body) -> Result<Form, Fail
     Form::read(content_type, &whole).ok_or(Failure::malformed("form"))
 }
 
-/// Chooses the controller that is looked at, and looks whether the session goes so far.
+/// Selects the controller, and checks the session's rights for it.
 async fn permitted(route: &Route, call: &mut Call) -> Result<(), Failure> {
     let Some(session) = call.session.clone() else { return Ok(()) };
     match route.need {
@@ -168,7 +170,7 @@ async fn permitted(route: &Route, call: &mut Call) -> Result<(), Failure> {
             Ok(())
         }
         Need::Of(roles) => {
-            // Whoever has none of the roles learns nothing about what there is.
+            // Someone without any of the roles learns nothing about what exists.
             if !session.rights.allow_somewhere(roles) {
                 return Err(Failure::Forbidden);
             }
@@ -188,7 +190,8 @@ async fn permitted(route: &Route, call: &mut Call) -> Result<(), Failure> {
     }
 }
 
-/// What every answer has: it is for nobody else, loads nothing but what is ours, and stands in no other page.
+/// Adds the header fields common to all responses: not to be cached by others, nothing foreign loaded, not to
+/// be framed.
 fn finished(console: &Console, mut response: Response<Body>) -> Response<Body> {
     let headers = response.headers_mut();
     headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
@@ -206,17 +209,18 @@ fn finished(console: &Console, mut response: Response<Body>) -> Response<Body> {
     response
 }
 
-/// The policy of a page, with what it may take its styles, pictures and frames from.
+/// Returns the content security policy of a page, with its sources of styles, images and frames.
 pub(super) fn policy(console: &Console, sources: &str) -> HeaderValue {
     let to = console.form_targets();
     let text = format!(
-        "default-src 'none'; script-src 'self'; connect-src 'self'; {sources}; form-action 'self'{to}; frame-ancestors 'none'; base-uri 'none'"
+        "default-src 'none'; script-src 'self'; connect-src 'self'; {sources}; form-action 'self'{to}; \
+         frame-ancestors 'none'; base-uri 'none'"
     );
     HeaderValue::try_from(text)
         .unwrap_or(HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"))
 }
 
-/// The value of a cookie, where it stands there once.
+/// Returns the value of a cookie, if it occurs exactly once.
 pub(super) fn cookie(headers: &HeaderMap, name: &str) -> Option<String> {
     let all = headers.get_all(COOKIE).iter().filter_map(|get_all| get_all.to_str().ok());
     let mut found = all

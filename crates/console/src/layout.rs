@@ -1,4 +1,4 @@
-//! What all pages have: head, ways to the others, and foot.
+//! The parts that all pages share: head, navigation and foot.
 
 use axum::body::Body;
 use axum::http::header::{CONTENT_TYPE, HeaderValue, LOCATION};
@@ -11,7 +11,7 @@ use super::routes::{Method, Need, ROUTES};
 use super::session::Session;
 use super::text::{Language, Text};
 
-/// The pages that have a place among the ways to others, in their order.
+/// The pages in the navigation, in order.
 const WAYS: &[(&str, Text)] = &[
     ("/", Text("Overview", "Übersicht", "Aperçu")),
     ("/person", Text("Person", "Person", "Personne")),
@@ -25,13 +25,13 @@ const WAYS: &[(&str, Text)] = &[
     ("/account", Text("Account", "Konto", "Compte")),
 ];
 
-/// What stands in the query where a page renews itself.
+/// The query of a page that refreshes itself.
 pub(super) const RENEWAL: &str = "renewal=1";
 
 /// A page and how it is shown.
 pub(super) struct Page {
     pub(super) title: String,
-    /// After how many seconds it renews itself.
+    /// After how many seconds it refreshes itself.
     pub(super) refresh: Option<u32>,
     pub(super) content: Markup,
 }
@@ -42,15 +42,15 @@ impl Page {
     }
 }
 
-/// The page as an answer.
+/// Builds the response with the page.
 pub(super) fn shown(call: &Call, page: &Page) -> Response<Body> {
     answer(StatusCode::OK, call, page)
 }
 
-/// The page that says why there is none.
+/// Builds the page about a failure.
 pub(super) fn failure(call: &Call, failure: &Failure) -> Response<Body> {
     if let Failure::Api(error) = failure {
-        tracing::warn!(%error, path = call.path, "a page could not be made");
+        tracing::warn!(%error, path = call.path, "a page could not be built");
     }
     let title = failure.title(call.language);
     let content = html! {
@@ -65,7 +65,7 @@ pub(super) fn failure(call: &Call, failure: &Failure) -> Response<Body> {
     answer(failure.status(), call, &Page::new(title, content))
 }
 
-/// Leads on to another page.
+/// Redirects to another page.
 pub(super) fn onward(to: &str) -> Response<Body> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::SEE_OTHER;
@@ -87,7 +87,9 @@ fn answer(status: StatusCode, call: &Call, page: &Page) -> Response<Body> {
                 script src="/console.js" defer {}
             }
             body {
-                a class="skip" href="#content" { (call.say(&Text("To the content", "Zum Inhalt", "Vers le contenu"))) }
+                a class="skip" href="#content" {
+                    (call.say(&Text("Skip to content", "Zum Inhalt", "Vers le contenu")))
+                }
                 header {
                     a class="brand" href=(call.to("/")) { "pixelward" }
                     @if let Some(session) = &call.session { (ways(call, session)) (chooser(call)) }
@@ -103,7 +105,7 @@ fn answer(status: StatusCode, call: &Call, page: &Page) -> Response<Body> {
     response
 }
 
-/// The ways that are open to the session.
+/// Renders the navigation that is open to the session.
 fn ways(call: &Call, session: &Session) -> Markup {
     let is_open = |path: &str| {
         let route = ROUTES.iter().find(|route| route.path == path && route.method == Method::Get);
@@ -123,14 +125,16 @@ fn ways(call: &Call, session: &Session) -> Markup {
     }
 }
 
-/// Which controller is looked at, where there are several.
+/// Renders the choice of a controller, if there are several.
 fn chooser(call: &Call) -> Markup {
     html! {
         @if call.controllers.len() > 1 && !call.controller.is_empty() {
             form class="chooser" method="get" action=(call.path) {
                 label for="chosen" { (call.say(&Text("Controller", "Verantwortlicher", "Responsable"))) }
                 select id="chosen" name="controller" {
-                    @for controller in &call.controllers { option value=(controller) selected[*controller == call.controller] { (controller) } }
+                    @for controller in &call.controllers {
+                        option value=(controller) selected[*controller == call.controller] { (controller) }
+                    }
                 }
                 button { (call.say(&Text("Show", "Zeigen", "Afficher"))) }
             }
@@ -147,7 +151,9 @@ fn foot(call: &Call, session: &Session) -> Markup {
                 input type="hidden" name="back" value=(call.path);
                 @for language in Language::ALL {
                     button class="link" name="language" value=(language.code()) lang=(language.code())
-                        aria-pressed=(if language == call.language { "true" } else { "false" }) { (language.name()) }
+                        aria-pressed=(if language == call.language { "true" } else { "false" }) {
+                            (language.name())
+                        }
                 }
             }
             form method="post" action="/logout" {
@@ -158,13 +164,13 @@ fn foot(call: &Call, session: &Session) -> Markup {
     }
 }
 
-/// The field that proves that a form is one of ours.
+/// Renders the field that proves that a form is ours.
 pub(super) fn token(call: &Call, path: &str) -> Markup {
     html! { input type="hidden" name="token" value=(call.token(path)); }
 }
 
 impl Call {
-    /// A text in the language of the request.
+    /// Returns a text in the language of the request.
     pub(super) fn say(&self, text: &Text) -> &'static str {
         self.language.say(text)
     }

@@ -1,9 +1,11 @@
-//! The console: what flows, what was removed, and the proof. A program of its own and a client of the relay's API.
+//! The console: what flows, what was removed, and the proof. A separate program and a client of the relay's
+//! API.
 //!
-//! `routes.rs` has the one table of what there is and who may see it; `guard.rs` is the way of each request to its page. Promised: nothing is shown
-//! without a session, a session has no role unless it was given, a form counts only with the session's token, pages load nothing but the
-//! console's own style and a script that renews them. What is shown of a person is first written to the relay's audit trail, and not shown where that fails. Absent: any
-//! state but who is signed in.
+//! `routes.rs` has the only table of routes and who may use them; `guard.rs` takes each request to its page.
+//! Promised: nothing is shown without a session, a session has no role unless it was given, a form is
+//! accepted only with the session's token, and pages load nothing but the console's own style and a script
+//! that refreshes them. Access to a person's data is first recorded in the relay's audit trail, and refused
+//! if that fails. Absent: any state except who is signed in.
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::string_slice, clippy::panic))]
 
@@ -52,51 +54,58 @@ use pixelward_net as net;
 use pixelward_record as record;
 pub use routes::{Method, Need, Proof, ROUTES, Route};
 
-/// How long what the configuration of the relay declares is taken to stand.
+/// How long the relay's declared policy is cached.
 const FRESH: Duration = Duration::from_secs(5);
 
-/// The console of pixelward, an SMTP relay that enforces tracking consent inline.
+/// The console of pixelward, an SMTP relay that enforces tracking consent inline
 ///
-/// Pages for the privacy officer and the operator: what flows, what was removed, and the proof. It asks the relay's API with a token of its own.
+/// Pages for the privacy officer and the operator: what flows, what was removed, and the proof. It uses the
+/// relay's API with its own token.
 #[derive(Parser, Debug)]
 #[command(version)]
 pub struct Arguments {
-    /// The console's configuration. Default: console.toml here, or else in /etc/pixelward.
-    #[arg(long, short, default_value_os_t = crate::config::usual("console.toml"), hide_default_value = true, value_name = "FILE")]
+    /// Configuration file of the console [default: console.toml here, or else in /etc/pixelward]
+    #[arg(
+        long,
+        short,
+        default_value_os_t = crate::config::usual("console.toml"),
+        hide_default_value = true,
+        value_name = "FILE"
+    )]
     pub config: std::path::PathBuf,
-    /// Check the configuration and end.
+    /// Check the configuration and exit
     #[arg(long)]
     pub check: bool,
 }
 
-/// What all requests share.
+/// The state shared by all requests.
 struct Console {
     config: Settings,
     api: Client,
     sessions: Sessions,
     saml: Option<Arc<saml::Saml>>,
-    /// Where it is served, with the port that was given where 0 was asked for.
+    /// The bound address, with the assigned port if 0 was requested.
     address: SocketAddr,
     policy: Mutex<Option<(Instant, Arc<Value>)>>,
 }
 
-/// One request that may be answered.
+/// A request that may be answered.
 struct Call {
     console: Arc<Console>,
-    /// What the cookie has, where it is a session's.
+    /// The value of the session cookie, if there is a session.
     id: Option<String>,
     session: Option<Session>,
     language: Language,
-    /// The controllers that may be looked at, and the one that is.
+    /// The controllers that may be selected, and the selected one.
     controllers: Vec<String>,
     controller: String,
-    /// What the path names.
+    /// The name in the path.
     name: String,
     path: String,
     raw_query: String,
     query: Vec<(String, String)>,
     form: Form,
-    /// What the cookie has that ties a request to sign in to the browser.
+    /// The value of the cookie that ties a sign-in to the browser.
     request_cookie: Option<String>,
 }
 
@@ -107,7 +116,7 @@ type Handler = fn(Call) -> Pin<Box<dyn Future<Output = Answered> + Send>>;
 ///
 /// # Errors
 ///
-/// Whatever keeps it from starting.
+/// Whatever prevents it from starting.
 pub fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
     let config = Settings::load(&arguments.config)?;
     let api = Client::new(&config.api)?;
@@ -131,7 +140,7 @@ impl Console {
         Arc::new(Console { config, api, sessions, saml, address, policy: Mutex::new(None) })
     }
 
-    /// What the addresses of pages begin with.
+    /// Returns the base URL of pages.
     fn base(&self) -> String {
         match (&self.config.server.public_url, self.config.is_https()) {
             (Some(text), _) => text.clone(),
@@ -140,7 +149,7 @@ impl Console {
         }
     }
 
-    /// Whether this is how browsers name the console.
+    /// Returns whether browsers use this host name for the console.
     fn is_own_host(&self, host: &str) -> bool {
         let base = self.base();
         let named = base.split_once("://").is_some_and(|(_, authority)| authority.eq_ignore_ascii_case(host));
@@ -148,19 +157,20 @@ impl Console {
         named || is_local && host.eq_ignore_ascii_case(&format!("localhost:{}", self.address.port()))
     }
 
-    /// The name of the cookie. The prefix has browsers see to it that no other host and no page in clear sets it.
+    /// Returns the name of the session cookie. Its prefix makes browsers ensure that no other host and no
+    /// page in clear sets it.
     fn cookie(&self) -> &'static str {
         if self.config.is_https() { "__Host-pixelward" } else { "pixelward-console" }
     }
 
-    /// A cookie of ours, for so many seconds; none that is kept where that is `None`.
+    /// Builds a cookie for this many seconds, or for the browser session if `None`.
     fn set_cookie(&self, name: &str, value: &str, seconds: Option<u64>) -> String {
         let secure = if self.config.is_https() { "; Secure" } else { "" };
         let age = seconds.map_or(String::new(), |seconds| format!("; Max-Age={seconds}"));
         format!("{name}={value}; Path=/; HttpOnly; SameSite=Lax{secure}{age}")
     }
 
-    /// Where else forms may lead: to the identity provider, to sign out there, too.
+    /// Returns where else forms may lead: to the identity provider, to sign out there too.
     fn form_targets(&self) -> String {
         self.saml
             .as_ref()
@@ -168,12 +178,12 @@ impl Console {
             .map_or(String::new(), |origin| format!(" {origin}"))
     }
 
-    /// The name of the cookie that ties a request to sign in to the browser.
+    /// Returns the name of the cookie that ties a sign-in to the browser.
     fn request_cookie(&self) -> &'static str {
         if self.config.is_https() { "__Host-pixelward-request" } else { "pixelward-console-request" }
     }
 
-    /// What the relay's configuration declares.
+    /// Returns the relay's declared policy.
     async fn policy(&self) -> Result<Arc<Value>, Failure> {
         let newest = self.policy.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some((since, policy)) = newest.filter(|(since, _)| since.elapsed() < FRESH) {
@@ -186,7 +196,7 @@ impl Console {
         Ok(policy)
     }
 
-    /// The names of all controllers.
+    /// Lists the names of all controllers.
     async fn controllers(&self) -> Result<Vec<String>, Failure> {
         let policy = self.policy().await?;
         let all = policy.get("controllers").and_then(Value::as_array).into_iter().flatten();
@@ -195,7 +205,7 @@ impl Console {
 }
 
 impl Call {
-    /// The same request without what it brought, for a page that says why there is none.
+    /// Copies the request without its body, for a page about a failure.
     fn shell(&self) -> Call {
         Call {
             console: Arc::clone(&self.console),
@@ -213,22 +223,22 @@ impl Call {
         }
     }
 
-    /// A value of the query; empty where there is none.
+    /// Returns a value of the query; empty if there is none.
     fn asked(&self, name: &str) -> &str {
         self.query.iter().find(|(key, _)| key == name).map_or("", |(_, value)| value)
     }
 
-    /// The session, where the route needs one.
+    /// Returns the session, on routes that need one.
     fn session(&self) -> Result<&Session, Failure> {
         self.session.as_ref().ok_or(Failure::SignedOut)
     }
 
-    /// What a form that is sent to this path must bring along.
+    /// Returns the token for a form that is sent to this path.
     fn token(&self, path: &str) -> String {
         self.session.as_ref().map_or(String::new(), |session| session.form_token(path))
     }
 
-    /// The address of a page about the same controller.
+    /// Returns the address of a page about the same controller.
     fn to(&self, path: &str) -> String {
         let sign = if path.contains('?') { '&' } else { '?' };
         match self.controller.as_str() {

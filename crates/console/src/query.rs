@@ -1,6 +1,6 @@
-//! Names and values as they stand behind a question mark.
+//! Query strings.
 
-/// The pairs of a query; `None` where it is malformed.
+/// Parses the pairs of a query; `None` if it is malformed.
 pub fn pairs(text: &str) -> Option<Vec<(String, String)>> {
     let each = text.split('&').filter(|part| !part.is_empty());
     each.map(|pair| {
@@ -27,7 +27,7 @@ fn decoded(text: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-/// A text as a value in a query.
+/// Encodes a text as a value in a query.
 pub fn encoded(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {

@@ -1,19 +1,20 @@
-//! Who may do what, for whom.
+//! Roles, and who has them for which controller.
 
 use crate::config::console::{Role, RoleRule};
 use crate::consent::Controller;
 
-/// What somebody may do: roles, each for one controller or for all. Nobody has any unless it was given.
+/// A person's rights: roles, each for one controller or for all. Nobody has any unless it was given.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rights(Vec<(Role, Option<Controller>)>);
 
 impl Rights {
-    /// Every role for all controllers: what the one-time link gives.
+    /// Returns every role for all controllers, which the one-time link gives.
     pub fn everything() -> Rights {
         Rights(Role::ALL.map(|role| (role, None)).to_vec())
     }
 
-    /// What these attributes give, by the rules of the configuration. `attributes` are names and values, as the identity provider signed them.
+    /// Returns the roles that these attributes give, by the rules of the configuration. `attributes` are
+    /// names and values, as signed by the identity provider.
     pub fn of<'a>(
         rules: &[RoleRule],
         attributes: impl Iterator<Item = (&'a str, &'a str)> + Clone,
@@ -30,29 +31,29 @@ impl Rights {
         Rights(given)
     }
 
-    /// Whether there is none.
+    /// Returns whether there are no roles.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether one of these roles is theirs, for this controller.
+    /// Returns whether one of these roles is held for this controller.
     pub fn allow(&self, roles: &[Role], controller: &str) -> bool {
         let covers =
             |scope: &Option<Controller>| scope.as_ref().is_none_or(|name| name.as_str() == controller);
         self.0.iter().any(|(role, scope)| roles.contains(role) && covers(scope))
     }
 
-    /// Whether one of these roles is theirs for all controllers.
+    /// Returns whether one of these roles is held for all controllers.
     pub fn allow_all(&self, roles: &[Role]) -> bool {
         self.0.iter().any(|(role, scope)| roles.contains(role) && scope.is_none())
     }
 
-    /// Whether one of these roles is theirs for any controller.
+    /// Returns whether one of these roles is held for any controller.
     pub fn allow_somewhere(&self, roles: &[Role]) -> bool {
         self.0.iter().any(|(role, _)| roles.contains(role))
     }
 
-    /// In words: `officer of shop, viewer of all`.
+    /// Describes the rights: `officer of shop, viewer of all`.
     pub fn described(&self) -> String {
         let each = self.0.iter().map(|(role, controller)| {
             format!("{} of {}", role.name(), controller.as_ref().map_or("all", Controller::as_str))

@@ -1,4 +1,4 @@
-//! The one table of what the console has: routing and who may come from it.
+//! The table of all routes, and who may use them.
 
 use super::pages::{
     account, audit, delivery, messages, overview, person, preference_page, report, streams, trackers, what_if,
@@ -6,42 +6,42 @@ use super::pages::{
 use super::{Handler, federated, sign_in};
 use crate::config::console::Role;
 
-/// A method of HTTP.
+/// An HTTP method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
-    /// Looks.
+    /// Reads.
     Get,
-    /// Does something, or looks for what must not stand in an address.
+    /// Does something, or looks up what must not appear in a page address.
     Post,
 }
 
 /// Who may use a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
-    /// Everybody who reaches the console.
+    /// Anyone who reaches the console.
     Nobody,
-    /// Whoever is signed in, with whatever roles.
+    /// Anyone who is signed in, with any roles.
     SignedIn,
-    /// Whoever has one of these roles for the controller that is looked at.
+    /// Anyone with one of these roles for the selected controller.
     Of(&'static [Role]),
-    /// Whoever has one of these roles for all controllers: what is shown is of no single one.
+    /// Anyone with one of these roles for all controllers: the page belongs to no single one.
     All(&'static [Role]),
 }
 
-/// What proves that a form is one of ours.
+/// What proves that a form is ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Proof {
     /// The session's token for this path.
     Token,
-    /// Something of its own: the secret of a link, or the signature of the identity provider.
+    /// The form's own proof: the secret of a link, or the signature of the identity provider.
     Own,
 }
 
-/// One route.
+/// A route.
 pub struct Route {
-    /// By which method.
+    /// The method.
     pub method: Method,
-    /// Under which path; `{name}` stands for a name.
+    /// The path; `{name}` is a placeholder.
     pub path: &'static str,
     /// Who may use it.
     pub need: Need,
@@ -73,7 +73,7 @@ const OFFICER: &[Role] = &[Role::Officer];
 const OPERATOR: &[Role] = &[Role::Operator];
 const BOTH: &[Role] = &[Role::Officer, Role::Operator];
 
-/// Every route.
+/// All routes.
 pub static ROUTES: &[Route] = &[
     get("/", Need::Of(EVERY), |call| Box::pin(overview::page(call))),
     get("/person", Need::Of(OFFICER), |call| Box::pin(person::search(call))),

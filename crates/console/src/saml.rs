@@ -1,10 +1,12 @@
 //! Single sign-on: the console as a SAML 2.0 service provider.
 //!
-//! The only file that names samael, which verifies signatures through xmlsec. Its way of reading is lenient in places, so every response is first looked
-//! at by a strict parser ([`outline`]), which settles that there is one assertion, which signatures there are, and what they cover. All signatures must
-//! then verify against the keys of the identity provider's metadata, and only what was verified is read. Promised: no metadata without a signing key is
-//! taken, so that verification is never skipped; a request counts once and for the browser that made it; an assertion counts once. Absent: encrypted
-//! assertions, sign-on that the identity provider begins, and the artifact binding.
+//! The only file that names samael, which verifies signatures through xmlsec. It parses leniently in places,
+//! so every response is first examined by a strict parser ([`outline`]), which establishes that there is one
+//! assertion, which signatures there are, and what they cover. All signatures must then verify with the keys
+//! in the identity provider's metadata, and only what was verified is read. Promised: metadata without a
+//! signing key is rejected, so that verification is never skipped; a request is valid once and for the
+//! browser that made it; an assertion is valid once. Absent: encrypted assertions, sign-on started by the
+//! identity provider, and the artifact binding.
 
 mod fetch;
 mod idp;
@@ -34,29 +36,29 @@ use once::{Pending, Requests, Used};
 use outline::Outline;
 use sign::Key;
 
-/// The largest message that is taken, in bytes of base64.
+/// The maximum size of a message, in bytes of base64.
 pub(super) const MAX_MESSAGE: usize = 256 * 1024;
-/// How long somebody may take to sign in at the identity provider.
+/// How long a person may take to sign in at the identity provider.
 const LOGIN: Duration = Duration::from_secs(600);
-/// How long the way from the response to the session may take.
+/// How long the step from the response to the session may take.
 const FINISH: Duration = Duration::from_secs(60);
-/// The most who may be on their way at once.
+/// The maximum number of sign-ins in progress.
 const MOST: usize = 10_000;
 
-/// Why somebody is not let in. It is logged, and not said to those who may be trying.
+/// Why a person is not signed in. It is logged, and withheld from whoever may be guessing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum SamlError {
-    /// It is no message as it should be.
-    #[error("the message is not as it should be: {0}")]
+    /// The message is malformed.
+    #[error("malformed message: {0}")]
     Malformed(&'static str),
-    /// It is well-formed, and says something that does not go.
-    #[error("the message does not count: {0}")]
+    /// The message is well-formed but unacceptable.
+    #[error("message rejected: {0}")]
     Unfit(&'static str),
-    /// Its signature is not one of the identity provider's.
-    #[error("a signature does not verify, or samael refuses what it covers: {0}")]
+    /// The signature is not the identity provider's.
+    #[error("a signature does not verify, or samael rejects what it covers: {0}")]
     Unverified(String),
-    /// There is no memory for more of them at the moment.
-    #[error("too many are signing in at the moment")]
+    /// Too many sign-ins are in progress.
+    #[error("too many sign-ins are in progress")]
     Full,
 }
 
@@ -73,11 +75,12 @@ pub(super) struct Saml {
 }
 
 impl Saml {
-    /// The service provider of the configuration, where there is to be one.
+    /// Creates the configured service provider, if there is one.
     ///
     /// # Errors
     ///
-    /// When the metadata of the identity provider cannot be had, or has no signing key; or a key of ours cannot be used.
+    /// When the identity provider's metadata is unavailable or has no signing key, or when a key of ours
+    /// cannot be used.
     pub(super) async fn of(config: &Settings) -> Result<Option<Arc<Saml>>, String> {
         let Some(settings) = config.saml.clone() else { return Ok(None) };
         let idp = Idp::read(&fetch::metadata(&settings.metadata).await?)?;
@@ -95,7 +98,8 @@ impl Saml {
         Ok(Some(Arc::new(saml)))
     }
 
-    /// Looks for new metadata, for ever. What cannot be used is logged, and the old stays.
+    /// Refreshes the metadata, for ever. If it cannot be used, that is logged, and the previous metadata
+    /// stays in force.
     pub(super) async fn keep_fresh(self: Arc<Saml>) {
         loop {
             tokio::time::sleep(self.settings.refresh).await;
@@ -106,12 +110,13 @@ impl Saml {
                 Ok(idp) => {
                     tracing::info!(
                         keys = idp.certificates.len(),
-                        "the metadata of the identity provider has changed and counts from now on"
+                        "the metadata of the identity provider has changed and is now in force"
                     );
                     *self.idp.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(idp);
                 }
                 Err(error) => {
-                    tracing::error!(%error, "the metadata of the identity provider cannot be used; the old stays in force");
+                    tracing::error!(%error, "the metadata of the identity provider cannot be used; the \
+                                             previous one stays in force");
                 }
             }
         }
@@ -129,19 +134,19 @@ impl Saml {
         format!("{}/saml/logout", self.base)
     }
 
-    /// The origin of the identity provider's page that ends sessions, where it has one.
+    /// Returns the origin of the identity provider's logout page, if it has one.
     pub(super) fn logout_origin(&self) -> Option<String> {
         let url = url_origin(self.idp().logout.as_deref()?);
         Some(url)
     }
 
-    /// The metadata that the identity provider is given.
+    /// Returns the metadata for the identity provider.
     pub(super) fn metadata(&self) -> String {
         let certificate = self.key.as_ref().map(|key| key.certificate.as_str());
         message::metadata(&self.settings.entity_id, &self.acs(), &self.logout_url(), certificate)
     }
 
-    /// Where a browser goes to sign in. `browser` is what its cookie holds.
+    /// Returns where a browser goes to sign in. `browser` is the value of its cookie.
     pub(super) fn login(&self, browser: &str, now: Instant) -> Option<String> {
         let idp = self.idp();
         let id = format!("_{}", super::session::random()?);
@@ -151,31 +156,33 @@ impl Saml {
         message::redirect(&idp.login, "SAMLRequest", &request, None, self.key.as_ref())
     }
 
-    /// Verifies the response of the identity provider. Gives the key under which the browser that asked for it is let in.
+    /// Verifies a response of the identity provider. Returns the key under which the browser that asked for
+    /// it may sign in.
     ///
-    /// It computes for milliseconds, on a thread where that keeps nobody.
+    /// This computes for milliseconds, on a thread where that blocks nobody.
     pub(super) fn accept(&self, encoded: &str, now: Timestamp, clock: Instant) -> Result<String, SamlError> {
         let idp = self.idp();
         let xml = decoded(encoded)?;
         let outline = Outline::of(&xml, self.settings.signatures)?;
         outline.fits(&idp.entity_id, &self.acs(), now, self.settings.clock_skew)?;
         let browser = self.requests.browser(&outline.in_response_to, clock);
-        let browser = browser.ok_or(SamlError::Unfit("no request of ours has this id, or it is too old"))?;
+        let browser = browser.ok_or(SamlError::Unfit("unknown or expired request id"))?;
         let assertion = self.verified(&xml, &outline, &idp)?;
         if assertion.id != outline.assertion {
-            return Err(SamlError::Unfit("what was verified is another assertion"));
+            return Err(SamlError::Unfit("the verified assertion is a different one"));
         }
         let (newcomer, end) = self.read(&assertion, now)?;
-        // Of two who bring the same response at once, one finds the request gone.
+        // If two requests bring the same response at once, one of them finds the request gone.
         if !self.requests.take(&outline.in_response_to, clock) {
-            return Err(SamlError::Unfit("the request was answered already"));
+            return Err(SamlError::Unfit("the request was already answered"));
         }
         self.used.claim(&assertion.id, end, now)?;
         self.pending.add(newcomer, &browser, clock).ok_or(SamlError::Full)
     }
 
-    /// The assertion, where all signatures verify. To samael a key of another kind than the signature's is an error and not a no, so that while an
-    /// identity provider goes from RSA to elliptic curves, say, the kinds are tried one after the other.
+    /// Returns the assertion if all signatures verify. samael treats a key of another type than the
+    /// signature's as an error, so the types are tried one after another; this matters while an identity
+    /// provider moves, for example, from RSA to elliptic curves.
     fn verified(&self, xml: &str, outline: &Outline, idp: &Idp) -> Result<Assertion, SamlError> {
         let mut refused = SamlError::Unverified("the metadata has no signing key".to_owned());
         for of_kind in idp.by_kind() {
@@ -188,19 +195,19 @@ impl Saml {
         Err(refused)
     }
 
-    /// Whom a key lets in, once, where the browser is the one that asked.
+    /// Returns who signs in with a key, once, if the browser is the one that asked.
     pub(super) fn finish(&self, key: &str, browser: &str, now: Instant) -> Option<Newcomer> {
         self.pending.take(key, browser, now)
     }
 
-    /// What the verified assertion says, and until when it could be brought again.
+    /// Reads the verified assertion, and until when it could be replayed.
     fn read(&self, assertion: &Assertion, now: Timestamp) -> Result<(Newcomer, Timestamp), SamlError> {
         let skew = i64::try_from(self.settings.clock_skew.as_millis()).unwrap_or(i64::MAX);
         if assertion.version != "2.0" {
-            return Err(SamlError::Unfit("the assertion is of another version"));
+            return Err(SamlError::Unfit("the assertion has another version"));
         }
         if assertion.issue_instant.timestamp_millis() > now.0 + skew {
-            return Err(SamlError::Unfit("the assertion is of the future"));
+            return Err(SamlError::Unfit("the assertion is dated in the future"));
         }
         let conditions =
             assertion.conditions.as_ref().ok_or(SamlError::Unfit("the assertion has no conditions"))?;
@@ -211,14 +218,14 @@ impl Saml {
         if now.0 >= end + skew
             || conditions.not_before.is_some_and(|start| now.0 < start.timestamp_millis() - skew)
         {
-            return Err(SamlError::Unfit("the conditions do not hold now"));
+            return Err(SamlError::Unfit("the conditions do not apply now"));
         }
         let audiences = conditions.audience_restrictions.as_deref().unwrap_or_default();
         let is_ours = |text: &String| *text == self.settings.entity_id;
         if audiences.is_empty()
             || !audiences.iter().all(|restriction| restriction.audience.iter().any(is_ours))
         {
-            return Err(SamlError::Unfit("the assertion is for others"));
+            return Err(SamlError::Unfit("the assertion is for another audience"));
         }
         let subject = assertion.subject.as_ref().ok_or(SamlError::Unfit("the assertion has no subject"))?;
         self.confirmed(subject, now, skew)?;
@@ -226,10 +233,10 @@ impl Saml {
         let name = name.ok_or(SamlError::Unfit("the subject has no name"))?;
         let statement = assertion.authn_statements.as_deref().unwrap_or_default().first();
         let statement =
-            statement.ok_or(SamlError::Unfit("the assertion does not say that somebody signed in"))?;
+            statement.ok_or(SamlError::Unfit("the assertion contains no authentication statement"))?;
         let session_end = statement.session_not_on_or_after.map(|end| end.timestamp_millis());
         if session_end.is_some_and(|end| now.0 >= end) {
-            return Err(SamlError::Unfit("the session is over"));
+            return Err(SamlError::Unfit("the session has expired"));
         }
         let at_most = session_end.and_then(|end| u64::try_from(end - now.0).ok()).map(Duration::from_millis);
         let federated = Federated {
@@ -246,7 +253,8 @@ impl Saml {
         Ok((newcomer, Timestamp(end.saturating_add(skew))))
     }
 
-    /// Whether somebody confirms that the one who brings the assertion is its subject. samael asks the same, with more patience.
+    /// Checks that the bearer of the assertion is confirmed as its subject. samael checks the same, less
+    /// strictly.
     fn confirmed(
         &self,
         subject: &samael::schema::Subject,
@@ -259,7 +267,7 @@ impl Saml {
             data.recipient.as_deref() == Some(self.acs().as_str())
                 && data.not_on_or_after.is_some_and(|end| now.0 < end.timestamp_millis() + skew)
         });
-        fitting.next().map(|_| ()).ok_or(SamlError::Unfit("nobody confirms the subject for us and now"))
+        fitting.next().map(|_| ()).ok_or(SamlError::Unfit("the subject is not confirmed for us now"))
     }
 
     fn rights(&self, assertion: &Assertion) -> Rights {
@@ -280,7 +288,7 @@ impl Saml {
     }
 }
 
-/// samael with the keys of the identity provider, and nothing else of its metadata.
+/// Creates a samael instance with the keys of the identity provider, and nothing else from its metadata.
 fn provider(settings: &Configured, base: &str, idp: &Idp) -> Result<ServiceProvider, String> {
     let metadata: EntityDescriptor =
         samael::metadata::de::from_str(&idp.bare()).map_err(|error| format!("metadata: {error}"))?;
@@ -299,21 +307,21 @@ fn provider(settings: &Configured, base: &str, idp: &Idp) -> Result<ServiceProvi
         ])
         .build()
         .map_err(|error| error.to_string())?;
-    // Without one samael would verify nothing.
+    // Without a key, samael would verify nothing.
     match provider.idp_signing_certs() {
         Ok(Some(keys)) if !keys.is_empty() => Ok(provider),
         _ => Err("the metadata of the identity provider has no signing key".to_owned()),
     }
 }
 
-/// The text of a message in base64.
+/// Decodes the base64 text of a message.
 fn decoded(encoded: &str) -> Result<String, SamlError> {
     if encoded.len() > MAX_MESSAGE {
-        return Err(SamlError::Malformed("it is too large"));
+        return Err(SamlError::Malformed("too large"));
     }
     let bare: String = encoded.chars().filter(|character| !character.is_ascii_whitespace()).collect();
-    let bytes = STANDARD.decode(bare).map_err(|_| SamlError::Malformed("it is no base64"))?;
-    String::from_utf8(bytes).map_err(|_| SamlError::Malformed("it is no UTF-8"))
+    let bytes = STANDARD.decode(bare).map_err(|_| SamlError::Malformed("not base64"))?;
+    String::from_utf8(bytes).map_err(|_| SamlError::Malformed("not UTF-8"))
 }
 
 fn is_name(text: &str) -> bool {
@@ -322,7 +330,7 @@ fn is_name(text: &str) -> bool {
         && text.trim() == text
 }
 
-/// Scheme, host and port of an address.
+/// Returns the scheme, host and port of an address.
 fn url_origin(url: &str) -> String {
     let (scheme, rest) = url.split_once("://").unwrap_or_default();
     let host = rest.split(['/', '?', '#']).next().unwrap_or_default();

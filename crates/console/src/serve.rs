@@ -22,14 +22,14 @@ const BREATH: Duration = Duration::from_millis(100);
 
 /// Serves pages until SIGTERM or SIGINT.
 pub(super) async fn serve(config: Settings, api: Client) -> Result<(), Box<dyn std::error::Error>> {
-    // Before anybody is told that we are ready: a signal without a handler would end the process.
+    // Before readiness is reported: a signal without a handler would end the process.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let pair = config.server.certificate.as_ref();
     let tls = pair.map(|(chain, key)| Tls::load(chain, key, &ClientCertificate::None)).transpose()?;
     let saml = Saml::of(&config).await?;
     let wanted = config.server.address;
-    let bound = bind(wanted).await.map_err(|error| format!("{wanted} cannot be had: {error}"))?;
+    let bound = bind(wanted).await.map_err(|error| format!("{wanted} is not available: {error}"))?;
     let console = Console::new(config, api, saml.clone(), bound.address);
     let renewal = saml.map(|saml| tokio::spawn(saml.keep_fresh()));
     tracing::info!(address = %bound.address, url = %console.base(), "the console is served");

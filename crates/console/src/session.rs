@@ -1,7 +1,9 @@
-//! Who is signed in. The table is in memory: a restart signs everybody out, and what a session may do is nowhere else.
+//! The people signed in. The table is in memory: a restart signs everybody out, and rights are stored nowhere
+//! else.
 //!
-//! A browser holds 256 random bits in a cookie; the table has their SHA-256 alone. Promised: an id is new at each sign-in, ends after silence and in
-//! any case after a while, and can be ended by those it belongs to, by an operator, and by the identity provider.
+//! A browser holds 256 random bits in a cookie; the table has only their SHA-256. Promised: an id is new at
+//! each sign-in, expires after inactivity and in any case after a while, and can be ended by its owner, by an
+//! operator, and by the identity provider.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -14,51 +16,51 @@ use super::text::Language;
 use crate::config::console::Sessions as Limits;
 use crate::consent::Timestamp;
 
-/// Somebody who is signed in.
+/// A session.
 #[derive(Clone, Debug)]
 pub struct Session {
-    /// What others may call the session: it is no secret.
+    /// The public name of the session; not a secret.
     pub name: String,
-    /// Who it is, as the identity provider calls them.
+    /// The person, as the identity provider names them.
     pub subject: String,
-    /// What they may do.
+    /// The person's rights.
     pub rights: Rights,
-    /// The language they chose.
+    /// The chosen language.
     pub language: Option<Language>,
-    /// Since when.
+    /// When it began.
     pub since: Timestamp,
-    /// What the identity provider calls it.
+    /// The identity provider's names for it.
     pub saml: Option<Federated>,
     form_key: [u8; 32],
     end: Instant,
     used: Instant,
 }
 
-/// What the identity provider calls a session of its own.
+/// The identity provider's names for a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Federated {
     /// The person's name there.
     pub name_id: String,
-    /// Which kind of name it is.
+    /// The format of that name.
     pub format: Option<String>,
     /// The session's index there.
     pub index: Option<String>,
 }
 
-/// Somebody who is about to be signed in.
+/// A person about to be signed in.
 #[derive(Clone, Debug)]
 pub struct Newcomer {
-    /// Who it is.
+    /// The person.
     pub subject: String,
-    /// What they may do.
+    /// The person's rights.
     pub rights: Rights,
-    /// What the identity provider calls the session.
+    /// The identity provider's names for the session.
     pub saml: Option<Federated>,
-    /// For how long at most, where the identity provider says so.
+    /// The maximum duration, if the identity provider sets one.
     pub at_most: Option<Duration>,
 }
 
-/// All who are signed in.
+/// All sessions.
 #[derive(Debug)]
 pub struct Sessions {
     limits: Limits,
@@ -66,13 +68,13 @@ pub struct Sessions {
 }
 
 impl Session {
-    /// What a form of this session that is sent to this path must bring along.
+    /// Returns the token for a form of this session that is sent to this path.
     pub fn form_token(&self, path: &str) -> String {
         let key = hmac::Key::new(hmac::HMAC_SHA256, &self.form_key);
         hex(hmac::sign(&key, path.as_bytes()).as_ref())
     }
 
-    /// Whether a form brought it.
+    /// Verifies the token of a form.
     pub fn is_form_token(&self, path: &str, shown: &str) -> bool {
         let wanted = self.form_token(path);
         constant_time::verify_slices_are_equal(wanted.as_bytes(), shown.as_bytes()).is_ok()
@@ -84,12 +86,13 @@ impl Session {
 }
 
 impl Sessions {
-    /// Nobody.
+    /// Creates an empty table.
     pub fn new(limits: Limits) -> Sessions {
         Sessions { limits, table: Mutex::new(HashMap::new()) }
     }
 
-    /// Signs somebody in, under an id that never was. Gives the id, for the browser alone; `None` where no randomness can be had.
+    /// Signs a person in under a new id. Returns the id, for the browser only; `None` if no randomness is
+    /// available.
     pub fn open(&self, newcomer: Newcomer, now: Instant) -> Option<String> {
         let id = random()?;
         let mut form_key = [0; 32];
@@ -116,7 +119,7 @@ impl Sessions {
         Some(id)
     }
 
-    /// The session of an id, which is in use now.
+    /// Returns the session of an id, and marks it as used.
     pub fn get(&self, id: &str, now: Instant) -> Option<Session> {
         let mut table = self.table(now);
         let session = table.get_mut(&hashed(id))?;
@@ -124,7 +127,8 @@ impl Sessions {
         Some(session.clone())
     }
 
-    /// The session of an id, as a page that renews itself asks for it: nobody need be there, so it does not count as use.
+    /// Returns the session of an id for a page that refreshes itself: nobody need be present, so it does not
+    /// count as use.
     pub fn look(&self, id: &str, now: Instant) -> Option<Session> {
         self.table(now).get(&hashed(id)).cloned()
     }
@@ -142,7 +146,7 @@ impl Sessions {
         self.table(now).remove(&hashed(id))
     }
 
-    /// Ends the sessions that fit. Gives how many.
+    /// Ends matching sessions. Returns how many.
     pub fn close_where(&self, fits: impl Fn(&Session) -> bool, now: Instant) -> usize {
         let mut table = self.table(now);
         let before = table.len();
@@ -150,14 +154,14 @@ impl Sessions {
         before - table.len()
     }
 
-    /// Everybody, the newest first.
+    /// Lists all sessions, newest first.
     pub fn all(&self, now: Instant) -> Vec<Session> {
         let mut all: Vec<Session> = self.table(now).values().cloned().collect();
         all.sort_by_key(|session| std::cmp::Reverse(session.since));
         all
     }
 
-    /// The table, without those that are over.
+    /// Returns the table without expired sessions.
     fn table(&self, now: Instant) -> MutexGuard<'_, HashMap<String, Session>> {
         let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
         table.retain(|_, session| !session.is_over(self.limits, now));
@@ -165,7 +169,7 @@ impl Sessions {
     }
 }
 
-/// 256 random bits in hexadecimal; `None` where none can be had.
+/// Returns 256 random bits in hexadecimal; `None` if none are available.
 pub fn random() -> Option<String> {
     let mut bytes = [0; 32];
     rand::fill(&mut bytes).ok()?;

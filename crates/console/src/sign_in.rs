@@ -1,4 +1,4 @@
-//! Signing in and out.
+//! Signs people in and out.
 
 use std::time::Instant;
 
@@ -17,10 +17,10 @@ use super::{Answered, Call};
 use crate::consent::Timestamp;
 use crate::net::link;
 
-/// The one style of all pages.
+/// The style of all pages.
 const STYLE: &str = include_str!("style.css");
 
-/// The one script, which renews pages.
+/// The script that refreshes pages.
 const SCRIPT: &str = include_str!("console.js");
 
 pub(super) async fn style(_: Call) -> Answered {
@@ -44,23 +44,35 @@ pub(super) async fn page(call: Call) -> Answered {
     if call.console.saml.is_some() {
         let content = html! {
             h1 { (title) }
-            p { a class="button" href="/saml/login" { (call.say(&Text("Sign in with your organisation", "Mit Ihrer Organisation anmelden", "Se connecter avec votre organisation"))) } }
+            p {
+                a class="button" href="/saml/login" {
+                    (call.say(&Text(
+                        "Sign in with your organisation",
+                        "Mit Ihrer Organisation anmelden",
+                        "Se connecter avec votre organisation",
+                    )))
+                }
+            }
         };
         return Ok(shown(&call, &Page::new(title, content)));
     }
     let content = html! {
         h1 { (title) }
         p { (call.say(&Text(
-            "There is no single sign-on here. On this machine, this command prints a link that counts once:",
-            "Hier gibt es keine Einmalanmeldung. Auf diesem Rechner gibt dieser Befehl einen Link aus, der einmal zählt:",
-            "Il n’y a pas d’authentification unique ici. Sur cette machine, cette commande affiche un lien qui sert une fois :",
+            "Single sign-on is not configured. On this machine, this command prints a one-time link:",
+            "Hier gibt es keine Einmalanmeldung. Auf diesem Rechner gibt dieser Befehl einen Link aus, der \
+             einmal zählt:"
+            ,
+            "Il n’y a pas d’authentification unique ici. Sur cette machine, cette commande affiche un lien \
+             qui sert une fois :"
+            ,
         ))) }
         pre { code { "pixelward console-link" } }
     };
     Ok(shown(&call, &Page::new(title, content)))
 }
 
-/// Opening a link changes nothing: programs that look at links beforehand do not use it up.
+/// Opening a link changes nothing: programs that check links beforehand do not use it up.
 pub(super) async fn link(call: Call) -> Answered {
     if call.console.config.saml.is_some() {
         return Err(Failure::Nothing);
@@ -68,7 +80,9 @@ pub(super) async fn link(call: Call) -> Answered {
     let title = call.say(&Text("Sign in", "Anmelden", "Se connecter"));
     let content = html! {
         h1 { (title) }
-        p { (call.say(&Text("This link counts once.", "Dieser Link zählt einmal.", "Ce lien sert une fois."))) }
+        p {
+            (call.say(&Text("This link works once.", "Dieser Link zählt einmal.", "Ce lien sert une fois.")))
+        }
         form method="post" action="/login/link" {
             input type="hidden" name="secret" value=(call.asked("secret"));
             button { (title) }
@@ -95,31 +109,31 @@ pub(super) async fn take_link(call: Call) -> Answered {
             let_in(&call, newcomer).await
         }
         Ok(Ok(link::Shown::Refused)) => {
-            tracing::warn!("a link was shown that does not count");
+            tracing::warn!("an invalid one-time link was used");
             Err(Failure::NotLetIn)
         }
         Ok(Err(error)) => {
-            tracing::error!(%error, "a one-time link cannot be looked at");
+            tracing::error!(%error, "a one-time link cannot be checked");
             Err(Failure::Fault)
         }
         Err(_) => {
-            tracing::error!("a look at a one-time link ended in an internal error");
+            tracing::error!("an internal error occurred while checking a one-time link");
             Err(Failure::Fault)
         }
     }
 }
 
-/// Signs somebody in under a new id, and ends the session that the browser had.
+/// Signs a person in under a new id, and ends the browser's previous session.
 pub(super) async fn let_in(call: &Call, newcomer: Newcomer) -> Answered {
     let (console, now) = (&call.console, Instant::now());
     let roles = newcomer.rights.described();
     write(console, &newcomer.subject, None, Deed::of("session.opened", &roles)).await?;
     call.id.iter().for_each(|id| drop(console.sessions.close(id, now)));
     let id = console.sessions.open(newcomer, now).ok_or_else(|| {
-        tracing::error!("nobody can sign in: no randomness can be had");
+        tracing::error!("nobody can sign in: no randomness is available");
         Failure::Fault
     })?;
-    tracing::info!(%roles, "somebody signed in");
+    tracing::info!(%roles, "a person signed in");
     let mut response = onward("/");
     keep_cookie(&mut response, &console.set_cookie(console.cookie(), &id, None));
     Ok(response)
@@ -139,12 +153,16 @@ pub(super) async fn signed_out(call: Call) -> Answered {
     let title = call.say(&Text("Signed out", "Abgemeldet", "Déconnecté"));
     let content = html! {
         h1 { (title) }
-        p { a class="button" href="/login" { (call.say(&Text("Sign in again", "Wieder anmelden", "Se reconnecter"))) } }
+        p {
+            a class="button" href="/login" {
+                (call.say(&Text("Sign in again", "Wieder anmelden", "Se reconnecter")))
+            }
+        }
     };
     Ok(shown(&call, &Page::new(title, content)))
 }
 
-/// Gives the browser a cookie.
+/// Sets a cookie.
 pub(super) fn keep_cookie(response: &mut Response<Body>, cookie: &str) {
     if let Ok(value) = HeaderValue::try_from(cookie) {
         response.headers_mut().append(SET_COOKIE, value);

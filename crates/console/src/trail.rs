@@ -1,40 +1,40 @@
-//! Writing down who looked at what, before it is shown.
+//! Records who looked at what, before it is shown.
 
 use serde_json::json;
 
 use super::failure::Failure;
 use super::{Call, Console};
 
-/// What somebody does.
+/// An action.
 pub(super) struct Deed<'a> {
-    /// What, in a word with a dot.
+    /// The action, as words joined by a dot.
     pub(super) action: &'a str,
-    /// About whom, by keyed hash.
+    /// The keyed hash of the person concerned.
     pub(super) person: Option<&'a str>,
-    /// What else there is to know.
+    /// Further details.
     pub(super) detail: Option<&'a str>,
 }
 
 impl<'a> Deed<'a> {
-    /// Something about a person.
+    /// Creates an action that concerns a person.
     pub(super) fn about(action: &'a str, person: &'a str) -> Deed<'a> {
         Deed { action, person: Some(person), detail: None }
     }
 
-    /// Something else.
+    /// Creates any other action.
     pub(super) fn of(action: &'a str, detail: &'a str) -> Deed<'a> {
         Deed { action, person: None, detail: Some(detail).filter(|detail| !detail.is_empty()) }
     }
 }
 
-/// Writes it down. Where that fails, what was wanted is not done.
+/// Records an action. If that fails, the action is not carried out.
 pub(super) async fn note(call: &Call, deed: Deed<'_>) -> Result<(), Failure> {
     let actor = call.session()?.subject.clone();
     let controller = Some(call.controller.as_str()).filter(|controller| !controller.is_empty());
     write(&call.console, &actor, controller, deed).await
 }
 
-/// The same, of somebody whose session is not open yet or any more.
+/// Records an action of a person whose session is not open yet or any more.
 pub(super) async fn write(
     console: &Console,
     actor: &str,

@@ -1,4 +1,4 @@
-//! What stands in records, in words. The name itself stands beside it where it matters.
+//! Describes records in words. The identifier itself is shown beside them where it matters.
 
 use serde_json::Value;
 
@@ -7,7 +7,7 @@ use super::value::{flag, list, maybe, number, text};
 
 pub use crate::language::words::{outcome, purpose, result, rule, state};
 
-/// One decision as one sentence or a few, from its record.
+/// Describes a decision in sentences, from its record.
 pub fn story(language: Language, record: &Value) -> Vec<String> {
     let say = |en, de, fr| language.say(&Text(en, de, fr));
     let mut said = vec![format!(
@@ -51,14 +51,14 @@ pub fn story(language: Language, record: &Value) -> Vec<String> {
     if !sighted.is_empty() {
         said.push(format!(
             "{} {}.",
-            say("Whose they were:", "Von wem sie waren:", "À qui ils étaient :"),
+            say("Their vendors:", "Von wem sie waren:", "À qui ils étaient :"),
             sighted.join(", ")
         ));
     }
     if flag(record, "observed") {
         said.push(
             say(
-                "The mailstream only observes: the message left untouched.",
+                "The mailstream is only observed: the message left untouched.",
                 "Die Mailart wird nur beobachtet: die Nachricht blieb unverändert.",
                 "Ce flux est seulement observé : le message est parti tel quel.",
             )
@@ -83,7 +83,7 @@ pub fn story(language: Language, record: &Value) -> Vec<String> {
         said.push(format!(
             "{} {downstream}.",
             say(
-                "A service behind the relay may track all the same, which is accepted:",
+                "A service after the relay may still track, which is accepted:",
                 "Ein Dienst hinter dem Relay könnte trotzdem verfolgen, was hingenommen ist:",
                 "Un service derrière le relais peut pister malgré tout, ce qui est accepté :"
             )
@@ -99,14 +99,16 @@ mod tests {
     #[test]
     fn a_decision_is_told_in_sentences() {
         let record = serde_json::json!({
-            "decided": "strip", "done": "strip", "rule": "refused", "version": "fr/2026-07-14", "consent_record": 7, "found": 2, "removed": 2,
-            "swapped": 0, "sightings": [{"carrier": "img", "vendor": "SendGrid", "count": 2}], "result": "accepted", "code": 250, "queue_id": "4X"
+            "decided": "strip", "done": "strip", "rule": "refused", "version": "fr/2026-07-14",
+                "consent_record": 7, "found": 2, "removed": 2,
+            "swapped": 0, "sightings": [{"carrier": "img", "vendor": "SendGrid", "count": 2}],
+                "result": "accepted", "code": 250, "queue_id": "4X"
         });
         assert_eq!(
             story(Language::En, &record).join(" "),
-            "Decided: trackers taken out, because the person said no (rules fr/2026-07-14). What the person said stands in the consent journal as \
-             record 7. Trackers found: 2; taken out: 2; replaced: 0. Whose they were: 2 × SendGrid (img). The message was accepted by the next hop \
-             (250, 4X)."
+            "Decided: trackers taken out, because the person said no (rules fr/2026-07-14). What the person \
+             said stands in the consent journal as record 7. Trackers found: 2; taken out: 2; replaced: 0. \
+             Whose they were: 2 × SendGrid (img). The message was accepted by the next hop (250, 4X)."
         );
     }
 }

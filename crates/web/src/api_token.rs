@@ -197,8 +197,11 @@ impl Token {
             return Err("a token needs at least one scope".to_owned());
         }
         if controller.is_some() && scopes.contains(&Scope::ConsentErase) {
-            return Err("consent:erase requires a token for all controllers: erasing a person overwrites the person's key, which all controllers share"
-                .to_owned());
+            return Err(
+                "consent:erase requires a token for all controllers: erasing a person overwrites the \
+                        person's key, which all controllers share"
+                    .to_owned(),
+            );
         }
         if expires <= now {
             return Err("the token would already have expired".to_owned());

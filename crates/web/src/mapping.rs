@@ -268,7 +268,8 @@ impl Column {
             let about_mail = source.split('/').chain(granting).find(|part| is_about_mail(part));
             if let Some(part) = about_mail {
                 return Err(format!(
-                    "[columns] {name}: {part:?} is about receiving mail, and consent to mail is not consent to tracking. Map a choice that people made about tracking"
+                    "[columns] {name}: {part:?} is about receiving mail, and consent to mail is not consent \
+                     to tracking. Map a choice that people made about tracking"
                 ));
             }
         }
@@ -366,8 +367,10 @@ mod tests {
         [columns]
         address = "/user/email"
         event_time = { pointer = "/at", format = "unix_ms" }
-        state = { pointer = "/type", values = { "consent.given" = "granted", "consent.withdrawn" = "withdrawn" } }
-        purposes = { pointer = "/purposes", values = { measure = "campaign_performance", personal = "personalisation" } }
+        state.pointer = "/type"
+        state.values = { "consent.given" = "granted", "consent.withdrawn" = "withdrawn" }
+        purposes.pointer = "/purposes"
+        purposes.values = { measure = "campaign_performance", personal = "personalisation" }
         evidence = { pointer = "/id", prefix = "cmp/" }
         method = { value = "consent manager" }
     "#;
@@ -378,7 +381,10 @@ mod tests {
 
     #[test]
     fn events_become_rows() {
-        let event = |kind: &str, purposes: &[&str]| json!({"id": 7, "type": kind, "at": 1_752_480_000_000_i64, "user": {"email": "a@b.example"}, "purposes": purposes});
+        let event = |kind: &str, purposes: &[&str]| {
+            json!({"id": 7, "type": kind,
+            "at": 1_752_480_000_000_i64, "user": {"email": "a@b.example"}, "purposes": purposes})
+        };
         let body = json!({"events": [
             event("consent.given", &["measure", "ads", "personal"]),
             event("consent.withdrawn", &["ads"]),
@@ -420,21 +426,27 @@ mod tests {
             (
                 "didomi",
                 json!({"type": "event.created", "entity": {
-                    "id": "e-1", "created_at": "2026-09-01T10:00:00.000Z", "user": {"organization_user_id": "a@b.example"},
-                    "consents": {"purposes": [{"id": "email_opens-x1", "enabled": true}, {"id": "cookies", "enabled": true}]}}}),
+                    "id": "e-1", "created_at": "2026-09-01T10:00:00.000Z",
+                        "user": {"organization_user_id": "a@b.example"},
+                    "consents": {"purposes": [{"id": "email_opens-x1", "enabled": true}, {"id": "cookies",
+                        "enabled": true}]}}}),
             ),
             (
                 "onetrust",
-                json!({"identifier": "a@b.example", "receiptId": "r-1", "interactionDate": "2026-09-01T10:00:00Z", "purposes": [
-                    {"id": "0a0a0a0a-open-tracking", "transactionType": "CONFIRMED"}, {"id": "other", "transactionType": "CONFIRMED"}]}),
+                json!({"identifier": "a@b.example", "receiptId": "r-1",
+                    "interactionDate": "2026-09-01T10:00:00Z", "purposes": [
+                    {"id": "0a0a0a0a-open-tracking", "transactionType": "CONFIRMED"}, {"id": "other",
+                        "transactionType": "CONFIRMED"}]}),
             ),
             (
                 "axeptio",
-                json!({"email": "a@b.example", "token": "t-1", "date": "2026-09-01T10:00:00Z", "accept": true, "preferences": {"email_opens": true}}),
+                json!({"email": "a@b.example", "token": "t-1", "date": "2026-09-01T10:00:00Z",
+                    "accept": true, "preferences": {"email_opens": true}}),
             ),
             (
                 "brevo",
-                json!({"event": "contact_updated", "email": "a@b.example", "id": 5, "ts": 1_788_256_800, "content": [{"OPEN_TRACKING": "yes"}]}),
+                json!({"event": "contact_updated", "email": "a@b.example", "id": 5, "ts": 1_788_256_800,
+                    "content": [{"OPEN_TRACKING": "yes"}]}),
             ),
         ] {
             let text = std::fs::read_to_string(folder.join(format!("{vendor}.toml"))).unwrap();
@@ -451,7 +463,11 @@ mod tests {
     fn consent_to_mail_is_not_mapped_to_consent_to_tracking() {
         let mapping = |state: &str, purposes: &str| {
             let text = format!(
-                "[columns]\naddress = \"/email\"\nevent_time = \"/at\"\nstate = {state}\npurposes = {purposes}\n"
+                "[columns]\n\
+                 address = \"/email\"\n\
+                 event_time = \"/at\"\n\
+                 state = {state}\n\
+                 purposes = {purposes}\n"
             );
             Mapping::read(&text).err().unwrap_or_default()
         };

@@ -5,15 +5,17 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use crate::consent::export::{Export, Record, Standing};
 
-const STYLE: &str = "\
-:root{color-scheme:light dark}\
-body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}\
-h1{font-size:1.6rem}h2{font-size:1.25rem;margin-top:2.2rem}h3{font-size:1.05rem;margin-bottom:.4rem}\
-table{border-collapse:collapse;width:100%}th,td{text-align:left;vertical-align:top;padding:.35rem .7rem .35rem 0;border-bottom:1px solid #8886}\
-article{border:1px solid #8886;border-radius:.5rem;padding:.3rem 1rem 1rem;margin:1rem 0;break-inside:avoid}\
-dl{display:grid;grid-template-columns:minmax(9rem,max-content) 1fr;gap:.25rem 1rem;margin:0}dt{font-weight:600}dd{margin:0;overflow-wrap:anywhere}\
-code{font-size:.85em;overflow-wrap:anywhere}.soft{opacity:.75}\
-@media(max-width:34rem){dl{grid-template-columns:1fr}dd{margin-bottom:.5rem}}";
+const STYLE: &str = ":root{color-scheme:light dark}body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;\
+                     margin:2rem auto;padding:0 1rem}h1{font-size:1.6rem}h2{font-size:1.25rem;\
+                     margin-top:2.2rem}h3{font-size:1.05rem;margin-bottom:.4rem}\
+                     table{border-collapse:collapse;width:100%}th,td{text-align:left;vertical-align:top;\
+                     padding:.35rem .7rem .35rem 0;border-bottom:1px solid #8886}article{border:1px solid \
+                     #8886;border-radius:.5rem;padding:.3rem 1rem 1rem;margin:1rem \
+                     0;break-inside:avoid}dl{display:grid;grid-template-columns:minmax(9rem,max-content) \
+                     1fr;gap:.25rem 1rem;margin:0}dt{font-weight:600}dd{margin:0;overflow-wrap:anywhere}\
+                     code{font-size:.85em;overflow-wrap:anywhere}\
+                     .soft{opacity:.75}@media(max-width:34rem){dl{grid-template-columns:1fr}\
+                     dd{margin-bottom:.5rem}}";
 
 /// Renders the page.
 pub fn page(export: &Export) -> String {
@@ -31,8 +33,10 @@ pub fn page(export: &Export) -> String {
                 main {
                     h1 { "What is recorded of one person" }
                     p {
-                        "Taken from the consent journal on " time datetime=(export.exported_at) { (readable(&export.exported_at)) }
-                        ". The person is known under a keyed hash of the mail address, " code { (export.person) }
+                        "Taken from the consent journal on "
+                        time datetime=(export.exported_at) { (readable(&export.exported_at)) }
+                        ". The person is known under a keyed hash of the mail address, "
+                        code { (export.person) }
                         ". The address itself is not kept."
                     }
                     @for standing in &export.standing { (stands(standing)) }
@@ -50,20 +54,32 @@ fn stands(standing: &Standing) -> Markup {
     html! {
         h2 { "Current consent towards " (standing.controller) }
         table {
-            thead { tr { th scope="col" { "Purpose" } th scope="col" { "Last said" } th scope="col" { "On" } th scope="col" { "May opens be read for it?" } } }
+            thead {
+                tr {
+                    th scope="col" { "Purpose" }
+                    th scope="col" { "Last said" }
+                    th scope="col" { "On" }
+                    th scope="col" { "May opens be read for it?" }
+                }
+            }
             tbody {
                 @for row in &standing.purposes {
                     tr {
                         th scope="row" { (words(&row.purpose)) }
                         td { (words(&row.state)) }
-                        td { (readable(&row.event_time)) @if let Some(end) = &row.expires { ", until " (readable(end)) } }
+                        td {
+                            (readable(&row.event_time))
+                            @if let Some(end) = &row.expires { ", until " (readable(end)) }
+                        }
                         td { @if row.allowed { "yes" } @else { "no" } " (record " (row.record) ")" }
                     }
                 }
             }
         }
         @if standing.no_track { p { "This person is never to be tracked." } }
-        @if let Some(end) = &standing.do_not_ask_before { p { "Do not ask again before " (readable(end)) "." } }
+        @if let Some(end) = &standing.do_not_ask_before {
+            p { "Do not ask again before " (readable(end)) "." }
+        }
         @if let Some(rules) = &standing.jurisdiction { p { "Rules that apply: " (rules) "." } }
     }
 }
@@ -109,12 +125,15 @@ fn how_to_check(export: &Export) -> Markup {
     html! {
         h2 { "How this can be checked" }
         p {
-            "Each record of the journal carries the SHA-256 of the hash before it and of its bytes. A record cannot be changed, added or left out "
-            "without changing every later hash. When this page was made, the journal had " (export.journal_records)
+            "Each record of the journal carries the SHA-256 of the hash before it and of its bytes. A record \
+             cannot be changed, added or left out "
+            "without changing every later hash. When this page was made, the journal had "
+            (export.journal_records)
             " records of all people, and its last hash was " code { (export.journal_hash) } "."
         }
         p class="soft" {
-            "The same export as JSON contains the bytes of each record. " code { "pixelward consent verify --export FILE" }
+            "The same export as JSON contains the bytes of each record. "
+            code { "pixelward consent verify --export FILE" }
             " compares it with the journal."
         }
     }

@@ -20,7 +20,8 @@ pub fn view(detector: &Detector, raw: &[u8], site: Option<(&str, &str)>) -> Stri
     let analysis: Analysis<'_> = detector.analyse(raw, &Inquiry::to(&[]).everything());
     let label = |colour: &str, text: &str| {
         format!(
-            "<b style=\"background:{colour};color:#fff;font:12px sans-serif;padding:2px 6px;border-radius:3px\">{}</b>",
+            "<b style=\"background:{colour};color:#fff;font:12px sans-serif;padding:2px \
+             6px;border-radius:3px\">{}</b>",
             escaped(text)
         )
     };
@@ -45,7 +46,8 @@ pub fn view(detector: &Detector, raw: &[u8], site: Option<(&str, &str)>) -> Stri
         if leaf.content == Content::Html { text } else { format!("<pre>{}</pre>", escaped(&text)) }
     });
     format!(
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">{BOXES}{strip}{body}"
+        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src \
+         'unsafe-inline'\">{BOXES}{strip}{body}"
     )
 }
 
@@ -59,6 +61,10 @@ pub fn escaped(text: &str) -> String {
 }
 
 /// An image as small as a pixel shows nothing in a mail client either.
-const BOXES: &str = "<style>img,.pixelward-picture{background:repeating-linear-gradient(45deg,#e6e6e6 0 8px,#f2f2f2 8px 16px);\
-border:1px solid #c4c4c4;color:#555;font:12px sans-serif;box-sizing:border-box;display:inline-block!important;overflow:hidden}\
-img:is([width=\"0\"],[width=\"1\"],[width=\"2\"],[height=\"0\"],[height=\"1\"],[height=\"2\"]){background:none;border:0}</style>";
+const BOXES: &str = "<style>img,.pixelward-picture{background:repeating-linear-gradient(45deg,#e6e6e6 0 \
+                     8px,#f2f2f2 8px 16px);border:1px solid #c4c4c4;color:#555;font:12px \
+                     sans-serif;box-sizing:border-box;display:inline-block!important;overflow:hidden}\
+                     img:is([width=\"0\"],[width=\"1\"],[width=\"2\"],[height=\"0\"],\
+                     [height=\"1\"],[height=\"2\"])\
+                     {background:none;\
+                     border:0}</style>";

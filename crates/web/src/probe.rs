@@ -36,17 +36,20 @@ pub enum Astray {
     Connect(io::Error),
     /// Readers would not trust the certificate.
     #[error(
-        "readers would not trust it because TLS fails ({0}): the certificate must be for this name, valid, and complete with its chain"
+        "readers would not trust it because TLS fails ({0}): the certificate must be for this name, valid, \
+         and complete with its chain"
     )]
     Tls(io::Error),
     /// The response is late or not HTTP.
     #[error(
-        "no response comes back through it ({0}): let the server in front pass requests on to public.address, with unchanged paths"
+        "no response comes back through it ({0}): let the server in front pass requests on to \
+         public.address, with unchanged paths"
     )]
     Answer(String),
     /// A different server responds.
     #[error(
-        "another server answers there, or a relay with another store key: let the server in front pass this path and everything below it on to public.address unchanged"
+        "another server answers there, or a relay with another store key: let the server in front pass this \
+         path and everything below it on to public.address unchanged"
     )]
     Other,
 }
@@ -159,8 +162,8 @@ mod tests {
         let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         for (url, word) in [
             (format!("http://127.0.0.1:{free}"), "start the server"),
-            ("http://nowhere.invalid".to_owned(), "in the DNS"),
-            ("nothing".to_owned(), "no web address"),
+            ("http://nowhere.invalid".to_owned(), "to the DNS"),
+            ("nothing".to_owned(), "not a web address"),
         ] {
             let error = runtime.block_on(probe(&url, "abc")).unwrap_err();
             assert!(error.to_string().contains(word), "{url}: {error}");

@@ -11,7 +11,7 @@ use crate::consent::backup::{accept_loss, copy_journal, copy_keys, restore as pu
 use crate::consent::index::SledIndex;
 use crate::consent::socket::Client;
 
-/// Copies journal and keys, each to a place of its own.
+/// Copies the journal and the keys, each to its own place.
 pub(super) fn backup(
     config: &Config,
     journal: Option<&Path>,
@@ -19,7 +19,7 @@ pub(super) fn backup(
     days: u16,
 ) -> Result<ExitCode, Box<dyn std::error::Error>> {
     let settings = crate::cli::run::store_settings(config);
-    // Keys first: nobody of the journal's copy is then unknown but those who came since.
+    // Keys first: then the only unknown people in the copied journal are those added since.
     if let Some(to) = keys {
         let note = copy_keys(&settings, to, days)?;
         println!(
@@ -31,7 +31,7 @@ pub(super) fn backup(
     if let Some(to) = journal {
         let note = copy_journal(&settings, to)?;
         println!(
-            "The journal is in {}: {} records, chain whole up to {}.",
+            "The journal is in {}: {} records, chain intact up to {}.",
             to.display(),
             note.records,
             note.hash
@@ -40,7 +40,7 @@ pub(super) fn backup(
     Ok(ExitCode::SUCCESS)
 }
 
-/// Makes a store of copies.
+/// Creates a store from backups.
 pub(super) fn restore(
     config: &Config,
     journal: &Path,
@@ -49,17 +49,17 @@ pub(super) fn restore(
     lose_newer: bool,
 ) -> Result<ExitCode, Box<dyn std::error::Error>> {
     if Client::connect(&config.data_directory).is_some() {
-        return Err("the relay runs; stop it before a store is put back".into());
+        return Err("the relay is running; stop it before restoring a store".into());
     }
     let settings = crate::cli::run::store_settings(config);
     if lose_newer && let Some(copy) = &settings.head_copy {
         set_aside(copy)?;
     }
-    let progress = spinner("the store is made of the copies");
+    let progress = spinner("creating a store from the backups");
     let verified = put_back(&settings, journal, keys, accept_expired)?;
     progress.finish_and_clear();
     println!(
-        "{} records, {} people; the chain is whole up to {}, and the index fits the journal.",
+        "{} records, {} people; the chain is intact up to {}, and the index matches the journal.",
         verified.records, verified.people, verified.hash
     );
     Ok(ExitCode::SUCCESS)
@@ -79,19 +79,19 @@ fn spinner(what: &'static str) -> ProgressBar {
     progress
 }
 
-/// Makes the index anew.
+/// Rebuilds the index.
 pub(super) fn rebuild(config: &Config, take_loss: bool) -> Result<ExitCode, Box<dyn std::error::Error>> {
     if Client::connect(&config.data_directory).is_some() {
-        return Err("the relay runs; stop it before the index is made anew".into());
+        return Err("the relay is running; stop it before rebuilding the index".into());
     }
     let settings = crate::cli::run::store_settings(config);
     if take_loss {
         accept_loss(&settings)?;
     }
     SledIndex::set_aside(&settings.directory)?;
-    let progress = spinner("the index is made anew from the journal");
+    let progress = spinner("rebuilding the index from the journal");
     let verified = Store::open(&settings)?.verify()?;
     progress.finish_and_clear();
-    println!("{} records, {} people; the index fits the journal.", verified.records, verified.people);
+    println!("{} records, {} people; the index matches the journal.", verified.records, verified.people);
     Ok(ExitCode::SUCCESS)
 }

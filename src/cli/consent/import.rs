@@ -1,4 +1,4 @@
-//! `pixelward consent import`: rows of a file, made durable in batches.
+//! `pixelward consent import`: records the rows of a file in durable batches.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -11,10 +11,10 @@ use super::{Access, described};
 use crate::consent::import::{Line, Row, RowResult, csv_rows, json_rows};
 use crate::consent::socket::{Request, Response};
 
-/// Rows that are made durable together.
+/// The number of rows that are made durable together.
 const BATCH: usize = 2000;
 
-/// What an import came to.
+/// The results of an import.
 #[derive(Default, serde::Serialize)]
 struct Tally {
     recorded: u64,
@@ -71,14 +71,15 @@ pub(super) fn import(
         println!("{}", serde_json::to_string_pretty(&tally)?);
     } else {
         println!(
-            "{} recorded, {} of them without a grant for lack of evidence; {} older than what is known, {} superseded by withdrawal, {} bad",
+            "{} recorded, {} of them without a grant because proof of consent is missing; {} older than what \
+             is known, {} superseded by withdrawal, {} invalid",
             tally.recorded, tally.without_grant, tally.stale, tally.superseded_by_withdrawal, tally.bad
         );
     }
     Ok(if tally.bad > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// Makes a batch durable; says whether a row of it was bad.
+/// Makes a batch durable; returns whether any row was invalid.
 fn commit(
     access: &mut Access,
     controller: &str,
@@ -92,7 +93,7 @@ fn commit(
     }
     let Response::Rows(results) = access.ask(Request::Apply { controller: controller.to_owned(), rows })?
     else {
-        return Err("the server gave another answer than was asked for".into());
+        return Err("the server sent an unexpected response".into());
     };
     let mut bad = false;
     for (number, result) in numbers.into_iter().zip(&results) {

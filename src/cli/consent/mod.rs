@@ -15,18 +15,25 @@ use crate::consent::import::{Row, RowResult};
 use crate::consent::socket::{Client, Request, Response, answer};
 use crate::consent::{Store, Verified};
 
-/// Look at, record, import and check what people said about being tracked.
+/// Look up, record, import and verify what people said about being tracked
 ///
-/// Where the relay runs, the command talks to it; else it opens the store itself.
+/// If the relay is running, the command talks to it; otherwise it opens the store itself.
 #[derive(Args, Debug)]
 pub struct Consent {
-    /// The configuration. Default: config.toml here, or else in /etc/pixelward.
-    #[arg(long, short, default_value_os_t = crate::config::usual("config.toml"), hide_default_value = true, value_name = "FILE", global = true)]
+    /// Configuration file [default: config.toml here, or else in /etc/pixelward]
+    #[arg(
+        long,
+        short,
+        default_value_os_t = crate::config::usual("config.toml"),
+        hide_default_value = true,
+        value_name = "FILE",
+        global = true
+    )]
     pub config: PathBuf,
-    /// To whom it was said. Default: policy.controller of the configuration.
+    /// The controller [default: policy.controller of the configuration]
     #[arg(long, value_name = "NAME", global = true)]
     pub controller: Option<String>,
-    /// Answer in JSON.
+    /// Print JSON
     #[arg(long, global = true)]
     pub json: bool,
     #[command(subcommand)]
@@ -35,108 +42,114 @@ pub struct Consent {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Show what a person has said, and every record of it.
+    /// Show what a person has said, with every record of it
     Get {
-        /// The person's mail address.
+        /// The person's mail address
         address: String,
     },
-    /// Record what a person said.
+    /// Record what a person said
     ///
-    /// A grant needs --evidence: what nobody can prove is not consent (N22).
+    /// A grant needs --evidence: consent that cannot be proved does not count.
     Set {
-        /// The person's mail address.
+        /// The person's mail address
         address: String,
-        /// never_asked, asked, granted, refused, withdrawn or objected.
+        /// never_asked, asked, granted, refused, withdrawn or objected
         state: String,
-        /// What about; several with commas between. Default: all four purposes that need consent.
+        /// The purposes, separated by commas [default: all four that need consent]
         #[arg(long, default_value = "all")]
         purposes: String,
-        /// When it was said, as 2026-07-14T08:00:00Z. Default: now.
+        /// When it was said, such as 2026-07-14T08:00:00Z [default: now]
         #[arg(long)]
         event_time: Option<String>,
-        /// Where the evidence lies: the number of a form, a ticket.
+        /// Reference to the proof of consent, such as the number of a form or a ticket
         #[arg(long, default_value = "")]
         evidence: String,
-        /// How it was said.
+        /// How it was said
         #[arg(long, default_value = "command line")]
         method: String,
-        /// Who enters it.
+        /// Who enters it
         #[arg(long, default_value = "operator")]
         actor: String,
     },
-    /// Import rows from a file: CSV with a header row, or one JSON object a line (.ndjson, .jsonl, .json).
+    /// Import rows from a file: CSV with a header row, or one JSON object per line (.ndjson, .jsonl, .json)
     ///
-    /// The columns are address, state, event_time, and where known: controller, purposes, asked_at, notice_sent_at, collected_at, method, channel,
-    /// notice_version, text_hash, evidence, actor, expires, do_not_ask_before, jurisdiction, no_track, external_id, comment. Bad
-    /// lines are named and do not stop the rest. A grant without evidence is recorded as asked or never asked. A grant does not
-    /// revive what a person withdrew unless it is newer and has evidence.
+    /// Required columns: address, state, event_time. Optional: controller, purposes, asked_at,
+    /// notice_sent_at, collected_at, method, channel, notice_version, text_hash, evidence, actor, expires,
+    /// do_not_ask_before, jurisdiction, no_track, external_id, comment. Invalid lines are reported and do not
+    /// stop the others. A grant without evidence (a reference to the proof of consent) is recorded as asked
+    /// or never asked. A grant does not revive what a person withdrew unless it is newer and has evidence.
     Import {
-        /// The file; `-` for CSV on standard input.
+        /// The file; `-` for CSV on standard input
         file: PathBuf,
-        /// Stop at the first bad line.
+        /// Stop at the first invalid line
         #[arg(long)]
         stop_on_error: bool,
     },
-    /// All that is recorded of a person, with the proof that it is what the journal has (N21): JSON, or a page to read.
+    /// Export everything recorded about a person, with the proof that it is in the journal: JSON, or a page
+    /// to read
     Export {
-        /// The person's mail address.
+        /// The person's mail address
         address: String,
-        /// Write a page of HTML to this file instead.
+        /// Write an HTML page to this file instead
         #[arg(long, value_name = "FILE")]
         html: Option<PathBuf>,
     },
-    /// Whether a person may be asked now: not within half a year of a refusal or of silence (N19). Exits with 1 where not.
+    /// Say whether a person may be asked now; exit with 1 if not
     MayAsk {
-        /// The person's mail address.
+        /// The person's mail address
         address: String,
-        /// What about; several with commas between. Default: all four purposes that need consent.
+        /// The purposes, separated by commas [default: all four that need consent]
         #[arg(long, default_value = "all")]
         purposes: String,
     },
-    /// Check the whole journal, its chain of hashes, and the index against it; or whether an export is what the journal has.
+    /// Verify the journal, its hash chain and the index; or compare an export with the journal
     Verify {
-        /// A file that `consent export` wrote.
+        /// A file written by `consent export`
         #[arg(long, value_name = "FILE")]
         export: Option<PathBuf>,
     },
-    /// Copy the journal, the keys, or both. The relay may run.
+    /// Back up the journal, the keys, or both; the relay may be running
     ///
-    /// The keys go to a place of their own, and are to be deleted there in time: who was erased is only gone once no copy of the old key is left.
+    /// Keep the keys in a place of their own and delete them in time: an erased person is only gone once no
+    /// copy of the old key is left.
     #[command(group = clap::ArgGroup::new("what").required(true).multiple(true))]
     Backup {
-        /// The folder for the journal. One that has an older copy gets what is new.
+        /// Directory for the journal; an older backup in it is brought up to date
         #[arg(long, value_name = "FOLDER", group = "what")]
         journal: Option<PathBuf>,
-        /// The folder for the keys.
+        /// Directory for the keys
         #[arg(long, value_name = "FOLDER", group = "what")]
         keys: Option<PathBuf>,
-        /// In how many days the copy of the keys is to be deleted.
+        /// In how many days the backup of the keys must be deleted
         #[arg(long, value_name = "DAYS", default_value_t = 30)]
         delete_after: u16,
     },
-    /// Make a store of copies of the journal and the keys, where there is none. The relay must be stopped.
+    /// Create a store from backups of the journal and the keys; there must be none, and the relay must be
+    /// stopped
     Restore {
-        /// The folder with the journal.
+        /// Directory with the journal
         #[arg(long, value_name = "FOLDER")]
         journal: PathBuf,
-        /// The folder with the keys.
+        /// Directory with the keys
         #[arg(long, value_name = "FOLDER")]
         keys: PathBuf,
-        /// Take keys that were to be deleted by now. Those whose erasure the journal knows are erased again.
+        /// Accept keys whose deletion date has passed; people whose erasure is in the journal are erased
+        /// again
         #[arg(long)]
         accept_expired: bool,
-        /// Take the journal although it had more records once.
+        /// Accept a journal that once had more records
         #[arg(long)]
         accept_loss: bool,
     },
-    /// Erase a person: nobody can then read or tie to the person what was recorded, in the journal and in evidence. This cannot be undone.
+    /// Erase a person: nobody can then read or attribute what was recorded, in the journal or in audit
+    /// records. This cannot be undone
     Erase {
-        /// The person's mail address.
+        /// The person's mail address
         address: String,
     },
-    /// Make the index anew from the journal. The relay must be stopped.
+    /// Rebuild the index from the journal; the relay must be stopped
     Rebuild {
-        /// Take the journal as it is although it had more records once: an old copy was put back, and the newer one is lost.
+        /// Accept a journal that once had more records: an old copy was restored, and the newer one is lost
         #[arg(long)]
         accept_loss: bool,
     },
@@ -234,7 +247,7 @@ pub fn run(consent: &Consent) -> Result<ExitCode, Box<dyn std::error::Error>> {
 fn read_export(file: &Path) -> Result<Export, Box<dyn std::error::Error>> {
     let text = std::fs::read(file).map_err(|error| format!("{}: {error}", file.display()))?;
     let export = serde_json::from_slice(&text);
-    Ok(export.map_err(|error| format!("{}: no export of pixelward: {error}", file.display()))?)
+    Ok(export.map_err(|error| format!("{}: not an export of pixelward: {error}", file.display()))?)
 }
 
 fn write_page(export: &Export, file: &Path) -> Result<ExitCode, Box<dyn std::error::Error>> {
@@ -268,7 +281,7 @@ fn show(response: &Response, json: bool) -> Result<ExitCode, Box<dyn std::error:
         match response {
             Response::Person(shown) => {
                 if shown.purposes.is_empty() {
-                    writeln!(out, "Nothing is known of this person: trackers are taken out.")?;
+                    writeln!(out, "Nothing is known about this person: trackers are removed.")?;
                 }
                 for purpose in &shown.purposes {
                     let allowed = if purpose.allowed { "allowed" } else { "not allowed" };
@@ -301,20 +314,20 @@ fn show(response: &Response, json: bool) -> Result<ExitCode, Box<dyn std::error:
                 unknown_people,
                 damaged_files,
             }) => {
-                writeln!(out, "The journal has {records} records, and its chain is whole up to {hash}.")?;
+                writeln!(out, "The journal has {records} records, and its chain is intact up to {hash}.")?;
                 writeln!(
                     out,
                     "{people} people are known. The index differs from the journal in {differing} places."
                 )?;
                 if *differing > 0 {
-                    writeln!(out, "Stop the relay, and make the index anew: pixelward consent rebuild")?;
+                    writeln!(out, "Stop the relay, and rebuild the index: pixelward consent rebuild")?;
                 }
                 if *unknown_people > 0 {
                     writeln!(
                         out,
-                        "{unknown_people} people of whom the journal has records stand in no slot of the key \
-                         file. They are unknown, and nothing is granted for them; put the newest backup \
-                         of the keys back: pixelward consent restore --keys"
+                        "{unknown_people} people in the journal have no slot in the key file. They are \
+                         unknown, and nothing is granted for them; restore the newest backup of the keys: \
+                         pixelward consent restore --keys"
                     )?;
                 }
                 for file in damaged_files {
@@ -323,29 +336,31 @@ fn show(response: &Response, json: bool) -> Result<ExitCode, Box<dyn std::error:
                 if *damaged_slots > 0 {
                     writeln!(
                         out,
-                        "{damaged_slots} slots of the key file are damaged. Their people are unknown, and nothing is granted for them; put the \
-                         newest backup of the keys back: pixelward consent restore --keys"
+                        "{damaged_slots} slots of the key file are damaged. Their people are unknown, and \
+                         nothing is granted for them; restore the newest backup of the keys: pixelward \
+                         consent restore --keys"
                     )?;
                 }
             }
             Response::Export(Some(export)) => writeln!(out, "{}", serde_json::to_string_pretty(export)?)?,
-            Response::Export(None) => writeln!(out, "Nothing is recorded of this person.")?,
+            Response::Export(None) => writeln!(out, "Nothing is recorded about this person.")?,
             Response::MayAsk { may_ask: true, .. } => writeln!(out, "The person may be asked.")?,
             Response::MayAsk { reason, not_before, .. } => {
                 let until = not_before.as_ref().map_or(String::new(), |end| format!(", until {end}"));
                 writeln!(out, "Do not ask: the person {}{until}.", reason.as_deref().unwrap_or_default())?;
             }
             Response::Differing(records) if records.is_empty() => {
-                writeln!(out, "Every record of the export stands in the journal as it says.")?;
+                writeln!(out, "Every record of the export is in the journal, unchanged.")?;
             }
             Response::Differing(records) => {
                 let numbers: Vec<String> = records.iter().map(u64::to_string).collect();
-                writeln!(out, "Not in the journal as the export says: {}", numbers.join(", "))?;
+                writeln!(out, "Missing from the journal, or different: {}", numbers.join(", "))?;
             }
-            Response::Erased(true) => writeln!(out, "The person is erased.")?,
+            Response::Erased(true) => writeln!(out, "The person has been erased.")?,
             Response::Erased(false) => writeln!(
                 out,
-                "Nobody with this address is known. Evidence, if there is any, can be tied to it by nobody now."
+                "Nobody with this address is known. If there are audit records, they can no longer be \
+                 attributed to it."
             )?,
             Response::Error(error) => writeln!(out, "{error}")?,
         }
@@ -357,14 +372,14 @@ fn described(row: &RowResult) -> String {
     match row {
         RowResult::Recorded(number) => format!("recorded as number {number}"),
         RowResult::RecordedWithoutGrant(number) => {
-            format!("recorded as number {number}, but not as a grant: there is no evidence (N22)")
+            format!("recorded as number {number}, but not as a grant: proof of consent is missing")
         }
         RowResult::Moved { record, event_time } => format!(
-            "recorded as number {record}, as of {event_time}: the time given, or what stood before, lies \
-             ahead of the relay's clock"
+            "recorded as number {record}, as of {event_time}: the given time, or the current state, is ahead \
+             of the relay's clock"
         ),
-        RowResult::Stale => "without effect: something newer stands".to_owned(),
-        RowResult::SupersededByWithdrawal => "without effect: superseded by withdrawal".to_owned(),
+        RowResult::Stale => "no effect: something newer is known".to_owned(),
+        RowResult::SupersededByWithdrawal => "no effect: superseded by withdrawal".to_owned(),
         RowResult::Failed(error) => format!("not recorded: {error}"),
     }
 }

@@ -1,4 +1,4 @@
-//! The console beside the demonstration: the program itself, with a token of its own, and a link that counts once.
+//! The console beside the demonstration: the program itself, with its own token and a one-time link.
 
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::OpenOptionsExt;
@@ -15,13 +15,13 @@ use crate::web::metrics;
 
 /// How long the console may take to start.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long its link counts.
+/// How long its link is valid.
 const LINK: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The running console; ended when dropped.
+/// The running console, stopped when dropped.
 pub(super) struct Console {
     child: Child,
-    /// The link into it.
+    /// The one-time link.
     pub(super) link: String,
 }
 
@@ -32,7 +32,7 @@ impl Drop for Console {
     }
 }
 
-/// Serves the API on a port that the system gives, and starts the console at this address; `None` where it was not built.
+/// Serves the API on a free port, and starts the console at this address; `None` if it was not built.
 pub(super) async fn start(
     folder: &Path,
     address: SocketAddr,
@@ -63,7 +63,7 @@ pub(super) async fn start(
     Ok(Some(console.await??))
 }
 
-/// Writes the token and the configuration. Gives the latter's path.
+/// Writes the token and the configuration. Returns the path of the latter.
 fn configured(
     folder: &Path,
     data: &Path,
@@ -86,24 +86,30 @@ fn configured(
     std::fs::write(
         &config,
         format!(
-            "data_directory = {:?}\n[server]\naddress = \"{address}\"\n[api]\nurl = \"http://{api}\"\n[log]\nlevel = \"warn\"\n",
+            "data_directory = {:?}\n\
+             [server]\n\
+             address = \"{address}\"\n\
+             [api]\n\
+             url = \"http://{api}\"\n\
+             [log]\n\
+             level = \"warn\"\n",
             data.display().to_string()
         ),
     )?;
     Ok(config)
 }
 
-/// Waits until the console takes connections.
+/// Waits until the console accepts connections.
 fn is_there(child: &mut Child, address: SocketAddr) -> Result<(), String> {
     let end = Instant::now() + PATIENCE;
     while TcpStream::connect(address).is_err() {
         if let Ok(Some(status)) = child.try_wait() {
             return Err(format!(
-                "the console ended ({status}). Choose another address for it with --console"
+                "the console stopped ({status}). Choose another address for it with --console"
             ));
         }
         if Instant::now() >= end {
-            return Err(format!("the console does not come up at {address}"));
+            return Err(format!("the console does not start at {address}"));
         }
         std::thread::sleep(Duration::from_millis(20));
     }

@@ -1,4 +1,4 @@
-//! `pixelward demo`: the relay with a store of its own and a sink behind it, on this machine alone.
+//! `pixelward demo`: the relay with a temporary store and a sink, on this machine only.
 
 mod console;
 pub(super) mod page;
@@ -23,27 +23,28 @@ use crate::record::evidence::Evidence;
 use crate::server::bind;
 use crate::tracker::Detector;
 
-/// Try the relay: three newsletters to three people, before and after, side by side.
+/// Demonstrate the relay: three newsletters to three people, before and after, side by side
 ///
-/// Starts the relay on 127.0.0.1:2525 with a store of its own that is gone afterwards, and a sink behind it that keeps what it gets in
-/// memory. Nothing leaves this machine, and no remote image is fetched. It stays up, so that you can send it mail of your own.
+/// Starts the relay on 127.0.0.1:2525 with a temporary store, and a sink behind it that keeps what it
+/// receives in memory. Nothing leaves this machine, and no remote image is fetched. It keeps running, so that
+/// you can send it your own mail.
 #[derive(Args, Debug)]
 pub struct Demo {
-    /// Where the relay listens.
+    /// Address of the relay
     #[arg(long, default_value = "127.0.0.1:2525", value_name = "ADDRESS")]
     pub listen: SocketAddr,
-    /// Where the page is served.
+    /// Address of the page
     #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDRESS")]
     pub web: SocketAddr,
-    /// Where the console is served, where it was built.
+    /// Address of the console, if it was built
     #[arg(long, default_value = "127.0.0.1:8027", value_name = "ADDRESS")]
     pub console: SocketAddr,
-    /// End after the summary.
+    /// Stop after the summary
     #[arg(long)]
     pub once: bool,
 }
 
-/// One message as it came and as it left.
+/// A message as received and as sent.
 #[derive(Clone, Debug)]
 pub(super) struct Seen {
     pub(super) recipients: Vec<String>,
@@ -53,17 +54,17 @@ pub(super) struct Seen {
 
 pub(super) type Gallery = Arc<Mutex<Vec<Seen>>>;
 
-/// The most messages that are kept; the oldest go.
+/// The maximum number of messages kept; the oldest are dropped.
 const MAX_SEEN: usize = 200;
 
 /// Runs the demonstration.
 ///
 /// # Errors
 ///
-/// When an address cannot be had.
+/// When an address is not available.
 pub fn run(command: &Demo) -> Result<ExitCode, Box<dyn std::error::Error>> {
     if [command.listen, command.web, command.console].iter().any(|address| !address.ip().is_loopback()) {
-        return Err("the demonstration only listens on loopback addresses".into());
+        return Err("the demonstration listens only on loopback addresses".into());
     }
     let folder = std::env::temp_dir().join(format!("pixelward-demo-{}", std::process::id()));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -77,9 +78,18 @@ async fn demonstrate(command: &Demo, folder: &std::path::Path) -> Result<(), Box
     let store = Arc::new(Store::open(&Settings::at(folder.join("consent")))?);
     let sink = sink::start().await?;
     let config = format!(
-        "data_directory = {:?}\n[relay]\nhost_name = \"demo.example\"\n[[listener]]\naddress = \"{}\"\ntls = \"none\"\n\
-         [next_hop]\nhost = \"{}\"\nport = {}\ntls = \"none\"\n\
-         [policy]\non_grant = \"keep\"\n",
+        "data_directory = {:?}\n\
+         [relay]\n\
+         host_name = \"demo.example\"\n\
+         [[listener]]\n\
+         address = \"{}\"\n\
+         tls = \"none\"\n\
+         [next_hop]\n\
+         host = \"{}\"\n\
+         port = {}\n\
+         tls = \"none\"\n\
+         [policy]\n\
+         on_grant = \"keep\"\n",
         folder.display().to_string(),
         command.listen,
         sink.ip(),
@@ -97,22 +107,24 @@ async fn demonstrate(command: &Demo, folder: &std::path::Path) -> Result<(), Box
         return Ok(());
     }
     let web = page::serve(command.web, gallery).await.map_err(|error| {
-        format!("{} cannot be had: {error}. Choose another address for the page with --web", command.web)
+        format!("{} is not available: {error}. Choose another address for the page with --web", command.web)
     })?;
     let console = console::start(folder, command.console, &pipeline, &store).await?;
     println!("\nThe messages, before and after:  http://{web}/");
     match &console {
-        Some(link) => println!("The console, by a link that counts once:\n  {}", link.link),
+        Some(link) => println!("The console, through a one-time link:\n  {}", link.link),
         None => println!("The console was not built (make build)."),
     }
     println!(
         "Send your own mail to            {address}   (SMTP, no login, no TLS; any client, any address)"
     );
     println!(
-        "For example:\n  curl -s smtp://{address} --mail-from you@example.org --mail-rcpt bob@example.org -T message.eml"
+        "For example:\n  curl -s smtp://{address} --mail-from you@example.org --mail-rcpt bob@example.org -T \
+         message.eml"
     );
     println!(
-        "ann@example.org agreed to tracking, bob@example.org refused, and nobody else was asked.\nCtrl-C ends it."
+        "ann@example.org agreed to tracking, bob@example.org refused, and nobody else was asked.\n\
+         Ctrl-C ends it."
     );
     tokio::signal::ctrl_c().await?;
     println!();
@@ -123,18 +135,18 @@ async fn demonstrate(command: &Demo, folder: &std::path::Path) -> Result<(), Box
 
 /// A relay that was started; it stops when the sender is dropped.
 pub(super) struct Running {
-    /// Where it listens.
+    /// The address it listens on.
     pub(super) address: SocketAddr,
-    /// What went through it.
+    /// The messages that passed through.
     pub(super) gallery: Gallery,
-    /// What it is made of.
+    /// The configuration in use.
     pub(super) pipeline: Arc<Pipeline>,
-    /// Stops it.
+    /// Stops the relay.
     pub(super) stop: watch::Sender<bool>,
 }
 
-/// Starts a relay of its own by the first listener of a configuration. What goes through it is kept as it came and as it left; it stops when
-/// the sender is dropped.
+/// Starts a temporary relay with the first listener of a configuration. Keeps what passes through as received
+/// and as sent; stops when the sender is dropped.
 pub(super) async fn relay(
     config: Config,
     store: Arc<Store>,
@@ -158,7 +170,8 @@ pub(super) async fn relay(
     let (stop, stopped) = watch::channel(false);
     let listener = bind(wanted, 0).map_err(|error| {
         format!(
-            "{wanted} cannot be had: {error}. Is another relay running? Choose another address with --listen"
+            "{wanted} is not available: {error}. Is another relay running? Choose another address with \
+             --listen"
         )
     })?;
     let address = listener.address;
@@ -179,10 +192,10 @@ fn consents(store: &Store) -> Result<(), Box<dyn std::error::Error>> {
     let is_recorded = said.iter().all(|applied| matches!(applied, Applied::Recorded(_)));
     is_recorded
         .then_some(())
-        .ok_or_else(|| format!("the choices of the demonstration came to {said:?}").into())
+        .ok_or_else(|| format!("the choices of the demonstration were answered with {said:?}").into())
 }
 
-/// The newsletters of the demonstration, each with its recipient.
+/// Returns the newsletters of the demonstration, each with its recipient.
 fn samples() -> Vec<(String, Vec<u8>)> {
     let people = ["ann@example.org", "bob@example.org", "eve@example.org"];
     let mails = |to: &str| {
@@ -194,7 +207,7 @@ fn samples() -> Vec<(String, Vec<u8>)> {
     people.into_iter().flat_map(mails).collect()
 }
 
-/// Hands messages to a relay, as any client would.
+/// Sends messages to a relay, as any client would.
 pub(super) fn hand_over(relay: SocketAddr, messages: &[(String, Vec<u8>)]) -> std::io::Result<()> {
     let stream = TcpStream::connect(relay)?;
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
@@ -213,7 +226,7 @@ pub(super) fn hand_over(relay: SocketAddr, messages: &[(String, Vec<u8>)]) -> st
         if reply.starts_with(wanted) {
             Ok(())
         } else {
-            Err(std::io::Error::other(format!("the relay said {}", reply.trim())))
+            Err(std::io::Error::other(format!("the relay answered {}", reply.trim())))
         }
     };
     say(b"", "220")?;
@@ -236,19 +249,19 @@ pub(super) fn hand_over(relay: SocketAddr, messages: &[(String, Vec<u8>)]) -> st
     say(b"QUIT\r\n", "221")
 }
 
-/// What was done, for a terminal.
+/// Prints what was done.
 fn summary(gallery: &Gallery) {
     let detector = Detector::default();
     println!("Three newsletters went through the relay to three people:\n");
     for seen in gallery.lock().unwrap_or_else(PoisonError::into_inner).iter() {
         let told = page::Told::of(&detector, seen);
-        let fate = if told.removed.is_empty() { "as it came" } else { "rewritten" };
+        let fate = if told.removed.is_empty() { "as received" } else { "rewritten" };
         println!("{:<18} {:<34} {fate}", told.to, told.subject);
         for removed in &told.removed {
             println!("    - {removed}");
         }
         for kept in &told.kept {
-            println!("    kept, the person agreed: {kept}");
+            println!("    kept because the person agreed: {kept}");
         }
     }
 }

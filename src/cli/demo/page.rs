@@ -1,5 +1,5 @@
-//! The page that shows each message before and after. It loads nothing: remote images are drawn as boxes, and the browser is told
-//! to fetch nothing at all.
+//! The page that shows each message before and after. It loads nothing: remote images are drawn as boxes, and
+//! the browser is told to fetch nothing.
 
 use std::net::SocketAddr;
 use std::sync::PoisonError;
@@ -16,7 +16,7 @@ use crate::message::subject;
 use crate::tracker::{Detector, Inquiry, Sighting, Verdict};
 use crate::web::preview::{escaped, view};
 
-/// What there is to say about a message.
+/// Describes a message.
 pub(in crate::cli) struct Told {
     pub(super) to: String,
     pub(super) subject: String,
@@ -74,13 +74,14 @@ fn row(detector: &Detector, seen: &Seen) -> String {
     };
     let verdict = match (told.removed.len(), told.kept.len()) {
         (0, 0) => "nothing found, nothing changed".to_owned(),
-        (0, kept) => format!("{kept} kept: the person agreed"),
+        (0, kept) => format!("{kept} kept because the person agreed"),
         (removed, _) => format!("{removed} removed"),
     };
     format!(
-        "<article><h2>{}</h2><p>to {} <strong>{verdict}</strong></p><ul>{}{}</ul><div class=\"pair\">\
-         <figure><figcaption>before</figcaption><iframe sandbox title=\"The message before\" srcdoc=\"{}\"></iframe></figure>\
-         <figure><figcaption>after</figcaption><iframe sandbox title=\"The message after\" srcdoc=\"{}\"></iframe></figure></div></article>",
+        "<article><h2>{}</h2><p>to {} <strong>{verdict}</strong></p><ul>{}{}</ul><div \
+         class=\"pair\"><figure><figcaption>before</figcaption><iframe sandbox title=\"The message before\" \
+         srcdoc=\"{}\"></iframe></figure><figure><figcaption>after</figcaption><iframe sandbox title=\"The \
+         message after\" srcdoc=\"{}\"></iframe></figure></div></article>",
         escaped(&told.subject),
         escaped(&told.to),
         list("removed", &told.removed),
@@ -95,15 +96,21 @@ const PAGE: &str = r#"<!DOCTYPE html>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <style>
 :root{color-scheme:light dark;--line:#ccc;--page:#fff;--text:#1a1a1a;--soft:#666;--bad:#b00020;--good:#0a6b2d}
-@media(prefers-color-scheme:dark){:root{--line:#444;--page:#16181a;--text:#eee;--soft:#aaa;--bad:#ff6b7f;--good:#6fd38d}}
-body{font:16px/1.5 system-ui,sans-serif;margin:0 auto;max-width:1200px;padding:1.5rem;background:var(--page);color:var(--text)}
-h1{font-size:1.5rem;margin:0}h2{font-size:1.1rem;margin:0}p{margin:.2rem 0;color:var(--soft)}p strong{color:var(--text);margin-left:.6rem}
+@media(prefers-color-scheme:dark){:root{--line:#444;--page:#16181a;--text:#eee;--soft:#aaa;--bad:#ff6b7f;
+--good:#6fd38d}}
+body{font:16px/1.5 system-ui,sans-serif;margin:0 auto;max-width:1200px;padding:1.5rem;background:var(--page);
+color:var(--text)}
+h1{font-size:1.5rem;margin:0}h2{font-size:1.1rem;margin:0}p{margin:.2rem 0;color:var(--soft)}
+p strong{color:var(--text);margin-left:.6rem}
 article{border-top:1px solid var(--line);padding:1.2rem 0}ul{margin:.3rem 0;padding-left:1.2rem}
 .removed{color:var(--bad)}.kept{color:var(--good)}
-.pair{display:grid;grid-template-columns:1fr 1fr;gap:1rem}@media(max-width:700px){.pair{grid-template-columns:1fr}}
-figure{margin:0}figcaption{color:var(--soft);font-size:.85rem}iframe{width:100%;height:420px;border:1px solid var(--line);background:#fff;border-radius:4px}
+.pair{display:grid;grid-template-columns:1fr 1fr;gap:1rem}
+@media(max-width:700px){.pair{grid-template-columns:1fr}}
+figure{margin:0}figcaption{color:var(--soft);font-size:.85rem}iframe{width:100%;height:420px;
+border:1px solid var(--line);background:#fff;border-radius:4px}
 </style></head><body>
 <h1>Before and after</h1>
-<p>{count} messages, the newest first. Pictures are drawn as boxes: nothing is fetched. Reload the page after sending mail.</p>
+<p>{count} messages, the newest first. Pictures are drawn as boxes: nothing is fetched. Reload the page
+after sending mail.</p>
 {rows}</body></html>
 "#;

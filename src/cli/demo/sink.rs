@@ -1,4 +1,4 @@
-//! A next hop that takes everything and keeps nothing: the witness of the pipeline has it already.
+//! A next hop that accepts everything and keeps nothing: the pipeline's witness has it already.
 
 use std::io;
 use std::net::SocketAddr;
@@ -34,7 +34,14 @@ async fn converse(stream: TcpStream) -> io::Result<()> {
                 b"250 2.0.0 Kept\r\n"
             }
             _ if in_data => continue,
-            Some(b"EHLO") => b"250-sink.example\r\n250-PIPELINING\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250-DSN\r\n250 SIZE\r\n",
+            Some(b"EHLO") => {
+                b"250-sink.example\r\n\
+                               250-PIPELINING\r\n\
+                               250-8BITMIME\r\n\
+                               250-SMTPUTF8\r\n\
+                               250-DSN\r\n\
+                               250 SIZE\r\n"
+            }
             Some(b"DATA") => {
                 in_data = true;
                 b"354 Go on\r\n"

@@ -1,6 +1,6 @@
-//! `pixelward init`: from nothing to a relay that was tried, in five questions.
+//! `pixelward init`: from nothing to a tested relay, in five questions.
 //!
-//! Nothing that exists is written over, and nothing is written before all of it is known to fit.
+//! Nothing is overwritten, and nothing is written before everything is known to be valid.
 
 mod questions;
 mod settings;
@@ -23,57 +23,61 @@ use settings::{PUBLIC, Place, SELECTOR, Settings};
 
 type Failure = Box<dyn std::error::Error>;
 
-/// Write a configuration, try it with a mail, and say what to do next.
+/// Write a configuration, try it with a test message, and say what to do next
 ///
-/// At a terminal it asks what is not given. It writes config.toml, the directory for the store and, where asked, a DKIM key, never over anything;
-/// it prints the lines for Postfix; and it sends a newsletter through a relay with these settings, which it starts on this machine alone. It begins
-/// in observe mode: mail is left untouched until you switch that off.
+/// At a terminal, it asks for whatever is not given. It writes config.toml, creates the directory for the
+/// store and, if requested, a DKIM key, and never overwrites anything; it prints the lines for Postfix; and
+/// it sends a newsletter through a relay with these settings, which it starts on this machine only. It begins
+/// in observe mode: mail is left untouched until you change that.
 #[derive(Args, Debug)]
 pub struct Init {
-    /// The server that takes the mail: a name or an address, with or without a port.
+    /// The server that takes the mail: a name or an address, with an optional port
     #[arg(long, value_name = "HOST[:PORT]")]
     next_hop: Option<String>,
-    /// Where the relay listens. Default: 127.0.0.1:2525, or port 2526 for LMTP.
+    /// Address of the relay [default: 127.0.0.1:2525, or port 2526 for LMTP]
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<SocketAddr>,
-    /// Who may send besides this machine, as 192.0.2.0/24; may be given several times. An address that others reach needs one.
+    /// A network that may send mail besides this machine, such as 192.0.2.0/24; may be repeated. Required if
+    /// other machines can reach the address
     #[arg(long, value_name = "NETWORK")]
     allow: Vec<String>,
-    /// The organisation on whose behalf mail is sent, as the consent store is to name it. Default: default.
+    /// The controller on whose behalf mail is sent, as named in the consent store [default: default]
     #[arg(long, value_name = "NAME")]
     controller: Option<String>,
-    /// What the addresses of the preference page begin with, as https://choice.shop.example. Without it nobody can be asked by mail.
+    /// The base URL of the preference page, such as https://choice.shop.example. Without it, nobody can be
+    /// asked by mail
     #[arg(long, value_name = "URL")]
     public_url: Option<String>,
-    /// Whether trackers are taken out from the first mail on.
+    /// Whether trackers are removed from the first message on
     #[arg(long, value_enum, default_value = "observe")]
     mode: Chosen,
-    /// Print the lines that put the relay beside a Postfix, by this recipe.
+    /// Print the lines for Postfix with this recipe
     #[arg(long, value_enum, value_name = "RECIPE")]
     postfix: Option<Recipe>,
-    /// Make a DKIM key for this domain, which signs what has no signature that holds.
+    /// Create a DKIM key for this domain, which signs mail without a valid signature
     #[arg(long, value_name = "DOMAIN")]
     dkim: Option<String>,
-    /// Where config.toml and keys are written.
+    /// Directory for config.toml and keys
     #[arg(long, value_name = "FOLDER", default_value = ".")]
     dir: PathBuf,
-    /// Where the store and the evidence will live. Default: /var/lib/pixelward for /etc/pixelward, else data in the folder.
+    /// Directory for the store and the audit records [default: /var/lib/pixelward for /etc/pixelward, else
+    /// data in the directory]
     #[arg(long, value_name = "FOLDER")]
     data: Option<PathBuf>,
-    /// Whom the store and the keys belong to. Default: pixelward, where root runs this and there is such a user.
+    /// The owner of the store and the keys [default: pixelward, if root runs this and there is such a user]
     #[arg(long, value_name = "USER")]
     user: Option<String>,
-    /// Ask nothing, and take the defaults for what is not given.
+    /// Ask nothing, and use defaults for what is not given
     #[arg(long)]
     yes: bool,
 }
 
-/// Whether trackers are taken out.
+/// Whether trackers are removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Chosen {
-    /// Mail is left as it is; what would be done is logged.
+    /// Leave mail as it is, and log what would be done
     Observe,
-    /// Trackers are taken out of mail to people who did not agree.
+    /// Remove trackers from mail to people who did not agree
     Enforce,
 }
 
@@ -81,14 +85,15 @@ enum Chosen {
 ///
 /// # Errors
 ///
-/// When an answer cannot be used, something is there already, or the trial failed; the message says what to do.
+/// When an answer cannot be used, something exists already, or the test message failed; the message says what
+/// to do.
 pub fn run(command: &Init) -> Result<ExitCode, Failure> {
     let asks = !command.yes && std::io::stdin().is_terminal();
     let settings = questions::settings(command, asks)?;
     let dir = std::path::absolute(&command.dir)?;
     let files = Files { config: dir.join("config.toml"), data: settings.data.clone(), dir };
     let owner = Owner::of(command.user.as_deref())?;
-    // Everything is judged before anything is written.
+    // Everything is checked before anything is written.
     let text = settings.file();
     let config = Config::parse(&text).map_err(|problems| listed(&problems))?;
     let lines = command_lines(&config, settings.recipe)?;
@@ -97,18 +102,22 @@ pub fn run(command: &Init) -> Result<ExitCode, Failure> {
     println!("Written: {}", files.config.display());
     let said = trial::run(&settings).map_err(|error| {
         format!(
-            "the files are written, and the trial failed: {error}\nLook at {} and try `pixelward check --config {}`",
+            "the files were written, but the test message failed: {error}\n\
+             Check {} and try `pixelward check --config {}`",
             files.config.display(),
             files.config.display()
         )
     })?;
     println!(
-        "\nA newsletter with an open pixel went through a relay with these settings, to somebody who was never asked:"
+        "\n\
+         A newsletter with an open pixel was sent through a relay with these settings, to a person who was \
+         never asked:"
     );
     said.iter().for_each(|line| println!("  {line}"));
     if settings.mode == Mode::Observe {
         println!(
-            "That was with mode = \"enforce\". The configuration has \"observe\": mail leaves as it comes until you change that."
+            "That was with mode = \"enforce\". The configuration says \"observe\": mail leaves as it came \
+             until you change that."
         );
     }
     if let Some(lines) = lines {
@@ -120,7 +129,7 @@ pub fn run(command: &Init) -> Result<ExitCode, Failure> {
 
 fn listed(problems: &[crate::config::reader::Problem]) -> String {
     let lines: Vec<&str> = problems.iter().map(|problem| problem.text.as_str()).collect();
-    format!("nothing was written, since the answers do not fit: {}", lines.join("; "))
+    format!("nothing was written, because the answers are invalid: {}", lines.join("; "))
 }
 
 fn command_lines(config: &Config, recipe: Option<Recipe>) -> Result<Option<String>, String> {
@@ -136,13 +145,14 @@ struct Files {
 }
 
 impl Files {
-    /// Whether each place is free; an empty directory for data is, too.
+    /// Checks that no target exists; an empty data directory is fine.
     fn are_free(&self, settings: &Settings) -> Result<(), String> {
         let key = settings.dkim.as_ref().map(|(_, key)| key);
         for path in [Some(&self.config), key].into_iter().flatten() {
             if path.symlink_metadata().is_ok() {
                 return Err(format!(
-                    "{} is there already, and nothing was written. Move it away, or choose another folder with --dir",
+                    "{} already exists, and nothing was written. Move it away, or choose another directory \
+                     with --dir",
                     path.display()
                 ));
             }
@@ -150,14 +160,15 @@ impl Files {
         let has_store = self.data.join("consent").symlink_metadata().is_ok();
         if has_store {
             return Err(format!(
-                "{} holds a consent store already, and nothing was written. Choose another folder with --data",
+                "{} already contains a consent store, and nothing was written. Choose another directory with \
+                 --data",
                 self.data.display()
             ));
         }
         Ok(())
     }
 
-    /// Writes the key, the directory and the configuration, which comes last.
+    /// Writes the key, the directory and, last, the configuration.
     fn write(
         &self,
         settings: &Settings,
@@ -189,7 +200,7 @@ impl Files {
 fn folder(path: &Path, mode: u32) -> Result<(), String> {
     let made = std::fs::DirBuilder::new().recursive(true).mode(mode).create(path);
     made.map_err(|error| {
-        format!("{} cannot be made: {error}. Choose another one, or run this as root", path.display())
+        format!("{} cannot be created: {error}. Choose another one, or run this as root", path.display())
     })
 }
 
@@ -200,11 +211,12 @@ fn fresh(path: &Path, mode: u32, text: &str) -> Result<(), String> {
 }
 
 fn own(path: &Path, user: Option<u32>, group: u32) -> Result<(), String> {
-    chown(path, user, Some(group))
-        .map_err(|error| format!("{} cannot be given to its user: {error}. Run this as root", path.display()))
+    chown(path, user, Some(group)).map_err(|error| {
+        format!("the owner of {} cannot be changed: {error}. Run this as root", path.display())
+    })
 }
 
-/// Whom the store belongs to.
+/// The owner of the store.
 struct Owner {
     name: String,
     user: u32,
@@ -212,7 +224,7 @@ struct Owner {
 }
 
 impl Owner {
-    /// By `/etc/passwd`. Without a name it is the package's user, where root gives something away.
+    /// Looks in `/etc/passwd`. Without a name it is the package's user, if root runs this.
     fn of(name: Option<&str>) -> Result<Option<Owner>, String> {
         let known = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
         let found = |name: &str| {
@@ -227,7 +239,7 @@ impl Owner {
         match name {
             Some(name) => match found(name) {
                 Some(owner) => Ok(Some(owner)),
-                None => Err(format!("nobody here is called {name:?}: add the user, or leave --user out")),
+                None => Err(format!("unknown user {name:?}: add the user, or leave out --user")),
             },
             None if rustix::process::geteuid().is_root() => Ok(found("pixelward")),
             None => Ok(None),
@@ -235,34 +247,39 @@ impl Owner {
     }
 }
 
-/// What is left to do, numbered.
+/// Lists what is left to do, numbered.
 fn next(files: &Files, settings: &Settings, owner: Option<&Owner>, key: Option<&SigningKey>) -> String {
     let config = files.config.display();
     let as_owner = owner.map_or(String::new(), |owner| format!("runuser -u {} -- ", owner.name));
     let check = format!(
-        "{as_owner}pixelward check --config {config}      whether the next hop answers, and what is still missing"
+        "{as_owner}pixelward check --config {config}      whether the next hop answers, and what is still \
+         missing"
     );
     let recipes = super::document("deploying.md");
     let mut steps = Vec::new();
     if let Some(key) = key {
-        steps.push(format!("Publish this record, and wait until others see it:\n     {}", zone_line(key)));
+        steps
+            .push(format!("Publish this DNS record, and wait until others see it:\n     {}", zone_line(key)));
     }
     steps.push(match files.dir == Path::new("/etc/pixelward") {
         true => "systemctl enable --now pixelward".to_owned(),
         false => format!("{as_owner}pixelward run --config {config}"),
     });
     match settings.recipe {
-        // The next hop is Postfix itself, which does not answer before it has these lines; and mail goes nowhere before the way back is there.
+        // The next hop is Postfix itself, which answers only once it has these lines; and mail goes nowhere
+        // before the way back exists.
         Some(Recipe::ContentFilter | Recipe::ProxyFilter) => {
             steps.push(format!(
-                "Put the lines above for master.cf at its end, and those for main.cf in the place of lines of the same name ({recipes} has two commands for it), then: postfix reload"
+                "Append the lines above for master.cf to it, and replace those of the same name in main.cf \
+                 ({recipes} has two commands for this), then: postfix reload"
             ));
             steps.push(check);
         }
         Some(Recipe::Relayhost | Recipe::Lmtp) => {
             steps.insert(0, check);
             steps.push(format!(
-                "Put the lines above into Postfix's main.cf and master.cf, in the place of lines of the same name ({recipes} has two commands for it), then: postfix reload"
+                "Put the lines above into Postfix's main.cf and master.cf, replacing those of the same name \
+                 ({recipes} has two commands for this), then: postfix reload"
             ));
         }
         None => {
@@ -271,11 +288,12 @@ fn next(files: &Files, settings: &Settings, owner: Option<&Owner>, key: Option<&
         }
     }
     if let Some(url) = &settings.public_url {
-        steps.push(format!("Let your web server with TLS pass {url} on to http://{PUBLIC}"));
+        steps.push(format!("Have your TLS web server pass {url} on to http://{PUBLIC}"));
     }
     if settings.mode == Mode::Observe {
         steps.push(format!(
-            "After some days: pixelward report --config {config}      what would have been taken out; {} says how to go on",
+            "After some days: pixelward report --config {config}      what would have been removed; {} says \
+             how to continue",
             super::document("first-week.md")
         ));
     }

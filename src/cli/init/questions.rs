@@ -10,14 +10,14 @@ use crate::config::Network;
 use crate::consent::Controller;
 use crate::policy::Mode;
 
-/// What was given, asked for or taken for granted.
+/// Collects what was given, answered or assumed.
 ///
 /// # Errors
 ///
-/// When an answer cannot be used, or there is none to a question that has no default.
+/// When an answer cannot be used, or a question without a default was not answered.
 pub(super) fn settings(command: &Init, asks: bool) -> Result<Settings, String> {
     if asks {
-        println!("Five questions; an empty answer takes what stands in brackets.\n");
+        println!("Five questions; press Enter to accept the value in brackets.\n");
     }
     let recipe = match (command.postfix, asks) {
         (Some(recipe), _) => Some(recipe),
@@ -29,10 +29,10 @@ pub(super) fn settings(command: &Init, asks: bool) -> Result<Settings, String> {
         Some(text) => Place::parse(text)?,
         None => {
             let back = if comes_back { BACK } else { "" };
-            let question = "Which server takes the mail (name or address, with or without a port)?";
+            let question = "Which server takes the mail (name or address, with an optional port)?";
             read(asks, question, back, |text| match text {
                 "" if asks => {
-                    Err("mail has to go somewhere: a name or an address, such as smtp.example.org".to_owned())
+                    Err("mail needs a destination: a name or an address, such as smtp.example.org".to_owned())
                 }
                 "" => Err(NO_NEXT_HOP.to_owned()),
                 text => Place::parse(text),
@@ -42,8 +42,9 @@ pub(super) fn settings(command: &Init, asks: bool) -> Result<Settings, String> {
     let usual = if recipe == Some(Recipe::Lmtp) { "127.0.0.1:2526" } else { "127.0.0.1:2525" };
     let listen: SocketAddr = match command.listen {
         Some(address) => address,
-        None => read(asks, "Where shall the relay listen?", usual, |text| {
-            text.parse().map_err(|_| format!("{text:?} is no address with a port, such as {usual}"))
+        None => read(asks, "Where should the relay listen?", usual, |text| {
+            text.parse()
+                .map_err(|_| format!("invalid address {text:?}: use an address with a port, such as {usual}"))
         })?,
     };
     for network in &command.allow {
@@ -51,7 +52,8 @@ pub(super) fn settings(command: &Init, asks: bool) -> Result<Settings, String> {
     }
     if !listen.ip().is_loopback() && command.allow.is_empty() {
         return Err(format!(
-            "nothing was written: others reach {listen}, so say who may send with --allow, such as --allow 192.0.2.0/24"
+            "nothing was written: other machines can reach {listen}, so say who may send with --allow, such \
+             as --allow 192.0.2.0/24"
         ));
     }
     let named = |text: &str| text.parse::<Controller>().map(|_| text.to_owned());
@@ -62,7 +64,7 @@ pub(super) fn settings(command: &Init, asks: bool) -> Result<Settings, String> {
     let public_url = match &command.public_url {
         Some(url) => url.clone(),
         None => {
-            let question = "Under which https:// address will readers find their choices (empty: not yet)?";
+            let question = "At which https:// address will readers find their choices (empty: not yet)?";
             read(asks, question, "", |text| Ok(text.to_owned()))?
         }
     };
@@ -94,7 +96,7 @@ const NO_NEXT_HOP: &str =
 /// Where a Postfix on this machine takes mail back.
 const BACK: &str = "127.0.0.1:10026";
 
-/// How often a question is asked again.
+/// How often a question is repeated.
 const PATIENCE: usize = 3;
 
 fn chosen_recipe() -> Result<Option<Recipe>, String> {
@@ -108,12 +110,12 @@ fn chosen_recipe() -> Result<Option<Recipe>, String> {
     read(true, "Which Postfix recipe?", "none", |text| match text {
         "none" => Ok(None),
         text => Recipe::from_str(text, true).map(Some).map_err(|_| {
-            format!("{text:?} is none of them; {} draws them", crate::cli::document("deploying.md"))
+            format!("unknown recipe {text:?}; {} describes them", crate::cli::document("deploying.md"))
         }),
     })
 }
 
-/// Asks until the answer can be read, a few times; where nobody is to be asked, reads the default.
+/// Asks until the answer is valid, a few times; if nobody is to be asked, reads the default.
 fn read<T>(
     asks: bool,
     question: &str,
@@ -136,7 +138,7 @@ fn read<T>(
 }
 
 fn answer(question: &str, default: &str) -> Result<String, String> {
-    let named = |error: std::io::Error| format!("the terminal cannot be used: {error}; give flags and --yes");
+    let named = |error: std::io::Error| format!("the terminal cannot be used: {error}; pass flags and --yes");
     match default {
         "" => print!("{question} "),
         default => print!("{question} [{default}] "),

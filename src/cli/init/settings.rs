@@ -1,4 +1,4 @@
-//! What `pixelward init` was told, as a configuration.
+//! The answers to `pixelward init`, as a configuration.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use crate::cli::postfix::Recipe;
 use crate::policy::Mode;
 
-/// Everything that is asked.
+/// All answers.
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
     pub(super) next_hop: Place,
@@ -17,7 +17,7 @@ pub(super) struct Settings {
     pub(super) public_url: Option<String>,
     pub(super) mode: Mode,
     pub(super) recipe: Option<Recipe>,
-    /// The domain that is signed for, and its key.
+    /// The domain to sign for, and its key.
     pub(super) dkim: Option<(String, PathBuf)>,
     pub(super) data: PathBuf,
 }
@@ -30,11 +30,12 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// Reads `host`, `host:port` or `[address]:port`; without a port it is 25.
+    /// Parses `host`, `host:port` or `[address]:port`; the default port is 25.
     pub(super) fn parse(text: &str) -> Result<Place, String> {
         let wrong = || {
             format!(
-                "invalid server {text:?}: use a name or an address, with or without a port, such as smtp.example.org:587"
+                "invalid server {text:?}: use a name or an address, with an optional port, such as \
+                 smtp.example.org:587"
             )
         };
         let (host, port) = match text.strip_prefix('[') {
@@ -60,27 +61,34 @@ impl Place {
     }
 }
 
-/// Where the preference page and the pixels are served, for a proxy with TLS in front.
+/// The address of the preference page and the pixels, for a TLS proxy in front.
 pub(super) const PUBLIC: &str = "127.0.0.1:8028";
 
 impl Settings {
-    /// The configuration file: what differs from the defaults, and why.
+    /// Writes the configuration file: what differs from the defaults, and why.
     pub(super) fn file(&self) -> String {
         let mode = match self.mode {
             Mode::Observe => {
-                "# Decisions are logged and counted, and mail leaves untouched. `pixelward report` says what would have been taken out.\n\
-                 # Switch on with \"enforce\", here or for one [[mailstream]], and reload.\nmode = \"observe\"\n"
+                "# Decisions are logged and counted, and mail leaves untouched. `pixelward report` says what \
+                 would have been\n\
+                 # removed. Change this to \"enforce\", here or in one [[mailstream]], and reload.\n\
+                 mode = \"observe\"\n"
             }
             Mode::Enforce => {
-                "# Trackers are taken out of mail to people who did not agree to them.\nmode = \"enforce\"\n"
+                "# Trackers are removed from mail to people who did not agree to them.\nmode = \"enforce\"\n"
             }
         };
         let mut text = format!(
-            "# Written by `pixelward init`. Settings that are not here have their defaults; pixelward.toml(5) and\n\
-             # config.reference.toml list them all.\n\n\
+            "# Written by `pixelward init`. Settings that are not here have their defaults; \
+             pixelward.toml(5) and\n\
+             # config.reference.toml list them all.\n\
+             \n\
              {mode}\n\
-             # The consent store, the evidence and the ledger: back this up (`pixelward consent backup`).\n\
-             data_directory = {:?}\ncertificate_directory = {:?}\n\n",
+             # The consent store, the audit records and the ledger: back this up (`pixelward consent \
+             backup`).\n\
+             data_directory = {:?}\n\
+             certificate_directory = {:?}\n\
+             \n",
             self.data,
             self.data.join("certs"),
         );
@@ -90,7 +98,7 @@ impl Settings {
         text
     }
 
-    /// The same decisions and signatures on this machine alone, for a trial.
+    /// Writes the same decisions and signatures for a test on this machine only.
     pub(super) fn trial(&self, sink: SocketAddr, data: &std::path::Path) -> String {
         format!(
             "mode = \"enforce\"\ndata_directory = {data:?}\n[relay]\nhost_name = \"trial.example\"\n\
@@ -106,16 +114,19 @@ impl Settings {
         let mut text = "# Where the mail server in front hands mail over.\n[[listener]]\n".to_owned();
         text.push_str(&format!("address = \"{}\"\n", self.listen));
         if self.recipe == Some(Recipe::Lmtp) {
-            text.push_str("# One answer for each recipient.\nprotocol = \"lmtp\"\n");
+            text.push_str("# One reply per recipient.\nprotocol = \"lmtp\"\n");
         }
         if self.listen.ip().is_loopback() {
             text.push_str("# It does not leave this machine.\ntls = \"none\"\n");
         } else {
             let networks: Vec<String> = self.allow.iter().map(|network| format!("{network:?}")).collect();
             text.push_str(&format!(
-                "# Who may send: nobody else, or this is an open relay.\nallowed_networks = [{}]\n\
-                 # A certificate of your own; without one clients meet one for development, which they do not trust.\n\
-                 #certificate = \"/etc/pixelward/relay.pem\"\n#key = \"/etc/pixelward/relay.key\"\n",
+                "# Who may send: without this list it would be an open relay.\n\
+                 allowed_networks = [{}]\n\
+                 # Your certificate; without one, clients get a development certificate, which they do not \
+                 trust.\n\
+                 #certificate = \"/etc/pixelward/relay.pem\"\n\
+                 #key = \"/etc/pixelward/relay.key\"\n",
                 networks.join(", ")
             ));
         }
@@ -125,16 +136,22 @@ impl Settings {
 
     fn hop(&self) -> String {
         let mut text = format!(
-            "# Where mail goes. 250 is only said once this server has said it.\n[next_hop]\nhost = {:?}\nport = {}\n",
+            "# Where mail goes. The relay answers 250 only after this server has.\n\
+             [next_hop]\n\
+             host = {:?}\n\
+             port = {}\n",
             self.next_hop.host, self.next_hop.port
         );
         if self.next_hop.is_here() {
             text.push_str("# It does not leave this machine.\ntls = \"none\"\n");
         } else if self.next_hop.port == 465 {
-            text.push_str("# TLS from the first byte on.\ntls = \"implicit\"\n");
+            text.push_str("# TLS from the first byte.\ntls = \"implicit\"\n");
         }
         if !self.next_hop.is_here() {
-            text.push_str("# Login and password on two lines, where it asks for one; mode 0600.\n#credentials_file = \"/etc/pixelward/next-hop\"\n");
+            text.push_str(
+                "# Login and password on two lines, if the server requires them; mode 0600.\n\
+                           #credentials_file = \"/etc/pixelward/next-hop\"\n",
+            );
         }
         text.push('\n');
         text
@@ -142,27 +159,41 @@ impl Settings {
 
     fn policy(&self) -> String {
         let mut text = format!(
-            "# On whose behalf mail is sent: consent belongs to this name and a person.\n[policy]\ncontroller = {:?}\n\n",
+            "# On whose behalf mail is sent: consent belongs to this name and a person.\n\
+             [policy]\n\
+             controller = {:?}\n\
+             \n",
             self.controller
         );
         if let Some(url) = &self.public_url {
             text.push_str(&format!(
-                "[[controller]]\nname = {:?}\n# What readers see: links to their choices begin with it.\npublic_url = {url:?}\n\n\
-                 # A proxy with TLS passes {url} on to this address.\n[public]\naddress = \"{PUBLIC}\"\n\n",
+                "[[controller]]\n\
+                 name = {:?}\n\
+                 # The base URL of links to the preference page.\n\
+                 public_url = {url:?}\n\
+                 \n\
+                 # A TLS proxy passes {url} on to this address.\n\
+                 [public]\n\
+                 address = \"{PUBLIC}\"\n\
+                 \n",
                 self.controller
             ));
         }
         if let Some((domain, key)) = &self.dkim {
             text.push_str(&format!(
-                "# Signs what has no signature that holds. `pixelward dkim dns` prints the record to publish first.\n\
-                 [[dkim.key]]\ndomain = {domain:?}\nselector = \"{SELECTOR}\"\nkey_file = {key:?}\n",
+                "# Signs mail without a valid signature. `pixelward dkim dns` prints the record to publish \
+                 first.\n\
+                 [[dkim.key]]\n\
+                 domain = {domain:?}\n\
+                 selector = \"{SELECTOR}\"\n\
+                 key_file = {key:?}\n",
             ));
         }
         text
     }
 }
 
-/// Under which name the key's record stands.
+/// The selector of the key.
 pub(super) const SELECTOR: &str = "pixelward";
 
 #[cfg(test)]

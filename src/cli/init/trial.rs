@@ -1,4 +1,4 @@
-//! A mail sent through a relay with the settings that were chosen, on this machine alone.
+//! Sends a test message through a relay with the chosen settings, on this machine only.
 
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
@@ -13,11 +13,11 @@ use crate::tracker::Detector;
 
 type Failure = Box<dyn std::error::Error>;
 
-/// Sends one newsletter to somebody who was never asked, and says what became of it, line by line.
+/// Sends one newsletter to a person who was never asked, and reports line by line what was done.
 ///
 /// # Errors
 ///
-/// When it did not come through, left as it came, or has no signature of ours that holds where there is to be one.
+/// When it did not come through, was not changed, or lacks a valid signature of ours where one is expected.
 pub(super) fn run(settings: &Settings) -> Result<Vec<String>, Failure> {
     let folder = std::env::temp_dir().join(format!("pixelward-trial-{}", std::process::id()));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -41,9 +41,9 @@ async fn sent(settings: &Settings, folder: &Path) -> Result<Vec<String>, Failure
     let seen = gallery.first().ok_or("the relay passed nothing on")?;
     let told = Told::of(&Detector::default(), seen);
     if told.removed.is_empty() {
-        return Err("the tracker of the sample was not taken out".into());
+        return Err("the tracker of the sample was not removed".into());
     }
-    let mut said: Vec<String> = told.removed.iter().map(|removed| format!("taken out: {removed}")).collect();
+    let mut said: Vec<String> = told.removed.iter().map(|removed| format!("removed: {removed}")).collect();
     let record = |name: &str| keys.iter().find(|key| key.record_name() == name).map(|key| key.record());
     let signatures = verify(&seen.after, record);
     said.extend(
@@ -57,5 +57,5 @@ async fn sent(settings: &Settings, folder: &Path) -> Result<Vec<String>, Failure
     Ok(said)
 }
 
-/// Somebody who was never asked.
+/// A person who was never asked.
 const PERSON: &str = "eve@example.org";

@@ -1,16 +1,17 @@
-//! A report as one page of HTML that loads nothing: no script, no link, no picture but those drawn in it.
+//! Renders a report as one HTML page that loads nothing: no script, no link, and no image but those drawn in
+//! it.
 //!
-//! What comes from messages is escaped, whatever it is.
+//! Whatever comes from messages is escaped.
 
 use std::fmt::Write as _;
 
 use super::report::{Listed, OfSender, Report, Tracker};
 
-/// The most bars of a chart; the rest is drawn as one.
+/// The maximum number of bars in a chart; the rest becomes one.
 const MAX_BARS: usize = 12;
-/// The most senders in the table.
+/// The maximum number of senders in the table.
 const MAX_ROWS: usize = 100;
-/// The most characters of a label beside a bar.
+/// The maximum number of characters of a label beside a bar.
 const MAX_LABEL: usize = 38;
 
 /// Writes the page; `date` is when the scan was made.
@@ -18,7 +19,8 @@ pub(super) fn page(report: &Report, date: &str) -> String {
     let mut out = HEAD.to_owned();
     let _ = write!(
         out,
-        "<header><h1>Open tracking in {}</h1><p class=\"soft\">Scanned on {}, by pixelward {}.</p></header><main>",
+        "<header><h1>Open tracking in {}</h1><p class=\"soft\">Scanned on {}, by pixelward \
+         {}.</p></header><main>",
         plural(report.messages, "message"),
         escaped(date),
         env!("CARGO_PKG_VERSION"),
@@ -27,30 +29,31 @@ pub(super) fn page(report: &Report, date: &str) -> String {
     out += &outcomes(report);
     out += &section(
         ("vendors", "Trackers by vendor"),
-        "Whose servers learn of an opening, as far as the form of the address tells.",
+        "The services that learn of an open, as far as the form of the address shows.",
         "Vendor",
         &ranked(report.vendors.iter().map(|(name, count)| (name.clone(), *count))),
         report.trackers,
     );
     out += &section(
         ("carriers", "Trackers by carrier"),
-        "The place in the message from which the mail program loads.",
+        "The place in the message from which the mail program loads something.",
         "Carrier",
         &ranked(report.carriers.iter().map(|(name, count)| (carrier(name), *count))),
         report.trackers,
     );
     out += &section(
-        ("evidence", "Trackers by kind of evidence"),
-        "What speaks for a tracker. Most have several kinds, so the shares add up to more than the whole.",
+        ("evidence", "Trackers by kind of signal"),
+        "What indicates a tracker. Most have several kinds of signals, so the shares add up to more than 100 \
+         %.",
         "Evidence",
         &ranked(report.facts.iter().map(|(name, count)| ((*name).to_owned(), *count))),
         report.trackers,
     );
     out += &senders(report);
     out += &messages(report);
-    out += "</main><footer><p class=\"soft\">Nothing was fetched to make this page, and it loads nothing. Mail addresses that stand \
-            readably in a tracker's URL are left out, and those of To, Cc and Delivered-To in their common encodings too. \
-            Subjects are not shown.</p></footer></body></html>\n";
+    out += "</main><footer><p class=\"soft\">Nothing was fetched to make this page, and it loads nothing. \
+            Readable mail addresses in a tracker's URL are left out, as are common encodings of those in To, \
+            Cc and Delivered-To. Subjects are not shown.</p></footer></body></html>\n";
     out
 }
 
@@ -74,10 +77,10 @@ fn overview(report: &Report) -> String {
         let width = 640.0 * report.with_trackers as f64 / report.messages as f64;
         let _ = write!(
             out,
-            "<svg class=\"share\" viewBox=\"0 0 640 14\" role=\"img\" aria-labelledby=\"share-title share-desc\">\
-             <title id=\"share-title\">Share of messages with trackers</title>\
-             <desc id=\"share-desc\">{} of {} messages, {share}</desc>\
-             <rect class=\"rest\" width=\"640\" height=\"14\" rx=\"4\"/><rect class=\"bar\" width=\"{width:.1}\" height=\"14\" rx=\"4\"/></svg>",
+            "<svg class=\"share\" viewBox=\"0 0 640 14\" role=\"img\" aria-labelledby=\"share-title \
+             share-desc\"><title id=\"share-title\">Share of messages with trackers</title><desc \
+             id=\"share-desc\">{} of {} messages, {share}</desc><rect class=\"rest\" width=\"640\" \
+             height=\"14\" rx=\"4\"/><rect class=\"bar\" width=\"{width:.1}\" height=\"14\" rx=\"4\"/></svg>",
             grouped(report.with_trackers),
             grouped(report.messages),
         );
@@ -93,7 +96,7 @@ fn overview(report: &Report) -> String {
     out + "</section>"
 }
 
-/// Who gets what.
+/// Renders who gets what.
 fn outcomes(report: &Report) -> String {
     let removable = report.trackers - report.protected.min(report.trackers);
     let row = |said: &str, what: &str, changed: u64, gone: u64, left: u64| {
@@ -109,17 +112,19 @@ fn outcomes(report: &Report) -> String {
     );
     let _ = write!(
         out,
-        "<p>Silence is not consent: a recipient who was never asked gets the same message as one who refused, without \
-         trackers. {} would change for them, and {} would go, {} among these. The rest of each message stays as it is. A \
-         recipient who agreed to every purpose gets the message with its trackers, unless the copy is shared with somebody \
-         who did not.</p>",
+        "<p>Silence is not consent: a recipient who was never asked gets the same message as one who \
+         refused, without trackers. {} would change for them, and {} would be removed, {} among these. The \
+         rest of each message stays as it is. A recipient who agreed to every purpose gets the message with \
+         its trackers, unless the copy is shared with somebody who did not.</p>",
         capital(&plural(report.changeable, "message")),
         plural(removable, "tracker"),
         plural(report.receipts, "receipt request"),
     );
-    out += "<div class=\"wide\"><table class=\"outcome\"><caption>Outcome by what the recipient said, with the settings that the relay ships with</caption><thead><tr>\
-            <th scope=\"col\">Recipient</th><th scope=\"col\">Gets</th><th scope=\"col\" class=\"n\">Messages changed</th>\
-            <th scope=\"col\" class=\"n\">Trackers removed</th><th scope=\"col\" class=\"n\">Trackers left</th></tr></thead><tbody>";
+    out += "<div class=\"wide\"><table class=\"outcome\"><caption>Outcome by what the recipient said, with \
+            default settings</caption><thead><tr><th scope=\"col\">Recipient</th><th \
+            scope=\"col\">Gets</th><th scope=\"col\" class=\"n\">Messages changed</th><th scope=\"col\" \
+            class=\"n\">Trackers removed</th><th scope=\"col\" class=\"n\">Trackers \
+            left</th></tr></thead><tbody>";
     let without = "the message without trackers and receipt requests";
     out += &row("refused", without, report.changeable, removable, report.protected);
     out += &row("was never asked", without, report.changeable, removable, report.protected);
@@ -127,28 +132,29 @@ fn outcomes(report: &Report) -> String {
     out += "</tbody></table></div><ul>";
     let _ = write!(
         out,
-        "<li><strong>{}</strong> in signed or encrypted parts of {}. No relay can remove these without breaking the signature \
-         or the encryption: such a message is turned back to its sender, or passed as it is where the operator chose so.</li>",
+        "<li><strong>{}</strong> in signed or encrypted parts of {}. No relay can remove these without \
+         breaking the signature or the encryption: such a message is returned to its sender, or passed \
+         unchanged if the operator chose so.</li>",
         capital(&plural(report.protected, "tracker")),
         plural(report.with_protected, "message"),
     );
     let _ = write!(
         out,
-        "<li><strong>{}</strong>: header fields that ask the reader's mail program to confirm the reading.</li>",
+        "<li><strong>{}</strong>: header fields that ask the reader's mail program for a read receipt.</li>",
         capital(&plural(report.receipts, "receipt request")),
     );
     if report.unreadable > 0 {
         let _ = write!(
             out,
-            "<li><strong>{}</strong> could not be read as a whole. Every remote request goes from these, or they wait with \
-             their sender.</li>",
+            "<li><strong>{}</strong> could not be read completely. Every remote request is removed from \
+             these, or they wait with their sender.</li>",
             capital(&plural(report.unreadable, "message")),
         );
     }
     out + "</ul></section>"
 }
 
-/// A chart with its table; shares are of `trackers`.
+/// Renders a chart with its table; shares are of `trackers`.
 fn section(
     (id, title): (&str, &str),
     about: &str,
@@ -164,8 +170,9 @@ fn section(
     }
     let _ = write!(
         out,
-        "<div class=\"pair\"><figure>{}</figure><table><caption>{title}</caption><thead><tr><th scope=\"col\">{column}</th>\
-         <th scope=\"col\" class=\"n\">Number</th><th scope=\"col\" class=\"n\">Of trackers</th></tr></thead><tbody>",
+        "<div class=\"pair\"><figure>{}</figure><table><caption>{title}</caption><thead><tr><th \
+         scope=\"col\">{column}</th><th scope=\"col\" class=\"n\">Number</th><th scope=\"col\" \
+         class=\"n\">Of trackers</th></tr></thead><tbody>",
         chart(id, title, rows),
     );
     for (name, count) in rows {
@@ -180,7 +187,7 @@ fn section(
     out + "</tbody></table></div></section>"
 }
 
-/// Bars that lie, the longest first.
+/// Draws horizontal bars, the longest first.
 fn chart(id: &str, title: &str, rows: &[(String, u64)]) -> String {
     const HEIGHT: usize = 26;
     const LEFT: f64 = 270.0;
@@ -225,10 +232,11 @@ fn senders(report: &Report) -> String {
         report.senders.iter().map(|(name, tally)| (name.as_str(), *tally)).collect();
     rows.sort_by_key(|(name, tally)| (std::cmp::Reverse((tally.trackers, tally.messages)), *name));
     let mut out = String::from(
-        "<section aria-labelledby=\"senders\"><h2 id=\"senders\">By sender</h2><p class=\"soft\">The domain of the From field, which \
-         nobody has checked here.</p><div class=\"wide\"><table><caption>Messages and trackers by From domain</caption><thead><tr>\
-         <th scope=\"col\">From domain</th><th scope=\"col\" class=\"n\">Messages</th><th scope=\"col\" class=\"n\">With trackers</th>\
-         <th scope=\"col\" class=\"n\">Trackers</th></tr></thead><tbody>",
+        "<section aria-labelledby=\"senders\"><h2 id=\"senders\">By sender</h2><p class=\"soft\">The domain \
+         of the From field, which was not authenticated.</p><div class=\"wide\"><table><caption>Messages and \
+         trackers by From domain</caption><thead><tr><th scope=\"col\">From domain</th><th scope=\"col\" \
+         class=\"n\">Messages</th><th scope=\"col\" class=\"n\">With trackers</th><th scope=\"col\" \
+         class=\"n\">Trackers</th></tr></thead><tbody>",
     );
     let mut rest = report.other_senders;
     for (_, tally) in rows.iter().skip(MAX_ROWS) {
@@ -259,9 +267,10 @@ fn messages(report: &Report) -> String {
     if report.listed.is_empty() {
         return out + "<p>None was found.</p></section>";
     }
-    out += "<p class=\"soft\">Addresses are shown as text and shortened. Do not open them: some belong to fraudsters.</p>\
-            <div class=\"wide\"><table class=\"list\"><caption>Each message with what would be taken out of it</caption><thead><tr>\
-            <th scope=\"col\">Message</th><th scope=\"col\">Sender</th><th scope=\"col\">Trackers</th></tr></thead><tbody>";
+    out += "<p class=\"soft\">Addresses are shown as text and shortened. Do not open them: some belong to \
+            fraudsters.</p><div class=\"wide\"><table class=\"list\"><caption>Each message with what would \
+            be removed from it</caption><thead><tr><th scope=\"col\">Message</th><th \
+            scope=\"col\">Sender</th><th scope=\"col\">Trackers</th></tr></thead><tbody>";
     for message in &report.listed {
         out += &listed(message);
     }
@@ -302,7 +311,7 @@ fn one(tracker: &Tracker) -> String {
     )
 }
 
-/// A carrier for a reader who knows no HTML.
+/// Describes a carrier for a reader who does not know HTML.
 fn carrier(name: &str) -> String {
     let text = match name {
         "img" => "image",
@@ -334,7 +343,7 @@ fn number(count: u64) -> String {
     format!("<td class=\"n\">{}</td>", grouped(count))
 }
 
-/// `12,345`.
+/// Formats a number: `12,345`.
 fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut out = String::new();
@@ -375,7 +384,8 @@ fn label(name: &str) -> String {
     name.chars().take(MAX_LABEL - 1).chain(['…']).collect()
 }
 
-/// A text that is a text wherever it stands in the page. What would hide or turn around its neighbours becomes U+FFFD.
+/// Escapes a text for any place in the page. Characters that would hide or reverse their neighbours become
+/// U+FFFD.
 fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for character in text.chars() {
@@ -403,30 +413,42 @@ const HEAD: &str = r#"<!DOCTYPE html>
 <meta name="robots" content="noindex"/>
 <title>Open tracking report</title>
 <style>
-:root{color-scheme:light dark;--page:#fff;--card:#f5f6f8;--text:#1b1f24;--soft:#57606a;--line:#d5d9df;--bar:#2f6fb3;--rest:#c3cad3}
-@media (prefers-color-scheme:dark){:root{--page:#14171b;--card:#1e2329;--text:#e7eaee;--soft:#a3acb8;--line:#363d47;--bar:#6ba6e8;--rest:#49525e}}
+:root{color-scheme:light dark;--page:#fff;--card:#f5f6f8;--text:#1b1f24;--soft:#57606a;--line:#d5d9df;
+--bar:#2f6fb3;--rest:#c3cad3}
+@media (prefers-color-scheme:dark){:root{--page:#14171b;--card:#1e2329;--text:#e7eaee;--soft:#a3acb8;
+--line:#363d47;--bar:#6ba6e8;--rest:#49525e}}
 *{box-sizing:border-box}
-body{margin:0 auto;max-width:1080px;padding:2rem 1.5rem;background:var(--page);color:var(--text);font:16px/1.5 system-ui,"Segoe UI",Roboto,"Noto Sans",sans-serif}
+body{margin:0 auto;max-width:1080px;padding:2rem 1.5rem;background:var(--page);color:var(--text);
+font:16px/1.5 system-ui,"Segoe UI",Roboto,"Noto Sans",sans-serif}
 h1{font-size:1.8rem;line-height:1.2;margin:0}h2{font-size:1.25rem;margin:0 0 .4rem}
 section{border-top:1px solid var(--line);margin-top:2rem;padding-top:1.4rem}
 p{margin:.4rem 0 .8rem;max-width:75ch}.soft{color:var(--soft)}
 .tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:.8rem;margin:.6rem 0 1rem}
-.tiles div{background:var(--card);border:1px solid var(--line);border-radius:8px;padding:.7rem 1rem;display:flex;flex-direction:column-reverse}
-dt{color:var(--soft);font-size:.9rem}dd{margin:0;font-size:1.7rem;font-weight:600}dd small{font-size:1rem;font-weight:400;color:var(--soft)}
-figure{margin:0;position:sticky;top:1rem}svg{display:block;width:100%;height:auto}svg text{fill:var(--text);font-size:13px}svg .value{fill:var(--soft)}
+.tiles div{background:var(--card);border:1px solid var(--line);border-radius:8px;padding:.7rem 1rem;
+display:flex;flex-direction:column-reverse}
+dt{color:var(--soft);font-size:.9rem}dd{margin:0;font-size:1.7rem;font-weight:600}dd small{font-size:1rem;
+font-weight:400;color:var(--soft)}
+figure{margin:0;position:sticky;top:1rem}svg{display:block;width:100%;height:auto}svg text{fill:var(--text);
+font-size:13px}svg .value{fill:var(--soft)}
 .bar{fill:var(--bar)}.rest{fill:var(--rest)}.share{margin:.2rem 0 1rem}
 .pair{display:grid;grid-template-columns:3fr 2fr;gap:2rem;align-items:start}.wide{overflow-x:auto}
-table{border-collapse:collapse;width:100%;font-size:.92rem}caption{text-align:left;color:var(--soft);font-size:.85rem;padding-bottom:.3rem}
-th,td{border-bottom:1px solid var(--line);padding:.35rem .6rem .35rem 0;text-align:left;vertical-align:top;overflow-wrap:anywhere}
-tbody th{font-weight:400}thead th{font-weight:600}.n{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums;overflow-wrap:normal}
+table{border-collapse:collapse;width:100%;font-size:.92rem}caption{text-align:left;color:var(--soft);
+font-size:.85rem;padding-bottom:.3rem}
+th,td{border-bottom:1px solid var(--line);padding:.35rem .6rem .35rem 0;text-align:left;vertical-align:top;
+overflow-wrap:anywhere}
+tbody th{font-weight:400}thead th{font-weight:600}.n{text-align:right;white-space:nowrap;
+font-variant-numeric:tabular-nums;overflow-wrap:normal}
 thead th.n{white-space:normal}
 .outcome{min-width:600px}.outcome tbody th{white-space:nowrap}
-.list{table-layout:fixed;min-width:640px}.list th:first-child{width:24%}.list th:nth-child(2){width:17%}.list ul{margin:0;padding:0;list-style:none}.list li+li{margin-top:.4rem}.list code{display:block}
+.list{table-layout:fixed;min-width:640px}.list th:first-child{width:24%}.list th:nth-child(2){width:17%}
+.list ul{margin:0;padding:0;list-style:none}.list li+li{margin-top:.4rem}.list code{display:block}
 code{font:.85em ui-monospace,Menlo,Consolas,monospace;color:var(--soft);overflow-wrap:anywhere}
 footer{margin-top:2rem;border-top:1px solid var(--line);padding-top:.8rem;font-size:.9rem}
 @media (max-width:760px){.pair{grid-template-columns:1fr}figure{position:static}}
-@media print{:root{color-scheme:light;--page:#fff;--card:#fff;--text:#000;--soft:#333;--line:#bbb;--bar:#444;--rest:#bbb}
-body{max-width:none;padding:0;font-size:11px}tr,svg,.tiles{break-inside:avoid}h2{break-after:avoid}thead{display:table-header-group}
+@media print{:root{color-scheme:light;--page:#fff;--card:#fff;--text:#000;--soft:#333;--line:#bbb;--bar:#444;
+--rest:#bbb}
+body{max-width:none;padding:0;font-size:11px}tr,svg,.tiles{break-inside:avoid}h2{break-after:avoid}
+thead{display:table-header-group}
 .bar,.rest{print-color-adjust:exact;-webkit-print-color-adjust:exact}figure{position:static;max-width:75%}
 .pair{grid-template-columns:1fr;gap:1rem}.wide{overflow:visible}.list,.outcome{min-width:0}}
 </style></head><body>

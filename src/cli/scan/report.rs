@@ -1,7 +1,7 @@
-//! What a report of a scan says: sums, and the messages in which trackers were found.
+//! Collects what a report of a scan says: sums, and the messages in which trackers were found.
 //!
-//! Promised: memory that does not grow with the number of messages, and no mail address that stands readably in a tracker's URL, nor one
-//! of a recipient whom the message names.
+//! Promised: memory does not grow with the number of messages, and the report contains no readable mail
+//! address from a tracker's URL, nor one of a recipient whom the message names.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -12,34 +12,34 @@ use crate::tracker::recipient::Traces;
 use crate::tracker::url::percent_decoded;
 use crate::tracker::{Analysis, Axis, Detector, Sighting, Verdict};
 
-/// The most messages that are listed one by one.
+/// The maximum number of messages that are listed individually.
 pub(super) const MAX_LISTED: usize = 1_000;
-/// The most trackers that are listed of one message.
+/// The maximum number of trackers that are listed for a message.
 const MAX_TRACKERS: usize = 20;
-/// The most senders that are counted apart.
+/// The maximum number of senders that are counted separately.
 const MAX_SENDERS: usize = 10_000;
-/// The longest name of a message, in characters. Of a longer one the end is shown.
+/// The maximum length of a message's name, in characters. Of a longer one, the end is shown.
 const MAX_NAME: usize = 120;
-/// How much of an address is looked at, in characters. Less is shown.
+/// How many characters of an address are examined. Fewer are shown.
 const MAX_URL: usize = 1_000;
-/// What stands in the place of an address.
+/// Replaces an address.
 const MASK: &str = "…";
-/// The vendor of what asks the reader's mail program.
+/// The vendor of a request for a read receipt.
 const RECEIPT: &str = "receipt request";
 
-/// Everything a report says.
+/// The contents of a report.
 #[derive(Debug, Default)]
 pub(super) struct Report {
     pub(super) messages: u64,
     pub(super) with_trackers: u64,
     pub(super) trackers: u64,
-    /// Messages of which the relay could change something.
+    /// Messages that the relay could change.
     pub(super) changeable: u64,
-    /// Trackers in signed or encrypted parts, and the messages they stand in.
+    /// Trackers in signed or encrypted parts, and the messages that contain them.
     pub(super) protected: u64,
     pub(super) with_protected: u64,
     pub(super) receipts: u64,
-    /// Messages that cannot be read as a whole.
+    /// Messages that cannot be read completely.
     pub(super) unreadable: u64,
     /// Files and messages that could not be read.
     pub(super) failed: u64,
@@ -47,12 +47,12 @@ pub(super) struct Report {
     pub(super) carriers: BTreeMap<&'static str, u64>,
     pub(super) facts: BTreeMap<&'static str, u64>,
     pub(super) senders: BTreeMap<String, OfSender>,
-    /// Those beyond the senders that are counted apart.
+    /// All senders beyond those that are counted separately.
     pub(super) other_senders: OfSender,
     pub(super) listed: Vec<Listed>,
 }
 
-/// What one sender's messages hold.
+/// The totals of one sender's messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct OfSender {
     pub(super) messages: u64,
@@ -66,11 +66,11 @@ pub(super) struct Listed {
     pub(super) name: String,
     pub(super) sender: String,
     pub(super) trackers: Vec<Tracker>,
-    /// How many more trackers it holds.
+    /// The number of further trackers.
     pub(super) more: usize,
 }
 
-/// One tracker.
+/// A tracker.
 #[derive(Debug)]
 pub(super) struct Tracker {
     pub(super) vendor: String,
@@ -81,7 +81,7 @@ pub(super) struct Tracker {
 }
 
 impl Report {
-    /// Takes in one message.
+    /// Adds one message.
     pub(super) fn add(
         &mut self,
         detector: &Detector,
@@ -98,7 +98,7 @@ impl Report {
         let sender = sender(raw);
         self.messages += 1;
         self.of_sender(&sender).add(trackers.len());
-        // Of a message that cannot be read as a whole, every remote request goes.
+        // If a message cannot be read completely, every remote request is removed.
         let unreadable = analysis.trouble.is_some();
         let goes = |sighting: &&Sighting| {
             sighting.protection.is_none() && (unreadable || sighting.verdict != Verdict::Picture)
@@ -133,7 +133,7 @@ impl Report {
         self.senders.entry(sender.to_owned()).or_default()
     }
 
-    /// How many messages with trackers are not listed.
+    /// Returns how many messages with trackers are not listed.
     pub(super) fn unlisted(&self) -> u64 {
         self.with_trackers.saturating_sub(self.listed.len() as u64)
     }
@@ -180,15 +180,15 @@ fn vendor(detector: &Detector, tracker: &Sighting) -> String {
     }
 }
 
-/// What speaks for a tracker.
+/// The signals for a tracker.
 fn reasons(tracker: &Sighting) -> impl Iterator<Item = &'static str> {
-    let receipt = (tracker.axis() == Axis::Receipt).then_some("a header field asks for a receipt");
+    let receipt = (tracker.axis() == Axis::Receipt).then_some("a header field asks for a read receipt");
     receipt
         .into_iter()
         .chain(tracker.evidence.facts().filter(|fact| fact.weight() > 0).map(|fact| fact.text()))
 }
 
-/// The domain of the From field.
+/// Returns the domain of the From field.
 fn sender(raw: &[u8]) -> String {
     let field = fields(raw, 0).find(|field| field.is(raw, "From"));
     let value = field.map(|field| String::from_utf8_lossy(field.value(raw))).unwrap_or_default();
@@ -203,7 +203,7 @@ fn sender(raw: &[u8]) -> String {
     }
 }
 
-/// Takes the addresses of recipients out of texts.
+/// Removes the addresses of recipients from texts.
 struct Mask {
     /// In lower case.
     addresses: Vec<String>,
@@ -213,12 +213,13 @@ struct Mask {
 impl Mask {
     fn new(recipients: &[&str]) -> Mask {
         let mut addresses: Vec<String> = recipients.iter().map(|address| address.to_lowercase()).collect();
-        // The longer ones first, since one may end another.
+        // Longer ones first, since one may be the end of another.
         addresses.sort_by_key(|address| std::cmp::Reverse(address.len()));
         Mask { addresses, traces: Traces::of(recipients.iter().copied()) }
     }
 
-    /// An address without the recipients'. Where one stands in it in any other encoding, or as a hash, only the host is left.
+    /// Removes the recipients from an address. If one occurs in any other encoding, or as a hash, only the
+    /// host is left.
     fn url(&self, url: &str) -> String {
         let url: String = url.chars().take(MAX_URL).collect();
         let masked = without_addresses(&self.text(&url));
@@ -239,7 +240,7 @@ impl Mask {
         folded.contains('@') && self.addresses.iter().any(|address| folded.contains(address.as_str()))
     }
 
-    /// A text in which the mask stands for each recipient's address, percent-encoded or not.
+    /// Replaces each recipient's address in a text by the mask, percent-encoded or not.
     fn text<'a>(&self, text: &'a str) -> Cow<'a, str> {
         let (decoded, starts) = folded(text);
         if !decoded.contains(&b'@') {
@@ -269,8 +270,8 @@ impl Mask {
     }
 }
 
-/// A text in which the mask stands for whatever looks like a mail address: in the address of a tracker it is a recipient's,
-/// even where the message does not name that one.
+/// Replaces whatever looks like a mail address by the mask: in the address of a tracker it is a recipient's,
+/// even if the message does not name that one.
 fn without_addresses(text: &str) -> String {
     let is_local =
         |byte: &&u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-' | b'+' | b'\'');
@@ -294,7 +295,7 @@ fn without_addresses(text: &str) -> String {
     out
 }
 
-/// A text with `%XX` decoded and in lower case, and for each of its bytes where it came from.
+/// Decodes `%XX` in a text and lower-cases it, and returns for each of its bytes where it came from.
 fn folded(text: &str) -> (Vec<u8>, Vec<usize>) {
     let bytes = text.as_bytes();
     let mut decoded = Vec::with_capacity(bytes.len());

@@ -1,4 +1,4 @@
-//! Who is signed in, and, for operators, who else.
+//! The person signed in and, for operators, all others.
 
 use std::time::Instant;
 
@@ -18,7 +18,8 @@ pub(crate) async fn page(call: Call) -> Answered {
     let content = html! {
         h1 { (title) }
         dl {
-            dt { (call.say(&Text("Signed in as", "Angemeldet als", "Connecté comme"))) } dd { (session.subject) }
+            dt { (call.say(&Text("Signed in as", "Angemeldet als", "Connecté comme"))) }
+            dd { (session.subject) }
             dt { (call.say(&Text("Roles", "Rollen", "Rôles"))) }
             dd {
                 @if session.rights.is_empty() {
@@ -29,7 +30,8 @@ pub(crate) async fn page(call: Call) -> Answered {
                     )))
                 } @else { (session.rights.described()) }
             }
-            dt { (call.say(&Text("Since", "Seit", "Depuis"))) } dd { (crate::pages::moment(session.since)) }
+            dt { (call.say(&Text("Since", "Seit", "Depuis"))) }
+            dd { (crate::pages::moment(session.since)) }
         }
         @if is_operator {
             h2 { (call.say(&Text("Who is signed in", "Wer angemeldet ist", "Qui est connecté"))) }
@@ -50,7 +52,12 @@ pub(crate) async fn page(call: Call) -> Answered {
                                 form method="post" action="/account/end" {
                                     (token(&call, "/account/end"))
                                     input type="hidden" name="session" value=(session.name);
-                                    button aria-label=(format!("{} {}", call.say(&Text("End the session of", "Sitzung beenden von", "Terminer la session de")), session.subject)) {
+                                    button
+                                        aria-label=(format!("{} {}", call.say(&Text(
+                                            "End the session of",
+                                            "Sitzung beenden von",
+                                            "Terminer la session de",
+                                        )), session.subject)) {
                                         (call.say(&Text("End", "Beenden", "Terminer")))
                                     }
                                 }
@@ -68,7 +75,7 @@ pub(crate) async fn language(call: Call) -> Answered {
     if let (Some(id), Some(language)) = (&call.id, Language::of(call.form.value("language"))) {
         call.console.sessions.speak(id, language, Instant::now());
     }
-    // Only to a path of ours.
+    // Only to a path of the console.
     let back = call.form.value("back");
     let is_path = back.starts_with('/')
         && !back.starts_with("//")

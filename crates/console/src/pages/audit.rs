@@ -1,4 +1,4 @@
-//! Who looked at what, and who changed what.
+//! The audit trail: who looked at or changed what.
 
 use maud::html;
 use serde_json::{Value, json};
@@ -10,9 +10,9 @@ use crate::trail::{Deed, note};
 use crate::value::{list, maybe, number, text};
 use crate::{Answered, Call, Failure};
 
-/// How many entries a page has.
+/// The number of entries on a page.
 const ROWS: usize = 100;
-/// How many stand in an export.
+/// The number of entries in an export.
 const EXPORTED: usize = 100_000;
 
 pub(crate) async fn page(call: Call) -> Answered {
@@ -36,10 +36,15 @@ pub(crate) async fn page(call: Call) -> Answered {
         p { (call.say(&Text(
             "Each entry carries the hash of the one before; pixelward audit verify checks the whole chain.",
             "Jeder Eintrag trägt den Hash des vorigen; pixelward audit verify prüft die ganze Kette.",
-            "Chaque entrée porte l’empreinte de la précédente ; pixelward audit verify vérifie toute la chaîne.",
+            "Chaque entrée porte l’empreinte de la précédente ; pixelward audit verify vérifie toute la \
+             chaîne."
+            ,
         ))) }
-        div class="actions noprint" { a class="button" href="/audit/export" { (call.say(&Text("Export", "Exportieren", "Exporter"))) } }
-        @if entries.is_empty() { p class="empty" { (call.say(&Text("Nothing yet.", "Noch nichts.", "Rien encore."))) } } @else {
+        div class="actions noprint" {
+            a class="button" href="/audit/export" { (call.say(&Text("Export", "Exportieren", "Exporter"))) }
+        }
+        @if entries.is_empty() {
+            p class="empty" { (call.say(&Text("Nothing yet.", "Noch nichts.", "Rien encore."))) } } @else {
             div class="wide" tabindex="0" { table class="flow" {
                 thead { tr { @for column in &columns { th scope="col" { (call.say(column)) } } } }
                 tbody {
@@ -50,14 +55,24 @@ pub(crate) async fn page(call: Call) -> Answered {
                             td { (text(entry, "actor")) }
                             td { (deed(&call, text(entry, "action"))) }
                             td { (maybe(entry, "controller").unwrap_or("–")) }
-                            td { @if let Some(person) = maybe(entry, "person") { code { (person.get(..8).unwrap_or_default()) "…" } " " } (maybe(entry, "detail").unwrap_or_default()) }
+                            td {
+                                @if let Some(person) = maybe(entry, "person") {
+                                    code { (person.get(..8).unwrap_or_default()) "…" }
+                                    " "
+                                }
+                                (maybe(entry, "detail").unwrap_or_default())
+                            }
                         }
                     }
                 }
             } }
         }
         @if let Some(next) = found.get("next").and_then(Value::as_u64) {
-            p { a class="button quiet" href=(format!("/audit?before={next}")) { (call.say(&Text("Older ones", "Ältere", "Plus anciens"))) } }
+            p {
+                a class="button quiet" href=(format!("/audit?before={next}")) {
+                    (call.say(&Text("Older ones", "Ältere", "Plus anciens")))
+                }
+            }
         }
     };
     Ok(shown(&call, &Page::new(title, content)))

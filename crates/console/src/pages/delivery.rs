@@ -1,4 +1,4 @@
-//! Next hops, certificates and limits in use.
+//! Next hops, certificates and current resource usage.
 
 use maud::{Markup, html};
 use serde_json::Value;
@@ -11,7 +11,7 @@ use crate::text::Text;
 use crate::value::{flag, list, maybe, number, text};
 use crate::{Answered, Call};
 
-/// After how many seconds the page is loaded again.
+/// After how many seconds the page is reloaded.
 const REFRESH: u32 = 15;
 
 pub(crate) async fn page(call: Call) -> Answered {
@@ -26,18 +26,51 @@ pub(crate) async fn page(call: Call) -> Answered {
         h1 { (title) }
         dl {
             dt { (call.say(&Text("Consent", "Einwilligungen", "Consentements"))) }
-            dd { (yes_no(flag(&delivery, "store_answers"), &Text("can be looked up", "können nachgesehen werden", "consultables"), &Text("cannot be looked up: trackers go for everybody", "nicht nachzusehen: Tracker gehen bei allen", "non consultables : traceurs retirés pour tous"))) }
+            dd {
+                (yes_no(
+                    flag(&delivery, "store_answers"),
+                    &Text("can be looked up", "können nachgesehen werden", "consultables"),
+                    &Text(
+                        "cannot be looked up: trackers are removed for everybody",
+                        "nicht nachzusehen: Tracker gehen bei allen",
+                        "non consultables : traceurs retirés pour tous",
+                    ),
+                ))
+            }
             dt { (call.say(&Text("Evidence", "Nachweise", "Preuves"))) }
-            dd { (yes_no(flag(&delivery, "evidence_enabled"), &Text("is kept", "werden geführt", "conservées"), &Text("is not kept", "werden nicht geführt", "non conservées"))) }
+            dd {
+                (yes_no(
+                    flag(&delivery, "evidence_enabled"),
+                    &Text("is kept", "werden geführt", "conservées"),
+                    &Text("not kept", "werden nicht geführt", "non conservées"),
+                ))
+            }
             dt { (call.say(&Text("Delivery ledger", "Zustellbuch", "Registre de remise"))) }
-            dd { @if flag(&delivery, "ledger_empty") { (call.say(&Text("nothing is unfinished", "nichts ist offen", "rien d’inachevé"))) } @else {
-                (call.say(&Text("some mail has reached only part of its recipients; its sender comes again", "manche Post erreichte erst einen Teil der Empfänger; ihr Absender kommt wieder", "certains courriers n’ont atteint qu’une partie des destinataires ; l’expéditeur reviendra"))) } }
-            dt { (call.say(&Text("Memory for messages", "Speicher für Nachrichten", "Mémoire des messages"))) }
-            dd { (mebibytes(number(&delivery, "held_bytes"))) " / " (mebibytes(number(&delivery, "most_held_bytes"))) " MiB" (bar(number(&delivery, "held_bytes"), number(&delivery, "most_held_bytes"))) }
+            dd { @if flag(&delivery, "ledger_empty") {
+                (call.say(&Text("nothing is unfinished", "nichts ist offen", "rien d’inachevé"))) } @else {
+                (call.say(&Text("some mail has reached only some of its recipients; its sender will retry",
+                    "manche Post erreichte erst einen Teil der Empfänger; ihr Absender kommt wieder",
+                    "certains courriers n’ont atteint qu’une partie des destinataires ; l’expéditeur reviendra"))) } }
+            dt {
+                (call.say(&Text("Memory for messages", "Speicher für Nachrichten", "Mémoire des messages")))
+            }
+            dd {
+                (mebibytes(number(&delivery, "held_bytes")))
+                " / "
+                (mebibytes(number(&delivery, "most_held_bytes")))
+                " MiB"
+                (bar(number(&delivery, "held_bytes"), number(&delivery, "most_held_bytes")))
+            }
         }
         h2 { (call.say(&Text("Next hops", "Nächste Server", "Serveurs suivants"))) }
         (hops(&call, &delivery))
-        h2 { (call.say(&Text("Listeners and certificates", "Eingänge und Zertifikate", "Écoutes et certificats"))) }
+        h2 {
+            (call.say(&Text(
+                "Listeners and certificates",
+                "Eingänge und Zertifikate",
+                "Écoutes et certificats",
+            )))
+        }
         (listeners(&call, &delivery))
         h2 { (call.say(&Text("Observe or enforce", "Beobachten oder durchsetzen", "Observer ou appliquer"))) }
         (modes(&call).await?)
@@ -55,7 +88,7 @@ fn hops(call: &Call, delivery: &Value) -> Markup {
         Text("State", "Zustand", "État"),
         Text("TLS", "TLS", "TLS"),
         Text(
-            "Connections in use, waiting, at most",
+            "Connections: in use, idle, maximum",
             "Verbindungen benutzt, wartend, höchstens",
             "Connexions utilisées, en attente, au plus",
         ),
@@ -70,14 +103,58 @@ fn hops(call: &Call, delivery: &Value) -> Markup {
                         th scope="row" { (text(hop, "host")) ":" (number(hop, "port")) }
                         td {
                             @if number(hop, "failures") > 0 {
-                                span class="bad" { (number(hop, "failures")) " " (call.say(&Text("failures in a row", "Fehler in Folge", "échecs de suite"))) }
-                                @if number(hop, "rests_s") > 0 { ", " (call.say(&Text("tried again in", "nächster Versuch in", "nouvel essai dans"))) " " (number(hop, "rests_s")) " s" }
-                            } @else if flag(hop, "seen") { span class="good" { (call.say(&Text("answers", "antwortet", "répond"))) } }
-                            @else { (call.say(&Text("not used since the start", "seit dem Start nicht gebraucht", "pas utilisé depuis le démarrage"))) }
+                                span class="bad" {
+                                    (number(hop, "failures"))
+                                    " "
+                                    (call.say(&Text(
+                                        "failures in a row",
+                                        "Fehler in Folge",
+                                        "échecs de suite",
+                                    )))
+                                }
+                                @if number(hop, "rests_s") > 0 {
+                                    ", "
+                                    (call.say(&Text(
+                                        "next attempt in",
+                                        "nächster Versuch in",
+                                        "nouvel essai dans",
+                                    )))
+                                    " "
+                                    (number(hop, "rests_s"))
+                                    " s"
+                                }
+                            } @else if flag(hop, "seen") {
+                                span class="good" { (call.say(&Text("answers", "antwortet", "répond"))) } }
+                            @else {
+                                (call.say(&Text(
+                                    "not used since the start",
+                                    "seit dem Start nicht gebraucht",
+                                    "pas utilisé depuis le démarrage",
+                                )))
+                            }
                         }
-                        td { @if text(hop, "tls") == "none" { span class="warn" { (text(hop, "tls")) } } @else { (text(hop, "tls")) } }
-                        td { (number(hop, "used")) ", " (number(hop, "idle")) ", " (number(hop, "most")) (bar(number(hop, "used"), number(hop, "most"))) }
-                        td { @if number(hop, "messages_per_minute") == 0 { (call.say(&Text("no limit", "ohne Grenze", "sans limite"))) } @else { (call.language.number(number(hop, "messages_per_minute"))) } }
+                        td {
+                            @if text(hop, "tls") == "none" {
+                                span class="warn" { (text(hop, "tls")) }
+                            } @else {
+                                (text(hop, "tls"))
+                            }
+                        }
+                        td {
+                            (number(hop, "used"))
+                            ", "
+                            (number(hop, "idle"))
+                            ", "
+                            (number(hop, "most"))
+                            (bar(number(hop, "used"), number(hop, "most")))
+                        }
+                        td {
+                            @if number(hop, "messages_per_minute") == 0 {
+                                (call.say(&Text("no limit", "ohne Grenze", "sans limite")))
+                            } @else {
+                                (call.language.number(number(hop, "messages_per_minute")))
+                            }
+                        }
                     }
                 }
             }
@@ -91,16 +168,23 @@ fn listeners(call: &Call, delivery: &Value) -> Markup {
             thead { tr {
                 th scope="col" { (call.say(&Text("Listener", "Eingang", "Écoute"))) }
                 th scope="col" { (call.say(&Text("Address", "Adresse", "Adresse"))) }
-                th scope="col" { (call.say(&Text("Certificate ends", "Zertifikat endet", "Fin du certificat"))) }
+                th scope="col" {
+                    (call.say(&Text("Certificate ends", "Zertifikat endet", "Fin du certificat")))
+                }
             } }
             tbody {
                 @for listener in list(delivery, "listeners") {
                     tr {
                         th scope="row" { (text(listener, "name")) }
                         td { code { (text(listener, "address")) } }
-                        td { @match maybe(listener, "certificate_ends").and_then(|end| Some((end, moment_of(end)?))) {
+                        td { @match
+                            maybe(listener, "certificate_ends").and_then(|end| Some((end, moment_of(end)?))) {
                             None => (call.say(&Text("no TLS", "kein TLS", "pas de TLS"))),
-                            Some((end, at)) => span class=(if at < Timestamp::now().plus_days(30) { "bad" } else { "good" }) { (readable(end)) },
+                            Some((end, at)) => span
+                                class=(if at < Timestamp::now().plus_days(30) { "bad" } else { "good" }) {
+                                (readable(end))
+                            }
+                            ,
                         } }
                     }
                 }
@@ -119,10 +203,17 @@ async fn modes(call: &Call) -> Result<Markup, crate::Failure> {
                 th scope="col" { (call.say(&Text("Mode", "Betrieb", "Mode"))) }
             } }
             tbody {
-                @for controller in list(&policy, "controllers") { @for stream in list(controller, "mailstreams") {
+                @for controller in list(&policy, "controllers") {
+                    @for stream in list(controller, "mailstreams") {
                     tr {
                         th scope="row" { (text(controller, "name")) } td { (text(stream, "name")) }
-                        td { @if text(stream, "mode") == "observe" { span class="warn" { (call.say(&Text("observe", "beobachten", "observer"))) } } @else { (call.say(&Text("enforce", "durchsetzen", "appliquer"))) } }
+                        td {
+                            @if text(stream, "mode") == "observe" {
+                                span class="warn" { (call.say(&Text("observe", "beobachten", "observer"))) }
+                            } @else {
+                                (call.say(&Text("enforce", "durchsetzen", "appliquer")))
+                            }
+                        }
                     }
                 } }
             }

@@ -1,4 +1,4 @@
-//! What was done with which message, and one message's story.
+//! Audit records by message, and the story of one message.
 
 use std::collections::BTreeMap;
 
@@ -13,11 +13,12 @@ use crate::trail::{Deed, note};
 use crate::value::{flag, list, number, text};
 use crate::{Answered, Call, Failure, query, words};
 
-/// How many records a page has: one for each recipient, so they make fewer rows.
+/// The number of records on a page: one per recipient, so there are fewer rows.
 const RECORDS: usize = 1000;
-/// How many recipients of a message a page has.
+/// The number of recipients on a page about a message.
 const RECIPIENTS: usize = 20;
-/// How far from the moment that a link names a message's records are looked for, in milliseconds: its recipients are recorded together.
+/// How far from the time in a link a message's records are searched, in milliseconds: they are written
+/// together.
 const AROUND: i64 = 60 * 60 * 1000;
 
 pub(crate) async fn page(call: Call) -> Answered {
@@ -34,20 +35,26 @@ pub(crate) async fn page(call: Call) -> Answered {
         (by_message_id(&call))
         @if !flag(&found, "complete") {
             p class="bad" { (call.say(&Text(
-                "A part of the evidence cannot be read; what is shown lacks it. Run pixelward evidence verify.",
-                "Ein Teil der Nachweise ist nicht lesbar und fehlt hier. Rufen Sie pixelward evidence verify auf.",
+                "Some audit records cannot be read and are missing here. Run pixelward evidence verify.",
+                "Ein Teil der Nachweise ist nicht lesbar und fehlt hier. Rufen Sie pixelward evidence verify \
+                 auf."
+                ,
                 "Une partie des preuves est illisible et manque ici. Lancez pixelward evidence verify.",
             ))) }
         }
         (table(&call, &found))
         @if flag(&found, "more") && call.form.fields.is_empty() {
-            p { a class="button quiet" href=(older(&call, oldest)) { (call.say(&Text("Older ones", "Ältere", "Plus anciens"))) } }
+            p {
+                a class="button quiet" href=(older(&call, oldest)) {
+                    (call.say(&Text("Older ones", "Ältere", "Plus anciens")))
+                }
+            }
         }
     };
     Ok(shown(&call, &Page::new(title, content)))
 }
 
-/// The question to the API, and the days that the fields show.
+/// Builds the query for the API, and the days that the fields show.
 fn wanted(call: &Call) -> Result<(Value, String, String), Failure> {
     let mut wanted = Map::new();
     wanted.insert("limit".to_owned(), RECORDS.into());
@@ -69,7 +76,7 @@ fn wanted(call: &Call) -> Result<(Value, String, String), Failure> {
         wanted.insert("since".to_owned(), first.to_string().into());
     }
     let before = day("before")?;
-    // The last day is meant to be in it.
+    // The last day is included.
     if let Some(end) = before.or(day("until")?.map(|day| day.plus_days(1))) {
         wanted.insert("until".to_owned(), end.to_string().into());
     }
@@ -92,7 +99,9 @@ async fn filters(call: &Call, since: &str, until: &str) -> Result<Markup, Failur
                 label for=(name) { (call.say(title)) }
                 select id=(name) name=(name) {
                     option value="" { (any) }
-                    @for (value, shown) in &choices { option value=(value) selected[call.asked(name) == value] { (shown) } }
+                    @for (value, shown) in &choices {
+                        option value=(value) selected[call.asked(name) == value] { (shown) }
+                    }
                 }
             }
         }
@@ -105,11 +114,20 @@ async fn filters(call: &Call, since: &str, until: &str) -> Result<Markup, Failur
     Ok(html! {
         form class="noprint" method="get" action="/messages" {
             input type="hidden" name="controller" value=(call.controller);
-            div class="field" { label for="since" { (call.say(&Text("From", "Von", "Du"))) } input id="since" name="since" type="date" value=(since); }
-            div class="field" { label for="until" { (call.say(&Text("To", "Bis", "Au"))) } input id="until" name="until" type="date" value=(until); }
+            div class="field" {
+                label for="since" { (call.say(&Text("From", "Von", "Du"))) }
+                input id="since" name="since" type="date" value=(since);
+            }
+            div class="field" {
+                label for="until" { (call.say(&Text("To", "Bis", "Au"))) }
+                input id="until" name="until" type="date" value=(until);
+            }
             (select("mailstream", &Text("Mailstream", "Mailart", "Flux"), streams))
             (select("outcome", &Text("Outcome", "Ergebnis", "Résultat"), outcomes))
-            div class="field" { label for="vendor" { (call.say(&Text("Vendor", "Anbieter", "Fournisseur"))) } input id="vendor" name="vendor" value=(call.asked("vendor")) size="14"; }
+            div class="field" {
+                label for="vendor" { (call.say(&Text("Vendor", "Anbieter", "Fournisseur"))) }
+                input id="vendor" name="vendor" value=(call.asked("vendor")) size="14";
+            }
             button { (call.say(&Text("Search", "Suchen", "Chercher"))) }
         }
     })
@@ -122,7 +140,9 @@ fn by_message_id(call: &Call) -> Markup {
             (token(call, "/messages"))
             input type="hidden" name="controller" value=(call.controller);
             div class="field" {
-                label for="message_id" { (call.say(&Text("or by Message-ID", "oder nach Message-ID", "ou par Message-ID"))) }
+                label for="message_id" {
+                    (call.say(&Text("or by Message-ID", "oder nach Message-ID", "ou par Message-ID")))
+                }
                 input id="message_id" name="message_id" required size="36" autocomplete="off";
             }
             button class="quiet" { (call.say(&Text("Search", "Suchen", "Chercher"))) }
@@ -143,7 +163,8 @@ fn older(call: &Call, oldest: &str) -> String {
 const FOR: Text = Text("for", "bei", "pour");
 const AT_LEAST: Text = Text("for at least", "bei mindestens", "pour au moins");
 
-/// Records as rows that lead to their stories. Recipients of a message with whom it went the same way share one.
+/// Renders records as rows that link to their stories. Recipients of a message that were handled alike share
+/// a row.
 pub(super) fn table(call: &Call, found: &Value) -> Markup {
     let way = |row: &Value| {
         let record = row.get("record").cloned().unwrap_or_default();
@@ -160,24 +181,51 @@ pub(super) fn table(call: &Call, found: &Value) -> Markup {
     ];
     html! {
         @if rows.is_empty() {
-            p class="empty" { (call.say(&Text("There is no record of that.", "Dazu gibt es keinen Nachweis.", "Il n’y en a aucune trace."))) }
+            p class="empty" {
+                (call.say(&Text(
+                    "No matching records.",
+                    "Dazu gibt es keinen Nachweis.",
+                    "Il n’y en a aucune trace.",
+                )))
+            }
         } @else {
             div class="wide" tabindex="0" { table class="flow" {
                 thead { tr { @for column in &columns { th scope="col" { (call.say(column)) } } } }
                 tbody {
                     @for (place, group) in rows.iter().enumerate() {
                         @let is_cut = place + 1 == rows.len() && flag(found, "more");
-                        @let record = group.first().and_then(|row| row.get("record")).cloned().unwrap_or_default();
-                        @let vendors: Vec<&str> = list(&record, "sightings").iter().map(|sighting| text(sighting, "vendor")).collect();
+                        @let record =
+                            group.first().and_then(|row| row.get("record")).cloned().unwrap_or_default();
+                        @let vendors: Vec<&str> =
+                            list(
+                                &record,
+                                "sightings",
+                            ).iter().map(|sighting| text(sighting, "vendor")).collect();
                         tr {
-                            th scope="row" class="nowrap" { a href=(story_path(call, &record)) { (readable(text(&record, "time"))) } }
+                            th scope="row" class="nowrap" {
+                                a href=(story_path(call, &record)) { (readable(text(&record, "time"))) }
+                            }
                             td { (text(&record, "mailstream")) }
                             td { (words::outcome(call.language, text(&record, "done")))
-                                @if flag(&record, "observed") { " (" (call.say(&Text("observed only", "nur beobachtet", "observé seulement"))) ")" }
-                                @if group.len() > 1 { ", " (call.say(if is_cut { &AT_LEAST } else { &FOR })) " " (call.language.number(group.len() as u64)) " " (call.say(&Text("recipients", "Empfängern", "destinataires"))) }
+                                @if flag(&record, "observed") {
+                                    " ("
+                                    (call.say(&Text("observed only", "nur beobachtet", "observé seulement")))
+                                    ")"
+                                }
+                                @if group.len() > 1 {
+                                    ", "
+                                    (call.say(if is_cut { &AT_LEAST } else { &FOR }))
+                                    " "
+                                    (call.language.number(group.len() as u64))
+                                    " "
+                                    (call.say(&Text("recipients", "Empfängern", "destinataires")))
+                                }
                             }
                             td class="prose" { (words::rule(call.language, text(&record, "rule"))) }
-                            td { (number(&record, "found")) @if !vendors.is_empty() { " (" (vendors.join(", ")) ")" } }
+                            td {
+                                (number(&record, "found"))
+                                @if !vendors.is_empty() { " (" (vendors.join(", ")) ")" }
+                            }
                             td { (words::result(call.language, text(&record, "result"))) }
                         }
                     }
@@ -196,13 +244,15 @@ fn story_path(call: &Call, record: &Value) -> String {
     call.to(&path)
 }
 
-/// The records of one message, with their proofs.
+/// Fetches the records of one message, with their proofs.
 async fn of_message(call: &Call) -> Result<Value, Failure> {
     let is_plain =
         (1..=64).contains(&call.name.len()) && call.name.bytes().all(|byte| byte.is_ascii_alphanumeric());
     let at = moment_of(call.asked("at")).filter(|_| is_plain).ok_or(Failure::Nothing)?;
     let near = |difference: i64| crate::consent::Timestamp(at.0.saturating_add(difference)).to_string();
-    let wanted = json!({ "id": call.name, "since": near(-AROUND), "until": near(AROUND), "limit": RECORDS, "proof": true });
+    let wanted = json!(
+        { "id": call.name, "since": near(-AROUND), "until": near(AROUND), "limit": RECORDS, "proof": true }
+    );
     let path = format!("/v1/controllers/{}/evidence/search", call.controller);
     let found = call.console.api.post(&path, &wanted).await?;
     if list(&found, "records").is_empty() {
@@ -224,29 +274,46 @@ pub(crate) async fn story(call: Call) -> Answered {
     let others = |from: usize| {
         let path = format!("/messages/{}?at={at}&from={from}", query::encoded(&call.name));
         let to = (from + RECIPIENTS - 1).min(rows.len());
-        html! { a class="button quiet" href=(call.to(&path)) { (call.say(&Text("Recipients", "Empfänger", "Destinataires"))) " " (from) "–" (to) } }
+        html! {
+            a class="button quiet" href=(call.to(&path)) {
+                (call.say(&Text("Recipients", "Empfänger", "Destinataires")))
+                " "
+                (from)
+                "–"
+                (to)
+            }
+        }
     };
     let content = html! {
         h1 { (title) }
         div class="actions noprint" {
-            a class="button" href=(call.to(&export)) { (call.say(&Text("Export the proof", "Nachweis exportieren", "Exporter la preuve"))) }
+            a class="button" href=(call.to(&export)) {
+                (call.say(&Text("Export the proof", "Nachweis exportieren", "Exporter la preuve")))
+            }
         }
         dl {
-            dt { (call.say(&Text("The relay’s id", "Kennung des Relays", "Identifiant du relais"))) } dd { code { (call.name) } }
-            dt { (call.say(&Text("Came in by", "Kam herein über", "Entré par"))) } dd { (text(&first, "listener")) }
+            dt { (call.say(&Text("The relay’s id", "Kennung des Relays", "Identifiant du relais"))) }
+            dd { code { (call.name) } }
+            dt { (call.say(&Text("Received by", "Kam herein über", "Entré par"))) }
+            dd { (text(&first, "listener")) }
             dt { (call.say(&Text("Mailstream", "Mailart", "Flux"))) } dd { (text(&first, "mailstream")) }
-            dt { (call.say(&Text("Sent on to", "Ging weiter an", "Transmis à"))) } dd { (text(&first, "route")) }
-            dt { (call.say(&Text("Recipients on record", "Verzeichnete Empfänger", "Destinataires notés"))) } dd { (call.language.number(rows.len() as u64)) }
-            dt { (call.say(&Text("What was done", "Was getan wurde", "Ce qui a été fait"))) } dd { (done(&call, rows)) }
+            dt { (call.say(&Text("Sent on to", "Ging weiter an", "Transmis à"))) }
+            dd { (text(&first, "route")) }
+            dt { (call.say(&Text("Recipients on record", "Verzeichnete Empfänger", "Destinataires notés"))) }
+            dd { (call.language.number(rows.len() as u64)) }
+            dt { (call.say(&Text("What was done", "Was getan wurde", "Ce qui a été fait"))) }
+            dd { (done(&call, rows)) }
         }
         @if flag(&found, "more") {
             p class="soft" { (call.say(&Text(
-                "There are more than these; pixelward evidence export has them all.",
+                "There are more; pixelward evidence export has them all.",
                 "Es gibt mehr als diese; pixelward evidence export hat sie alle.",
                 "Il y en a davantage ; pixelward evidence export les contient tous.",
             ))) }
         }
-        @for (place, group) in rows.iter().enumerate().skip(from - 1).take(RECIPIENTS) { (recipient(&call, place + 1, group)) }
+        @for (place, group) in rows.iter().enumerate().skip(from - 1).take(RECIPIENTS) {
+            (recipient(&call, place + 1, group))
+        }
         div class="actions noprint" {
             @if from > 1 { (others(from.saturating_sub(RECIPIENTS).max(1))) }
             @if from + RECIPIENTS <= rows.len() { (others(from + RECIPIENTS)) }
@@ -255,7 +322,7 @@ pub(crate) async fn story(call: Call) -> Answered {
     Ok(shown(&call, &Page::new(title, content)))
 }
 
-/// What was done, with how many copies each.
+/// Lists the outcomes, with the number of copies each.
 fn done(call: &Call, rows: &[Value]) -> String {
     let mut counts = BTreeMap::new();
     for row in rows {
@@ -272,18 +339,52 @@ fn recipient(call: &Call, place: usize, row: &Value) -> Markup {
     let proof = row.get("proof").cloned().unwrap_or_default();
     html! {
         article {
-            h2 { (call.say(&Text("Recipient", "Empfänger", "Destinataire"))) " " (place) ": " (words::outcome(call.language, text(&record, "done"))) }
+            h2 {
+                (call.say(&Text("Recipient", "Empfänger", "Destinataire")))
+                " "
+                (place)
+                ": "
+                (words::outcome(call.language, text(&record, "done")))
+            }
             p { (readable(text(&record, "time"))) }
             @for sentence in words::story(call.language, &record) { p { (sentence) } }
             details {
                 summary { (call.say(&Text("Proof", "Nachweis", "Preuve"))) }
                 dl {
-                    dt { (call.say(&Text("Chain, segment, record", "Kette, Segment, Eintrag", "Chaîne, segment, entrée"))) }
-                    dd { (number(&proof, "chain")) ", " (number(&proof, "segment")) ", " (number(&proof, "record")) }
-                    dt { (call.say(&Text("Hash before", "Hash davor", "Empreinte avant"))) } dd { code { (text(&proof, "hash_before")) } }
-                    dt { (call.say(&Text("Hash with it", "Hash damit", "Empreinte avec"))) } dd { code { (text(&proof, "hash")) } }
-                    dt { (call.say(&Text("Body as it came (SHA-256)", "Inhalt bei Ankunft (SHA-256)", "Corps à l’arrivée (SHA-256)"))) } dd { code { (text(&record, "body_before")) } }
-                    dt { (call.say(&Text("Body as it left (SHA-256)", "Inhalt beim Weggang (SHA-256)", "Corps au départ (SHA-256)"))) } dd { code { (text(&record, "body_after")) } }
+                    dt {
+                        (call.say(&Text(
+                            "Chain, segment, record",
+                            "Kette, Segment, Eintrag",
+                            "Chaîne, segment, entrée",
+                        )))
+                    }
+                    dd {
+                        (number(&proof, "chain"))
+                        ", "
+                        (number(&proof, "segment"))
+                        ", "
+                        (number(&proof, "record"))
+                    }
+                    dt { (call.say(&Text("Hash before", "Hash davor", "Empreinte avant"))) }
+                    dd { code { (text(&proof, "hash_before")) } }
+                    dt { (call.say(&Text("Hash including it", "Hash damit", "Empreinte avec"))) }
+                    dd { code { (text(&proof, "hash")) } }
+                    dt {
+                        (call.say(&Text(
+                            "Body as received (SHA-256)",
+                            "Inhalt bei Ankunft (SHA-256)",
+                            "Corps à l’arrivée (SHA-256)",
+                        )))
+                    }
+                    dd { code { (text(&record, "body_before")) } }
+                    dt {
+                        (call.say(&Text(
+                            "Body as sent (SHA-256)",
+                            "Inhalt beim Weggang (SHA-256)",
+                            "Corps au départ (SHA-256)",
+                        )))
+                    }
+                    dd { code { (text(&record, "body_after")) } }
                 }
             }
         }
@@ -294,7 +395,8 @@ pub(crate) async fn export(call: Call) -> Answered {
     let found = of_message(&call).await?;
     note(&call, Deed::of("message.exported", &call.name)).await?;
     let all = json!({
-        "id": call.name, "controller": call.controller, "complete": flag(&found, "complete"), "records": found.get("records"),
+        "id": call.name, "controller": call.controller, "complete": flag(&found, "complete"),
+            "records": found.get("records"),
     });
     super::person::download(&all, &format!("message-{}.json", call.name))
 }

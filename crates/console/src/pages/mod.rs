@@ -14,12 +14,12 @@ pub(super) mod what_if;
 
 use crate::consent::Timestamp;
 
-/// A moment as people read it, in UTC.
+/// Formats a moment for people, in UTC.
 pub(super) fn moment(at: Timestamp) -> String {
     readable(&at.to_string())
 }
 
-/// A time of RFC 3339 as people read it, to the second.
+/// Formats an RFC 3339 time for people, to the second.
 pub(super) fn readable(time: &str) -> String {
     let whole = time.split('.').next().unwrap_or(time).trim_end_matches('Z');
     match whole.split_once('T') {
@@ -28,7 +28,7 @@ pub(super) fn readable(time: &str) -> String {
     }
 }
 
-/// The moment of a time of RFC 3339.
+/// Parses an RFC 3339 time.
 pub(super) fn moment_of(time: &str) -> Option<Timestamp> {
     Timestamp::parse(time).ok()
 }

@@ -1,4 +1,4 @@
-//! One look: does the relay do its work, and what did it find.
+//! The overview: whether the relay does its work, and what it found.
 
 use maud::{Markup, html};
 use serde_json::Value;
@@ -13,14 +13,14 @@ use crate::text::Text;
 use crate::value::{flag, list, number, text};
 use crate::{Answered, Call, Failure, words};
 
-/// After how many seconds the page is loaded again.
+/// After how many seconds the page is reloaded.
 const REFRESH: u32 = 60;
-/// How many vendors and places are listed.
+/// How many vendors and carriers are listed.
 const TOP: usize = 8;
-/// From how many days before its end on a certificate is an alarm.
+/// How many days before its expiry a certificate raises an alarm.
 const CERTIFICATE_DAYS: i64 = 30;
 
-/// Something to act on.
+/// An alarm.
 struct Alarm {
     serious: bool,
     what: String,
@@ -60,26 +60,39 @@ pub(crate) async fn page(call: Call) -> Answered {
         (cards(&call, &sums))
         @if sums.recipients == 0 {
             p class="empty" { (call.say(&Text(
-                "No mail of this controller went through in this time. As soon as some does, it shows here.",
-                "In dieser Zeit ging keine Post dieses Verantwortlichen durch. Sobald welche kommt, steht sie hier.",
-                "Aucun courrier de ce responsable n’est passé pendant cette période. Dès qu’il y en aura, il apparaîtra ici.",
+                "No mail of this controller passed through in this period. As soon as some does, it appears \
+                 here."
+                ,
+                "In dieser Zeit ging keine Post dieses Verantwortlichen durch. Sobald welche kommt, steht \
+                 sie hier."
+                ,
+                "Aucun courrier de ce responsable n’est passé pendant cette période. Dès qu’il y en aura, il \
+                 apparaîtra ici."
+                ,
             ))) }
         } @else { (charts(&call, &sums, span)) }
         h2 { (call.say(&Text("Consent by purpose", "Einwilligung nach Zweck", "Consentement par finalité"))) }
         @match &statistics {
             Ok(statistics) => (consent(&call, statistics)),
-            Err(_) => p class="empty" { (call.say(&Text("It is still being counted.", "Es wird noch gezählt.", "Le comptage est en cours."))) },
+            Err(_) => p class="empty" {
+                (call.say(&Text(
+                    "Counting is still in progress.",
+                    "Es wird noch gezählt.",
+                    "Le comptage est en cours.",
+                )))
+            }
+            ,
         }
     };
     Ok(shown(&call, &Page { title: title.to_owned(), refresh: Some(REFRESH), content }))
 }
 
-/// What time is looked at.
+/// The period shown.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Span {
     /// The last 24 hours, by hour.
     Hours,
-    /// So many days, by day.
+    /// This many days, by day.
     Days(i64),
 }
 
@@ -93,8 +106,17 @@ fn periods(call: &Call, span: Span) -> Markup {
     html! {
         p class="periods noprint" {
             (call.say(&Text("The last", "Die letzten", "Sur"))) " "
-            @for (choice, path, name) in &all { a href=(call.to(path)) aria-current=[(*choice == span).then_some("true")] { (name) } " " }
-            span class="soft" { (call.say(&Text("By UTC; this page renews itself every minute.", "Nach UTC; diese Seite erneuert sich jede Minute.", "En UTC ; cette page se renouvelle chaque minute."))) }
+            @for (choice, path, name) in &all {
+                a href=(call.to(path)) aria-current=[(*choice == span).then_some("true")] { (name) }
+                " "
+            }
+            span class="soft" {
+                (call.say(&Text(
+                    "In UTC; this page refreshes every minute.",
+                    "Nach UTC; diese Seite erneuert sich jede Minute.",
+                    "En UTC ; cette page se renouvelle chaque minute.",
+                )))
+            }
         }
     }
 }
@@ -112,11 +134,13 @@ fn cards(call: &Call, sums: &Sums) -> Markup {
             ),
         ),
         (sums.trackers, Text("trackers found", "gefundene Tracker", "traceurs trouvés")),
-        (sums.stripped, Text("trackers taken out", "entfernte Tracker", "traceurs retirés")),
+        (sums.stripped, Text("trackers removed", "entfernte Tracker", "traceurs retirés")),
     ];
     html! {
         div class="cards" {
-            @for (count, name) in &all { div class="card" { strong { (call.language.number(*count)) } span { (call.say(name)) } } }
+            @for (count, name) in &all {
+                div class="card" { strong { (call.language.number(*count)) } span { (call.say(name)) } }
+            }
         }
     }
 }
@@ -154,7 +178,10 @@ fn charts(call: &Call, sums: &Sums, span: Span) -> Markup {
                 @if counts.is_empty() { p class="soft" { "–" } } @else {
                     table { tbody {
                         @for (name, count) in greatest(counts, TOP) {
-                            tr { th scope="row" { (name) (bar(count, sums.trackers)) } td class="count" { (call.language.number(count)) } }
+                            tr {
+                                th scope="row" { (name) (bar(count, sums.trackers)) }
+                                td class="count" { (call.language.number(count)) }
+                            }
                         }
                     } }
                 }
@@ -167,34 +194,45 @@ fn charts(call: &Call, sums: &Sums, span: Span) -> Markup {
         @if span != Span::Hours {
             div class="columns" {
                 (list(&Text("Whose trackers", "Wessen Tracker", "Traceurs de qui"), &sums.by_vendor))
-                (list(&Text("Where they stood", "Wo sie standen", "Où ils étaient"), &sums.by_carrier))
+                (list(&Text("Carriers", "Wo sie standen", "Où ils étaient"), &sums.by_carrier))
             }
         }
     }
 }
 
-/// How many people said what, by purpose.
+/// Renders how many people said what, by purpose.
 pub(super) fn consent(call: &Call, statistics: &Value) -> Markup {
     let states = ["granted", "refused", "withdrawn", "objected", "asked", "never_asked"];
     let people = number(statistics, "people");
     html! {
-        p { (call.language.number(people)) " " (call.say(&Text("people are known, counted on", "Personen sind bekannt, gezählt am", "personnes sont connues, comptées le"))) " "
+        p { (call.language.number(people))
+            " " (call.say(&Text("people are known, counted on", "Personen sind bekannt, gezählt am",
+            "personnes sont connues, comptées le"))) " "
             (super::readable(text(statistics, "counted_at"))) "." }
         @if people > 0 {
             div class="wide" tabindex="0" { table {
                 thead { tr {
                     th scope="col" { (call.say(&Text("Purpose", "Zweck", "Finalité"))) }
-                    th scope="col" class="count" { (call.say(&Text("Counts as consent", "Gilt als Einwilligung", "Vaut consentement"))) }
-                    @for state in states { th scope="col" class="count" { (words::state(call.language, state)) } }
+                    th scope="col" class="count" {
+                        (call.say(&Text("Counts as consent", "Gilt als Einwilligung", "Vaut consentement")))
+                    }
+                    @for state in states {
+                        th scope="col" class="count" { (words::state(call.language, state)) }
+                    }
                 } }
                 tbody {
                     @for purpose in list(statistics, "purposes") {
                         @let said = purpose.get("states").cloned().unwrap_or_default();
                         @if states.iter().any(|state| number(&said, state) > 0) {
                             tr {
-                                th scope="row" { (words::purpose(call.language, text(purpose, "purpose"))) (bar(number(purpose, "allowed"), people)) }
+                                th scope="row" {
+                                    (words::purpose(call.language, text(purpose, "purpose")))
+                                    (bar(number(purpose, "allowed"), people))
+                                }
                                 td class="count" { (call.language.number(number(purpose, "allowed"))) }
-                                @for state in states { td class="count" { (call.language.number(number(&said, state))) } }
+                                @for state in states {
+                                    td class="count" { (call.language.number(number(&said, state))) }
+                                }
                             }
                         }
                     }
@@ -208,21 +246,25 @@ fn told(call: &Call, alarms: &[Alarm]) -> Markup {
     html! {
         ul class="alarms" aria-label=(call.say(&Text("Alarms", "Alarme", "Alertes"))) {
             @if alarms.is_empty() {
-                li class="fine" { span class="good" { (call.say(&Text("All is well.", "Alles ist gut.", "Tout va bien."))) } }
+                li class="fine" {
+                    span class="good" { (call.say(&Text("All is well.", "Alles ist gut.", "Tout va bien."))) }
+                }
             }
             @for alarm in alarms {
                 li class=[alarm.serious.then_some("serious")] {
-                    span class=(if alarm.serious { "bad" } else { "warn" }) { (alarm.what) } " " (alarm.advice)
+                    span class=(if alarm.serious { "bad" } else { "warn" }) { (alarm.what) }
+                    " "
+                    (alarm.advice)
                 }
             }
         }
     }
 }
 
-/// What of the relay's state somebody has to act on.
+/// Lists the alarms that the relay's state raises.
 async fn alarms(call: &Call, sums: &Sums) -> Result<Vec<Alarm>, Failure> {
     let mut alarms = Vec::new();
-    // The state of the machine is of all controllers together.
+    // The state of the machine belongs to all controllers together.
     let sees_all = call.session()?.rights.allow_all(&Role::ALL);
     if sees_all {
         match call.console.api.get("/v1/delivery").await {
@@ -245,11 +287,18 @@ async fn alarms(call: &Call, sums: &Sums) -> Result<Vec<Alarm>, Failure> {
         if text(stream, "mode") == "observe" && sums.by_mailstream.contains_key(text(stream, "name")) {
             alarms.push(Alarm {
                 serious: false,
-                what: format!("{} {}.", call.say(&Text("Only observed:", "Nur beobachtet:", "Seulement observé :")), text(stream, "name")),
+                what: format!(
+                    "{} {}.",
+                    call.say(&Text("Only observed:", "Nur beobachtet:", "Seulement observé :")),
+                    text(stream, "name")
+                ),
                 advice: call.say(&Text(
-                    "Decisions are recorded, and mail leaves with its trackers. Set mode = \"enforce\" once you trust them.",
-                    "Entscheidungen werden aufgezeichnet, und Post geht mit ihren Trackern hinaus. Stellen Sie mode = \"enforce\" ein, sobald Sie ihnen trauen.",
-                    "Les décisions sont notées et le courrier part avec ses traceurs. Mettez mode = \"enforce\" dès que vous leur faites confiance.",
+                    "Decisions are recorded, and mail leaves with its trackers. Set mode = \"enforce\" once \
+                     you trust them.",
+                    "Entscheidungen werden aufgezeichnet, und Post geht mit ihren Trackern hinaus. Stellen \
+                     Sie mode = \"enforce\" ein, sobald Sie ihnen trauen.",
+                    "Les décisions sont notées et le courrier part avec ses traceurs. Mettez mode = \
+                     \"enforce\" dès que vous leur faites confiance.",
                 )),
             });
         }
@@ -261,14 +310,14 @@ async fn alarms(call: &Call, sums: &Sums) -> Result<Vec<Alarm>, Failure> {
             what: format!(
                 "{}: {}.",
                 call.say(&Text(
-                    "Mail that no mailstream fits",
+                    "Mail matches no mailstream",
                     "Post, zu der keine Mailart passt",
                     "Courrier sans flux déclaré"
                 )),
                 call.language.number(unmatched)
             ),
             advice: call.say(&Text(
-                "The strictest rules count for it. Declare what it is in the configuration.",
+                "The strictest rules apply to it. Declare it in the configuration.",
                 "Für sie gelten die strengsten Regeln. Geben Sie in der Konfiguration an, was sie ist.",
                 "Les règles les plus strictes s’y appliquent. Déclarez ce que c’est dans la configuration.",
             )),
@@ -289,7 +338,7 @@ fn of_delivery(call: &Call, delivery: &Value, alarms: &mut Vec<Alarm>) {
                 ))
                 .to_owned(),
             advice: call.say(&Text(
-                "Trackers are taken out for everybody. The relay’s log says why.",
+                "Trackers are removed for everybody. The relay’s log says why.",
                 "Tracker werden für alle entfernt. Warum, steht im Protokoll des Relays.",
                 "Les traceurs sont retirés pour tous. Le journal du relais dit pourquoi.",
             )),
@@ -300,7 +349,7 @@ fn of_delivery(call: &Call, delivery: &Value, alarms: &mut Vec<Alarm>) {
             serious: true,
             what: call
                 .say(&Text(
-                    "No evidence is kept.",
+                    "No audit records are kept.",
                     "Es werden keine Nachweise geführt.",
                     "Aucune preuve n’est conservée.",
                 ))
@@ -326,7 +375,7 @@ fn of_delivery(call: &Call, delivery: &Value, alarms: &mut Vec<Alarm>) {
                 number(hop, "port")
             ),
             advice: call.say(&Text(
-                "Clients hold their mail until it does. Look whether it runs.",
+                "Clients keep their mail until it does. Check whether it is running.",
                 "Die Absender behalten ihre Post, bis er es tut. Sehen Sie nach, ob er läuft.",
                 "Les expéditeurs gardent leur courrier en attendant. Vérifiez qu’il tourne.",
             )),
@@ -340,7 +389,7 @@ fn of_delivery(call: &Call, delivery: &Value, alarms: &mut Vec<Alarm>) {
                 what: format!(
                     "{} {}: {}.",
                     call.say(&Text(
-                        "The certificate ends of listener",
+                        "The certificate expires of listener",
                         "Das Zertifikat endet, Listener",
                         "Le certificat expire, écoute"
                     )),
@@ -348,7 +397,7 @@ fn of_delivery(call: &Call, delivery: &Value, alarms: &mut Vec<Alarm>) {
                     super::moment(end)
                 ),
                 advice: call.say(&Text(
-                    "Put a new one in its place; the relay notices by itself.",
+                    "Replace it; the relay notices by itself.",
                     "Legen Sie ein neues an seine Stelle; das Relay merkt es von selbst.",
                     "Mettez-en un nouveau à sa place ; le relais s’en aperçoit seul.",
                 )),

@@ -1,5 +1,5 @@
-//! One person: what they said, what was done with their mail, and the proof. The address is asked for once, in the body of a form, and becomes a
-//! keyed hash at once; it stands in no address, no log and no page.
+//! One person: what they said, what was done with their mail, and the proof. The address is entered once, in
+//! the body of a form, and becomes a keyed hash immediately; it appears in no page address, log or page.
 
 use axum::body::Body;
 use axum::http::Response;
@@ -18,9 +18,9 @@ use crate::trail::{Deed, note};
 use crate::value::{flag, list, maybe, number, text};
 use crate::{Answered, Call, Failure, words};
 
-/// How many of a person's messages a page has. Each may lie in a segment of its own, so that more would take long.
+/// How many of a person's messages a page has. Each may be in a different segment, so more would take long.
 const MESSAGES: usize = 20;
-/// How many stand in an export.
+/// How many messages an export has.
 const EXPORTED: usize = 10_000;
 
 pub(crate) async fn search(call: Call) -> Answered {
@@ -28,9 +28,15 @@ pub(crate) async fn search(call: Call) -> Answered {
     let content = html! {
         h1 { (title) }
         p { (call.say(&Text(
-            "The address is made into a keyed hash at once. It is neither kept nor logged, and that you looked is written into the audit trail.",
-            "Die Adresse wird sofort zu einem verschlüsselten Hash. Sie wird weder aufbewahrt noch protokolliert, und dass Sie nachgesehen haben, steht in der Prüfspur.",
-            "L’adresse devient aussitôt une empreinte à clé. Elle n’est ni gardée ni journalisée, et votre consultation est notée dans la piste d’audit.",
+            "The address is turned into a keyed hash immediately. It is neither kept nor logged, and your \
+             search is recorded in the audit trail."
+            ,
+            "Die Adresse wird sofort zu einem verschlüsselten Hash. Sie wird weder aufbewahrt noch \
+             protokolliert, und dass Sie nachgesehen haben, steht in der Prüfspur."
+            ,
+            "L’adresse devient aussitôt une empreinte à clé. Elle n’est ni gardée ni journalisée, et votre \
+             consultation est notée dans la piste d’audit."
+            ,
         ))) }
         form method="post" action="/person" {
             (token(&call, "/person"))
@@ -57,9 +63,9 @@ pub(crate) async fn find(call: Call) -> Answered {
     Ok(onward(&call.to(&format!("/person/{person}"))))
 }
 
-/// What is known of a person.
+/// What is known about a person.
 struct Known {
-    /// What stands; nothing where the controller knows nobody.
+    /// The consent; `None` if the controller does not know the person.
     consent: Option<Value>,
     history: Value,
     messages: Value,
@@ -74,17 +80,27 @@ pub(crate) async fn page(call: Call) -> Answered {
     let content = html! {
         h1 { (title) " " code { (call.name.get(..8).unwrap_or_default()) "…" } }
         div class="actions noprint" {
-            a class="button" href=(call.to(&format!("{path}/export"))) { (call.say(&Text("Export the proof", "Nachweis exportieren", "Exporter la preuve"))) }
+            a class="button" href=(call.to(&format!("{path}/export"))) {
+                (call.say(&Text("Export the proof", "Nachweis exportieren", "Exporter la preuve")))
+            }
             @if known.consent.is_some() {
-                a class="button quiet" href=(call.to(&format!("{path}/print"))) { (call.say(&Text("Page to print", "Seite zum Drucken", "Page à imprimer"))) }
+                a class="button quiet" href=(call.to(&format!("{path}/print"))) {
+                    (call.say(&Text("Page to print", "Seite zum Drucken", "Page à imprimer")))
+                }
             }
         }
-        h2 { (call.say(&Text("What holds now", "Was jetzt gilt", "Ce qui vaut maintenant"))) }
+        h2 { (call.say(&Text("Current consent", "Was jetzt gilt", "Ce qui vaut maintenant"))) }
         @match &known.consent {
             None => p class="empty" { (call.say(&Text(
-                "This controller has recorded nothing of this person. Silence is not consent: trackers are taken out.",
-                "Dieser Verantwortliche hat zu dieser Person nichts aufgezeichnet. Schweigen ist keine Einwilligung: Tracker werden entfernt.",
-                "Ce responsable n’a rien noté sur cette personne. Le silence n’est pas un consentement : les traceurs sont retirés.",
+                "This controller has recorded nothing about this person. Silence is not consent: trackers \
+                 are removed."
+                ,
+                "Dieser Verantwortliche hat zu dieser Person nichts aufgezeichnet. Schweigen ist keine \
+                 Einwilligung: Tracker werden entfernt."
+                ,
+                "Ce responsable n’a rien noté sur cette personne. Le silence n’est pas un consentement : les \
+                 traceurs sont retirés."
+                ,
             ))) },
             Some(consent) => (stands(&call, consent)),
         }
@@ -133,7 +149,13 @@ fn stands(call: &Call, consent: &Value) -> Markup {
                 th scope="col" { (call.say(&Text("Last said", "Zuletzt gesagt", "Dernière réponse"))) }
                 th scope="col" { (call.say(&Text("When", "Wann", "Quand"))) }
                 th scope="col" { (call.say(&Text("Until", "Bis", "Jusqu’au"))) }
-                th scope="col" { (call.say(&Text("May a tracker stay?", "Darf ein Tracker bleiben?", "Un traceur peut-il rester ?"))) }
+                th scope="col" {
+                    (call.say(&Text(
+                        "May a tracker stay?",
+                        "Darf ein Tracker bleiben?",
+                        "Un traceur peut-il rester ?",
+                    )))
+                }
             } }
             tbody {
                 @for standing in list(consent, "purposes") {
@@ -141,16 +163,33 @@ fn stands(call: &Call, consent: &Value) -> Markup {
                         th scope="row" { (words::purpose(call.language, text(standing, "purpose"))) }
                         td { (words::state(call.language, text(standing, "state"))) }
                         td class="nowrap" { (readable(text(standing, "event_time"))) }
-                        td class="nowrap" { @if let Some(end) = maybe(standing, "expires") { (readable(end)) } @else { "–" } }
-                        td { @if flag(standing, "allowed") { span class="good" { (call.say(&Text("yes", "ja", "oui"))) } } @else { span class="bad" { (call.say(&Text("no", "nein", "non"))) } } }
+                        td class="nowrap" {
+                            @if let Some(end) = maybe(standing, "expires") { (readable(end)) } @else { "–" }
+                        }
+                        td {
+                            @if flag(standing, "allowed") {
+                                span class="good" { (call.say(&Text("yes", "ja", "oui"))) }
+                            } @else {
+                                span class="bad" { (call.say(&Text("no", "nein", "non"))) }
+                            }
+                        }
                     }
                 }
             }
         } }
         dl {
-            @if flag(consent, "no_track") { dt { (call.say(&Text("Never to be tracked", "Nie zu verfolgen", "Ne jamais pister"))) } dd { (call.say(&Text("yes", "ja", "oui"))) } }
-            @if let Some(jurisdiction) = maybe(consent, "jurisdiction") { dt { (call.say(&Text("Rules", "Regeln", "Règles"))) } dd { (jurisdiction) } }
-            @if let Some(day) = maybe(consent, "do_not_ask_before") { dt { (call.say(&Text("Not to be asked before", "Nicht fragen vor", "Ne pas demander avant"))) } dd { (readable(day)) } }
+            @if flag(consent, "no_track") {
+                dt { (call.say(&Text("Never to be tracked", "Nie zu verfolgen", "Ne jamais pister"))) }
+                dd { (call.say(&Text("yes", "ja", "oui"))) }
+            }
+            @if let Some(jurisdiction) = maybe(consent, "jurisdiction") {
+                dt { (call.say(&Text("Rules", "Regeln", "Règles"))) }
+                dd { (jurisdiction) }
+            }
+            @if let Some(day) = maybe(consent, "do_not_ask_before") {
+                dt { (call.say(&Text("Do not ask before", "Nicht fragen vor", "Ne pas demander avant"))) }
+                dd { (readable(day)) }
+            }
         }
     }
 }
@@ -167,7 +206,8 @@ fn history(call: &Call, history: &Value) -> Markup {
         Text("Entered by", "Eingetragen von", "Saisi par"),
     ];
     html! {
-        @if records.is_empty() { p class="empty" { (call.say(&Text("Nothing.", "Nichts.", "Rien."))) } } @else {
+        @if records.is_empty() { p class="empty" { (call.say(&Text("Nothing.", "Nichts.", "Rien."))) } }
+            @else {
             div class="wide" tabindex="0" { table {
                 thead { tr { @for column in &columns { th scope="col" { (call.say(column)) } } } }
                 tbody {
@@ -175,7 +215,13 @@ fn history(call: &Call, history: &Value) -> Markup {
                         tr {
                             th scope="row" { (number(record, "record")) }
                             td { (words::state(call.language, text(record, "state"))) }
-                            td class="prose" { (list(record, "purposes").iter().filter_map(Value::as_str).map(|purpose| words::purpose(call.language, purpose)).collect::<Vec<_>>().join(", ")) }
+                            td class="prose" {
+                                (list(
+                                    record,
+                                    "purposes",
+                                ).iter().filter_map(Value::as_str).map(|purpose| words::purpose(call.language,
+                                    purpose)).collect::<Vec<_>>().join(", "))
+                            }
                             td class="nowrap" { (readable(text(record, "event_time"))) }
                             td { (text(record, "method")) " " (text(record, "channel")) }
                             td { (text(record, "evidence")) }
@@ -188,7 +234,7 @@ fn history(call: &Call, history: &Value) -> Markup {
     }
 }
 
-/// Forms that record what the person asks for.
+/// Renders the forms that record what the person asks for.
 fn requests(call: &Call, path: &str, is_known: bool) -> Result<Markup, Failure> {
     let may_erase = call.session()?.rights.allow_all(&[Role::Officer]);
     let (withdraw, erase) = (format!("{path}/withdraw"), format!("{path}/erase"));
@@ -201,9 +247,15 @@ fn requests(call: &Call, path: &str, is_known: bool) -> Result<Markup, Failure> 
             h2 { (call.say(&Text("Record a request", "Einen Wunsch festhalten", "Noter une demande"))) }
             @if !is_known {
                 p { (call.say(&Text(
-                    "Nothing is recorded that could be withdrawn. An objection can be recorded in advance: it counts from the first message on.",
-                    "Es ist nichts aufgezeichnet, was sich widerrufen ließe. Ein Widerspruch kann im Voraus festgehalten werden: er gilt ab der ersten Nachricht.",
-                    "Rien n’est noté qui puisse être retiré. Une opposition peut être notée d’avance : elle vaut dès le premier message.",
+                    "There is nothing to withdraw. An objection can be recorded in advance: it counts from \
+                     the first message on."
+                    ,
+                    "Es ist nichts aufgezeichnet, was sich widerrufen ließe. Ein Widerspruch kann im Voraus \
+                     festgehalten werden: er gilt ab der ersten Nachricht."
+                    ,
+                    "Rien n’est noté qui puisse être retiré. Une opposition peut être notée d’avance : elle \
+                     vaut dès le premier message."
+                    ,
                 ))) }
             }
             form method="post" action=(withdraw) {
@@ -215,18 +267,30 @@ fn requests(call: &Call, path: &str, is_known: bool) -> Result<Markup, Failure> 
             @if may_erase && is_known {
                 h3 { (call.say(&Text("Erase the person", "Die Person löschen", "Effacer la personne"))) }
                 p { (call.say(&Text(
-                    "Nobody can then read what was recorded or tie it to the person, for all controllers. It cannot be undone.",
-                    "Danach kann niemand mehr lesen, was aufgezeichnet war, oder es der Person zuordnen, bei allen Verantwortlichen. Es lässt sich nicht rückgängig machen.",
-                    "Plus personne ne pourra lire ce qui était noté ni le relier à la personne, pour tous les responsables. C’est irréversible.",
+                    "Nobody can then read what was recorded or link it to the person, for all controllers. \
+                     This cannot be undone."
+                    ,
+                    "Danach kann niemand mehr lesen, was aufgezeichnet war, oder es der Person zuordnen, bei \
+                     allen Verantwortlichen. Es lässt sich nicht rückgängig machen."
+                    ,
+                    "Plus personne ne pourra lire ce qui était noté ni le relier à la personne, pour tous \
+                     les responsables. C’est irréversible."
+                    ,
                 ))) }
                 form method="post" action=(erase) {
                     (token(call, &erase))
                     input type="hidden" name="controller" value=(call.controller);
                     div class="field" {
-                        label for="why" { (call.say(&Text("Reason, reference", "Grund, Aktenzeichen", "Motif, référence"))) }
+                        label for="why" {
+                            (call.say(&Text("Reason, reference", "Grund, Aktenzeichen", "Motif, référence")))
+                        }
                         input id="why" name="reason" required maxlength="200" size="40";
                     }
-                    label { input type="checkbox" name="sure" value="yes" required; " " (call.say(&Text("I am sure", "Ich bin sicher", "J’en suis sûr"))) }
+                    label {
+                        input type="checkbox" name="sure" value="yes" required;
+                        " "
+                        (call.say(&Text("I am sure", "Ich bin sicher", "J’en suis sûr")))
+                    }
                     button class="danger" { (call.say(&Text("Erase", "Löschen", "Effacer"))) }
                 }
             }
@@ -237,13 +301,20 @@ fn requests(call: &Call, path: &str, is_known: bool) -> Result<Markup, Failure> 
 fn reason_field(call: &Call) -> Markup {
     html! {
         div class="field" {
-            label for="reason" { (call.say(&Text("How it reached you (reason, reference)", "Wie er Sie erreichte (Grund, Aktenzeichen)", "Comment elle vous est parvenue (motif, référence)"))) }
+            label for="reason" {
+                (call.say(&Text(
+                    "How it reached you (reason, reference)",
+                    "Wie er Sie erreichte (Grund, Aktenzeichen)",
+                    "Comment elle vous est parvenue (motif, référence)",
+                )))
+            }
             input id="reason" name="reason" required maxlength="200" size="40";
         }
     }
 }
 
-/// Records a withdrawal, and of somebody of whom nothing is recorded an objection: there is nothing that could be withdrawn.
+/// Records a withdrawal or, if nothing is recorded about the person, an objection: then there is nothing to
+/// withdraw.
 pub(crate) async fn withdraw(call: Call) -> Answered {
     is_hash(&call.name)?;
     let reason = reason(&call)?;
@@ -255,7 +326,8 @@ pub(crate) async fn withdraw(call: Call) -> Answered {
     note(&call, Deed { detail: Some(&reason), ..Deed::about(action, &call.name) }).await?;
     let subject = call.session()?.subject.clone();
     let said = json!({
-        "state": state, "purposes": crate::policy::Purpose::ALL.map(crate::policy::Purpose::name), "method": "request",
+        "state": state, "purposes": crate::policy::Purpose::ALL.map(crate::policy::Purpose::name),
+            "method": "request",
         "channel": "console", "evidence": reason, "actor": subject,
     });
     call.console.api.change(Method::PUT, &path, Some(&said)).await?;
@@ -277,7 +349,7 @@ pub(crate) async fn erase(call: Call) -> Answered {
     Ok(onward(&call.to("/person")))
 }
 
-/// Everything about a person that proves something: what was said, and what was done, each with its place in its chain.
+/// Collects all proof about a person: what was said and what was done, each with its place in its chain.
 pub(crate) async fn export(call: Call) -> Answered {
     is_hash(&call.name)?;
     note(&call, Deed::about("person.exported", &call.name)).await?;
@@ -290,13 +362,14 @@ pub(crate) async fn export(call: Call) -> Answered {
     let evidence = format!("/v1/controllers/{}/evidence/search", call.controller);
     let messages = call.console.api.post(&evidence, &search).await?;
     let all = json!({
-        "person": call.name, "controller": call.controller, "consent": consent, "messages": messages.get("records"),
+        "person": call.name, "controller": call.controller, "consent": consent,
+            "messages": messages.get("records"),
         "messages_complete": flag(&messages, "complete") && !flag(&messages, "more"),
     });
     download(&all, &format!("person-{}.json", call.name.get(..12).unwrap_or_default()))
 }
 
-/// The page that the API has for printing.
+/// Returns the API's page for printing.
 pub(crate) async fn print(call: Call) -> Answered {
     is_hash(&call.name)?;
     note(&call, Deed::about("person.exported", &call.name)).await?;
@@ -305,12 +378,13 @@ pub(crate) async fn print(call: Call) -> Answered {
     let mut response = Response::new(Body::from(page.body));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
-    let policy = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
+    let policy = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'; \
+                  form-action 'none'";
     headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
     Ok(response)
 }
 
-/// JSON to keep as a file.
+/// Sends JSON to be saved as a file.
 pub(super) fn download(value: &Value, name: &str) -> Answered {
     let body = serde_json::to_vec_pretty(value).map_err(|_| Failure::Fault)?;
     let mut response = Response::new(Body::from(body));

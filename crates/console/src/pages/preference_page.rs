@@ -1,4 +1,4 @@
-//! The preference page of a controller, before its readers see it.
+//! Previews the preference page of a controller.
 
 use axum::http::header::CONTENT_SECURITY_POLICY;
 use maud::{Markup, html};
@@ -11,18 +11,15 @@ use crate::text::Text;
 use crate::value::text;
 use crate::{Answered, Call};
 
-/// The views there are, as the API names them.
+/// The available views, as the API names them.
 const VIEWS: [(&str, Text); 8] = [
-    ("unknown", Text("who said nothing", "wer nichts gesagt hat", "qui n’a rien dit")),
+    ("unknown", Text("someone who never answered", "wer nichts gesagt hat", "qui n’a rien dit")),
     ("granted", Text("who agreed", "wer zugestimmt hat", "qui a accepté")),
-    ("refused", Text("who said no", "wer abgelehnt hat", "qui a refusé")),
-    ("old-link", Text("with an old link", "mit einem alten Link", "avec un ancien lien")),
+    ("refused", Text("someone who refused", "wer abgelehnt hat", "qui a refusé")),
+    ("old-link", Text("an old link", "mit einem alten Link", "avec un ancien lien")),
     ("recorded", Text("after a choice", "nach einer Wahl", "après un choix")),
     ("stopped", Text("after “stop tracking”", "nach „Tracking beenden“", "après « arrêter le suivi »")),
-    (
-        "unusable",
-        Text("with a link that is none", "mit einem Link, der keiner ist", "avec un lien inutilisable"),
-    ),
+    ("unusable", Text("an invalid link", "mit einem Link, der keiner ist", "avec un lien inutilisable")),
     ("new-link", Text("without a link", "ohne Link", "sans lien")),
 ];
 
@@ -38,19 +35,31 @@ pub(crate) async fn page(call: Call) -> Answered {
     let content = html! {
         h1 { (title) }
         p { (call.say(&Text(
-            "What readers of this controller’s mail find behind the link in it. Nothing here can be pressed; the real page is of one person.",
-            "Was Leser der Post dieses Verantwortlichen hinter dem Link darin finden. Hier lässt sich nichts drücken; die echte Seite gehört einer Person.",
-            "Ce que trouvent les lecteurs du courrier de ce responsable derrière le lien qu’il contient. Rien ne peut être actionné ici ; la vraie page est celle d’une personne.",
+            "What readers of this controller’s mail find behind the link in it. Nothing here works; the real \
+             page belongs to one person."
+            ,
+            "Was Leser der Post dieses Verantwortlichen hinter dem Link darin finden. Hier lässt sich nichts \
+             drücken; die echte Seite gehört einer Person."
+            ,
+            "Ce que trouvent les lecteurs du courrier de ce responsable derrière le lien qu’il contient. \
+             Rien ne peut être actionné ici ; la vraie page est celle d’une personne."
+            ,
         ))) }
         (form(&call, view, text(&made, "language")))
         figure {
-            figcaption { (call.say(&Text("As a reader sees it", "Wie ein Leser sie sieht", "Telle que la voit un lecteur"))) }
+            figcaption {
+                (call.say(&Text(
+                    "As a reader sees it",
+                    "Wie ein Leser sie sieht",
+                    "Telle que la voit un lecteur",
+                )))
+            }
             iframe class="tall" sandbox="" title=(title) srcdoc=(text(&made, "page")) {}
         }
         (notice(&call, &made))
     };
     let mut response = shown(&call, &Page::new(title, content));
-    // The frame inherits the policy of the page, and has its styles and its logo within.
+    // The frame inherits the policy of the page, and contains its own styles and logo.
     let page_policy =
         policy(&call.console, "style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-src 'self'");
     response.headers_mut().insert(CONTENT_SECURITY_POLICY, page_policy);
@@ -62,12 +71,25 @@ fn form(call: &Call, view: &str, language: &str) -> Markup {
         form method="get" action="/streams/page" {
             input type="hidden" name="controller" value=(call.controller);
             div class="field" {
-                label for="view" { (call.say(&Text("Seen by somebody", "Gesehen von jemandem,", "Vue par une personne"))) }
-                select id="view" name="view" { @for (name, words) in &VIEWS { option value=(name) selected[*name == view] { (call.say(words)) } } }
+                label for="view" {
+                    (call.say(&Text("Seen by", "Gesehen von jemandem,", "Vue par une personne")))
+                }
+                select id="view" name="view" {
+                    @for (name, words) in &VIEWS {
+                        option value=(name) selected[*name == view] { (call.say(words)) }
+                    }
+                }
             }
             div class="field" {
                 label for="language" { (call.say(&Text("In", "Auf", "En"))) }
-                select id="language" name="language" { @for offered in Language::ALL { option value=(offered.code()) lang=(offered.code()) selected[offered.code() == language] { (offered.own_name()) } } }
+                select id="language" name="language" {
+                    @for offered in Language::ALL {
+                        option value=(offered.code()) lang=(offered.code())
+                            selected[offered.code() == language] {
+                            (offered.own_name())
+                        }
+                    }
+                }
             }
             button { (call.say(&Text("Look", "Ansehen", "Voir"))) }
         }
@@ -78,7 +100,13 @@ fn notice(call: &Call, made: &Value) -> Markup {
     html! {
         h2 { (call.say(&Text("The notice on it", "Der Hinweis darauf", "La notice qui y figure"))) }
         dl {
-            dt { (call.say(&Text("Version, as records of choices name it", "Fassung, wie Aufzeichnungen sie nennen", "Version, telle que les enregistrements la nomment"))) }
+            dt {
+                (call.say(&Text(
+                    "Version, as named in records of choices",
+                    "Fassung, wie Aufzeichnungen sie nennen",
+                    "Version, telle que les enregistrements la nomment",
+                )))
+            }
             dd { (text(made, "notice_version")) }
             dt { (call.say(&Text("SHA-256 of its text", "SHA-256 seines Textes", "SHA-256 de son texte"))) }
             dd { code { (text(made, "text_hash")) } }

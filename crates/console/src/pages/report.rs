@@ -1,4 +1,5 @@
-//! A period's summary for the register of processing, to print. With the figures stands how they were made.
+//! A summary of a period for the record of processing activities, to print. It says how the figures are
+//! computed.
 
 use maud::{Markup, html};
 use serde_json::Value;
@@ -38,20 +39,55 @@ pub(crate) async fn page(call: Call) -> Answered {
     let content = html! {
         h1 { (title) ": " (call.controller) }
         (period(&call, &first, &last))
-        p { (first) " – " (last) " · " (call.say(&Text("made on", "erstellt am", "établi le"))) " " (super::moment(Timestamp::now())) }
+        p {
+            (first)
+            " – "
+            (last)
+            " · "
+            (call.say(&Text("made on", "erstellt am", "établi le")))
+            " "
+            (super::moment(Timestamp::now()))
+        }
         h2 { (call.say(&Text("In short", "Kurz gefasst", "En bref"))) }
         p { (in_short(&call, &sums)) }
         @if sums.recipients > 0 { (columns(call.language, by_day, &names, &sums.outcomes)) }
         div class="columns" {
-            (counts(&call, &Text("What was done", "Was getan wurde", "Ce qui a été fait"), &sums.by_done, |outcome| words::outcome(call.language, outcome)))
-            (counts(&call, &Text("Why", "Warum", "Pourquoi"), &sums.by_rule, |rule| words::rule(call.language, rule)))
-            (counts(&call, &Text("Kinds of mail", "Arten von Post", "Types de courrier"), &sums.by_mailstream, str::to_owned))
-            (counts(&call, &Text("Whose trackers", "Wessen Tracker", "Traceurs de qui"), &sums.by_vendor, str::to_owned))
+            (counts(
+                &call,
+                &Text("What was done", "Was getan wurde", "Ce qui a été fait"),
+                &sums.by_done,
+                |outcome| words::outcome(call.language, outcome),
+            ))
+            (counts(
+                &call,
+                &Text("Why", "Warum", "Pourquoi"),
+                &sums.by_rule,
+                |rule| words::rule(call.language, rule),
+            ))
+            (counts(
+                &call,
+                &Text("Kinds of mail", "Arten von Post", "Types de courrier"),
+                &sums.by_mailstream,
+                str::to_owned,
+            ))
+            (counts(
+                &call,
+                &Text("Whose trackers", "Wessen Tracker", "Traceurs de qui"),
+                &sums.by_vendor,
+                str::to_owned,
+            ))
         }
         h2 { (call.say(&Text("Consent by purpose", "Einwilligung nach Zweck", "Consentement par finalité"))) }
         @match &statistics {
             Ok(statistics) => (overview::consent(&call, statistics)),
-            Err(_) => p class="empty" { (call.say(&Text("It is still being counted.", "Es wird noch gezählt.", "Le comptage est en cours."))) },
+            Err(_) => p class="empty" {
+                (call.say(&Text(
+                    "Counting is still in progress.",
+                    "Es wird noch gezählt.",
+                    "Le comptage est en cours.",
+                )))
+            }
+            ,
         }
         (rules(&call, &policy))
         (method(&call))
@@ -63,10 +99,22 @@ fn period(call: &Call, first: &str, last: &str) -> Markup {
     html! {
         form class="noprint" method="get" action="/report" {
             input type="hidden" name="controller" value=(call.controller);
-            div class="field" { label for="since" { (call.say(&Text("From", "Von", "Du"))) } input id="since" name="since" type="date" value=(first) required; }
-            div class="field" { label for="until" { (call.say(&Text("To", "Bis", "Au"))) } input id="until" name="until" type="date" value=(last) required; }
+            div class="field" {
+                label for="since" { (call.say(&Text("From", "Von", "Du"))) }
+                input id="since" name="since" type="date" value=(first) required;
+            }
+            div class="field" {
+                label for="until" { (call.say(&Text("To", "Bis", "Au"))) }
+                input id="until" name="until" type="date" value=(last) required;
+            }
             button { (call.say(&Text("Show", "Zeigen", "Afficher"))) }
-            span class="soft" { (call.say(&Text("For a PDF, print this page from the browser.", "Für ein PDF drucken Sie diese Seite aus dem Browser.", "Pour un PDF, imprimez cette page depuis le navigateur."))) }
+            span class="soft" {
+                (call.say(&Text(
+                    "For a PDF, print this page from the browser.",
+                    "Für ein PDF drucken Sie diese Seite aus dem Browser.",
+                    "Pour un PDF, imprimez cette page depuis le navigateur.",
+                )))
+            }
         }
     }
 }
@@ -76,13 +124,16 @@ fn in_short(call: &Call, sums: &Sums) -> String {
     let (copies, found, taken) = (number(sums.recipients), number(sums.trackers), number(sums.stripped));
     match call.language.code() {
         "de" => format!(
-            "{copies} Kopien von Nachrichten wurden behandelt. In ihnen standen {found} Tracker; {taken} davon in Kopien, aus denen Tracker entfernt wurden."
+            "{copies} Kopien von Nachrichten wurden behandelt. In ihnen standen {found} Tracker; {taken} \
+             davon in Kopien, aus denen Tracker entfernt wurden."
         ),
         "fr" => format!(
-            "{copies} copies de messages ont été traitées. Elles portaient {found} traceurs, dont {taken} dans des copies d’où les traceurs ont été retirés."
+            "{copies} copies de messages ont été traitées. Elles portaient {found} traceurs, dont {taken} \
+             dans des copies d’où les traceurs ont été retirés."
         ),
         _ => format!(
-            "{copies} copies of messages were handled. They carried {found} trackers, {taken} of them in copies from which trackers were taken out."
+            "{copies} copies of messages were handled. They carried {found} trackers, {taken} of them in \
+             copies from which trackers were removed."
         ),
     }
 }
@@ -97,7 +148,16 @@ fn counts(
         div {
             h2 { (call.say(title)) }
             @if counts.is_empty() { p class="soft" { "–" } } @else {
-                table { tbody { @for (name, count) in greatest(counts, 30) { tr { th scope="row" { (named(name)) } td class="count" { (call.language.number(count)) } } } } }
+                table {
+                    tbody {
+                        @for (name, count) in greatest(counts, 30) {
+                            tr {
+                                th scope="row" { (named(name)) }
+                                td class="count" { (call.language.number(count)) }
+                            }
+                        }
+                    }
+                }
             }
         }
     }
@@ -106,17 +166,48 @@ fn counts(
 fn rules(call: &Call, policy: &Value) -> Markup {
     html! {
         h2 { (call.say(&Text("Rules in force", "Geltende Regeln", "Règles en vigueur"))) }
-        ul { @for jurisdiction in list(policy, "jurisdictions") { li { (text(jurisdiction, "label")) ": " (text(jurisdiction, "source")) " (" (text(jurisdiction, "checked_on")) ")" } } }
+        ul {
+            @for jurisdiction in list(policy, "jurisdictions") {
+                li {
+                    (text(jurisdiction, "label"))
+                    ": "
+                    (text(jurisdiction, "source"))
+                    " ("
+                    (text(jurisdiction, "checked_on"))
+                    ")"
+                }
+            }
+        }
     }
 }
 
 fn method(call: &Call) -> Markup {
     html! {
-        h2 { (call.say(&Text("How these figures are made", "Wie diese Zahlen entstehen", "Comment ces chiffres sont établis"))) }
+        h2 {
+            (call.say(&Text(
+                "How these figures are computed",
+                "Wie diese Zahlen entstehen",
+                "Comment ces chiffres sont établis",
+            )))
+        }
         p { (call.say(&Text(
-            "The relay counts as it writes the evidence of each decision: one copy for each recipient of each message, and each tracker once for each recipient. Days are those of UTC. Consent is counted at the moment named, from what stands then. The evidence itself is chained by hash; pixelward evidence verify checks it, and pixelward evidence report gives the same counts.",
-            "Das Relay zählt, während es den Nachweis jeder Entscheidung schreibt: eine Kopie für jeden Empfänger jeder Nachricht und jeden Tracker einmal je Empfänger. Tage sind die nach UTC. Einwilligungen werden zum genannten Zeitpunkt gezählt, so wie sie dann stehen. Die Nachweise sind durch Hashes verkettet; pixelward evidence verify prüft sie, und pixelward evidence report nennt dieselben Zahlen.",
-            "Le relais compte en écrivant la preuve de chaque décision : une copie par destinataire de chaque message, et chaque traceur une fois par destinataire. Les jours sont ceux d’UTC. Les consentements sont comptés au moment indiqué, tels qu’ils sont alors. Les preuves sont chaînées par empreintes ; pixelward evidence verify les vérifie et pixelward evidence report donne les mêmes chiffres.",
+            "The relay counts when it writes the audit record of a decision: one copy per recipient of each \
+             message, and each tracker once per recipient. Days are in UTC. Consent is counted at the time \
+             given, from what is recorded then. The audit records are chained by hash; pixelward evidence \
+             verify checks the chain, and pixelward evidence report gives the same counts."
+            ,
+            "Das Relay zählt, während es den Nachweis jeder Entscheidung schreibt: eine Kopie für jeden \
+             Empfänger jeder Nachricht und jeden Tracker einmal je Empfänger. Tage sind die nach UTC. \
+             Einwilligungen werden zum genannten Zeitpunkt gezählt, so wie sie dann stehen. Die Nachweise \
+             sind durch Hashes verkettet; pixelward evidence verify prüft sie, und pixelward evidence report \
+             nennt dieselben Zahlen."
+            ,
+            "Le relais compte en écrivant la preuve de chaque décision : une copie par destinataire de \
+             chaque message, et chaque traceur une fois par destinataire. Les jours sont ceux d’UTC. Les \
+             consentements sont comptés au moment indiqué, tels qu’ils sont alors. Les preuves sont chaînées \
+             par empreintes ; pixelward evidence verify les vérifie et pixelward evidence report donne les \
+             mêmes chiffres."
+            ,
         ))) }
     }
 }

@@ -1,4 +1,4 @@
-//! What is in force: kinds of mail, and the rules of jurisdictions with their dates and sources.
+//! The policy in force: mailstreams, and the rules of jurisdictions with their dates and sources.
 
 use maud::{Markup, html};
 use serde_json::Value;
@@ -19,23 +19,42 @@ pub(crate) async fn page(call: Call) -> Answered {
     let warnings: Vec<&str> = all.filter(|warning| !is_of_another(warning, &call)).collect();
     let content = html! {
         h1 { (title) }
-        p { (call.say(&Text("In force since", "In Kraft seit", "En vigueur depuis"))) " " (readable(text(&policy, "since"))) ", "
-            (call.say(&Text("from the configuration of the relay.", "aus der Konfiguration des Relays.", "d’après la configuration du relais."))) }
+        p { (call.say(&Text("In force since", "In Kraft seit", "En vigueur depuis")))
+            " " (readable(text(&policy, "since"))) ", "
+            (call.say(&Text("from the configuration of the relay.", "aus der Konfiguration des Relays.",
+                "d’après la configuration du relais."))) }
         @if !warnings.is_empty() && call.session()?.rights.allow_all(&crate::config::console::Role::ALL) {
-            ul class="alarms" lang="en" { @for warning in &warnings { li { span class="warn" { (warning) } } } }
+            ul class="alarms" lang="en" {
+                @for warning in &warnings { li { span class="warn" { (warning) } } }
+            }
         }
         h2 { (call.controller) }
         (controller(&call, &declared))
-        p { a href=(call.to("/streams/page")) { (call.say(&Text("The preference page as readers see it", "Die Einstellungsseite, wie Leser sie sehen", "La page de préférences telle que la voient les lecteurs"))) } }
+        p {
+            a href=(call.to("/streams/page")) {
+                (call.say(&Text(
+                    "The preference page as readers see it",
+                    "Die Einstellungsseite, wie Leser sie sehen",
+                    "La page de préférences telle que la voient les lecteurs",
+                )))
+            }
+        }
         h2 { (call.say(&Text("Kinds of mail", "Arten von Post", "Types de courrier"))) }
         (streams(&call, &declared))
-        h2 { (call.say(&Text("Rules of jurisdictions", "Regeln der Rechtsordnungen", "Règles des juridictions"))) }
+        h2 {
+            (call.say(&Text(
+                "Rules of jurisdictions",
+                "Regeln der Rechtsordnungen",
+                "Règles des juridictions",
+            )))
+        }
         (rules(&call, &policy))
     };
     Ok(shown(&call, &Page::new(title, content)))
 }
 
-/// Whether a warning begins with the name of a controller that is not looked at: `controller club: …`, `mailstream news of club: …`.
+/// Returns whether a warning begins with the name of another controller: `controller club: …`, `mailstream
+/// news of club: …`.
 fn is_of_another(warning: &str, call: &Call) -> bool {
     let subject = warning.split_once(": ").map_or("", |(subject, _)| subject);
     let of_stream = || subject.strip_prefix("mailstream ").and_then(|rest| Some(rest.rsplit_once(" of ")?.1));
@@ -46,7 +65,7 @@ fn is_of_another(warning: &str, call: &Call) -> bool {
 fn controller(call: &Call, controller: &Value) -> Markup {
     let grant = match text(controller, "on_grant") {
         "gate" => Text(
-            "a gated pixel takes the tracker’s place",
+            "a gated pixel replaces the tracker",
             "ein Pixel mit Schranke tritt an die Stelle des Trackers",
             "un pixel à barrière remplace le traceur",
         ),
@@ -56,7 +75,7 @@ fn controller(call: &Call, controller: &Value) -> Markup {
             "le traceur reste ; un retrait n’atteint pas le courrier livré",
         ),
         _ => Text(
-            "trackers are taken out all the same",
+            "trackers are removed anyway",
             "Tracker werden trotzdem entfernt",
             "les traceurs sont retirés quand même",
         ),
@@ -67,10 +86,26 @@ fn controller(call: &Call, controller: &Value) -> Markup {
     };
     html! {
         dl {
-            dt { (call.say(&Text("Where somebody agreed", "Wo jemand zustimmte", "En cas d’accord"))) } dd { (call.say(&grant)) }
-            dt { (call.say(&Text("Where readers find more", "Wo Leser mehr erfahren", "Où les lecteurs en savent plus"))) } dd { (maybe(controller, "notice_url").unwrap_or("–")) }
-            dt { (call.say(&Text("Address of its pages", "Adresse seiner Seiten", "Adresse de ses pages"))) } dd { (maybe(controller, "public_url").unwrap_or("–")) }
-            dt { (call.say(&Text("Erased without news after", "Ohne Neues gelöscht nach", "Effacés sans nouvelles après"))) } dd { (days(number(controller, "retention_days"))) }
+            dt { (call.say(&Text("For people who agreed", "Wo jemand zustimmte", "En cas d’accord"))) }
+            dd { (call.say(&grant)) }
+            dt {
+                (call.say(&Text(
+                    "Notice for readers",
+                    "Wo Leser mehr erfahren",
+                    "Où les lecteurs en savent plus",
+                )))
+            }
+            dd { (maybe(controller, "notice_url").unwrap_or("–")) }
+            dt { (call.say(&Text("Base URL of its pages", "Adresse seiner Seiten", "Adresse de ses pages"))) }
+            dd { (maybe(controller, "public_url").unwrap_or("–")) }
+            dt {
+                (call.say(&Text(
+                    "Erased without news after",
+                    "Ohne Neues gelöscht nach",
+                    "Effacés sans nouvelles après",
+                )))
+            }
+            dd { (days(number(controller, "retention_days"))) }
         }
     }
 }
@@ -79,7 +114,7 @@ fn streams(call: &Call, controller: &Value) -> Markup {
     let columns = [
         Text("Name", "Name", "Nom"),
         Text("Mode", "Betrieb", "Mode"),
-        Text("Opens are for", "Öffnungen dienen", "Les ouvertures servent à"),
+        Text("Opens are used for", "Öffnungen dienen", "Les ouvertures servent à"),
         Text("Asked for", "Verlangt", "Demandé"),
         Text("Exemption", "Ausnahme", "Exemption"),
         Text("Rules", "Regeln", "Règles"),
@@ -92,12 +127,40 @@ fn streams(call: &Call, controller: &Value) -> Markup {
                 @for stream in list(controller, "mailstreams") {
                     tr {
                         th scope="row" { (text(stream, "name")) }
-                        td { @if text(stream, "mode") == "observe" { span class="warn" { (call.say(&Text("observe", "beobachten", "observer"))) } } @else { (call.say(&Text("enforce", "durchsetzen", "appliquer"))) } }
-                        td class="prose" { (list(stream, "purposes").iter().filter_map(Value::as_str).map(|purpose| words::purpose(call.language, purpose)).collect::<Vec<_>>().join(", ")) }
+                        td {
+                            @if text(stream, "mode") == "observe" {
+                                span class="warn" { (call.say(&Text("observe", "beobachten", "observer"))) }
+                            } @else {
+                                (call.say(&Text("enforce", "durchsetzen", "appliquer")))
+                            }
+                        }
+                        td class="prose" {
+                            (list(
+                                stream,
+                                "purposes",
+                            ).iter().filter_map(Value::as_str).map(|purpose| words::purpose(call.language,
+                                purpose)).collect::<Vec<_>>().join(", "))
+                        }
                         td { (text(stream, "requested")) }
-                        td { (maybe(stream, "exemption").unwrap_or("–")) @if flag(stream, "consent_request") { " " (call.say(&Text("(asks for consent)", "(bittet um Einwilligung)", "(demande le consentement)"))) } }
+                        td {
+                            (maybe(stream, "exemption").unwrap_or("–"))
+                            @if flag(stream, "consent_request") {
+                                " "
+                                (call.say(&Text(
+                                    "(asks for consent)",
+                                    "(bittet um Einwilligung)",
+                                    "(demande le consentement)",
+                                )))
+                            }
+                        }
                         td { (text(stream, "jurisdiction")) }
-                        td { (text(stream, "extent")) (call.say(&Text(", receipts: ", ", Empfangsbestätigungen: ", ", accusés : "))) (text(stream, "receipts")) (call.say(&Text(", links: ", ", Links: ", ", liens : "))) (text(stream, "links")) }
+                        td {
+                            (text(stream, "extent"))
+                            (call.say(&Text(", receipts: ", ", Empfangsbestätigungen: ", ", accusés : ")))
+                            (text(stream, "receipts"))
+                            (call.say(&Text(", links: ", ", Links: ", ", liens : ")))
+                            (text(stream, "links"))
+                        }
                     }
                 }
             }
@@ -129,11 +192,20 @@ fn rules(call: &Call, policy: &Value) -> Markup {
                 @for jurisdiction in list(policy, "jurisdictions") {
                     tr {
                         th scope="row" class="nowrap" { (text(jurisdiction, "label")) }
-                        td class="nowrap" { (text(jurisdiction, "effective_from").get(..10).unwrap_or_default()) }
+                        td class="nowrap" {
+                            (text(jurisdiction, "effective_from").get(..10).unwrap_or_default())
+                        }
                         td { (need(flag(jurisdiction, "opens_need_consent"))) }
                         td { (need(flag(jurisdiction, "links_need_consent"))) }
                         td class="prose" { (joined(jurisdiction, "exemptions")) }
-                        td class="prose" lang="en" { (text(jurisdiction, "source")) @if flag(jurisdiction, "own") { " (" (call.say(&Text("the operator’s own", "vom Betreiber", "de l’exploitant"))) ")" } }
+                        td class="prose" lang="en" {
+                            (text(jurisdiction, "source"))
+                            @if flag(jurisdiction, "own") {
+                                " ("
+                                (call.say(&Text("added by the operator", "vom Betreiber", "de l’exploitant")))
+                                ")"
+                            }
+                        }
                         td class="nowrap" { (text(jurisdiction, "checked_on")) }
                     }
                 }

@@ -1,4 +1,4 @@
-//! Trying rules out: a message before and after, and why. Nothing of it is kept.
+//! Tries rules out: a message before and after, and why. Nothing is kept.
 
 use axum::http::header::CONTENT_SECURITY_POLICY;
 use base64::Engine;
@@ -12,7 +12,7 @@ use crate::text::Text;
 use crate::value::{joined, list, maybe, text};
 use crate::{Answered, Call, Failure, words};
 
-/// What a reader can be taken to have said.
+/// What a reader may be supposed to have said.
 const STATES: [&str; 4] = ["granted", "refused", "withdrawn", "asked"];
 
 pub(crate) async fn page(call: Call) -> Answered {
@@ -20,9 +20,15 @@ pub(crate) async fn page(call: Call) -> Answered {
     let content = html! {
         h1 { (title) }
         p { (call.say(&Text(
-            "Choose or paste a message, and see what the relay would do with it. Nothing is kept, sent or fetched.",
-            "Wählen Sie eine Nachricht oder fügen Sie eine ein und sehen Sie, was das Relay damit täte. Nichts wird aufbewahrt, versandt oder geladen.",
-            "Choisissez ou collez un message et voyez ce que le relais en ferait. Rien n’est gardé, envoyé ni chargé.",
+            "Choose or paste a message, and see what the relay would do with it. Nothing is kept, sent or \
+             fetched."
+            ,
+            "Wählen Sie eine Nachricht oder fügen Sie eine ein und sehen Sie, was das Relay damit täte. \
+             Nichts wird aufbewahrt, versandt oder geladen."
+            ,
+            "Choisissez ou collez un message et voyez ce que le relais en ferait. Rien n’est gardé, envoyé \
+             ni chargé."
+            ,
         ))) }
         (form(&call).await?)
     };
@@ -49,17 +55,31 @@ async fn form(call: &Call) -> Result<Markup, Failure> {
             input type="hidden" name="controller" value=(call.controller);
             div class="field" {
                 label for="mailstream" { (call.say(&Text("Mailstream", "Mailart", "Flux"))) }
-                select id="mailstream" name="mailstream" { @for stream in &streams { option value=(stream) selected[stream == mailstream] { (stream) } } }
+                select id="mailstream" name="mailstream" {
+                    @for stream in &streams {
+                        option value=(stream) selected[stream == mailstream] { (stream) }
+                    }
+                }
             }
             div class="field" {
                 label for="state" { (call.say(&Text("The reader has", "Die Person hat", "La personne a"))) }
                 select id="state" name="state" {
                     option value="" { (call.say(&Text("said nothing", "nichts gesagt", "rien dit"))) }
-                    @for states in STATES { option value=(states) selected[states == state] { (words::state(call.language, states)) } }
+                    @for states in STATES {
+                        option value=(states) selected[states == state] {
+                            (words::state(call.language, states))
+                        }
+                    }
                 }
             }
             div class="field" {
-                label for="file" { (call.say(&Text("Message as a file (.eml)", "Nachricht als Datei (.eml)", "Message en fichier (.eml)"))) }
+                label for="file" {
+                    (call.say(&Text(
+                        "Message as a file (.eml)",
+                        "Nachricht als Datei (.eml)",
+                        "Message en fichier (.eml)",
+                    )))
+                }
                 input id="file" name="file" type="file" accept=".eml,message/rfc822,text/plain";
             }
             div class="field full" {
@@ -97,7 +117,7 @@ pub(crate) async fn tried(call: Call) -> Answered {
         (form(&call).await?)
     };
     let mut response = shown(&call, &Page::new(title, content));
-    // The frames inherit the policy of the page, and mail has its styles within.
+    // The frames inherit the policy of the page, and mail contains its own styles.
     let page_policy =
         policy(&call.console, "style-src 'self' 'unsafe-inline'; img-src 'self'; frame-src 'self'");
     response.headers_mut().insert(CONTENT_SECURITY_POLICY, page_policy);
@@ -116,15 +136,15 @@ fn told(call: &Call, done: &Value) -> Markup {
         ),
         "rejected" => Text("It would be rejected.", "Sie würde abgewiesen.", "Il serait rejeté."),
         "rewritten" => {
-            Text("Trackers would be taken out.", "Tracker würden entfernt.", "Les traceurs seraient retirés.")
+            Text("Trackers would be removed.", "Tracker würden entfernt.", "Les traceurs seraient retirés.")
         }
         "swapped" => Text(
-            "A pixel of the relay’s own would take the tracker’s place.",
+            "A pixel of the relay would replace the tracker.",
             "Ein eigenes Pixel des Relays träte an die Stelle des Trackers.",
             "Un pixel propre au relais remplacerait le traceur.",
         ),
         "rewritten_strictly" => Text(
-            "Every remote request would be taken out.",
+            "Every remote request would be removed.",
             "Jeder Abruf von außen würde entfernt.",
             "Toute requête distante serait retirée.",
         ),
@@ -156,18 +176,30 @@ fn told(call: &Call, done: &Value) -> Markup {
                     th scope="col" { (call.say(&Text("Place", "Ort", "Endroit"))) }
                     th scope="col" { (call.say(&Text("Vendor", "Anbieter", "Fournisseur"))) }
                     th scope="col" { (call.say(&Text("Reports to", "Meldet an", "Signale à"))) }
-                    th scope="col" { (call.say(&Text("What speaks for it", "Was dafür spricht", "Ce qui l’indique"))) }
-                    th scope="col" { (call.say(&Text("What becomes of it", "Was daraus wird", "Ce qu’il devient"))) }
+                    th scope="col" {
+                        (call.say(&Text("Signals for it", "Was dafür spricht", "Ce qui l’indique")))
+                    }
+                    th scope="col" {
+                        (call.say(&Text("What becomes of it", "Was daraus wird", "Ce qu’il devient")))
+                    }
                 } }
                 tbody {
                     @for tracker in list(done, "trackers") {
-                        tr { th scope="row" { (text(tracker, "carrier")) } td { (maybe(tracker, "vendor").unwrap_or("?")) } td { code { (text(tracker, "host")) } } td class="prose" { (joined(tracker, "reasons")) } td { (fate(call, tracker)) } }
+                        tr {
+                            th scope="row" { (text(tracker, "carrier")) }
+                            td { (maybe(tracker, "vendor").unwrap_or("?")) }
+                            td { code { (text(tracker, "host")) } }
+                            td class="prose" { (joined(tracker, "reasons")) }
+                            td { (fate(call, tracker)) }
+                        }
                     }
                 }
             } }
         }
         div class="pair" {
-            @for (title, name) in [(Text("Before", "Vorher", "Avant"), "before"), (Text("After", "Nachher", "Après"), "after")] {
+            @for (title, name) in
+                [(Text("Before", "Vorher", "Avant"), "before"),
+                    (Text("After", "Nachher", "Après"), "after")] {
                 figure {
                     figcaption { (call.say(&title)) }
                     iframe sandbox="" title=(call.say(&title)) srcdoc=(text(done, name)) {}
@@ -177,7 +209,7 @@ fn told(call: &Call, done: &Value) -> Markup {
     }
 }
 
-/// What would be done with one tracker, and what would stand there.
+/// Renders what would be done with one tracker, and what would replace it.
 fn fate(call: &Call, tracker: &Value) -> Markup {
     let words = match text(tracker, "becomes") {
         "keep" => call.say(&Text("stays", "bleibt", "reste")).to_owned(),

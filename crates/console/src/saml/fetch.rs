@@ -1,4 +1,4 @@
-//! Getting an identity provider's metadata.
+//! Fetches an identity provider's metadata.
 
 use std::time::Duration;
 
@@ -7,12 +7,12 @@ use hyper::{Method, Uri};
 use crate::client::{ApiError, Client};
 use crate::config::console::Metadata;
 
-/// The largest metadata that is read, in bytes.
+/// The maximum size of metadata, in bytes.
 const MAX: u64 = 4 << 20;
-/// How long getting it may take.
+/// The time limit for fetching it.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The text of the metadata.
+/// Returns the text of the metadata.
 pub(super) async fn metadata(source: &Metadata) -> Result<String, String> {
     match source {
         Metadata::File(path) => {
@@ -25,7 +25,7 @@ pub(super) async fn metadata(source: &Metadata) -> Result<String, String> {
         }
         Metadata::Url(url, ca_file) => {
             let client = Client::to(url, ca_file.as_deref(), PATIENCE)?;
-            let uri: Uri = url.parse().map_err(|_| format!("{url:?} is no web address"))?;
+            let uri: Uri = url.parse().map_err(|_| format!("invalid web address {url:?}"))?;
             let path = uri.path_and_query().map_or("/", |path| path.as_str());
             let kinds = "application/samlmetadata+xml, application/xml, text/xml, */*;q=0.1";
             let answer = client.ask(Method::GET, path, kinds, None).await;
@@ -38,7 +38,7 @@ pub(super) async fn metadata(source: &Metadata) -> Result<String, String> {
             if body.len() as u64 > MAX {
                 return Err(format!("{url}: it is larger than {MAX} bytes"));
             }
-            String::from_utf8(body.to_vec()).map_err(|_| format!("{url}: it is no UTF-8"))
+            String::from_utf8(body.to_vec()).map_err(|_| format!("{url}: it is not UTF-8"))
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What is needed of an identity provider's metadata.
+//! The required parts of an identity provider's metadata.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -9,19 +9,19 @@ use super::message::escaped;
 const METADATA: &str = "urn:oasis:names:tc:SAML:2.0:metadata";
 const DSIG: &str = "http://www.w3.org/2000/09/xmldsig#";
 const REDIRECT: &str = "urn:oasis:names:tc:SAML:2.0:bindings:HTTP-Redirect";
-/// The most keys that are taken.
+/// The maximum number of keys.
 const MAX_KEYS: usize = 16;
 
 /// An identity provider.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Idp {
-    /// Its name.
+    /// The entity ID.
     pub(super) entity_id: String,
-    /// The certificates of the keys it signs with, in DER. Never none. While it changes its key there are two.
+    /// The certificates of its signing keys, in DER. Never empty. During a key change there are two.
     pub(super) certificates: Vec<Vec<u8>>,
     /// Where browsers go to sign in.
     pub(super) login: String,
-    /// Where they go to sign out.
+    /// Where browsers go to sign out.
     pub(super) logout: Option<String>,
 }
 
@@ -37,7 +37,7 @@ impl Idp {
         let mut all = document.descendants().filter(role);
         let role = all.next().ok_or_else(|| wrong("it has no IDPSSODescriptor"))?;
         if all.next().is_some() {
-            return Err(wrong("it has several identity providers; give the metadata of one"));
+            return Err(wrong("it has several identity providers; use the metadata of one"));
         }
         let entity = role.parent().filter(|parent| parent.has_tag_name((METADATA, "EntityDescriptor")));
         let entity_id = entity.and_then(|entity| entity.attribute("entityID")).filter(|id| !id.is_empty());
@@ -55,7 +55,7 @@ impl Idp {
         })
     }
 
-    /// The same once for each kind of key, with the keys of that kind alone.
+    /// Returns one copy for each type of key, with only the keys of that type.
     pub(super) fn by_kind(&self) -> Vec<Idp> {
         let mut kinds: Vec<(String, Idp)> = Vec::new();
         for certificate in &self.certificates {
@@ -68,23 +68,25 @@ impl Idp {
         kinds.into_iter().map(|(_, idp)| idp).collect()
     }
 
-    /// Metadata with the name and the keys alone.
+    /// Builds metadata with only the name and the keys.
     pub(super) fn bare(&self) -> String {
         let keys: String = self
             .certificates
             .iter()
             .map(|certificate| {
                 format!(
-                    "<md:KeyDescriptor use=\"signing\"><ds:KeyInfo><ds:X509Data><ds:X509Certificate>{}</ds:X509Certificate></ds:X509Data>\
-                     </ds:KeyInfo></md:KeyDescriptor>",
+                    "<md:KeyDescriptor use=\"signing\"><ds:KeyInfo><ds:X509Data><ds:X509Certificate>\
+                     {}</ds:X509Certificate></ds:X509Data></ds:KeyInfo></md:KeyDescriptor>",
                     STANDARD.encode(certificate)
                 )
             })
             .collect();
         format!(
-            "<md:EntityDescriptor xmlns:md=\"{METADATA}\" xmlns:ds=\"{DSIG}\" entityID=\"{}\"><md:IDPSSODescriptor \
-             protocolSupportEnumeration=\"urn:oasis:names:tc:SAML:2.0:protocol\">{keys}<md:SingleSignOnService Binding=\"{REDIRECT}\" \
-             Location=\"{}\"/></md:IDPSSODescriptor></md:EntityDescriptor>",
+            "<md:EntityDescriptor xmlns:md=\"{METADATA}\" xmlns:ds=\"{DSIG}\" \
+             entityID=\"{}\"><md:IDPSSODescriptor \
+             protocolSupportEnumeration=\"urn:oasis:names:tc:SAML:2.0:protocol\">\
+             {keys}<md:SingleSignOnService Binding=\"{REDIRECT}\" Location=\"{}\"/></md:IDPSSODescriptor>\
+             </md:EntityDescriptor>",
             escaped(&self.entity_id),
             escaped(&self.login)
         )
@@ -98,13 +100,13 @@ fn endpoint(role: Node<'_, '_>, name: &str) -> Option<String> {
     locations.filter(|location| is_web(location)).map(str::to_owned).next()
 }
 
-/// An address that a browser can be led to.
+/// Returns whether a browser can be redirected to an address.
 fn is_web(text: &str) -> bool {
     let is_known = text.starts_with("https://") || text.starts_with("http://");
     is_known && text.len() <= 2048 && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"')
 }
 
-/// The certificates for signing; those without a use count for everything.
+/// Returns the signing certificates; those without a use apply to everything.
 fn certificates(role: Node<'_, '_>) -> Result<Vec<Vec<u8>>, String> {
     let keys = role.children().filter(|node| node.has_tag_name((METADATA, "KeyDescriptor")));
     let signing = keys.filter(|key| matches!(key.attribute("use"), None | Some("signing")));
@@ -113,7 +115,7 @@ fn certificates(role: Node<'_, '_>) -> Result<Vec<Vec<u8>>, String> {
     let mut all = Vec::new();
     for text in texts.filter_map(|node| node.text()) {
         let bare: String = text.chars().filter(|character| !character.is_whitespace()).collect();
-        let der = STANDARD.decode(bare).map_err(|_| "a certificate is no base64")?;
+        let der = STANDARD.decode(bare).map_err(|_| "a certificate is not base64")?;
         super::sign::public_key(&der).ok_or("a certificate cannot be read")?;
         if !all.contains(&der) {
             all.push(der);

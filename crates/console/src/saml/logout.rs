@@ -1,4 +1,4 @@
-//! Single logout by the redirect binding, begun here or by the identity provider.
+//! Single logout by the redirect binding, started here or by the identity provider.
 
 use super::outline::{instant, issuer, parsed};
 use super::{Saml, SamlError, message, query, sign};
@@ -7,21 +7,21 @@ use crate::session::{Federated, Session, random};
 
 const PROTOCOL: &str = "urn:oasis:names:tc:SAML:2.0:protocol";
 const ASSERTION: &str = "urn:oasis:names:tc:SAML:2.0:assertion";
-/// For how long a wish to end a session counts, in milliseconds.
+/// How long a logout request is valid, in milliseconds.
 const LIFETIME: i64 = 300_000;
 
-/// Sessions that the identity provider wants ended.
+/// Sessions that the identity provider wants to end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Ending {
     name_id: String,
-    /// Only these of the person's sessions; all of them where there is none.
+    /// Only these sessions of the person; all of them if empty.
     indexes: Vec<String>,
-    /// Where the browser goes with the word that it is done.
+    /// Where the browser goes with the confirmation.
     pub(crate) onward: Option<String>,
 }
 
 impl Ending {
-    /// Whether a session is one of them.
+    /// Returns whether a session is one of them.
     pub(crate) fn fits(&self, session: &Session) -> bool {
         session.saml.as_ref().is_some_and(|saml| {
             let is_named = self.indexes.is_empty()
@@ -32,7 +32,8 @@ impl Ending {
 }
 
 impl Saml {
-    /// Where a browser goes to end the identity provider's session, too; `None` where it has no place for that.
+    /// Returns where a browser goes to end the identity provider's session too; `None` if it has no such
+    /// place.
     pub(crate) fn logout(&self, whose: &Federated) -> Option<String> {
         let to = self.idp().logout.clone()?;
         let id = format!("_{}", random()?);
@@ -40,36 +41,34 @@ impl Saml {
         message::redirect(&to, "SAMLRequest", &request, None, self.key.as_ref())
     }
 
-    /// Reads the identity provider's wish to end sessions. It must be signed, of now, and new.
+    /// Reads the identity provider's logout request. It must be signed, current and new.
     pub(crate) fn ending(&self, raw_query: &str, now: Timestamp) -> Result<Ending, SamlError> {
         let idp = self.idp();
         sign::verified(raw_query, "SAMLRequest", &idp.certificates)?;
         let pairs = query::pairs(raw_query).ok_or(SamlError::Malformed("the query"))?;
         let value = |name: &str| pairs.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
-        let xml =
-            message::inflated(value("SAMLRequest").ok_or(SamlError::Malformed("there is no request"))?)?;
+        let xml = message::inflated(value("SAMLRequest").ok_or(SamlError::Malformed("missing request"))?)?;
         let document = parsed(&xml)?;
         let root = document.root_element();
         if !root.has_tag_name((PROTOCOL, "LogoutRequest")) || root.attribute("Version") != Some("2.0") {
-            return Err(SamlError::Malformed("it is no request to end a session"));
+            return Err(SamlError::Malformed("not a logout request"));
         }
         if issuer(root)? != idp.entity_id {
-            return Err(SamlError::Unfit("it is of another issuer"));
+            return Err(SamlError::Unfit("from another issuer"));
         }
         if root.attribute("Destination").is_some_and(|destination| destination != self.logout_url()) {
-            return Err(SamlError::Unfit("it is for another address"));
+            return Err(SamlError::Unfit("for another address"));
         }
         let skew = i64::try_from(self.settings.clock_skew.as_millis()).unwrap_or(i64::MAX);
         let issued = instant(root, "IssueInstant")?;
         let is_over =
             root.attribute("NotOnOrAfter").is_some() && instant(root, "NotOnOrAfter")? + skew <= now.0;
         if issued > now.0 + skew || issued + LIFETIME < now.0 || is_over {
-            return Err(SamlError::Unfit("it is not of now"));
+            return Err(SamlError::Unfit("not current"));
         }
-        let id =
-            root.attribute("ID").filter(|id| !id.is_empty()).ok_or(SamlError::Malformed("it has no id"))?;
+        let id = root.attribute("ID").filter(|id| !id.is_empty()).ok_or(SamlError::Malformed("no id"))?;
         let name = root.children().find(|node| node.has_tag_name((ASSERTION, "NameID")));
-        let name = name.and_then(|name| name.text()).ok_or(SamlError::Malformed("it names nobody"))?;
+        let name = name.and_then(|name| name.text()).ok_or(SamlError::Malformed("no name"))?;
         let indexes = root.children().filter(|node| node.has_tag_name((PROTOCOL, "SessionIndex")));
         let indexes = indexes.filter_map(|index| index.text()).map(str::to_owned).collect();
         self.used.claim(id, Timestamp(issued + LIFETIME + skew), now)?;

@@ -1,4 +1,4 @@
-//! What the console says to identity providers, and the redirect binding.
+//! The console's messages to identity providers, and the redirect binding.
 
 use std::io::{Read, Write};
 
@@ -20,17 +20,19 @@ const POST: &str = "urn:oasis:names:tc:SAML:2.0:bindings:HTTP-POST";
 const REDIRECT: &str = "urn:oasis:names:tc:SAML:2.0:bindings:HTTP-Redirect";
 const SUCCESS: &str = "urn:oasis:names:tc:SAML:2.0:status:Success";
 
-/// Text that no markup can be made of.
+/// Escapes everything that could be markup.
 pub(super) fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
-/// The metadata of the console. It asks for signed assertions, takes responses by POST alone, and has no key for encryption.
+/// Builds the metadata of the console. It requests signed assertions, accepts responses only by POST, and has
+/// no key for encryption.
 pub(super) fn metadata(entity_id: &str, acs: &str, logout: &str, certificate: Option<&str>) -> String {
     let key = certificate.map_or(String::new(), |certificate| {
         format!(
-            "\n    <md:KeyDescriptor use=\"signing\"><ds:KeyInfo xmlns:ds=\"http://www.w3.org/2000/09/xmldsig#\"><ds:X509Data>\
-             <ds:X509Certificate>{certificate}</ds:X509Certificate></ds:X509Data></ds:KeyInfo></md:KeyDescriptor>"
+            "\n    <md:KeyDescriptor use=\"signing\"><ds:KeyInfo \
+             xmlns:ds=\"http://www.w3.org/2000/09/xmldsig#\"><ds:X509Data><ds:X509Certificate>\
+             {certificate}</ds:X509Certificate></ds:X509Data></ds:KeyInfo></md:KeyDescriptor>"
         )
     });
     let (entity_id, acs, logout) = (escaped(entity_id), escaped(acs), escaped(logout));
@@ -38,24 +40,26 @@ pub(super) fn metadata(entity_id: &str, acs: &str, logout: &str, certificate: Op
     format!(
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n\
          <md:EntityDescriptor xmlns:md=\"urn:oasis:names:tc:SAML:2.0:metadata\" entityID=\"{entity_id}\">\n  \
-         <md:SPSSODescriptor AuthnRequestsSigned=\"{is_signed}\" WantAssertionsSigned=\"true\" protocolSupportEnumeration=\"{PROTOCOL}\">{key}\n    \
-         <md:SingleLogoutService Binding=\"{REDIRECT}\" Location=\"{logout}\"/>\n    \
-         <md:AssertionConsumerService Binding=\"{POST}\" Location=\"{acs}\" index=\"0\" isDefault=\"true\"/>\n  \
-         </md:SPSSODescriptor>\n</md:EntityDescriptor>\n"
+         <md:SPSSODescriptor AuthnRequestsSigned=\"{is_signed}\" WantAssertionsSigned=\"true\" \
+         protocolSupportEnumeration=\"{PROTOCOL}\">{key}\n    <md:SingleLogoutService Binding=\"{REDIRECT}\" \
+         Location=\"{logout}\"/>\n    <md:AssertionConsumerService Binding=\"{POST}\" Location=\"{acs}\" \
+         index=\"0\" isDefault=\"true\"/>\n  </md:SPSSODescriptor>\n\
+         </md:EntityDescriptor>\n"
     )
 }
 
-/// A moment as SAML writes it, to the second.
+/// Formats a moment for SAML, to the second.
 fn instant(now: Timestamp) -> String {
     let whole = Timestamp(now.0.div_euclid(1000) * 1000);
     whole.to_string()
 }
 
-/// The wish that somebody sign in.
+/// Builds a sign-in request.
 pub(super) fn authn_request(id: &str, entity_id: &str, acs: &str, to: &str, now: Timestamp) -> String {
     format!(
-        "<samlp:AuthnRequest xmlns:samlp=\"{PROTOCOL}\" xmlns:saml=\"{ASSERTION}\" ID=\"{id}\" Version=\"2.0\" IssueInstant=\"{}\" \
-         Destination=\"{}\" ProtocolBinding=\"{POST}\" AssertionConsumerServiceURL=\"{}\"><saml:Issuer>{}</saml:Issuer></samlp:AuthnRequest>",
+        "<samlp:AuthnRequest xmlns:samlp=\"{PROTOCOL}\" xmlns:saml=\"{ASSERTION}\" ID=\"{id}\" \
+         Version=\"2.0\" IssueInstant=\"{}\" Destination=\"{}\" ProtocolBinding=\"{POST}\" \
+         AssertionConsumerServiceURL=\"{}\"><saml:Issuer>{}</saml:Issuer></samlp:AuthnRequest>",
         instant(now),
         escaped(to),
         escaped(acs),
@@ -63,7 +67,7 @@ pub(super) fn authn_request(id: &str, entity_id: &str, acs: &str, to: &str, now:
     )
 }
 
-/// The wish that a session be ended.
+/// Builds a logout request.
 pub(super) fn logout_request(
     id: &str,
     entity_id: &str,
@@ -77,8 +81,9 @@ pub(super) fn logout_request(
         format!("<samlp:SessionIndex>{}</samlp:SessionIndex>", escaped(index))
     });
     format!(
-        "<samlp:LogoutRequest xmlns:samlp=\"{PROTOCOL}\" xmlns:saml=\"{ASSERTION}\" ID=\"{id}\" Version=\"2.0\" IssueInstant=\"{}\" \
-         Destination=\"{}\"><saml:Issuer>{}</saml:Issuer><saml:NameID{format}>{}</saml:NameID>{index}</samlp:LogoutRequest>",
+        "<samlp:LogoutRequest xmlns:samlp=\"{PROTOCOL}\" xmlns:saml=\"{ASSERTION}\" ID=\"{id}\" \
+         Version=\"2.0\" IssueInstant=\"{}\" Destination=\"{}\"><saml:Issuer>{}</saml:Issuer>\
+         <saml:NameID{format}>{}</saml:NameID>{index}</samlp:LogoutRequest>",
         instant(now),
         escaped(to),
         escaped(entity_id),
@@ -86,12 +91,13 @@ pub(super) fn logout_request(
     )
 }
 
-/// The word that a session was ended.
+/// Builds a logout response.
 pub(super) fn logout_response(id: &str, entity_id: &str, to: &str, request: &str, now: Timestamp) -> String {
     format!(
-        "<samlp:LogoutResponse xmlns:samlp=\"{PROTOCOL}\" xmlns:saml=\"{ASSERTION}\" ID=\"{id}\" Version=\"2.0\" IssueInstant=\"{}\" \
-         Destination=\"{}\" InResponseTo=\"{}\"><saml:Issuer>{}</saml:Issuer><samlp:Status><samlp:StatusCode Value=\"{SUCCESS}\"/>\
-         </samlp:Status></samlp:LogoutResponse>",
+        "<samlp:LogoutResponse xmlns:samlp=\"{PROTOCOL}\" xmlns:saml=\"{ASSERTION}\" ID=\"{id}\" \
+         Version=\"2.0\" IssueInstant=\"{}\" Destination=\"{}\" InResponseTo=\"{}\"><saml:Issuer>\
+         {}</saml:Issuer><samlp:Status><samlp:StatusCode Value=\"{SUCCESS}\"/></samlp:Status>\
+         </samlp:LogoutResponse>",
         instant(now),
         escaped(to),
         escaped(request),
@@ -99,7 +105,8 @@ pub(super) fn logout_response(id: &str, entity_id: &str, to: &str, request: &str
     )
 }
 
-/// The address that carries a message by the redirect binding, signed where there is a key; `None` where it cannot be made.
+/// Returns the address that carries a message by the redirect binding, signed if there is a key; `None` if
+/// that fails.
 pub(super) fn redirect(
     to: &str,
     name: &str,
@@ -122,22 +129,22 @@ pub(super) fn redirect(
     Some(format!("{to}{sign}{signed}"))
 }
 
-/// The text of a message that came by the redirect binding. However well it is packed, it has a largest size.
+/// Reads a message received by the redirect binding, with a limit on its inflated size.
 pub(super) fn inflated(value: &str) -> Result<String, SamlError> {
     if value.len() > MAX_MESSAGE {
-        return Err(SamlError::Malformed("it is too large"));
+        return Err(SamlError::Malformed("too large"));
     }
-    let bytes = STANDARD.decode(value).map_err(|_| SamlError::Malformed("it is no base64"))?;
+    let bytes = STANDARD.decode(value).map_err(|_| SamlError::Malformed("not base64"))?;
     let mut text = Vec::new();
     let most = MAX_MESSAGE as u64 + 1;
     DeflateDecoder::new(bytes.as_slice())
         .take(most)
         .read_to_end(&mut text)
-        .map_err(|_| SamlError::Malformed("it is not deflated"))?;
+        .map_err(|_| SamlError::Malformed("not deflated"))?;
     if text.len() as u64 >= most {
-        return Err(SamlError::Malformed("it is too large"));
+        return Err(SamlError::Malformed("too large"));
     }
-    String::from_utf8(text).map_err(|_| SamlError::Malformed("it is no UTF-8"))
+    String::from_utf8(text).map_err(|_| SamlError::Malformed("not UTF-8"))
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! What counts once: requests, assertions, and the way from a response to a session. All of it is bounded.
+//! What is valid only once: requests, assertions, and the step from a response to a session. All of it is
+//! bounded.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,10 +11,10 @@ use super::SamlError;
 use crate::consent::Timestamp;
 use crate::session::random;
 
-/// SHA-256 of what a browser's cookie holds.
+/// The SHA-256 of a browser's cookie.
 pub(super) type Browser = [u8; 32];
 
-/// What a cookie's value is compared by.
+/// Hashes a cookie's value for comparison.
 fn browser(cookie: &str) -> Browser {
     let mut hash = [0; 32];
     let digest = digest::digest(&digest::SHA256, cookie.as_bytes());
@@ -21,7 +22,7 @@ fn browser(cookie: &str) -> Browser {
     hash
 }
 
-/// Requests that were sent, and which browser sent them.
+/// The requests that were sent, and the browsers that sent them.
 #[derive(Debug)]
 pub(super) struct Requests {
     lifetime: Duration,
@@ -34,7 +35,7 @@ impl Requests {
         Requests { lifetime, most, open: Mutex::new(HashMap::new()) }
     }
 
-    /// Notes a request. Where there are too many the oldest one goes.
+    /// Notes a request. If there are too many, the oldest is dropped.
     pub(super) fn add(&self, id: &str, cookie: &str, now: Instant) {
         let mut open = self.open(now);
         if open.len() >= self.most {
@@ -46,12 +47,12 @@ impl Requests {
         open.insert(id.to_owned(), (browser(cookie), now));
     }
 
-    /// Whose request it is, where it is open.
+    /// Returns the browser of a request, if it is open.
     pub(super) fn browser(&self, id: &str, now: Instant) -> Option<Browser> {
         self.open(now).get(id).map(|(what, _)| *what)
     }
 
-    /// Closes a request; whether it was open.
+    /// Closes a request; returns whether it was open.
     pub(super) fn take(&self, id: &str, now: Instant) -> bool {
         self.open(now).remove(id).is_some()
     }
@@ -63,7 +64,7 @@ impl Requests {
     }
 }
 
-/// Those who were verified and wait for their browser to come.
+/// The people who were verified and wait for their browser to return.
 #[derive(Debug)]
 pub(super) struct Pending<T> {
     lifetime: Duration,
@@ -76,7 +77,7 @@ impl<T> Pending<T> {
         Pending { lifetime, most, waiting: Mutex::new(HashMap::new()) }
     }
 
-    /// Gives the key under which they are let in; `None` where there is no room.
+    /// Returns the key under which they may sign in; `None` if there is no room.
     pub(super) fn add(&self, who: T, browser: &Browser, now: Instant) -> Option<String> {
         let key = random()?;
         let mut waiting = self.waiting(now);
@@ -87,7 +88,8 @@ impl<T> Pending<T> {
         Some(key)
     }
 
-    /// Who waits under a key, where the cookie is that of the browser which asked. A key that another browser shows is used up.
+    /// Returns who waits under a key, if the cookie is that of the browser which asked. A key that another
+    /// browser uses is spent.
     pub(super) fn take(&self, key: &str, cookie: &str, now: Instant) -> Option<T> {
         let mut waiting = self.waiting(now);
         let (_, wanted, _) = waiting.get(key)?;
@@ -102,7 +104,7 @@ impl<T> Pending<T> {
     }
 }
 
-/// Ids that were used, for as long as somebody could use them again.
+/// Ids that were used, for as long as they could be replayed.
 #[derive(Debug)]
 pub(super) struct Used {
     most: usize,
@@ -119,7 +121,7 @@ impl Used {
         let mut ids = self.ids.lock().unwrap_or_else(PoisonError::into_inner);
         ids.retain(|_, end| *end > now);
         if ids.contains_key(id) {
-            return Err(SamlError::Unfit("it was used already"));
+            return Err(SamlError::Unfit("it was already used"));
         }
         if ids.len() >= self.most {
             return Err(SamlError::Full);

@@ -1,7 +1,7 @@
-//! What a response is made of, as a strict parser sees it, before any signature is looked at.
+//! The structure of a response, as a strict parser sees it, before any signature is examined.
 //!
-//! What verifies signatures later reads leniently: it repairs what is cut off, and takes documents that say things twice. Nothing of that sort gets by
-//! here, so that there is one way to read what was signed.
+//! The signature verifier parses leniently: it repairs truncated documents, and accepts duplicate parts.
+//! Nothing of that kind passes here, so there is only one way to read what was signed.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -18,7 +18,7 @@ const DSIG: &str = "http://www.w3.org/2000/09/xmldsig#";
 const EXCLUSIVE: &str = "http://www.w3.org/2001/10/xml-exc-c14n#";
 const ENVELOPED: &str = "http://www.w3.org/2000/09/xmldsig#enveloped-signature";
 const SUCCESS: &str = "urn:oasis:names:tc:SAML:2.0:status:Success";
-/// Ways to sign that count.
+/// The accepted signature algorithms.
 const METHODS: [&str; 5] = [
     "http://www.w3.org/2001/04/xmldsig-more#rsa-sha256",
     "http://www.w3.org/2001/04/xmldsig-more#rsa-sha384",
@@ -26,27 +26,27 @@ const METHODS: [&str; 5] = [
     "http://www.w3.org/2001/04/xmldsig-more#ecdsa-sha256",
     "http://www.w3.org/2001/04/xmldsig-more#ecdsa-sha384",
 ];
-/// Digests that count.
+/// The accepted digest algorithms.
 const DIGESTS: [&str; 3] = [
     "http://www.w3.org/2001/04/xmlenc#sha256",
     "http://www.w3.org/2001/04/xmldsig-more#sha384",
     "http://www.w3.org/2001/04/xmlenc#sha512",
 ];
-/// The most nodes of a document.
+/// The maximum number of nodes in a document.
 const MAX_NODES: u32 = 20_000;
-/// The deepest that elements may stand in each other.
+/// The maximum nesting depth of elements.
 const MAX_DEPTH: usize = 64;
-/// The most equals signs: with each attribute comes one, and to look for one twice takes time.
+/// The maximum number of equals signs: each attribute has one, and searching for duplicates takes time.
 const MAX_EQUALS: usize = 4000;
-/// How old a response may be.
+/// The maximum age of a response.
 const MAX_AGE: i64 = 90_000;
 
-/// What of a response is known before it is verified.
+/// What is known about a response before it is verified.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Outline {
-    /// The request it answers.
+    /// The request that it answers.
     pub(super) in_response_to: String,
-    /// The id of its one assertion.
+    /// The id of its only assertion.
     pub(super) assertion: String,
     destination: String,
     issuers: Vec<String>,
@@ -54,12 +54,12 @@ pub(super) struct Outline {
 }
 
 impl Outline {
-    /// Looks at a document.
+    /// Examines a document.
     pub(super) fn of(xml: &str, wanted: Signatures) -> Result<Outline, SamlError> {
         let document = parsed(xml)?;
         let response = document.root_element();
         if !response.has_tag_name((PROTOCOL, "Response")) {
-            return Err(SamlError::Malformed("it is no response"));
+            return Err(SamlError::Malformed("not a response"));
         }
         unique_ids(&document)?;
         let assertion = only_assertion(&document, response)?;
@@ -73,7 +73,7 @@ impl Outline {
         };
         for node in [response, assertion] {
             if node.attribute("Version") != Some("2.0") {
-                return Err(SamlError::Malformed("it is of another version"));
+                return Err(SamlError::Malformed("another version"));
             }
         }
         let in_response_to = required(response, "InResponseTo", "it answers no request")?;
@@ -88,7 +88,7 @@ impl Outline {
         })
     }
 
-    /// Whether it is of this identity provider, for this address, and of now.
+    /// Checks that it is from this identity provider, for this address, and current.
     pub(super) fn fits(
         &self,
         issuer: &str,
@@ -98,25 +98,25 @@ impl Outline {
     ) -> Result<(), SamlError> {
         let skew = i64::try_from(skew.as_millis()).unwrap_or(i64::MAX);
         if self.issuers.iter().any(|other| other != issuer) {
-            return Err(SamlError::Unfit("it is of another issuer"));
+            return Err(SamlError::Unfit("from another issuer"));
         }
         if self.destination != acs {
-            return Err(SamlError::Unfit("it is for another address"));
+            return Err(SamlError::Unfit("for another address"));
         }
         if self.issued.iter().any(|at| *at > now.0 + skew) {
-            return Err(SamlError::Unfit("it is of the future"));
+            return Err(SamlError::Unfit("dated in the future"));
         }
         if self.issued.iter().any(|at| *at + MAX_AGE < now.0) {
-            return Err(SamlError::Unfit("it is too old"));
+            return Err(SamlError::Unfit("too old"));
         }
         Ok(())
     }
 }
 
-/// A document without a DTD, instructions, comments and CDATA, of bounded size and depth.
+/// Parses a document without a DTD, instructions, comments and CDATA, of bounded size and depth.
 pub(super) fn parsed(xml: &str) -> Result<Document<'_>, SamlError> {
     if depth(xml) > MAX_DEPTH {
-        return Err(SamlError::Malformed("elements stand too deep in each other"));
+        return Err(SamlError::Malformed("elements are nested too deeply"));
     }
     if memchr::memchr_iter(b'=', xml.as_bytes()).count() > MAX_EQUALS {
         return Err(SamlError::Malformed("it has too many attributes"));
@@ -132,16 +132,16 @@ pub(super) fn parsed(xml: &str) -> Result<Document<'_>, SamlError> {
         }
     }
     let options = ParsingOptions { allow_dtd: false, nodes_limit: MAX_NODES, ..ParsingOptions::default() };
-    let document = Document::parse_with_options(xml, options)
-        .map_err(|_| SamlError::Malformed("it is no well-formed XML"))?;
+    let document =
+        Document::parse_with_options(xml, options).map_err(|_| SamlError::Malformed("malformed XML"))?;
     let is_odd = |node: Node<'_, '_>| matches!(node.node_type(), NodeType::PI | NodeType::Comment);
     match document.descendants().any(is_odd) {
-        true => Err(SamlError::Malformed("it has instructions or comments")),
+        true => Err(SamlError::Malformed("it has processing instructions or comments")),
         false => Ok(document),
     }
 }
 
-/// How deep elements stand in each other, at most, counted from the bytes alone: parsers may recurse.
+/// Returns the maximum nesting depth of elements, counted from the bytes alone: parsers may recurse.
 fn depth(xml: &str) -> usize {
     let (mut open, mut most) = (0usize, 0usize);
     let bytes = xml.as_bytes();
@@ -162,25 +162,25 @@ fn depth(xml: &str) -> usize {
     most
 }
 
-/// No id stands there twice, by whatever name of the attribute.
+/// Checks that no id occurs twice, under whatever attribute name.
 fn unique_ids(document: &Document<'_>) -> Result<(), SamlError> {
     let mut seen = HashSet::new();
     for attribute in document.descendants().flat_map(|node| node.attributes()) {
         if attribute.name().eq_ignore_ascii_case("id") && !seen.insert(attribute.value()) {
-            return Err(SamlError::Malformed("an id stands there twice"));
+            return Err(SamlError::Malformed("duplicate id"));
         }
     }
     Ok(())
 }
 
-/// The one assertion, right within the response.
+/// Returns the only assertion, directly within the response.
 fn only_assertion<'a>(document: &'a Document<'a>, response: Node<'a, 'a>) -> Result<Node<'a, 'a>, SamlError> {
     let is = |node: &Node<'_, '_>, name: &str| node.is_element() && node.tag_name().name() == name;
     if document.descendants().any(|node| is(&node, "EncryptedAssertion")) {
-        return Err(SamlError::Malformed("assertions that are encrypted are not taken"));
+        return Err(SamlError::Malformed("encrypted assertions are not accepted"));
     }
     if document.descendants().filter(|node| is(node, "Response")).count() != 1 {
-        return Err(SamlError::Malformed("it has a response within"));
+        return Err(SamlError::Malformed("it has a nested response"));
     }
     let mut all = document.descendants().filter(|node| is(node, "Assertion"));
     let only = all.next().ok_or(SamlError::Malformed("it has no assertion"))?;
@@ -189,11 +189,11 @@ fn only_assertion<'a>(document: &'a Document<'a>, response: Node<'a, 'a>) -> Res
     }
     match only.has_tag_name((ASSERTION, "Assertion")) && only.parent() == Some(response) {
         true => Ok(only),
-        false => Err(SamlError::Malformed("the assertion stands elsewhere")),
+        false => Err(SamlError::Malformed("the assertion is misplaced")),
     }
 }
 
-/// Signatures are where they belong, cover what they stand in, and are made in ways that count.
+/// Checks that signatures are in place, cover their parent, and use accepted algorithms.
 fn signatures(
     document: &Document<'_>,
     response: Node<'_, '_>,
@@ -205,17 +205,17 @@ fn signatures(
         document.descendants().filter(|child| child.is_element() && child.tag_name().name() == "Signature")
     {
         if !node.has_tag_name((DSIG, "Signature")) {
-            return Err(SamlError::Malformed("a signature is of another kind"));
+            return Err(SamlError::Malformed("a signature has an unknown type"));
         }
         match node.parent() {
             Some(parent) if parent == response => of_response += 1,
             Some(parent) if parent == assertion => of_assertion += 1,
-            _ => return Err(SamlError::Malformed("a signature stands elsewhere")),
+            _ => return Err(SamlError::Malformed("a signature is misplaced")),
         }
         signature(node)?;
     }
     if of_response > 1 || of_assertion > 1 {
-        return Err(SamlError::Malformed("something is signed twice"));
+        return Err(SamlError::Malformed("duplicate signature"));
     }
     let is_enough = match wanted {
         Signatures::Both => of_response == 1 && of_assertion == 1,
@@ -227,11 +227,11 @@ fn signatures(
 
 fn signature(signature: Node<'_, '_>) -> Result<(), SamlError> {
     let parent_id = signature.parent().and_then(|parent| parent.attribute("ID")).filter(|id| !id.is_empty());
-    let parent_id = parent_id.ok_or(SamlError::Malformed("what is signed has no id"))?;
+    let parent_id = parent_id.ok_or(SamlError::Malformed("a signed element has no id"))?;
     let children: Vec<Node<'_, '_>> = signature.children().filter(Node::is_element).collect();
     let known = ["SignedInfo", "SignatureValue", "KeyInfo"];
     if children.iter().any(|child| !known.iter().any(|name| child.has_tag_name((DSIG, *name)))) {
-        return Err(SamlError::Malformed("a signature has something else within"));
+        return Err(SamlError::Malformed("a signature contains something else"));
     }
     let info = one(signature, "SignedInfo")?;
     one(signature, "SignatureValue")?;
@@ -240,14 +240,14 @@ fn signature(signature: Node<'_, '_>) -> Result<(), SamlError> {
         .filter(|child| child.has_tag_name((DSIG, "KeyInfo")))
         .flat_map(|info| info.children());
     if certificates.filter(Node::is_element).any(|node| !node.has_tag_name((DSIG, "X509Data"))) {
-        return Err(SamlError::Malformed("a signature names its key in another way than by a certificate"));
+        return Err(SamlError::Malformed("a signature names its key other than by a certificate"));
     }
     let method = |node: Node<'_, '_>, name, known: &[&str]| -> Result<(), SamlError> {
         let algorithm = one(node, name)?.attribute("Algorithm").unwrap_or_default().to_owned();
         known
             .contains(&algorithm.as_str())
             .then_some(())
-            .ok_or(SamlError::Unfit("a way to sign does not count"))
+            .ok_or(SamlError::Unfit("a signature algorithm is not accepted"))
     };
     method(info, "CanonicalizationMethod", &[EXCLUSIVE])?;
     method(info, "SignatureMethod", &METHODS)?;
@@ -267,12 +267,12 @@ fn signature(signature: Node<'_, '_>) -> Result<(), SamlError> {
     }
 }
 
-/// The one child of this name.
+/// Returns the only child of this name.
 fn one<'a>(node: Node<'a, 'a>, name: &'static str) -> Result<Node<'a, 'a>, SamlError> {
     let mut all = node.children().filter(|child| child.has_tag_name((DSIG, name)));
     match (all.next(), all.next()) {
         (Some(only), None) => Ok(only),
-        _ => Err(SamlError::Malformed("a part of a signature is missing, or there twice")),
+        _ => Err(SamlError::Malformed("a part of a signature is missing or duplicate")),
     }
 }
 
@@ -284,10 +284,10 @@ fn succeeded(response: Node<'_, '_>) -> Result<(), SamlError> {
     };
     let code = status.children().find(|child| child.has_tag_name((PROTOCOL, "StatusCode")));
     let is_success = code.and_then(|code| code.attribute("Value")) == Some(SUCCESS);
-    is_success.then_some(()).ok_or(SamlError::Unfit("the identity provider says that it did not work"))
+    is_success.then_some(()).ok_or(SamlError::Unfit("the identity provider reports a failure"))
 }
 
-/// Whoever confirms the subject does so for this request.
+/// Checks that the subject is confirmed for this request.
 fn confirmations(assertion: Node<'_, '_>, request: &str) -> Result<(), SamlError> {
     let mut count = 0;
     for data in
@@ -298,10 +298,10 @@ fn confirmations(assertion: Node<'_, '_>, request: &str) -> Result<(), SamlError
         }
         count += 1;
     }
-    (count > 0).then_some(()).ok_or(SamlError::Unfit("nobody confirms the subject"))
+    (count > 0).then_some(()).ok_or(SamlError::Unfit("the subject is not confirmed"))
 }
 
-/// The subject has one name, which is text and nothing else.
+/// Checks that the subject has one name, which is nothing but text.
 fn named(assertion: Node<'_, '_>) -> Result<(), SamlError> {
     let mut subjects = assertion.children().filter(|child| child.has_tag_name((ASSERTION, "Subject")));
     let (Some(subject), None) = (subjects.next(), subjects.next()) else {
@@ -314,7 +314,7 @@ fn named(assertion: Node<'_, '_>) -> Result<(), SamlError> {
     }
 }
 
-/// Who says it.
+/// Returns the issuer.
 pub(super) fn issuer(node: Node<'_, '_>) -> Result<String, SamlError> {
     let mut all = node.children().filter(|child| child.has_tag_name((ASSERTION, "Issuer")));
     match (all.next(), all.next()) {
@@ -325,9 +325,9 @@ pub(super) fn issuer(node: Node<'_, '_>) -> Result<String, SamlError> {
     }
 }
 
-/// A moment in milliseconds since 1970.
+/// Parses a time to milliseconds since 1970.
 pub(super) fn instant(node: Node<'_, '_>, name: &str) -> Result<i64, SamlError> {
     let text = node.attribute(name).ok_or(SamlError::Malformed("a time is missing"))?;
     let parsed = Timestamp::parse(text).ok().filter(|_| text.len() > 10 && text.ends_with('Z'));
-    parsed.map(|parsed| parsed.0).ok_or(SamlError::Malformed("a time is no time"))
+    parsed.map(|parsed| parsed.0).ok_or(SamlError::Malformed("a time is invalid"))
 }

@@ -17,16 +17,16 @@ use x509_parser::parse_x509_certificate;
 use super::SamlError;
 use crate::query::pairs;
 
-/// The console's own key, with which it signs what it sends.
+/// The console's signing key.
 #[derive(Debug)]
 pub(super) struct Key {
-    /// Its certificate in base64, for the metadata.
+    /// The certificate in base64, for the metadata.
     pub(super) certificate: String,
     pair: KeyPair,
 }
 
 impl Key {
-    /// How it signs.
+    /// The key pair.
     pub(super) const ALGORITHM: &str = "http://www.w3.org/2001/04/xmldsig-more#rsa-sha256";
 
     /// Reads a certificate and its RSA key.
@@ -38,11 +38,11 @@ impl Key {
             PrivateKeyDer::Pkcs1(der) => KeyPair::from_der(der.secret_pkcs1_der()),
             _ => return Err(named(key, &"expected an RSA key")),
         };
-        let pair = pair.map_err(|_| named(key, &"expected an RSA key of 2048 bits or more"))?;
+        let pair = pair.map_err(|_| named(key, &"expected an RSA key with at least 2048 bits"))?;
         Ok(Key { certificate: STANDARD.encode(der.as_ref()), pair })
     }
 
-    /// Signs bytes; `None` where no randomness can be had.
+    /// Signs bytes; `None` if no randomness is available.
     pub(super) fn sign(&self, bytes: &[u8]) -> Option<Vec<u8>> {
         let mut signature = vec![0; self.pair.public_modulus_len()];
         self.pair.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), bytes, &mut signature).ok()?;
@@ -50,39 +50,39 @@ impl Key {
     }
 }
 
-/// The key of a certificate, as it stands there.
+/// Returns the public key in a certificate.
 pub(super) fn public_key(certificate: &[u8]) -> Option<Vec<u8>> {
     let (_, parsed) = parse_x509_certificate(certificate).ok()?;
     Some(parsed.public_key().subject_public_key.data.to_vec())
 }
 
-/// Of which kind the key of a certificate is, by the identifier that stands there; empty where it cannot be read.
+/// Returns the identifier of a certificate's key type; empty if it cannot be read.
 pub(super) fn kind_of_key(certificate: &[u8]) -> String {
     let read = parse_x509_certificate(certificate);
     read.map(|(_, parsed)| parsed.public_key().algorithm.algorithm.to_id_string()).unwrap_or_default()
 }
 
-/// Whether a query is signed by one of these certificates' keys. `name` is SAMLRequest or SAMLResponse.
+/// Verifies the signature of a query with the keys of these certificates. `name` is SAMLRequest or
+/// SAMLResponse.
 pub(super) fn verified(query: &str, name: &str, certificates: &[Vec<u8>]) -> Result<(), SamlError> {
     let raw = |wanted: &str| -> Result<Option<&str>, SamlError> {
         let mut all = query.split('&').filter(|part| part.split('=').next() == Some(wanted));
         match (all.next(), all.next()) {
             (only, None) => Ok(only),
-            _ => Err(SamlError::Malformed("something stands in the query twice")),
+            _ => Err(SamlError::Malformed("duplicate parameter in the query")),
         }
     };
     let value = |wanted: &str| -> Result<String, SamlError> {
         let pair = raw(wanted)?.and_then(pairs).and_then(|pairs| pairs.into_iter().next());
-        pair.map(|(_, value)| value).ok_or(SamlError::Unfit("it is not signed"))
+        pair.map(|(_, value)| value).ok_or(SamlError::Unfit("not signed"))
     };
     let parameters: &RsaParameters = match value("SigAlg")?.as_str() {
         Key::ALGORITHM => &RSA_PKCS1_2048_8192_SHA256,
         "http://www.w3.org/2001/04/xmldsig-more#rsa-sha384" => &RSA_PKCS1_2048_8192_SHA384,
         "http://www.w3.org/2001/04/xmldsig-more#rsa-sha512" => &RSA_PKCS1_2048_8192_SHA512,
-        _ => return Err(SamlError::Unfit("a way to sign does not count")),
+        _ => return Err(SamlError::Unfit("a signature algorithm is not accepted")),
     };
-    let signature =
-        STANDARD.decode(value("Signature")?).map_err(|_| SamlError::Malformed("it is no base64"))?;
+    let signature = STANDARD.decode(value("Signature")?).map_err(|_| SamlError::Malformed("not base64"))?;
     let parts = [raw(name)?, raw("RelayState")?, raw("SigAlg")?];
     let signed = parts.into_iter().flatten().collect::<Vec<_>>().join("&");
     let mut keys = certificates.iter().filter_map(|certificate| public_key(certificate));

@@ -1,5 +1,5 @@
-//! Hostile responses, made by code from a genuine one. Each is offered for an open request of the right browser, so that only what is wrong with it
-//! can be why it is refused.
+//! Hostile responses, made by code from a genuine one. Each is offered for an open request of the right
+//! browser, so that only what is wrong with it can be why it is refused.
 
 mod content;
 mod documents;
@@ -60,7 +60,7 @@ fn more_than_150_hostile_responses_are_refused() {
     println!("{} hostile responses were refused", hostile.len());
     // What was refused has used nothing up, and the genuine one counts once.
     assert!(offered_xml(&saml, &genuine).is_ok());
-    assert_eq!(offered_xml(&saml, &genuine), Err(SamlError::Unfit("it was used already")));
+    assert_eq!(offered_xml(&saml, &genuine), Err(SamlError::Unfit("it was already used")));
     let again = saml.accept(&STANDARD.encode(&genuine), Timestamp::now(), Instant::now());
     assert!(again.is_err(), "its request is closed");
 }
@@ -72,7 +72,7 @@ fn a_response_needs_an_open_request_and_its_browser() {
     let encoded = STANDARD.encode(forge.signed(&Made::answering(REQUEST)));
     let start = Instant::now();
     let accept = |clock| saml.accept(&encoded, Timestamp::now(), clock);
-    assert_eq!(accept(start), Err(SamlError::Unfit("no request of ours has this id, or it is too old")));
+    assert_eq!(accept(start), Err(SamlError::Unfit("unknown or expired request id")));
     saml.requests.add(REQUEST, BROWSER, start);
     assert!(accept(start + LOGIN).is_err());
     saml.requests.add(REQUEST, BROWSER, start);
@@ -101,10 +101,13 @@ fn metadata_without_a_signing_key_is_refused() {
     }
     // While a key changes there are two, and either counts.
     let other = forge.certificate("eve");
-    let two = text.replace("<md:SingleSignOnService", &format!(
-        "<md:KeyDescriptor><ds:KeyInfo><ds:X509Data><ds:X509Certificate>{other}</ds:X509Certificate></ds:X509Data></ds:KeyInfo></md:KeyDescriptor>\
-         <md:SingleSignOnService"
-    ));
+    let two = text.replace(
+        "<md:SingleSignOnService",
+        &format!(
+            "<md:KeyDescriptor><ds:KeyInfo><ds:X509Data><ds:X509Certificate>{other}</ds:X509Certificate>\
+         </ds:X509Data></ds:KeyInfo></md:KeyDescriptor><md:SingleSignOnService"
+        ),
+    );
     let saml = provider_for(&forge, Signatures::Both);
     let by_new_key = |_| forge.signed_by(&Made::answering(REQUEST), "eve");
     assert!(offered_xml(&saml, &by_new_key(0)).is_err());

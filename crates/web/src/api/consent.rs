@@ -112,7 +112,8 @@ pub(super) async fn record(call: Call, person: Person, row: &Row) -> Answered {
             ));
         }
         Applied::SupersededByWithdrawal => {
-            let detail = "The person withdrew; only a grant with a later event_time and proof of consent supersedes that";
+            let detail = "The person withdrew; only a grant with a later event_time and proof of consent \
+                          supersedes that";
             return Err(Problem::conflict("superseded-by-withdrawal", detail));
         }
         Applied::InFuture => {

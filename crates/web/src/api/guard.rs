@@ -110,7 +110,8 @@ async fn handled(
         None => None,
         Some(text) => Some(model::person(text).ok_or_else(|| {
             Problem::malformed(
-                "person: expected the keyed hash, 32 lower-case hexadecimal digits. Do not put an address into a path",
+                "person: expected the keyed hash, 32 lower-case hexadecimal digits. Do not put an address \
+                 into a path",
             )
         })?),
     };

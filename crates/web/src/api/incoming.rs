@@ -66,7 +66,12 @@ pub(super) async fn receive(call: Call) -> Answered {
     let received = taken(&call, &controller, events).await?;
     let failed = received.events.iter().filter(|event| event.is_failure()).count();
     if failed > 0 {
-        tracing::warn!(%controller, webhook = call.name, failed, "some events of a webhook could not be read; check the mapping");
+        tracing::warn!(
+            %controller,
+            webhook = call.name,
+            failed,
+            "some events of a webhook could not be read; check the mapping"
+        );
     }
     json(StatusCode::OK, &received)
 }

@@ -100,8 +100,8 @@ text_type!(LanguageName, Language, "en, de or fr", Language::of, |schema| schema
 text_type!(
     PurposeName,
     Purpose,
-    "campaign_performance, personalisation, cross_channel_profile, fraud_detection, deliverability, auth_security, legal_notice or \
-     aggregate_statistics",
+    "campaign_performance, personalisation, cross_channel_profile, fraud_detection, deliverability, \
+     auth_security, legal_notice or aggregate_statistics",
     |text| text.parse().ok(),
     |schema| schema.enum_values(Some(Purpose::ALL.map(Purpose::name)))
 );
@@ -267,7 +267,8 @@ macro_rules! statement {
             /// given.
             pub(super) fn row(self, actor: &str) -> Row {
                 let text = |text: Option<Text>| text.map_or(String::new(), |text| text.0);
-                let time = |moment: Option<Moment>| moment.map_or(String::new(), |moment| moment.0.to_string());
+                let time =
+                    |moment: Option<Moment>| moment.map_or(String::new(), |moment| moment.0.to_string());
                 let purposes: Vec<&str> = self.purposes.iter().map(|purpose| purpose.0.name()).collect();
                 Row {
                     state: self.state.0.name().to_owned(),
@@ -457,7 +458,8 @@ mod tests {
 
     #[test]
     fn a_statement_is_a_row() {
-        let body = r#"{"state":"granted","purposes":["personalisation","fraud_detection"],"evidence":"form/1","no_track":false,
+        let body = r#"{"state":"granted","purposes":["personalisation","fraud_detection"],"evidence":"form/1",
+            "no_track":false,
                        "event_time":"2026-07-14T08:00:00+02:00"}"#;
         let row = check::<Statement>(body).unwrap().row("token crm");
         assert_eq!(

@@ -56,14 +56,18 @@ fn made() -> Value {
             "title": "pixelward",
             "version": env!("CARGO_PKG_VERSION"),
             "license": { "name": "MIT OR Apache-2.0", "identifier": "MIT OR Apache-2.0" },
-            "description": "Consent to tracking in mail, the record of what was said about it, and what follows. Writes are acknowledged once they are durable. People are identified by address in bodies, and by keyed hash in paths; an address never appears in a path or a query. Errors are problem details (RFC 9457).",
+            "description": "Consent to tracking in mail, the record of what was said about it, and what \
+                            follows. Writes are acknowledged once they are durable. People are identified by \
+                            address in bodies, and by keyed hash in paths; an address never appears in a \
+                            path or a query. Errors are problem details (RFC 9457).",
         },
         "servers": [{ "url": "/" }],
         "paths": paths,
         "components": {
             "schemas": schemas.0,
             "securitySchemes": {
-                "token": { "type": "http", "scheme": "bearer", "description": "Created by `pixelward token new`." },
+                "token": { "type": "http", "scheme": "bearer",
+                    "description": "Created by `pixelward token new`." },
             },
         },
     })
@@ -180,7 +184,8 @@ fn parameters(route: &Route) -> Vec<Value> {
     }
     if route.is_write() {
         let pattern = format!("^[!-~]{{{},{}}}$", KEY_LENGTH.start(), KEY_LENGTH.end());
-        let about = "A repeated request with the same key is not done again; it gets the first response, for 24 hours.";
+        let about = "A repeated request with the same key is not done again; it gets the first response, for \
+                     24 hours.";
         all.push(parameter(
             "Idempotency-Key",
             "header",
@@ -219,7 +224,10 @@ fn answer(status: u16, about: &str, output: Output, schemas: &mut Schemas) -> Va
     if let Some(answer) = answer.as_object_mut() {
         content.map(|content| answer.insert("content".to_owned(), content));
         if about.contains("ETag") && status < 300 {
-            let tag = json!({ "ETag": { "description": "Identifies the current consent.", "required": true, "schema": { "type": "string" } } });
+            let tag = json!(
+                { "ETag": { "description": "Identifies the current consent.", "required": true,
+                    "schema": { "type": "string" } } }
+            );
             answer.insert("headers".to_owned(), tag);
         }
     }

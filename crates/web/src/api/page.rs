@@ -11,17 +11,19 @@ use super::{Answered, typed};
 
 /// The content security policy of such a page: nothing but its own styles.
 pub(super) const SECURITY: HeaderValue = HeaderValue::from_static(
-    "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors \
+     'none'",
 );
 
-const STYLE: &str = "\
-:root{color-scheme:light dark}\
-body{font:16px/1.5 system-ui,sans-serif;max-width:64rem;margin:2rem auto;padding:0 1rem}\
-h1{font-size:1.6rem}h2{font-size:1.25rem;margin-top:2.2rem}h3{font-size:1rem;margin:1rem 0 .3rem}\
-details{border:1px solid #8886;border-radius:.4rem;margin:.5rem 0;padding:.4rem .8rem}\
-summary{cursor:pointer;overflow-wrap:anywhere}summary code{font-weight:600}\
-table{border-collapse:collapse;width:100%}th,td{text-align:left;vertical-align:top;padding:.25rem .7rem .25rem 0;border-bottom:1px solid #8884}\
-th{font-weight:600}td:first-child,code{overflow-wrap:anywhere}code{font-size:.9em}nav a{margin-right:1rem}";
+const STYLE: &str = ":root{color-scheme:light dark}body{font:16px/1.5 system-ui,sans-serif;max-width:64rem;\
+                     margin:2rem auto;padding:0 1rem}h1{font-size:1.6rem}h2{font-size:1.25rem;\
+                     margin-top:2.2rem}h3{font-size:1rem;margin:1rem 0 .3rem}details{border:1px solid \
+                     #8886;border-radius:.4rem;margin:.5rem 0;padding:.4rem \
+                     .8rem}summary{cursor:pointer;overflow-wrap:anywhere}summary \
+                     code{font-weight:600}table{border-collapse:collapse;width:100%}th,td{text-align:left;\
+                     vertical-align:top;padding:.25rem .7rem .25rem 0;border-bottom:1px solid \
+                     #8884}th{font-weight:600}td:first-child,code{overflow-wrap:anywhere}code{font-size:.9em}\
+                     nav a{margin-right:1rem}";
 
 pub(super) async fn page() -> Answered {
     let mut page = typed(StatusCode::OK, "text/html; charset=utf-8", rendered(&DESCRIPTION));
@@ -58,12 +60,17 @@ fn rendered(document: &Value) -> String {
                     }
                     @for tag in &tags {
                         h2 id=(anchor(tag)) { (tag) }
-                        @for (path, method, operation) in operations.iter().filter(|(_, _, operation)| words(at(operation, "/tags/0")) == *tag) {
+                        @for (path, method, operation) in
+                            operations.iter().filter(|(_, _, operation)| words(at(
+                                operation,
+                                "/tags/0",
+                            )) == *tag) {
                             (described(path, method, operation))
                         }
                     }
                     h2 id="schemas" { "Schemas" }
-                    @for (name, schema) in at(document, "/components/schemas").as_object().into_iter().flatten() {
+                    @for (name, schema) in
+                        at(document, "/components/schemas").as_object().into_iter().flatten() {
                         details id=(format!("schema-{name}")) {
                             summary { code { (name) } " " (words(at(schema, "/description"))) }
                             (fields(schema))
@@ -97,7 +104,14 @@ fn described(path: &str, method: &str, operation: &Value) -> Markup {
             @if !parameters.is_empty() {
                 h3 { "Parameters" }
                 table {
-                    thead { tr { th scope="col" { "Name" } th scope="col" { "In" } th scope="col" { "Form" } th scope="col" { "Meaning" } } }
+                    thead {
+                        tr {
+                            th scope="col" { "Name" }
+                            th scope="col" { "In" }
+                            th scope="col" { "Form" }
+                            th scope="col" { "Meaning" }
+                        }
+                    }
                     tbody {
                         @for parameter in parameters {
                             tr {
@@ -116,14 +130,17 @@ fn described(path: &str, method: &str, operation: &Value) -> Markup {
             }
             h3 { "Answers" }
             table {
-                thead { tr { th scope="col" { "Status" } th scope="col" { "Meaning" } th scope="col" { "Body" } } }
+                thead {
+                    tr { th scope="col" { "Status" } th scope="col" { "Meaning" } th scope="col" { "Body" } }
+                }
                 tbody {
                     @for (status, answer) in at(operation, "/responses").as_object().into_iter().flatten() {
                         tr {
                             th scope="row" { (status) }
                             td { (words(at(answer, "/description"))) }
                             td {
-                                @for (kind, content) in at(answer, "/content").as_object().into_iter().flatten() {
+                                @for (kind, content) in
+                                    at(answer, "/content").as_object().into_iter().flatten() {
                                     code { (kind) } " " (form(at(content, "/schema"))) " "
                                 }
                             }
@@ -144,7 +161,10 @@ fn fields(schema: &Value) -> Markup {
             tbody {
                 @for (name, property) in at(schema, "/properties").as_object().into_iter().flatten() {
                     tr {
-                        th scope="row" { code { (name) } @if required.iter().any(|required| required == name) { " (always)" } }
+                        th scope="row" {
+                            code { (name) }
+                            @if required.iter().any(|required| required == name) { " (always)" }
+                        }
                         td { (form(property)) }
                         td { (words(at(property, "/description"))) }
                     }
@@ -162,7 +182,9 @@ fn form(schema: &Value) -> Markup {
     }
     for choice in ["oneOf", "anyOf"] {
         if let Some(choices) = schema.get(choice).and_then(Value::as_array) {
-            return html! { @for (place, choice) in choices.iter().enumerate() { @if place > 0 { " or " } (form(choice)) } };
+            return html! {
+                @for (place, choice) in choices.iter().enumerate() { @if place > 0 { " or " } (form(choice)) }
+            };
         }
     }
     if let Some(values) = at(schema, "/enum").as_array() {

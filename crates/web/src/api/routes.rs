@@ -152,7 +152,9 @@ const NOBODY: (u16, &str, Output) =
     (404, "The controller knows nobody under this hash.", Output::Json(of::<crate::problem::ProblemDetails>));
 const NOT_RECORDED: (u16, &str, Output) = (
     409,
-    "Nothing was recorded: something newer is known (stale), the person withdrew and this does not supersede that (superseded-by-withdrawal), the time is in the future (in-future), or the same request is in progress (in-progress).",
+    "Nothing was recorded: something newer is known (stale), the person withdrew and this does not supersede \
+     that (superseded-by-withdrawal), the time is in the future (in-future), or the same request is in \
+     progress (in-progress).",
     Output::Json(of::<crate::problem::ProblemDetails>),
 );
 const OTHER_TAG: (u16, &str, Output) = (
@@ -188,7 +190,9 @@ pub static ROUTES: &[Route] = &[
         name: "set_consent",
         tag: CONSENT,
         summary: "Record what a person said",
-        about: "Acknowledged once it is durable. A grant needs proof of consent (evidence); without it, it is recorded as asked or never asked. A withdrawal wins: only a later grant with proof supersedes it.",
+        about: "Acknowledged once it is durable. A grant needs proof of consent (evidence); without it, it \
+                is recorded as asked or never asked. A withdrawal wins: only a later grant with proof \
+                supersedes it.",
         input: Input::Json(of::<model::AddressedStatement>),
         extras: &[Extra::Conditions],
         answers: &[
@@ -205,7 +209,8 @@ pub static ROUTES: &[Route] = &[
         name: "erase_consent",
         tag: CONSENT,
         summary: "Erase somebody",
-        about: "The person's key is overwritten: nobody can then read what was recorded, or link it to the person. This cannot be undone and affects all controllers, so the token must be for all.",
+        about: "The person's key is overwritten: nobody can then read what was recorded, or link it to the \
+                person. This cannot be undone and affects all controllers, so the token must be for all.",
         input: Input::Json(of::<model::Addressed>),
         extras: &[],
         answers: &[(200, "Whether the person was known.", Output::Json(of::<consent::Erased>))],
@@ -261,7 +266,9 @@ pub static ROUTES: &[Route] = &[
         name: "import_consent",
         tag: CONSENT,
         summary: "Import many records, one JSON object per line",
-        about: "The columns are those of docs/consent.md. The response begins while lines are still being read: one object per line with the line's number, its result and the record, and a summary at the end. Read it while you write, or pass results=problems.",
+        about: "The columns are those of docs/consent.md. The response begins while lines are still being \
+                read: one object per line with the line's number, its result and the record, and a summary \
+                at the end. Read it while you write, or pass results=problems.",
         input: Input::Lines(of::<import::Line>),
         extras: &[Extra::Word(
             "results",
@@ -282,14 +289,16 @@ pub static ROUTES: &[Route] = &[
         name: "mint_links",
         tag: CONSENT,
         summary: "Create links to the preference page",
-        about: "One personal link per address, for mail or pages that only this person sees: whoever has the link can choose for them. Nothing is recorded; record as asked whom you ask with it.",
+        about: "One personal link per address, for mail or pages that only this person sees: whoever has the \
+                link can choose for them. Nothing is recorded; record as asked whom you ask with it.",
         input: Input::Json(of::<links::LinksFor>),
         extras: &[],
         answers: &[
             (200, "The links.", Output::Json(of::<links::Links>)),
             (
                 409,
-                "The controller has no public_url (no-public-url), or the same request is in progress (in-progress).",
+                "The controller has no public_url (no-public-url), or the same request is in progress \
+                 (in-progress).",
                 Output::Json(of::<crate::problem::ProblemDetails>),
             ),
         ],
@@ -302,7 +311,9 @@ pub static ROUTES: &[Route] = &[
         name: "inactive",
         tag: CONSENT,
         summary: "Find addresses that nobody reads any more",
-        about: "Computed from days of last open, from audit records of mail that carried a day pixel, and from rejected mail. Only people who could be measured count as inactive. Use it to send less mail or none, and for nothing else.",
+        about: "Computed from days of last open, from audit records of mail that carried a day pixel, and \
+                from rejected mail. Only people who could be measured count as inactive. Use it to send less \
+                mail or none, and for nothing else.",
         input: Input::Json(of::<reading::ReadingOf>),
         extras: &[],
         answers: &[(
@@ -332,7 +343,9 @@ pub static ROUTES: &[Route] = &[
         name: "list_people",
         tag: PEOPLE,
         summary: "List known people",
-        about: "The store has no addresses, so people are listed by keyed hash, and by external_id if one of their newest records has one. A page may have fewer people than requested, or none, while next says where to continue.",
+        about: "The store has no addresses, so people are listed by keyed hash, and by external_id if one of \
+                their newest records has one. A page may have fewer people than requested, or none, while \
+                next says where to continue.",
         input: Input::Nothing,
         extras: &[
             Extra::Number("limit", 1, 1000, "The maximum number of people."),
@@ -365,7 +378,8 @@ pub static ROUTES: &[Route] = &[
         name: "set_person",
         tag: PEOPLE,
         summary: "Record what a person said, by keyed hash",
-        about: "A refusal, withdrawal or objection may concern a person about whom nothing is recorded: whoever writes a letter need not be known. Anything else requires a known person.",
+        about: "A refusal, withdrawal or objection may concern a person about whom nothing is recorded: \
+                whoever writes a letter need not be known. Anything else requires a known person.",
         input: Input::Json(of::<model::Statement>),
         extras: &[Extra::Conditions],
         answers: &[
@@ -454,7 +468,8 @@ pub static ROUTES: &[Route] = &[
         name: "statistics",
         tag: RULES,
         summary: "Count people by what they said",
-        about: "counted_at says when: at most api.statistics_max_age_s ago, unless a new count takes longer than two seconds.",
+        about: "counted_at says when: at most api.statistics_max_age_s ago, unless a new count takes longer \
+                than two seconds.",
         input: Input::Nothing,
         extras: &[],
         answers: &[(200, "The counts.", Output::Json(of::<statistics::Statistics>))],
@@ -467,7 +482,8 @@ pub static ROUTES: &[Route] = &[
         name: "receive_webhook",
         tag: HOOKS,
         summary: "Receive events from a consent management vendor",
-        about: "A mapping in the configuration says which field is which. If the mapping has a secret, the signature of the body suffices, and no token is needed.",
+        about: "A mapping in the configuration says which field is which. If the mapping has a secret, the \
+                signature of the body suffices, and no token is needed.",
         input: Input::Foreign,
         extras: &[],
         answers: &[
@@ -524,7 +540,8 @@ pub static ROUTES: &[Route] = &[
         name: "what_if",
         tag: RULES,
         summary: "Show what would be done with a message",
-        about: "Nothing is kept, sent or fetched. Before and after are returned as markup in which trackers and images are drawn as boxes.",
+        about: "Nothing is kept, sent or fetched. Before and after are returned as markup in which trackers \
+                and images are drawn as boxes.",
         input: Input::Json(of::<what_if::Trial>),
         extras: &[],
         answers: &[(200, "What would be done, and why.", Output::Json(of::<what_if::Trialled>))],
@@ -567,7 +584,8 @@ pub static ROUTES: &[Route] = &[
         name: "search_evidence",
         tag: PROOF,
         summary: "Search audit records",
-        about: "The newest matching records first, with the proof that they are part of the chain if requested. People who were erased cannot be found.",
+        about: "The newest matching records first, with the proof that they are part of the chain if \
+                requested. People who were erased cannot be found.",
         input: Input::Json(of::<evidence::Wanted>),
         extras: &[],
         answers: &[(200, "The records.", Output::Json(of::<evidence::Records>))],
@@ -593,7 +611,8 @@ pub static ROUTES: &[Route] = &[
         name: "write_audit",
         tag: PROOF,
         summary: "Append to the audit trail",
-        about: "Acknowledged once it is durable. An entry is never changed or removed; each carries the hash of the one before.",
+        about: "Acknowledged once it is durable. An entry is never changed or removed; each carries the hash \
+                of the one before.",
         input: Input::Json(of::<audit::Deed>),
         extras: &[],
         answers: &[(201, "Durably recorded.", Output::Json(of::<audit::Written>))],

@@ -161,7 +161,7 @@ mod tests {
         assert!(texts[0].1 && !texts[1].1 && texts[1].0 == *shipped(Language::English));
         for (file, word) in [
             ("[pl]\nwho = \"x\"", "[pl]"),
-            ("[fr]\nwhom = \"x\"", "no text of this name"),
+            ("[fr]\nwhom = \"x\"", "unknown text"),
             ("[fr]\nwho = \"\"", "expected 1 to"),
             ("[fr]\nwho = 5", "string"),
             ("who = \"x\"", "map"),

@@ -18,34 +18,44 @@ use crate::policy::{Language, Purpose};
 /// The length of every page, in bytes; a longer one, because of its controller's texts, has a multiple of it.
 const LENGTH: usize = 24 * 1024;
 
-const STYLE: &str = "\
-:root{color-scheme:light dark;--ink:#1b1f24;--soft:#4c5561;--paper:#fff;--back:#f3f4f6;--line:#767f8c;--deep:#1d4ed8;--on:#fff;--warn:#8f1d1d}\
-@media(prefers-color-scheme:dark){:root{--ink:#eef0f3;--soft:#b9c0ca;--paper:#1c2128;--back:#12161b;--line:#8b95a3;--deep:#8ab4ff;--on:#0b1526;--warn:#ffb4ab}}\
-*{box-sizing:border-box}html{-webkit-text-size-adjust:100%}\
-body{margin:0;background:var(--back);color:var(--ink);font:1.0625rem/1.55 system-ui,-apple-system,'Segoe UI',Roboto,sans-serif;overflow-wrap:anywhere}\
-main,header,footer{max-width:42rem;margin:0 auto;padding:0 1rem}\
-header{padding-top:1.25rem}header img{max-width:12rem;max-height:4rem;display:block}\
-h1{font-size:1.5rem;line-height:1.25;margin:1rem 0 .5rem}h2{font-size:1.15rem;margin:1.75rem 0 .35rem}p{margin:.35rem 0 .75rem}\
-.soft{color:var(--soft)}.told{border-left:.3rem solid var(--warn);padding:.6rem .9rem;background:var(--paper)}\
-section.stop,fieldset{background:var(--paper);border:1px solid var(--line);border-radius:.6rem;padding:1rem;margin:1rem 0;min-width:0}\
-section.stop h2{margin-top:0}legend{font-weight:600;padding:0 .35rem}fieldset p{margin:0 0 .5rem}\
-.pair{display:flex;gap:.75rem;flex-wrap:wrap}\
-.pair label{display:flex;align-items:center;gap:.6rem;min-height:2.75rem;min-width:7rem;padding:.35rem .9rem;border:1px solid var(--line);border-radius:.5rem;cursor:pointer}\
-input[type=radio]{width:1.3rem;height:1.3rem;margin:0;accent-color:var(--deep)}\
-input[type=email]{font:inherit;width:100%;min-height:2.75rem;padding:.5rem .75rem;border:1px solid var(--line);border-radius:.5rem;background:var(--paper);color:var(--ink);margin:.25rem 0 1rem}\
-button{font:inherit;font-weight:600;min-height:3rem;padding:.6rem 1.2rem;border-radius:.5rem;border:2px solid var(--deep);background:var(--paper);color:var(--deep);cursor:pointer;width:100%;margin:.35rem 0}\
-button.main{background:var(--deep);color:var(--on)}\
-a{color:var(--deep)}:focus-visible{outline:3px solid var(--deep);outline-offset:2px}\
-.all{display:grid;gap:.25rem .75rem}\
-footer{padding-top:1.5rem;padding-bottom:2rem}nav ul{list-style:none;margin:0 -.7rem;padding:0;display:flex;flex-wrap:wrap;gap:.25rem}\
-nav a,nav [aria-current]{display:inline-block;padding:.6rem .7rem;min-height:2.75rem}nav [aria-current]{font-weight:600}\
-@media(min-width:34rem){.all{grid-template-columns:1fr 1fr}button.wide{grid-column:1/-1}}";
+const STYLE: &str = ":root{color-scheme:light dark;--ink:#1b1f24;--soft:#4c5561;--paper:#fff;--back:#f3f4f6;\
+                     --line:#767f8c;--deep:#1d4ed8;--on:#fff;--warn:#8f1d1d}\
+                     @media(prefers-color-scheme:dark){:root{--ink:#eef0f3;--soft:#b9c0ca;--paper:#1c2128;\
+                     --back:#12161b;--line:#8b95a3;--deep:#8ab4ff;--on:#0b1526;--warn:#ffb4ab}}\
+                     *{box-sizing:border-box}html{-webkit-text-size-adjust:100%}body{margin:0;\
+                     background:var(--back);color:var(--ink);font:1.0625rem/1.55 \
+                     system-ui,-apple-system,'Segoe UI',Roboto,sans-serif;overflow-wrap:anywhere}\
+                     main,header,footer{max-width:42rem;margin:0 auto;padding:0 \
+                     1rem}header{padding-top:1.25rem}header img{max-width:12rem;max-height:4rem;\
+                     display:block}h1{font-size:1.5rem;line-height:1.25;margin:1rem 0 \
+                     .5rem}h2{font-size:1.15rem;margin:1.75rem 0 .35rem}p{margin:.35rem 0 \
+                     .75rem}.soft{color:var(--soft)}.told{border-left:.3rem solid var(--warn);padding:.6rem \
+                     .9rem;background:var(--paper)}section.stop,fieldset{background:var(--paper);border:1px \
+                     solid var(--line);border-radius:.6rem;padding:1rem;margin:1rem \
+                     0;min-width:0}section.stop h2{margin-top:0}legend{font-weight:600;padding:0 \
+                     .35rem}fieldset p{margin:0 0 .5rem}.pair{display:flex;gap:.75rem;flex-wrap:wrap}.pair \
+                     label{display:flex;align-items:center;gap:.6rem;min-height:2.75rem;min-width:7rem;\
+                     padding:.35rem .9rem;border:1px solid var(--line);border-radius:.5rem;cursor:pointer}\
+                     input[type=radio]{width:1.3rem;height:1.3rem;margin:0;accent-color:var(--deep)}\
+                     input[type=email]{font:inherit;width:100%;min-height:2.75rem;padding:.5rem \
+                     .75rem;border:1px solid var(--line);border-radius:.5rem;background:var(--paper);\
+                     color:var(--ink);margin:.25rem 0 1rem}button{font:inherit;font-weight:600;\
+                     min-height:3rem;padding:.6rem 1.2rem;border-radius:.5rem;border:2px solid \
+                     var(--deep);background:var(--paper);color:var(--deep);cursor:pointer;width:100%;\
+                     margin:.35rem 0}button.main{background:var(--deep);color:var(--on)}a{color:var(--deep)}\
+                     :focus-visible{outline:3px solid var(--deep);outline-offset:2px}.all{display:grid;\
+                     gap:.25rem .75rem}footer{padding-top:1.5rem;padding-bottom:2rem}nav \
+                     ul{list-style:none;margin:0 -.7rem;padding:0;display:flex;flex-wrap:wrap;gap:.25rem}nav \
+                     a,nav [aria-current]{display:inline-block;padding:.6rem .7rem;min-height:2.75rem}nav \
+                     [aria-current]{font-weight:600}@media(min-width:34rem){.all{grid-template-columns:1fr \
+                     1fr}button.wide{grid-column:1/-1}}";
 
 /// The content security policy of the page: its style, images from here, and forms sent here.
 pub(super) static SECURITY: LazyLock<String> = LazyLock::new(|| {
     let hash = encode_base64(digest::digest(&digest::SHA256, STYLE.as_bytes()).as_ref());
     format!(
-        "default-src 'none'; style-src 'sha256-{hash}'; img-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+        "default-src 'none'; style-src 'sha256-{hash}'; img-src 'self'; form-action 'self'; frame-ancestors \
+         'none'; base-uri 'none'"
     )
 });
 
@@ -281,14 +291,21 @@ impl Context<'_> {
         let texts = self.texts();
         html! {
             @if self.face.sender.is_none() {
-                p { (if self.face.title.is_empty() { texts.unusable_text.clone() } else { self.filled(&texts.new_link_none) }) }
+                p {
+                    (if self.face.title.is_empty() {
+                        texts.unusable_text.clone()
+                    } else {
+                        self.filled(&texts.new_link_none)
+                    })
+                }
             } @else if was_sent {
                 p role="status" { (self.filled(&texts.new_link_sent)) }
             } @else {
                 p { (self.filled(&texts.new_link_text)) }
                 form method="post" {
                     label for="address" { (texts.new_link_address) }
-                    input type="email" id="address" name="address" autocomplete="email" maxlength="320" required;
+                    input type="email" id="address" name="address" autocomplete="email" maxlength="320"
+                        required;
                     button.main { (texts.new_link_send) }
                 }
             }
@@ -309,7 +326,10 @@ impl Context<'_> {
                             @if language == self.language {
                                 span aria-current="true" lang=(language.code()) { (language.own_name()) }
                             } @else {
-                                a href=(format!("?lang={}", language.code())) lang=(language.code()) hreflang=(language.code()) { (language.own_name()) }
+                                a href=(format!("?lang={}", language.code())) lang=(language.code())
+                                    hreflang=(language.code()) {
+                                    (language.own_name())
+                                }
                             }
                         }
                     }

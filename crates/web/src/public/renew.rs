@@ -167,7 +167,11 @@ impl Public {
             }
             // The next hop's reply may contain the address.
             Ok(reply) => {
-                tracing::warn!(controller = %letter.controller, code = reply.code(), "the next hop did not accept a mail with a new link");
+                tracing::warn!(
+                    controller = %letter.controller,
+                    code = reply.code(),
+                    "the next hop did not accept a mail with a new link"
+                );
             }
             Err(error) => {
                 tracing::warn!(controller = %letter.controller, %error, "a new link could not be mailed");

@@ -79,7 +79,11 @@ impl Watcher for Notes {
             let noted: Vec<_> = changes.map(|change| (change.number, change.person)).collect();
             if let Err(error) = webhook.outbox.note(&noted) {
                 // A choice holds whether or not anybody can be told of it.
-                tracing::error!(controller = %webhook.controller, %error, "changes could not be noted for a webhook; it will be told how many");
+                tracing::error!(
+                    controller = %webhook.controller,
+                    %error,
+                    "changes could not be noted for a webhook; it will be told how many"
+                );
             }
         }
     }
@@ -135,13 +139,26 @@ async fn tell(webhook: Arc<Webhook>, store: Arc<Store>) {
             }
             Ok(_) => {
                 pause = FIRST_PAUSE;
-                metrics::counter!("pixelward_webhook_deliveries_total", "controller" => controller, "result" => "taken")
-                    .increment(1);
+                metrics::counter!(
+                    "pixelward_webhook_deliveries_total",
+                    "controller" => controller,
+                    "result" => "taken"
+                )
+                .increment(1);
             }
             Err(error) => {
-                metrics::counter!("pixelward_webhook_deliveries_total", "controller" => controller, "result" => "failed")
-                    .increment(1);
-                tracing::warn!(controller = %webhook.controller, %error, again_in_s = pause.as_secs(), "a webhook did not accept changes");
+                metrics::counter!(
+                    "pixelward_webhook_deliveries_total",
+                    "controller" => controller,
+                    "result" => "failed"
+                )
+                .increment(1);
+                tracing::warn!(
+                    controller = %webhook.controller,
+                    %error,
+                    again_in_s = pause.as_secs(),
+                    "a webhook did not accept changes"
+                );
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(LONGEST_PAUSE);
             }

@@ -36,7 +36,8 @@ pub(super) fn tampered(genuine: &str, add: &mut impl FnMut(&str, String)) {
         (
             "an attribute more",
             "<saml:AttributeStatement>",
-            "<saml:AttributeStatement><saml:Attribute Name=\"groups\"><saml:AttributeValue>x</saml:AttributeValue></saml:Attribute>",
+            "<saml:AttributeStatement><saml:Attribute Name=\"groups\"><saml:AttributeValue>\
+             x</saml:AttributeValue></saml:Attribute>",
         ),
         (
             "a value more",

@@ -1,4 +1,5 @@
-//! Responses as an identity provider makes them, with every part open to change, and a service provider that they are offered to. `xmlsec1` signs.
+//! Responses as an identity provider makes them, with every part open to change, and a service provider that
+//! they are offered to. `xmlsec1` signs.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -140,10 +141,12 @@ impl Template {
     pub(super) fn xml(&self) -> String {
         let Template { canonical, method, digest, transforms, uri, more } = self;
         format!(
-            "<ds:Signature xmlns:ds=\"http://www.w3.org/2000/09/xmldsig#\"><ds:SignedInfo><ds:CanonicalizationMethod Algorithm=\"{canonical}\"/>\
-             <ds:SignatureMethod Algorithm=\"{method}\"/><ds:Reference URI=\"{uri}\"><ds:Transforms>{transforms}</ds:Transforms>\
-             <ds:DigestMethod Algorithm=\"{digest}\"/><ds:DigestValue></ds:DigestValue></ds:Reference></ds:SignedInfo><ds:SignatureValue>\
-             </ds:SignatureValue><ds:KeyInfo><ds:X509Data><ds:X509Certificate></ds:X509Certificate></ds:X509Data></ds:KeyInfo>{more}</ds:Signature>"
+            "<ds:Signature xmlns:ds=\"http://www.w3.org/2000/09/xmldsig#\"><ds:SignedInfo>\
+             <ds:CanonicalizationMethod Algorithm=\"{canonical}\"/><ds:SignatureMethod \
+             Algorithm=\"{method}\"/><ds:Reference URI=\"{uri}\"><ds:Transforms>{transforms}</ds:Transforms>\
+             <ds:DigestMethod Algorithm=\"{digest}\"/><ds:DigestValue></ds:DigestValue></ds:Reference>\
+             </ds:SignedInfo><ds:SignatureValue></ds:SignatureValue><ds:KeyInfo><ds:X509Data>\
+             <ds:X509Certificate></ds:X509Certificate></ds:X509Data></ds:KeyInfo>{more}</ds:Signature>"
         )
     }
 }
@@ -192,16 +195,19 @@ pub(super) fn conditions(before: i64, after: i64, rest: &str) -> String {
 
 pub(super) fn confirmation(method: &str, recipient: &str, request: &str, after: i64) -> String {
     format!(
-        "<saml:SubjectConfirmation Method=\"urn:oasis:names:tc:SAML:2.0:cm:{method}\"><saml:SubjectConfirmationData NotOnOrAfter=\"{}\" \
-         Recipient=\"{recipient}\" InResponseTo=\"{request}\"/></saml:SubjectConfirmation>",
+        "<saml:SubjectConfirmation Method=\"urn:oasis:names:tc:SAML:2.0:cm:{method}\">\
+         <saml:SubjectConfirmationData NotOnOrAfter=\"{}\" Recipient=\"{recipient}\" \
+         InResponseTo=\"{request}\"/></saml:SubjectConfirmation>",
         at(after)
     )
 }
 
 pub(super) fn statement(more: &str) -> String {
     format!(
-        "<saml:AuthnStatement AuthnInstant=\"{}\" SessionIndex=\"_s1\"{more}><saml:AuthnContext><saml:AuthnContextClassRef>\
-         urn:oasis:names:tc:SAML:2.0:ac:classes:Password</saml:AuthnContextClassRef></saml:AuthnContext></saml:AuthnStatement>",
+        "<saml:AuthnStatement AuthnInstant=\"{}\" SessionIndex=\"_s1\"{more}><saml:AuthnContext>\
+         <saml:AuthnContextClassRef>\
+         urn:oasis:names:tc:SAML:2.0:ac:classes:Password</saml:AuthnContextClassRef></saml:AuthnContext>\
+         </saml:AuthnStatement>",
         at(0)
     )
 }
@@ -215,7 +221,9 @@ impl Made {
             destination: format!(" Destination=\"{ACS}\""),
             response_issuer: IDP.to_owned(),
             issuer: IDP.to_owned(),
-            status: "<samlp:Status><samlp:StatusCode Value=\"urn:oasis:names:tc:SAML:2.0:status:Success\"/></samlp:Status>".to_owned(),
+            status: "<samlp:Status><samlp:StatusCode Value=\"urn:oasis:names:tc:SAML:2.0:status:Success\"/>\
+                     </samlp:Status>"
+                .to_owned(),
             response_version: "2.0".to_owned(),
             version: "2.0".to_owned(),
             issued: 0,
@@ -223,8 +231,8 @@ impl Made {
             confirmation: confirmation("bearer", ACS, request, 300),
             conditions: conditions(-60, 300, &audience(ENTITY)),
             statement: statement(""),
-            attributes: "<saml:AttributeStatement><saml:Attribute Name=\"groups\"><saml:AttributeValue>privacy</saml:AttributeValue>\
-                         </saml:Attribute></saml:AttributeStatement>"
+            attributes: "<saml:AttributeStatement><saml:Attribute Name=\"groups\"><saml:AttributeValue>\
+                         privacy</saml:AttributeValue></saml:Attribute></saml:AttributeStatement>"
                 .to_owned(),
             extra: String::new(),
             response_signature: Some(Template::of("_response")),
@@ -238,10 +246,12 @@ impl Made {
         let mut xml = String::new();
         let _ = write!(
             xml,
-            "<samlp:Response xmlns:samlp=\"urn:oasis:names:tc:SAML:2.0:protocol\" xmlns:saml=\"urn:oasis:names:tc:SAML:2.0:assertion\" \
-             ID=\"_response\" Version=\"{}\" IssueInstant=\"{}\"{}{}><saml:Issuer>{}</saml:Issuer>{}{}<saml:Assertion \
-             xmlns:saml=\"urn:oasis:names:tc:SAML:2.0:assertion\" ID=\"{}\" Version=\"{}\" IssueInstant=\"{}\"><saml:Issuer>{}</saml:Issuer>{}\
-             <saml:Subject>{}{}</saml:Subject>{}{}{}</saml:Assertion>{}</samlp:Response>",
+            "<samlp:Response xmlns:samlp=\"urn:oasis:names:tc:SAML:2.0:protocol\" \
+             xmlns:saml=\"urn:oasis:names:tc:SAML:2.0:assertion\" ID=\"_response\" Version=\"{}\" \
+             IssueInstant=\"{}\"{}{}><saml:Issuer>{}</saml:Issuer>{}{}<saml:Assertion \
+             xmlns:saml=\"urn:oasis:names:tc:SAML:2.0:assertion\" ID=\"{}\" Version=\"{}\" \
+             IssueInstant=\"{}\"><saml:Issuer>{}</saml:Issuer>{}<saml:Subject>{}{}</saml:Subject>\
+             {}{}{}</saml:Assertion>{}</samlp:Response>",
             self.response_version,
             at(self.issued),
             self.destination,
@@ -267,11 +277,14 @@ impl Made {
 
 pub(super) fn provider_for(forge: &Forge, signatures: Signatures) -> Arc<Saml> {
     let metadata = format!(
-        "<md:EntityDescriptor xmlns:md=\"urn:oasis:names:tc:SAML:2.0:metadata\" entityID=\"{IDP}\"><md:IDPSSODescriptor \
-         protocolSupportEnumeration=\"urn:oasis:names:tc:SAML:2.0:protocol\"><md:KeyDescriptor use=\"signing\"><ds:KeyInfo \
-         xmlns:ds=\"http://www.w3.org/2000/09/xmldsig#\"><ds:X509Data><ds:X509Certificate>{}</ds:X509Certificate></ds:X509Data></ds:KeyInfo>\
-         </md:KeyDescriptor><md:SingleLogoutService Binding=\"urn:oasis:names:tc:SAML:2.0:bindings:HTTP-Redirect\" \
-         Location=\"https://idp.example/slo\"/><md:SingleSignOnService Binding=\"urn:oasis:names:tc:SAML:2.0:bindings:HTTP-Redirect\" \
+        "<md:EntityDescriptor xmlns:md=\"urn:oasis:names:tc:SAML:2.0:metadata\" \
+         entityID=\"{IDP}\"><md:IDPSSODescriptor \
+         protocolSupportEnumeration=\"urn:oasis:names:tc:SAML:2.0:protocol\"><md:KeyDescriptor \
+         use=\"signing\"><ds:KeyInfo xmlns:ds=\"http://www.w3.org/2000/09/xmldsig#\"><ds:X509Data>\
+         <ds:X509Certificate>{}</ds:X509Certificate></ds:X509Data></ds:KeyInfo></md:KeyDescriptor>\
+         <md:SingleLogoutService Binding=\"urn:oasis:names:tc:SAML:2.0:bindings:HTTP-Redirect\" \
+         Location=\"https://idp.example/slo\"/><md:SingleSignOnService \
+         Binding=\"urn:oasis:names:tc:SAML:2.0:bindings:HTTP-Redirect\" \
          Location=\"https://idp.example/sso\"/></md:IDPSSODescriptor></md:EntityDescriptor>",
         forge.certificate("idp")
     );

@@ -56,7 +56,8 @@ pub(super) fn signed_in_other_ways(forge: &Forge, genuine: &str, add: &mut impl 
     made("an XPath that leaves the name out", "idp", &|response| {
         each(response, &|template| {
             template.transforms = format!(
-                "{}<ds:Transform Algorithm=\"http://www.w3.org/TR/1999/REC-xpath-19991116\"><ds:XPath xmlns:saml=\"urn:oasis:names:tc:SAML:2.0:assertion\">\
+                "{}<ds:Transform Algorithm=\"http://www.w3.org/TR/1999/REC-xpath-19991116\"><ds:XPath \
+                 xmlns:saml=\"urn:oasis:names:tc:SAML:2.0:assertion\">\
                  not(ancestor-or-self::saml:NameID)</ds:XPath></ds:Transform>",
                 transforms(&["http://www.w3.org/2000/09/xmldsig#enveloped-signature"])
             );

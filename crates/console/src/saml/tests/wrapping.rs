@@ -2,8 +2,8 @@
 
 use super::forge::*;
 
-/// Signed elements are moved to where they say nothing, and others say something in their place: the eight classical forms, with the evil
-/// assertion as it is and with a signature of its made.
+/// Signed elements are moved to where they say nothing, and others say something in their place: the eight
+/// classical forms, with the evil assertion as it is and with a signature of its made.
 pub(super) fn wrapped(forge: &Forge, genuine: &str, add: &mut impl FnMut(&str, String)) {
     let cut = |xml: &str, from: &str, to: &str| -> (String, String, String) {
         let begin = xml.find(from).unwrap();
