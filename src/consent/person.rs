@@ -15,12 +15,12 @@ use aws_lc_rs::{hkdf, hmac};
 pub struct Controller(String);
 
 impl Controller {
-    /// The one of a configuration that names none.
+    /// Returns the controller of a configuration that names none.
     pub fn unnamed() -> Controller {
         Controller("default".to_owned())
     }
 
-    /// The name.
+    /// Returns the name.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -47,7 +47,8 @@ impl fmt::Display for Controller {
     }
 }
 
-/// HMAC-SHA-256 of a normalised address under the store key, cut to 128 bits. Without the key nobody can tell whose it is.
+/// The HMAC-SHA-256 of a normalised address under the store key, truncated to 128 bits. Without the key
+/// nobody can tell whose it is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Person(pub [u8; 16]);
 
@@ -57,7 +58,7 @@ impl fmt::Debug for Person {
     }
 }
 
-/// The secret under which addresses are hashed and keys are wrapped. It cannot be changed without the addresses.
+/// The secret used to hash addresses and wrap keys. It cannot be changed without the addresses.
 pub struct StoreKey {
     bytes: [u8; 32],
     hmac: hmac::Key,
@@ -70,16 +71,16 @@ impl fmt::Debug for StoreKey {
 }
 
 impl StoreKey {
-    /// A key from its bytes.
+    /// Creates a key from its bytes.
     pub fn new(bytes: [u8; 32]) -> StoreKey {
         StoreKey { bytes, hmac: hmac::Key::new(hmac::HMAC_SHA256, &bytes) }
     }
 
-    /// Reads the key file, or makes it with a fresh key, readable by its owner alone.
+    /// Reads the key file, or creates it with a fresh key, readable only by its owner.
     ///
     /// # Errors
     ///
-    /// When it cannot be read or made, others may read it, or it holds something else.
+    /// When it cannot be read or created, when others may read it, or when its contents are invalid.
     pub fn load_or_create(path: &Path) -> Result<StoreKey, String> {
         match std::fs::exists(path) {
             Ok(false) => StoreKey::create(path).map_err(|error| format!("{}: {error}", path.display())),
@@ -91,7 +92,7 @@ impl StoreKey {
     ///
     /// # Errors
     ///
-    /// When it cannot be read, others may read it, or it holds something else.
+    /// When it cannot be read, when others may read it, or when its contents are invalid.
     pub fn load(path: &Path) -> Result<StoreKey, String> {
         let named = |error: &dyn fmt::Display| format!("{}: {error}", path.display());
         let mut file = File::open(path).map_err(|error| named(&error))?;
@@ -102,13 +103,13 @@ impl StoreKey {
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(|error| named(&error))?;
         let bytes = <[u8; 32]>::try_from(bytes.as_slice())
-            .map_err(|_| named(&"expected 32 bytes; put the right key back from its backup"))?;
+            .map_err(|_| named(&"expected 32 bytes; restore the right key from its backup"))?;
         Ok(StoreKey::new(bytes))
     }
 
     fn create(path: &Path) -> std::io::Result<StoreKey> {
         let mut bytes = [0; 32];
-        aws_lc_rs::rand::fill(&mut bytes).map_err(|_| std::io::Error::other("no randomness to be had"))?;
+        aws_lc_rs::rand::fill(&mut bytes).map_err(|_| std::io::Error::other("no randomness is available"))?;
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
         file.write_all(&bytes)?;
         file.sync_all()?;
@@ -118,12 +119,12 @@ impl StoreKey {
         Ok(StoreKey::new(bytes))
     }
 
-    /// Who has this address.
+    /// Returns the person with this address.
     pub fn person(&self, address: &str) -> Person {
         Person(self.tag(&[normalised(address).as_bytes()]))
     }
 
-    /// HMAC-SHA-256 of pieces one behind the other, cut to 128 bits.
+    /// Computes the HMAC-SHA-256 of concatenated pieces, truncated to 128 bits.
     pub fn tag(&self, pieces: &[&[u8]]) -> [u8; 16] {
         let mut context = hmac::Context::with_key(&self.hmac);
         pieces.iter().for_each(|piece| context.update(piece));
@@ -132,7 +133,7 @@ impl StoreKey {
         tag
     }
 
-    /// A key for another use, derived from this one.
+    /// Derives a key for another use.
     pub fn derived(&self, label: &str) -> [u8; 32] {
         struct Length;
         impl hkdf::KeyType for Length {
@@ -149,10 +150,9 @@ impl StoreKey {
     }
 }
 
-/// Under which hash one controller knows people outside of the program: each controller has another one for
-/// the same person, so that two of them cannot find out by their lists whom they have in common. A
-/// permutation of hashes under a key of the controller (AES of one block), so no two people share one, and
-/// the relay can go back.
+/// The hashes under which one controller knows people outside of the program: each controller has different
+/// ones for the same person, so that two of them cannot compare their lists. A permutation of hashes under a
+/// key of the controller (AES of one block), so that no two people share one, and the relay can reverse it.
 pub struct Outward {
     forth: EncryptingKey,
     back: DecryptingKey,
@@ -165,12 +165,12 @@ impl fmt::Debug for Outward {
 }
 
 impl Outward {
-    /// That of a controller. Whoever has the store key can make it.
+    /// Returns that of a controller. Anyone with the store key can compute it.
     pub fn of(store_key: &StoreKey, controller: &Controller) -> Outward {
         Outward::labelled(store_key, &format!("people outside, of {controller}"))
     }
 
-    /// That of nobody's list: for what is about a person and no controller.
+    /// Returns one for what is about a person and no controller.
     pub fn of_none(store_key: &StoreKey) -> Outward {
         Outward::labelled(store_key, "people outside")
     }
@@ -184,14 +184,14 @@ impl Outward {
         }
     }
 
-    /// What the controller is shown of a person.
+    /// Returns what the controller sees of a person.
     pub fn shown(&self, person: Person) -> String {
         let mut block = person.0;
         self.forth.encrypt(&mut block).expect("a person is one block");
         format!("{:?}", Person(block))
     }
 
-    /// Whom the controller means by what it was shown.
+    /// Returns whom the controller means by what it saw.
     pub fn meant(&self, shown: Person) -> Person {
         let mut block = shown.0;
         self.back.decrypt(&mut block, DecryptionContext::None).expect("a person is one block");
@@ -199,8 +199,8 @@ impl Outward {
     }
 }
 
-/// The address in the form in which it is hashed: domain in ASCII lower case (IDNA), local part in lower case, the quotes of a
-/// local part that needs none left out.
+/// Normalises an address for hashing: domain in ASCII lower case (IDNA), local part in lower case, without
+/// unnecessary quotes.
 pub fn normalised(address: &str) -> String {
     let address = address.trim();
     let Some((local, domain)) = address.rsplit_once('@') else { return address.to_lowercase() };
