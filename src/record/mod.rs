@@ -1,6 +1,7 @@
-//! What was done with each message: one log line per recipient, and metrics.
+//! Records what was done with each message: one log line per recipient, and metrics.
 //!
-//! Absent: addresses, content, secrets. A recipient is named by the keyed hash under which the store knows them.
+//! Absent: addresses, content, secrets. A recipient is identified by the keyed hash under which the store
+//! knows them.
 
 pub mod audit;
 pub mod digest;
@@ -15,34 +16,34 @@ use crate::policy::{Decision, Outcome};
 use crate::smtp::Reply;
 use crate::smtp::address::has_address;
 
-/// What happened to one recipient's copy.
+/// What was done with one recipient's copy.
 #[derive(Debug)]
 pub struct Line<'a> {
-    /// On whose behalf it was sent.
+    /// The controller.
     pub controller: &'a str,
-    /// Which kind of mail it is.
+    /// The mailstream.
     pub mailstream: &'a str,
-    /// Who it was for.
+    /// The person.
     pub person: Person,
     /// What was decided, and why.
     pub decision: &'a Decision,
-    /// Why what was decided could not be done.
+    /// The shortfall: why less was done than decided.
     pub shortfall: Option<&'static str>,
     /// What was done in the copy that left.
     pub done: Outcome,
-    /// How many trackers were taken out of it.
+    /// How many trackers were removed from it.
     pub removed: usize,
-    /// How many lead to an address of ours in it.
+    /// How many were replaced by an address of ours.
     pub swapped: usize,
     /// How many were found.
     pub found: usize,
 }
 
-/// Writes the line of one recipient. `downstream` names a service behind us that may track all the same.
+/// Writes the line of one recipient. `downstream` names a service after the relay that may still track.
 pub fn recipient(arrival: &Arrival, client_id: &str, downstream: &str, line: &Line<'_>, reply: &Reply) {
     let downstream = (!downstream.is_empty()).then_some(downstream);
     let forwarded = arrival.envelope.forwarded.as_ref().and_then(|forwarded| forwarded.ident.as_deref());
-    // An id with an at sign may be somebody's address.
+    // An id with an at sign may be an address.
     let forwarded_id: Option<String> = forwarded
         .filter(|id| !has_address(id))
         .map(|id| id.chars().filter(char::is_ascii_graphic).take(64).collect());
