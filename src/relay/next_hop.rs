@@ -1,4 +1,4 @@
-//! Where mail goes.
+//! Next hops: where mail goes.
 
 use std::fmt;
 use std::path::Path;
@@ -10,31 +10,32 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 
 use crate::private_file::is_open_to_others;
 
-/// Whether TLS is used towards a next hop. Once STARTTLS was announced there is no way back to clear text.
+/// Whether TLS is used towards a next hop. Once STARTTLS has been announced, the relay never falls back to
+/// clear text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TlsMode {
-    /// From the first byte on (usually port 465).
+    /// From the first byte (usually port 465).
     Implicit,
-    /// By STARTTLS, or not at all.
+    /// With STARTTLS, or not at all.
     Required,
-    /// By STARTTLS where it is offered.
+    /// With STARTTLS if it is offered.
     Opportunistic,
     /// Never.
     None,
 }
 
-/// How long is waited for a next hop (RFC 5321 section 4.5.3.2 asks for at least these).
+/// Time limits for a next hop (RFC 5321, section 4.5.3.2 requires at least these).
 #[derive(Clone, Copy, Debug)]
 pub struct Timeouts {
-    /// For a connection.
+    /// For connecting.
     pub connect: Duration,
     /// For the greeting, EHLO, STARTTLS, AUTH, MAIL, RCPT and RSET.
     pub command: Duration,
-    /// For the answer to DATA.
+    /// For the reply to DATA.
     pub data: Duration,
-    /// For one write of the message to make headway.
+    /// For progress in one write of the message.
     pub write: Duration,
-    /// For the answer to the final dot.
+    /// For the reply to the final dot.
     pub dot: Duration,
 }
 
@@ -46,7 +47,7 @@ impl Default for Timeouts {
             command: minutes(5),
             data: minutes(2),
             write: minutes(3),
-            // Below the 600 s that Postfix waits behind its own dot.
+            // Below the 600 s that Postfix waits after its own dot.
             dot: Duration::from_secs(540),
         }
     }
@@ -61,7 +62,7 @@ pub struct Credentials {
 }
 
 impl Credentials {
-    /// Credentials as given.
+    /// Creates credentials.
     pub fn new(login: String, password: String) -> Credentials {
         Credentials { login, password }
     }
@@ -70,7 +71,7 @@ impl Credentials {
     ///
     /// # Errors
     ///
-    /// When the file cannot be read, others than its owner may read it, or it lacks a line.
+    /// When the file cannot be read, others than its owner may read it, or a line is missing.
     pub fn load(path: &Path) -> Result<Credentials, String> {
         let named = |error: std::io::Error| format!("{}: {error}", path.display());
         if is_open_to_others(path, &std::fs::metadata(path).map_err(named)?) {
@@ -89,7 +90,7 @@ impl Credentials {
         }
     }
 
-    /// The password.
+    /// Returns the password.
     pub fn password(&self) -> &str {
         &self.password
     }
@@ -101,39 +102,40 @@ impl fmt::Debug for Credentials {
     }
 }
 
-/// A server that takes mail from us.
+/// A server that accepts mail from the relay.
 #[derive(Clone, Debug)]
 pub struct NextHop {
-    /// Its name or address, as configured; also the name its certificate must have.
+    /// The name or address, as configured; also the name that its certificate must have.
     pub host: String,
-    /// Its port.
+    /// The port.
     pub port: u16,
     /// Whether TLS is used.
     pub tls: TlsMode,
-    /// How TLS is verified. Made once, so that sessions are resumed.
+    /// How TLS is verified. Created once, so that sessions are resumed.
     pub tls_config: Arc<rustls::ClientConfig>,
-    /// For AUTH.
+    /// The credentials for AUTH.
     pub credentials: Option<Credentials>,
-    /// The name we greet with.
+    /// The name used in EHLO.
     pub ehlo_name: String,
-    /// How long is waited.
+    /// The time limits.
     pub timeouts: Timeouts,
-    /// How long an idle connection is kept. Servers close theirs after minutes; Postfix keeps its own for two seconds.
+    /// How long an idle connection is kept. Servers close theirs after minutes; Postfix keeps its own for two
+    /// seconds.
     pub idle: Duration,
-    /// How old a connection may become.
+    /// How old a connection may get.
     pub max_age: Duration,
     /// How many messages a connection may carry.
     pub max_messages: u32,
-    /// How many connections there may be at once.
+    /// The maximum number of connections.
     pub max_connections: usize,
-    /// How many messages it is sent in a minute; 0 for as many as there are.
+    /// The maximum number of messages per minute; 0 for no limit.
     pub messages_per_minute: u32,
-    /// How many of these may go at once.
+    /// The largest burst of messages.
     pub burst: u32,
 }
 
 impl NextHop {
-    /// A next hop with the defaults of `config.reference.toml`.
+    /// Returns a next hop with the defaults of `config.reference.toml`.
     pub fn new(
         host: &str,
         port: u16,
@@ -158,7 +160,7 @@ impl NextHop {
         }
     }
 
-    /// The name its certificate must have.
+    /// Returns the name that its certificate must have.
     pub fn server_name(&self) -> Option<ServerName<'static>> {
         let host = self.host.trim_start_matches('[').trim_end_matches(']');
         ServerName::try_from(host.to_owned()).ok()
@@ -171,8 +173,8 @@ impl fmt::Display for NextHop {
     }
 }
 
-/// TLS towards next hops: verified against the certificates of `ca_file`, or those that the system trusts. `own` is a certificate chain with
-/// its key, for next hops that ask who we are.
+/// Creates the TLS configuration towards next hops: verified with the certificates in `ca_file`, or those
+/// that the system trusts. `client` is a certificate chain with its key, for next hops that ask for one.
 ///
 /// # Errors
 ///
@@ -210,12 +212,12 @@ pub fn tls_config(
     }))
 }
 
-/// All certificates of a file.
+/// Reads all certificates of a file.
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let read: Result<Vec<_>, _> =
         CertificateDer::pem_file_iter(path).map_err(|error| named(path, &error))?.collect();
     let read = read.map_err(|error| named(path, &error))?;
-    if read.is_empty() { Err(named(path, &"no certificate in it")) } else { Ok(read) }
+    if read.is_empty() { Err(named(path, &"it contains no certificate")) } else { Ok(read) }
 }
 
 fn named(path: &Path, error: &dyn fmt::Display) -> String {
