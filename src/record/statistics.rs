@@ -215,7 +215,7 @@ impl Statistics {
     }
 
     /// Writes changes, at most once a second.
-    pub fn save_now_and_then(&mut self) {
+    pub fn save_if_due(&mut self) {
         if self.saved.elapsed() >= PERIOD {
             self.save();
         }

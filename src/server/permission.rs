@@ -23,12 +23,12 @@ impl Conversation<'_> {
     /// Returns whether the client may speak at all: it may send mail, or authenticate first.
     pub(super) fn may_connect(&self) -> bool {
         let asked = matches!(self.settings.client_certificate, ClientCertificate::Asked(_));
-        asked || comes_from_where_it_may(&self.settings, self.peer.ip(), self.source)
+        asked || is_allowed_source(&self.settings, self.peer.ip(), self.source)
     }
 
     /// Returns whether a login could help the client: mail may be sent from its address.
     pub(super) fn may_log_in(&self) -> bool {
-        comes_from_where_it_may(&self.settings, self.peer.ip(), self.source)
+        is_allowed_source(&self.settings, self.peer.ip(), self.source)
     }
 
     /// Returns whether the client may send mail now.
@@ -39,7 +39,7 @@ impl Conversation<'_> {
 
 fn permission(settings: &Listener, address: IpAddr, source: Source, identity: &Identity) -> Permission {
     let has_certificate = identity.certificate.is_some();
-    let place = comes_from_where_it_may(settings, address, source);
+    let place = is_allowed_source(settings, address, source);
     match &settings.client_certificate {
         ClientCertificate::Asked(_) if has_certificate => Permission::Given,
         ClientCertificate::Required(_) if has_certificate && place => Permission::Given,
@@ -51,7 +51,7 @@ fn permission(settings: &Listener, address: IpAddr, source: Source, identity: &I
 }
 
 /// Returns whether clients with this address may send mail, possibly after authentication.
-fn comes_from_where_it_may(settings: &Listener, address: IpAddr, source: Source) -> bool {
+fn is_allowed_source(settings: &Listener, address: IpAddr, source: Source) -> bool {
     let shows_who_it_is =
         settings.require_login || matches!(settings.client_certificate, ClientCertificate::Required(_));
     let address = address.to_canonical();

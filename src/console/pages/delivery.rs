@@ -50,7 +50,8 @@ pub(crate) async fn page(call: Call) -> Answered {
                 (call.say(&Text("nothing is unfinished", "nichts ist offen", "rien d’inachevé"))) } @else {
                 (call.say(&Text("some mail has reached only some of its recipients; its sender will retry",
                     "manche Post erreichte erst einen Teil der Empfänger; ihr Absender kommt wieder",
-                    "certains courriers n’ont atteint qu’une partie des destinataires ; l’expéditeur reviendra"))) } }
+                    "certains courriers n’ont atteint qu’une partie des destinataires ; l’expéditeur reviendra"
+                ))) } }
             dt {
                 (call.say(&Text("Memory for messages", "Speicher für Nachrichten", "Mémoire des messages")))
             }

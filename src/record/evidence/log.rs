@@ -125,7 +125,7 @@ impl Log {
                 Err((missing, error)) => self.fail(missing, &error),
             }
         }
-        self.statistics.save_now_and_then();
+        self.statistics.save_if_due();
     }
 
     fn fail(&mut self, missing: usize, error: &ChainError) {
