@@ -40,7 +40,7 @@ fn where_a_certificate_is_required_nobody_sends_without_a_verified_one() {
         for own in [None, Some(theirs.issue("shop.example")), Some(ours.issue_until("late.example", 2021))] {
             assert_eq!(connect(own.as_ref()).ask("EHLO client.example"), "", "{own:?} with {tls}");
         }
-        relay.log.wait_for(3, "each refusal", |line| line.contains("TLS could not be started"));
+        relay.log.wait_for(3, "each refusal", |line| line.contains("TLS could not be established"));
         let mut client = connect(Some(&ours.issue("shop.example")));
         if tls == "implicit" {
             assert!(client.reply().starts_with("220 "));
@@ -109,7 +109,7 @@ fn a_new_certificate_is_used_without_ending_sessions_and_one_that_does_not_fit_i
         &own.certificate,
         &own.key,
     );
-    let wrong = |line: &str| line.contains("has changed and cannot be used");
+    let wrong = |line: &str| line.contains("has changed but cannot be used");
     relay.log.wait("the refusal", wrong);
     assert_eq!(connect().server_certificate(), after);
     put(&second, &own.certificate, &own.key);
@@ -134,7 +134,7 @@ fn the_end_of_a_certificate_is_logged_and_measured() {
     )
     .unwrap();
     let relay = Relay::in_folder(folder);
-    let line = relay.log.wait("the alarm", |line| line.contains("the certificate is over"));
+    let line = relay.log.wait("the alarm", |line| line.contains("the certificate has expired"));
     assert!(line.contains("ERROR") && line.contains("front"), "{line}");
     let page = get(port, "/metrics");
     let gauge = "pixelward_certificate_expiry_timestamp_seconds{listener=\"front\"} 1609459200";

@@ -287,7 +287,7 @@ fn mail_flows_where_evidence_cannot_be_written_and_what_is_lost_is_counted() {
         assert!(send(&relay, &["ann@home.example"], "Subject: a\n\nText.\n").starts_with("250"));
         assert!(Instant::now() < deadline, "nothing was lost");
     }
-    relay.log.wait("loss", |line| line.contains("evidence cannot be written"));
+    relay.log.wait("loss", |line| line.contains("audit records cannot be written"));
     let ready = get(port, "/readyz");
     assert!(
         ready.starts_with("HTTP/1.1 503 ") && ready.contains("evidence is being lost: it cannot be written"),
@@ -301,9 +301,9 @@ fn mail_flows_where_evidence_cannot_be_written_and_what_is_lost_is_counted() {
         assert!(send(&relay, &["ann@home.example"], "Subject: a\n\nText.\n").starts_with("250"));
         assert!(Instant::now() < deadline, "evidence is not written again");
     }
-    relay.log.wait("recovery", |line| line.contains("evidence can be written again"));
+    relay.log.wait("recovery", |line| line.contains("audit records can be written again"));
     assert!(get(port, "/readyz").ends_with("ready\n"));
-    let said = relay.log.all().iter().filter(|line| line.contains("evidence cannot be written")).count();
+    let said = relay.log.all().iter().filter(|line| line.contains("audit records cannot be written")).count();
     assert_eq!(said, 1, "it is said once");
     assert!(is_whole(&relay));
 }
@@ -406,7 +406,7 @@ fn what_is_too_old_is_gone_once_a_day_ends() {
     assert_eq!(found(&relay, &["--id", "old"]).len(), 1);
     // The first message of another day closes the old segment.
     assert!(send(&relay, &["ann@home.example"], "Subject: a\n\nText.\n").starts_with("250"));
-    relay.log.wait("deletion", |line| line.contains("evidence was deleted"));
+    relay.log.wait("deletion", |line| line.contains("expired audit records were deleted"));
     assert_eq!(found(&relay, &["--id", "old"]).len(), 0);
     assert_eq!(found(&relay, &[]).len(), 1);
     assert!(is_whole(&relay));

@@ -32,7 +32,7 @@ fn init_leaves_a_relay_that_was_tried() {
     assert!(output.status.success(), "{told}");
     for wanted in [
         "removed: img",
-        "signature of pixelward._domainkey.shop.example: holds",
+        "signature of pixelward._domainkey.shop.example: valid",
         "\"observe\"",
         "pixelward check --config",
         "pixelward._domainkey.shop.example. IN TXT",

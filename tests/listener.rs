@@ -84,7 +84,7 @@ fn whoever_names_no_client_is_dropped_without_a_word() {
     ] {
         assert_eq!(behind(relay.port, header).reply(), "", "{}", String::from_utf8_lossy(header));
     }
-    relay.log.wait("the time limit", |line| line.contains("no PROXY header came in time"));
+    relay.log.wait("the time limit", |line| line.contains("no PROXY header arrived in time"));
     let elsewhere = BEHIND_PROXY.replace("127.0.0.1", "192.0.2.1");
     let folder = Folder::new();
     let file = configuration(&folder, hop.port, &elsewhere, "", "");

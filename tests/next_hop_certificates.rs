@@ -17,11 +17,11 @@ use support::Client;
 use tls_hop::{Case, Files, Made, Server};
 
 const HOST: &[&str] = &["localhost"];
-const UNTRUSTED: &[&str] = &["no authority that is trusted", "ca_file"];
+const UNTRUSTED: &[&str] = &["no trusted authority", "ca_file"];
 const NAME: &[&str] = &["its certificate is for", "set host"];
-const WEAK: &[&str] = &["no longer safe", "it needs a new one"];
-const CHAIN: &[&str] = &["used for what it may not be used for", "chain"];
-const NO_TLS: &[&str] = &["something that is no TLS", "tls = \"required\""];
+const WEAK: &[&str] = &["no longer secure", "it needs a new one"];
+const CHAIN: &[&str] = &["used in a way that it does not permit", "chain"];
+const NO_TLS: &[&str] = &["something that is not TLS", "tls = \"required\""];
 
 /// Sends through each next hop, and looks at the answer, the log, and what the next hop heard.
 fn check(cases: &[Case]) {
@@ -204,7 +204,7 @@ fn bad_certificates(files: &Files) -> Vec<Case> {
             .fails(CHAIN),
         Chain::with(only_for(ExtendedKeyUsagePurpose::ClientAuth), nothing)
             .case(files, "an authority for clients alone")
-            .fails(&["not made for servers"]),
+            .fails(&["not meant for servers"]),
     ];
     for (name, purpose) in [
         ("for clients alone", ExtendedKeyUsagePurpose::ClientAuth),
@@ -212,7 +212,7 @@ fn bad_certificates(files: &Files) -> Vec<Case> {
         ("for any purpose, which is none in particular", ExtendedKeyUsagePurpose::Any),
     ] {
         let leaf = Made::new(HOST, Some(&root), only_for(purpose));
-        cases.push(files.case(name, &[&leaf], &root).fails(&["not made for servers"]));
+        cases.push(files.case(name, &[&leaf], &root).fails(&["not meant for servers"]));
     }
     cases.extend(weak(files));
     cases
@@ -310,10 +310,10 @@ fn a_handshake_that_fails_defers_with_a_word_on_what_to_do() {
             .fails(&["does not offer STARTTLS", "tls = \"implicit\""]),
         case("injected in clear")
             .told("answer", "220 2.0.0 Go\r\n250 2.0.0 Ok\r\n")
-            .fails(&["in clear behind the answer to STARTTLS"]),
+            .fails(&["in clear after the reply to STARTTLS"]),
         case("half a line injected")
             .told("answer", "220 2.0.0 Go\r\n2")
-            .fails(&["in clear behind the answer to STARTTLS"]),
+            .fails(&["in clear after the reply to STARTTLS"]),
         case("text in place of the handshake").told("instead", "250 2.0.0 Ok\r\n").fails(NO_TLS),
         case("garbage in place of the handshake").told("instead", "\0\0\u{ff}\0garbage").fails(NO_TLS),
         case("an alert in place of the handshake")
@@ -321,24 +321,26 @@ fn a_handshake_that_fails_defers_with_a_word_on_what_to_do() {
             .fails(&["its log may say more"]),
         case("a handshake without end")
             .told("hang", true)
-            .fails(&["TLS handshake: no answer within 2 s"])
+            .fails(&["TLS handshake: no reply within 2 s"])
             .answer("451 4.4.1 "),
-        case("a handshake cut off in a record").told("cut", 20).fails(&["it hung up during the handshake"]),
+        case("a handshake cut off in a record")
+            .told("cut", 20)
+            .fails(&["it closed the connection during the handshake"]),
         case("a handshake cut off behind its first record")
             .told("cut", 127)
-            .fails(&["it hung up during the handshake"]),
+            .fails(&["it closed the connection during the handshake"]),
         case("garbage in place of the greeting")
             .told("greeting", "\u{16}\u{3}\u{1}\r\n")
             .fails(&["greeting"])
             .answer("451 4.4.2 "),
         case("TLS from the first byte on at a plain port")
             .told("implicit", true)
-            .fails(&["greeting: no answer within 2 s", "tls = \"implicit\""])
+            .fails(&["greeting: no reply within 2 s", "tls = \"implicit\""])
             .answer("451 4.4.1 "),
         case("in clear at a port for TLS from the first byte on").tls("implicit").fails(NO_TLS),
         case("a certificate of ours is demanded")
             .told("clients", authority.to_str())
-            .fails(&["it wants to know who we are; set certificate and key"]),
+            .fails(&["it requires a client certificate; set certificate and key"]),
         case("a certificate of ours is demanded by TLS 1.2")
             .told("clients", authority.to_str())
             .told("most", "TLSv1_2")

@@ -63,7 +63,7 @@ fn what_comes_in_clear_before_the_handshake_ends_the_session() {
         let mut secure = Secure::over(tcp, client_config(&authority.file, None));
         assert_eq!(secure.ask("EHLO client.example"), "", "{slipped:?}");
     }
-    relay.log.wait_for(3, "each refusal", |line| line.contains("TLS could not be started"));
+    relay.log.wait_for(3, "each refusal", |line| line.contains("TLS could not be established"));
     // The handshake may also never come.
     let mut client = Client::greeted(relay.port);
     assert_eq!(client.say("STARTTLS"), 220);

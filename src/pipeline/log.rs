@@ -7,14 +7,14 @@ use crate::record::Effect;
 use crate::smtp::Reply;
 use crate::smtp::address::has_address;
 
-/// What happened to one recipient's copy.
+/// What was done with one recipient's copy.
 #[derive(Debug)]
 pub(super) struct Line<'a> {
-    /// On whose behalf it was sent.
+    /// The controller.
     pub(super) controller: &'a str,
-    /// Which kind of mail it is.
+    /// The mailstream.
     pub(super) mailstream: &'a str,
-    /// Who it was for.
+    /// The person.
     pub(super) person: Person,
     /// What was decided, and why.
     pub(super) decision: &'a Decision,
@@ -24,7 +24,7 @@ pub(super) struct Line<'a> {
     pub(super) found: usize,
 }
 
-/// Writes the line of one recipient. `downstream` names a service behind us that may track all the same.
+/// Writes the line of one recipient. `downstream` names a service after the relay that may still track.
 pub(super) fn recipient(
     arrival: &Arrival,
     client_id: &str,
@@ -34,7 +34,7 @@ pub(super) fn recipient(
 ) {
     let downstream = (!downstream.is_empty()).then_some(downstream);
     let forwarded = arrival.envelope.forwarded.as_ref().and_then(|forwarded| forwarded.ident.as_deref());
-    // An id with an at sign may be somebody's address.
+    // An id with an at sign may be an address.
     let forwarded_id: Option<String> = forwarded
         .filter(|id| !has_address(id))
         .map(|id| id.chars().filter(char::is_ascii_graphic).take(64).collect());

@@ -1,17 +1,18 @@
-//! Sockets that systemd holds for us, so that a restart refuses no connection: `systemd.socket(5)`, `sd_listen_fds(3)`.
+//! Sockets that systemd holds for the relay, so that a restart refuses no connection: `systemd.socket(5)`,
+//! `sd_listen_fds(3)`.
 
 use std::net::{SocketAddr, TcpListener};
 
-/// The listening sockets that were handed over at the start.
+/// The listening sockets passed at the start.
 #[derive(Debug, Default)]
 pub struct Activated(Vec<(SocketAddr, TcpListener)>);
 
 impl Activated {
-    /// Takes what the environment names. Of another process' sockets there are none.
+    /// Takes the sockets named in the environment, unless they are meant for another process.
     ///
     /// # Errors
     ///
-    /// When one of them is no listening TCP socket.
+    /// When one of them is not a listening TCP socket.
     pub fn take() -> Result<Activated, String> {
         let mut handed = listenfd::ListenFd::from_env();
         let mut sockets = Vec::new();
@@ -27,13 +28,13 @@ impl Activated {
         Ok(Activated(sockets))
     }
 
-    /// The socket at a listener's address.
+    /// Takes the socket at a listener's address.
     pub fn at(&mut self, address: SocketAddr) -> Option<TcpListener> {
         let index = self.0.iter().position(|(other, _)| *other == address)?;
         Some(self.0.swap_remove(index).1)
     }
 
-    /// The addresses that no listener has asked for.
+    /// Returns the addresses that no listener has taken.
     pub fn left(&self) -> Vec<SocketAddr> {
         self.0.iter().map(|(address, _)| *address).collect()
     }

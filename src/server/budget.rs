@@ -1,16 +1,16 @@
-//! The memory that messages may take, of all sessions together.
+//! The memory budget for messages, shared by all sessions.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// How many bytes of messages are held, and how many may be.
+/// How many bytes of messages are in memory, and the maximum.
 #[derive(Clone, Debug)]
 pub struct Budget {
     held: Arc<AtomicU64>,
     max: u64,
 }
 
-/// A share of the budget; given back when dropped.
+/// A share of the budget, returned when dropped.
 #[derive(Debug)]
 pub struct Share {
     budget: Budget,
@@ -18,29 +18,29 @@ pub struct Share {
 }
 
 impl Budget {
-    /// A budget of so many bytes.
+    /// Creates a budget of this many bytes.
     pub fn new(max: u64) -> Budget {
         Budget { held: Arc::new(AtomicU64::new(0)), max }
     }
 
-    /// An empty share.
+    /// Returns an empty share.
     pub fn share(&self) -> Share {
         Share { budget: self.clone(), bytes: 0 }
     }
 
-    /// The most bytes that may be held.
+    /// Returns the maximum number of bytes.
     pub fn most(&self) -> u64 {
         self.max
     }
 
-    /// How many bytes are held.
+    /// Returns how many bytes are in use.
     pub fn held(&self) -> u64 {
         self.held.load(Ordering::Relaxed)
     }
 }
 
 impl Share {
-    /// Grows the share to at least `bytes`; says whether there was room.
+    /// Grows the share to at least `bytes`; returns whether there was room.
     pub fn grow_to(&mut self, bytes: usize) -> bool {
         let bytes = bytes as u64;
         if bytes <= self.bytes {

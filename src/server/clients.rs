@@ -1,7 +1,6 @@
-//! What is remembered of clients while a listener runs: their open connections, and how many messages they
-//! sent.
+//! State per client while a listener runs: its open connections, and its message rate.
 //!
-//! Promised: no client can make it grow without end.
+//! Promised: no client can make it grow without bound.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -9,14 +8,14 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-/// How many clients are remembered of each kind.
+/// How many clients of each kind are remembered.
 const REMEMBERED: usize = 10_000;
 
 /// The clients of a listener.
 #[derive(Debug, Default)]
 pub struct Clients {
     open: Mutex<Open>,
-    /// How many messages each may send at once.
+    /// The message rates.
     allowances: Mutex<Remembered<IpAddr, f64>>,
 }
 
@@ -27,7 +26,7 @@ struct Open {
     of: HashMap<IpAddr, usize>,
 }
 
-/// A connection that is counted, until dropped.
+/// A counted connection, until dropped.
 #[derive(Debug)]
 pub struct Place {
     clients: Arc<Clients>,
@@ -35,7 +34,7 @@ pub struct Place {
 }
 
 impl Clients {
-    /// A place for a connection; `None` where there are `most` already.
+    /// Takes a slot for a connection; `None` if there are `most` already.
     pub fn place(self: &Arc<Clients>, most: usize) -> Option<Place> {
         let mut open = locked(&self.open);
         if open.all >= most {
@@ -45,8 +44,8 @@ impl Clients {
         Some(Place { clients: Arc::clone(self), address: None })
     }
 
-    /// Whether a client may send a message now, with so many `per_minute`; 0 for as many as it likes. A client that was silent may send those
-    /// of a minute at once.
+    /// Returns whether a client may send a message now, with this limit `per_minute` (0 for none). A client
+    /// that was silent may send a minute's messages at once.
     pub fn may_send(&self, address: IpAddr, per_minute: u32, now: Instant) -> bool {
         if per_minute == 0 {
             return true;
@@ -66,7 +65,7 @@ impl Clients {
 }
 
 impl Place {
-    /// Whom the place is for; says whether this client may have one more beside its `most`.
+    /// The client; the slot counts towards its `most`.
     pub fn is_for(&mut self, address: IpAddr, most: usize) -> bool {
         let mut open = locked(&self.clients.open);
         let of_client = open.of.get(&address).copied().unwrap_or(0);
@@ -78,7 +77,7 @@ impl Place {
         true
     }
 
-    /// The clients of the listener.
+    /// Creates the state of a listener.
     pub fn clients(&self) -> &Clients {
         &self.clients
     }
@@ -102,7 +101,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The address, or the /64 of an IPv6 one: who has one address of it has them all.
+/// Returns the address, or the /64 of an IPv6 one: a client has all addresses of its /64.
 pub(super) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => IpAddr::V4(address),
@@ -110,8 +109,8 @@ pub(super) fn network(address: IpAddr) -> IpAddr {
     }
 }
 
-/// Something about each of so many clients, and since when it is so. A new one takes the place of the one of
-/// the earliest moment.
+/// A bounded map of state per client, with the time since when it applies. A new entry replaces the one with
+/// the earliest time.
 #[derive(Debug)]
 pub(super) struct Remembered<K, T>(HashMap<K, (T, Instant)>);
 
@@ -122,7 +121,7 @@ impl<K, T> Default for Remembered<K, T> {
 }
 
 impl<K: Clone + Eq + Hash, T> Remembered<K, T> {
-    /// What is remembered of one; something new where that is nothing.
+    /// Returns the state of a client, or a new one.
     pub(super) fn of(&mut self, key: K, now: Instant, new: impl FnOnce() -> T) -> &mut (T, Instant) {
         if self.0.len() >= REMEMBERED && !self.0.contains_key(&key) {
             let oldest = self.0.iter().min_by_key(|(_, (_, at))| *at).map(|(key, _)| key.clone());
@@ -133,13 +132,13 @@ impl<K: Clone + Eq + Hash, T> Remembered<K, T> {
         self.0.entry(key).or_insert_with(|| (new(), now))
     }
 
-    /// Of whom something is remembered.
+    /// Returns the clients with a state.
     #[cfg(test)]
     pub(super) fn keys(&self) -> impl Iterator<Item = &K> {
         self.0.keys()
     }
 
-    /// What is remembered of one.
+    /// Returns the state of a client, if there is one.
     pub(super) fn get(&mut self, key: &K) -> Option<&mut (T, Instant)> {
         self.0.get_mut(key)
     }

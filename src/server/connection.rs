@@ -26,19 +26,19 @@ use crate::smtp::reply::{Class, Reply};
 use crate::smtp::session::{Action, Identity, Session};
 use crate::wire::{Stream, Wire};
 
-/// How long one who is turned away may take to read why.
+/// How long a rejected client may take to read why.
 const PARTING: Duration = Duration::from_secs(5);
 
-/// How long a connection to the next hop waits for its client. Then it serves others, and the transaction is begun anew when the message is
-/// whole.
+/// How long a connection to the next hop waits for its client. Then it serves others, and the transaction is
+/// begun anew when the message is complete.
 const HOLD: Duration = Duration::from_secs(2);
 
-/// How long it waits where others wait for a connection: longer than a client takes that does not dawdle.
+/// How long it waits if others need a connection: longer than an active client takes.
 const BRIEF_HOLD: Duration = Duration::from_millis(100);
 
-const TOO_LONG: &str = "5.5.2 The line is too long";
+const TOO_LONG: &str = "5.5.2 Line too long";
 
-/// Says that there are too many connections, and closes.
+/// Reports that there are too many connections, and closes.
 pub async fn turn_away(stream: TcpStream) {
     let mut wire = Wire::new(Stream::Clear(stream));
     let reply = Reply::new(421, "4.3.2 Too many connections, try again later");
@@ -48,13 +48,13 @@ pub async fn turn_away(stream: TcpStream) {
 
 /// Why a conversation ended.
 pub(super) enum Ended {
-    /// All is said.
+    /// It is complete.
     Done,
-    /// The client hung up or the connection broke.
+    /// The client closed the connection, or it broke.
     Lost(io::Error),
-    /// The client took too long.
+    /// The client timed out.
     TimedOut,
-    /// The relay stops.
+    /// The relay is stopping.
     Stopping,
 }
 
@@ -64,7 +64,7 @@ impl From<io::Error> for Ended {
     }
 }
 
-/// Talks to a client until one of the two has enough.
+/// Talks to a client until one of the two ends the conversation.
 pub async fn serve(
     mut stream: TcpStream,
     peer: SocketAddr,
@@ -112,7 +112,7 @@ pub async fn serve(
         Ok(()) | Err(Ended::Done) => {}
         Err(Ended::Lost(error)) => tracing::debug!(%peer, %error, "the connection was lost"),
         Err(Ended::TimedOut) => conversation.part("4.4.2 Timeout exceeded").await,
-        Err(Ended::Stopping) => conversation.part("4.3.2 The service stops, try again later").await,
+        Err(Ended::Stopping) => conversation.part("4.3.2 Service shutting down, try again later").await,
     }
     if !matches!(ended, Err(Ended::Lost(_))) {
         conversation.settle();
@@ -122,13 +122,13 @@ pub async fn serve(
     }
 }
 
-/// A conversation with one client. Its parts are in the files of this folder.
+/// A conversation with one client. Its parts are in the files of this directory.
 pub(super) struct Conversation<'a> {
     pub(super) wire: Wire,
     pub(super) peer: SocketAddr,
     /// How its address is known.
     pub(super) source: Source,
-    /// The listener's place in the configuration.
+    /// The listener's index in the configuration.
     pub(super) index: usize,
     pub(super) settings: Listener,
     pub(super) pipeline: &'a Pipeline,
@@ -138,10 +138,10 @@ pub(super) struct Conversation<'a> {
     pub(super) session: Session,
     pub(super) identity: Identity,
     trust: Trust,
-    /// What XCLIENT told.
+    /// What XCLIENT said.
     pub(super) told: Told,
     pub(super) transaction: Option<Transaction>,
-    /// When the next hop last heard of it.
+    /// When the next hop was last used.
     pub(super) held_since: Instant,
     /// Where its mail goes.
     pub(super) outbound: Option<Arc<Outbound>>,
@@ -157,8 +157,12 @@ pub(super) struct Conversation<'a> {
 impl Conversation<'_> {
     async fn run(&mut self) -> Result<(), Ended> {
         if !self.may_connect() {
-            tracing::warn!(peer = %self.peer.ip(), listener = %self.settings.name, "a client outside of allowed_networks was turned away");
-            self.say(&Reply::new(554, "5.7.1 You may not send mail here"));
+            tracing::warn!(
+                peer = %self.peer.ip(),
+                listener = %self.settings.name,
+                "a client outside of allowed_networks was rejected"
+            );
+            self.say(&Reply::new(554, "5.7.1 Client not allowed to send mail"));
             return self.flush().await;
         }
         if self.settings.tls == ListenerTls::Implicit {
@@ -180,7 +184,7 @@ impl Conversation<'_> {
         self.settings.protocol == config::Protocol::Lmtp
     }
 
-    /// The client goes on, so it has heard what became of its message.
+    /// Called when the client continues, so it has heard the result of its message.
     fn settle(&mut self) {
         if let Some(handled) = self.unsettled.take() {
             self.pipeline.settled(&handled);
@@ -241,7 +245,8 @@ impl Conversation<'_> {
         }
     }
 
-    /// The next line, once it is whole. One that does not end in CRLF, or is longer than `most` bytes, ends the conversation.
+    /// Returns the next complete line. One that does not end in CRLF, or is longer than `most` bytes, ends
+    /// the conversation.
     async fn next_line(&mut self, most: usize) -> Result<Option<Vec<u8>>, Ended> {
         let pending = self.wire.pending();
         let is_auth = pending.get(..5).is_some_and(|verb| verb.eq_ignore_ascii_case(b"AUTH "));
@@ -254,12 +259,12 @@ impl Conversation<'_> {
         }
         let ends_in_crlf = end > 0 && pending.get(end - 1) == Some(&b'\r');
         if !ends_in_crlf && self.settings.bare_newline == BareNewline::Reject {
-            return Err(self.last_word("5.5.2 A line ends with CRLF, not with LF alone").await);
+            return Err(self.last_word("5.5.2 Lines must end with CRLF, not with LF alone").await);
         }
         Ok(self.wire.line())
     }
 
-    /// The next line that the client sends, at most `most` bytes long. What was said so far is sent first.
+    /// Reads the next line of the client, at most `most` bytes long. Pending replies are sent first.
     pub(super) async fn whole_line(&mut self, most: usize) -> Result<Vec<u8>, Ended> {
         loop {
             if let Some(line) = self.next_line(most).await? {
@@ -270,14 +275,14 @@ impl Conversation<'_> {
         }
     }
 
-    /// Says what is wrong with a line; the conversation cannot go on.
+    /// Reports what is wrong with a line; the conversation cannot continue.
     async fn last_word(&mut self, text: &str) -> Ended {
         metrics::counter!("pixelward_protocol_errors_total").increment(1);
         self.say(&Reply::new(500, text));
         self.flush().await.err().unwrap_or(Ended::Done)
     }
 
-    /// Lets the client wait. The relay does not wait for that when it stops.
+    /// Delays a client. When the relay stops, it does not wait for that.
     pub(super) async fn pause(&mut self, delay: Duration) -> Result<(), Ended> {
         let until = (Instant::now() + delay).min(self.deadline);
         tokio::select! {
@@ -309,7 +314,7 @@ impl Conversation<'_> {
         }
     }
 
-    /// Takes a line. The larger steps have room of their own, so that an idle session does not hold it.
+    /// Handles a line. Larger steps have their own allocation, so that an idle session does not hold it.
     async fn line(&mut self, line: &[u8]) -> Result<(), Ended> {
         self.settle();
         let command = match Command::read(line) {
@@ -319,7 +324,7 @@ impl Conversation<'_> {
                 return self.error(reply).await;
             }
         };
-        // Recipients are put to the next hop together; anything else needs their answers first.
+        // Recipients are announced to the next hop together; anything else needs their replies first.
         if !matches!(command, Command::Rcpt(..)) {
             self.ask_next_hop().await;
         }
@@ -348,7 +353,8 @@ impl Conversation<'_> {
             }
             Action::StartTls(reply) => {
                 if !self.wire.pending().is_empty() {
-                    // What came behind STARTTLS in clear may be somebody else's: it is dropped with the session.
+                    // What came after STARTTLS in clear may be somebody else's: it is dropped with the
+                    // session.
                     self.say(&Reply::new(503, "5.5.0 Nothing may follow STARTTLS before TLS has started"));
                     self.flush().await?;
                     return Err(Ended::Done);
@@ -364,7 +370,7 @@ impl Conversation<'_> {
                 Ok(())
             }
             Action::AskSender => {
-                // What was told is in the envelope now, and holds for this message alone.
+                // What was said is in the envelope now, and applies to this message only.
                 self.identity.forwarded = None;
                 let rate = self.settings.max_messages_per_minute;
                 if !self.place.clients().may_send(self.peer.ip(), rate, std::time::Instant::now()) {
@@ -388,7 +394,7 @@ impl Conversation<'_> {
         Ok(())
     }
 
-    /// Says what was wrong, and closes after too many of these.
+    /// Reports an error, and closes after too many of them.
     pub(super) async fn error(&mut self, reply: Reply) -> Result<(), Ended> {
         self.say(&reply);
         self.errors += 1;
@@ -401,7 +407,7 @@ impl Conversation<'_> {
         Ok(())
     }
 
-    /// Ends a conversation that is not over.
+    /// Ends a conversation early.
     async fn part(&mut self, text: &str) {
         let reply = Reply::new(421, text);
         let _ = timeout(PARTING, self.wire.send(reply.wire())).await;

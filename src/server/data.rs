@@ -1,4 +1,4 @@
-//! The data of a message: reading it, handing it on, and telling the client what became of it.
+//! The data of a message: reading it, handing it on, and telling the client the result.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::smtp::reply::Reply;
 use crate::smtp::session::{Envelope, Session};
 
 impl Conversation<'_> {
-    /// Reads a message to its end, and takes it through the line.
+    /// Reads a message to its end, and takes it through the pipeline.
     pub(super) async fn data(&mut self) -> Result<(), Ended> {
         self.say(&Reply::new(354, "End data with <CR><LF>.<CR><LF>"));
         self.flush().await?;
@@ -88,21 +88,21 @@ impl Conversation<'_> {
         Ok(())
     }
 
-    /// Refuses a message for all of its recipients.
+    /// Rejects a message for all of its recipients.
     fn refuse(&mut self, reply: &Reply, recipients: usize) {
         metrics::counter!("pixelward_messages_refused_total").increment(1);
-        // With PRDR, an answer other than 353 is for all recipients.
+        // With PRDR, a reply other than 353 is for all recipients.
         let times = if self.is_lmtp() { recipients } else { 1 };
         (0..times).for_each(|_| self.say(reply));
     }
 
-    /// One answer, or one for each recipient; with PRDR between 353 and one for all.
+    /// Sends one reply, or one per recipient; with PRDR between 353 and one for all.
     fn say_outcome(&mut self, handled: &Handled, answers: Answers) {
         if answers == Answers::One {
             return self.say(&handled.whole);
         }
         if !self.is_lmtp() {
-            self.say(&Reply::new(353, "An answer for each recipient follows"));
+            self.say(&Reply::new(353, "One reply per recipient follows"));
         }
         for reply in &handled.replies {
             self.say(reply);
@@ -112,15 +112,16 @@ impl Conversation<'_> {
         }
     }
 
-    /// Whether the client hung up while its message was handled, so that it may not hear the answer. One that has said QUIT already and
-    /// sends no more still listens: Exim does so behind its last message.
+    /// Returns whether the client closed the connection while its message was handled, so that it may not
+    /// hear the reply. One that has sent QUIT and nothing more still listens: Exim does so after its last
+    /// message.
     async fn client_left(&mut self) -> bool {
         matches!(timeout(Duration::ZERO, self.wire.fill()).await, Ok(Ok(0) | Err(_)))
             && self.wire.pending().is_empty()
     }
 }
 
-/// The bytes of a message up to its body.
+/// Returns the bytes of a message up to its body.
 fn header_length(message: &[u8]) -> usize {
     if message.starts_with(b"\r\n") {
         return 0;
@@ -130,10 +131,10 @@ fn header_length(message: &[u8]) -> usize {
 
 fn refusal(data: &Data) -> Reply {
     match data {
-        Data::TooLarge => Reply::new(552, "5.3.4 The message is larger than announced here"),
+        Data::TooLarge => Reply::new(552, "5.3.4 The message is larger than the announced limit"),
         Data::NoRoom => Reply::new(452, "4.3.1 No room for the message now, try again later"),
         Data::BareNewline => {
-            Reply::new(550, "5.6.11 A line ends with CRLF: the message holds a bare CR or LF")
+            Reply::new(550, "5.6.11 The message contains a bare CR or LF; lines must end with CRLF")
         }
         Data::Message(_) => Reply::new(451, "4.3.0 Try again later"),
     }

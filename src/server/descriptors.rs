@@ -1,14 +1,14 @@
-//! Open files: each session holds one, and one more while it speaks with a next hop.
+//! Open files: each session uses one, and one more while it talks to a next hop.
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 use crate::config::Config;
 
-/// What the relay opens beside connections: the store, the ledger, certificates, the log.
+/// What the relay opens besides connections: the store, the ledger, certificates, the log.
 const OTHERS: u64 = 64;
 
-/// Raises the limit of open files as far as the system lets us, and says so where that is less than the configured connections need. A
-/// shell or a container often sets 1024, and raising it is left to each program.
+/// Raises the limit of open files as far as the system allows, and warns if that is less than the configured
+/// connections need. A shell or a container often sets 1024, and leaves raising it to each program.
 pub fn raise(config: &Config) {
     let mut limit = getrlimit(Resource::Nofile);
     let most = limit.maximum;
@@ -24,13 +24,13 @@ pub fn raise(config: &Config) {
         tracing::warn!(
             has,
             needs,
-            "open files are limited to fewer than the configured connections need: beyond that, clients wait until others have gone; \
-             raise the limit (LimitNOFILE, ulimit -n) or lower max_connections"
+            "open files are limited to fewer than the configured connections need: beyond that, clients wait \
+             for others to finish; raise the limit (LimitNOFILE, ulimit -n) or lower max_connections"
         );
     }
 }
 
-/// How many open files the most connections of all listeners and next hops need.
+/// Returns how many open files the maximum connections of all listeners and next hops need.
 fn needs(config: &Config) -> u64 {
     let listeners = config.listeners.iter().map(|listener| listener.max_connections);
     let next_hops = config.next_hops.iter().map(|hop| hop.max_connections);

@@ -1,14 +1,14 @@
-//! Who may have a password looked at, and when: what wrong ones cost, across all sessions and listeners.
+//! Limits password guessing, across all sessions and listeners.
 //!
-//! Promised: whether a password is looked at is decided before its hash is computed. Who guesses waits, and
-//! after a few wrong passwords hears a refusal that costs nothing; who does not guess waits for nobody who
-//! does. No client can make this grow without end.
+//! Promised: whether a password is checked is decided before its hash is computed. A guesser waits, and after
+//! a few wrong passwords gets a refusal that costs nothing; others do not wait for guessers. No client can
+//! make the state grow without bound.
 //!
-//! A network address (of IPv6, a /64) has a few wrong passwords to spend, which come back one a minute. An
-//! attempt under way counts as a wrong one until it turns out right, so many sessions at once have no more
-//! than one. A login has more to spend, since anybody can spend it; beyond that it is looked at slowly, one
-//! attempt after the other. An address from which a login went well before is known for that login: it has an
-//! account of its own, which others cannot spend.
+//! A network address (for IPv6, a /64) may send a few wrong passwords, and regains one per minute. An attempt
+//! in progress counts as wrong until it turns out right, so many concurrent sessions have no more attempts
+//! than one. A login has a larger allowance, because anyone can use it up; beyond that its attempts are
+//! checked slowly, one after another. An address from which a login succeeded before is known for that login
+//! and has a separate allowance, which others cannot use up.
 
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -21,27 +21,27 @@ use super::clients::{Remembered, network};
 
 /// How many wrong passwords an address may send before it is refused.
 const OF_ADDRESS: u32 = 5;
-/// How many may be sent for a login before it is looked at slowly.
+/// How many may be sent for a login before it is checked slowly.
 const OF_LOGIN: u32 = 20;
-/// How many attempts of one address are looked at together, so that it leaves room for others.
+/// How many attempts of one address are checked concurrently, so that it leaves room for others.
 const TOGETHER: u32 = 2;
 /// How much of a login is remembered, in bytes. Longer ones do not exist ([`super::users::check_login`]), and
-/// are one to this.
+/// share one entry.
 const MAX_LOGIN: usize = 255;
-/// A wrong password is forgotten in so long.
+/// After how long a wrong password is forgotten.
 const FORGIVEN: Duration = Duration::from_secs(60);
-/// What the first wrong password waits for its answer; each further one waits twice as long.
+/// The delay of the reply to the first wrong password; each further one doubles it.
 const FIRST_DELAY: Duration = Duration::from_millis(250);
 /// How often the delay doubles: up to 16 s.
 const DOUBLINGS: u32 = 6;
 /// How long an attempt waits for its turn.
 const TURN: Duration = Duration::from_secs(20);
 
-/// What is remembered of attempts.
+/// The state of attempts.
 #[derive(Debug, Default)]
 pub(super) struct Guesses {
     accounts: Mutex<Accounts>,
-    /// An attempt ended.
+    /// Notified when an attempt ends.
     ended: Notify,
 }
 
@@ -49,56 +49,56 @@ pub(super) struct Guesses {
 struct Accounts {
     addresses: Remembered<IpAddr, Account>,
     logins: Remembered<String, Account>,
-    /// Addresses from which a login went well.
+    /// Addresses from which a login succeeded.
     known: Remembered<(IpAddr, String), Account>,
 }
 
-/// Wrong passwords, and attempts of which nobody knows yet.
+/// Wrong passwords, and attempts in progress.
 #[derive(Clone, Copy, Debug, Default)]
 struct Account {
     wrong: u32,
     under_way: u32,
 }
 
-/// Why a password is not looked at.
+/// Why a password is not checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refused {
-    /// Too many wrong ones came; the answer is to wait for so long.
+    /// Too many were wrong; the reply must be delayed by this long.
     Guessing(Duration),
-    /// Others come first, for too long.
+    /// Other attempts came first for too long.
     Busy,
 }
 
-/// An attempt that may have its password looked at. One that is dropped without a verdict counts as wrong.
+/// An attempt whose password may be checked. One that is dropped without a verdict counts as wrong.
 #[derive(Debug)]
 pub(super) struct Attempt<'a> {
     guesses: &'a Guesses,
     address: IpAddr,
     login: String,
-    /// Whether the login went well from this address before.
+    /// Whether the login succeeded from this address before.
     pub(super) is_known: bool,
     is_over: bool,
 }
 
-/// What is decided about an attempt at one moment.
+/// The decision about an attempt at one moment.
 enum Now {
     /// It begins.
     Begins {
         is_known: bool,
     },
-    /// It begins once it has waited so long.
+    /// It begins after this delay.
     BeginsIn(Duration),
-    /// Others come first.
+    /// Other attempts come first.
     Waits,
     Refused(Duration),
 }
 
 impl Guesses {
-    /// Waits until a password may be looked at.
+    /// Waits until a password may be checked.
     ///
     /// # Errors
     ///
-    /// When it may not.
+    /// When it may not be.
     pub(super) async fn begin(&self, address: IpAddr, login: &str) -> Result<Attempt<'_>, Refused> {
         let address = network(address);
         let login = login.get(..login.floor_char_boundary(MAX_LOGIN)).unwrap_or_default();
@@ -108,12 +108,12 @@ impl Guesses {
         Ok(attempt)
     }
 
-    /// An attempt that has begun, and what it is to wait before its password is looked at.
+    /// An attempt that has begun, and the delay before its password is checked.
     async fn turn(&self, address: IpAddr, login: &str) -> Result<(Attempt<'_>, Duration), Refused> {
         let attempt =
             |is_known| Attempt { guesses: self, address, login: login.to_owned(), is_known, is_over: false };
         loop {
-            // Before the look: what ends behind it wakes this one.
+            // Before the decision: an attempt that ends later wakes this one.
             let ended = self.ended.notified();
             let now = self.locked().look(address, login, Instant::now());
             match now {
@@ -131,7 +131,7 @@ impl Guesses {
 }
 
 impl Accounts {
-    /// Decides about an attempt. Where it begins, it is under way from here on.
+    /// Decides about an attempt. If it begins, it is in progress from here on.
     fn look(&mut self, address: IpAddr, login: &str, now: Instant) -> Now {
         let known = self.known.get(&(address, login.to_owned())).map(|account| settled(account, now));
         if let Some(account) = known.filter(|account| account.wrong < OF_ADDRESS) {
@@ -159,7 +159,7 @@ impl Accounts {
         beyond.map_or(Now::Begins { is_known: false }, |beyond| Now::BeginsIn(delay(beyond)))
     }
 
-    /// Takes an attempt back of which nothing is known.
+    /// Takes back an attempt without a result.
     fn give_back(&mut self, attempt: &Attempt<'_>) {
         let back = |account: Option<&mut (Account, Instant)>| {
             if let Some((account, _)) = account {
@@ -173,7 +173,7 @@ impl Accounts {
         back(self.addresses.get(&attempt.address));
     }
 
-    /// Notes how an attempt ended; gives what its answer is to wait.
+    /// Notes the result of an attempt; returns the delay of its reply.
     fn end(&mut self, attempt: &Attempt<'_>, is_right: bool, now: Instant) -> Duration {
         let pair = (attempt.address, attempt.login.clone());
         if is_right {
@@ -190,18 +190,18 @@ impl Accounts {
     }
 }
 
-/// The account as it is by now.
+/// Updates the account to the current time.
 fn settled(account: &mut (Account, Instant), now: Instant) -> &mut Account {
     let (guesses, since) = account;
     let minutes = now.saturating_duration_since(*since).as_secs() / FORGIVEN.as_secs();
     let minutes = u32::try_from(minutes).unwrap_or(u32::MAX);
     guesses.wrong = guesses.wrong.saturating_sub(minutes);
-    // What is left of a minute counts on.
+    // The rest of a minute counts on.
     *since = if guesses.wrong == 0 { now } else { *since + FORGIVEN * minutes };
     guesses
 }
 
-/// Takes an attempt from those under way; gives what its answer is to wait.
+/// Ends an attempt in progress; returns the delay of its reply.
 fn ended(account: &mut (Account, Instant), wrong: u32, now: Instant) -> Duration {
     let account = settled(account, now);
     account.under_way = account.under_way.saturating_sub(1);
@@ -215,17 +215,17 @@ fn delay(wrong: u32) -> Duration {
 }
 
 impl Attempt<'_> {
-    /// The password was right.
+    /// Notes that the password was right.
     pub(super) fn right(mut self) {
         self.end(true);
     }
 
-    /// It was not; gives how long the answer is to wait.
+    /// Notes that it was wrong; returns the delay of the reply.
     pub(super) fn wrong(mut self) -> Duration {
         self.end(false)
     }
 
-    /// It was not looked at.
+    /// Notes that it was not checked.
     pub(super) fn unknown(mut self) {
         self.is_over = true;
         self.guesses.locked().give_back(&self);

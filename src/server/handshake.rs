@@ -13,7 +13,7 @@ use crate::smtp::session::{Identity, Session};
 use crate::wire::{Stream, Wire};
 
 impl Conversation<'_> {
-    /// Starts TLS. What the client has said and shown in clear is forgotten (RFC 3207 section 4.2).
+    /// Starts TLS. Everything the client said and showed in clear is forgotten (RFC 3207, section 4.2).
     pub(super) async fn start_tls(&mut self) -> Result<(), Ended> {
         let live = self.live();
         let Some(tls) = live.tls.get(self.index).and_then(Option::as_ref) else { return Err(Ended::Done) };
@@ -25,7 +25,12 @@ impl Conversation<'_> {
         let accepted = timeout(self.settings.idle_timeout, accept).await.map_err(|_| Ended::TimedOut)?;
         let secure = accepted.inspect_err(|error| {
             metrics::counter!("pixelward_tls_errors_total").increment(1);
-            tracing::info!(peer = %self.peer.ip(), listener = %self.settings.name, %error, "TLS could not be started with a client");
+            tracing::info!(
+                peer = %self.peer.ip(),
+                listener = %self.settings.name,
+                %error,
+                "TLS could not be established with a client"
+            );
         })?;
         let certificate = tls.client_name(secure.get_ref().1);
         self.wire = Wire::new(Stream::Tls(Box::new(secure.into())));
@@ -33,14 +38,14 @@ impl Conversation<'_> {
         self.identity = Identity { certificate, ..Identity::default() };
         let required = matches!(self.settings.client_certificate, ClientCertificate::Required(_));
         if required && self.identity.certificate.is_none() {
-            // It was verified once, and the client comes back to that session: it may be over by now.
+            // It was verified once, and the client resumes that session: it may have expired by now.
             return Err(Ended::Done);
         }
         Ok(())
     }
 }
 
-/// A socket that stands in for one that is being taken over by TLS.
+/// Returns a placeholder for a socket that is being taken over by TLS.
 fn unconnected() -> io::Result<TcpStream> {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
     socket.set_nonblocking(true)?;

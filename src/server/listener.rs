@@ -1,4 +1,4 @@
-//! Accepting connections, within limits.
+//! Accepts connections, within limits.
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,16 +13,16 @@ use super::clients::Clients;
 use super::connection;
 use crate::pipeline::Pipeline;
 
-/// A listener that has its address.
+/// A bound listener.
 #[derive(Debug)]
 pub struct Bound {
     socket: TcpListener,
     index: usize,
-    /// The address, with the port that was given where 0 was asked for.
+    /// The address, with the assigned port if 0 was requested.
     pub address: SocketAddr,
 }
 
-/// Takes a socket that is there already. `index` is the listener's place in the configuration.
+/// Takes an existing socket. `index` is the listener's index in the configuration.
 ///
 /// # Errors
 ///
@@ -34,11 +34,11 @@ pub fn adopt(socket: std::net::TcpListener, index: usize) -> io::Result<Bound> {
     Ok(Bound { socket, index, address })
 }
 
-/// Takes an address. `index` is the listener's place in the configuration.
+/// Binds an address. `index` is the listener's index in the configuration.
 ///
 /// # Errors
 ///
-/// When the address cannot be had.
+/// When the address is not available.
 pub fn bind(address: SocketAddr, index: usize) -> io::Result<Bound> {
     let domain = socket2::Domain::for_address(address);
     let socket = socket2::Socket::new(domain, socket2::Type::STREAM, Some(socket2::Protocol::TCP))?;
@@ -52,7 +52,8 @@ pub fn bind(address: SocketAddr, index: usize) -> io::Result<Bound> {
 const BREATH: Duration = Duration::from_millis(100);
 
 impl Bound {
-    /// Serves clients until `stop` is set, and then until the last session has ended. Dropping the future ends the rest.
+    /// Serves clients until `stop` is set, and then until the last session has ended. Dropping the future
+    /// ends the others.
     pub async fn serve(self, pipeline: Arc<Pipeline>, mut stop: watch::Receiver<bool>) {
         let clients = Arc::new(Clients::default());
         let mut sessions = JoinSet::new();
@@ -66,11 +67,12 @@ impl Bound {
                         self.session(stream, peer, &pipeline, &clients, &told, &mut sessions);
                     }
                     Err(error) => {
-                        // The same is not said ten times a second.
+                        // Not logged ten times a second.
                         if !std::mem::replace(&mut fails, true) {
                             tracing::error!(
                                 %error, listener = %self.address,
-                                "connections cannot be accepted; clients wait until others have gone; is the limit of open files too low?"
+                                "connections cannot be accepted; clients wait for others to finish; is the \
+                                 limit of open files too low?"
                             );
                         }
                         metrics::counter!("pixelward_accept_errors_total").increment(1);
@@ -111,16 +113,16 @@ impl Bound {
 
 /// Waits until the relay is told to stop.
 pub(super) async fn told_to_stop(stop: &mut watch::Receiver<bool>) {
-    // An error means that nobody is left who could say so, which is the same.
+    // An error means that the sender is gone, which is the same.
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-/// A session that panicked is lost; the others go on.
+/// Logs a session that panicked; the others continue.
 fn report(ended: Result<(), tokio::task::JoinError>) {
     if let Err(error) = ended
         && error.is_panic()
     {
-        // The line of the panic itself names the place; the error would quote what the session held.
+        // The panic's own line names the place; the error would quote what the session held.
         tracing::error!("a session ended in an internal error");
         metrics::counter!("pixelward_session_panics_total").increment(1);
     }

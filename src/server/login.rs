@@ -1,4 +1,4 @@
-//! Logging in: the exchange behind AUTH with the client, and what a wrong password costs.
+//! Logins: the AUTH exchange with the client, and the cost of a wrong password.
 
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -12,30 +12,30 @@ use crate::smtp::reply::Reply;
 
 /// How many logins of a session may fail.
 const MAX_FAILURES: u32 = 4;
-/// Attempts at all listeners: who guesses at one is known at the others.
+/// Attempts at all listeners: a guesser at one is known at the others.
 static GUESSES: LazyLock<Guesses> = LazyLock::new(Guesses::default);
 
-/// What came of an attempt.
+/// The result of an attempt.
 #[derive(Clone, Copy, Debug)]
 enum Login {
     Right,
     Wrong(Duration),
-    /// The password was not looked at.
+    /// The password was not checked.
     Refused(Duration),
-    /// Neither was this one: others came first.
+    /// The password was not checked because other attempts came first.
     Busy,
 }
 
 impl Conversation<'_> {
-    /// The logins of this listener.
+    /// The accounts of this listener.
     pub(super) fn users(&self) -> Option<Arc<Users>> {
         self.live().users.get(self.index).cloned().flatten()
     }
 
-    /// How AUTH stands.
+    /// Returns the state of AUTH.
     pub(super) fn login_offer(&self) -> LoginOffer {
         let has_users = self.live().users.get(self.index).is_some_and(Option::is_some);
-        // Nobody guesses passwords from where a login leads to nothing.
+        // Nobody guesses passwords from where a login would be useless.
         match (has_users && self.may_log_in(), self.identity.login.is_some()) {
             (false, _) => LoginOffer::None,
             (true, _) if !self.wire.stream.is_tls() => LoginOffer::AfterTls,
@@ -44,7 +44,7 @@ impl Conversation<'_> {
         }
     }
 
-    /// Asks for what the mechanism wants, and looks at it.
+    /// Runs the exchange of the mechanism, and checks the result.
     pub(super) async fn log_in(&mut self, auth: Auth) -> Result<(), Ended> {
         let mut step = auth.begin();
         loop {
@@ -61,7 +61,7 @@ impl Conversation<'_> {
 
     async fn judge(&mut self, credentials: Credentials) -> Result<(), Ended> {
         let Some(users) = self.users() else {
-            return self.error(Reply::new(454, "4.7.0 Logins cannot be looked at now")).await;
+            return self.error(Reply::new(454, "4.7.0 Logins cannot be checked now")).await;
         };
         let login = credentials.login.clone();
         let attempted = self.attempt(&users, credentials).await;
@@ -78,17 +78,17 @@ impl Conversation<'_> {
             Login::Wrong(delay) => {
                 let (peer, listener) = (self.peer.ip(), &self.settings.name);
                 tracing::warn!(%peer, %listener, failed = self.failed_logins + 1, "a login failed");
-                self.failed(delay, Reply::new(535, "5.7.8 Login and password do not belong together")).await
+                self.failed(delay, Reply::new(535, "5.7.8 Authentication failed")).await
             }
             Login::Refused(delay) => {
                 let (peer, listener) = (self.peer.ip(), &self.settings.name);
                 tracing::debug!(%peer, %listener, "a login was refused: too many failed from this address");
-                self.failed(delay, Reply::new(454, "4.7.0 Too many logins failed, try again later")).await
+                self.failed(delay, Reply::new(454, "4.7.0 Too many failed logins, try again later")).await
             }
         }
     }
 
-    /// Looks at a password, where that may be done now.
+    /// Checks a password, if that is allowed now.
     async fn attempt(&self, users: &Users, credentials: Credentials) -> Login {
         let attempt = match GUESSES.begin(self.peer.ip(), &credentials.login).await {
             Ok(attempt) => attempt,
@@ -108,12 +108,12 @@ impl Conversation<'_> {
         }
     }
 
-    /// Answers a login that failed, after a delay; the last one of a session ends it.
+    /// Replies to a failed login, after a delay; the last one of a session ends it.
     async fn failed(&mut self, delay: Duration, reply: Reply) -> Result<(), Ended> {
         self.failed_logins += 1;
         self.pause(delay).await?;
         if self.failed_logins >= MAX_FAILURES {
-            self.say(&Reply::new(421, "4.7.0 Too many logins failed"));
+            self.say(&Reply::new(421, "4.7.0 Too many failed logins"));
             self.flush().await?;
             return Err(Ended::Done);
         }

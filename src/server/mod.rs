@@ -1,6 +1,7 @@
 //! Listeners: sockets, TLS, limits, and the conversation with each client.
 //!
-//! Promised: a panic costs one session; overload is answered 421 or 452, never 5xx; what one client does slowly harms no other.
+//! Promised: a panic costs one session; overload is answered with 421 or 452, never 5xx; a slow client harms
+//! no other.
 
 pub mod activation;
 pub mod budget;

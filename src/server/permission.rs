@@ -10,28 +10,28 @@ use crate::smtp::session::Identity;
 /// How the address of a client is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Source {
-    /// It is where the connection comes from.
+    /// It is the peer of the connection.
     Seen,
-    /// A proxy or a mail server told it (PROXY, XCLIENT). What it told may be its own machine's, so a
+    /// A proxy or a mail server named it (PROXY, XCLIENT). It may be an address on that machine, so a
     /// loopback address is not ours.
     Told,
-    /// Nobody knows it: the one there is belongs to the proxy.
+    /// It is unknown: the address at hand belongs to the proxy.
     Unknown,
 }
 
 impl Conversation<'_> {
-    /// Whether the client may speak at all: it may send mail, or show that it may.
+    /// Returns whether the client may speak at all: it may send mail, or authenticate first.
     pub(super) fn may_connect(&self) -> bool {
         let asked = matches!(self.settings.client_certificate, ClientCertificate::Asked(_));
-        asked || comes_from_where_it_may(&self.settings, self.peer.ip(), self.source)
+        asked || is_allowed_source(&self.settings, self.peer.ip(), self.source)
     }
 
-    /// Whether a login could help the client: from where it comes, mail may be sent.
+    /// Returns whether a login could help the client: mail may be sent from its address.
     pub(super) fn may_log_in(&self) -> bool {
-        comes_from_where_it_may(&self.settings, self.peer.ip(), self.source)
+        is_allowed_source(&self.settings, self.peer.ip(), self.source)
     }
 
-    /// Whether the client may send mail now.
+    /// Returns whether the client may send mail now.
     pub(super) fn permission(&self) -> Permission {
         permission(&self.settings, self.peer.ip(), self.source, &self.identity)
     }
@@ -39,7 +39,7 @@ impl Conversation<'_> {
 
 fn permission(settings: &Listener, address: IpAddr, source: Source, identity: &Identity) -> Permission {
     let has_certificate = identity.certificate.is_some();
-    let place = comes_from_where_it_may(settings, address, source);
+    let place = is_allowed_source(settings, address, source);
     match &settings.client_certificate {
         ClientCertificate::Asked(_) if has_certificate => Permission::Given,
         ClientCertificate::Required(_) if has_certificate && place => Permission::Given,
@@ -50,8 +50,8 @@ fn permission(settings: &Listener, address: IpAddr, source: Source, identity: &I
     }
 }
 
-/// Whether clients of this address may send mail, perhaps once they have shown who they are.
-fn comes_from_where_it_may(settings: &Listener, address: IpAddr, source: Source) -> bool {
+/// Returns whether clients with this address may send mail, possibly after authentication.
+fn is_allowed_source(settings: &Listener, address: IpAddr, source: Source) -> bool {
     let shows_who_it_is =
         settings.require_login || matches!(settings.client_certificate, ClientCertificate::Required(_));
     let address = address.to_canonical();
@@ -69,10 +69,16 @@ mod tests {
     use super::*;
     use crate::config::Config;
 
-    /// What clients hear: from an allowed address, from loopback, from elsewhere; each without anything, with a login, with a certificate.
+    /// What clients hear: from an allowed address, from loopback, from elsewhere; each without anything, with
+    /// a login, with a certificate.
     fn check(lines: &str, wanted: [[Permission; 3]; 3]) {
         let source = format!(
-            "[[listener]]\naddress = \"127.0.0.1:0\"\ntls = \"required\"\n{lines}\n[next_hop]\nhost = \"a.example\"\n"
+            "[[listener]]\n\
+             address = \"127.0.0.1:0\"\n\
+             tls = \"required\"\n\
+             {lines}\n\
+             [next_hop]\n\
+             host = \"a.example\"\n"
         );
         let settings = Config::parse(&source).unwrap().listeners.remove(0);
         let name = Some("shop".to_owned());

@@ -1,6 +1,8 @@
-//! The PROXY protocol, versions 1 and 2, as the specification of HAProxy has it: the address of a client that connects through a proxy.
+//! The PROXY protocol, versions 1 and 2, as specified by HAProxy: the address of a client that connects
+//! through a proxy.
 //!
-//! Promised: exactly the header is read, and nothing of what the client says behind it; what is not a header to the letter is refused.
+//! Promised: exactly the header is read, and nothing of what the client sends after it; anything that is not
+//! precisely a header is rejected.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -13,11 +15,11 @@ use tokio::time::timeout;
 use super::permission::Source;
 use crate::config::{Listener, ProxyProtocol};
 
-/// How version 2 begins.
+/// The beginning of version 2.
 const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
-/// The longest header of version 1, its end included.
+/// The maximum length of a version 1 header, including its end.
 const MAX_V1: usize = 107;
-/// The longest header of version 2 behind its first 16 bytes.
+/// The maximum length of a version 2 header after its first 16 bytes.
 const MAX_V2: usize = 520;
 
 /// How long a proxy may take to name its client.
@@ -29,7 +31,7 @@ enum ProxyError {
     /// The connection broke, or ended within the header.
     #[error("{0}")]
     Io(#[from] io::Error),
-    /// What came is no header.
+    /// The bytes are not a header.
     #[error("{0}")]
     Malformed(&'static str),
 }
@@ -45,9 +47,9 @@ enum Named {
     Unknown,
 }
 
-/// The client's address, and how it is known: behind a proxy, what that says. A client that the proxy cannot
-/// name has the proxy's address, without what that may do. `None` where it is no trusted proxy or says
-/// nothing that can be read; such a connection is dropped without a word.
+/// Returns the client's address, and how it is known: behind a proxy, as the proxy says. A client that the
+/// proxy cannot name has the proxy's address, without its permissions. `None` if it is not a trusted proxy or
+/// sends nothing readable; such a connection is dropped silently.
 pub(super) async fn client(
     stream: &mut TcpStream,
     peer: SocketAddr,
@@ -57,7 +59,12 @@ pub(super) async fn client(
         return Some((peer, Source::Seen));
     }
     let refused = |why: &str| {
-        tracing::warn!(peer = %peer.ip(), listener = %settings.name, why, "a connection behind no trusted proxy was dropped");
+        tracing::warn!(
+            peer = %peer.ip(),
+            listener = %settings.name,
+            why,
+            "a connection that did not come from a trusted proxy was dropped"
+        );
         metrics::counter!("pixelward_proxy_refused_total").increment(1);
     };
     if !settings.proxy_networks.iter().any(|network| network.contains(peer.ip())) {
@@ -73,7 +80,7 @@ pub(super) async fn client(
             None
         }
         Err(_) => {
-            refused("no PROXY header came in time");
+            refused("no PROXY header arrived in time");
             None
         }
     }
@@ -83,7 +90,7 @@ pub(super) async fn client(
 ///
 /// # Errors
 ///
-/// When the stream ends or what comes is no header.
+/// When the stream ends or does not begin with a header.
 async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Result<Named, ProxyError> {
     let mut start = [0; SIGNATURE.len()];
     stream.read_exact(&mut start).await?;
@@ -91,20 +98,20 @@ async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Result<Named, ProxyError
         return version_2(stream).await;
     }
     if !start.starts_with(b"PROXY ") {
-        return Err(ProxyError::Malformed("it begins with no PROXY header"));
+        return Err(ProxyError::Malformed("it does not begin with a PROXY header"));
     }
     let mut line = start.to_vec();
     while line.last() != Some(&b'\n') {
         if line.len() >= MAX_V1 {
             return Err(ProxyError::Malformed("the header is longer than 107 bytes"));
         }
-        // Byte by byte: what stands behind the line is not ours.
+        // Byte by byte: what follows the line is not ours.
         line.push(stream.read_u8().await?);
     }
     version_1(&line).ok_or(ProxyError::Malformed("the header of version 1 is malformed"))
 }
 
-/// `PROXY TCP4 source destination port port` or `PROXY UNKNOWN …`.
+/// Parses `PROXY TCP4 source destination port port` or `PROXY UNKNOWN …`.
 fn version_1(line: &[u8]) -> Option<Named> {
     let line = std::str::from_utf8(line.strip_suffix(b"\r\n")?).ok()?;
     if line.contains(['\r', '\n']) {
@@ -147,17 +154,17 @@ async fn version_2(stream: &mut (impl AsyncRead + Unpin)) -> Result<Named, Proxy
         (0x21, 0x00) => Ok(Named::Unknown),
         (0x21, 0x11) => addresses::<4>(&rest),
         (0x21, 0x21) => addresses::<16>(&rest),
-        (0x21, _) => Err(ProxyError::Malformed("the client does not come over TCP")),
-        _ => Err(ProxyError::Malformed("the version or the command of the header is unknown")),
+        (0x21, _) => Err(ProxyError::Malformed("the client does not use TCP")),
+        _ => Err(ProxyError::Malformed("unknown version or command in the header")),
     }
 }
 
-/// Source and destination, and the ports of both. What stands behind them is skipped.
+/// Reads source and destination, and the ports of both. What follows them is skipped.
 fn addresses<const SIZE: usize>(bytes: &[u8]) -> Result<Named, ProxyError>
 where
     IpAddr: From<[u8; SIZE]>,
 {
-    let short = ProxyError::Malformed("the header has no room for its addresses");
+    let short = ProxyError::Malformed("the header is too short for its addresses");
     let Some((source, rest)) = bytes.split_first_chunk::<SIZE>() else { return Err(short) };
     match rest.get(SIZE..SIZE + 4) {
         Some([high, low, _, _]) => {

@@ -1,4 +1,5 @@
-//! Putting the sender and the recipients of a message to the next hop, and its answers to the client.
+//! Announces the sender and the recipients of a message to the next hop, and passes its replies to the
+//! client.
 
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use crate::relay::{RelayError, Transaction};
 use crate::smtp::reply::{Class, Reply};
 use crate::smtp::session::{Recipient, Session};
 
-/// What waits to be put to the next hop together.
+/// What waits to be announced to the next hop together.
 #[derive(Default)]
 pub(super) struct Batch {
     /// Whether the sender waits.
@@ -19,7 +20,8 @@ pub(super) struct Batch {
 }
 
 impl Conversation<'_> {
-    /// Puts what was gathered to the next hop, and says its answers. A session that has nothing to ask does not hold the room for it.
+    /// Announces what was collected to the next hop, and passes on its replies. A session with nothing to ask
+    /// does not hold the memory for it.
     pub(super) async fn ask_next_hop(&mut self) {
         let batch = std::mem::take(&mut self.batch);
         if batch.sender || !batch.recipients.is_empty() {
@@ -33,7 +35,7 @@ impl Conversation<'_> {
         {
             let sender = envelope.sender.clone();
             let client = self.forwarded(envelope);
-            // A name in a verified certificate is as good as a login.
+            // A name in a verified certificate counts like a login.
             let login = envelope.login.as_deref().or(envelope.certificate.as_deref());
             self.outbound =
                 self.live().outbound(&self.settings.name, login, sender.address.as_str()).cloned();
@@ -84,7 +86,8 @@ impl Conversation<'_> {
     fn alarm(&self, error: &RelayError) -> Reply {
         metrics::counter!("pixelward_next_hop_errors_total").increment(1);
         let next_hop = self.transaction.as_ref().map(Transaction::next_hop).unwrap_or_default();
-        tracing::error!(%next_hop, %error, "the next hop could not be used; the client was told to try again later");
+        tracing::error!(%next_hop, %error, "the next hop could not be used; the client was told to try again \
+                                            later");
         error.reply()
     }
 }

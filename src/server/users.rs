@@ -1,4 +1,5 @@
-//! Who may log in: a file with a login and the hash of a password on each line. It alone names argon2.
+//! The accounts that may log in: a file with a login and the hash of a password on each line. The only file
+//! that names argon2.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -13,42 +14,45 @@ use tokio::sync::Semaphore;
 use crate::private_file::is_open_to_others;
 use crate::smtp::auth::Credentials;
 
-/// The largest file, in bytes.
+/// The maximum size of the file, in bytes.
 const MAX_FILE: u64 = 16 << 20;
-/// The costliest hash: KiB of memory, passes, lanes.
+/// The costliest accepted hash: KiB of memory, passes, lanes.
 const MAX_COST: (u32, u32, u32) = (64 * 1024, 10, 16);
-/// How many passwords are looked at together, by all listeners: each takes the memory of its hash, 19 MiB by default.
+/// How many passwords are checked concurrently, by all listeners: each takes the memory of its hash, 19 MiB
+/// by default.
 static AT_WORK: Semaphore = Semaphore::const_new(4);
-/// How many of them are of clients who are not known for their login: the last place is for those who are.
+/// How many of them are for clients that are not known for their login: the last slot is reserved for known
+/// ones.
 static STRANGERS: Semaphore = Semaphore::const_new(3);
 /// How long a login waits for its turn.
 const TURN: Duration = Duration::from_secs(20);
 
-/// The logins of a listener.
+/// The accounts of a listener.
 pub struct Users {
-    /// Login to PHC string.
+    /// Maps a login to its PHC string.
     hashes: HashMap<String, String>,
-    /// A hash to be tried for logins that do not exist, so that they take as long as others.
+    /// A hash to check for unknown logins, so that they take as long as others.
     decoy: String,
 }
 
-/// What a look at a password gives.
+/// The result of a password check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// It is the login's.
     Right,
     /// It is not, or there is no such login.
     Wrong,
-    /// Too many are being looked at.
+    /// Too many are being checked.
     Busy,
 }
 
 impl Users {
-    /// Reads a file of lines `login:$argon2id$…`. Empty lines and those that begin with `#` count for nothing.
+    /// Reads a file of lines `login:$argon2id$…`. Empty lines and those that begin with `#` are ignored.
     ///
     /// # Errors
     ///
-    /// When it cannot be read, others than its owner can read or write it, or a line is wrong; it says which one, not what it holds.
+    /// When it cannot be read, others than its owner can read or write it, or a line is invalid; the error
+    /// names the line, not its contents.
     pub fn load(path: &Path) -> Result<Users, String> {
         let named = |error: &dyn fmt::Display| format!("{}: {error}", path.display());
         let metadata = std::fs::metadata(path).map_err(|error| named(&error))?;
@@ -78,17 +82,17 @@ impl Users {
             check_hash(hash).map_err(|error| wrong(&error))?;
             decoy.get_or_insert_with(|| hash.to_owned());
             if hashes.insert(login.to_owned(), hash.to_owned()).is_some() {
-                return Err(wrong("this login stands above already"));
+                return Err(wrong("duplicate login"));
             }
         }
         match decoy {
             Some(decoy) => Ok(Users { hashes, decoy }),
-            None => Err("no login in it; add lines that `pixelward passwd` prints".to_owned()),
+            None => Err("it contains no login; add lines printed by `pixelward passwd`".to_owned()),
         }
     }
 
-    /// Looks at a password. An unknown login takes as long as a wrong password. Who is known for the login
-    /// does not wait for those who are not.
+    /// Checks a password. An unknown login takes as long as a wrong password. Clients known for the login do
+    /// not wait for those that are not.
     pub async fn verify(&self, credentials: Credentials, is_known: bool) -> Verdict {
         let turns = async {
             let stranger = if is_known { None } else { Some(STRANGERS.acquire().await) };
@@ -99,7 +103,7 @@ impl Users {
         let exists = known.is_some();
         let hash = known.unwrap_or(&self.decoy).clone();
         let looked = tokio::task::spawn_blocking(move || {
-            // The turn is over when the work is, whoever still waits for it.
+            // The turn ends with the work, whether or not anyone still waits for it.
             let _turns = turns;
             is_of(&credentials.password, &hash)
         });
@@ -118,7 +122,7 @@ fn is_of(password: &[u8], hash: &str) -> bool {
     PasswordHash::new(hash).is_ok_and(|hash| Argon2::default().verify_password(password, &hash).is_ok())
 }
 
-/// Whether a login can stand in the file.
+/// Checks whether a login is valid in the file.
 ///
 /// # Errors
 ///
@@ -126,13 +130,15 @@ fn is_of(password: &[u8], hash: &str) -> bool {
 pub fn check_login(login: &str) -> Result<(), String> {
     let is_odd = |character: char| character.is_control() || character.is_whitespace() || character == ':';
     if login.is_empty() || login.len() > 255 || login.starts_with('#') || login.contains(is_odd) {
-        return Err("a login has 1 to 255 bytes, no blank, no colon, and does not begin with #".to_owned());
+        return Err(
+            "invalid login: use 1 to 255 bytes without spaces and colons that do not begin with #".to_owned()
+        );
     }
     Ok(())
 }
 
 fn check_hash(hash: &str) -> Result<(), String> {
-    let wrong = || "the hash is no $argon2id$ one, as `pixelward passwd` prints it".to_owned();
+    let wrong = || "not an $argon2id$ hash, as printed by `pixelward passwd`".to_owned();
     let read = PasswordHash::new(hash).map_err(|_| wrong())?;
     if read.algorithm.as_str() != "argon2id" || read.hash.is_none() || read.salt.is_none() {
         return Err(wrong());
@@ -147,15 +153,15 @@ fn check_hash(hash: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// The line of the file for a login.
+/// Builds the line of the file for a login.
 ///
 /// # Errors
 ///
-/// When the login cannot stand there, the password is empty or longer than 1024 bytes, or no salt can be had.
+/// When the login is invalid, the password is empty or longer than 1024 bytes, or no salt is available.
 pub fn line(login: &str, password: &[u8]) -> Result<String, String> {
     check_login(login)?;
     if password.is_empty() || password.len() > 1024 {
-        return Err("a password has 1 to 1024 bytes".to_owned());
+        return Err("invalid password: use 1 to 1024 bytes".to_owned());
     }
     let hash: PasswordHash = Argon2::default()
         .hash_password(password)

@@ -1,4 +1,4 @@
-//! What a trusted proxy or mail server tells of the client that it speaks for (XCLIENT, XFORWARD).
+//! What a trusted proxy or mail server says about the client that it speaks for (XCLIENT, XFORWARD).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -9,7 +9,8 @@ use crate::smtp::envelope::{Envelope, Greeting, Identity, Protocol};
 use crate::smtp::reply::Reply;
 use crate::smtp::xclient::{Attributes, Forwarded, Name};
 
-/// Which of the two commands a peer may use. Held against the address that it connects from, whatever it tells later.
+/// Which of the two commands a peer may use. Checked against the address from which it connects, whatever it
+/// says later.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Trust {
     /// XCLIENT.
@@ -19,9 +20,9 @@ pub(super) struct Trust {
 }
 
 impl Trust {
-    /// What a peer with this address may tell.
+    /// Returns what a peer with this address may say.
     pub(super) fn of(address: IpAddr, source: Source, settings: &Listener) -> Trust {
-        // Behind a proxy nobody is on this machine.
+        // Behind a proxy, nobody is on this machine.
         let may_be_listed = match source {
             Source::Seen => true,
             Source::Told => !address.to_canonical().is_loopback(),
@@ -33,10 +34,10 @@ impl Trust {
     }
 }
 
-/// What XCLIENT told of a client, beside its address.
+/// What XCLIENT said about a client, besides its address.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Told {
-    /// Its host name.
+    /// The host name.
     pub(super) name: Option<String>,
     helo: Option<String>,
     protocol: Option<Protocol>,
@@ -44,7 +45,7 @@ pub(super) struct Told {
 }
 
 impl Conversation<'_> {
-    /// Takes what is told of the client, and greets again: the session begins anew.
+    /// Applies what is said about the client, and greets again: the session begins anew.
     pub(super) async fn xclient(&mut self, attributes: &Attributes) -> Result<(), Ended> {
         let before = (self.peer, self.source, self.told.clone());
         for (name, value) in attributes.iter() {
@@ -58,7 +59,7 @@ impl Conversation<'_> {
             };
             if !took {
                 (self.peer, self.source, self.told) = before;
-                return self.error(Reply::new(501, "5.5.4 Bad value of an attribute")).await;
+                return self.error(Reply::new(501, "5.5.4 Invalid attribute value")).await;
             }
         }
         let required = matches!(self.settings.client_certificate, ClientCertificate::Required(_));
@@ -68,14 +69,14 @@ impl Conversation<'_> {
         Ok(())
     }
 
-    /// The name in the greeting, and 220.
+    /// Returns the name in the greeting, and 220.
     pub(super) fn greet(&mut self) {
         let host_name = self.live().config.relay.host_name.clone();
         let protocol = if self.is_lmtp() { "LMTP" } else { "ESMTP" };
         self.say(&Reply::new(220, &format!("{host_name} {protocol} pixelward")));
     }
 
-    /// An address that is not known leaves the one that is.
+    /// An unknown address leaves the current one.
     fn told_address(&mut self, value: Option<&str>) -> bool {
         let Some(text) = value else { return true };
         let address = match text.split_at_checked(5) {
@@ -111,13 +112,13 @@ impl Conversation<'_> {
         }
     }
 
-    /// What upstream tells of the next message.
+    /// Notes what the upstream server says about the next message.
     pub(super) fn xforward(&mut self, attributes: &Attributes) {
         self.identity.forwarded.get_or_insert_default().update(attributes);
         self.say(&Reply::new(250, "2.0.0 Ok"));
     }
 
-    /// The greeting of the client, or of the one that a proxy speaks for.
+    /// Returns the greeting of the client, or of the one that a proxy speaks for.
     pub(super) fn told_greeting(&self, base: &Greeting) -> Greeting {
         Greeting {
             name: self.told.helo.as_ref().unwrap_or(&base.name).clone(),
@@ -125,7 +126,8 @@ impl Conversation<'_> {
         }
     }
 
-    /// What a next hop is told of where a message comes from: what upstream told, else what we know of the client.
+    /// Returns what a next hop is told about a message's origin: what the upstream server said, else what the
+    /// relay knows about the client.
     pub(super) fn forwarded(&self, envelope: &Envelope) -> Forwarded {
         if let Some(told) = &envelope.forwarded {
             return (**told).clone();

@@ -19,15 +19,15 @@ fn what_has_no_effect_is_warned_about() {
     const FRANCE: &str = "jurisdiction = \"fr\"\nnotice_url = \"https://shop.example/tracking\"\n";
     for (settings, words) in [
         ("", "no jurisdiction is declared"),
-        ("exemption = \"auth_security\"", "sender, list_id or header must be a condition"),
-        ("exemption = \"legal_notice\"\njurisdiction = \"fr\"", "the rules of fr/2026-07-14 do not know it"),
+        ("exemption = \"auth_security\"", "it needs a sender, list_id or header condition"),
+        ("exemption = \"legal_notice\"\njurisdiction = \"fr\"", "the rules of fr/2026-07-14 do not grant it"),
         ("exemption = \"aggregate_statistics\"", "no notice_url"),
         (
             "purposes = [\"deliverability\", \"personalisation\"]\nexemption = \"deliverability\"",
             "covers only some",
         ),
         ("exemption = \"deliverability\"\nkind = \"consent_request\"", "always stripped"),
-        ("exemption = \"legacy_informed\"", "rests on one reading"),
+        ("exemption = \"legacy_informed\"", "relies on one reading"),
     ] {
         assert!(check(settings).contains(words), "{words}: {}", check(settings));
     }

@@ -144,7 +144,7 @@ impl Failure {
                 "Der Link wurde bereits benutzt oder ist abgelaufen, oder die Antwort des \
                  Identitätsanbieters wurde abgelehnt. Beginnen Sie neu; Näheres steht im Protokoll.",
                 "Le lien a déjà servi ou a expiré, ou la réponse du fournisseur d’identité a été refusée. \
-                 Recommencez ; le journal donne les détails.",
+                 Recommencez ; le journal donne les détails.",
             ),
             Failure::Api(ApiError::Refused { detail, .. }) => detail.clone(),
             Failure::Api(ApiError::Unreachable(_)) => say(
@@ -153,7 +153,7 @@ impl Failure {
                 "Post kann trotzdem fließen. Sehen Sie nach, ob das Relay läuft und seine Schnittstelle \
                  anbietet und ob die Konsole ein gültiges Token hat; mehr steht im Protokoll der Konsole.",
                 "Le courrier passe peut-être quand même. Vérifiez que le relais tourne, que son interface \
-                 répond et que la console a un jeton valable ; son journal en dit plus.",
+                 répond et que la console a un jeton valable ; son journal en dit plus.",
             ),
             Failure::Fault => {
                 say("The log says more.", "Im Protokoll steht mehr.", "Le journal en dit plus.")

@@ -17,10 +17,10 @@ const WAYS: &[(&str, Text)] = &[
     ("/person", Text("Person", "Person", "Personne")),
     ("/messages", Text("Messages", "Nachrichten", "Messages")),
     ("/streams", Text("Rules", "Regeln", "Règles")),
-    ("/what-if", Text("What if", "Was wäre wenn", "Et si")),
+    ("/what-if", Text("What if", "Test", "Simulation")),
     ("/trackers", Text("Trackers", "Tracker", "Traceurs")),
     ("/delivery", Text("Delivery", "Zustellung", "Remise")),
-    ("/audit", Text("Audit", "Prüfspur", "Audit")),
+    ("/audit", Text("Audit", "Prüfprotokoll", "Journal d’audit")),
     ("/report", Text("Report", "Bericht", "Rapport")),
     ("/account", Text("Account", "Konto", "Compte")),
 ];

@@ -60,12 +60,10 @@ pub(super) async fn page(call: Call) -> Answered {
         h1 { (title) }
         p { (call.say(&Text(
             "Single sign-on is not configured. On this machine, this command prints a one-time link:",
-            "Hier gibt es keine Einmalanmeldung. Auf diesem Rechner gibt dieser Befehl einen Link aus, der \
-             einmal zählt:"
-            ,
+            "Hier gibt es kein Single Sign-on. Auf diesem Rechner gibt dieser Befehl einen Link aus, der \
+             nur einmal gilt:",
             "Il n’y a pas d’authentification unique ici. Sur cette machine, cette commande affiche un lien \
-             qui sert une fois :"
-            ,
+             qui sert une fois :",
         ))) }
         pre { code { "pixelward console-link" } }
     };

@@ -12,7 +12,7 @@ pub fn story(language: Language, record: &Value) -> Vec<String> {
     let say = |en, de, fr| language.say(&Text(en, de, fr));
     let mut said = vec![format!(
         "{} {}, {} {} ({} {}).",
-        say("Decided:", "Entschieden:", "Décidé :"),
+        say("Decided:", "Entschieden:", "Décidé :"),
         outcome(language, text(record, "decided")),
         say("because", "weil", "parce que"),
         rule(language, text(record, "rule")),
@@ -33,9 +33,9 @@ pub fn story(language: Language, record: &Value) -> Vec<String> {
         (number(record, "found"), number(record, "removed"), number(record, "swapped"));
     said.push(format!(
         "{} {found}; {} {removed}; {} {swapped}.",
-        say("Trackers found:", "Gefundene Tracker:", "Traceurs trouvés :"),
-        say("taken out:", "entfernt:", "retirés :"),
-        say("replaced:", "ersetzt:", "remplacés :"),
+        say("Trackers found:", "Gefundene Tracker:", "Traceurs trouvés :"),
+        say("taken out:", "entfernt:", "retirés :"),
+        say("replaced:", "ersetzt:", "remplacés :"),
     ));
     let sighted: Vec<String> = list(record, "sightings")
         .iter()
@@ -49,18 +49,14 @@ pub fn story(language: Language, record: &Value) -> Vec<String> {
         })
         .collect();
     if !sighted.is_empty() {
-        said.push(format!(
-            "{} {}.",
-            say("Their vendors:", "Von wem sie waren:", "À qui ils étaient :"),
-            sighted.join(", ")
-        ));
+        said.push(format!("{} {}.", say("Vendors:", "Anbieter:", "Fournisseurs :"), sighted.join(", ")));
     }
     if flag(record, "observed") {
         said.push(
             say(
                 "The mailstream is only observed: the message left untouched.",
                 "Die Mailart wird nur beobachtet: die Nachricht blieb unverändert.",
-                "Ce flux est seulement observé : le message est parti tel quel.",
+                "Ce flux est seulement observé : le message est parti tel quel.",
             )
             .to_owned(),
         );
@@ -68,7 +64,7 @@ pub fn story(language: Language, record: &Value) -> Vec<String> {
     if let Some(shortfall) = maybe(record, "shortfall") {
         said.push(format!(
             "{} {}: {shortfall}.",
-            say("What was done instead:", "Stattdessen getan:", "Fait à la place :"),
+            say("What was done instead:", "Stattdessen getan:", "Traitement effectué :"),
             outcome(language, text(record, "done"))
         ));
     }
@@ -85,7 +81,7 @@ pub fn story(language: Language, record: &Value) -> Vec<String> {
             say(
                 "A service after the relay may still track, which is accepted:",
                 "Ein Dienst hinter dem Relay könnte trotzdem verfolgen, was hingenommen ist:",
-                "Un service derrière le relais peut pister malgré tout, ce qui est accepté :"
+                "Un service derrière le relais peut pister malgré tout, ce qui est accepté :"
             )
         ));
     }

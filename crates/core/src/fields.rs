@@ -1,61 +1,62 @@
-//! Fields of a record: number, length in four bytes, content. Readers pass over those they do not know, which belong to later versions.
+//! Fields of a record: number, length in four bytes, content. Readers skip unknown ones, which belong to
+//! later versions.
 
 use crate::consent::Timestamp;
 
 /// The length of most records, in bytes.
 const USUAL: usize = 512;
 
-/// Bytes that are no fields.
+/// The bytes are not fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a field is cut off, or is not what it should be")]
+#[error("a field is cut off, or invalid")]
 pub struct Malformed;
 
-/// Writes fields behind a first byte that says which format they have.
+/// Writes fields after a first byte for the format.
 #[derive(Debug)]
 pub struct Writer(Vec<u8>);
 
 impl Writer {
-    /// For records of this format.
+    /// Creates a writer for this format.
     pub fn new(format: u8) -> Writer {
         let mut bytes = Vec::with_capacity(USUAL);
         bytes.push(format);
         Writer(bytes)
     }
 
-    /// Any bytes.
+    /// Writes bytes.
     pub fn bytes(&mut self, tag: u8, content: &[u8]) {
         self.0.push(tag);
         self.0.extend_from_slice(&u32::try_from(content.len()).unwrap_or(u32::MAX).to_le_bytes());
         self.0.extend_from_slice(content);
     }
 
-    /// A text, where there is one.
+    /// Writes a text, if there is one.
     pub fn text(&mut self, tag: u8, content: Option<&str>) {
         if let Some(content) = content {
             self.bytes(tag, content.as_bytes());
         }
     }
 
-    /// A moment, where there is one.
+    /// Writes a moment, if there is one.
     pub fn time(&mut self, tag: u8, content: Option<Timestamp>) {
         if let Some(Timestamp(millis)) = content {
             self.bytes(tag, &millis.to_le_bytes());
         }
     }
 
-    /// A number, in as few bytes as it needs.
+    /// Writes a number, in as few bytes as it needs.
     pub fn number(&mut self, tag: u8, content: u64) {
         let used = 8 - content.leading_zeros() as usize / 8;
         self.bytes(tag, content.to_le_bytes().get(..used).unwrap_or_default());
     }
 
-    /// The record.
+    /// Returns the record.
     pub fn done(self) -> Vec<u8> {
         self.0
     }
 }
 
-/// The fields of a record, without its first byte.
+/// Iterates over the fields of a record, without its first byte.
 ///
 /// # Errors
 ///
@@ -73,7 +74,7 @@ pub fn fields(bytes: &[u8]) -> Result<Vec<(u8, &[u8])>, Malformed> {
     Ok(fields)
 }
 
-/// A text.
+/// Reads a text.
 ///
 /// # Errors
 ///
@@ -82,16 +83,16 @@ pub fn text(content: &[u8]) -> Result<String, Malformed> {
     String::from_utf8(content.to_vec()).map_err(|_| Malformed)
 }
 
-/// A moment.
+/// Reads a moment.
 ///
 /// # Errors
 ///
-/// When it has not eight bytes.
+/// When it does not have eight bytes.
 pub fn time(content: &[u8]) -> Result<Timestamp, Malformed> {
     content.try_into().map(|bytes| Timestamp(i64::from_le_bytes(bytes))).map_err(|_| Malformed)
 }
 
-/// A number.
+/// Reads a number.
 ///
 /// # Errors
 ///

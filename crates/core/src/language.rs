@@ -1,12 +1,12 @@
-//! What is said to people in their language: on the pages of the console, and where a decision is explained. Names that the configuration and the
-//! API have stay as they are.
+//! What is said to people in their language: on the pages of the console, and where a decision is explained.
+//! Names that the configuration and the API have stay as they are.
 
 mod facts;
 pub mod words;
 
 pub use facts::fact;
 
-/// A language.
+/// A language of the console.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Language {
     /// English.
@@ -26,7 +26,7 @@ impl Language {
     /// Every language.
     pub const ALL: [Language; 3] = [Language::En, Language::De, Language::Fr];
 
-    /// Its code.
+    /// Returns its code.
     pub const fn code(self) -> &'static str {
         match self {
             Language::En => "en",
@@ -35,7 +35,7 @@ impl Language {
         }
     }
 
-    /// Its own name.
+    /// Returns its native name.
     pub const fn name(self) -> &'static str {
         match self {
             Language::En => "English",
@@ -44,12 +44,13 @@ impl Language {
         }
     }
 
-    /// The language of a code.
+    /// Returns the language of a code.
     pub fn of(code: &str) -> Option<Language> {
         Language::ALL.into_iter().find(|own| own.code() == code)
     }
 
-    /// The first language of Accept-Language that there is; weights are not looked at, since browsers write the best first.
+    /// Returns the first available language of Accept-Language; weights are ignored, because browsers list
+    /// the preferred one first.
     pub fn accepted(header: &str) -> Option<Language> {
         header.split(',').take(16).find_map(|range| {
             let tag = range.split(';').next().unwrap_or_default().trim();
@@ -57,7 +58,7 @@ impl Language {
         })
     }
 
-    /// A text in this language.
+    /// Returns a text in this language.
     pub const fn say(self, text: &Text) -> &'static str {
         match self {
             Language::En => text.0,

@@ -1,4 +1,4 @@
-//! The certificate that a listener shows: read again when its files change, and watched for its end.
+//! The certificate of a listener: reloaded when its files change, and monitored for its expiry.
 
 use std::fmt;
 use std::os::unix::fs::MetadataExt;
@@ -16,7 +16,7 @@ use x509_parser::parse_x509_certificate;
 
 const DAY: i64 = 86_400;
 
-/// A certificate chain and its key, in files. Whoever connects gets what was read last.
+/// A certificate chain and its key, in files. New connections get the latest.
 pub struct Certificate {
     chain: PathBuf,
     key: PathBuf,
@@ -24,19 +24,19 @@ pub struct Certificate {
     seen: Mutex<Seen>,
 }
 
-/// What was seen of the files and logged.
+/// What was seen of the files, and logged.
 #[derive(Debug)]
 struct Seen {
     files: Stamp,
     alarm: Alarm,
 }
 
-/// Time of change, length and number of a file; `None` for one that is not there.
+/// Modification time, length and inode of a file; `None` if it does not exist.
 type Mark = Option<(SystemTime, u64, u64)>;
 /// The marks of both files.
 type Stamp = (Mark, Mark);
 
-/// How near the end of a certificate is.
+/// How close the expiry of a certificate is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Alarm {
     None,
@@ -47,7 +47,7 @@ enum Alarm {
 }
 
 impl Alarm {
-    /// With so many seconds left.
+    /// Returns the alarm with this many seconds left.
     fn at(left: i64) -> Alarm {
         match left {
             ..=0 => Alarm::Over,
@@ -64,7 +64,7 @@ impl Certificate {
     ///
     /// # Errors
     ///
-    /// When a file cannot be read or the two do not belong together.
+    /// When a file cannot be read or the two do not match.
     pub fn load(chain: &Path, key: &Path) -> Result<Certificate, String> {
         let files = (mark(chain), mark(key));
         Ok(Certificate {
@@ -75,12 +75,13 @@ impl Certificate {
         })
     }
 
-    /// When it ends, in seconds since 1970; `None` where that cannot be read.
+    /// Returns when it expires, in seconds since 1970; `None` if unknown.
     pub fn end(&self) -> Option<i64> {
         self.current.load().cert.first().and_then(|certificate| end(certificate))
     }
 
-    /// Reads the files again where they have changed, and looks how near the end is. Both are logged, once. `now` in seconds since 1970.
+    /// Rereads the files if they have changed, and checks the expiry. Both are logged, once. `now` is in
+    /// seconds since 1970.
     pub fn look(&self, listener: &str, now: i64) {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let files = (mark(&self.chain), mark(&self.key));
@@ -93,7 +94,8 @@ impl Certificate {
                     tracing::info!(listener, "the certificate was read again");
                 }
                 Err(error) => {
-                    tracing::error!(listener, %error, "the certificate has changed and cannot be used; the old one stays in force");
+                    tracing::error!(listener, %error, "the certificate has changed but cannot be used; the \
+                                                       old one stays in force");
                 }
             }
         }
@@ -106,9 +108,10 @@ impl Certificate {
         if alarm > seen.alarm {
             let (file, days) = (self.chain.display(), (end - now) / DAY);
             if alarm == Alarm::Over {
-                tracing::error!(listener, %file, "the certificate is over: clients that look at it do not send; put a new one in its place");
+                tracing::error!(listener, %file, "the certificate has expired: clients that check it do not \
+                                                  send; replace it");
             } else {
-                tracing::warn!(listener, %file, days, "the certificate is soon over; put a new one in its place");
+                tracing::warn!(listener, %file, days, "the certificate expires soon; replace it");
             }
         }
         seen.alarm = alarm;
@@ -143,26 +146,27 @@ fn read(chain: &Path, key: &Path) -> Result<CertifiedKey, String> {
     })
 }
 
-/// The certificates of a PEM file: one at least.
+/// Reads the certificates of a PEM file: at least one.
 ///
 /// # Errors
 ///
-/// When it cannot be read or has none.
+/// When it cannot be read or contains none.
 pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let named = |error: &dyn fmt::Display| format!("{}: {error}", path.display());
     let read: Result<Vec<_>, _> =
         CertificateDer::pem_file_iter(path).map_err(|error| named(&error))?.collect();
     let read = read.map_err(|error| named(&error))?;
-    if read.is_empty() { Err(named(&"no certificate in it")) } else { Ok(read) }
+    if read.is_empty() { Err(named(&"it contains no certificate")) } else { Ok(read) }
 }
 
-/// When a certificate ends, in seconds since 1970.
+/// Returns when a certificate expires, in seconds since 1970.
 fn end(der: &[u8]) -> Option<i64> {
     let (_, certificate) = parse_x509_certificate(der).ok()?;
     Some(certificate.validity().not_after.timestamp())
 }
 
-/// Whom a certificate is for: the first DNS name or mail address of its subjectAltName, else its common name, else its subject.
+/// Returns whom a certificate is for: the first DNS name or mail address in its subjectAltName, else its
+/// common name, else its subject.
 pub(super) fn name(der: &[u8]) -> Option<String> {
     let (_, certificate) = parse_x509_certificate(der).ok()?;
     let alternative = certificate.subject_alternative_name().ok().flatten().and_then(|names| {

@@ -16,23 +16,24 @@ use rustls::{
 use super::certificate::{self, Certificate};
 use crate::config::ClientCertificate;
 
-/// TLS of a listener.
+/// The TLS settings of a listener.
 #[derive(Debug)]
 pub struct Tls {
-    /// For handshakes.
+    /// The configuration for handshakes.
     pub config: Arc<ServerConfig>,
-    /// What the listener shows.
+    /// The listener's certificate.
     pub certificate: Arc<Certificate>,
-    /// Looks at what clients show.
+    /// Verifies client certificates.
     verifier: Option<Arc<dyn ClientCertVerifier>>,
 }
 
 impl Tls {
-    /// Loads a certificate chain and its key, and what the certificates of clients are verified with. TLS 1.2 and 1.3 only.
+    /// Loads a certificate chain and its key, and the authorities for client certificates. TLS 1.2 and 1.3
+    /// only.
     ///
     /// # Errors
     ///
-    /// When a file cannot be read or the two do not belong together.
+    /// When a file cannot be read or the two do not match.
     pub fn load(chain: &Path, key: &Path, clients: &ClientCertificate) -> Result<Tls, String> {
         let certificate = Arc::new(Certificate::load(chain, key)?);
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -56,12 +57,12 @@ impl Tls {
         Ok(Tls { config: Arc::new(builder.with_cert_resolver(resolver)), certificate, verifier })
     }
 
-    /// When the certificate ends, in seconds since 1970; `None` where that cannot be read.
+    /// Returns when the certificate expires, in seconds since 1970; `None` if unknown.
     pub fn end(&self) -> Option<i64> {
         self.certificate.end()
     }
 
-    /// The name in the client's certificate, where that is verified.
+    /// Returns the name in the client's certificate, if it is verified.
     pub fn client_name(&self, connection: &ServerConnection) -> Option<String> {
         let (end_entity, intermediates) = connection.peer_certificates()?.split_first()?;
         self.verifier.as_ref()?.verify_client_cert(end_entity, intermediates, UnixTime::now()).ok()?;
@@ -80,8 +81,8 @@ fn verifier(ca: &Path) -> Result<Arc<dyn ClientCertVerifier>, String> {
     built.map(|verifier| verifier as Arc<dyn ClientCertVerifier>).map_err(|error| named(&error))
 }
 
-/// Lets a handshake go on whatever certificate the client shows, or none: many mail servers show one that nobody asked for in particular.
-/// What it counts for is decided by [`Tls::client_name`].
+/// Lets a handshake continue whatever certificate the client presents, or none: many mail servers present one
+/// that nobody asked for. [`Tls::client_name`] decides what it counts for.
 #[derive(Debug)]
 struct Tolerant(Arc<dyn ClientCertVerifier>);
 
@@ -126,11 +127,11 @@ impl ClientCertVerifier for Tolerant {
     }
 }
 
-/// A certificate for development, made in `directory` where it is not there yet. Says loudly that nobody will trust it.
+/// Creates a development certificate in `directory` if needed. Warns loudly that nobody will trust it.
 ///
 /// # Errors
 ///
-/// When it cannot be made or written.
+/// When it cannot be created or written.
 pub fn development(directory: &Path, host_name: &str) -> Result<(PathBuf, PathBuf), String> {
     let certificate = directory.join("development.pem");
     let key = directory.join("development.key");
@@ -155,8 +156,8 @@ pub fn development(directory: &Path, host_name: &str) -> Result<(PathBuf, PathBu
     }
     tracing::warn!(
         certificate = %certificate.display(),
-        "NO CERTIFICATE IS CONFIGURED: a self-signed one for development is used, which no client will trust. \
-         Set certificate and key of the listener before others connect"
+        "NO CERTIFICATE IS CONFIGURED: using a self-signed development certificate, which no client will \
+         trust. Set certificate and key of the listener before others connect"
     );
     Ok((certificate, key))
 }

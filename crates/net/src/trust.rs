@@ -51,7 +51,7 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let read: Result<Vec<_>, _> =
         CertificateDer::pem_file_iter(path).map_err(|error| named(path, &error))?.collect();
     let read = read.map_err(|error| named(path, &error))?;
-    if read.is_empty() { Err(named(path, &"no certificate in it")) } else { Ok(read) }
+    if read.is_empty() { Err(named(path, &"it contains no certificate")) } else { Ok(read) }
 }
 
 fn named(path: &Path, error: &dyn fmt::Display) -> String {

@@ -1,7 +1,9 @@
-//! The audit trail: who looked at or changed what by the console. Append-only, each entry chained by hash to the one before ([`crate::chain`]).
+//! The audit trail: who looked at or changed what through the console. Append-only, each entry chained by
+//! hash to the one before ([`crate::chain`]).
 //!
-//! Promised: an entry that was acknowledged survives power loss; one that was changed, left out or put in is noticed by `pixelward audit verify`. A
-//! person stands in it under the keyed hash that the store knows them by, and never by address.
+//! Promised: an acknowledged entry survives power failure; `pixelward audit verify` notices one that was
+//! changed, removed or inserted. People whose data was viewed appear under the keyed hash by which the store
+//! knows them, never by address.
 
 use std::path::{Path, PathBuf};
 
@@ -14,36 +16,36 @@ use crate::chain::{ChainError, Form, Head, Tail, at, read_head, write_head};
 const FORM: Form = Form { magic: b"PWAUDI01", suffix: "audit" };
 /// The format of an entry: its first byte. The rest is JSON.
 const FORMAT: u8 = 1;
-/// From which size on a segment is closed, in bytes.
+/// The size at which a segment is closed, in bytes.
 const SEGMENT: u64 = 4 << 20;
 
-/// What somebody did.
+/// An action.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
-    /// When, in milliseconds since 1970.
+    /// The time, in milliseconds since 1970.
     pub at: i64,
-    /// The token through which it was written down.
+    /// The token through which it was recorded.
     pub token: String,
-    /// Who.
+    /// The person who acted.
     pub actor: String,
-    /// What.
+    /// The action.
     pub action: String,
-    /// About which controller's.
+    /// The controller whose data was concerned.
     pub controller: Option<String>,
-    /// About whom, by keyed hash.
+    /// The keyed hash of the person concerned.
     pub person: Option<String>,
-    /// What else there is to know.
+    /// Further details.
     pub detail: Option<String>,
 }
 
 /// An entry with its place in the chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chained {
-    /// Its number, from 1 on.
+    /// The number, starting at 1.
     pub number: u64,
-    /// The chain's hash up to and with it.
+    /// The chain's hash up to and including it.
     pub hash: [u8; 32],
-    /// What it says.
+    /// The contents.
     pub entry: Entry,
 }
 
@@ -56,7 +58,7 @@ pub struct Audit {
 }
 
 impl Audit {
-    /// Opens the trail, and looks through all of it: what was cut off in the middle of a write goes, and damage is an error.
+    /// Opens the trail, and reads all of it: an interrupted write is cut off, and damage is an error.
     ///
     /// # Errors
     ///
@@ -70,7 +72,11 @@ impl Audit {
         }
         let known = read_head(&directory.join("head"))?;
         if known.is_some_and(|known| known.count > head.count) {
-            tracing::error!(directory = %directory.display(), found = head.count, "entries are missing at the end of the audit trail");
+            tracing::error!(
+                directory = %directory.display(),
+                found = head.count,
+                "entries are missing at the end of the audit trail"
+            );
         }
         let tail = Tail::open(directory, FORM, last.number.max(1), head)?;
         Ok(Audit { directory: directory.to_owned(), tail, places })
@@ -97,7 +103,7 @@ impl Audit {
         Ok(Chained { number: head.count, hash: head.hash, entry: entry.clone() })
     }
 
-    /// Entries with smaller numbers than this, the newest first, so many at most.
+    /// Returns entries with smaller numbers than this, newest first, at most this many.
     ///
     /// # Errors
     ///
@@ -113,7 +119,7 @@ impl Audit {
         let file = std::fs::File::open(&path).map_err(at(&path))?;
         let frame = Frame::read(&file, place).map_err(at(&path))?;
         let damaged =
-            || ChainError::Damaged { path: path.clone(), offset: u64::from(place), what: "it is no entry" };
+            || ChainError::Damaged { path: path.clone(), offset: u64::from(place), what: "not an entry" };
         let frame = frame.ok_or_else(damaged)?;
         let entry = decoded(&frame.payload).ok_or_else(damaged)?;
         Ok(Chained { number, hash: frame.hash, entry })
@@ -130,13 +136,14 @@ fn decoded(payload: &[u8]) -> Option<Entry> {
     serde_json::from_slice(json).ok().filter(|_| format == FORMAT)
 }
 
-/// Where the trail ends.
+/// Returns the end of the trail.
 struct Last {
     number: u32,
     torn: Option<(PathBuf, u64)>,
 }
 
-/// Goes through all segments. `each` gets the segment's number, the chain up to an entry, its place and its payload.
+/// Walks through all segments. `each` gets the segment's number, the chain up to an entry, its place and its
+/// payload.
 fn walked(
     directory: &Path,
     mut each: impl FnMut(u32, &Head, u32, &[u8]),
@@ -161,7 +168,7 @@ fn walked(
     Ok((head, last))
 }
 
-/// Goes through the whole trail without changing it. Gives its end.
+/// Walks through the whole trail without changing it. Returns its end.
 ///
 /// # Errors
 ///
@@ -241,7 +248,7 @@ mod tests {
             let mut changed = bytes.clone();
             changed[at] = b'b';
             std::fs::write(&path, &changed).unwrap();
-            assert!(all(folder).unwrap_err().contains("does not fit"));
+            assert!(all(folder).unwrap_err().contains("does not match"));
             assert!(Audit::open(folder).is_err());
             // The last one is gone, whole.
             let mut ends = vec![0];

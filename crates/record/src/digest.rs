@@ -1,14 +1,14 @@
-//! Hashes of the bodies of a message and of its copies. What they begin with in common is hashed once.
+//! Hashes the bodies of a message and of its copies. Their common beginning is hashed only once.
 //!
-//! The body is what stands below the header. Of the header a reader's copy has more than left here (trace fields of each relay behind), so that only
-//! the body can be compared with what arrived.
+//! The body is everything below the header. A reader's copy has more header fields than left here (trace
+//! fields of later relays), so only the body can be compared.
 
 use aws_lc_rs::digest::{Context, SHA256};
 
-/// SHA-256 of a body.
+/// The SHA-256 of a body.
 pub type BodyHash = [u8; 32];
 
-/// The hash of a message's body and those of its copies, in order.
+/// Hashes a message's body and those of its copies, in order.
 pub fn bodies<'a>(
     message: &[u8],
     copies: impl Iterator<Item = Option<&'a [u8]>>,
@@ -29,12 +29,12 @@ pub fn bodies<'a>(
     (whole, after.collect())
 }
 
-/// The SHA-256 of some bytes.
+/// Hashes some bytes with SHA-256.
 pub fn bytes(bytes: &[u8]) -> [u8; 32] {
     finished(Context::new(&SHA256), bytes)
 }
 
-/// The hash of a message's body.
+/// Hashes a message's body.
 pub fn body(message: &[u8]) -> BodyHash {
     finished(Context::new(&SHA256), body_of(message))
 }
@@ -46,7 +46,7 @@ fn finished(mut context: Context, rest: &[u8]) -> BodyHash {
     hash
 }
 
-/// What stands below the header.
+/// Returns everything below the header.
 fn body_of(message: &[u8]) -> &[u8] {
     if let Some(body) = message.strip_prefix(b"\r\n") {
         return body;
@@ -55,7 +55,7 @@ fn body_of(message: &[u8]) -> &[u8] {
     message.get(end..).unwrap_or_default()
 }
 
-/// How many bytes two bodies begin with in common, found in steps.
+/// Returns the length of the common beginning of two bodies, found in steps.
 fn in_common(one: &[u8], other: &[u8]) -> usize {
     const STEP: usize = 256;
     let steps = one.chunks(STEP).zip(other.chunks(STEP)).take_while(|(one, other)| one == other);

@@ -15,7 +15,7 @@ use crate::config::{Log, LogFormat};
 ///
 /// # Errors
 ///
-/// When the filter is none, or a log runs already.
+/// When the filter is invalid, or a log exists already.
 pub fn start(settings: &Log) -> Result<(), String> {
     let filter = EnvFilter::try_new(&settings.level).map_err(|error| format!("log.level: {error}"))?;
     let registry = tracing_subscriber::registry().with(filter);
@@ -25,7 +25,7 @@ pub fn start(settings: &Log) -> Result<(), String> {
             .with(lines.without_time().with_level(false).with_ansi(false).with_writer(Journal))
             .try_init(),
         LogFormat::Auto | LogFormat::Human => {
-            // Colours are for people: a file is searched.
+            // Colours are for people: files get searched.
             let colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
             registry.with(lines.with_ansi(colours).with_writer(io::stderr)).try_init()
         }
@@ -36,8 +36,8 @@ pub fn start(settings: &Log) -> Result<(), String> {
     started.map_err(|error| error.to_string())
 }
 
-/// Whether what is written to standard error goes to the journal of systemd. The variable alone does not say so: a shell that a service started
-/// hands it on.
+/// Returns whether standard error goes to systemd's journal. The variable alone does not say so: a shell
+/// started by a service passes it on.
 fn is_journal() -> bool {
     let named = std::env::var("JOURNAL_STREAM").ok();
     let ours = std::fs::metadata("/proc/self/fd/2")
@@ -46,7 +46,8 @@ fn is_journal() -> bool {
     named.is_some() && named == ours
 }
 
-/// Standard error with the level in front of each line, by which the journal knows a warning (sd-daemon(3)). The time it has itself.
+/// Standard error with the level in front of each line, by which the journal recognises a warning
+/// (sd-daemon(3)). The journal adds the time itself.
 struct Journal;
 
 impl<'a> MakeWriter<'a> for Journal {
@@ -71,7 +72,7 @@ struct Line(&'static str);
 
 impl Write for Line {
     fn write(&mut self, text: &[u8]) -> io::Result<usize> {
-        // Each line by itself is a record to the journal.
+        // Each line is a separate record for the journal.
         let lines = text.split_inclusive(|byte| *byte == b'\n').flat_map(|line| [self.0.as_bytes(), line]);
         io::stderr().write_all(&lines.collect::<Vec<_>>().concat())?;
         Ok(text.len())

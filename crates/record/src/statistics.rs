@@ -1,8 +1,10 @@
-//! Counts of what was decided and found, by day: written as evidence is, so that reports need not read it.
+//! Counts of what was decided and found, by day: written together with audit records, so that reports need
+//! not read those.
 //!
-//! One small file for each day (UTC), `evidence/statistics/2026-11-24.json`. It names nobody, and stays. Each says up to which record of each chain
-//! it counts, so that after a crash what the open segments have besides is counted, and nothing twice. Of today and yesterday it has counts by hour,
-//! too. Beside the days stands where trackers of unknown vendors report to (`hosts.rs`).
+//! One small file per day (UTC), `evidence/statistics/2026-11-24.json`. It identifies nobody, and is kept.
+//! Each says up to which record of each chain it counts, so that after a crash what the open segments contain
+//! besides is counted, and nothing twice. For today and yesterday it also has counts by hour. Beside the days
+//! are the hosts of trackers of unknown vendors (`hosts.rs`).
 
 pub mod hosts;
 pub mod hours;
@@ -21,65 +23,65 @@ use hours::Hours;
 
 /// How often files are written while counts change.
 const PERIOD: Duration = Duration::from_secs(1);
-/// The most rows of one kind in a day. What comes beyond is counted under [`OTHER`].
+/// The maximum number of rows of one kind in a day. Beyond it, counts go to [`OTHER`].
 const MAX_ROWS: usize = 4096;
-/// What stands for what has no row of its own.
+/// The name for everything without a row of its own.
 pub const OTHER: &str = "other";
-/// Days that are kept in memory.
+/// The number of days in memory.
 const KEPT: usize = 2;
-/// So many days before a new one are looked through for counts by hour that have had their time.
+/// How many days before a new one are searched for expired counts by hour.
 const LOOKED_BACK: i64 = 10;
 
-/// Recipients of one kind.
+/// A kind of recipients.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Recipients {
-    /// On whose behalf it was sent.
+    /// The controller.
     pub controller: String,
-    /// Which kind of mail.
+    /// The mailstream.
     pub mailstream: String,
-    /// Why it was decided so.
+    /// The rule that decided.
     pub rule: String,
     /// What was decided.
     pub decided: String,
     /// What was done.
     pub done: String,
-    /// What became of it.
+    /// The result of the delivery.
     pub result: String,
 }
 
-/// Trackers of one kind.
+/// A kind of trackers.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Trackers {
-    /// On whose behalf it was sent.
+    /// The controller.
     pub controller: String,
-    /// Which kind of mail.
+    /// The mailstream.
     pub mailstream: String,
-    /// Whose they are.
+    /// The vendor.
     pub vendor: String,
-    /// In which kind of place.
+    /// The carrier.
     pub carrier: String,
     /// What was done.
     pub done: String,
 }
 
-/// A kind and how many there were.
+/// A kind and its count.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Row<K> {
     /// The kind.
     #[serde(flatten)]
     pub kind: K,
-    /// How many.
+    /// The count.
     pub count: u64,
 }
 
-/// The counts of some time.
+/// The counts of a period.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Recipients.
     pub recipients: BTreeMap<Recipients, u64>,
-    /// Trackers, counted once for each recipient.
+    /// Trackers, counted once per recipient.
     pub trackers: BTreeMap<Trackers, u64>,
-    /// Both by hour, where the day is one of the last two.
+    /// Both by hour, for one of the last two days.
     pub hours: Hours,
 }
 
@@ -106,7 +108,7 @@ struct Day {
     is_changed: bool,
 }
 
-/// What counts.
+/// The collector of counts.
 #[derive(Debug)]
 pub struct Statistics {
     folder: PathBuf,
@@ -119,7 +121,7 @@ pub struct Statistics {
 }
 
 impl Counts {
-    /// Takes in a record.
+    /// Adds a record.
     fn take(&mut self, record: &Record<'_>) {
         let kind = Recipients {
             controller: record.controller.to_string(),
@@ -163,7 +165,7 @@ impl Counts {
     }
 }
 
-/// Counts; without a row of its own and without room for one, among the rest.
+/// Counts; without a row and room for one, among the rest.
 fn add<K: Ord>(rows: &mut BTreeMap<K, u64>, kind: K, rest: impl FnOnce(K) -> K, count: u64) {
     let is_full = rows.len() >= MAX_ROWS;
     let kind = if is_full && !rows.contains_key(&kind) { rest(kind) } else { kind };
@@ -171,7 +173,7 @@ fn add<K: Ord>(rows: &mut BTreeMap<K, u64>, kind: K, rest: impl FnOnce(K) -> K, 
 }
 
 impl Statistics {
-    /// Those below a directory of evidence, which is kept for so many days.
+    /// Opens the statistics below a directory of audit records, which are kept for this many days.
     pub fn open(directory: &Path, retention_days: u16) -> Statistics {
         Statistics {
             folder: directory.join("statistics"),
@@ -200,26 +202,27 @@ impl Statistics {
         }
     }
 
-    /// Counts where the trackers of a message report to whose vendor nobody knows.
+    /// Counts the hosts of a message's trackers of unknown vendors.
     pub fn take_hosts(&mut self, note: &Note) {
         if !note.hosts.is_empty() {
             self.hosts.take(note);
         }
     }
 
-    /// Whether something has changed that can be written. After a failure the next record tries again.
+    /// Returns whether there are changes to write. After a failure the next record tries again.
     pub fn is_due(&self) -> bool {
         !self.is_failing && (self.hosts.is_changed() || self.days.values().any(|day| day.is_changed))
     }
 
-    /// Writes what has changed, once a second at most.
-    pub fn save_now_and_then(&mut self) {
+    /// Writes changes, at most once a second.
+    pub fn save_if_due(&mut self) {
         if self.saved.elapsed() >= PERIOD {
             self.save();
         }
     }
 
-    /// Writes what has changed. A failure is logged; the counts are tried again, and can be had from the records after a restart.
+    /// Writes changes. A failure is logged and tried again; after a restart the counts can be recovered from
+    /// the records.
     pub fn save(&mut self) {
         self.saved = Instant::now();
         self.is_failing = true;
@@ -247,7 +250,7 @@ impl Statistics {
     }
 }
 
-/// Counts by hour are of two days: those of the days before a new one go.
+/// Counts by hour cover two days: older ones are removed when a day begins.
 fn forget_hours(folder: &Path, days: &mut BTreeMap<i64, Day>, new: i64) {
     for day in new - LOOKED_BACK..new - 1 {
         let has_some = |day: &Day| !day.counts.hours.is_empty();
@@ -267,7 +270,7 @@ fn forget_hours(folder: &Path, days: &mut BTreeMap<i64, Day>, new: i64) {
 }
 
 impl Day {
-    /// What the file of a day has; nothing where there is none, or it cannot be read.
+    /// Reads the file of a day; empty if there is none, or it cannot be read.
     fn load(folder: &Path, day: i64) -> Day {
         let Some(file) = path(folder, day).and_then(|path| read(&path).ok()) else { return Day::default() };
         Day { counted: file.counted.clone(), counts: file.counts(), is_changed: false }
@@ -319,7 +322,7 @@ fn read(path: &Path) -> Result<File, String> {
     }
 }
 
-/// A day as its file is named: `2026-11-24`.
+/// Formats a day as in its file name: `2026-11-24`.
 fn name(day: i64) -> Option<String> {
     const FIRST: Date = time::macros::date!(1970 - 01 - 01);
     let date = FIRST.checked_add(Days::days(day))?;
@@ -330,7 +333,7 @@ fn path(folder: &Path, day: i64) -> Option<PathBuf> {
     Some(folder.join(format!("{}.json", name(day)?)))
 }
 
-/// The names of all days that have counts below a directory of evidence, the oldest first.
+/// Lists the days that have counts below a directory of audit records, oldest first.
 ///
 /// # Errors
 ///
@@ -350,12 +353,12 @@ pub fn days(directory: &Path) -> std::io::Result<Vec<String>> {
     Ok(days)
 }
 
-/// The file of a day.
+/// Returns the file of a day.
 pub fn file_of(directory: &Path, day: &str) -> PathBuf {
     directory.join("statistics").join(format!("{day}.json"))
 }
 
-/// The counts of a file.
+/// Reads the counts of a file.
 ///
 /// # Errors
 ///
@@ -364,7 +367,8 @@ pub fn counts_of(file: &Path) -> Result<Counts, String> {
     read(file).map(File::counts)
 }
 
-/// The counts below a directory of evidence, of all days from the one with this name on, and how many days these are.
+/// Reads the counts below a directory of audit records, of all days from this one on, and returns how many
+/// days these are.
 ///
 /// # Errors
 ///

@@ -1,4 +1,4 @@
-//! One connection to a next hop: greeting, EHLO, STARTTLS, AUTH, and commands with their replies.
+//! A connection to a next hop: greeting, EHLO, STARTTLS, AUTH, and commands with their replies.
 
 use std::future::Future;
 use std::io;
@@ -30,16 +30,16 @@ pub struct Capabilities {
     pub dsn: bool,
     /// STARTTLS (RFC 3207).
     pub starttls: bool,
-    /// SIZE (RFC 1870), and the limit where one is given.
+    /// SIZE (RFC 1870), with the limit if one is given.
     pub size: Option<Option<u64>>,
-    /// What it takes with XFORWARD.
+    /// The attributes that it accepts with XFORWARD.
     pub xforward: Vec<xclient::Name>,
     auth_plain: bool,
     auth_login: bool,
 }
 
 impl Capabilities {
-    /// What both announce.
+    /// Returns what both announce.
     pub fn common(self, other: Capabilities) -> Capabilities {
         Capabilities {
             pipelining: self.pipelining && other.pipelining,
@@ -92,7 +92,7 @@ impl Capabilities {
 #[derive(Debug)]
 pub struct Connection {
     wire: Wire,
-    /// What the next hop announced, over TLS where TLS is on.
+    /// What the next hop announced, over TLS if TLS is on.
     pub capabilities: Capabilities,
     /// When it was made.
     pub since: Instant,
@@ -103,11 +103,11 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Connects and says all that comes before MAIL.
+    /// Connects and sends everything that precedes MAIL.
     ///
     /// # Errors
     ///
-    /// Whatever keeps the connection from being ready.
+    /// Whatever prevents the connection from becoming ready.
     pub async fn open(hop: &NextHop) -> Result<Connection, RelayError> {
         let limits = &hop.timeouts;
         let host = hop.host.trim_start_matches('[').trim_end_matches(']');
@@ -131,7 +131,7 @@ impl Connection {
         connection.authenticated(hop).await
     }
 
-    /// EHLO, or HELO where that is not understood.
+    /// Sends EHLO, or HELO if that is not understood.
     async fn greet(&mut self, hop: &NextHop) -> Result<(), RelayError> {
         self.command(&format!("EHLO {}\r\n", hop.ehlo_name), "EHLO", hop.timeouts.command).await?;
         let reply = self.reply("EHLO", hop.timeouts.command).await?;
@@ -149,7 +149,7 @@ impl Connection {
         Ok(())
     }
 
-    /// STARTTLS where it is to be used. Everything announced before is forgotten.
+    /// Starts TLS if it is to be used. Everything announced before is forgotten.
     async fn secured(mut self, hop: &NextHop) -> Result<Connection, RelayError> {
         match (hop.tls, self.capabilities.starttls) {
             (TlsMode::Implicit | TlsMode::None, _) | (TlsMode::Opportunistic, false) => return Ok(self),
@@ -172,7 +172,7 @@ impl Connection {
         Ok(self)
     }
 
-    /// AUTH, only over verified TLS.
+    /// Authenticates, only over verified TLS.
     async fn authenticated(mut self, hop: &NextHop) -> Result<Connection, RelayError> {
         let Some(credentials) = &hop.credentials else { return Ok(self) };
         if !self.wire.stream.is_tls() {
@@ -194,7 +194,7 @@ impl Connection {
         Ok(self)
     }
 
-    /// Whether it may be used again.
+    /// Returns whether it may be used again.
     pub fn is_fresh(&self, hop: &NextHop) -> bool {
         self.used.elapsed() < hop.idle
             && self.since.elapsed() < hop.max_age
@@ -202,7 +202,7 @@ impl Connection {
             && self.wire.pending().is_empty()
     }
 
-    /// TLS version and cipher suite.
+    /// Returns the TLS version and cipher suite.
     pub fn tls_description(&self) -> Option<String> {
         self.wire.stream.tls_description()
     }
@@ -211,7 +211,7 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// When writing fails or takes too long.
+    /// When writing fails or times out.
     pub async fn command(
         &mut self,
         commands: &str,
@@ -221,11 +221,12 @@ impl Connection {
         within(limit, at, self.wire.send(commands.as_bytes())).await
     }
 
-    /// Sends the slices of a message, dots doubled already. Fails when writing makes no headway for `limit`.
+    /// Sends the slices of a message, with dots already doubled. Fails when writing makes no progress for
+    /// `limit`.
     ///
     /// # Errors
     ///
-    /// When writing fails or takes too long.
+    /// When writing fails or times out.
     pub async fn message(&mut self, slices: &[&[u8]], limit: Duration) -> Result<(), RelayError> {
         within(limit, "message", self.wire.send_slices(slices)).await
     }
@@ -234,7 +235,7 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// When none comes, or something that is no reply.
+    /// When none comes, or something that is not a reply.
     pub async fn reply(&mut self, at: &'static str, limit: Duration) -> Result<Reply, RelayError> {
         loop {
             match Reply::read(self.wire.pending()) {
@@ -264,7 +265,7 @@ fn plain(credentials: &Credentials) -> String {
 
 async fn start_tls(tcp: TcpStream, hop: &NextHop) -> Result<Stream, RelayError> {
     let no_name = || {
-        let said = format!("{:?} is no name that a certificate could have; set host to one", hop.host);
+        let said = format!("{:?} is not a name that a certificate can have; set host to one", hop.host);
         RelayError::Tls(io::Error::other(said).into())
     };
     let name = hop.server_name().ok_or_else(no_name)?;

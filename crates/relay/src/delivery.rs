@@ -1,4 +1,4 @@
-//! Delivery of a message whose recipients get one copy or several, to clients that hear one answer or one for each recipient.
+//! Delivers a message, in one copy or several, to clients that expect one reply or one per recipient.
 
 use std::sync::OnceLock;
 
@@ -14,46 +14,47 @@ use crate::smtp::command::Parameters;
 use crate::smtp::reply::Class;
 use crate::smtp::session::{Envelope, Recipient, Sender};
 
-/// How a client hears what became of a message.
+/// How a client expects its reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answers {
-    /// One answer for all: SMTP.
+    /// One reply for all recipients: SMTP.
     One,
-    /// One for each recipient: LMTP (RFC 2033), PRDR.
+    /// One per recipient: LMTP (RFC 2033), PRDR.
     Each,
 }
 
 /// A message on its way.
 #[derive(Clone, Copy, Debug)]
 pub struct Mail<'a> {
-    /// The listener it came through.
+    /// The listener through which it came.
     pub listener: &'a str,
-    /// Our name for it.
+    /// The relay's id of the message.
     pub id: &'a str,
-    /// Our name.
+    /// The host name of the relay.
     pub host_name: &'a str,
     /// Sender and recipients.
     pub envelope: &'a Envelope,
-    /// Our trace header.
+    /// The relay's trace header.
     pub head: &'a [u8],
-    /// The message as it came.
+    /// The message as received.
     pub message: &'a [u8],
-    /// How the client hears of it.
+    /// How the client expects its reply.
     pub answers: Answers,
 }
 
-/// What became of it.
+/// The result of a delivery.
 #[derive(Clone, Debug)]
 pub struct Delivered {
     /// For each recipient, in order.
     pub replies: Vec<Reply>,
     /// For all of them together.
     pub whole: Reply,
-    /// Entries of the ledger that are closed when the client goes on.
+    /// Ledger entries that are closed when the client continues.
     pub open: Vec<Key>,
 }
 
-/// Delivers each copy, which `copies` makes, to its recipients. Recipients of whom the ledger knows that an earlier attempt served them are left out.
+/// Delivers each copy, made by `copies`, to its recipients. Leaves out recipients that the ledger knows to
+/// have been served by an earlier attempt.
 pub async fn deliver(
     mail: &Mail<'_>,
     parcels: Vec<Parcel>,
@@ -98,7 +99,7 @@ pub async fn deliver(
     Delivered { replies, whole, open }
 }
 
-/// The ledger's pages for one message. Its keys are made where they are needed.
+/// The ledger's pages for one message. Its keys are computed when needed.
 struct Book<'a> {
     mail: &'a Mail<'a>,
     ledger: &'a Ledger,
@@ -111,7 +112,7 @@ impl Book<'_> {
         self.keys.get_or_init(|| self.ledger.keys(mail.listener, mail.envelope, mail.message))
     }
 
-    /// What earlier attempts spare recipients.
+    /// Returns which recipients earlier attempts have served.
     fn served(&self) -> Vec<Option<Answer>> {
         if self.ledger.is_empty() {
             return vec![None; self.mail.envelope.recipients.len()];
@@ -122,20 +123,21 @@ impl Book<'_> {
             tracing::warn!(
                 id = self.mail.id,
                 recipients = unknown,
-                "the next hop may have had this message before, and gave no answer; it is sent once more"
+                "the next hop may already have received this message without replying; it is sent once more"
             );
         }
         fates.into_iter().map(|fate| fate.and_then(remembered)).collect()
     }
 
-    /// Writes down at once what became of recipients, without waiting: what a killed relay had heard is not done again.
+    /// Records results at once, without waiting, so that nothing is repeated if the relay is killed.
     fn jot(&self, recipients: &[usize], answer: &Answer) {
         let Some(fate) = lasting(answer) else { return };
         let keys = recipients.iter().filter_map(|index| self.keys().get(*index));
         self.ledger.jot(keys.map(|key| (*key, Some(fate))).collect());
     }
 
-    /// Each copy for itself. Where there are several, a relay that is killed between two of them does not send the first ones again.
+    /// Delivers copy by copy. If there are several, a relay that is killed between two of them does not send
+    /// the first ones again.
     async fn each(
         &self,
         parcels: &[Parcel],
@@ -150,13 +152,13 @@ impl Book<'_> {
         transaction.deliver_each(self.mail.envelope, self.mail.head, parcels, copies, told).await
     }
 
-    /// What is closed when the client goes on: nothing where nothing can have been written.
+    /// Returns what is closed when the client continues: nothing if nothing can have been written.
     fn open_keys(self) -> Vec<Key> {
         self.keys.into_inner().unwrap_or_default()
     }
 }
 
-/// What an answer leaves behind that holds for a retry, too.
+/// Returns what a retry must know of an answer.
 fn lasting(answer: &Answer) -> Option<Fate> {
     match answer {
         Answer::Unknown(_) => None,
@@ -168,7 +170,7 @@ fn lasting(answer: &Answer) -> Option<Fate> {
     }
 }
 
-/// What an entry of the ledger spares a recipient.
+/// Returns the answer that a ledger entry gives a recipient.
 fn remembered(fate: Fate) -> Option<Answer> {
     match fate {
         Fate::Unknown => None,
@@ -177,7 +179,7 @@ fn remembered(fate: Fate) -> Option<Answer> {
     }
 }
 
-/// The parcels for those who have no answer yet.
+/// Returns the parcels for recipients without an answer yet.
 fn without(mut parcels: Vec<Parcel>, served: &[Option<Answer>]) -> Vec<Parcel> {
     for parcel in &mut parcels {
         parcel.recipients.retain(|index| served.get(*index).is_some_and(Option::is_none));
@@ -186,7 +188,7 @@ fn without(mut parcels: Vec<Parcel>, served: &[Option<Answer>]) -> Vec<Parcel> {
     parcels
 }
 
-/// One copy for everybody: the transaction that is open carries it. `None` where it was lost before the final dot.
+/// Delivers one copy for everybody over the open transaction. `None` if it was lost before the final dot.
 async fn whole_transaction(
     mail: &Mail<'_>,
     copy: Result<Bytes, Reply>,
@@ -206,8 +208,8 @@ async fn whole_transaction(
     }
 }
 
-/// Held dots: everything but the final dots, then the intent, synced, then all dots together. Gives with the answers whether there was one
-/// dot for all.
+/// Holds the final dots: everything else is sent, then the intent is written and synced, then all dots are
+/// sent together. Returns with the answers whether one dot decided for all.
 async fn together(
     book: &Book<'_>,
     parcels: &[Parcel],
@@ -233,13 +235,14 @@ async fn together(
     Ok((answers.await, is_one))
 }
 
-/// The one answer for recipients who fared differently: written down first, so that a retry finishes what is missing.
+/// Combines different results into one reply: they are recorded first, so that a retry completes what is
+/// missing.
 async fn conclude(book: &Book<'_>, answers: &[Answer], transaction: &mut Transaction) -> Reply {
     let Book { mail, ledger, .. } = book;
     let keys = book.keys();
     let some = |class: Class| answers.iter().any(|answer| answer.reply().class() == class);
     if !some(Class::Positive) && !some(Class::Transient) {
-        // The client hears it all, and tells the sender itself.
+        // The client gets all answers, and informs the sender itself.
         ledger.close(keys);
         return common(answers);
     }
@@ -255,7 +258,7 @@ async fn conclude(book: &Book<'_>, answers: &[Answer], transaction: &mut Transac
             || {
                 Reply::new(
                     451,
-                    "4.4.0 Part of the recipients could not be served, try again later; nobody gets it twice",
+                    "4.4.0 Some recipients could not be served, try again later; nobody gets it twice",
                 )
             },
             |first| first.reply().clone(),
@@ -270,7 +273,7 @@ async fn conclude(book: &Book<'_>, answers: &[Answer], transaction: &mut Transac
     common(answers)
 }
 
-/// Tells the sender who was rejected. Whether that is done, or nobody wants it.
+/// Notifies the sender of rejected recipients. Returns whether that is done, or not wanted.
 async fn notify(mail: &Mail<'_>, answers: &[Answer], transaction: &Transaction) -> bool {
     let rejected: Vec<(&Recipient, &Reply)> = mail
         .envelope
@@ -314,23 +317,24 @@ async fn notify(mail: &Mail<'_>, answers: &[Answer], transaction: &Transaction) 
     beside.abandon().await;
     match taken {
         Ok(reply) if reply.class() == Class::Positive => true,
-        // A sender who can never be told is none that a retry helps.
+        // A retry does not help a sender who can never be notified.
         Ok(reply) if reply.class() == Class::Permanent => {
-            tracing::error!(id = mail.id, %reply, "the sender cannot be told of a rejected recipient");
+            tracing::error!(id = mail.id, %reply, "the sender cannot be notified of a rejected recipient");
             true
         }
         Ok(reply) => {
-            tracing::error!(id = mail.id, %reply, "a notification was not taken");
+            tracing::error!(id = mail.id, %reply, "a notification was not accepted");
             false
         }
         Err(error) => {
-            tracing::error!(id = mail.id, %error, "a notification was not taken");
+            tracing::error!(id = mail.id, %error, "a notification was not accepted");
             false
         }
     }
 }
 
-/// The answer for all: positive where at least one recipient was accepted, else the first, a transient one before a permanent one.
+/// Combines answers: positive if at least one recipient was accepted, else the first, a temporary one before
+/// a permanent one.
 fn common(answers: &[Answer]) -> Reply {
     let of = |class: Class| answers.iter().map(Answer::reply).find(|reply| reply.class() == class);
     let best = of(Class::Positive).or_else(|| of(Class::Transient)).or_else(|| of(Class::Permanent));

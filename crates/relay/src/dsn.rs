@@ -1,5 +1,5 @@
-//! A delivery status notification (RFC 3464), for the one case that needs it: a client hears one answer, and part of the recipients were
-//! rejected behind it.
+//! Builds a delivery status notification (RFC 3464), for the one case that needs it: a client gets one reply,
+//! and some recipients were rejected after it.
 
 use mail_builder::MessageBuilder;
 use mail_builder::headers::address::Address as Mailbox;
@@ -12,23 +12,23 @@ use time::format_description::well_known::Rfc2822;
 use crate::smtp::Reply;
 use crate::smtp::session::{Envelope, Recipient};
 
-/// What cannot be left out of a notification.
+/// The contents of a notification.
 #[derive(Clone, Copy, Debug)]
 pub struct Notice<'a> {
-    /// Our name.
+    /// The host name of the relay.
     pub host_name: &'a str,
-    /// Our name for the message.
+    /// The relay's id of the message.
     pub id: &'a str,
-    /// Who rejected it.
+    /// The host that rejected it.
     pub next_hop: &'a str,
     /// Sender and recipients.
     pub envelope: &'a Envelope,
-    /// The message as it came.
+    /// The message as received.
     pub message: &'a [u8],
 }
 
-/// Whether somebody wants to hear that a recipient was rejected: not a null sender (RFC 5321 section 4.5.5), and not where NOTIFY leaves
-/// FAILURE out (RFC 3461 section 4.1).
+/// Returns whether a rejection is to be reported: not to a null sender (RFC 5321, section 4.5.5), and not if
+/// NOTIFY lacks FAILURE (RFC 3461, section 4.1).
 pub fn is_wanted(envelope: &Envelope, recipient: &Recipient) -> bool {
     let asks = recipient.parameters.get("NOTIFY").and_then(|notify| notify.value());
     let wants = asks.is_none_or(|asks| asks.split(',').any(|word| word.eq_ignore_ascii_case("FAILURE")));
@@ -36,7 +36,7 @@ pub fn is_wanted(envelope: &Envelope, recipient: &Recipient) -> bool {
 }
 
 impl Notice<'_> {
-    /// The notification about these recipients, lines ending in CRLF. `None` where it could not be put together.
+    /// Builds the notification about these recipients, with CRLF line endings. `None` if that fails.
     pub fn about(&self, rejected: &[(&Recipient, &Reply)]) -> Option<Vec<u8>> {
         let sender = self.envelope.sender.address.as_str();
         let postmaster =
@@ -57,7 +57,7 @@ impl Notice<'_> {
             .date(OffsetDateTime::now_utc().unix_timestamp())
             .from(Mailbox::new_address(Some("Mail delivery"), postmaster.as_str()))
             .to(Mailbox::new_address(None::<&str>, sender))
-            .subject("Part of the recipients did not get your message")
+            .subject("Your message was not delivered to some recipients")
             .header("Auto-Submitted", Raw::new("auto-replied"))
             .body(MimePart::new(report, BodyPart::Multipart(parts)))
             .write_to_vec()
@@ -66,17 +66,17 @@ impl Notice<'_> {
 
     fn text(&self, rejected: &[(&Recipient, &Reply)]) -> String {
         let mut text = format!(
-            "Your message was delivered to part of its recipients. {} rejected it for:\r\n\r\n",
+            "Your message was delivered to some of its recipients. {} rejected it for:\r\n\r\n",
             self.next_hop
         );
         for (recipient, reply) in rejected {
             text.push_str(&format!("  <{}>: {}\r\n", recipient.address.as_str(), said(reply)));
         }
-        text.push_str("\r\nNobody of them will get it unless you send it again.\r\n");
+        text.push_str("\r\nNone of them will receive it unless you send it again.\r\n");
         text
     }
 
-    /// Fields for the message, then for each recipient (RFC 3464 section 2).
+    /// Writes the fields for the message, then for each recipient (RFC 3464, section 2).
     fn status(&self, rejected: &[(&Recipient, &Reply)]) -> String {
         let date = OffsetDateTime::now_utc().format(&Rfc2822).unwrap_or_default();
         let mut status = format!("Reporting-MTA: dns; {}\r\nArrival-Date: {date}\r\n", self.host_name);
@@ -90,7 +90,11 @@ impl Notice<'_> {
                 status.push_str(&format!("Original-Recipient: {}\r\n", decoded(original)));
             }
             status.push_str(&format!(
-                "Final-Recipient: rfc822; {}\r\nAction: failed\r\nStatus: {}\r\nRemote-MTA: dns; {}\r\nDiagnostic-Code: smtp; {}\r\n",
+                "Final-Recipient: rfc822; {}\r\n\
+                 Action: failed\r\n\
+                 Status: {}\r\n\
+                 Remote-MTA: dns; {}\r\n\
+                 Diagnostic-Code: smtp; {}\r\n",
                 recipient.address.as_str(),
                 reply.enhanced(),
                 self.next_hop.rsplit_once(':').map_or(self.next_hop, |(host, _)| host),
@@ -100,7 +104,7 @@ impl Notice<'_> {
         status
     }
 
-    /// The header of the message; mail of others is not sent back as a whole.
+    /// Returns the header of the message; the whole message is not sent back.
     fn original_header(&self) -> String {
         let end = memchr::memmem::find(self.message, b"\r\n\r\n").map_or(self.message.len(), |at| at + 2);
         String::from_utf8_lossy(self.message.get(..end).unwrap_or_default()).into_owned()
@@ -111,7 +115,7 @@ fn said(reply: &Reply) -> String {
     format!("{} {}", reply.code(), reply.text())
 }
 
-/// xtext (RFC 3461 section 4) decoded; what would end a line becomes `?`.
+/// Decodes xtext (RFC 3461, section 4); what would end a line becomes `?`.
 fn decoded(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
@@ -167,7 +171,10 @@ mod tests {
             "Content-Type: multipart/report; report-type=\"delivery-status\"",
             "Reporting-MTA: dns; relay.example\r\n",
             "Original-Envelope-Id: a+b\r\n",
-            "Original-Recipient: rfc822;eve+x@home.example\r\nFinal-Recipient: rfc822; eve@home.example\r\nAction: failed\r\nStatus: 5.1.1\r\n",
+            "Original-Recipient: rfc822;eve+x@home.example\r\n\
+             Final-Recipient: rfc822; eve@home.example\r\n\
+             Action: failed\r\n\
+             Status: 5.1.1\r\n",
             "Remote-MTA: dns; mx.home.example\r\nDiagnostic-Code: smtp; 550 5.1.1 No such user\r\n",
             "Subject: News\r\nMessage-ID: <1@shop.example>\r\n",
         ] {

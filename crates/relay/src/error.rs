@@ -1,4 +1,4 @@
-//! What can go wrong between us and a next hop.
+//! Errors between the relay and a next hop.
 
 use std::io;
 use std::time::Duration;
@@ -7,91 +7,93 @@ use super::tls_fault::TlsFault;
 use crate::smtp::Reply;
 use crate::smtp::reply::BadReply;
 
-/// Why a next hop did not do what it was asked. Every case is trouble of ours or of the next hop, never of the mail: the client
-/// hears 451 and keeps the mail.
+/// Why a next hop could not be used. Every case is a problem of the relay or the next hop, never of the mail:
+/// the client hears 451 and keeps the mail.
 #[derive(Debug, thiserror::Error)]
 pub enum RelayError {
     /// Connecting, reading or writing failed.
     #[error("{at}: {source}")]
     Io {
-        /// What was being done.
+        /// The step.
         at: &'static str,
-        /// What the system said.
+        /// The system error.
         source: io::Error,
     },
-    /// It hung up.
+    /// The next hop closed the connection.
     #[error("{at}: the next hop closed the connection")]
     Closed {
-        /// What was being done.
+        /// The step.
         at: &'static str,
     },
-    /// It took too long.
-    #[error("{at}: no answer within {} s{}", after.as_secs(), advice(at))]
+    /// The next hop did not reply in time.
+    #[error("{at}: no reply within {} s{}", after.as_secs(), advice(at))]
     Timeout {
-        /// What was being done.
+        /// The step.
         at: &'static str,
-        /// How long was waited.
+        /// The time limit.
         after: Duration,
     },
-    /// It answered something that is no reply.
+    /// The next hop sent something that is not a reply.
     #[error("{at}: {source}")]
     Protocol {
-        /// What was being done.
+        /// The step.
         at: &'static str,
-        /// What is wrong with it.
+        /// The problem.
         source: BadReply,
     },
-    /// It refused something that concerns us and not the mail.
+    /// The next hop refused something that concerns the relay and not the mail.
     #[error("{at}: the next hop answered {reply}")]
     Unwilling {
-        /// What was being done.
+        /// The step.
         at: &'static str,
-        /// What it said.
+        /// The reply.
         reply: Reply,
     },
-    /// TLS is demanded and not to be had.
+    /// TLS is required and not offered.
     #[error(
-        "TLS is required, and the next hop does not offer STARTTLS; a port with TLS from the first byte on needs tls = \"implicit\""
+        "TLS is required, but the next hop does not offer STARTTLS; a port with TLS from the first byte \
+         needs tls = \"implicit\""
     )]
     NoTls,
-    /// It offers TLS, and does not start it.
-    #[error("the next hop offers STARTTLS and answered {0}; its log says what keeps it from starting TLS")]
+    /// It offers TLS, but does not start it.
+    #[error("the next hop offers STARTTLS but answered {0}; its log says what prevents TLS")]
     NoTlsNow(Reply),
-    /// There is no TLS to send the credentials over.
-    #[error("credentials are only sent over TLS, and the next hop does not offer STARTTLS")]
+    /// There is no TLS over which to send the credentials.
+    #[error("credentials are sent only over TLS, but the next hop does not offer STARTTLS")]
     NoTlsForLogin,
-    /// The TLS handshake failed, or the certificate is not the one expected.
+    /// The TLS handshake failed, or the certificate is not the expected one.
     #[error("TLS with the next hop failed: {0}")]
     Tls(TlsFault),
-    /// It wrote more behind its answer to STARTTLS, in clear.
+    /// It sent more after its reply to STARTTLS, in clear.
     #[error(
-        "the next hop, or somebody between, sent data in clear behind the answer to STARTTLS; it would count as said over TLS"
+        "the next hop, or somebody in between, sent data in clear after the reply to STARTTLS; it would \
+         count as sent over TLS"
     )]
     InjectedBeforeTls,
-    /// It has as many connections as it may.
+    /// All allowed connections are in use.
     #[error("all {connections} connections (max_connections) are in use")]
     Busy {
-        /// How many it may have.
+        /// The maximum number of connections.
         connections: usize,
     },
-    /// It was sent as many messages as it may.
+    /// The maximum number of messages was reached.
     #[error("{per_minute} messages a minute (messages_per_minute) were sent")]
     TooFast {
-        /// How many it may be sent.
+        /// The maximum number of messages per minute.
         per_minute: u32,
     },
-    /// It offers no way of AUTH that we know.
-    #[error("credentials are configured, and the next hop offers neither AUTH PLAIN nor AUTH LOGIN")]
+    /// It offers no AUTH mechanism that the relay supports.
+    #[error("credentials are configured, but the next hop offers neither AUTH PLAIN nor AUTH LOGIN")]
     NoAuth,
 }
 
 impl RelayError {
-    /// What was wrong with a stream: over TLS that may be what the other side thinks of us.
+    /// Classifies an error of a stream: over TLS it may be the other side's verdict on the relay.
     pub fn of_stream(at: &'static str, source: io::Error) -> RelayError {
         if TlsFault::is_one(&source) { RelayError::Tls(source.into()) } else { RelayError::Io { at, source } }
     }
 
-    /// What the client hears. No internals: the log has them.
+    /// Returns the reply for the client. No internals: the log has them.
     pub fn reply(&self) -> Reply {
         match self {
             RelayError::Io { .. } | RelayError::Closed { .. } | RelayError::Protocol { .. } => {
@@ -101,14 +103,14 @@ impl RelayError {
                 Reply::new(451, "4.4.1 The next hop did not answer in time, try again later")
             }
             RelayError::Busy { .. } | RelayError::TooFast { .. } => {
-                Reply::new(451, "4.4.5 The next hop is sent as much as it may be, try again later")
+                Reply::new(451, "4.4.5 The rate limit to the next hop was reached, try again later")
             }
             RelayError::NoTls
             | RelayError::NoTlsNow(_)
             | RelayError::NoTlsForLogin
             | RelayError::Tls(_)
             | RelayError::InjectedBeforeTls => {
-                Reply::new(451, "4.7.5 No safe connection to the next hop, try again later")
+                Reply::new(451, "4.7.5 No secure connection to the next hop, try again later")
             }
             RelayError::Unwilling { .. } | RelayError::NoAuth => {
                 Reply::new(451, "4.3.5 The next hop does not accept this relay, try again later")
@@ -116,22 +118,24 @@ impl RelayError {
         }
     }
 
-    /// Whether the connection was lost, rather than an answer given. Over TLS it may be lost with an alert.
+    /// Returns whether the connection was lost, rather than a reply received. Over TLS it may be lost with an
+    /// alert.
     pub fn is_lost_connection(&self) -> bool {
         matches!(self, RelayError::Io { .. } | RelayError::Closed { .. } | RelayError::Tls(_))
     }
 }
 
-/// What often is behind an answer that does not come.
+/// Suggests a usual cause of a missing reply.
 fn advice(at: &str) -> &'static str {
     match at {
-        "greeting" => "; a port with TLS from the first byte on needs tls = \"implicit\"",
+        "greeting" => "; a port with TLS from the first byte needs tls = \"implicit\"",
         "TLS handshake" => "; a port that starts in clear needs tls = \"required\"",
         _ => "",
     }
 }
 
-/// Whether a reply to MAIL, RCPT, DATA or the message concerns us and not the mail: 421, 500 to 504, 530, 535, 538.
+/// Returns whether a reply to MAIL, RCPT, DATA or the message concerns the relay and not the mail: 421, 500
+/// to 504, 530, 535, 538.
 pub fn concerns_us(reply: &Reply) -> bool {
     matches!(reply.code(), 421 | 500..=504 | 530 | 535 | 538)
 }

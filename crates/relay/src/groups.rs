@@ -11,25 +11,25 @@ use crate::smtp::Reply;
 use crate::smtp::reply::Class;
 use crate::smtp::session::{Envelope, Recipient};
 
-/// One copy that is to be made, and who gets it.
+/// A copy to be made, and its recipients.
 #[derive(Clone, Debug)]
 pub struct Parcel {
-    /// Under which number [`Copies`] makes it.
+    /// The number by which [`Copies`] makes it.
     pub number: usize,
     /// Indexes of the envelope's recipients.
     pub recipients: Vec<usize>,
 }
 
-/// A copy on its way: lines ending in CRLF, or what its recipients hear instead.
+/// A copy with CRLF line endings, or the reply for its recipients instead.
 pub type Making<'a> = Pin<Box<dyn Future<Output = Result<Bytes, Reply>> + Send + 'a>>;
 
-/// Makes the copies of a message, each when its turn comes, so that they are not all in memory together.
+/// Makes the copies of a message one at a time, so that they are not all in memory together.
 pub trait Copies: Send {
-    /// Makes the copy of this number. Asked again, it makes one that means the same.
+    /// Makes the copy with this number. Asked again, it makes an equivalent one.
     fn copy(&mut self, number: usize) -> Making<'_>;
 }
 
-/// Copies that are there already.
+/// Copies that exist already.
 impl Copies for Vec<Result<Bytes, Reply>> {
     fn copy(&mut self, number: usize) -> Making<'_> {
         let missing = || Err(Reply::new(451, "4.3.0 Try again later"));
@@ -37,17 +37,17 @@ impl Copies for Vec<Result<Bytes, Reply>> {
     }
 }
 
-/// What a recipient's copy came to.
+/// The result of a recipient's copy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// The next hop's word, or ours where nothing was sent.
+    /// The next hop's reply, or the relay's if nothing was sent.
     Said(Reply),
-    /// The final dot was sent and no answer came: it may have been delivered.
+    /// The final dot was sent and no reply came: it may have been delivered.
     Unknown(Reply),
 }
 
 impl Answer {
-    /// What the client hears of it.
+    /// Returns the reply for the client.
     pub fn reply(&self) -> &Reply {
         match self {
             Answer::Said(reply) | Answer::Unknown(reply) => reply,
@@ -58,7 +58,7 @@ impl Answer {
         Answer::Said(noted(error))
     }
 
-    /// Of what the next hop said to a final dot that was sent.
+    /// Converts the next hop's reply to a final dot that was sent.
     pub(super) fn of_outcome(outcome: Result<Reply, RelayError>) -> Answer {
         match outcome {
             Ok(reply) => Answer::Said(reply),
@@ -69,38 +69,39 @@ impl Answer {
 }
 
 fn noted(error: &RelayError) -> Reply {
-    tracing::error!(%error, "the next hop did not take a copy");
+    tracing::error!(%error, "the next hop did not accept a copy");
     metrics::counter!("pixelward_next_hop_errors_total").increment(1);
     error.reply()
 }
 
-/// A group's transaction, with those of its recipients whom the next hop accepted.
+/// A group's transaction, with those of its recipients that the next hop accepted.
 struct Leg {
     transaction: Transaction,
     recipients: Vec<usize>,
 }
 
-/// Copies that the next hop has but for their final dots. Dropped, nothing was delivered anywhere.
+/// Copies that the next hop has except for their final dots. If this is dropped, nothing was delivered
+/// anywhere.
 pub struct Held {
     legs: Vec<Leg>,
     answers: Vec<Option<Answer>>,
 }
 
 impl Held {
-    /// Who is about to get a copy.
+    /// Returns the recipients who are about to get a copy.
     pub fn recipients(&self) -> impl Iterator<Item = usize> {
         self.legs.iter().flat_map(|leg| leg.recipients.iter().copied())
     }
 
-    /// Whether one dot decides for all: nobody was refused, and there is one copy.
+    /// Returns whether one dot decides for all: nobody was rejected, and there is one copy.
     pub fn is_one(&self) -> bool {
         self.legs.len() == 1 && self.answers.iter().all(Option::is_none)
     }
 }
 
 impl Transaction {
-    /// Delivers each copy for itself, one after the other: for clients that hear an answer for each recipient. Recipients of no parcel
-    /// get no answer. `told` hears of each group as soon as the next hop has answered.
+    /// Delivers copy by copy, for clients that expect a reply per recipient. Recipients of no parcel get no
+    /// answer. `told` is called for each group as soon as the next hop has replied.
     pub async fn deliver_each(
         &mut self,
         envelope: &Envelope,
@@ -130,11 +131,12 @@ impl Transaction {
         answers
     }
 
-    /// Hands over every copy but for the final dots. All connections are taken at once, so that transactions do not wait for each other.
+    /// Hands over every copy except for the final dots. All connections are taken at once, so that
+    /// transactions do not wait for each other.
     ///
     /// # Errors
     ///
-    /// What the client hears where a group cannot have its copy now: then none has it.
+    /// Returns the reply if a group cannot have its copy now: then none has it.
     pub async fn hold(
         &mut self,
         envelope: &Envelope,
@@ -161,8 +163,8 @@ impl Transaction {
         Ok(held)
     }
 
-    /// A group's transaction up to its final dot; a next hop that is lost behind the recipients costs one more attempt. `None` where nobody of
-    /// the group gets a copy: then everybody has an answer.
+    /// Takes a group's transaction up to its final dot; losing the next hop after the recipients costs one
+    /// more attempt. `None` if nobody of the group gets a copy: then everybody has an answer.
     async fn load_parcel(
         mut self,
         envelope: &Envelope,
@@ -201,7 +203,7 @@ impl Transaction {
         Ok(None)
     }
 
-    /// Puts a group to the next hop; gives those whom it accepts. The others have an answer.
+    /// Announces a group to the next hop; returns those whom it accepted. The others have an answer.
     async fn ask_parcel(
         &mut self,
         envelope: &Envelope,
@@ -233,7 +235,8 @@ impl Transaction {
     }
 }
 
-/// Sends all final dots together, and waits for what becomes of each. `told` hears of each as soon as the next hop has answered.
+/// Sends all final dots together, and waits for each reply. `told` is called as soon as the next hop has
+/// replied to one.
 pub async fn release(held: Held, mut told: impl FnMut(&[usize], &Answer)) -> Vec<Option<Answer>> {
     let Held { legs, mut answers } = held;
     let mut waiting = JoinSet::new();

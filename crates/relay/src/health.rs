@@ -1,15 +1,15 @@
-//! Whether a next hop is worth a try.
+//! The health of a next hop.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long a next hop rests that has just failed; each further failure doubles it.
+/// How long a next hop is avoided after a failure; each further failure doubles it.
 const FIRST_REST: Duration = Duration::from_secs(1);
-/// The longest rest.
+/// The maximum time for which it is avoided.
 const LONGEST_REST: Duration = Duration::from_secs(60);
 
-/// What is known of a next hop's state. One that rests is tried behind the others, and tried all the same where no other is left: an
-/// outage that is over costs nobody a deferral.
+/// The known state of a next hop. One that is avoided is tried after the others, but still tried if no other
+/// is left: an outage that has ended defers no mail.
 #[derive(Debug, Default)]
 pub struct Health(Mutex<State>);
 
@@ -20,12 +20,12 @@ struct State {
 }
 
 impl Health {
-    /// It took a connection, or answered. Whether that is news.
+    /// Notes that it accepted a connection, or replied. Returns whether that is news.
     pub fn succeeded(&self) -> bool {
         std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner)).failures > 0
     }
 
-    /// It could not be used.
+    /// Notes that it could not be used.
     pub fn failed(&self, now: Instant) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let rest = FIRST_REST.saturating_mul(1 << state.failures.min(16)).min(LONGEST_REST);
@@ -33,12 +33,12 @@ impl Health {
         state.rests_until = Some(now + rest);
     }
 
-    /// Until when it rests; `None` where it does not.
+    /// Returns until when it is avoided; `None` if it is not.
     pub fn rests_until(&self, now: Instant) -> Option<Instant> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).rests_until.filter(|until| *until > now)
     }
 
-    /// How often it failed since it last could be used.
+    /// Returns how often it failed since it last could be used.
     pub fn failures(&self) -> u32 {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).failures
     }

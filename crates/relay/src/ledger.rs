@@ -1,8 +1,8 @@
-//! The delivery ledger: what became of each recipient of a message whose client did not get our 250, or may not have got it. It lets a
-//! client's retry finish instead of duplicating.
+//! The delivery ledger: the result for each recipient of a message whose client did not get the 250, or may
+//! not have. It lets a client's retry complete the delivery instead of duplicating it.
 //!
-//! A log of its own, synced before anything hangs on it, and small: an entry goes when the client goes on, and after six days. Recipients
-//! stand in it as keyed hashes.
+//! A separate log, synced before anything depends on it, and small: an entry is removed when the client
+//! continues, and after six days. Recipients appear as keyed hashes.
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
@@ -19,25 +19,26 @@ use crate::consent::{StoreKey, Timestamp};
 use crate::message::header::fields;
 use crate::smtp::session::Envelope;
 
-/// How long an entry is kept: longer than any client keeps trying (RFC 5321 section 4.5.4.1 asks for four to five days).
+/// How long an entry is kept: longer than any client keeps trying (RFC 5321, section 4.5.4.1 recommends four
+/// to five days).
 const KEPT_DAYS: i64 = 6;
-/// The length of a record: key, time, fate with its code, checksum.
+/// The length of a record: key, time, result with its code, checksum.
 const RECORD: usize = 32;
-/// From which size on a log is written anew, where most of it is of no use any more.
+/// The size above which a log that is mostly obsolete is rewritten.
 const REWRITTEN_FROM: u64 = 1 << 20;
 
-/// One message to one recipient, by all that stays the same when a client tries again.
+/// A message to one recipient, identified by everything that stays the same in a retry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Key([u8; 16]);
 
-/// What became of a message to one recipient.
+/// The result of a message to one recipient.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
-    /// The final dot was sent or about to be sent, and no answer is known.
+    /// The final dot was sent or about to be sent, and no reply is known.
     Unknown,
-    /// The next hop took it.
+    /// The next hop accepted it.
     Accepted,
-    /// The next hop rejected it with this code, and the sender was not told yet.
+    /// The next hop rejected it with this code, and the sender was not notified yet.
     Rejected(u16),
 }
 
@@ -66,8 +67,8 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Opens the ledger in a folder, which is made where it is missing. A record that was torn by a crash was not waited for by anybody,
-    /// and is dropped.
+    /// Opens the ledger in a directory, creating it if needed. Nobody waited for a record that a crash cut
+    /// off, so it is dropped.
     ///
     /// # Errors
     ///
@@ -89,13 +90,13 @@ impl Ledger {
         Ok(Ledger { key, entries, jobs })
     }
 
-    /// Whether nothing is open: then no message needs to be looked up.
+    /// Returns whether nothing is open: then no message needs to be looked up.
     pub fn is_empty(&self) -> bool {
         self.entries().is_empty()
     }
 
-    /// The keys of a message for its recipients, in order. Trace and signature fields may differ between two attempts; a message without
-    /// Message-ID is told by all its bytes.
+    /// Computes the keys of a message for its recipients, in order. Trace and signature fields may differ
+    /// between two attempts; a message without Message-ID is identified by all its bytes.
     pub fn keys(&self, listener: &str, envelope: &Envelope, message: &[u8]) -> Vec<Key> {
         let value = |name: &str| {
             let field = fields(message, 0).find(|field| field.is(message, name));
@@ -122,7 +123,7 @@ impl Ledger {
             .collect()
     }
 
-    /// What is known of each key.
+    /// Returns what is known about each key.
     pub fn fates(&self, keys: &[Key]) -> Vec<Option<Fate>> {
         let now = Timestamp::now();
         let entries = self.entries();
@@ -130,11 +131,11 @@ impl Ledger {
         keys.iter().map(fate).collect()
     }
 
-    /// Notes what became of recipients, and waits until it is synced.
+    /// Records results, and waits until they are synced.
     ///
     /// # Errors
     ///
-    /// When it could not be written: nothing may then hang on it.
+    /// When they could not be written: nothing may depend on them then.
     pub async fn note(&self, changes: Vec<(Key, Option<Fate>)>) -> io::Result<()> {
         let (synced, done) = oneshot::channel();
         let gone = |_| io::Error::other("the ledger's writer has ended");
@@ -142,14 +143,14 @@ impl Ledger {
         done.await.map_err(|_| gone(()))?
     }
 
-    /// Notes what became of recipients, and does not wait: it outlives a kill of the process as soon as it is written, and a failure of the
-    /// machine once the next note is synced.
+    /// Records results without waiting: they survive a kill of the process as soon as they are written, and a
+    /// failure of the machine once the next record is synced.
     pub fn jot(&self, changes: Vec<(Key, Option<Fate>)>) {
         let _ = self.jobs.send(Job { changes, synced: None });
     }
 
-    /// Closes entries, for the client knows how it ended. Nobody waits: an entry that comes back after a crash only keeps a retry from
-    /// duplicating.
+    /// Closes entries because the client knows the result. Nobody waits: an entry that comes back after a
+    /// crash only keeps a retry from duplicating.
     pub fn close(&self, keys: &[Key]) {
         self.jot(keys.iter().map(|key| (*key, None)).collect());
     }
@@ -165,12 +166,12 @@ impl Entry {
     }
 }
 
-/// Where the body of a message starts.
+/// Returns where the body of a message starts.
 fn body_of(message: &[u8]) -> usize {
     memchr::memmem::find(message, b"\r\n\r\n").map_or(message.len(), |at| at + 4)
 }
 
-/// The log, and how much of it is whole.
+/// The log, and how much of it is intact.
 struct Log {
     path: PathBuf,
     file: File,
@@ -178,7 +179,7 @@ struct Log {
 }
 
 impl Log {
-    /// A fresh log with these entries in place of the one before.
+    /// Replaces the log by a new one with these entries.
     fn rewritten(path: PathBuf, entries: &HashMap<Key, Entry>) -> io::Result<Log> {
         let now = Timestamp::now();
         let kept = entries.iter().filter(|(_, entry)| !entry.is_over(now));
@@ -194,7 +195,7 @@ impl Log {
         Ok(Log { path, file, length: bytes.len() as u64 })
     }
 
-    /// Adds records, all of them or none.
+    /// Appends records, all of them or none.
     fn add(&mut self, bytes: &[u8], sync: bool) -> io::Result<()> {
         let written =
             self.file.write_all(bytes).and_then(|()| if sync { self.file.sync_data() } else { Ok(()) });
@@ -209,7 +210,7 @@ impl Log {
     }
 }
 
-/// The writer: takes together what waits, writes and syncs it, and only then says so.
+/// The writer: collects what waits, writes and syncs it, and only then confirms.
 fn write(mut log: Log, entries: &Mutex<HashMap<Key, Entry>>, jobs: &mpsc::Receiver<Job>) {
     while let Ok(first) = jobs.recv() {
         let mut jobs: Vec<Job> = std::iter::once(first).chain(jobs.try_iter()).collect();
@@ -227,7 +228,7 @@ fn write(mut log: Log, entries: &Mutex<HashMap<Key, Entry>>, jobs: &mpsc::Receiv
             entries.retain(|_, entry| !entry.is_over(at));
             match Log::rewritten(log.path.clone(), &entries) {
                 Ok(fresh) => log = fresh,
-                Err(error) => tracing::error!(%error, "the delivery ledger could not be written anew"),
+                Err(error) => tracing::error!(%error, "the delivery ledger could not be rewritten"),
             }
         }
         metrics::gauge!("pixelward_ledger_entries").set(entries.len() as f64);
@@ -249,7 +250,7 @@ fn change(entries: &mut HashMap<Key, Entry>, key: Key, fate: Option<Fate>, at: T
     }
 }
 
-/// Key, time in milliseconds, kind, code of a rejection, checksum of all before.
+/// Encodes key, time in milliseconds, kind, code of a rejection, and a checksum of all of these.
 fn record(key: Key, fate: Option<Fate>, at: Timestamp) -> [u8; RECORD] {
     let (kind, code) = match fate {
         None => (0u16, 0),
@@ -269,7 +270,7 @@ fn record(key: Key, fate: Option<Fate>, at: Timestamp) -> [u8; RECORD] {
     record
 }
 
-/// The entries of a log, up to the first record that is not whole.
+/// Reads the entries of a log, up to the first incomplete record.
 fn read(path: &Path) -> io::Result<HashMap<Key, Entry>> {
     let mut bytes = Vec::new();
     match File::open(path) {
@@ -280,7 +281,7 @@ fn read(path: &Path) -> io::Result<HashMap<Key, Entry>> {
     let mut entries = HashMap::new();
     for record in bytes.chunks(RECORD) {
         let Some((key, fate, at)) = entry(record) else {
-            tracing::warn!("the end of the delivery ledger was torn by a crash and is dropped");
+            tracing::warn!("the end of the delivery ledger was cut off by a crash and is dropped");
             break;
         };
         change(&mut entries, key, fate, at);

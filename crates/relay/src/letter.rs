@@ -1,4 +1,4 @@
-//! A message of our own, to one recipient: nobody waits for what becomes of it but who sends it.
+//! Sends a message of the relay's own to one recipient; only its sender waits for the result.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,14 +12,15 @@ use crate::smtp::command::Parameters;
 use crate::smtp::reply::Class;
 use crate::smtp::session::{Recipient, Sender};
 
-/// How long it may take in all.
+/// The total time limit.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Hands over a message, its lines ending in CRLF. Gives the next hop's reply: to the message, or to what it did not want before that.
+/// Hands over a message with CRLF line endings. Returns the next hop's reply: to the message, or to whatever
+/// it rejected before.
 ///
 /// # Errors
 ///
-/// When no next hop answers about it.
+/// When no next hop replies about it.
 pub async fn send(
     route: &Arc<Route>,
     sender: Address,

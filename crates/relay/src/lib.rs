@@ -1,7 +1,7 @@
-//! Next hops: connections to them, and one transaction for each that a client opens.
+//! Next hops: connections to them, and one transaction for each transaction of a client.
 //!
-//! Promised: what the next hop says about the mail reaches the client word for word; trouble between us and the next hop never
-//! becomes a rejection; after the final dot nothing is tried again.
+//! Promised: what the next hop says about the mail reaches the client word for word; a problem between the
+//! relay and the next hop never becomes a rejection; after the final dot nothing is retried.
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::string_slice, clippy::panic))]
 

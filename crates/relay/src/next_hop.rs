@@ -1,4 +1,4 @@
-//! Where mail goes.
+//! Next hops: where mail goes.
 
 use std::fmt;
 use std::path::Path;
@@ -10,18 +10,18 @@ use rustls::pki_types::ServerName;
 use crate::private_file::is_open_to_others;
 use pixelward_config::TlsMode;
 
-/// How long is waited for a next hop (RFC 5321 section 4.5.3.2 asks for at least these).
+/// Time limits for a next hop (RFC 5321, section 4.5.3.2 requires at least these).
 #[derive(Clone, Copy, Debug)]
 pub struct Timeouts {
-    /// For a connection.
+    /// For connecting.
     pub connect: Duration,
     /// For the greeting, EHLO, STARTTLS, AUTH, MAIL, RCPT and RSET.
     pub command: Duration,
-    /// For the answer to DATA.
+    /// For the reply to DATA.
     pub data: Duration,
-    /// For one write of the message to make headway.
+    /// For progress in one write of the message.
     pub write: Duration,
-    /// For the answer to the final dot.
+    /// For the reply to the final dot.
     pub dot: Duration,
 }
 
@@ -33,7 +33,7 @@ impl Default for Timeouts {
             command: minutes(5),
             data: minutes(2),
             write: minutes(3),
-            // Below the 600 s that Postfix waits behind its own dot.
+            // Below the 600 s that Postfix waits after its own dot.
             dot: Duration::from_secs(540),
         }
     }
@@ -48,7 +48,7 @@ pub struct Credentials {
 }
 
 impl Credentials {
-    /// Credentials as given.
+    /// Creates credentials.
     pub fn new(login: String, password: String) -> Credentials {
         Credentials { login, password }
     }
@@ -57,7 +57,7 @@ impl Credentials {
     ///
     /// # Errors
     ///
-    /// When the file cannot be read, others than its owner may read it, or it lacks a line.
+    /// When the file cannot be read, others than its owner may read it, or a line is missing.
     pub fn load(path: &Path) -> Result<Credentials, String> {
         let named = |error: std::io::Error| format!("{}: {error}", path.display());
         if is_open_to_others(path, &std::fs::metadata(path).map_err(named)?) {
@@ -76,7 +76,7 @@ impl Credentials {
         }
     }
 
-    /// The password.
+    /// Returns the password.
     pub fn password(&self) -> &str {
         &self.password
     }
@@ -88,39 +88,40 @@ impl fmt::Debug for Credentials {
     }
 }
 
-/// A server that takes mail from us.
+/// A server that accepts mail from the relay.
 #[derive(Clone, Debug)]
 pub struct NextHop {
-    /// Its name or address, as configured; also the name its certificate must have.
+    /// The name or address, as configured; also the name that its certificate must have.
     pub host: String,
-    /// Its port.
+    /// The port.
     pub port: u16,
     /// Whether TLS is used.
     pub tls: TlsMode,
-    /// How TLS is verified. Made once, so that sessions are resumed.
+    /// How TLS is verified. Created once, so that sessions are resumed.
     pub tls_config: Arc<rustls::ClientConfig>,
-    /// For AUTH.
+    /// The credentials for AUTH.
     pub credentials: Option<Credentials>,
-    /// The name we greet with.
+    /// The name used in EHLO.
     pub ehlo_name: String,
-    /// How long is waited.
+    /// The time limits.
     pub timeouts: Timeouts,
-    /// How long an idle connection is kept. Servers close theirs after minutes; Postfix keeps its own for two seconds.
+    /// How long an idle connection is kept. Servers close theirs after minutes; Postfix keeps its own for two
+    /// seconds.
     pub idle: Duration,
-    /// How old a connection may become.
+    /// How old a connection may get.
     pub max_age: Duration,
     /// How many messages a connection may carry.
     pub max_messages: u32,
-    /// How many connections there may be at once.
+    /// The maximum number of connections.
     pub max_connections: usize,
-    /// How many messages it is sent in a minute; 0 for as many as there are.
+    /// The maximum number of messages per minute; 0 for no limit.
     pub messages_per_minute: u32,
-    /// How many of these may go at once.
+    /// The largest burst of messages.
     pub burst: u32,
 }
 
 impl NextHop {
-    /// A next hop with the defaults of `config.reference.toml`.
+    /// Returns a next hop with the defaults of `config.reference.toml`.
     pub fn new(
         host: &str,
         port: u16,
@@ -145,7 +146,7 @@ impl NextHop {
         }
     }
 
-    /// The name its certificate must have.
+    /// Returns the name that its certificate must have.
     pub fn server_name(&self) -> Option<ServerName<'static>> {
         let host = self.host.trim_start_matches('[').trim_end_matches(']');
         ServerName::try_from(host.to_owned()).ok()

@@ -1,4 +1,4 @@
-//! The connections to one next hop: those in use, as many as it may have, and those that wait for their next message.
+//! The connections to one next hop: those in use, up to its maximum, and idle ones.
 
 use std::collections::VecDeque;
 use std::ops::{Deref, DerefMut};
@@ -15,28 +15,28 @@ use super::health::Health;
 use super::next_hop::NextHop;
 use super::rate::Rate;
 
-/// How long a transaction waits for a place among the connections.
+/// How long a transaction waits for a connection slot.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The connections to one next hop, for one login and one identity in TLS.
+/// The connections to one next hop, for one login and one TLS identity.
 #[derive(Debug)]
 pub struct Pool {
-    /// Where they lead.
+    /// The next hop.
     pub hop: NextHop,
-    /// Whether it works.
+    /// Its health.
     pub health: Health,
-    /// Those that wait, the one last that was used last.
+    /// Idle connections, the most recently used last.
     idle: Mutex<VecDeque<Connection>>,
     seen: Mutex<Option<Capabilities>>,
     places: Arc<Semaphore>,
-    /// How many wait for places.
+    /// How many transactions wait for slots.
     waiting: AtomicUsize,
-    /// Told when one more waits.
+    /// Notified when one more waits.
     wanted: Notify,
     rate: Option<Rate>,
 }
 
-/// One who waits for places, until dropped.
+/// A transaction that waits for slots, until dropped.
 struct Waiting<'a>(&'a Pool);
 
 impl<'a> Waiting<'a> {
@@ -53,7 +53,7 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// A place among the connections of a pool.
+/// A connection slot of a pool.
 #[derive(Debug)]
 pub struct Place {
     /// The pool.
@@ -66,7 +66,7 @@ pub struct Place {
 pub struct Lease {
     connection: Connection,
     place: Place,
-    /// Whether it has waited, so that the next hop may have closed it meanwhile.
+    /// Whether it was idle, so that the next hop may have closed it meanwhile.
     pub has_waited: bool,
 }
 
@@ -85,7 +85,7 @@ impl DerefMut for Lease {
 }
 
 impl Pool {
-    /// An empty pool.
+    /// Creates an empty pool.
     pub fn new(hop: NextHop) -> Arc<Pool> {
         let places = Arc::new(Semaphore::new(hop.max_connections));
         let rate = Rate::per_minute(hop.messages_per_minute, hop.burst, Instant::now());
@@ -101,7 +101,7 @@ impl Pool {
         })
     }
 
-    /// So many places, all at once or none.
+    /// Takes this many slots, all at once or none.
     ///
     /// # Errors
     ///
@@ -124,7 +124,7 @@ impl Pool {
         (0..count).map(split).collect()
     }
 
-    /// Waits until somebody else waits for a place.
+    /// Waits until another transaction waits for a slot.
     pub async fn wanted(&self) {
         loop {
             let told = self.wanted.notified();
@@ -135,7 +135,7 @@ impl Pool {
         }
     }
 
-    /// Waits until so many messages may go to it.
+    /// Waits until this many messages may be sent.
     ///
     /// # Errors
     ///
@@ -167,12 +167,12 @@ impl Pool {
         Ok(connection)
     }
 
-    /// What the next hop last announced.
+    /// Returns what the next hop last announced.
     pub fn capabilities(&self) -> Option<Capabilities> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The connection that was used last, where it is fresh. Those that waited too long are closed; none is looked at twice for that.
+    /// Returns the most recently used connection if it is fresh. Closes those that were idle too long.
     fn waiting_connection(&self) -> Option<Connection> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         while idle.front().is_some_and(|connection| !connection.is_fresh(&self.hop)) {
@@ -181,7 +181,7 @@ impl Pool {
         std::iter::from_fn(|| idle.pop_back()).find(|connection| connection.is_fresh(&self.hop))
     }
 
-    /// How many connections are in use, and how many wait.
+    /// Returns how many connections are in use, and how many are idle.
     pub fn connections(&self) -> (usize, usize) {
         let used = self.hop.max_connections.saturating_sub(self.places.available_permits());
         (used, self.idle.lock().unwrap_or_else(PoisonError::into_inner).len())
@@ -189,7 +189,7 @@ impl Pool {
 }
 
 impl Place {
-    /// A connection that waited, or a new one.
+    /// Returns an idle connection, or a new one.
     ///
     /// # Errors
     ///
@@ -208,17 +208,18 @@ impl Place {
 }
 
 impl Lease {
-    /// The pool it comes from.
+    /// Returns the pool it comes from.
     pub fn pool(&self) -> &Arc<Pool> {
         &self.place.pool
     }
 
-    /// Where it leads.
+    /// Returns the next hop.
     pub fn hop(&self) -> &NextHop {
         &self.place.pool.hop
     }
 
-    /// A new connection in the place of this one, which the next hop has closed. The others that wait were closed with it, most likely.
+    /// Replaces this connection, which the next hop has closed. The other idle ones were most likely closed
+    /// with it.
     ///
     /// # Errors
     ///
@@ -230,12 +231,12 @@ impl Lease {
         place.fresh().await
     }
 
-    /// Gives back a connection that is between messages.
+    /// Returns a connection that is between messages to the pool.
     pub fn give_back(self) {
         let Lease { mut connection, place, .. } = self;
         connection.used = Instant::now();
         if connection.is_fresh(&place.pool.hop) {
-            // Never more than there are places: a connection is only made where none waits.
+            // Never more than there are slots: a connection is made only if none is idle.
             place.pool.idle.lock().unwrap_or_else(PoisonError::into_inner).push_back(connection);
         }
     }

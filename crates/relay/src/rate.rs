@@ -1,4 +1,4 @@
-//! How many messages a next hop is sent in a minute.
+//! The rate limit of a next hop.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 /// How long a message may wait for its turn.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A bucket of tokens, one for each message. It may be overdrawn by what comes while there is one left, so that several copies of a
-/// message go together or not at all.
+/// A token bucket with one token per message. It may be overdrawn while there is one left, so that several
+/// copies of a message are sent together or not at all.
 #[derive(Debug)]
 pub struct Rate {
     per_second: f64,
@@ -16,7 +16,7 @@ pub struct Rate {
 }
 
 impl Rate {
-    /// So many messages a minute, and so many at once. `None` where there is no limit (0).
+    /// Creates a bucket with this rate per minute and burst. `None` for no limit (0).
     pub fn per_minute(messages: u32, burst: u32, now: Instant) -> Option<Rate> {
         let burst = f64::from(burst.max(1));
         (messages > 0).then(|| Rate {
@@ -26,11 +26,11 @@ impl Rate {
         })
     }
 
-    /// Takes tokens for messages that go together, and gives how long they have to wait.
+    /// Takes tokens for messages that are sent together, and returns how long they have to wait.
     ///
     /// # Errors
     ///
-    /// How long it takes until there are some, where that is too long to wait. Then none is taken.
+    /// The time until there are tokens, if that is too long to wait. Then none is taken.
     pub fn take(&self, messages: usize, now: Instant) -> Result<Duration, Duration> {
         let mut bucket = self.bucket.lock().unwrap_or_else(PoisonError::into_inner);
         let since = now.saturating_duration_since(bucket.1).as_secs_f64();

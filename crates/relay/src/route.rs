@@ -8,7 +8,7 @@ use super::connection::Capabilities;
 use super::error::RelayError;
 use super::pool::{Lease, Place, Pool};
 
-/// Next hops in order. The later ones are tried where those before cannot be used, and never after a final dot.
+/// Next hops in order. A later one is tried if the earlier ones are unavailable, and never after a final dot.
 #[derive(Debug)]
 pub struct Route {
     pools: Vec<Arc<Pool>>,
@@ -22,22 +22,22 @@ pub(super) struct Attempts {
 }
 
 impl Route {
-    /// A route over these.
+    /// Creates a route over these.
     pub fn new(pools: Vec<Arc<Pool>>) -> Arc<Route> {
         Arc::new(Route { pools })
     }
 
-    /// Its next hops.
+    /// Returns its next hops.
     pub fn pools(&self) -> &[Arc<Pool>] {
         &self.pools
     }
 
-    /// What all of its next hops announce, as far as they were seen; `None` where none was.
+    /// Returns what all of its next hops announce, as far as known; `None` if nothing is.
     pub fn capabilities(&self) -> Option<Capabilities> {
         self.pools.iter().filter_map(|pool| pool.capabilities()).reduce(Capabilities::common)
     }
 
-    /// Those that work in their order, then those that rest, the one first that has rested longest.
+    /// Returns the healthy ones in their order, then those that are avoided, the longest-avoided first.
     fn order(&self) -> VecDeque<Arc<Pool>> {
         let now = Instant::now();
         let mut order: Vec<_> = self.pools.iter().map(|pool| (pool.health.rests_until(now), pool)).collect();
@@ -45,7 +45,7 @@ impl Route {
         order.into_iter().map(|(_, pool)| Arc::clone(pool)).collect()
     }
 
-    /// Attempts that begin with a place that was taken before, where there is one.
+    /// Returns attempts that begin with a slot taken before, if there is one.
     pub(super) fn attempts(&self, place: Option<Place>) -> Attempts {
         let mut left = self.order();
         if let Some(place) = &place {
@@ -54,7 +54,7 @@ impl Route {
         Attempts { left, place, last: None }
     }
 
-    /// Places for so many connections to one next hop, all at once or none.
+    /// Takes this many slots at one next hop, all at once or none.
     pub(super) async fn places(&self, count: usize) -> Result<Vec<Place>, RelayError> {
         match self.order().pop_front() {
             Some(pool) => pool.places(count).await,
@@ -64,11 +64,11 @@ impl Route {
 }
 
 impl Attempts {
-    /// A connection to the next of them that can be used.
+    /// Returns a connection to the next of them that is available.
     ///
     /// # Errors
     ///
-    /// When none is left: what was wrong with the last.
+    /// When none is left: the last error.
     pub(super) async fn next(&mut self) -> Result<Lease, RelayError> {
         loop {
             let place = match (self.place.take(), self.left.pop_front()) {
@@ -92,7 +92,7 @@ impl Attempts {
                         Err(error) => self.failed(&pool, error),
                     }
                 }
-                // It works, and has no room: no failure of it.
+                // It is healthy, but has no slot: not a failure.
                 Err(error) => self.last = Some(error),
             }
         }
@@ -103,7 +103,12 @@ impl Attempts {
         pool.health.failed(Instant::now());
         metrics::counter!("pixelward_next_hop_errors_total").increment(1);
         if let Some(next) = self.left.front() {
-            tracing::warn!(next_hop = %pool.hop, %error, next = %next.hop, "a next hop could not be used; the next one is tried");
+            tracing::warn!(
+                next_hop = %pool.hop,
+                %error,
+                next = %next.hop,
+                "a next hop could not be used; the next one is tried"
+            );
         }
         self.last = Some(error);
     }

@@ -1,6 +1,7 @@
-//! What was wrong with TLS towards a next hop, and what to do about it: words for the log of the mail operator.
+//! Explains TLS errors towards a next hop, and what to do about them, in the log of the mail operator.
 //!
-//! What a certificate says of itself comes from the other side, so it is cut and cleaned before it is written down.
+//! What a certificate says about itself comes from the other side, so it is shortened and cleaned before it
+//! is logged.
 
 use std::fmt;
 use std::io;
@@ -9,7 +10,7 @@ use rustls::pki_types::UnixTime;
 use rustls::{AlertDescription, CertificateError, Error, InvalidMessage, PeerIncompatible};
 use time::OffsetDateTime;
 
-/// How many names of a certificate are written down, and how much of each.
+/// How many names of a certificate are logged, and how much of each.
 const NAMES: usize = 3;
 const NAME_LENGTH: usize = 80;
 
@@ -24,7 +25,7 @@ impl From<io::Error> for TlsFault {
 }
 
 impl TlsFault {
-    /// Whether an error of a stream is one of TLS, rather than of the connection below it.
+    /// Returns whether an error of a stream is one of TLS, rather than of the connection below it.
     pub fn is_one(error: &io::Error) -> bool {
         cause(error).is_some()
     }
@@ -36,7 +37,7 @@ impl fmt::Display for TlsFault {
             Some(Error::InvalidCertificate(fault)) => f.write_str(&certificate(fault)),
             Some(fault) => f.write_str(&handshake(fault)),
             None if self.0.kind() == io::ErrorKind::UnexpectedEof => {
-                f.write_str("it hung up during the handshake; its log says why")
+                f.write_str("it closed the connection during the handshake; its log says why")
             }
             None => write!(f, "{}", self.0),
         }
@@ -47,56 +48,60 @@ fn cause(error: &io::Error) -> Option<&Error> {
     error.get_ref()?.downcast_ref()
 }
 
-/// What is wrong with its certificate, or with one that stands above it.
+/// Explains what is wrong with its certificate, or with one above it.
 fn certificate(fault: &CertificateError) -> String {
     match fault {
         CertificateError::ExpiredContext { not_after, .. } => format!(
-            "its certificate, or one above it, ended on {}; whoever runs it must renew it",
+            "its certificate, or one above it, expired on {}; its operator must renew it",
             day(*not_after)
         ),
         CertificateError::NotValidYetContext { not_before, .. } => format!(
-            "its certificate, or one above it, begins on {}; look whether the clock of this machine is right",
+            "its certificate, or one above it, is valid from {}; check the clock of this machine",
             day(*not_before)
         ),
         CertificateError::NotValidForNameContext { expected, presented } => format!(
-            "its certificate is for {}, and host is {:?}; set host to a name that the certificate has",
+            "its certificate is for {}, but host is {:?}; set host to a name in the certificate",
             names(presented),
             expected.to_str()
         ),
         CertificateError::UnknownIssuer => {
-            "no authority that is trusted here vouches for its certificate; name the one that does in ca_file, or have the next hop send \
-             the certificates between them"
+            "no trusted authority vouches for its certificate; name the authority in ca_file, or have the \
+             next hop send the intermediate certificates"
                 .to_owned()
         }
         CertificateError::InvalidPurposeContext { .. } | CertificateError::InvalidPurpose => {
-            "its certificate is not made for servers (extended key usage); it needs one that is".to_owned()
+            "its certificate is not meant for servers (extended key usage); it needs one that is".to_owned()
         }
         CertificateError::BadSignature
         | CertificateError::UnsupportedSignatureAlgorithmContext { .. }
         | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => format!(
-            "its certificate, or one above it, is signed wrongly or in a way that is no longer safe (MD5, SHA-1, RSA with less than 2048 \
-             bits): {fault}; it needs a new one"
+            "its certificate, or one above it, has an invalid signature or one that is no longer secure \
+             (MD5, SHA-1, RSA with less than 2048 bits): {fault}; it needs a new one"
         ),
         CertificateError::Other(other) => format!(
-            "a certificate of its chain is used for what it may not be used for ({}); it needs a chain that holds",
+            "a certificate of its chain is used in a way that it does not permit ({}); it needs a valid \
+             chain",
             cleaned(&format!("{:?}", other.0))
         ),
         other => format!("its certificate cannot be used: {}", cleaned(&other.to_string())),
     }
 }
 
-/// What is wrong before, beside or behind the certificate.
+/// Explains what is wrong apart from the certificate.
 fn handshake(fault: &Error) -> String {
-    const OLD: &str = "it speaks no TLS that is safe; it must be able to speak version 1.2 or 1.3";
-    const NOTHING_COMMON: &str = "it shares no cipher suite with this relay; it must offer one with forward secrecy and AES-GCM or ChaCha20";
+    const OLD: &str = "it supports no secure version of TLS; it must support version 1.2 or 1.3";
+    const NOTHING_COMMON: &str = "it shares no cipher suite with this relay; it must offer one with forward \
+                                  secrecy and AES-GCM or ChaCha20";
     match fault {
-        Error::InvalidMessage(InvalidMessage::InvalidContentType | InvalidMessage::UnknownProtocolVersion) => {
-            "it answers the handshake with something that is no TLS; a port that starts in clear needs tls = \"required\", and no proxy may \
-             stand between"
+        Error::InvalidMessage(
+            InvalidMessage::InvalidContentType | InvalidMessage::UnknownProtocolVersion,
+        ) => {
+            "it answers the handshake with something that is not TLS; a port that starts in clear needs tls \
+             = \"required\", and no proxy may be in between"
                 .to_owned()
         }
         Error::AlertReceived(AlertDescription::CertificateRequired | AlertDescription::NoCertificate) => {
-            "it wants to know who we are; set certificate and key of the next hop".to_owned()
+            "it requires a client certificate; set certificate and key of the next hop".to_owned()
         }
         Error::AlertReceived(
             AlertDescription::BadCertificate
@@ -106,7 +111,10 @@ fn handshake(fault: &Error) -> String {
             | AlertDescription::CertificateUnknown
             | AlertDescription::UnknownCA
             | AlertDescription::AccessDenied,
-        ) => format!("it does not accept the certificate of this relay ({fault}); look at certificate and key of the next hop"),
+        ) => format!(
+            "it does not accept the certificate of this relay ({fault}); check certificate and key \
+                      of the next hop"
+        ),
         Error::AlertReceived(AlertDescription::ProtocolVersion)
         | Error::PeerIncompatible(
             PeerIncompatible::ServerDoesNotSupportTls12Or13
@@ -125,7 +133,7 @@ fn day(at: UnixTime) -> String {
     date.map_or_else(|| "a day beyond all calendars".to_owned(), |date| date.date().to_string())
 }
 
-/// The names that a certificate has, as rustls writes them: each says of which kind it is.
+/// Returns the names in a certificate, as rustls writes them with their type.
 fn names(presented: &[String]) -> String {
     let shown: Vec<String> = presented.iter().take(NAMES).map(|name| cleaned(bare(name))).collect();
     match presented.len().saturating_sub(NAMES) {
@@ -135,7 +143,7 @@ fn names(presented: &[String]) -> String {
     }
 }
 
-/// A name as people write it: rustls gives `DnsName("mx.example")`. What looks otherwise stays as it is.
+/// Formats a name: rustls writes `DnsName("mx.example")`. Anything else stays as it is.
 fn bare(name: &str) -> &str {
     name.strip_prefix("DnsName(\"").and_then(|rest| rest.strip_suffix("\")")).unwrap_or(name)
 }

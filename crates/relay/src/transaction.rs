@@ -1,4 +1,4 @@
-//! One mail transaction with a next hop, beside the one that a client has with us.
+//! A mail transaction with a next hop, for one that a client has with the relay.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use crate::smtp::reply::Class;
 use crate::smtp::session::{Recipient, Sender};
 use crate::smtp::xclient::Forwarded;
 
-/// How long a connection that is given up may take to say so.
+/// How long closing an abandoned connection may take.
 const PARTING: Duration = Duration::from_secs(5);
 
 /// A transaction that may or may not have reached a next hop yet.
@@ -21,28 +21,29 @@ const PARTING: Duration = Duration::from_secs(5);
 pub struct Transaction {
     route: Arc<Route>,
     sender: Sender,
-    /// What a next hop that asks for it is told of the client.
+    /// What a next hop that asks for it is told about the client.
     client: Option<Arc<Forwarded>>,
     lease: Option<Lease>,
     place: Option<Place>,
-    /// Whether the next hop's limit of messages counts it already.
+    /// Whether the next hop's rate limit counts it already.
     is_counted: bool,
     deadline: Option<Instant>,
-    /// How often it was begun. Begun anew, it lacks the recipients of before.
+    /// How often it was begun. Begun anew, it lacks the earlier recipients.
     begun: u32,
 }
 
-/// What the next hop says of a sender and of recipients.
+/// The next hop's replies about a sender and recipients.
 #[derive(Debug)]
 pub struct Answers {
-    /// Of the sender; `None` where it was asked before.
+    /// About the sender; `None` if it was asked before.
     pub sender: Option<Reply>,
-    /// Of each recipient, in order. An answer that concerns us and not the recipient puts off that recipient alone.
+    /// About each recipient, in order. A reply that concerns the relay and not the recipient defers only that
+    /// recipient.
     pub recipients: Vec<Result<Reply, RelayError>>,
 }
 
 impl Transaction {
-    /// A transaction for this sender. Nothing is sent yet.
+    /// Creates a transaction for this sender. Nothing is sent yet.
     pub fn new(route: Arc<Route>, sender: Sender) -> Transaction {
         Transaction {
             route,
@@ -56,13 +57,13 @@ impl Transaction {
         }
     }
 
-    /// The same, on behalf of this client: next hops that announce XFORWARD are told of it.
+    /// Adds the client: next hops that announce XFORWARD are told about it.
     #[must_use]
     pub fn on_behalf_of(self, client: Forwarded) -> Transaction {
         Transaction { client: Some(Arc::new(client)), ..self }
     }
 
-    /// Another transaction for the same message, with a place of its own where it has one.
+    /// Creates another transaction for the same message, with its own slot if it has one.
     pub(super) fn part(&self, place: Option<Place>) -> Transaction {
         Transaction {
             route: Arc::clone(&self.route),
@@ -76,28 +77,28 @@ impl Transaction {
         }
     }
 
-    /// Another transaction on the same route.
+    /// Creates another transaction on the same route.
     pub fn beside(&self, sender: Sender) -> Transaction {
         Transaction { deadline: self.deadline, ..Transaction::new(Arc::clone(&self.route), sender) }
     }
 
-    /// By when all must be over.
+    /// Sets the overall deadline.
     pub fn finish_by(&mut self, deadline: Instant) {
         self.deadline = Some(deadline);
     }
 
-    /// How long a step may take.
+    /// Returns how long a step may take.
     fn limit(&self, step: Duration) -> Duration {
         let left = self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         left.map_or(step, |left| left.min(step))
     }
 
-    /// Whether a next hop has it up to here, with all recipients that were accepted.
+    /// Returns whether a next hop has it up to here, with all accepted recipients.
     pub fn is_open(&self) -> bool {
         self.lease.is_some() && self.begun == 1
     }
 
-    /// Waits until others wait for the place that its connection has.
+    /// Waits until others wait for the slot of its connection.
     pub async fn is_wanted(&self) {
         match &self.lease {
             Some(lease) => lease.pool().wanted().await,
@@ -105,17 +106,17 @@ impl Transaction {
         }
     }
 
-    /// The route it takes.
+    /// Returns its route.
     pub(super) fn route(&self) -> &Arc<Route> {
         &self.route
     }
 
-    /// Puts the sender to the next hop where that was not done, and recipients with it, in as few round trips as it allows. A next hop
-    /// that cannot be used costs an attempt at the one behind it.
+    /// Announces the sender (if that was not done) and recipients to the next hop, in as few round trips as
+    /// it allows. If a next hop cannot be used, the following one is tried.
     ///
     /// # Errors
     ///
-    /// When no next hop can be asked, or all answer what concerns us and not the mail.
+    /// When no next hop can be asked, or all replies concern the relay and not the mail.
     pub async fn ask(&mut self, recipients: &[Recipient]) -> Result<Answers, RelayError> {
         if let Some(mut lease) = self.lease.take() {
             let answers = self.ask_over(&mut lease, false, recipients).await?;
@@ -131,7 +132,7 @@ impl Transaction {
             }
             if self.sender.parameters.has("SMTPUTF8") && !lease.capabilities.smtputf8 {
                 lease.give_back();
-                let refused = Reply::new(550, "5.6.7 The next hop does not take internationalised mail");
+                let refused = Reply::new(550, "5.6.7 The next hop does not accept internationalised mail");
                 return Ok(Answers {
                     sender: Some(refused.clone()),
                     recipients: unasked(&refused, recipients),
@@ -145,8 +146,8 @@ impl Transaction {
         }
     }
 
-    /// Asks over a connection that has no transaction. One that waited may have been closed meanwhile: that costs one silent attempt, not a
-    /// deferral.
+    /// Asks over a connection without a transaction. An idle one may have been closed meanwhile: that costs
+    /// one silent attempt, not a deferral.
     async fn ask_first(&mut self, mut lease: Lease, recipients: &[Recipient]) -> Result<Answers, RelayError> {
         let mut asked = self.ask_over(&mut lease, true, recipients).await;
         let is_gone = match &asked {
@@ -218,12 +219,13 @@ impl Transaction {
         Ok(Answers { sender, recipients })
     }
 
-    /// Hands the message over: `head` and `message` one behind the other, each line ending in CRLF, and then `end`. Gives the next hop's word
-    /// where it does not want the message; then nothing was sent.
+    /// Hands the message over: `head`, then `message`, each line ending in CRLF, then `end`. Returns the next
+    /// hop's reply if it rejects the message; then nothing was sent.
     ///
     /// # Errors
     ///
-    /// When the next hop gives no answer about the mail. Then the message was not handed over whole, and was not delivered.
+    /// When the next hop does not reply about the mail. Then the message was not handed over completely, and
+    /// was not delivered.
     pub(super) async fn load(
         &mut self,
         head: &[u8],
@@ -280,11 +282,11 @@ impl Transaction {
         Ok(())
     }
 
-    /// What the next hop says to the final dot.
+    /// Returns the next hop's reply to the final dot.
     ///
     /// # Errors
     ///
-    /// When it says nothing about the mail. The message may have been delivered all the same.
+    /// When it does not reply about the mail. The message may have been delivered all the same.
     pub(super) async fn outcome(&mut self) -> Result<Reply, RelayError> {
         let Some(mut lease) = self.lease.take() else { return Err(RelayError::Closed { at: "final dot" }) };
         let limit = self.limit(lease.hop().timeouts.dot);
@@ -297,27 +299,27 @@ impl Transaction {
         Ok(reply)
     }
 
-    /// Gives the transaction up. The connection is reset and kept, or closed where it does not answer at once. What is asked later
-    /// begins anew.
+    /// Abandons the transaction. The connection is reset and kept, or closed if it does not reply at once.
+    /// Later requests begin anew.
     pub async fn abandon(&mut self) {
         let Some(lease) = self.lease.take() else { return };
         Box::pin(part(lease)).await;
     }
 
-    /// Where it leads.
+    /// Returns the next hop.
     pub fn next_hop(&self) -> String {
         let pool = self.lease.as_ref().map(Lease::pool).or_else(|| self.route.pools().first());
         pool.map(|pool| pool.hop.to_string()).unwrap_or_default()
     }
 }
 
-/// Tells one next hop of the client. Where it does not want to know, the message goes all the same.
+/// Tells one next hop about the client. If it does not accept that, the message is sent all the same.
 async fn tell(connection: &mut Connection, command: &str, limit: Duration) -> Result<(), RelayError> {
     connection.command(command, "XFORWARD", limit).await?;
     connection.reply("XFORWARD", limit).await.map(drop)
 }
 
-/// Ends the transaction of a connection, and gives it back where that worked.
+/// Ends the transaction of a connection, and returns it to the pool if that worked.
 async fn part(mut lease: Lease) {
     if reset(&mut lease).await.is_ok_and(|reply| reply.class() == Class::Positive) {
         lease.give_back();
@@ -330,7 +332,7 @@ async fn reset(connection: &mut Connection) -> Result<Reply, RelayError> {
     connection.reply("RSET", PARTING).await
 }
 
-/// Sends `head` and `message` with dots stuffed, and `end` behind them.
+/// Sends `head` and `message` with dots stuffed, followed by `end`.
 async fn send(
     connection: &mut Connection,
     head: &[u8],
@@ -354,31 +356,32 @@ async fn send(
     connection.message(&slices, limit).await
 }
 
-/// What a message is refused for before anything is sent: the next hop announced that it cannot take it.
+/// Returns why a message is rejected before anything is sent: the next hop announced that it cannot accept
+/// it.
 fn unfit(announced: &Capabilities, head: &[u8], message: &[u8]) -> Option<Reply> {
     if !announced.eight_bit && !message.is_ascii() {
-        return Some(Reply::new(554, "5.6.3 The message has 8-bit text, which the next hop does not take"));
+        return Some(Reply::new(554, "5.6.3 The message has 8-bit text, which the next hop does not accept"));
     }
     let size = (head.len() + message.len()) as u64;
     announced
         .size
         .flatten()
         .is_some_and(|most| size > most)
-        .then(|| Reply::new(552, "5.3.4 The message is larger than the next hop takes"))
+        .then(|| Reply::new(552, "5.3.4 The message is larger than the next hop accepts"))
 }
 
-/// What recipients hear that were put together with a sender who was not accepted: nobody answers for them. The client acts on what
-/// MAIL was answered.
+/// Returns the answer for recipients that were sent together with a rejected sender: nobody answers for them.
+/// The client acts on the reply to MAIL.
 fn unasked(sender: &Reply, recipients: &[Recipient]) -> Vec<Result<Reply, RelayError>> {
     let reply = match sender.class() {
         Class::Permanent => Reply::new(503, "5.5.1 The sender was not accepted"),
-        _ => Reply::new(451, "4.5.1 The sender was not accepted now"),
+        _ => Reply::new(451, "4.5.1 The sender was not accepted, try again later"),
     };
     recipients.iter().map(|_| Ok(reply.clone())).collect()
 }
 
-/// An answer to RCPT. The one that ends the conversation ends the transaction; another that concerns us and not the mail puts off this
-/// recipient alone.
+/// Handles a reply to RCPT. One that ends the conversation ends the transaction; any other that concerns the
+/// relay and not the mail defers only this recipient.
 fn about_the_recipient(reply: Reply) -> Result<Result<Reply, RelayError>, RelayError> {
     let unwilling = |reply| RelayError::Unwilling { at: "RCPT", reply };
     match reply.code() {
@@ -388,8 +391,8 @@ fn about_the_recipient(reply: Reply) -> Result<Result<Reply, RelayError>, RelayE
     }
 }
 
-/// MAIL with the parameters that the next hop announced. SIZE is passed on as the client gave it: an estimate, and a rewritten
-/// message is not larger by more than a trace header.
+/// Builds MAIL with the parameters that the next hop announced. SIZE is passed on as the client gave it: an
+/// estimate, and a rewritten message is larger by no more than a trace header.
 fn mail_line(sender: &Sender, capabilities: &Capabilities) -> String {
     let mut line = format!("MAIL FROM:<{}>", sender.address.as_str());
     for parameter in sender.parameters.iter() {

@@ -26,7 +26,7 @@ pub(crate) async fn page(call: Call) -> Answered {
                     (call.say(&Text(
                         "none: nothing can be seen until somebody gives you one",
                         "keine: nichts ist zu sehen, bis Ihnen jemand eine gibt",
-                        "aucun : rien n’est visible tant que personne ne vous en donne",
+                        "aucun : rien n’est visible tant que personne ne vous en donne",
                     )))
                 } @else { (session.rights.described()) }
             }

@@ -21,7 +21,7 @@ pub(crate) async fn page(call: Call) -> Answered {
         before => format!("&before={}", before.parse::<u32>().map_err(|_| Failure::malformed("before"))?),
     };
     let found = call.console.api.get(&format!("/v1/audit?limit={ROWS}{before}")).await?;
-    let title = call.say(&Text("Audit", "Prüfspur", "Audit"));
+    let title = call.say(&Text("Audit", "Prüfprotokoll", "Audit"));
     let entries = list(&found, "entries");
     let columns = [
         Text("Number", "Nummer", "Numéro"),
@@ -36,9 +36,8 @@ pub(crate) async fn page(call: Call) -> Answered {
         p { (call.say(&Text(
             "Each entry carries the hash of the one before; pixelward audit verify checks the whole chain.",
             "Jeder Eintrag trägt den Hash des vorigen; pixelward audit verify prüft die ganze Kette.",
-            "Chaque entrée porte l’empreinte de la précédente ; pixelward audit verify vérifie toute la \
-             chaîne."
-            ,
+            "Chaque entrée porte l’empreinte de la précédente ; pixelward audit verify vérifie toute la \
+             chaîne.",
         ))) }
         div class="actions noprint" {
             a class="button" href="/audit/export" { (call.say(&Text("Export", "Exportieren", "Exporter"))) }
@@ -84,18 +83,26 @@ fn deed(call: &Call, action: &str) -> String {
         "session.ended" => Text("ended a session", "beendete eine Sitzung", "a terminé une session"),
         "person.searched" => Text("looked for a person", "suchte eine Person", "a cherché une personne"),
         "person.viewed" => Text("looked at a person", "sah eine Person an", "a consulté une personne"),
-        "person.exported" => Text("exported a person", "exportierte eine Person", "a exporté une personne"),
+        "person.exported" => Text(
+            "exported a person’s data",
+            "exportierte die Daten einer Person",
+            "a exporté les données d’une personne",
+        ),
         "person.objected" => {
             Text("recorded an objection", "hielt einen Widerspruch fest", "a noté une opposition")
         }
         "person.withdrawn" => Text("recorded a withdrawal", "hielt einen Widerruf fest", "a noté un retrait"),
-        "person.erased" => Text("erased a person", "löschte eine Person", "a effacé une personne"),
+        "person.erased" => Text(
+            "erased a person’s data",
+            "löschte die Daten einer Person",
+            "a effacé les données d’une personne",
+        ),
         "message.viewed" => Text("looked at a message", "sah eine Nachricht an", "a consulté un message"),
         "message.exported" => {
             Text("exported a message", "exportierte eine Nachricht", "a exporté un message")
         }
         "audit.exported" => {
-            Text("exported the audit trail", "exportierte die Prüfspur", "a exporté la piste d’audit")
+            Text("exported the audit trail", "exportierte das Prüfprotokoll", "a exporté le journal d’audit")
         }
         other => return other.to_owned(),
     };

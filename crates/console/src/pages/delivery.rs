@@ -33,7 +33,7 @@ pub(crate) async fn page(call: Call) -> Answered {
                     &Text(
                         "cannot be looked up: trackers are removed for everybody",
                         "nicht nachzusehen: Tracker gehen bei allen",
-                        "non consultables : traceurs retirés pour tous",
+                        "non consultables : traceurs retirés pour tous",
                     ),
                 ))
             }
@@ -50,7 +50,8 @@ pub(crate) async fn page(call: Call) -> Answered {
                 (call.say(&Text("nothing is unfinished", "nichts ist offen", "rien d’inachevé"))) } @else {
                 (call.say(&Text("some mail has reached only some of its recipients; its sender will retry",
                     "manche Post erreichte erst einen Teil der Empfänger; ihr Absender kommt wieder",
-                    "certains courriers n’ont atteint qu’une partie des destinataires ; l’expéditeur reviendra"))) } }
+                    "certains e‑mails n’ont atteint qu’une partie des destinataires ; l’expéditeur réessaiera"
+                ))) } }
             dt {
                 (call.say(&Text("Memory for messages", "Speicher für Nachrichten", "Mémoire des messages")))
             }
@@ -68,7 +69,7 @@ pub(crate) async fn page(call: Call) -> Answered {
             (call.say(&Text(
                 "Listeners and certificates",
                 "Eingänge und Zertifikate",
-                "Écoutes et certificats",
+                "Points d’écoute et certificats",
             )))
         }
         (listeners(&call, &delivery))
@@ -166,7 +167,7 @@ fn listeners(call: &Call, delivery: &Value) -> Markup {
     html! {
         div class="wide" tabindex="0" { table {
             thead { tr {
-                th scope="col" { (call.say(&Text("Listener", "Eingang", "Écoute"))) }
+                th scope="col" { (call.say(&Text("Listener", "Eingang", "Point d’écoute"))) }
                 th scope="col" { (call.say(&Text("Address", "Adresse", "Adresse"))) }
                 th scope="col" {
                     (call.say(&Text("Certificate ends", "Zertifikat endet", "Fin du certificat")))
@@ -183,8 +184,7 @@ fn listeners(call: &Call, delivery: &Value) -> Markup {
                             Some((end, at)) => span
                                 class=(if at < Timestamp::now().plus_days(30) { "bad" } else { "good" }) {
                                 (readable(end))
-                            }
-                            ,
+                            },
                         } }
                     }
                 }

@@ -37,8 +37,7 @@ pub(crate) async fn page(call: Call) -> Answered {
             p class="bad" { (call.say(&Text(
                 "Some audit records cannot be read and are missing here. Run pixelward evidence verify.",
                 "Ein Teil der Nachweise ist nicht lesbar und fehlt hier. Rufen Sie pixelward evidence verify \
-                 auf."
-                ,
+                 auf.",
                 "Une partie des preuves est illisible et manque ici. Lancez pixelward evidence verify.",
             ))) }
         }
@@ -308,7 +307,7 @@ pub(crate) async fn story(call: Call) -> Answered {
             p class="soft" { (call.say(&Text(
                 "There are more; pixelward evidence export has them all.",
                 "Es gibt mehr als diese; pixelward evidence export hat sie alle.",
-                "Il y en a davantage ; pixelward evidence export les contient tous.",
+                "Il y en a davantage ; pixelward evidence export les contient tous.",
             ))) }
         }
         @for (place, group) in rows.iter().enumerate().skip(from - 1).take(RECIPIENTS) {

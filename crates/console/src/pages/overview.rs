@@ -61,14 +61,11 @@ pub(crate) async fn page(call: Call) -> Answered {
         @if sums.recipients == 0 {
             p class="empty" { (call.say(&Text(
                 "No mail of this controller passed through in this period. As soon as some does, it appears \
-                 here."
-                ,
+                 here.",
                 "In dieser Zeit ging keine Post dieses Verantwortlichen durch. Sobald welche kommt, steht \
-                 sie hier."
-                ,
+                 sie hier.",
                 "Aucun courrier de ce responsable n’est passé pendant cette période. Dès qu’il y en aura, il \
-                 apparaîtra ici."
-                ,
+                 apparaîtra ici.",
             ))) }
         } @else { (charts(&call, &sums, span)) }
         h2 { (call.say(&Text("Consent by purpose", "Einwilligung nach Zweck", "Consentement par finalité"))) }
@@ -80,8 +77,7 @@ pub(crate) async fn page(call: Call) -> Answered {
                     "Es wird noch gezählt.",
                     "Le comptage est en cours.",
                 )))
-            }
-            ,
+            },
         }
     };
     Ok(shown(&call, &Page { title: title.to_owned(), refresh: Some(REFRESH), content }))
@@ -247,7 +243,7 @@ fn told(call: &Call, alarms: &[Alarm]) -> Markup {
         ul class="alarms" aria-label=(call.say(&Text("Alarms", "Alarme", "Alertes"))) {
             @if alarms.is_empty() {
                 li class="fine" {
-                    span class="good" { (call.say(&Text("All is well.", "Alles ist gut.", "Tout va bien."))) }
+                    span class="good" { (call.say(&Text("No alarms.", "Keine Alarme.", "Aucune alarme."))) }
                 }
             }
             @for alarm in alarms {
@@ -289,7 +285,7 @@ async fn alarms(call: &Call, sums: &Sums) -> Result<Vec<Alarm>, Failure> {
                 serious: false,
                 what: format!(
                     "{} {}.",
-                    call.say(&Text("Only observed:", "Nur beobachtet:", "Seulement observé :")),
+                    call.say(&Text("Only observed:", "Nur beobachtet:", "Seulement observé :")),
                     text(stream, "name")
                 ),
                 advice: call.say(&Text(
@@ -369,7 +365,7 @@ fn of_delivery(call: &Call, delivery: &Value, alarms: &mut Vec<Alarm>) {
                 call.say(&Text(
                     "This next hop does not answer:",
                     "Dieser nächste Server antwortet nicht:",
-                    "Ce serveur suivant ne répond pas :"
+                    "Ce serveur suivant ne répond pas :"
                 )),
                 text(hop, "host"),
                 number(hop, "port")
@@ -389,9 +385,9 @@ fn of_delivery(call: &Call, delivery: &Value, alarms: &mut Vec<Alarm>) {
                 what: format!(
                     "{} {}: {}.",
                     call.say(&Text(
-                        "The certificate expires of listener",
-                        "Das Zertifikat endet, Listener",
-                        "Le certificat expire, écoute"
+                        "Certificate expires, listener",
+                        "Zertifikat läuft ab, Eingang",
+                        "Le certificat expire, point d’écoute"
                     )),
                     text(listener, "name"),
                     super::moment(end)
@@ -399,7 +395,7 @@ fn of_delivery(call: &Call, delivery: &Value, alarms: &mut Vec<Alarm>) {
                 advice: call.say(&Text(
                     "Replace it; the relay notices by itself.",
                     "Legen Sie ein neues an seine Stelle; das Relay merkt es von selbst.",
-                    "Mettez-en un nouveau à sa place ; le relais s’en aperçoit seul.",
+                    "Mettez-en un nouveau à sa place ; le relais s’en aperçoit seul.",
                 )),
             });
         }

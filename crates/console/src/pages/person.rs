@@ -29,14 +29,11 @@ pub(crate) async fn search(call: Call) -> Answered {
         h1 { (title) }
         p { (call.say(&Text(
             "The address is turned into a keyed hash immediately. It is neither kept nor logged, and your \
-             search is recorded in the audit trail."
-            ,
-            "Die Adresse wird sofort zu einem verschlüsselten Hash. Sie wird weder aufbewahrt noch \
-             protokolliert, und dass Sie nachgesehen haben, steht in der Prüfspur."
-            ,
+             search is recorded in the audit trail.",
+            "Die Adresse wird sofort zu einem mit einem Schlüssel gebildeten Hash. Sie wird weder aufbewahrt \
+             noch protokolliert, und dass Sie nachgesehen haben, steht im Prüfprotokoll.",
             "L’adresse devient aussitôt une empreinte à clé. Elle n’est ni gardée ni journalisée, et votre \
-             consultation est notée dans la piste d’audit."
-            ,
+             consultation est notée dans le journal d’audit.",
         ))) }
         form method="post" action="/person" {
             (token(&call, "/person"))
@@ -93,14 +90,11 @@ pub(crate) async fn page(call: Call) -> Answered {
         @match &known.consent {
             None => p class="empty" { (call.say(&Text(
                 "This controller has recorded nothing about this person. Silence is not consent: trackers \
-                 are removed."
-                ,
+                 are removed.",
                 "Dieser Verantwortliche hat zu dieser Person nichts aufgezeichnet. Schweigen ist keine \
-                 Einwilligung: Tracker werden entfernt."
-                ,
-                "Ce responsable n’a rien noté sur cette personne. Le silence n’est pas un consentement : les \
-                 traceurs sont retirés."
-                ,
+                 Einwilligung: Tracker werden entfernt.",
+                "Ce responsable n’a rien noté sur cette personne. Le silence n’est pas un consentement : les \
+                 traceurs sont retirés.",
             ))) },
             Some(consent) => (stands(&call, consent)),
         }
@@ -248,14 +242,11 @@ fn requests(call: &Call, path: &str, is_known: bool) -> Result<Markup, Failure> 
             @if !is_known {
                 p { (call.say(&Text(
                     "There is nothing to withdraw. An objection can be recorded in advance: it counts from \
-                     the first message on."
-                    ,
+                     the first message on.",
                     "Es ist nichts aufgezeichnet, was sich widerrufen ließe. Ein Widerspruch kann im Voraus \
-                     festgehalten werden: er gilt ab der ersten Nachricht."
-                    ,
-                    "Rien n’est noté qui puisse être retiré. Une opposition peut être notée d’avance : elle \
-                     vaut dès le premier message."
-                    ,
+                     festgehalten werden: er gilt ab der ersten Nachricht.",
+                    "Rien n’est noté qui puisse être retiré. Une opposition peut être notée d’avance : elle \
+                     vaut dès le premier message.",
                 ))) }
             }
             form method="post" action=(withdraw) {
@@ -268,14 +259,11 @@ fn requests(call: &Call, path: &str, is_known: bool) -> Result<Markup, Failure> 
                 h3 { (call.say(&Text("Erase the person", "Die Person löschen", "Effacer la personne"))) }
                 p { (call.say(&Text(
                     "Nobody can then read what was recorded or link it to the person, for all controllers. \
-                     This cannot be undone."
-                    ,
+                     This cannot be undone.",
                     "Danach kann niemand mehr lesen, was aufgezeichnet war, oder es der Person zuordnen, bei \
-                     allen Verantwortlichen. Es lässt sich nicht rückgängig machen."
-                    ,
+                     allen Verantwortlichen. Es lässt sich nicht rückgängig machen.",
                     "Plus personne ne pourra lire ce qui était noté ni le relier à la personne, pour tous \
-                     les responsables. C’est irréversible."
-                    ,
+                     les responsables. C’est irréversible.",
                 ))) }
                 form method="post" action=(erase) {
                     (token(call, &erase))

@@ -18,7 +18,7 @@ const VIEWS: [(&str, Text); 8] = [
     ("refused", Text("someone who refused", "wer abgelehnt hat", "qui a refusé")),
     ("old-link", Text("an old link", "mit einem alten Link", "avec un ancien lien")),
     ("recorded", Text("after a choice", "nach einer Wahl", "après un choix")),
-    ("stopped", Text("after “stop tracking”", "nach „Tracking beenden“", "après « arrêter le suivi »")),
+    ("stopped", Text("after “stop tracking”", "nach „Tracking beenden“", "après « arrêter le suivi »")),
     ("unusable", Text("an invalid link", "mit einem Link, der keiner ist", "avec un lien inutilisable")),
     ("new-link", Text("without a link", "ohne Link", "sans lien")),
 ];
@@ -36,14 +36,11 @@ pub(crate) async fn page(call: Call) -> Answered {
         h1 { (title) }
         p { (call.say(&Text(
             "What readers of this controller’s mail find behind the link in it. Nothing here works; the real \
-             page belongs to one person."
-            ,
+             page belongs to one person.",
             "Was Leser der Post dieses Verantwortlichen hinter dem Link darin finden. Hier lässt sich nichts \
-             drücken; die echte Seite gehört einer Person."
-            ,
+             drücken; die echte Seite gehört einer Person.",
             "Ce que trouvent les lecteurs du courrier de ce responsable derrière le lien qu’il contient. \
-             Rien ne peut être actionné ici ; la vraie page est celle d’une personne."
-            ,
+             Rien ne peut être actionné ici ; la vraie page est celle d’une personne.",
         ))) }
         (form(&call, view, text(&made, "language")))
         figure {
@@ -72,7 +69,7 @@ fn form(call: &Call, view: &str, language: &str) -> Markup {
             input type="hidden" name="controller" value=(call.controller);
             div class="field" {
                 label for="view" {
-                    (call.say(&Text("Seen by", "Gesehen von jemandem,", "Vue par une personne")))
+                    (call.say(&Text("Seen by", "Ansicht für jemanden,", "Vue par une personne")))
                 }
                 select id="view" name="view" {
                     @for (name, words) in &VIEWS {
@@ -98,7 +95,7 @@ fn form(call: &Call, view: &str, language: &str) -> Markup {
 
 fn notice(call: &Call, made: &Value) -> Markup {
     html! {
-        h2 { (call.say(&Text("The notice on it", "Der Hinweis darauf", "La notice qui y figure"))) }
+        h2 { (call.say(&Text("The notice on it", "Der Hinweis darauf", "L’information qui y figure"))) }
         dl {
             dt {
                 (call.say(&Text(

@@ -86,8 +86,7 @@ pub(crate) async fn page(call: Call) -> Answered {
                     "Es wird noch gezählt.",
                     "Le comptage est en cours.",
                 )))
-            }
-            ,
+            },
         }
         (rules(&call, &policy))
         (method(&call))
@@ -194,20 +193,17 @@ fn method(call: &Call) -> Markup {
             "The relay counts when it writes the audit record of a decision: one copy per recipient of each \
              message, and each tracker once per recipient. Days are in UTC. Consent is counted at the time \
              given, from what is recorded then. The audit records are chained by hash; pixelward evidence \
-             verify checks the chain, and pixelward evidence report gives the same counts."
-            ,
+             verify checks the chain, and pixelward evidence report gives the same counts.",
             "Das Relay zählt, während es den Nachweis jeder Entscheidung schreibt: eine Kopie für jeden \
              Empfänger jeder Nachricht und jeden Tracker einmal je Empfänger. Tage sind die nach UTC. \
              Einwilligungen werden zum genannten Zeitpunkt gezählt, so wie sie dann stehen. Die Nachweise \
              sind durch Hashes verkettet; pixelward evidence verify prüft sie, und pixelward evidence report \
-             nennt dieselben Zahlen."
-            ,
-            "Le relais compte en écrivant la preuve de chaque décision : une copie par destinataire de \
+             nennt dieselben Zahlen.",
+            "Le relais compte en écrivant la preuve de chaque décision : une copie par destinataire de \
              chaque message, et chaque traceur une fois par destinataire. Les jours sont ceux d’UTC. Les \
              consentements sont comptés au moment indiqué, tels qu’ils sont alors. Les preuves sont chaînées \
-             par empreintes ; pixelward evidence verify les vérifie et pixelward evidence report donne les \
-             mêmes chiffres."
-            ,
+             par empreintes ; pixelward evidence verify les vérifie et pixelward evidence report donne les \
+             mêmes chiffres.",
         ))) }
     }
 }

@@ -72,7 +72,7 @@ fn controller(call: &Call, controller: &Value) -> Markup {
         "keep" => Text(
             "the tracker stays; a withdrawal cannot reach delivered mail",
             "der Tracker bleibt; ein Widerruf erreicht zugestellte Post nicht",
-            "le traceur reste ; un retrait n’atteint pas le courrier livré",
+            "le traceur reste ; un retrait n’atteint pas le courrier livré",
         ),
         _ => Text(
             "trackers are removed anyway",
@@ -115,7 +115,7 @@ fn streams(call: &Call, controller: &Value) -> Markup {
         Text("Name", "Name", "Nom"),
         Text("Mode", "Betrieb", "Mode"),
         Text("Opens are used for", "Öffnungen dienen", "Les ouvertures servent à"),
-        Text("Asked for", "Verlangt", "Demandé"),
+        Text("Requested", "Angefordert", "Demandé par la personne"),
         Text("Exemption", "Ausnahme", "Exemption"),
         Text("Rules", "Regeln", "Règles"),
         Text("Taken out", "Entfernt", "Retiré"),
@@ -156,7 +156,7 @@ fn streams(call: &Call, controller: &Value) -> Markup {
                         td { (text(stream, "jurisdiction")) }
                         td {
                             (text(stream, "extent"))
-                            (call.say(&Text(", receipts: ", ", Empfangsbestätigungen: ", ", accusés : ")))
+                            (call.say(&Text(", receipts: ", ", Empfangsbestätigungen: ", ", accusés : ")))
                             (text(stream, "receipts"))
                             (call.say(&Text(", links: ", ", Links: ", ", liens : ")))
                             (text(stream, "links"))
@@ -171,7 +171,7 @@ fn streams(call: &Call, controller: &Value) -> Markup {
 fn rules(call: &Call, policy: &Value) -> Markup {
     let columns = [
         Text("Version", "Fassung", "Version"),
-        Text("From", "Ab", "Dès"),
+        Text("From", "Ab", "À partir du"),
         Text("Opens", "Öffnungen", "Ouvertures"),
         Text("Links", "Links", "Liens"),
         Text("Exemptions", "Ausnahmen", "Exemptions"),

@@ -57,7 +57,7 @@ fn unclassified(call: &Call, vendor: &Value) -> Result<Markup, crate::Failure> {
                 (call.say(&Text(
                     "Trackers of unknown vendors: ",
                     "Tracker unbekannter Anbieter: ",
-                    "Traceurs de fournisseurs inconnus : ",
+                    "Traceurs de fournisseurs inconnus : ",
                 )))
                 (call.language.number(number(vendor, "count")))
                 "."
@@ -65,14 +65,11 @@ fn unclassified(call: &Call, vendor: &Value) -> Result<Markup, crate::Failure> {
             " "
             (call.say(&Text(
                 "They are handled like all others. Their hosts are listed below: to name them, add them to a \
-                 catalogue of your own (tracker.catalogues)."
-                ,
+                 catalogue of your own (tracker.catalogues).",
                 "Sie werden wie alle anderen behandelt. Wohin sie melden, steht unten: um ihnen einen Namen \
-                 zu geben, nehmen Sie es in einen eigenen Katalog auf (tracker.catalogues)."
-                ,
-                "Ils sont traités comme tous les autres. Où ils signalent figure ci-dessous : pour les \
-                 nommer, ajoutez-le à un catalogue à vous (tracker.catalogues)."
-                ,
+                 zu geben, nehmen Sie es in einen eigenen Katalog auf (tracker.catalogues).",
+                "Ils sont traités comme tous les autres. Où ils signalent figure ci-dessous : pour les \
+                 nommer, ajoutez-le à un catalogue à vous (tracker.catalogues).",
             )))
             @if may_look {
                 " "
@@ -99,7 +96,7 @@ fn hosts(call: &Call, hosts: &[Value]) -> Markup {
             p class="soft" { (call.say(&Text(
                 "Hosts only; a star replaces what may be unique to a reader.",
                 "Nur Rechnernamen; ein Stern steht für das, was für eine einzelne Person gemacht sein kann.",
-                "Les hôtes seuls ; une étoile remplace ce qui a pu être fait pour une personne.",
+                "Les hôtes seuls ; une étoile remplace ce qui a pu être fait pour une personne.",
             ))) }
             div class="wide" tabindex="0" { table {
                 thead { tr {

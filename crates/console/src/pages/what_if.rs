@@ -21,14 +21,11 @@ pub(crate) async fn page(call: Call) -> Answered {
         h1 { (title) }
         p { (call.say(&Text(
             "Choose or paste a message, and see what the relay would do with it. Nothing is kept, sent or \
-             fetched."
-            ,
+             fetched.",
             "Wählen Sie eine Nachricht oder fügen Sie eine ein und sehen Sie, was das Relay damit täte. \
-             Nichts wird aufbewahrt, versandt oder geladen."
-            ,
+             Nichts wird aufbewahrt, versandt oder geladen.",
             "Choisissez ou collez un message et voyez ce que le relais en ferait. Rien n’est gardé, envoyé \
-             ni chargé."
-            ,
+             ni chargé.",
         ))) }
         (form(&call).await?)
     };
@@ -36,7 +33,7 @@ pub(crate) async fn page(call: Call) -> Answered {
 }
 
 fn title(call: &Call) -> &'static str {
-    call.say(&Text("What if", "Was wäre wenn", "Et si"))
+    call.say(&Text("What if", "Test", "Simulation"))
 }
 
 async fn form(call: &Call) -> Result<Markup, Failure> {
@@ -113,7 +110,9 @@ pub(crate) async fn tried(call: Call) -> Answered {
     let content = html! {
         h1 { (title) }
         (told(&call, &done))
-        h2 { (call.say(&Text("Once more", "Noch einmal", "Encore une fois"))) }
+        h2 {
+            (call.say(&Text("Try another message", "Weitere Nachricht prüfen", "Essayer un autre message")))
+        }
         (form(&call).await?)
     };
     let mut response = shown(&call, &Page::new(title, content));
@@ -151,7 +150,7 @@ fn told(call: &Call, done: &Value) -> Markup {
         "observed" => Text(
             "It would leave untouched: the mailstream only observes.",
             "Sie bliebe unverändert: die Mailart wird nur beobachtet.",
-            "Il partirait tel quel : ce flux est seulement observé.",
+            "Il partirait tel quel : ce flux est seulement observé.",
         ),
         _ => Text(
             "It would wait with its sender.",

@@ -11,12 +11,12 @@ use aws_lc_rs::{hkdf, hmac};
 pub struct Controller(String);
 
 impl Controller {
-    /// The one of a configuration that names none.
+    /// Returns the controller of a configuration that names none.
     pub fn unnamed() -> Controller {
         Controller("default".to_owned())
     }
 
-    /// The name.
+    /// Returns the name.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -43,7 +43,8 @@ impl fmt::Display for Controller {
     }
 }
 
-/// HMAC-SHA-256 of a normalised address under the store key, cut to 128 bits. Without the key nobody can tell whose it is.
+/// The HMAC-SHA-256 of a normalised address under the store key, truncated to 128 bits. Without the key
+/// nobody can tell whose it is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Person(pub [u8; 16]);
 
@@ -53,7 +54,7 @@ impl fmt::Debug for Person {
     }
 }
 
-/// The secret under which addresses are hashed and keys are wrapped. It cannot be changed without the addresses.
+/// The secret used to hash addresses and wrap keys. It cannot be changed without the addresses.
 pub struct StoreKey {
     bytes: [u8; 32],
     hmac: hmac::Key,
@@ -66,17 +67,17 @@ impl fmt::Debug for StoreKey {
 }
 
 impl StoreKey {
-    /// A key from its bytes.
+    /// Creates a key from its bytes.
     pub fn new(bytes: [u8; 32]) -> StoreKey {
         StoreKey { bytes, hmac: hmac::Key::new(hmac::HMAC_SHA256, &bytes) }
     }
 
-    /// Who has this address.
+    /// Returns the person with this address.
     pub fn person(&self, address: &str) -> Person {
         Person(self.tag(&[normalised(address).as_bytes()]))
     }
 
-    /// HMAC-SHA-256 of pieces one behind the other, cut to 128 bits.
+    /// Computes the HMAC-SHA-256 of concatenated pieces, truncated to 128 bits.
     pub fn tag(&self, pieces: &[&[u8]]) -> [u8; 16] {
         let mut context = hmac::Context::with_key(&self.hmac);
         pieces.iter().for_each(|piece| context.update(piece));
@@ -85,7 +86,7 @@ impl StoreKey {
         tag
     }
 
-    /// A key for another use, derived from this one.
+    /// Derives a key for another use.
     pub fn derived(&self, label: &str) -> [u8; 32] {
         struct Length;
         impl hkdf::KeyType for Length {
@@ -102,10 +103,9 @@ impl StoreKey {
     }
 }
 
-/// Under which hash one controller knows people outside of the program: each controller has another one for
-/// the same person, so that two of them cannot find out by their lists whom they have in common. A
-/// permutation of hashes under a key of the controller (AES of one block), so no two people share one, and
-/// the relay can go back.
+/// The hashes under which one controller knows people outside of the program: each controller has different
+/// ones for the same person, so that two of them cannot compare their lists. A permutation of hashes under a
+/// key of the controller (AES of one block), so that no two people share one, and the relay can reverse it.
 pub struct Outward {
     forth: EncryptingKey,
     back: DecryptingKey,
@@ -118,12 +118,12 @@ impl fmt::Debug for Outward {
 }
 
 impl Outward {
-    /// That of a controller. Whoever has the store key can make it.
+    /// Returns that of a controller. Anyone with the store key can compute it.
     pub fn of(store_key: &StoreKey, controller: &Controller) -> Outward {
         Outward::labelled(store_key, &format!("people outside, of {controller}"))
     }
 
-    /// That of nobody's list: for what is about a person and no controller.
+    /// Returns one for what is about a person and no controller.
     pub fn of_none(store_key: &StoreKey) -> Outward {
         Outward::labelled(store_key, "people outside")
     }
@@ -137,14 +137,14 @@ impl Outward {
         }
     }
 
-    /// What the controller is shown of a person.
+    /// Returns what the controller sees of a person.
     pub fn shown(&self, person: Person) -> String {
         let mut block = person.0;
         self.forth.encrypt(&mut block).expect("a person is one block");
         format!("{:?}", Person(block))
     }
 
-    /// Whom the controller means by what it was shown.
+    /// Returns whom the controller means by what it saw.
     pub fn meant(&self, shown: Person) -> Person {
         let mut block = shown.0;
         self.back.decrypt(&mut block, DecryptionContext::None).expect("a person is one block");
@@ -152,8 +152,8 @@ impl Outward {
     }
 }
 
-/// The address in the form in which it is hashed: domain in ASCII lower case (IDNA), local part in lower case, the quotes of a
-/// local part that needs none left out.
+/// Normalises an address for hashing: domain in ASCII lower case (IDNA), local part in lower case, without
+/// unnecessary quotes.
 pub fn normalised(address: &str) -> String {
     let address = address.trim();
     let Some((local, domain)) = address.rsplit_once('@') else { return address.to_lowercase() };

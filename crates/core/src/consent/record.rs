@@ -1,4 +1,4 @@
-//! One entry of the journal: what somebody said, when, how, and the evidence for it (N21).
+//! An entry of the journal: what a person said, when, how, and the proof of it (N21).
 
 use super::person::Controller;
 use super::seal::{NotOpened, Sealer};
@@ -10,26 +10,26 @@ use crate::policy::Purpose;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum State {
-    /// Nobody asked.
+    /// Never asked.
     NeverAsked = 0,
-    /// Asked, and no answer came.
+    /// Asked, without an answer.
     Asked = 1,
-    /// Yes.
+    /// Granted.
     Granted = 2,
-    /// No.
+    /// Refused.
     Refused = 3,
-    /// Yes once, and no since.
+    /// Granted once, and withdrawn.
     Withdrawn = 4,
     /// Objected to an exempt use.
     Objected = 5,
 }
 
 impl State {
-    /// Every state.
+    /// All states.
     pub const ALL: [State; 6] =
         [State::NeverAsked, State::Asked, State::Granted, State::Refused, State::Withdrawn, State::Objected];
 
-    /// The name used in files and interfaces.
+    /// Returns the name used in files and interfaces.
     pub const fn name(self) -> &'static str {
         match self {
             State::NeverAsked => "never_asked",
@@ -41,7 +41,7 @@ impl State {
         }
     }
 
-    /// The state with this name.
+    /// Returns the state with this name.
     pub fn named(name: &str) -> Option<State> {
         State::ALL.into_iter().find(|state| state.name() == name)
     }
@@ -50,76 +50,75 @@ impl State {
         State::ALL.into_iter().find(|state| *state as u8 == number)
     }
 
-    /// Whether it is a yes or a no, and not silence.
+    /// Returns whether it is a yes or a no, rather than silence.
     pub fn is_answer(self) -> bool {
         self >= State::Granted
     }
 
-    /// Whether the person said no, in whatever way.
+    /// Returns whether the person said no, in whatever way.
     pub fn is_no(self) -> bool {
         matches!(self, State::Refused | State::Withdrawn | State::Objected)
     }
 
-    /// Whether the person took back what was given, or objected: only a later grant with evidence supersedes it.
+    /// Returns whether the person withdrew or objected: only a later grant with proof supersedes that.
     pub fn is_withdrawal(self) -> bool {
         matches!(self, State::Withdrawn | State::Objected)
     }
 }
 
-/// What describes the person or the occasion; encrypted under the person's key.
+/// Details of the person or the occasion; encrypted under the person's key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Details {
-    /// How it was said: a form, a call, a link.
+    /// The method: a form, a call, a link.
     pub method: Option<String>,
-    /// Where: web, mail, shop.
+    /// The channel: web, mail, shop.
     pub channel: Option<String>,
-    /// Which version of the notice was shown (N20).
+    /// The version of the notice that was shown (N20).
     pub notice_version: Option<String>,
-    /// SHA-256 of the exact text shown, in hexadecimal.
+    /// The SHA-256 of the exact text that was shown, in hexadecimal.
     pub text_hash: Option<String>,
-    /// Where the evidence lies (N22).
+    /// A reference to the proof of consent (N22).
     pub evidence: Option<String>,
-    /// Who entered it.
+    /// The person or program that entered it.
     pub actor: Option<String>,
-    /// The controller's own name for the person.
+    /// The controller's name for the person.
     pub external_id: Option<String>,
 }
 
-/// Where the time of a change comes from.
+/// The source of a change's time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Timing {
-    /// Somebody says when it was said.
+    /// The time was given.
     Claimed,
-    /// It is said at this moment: the store gives it a time behind all that is known, whatever the clock did.
+    /// It is said now: the store gives it a time after everything known, whatever the clock did.
     Now,
 }
 
-/// Whether there is evidence for a record (N22).
+/// Whether there is proof for a record (N22).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Proof {
-    /// There is.
+    /// There is proof.
     Given,
-    /// There is none.
+    /// There is no proof.
     Missing,
-    /// The record is of a version that did not write it down in clear.
+    /// The record is from a version that did not note it in clear.
     Unknown,
 }
 
-/// What is to be recorded.
+/// A change to record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// To whom it was said.
+    /// The controller.
     pub controller: Controller,
-    /// What about.
+    /// The purposes concerned.
     pub purposes: Vec<Purpose>,
-    /// What was said.
+    /// The new state.
     pub state: State,
     /// When it was said.
     pub event_at: Timestamp,
-    /// Where that time comes from.
+    /// The source of that time.
     pub timing: Timing,
-    /// When it was said by whoever said so, where that could not be taken: it lies ahead of the clock, or
-    /// what stands does.
+    /// The claimed time, if it could not be used because it or the current state was ahead of the clock.
     pub claimed_at: Option<Timestamp>,
     /// When the person was asked.
     pub asked_at: Option<Timestamp>,
@@ -127,20 +126,20 @@ pub struct Change {
     pub notice_sent_at: Option<Timestamp>,
     /// When the address was collected (N29).
     pub collected_at: Option<Timestamp>,
-    /// When a grant ends by itself.
+    /// When a grant expires.
     pub expires: Option<Timestamp>,
-    /// Before when the person must not be asked again (N19).
+    /// The time before which the person must not be asked again (N19).
     pub do_not_ask_before: Option<Timestamp>,
-    /// Which rules apply to the person (N5).
+    /// The jurisdiction whose rules apply to the person (N5).
     pub jurisdiction: Option<String>,
-    /// Never track this person (N32).
+    /// Whether the person must never be tracked (N32).
     pub no_track: Option<bool>,
-    /// The rest.
+    /// The details.
     pub details: Details,
 }
 
 impl Change {
-    /// A change with nothing but what it needs.
+    /// Creates a change with nothing but the required fields.
     pub fn new(controller: Controller, purposes: Vec<Purpose>, state: State, event_at: Timestamp) -> Change {
         Change {
             controller,
@@ -160,39 +159,40 @@ impl Change {
         }
     }
 
-    /// A change that is said at this moment.
+    /// Creates a change that is said now.
     pub fn now(controller: Controller, purposes: Vec<Purpose>, state: State) -> Change {
         Change { timing: Timing::Now, ..Change::new(controller, purposes, state, Timestamp::now()) }
     }
 
-    /// Whether it can only make stricter what stands: a no, or "never track me". Such a change is taken
+    /// Returns whether it can only make things stricter: a no, or "never track me". Such a change is accepted
     /// whatever the clock says.
     pub fn is_strict(&self) -> bool {
         self.state.is_no() || self.no_track == Some(true)
     }
 }
 
-/// An entry as it stands in the journal.
+/// An entry of the journal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
-    /// A random id: the key file alone knows whose it is.
+    /// A random id: only the key file knows whose it is.
     pub person: [u8; 16],
     /// When it was recorded.
     pub recorded_at: Timestamp,
-    /// What was said; its details are empty.
+    /// The change; its details are empty.
     pub change: Change,
-    /// Whether there is evidence for it, which is within the details.
+    /// Whether there is proof for it, which is within the details.
     pub proof: Proof,
     /// The details, sealed. Unreadable once the person was erased.
     pub sealed: Vec<u8>,
 }
 
-/// What a payload of the journal says.
+/// The contents of a payload of the journal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Payload {
-    /// Somebody said something.
+    /// A change.
     Record(Box<Record>),
-    /// The person with this id was erased: a key of theirs that comes back from a backup is no longer theirs.
+    /// The erasure of the person with this id: a key of theirs that comes back from a backup no longer
+    /// counts.
     Erased([u8; 16]),
 }
 
@@ -201,7 +201,7 @@ impl Payload {
     ///
     /// # Errors
     ///
-    /// When it is none, or of a later version.
+    /// When it is malformed, or of a later version.
     pub fn decode(bytes: &[u8]) -> Result<Payload, BadRecord> {
         match bytes.split_first() {
             Some((&ERASED, rest)) => {
@@ -213,7 +213,7 @@ impl Payload {
     }
 }
 
-/// The payload that says that a person was erased.
+/// Returns the payload for a person's erasure.
 pub fn erased(person: &[u8; 16], at: Timestamp) -> Vec<u8> {
     let mut bytes = vec![ERASED];
     bytes.extend_from_slice(person);
@@ -221,13 +221,13 @@ pub fn erased(person: &[u8; 16], at: Timestamp) -> Vec<u8> {
     bytes
 }
 
-/// Why bytes are no record.
+/// Why bytes are not a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadRecord {
     /// It was written by a later version.
     #[error("the record has format {0}, which this version does not know")]
     Version(u8),
-    /// A field is cut off, missing, or not what it should be.
+    /// A field is cut off, missing, or invalid.
     #[error("the record is malformed")]
     Malformed,
 }
@@ -240,10 +240,10 @@ impl From<Malformed> for BadRecord {
 
 /// The format written by this version; the first byte of each record.
 const VERSION: u8 = 1;
-/// The first byte of a payload that says that a person was erased.
+/// The first byte of the payload for a person's erasure.
 const ERASED: u8 = 2;
 
-/// Field numbers. Never used for anything else.
+/// Field numbers, which are never reused.
 mod tag {
     pub(super) const CONTROLLER: u8 = 1;
     pub(super) const PERSON: u8 = 2;
@@ -259,7 +259,7 @@ mod tag {
     pub(super) const NO_TRACK: u8 = 12;
     pub(super) const SEALED: u8 = 13;
     pub(super) const COLLECTED_AT: u8 = 14;
-    // 15 is kept for the place in a cluster's common order.
+    // 15 is reserved for the position in a cluster's common order.
     pub(super) const CLAIMED_AT: u8 = 16;
     pub(super) const PROOF: u8 = 17;
     pub(super) const METHOD: u8 = 20;
@@ -307,7 +307,7 @@ impl Details {
 }
 
 impl Record {
-    /// A record of `change` about the person with this id, its details sealed under the person's key.
+    /// Builds a record of `change` about the person with this id, with details sealed under the person's key.
     pub fn new(person: [u8; 16], key: &Sealer, recorded_at: Timestamp, change: &Change) -> Record {
         let sealed = key.seal(&change.details.encode(), &person);
         let proof = if change.details.evidence.is_some() { Proof::Given } else { Proof::Missing };
@@ -315,7 +315,7 @@ impl Record {
         Record { person, recorded_at, change, proof, sealed }
     }
 
-    /// The details.
+    /// Opens the details.
     ///
     /// # Errors
     ///
@@ -325,7 +325,7 @@ impl Record {
         Details::decode(&plain).map_err(|_| NotOpened)
     }
 
-    /// The bytes that stand in the journal.
+    /// Returns the bytes for the journal.
     pub fn encode(&self) -> Vec<u8> {
         let mut writer = Writer::new(VERSION);
         let change = &self.change;
@@ -359,7 +359,7 @@ impl Record {
     ///
     /// # Errors
     ///
-    /// When they are none, or of a later version.
+    /// When they are malformed, or of a later version.
     pub fn decode(bytes: &[u8]) -> Result<Record, BadRecord> {
         let (&version, rest) = bytes.split_first().ok_or(BadRecord::Malformed)?;
         if version != VERSION {

@@ -1,30 +1,30 @@
-//! Sealing bytes under a key (AES-256-GCM-SIV, RFC 8452: a nonce used twice gives nothing away but equality).
+//! Seals bytes under a key (AES-256-GCM-SIV, RFC 8452: a repeated nonce reveals nothing but equality).
 
 use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 
-/// Seals and opens.
+/// Seals and opens bytes.
 pub struct Sealer(LessSafeKey);
 
-/// What was sealed was sealed under another key or for another place, or was altered.
+/// The bytes were sealed under another key or for another place, or were altered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("it cannot be opened with this key")]
 pub struct NotOpened;
 
 impl Sealer {
-    /// A sealer with this key.
+    /// Creates a sealer with this key.
     pub fn new(key: &[u8; 32]) -> Sealer {
         let key = UnboundKey::new(&AES_256_GCM_SIV, key).expect("the key has the length of the algorithm");
         Sealer(LessSafeKey::new(key))
     }
 
-    /// Seals `plain` so that it only opens together with `place`. The result is 28 bytes longer.
+    /// Seals `plain` so that it opens only together with `place`. The result is 28 bytes longer.
     pub fn seal(&self, plain: &[u8], place: &[u8]) -> Vec<u8> {
         let mut nonce = [0; NONCE_LEN];
         aws_lc_rs::rand::fill(&mut nonce).expect("the system gives randomness");
         self.sealed(plain, place, nonce)
     }
 
-    /// Seals `plain` so that the same comes out each time. `mark` is a keyed hash of `plain` and `place`, in the place of randomness.
+    /// Seals `plain` deterministically. `mark` is a keyed hash of `plain` and `place`, instead of randomness.
     pub fn seal_alike(&self, plain: &[u8], place: &[u8], mark: &[u8; 16]) -> Vec<u8> {
         let mut nonce = [0; NONCE_LEN];
         nonce.iter_mut().zip(mark).for_each(|(target, byte)| *target = *byte);
@@ -41,11 +41,11 @@ impl Sealer {
         out
     }
 
-    /// Opens what was sealed.
+    /// Opens sealed bytes.
     ///
     /// # Errors
     ///
-    /// When it is not what was sealed with this key for this place.
+    /// When they were not sealed with this key for this place.
     pub fn open(&self, sealed: &[u8], place: &[u8]) -> Result<Vec<u8>, NotOpened> {
         let (nonce, rest) = sealed.split_at_checked(NONCE_LEN).ok_or(NotOpened)?;
         let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| NotOpened)?;

@@ -1,9 +1,9 @@
-//! What the store says of one person and controller now.
+//! The current consent of one person towards one controller.
 //!
-//! Promised: what stands does not depend on the order in which changes arrive. A standing is the join of all
-//! that was ever said (commutative, associative, idempotent), so a no that arrives late, or twice, or between
-//! two imports ends the same as one that arrives in time. What makes stricter stands until a later event with
-//! evidence says otherwise.
+//! Promised: the standing does not depend on the order in which changes arrive. It is the join of everything
+//! ever said (commutative, associative, idempotent), so a no that arrives late, twice, or between two imports
+//! has the same result as one that arrives in time. Whatever makes the rules stricter stays until a later
+//! event with proof says otherwise.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -16,19 +16,19 @@ use crate::policy::jurisdiction::UNKNOWN;
 /// The standing of one purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stand {
-    /// What was last said.
+    /// The state last recorded.
     pub state: State,
     /// When it was said.
     pub event_at: Timestamp,
-    /// When a grant ends.
+    /// When a grant expires.
     pub expires: Option<Timestamp>,
-    /// The journal's number of the record that says so.
+    /// The number of the record in the journal.
     pub record: u64,
 }
 
 impl Stand {
-    /// How two things said about a purpose compare: the later one counts; of two said at one moment the
-    /// stricter one, and of two such grants the one that ends first.
+    /// Orders two statements about a purpose: the later one counts; of two with the same time the stricter
+    /// one, and of two such grants the one that expires first.
     fn rank(&self) -> (Timestamp, State, Reverse<Timestamp>) {
         (self.event_at, self.state, Reverse(self.expires.unwrap_or(Timestamp(i64::MAX))))
     }
@@ -39,13 +39,13 @@ impl Stand {
 struct Said {
     /// The last proven yes or the last no.
     answer: Option<Stand>,
-    /// Silence (never asked, or asked without an answer) that began behind the answer. It ends a yes, and
+    /// Silence (never asked, or asked without an answer) that began after the answer. It ends a yes, and
     /// leaves a no.
     silence: Option<Stand>,
 }
 
 impl Said {
-    /// Takes something in; says whether that is news.
+    /// Takes in a statement; returns whether it is news.
     fn take(&mut self, stand: Stand) -> bool {
         let place = if stand.state.is_answer() { &mut self.answer } else { &mut self.silence };
         if place.is_some_and(|known| known.rank() >= stand.rank()) {
@@ -58,7 +58,7 @@ impl Said {
         self.silence == silence || stand.state.is_answer()
     }
 
-    /// What stands.
+    /// Returns the current state.
     fn stand(&self) -> Option<&Stand> {
         match &self.answer {
             Some(answer) if answer.state.is_no() => Some(answer),
@@ -67,7 +67,7 @@ impl Said {
     }
 }
 
-/// Whether a person is never to be tracked, as last said.
+/// Whether a person must never be tracked, as last said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Never {
     event_at: Timestamp,
@@ -86,20 +86,20 @@ struct Place {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Standing {
     said: BTreeMap<Purpose, Said>,
-    /// The jurisdictions that no later record with evidence put aside, by name.
+    /// The jurisdictions that no later record with proof superseded, by name.
     places: Vec<Place>,
-    /// When the newest record with evidence named one: older ones do not count.
+    /// When the newest record with proof named one: older ones do not count.
     placed_at: Option<Timestamp>,
     never: Option<Never>,
-    /// Before when the person must not be asked again (N19).
+    /// The time before which the person must not be asked again (N19).
     pub do_not_ask_before: Option<Timestamp>,
-    /// When the address was collected, where there is evidence of it (N29).
+    /// When the address was collected, if there is proof of it (N29).
     pub collected_at: Option<Timestamp>,
     /// When a person whose address was collected then was first informed (N29).
     pub notice_sent_at: Option<Timestamp>,
 }
 
-/// What follows for one purpose at one moment.
+/// The permission for one purpose at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Permission {
     /// A standing grant, given in the record with this number.
@@ -111,28 +111,28 @@ pub enum Permission {
 /// Whether a person may be asked now (N19).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MayAsk {
-    /// Nothing speaks against it.
+    /// Nothing prevents it.
     Yes,
-    /// The person said no, or nothing, too short a time ago.
+    /// The person refused, or did not answer, too recently.
     NotBefore(Timestamp),
-    /// Every purpose asked about is granted already.
+    /// Every purpose in question is granted already.
     NoNeed,
-    /// The person is never to be tracked (N32).
+    /// The person must never be tracked (N32).
     Never,
 }
 
 impl MayAsk {
-    /// Why not, behind "the person"; nothing where nothing speaks against it.
+    /// Returns the reason if not, to be read after "the person"; `None` if nothing prevents it.
     pub fn reason(self) -> Option<&'static str> {
         match self {
             MayAsk::Yes => None,
-            MayAsk::NotBefore(_) => Some("said no, or nothing, less than half a year ago (N19)"),
-            MayAsk::NoNeed => Some("agreed to all of it already"),
-            MayAsk::Never => Some("is never to be tracked (N32)"),
+            MayAsk::NotBefore(_) => Some("refused, or did not answer, less than six months ago"),
+            MayAsk::NoNeed => Some("has already agreed to all of it"),
+            MayAsk::Never => Some("must never be tracked"),
         }
     }
 
-    /// From when on.
+    /// Returns the earliest time at which the person may be asked.
     pub fn not_before(self) -> Option<Timestamp> {
         match self {
             MayAsk::NotBefore(end) => Some(end),
@@ -141,76 +141,76 @@ impl MayAsk {
     }
 }
 
-/// What became of a change.
+/// The result of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Merge {
-    /// It holds from now on.
+    /// It has taken effect.
     Taken,
-    /// Something newer stands.
+    /// Something newer is known.
     Stale,
-    /// The person withdrew, and this grant is not newer than that or brings no new evidence.
+    /// The person withdrew, and this grant is not later than that or brings no new proof.
     SupersededByWithdrawal,
 }
 
-/// What a change came to.
+/// The effect of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct Merged {
-    /// Whether it holds.
+    /// The result.
     pub answer: Merge,
-    /// Whether it must be recorded: it changes what stands, or what later changes will come to.
+    /// Whether it must be recorded: it affects the standing, or the result of later changes.
     pub is_news: bool,
 }
 
 /// How long nobody asks again after a refusal, in days (N19: six months).
 const DO_NOT_ASK_DAYS: i64 = 183;
 
-/// The most jurisdictions that are kept for one person. Beyond them the one named longest ago becomes
+/// The maximum number of jurisdictions kept for one person. Beyond it the one named longest ago becomes
 /// "unknown", the strictest.
 const MAX_PLACES: usize = 6;
 
-/// The format of an encoded standing; its first byte. Format 1 has no times of N29; format 2 has the last
-/// word of each purpose alone, and no time for `no_track` and the jurisdiction.
+/// The format of an encoded standing; its first byte. Format 1 lacks the times of N29; format 2 has only the
+/// last statement about each purpose, and no time for `no_track` and the jurisdiction.
 const VERSION: u8 = 3;
 
 impl Standing {
-    /// What is known of somebody unknown.
+    /// Returns the standing of an unknown person.
     pub fn unknown() -> Standing {
         Standing::default()
     }
 
-    /// The standing of a purpose.
+    /// Returns the standing of a purpose.
     pub fn of(&self, purpose: Purpose) -> Option<&Stand> {
         self.said.get(&purpose).and_then(Said::stand)
     }
 
-    /// Every purpose that something was said about.
+    /// Lists every purpose that was mentioned.
     pub fn all(&self) -> impl Iterator<Item = (Purpose, &Stand)> {
         self.said.iter().filter_map(|(purpose, said)| Some((*purpose, said.stand()?)))
     }
 
-    /// Whether this person is never to be tracked (N32).
+    /// Returns whether this person must never be tracked (N32).
     pub fn no_track(&self) -> bool {
         self.never.is_some_and(|never| never.is_set)
     }
 
-    /// The journal's number of the record that says never to track this person.
+    /// Returns the journal's number of the record that says so.
     pub fn no_track_record(&self) -> Option<u64> {
         self.never.filter(|never| never.is_set).map(|never| never.record)
     }
 
-    /// The jurisdictions that the records name: none, one, or several of which nobody proved which one holds,
-    /// so that the strictest of their rules do.
+    /// Returns the jurisdictions that the records name: none, one, or several of which none is proven, so
+    /// that the strictest of their rules apply.
     pub fn jurisdictions(&self) -> impl Iterator<Item = &str> {
         self.places.iter().map(|place| place.name.as_str())
     }
 
-    /// The same as one text, with `&` between.
+    /// Returns the same as one text, joined by `&`.
     pub fn jurisdiction(&self) -> Option<String> {
         (!self.places.is_empty()).then(|| self.jurisdictions().collect::<Vec<_>>().join(JOINED))
     }
 
-    /// Whether the person agreed to this purpose and still does at `now`.
+    /// Returns whether the person agreed to this purpose and still does at `now`.
     pub fn allows(&self, purpose: Purpose, now: Timestamp) -> Permission {
         match self.of(purpose) {
             Some(stand)
@@ -224,7 +224,7 @@ impl Standing {
         }
     }
 
-    /// Whether the person may be asked about these purposes at `now` (N19).
+    /// Returns whether the person may be asked about these purposes at `now` (N19).
     pub fn may_ask(&self, purposes: &[Purpose], now: Timestamp) -> MayAsk {
         let is_granted = |purpose: &Purpose| matches!(self.allows(*purpose, now), Permission::Granted(_));
         match self.do_not_ask_before {
@@ -235,7 +235,7 @@ impl Standing {
         }
     }
 
-    /// The time of the newest event that is known of.
+    /// Returns the time of the newest known event.
     pub fn newest_event(&self) -> Option<Timestamp> {
         let said = self.said.values().flat_map(|said| [said.answer, said.silence]).flatten();
         let places = self.places.iter().map(|place| place.event_at);
@@ -243,7 +243,7 @@ impl Standing {
         said.map(|stand| stand.event_at).chain(places).chain(never).max()
     }
 
-    /// The time of the newest event among those that a change is about.
+    /// Returns the time of the newest event among those that a change concerns.
     pub fn newest_event_about(&self, change: &Change) -> Option<Timestamp> {
         let said = change.purposes.iter().filter_map(|purpose| self.said.get(purpose));
         let said = said.flat_map(|said| [said.answer, said.silence]).flatten();
@@ -251,13 +251,13 @@ impl Standing {
         said.map(|stand| stand.event_at).chain(never).max()
     }
 
-    /// Takes in what was said, under the journal's number. `has_evidence` says whether there is evidence for
-    /// it: a grant always has it, or else is none.
+    /// Takes in a change, under the journal's number. `has_evidence` says whether there is proof for it: a
+    /// grant without proof is not a grant.
     pub fn merge(&mut self, change: &Change, record: u64, has_evidence: bool) -> Merged {
         self.take(change, record, if has_evidence { Proof::Given } else { Proof::Missing })
     }
 
-    /// Takes in a record of the journal, as it was taken in when it was written.
+    /// Takes in a record of the journal exactly as when it was written.
     pub fn replay(&mut self, record: &Record, number: u64) {
         let _ = self.take(&record.change, number, record.proof);
     }
@@ -265,7 +265,7 @@ impl Standing {
     fn take(&mut self, change: &Change, record: u64, proof: Proof) -> Merged {
         let was_never = self.no_track();
         let state = match (change.state, proof) {
-            // Nobody can prove it, so it is not a grant (N22).
+            // It cannot be proved, so it is not a grant (N22).
             (State::Granted, Proof::Missing) => State::NeverAsked,
             (state, _) => state,
         };
@@ -277,7 +277,7 @@ impl Standing {
             is_news |= is_new;
             holds |= is_new && self.of(purpose) == Some(&stand);
             is_withdrawn |= before.is_some_and(|before| before.state.is_withdrawal());
-            // To be asked again is no answer: the no stands, and nobody asks again soon.
+            // Being asked again is not an answer: the no stands, and nobody asks again soon.
             let may_ask_again = |before: Stand| proof != Proof::Missing || !before.state.is_withdrawal();
             holds |= is_new && state == State::Asked && before.is_some_and(may_ask_again);
         }
@@ -293,12 +293,11 @@ impl Standing {
         Merged { answer, is_news }
     }
 
-    /// Takes in whether the person is never to be tracked. Only a later event with evidence takes that back.
+    /// Takes in whether the person must never be tracked. Only a later event with proof revokes that.
     fn take_never(&mut self, change: &Change, record: u64, proof: Proof) -> bool {
         let Some(is_set) = change.no_track else { return false };
         let known = self.never;
-        // Of records of early versions nobody knows whether there was evidence: what stood behind them
-        // stands.
+        // Early versions did not note whether there was proof: what followed such records stands.
         let event_at = match (proof, known) {
             (Proof::Missing, _) if !is_set => return false,
             (Proof::Unknown, Some(known)) if is_set => change.event_at.max(known.event_at),
@@ -311,8 +310,7 @@ impl Standing {
         true
     }
 
-    /// Takes in where the person is. A record with evidence puts older ones aside; any other stands beside
-    /// them.
+    /// Takes in where the person is. A record with proof supersedes older ones; any other stands beside them.
     fn take_place(&mut self, change: &Change, proof: Proof) -> bool {
         let Some(name) = change.jurisdiction.as_deref() else { return false };
         let before = (self.places.clone(), self.placed_at);
@@ -320,8 +318,8 @@ impl Standing {
         let (is_proven, event_at) = match proof {
             Proof::Given => (true, change.event_at),
             Proof::Missing => (false, change.event_at),
-            // Of records of early versions nobody knows whether there was evidence: what comes later counts,
-            // and what does not stands beside.
+            // Early versions did not note whether there was proof: later records count, and earlier ones
+            // stand beside them.
             Proof::Unknown => {
                 let event_at = self.placed_at.map_or(change.event_at, |since| since.max(change.event_at));
                 (newest.is_none_or(|newest| newest < change.event_at), event_at)
@@ -355,7 +353,7 @@ impl Standing {
 
     fn take_times(&mut self, change: &Change) -> bool {
         let before = (self.do_not_ask_before, self.collected_at, self.notice_sent_at);
-        // A question without an answer is a refusal in this (N19).
+        // A question without an answer counts as a refusal here (N19).
         let no = match change.state {
             State::Refused | State::Withdrawn | State::Objected => Some(change.event_at),
             State::Asked => Some(change.asked_at.unwrap_or(change.event_at)),
@@ -364,7 +362,8 @@ impl Standing {
         let pause = no.map(|since| since.plus_days(DO_NOT_ASK_DAYS));
         self.do_not_ask_before = change.do_not_ask_before.max(pause).max(self.do_not_ask_before);
         if change.collected_at.is_some() {
-            // The last time counts for collecting, the first for informing. A notice without the other says nothing about N29.
+            // The last time counts for collecting, the first for informing. A notice without the other says
+            // nothing about N29.
             self.collected_at = self.collected_at.max(change.collected_at);
             let notices = self.notice_sent_at.into_iter().chain(change.notice_sent_at);
             self.notice_sent_at = notices.min();
@@ -372,7 +371,7 @@ impl Standing {
         before != (self.do_not_ask_before, self.collected_at, self.notice_sent_at)
     }
 
-    /// The bytes kept in the index.
+    /// Returns the bytes for the index.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = vec![VERSION];
         for moment in [self.do_not_ask_before, self.collected_at, self.notice_sent_at, self.placed_at] {
@@ -405,7 +404,7 @@ impl Standing {
         out
     }
 
-    /// Reads the bytes kept in the index; `None` where they are none.
+    /// Reads the bytes in the index; `None` if they are malformed.
     pub fn decode(bytes: &[u8]) -> Option<Standing> {
         let mut bytes = Bytes(bytes);
         let version = bytes.byte()?;
@@ -448,13 +447,13 @@ impl Standing {
         Some(standing)
     }
 
-    /// What formats 1 and 2 have before the purposes.
+    /// Reads what formats 1 and 2 have before the purposes.
     fn decode_early(version: u8, bytes: &mut Bytes<'_>) -> Option<Standing> {
         let no_track = bytes.byte()? != 0;
         let do_not_ask_before = bytes.time()?;
         let (collected_at, notice_sent_at) =
             if version > 1 { (bytes.time()?, bytes.time()?) } else { (None, None) };
-        // Nobody knows when: anything later with evidence takes it back.
+        // The time is unknown: anything later with proof revokes it.
         let event_at = Timestamp(i64::MIN + 1);
         let name = Some(bytes.text()?).filter(|name| !name.is_empty());
         Some(Standing {
@@ -469,14 +468,14 @@ impl Standing {
     }
 }
 
-/// What stands between the names of several jurisdictions.
+/// Separates the names of several jurisdictions.
 pub const JOINED: &str = " & ";
 
 fn put_time(out: &mut Vec<u8>, moment: Option<Timestamp>) {
     out.extend_from_slice(&moment.map_or(i64::MIN, |moment| moment.0).to_le_bytes());
 }
 
-/// Bytes that are read piece by piece.
+/// A reader for bytes, piece by piece.
 struct Bytes<'a>(&'a [u8]);
 
 impl Bytes<'_> {
@@ -496,7 +495,7 @@ impl Bytes<'_> {
         self.eight().map(u64::from_le_bytes)
     }
 
-    /// A moment, or that there is none.
+    /// Reads an optional moment.
     fn time(&mut self) -> Option<Option<Timestamp>> {
         let millis = i64::from_le_bytes(self.eight()?);
         Some(Some(millis).filter(|millis| *millis != i64::MIN).map(Timestamp))

@@ -1,4 +1,4 @@
-//! Moments, as records keep them.
+//! Moments in time.
 
 use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -11,37 +11,41 @@ use time::format_description::well_known::Rfc3339;
 pub struct Timestamp(pub i64);
 
 impl Timestamp {
-    /// Now, by the system's clock.
+    /// Returns the current time of the system's clock.
     pub fn now() -> Timestamp {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
     }
 
-    /// This moment and so many days.
+    /// Returns this moment plus this many days.
     pub fn plus_days(self, days: i64) -> Timestamp {
         Timestamp(self.0.saturating_add(days.saturating_mul(86_400_000)))
     }
 
-    /// The day in UTC, counted from 1970-01-01.
+    /// Returns the day in UTC, counted from 1970-01-01.
     pub fn day(self) -> i64 {
         self.0.div_euclid(86_400_000)
     }
 
-    /// The first moment of its day, by UTC.
+    /// Returns the first moment of its day, in UTC.
     #[must_use]
     pub fn start_of_day(self) -> Timestamp {
         Timestamp(self.0.saturating_sub(self.0.rem_euclid(86_400_000)))
     }
 
-    /// Reads RFC 3339 (`2026-07-14T08:00:00Z`) or a date alone, which means its first moment in UTC.
+    /// Parses RFC 3339 (`2026-07-14T08:00:00Z`) or a date alone, which means its first moment in UTC.
     ///
     /// # Errors
     ///
     /// What is wrong with it.
     pub fn parse(text: &str) -> Result<Timestamp, String> {
         let whole = if text.len() == 10 { format!("{text}T00:00:00Z") } else { text.to_owned() };
-        let parsed = OffsetDateTime::parse(&whole, &Rfc3339)
-            .map_err(|_| format!("{text:?} is no time, such as 2026-07-14T08:00:00Z or 2026-07-14"))?;
+        let parsed = OffsetDateTime::parse(&whole, &Rfc3339).map_err(|_| {
+            format!(
+                "invalid time {text:?}: use one such as 2026-07-14T08:00:00Z or \
+                                  2026-07-14"
+            )
+        })?;
         let millis = parsed.unix_timestamp_nanos() / 1_000_000;
         i64::try_from(millis).map(Timestamp).map_err(|_| format!("{text:?} is out of range"))
     }

@@ -10,17 +10,15 @@ pub fn fact(language: Language, fact: Fact) -> &'static str {
             ("Adresse einer bekannten Öffnungsmeldung", "adresse d’un signalement d’ouverture connu")
         }
         Fact::RecipientInUrl => ("Adresse des Empfängers in der URL", "adresse du destinataire dans l’URL"),
-        Fact::OpenWord => ("URL spricht von einer Öffnung", "l’URL parle d’une ouverture"),
-        Fact::OpaqueToken => ("undurchsichtiges Zeichen in der URL", "jeton opaque dans l’URL"),
+        Fact::OpenWord => ("URL enthält ein Wort für Öffnung", "l’URL contient un mot d’ouverture"),
+        Fact::OpaqueToken => ("nicht lesbares Token in der URL", "jeton opaque dans l’URL"),
         Fact::Identifier => ("Kennung in der URL", "identifiant dans l’URL"),
-        Fact::KeyedSpacer => ("Platzhalter mit einer Kennung", "espaceur qui porte un identifiant"),
+        Fact::KeyedSpacer => ("Platzhalter mit einer Kennung", "image d’espacement qui porte un identifiant"),
         Fact::KeyedPixel => (
             "unsichtbar und doch mit Parametern abgerufen",
             "invisible et pourtant demandé avec des paramètres",
         ),
-        Fact::SharedToken => {
-            ("trägt das Zeichen eines anderen Trackers", "porte le jeton d’un autre traceur")
-        }
+        Fact::SharedToken => ("trägt das Token eines anderen Trackers", "porte le jeton d’un autre traceur"),
         Fact::Dynamic => ("keine Bilddatei", "pas un fichier image"),
         Fact::Zero => ("ohne Ausdehnung", "taille nulle"),
         Fact::Tiny => ("ein oder zwei Pixel groß", "un ou deux pixels"),
@@ -48,10 +46,10 @@ pub fn fact(language: Language, fact: Fact) -> &'static str {
         Fact::Visible => ("groß genug, um gesehen zu werden", "assez grand pour être vu"),
         Fact::StaticFile => ("einfache Bilddatei", "simple fichier image"),
         Fact::NamedFile => {
-            ("benanntes Bild in einem Ordner mit Zeichen", "image nommée, dans un dossier à jeton")
+            ("benanntes Bild in einem Ordner mit Token", "image nommée, dans un dossier à jeton")
         }
         Fact::PictureService => ("liegt bei einem Bilderdienst", "hébergé par un service d’images"),
-        Fact::SpacerName => ("wie ein Platzhalter benannt", "nommé comme un espaceur"),
+        Fact::SpacerName => ("wie ein Platzhalter benannt", "nommé comme une image d’espacement"),
         Fact::Repeated => ("wiederholt", "répété"),
         Fact::ShownElsewhere => ("anderswo sichtbar gezeigt", "montré ailleurs, visible"),
         Fact::FolderShown => ("ihr Ordner hat sichtbare Bilder", "son dossier sert des images visibles"),

@@ -2,21 +2,23 @@
 
 use super::{Language, Text};
 
-/// What was decided or done.
+/// Describes an outcome.
 pub fn outcome(language: Language, name: &str) -> String {
     let words = match name {
         "keep" => Text("left as it was", "unverändert gelassen", "laissé tel quel"),
-        "strip" => Text("trackers taken out", "Tracker entfernt", "traceurs retirés"),
-        "swap_gated" => Text("gated pixel", "Pixel mit Schranke", "pixel à barrière"),
+        "strip" => Text("trackers removed", "Tracker entfernt", "traceurs retirés"),
+        "swap_gated" => Text("gated pixel", "Pixel mit Einwilligungsprüfung", "pixel soumis au consentement"),
         "swap_shared" => Text("shared pixel", "gemeinsames Pixel", "pixel partagé"),
-        "swap_day" => Text("day pixel", "Tagespixel", "pixel du jour"),
+        "swap_day" => {
+            Text("day pixel", "Pixel für den Tag der letzten Öffnung", "pixel du dernier jour d’ouverture")
+        }
         "nothing" => Text("nothing to do", "nichts zu tun", "rien à faire"),
         other => return other.to_owned(),
     };
     language.say(&words).to_owned()
 }
 
-/// Why something was decided, to stand behind "because".
+/// Describes a rule, to be read after "because".
 pub fn rule(language: Language, name: &str) -> String {
     let words = match name {
         "granted" => Text(
@@ -25,19 +27,19 @@ pub fn rule(language: Language, name: &str) -> String {
             "chaque finalité du message était acceptée",
         ),
         "granted_but_on_grant_is_strip" => Text(
-            "the controller takes trackers out even where the person agreed",
+            "the controller removes trackers even if the person agreed",
             "der Verantwortliche Tracker auch bei Zustimmung entfernen lässt",
             "le responsable fait retirer les traceurs même en cas d’accord",
         ),
         "no_consent" => Text(
-            "a purpose had no consent that stood",
+            "a purpose had no valid consent",
             "für einen Zweck keine gültige Einwilligung vorlag",
             "une finalité n’avait pas de consentement valable",
         ),
-        "refused" => Text("the person said no", "die Person abgelehnt hatte", "la personne avait dit non"),
+        "refused" => Text("the person refused", "die Person abgelehnt hatte", "la personne avait refusé"),
         "no_track" => Text(
-            "the person is never to be tracked",
-            "die Person nie verfolgt werden darf",
+            "the person must never be tracked",
+            "die Person nie getrackt werden darf",
             "la personne ne doit jamais être pistée",
         ),
         "store_unreachable" => Text(
@@ -51,9 +53,9 @@ pub fn rule(language: Language, name: &str) -> String {
             "le message demande le consentement et ne porte donc rien qui l’exige",
         ),
         "no_rules" => Text(
-            "no rules hold where the person is",
+            "no rules apply where the person is",
             "dort, wo die Person ist, keine Regeln gelten",
-            "aucune règle ne vaut là où se trouve la personne",
+            "aucune règle ne s’applique là où se trouve la personne",
         ),
         "purposes_differ" => Text(
             "one pixel cannot serve the purposes together",
@@ -64,7 +66,7 @@ pub fn rule(language: Language, name: &str) -> String {
             Text("an internal error occurred", "ein interner Fehler trat auf", "erreur interne")
         }
         "deliverability" | "auth_security" | "legal_notice" | "aggregate_statistics" | "legacy_informed" => {
-            let words = Text("the exemption holds:", "die Ausnahme gilt:", "l’exemption vaut :");
+            let words = Text("the exemption applies:", "die Ausnahme gilt:", "l’exemption s’applique :");
             return format!("{} {name}", language.say(&words));
         }
         other => return other.to_owned(),
@@ -72,7 +74,7 @@ pub fn rule(language: Language, name: &str) -> String {
     language.say(&words).to_owned()
 }
 
-/// What a person said.
+/// Describes a state of consent.
 pub fn state(language: Language, name: &str) -> String {
     let words = match name {
         "never_asked" => Text("never asked", "nie gefragt", "jamais demandé"),
@@ -86,7 +88,7 @@ pub fn state(language: Language, name: &str) -> String {
     language.say(&words).to_owned()
 }
 
-/// What opens are used for.
+/// Describes a purpose.
 pub fn purpose(language: Language, name: &str) -> String {
     let words = match name {
         "campaign_performance" => {
@@ -108,7 +110,7 @@ pub fn purpose(language: Language, name: &str) -> String {
     language.say(&words).to_owned()
 }
 
-/// What became of a message.
+/// Describes the result of a delivery.
 pub fn result(language: Language, name: &str) -> String {
     let words = match name {
         "accepted" => Text(
@@ -116,7 +118,7 @@ pub fn result(language: Language, name: &str) -> String {
             "vom nächsten Server angenommen",
             "accepté par le serveur suivant",
         ),
-        "deferred" => Text("put off for later", "auf später verschoben", "remis à plus tard"),
+        "deferred" => Text("deferred", "zurückgestellt", "différé"),
         "rejected" => Text("rejected", "abgewiesen", "rejeté"),
         other => return other.to_owned(),
     };

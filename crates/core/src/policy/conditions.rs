@@ -1,16 +1,16 @@
-//! What tells whose mail a message is, and of which kind.
+//! Conditions that decide whose mail a message is, and of which kind.
 //!
-//! Promised: what is ambiguous fits nothing. Two From domains, two List-Id fields or two values of a control field name no mailstream, so that
-//! a message cannot choose a laxer one by saying two things.
+//! Promised: anything ambiguous matches nothing. Two From domains, two List-Id fields or two values of a
+//! control field name no mailstream, so that a message cannot choose a laxer one by saying two things.
 
 use std::ops::Range;
 
 use crate::message::header::fields;
 
-/// What mail must be like. A condition that is not set holds for all mail; of a list, one entry is enough.
+/// Conditions on mail. A condition that is not set matches all mail; of a list, one entry is enough.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Conditions {
-    /// The listener it came through.
+    /// The listener through which it came.
     pub listener: Vec<String>,
     /// The login of the client, or the name in its verified certificate.
     pub login: Vec<String>,
@@ -20,13 +20,13 @@ pub struct Conditions {
     pub sender_domain: Vec<String>,
     /// The domain of the From field, as [`domain`] writes it.
     pub from_domain: Vec<String>,
-    /// What stands in the angle brackets of List-Id (RFC 2919), in lower case.
+    /// The contents of the angle brackets of List-Id (RFC 2919), in lower case.
     pub list_id: Vec<String>,
     /// A control field with its value.
     pub header: Vec<Control>,
 }
 
-/// A header field that only says of which kind a message is. It is removed before relaying.
+/// A header field that only says which kind of mail a message is. It is removed before relaying.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Control {
     /// The field's name.
@@ -35,7 +35,7 @@ pub struct Control {
     pub value: String,
 }
 
-/// What the connection and the envelope say of a message.
+/// What the connection and the envelope say about a message.
 #[derive(Clone, Copy, Debug)]
 pub struct Origin<'a> {
     /// The listener.
@@ -46,17 +46,17 @@ pub struct Origin<'a> {
     pub sender: &'a str,
 }
 
-/// What the header says of a message.
+/// What the header says about a message.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Marks {
     from_domain: Option<String>,
     list_id: Option<String>,
     controls: Vec<Control>,
-    /// Where control fields stand, whatever they say: they are not relayed.
+    /// The positions of control fields, whatever they say: they are not relayed.
     pub cuts: Vec<Range<usize>>,
 }
 
-/// Which fields of the header any condition asks for.
+/// The header fields that any condition needs.
 #[derive(Clone, Debug, Default)]
 pub struct Asked {
     from_domain: bool,
@@ -66,7 +66,7 @@ pub struct Asked {
 }
 
 impl Conditions {
-    /// Whether mail is like that.
+    /// Returns whether mail matches.
     pub fn fit(&self, origin: &Origin<'_>, marks: &Marks) -> bool {
         let one_of = |wanted: &[String], actual: Option<&str>| {
             wanted.is_empty() || actual.is_some_and(|actual| wanted.iter().any(|wanted| wanted == actual))
@@ -82,12 +82,13 @@ impl Conditions {
             && (self.header.is_empty() || self.header.iter().any(|wanted| marks.has(wanted)))
     }
 
-    /// Whether there is a listener or a login among them, which no client chooses.
+    /// Returns whether there is a listener or login condition, which no client can choose.
     pub fn can_tie(&self) -> bool {
         !(self.listener.is_empty() && self.login.is_empty())
     }
 
-    /// Whether they tie a client: the listener and the login are those wanted, whatever its mail says.
+    /// Returns whether they tie a client: the listener and the login are those required, whatever its mail
+    /// says.
     pub fn tie(&self, origin: &Origin<'_>) -> bool {
         let connection = Conditions {
             listener: self.listener.clone(),
@@ -97,7 +98,7 @@ impl Conditions {
         self.can_tie() && connection.fit(origin, &Marks::default())
     }
 
-    /// Whether they name a domain, or one above or below it.
+    /// Returns whether they name a domain, its parent or a subdomain.
     pub fn name_domain(&self, wanted: &str) -> bool {
         let is_below = |one: &str, other: &str| {
             one.strip_suffix(other).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
@@ -108,19 +109,20 @@ impl Conditions {
         named.any(|name| is_below(&name, wanted) || is_below(wanted, &name))
     }
 
-    /// Whether all mail is like that.
+    /// Returns whether all mail matches.
     pub fn fit_all(&self) -> bool {
         *self == Conditions::default()
     }
 
-    /// Whether they name one kind of mail, and not all that a listener, login or domain sends (N10).
+    /// Returns whether they identify one kind of mail, rather than all that a listener, login or domain sends
+    /// (N10).
     pub fn name_a_template(&self) -> bool {
         !(self.sender.is_empty() && self.list_id.is_empty() && self.header.is_empty())
     }
 }
 
 impl Asked {
-    /// What these conditions ask for, too.
+    /// Adds the fields that these conditions need.
     pub fn add(&mut self, conditions: &Conditions) {
         self.from_domain |= !conditions.from_domain.is_empty();
         self.list_id |= !conditions.list_id.is_empty();
@@ -131,7 +133,7 @@ impl Asked {
         }
     }
 
-    /// Reads it from a header. Where nothing is asked for, the header is not looked at.
+    /// Reads it from a header. If nothing is needed, the header is not read.
     pub fn read(&self, message: &[u8]) -> Marks {
         let mut marks = Marks::default();
         if !self.from_domain && !self.list_id && self.controls.is_empty() {
@@ -155,7 +157,7 @@ impl Asked {
 }
 
 impl Marks {
-    /// Whether the field is there with this value, and with no other.
+    /// Returns whether the field occurs with this value, and with no other.
     fn has(&self, wanted: &Control) -> bool {
         let mut same =
             self.controls.iter().filter(|control| control.name.eq_ignore_ascii_case(&wanted.name)).peekable();
@@ -163,37 +165,38 @@ impl Marks {
     }
 }
 
-/// The domain in From; `None` where there is none, or more than one.
+/// Returns the domain in From; `None` if there is none, or more than one.
 pub fn from_domain(message: &[u8]) -> Option<String> {
     let all = fields(message, 0).filter(|field| field.is(message, "From"));
     only(all.flat_map(|field| domains(&text(field.value(message)))).collect())
 }
 
-/// The value that all of them are.
+/// Returns the value that all of them have.
 fn only(values: Vec<String>) -> Option<String> {
     let mut values = values.into_iter();
     let first = values.next()?;
     values.all(|value| value == first).then_some(first)
 }
 
-/// The value of a field on one line.
+/// Unfolds the value of a field.
 fn text(value: &[u8]) -> String {
     String::from_utf8_lossy(value).replace(['\r', '\n'], "")
 }
 
-/// What stands in the last angle brackets, or all of it.
+/// Returns the contents of the last angle brackets, or everything.
 fn list_id(value: &str) -> String {
     let inner = value.rsplit_once('<').map_or(value, |(_, rest)| rest);
     inner.split('>').next().unwrap_or_default().trim().to_lowercase()
 }
 
-/// A domain as conditions compare it: ASCII (IDNA), in lower case, without a dot at the end.
+/// Normalises a domain for comparison: ASCII (IDNA), lower case, no trailing dot.
 pub fn domain(text: &str) -> String {
     let text = text.trim().trim_end_matches('.');
     idna::domain_to_ascii(text).unwrap_or_else(|_| text.to_lowercase())
 }
 
-/// The domains of all addresses in a field. Quoted strings and comments are names and remarks, whatever stands in them.
+/// Returns the domains of all addresses in a field. Quoted strings and comments are names and remarks,
+/// whatever they contain.
 fn domains(value: &str) -> Vec<String> {
     let (mut bare, mut quoted, mut depth, mut escaped) = (String::new(), false, 0_u32, false);
     for character in value.chars() {
@@ -220,7 +223,8 @@ mod tests {
         vec![one.to_owned()]
     }
 
-    /// Whether a message with this header, from news@shop.example by the login "app" through "inside", is like that.
+    /// Whether a message with this header, from news@shop.example by the login "app" through "inside", is
+    /// like that.
     fn check(conditions: &Conditions, header: &str) -> bool {
         let mut asked = Asked::default();
         asked.add(conditions);

@@ -1,4 +1,5 @@
-//! Uses of an open that may need no consent. Each leads to an outcome that cannot do more than the exemption covers.
+//! Uses of an open that may need no consent. Each leads to an outcome that cannot do more than the exemption
+//! covers.
 
 use super::{Outcome, Purpose};
 
@@ -14,12 +15,13 @@ pub enum Exemption {
     LegalNotice = 4,
     /// Counts through one address for everybody (N14).
     AggregateStatistics = 8,
-    /// Addresses collected before the recommendation, whose people were informed in time and did not object (N29).
+    /// Addresses collected before the recommendation, whose people were informed in time and did not object
+    /// (N29).
     LegacyInformed = 16,
 }
 
 impl Exemption {
-    /// Every exemption.
+    /// All exemptions.
     pub const ALL: [Exemption; 5] = [
         Exemption::Deliverability,
         Exemption::AuthSecurity,
@@ -28,7 +30,7 @@ impl Exemption {
         Exemption::LegacyInformed,
     ];
 
-    /// The name used in the configuration, logs and reports.
+    /// Returns the name used in the configuration, logs and reports.
     pub const fn name(self) -> &'static str {
         match self {
             Exemption::Deliverability => "deliverability",
@@ -39,7 +41,7 @@ impl Exemption {
         }
     }
 
-    /// The name of the flag of a jurisdiction that allows it.
+    /// Returns the name of the jurisdiction's flag that allows it.
     pub const fn flag(self) -> &'static str {
         match self {
             Exemption::Deliverability => "last_open_day",
@@ -50,7 +52,7 @@ impl Exemption {
         }
     }
 
-    /// What it leads to, and nothing that does more.
+    /// Returns the outcome it leads to, which does nothing more than it covers.
     pub const fn outcome(self) -> Outcome {
         match self {
             Exemption::Deliverability => Outcome::SwapDay,
@@ -60,8 +62,8 @@ impl Exemption {
         }
     }
 
-    /// Whether it can stand in for consent to this purpose. The transition of N29 stands in for every purpose that needs consent; each of the
-    /// others for its own.
+    /// Returns whether it can replace consent to this purpose. The transition of N29 covers every purpose
+    /// that needs consent; each of the others covers its own.
     pub fn covers(self, purpose: Purpose) -> bool {
         match self {
             Exemption::Deliverability => purpose == Purpose::Deliverability,
@@ -72,7 +74,8 @@ impl Exemption {
         }
     }
 
-    /// Whether it holds for one kind of mail alone, never for all that a domain or login sends (N10, N13).
+    /// Returns whether it applies only to one kind of mail, never to all that a domain or login sends (N10,
+    /// N13).
     pub const fn needs_template(self) -> bool {
         matches!(self, Exemption::AuthSecurity | Exemption::LegalNotice)
     }
@@ -88,18 +91,18 @@ impl Exemptions {
     /// All of them.
     pub const ALL: Exemptions = Exemptions(31);
 
-    /// This set and one more.
+    /// Returns this set with one more.
     #[must_use]
     pub const fn with(self, exemption: Exemption) -> Exemptions {
         Exemptions(self.0 | exemption as u8)
     }
 
-    /// Whether it is in the set.
+    /// Returns whether it is in the set.
     pub const fn has(self, exemption: Exemption) -> bool {
         self.0 & exemption as u8 != 0
     }
 
-    /// What is in both.
+    /// Returns the intersection.
     #[must_use]
     pub const fn common(self, other: Exemptions) -> Exemptions {
         Exemptions(self.0 & other.0)

@@ -1,7 +1,8 @@
-//! Which rules hold where, and from when on.
+//! Jurisdictions: which rules apply where, and since when.
 //!
-//! Promised: the rules of a moment are those of the newest version in force at that moment; what is not known has the strictest of the
-//! enabled ones; a recipient's domain only ever makes rules stricter (N5).
+//! Promised: the rules of a moment are those of the newest version in force at that moment; unknown
+//! jurisdictions have the strictest of the enabled ones; a recipient's domain only ever makes rules stricter
+//! (N5).
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -9,28 +10,28 @@ use std::sync::Arc;
 use super::exemption::{Exemption, Exemptions};
 use crate::consent::{Standing, Timestamp};
 
-/// The jurisdiction of which nothing is known: the strictest of those enabled.
+/// The jurisdiction for unknown locations: the strictest of those enabled.
 pub const UNKNOWN: &str = "unknown";
 /// The jurisdiction without rules. It comes from a record or an explicit declaration, never from a guess.
 pub const NONE: &str = "none";
 
-/// Whether something needs consent. The stricter one is the greater one.
+/// Whether something needs consent. The stricter value is the greater one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Need {
-    /// Nobody asks.
+    /// No consent is needed.
     Free,
     /// Only a standing grant allows it.
     Consent,
 }
 
-/// What a jurisdiction says.
+/// The rules of a jurisdiction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Flags {
-    /// Reading opens.
+    /// Whether reading opens needs consent.
     pub opens: Need,
-    /// Reading who followed a link (N3).
+    /// Whether reading who followed a link needs consent (N3).
     pub links: Need,
-    /// The exemptions it knows.
+    /// The exemptions it grants.
     pub exempt: Exemptions,
 }
 
@@ -41,8 +42,8 @@ impl Flags {
     /// Nothing needs consent.
     pub const FREE: Flags = Flags { opens: Need::Free, links: Need::Free, exempt: Exemptions::ALL };
 
-    /// What satisfies both: consent where one of them wants it, an exemption where both know it. Commutative, associative, and at least as
-    /// strict as either.
+    /// Combines two sets of rules: consent if one of them requires it, an exemption if both grant it.
+    /// Commutative, associative, and at least as strict as either.
     #[must_use]
     pub fn join(self, other: Flags) -> Flags {
         Flags {
@@ -53,36 +54,37 @@ impl Flags {
     }
 }
 
-/// Who wrote a version.
+/// The author of a version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Author {
-    /// It comes with the program.
+    /// It is built in.
     Shipped,
-    /// It stands in the operator's configuration.
+    /// It is in the operator's configuration.
     Operator,
 }
 
-/// One dated version of a jurisdiction's rules.
+/// A dated version of a jurisdiction's rules.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Version {
     /// The jurisdiction.
     pub name: String,
-    /// From when on it holds.
+    /// When it takes effect.
     pub effective_from: Timestamp,
     /// When somebody last compared it with its source: a date.
     pub checked_on: String,
-    /// Where it comes from.
+    /// The source.
     pub source: String,
-    /// What it says.
+    /// The rules.
     pub flags: Flags,
-    /// Top-level domains whose recipients are taken to be there.
+    /// Top-level domains whose recipients are assumed to be there.
     pub country_domains: Vec<String>,
-    /// Who wrote it.
+    /// The author.
     pub author: Author,
 }
 
 impl Version {
-    /// The name that decisions record, such as `fr/2026-07-14`; `+own` behind it marks an operator's.
+    /// Returns the name that decisions record, such as `fr/2026-07-14`; a trailing `+own` marks an
+    /// operator's.
     pub fn label(&self) -> String {
         let mark = match self.author {
             Author::Shipped => "",
@@ -92,27 +94,27 @@ impl Version {
     }
 }
 
-/// A moment as a date, with the time of day where it is not midnight.
+/// Formats a moment as a date, with the time of day unless it is midnight.
 fn date(moment: Timestamp) -> String {
     let text = moment.to_string();
     text.strip_suffix("T00:00:00Z").map(str::to_owned).unwrap_or(text)
 }
 
-/// The rules that hold for somebody at one moment.
+/// The rules that apply to a person at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rules {
-    /// Which version of which jurisdiction.
+    /// The version and its jurisdiction.
     pub version: Arc<str>,
-    /// What it says.
+    /// The rules.
     pub flags: Flags,
 }
 
-/// Every jurisdiction with its versions.
+/// All jurisdictions with their versions.
 #[derive(Clone, Debug)]
 pub struct Jurisdictions {
     versions: Vec<Version>,
     enabled: Vec<String>,
-    /// Sorted by time; each holds until the next one begins.
+    /// Sorted by time; each applies until the next one begins.
     epochs: Vec<Epoch>,
     /// Top-level domains in lower case.
     country_domains: Vec<(String, String)>,
@@ -128,8 +130,8 @@ struct Epoch {
 }
 
 impl Jurisdictions {
-    /// From versions, the later ones in the list taking the place of earlier ones with the same name and date. `enabled` names those of which
-    /// `unknown` is the strictest.
+    /// Creates them from versions; later ones in the list replace earlier ones with the same name and date.
+    /// `enabled` lists those of which `unknown` is the strictest.
     pub fn new(versions: Vec<Version>, enabled: Vec<String>) -> Jurisdictions {
         let mut held: Vec<Version> = Vec::new();
         for version in versions {
@@ -153,22 +155,22 @@ impl Jurisdictions {
         Jurisdictions { versions: held, enabled, epochs, country_domains }
     }
 
-    /// Every version, the oldest first.
+    /// Returns every version, oldest first.
     pub fn versions(&self) -> &[Version] {
         &self.versions
     }
 
-    /// Those of which `unknown` is the strictest.
+    /// Returns those of which `unknown` is the strictest.
     pub fn enabled(&self) -> &[String] {
         &self.enabled
     }
 
-    /// Whether rules of this name are known, `unknown` itself included.
+    /// Returns whether rules with this name are known, including `unknown` itself.
     pub fn knows(&self, name: &str) -> bool {
         name == UNKNOWN || self.versions.iter().any(|version| version.name == name)
     }
 
-    /// The rules of a moment.
+    /// Returns the rules of a moment.
     pub fn at(&self, now: Timestamp) -> InForce<'_> {
         let behind = self.epochs.partition_point(|epoch| epoch.from <= now);
         InForce { all: self, epoch: behind.checked_sub(1).and_then(|index| self.epochs.get(index)) }
@@ -180,7 +182,7 @@ impl Epoch {
         let mut rules: Vec<(String, Rules)> = Vec::new();
         let mut newest: Option<&Version> = None;
         let mut strictest: Option<Flags> = None;
-        // Sorted by time, so what comes later takes the place of what came before.
+        // Sorted by time, so later versions replace earlier ones.
         for version in versions.iter().filter(|other| other.effective_from <= from) {
             rules.retain(|(name, _)| *name != version.name);
             let rules_of_it = Rules { version: version.label().into(), flags: version.flags };
@@ -209,7 +211,8 @@ pub struct InForce<'a> {
 }
 
 impl<'a> InForce<'a> {
-    /// The rules of a jurisdiction; those of `unknown` where it is not known or has no version in force yet.
+    /// Returns the rules of a jurisdiction; those of `unknown` if it is not known or has no version in force
+    /// yet.
     pub fn named(&self, name: &str) -> Cow<'a, Rules> {
         let Some(epoch) = self.epoch else {
             return Cow::Owned(Rules {
@@ -221,9 +224,9 @@ impl<'a> InForce<'a> {
         Cow::Borrowed(found.unwrap_or(&epoch.unknown))
     }
 
-    /// The rules for one recipient: those that their records name (the strictest where they name several),
-    /// else those that were declared, made stricter by what their domain hints at. A domain says nothing
-    /// against a record (N5).
+    /// Returns the rules for one recipient: those that their records name (the strictest of several), else
+    /// those declared, made stricter by what their domain suggests. A record takes precedence over the domain
+    /// (N5).
     pub fn applying(&self, standing: Option<&Standing>, declared: &str, address: &str) -> Cow<'a, Rules> {
         if let Some(recorded) = standing.and_then(|said| self.strictest(said.jurisdictions())) {
             return recorded;
@@ -238,7 +241,7 @@ impl<'a> InForce<'a> {
         Cow::Owned(Rules { version: format!("{}&{}", rules.version, hinted.version).into(), flags })
     }
 
-    /// What satisfies the rules of each of these jurisdictions; `None` where there is none of them.
+    /// Returns the combined rules of these jurisdictions; `None` if there are none.
     fn strictest<'b>(&self, names: impl Iterator<Item = &'b str>) -> Option<Cow<'a, Rules>> {
         let all = names.map(|name| self.named(name));
         all.reduce(|one, other| {
@@ -254,14 +257,14 @@ impl<'a> InForce<'a> {
         })
     }
 
-    /// The jurisdiction that the domain of an address hints at.
+    /// Returns the jurisdiction that the domain of an address suggests.
     pub fn hint(&self, address: &str) -> Option<&'a str> {
         let (_, top) = address.trim_end_matches('.').rsplit_once('.')?;
         let found = self.all.country_domains.iter().find(|(domain, _)| domain.eq_ignore_ascii_case(top));
         found.map(|(_, name)| name.as_str())
     }
 
-    /// Whether a declared jurisdiction allows an exemption.
+    /// Returns whether a declared jurisdiction grants an exemption.
     pub fn allows(&self, name: &str, exemption: Exemption) -> bool {
         self.named(name).flags.exempt.has(exemption)
     }

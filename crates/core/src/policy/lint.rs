@@ -1,4 +1,4 @@
-//! What was declared and will not do what its author hopes, or deserves a second thought.
+//! Warnings about declarations that have no effect, or deserve a second thought.
 
 use super::{
     Chosen, Exemption, Footer, Jurisdictions, MailKind, Mailstream, OnGrant, Purpose, Requested, Rulebook,
@@ -7,7 +7,7 @@ use super::{
 use crate::consent::Timestamp;
 use crate::rewrite::Personal;
 
-/// The warnings about a rulebook at a moment, one sentence each. Empty where there is nothing to say.
+/// Lists the warnings about a rulebook at a moment, one sentence each.
 pub fn lint(rulebook: &Rulebook, now: Timestamp) -> Vec<String> {
     let mut found = Vec::new();
     let mut controllers: Vec<&str> = Vec::new();
@@ -40,16 +40,16 @@ pub fn lint(rulebook: &Rulebook, now: Timestamp) -> Vec<String> {
 fn controller(chosen: Chosen<'_>) -> Vec<String> {
     let controller = chosen.controller;
     let on_grant = match (controller.on_grant, &controller.public_url) {
-        (OnGrant::Keep, _) => Some("on_grant is \"keep\": a withdrawal cannot reach delivered mail (N25)"),
+        (OnGrant::Keep, _) => Some("on_grant is \"keep\": a withdrawal cannot reach delivered mail"),
         (OnGrant::Gate, None) => Some(
-            "on_grant is \"gate\" and there is no public_url: trackers are taken out of the copies of those who agreed, too. Set public_url \
-             and [public], or on_grant = \"keep\", which leaves them in place",
+            "on_grant is \"gate\" but there is no public_url: trackers are removed even from copies for \
+             people who agreed. Set public_url and [public], or on_grant = \"keep\", which leaves them in \
+             place",
         ),
         (OnGrant::Gate, Some(_)) | (OnGrant::Strip, _) => None,
     };
-    let no_link = (controller.on_grant == OnGrant::Keep && controller.public_url.is_none()).then_some(
-        "there is no public_url, so mail that tracks carries no link by which consent can be withdrawn (N24)",
-    );
+    let no_link = (controller.on_grant == OnGrant::Keep && controller.public_url.is_none())
+        .then_some("there is no public_url, so mail that tracks has no link for withdrawing consent");
     on_grant
         .into_iter()
         .chain(no_link)
@@ -57,30 +57,34 @@ fn controller(chosen: Chosen<'_>) -> Vec<String> {
         .collect()
 }
 
-/// Whether any copy may keep a pixel or get one of ours.
+/// Returns whether any copy may keep a pixel or get one of ours.
 fn may_track(chosen: Chosen<'_>) -> bool {
     let mailstream = chosen.mailstream;
     mailstream.kind == MailKind::Ordinary
         && (chosen.controller.on_grant != OnGrant::Strip || mailstream.exemption.is_some())
 }
 
-/// N20: people are told, also about pixels that need no consent.
+/// N20: people are informed, even about pixels that need no consent.
 fn notice(chosen: Chosen<'_>) -> Option<String> {
     let mailstream = chosen.mailstream;
     let has = mailstream.notice_url.is_some() || chosen.controller.notice_url.is_some();
     (!has && !mailstream.is_unmatched() && may_track(chosen)).then(|| {
-        "it may keep pixels and has no notice_url, where readers are told of them (N20); set it here or on the controller".to_owned()
+        "it may keep pixels and has no notice_url, where readers are informed about them; set it here or on \
+         the controller"
+            .to_owned()
     })
 }
 
-/// N24: mail that tracks needs a link, and this setting leaves it to the author alone.
+/// N24: mail that tracks needs a link, and this setting leaves it entirely to the author.
 fn link(chosen: Chosen<'_>) -> Option<String> {
     let mailstream = chosen.mailstream;
     let needs_mark = mailstream.footer == Footer::MarkerOnly
         && may_track(chosen)
         && chosen.controller.public_url.is_some();
     needs_mark.then(|| {
-        "footer is \"marker_only\": a message whose author left no {{pixelward.preferences}} is stripped for those who agreed, too".to_owned()
+        "footer is \"marker_only\": a message whose author left no {{pixelward.preferences}} marker is \
+         stripped even for people who agreed"
+            .to_owned()
     })
 }
 
@@ -88,15 +92,16 @@ fn known(chosen: Chosen<'_>, jurisdictions: &Jurisdictions, now: Timestamp) -> O
     let mailstream = chosen.mailstream;
     let declared = mailstream.declared();
     if declared == jurisdiction::UNKNOWN {
-        // For mail that fits no mailstream nothing else can be said.
+        // Nothing else can be said about mail that matches no mailstream.
         return (!mailstream.is_unmatched()).then(|| {
-            "no jurisdiction is declared: the strictest enabled rules count where no record says otherwise".to_owned()
+            "no jurisdiction is declared: the strictest enabled rules apply unless a record says otherwise"
+                .to_owned()
         });
     }
     let rules = jurisdictions.at(now).named(declared);
     (!rules.version.starts_with(&format!("{declared}/"))).then(|| {
         format!(
-            "no version of the jurisdiction {declared:?} is in force: the rules of {} count",
+            "no version of the jurisdiction {declared:?} is in force: the rules of {} apply",
             rules.version
         )
     })
@@ -108,25 +113,27 @@ fn differing(mailstream: &Mailstream) -> Option<String> {
     let covered = mailstream.purposes.iter().filter(|purpose| exemption.covers(**purpose)).count();
     (covered > 0 && covered < mailstream.purposes.len()).then(|| {
         format!(
-            "its exemption {} covers only some of its purposes: a pixel that serves others too needs a grant of all of them (N9, N11)",
+            "its exemption {} covers only some of its purposes: a pixel that also serves others needs a \
+             grant for all of them",
             exemption.name()
         )
     })
 }
 
 fn request(mailstream: &Mailstream) -> Option<String> {
-    (mailstream.kind == MailKind::ConsentRequest && mailstream.exemption.is_some()).then(|| {
-        "it asks for consent, so it is always stripped, and its exemption has no effect (N17)".to_owned()
-    })
+    (mailstream.kind == MailKind::ConsentRequest && mailstream.exemption.is_some())
+        .then(|| "it asks for consent, so it is always stripped, and its exemption has no effect".to_owned())
 }
 
 fn pictures(mailstream: &Mailstream) -> Option<String> {
     (mailstream.treatment.personal == Personal::Keep).then(|| {
-        "identifying_images is \"keep\": pictures that tell readers apart stay in mail to people who did not agree (N2)".to_owned()
+        "identifying_images is \"keep\": images that identify the reader stay in mail to people who did not \
+         agree"
+            .to_owned()
     })
 }
 
-/// Conditions of an exemption that are not declared.
+/// Declared conditions that an exemption lacks.
 fn missing(
     mailstream: &Mailstream,
     exemption: Exemption,
@@ -141,40 +148,44 @@ fn missing(
             .filter(|purpose| exemption.covers(**purpose))
             .map(|purpose| purpose.name())
             .collect();
-        found.push(format!("exemption {name} has no effect: purposes names none of {}", wanted.join(", ")));
+        found
+            .push(format!("exemption {name} has no effect: purposes contains none of {}", wanted.join(", ")));
     }
     if exemption == Exemption::Deliverability && mailstream.requested != Requested::Requested {
         found.push(format!(
-            "exemption {name} has no effect: it is for mail that people asked for, so requested = \"requested\" must be declared (N11)"
+            "exemption {name} has no effect: it is for mail that people asked for, so it needs requested = \
+             \"requested\""
         ));
     }
     if exemption.needs_template() && !mailstream.conditions.name_a_template() {
         found.push(format!(
-            "exemption {name} has no effect: it is for one template, so sender, list_id or header must be a condition (N10, N13)"
+            "exemption {name} has no effect: it is for one template, so it needs a sender, list_id or header \
+             condition"
         ));
     }
     let declared = mailstream.declared();
     let in_force = jurisdictions.at(now);
     if !in_force.allows(declared, exemption) {
         found.push(format!(
-            "exemption {name} has no effect where no record says otherwise: the rules of {} do not know it",
+            "exemption {name} has no effect unless a record says otherwise: the rules of {} do not grant it",
             in_force.named(declared).version
         ));
     }
     if exemption == Exemption::LegacyInformed {
         found.push(format!(
-            "exemption {name} rests on one reading of the transition, and another one ends it on 2026-07-14 (N29); keep the evidence of each notice"
+            "exemption {name} relies on one reading of the transition; another one ends it on 2026-07-14. \
+             Keep proof of each notice"
         ));
     }
     found
 }
 
-/// Own versions that nothing uses yet, or that come into force.
+/// Operator's versions that nothing uses yet, or that will take effect.
 fn versions(jurisdictions: &Jurisdictions, now: Timestamp) -> Vec<String> {
     let later = jurisdictions.versions().iter().filter(|version| version.effective_from > now);
     later
         .map(|version| {
-            format!("jurisdiction {}: comes into force on {}", version.label(), version.effective_from)
+            format!("jurisdiction {}: takes effect on {}", version.label(), version.effective_from)
         })
         .collect()
 }

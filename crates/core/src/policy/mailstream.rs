@@ -14,65 +14,67 @@ use crate::tracker::{Extent, Links};
 pub enum Mode {
     /// Trackers are stripped.
     Enforce,
-    /// What would be done is only logged; mail is relayed untouched, and its content is never a reason to reject it.
+    /// What would be done is only logged; mail is relayed untouched, and its content is never a reason to
+    /// reject it.
     Observe,
 }
 
 /// What a standing grant of every purpose leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnGrant {
-    /// Trackers lead to an address of ours that asks for the consent of each moment (N25).
+    /// Trackers are replaced by an address of ours that checks consent at each moment (N25).
     Gate,
-    /// Trackers stay. A withdrawal cannot reach mail that was delivered.
+    /// Trackers stay. A withdrawal cannot reach delivered mail.
     Keep,
-    /// Trackers go all the same.
+    /// Trackers are removed anyway.
     Strip,
 }
 
 /// The organisation on whose behalf mail is sent (N4).
 #[derive(Clone, Debug)]
 pub struct Controller {
-    /// Its name, as the consent store has it.
+    /// The name, as in the consent store.
     pub name: consent::Controller,
     /// The same, for the log and metrics.
     pub label: Arc<str>,
-    /// Which mail is its.
+    /// The conditions on its mail.
     pub conditions: Conditions,
     /// What a grant leads to.
     pub on_grant: OnGrant,
-    /// Where readers find what is done with their opens (N20).
+    /// The page that informs readers about their opens (N20).
     pub notice_url: Option<String>,
-    /// The language of its mail where a message names none, by its two letters (ISO 639-1).
+    /// The language of its mail if a message declares none, by its two letters (ISO 639-1).
     pub language: String,
-    /// The file with what is put into its mail around a link to the preference page.
+    /// The file with the text around the link to the preference page.
     pub footer_file: Option<PathBuf>,
-    /// What the addresses of its pages and pixels of ours begin with, without a slash at the end; `None` where it has none.
+    /// The base URL of its pages and pixels, without a trailing slash; `None` if it has none.
     pub public_url: Option<String>,
     /// The jurisdiction of its mailstreams that declare none.
     pub jurisdiction: Option<String>,
-    /// After how many days without news people are erased who agreed to nothing; never where that is 0.
+    /// After how many days without news people who agreed to nothing are erased; 0 for never.
     pub retention_days: u16,
-    /// After how many days evidence about its mail goes, where that is earlier than for others.
+    /// After how many days audit records about its mail are deleted, if earlier than others.
     pub evidence_days: Option<u16>,
-    /// For how many days the day of a person's last open is kept (N11), and the counts of a campaign that nobody opens.
+    /// For how many days the day of a person's last open is kept (N11), as are the counts of a campaign that
+    /// nobody opens.
     pub day_retention_days: u16,
-    /// What its preference page says of it.
+    /// The contents of its preference page.
     pub page: Page,
 }
 
-/// On what the sending of mail rests.
+/// The basis on which mail is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Requested {
     /// The person asked for it: a service they use, or mail they consented to.
     Requested,
     /// Sent to customers who may object.
     SoftOptIn,
-    /// Neither, or nobody said.
+    /// Neither, or not stated.
     Neither,
 }
 
 impl Requested {
-    /// The name used in the configuration.
+    /// Returns the name used in the configuration.
     pub const fn name(self) -> &'static str {
         match self {
             Requested::Requested => "requested",
@@ -82,77 +84,80 @@ impl Requested {
     }
 }
 
-/// What a mailstream is for.
+/// The use of a mailstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MailKind {
     /// Any mail.
     Ordinary,
-    /// It asks for consent to tracking, so it carries none (N17).
+    /// Mail that asks for consent to tracking, so it does not track (N17).
     ConsentRequest,
 }
 
-/// Which copies get a link to the preference page (N20, N24), where their author left no place for it. Where there is such a place, it is always filled.
+/// Which copies get a link to the preference page (N20, N24) if their author left no marker for it. A marker
+/// is always replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Footer {
-    /// Those that leave with a tracker, or with a pixel of ours in its place.
+    /// Those that leave with a tracker, or with one of our pixels.
     WhenTracked,
     /// All of them.
     Always,
-    /// None: a copy without a place for the link leaves without trackers.
+    /// None: a copy without a marker leaves without trackers.
     MarkerOnly,
 }
 
 /// How a copy is treated whose reader did not agree, and receipts in every copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Treatment {
-    /// How much is taken out.
+    /// How much is removed.
     pub extent: Extent,
-    /// Whether requests for receipts go. A flag of its own: consent to tracking is none to receipts.
+    /// What happens to requests for read receipts. Independent, because consent to tracking does not cover
+    /// receipts.
     pub receipts: Receipts,
-    /// What is done with pictures that tell readers apart.
+    /// What happens to images that identify the reader.
     pub personal: Personal,
-    /// Whether links are looked at.
+    /// Whether links are examined.
     pub links: Links,
-    /// What is done with tracked ones.
+    /// What happens to tracked links.
     pub link_treatment: LinkTreatment,
 }
 
-/// A kind of mail of a controller.
+/// A mailstream: a kind of mail of a controller.
 #[derive(Clone, Debug)]
 pub struct Mailstream {
-    /// Its name.
+    /// The name.
     pub name: Arc<str>,
-    /// Whose it is.
+    /// The controller.
     pub controller: String,
-    /// Which mail it is.
+    /// The conditions on its mail.
     pub conditions: Conditions,
     /// What its opens are used for. Every one of them must be allowed (N9).
     pub purposes: Vec<Purpose>,
-    /// On what the sending rests.
+    /// The basis on which it is sent.
     pub requested: Requested,
     /// The exemption it may use.
     pub exemption: Option<Exemption>,
-    /// What it is for.
+    /// Its use.
     pub kind: MailKind,
     /// Whether decisions are carried out.
     pub mode: Mode,
-    /// Where its recipients are, unless a record says otherwise; `None` for what the controller says.
+    /// The jurisdiction of its recipients, unless a record says otherwise; `None` for the controller's.
     pub jurisdiction: Option<String>,
-    /// Where readers find what is done with their opens; `None` for the controller's.
+    /// The page that informs readers about their opens; `None` for the controller's.
     pub notice_url: Option<String>,
     /// How copies are treated.
     pub treatment: Treatment,
-    /// Which of them get a link to the preference page.
+    /// Which copies get a link to the preference page.
     pub footer: Footer,
-    /// What is done about a request for consent that comes too early.
+    /// What happens to a request for consent that comes too early.
     pub too_early: TooEarly,
 }
 
 impl Mailstream {
-    /// The name of mail that no mailstream fits.
+    /// The name of mail that matches no mailstream.
     pub const UNMATCHED: &str = "unmatched";
 
-    /// Mail that no mailstream fits: it may serve any purpose, anywhere, and keeps no request for a receipt.
+    /// Returns the mailstream for mail that matches none: it may serve any purpose, anywhere, and keeps no
+    /// request for a receipt.
     pub fn unmatched(controller: &str, mode: Mode, treatment: Treatment, footer: Footer) -> Mailstream {
         Mailstream {
             name: Mailstream::UNMATCHED.into(),
@@ -171,12 +176,12 @@ impl Mailstream {
         }
     }
 
-    /// The declared jurisdiction.
+    /// Returns the declared jurisdiction.
     pub fn declared(&self) -> &str {
         self.jurisdiction.as_deref().unwrap_or(jurisdiction::UNKNOWN)
     }
 
-    /// Whether it stands for mail that no mailstream fits.
+    /// Returns whether it stands for mail that matches no mailstream.
     pub fn is_unmatched(&self) -> bool {
         &*self.name == Mailstream::UNMATCHED
     }

@@ -1,7 +1,7 @@
-//! What is decided about each message for each recipient, and why.
+//! Decides about each message for each recipient, and says why.
 //!
-//! [`rulebook`] says whose mail a message is, of which kind, and which rules hold; [`decision`] is one pure function from that and from what
-//! the person said. "Policy applied" is all that is claimed here (N7).
+//! [`rulebook`] says whose mail a message is, of which kind, and which rules apply; [`decision`] is one pure
+//! function from that and from what the person said. "Policy applied" is all that is claimed here (N7).
 
 pub mod conditions;
 pub mod decision;

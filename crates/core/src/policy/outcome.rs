@@ -1,26 +1,26 @@
-//! What is done to a tracker in one copy of a message.
+//! Outcomes: what happens to a tracker in one copy of a message.
 
-/// What happens to the places of a copy that report an open.
+/// What happens to a tracker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
-    /// They stay as they are.
+    /// It stays as it is.
     Keep,
-    /// An address of ours asks, at each fetch, for the consent of that moment (N25).
+    /// An address of ours checks consent at each fetch (N25).
     SwapGated,
-    /// One address for a whole campaign and a counter; nobody is told apart (N14).
+    /// One address for a whole campaign and a counter; nobody is distinguished (N14).
     SwapShared,
     /// An address of ours keeps the day of the last open, and nothing else (N11).
     SwapDay,
-    /// They are taken out.
+    /// It is removed.
     Strip,
 }
 
 impl Outcome {
-    /// Every outcome.
+    /// All outcomes.
     pub const ALL: [Outcome; 5] =
         [Outcome::Keep, Outcome::SwapGated, Outcome::SwapShared, Outcome::SwapDay, Outcome::Strip];
 
-    /// The name used in logs and reports.
+    /// Returns the name used in logs and reports.
     pub const fn name(self) -> &'static str {
         match self {
             Outcome::Keep => "keep",
@@ -31,12 +31,12 @@ impl Outcome {
         }
     }
 
-    /// Whether it needs an address of ours in the place of the sender's.
+    /// Returns whether it needs an address of ours.
     pub const fn is_swap(self) -> bool {
         matches!(self, Outcome::SwapGated | Outcome::SwapShared | Outcome::SwapDay)
     }
 
-    /// The outcome for a copy, or a pixel, that both share: two different ones join to strip.
+    /// Returns the outcome for a copy or a pixel that both share: two different ones join to strip.
     #[must_use]
     pub fn join(self, other: Outcome) -> Outcome {
         if self == other { self } else { Outcome::Strip }
@@ -63,7 +63,7 @@ impl Done {
     }
 }
 
-/// The outcome that all of these share. Nobody's copy is stripped.
+/// Returns the outcome that all of these share. Without any, the copy is stripped.
 pub fn joined(outcomes: impl IntoIterator<Item = Outcome>) -> Outcome {
     outcomes.into_iter().reduce(Outcome::join).unwrap_or(Outcome::Strip)
 }

@@ -1,4 +1,4 @@
-//! What a controller says of its preference page.
+//! A controller's settings for its preference page.
 
 use std::path::PathBuf;
 
@@ -20,7 +20,7 @@ pub enum Language {
 }
 
 impl Language {
-    /// Every language.
+    /// All languages.
     pub const ALL: [Language; 6] = [
         Language::French,
         Language::English,
@@ -30,7 +30,7 @@ impl Language {
         Language::Dutch,
     ];
 
-    /// Its code (ISO 639-1).
+    /// Returns its code (ISO 639-1).
     pub const fn code(self) -> &'static str {
         match self {
             Language::French => "fr",
@@ -42,7 +42,7 @@ impl Language {
         }
     }
 
-    /// What its speakers call it.
+    /// Returns its native name.
     pub const fn own_name(self) -> &'static str {
         match self {
             Language::French => "Français",
@@ -54,13 +54,13 @@ impl Language {
         }
     }
 
-    /// The language of a code, or of a tag that begins with one, such as `fr-CA`.
+    /// Returns the language of a code, or of a tag that begins with one, such as `fr-CA`.
     pub fn of(tag: &str) -> Option<Language> {
         let code = tag.trim().split(['-', '_']).next().unwrap_or_default();
         Language::ALL.into_iter().find(|language| language.code().eq_ignore_ascii_case(code))
     }
 
-    /// The one that a reader wants most, by Accept-Language (RFC 9110, section 12.5.4).
+    /// Returns the reader's preferred language, by Accept-Language (RFC 9110, section 12.5.4).
     pub fn wanted(accept: &str) -> Option<Language> {
         let mut best: Option<(Language, f32)> = None;
         for range in accept.split(',').take(MAX_RANGES) {
@@ -78,23 +78,23 @@ impl Language {
     }
 }
 
-/// So many ranges of Accept-Language are looked at.
+/// The maximum number of Accept-Language ranges to examine.
 const MAX_RANGES: usize = 32;
 
-/// What a controller says of its preference page.
+/// A controller's settings for its preference page.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Page {
-    /// Who it is, as readers know it; the name in the configuration where nothing is said.
+    /// The controller's name as readers know it; by default, the name in the configuration.
     pub title: Option<String>,
-    /// A picture of its logo.
+    /// The image file of its logo.
     pub logo_file: Option<PathBuf>,
-    /// Its privacy notice.
+    /// The URL of its privacy notice.
     pub privacy_url: Option<String>,
-    /// Texts of its own.
+    /// The file with its own texts.
     pub texts_file: Option<PathBuf>,
-    /// From whom new links are mailed; nobody is mailed one where nothing is said.
+    /// The sender of mail with new links; by default, none is sent.
     pub sender: Option<String>,
-    /// The language for readers who want none of those there are.
+    /// The language for readers who prefer none of the available ones.
     pub language: Language,
 }
 

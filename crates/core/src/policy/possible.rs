@@ -1,14 +1,15 @@
-//! What can be done of what was decided. Swaps put an address of ours in the place of the sender's, for which the controller needs a public address.
+//! Decides what is possible of what was decided. Swaps put an address of ours in the place of the sender's,
+//! for which the controller needs a public URL.
 
 use super::Outcome;
 
-/// Why what was decided is not done, as the log, the metrics and evidence name it.
+/// Why less is done than was decided, as the log, the metrics and audit records name it.
 pub mod shortfall {
-    /// The controller has no public address that could serve the pixel.
+    /// The controller has no public URL that could serve the pixel.
     pub const NEEDS_PUBLIC_URL: &str = "swap_needs_public_url";
-    /// The copy goes to several people, and a pixel for one of them cannot stand in it.
+    /// The copy goes to several people, so it cannot contain a pixel for one of them.
     pub const SHARED_COPY: &str = "copy_is_shared";
-    /// No tracker of the message stands where an address of ours can.
+    /// No tracker of the message is in a place where an address of ours can be.
     pub const NOT_SWAPPABLE: &str = "no_tracker_can_be_swapped";
     /// The copy needs a link to the preference page, and the message has no place for it (N24).
     pub const NO_PLACE_FOR_LINK: &str = "no_place_for_link";
@@ -16,7 +17,8 @@ pub mod shortfall {
     pub const PROTECTED_PART: &str = "protected_part";
 }
 
-/// The outcome that a copy gets, and why it is another one than was decided. `public_url` is that of the controller: without it the trackers go.
+/// Returns the outcome of a copy, and why it differs from the decision. `public_url` is that of the
+/// controller: without it, trackers are removed.
 pub fn possible(decided: Outcome, public_url: Option<&str>) -> (Outcome, Option<&'static str>) {
     match (decided, public_url) {
         (Outcome::SwapGated | Outcome::SwapShared | Outcome::SwapDay, None) => {

@@ -1,9 +1,9 @@
-//! Why an open is read. Consent is asked and given per purpose (N9, N16).
+//! Purposes: why an open is read. Consent is requested and given per purpose (N9, N16).
 
 use std::fmt;
 use std::str::FromStr;
 
-/// What the report of an open is used for.
+/// A use of open reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum Purpose {
@@ -26,7 +26,7 @@ pub enum Purpose {
 }
 
 impl Purpose {
-    /// Every purpose, in the order of their numbers.
+    /// All purposes, in the order of their numbers.
     pub const ALL: [Purpose; 8] = [
         Purpose::CampaignPerformance,
         Purpose::Personalisation,
@@ -46,7 +46,7 @@ impl Purpose {
         Purpose::FraudDetection,
     ];
 
-    /// The name used in configuration, records and interfaces.
+    /// Returns the name used in configuration, records and interfaces.
     pub const fn name(self) -> &'static str {
         match self {
             Purpose::CampaignPerformance => "campaign_performance",
@@ -60,12 +60,12 @@ impl Purpose {
         }
     }
 
-    /// The number stored in records. Never reused for another meaning.
+    /// Returns the number stored in records. Never reused for another meaning.
     pub const fn number(self) -> u8 {
         self as u8
     }
 
-    /// The purpose with this stored number.
+    /// Returns the purpose with this stored number.
     pub fn from_number(number: u8) -> Option<Purpose> {
         Purpose::ALL.into_iter().find(|purpose| purpose.number() == number)
     }
@@ -88,9 +88,10 @@ impl FromStr for Purpose {
     }
 }
 
-/// A purpose name that is none of ours.
+/// An unknown purpose name.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "unknown purpose {0:?}; the purposes are campaign_performance, personalisation, cross_channel_profile, fraud_detection, deliverability, auth_security, legal_notice, aggregate_statistics"
+    "unknown purpose {0:?}: use campaign_performance, personalisation, cross_channel_profile, \
+     fraud_detection, deliverability, auth_security, legal_notice or aggregate_statistics"
 )]
 pub struct UnknownPurpose(pub String);

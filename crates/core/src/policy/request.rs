@@ -1,31 +1,32 @@
-//! Whether a message may ask its reader for consent (N17, N19).
+//! Decides whether a message may ask its reader for consent (N17, N19).
 
 use super::{MailKind, Mailstream};
 use crate::consent::{MayAsk, Standing, Timestamp};
 
-/// What is done about a request that comes too early.
+/// What happens to a request that comes too early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TooEarly {
-    /// What its author marked as the question goes; without such marks the message is rejected.
+    /// The part that its author marked is removed; without markers the message is rejected.
     Strip,
     /// The message is rejected.
     Reject,
 }
 
-/// What becomes of a request for consent in one recipient's copy.
+/// What happens to a request for consent in one recipient's copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Request {
     /// The message asks nothing.
     None,
     /// The person may be asked.
     Asks,
-    /// The person may not be asked: the question goes.
+    /// The person may not be asked: the question is removed.
     Goes,
-    /// The person may not be asked, and the message is nothing else: it is rejected.
+    /// The person may not be asked, and the message consists of nothing else: it is rejected.
     Rejects,
 }
 
-/// Decides about the request of a message. `has_question` says whether its author marked one. Where the store does not answer, nobody may be asked.
+/// Decides about the request in a message. `has_question` says whether its author marked one. If the store
+/// does not answer, nobody may be asked.
 pub fn request(
     mailstream: &Mailstream,
     has_question: bool,
@@ -38,7 +39,7 @@ pub fn request(
     }
     match standing.map(|standing| standing.may_ask(&mailstream.purposes, now)) {
         Some(MayAsk::Yes) => Request::Asks,
-        // Whoever agreed to everything is not bothered with a question, but mail about it is no harm.
+        // People who agreed to everything are not bothered with a question, but mail about it does no harm.
         Some(MayAsk::NoNeed) if !has_question => Request::Asks,
         Some(MayAsk::NoNeed) => Request::Goes,
         Some(MayAsk::NotBefore(_) | MayAsk::Never) | None => match (is_request, mailstream.too_early) {

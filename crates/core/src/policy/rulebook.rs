@@ -1,4 +1,5 @@
-//! Everything that was declared, made ready for looking up: whose mail a message is, of which kind, and which rules hold.
+//! Everything that was declared, prepared for lookups: whose mail a message is, of which kind, and which
+//! rules apply.
 
 use super::conditions::{Asked, Conditions, Marks, Origin};
 use super::jurisdiction::Jurisdictions;
@@ -9,14 +10,14 @@ use super::mailstream::{Controller, Mailstream};
 pub struct Rulebook {
     /// In the order of the configuration.
     houses: Vec<House>,
-    /// What fits no other.
+    /// The controller of mail that matches no other.
     rest: House,
     asked: Asked,
-    /// Which rules hold where.
+    /// The jurisdictions.
     pub jurisdictions: Jurisdictions,
 }
 
-/// A controller with its kinds of mail.
+/// A controller with its mailstreams.
 #[derive(Clone, Debug)]
 struct House {
     controller: Controller,
@@ -24,18 +25,18 @@ struct House {
     unmatched: Mailstream,
 }
 
-/// Whose a message is, and of which kind.
+/// The controller and mailstream of a message.
 #[derive(Clone, Copy, Debug)]
 pub struct Chosen<'a> {
-    /// Whose.
+    /// The controller.
     pub controller: &'a Controller,
-    /// Of which kind.
+    /// The mailstream.
     pub mailstream: &'a Mailstream,
 }
 
 impl Rulebook {
-    /// From what was declared. `default` is the controller of mail that fits none of `controllers`, and `unmatched` what counts for mail that
-    /// fits none of `mailstreams`.
+    /// Creates it from the declarations. `default` is the controller of mail that matches none of
+    /// `controllers`, and `unmatched` applies to mail that matches none of `mailstreams`.
     pub fn new(
         controllers: Vec<Controller>,
         default: Controller,
@@ -52,12 +53,13 @@ impl Rulebook {
         Rulebook { houses, rest: house(default), asked, jurisdictions }
     }
 
-    /// What the header of a message says of its kind.
+    /// Reads what the header of a message says about its kind.
     pub fn marks(&self, message: &[u8]) -> Marks {
         self.asked.read(message)
     }
 
-    /// Whose a message is, and of which kind: the first controller that fits, and of its mailstreams the first that fits.
+    /// Returns the controller and mailstream of a message: the first controller that matches, and of its
+    /// mailstreams the first that matches.
     pub fn choose(&self, origin: &Origin<'_>, marks: &Marks) -> Chosen<'_> {
         let fits = |conditions: &Conditions| conditions.fit(origin, marks);
         let house = self.houses.iter().find(|house| fits(&house.controller.conditions)).unwrap_or(&self.rest);
@@ -65,13 +67,13 @@ impl Rulebook {
         Chosen { controller: &house.controller, mailstream: mailstream.unwrap_or(&house.unmatched) }
     }
 
-    /// What counts for mail that fits no controller and no mailstream: the strictest.
+    /// Returns what applies to mail that matches no controller and no mailstream: the strictest.
     pub fn unmatched(&self) -> Chosen<'_> {
         Chosen { controller: &self.rest.controller, mailstream: &self.rest.unmatched }
     }
 
-    /// The controllers to whom a client is tied by its listener or its login, whatever it writes into its
-    /// mail.
+    /// Returns the controllers to whom a client is tied by its listener or its login, whatever it writes into
+    /// its mail.
     pub fn tied<'a>(&'a self, origin: &Origin<'_>) -> impl Iterator<Item = &'a Controller> {
         self.houses
             .iter()
@@ -79,7 +81,7 @@ impl Rulebook {
             .filter(|controller| controller.conditions.tie(origin))
     }
 
-    /// The controllers to whom no client is tied, and the controller of mail that fits no other.
+    /// Returns the controllers to whom no client is tied, and the controller of mail that matches no other.
     pub fn untied(&self) -> Vec<&Controller> {
         let free = |controller: &&Controller| {
             !controller.conditions.can_tie() || controller.name == self.rest.controller.name
@@ -87,8 +89,8 @@ impl Rulebook {
         self.controllers().filter(free).collect()
     }
 
-    /// The controllers in whose conditions, or in those of whose mailstreams, a domain stands, or one above
-    /// or below it.
+    /// Returns the controllers whose conditions, or whose mailstreams' conditions, name a domain, its parent
+    /// or a subdomain.
     pub fn claimants(&self, domain: &str) -> Vec<&Controller> {
         let claims = |house: &&House| {
             let streams = house.mailstreams.iter().map(|stream| &stream.conditions);
@@ -103,28 +105,29 @@ impl Rulebook {
         declared.into_iter().chain(rest).map(|house| &house.controller).collect()
     }
 
-    /// The controller of mail that fits no other.
+    /// Returns the controller of mail that matches no other.
     pub fn default_controller(&self) -> &Controller {
         &self.rest.controller
     }
 
-    /// Every controller, each once.
+    /// Returns every controller, each once.
     pub fn controllers(&self) -> impl Iterator<Item = &Controller> {
         self.all_houses().map(|house| &house.controller)
     }
 
     fn all_houses(&self) -> impl Iterator<Item = &House> {
-        // The controller of the rest may be one of those that were declared.
+        // The default controller may be one of those declared.
         let rest = Some(&self.rest);
         let is_declared = self.houses.iter().any(|house| house.controller.name == self.rest.controller.name);
         self.houses.iter().chain(rest.filter(|_| !is_declared))
     }
 
-    /// A mailstream by name: the one of mail that fits none where `mailstream` is `None`, of the default controller where `controller` is.
+    /// Returns a mailstream by name: the one of unmatched mail if `mailstream` is `None`, of the default
+    /// controller if `controller` is.
     ///
     /// # Errors
     ///
-    /// What there is, where there is none of that name.
+    /// A description of the alternatives, if there is none of that name.
     pub fn named(&self, controller: Option<&str>, mailstream: Option<&str>) -> Result<Chosen<'_>, String> {
         let house = match controller {
             None => Some(&self.rest),
@@ -133,13 +136,13 @@ impl Rulebook {
         let Some(house) = house else {
             let names: Vec<&str> = self.all_houses().map(|house| house.controller.name.as_str()).collect();
             let wanted = controller.unwrap_or_default();
-            return Err(format!("no controller is named {wanted:?}; there are {}", names.join(", ")));
+            return Err(format!("unknown controller {wanted:?}: use one of {}", names.join(", ")));
         };
         let wanted = mailstream.unwrap_or(Mailstream::UNMATCHED);
         let found = house.all().find(|chosen| &*chosen.name == wanted).ok_or_else(|| {
             let names: Vec<&str> = house.all().map(|chosen| &*chosen.name).collect();
             format!(
-                "the controller {} has no mailstream named {wanted:?}; it has {}",
+                "unknown mailstream {wanted:?} of the controller {}: use one of {}",
                 house.controller.name,
                 names.join(", ")
             )
@@ -147,7 +150,7 @@ impl Rulebook {
         Ok(Chosen { controller: &house.controller, mailstream: found })
     }
 
-    /// Every controller with each of its mailstreams, the one of mail that fits none included.
+    /// Iterates over every controller with each of its mailstreams, including the one of unmatched mail.
     pub fn all(&self) -> impl Iterator<Item = Chosen<'_>> {
         self.all_houses().flat_map(|house| {
             house.all().map(|mailstream| Chosen { controller: &house.controller, mailstream })

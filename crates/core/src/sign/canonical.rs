@@ -1,28 +1,28 @@
-//! Canonical forms of a body and of a field (RFC 6376 section 3.4).
+//! Canonical forms of a body and of a field (RFC 6376, section 3.4).
 
 use std::collections::BTreeMap;
 
 use aws_lc_rs::digest::{Context, Digest, SHA256};
 
-/// How a body is brought into a form that survives transport.
+/// A canonicalization of the body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BodyForm {
-    /// Only empty lines at the end are taken off (3.4.3).
+    /// Removes only empty lines at the end (3.4.3).
     Simple,
-    /// Blanks within lines are folded and those at the end of lines taken off, too (3.4.4).
+    /// Also folds spaces within lines and removes those at the end of lines (3.4.4).
     Relaxed,
 }
 
-/// How much of a body counts where a signature has no `l=`.
+/// The limit of the body for a signature without `l=`.
 pub const WHOLE: usize = usize::MAX;
 
-/// The SHA-256 of the canonical form of a body, of which at most `limit` bytes count.
+/// Returns the SHA-256 of the canonical form of a body, of which at most `limit` bytes count.
 pub fn body_hash(body: &[u8], form: BodyForm, limit: Option<usize>) -> Digest {
     Hasher::new([limit.unwrap_or(WHOLE)]).body(body, form).whole()
 }
 
-/// The SHA-256 of the canonical form of a body, cut at each of these limits. The body is read once, however
-/// many there are, and no further than the largest limit.
+/// Returns the SHA-256 of the canonical form of a body, truncated at each of these limits. The body is read
+/// once, however many there are, and no further than the largest limit.
 pub fn body_hashes(
     body: &[u8],
     form: BodyForm,
@@ -31,7 +31,8 @@ pub fn body_hashes(
     Hasher::new(limits).body(body, form).all()
 }
 
-/// Everything behind the empty line that ends the header. A message that begins with that line has no header.
+/// Returns everything after the empty line that ends the header. A message that begins with that line has no
+/// header.
 pub fn body_of(message: &[u8]) -> &[u8] {
     if let Some(body) = message.strip_prefix(b"\r\n") {
         return body;
@@ -60,7 +61,7 @@ fn is_empty(line: &[u8], form: BodyForm) -> bool {
     }
 }
 
-/// Lines without their CRLF. The last line may lack one.
+/// Iterates over lines without their CRLF. The last line may lack one.
 fn lines(body: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = body;
     std::iter::from_fn(move || {
@@ -77,18 +78,18 @@ fn lines(body: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// How much canonical text is gathered before it is hashed: hashing word by word costs more than the hash
+/// How much canonical text is collected before it is hashed: hashing word by word costs more than the hash
 /// itself.
 const GATHERED: usize = 16 * 1024;
 
-/// Hashes a text, and cuts of it.
+/// Hashes a text, and prefixes of it.
 struct Hasher {
     context: Context,
     /// What was not hashed yet.
     gathered: Vec<u8>,
-    /// How much was.
+    /// How much was hashed.
     hashed: usize,
-    /// The limits still ahead, the smallest last.
+    /// The remaining limits, the smallest last.
     ahead: Vec<usize>,
     done: BTreeMap<usize, Digest>,
 }
@@ -107,7 +108,7 @@ impl Hasher {
         }
     }
 
-    /// Takes in a body in its canonical form.
+    /// Adds a body in its canonical form.
     fn body(mut self, body: &[u8], form: BodyForm) -> Hasher {
         #[cfg(test)]
         PASSES.with(|passes| passes.set(passes.get() + 1));
@@ -145,7 +146,7 @@ impl Hasher {
         }
     }
 
-    /// Hashes what was gathered, and keeps a copy of the hash at each limit on the way.
+    /// Hashes what was collected, and keeps a copy of the hash at each limit on the way.
     fn hash(&mut self) {
         let gathered = std::mem::take(&mut self.gathered);
         let mut rest = gathered.as_slice();
@@ -163,12 +164,12 @@ impl Hasher {
         self.gathered.clear();
     }
 
-    /// The hash of everything up to the only limit.
+    /// Returns the hash of everything up to the only limit.
     fn whole(mut self) -> Digest {
         self.done.pop_first().map_or_else(|| self.context.finish(), |(_, digest)| digest)
     }
 
-    /// The hash for each limit. Where the text was shorter than that, it is the hash of the text.
+    /// Returns the hash for each limit. If the text was shorter, it is the hash of the text.
     fn all(self) -> BTreeMap<usize, Digest> {
         let Hasher { context, ahead, mut done, .. } = self;
         let whole = context.finish();
@@ -177,8 +178,8 @@ impl Hasher {
     }
 }
 
-/// Adds a line without blanks at its end, each run of blanks within it as one. Runs without anything to
-/// change are added as one.
+/// Adds a line without spaces at its end, with each run of spaces as one. Runs that need no change are added
+/// at once.
 fn relaxed(line: &[u8], hasher: &mut Hasher) {
     let trimmed = line.len() - line.iter().rev().take_while(|byte| is_blank(**byte)).count();
     let line = line.get(..trimmed).unwrap_or_default();

@@ -1,5 +1,5 @@
-//! Signatures that a message already carries (RFC 6376), looked at without DNS: whether an edit breaks one is a matter of the
-//! body hash, of `l=` and of the signed fields.
+//! Examines the signatures that a message already carries (RFC 6376), without DNS: whether an edit breaks one
+//! depends on the body hash, on `l=` and on the signed fields.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
@@ -10,25 +10,25 @@ use super::canonical::{BodyForm, WHOLE, body_hashes, body_of};
 use crate::message::header::{Field, by_name, fields};
 use crate::message::transfer::decode_base64;
 
-/// How many DKIM-Signature fields of a message are looked at, from the top. Mail that went through lists and
-/// gateways has some ten, and verifiers look at fewer; each field costs time, and a header has room for a
+/// How many DKIM-Signature fields of a message are examined, from the top. Mail that passed lists and
+/// gateways has about ten, and verifiers examine fewer; each field costs time, and a header has room for a
 /// hundred thousand.
 pub const MAX_SIGNATURES: usize = 100;
 
-/// What is done about a signature that would no longer verify.
+/// What happens to a signature that would no longer verify.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnBroken {
-    /// It is taken out, and ours takes its place where we have a key for the sender's domain.
+    /// It is removed, and replaced by ours if there is a key for the sender's domain.
     Resign,
-    /// It is taken out: a broken signature is worth less than none.
+    /// It is removed: a broken signature is worth less than none.
     Remove,
     /// The message is rejected.
     Reject,
 }
 
-/// The DKIM-Signature fields that held as far as can be told without their keys, and do not any more. `raw`
-/// is the message as it came, `rewritten` what it became. Those beyond [`MAX_SIGNATURES`] count as broken by
-/// any change.
+/// Finds the DKIM-Signature fields that verified as far as can be told without their keys, and no longer do.
+/// `raw` is the message as received, `rewritten` what it became. Those beyond [`MAX_SIGNATURES`] count as
+/// broken by any change.
 pub fn broken_signatures(raw: &[u8], rewritten: &[u8]) -> Vec<Range<usize>> {
     let header: Vec<Field> = fields(raw, 0).collect();
     let all: Vec<&Field> = header.iter().filter(|field| field.is(raw, "DKIM-Signature")).collect();
@@ -49,7 +49,7 @@ pub fn broken_signatures(raw: &[u8], rewritten: &[u8]) -> Vec<Range<usize>> {
     broken.chain(beyond).map(|field| field.range.clone()).collect()
 }
 
-/// Whether a message has a signature of this domain whose hash fits its body.
+/// Returns whether a message has a signature of this domain whose hash matches its body.
 pub fn has_intact_signature(message: &[u8], domain: &str) -> bool {
     let found = fields(message, 0).filter(|field| field.is(message, "DKIM-Signature")).take(MAX_SIGNATURES);
     let signatures: Vec<Signature> = found
@@ -60,7 +60,7 @@ pub fn has_intact_signature(message: &[u8], domain: &str) -> bool {
     signatures.iter().any(|signature| hashes.fit(signature))
 }
 
-/// The hashes of one body that signatures ask for: it is read once for each form, whatever their number.
+/// The hashes of one body that signatures need: it is read once for each form, whatever their number.
 #[derive(Default)]
 pub(super) struct BodyHashes {
     simple: BTreeMap<usize, Digest>,
@@ -77,7 +77,7 @@ impl BodyHashes {
         BodyHashes { simple: hashes(BodyForm::Simple), relaxed: hashes(BodyForm::Relaxed) }
     }
 
-    /// Whether the hash of the body is the one that a signature names.
+    /// Returns whether the hash of the body is the one in a signature.
     pub(super) fn fit(&self, signature: &Signature) -> bool {
         let hashes = match signature.form {
             BodyForm::Simple => &self.simple,
@@ -87,7 +87,7 @@ impl BodyHashes {
     }
 }
 
-/// A body before and after the edits, as far as signatures count on it.
+/// A body before and after the edits, as far as signatures depend on it.
 enum ChangedBody {
     Same,
     Another { before: BodyHashes, after: BodyHashes },
@@ -103,8 +103,8 @@ impl ChangedBody {
         ChangedBody::Another { after: BodyHashes::of(after, held), before }
     }
 
-    /// Whether the body hash fits before and not after. A hash of another kind cannot be computed, so it
-    /// counts as broken.
+    /// Returns whether the body hash matched before and no longer does. A hash of an unknown type counts as
+    /// broken.
     fn breaks(&self, signature: &Signature) -> bool {
         match self {
             ChangedBody::Same => false,
@@ -114,7 +114,7 @@ impl ChangedBody {
     }
 }
 
-/// Which fields of a header changed: for the name of each, how many of its last fields are as they were.
+/// The fields of a header that changed: for each name, how many of its last fields are unchanged.
 struct ChangedFields(HashMap<Vec<u8>, usize>);
 
 impl ChangedFields {
@@ -134,8 +134,8 @@ impl ChangedFields {
         ChangedFields(same.collect())
     }
 
-    /// Whether a signature counts on one of them. Of several fields of one name the last are signed, as many
-    /// as `h=` names it, and where it names it more often, that there is none beside them (RFC 6376 section
+    /// Returns whether a signature depends on one of them. Of several fields with the same name, the last are
+    /// signed, as many as `h=` names; if it names more, also that there are no others (RFC 6376, section
     /// 5.4.2).
     fn break_it(&self, signature: &Signature) -> bool {
         let mut counts: HashMap<&[u8], usize> = HashMap::new();
@@ -149,7 +149,7 @@ impl ChangedFields {
     }
 }
 
-/// What a DKIM-Signature field says.
+/// The contents of a DKIM-Signature field.
 pub(super) struct Signature {
     /// `d=`, in lower case.
     pub(super) domain: String,
@@ -157,15 +157,15 @@ pub(super) struct Signature {
     pub(super) selector: String,
     /// `a=`, in lower case.
     pub(super) algorithm: String,
-    /// How the header was brought into form.
+    /// The canonicalization of the header.
     pub(super) header_form: BodyForm,
-    /// How the body was.
+    /// The canonicalization of the body.
     pub(super) form: BodyForm,
     /// How much of the body counts.
     pub(super) limit: Option<usize>,
     /// The hash of the body.
     pub(super) hash: Vec<u8>,
-    /// The names of the fields that are signed, in lower case.
+    /// The names of the signed fields, in lower case.
     pub(super) signed: Vec<String>,
     /// The signature itself.
     pub(super) value: Vec<u8>,
@@ -208,18 +208,18 @@ impl Signature {
         signature
     }
 
-    /// Whether the hash is of a kind that can be computed here.
+    /// Returns whether the hash is of a supported type.
     fn is_known(&self) -> bool {
         self.algorithm.is_empty() || self.algorithm.ends_with("sha256")
     }
 
-    /// Whether it has what a signature needs.
+    /// Returns whether it has all required tags.
     pub(super) fn is_readable(&self) -> bool {
         let has_all = !self.domain.is_empty() && !self.selector.is_empty() && !self.value.is_empty();
         has_all && self.algorithm.ends_with("sha256") && self.signed.iter().any(|name| name == "from")
     }
 
-    /// How much of the canonical body counts.
+    /// Returns how much of the canonical body counts.
     fn counted(&self) -> usize {
         self.limit.unwrap_or(WHOLE)
     }
@@ -242,7 +242,11 @@ mod tests {
         let hash = body_hash(signed_body.as_bytes(), form, limit);
         let hash = encode_base64(hash.as_ref());
         format!(
-            "DKIM-Signature: v=1; a=rsa-sha256; {tags};\r\n bh={hash}; h=From:Read; b=AA==\r\nFrom: a\r\nRead: b\r\n\r\n{body}"
+            "DKIM-Signature: v=1; a=rsa-sha256; {tags};\r\n bh={hash}; h=From:Read; b=AA==\r\n\
+             From: a\r\n\
+             Read: b\r\n\
+             \r\n\
+             {body}"
         )
     }
 

@@ -1,4 +1,4 @@
-//! Keys of our own, and the records that tell others of them (RFC 6376 section 3.6.1, RFC 8463).
+//! Signing keys, and their DNS records (RFC 6376, section 3.6.1; RFC 8463).
 
 use std::fmt;
 
@@ -12,17 +12,17 @@ use rustls::pki_types::pem::PemObject;
 
 use crate::message::transfer::encode_base64;
 
-/// The kind of a key.
+/// The type of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Algorithm {
-    /// RSA with SHA-256. What every verifier knows.
+    /// RSA with SHA-256, which every verifier supports.
     Rsa,
-    /// Ed25519 (RFC 8463). Short, and not known everywhere, so best beside an RSA key.
+    /// Ed25519 (RFC 8463). Short, but not supported everywhere, so best beside an RSA key.
     Ed25519,
 }
 
 impl Algorithm {
-    /// Its name in `a=`.
+    /// Returns its name in `a=`.
     pub const fn tag(self) -> &'static str {
         match self {
             Algorithm::Rsa => "rsa-sha256",
@@ -30,7 +30,7 @@ impl Algorithm {
         }
     }
 
-    /// Its name in `k=`.
+    /// Returns its name in `k=`.
     pub const fn name(self) -> &'static str {
         match self {
             Algorithm::Rsa => "rsa",
@@ -46,9 +46,9 @@ enum Secret {
 
 /// A key that signs for a domain.
 pub struct SigningKey {
-    /// The domain that it speaks for, in lower case.
+    /// The domain, in lower case.
     pub domain: String,
-    /// Under which name its record stands below `_domainkey` of that domain.
+    /// The selector: the name of its record below `_domainkey` of that domain.
     pub selector: String,
     secret: Secret,
 }
@@ -59,25 +59,25 @@ impl fmt::Debug for SigningKey {
     }
 }
 
-/// The least bits of an RSA key (RFC 8301 asks for 1024 and advises 2048).
+/// The minimum size of an RSA key in bits (RFC 8301 requires 1024 and advises 2048).
 const MIN_RSA_BITS: usize = 2048;
 
 impl SigningKey {
-    /// Reads a private key in PEM: PKCS#8 of either kind, or PKCS#1.
+    /// Reads a private key in PEM: PKCS#8 of either type, or PKCS#1.
     ///
     /// # Errors
     ///
-    /// When it is none, or an RSA key of less than 2048 bits.
+    /// When it is not a key, or an RSA key with fewer than 2048 bits.
     pub fn read(domain: &str, selector: &str, pem: &[u8]) -> Result<SigningKey, String> {
         let der = PrivateKeyDer::from_pem_slice(pem)
-            .map_err(|_| "no private key in PEM; `pixelward dkim keygen` makes one".to_owned())?;
+            .map_err(|_| "not a private key in PEM; `pixelward dkim keygen` creates one".to_owned())?;
         let secret = match &der {
             PrivateKeyDer::Pkcs1(der) => rsa(RsaKeyPair::from_der(der.secret_pkcs1_der()))?,
             PrivateKeyDer::Pkcs8(der) => match Ed25519KeyPair::from_pkcs8(der.secret_pkcs8_der()) {
                 Ok(pair) => Secret::Ed25519(Box::new(pair)),
                 Err(_) => rsa(RsaKeyPair::from_pkcs8(der.secret_pkcs8_der()))?,
             },
-            _ => return Err("expected a key of RSA or Ed25519".to_owned()),
+            _ => return Err("expected an RSA or Ed25519 key".to_owned()),
         };
         Ok(SigningKey {
             domain: domain.to_ascii_lowercase(),
@@ -86,7 +86,7 @@ impl SigningKey {
         })
     }
 
-    /// Its kind.
+    /// Returns its type.
     pub fn algorithm(&self) -> Algorithm {
         match &self.secret {
             Secret::Rsa(_) => Algorithm::Rsa,
@@ -103,12 +103,12 @@ impl SigningKey {
                     .expect("the signature has the length of the modulus");
                 signature
             }
-            // Of the hash, not of the header itself (RFC 8463 section 3).
+            // Of the hash, not of the header itself (RFC 8463, section 3).
             Secret::Ed25519(pair) => pair.sign(digest(&SHA256, header).as_ref()).as_ref().to_vec(),
         }
     }
 
-    /// The public key as it stands in `p=`, before base64.
+    /// Returns the public key for `p=`, before base64.
     pub fn public(&self) -> Vec<u8> {
         match &self.secret {
             Secret::Rsa(pair) => {
@@ -119,17 +119,17 @@ impl SigningKey {
         }
     }
 
-    /// The name of its TXT record.
+    /// Returns the name of its TXT record.
     pub fn record_name(&self) -> String {
         format!("{}._domainkey.{}", self.selector, self.domain)
     }
 
-    /// The content of its TXT record.
+    /// Returns the content of its TXT record.
     pub fn record(&self) -> String {
         format!("v=DKIM1; k={}; p={}", self.algorithm().name(), encode_base64(&self.public()))
     }
 
-    /// A fresh private key, in PEM.
+    /// Generates a private key, in PEM.
     pub fn generate(algorithm: Algorithm) -> String {
         let der = match algorithm {
             Algorithm::Rsa => {
@@ -176,7 +176,15 @@ mod tests {
 
     #[test]
     fn what_is_no_key_for_mail_is_refused() {
-        let short = "-----BEGIN RSA PRIVATE KEY-----\nMIIBOgIBAAJBAKj34GkxFhD90vcNLYLInFEX6Ppy1tPf9Cnzj4p4WGeKLs1Pt8Qu\nKUpRKfFLfRYC9AIKjbJTWit+CqvjWYzvQwECAwEAAQJAIJLixBy2qpFoS4DSmoEm\no3qGy0t6z09AIJtH+5OeRV1be+N4cDYJKffGzDa88vQENZiRm0GRq6a+HPGQMd2k\nTQIhAKMSvzIBnni7ot/OSie2TmJLY4SwTQAevXysE2RbFDYdAiEBCUEaRQnMnbp7\n9mxDXDf6AU0cN/RPBjb9qSHDcWZHGzUCIG2Es59z8ugGrDY+pxLQnwfotadxd+Uy\nv/Ow5T0q5gIJAiEAyS4RaI9YG8EWx/2w0T67ZUVAw8eOMB6BIUg0Xcu+3okCIBOs\n/5OiPgoTdSy7bcF9IGpSE8ZgGKzgYQVZeN97YE00\n-----END RSA PRIVATE KEY-----\n";
+        let short = "-----BEGIN RSA PRIVATE KEY-----\n\
+                     MIIBOgIBAAJBAKj34GkxFhD90vcNLYLInFEX6Ppy1tPf9Cnzj4p4WGeKLs1Pt8Qu\n\
+                     KUpRKfFLfRYC9AIKjbJTWit+CqvjWYzvQwECAwEAAQJAIJLixBy2qpFoS4DSmoEm\n\
+                     o3qGy0t6z09AIJtH+5OeRV1be+N4cDYJKffGzDa88vQENZiRm0GRq6a+HPGQMd2k\n\
+                     TQIhAKMSvzIBnni7ot/OSie2TmJLY4SwTQAevXysE2RbFDYdAiEBCUEaRQnMnbp7\n\
+                     9mxDXDf6AU0cN/RPBjb9qSHDcWZHGzUCIG2Es59z8ugGrDY+pxLQnwfotadxd+Uy\n\
+                     v/Ow5T0q5gIJAiEAyS4RaI9YG8EWx/2w0T67ZUVAw8eOMB6BIUg0Xcu+3okCIBOs\n\
+                     /5OiPgoTdSy7bcF9IGpSE8ZgGKzgYQVZeN97YE00\n\
+                     -----END RSA PRIVATE KEY-----\n";
         for text in ["", "hello", short] {
             assert!(SigningKey::read("shop.example", "px", text.as_bytes()).is_err(), "{text}");
         }

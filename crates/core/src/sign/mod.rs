@@ -1,4 +1,4 @@
-//! Signatures (DKIM, RFC 6376): which of those that a message carries an edit would break, and ours.
+//! DKIM signatures (RFC 6376): existing ones that an edit would break, and ours.
 
 pub mod canonical;
 pub mod existing;

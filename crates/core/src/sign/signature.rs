@@ -1,6 +1,7 @@
-//! A signature of our own over a message (RFC 6376 sections 3.5, 3.7, 5.4).
+//! Signs a message (RFC 6376, sections 3.5, 3.7, 5.4).
 //!
-//! Canonical form relaxed/relaxed. Fields that readers see are signed once more often than they are there, so that nobody can add another one.
+//! Canonicalization relaxed/relaxed. Fields that readers see are signed once more often than they occur, so
+//! that nobody can add another one.
 
 use std::collections::HashMap;
 
@@ -9,7 +10,7 @@ use super::key::SigningKey;
 use crate::message::header::{Field, by_name, fields};
 use crate::message::transfer::encode_base64;
 
-/// Fields that are signed where they are, and once more than they are there.
+/// Fields that are signed if present, and once more than they occur.
 const SEALED: [&str; 11] = [
     "From",
     "To",
@@ -23,7 +24,7 @@ const SEALED: [&str; 11] = [
     "Content-Type",
     "Content-Transfer-Encoding",
 ];
-/// Fields that are signed where they are.
+/// Fields that are signed if present.
 const SIGNED: [&str; 10] = [
     "In-Reply-To",
     "References",
@@ -36,11 +37,11 @@ const SIGNED: [&str; 10] = [
     "List-Subscribe",
     "Auto-Submitted",
 ];
-/// The longest line of the signature's own field, in characters.
+/// The maximum line length of the signature's own field, in characters.
 const WIDTH: usize = 72;
 
-/// The DKIM-Signature field that each of these keys gives a message, line ends included. The message is read
-/// once for all of them. `now` is in seconds since 1970.
+/// Returns the DKIM-Signature field of each of these keys for a message, including line ends. The message is
+/// read once for all of them. `now` is in seconds since 1970.
 pub fn signatures(message: &[u8], keys: &[&SigningKey], now: i64) -> String {
     if keys.is_empty() {
         return String::new();
@@ -69,14 +70,14 @@ pub fn signatures(message: &[u8], keys: &[&SigningKey], now: i64) -> String {
     keys.iter().map(field).collect()
 }
 
-/// Fields by their name in lower case.
+/// Groups fields by name, in lower case.
 type ByName<'h> = HashMap<Vec<u8>, Vec<&'h Field>>;
 
 fn of_name<'h, 'm>(fields: &'m ByName<'h>, name: &str) -> &'m [&'h Field] {
     fields.get(name.to_ascii_lowercase().as_bytes()).map_or(&[], Vec::as_slice)
 }
 
-/// The names in `h=`, each as often as it is signed.
+/// Returns the names for `h=`, each as often as it is signed.
 fn signed_names(fields: &ByName<'_>) -> Vec<&'static str> {
     let count = |name: &str| of_name(fields, name).len();
     let sealed = SEALED.iter().flat_map(|name| std::iter::repeat_n(*name, count(name) + 1));
@@ -84,12 +85,12 @@ fn signed_names(fields: &ByName<'_>) -> Vec<&'static str> {
     sealed.chain(signed).collect()
 }
 
-/// The fields that are signed, in the form in which they are.
+/// Returns the signed fields in canonical form.
 fn signed_fields(message: &[u8], fields: &ByName<'_>, names: &[&'static str]) -> Vec<u8> {
     let mut signed = Vec::with_capacity(2048);
     let mut left = HashMap::new();
     for name in names {
-        // Of several fields of one name, the last one comes first (section 5.4.2).
+        // Of several fields with the same name, the last one comes first (section 5.4.2).
         let left = left.entry(*name).or_insert_with(|| of_name(fields, name).iter().rev());
         if let Some(field) = left.next() {
             relaxed_field(name.as_bytes(), field.value(message), &mut signed);
@@ -122,8 +123,18 @@ mod tests {
     use crate::sign::key::Algorithm;
     use crate::sign::verify::{Verdict, verify};
 
-    const MESSAGE: &str = "Received: from a\r\nFrom: Shop  <news@shop.example>\r\nTO: ann@home.example\r\nSubject: A\r\n\tfolded   one \r\n\
-                           Date: Mon, 02 Nov 2026 09:00:00 +0000\r\nList-Id: <news.shop.example>\r\n\r\nHello  you \r\n\r\nBye\r\n\r\n";
+    const MESSAGE: &str = "Received: from a\r\n\
+                           From: Shop  <news@shop.example>\r\n\
+                           TO: ann@home.example\r\n\
+                           Subject: A\r\n\
+                           \tfolded   one \r\n\
+                           Date: Mon, 02 Nov 2026 09:00:00 +0000\r\n\
+                           List-Id: <news.shop.example>\r\n\
+                           \r\n\
+                           Hello  you \r\n\
+                           \r\n\
+                           Bye\r\n\
+                           \r\n";
 
     fn signed(message: &str, algorithm: Algorithm) -> (String, String) {
         let pem = SigningKey::generate(algorithm);

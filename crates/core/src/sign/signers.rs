@@ -1,4 +1,4 @@
-//! All keys of ours: whose mail each of them signs, and which messages are signed.
+//! All signing keys: whose mail each of them signs, and which messages are signed.
 //!
 //! Promised: no message is signed with a key of a controller to whom it does not belong, whatever its From
 //! says.
@@ -7,21 +7,21 @@ use super::existing::has_intact_signature;
 use super::key::SigningKey;
 use super::signature::signatures;
 
-/// Which messages are signed, of those whose sender we have a key for.
+/// Which messages are signed, if there is a key for their sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sign {
-    /// Those without a signature of the domain that fits.
+    /// Those without a valid signature of the domain.
     Missing,
-    /// Those of which a signature was taken out since an edit broke it.
+    /// Those that lost a signature that an edit broke.
     Changed,
 }
 
 /// Whose mail a key signs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Holders {
-    /// The mail of these controllers, whom the configuration gives the key or the domain.
+    /// The mail of these controllers, to whom the configuration gives the key or the domain.
     Named(Vec<String>),
-    /// Nobody was given it: the mail of these, and, as the fallback, of everybody.
+    /// Nobody was given it: the mail of these and, as the fallback, of everybody.
     Unclaimed(Vec<String>),
 }
 
@@ -34,34 +34,34 @@ impl Holders {
     }
 }
 
-/// On whose behalf a message is sent, as far as signatures go.
+/// The sender of a message, as far as signatures are concerned.
 #[derive(Clone, Debug)]
 pub struct Sender<'a> {
     /// The domain in From, which the client chooses.
     pub domain: &'a str,
-    /// The controller whose mail it is.
+    /// The controller of the mail.
     pub controller: &'a str,
-    /// The controllers to whom the client is tied by its listener or its login; empty where it is tied to
-    /// none.
+    /// The controllers to whom the client is tied by its listener or its login; empty if it is tied to none.
     pub tied: Vec<&'a str>,
 }
 
 impl Sender<'_> {
-    /// Whether a key of these controllers may sign: the message is one of theirs, and so is the client.
+    /// Returns whether a key of these controllers may sign: both the message and the client belong to one of
+    /// them.
     fn is_one_of(&self, controllers: &[String]) -> bool {
         let has = |name: &str| controllers.iter().any(|controller| controller == name);
         has(self.controller) && (self.tied.is_empty() || self.tied.iter().any(|name| has(name)))
     }
 }
 
-/// What came of signing.
+/// The result of signing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Signed {
     /// The fields to be put before the message.
     Fields(String),
-    /// It needs none, or there is no key.
+    /// No signature is needed, or there is no key.
     Nothing,
-    /// There are keys of this domain, and they belong to other controllers.
+    /// There are keys of this domain, but they belong to other controllers.
     Withheld(String),
 }
 
@@ -74,35 +74,35 @@ pub struct Signers {
 }
 
 impl Signers {
-    /// These keys; those of `fallback` sign for domains that have none.
+    /// Creates the set; the keys of `fallback` sign for domains that have none.
     pub fn new(keys: Vec<(SigningKey, Holders)>, fallback: Option<String>) -> Signers {
         Signers { keys, fallback: fallback.map(|domain| domain.to_ascii_lowercase()) }
     }
 
-    /// Whether there is no key.
+    /// Returns whether there is no key.
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()
     }
 
-    /// The fields that sign a message, one for each key of the nearest domain that its sender may sign for:
-    /// the one in From, else one above it; where none of those has a key, the fallback.
+    /// Returns the fields that sign a message, one for each key of the nearest domain that its sender may
+    /// sign for: the one in From, else one above it; if none of those has a key, the fallback.
     pub fn sign(&self, message: &[u8], sender: &Sender<'_>, now: i64) -> Signed {
         let keys = match self.of(sender) {
             Ok(keys) => keys,
             Err(domain) => return Signed::Withheld(domain),
         };
-        // A first line that begins with a blank would continue our field, and break it.
+        // A first line that begins with a space would continue our field, and break it.
         let can_be_signed = !matches!(message.first(), Some(b' ' | b'\t'));
         let is_missing = |key: &&SigningKey| !has_intact_signature(message, &key.domain);
         let needs = can_be_signed && keys.first().is_some_and(is_missing);
         if needs { Signed::Fields(signatures(message, &keys, now)) } else { Signed::Nothing }
     }
 
-    /// The keys that sign for a sender.
+    /// Returns the keys that sign for a sender.
     ///
     /// # Errors
     ///
-    /// The nearest domain that has keys, where they all belong to others.
+    /// Returns the nearest domain that has keys, if they all belong to others.
     fn of(&self, sender: &Sender<'_>) -> Result<Vec<&SigningKey>, String> {
         let domain = sender.domain.to_ascii_lowercase();
         let above =

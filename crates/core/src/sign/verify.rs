@@ -1,4 +1,5 @@
-//! Whether the signatures of a message hold (RFC 6376 section 6). Records are given, not looked up: the core knows no DNS.
+//! Verifies the signatures of a message (RFC 6376, section 6). Records are passed in, not looked up: the core
+//! knows no DNS.
 
 use std::collections::HashMap;
 
@@ -10,45 +11,45 @@ use super::existing::{BodyHashes, MAX_SIGNATURES, Signature};
 use crate::message::header::{Field, by_name, fields};
 use crate::message::transfer::decode_base64;
 
-/// What became of one signature.
+/// The verdict on one signature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It holds.
+    /// It is valid.
     Holds,
-    /// The body is another one than was signed.
+    /// The body differs from what was signed.
     BodyChanged,
-    /// The header is, or the key is another one.
+    /// The header differs, or the key does.
     Fails,
-    /// There is no record of its key.
+    /// The record of its key is not known.
     NoKey,
-    /// It is none that this can read: another algorithm, or tags are missing.
+    /// It is not supported: another algorithm, or tags are missing.
     Unreadable,
 }
 
 impl Verdict {
-    /// In words.
+    /// Describes the verdict.
     pub const fn text(self) -> &'static str {
         match self {
-            Verdict::Holds => "holds",
-            Verdict::BodyChanged => "does not hold: the body changed",
-            Verdict::Fails => "does not hold: the header changed, or the key is another one",
-            Verdict::NoKey => "cannot be looked at: no record of its key is known; give it with --record",
+            Verdict::Holds => "valid",
+            Verdict::BodyChanged => "invalid: the body changed",
+            Verdict::Fails => "invalid: the header changed, or the key is a different one",
+            Verdict::NoKey => "cannot be verified: the record of its key is not known; pass it with --record",
             Verdict::Unreadable => "cannot be read",
         }
     }
 }
 
-/// One signature of a message.
+/// A verified signature.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verified {
     /// The name of the record of its key.
     pub record_name: String,
-    /// What became of it.
+    /// The verdict.
     pub verdict: Verdict,
 }
 
-/// Looks at the signatures of a message, the first [`MAX_SIGNATURES`] of them. `record` gives the TXT record
-/// of a name.
+/// Verifies the signatures of a message, the first [`MAX_SIGNATURES`] of them. `record` returns the TXT
+/// record of a name.
 pub fn verify(message: &[u8], record: impl Fn(&str) -> Option<String>) -> Vec<Verified> {
     let header: Vec<Field> = fields(message, 0).collect();
     let found = header.iter().filter(|field| field.is(message, "DKIM-Signature")).take(MAX_SIGNATURES);
@@ -67,7 +68,7 @@ pub fn verify(message: &[u8], record: impl Fn(&str) -> Option<String>) -> Vec<Ve
 /// What all signatures of a message are compared with.
 struct Message<'a> {
     bytes: &'a [u8],
-    /// By their names in lower case.
+    /// By name, in lower case.
     fields: HashMap<Vec<u8>, Vec<&'a Field>>,
     hashes: BodyHashes,
 }
@@ -97,7 +98,7 @@ impl Message<'_> {
     }
 }
 
-/// The header as it was signed.
+/// Returns the signed header in canonical form.
 fn signed_header(message: &Message<'_>, signature_field: &Field, signature: &Signature) -> Vec<u8> {
     let Message { bytes: message, fields, .. } = message;
     let mut signed = Vec::with_capacity(2048);
@@ -117,7 +118,7 @@ fn signed_header(message: &Message<'_>, signature_field: &Field, signature: &Sig
             whole.strip_suffix(b"\r\n").unwrap_or(whole).to_vec()
         }
     };
-    // Of several fields of one name, the last one comes first (RFC 6376 section 5.4.2).
+    // Of several fields with the same name, the last one comes first (RFC 6376, section 5.4.2).
     let mut left = HashMap::new();
     for name in &signature.signed {
         let Some(of_name) = fields.get(name.as_bytes()) else { continue };
@@ -133,7 +134,7 @@ fn signed_header(message: &Message<'_>, signature_field: &Field, signature: &Sig
     signed
 }
 
-/// A signature's field with nothing in `b=`.
+/// Returns a signature's field with an empty `b=`.
 fn without_value(value: &[u8]) -> Vec<u8> {
     let mut out: Vec<u8> = Vec::with_capacity(value.len());
     for (index, tag) in value.split(|byte| *byte == b';').enumerate() {
@@ -147,7 +148,7 @@ fn without_value(value: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Whether a key verifies; `None` where it cannot be used.
+/// Returns whether a key verifies; `None` if it cannot be used.
 fn holds(record: &str, signature: &Signature, signed: &[u8]) -> Option<bool> {
     let tag = |name: &str| {
         let mut tags = record.split(';').filter_map(|part| part.split_once('='));

@@ -2,23 +2,24 @@
 
 use std::fmt;
 
-/// The longest path, angle brackets included (RFC 5321 section 4.5.3.1.3).
+/// The maximum length of a path, including angle brackets (RFC 5321, section 4.5.3.1.3).
 const MAX_PATH: usize = 256;
 
-/// A reverse or forward path: an address, or nothing for the null sender. Without angle brackets and source route.
+/// A reverse or forward path: an address, or nothing for the null sender. Without angle brackets and source
+/// route.
 ///
-/// Neither `Debug` nor `Display` shows the local part: addresses do not get into logs by accident.
+/// Neither `Debug` nor `Display` shows the local part, so that addresses do not get into logs by accident.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Address {
     text: String,
     at: Option<usize>,
 }
 
-/// A domain as written.
+/// A domain, as written.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Domain(String);
 
-/// Why a text is no path.
+/// Why a text is not a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadAddress {
     /// It is not enclosed in angle brackets.
@@ -27,8 +28,8 @@ pub enum BadAddress {
     /// It is too long.
     #[error("the address is too long")]
     TooLong,
-    /// It holds a control character or a blank outside of quotes.
-    #[error("the address holds a character that it must not hold")]
+    /// It contains a control character, or a space outside of quotes.
+    #[error("the address contains an invalid character")]
     Character,
     /// The local part or the domain is missing.
     #[error("the address has no local part or no domain")]
@@ -36,18 +37,18 @@ pub enum BadAddress {
 }
 
 impl Domain {
-    /// The text as written.
+    /// Returns the text as written.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
 impl Address {
-    /// Reads a path from the start of `text`; gives what stands behind it.
+    /// Reads a path from the start of `text`; returns what follows it.
     ///
     /// # Errors
     ///
-    /// When no path stands there.
+    /// When there is no path.
     pub fn read(text: &str) -> Result<(Address, &str), BadAddress> {
         let inner = text.trim_start_matches(' ').strip_prefix('<').ok_or(BadAddress::Brackets)?;
         let end = closing_bracket(inner).ok_or(BadAddress::Brackets)?;
@@ -56,7 +57,7 @@ impl Address {
         if path.len() > MAX_PATH {
             return Err(BadAddress::TooLong);
         }
-        // A source route is read and left out (RFC 5321 appendix F.2).
+        // A source route is read and ignored (RFC 5321, appendix F.2).
         let path = match path.strip_prefix('@') {
             Some(route) => route.split_once(':').ok_or(BadAddress::Incomplete)?.1,
             None => path,
@@ -64,11 +65,11 @@ impl Address {
         Ok((Address::bare(path)?, rest))
     }
 
-    /// An address without brackets; the empty text is the null sender.
+    /// Parses an address without brackets; the empty text is the null sender.
     ///
     /// # Errors
     ///
-    /// When it is none.
+    /// When it is not an address.
     pub fn bare(path: &str) -> Result<Address, BadAddress> {
         let at = unquoted_at(path)?;
         match at {
@@ -79,23 +80,23 @@ impl Address {
         Ok(Address { text: path.to_owned(), at })
     }
 
-    /// The whole address.
+    /// Returns the whole address.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// The domain, where there is one.
+    /// Returns the domain, if there is one.
     pub fn domain(&self) -> Option<Domain> {
         self.at.and_then(|at| self.text.get(at + 1..)).map(|domain| Domain(domain.to_owned()))
     }
 
-    /// Whether this is the null sender.
+    /// Returns whether this is the null sender.
     pub fn is_null(&self) -> bool {
         self.text.is_empty()
     }
 }
 
-/// Where the bracket stands that closes the path: not one within a quoted local part.
+/// Finds the bracket that closes the path, outside of a quoted local part.
 fn closing_bracket(inner: &str) -> Option<usize> {
     let mut quoted = false;
     let mut escaped = false;
@@ -111,7 +112,7 @@ fn closing_bracket(inner: &str) -> Option<usize> {
     None
 }
 
-/// Where the at sign stands that parts local part and domain. Refuses what an address cannot hold.
+/// Finds the at sign that separates local part and domain. Rejects what an address cannot contain.
 fn unquoted_at(path: &str) -> Result<Option<usize>, BadAddress> {
     let mut quoted = false;
     let mut escaped = false;
@@ -151,8 +152,8 @@ impl fmt::Display for Address {
     }
 }
 
-/// A text in which of mail addresses only the domain is left, however they are written: with a quoted local
-/// part, or with an at sign that is encoded for the web or for SMTP.
+/// Removes everything except the domain from mail addresses in a text, however they are written: with a
+/// quoted local part, or with an at sign that is encoded for the web or for SMTP.
 pub fn without_local_parts(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
@@ -169,14 +170,14 @@ pub fn without_local_parts(text: &str) -> String {
     out
 }
 
-/// Whether there is a mail address in a text, however it is written.
+/// Returns whether a text contains a mail address, however it is written.
 pub fn has_address(text: &str) -> bool {
     at_sign(text).is_some()
 }
 
-/// Where the first at sign of an address stands, and how long it is.
+/// Finds the first at sign of an address, and its length.
 fn at_sign(text: &str) -> Option<(usize, usize)> {
-    // Percent-encoded once and twice, as references of HTML, and at full width.
+    // Percent-encoded once and twice, as HTML references, and at full width.
     const SIGNS: [&str; 7] = ["@", "%40", "%2540", "&#64;", "&#x40;", "&commat;", "\u{ff20}"];
     let bytes = text.as_bytes();
     (0..bytes.len()).find_map(|at| {
@@ -184,8 +185,7 @@ fn at_sign(text: &str) -> Option<(usize, usize)> {
         let known = SIGNS.iter().find(|sign| {
             rest.get(..sign.len()).is_some_and(|rest| rest.eq_ignore_ascii_case(sign.as_bytes()))
         });
-        // As xtext (RFC 3461) and quoted-printable have it: figures look like that, too, so a domain must
-        // follow.
+        // As in xtext (RFC 3461) and quoted-printable: numbers look like that too, so a domain must follow.
         let is_encoded = (rest.starts_with(b"+40") || rest.starts_with(b"=40"))
             && rest.get(3..).is_some_and(begins_with_domain);
         known.map(|sign| (at, sign.len())).or(is_encoded.then_some((at, 3)))
@@ -199,19 +199,19 @@ fn begins_with_domain(text: &[u8]) -> bool {
     label > 0 && dot && text.get(label + 1).is_some_and(u8::is_ascii_alphanumeric)
 }
 
-/// Where the local part begins with which a text ends.
+/// Finds the beginning of the local part with which a text ends.
 fn local_part(text: &str) -> usize {
     let bytes = text.as_bytes();
     let mut at = bytes.len();
     while let Some(byte) = at.checked_sub(1).and_then(|before| bytes.get(before)) {
         let is_escaped = || is_escaped(bytes, at - 1);
         match byte {
-            // The end of a quoted string stands before the at sign, or before a dot and more of it.
+            // The end of a quoted string is before the at sign, or before a dot and more of it.
             b'"' if matches!(bytes.get(at), None | Some(b'.')) => {
                 let opening = (0..at - 1)
                     .rev()
                     .find(|&at| bytes.get(at) == Some(&b'"') && !self::is_escaped(bytes, at));
-                // Without its beginning nobody knows how far back it goes.
+                // Without its beginning it is unknown how far back it goes.
                 at = opening.unwrap_or(0);
             }
             b' ' | b'\t' | b'\r' | b'\n' if !is_escaped() => break,
@@ -219,13 +219,13 @@ fn local_part(text: &str) -> usize {
             _ => at -= 1,
         }
     }
-    // Brackets and a name before it stay, as what introduces an address.
+    // Brackets and a name before it stay, as the introduction of an address.
     let opening =
         bytes.get(at..).unwrap_or_default().iter().take_while(|byte| b"<([{':".contains(byte)).count();
     at + opening
 }
 
-/// Whether an odd number of backslashes stands before a byte.
+/// Returns whether an odd number of backslashes precedes a byte.
 fn is_escaped(bytes: &[u8], at: usize) -> bool {
     bytes.get(..at).unwrap_or_default().iter().rev().take_while(|byte| **byte == b'\\').count() % 2 == 1
 }

@@ -1,22 +1,22 @@
-//! The exchange behind AUTH (RFC 4954): PLAIN (RFC 4616) and LOGIN. What the client shows goes out as [`Credentials`]; nothing here
-//! knows whether they are right.
+//! The AUTH exchange (RFC 4954): PLAIN (RFC 4616) and LOGIN. It yields [`Credentials`]; nothing here knows
+//! whether they are right.
 
 use std::fmt;
 
 use super::reply::Reply;
 
-/// The longest line of an exchange, its end included (RFC 4954 section 4).
+/// The maximum length of a line of an exchange, including its end (RFC 4954, section 4).
 pub const MAX_LINE: usize = 12_288;
 
-/// The longest login and the longest password, in bytes.
+/// The maximum length of a login and of a password, in bytes.
 const MAX_WORD: usize = 1024;
 
-/// How a client shows who it is.
+/// An authentication mechanism.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mechanism {
     /// Login and password at once (RFC 4616).
     Plain,
-    /// Login and password, each asked for.
+    /// Login and password, each requested.
     Login,
 }
 
@@ -29,34 +29,34 @@ pub struct Auth {
     initial: Option<String>,
 }
 
-/// A login and what the client gave as its password.
+/// A login and the password that the client gave.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Credentials {
     /// The login.
     pub login: String,
-    /// The password, as the bytes that came.
+    /// The password, as received.
     pub password: Vec<u8>,
 }
 
-/// Where an exchange stands.
+/// The state of an exchange.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Exchange {
-    /// Login and password are to come together.
+    /// Login and password are expected together.
     Plain,
-    /// The login is to come.
+    /// The login is expected.
     Login,
-    /// The password for this login is to come.
+    /// The password for this login is expected.
     Password(String),
 }
 
-/// What comes next.
+/// The next step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Say this and hand over the next line.
+    /// Send this and pass the next line.
     Ask(Exchange, Reply),
-    /// This is what the client has shown.
+    /// The client's credentials.
     Shown(Credentials),
-    /// Say this: the exchange is over.
+    /// Send this: the exchange is over.
     Over(Reply),
 }
 
@@ -73,11 +73,11 @@ impl fmt::Debug for Credentials {
 }
 
 impl Auth {
-    /// Reads what stands behind AUTH.
+    /// Parses the arguments of AUTH.
     ///
     /// # Errors
     ///
-    /// The reply that says what is wrong with it: 504 for a mechanism that is not offered.
+    /// The reply that says what is wrong: 504 for a mechanism that is not offered.
     pub fn read(rest: &str) -> Result<Auth, Reply> {
         let mut words = rest.split([' ', '\t']).filter(|word| !word.is_empty());
         let Some(name) = words.next() else {
@@ -90,7 +90,7 @@ impl Auth {
         let mechanism = match name.to_ascii_uppercase().as_str() {
             "PLAIN" => Mechanism::Plain,
             "LOGIN" => Mechanism::Login,
-            _ => return Err(Reply::new(504, "5.5.4 The mechanism is not offered here")),
+            _ => return Err(Reply::new(504, "5.5.4 Mechanism not supported")),
         };
         Ok(Auth { mechanism, initial })
     }
@@ -103,7 +103,7 @@ impl Auth {
         };
         match self.initial.as_deref() {
             None => exchange.ask(),
-            // An empty initial response (RFC 4954 section 4).
+            // An empty initial response (RFC 4954, section 4).
             Some("=") => exchange.shown(Vec::new()),
             Some(response) => exchange.decoded(response.as_bytes()),
         }
@@ -114,7 +114,7 @@ impl Exchange {
     /// Takes the client's next line, without its end.
     pub fn step(self, line: &[u8]) -> Step {
         if line == b"*" {
-            return Step::Over(Reply::new(501, "5.7.0 The authentication was cancelled"));
+            return Step::Over(Reply::new(501, "5.7.0 Authentication cancelled"));
         }
         self.decoded(line)
     }
@@ -149,7 +149,7 @@ impl Exchange {
     }
 }
 
-/// `[authorization identity] NUL login NUL password`. Nobody may act for another here.
+/// Parses `[authorization identity] NUL login NUL password`. Nobody may act for another here.
 fn plain(bytes: &[u8]) -> Result<Credentials, Reply> {
     let mut parts = bytes.split(|byte| *byte == 0);
     let (Some(identity), Some(name), Some(password), None) =
@@ -162,7 +162,7 @@ fn plain(bytes: &[u8]) -> Result<Credentials, Reply> {
         return Err(malformed());
     }
     if !identity.is_empty() && identity != name {
-        return Err(Reply::new(535, "5.7.8 A login cannot act for another one here"));
+        return Err(Reply::new(535, "5.7.8 A login cannot act for another one"));
     }
     Ok(Credentials { login, password: password.to_owned() })
 }
@@ -180,7 +180,7 @@ fn malformed() -> Reply {
     Reply::new(501, "5.5.2 The response is malformed")
 }
 
-/// Base64 as RFC 4648 section 4 has it: padded, without line ends, and without bits that say nothing.
+/// Base64 as in RFC 4648, section 4: padded, without line ends, and without unused bits.
 fn decode(text: &[u8]) -> Option<Vec<u8>> {
     if !text.len().is_multiple_of(4) {
         return None;
@@ -226,7 +226,8 @@ mod tests {
     use super::*;
     use crate::message::transfer::encode_base64;
 
-    /// The exchange with these lines, the first of which stands behind AUTH: what was shown, or the last code.
+    /// The exchange with these lines, the first of which stands behind AUTH: what was shown, or the last
+    /// code.
     fn check(lines: &[&str]) -> Result<(String, Vec<u8>), u16> {
         let mut step = match Auth::read(lines[0]) {
             Ok(auth) => auth.begin(),

@@ -1,15 +1,15 @@
-//! Commands (RFC 5321 section 4.1.1) and the parameters of MAIL and RCPT.
+//! Commands (RFC 5321, section 4.1.1) and the parameters of MAIL and RCPT.
 
 use super::address::{Address, BadAddress};
 use super::auth::Auth;
 use super::reply::Reply;
 use super::xclient::{self, Attributes};
 
-/// The longest command line, its end included. RFC 5321 section 4.5.3.1.4 asks for 512 and more for each extension; SMTPUTF8,
-/// DSN and AUTH together stay below this.
+/// The maximum length of a command line, including its end. RFC 5321, section 4.5.3.1.4 requires 512 and more
+/// for each extension; SMTPUTF8, DSN and AUTH together stay below this.
 pub const MAX_LINE: usize = 4096;
 
-/// One command.
+/// A command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     /// EHLO with the client's name.
@@ -36,15 +36,15 @@ pub enum Command {
     StartTls,
     /// AUTH with a mechanism.
     Auth(Auth),
-    /// XCLIENT with what is told of the client.
+    /// XCLIENT with attributes of the client.
     Xclient(Attributes),
-    /// XFORWARD with what is told of the next message's way.
+    /// XFORWARD with attributes of the next message.
     Xforward(Attributes),
     /// QUIT.
     Quit,
 }
 
-/// One parameter of MAIL or RCPT, as written: `SIZE=1000`.
+/// A parameter of MAIL or RCPT, as written: `SIZE=1000`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Parameter {
     text: String,
@@ -57,23 +57,23 @@ impl Parameter {
         self.text.get(..self.name).unwrap_or_default()
     }
 
-    /// What stands behind the equals sign.
+    /// Returns what follows the equals sign.
     pub fn value(&self) -> Option<&str> {
         self.text.get(self.name + 1..)
     }
 
-    /// The whole parameter, as written.
+    /// Returns the whole parameter, as written.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// Whether this is the parameter `name`.
+    /// Returns whether this is the parameter `name`.
     pub fn is(&self, name: &str) -> bool {
         self.name().eq_ignore_ascii_case(name)
     }
 }
 
-/// Whether a value is one that a parameter may have.
+/// Returns whether a parameter may have this value.
 type Check = fn(Option<&str>) -> bool;
 
 /// The parameters of one command, in order.
@@ -81,17 +81,17 @@ type Check = fn(Option<&str>) -> bool;
 pub struct Parameters(Vec<Parameter>);
 
 impl Parameters {
-    /// The parameters in order.
+    /// Returns the parameters in order.
     pub fn iter(&self) -> impl Iterator<Item = &Parameter> {
         self.0.iter()
     }
 
-    /// The parameter with this name.
+    /// Returns the parameter with this name.
     pub fn get(&self, name: &str) -> Option<&Parameter> {
         self.0.iter().find(|parameter| parameter.is(name))
     }
 
-    /// Whether there is a parameter with this name.
+    /// Returns whether there is a parameter with this name.
     pub fn has(&self, name: &str) -> bool {
         self.get(name).is_some()
     }
@@ -123,7 +123,8 @@ const MAIL_PARAMETERS: [(&str, Check); 7] = [
     }),
     ("PRDR", |value| value.is_none()),
     ("ENVID", |value| value.is_some_and(|id| id.len() <= 100 && is_xtext(id))),
-    // Who first sent the message (RFC 4954 section 5). It is not passed on: a relay that vouches for nobody says nothing.
+    // The original submitter (RFC 4954, section 5). It is not passed on: a relay that vouches for nobody says
+    // nothing.
     ("AUTH", |value| value.is_some_and(|sender| sender.len() <= 500 && is_xtext(sender))),
 ];
 
@@ -140,12 +141,12 @@ fn is_xtext(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'=')
 }
 
-/// ORCPT may hold UTF-8 address forms (RFC 6533 section 3).
+/// ORCPT may contain UTF-8 address forms (RFC 6533, section 3).
 fn is_xtext_or_utf8(text: &str) -> bool {
     text.chars().all(|character| !character.is_control() && character != ' ' && character != '=')
 }
 
-/// NEVER alone, or a list of SUCCESS, FAILURE, DELAY (RFC 3461 section 4.1).
+/// NEVER alone, or a list of SUCCESS, FAILURE, DELAY (RFC 3461, section 4.1).
 fn is_notify(text: &str) -> bool {
     text.eq_ignore_ascii_case("NEVER")
         || text
@@ -154,15 +155,15 @@ fn is_notify(text: &str) -> bool {
 }
 
 impl Command {
-    /// Reads a command line without its line end.
+    /// Parses a command line without its line end.
     ///
     /// # Errors
     ///
     /// The reply that says what is wrong with it.
     pub fn read(line: &[u8]) -> Result<Command, Reply> {
-        let text = std::str::from_utf8(line).map_err(|_| Reply::new(500, "5.5.2 A command is not UTF-8"))?;
+        let text = std::str::from_utf8(line).map_err(|_| Reply::new(500, "5.5.2 Commands must be UTF-8"))?;
         if text.chars().any(|character| character.is_control() && character != '\t') {
-            return Err(Reply::new(500, "5.5.2 A command holds control characters"));
+            return Err(Reply::new(500, "5.5.2 Commands must not contain control characters"));
         }
         let text = text.trim_end_matches([' ', '\t']);
         let (verb, rest) = text.split_once([' ', '\t']).unwrap_or((text, ""));
@@ -195,7 +196,7 @@ impl Command {
             "HELP" => Ok(Command::Help),
             "VRFY" | "EXPN" => Ok(Command::Vrfy),
             "BDAT" | "TURN" | "ETRN" | "ATRN" | "SEND" | "SOML" | "SAML" => {
-                Err(Reply::new(502, "5.5.1 Command not offered here"))
+                Err(Reply::new(502, "5.5.1 Command not supported here"))
             }
             _ => Err(Reply::new(500, "5.5.2 Unknown command")),
         }
@@ -218,7 +219,7 @@ fn client_name(rest: &str) -> Result<String, Reply> {
     Ok(name.to_owned())
 }
 
-/// The path behind `FROM:` or `TO:`, and the parameters behind it.
+/// Parses the path after `FROM:` or `TO:`, and the parameters after it.
 fn path<'a>(rest: &'a str, keyword: &str) -> Result<(Address, &'a str), Reply> {
     let rest = rest.trim_start_matches([' ', '\t']);
     let text = match rest.split_at_checked(keyword.len()) {

@@ -1,44 +1,44 @@
-//! The data behind DATA (RFC 5321 section 4.5.2): dot-stuffed lines to a message, and back.
+//! Message data (RFC 5321, section 4.5.2): from dot-stuffed lines to a message, and back.
 //!
-//! Only CRLF.CRLF ends data. A carriage return or line feed alone is never passed on: two readers that disagree on what ends
-//! a line is how mail is smuggled.
+//! Only CRLF.CRLF ends the data. A bare carriage return or line feed is never passed on: two readers that
+//! disagree about line ends are how mail is smuggled.
 
 use bytes::Bytes;
 
-/// What is done about a line feed or carriage return that stands alone.
+/// What to do with a bare line feed or carriage return.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BareNewline {
-    /// The message is rejected.
+    /// Reject the message.
     Reject,
-    /// It becomes a line end.
+    /// Turn it into CRLF.
     Normalise,
 }
 
-/// What became of the data.
+/// The result of reading the data.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Data {
-    /// A message, each line of which ends in CRLF.
+    /// A message whose lines all end in CRLF.
     Message(Bytes),
-    /// It was larger than allowed. It was read to its end.
+    /// It was too large. It was read to its end.
     TooLarge,
-    /// There was no room for it. It was read to its end.
+    /// There was no memory for it. It was read to its end.
     NoRoom,
-    /// It held a bare carriage return or line feed.
+    /// It contained a bare carriage return or line feed.
     BareNewline,
 }
 
-/// Where in a line the reader stands.
+/// The position of the reader within a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum At {
     /// At the start of a line.
     LineStart,
-    /// Behind a dot at the start of a line.
+    /// After a dot at the start of a line.
     Dot,
-    /// Behind a dot and a carriage return.
+    /// After a dot and a carriage return.
     DotCr,
     /// Within a line.
     Within,
-    /// Behind a carriage return.
+    /// After a carriage return.
     Cr,
 }
 
@@ -53,18 +53,18 @@ pub struct DataReader {
 }
 
 impl DataReader {
-    /// A reader for a message of at most `max_bytes`.
+    /// Creates a reader for a message of at most `max_bytes`.
     pub fn new(max_bytes: usize, bare: BareNewline, expected: usize) -> DataReader {
         let message = Vec::with_capacity(expected.min(max_bytes).min(1 << 20));
         DataReader { at: At::LineStart, message, max_bytes, bare, fault: None }
     }
 
-    /// Bytes of the message held so far.
+    /// Returns the bytes of the message held so far.
     pub fn held(&self) -> usize {
         self.message.len()
     }
 
-    /// From now on nothing is held: there is no room.
+    /// Stops holding anything: there is no memory.
     pub fn give_up(&mut self) {
         self.fail(Data::NoRoom);
     }
@@ -85,7 +85,7 @@ impl DataReader {
         }
     }
 
-    /// A carriage return or line feed stood alone.
+    /// Notes a bare carriage return or line feed.
     fn bare(&mut self) {
         match self.bare {
             BareNewline::Reject => self.fail(Data::BareNewline),
@@ -93,7 +93,7 @@ impl DataReader {
         }
     }
 
-    /// Takes bytes; says how many belonged to the data and whether its end was among them.
+    /// Takes bytes; returns how many belonged to the data and whether its end was among them.
     pub fn feed(&mut self, bytes: &[u8]) -> (usize, bool) {
         let mut taken = 0;
         while let Some(&byte) = bytes.get(taken) {
@@ -108,7 +108,8 @@ impl DataReader {
                 }
                 (At::DotCr, b'\n') => return (taken + 1, true),
                 (At::DotCr, _) => {
-                    // The stuffed dot is gone. The carriage return may become a line end, but a dot behind it ends nothing.
+                    // The stuffed dot is gone. The carriage return may become a line end, but a dot after it
+                    // ends nothing.
                     self.at = At::Within;
                     self.bare();
                 }
@@ -118,7 +119,7 @@ impl DataReader {
                     taken += 1;
                 }
                 (At::Cr, _) => {
-                    // It may become a line end, but the dot behind it ends nothing.
+                    // It may become a line end, but the dot after it ends nothing.
                     self.at = At::Within;
                     self.bare();
                 }
@@ -130,8 +131,8 @@ impl DataReader {
         (taken, false)
     }
 
-    /// Takes the rest of a line up to its carriage return, or to what should be one; most lines end within the same bytes, and
-    /// many lines are taken at once.
+    /// Takes the rest of a line up to its carriage return, or to what should be one; most lines end within
+    /// the same bytes, and many lines are taken at once.
     fn line(&mut self, bytes: &[u8]) -> usize {
         let end = match self.at {
             At::Dot => memchr::memchr2(b'\r', b'\n', bytes).unwrap_or(bytes.len()),
@@ -153,7 +154,7 @@ impl DataReader {
                 self.bare();
                 end + 1
             }
-            // A line begins with a dot.
+            // A line that begins with a dot.
             Some(_) => {
                 self.at = At::LineStart;
                 end
@@ -161,7 +162,7 @@ impl DataReader {
         }
     }
 
-    /// What was read, once the end was seen.
+    /// Returns what was read, once the end was seen.
     pub fn finish(self) -> Data {
         match self.fault {
             Some(fault) => fault,
@@ -170,15 +171,16 @@ impl DataReader {
     }
 }
 
-/// How many bytes are looked at together: what is found to be wrong with them costs no look at all that follows.
+/// How many bytes are examined together; if something is wrong with them, the following ones cost no further
+/// examination.
 const WINDOW: usize = 1024;
 
-/// How far lines go that end in CRLF and do not begin with a dot, and the rest of the last one.
+/// Returns how far lines go that end in CRLF and do not begin with a dot, and the rest of the last one.
 fn whole_lines(bytes: &[u8]) -> usize {
     let mut from = 0;
     while from < bytes.len() {
         let mut to = (from + WINDOW).min(bytes.len());
-        // A line end is not parted.
+        // A line end is not split.
         if bytes.get(to - 1) == Some(&b'\r') && bytes.get(to) == Some(&b'\n') {
             to += 1;
         }
@@ -191,8 +193,9 @@ fn whole_lines(bytes: &[u8]) -> usize {
     bytes.len()
 }
 
-/// Where the lines of a window end, before `next`: at a line that begins with a dot, at the line end behind which nothing is known yet, at what
-/// stands alone. Only line feeds are looked for one by one; carriage returns need but be as many.
+/// Returns where the lines of a window end, before `next`: at a line that begins with a dot, at a line end
+/// after which nothing is known yet, or at a bare CR or LF. Only line feeds are searched one by one; the
+/// number of carriage returns must match.
 fn end_of_lines(window: &[u8], next: Option<&u8>) -> Option<usize> {
     let mut lines = 0;
     let mut end = None;
@@ -218,8 +221,8 @@ fn end_of_lines(window: &[u8], next: Option<&u8>) -> Option<usize> {
     memchr::memchr_iter(b'\r', text).find(alone).or(end)
 }
 
-/// The offsets at which a dot must be doubled: those of a dot at the start of a line. `at_line_start` says whether the text starts
-/// a line.
+/// Returns the offsets at which a dot must be doubled: those of a dot at the start of a line. `at_line_start`
+/// says whether the text starts a line.
 pub fn dots_to_stuff(text: &[u8], at_line_start: bool) -> impl Iterator<Item = usize> {
     let first = (at_line_start && text.first() == Some(&b'.')).then_some(0);
     first.into_iter().chain(memchr::memmem::find_iter(text, b"\n.").map(|at| at + 1))

@@ -1,10 +1,10 @@
-//! Who sends a message, to whom, and what is known of the client.
+//! The envelope of a message, and what is known about the client.
 
 use super::address::Address;
 use super::command::Parameters;
 use super::xclient::Forwarded;
 
-/// Which greeting the client used.
+/// The greeting that the client used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
     /// HELO.
@@ -20,7 +20,7 @@ pub enum Protocol {
 pub struct Greeting {
     /// The name it gave.
     pub name: String,
-    /// How it greeted.
+    /// The kind of greeting.
     pub protocol: Protocol,
 }
 
@@ -29,7 +29,7 @@ pub struct Greeting {
 pub struct Sender {
     /// The reverse path.
     pub address: Address,
-    /// What the client asked for.
+    /// The parameters of MAIL.
     pub parameters: Parameters,
 }
 
@@ -38,11 +38,11 @@ pub struct Sender {
 pub struct Recipient {
     /// The forward path.
     pub address: Address,
-    /// What the client asked for.
+    /// The parameters of RCPT.
     pub parameters: Parameters,
 }
 
-/// Who sends, and to whom.
+/// Sender and recipients.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Envelope {
     /// The client.
@@ -51,28 +51,28 @@ pub struct Envelope {
     pub sender: Sender,
     /// The recipients that the next hop accepted.
     pub recipients: Vec<Recipient>,
-    /// The login of the client, where it has logged in.
+    /// The login of the client, if it has logged in.
     pub login: Option<String>,
     /// The name in the client's verified certificate.
     pub certificate: Option<String>,
-    /// What the client told of where it had the message from.
+    /// What the client said about the message's origin.
     pub forwarded: Option<Box<Forwarded>>,
 }
 
 impl Envelope {
-    /// An envelope without recipients, of a client of whom nothing more is known.
+    /// Creates an envelope without recipients, of a client about which nothing more is known.
     pub fn new(client: Greeting, sender: Sender) -> Envelope {
         Envelope { client, sender, recipients: Vec::new(), login: None, certificate: None, forwarded: None }
     }
 }
 
-/// What a client has shown of who it is, and told.
+/// The identity that a client has shown or stated.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Identity {
-    /// Its login.
+    /// The login.
     pub login: Option<String>,
     /// The name in its verified certificate.
     pub certificate: Option<String>,
-    /// What it told of where it has the next message from.
+    /// What it said about the origin of the next message.
     pub forwarded: Option<Box<Forwarded>>,
 }

@@ -1,42 +1,42 @@
-//! What a session offers its client, and how that is announced.
+//! The features that a session offers, and their announcement.
 
 use super::reply::Reply;
 
-/// What the session offers, and its limits.
+/// The features of a session, and its limits.
 #[derive(Clone, Debug)]
 pub struct Features {
-    /// The name we greet with.
+    /// The name used in the greeting.
     pub host_name: String,
-    /// The largest message, in bytes: the smaller of ours and the next hop's.
+    /// The maximum message size in bytes: the smaller of the relay's and the next hop's.
     pub max_message_bytes: u64,
-    /// The most recipients of one message (RFC 5321 section 4.5.3.1.8: at least 100).
+    /// The maximum number of recipients per message (RFC 5321, section 4.5.3.1.8: at least 100).
     pub max_recipients: usize,
     /// Whether STARTTLS is offered: it is configured and TLS is not on yet.
     pub starttls: bool,
-    /// Whether mail is only taken over TLS.
+    /// Whether mail is accepted only over TLS.
     pub require_tls: bool,
-    /// Whether the next hop takes 8-bit bodies (RFC 6152), as last seen.
+    /// Whether the next hop accepts 8-bit bodies (RFC 6152), as far as known.
     pub eight_bit: bool,
-    /// Whether the next hop takes internationalised mail (RFC 6531), as last seen.
+    /// Whether the next hop accepts internationalised mail (RFC 6531), as far as known.
     pub smtputf8: bool,
-    /// Whether the next hop takes DSN parameters (RFC 3461), as last seen.
+    /// Whether the next hop accepts DSN parameters (RFC 3461), as far as known.
     pub dsn: bool,
     /// Whether clients speak LMTP here (RFC 2033).
     pub lmtp: bool,
-    /// How AUTH stands.
+    /// The state of AUTH.
     pub login: LoginOffer,
     /// Whether the client may send mail.
     pub permission: Permission,
-    /// Whether the client may tell of others with XCLIENT.
+    /// Whether the client may use XCLIENT.
     pub xclient: bool,
-    /// Whether it may tell of messages with XFORWARD.
+    /// Whether it may use XFORWARD.
     pub xforward: bool,
 }
 
-/// How AUTH stands (RFC 4954).
+/// The state of AUTH (RFC 4954).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LoginOffer {
-    /// There are no logins here.
+    /// There are no accounts here.
     None,
     /// It is offered once TLS is on.
     AfterTls,
@@ -58,7 +58,8 @@ pub enum Permission {
 }
 
 impl Features {
-    /// The reply to EHLO. CHUNKING is not among it: no client needs it, and mail was lost over it elsewhere.
+    /// Returns the reply to EHLO. CHUNKING is not offered: no client needs it, and mail was lost over it
+    /// elsewhere.
     pub(super) fn greeting(&self) -> Reply {
         let size = format!("SIZE {}", self.max_message_bytes);
         // RFC 9422.
@@ -84,7 +85,7 @@ impl Features {
 pub(super) mod tests {
     use super::*;
 
-    /// What a relay offers whose next hop has no SMTPUTF8.
+    /// The features of a relay whose next hop lacks SMTPUTF8.
     pub(in crate::smtp) fn features() -> Features {
         Features {
             host_name: "relay.example".to_owned(),

@@ -1,6 +1,6 @@
 //! The SMTP protocol (RFC 5321) without I/O: bytes become commands and messages, decisions become replies.
 //!
-//! Absent: sockets, clocks and waiting. What reads a stream gives the same result however the stream was cut.
+//! Absent: sockets, clocks and waiting. Stream readers give the same result however the stream was split.
 
 pub mod address;
 pub mod auth;

@@ -1,22 +1,23 @@
-//! Replies (RFC 5321 section 4.2, RFC 3463).
+//! Replies (RFC 5321, section 4.2; RFC 3463).
 
 use std::fmt;
 
 use super::address::without_local_parts;
 
-/// The most lines a reply of a next hop may have.
+/// The maximum number of lines in a reply of a next hop.
 pub const MAX_LINES: usize = 100;
-/// The longest line of a reply, its end included. RFC 5321 section 4.5.3.1.5 allows 512; some servers write more.
+/// The maximum length of a reply line, including its end. RFC 5321, section 4.5.3.1.5 allows 512; some
+/// servers write more.
 pub const MAX_LINE: usize = 4096;
 
-/// A reply as it stands on the wire. It cannot hold a line end but the one of each line.
+/// A reply as on the wire. It cannot contain a line end except those of its lines.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Reply {
     code: u16,
     wire: Vec<u8>,
 }
 
-/// What a code's first digit says.
+/// The class given by a code's first digit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
     /// 2xx.
@@ -30,7 +31,7 @@ pub enum Class {
 }
 
 impl Class {
-    /// The name used in logs.
+    /// Returns the name used in logs.
     pub const fn name(self) -> &'static str {
         match self {
             Class::Positive => "accepted",
@@ -41,13 +42,13 @@ impl Class {
     }
 }
 
-/// Why bytes are no reply.
+/// Why bytes are not a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadReply {
     /// A line does not begin with three digits.
     #[error("a line of the reply does not begin with a code")]
     NoCode,
-    /// The code is none of 200 to 599.
+    /// The code is not between 200 and 599.
     #[error("the reply has an impossible code")]
     Code,
     /// Lines of one reply have different codes.
@@ -56,20 +57,20 @@ pub enum BadReply {
     /// A line or the whole reply is too long.
     #[error("the reply is too long")]
     TooLong,
-    /// A line holds a bare carriage return or NUL.
-    #[error("the reply holds control characters")]
+    /// A line contains a bare carriage return or NUL.
+    #[error("the reply contains control characters")]
     Control,
 }
 
 impl Reply {
-    /// A reply of our own. What a line cannot hold is replaced by `?`.
+    /// Creates a reply. What a line cannot contain is replaced by `?`.
     pub fn new(code: u16, text: &str) -> Reply {
         let clean: String =
             text.chars().map(|character| if character.is_control() { '?' } else { character }).collect();
         Reply { code, wire: format!("{code} {clean}\r\n").into_bytes() }
     }
 
-    /// A reply of our own with several lines.
+    /// Creates a reply with several lines.
     pub fn lines<'a>(code: u16, lines: impl IntoIterator<Item = &'a str>) -> Reply {
         let lines: Vec<&str> = lines.into_iter().collect();
         let mut wire = String::new();
@@ -82,7 +83,8 @@ impl Reply {
         Reply { code, wire: wire.into_bytes() }
     }
 
-    /// Reads one reply from the start of `bytes`. `Ok(None)` where it is not whole yet; else the reply and its length.
+    /// Reads one reply from the start of `bytes`. `Ok(None)` if it is incomplete; else the reply and its
+    /// length.
     ///
     /// # Errors
     ///
@@ -113,12 +115,12 @@ impl Reply {
         Err(BadReply::TooLong)
     }
 
-    /// The three digits.
+    /// Returns the three digits.
     pub fn code(&self) -> u16 {
         self.code
     }
 
-    /// What the first digit says.
+    /// Returns the class of the first digit.
     pub fn class(&self) -> Class {
         match self.code / 100 {
             2 => Class::Positive,
@@ -128,13 +130,13 @@ impl Reply {
         }
     }
 
-    /// The bytes to be sent.
+    /// Returns the bytes to send.
     pub fn wire(&self) -> &[u8] {
         &self.wire
     }
 
-    /// The text without codes and line ends, several lines joined by ` / `, cut at 500 characters, fit for a log: of mail addresses in
-    /// it only the domain is left.
+    /// Returns the text without codes and line ends, lines joined by ` / `, truncated to 500 characters, fit
+    /// for a log: only the domain is left of mail addresses.
     pub fn text(&self) -> String {
         let text = String::from_utf8_lossy(&self.wire);
         let lines: Vec<&str> = text.lines().map(|line| line.get(4..).unwrap_or_default()).collect();
@@ -145,7 +147,7 @@ impl Reply {
             .collect()
     }
 
-    /// The enhanced status code, X.0.0 where the reply has none.
+    /// Returns the enhanced status code, X.0.0 if the reply has none.
     pub fn enhanced(&self) -> String {
         let text = self.text();
         let first = text.split([' ', '/']).next().unwrap_or_default();
@@ -158,7 +160,7 @@ impl Reply {
         if is_code { first.to_owned() } else { format!("{}.0.0", self.code / 100) }
     }
 
-    /// The lines' texts of an EHLO reply but the first.
+    /// Returns the lines of an EHLO reply except the first.
     pub fn keywords(&self) -> Vec<String> {
         let text = String::from_utf8_lossy(&self.wire);
         text.lines()
@@ -180,7 +182,7 @@ fn line_code(line: &[u8]) -> Result<u16, BadReply> {
     if (200..600).contains(&code) { Ok(code) } else { Err(BadReply::Code) }
 }
 
-/// The lines with CRLF, whatever they ended with.
+/// Returns the lines with CRLF, whatever they ended with.
 fn on_wire(bytes: &[u8]) -> Vec<u8> {
     let mut wire = Vec::with_capacity(bytes.len() + 2);
     for line in bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {

@@ -1,4 +1,4 @@
-//! A conversation with a client: which command leads where.
+//! The state machine of a conversation with a client.
 
 use super::address::Address;
 use super::auth::Auth;
@@ -8,50 +8,50 @@ use super::features::{Features, LoginOffer, Permission};
 use super::reply::Reply;
 use super::xclient::Attributes;
 
-/// Where a conversation stands.
+/// The state of a conversation.
 #[derive(Clone, Debug)]
 pub enum Session {
-    /// Nobody has greeted.
+    /// No greeting yet.
     New,
     /// Between messages.
     Ready(Greeting),
     /// MAIL was accepted.
     Open(Envelope),
-    /// The next hop was lost behind MAIL, or MAIL was put off: what still belongs to that message is put off too. It must not hear
-    /// 503, which a client takes for the end of recipients that were accepted before.
+    /// The next hop was lost after MAIL, or MAIL was deferred: what still belongs to that message is deferred
+    /// too. It must not get 503, which a client takes for the end of recipients accepted before.
     Deferred(Greeting),
-    /// Nothing more is said.
+    /// The conversation is over.
     Closed,
 }
 
-/// What is to be done next.
+/// What to do next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Say this.
+    /// Send this.
     Say(Reply),
-    /// Say this and close.
+    /// Send this and close.
     Close(Reply),
-    /// Say this and start TLS.
+    /// Send this and start TLS.
     StartTls(Reply),
-    /// Let the client log in.
+    /// Run the AUTH exchange.
     LogIn(Auth),
-    /// Take what is told of the client, and greet again.
+    /// Apply what is said about the client, and greet again.
     Xclient(Attributes),
-    /// Keep what is told of the next message.
+    /// Note what is said about the next message.
     Xforward(Attributes),
     /// Ask the next hop about the sender of the envelope that is now open.
     AskSender,
     /// Ask the next hop about this recipient.
     AskRecipient(Recipient),
-    /// Give up the message that was begun, and say this.
+    /// Abandon the current message, and send this.
     Abandon(Reply),
     /// Read the data of the message.
     ReadData,
 }
 
 impl Session {
-    /// Takes one command of a client that has shown this `identity`. `waiting` recipients have been put to the next hop and not been
-    /// answered yet.
+    /// Handles one command of a client that has shown this `identity`. `waiting` recipients have been
+    /// announced to the next hop and not been answered yet.
     pub fn step(
         self,
         command: Command,
@@ -65,15 +65,15 @@ impl Session {
             (_, Command::Quit) => (Closed, Action::Close(Reply::new(221, "2.0.0 Bye"))),
             (Closed, _) => (Closed, Action::Close(Reply::new(421, "4.3.0 Closed"))),
             (state, Command::Ehlo(_) | Command::Helo(_)) if features.lmtp => {
-                (state, say(500, "5.5.1 This is LMTP: say LHLO"))
+                (state, say(500, "5.5.1 This is LMTP: use LHLO"))
             }
             (state, Command::Lhlo(name)) if features.lmtp => state.greeted(name, Protocol::Lmtp, features),
-            (state, Command::Lhlo(_)) => (state, say(500, "5.5.1 This is SMTP: say EHLO")),
+            (state, Command::Lhlo(_)) => (state, say(500, "5.5.1 This is SMTP: use EHLO")),
             (state, Command::Ehlo(name)) => state.greeted(name, Protocol::Esmtp, features),
             (state, Command::Helo(name)) => state.greeted(name, Protocol::Smtp, features),
             (state, Command::Noop) => (state, say(250, "2.0.0 Ok")),
             (state, Command::Help) => (state, say(214, "2.0.0 See RFC 5321")),
-            (state, Command::Vrfy) => (state, say(252, "2.5.2 Send mail and see")),
+            (state, Command::Vrfy) => (state, say(252, "2.5.2 Cannot verify; send mail to find out")),
             (New, Command::Rset) => (New, say(250, "2.0.0 Ok")),
             (Ready(client) | Deferred(client) | Open(Envelope { client, .. }), Command::Rset) => {
                 (Ready(client), Action::Abandon(Reply::new(250, "2.0.0 Ok")))
@@ -84,7 +84,7 @@ impl Session {
             (state, Command::StartTls) => (state, say(503, "5.5.1 TLS cannot be started now")),
             (state, Command::Auth(auth)) => log_in(state, auth, features),
             (state @ (Open(_) | Deferred(_)), Command::Xclient(_) | Command::Xforward(_)) => {
-                (state, say(503, "5.5.1 A message was begun already"))
+                (state, say(503, "5.5.1 A transaction is already in progress"))
             }
             (New | Ready(_), Command::Xclient(attributes)) if features.xclient => {
                 (New, Action::Xclient(attributes))
@@ -92,12 +92,12 @@ impl Session {
             (Ready(client), Command::Xforward(attributes)) if features.xforward => {
                 (Ready(client), Action::Xforward(attributes))
             }
-            (state, Command::Xclient(_)) => (state, say(550, "5.7.0 Not from your address")),
+            (state, Command::Xclient(_)) => (state, say(550, "5.7.0 Not allowed from your address")),
             (state, Command::Xforward(_)) if !features.xforward => {
-                (state, say(550, "5.7.0 Not from your address"))
+                (state, say(550, "5.7.0 Not allowed from your address"))
             }
             (Ready(client), Command::Mail(..)) if features.require_tls => {
-                (Ready(client), say(530, "5.7.0 Start TLS first"))
+                (Ready(client), say(530, "5.7.0 Must issue a STARTTLS command first"))
             }
             (Ready(client) | Deferred(client), Command::Mail(address, parameters)) => {
                 sender(client, address, parameters, features, identity)
@@ -110,13 +110,13 @@ impl Session {
             }
             (Open(envelope), Command::Data) => (Open(envelope), Action::ReadData),
             (Open(envelope), Command::Mail(..)) => {
-                (Open(envelope), say(503, "5.5.1 A message was begun already"))
+                (Open(envelope), say(503, "5.5.1 A transaction is already in progress"))
             }
             (Deferred(client), Command::Rcpt(..) | Command::Data) => {
-                (Deferred(client), say(451, "4.4.2 The message cannot be taken now, try again later"))
+                (Deferred(client), say(451, "4.4.2 The message cannot be accepted now, try again later"))
             }
-            (New, _) => (New, say(503, "5.5.1 Say EHLO first")),
-            (Ready(client), _) => (Ready(client), say(503, "5.5.1 Say MAIL first")),
+            (New, _) => (New, say(503, "5.5.1 Send EHLO first")),
+            (Ready(client), _) => (Ready(client), say(503, "5.5.1 Send MAIL first")),
         }
     }
 
@@ -128,12 +128,12 @@ impl Session {
         (Session::Ready(Greeting { name, protocol }), Action::Abandon(reply))
     }
 
-    /// Whether a message was begun.
+    /// Returns whether a message was begun.
     pub fn has_envelope(&self) -> bool {
         matches!(self, Session::Open(_))
     }
 
-    /// The message that was begun cannot be taken now.
+    /// Notes that the current message cannot be accepted now.
     pub fn deferred(self) -> Session {
         match self.between_messages() {
             Session::Ready(client) => Session::Deferred(client),
@@ -141,7 +141,7 @@ impl Session {
         }
     }
 
-    /// The next hop did not accept the sender, or the message is done with.
+    /// Notes that the next hop did not accept the sender, or the message is complete.
     pub fn between_messages(self) -> Session {
         match self {
             Session::Open(envelope) => Session::Ready(envelope.client),
@@ -149,7 +149,7 @@ impl Session {
         }
     }
 
-    /// The next hop accepted a recipient.
+    /// Notes that the next hop accepted a recipient.
     pub fn accepted(&mut self, recipient: Recipient) {
         if let Session::Open(envelope) = self {
             envelope.recipients.push(recipient);
@@ -157,21 +157,26 @@ impl Session {
     }
 }
 
-/// Whether the client may log in now (RFC 4954 section 4).
+/// Checks whether the client may log in now (RFC 4954, section 4).
 fn log_in(state: Session, auth: Auth, features: &Features) -> (Session, Action) {
     let say = |state, code, text: &str| (state, Action::Say(Reply::new(code, text)));
     let greeted = match &state {
         Session::Ready(client) => client.protocol != Protocol::Smtp,
         Session::New => false,
         Session::Open(_) | Session::Deferred(_) | Session::Closed => {
-            return say(state, 503, "5.5.1 AUTH cannot stand within a message");
+            return say(state, 503, "5.5.1 AUTH is not allowed during a transaction");
         }
     };
     match features.login {
-        LoginOffer::None => say(state, 502, "5.5.1 Command not offered here"),
-        _ if !greeted => say(state, 503, "5.5.1 Say EHLO first"),
-        LoginOffer::AfterTls => say(state, 538, "5.7.11 Start TLS first: a password is not taken in clear"),
-        LoginOffer::Done => say(state, 503, "5.5.1 You have logged in already"),
+        LoginOffer::None => say(state, 502, "5.5.1 Command not supported here"),
+        _ if !greeted => say(state, 503, "5.5.1 Send EHLO first"),
+        LoginOffer::AfterTls => say(
+            state,
+            538,
+            "5.7.11 Must issue a STARTTLS command first: passwords are \
+                                                 not accepted in clear",
+        ),
+        LoginOffer::Done => say(state, 503, "5.5.1 Already authenticated"),
         LoginOffer::Offered => (state, Action::LogIn(auth)),
     }
 }
@@ -186,18 +191,18 @@ fn sender(
     let refuse = |code, text: &str| (Session::Ready(client.clone()), Action::Say(Reply::new(code, text)));
     match features.permission {
         Permission::Given => {}
-        Permission::AfterLogin => return refuse(530, "5.7.0 Log in first"),
-        Permission::Denied => return refuse(554, "5.7.1 You may not send mail here"),
+        Permission::AfterLogin => return refuse(530, "5.7.0 Authentication required"),
+        Permission::Denied => return refuse(554, "5.7.1 Client not allowed to send mail"),
     }
     if client.protocol == Protocol::Smtp && parameters.iter().next().is_some() {
-        return refuse(555, "5.5.4 Parameters need EHLO");
+        return refuse(555, "5.5.4 Parameters require EHLO");
     }
     let size = parameters.get("SIZE").and_then(|size| size.value()?.parse::<u64>().ok());
     if size.is_some_and(|size| size > features.max_message_bytes) {
-        return refuse(552, "5.3.4 The message is larger than announced here");
+        return refuse(552, "5.3.4 The message is larger than the announced limit");
     }
     if parameters.has("SMTPUTF8") && !features.smtputf8 {
-        return refuse(550, "5.6.7 The next hop does not take internationalised mail");
+        return refuse(550, "5.6.7 The next hop does not accept internationalised mail");
     }
     if !address.as_str().is_ascii() && !parameters.has("SMTPUTF8") {
         return refuse(553, "5.6.7 The address needs SMTPUTF8");
@@ -216,12 +221,12 @@ fn recipient(
     waiting: usize,
 ) -> (Session, Action) {
     let refused = if envelope.recipients.len() + waiting >= features.max_recipients {
-        // Not 550: after 452 the client brings the rest in a new transaction (RFC 5321 section 4.5.3.1.10).
+        // Not 550: after 452 the client sends the rest in a new transaction (RFC 5321, section 4.5.3.1.10).
         Some(Reply::new(452, "4.5.3 Too many recipients, send the rest in another transaction"))
     } else if !address.as_str().is_ascii() && !envelope.sender.parameters.has("SMTPUTF8") {
         Some(Reply::new(553, "5.6.7 The address needs SMTPUTF8"))
     } else if envelope.client.protocol == Protocol::Smtp && parameters.iter().next().is_some() {
-        Some(Reply::new(555, "5.5.4 Parameters need EHLO"))
+        Some(Reply::new(555, "5.5.4 Parameters require EHLO"))
     } else {
         None
     };
@@ -432,7 +437,8 @@ mod tests {
             check_with(
                 &features,
                 &format!(
-                    "C: EHLO shop.example\n S: 250\n C: MAIL FROM:<a@b.example>\n S: {code}\n C: RCPT TO:<a@b.example>\n S: 503"
+                    "C: EHLO shop.example\n S: 250\n C: MAIL FROM:<a@b.example>\n S: {code}\n C: RCPT \
+                     TO:<a@b.example>\n S: 503"
                 ),
             );
         }

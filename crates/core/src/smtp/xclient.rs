@@ -1,14 +1,15 @@
-//! The attributes of XCLIENT and XFORWARD, as Postfix's XCLIENT_README and XFORWARD_README have them.
+//! The attributes of XCLIENT and XFORWARD, as in Postfix's XCLIENT_README and XFORWARD_README.
 
 use super::reply::Reply;
 
-/// The longest value, decoded, in bytes.
+/// The maximum length of a decoded value, in bytes.
 const MAX_VALUE: usize = 255;
 
-/// The longest command line that every server takes, with its CRLF, in bytes (RFC 5321 section 4.5.3.1.4).
+/// The maximum length of a command line that every server accepts, including CRLF, in bytes (RFC 5321,
+/// section 4.5.3.1.4).
 const MAX_COMMAND: usize = 512;
 
-/// What an attribute tells.
+/// The meaning of an attribute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Name {
     /// The client's host name.
@@ -27,7 +28,7 @@ pub enum Name {
     DestAddr,
     /// The port it connected to.
     DestPort,
-    /// Its host name as its address says, not verified.
+    /// The host name found for its address, not verified.
     ReverseName,
     /// The id of the message at the sender.
     Ident,
@@ -35,7 +36,7 @@ pub enum Name {
     Source,
 }
 
-/// What XCLIENT may tell.
+/// The attributes of XCLIENT.
 pub const XCLIENT: [(&str, Name); 9] = [
     ("NAME", Name::Name),
     ("ADDR", Name::Addr),
@@ -48,7 +49,7 @@ pub const XCLIENT: [(&str, Name); 9] = [
     ("REVERSE_NAME", Name::ReverseName),
 ];
 
-/// What XFORWARD may tell.
+/// The attributes of XFORWARD.
 pub const XFORWARD: [(&str, Name); 7] = [
     ("NAME", Name::Name),
     ("ADDR", Name::Addr),
@@ -59,11 +60,12 @@ pub const XFORWARD: [(&str, Name); 7] = [
     ("SOURCE", Name::Source),
 ];
 
-/// Attributes in order; `None` for one that the client says is not known.
+/// Attributes in order; `None` for one that is declared unknown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attributes(Vec<(Name, Option<String>)>);
 
-/// What is told of the client that a message was had from (XFORWARD): by a mail server before us, and by us to a next hop.
+/// What XFORWARD says about the client that a message came from: by a mail server to the relay, and by the
+/// relay to a next hop.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Forwarded {
     /// The client's host name.
@@ -72,7 +74,7 @@ pub struct Forwarded {
     pub address: Option<String>,
     /// Its port.
     pub port: Option<String>,
-    /// What it spoke.
+    /// The protocol it used.
     pub protocol: Option<String>,
     /// The name it greeted with.
     pub helo: Option<String>,
@@ -83,11 +85,11 @@ pub struct Forwarded {
 }
 
 impl Attributes {
-    /// Reads what stands behind the command.
+    /// Parses the arguments of the command.
     ///
     /// # Errors
     ///
-    /// 501 where it is no list of these attributes.
+    /// A 501 if it is not a list of these attributes.
     pub fn read(rest: &str, known: &[(&str, Name)]) -> Result<Attributes, Reply> {
         let mut attributes = Vec::new();
         for word in rest.split([' ', '\t']).filter(|word| !word.is_empty()) {
@@ -97,9 +99,9 @@ impl Attributes {
             let Some((_, name)) = known.iter().find(|(keyword, _)| name.eq_ignore_ascii_case(keyword)) else {
                 return Err(Reply::new(501, "5.5.4 Unknown attribute"));
             };
-            let value = read(value).ok_or_else(|| Reply::new(501, "5.5.4 Bad value of an attribute"))?;
+            let value = read(value).ok_or_else(|| Reply::new(501, "5.5.4 Invalid attribute value"))?;
             if value.as_ref().is_some_and(|value| !fits(*name, value)) {
-                return Err(Reply::new(501, "5.5.4 Bad value of an attribute"));
+                return Err(Reply::new(501, "5.5.4 Invalid attribute value"));
             }
             attributes.push((*name, value));
         }
@@ -109,14 +111,15 @@ impl Attributes {
         Ok(Attributes(attributes))
     }
 
-    /// The attributes in order.
+    /// Returns the attributes in order.
     pub fn iter(&self) -> impl Iterator<Item = (Name, Option<&str>)> {
         self.0.iter().map(|(name, value)| (*name, value.as_deref()))
     }
 }
 
 impl Forwarded {
-    /// The commands that tell it to a server which takes these attributes, each at most [`MAX_COMMAND`] bytes long.
+    /// Builds the commands for a server that accepts these attributes, each at most [`MAX_COMMAND`] bytes
+    /// long.
     pub fn commands(&self, taken: &[Name]) -> Vec<String> {
         let words = XFORWARD.iter().filter(|(_, name)| taken.contains(name)).map(|(word, name)| {
             let value = self.value(*name).map(xtext);
@@ -147,7 +150,7 @@ impl Forwarded {
         }
     }
 
-    /// What another XFORWARD tells takes the place of what was told before.
+    /// Merges another XFORWARD, which replaces what was said before.
     pub fn update(&mut self, attributes: &Attributes) {
         for (name, value) in attributes.iter() {
             let field = match name {
@@ -165,7 +168,8 @@ impl Forwarded {
     }
 }
 
-/// A value in xtext (RFC 3461 section 4), with `?` for what a log or a header field cannot hold. `Some(None)` for one that is not known.
+/// Decodes a value in xtext (RFC 3461, section 4), with `?` for what a log or a header field cannot contain.
+/// `Some(None)` for an unknown one.
 fn read(text: &str) -> Option<Option<String>> {
     if text.eq_ignore_ascii_case("[UNAVAILABLE]") || text.eq_ignore_ascii_case("[TEMPUNAVAIL]") {
         return Some(None);
@@ -194,7 +198,7 @@ fn read(text: &str) -> Option<Option<String>> {
     Some(Some(String::from_utf8_lossy(&bytes).chars().map(clean).collect()))
 }
 
-/// A value as an attribute holds it (RFC 3461 section 4).
+/// Encodes a value for an attribute (RFC 3461, section 4).
 fn xtext(value: &str) -> String {
     let mut text = String::with_capacity(value.len());
     for byte in value.bytes() {

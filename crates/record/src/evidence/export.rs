@@ -1,4 +1,4 @@
-//! A record as it is handed on: one JSON object, with the proof that the chain has it.
+//! Exports a record as one JSON object, with the proof that it is part of the chain.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,32 +7,32 @@ use super::record::{Record, Sighted};
 use crate::chain::Link;
 use crate::consent::Timestamp;
 
-/// What a record says, in words.
+/// A record in words.
 #[derive(Debug, Serialize)]
 pub struct Shown<'a> {
     /// When it was decided.
     pub time: String,
-    /// Our name for the message.
+    /// The relay's id of the message.
     pub id: &'a str,
     /// The keyed hash of its Message-ID.
     pub message_id: Option<String>,
     /// The recipient's tag in the segment.
     pub person: Option<String>,
-    /// On whose behalf it was sent.
+    /// The controller.
     pub controller: &'a str,
-    /// Which kind of mail.
+    /// The mailstream.
     pub mailstream: &'a str,
-    /// The listener it came through.
+    /// The listener through which it came.
     pub listener: &'a str,
     /// The next hops of its route.
     pub route: &'a str,
-    /// Whose rules they were.
+    /// The jurisdiction.
     pub jurisdiction: &'a str,
-    /// Which version of them.
+    /// The version of its rules.
     pub version: &'a str,
-    /// Why it was decided so.
+    /// The rule that decided.
     pub rule: &'a str,
-    /// The journal's number of the consent that led there.
+    /// The number of the consent record that led to the decision.
     pub consent_record: Option<u64>,
     /// What was decided.
     pub decided: &'a str,
@@ -40,27 +40,27 @@ pub struct Shown<'a> {
     pub done: &'a str,
     /// Whether decisions were only observed.
     pub observed: bool,
-    /// Why what was decided could not be done.
+    /// The shortfall: why less was done than decided.
     pub shortfall: Option<&'a str>,
     /// How many trackers were found.
     pub found: u64,
-    /// How many were taken out.
+    /// How many were removed.
     pub removed: u64,
     /// How many were replaced.
     pub swapped: u64,
     /// What was found.
     pub sightings: &'a [Sighted<'a>],
-    /// SHA-256 of the body as it came.
+    /// The SHA-256 of the body as received.
     pub body_before: Option<String>,
-    /// SHA-256 of the body as it was offered.
+    /// The SHA-256 of the body as offered.
     pub body_after: Option<String>,
-    /// What became of it.
+    /// The result of the delivery.
     pub result: &'a str,
     /// The code of the reply.
     pub code: u16,
-    /// The next hop's id of it.
+    /// The next hop's id.
     pub queue_id: Option<&'a str>,
-    /// A service that may track all the same.
+    /// A service that may still track.
     pub downstream: Option<&'a str>,
 }
 
@@ -97,10 +97,10 @@ impl<'a> From<&'a Record<'_>> for Shown<'a> {
     }
 }
 
-/// SHA-256 of `hash_before` and `payload`, one behind the other, is `hash`. All in hexadecimal.
+/// The SHA-256 of `hash_before` followed by `payload` is `hash`. All in hexadecimal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Proof {
-    /// Which chain: for how many days it is kept.
+    /// The chain: for how many days it is kept.
     pub chain: u16,
     /// The number of the segment.
     pub segment: u32,
@@ -108,29 +108,29 @@ pub struct Proof {
     pub record: u64,
     /// The chain's hash before it.
     pub hash_before: String,
-    /// The record as it stands in the chain.
+    /// The bytes of the record in the chain.
     pub payload: String,
-    /// The chain's hash up to and with it.
+    /// The chain's hash up to and including it.
     pub hash: String,
 }
 
-/// One line of an export.
+/// A line of an export.
 #[derive(Debug, Serialize)]
 pub struct Line<'a> {
-    /// What the record says.
+    /// The contents of the record.
     #[serde(flatten)]
     pub record: Shown<'a>,
-    /// Where the chain has it.
+    /// The record's place in the chain.
     pub proof: Proof,
 }
 
-/// What of a line is checked: the payload says all that the rest does.
+/// The part of a line that is verified: the payload contains everything else.
 #[derive(Debug, Deserialize)]
 pub struct Claim {
-    /// The rest.
+    /// The rest of the line.
     #[serde(flatten)]
     pub record: serde_json::Map<String, serde_json::Value>,
-    /// Where the chain is said to have it.
+    /// The claimed place in the chain.
     pub proof: Proof,
 }
 
@@ -141,7 +141,7 @@ impl<'a> From<&'a Found> for Line<'a> {
 }
 
 impl Proof {
-    /// That of a record.
+    /// Builds the line of a record.
     pub fn of(found: &Found) -> Proof {
         Proof {
             chain: found.days,
@@ -155,7 +155,8 @@ impl Proof {
 }
 
 impl Claim {
-    /// The link that the line claims, where its hashes fit its payload and the payload says what the line says.
+    /// Returns the link that the line claims, if its hashes match its payload and the payload matches the
+    /// line.
     pub fn link(&self) -> Option<Link> {
         let proof = &self.proof;
         let link = Link {
@@ -170,7 +171,7 @@ impl Claim {
     }
 }
 
-/// Bytes in hexadecimal.
+/// Formats bytes in hexadecimal.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

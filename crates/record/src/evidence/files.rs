@@ -1,4 +1,5 @@
-//! Where evidence lies: a folder for each retention, in it segments as they were written or packed, and a summary beside each packed one.
+//! The files of audit records: a directory for each retention, with segments as written or compressed, and a
+//! summary beside each compressed one.
 //!
 //! ```text
 //! evidence/0365/00000007.evidence      the open segment
@@ -19,31 +20,31 @@ use flate2::write::ZlibEncoder;
 use crate::chain::segment::{self, Check, Content, End};
 use crate::chain::{ChainError, Form, Head, at, read_head};
 
-/// Segments as they are written.
+/// The extension of segments as written.
 pub const OPEN: Form = Form { magic: b"PWEVID01", suffix: "evidence" };
-/// Closed ones: the same bytes, compressed.
+/// The extension of closed ones: the same bytes, compressed.
 pub const PACKED: Form = Form { magic: b"PWEVID01", suffix: "evidence.z" };
-/// The file that says from where on a chain is kept.
+/// The file that says where a chain begins.
 const KEPT_FROM: &str = "kept-from";
-/// The most bytes that a segment can have, compressed or not.
+/// The maximum size of a segment, compressed or not.
 const MAX_SEGMENT: u64 = 1 << 32;
 
-/// The folder of one chain. All records in it are kept for so many days.
+/// The directory of one chain. All records in it are kept for this many days.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Folder {
-    /// For how many days.
+    /// The number of days.
     pub days: u16,
-    /// Where it is.
+    /// The path.
     pub path: PathBuf,
 }
 
 impl Folder {
-    /// The folder for this retention.
+    /// Returns the directory for this retention.
     pub fn of(directory: &Path, days: u16) -> Folder {
         Folder { days, path: directory.join(format!("{days:04}")) }
     }
 
-    /// All that there are, the shortest retention first.
+    /// Lists all directories, the shortest retention first.
     ///
     /// # Errors
     ///
@@ -64,7 +65,7 @@ impl Folder {
         Ok(found)
     }
 
-    /// Makes it, for its owner alone.
+    /// Creates it, accessible only by its owner.
     ///
     /// # Errors
     ///
@@ -73,7 +74,7 @@ impl Folder {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.path).map_err(at(&self.path))
     }
 
-    /// The numbers of its segments, the oldest first.
+    /// Lists the numbers of its segments, oldest first.
     ///
     /// # Errors
     ///
@@ -87,19 +88,19 @@ impl Folder {
         Ok(numbers)
     }
 
-    /// The scope of the tags in one of its segments.
+    /// Returns the scope of the tags in one of its segments.
     pub fn scope(&self, number: u32) -> Vec<u8> {
         [b"evidence".as_slice(), &self.days.to_le_bytes(), &number.to_le_bytes()].concat()
     }
 
-    /// A segment as it was written.
+    /// Reads a segment, uncompressed.
     ///
     /// # Errors
     ///
     /// When it cannot be read.
     pub fn read(&self, number: u32) -> Result<Segment, ChainError> {
         let mut gone = None;
-        // It may be packed between two looks.
+        // It may be compressed between two attempts.
         for _ in 0..3 {
             let open = segment::path(&self.path, OPEN, number);
             match read_open(&open) {
@@ -117,22 +118,22 @@ impl Folder {
         Err(gone.unwrap_or_else(|| at(&self.path)(io::ErrorKind::NotFound.into())))
     }
 
-    /// Whether a segment is packed and nothing else.
+    /// Returns whether only the compressed form of a segment exists.
     pub fn is_packed(&self, number: u32) -> bool {
         !segment::path(&self.path, OPEN, number).exists()
     }
 
-    /// The file of a segment's summary.
+    /// Returns the path of a segment's summary.
     pub fn summary(&self, number: u32) -> PathBuf {
         self.path.join(format!("{number:08}.summary"))
     }
 
-    /// The file that says from where on the chain is kept.
+    /// Returns the file that says where the chain begins.
     pub fn kept_from_path(&self) -> PathBuf {
         self.path.join(KEPT_FROM)
     }
 
-    /// The chain's end before the oldest segment that is kept.
+    /// Reads the chain's end before the oldest segment that is kept.
     ///
     /// # Errors
     ///
@@ -141,7 +142,7 @@ impl Folder {
         Ok(read_head(&self.kept_from_path())?.unwrap_or(Head::EMPTY))
     }
 
-    /// Puts the packed form of a segment beside it, durably, and takes the other away.
+    /// Writes the compressed form of a segment, durably, and removes the other.
     ///
     /// # Errors
     ///
@@ -155,7 +156,7 @@ impl Folder {
         std::fs::remove_file(&open).map_err(at(&open))
     }
 
-    /// Takes a segment away, with its summary.
+    /// Removes a segment and its summary.
     ///
     /// # Errors
     ///
@@ -176,16 +177,16 @@ impl Folder {
     }
 }
 
-/// What stands in a segment.
+/// The contents of a segment.
 #[derive(Debug)]
 pub struct Segment {
-    /// Where it was read from.
+    /// The file it was read from.
     pub path: PathBuf,
     bytes: Vec<u8>,
 }
 
 impl Segment {
-    /// The end of the chain before it, as it says; `None` where its head is not whole.
+    /// The end of the chain before it, as it says; `None` if its head is incomplete.
     pub fn start(&self) -> Option<Head> {
         segment::start_of(&self.bytes)
     }
@@ -195,7 +196,7 @@ impl Segment {
         &self.bytes
     }
 
-    /// Gives each record with the chain up to it, carrying `head` on.
+    /// Passes each record to a function with the chain up to it, starting from `head`.
     ///
     /// # Errors
     ///
@@ -204,8 +205,8 @@ impl Segment {
         segment::walk(&self.content(Check::Chain), head, |head, _, payload| each(head, payload))
     }
 
-    /// The same, with the hashes that stand in it, and where each record stands: the [`Link`](crate::chain::Link) of what is taken from it
-    /// is to be checked.
+    /// Does the same with the hashes in the segment, and where each record is: the
+    /// [`Link`](crate::chain::Link) of any record taken from it must be verified.
     ///
     /// # Errors
     ///
@@ -229,7 +230,7 @@ fn read_packed(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Writes a file beside and renames it, so that there is a whole one or none.
+/// Writes a file and renames it into place, so that it is complete or missing.
 ///
 /// # Errors
 ///

@@ -1,4 +1,4 @@
-//! Finding records. Segments whose summaries show that they have nothing for a query are not opened.
+//! Finds audit records. Segments whose summaries rule out a match are not opened.
 
 use std::path::Path;
 
@@ -10,43 +10,43 @@ use super::summary::{FieldKind, Summary};
 use crate::chain::{ChainError, ChainHash, Head, Link};
 use crate::consent::{Pseudonym, Timestamp};
 
-/// What is looked for; what is not set fits all.
+/// A query; a criterion that is not set matches everything.
 #[derive(Debug, Default)]
 pub struct Query {
     /// The recipient.
     pub person: Option<Pseudonym>,
     /// The keyed hash of the Message-ID.
     pub message_id: Option<Tag>,
-    /// Our name for the message.
+    /// The relay's id of the message.
     pub id: Option<String>,
-    /// Not before this moment.
+    /// The earliest time.
     pub since: Option<Timestamp>,
-    /// Before this moment.
+    /// The time before which records were made.
     pub until: Option<Timestamp>,
-    /// On whose behalf it was sent.
+    /// The controller.
     pub controller: Option<String>,
-    /// Which kind of mail.
+    /// The mailstream.
     pub mailstream: Option<String>,
-    /// What was decided or done.
+    /// The outcome that was decided or done.
     pub outcome: Option<String>,
-    /// Whose tracker was found, without regard to case.
+    /// The vendor of a tracker that was found, ignoring case.
     pub vendor: Option<String>,
 }
 
-/// A record that fits, with its place in the chain.
+/// A matching record, with its place in the chain.
 #[derive(Clone, Debug)]
 pub struct Found {
-    /// Which chain: for how many days it is kept.
+    /// The chain: for how many days it is kept.
     pub days: u16,
     /// The number of the segment.
     pub segment: u32,
     /// The link.
     pub link: Link,
-    /// What it says.
+    /// The contents.
     pub record: Record<'static>,
 }
 
-/// How a look through the evidence went.
+/// Statistics of a search.
 #[derive(Debug, Default)]
 pub struct Looked {
     /// Segments that were opened.
@@ -57,17 +57,17 @@ pub struct Looked {
     pub troubles: Vec<ChainError>,
 }
 
-/// Which end is looked at first.
+/// The order of a search.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
-    /// The oldest.
+    /// Oldest first.
     Oldest,
-    /// The newest.
+    /// Newest first.
     Newest,
 }
 
 impl Query {
-    /// Whether a segment may have something.
+    /// Returns whether a segment may contain a match.
     fn may_be_in(&self, summary: &Summary, person: Option<&Tag>) -> bool {
         let names = [
             (FieldKind::Controller, &self.controller),
@@ -84,7 +84,7 @@ impl Query {
             && self.vendor.as_ref().is_none_or(|vendor| summary.may_name_vendor(vendor))
     }
 
-    /// Whether a record fits. `person` is the tag in its segment.
+    /// Returns whether a record matches. `person` is the tag in its segment.
     fn fits(&self, record: &Record<'_>, person: Option<&Tag>) -> bool {
         let at = Timestamp(record.at);
         let is = |wanted: &Option<String>, text: &str| wanted.as_ref().is_none_or(|wanted| wanted == text);
@@ -102,12 +102,13 @@ impl Query {
     }
 }
 
-/// Gives the records that fit to `each`, chain by chain and segment by segment, in the order asked for; within a segment the oldest is
-/// first. `each` gets those of one segment and says whether to go on with the chain.
+/// Passes matching records to `each`, chain by chain and segment by segment, in the requested order; within a
+/// segment the oldest is first. `each` gets those of one segment and returns whether to continue with the
+/// chain.
 ///
 /// # Errors
 ///
-/// When the directory cannot be read. What of it cannot be is listed in what comes back.
+/// When the directory cannot be read. Other unreadable parts are listed in the result.
 pub fn look(
     directory: &Path,
     query: &Query,
@@ -143,14 +144,15 @@ pub fn look(
     Ok(looked)
 }
 
-/// What must stand in a record that fits, byte for byte: most records need not be read then.
+/// Returns the bytes that a matching record must contain: most records need not be decoded then.
 fn needles<'a>(query: &'a Query, tag: Option<&'a Tag>) -> Vec<Finder<'a>> {
     let tags = [tag, query.message_id.as_ref()].into_iter().flatten().map(|tag| &tag[..]);
     let texts = [&query.id, &query.mailstream].into_iter().flatten().map(|name| name.as_bytes());
     tags.chain(texts).map(Finder::new).collect()
 }
 
-/// The records of a segment that fit, up to where it is damaged. Of the chain only their own links are checked: the whole is for `verify`.
+/// Returns the matching records of a segment, up to any damage. Only their own links in the chain are
+/// checked; `verify` checks the whole.
 fn fitting(
     folder: &Folder,
     number: u32,
@@ -178,12 +180,12 @@ fn fitting(
     let forged = forged.map(|place| ChainError::Damaged {
         path: segment.path.clone(),
         offset: place.into(),
-        what: "a record is not the one that its hash stands for",
+        what: "a record does not match its hash",
     });
     Ok((found, walked.err().or(forged)))
 }
 
-/// The newest records that fit, newest first, `limit` at most.
+/// Returns the newest matching records, newest first, at most `limit`.
 ///
 /// # Errors
 ///

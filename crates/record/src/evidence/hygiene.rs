@@ -1,7 +1,8 @@
-//! What the evidence says of people whom nobody hears from any more: whether their mail really carried a day pixel, and whether it came back.
+//! Finds out about people who may no longer read: whether their mail really carried a day pixel, and whether
+//! it was rejected.
 //!
-//! Only who could be measured can be inactive (N26): who said no, and whose mail had no pixel to begin with, must not be dropped for it. That mail
-//! was rejected is a signal that needs no pixel at all (N31).
+//! Only people who could be measured can be inactive (N26): those who refused, and those whose mail had no
+//! pixel, must not be dropped for it. Rejected mail is a signal that needs no pixel at all (N31).
 
 use std::path::Path;
 
@@ -12,17 +13,17 @@ use crate::chain::{ChainError, Head};
 use crate::consent::{Pseudonym, Timestamp};
 use crate::policy::Outcome;
 
-/// What evidence says of one person.
+/// What the audit records say about one person.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Signs {
-    /// Whether a mail that was accepted carried a day pixel.
+    /// Whether an accepted message carried a day pixel.
     pub carried: bool,
-    /// How many mails were rejected for good (5xx).
+    /// How many messages were rejected permanently (5xx).
     pub bounced: u64,
 }
 
-/// What the evidence of a controller says of people since a moment, in their order. One pass over it, for all of them; of who was erased nothing
-/// can be said. `trouble` hears of what cannot be read.
+/// Collects what a controller's audit records say about people since a moment, in their order. One pass for
+/// all of them; nothing can be said about erased people. `trouble` receives what cannot be read.
 ///
 /// # Errors
 ///
@@ -74,7 +75,7 @@ pub fn signs(
 
 type Seen = std::collections::HashMap<Tag, Signs>;
 
-/// What a segment says, up to where it is damaged.
+/// Reads a segment, up to any damage.
 fn seen(
     folder: &Folder,
     number: u32,
@@ -100,7 +101,7 @@ fn seen(
     Ok((seen, walked.err()))
 }
 
-/// Whether a day pixel was really in what the next hop took.
+/// Returns whether a day pixel was really in what the next hop accepted.
 fn carries_day(record: &Record<'_>) -> bool {
     record.done == Outcome::SwapDay.name() && record.swapped > 0 && !record.observed && record.code / 100 == 2
 }

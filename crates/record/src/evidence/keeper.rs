@@ -1,4 +1,4 @@
-//! The thread that tidies up: it packs closed segments and deletes those whose time is over.
+//! The maintenance thread: it compresses closed segments and deletes those that have expired.
 
 use std::io;
 use std::sync::Arc;
@@ -15,10 +15,10 @@ use crate::chain::segment::End;
 use crate::chain::{ChainError, Head, at, write_head};
 use crate::consent::Timestamp;
 
-/// How often it looks without being woken.
+/// How often it runs without being woken.
 const PERIOD: Duration = Duration::from_secs(3600);
 
-/// Wakes the thread; dropped, the thread ends with the segment it has in hand.
+/// Wakes the thread; when dropped, the thread ends after the current segment.
 #[derive(Debug)]
 pub(super) struct Keeper {
     bell: Option<mpsc::SyncSender<()>>,
@@ -36,14 +36,15 @@ impl Keeper {
         let thread = std::thread::Builder::new().name("evidence-keeper".to_owned()).spawn(move || {
             while !matches!(rings.recv_timeout(PERIOD), Err(RecvTimeoutError::Disconnected)) {
                 if let Err(error) = sweep_until(&settings, Timestamp::now(), &stops) {
-                    tracing::error!(%error, "evidence could not be packed or deleted; it is tried again");
+                    tracing::error!(%error, "audit records could not be compressed or deleted; this will be \
+                                             tried again");
                 }
             }
         })?;
         Ok(Keeper { bell: Some(bell), stopping, thread: Some(thread) })
     }
 
-    /// There may be something to do. Where it works already, it looks again.
+    /// Wakes the thread. If it is already working, it runs once more.
     pub(super) fn wake(&self) {
         if let Some(bell) = &self.bell {
             let _ = bell.try_send(());
@@ -61,16 +62,16 @@ impl Drop for Keeper {
     }
 }
 
-/// Packs all segments but the last of each chain, and deletes those that are too old at `now`.
+/// Compresses all segments except the last of each chain, and deletes those that have expired at `now`.
 ///
 /// # Errors
 ///
-/// The first that comes, once all that can be done is done.
+/// The first error, once everything possible is done.
 pub fn sweep(settings: &Settings, now: Timestamp) -> Result<(), ChainError> {
     sweep_until(settings, now, &AtomicBool::new(false))
 }
 
-/// The same, but it ends early where the relay does.
+/// Does the same, but stops early when the relay does.
 fn sweep_until(settings: &Settings, now: Timestamp, stopping: &AtomicBool) -> Result<(), ChainError> {
     let mut failed = None;
     for folder in Folder::all(&settings.directory)? {
@@ -81,7 +82,7 @@ fn sweep_until(settings: &Settings, now: Timestamp, stopping: &AtomicBool) -> Re
     failed.map_or(Ok(()), Err)
 }
 
-/// Packs what is closed: all but the last. Those that are damaged stay as they are, to be looked at.
+/// Compresses closed segments: all except the last. Damaged ones stay as they are, to be examined.
 fn pack(folder: &Folder, stopping: &AtomicBool) -> Result<(), ChainError> {
     let segments = folder.segments()?;
     let closed = segments.split_last().map_or(&[][..], |(_, closed)| closed);
@@ -112,7 +113,7 @@ fn pack_one(folder: &Folder, number: u32) -> Result<(), ChainError> {
     folder.pack(number, segment.bytes())
 }
 
-/// Deletes from the oldest on what is too old, up to the first that is not.
+/// Deletes expired segments from the oldest on, up to the first that has not expired.
 fn delete(folder: &Folder, settings: &Settings, now: Timestamp) -> Result<(), ChainError> {
     let days = i64::from(folder.days.min(settings.retention_days));
     let segments = folder.segments()?;
@@ -122,24 +123,29 @@ fn delete(folder: &Folder, settings: &Settings, now: Timestamp) -> Result<(), Ch
         if day_of(last) + days >= day_of(now) {
             return Ok(());
         }
-        // What is kept begins where the next one does. That is on disk before anything goes.
+        // The chain begins with the next one. That is on disk before anything is deleted.
         let kept_from = folder.kept_from_path();
         let Some(start) = folder.read(*next)?.start() else { return Ok(()) };
         write_head(&kept_from, &start).map_err(at(&kept_from))?;
         folder.remove(*number)?;
-        tracing::info!(folder = %folder.path.display(), segment = number, "evidence was deleted: its time is over");
+        tracing::info!(
+            folder = %folder.path.display(),
+            segment = number,
+            "expired audit records were deleted"
+        );
     }
     Ok(())
 }
 
-/// When the newest record of a segment was made, by what can be read of it; where that is nothing, it is older than what the next one begins
-/// with. `None` where nobody can say.
+/// Returns when the newest record of a segment was made, as far as it can be read; if nothing can, it is
+/// older than the beginning of the next one. `None` if unknown.
 fn newest(folder: &Folder, number: u32, next: u32) -> Option<Timestamp> {
     let (_, last) = span(folder, number);
     last.or_else(|| span(folder, next).0)
 }
 
-/// The times of the oldest and the newest record of a segment, as far as they can be read: a damaged one has to go in time like any other.
+/// Returns the times of the oldest and the newest record of a segment, as far as they can be read: a damaged
+/// one must expire like any other.
 fn span(folder: &Folder, number: u32) -> (Option<Timestamp>, Option<Timestamp>) {
     let summary = std::fs::read(folder.summary(number)).ok().and_then(|bytes| Summary::decode(&bytes));
     if let Some(summary) = summary {

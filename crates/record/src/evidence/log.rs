@@ -1,4 +1,4 @@
-//! The thread that writes: it makes records of notes, appends them in batches, and closes segments.
+//! The writer thread: it makes records of notes, appends them in batches, and closes segments.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,18 +16,18 @@ use crate::chain::{ChainError, Head, Tail, at, read_head, write_head};
 use crate::consent::{Store, Timestamp};
 use crate::statistics::Statistics;
 
-/// How long others may gather once a note has come.
+/// How long it waits for further notes once one has come.
 const WINDOW: Duration = Duration::from_millis(200);
-/// How often the thread looks whether a day has ended while nothing comes.
+/// How often it checks whether a day has ended while nothing comes.
 const IDLE: Duration = Duration::from_secs(600);
 /// How long after the last record counts are written.
 const SOON: Duration = Duration::from_secs(1);
-/// After a failure, how long until a chain is opened anew.
+/// How long after a failure a chain is reopened.
 const PAUSE: Duration = Duration::from_secs(5);
-/// The most records that are appended at once.
+/// The maximum number of records that are appended at once.
 const MAX_BATCH: usize = 8192;
 
-/// What is written to.
+/// The state of the writer.
 #[derive(Debug)]
 pub(super) struct Log {
     settings: Settings,
@@ -35,13 +35,13 @@ pub(super) struct Log {
     message_ids: MessageIds,
     chains: BTreeMap<u16, Chain>,
     statistics: Statistics,
-    /// Who packs and deletes; nobody where that is done by hand.
+    /// The maintenance thread; `None` if that is done by hand.
     keeper: Option<Keeper>,
     /// Since when writing fails.
     failing: Option<Instant>,
-    /// The same for others to see.
+    /// The same, for others to see.
     is_failing: Arc<AtomicBool>,
-    /// The day on which segments were last looked at.
+    /// The day on which segments were last checked.
     today: i64,
 }
 
@@ -86,7 +86,7 @@ impl Log {
     /// Writes until the queue is closed.
     pub(super) fn run(&mut self, queue: &Queue) {
         loop {
-            // Counts are written soon after the last record, so that whoever looks sees it.
+            // Counts are written soon after the last record, so that a reader sees it.
             let is_due = self.statistics.is_due();
             match queue.next(if is_due { SOON } else { IDLE }, WINDOW) {
                 Next::Idle if is_due => self.statistics.save(),
@@ -119,25 +119,25 @@ impl Log {
                     notes.iter().for_each(|note| self.statistics.take_hosts(note));
                     if self.failing.take().is_some() {
                         self.is_failing.store(false, Ordering::Relaxed);
-                        tracing::warn!("evidence can be written again");
+                        tracing::warn!("audit records can be written again");
                     }
                 }
                 Err((missing, error)) => self.fail(missing, &error),
             }
         }
-        self.statistics.save_now_and_then();
+        self.statistics.save_if_due();
     }
 
     fn fail(&mut self, missing: usize, error: &ChainError) {
         lost("not_written", missing);
         if self.failing.is_none() {
-            tracing::error!(%error, "evidence cannot be written, and is lost; mail flows");
+            tracing::error!(%error, "audit records cannot be written, and are lost; mail continues");
             self.failing = Some(Instant::now());
             self.is_failing.store(true, Ordering::Relaxed);
         }
     }
 
-    /// Says as long as it lives whether writing fails.
+    /// Publishes whether writing fails, for as long as it lives.
     pub(super) fn is_failing(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.is_failing)
     }
@@ -155,7 +155,7 @@ impl Log {
             let mut records = Vec::new();
             for (note, (copy, recipient)) in pairs.by_ref().take(MAX_BATCH) {
                 let message_id = self.message_ids.tag(&note.message_id);
-                // Whose pseudonym cannot be had is left out: the record counts all the same.
+                // A missing pseudonym is left out: the record counts all the same.
                 let person =
                     self.store.pseudonym(recipient.person).ok().map(|pseudonym| pseudonym.tag(&scope));
                 let record = note.record(copy, recipient, message_id, person);
@@ -172,20 +172,21 @@ impl Log {
         Ok(())
     }
 
-    /// Gets a chain ready for records of this day; gives the scope of their tags.
+    /// Prepares a chain for records of this day; returns the scope of their tags.
     fn prepare(&mut self, days: u16, day: i64) -> Result<Vec<u8>, ChainError> {
         self.chain(days)?;
         let Log { chains, settings, statistics, keeper, .. } = self;
         let missing = || at(&settings.directory)(std::io::ErrorKind::NotFound.into());
         let chain = chains.get_mut(&days).ok_or_else(missing)?;
         if chain.is_due(day, settings) {
-            // After a crash only the open segment is looked at for what was not counted yet.
+            // After a crash only the open segment is searched for what was not counted yet.
             statistics.save();
         }
         chain.prepare(day, settings, keeper.as_ref())
     }
 
-    /// The chain of a retention, opened where it is not. One that failed for good is opened anew, though not at once.
+    /// Returns the chain of a retention, opening it if needed. One that failed permanently is reopened,
+    /// though not at once.
     fn chain(&mut self, days: u16) -> Result<&mut Chain, ChainError> {
         let is_broken = self.chains.get(&days).is_some_and(|chain| chain.tail.is_broken());
         let may_try = self.failing.is_none_or(|since| since.elapsed() >= PAUSE);
@@ -202,13 +203,13 @@ impl Log {
         self.chains.get_mut(&days).ok_or_else(missing)
     }
 
-    /// A segment in which nothing was written since yesterday is closed: it may have to go in time.
+    /// Closes a segment in which nothing was written since yesterday: it must be able to expire in time.
     fn close_old_days(&mut self) {
         self.today = day_of(Timestamp::now());
         self.statistics.save();
         for chain in self.chains.values_mut() {
             if let Err(error) = chain.prepare(self.today, &self.settings, None) {
-                tracing::error!(%error, "a segment of the evidence could not be closed");
+                tracing::error!(%error, "a segment of the audit log could not be closed");
             }
         }
         self.keeper.iter().for_each(Keeper::wake);
@@ -216,7 +217,7 @@ impl Log {
 }
 
 impl Chain {
-    /// Opens the end of a chain: its last segment is read, and cut off where its last record is not whole.
+    /// Opens the end of a chain: reads its last segment, and cuts off a partial last record.
     fn open(folder: Folder, settings: &Settings, statistics: &mut Statistics) -> Result<Chain, ChainError> {
         let last = folder.segments()?.last().copied();
         let mut head = folder.kept_from()?;
@@ -244,7 +245,8 @@ impl Chain {
         Ok(Chain { folder, tail, day })
     }
 
-    /// Closes the open segment where it is full or of another day. Gives the scope of the tags in the one that is open then.
+    /// Closes the open segment if it is full or of another day. Returns the scope of the tags in the segment
+    /// that is open then.
     fn prepare(
         &mut self,
         day: i64,
@@ -261,52 +263,62 @@ impl Chain {
         Ok(self.folder.scope(self.tail.number()))
     }
 
-    /// Whether the open segment is to be closed.
+    /// Returns whether the open segment must be closed.
     fn is_due(&self, day: i64, settings: &Settings) -> bool {
         let is_old = self.day.is_some_and(|other| other != day);
         !self.tail.is_fresh() && (is_old || self.tail.length() >= settings.segment_bytes)
     }
 
-    /// Appends records; gives the number of the last one.
+    /// Appends records; returns the number of the last one.
     fn append(&mut self, payloads: &[Vec<u8>]) -> Result<u64, ChainError> {
         self.tail.append(payloads)?;
         Ok(self.tail.head().count)
     }
 
-    /// Failing to write it is logged and does not undo what is durable.
+    /// Writes the second copy; a failure is logged and does not undo what is durable.
     fn write_head_copy(&self, settings: &Settings) {
         if let Some(path) = head_copy(&self.folder, settings) {
             let written = path.parent().map_or(Ok(()), std::fs::create_dir_all);
             if let Err(error) = written.and_then(|()| write_head(&path, &self.tail.head())) {
-                tracing::error!(path = %path.display(), %error, "the second copy of the end of the evidence could not be written");
+                tracing::error!(
+                    path = %path.display(),
+                    %error,
+                    "the second copy of the end of the audit log could not be written"
+                );
             }
         }
     }
 }
 
-/// Cuts off what was not written whole. Says whether the segment can be gone on with: a damaged one is left as it is, to be looked at, and is no
-/// reason to stop mail.
+/// Cuts off an incomplete write. Returns whether the segment can be continued: a damaged one is left as it
+/// is, to be examined, and is no reason to stop mail.
 fn tidied(segment: &Segment, end: Result<End, ChainError>) -> Result<bool, ChainError> {
     match end {
         Ok(End::Torn { offset, bytes }) if segment.start().is_some() => {
-            tracing::warn!(file = %segment.path.display(), offset, bytes, "the last batch of evidence was not written whole; it was cut off");
+            tracing::warn!(
+                file = %segment.path.display(),
+                offset,
+                bytes,
+                "the last batch of audit records was incomplete; it was cut off"
+            );
             segment::cut(&segment.path, offset)?;
             Ok(true)
         }
         Ok(_) => Ok(true),
         Err(error) => {
-            tracing::error!(%error, "evidence is damaged; it goes on in another segment, and `pixelward evidence verify` says what is left");
+            tracing::error!(%error, "the audit log is damaged; it continues in another segment, and \
+                                     `pixelward evidence verify` says what is left");
             Ok(false)
         }
     }
 }
 
-/// Where the second copy of a chain's end is.
+/// Returns where the second copy of a chain's end is.
 pub(super) fn head_copy(folder: &Folder, settings: &Settings) -> Option<std::path::PathBuf> {
     settings.head_copy.as_ref().map(|directory| directory.join(format!("{:04}.head", folder.days)))
 }
 
-/// The end of the chain before a segment whose own head is not whole, as far as it can be read.
+/// Returns the end of the chain before a segment whose own head is incomplete, as far as it can be read.
 fn before(folder: &Folder, number: u32) -> Result<Head, ChainError> {
     let mut head = folder.kept_from()?;
     let Some(previous) = folder.segments()?.into_iter().rfind(|other| *other < number) else {
@@ -318,7 +330,7 @@ fn before(folder: &Folder, number: u32) -> Result<Head, ChainError> {
     Ok(head)
 }
 
-/// Records that were there once and are not is something to look at, and no reason to stop mail.
+/// Missing records need attention, and are no reason to stop mail.
 fn warn_of_missing(folder: &Folder, head: Head, settings: &Settings) {
     let Some(path) = head_copy(folder, settings) else { return };
     match read_head(&path) {
@@ -327,10 +339,10 @@ fn warn_of_missing(folder: &Folder, head: Head, settings: &Settings) {
                 folder = %folder.path.display(),
                 found = head.count,
                 known = known.count,
-                "evidence is missing at the end: an old copy was put back, or records were cut off"
+                "audit records are missing at the end: an old copy was restored, or records were cut off"
             );
         }
-        Err(error) => tracing::error!(%error, "the second copy of the end of the evidence cannot be read"),
+        Err(error) => tracing::error!(%error, "the second copy of the end of the audit log cannot be read"),
         Ok(_) => {}
     }
 }

@@ -1,22 +1,27 @@
-//! Proof that choices were applied (N23): a record for each recipient of each message, of what was decided, why, and what was done.
+//! Audit records: proof that choices were applied (N23). A record for each recipient of each message says
+//! what was decided, why, and what was done.
 //!
-//! **Tamper-evident.** Records stand in segments chained by hash ([`crate::chain`]); a changed, missing or added one is noticed by `evidence
-//! verify`. The end of a chain can be kept at a second place, too, so that records cut off from the end are missed.
+//! **Tamper-evident.** Records are in segments chained by hash ([`crate::chain`]); `evidence verify` notices
+//! one that was changed, removed or added. The end of a chain can also be kept at a second place, so that
+//! records cut off from the end are missed.
 //!
-//! **Off the mail path.** Messages are handed over through a bounded queue that nobody waits for. A thread writes them in batches and syncs each,
-//! several times a second; what came within the last second can be lost at a power cut or kill. Where the queue is full or the disk cannot be
-//! written, records are lost, counted (`pixelward_evidence_lost_total`) and logged once, and mail flows.
+//! **Off the mail path.** Notes are handed over through a bounded queue that nobody waits for. A thread
+//! writes them in batches and syncs each, several times a second; the last second's can be lost at a power
+//! failure or kill. If the queue is full or the disk cannot be written, records are lost, counted
+//! (`pixelward_evidence_lost_total`) and logged once, and mail continues.
 //!
-//! **Personal data.** A person stands in a record as a tag made from their pseudonym ([`crate::consent::pseudonyms`], where the designs that were
-//! weighed are) and the segment. As long as they are not erased, their records are found by their address; once they are, nobody can make their
-//! tags again, whatever files they have, and no record changes. Tags of one person differ between segments, so that what is left of an erased one
-//! is not tied together either. No address, no subject line and no content is in a record. What a record has besides leads to a person only
-//! through others' files: our id and the next hop's queue id through logs, the number of a consent record to an entry of the journal that
-//! names nobody once the person is erased. A Message-ID is kept as a keyed hash.
+//! **Personal data.** A person stands in a record as a tag made from their pseudonym
+//! ([`crate::consent::pseudonyms`], where the designs that were weighed are) and the segment. As long as they
+//! are not erased, their records are found by their address; once they are, nobody can make their tags again,
+//! whatever files they have, and no record changes. Tags of one person differ between segments, so that what
+//! is left of an erased one is not tied together either. No address, no subject line and no content is in a
+//! record. What a record has besides leads to a person only through others' files: our id and the next hop's
+//! queue id through logs, the number of a consent record to an entry of the journal that names nobody once
+//! the person is erased. A Message-ID is kept as a keyed hash.
 //!
-//! **Retention.** Each number of days has a chain of its own, so that a controller whose evidence is to go earlier needs no hole in the chain of
-//! the others. Segments are closed by size and at the end of the day (UTC), compressed with a summary beside them, and deleted whole once their
-//! newest record is that old.
+//! **Retention.** Each number of days has its own chain, so that a controller whose records expire earlier
+//! leaves no hole in the chain of the others. Segments are closed by size and at the end of the day (UTC),
+//! compressed with a summary beside them, and deleted as a whole once their newest record has expired.
 
 pub mod export;
 pub mod files;
@@ -44,22 +49,22 @@ pub use note::{Note, NotedCopy, NotedRecipient};
 use queue::Queue;
 use record::Tag;
 
-/// Where evidence is kept, and how long.
+/// Where audit records are kept, and how long.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Its directory.
+    /// The directory.
     pub directory: PathBuf,
     /// A second place for the ends of the chains, on another disk.
     pub head_copy: Option<PathBuf>,
-    /// After how many days it is deleted, unless its controller has fewer.
+    /// After how many days records are deleted, unless the controller sets fewer.
     pub retention_days: u16,
-    /// From which size on a segment is closed, in bytes.
+    /// The size at which a segment is closed, in bytes.
     pub segment_bytes: u64,
     /// Whether bodies are hashed.
     pub body_hashes: bool,
 }
 
-/// Takes evidence from the mail path.
+/// Takes notes from the mail path.
 #[derive(Debug)]
 pub struct Evidence {
     queue: Arc<Queue>,
@@ -71,7 +76,7 @@ pub struct Evidence {
 }
 
 impl Evidence {
-    /// Opens the chains that there are, and starts to write. A torn end is cut off.
+    /// Opens the existing chains, and starts writing. A partial end is cut off.
     ///
     /// # Errors
     ///
@@ -90,43 +95,46 @@ impl Evidence {
         Ok(Evidence { queue, writer, is_losing, is_failing, body_hashes: settings.body_hashes })
     }
 
-    /// Whether notes are to have the hashes of bodies.
+    /// Returns whether notes must have the hashes of bodies.
     pub fn wants_hashes(&self) -> bool {
         self.body_hashes
     }
 
-    /// Takes a note, without waiting. Where there is no room it is lost, counted, and logged once.
+    /// Takes a note, without waiting. If there is no room it is lost, counted, and logged once.
     pub fn note(&self, note: Note) {
         match self.queue.push(note) {
             Ok(()) => {
                 if self.is_losing.swap(false, Ordering::Relaxed) {
-                    tracing::warn!("evidence is taken again");
+                    tracing::warn!("audit records are accepted again");
                 }
             }
             Err(recipients) => {
                 lost("queue_full", recipients);
                 if !self.is_losing.swap(true, Ordering::Relaxed) {
-                    tracing::error!("evidence comes faster than it can be written, and is lost; mail flows");
+                    tracing::error!(
+                        "audit records arrive faster than they can be written, and are lost; \
+                                     mail continues"
+                    );
                 }
             }
         }
     }
 
-    /// Why evidence is being lost; `None` while it is not.
+    /// Returns why audit records are being lost; `None` while they are not.
     pub fn trouble(&self) -> Option<&'static str> {
         let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         if writer.as_ref().is_some_and(JoinHandle::is_finished) {
             Some("its writer has ended; restart the relay")
         } else if self.is_failing.load(Ordering::Relaxed) {
-            Some("it cannot be written to its disk")
+            Some("they cannot be written to their disk")
         } else if self.is_losing.load(Ordering::Relaxed) && self.queue.is_full() {
-            Some("it comes faster than it can be written")
+            Some("they arrive faster than they can be written")
         } else {
             None
         }
     }
 
-    /// Writes what waits, and ends.
+    /// Writes what is pending, and ends.
     pub fn close(&self) {
         self.queue.close();
         if let Some(writer) = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take() {
@@ -141,7 +149,7 @@ impl Drop for Evidence {
     }
 }
 
-/// Counts records that were lost.
+/// Counts lost records.
 fn lost(reason: &'static str, records: usize) {
     metrics::counter!("pixelward_evidence_lost_total", "reason" => reason).increment(records as u64);
 }
@@ -154,18 +162,18 @@ impl MessageIds {
     /// What the key is derived for.
     pub const LABEL: &str = "evidence message ids";
 
-    /// With a key that was derived for them.
+    /// Creates it with a key that was derived for this use.
     pub fn new(key: StoreKey) -> MessageIds {
         MessageIds(key)
     }
 
-    /// The tag of a Message-ID, however it is written; `None` where it is none.
+    /// Returns the tag of a Message-ID, however it is written; `None` if it is not one.
     pub fn tag(&self, text: &str) -> Option<Tag> {
         note::bare_message_id(text).map(|id| self.0.tag(&[id.as_bytes()]))
     }
 }
 
-/// The number of a day, by UTC.
+/// Returns the number of a day, in UTC.
 fn day_of(at: Timestamp) -> i64 {
     at.0.div_euclid(86_400_000)
 }

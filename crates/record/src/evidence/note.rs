@@ -1,4 +1,5 @@
-//! What the mail path hands over: one note for each message, from which a record for each recipient is made elsewhere.
+//! Notes that the mail path hands over: one per message, from which a record for each recipient is made
+//! elsewhere.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -10,80 +11,81 @@ use crate::digest::BodyHash;
 use crate::policy::Decision;
 use crate::smtp::Reply;
 
-/// The longest Message-ID that is looked at, in characters.
+/// The maximum length of a Message-ID, in characters.
 const MAX_MESSAGE_ID: usize = 200;
-/// The longest id of a next hop's queue.
+/// The maximum length of a next hop's queue id.
 const MAX_QUEUE_ID: usize = 64;
 
-/// One message.
+/// A note about one message.
 #[derive(Debug)]
 pub struct Note {
     /// When it was decided.
     pub at: Timestamp,
-    /// Our name for it.
+    /// The relay's id of the message.
     pub id: String,
     /// Its Message-ID.
     pub message_id: String,
-    /// On whose behalf it was sent.
+    /// The controller.
     pub controller: Arc<str>,
-    /// In how many days that controller's evidence goes, where it says so.
+    /// After how many days that controller's records are deleted, if it sets fewer.
     pub days: Option<u16>,
-    /// Which kind of mail it is.
+    /// The mailstream.
     pub mailstream: Arc<str>,
     /// Whether decisions are only observed.
     pub observed: bool,
-    /// The listener it came through.
+    /// The listener through which it came.
     pub listener: String,
     /// The next hops of its route.
     pub route: String,
-    /// A service that may track all the same; empty where there is none.
+    /// A service that may still track; empty if there is none.
     pub downstream: String,
     /// How many trackers were found.
     pub found: usize,
     /// The same by carrier and vendor.
     pub sightings: Vec<Sighted<'static>>,
-    /// Where those report to whose vendor nobody knows, as far as that may be kept, and how many; for the statistics alone.
+    /// The hosts of trackers of unknown vendors, as far as they may be kept, and their counts; only for the
+    /// statistics.
     pub hosts: Vec<(String, u64)>,
-    /// The hash of the body as it came, where bodies are hashed.
+    /// The hash of the body as received, if bodies are hashed.
     pub before: Option<BodyHash>,
-    /// What was offered to the next hop.
+    /// The copies offered to the next hop.
     pub copies: Vec<NotedCopy>,
 }
 
-/// One copy.
+/// A copy.
 #[derive(Debug)]
 pub struct NotedCopy {
-    /// The hash of its body; `None` where it could not be made, or bodies are not hashed.
+    /// The hash of its body; `None` if it could not be made, or bodies are not hashed.
     pub after: Option<BodyHash>,
-    /// Who got it.
+    /// The recipients.
     pub recipients: Vec<NotedRecipient>,
 }
 
-/// One recipient.
+/// A recipient.
 #[derive(Debug)]
 pub struct NotedRecipient {
-    /// Who.
+    /// The person.
     pub person: Person,
     /// What was decided, and why.
     pub decision: Decision,
     /// What was done in the copy that the next hop took.
     pub effect: Effect,
-    /// What became of it.
+    /// The result of the delivery.
     pub reply: Reply,
 }
 
 impl Note {
-    /// How many recipients it has.
+    /// Returns how many recipients it has.
     pub fn recipients(&self) -> usize {
         self.copies.iter().map(|copy| copy.recipients.len()).sum()
     }
 
-    /// All recipients with their copies.
+    /// Iterates over all recipients with their copies.
     pub fn each(&self) -> impl Iterator<Item = (&NotedCopy, &NotedRecipient)> {
         self.copies.iter().flat_map(|copy| copy.recipients.iter().map(move |recipient| (copy, recipient)))
     }
 
-    /// The record of one of them.
+    /// Builds the record of one recipient.
     pub fn record<'a>(
         &'a self,
         copy: &'a NotedCopy,
@@ -121,7 +123,8 @@ impl Note {
     }
 }
 
-/// A Message-ID in the form in which it is hashed: without the angle brackets and what is around them; `None` where nothing is left.
+/// Returns the form of a Message-ID that is hashed: without the angle brackets and what is around them;
+/// `None` if nothing is left.
 pub fn bare_message_id(text: &str) -> Option<String> {
     let text = text.trim();
     let inner = text.split_once('<').map_or(text, |(_, rest)| rest);
@@ -130,7 +133,8 @@ pub fn bare_message_id(text: &str) -> Option<String> {
     (!inner.is_empty()).then_some(inner)
 }
 
-/// Under which id a next hop goes on with what it took, as the common servers say it. Nothing else of its text is kept: it may name people.
+/// Extracts the next hop's id from its reply, as common servers write it. Nothing else of the text is kept:
+/// it may name people.
 fn queue_id(reply: &Reply) -> Option<String> {
     if reply.code() / 100 != 2 {
         return None;

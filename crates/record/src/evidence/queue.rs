@@ -1,14 +1,14 @@
-//! What waits to be written: bounded, and nobody on the mail path waits for it.
+//! The bounded queue of notes; nobody on the mail path waits for it.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::note::Note;
 
-/// The most recipients that wait to be written. A note has some 300 bytes for each.
+/// The maximum number of recipients that may wait. A note has about 300 bytes for each.
 pub const MAX_WAITING: usize = 65_536;
 
-/// So many are written at once, before more gather.
+/// How many are written at once, without waiting for more.
 const MANY: usize = MAX_WAITING / 4;
 
 /// Notes on their way to the writer.
@@ -37,11 +37,11 @@ pub enum Next {
 }
 
 impl Queue {
-    /// Puts a note behind the others.
+    /// Appends a note.
     ///
     /// # Errors
     ///
-    /// How many recipients are lost with it: when [`MAX_WAITING`] wait, or the writer has ended.
+    /// The number of recipients that are lost: when [`MAX_WAITING`] wait, or the writer has ended.
     pub fn push(&self, note: Note) -> Result<(), usize> {
         let recipients = note.recipients();
         let mut waiting = self.locked();
@@ -51,26 +51,26 @@ impl Queue {
         let before = waiting.recipients;
         waiting.recipients += recipients;
         waiting.notes.push(note);
-        // The writer sleeps while others come: the first one wakes it, and the one that makes them many.
+        // The writer sleeps while notes accumulate: the first one wakes it, and the one that makes them many.
         if waiting.notes.len() == 1 || (before < MANY && waiting.recipients >= MANY) {
             self.changed.notify_one();
         }
         Ok(())
     }
 
-    /// Whether a note would find no room.
+    /// Returns whether a note would find no room.
     pub fn is_full(&self) -> bool {
         let waiting = self.locked();
         !waiting.is_closed && waiting.recipients >= MAX_WAITING
     }
 
-    /// Takes no more.
+    /// Closes the queue.
     pub fn close(&self) {
         self.locked().is_closed = true;
         self.changed.notify_all();
     }
 
-    /// Waits for a note, `idle` at most, then for others that come within `window`, and gives them all.
+    /// Waits for a note, at most `idle`, then for others that come within `window`, and returns them all.
     pub fn next(&self, idle: Duration, window: Duration) -> Next {
         let idle = Instant::now() + idle;
         let mut waiting = self.wait(self.locked(), idle, |waiting| waiting.notes.is_empty());

@@ -1,4 +1,4 @@
-//! One decision about one recipient of one message, as it stands in a segment: a byte that says which format it has, then fields
+//! A record: one decision about one recipient of one message. A byte for the format, then fields
 //! ([`crate::fields`]).
 
 use std::borrow::Cow;
@@ -12,7 +12,7 @@ use crate::fields::{Malformed, Writer, fields, number, text, time};
 /// The format written by this version; the first byte of each record.
 const FORMAT: u8 = 1;
 
-/// Field numbers. Never used for anything else.
+/// Field numbers, which are never reused.
 mod tag {
     pub(super) const AT: u8 = 1;
     pub(super) const ID: u8 = 2;
@@ -49,25 +49,25 @@ pub type Tag = [u8; 16];
 pub struct Record<'a> {
     /// When it was decided, in milliseconds since 1970.
     pub at: i64,
-    /// Our name for the message.
+    /// The relay's id of the message.
     pub id: Cow<'a, str>,
     /// The keyed hash of its Message-ID; `None` where it has none.
     pub message_id: Option<Tag>,
-    /// The recipient's tag in this segment; `None` where none could be made.
+    /// The recipient's tag in this segment; `None` if none could be made.
     pub person: Option<Tag>,
-    /// On whose behalf it was sent.
+    /// The controller.
     pub controller: Cow<'a, str>,
-    /// Which kind of mail it is.
+    /// The mailstream.
     pub mailstream: Cow<'a, str>,
-    /// The listener it came through.
+    /// The listener through which it came.
     pub listener: Cow<'a, str>,
     /// The next hops of its route, in the order in which they are tried.
     pub route: Cow<'a, str>,
-    /// Why it was decided so.
+    /// The rule that decided.
     pub rule: Cow<'a, str>,
-    /// By which version of which rules: `fr/2026-07-14`.
+    /// The version of the rules: `fr/2026-07-14`.
     pub version: Cow<'a, str>,
-    /// The journal's number of the consent that led there.
+    /// The number of the consent record that led to the decision.
     pub consent_record: Option<u64>,
     /// What was decided.
     pub decided: Cow<'a, str>,
@@ -75,48 +75,48 @@ pub struct Record<'a> {
     pub done: Cow<'a, str>,
     /// Whether decisions were only observed.
     pub observed: bool,
-    /// Why what was decided could not be done.
+    /// The shortfall: why less was done than decided.
     pub shortfall: Option<Cow<'a, str>>,
     /// How many trackers were found.
     pub found: u64,
-    /// How many were taken out.
+    /// How many were removed.
     pub removed: u64,
-    /// How many addresses of ours took the place of others.
+    /// How many were replaced by addresses of ours.
     pub swapped: u64,
     /// What was found, by carrier and vendor.
     pub sightings: Cow<'a, [Sighted<'a>]>,
-    /// SHA-256 of the body as it came, where bodies are hashed.
+    /// The SHA-256 of the body as received, if bodies are hashed.
     pub before: Option<BodyHash>,
-    /// SHA-256 of the body as it was offered; `None` where no copy could be made.
+    /// The SHA-256 of the body as offered; `None` if no copy could be made.
     pub after: Option<BodyHash>,
-    /// What became of it: `accepted`, `deferred`, `rejected`.
+    /// The result of the delivery: `accepted`, `deferred`, `rejected`.
     pub result: Cow<'a, str>,
     /// The code of the reply.
     pub code: u16,
-    /// Under which id the next hop goes on with it, where its reply says so.
+    /// The next hop's id, if its reply contains it.
     pub queue_id: Option<Cow<'a, str>>,
-    /// A service behind the next hop that may track all the same, and why that is accepted.
+    /// A service behind the next hop that may still track, and why that is accepted.
     pub downstream: Option<Cow<'a, str>>,
 }
 
-/// Trackers of one vendor in one kind of place.
+/// Trackers of one vendor and carrier.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Sighted<'a> {
-    /// The kind of place.
+    /// The carrier.
     pub carrier: Cow<'a, str>,
-    /// Whose they are; `unknown` where nobody knows.
+    /// The vendor; `unknown` for unknown ones.
     pub vendor: Cow<'a, str>,
-    /// How many.
+    /// The number of trackers.
     pub count: u64,
 }
 
-/// Why bytes are no record.
+/// Why bytes are not a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadRecord {
     /// It was written by a later version.
     #[error("the record has format {0}, which this version does not know")]
     Format(u8),
-    /// A field is cut off, or not what it should be.
+    /// A field is cut off, or invalid.
     #[error("the record is malformed")]
     Malformed,
 }
@@ -149,7 +149,7 @@ impl Sighted<'_> {
 }
 
 impl Record<'_> {
-    /// The bytes that stand in a segment.
+    /// Returns the bytes for a segment.
     pub fn encode(&self) -> Vec<u8> {
         let mut writer = Writer::new(FORMAT);
         writer.time(tag::AT, Some(Timestamp(self.at)));
@@ -188,7 +188,7 @@ impl Record<'_> {
             (tag::SWAPPED, self.swapped),
             (tag::CODE, u64::from(self.code)),
         ];
-        // What is nothing needs no field.
+        // An empty value needs no field.
         numbers
             .into_iter()
             .filter(|(_, number)| *number > 0)
@@ -201,7 +201,7 @@ impl Record<'_> {
     ///
     /// # Errors
     ///
-    /// When they are none, or of a later version.
+    /// When they are malformed, or of a later version.
     pub fn decode(bytes: &[u8]) -> Result<Record<'static>, BadRecord> {
         let (&format, rest) = bytes.split_first().ok_or(BadRecord::Malformed)?;
         if format != FORMAT {
@@ -214,7 +214,7 @@ impl Record<'_> {
         Ok(record)
     }
 
-    /// Takes in one field; those it does not know belong to later versions and are passed over.
+    /// Takes in one field; unknown fields belong to later versions and are skipped.
     fn take(&mut self, tag: u8, content: &[u8]) -> Result<(), Malformed> {
         let fixed = || content.try_into().map_err(|_| Malformed);
         let keyed = || content.try_into().map_err(|_| Malformed);
@@ -250,7 +250,7 @@ impl Record<'_> {
         Ok(())
     }
 
-    /// Whose rules they were: the part of the version before the slash.
+    /// Returns the jurisdiction: the part of the version before the slash.
     pub fn jurisdiction(&self) -> &str {
         self.version.split('/').next().unwrap_or_default()
     }

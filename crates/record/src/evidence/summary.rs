@@ -1,6 +1,6 @@
-//! What is in a closed segment, so that a query need not open those that have nothing for it.
+//! Summaries of closed segments, so that a query need not open those without a match.
 //!
-//! A hint and no proof: `evidence verify` makes each anew and compares.
+//! A hint and not proof: `evidence verify` rebuilds each and compares.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,13 +10,13 @@ use crate::fields::{Malformed, Writer, fields, text, time};
 
 /// The format written by this version; the first byte.
 const FORMAT: u8 = 1;
-/// The most names of one kind that are listed; with more, the segment may have any.
+/// The maximum number of listed names of one kind; with more, the segment may contain any.
 const MAX_NAMES: usize = 256;
-/// Bits of the filter for each tag, and how many of them it sets: one in a hundred segments is opened for nothing.
+/// The filter's bits per tag, and how many of them it sets: one in a hundred segments is opened in vain.
 const BITS_EACH: usize = 10;
 const HASHES: u64 = 7;
 
-/// Field numbers. Never used for anything else.
+/// Field numbers, which are never reused.
 mod tag {
     pub(super) const FIRST: u8 = 1;
     pub(super) const LAST: u8 = 2;
@@ -28,16 +28,16 @@ mod tag {
     pub(super) const FILTER: u8 = 8;
 }
 
-/// What a segment has.
+/// The summary of a segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Summary {
-    /// The time of its oldest record; `None` where it has none.
+    /// The time of its oldest record; `None` if it has none.
     pub first: Option<Timestamp>,
-    /// And of its newest.
+    /// The time of its newest record.
     pub last: Option<Timestamp>,
     /// The names in it.
     names: BTreeSet<(u8, String)>,
-    /// Kinds of which it has too many to list.
+    /// Kinds with too many names to list.
     any: BTreeSet<u8>,
     filter: Filter,
 }
@@ -45,13 +45,13 @@ pub struct Summary {
 /// A kind of name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FieldKind {
-    /// Of a controller.
+    /// A controller.
     Controller,
-    /// Of a mailstream.
+    /// A mailstream.
     Mailstream,
-    /// Of what was decided, or of what was done.
+    /// An outcome that was decided or done.
     Outcome,
-    /// Of a vendor.
+    /// A vendor.
     Vendor,
 }
 
@@ -69,7 +69,7 @@ impl FieldKind {
     }
 }
 
-/// What is gathered while a segment is read.
+/// Collects a summary while a segment is read.
 #[derive(Debug, Default)]
 pub struct Gathering {
     first: Option<Timestamp>,
@@ -100,7 +100,7 @@ impl Gathering {
         }
     }
 
-    /// The summary.
+    /// Returns the summary.
     pub fn done(self) -> Summary {
         let (many, few): (Vec<_>, Vec<_>) =
             self.names.into_iter().partition(|(_, names)| names.len() > MAX_NAMES);
@@ -114,23 +114,23 @@ impl Gathering {
 }
 
 impl Summary {
-    /// Whether a record with this tag may be in the segment.
+    /// Returns whether a record with this tag may be in the segment.
     pub fn may_have(&self, tag: &Tag) -> bool {
         self.filter.may_have(tag)
     }
 
-    /// Whether a record with this name may be.
+    /// Returns whether a record with this name may be in the segment.
     pub fn may_name(&self, kind: FieldKind, name: &str) -> bool {
         self.any.contains(&kind.tag()) || self.names.contains(&(kind.tag(), name.to_owned()))
     }
 
-    /// Whether a vendor with this name may be, without regard to case.
+    /// Returns whether a vendor with this name may be in the segment, ignoring case.
     pub fn may_name_vendor(&self, name: &str) -> bool {
         self.any.contains(&tag::VENDOR)
             || self.names.iter().any(|(kind, value)| *kind == tag::VENDOR && value.eq_ignore_ascii_case(name))
     }
 
-    /// The bytes kept in its file.
+    /// Returns the bytes for its file.
     pub fn encode(&self) -> Vec<u8> {
         let mut writer = Writer::new(FORMAT);
         writer.time(tag::FIRST, self.first);
@@ -143,7 +143,7 @@ impl Summary {
         bytes
     }
 
-    /// Reads them; `None` where they are none, or damaged: the segment itself says then what it has.
+    /// Reads the bytes; `None` if they are malformed or damaged: then the segment itself must be read.
     pub fn decode(bytes: &[u8]) -> Option<Summary> {
         let (content, crc) = bytes.split_last_chunk::<4>()?;
         if crc32fast::hash(content) != u32::from_le_bytes(*crc) {
@@ -196,7 +196,7 @@ impl Filter {
     }
 }
 
-/// Which bits stand for a tag.
+/// Returns the bits of a tag.
 fn places(tag: &Tag, bytes: usize) -> impl Iterator<Item = usize> {
     let half =
         |at: usize| tag.get(at..at + 8).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_le_bytes);

@@ -1,4 +1,4 @@
-//! A look through all evidence: each chain from where it is kept, its summaries, and its end at the second place.
+//! Verifies all audit records: each chain from its beginning, its summaries, and its end at the second place.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -13,12 +13,12 @@ use super::summary::{Gathering, Summary};
 use crate::chain::segment::End;
 use crate::chain::{ChainError, ChainHash, Head, read_head};
 
-/// What was found.
+/// The result.
 #[derive(Debug, Default, Serialize)]
 pub struct Verified {
-    /// Each chain.
+    /// The chains.
     pub chains: Vec<Chain>,
-    /// Everything that does not fit, in words.
+    /// Everything that does not match, in words.
     pub problems: Vec<String>,
 }
 
@@ -29,7 +29,7 @@ pub struct Chain {
     pub days: u16,
     /// Its segments.
     pub segments: usize,
-    /// How many records were deleted because their time was over.
+    /// How many expired records were deleted.
     pub deleted: u64,
     /// The number of its last record.
     pub records: u64,
@@ -37,14 +37,14 @@ pub struct Chain {
     pub hash: String,
 }
 
-/// How often a chain is looked through from which something is deleted meanwhile.
+/// How often a chain is read again if something is deleted meanwhile.
 const ATTEMPTS: u32 = 3;
 
-/// Looks through everything.
+/// Verifies everything.
 ///
 /// # Errors
 ///
-/// When the directory cannot be read. What is damaged is listed in what comes back.
+/// When the directory cannot be read. Damage is listed in the result.
 pub fn verify(settings: &Settings) -> Result<Verified, ChainError> {
     let mut verified = Verified::default();
     for folder in Folder::all(&settings.directory)? {
@@ -52,7 +52,7 @@ pub fn verify(settings: &Settings) -> Result<Verified, ChainError> {
             let kept_from = folder.kept_from()?;
             let mut problems = Vec::new();
             let looked = chain(&folder, settings, kept_from, &mut problems);
-            // Where something was deleted meanwhile because its time was over, that is no damage.
+            // An expired segment that was deleted meanwhile is not damage.
             if attempt < ATTEMPTS && folder.kept_from()? != kept_from {
                 continue;
             }
@@ -73,7 +73,7 @@ fn chain(
     start: Head,
     problems: &mut Vec<String>,
 ) -> Result<Chain, ChainError> {
-    // The end that is known first, since a running relay goes on.
+    // The known end is read first, because a running relay continues.
     let known = head_copy(folder, settings).map(|path| read_head(&path)).transpose()?.flatten();
     let mut way = Way { head: start, known, is_known: known.is_none_or(|known| known.count <= start.count) };
     let segments = folder.segments()?;
@@ -88,7 +88,7 @@ fn chain(
         let before = problems.len();
         match folder.read(*number) {
             Ok(segment) => {
-                // One fault is not reported for all segments that follow.
+                // One fault is not reported again for all later segments.
                 way.head = segment.start().filter(|_| !is_whole).unwrap_or(way.head);
                 let is_last = segments.last() == Some(number);
                 way.through(folder, *number, &segment, is_last, problems);
@@ -99,7 +99,7 @@ fn chain(
     }
     if let (Some(known), false) = (known, way.is_known) {
         problems.push(format!(
-            "{}: it had {} records once and ends with {}, or they were others",
+            "{}: it once had {} records and ends with {}, or they were different",
             folder.path.display(),
             known.count,
             way.head.count
@@ -114,16 +114,16 @@ fn chain(
     })
 }
 
-/// How far a look through a chain has come.
+/// The progress through a chain.
 struct Way {
     head: Head,
     known: Option<Head>,
-    /// Whether the end was seen that is known.
+    /// Whether the known end was seen.
     is_known: bool,
 }
 
 impl Way {
-    /// Through one segment.
+    /// Walks through one segment.
     fn through(
         &mut self,
         folder: &Folder,
@@ -143,7 +143,7 @@ impl Way {
         });
         match walked {
             Ok(End::Whole) => {}
-            // What is being written is not whole yet.
+            // A record that is being written is incomplete.
             Ok(End::Torn { .. }) if is_last => {}
             Ok(End::Torn { offset, .. }) => {
                 problems
@@ -155,15 +155,15 @@ impl Way {
         if let Ok(bytes) = std::fs::read(&file)
             && Summary::decode(&bytes) != Some(gathering.done())
         {
-            problems.push(format!("{}: it is not what its segment has", file.display()));
+            problems.push(format!("{}: does not match its segment", file.display()));
         }
     }
 }
 
-/// Which lines claim which records of a segment, by their numbers and hashes.
+/// The lines that claim records of a segment, by number and hash.
 type Claimed = HashMap<(u64, ChainHash), Vec<usize>>;
 
-/// What is wrong with the lines of an export: those that do not prove what they say, or that the chain does not have.
+/// Finds the lines of an export that do not prove what they say, or that are not in the chain.
 ///
 /// # Errors
 ///
@@ -188,7 +188,7 @@ pub fn differing<'a>(
         let folder = Folder::of(&settings.directory, days);
         if let Ok(segment) = folder.read(number) {
             let mut head = segment.start().unwrap_or(Head::EMPTY);
-            // What stands before damage counts.
+            // What comes before damage counts.
             let _ = segment.walk(&mut head, |head, _| drop(links.remove(&(head.count, head.hash))));
         }
         wrong.extend(links.into_values().flatten());

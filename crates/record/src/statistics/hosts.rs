@@ -1,8 +1,9 @@
-//! Where trackers of vendors that nobody knows report to, so that somebody can say who they are.
+//! The hosts of trackers of unknown vendors, so that somebody can identify them.
 //!
-//! One small file, `evidence/statistics/unknown.hosts`, with a row for each controller and host: how many, and the first and last day. Promised: it names
-//! no person, no message and no path; a host is kept as [`crate::tracker::host::reduced`] gives it. It is bounded, and is no evidence: what was counted in the last second before
-//! a crash is lost.
+//! One small file, `evidence/statistics/unknown.hosts`, with a row per controller and host: the count, and
+//! the first and last day. Promised: it contains no person, no message and no path; a host is kept as
+//! [`crate::tracker::host::reduced`] returns it. It is bounded, and is not proof: the last second's counts
+//! before a crash are lost.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,9 +13,10 @@ use serde::{Deserialize, Serialize};
 use super::name;
 use crate::evidence::Note;
 
-/// The most rows.
+/// The maximum number of rows.
 const MAX_ROWS: usize = 2048;
-/// The most hosts of one registrable domain that are told apart for a controller; those beyond are counted under a star.
+/// The maximum number of hosts of one registrable domain that are distinguished for a controller; further
+/// ones are counted under a star.
 const MAX_OF_DOMAIN: usize = 8;
 const FORMAT: u8 = 1;
 const FILE: &str = "unknown.hosts";
@@ -22,11 +24,11 @@ const FILE: &str = "unknown.hosts";
 /// Trackers of one host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostRow {
-    /// In whose mail.
+    /// The controller.
     pub controller: String,
     /// The host, as far as it is kept.
     pub host: String,
-    /// How many, once for each recipient.
+    /// The number of trackers, once per recipient.
     pub count: u64,
     /// The day of the first one.
     pub first_day: String,
@@ -40,7 +42,7 @@ struct File {
     hosts: Vec<HostRow>,
 }
 
-/// What counts them.
+/// The collector of hosts.
 #[derive(Debug)]
 pub struct Hosts {
     path: PathBuf,
@@ -49,7 +51,7 @@ pub struct Hosts {
 }
 
 impl Hosts {
-    /// Those below a directory of evidence; none where the file cannot be read.
+    /// Opens those below a directory of audit records; empty if the file cannot be read.
     pub fn open(directory: &Path) -> Hosts {
         let rows = read(directory).unwrap_or_default();
         let rows = rows.into_iter().take(MAX_ROWS);
@@ -90,7 +92,7 @@ impl Hosts {
         self.is_changed = true;
     }
 
-    /// Under what a host is counted.
+    /// Returns the name under which a host is counted.
     fn key(&self, controller: &str, host: &str) -> (String, String) {
         let key = (controller.to_owned(), host.to_owned());
         if self.rows.contains_key(&key) {
@@ -103,12 +105,12 @@ impl Hosts {
         if of_domain.count() >= MAX_OF_DOMAIN { (key.0, format!("*{ending}")) } else { key }
     }
 
-    /// Whether something has changed.
+    /// Returns whether there are changes to write.
     pub fn is_changed(&self) -> bool {
         self.is_changed
     }
 
-    /// Writes what has changed; rows that were last seen before `oldest` go.
+    /// Writes changes; drops rows that were last seen before `oldest`.
     ///
     /// # Errors
     ///
@@ -130,7 +132,7 @@ fn path(directory: &Path) -> PathBuf {
     directory.join("statistics").join(FILE)
 }
 
-/// The rows below a directory of evidence; none where there is no file.
+/// Reads the rows below a directory of audit records; none if there is no file.
 ///
 /// # Errors
 ///

@@ -1,4 +1,4 @@
-//! Counts by hour of the last two days, beside those by day.
+//! Counts by hour for the last two days, beside those by day.
 
 use std::collections::BTreeMap;
 
@@ -7,29 +7,29 @@ use serde::{Deserialize, Serialize};
 use super::{MAX_ROWS, OTHER};
 use crate::evidence::record::Record;
 
-/// Recipients of one kind in one hour.
+/// A kind of recipients in one hour.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct HourKind {
     /// The hour of the day (UTC).
     pub hour: u8,
-    /// On whose behalf it was sent.
+    /// The controller.
     pub controller: String,
     /// What was done.
     pub done: String,
-    /// What became of it.
+    /// The result of the delivery.
     pub result: String,
 }
 
-/// How many there were.
+/// The counts of a kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Count {
     /// Recipients.
     pub recipients: u64,
-    /// Trackers, once for each recipient.
+    /// Trackers, once per recipient.
     pub trackers: u64,
 }
 
-/// A kind and how many there were, as a file has it.
+/// A kind and its count, as in a file.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Row {
     #[serde(flatten)]
@@ -41,7 +41,7 @@ pub(super) struct Row {
 /// The counts of a day by hour.
 pub type Hours = BTreeMap<HourKind, Count>;
 
-/// Takes in a record.
+/// Adds a record.
 pub(super) fn take(hours: &mut Hours, record: &Record<'_>) {
     let mut kind = HourKind {
         hour: u8::try_from(record.at.div_euclid(3_600_000).rem_euclid(24)).unwrap_or_default(),

@@ -11,7 +11,7 @@ use super::{ChainError, at};
 /// The hash of the whole chain.
 pub type ChainHash = [u8; 32];
 
-/// The end of the chain.
+/// The end of a chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Head {
     /// How many records there are.
@@ -21,10 +21,10 @@ pub struct Head {
 }
 
 impl Head {
-    /// Before the first record.
+    /// The head before the first record.
     pub const EMPTY: Head = Head { count: 0, hash: [0; 32] };
 
-    /// The end once this payload follows: SHA-256 of the hash before and the payload.
+    /// Returns the head after this payload: SHA-256 of the previous hash and the payload.
     #[must_use]
     pub fn then(&self, payload: &[u8]) -> Head {
         let mut context = digest::Context::new(&digest::SHA256);
@@ -35,7 +35,7 @@ impl Head {
         Head { count: self.count + 1, hash }
     }
 
-    /// The 40 bytes kept in files: count, hash.
+    /// Returns the 40 bytes kept in files: count, hash.
     pub fn encode(&self) -> Vec<u8> {
         let mut bytes = self.count.to_le_bytes().to_vec();
         bytes.extend_from_slice(&self.hash);
@@ -49,23 +49,23 @@ impl Head {
     }
 }
 
-/// Reads a copy of a head; `None` where there is none.
+/// Reads a copy of a head; `None` if there is none.
 ///
 /// # Errors
 ///
-/// When it cannot be read, or is none.
+/// When it cannot be read, or is malformed.
 pub fn read_head(path: &Path) -> Result<Option<Head>, ChainError> {
     let bytes = match std::fs::read(path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(at(path)(error)),
     };
-    let what = "it is no head of a journal";
+    let what = "not the head of a journal";
     let damaged = || ChainError::Damaged { path: path.to_owned(), offset: 0, what };
     Head::decode(&bytes).ok_or_else(damaged).map(Some)
 }
 
-/// Writes the head beside the file and renames it over it, so that one of the two is always whole.
+/// Writes the head beside the file and renames it over it, so that one of the two is always complete.
 ///
 /// # Errors
 ///

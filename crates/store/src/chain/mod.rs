@@ -1,8 +1,8 @@
-//! Segment files of records, each chained by hash to the one before: what the journal of consents and the evidence of what was done to mail
-//! have in common.
+//! Segment files of records, each chained by hash to the one before: shared by the journal of consents and
+//! the audit records.
 //!
-//! Promised: a record that was changed, left out or put in is noticed, and its place is said; a last record that was not written whole is told
-//! from damage. Absent: what a record says, and when a file goes.
+//! Promised: a record that was changed, removed or inserted is noticed, with its position; a partial last
+//! record is distinguished from damage. Absent: what a record says, and when a file is deleted.
 
 mod head;
 pub mod segment;
@@ -14,47 +14,47 @@ use std::path::{Path, PathBuf};
 pub use head::{ChainHash, Head, read_head, write_head};
 pub use tail::Tail;
 
-/// The largest payload. Records are a few hundred bytes.
+/// The maximum size of a payload. Records have a few hundred bytes.
 pub const MAX_PAYLOAD: usize = 1 << 20;
 
-/// Which files belong to a chain, and how they begin.
+/// The files of a chain, and how they begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Form {
     /// The first bytes of a segment.
     pub magic: &'static [u8; 8],
-    /// What its name ends with, behind the number and a dot.
+    /// The extension, after the number and a dot.
     pub suffix: &'static str,
 }
 
 /// A record as a link of the chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {
-    /// Its number.
+    /// The number.
     pub number: u64,
     /// The chain's hash before it.
     pub before: ChainHash,
-    /// What it says.
+    /// The payload.
     pub payload: Vec<u8>,
-    /// The chain's hash up to and with it.
+    /// The chain's hash up to and including it.
     pub hash: ChainHash,
 }
 
 impl Link {
-    /// Whether the hashes are those of this payload.
+    /// Returns whether the hashes match the payload.
     pub fn is_sound(&self) -> bool {
         let before = Head { count: self.number.saturating_sub(1), hash: self.before };
         before.then(&self.payload) == Head { count: self.number, hash: self.hash }
     }
 }
 
-/// What a torn end was, when one was found.
+/// A partial end that was cut off.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Torn {
     /// The segment.
     pub path: PathBuf,
-    /// Where it was cut.
+    /// The position of the cut.
     pub offset: u64,
-    /// How many bytes went.
+    /// How many bytes were removed.
     pub bytes: u64,
 }
 
@@ -66,7 +66,7 @@ pub enum ChainError {
     Io {
         /// The file or directory.
         path: PathBuf,
-        /// Why.
+        /// The error.
         source: io::Error,
     },
     /// A record does not fit.
@@ -74,14 +74,14 @@ pub enum ChainError {
     Damaged {
         /// The segment.
         path: PathBuf,
-        /// Where in it.
+        /// The position.
         offset: u64,
-        /// What does not fit.
+        /// The problem.
         what: &'static str,
     },
 }
 
-/// Names the file that an error is about.
+/// Adds the file to an error.
 pub fn at(path: &Path) -> impl FnOnce(io::Error) -> ChainError + '_ {
     move |source| ChainError::Io { path: path.to_owned(), source }
 }

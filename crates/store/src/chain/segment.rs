@@ -1,5 +1,6 @@
-//! One segment. It begins with a head (magic, number of the record before its first one, hash up to that). A record is: length and CRC-32 of
-//! the payload, the chain's hash up to and with it (SHA-256 of the hash before and the payload), the payload.
+//! A segment. It begins with a head (magic, number of the record before its first one, hash up to that). A
+//! record consists of the length and CRC-32 of the payload, the chain's hash up to and including it (SHA-256
+//! of the previous hash and the payload), and the payload.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -10,20 +11,20 @@ use super::{ChainError, ChainHash, Form, Head, MAX_PAYLOAD, at};
 
 /// The length of a segment's head, in bytes.
 pub const HEAD: usize = 8 + 8 + 32;
-/// The length of what stands before each payload, in bytes.
+/// The length of what precedes each payload, in bytes.
 pub const FRAME: usize = 4 + 4 + 32;
 
-/// A frame and what it holds.
+/// A frame and its contents.
 #[derive(Debug)]
 pub struct Frame {
-    /// The chain's hash up to and with it.
+    /// The chain's hash up to and including it.
     pub hash: ChainHash,
-    /// What it says.
+    /// The payload.
     pub payload: Vec<u8>,
 }
 
 impl Frame {
-    /// The record whose frame begins at this byte; `None` where no whole one does.
+    /// Reads the record whose frame begins at this byte; `None` if there is no complete one.
     ///
     /// # Errors
     ///
@@ -54,7 +55,7 @@ impl Frame {
         Ok(Some(Frame { hash, payload }))
     }
 
-    /// Puts a payload with its frame behind `out`; `head` is the chain's end with it.
+    /// Appends a payload with its frame to `out`; `head` is the chain's end including it.
     pub(super) fn write(out: &mut Vec<u8>, head: &Head, payload: &[u8]) {
         out.extend_from_slice(&u32::try_from(payload.len()).unwrap_or(u32::MAX).to_le_bytes());
         out.extend_from_slice(&crc32fast::hash(payload).to_le_bytes());
@@ -63,12 +64,12 @@ impl Frame {
     }
 }
 
-/// The file of a segment.
+/// Returns the file of a segment.
 pub fn path(directory: &Path, form: Form, number: u32) -> PathBuf {
     directory.join(format!("{number:08}.{}", form.suffix))
 }
 
-/// The segments in order.
+/// Lists the segments in order.
 ///
 /// # Errors
 ///
@@ -87,12 +88,12 @@ pub fn list(directory: &Path, form: Form) -> Result<Vec<(u32, PathBuf)>, ChainEr
     Ok(segments)
 }
 
-/// What the head of a segment says of the chain before it.
+/// Returns what the head of a segment says about the chain before it.
 pub fn start_of(bytes: &[u8]) -> Option<Head> {
     Head::decode(bytes.get(8..HEAD)?)
 }
 
-/// The same, of a file.
+/// Returns the same for a file.
 ///
 /// # Errors
 ///
@@ -103,7 +104,7 @@ pub fn read_start(path: &Path) -> Result<Head, ChainError> {
     Ok(start_of(&start).unwrap_or(Head::EMPTY))
 }
 
-/// Makes a segment that follows `head`, durably. One that holds nothing is written over.
+/// Creates a segment that follows `head`, durably. An empty one is overwritten.
 pub(super) fn create(
     directory: &Path,
     form: Form,
@@ -123,7 +124,7 @@ pub(super) fn create(
     let mut file = options.open(&path).map_err(at(&path))?;
     let written = file.write_all(&bytes).and_then(|()| file.sync_all());
     if let Err(error) = written {
-        // Else the next attempt would find a file that is there and holds nothing.
+        // Otherwise the next attempt would find an empty file.
         let _ = std::fs::remove_file(&path);
         return Err(at(&path)(error));
     }
@@ -131,7 +132,7 @@ pub(super) fn create(
     Ok(path)
 }
 
-/// Cuts a segment off, durably.
+/// Truncates a segment, durably.
 ///
 /// # Errors
 ///
@@ -144,7 +145,7 @@ pub fn cut(path: &Path, offset: u64) -> Result<(), ChainError> {
 /// How a segment ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// With a whole record, or with its head.
+    /// With a complete record, or with its head.
     Whole,
     /// Within a record.
     Torn {
@@ -155,8 +156,8 @@ pub enum End {
     },
 }
 
-/// Reads a segment from `start` on, carrying the chain on. Read from its head on, that must fit the chain, too. `each` gets the chain up to
-/// each record, its offset and its payload.
+/// Reads a segment from `start` on, continuing the chain. Read from its head on, that must match the chain
+/// too. `each` gets the chain up to each record, its offset and its payload.
 ///
 /// # Errors
 ///
@@ -175,31 +176,32 @@ pub fn scan(
     walk(&Content { path, form, bytes: &bytes, skipped, check: Check::Chain }, head, each)
 }
 
-/// What stands in a segment, from its byte `skipped` on: 0, or where a frame begins.
+/// The contents of a segment, from byte `skipped` on: 0, or where a frame begins.
 #[derive(Clone, Copy, Debug)]
 pub struct Content<'a> {
-    /// Where it was read from, for errors.
+    /// The file, for errors.
     pub path: &'a Path,
-    /// What it should be.
+    /// The kind of files.
     pub form: Form,
     /// The bytes.
     pub bytes: &'a [u8],
-    /// How many stand before them.
+    /// How many bytes precede them.
     pub skipped: u64,
-    /// What is checked.
+    /// What is verified.
     pub check: Check,
 }
 
-/// What is checked of a record that is read.
+/// What is verified of each record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Check {
-    /// That its hash is the one of the hash before it and its bytes.
+    /// That its hash matches the previous hash and its bytes.
     Chain,
-    /// Its checksum alone, which finds damage and no forgery; the hash that stands beside it is taken as it is. It takes half the time.
+    /// Only its checksum, which finds damage but no forgery; the stored hash is taken as it is. It takes half
+    /// the time.
     Checksum,
 }
 
-/// The same as [`scan`], of bytes that were read already.
+/// Does the same as [`scan`] with bytes that were read already.
 ///
 /// # Errors
 ///
@@ -219,10 +221,10 @@ pub fn walk(
     if skipped == 0 {
         let Some((start, records)) = bytes.split_at_checked(HEAD) else { return Ok(torn(rest)) };
         if !start.starts_with(form.magic) {
-            return Err(damaged(0, "it is no journal segment"));
+            return Err(damaged(0, "not a segment of a journal"));
         }
         if start_of(start) != Some(*head) {
-            return Err(damaged(8, "it does not follow the segment before"));
+            return Err(damaged(8, "it does not follow the previous segment"));
         }
         rest = records;
     }
@@ -234,11 +236,11 @@ pub fn walk(
         };
         let length = number(0..4) as usize;
         let Some((payload, tail)) = tail.split_at_checked(length) else {
-            // A length that is beyond the end was not written whole, unless it is impossible.
+            // A length beyond the end means an incomplete write, unless it is impossible.
             return if length <= MAX_PAYLOAD || is_zero(rest) {
                 Ok(torn(rest))
             } else {
-                Err(damaged(offset, "a length is impossible"))
+                Err(damaged(offset, "impossible length"))
             };
         };
         let stored = frame.get(8..).and_then(|bytes| bytes.try_into().ok()).unwrap_or_default();
@@ -247,11 +249,12 @@ pub fn walk(
             Check::Checksum => Head { count: head.count + 1, hash: stored },
         };
         if crc32fast::hash(payload) != number(4..8) || stored != next.hash {
-            // Only the last write can be torn: behind it there is nothing, or what the file system filled in.
+            // Only the last write can be incomplete: nothing follows it, except what the file system filled
+            // in.
             return if tail.is_empty() || is_zero(rest) {
                 Ok(torn(rest))
             } else {
-                Err(damaged(offset, "a record does not fit the chain"))
+                Err(damaged(offset, "a record does not match the chain"))
             };
         }
         *head = next;

@@ -18,22 +18,22 @@ pub struct Tail {
     length: u64,
     number: u32,
     head: Head,
-    /// Why nothing more is taken until the chain is opened again: what the file has is not known, or is not
+    /// Why nothing more is accepted until the chain is reopened: the contents of the file are unknown, or not
     /// ours alone.
     broken: Option<&'static str>,
 }
 
-const FAILED: &str = "an earlier write failed; restart once the disk is well again";
-const FOREIGN: &str = "this file was written to, cut, moved or replaced by somebody else. Nothing more is \
-                       written to it. Stop whatever else uses this folder, and restart";
+const FAILED: &str = "an earlier write failed; restart once the disk works again";
+const FOREIGN: &str = "this file was written to, truncated, moved or replaced by another process. Nothing \
+                       more is written to it. Stop whatever else uses this directory, and restart";
 
 impl Tail {
-    /// Opens the last segment for appending behind `head`, which is the end of what it has. One whose head was never written whole holds
-    /// nothing, and is made anew.
+    /// Opens the last segment for appending after `head`, which is the end of its contents. One with an
+    /// incomplete head is empty, and created anew.
     ///
     /// # Errors
     ///
-    /// When it cannot be opened or made.
+    /// When it cannot be opened or created.
     pub fn open(directory: &Path, form: Form, number: u32, head: Head) -> Result<Tail, ChainError> {
         let path = segment::path(directory, form, number);
         let length = match std::fs::metadata(&path) {
@@ -48,13 +48,14 @@ impl Tail {
         Ok(Tail { directory: directory.to_owned(), form, file, path, length, number, head, broken: None })
     }
 
-    /// Appends payloads and syncs them: once this returns they survive power loss. Gives the offsets of their frames.
+    /// Appends payloads and syncs them: once this returns they survive power failure. Returns the offsets of
+    /// their frames.
     ///
     /// # Errors
     ///
-    /// When writing or syncing fails, or the file is not as this process left it. Nothing of it counts as
-    /// written then. Where the file could not be put back to what it was, or somebody else wrote to it,
-    /// nothing more is taken until the chain is opened again.
+    /// When writing or syncing fails, or the file is not as this process left it. Nothing counts as written
+    /// then. If the file could not be restored, or somebody else wrote to it, nothing more is accepted until
+    /// the chain is reopened.
     pub fn append(&mut self, payloads: &[Vec<u8>]) -> Result<Vec<u32>, ChainError> {
         self.take_more()?;
         let length = payloads.iter().map(|payload| FRAME + payload.len()).sum();
@@ -75,7 +76,7 @@ impl Tail {
         Ok(places)
     }
 
-    /// Whether what the file has is known, and is what this process wrote.
+    /// Returns whether the contents of the file are known, and written by this process.
     fn take_more(&mut self) -> Result<(), ChainError> {
         if self.broken.is_none() && !self.is_as_left().map_err(at(&self.path))? {
             self.broken = Some(FOREIGN);
@@ -84,7 +85,7 @@ impl Tail {
         Err(ChainError::Io { path: self.path.clone(), source: io::Error::other(why) })
     }
 
-    /// Whether the file is as this process left it, and still in its place.
+    /// Returns whether the file is as this process left it, and still in its place.
     fn is_as_left(&self) -> io::Result<bool> {
         let held = self.file.metadata()?;
         let is_it = |there: Metadata| (there.dev(), there.ino()) == (held.dev(), held.ino());
@@ -95,7 +96,7 @@ impl Tail {
         }
     }
 
-    /// The offset so many bytes behind the end.
+    /// Returns the offset this many bytes after the end.
     fn place(&self, ahead: usize) -> Option<u32> {
         u32::try_from(self.length + ahead as u64).ok()
     }
@@ -105,7 +106,8 @@ impl Tail {
         ChainError::Io { path: self.path.clone(), source }
     }
 
-    /// After a failed write the file is cut to what was acknowledged. Where that fails, too, nothing more is taken.
+    /// Truncates the file to what was acknowledged after a failed write. If that fails too, nothing more is
+    /// accepted.
     fn take_back(&mut self) {
         let restored = self
             .file
@@ -115,11 +117,11 @@ impl Tail {
         self.broken = (!restored || self.file.sync_data().is_err()).then_some(FAILED);
     }
 
-    /// Goes on in a new segment.
+    /// Continues in a new segment.
     ///
     /// # Errors
     ///
-    /// When it cannot be made. The old one stays open then.
+    /// When it cannot be created. The old one stays open then.
     pub fn roll(&mut self) -> Result<(), ChainError> {
         self.take_more()?;
         let path = segment::create(&self.directory, self.form, self.number + 1, self.head, false)?;
@@ -129,27 +131,27 @@ impl Tail {
         Ok(())
     }
 
-    /// The end of the chain.
+    /// Returns the end of the chain.
     pub fn head(&self) -> Head {
         self.head
     }
 
-    /// The number of the open segment.
+    /// Returns the number of the open segment.
     pub fn number(&self) -> u32 {
         self.number
     }
 
-    /// How many bytes of the open segment are used.
+    /// Returns how many bytes of the open segment are used.
     pub fn length(&self) -> u64 {
         self.length
     }
 
-    /// Whether there is no record in the open segment.
+    /// Returns whether there is no record in the open segment.
     pub fn is_fresh(&self) -> bool {
         self.length <= HEAD as u64
     }
 
-    /// Whether nothing more is taken.
+    /// Returns whether nothing more is accepted.
     pub fn is_broken(&self) -> bool {
         self.broken.is_some()
     }

@@ -1,5 +1,6 @@
-//! Copies of the store and the way back. The journal and the keys are copied apart: who was erased is only gone once every copy of the old key
-//! is, so copies of the keys carry the day on which they are to be deleted.
+//! Backup and restore of the store. The journal and the keys are backed up separately: an erased person is
+//! only gone once every copy of the old key is, so backups of the keys carry the day on which they must be
+//! deleted.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -15,14 +16,14 @@ use super::pseudonyms;
 use super::store::{DAYS, PSEUDONYMS, STORE_KEY, Settings, StoreError, Verified, io_error};
 use super::{Store, Timestamp, key_file};
 
-/// The file beside a copy of the journal that says what it is.
+/// The file that describes a backup of the journal.
 const JOURNAL_NOTE: &str = "journal-backup.json";
-/// The file beside a copy of the keys that says what it is.
+/// The file that describes a backup of the keys.
 const KEYS_NOTE: &str = "keys-backup.json";
 /// The key file.
 const PEOPLE: &str = "people.keys";
 
-/// What a copy of the journal is.
+/// Describes a backup of the journal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JournalNote {
     /// When it was made.
@@ -33,42 +34,43 @@ pub struct JournalNote {
     pub hash: String,
 }
 
-/// What a copy of the keys is.
+/// Describes a backup of the keys.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeysNote {
     /// When it was made.
     pub made_at: String,
-    /// From when on it must not be there any more: people erased since it was made are in it.
+    /// When it must be deleted: people erased since it was made are in it.
     pub delete_by: String,
 }
 
-/// Why a copy cannot be made or put back.
+/// Why a backup cannot be made or restored.
 #[derive(Debug, thiserror::Error)]
 pub enum BackupError {
-    /// The store cannot be read or made.
+    /// The store cannot be read or created.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The copy of the keys should not be there any more.
+    /// The backup of the keys has passed its deletion date.
     #[error(
-        "the keys in {} were to be deleted by {delete_by}: people erased since are in them. Take a newer copy, or go on with --accept-expired; those \
-         whose erasure the journal knows are erased again",
+        "the keys in {} were to be deleted by {delete_by}: people erased since then are in them. Use a newer \
+         backup, or pass --accept-expired; people whose erasure is in the journal are erased again",
         path.display()
     )]
     Expired {
-        /// Where they are.
+        /// The directory.
         path: PathBuf,
-        /// When they were to be deleted.
+        /// The deletion date.
         delete_by: String,
     },
-    /// There is a store already.
-    #[error("{}: a consent store is here already. Move it away first, and keep it until the restored one was checked", .0.display())]
+    /// A store exists already.
+    #[error("{}: there is a consent store here already. Move it away first, and keep it until the restored \
+             one has been checked", .0.display())]
     Occupied(PathBuf),
-    /// It is no copy of what is wanted.
+    /// The directory does not contain the expected backup.
     #[error("{}: {what}", path.display())]
     NoBackup {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The problem.
         what: String,
     },
 }
@@ -77,7 +79,8 @@ fn io_at(path: &Path) -> impl FnOnce(io::Error) -> BackupError + '_ {
     move |source| BackupError::Store(io_error(path.display().to_string())(source))
 }
 
-/// Copies the journal to `to`, which may have an older copy of it: what did not change is left. A running relay may write meanwhile.
+/// Backs up the journal to `to`, which may contain an older backup: what did not change is left. A running
+/// relay may write meanwhile.
 ///
 /// # Errors
 ///
@@ -89,7 +92,7 @@ pub fn copy_journal(settings: &Settings, to: &Path) -> Result<JournalNote, Backu
         let name = path.file_name().unwrap_or_default();
         copy(path, &to.join(name))?;
     }
-    // The copy is what counts: what of its last record is missing is not counted.
+    // The backup is what counts: a partial last record in it is not counted.
     let (mut records, mut hash) = (0, [0; 32]);
     Journal::read(to, |head, _, _| (records, hash) = (head.count, head.hash)).map_err(StoreError::from)?;
     let note = JournalNote {
@@ -101,7 +104,7 @@ pub fn copy_journal(settings: &Settings, to: &Path) -> Result<JournalNote, Backu
     Ok(note)
 }
 
-/// Copies the keys to `to`, to be deleted after so many days. A running relay may write meanwhile.
+/// Backs up the keys to `to`, to be deleted after this many days. A running relay may write meanwhile.
 ///
 /// # Errors
 ///
@@ -120,12 +123,13 @@ pub fn copy_keys(settings: &Settings, to: &Path, days: u16) -> Result<KeysNote, 
     Ok(note)
 }
 
-/// Makes a store from a copy of the journal and one of the keys, and looks through it. `accept_expired` takes keys that should not be there any
-/// more.
+/// Creates a store from a backup of the journal and one of the keys, and verifies it. `accept_expired`
+/// accepts keys past their deletion date.
 ///
 /// # Errors
 ///
-/// When there is a store already, the copies are none, the keys are too old, or the store made of them does not open.
+/// When a store exists already, the backups are unusable, the keys have expired, or the store made from them
+/// does not open.
 pub fn restore(
     settings: &Settings,
     journal: &Path,
@@ -157,7 +161,7 @@ pub fn restore(
         copy(&copied, &there)?;
     }
     copy_pseudonyms(keys, directory)?;
-    // No copy has the days of last open.
+    // Backups do not contain the days of last open.
     Days::open(&directory.join(DAYS))
         .map_err(io_at(&directory.join(DAYS)))?
         .0
@@ -165,7 +169,7 @@ pub fn restore(
     let verified = Store::open(settings)?.verify()?;
     if verified.records < note.records || (verified.records == note.records && verified.hash != note.hash) {
         let what = format!(
-            "the journal had {} records when it was copied, and has {} now",
+            "the journal had {} records when it was backed up, and has {} now",
             note.records, verified.records
         );
         return Err(BackupError::NoBackup { path: journal.to_owned(), what });
@@ -173,7 +177,7 @@ pub fn restore(
     Ok(verified)
 }
 
-/// Where a journal that lost its end is taken as it is: its head becomes the one at the second place.
+/// Accepts a journal that lost its end: its head becomes the one at the second place.
 ///
 /// # Errors
 ///
@@ -193,7 +197,7 @@ pub fn accept_loss(settings: &Settings) -> Result<(), StoreError> {
     }
 }
 
-/// Copies of early versions have none.
+/// Backups of early versions have none.
 fn copy_pseudonyms(from: &Path, to: &Path) -> Result<(), BackupError> {
     let path = from.join(PSEUDONYMS);
     if path.exists() { pseudonyms::copy(&path, &to.join(PSEUDONYMS)).map_err(io_at(&path)) } else { Ok(()) }
@@ -204,7 +208,8 @@ fn make_private(directory: &Path) -> Result<(), BackupError> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(io_at(directory))
 }
 
-/// Copies what a file has now, synced. One of the same size is taken to be the same: segments only grow.
+/// Copies the current contents of a file, synced. A file of the same size is assumed to be the same: segments
+/// only grow.
 fn copy(from: &Path, to: &Path) -> Result<(), BackupError> {
     let length = std::fs::metadata(from).map_err(io_at(from))?.len();
     if std::fs::metadata(to).is_ok_and(|metadata| metadata.len() == length)
@@ -232,7 +237,7 @@ fn write_note(path: &Path, note: &impl Serialize) -> Result<(), BackupError> {
 fn read_note<T: DeserializeOwned>(path: &Path) -> Result<T, BackupError> {
     let no_backup = |what: String| BackupError::NoBackup { path: path.to_owned(), what };
     let text =
-        std::fs::read(path).map_err(|error| no_backup(format!("no backup of pixelward is here: {error}")))?;
+        std::fs::read(path).map_err(|error| no_backup(format!("not a backup of pixelward: {error}")))?;
     serde_json::from_slice(&text).map_err(|error| no_backup(error.to_string()))
 }
 
@@ -331,6 +336,6 @@ mod tests {
     fn what_is_no_backup_is_not_put_back() {
         let folder = Folder::new("none");
         let error = restore(&folder.settings("again"), &folder.0, &folder.0, false).unwrap_err();
-        assert!(error.to_string().contains("no backup of pixelward"), "{error}");
+        assert!(error.to_string().contains("not a backup of pixelward"), "{error}");
     }
 }

@@ -1,11 +1,13 @@
-//! On which day somebody last opened mail of one kind (N11), and how often everybody together opened a campaign (N14).
+//! The day on which a person last opened mail of one kind (N11), and how often all readers together opened a
+//! campaign (N14).
 //!
-//! Promised: of a person there is one row for each kind of mail, a day by UTC that each later one overwrites, and nothing else: no time, no address,
-//! no agent, no count, no campaign. Whose a row is only the pseudonyms tell, so that the file alone names nobody, and nobody at all once the
-//! person was erased. A campaign has a number, and no person.
+//! Promised: for each person and kind of mail there is one row, a day in UTC that later ones overwrite, and
+//! nothing else: no time, no address, no agent, no count, no campaign. Only the pseudonyms tell whose a row
+//! is, so the file alone identifies nobody, and nobody at all once the person was erased. A campaign has a
+//! number and no people.
 //!
-//! Not promised: that the newest rows survive. They are written about once a second and not synced, for what is lost is an open that happens again
-//! or is missed, never a choice. Removing rows is synced.
+//! Not promised: that the newest rows survive. They are written about once a second and not synced, because
+//! only an open can be lost, never a choice. Removing rows is synced.
 
 mod file;
 mod table;
@@ -24,25 +26,25 @@ pub use table::{Counted, Table};
 
 /// A keyed hash of a person for one kind of mail.
 pub type Tag = [u8; 16];
-/// What stands for a campaign.
+/// The identifier of a campaign.
 pub type Campaign = [u8; 8];
 
-/// How long changes are gathered before they are written.
+/// How long changes are collected before they are written.
 const GATHERING: Duration = Duration::from_secs(1);
-/// From how many gathered rows on the file is rather written anew.
+/// The number of collected rows above which the file is rewritten instead.
 const MAX_GATHERED: usize = 1 << 20;
 
-/// A day by UTC: how many days after 1970-01-01.
+/// A day in UTC: the number of days since 1970-01-01.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Day(pub u16);
 
 impl Day {
-    /// The day of a moment.
+    /// Returns the day of a moment.
     pub fn of(moment: Timestamp) -> Day {
         Day(u16::try_from(moment.0.div_euclid(86_400_000).max(0)).unwrap_or(u16::MAX))
     }
 
-    /// The day so many days before.
+    /// Returns the day this many days before.
     #[must_use]
     pub fn minus(self, days: u16) -> Day {
         Day(self.0.saturating_sub(days))
@@ -56,7 +58,8 @@ impl fmt::Display for Day {
     }
 }
 
-/// What a tag is made for: one kind of mail of one controller. Rows of one person in two of them cannot be told to be one person's.
+/// Returns what a tag is made for: one kind of mail of one controller. Rows of one person in two scopes
+/// cannot be linked.
 pub fn scope(controller: &str, mailstream: &str) -> Vec<u8> {
     [b"day of last open\0", controller.as_bytes(), b"\0", mailstream.as_bytes()].concat()
 }
@@ -68,7 +71,7 @@ pub struct Days {
     is_fresh: bool,
 }
 
-/// What the thread that writes shares with all others. Who needs both locks takes that of the log first.
+/// What the writer thread shares with all others. Take the lock of the log before the other.
 struct Shared {
     log: Mutex<Log>,
     state: Mutex<State>,
@@ -81,12 +84,12 @@ struct State {
     is_closing: bool,
 }
 
-/// What changed since the file was last written.
+/// The changes since the file was last written.
 #[derive(Default)]
 struct Gathered {
     rows: Vec<(u16, Tag, Day)>,
     counts: BTreeSet<(u16, Campaign)>,
-    /// Whether the file has to be written anew, since it lacks more than this.
+    /// Whether the file must be rewritten, because it lacks more than this.
     all: bool,
 }
 
@@ -103,13 +106,12 @@ impl fmt::Debug for Days {
 }
 
 impl Days {
-    /// Opens the file, or makes it, and starts the thread that writes. What was not written whole is cut off
-    /// and logged. Gives what was found to be damaged, too: what stands behind it is lost, and the days count
-    /// from today on alone.
+    /// Opens or creates the file, and starts the writer thread. A partial last frame is cut off and logged.
+    /// Also returns the damage found: everything after it is lost, and the days count only from today on.
     ///
     /// # Errors
     ///
-    /// When the file cannot be read or made, or is another one.
+    /// When the file cannot be read or created, or is a different one.
     pub fn open(path: &Path) -> io::Result<(Days, Option<String>)> {
         let Opened { log, mut table, damage, is_fresh } = Log::open(path)?;
         let is_damaged = damage.is_some();
@@ -129,12 +131,12 @@ impl Days {
         Ok((days, damage))
     }
 
-    /// Whether the file was not there.
+    /// Whether the file was missing.
     pub fn is_fresh(&self) -> bool {
         self.is_fresh
     }
 
-    /// Has the days count from this day on alone: of what was before, nobody knows.
+    /// Makes the days count only from this day on: nothing is known about earlier ones.
     pub fn lose(&self, since: Day) {
         self.change(|state| state.table.measured_since = state.table.measured_since.max(Some(since)));
         self.write_all_anew();
@@ -145,7 +147,7 @@ impl Days {
         self.flush();
     }
 
-    /// Notes an open. A day that stands already, or a later one, stays.
+    /// Records an open. An existing day that is the same or later stays.
     pub fn note(&self, controller: &str, mailstream: &str, tag: Tag, day: Day) {
         self.change(|state| {
             let Some(scope) = state.table.place(controller, mailstream) else { return };
@@ -164,7 +166,7 @@ impl Days {
         });
     }
 
-    /// Changes something, and wakes the thread that writes where nothing waited for it before.
+    /// Makes a change, and wakes the writer thread if nothing was waiting for it.
     fn change(&self, work: impl FnOnce(&mut State)) {
         let mut state = locked(&self.shared.state);
         let was_empty = state.gathered.is_empty();
@@ -177,16 +179,16 @@ impl Days {
         }
     }
 
-    /// Looks into all there is.
+    /// Gives access to all rows and counts.
     pub fn look<T>(&self, look: impl FnOnce(&Table) -> T) -> T {
         look(&locked(&self.shared.state).table)
     }
 
-    /// Removes the rows of a person, durably. `tag` gives theirs in a scope.
+    /// Removes the rows of a person, durably. `tag` returns the person's tag in a scope.
     ///
     /// # Errors
     ///
-    /// When that cannot be written. The rows are out of memory all the same.
+    /// When that cannot be written. The rows are removed from memory all the same.
     pub fn remove(&self, tag: impl Fn(&[u8]) -> Tag) -> io::Result<()> {
         let mut log = locked(&self.shared.log);
         let frames = {
@@ -199,12 +201,12 @@ impl Days {
         if frames.is_empty() { Ok(()) } else { log.append_synced(&frames) }
     }
 
-    /// Writes what was gathered, without waiting for more.
+    /// Writes what was collected, without waiting for more.
     pub fn flush(&self) {
         self.shared.write();
     }
 
-    /// Takes away what a controller has from before a day; says how many rows and counts that were.
+    /// Removes a controller's rows and counts from before a day; returns how many there were.
     pub fn expire(&self, controller: &str, before: Day) -> u64 {
         let mut gone = 0;
         self.change(|state| {
@@ -218,7 +220,7 @@ impl Days {
 }
 
 impl Drop for Days {
-    /// Writes what was gathered.
+    /// Writes what was collected.
     fn drop(&mut self) {
         locked(&self.shared.state).is_closing = true;
         self.shared.news.notify_all();
@@ -244,7 +246,7 @@ impl Shared {
         }
     }
 
-    /// Writes what was gathered. Where that fails, the whole file is due.
+    /// Writes what was collected. If that fails, the whole file must be rewritten.
     fn write(&self) {
         let mut log = locked(&self.log);
         let mut state = locked(&self.state);

@@ -1,4 +1,5 @@
-//! All that is recorded of one person, with the proof that it is what the journal has (N21): for the person, for a court, for whoever asks.
+//! Exports everything recorded about one person, with the proof that it is in the journal (N21): for the
+//! person, for a court, for whoever asks.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,15 +8,15 @@ use super::record::Change;
 use super::store::{Entered, Store, StoreError};
 use super::{Controller, Permission, Person, Timestamp};
 
-/// What is recorded of one person.
+/// An export about one person.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Export {
     /// When it was made.
     pub exported_at: String,
-    /// Under which keyed hash the person is known: to the controller, where it is of one controller's
-    /// records. No address is in the store.
+    /// The keyed hash under which the person is known, to the controller if the export is limited to one. The
+    /// store has no addresses.
     pub person: String,
-    /// What holds now, by controller.
+    /// The current consent, by controller.
     pub standing: Vec<Standing>,
     /// Every record, oldest first.
     pub records: Vec<Record>,
@@ -25,42 +26,42 @@ pub struct Export {
     pub journal_hash: String,
 }
 
-/// What a person has said to a controller.
+/// A person's consent towards a controller.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[schema(as = ExportedStanding)]
 pub struct Standing {
-    /// To whom.
+    /// The controller.
     pub controller: String,
-    /// By purpose.
+    /// The consent by purpose.
     pub purposes: Vec<Purpose>,
-    /// Which rules apply, where a record says so.
+    /// The jurisdiction whose rules apply, if a record names one.
     pub jurisdiction: Option<String>,
-    /// Never track.
+    /// True if the person must never be tracked.
     pub no_track: bool,
-    /// Before when the person must not be asked again (N19).
+    /// The time before which the person must not be asked again (N19).
     pub do_not_ask_before: Option<String>,
 }
 
-/// What holds for a purpose.
+/// The consent for a purpose.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[schema(as = ExportedPurpose)]
 pub struct Purpose {
     /// The purpose.
     pub purpose: String,
-    /// What was last said.
+    /// The state that was last recorded.
     pub state: String,
-    /// When.
+    /// When it was said.
     pub event_time: String,
-    /// Until when.
+    /// When a grant expires.
     pub expires: Option<String>,
-    /// Whether a read is allowed for it now.
+    /// True if a tracker may stay for this purpose now.
     pub allowed: bool,
-    /// The number of the record that says so.
+    /// The number of the record.
     pub record: u64,
 }
 
 impl Purpose {
-    /// What holds at `now` for every purpose that something was said about.
+    /// Lists the consent at `now` for every purpose that was mentioned.
     pub fn all(standing: &super::Standing, now: Timestamp) -> Vec<Purpose> {
         let shown = |(purpose, stand): (crate::policy::Purpose, &super::standing::Stand)| Purpose {
             purpose: purpose.name().to_owned(),
@@ -74,22 +75,22 @@ impl Purpose {
     }
 }
 
-/// One record, with its link of the chain.
+/// A record, with its link in the chain.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[schema(as = ExportedRecord)]
 pub struct Record {
-    /// Its number in the journal.
+    /// The number in the journal.
     pub record: u64,
-    /// To whom it was said.
+    /// The controller.
     pub controller: String,
-    /// What about.
+    /// The purposes concerned.
     pub purposes: Vec<String>,
-    /// What was said.
+    /// The state that was recorded.
     pub state: String,
     /// When it was said.
     pub event_time: String,
-    /// The time that was claimed, where it could not be taken: it lies ahead of the relay's clock, or what
-    /// stood did.
+    /// The claimed time, if it could not be used because it or the current state was ahead of the relay's
+    /// clock.
     #[serde(default)]
     pub claimed_time: Option<String>,
     /// When it was recorded.
@@ -100,45 +101,45 @@ pub struct Record {
     pub notice_sent_at: Option<String>,
     /// When the address was collected (N29).
     pub collected_at: Option<String>,
-    /// When a grant ends by itself.
+    /// When a grant expires.
     pub expires: Option<String>,
-    /// Before when the person must not be asked again (N19).
+    /// The time before which the person must not be asked again (N19).
     pub do_not_ask_before: Option<String>,
-    /// Which rules apply to the person (N5).
+    /// The jurisdiction whose rules apply to the person (N5).
     pub jurisdiction: Option<String>,
-    /// Never track this person (N32).
+    /// True if the person must never be tracked (N32).
     pub no_track: Option<bool>,
-    /// How it was said.
+    /// The method: a form, a call, a link.
     pub method: Option<String>,
-    /// Where.
+    /// The channel: web, mail, shop.
     pub channel: Option<String>,
-    /// Which version of the notice was shown (N20).
+    /// The version of the notice that was shown (N20).
     pub notice_version: Option<String>,
-    /// SHA-256 of the exact text shown.
+    /// The SHA-256 of the exact text that was shown.
     pub text_hash: Option<String>,
-    /// Where the evidence lies (N22).
+    /// A reference to the proof of consent (N22).
     pub evidence: Option<String>,
-    /// Who entered it.
+    /// The person or program that entered it.
     pub actor: Option<String>,
-    /// The controller's own name for the person.
+    /// The controller's name for the person.
     pub external_id: Option<String>,
-    /// The link of the chain.
+    /// The link in the chain.
     pub proof: Proof,
 }
 
-/// SHA-256 of `hash_before` and `payload`, one behind the other, is `hash`. All in hexadecimal.
+/// The SHA-256 of `hash_before` followed by `payload` is `hash`. All in hexadecimal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Proof {
     /// The chain's hash before the record.
     pub hash_before: String,
-    /// The record as it stands in the journal; its personal details are encrypted there.
+    /// The bytes of the record in the journal, in which personal details are encrypted.
     pub payload: String,
-    /// The chain's hash up to and with the record.
+    /// The chain's hash up to and including the record.
     pub hash: String,
 }
 
 impl Export {
-    /// All that is recorded of this person; `None` where that is nothing.
+    /// Exports everything recorded about a person; `None` if there is nothing.
     ///
     /// # Errors
     ///
@@ -147,7 +148,7 @@ impl Export {
         Export::made(store, person, store.outward_of_none().shown(person), store.linked_history(person)?)
     }
 
-    /// What is recorded of this person for one controller; `None` where that is nothing.
+    /// Exports what is recorded about a person for one controller; `None` if there is nothing.
     ///
     /// # Errors
     ///
@@ -193,7 +194,8 @@ impl Export {
         .filter(|export| !export.records.is_empty()))
     }
 
-    /// Looks whether the records of an export stand in the journal as it says, and gives the numbers of those that do not.
+    /// Checks that the records of an export are in the journal, and returns the numbers of those that are
+    /// not.
     ///
     /// # Errors
     ///

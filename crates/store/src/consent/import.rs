@@ -1,4 +1,4 @@
-//! Rows of consent from files: CSV with a header row, or one JSON object a line, with the same names.
+//! Reads rows of consent from files: CSV with a header row, or one JSON object per line, with the same names.
 
 use std::io::{BufRead, Read};
 
@@ -34,7 +34,7 @@ pub const COLUMNS: [&str; 20] = [
     "comment",
 ];
 
-/// Columns that say something about mail, not about tracking. A consent to receive mail is none to be tracked (N15).
+/// Columns about mail rather than tracking. Consent to receive mail is not consent to be tracked (N15).
 const NOT_TRACKING: [&str; 10] = [
     "marketing_opt_in",
     "opt_in",
@@ -48,19 +48,19 @@ const NOT_TRACKING: [&str; 10] = [
     "status",
 ];
 
-/// One row, as it stands in a file.
+/// A row of a file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Row {
     /// The person's mail address.
     pub address: String,
-    /// The controller; the one of the command where it is empty.
+    /// The controller; if empty, that of the command.
     pub controller: String,
-    /// never_asked, asked, granted, refused, withdrawn or objected.
+    /// One of never_asked, asked, granted, refused, withdrawn and objected.
     pub state: String,
-    /// Purposes with blanks or commas between; `all` or nothing for the four that need consent.
+    /// Purposes separated by spaces or commas; `all` or nothing for the four that need consent.
     pub purposes: String,
-    /// When it was said, as 2026-07-14T08:00:00Z or 2026-07-14.
+    /// When it was said, such as 2026-07-14T08:00:00Z or 2026-07-14.
     pub event_time: String,
     /// When the person was asked.
     pub asked_at: String,
@@ -68,43 +68,43 @@ pub struct Row {
     pub notice_sent_at: String,
     /// When the address was collected; needs evidence (N29).
     pub collected_at: String,
-    /// How it was said.
+    /// The method.
     pub method: String,
-    /// Where it was said.
+    /// The channel.
     pub channel: String,
-    /// Which version of the notice was shown.
+    /// The version of the notice that was shown.
     pub notice_version: String,
-    /// SHA-256 of the text shown, in hexadecimal.
+    /// The SHA-256 of the text that was shown, in hexadecimal.
     pub text_hash: String,
-    /// Where the evidence lies. A grant without it is none (N22).
+    /// A reference to the proof of consent. A grant without it does not count (N22).
     pub evidence: String,
-    /// Who entered it.
+    /// The person or program that entered it.
     pub actor: String,
-    /// When a grant ends.
+    /// When a grant expires.
     pub expires: String,
-    /// Before when the person must not be asked again (N19).
+    /// The time before which the person must not be asked again (N19).
     pub do_not_ask_before: String,
-    /// Which rules apply to the person.
+    /// The jurisdiction whose rules apply to the person.
     pub jurisdiction: String,
-    /// true: never track this person (N32).
+    /// `true` if the person must never be tracked (N32).
     pub no_track: String,
-    /// The controller's own name for the person.
+    /// The controller's name for the person.
     pub external_id: String,
-    /// Not kept.
+    /// A comment, which is not kept.
     pub comment: String,
 }
 
-/// What became of a row.
+/// The result of a row.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[must_use]
 #[serde(rename_all = "snake_case", tag = "result", content = "detail")]
 pub enum RowResult {
-    /// Durable under this number of the journal.
+    /// Durably recorded under this number of the journal.
     Recorded(u64),
-    /// Durable, but not as a grant: the row has no evidence (N22).
+    /// Durably recorded, but not as a grant, because proof of consent is missing (N22).
     RecordedWithoutGrant(u64),
-    /// Durable, but at another time than the row claims, which lies ahead of the clock, or not behind what
-    /// stands and does.
+    /// Durably recorded, but with another time than the row claims, which is ahead of the clock or not later
+    /// than a current state that is.
     Moved {
         /// The number in the journal.
         record: u64,
@@ -115,36 +115,36 @@ pub enum RowResult {
     Stale,
     /// The person withdrew, and the row does not supersede that.
     SupersededByWithdrawal,
-    /// Nothing came of it, and why.
+    /// Not recorded, with the reason.
     Failed(String),
 }
 
 impl RowResult {
-    /// Whether the row says something that did not come to hold.
+    /// Returns whether the row did not take effect.
     pub fn is_failure(&self) -> bool {
         matches!(self, RowResult::Failed(_))
     }
 }
 
 impl Row {
-    /// What the row says.
+    /// Reads the change that the row describes.
     ///
     /// # Errors
     ///
-    /// What is wrong with it, in words that do not repeat the address.
+    /// What is wrong with it, without repeating the address.
     pub fn change(&self, controller: &Controller) -> Result<Change, String> {
         let change = self.said(controller)?;
         match change.timing {
             Timing::Claimed => Ok(change),
-            Timing::Now => Err("event_time: missing; give the time at which it was said".to_owned()),
+            Timing::Now => Err("event_time: missing; give the time when it was said".to_owned()),
         }
     }
 
-    /// The same for a row that says what is said at this moment, unless it says when.
+    /// Reads a row whose event happens now unless it has a time.
     ///
     /// # Errors
     ///
-    /// What is wrong with it, in words that do not repeat the address.
+    /// What is wrong with it, without repeating the address.
     pub fn said(&self, controller: &Controller) -> Result<Change, String> {
         if !self.address.contains('@') {
             return Err("address: expected a mail address".to_owned());
@@ -192,11 +192,11 @@ impl Row {
     }
 }
 
-/// Purposes from a text: names with blanks or commas between, `all` or nothing for those that need consent.
+/// Parses purposes: names separated by spaces or commas, `all` or nothing for those that need consent.
 ///
 /// # Errors
 ///
-/// The name that is none.
+/// The first unknown name.
 pub fn purposes(text: &str) -> Result<Vec<Purpose>, String> {
     let names: Vec<&str> = text.split([' ', ',', ';', '|']).filter(|name| !name.is_empty()).collect();
     match names.as_slice() {
@@ -210,7 +210,7 @@ pub fn purposes(text: &str) -> Result<Vec<Purpose>, String> {
     }
 }
 
-/// Takes rows into the store, in order; durable once this returns.
+/// Records rows in order; they are durable once this returns.
 ///
 /// # Errors
 ///
@@ -221,7 +221,7 @@ pub fn apply(store: &Store, controller: &Controller, rows: &[Row]) -> Result<Vec
     Ok(prepared.results(applied))
 }
 
-/// Takes in what one row says, at this moment where the row has no time; durable once this returns.
+/// Records one row, with the current time if it has none; it is durable once this returns.
 ///
 /// # Errors
 ///
@@ -236,7 +236,7 @@ pub fn say(store: &Store, controller: &Controller, row: &Row) -> Result<RowResul
     Ok(applied.first().map_or_else(missing, |applied| outcome(applied, unproved)))
 }
 
-/// Whether it is a grant that nobody can prove (N22).
+/// Returns whether it is a grant without proof of consent (N22).
 fn is_unproved(change: &Change) -> bool {
     change.state == State::Granted && change.details.evidence.is_none()
 }
@@ -244,14 +244,14 @@ fn is_unproved(change: &Change) -> bool {
 /// Rows on their way into the store.
 #[derive(Debug)]
 pub struct Prepared {
-    /// What is to be recorded, for those rows that say something.
+    /// The changes to record.
     pub changes: Vec<(Person, Change)>,
-    /// For each row why nothing comes of it, or whether it is a grant without evidence.
+    /// For each row, why it is not recorded, or whether it is a grant without proof.
     rows: Vec<Result<bool, String>>,
 }
 
 impl Prepared {
-    /// What rows say.
+    /// Reads the changes of rows.
     pub fn of(store: &Store, controller: &Controller, rows: &[Row]) -> Prepared {
         let mut prepared = Prepared { changes: Vec::with_capacity(rows.len()), rows: Vec::new() };
         for row in rows {
@@ -268,7 +268,7 @@ impl Prepared {
         prepared
     }
 
-    /// What became of each row, from what became of the changes.
+    /// Returns the results of the rows from those of the changes.
     pub fn results(self, applied: Vec<Applied>) -> Vec<RowResult> {
         let mut applied = applied.into_iter();
         let mut result = |row: Result<bool, String>| match row {
@@ -280,7 +280,7 @@ impl Prepared {
 }
 
 fn missing() -> RowResult {
-    RowResult::Failed("the store gave no answer".to_owned())
+    RowResult::Failed("the store did not respond".to_owned())
 }
 
 fn outcome(applied: &Applied, unproved: bool) -> RowResult {
@@ -292,19 +292,19 @@ fn outcome(applied: &Applied, unproved: bool) -> RowResult {
         Applied::Recorded(number) => RowResult::Recorded(*number),
         Applied::Stale => RowResult::Stale,
         Applied::SupersededByWithdrawal => RowResult::SupersededByWithdrawal,
-        Applied::InFuture => RowResult::Failed("event_time lies in the future".to_owned()),
-        Applied::Conflicting => RowResult::Failed("something else stood than was said".to_owned()),
+        Applied::InFuture => RowResult::Failed("event_time is in the future".to_owned()),
+        Applied::Conflicting => RowResult::Failed("the current consent is not the expected one".to_owned()),
     }
 }
 
-/// A row with its line, or what is wrong with the line.
+/// A row with its line number, or what is wrong with the line.
 pub type Line = (u64, Result<Row, String>);
 
-/// The rows of a CSV file.
+/// Reads the rows of a CSV file.
 ///
 /// # Errors
 ///
-/// When a column is none of [`COLUMNS`], or the header cannot be read.
+/// When there is an unknown column, or the header cannot be read.
 pub fn csv_rows<R: Read>(file: R) -> Result<impl Iterator<Item = Line>, String> {
     let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).flexible(false).from_reader(file);
     let headers = reader.headers().map_err(|error| format!("the header row: {error}"))?.clone();
@@ -329,24 +329,25 @@ fn check_column(column: &str) -> Result<(), String> {
     }
     if is_about_mail(column) {
         return Err(format!(
-            "the column {column:?} is about receiving mail; consent to mail is no consent to tracking (N15). Leave it out, and import only \
-             what people said about tracking"
+            "the column {column:?} is about receiving mail, and consent to mail is not consent to tracking. \
+             Leave it out, and import only what people said about tracking"
         ));
     }
-    Err(format!("the column {column:?} is unknown; the columns are {}", COLUMNS.join(", ")))
+    Err(format!("unknown column {column:?}: use {}", COLUMNS.join(", ")))
 }
 
-/// Whether a column, or another name for something that people said, is about receiving mail and not about tracking (N15).
+/// Returns whether a name is about receiving mail rather than tracking (N15).
 pub fn is_about_mail(name: &str) -> bool {
     let folded: String = name.to_ascii_lowercase().replace(['-', ' '], "_");
     NOT_TRACKING.contains(&folded.as_str())
 }
 
-/// What is wrong with a name that is none of ours. It is repeated only where it can be nothing but a name.
+/// Describes an unknown name. It is repeated only if it cannot be anything but a name.
 pub fn unknown_name(name: &str) -> String {
     if is_about_mail(name) {
         return format!(
-            "unknown field `{name}`: it is about receiving mail, and consent to mail is no consent to tracking (N15)"
+            "unknown field `{name}`: it is about receiving mail, and consent to mail is not consent to \
+             tracking"
         );
     }
     let is_near =
@@ -357,7 +358,7 @@ pub fn unknown_name(name: &str) -> String {
     }
 }
 
-/// The rows of a file with one JSON object a line. Empty lines are passed over.
+/// Reads the rows of a file with one JSON object per line. Empty lines are skipped.
 pub fn json_rows<R: BufRead>(file: R) -> impl Iterator<Item = Line> {
     (1u64..).zip(file.lines()).filter_map(|(number, line)| match line {
         Err(error) => Some((number, Err(error.to_string()))),
@@ -366,7 +367,7 @@ pub fn json_rows<R: BufRead>(file: R) -> impl Iterator<Item = Line> {
     })
 }
 
-/// The fields of a JSON object. Of two with one name nobody can say which one was meant, so that is an error.
+/// The fields of a JSON object. A duplicate name is an error, because nobody can say which value was meant.
 struct Fields(serde_json::Map<String, serde_json::Value>);
 
 impl<'de> Deserialize<'de> for Fields {
@@ -383,7 +384,7 @@ impl<'de> Deserialize<'de> for Fields {
                 let mut fields = serde_json::Map::new();
                 while let Some((name, value)) = map.next_entry()? {
                     if fields.insert(name, value).is_some() {
-                        return Err(serde::de::Error::custom("a name stands there twice"));
+                        return Err(serde::de::Error::custom("duplicate name"));
                     }
                 }
                 Ok(Fields(fields))
@@ -393,15 +394,15 @@ impl<'de> Deserialize<'de> for Fields {
     }
 }
 
-/// The row of one line.
+/// Reads the row of one line.
 ///
 /// # Errors
 ///
 /// What is wrong with it.
 pub fn json_row(line: &str) -> Result<Row, String> {
     let Fields(fields) = serde_json::from_str(line).map_err(|error| match error.is_data() {
-        true => "expected a JSON object with each name once".to_owned(),
-        false => format!("no JSON: {error}"),
+        true => "expected a JSON object with unique names".to_owned(),
+        false => format!("invalid JSON: {error}"),
     })?;
     let mut texts = serde_json::Map::new();
     for (name, value) in &fields {
@@ -443,7 +444,7 @@ mod tests {
         let (_, row) = json_rows(&b"{\"address\":\"a@b.example\",\"subscribed\":true}\n"[..]).next().unwrap();
         assert!(row.unwrap_err().contains("N15"));
         for line in ["{\"state\":\"granted\",\"state\":\"refused\"}", "[]", "\"a@b.example\""] {
-            assert!(json_row(line).unwrap_err().contains("each name once"), "{line}");
+            assert!(json_row(line).unwrap_err().contains("unique names"), "{line}");
         }
         assert!(json_row(&format!("{{\"address\":{}", "[".repeat(10_000))).unwrap_err().contains("no JSON"));
     }
@@ -477,7 +478,8 @@ mod tests {
 
     #[test]
     fn json_rows_may_hold_lists_and_flags() {
-        let line = br#"{"address":"a@b.example","state":"granted","event_time":"2026-01-01","purposes":["personalisation"],"no_track":false}"#;
+        let line =
+            br#"{"address":"a@b.example","state":"granted","event_time":"2026-01-01","no_track":false}"#;
         let (_, row) = json_rows(&line[..]).next().unwrap();
         let change = row.unwrap().change(&"shop".parse().unwrap()).unwrap();
         assert_eq!(change.purposes, [Purpose::Personalisation]);

@@ -1,5 +1,5 @@
-//! The index over the journal: the only file that names sled. It holds nothing that the journal and the key file do not give back, so
-//! whatever is wrong with it ends in its being made anew.
+//! The index over the journal, and the only file that names sled. It can be rebuilt from the journal and the
+//! key file, so whatever is wrong with it leads to a rebuild.
 
 use std::fs::File;
 use std::io;
@@ -12,49 +12,49 @@ use super::journal::{Checkpoint, Head, Place};
 use super::standing::Standing;
 use super::trail::Trail;
 
-/// What the index has of a controller and person.
+/// An entry of the index for a controller and person.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Indexed {
-    /// What holds now.
+    /// The current standing.
     pub standing: Standing,
-    /// Where the journal says so.
+    /// Where the records are in the journal.
     pub trail: Trail,
 }
 
-/// A change of the index.
+/// A change to the index.
 #[derive(Clone, Debug)]
 pub struct Entry {
-    /// Controller and person's id.
+    /// The key of controller and person.
     pub key: Vec<u8>,
-    /// What holds from now on.
+    /// The new value.
     pub indexed: Arc<Indexed>,
 }
 
-/// The few verbs the store needs. Another embedded database could stand behind them.
+/// The operations that the store needs. Another embedded database could take sled's place.
 pub trait Index: Send + Sync {
-    /// What stands under a key.
+    /// Returns the value of a key.
     ///
     /// # Errors
     ///
     /// When the index cannot be read.
     fn get(&self, key: &[u8]) -> io::Result<Option<Indexed>>;
 
-    /// Takes entries in. They are durable after [`Index::mark`].
+    /// Writes entries. They are durable after [`Index::mark`].
     ///
     /// # Errors
     ///
     /// When the index cannot be written.
     fn apply(&self, entries: &[Entry]) -> io::Result<()>;
 
-    /// Takes the keys of an erased person out, and counts the erasure. Durable after [`Index::mark`]; forgotten twice does no harm, and counted
-    /// twice is found out by a look through the journal.
+    /// Removes the keys of an erased person, and counts the erasure. Durable after [`Index::mark`]; removing
+    /// twice does no harm, and counting twice is noticed when the journal is verified.
     ///
     /// # Errors
     ///
     /// When the index cannot be written.
     fn forget(&self, keys: &[Vec<u8>]) -> io::Result<()>;
 
-    /// How many erasures were counted.
+    /// Returns how many erasures were counted.
     ///
     /// # Errors
     ///
@@ -68,31 +68,31 @@ pub trait Index: Send + Sync {
     /// When the index cannot be written.
     fn set_erasures(&self, erasures: u64) -> io::Result<()>;
 
-    /// Makes all that was applied durable, and writes down up to which record that goes.
+    /// Makes everything written durable, and notes up to which record that goes.
     ///
     /// # Errors
     ///
     /// When the index cannot be written.
     fn mark(&self, checkpoint: &Checkpoint) -> io::Result<()>;
 
-    /// The last record that it contains; `None` where nobody can say, so that it has to be made anew.
+    /// Returns the last record that it contains; `None` if unknown, so that it must be rebuilt.
     fn checkpoint(&self) -> Option<Checkpoint>;
 
-    /// The keys of a person, whatever the controller.
+    /// Returns the keys of a person, for all controllers.
     ///
     /// # Errors
     ///
     /// When the index cannot be read.
     fn keys_of(&self, id: &[u8; 16]) -> io::Result<Vec<Vec<u8>>>;
 
-    /// At most `limit` entries, in the order of the keys, whose keys stand behind `key`.
+    /// Returns at most `limit` entries after `key`, in key order.
     ///
     /// # Errors
     ///
     /// When the index cannot be read.
     fn behind(&self, key: &[u8], limit: usize) -> io::Result<Vec<(Vec<u8>, Indexed)>>;
 
-    /// Everything, in the order of the keys.
+    /// Iterates over everything, in key order.
     ///
     /// # Errors
     ///
@@ -100,7 +100,7 @@ pub trait Index: Send + Sync {
     fn all(&self) -> Box<dyn Iterator<Item = io::Result<(Vec<u8>, Indexed)>> + '_>;
 }
 
-/// The key of a controller and person.
+/// Returns the key of a controller and person.
 pub fn key(controller: &str, id: &[u8; 16]) -> Vec<u8> {
     let mut key = controller.as_bytes().to_vec();
     key.push(0);
@@ -108,11 +108,12 @@ pub fn key(controller: &str, id: &[u8; 16]) -> Vec<u8> {
     key
 }
 
-/// sled 0.34. What it needs: `flush` does not sync on Linux, so the file is synced through a second descriptor; opening a damaged
-/// file can panic, so that is done guarded; it grows without being told of a full disk, so a ballast file is kept aside; what was written
-/// stays in memory far beyond the cache, so it is opened anew from time to time.
+/// sled 0.34, with workarounds: `flush` does not sync on Linux, so the file is synced through a second
+/// descriptor; opening a damaged file can panic, so that is guarded; it grows without noticing a full disk,
+/// so a ballast file is kept; written data stays in memory far beyond the cache, so it is reopened from time
+/// to time.
 pub struct SledIndex {
-    /// Nothing where it could not be opened anew.
+    /// `None` if it could not be reopened.
     open: RwLock<Option<Open>>,
     directory: PathBuf,
     cache_bytes: u64,
@@ -122,40 +123,41 @@ pub struct SledIndex {
     written: AtomicU64,
 }
 
-/// The database itself.
+/// The database.
 struct Open {
     db: sled::Db,
     standings: sled::Tree,
     file: File,
 }
 
-/// How many entries are written before the database is opened anew: some 1,200 bytes of memory for each until then.
+/// The number of written entries after which the database is reopened: each takes about 1,200 bytes of memory
+/// until then.
 const MOST_WRITTEN: u64 = 400_000;
 
-/// The size of the file that is given up when the disk is full, so that sled can be opened once more.
+/// The size of the file that is sacrificed when the disk is full, so that sled can be opened once more.
 const BALLAST: u64 = 8 << 20;
-/// How much room there must be before an index that could not be written is written again, in bytes.
+/// How many bytes must be free before writing to a failed index is tried again.
 const ROOM: u64 = 2 << 20;
 
 impl SledIndex {
-    /// Opens the index in `directory`. One that is damaged or of another format is moved aside and begun anew; the caller then
-    /// fills it from the journal, since there is no [`Index::checkpoint`].
+    /// Opens the index in `directory`. One that is damaged or has another format is moved aside and replaced
+    /// by an empty one; the caller then fills it from the journal, because there is no [`Index::checkpoint`].
     ///
     /// # Errors
     ///
-    /// When no index can be made there at all.
+    /// When no index can be created there.
     pub fn open(directory: &Path, cache_bytes: u64) -> io::Result<SledIndex> {
         let open = match Open::guarded(directory, cache_bytes) {
             Ok(open) => open,
             Err(error) => {
-                tracing::warn!(%error, "the index could not be opened; it is made anew from the journal");
+                tracing::warn!(%error, "the index could not be opened; it is rebuilt from the journal");
                 SledIndex::set_aside(directory)?;
                 Open::guarded(directory, cache_bytes)?
             }
         };
         let mark = std::fs::read(mark_path(directory)).ok().and_then(|bytes| read_mark(&bytes));
         let marked = mark.and_then(|mark| mark.checkpoint);
-        // What the database itself has written down last must be the same, or it lost something.
+        // The database's own last note must be the same, or it has lost something.
         let within = guarded(|| open.db.get(COUNT))?;
         let within = within.and_then(|bytes| bytes.as_ref().try_into().ok().map(u64::from_le_bytes));
         let marked = marked.filter(|mark| within == Some(mark.head.count));
@@ -169,53 +171,52 @@ impl SledIndex {
         })
     }
 
-    /// Whether it has values of an earlier format, and is to be made anew.
+    /// Returns whether its values have an earlier format, so that it must be rebuilt.
     pub fn is_early(&self) -> bool {
         self.is_early
     }
 
-    /// Opens the database anew after it could not be written: until then it answers nothing.
+    /// Reopens the database after it could not be written: until then it answers nothing.
     ///
     /// # Errors
     ///
-    /// When it cannot be opened yet, or somebody is looking through it, or it lost what it had.
+    /// When it cannot be opened yet, when it is being scanned, or when it has lost data.
     pub fn recover(&self) -> io::Result<()> {
         let Ok(mut open) = self.open.try_write() else {
-            return Err(io::Error::new(io::ErrorKind::ResourceBusy, "somebody is looking through the index"));
+            return Err(io::Error::new(io::ErrorKind::ResourceBusy, "the index is being scanned"));
         };
-        // Two cannot have it open.
+        // Only one instance can be open.
         drop(open.take());
         let again = Open::guarded(&self.directory, self.cache_bytes)?;
         let marked = *self.marked.lock().unwrap_or_else(PoisonError::into_inner);
         let found = guarded(|| again.db.get(COUNT))?;
         let found = found.and_then(|bytes| bytes.as_ref().try_into().ok().map(u64::from_le_bytes));
         if marked.is_some_and(|marked| found.is_none_or(|found| found < marked.head.count)) {
-            return Err(io::Error::other(
-                "the index lost what it had; a restart makes it anew from the journal",
-            ));
+            return Err(io::Error::other("the index has lost data; a restart rebuilds it from the journal"));
         }
         *open = Some(again);
         self.written.store(0, Ordering::Relaxed);
         Ok(())
     }
 
-    /// Whether what it has can be read.
+    /// Returns whether its data can be read.
     pub fn answers(&self) -> bool {
         self.with(|open| guarded(|| open.standings.get(b""))).is_ok()
     }
 
-    /// Whether the disk has room enough for the index to be written.
+    /// Returns whether the disk has enough room for writing the index.
     pub fn has_room(&self) -> bool {
         rustix::fs::statvfs(&self.directory)
             .map_or(true, |found| found.f_bavail.saturating_mul(found.f_frsize) >= ROOM)
     }
 
-    /// Does something with the database.
+    /// Runs an operation on the database.
     fn with<T>(&self, work: impl FnOnce(&Open) -> io::Result<T>) -> io::Result<T> {
         work(self.open.read().unwrap_or_else(PoisonError::into_inner).as_ref().ok_or_else(not_open)?)
     }
 
-    /// Opens the database anew where much was written, so that its memory is given back. Where somebody reads it, that can wait.
+    /// Reopens the database if much was written, so that its memory is released. This can wait while somebody
+    /// reads it.
     fn renew(&self) -> io::Result<()> {
         let due = self.written.load(Ordering::Relaxed) >= MOST_WRITTEN;
         let Ok(mut open) = self.open.try_write() else { return Ok(()) };
@@ -228,7 +229,7 @@ impl SledIndex {
         Ok(())
     }
 
-    /// Takes the index away, so that the next one opened is empty.
+    /// Removes the index, so that the next one opened is empty.
     ///
     /// # Errors
     ///
@@ -277,7 +278,7 @@ impl Open {
                     .map_err(io::Error::from)
             });
             if let Err(error) = kept {
-                tracing::debug!(%error, "no ballast could be kept");
+                tracing::debug!(%error, "the ballast file could not be kept");
             }
         }
         result
@@ -297,22 +298,22 @@ impl Open {
     }
 }
 
-/// The file that says how far the index in a directory goes.
+/// Returns the file that says how far the index in a directory goes.
 pub fn mark_path(directory: &Path) -> PathBuf {
     directory.join("index.mark")
 }
 
 fn not_open() -> io::Error {
-    io::Error::other("the index could not be opened anew; see the log for why")
+    io::Error::other("the index could not be reopened; the log says why")
 }
 
-/// Where the database has the number of the last record.
+/// The key of the number of the last record in the database.
 const COUNT: &[u8] = b"count";
-/// Where it has the number of erasures.
+/// The key of the number of erasures.
 const ERASURES: &[u8] = b"erasures";
 
 /// The format of the mark; its first byte. An index with a mark of an earlier format has values of an earlier
-/// format, too.
+/// format too.
 const MARK_VERSION: u8 = 3;
 
 /// How far an index goes.
@@ -320,9 +321,9 @@ const MARK_VERSION: u8 = 3;
 pub struct Mark {
     /// The number of the last record that it contains.
     pub count: u64,
-    /// That record; not in marks of format 1.
+    /// That record; missing in marks of format 1.
     pub checkpoint: Option<Checkpoint>,
-    /// Whether the index has values of an earlier format, and is to be made anew.
+    /// Whether the index has values of an earlier format, and must be rebuilt.
     pub is_early: bool,
 }
 
@@ -364,7 +365,8 @@ fn damaged() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "a value of the index is malformed")
 }
 
-/// A value as it stands in the database: behind it a checksum over key and value, so that one in the wrong place is damage, too.
+/// Builds a value for the database: a checksum over key and value follows it, so that a misplaced value
+/// counts as damage too.
 fn checked(key: &[u8], indexed: &Indexed) -> Vec<u8> {
     let mut value = Vec::with_capacity(192);
     indexed.trail.encode(&mut value);
@@ -390,7 +392,7 @@ fn checksum(key: &[u8], value: &[u8]) -> u32 {
     hasher.finalize()
 }
 
-/// sled panics where its file is damaged. That is an error like any other.
+/// Runs a step in which sled may panic because its file is damaged. That is an error like any other.
 fn guarded<T>(work: impl FnOnce() -> sled::Result<T>) -> io::Result<T> {
     let done = catch_unwind(AssertUnwindSafe(work));
     Ok(done.map_err(|_| io::Error::other("sled panicked"))??)
@@ -455,7 +457,7 @@ impl Index for SledIndex {
         self.with(|open| {
             let mut keys = Vec::new();
             let mut from = Vec::new();
-            // One step for each controller: their names are few, and the keys of one stand together.
+            // One step per controller: their names are few, and the keys of one are adjacent.
             while let Some((first, _)) = guarded(|| open.standings.get_gt(&from))? {
                 let end = memchr::memchr(0, &first).ok_or_else(damaged)?;
                 let name = first.get(..end).unwrap_or_default();
@@ -490,7 +492,7 @@ impl Index for SledIndex {
     }
 }
 
-/// Everything in the database, which is not opened anew meanwhile.
+/// Iterates over everything in the database, which is not reopened meanwhile.
 struct All<'a> {
     pairs: sled::Iter,
     _open: RwLockReadGuard<'a, Option<Open>>,

@@ -1,7 +1,7 @@
 //! The journal: segment files of records, each chained by hash to the one before ([`crate::chain`]).
 //!
-//! A last record that was not written whole is cut off when the journal is opened; anything else that does not fit is damage, and said with its
-//! place.
+//! A partial last record is cut off when the journal is opened; anything else that does not fit is damage,
+//! and reported with its place.
 
 use std::fs::File;
 use std::io;
@@ -13,26 +13,27 @@ pub use crate::chain::{ChainHash, Head, Link, Torn, write_head};
 
 const FORM: Form = Form { magic: b"PWJRNL01", suffix: "journal" };
 
-/// Where a record stands.
+/// The place of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
     /// The number of its segment.
     pub segment: u32,
-    /// Where in it the record's frame begins, in bytes.
+    /// Where the record's frame begins in it, in bytes.
     pub offset: u32,
 }
 
-/// A record that was whole once, with the chain up to it: what follows can be read without all that stands before.
+/// A record that was intact once, with the chain up to it: what follows can be read without what comes
+/// before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Checkpoint {
-    /// The chain up to and with the record.
+    /// The chain up to and including the record.
     pub head: Head,
-    /// Where the record stands.
+    /// The place of the record.
     pub last: Place,
 }
 
 impl Checkpoint {
-    /// Whether the journal still has this record in this place.
+    /// Returns whether the journal still has this record in this place.
     ///
     /// # Errors
     ///
@@ -41,7 +42,7 @@ impl Checkpoint {
         Ok(self.end(directory)?.is_some())
     }
 
-    /// Where what follows begins, in bytes; `None` where the record is not there.
+    /// Returns where the following record begins, in bytes; `None` if the record is not there.
     fn end(&self, directory: &Path) -> Result<Option<u64>, JournalError> {
         let path = segment::path(directory, FORM, self.last.segment);
         let file = match File::open(&path) {
@@ -64,26 +65,28 @@ pub enum JournalError {
     Io {
         /// The file or directory.
         path: PathBuf,
-        /// Why.
+        /// The error.
         source: io::Error,
     },
     /// A record does not fit.
     #[error(
-        "{}: damaged at byte {offset}: {what}. Put this file back from a backup; consent given after the backup must be collected again",
+        "{}: damaged at byte {offset}: {what}. Restore this file from a backup; consent given after the \
+         backup must be collected again",
         path.display()
     )]
     Damaged {
         /// The segment.
         path: PathBuf,
-        /// Where in it.
+        /// The position.
         offset: u64,
-        /// What does not fit.
+        /// The problem.
         what: &'static str,
     },
     /// The journal is older than its head at the second place.
     #[error(
-        "{}: the journal ends with record {found}, and had {known} records once: an old copy was put back. \
-         Withdrawals may be missing. Put the newer copy back, or accept the loss with `pixelward consent rebuild --accept-loss`",
+        "{}: the journal ends with record {found}, but once had {known} records: an old copy was restored. \
+         Withdrawals may be missing. Restore the newer copy, or accept the loss with `pixelward consent \
+         rebuild --accept-loss`",
         path.display()
     )]
     RolledBack {
@@ -115,13 +118,13 @@ pub struct Journal {
     head_copy: Option<PathBuf>,
     segment_bytes: u64,
     tail: Tail,
-    /// Where the last record stands.
+    /// The place of the last record.
     last: Option<Place>,
 }
 
 impl Journal {
-    /// Opens the journal and gives every record behind `from`, with its number and place, to `each`; all of them without `from`, which must
-    /// hold. A torn end is cut off and reported.
+    /// Opens the journal and passes every record after `from` (all of them without `from`, which must be
+    /// valid), with its number and place, to `each`. A partial end is cut off and reported.
     ///
     /// # Errors
     ///
@@ -135,7 +138,7 @@ impl Journal {
     ) -> Result<(Journal, Option<Torn>), JournalError> {
         let segments = segment::list(directory, FORM)?;
         let known = head_copy.map(read_head).transpose()?.flatten();
-        // What the second place knows must be seen; a checkpoint behind it does not show that.
+        // What the second place knows must be present; a checkpoint before it does not show that.
         let behind = from.map_or(0, |from| from.head.count);
         let from = from.filter(|from| known.is_none_or(|known| known.count >= from.head.count));
         let mut head = from.map_or(Head::EMPTY, |from| from.head);
@@ -181,8 +184,8 @@ impl Journal {
         Ok((journal, torn))
     }
 
-    /// Gives every record with its number to `each`, and changes nothing: the journal may be open for appending meanwhile. A last
-    /// record that is being written is left out.
+    /// Passes every record with its number to `each`, and changes nothing: the journal may be open for
+    /// appending meanwhile. A last record that is being written is left out.
     ///
     /// # Errors
     ///
@@ -198,7 +201,8 @@ impl Journal {
         Ok(())
     }
 
-    /// The records in these places, oldest first, with the chain's hash before each. The segments they are in are read.
+    /// Returns the records in these places, oldest first, with the chain's hash before each. Reads only the
+    /// segments that contain them.
     ///
     /// # Errors
     ///
@@ -230,7 +234,7 @@ impl Journal {
         Ok(found)
     }
 
-    /// The record in a place: its payload, and the chain's hash up to and with it.
+    /// Returns the record in a place: its payload, and the chain's hash up to and including it.
     ///
     /// # Errors
     ///
@@ -243,17 +247,17 @@ impl Journal {
             None => Err(JournalError::Damaged {
                 path,
                 offset: u64::from(place.offset),
-                what: "no whole record stands here",
+                what: "no complete record here",
             }),
         }
     }
 
-    /// Appends payloads and syncs them: once this returns they survive power loss. Gives their places.
+    /// Appends payloads and syncs them: once this returns they survive power failure. Returns their places.
     ///
     /// # Errors
     ///
-    /// When writing or syncing fails. Nothing of it counts as written then, and the journal takes no more until it is opened
-    /// again.
+    /// When writing or syncing fails. Nothing counts as written then, and the journal accepts no more until
+    /// it is reopened.
     pub fn append(&mut self, payloads: &[Vec<u8>]) -> Result<Vec<Place>, JournalError> {
         if self.tail.length() >= self.segment_bytes {
             self.tail.roll()?;
@@ -266,37 +270,38 @@ impl Journal {
         Ok(places)
     }
 
-    /// The last record, once there is one.
+    /// Returns the last record, if there is one.
     pub fn checkpoint(&self) -> Option<Checkpoint> {
         self.last.map(|last| Checkpoint { head: self.tail.head(), last })
     }
 
-    /// The head at the second place may be behind the journal, never ahead of it. Failing to write it is logged and does not undo
-    /// what is durable.
+    /// Writes the head at the second place, which may be behind the journal, never ahead of it. A failure is
+    /// logged and does not undo what is durable.
     fn write_head_copy(&self) {
         let Some(path) = &self.head_copy else { return };
         if let Err(error) = write_head(path, &self.tail.head()) {
-            tracing::error!(path = %path.display(), %error, "the second copy of the journal's head could not be written");
+            tracing::error!(path = %path.display(), %error, "the second copy of the journal's head could not \
+                                                             be written");
         }
     }
 
-    /// The end of the chain.
+    /// Returns the end of the chain.
     pub fn head(&self) -> Head {
         self.tail.head()
     }
 
-    /// Whether it takes no more until it is opened again.
+    /// Returns whether it accepts no more until it is reopened.
     pub fn is_stopped(&self) -> bool {
         self.tail.is_broken()
     }
 
-    /// How many bytes of the current segment are used.
+    /// Returns how many bytes of the current segment are used.
     pub fn length(&self) -> u64 {
         self.tail.length()
     }
 }
 
-/// Where reading begins in a segment; `None` where it is passed over.
+/// Returns where reading begins in a segment; `None` if it is skipped.
 fn start_in(directory: &Path, segment: u32, from: Option<&Checkpoint>) -> Result<Option<u64>, JournalError> {
     match from {
         Some(from) if segment < from.last.segment => Ok(None),
@@ -305,7 +310,7 @@ fn start_in(directory: &Path, segment: u32, from: Option<&Checkpoint>) -> Result
     }
 }
 
-/// The files of a journal, in order.
+/// Lists the files of a journal, in order.
 ///
 /// # Errors
 ///
@@ -470,7 +475,7 @@ mod tests {
             let after = std::fs::read(&path).ok();
             for _ in 0..2 {
                 let error = journal.append(&[b"two".to_vec()]).unwrap_err().to_string();
-                assert!(error.contains("somebody else"), "{what}: {error}");
+                assert!(error.contains("another process"), "{what}: {error}");
             }
             assert!(journal.is_stopped(), "{what}");
             assert_eq!(std::fs::read(&path).ok(), after, "{what}: the file is left as it is");

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use super::StoreKey;
 
-/// Reads the key file, or makes it with a fresh key, readable by its owner alone.
+/// Reads the key file, or creates it with a fresh key, readable only by its owner.
 ///
 /// # Errors
 ///
@@ -35,13 +35,13 @@ pub fn load(path: &Path) -> Result<StoreKey, String> {
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes).map_err(|error| named(&error))?;
     let bytes = <[u8; 32]>::try_from(bytes.as_slice())
-        .map_err(|_| named(&"expected 32 bytes; put the right key back from its backup"))?;
+        .map_err(|_| named(&"expected 32 bytes; restore the right key from its backup"))?;
     Ok(StoreKey::new(bytes))
 }
 
 fn create(path: &Path) -> std::io::Result<StoreKey> {
     let mut bytes = [0; 32];
-    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| std::io::Error::other("no randomness to be had"))?;
+    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| std::io::Error::other("no randomness is available"))?;
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     file.write_all(&bytes)?;
     file.sync_all()?;

@@ -1,7 +1,8 @@
-//! Who a record is about: the key file. A slot holds a person, an id and the person's key, wrapped under a key derived from the
-//! store key. Overwriting a slot erases the person: what the journal says of the id can then be read by nobody, and tied to nobody.
+//! The key file, which says whom a record is about. A slot holds a person, an id and the person's key,
+//! wrapped under a key derived from the store key. Overwriting a slot erases the person: what the journal has
+//! about the id can then be neither read nor attributed.
 //!
-//! A slot is 128 bytes and lies within one disk sector, so that a write that was cut off damages no other slot.
+//! A slot has 128 bytes and lies within one disk sector, so that an interrupted write damages no other slot.
 
 use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
@@ -16,25 +17,25 @@ use super::seal::Sealer;
 use super::timestamp::Timestamp;
 
 const SLOT: usize = 128;
-/// The first slot says what file this is.
+/// The contents of the first slot, which identify the file.
 const MAGIC: &[u8; 16] = b"pixelward keys 1";
-/// The state of a slot; its first byte. A used one of the first versions has no tag.
+/// The state of a slot; its first byte. Used slots of the first versions have no tag.
 const USED: u8 = 1;
 const ERASED: u8 = 2;
 const TAGGED: u8 = 3;
-/// Person, id, key.
+/// The size of person, id and key.
 const PLAIN: usize = 16 + 16 + 32;
 const SEALED: usize = PLAIN + 28;
-/// Where the tag stands: the keyed hash of the person by which the slot is found without being opened.
+/// The position of the tag: the keyed hash of the person by which the slot is found without being opened.
 const TAG: usize = 1 + SEALED;
 /// How many bytes of slots are read at once.
 const READ: usize = 8192 * SLOT;
 
-/// A person's place in the key file.
+/// A person's entry in the key file.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Entry {
     slot: u32,
-    /// The id that stands in the journal.
+    /// The id used in the journal.
     pub id: [u8; 16],
     key: [u8; 32],
 }
@@ -46,7 +47,7 @@ impl std::fmt::Debug for Entry {
 }
 
 impl Entry {
-    /// Its place in the file.
+    /// The slot's index in the file.
     pub fn slot(&self) -> u32 {
         self.slot
     }
@@ -61,14 +62,14 @@ impl Entry {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Slot {
     slot: u32,
-    /// Whose it is.
+    /// The person.
     pub person: Person,
     id: [u8; 16],
 }
-/// Some people with their entries, and the slot behind them where there is one.
+/// Some people with their entries, and the next slot if there is one.
 pub type Walked = (Vec<(Person, Entry)>, Option<u32>);
 
-/// Which slot may be whose. Eight bytes a person: the slot itself says whether it is.
+/// Maps tags to slots. Eight bytes per person: the slot itself says whether it is the right one.
 #[derive(Clone, Copy)]
 struct Known {
     tag: u32,
@@ -84,7 +85,7 @@ pub struct Keys {
     free: Vec<u32>,
     next: u32,
     dirty: bool,
-    /// How many people were erased in this file, ever.
+    /// How many people were ever erased in this file.
     erasures: u64,
 }
 
@@ -95,7 +96,7 @@ impl std::fmt::Debug for Keys {
 }
 
 impl Keys {
-    /// Opens or makes the key file.
+    /// Opens or creates the key file.
     ///
     /// # Errors
     ///
@@ -119,7 +120,8 @@ impl Keys {
         Ok(keys)
     }
 
-    /// The key file as it is read beside the one who writes it: nobody is found in it, and slots can be looked through.
+    /// Opens the key file for reading beside the process that writes it: people cannot be looked up, but
+    /// slots can be scanned.
     ///
     /// # Errors
     ///
@@ -128,7 +130,7 @@ impl Keys {
         Ok(Keys::over(OpenOptions::new().read(true).open(path)?, store_key))
     }
 
-    /// Nobody is known yet.
+    /// Returns an empty key file object.
     fn over(file: File, store_key: &StoreKey) -> Keys {
         Keys {
             file,
@@ -142,12 +144,13 @@ impl Keys {
         }
     }
 
-    /// Learns who has which slot. Only slots without a tag, and some of the others as a check of the store key, are opened.
+    /// Learns who has which slot. Opens only slots without a tag, and some of the others to check the store
+    /// key.
     fn load(&mut self, length: u64) -> io::Result<()> {
         let mut head = [0; SLOT];
         self.file.read_exact_at(&mut head, 0)?;
         if head.get(..MAGIC.len()) != Some(MAGIC.as_slice()) {
-            return Err(io::Error::other("this is no key file of pixelward"));
+            return Err(io::Error::other("not a key file of pixelward"));
         }
         let erasures = head.get(MAGIC.len()..).and_then(|rest| rest.first_chunk::<8>());
         self.erasures = erasures.copied().map_or(0, u64::from_le_bytes);
@@ -159,7 +162,7 @@ impl Keys {
         let mut free = Vec::new();
         self.each_slot(|slot, bytes| match bytes.first() {
             Some(&TAGGED) => {
-                // As long as none could be opened, each may show that the store key is another one.
+                // As long as none could be opened, each may show that the store key is a different one.
                 let is_sound = opened > 0 || self.unwrap(slot, bytes).is_some();
                 opened += u32::from(is_sound);
                 unreadable += u32::from(!is_sound);
@@ -179,7 +182,7 @@ impl Keys {
         })?;
         if unreadable > 0 && opened == 0 {
             return Err(io::Error::other(
-                "no slot opens with this store key; put the right store.key back from its backup",
+                "no slot opens with this store key; restore the right store.key from its backup",
             ));
         }
         self.free = free;
@@ -189,13 +192,13 @@ impl Keys {
         if unreadable > 0 {
             tracing::warn!(
                 unreadable,
-                "slots of the key file were not written whole, or are damaged; their people are unknown now"
+                "slots of the key file are incomplete or damaged; their people are now unknown"
             );
         }
         Ok(())
     }
 
-    /// Gives every slot to `each`, in order.
+    /// Passes every slot to `each`, in order.
     fn each_slot(&self, mut each: impl FnMut(u32, &[u8; SLOT])) -> io::Result<()> {
         let slots = slots(self.file.metadata()?.len())?;
         let mut buffer = vec![0; READ];
@@ -219,14 +222,14 @@ impl Keys {
         Some((Person(*person), *id, key.try_into().ok()?))
     }
 
-    /// The tag of a person as it stands in the file, and the part of it that is kept in memory.
+    /// Returns the tag of a person as stored in the file, and the part of it that is kept in memory.
     fn tag(&self, person: Person) -> ([u8; 8], u32) {
         let whole = self.tags.tag(&[&person.0]);
         let tag = whole.first_chunk::<8>().copied().unwrap_or_default();
         (tag, tag.first_chunk::<4>().copied().map_or(0, u32::from_le_bytes))
     }
 
-    /// A person's entry, if there is one.
+    /// Returns a person's entry, if there is one.
     pub fn find(&self, person: Person) -> Option<Entry> {
         let (_, tag) = self.tag(person);
         self.find_tagged(person, tag)
@@ -234,7 +237,7 @@ impl Keys {
 
     fn find_tagged(&self, person: Person, tag: u32) -> Option<Entry> {
         let mut found = None;
-        // Two people may have one tag: whose slot it is stands within.
+        // Two people may have the same tag: the slot itself says whose it is.
         self.people.find(hash(&Known { tag, slot: 0 }), |known| {
             if known.tag != tag {
                 return false;
@@ -252,7 +255,8 @@ impl Keys {
         Some((person, Entry { slot, id, key }))
     }
 
-    /// A person's entry, made where there is none, and whether it was made. It is only durable after [`Keys::sync`].
+    /// Returns a person's entry, creating it if needed, and whether it was created. It is durable only after
+    /// [`Keys::sync`].
     ///
     /// # Errors
     ///
@@ -264,9 +268,9 @@ impl Keys {
         }
         let (mut id, mut key) = ([0; 16], [0; 32]);
         let filled = aws_lc_rs::rand::fill(&mut id).and_then(|()| aws_lc_rs::rand::fill(&mut key));
-        filled.map_err(|_| io::Error::other("no randomness to be had"))?;
-        // The time of its making goes before ten random bytes, so that those who came together stand together in the index. The journal says
-        // when a record was made, so this tells nothing new.
+        filled.map_err(|_| io::Error::other("no randomness is available"))?;
+        // The time of creation precedes ten random bytes, so that people added together are adjacent in the
+        // index. The journal says when a record was made, so this reveals nothing new.
         let made = Timestamp::now().0.to_be_bytes();
         id.iter_mut().zip(made.iter().skip(2)).for_each(|(target, byte)| *target = *byte);
         let slot = self.free.last().copied().unwrap_or(self.next);
@@ -285,7 +289,7 @@ impl Keys {
         Ok((Entry { slot, id, key }, true))
     }
 
-    /// Makes new entries survive power loss.
+    /// Makes new entries survive power failure.
     ///
     /// # Errors
     ///
@@ -298,7 +302,7 @@ impl Keys {
         Ok(())
     }
 
-    /// Overwrites a person's slot, durably. Says whether there was one.
+    /// Overwrites a person's slot, durably. Returns whether there was one.
     ///
     /// # Errors
     ///
@@ -310,12 +314,13 @@ impl Keys {
         Ok(true)
     }
 
-    /// How many erasures of the journal this file knows. Where it is another number, the file is not the newest.
+    /// Returns how many erasures of the journal this file knows. If the number differs, the file is not the
+    /// newest.
     pub fn erasures(&self) -> u64 {
         self.erasures
     }
 
-    /// Writes down how many erasures of the journal are done here, and syncs all of the file.
+    /// Notes how many erasures of the journal are done here, and syncs the whole file.
     ///
     /// # Errors
     ///
@@ -348,8 +353,8 @@ impl Keys {
         Ok(())
     }
 
-    /// Erases whoever has one of these ids, durably: people whom the journal says to be erased, and who came back with a backup of keys. Gives
-    /// those there were.
+    /// Erases the people with these ids, durably: people whose erasure is in the journal, and who came back
+    /// with a backup of the keys. Returns those that were found.
     ///
     /// # Errors
     ///
@@ -360,7 +365,7 @@ impl Keys {
         Ok(slots.into_iter().map(|slot| slot.person).collect())
     }
 
-    /// The slots of those who have one of these ids.
+    /// Finds the slots with these ids.
     ///
     /// # Errors
     ///
@@ -374,7 +379,7 @@ impl Keys {
         Ok(found)
     }
 
-    /// Overwrites slots, durably, that still are whose they were.
+    /// Overwrites slots, durably, if they still belong to the same people.
     ///
     /// # Errors
     ///
@@ -388,7 +393,8 @@ impl Keys {
         self.file.sync_data()
     }
 
-    /// Gives the ids of all people to `each`, in the order of the slots, and says how many slots are damaged.
+    /// Passes the ids of all people to `each`, in the order of the slots, and returns how many slots are
+    /// damaged.
     ///
     /// # Errors
     ///
@@ -406,7 +412,7 @@ impl Keys {
         Ok(damaged)
     }
 
-    /// A slot that may have been caught half-written by another process or thread: it is read again then.
+    /// Reads a slot that another process or thread may have half written: it is read again then.
     fn settled(&self, slot: u32, bytes: &[u8; SLOT]) -> [u8; SLOT] {
         const TRIES: usize = 100;
         let mut bytes = *bytes;
@@ -419,8 +425,8 @@ impl Keys {
         bytes
     }
 
-    /// People with their entries in the order of their slots, from `slot` on: of `count` slots, and the slot behind them; `None` where there is
-    /// none.
+    /// Returns people with their entries in the order of their slots, from `slot` on and over `count` slots,
+    /// and the next slot; `None` at the end.
     ///
     /// # Errors
     ///
@@ -444,18 +450,18 @@ impl Keys {
         Ok((found, (end < self.next).then_some(end)))
     }
 
-    /// How many people there are.
+    /// Returns how many people there are.
     pub fn len(&self) -> usize {
         self.people.len()
     }
 
-    /// Whether there is nobody.
+    /// Returns whether there is nobody.
     pub fn is_empty(&self) -> bool {
         self.people.is_empty()
     }
 }
 
-/// Copies a key file that another process may be writing: a slot that was caught half-written is read again.
+/// Copies a key file that another process may be writing: a slot that was half written is read again.
 ///
 /// # Errors
 ///
@@ -476,7 +482,8 @@ pub fn copy_slots(from: &Path, to: &Path, store_key: &StoreKey) -> io::Result<()
     target.sync_all()
 }
 
-/// Tags are keyed hashes already; they are spread over all bits, since the table looks at the highest ones, too.
+/// Hashes a tag for the table. Tags are keyed hashes already; they are spread over all bits, because the
+/// table uses the highest ones too.
 fn hash(known: &Known) -> u64 {
     u64::from(known.tag).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }

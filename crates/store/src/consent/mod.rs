@@ -1,7 +1,8 @@
 //! What each person has told each controller about being tracked, and the proof of it.
 //!
-//! The journal is the truth: append-only, chained by hash, synced before anything is acknowledged. The index over it can be thrown
-//! away. Who a record is about stands in the key file alone, so that erasing a person cuts the link and leaves the chain whole.
+//! The journal is the truth: append-only, chained by hash, synced before anything is acknowledged. The index
+//! over it can be rebuilt. Only the key file says whom a record is about, so erasing a person cuts the link
+//! and leaves the chain intact.
 //!
 //! Promised: silence is not consent. Unknown, expired, damaged and unreachable all act as refused.
 

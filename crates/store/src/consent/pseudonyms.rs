@@ -1,19 +1,24 @@
-//! Under which tags a person stands in the evidence of what was done to mail, so that erasing the person makes those tags unknowable.
+//! The tags under which a person appears in audit records, made so that erasing the person makes those tags
+//! unknowable.
 //!
-//! Most recipients of mail are nobody's subject in the journal, and they have a right to erasure all the same. Three designs were weighed. A slot
-//! of the key file for everybody who ever gets mail would hold data about people of whom nothing is recorded, without an end. A keyed hash under a
-//! key of the segment cannot be cut for one person without cutting it for all. What stands here needs nothing for each person, but a little for
-//! each one erased: a keyed hash that can be punctured (Goldreich, Goldwasser, Micali: "How to construct random functions"; Boneh and Waters:
-//! "Constrained pseudorandom functions").
+//! Most recipients of mail are nobody's subject in the journal, and they have a right to erasure all the
+//! same. Three designs were weighed. A slot of the key file for everybody who ever gets mail would hold data
+//! about people of whom nothing is recorded, without an end. A keyed hash under a key of the segment cannot
+//! be cut for one person without cutting it for all. What stands here needs nothing for each person, but a
+//! little for each one erased: a keyed hash that can be punctured (Goldreich, Goldwasser, Micali: "How to
+//! construct random functions"; Boneh and Waters: "Constrained pseudorandom functions").
 //!
-//! One random root is the top of a tree. The four children of a key are hashes of it, and the first 40 bits of a [`Person`] lead down to a leaf, the
-//! key from which the person's tags are made. To erase a person, the root is replaced by the keys beside the path to that leaf, and overwritten.
-//! All other leaves can still be computed, this one by nobody, whatever else is known: store key, address, every file. Evidence, and every copy of it,
-//! stays as it is and whole; only this file's copies must expire, as those of the key file must.
+//! One random root is the top of a tree. The four children of a key are hashes of it, and the first 40 bits
+//! of a [`Person`] lead down to a leaf, the key from which the person's tags are made. To erase a person, the
+//! root is replaced by the keys beside the path to that leaf, and overwritten. All other leaves can still be
+//! computed, this one by nobody, whatever else is known: store key, address, every file. Evidence, and every
+//! copy of it, stays as it is and whole; only this file's copies must expire, as those of the key file must.
 //!
-//! Who gets mail again after being erased finds their leaf gone and has one in the next generation, a tree of its own, which nothing ties to the
-//! leaf before. Two people who share 40 bits (one chance in a million millions) share a leaf, not a tag; erasing one takes the evidence of both from
-//! its owners. An erasure takes 60 slots of 128 bytes at most. Who has the store key can see that an address was erased, not what belonged to it.
+//! Who gets mail again after being erased finds their leaf gone and has one in the next generation, a tree of
+//! its own, which nothing ties to the leaf before. Two people who share 40 bits (one chance in a million
+//! millions) share a leaf, not a tag; erasing one takes the evidence of both from its owners. An erasure
+//! takes 60 slots of 128 bytes at most. Who has the store key can see that an address was erased, not what
+//! belonged to it.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{File, OpenOptions};
@@ -56,7 +61,7 @@ impl std::fmt::Debug for Pseudonym {
 }
 
 impl Pseudonym {
-    /// The tag within a scope, such as one file. Tags of different scopes cannot be told to be one person's.
+    /// Returns the tag within a scope, such as one file. Tags of different scopes cannot be linked.
     pub fn tag(&self, scope: &[u8]) -> [u8; 16] {
         self.key.tag(&[&self.person.0, scope])
     }
@@ -77,7 +82,7 @@ struct Held {
     key: [u8; 32],
 }
 
-/// The keys from which all tags can be made but those of the erased.
+/// The keys from which all tags can be made except those of erased people.
 pub struct Pseudonyms {
     file: File,
     master: Sealer,
@@ -85,32 +90,32 @@ pub struct Pseudonyms {
     generations: u16,
     free: Vec<u32>,
     next: u32,
-    /// What was found to be damaged.
+    /// The damage found.
     damage: Damage,
 }
 
-/// What is damaged in a file.
+/// The damage in a file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Damage {
-    /// The first slot does not say what file it is, and yet others open.
+    /// The first slot does not identify the file, but others open.
     has_bad_head: bool,
     /// Slots that do not open.
     unreadable: u32,
-    /// Slots that were cut off, or keys that are not there any more.
+    /// Slots that were cut off, or missing keys.
     lost: u32,
-    /// Keys that must have been there: nobody erases a whole branch of a tree.
+    /// Keys that must have existed: nobody erases a whole branch of a tree.
     missing: usize,
 }
 
 impl Damage {
-    /// In words; nothing where all is well.
+    /// Describes the damage; nothing if there is none.
     fn said(&self) -> Option<String> {
         let Damage { has_bad_head, unreadable, lost, missing } = *self;
         (*self != Damage::default()).then(|| {
             let head = if has_bad_head { "its first bytes are damaged, " } else { "" };
             format!(
                 "{head}{unreadable} slots do not open, {lost} keys or slots are gone, {missing} keys must be \
-                 made anew"
+                 recreated"
             )
         })
     }
@@ -123,7 +128,7 @@ impl std::fmt::Debug for Pseudonyms {
 }
 
 impl Pseudonyms {
-    /// Opens the file, or makes it with a fresh root.
+    /// Opens the file, or creates it with a fresh root.
     ///
     /// # Errors
     ///
@@ -138,7 +143,7 @@ impl Pseudonyms {
         Ok(opened)
     }
 
-    /// A new file: it is there whole or not at all, so that one which is not is damage.
+    /// Creates the file: complete or not at all, so that an incomplete one is damage.
     fn fresh(path: &Path, store_key: &StoreKey) -> io::Result<Pseudonyms> {
         let beside = path.with_extension("new");
         let mut options = OpenOptions::new();
@@ -152,7 +157,7 @@ impl Pseudonyms {
         Ok(made)
     }
 
-    /// What is damaged in a file, which another process may have open; nothing where all is well.
+    /// Describes the damage in a file that another process may have open; nothing if there is none.
     pub fn inspect(path: &Path, store_key: &StoreKey) -> Option<String> {
         match Pseudonyms::read(path, store_key) {
             Ok(read) => read.damage.said(),
@@ -160,8 +165,8 @@ impl Pseudonyms {
         }
     }
 
-    /// Makes damage good as far as possible, durably, and says what it was: keys that are missing are made
-    /// anew, so that those who had them have others. Nothing gives back what was erased.
+    /// Repairs damage as far as possible, durably, and returns what it was: missing keys are recreated, so
+    /// the people who had them get different ones. Nothing restores what was erased.
     ///
     /// # Errors
     ///
@@ -171,7 +176,8 @@ impl Pseudonyms {
         if said.is_some() {
             for node in self.holes() {
                 let mut key = [0; 32];
-                aws_lc_rs::rand::fill(&mut key).map_err(|_| io::Error::other("no randomness to be had"))?;
+                aws_lc_rs::rand::fill(&mut key)
+                    .map_err(|_| io::Error::other("no randomness is available"))?;
                 self.put(node, key)?;
             }
             for slot in std::mem::take(&mut self.free) {
@@ -179,7 +185,7 @@ impl Pseudonyms {
                 self.free.push(slot);
             }
             self.write_head(self.nodes.len())?;
-            // Behind the last slot there may be part of another one.
+            // Part of another slot may follow the last one.
             self.file.set_len(offset(self.next))?;
             self.file.sync_all()?;
             self.damage = Damage::default();
@@ -187,7 +193,7 @@ impl Pseudonyms {
         Ok(said)
     }
 
-    /// Writes what file it is, and how many slots and keys it has at least.
+    /// Writes what identifies the file, and how many slots and keys it has at least.
     fn write_head(&self, keys: usize) -> io::Result<()> {
         let mut head = [0; SLOT];
         let keys = u32::try_from(keys).unwrap_or(u32::MAX);
@@ -217,7 +223,7 @@ impl Pseudonyms {
 
     fn load(&mut self, file: &[u8]) -> io::Result<()> {
         let slots = file.as_chunks::<SLOT>().0;
-        self.next = u32::try_from(slots.len()).map_err(|_| io::Error::other("it is too large"))?;
+        self.next = u32::try_from(slots.len()).map_err(|_| io::Error::other("too large"))?;
         let mut unreadable = 0;
         for (slot, bytes) in (0..self.next).zip(slots).skip(1) {
             match (bytes.first(), self.opened(slot, bytes)) {
@@ -229,7 +235,7 @@ impl Pseudonyms {
                     unreadable += 1;
                     self.free.push(slot);
                 }
-                // A byte that says neither is damage; an empty slot is one that was never written.
+                // A byte that says neither is damage; an empty slot was never written.
                 (Some(&state), _) if state > ERASED => {
                     unreadable += 1;
                     self.free.push(slot);
@@ -239,12 +245,11 @@ impl Pseudonyms {
         }
         if self.nodes.is_empty() {
             return Err(io::Error::other(match unreadable {
-                0 => "no pseudonym stands in this file",
-                _ => "no slot opens with this store key; put the right store.key back from its backup",
+                0 => "there is no pseudonym in this file",
+                _ => "no slot opens with this store key; restore the right store.key from its backup",
             }));
         }
-        let whole =
-            u32::try_from(file.len().div_ceil(SLOT)).map_err(|_| io::Error::other("it is too large"))?;
+        let whole = u32::try_from(file.len().div_ceil(SLOT)).map_err(|_| io::Error::other("too large"))?;
         let found = u32::try_from(self.nodes.len()).unwrap_or(u32::MAX);
         let gone =
             |(slots, keys): (u32, u32)| slots.saturating_sub(self.next).max(keys.saturating_sub(found));
@@ -254,8 +259,8 @@ impl Pseudonyms {
         Ok(())
     }
 
-    /// The keys that must have been there. A tree has each key, or those below it: only a leaf goes without a
-    /// trace.
+    /// Finds the keys that must have existed. A tree has each key, or those below it: only a leaf disappears
+    /// without a trace.
     fn holes(&self) -> Vec<Node> {
         let mut above = HashSet::new();
         for node in self.nodes.keys() {
@@ -291,7 +296,7 @@ impl Pseudonyms {
         (generation < MAX_GENERATIONS && *depth <= LEVELS).then_some((node, key.try_into().ok()?))
     }
 
-    /// What makes a person's tags; `None` for who was erased and had no mail since.
+    /// Returns what makes a person's tags; `None` if they were erased and had no mail since.
     pub fn of(&self, person: Person) -> Option<Pseudonym> {
         let path = path_of(person);
         let (node, held) = self.above(path)?;
@@ -299,7 +304,7 @@ impl Pseudonyms {
         Some(Pseudonym { key: StoreKey::new(key), person })
     }
 
-    /// The key in the first generation that has one on this path, nearest to the root.
+    /// Returns the key in the first generation that has one on this path, nearest to the root.
     fn above(&self, path: u64) -> Option<(Node, Held)> {
         (0..self.generations).find_map(|generation| {
             (0..=LEVELS).find_map(|depth| {
@@ -309,7 +314,7 @@ impl Pseudonyms {
         })
     }
 
-    /// The same; who was erased in every generation begins the next one, durably.
+    /// Returns the same; for a person erased in every generation it begins the next one, durably.
     ///
     /// # Errors
     ///
@@ -321,13 +326,13 @@ impl Pseudonyms {
         self.of(person).ok_or_else(|| io::Error::other("no generation of pseudonyms is left"))
     }
 
-    /// A fresh tree.
+    /// Creates a fresh tree.
     fn plant(&mut self) -> io::Result<()> {
         if self.generations >= MAX_GENERATIONS {
             return Ok(());
         }
         let mut key = [0; 32];
-        aws_lc_rs::rand::fill(&mut key).map_err(|_| io::Error::other("no randomness to be had"))?;
+        aws_lc_rs::rand::fill(&mut key).map_err(|_| io::Error::other("no randomness is available"))?;
         self.put(Node { generation: self.generations, depth: 0, path: 0 }, key)?;
         self.file.sync_all()?;
         self.write_head(self.nodes.len())?;
@@ -336,7 +341,7 @@ impl Pseudonyms {
         Ok(())
     }
 
-    /// Erases a person, durably: nobody can compute their tags any more. Says whether anybody could.
+    /// Erases a person, durably: nobody can compute their tags any more. Returns whether anybody could.
     ///
     /// # Errors
     ///
@@ -354,9 +359,10 @@ impl Pseudonyms {
             }
             key = child(&key, taken);
         }
-        // Nobody else may lose their tags to a crash: what is beside the path is on disk before the key above it goes.
+        // Nobody else may lose their tags to a crash: the keys beside the path are on disk before the key
+        // above them is removed.
         self.file.sync_data()?;
-        // Never more than there are, so that nobody takes a power cut for damage.
+        // Never more than there are, so that nobody mistakes a power failure for damage.
         self.write_head(self.nodes.len().saturating_sub(1))?;
         self.file.sync_data()?;
         let mut empty = [0; SLOT];
@@ -371,7 +377,7 @@ impl Pseudonyms {
     }
 
     fn put(&mut self, node: Node, key: [u8; 32]) -> io::Result<()> {
-        // After an erasure that was cut off, it may be there already.
+        // After an interrupted erasure, it may exist already.
         if self.nodes.contains_key(&node) {
             return Ok(());
         }
@@ -392,8 +398,8 @@ impl Pseudonyms {
     }
 }
 
-/// How many slots and keys a file had when it was last written to; `None` where an early version wrote it, or
-/// the numbers are damaged.
+/// Returns how many slots and keys a file had when it was last written; `None` if an early version wrote it,
+/// or the numbers are damaged.
 fn counted(file: &[u8]) -> Option<(u32, u32)> {
     let (counts, rest) = file.get(MAGIC.len()..)?.split_first_chunk::<8>()?;
     let (crc, _) = rest.split_first_chunk::<4>()?;
@@ -402,7 +408,8 @@ fn counted(file: &[u8]) -> Option<(u32, u32)> {
     (crc32fast::hash(counts) == u32::from_le_bytes(*crc)).then_some((u32::from_le_bytes(*slots), keys))
 }
 
-/// What a file has that another process may be writing: as it was at one moment, since half an erasure would lose everybody's tags.
+/// Reads a consistent state of a file that another process may be writing: half an erasure would lose
+/// everybody's tags.
 fn snapshot(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = std::fs::read(path)?;
     for _ in 0..MAX_READS {
@@ -412,7 +419,7 @@ fn snapshot(path: &Path) -> io::Result<Vec<u8>> {
         }
         bytes = again;
     }
-    Err(io::Error::other("it changes all the time"))
+    Err(io::Error::other("it keeps changing"))
 }
 
 /// Copies the file, which another process may be writing.
@@ -427,17 +434,17 @@ pub fn copy(from: &Path, to: &Path) -> io::Result<()> {
     file.sync_all()
 }
 
-/// The 40 bits that lead to a person's leaf.
+/// Returns the 40 bits that lead to a person's leaf.
 fn path_of(person: Person) -> u64 {
     person.0.iter().take(5).fold(0, |path, byte| path << 8 | u64::from(*byte))
 }
 
-/// The first `depth` digits of a path.
+/// Returns the first `depth` digits of a path.
 fn prefix(path: u64, depth: u8) -> u64 {
     path >> (BITS * u32::from(LEVELS - depth))
 }
 
-/// The digit behind the first `depth` ones.
+/// Returns the digit after the first `depth` ones.
 fn digit(path: u64, depth: u8) -> u8 {
     (prefix(path, depth + 1) & ((1 << BITS) - 1)) as u8
 }

@@ -1,5 +1,5 @@
-//! The running server owns the store; commands reach it through a local socket: one JSON object a line, both ways. Only the
-//! server's own user may use it.
+//! The running server owns the store; commands reach it through a local socket, with one JSON object per line
+//! in both directions. Only the server's own user may use it.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -15,98 +15,98 @@ use super::person::Controller;
 use super::standing::MayAsk;
 use super::store::{Store, Verified};
 
-/// The longest line, in bytes.
+/// The maximum length of a line, in bytes.
 const MAX_LINE: u64 = 16 << 20;
 
-/// What a command asks for.
+/// A request of a command.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "op")]
 pub enum Request {
-    /// What somebody has said, now and before.
+    /// Look up a person's current consent and history.
     Get {
-        /// To whom.
+        /// The controller.
         controller: String,
-        /// Who.
+        /// The person's address.
         address: String,
     },
     /// Record rows.
     Apply {
-        /// For rows without one.
+        /// The controller of rows that name none.
         controller: String,
         /// The rows.
         rows: Vec<Row>,
     },
-    /// All that is recorded of somebody, with the proof.
+    /// Export everything recorded about a person, with the proof.
     Export {
-        /// Who.
+        /// The person's address.
         address: String,
     },
-    /// Whether somebody may be asked now (N19).
+    /// Ask whether a person may be asked (N19).
     MayAsk {
-        /// By whom.
+        /// The controller.
         controller: String,
-        /// Who.
+        /// The person's address.
         address: String,
-        /// What about; empty for all that need consent.
+        /// The purposes; empty for all that need consent.
         purposes: String,
     },
-    /// Record what one row says, at this moment where the row has no time. Answered as [`Request::Apply`] is.
+    /// Record one row, with the current time if it has none. Answered like [`Request::Apply`].
     Say {
-        /// For a row without one.
+        /// The controller, if the row names none.
         controller: String,
-        /// What was said.
+        /// The row.
         row: Box<Row>,
     },
-    /// Look whether an export is what the journal has.
+    /// Compare an export with the journal.
     Compare(Box<Export>),
-    /// Look through the whole store.
+    /// Verify the whole store.
     Verify,
     /// Erase a person.
     Erase {
-        /// Who.
+        /// The person's address.
         address: String,
     },
 }
 
-/// What comes back.
+/// A response.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Response {
-    /// To [`Request::Get`].
+    /// Answers [`Request::Get`].
     Person(Shown),
-    /// To [`Request::Export`]; nothing where nothing is recorded.
+    /// Answers [`Request::Export`]; `None` if nothing is recorded.
     Export(Option<Box<Export>>),
-    /// To [`Request::MayAsk`].
+    /// Answers [`Request::MayAsk`].
     MayAsk {
-        /// Whether.
+        /// True if the person may be asked.
         may_ask: bool,
-        /// Why not.
+        /// The reason if not.
         reason: Option<String>,
-        /// From when on.
+        /// The earliest time at which the person may be asked.
         not_before: Option<String>,
     },
-    /// To [`Request::Compare`]: the numbers of the records that differ.
+    /// Answers [`Request::Compare`]: the numbers of the records that differ.
     Differing(Vec<u64>),
-    /// To [`Request::Apply`], one for each row.
+    /// Answers [`Request::Apply`], with one result per row.
     Rows(Vec<RowResult>),
-    /// To [`Request::Verify`].
+    /// Answers [`Request::Verify`].
     Verified(Verified),
-    /// To [`Request::Erase`]: whether there was somebody.
+    /// Answers [`Request::Erase`]: true if the person was known.
     Erased(bool),
-    /// It could not be done.
+    /// The request failed.
     Error(String),
 }
 
 /// A person's standing and history.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Shown {
-    /// By purpose: what stands, since when.
+    /// The current consent by purpose.
     pub purposes: Vec<Purpose>,
-    /// Which rules apply.
+    /// The jurisdiction whose rules apply.
     pub jurisdiction: Option<String>,
-    /// Never track.
+    /// True if the person must never be tracked.
     pub no_track: bool,
-    /// Before when not to ask again.
+    /// The time before which the person must not be asked again.
     pub do_not_ask_before: Option<String>,
     /// When the address was collected (N29).
     pub collected_at: Option<String>,
@@ -119,32 +119,32 @@ pub struct Shown {
 /// One record.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct ShownRecord {
-    /// Its number in the journal.
+    /// The number in the journal.
     pub record: u64,
-    /// To whom it was said.
+    /// The controller.
     pub controller: String,
-    /// What about.
+    /// The purposes concerned.
     pub purposes: Vec<String>,
-    /// What was said.
+    /// The state that was recorded.
     pub state: String,
     /// When it was said.
     pub event_time: String,
-    /// The time that was claimed, where it could not be taken.
+    /// The claimed time, if it could not be used.
     #[serde(default)]
     pub claimed_time: Option<String>,
     /// When it was recorded.
     pub recorded_at: String,
-    /// How.
+    /// The method.
     pub method: Option<String>,
-    /// Where.
+    /// The channel.
     pub channel: Option<String>,
-    /// Which notice.
+    /// The version of the notice.
     pub notice_version: Option<String>,
-    /// The evidence.
+    /// A reference to the proof of consent.
     pub evidence: Option<String>,
-    /// By whom.
+    /// The person or program that entered it.
     pub actor: Option<String>,
-    /// The controller's own name for the person.
+    /// The controller's name for the person.
     pub external_id: Option<String>,
 }
 
@@ -222,20 +222,20 @@ fn show(store: &Store, controller: &Controller, address: &str) -> Result<Shown, 
     })
 }
 
-/// The socket's path.
+/// Returns the socket's path.
 pub fn path(data_directory: &Path) -> PathBuf {
     data_directory.join("pixelward.sock")
 }
 
-/// Serves the socket on threads of its own, for as long as the process lives.
+/// Serves the socket on separate threads, for as long as the process lives.
 ///
 /// # Errors
 ///
-/// When the socket cannot be made.
+/// When the socket cannot be created.
 pub fn serve(data_directory: &Path, store: Arc<Store>) -> io::Result<()> {
     let path = path(data_directory);
     std::fs::create_dir_all(data_directory)?;
-    // The store's lock is held, so a socket that is there is nobody's.
+    // The store's lock is held, so an existing socket is abandoned.
     let _ = std::fs::remove_file(&path);
     let listener = UnixListener::bind(&path)?;
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
@@ -244,7 +244,7 @@ pub fn serve(data_directory: &Path, store: Arc<Store>) -> io::Result<()> {
             let store = Arc::clone(&store);
             let served = std::thread::Builder::new().name("consent-client".to_owned()).spawn(move || {
                 if let Err(error) = converse(&stream, &store) {
-                    tracing::debug!(%error, "a command hung up");
+                    tracing::debug!(%error, "a command disconnected");
                 }
             });
             if let Err(error) = served {
@@ -264,7 +264,7 @@ fn converse(stream: &UnixStream, store: &Store) -> io::Result<()> {
         }
         let response = match serde_json::from_str(&line) {
             Ok(request) => answer(store, request),
-            Err(error) => Response::Error(format!("no request: {error}")),
+            Err(error) => Response::Error(format!("invalid request: {error}")),
         };
         let mut out = serde_json::to_vec(&response)?;
         out.push(b'\n');
@@ -272,24 +272,24 @@ fn converse(stream: &UnixStream, store: &Store) -> io::Result<()> {
     }
 }
 
-/// A command's way to the server.
+/// A command's connection to the server.
 #[derive(Debug)]
 pub struct Client {
     reader: BufReader<UnixStream>,
 }
 
 impl Client {
-    /// Connects; `None` where no server runs.
+    /// Connects; `None` if no server is running.
     pub fn connect(data_directory: &Path) -> Option<Client> {
         let stream = UnixStream::connect(path(data_directory)).ok()?;
         Some(Client { reader: BufReader::new(stream) })
     }
 
-    /// Asks for something and waits for the answer.
+    /// Sends a request and waits for the response.
     ///
     /// # Errors
     ///
-    /// When the server went away.
+    /// When the server disconnects.
     pub fn ask(&mut self, request: &Request) -> io::Result<Response> {
         let mut out = serde_json::to_vec(request)?;
         out.push(b'\n');
@@ -298,7 +298,7 @@ impl Client {
         if self.reader.read_line(&mut line)? == 0 {
             return Err(io::Error::new(
                 io::ErrorKind::UnexpectedEof,
-                "the server went away; what it did not answer may not be recorded",
+                "the server disconnected; unanswered requests may not have been recorded",
             ));
         }
         Ok(serde_json::from_str(&line)?)

@@ -1,7 +1,7 @@
 //! The consent store: journal, key file and index as one.
 //!
-//! Lookups never wait for writes. Writes go through one thread that commits many at once: key file synced, journal synced, and only
-//! then acknowledged; the index follows.
+//! Lookups never wait for writes. Writes go through one thread that commits many at once: the key file is
+//! synced, then the journal, and only then are they acknowledged; the index follows.
 
 mod aside;
 mod cache;
@@ -39,23 +39,23 @@ use cache::Cache;
 use expire::Expired;
 use writer::Writer;
 
-/// Where the store lives, and its sizes.
+/// Where the store is kept, and its sizes.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Its directory.
+    /// The directory.
     pub directory: PathBuf,
     /// A second place for the head of the journal, on another disk.
     pub head_copy: Option<PathBuf>,
-    /// Memory of the index's cache, in bytes.
+    /// Memory for the index cache, in bytes.
     pub cache_bytes: u64,
-    /// From which size on a journal segment is closed, in bytes.
+    /// The size at which a journal segment is closed, in bytes.
     pub segment_bytes: u64,
-    /// Where the store key lies; in the directory where nothing is said.
+    /// The file of the store key; by default, in the directory.
     pub store_key: Option<PathBuf>,
 }
 
 impl Settings {
-    /// A store in this directory, with the defaults of `config.reference.toml`.
+    /// Returns the settings for a store in this directory, with the defaults of `config.reference.toml`.
     pub fn at(directory: impl Into<PathBuf>) -> Settings {
         Settings {
             directory: directory.into(),
@@ -66,21 +66,21 @@ impl Settings {
         }
     }
 
-    /// The file of the store key.
+    /// Returns the file of the store key.
     pub fn store_key(&self) -> PathBuf {
         self.store_key.clone().unwrap_or_else(|| self.directory.join(STORE_KEY))
     }
 }
 
-/// Why the store cannot do what it is asked.
+/// Why the store cannot do what was requested.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// A file cannot be read or written.
     #[error("{what}: {source}")]
     Io {
-        /// Which part of the store.
+        /// The part of the store.
         what: String,
-        /// Why.
+        /// The error.
         source: io::Error,
     },
     /// The journal cannot be used.
@@ -89,24 +89,25 @@ pub enum StoreError {
     /// A record of the journal is of a later version.
     #[error("record {number} of the consent journal: {source}")]
     Record {
-        /// Its number.
+        /// The number of the record.
         number: u64,
-        /// What is wrong.
+        /// The problem.
         source: BadRecord,
     },
     /// The store key cannot be used.
     #[error("the store key: {0}")]
     Key(String),
-    /// Another process has the store.
-    #[error("{}: another process has this consent store open. Stop it, or let the command talk to it through its socket", .0.display())]
+    /// Another process has the store open.
+    #[error("{}: another process has this consent store open. Stop it, or let the command talk to it through \
+             its socket", .0.display())]
     Busy(PathBuf),
-    /// The thread that writes has ended.
-    #[error("the consent store takes no more writes; see the log for why")]
+    /// The writer thread has ended.
+    #[error("the consent store accepts no more writes; the log says why")]
     Closed,
 }
 
 impl StoreError {
-    /// What kind of trouble it is: a full disk, above all.
+    /// Returns the kind of I/O error: above all, a full disk.
     pub fn kind(&self) -> io::ErrorKind {
         match self {
             StoreError::Io { source, .. } | StoreError::Journal(JournalError::Io { source, .. }) => {
@@ -123,32 +124,32 @@ pub(super) fn io_error(what: impl Into<String>) -> impl FnOnce(io::Error) -> Sto
     |source| StoreError::Io { what, source }
 }
 
-/// What became of a change.
+/// The result of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use = "a choice that did not come to hold must not be shown as one that did"]
+#[must_use = "a choice that did not take effect must not be shown as one that did"]
 pub enum Applied {
-    /// It holds, and is durable under this number of the journal.
+    /// It has taken effect, and is durable under this number of the journal.
     Recorded(u64),
-    /// The same, but at another time than the one it claims, which lies ahead of the clock, or not behind
-    /// what stands and does.
+    /// The same, but with another time than the claimed one, which is ahead of the clock or not later than a
+    /// current state that is.
     Moved {
         /// The number in the journal.
         number: u64,
         /// The time it was recorded with.
         at: Timestamp,
     },
-    /// Something newer stands. It was recorded at most for what it says beside that.
+    /// Something newer is known. It was recorded at most for what it says besides.
     Stale,
     /// The person withdrew, and this does not supersede that.
     SupersededByWithdrawal,
     /// It claims to have been said in the future.
     InFuture,
-    /// Something else stood than the change was made for; nothing was recorded.
+    /// The current consent was not the expected one; nothing was recorded.
     Conflicting,
 }
 
 impl Applied {
-    /// The journal's number of what holds by it.
+    /// Returns the journal's number of the record if it took effect.
     pub fn number(&self) -> Option<u64> {
         match self {
             Applied::Recorded(number) | Applied::Moved { number, .. } => Some(*number),
@@ -159,7 +160,7 @@ impl Applied {
     }
 }
 
-/// The file of the store key, where the settings name no other.
+/// The default name of the store key's file.
 pub const STORE_KEY: &str = "store.key";
 /// The key file.
 const PEOPLE: &str = "people.keys";
@@ -169,7 +170,7 @@ pub const PSEUDONYMS: &str = "pseudonyms.keys";
 /// The file of the days of last open, in the store's directory.
 pub const DAYS: &str = "days.log";
 
-/// Batches that wait to be committed.
+/// The number of batches that may wait to be committed.
 const MAX_WAITING: usize = 1024;
 
 /// The open store.
@@ -193,7 +194,7 @@ struct Shared {
     head: Mutex<Head>,
     settings: Settings,
     watcher: OnceLock<Box<dyn Watcher>>,
-    /// Set once the journal takes no more until the next start.
+    /// Set once the journal accepts no more until the next start.
     is_stopped: AtomicBool,
 }
 
@@ -207,7 +208,7 @@ enum Job {
 }
 
 impl Job {
-    /// How many changes it brings.
+    /// Returns how many changes it contains.
     fn size(&self) -> usize {
         match self {
             Job::Record(changes, _) => changes.len(),
@@ -216,7 +217,7 @@ impl Job {
     }
 }
 
-/// Looks at what stands before a change.
+/// A condition on the current consent before a change.
 type Condition = Box<dyn FnOnce(&Standing) -> bool + Send>;
 
 type Ack<T> = Box<dyn FnOnce(Result<T, StoreError>) + Send>;
@@ -227,24 +228,24 @@ impl std::fmt::Debug for Store {
     }
 }
 
-/// One record of a person, with its details.
+/// A record of a person, with its details.
 #[derive(Clone, Debug)]
 pub struct Entered {
-    /// Its number in the journal.
+    /// The number in the journal.
     pub number: u64,
     /// When it was recorded.
     pub recorded_at: Timestamp,
-    /// What was said, its details included where they can be read.
+    /// The change, including its details if they can be read.
     pub change: Change,
 }
 
 impl Store {
-    /// Opens the store, or makes it. A torn end of the journal is cut off, an index that is missing, damaged or behind is brought up
-    /// to date; both are logged.
+    /// Opens or creates the store. A partial end of the journal is cut off, and an index that is missing,
+    /// damaged or behind is brought up to date; both are logged.
     ///
     /// # Errors
     ///
-    /// When another process has it, or the journal, key file or store key cannot be used.
+    /// When another process has it open, or when the journal, key file or store key cannot be used.
     pub fn open(settings: &Settings) -> Result<Store, StoreError> {
         let directory = &settings.directory;
         make_directory(directory).map_err(io_error(directory.display().to_string()))?;
@@ -276,22 +277,22 @@ impl Store {
         Ok(Store { shared, queue: Mutex::new(Some(queue)), writer: Mutex::new(Some(writer)), _lock: lock })
     }
 
-    /// Who has this address.
+    /// Returns the person with this address.
     pub fn person(&self, address: &str) -> Person {
         self.shared.store_key.person(address)
     }
 
-    /// Under which hashes a controller knows people outside of the program.
+    /// Returns the hashes under which a controller knows people outside of the program.
     pub fn outward(&self, controller: &Controller) -> Outward {
         Outward::of(&self.shared.store_key, controller)
     }
 
-    /// The same for what is about a person and no controller.
+    /// Returns the same for what is about a person and no controller.
     pub fn outward_of_none(&self) -> Outward {
         Outward::of_none(&self.shared.store_key)
     }
 
-    /// What makes the tags under which a person stands in evidence.
+    /// Returns what makes the tags under which a person appears in audit records.
     ///
     /// # Errors
     ///
@@ -304,12 +305,12 @@ impl Store {
         }
     }
 
-    /// A key for another use, derived from the store key.
+    /// Derives a key for another use from the store key.
     pub fn derived_key(&self, label: &str) -> StoreKey {
         StoreKey::new(self.shared.store_key.derived(label))
     }
 
-    /// What a person has said to a controller. Nobody known has said nothing.
+    /// Returns a person's consent towards a controller. An unknown person has said nothing.
     ///
     /// # Errors
     ///
@@ -318,7 +319,7 @@ impl Store {
         self.shared.lookup(controller, person)
     }
 
-    /// Records changes, in order. Durable once this returns.
+    /// Records changes in order. They are durable once this returns.
     ///
     /// # Errors
     ///
@@ -331,7 +332,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// When the store takes no more writes.
+    /// When the store accepts no more writes.
     pub fn record_later(
         &self,
         changes: Vec<(Person, Change)>,
@@ -340,12 +341,12 @@ impl Store {
         self.send(Job::Record(changes, Box::new(ack)))
     }
 
-    /// Records a change where what stands at that moment fits `condition`, else nothing ([`Applied::Conflicting`]); `ack` is called from the
-    /// writer's thread.
+    /// Records a change if the current consent satisfies `condition`, else nothing
+    /// ([`Applied::Conflicting`]); `ack` is called from the writer's thread.
     ///
     /// # Errors
     ///
-    /// When the store takes no more writes.
+    /// When the store accepts no more writes.
     pub fn record_if(
         &self,
         person: Person,
@@ -356,13 +357,13 @@ impl Store {
         self.send(Job::RecordIf(Box::new((person, change)), Box::new(condition), Box::new(ack)))
     }
 
-    /// Has `watcher` told of every change from now on. There is one at most; says whether this is it.
+    /// Registers a watcher for every change from now on. There is at most one; returns whether this is it.
     pub fn watch(&self, watcher: Box<dyn Watcher>) -> bool {
         self.shared.watcher.set(watcher).is_ok()
     }
 
-    /// Erases a person: the pseudonym goes under which they stand in evidence, the slot in the key file is overwritten and synced, the standings
-    /// go. Says whether the journal knew them.
+    /// Erases a person: removes the pseudonym used in audit records, overwrites and syncs the slot in the key
+    /// file, and removes the standings. Returns whether the journal knew them.
     ///
     /// # Errors
     ///
@@ -371,7 +372,7 @@ impl Store {
         self.wait(|ack| Job::Erase(person, ack))
     }
 
-    /// Waits until the index contains all that was recorded.
+    /// Waits until the index contains everything that was recorded.
     ///
     /// # Errors
     ///
@@ -393,7 +394,7 @@ impl Store {
         queue.send(job).map_err(|_| StoreError::Closed)
     }
 
-    /// Every record of a person, in order, from the journal itself.
+    /// Returns every record of a person, in order, from the journal itself.
     ///
     /// # Errors
     ///
@@ -411,7 +412,7 @@ impl Store {
         Ok(found)
     }
 
-    /// The same with each record's link of the chain.
+    /// Returns the same with each record's link in the chain.
     ///
     /// # Errors
     ///
@@ -426,7 +427,7 @@ impl Store {
             None => {
                 let mut links = Vec::new();
                 self.each_link(|number, before, payload, hash| {
-                    // The id stands in the clear, so that most records need no reading.
+                    // The id is in clear, so most records need not be decoded.
                     if memchr::memmem::find(payload, &entry.id).is_some() {
                         links.push(Link { number, before: *before, payload: payload.to_vec(), hash: *hash });
                     }
@@ -441,7 +442,8 @@ impl Store {
         Ok(found)
     }
 
-    /// Gives every record to `each`: its number, the chain's hash before it, its payload, and the hash up to and with it.
+    /// Passes every record to `each`: its number, the chain's hash before it, its payload, and the hash up to
+    /// and including it.
     ///
     /// # Errors
     ///
@@ -461,7 +463,8 @@ impl Store {
         Ok(())
     }
 
-    /// Where the journal has the records of a person, oldest first; `None` where only a look through all of it can tell.
+    /// Returns where the journal has the records of a person, oldest first; `None` if only a scan of all of
+    /// it can tell.
     fn places(&self, entry: &Entry) -> Result<Option<Vec<(u64, Place)>>, StoreError> {
         let mut keys = self.shared.index.keys_of(&entry.id).map_err(io_error("the index"))?;
         let overlay = self.shared.overlay.read().unwrap_or_else(PoisonError::into_inner);
@@ -496,12 +499,12 @@ impl Store {
         bad.map_or(Ok(known), Err)
     }
 
-    /// The end of the journal's chain.
+    /// Returns the end of the journal's chain.
     pub fn head(&self) -> Head {
         *locked(&self.shared.head)
     }
 
-    /// How many people are known.
+    /// Returns how many people are known.
     pub fn people(&self) -> usize {
         self.shared.keys.read().unwrap_or_else(PoisonError::into_inner).len()
     }
@@ -517,7 +520,7 @@ impl Drop for Store {
     }
 }
 
-/// What a payload says of a person, where it is a record of theirs.
+/// Decodes a payload, if it is a record of this person.
 fn entered(entry: &Entry, number: u64, payload: &[u8]) -> Result<Option<Entered>, StoreError> {
     let record = match Payload::decode(payload) {
         Ok(Payload::Record(record)) if record.person == entry.id => *record,
@@ -539,8 +542,8 @@ fn make_directory(directory: &Path) -> io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)
 }
 
-/// What keeps other processes out: the folder itself, which nobody deletes unnoticed, and the file that
-/// earlier versions look at.
+/// Keeps other processes out: locks the directory itself, which nobody deletes unnoticed, and the file that
+/// earlier versions check.
 struct Lock {
     _directory: File,
     _file: File,
@@ -552,12 +555,12 @@ fn lock(directory: &Path) -> Result<Lock, StoreError> {
     match folder.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => return Err(StoreError::Busy(directory.to_owned())),
-        // Some file systems of networks cannot. What somebody else appends is noticed at the next write all
+        // Some network file systems cannot lock. What somebody else appends is noticed at the next write all
         // the same.
         Err(TryLockError::Error(error)) => {
             tracing::warn!(
                 folder = %directory.display(), %error,
-                "this file system locks no folders; the file `lock` in it must not be deleted"
+                "this file system cannot lock directories; the file `lock` in it must not be deleted"
             );
         }
     }
@@ -575,7 +578,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 impl Shared {
-    /// The key file once more, to be looked through while others use it.
+    /// Opens the key file again, to be scanned while others use it.
     fn key_reader(&self) -> Result<Keys, StoreError> {
         Keys::reader(&self.settings.directory.join(PEOPLE), &self.store_key).map_err(io_error("the key file"))
     }
@@ -602,7 +605,7 @@ impl Shared {
         Ok(standing)
     }
 
-    /// What is known under a key of the index, with what it does not contain yet.
+    /// Returns the value of a key of the index, including what the index does not contain yet.
     fn indexed(&self, key: &[u8]) -> Result<Option<Arc<Indexed>>, StoreError> {
         if let Some(indexed) = self.overlay.read().unwrap_or_else(PoisonError::into_inner).get(key) {
             return Ok(Some(Arc::clone(indexed)));

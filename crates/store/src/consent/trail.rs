@@ -1,8 +1,9 @@
-//! Where the journal has what one person told one controller, so that a person's history needs no look through all of it.
+//! The places of one person's records for one controller in the journal, so that a history needs no scan of
+//! all of it.
 
 use super::journal::Place;
 
-/// The most records that are listed; of more, the oldest are left out.
+/// The maximum number of listed records; beyond it, the oldest are left out.
 const MOST: usize = 64;
 
 /// Records of the journal, oldest first.
@@ -14,7 +15,7 @@ pub struct Trail {
 }
 
 impl Trail {
-    /// Takes in a record with its number. One that is not newer than the newest was taken in before.
+    /// Adds a record with its number. One that is not newer than the newest was added before.
     pub fn push(&mut self, number: u64, place: Place) {
         if number <= self.newest() {
             return;
@@ -26,27 +27,27 @@ impl Trail {
         self.records.push((number, place));
     }
 
-    /// The listed records, newest first.
+    /// Returns the listed records, newest first.
     pub fn newest_first(&self) -> impl Iterator<Item = (u64, Place)> {
         self.records.iter().rev().copied()
     }
 
-    /// The number of the newest record; 0 where there is none.
+    /// Returns the number of the newest record; 0 if there is none.
     pub fn newest(&self) -> u64 {
         self.records.last().map_or(0, |(number, _)| *number)
     }
 
-    /// How many records there are, listed or not.
+    /// Returns how many records there are, listed or not.
     pub fn count(&self) -> u64 {
         self.records.len() as u64 + u64::from(self.left_out)
     }
 
-    /// The records with their places; `None` where they are not all listed.
+    /// Returns the records with their places; `None` if they are not all listed.
     pub fn whole(&self) -> Option<&[(u64, Place)]> {
         (self.left_out == 0).then_some(&self.records)
     }
 
-    /// The bytes kept in the index, behind which others may stand.
+    /// Returns the bytes for the index, which others may follow.
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.left_out.to_le_bytes());
         out.push(u8::try_from(self.records.len()).unwrap_or(u8::MAX));
@@ -57,7 +58,7 @@ impl Trail {
         }
     }
 
-    /// Reads the bytes kept in the index; gives what stands behind them, too.
+    /// Reads the bytes in the index; also returns what follows them.
     pub(super) fn decode(bytes: &[u8]) -> Option<(Trail, &[u8])> {
         let (left_out, rest) = bytes.split_first_chunk::<4>()?;
         let (&count, mut rest) = rest.split_first()?;

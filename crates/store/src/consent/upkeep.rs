@@ -1,4 +1,5 @@
-//! What the store needs once a day: people of whom nothing was heard for long are erased, and everything is looked through.
+//! Daily maintenance of the store: people about whom nothing was heard for long are erased, and everything is
+//! verified.
 
 use super::store::{Store, StoreError, Verified};
 use super::{Controller, Timestamp};
@@ -6,13 +7,13 @@ use super::{Controller, Timestamp};
 /// How long a controller keeps records.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Retention {
-    /// Whose records.
+    /// The controller.
     pub controller: Controller,
-    /// For how many days; for ever where that is 0.
+    /// The number of days; 0 for ever.
     pub days: u16,
 }
 
-/// Does it. Says how many people were erased, and what the look found.
+/// Runs the maintenance. Returns how many people were erased, and the result of the verification.
 ///
 /// # Errors
 ///

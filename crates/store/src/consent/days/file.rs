@@ -1,4 +1,4 @@
-//! The file: frames one behind the other, and written anew when more than half of it says nothing any more.
+//! The file: consecutive frames, rewritten when more than half of it is obsolete.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};
@@ -7,21 +7,21 @@ use std::path::{Path, PathBuf};
 
 use super::table::{FRAME, Table};
 
-/// The first bytes say what file this is.
+/// The first bytes, which identify the file.
 const MAGIC: &[u8] = b"pixelward days 1\r\n";
-/// So much may be wasted without being worth a new file, in bytes.
+/// The number of wasted bytes that does not yet justify a rewrite.
 const SLACK: u64 = 1 << 20;
 
-/// How far behind a damaged frame another one is looked for, in bytes.
+/// How many bytes after a damaged frame are searched for another one.
 const LOOKED_AT: usize = 64 << 10;
 
-/// The file with what stands in it.
+/// The file with its contents.
 pub(super) struct Opened {
     pub(super) log: Log,
     pub(super) table: Table,
-    /// What is damaged in it.
+    /// The damage found.
     pub(super) damage: Option<String>,
-    /// Whether it was not there.
+    /// Whether it was missing.
     pub(super) is_fresh: bool,
 }
 
@@ -34,7 +34,7 @@ pub(super) struct Log {
 }
 
 impl Log {
-    /// Opens the file, or makes it; gives what stands in it. What was not written whole is cut off.
+    /// Opens or creates the file; returns its contents. A partial last frame is cut off.
     pub(super) fn open(path: &Path) -> io::Result<Opened> {
         let is_fresh = !std::fs::exists(path)?;
         if is_fresh {
@@ -46,10 +46,7 @@ impl Log {
         let damage = damage(&bytes, good);
         let lost = bytes.len().saturating_sub(good);
         if lost > 0 {
-            tracing::warn!(
-                bytes = lost,
-                "the end of the days of last open was not written whole, and was cut off"
-            );
+            tracing::warn!(bytes = lost, "the end of the days of last open was incomplete, and was cut off");
             file.set_len(good as u64)?;
         }
         let length = file.seek(SeekFrom::End(0))?;
@@ -57,12 +54,12 @@ impl Log {
         Ok(Opened { log, table, damage, is_fresh })
     }
 
-    /// Whether more than half of the file would say nothing any more with so many frames more.
+    /// Returns whether more than half of the file would be obsolete with this many more frames.
     pub(super) fn is_wasteful(&self, table: &Table, more: usize) -> bool {
         self.length + (more * FRAME) as u64 > 2 * table.size() as u64 + SLACK
     }
 
-    /// Appends frames. Where that fails, none of them stands in the file.
+    /// Appends frames. If that fails, the file contains none of them.
     pub(super) fn append(&mut self, frames: &[u8]) -> io::Result<()> {
         if let Err(error) = self.file.write_all(frames) {
             self.file.set_len(self.length)?;
@@ -80,7 +77,7 @@ impl Log {
         self.file.sync_data()
     }
 
-    /// Writes the file anew, beside the old one until it is whole.
+    /// Rewrites the file, next to the old one until it is complete.
     pub(super) fn anew(&mut self, frames: &[u8]) -> io::Result<()> {
         self.file = whole(&self.path, frames)?;
         self.length = (MAGIC.len() + frames.len()) as u64;
@@ -91,12 +88,13 @@ impl Log {
     /// Logs that it cannot be written, once until it can be again.
     pub(super) fn complain(&mut self, error: &io::Error) {
         if !std::mem::replace(&mut self.is_failing, true) {
-            tracing::error!(%error, "days of last open cannot be written; they are kept in memory until they can be");
+            tracing::error!(%error, "days of last open cannot be written; they are kept in memory until they \
+                                     can be");
         }
     }
 }
 
-/// Makes a file with these frames, durably: it is there whole or not at all.
+/// Creates a file with these frames, durably: complete or not at all.
 fn whole(path: &Path, frames: &[u8]) -> io::Result<File> {
     let beside = path.with_extension("new");
     let mut options = OpenOptions::new();
@@ -111,17 +109,16 @@ fn whole(path: &Path, frames: &[u8]) -> io::Result<File> {
     Ok(file)
 }
 
-/// What is damaged in a file of which so many bytes are whole. A last frame that was not written whole is no
-/// damage: behind it there is nothing.
+/// Describes the damage in a file of which this many bytes are intact. A partial last frame is not damage.
 fn damage(bytes: &[u8], good: usize) -> Option<String> {
     let rest = bytes.get(good..).filter(|rest| !rest.is_empty())?;
     let is_frame = |start: usize| rest.get(start..).is_some_and(|bytes| Table::frame(bytes).is_some());
     let goes_on = rest.len() > LOOKED_AT || (1..rest.len()).any(is_frame);
-    goes_on.then(|| format!("it is damaged at byte {good}; {} bytes from there on are lost", rest.len()))
+    goes_on.then(|| format!("damaged at byte {good}; {} bytes from there on are lost", rest.len()))
 }
 
 impl Table {
-    /// What is damaged in a file, which another process may be writing; nothing where it is not there.
+    /// Describes the damage in a file that another process may be writing; nothing if there is no file.
     pub fn inspect(path: &Path) -> Option<String> {
         match std::fs::read(path) {
             Ok(bytes) => match read(&bytes) {
@@ -132,11 +129,11 @@ impl Table {
         }
     }
 
-    /// Reads a file that another process may be writing: what of it is whole.
+    /// Reads the intact part of a file that another process may be writing.
     ///
     /// # Errors
     ///
-    /// When it cannot be read, or is another one. One that is not there has nothing.
+    /// When it cannot be read, or is a different one. A missing file is empty.
     pub fn load(path: &Path) -> io::Result<Table> {
         match std::fs::read(path) {
             Ok(bytes) => read(&bytes).map(|(table, _)| table),
@@ -146,11 +143,11 @@ impl Table {
     }
 }
 
-/// What stands in a file, and how many bytes of it are whole.
+/// Returns the contents of a file, and how many bytes of it are intact.
 fn read(bytes: &[u8]) -> io::Result<(Table, usize)> {
     let mut rest = bytes
         .strip_prefix(MAGIC)
-        .ok_or_else(|| io::Error::other("this is no file of days of last open of pixelward"))?;
+        .ok_or_else(|| io::Error::other("not a file of days of last open of pixelward"))?;
     let mut table = Table::default();
     while let Some(length) = table.take(rest) {
         rest = rest.get(length..).unwrap_or_default();

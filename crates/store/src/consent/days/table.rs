@@ -1,30 +1,32 @@
-//! The rows and counts in memory, and the frames in which they stand in the file: a length, what it is, its content, and CRC-32 of these.
+//! The rows and counts in memory, and their frames in the file: length, type, content, and CRC-32 of these.
 
 use std::collections::{BTreeSet, HashMap};
 
 use super::{Campaign, Day, Tag, scope};
 
-/// The most kinds of mail. Their names come from tokens of ours, so there are as many as were ever configured.
+/// The maximum number of kinds of mail. Their names come from our own tokens, so there are as many as were
+/// ever configured.
 const MAX_SCOPES: usize = 4096;
-/// The most campaigns of one kind of mail that are counted; beyond them the one that was opened longest ago goes.
+/// The maximum number of counted campaigns of one kind of mail; beyond it, the one that was opened longest
+/// ago is dropped.
 const MAX_CAMPAIGNS: usize = 10_000;
 
-/// What a frame is.
+/// The type of a frame.
 const SCOPE: u8 = 1;
 const ROW: u8 = 2;
 const REMOVED: u8 = 3;
 const COUNT: u8 = 4;
 const SINCE: u8 = 5;
-/// What a frame has besides its content.
+/// The size of a frame without its content.
 const AROUND: usize = 1 + 1 + 4;
-/// The length of the frame of a row, and of a count at most.
+/// The size of the frame of a row, and the maximum size of that of a count.
 pub(super) const FRAME: usize = AROUND + 2 + 16 + 2;
 
 /// All rows and counts.
 #[derive(Debug, Default)]
 pub struct Table {
     scopes: Vec<Scope>,
-    /// From which day on nothing was lost; nothing where nothing ever was.
+    /// The day since which nothing was lost; `None` if nothing ever was.
     pub measured_since: Option<Day>,
 }
 
@@ -44,31 +46,32 @@ pub struct Counted {
     pub mailstream: String,
     /// The campaign.
     pub campaign: Campaign,
-    /// How often.
+    /// The number of opens.
     pub opens: u64,
-    /// When last.
+    /// The day of the last open.
     pub last: Day,
 }
 
 impl Table {
-    /// How many rows there are.
+    /// Returns the number of rows.
     pub fn len(&self) -> usize {
         self.scopes.iter().map(|scope| scope.rows.len()).sum()
     }
 
-    /// Whether there is none.
+    /// Returns whether there are no rows.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The newest day of a person in all mail of a controller. `tag` gives theirs in a scope.
+    /// Returns the newest day of a person in all mail of a controller. `tag` returns the person's tag in a
+    /// scope.
     pub fn newest(&self, controller: &str, tag: impl Fn(&[u8]) -> Tag) -> Option<Day> {
         let with_rows =
             self.scopes.iter().filter(|scope| scope.controller == controller && !scope.rows.is_empty());
         with_rows.filter_map(|held| held.rows.get(&tag(&scope(controller, &held.mailstream))).copied()).max()
     }
 
-    /// The counts of a controller, by kind of mail and campaign.
+    /// Returns the counts of a controller, by kind of mail and campaign.
     pub fn counted(&self, controller: &str) -> Vec<Counted> {
         let scopes = self.scopes.iter().filter(|scope| scope.controller == controller);
         let mut all: Vec<Counted> = scopes
@@ -85,7 +88,7 @@ impl Table {
         all
     }
 
-    /// The number of a kind of mail; `None` where there are too many.
+    /// Returns the number of a kind of mail; `None` if there are too many.
     pub(super) fn place(&mut self, controller: &str, mailstream: &str) -> Option<u16> {
         let is_it = |scope: &Scope| scope.controller == controller && scope.mailstream == mailstream;
         if let Some(known) = self.scopes.iter().position(is_it) {
@@ -103,7 +106,7 @@ impl Table {
         u16::try_from(self.scopes.len() - 1).ok()
     }
 
-    /// Takes in a day; says whether that changed something.
+    /// Takes in a day; returns whether that changed something.
     pub(super) fn note(&mut self, number: u16, tag: Tag, day: Day) -> bool {
         let Some(scope) = self.scopes.get_mut(usize::from(number)) else { return false };
         match scope.rows.get(&tag) {
@@ -115,7 +118,7 @@ impl Table {
         }
     }
 
-    /// Counts an open; says whether another campaign had to go for it.
+    /// Counts an open; returns whether another campaign was dropped for it.
     pub(super) fn count(&mut self, number: u16, campaign: Campaign, day: Day) -> bool {
         let Some(scope) = self.scopes.get_mut(usize::from(number)) else { return false };
         if let Some((opens, last)) = scope.counts.get_mut(&campaign) {
@@ -132,7 +135,7 @@ impl Table {
         is_full
     }
 
-    /// Takes the rows of a person away; says which there were.
+    /// Removes the rows of a person; returns which there were.
     pub(super) fn remove(&mut self, tag: impl Fn(&[u8]) -> Tag) -> Vec<(u16, Tag)> {
         let mut removed = Vec::new();
         for (number, held) in (0..).zip(&mut self.scopes) {
@@ -156,7 +159,7 @@ impl Table {
         gone as u64
     }
 
-    /// How many bytes a file needs for all of it.
+    /// Returns how many bytes a file needs for everything.
     pub(super) fn size(&self) -> usize {
         let of = |scope: &Scope| {
             let names = AROUND + 2 + 1 + scope.controller.len() + scope.mailstream.len();
@@ -165,7 +168,7 @@ impl Table {
         self.scopes.iter().map(of).sum::<usize>() + AROUND + 2
     }
 
-    /// The frames of everything.
+    /// Returns the frames of everything.
     pub(super) fn frames(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.size());
         if let Some(day) = self.measured_since {
@@ -179,7 +182,8 @@ impl Table {
         out
     }
 
-    /// The frames of some rows and counts. Each kind of mail is named before them: a name that stands in the file twice does no harm.
+    /// Returns the frames of some rows and counts. Each kind of mail is named before them; a repeated name
+    /// does no harm.
     pub(super) fn some(&self, rows: &[(u16, Tag, Day)], counts: &BTreeSet<(u16, Campaign)>) -> Vec<u8> {
         let mut out = Vec::new();
         let scopes: BTreeSet<u16> =
@@ -193,7 +197,8 @@ impl Table {
         out
     }
 
-    /// The frames that say that rows are gone. What they are of is named before: those rows may never have been written.
+    /// Returns the frames that remove rows. Their kinds of mail are named before them: those rows may never
+    /// have been written.
     pub(super) fn gone(&self, rows: &[(u16, Tag)]) -> Vec<u8> {
         let mut out = Vec::new();
         for (number, tag) in rows {
@@ -210,7 +215,8 @@ impl Table {
         frame(out, SCOPE, &[&number.to_le_bytes(), &names]);
     }
 
-    /// Takes in the frame at the beginning of `bytes`; gives its length, `None` where no whole one stands there.
+    /// Takes in the frame at the beginning of `bytes`; returns its length, `None` if there is no complete
+    /// one.
     pub(super) fn take(&mut self, bytes: &[u8]) -> Option<usize> {
         let content = Table::frame(bytes)?;
         let length = content.len();
@@ -220,7 +226,7 @@ impl Table {
         Some(length + 5)
     }
 
-    /// The content of the frame at the beginning of `bytes`; `None` where no whole one stands there.
+    /// Returns the content of the frame at the beginning of `bytes`; `None` if there is no complete one.
     pub(super) fn frame(bytes: &[u8]) -> Option<&[u8]> {
         let (&length, rest) = bytes.split_first()?;
         let (content, rest) = rest.split_at_checked(usize::from(length))?;

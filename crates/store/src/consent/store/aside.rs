@@ -1,6 +1,6 @@
-//! Files of the store that are not needed to take trackers out of mail: where they are damaged, they are put
-//! aside and begun anew, and that is said. Mail goes on, nobody is granted anything by it, and what was
-//! measured before counts as unknown.
+//! Handles files of the store that are not needed to remove trackers: if they are damaged, they are set aside
+//! and restarted, and that is reported. Mail continues, nobody gains a grant, and what was measured before
+//! counts as unknown.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,10 +12,10 @@ use crate::consent::person::StoreKey;
 use crate::consent::pseudonyms::Pseudonyms;
 use crate::consent::timestamp::Timestamp;
 
-/// How many damaged files of one name are kept beside each other. Beyond them the last one is replaced.
+/// How many damaged files of one name are kept. Beyond that the last one is replaced.
 const MAX_ASIDE: u32 = 9;
 
-/// Reads the store key; makes it where the store is made.
+/// Reads the store key; creates it together with the store.
 pub(super) fn store_key(settings: &Settings, is_new: bool) -> Result<StoreKey, String> {
     let path = settings.store_key();
     if is_new {
@@ -23,12 +23,12 @@ pub(super) fn store_key(settings: &Settings, is_new: bool) -> Result<StoreKey, S
     }
     key_file::load(&path).map_err(|error| {
         let is_missing = std::fs::exists(&path).is_ok_and(|exists| !exists);
-        let hint = ". Put it back from its backup: without it nobody in the store is recognised";
+        let hint = ". Restore it from its backup: without it nobody in the store can be recognised";
         if is_missing { error + hint } else { error }
     })
 }
 
-/// Opens pseudonyms and days. Where one of them is damaged or gone, it begins anew.
+/// Opens pseudonyms and days. If one of them is damaged or missing, it is restarted.
 pub(super) fn open(
     directory: &Path,
     store_key: &StoreKey,
@@ -54,19 +54,19 @@ pub(super) fn open(
         days.lose(today());
     }
     if !are_sound {
-        // Under which tags people stand there nobody can say any more.
+        // Under which tags people appear there can no longer be told.
         days.lose(today());
     }
     Ok((pseudonyms, days))
 }
 
-const GONE: &str = "the file was not there when the store was opened";
-const DAYS_LOST: &str = "the days of last open are damaged. What can be read of them is kept; who opened \
-                         something before today counts as unmeasured";
-const PSEUDONYMS_LOST: &str = "the pseudonyms are damaged. Mail flows; people whose keys are lost get new \
-                               tags, and evidence of them before today cannot be found";
+const GONE: &str = "the file was missing when the store was opened";
+const DAYS_LOST: &str = "the days of last open are damaged. What is readable is kept; people who opened \
+                         something before today count as unmeasured";
+const PSEUDONYMS_LOST: &str = "the pseudonyms are damaged. Mail continues; people whose keys are lost get \
+                               new tags, and earlier audit records about them cannot be found";
 
-/// The pseudonyms, and whether they are all that they were.
+/// The pseudonyms, and whether they are complete.
 fn pseudonyms(
     directory: &Path,
     store_key: &StoreKey,
@@ -100,7 +100,7 @@ fn today() -> Day {
     Day::of(Timestamp::now())
 }
 
-/// Where a damaged file goes.
+/// Returns where a damaged file goes.
 fn place(path: &Path) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let numbered = |number: u32| match number {
@@ -111,21 +111,21 @@ fn place(path: &Path) -> PathBuf {
     free.unwrap_or_else(|| numbered(MAX_ASIDE))
 }
 
-/// Moves a file out of the way, so that it can be looked at.
+/// Moves a file out of the way, so that it can be examined.
 fn move_away(path: &Path) -> io::Result<PathBuf> {
     let aside = place(path);
     std::fs::rename(path, &aside)?;
     Ok(aside)
 }
 
-/// Leaves word of damage that was made good as far as possible: `consent verify` names the file until
+/// Leaves a note of damage that was repaired as far as possible: `consent verify` names the file until
 /// somebody deletes it.
 fn note(path: &Path, damage: &str) -> io::Result<()> {
     let text = format!("{}: {damage}\nDelete this file once you have read it.\n", Timestamp::now());
     std::fs::write(place(path), text)
 }
 
-/// The damaged files that lie aside.
+/// Lists the damaged files that were set aside.
 pub(super) fn all(directory: &Path) -> io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(directory)? {

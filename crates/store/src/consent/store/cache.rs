@@ -1,4 +1,4 @@
-//! Standings in memory, beside the index.
+//! A cache of standings, beside the index.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -6,10 +6,11 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::consent::Standing;
 
-/// Standings kept in memory.
+/// The number of standings in the cache.
 const CACHED: usize = 200_000;
 
-/// Standings that were looked up. A change empties the shard it falls into, and what was read before it is not put in after it.
+/// Standings that were looked up. A change empties the shard it falls into, and what was read before it is
+/// not added after it.
 pub(super) struct Cache {
     shards: Vec<RwLock<HashMap<Vec<u8>, Arc<Standing>>>>,
     generation: AtomicUsize,
@@ -25,7 +26,7 @@ impl Cache {
         }
     }
 
-    /// Ids are random, so their last byte spreads well.
+    /// Ids are random, so their last byte is evenly distributed.
     fn shard(&self, key: &[u8]) -> Option<&RwLock<HashMap<Vec<u8>, Arc<Standing>>>> {
         self.shards.get(usize::from(*key.last()?) % SHARDS)
     }

@@ -1,26 +1,27 @@
-//! People of whom nothing has been heard for as long as a controller keeps records: they are erased.
+//! Erases people about whom nothing has been heard for as long as a controller keeps records.
 
 use super::{Job, Store, StoreError, io_error};
 use crate::consent::index::{Index, Indexed, key};
 use crate::consent::{Controller, Permission, Timestamp};
 
-/// The most people that are erased at once.
+/// The maximum number of people erased at once.
 const MOST: usize = 10_000;
 
-/// Somebody to be erased, if nothing was recorded since.
+/// A person to be erased, if nothing was recorded since.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Expired {
-    /// Whose record it is.
+    /// The id of the person.
     pub(super) id: [u8; 16],
-    /// Under which key the index has it.
+    /// The key in the index.
     pub(super) key: Vec<u8>,
     /// The number of the newest record.
     pub(super) newest: u64,
 }
 
 impl Store {
-    /// Erases people of whom this controller has recorded nothing since `before`: those without a standing grant and without `no_track`, who may be
-    /// asked again, and whom no other controller knows. Says how many, 10,000 at most.
+    /// Erases people about whom this controller has recorded nothing since `before`: those without a standing
+    /// grant and without `no_track`, who may be asked again, and whom no other controller knows. Returns how
+    /// many, at most 10,000.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! The thread that brings the index up to the journal, beside the one that writes the journal.
+//! The thread that brings the index up to date with the journal, beside the one that writes the journal.
 
 use std::io;
 use std::sync::mpsc::RecvTimeoutError;
@@ -10,10 +10,10 @@ use super::{Ack, Shared, StoreError, io_error};
 use crate::consent::index::{Entry, Index};
 use crate::consent::journal::Checkpoint;
 
-/// How long an index that could not be written is left alone.
+/// How long to wait after the index could not be written.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// What the index is to take in, up to a record of the journal.
+/// What the index has to take in, up to a record of the journal.
 struct Batch {
     entries: Vec<Entry>,
     checkpoint: Checkpoint,
@@ -29,7 +29,7 @@ pub(super) struct Indexer {
 impl Indexer {
     /// Starts the thread.
     pub(super) fn start(shared: Arc<Shared>) -> io::Result<Indexer> {
-        // One batch waits while another is taken in; more would be memory alone.
+        // One batch waits while another is taken in; more would only use memory.
         let (queue, batches) = mpsc::sync_channel(1);
         let thread = std::thread::Builder::new()
             .name("consent-index".to_owned())
@@ -37,12 +37,12 @@ impl Indexer {
         Ok(Indexer { queue: Some(queue), thread: Some(thread) })
     }
 
-    /// Hands entries over; waits where the index lags behind by two batches.
+    /// Hands entries over; waits if the index lags behind by two batches.
     pub(super) fn take(&self, entries: Vec<Entry>, checkpoint: Checkpoint) -> Result<(), StoreError> {
         self.send(Batch { entries, checkpoint, done: None })
     }
 
-    /// Hands entries over and waits until the index has them and all before.
+    /// Hands entries over and waits until the index has them and all earlier ones.
     pub(super) fn settle(&self, entries: Vec<Entry>, checkpoint: Checkpoint) -> Result<(), StoreError> {
         let (done, settled) = mpsc::sync_channel(1);
         let done: Ack<()> = Box::new(move |result| {
@@ -72,9 +72,9 @@ struct Work {
     shared: Arc<Shared>,
     /// What could not be taken in so far. It is in the overlay and in the journal meanwhile.
     backlog: Vec<Entry>,
-    /// Up to which record the index will go with it.
+    /// The record up to which the index will go with it.
     goal: Option<Checkpoint>,
-    /// When it was last tried in vain; nothing while all is well.
+    /// The time of the last failed attempt; `None` while there is no failure.
     failing: Option<Instant>,
 }
 
@@ -93,7 +93,7 @@ impl Work {
                         done(taken.map_err(io_error("the index")));
                     }
                 }
-                // What fails is logged, and tried again after the next pause.
+                // Failures are logged, and tried again after the next pause.
                 Err(RecvTimeoutError::Timeout) => {
                     if self.failing.is_some() || !self.shared.index.answers() {
                         drop(self.bring_up());
@@ -107,23 +107,24 @@ impl Work {
         }
     }
 
-    /// Brings the index up to the goal. One that could not be written is opened anew first: it answers and
-    /// takes nothing until then.
+    /// Brings the index up to the goal. One that could not be written is reopened first: it accepts nothing
+    /// until then.
     fn bring_up(&mut self) -> io::Result<()> {
         let mut taken = match self.failing {
             Some(_) => self.recover().and_then(|()| self.write()),
             None => self.write(),
         };
         if let (Err(error), None) = (&taken, self.failing) {
-            tracing::error!(%error, "the index cannot be written; it is brought up to the journal later");
+            tracing::error!(%error, "the index cannot be written; it will be brought up to date with the \
+                                     journal later");
             self.failing = Some(Instant::now());
-            // The disk may have room by now, and what the index has can be read again in any case.
+            // The disk may have room by now, and the index can be read again in any case.
             taken = self.recover().and_then(|()| self.write());
         }
         match &taken {
             Ok(()) => {
                 if self.failing.take().is_some() {
-                    tracing::warn!("the index is written again, and is up to the journal");
+                    tracing::warn!("the index can be written again, and is up to date with the journal");
                 }
                 self.forget_backlog();
             }
@@ -138,13 +139,13 @@ impl Work {
     fn write(&self) -> io::Result<()> {
         let index = &self.shared.index;
         if !index.answers() {
-            return Err(io::Error::other("it does not answer"));
+            return Err(io::Error::other("it does not respond"));
         }
         let Some(goal) = self.goal else { return Ok(()) };
         index.apply(&self.backlog).and_then(|()| index.mark(&goal))
     }
 
-    /// Opens the index anew; an error where there is no room yet to write to it.
+    /// Reopens the index; fails while there is no room to write to it.
     fn recover(&self) -> io::Result<()> {
         let index = &self.shared.index;
         if !index.answers() || index.has_room() {
@@ -153,7 +154,7 @@ impl Work {
         if index.has_room() { Ok(()) } else { Err(io::ErrorKind::StorageFull.into()) }
     }
 
-    /// What the index has needs no place in the overlay, unless something newer took it meanwhile.
+    /// Removes from the overlay what the index contains, unless something newer replaced it meanwhile.
     fn forget_backlog(&mut self) {
         let mut overlay = self.shared.overlay.write().unwrap_or_else(PoisonError::into_inner);
         for entry in self.backlog.drain(..) {

@@ -1,5 +1,5 @@
-//! Who is known, page by page, and how many said what. No address is in the store: a person is named by the keyed hash, and by the name that
-//! the controller itself has for the person.
+//! Lists known people page by page, and counts them by what they said. The store has no addresses: people are
+//! identified by keyed hash, and by the controller's own name for them.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
@@ -11,50 +11,52 @@ use crate::consent::keys::Entry;
 use crate::consent::{Controller, Permission, Person, Standing, State, Timestamp};
 use crate::policy::Purpose;
 
-/// Slots of the key file that are looked at in one go: some milliseconds, for which a writer may wait.
+/// The number of slots read in one go: some milliseconds, for which a writer may wait.
 const SLOTS_AT_ONCE: u32 = 1024;
-/// Slots that one page may look at, so that a controller with few people among many does not keep anybody waiting.
+/// The maximum number of slots per page, so that a controller with few people among many delays nobody.
 const SLOTS_OF_A_PAGE: u32 = 16_384;
-/// Newest records in which a controller's name for the person is looked for.
+/// The number of newest records that are searched for a controller's name for the person.
 const RECORDS_LOOKED_AT: usize = 8;
-/// Entries of the index that are counted in one go.
+/// The number of index entries counted in one go.
 const COUNTED_AT_ONCE: usize = 2000;
 
 /// A person whom a controller knows.
 #[derive(Clone, Debug)]
 pub struct Listed {
-    /// Who.
+    /// The person.
     pub person: Person,
-    /// What the controller calls the person, where one of the newest records says so.
+    /// The controller's name for the person, if one of the newest records has it.
     pub external_id: Option<String>,
-    /// What holds.
+    /// The standing.
     pub standing: Standing,
 }
 
-/// Some of the people whom a controller knows.
+/// A page of the people whom a controller knows.
 #[derive(Clone, Debug, Default)]
 pub struct Page {
-    /// The people, in the order in which their places in the key file were given out. May be fewer than asked for, or none, where more follow.
+    /// The people, in the order in which their places in the key file were given out. May be fewer than
+    /// requested, or none, even if more follow.
     pub people: Vec<Listed>,
-    /// Where the next page begins; `None` where this is the last one.
+    /// Where the next page begins; `None` if this is the last one.
     pub next: Option<u32>,
 }
 
 /// How many people said what to one controller.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// People of whom something is recorded.
+    /// People about whom something is recorded.
     pub people: u64,
-    /// Of these, who is never to be tracked (N32).
+    /// The number of these who must never be tracked (N32).
     pub no_track: u64,
     /// By purpose and state, as last said.
     pub states: BTreeMap<(Purpose, State), u64>,
-    /// By purpose: whose grant stands at the moment of counting.
+    /// By purpose: people with a standing grant at that time.
     pub allowed: BTreeMap<Purpose, u64>,
 }
 
 impl Store {
-    /// At most `limit` of the people known to a controller, from a place of the key file on; 0 for the first page.
+    /// Returns at most `limit` of the people known to a controller, from a place in the key file on; 0 for
+    /// the first page.
     ///
     /// # Errors
     ///
@@ -97,7 +99,8 @@ impl Store {
         Ok(Listed { person, external_id, standing: indexed.standing.clone() })
     }
 
-    /// What a controller calls a person, and what was said in one record; `None` where the person is gone or the record is not theirs.
+    /// Returns a controller's name for a person, and one record; `None` if the person is gone or the record
+    /// is not theirs.
     ///
     /// # Errors
     ///
@@ -114,8 +117,8 @@ impl Store {
         Ok(history.into_iter().find(|entered| entered.number == number).map(|entered| (entered, named)))
     }
 
-    /// Counts who said what, by controller. Takes as long as a look through the index, in short steps; what changes meanwhile may be counted
-    /// as it was or as it is.
+    /// Counts people by what they said, per controller. Takes as long as a scan of the index, in short steps;
+    /// concurrent changes may or may not be counted.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! Opening: the index is brought up to the journal, in bounded memory.
+//! Opens the store: the index is brought up to date with the journal, in bounded memory.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -10,13 +10,14 @@ use crate::consent::keys::Keys;
 use crate::consent::pseudonyms::Pseudonyms;
 use crate::consent::record::{Payload, Record};
 
-/// How many standings are gathered before the index takes them in.
+/// How many standings are collected before the index takes them in.
 const GATHERED: usize = 50_000;
 
 /// How many records there are between two lines of the log that say how far it is.
 const REPORTED: u64 = 1_000_000;
 
-/// Opens journal and index, and brings the index up to the journal. One that does not fit is made anew.
+/// Opens journal and index, and brings the index up to date with the journal. An index that does not match is
+/// rebuilt.
 pub(super) fn load(
     settings: &Settings,
     keys: &mut Keys,
@@ -32,14 +33,14 @@ pub(super) fn load(
         return Err(rolled_back(settings, known.head.count)?.into());
     }
     if index.is_early() {
-        tracing::info!("the index is of an earlier version; it is made anew from the journal");
+        tracing::info!("the index is from an earlier version; it is rebuilt from the journal");
         drop(index);
         SledIndex::discard(directory).map_err(io_error("the index"))?;
         index = SledIndex::open(directory, settings.cache_bytes).map_err(io_error("the index"))?;
         checkpoint = None;
     }
     if checkpoint.is_none() && index.all().next().is_some() {
-        tracing::warn!("nobody can say how far the index goes; it is made anew from the journal");
+        tracing::warn!("it is unknown how far the index goes; it is rebuilt from the journal");
         drop(index);
         SledIndex::set_aside(directory).map_err(io_error("the index"))?;
         index = SledIndex::open(directory, settings.cache_bytes).map_err(io_error("the index"))?;
@@ -55,7 +56,12 @@ pub(super) fn load(
         |number, place, payload| catch_up.take(number, place, payload),
     )?;
     if let Some(torn) = torn {
-        tracing::warn!(file = %torn.path.display(), offset = torn.offset, bytes = torn.bytes, "the journal's last record was not written whole and never acknowledged; it was cut off");
+        tracing::warn!(
+            file = %torn.path.display(),
+            offset = torn.offset,
+            bytes = torn.bytes,
+            "the journal's last record was incomplete and never acknowledged; it was cut off"
+        );
     }
     let erased = catch_up.finish()?;
     erase_again(settings, keys, pseudonyms, &index, erased)?;
@@ -67,8 +73,8 @@ pub(super) fn load(
     Ok((journal, index))
 }
 
-/// Erases those whom the journal says to be erased, where the key file may not know it: a crash between the two, or an older key file that was put
-/// back.
+/// Erases people whose erasure is in the journal, if the key file may not know it: after a crash between the
+/// two, or with an older key file.
 fn erase_again(
     settings: &Settings,
     keys: &mut Keys,
@@ -94,14 +100,14 @@ fn erase_again(
     if !back.is_empty() {
         tracing::warn!(
             people = back.len(),
-            "people who were erased were still in the key file; they are erased again"
+            "people who had been erased were still in the key file; they are erased again"
         );
     }
     index.set_erasures(all).map_err(io_error("the index"))?;
     keys.set_erasures(all).map_err(io_error("the key file"))
 }
 
-/// The error for a journal that ends before what is known of it.
+/// Builds the error for a journal that ends too early.
 fn rolled_back(settings: &Settings, known: u64) -> Result<JournalError, JournalError> {
     let mut found = 0;
     Journal::read(&settings.directory, |head, _, _| found = head.count)?;
@@ -122,7 +128,7 @@ impl CatchUp<'_> {
             return;
         }
         if number.is_multiple_of(REPORTED) {
-            tracing::info!(records = number, "the index is brought up to the journal");
+            tracing::info!(records = number, "bringing the index up to date with the journal");
         }
         let taken = match Payload::decode(payload) {
             Ok(Payload::Record(record)) => self.record(number, place, &record),
@@ -132,7 +138,7 @@ impl CatchUp<'_> {
         self.failed = taken.err();
     }
 
-    /// Takes a record in as it was taken in when it was recorded: it stood then, so it stands.
+    /// Takes a record in exactly as when it was recorded: it was valid then, so it is now.
     fn record(&mut self, number: u64, place: Place, record: &Record) -> Result<(), StoreError> {
         let key = key(record.change.controller.as_str(), &record.person);
         if !self.gathered.contains_key(&key) {
@@ -161,7 +167,7 @@ impl CatchUp<'_> {
         self.index.apply(&entries).map_err(io_error("the index"))
     }
 
-    /// Gives the ids of the erased.
+    /// Passes the ids of erased people on.
     fn finish(mut self) -> Result<HashSet<[u8; 16]>, StoreError> {
         if let Some(failed) = self.failed.take() {
             return Err(failed);

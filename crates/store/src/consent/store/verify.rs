@@ -1,4 +1,4 @@
-//! A look through the whole store: the journal's chain, and the index against it.
+//! Verifies the whole store: the journal's chain, and the index against it.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -13,7 +13,7 @@ use crate::consent::key_file;
 use crate::consent::pseudonyms::Pseudonyms;
 use crate::consent::record::{Payload, Record};
 
-/// What it found.
+/// The result.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Verified {
     /// Records of the journal.
@@ -24,19 +24,18 @@ pub struct Verified {
     pub people: usize,
     /// Slots of the key file that cannot be opened: their people are unknown.
     pub damaged_slots: u64,
-    /// Places in which the index is not what the journal says.
+    /// Differences between the index and the journal.
     pub differing: u64,
-    /// People of whom the journal has records, who were not erased, and who stand in no slot of the key file:
-    /// they are unknown.
+    /// People in the journal who were not erased and have no slot in the key file: they are unknown.
     #[serde(default)]
     pub unknown_people: u64,
-    /// Other files that are damaged, each with what is wrong and what to do.
+    /// Other damaged files, each with what is wrong and what to do.
     #[serde(default)]
     pub damaged_files: Vec<String>,
 }
 
 impl Verified {
-    /// Whether nothing was found to be wrong.
+    /// Returns whether nothing is wrong.
     pub fn is_sound(&self) -> bool {
         self.damaged_slots == 0
             && self.differing == 0
@@ -53,8 +52,8 @@ fn short(id: &[u8; 16]) -> u64 {
 }
 
 impl Store {
-    /// Looks through the whole journal, and compares the index with it. Memory grows by some 16 bytes a
-    /// person, and some 32 for each one erased.
+    /// Reads the whole journal, and compares the index with it. Memory grows by about 16 bytes per person,
+    /// and 32 per erased one.
     ///
     /// # Errors
     ///
@@ -75,7 +74,7 @@ impl Store {
         })?;
         unknown.retain(|id, _| !erased.contains(id));
         let unknown_people = unknown.len() as u64;
-        // The index has people without keys, too.
+        // The index contains people without keys too.
         of_known += unknown.values().sum::<u64>();
         let (mut differing, mut listed, mut long) = (0, 0, HashMap::new());
         for pair in self.shared.index.all() {
@@ -99,7 +98,7 @@ impl Store {
         })
     }
 
-    /// What is wrong with the files beside journal, key file and index.
+    /// Checks the files beside journal, key file and index.
     fn damaged_files(&self, has_records: bool) -> Result<Vec<String>, StoreError> {
         let settings = &self.shared.settings;
         let directory = &settings.directory;
@@ -108,21 +107,20 @@ impl Store {
         let path = settings.store_key();
         match key_file::load(&path) {
             Ok(read) if read.tag(&[b"verify"]) == self.shared.store_key.tag(&[b"verify"]) => {}
-            Ok(_) => say(
-                &path,
-                "this is another key than the one in use; put the right one back from its backup".to_owned(),
-            ),
+            Ok(_) => {
+                say(&path, "this is not the key in use; restore the right one from its backup".to_owned())
+            }
             Err(error) => found.push(error),
         }
         let mut say = |path: &Path, what: String| found.push(format!("{}: {what}", path.display()));
         let restarted =
-            "What cannot be read is begun anew at the next start, and days before it count as unmeasured";
+            "What cannot be read is restarted at the next start, and days before it count as unmeasured";
         let path = directory.join(PSEUDONYMS);
         if let Some(what) = Pseudonyms::inspect(&path, &self.shared.store_key) {
             say(
                 &path,
                 format!(
-                    "{what}. Stop the relay and put it back from the newest backup of the keys. {restarted}"
+                    "{what}. Stop the relay and restore it from the newest backup of the keys. {restarted}"
                 ),
             );
         }
@@ -134,28 +132,25 @@ impl Store {
         let is_marked = std::fs::read(&path).is_ok_and(|bytes| index::read_mark(&bytes).is_some());
         // Before the first record there is nothing to mark.
         if has_records && !is_marked {
-            say(&path, "it cannot be read; the index is made anew at the next start".to_owned());
+            say(&path, "it cannot be read; the index is rebuilt at the next start".to_owned());
         }
         if let Some(path) = &settings.head_copy
             && let Err(error) = read_head(path)
         {
-            say(
-                path,
-                format!("{error}. Delete it once nothing else is found to be wrong; it is written anew"),
-            );
+            say(path, format!("{error}. Delete it once nothing else is wrong; it is written again"));
         }
         if self.shared.is_stopped.load(Ordering::Relaxed) {
-            say(directory, "the journal takes nothing more; see the log for why, and restart".to_owned());
+            say(directory, "the journal accepts no more; the log says why, then restart".to_owned());
         }
         for path in super::aside::all(directory).map_err(io_error(directory.display().to_string()))? {
-            let what = "this was found damaged and put aside. Delete it once it is not needed any more: \
+            let what = "this file was damaged and set aside. Delete it once it is no longer needed: \
                         docs/operations.md says what it was";
             say(&path, what.to_owned());
         }
         Ok(found)
     }
 
-    /// Whether the records in these places lead to what the index has.
+    /// Returns whether the records in these places lead to the index's value.
     fn says(&self, key: &[u8], places: &[(u64, Place)], indexed: &Indexed) -> bool {
         let mut again = Indexed::default();
         for (number, place) in places {
@@ -174,7 +169,7 @@ impl Store {
         again == *indexed
     }
 
-    /// The same for those with many records, which only a look through the journal finds.
+    /// Checks the same for people with many records, which only a scan of the journal finds.
     fn differing_among(&self, long: &mut HashMap<Vec<u8>, Indexed>) -> Result<u64, StoreError> {
         if long.is_empty() {
             return Ok(0);

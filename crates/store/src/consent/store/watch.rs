@@ -1,24 +1,26 @@
-//! Somebody who is told of every change, before it is acknowledged and without a window in which a crash could lose the news.
+//! Notifies a watcher of every change, before it is acknowledged and without a window in which a crash could
+//! lose the news.
 
 use crate::consent::{Controller, Person};
 
-/// A change that is about to be made durable.
+/// A change that is about to become durable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Noted {
     /// The number that its record will have in the journal.
     pub number: u64,
-    /// Who said something.
+    /// The person.
     pub person: Person,
-    /// To whom.
+    /// The controller.
     pub controller: Controller,
 }
 
-/// Is told of changes from the thread that writes: what it does there, every write waits for.
+/// Receives changes on the writer thread: every write waits for what it does there.
 pub trait Watcher: Send + Sync {
-    /// These changes are written next. What is noted of them for good must be dropped again where `after` says so, or where, after a crash, the
-    /// journal has no record of such a number: then the change did not come to be.
+    /// Called before these changes are written. What is noted durably about them must be dropped again if
+    /// `after` says so or if, after a crash, the journal has no record with such a number: then the change
+    /// never took effect.
     fn before(&self, changes: &[Noted]);
 
-    /// Whether the changes noted last are durable now.
+    /// Called with whether the changes noted last are now durable.
     fn after(&self, durable: bool);
 }

@@ -1,4 +1,4 @@
-//! The thread that writes: it commits many changes at once, and brings the index up to the journal.
+//! The writer thread: it commits many changes at once, and brings the index up to date with the journal.
 
 use std::collections::HashMap;
 use std::io;
@@ -16,14 +16,14 @@ use crate::consent::record::{Change, Record, State, Timing, erased};
 use crate::consent::standing::{Merge, Standing};
 use crate::consent::timestamp::Timestamp;
 
-/// How far a clock may be ahead of ours, in milliseconds.
+/// How far another clock may be ahead of ours, in milliseconds.
 const FUTURE: i64 = 5 * 60 * 1000;
-/// How far what is said at this moment may be moved without a word, in milliseconds: several things are said
-/// at once, one behind the other.
+/// How far a change that is made now may be moved silently, in milliseconds: several things are said at once,
+/// one after another.
 const UNNOTED: u64 = 1000;
-/// Changes that are committed at once, and the batch that goes beyond.
+/// The number of changes that are committed at once; the batch that exceeds it is included.
 const MAX_GROUP: usize = 8192;
-/// Entries that are kept out of the index before it is brought up to date.
+/// The number of entries that are kept out of the index before it is brought up to date.
 const MAX_OVERLAY: usize = 20_000;
 /// How long the index may lag while nothing else is written.
 const LAG: Duration = Duration::from_millis(200);
@@ -34,7 +34,7 @@ pub(super) struct Writer {
     /// Keys that were not handed over to the index yet.
     pending: Vec<Vec<u8>>,
     indexer: Indexer,
-    /// Up to where the index has or will have all.
+    /// The record up to which the index has or will have everything.
     handed_over: Option<Checkpoint>,
 }
 
@@ -42,12 +42,12 @@ pub(super) struct Writer {
 #[derive(Default)]
 struct Group {
     payloads: Vec<Vec<u8>>,
-    /// The key of the index for each payload.
+    /// The index key of each payload.
     keys: Vec<Vec<u8>>,
-    /// Under which keys what was read may be kept in memory.
+    /// The keys under which the cache may keep what was read.
     cached: Vec<Vec<u8>>,
     fresh: HashMap<Vec<u8>, Indexed>,
-    /// What a watcher is told of.
+    /// What a watcher is told.
     noted: Vec<Noted>,
     waiting: Vec<(Vec<Applied>, Ack<Vec<Applied>>)>,
 }
@@ -88,7 +88,7 @@ impl Writer {
         self.bring_index_up();
     }
 
-    /// Commits the records of a group together; erasures and the like stand between.
+    /// Commits the records of a group together; erasures and the like separate groups.
     fn commit(&mut self, jobs: Vec<Job>) {
         let mut group = Group::default();
         for job in jobs {
@@ -126,7 +126,7 @@ impl Writer {
         self.make_durable(&mut group);
     }
 
-    /// Whether what stands fits a condition.
+    /// Returns whether the current consent satisfies a condition.
     fn holds(
         &self,
         (person, change): &(Person, Change),
@@ -142,7 +142,7 @@ impl Writer {
         Ok(condition(&indexed.map_or_else(Standing::unknown, |indexed| indexed.standing.clone())))
     }
 
-    /// What becomes of each change; those that count become payloads.
+    /// Determines the result of each change; those that count become payloads.
     fn judge(
         &mut self,
         changes: Vec<(Person, Change)>,
@@ -158,11 +158,11 @@ impl Writer {
             }
             let has_evidence = change.details.evidence.is_some();
             if change.state == State::Granted && (!has_evidence || is_ahead) {
-                // Nobody can prove it, so it is not a grant (N22).
+                // It cannot be proved, so it is not a grant (N22).
                 change.state = if change.asked_at.is_some() { State::Asked } else { State::NeverAsked };
             }
             if !has_evidence {
-                // Nor does anybody know then when the address was collected (N29).
+                // Nor is it known then when the address was collected (N29).
                 change.collected_at = None;
             }
             let (entry, is_new) = self
@@ -195,7 +195,7 @@ impl Writer {
                 group.keys.push(key_of_index.clone());
                 group.cached.push(key(change.controller.as_str(), &person.0));
                 group.fresh.insert(key_of_index, indexed);
-                // Nobody is told of what is kept for the order of things alone: it changes nothing now.
+                // Nobody is told of what is recorded only for ordering: it changes nothing now.
                 if merged.answer == Merge::Taken {
                     group.noted.push(Noted { number, person, controller: change.controller });
                 }
@@ -204,7 +204,7 @@ impl Writer {
         Ok(applied)
     }
 
-    /// Syncs the key file, then the journal; then what was said holds, and is acknowledged.
+    /// Syncs the key file, then the journal; then the changes take effect, and are acknowledged.
     fn make_durable(&mut self, group: &mut Group) {
         let group = std::mem::take(group);
         if group.payloads.is_empty() {
@@ -264,9 +264,10 @@ impl Writer {
         Ok(())
     }
 
-    /// The journal says first that the person is erased, so that a key that comes back from a backup is none.
+    /// The journal records first that the person is erased, so that a key that comes back from a backup does
+    /// not count.
     fn erase(&mut self, person: Person) -> Result<bool, StoreError> {
-        // Evidence names people of whom the journal knows nothing, too.
+        // Audit records name people whom the journal does not know, too.
         self.shared.unname(person)?;
         let Some(entry) = self.shared.entry(person) else { return Ok(false) };
         self.settle()?;
@@ -283,7 +284,7 @@ impl Writer {
         Ok(true)
     }
 
-    /// Erases those of whom nothing was recorded meanwhile; says how many.
+    /// Erases people about whom nothing was recorded meanwhile; returns how many.
     fn expire(&mut self, mut expired: Vec<Expired>) -> Result<u64, StoreError> {
         self.settle()?;
         let is_as_it_was = |expired: &Expired| -> Result<bool, StoreError> {
@@ -295,7 +296,7 @@ impl Writer {
         let ids = expired.iter().map(|expired| expired.id).collect();
         let slots = self.shared.key_reader()?.slots_of(&ids).map_err(io_error("the key file"))?;
         for slot in &slots {
-            // Evidence must not name them any longer than the journal does.
+            // Audit records must not name them any longer than the journal does.
             self.shared.unname(slot.person)?;
         }
         let now = Timestamp::now();
@@ -313,7 +314,7 @@ impl Writer {
         Ok(expired.len() as u64)
     }
 
-    /// What the index lacks, and up to where that goes; nothing where it lacks nothing.
+    /// Returns what the index lacks, and up to which record that goes; `None` if it lacks nothing.
     fn lacking(&mut self) -> Option<(Vec<Entry>, Checkpoint)> {
         let checkpoint =
             self.journal.checkpoint().filter(|checkpoint| self.handed_over != Some(*checkpoint))?;
@@ -331,11 +332,11 @@ impl Writer {
         if let Some((entries, checkpoint)) = self.lacking()
             && let Err(error) = self.indexer.take(entries, checkpoint)
         {
-            tracing::error!(%error, "the index gets no more changes; they are in the journal");
+            tracing::error!(%error, "the index receives no more changes; they are in the journal");
         }
     }
 
-    /// Waits until the index has all that the journal has.
+    /// Waits until the index has everything in the journal.
     fn settle(&mut self) -> Result<(), StoreError> {
         let (entries, checkpoint) = match self.lacking() {
             Some(lacking) => lacking,
@@ -348,10 +349,10 @@ impl Writer {
     }
 }
 
-/// Gives a change a time with which it counts. What is said at this moment lies behind all that is known, so
-/// it is never too old and never too early, whatever the clock did meanwhile. What claims a time keeps it,
-/// but for what makes stricter: that is never turned away for its time, nor by something that lies ahead of
-/// our clock. The time that was claimed is kept beside.
+/// Gives a change its effective time. What is said now comes after everything known, so it is never too old
+/// and never too early, whatever the clock did meanwhile. A claimed time is kept, except for what makes
+/// things stricter: that is never rejected for its time, nor because of something ahead of our clock. The
+/// claimed time is kept beside it.
 fn settle_time(change: &mut Change, standing: &Standing, now: Timestamp) {
     let behind = |newest: Timestamp| Timestamp(newest.0.saturating_add(1));
     let claimed = match change.timing {
@@ -375,7 +376,7 @@ fn settle_time(change: &mut Change, standing: &Standing, now: Timestamp) {
     change.claimed_at = is_worth_a_word.then_some(claimed);
 }
 
-/// What became of the one change there was.
+/// Returns the result of the only change.
 fn only(applied: Vec<Applied>) -> Result<Applied, StoreError> {
     applied.into_iter().next().ok_or(StoreError::Closed)
 }
