@@ -146,7 +146,9 @@ fn metrics() -> BTreeSet<String> {
     }
     let mut found = BTreeSet::new();
     let name = Regex::new(r#"(?:counter|gauge|histogram)!\(\s*"(pixelward_[a-z_]+)""#).unwrap();
-    gather(&project().join("src"), &name, &mut found);
+    for folder in ["src", "crates"] {
+        gather(&project().join(folder), &name, &mut found);
+    }
     assert!(found.len() > 35, "{found:?}");
     found
 }
@@ -262,7 +264,7 @@ fn what_alarms_ask_about_is_there_from_the_start() {
 fn every_metric_is_described_and_named_by_convention() {
     let described = Regex::new(r#"describe_(counter|gauge|histogram)!\(\s*"(pixelward_[a-z_]+)""#).unwrap();
     let mut text = String::new();
-    for file in ["src/record/metrics.rs", "src/web/api/mod.rs", "src/web/public/mod.rs"] {
+    for file in ["crates/web/src/metrics.rs", "crates/web/src/api/mod.rs", "crates/web/src/public/mod.rs"] {
         text.push_str(&std::fs::read_to_string(project().join(file)).unwrap_or_default());
     }
     let kinds: Vec<(String, String)> =
@@ -312,7 +314,8 @@ fn every_link_leads_somewhere() {
 
 #[test]
 fn every_file_that_the_documents_name_as_a_test_is_there() {
-    let name = Regex::new(r"`((?:tests|src|benches|tools|docs|systemd)/[A-Za-z0-9_./-]+\.[a-z]+)`").unwrap();
+    let name =
+        Regex::new(r"`((?:tests|src|crates|benches|tools|docs|systemd)/[A-Za-z0-9_./-]+\.[a-z]+)`").unwrap();
     for (path, text) in documents() {
         for file in name.captures_iter(&text).map(|own| own[1].to_owned()) {
             assert!(project().join(&file).exists(), "{} names {file}", path.display());

@@ -7,7 +7,7 @@ CORPUS is a folder with labels.jsonl (fields id, path, cluster, expect, trackers
 for every place which facts hold (`pixelward scan --explain --json`); this script finds whole-number weights that part trackers from
 pictures on four fifths of the clusters, and says how they do on the last fifth, which took no part. A cluster is a service or a shape of
 mail, so what is held out is mail of other senders. Each place also counts as if the catalogue did not know its vendor: most senders of
-later years are in no catalogue, and that score says more than the other. --write puts the weights into src/tracker/weights.csv.
+later years are in no catalogue, and that score says more than the other. --write puts the weights into crates/core/src/tracker/weights.csv.
 
 The loss is the logistic loss of the margin, in which a picture taken for a tracker counts eight times, and a small price on every step
 away from the weights that stand in the file: where the messages say nothing, a weight stays. No fact changes its sign.
@@ -21,7 +21,7 @@ import subprocess
 import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-WEIGHTS = os.path.join(HERE, "..", "src", "tracker", "weights.csv")
+WEIGHTS = os.path.join(HERE, "..", "crates", "core", "src", "tracker", "weights.csv")
 PROGRAM = os.path.join(HERE, "..", "target", "release", "pixelward")
 THRESHOLD = 10
 FALSE_ALARM = 8.0

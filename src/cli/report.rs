@@ -126,6 +126,7 @@ impl Counted<'_> {
                 (decided, "nothing") => format!("{decided} decided, nothing to do it to"),
                 ("keep", "keep") => "left as they came".to_owned(),
                 (decided, done) if decided == done => format!("{decided} decided and done"),
+                (decided, "keep") => format!("{decided} decided, not done"),
                 (decided, done) => format!("{decided} decided, {done} done"),
             };
             said.push(format!("{count:>10}  {fate} ({rule})"));
@@ -237,6 +238,10 @@ mod tests {
         {
             assert!(said.contains(wanted), "{wanted}\n{said}");
         }
+        let said = check("enforce", &[("news", "strip", "no_consent", "nothing", 7)]);
+        assert!(said.contains("strip decided, nothing to do it to (no_consent)"), "{said}");
+        let said = check("enforce", &[("news", "swap_gated", "granted", "strip", 7)]);
+        assert!(said.contains("swap_gated decided, strip done (granted)"), "{said}");
     }
 
     #[test]

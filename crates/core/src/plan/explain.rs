@@ -222,15 +222,15 @@ impl Teller<'_> {
         let facts = self.facts;
         [
             self.say(
-                "The mail asks for consent, so it carries nothing that needs it (N17).",
-                "Die Nachricht bittet um Einwilligung, also trägt sie nichts, was sie braucht (N17).",
-                "Le message demande le consentement et ne porte donc rien qui l’exige (N17).",
+                "The mail asks for consent, so it carries nothing that needs it.",
+                "Die Nachricht bittet um Einwilligung, also trägt sie nichts, was sie braucht.",
+                "Le message demande le consentement et ne porte donc rien qui l’exige.",
             ),
             match request(facts.mailstream, false, facts.standing, facts.now) {
                 Request::Rejects | Request::Goes => self.say(
-                    "The person may not be asked now (N19): a question that its author marked goes, and without such marks the mail is rejected.",
-                    "Die Person darf jetzt nicht gefragt werden (N19): eine Frage, die ihr Verfasser markiert hat, wird entfernt, und ohne solche Marken wird die Nachricht abgewiesen.",
-                    "La personne ne peut être interrogée maintenant (N19) : une question que son auteur a marquée est retirée, et sans marques le message est rejeté.",
+                    "The person may not be asked now: a question that its author marked goes, and without such marks the mail is rejected.",
+                    "Die Person darf jetzt nicht gefragt werden: eine Frage, die ihr Verfasser markiert hat, wird entfernt, und ohne solche Marken wird die Nachricht abgewiesen.",
+                    "La personne ne peut être interrogée maintenant : une question que son auteur a marquée est retirée, et sans marques le message est rejeté.",
                 ),
                 Request::Asks | Request::None => self.say(
                     "The person may be asked.",
@@ -255,9 +255,9 @@ impl Teller<'_> {
         let mut said: Vec<String> = purposes.map(|purpose| self.purpose(standing, *purpose)).collect();
         if standing.no_track() {
             let never = self.say(
-                "The record says never to track this person (N32).",
-                "Der Eintrag sagt, dass diese Person nie verfolgt werden darf (N32).",
-                "L’entrée dit de ne jamais pister cette personne (N32).",
+                "The record says never to track this person.",
+                "Der Eintrag sagt, dass diese Person nie verfolgt werden darf.",
+                "L’entrée dit de ne jamais pister cette personne.",
             );
             said.push(never.to_owned());
         }
@@ -268,9 +268,9 @@ impl Teller<'_> {
         let Some(stand) = standing.of(purpose) else {
             return told!(
                 self.language,
-                "{purpose}: the person has said nothing, and silence is not consent (N8).",
-                "{purpose}: die Person hat nichts gesagt, und Schweigen ist keine Einwilligung (N8).",
-                "{purpose} : la personne n’a rien dit, et le silence n’est pas un consentement (N8).",
+                "{purpose}: the person has said nothing, and silence is not consent.",
+                "{purpose}: die Person hat nichts gesagt, und Schweigen ist keine Einwilligung.",
+                "{purpose} : la personne n’a rien dit, et le silence n’est pas un consentement.",
                 purpose = self.name(purpose),
             );
         };
@@ -336,17 +336,17 @@ impl Teller<'_> {
         let condition = match exemption {
             Exemption::Deliverability => told!(
                 language,
-                "{name} is for mail that the person asked for, and not after a no (N11); this mail is declared {requested:?}.",
-                "{name} gilt für Nachrichten, die die Person verlangt hat, und nicht nach einem Nein (N11); diese ist als {requested:?} angegeben.",
-                "{name} vaut pour les messages que la personne a demandés, et pas après un non (N11) ; celui-ci est déclaré {requested:?}.",
+                "{name} is for mail that the person asked for, and not after a no; this mail is declared {requested:?}.",
+                "{name} gilt für Nachrichten, die die Person verlangt hat, und nicht nach einem Nein; diese ist als {requested:?} angegeben.",
+                "{name} vaut pour les messages que la personne a demandés, et pas après un non ; celui-ci est déclaré {requested:?}.",
                 name = name,
                 requested = own.requested.name(),
             ),
             Exemption::AuthSecurity | Exemption::LegalNotice => told!(
                 language,
-                "{name} is for a declared template alone (N10, N13); this mailstream {is} bound to a sender, a List-Id or a header field.",
-                "{name} gilt nur für eine angegebene Vorlage (N10, N13); diese Mailart {is} an einen Absender, eine List-Id oder ein Kopffeld gebunden.",
-                "{name} ne vaut que pour un modèle déclaré (N10, N13) ; ce flux {is} lié à un expéditeur, un List-Id ou un champ d’en-tête.",
+                "{name} is for a declared template alone; this mailstream {is} bound to a sender, a List-Id or a header field.",
+                "{name} gilt nur für eine angegebene Vorlage; diese Mailart {is} an einen Absender, eine List-Id oder ein Kopffeld gebunden.",
+                "{name} ne vaut que pour un modèle déclaré ; ce flux {is} lié à un expéditeur, un List-Id ou un champ d’en-tête.",
                 name = name,
                 is = match own.conditions.name_a_template() {
                     true => self.say("is", "ist", "est"),
@@ -355,9 +355,9 @@ impl Teller<'_> {
             ),
             Exemption::AggregateStatistics => told!(
                 language,
-                "{name} is one address for everybody (N14).",
-                "{name} ist eine einzige Adresse für alle (N14).",
-                "{name} est une seule adresse pour tous (N14).",
+                "{name} is one address for everybody.",
+                "{name} ist eine einzige Adresse für alle.",
+                "{name} est une seule adresse pour tous.",
                 name = name,
             ),
             Exemption::LegacyInformed => {
@@ -366,9 +366,9 @@ impl Teller<'_> {
                 let standing = self.facts.standing;
                 told!(
                     language,
-                    "{name} is for addresses collected before {collected_before} whose people were informed before {informed_before} (N29); this one was collected: {collected}, informed: {informed}.",
-                    "{name} gilt für Adressen, die vor {collected_before} erhoben und deren Personen vor {informed_before} informiert wurden (N29); diese: erhoben {collected}, informiert {informed}.",
-                    "{name} vaut pour les adresses collectées avant {collected_before} dont les personnes ont été informées avant {informed_before} (N29) ; celle-ci : collectée {collected}, informée {informed}.",
+                    "{name} is for addresses collected before {collected_before} whose people were informed before {informed_before}; this one was collected: {collected}, informed: {informed}.",
+                    "{name} gilt für Adressen, die vor {collected_before} erhoben und deren Personen vor {informed_before} informiert wurden; diese: erhoben {collected}, informiert {informed}.",
+                    "{name} vaut pour les adresses collectées avant {collected_before} dont les personnes ont été informées avant {informed_before} ; celle-ci : collectée {collected}, informée {informed}.",
                     name = name,
                     collected_before = COLLECTED_BEFORE,
                     informed_before = INFORMED_BEFORE,

@@ -94,9 +94,9 @@ impl Teller<'_> {
                 "les traceurs restent tels quels",
             ),
             Outcome::SwapGated => self.say(
-                "trackers lead to an address that asks for consent at each fetch (N25)",
-                "Tracker führen zu einer Adresse, die bei jedem Abruf nach der Einwilligung fragt (N25)",
-                "les traceurs mènent à une adresse qui vérifie le consentement à chaque requête (N25)",
+                "trackers lead to an address that asks for consent at each fetch",
+                "Tracker führen zu einer Adresse, die bei jedem Abruf nach der Einwilligung fragt",
+                "les traceurs mènent à une adresse qui vérifie le consentement à chaque requête",
             ),
             Outcome::SwapShared => self.say(
                 "trackers become one address that is the same for everybody",
@@ -137,9 +137,9 @@ impl Teller<'_> {
                         "Les liens pistés restent.",
                     ),
                     LinkFate::Treat => self.say(
-                        "Tracked links are unwrapped where their target stands in them (N3).",
-                        "Verfolgte Links werden ausgepackt, wo ihr Ziel in ihnen steht (N3).",
-                        "Les liens pistés sont remplacés par leur cible là où elle y figure (N3).",
+                        "Tracked links are unwrapped where their target stands in them.",
+                        "Verfolgte Links werden ausgepackt, wo ihr Ziel in ihnen steht.",
+                        "Les liens pistés sont remplacés par leur cible là où elle y figure.",
                     ),
                 }
                 .to_owned(),
