@@ -1,5 +1,6 @@
 //! What-if, `pixelward rewrite --config` and SMTP come to the same copy, byte for byte, for every message of the project, whatever its
-//! recipient said and whatever the policy is. Only tokens differ, which are sealed anew each time; they are equally long.
+//! recipient said and whatever the policy is. Only tokens differ, which are sealed anew each time; they are equally long. What a relay
+//! learns from other copies of a campaign, only mail can teach it: that is off here.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::string_slice, clippy::panic)]
 
 mod http;
@@ -44,7 +45,8 @@ impl Bench {
     fn with(policy: &str, mailstream: Option<&'static str>) -> Bench {
         let (hop, folder) = (NextHop::start(), Folder::new());
         let rest = format!(
-            "{policy}\n[api]\naddress = \"127.0.0.1:0\"\nburst = 100000\nrequests_per_minute = 1000000\n"
+            "{policy}\n[api]\naddress = \"127.0.0.1:0\"\nburst = 100000\nrequests_per_minute = 1000000\n\
+             [tracker]\ncampaign_learning = false\n"
         );
         configuration(&folder, hop.port, "", "", &rest);
         let served = Served::of(support::Relay::in_folder(folder));

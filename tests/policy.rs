@@ -65,7 +65,11 @@ fn a_control_field_chooses_and_never_leaves() {
     // A field that is no control field stays, also where it looks like one.
     let other = format!("X-Mailstream-Other: news\n{plain}");
     assert_eq!(sent(&hop, &relay, "eve@home.example", &other), crlf(&other));
-    logged(&relay, 2, &["mailstream=\"watched\"", "decision=\"strip\"", "done=\"keep\""]);
+    // What was decided is one thing, and what was done another: nothing, where there was no tracker.
+    logged(&relay, 1, &["mailstream=\"watched\"", "decision=\"strip\"", "done=\"keep\"", "found=1"]);
+    logged(&relay, 1, &["mailstream=\"watched\"", "decision=\"strip\"", "done=\"nothing\"", "found=0"]);
+    logged(&relay, 1, &["mailstream=\"news\"", "decision=\"strip\"", "done=\"nothing\"", "removed=0"]);
+    logged(&relay, 1, &["mailstream=\"news\"", "decision=\"strip\"", "done=\"strip\"", "removed=1"]);
     logged(&relay, 1, &["mailstream=\"unmatched\"", "version=unknown/"]);
 }
 
