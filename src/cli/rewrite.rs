@@ -147,7 +147,7 @@ fn made(
     }
     let made =
         copy.made.as_ref().map_err(|reply| format!("no copy would leave; the client hears {reply}"))?;
-    let result = match (&made.bytes == raw, copy.notes.is_strict) {
+    let result = match (made.bytes == *raw, copy.notes.is_strict) {
         (true, _) => "untouched",
         (false, false) => "rewritten",
         (false, true) => "rewritten strictly: every remote request was taken out",
@@ -170,8 +170,9 @@ fn read(file: &PathBuf) -> std::io::Result<Vec<u8>> {
 fn sender(raw: &[u8]) -> String {
     let field = crate::message::header::fields(raw, 0).find(|field| field.is(raw, "From"));
     let value = field.map(|field| String::from_utf8_lossy(field.value(raw)).into_owned()).unwrap_or_default();
-    let words = value.split(|character: char| character.is_whitespace() || "<>,;\"()".contains(character));
-    words.filter(|word| word.contains('@')).last().unwrap_or_default().to_owned()
+    let mut words =
+        value.split(|character: char| character.is_whitespace() || "<>,;\"()".contains(character));
+    words.rfind(|word| word.contains('@')).unwrap_or_default().to_owned()
 }
 
 fn report(
