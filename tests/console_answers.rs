@@ -80,7 +80,7 @@ fn what_if_shows_a_swap_as_a_swap_in_the_language_of_the_page() {
             "de",
             [
                 "Deshalb swap_gated: Tracker führen zu einer Adresse",
-                "Pixel mit Schranke <code>",
+                "Pixel mit Einwilligungsprüfung <code>",
                 "ein oder zwei Pixel groß",
             ],
             "Therefore",
@@ -89,7 +89,7 @@ fn what_if_shows_a_swap_as_a_swap_in_the_language_of_the_page() {
             "fr",
             [
                 "Donc swap_gated : les traceurs mènent à une adresse",
-                "pixel à barrière <code>",
+                "pixel soumis au consentement <code>",
                 "un ou deux pixels",
             ],
             "Therefore",

@@ -136,7 +136,7 @@ fn an_officer_finds_a_person_sees_why_and_hands_on_the_proof() {
     let mut browser = console.signed_in(&served);
     let shop = |path: &str| format!("{path}?controller=shop");
     let overview = browser.page(&shop("/"));
-    assert!(overview.contains("trackers taken out") && overview.contains("2026"), "{overview}");
+    assert!(overview.contains("trackers removed") && overview.contains("2026"), "{overview}");
     // By the address, which stands in no page and no log from then on.
     let page = browser.page(&shop("/person"));
     let found = browser.submit(&page, "/person", &[("address", "Bob@Home.example"), ("controller", "shop")]);
@@ -303,7 +303,7 @@ fn a_message_to_many_shows_some_recipients_at_a_time() {
         path.unwrap_or_else(|| panic!("no link {words}: {page}")).replace("&amp;", "&")
     };
     let messages = browser.page("/messages?controller=shop");
-    assert!(messages.contains("trackers taken out, for 45 recipients"), "{messages}");
+    assert!(messages.contains("trackers removed, for 45 recipients"), "{messages}");
     let mut page = browser.page(&link(&messages, ", for 45 recipients"));
     let mut seen = vec![page.matches("<article>").count()];
     for words in [">Recipients 21–40<", ">Recipients 41–45<"] {

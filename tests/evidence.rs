@@ -319,7 +319,7 @@ fn erasing_a_person_takes_their_evidence_from_everybody() {
     wait_for(&relay, 2);
     // One whom the journal knows, and one whom it does not.
     for (address, said) in
-        [("ann@home.example", "is erased"), ("eve@home.example", "Nobody with this address")]
+        [("ann@home.example", "has been erased"), ("eve@home.example", "Nobody with this address")]
     {
         assert_eq!(found(&relay, &["--person", address]).len(), 1);
         let erased = relay.command(&["consent", "erase", address]);

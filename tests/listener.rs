@@ -146,10 +146,10 @@ fn networks_of_everybody_are_told_by_check_and_run() {
     let relay = Relay::with(hop.port, lists, "", "");
     let checked = String::from_utf8(relay.command(&["check"]).stdout).unwrap();
     for (network, meaning) in [
-        ("0.0.0.0/0 in allowed_networks takes in every IPv4 address: ", "(an open relay)"),
-        ("::/0 in proxy_networks takes in every IPv6 address: ", "in a PROXY header"),
-        ("0.0.0.0/0 in xclient_networks takes in every IPv4 address: ", "with XCLIENT"),
-        ("128.0.0.0/1 in xforward_networks takes in 2^31 IPv4 addresses: ", "with XFORWARD"),
+        ("0.0.0.0/0 in allowed_networks covers every IPv4 address: ", "(an open relay)"),
+        ("::/0 in proxy_networks covers every IPv6 address: ", "in a PROXY header"),
+        ("0.0.0.0/0 in xclient_networks covers every IPv4 address: ", "with XCLIENT"),
+        ("128.0.0.0/1 in xforward_networks covers 2^31 IPv4 addresses: ", "with XFORWARD"),
     ] {
         let told = checked.lines().find(|line| line.contains(network)).unwrap_or_default();
         assert!(told.starts_with("note") && told.contains(meaning), "{network}: {checked}");

@@ -132,9 +132,9 @@ fn bad_certificates(files: &Files) -> Vec<Case> {
     let below_too_deep = Made::new(HOST, Some(&too_deep), nothing);
     let mut cases = vec![
         one("expired", Made::new(HOST, Some(&root), validity(2020, 2021)))
-            .fails(&["ended on 2021-01-01", "renew"]),
+            .fails(&["expired on 2021-01-01", "renew"]),
         one("not yet valid", Made::new(HOST, Some(&root), validity(2098, 2100)))
-            .fails(&["begins on 2098-01-01", "clock"]),
+            .fails(&["valid from 2098-01-01", "clock"]),
         one("wrong name", leaf(&["smtp.next-hop.example"], &nothing)).fails(NAME),
         one("a wildcard below the name", leaf(&["*.localhost"], &nothing)).fails(NAME),
         one("a wildcard for everything", leaf(&["*"], &nothing)).fails(NAME),
@@ -195,7 +195,7 @@ fn bad_certificates(files: &Files) -> Vec<Case> {
             .fails(CHAIN),
         Chain::with(validity(2020, 2021), nothing)
             .case(files, "expired between")
-            .fails(&["ended on 2021-01-01"]),
+            .fails(&["expired on 2021-01-01"]),
         Chain::with(constraints(&["shop.example"], &[]), nothing)
             .case(files, "names outside of those permitted")
             .fails(CHAIN),

@@ -455,7 +455,8 @@ fn check_says_whether_readers_come_here() {
     );
     let said = check(&written.replace("127.0.0.1:1/", &format!("127.0.0.1:{}/", readers.port)));
     assert!(
-        said.contains("readers of shop come here") && said.contains("readers of club come here"),
+        said.contains("readers of shop reach this relay")
+            && said.contains("readers of club reach this relay"),
         "{said}"
     );
     let said = check(&written.replace("[public]\naddress = \"127.0.0.1:0\"", "[public]\naddress = \"\""));

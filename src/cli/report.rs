@@ -224,7 +224,7 @@ mod tests {
     fn what_would_have_been_done_is_told_apart_from_what_was() {
         let said = check("observe", &[("news", "strip", "no_consent", "keep", 7)]);
         for wanted in [
-            "From 2026-11-19 on: 7 recipients, on 3 days",
+            "Since 2026-11-19: 7 recipients, on 3 days with mail",
             "shop/news: 7 recipients, observed",
             " 7  strip decided, not done (no_consent)",
             " 7  x img of SendGrid, stayed",

@@ -209,7 +209,7 @@ mod tests {
             (costly, "line 1"),
             (other, "line 1"),
             (format!("a b{good}"), "line 1"),
-            (String::new(), "no login"),
+            (String::new(), "it contains no login"),
         ] {
             let error = Users::read(&text).unwrap_err();
             assert!(

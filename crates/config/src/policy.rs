@@ -537,8 +537,8 @@ mod tests {
         assert_eq!(check(None, ""), ("rest c unknown".to_owned(), true));
         assert_eq!(rulebook.named(Some("club"), None).unwrap().controller.on_grant, OnGrant::Strip);
         assert_eq!(rulebook.all().count(), 3 + 1 + 2);
-        assert!(rulebook.named(None, Some("a")).unwrap_err().contains("it has c, unmatched"));
-        assert!(rulebook.named(Some("nobody"), None).unwrap_err().contains("there are shop, club, rest"));
+        assert!(rulebook.named(None, Some("a")).unwrap_err().contains("use one of c, unmatched"));
+        assert!(rulebook.named(Some("nobody"), None).unwrap_err().contains("use one of shop, club, rest"));
     }
 
     #[test]

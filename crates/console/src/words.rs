@@ -102,9 +102,9 @@ mod tests {
         });
         assert_eq!(
             story(Language::En, &record).join(" "),
-            "Decided: trackers taken out, because the person said no (rules fr/2026-07-14). What the person \
+            "Decided: trackers removed, because the person refused (rules fr/2026-07-14). What the person \
              said stands in the consent journal as record 7. Trackers found: 2; taken out: 2; replaced: 0. \
-             Whose they were: 2 × SendGrid (img). The message was accepted by the next hop (250, 4X)."
+             Vendors: 2 × SendGrid (img). The message was accepted by the next hop (250, 4X)."
         );
     }
 }

@@ -202,7 +202,7 @@ mod tests {
             })
         };
         check(wrong(vec![]), &["no name at all", "\"smtp.next-hop.example\""]);
-        check(wrong(vec!["DnsName(\"mx.example\")".to_owned()]), &["is for mx.example, and host"]);
+        check(wrong(vec!["DnsName(\"mx.example\")".to_owned()]), &["is for mx.example, but host"]);
         let many = (0..9).map(|number| format!("{number}\n{}", "x".repeat(10_000))).collect();
         check(wrong(many), &["0?xxx", "and 6 more"]);
     }
@@ -212,6 +212,6 @@ mod tests {
         let error = |kind| io::Error::from(kind);
         assert!(!TlsFault::is_one(&error(io::ErrorKind::ConnectionReset)));
         assert!(TlsFault::is_one(&io::Error::new(io::ErrorKind::InvalidData, Error::DecryptError)));
-        assert!(TlsFault(error(io::ErrorKind::UnexpectedEof)).to_string().contains("hung up"));
+        assert!(TlsFault(error(io::ErrorKind::UnexpectedEof)).to_string().contains("closed the connection"));
     }
 }

@@ -479,14 +479,14 @@ mod tests {
             "{ pointer = \"/event\", values = { subscribed = \"granted\" } }",
             "\"/double_opt_in\"",
         ] {
-            assert!(mapping(state, all).contains("about receiving mail"), "{state}");
+            assert!(mapping(state, all).contains("consent to mail is not consent"), "{state}");
         }
         let from_event =
             "{ pointer = \"/event\", values = { unsubscribed = \"withdrawn\", agreed = \"granted\" } }";
         assert_eq!(mapping(from_event, all), "");
         assert!(
             mapping(from_event, "{ pointer = \"/p\", values = { newsletter = \"personalisation\" } }")
-                .contains("about receiving mail")
+                .contains("consent to mail is not consent")
         );
         assert!(mapping("{ value = \"granted\" }", all).contains("not every event"));
         assert!(mapping("{ pointer = \"state\" }", all).contains("JSON pointer"));

@@ -149,8 +149,8 @@ mod tests {
             ("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabd", "another server"),
             ("HTTP/1.1 302 Found\r\nLocation: /\r\nContent-Length: 0\r\n\r\n", "302"),
             ("HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n", "502"),
-            ("220 mail.example ESMTP\r\n", "no answer"),
-            ("", "no answer"),
+            ("220 mail.example ESMTP\r\n", "no response"),
+            ("", "no response"),
         ] {
             assert!(check(answer).unwrap_err().contains(word), "{answer}: {:?}", check(answer));
         }

@@ -66,8 +66,8 @@ fn controller(call: &Call, controller: &Value) -> Markup {
     let grant = match text(controller, "on_grant") {
         "gate" => Text(
             "a gated pixel replaces the tracker",
-            "ein Pixel mit Schranke tritt an die Stelle des Trackers",
-            "un pixel à barrière remplace le traceur",
+            "ein Pixel mit Einwilligungsprüfung tritt an die Stelle des Trackers",
+            "un pixel soumis au consentement remplace le traceur",
         ),
         "keep" => Text(
             "the tracker stays; a withdrawal cannot reach delivered mail",

@@ -126,9 +126,9 @@ impl Evidence {
         if writer.as_ref().is_some_and(JoinHandle::is_finished) {
             Some("its writer has ended; restart the relay")
         } else if self.is_failing.load(Ordering::Relaxed) {
-            Some("they cannot be written to their disk")
+            Some("it cannot be written to its disk")
         } else if self.is_losing.load(Ordering::Relaxed) && self.queue.is_full() {
-            Some("they arrive faster than they can be written")
+            Some("records arrive faster than they can be written")
         } else {
             None
         }

@@ -438,7 +438,7 @@ mod tests {
     #[test]
     fn consent_to_mail_is_refused_as_consent_to_tracking() {
         let error = csv_rows(&b"address,marketing_opt_in\n"[..]).err().unwrap();
-        assert!(error.contains("about receiving mail"), "{error}");
+        assert!(error.contains("consent to mail is not consent"), "{error}");
         let error = csv_rows(&b"address,colour\n"[..]).err().unwrap();
         assert!(error.contains("colour"), "{error}");
         let (_, row) = json_rows(&b"{\"address\":\"a@b.example\",\"subscribed\":true}\n"[..]).next().unwrap();
@@ -478,8 +478,8 @@ mod tests {
 
     #[test]
     fn json_rows_may_hold_lists_and_flags() {
-        let line =
-            br#"{"address":"a@b.example","state":"granted","event_time":"2026-01-01","no_track":false}"#;
+        let line = b"{\"address\":\"a@b.example\",\"state\":\"granted\",\"event_time\":\"2026-01-01\",\
+            \"purposes\":[\"personalisation\"],\"no_track\":false}";
         let (_, row) = json_rows(&line[..]).next().unwrap();
         let change = row.unwrap().change(&"shop".parse().unwrap()).unwrap();
         assert_eq!(change.purposes, [Purpose::Personalisation]);

@@ -146,7 +146,7 @@ fn shown(raw: &[u8], number: usize) -> String {
 #[test]
 fn the_language_and_the_charset_of_a_message_are_kept() {
     let french =
-        "Cet expéditeur sait-il quand vous ouvrez ses messages\u{202f}? Voir ou modifier votre choix\u{a0}:";
+        "Cet expéditeur sait-il quand vous ouvrez ses messages\u{a0}? Voir ou modifier votre choix\u{a0}:";
     let ascii = "Cet expediteur sait-il quand vous ouvrez ses messages ? Voir ou modifier votre choix :";
     let (accents, bytes) = ("été", "\u{e9}t\u{e9}");
     let utf8 = encode_base64(accents.as_bytes());
