@@ -154,7 +154,7 @@ fn report(
             sighting.part,
             sighting.carrier,
             shown(&sighting.url),
-            sighting.evidence
+            sighting.signals
         )?;
     }
     Ok(())
@@ -170,9 +170,9 @@ pub fn as_json(detector: &Detector, sighting: &Sighting) -> serde_json::Value {
         "url": shown(&sighting.url),
         "protected": sighting.protection.is_some(),
         "verdict": sighting.verdict.name(),
-        "facts": sighting.evidence.facts().map(|fact| fact.name()).collect::<Vec<_>>(),
-        "evidence": sighting.evidence.facts().map(|fact| fact.text()).collect::<Vec<_>>(),
-        "score": sighting.evidence.score(),
+        "facts": sighting.signals.iter().map(|signal| signal.name()).collect::<Vec<_>>(),
+        "evidence": sighting.signals.iter().map(|signal| signal.text()).collect::<Vec<_>>(),
+        "score": sighting.signals.score(),
     })
 }
 

@@ -218,7 +218,7 @@ fn one(command: &Scan, detector: &Detector, name: &str, looked: &Looked<'_>, sum
             shown(&sighting.url)
         ));
         if command.explain {
-            lines.push(format!("        {} = {}", sighting.evidence, sighting.evidence.score()));
+            lines.push(format!("        {} = {}", sighting.signals, sighting.signals.score()));
         }
     }
     lines.join("\n")

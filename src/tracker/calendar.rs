@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::carrier::Carrier;
-use super::evidence::{Evidence, Fact};
+use super::evidence::{Signal, Signals};
 use super::scan::{Extent, Found, Links, Place, Removal, places};
 use super::style::Size;
 use super::url::Url;
@@ -141,9 +141,9 @@ impl Piece {
             return places(&self.text, None, extent, Links::Ignore);
         }
         let Some(url) = Url::read(String::from_utf8_lossy(&self.text), None) else { return Found::default() };
-        let mut evidence = Evidence::default();
+        let mut signals = Signals::default();
         // What is attached to be opened is not loaded before.
-        evidence.add_if(Fact::NoSize, self.kind == Kind::Shown);
+        signals.add_if(Signal::NoSize, self.kind == Kind::Shown);
         let place = Place {
             carrier: Carrier::Calendar,
             url,
@@ -151,7 +151,7 @@ impl Piece {
             written: None,
             removal: Removal::Field(self.property.clone()),
             size: Size::Unset,
-            evidence,
+            signals,
         };
         Found { places: vec![place], ..Found::default() }
     }

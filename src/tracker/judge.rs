@@ -6,7 +6,7 @@ use super::analysis::{Detector, Inquiry};
 use super::campaign::Seen;
 use super::carrier::Carrier;
 use super::catalogue::Vendor;
-use super::evidence::{Fact, THRESHOLD, Verdict};
+use super::evidence::{Signal, THRESHOLD, Verdict};
 use super::link;
 use super::recipient::LazyTraces;
 use super::scan::{Extent, Found, Place, PlainPicture};
@@ -18,9 +18,9 @@ use super::url::Url;
 const MAX_ROUNDS: usize = 8;
 
 /// Facts that hang on the other places of the same text.
-const COMPANY: [Fact; 3] = [Fact::Repeated, Fact::ShownElsewhere, Fact::FolderShown];
+const COMPANY: [Signal; 3] = [Signal::Repeated, Signal::ShownElsewhere, Signal::FolderShown];
 
-/// What was learnt beside the evidence.
+/// What was learnt beside the signals.
 #[derive(Debug, Default)]
 pub struct Weighed {
     /// Whose it is.
@@ -42,55 +42,55 @@ pub fn weigh(
     }
     let catalogue = &detector.catalogue;
     let url = &place.url;
-    let evidence = &mut place.evidence;
+    let signals = &mut place.signals;
     let (stem, extension) = url.stem_and_extension();
     let opacity = token::opacity(url);
     let plain_file = token::is_plain_picture(url);
     let speaks = !plain_file && token::speaks_of_opening(url);
     let vendor = if plain_file { None } else { catalogue.open(url.as_str()) };
     let spacer = token::is_spacer_name(stem);
-    let unseen = matches!(size, Size::Zero | Size::Tiny) || evidence.has(Fact::Hidden);
+    let unseen = matches!(size, Size::Zero | Size::Tiny) || signals.has(Signal::Hidden);
     // What nobody sees is no picture file because its query says so: anybody can add `format=png`.
     let picture = token::is_picture(extension) && (!unseen || url.file_name().contains('.'));
     let allowed = detector.allowed.iter().any(|allowed| allowed.covers(url, inquiry.now));
-    evidence.add_if(Fact::Allowed, allowed);
-    evidence.add_if(Fact::LocalHost, url.has_local_host());
-    evidence.add_if(Fact::Listed, detector.lists.find(url.as_str()).is_some());
-    evidence.add_if(Fact::VendorOpen, vendor.is_some());
-    evidence.add_if(Fact::StaticFile, picture && vendor.is_none() && is_static(url, opacity, stem));
-    evidence
-        .add_if(Fact::NamedFile, picture && vendor.is_none() && is_named_file(url, opacity, stem, speaks));
-    evidence.add_if(Fact::SpacerName, picture && spacer && opacity == Opacity::Plain);
-    evidence.add_if(Fact::KeyedSpacer, spacer && token::query_opacity(url) > Opacity::Plain);
-    evidence.add_if(Fact::KeyedPixel, unseen && !url.query().is_empty() && !evidence.has(Fact::StaticFile));
-    evidence.add_if(Fact::Dynamic, !picture && !evidence.has(Fact::Furniture));
-    evidence.add_if(Fact::OpenWord, speaks);
+    signals.add_if(Signal::Allowed, allowed);
+    signals.add_if(Signal::LocalHost, url.has_local_host());
+    signals.add_if(Signal::Listed, detector.lists.find(url.as_str()).is_some());
+    signals.add_if(Signal::VendorOpen, vendor.is_some());
+    signals.add_if(Signal::StaticFile, picture && vendor.is_none() && is_static(url, opacity, stem));
+    signals
+        .add_if(Signal::NamedFile, picture && vendor.is_none() && is_named_file(url, opacity, stem, speaks));
+    signals.add_if(Signal::SpacerName, picture && spacer && opacity == Opacity::Plain);
+    signals.add_if(Signal::KeyedSpacer, spacer && token::query_opacity(url) > Opacity::Plain);
+    signals.add_if(Signal::KeyedPixel, unseen && !url.query().is_empty() && !signals.has(Signal::StaticFile));
+    signals.add_if(Signal::Dynamic, !picture && !signals.has(Signal::Furniture));
+    signals.add_if(Signal::OpenWord, speaks);
     match opacity {
-        Opacity::Opaque => evidence.add(Fact::OpaqueToken),
-        Opacity::Identifier => evidence.add(Fact::Identifier),
+        Opacity::Opaque => signals.add(Signal::OpaqueToken),
+        Opacity::Identifier => signals.add(Signal::Identifier),
         Opacity::Plain => {}
     }
     // What this copy adds to what is known of its campaign, and what the other copies have shown.
     let seen = (opacity == Opacity::Opaque && inquiry.learnt.is_some()).then(|| Seen::of(url));
     let learnt = seen.as_ref().zip(inquiry.learnt);
-    evidence.add_if(Fact::Learnt, learnt.is_some_and(|(seen, learnt)| learnt.identifies(seen)));
+    signals.add_if(Signal::Learnt, learnt.is_some_and(|(seen, learnt)| learnt.identifies(seen)));
     // Only what would be a tracker without it needs a look at where pictures are kept.
-    let suspected = vendor.is_none() && evidence.score() >= THRESHOLD;
-    evidence.add_if(Fact::PictureService, suspected && catalogue.pictures(url.as_str()).is_some());
+    let suspected = vendor.is_none() && signals.score() >= THRESHOLD;
+    signals.add_if(Signal::PictureService, suspected && catalogue.pictures(url.as_str()).is_some());
     // Hashing addresses is dear: only where it could decide.
     // An attribute that nothing loads from tells nobody apart; only strict mode looks at it at all.
     let loads = place.carrier != Carrier::Rare;
-    let undecided = loads && !plain_file && vendor.is_none() && evidence.score() < THRESHOLD;
-    evidence.add_if(Fact::RecipientInUrl, undecided && traces.get().stand_in(url.as_str()));
+    let undecided = loads && !plain_file && vendor.is_none() && signals.score() < THRESHOLD;
+    signals.add_if(Signal::RecipientInUrl, undecided && traces.get().stand_in(url.as_str()));
     let personal = if undecided { catalogue.image(url.as_str()) } else { None };
-    evidence.add_if(Fact::PersonalPicture, personal.is_some());
+    signals.add_if(Signal::PersonalPicture, personal.is_some());
     Weighed { vendor: vendor.or(personal), seen }
 }
 
 fn weigh_link(detector: &Detector, place: &mut Place<'_>, traces: &LazyTraces<'_>) -> Weighed {
     let url = &place.url;
-    let evidence = &mut place.evidence;
-    if evidence.has(Fact::Choice) {
+    let signals = &mut place.signals;
+    if signals.has(Signal::Choice) {
         return Weighed::default();
     }
     let opacity = token::opacity(url);
@@ -99,11 +99,11 @@ fn weigh_link(detector: &Detector, place: &mut Place<'_>, traces: &LazyTraces<'_
         return Weighed::default();
     }
     let vendor = detector.catalogue.link(url.as_str());
-    evidence.add_if(Fact::VendorLink, vendor.is_some());
-    evidence.add_if(Fact::CarriesAddress, target.is_some());
-    evidence.add_if(Fact::ClickWord, link::speaks_of_a_click(url));
-    evidence.add_if(Fact::OpaqueToken, opacity == Opacity::Opaque);
-    evidence.add_if(Fact::RecipientInUrl, vendor.is_none() && traces.get().stand_in(url.as_str()));
+    signals.add_if(Signal::VendorLink, vendor.is_some());
+    signals.add_if(Signal::CarriesAddress, target.is_some());
+    signals.add_if(Signal::ClickWord, link::speaks_of_a_click(url));
+    signals.add_if(Signal::OpaqueToken, opacity == Opacity::Opaque);
+    signals.add_if(Signal::RecipientInUrl, vendor.is_none() && traces.get().stand_in(url.as_str()));
     Weighed { vendor, seen: None }
 }
 
@@ -141,7 +141,7 @@ pub fn judge(text: &[u8], found: &mut Found<'_>, extent: Extent) {
         let mut news = false;
         for index in &candidates {
             if let (Some(place), Some(goes)) = (places.get(*index), goes.get_mut(*index)) {
-                let is_tracker = place.evidence.verdict() == Verdict::Tracker;
+                let is_tracker = place.signals.verdict() == Verdict::Tracker;
                 news |= is_tracker && !*goes;
                 *goes |= is_tracker;
             }
@@ -158,7 +158,7 @@ pub fn judge(text: &[u8], found: &mut Found<'_>, extent: Extent) {
 fn is_open(place: &Place<'_>, extent: Extent) -> bool {
     place.carrier != Carrier::Anchor
         && (extent == Extent::EveryRequest
-            || place.evidence.score() + Fact::SharedToken.weight() >= THRESHOLD)
+            || place.signals.score() + Signal::SharedToken.weight() >= THRESHOLD)
 }
 
 /// What the places that stay say of one address and one folder.
@@ -223,10 +223,10 @@ fn note_company(
     for (index, tally, folder) in notes {
         let Some(place) = places.get_mut(index) else { continue };
         let seen = place.size == Size::Visible;
-        place.evidence.remove(&COMPANY);
-        place.evidence.add_if(Fact::Repeated, tally.times >= 3);
-        place.evidence.add_if(Fact::ShownElsewhere, tally.shown && !seen);
-        place.evidence.add_if(Fact::FolderShown, folder && !seen);
+        place.signals.remove(&COMPANY);
+        place.signals.add_if(Signal::Repeated, tally.times >= 3);
+        place.signals.add_if(Signal::ShownElsewhere, tally.shown && !seen);
+        place.signals.add_if(Signal::FolderShown, folder && !seen);
     }
 }
 
@@ -245,6 +245,6 @@ fn note_tokens(places: &mut [Place<'_>], candidates: &[usize], goes: &[bool]) {
     for index in candidates.iter().filter(|index| !gone(index)) {
         let Some(place) = places.get_mut(*index) else { continue };
         let shares = token::opaque_pieces(&place.url).any(|piece| tokens.contains(piece));
-        place.evidence.add_if(Fact::SharedToken, shares && place.size != Size::Visible);
+        place.signals.add_if(Signal::SharedToken, shares && place.size != Size::Visible);
     }
 }

@@ -32,7 +32,7 @@ pub use analysis::{Analysis, Detector, Inquiry, Sighting};
 pub use campaign::{Campaigns, Key, Snapshot};
 pub use carrier::{Axis, Carrier};
 pub use catalogue::{Catalogue, CatalogueError, Vendor};
-pub use evidence::{Evidence, Fact, Verdict};
+pub use evidence::{Signal, Signals, Verdict};
 pub use part::{Part, Placed};
 pub use personal::Remedy;
 pub use scan::{Extent, Links};

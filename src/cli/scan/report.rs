@@ -184,7 +184,7 @@ fn reasons(tracker: &Sighting) -> impl Iterator<Item = &'static str> {
     let receipt = (tracker.axis() == Axis::Receipt).then_some("a header field asks for a receipt");
     receipt
         .into_iter()
-        .chain(tracker.evidence.facts().filter(|fact| fact.weight() > 0).map(|fact| fact.text()))
+        .chain(tracker.signals.iter().filter(|signal| signal.weight() > 0).map(|signal| signal.text()))
 }
 
 /// The domain of the From field.

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::{Element, Extent, MAX_DEPTH, Place, Removal, Walk, decoded, is_furniture};
 use crate::tracker::carrier::Carrier;
-use crate::tracker::evidence::{Evidence, Fact};
+use crate::tracker::evidence::{Signal, Signals};
 use crate::tracker::html::Tokenizer;
 use crate::tracker::rare::{self, is_inline};
 use crate::tracker::style::Size;
@@ -33,9 +33,9 @@ impl Walk<'_> {
             return self.inline(Carrier::Link, &href, element.range, &removal);
         }
         let Some(url) = self.url(href) else { return };
-        let mut evidence = Evidence::default();
-        evidence.add_if(Fact::Furniture, is_furniture(&url));
-        evidence.add_if(Fact::Idle, !loads);
+        let mut signals = Signals::default();
+        signals.add_if(Signal::Furniture, is_furniture(&url));
+        signals.add_if(Signal::Idle, !loads);
         self.found.places.push(Place {
             carrier: Carrier::Link,
             url,
@@ -43,7 +43,7 @@ impl Walk<'_> {
             written: None,
             removal,
             size: Size::Zero,
-            evidence,
+            signals,
         });
     }
 
@@ -66,7 +66,7 @@ impl Walk<'_> {
             written: None,
             removal,
             size: Size::Zero,
-            evidence: Evidence::default(),
+            signals: Signals::default(),
         });
     }
 
@@ -95,7 +95,7 @@ impl Walk<'_> {
                 written: None,
                 removal,
                 size: Size::Zero,
-                evidence: Evidence::default(),
+                signals: Signals::default(),
             });
             return;
         }

@@ -11,7 +11,7 @@ use std::ops::Range;
 
 use super::carrier::Carrier;
 use super::css::{self, Strings};
-use super::evidence::{Evidence, Fact};
+use super::evidence::{Signal, Signals};
 use super::html::{self, Attribute, Kind, Tokenizer};
 use super::rare;
 use super::style::{Look, Size};
@@ -63,7 +63,7 @@ pub struct Place<'a> {
     /// How large it is drawn.
     pub size: Size,
     /// What is known without looking at the address.
-    pub evidence: Evidence,
+    pub signals: Signals,
 }
 
 /// A plain picture file: nothing around it could make it a tracker, so nothing was asked but where it stands.
@@ -388,17 +388,17 @@ impl<'a> Walk<'a> {
     /// Size and evidence from an element's attributes and from what it stands in.
     fn look(&self, element: &Element<'_>, open: &mut [Open], place: &mut Place<'_>) {
         let (size, hidden) = *element.drawn.get_or_init(|| self.drawn(element.attributes));
-        let evidence = &mut place.evidence;
+        let signals = &mut place.signals;
         place.size = size;
-        evidence.add_if(Fact::Hidden, hidden);
-        evidence.add_if(Fact::HiddenAncestor, open.iter_mut().rev().any(|own| self.hides(own)));
-        evidence.add_if(Fact::OutsideBody, self.region != Region::Body && self.depth == 0);
+        signals.add_if(Signal::Hidden, hidden);
+        signals.add_if(Signal::HiddenAncestor, open.iter_mut().rev().any(|own| self.hides(own)));
+        signals.add_if(Signal::OutsideBody, self.region != Region::Body && self.depth == 0);
         match size {
-            Size::Unset => evidence.add(Fact::NoSize),
-            Size::Zero => evidence.add(Fact::Zero),
-            Size::Tiny => evidence.add(Fact::Tiny),
-            Size::Line => evidence.add(Fact::Line),
-            Size::Visible => evidence.add(Fact::Visible),
+            Size::Unset => signals.add(Signal::NoSize),
+            Size::Zero => signals.add(Signal::Zero),
+            Size::Tiny => signals.add(Signal::Tiny),
+            Size::Line => signals.add(Signal::Line),
+            Size::Visible => signals.add(Signal::Visible),
         }
     }
 
@@ -452,7 +452,7 @@ impl<'a> Walk<'a> {
 impl Place<'_> {
     /// Whether it is drawn large enough to be seen, and does not hide itself.
     pub fn is_shown(&self) -> bool {
-        self.size == Size::Visible && !self.evidence.has(Fact::Hidden)
+        self.size == Size::Visible && !self.signals.has(Signal::Hidden)
     }
 }
 

@@ -6,7 +6,7 @@ use std::ops::Range;
 use super::{Element, MAX_LOADS, Open, Place, Removal, Walk, decoded, is_furniture, is_void};
 use crate::tracker::carrier::Carrier;
 use crate::tracker::css::{self, Strings};
-use crate::tracker::evidence::{Evidence, Fact};
+use crate::tracker::evidence::{Signal, Signals};
 use crate::tracker::html::Attribute;
 use crate::tracker::rare::{Inner, is_inline};
 use crate::tracker::style::Size;
@@ -45,11 +45,11 @@ impl Walk<'_> {
                 written: None,
                 removal,
                 size: Size::Unset,
-                evidence: Evidence::default(),
+                signals: Signals::default(),
             };
             self.look(element, open, &mut place);
             let is_empty = !is_void(element.name) && self.is_empty_element(element.range.end);
-            place.evidence.add_if(Fact::ShowsNothing, is_empty);
+            place.signals.add_if(Signal::ShowsNothing, is_empty);
             self.found.places.push(place);
         }
     }
@@ -71,8 +71,8 @@ impl Walk<'_> {
                 continue;
             }
             let Some(url) = self.url(load.url.into()) else { continue };
-            let mut evidence = Evidence::default();
-            evidence.add_if(Fact::Furniture, is_furniture(&url));
+            let mut signals = Signals::default();
+            signals.add_if(Signal::Furniture, is_furniture(&url));
             self.found.places.push(Place {
                 carrier: Carrier::StyleSheet,
                 url,
@@ -80,7 +80,7 @@ impl Walk<'_> {
                 written: None,
                 removal,
                 size: Size::Unset,
-                evidence,
+                signals,
             });
         }
     }

@@ -233,9 +233,9 @@ fn tried(
             vendor: own.vendor.map(|vendor| live.detector.catalogue().name(vendor).to_owned()),
             host: own.url.split('/').next().unwrap_or_default().chars().take(253).collect(),
             reasons: own
-                .evidence
-                .facts()
-                .filter(|fact| fact.weight() > 0)
+                .signals
+                .iter()
+                .filter(|signal| signal.weight() > 0)
                 .map(|own| fact(language, own))
                 .collect(),
             becomes,
