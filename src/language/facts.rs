@@ -15,19 +15,40 @@ pub fn fact(language: Language, fact: Signal) -> &'static str {
         Signal::Identifier => ("Kennung in der URL", "identifiant dans l’URL"),
         Signal::KeyedSpacer => ("Platzhalter mit einer Kennung", "espaceur qui porte un identifiant"),
         Signal::KeyedPixel => (
-            "unsichtbar und doch mit Parametern abgerufen",
-            "invisible et pourtant demandé avec des paramètres",
+            "unsichtbar und doch mit einem Schlüssel abgerufen",
+            "invisible et pourtant demandé avec une clé",
+        ),
+        Signal::UnseenReader => {
+            ("unsichtbar und mit der Adresse des Empfängers", "invisible, avec l’adresse du destinataire")
+        }
+        Signal::SharedAddress => {
+            ("dieselbe Adresse wie ein anderer Tracker", "même adresse qu’un autre traceur")
+        }
+        Signal::SharedProgram => (
+            "fragt dasselbe Programm wie ein anderer Tracker",
+            "appelle le même programme qu’un autre traceur",
+        ),
+        Signal::SharedPicture => (
+            "weitere Quelle eines Bildes, das ein Tracker ist",
+            "autre source d’une image qui est un traceur",
         ),
         Signal::SharedToken => {
             ("trägt das Zeichen eines anderen Trackers", "porte le jeton d’un autre traceur")
         }
         Signal::Dynamic => ("keine Bilddatei", "pas un fichier image"),
         Signal::Zero => ("ohne Ausdehnung", "taille nulle"),
-        Signal::Tiny => ("ein oder zwei Pixel groß", "un ou deux pixels"),
+        Signal::Tiny => ("höchstens drei Pixel groß", "trois pixels au plus"),
+        Signal::Dot => ("höchstens fünf Pixel groß", "cinq pixels au plus"),
         Signal::Line => ("eine dünne Linie", "une ligne fine"),
         Signal::Hidden => ("versteckt", "caché"),
         Signal::HiddenAncestor => ("in etwas Verstecktem", "dans un élément caché"),
         Signal::NoSize => ("keine Größe angegeben", "aucune taille indiquée"),
+        Signal::Undescribed => ("nichts sagt, was es zeigt", "rien ne dit ce qu’elle montre"),
+        Signal::Last => ("das Letzte im Textkörper", "dernière du corps"),
+        Signal::Background => ("Hintergrund eines Kastens", "arrière-plan d’un bloc"),
+        Signal::Described => ("ein Text sagt, was es zeigt", "un texte dit ce qu’elle montre"),
+        Signal::Linked => ("in einem Link", "dans un lien"),
+        Signal::Fluid => ("so breit, wie Platz ist", "aussi large que la place le permet"),
         Signal::OutsideBody => ("außerhalb des Textkörpers", "hors du corps"),
         Signal::ShowsNothing => ("zeigt nichts", "ne montre rien"),
         Signal::Listed => ("auf einer Liste des Betreibers", "sur une liste de l’exploitant"),

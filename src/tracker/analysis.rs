@@ -14,7 +14,7 @@ use super::lists::Lists;
 use super::part::Placed;
 use super::personal::{self, Remedy};
 use super::recipient::LazyTraces;
-use super::scan::{Extent, Found, Links, Place, Removal, places};
+use super::scan::{Extent, Found, Links, Place, Removal, places, places_of_sheet};
 use super::style::Size;
 use super::swap::Slot;
 use super::url::Url;
@@ -251,12 +251,13 @@ impl Detector {
         for (index, leaf) in structure.leaves.iter().enumerate() {
             let position = Position { layer: number, leaf: Some(index) };
             match (leaf.content, &bytes) {
-                (Content::Html | Content::Calendar, Cow::Borrowed(raw)) => {
+                (Content::File, _) if reading.inquiry.extent == Extent::Trackers => {}
+                (Content::Html | Content::File | Content::Style | Content::Calendar, Cow::Borrowed(raw)) => {
                     let text = Text::new(raw, leaf);
                     self.text(text.bytes(), position, leaf, reading, analysis);
                     texts.push((index, text));
                 }
-                (Content::Html | Content::Calendar, Cow::Owned(raw)) => {
+                (Content::Html | Content::File | Content::Style | Content::Calendar, Cow::Owned(raw)) => {
                     let text = Text::new(raw, leaf);
                     self.text(text.bytes(), position, leaf, reading, analysis);
                 }
@@ -301,7 +302,10 @@ impl Detector {
         }
         // A list can name a plain picture too.
         let extent = if self.lists.is_empty() { reading.inquiry.extent } else { Extent::EveryRequest };
-        let places = places(text, leaf.base.as_deref(), extent, reading.inquiry.links);
+        let places = match leaf.content {
+            Content::Style => places_of_sheet(text, leaf.base.as_deref(), extent),
+            _ => places(text, leaf.base.as_deref(), extent, reading.inquiry.links),
+        };
         self.judged(text, places, position, leaf, reading, analysis);
     }
 
@@ -425,6 +429,7 @@ impl Detector {
                     removal: Removal::Field(field.range.clone()),
                     size: Size::Unset,
                     signals: Signals::default(),
+                    picture: None,
                 };
                 place.signals.add(Signal::NoSize);
                 let weighed = judge::weigh(self, &mut place, reading.inquiry, &reading.traces);
@@ -444,13 +449,13 @@ impl Detector {
 fn edit_of(text: &[u8], place: &Place<'_>) -> Option<Edit> {
     let edit = match &place.removal {
         Removal::Element { element, attribute } => match place.size {
-            Size::Tiny | Size::Line | Size::Visible if !place.signals.has(Signal::Hidden) => {
+            Size::Tiny | Size::Dot | Size::Line | Size::Visible if !place.signals.has(Signal::Hidden) => {
                 Edit::cut_inside(attribute.clone())
             }
             _ => cut_element(text, element.clone()),
         },
         Removal::ElementInComment { element, attribute } => match place.size {
-            Size::Tiny | Size::Line | Size::Visible if !place.signals.has(Signal::Hidden) => {
+            Size::Tiny | Size::Dot | Size::Line | Size::Visible if !place.signals.has(Signal::Hidden) => {
                 Edit::cut_inside(attribute.clone())
             }
             _ => Edit::replace(element.clone(), *b" "),

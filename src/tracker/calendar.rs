@@ -1,4 +1,4 @@
-//! Invitations (RFC 5545): properties that a calendar loads from, and HTML within them.
+//! Invitations (RFC 5545) and visiting cards (RFC 6350): properties that load something, and HTML within them.
 
 use std::ops::Range;
 
@@ -59,9 +59,12 @@ fn line(text: &[u8]) -> usize {
 }
 
 fn piece(text: &[u8], property: Range<usize>, line_end: &'static [u8]) -> Option<Piece> {
-    const NAMES: [&str; 4] = ["ATTACH", "IMAGE", "X-ALT-DESC", "STYLED-DESCRIPTION"];
+    const NAMES: [&str; 7] =
+        ["ATTACH", "IMAGE", "X-ALT-DESC", "STYLED-DESCRIPTION", "PHOTO", "LOGO", "SOUND"];
     let raw = text.get(property.clone())?;
     let name = raw.split(|byte| matches!(byte, b';' | b':' | b'\r' | b'\n')).next().unwrap_or_default();
+    // A visiting card can put properties into groups: `item1.PHOTO`.
+    let name = memchr::memrchr(b'.', name).and_then(|dot| name.get(dot + 1..)).unwrap_or(name);
     let name = NAMES.iter().find(|own| name.eq_ignore_ascii_case(own.as_bytes()))?;
     let (unfolded, places) = unfolded(raw, property.start);
     let colon = value_start(&unfolded)?;
@@ -152,6 +155,7 @@ impl Piece {
             removal: Removal::Field(self.property.clone()),
             size: Size::Unset,
             signals,
+            picture: None,
         };
         Found { places: vec![place], ..Found::default() }
     }

@@ -53,16 +53,26 @@ signals! {
     Identifier: "identifier in the URL",
     /// It is named as spacers are named, yet carries an identifier: a spacer needs none.
     KeyedSpacer: "a spacer that carries an identifier",
-    /// It is not to be seen, and still asked for with a query.
-    KeyedPixel: "invisible, yet asked for with a query",
+    /// It is not to be seen, and still its address holds something that can differ by reader.
+    KeyedPixel: "invisible, yet asked for with a key",
+    /// It is not to be seen, and carries the reader's address.
+    UnseenReader: "invisible, and carries the recipient's address",
     /// It carries the same opaque token as a tracker of this message.
     SharedToken: "carries the token of another tracker",
+    /// It has the address of a tracker of this message.
+    SharedAddress: "same address as another tracker",
+    /// It asks the same program as a tracker of this message.
+    SharedProgram: "asks the same program as another tracker",
+    /// It is another source of a picture that is a tracker.
+    SharedPicture: "another source of a picture that is a tracker",
     /// The address names a program or nothing, rather than a picture file.
     Dynamic: "no picture file",
     /// It has no width or no height.
     Zero: "zero size",
-    /// It is at most two pixels wide and high.
-    Tiny: "one or two pixels",
+    /// It is at most three pixels wide and high.
+    Tiny: "at most three pixels",
+    /// It is at most five pixels wide and high.
+    Dot: "at most five pixels",
     /// It is at most three pixels wide or high.
     Line: "a thin line",
     /// It is hidden.
@@ -71,6 +81,10 @@ signals! {
     HiddenAncestor: "within something hidden",
     /// No size is given.
     NoSize: "no size given",
+    /// No size is given, and neither text nor link says what it shows.
+    Undescribed: "nothing says what it shows",
+    /// Nothing of the body stands behind it.
+    Last: "last in the body",
     /// It stands before `<body>` or behind `</body>`.
     OutsideBody: "outside of the body",
     /// An empty box or a style sheet loads it, that shows nothing.
@@ -89,6 +103,14 @@ signals! {
     ClickWord: "URL speaks of a click",
     /// It is large enough to be seen.
     Visible: "large enough to be seen",
+    /// The background of a box that is large enough to be seen.
+    Background: "background of a box",
+    /// A text says what it shows.
+    Described: "a text says what it shows",
+    /// It stands within a link.
+    Linked: "within a link",
+    /// It may grow as wide as there is room.
+    Fluid: "fills the width it is given",
     /// The address is that of a picture file, without any identifier.
     StaticFile: "plain picture file",
     /// A picture file with a name in words, in a folder that is a token.
@@ -267,18 +289,17 @@ mod tests {
     #[test]
     fn nothing_around_a_plain_picture_makes_it_a_tracker() {
         // `PlainPicture` rests on this.
-        let mut signals = Signals::default();
-        for fact in [
-            Signal::Zero,
-            Signal::Hidden,
-            Signal::HiddenAncestor,
-            Signal::OutsideBody,
-            Signal::ShowsNothing,
-            Signal::StaticFile,
+        let around = [Signal::Hidden, Signal::HiddenAncestor, Signal::OutsideBody, Signal::StaticFile];
+        for drawn in [
+            &[Signal::Zero, Signal::ShowsNothing][..],
+            &[Signal::Tiny],
+            &[Signal::NoSize, Signal::ShowsNothing],
+            &[Signal::NoSize, Signal::Undescribed, Signal::Last],
         ] {
-            signals.add(fact);
+            let mut signals = Signals::default();
+            around.iter().chain(drawn).for_each(|signal| signals.add(*signal));
+            assert_eq!(signals.verdict(), Verdict::Picture, "{signals}");
         }
-        assert_eq!(signals.verdict(), Verdict::Picture, "{signals}");
     }
 
     #[test]

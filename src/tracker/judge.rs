@@ -36,11 +36,11 @@ pub fn weigh(
     inquiry: &Inquiry<'_>,
     traces: &LazyTraces<'_>,
 ) -> Weighed {
-    let size = place.size;
     if place.carrier == Carrier::Anchor {
         return weigh_link(detector, place, traces);
     }
     let catalogue = &detector.catalogue;
+    let unseen = place.is_unseen();
     let url = &place.url;
     let signals = &mut place.signals;
     let (stem, extension) = url.stem_and_extension();
@@ -49,20 +49,31 @@ pub fn weigh(
     let speaks = !plain_file && token::speaks_of_opening(url);
     let vendor = if plain_file { None } else { catalogue.open(url.as_str()) };
     let spacer = token::is_spacer_name(stem);
-    let unseen = matches!(size, Size::Zero | Size::Tiny) || signals.has(Signal::Hidden);
+    let hidden = unseen || signals.has(Signal::HiddenAncestor);
     // What nobody sees is no picture file because its query says so: anybody can add `format=png`.
-    let picture = token::is_picture(extension) && (!unseen || url.file_name().contains('.'));
+    let picture = token::is_picture(extension) && (!hidden || url.file_name().contains('.'))
+        || !hidden && token::is_picture_by_query(url);
     let allowed = detector.allowed.iter().any(|allowed| allowed.covers(url, inquiry.now));
     signals.add_if(Signal::Allowed, allowed);
     signals.add_if(Signal::LocalHost, url.has_local_host());
     signals.add_if(Signal::Listed, detector.lists.find(url.as_str()).is_some());
     signals.add_if(Signal::VendorOpen, vendor.is_some());
-    signals.add_if(Signal::StaticFile, picture && vendor.is_none() && is_static(url, opacity, stem));
-    signals
-        .add_if(Signal::NamedFile, picture && vendor.is_none() && is_named_file(url, opacity, stem, speaks));
+    // A name says nothing of what nobody sees, nor of what speaks of an opening and has a key for it.
+    let is_file = picture && vendor.is_none();
+    let keyed = opacity > Opacity::Plain;
+    let named = is_file && !(unseen && (keyed || speaks)) && !(speaks && keyed);
+    signals.add_if(Signal::StaticFile, named && is_static(url, opacity, stem));
+    if token::is_page(extension) {
+        // A link around a page shows nothing.
+        signals.remove(&[Signal::Linked]);
+    }
+    let described = !signals.has(Signal::Undescribed);
+    signals.add_if(Signal::NamedFile, named && described && is_named_file(url, opacity, stem));
     signals.add_if(Signal::SpacerName, picture && spacer && opacity == Opacity::Plain);
     signals.add_if(Signal::KeyedSpacer, spacer && token::query_opacity(url) > Opacity::Plain);
-    signals.add_if(Signal::KeyedPixel, unseen && !url.query().is_empty() && !signals.has(Signal::StaticFile));
+    let asked_for = !url.query().is_empty() || keyed;
+    let small = unseen || place.size == Size::Dot && !signals.has(Signal::NamedFile);
+    signals.add_if(Signal::KeyedPixel, small && asked_for && !signals.has(Signal::StaticFile));
     signals.add_if(Signal::Dynamic, !picture && !signals.has(Signal::Furniture));
     signals.add_if(Signal::OpenWord, speaks);
     match opacity {
@@ -74,14 +85,19 @@ pub fn weigh(
     let seen = (opacity == Opacity::Opaque && inquiry.learnt.is_some()).then(|| Seen::of(url));
     let learnt = seen.as_ref().zip(inquiry.learnt);
     signals.add_if(Signal::Learnt, learnt.is_some_and(|(seen, learnt)| learnt.identifies(seen)));
-    // Only what would be a tracker without it needs a look at where pictures are kept.
-    let suspected = vendor.is_none() && signals.score() >= THRESHOLD;
-    signals.add_if(Signal::PictureService, suspected && catalogue.pictures(url.as_str()).is_some());
-    // Hashing addresses is dear: only where it could decide.
     // An attribute that nothing loads from tells nobody apart; only strict mode looks at it at all.
-    let loads = place.carrier != Carrier::Rare;
-    let undecided = loads && !plain_file && vendor.is_none() && signals.score() < THRESHOLD;
-    signals.add_if(Signal::RecipientInUrl, undecided && traces.get().stand_in(url.as_str()));
+    let loads = place.carrier != Carrier::Rare && !plain_file;
+    let names_reader = loads && traces.get().stand_in(url.as_str());
+    let shows_something = signals.has(Signal::Visible)
+        || signals.has(Signal::Background)
+        || signals.has(Signal::Described)
+        || signals.has(Signal::Linked);
+    signals.add_if(Signal::RecipientInUrl, names_reader);
+    signals.add_if(Signal::UnseenReader, names_reader && !shows_something);
+    // Only what would be a tracker without it needs a look at where pictures are kept.
+    let suspected = vendor.is_none() && !hidden && signals.score() >= THRESHOLD;
+    signals.add_if(Signal::PictureService, suspected && catalogue.pictures(url.as_str()).is_some());
+    let undecided = loads && vendor.is_none() && signals.score() < THRESHOLD;
     let personal = if undecided { catalogue.image(url.as_str()) } else { None };
     signals.add_if(Signal::PersonalPicture, personal.is_some());
     Weighed { vendor: vendor.or(personal), seen }
@@ -118,8 +134,8 @@ fn is_static(url: &Url<'_>, opacity: Opacity, stem: &str) -> bool {
 }
 
 /// A picture file with a name in words in a folder that is a token: the customer's folder of a picture service.
-fn is_named_file(url: &Url<'_>, opacity: Opacity, stem: &str, speaks: bool) -> bool {
-    opacity == Opacity::Opaque && url.query().is_empty() && token::is_named(stem) && !speaks
+fn is_named_file(url: &Url<'_>, opacity: Opacity, stem: &str) -> bool {
+    opacity == Opacity::Opaque && url.query().is_empty() && token::is_named(stem)
 }
 
 /// Takes in what the places say of each other. A place that turns out to be a tracker has no say about the rest, so this goes
@@ -136,21 +152,64 @@ pub fn judge(text: &[u8], found: &mut Found<'_>, extent: Extent) {
         return;
     }
     let mut goes = vec![false; places.len()];
+    if find_trackers(text, places, plain, &candidates, &mut goes) {
+        note_kin(places, &goes);
+    }
+}
+
+/// Goes on until no more trackers are found; says whether there are any.
+fn find_trackers(
+    text: &[u8],
+    places: &mut [Place<'_>],
+    plain: &[PlainPicture<'_>],
+    candidates: &[usize],
+    goes: &mut [bool],
+) -> bool {
+    let mut any = false;
     for _ in 0..MAX_ROUNDS {
-        note_company(text, places, plain, &candidates, &goes);
+        note_company(text, places, plain, candidates, goes);
         let mut news = false;
-        for index in &candidates {
+        for index in candidates {
             if let (Some(place), Some(goes)) = (places.get(*index), goes.get_mut(*index)) {
                 let is_tracker = place.signals.verdict() == Verdict::Tracker;
                 news |= is_tracker && !*goes;
                 *goes |= is_tracker;
             }
         }
+        any |= news;
         let all_go = candidates.iter().all(|index| goes.get(*index).copied().unwrap_or_default());
         if !news || all_go {
-            return;
+            return any;
         }
-        note_tokens(places, &candidates, &goes);
+        note_tokens(places, candidates, goes);
+    }
+    any
+}
+
+/// Notes what shares its address, its program or its picture with a tracker: one that goes while the other stays reports all the same.
+fn note_kin(places: &mut [Place<'_>], goes: &[bool]) {
+    let gone = places.iter().zip(goes).filter(|(_, goes)| **goes).map(|(place, _)| place);
+    let mut addresses: HashSet<String> = HashSet::new();
+    let mut programs: HashSet<String> = HashSet::new();
+    let mut pictures: HashSet<usize> = HashSet::new();
+    for place in gone {
+        addresses.insert(place.url.as_str().to_owned());
+        programs.extend(place.url.program().map(str::to_owned));
+        pictures.extend(place.picture);
+    }
+    for place in places.iter_mut().zip(goes).filter(|(_, goes)| !**goes).map(|(place, _)| place) {
+        let is_loaded = place.carrier != Carrier::Anchor && place.carrier != Carrier::Rare;
+        // What names the reader and is seen has gentler remedies.
+        if !is_loaded || place.signals.verdict() != Verdict::Picture {
+            continue;
+        }
+        let is_seen = place.is_shown();
+        let is_keyed = !place.signals.has(Signal::StaticFile);
+        let shares_program = !is_seen && place.url.program().is_some_and(|own| programs.contains(own));
+        let shares_picture = place.picture.is_some_and(|own| pictures.contains(&own));
+        place.signals.add_if(Signal::SharedAddress, addresses.contains(place.url.as_str()));
+        place.signals.add_if(Signal::SharedProgram, shares_program);
+        place.signals.add_if(Signal::SharedPicture, shares_picture && is_keyed);
     }
 }
 
@@ -224,7 +283,9 @@ fn note_company(
         let Some(place) = places.get_mut(index) else { continue };
         let seen = place.size == Size::Visible;
         place.signals.remove(&COMPANY);
-        place.signals.add_if(Signal::Repeated, tally.times >= 3);
+        // A spacer is a file; what a program answers is asked for again without being one.
+        let is_file = !place.signals.has(Signal::Dynamic) && !place.signals.has(Signal::OpenWord);
+        place.signals.add_if(Signal::Repeated, tally.times >= 3 && is_file);
         place.signals.add_if(Signal::ShownElsewhere, tally.shown && !seen);
         place.signals.add_if(Signal::FolderShown, folder && !seen);
     }

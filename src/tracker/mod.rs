@@ -22,6 +22,7 @@ pub mod personal;
 pub mod rare;
 pub mod recipient;
 pub mod scan;
+pub mod sheet;
 pub mod style;
 pub mod swap;
 pub mod token;

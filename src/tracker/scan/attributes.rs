@@ -44,6 +44,14 @@ impl<'a> Walk<'a> {
         if is_inline(&value) {
             return self.inline(carrier, &value, element.range, &removal);
         }
+        if self.extent == Extent::EveryRequest && rare::is_script(&value) {
+            let mut idle = Signals::default();
+            idle.add(Signal::Idle);
+            for address in rare::remote_addresses(&value) {
+                self.rare(Carrier::Rare, &address, element, attribute, idle, open);
+            }
+            return;
+        }
         let Some((url, is_plain)) = self.picture(value) else { return };
         if is_plain && self.extent == Extent::Trackers {
             return self.found.plain.push(PlainPicture { url, range: element.range.clone() });
@@ -56,6 +64,7 @@ impl<'a> Walk<'a> {
             removal,
             size: Size::Unset,
             signals: Signals::default(),
+            picture: None,
         };
         self.look(element, open, &mut place);
         let empty_box = carrier == Carrier::Background && self.is_empty_element(element.range.end);
@@ -97,6 +106,7 @@ impl<'a> Walk<'a> {
                 },
                 size: Size::Unset,
                 signals: Signals::default(),
+                picture: None,
             };
             self.look(element, open, &mut place);
             self.found.places.push(place);
@@ -134,7 +144,9 @@ impl<'a> Walk<'a> {
                     self.rare(Carrier::Rare, address, element, attribute, idle, open);
                 }
             } else {
-                for address in rare::remote_addresses(&value) {
+                // The content of `meta` is text for readers, but where it is an address alone.
+                let is_text = element.name.eq_ignore_ascii_case(b"meta") && !rare::is_address(&value);
+                for address in rare::remote_addresses(&value).into_iter().filter(|_| !is_text) {
                     self.rare(Carrier::Rare, &address, element, attribute, idle, open);
                 }
             }
@@ -164,6 +176,7 @@ impl<'a> Walk<'a> {
             removal,
             size: Size::Unset,
             signals,
+            picture: None,
         };
         self.look(element, open, &mut place);
         self.found.places.push(place);
@@ -224,6 +237,7 @@ impl<'a> Walk<'a> {
                 removal: removal.clone(),
                 size: place.size,
                 signals: place.signals,
+                picture: None,
             });
         }
     }
@@ -259,6 +273,7 @@ impl<'a> Walk<'a> {
             removal: Removal::Nothing,
             size: Size::Visible,
             signals,
+            picture: None,
         });
     }
 

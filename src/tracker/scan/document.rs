@@ -14,7 +14,8 @@ impl Walk<'_> {
     pub(super) fn note_base(&mut self, element: &Element<'_>) {
         // The first one counts, for what stands before it too.
         if !self.has_base
-            && let Some(url) = self.value(element, "href").and_then(|(_, href)| Url::read(href, None))
+            && let Some(url) =
+                self.value(element, "href").and_then(|(_, href)| Url::read(href, self.base.as_ref()))
         {
             self.base = Some(url.into_owned());
             self.has_base = true;
@@ -44,6 +45,7 @@ impl Walk<'_> {
             removal,
             size: Size::Zero,
             signals,
+            picture: None,
         });
     }
 
@@ -58,7 +60,15 @@ impl Walk<'_> {
         if is_inline(target) {
             return self.inline(Carrier::Refresh, target, element.range, &removal);
         }
-        let Some(url) = self.url(target.to_owned().into()) else { return };
+        // Where a browser finds no address, another program may.
+        let others = || {
+            let strict = self.extent == Extent::EveryRequest;
+            rare::remote_addresses(&content)
+                .into_iter()
+                .filter(|_| strict)
+                .find_map(|own| self.url(own.into()))
+        };
+        let Some(url) = self.url(target.to_owned().into()).or_else(others) else { return };
         self.found.places.push(Place {
             carrier: Carrier::Refresh,
             url,
@@ -67,6 +77,7 @@ impl Walk<'_> {
             removal,
             size: Size::Zero,
             signals: Signals::default(),
+            picture: None,
         });
     }
 
@@ -96,6 +107,7 @@ impl Walk<'_> {
                 removal,
                 size: Size::Zero,
                 signals: Signals::default(),
+                picture: None,
             });
             return;
         }

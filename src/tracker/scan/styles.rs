@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use super::{Element, MAX_LOADS, Open, Place, Removal, Walk, decoded, is_furniture, is_void};
+use super::{Element, Extent, MAX_LOADS, Open, Place, Removal, Walk, decoded, is_furniture, is_void};
 use crate::tracker::carrier::Carrier;
 use crate::tracker::css::{self, Strings};
 use crate::tracker::evidence::{Signal, Signals};
@@ -46,6 +46,7 @@ impl Walk<'_> {
                 removal,
                 size: Size::Unset,
                 signals: Signals::default(),
+                picture: None,
             };
             self.look(element, open, &mut place);
             let is_empty = !is_void(element.name) && self.is_empty_element(element.range.end);
@@ -56,7 +57,8 @@ impl Walk<'_> {
 
     pub(super) fn style_sheet(&mut self, content: Range<usize>) {
         let text = self.slice(&content);
-        if self.strings == Strings::OfFunctions && !css::may_load(text) {
+        let is_quick = self.strings == Strings::OfFunctions && self.extent == Extent::Trackers;
+        if is_quick && !css::may_load(text) {
             return;
         }
         self.uses_variables |= css::uses_variables(text);
@@ -81,6 +83,7 @@ impl Walk<'_> {
                 removal,
                 size: Size::Unset,
                 signals,
+                picture: None,
             });
         }
     }
