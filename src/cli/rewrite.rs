@@ -169,7 +169,7 @@ pub fn as_json(detector: &Detector, sighting: &Sighting) -> serde_json::Value {
         "vendor": sighting.vendor.map(|vendor| detector.catalogue().name(vendor)),
         "url": shown(&sighting.url),
         "protected": sighting.protection.is_some(),
-        "verdict": sighting.verdict.name(),
+        "verdict": sighting.verdict_name(),
         "facts": sighting.signals.iter().map(|signal| signal.name()).collect::<Vec<_>>(),
         "evidence": sighting.signals.iter().map(|signal| signal.text()).collect::<Vec<_>>(),
         "score": sighting.signals.score(),

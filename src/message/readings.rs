@@ -3,8 +3,6 @@
 
 use std::borrow::Cow;
 
-use mail_parser::Message;
-
 use super::header::fields;
 use super::structure::Leaf;
 
@@ -20,20 +18,12 @@ pub(super) struct Reading<'a> {
 /// The line end that is put in.
 const EMPTY_LINE: &[u8] = b"\r\n";
 
-/// The ways to read a message beside the one that was taken.
-pub(super) fn of<'a>(message: &Message<'_>, raw: &'a [u8]) -> Vec<Reading<'a>> {
+/// The ways to read a message beside the one that was taken; `twice` are the starts of the headers that name several types.
+pub(super) fn of<'a>(twice: &[usize], raw: &'a [u8]) -> Vec<Reading<'a>> {
     let mut readings = Vec::new();
-    let twice: Vec<usize> = message
-        .parts()
-        .filter(|part| {
-            let named = |name: &str| name.eq_ignore_ascii_case("Content-Type");
-            part.headers().iter().filter(|field| named(field.name().as_str())).nth(1).is_some()
-        })
-        .map(|part| part.offset_header() as usize)
-        .collect();
     if !twice.is_empty() {
-        readings.push(masked(raw, &twice, |types| types.split_first().map(|(_, rest)| rest)));
-        readings.push(masked(raw, &twice, |types| types.split_last().map(|(_, rest)| rest)));
+        readings.push(masked(raw, twice, |types| types.split_first().map(|(_, rest)| rest)));
+        readings.push(masked(raw, twice, |types| types.split_last().map(|(_, rest)| rest)));
     }
     if let Some(at) = end_of_header(raw) {
         let (header, body) = raw.split_at(at);

@@ -127,7 +127,7 @@ impl Structure {
             return Structure::default();
         };
         let mut structure = Structure::of(&message, raw);
-        for reading in readings::of(&message, raw) {
+        for reading in readings::of(&typed_twice(&message), raw) {
             if let Some(other) = PARSER.parse(&reading.raw) {
                 let other = Structure::of(&other, &reading.raw);
                 structure.add(other.leaves.into_iter().map(|leaf| reading.placed(leaf)));
@@ -204,6 +204,15 @@ impl Structure {
     pub fn protection(&self) -> Option<Protection> {
         self.leaves.iter().find_map(|leaf| leaf.protection)
     }
+}
+
+/// Where the headers of parts start that name more than one type.
+fn typed_twice(message: &Message<'_>) -> Vec<usize> {
+    let types = |part: &MessagePart<'_>| {
+        let all = part.headers().iter();
+        all.filter(|field| field.name().as_str().eq_ignore_ascii_case("Content-Type")).count()
+    };
+    message.parts().filter(|part| types(part) > 1).map(|part| part.offset_header() as usize).collect()
 }
 
 /// Whether a multipart's `boundary` is a quoted string that is never closed. By the grammar (RFC 2045 section 5.1) the field then

@@ -117,6 +117,15 @@ impl Sighting {
         self.carrier.axis()
     }
 
+    /// What it is, in the word used in reports: links are no pictures.
+    pub fn verdict_name(&self) -> &'static str {
+        match (self.axis(), self.verdict) {
+            (Axis::Link, Verdict::Tracker) => "tracked link",
+            (Axis::Link, _) => "link",
+            (_, verdict) => verdict.name(),
+        }
+    }
+
     /// Whether it is a tracker of opens that can be taken out.
     pub fn is_removable_tracker(&self) -> bool {
         self.verdict == Verdict::Tracker && self.axis() == Axis::Open && self.protection.is_none()
@@ -302,10 +311,14 @@ impl Detector {
         }
         // A list can name a plain picture too.
         let extent = if self.lists.is_empty() { reading.inquiry.extent } else { Extent::EveryRequest };
-        let places = match leaf.content {
+        let mut places = match leaf.content {
             Content::Style => places_of_sheet(text, leaf.base.as_deref(), extent),
             _ => places(text, leaf.base.as_deref(), extent, reading.inquiry.links),
         };
+        if leaf.content == Content::File {
+            // Who opens the message does not open the file.
+            places.places.iter_mut().for_each(|place| place.signals.add(Signal::Idle));
+        }
         self.judged(text, places, position, leaf, reading, analysis);
     }
 

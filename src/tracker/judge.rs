@@ -111,10 +111,10 @@ fn weigh_link(detector: &Detector, place: &mut Place<'_>, traces: &LazyTraces<'_
     }
     let opacity = token::opacity(url);
     let target = link::target(url);
-    if opacity < Opacity::Opaque && target.is_none() {
+    let vendor = detector.catalogue.link(url.as_str());
+    if vendor.is_none() && opacity < Opacity::Opaque && target.is_none() {
         return Weighed::default();
     }
-    let vendor = detector.catalogue.link(url.as_str());
     signals.add_if(Signal::VendorLink, vendor.is_some());
     signals.add_if(Signal::CarriesAddress, target.is_some());
     signals.add_if(Signal::ClickWord, link::speaks_of_a_click(url));

@@ -55,7 +55,11 @@ impl Traces {
         if self.addresses.is_empty() {
             return false;
         }
-        let plain = super::url::percent_decoded(url);
+        // What was encoded twice is decoded twice.
+        let mut plain = super::url::percent_decoded(url);
+        if plain.contains('%') {
+            plain = super::url::percent_decoded(&plain).into_owned().into();
+        }
         let folded = plain.to_lowercase();
         self.addresses.iter().any(|address| stands_alone(&folded, address))
             || self.folded.iter().any(|trace| folded.contains(trace.as_str()))
@@ -134,6 +138,7 @@ mod tests {
         for url in [
             "a.example/o?e=Ann@Home.Example",
             "a.example/o?e=ann%40home.example",
+            "a.example/o?e=ann%2540home.example",
             "a.example/o?e=416e6e40486f6d652e4578616d706c65",
             "a.example/o/QW5uQEhvbWUuRXhhbXBsZQ",
             "a.example/o/eyJlIjoiYW5uQGhvbWUuZXhhbXBsZSJ9",

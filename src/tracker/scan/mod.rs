@@ -554,12 +554,17 @@ impl<'a> Walk<'a> {
             Size::Unset => {
                 signals.add(Signal::NoSize);
                 if !is_box {
-                    let linked = open.iter().any(|around| is_anchor(around.name(self.text)));
-                    signals.add_if(Signal::Described, drawn.described);
+                    let mut around = open.iter().map(|around| around.name(self.text));
+                    let linked = around.clone().any(is_anchor);
+                    // A figure has a caption.
+                    let described =
+                        drawn.described || around.any(|name| name.eq_ignore_ascii_case(b"figure"));
+                    signals.add_if(Signal::Described, described);
                     signals.add_if(Signal::Linked, linked);
                     signals.add_if(Signal::Fluid, drawn.fluid);
-                    signals.add_if(Signal::Undescribed, !drawn.described && !linked);
-                    signals.add_if(Signal::Last, self.is_last(element.range.end));
+                    let undescribed = !described && !linked && !drawn.fluid;
+                    signals.add_if(Signal::Undescribed, undescribed);
+                    signals.add_if(Signal::Last, undescribed && self.is_last(element.range.end));
                 }
             }
             Size::Zero => signals.add(Signal::Zero),
@@ -597,13 +602,24 @@ impl<'a> Walk<'a> {
                 _ => {}
             }
         }
-        let said = self.said_of(name, class, id);
-        if let Some(said) = &said {
-            look.take(&said.look);
+        let mut by_itself = look;
+        if let Some(style) = &style {
+            by_itself.style(style);
         }
-        if let Some(style) = style {
-            look.style(&style);
-        }
+        // Nothing by which a rule could mean it, and too small already: the sheets need not be read.
+        let is_named = !class.is_empty() || !id.is_empty();
+        let is_small = matches!(by_itself.size(), Size::Zero | Size::Tiny);
+        let said = if is_named || !is_small { self.said_of(name, class, id) } else { None };
+        let mut look = match &said {
+            None => by_itself,
+            Some(said) => {
+                look.take(&said.look);
+                if let Some(style) = &style {
+                    look.style(style);
+                }
+                look
+            }
+        };
         if let Some(said) = &said {
             look.show(said.shows);
         }
