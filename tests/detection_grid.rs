@@ -1,5 +1,5 @@
-//! Places made by a generator: what nobody sees and what has a key for one reader goes, whatever its file is called; what is there to be
-//! seen stays.
+//! Places made by a generator: what nobody sees and what has a key for one reader goes, whatever its file is
+//! called; what is there to be seen stays.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use pixelward::tracker::{Detector, Inquiry, Signal, Verdict};
@@ -160,7 +160,8 @@ fn what_services_keep_to_be_seen_stays() {
 
 #[test]
 fn the_readers_address_never_stays_in_what_is_loaded() {
-    // "eve@home.example": as it is, encoded once and twice, in base64 and in hexadecimal, and as MD5, SHA-1 and SHA-256.
+    // "eve@home.example": as it is, encoded once and twice, in base64 and in hexadecimal, and as MD5, SHA-1
+    // and SHA-256.
     const TRACES: [&str; 8] = [
         "eve@home.example",
         "eve%40home.example",

@@ -146,7 +146,8 @@ fn no_test_message_makes_a_request() {
     );
 }
 
-/// The texts of a message that a browser reads, as files beside each other; what is asked for goes through a proxy, in clear.
+/// The texts of a message that a browser reads, as files beside each other; what is asked for goes through a
+/// proxy, in clear.
 fn written(raw: &[u8], name: &str, scratch: &Scratch) -> Vec<String> {
     let structure = Structure::read(raw);
     let read = structure.leaves.iter().filter(|leaf| matches!(leaf.content, Content::Html | Content::Style));

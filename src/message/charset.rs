@@ -1,8 +1,9 @@
 //! Character sets in which markup is not plain ASCII bytes.
 //!
-//! Most charsets of mail are supersets of ASCII as far as `<`, `>`, `"` and `=` go, and are scanned as they are. UTF-16, UTF-32,
-//! UTF-7, the ISO-2022 family and EBCDIC are not: they are turned into text in which every ASCII character stands for itself and every other one
-//! is U+FFFD, with a way back to the bytes. Nothing that is looked for lies outside of ASCII.
+//! Most charsets of mail are supersets of ASCII as far as `<`, `>`, `"` and `=` go, and are scanned as they
+//! are. UTF-16, UTF-32, UTF-7, the ISO-2022 family and EBCDIC are not: they are turned into text in which
+//! every ASCII character stands for itself and every other one is U+FFFD, with a way back to the bytes.
+//! Nothing that is looked for lies outside of ASCII.
 
 use super::transfer::Edit;
 
@@ -21,7 +22,8 @@ pub enum Charset {
     Utf32Be,
     /// UTF-7 (RFC 2152).
     Utf7,
-    /// ISO-2022-JP and its relatives: escape sequences and shifts switch to two-byte characters (RFC 1468, RFC 1557).
+    /// ISO-2022-JP and its relatives: escape sequences and shifts switch to two-byte characters (RFC 1468,
+    /// RFC 1557).
     Iso2022,
     /// EBCDIC as in IBM's code page 37.
     Ebcdic037,
@@ -231,7 +233,8 @@ impl Recoded {
             .collect()
     }
 
-    /// One edit with the effect of all: from the first to the last, what stays is written anew, since characters share bytes.
+    /// One edit with the effect of all: from the first to the last, what stays is written anew, since
+    /// characters share bytes.
     fn to_utf7(&self, edits: &[Edit]) -> Option<Edit> {
         let (first, last) = (edits.first()?, edits.last()?);
         let start = self.start_of(first.range.start);
@@ -292,8 +295,8 @@ enum Width {
     Two,
 }
 
-/// Length of an escape sequence, and the width of the characters behind it (ISO 2022: `ESC $ …` is multi-byte); `None` where it only names
-/// the characters that a shift leads to.
+/// Length of an escape sequence, and the width of the characters behind it (ISO 2022: `ESC $ …` is
+/// multi-byte); `None` where it only names the characters that a shift leads to.
 fn escape(bytes: &[u8]) -> (usize, Option<Width>) {
     match bytes {
         [0x1b, b'$', b')' | b'*' | b'+', _, ..] => (4, None),

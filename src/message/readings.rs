@@ -1,5 +1,6 @@
-//! Other ways to read the same bytes: with another one of several types that a header names, and with a body that begins where the header
-//! stops being one. Mail clients differ in both; what any of them shows is looked at.
+//! Other ways to read the same bytes: with another one of several types that a header names, and with a body
+//! that begins where the header stops being one. Mail clients differ in both; what any of them shows is
+//! looked at.
 
 use std::borrow::Cow;
 
@@ -18,7 +19,8 @@ pub(super) struct Reading<'a> {
 /// The line end that is put in.
 const EMPTY_LINE: &[u8] = b"\r\n";
 
-/// The ways to read a message beside the one that was taken; `twice` are the starts of the headers that name several types.
+/// The ways to read a message beside the one that was taken; `twice` are the starts of the headers that name
+/// several types.
 pub(super) fn of<'a>(twice: &[usize], raw: &'a [u8]) -> Vec<Reading<'a>> {
     let mut readings = Vec::new();
     if !twice.is_empty() {
@@ -48,7 +50,8 @@ fn masked<'a>(raw: &'a [u8], parts: &[usize], hidden: impl Fn(&[usize]) -> Optio
     Reading { raw: Cow::Owned(bytes), split: None }
 }
 
-/// Where a line stands in the header that is none of it, markup by its look: there, some programs begin the body.
+/// Where a line stands in the header that is none of it, markup by its look: there, some programs begin the
+/// body.
 fn end_of_header(raw: &[u8]) -> Option<usize> {
     let mut at = 0;
     loop {

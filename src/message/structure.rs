@@ -322,7 +322,8 @@ fn base_of(part: &MessagePart<'_>) -> Option<String> {
     if let Some(whole) = named.iter().find(is_whole) {
         return Some(whole.clone());
     }
-    // One that is relative hangs on that of the multipart around it, which also counts where the part names none (RFC 2557 section 5).
+    // One that is relative hangs on that of the multipart around it, which also counts where the part names
+    // none (RFC 2557 section 5).
     let around = part.parent().and_then(|parent| base_of(&parent))?;
     let relative = named.first().and_then(|own| url::Url::parse(&around).ok()?.join(own).ok());
     Some(relative.map_or(around, String::from))
@@ -380,7 +381,8 @@ fn names_markup(part: &MessagePart<'_>) -> bool {
     })
 }
 
-/// Whether XML is a document that a browser shows, not data: it names a style sheet, or elements of HTML or SVG.
+/// Whether XML is a document that a browser shows, not data: it names a style sheet, or elements of HTML or
+/// SVG.
 fn is_document(body: &[u8], transfer: Transfer) -> bool {
     const SIGNS: [&[u8]; 4] =
         [b"xml-stylesheet", b"http://www.w3.org/1999/xhtml", b"http://www.w3.org/2000/svg", b"<html"];

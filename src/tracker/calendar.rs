@@ -1,4 +1,5 @@
-//! Invitations (RFC 5545) and visiting cards (RFC 6350): properties that load something, and HTML within them.
+//! Invitations (RFC 5545) and visiting cards (RFC 6350): properties that load something, and HTML within
+//! them.
 
 use std::ops::Range;
 

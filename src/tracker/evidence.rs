@@ -1,7 +1,7 @@
 //! Why a load is taken for a report of the opening, or is not.
 //!
-//! Each signal has a weight; the sum decides. Nothing else does: what is reported is all that was weighed. The weights
-//! are data (`weights.csv`), fitted on labelled mail by `tools/fit_weights.py`.
+//! Each signal has a weight; the sum decides. Nothing else does: what is reported is all that was weighed.
+//! The weights are data (`weights.csv`), fitted on labelled mail by `tools/fit_weights.py`.
 
 use std::fmt;
 use std::sync::LazyLock;

@@ -186,7 +186,8 @@ fn find_trackers(
     any
 }
 
-/// Notes what shares its address, its program or its picture with a tracker: one that goes while the other stays reports all the same.
+/// Notes what shares its address, its program or its picture with a tracker: one that goes while the other
+/// stays reports all the same.
 fn note_kin(places: &mut [Place<'_>], goes: &[bool]) {
     let gone = places.iter().zip(goes).filter(|(_, goes)| **goes).map(|(place, _)| place);
     let mut addresses: HashSet<String> = HashSet::new();

@@ -1,7 +1,5 @@
 //! A recipient's address in a URL: as it is, percent-encoded, in base64 or hexadecimal, or as a hash.
 
-use std::fmt::Write as _;
-
 use aws_lc_rs::digest;
 use md5::{Digest, Md5};
 
@@ -103,10 +101,8 @@ fn stands_alone(text: &str, address: &str) -> bool {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    let digit = |value: u8| char::from_digit(u32::from(value), 16).unwrap_or('0');
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
 /// The characters that base64 of any text holds, in which `bytes` stand `shift` bytes behind a multiple of three.

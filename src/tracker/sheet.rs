@@ -1,7 +1,9 @@
-//! What style sheets say about the size and the visibility of elements, by simple selectors: a tag, classes, an id, lists of them.
+//! What style sheets say about the size and the visibility of elements, by simple selectors: a tag, classes,
+//! an id, lists of them.
 //!
-//! Read only where something that could be a tracker is drawn. Promised: linear time, and no say of a rule that holds in some media
-//! only but this one: what is hidden at first is shown there. Absent: inheritance, specificity, and what an element must stand in.
+//! Read only where something that could be a tracker is drawn. Promised: linear time, and no say of a rule
+//! that holds in some media only but this one: what is hidden at first is shown there. Absent: inheritance,
+//! specificity, and what an element must stand in.
 
 use std::collections::HashMap;
 
@@ -27,7 +29,8 @@ pub struct Sheets {
 struct Rule {
     /// Everything that the element must have, in lower case: `tag`, `.class`, `#id`.
     names: Vec<Vec<u8>>,
-    /// What always holds; nothing where the element must stand in another one, or where the rule holds in some media only.
+    /// What always holds; nothing where the element must stand in another one, or where the rule holds in
+    /// some media only.
     look: Option<Look>,
     /// Whether it shows, always or somewhere, what is hidden otherwise.
     shows: Shows,
@@ -166,8 +169,8 @@ impl Sheets {
     }
 }
 
-/// What the last compound of a selector asks of an element, and whether it asks nothing of others. `None` where it asks for a state or
-/// makes something else of it.
+/// What the last compound of a selector asks of an element, and whether it asks nothing of others. `None`
+/// where it asks for a state or makes something else of it.
 fn names(selector: &[u8]) -> Option<(Vec<Vec<u8>>, bool)> {
     let selector = selector.trim_ascii();
     let start = selector

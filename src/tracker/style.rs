@@ -75,7 +75,8 @@ impl Length {
         }
     }
 
-    /// A length of a style sheet, where it makes something small: larger ones are the business of inline styles and attributes.
+    /// A length of a style sheet, where it makes something small: larger ones are the business of inline
+    /// styles and attributes.
     fn if_small(self) -> Length {
         if self.at_most(FEW) { self } else { Length::Unset }
     }
@@ -106,7 +107,8 @@ const DOT: f32 = 5.0;
 /// Pixels beyond which an element stands off the screen.
 const FAR: f32 = 999.0;
 
-/// A length that CSS calculates: `calc(0px + 1px)`, `min(1px, 100%)`, `max()`, `clamp()`. A product or a nested function is not followed.
+/// A length that CSS calculates: `calc(0px + 1px)`, `min(1px, 100%)`, `max()`, `clamp()`. A product or a
+/// nested function is not followed.
 fn function(value: &str) -> Option<Length> {
     let (name, inner) = value.strip_suffix(')')?.split_once('(')?;
     let name = name.trim();
@@ -167,7 +169,8 @@ pub struct Look {
     max_height: Length,
     /// Whether what is larger than it is cut off.
     clips: bool,
-    /// `display: none`, `visibility: hidden`, `opacity: 0`, clipped or scaled to nothing, or moved off the screen.
+    /// `display: none`, `visibility: hidden`, `opacity: 0`, clipped or scaled to nothing, or moved off the
+    /// screen.
     pub hidden: bool,
 }
 
@@ -181,7 +184,8 @@ pub struct Shows {
 }
 
 impl Shows {
-    /// What the declarations of a rule show. Of a rule that holds everywhere only what wins over inline styles counts.
+    /// What the declarations of a rule show. Of a rule that holds everywhere only what wins over inline
+    /// styles counts.
     pub fn of(declarations_of_rule: &str, is_limited: bool) -> Shows {
         let mut shows = Shows::default();
         if !is_limited && !declarations_of_rule.contains("!important") {
@@ -281,7 +285,7 @@ impl Look {
     pub fn show(&mut self, shows: Shows) {
         let was_hidden = self.hidden;
         self.hidden &= !shows.display;
-        if self.hidden || self.size() != Size::Zero || !shows.size && !(was_hidden && shows.display) {
+        if self.hidden || self.size() != Size::Zero || !(shows.size || was_hidden && shows.display) {
             return;
         }
         for length in [&mut self.width, &mut self.height, &mut self.max_width, &mut self.max_height] {

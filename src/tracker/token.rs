@@ -370,7 +370,8 @@ fn is_opening(word: &[u8]) -> bool {
     )
 }
 
-/// Whether a word in lower case speaks of an opening where it stands by itself, though not in the name of a picture.
+/// Whether a word in lower case speaks of an opening where it stands by itself, though not in the name of a
+/// picture.
 #[inline]
 fn is_opening_alone(word: &[u8]) -> bool {
     matches!(
@@ -400,7 +401,8 @@ pub fn speaks_of_opening(url: &Url<'_>) -> bool {
 /// Whether a path speaks of an opening, with the name of a file or without.
 fn path_speaks(path: &[u8]) -> bool {
     let (folder, file) = path.split_at(memchr::memrchr(b'/', path).map_or(0, |at| at + 1));
-    // A first segment of one letter is what services make of the word; further on, it is the objects of a storage service.
+    // A first segment of one letter is what services make of the word; further on, it is the objects of a
+    // storage service.
     let first = folder.strip_prefix(b"/").unwrap_or(folder);
     let first = first.get(..memchr::memchr(b'/', first).unwrap_or(first.len())).unwrap_or_default();
     is_letter(first) || folder.split(|byte| *byte == b'/').any(segment_speaks) || file_speaks(file)
@@ -435,7 +437,8 @@ fn file_speaks(file: &[u8]) -> bool {
     words.any(|word| is_opening_in_any_case(word, false)) && !is_adjective(stem)
 }
 
-/// Whether the stem of a picture has a word that only by itself speaks of an opening beside others: `front-view`, `read_more`.
+/// Whether the stem of a picture has a word that only by itself speaks of an opening beside others:
+/// `front-view`, `read_more`.
 fn says_view(stem: &[u8]) -> bool {
     let mut words = stem.split(|byte| !Class::of(*byte).is_alphanumeric());
     let many = stem.iter().any(|byte| !Class::of(*byte).is_alphanumeric());
@@ -451,7 +454,8 @@ fn query_speaks(query: &[u8]) -> bool {
     })
 }
 
-/// Whether "open" says what another word is like: `open-house`, `now_open`. Beside words of mail and of counting, it says what was done.
+/// Whether "open" says what another word is like: `open-house`, `now_open`. Beside words of mail and of
+/// counting, it says what was done.
 fn is_adjective(segment: &[u8]) -> bool {
     const DONE: [&[u8]; 46] = [
         b"mail",

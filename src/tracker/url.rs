@@ -156,7 +156,8 @@ impl<'a> Url<'a> {
         path.get(start..).unwrap_or_default()
     }
 
-    /// Host and path, where a program answers rather than a folder or the file of a picture; `None` where the path is that of the whole host.
+    /// Host and path, where a program answers rather than a folder or the file of a picture; `None` where the
+    /// path is that of the whole host.
     pub fn program(&self) -> Option<&str> {
         let (_, extension) = self.file_name().rsplit_once('.').unwrap_or_default();
         let is_program = self.path().len() > 1 && !self.query().is_empty() && !token::is_picture(extension);
@@ -240,8 +241,8 @@ fn plain(value: &str) -> Option<Url<'_>> {
     is_plain.then_some(Url { text: Cow::Borrowed(rest), host, path })
 }
 
-/// A host as it is looked up: percent-encoding decoded, in lower case, and mapped to ASCII by the rules of UTS 46, which turn full-width
-/// digits and three more kinds of dots into those that count.
+/// A host as it is looked up: percent-encoding decoded, in lower case, and mapped to ASCII by the rules of
+/// UTS 46, which turn full-width digits and three more kinds of dots into those that count.
 fn mapped(host: &str) -> Cow<'_, str> {
     if host.bytes().all(|byte| byte.is_ascii() && byte != b'%' && !byte.is_ascii_uppercase()) {
         return Cow::Borrowed(host);

@@ -1,4 +1,5 @@
-//! uuencode, as `x-uuencode` names it: lines of a length and groups of four characters, between `begin` and `end`.
+//! uuencode, as `x-uuencode` names it: lines of a length and groups of four characters, between `begin` and
+//! `end`.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -9,7 +10,8 @@ use crate::message::Filler;
 /// The bytes of a line.
 const LINE: usize = 45;
 
-/// Decodes what stands between `begin` and `end`. A text without them is read as it stands, as mail clients do.
+/// Decodes what stands between `begin` and `end`. A text without them is read as it stands, as mail clients
+/// do.
 pub(super) fn decode(raw: &[u8]) -> Cow<'_, [u8]> {
     let Some(content) = content(raw) else { return Cow::Borrowed(raw) };
     let mut out = Vec::with_capacity(content.len() / 4 * 3);
@@ -27,7 +29,8 @@ pub(super) fn decode(raw: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(out)
 }
 
-/// Writes the text with its edits anew: each line says how long it is, so one that changes moves all behind it.
+/// Writes the text with its edits anew: each line says how long it is, so one that changes moves all behind
+/// it.
 pub(super) fn to_raw(raw: &[u8], decoded: &[u8], edits: Vec<Edit>) -> Vec<Edit> {
     if edits.is_empty() {
         return edits;

@@ -1,4 +1,5 @@
-//! yEnc, as `x-yencode` names it: each byte moved by 42, a few of them escaped, between `=ybegin` and `=yend`.
+//! yEnc, as `x-yencode` names it: each byte moved by 42, a few of them escaped, between `=ybegin` and
+//! `=yend`.
 
 use std::borrow::Cow;
 

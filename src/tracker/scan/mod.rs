@@ -375,7 +375,8 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// What a script says is not loaded by itself; programs that read mail for its data take pictures from there.
+    /// What a script says is not loaded by itself; programs that read mail for its data take pictures from
+    /// there.
     fn script(&mut self, content: Range<usize>) {
         let text = decoded(self.slice(&content)).replace("\\/", "/");
         for address in rare::remote_addresses(&text) {
@@ -410,8 +411,8 @@ impl<'a> Walk<'a> {
         sheets.1.say(tag, class, id)
     }
 
-    /// Whether what was taken for the end of the body was none: text follows, or what a body is made of. Another document may be joined to
-    /// the first.
+    /// Whether what was taken for the end of the body was none: text follows, or what a body is made of.
+    /// Another document may be joined to the first.
     fn reenter(&mut self, element: &[u8], before: Range<usize>) {
         const OF_A_BODY: [&[u8]; 10] =
             [b"body", b"table", b"tr", b"td", b"p", b"ul", b"ol", b"h1", b"h2", b"blockquote"];
@@ -521,7 +522,8 @@ impl<'a> Walk<'a> {
         whole.start - blanks..whole.end
     }
 
-    /// The sources of a picture, its `img` and that one's candidates are one thing, drawn where the `img` stands.
+    /// The sources of a picture, its `img` and that one's candidates are one thing, drawn where the `img`
+    /// stands.
     fn join_picture(&mut self, element: &Element<'_>, open: &mut [Open], known: usize) {
         let (start, first) = match self.picture.take() {
             Some((start, first)) => (start, first.min(known)),
@@ -631,7 +633,8 @@ impl<'a> Walk<'a> {
         self.asks_sheets.then(|| self.said(name, class, id))
     }
 
-    /// Whether an element hides what is in it; style sheets are asked where `asks`, or where they could show what its style hides.
+    /// Whether an element hides what is in it; style sheets are asked where `asks`, or where they could show
+    /// what its style hides.
     fn hides(&self, open: &mut Open, asks: bool) -> bool {
         if let Some(hides) = open.hides {
             return hides;
