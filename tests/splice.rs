@@ -53,6 +53,7 @@ fn encoded(text: &str, transfer: Transfer) -> (&'static str, String) {
         Transfer::Identity => ("8bit", text.to_owned()),
         Transfer::QuotedPrintable => ("quoted-printable", quoted_printable(text)),
         Transfer::Base64 => ("base64", base64(text)),
+        Transfer::Uuencode | Transfer::Yenc => unreachable!("none of those that are drawn"),
     }
 }
 

@@ -5,12 +5,14 @@
 mod browser;
 mod mail;
 
+use std::collections::BTreeSet;
+
 use browser::{Counter, Scratch, open};
 use bytes::Bytes;
-use mail::{messages, rewritten};
+use mail::{DETECTOR, messages, rewritten};
 use pixelward::message::transfer::encode_base64;
 use pixelward::message::{Content, Structure, Text};
-use pixelward::tracker::Extent;
+use pixelward::tracker::{Axis, Extent, Inquiry, Verdict};
 
 /// The page, each address with a number of its own, and how many there are.
 fn page(port: u16) -> (String, usize) {
@@ -64,7 +66,7 @@ fn no_way_to_make_a_request_is_left() {
         let after = scratch.0.join("after.html");
         std::fs::write(&after, &left).unwrap();
         open(&after, &scratch, &["--dump-dom"]);
-        assert_eq!(counter.asked(), std::collections::BTreeSet::new(), "{encoding}");
+        assert_eq!(counter.asked(), BTreeSet::new(), "{encoding}");
         let text = String::from_utf8_lossy(&left).into_owned();
         let host = format!("127.0.0.1:{}", counter.port);
         let at = text
@@ -108,7 +110,7 @@ fn none_of_seven_hundred_ways_is_left_where_no_script_runs() {
     let left = markup(&rewritten(&Bytes::from(raw), Extent::EveryRequest)).unwrap();
     std::fs::write(&page, [no_scripts.as_bytes(), &left].concat()).unwrap();
     open(&page, &scratch, &["--dump-dom"]);
-    assert_eq!(counter.asked(), std::collections::BTreeSet::new());
+    assert_eq!(counter.asked(), BTreeSet::new());
 }
 
 #[test]
@@ -133,7 +135,7 @@ fn no_test_message_makes_a_request() {
     let strict = scratch.0.join("strict.html");
     std::fs::write(&strict, &pages[1]).unwrap();
     open(&strict, &scratch, &["--dump-dom"]);
-    assert_eq!(counter.asked(), std::collections::BTreeSet::new());
+    assert_eq!(counter.asked(), BTreeSet::new());
     let original = scratch.0.join("original.html");
     std::fs::write(&original, &pages[0]).unwrap();
     open(&original, &scratch, &["--dump-dom"]);
@@ -142,4 +144,71 @@ fn no_test_message_makes_a_request() {
         asked >= 50,
         "the messages themselves make only {asked} requests: the browser does not load them"
     );
+}
+
+/// The texts of a message that a browser reads, as files beside each other; what is asked for goes through a
+/// proxy, in clear.
+fn written(raw: &[u8], name: &str, scratch: &Scratch) -> Vec<String> {
+    let structure = Structure::read(raw);
+    let read = structure.leaves.iter().filter(|leaf| matches!(leaf.content, Content::Html | Content::Style));
+    let unprotected = read.filter(|leaf| leaf.protection.is_none());
+    let texts = unprotected.enumerate().map(|(number, leaf)| {
+        let text = String::from_utf8_lossy(Text::new(raw, leaf).bytes()).replace("https:", "http:");
+        let is_style = leaf.content == Content::Style;
+        let text = if is_style { format!("<style>{text}</style><p>Text</p>") } else { text };
+        let file = format!("{name}-{number}.html");
+        std::fs::write(scratch.0.join(&file), text).unwrap();
+        file
+    });
+    texts.collect()
+}
+
+#[test]
+fn nothing_is_asked_for_that_was_removed_and_in_strict_mode_nothing_at_all() {
+    let (proxy, scratch) = (Counter::start(), Scratch::new("proxy"));
+    let through = format!("--proxy-server=http://127.0.0.1:{}", proxy.port);
+    let mut pages = [String::new(), String::new(), String::new()];
+    let (mut removed, mut kept) = (BTreeSet::new(), BTreeSet::new());
+    for (number, (_, raw)) in messages().into_iter().enumerate() {
+        // Each message asks hosts of its own, where it is written in clear.
+        let raw = match std::str::from_utf8(&raw) {
+            Ok(text) => Bytes::from(text.replace("t.news.example", &format!("t{number}.news.example"))),
+            Err(_) => raw,
+        };
+        let inquiry = Inquiry::to(&["ann@home.example"]).everything();
+        for sighting in DETECTOR.analyse(&raw, &inquiry).sightings {
+            let goes = sighting.verdict != Verdict::Picture && sighting.protection.is_none();
+            if sighting.axis() == Axis::Open {
+                let asked = format!("http://{}", sighting.url);
+                if goes {
+                    removed.insert(asked)
+                } else {
+                    kept.insert(asked)
+                };
+            }
+        }
+        let copies = [raw.clone(), rewritten(&raw, Extent::Trackers), rewritten(&raw, Extent::EveryRequest)];
+        for (index, copy) in copies.iter().enumerate() {
+            for file in written(copy, &format!("{index}-{number}"), &scratch) {
+                pages[index].push_str(&format!("<iframe src=\"{file}\"></iframe>\n"));
+            }
+        }
+    }
+    let asked = |name: &str, page: &String| -> BTreeSet<String> {
+        let before = proxy.asked();
+        let file = scratch.0.join(format!("{name}.html"));
+        std::fs::write(&file, page).unwrap();
+        open(&file, &scratch, &["--dump-dom", &through]);
+        proxy.asked().difference(&before).filter(|url| url.contains("news.example")).cloned().collect()
+    };
+    let [original, default, strict] = &pages;
+    assert_eq!(asked("strict", strict), BTreeSet::new());
+    let leaked: Vec<String> = asked("default", default)
+        .into_iter()
+        .filter(|url| removed.contains(url) && !kept.contains(url))
+        .collect();
+    assert!(leaked.is_empty(), "{leaked:?}");
+    let before: Vec<String> =
+        asked("original", original).into_iter().filter(|url| removed.contains(url)).collect();
+    assert!(before.len() >= 50, "the messages themselves ask for {} of them: {before:?}", before.len());
 }

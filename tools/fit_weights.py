@@ -1,13 +1,16 @@
 #!/usr/bin/env python3
-"""Fits the weights of evidence on labelled messages.
+"""Fits the weights of signals on labelled messages.
 
-usage: tools/fit_weights.py CORPUS [--write] [--rounds N]
+usage: tools/fit_weights.py CORPUS [CASES] [--write] [--rounds N]
 
 CORPUS is a folder with labels.jsonl (fields id, path, cluster, expect, trackers, legit_images). The program built in target/release says
-for every place which facts hold (`pixelward scan --explain --json`); this script finds whole-number weights that part trackers from
+for every place which signals hold (`pixelward scan --explain --json`); this script finds whole-number weights that part trackers from
 pictures on four fifths of the clusters, and says how they do on the last fifth, which took no part. A cluster is a service or a shape of
 mail, so what is held out is mail of other senders. Each place also counts as if the catalogue did not know its vendor: most senders of
 later years are in no catalogue, and that score says more than the other. --write puts the weights into crates/core/src/tracker/weights.csv.
+
+CASES is a folder with log.tsv (file, report, expectation) and messages for single kinds of faults: of those that say "tracker removed" every
+place counts as a tracker, of those that say "picture kept" none. They are all fitted on: each stands for a kind.
 
 The loss is the logistic loss of the margin, in which a picture taken for a tracker counts eight times, and a small price on every step
 away from the weights that stand in the file: where the messages say nothing, a weight stays. No fact changes its sign.
@@ -22,7 +25,7 @@ import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 WEIGHTS = os.path.join(HERE, "..", "crates", "core", "src", "tracker", "weights.csv")
-PROGRAM = os.path.join(HERE, "..", "target", "release", "pixelward")
+PROGRAM = os.environ.get("PIXELWARD", os.path.join(HERE, "..", "target", "release", "pixelward"))
 THRESHOLD = 10
 FALSE_ALARM = 8.0
 STEP = 0.5
@@ -36,12 +39,25 @@ NEVER = [
     ["Visible", "Dynamic", "OpaqueToken", "OpenWord", "OutsideBody", "HiddenAncestor"],
     ["Dynamic", "Identifier", "NoSize"],
     ["Zero", "Hidden", "HiddenAncestor", "OutsideBody", "ShowsNothing", "StaticFile"],
-    *[[fact, "HiddenAncestor"] for fact in ("Zero", "Tiny", "Line", "Hidden", "NoSize", "OutsideBody")],
+    # What speaks for a picture without size must be enough where nothing speaks of an opening.
+    *[["NoSize", "Dynamic", "OpaqueToken", shown] for shown in ("Described", "Linked", "Fluid")],
+    ["Tiny", "Hidden", "HiddenAncestor", "OutsideBody", "StaticFile"],
+    ["NoSize", "Undescribed", "Last", "Hidden", "HiddenAncestor", "OutsideBody", "StaticFile"],
+    ["NoSize", "ShowsNothing", "Hidden", "HiddenAncestor", "OutsideBody", "StaticFile"],
+    *[[fact, "HiddenAncestor"] for fact in ("Zero", "Tiny", "Dot", "Line", "Hidden", "NoSize", "OutsideBody")],
+]
+# What weights must not undo: what nobody sees and what has a key goes, beside pictures of its folder too.
+ALWAYS = [
+    *[[look, "KeyedPixel", "Identifier", "FolderShown"] for look in ("Zero", "Tiny", "Hidden")],
+    ["Dot", "KeyedPixel", "OpaqueToken"],
+    ["NoSize", "Undescribed", "OpaqueToken"],
+    ["NoSize", "OpenWord", "Identifier"],
+    ["HiddenAncestor", "OpaqueToken", "Dynamic"],
 ]
 # Facts that decide alone, or that other messages than these must weigh.
 FIXED = {
     "VendorOpen", "Listed", "Learnt", "PersonalPicture", "VendorLink", "CarriesAddress", "ClickWord", "Choice", "Idle",
-    "LocalHost", "Allowed", "RecipientInUrl",
+    "LocalHost", "Allowed", "RecipientInUrl", "UnseenReader", "SharedAddress", "SharedProgram", "SharedPicture",
 }
 
 
@@ -79,6 +95,24 @@ def places(corpus, labels):
                 yield frozenset(place["facts"]), False, held_out(label)
 
 
+def cases(folder):
+    """The same for the messages of single faults."""
+    with open(os.path.join(folder, "log.tsv")) as file:
+        lines = [line.rstrip("\n").split("\t") for line in file][1:]
+    wanted = {os.path.join(folder, line[0]): line[2] for line in lines if line[2].startswith(("tracker removed", "picture kept"))}
+    output = subprocess.run(
+        [PROGRAM, "scan", "--json", "--explain", *wanted], check=True, capture_output=True, text=True
+    ).stdout
+    for line in output.splitlines():
+        message = json.loads(line)
+        expected = wanted.get(message.get("message"))
+        for place in message["places"] if expected else []:
+            if place["axis"] == "open" and "Idle" not in place["facts"]:
+                # The logo that each of them has beside the fault.
+                is_tracker = expected.startswith("tracker") and "StaticFile" not in place["facts"]
+                yield frozenset(place["facts"]), is_tracker, False
+
+
 def unknown(rows):
     """The same places as if no vendor were known."""
     return [(facts - {"VendorOpen"}, tracker) for facts, tracker in rows]
@@ -106,7 +140,8 @@ def loss(weights, counted, start):
 def allowed(weights, start):
     signs = all((weights[name] >= 0) == (start[name] >= 0) for name in weights)
     near = all(abs(weights[name] - start[name]) <= FARTHEST for name in weights)
-    return signs and near and all(sum(weights[fact] for fact in facts) < THRESHOLD for facts in NEVER)
+    never = all(sum(weights[fact] for fact in facts) < THRESHOLD for facts in NEVER)
+    return signs and near and never and all(sum(weights[fact] for fact in facts) >= THRESHOLD for facts in ALWAYS)
 
 
 def fit(start, counted, rounds):
@@ -145,10 +180,11 @@ def main():
     rounds = int(sys.argv[sys.argv.index("--rounds") + 1]) if "--rounds" in sys.argv else 20
     if not arguments:
         sys.exit(__doc__)
-    corpus = arguments[0]
+    corpus, *folders = (own for own in arguments if not own.isdigit())
     with open(os.path.join(corpus, "labels.jsonl")) as file:
         labels = [json.loads(line) for line in file]
     rows = list(places(corpus, labels))
+    rows += [row for folder in folders for row in cases(folder)]
     fitting = [(facts, tracker) for facts, tracker, out in rows if not out]
     unseen = [(facts, tracker) for facts, tracker, out in rows if out]
     start = read_weights()

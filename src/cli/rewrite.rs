@@ -227,7 +227,7 @@ fn report(
             sighting.part,
             sighting.carrier,
             shown(&sighting.url),
-            sighting.evidence
+            sighting.signals
         )?;
     }
     Ok(())
@@ -242,10 +242,10 @@ pub fn as_json(detector: &Detector, sighting: &Sighting) -> serde_json::Value {
         "vendor": sighting.vendor.map(|vendor| detector.catalogue().name(vendor)),
         "url": shown(&sighting.url),
         "protected": sighting.protection.is_some(),
-        "verdict": sighting.verdict.name(),
-        "facts": sighting.evidence.facts().map(|fact| fact.name()).collect::<Vec<_>>(),
-        "evidence": sighting.evidence.facts().map(|fact| fact.text()).collect::<Vec<_>>(),
-        "score": sighting.evidence.score(),
+        "verdict": sighting.verdict_name(),
+        "facts": sighting.signals.iter().map(|signal| signal.name()).collect::<Vec<_>>(),
+        "evidence": sighting.signals.iter().map(|signal| signal.text()).collect::<Vec<_>>(),
+        "score": sighting.signals.score(),
     })
 }
 

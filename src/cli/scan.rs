@@ -51,6 +51,7 @@ struct Sums {
     /// Visible images that identify the reader.
     personal: u64,
     by_vendor: BTreeMap<String, u64>,
+    links_by_vendor: BTreeMap<String, u64>,
     by_carrier: BTreeMap<&'static str, u64>,
     /// Only if a report is requested.
     report: Option<Report>,
@@ -191,6 +192,10 @@ fn one(command: &Scan, detector: &Detector, name: &str, looked: &Looked<'_>, sum
     let personal = analysis.sightings.iter().filter(|sighting| sighting.verdict == Verdict::Personal).count();
     sums.messages += 1;
     sums.links += links.len() as u64;
+    for link in &links {
+        let vendor = link.vendor.map_or("unknown", |vendor| detector.catalogue().name(vendor));
+        *sums.links_by_vendor.entry(vendor.to_owned()).or_default() += 1;
+    }
     sums.personal += personal as u64;
     sums.with_trackers += u64::from(!trackers.is_empty());
     for tracker in &trackers {
@@ -210,18 +215,23 @@ fn one(command: &Scan, detector: &Detector, name: &str, looked: &Looked<'_>, sum
         }
         return serde_json::Value::Object(line).to_string();
     }
-    let mut lines = vec![format!("{name}: {}", counted(trackers.len()))];
+    let links_too = match links.len() {
+        0 => String::new(),
+        1 => ", 1 tracked link".to_owned(),
+        many => format!(", {many} tracked links"),
+    };
+    let mut lines = vec![format!("{name}: {}{links_too}", counted(trackers.len()))];
     let listed: Vec<&Sighting> = if command.explain { analysis.sightings.iter().collect() } else { trackers };
     for sighting in listed {
         let vendor = sighting.vendor.map_or("unknown", |vendor| detector.catalogue().name(vendor));
-        let verdict = sighting.verdict.name();
+        let verdict = sighting.verdict_name();
         lines.push(format!(
             "    {verdict} {:<16} {vendor:<22} {}",
             sighting.carrier.name(),
             shown(&sighting.url)
         ));
         if command.explain {
-            lines.push(format!("        {} = {}", sighting.evidence, sighting.evidence.score()));
+            lines.push(format!("        {} = {}", sighting.signals, sighting.signals.score()));
         }
     }
     lines.join("\n")
@@ -244,16 +254,19 @@ fn print(command: &Scan, sums: &Sums) -> std::io::Result<()> {
             "tracked_links": sums.links,
             "identifying_images": sums.personal,
             "by_vendor": sums.by_vendor,
+            "links_by_vendor": sums.links_by_vendor,
             "by_carrier": sums.by_carrier,
         });
         return writeln!(out, "{sums}");
     }
     writeln!(out, "\n{} messages, {} of them with trackers", sums.messages, sums.with_trackers)?;
     writeln!(out, "{} tracked links, {} visible images that identify the reader", sums.links, sums.personal)?;
-    let mut vendors: Vec<(&String, &u64)> = sums.by_vendor.iter().collect();
-    vendors.sort_by_key(|(name, count)| (std::cmp::Reverse(**count), (*name).clone()));
-    for (vendor, count) in vendors {
-        writeln!(out, "{count:>8}  {vendor}")?;
+    for (counts, what) in [(&sums.by_vendor, ""), (&sums.links_by_vendor, ", tracked links")] {
+        let mut vendors: Vec<(&String, &u64)> = counts.iter().collect();
+        vendors.sort_by_key(|(name, count)| (std::cmp::Reverse(**count), (*name).clone()));
+        for (vendor, count) in vendors {
+            writeln!(out, "{count:>8}  {vendor}{what}")?;
+        }
     }
     Ok(())
 }

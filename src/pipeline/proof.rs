@@ -8,7 +8,7 @@ use crate::record::digest::BodyHash;
 use crate::record::evidence::record::Sighted;
 use crate::record::evidence::{Note, NotedCopy, NotedRecipient};
 use crate::tracker::host::{names, reduced};
-use crate::tracker::{Analysis, Detector, Fact};
+use crate::tracker::{Analysis, Detector, Signal};
 
 /// The most kinds of sightings that are told apart in one message.
 const MAX_KINDS: usize = 32;
@@ -46,7 +46,7 @@ pub(super) fn trackers(analysis: &Analysis<'_>, detector: &Detector, recipients:
         if sighting.vendor.is_none() && looked_at < MAX_LOOKED_AT {
             looked_at += 1;
             let names_reader = |label: &str| {
-                sighting.evidence.has(Fact::RecipientInUrl)
+                sighting.signals.has(Signal::RecipientInUrl)
                     || recipients.iter().any(|address| names(label, address))
             };
             let host =

@@ -44,7 +44,7 @@ fn describe(detector: &Detector, sighting: &Sighting) -> String {
     let vendor = sighting.vendor.map_or("an unknown service", |vendor| detector.catalogue().name(vendor));
     let host = sighting.url.split('/').next().unwrap_or_default();
     let facts: Vec<&str> =
-        sighting.evidence.facts().filter(|fact| fact.weight() > 0).map(|fact| fact.text()).collect();
+        sighting.signals.iter().filter(|signal| signal.weight() > 0).map(|signal| signal.text()).collect();
     let why = if facts.is_empty() { "it asks for a receipt".to_owned() } else { facts.join(", ") };
     format!("{} of {vendor} at {host}: {why}", sighting.carrier)
 }

@@ -49,6 +49,15 @@ pub(super) fn page(report: &Report, date: &str) -> String {
         &ranked(report.facts.iter().map(|(name, count)| ((*name).to_owned(), *count))),
         report.trackers,
     );
+    if report.tracked_links > 0 {
+        out += &section(
+            ("links", "Tracked links by vendor"),
+            "Whose servers learn that a link was followed. Links are counted; what becomes of them is a setting of its own.",
+            "Vendor",
+            &ranked(report.links.iter().map(|(name, count)| (name.clone(), *count))),
+            report.tracked_links,
+        );
+    }
     out += &senders(report);
     out += &messages(report);
     out += "</main><footer><p class=\"soft\">Nothing was fetched to make this page, and it loads nothing. \

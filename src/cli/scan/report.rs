@@ -44,6 +44,9 @@ pub(super) struct Report {
     /// Files and messages that could not be read.
     pub(super) failed: u64,
     pub(super) vendors: BTreeMap<String, u64>,
+    /// Links that report who followed them, by vendor, and how many there are.
+    pub(super) links: BTreeMap<String, u64>,
+    pub(super) tracked_links: u64,
     pub(super) carriers: BTreeMap<&'static str, u64>,
     pub(super) facts: BTreeMap<&'static str, u64>,
     pub(super) senders: BTreeMap<String, OfSender>,
@@ -95,6 +98,12 @@ impl Report {
             analysis.sightings.iter().filter(|sighting| sighting.axis() != Axis::Link).collect();
         let trackers: Vec<&Sighting> =
             found.iter().copied().filter(|sighting| sighting.verdict == Verdict::Tracker).collect();
+        let is_tracked =
+            |sighting: &&Sighting| sighting.axis() == Axis::Link && sighting.verdict == Verdict::Tracker;
+        for link in analysis.sightings.iter().filter(is_tracked) {
+            self.tracked_links += 1;
+            *self.links.entry(vendor(detector, link)).or_default() += 1;
+        }
         let sender = sender(raw);
         self.messages += 1;
         self.of_sender(&sender).add(trackers.len());
@@ -185,7 +194,7 @@ fn reasons(tracker: &Sighting) -> impl Iterator<Item = &'static str> {
     let receipt = (tracker.axis() == Axis::Receipt).then_some("a header field asks for a read receipt");
     receipt
         .into_iter()
-        .chain(tracker.evidence.facts().filter(|fact| fact.weight() > 0).map(|fact| fact.text()))
+        .chain(tracker.signals.iter().filter(|signal| signal.weight() > 0).map(|signal| signal.text()))
 }
 
 /// Returns the domain of the From field.

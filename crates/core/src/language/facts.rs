@@ -1,63 +1,88 @@
 //! What the facts say that speak for or against a tracker.
 
 use super::{Language, Text};
-use crate::tracker::Fact;
+use crate::tracker::Signal;
 
 /// A fact in words. English is what the reports of the commands have.
-pub fn fact(language: Language, fact: Fact) -> &'static str {
+pub fn fact(language: Language, fact: Signal) -> &'static str {
     let (de, fr) = match fact {
-        Fact::VendorOpen => {
+        Signal::VendorOpen => {
             ("Adresse einer bekannten Öffnungsmeldung", "adresse d’un signalement d’ouverture connu")
         }
-        Fact::RecipientInUrl => ("Adresse des Empfängers in der URL", "adresse du destinataire dans l’URL"),
-        Fact::OpenWord => ("URL enthält ein Wort für Öffnung", "l’URL contient un mot d’ouverture"),
-        Fact::OpaqueToken => ("nicht lesbares Token in der URL", "jeton opaque dans l’URL"),
-        Fact::Identifier => ("Kennung in der URL", "identifiant dans l’URL"),
-        Fact::KeyedSpacer => ("Platzhalter mit einer Kennung", "image d’espacement qui porte un identifiant"),
-        Fact::KeyedPixel => (
+        Signal::RecipientInUrl => ("Adresse des Empfängers in der URL", "adresse du destinataire dans l’URL"),
+        Signal::OpenWord => ("URL enthält ein Wort für Öffnung", "l’URL contient un mot d’ouverture"),
+        Signal::OpaqueToken => ("nicht lesbares Token in der URL", "jeton opaque dans l’URL"),
+        Signal::Identifier => ("Kennung in der URL", "identifiant dans l’URL"),
+        Signal::KeyedSpacer => {
+            ("Platzhalter mit einer Kennung", "image d’espacement qui porte un identifiant")
+        }
+        Signal::KeyedPixel => (
             "unsichtbar und doch mit Parametern abgerufen",
             "invisible et pourtant demandé avec des paramètres",
         ),
-        Fact::SharedToken => ("trägt das Token eines anderen Trackers", "porte le jeton d’un autre traceur"),
-        Fact::Dynamic => ("keine Bilddatei", "pas un fichier image"),
-        Fact::Zero => ("ohne Ausdehnung", "taille nulle"),
-        Fact::Tiny => ("ein oder zwei Pixel groß", "un ou deux pixels"),
-        Fact::Line => ("eine dünne Linie", "une ligne fine"),
-        Fact::Hidden => ("versteckt", "caché"),
-        Fact::HiddenAncestor => ("in etwas Verstecktem", "dans un élément caché"),
-        Fact::NoSize => ("keine Größe angegeben", "aucune taille indiquée"),
-        Fact::OutsideBody => ("außerhalb des Textkörpers", "hors du corps"),
-        Fact::ShowsNothing => ("zeigt nichts", "ne montre rien"),
-        Fact::Listed => ("auf einer Liste des Betreibers", "sur une liste de l’exploitant"),
-        Fact::Learnt => {
+        Signal::UnseenReader => {
+            ("unsichtbar und mit der Adresse des Empfängers", "invisible, avec l’adresse du destinataire")
+        }
+        Signal::SharedAddress => {
+            ("dieselbe Adresse wie ein anderer Tracker", "même adresse qu’un autre traceur")
+        }
+        Signal::SharedProgram => (
+            "fragt dasselbe Programm wie ein anderer Tracker",
+            "appelle le même programme qu’un autre traceur",
+        ),
+        Signal::SharedPicture => (
+            "weitere Quelle eines Bildes, das ein Tracker ist",
+            "autre source d’une image qui est un traceur",
+        ),
+        Signal::SharedToken => {
+            ("trägt das Token eines anderen Trackers", "porte le jeton d’un autre traceur")
+        }
+        Signal::Dynamic => ("keine Bilddatei", "pas un fichier image"),
+        Signal::Zero => ("ohne Ausdehnung", "taille nulle"),
+        Signal::Tiny => ("höchstens drei Pixel groß", "trois pixels au plus"),
+        Signal::Dot => ("höchstens fünf Pixel groß", "cinq pixels au plus"),
+        Signal::Line => ("eine dünne Linie", "une ligne fine"),
+        Signal::Hidden => ("versteckt", "caché"),
+        Signal::HiddenAncestor => ("in etwas Verstecktem", "dans un élément caché"),
+        Signal::NoSize => ("keine Größe angegeben", "aucune taille indiquée"),
+        Signal::Undescribed => ("nichts sagt, was es zeigt", "rien ne dit ce qu’elle montre"),
+        Signal::Last => ("das Letzte im Textkörper", "dernière du corps"),
+        Signal::Background => ("Hintergrund eines Kastens", "arrière-plan d’un bloc"),
+        Signal::Described => ("ein Text sagt, was es zeigt", "un texte dit ce qu’elle montre"),
+        Signal::Linked => ("in einem Link", "dans un lien"),
+        Signal::Fluid => ("so breit, wie Platz ist", "aussi large que la place le permet"),
+        Signal::OutsideBody => ("außerhalb des Textkörpers", "hors du corps"),
+        Signal::ShowsNothing => ("zeigt nichts", "ne montre rien"),
+        Signal::Listed => ("auf einer Liste des Betreibers", "sur une liste de l’exploitant"),
+        Signal::Learnt => {
             ("von Kopie zu Kopie der Kampagne verschieden", "diffère d’une copie à l’autre de la campagne")
         }
-        Fact::PersonalPicture => (
+        Signal::PersonalPicture => (
             "Adresse eines Anbieters, dessen Bilder für jeden andere sind",
             "adresse d’un fournisseur d’images différentes pour chacun",
         ),
-        Fact::VendorLink => {
+        Signal::VendorLink => {
             ("Adresse einer bekannten Klickmeldung", "adresse d’un signalement de clic connu")
         }
-        Fact::CarriesAddress => {
+        Signal::CarriesAddress => {
             ("führt zu einer Adresse in ihr weiter", "mène à une adresse qu’elle contient")
         }
-        Fact::ClickWord => ("URL spricht von einem Klick", "l’URL parle d’un clic"),
-        Fact::Visible => ("groß genug, um gesehen zu werden", "assez grand pour être vu"),
-        Fact::StaticFile => ("einfache Bilddatei", "simple fichier image"),
-        Fact::NamedFile => {
+        Signal::ClickWord => ("URL spricht von einem Klick", "l’URL parle d’un clic"),
+        Signal::Visible => ("groß genug, um gesehen zu werden", "assez grand pour être vu"),
+        Signal::StaticFile => ("einfache Bilddatei", "simple fichier image"),
+        Signal::NamedFile => {
             ("benanntes Bild in einem Ordner mit Token", "image nommée, dans un dossier à jeton")
         }
-        Fact::PictureService => ("liegt bei einem Bilderdienst", "hébergé par un service d’images"),
-        Fact::SpacerName => ("wie ein Platzhalter benannt", "nommé comme une image d’espacement"),
-        Fact::Repeated => ("wiederholt", "répété"),
-        Fact::ShownElsewhere => ("anderswo sichtbar gezeigt", "montré ailleurs, visible"),
-        Fact::FolderShown => ("ihr Ordner hat sichtbare Bilder", "son dossier sert des images visibles"),
-        Fact::Furniture => ("Schrift, Stilvorlage oder Symbol", "police, feuille de style ou icône"),
-        Fact::Choice => ("lässt die Person wählen", "offre un choix à la personne"),
-        Fact::Idle => ("wird beim Öffnen nicht geladen", "n’est pas chargé à l’ouverture"),
-        Fact::LocalHost => ("kein Rechner des öffentlichen Netzes", "pas un hôte du réseau public"),
-        Fact::Allowed => ("vom Betreiber erlaubt", "permis par l’exploitant"),
+        Signal::PictureService => ("liegt bei einem Bilderdienst", "hébergé par un service d’images"),
+        Signal::SpacerName => ("wie ein Platzhalter benannt", "nommé comme une image d’espacement"),
+        Signal::Repeated => ("wiederholt", "répété"),
+        Signal::ShownElsewhere => ("anderswo sichtbar gezeigt", "montré ailleurs, visible"),
+        Signal::FolderShown => ("ihr Ordner hat sichtbare Bilder", "son dossier sert des images visibles"),
+        Signal::Furniture => ("Schrift, Stilvorlage oder Symbol", "police, feuille de style ou icône"),
+        Signal::Choice => ("lässt die Person wählen", "offre un choix à la personne"),
+        Signal::Idle => ("wird beim Öffnen nicht geladen", "n’est pas chargé à l’ouverture"),
+        Signal::LocalHost => ("kein Rechner des öffentlichen Netzes", "pas un hôte du réseau public"),
+        Signal::Allowed => ("vom Betreiber erlaubt", "permis par l’exploitant"),
     };
     language.say(&Text(fact.text(), de, fr))
 }

@@ -5,6 +5,7 @@
 
 pub mod charset;
 pub mod header;
+mod readings;
 pub mod structure;
 pub mod text;
 pub mod transfer;

@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 use mail_parser::{Encoding, Message, MessageParser, MessagePart, PartFlags};
 use memchr::memmem::Finder;
 
+use super::readings;
 use super::transfer::{Decoded, Transfer};
 
 /// The deepest nesting of multiparts and messages that is read. Real mail stays below ten.
@@ -74,9 +75,13 @@ pub enum Shown {
 pub enum Content {
     /// Markup: text/html, application/xhtml+xml, text/x-amp-html.
     Html,
+    /// A file that is markup by its name only, to be opened by itself.
+    File,
+    /// text/css.
+    Style,
     /// A message that is transfer-encoded, to be read by itself.
     Message,
-    /// text/calendar.
+    /// text/calendar, text/vcard.
     Calendar,
     /// Any other text.
     Text,
@@ -117,10 +122,35 @@ pub fn subject(raw: &[u8]) -> String {
 impl Structure {
     /// Reads the structure of a message. Never fails: what cannot be read is said in [`Structure::trouble`].
     pub fn read(raw: &[u8]) -> Structure {
-        match PARSER.parse(raw) {
-            Some(message) => Structure::of(&message, raw),
+        let Some(message) = PARSER.parse(raw) else {
             // Neither header fields nor an empty line: nothing that a mail client would take for markup.
-            None => Structure::default(),
+            return Structure::default();
+        };
+        let mut structure = Structure::of(&message, raw);
+        for reading in readings::of(&typed_twice(&message), raw) {
+            if let Some(other) = PARSER.parse(&reading.raw) {
+                let other = Structure::of(&other, &reading.raw);
+                structure.add(other.leaves.into_iter().map(|leaf| reading.placed(leaf)));
+            }
+        }
+        structure
+    }
+
+    /// Adds what another reading of the same bytes finds to be markup.
+    fn add(&mut self, leaves: impl Iterator<Item = Leaf>) {
+        for mut leaf in leaves {
+            let is_text = !matches!(leaf.content, Content::Text | Content::Other);
+            let known = self.leaves.iter().any(|own| {
+                own.body == leaf.body && own.content == leaf.content && own.transfer == leaf.transfer
+            });
+            if !is_text || known || self.leaves.len() >= MAX_PARTS {
+                continue;
+            }
+            let overlaps = |own: &&Leaf| own.body.start < leaf.body.end && leaf.body.start < own.body.end;
+            let around = self.leaves.iter().filter(overlaps).find_map(|own| own.protection);
+            leaf.protection = leaf.protection.or(around);
+            leaf.shown = Shown::Elsewhere;
+            self.leaves.push(leaf);
         }
     }
 
@@ -174,6 +204,15 @@ impl Structure {
     pub fn protection(&self) -> Option<Protection> {
         self.leaves.iter().find_map(|leaf| leaf.protection)
     }
+}
+
+/// Where the headers of parts start that name more than one type.
+fn typed_twice(message: &Message<'_>) -> Vec<usize> {
+    let types = |part: &MessagePart<'_>| {
+        let all = part.headers().iter();
+        all.filter(|field| field.name().as_str().eq_ignore_ascii_case("Content-Type")).count()
+    };
+    message.parts().filter(|part| types(part) > 1).map(|part| part.offset_header() as usize).collect()
 }
 
 /// Whether a multipart's `boundary` is a quoted string that is never closed. By the grammar (RFC 2045 section 5.1) the field then
@@ -230,7 +269,12 @@ fn shown(part: &MessagePart<'_>, leaf: &Leaf) -> Shown {
                 false => Shown::Plain,
             }
         }
-        Content::Text | Content::Message | Content::Calendar | Content::Other => Shown::Elsewhere,
+        Content::Text
+        | Content::File
+        | Content::Style
+        | Content::Message
+        | Content::Calendar
+        | Content::Other => Shown::Elsewhere,
     }
 }
 
@@ -257,6 +301,10 @@ fn named_transfer(value: &[u8]) -> Transfer {
         Transfer::Base64
     } else if starts("quoted-printable") {
         Transfer::QuotedPrintable
+    } else if ["x-uuencode", "uuencode", "x-uue", "uue"].iter().any(|name| starts(name)) {
+        Transfer::Uuencode
+    } else if ["x-yencode", "yencode", "x-yenc", "yenc"].iter().any(|name| starts(name)) {
+        Transfer::Yenc
     } else {
         Transfer::Identity
     }
@@ -264,11 +312,22 @@ fn named_transfer(value: &[u8]) -> Transfer {
 
 /// The base that a part names for relative addresses.
 fn base_of(part: &MessagePart<'_>) -> Option<String> {
+    const FIELDS: [&str; 2] = ["Content-Base", "Content-Location"];
     let headers = part.headers();
-    let field = headers.get("Content-Base").or_else(|| headers.get("Content-Location"))?;
-    let value = String::from_utf8_lossy(field.raw_value().trim_ascii()).into_owned();
-    let value = value.trim_matches('"');
-    value.get(..4).is_some_and(|scheme| scheme.eq_ignore_ascii_case("http")).then(|| value.to_owned())
+    let named = FIELDS.iter().filter_map(|name| headers.get(*name)).map(|field| {
+        let value = String::from_utf8_lossy(field.raw_value().trim_ascii()).into_owned();
+        value.trim_matches('"').to_owned()
+    });
+    let named: Vec<String> = named.collect();
+    let is_whole = |value: &&String| value.get(..4).is_some_and(|scheme| scheme.eq_ignore_ascii_case("http"));
+    if let Some(whole) = named.iter().find(is_whole) {
+        return Some(whole.clone());
+    }
+    // One that is relative hangs on that of the multipart around it, which also counts where the part names
+    // none (RFC 2557 section 5).
+    let around = part.parent().and_then(|parent| base_of(&parent))?;
+    let relative = named.first().and_then(|own| url::Url::parse(&around).ok()?.join(own).ok());
+    Some(relative.map_or(around, String::from))
 }
 
 fn content_of(part: &MessagePart<'_>, body: &[u8], transfer: Transfer) -> Content {
@@ -285,33 +344,91 @@ fn content_of(part: &MessagePart<'_>, body: &[u8], transfer: Transfer) -> Conten
         Content::Html
     } else if is("message", "rfc822") || is("message", "global") {
         Content::Message
-    } else if is("text", "calendar") || is("application", "ics") {
+    } else if ["calendar", "vcard", "x-vcard", "directory"].iter().any(|own| is("text", own))
+        || is("application", "ics")
+    {
         Content::Calendar
+    } else if is("text", "css") {
+        Content::Style
+    } else if is("text", "xml") || is("application", "xml") {
+        if is_document(body, transfer) { Content::Html } else { Content::Other }
+    } else if is("text", "plain") {
+        // What is declared to be plain is shown as it is; opened as a file it is what its name says.
+        let is_file = names_markup(part) && sniffed(body, transfer, Content::Text) == Content::Html;
+        if is_file { Content::File } else { Content::Text }
     } else if kind.ctype().eq_ignore_ascii_case("text") {
-        match kind.subtype() {
-            // What is declared to be plain is shown as it is.
-            Some(subtype) if subtype.eq_ignore_ascii_case("plain") => Content::Text,
-            _ => sniffed(body, transfer, Content::Text),
-        }
+        sniffed(body, transfer, Content::Text)
     } else if kind.subtype().is_none_or(str::is_empty) || kind.ctype().eq_ignore_ascii_case("multipart") {
         sniffed(body, transfer, Content::Other)
+    } else if names_markup(part) {
+        // Within the text it is shown as what its name says; attached, it is left to who opens it.
+        let disposition = part.content_disposition();
+        let is_attached = disposition.is_some_and(|own| own.ctype().eq_ignore_ascii_case("attachment"));
+        if is_attached { Content::File } else { Content::Html }
     } else {
         // A file of another type is left alone.
         Content::Other
     }
 }
 
+/// Whether the name of a file says that it is markup.
+fn names_markup(part: &MessagePart<'_>) -> bool {
+    const EXTENSIONS: [&str; 6] = [".html", ".htm", ".xhtml", ".xht", ".shtml", ".svg"];
+    let of_type = part.content_type().and_then(|kind| kind.attribute("name"));
+    let of_file = part.content_disposition().and_then(|own| own.attribute("filename"));
+    [of_type, of_file].into_iter().flatten().any(|name| {
+        let name = name.trim().to_ascii_lowercase();
+        EXTENSIONS.iter().any(|extension| name.ends_with(extension))
+    })
+}
+
+/// Whether XML is a document that a browser shows, not data: it names a style sheet, or elements of HTML or
+/// SVG.
+fn is_document(body: &[u8], transfer: Transfer) -> bool {
+    const SIGNS: [&[u8]; 4] =
+        [b"xml-stylesheet", b"http://www.w3.org/1999/xhtml", b"http://www.w3.org/2000/svg", b"<html"];
+    let start = body.get(..body.len().min(8 * LOOKED_AT)).unwrap_or_default();
+    let decoded = Decoded::new(start, transfer).bytes;
+    SIGNS.iter().any(|sign| memchr::memmem::find(&decoded, sign).is_some())
+}
+
 /// What mail clients take a part for whose type is missing, malformed or unknown: one that begins as a document of HTML does (WHATWG
 /// MIME Sniffing section 7.1) is shown as HTML by some.
 fn sniffed(body: &[u8], transfer: Transfer, otherwise: Content) -> Content {
-    const STARTS: [&str; 8] =
-        ["<!doctype html", "<html", "<head", "<body", "<table", "<style", "<meta", "<img"];
+    const STARTS: [&str; 24] = [
+        "<!doctype html",
+        "<html",
+        "<head",
+        "<body",
+        "<table",
+        "<style",
+        "<meta",
+        "<img",
+        "<script",
+        "<iframe",
+        "<h1",
+        "<div",
+        "<font",
+        "<a",
+        "<title",
+        "<b",
+        "<br",
+        "<p",
+        "<center",
+        "<span",
+        "<link",
+        "<base",
+        "<svg",
+        "<!--",
+    ];
     let start = body.get(..body.len().min(LOOKED_AT)).unwrap_or_default();
     let decoded = Decoded::new(start, transfer).bytes;
     let text = decoded.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&decoded).trim_ascii_start();
     let is = |name: &&str| {
         text.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name.as_bytes()))
-            && text.get(name.len()).is_some_and(|next| next.is_ascii_whitespace() || *next == b'>')
+            && text
+                .get(name.len())
+                .is_some_and(|next| next.is_ascii_whitespace() || *next == b'>' || *name == "<!--")
     };
     if text.first() == Some(&b'<') && STARTS.iter().any(is) { Content::Html } else { otherwise }
 }
@@ -340,11 +457,13 @@ fn is_armoured(content: Content, body: &[u8], transfer: Transfer) -> bool {
         ARMOUR.find_iter(text).any(|at| at == 0 || text.get(at.wrapping_sub(1)) == Some(&b'\n'))
     };
     match (content, transfer) {
-        (Content::Text, Transfer::Base64) => opens(&Decoded::new(body, transfer).bytes),
+        (Content::Text, Transfer::Base64 | Transfer::Uuencode | Transfer::Yenc) => {
+            opens(&Decoded::new(body, transfer).bytes)
+        }
         // What armour is made of stands for itself in quoted-printable.
         (Content::Text, Transfer::Identity | Transfer::QuotedPrintable) => opens(body),
         (Content::Html, _) => body.trim_ascii_start().starts_with(START),
-        (Content::Message | Content::Calendar | Content::Other, _) => false,
+        (Content::File | Content::Style | Content::Message | Content::Calendar | Content::Other, _) => false,
     }
 }
 

@@ -6,6 +6,8 @@ use std::ops::Range;
 
 mod base64;
 mod quoted_printable;
+mod uuencode;
+mod yenc;
 
 /// How a body is encoded for transport.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +18,10 @@ pub enum Transfer {
     QuotedPrintable,
     /// base64.
     Base64,
+    /// x-uuencode, which some clients still read.
+    Uuencode,
+    /// x-yencode, of news readers.
+    Yenc,
 }
 
 /// What may be put beside a replacement to reach a length that an encoding asks for.
@@ -139,6 +145,8 @@ impl<'a> Decoded<'a> {
             Transfer::Identity => Cow::Borrowed(raw),
             Transfer::QuotedPrintable => Cow::Owned(quoted_printable::decode(raw, &mut marks)),
             Transfer::Base64 => Cow::Owned(base64::decode(raw, &mut marks)),
+            Transfer::Uuencode => uuencode::decode(raw),
+            Transfer::Yenc => yenc::decode(raw),
         };
         Decoded { bytes, transfer, marks }
     }
@@ -150,6 +158,8 @@ impl<'a> Decoded<'a> {
             Transfer::Identity => edits,
             Transfer::QuotedPrintable => quoted_printable::to_raw(raw, &self.bytes, &self.marks, edits),
             Transfer::Base64 => base64::to_raw(raw, &self.bytes, &self.marks, edits),
+            Transfer::Uuencode => uuencode::to_raw(raw, &self.bytes, edits),
+            Transfer::Yenc => yenc::to_raw(raw, &self.bytes, edits),
         }
     }
 }
@@ -298,6 +308,31 @@ mod tests {
         let cut = find(raw, Transfer::QuotedPrintable, "<img>");
         let (_, read) = check(raw, Transfer::QuotedPrintable, vec![Edit::cut(cut)]);
         assert_eq!(read, b"a=\r\nb\r\n");
+    }
+
+    #[test]
+    fn a_cut_in_uuencoded_text_has_its_effect() {
+        let text = format!("<p>{}</p><img src=x><p>end</p>", "long ".repeat(40));
+        let raw = format!(
+            "said before\r\nbegin 644 a.html\r\n{}`\r\nend\r\n",
+            uuencode::lines(text.as_bytes(), "\r\n")
+        );
+        let cut = find(raw.as_bytes(), Transfer::Uuencode, "<img src=x>");
+        let (written, read) = check(raw.as_bytes(), Transfer::Uuencode, vec![Edit::cut(cut)]);
+        assert_eq!(read, text.replace("<img src=x>", "").as_bytes());
+        assert!(written.starts_with(b"said before\r\nbegin 644 a.html\r\nM"));
+        assert!(written.ends_with(b"`\r\nend\r\n"));
+        // What has no beginning is read as it stands.
+        assert_eq!(Decoded::new(b"<p>a</p>", Transfer::Uuencode).bytes.as_ref(), b"<p>a</p>");
+    }
+
+    #[test]
+    fn a_cut_in_yencoded_text_has_its_effect() {
+        let text = "<p>a=b</p><img src=x>\u{e9}";
+        let raw = yenc::encoded(b"=ybegin line=128 size=28 name=a.html", text.as_bytes(), b"\r\n");
+        let cut = find(&raw, Transfer::Yenc, "<img src=x>");
+        let (_, read) = check(&raw, Transfer::Yenc, vec![Edit::cut(cut)]);
+        assert_eq!(read, text.replace("<img src=x>", "").as_bytes());
     }
 
     fn encoded(text: &str) -> String {

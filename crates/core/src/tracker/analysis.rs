@@ -8,13 +8,13 @@ use super::calendar;
 use super::campaign::{Seen, Snapshot};
 use super::carrier::{Axis, Carrier};
 use super::catalogue::{Catalogue, Vendor};
-use super::evidence::{Evidence, Fact, Verdict};
+use super::evidence::{Signal, Signals, Verdict};
 use super::judge::{self, Weighed};
 use super::lists::Lists;
 use super::part::Placed;
 use super::personal::{self, Remedy};
 use super::recipient::LazyTraces;
-use super::scan::{Extent, Found, Links, Place, Removal, places};
+use super::scan::{Extent, Found, Links, Place, Removal, places, places_of_sheet};
 use super::style::Size;
 use super::swap::Slot;
 use super::url::Url;
@@ -88,8 +88,8 @@ pub struct Sighting {
     /// Whose it is, if known.
     pub vendor: Option<Vendor>,
     /// Why it is one, or is none.
-    pub evidence: Evidence,
-    /// What the evidence amounts to.
+    pub signals: Signals,
+    /// What the signals amount to.
     pub verdict: Verdict,
     /// Set where it must not be edited.
     pub protection: Option<Protection>,
@@ -115,6 +115,15 @@ impl Sighting {
     /// What it reports.
     pub fn axis(&self) -> Axis {
         self.carrier.axis()
+    }
+
+    /// What it is, in the word used in reports: links are no pictures.
+    pub fn verdict_name(&self) -> &'static str {
+        match (self.axis(), self.verdict) {
+            (Axis::Link, Verdict::Tracker) => "tracked link",
+            (Axis::Link, _) => "link",
+            (_, verdict) => verdict.name(),
+        }
     }
 
     /// Whether it is a tracker of opens that can be taken out.
@@ -251,12 +260,13 @@ impl Detector {
         for (index, leaf) in structure.leaves.iter().enumerate() {
             let position = Position { layer: number, leaf: Some(index) };
             match (leaf.content, &bytes) {
-                (Content::Html | Content::Calendar, Cow::Borrowed(raw)) => {
+                (Content::File, _) if reading.inquiry.extent == Extent::Trackers => {}
+                (Content::Html | Content::File | Content::Style | Content::Calendar, Cow::Borrowed(raw)) => {
                     let text = Text::new(raw, leaf);
                     self.text(text.bytes(), position, leaf, reading, analysis);
                     texts.push((index, text));
                 }
-                (Content::Html | Content::Calendar, Cow::Owned(raw)) => {
+                (Content::Html | Content::File | Content::Style | Content::Calendar, Cow::Owned(raw)) => {
                     let text = Text::new(raw, leaf);
                     self.text(text.bytes(), position, leaf, reading, analysis);
                 }
@@ -301,7 +311,14 @@ impl Detector {
         }
         // A list can name a plain picture too.
         let extent = if self.lists.is_empty() { reading.inquiry.extent } else { Extent::EveryRequest };
-        let places = places(text, leaf.base.as_deref(), extent, reading.inquiry.links);
+        let mut places = match leaf.content {
+            Content::Style => places_of_sheet(text, leaf.base.as_deref(), extent),
+            _ => places(text, leaf.base.as_deref(), extent, reading.inquiry.links),
+        };
+        if leaf.content == Content::File {
+            // Who opens the message does not open the file.
+            places.places.iter_mut().for_each(|place| place.signals.add(Signal::Idle));
+        }
         self.judged(text, places, position, leaf, reading, analysis);
     }
 
@@ -321,7 +338,7 @@ impl Detector {
                 carrier: place.carrier,
                 url: place.url.as_str().to_owned(),
                 vendor: None,
-                evidence: place.evidence,
+                signals: place.signals,
                 verdict: Verdict::Tracker,
                 protection: leaf.protection,
                 part: leaf.number,
@@ -343,10 +360,10 @@ impl Detector {
         analysis.links += found.links;
         for (place, weighed) in found.places.iter().zip(weighed) {
             analysis.seen.extend(weighed.seen);
-            let evidence = place.evidence;
-            let verdict = evidence.verdict();
+            let signals = place.signals;
+            let verdict = signals.verdict();
             if reading.inquiry.extent == Extent::Trackers && verdict == Verdict::Picture {
-                analysis.opaque_pictures += usize::from(evidence.has(Fact::OpaqueToken));
+                analysis.opaque_pictures += usize::from(signals.has(Signal::OpaqueToken));
                 continue;
             }
             let remedies = match verdict {
@@ -362,7 +379,7 @@ impl Detector {
                 carrier: place.carrier,
                 url: place.url.as_str().to_owned(),
                 vendor: weighed.vendor,
-                evidence,
+                signals,
                 verdict,
                 protection: leaf.protection,
                 part: leaf.number,
@@ -385,11 +402,11 @@ impl Detector {
         let Some(block) = block else { return };
         for field in fields(bytes, block.start) {
             let named = |names: &[&'static str]| names.iter().find(|name| field.is(bytes, name)).copied();
-            let sighting = |carrier, url, vendor, evidence: Evidence, verdict| Sighting {
+            let sighting = |carrier, url, vendor, signals: Signals, verdict| Sighting {
                 carrier,
                 url,
                 vendor,
-                evidence,
+                signals,
                 verdict,
                 protection: None,
                 part: 0,
@@ -399,7 +416,7 @@ impl Detector {
                 slot: None,
             };
             if let Some(name) = named(&RECEIPT_FIELDS) {
-                let none = Evidence::default();
+                let none = Signals::default();
                 let found = sighting(Carrier::ReceiptHeader, name.to_owned(), None, none, Verdict::Tracker);
                 analysis.sightings.push(found);
             } else if named(&PICTURE_FIELDS).is_some() {
@@ -407,7 +424,7 @@ impl Detector {
                 let Some(url) = Url::read(value, None) else { continue };
                 if !reading.weighs {
                     let url = url.as_str().to_owned();
-                    let none = Evidence::default();
+                    let none = Signals::default();
                     analysis.sightings.push(sighting(
                         Carrier::PictureHeader,
                         url,
@@ -424,14 +441,15 @@ impl Detector {
                     written: None,
                     removal: Removal::Field(field.range.clone()),
                     size: Size::Unset,
-                    evidence: Evidence::default(),
+                    signals: Signals::default(),
+                    picture: None,
                 };
-                place.evidence.add(Fact::NoSize);
+                place.signals.add(Signal::NoSize);
                 let weighed = judge::weigh(self, &mut place, reading.inquiry, &reading.traces);
-                let verdict = place.evidence.verdict();
+                let verdict = place.signals.verdict();
                 if verdict != Verdict::Picture || reading.inquiry.extent == Extent::EveryRequest {
                     let url = place.url.as_str().to_owned();
-                    let found = sighting(place.carrier, url, weighed.vendor, place.evidence, verdict);
+                    let found = sighting(place.carrier, url, weighed.vendor, place.signals, verdict);
                     analysis.sightings.push(found);
                 }
             }
@@ -444,13 +462,13 @@ impl Detector {
 fn edit_of(text: &[u8], place: &Place<'_>) -> Option<Edit> {
     let edit = match &place.removal {
         Removal::Element { element, attribute } => match place.size {
-            Size::Tiny | Size::Line | Size::Visible if !place.evidence.has(Fact::Hidden) => {
+            Size::Tiny | Size::Dot | Size::Line | Size::Visible if !place.signals.has(Signal::Hidden) => {
                 Edit::cut_inside(attribute.clone())
             }
             _ => cut_element(text, element.clone()),
         },
         Removal::ElementInComment { element, attribute } => match place.size {
-            Size::Tiny | Size::Line | Size::Visible if !place.evidence.has(Fact::Hidden) => {
+            Size::Tiny | Size::Dot | Size::Line | Size::Visible if !place.signals.has(Signal::Hidden) => {
                 Edit::cut_inside(attribute.clone())
             }
             _ => Edit::replace(element.clone(), *b" "),

@@ -1,9 +1,10 @@
-//! Invitations (RFC 5545): properties that a calendar loads from, and HTML within them.
+//! Invitations (RFC 5545) and visiting cards (RFC 6350): properties that load something, and HTML within
+//! them.
 
 use std::ops::Range;
 
 use super::carrier::Carrier;
-use super::evidence::{Evidence, Fact};
+use super::evidence::{Signal, Signals};
 use super::scan::{Extent, Found, Links, Place, Removal, places};
 use super::style::Size;
 use super::url::Url;
@@ -59,9 +60,12 @@ fn line(text: &[u8]) -> usize {
 }
 
 fn piece(text: &[u8], property: Range<usize>, line_end: &'static [u8]) -> Option<Piece> {
-    const NAMES: [&str; 4] = ["ATTACH", "IMAGE", "X-ALT-DESC", "STYLED-DESCRIPTION"];
+    const NAMES: [&str; 7] =
+        ["ATTACH", "IMAGE", "X-ALT-DESC", "STYLED-DESCRIPTION", "PHOTO", "LOGO", "SOUND"];
     let raw = text.get(property.clone())?;
     let name = raw.split(|byte| matches!(byte, b';' | b':' | b'\r' | b'\n')).next().unwrap_or_default();
+    // A visiting card can put properties into groups: `item1.PHOTO`.
+    let name = memchr::memrchr(b'.', name).and_then(|dot| name.get(dot + 1..)).unwrap_or(name);
     let name = NAMES.iter().find(|own| name.eq_ignore_ascii_case(own.as_bytes()))?;
     let (unfolded, places) = unfolded(raw, property.start);
     let colon = value_start(&unfolded)?;
@@ -141,9 +145,9 @@ impl Piece {
             return places(&self.text, None, extent, Links::Ignore);
         }
         let Some(url) = Url::read(String::from_utf8_lossy(&self.text), None) else { return Found::default() };
-        let mut evidence = Evidence::default();
+        let mut signals = Signals::default();
         // What is attached to be opened is not loaded before.
-        evidence.add_if(Fact::NoSize, self.kind == Kind::Shown);
+        signals.add_if(Signal::NoSize, self.kind == Kind::Shown);
         let place = Place {
             carrier: Carrier::Calendar,
             url,
@@ -151,7 +155,8 @@ impl Piece {
             written: None,
             removal: Removal::Field(self.property.clone()),
             size: Size::Unset,
-            evidence,
+            signals,
+            picture: None,
         };
         Found { places: vec![place], ..Found::default() }
     }

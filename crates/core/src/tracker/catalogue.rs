@@ -178,6 +178,40 @@ mod tests {
     }
 
     #[test]
+    fn opens_and_clicks_of_vendors_are_told_by_their_addresses() {
+        let catalogue = Catalogue::shipped();
+        let name = |vendor: Option<Vendor>| vendor.map(|vendor| catalogue.name(vendor));
+        for (url, vendor) in [
+            (
+                "erp.shop.example/api/method/frappe.core.doctype.communication.email.mark_email_as_seen?name=1",
+                "Frappe",
+            ),
+            ("club.informz.net/z/cjUucD9taT05/image.gif", "Higher Logic"),
+            ("go.shop.example/?xol=2BcDeF&eih=3XyZ", "Ongage"),
+            ("shop.example/mail/tracking/open/db/77/blank.gif", "Odoo"),
+            ("notifications.google.com/g/img/AD-Fn.gif", "Google"),
+        ] {
+            assert_eq!(name(catalogue.open(url)), Some(vendor), "{url}");
+        }
+        for (url, vendor) in [
+            ("u77.ct.shop.example/ls/click?upn=u001.abc", "SendGrid"),
+            ("shop.us1.list-manage.com/track/click?u=1&id=2&e=3", "Mailchimp"),
+            ("links.shop.example/a/click?_t=1&_m=2&_e=3", "Iterable"),
+            ("go.shop.example/f/a/Zk3Qw9XvT2aB7LmN~~/AAAA/x", "SparkPost"),
+            ("click.shop.example/?qs=0123456789abcdef0123", "Salesforce Marketing Cloud"),
+            ("news.shop.example/l/Zk3Qw9Xv/T2aB7LmN/8pRsYd4H", "Sendy"),
+            ("email.shop.example/c/eJwNyEEOgCAMBMDXlCNZWqB", "Mailgun"),
+            ("shop.us9.rs6.net/tn.jsp?f=001abc", "Constant Contact"),
+            ("click.convertkit-mail2.com/abc/def", "Kit"),
+            ("x1.mjt.lu/lnk/AVsAAB/1/abc", "Mailjet"),
+        ] {
+            assert_eq!(name(catalogue.link(url)), Some(vendor), "{url}");
+            assert_eq!(catalogue.open(url), None, "{url} reports no opening");
+        }
+        assert_eq!(catalogue.link("shop.example/blog/spring"), None);
+    }
+
+    #[test]
     fn an_own_file_is_added() {
         let own = "[[vendor]]\nname = \"Own\"\nopen = ['^[^/]+/seen/']\n";
         let catalogue = Catalogue::with(own).unwrap();

@@ -42,8 +42,18 @@ pub fn uses_variables(style: &[u8]) -> bool {
 }
 
 /// Functions whose strings are addresses, and `var()`, which can bring one from elsewhere. Those with a prefix end alike.
-const LOADING: [&[u8]; 8] =
-    [b"url", b"src", b"image", b"image-set", b"cross-fade", b"image-rect", b"imageloader", b"var"];
+const LOADING: [&[u8]; 10] = [
+    b"url",
+    b"src",
+    b"image",
+    b"image-set",
+    b"cross-fade",
+    b"image-rect",
+    b"imageloader",
+    b"icmfilter",
+    b"expression",
+    b"var",
+];
 
 /// Whether a style can load anything at all: a cheap look before the tokenizer is asked. Nothing is loaded without one of these
 /// functions or `@import`, unless an escape hides the name.
@@ -70,6 +80,7 @@ pub fn attribute_may_load(style: &[u8]) -> bool {
 pub fn loads(style: &[u8], strings: Strings) -> Vec<Load> {
     let text = as_ascii(style);
     let mut scanner = Scanner {
+        style,
         found: Vec::new(),
         functions: Vec::new(),
         loads_below: false,
@@ -93,11 +104,28 @@ fn as_ascii(style: &[u8]) -> String {
     style.iter().map(|byte| if byte.is_ascii() { char::from(*byte) } else { '_' }).collect()
 }
 
+/// Whether a property is one of those by which Outlook names pictures in strings: `mso-bullet-image`.
+fn is_image_of_outlook(name: &str) -> bool {
+    let starts = name.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("mso-"));
+    starts && name.get(name.len() - 6..).is_some_and(|end| end.eq_ignore_ascii_case("-image"))
+}
+
+/// The address in a string or in `url()` without quotes, where no escape makes another one of it.
+fn bare_address(written: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(written);
+    let text = text.trim();
+    let is_function = text.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("url("));
+    let text = if is_function { text.get(4..)?.trim_end_matches(')') } else { text };
+    let text = text.trim().trim_matches(['"', '\'']);
+    (!text.contains('\\')).then(|| text.to_owned())
+}
+
 /// The deepest nesting of functions that is followed. Once a function that loads stands below it, every string there is taken for an
 /// address.
 const MAX_FUNCTIONS: usize = 256;
 
-struct Scanner {
+struct Scanner<'s> {
+    style: &'s [u8],
     found: Vec<Load>,
     /// The functions that are open.
     functions: Vec<Function>,
@@ -120,7 +148,7 @@ struct Function {
     before: usize,
 }
 
-impl Scanner {
+impl Scanner<'_> {
     /// Reads tokens up to the next opening of a block or function, and gives the offset behind it. The tokenizer is then begun
     /// anew there, so that the depth of a style sheet costs no stack.
     fn read(&mut self, text: &str, offset: usize) -> Option<usize> {
@@ -147,6 +175,7 @@ impl Scanner {
                 Token::Ident(name) if name.starts_with("--") => {
                     self.custom = self.strings == Strings::OfCustomProperties;
                 }
+                Token::Ident(name) if is_image_of_outlook(&name) => self.custom = true,
                 Token::Function(name) => {
                     self.open(&name, range.start);
                     return Some(range.end);
@@ -207,6 +236,10 @@ impl Scanner {
     }
 
     fn push(&mut self, url: &str, range: Range<usize>) {
+        // Bytes outside of ASCII were read as something else; a host can hold them.
+        let written = self.style.get(range.clone()).filter(|written| !written.is_ascii());
+        let written = written.and_then(bare_address);
+        let url = written.as_deref().unwrap_or(url);
         let (range, kind) = match self.import.take() {
             Some(start) => (start..range.end, Kind::Import),
             None => (range, Kind::Value),
@@ -285,6 +318,19 @@ mod tests {
     fn several_loads_are_all_found() {
         assert_eq!(check("a{b:url(x)}c{d:url('y'),url(z)}").len(), 3);
         assert_eq!(check("b:-webkit-image-set(url(x) 1x, 'y' 2x)").len(), 2);
+    }
+
+    #[test]
+    fn an_address_keeps_what_is_no_ascii() {
+        assert_eq!(check("a{b:url(//a\u{ff0e}example/o)}")[0].0, "//a\u{ff0e}example/o");
+        assert_eq!(check("a{b:url( '//a\u{ff61}example/o' )}")[0].0, "//a\u{ff61}example/o");
+    }
+
+    #[test]
+    fn addresses_of_outlook_and_of_old_explorers_are_found() {
+        assert_eq!(check("p{mso-bullet-image:'//a.example/o'}")[0].0, "//a.example/o");
+        assert_eq!(check("p{filter:progid:DXImageTransform.Microsoft.ICMFilter(colorSpace='x')}")[0].0, "x");
+        assert_eq!(check("p{width:expression(new Image().src='//a.example/o')}")[0].0, "//a.example/o");
     }
 
     #[test]

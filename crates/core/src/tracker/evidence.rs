@@ -1,7 +1,7 @@
 //! Why a load is taken for a report of the opening, or is not.
 //!
-//! Each fact has a weight; the sum decides. Nothing else does: what is reported as evidence is all that was weighed. The weights
-//! are data (`weights.csv`), fitted on labelled mail by `tools/fit_weights.py`.
+//! Each signal has a weight; the sum decides. Nothing else does: what is reported is all that was weighed.
+//! The weights are data (`weights.csv`), fitted on labelled mail by `tools/fit_weights.py`.
 
 use std::fmt;
 use std::sync::LazyLock;
@@ -10,37 +10,37 @@ use std::sync::LazyLock;
 const WEIGHTS: &str = include_str!("weights.csv");
 
 /// Declares the facts, each with what it says for a reader of the report.
-macro_rules! facts {
+macro_rules! signals {
     ($($(#[$doc:meta])* $name:ident: $text:literal,)*) => {
         /// Something that speaks for or against a tracker.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[repr(u8)]
-        pub enum Fact {
+        pub enum Signal {
             $($(#[$doc])* $name,)*
         }
 
-        impl Fact {
+        impl Signal {
             /// Every fact, those for a tracker first.
-            pub const ALL: [Fact; [$($text),*].len()] = [$(Fact::$name),*];
+            pub const ALL: [Signal; [$($text),*].len()] = [$(Signal::$name),*];
 
             /// The name used in data.
             pub const fn name(self) -> &'static str {
                 match self {
-                    $(Fact::$name => stringify!($name),)*
+                    $(Signal::$name => stringify!($name),)*
                 }
             }
 
             /// What the fact says, for a reader of the report.
             pub const fn text(self) -> &'static str {
                 match self {
-                    $(Fact::$name => $text,)*
+                    $(Signal::$name => $text,)*
                 }
             }
         }
     };
 }
 
-facts! {
+signals! {
     /// The address has the form of a vendor's open report.
     VendorOpen: "address of a known open report",
     /// The recipient's address, its hash or an encoding of it stands in the URL.
@@ -53,16 +53,26 @@ facts! {
     Identifier: "identifier in the URL",
     /// It is named as spacers are named, yet carries an identifier: a spacer needs none.
     KeyedSpacer: "a spacer that carries an identifier",
-    /// It is not to be seen, and still asked for with a query.
-    KeyedPixel: "invisible, yet asked for with a query",
+    /// It is not to be seen, and still its address holds something that can differ by reader.
+    KeyedPixel: "invisible, yet asked for with a key",
+    /// It is not to be seen, and carries the reader's address.
+    UnseenReader: "invisible, and carries the recipient's address",
     /// It carries the same opaque token as a tracker of this message.
     SharedToken: "carries the token of another tracker",
+    /// It has the address of a tracker of this message.
+    SharedAddress: "same address as another tracker",
+    /// It asks the same program as a tracker of this message.
+    SharedProgram: "asks the same program as another tracker",
+    /// It is another source of a picture that is a tracker.
+    SharedPicture: "another source of a picture that is a tracker",
     /// The address names a program or nothing, rather than a picture file.
     Dynamic: "no picture file",
     /// It has no width or no height.
     Zero: "zero size",
-    /// It is at most two pixels wide and high.
-    Tiny: "one or two pixels",
+    /// It is at most three pixels wide and high.
+    Tiny: "at most three pixels",
+    /// It is at most five pixels wide and high.
+    Dot: "at most five pixels",
     /// It is at most three pixels wide or high.
     Line: "a thin line",
     /// It is hidden.
@@ -71,6 +81,10 @@ facts! {
     HiddenAncestor: "within something hidden",
     /// No size is given.
     NoSize: "no size given",
+    /// No size is given, and neither text nor link says what it shows.
+    Undescribed: "nothing says what it shows",
+    /// Nothing of the body stands behind it.
+    Last: "last in the body",
     /// It stands before `<body>` or behind `</body>`.
     OutsideBody: "outside of the body",
     /// An empty box or a style sheet loads it, that shows nothing.
@@ -89,6 +103,14 @@ facts! {
     ClickWord: "URL speaks of a click",
     /// It is large enough to be seen.
     Visible: "large enough to be seen",
+    /// The background of a box that is large enough to be seen.
+    Background: "background of a box",
+    /// A text says what it shows.
+    Described: "a text says what it shows",
+    /// It stands within a link.
+    Linked: "within a link",
+    /// It may grow as wide as there is room.
+    Fluid: "fills the width it is given",
     /// The address is that of a picture file, without any identifier.
     StaticFile: "plain picture file",
     /// A picture file with a name in words, in a folder that is a token.
@@ -115,23 +137,23 @@ facts! {
     Allowed: "allowed by the operator",
 }
 
-/// The weights in the order of [`Fact::ALL`].
-static TABLE: LazyLock<[i32; Fact::ALL.len()]> =
+/// The weights in the order of [`Signal::ALL`].
+static TABLE: LazyLock<[i32; Signal::ALL.len()]> =
     LazyLock::new(|| read_weights(WEIGHTS).expect("weights.csv is whole, as a test shows"));
 
 /// Reads a table of weights. `None` where a fact is missing or a line is none.
-fn read_weights(csv: &str) -> Option<[i32; Fact::ALL.len()]> {
-    let mut weights = [None; Fact::ALL.len()];
+fn read_weights(csv: &str) -> Option<[i32; Signal::ALL.len()]> {
+    let mut weights = [None; Signal::ALL.len()];
     for line in csv.lines().skip(1) {
         let (name, weight) = line.split_once(',')?;
-        let fact = Fact::ALL.into_iter().find(|fact| fact.name() == name)?;
+        let fact = Signal::ALL.into_iter().find(|fact| fact.name() == name)?;
         *weights.get_mut(fact as usize)? = Some(weight.trim().parse().ok()?);
     }
     let whole: Option<Vec<i32>> = weights.into_iter().collect();
     whole?.try_into().ok()
 }
 
-impl Fact {
+impl Signal {
     /// How much the fact weighs: positive speaks for a tracker. In tenths of what is needed for a verdict.
     pub fn weight(self) -> i32 {
         TABLE.get(self as usize).copied().unwrap_or_default()
@@ -142,40 +164,40 @@ impl Fact {
 pub const THRESHOLD: i32 = 10;
 
 /// Facts that say for themselves that readers are told apart.
-const IDENTIFYING: [Fact; 3] = [Fact::RecipientInUrl, Fact::PersonalPicture, Fact::Learnt];
+const IDENTIFYING: [Signal; 3] = [Signal::RecipientInUrl, Signal::PersonalPicture, Signal::Learnt];
 
 /// A set of facts.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
-pub struct Evidence(u64);
+pub struct Signals(u64);
 
-impl Evidence {
+impl Signals {
     /// Adds a fact.
-    pub fn add(&mut self, fact: Fact) {
+    pub fn add(&mut self, fact: Signal) {
         self.0 |= 1 << fact as u8;
     }
 
     /// Adds a fact where `holds`.
-    pub fn add_if(&mut self, fact: Fact, holds: bool) {
+    pub fn add_if(&mut self, fact: Signal, holds: bool) {
         if holds {
             self.add(fact);
         }
     }
 
     /// Takes facts back.
-    pub fn remove(&mut self, facts: &[Fact]) {
+    pub fn remove(&mut self, facts: &[Signal]) {
         for fact in facts {
             self.0 &= !(1 << *fact as u8);
         }
     }
 
     /// Whether a fact was found.
-    pub fn has(self, fact: Fact) -> bool {
+    pub fn has(self, fact: Signal) -> bool {
         self.0 & 1 << fact as u8 != 0
     }
 
     /// The facts, those for a tracker first.
-    pub fn facts(self) -> impl Iterator<Item = Fact> {
-        Fact::ALL.into_iter().filter(move |fact| self.has(*fact))
+    pub fn iter(self) -> impl Iterator<Item = Signal> {
+        Signal::ALL.into_iter().filter(move |fact| self.has(*fact))
     }
 
     /// The sum of the weights.
@@ -193,8 +215,8 @@ impl Evidence {
     pub fn verdict(self) -> Verdict {
         if self.score() >= THRESHOLD {
             Verdict::Tracker
-        } else if !self.has(Fact::Allowed)
-            && !self.has(Fact::Choice)
+        } else if !self.has(Signal::Allowed)
+            && !self.has(Signal::Choice)
             && IDENTIFYING.iter().any(|fact| self.has(*fact))
         {
             Verdict::Personal
@@ -204,16 +226,16 @@ impl Evidence {
     }
 }
 
-impl fmt::Debug for Evidence {
+impl fmt::Debug for Signals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.facts()).finish()
+        f.debug_set().entries(self.iter()).finish()
     }
 }
 
-impl fmt::Display for Evidence {
+impl fmt::Display for Signals {
     /// `address of a known open report +14, one or two pixels +5`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, fact) in self.facts().enumerate() {
+        for (index, fact) in self.iter().enumerate() {
             let comma = if index == 0 { "" } else { ", " };
             write!(f, "{comma}{} {:+}", fact.text(), fact.weight())?;
         }
@@ -249,45 +271,46 @@ mod tests {
 
     #[test]
     fn facts_are_distinct_bits() {
-        let mut evidence = Evidence::default();
-        for fact in Fact::ALL {
-            assert!(!evidence.has(fact));
-            evidence.add(fact);
+        let mut signals = Signals::default();
+        for fact in Signal::ALL {
+            assert!(!signals.has(fact));
+            signals.add(fact);
         }
-        assert_eq!(evidence.facts().count(), Fact::ALL.len());
+        assert_eq!(signals.iter().count(), Signal::ALL.len());
     }
 
     #[test]
     fn every_fact_has_a_weight() {
         assert!(read_weights(WEIGHTS).is_some());
         assert_eq!(read_weights("fact,weight\nVendorOpen,14\n"), None);
-        assert!(Fact::VendorOpen.weight() >= THRESHOLD);
+        assert!(Signal::VendorOpen.weight() >= THRESHOLD);
     }
 
     #[test]
     fn nothing_around_a_plain_picture_makes_it_a_tracker() {
         // `PlainPicture` rests on this.
-        let mut evidence = Evidence::default();
-        for fact in [
-            Fact::Zero,
-            Fact::Hidden,
-            Fact::HiddenAncestor,
-            Fact::OutsideBody,
-            Fact::ShowsNothing,
-            Fact::StaticFile,
+        let around = [Signal::Hidden, Signal::HiddenAncestor, Signal::OutsideBody, Signal::StaticFile];
+        for drawn in [
+            &[Signal::Zero, Signal::ShowsNothing][..],
+            &[Signal::Tiny],
+            &[Signal::NoSize, Signal::ShowsNothing],
+            &[Signal::NoSize, Signal::Undescribed, Signal::Last],
         ] {
-            evidence.add(fact);
+            let mut signals = Signals::default();
+            around.iter().chain(drawn).for_each(|signal| signals.add(*signal));
+            assert_eq!(signals.verdict(), Verdict::Picture, "{signals}");
         }
-        assert_eq!(evidence.verdict(), Verdict::Picture, "{evidence}");
     }
 
     #[test]
     fn size_alone_never_decides() {
-        for fact in [Fact::Zero, Fact::Tiny, Fact::Line, Fact::Hidden, Fact::NoSize, Fact::OutsideBody] {
-            let mut evidence = Evidence::default();
-            evidence.add(fact);
-            evidence.add(Fact::HiddenAncestor);
-            assert_eq!(evidence.verdict(), Verdict::Picture, "{evidence}");
+        for fact in
+            [Signal::Zero, Signal::Tiny, Signal::Line, Signal::Hidden, Signal::NoSize, Signal::OutsideBody]
+        {
+            let mut signals = Signals::default();
+            signals.add(fact);
+            signals.add(Signal::HiddenAncestor);
+            assert_eq!(signals.verdict(), Verdict::Picture, "{signals}");
         }
     }
 }

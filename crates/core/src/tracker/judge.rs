@@ -6,7 +6,7 @@ use super::analysis::{Detector, Inquiry};
 use super::campaign::Seen;
 use super::carrier::Carrier;
 use super::catalogue::Vendor;
-use super::evidence::{Fact, THRESHOLD, Verdict};
+use super::evidence::{Signal, THRESHOLD, Verdict};
 use super::link;
 use super::recipient::LazyTraces;
 use super::scan::{Extent, Found, Place, PlainPicture};
@@ -18,9 +18,9 @@ use super::url::Url;
 const MAX_ROUNDS: usize = 8;
 
 /// Facts that hang on the other places of the same text.
-const COMPANY: [Fact; 3] = [Fact::Repeated, Fact::ShownElsewhere, Fact::FolderShown];
+const COMPANY: [Signal; 3] = [Signal::Repeated, Signal::ShownElsewhere, Signal::FolderShown];
 
-/// What was learnt beside the evidence.
+/// What was learnt beside the signals.
 #[derive(Debug, Default)]
 pub struct Weighed {
     /// Whose it is.
@@ -36,74 +36,90 @@ pub fn weigh(
     inquiry: &Inquiry<'_>,
     traces: &LazyTraces<'_>,
 ) -> Weighed {
-    let size = place.size;
     if place.carrier == Carrier::Anchor {
         return weigh_link(detector, place, traces);
     }
     let catalogue = &detector.catalogue;
+    let unseen = place.is_unseen();
     let url = &place.url;
-    let evidence = &mut place.evidence;
+    let signals = &mut place.signals;
     let (stem, extension) = url.stem_and_extension();
     let opacity = token::opacity(url);
     let plain_file = token::is_plain_picture(url);
     let speaks = !plain_file && token::speaks_of_opening(url);
     let vendor = if plain_file { None } else { catalogue.open(url.as_str()) };
     let spacer = token::is_spacer_name(stem);
-    let unseen = matches!(size, Size::Zero | Size::Tiny) || evidence.has(Fact::Hidden);
+    let hidden = unseen || signals.has(Signal::HiddenAncestor);
     // What nobody sees is no picture file because its query says so: anybody can add `format=png`.
-    let picture = token::is_picture(extension) && (!unseen || url.file_name().contains('.'));
+    let picture = token::is_picture(extension) && (!hidden || url.file_name().contains('.'))
+        || !hidden && token::is_picture_by_query(url);
     let allowed = detector.allowed.iter().any(|allowed| allowed.covers(url, inquiry.now));
-    evidence.add_if(Fact::Allowed, allowed);
-    evidence.add_if(Fact::LocalHost, url.has_local_host());
-    evidence.add_if(Fact::Listed, detector.lists.find(url.as_str()).is_some());
-    evidence.add_if(Fact::VendorOpen, vendor.is_some());
-    evidence.add_if(Fact::StaticFile, picture && vendor.is_none() && is_static(url, opacity, stem));
-    evidence
-        .add_if(Fact::NamedFile, picture && vendor.is_none() && is_named_file(url, opacity, stem, speaks));
-    evidence.add_if(Fact::SpacerName, picture && spacer && opacity == Opacity::Plain);
-    evidence.add_if(Fact::KeyedSpacer, spacer && token::query_opacity(url) > Opacity::Plain);
-    evidence.add_if(Fact::KeyedPixel, unseen && !url.query().is_empty() && !evidence.has(Fact::StaticFile));
-    evidence.add_if(Fact::Dynamic, !picture && !evidence.has(Fact::Furniture));
-    evidence.add_if(Fact::OpenWord, speaks);
+    signals.add_if(Signal::Allowed, allowed);
+    signals.add_if(Signal::LocalHost, url.has_local_host());
+    signals.add_if(Signal::Listed, detector.lists.find(url.as_str()).is_some());
+    signals.add_if(Signal::VendorOpen, vendor.is_some());
+    // A name says nothing of what nobody sees, nor of what speaks of an opening and has a key for it.
+    let is_file = picture && vendor.is_none();
+    let keyed = opacity > Opacity::Plain;
+    let named = is_file && !(unseen && (keyed || speaks)) && !(speaks && keyed);
+    signals.add_if(Signal::StaticFile, named && is_static(url, opacity, stem));
+    if token::is_page(extension) {
+        // A link around a page shows nothing.
+        signals.remove(&[Signal::Linked]);
+    }
+    let described = !signals.has(Signal::Undescribed);
+    signals.add_if(Signal::NamedFile, named && described && is_named_file(url, opacity, stem));
+    signals.add_if(Signal::SpacerName, picture && spacer && opacity == Opacity::Plain);
+    signals.add_if(Signal::KeyedSpacer, spacer && token::query_opacity(url) > Opacity::Plain);
+    let asked_for = !url.query().is_empty() || keyed;
+    let small = unseen || place.size == Size::Dot && !signals.has(Signal::NamedFile);
+    signals.add_if(Signal::KeyedPixel, small && asked_for && !signals.has(Signal::StaticFile));
+    signals.add_if(Signal::Dynamic, !picture && !signals.has(Signal::Furniture));
+    signals.add_if(Signal::OpenWord, speaks);
     match opacity {
-        Opacity::Opaque => evidence.add(Fact::OpaqueToken),
-        Opacity::Identifier => evidence.add(Fact::Identifier),
+        Opacity::Opaque => signals.add(Signal::OpaqueToken),
+        Opacity::Identifier => signals.add(Signal::Identifier),
         Opacity::Plain => {}
     }
     // What this copy adds to what is known of its campaign, and what the other copies have shown.
     let seen = (opacity == Opacity::Opaque && inquiry.learnt.is_some()).then(|| Seen::of(url));
     let learnt = seen.as_ref().zip(inquiry.learnt);
-    evidence.add_if(Fact::Learnt, learnt.is_some_and(|(seen, learnt)| learnt.identifies(seen)));
-    // Only what would be a tracker without it needs a look at where pictures are kept.
-    let suspected = vendor.is_none() && evidence.score() >= THRESHOLD;
-    evidence.add_if(Fact::PictureService, suspected && catalogue.pictures(url.as_str()).is_some());
-    // Hashing addresses is dear: only where it could decide.
+    signals.add_if(Signal::Learnt, learnt.is_some_and(|(seen, learnt)| learnt.identifies(seen)));
     // An attribute that nothing loads from tells nobody apart; only strict mode looks at it at all.
-    let loads = place.carrier != Carrier::Rare;
-    let undecided = loads && !plain_file && vendor.is_none() && evidence.score() < THRESHOLD;
-    evidence.add_if(Fact::RecipientInUrl, undecided && traces.get().stand_in(url.as_str()));
+    let loads = place.carrier != Carrier::Rare && !plain_file;
+    let names_reader = loads && traces.get().stand_in(url.as_str());
+    let shows_something = signals.has(Signal::Visible)
+        || signals.has(Signal::Background)
+        || signals.has(Signal::Described)
+        || signals.has(Signal::Linked);
+    signals.add_if(Signal::RecipientInUrl, names_reader);
+    signals.add_if(Signal::UnseenReader, names_reader && !shows_something);
+    // Only what would be a tracker without it needs a look at where pictures are kept.
+    let suspected = vendor.is_none() && !hidden && signals.score() >= THRESHOLD;
+    signals.add_if(Signal::PictureService, suspected && catalogue.pictures(url.as_str()).is_some());
+    let undecided = loads && vendor.is_none() && signals.score() < THRESHOLD;
     let personal = if undecided { catalogue.image(url.as_str()) } else { None };
-    evidence.add_if(Fact::PersonalPicture, personal.is_some());
+    signals.add_if(Signal::PersonalPicture, personal.is_some());
     Weighed { vendor: vendor.or(personal), seen }
 }
 
 fn weigh_link(detector: &Detector, place: &mut Place<'_>, traces: &LazyTraces<'_>) -> Weighed {
     let url = &place.url;
-    let evidence = &mut place.evidence;
-    if evidence.has(Fact::Choice) {
+    let signals = &mut place.signals;
+    if signals.has(Signal::Choice) {
         return Weighed::default();
     }
     let opacity = token::opacity(url);
     let target = link::target(url);
-    if opacity < Opacity::Opaque && target.is_none() {
+    let vendor = detector.catalogue.link(url.as_str());
+    if vendor.is_none() && opacity < Opacity::Opaque && target.is_none() {
         return Weighed::default();
     }
-    let vendor = detector.catalogue.link(url.as_str());
-    evidence.add_if(Fact::VendorLink, vendor.is_some());
-    evidence.add_if(Fact::CarriesAddress, target.is_some());
-    evidence.add_if(Fact::ClickWord, link::speaks_of_a_click(url));
-    evidence.add_if(Fact::OpaqueToken, opacity == Opacity::Opaque);
-    evidence.add_if(Fact::RecipientInUrl, vendor.is_none() && traces.get().stand_in(url.as_str()));
+    signals.add_if(Signal::VendorLink, vendor.is_some());
+    signals.add_if(Signal::CarriesAddress, target.is_some());
+    signals.add_if(Signal::ClickWord, link::speaks_of_a_click(url));
+    signals.add_if(Signal::OpaqueToken, opacity == Opacity::Opaque);
+    signals.add_if(Signal::RecipientInUrl, vendor.is_none() && traces.get().stand_in(url.as_str()));
     Weighed { vendor, seen: None }
 }
 
@@ -118,8 +134,8 @@ fn is_static(url: &Url<'_>, opacity: Opacity, stem: &str) -> bool {
 }
 
 /// A picture file with a name in words in a folder that is a token: the customer's folder of a picture service.
-fn is_named_file(url: &Url<'_>, opacity: Opacity, stem: &str, speaks: bool) -> bool {
-    opacity == Opacity::Opaque && url.query().is_empty() && token::is_named(stem) && !speaks
+fn is_named_file(url: &Url<'_>, opacity: Opacity, stem: &str) -> bool {
+    opacity == Opacity::Opaque && url.query().is_empty() && token::is_named(stem)
 }
 
 /// Takes in what the places say of each other. A place that turns out to be a tracker has no say about the rest, so this goes
@@ -136,21 +152,65 @@ pub fn judge(text: &[u8], found: &mut Found<'_>, extent: Extent) {
         return;
     }
     let mut goes = vec![false; places.len()];
+    if find_trackers(text, places, plain, &candidates, &mut goes) {
+        note_kin(places, &goes);
+    }
+}
+
+/// Goes on until no more trackers are found; says whether there are any.
+fn find_trackers(
+    text: &[u8],
+    places: &mut [Place<'_>],
+    plain: &[PlainPicture<'_>],
+    candidates: &[usize],
+    goes: &mut [bool],
+) -> bool {
+    let mut any = false;
     for _ in 0..MAX_ROUNDS {
-        note_company(text, places, plain, &candidates, &goes);
+        note_company(text, places, plain, candidates, goes);
         let mut news = false;
-        for index in &candidates {
+        for index in candidates {
             if let (Some(place), Some(goes)) = (places.get(*index), goes.get_mut(*index)) {
-                let is_tracker = place.evidence.verdict() == Verdict::Tracker;
+                let is_tracker = place.signals.verdict() == Verdict::Tracker;
                 news |= is_tracker && !*goes;
                 *goes |= is_tracker;
             }
         }
+        any |= news;
         let all_go = candidates.iter().all(|index| goes.get(*index).copied().unwrap_or_default());
         if !news || all_go {
-            return;
+            return any;
         }
-        note_tokens(places, &candidates, &goes);
+        note_tokens(places, candidates, goes);
+    }
+    any
+}
+
+/// Notes what shares its address, its program or its picture with a tracker: one that goes while the other
+/// stays reports all the same.
+fn note_kin(places: &mut [Place<'_>], goes: &[bool]) {
+    let gone = places.iter().zip(goes).filter(|(_, goes)| **goes).map(|(place, _)| place);
+    let mut addresses: HashSet<String> = HashSet::new();
+    let mut programs: HashSet<String> = HashSet::new();
+    let mut pictures: HashSet<usize> = HashSet::new();
+    for place in gone {
+        addresses.insert(place.url.as_str().to_owned());
+        programs.extend(place.url.program().map(str::to_owned));
+        pictures.extend(place.picture);
+    }
+    for place in places.iter_mut().zip(goes).filter(|(_, goes)| !**goes).map(|(place, _)| place) {
+        let is_loaded = place.carrier != Carrier::Anchor && place.carrier != Carrier::Rare;
+        // What names the reader and is seen has gentler remedies.
+        if !is_loaded || place.signals.verdict() != Verdict::Picture {
+            continue;
+        }
+        let is_seen = place.is_shown();
+        let is_keyed = !place.signals.has(Signal::StaticFile);
+        let shares_program = !is_seen && place.url.program().is_some_and(|own| programs.contains(own));
+        let shares_picture = place.picture.is_some_and(|own| pictures.contains(&own));
+        place.signals.add_if(Signal::SharedAddress, addresses.contains(place.url.as_str()));
+        place.signals.add_if(Signal::SharedProgram, shares_program);
+        place.signals.add_if(Signal::SharedPicture, shares_picture && is_keyed);
     }
 }
 
@@ -158,7 +218,7 @@ pub fn judge(text: &[u8], found: &mut Found<'_>, extent: Extent) {
 fn is_open(place: &Place<'_>, extent: Extent) -> bool {
     place.carrier != Carrier::Anchor
         && (extent == Extent::EveryRequest
-            || place.evidence.score() + Fact::SharedToken.weight() >= THRESHOLD)
+            || place.signals.score() + Signal::SharedToken.weight() >= THRESHOLD)
 }
 
 /// What the places that stay say of one address and one folder.
@@ -223,10 +283,12 @@ fn note_company(
     for (index, tally, folder) in notes {
         let Some(place) = places.get_mut(index) else { continue };
         let seen = place.size == Size::Visible;
-        place.evidence.remove(&COMPANY);
-        place.evidence.add_if(Fact::Repeated, tally.times >= 3);
-        place.evidence.add_if(Fact::ShownElsewhere, tally.shown && !seen);
-        place.evidence.add_if(Fact::FolderShown, folder && !seen);
+        place.signals.remove(&COMPANY);
+        // A spacer is a file; what a program answers is asked for again without being one.
+        let is_file = !place.signals.has(Signal::Dynamic) && !place.signals.has(Signal::OpenWord);
+        place.signals.add_if(Signal::Repeated, tally.times >= 3 && is_file);
+        place.signals.add_if(Signal::ShownElsewhere, tally.shown && !seen);
+        place.signals.add_if(Signal::FolderShown, folder && !seen);
     }
 }
 
@@ -245,6 +307,6 @@ fn note_tokens(places: &mut [Place<'_>], candidates: &[usize], goes: &[bool]) {
     for index in candidates.iter().filter(|index| !gone(index)) {
         let Some(place) = places.get_mut(*index) else { continue };
         let shares = token::opaque_pieces(&place.url).any(|piece| tokens.contains(piece));
-        place.evidence.add_if(Fact::SharedToken, shares && place.size != Size::Visible);
+        place.signals.add_if(Signal::SharedToken, shares && place.size != Size::Visible);
     }
 }

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use super::analysis::Detector;
 use super::catalogue::Vendor;
-use super::evidence::Fact;
+use super::evidence::Signal;
 use super::link;
 use super::recipient::LazyTraces;
 use super::scan::{Place, decoded};
@@ -41,7 +41,7 @@ pub fn remedies(
             || detector.catalogue.open(url.as_str()).is_some()
             || detector.catalogue.image(url.as_str()).is_some()
             // Other copies have shown that a token of this address is the reader's.
-            || place.evidence.has(Fact::Learnt) && token::opacity(url) == Opacity::Opaque
+            || place.signals.has(Signal::Learnt) && token::opacity(url) == Opacity::Opaque
     };
     let helps = |address: &str| Url::read(Cow::Borrowed(address), None).is_some_and(|url| !identifies(&url));
     let mut found = Vec::new();

@@ -110,13 +110,12 @@ pub fn animates(element: &[u8], attribute: &[u8]) -> bool {
 /// Whether an attribute may hold an address though nothing is to be loaded any more: the targets of links and forms, text for readers, and
 /// names that look like addresses.
 pub fn may_stay(element: &[u8], attribute: &[u8]) -> bool {
-    const TEXT: [&str; 12] = [
+    const TEXT: [&str; 11] = [
         "alt",
         "title",
         "label",
         "summary",
         "placeholder",
-        "content",
         "cite",
         "itemtype",
         "itemid",
@@ -132,6 +131,7 @@ pub fn may_stay(element: &[u8], attribute: &[u8]) -> bool {
         || is("formaction")
         || is("href") && (element_is("a") || element_is("area"))
         || is("value") && !element_is("param")
+        || is("content") && !element_is("meta")
         || starts(b"xmlns")
         || starts(b"aria-")
 }
@@ -159,6 +159,18 @@ pub fn takes_addresses(element: &[u8], attribute: &[u8]) -> bool {
     let of_outlook =
         || element.contains(&b':') && (attribute.ends_with(b"href") || is("altsrc") || is("altimage"));
     NAMES.iter().any(|own| is(own)) || is("value") && element.eq_ignore_ascii_case(b"param") || of_outlook()
+}
+
+/// Whether a value is a remote address and nothing else.
+pub fn is_address(value: &str) -> bool {
+    let value = value.trim();
+    let starts = |with: &str| value.get(..with.len()).is_some_and(|start| start.eq_ignore_ascii_case(with));
+    (starts("http://") || starts("https://") || starts("//")) && !value.contains(char::is_whitespace)
+}
+
+/// Whether an address is a script.
+pub fn is_script(address: &str) -> bool {
+    clean(address).get(..11).is_some_and(|scheme| scheme.eq_ignore_ascii_case("javascript:"))
 }
 
 /// The remote addresses that stand anywhere in a value.

@@ -1,7 +1,5 @@
 //! A recipient's address in a URL: as it is, percent-encoded, in base64 or hexadecimal, or as a hash.
 
-use std::fmt::Write as _;
-
 use aws_lc_rs::digest;
 use md5::{Digest, Md5};
 
@@ -55,7 +53,11 @@ impl Traces {
         if self.addresses.is_empty() {
             return false;
         }
-        let plain = super::url::percent_decoded(url);
+        // What was encoded twice is decoded twice.
+        let mut plain = super::url::percent_decoded(url);
+        if plain.contains('%') {
+            plain = super::url::percent_decoded(&plain).into_owned().into();
+        }
         let folded = plain.to_lowercase();
         self.addresses.iter().any(|address| stands_alone(&folded, address))
             || self.folded.iter().any(|trace| folded.contains(trace.as_str()))
@@ -99,10 +101,8 @@ fn stands_alone(text: &str, address: &str) -> bool {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    let digit = |value: u8| char::from_digit(u32::from(value), 16).unwrap_or('0');
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
 /// The characters that base64 of any text holds, in which `bytes` stand `shift` bytes behind a multiple of three.
@@ -134,6 +134,7 @@ mod tests {
         for url in [
             "a.example/o?e=Ann@Home.Example",
             "a.example/o?e=ann%40home.example",
+            "a.example/o?e=ann%2540home.example",
             "a.example/o?e=416e6e40486f6d652e4578616d706c65",
             "a.example/o/QW5uQEhvbWUuRXhhbXBsZQ",
             "a.example/o/eyJlIjoiYW5uQGhvbWUuZXhhbXBsZSJ9",

@@ -90,14 +90,51 @@ pub fn path_opacity(url: &Url<'_>) -> Opacity {
     // A format that stands in the query cuts nothing off the path.
     let (_, extension) = url.file_name().rsplit_once('.').unwrap_or_default();
     let path = if is_picture(extension) { path.strip_suffix(extension).unwrap_or(path) } else { path };
-    let (mut most, mut identifiers) = (Opacity::Plain, 0);
+    let (mut most, mut identifiers) = (Opacity::Plain, 0usize);
+    let mut before: &[u8] = b"";
     for piece in path.as_bytes().split(|byte| matches!(byte, b'/' | b';' | b',')) {
-        let opacity = piece_opacity(piece.strip_suffix(b".").unwrap_or(piece));
+        let piece = piece.strip_suffix(b".").unwrap_or(piece);
+        let opacity = piece_opacity(piece);
+        let is_pair = are_colours(before, piece);
+        before = piece;
+        if is_pair {
+            // The first of the two was taken for an identifier.
+            identifiers = identifiers.saturating_sub(1);
+            most = if identifiers == 0 && most == Opacity::Identifier { Opacity::Plain } else { most };
+            continue;
+        }
         identifiers += usize::from(opacity == Opacity::Identifier);
         most = most.max(opacity);
     }
     // One number may be a year or an issue; a list of them names a message and a reader.
     if identifiers >= 2 { Opacity::Opaque } else { most }
+}
+
+/// Whether two segments are two colours, as services that draw placeholders take them: `222222/666666`.
+fn are_colours(first: &[u8], second: &[u8]) -> bool {
+    let is_colour = |piece: &[u8]| piece.len() == 6 && piece.iter().all(u8::is_ascii_hexdigit);
+    let is_even = |piece: &[u8]| {
+        let (one, other) = (piece.first(), piece.get(1));
+        piece.iter().all(|byte| Some(byte) == one || Some(byte) == other)
+    };
+    is_colour(first) && is_colour(second) && (is_even(first) || is_even(second))
+}
+
+/// Whether an extension is that of a page.
+pub fn is_page(extension: &str) -> bool {
+    ["html", "htm", "php", "asp", "aspx", "jsp"].iter().any(|own| extension.eq_ignore_ascii_case(own))
+}
+
+/// Whether a query names a picture: a file name in it, or a format.
+pub fn is_picture_by_query(url: &Url<'_>) -> bool {
+    const FORMATS: [&str; 6] = ["format", "image_format", "fm", "ext", "output", "type"];
+    url.query().split(['&', ';']).any(|parameter| {
+        let (name, value) = parameter.split_once('=').unwrap_or(("", parameter));
+        let format = value.strip_prefix("image%2F").or_else(|| value.strip_prefix("image/")).unwrap_or(value);
+        let names_file =
+            value.rsplit_once('.').is_some_and(|(stem, extension)| !stem.is_empty() && is_picture(extension));
+        names_file || is_picture(format) && FORMATS.iter().any(|own| name.eq_ignore_ascii_case(own))
+    })
 }
 
 /// The most opaque value of the query.
@@ -161,7 +198,12 @@ fn names_an_identifier(name: &str) -> bool {
         "userid",
         "pid",
     ];
+    const WITHIN: [&[u8]; 7] =
+        [b"email", b"e-mail", b"md5", b"sha256", b"subscriber", b"recipient", b"contact"];
     NAMES.iter().any(|own| name.eq_ignore_ascii_case(own))
+        || WITHIN
+            .iter()
+            .any(|word| name.as_bytes().windows(word.len()).any(|window| window.eq_ignore_ascii_case(word)))
 }
 
 /// A segment of a path, or a value.
@@ -180,6 +222,7 @@ pub fn piece_opacity(piece: &[u8]) -> Opacity {
     if classes.letters() == 0 {
         // Numbers: one of them may be a year or a size, a list of them is an identifier.
         return match (classes.digits, classes.runs) {
+            (8..=10, _) if begins_with_a_date(piece) => Opacity::Plain,
             (12.., _) => Opacity::Opaque,
             (5.., _) => Opacity::Identifier,
             _ => Opacity::Plain,
@@ -191,9 +234,25 @@ pub fn piece_opacity(piece: &[u8]) -> Opacity {
         60.. if classes.others * 6 < length => Opacity::Opaque,
         14.. if turns * 5 >= length => Opacity::Opaque,
         20.. if classes.digits > 0 && turns * 8 >= length => Opacity::Opaque,
-        8.. if classes.digits >= 2 && turns >= 3 => Opacity::Identifier,
+        6.. if classes.digits >= 2 && turns >= 3 => Opacity::Identifier,
+        // Letters alone, of both cases and in no order that words have.
+        8.. if turns >= 2 && classes.lower >= 2 && 3 * classes.upper >= length => Opacity::Identifier,
         _ => Opacity::Plain,
     }
+}
+
+/// Whether digits begin with a day of these decades, as the names of issues do: `20260915`, `20260915-02`.
+fn begins_with_a_date(piece: &[u8]) -> bool {
+    let number = |range: std::ops::Range<usize>| {
+        piece
+            .get(range)
+            .and_then(|digits| std::str::from_utf8(digits).ok())
+            .and_then(|own| own.parse::<u32>().ok())
+    };
+    let ends = !piece.get(8).is_some_and(u8::is_ascii_digit);
+    ends && number(0..4).is_some_and(|year| (1990..2100).contains(&year))
+        && number(4..6).is_some_and(|month| (1..=12).contains(&month))
+        && number(6..8).is_some_and(|day| (1..=31).contains(&day))
 }
 
 /// Counts over a piece.
@@ -303,19 +362,6 @@ fn is_opening(word: &[u8]) -> bool {
             | b"beacon"
             | b"impression"
             | b"imp"
-            | b"read"
-            | b"view"
-            | b"views"
-            | b"viewed"
-            | b"pv"
-            | b"oo"
-            | b"stat"
-            | b"stats"
-            | b"count"
-            | b"counter"
-            | b"log"
-            | b"hit"
-            | b"o"
             | b"openmail"
             | b"emailopen"
             | b"mailopen"
@@ -324,22 +370,163 @@ fn is_opening(word: &[u8]) -> bool {
     )
 }
 
+/// Whether a word in lower case speaks of an opening where it stands by itself, though not in the name of a
+/// picture.
+#[inline]
+fn is_opening_alone(word: &[u8]) -> bool {
+    matches!(
+        word,
+        b"read"
+            | b"view"
+            | b"views"
+            | b"viewed"
+            | b"pv"
+            | b"stat"
+            | b"stats"
+            | b"count"
+            | b"counter"
+            | b"log"
+            | b"hit"
+    )
+}
+
 /// Whether path or query speak of an opening. Words are told apart at every character that is no letter or digit, and where
 /// an upper-case letter first follows a lower-case one.
 pub fn speaks_of_opening(url: &Url<'_>) -> bool {
-    speaks(url.tail().as_bytes())
+    let tail = url.tail().as_bytes();
+    let (path, query) = tail.split_at(memchr::memchr(b'?', tail).unwrap_or(tail.len()));
+    path_speaks(path) || query.get(1..).is_some_and(query_speaks)
 }
 
-fn speaks(tail: &[u8]) -> bool {
-    let said = tail.split(|byte| !Class::of(*byte).is_alphanumeric()).any(says_opening);
-    said || holds_opening(tail) && !is_harmless(tail)
+/// Whether a path speaks of an opening, with the name of a file or without.
+fn path_speaks(path: &[u8]) -> bool {
+    let (folder, file) = path.split_at(memchr::memrchr(b'/', path).map_or(0, |at| at + 1));
+    // A first segment of one letter is what services make of the word; further on, it is the objects of a
+    // storage service.
+    let first = folder.strip_prefix(b"/").unwrap_or(folder);
+    let first = first.get(..memchr::memchr(b'/', first).unwrap_or(first.len())).unwrap_or_default();
+    is_letter(first) || folder.split(|byte| *byte == b'/').any(segment_speaks) || file_speaks(file)
+}
+
+/// Whether a segment is the letter that stands for an opening.
+fn is_letter(segment: &[u8]) -> bool {
+    matches!(segment, b"o" | b"O" | b"oo" | b"OO")
+}
+
+/// Whether a folder, or a file that is no picture, speaks of an opening.
+fn segment_speaks(segment: &[u8]) -> bool {
+    let mut words = segment.split(|byte| !Class::of(*byte).is_alphanumeric());
+    let said = words.any(says_opening) || holds_opening(segment) && !is_harmless(segment);
+    said && !is_adjective(segment)
+}
+
+/// Whether the name of a file speaks of an opening.
+fn file_speaks(file: &[u8]) -> bool {
+    let (stem, extension) = match memchr::memrchr(b'.', file) {
+        Some(dot) => (file.get(..dot).unwrap_or_default(), file.get(dot + 1..).unwrap_or_default()),
+        None => (file, &b""[..]),
+    };
+    if is_letter(stem) {
+        return true;
+    }
+    let is_gif = extension.eq_ignore_ascii_case(b"gif");
+    if is_gif || !std::str::from_utf8(extension).is_ok_and(is_picture) {
+        return segment_speaks(stem) && !(is_gif && says_view(stem));
+    }
+    let mut words = stem.split(|byte| !Class::of(*byte).is_alphanumeric());
+    words.any(|word| is_opening_in_any_case(word, false)) && !is_adjective(stem)
+}
+
+/// Whether the stem of a picture has a word that only by itself speaks of an opening beside others:
+/// `front-view`, `read_more`.
+fn says_view(stem: &[u8]) -> bool {
+    let mut words = stem.split(|byte| !Class::of(*byte).is_alphanumeric());
+    let many = stem.iter().any(|byte| !Class::of(*byte).is_alphanumeric());
+    many && words.all(|word| !is_opening_in_any_case(word, false)) && !holds_opening(stem)
+}
+
+fn query_speaks(query: &[u8]) -> bool {
+    query.split(|byte| matches!(byte, b'&' | b';')).any(|pair| {
+        // How a picture is shown: `view=open`.
+        let shows = [&b"view="[..], b"mode=", b"state=", b"status="];
+        let is_shown = shows.iter().any(|name| pair.get(..name.len()) == Some(*name));
+        !is_shown && segment_speaks(pair)
+    })
+}
+
+/// Whether "open" says what another word is like: `open-house`, `now_open`. Beside words of mail and of
+/// counting, it says what was done.
+fn is_adjective(segment: &[u8]) -> bool {
+    const DONE: [&[u8]; 46] = [
+        b"mail",
+        b"mails",
+        b"email",
+        b"emails",
+        b"message",
+        b"messages",
+        b"msg",
+        b"track",
+        b"tracking",
+        b"tracker",
+        b"tracked",
+        b"trk",
+        b"log",
+        b"logs",
+        b"pixel",
+        b"px",
+        b"notification",
+        b"notify",
+        b"event",
+        b"events",
+        b"campaign",
+        b"newsletter",
+        b"count",
+        b"counter",
+        b"rate",
+        b"beacon",
+        b"receipt",
+        b"mark",
+        b"record",
+        b"register",
+        b"report",
+        b"hook",
+        b"img",
+        b"image",
+        b"gif",
+        b"user",
+        b"action",
+        b"is",
+        b"api",
+        b"link",
+        b"click",
+        b"stat",
+        b"stats",
+        b"seen",
+        b"read",
+        b"first",
+    ];
+    let words = || segment.split(|byte| !Class::of(*byte).is_alphanumeric()).filter(|word| !word.is_empty());
+    let is_word = |word: &&[u8]| word.len() >= 2 && word.iter().all(u8::is_ascii_alphabetic);
+    let is_open = |word: &[u8]| word.eq_ignore_ascii_case(b"open") || word.eq_ignore_ascii_case(b"opening");
+    let others = || words().filter(is_word).filter(|word| !is_open(word));
+    words().any(is_open)
+        && others().next().is_some()
+        && !others().any(|word| DONE.iter().any(|done| word.eq_ignore_ascii_case(done)))
+        && words().filter(|word| !is_open(word)).all(|word| is_word(&word))
+        && !segment.contains(&b'=')
 }
 
 /// Whether a piece is a word of an opening, or two, parted where an upper-case letter first follows a lower-case one.
 fn says_opening(piece: &[u8]) -> bool {
+    is_opening_in_any_case(piece, true)
+}
+
+/// The same; words that speak of an opening only by themselves count where `alone`.
+fn is_opening_in_any_case(piece: &[u8], alone: bool) -> bool {
     const LONGEST: usize = 24;
+    let says = |word: &[u8]| is_opening(word) || alone && is_opening_alone(word);
     if !piece.iter().any(|byte| Class::of(*byte).is(Class::UPPER)) {
-        return is_opening(piece);
+        return says(piece);
     }
     let mut lower = [0; LONGEST];
     let Some(lower) = lower.get_mut(..piece.len()) else { return false };
@@ -350,7 +537,7 @@ fn says_opening(piece: &[u8]) -> bool {
         |pair| matches!(pair, [first, second] if first.is_ascii_lowercase() && second.is_ascii_uppercase()),
     );
     let (first, rest) = lower.split_at(bend.map_or(piece.len(), |at| at + 1));
-    is_opening(first) || is_opening(rest)
+    says(first) || says(rest)
 }
 
 /// Whether a word that speaks of an opening stands anywhere, within a longer word too.
@@ -389,7 +576,7 @@ pub(super) fn is_plain_file(name: &[u8]) -> bool {
     is_picture(extension)
         && name.iter().all(|byte| Class::of(*byte).is_of_a_name())
         && piece_opacity(stem) == Opacity::Plain
-        && !speaks(name)
+        && !file_speaks(name)
 }
 
 /// Whether host and folder of an address say nothing about who reads. A number in the path may be a year or an issue.
@@ -402,7 +589,7 @@ pub(super) fn is_plain_folder(url: &Url<'_>) -> bool {
 pub(super) fn is_plain_path(path: &[u8]) -> bool {
     path.iter().all(|byte| Class::of(*byte).is_of_a_path())
         && path.split(|byte| *byte == b'/').all(|piece| piece_opacity(piece) == Opacity::Plain)
-        && !speaks(path)
+        && !path_speaks(path)
 }
 
 /// Whether a label of the host is a token: a name made for each reader is looked up for each reader.

@@ -48,7 +48,7 @@ impl<'a> Url<'a> {
                 match base {
                     // With fewer slashes, an address of the scheme of its base hangs on that base; of another scheme, it does not.
                     Some(base) if rest.len() - bare.len() < 2 => {
-                        Url::authority(bare, Host::WithDot).or_else(|| base.join(bare))
+                        Url::authority(bare, Host::WithDot).or_else(|| base.join(rest))
                     }
                     _ => Url::authority(bare, Host::Any),
                 }
@@ -59,6 +59,7 @@ impl<'a> Url<'a> {
                 let rest = rest.strip_prefix("//").or_else(|| rest.strip_prefix("\\\\")).unwrap_or(rest);
                 Url::authority(rest, Host::Any)
             }
+            Some((name, rest)) if name.eq_ignore_ascii_case("view-source") => Url::resolved(rest, None),
             Some(_) => None,
             None if text.starts_with(['/', '\\'])
                 && text.get(1..).is_some_and(|rest| rest.starts_with(['/', '\\'])) =>
@@ -68,13 +69,15 @@ impl<'a> Url<'a> {
             // Some mail clients read "host.example/path" as an address.
             None if base.is_none() => Url::authority(text, Host::WithDot)
                 .filter(|url| is_known_host(url.host()) && !url.is_one_file()),
-            None => base?.join(text.trim_start_matches(['/', '\\'])),
+            None => base?.join(text),
         }
     }
 
-    /// A path on the host of this address.
-    fn join<'b>(&self, path: &str) -> Option<Url<'b>> {
-        Url::authority(&format!("{}/{path}", self.host()), Host::Any)
+    /// What a relative address comes to with this one for its base (RFC 3986 section 5).
+    fn join<'b>(&self, reference: &str) -> Option<Url<'b>> {
+        let base = url::Url::parse(&format!("https://{}", self.text)).ok()?;
+        let joined = base.join(reference).ok()?;
+        Url::authority(joined.as_str().strip_prefix("https://")?, Host::Any)
     }
 
     fn authority(rest: &str, names: Host) -> Option<Url<'a>> {
@@ -82,11 +85,11 @@ impl<'a> Url<'a> {
         let end = rest.find(['/', '\\', '?']).unwrap_or(rest.len());
         let (authority, tail) = rest.split_at_checked(end)?;
         let host = authority.rsplit('@').next().unwrap_or_default();
-        let host = host.split(':').next().unwrap_or_default();
-        if !could_resolve(host, names) {
+        let host = mapped(host.split(':').next().unwrap_or_default());
+        if !could_resolve(&host, names) {
             return None;
         }
-        let mut text = percent_decoded(host).to_lowercase();
+        let mut text = host.into_owned();
         let host = text.len();
         if !tail.starts_with(['/', '\\']) {
             text.push('/');
@@ -153,10 +156,22 @@ impl<'a> Url<'a> {
         path.get(start..).unwrap_or_default()
     }
 
+    /// Host and path, where a program answers rather than a folder or the file of a picture; `None` where the
+    /// path is that of the whole host.
+    pub fn program(&self) -> Option<&str> {
+        let (_, extension) = self.file_name().rsplit_once('.').unwrap_or_default();
+        let is_program = self.path().len() > 1 && !self.query().is_empty() && !token::is_picture(extension);
+        is_program.then(|| self.part(0..self.path))
+    }
+
     /// The last segment of the path without its extension, and the extension (empty where there is none; a `format` parameter
     /// counts as one).
     pub fn stem_and_extension(&self) -> (&str, &str) {
-        match self.file_name().rsplit_once('.') {
+        // A line end that was encoded along belongs to no name.
+        let name = self.file_name();
+        let name =
+            if name.ends_with("%0A") { name.trim_end_matches("%0A").trim_end_matches("%0D") } else { name };
+        match name.rsplit_once('.') {
             Some((stem, extension)) => (stem, extension),
             None => {
                 let format = self.query().split('&').find_map(|parameter| parameter.strip_prefix("format="));
@@ -226,6 +241,21 @@ fn plain(value: &str) -> Option<Url<'_>> {
     is_plain.then_some(Url { text: Cow::Borrowed(rest), host, path })
 }
 
+/// A host as it is looked up: percent-encoding decoded, in lower case, and mapped to ASCII by the rules of
+/// UTS 46, which turn full-width digits and three more kinds of dots into those that count.
+fn mapped(host: &str) -> Cow<'_, str> {
+    if host.bytes().all(|byte| byte.is_ascii() && byte != b'%' && !byte.is_ascii_uppercase()) {
+        return Cow::Borrowed(host);
+    }
+    let host = percent_decoded(host);
+    if host.is_ascii() {
+        return Cow::Owned(host.to_ascii_lowercase());
+    }
+    let dots = ['\u{3002}', '\u{ff0e}', '\u{ff61}'];
+    let ascii = idna::domain_to_ascii(&host).ok().filter(|ascii| !ascii.is_empty());
+    Cow::Owned(ascii.unwrap_or_else(|| host.to_lowercase().replace(dots, ".")))
+}
+
 /// What is taken for a host.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Host {
@@ -249,7 +279,7 @@ fn could_resolve(host: &str, names: Host) -> bool {
     // dots alone. An attribute whose quote is never closed has the rest of the text for its value, and would
     // lose it for an address that nothing asks for.
     let is_name = host.contains('[') || host.contains(char::is_alphanumeric) && !host.contains(['<', '>']);
-    let has_mark = || host.contains(['.', '[', '%', '\u{3002}']);
+    let has_mark = || host.contains(['.', '[', '%']);
     is_number || names == Host::Any && is_label(host) || is_name && has_mark()
 }
 
@@ -310,7 +340,7 @@ mod tests {
     use super::*;
 
     fn check(value: &str) -> Option<String> {
-        let base = Url::read("https://base.example/dir/".into(), None);
+        let base = Url::read("https://base.example/dir/page?q=7".into(), None);
         let borrowed = Url::read(Cow::Borrowed(value), base.as_ref());
         assert_eq!(borrowed, Url::read(Cow::Owned(value.to_owned()), base.as_ref()), "{value}");
         borrowed.map(|url| url.as_str().to_owned())
@@ -327,20 +357,34 @@ mod tests {
             "https:t.news.example/open?id=1",
             "ht\ntps://user:pass@t.news.\texample/op\r\nen?id=1",
             "https://t.%6eews.example/open?id=1",
+            "https://t\u{ff0e}news\u{3002}example/open?id=1",
+            "https://t\u{ff61}news\u{ff61}example/open?id=1",
+            "https://\u{ff54}.news.example/open?id=1",
+            "https://t%E3%80%82news.example/open?id=1",
             "https://t.news.example/open?id=1#x",
             "file://t.news.example/open?id=1",
             "file:////t.news.example/open?id=1",
         ] {
             assert_eq!(check(spelling), same, "{spelling}");
         }
-        assert_eq!(check("pixel.gif"), Some("base.example/pixel.gif".to_owned()));
+        for (reference, resolved) in [
+            ("pixel.gif", "base.example/dir/pixel.gif"),
+            ("/pixel.gif", "base.example/pixel.gif"),
+            ("../a/./b?c=1#d", "base.example/a/b?c=1"),
+            ("?u=1", "base.example/dir/page?u=1"),
+            ("#", "base.example/dir/page?q=7"),
+        ] {
+            assert_eq!(check(reference), Some(resolved.to_owned()), "{reference}");
+        }
         assert_eq!(check("https://a.example?x"), Some("a.example/?x".to_owned()));
     }
 
     #[test]
     fn what_is_not_fetched_over_http_is_no_address() {
         assert_eq!(check("http:/x/y"), Some("base.example/x/y".to_owned()));
-        assert_eq!(check("http:y"), Some("base.example/y".to_owned()));
+        assert_eq!(check("http:y"), Some("base.example/dir/y".to_owned()));
+        assert_eq!(check("http://b\u{fc}ro/x"), Some("xn--bro-hoa/x".to_owned()));
+        assert_eq!(check("http://\u{ff11}27\u{ff0e}0\u{ff0e}0\u{ff0e}1/x"), Some("127.0.0.1/x".to_owned()));
         assert_eq!(check("http://intranet/x"), Some("intranet/x".to_owned()));
         let long = format!("https://a.example/{}", "x".repeat(20_000));
         assert!(check(&long).is_some_and(|url| url.starts_with("a.example/xxx")));

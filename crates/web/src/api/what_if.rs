@@ -246,9 +246,9 @@ fn tracker(
         vendor: sighting.vendor.map(|vendor| detector.catalogue().name(vendor).to_owned()),
         host: sighting.url.split('/').next().unwrap_or_default().chars().take(253).collect(),
         reasons: sighting
-            .evidence
-            .facts()
-            .filter(|fact| fact.weight() > 0)
+            .signals
+            .iter()
+            .filter(|signal| signal.weight() > 0)
             .map(|known| fact(language, known))
             .collect(),
         becomes,

@@ -8,7 +8,7 @@ use super::{
     decoded,
 };
 use crate::tracker::carrier::Carrier;
-use crate::tracker::evidence::{Evidence, Fact};
+use crate::tracker::evidence::{Signal, Signals};
 use crate::tracker::html::Attribute;
 use crate::tracker::link;
 use crate::tracker::rare::{self, Inner, is_inline};
@@ -44,6 +44,14 @@ impl<'a> Walk<'a> {
         if is_inline(&value) {
             return self.inline(carrier, &value, element.range, &removal);
         }
+        if self.extent == Extent::EveryRequest && rare::is_script(&value) {
+            let mut idle = Signals::default();
+            idle.add(Signal::Idle);
+            for address in rare::remote_addresses(&value) {
+                self.rare(Carrier::Rare, &address, element, attribute, idle, open);
+            }
+            return;
+        }
         let Some((url, is_plain)) = self.picture(value) else { return };
         if is_plain && self.extent == Extent::Trackers {
             return self.found.plain.push(PlainPicture { url, range: element.range.clone() });
@@ -55,12 +63,13 @@ impl<'a> Walk<'a> {
             written: Some(attribute.value.clone()),
             removal,
             size: Size::Unset,
-            evidence: Evidence::default(),
+            signals: Signals::default(),
+            picture: None,
         };
         self.look(element, open, &mut place);
         let empty_box = carrier == Carrier::Background && self.is_empty_element(element.range.end);
         let is_sound = element.name.eq_ignore_ascii_case(b"bgsound");
-        place.evidence.add_if(Fact::ShowsNothing, empty_box || is_sound);
+        place.signals.add_if(Signal::ShowsNothing, empty_box || is_sound);
         self.found.places.push(place);
     }
 
@@ -96,7 +105,8 @@ impl<'a> Walk<'a> {
                     false => Removal::Attribute(self.with_blank(&attribute.whole)),
                 },
                 size: Size::Unset,
-                evidence: Evidence::default(),
+                signals: Signals::default(),
+                picture: None,
             };
             self.look(element, open, &mut place);
             self.found.places.push(place);
@@ -123,18 +133,20 @@ impl<'a> Walk<'a> {
                 self.painted(element, attribute);
             }
             for address in decoded(value).split(';') {
-                self.rare(Carrier::Svg, address, element, attribute, Evidence::default(), open);
+                self.rare(Carrier::Svg, address, element, attribute, Signals::default(), open);
             }
         } else if self.extent == Extent::EveryRequest && !rare::may_stay(element.name, name) {
-            let mut idle = Evidence::default();
-            idle.add(Fact::Idle);
+            let mut idle = Signals::default();
+            idle.add(Signal::Idle);
             let value = decoded(value);
             if rare::takes_addresses(element.name, name) {
                 for address in value.split_whitespace() {
                     self.rare(Carrier::Rare, address, element, attribute, idle, open);
                 }
             } else {
-                for address in rare::remote_addresses(&value) {
+                // The content of `meta` is text for readers, but where it is an address alone.
+                let is_text = element.name.eq_ignore_ascii_case(b"meta") && !rare::is_address(&value);
+                for address in rare::remote_addresses(&value).into_iter().filter(|_| !is_text) {
                     self.rare(Carrier::Rare, &address, element, attribute, idle, open);
                 }
             }
@@ -148,7 +160,7 @@ impl<'a> Walk<'a> {
         address: &str,
         element: &Element<'_>,
         attribute: &Attribute,
-        evidence: Evidence,
+        signals: Signals,
         open: &mut [Open],
     ) {
         let removal = Removal::Attribute(self.with_blank(&attribute.whole));
@@ -163,7 +175,8 @@ impl<'a> Walk<'a> {
             written: None,
             removal,
             size: Size::Unset,
-            evidence,
+            signals,
+            picture: None,
         };
         self.look(element, open, &mut place);
         self.found.places.push(place);
@@ -223,7 +236,8 @@ impl<'a> Walk<'a> {
                 written: None,
                 removal: removal.clone(),
                 size: place.size,
-                evidence: place.evidence,
+                signals: place.signals,
+                picture: None,
             });
         }
     }
@@ -245,9 +259,9 @@ impl<'a> Walk<'a> {
         let text = self.text.get(element.range.end..).unwrap_or_default();
         let text = text.get(..text.len().min(MAX_LINK_TEXT)).unwrap_or_default();
         let end = memchr::memmem::find(text, b"</").unwrap_or(text.len());
-        let mut evidence = Evidence::default();
-        evidence.add_if(
-            Fact::Choice,
+        let mut signals = Signals::default();
+        signals.add_if(
+            Signal::Choice,
             link::offers_a_choice(url.tail())
                 || link::offers_a_choice(&decoded(text.get(..end).unwrap_or_default())),
         );
@@ -258,7 +272,8 @@ impl<'a> Walk<'a> {
             written: Some(attribute.value.clone()),
             removal: Removal::Nothing,
             size: Size::Visible,
-            evidence,
+            signals,
+            picture: None,
         });
     }
 

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::{Element, Extent, MAX_DEPTH, Place, Removal, Walk, decoded, is_furniture};
 use crate::tracker::carrier::Carrier;
-use crate::tracker::evidence::{Evidence, Fact};
+use crate::tracker::evidence::{Signal, Signals};
 use crate::tracker::html::Tokenizer;
 use crate::tracker::rare::{self, is_inline};
 use crate::tracker::style::Size;
@@ -14,7 +14,8 @@ impl Walk<'_> {
     pub(super) fn note_base(&mut self, element: &Element<'_>) {
         // The first one counts, for what stands before it too.
         if !self.has_base
-            && let Some(url) = self.value(element, "href").and_then(|(_, href)| Url::read(href, None))
+            && let Some(url) =
+                self.value(element, "href").and_then(|(_, href)| Url::read(href, self.base.as_ref()))
         {
             self.base = Some(url.into_owned());
             self.has_base = true;
@@ -33,9 +34,9 @@ impl Walk<'_> {
             return self.inline(Carrier::Link, &href, element.range, &removal);
         }
         let Some(url) = self.url(href) else { return };
-        let mut evidence = Evidence::default();
-        evidence.add_if(Fact::Furniture, is_furniture(&url));
-        evidence.add_if(Fact::Idle, !loads);
+        let mut signals = Signals::default();
+        signals.add_if(Signal::Furniture, is_furniture(&url));
+        signals.add_if(Signal::Idle, !loads);
         self.found.places.push(Place {
             carrier: Carrier::Link,
             url,
@@ -43,7 +44,8 @@ impl Walk<'_> {
             written: None,
             removal,
             size: Size::Zero,
-            evidence,
+            signals,
+            picture: None,
         });
     }
 
@@ -58,7 +60,15 @@ impl Walk<'_> {
         if is_inline(target) {
             return self.inline(Carrier::Refresh, target, element.range, &removal);
         }
-        let Some(url) = self.url(target.to_owned().into()) else { return };
+        // Where a browser finds no address, another program may.
+        let others = || {
+            let strict = self.extent == Extent::EveryRequest;
+            rare::remote_addresses(&content)
+                .into_iter()
+                .filter(|_| strict)
+                .find_map(|own| self.url(own.into()))
+        };
+        let Some(url) = self.url(target.to_owned().into()).or_else(others) else { return };
         self.found.places.push(Place {
             carrier: Carrier::Refresh,
             url,
@@ -66,7 +76,8 @@ impl Walk<'_> {
             written: None,
             removal,
             size: Size::Zero,
-            evidence: Evidence::default(),
+            signals: Signals::default(),
+            picture: None,
         });
     }
 
@@ -95,7 +106,8 @@ impl Walk<'_> {
                 written: None,
                 removal,
                 size: Size::Zero,
-                evidence: Evidence::default(),
+                signals: Signals::default(),
+                picture: None,
             });
             return;
         }

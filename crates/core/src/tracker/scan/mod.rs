@@ -8,12 +8,14 @@ use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::collections::HashSet;
 use std::ops::Range;
+use std::rc::Rc;
 
 use super::carrier::Carrier;
 use super::css::{self, Strings};
-use super::evidence::{Evidence, Fact};
+use super::evidence::{Signal, Signals};
 use super::html::{self, Attribute, Kind, Tokenizer};
 use super::rare;
+use super::sheet::{Said, Sheets};
 use super::style::{Look, Size};
 use super::url::{PlainFolder, Url};
 
@@ -25,6 +27,10 @@ const MAX_DEPTH: usize = 4;
 const MAX_LOADS: usize = 64;
 /// How much of a link's text is looked at, in bytes.
 const MAX_LINK_TEXT: usize = 400;
+/// How far behind an element the end of the body is looked for, in bytes.
+const MAX_END: usize = 256;
+/// How many style sheets are kept for what they say of sizes.
+const MAX_SHEETS: usize = 64;
 
 /// How much is looked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +69,9 @@ pub struct Place<'a> {
     /// How large it is drawn.
     pub size: Size,
     /// What is known without looking at the address.
-    pub evidence: Evidence,
+    pub signals: Signals,
+    /// Where the picture starts of which this is one source; `None` where it has no others.
+    pub picture: Option<usize>,
 }
 
 /// A plain picture file: nothing around it could make it a tracker, so nothing was asked but where it stands.
@@ -136,7 +144,7 @@ pub fn places<'a>(text: &'a [u8], base: Option<&str>, extent: Extent, links: Lin
     let mut walk = Walk::new(text, extent, links);
     walk.base = base;
     walk.markup(0..text.len());
-    if walk.uses_variables || walk.found_base {
+    if walk.uses_variables || walk.found_base || walk.has_late_sheets() {
         // Strings anywhere may be addresses, and the base is that of what stands before it too.
         let uses_variables = walk.uses_variables;
         walk = walk.again();
@@ -155,6 +163,18 @@ pub fn places<'a>(text: &'a [u8], base: Option<&str>, extent: Extent, links: Lin
             more.filter(|place| !known.contains(&(place.range.start, place.range.end))).collect();
         walk.found.places.extend(more);
     }
+    walk.found
+}
+
+/// All that a style sheet loads which is a part by itself.
+pub fn places_of_sheet<'a>(text: &'a [u8], base: Option<&str>, extent: Extent) -> Found<'a> {
+    let mut walk = Walk::new(text, extent, Links::Ignore);
+    walk.base = base.and_then(|base| Url::read(base.into(), None)).map(Url::into_owned);
+    walk.region = Region::Body;
+    if css::uses_variables(text) {
+        walk.strings = Strings::OfCustomProperties;
+    }
+    walk.style_sheet(0..text.len());
     walk.found
 }
 
@@ -197,6 +217,16 @@ struct Walk<'a> {
     reading: Reading,
     /// Whether an element was seen that browsers could read in two ways.
     is_ambiguous: bool,
+    /// Where the contents of style sheets stand, with whether each holds in some media only.
+    sheet_ranges: Vec<(Range<usize>, bool)>,
+    /// How many of them were there when they were first asked, and what they say.
+    sheets: OnceCell<Rc<(usize, Sheets)>>,
+    /// Whether one of them came after a place.
+    is_late: bool,
+    /// Whether there are any, so that asking is worth it.
+    asks_sheets: bool,
+    /// Where the `picture` that is open starts, and how many places were found before it.
+    picture: Option<(usize, usize)>,
 }
 
 /// An element that is open.
@@ -205,6 +235,9 @@ struct Open {
     tag: usize,
     /// The length of its name.
     name: u32,
+    /// Whether its attributes hide what is in it.
+    hides_by_itself: Option<bool>,
+    /// Whether attributes and style sheets together do.
     hides: Option<bool>,
 }
 
@@ -220,8 +253,20 @@ struct Element<'t> {
     range: &'t Range<usize>,
     name: &'t [u8],
     attributes: &'t [Attribute],
-    /// The size in which it is drawn, and whether it hides itself; asked once, however many of its attributes load something.
-    drawn: OnceCell<(Size, bool)>,
+    /// How it is drawn; asked once, however many of its attributes load something.
+    drawn: OnceCell<Drawn>,
+}
+
+/// How an element is drawn.
+#[derive(Clone, Copy)]
+struct Drawn {
+    size: Size,
+    /// Whether it hides itself.
+    hidden: bool,
+    /// Whether a text says what it shows.
+    described: bool,
+    /// Whether it grows as wide as there is room.
+    fluid: bool,
 }
 
 impl<'a> Walk<'a> {
@@ -242,6 +287,11 @@ impl<'a> Walk<'a> {
             uses_variables: false,
             reading: Reading::Foreign,
             is_ambiguous: false,
+            sheet_ranges: Vec::new(),
+            sheets: OnceCell::new(),
+            is_late: false,
+            asks_sheets: false,
+            picture: None,
         }
     }
 
@@ -257,6 +307,8 @@ impl<'a> Walk<'a> {
             depth,
             strings: self.strings,
             reading: self.reading,
+            sheets: OnceCell::from(Rc::new((usize::MAX, self.read_sheets()))),
+            asks_sheets: true,
             ..Walk::new(self.text, self.extent, self.links)
         }
     }
@@ -266,18 +318,30 @@ impl<'a> Walk<'a> {
     }
 
     fn markup(&mut self, range: Range<usize>) {
+        let range_start = range.start;
         let mut tokens = Tokenizer::new(self.text, range);
         if self.reading == Reading::Html {
             tokens = tokens.without_foreign();
         }
         let mut open: Vec<Open> = Vec::with_capacity(64);
         let mut raw_of_style = false;
+        let mut is_limited = false;
+        let mut end = range_start;
         while let Some(kind) = tokens.step() {
             let inner = tokens.inner();
             match kind {
                 Kind::Open => {
                     let name = self.slice(&inner);
+                    if self.region == Region::AfterBody && self.depth == 0 {
+                        self.reenter(name, end..tokens.range().start);
+                    }
+                    if name.len() == 7 && name.eq_ignore_ascii_case(b"picture") {
+                        self.picture = Some((tokens.range().start, self.found.places.len()));
+                    }
                     raw_of_style = name.eq_ignore_ascii_case(b"style");
+                    if raw_of_style {
+                        is_limited = self.is_limited_sheet(tokens.attributes());
+                    }
                     self.is_ambiguous |= tokens.is_foreign() && html::is_raw(name);
                     if raw_of_style && tokens.is_foreign() && !tokens.is_self_closing() {
                         self.foreign_style_sheet(tokens.range().end);
@@ -291,14 +355,70 @@ impl<'a> Walk<'a> {
                     }
                     if !is_void(name) && open.len() < MAX_OPEN {
                         let name = u32::try_from(name.len()).unwrap_or(u32::MAX);
-                        open.push(Open { tag: tag.start, name, hides: None });
+                        open.push(Open { tag: tag.start, name, hides_by_itself: None, hides: None });
                     }
                 }
                 Kind::Close => self.close(&inner, &mut open),
                 Kind::Comment => self.comment(tokens.range(), inner),
-                Kind::Raw if raw_of_style => self.style_sheet(inner),
+                Kind::Raw if raw_of_style => {
+                    if self.depth == 0 && self.sheet_ranges.len() < MAX_SHEETS {
+                        self.sheet_ranges.push((inner.clone(), is_limited));
+                        self.is_late |= !self.found.places.is_empty();
+                        self.asks_sheets = true;
+                    }
+                    self.style_sheet(inner);
+                }
+                Kind::Raw if self.extent == Extent::EveryRequest => self.script(inner),
                 Kind::Raw => {}
             }
+            end = tokens.range().end;
+        }
+    }
+
+    /// What a script says is not loaded by itself; programs that read mail for its data take pictures from
+    /// there.
+    fn script(&mut self, content: Range<usize>) {
+        let text = decoded(self.slice(&content)).replace("\\/", "/");
+        for address in rare::remote_addresses(&text) {
+            let Some(url) = self.url(address.into()) else { continue };
+            let mut signals = Signals::default();
+            signals.add(Signal::Idle);
+            self.found.places.push(Place {
+                carrier: Carrier::Rare,
+                url,
+                range: content.clone(),
+                written: None,
+                removal: Removal::CssRule(content.clone()),
+                size: Size::Unset,
+                signals,
+                picture: None,
+            });
+        }
+    }
+
+    /// Whether a style sheet came after the others were asked what they say.
+    fn has_late_sheets(&self) -> bool {
+        self.is_late && self.sheets.get().is_none_or(|sheets| sheets.0 < self.sheet_ranges.len())
+    }
+
+    fn read_sheets(&self) -> Sheets {
+        Sheets::of(self.sheet_ranges.iter().map(|(range, is_limited)| (self.slice(range), *is_limited)))
+    }
+
+    /// What the style sheets say of an element.
+    fn said(&self, tag: &[u8], class: &[u8], id: &[u8]) -> Said {
+        let sheets = self.sheets.get_or_init(|| Rc::new((self.sheet_ranges.len(), self.read_sheets())));
+        sheets.1.say(tag, class, id)
+    }
+
+    /// Whether what was taken for the end of the body was none: text follows, or what a body is made of.
+    /// Another document may be joined to the first.
+    fn reenter(&mut self, element: &[u8], before: Range<usize>) {
+        const OF_A_BODY: [&[u8]; 10] =
+            [b"body", b"table", b"tr", b"td", b"p", b"ul", b"ol", b"h1", b"h2", b"blockquote"];
+        let is_text = !self.slice(&before).trim_ascii().is_empty();
+        if is_text || OF_A_BODY.iter().any(|name| element.eq_ignore_ascii_case(name)) {
+            self.region = Region::Body;
         }
     }
 
@@ -314,8 +434,12 @@ impl<'a> Walk<'a> {
 
     fn close(&mut self, name: &Range<usize>, open: &mut Vec<Open>) {
         let name = self.slice(name);
-        if name.eq_ignore_ascii_case(b"body") || name.eq_ignore_ascii_case(b"html") {
+        // Within a comment, an end says nothing of the document around it.
+        if self.depth == 0 && (name.eq_ignore_ascii_case(b"body") || name.eq_ignore_ascii_case(b"html")) {
             self.region = Region::AfterBody;
+        }
+        if name.eq_ignore_ascii_case(b"picture") {
+            self.picture = None;
         }
         if open.last().is_some_and(|last| last.name(self.text).eq_ignore_ascii_case(name)) {
             open.pop();
@@ -328,8 +452,18 @@ impl<'a> Walk<'a> {
         }
     }
 
+    /// Whether a `style` element holds in some media only.
+    fn is_limited_sheet(&self, attributes: &[Attribute]) -> bool {
+        let media = attributes.iter().find(|own| self.slice(&own.name).eq_ignore_ascii_case(b"media"));
+        media.is_some_and(|media| {
+            let media = self.slice(&media.value);
+            !media.eq_ignore_ascii_case(b"all") && !media.eq_ignore_ascii_case(b"screen")
+        })
+    }
+
     /// Notes what an element loads.
     fn element(&mut self, element: &Element<'_>, open: &mut [Open]) {
+        let known = self.found.places.len();
         for attribute in element.attributes {
             let name = self.slice(&attribute.name);
             let is_passed_over = self.extent == Extent::Trackers && !rare::may_load(name);
@@ -349,6 +483,9 @@ impl<'a> Walk<'a> {
             } else {
                 self.rarely(element, name, attribute, open);
             }
+        }
+        if element.name.len() == 3 && element.name.eq_ignore_ascii_case(b"img") {
+            self.join_picture(element, open, known);
         }
         let is = |name: &[u8; 4]| element.name.eq_ignore_ascii_case(name);
         if element.name.len() != 4 {
@@ -385,32 +522,81 @@ impl<'a> Walk<'a> {
         whole.start - blanks..whole.end
     }
 
-    /// Size and evidence from an element's attributes and from what it stands in.
+    /// The sources of a picture, its `img` and that one's candidates are one thing, drawn where the `img`
+    /// stands.
+    fn join_picture(&mut self, element: &Element<'_>, open: &mut [Open], known: usize) {
+        let (start, first) = match self.picture.take() {
+            Some((start, first)) => (start, first.min(known)),
+            None if self.found.places.len() > known + 1 => (element.range.start, known),
+            None => return,
+        };
+        let mut sources = self.found.places.split_off(first.min(self.found.places.len()));
+        for (index, place) in sources.iter_mut().enumerate() {
+            place.picture = Some(start);
+            if index < known - first && matches!(place.carrier, Carrier::Srcset | Carrier::Media) {
+                place.signals = Signals::default();
+                self.look(element, open, place);
+            }
+        }
+        self.found.places.append(&mut sources);
+    }
+
+    /// Size and signals from an element's attributes and from what it stands in.
     fn look(&self, element: &Element<'_>, open: &mut [Open], place: &mut Place<'_>) {
-        let (size, hidden) = *element.drawn.get_or_init(|| self.drawn(element.attributes));
-        let evidence = &mut place.evidence;
-        place.size = size;
-        evidence.add_if(Fact::Hidden, hidden);
-        evidence.add_if(Fact::HiddenAncestor, open.iter_mut().rev().any(|own| self.hides(own)));
-        evidence.add_if(Fact::OutsideBody, self.region != Region::Body && self.depth == 0);
-        match size {
-            Size::Unset => evidence.add(Fact::NoSize),
-            Size::Zero => evidence.add(Fact::Zero),
-            Size::Tiny => evidence.add(Fact::Tiny),
-            Size::Line => evidence.add(Fact::Line),
-            Size::Visible => evidence.add(Fact::Visible),
+        let drawn = *element.drawn.get_or_init(|| self.drawn(element.name, element.attributes));
+        let signals = &mut place.signals;
+        place.size = drawn.size;
+        let unseen = drawn.hidden || matches!(drawn.size, Size::Zero | Size::Tiny);
+        let within_hidden = open.iter_mut().rev().any(|around| self.hides(around, !unseen));
+        signals.add_if(Signal::Hidden, drawn.hidden);
+        signals.add_if(Signal::HiddenAncestor, within_hidden);
+        signals.add_if(Signal::OutsideBody, self.region != Region::Body && self.depth == 0);
+        let is_box = matches!(place.carrier, Carrier::Background | Carrier::StyleAttribute);
+        match drawn.size {
+            Size::Unset => {
+                signals.add(Signal::NoSize);
+                if !is_box {
+                    let mut around = open.iter().map(|around| around.name(self.text));
+                    let linked = around.clone().any(is_anchor);
+                    // A figure has a caption.
+                    let described =
+                        drawn.described || around.any(|name| name.eq_ignore_ascii_case(b"figure"));
+                    signals.add_if(Signal::Described, described);
+                    signals.add_if(Signal::Linked, linked);
+                    signals.add_if(Signal::Fluid, drawn.fluid);
+                    let undescribed = !described && !linked && !drawn.fluid;
+                    signals.add_if(Signal::Undescribed, undescribed);
+                    signals.add_if(Signal::Last, undescribed && self.is_last(element.range.end));
+                }
+            }
+            Size::Zero => signals.add(Signal::Zero),
+            Size::Tiny => signals.add(Signal::Tiny),
+            Size::Dot => signals.add(Signal::Dot),
+            Size::Line => signals.add(Signal::Line),
+            // Hidden, it is not seen, however large it is.
+            Size::Visible if within_hidden || drawn.hidden => {}
+            // Of a box that is seen, what it shows behind its text may not be.
+            Size::Visible if is_box => signals.add(Signal::Background),
+            Size::Visible => signals.add(Signal::Visible),
         }
     }
 
-    /// The size in which an element is drawn, and whether it hides itself.
-    fn drawn(&self, attributes: impl AsRef<[Attribute]>) -> (Size, bool) {
+    /// How an element is drawn.
+    fn drawn(&self, name: &[u8], attributes: &[Attribute]) -> Drawn {
         let mut look = Look::default();
         let mut style: Option<Cow<'_, str>> = None;
+        let (mut class, mut id) = (&b""[..], &b""[..]);
         let mut hidden = false;
-        for attribute in attributes.as_ref() {
+        let mut described = false;
+        for attribute in attributes {
             let name = self.slice(&attribute.name);
-            let value = || decoded(self.slice(&attribute.value));
+            let written = self.slice(&attribute.value);
+            let value = || decoded(written);
             match name.len() {
+                2 if name.eq_ignore_ascii_case(b"id") => id = written,
+                3 if name.eq_ignore_ascii_case(b"alt") => described |= describes(&value()),
+                5 if name.eq_ignore_ascii_case(b"title") => described |= describes(&value()),
+                5 if name.eq_ignore_ascii_case(b"class") => class = written,
                 5 if name.eq_ignore_ascii_case(b"width") => look.width_attribute(&value()),
                 5 if name.eq_ignore_ascii_case(b"style") && style.is_none() => style = Some(value()),
                 6 if name.eq_ignore_ascii_case(b"height") => look.height_attribute(&value()),
@@ -418,27 +604,88 @@ impl<'a> Walk<'a> {
                 _ => {}
             }
         }
-        if let Some(style) = style {
-            look.style(&style);
+        let mut by_itself = look;
+        if let Some(style) = &style {
+            by_itself.style(style);
         }
-        (look.size(), hidden || look.hidden)
+        // Nothing by which a rule could mean it, and too small already: the sheets need not be read.
+        let is_named = !class.is_empty() || !id.is_empty();
+        let is_small = matches!(by_itself.size(), Size::Zero | Size::Tiny);
+        let said = if is_named || !is_small { self.said_of(name, class, id) } else { None };
+        let mut look = match &said {
+            None => by_itself,
+            Some(said) => {
+                look.take(&said.look);
+                if let Some(style) = &style {
+                    look.style(style);
+                }
+                look
+            }
+        };
+        if let Some(said) = &said {
+            look.show(said.shows);
+        }
+        Drawn { size: look.size(), hidden: hidden || look.hidden, described, fluid: look.is_fluid() }
     }
 
-    fn hides(&self, open: &mut Open) -> bool {
-        *open.hides.get_or_insert_with(|| {
-            let attributes = Tokenizer::new(self.text, open.tag..self.text.len()).only();
-            let find = |name: &str| {
-                let mut own = attributes.iter();
-                own.find(|own| self.slice(&own.name).eq_ignore_ascii_case(name.as_bytes()))
-            };
-            // A cell without width still shows what is in it: only its style can hide that.
-            find("hidden").is_some()
-                || find("style").is_some_and(|style| {
-                    let mut look = Look::default();
-                    look.style(&decoded(self.slice(&style.value)));
-                    look.hidden || look.size() == Size::Zero
-                })
-        })
+    /// What the style sheets say of an element, where they could say something.
+    fn said_of(&self, name: &[u8], class: &[u8], id: &[u8]) -> Option<Said> {
+        self.asks_sheets.then(|| self.said(name, class, id))
+    }
+
+    /// Whether an element hides what is in it; style sheets are asked where `asks`, or where they could show
+    /// what its style hides.
+    fn hides(&self, open: &mut Open, asks: bool) -> bool {
+        if let Some(hides) = open.hides {
+            return hides;
+        }
+        if !asks && open.hides_by_itself == Some(false) {
+            return false;
+        }
+        let attributes = Tokenizer::new(self.text, open.tag..self.text.len()).only();
+        let find = |name: &str| {
+            let mut all = attributes.iter();
+            all.find(|attribute| self.slice(&attribute.name).eq_ignore_ascii_case(name.as_bytes()))
+        };
+        let value = |name: &str| find(name).map(|attribute| self.slice(&attribute.value)).unwrap_or_default();
+        // A cell without width still shows what is in it: only its style can hide that.
+        let mut look = Look::default();
+        let style = decoded(value("style"));
+        look.style(&style);
+        let by_itself = find("hidden").is_some() || look.hides_content();
+        open.hides_by_itself = Some(by_itself);
+        if !asks && !by_itself {
+            return false;
+        }
+        let said = self.said_of(open.name(self.text), value("class"), value("id"));
+        let hides = said.map_or(by_itself, |said| {
+            let mut look = said.look;
+            look.style(&style);
+            look.show(said.shows);
+            look.hides_content() || find("hidden").is_some()
+        });
+        open.hides = Some(hides);
+        hides
+    }
+
+    /// Whether nothing but the end of the body follows: the ends of what a picture is wrapped into.
+    fn is_last(&self, at: usize) -> bool {
+        const WRAPPERS: [&[u8]; 6] = [b"</div>", b"</center>", b"</p>", b"</span>", b"</font>", b"</a>"];
+        const ENDS: [&[u8]; 2] = [b"</body", b"</html"];
+        let all = self.text.get(at..).unwrap_or_default();
+        let mut rest = all.get(..all.len().min(MAX_END)).unwrap_or_default();
+        let starts = |rest: &[u8], with: &[u8]| {
+            rest.get(..with.len()).is_some_and(|start| start.eq_ignore_ascii_case(with))
+        };
+        loop {
+            rest = rest.trim_ascii_start();
+            match WRAPPERS.iter().find(|wrapper| starts(rest, wrapper)) {
+                Some(wrapper) => rest = rest.get(wrapper.len()..).unwrap_or_default(),
+                None => break,
+            }
+        }
+        self.depth == 0
+            && (ENDS.iter().any(|end| starts(rest, end)) || rest.is_empty() && all.len() < MAX_END)
     }
 
     /// Whether the element that opens before `at` is closed without anything to be seen in it.
@@ -450,9 +697,16 @@ impl<'a> Walk<'a> {
 }
 
 impl Place<'_> {
-    /// Whether it is drawn large enough to be seen, and does not hide itself.
+    /// Whether it is drawn large enough to be seen, and is not hidden.
     pub fn is_shown(&self) -> bool {
-        self.size == Size::Visible && !self.evidence.has(Fact::Hidden)
+        self.size == Size::Visible
+            && !self.signals.has(Signal::Hidden)
+            && !self.signals.has(Signal::HiddenAncestor)
+    }
+
+    /// Whether it is not to be seen where it stands.
+    pub fn is_unseen(&self) -> bool {
+        matches!(self.size, Size::Zero | Size::Tiny) || self.signals.has(Signal::Hidden)
     }
 }
 
@@ -460,8 +714,34 @@ impl PlainPicture<'_> {
     /// The same, of a picture in `text`.
     pub fn is_shown(&self, text: &[u8]) -> bool {
         let walk = Walk::new(text, Extent::Trackers, Links::Ignore);
-        walk.drawn(Tokenizer::new(text, self.range.clone()).only()) == (Size::Visible, false)
+        let drawn = walk.drawn(b"img", &Tokenizer::new(text, self.range.clone()).only());
+        drawn.size == Size::Visible && !drawn.hidden
     }
+}
+
+/// Whether a text says what a picture shows: more than a sign, and more than what trackers are called.
+fn describes(text: &str) -> bool {
+    const SAY_NOTHING: [&str; 16] = [
+        "tracker",
+        "tracking",
+        "track",
+        "pixel",
+        "spacer",
+        "beacon",
+        "open",
+        "opened",
+        "blank",
+        "empty",
+        "transparent",
+        "web",
+        "bug",
+        "clear",
+        "dot",
+        "1x1",
+    ];
+    let words = text.split(|character: char| !character.is_alphanumeric()).filter(|word| !word.is_empty());
+    let told = words.filter(|word| !SAY_NOTHING.iter().any(|other| word.eq_ignore_ascii_case(other)));
+    told.map(|word| word.chars().count()).sum::<usize>() >= 2
 }
 
 /// Character references decoded; bytes that are no UTF-8 become U+FFFD.

@@ -3,10 +3,10 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use super::{Element, MAX_LOADS, Open, Place, Removal, Walk, decoded, is_furniture, is_void};
+use super::{Element, Extent, MAX_LOADS, Open, Place, Removal, Walk, decoded, is_furniture, is_void};
 use crate::tracker::carrier::Carrier;
 use crate::tracker::css::{self, Strings};
-use crate::tracker::evidence::{Evidence, Fact};
+use crate::tracker::evidence::{Signal, Signals};
 use crate::tracker::html::Attribute;
 use crate::tracker::rare::{Inner, is_inline};
 use crate::tracker::style::Size;
@@ -45,18 +45,20 @@ impl Walk<'_> {
                 written: None,
                 removal,
                 size: Size::Unset,
-                evidence: Evidence::default(),
+                signals: Signals::default(),
+                picture: None,
             };
             self.look(element, open, &mut place);
             let is_empty = !is_void(element.name) && self.is_empty_element(element.range.end);
-            place.evidence.add_if(Fact::ShowsNothing, is_empty);
+            place.signals.add_if(Signal::ShowsNothing, is_empty);
             self.found.places.push(place);
         }
     }
 
     pub(super) fn style_sheet(&mut self, content: Range<usize>) {
         let text = self.slice(&content);
-        if self.strings == Strings::OfFunctions && !css::may_load(text) {
+        let is_quick = self.strings == Strings::OfFunctions && self.extent == Extent::Trackers;
+        if is_quick && !css::may_load(text) {
             return;
         }
         self.uses_variables |= css::uses_variables(text);
@@ -71,8 +73,8 @@ impl Walk<'_> {
                 continue;
             }
             let Some(url) = self.url(load.url.into()) else { continue };
-            let mut evidence = Evidence::default();
-            evidence.add_if(Fact::Furniture, is_furniture(&url));
+            let mut signals = Signals::default();
+            signals.add_if(Signal::Furniture, is_furniture(&url));
             self.found.places.push(Place {
                 carrier: Carrier::StyleSheet,
                 url,
@@ -80,7 +82,8 @@ impl Walk<'_> {
                 written: None,
                 removal,
                 size: Size::Unset,
-                evidence,
+                signals,
+                picture: None,
             });
         }
     }
