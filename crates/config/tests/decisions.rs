@@ -225,7 +225,7 @@ fn every_combination_is_decided_as_the_table_says() {
                 let exemption = exemption.map_or("none", Exemption::name);
                 for (rules, jurisdiction) in rules.iter().zip(JURISDICTIONS) {
                     for (store, on_grant) in
-                        ["up", "down"].iter().flat_map(|store| ON_GRANT.map(|own| (*store, own)))
+                        ["up", "down"].iter().flat_map(|store| ON_GRANT.map(|on_grant| (*store, on_grant)))
                     {
                         let case = [store, said, mail, purpose_set, exemption, jurisdiction];
                         let fits = |row: &Row<'_>| {
@@ -260,14 +260,14 @@ fn nothing_is_kept_or_gated_without_a_grant_of_every_purpose() {
     let all = shipped();
     let rules = all_rules(&all);
     let sets: Vec<Vec<Purpose>> = (0..256_u32)
-        .map(|bits| Purpose::ALL.into_iter().filter(|own| bits & (1 << (own.number() - 1)) != 0).collect())
+        .map(|bits| Purpose::ALL.into_iter().filter(|purpose| bits & (1 << (purpose.number() - 1)) != 0).collect())
         .collect();
     let mut kept = 0;
     for said in SAID {
         let standing = standing(said);
         for (set, mail) in sets.iter().flat_map(|set| MAIL.map(|mail| (set, mail))) {
             let granted = !set.is_empty()
-                && set.iter().all(|own| matches!(standing.allows(*own, now()), Permission::Granted(_)));
+                && set.iter().all(|purpose| matches!(standing.allows(*purpose, now()), Permission::Granted(_)));
             for exemption in exemptions() {
                 let own = mailstream(mail, set.clone(), exemption);
                 for rules in &rules {
@@ -281,7 +281,7 @@ fn nothing_is_kept_or_gated_without_a_grant_of_every_purpose() {
                     let decision = decide(&facts);
                     if matches!(decision.outcome, Outcome::Keep | Outcome::SwapGated) {
                         let exempt = matches!(decision.rule, Rule::Exempt(_))
-                            && exemption.is_some_and(|own| rules.flags.exempt.has(own));
+                            && exemption.is_some_and(|exemption| rules.flags.exempt.has(exemption));
                         let free = &*rules.version == "none/1970-01-01" && decision.rule == Rule::NoRules;
                         assert!(
                             granted || exempt || free,

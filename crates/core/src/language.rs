@@ -46,7 +46,7 @@ impl Language {
 
     /// Returns the language of a code.
     pub fn of(code: &str) -> Option<Language> {
-        Language::ALL.into_iter().find(|own| own.code() == code)
+        Language::ALL.into_iter().find(|language| language.code() == code)
     }
 
     /// Returns the first available language of Accept-Language; weights are ignored, because browsers list

@@ -140,14 +140,14 @@ impl Structure {
     fn add(&mut self, leaves: impl Iterator<Item = Leaf>) {
         for mut leaf in leaves {
             let is_text = !matches!(leaf.content, Content::Text | Content::Other);
-            let known = self.leaves.iter().any(|own| {
-                own.body == leaf.body && own.content == leaf.content && own.transfer == leaf.transfer
+            let known = self.leaves.iter().any(|known| {
+                known.body == leaf.body && known.content == leaf.content && known.transfer == leaf.transfer
             });
             if !is_text || known || self.leaves.len() >= MAX_PARTS {
                 continue;
             }
-            let overlaps = |own: &&Leaf| own.body.start < leaf.body.end && leaf.body.start < own.body.end;
-            let around = self.leaves.iter().filter(overlaps).find_map(|own| own.protection);
+            let overlaps = |other: &&Leaf| other.body.start < leaf.body.end && leaf.body.start < other.body.end;
+            let around = self.leaves.iter().filter(overlaps).find_map(|leaf| leaf.protection);
             leaf.protection = leaf.protection.or(around);
             leaf.shown = Shown::Elsewhere;
             self.leaves.push(leaf);
@@ -326,7 +326,7 @@ fn base_of(part: &MessagePart<'_>) -> Option<String> {
     // One that is relative hangs on that of the multipart around it, which also counts where the part names
     // none (RFC 2557 section 5).
     let around = part.parent().and_then(|parent| base_of(&parent))?;
-    let relative = named.first().and_then(|own| url::Url::parse(&around).ok()?.join(own).ok());
+    let relative = named.first().and_then(|relative| url::Url::parse(&around).ok()?.join(relative).ok());
     Some(relative.map_or(around, String::from))
 }
 
@@ -344,7 +344,7 @@ fn content_of(part: &MessagePart<'_>, body: &[u8], transfer: Transfer) -> Conten
         Content::Html
     } else if is("message", "rfc822") || is("message", "global") {
         Content::Message
-    } else if ["calendar", "vcard", "x-vcard", "directory"].iter().any(|own| is("text", own))
+    } else if ["calendar", "vcard", "x-vcard", "directory"].iter().any(|subtype| is("text", subtype))
         || is("application", "ics")
     {
         Content::Calendar
@@ -363,7 +363,7 @@ fn content_of(part: &MessagePart<'_>, body: &[u8], transfer: Transfer) -> Conten
     } else if names_markup(part) {
         // Within the text it is shown as what its name says; attached, it is left to who opens it.
         let disposition = part.content_disposition();
-        let is_attached = disposition.is_some_and(|own| own.ctype().eq_ignore_ascii_case("attachment"));
+        let is_attached = disposition.is_some_and(|disposition| disposition.ctype().eq_ignore_ascii_case("attachment"));
         if is_attached { Content::File } else { Content::Html }
     } else {
         // A file of another type is left alone.
@@ -375,7 +375,7 @@ fn content_of(part: &MessagePart<'_>, body: &[u8], transfer: Transfer) -> Conten
 fn names_markup(part: &MessagePart<'_>) -> bool {
     const EXTENSIONS: [&str; 6] = [".html", ".htm", ".xhtml", ".xht", ".shtml", ".svg"];
     let of_type = part.content_type().and_then(|kind| kind.attribute("name"));
-    let of_file = part.content_disposition().and_then(|own| own.attribute("filename"));
+    let of_file = part.content_disposition().and_then(|disposition| disposition.attribute("filename"));
     [of_type, of_file].into_iter().flatten().any(|name| {
         let name = name.trim().to_ascii_lowercase();
         EXTENSIONS.iter().any(|extension| name.ends_with(extension))

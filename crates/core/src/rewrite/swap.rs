@@ -313,10 +313,10 @@ mod tests {
         );
         let quoted: String = body
             .bytes()
-            .map(|own| match own {
+            .map(|byte| match byte {
                 b'=' => "=3D".to_owned(),
-                own if own.is_ascii() => char::from(own).to_string(),
-                own => format!("={own:02X}"),
+                byte if byte.is_ascii() => char::from(byte).to_string(),
+                byte => format!("={byte:02X}"),
             })
             .collect::<Vec<_>>()
             .chunks(60)

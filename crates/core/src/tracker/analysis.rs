@@ -520,7 +520,7 @@ impl Analysis<'_> {
     pub fn edits(&self, more: &[Placed], mut chosen: impl FnMut(&Sighting) -> Option<Edit>) -> Vec<Edit> {
         let free = self.sightings.iter().filter(|sighting| sighting.protection.is_none());
         let of_sightings = free.filter_map(|sighting| Some((sighting.place, chosen(sighting)?)));
-        let more = more.iter().map(|own| (own.position, own.edit.clone()));
+        let more = more.iter().map(|placed| (placed.position, placed.edit.clone()));
         self.in_message(of_sightings.chain(more).collect())
     }
 

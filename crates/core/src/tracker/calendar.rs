@@ -66,7 +66,7 @@ fn piece(text: &[u8], property: Range<usize>, line_end: &'static [u8]) -> Option
     let name = raw.split(|byte| matches!(byte, b';' | b':' | b'\r' | b'\n')).next().unwrap_or_default();
     // A visiting card can put properties into groups: `item1.PHOTO`.
     let name = memchr::memrchr(b'.', name).and_then(|dot| name.get(dot + 1..)).unwrap_or(name);
-    let name = NAMES.iter().find(|own| name.eq_ignore_ascii_case(own.as_bytes()))?;
+    let name = NAMES.iter().find(|known| name.eq_ignore_ascii_case(known.as_bytes()))?;
     let (unfolded, places) = unfolded(raw, property.start);
     let colon = value_start(&unfolded)?;
     let parameters = String::from_utf8_lossy(unfolded.get(..colon)?).to_ascii_lowercase();

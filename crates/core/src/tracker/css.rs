@@ -208,7 +208,7 @@ impl Scanner<'_> {
             start.and_then(|start| name_bytes.get(start..)).is_some_and(|end| end.eq_ignore_ascii_case(own))
         };
         let is_url = name.eq_ignore_ascii_case("url");
-        let strings = !name.eq_ignore_ascii_case("var") && LOADING.iter().any(|own| ends(own));
+        let strings = !name.eq_ignore_ascii_case("var") && LOADING.iter().any(|function| ends(function));
         if self.functions.len() >= MAX_FUNCTIONS {
             self.loads_below |= strings;
         } else {

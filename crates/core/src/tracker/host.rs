@@ -13,17 +13,17 @@ const SHORTEST_NAME: usize = 3;
 pub fn reduced(host: &str, names_reader: impl Fn(&str) -> bool) -> Option<String> {
     let host = host
         .rsplit_once(':')
-        .map_or(host, |(name, port)| if port.bytes().all(|own| own.is_ascii_digit()) { name } else { host });
+        .map_or(host, |(name, port)| if port.bytes().all(|byte| byte.is_ascii_digit()) { name } else { host });
     let host = host.trim_end_matches('.').to_ascii_lowercase();
     let is_name = host.len() <= 253
-        && host.bytes().all(|own| own.is_ascii_alphanumeric() || matches!(own, b'.' | b'-' | b'_'));
+        && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_'));
     // An address in numbers has no domain, and names a machine.
     let is_number =
-        host.rsplit('.').next().is_some_and(|own| own.bytes().all(|digit| digit.is_ascii_digit()));
+        host.rsplit('.').next().is_some_and(|label| label.bytes().all(|digit| digit.is_ascii_digit()));
     if !is_name || is_number {
         return None;
     }
-    let domain = psl::domain_str(&host).filter(|own| piece_opacity(own.as_bytes()) != Opacity::Opaque)?;
+    let domain = psl::domain_str(&host).filter(|domain| piece_opacity(domain.as_bytes()) != Opacity::Opaque)?;
     let before = host.strip_suffix(domain)?.strip_suffix('.');
     match before {
         None => Some(domain.to_owned()),
@@ -37,7 +37,7 @@ pub fn names(label: &str, address: &str) -> bool {
     let local = address.rsplit_once('@').map_or(address, |(local, _)| local).to_ascii_lowercase();
     let mut words = local.split(|own: char| !own.is_ascii_alphanumeric());
     label.len() >= SHORTEST_NAME && local.contains(label)
-        || words.any(|own| own.len() >= SHORTEST_NAME && label.contains(own))
+        || words.any(|word| word.len() >= SHORTEST_NAME && label.contains(word))
 }
 
 /// Letters, and three digits at most.
@@ -45,7 +45,7 @@ fn is_word(label: &str) -> bool {
     let digits = label.bytes().filter(u8::is_ascii_digit).count();
     label.len() <= LONGEST
         && digits <= 3
-        && label.bytes().all(|own| own.is_ascii_alphanumeric())
+        && label.bytes().all(|byte| byte.is_ascii_alphanumeric())
         && piece_opacity(label.as_bytes()) == Opacity::Plain
 }
 

@@ -482,7 +482,7 @@ mod tests {
                     let attributes: Vec<String> = tokens
                         .attributes()
                         .iter()
-                        .map(|own| format!(" {}={}", text(&own.name), text(&own.value)))
+                        .map(|attribute| format!(" {}={}", text(&attribute.name), text(&attribute.value)))
                         .collect();
                     format!("<{}{}>", text(&name), attributes.concat())
                 }
@@ -568,7 +568,7 @@ mod tests {
                     let mut attributes: Vec<String> = tokens
                         .attributes()
                         .iter()
-                        .map(|own| src[own.name.clone()].to_ascii_lowercase())
+                        .map(|attribute| src[attribute.name.clone()].to_ascii_lowercase())
                         .collect();
                     attributes.sort();
                     attributes.dedup();

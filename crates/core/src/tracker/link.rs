@@ -82,7 +82,7 @@ fn whole_address(value: &str) -> Option<String> {
     let mut text: Cow<'_, str> = Cow::Borrowed(value);
     for _ in 0..3 {
         let starts =
-            |scheme: &str| text.get(..scheme.len()).is_some_and(|own| own.eq_ignore_ascii_case(scheme));
+            |scheme: &str| text.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme));
         if starts("https://") || starts("http://") {
             let safe = text
                 .bytes()
@@ -118,7 +118,7 @@ pub fn speaks_of_a_click(url: &Url<'_>) -> bool {
     let host = url.host().split('.').next().unwrap_or_default();
     path.split(|character: char| !character.is_ascii_alphanumeric())
         .chain([host])
-        .any(|word| WORDS.iter().any(|own| word.eq_ignore_ascii_case(own)))
+        .any(|word| WORDS.iter().any(|known| word.eq_ignore_ascii_case(known)))
 }
 
 #[cfg(test)]

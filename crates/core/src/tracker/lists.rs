@@ -212,7 +212,7 @@ fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
 }
 
 fn note(ignored: &mut Vec<Ignored>, reason: Reason, line: usize) {
-    match ignored.iter_mut().find(|own| own.reason == reason) {
+    match ignored.iter_mut().find(|known| known.reason == reason) {
         Some(own) => own.count += 1,
         None => ignored.push(Ignored { reason, count: 1, line }),
     }
@@ -243,7 +243,7 @@ impl Index {
         // The bytes that the fewest rules share, so that an address meets few rules in vain.
         let crowd = |gram: &Gram| {
             let common =
-                if b"https://www.".windows(pattern::GRAM).any(|own| own == gram.bytes) { 1_000 } else { 0 };
+                if b"https://www.".windows(pattern::GRAM).any(|window| window == gram.bytes) { 1_000 } else { 0 };
             self.crowds.get(&gram.bytes).copied().unwrap_or(0) + common
         };
         match pattern.grams().min_by_key(crowd) {
@@ -347,7 +347,7 @@ mod tests {
 
     fn ignored(list: &str) -> Vec<(Reason, usize, usize)> {
         let (_, ignored) = Lists::read("own", list);
-        ignored.iter().map(|own| (own.reason, own.count, own.line)).collect()
+        ignored.iter().map(|kind| (kind.reason, kind.count, kind.line)).collect()
     }
 
     #[test]

@@ -115,10 +115,10 @@ fn fragment(query: &[u8]) -> usize {
 /// The parameters of a query in an attribute: parted by `&`, written as such or as a character reference.
 fn parameters(query: &[u8]) -> impl Iterator<Item = &[u8]> {
     query.split(|byte| *byte == b'&').map(|piece| {
-        let reference = ["amp;", "#38;", "#x26;"].iter().find(|own| {
-            piece.get(..own.len()).is_some_and(|start| start.eq_ignore_ascii_case(own.as_bytes()))
+        let reference = ["amp;", "#38;", "#x26;"].iter().find(|reference| {
+            piece.get(..reference.len()).is_some_and(|start| start.eq_ignore_ascii_case(reference.as_bytes()))
         });
-        reference.and_then(|own| piece.get(own.len()..)).unwrap_or(piece)
+        reference.and_then(|reference| piece.get(reference.len()..)).unwrap_or(piece)
     })
 }
 

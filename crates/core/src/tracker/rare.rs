@@ -28,7 +28,7 @@ pub fn relation_loads(relations: &str) -> bool {
         "terms-of-service",
     ];
     let mut relations = relations.split_ascii_whitespace();
-    relations.any(|own| !IDLE.iter().any(|idle| own.eq_ignore_ascii_case(idle)))
+    relations.any(|relation| !IDLE.iter().any(|idle| relation.eq_ignore_ascii_case(idle)))
 }
 
 /// What a document within an attribute is written in.
@@ -126,7 +126,7 @@ pub fn may_stay(element: &[u8], attribute: &[u8]) -> bool {
     let is = |own: &str| attribute.eq_ignore_ascii_case(own.as_bytes());
     let element_is = |own: &str| element.eq_ignore_ascii_case(own.as_bytes());
     let starts = |own: &[u8]| attribute.get(..own.len()).is_some_and(|start| start.eq_ignore_ascii_case(own));
-    TEXT.iter().any(|own| is(own))
+    TEXT.iter().any(|name| is(name))
         || is("action")
         || is("formaction")
         || is("href") && (element_is("a") || element_is("area"))
@@ -158,7 +158,7 @@ pub fn takes_addresses(element: &[u8], attribute: &[u8]) -> bool {
     // Elements of Outlook: `o:href`, `r:href`, `altimage`.
     let of_outlook =
         || element.contains(&b':') && (attribute.ends_with(b"href") || is("altsrc") || is("altimage"));
-    NAMES.iter().any(|own| is(own)) || is("value") && element.eq_ignore_ascii_case(b"param") || of_outlook()
+    NAMES.iter().any(|name| is(name)) || is("value") && element.eq_ignore_ascii_case(b"param") || of_outlook()
 }
 
 /// Whether a value is a remote address and nothing else.
@@ -177,7 +177,7 @@ pub fn is_script(address: &str) -> bool {
 pub fn remote_addresses(value: &str) -> Vec<String> {
     let value = clean(value);
     let pieces = value.split([' ', ',', ';', '"', '\'', '(', ')', '<', '>', '|']);
-    let start = |piece: &str| ["//", "\\\\", "/\\", "\\/"].iter().filter_map(|own| piece.find(own)).min();
+    let start = |piece: &str| ["//", "\\\\", "/\\", "\\/"].iter().filter_map(|slashes| piece.find(slashes)).min();
     pieces.filter_map(|piece| Some(piece.get(start(piece)?..)?.to_owned())).collect()
 }
 
@@ -190,7 +190,7 @@ pub fn refresh_target(content: &str) -> Option<&str> {
     let rest = rest.trim_start();
     let rest = rest.strip_prefix([';', ',']).unwrap_or(rest).trim_start();
     let named = rest.get(..3).is_some_and(|name| name.eq_ignore_ascii_case("url"));
-    let rest = match rest.get(3..).map(str::trim_start).and_then(|own| own.strip_prefix('=')) {
+    let rest = match rest.get(3..).map(str::trim_start).and_then(|rest| rest.strip_prefix('=')) {
         Some(value) if named => value.trim_start(),
         _ => rest,
     };

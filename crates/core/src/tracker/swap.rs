@@ -81,7 +81,7 @@ impl Slot {
 /// The address in a candidate of a `srcset`, without what describes it.
 fn address_in(text: &[u8], candidate: &Range<usize>) -> Option<Range<usize>> {
     let written = text.get(candidate.clone())?;
-    let start = written.iter().position(|own| !own.is_ascii_whitespace() && *own != b',')?;
+    let start = written.iter().position(|byte| !byte.is_ascii_whitespace() && *byte != b',')?;
     let rest = written.get(start..)?;
     let length = rest.iter().position(u8::is_ascii_whitespace).unwrap_or(rest.len());
     Some(candidate.start + start..candidate.start + start + length)

@@ -122,7 +122,7 @@ fn are_colours(first: &[u8], second: &[u8]) -> bool {
 
 /// Whether an extension is that of a page.
 pub fn is_page(extension: &str) -> bool {
-    ["html", "htm", "php", "asp", "aspx", "jsp"].iter().any(|own| extension.eq_ignore_ascii_case(own))
+    ["html", "htm", "php", "asp", "aspx", "jsp"].iter().any(|known| extension.eq_ignore_ascii_case(known))
 }
 
 /// Whether a query names a picture: a file name in it, or a format.
@@ -133,7 +133,7 @@ pub fn is_picture_by_query(url: &Url<'_>) -> bool {
         let format = value.strip_prefix("image%2F").or_else(|| value.strip_prefix("image/")).unwrap_or(value);
         let names_file =
             value.rsplit_once('.').is_some_and(|(stem, extension)| !stem.is_empty() && is_picture(extension));
-        names_file || is_picture(format) && FORMATS.iter().any(|own| name.eq_ignore_ascii_case(own))
+        names_file || is_picture(format) && FORMATS.iter().any(|format| name.eq_ignore_ascii_case(format))
     })
 }
 
@@ -200,7 +200,7 @@ fn names_an_identifier(name: &str) -> bool {
     ];
     const WITHIN: [&[u8]; 7] =
         [b"email", b"e-mail", b"md5", b"sha256", b"subscriber", b"recipient", b"contact"];
-    NAMES.iter().any(|own| name.eq_ignore_ascii_case(own))
+    NAMES.iter().any(|known| name.eq_ignore_ascii_case(known))
         || WITHIN
             .iter()
             .any(|word| name.as_bytes().windows(word.len()).any(|window| window.eq_ignore_ascii_case(word)))
@@ -247,7 +247,7 @@ fn begins_with_a_date(piece: &[u8]) -> bool {
         piece
             .get(range)
             .and_then(|digits| std::str::from_utf8(digits).ok())
-            .and_then(|own| own.parse::<u32>().ok())
+            .and_then(|digits| digits.parse::<u32>().ok())
     };
     let ends = !piece.get(8).is_some_and(u8::is_ascii_digit);
     ends && number(0..4).is_some_and(|year| (1990..2100).contains(&year))
@@ -313,7 +313,7 @@ pub fn is_picture(extension: &str) -> bool {
     const EXTENSIONS: [&str; 10] = ["gif", "png", "jpg", "jpeg", "webp", "svg", "bmp", "ico", "avif", "jpe"];
     matches!(extension, "png" | "jpg" | "gif")
         || (3..=4).contains(&extension.len())
-            && EXTENSIONS.iter().any(|own| extension.eq_ignore_ascii_case(own))
+            && EXTENSIONS.iter().any(|known| extension.eq_ignore_ascii_case(known))
 }
 
 /// Whether a file is named as spacers are named.
@@ -572,7 +572,7 @@ pub(super) fn is_plain_file(name: &[u8]) -> bool {
     else {
         return false;
     };
-    let extension = extension.get(1..).and_then(|own| std::str::from_utf8(own).ok()).unwrap_or_default();
+    let extension = extension.get(1..).and_then(|bytes| std::str::from_utf8(bytes).ok()).unwrap_or_default();
     is_picture(extension)
         && name.iter().all(|byte| Class::of(*byte).is_of_a_name())
         && piece_opacity(stem) == Opacity::Plain

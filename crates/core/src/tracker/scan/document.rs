@@ -66,7 +66,7 @@ impl Walk<'_> {
             rare::remote_addresses(&content)
                 .into_iter()
                 .filter(|_| strict)
-                .find_map(|own| self.url(own.into()))
+                .find_map(|address| self.url(address.into()))
         };
         let Some(url) = self.url(target.to_owned().into()).or_else(others) else { return };
         self.found.places.push(Place {
@@ -90,7 +90,7 @@ impl Walk<'_> {
             // Its pseudo attributes are written as attributes are.
             let address = tokens.instruction().and_then(|attributes| {
                 let mut own = attributes.iter();
-                let href = own.find(|own| self.slice(&own.name).eq_ignore_ascii_case(b"href"))?;
+                let href = own.find(|attribute| self.slice(&attribute.name).eq_ignore_ascii_case(b"href"))?;
                 Some(decoded(self.slice(&href.value)))
             });
             let Some(address) = address else { return };

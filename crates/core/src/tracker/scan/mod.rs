@@ -157,7 +157,7 @@ pub fn places<'a>(text: &'a [u8], base: Option<&str>, extent: Extent, links: Lin
         other.reading = Reading::Html;
         other.markup(0..text.len());
         let known: HashSet<(usize, usize)> =
-            walk.found.places.iter().map(|own| (own.range.start, own.range.end)).collect();
+            walk.found.places.iter().map(|place| (place.range.start, place.range.end)).collect();
         let more = other.found.places.into_iter();
         let more: Vec<Place<'_>> =
             more.filter(|place| !known.contains(&(place.range.start, place.range.end))).collect();
@@ -426,7 +426,7 @@ impl<'a> Walk<'a> {
         if self.region == Region::BeforeBody && self.depth == 0 {
             let head = [&b"html"[..], b"head", b"meta", b"title", b"style", b"link", b"base", b"script"];
             let is_image = element.eq_ignore_ascii_case(b"img");
-            if !is_image && !head.iter().any(|own| element.eq_ignore_ascii_case(own)) {
+            if !is_image && !head.iter().any(|name| element.eq_ignore_ascii_case(name)) {
                 self.region = Region::Body;
             }
         }
@@ -446,7 +446,7 @@ impl<'a> Walk<'a> {
             return;
         }
         // Unclosed elements in between are closed with it; what closes nothing is passed over.
-        let near = open.iter().rev().take(32).position(|own| own.name(self.text).eq_ignore_ascii_case(name));
+        let near = open.iter().rev().take(32).position(|element| element.name(self.text).eq_ignore_ascii_case(name));
         if let Some(depth) = near {
             open.truncate(open.len() - depth - 1);
         }
@@ -454,7 +454,7 @@ impl<'a> Walk<'a> {
 
     /// Whether a `style` element holds in some media only.
     fn is_limited_sheet(&self, attributes: &[Attribute]) -> bool {
-        let media = attributes.iter().find(|own| self.slice(&own.name).eq_ignore_ascii_case(b"media"));
+        let media = attributes.iter().find(|attribute| self.slice(&attribute.name).eq_ignore_ascii_case(b"media"));
         media.is_some_and(|media| {
             let media = self.slice(&media.value);
             !media.eq_ignore_ascii_case(b"all") && !media.eq_ignore_ascii_case(b"screen")
@@ -502,7 +502,7 @@ impl<'a> Walk<'a> {
 
     fn value<'b>(&self, element: &'b Element<'_>, name: &str) -> Option<(&'b Attribute, Cow<'a, str>)> {
         let mut own = element.attributes.iter();
-        let attribute = own.find(|own| self.slice(&own.name).eq_ignore_ascii_case(name.as_bytes()))?;
+        let attribute = own.find(|attribute| self.slice(&attribute.name).eq_ignore_ascii_case(name.as_bytes()))?;
         Some((attribute, decoded(self.slice(&attribute.value))))
     }
 
@@ -759,7 +759,7 @@ pub(super) fn decoded(value: &[u8]) -> Cow<'_, str> {
 /// Fonts, style sheets and icons: common, the same for everybody.
 fn is_furniture(url: &Url<'_>) -> bool {
     let (_, extension) = url.stem_and_extension();
-    ["css", "woff", "woff2", "ttf", "otf", "eot"].iter().any(|own| extension.eq_ignore_ascii_case(own))
+    ["css", "woff", "woff2", "ttf", "otf", "eot"].iter().any(|known| extension.eq_ignore_ascii_case(known))
         || url.host().starts_with("fonts.")
         || url.host().starts_with("use.typekit")
         || url.path().starts_with("/css")
