@@ -181,7 +181,7 @@ fn every_page_answers_soon_over_a_million_records() {
     let [person, reader] = ["p7", "reader"].map(|own| person(&mut browser, &format!("{own}@home.example")));
     let story = story(&mut browser).unwrap();
     let overview = browser.page("/?controller=shop&days=90");
-    assert!(overview.contains("trackers taken out") && overview.contains("SendGrid"));
+    assert!(overview.contains("trackers removed") && overview.contains("SendGrid"));
     let month_ago = Timestamp::now().plus_days(-30).to_string()[..10].to_owned();
     let mut slow = Vec::new();
     for path in [

@@ -143,7 +143,7 @@ fn an_officer_finds_a_person_sees_why_and_hands_on_the_proof() {
     assert_eq!(found.status, 303, "{}", found.text());
     let person = hash_of(found.header("location").unwrap());
     let page = browser.page(&shop(&format!("/person/{person}")));
-    for part in ["refused", "form/17", "the person said no", "newsletter"] {
+    for part in ["refused", "form/17", "the person refused", "newsletter"] {
         assert!(page.contains(part), "{part}: {page}");
     }
     assert!(!page.to_lowercase().contains("bob@") && !page.contains("home.example"));
@@ -151,7 +151,7 @@ fn an_officer_finds_a_person_sees_why_and_hands_on_the_proof() {
     let story =
         page.split("href=\"/messages/").nth(1).unwrap().split('"').next().unwrap().replace("&amp;", "&");
     let told = browser.page(&format!("/messages/{story}"));
-    assert!(told.contains("Decided: trackers taken out, because the person said no"), "{told}");
+    assert!(told.contains("Decided: trackers removed, because the person refused"), "{told}");
     // The proof is what the chain has, as the relay's own command says.
     let path = format!("/messages/{}", story.replacen('?', "/export?", 1));
     let export: Value = serde_json::from_str(&browser.page(&path)).unwrap();
@@ -311,7 +311,7 @@ fn a_message_to_many_shows_some_recipients_at_a_time() {
         seen.push(page.matches("<article>").count());
     }
     assert_eq!(seen, [20, 20, 5]);
-    assert!(page.contains("Recipient 45: ") && page.contains("trackers taken out: 45"), "{page}");
+    assert!(page.contains("Recipient 45: ") && page.contains("trackers removed: 45"), "{page}");
     link(&page, ">Recipients 21–40<");
 }
 

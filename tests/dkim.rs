@@ -249,12 +249,19 @@ fn every_message_leaves_with_signatures_that_hold() {
     }
 }
 
+/// Whether each line of a header is one: the other implementation signs nothing else.
+fn has_a_whole_header(raw: &[u8]) -> bool {
+    let end = memchr::memmem::find(raw, b"\r\n\r\n").unwrap_or(raw.len());
+    let mut lines = raw[..end].split(|byte| *byte == b'\n');
+    lines.all(|line| line.starts_with(b" ") || line.starts_with(b"\t") || line.contains(&b':'))
+}
+
 /// All messages, each with a signature of somebody else that another implementation made, and the key of that.
 fn signed_by_another(folder: &Folder, test: &str) -> (Key, PathBuf) {
     let origin = key(folder, "origin.example", "o", "rsa");
     let signed = folder.0.join("signed");
     std::fs::create_dir(&signed).unwrap();
-    for (name, raw) in all(test) {
+    for (name, raw) in all(test).into_iter().filter(|(_, raw)| has_a_whole_header(raw)) {
         // A signature that came along is of no matter here, and many of those do not hold.
         std::fs::write(signed.join(format!("{name}.eml")), with_signatures_of("", &raw)).unwrap();
     }

@@ -16,6 +16,7 @@ use base64::engine::general_purpose::STANDARD;
 use http::Served;
 use mail::messages;
 use pixelward::message::{Structure, Text};
+use pixelward::policy::Purpose;
 use regex::bytes::Regex;
 use serde_json::{Value, json};
 use support::{Client, Folder, NextHop, configuration, program};
@@ -58,7 +59,13 @@ impl Bench {
         if state == "unknown" {
             return;
         }
-        let arguments = ["consent", "set", TO, state, "--controller", "shop", "--evidence", "test"];
+        // Of every purpose, as it is assumed by the other two.
+        let purposes = Purpose::ALL.map(Purpose::name).join(",");
+        let arguments = [
+            ["consent", "set", TO, state, "--controller", "shop", "--evidence", "test"].as_slice(),
+            &["--purposes", &purposes],
+        ]
+        .concat();
         let output = self.served.relay.command(&arguments);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }

@@ -278,10 +278,10 @@ fn the_commands_explain_and_warn() {
         "controller shop: on_grant is \"keep\": a withdrawal cannot reach delivered mail",
         "mailstream news of shop: it may keep pixels and has no notice_url",
         "mailstream orders of shop: no version of the jurisdiction \"atlantis\" is in force",
-        "mailstream orders of shop: exemption deliverability has no effect: purposes names none of deliverability",
+        "mailstream orders of shop: exemption deliverability has no effect: purposes contains none of deliverability",
         "mailstream orders of shop: exemption deliverability has no effect: it is for mail that people asked for",
         "mailstream orders of shop: identifying_images is \"keep\"",
-        "jurisdiction fr/2099-01-01+own: comes into force on 2099-01-01",
+        "jurisdiction fr/2099-01-01+own: takes effect on 2099-01-01",
     ] {
         assert!(lint.contains(words), "{words}: {lint}");
     }

@@ -460,7 +460,7 @@ fn check_says_whether_readers_come_here() {
         "{said}"
     );
     let said = check(&written.replace("[public]\naddress = \"127.0.0.1:0\"", "[public]\naddress = \"\""));
-    assert!(said.contains("note    controller shop has public_url, and public.address is"), "{said}");
+    assert!(said.contains("note    controller shop has a public_url, but public.address is"), "{said}");
     let said = check(&written.replace("127.0.0.1:1/", &format!("127.0.0.1:{}/", readers.served.port)));
     assert!(said.contains("it answers 404") && said.contains("pass requests on"), "{said}");
 }

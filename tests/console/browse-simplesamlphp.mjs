@@ -26,7 +26,7 @@ await olga.goto(`${base}/what-if?controller=shop`);
 holds((await olga.textContent('h1')) === 'What if', 'and try rules out');
 const nora = await signedIn('nora');
 await nora.goto(`${base}/person`);
-holds((await nora.textContent('h1')) === 'Your roles do not go so far', 'who is in no group sees nothing');
+holds((await nora.textContent('h1')) === 'Access denied', 'who is in no group sees nothing');
 // A second window does not sign in anew at the identity provider; the session of the first goes on.
 const second = await olga.context().newPage();
 await second.goto(`${base}/saml/login`);

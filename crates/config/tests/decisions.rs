@@ -260,14 +260,18 @@ fn nothing_is_kept_or_gated_without_a_grant_of_every_purpose() {
     let all = shipped();
     let rules = all_rules(&all);
     let sets: Vec<Vec<Purpose>> = (0..256_u32)
-        .map(|bits| Purpose::ALL.into_iter().filter(|purpose| bits & (1 << (purpose.number() - 1)) != 0).collect())
+        .map(|bits| {
+            Purpose::ALL.into_iter().filter(|purpose| bits & (1 << (purpose.number() - 1)) != 0).collect()
+        })
         .collect();
     let mut kept = 0;
     for said in SAID {
         let standing = standing(said);
         for (set, mail) in sets.iter().flat_map(|set| MAIL.map(|mail| (set, mail))) {
             let granted = !set.is_empty()
-                && set.iter().all(|purpose| matches!(standing.allows(*purpose, now()), Permission::Granted(_)));
+                && set
+                    .iter()
+                    .all(|purpose| matches!(standing.allows(*purpose, now()), Permission::Granted(_)));
             for exemption in exemptions() {
                 let own = mailstream(mail, set.clone(), exemption);
                 for rules in &rules {

@@ -31,7 +31,10 @@ fn every_sentence_is_told_in_each_language() {
                 let quotes = english.contains(" (checked on ");
                 assert!(quotes || english != german && german != french && french != english, "{english}");
             }
-            assert!(all.iter().all(|sentences| sentences.len() == all[0].len() && sentences.len() >= 4), "{all:?}");
+            assert!(
+                all.iter().all(|sentences| sentences.len() == all[0].len() && sentences.len() >= 4),
+                "{all:?}"
+            );
         }
     }
 }

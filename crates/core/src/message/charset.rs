@@ -444,8 +444,9 @@ mod tests {
 
     #[test]
     fn a_cut_in_utf_32_and_ebcdic_leaves_the_other_characters() {
-        let wide =
-            |text: &str| text.chars().flat_map(|character| u32::from(character).to_le_bytes()).collect::<Vec<u8>>();
+        let wide = |text: &str| {
+            text.chars().flat_map(|character| u32::from(character).to_le_bytes()).collect::<Vec<u8>>()
+        };
         assert_eq!(check(Charset::Utf32Le, &wide("<p>\u{e9}</p><img>b"), "<img>"), wide("<p>\u{e9}</p>b"));
         // "a<img>b" in both code pages.
         let bytes = [0x81, 0x4c, 0x89, 0x94, 0x87, 0x6e, 0x82];

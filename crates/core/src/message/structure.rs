@@ -127,6 +127,9 @@ impl Structure {
             return Structure::default();
         };
         let mut structure = Structure::of(&message, raw);
+        // A header without an empty line behind it has no body: what is put there is one more line of the header.
+        let has_no_body = |leaf: &&mut Leaf| leaf.body.start >= raw.len() && !raw.ends_with(b"\r\n\r\n");
+        structure.leaves.iter_mut().filter(has_no_body).for_each(|leaf| leaf.shown = Shown::Elsewhere);
         for reading in readings::of(&typed_twice(&message), raw) {
             if let Some(other) = PARSER.parse(&reading.raw) {
                 let other = Structure::of(&other, &reading.raw);
@@ -146,7 +149,8 @@ impl Structure {
             if !is_text || known || self.leaves.len() >= MAX_PARTS {
                 continue;
             }
-            let overlaps = |other: &&Leaf| other.body.start < leaf.body.end && leaf.body.start < other.body.end;
+            let overlaps =
+                |other: &&Leaf| other.body.start < leaf.body.end && leaf.body.start < other.body.end;
             let around = self.leaves.iter().filter(overlaps).find_map(|leaf| leaf.protection);
             leaf.protection = leaf.protection.or(around);
             leaf.shown = Shown::Elsewhere;
@@ -363,7 +367,8 @@ fn content_of(part: &MessagePart<'_>, body: &[u8], transfer: Transfer) -> Conten
     } else if names_markup(part) {
         // Within the text it is shown as what its name says; attached, it is left to who opens it.
         let disposition = part.content_disposition();
-        let is_attached = disposition.is_some_and(|disposition| disposition.ctype().eq_ignore_ascii_case("attachment"));
+        let is_attached =
+            disposition.is_some_and(|disposition| disposition.ctype().eq_ignore_ascii_case("attachment"));
         if is_attached { Content::File } else { Content::Html }
     } else {
         // A file of another type is left alone.

@@ -107,7 +107,8 @@ fn as_ascii(style: &[u8]) -> String {
 /// Whether a property is one of those by which Outlook names pictures in strings: `mso-bullet-image`.
 fn is_image_of_outlook(name: &str) -> bool {
     let starts = name.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("mso-"));
-    starts && name.get(name.len() - 6..).is_some_and(|end| end.eq_ignore_ascii_case("-image"))
+    let end = name.len().checked_sub("-image".len()).and_then(|from| name.get(from..));
+    starts && end.is_some_and(|end| end.eq_ignore_ascii_case("-image"))
 }
 
 /// The address in a string or in `url()` without quotes, where no escape makes another one of it.

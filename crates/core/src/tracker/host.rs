@@ -11,9 +11,9 @@ const SHORTEST_NAME: usize = 3;
 /// stands before it may have been made for one reader, and becomes a star: `*.vendor.example`. So does a word that `names_reader`. `None` where there
 /// is no name of the public network.
 pub fn reduced(host: &str, names_reader: impl Fn(&str) -> bool) -> Option<String> {
-    let host = host
-        .rsplit_once(':')
-        .map_or(host, |(name, port)| if port.bytes().all(|byte| byte.is_ascii_digit()) { name } else { host });
+    let host = host.rsplit_once(':').map_or(host, |(name, port)| {
+        if port.bytes().all(|byte| byte.is_ascii_digit()) { name } else { host }
+    });
     let host = host.trim_end_matches('.').to_ascii_lowercase();
     let is_name = host.len() <= 253
         && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_'));
@@ -23,7 +23,8 @@ pub fn reduced(host: &str, names_reader: impl Fn(&str) -> bool) -> Option<String
     if !is_name || is_number {
         return None;
     }
-    let domain = psl::domain_str(&host).filter(|domain| piece_opacity(domain.as_bytes()) != Opacity::Opaque)?;
+    let domain =
+        psl::domain_str(&host).filter(|domain| piece_opacity(domain.as_bytes()) != Opacity::Opaque)?;
     let before = host.strip_suffix(domain)?.strip_suffix('.');
     match before {
         None => Some(domain.to_owned()),

@@ -206,7 +206,8 @@ fn note_kin(places: &mut [Place<'_>], goes: &[bool]) {
         }
         let is_seen = place.is_shown();
         let is_keyed = !place.signals.has(Signal::StaticFile);
-        let shares_program = !is_seen && place.url.program().is_some_and(|program| programs.contains(program));
+        let shares_program =
+            !is_seen && place.url.program().is_some_and(|program| programs.contains(program));
         let shares_picture = place.picture.is_some_and(|picture| pictures.contains(&picture));
         place.signals.add_if(Signal::SharedAddress, addresses.contains(place.url.as_str()));
         place.signals.add_if(Signal::SharedProgram, shares_program);

@@ -242,8 +242,11 @@ impl Index {
         }
         // The bytes that the fewest rules share, so that an address meets few rules in vain.
         let crowd = |gram: &Gram| {
-            let common =
-                if b"https://www.".windows(pattern::GRAM).any(|window| window == gram.bytes) { 1_000 } else { 0 };
+            let common = if b"https://www.".windows(pattern::GRAM).any(|window| window == gram.bytes) {
+                1_000
+            } else {
+                0
+            };
             self.crowds.get(&gram.bytes).copied().unwrap_or(0) + common
         };
         match pattern.grams().min_by_key(crowd) {

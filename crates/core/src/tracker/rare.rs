@@ -177,7 +177,8 @@ pub fn is_script(address: &str) -> bool {
 pub fn remote_addresses(value: &str) -> Vec<String> {
     let value = clean(value);
     let pieces = value.split([' ', ',', ';', '"', '\'', '(', ')', '<', '>', '|']);
-    let start = |piece: &str| ["//", "\\\\", "/\\", "\\/"].iter().filter_map(|slashes| piece.find(slashes)).min();
+    let start =
+        |piece: &str| ["//", "\\\\", "/\\", "\\/"].iter().filter_map(|slashes| piece.find(slashes)).min();
     pieces.filter_map(|piece| Some(piece.get(start(piece)?..)?.to_owned())).collect()
 }
 

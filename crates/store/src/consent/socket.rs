@@ -15,6 +15,8 @@ use super::person::Controller;
 use super::standing::MayAsk;
 use super::store::{Store, Verified};
 
+/// How long accepting pauses when no file can be opened.
+const PAUSE: std::time::Duration = std::time::Duration::from_millis(100);
 /// The maximum length of a line, in bytes.
 const MAX_LINE: u64 = 16 << 20;
 
@@ -240,7 +242,16 @@ pub fn serve(data_directory: &Path, store: Arc<Store>) -> io::Result<()> {
     let listener = UnixListener::bind(&path)?;
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
     std::thread::Builder::new().name("consent-socket".to_owned()).spawn(move || {
-        for stream in listener.incoming().flatten() {
+        for stream in listener.incoming() {
+            let stream = match stream {
+                Ok(stream) => stream,
+                Err(error) => {
+                    // Without a file to open, the next attempt fails at once, too.
+                    tracing::debug!(%error, "a command cannot connect at the moment");
+                    std::thread::sleep(PAUSE);
+                    continue;
+                }
+            };
             let store = Arc::clone(&store);
             let served = std::thread::Builder::new().name("consent-client".to_owned()).spawn(move || {
                 if let Err(error) = converse(&stream, &store) {

@@ -446,7 +446,8 @@ impl<'a> Walk<'a> {
             return;
         }
         // Unclosed elements in between are closed with it; what closes nothing is passed over.
-        let near = open.iter().rev().take(32).position(|element| element.name(self.text).eq_ignore_ascii_case(name));
+        let near =
+            open.iter().rev().take(32).position(|element| element.name(self.text).eq_ignore_ascii_case(name));
         if let Some(depth) = near {
             open.truncate(open.len() - depth - 1);
         }
@@ -454,7 +455,8 @@ impl<'a> Walk<'a> {
 
     /// Whether a `style` element holds in some media only.
     fn is_limited_sheet(&self, attributes: &[Attribute]) -> bool {
-        let media = attributes.iter().find(|attribute| self.slice(&attribute.name).eq_ignore_ascii_case(b"media"));
+        let media =
+            attributes.iter().find(|attribute| self.slice(&attribute.name).eq_ignore_ascii_case(b"media"));
         media.is_some_and(|media| {
             let media = self.slice(&media.value);
             !media.eq_ignore_ascii_case(b"all") && !media.eq_ignore_ascii_case(b"screen")
@@ -502,7 +504,8 @@ impl<'a> Walk<'a> {
 
     fn value<'b>(&self, element: &'b Element<'_>, name: &str) -> Option<(&'b Attribute, Cow<'a, str>)> {
         let mut own = element.attributes.iter();
-        let attribute = own.find(|attribute| self.slice(&attribute.name).eq_ignore_ascii_case(name.as_bytes()))?;
+        let attribute =
+            own.find(|attribute| self.slice(&attribute.name).eq_ignore_ascii_case(name.as_bytes()))?;
         Some((attribute, decoded(self.slice(&attribute.value))))
     }
 
