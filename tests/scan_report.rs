@@ -78,7 +78,7 @@ fn the_page_counts_what_the_scan_found() {
         "<h1>Open tracking in 4 messages</h1>",
         "<dt>with trackers</dt><dd>3 <small>75 %</small></dd>",
         "<dt>trackers</dt><dd>3</dd>",
-        "2 messages would change for them, and 2 trackers would go, one receipt request among these",
+        "2 messages would change for them, and 2 trackers would be removed, one receipt request among these",
         "<th scope=\"row\">SendGrid</th><td class=\"n\">2</td><td class=\"n\">67 %</td>",
         "<th scope=\"row\">receipt request</th><td class=\"n\">1</td>",
         "<th scope=\"row\">image</th><td class=\"n\">2</td>",

@@ -198,7 +198,7 @@ mod tests {
         assert_eq!(sums.found.len(), 24);
         assert_eq!(shown(&sums.found[0]), ("2026-11-24 15:00".to_owned(), "15:00".to_owned(), vec![3, 0]));
         assert_eq!(shown(&sums.found[23]), ("2026-11-25 14:00".to_owned(), "14:00".to_owned(), vec![0, 3]));
-        assert_eq!(sums.outcomes[1].parts, [0; 5]);
+        assert_eq!(sums.outcomes[1].parts, [0; OUTCOMES.len()]);
         assert_eq!(sums.by_result["accepted"], 8);
     }
 }

@@ -443,7 +443,7 @@ mod tests {
         let glued = "<script src=\"//t.news.example/wf/open?upn=abc\"\" height=1>\"<img src=//a.example/x>\"</script>";
         assert_eq!(
             body(glued, Extent::EveryRequest),
-            "<script \" height=1>\"<img src=//a.example/x>\"</script>",
+            "<script \" height=1></script>",
             "the name of an element stays what it is"
         );
     }
