@@ -446,7 +446,9 @@ mod tests {
         for line in ["{\"state\":\"granted\",\"state\":\"refused\"}", "[]", "\"a@b.example\""] {
             assert!(json_row(line).unwrap_err().contains("unique names"), "{line}");
         }
-        assert!(json_row(&format!("{{\"address\":{}", "[".repeat(10_000))).unwrap_err().contains("no JSON"));
+        assert!(
+            json_row(&format!("{{\"address\":{}", "[".repeat(10_000))).unwrap_err().contains("invalid JSON")
+        );
     }
 
     #[test]
