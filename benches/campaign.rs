@@ -1,5 +1,5 @@
-//! A simulated campaign of 100,000 recipients: from which copy on a visible picture with an address of its own for each reader is known,
-//! what that costs, and that pictures which are the same for many stay.
+//! A simulated campaign of 100,000 recipients: from which copy on a visible picture with an address of its
+//! own for each reader is known, what that costs, and that pictures which are the same for many stay.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use std::time::Instant;
@@ -12,7 +12,8 @@ fn token(number: u64) -> String {
     format!("{:032x}", (u128::from(number) + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835))
 }
 
-/// One copy: a hero picture with an address of its own, an offer that one of fifty groups shares, and pictures that all share.
+/// One copy: a hero picture with an address of its own, an offer that one of fifty groups shares, and
+/// pictures that all share.
 fn copy(reader: u64) -> String {
     let hero = token(reader);
     let offer = token(1_000_000 + reader % 50);

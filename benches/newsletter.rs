@@ -1,5 +1,5 @@
-//! Analysis and rewrite of a 50 KB newsletter, beside what they are made of: one decoding of quoted-printable and one pass of the
-//! tokenizer. Ratios within one run count, not the times.
+//! Analysis and rewrite of a 50 KB newsletter, beside what they are made of: one decoding of quoted-printable
+//! and one pass of the tokenizer. Ratios within one run count, not the times.
 #![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing)]
 
 use std::hint::black_box;
@@ -13,8 +13,9 @@ use pixelward::rewrite::{LinkTreatment, Opens, Order, Personal, Receipts, Verify
 use pixelward::tracker::html::Tokenizer;
 use pixelward::tracker::{Detector, Inquiry, Links};
 
-/// A newsletter of about 50 KB in quoted-printable: 12 articles with a picture and five links each, which carry a token and their target,
-/// and one open pixel. The load generator of the benchmarks sends one of this shape.
+/// A newsletter of about 50 KB in quoted-printable: 12 articles with a picture and five links each, which
+/// carry a token and their target, and one open pixel. The load generator of the benchmarks sends one of this
+/// shape.
 fn newsletter() -> Bytes {
     let link = |number: usize| {
         format!(

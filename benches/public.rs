@@ -1,5 +1,6 @@
-//! The public listener: whether its times tell who is known, how fast gates are beside nginx serving the same picture, and a million days of last
-//! open. Prints tables; `cargo bench --bench public`. nginx and wrk must be installed (`make test-packages` does so).
+//! The public listener: whether its times tell who is known, how fast gates are beside nginx serving the same
+//! picture, and a million days of last open. Prints tables; `cargo bench --bench public`. nginx and wrk must
+//! be installed (`make test-packages` does so).
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::string_slice, clippy::panic)]
 
 #[path = "../tests/http/mod.rs"]
@@ -95,7 +96,8 @@ fn sampled(port: u16, paths: &[String; 3], connections: usize) -> Vec<Vec<f64>> 
     found.into_inner().unwrap()
 }
 
-/// How likely two such samples are if they come from one distribution (two-sided, by the normal approximation).
+/// How likely two such samples are if they come from one distribution (two-sided, by the normal
+/// approximation).
 fn mann_whitney(one: &[f64], other: &[f64]) -> f64 {
     let mut all: Vec<(f64, bool)> =
         one.iter().map(|own| (*own, true)).chain(other.iter().map(|own| (*own, false))).collect();

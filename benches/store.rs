@@ -1,5 +1,6 @@
-//! The consent store at size: import, memory, disk, lookups, single writes of many clients, opening, making the index anew, a look through all
-//! of it; and sled alone beside it. `STORE_PEOPLE` says how many people, a million without it.
+//! The consent store at size: import, memory, disk, lookups, single writes of many clients, opening, making
+//! the index anew, a look through all of it; and sled alone beside it. `STORE_PEOPLE` says how many people, a
+//! million without it.
 #![allow(missing_docs, clippy::unwrap_used, clippy::cast_precision_loss)]
 
 use std::path::{Path, PathBuf};

@@ -1,4 +1,5 @@
-//! What must hold for any input, by area. Two drivers call it: the targets of cargo-fuzz beside this file, and `tests/fuzz.rs`.
+//! What must hold for any input, by area. Two drivers call it: the targets of cargo-fuzz beside this file,
+//! and `tests/fuzz.rs`.
 
 use std::sync::{Arc, LazyLock};
 
@@ -69,7 +70,8 @@ fn rewritten(raw: &Bytes, extent: Extent) -> Bytes {
     }
 }
 
-/// Markup: tokens lie in bounds and in order, a second rewrite changes nothing, and what weighs nothing leaves nothing that loads.
+/// Markup: tokens lie in bounds and in order, a second rewrite changes nothing, and what weighs nothing
+/// leaves nothing that loads.
 pub fn html(html: &[u8]) {
     let mut tokens = Tokenizer::new(html, 0..html.len());
     let mut last = 0;
@@ -102,8 +104,8 @@ fn without_filler(bytes: &[u8]) -> Vec<u8> {
     text.replace("<!---->", "").replace("<!-- -->", "").replace(' ', "").into_bytes()
 }
 
-/// Transfer encodings: an edit of the decoded text, written into the raw bytes, has its effect and no other. The first bytes say which
-/// edits.
+/// Transfer encodings: an edit of the decoded text, written into the raw bytes, has its effect and no other.
+/// The first bytes say which edits.
 pub fn transfer(input: &[u8]) {
     let Some((&[which, rest @ ..], raw)) = input.split_first_chunk::<13>() else { return };
     let transfer = if which % 2 == 0 { Transfer::Base64 } else { Transfer::QuotedPrintable };
@@ -163,7 +165,8 @@ static SIGNING: LazyLock<Signing> = LazyLock::new(|| {
     Signing { signers: Signers::new(vec![(key, Holders::Named(vec!["shop".to_owned()]))], None), record }
 });
 
-/// Signatures: those that an edit breaks are fields of the header, and ours holds over what is left. The first bytes say which edit.
+/// Signatures: those that an edit breaks are fields of the header, and ours holds over what is left. The
+/// first bytes say which edit.
 pub fn dkim(input: &[u8]) {
     let Some((&[low, high, span], raw)) = input.split_first_chunk::<3>() else { return };
     let raw = received(raw);
@@ -252,8 +255,8 @@ static GROUND: LazyLock<Ground> = LazyLock::new(|| {
     Ground { config, treatment, people: Stated::new() }
 });
 
-/// Analyse, look up, decide, rewrite, verify, sign: nothing panics, who did not agree gets no tracker, observed mail is left alone, and
-/// lines go on ending in CRLF. The first byte says who the recipients are.
+/// Analyse, look up, decide, rewrite, verify, sign: nothing panics, who did not agree gets no tracker,
+/// observed mail is left alone, and lines go on ending in CRLF. The first byte says who the recipients are.
 pub fn whole(input: &[u8]) {
     let Some((&which, raw)) = input.split_first() else { return };
     let message = Bytes::from(received(raw));

@@ -12,7 +12,8 @@ use crate::relay::Capabilities;
 use crate::server::{Tls, Users, tls};
 use crate::web;
 
-/// What can be replaced while the relay runs. Mail is handled by what stands here, pages and the API by [`web::Live`].
+/// What can be replaced while the relay runs. Mail is handled by what stands here, pages and the API by
+/// [`web::Live`].
 #[derive(Debug)]
 pub struct Live {
     /// The configuration.
@@ -60,7 +61,8 @@ impl Live {
         self.treatment.settings(&self.config)
     }
 
-    /// What all next hops announce that mail of a listener can come to, as far as they were seen; `None` where none was.
+    /// What all next hops announce that mail of a listener can come to, as far as they were seen; `None`
+    /// where none was.
     pub fn capabilities(&self, listener: &str) -> Option<Capabilities> {
         let possible = self
             .outbound
@@ -69,7 +71,8 @@ impl Live {
         possible.filter_map(|outbound| outbound.route.capabilities()).reduce(Capabilities::common)
     }
 
-    /// Reads certificates again whose files have changed, and looks how near the end of each is. Both are logged, once.
+    /// Reads certificates again whose files have changed, and looks how near the end of each is. Both are
+    /// logged, once.
     pub fn look_at_certificates(&self) {
         let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
         let now = i64::try_from(since_1970.as_secs()).unwrap_or(i64::MAX);

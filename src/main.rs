@@ -10,8 +10,9 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// An SMTP relay that enforces tracking consent inline.
 ///
-/// It stands between a sending system and the next hop. For every message it finds what would report the reader's opening, asks its own
-/// store whether each recipient agreed to that, and takes out what they did not agree to.
+/// It stands between a sending system and the next hop. For every message it finds what would report the
+/// reader's opening, asks its own store whether each recipient agreed to that, and takes out what they did
+/// not agree to.
 #[derive(Parser)]
 #[command(version)]
 pub(crate) struct Arguments {

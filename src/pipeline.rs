@@ -192,7 +192,8 @@ impl Pipeline {
         metrics::gauge!("pixelward_consent_store_sound").set(if sound { 1.0 } else { 0.0 });
     }
 
-    /// Takes a message through the rest of the line; gives what the client hears. 250 means that the next hop said 250.
+    /// Takes a message through the rest of the line; gives what the client hears. 250 means that the next hop
+    /// said 250.
     pub async fn handle(&self, arrival: &Arrival, transaction: &mut Transaction) -> Handled {
         let live = self.live();
         if let Some(reply) = guarded(|| loops(arrival)).unwrap_or_default() {
@@ -306,7 +307,8 @@ impl Pipeline {
         }
     }
 
-    /// The client hung up before it could hear what became of its message: its retry is not to deliver it again.
+    /// The client hung up before it could hear what became of its message: its retry is not to deliver it
+    /// again.
     pub async fn unheard(&self, arrival: &Arrival, handled: &Handled) {
         let keys = self.ledger.keys(&arrival.listener, &arrival.envelope, &arrival.message);
         let taken =
@@ -373,8 +375,8 @@ impl Pipeline {
         }
     }
 
-    /// Room for what is held beside the message as it came, once there is some; `None` where none becomes free in time. That is one
-    /// copy at a time, and what was read of the message while there may be several.
+    /// Room for what is held beside the message as it came, once there is some; `None` where none becomes
+    /// free in time. That is one copy at a time, and what was read of the message while there may be several.
     async fn room(&self, arrival: &Arrival) -> Option<OwnedSemaphorePermit> {
         let held = if arrival.envelope.recipients.len() > 1 { 2 } else { 1 };
         let wanted = u32::try_from(held * arrival.message.len() / COPY_UNIT + 1).unwrap_or(u32::MAX);

@@ -458,7 +458,8 @@ fn an_import_of_50_000_lines_answers_each_in_bounded_memory() {
     let token = served.token(ALL, "all");
     let bearer = format!("Bearer {token}");
     let headers = [("Authorization", bearer.as_str()), ("Content-Type", "application/x-ndjson")];
-    // Lines of which nothing comes, so that what the store keeps of people is not counted: 18 MB in, 20 MB out.
+    // Lines of which nothing comes, so that what the store keeps of people is not counted: 18 MB in, 20 MB
+    // out.
     let path = format!("{SHOP}/consent/import");
     let before = served.relay.memory();
     let nothing = "{\"address\":\"ann@home.example\",\"state\":\"maybe\",\"evidence\":\"form/1\"}\n";

@@ -1,4 +1,5 @@
-//! The API does what its description says: schemathesis from PyPI tries every operation with what the description allows and what it does not.
+//! The API does what its description says: schemathesis from PyPI tries every operation with what the
+//! description allows and what it does not.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::string_slice, clippy::panic)]
 
 mod http;
@@ -27,8 +28,9 @@ fn every_operation_does_what_the_description_says() {
     let ann = json!({"address": "ann@home.example", "state": "granted", "evidence": "form/1"}).to_string();
     let said = served.ask(&token, "PUT", "/v1/controllers/shop/consent", &ann).json();
     let person = said["consent"]["person"].as_str().unwrap();
-    // The values with which operations get beyond "there is no such controller". What is set for a reason and not sent by accident has answers of
-    // its own: 412 for If-Match and If-None-Match, 422 for an idempotency key that was used before.
+    // The values with which operations get beyond "there is no such controller". What is set for a reason and
+    // not sent by accident has answers of its own: 412 for If-Match and If-None-Match, 422 for an idempotency
+    // key that was used before.
     let config = served.relay.folder.file(
         "schemathesis.toml",
         &format!(

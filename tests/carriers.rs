@@ -1,5 +1,5 @@
-//! One message for each place that a tracker can stand in, and what becomes of it, byte for byte: `tests/messages/*.eml` and
-//! `*.expected`.
+//! One message for each place that a tracker can stand in, and what becomes of it, byte for byte:
+//! `tests/messages/*.eml` and `*.expected`.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 mod mail;

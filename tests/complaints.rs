@@ -1,4 +1,5 @@
-//! What people complain about in comparable relays, one test for each complaint that no other suite has a test for. Where the others are:
+//! What people complain about in comparable relays, one test for each complaint that no other suite has a
+//! test for. Where the others are:
 //!
 //! | complaint | test |
 //! |---|---|
@@ -169,7 +170,8 @@ fn no_14_a_large_message_passes_whole() {
 
 #[test]
 fn no_16_and_19_an_edit_beside_broken_lines_of_quoted_printable_changes_nothing_else() {
-    // A letter whose bytes stand on two lines, right before and right behind the pixel, and lines of every allowed length.
+    // A letter whose bytes stand on two lines, right before and right behind the pixel, and lines of every
+    // allowed length.
     let pixel = "<img src=3D\"https://click.shop.example/wf/open?upn=3Du001.Zk3Qw9XvT2aB7LmN=\n8pRsYd4HcJ6\" width=3D\"1\" height=3D\"1\" alt=3D\"\">";
     let kept = "<img width=3D\"1\" height=3D\"1\" alt=3D\"\">";
     let body =

@@ -1,4 +1,5 @@
-//! kill -9 at random moments of imports: what was acknowledged is there afterwards, the chain is whole, and the index is the journal's.
+//! kill -9 at random moments of imports: what was acknowledged is there afterwards, the chain is whole, and
+//! the index is the journal's.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 use std::io::{BufRead, BufReader, Write};
@@ -20,7 +21,8 @@ fn settings(folder: PathBuf) -> Settings {
     }
 }
 
-/// Not a test of its own: what the child does, which imports until it is killed and says what was acknowledged.
+/// Not a test of its own: what the child does, which imports until it is killed and says what was
+/// acknowledged.
 #[test]
 fn child() {
     let (Ok(folder), Ok(round)) = (std::env::var(FOLDER), std::env::var(ROUND)) else { return };

@@ -1,5 +1,5 @@
-//! What pages answer to questions that people have: what would stand in the place of a tracker, who the unknown ones are, what the last hours brought, and
-//! how somebody objects of whom nothing is known.
+//! What pages answer to questions that people have: what would stand in the place of a tracker, who the
+//! unknown ones are, what the last hours brought, and how somebody objects of whom nothing is known.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::string_slice, clippy::panic)]
 #![cfg(feature = "console")]
 

@@ -1,4 +1,5 @@
-//! The console over a million records of evidence: every page answers, and how long each takes is printed. Long, so only with `--ignored`.
+//! The console over a million records of evidence: every page answers, and how long each takes is printed.
+//! Long, so only with `--ignored`.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::string_slice, clippy::panic)]
 #![cfg(feature = "console")]
 

@@ -1,4 +1,5 @@
-//! The identity provider's metadata over TLS: from a server whose authority is known, and what happens to it when that server fails.
+//! The identity provider's metadata over TLS: from a server whose authority is known, and what happens to it
+//! when that server fails.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::string_slice, clippy::panic)]
 #![cfg(feature = "console")]
 

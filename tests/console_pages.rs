@@ -1,4 +1,5 @@
-//! The console beside a running relay, without single sign-on: who gets in, what pages show, and what is written down about it.
+//! The console beside a running relay, without single sign-on: who gets in, what pages show, and what is
+//! written down about it.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::string_slice, clippy::panic)]
 #![cfg(feature = "console")]
 
@@ -28,7 +29,8 @@ fn a_link_opens_the_console_once_and_nothing_is_shown_without() {
     let mut browser = console.browser();
     assert_eq!(browser.get("/").status, 401);
     let secret = console.link(&served);
-    // Looking at a link does not use it up, and a cookie of one's own choosing is no session, before or after.
+    // Looking at a link does not use it up, and a cookie of one's own choosing is no session, before or
+    // after.
     browser.cookies.insert("pixelward-console".to_owned(), "0".repeat(64));
     for _ in 0..3 {
         assert_eq!(browser.get(&format!("/login/link?secret={secret}")).status, 200);

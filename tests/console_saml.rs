@@ -1,4 +1,5 @@
-//! Single sign-on end to end: pysaml2 from PyPI as the identity provider, and the whole table of routes, roles and methods.
+//! Single sign-on end to end: pysaml2 from PyPI as the identity provider, and the whole table of routes,
+//! roles and methods.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::string_slice, clippy::panic)]
 #![cfg(feature = "console")]
 
@@ -15,8 +16,8 @@ use http::Served;
 use pixelward::console::{Method, ROUTES, Route};
 use support::{Lines, free_port};
 
-/// What each person gets at each route: nobody, nora (no role), vera (viewer), olga (officer), sam (officer of shop), omar (operator), all looking at
-/// the controller shop. `y` is let through, `n` is not.
+/// What each person gets at each route: nobody, nora (no role), vera (viewer), olga (officer), sam (officer
+/// of shop), omar (operator), all looking at the controller shop. `y` is let through, `n` is not.
 const EXPECTED: &[(&str, &str)] = &[
     ("GET /", "nnyyyy"),
     ("GET /person", "nnnyyn"),
@@ -70,7 +71,8 @@ fn each_route_is_open_to_those_with_its_role_and_controller_and_to_nobody_else()
         match route.method {
             Method::Get => browser.get(&format!("{path}?controller={controller}")).status,
             Method::Post => {
-                // Each session has its own token for each path; one that has none for it gets as far as its roles.
+                // Each session has its own token for each path; one that has none for it gets as far as its
+                // roles.
                 let page = browser.get("/account").text();
                 let form = token_for(&page, &path, browser, controller);
                 let fields = [
@@ -138,7 +140,8 @@ fn somebody_signs_in_by_their_organisation_and_out_again_everywhere() {
     let response = signed.response(&mut other, "olga");
     let accepted = other.send("/saml/acs", &[("SAMLResponse", &response)]);
     assert_eq!(other.send("/saml/acs", &[("SAMLResponse", &response)]).status, 403);
-    // Another browser that is led there does not get in: nobody is signed in as somebody else without wanting to.
+    // Another browser that is led there does not get in: nobody is signed in as somebody else without wanting
+    // to.
     let to = accepted.header("location").unwrap().to_owned();
     let mut victim = signed.console.browser();
     assert_eq!(victim.get(&to).status, 403);
@@ -169,7 +172,8 @@ fn somebody_signs_in_by_their_organisation_and_out_again_everywhere() {
     assert!(signed.console.log.all().iter().all(|line| !line.contains("olga")));
 }
 
-/// For how many seconds a session may be silent where that is looked at. Signing in and a look at one page take less.
+/// For how many seconds a session may be silent where that is looked at. Signing in and a look at one page
+/// take less.
 const IDLE: &str = "20";
 
 #[test]

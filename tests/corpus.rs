@@ -1,5 +1,6 @@
-//! What holds for every message, on our own, on generated ones, and on real ones where they are at hand: a second rewrite changes
-//! nothing, a quick look and a full one agree, and in strict mode nothing is left that loads.
+//! What holds for every message, on our own, on generated ones, and on real ones where they are at hand: a
+//! second rewrite changes nothing, a quick look and a full one agree, and in strict mode nothing is left that
+//! loads.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 mod mail;

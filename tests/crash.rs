@@ -1,6 +1,7 @@
-//! kill -9 at random moments, with clients that try again as Postfix does: a recipient is theirs until it had a 2xx or 5xx; whatever else
-//! happens, they come back with the same message. Nobody's mail is lost, nobody who did not agree gets a tracker, and whoever gets a
-//! message twice had it on its way, dot sent and no answer heard, when the relay was killed. `make harness` runs the long forms.
+//! kill -9 at random moments, with clients that try again as Postfix does: a recipient is theirs until it had
+//! a 2xx or 5xx; whatever else happens, they come back with the same message. Nobody's mail is lost, nobody
+//! who did not agree gets a tracker, and whoever gets a message twice had it on its way, dot sent and no
+//! answer heard, when the relay was killed. `make harness` runs the long forms.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::string_slice, clippy::panic)]
 
 mod mta;
@@ -348,7 +349,8 @@ fn relay(sink: &Sink) -> Relay {
     Relay::in_folder(folder)
 }
 
-/// Lets clients hand over messages while the relay is killed so often; `jobs` bounds how many messages there are.
+/// Lets clients hand over messages while the relay is killed so often; `jobs` bounds how many messages there
+/// are.
 fn run(kills: u64, jobs: u64, clients: usize, people: usize, most: usize) -> Outcome {
     let (sink, people) = (Sink::start(), People::new(people));
     let first = relay(&sink);

@@ -1,4 +1,5 @@
-//! Detection from outside: services downstream, exceptions, pictures that tell readers apart, and what a campaign shows.
+//! Detection from outside: services downstream, exceptions, pictures that tell readers apart, and what a
+//! campaign shows.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 mod support;

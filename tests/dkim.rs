@@ -1,5 +1,5 @@
-//! Signatures end to end, judged by dkimpy and OpenDKIM: what was rewritten leaves with ours, what was not keeps the one it came with, and a
-//! broken one never leaves.
+//! Signatures end to end, judged by dkimpy and OpenDKIM: what was rewritten leaves with ours, what was not
+//! keeps the one it came with, and a broken one never leaves.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::string_slice)]
 
 mod http;
@@ -256,7 +256,8 @@ fn has_a_whole_header(raw: &[u8]) -> bool {
     lines.all(|line| line.starts_with(b" ") || line.starts_with(b"\t") || line.contains(&b':'))
 }
 
-/// All messages, each with a signature of somebody else that another implementation made, and the key of that.
+/// All messages, each with a signature of somebody else that another implementation made, and the key of
+/// that.
 fn signed_by_another(folder: &Folder, test: &str) -> (Key, PathBuf) {
     let origin = key(folder, "origin.example", "o", "rsa");
     let signed = folder.0.join("signed");
@@ -269,7 +270,8 @@ fn signed_by_another(folder: &Folder, test: &str) -> (Key, PathBuf) {
     (origin, signed)
 }
 
-/// Postfix hands its mail to the relay, takes it back and sends it on: what it does to a message on that way breaks no signature.
+/// Postfix hands its mail to the relay, takes it back and sends it on: what it does to a message on that way
+/// breaks no signature.
 #[test]
 fn every_message_that_postfix_sends_has_signatures_that_hold() {
     let sink = Sink::start();
@@ -299,7 +301,8 @@ fn every_message_that_postfix_sends_has_signatures_that_hold() {
     for line in verdicts.lines() {
         let found: Vec<&str> = line.split(' ').skip(1).collect();
         assert!(found.starts_with(&["yes", "yes"]), "{line}");
-        // It folds long lines and completes headers before the relay sees them, whatever somebody else signed.
+        // It folds long lines and completes headers before the relay sees them, whatever somebody else
+        // signed.
         broken_by_postfix += usize::from(found.get(2).is_some_and(|own| own.starts_with("no")));
         arrived += 1;
     }

@@ -1,5 +1,5 @@
-//! The documents say what is true: every command line in them is one that the program takes, every metric is one that it has, and every link
-//! leads somewhere.
+//! The documents say what is true: every command line in them is one that the program takes, every metric is
+//! one that it has, and every link leads somewhere.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::string_slice, clippy::panic, dead_code)]
 
 mod support;
@@ -33,7 +33,8 @@ fn documents() -> Vec<(PathBuf, String)> {
     found
 }
 
-/// The command lines of a document: lines of code that begin with the program's name, continued ones joined, what a shell does left out.
+/// The command lines of a document: lines of code that begin with the program's name, continued ones joined,
+/// what a shell does left out.
 fn command_lines(text: &str) -> Vec<Vec<String>> {
     let text = text.replace("\\\n", " ");
     let mut lines = Vec::new();
@@ -81,7 +82,8 @@ fn every_command_line_is_one_that_the_program_takes() {
     assert!(seen.is_subset(&all) && seen.len() >= 12, "{seen:?}");
 }
 
-/// What needs nothing but files runs as it stands there: in a folder with a configuration, a message and some consents.
+/// What needs nothing but files runs as it stands there: in a folder with a configuration, a message and some
+/// consents.
 #[test]
 fn what_needs_no_network_runs_as_it_stands() {
     let hop = NextHop::start();
@@ -225,7 +227,8 @@ fn every_alarm_of_the_table_is_a_rule_and_no_other_is() {
     assert_eq!(told, rows);
 }
 
-/// A counter that first appears as 1 has not grown, to Prometheus: the alarm about it would not ring for the first fault.
+/// A counter that first appears as 1 has not grown, to Prometheus: the alarm about it would not ring for the
+/// first fault.
 #[test]
 fn what_alarms_ask_about_is_there_from_the_start() {
     let hop = NextHop::start();
@@ -243,7 +246,8 @@ fn what_alarms_ask_about_is_there_from_the_start() {
     let mut seen = 0;
     for own in expressions.flat_map(|line| counter.captures_iter(line)) {
         let (name, labels) = (&own[1], own.get(2).map_or("", |labels| labels.as_str()));
-        // Its label is a controller's name; what is compared is a share of many messages, and the first one does not matter.
+        // Its label is a controller's name; what is compared is a share of many messages, and the first one
+        // does not matter.
         if name == "pixelward_unmatched_messages_total" {
             continue;
         }

@@ -1,4 +1,5 @@
-//! Evidence end to end: what is recorded of real messages, what is found of it, and what is left after kills, erasures and trouble with the disk.
+//! Evidence end to end: what is recorded of real messages, what is found of it, and what is left after kills,
+//! erasures and trouble with the disk.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 mod support;
@@ -340,7 +341,8 @@ fn erasing_a_person_takes_their_evidence_from_everybody() {
 
 const OLD: &str = "PIXELWARD_OLD_EVIDENCE";
 
-/// Not a test of its own: what a child does for the next one, in a process of its own so that no other test's children hold the store's lock.
+/// Not a test of its own: what a child does for the next one, in a process of its own so that no other test's
+/// children hold the store's lock.
 #[test]
 fn child_that_writes_old_evidence() {
     let Some(folder) = std::env::var_os(OLD).map(PathBuf::from) else { return };

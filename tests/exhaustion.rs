@@ -1,4 +1,5 @@
-//! Open files and memory that run out: clients hear that they should come again, and service comes back by itself.
+//! Open files and memory that run out: clients hear that they should come again, and service comes back by
+//! itself.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::string_slice, clippy::panic)]
 
 mod crowd;
@@ -18,8 +19,8 @@ use tokio::task::JoinSet;
 const FROM: &str = "news@shop.example";
 const TO: &str = "ann@home.example";
 
-/// Waits until the number of files a relay has open stays the same for half a second. While clients wait to be accepted, that means that it
-/// can open no more; how many that is differs by system.
+/// Waits until the number of files a relay has open stays the same for half a second. While clients wait to
+/// be accepted, that means that it can open no more; how many that is differs by system.
 fn until_no_more_files_are_opened(relay: &Relay) {
     let (deadline, mut before, mut times) = (Instant::now() + PATIENCE, Vec::new(), 0);
     while times < 10 {
@@ -58,7 +59,8 @@ fn without_open_files_left_the_relay_waits_and_serves_again_when_there_are() {
     let said = |line: &str| line.contains("connections cannot be accepted");
     relay.log.wait("the alarm", said);
     until_no_more_files_are_opened(&relay);
-    // The socket for commands may have a file set aside for the next one: from now on it has none left either.
+    // The socket for commands may have a file set aside for the next one: from now on it has none left
+    // either.
     let _command = UnixStream::connect(relay.folder.0.join("data/pixelward.sock")).unwrap();
     until_no_more_files_are_opened(&relay);
     // One who is in does not hear of it in any way that costs mail.
@@ -187,7 +189,8 @@ async fn with_2000_sessions_and_messages_of_10_mib_memory_stays_within_384_mib()
         "2,000 sessions with 10 MiB each: {taken} taken, {put_off} heard 452, {others} heard 451, peak memory {peak} MiB"
     );
     assert_eq!(arrived.load(Ordering::Relaxed), taken);
-    // The budget of 192 MiB, a quarter of it for copies, and what the allocator keeps of buffers that were freed.
+    // The budget of 192 MiB, a quarter of it for copies, and what the allocator keeps of buffers that were
+    // freed.
     assert!(taken > 0 && peak <= 384, "{peak} MiB");
 }
 
@@ -240,8 +243,8 @@ fn two_megabytes() -> Vec<u8> {
     stuffed(&with.replace("<html><body>", &format!("<html><body>{filling}"))).into_bytes()
 }
 
-/// What takes long leaves the threads that serve the network: who comes while large messages are analysed is greeted before the first of
-/// them is answered.
+/// What takes long leaves the threads that serve the network: who comes while large messages are analysed is
+/// greeted before the first of them is answered.
 #[test]
 fn no_session_waits_for_the_analysis_of_anothers_message() {
     const CLIENTS: usize = 4;

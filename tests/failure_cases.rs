@@ -1,4 +1,5 @@
-//! What can go wrong when recipients of one message are to get different copies. Sixteen cases; those that other suites have:
+//! What can go wrong when recipients of one message are to get different copies. Sixteen cases; those that
+//! other suites have:
 //!
 //! | case | test |
 //! |---|---|

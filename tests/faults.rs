@@ -134,7 +134,8 @@ fn a_next_hop_that_is_not_there_defers() {
     relay.log.wait("the alarm", |line| line.contains("ERROR") && line.contains("could not be used"));
 }
 
-/// A next hop that offers STARTTLS with this certificate, for one conversation after the other. `injected` follows its 220.
+/// A next hop that offers STARTTLS with this certificate, for one conversation after the other. `injected`
+/// follows its 220.
 fn tls_next_hop(
     certified: rcgen::CertifiedKey<rcgen::KeyPair>,
     injected: &'static str,

@@ -1,6 +1,7 @@
-//! A fuzzer that needs no other compiler: changed messages of our own, and real ones where they are at hand, through each area of
-//! `fuzz/areas.rs`. Each area takes `PIXELWARD_FUZZ_SECONDS`, or 2. An input that fails is kept below `target/tmp/fuzz`, and
-//! `PIXELWARD_FUZZ_INPUT` names one to be tried again. Those that failed once stand in `fuzz/found`, and are tried first.
+//! A fuzzer that needs no other compiler: changed messages of our own, and real ones where they are at hand,
+//! through each area of `fuzz/areas.rs`. Each area takes `PIXELWARD_FUZZ_SECONDS`, or 2. An input that fails
+//! is kept below `target/tmp/fuzz`, and `PIXELWARD_FUZZ_INPUT` names one to be tried again. Those that failed
+//! once stand in `fuzz/found`, and are tried first.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 #[path = "../fuzz/areas.rs"]

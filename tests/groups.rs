@@ -1,4 +1,5 @@
-//! Several copies of one message: whatever becomes of each, everybody ends with the right copy once, or the sender hears why not.
+//! Several copies of one message: whatever becomes of each, everybody ends with the right copy once, or the
+//! sender hears why not.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 mod mta;
@@ -20,7 +21,8 @@ use pixelward::smtp::reply::Class;
 use pixelward::smtp::session::{Envelope, Greeting, Protocol, Recipient, Sender};
 use support::{Answer, Client, Folder, Relay, Step, stuffed};
 
-/// What a client tries whose relay is killed at a step of one of the two copies; the one before has its answer where it has one.
+/// What a client tries whose relay is killed at a step of one of the two copies; the one before has its
+/// answer where it has one.
 fn killed_at(step: Step, person: &str) {
     let sink = Sink::start();
     let relay = Relay::with(sink.port, "", "", "");

@@ -1,5 +1,6 @@
-//! Clients that mean harm or know no better: malformed sessions, slow ones, and crowds that do nothing. The relay stays up, nobody waits for
-//! them, and what goes on is whole. The short forms run with the other tests; `make harness` runs the long ones.
+//! Clients that mean harm or know no better: malformed sessions, slow ones, and crowds that do nothing. The
+//! relay stays up, nobody waits for them, and what goes on is whole. The short forms run with the other
+//! tests; `make harness` runs the long ones.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::string_slice, clippy::panic)]
 
 mod crowd;
@@ -200,7 +201,8 @@ fn sort(sink: &Sink, arrived: &Arrived, findings: &Findings) {
     }
 }
 
-/// Plays sessions until all are played. What reached the sink of a worker's mail was sent by it whole, between DATA and the end of data.
+/// Plays sessions until all are played. What reached the sink of a worker's mail was sent by it whole,
+/// between DATA and the end of data.
 fn work(worker: u8, count: u64, ports: [u16; 2], sink: &Sink, arrived: &Arrived, findings: &Findings) {
     let mut sent: VecDeque<Vec<u8>> = VecDeque::new();
     loop {

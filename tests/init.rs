@@ -1,4 +1,5 @@
-//! The first day: `pixelward init`, as somebody meets it who has nothing yet, and the report of the first week.
+//! The first day: `pixelward init`, as somebody meets it who has nothing yet, and the report of the first
+//! week.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 mod support;
@@ -49,7 +50,8 @@ fn init_leaves_a_relay_that_was_tried() {
     assert!(check.status.success(), "{}", said(&check));
 }
 
-/// Where the next hop is Postfix itself it answers only once it has its lines: to check before would say WRONG.
+/// Where the next hop is Postfix itself it answers only once it has its lines: to check before would say
+/// WRONG.
 #[test]
 fn the_next_hop_is_checked_once_it_can_answer() {
     for (recipe, next_hop, is_last) in [

@@ -1,5 +1,5 @@
-//! Internal errors on demand, at each station of the line: none stops the mail, none lets a tracker through, and the log says where it
-//! was without quoting mail.
+//! Internal errors on demand, at each station of the line: none stops the mail, none lets a tracker through,
+//! and the log says where it was without quoting mail.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::string_slice)]
 
 mod mta;
@@ -27,7 +27,8 @@ fn each() -> usize {
     std::env::var("PIXELWARD_PANICS").map_or(5, |count| count.parse().unwrap())
 }
 
-/// Sends messages that panic at every station through a real Postfix and the relay; gives what arrived, by station.
+/// Sends messages that panic at every station through a real Postfix and the relay; gives what arrived, by
+/// station.
 fn arrived(rest: &str) -> Vec<(&'static str, Vec<u8>)> {
     let sink = Sink::start();
     let relay = Relay::with(sink.port, "", "", rest);

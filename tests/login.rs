@@ -323,7 +323,8 @@ fn swaks_and_curl_log_in() {
     assert_eq!(stage.hop.wait(3).len(), 3);
 }
 
-/// Types two passwords into `pixelward passwd ann` at a terminal; prints all that the terminal shows, and ends as the command does.
+/// Types two passwords into `pixelward passwd ann` at a terminal; prints all that the terminal shows, and
+/// ends as the command does.
 const TERMINAL: &str = r#"
 import os, pty, signal, sys
 signal.alarm(20)

@@ -1,4 +1,5 @@
-//! What a package has beside the program says everything: a page for each command, each flag and each setting.
+//! What a package has beside the program says everything: a page for each command, each flag and each
+//! setting.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, dead_code)]
 
 mod support;

@@ -1,9 +1,10 @@
-//! TLS of next hops: whatever is wrong with a certificate, a chain or a handshake, the mail waits with its sender, the log says what is
-//! wrong and what to do, and not a word of the mail is said. Right ones beside them take their mail.
+//! TLS of next hops: whatever is wrong with a certificate, a chain or a handshake, the mail waits with its
+//! sender, the log says what is wrong and what to do, and not a word of the mail is said. Right ones beside
+//! them take their mail.
 //!
-//! What rustls does with what could be seen either way: the leaf twice, certificates in the wrong order and ones that have nothing to do
-//! with it are taken, since a path is looked for among them; keyUsage is not looked at (as browsers do), extendedKeyUsage is. Revocation is
-//! not looked at.
+//! What rustls does with what could be seen either way: the leaf twice, certificates in the wrong order and
+//! ones that have nothing to do with it are taken, since a path is looked for among them; keyUsage is not
+//! looked at (as browsers do), extendedKeyUsage is. Revocation is not looked at.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::string_slice, clippy::panic)]
 
 mod support;

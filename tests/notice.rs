@@ -1,5 +1,5 @@
-//! The link to the preference page in every message there is: one in each form of its text, only the place where it was put in changes, and its
-//! reader sees it once.
+//! The link to the preference page in every message there is: one in each form of its text, only the place
+//! where it was put in changes, and its reader sees it once.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 mod browser;

@@ -1,6 +1,7 @@
-//! What-if, `pixelward rewrite --config` and SMTP come to the same copy, byte for byte, for every message of the project, whatever its
-//! recipient said and whatever the policy is. Only tokens differ, which are sealed anew each time; they are equally long. What a relay
-//! learns from other copies of a campaign, only mail can teach it: that is off here.
+//! What-if, `pixelward rewrite --config` and SMTP come to the same copy, byte for byte, for every message of
+//! the project, whatever its recipient said and whatever the policy is. Only tokens differ, which are sealed
+//! anew each time; they are equally long. What a relay learns from other copies of a campaign, only mail can
+//! teach it: that is off here.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::string_slice, clippy::panic)]
 
 mod http;
@@ -129,7 +130,8 @@ impl Bench {
         output.status.success().then_some(output.stdout)
     }
 
-    /// Compares all three for every message; gives how many were compared, and in how many something was changed.
+    /// Compares all three for every message; gives how many were compared, and in how many something was
+    /// changed.
     fn compare(&self) -> (usize, usize) {
         let mut client = Client::greeted(self.served.relay.port);
         assert_eq!(client.say("EHLO client.example"), 250);

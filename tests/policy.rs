@@ -1,4 +1,5 @@
-//! Controllers, mailstreams and jurisdictions end to end: what leaves, what the log says of it, and what the commands say.
+//! Controllers, mailstreams and jurisdictions end to end: what leaves, what the log says of it, and what the
+//! commands say.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 mod support;
@@ -92,7 +93,8 @@ fn observed_content_is_never_rejected() {
         let left = sent(&hop, &relay, "eve@home.example", &format!("X-Kind: watched\n{message}"));
         assert_eq!(left, crlf(message));
     }
-    // The signature signs the control field, so taking that out breaks it: the signature goes, and the message is not rejected.
+    // The signature signs the control field, so taking that out breaks it: the signature goes, and the
+    // message is not rejected.
     let signature = "DKIM-Signature: v=1; a=rsa-sha256; d=shop.example; s=a; c=relaxed/relaxed; h=from:x-kind; bh=47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=; b=AA==\n";
     let message = "From: a@shop.example\nSubject: a\n\n";
     assert!(answer(&format!("{signature}X-Kind: other\n{message}")).starts_with("550 5.7.7"));

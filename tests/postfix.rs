@@ -1,5 +1,6 @@
-//! Real Postfix on both sides: one that uses the relay as its relayhost, and one that is the next hop. Needs root and the package
-//! postfix; `make test` installs it. Each instance lives in a folder of its own, on ports of its own.
+//! Real Postfix on both sides: one that uses the relay as its relayhost, and one that is the next hop. Needs
+//! root and the package postfix; `make test` installs it. Each instance lives in a folder of its own, on
+//! ports of its own.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::string_slice)]
 
 mod mta;

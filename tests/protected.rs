@@ -1,5 +1,6 @@
-//! Signed and encrypted mail, made and judged by the tools that people use: OpenSSL for S/MIME, GnuPG for PGP/MIME. Protected parts leave byte for
-//! byte as they came, and still verify; what stands beside them is enforced.
+//! Signed and encrypted mail, made and judged by the tools that people use: OpenSSL for S/MIME, GnuPG for
+//! PGP/MIME. Protected parts leave byte for byte as they came, and still verify; what stands beside them is
+//! enforced.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::string_slice, clippy::panic)]
 
 mod support;
@@ -19,7 +20,8 @@ fn letter(pixel: &str) -> String {
     ))
 }
 
-/// Protected and not, in one message: what is to be protected stands first, a newsletter with a tracker beside it.
+/// Protected and not, in one message: what is to be protected stands first, a newsletter with a tracker
+/// beside it.
 fn beside(protected: &str) -> String {
     let html =
         format!("Content-Type: text/html; charset=utf-8\n\n<html><body><p>News</p>{PIXEL}</body></html>\n");

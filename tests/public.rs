@@ -410,7 +410,8 @@ fn a_new_link_is_mailed_to_those_who_are_known_and_to_nobody_else() {
         mail.mail.starts_with("MAIL FROM:<privacy@shop.example>")
             && mail.rcpts == ["RCPT TO:<annette@home.example>"]
     );
-    // Unknown, known to another controller alone, no address at all, too soon again: told the same, and nothing is mailed.
+    // Unknown, known to another controller alone, no address at all, too soon again: told the same, and
+    // nothing is mailed.
     let club = ["consent", "set", "joe@home.example", "refused", "--controller", "club"];
     assert!(readers.served.relay.command(&club).status.success());
     for address in [

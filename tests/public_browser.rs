@@ -1,4 +1,5 @@
-//! The preference page in a real browser: in every language, on a telephone and on a desk, by axe-core, by keyboard, without script.
+//! The preference page in a real browser: in every language, on a telephone and on a desk, by axe-core, by
+//! keyboard, without script.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::string_slice, clippy::panic)]
 
 mod http;

@@ -109,7 +109,8 @@ fn no_forged_or_altered_token_is_accepted() {
     println!("{all} forged or altered tokens, {accepted} accepted");
     assert_eq!(accepted, 0);
     assert!(sealed.iter().all(|(kind, token)| readers.mint.open(*kind, token).is_ok()));
-    // Some of them over the wire: a picture or the page for links that cannot be used, as for no token at all.
+    // Some of them over the wire: a picture or the page for links that cannot be used, as for no token at
+    // all.
     let plain = readers.get("/shop/c/none");
     for _ in 0..200 {
         let (kind, token) = forged(&mut random, &sealed);

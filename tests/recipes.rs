@@ -1,5 +1,6 @@
-//! Every recipe of docs/deploying.md with the real mail program: what arrives, how often, and what the program's own log says.
-//! Needs root and the packages of `make test-packages`. What differs by recipient stands in `recipes_groups.rs`.
+//! Every recipe of docs/deploying.md with the real mail program: what arrives, how often, and what the
+//! program's own log says. Needs root and the packages of `make test-packages`. What differs by recipient
+//! stands in `recipes_groups.rs`.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::string_slice)]
 
 mod mta;
@@ -53,7 +54,8 @@ impl Path<'_> {
         self.sink.each_has(&letter, &[(&no, Keeps::NoTracker)], 2);
     }
 
-    /// Text that is easily damaged on its way: 8-bit characters, lines of dots, and lines as long as they may be.
+    /// Text that is easily damaged on its way: 8-bit characters, lines of dots, and lines as long as they may
+    /// be.
     fn text_that_is_easily_damaged(&self) {
         let (yes, no) = people("text", 2, 2);
         grant(self.relay, &yes);
@@ -90,7 +92,8 @@ impl Path<'_> {
         self.sink.each_has(&letter, &[(&no, Keeps::NoTracker)], 1);
     }
 
-    /// One of three is refused by the next hop: the others have their mail, and the program says whom it did not reach and why.
+    /// One of three is refused by the next hop: the others have their mail, and the program says whom it did
+    /// not reach and why.
     fn one_who_is_refused(&self) {
         let (_, no) = people("refused", 0, 3);
         self.sink.rule(Step::Rcpt, &no[1], Answer::Say("550 5.1.1 No such user here"), 1);
@@ -127,7 +130,8 @@ impl Path<'_> {
         }
     }
 
-    /// The next hop goes away at each step: the program keeps the mail and says so, and its next attempt brings it, once.
+    /// The next hop goes away at each step: the program keeps the mail and says so, and its next attempt
+    /// brings it, once.
     fn a_next_hop_that_goes_away(&self) {
         for (number, step) in [Step::Greeting, Step::Ehlo, Step::Mail, Step::Rcpt, Step::Data, Step::Dot]
             .into_iter()
@@ -377,7 +381,8 @@ fn library(library: Library) {
     assert!(library.send(relay.port, &no, &letter.with).sent);
     sink.each_has(&letter, &[(&no, Keeps::NoTracker)], 1);
 
-    // One of three is refused: curl then sends nothing at all, the others send to the rest and say whom they left out.
+    // One of three is refused: curl then sends nothing at all, the others send to the rest and say whom they
+    // left out.
     let (_, no) = people("refused", 0, 3);
     sink.rule(Step::Rcpt, &no[1], Answer::Say("550 5.1.1 No such user here"), 1);
     let letter = Letter::new("refused", "Read on.");

@@ -1,5 +1,5 @@
-//! The recipes of docs/deploying.md where recipients of one message differ in what they agreed to: each has one copy, the right one,
-//! and the mail program's log says of each what is true.
+//! The recipes of docs/deploying.md where recipients of one message differ in what they agreed to: each has
+//! one copy, the right one, and the mail program's log says of each what is true.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 mod mta;
@@ -50,7 +50,8 @@ impl Path<'_> {
         }
     }
 
-    /// Two, three and fifty people of both kinds have their copy once each, and once more where it is sent again on purpose.
+    /// Two, three and fifty people of both kinds have their copy once each, and once more where it is sent
+    /// again on purpose.
     fn each_has_what_that_person_wanted(&self) {
         for (agreed, not) in [(1, 1), (1, 2), (25, 25)] {
             let case = format!("mixed{}", agreed + not);
@@ -80,7 +81,8 @@ impl Path<'_> {
         self.sink.forget_rules();
     }
 
-    /// One group is put off at the dot: the other has its mail, and the next attempt goes to those alone who lack it.
+    /// One group is put off at the dot: the other has its mail, and the next attempt goes to those alone who
+    /// lack it.
     fn one_group_is_put_off(&self) {
         let (yes, no) = people("later", 2, 2);
         grant(self.relay, &yes);
@@ -97,7 +99,8 @@ impl Path<'_> {
         self.sink.each_has(&letter, &[(&yes, Keeps::Everything), (&no, Keeps::NoTracker)], 1);
     }
 
-    /// One group is refused at the dot. Who hears one answer for all hears that it was sent, and the sender has a report of the rest.
+    /// One group is refused at the dot. Who hears one answer for all hears that it was sent, and the sender
+    /// has a report of the rest.
     fn one_group_is_refused(&self) {
         let (yes, no) = people("never", 2, 2);
         grant(self.relay, &yes);

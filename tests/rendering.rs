@@ -1,5 +1,5 @@
-//! Before and after, as a browser without a network draws them: only what was removed is missing. The pictures are kept under
-//! target/rendering.
+//! Before and after, as a browser without a network draws them: only what was removed is missing. The
+//! pictures are kept under target/rendering.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 mod browser;

@@ -1,4 +1,5 @@
-//! SMTP smuggling: what is not CRLF.CRLF ends no message, and no bare CR or LF goes on (threats of the kind of CVE-2023-51764).
+//! SMTP smuggling: what is not CRLF.CRLF ends no message, and no bare CR or LF goes on (threats of the kind
+//! of CVE-2023-51764).
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::string_slice)]
 
 mod support;
@@ -49,7 +50,8 @@ fn sequences() -> Vec<Vec<u8>> {
     sequences
 }
 
-/// Sends each sequence within a message, followed by what would be a second transaction; whole, and cut within the sequence.
+/// Sends each sequence within a message, followed by what would be a second transaction; whole, and cut
+/// within the sequence.
 fn check(listener: &str) {
     let hop = NextHop::start();
     let relay = Relay::with(hop.port, listener, "", "");

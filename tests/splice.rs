@@ -1,5 +1,5 @@
-//! Arbitrary messages with one pixel: what leaves is the message without the pixel, and every byte that had no reason to change is
-//! the one that came.
+//! Arbitrary messages with one pixel: what leaves is the message without the pixel, and every byte that had
+//! no reason to change is the one that came.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::string_slice)]
 
 use std::sync::LazyLock;

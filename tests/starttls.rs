@@ -1,5 +1,6 @@
-//! STARTTLS of a client: nothing that was said in clear counts behind it, and nothing slips in between (RFC 3207 section 4.2 and 6;
-//! threats of the kind of CVE-2011-0411). What a next hop may try is in next_hop_certificates.rs.
+//! STARTTLS of a client: nothing that was said in clear counts behind it, and nothing slips in between (RFC
+//! 3207 section 4.2 and 6; threats of the kind of CVE-2011-0411). What a next hop may try is in
+//! next_hop_certificates.rs.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::string_slice, clippy::panic)]
 
 mod secure;

@@ -1,5 +1,6 @@
-//! What may happen to the files of the consent store: flipped bits, cut ends, zeroed pages, old copies put back, power cuts, a full disk, a thief.
-//! Each time it is noticed, or does no harm: no consent comes back that was withdrawn, nothing acknowledged is lost, nothing panics.
+//! What may happen to the files of the consent store: flipped bits, cut ends, zeroed pages, old copies put
+//! back, power cuts, a full disk, a thief. Each time it is noticed, or does no harm: no consent comes back
+//! that was withdrawn, nothing acknowledged is lost, nothing panics.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 mod support;
@@ -110,7 +111,8 @@ enum Outcome {
     Harmless,
 }
 
-/// Opens the store. A process that another test is just starting holds a lock that was given up until it has become another program.
+/// Opens the store. A process that another test is just starting holds a lock that was given up until it has
+/// become another program.
 fn open(folder: &Path) -> Result<Store, StoreError> {
     for _ in 0..1000 {
         match Store::open(&settings(folder)) {
@@ -380,7 +382,8 @@ fn the_store_key_may_lie_apart_and_is_never_made_anew_beside_a_store() {
     assert!(allowed(&Store::open(&settings).unwrap(), &address(1)));
 }
 
-/// Whether file systems of our own can be mounted here: that needs root and loop devices, which not every container has.
+/// Whether file systems of our own can be mounted here: that needs root and loop devices, which not every
+/// container has.
 fn can_mount() -> bool {
     let can = Path::new("/dev/loop-control").exists()
         && Command::new("losetup").arg("--find").output().is_ok_and(|own| own.status.success());
@@ -441,7 +444,8 @@ fn run(program: &str, arguments: &[&str]) {
 
 const FOLDER: &str = "PIXELWARD_CUT_FOLDER";
 
-/// Not a test of its own: what the child does, which records one after the other and says what was acknowledged.
+/// Not a test of its own: what the child does, which records one after the other and says what was
+/// acknowledged.
 #[test]
 fn child() {
     let Ok(folder) = std::env::var(FOLDER) else { return };

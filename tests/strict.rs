@@ -1,5 +1,5 @@
-//! Strict mode, "no request left": a page with every way to make a request that HTML has, and every test message, opened in a browser
-//! beside a server that counts.
+//! Strict mode, "no request left": a page with every way to make a request that HTML has, and every test
+//! message, opened in a browser beside a server that counts.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::string_slice)]
 
 mod browser;

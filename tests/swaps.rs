@@ -1,4 +1,5 @@
-//! Addresses of ours in mail, end to end: gates, day pixels, shared pixels, the link to the preference page, and questions that not everybody reads.
+//! Addresses of ours in mail, end to end: gates, day pixels, shared pixels, the link to the preference page,
+//! and questions that not everybody reads.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::string_slice)]
 
 mod support;
@@ -238,7 +239,8 @@ fn nobody_is_asked_again_too_soon() {
         (Vec::new(), 2)
     );
     stage.logged(1, &["rule=\"consent_request\"", "done=\"strip\""]);
-    // That she was asked is on record, so that the same mail a day later does not reach her, and reaches others.
+    // That she was asked is on record, so that the same mail a day later does not reach her, and reaches
+    // others.
     let asked =
         |stage: &Stage| stage.command(&["consent", "get", "ann@home.example", "--controller", "shop"]);
     let recorded = (0..200).any(|_| asked(&stage).contains("asked"));

@@ -12,8 +12,8 @@ use scraper::{Html, Node};
 
 const TRACKER: &str = "t.news.example/wf/open?upn=u001.Zk3Qw9XvT2aB7LmN8pRsYd4HcJ6";
 
-/// A tree as lines: depth, name and attributes, or text. What loads from the tracker is left out: a pixel without width or height as a whole, of
-/// anything else the attribute; and in styles the address.
+/// A tree as lines: depth, name and attributes, or text. What loads from the tracker is left out: a pixel
+/// without width or height as a whole, of anything else the attribute; and in styles the address.
 fn lines(html: &str) -> Vec<String> {
     let mut lines = Vec::new();
     let document = Html::parse_document(html);

@@ -1,4 +1,5 @@
-//! The units of systemd: they are well-formed, shut in as tightly as a mail server can be, and forbid nothing that the relay does.
+//! The units of systemd: they are well-formed, shut in as tightly as a mail server can be, and forbid nothing
+//! that the relay does.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 mod support;
@@ -93,7 +94,8 @@ fn expanded(name: &str, depth: usize) -> Vec<String> {
     inner.flat_map(|own| expanded(own, depth + 1)).collect()
 }
 
-/// What the relay asked of the kernel while it started, took mail, answered commands, read its configuration again and stopped.
+/// What the relay asked of the kernel while it started, took mail, answered commands, read its configuration
+/// again and stopped.
 fn asked_for() -> (BTreeSet<String>, usize) {
     let hop = NextHop::start();
     let folder = Folder::new();

@@ -1,4 +1,5 @@
-//! A withdrawal and mail that was delivered before it: real Postfix sends, real Chromium reads, and the vendor of the pixel counts.
+//! A withdrawal and mail that was delivered before it: real Postfix sends, real Chromium reads, and the
+//! vendor of the pixel counts.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::string_slice, clippy::panic)]
 
 mod browser;
@@ -44,8 +45,8 @@ fn link(document: &str, public_url: &str) -> String {
     rest[..rest.find(['"', '<']).unwrap()].to_owned()
 }
 
-/// Presses "stop tracking" on the page of somebody who agreed, and accepts on that of somebody who was never asked; gives the titles
-/// of the pages that say so.
+/// Presses "stop tracking" on the page of somebody who agreed, and accepts on that of somebody who was never
+/// asked; gives the titles of the pages that say so.
 fn press(withdraws: &str, accepts: &str) -> Value {
     let folder = PathBuf::from(env!("CARGO_BIN_EXE_pixelward")).ancestors().nth(2).unwrap().join("tmp");
     let pictures = folder.join("pages");

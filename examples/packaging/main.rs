@@ -1,5 +1,5 @@
-//! What a package has beside the programs: man pages, completions for shells, and the page of the configuration. `make deb` runs it; the daemon
-//! carries none of it.
+//! What a package has beside the programs: man pages, completions for shells, and the page of the
+//! configuration. `make deb` runs it; the daemon carries none of it.
 //!
 //!     cargo run --example packaging -- FOLDER
 #![forbid(unsafe_code)]

@@ -1,4 +1,5 @@
-//! The page of a configuration file, made from the comments of the file that is shipped: there is one description of a setting, not two.
+//! The page of a configuration file, made from the comments of the file that is shipped: there is one
+//! description of a setting, not two.
 
 /// What a page is called, and what it says before the settings.
 pub(crate) struct Page {

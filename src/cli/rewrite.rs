@@ -16,10 +16,10 @@ use crate::tracker::{Detector, Sighting, Verdict};
 
 /// Rewrite one message as the relay would, and say what was done.
 ///
-/// Reads a message from a file or standard input and writes it, rewritten, to standard output. What was found and done is reported
-/// on standard error. Nothing is fetched or sent. With --config, the message is treated as mail that comes through the first listener of
-/// that configuration; without, trackers are taken
-/// out or kept, signatures that break are removed, and nothing else is done.
+/// Reads a message from a file or standard input and writes it, rewritten, to standard output. What was found
+/// and done is reported on standard error. Nothing is fetched or sent. With --config, the message is treated
+/// as mail that comes through the first listener of that configuration; without, trackers are taken out or
+/// kept, signatures that break are removed, and nothing else is done.
 #[derive(Args, Debug)]
 pub struct Rewrite {
     /// The message; `-` for standard input.

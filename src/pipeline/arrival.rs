@@ -1,4 +1,5 @@
-//! A message as it comes into the line: what it is called, where it comes from, and the trace that it leaves with.
+//! A message as it comes into the line: what it is called, where it comes from, and the trace that it leaves
+//! with.
 
 use std::fmt;
 use std::net::SocketAddr;

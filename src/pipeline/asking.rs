@@ -5,7 +5,8 @@ use crate::consent::{Change, Controller, Details, Person, State, StoreError, Tim
 use crate::plan::Decided;
 
 impl Pipeline {
-    /// Records whom a message asked. The message has left, so that it could not be recorded is an alarm and nothing more.
+    /// Records whom a message asked. The message has left, so that it could not be recorded is an alarm and
+    /// nothing more.
     pub(super) fn note_asked(&self, arrival: &Arrival, asked: Vec<(Person, Change)>) {
         let id = arrival.id.clone();
         let failed = move |error: StoreError| {

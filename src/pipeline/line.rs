@@ -1,5 +1,6 @@
-//! The stations of the line that compute, each as a guarded step: analyse, look up and decide, plan, rewrite and sign. What becomes
-//! of a message is decided in [`crate::plan`]; here it gets threads, and is counted and logged.
+//! The stations of the line that compute, each as a guarded step: analyse, look up and decide, plan, rewrite
+//! and sign. What becomes of a message is decided in [`crate::plan`]; here it gets threads, and is counted
+//! and logged.
 
 use std::sync::Arc;
 

@@ -71,7 +71,8 @@ fn count(kinds: &mut Vec<Sighted<'static>>, carrier: &'static str, vendor: &str)
     }
 }
 
-/// The hash of a message's body, and those of its copies as far as they were at hand; `None` where nobody wants them.
+/// The hash of a message's body, and those of its copies as far as they were at hand; `None` where nobody
+/// wants them.
 pub(super) type Hashes = Option<(BodyHash, Vec<Option<BodyHash>>)>;
 
 /// The note of a message, with what became of each recipient.

@@ -1,4 +1,5 @@
-//! Copies for delivery, each made when its turn comes, and what is noted of each for the log and the evidence.
+//! Copies for delivery, each made when its turn comes, and what is noted of each for the log and the
+//! evidence.
 
 use bytes::Bytes;
 
@@ -39,7 +40,8 @@ impl Copied {
         }
     }
 
-    /// What the copy came to for a recipient who heard this. Nothing was done where the next hop did not take it.
+    /// What the copy came to for a recipient who heard this. Nothing was done where the next hop did not take
+    /// it.
     pub(super) fn effect(&self, plan: &Plan, recipient: usize, reply: &Reply) -> Effect {
         let made = self.done.filter(|_| reply.class() == Class::Positive);
         let told = plan.told(recipient, made.map(|done| (done, self.shortfall)));

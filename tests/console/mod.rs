@@ -20,7 +20,8 @@ use std::time::Instant;
 use crate::http::{Answer, CONTROLLERS, Connection, Served};
 use crate::support::{Client, Folder, Lines, NextHop, PATIENCE, Relay, configuration, newsletter, program};
 
-/// A relay with an API, a next hop, evidence and one message each to somebody who refused and somebody who agreed.
+/// A relay with an API, a next hop, evidence and one message each to somebody who refused and somebody who
+/// agreed.
 pub fn with_mail() -> (Served, NextHop) {
     let hop = NextHop::start();
     let folder = Folder::new();

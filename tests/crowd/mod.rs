@@ -1,4 +1,5 @@
-//! Many clients at once: good ones that hand over one message after another, slow ones, and idle ones; and a next hop that only counts.
+//! Many clients at once: good ones that hand over one message after another, slow ones, and idle ones; and a
+//! next hop that only counts.
 #![allow(
     dead_code,
     missing_docs,
@@ -30,7 +31,8 @@ const AT_ONCE: usize = 200;
 /// No client waits longer for one answer.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Lets this process, and those it starts, open so many files. Only root may go beyond what the system allows.
+/// Lets this process, and those it starts, open so many files. Only root may go beyond what the system
+/// allows.
 pub fn raise_open_files(count: u64) {
     let has = getrlimit(Resource::Nofile);
     let maximum = has.maximum.map(|own| own.max(count));
@@ -170,8 +172,8 @@ pub enum Slow {
 
 pub const SLOW: [Slow; 4] = [Slow::Silent, Slow::Commands, Slow::Data, Slow::Deaf];
 
-/// A slow client with so much time between two bytes, up to its end; gives the last that was said to it. It counts itself in `begun` when
-/// it begins to be slow.
+/// A slow client with so much time between two bytes, up to its end; gives the last that was said to it. It
+/// counts itself in `begun` when it begins to be slow.
 pub async fn slow(
     port: u16,
     from: Ipv4Addr,

@@ -37,7 +37,8 @@ pub fn own_messages() -> Vec<(PathBuf, Bytes)> {
     messages().into_iter().chain(newsletters::newsletters()).collect()
 }
 
-/// Real messages: an extra, in the folder that `PIXELWARD_CORPUS` names. Where it names none, that is said and there are none.
+/// Real messages: an extra, in the folder that `PIXELWARD_CORPUS` names. Where it names none, that is said
+/// and there are none.
 pub fn real_messages(test: &str) -> Vec<(PathBuf, Bytes)> {
     let Some(corpus) = std::env::var_os("PIXELWARD_CORPUS") else {
         // Past the harness, which shows only what failed tests say.

@@ -1,5 +1,5 @@
-//! Messages of our own that are as long and as varied as those that senders send: eight kinds, in three transfer encodings, each with a
-//! pixel and without.
+//! Messages of our own that are as long and as varied as those that senders send: eight kinds, in three
+//! transfer encodings, each with a pixel and without.
 
 use std::fmt::Write;
 use std::path::PathBuf;

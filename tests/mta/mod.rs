@@ -1,5 +1,6 @@
-//! Mail programs of our own for one test: each in a folder of its own, on ports of its own, stopped when the test ends. Postfix is
-//! the installed one; Exim and OpenSMTPD, which exclude it on one machine, run in roots that `unpack` makes.
+//! Mail programs of our own for one test: each in a folder of its own, on ports of its own, stopped when the
+//! test ends. Postfix is the installed one; Exim and OpenSMTPD, which exclude it on one machine, run in roots
+//! that `unpack` makes.
 #![allow(
     dead_code,
     missing_docs,
@@ -54,8 +55,8 @@ pub trait Mta {
         until(&format!("{to} {fate:?}"), || self.log(), |line| self.says(line, to, fate))
     }
 
-    /// Tries again until everybody has it. A program may be about to put the mail back into its queue, so that one attempt can
-    /// come too early.
+    /// Tries again until everybody has it. A program may be about to put the mail back into its queue, so
+    /// that one attempt can come too early.
     fn retry(&self, people: &[String]) {
         let deadline = Instant::now() + PATIENCE;
         while people.iter().any(|own| self.count(own, Fate::Sent) == 0) {

@@ -144,8 +144,8 @@ impl Postfix {
     }
 }
 
-/// The last line for each setting. Of a second one every process of Postfix warns as it starts, the one that writes the log too, and
-/// that one can then wait for itself for ever.
+/// The last line for each setting. Of a second one every process of Postfix warns as it starts, the one that
+/// writes the log too, and that one can then wait for itself for ever.
 fn each_setting_once(main: &str) -> String {
     let name = |line: &str| line.split('=').next().unwrap_or_default().trim().to_owned();
     let lines: Vec<&str> = main.lines().collect();

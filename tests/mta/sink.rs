@@ -1,4 +1,5 @@
-//! The place where mail ends: a server that writes down what it is given, and answers as it is told, by recipient.
+//! The place where mail ends: a server that writes down what it is given, and answers as it is told, by
+//! recipient.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -38,7 +39,8 @@ impl Taken {
     }
 }
 
-/// At this step, where the line or a recipient accepted so far has `about` in it, the answer is this, so many times.
+/// At this step, where the line or a recipient accepted so far has `about` in it, the answer is this, so many
+/// times.
 #[derive(Debug)]
 struct Rule {
     step: Step,
@@ -176,7 +178,8 @@ impl Sink {
         }
     }
 
-    /// Asserts that each of these has the letter so many times, as that person must have it, and nobody else has it.
+    /// Asserts that each of these has the letter so many times, as that person must have it, and nobody else
+    /// has it.
     pub fn each_has(&self, letter: &Letter, people: &[(&[String], Keeps)], times: usize) {
         let copies: Vec<Taken> =
             self.taken().into_iter().filter(|own| own.accepted && own.is(letter)).collect();
@@ -259,7 +262,8 @@ fn converse(stream: TcpStream, state: &State) -> std::io::Result<()> {
                     let special = special(state, Step::Dot, &open.to.join(" "));
                     let taken =
                         Taken { message: Arc::new(message), accepted: special.is_none(), ..open.clone() };
-                    // What was taken is written down before the reply goes out, so that nobody looks too early.
+                    // What was taken is written down before the reply goes out, so that nobody looks too
+                    // early.
                     state.taken.lock().unwrap().push(taken);
                     state.changed.notify_all();
                     answer(state, &mut out, special, "250 2.0.0 Ok: queued as SINK1")?

@@ -1,4 +1,5 @@
-//! Malformed sessions, the same ones for the same seed: dialogues that were right once, changed at random, and noise.
+//! Malformed sessions, the same ones for the same seed: dialogues that were right once, changed at random,
+//! and noise.
 #![allow(
     dead_code,
     missing_docs,

@@ -17,7 +17,8 @@ use crate::support::{Folder, Relay, configuration, free_port};
 
 pub const TARGET: &str = "https://t.vendor.example/open?u=42";
 
-/// What the configuration has besides the default. `{more}` stands for lines of [controller.page], `{public}` for lines of [public].
+/// What the configuration has besides the default. `{more}` stands for lines of [controller.page], `{public}`
+/// for lines of [public].
 const CONFIGURATION: &str = r#"[policy]
 on_grant = "gate"
 [public]

@@ -1,4 +1,5 @@
-//! TLS towards the relay: an authority for certificates of the test, and a client that speaks line by line over TLS.
+//! TLS towards the relay: an authority for certificates of the test, and a client that speaks line by line
+//! over TLS.
 #![allow(
     dead_code,
     missing_docs,

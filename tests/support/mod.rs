@@ -1,5 +1,5 @@
-//! What the end-to-end tests share: the relay as a child process, a next hop that does as it is told, and a client that speaks
-//! line by line. All of it on loopback, with ports that the system gives.
+//! What the end-to-end tests share: the relay as a child process, a next hop that does as it is told, and a
+//! client that speaks line by line. All of it on loopback, with ports that the system gives.
 #![allow(
     dead_code,
     missing_docs,
@@ -208,7 +208,8 @@ impl Relay {
     /// The time it has computed so far, in its own code and in the system's.
     pub fn computed(&self) -> Duration {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
-        // Behind the name, which may hold anything; utime and stime are the 14th and 15th field, in ticks of 10 ms.
+        // Behind the name, which may hold anything; utime and stime are the 14th and 15th field, in ticks of
+        // 10 ms.
         let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
         let ticks: u64 = fields[11..13].iter().map(|field| field.parse::<u64>().unwrap()).sum();
         Duration::from_millis(10 * ticks)
@@ -560,7 +561,8 @@ fn converse(stream: TcpStream, deliveries: &Deliveries, behaviour: &Mutex<Behavi
                 let said = answer(Step::Data, "354 Go on\r\n")?;
                 if said.as_ref().is_some_and(|reply| reply.starts_with('3')) {
                     delivery.data = data(&mut reader)?;
-                    // What was delivered is written down before the reply goes out, so that nobody looks too early.
+                    // What was delivered is written down before the reply goes out, so that nobody looks too
+                    // early.
                     const TAKEN: &str = "250 2.0.0 Ok: queued as NEXTHOP1\r\n";
                     let told = behaviour
                         .lock()

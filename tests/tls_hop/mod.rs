@@ -1,4 +1,5 @@
-//! Next hops whose certificate or handshake is wrong, and certificates for them. They run in Python: a sound library serves no such thing.
+//! Next hops whose certificate or handshake is wrong, and certificates for them. They run in Python: a sound
+//! library serves no such thing.
 #![allow(
     dead_code,
     missing_docs,
@@ -103,7 +104,8 @@ impl Files {
         folder
     }
 
-    /// A next hop with this chain, the key of its first certificate, trusted through `ca`; mail to it is delivered.
+    /// A next hop with this chain, the key of its first certificate, trusted through `ca`; mail to it is
+    /// delivered.
     pub fn case(&self, name: &str, chain: &[&Made], ca: &Made) -> Case {
         let pem: String = chain.iter().map(|own| own.pem.as_str()).collect();
         let (chain, key) = (self.pem(&pem), self.pem(&chain[0].key.serialize_pem()));

@@ -2,8 +2,9 @@
 
 use std::net::UdpSocket;
 
-/// The host's full name: the node name where it has a dot, else the first name with a dot beside it in `/etc/hosts`, else an
-/// address literal (RFC 5321 section 4.1.3). Next hops reject names such as `localhost`.
+/// The host's full name: the node name where it has a dot, else the first name with a dot beside it in
+/// `/etc/hosts`, else an address literal (RFC 5321 section 4.1.3). Next hops reject names such as
+/// `localhost`.
 pub fn own() -> String {
     let node = rustix::system::uname().nodename().to_string_lossy().into_owned();
     if node.contains('.') {

@@ -73,14 +73,14 @@ impl Treatment {
 ///
 /// What is wrong with one of their files.
 pub fn signing_keys(config: &Config) -> Result<Vec<SigningKey>, String> {
-    let read = |own: &DkimKey| {
-        let wrong = |error: &dyn std::fmt::Display| format!("dkim.key: {}: {error}", own.key_file.display());
-        let metadata = std::fs::metadata(&own.key_file).map_err(|error| wrong(&error))?;
-        if is_open_to_others(&own.key_file, &metadata) {
+    let read = |key: &DkimKey| {
+        let wrong = |error: &dyn std::fmt::Display| format!("dkim.key: {}: {error}", key.key_file.display());
+        let metadata = std::fs::metadata(&key.key_file).map_err(|error| wrong(&error))?;
+        if is_open_to_others(&key.key_file, &metadata) {
             return Err(wrong(&"others may read the private key; run chmod 600 on it"));
         }
-        let pem = std::fs::read(&own.key_file).map_err(|error| wrong(&error))?;
-        SigningKey::read(&own.domain, &own.selector, &pem).map_err(|error| wrong(&error))
+        let pem = std::fs::read(&key.key_file).map_err(|error| wrong(&error))?;
+        SigningKey::read(&key.domain, &key.selector, &pem).map_err(|error| wrong(&error))
     };
     config.dkim.keys.iter().map(read).collect()
 }

@@ -1,5 +1,5 @@
-//! Every combination of jurisdiction, mail, purposes, what the person said, exemption and health of the store, against a table that was
-//! written by hand from the N-rules.
+//! Every combination of jurisdiction, mail, purposes, what the person said, exemption and health of the
+//! store, against a table that was written by hand from the N-rules.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::string_slice, clippy::panic)]
 
@@ -13,7 +13,8 @@ use pixelward_core::policy::{
 use pixelward_core::rewrite::{LinkTreatment, Personal, Receipts};
 use pixelward_core::tracker::{Extent, Links};
 
-/// The first row that fits says what is expected; `*` fits all, and words with `|` between fit each of them. `grant` is what `on_grant` says.
+/// The first row that fits says what is expected; `*` fits all, and words with `|` between fit each of them.
+/// `grant` is what `on_grant` says.
 ///
 /// store | what the person said | mail | purposes | exemption | jurisdiction | outcome and rule | why
 const TABLE: &str = "

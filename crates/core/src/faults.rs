@@ -1,6 +1,7 @@
 //! Panics on demand at the stations of the line, for tests alone.
 //!
-//! Compiled in by the feature `faults`, which only the tests of this package switch on; without it nothing here does anything.
+//! Compiled in by the feature `faults`, which only the tests of this package switch on; without it nothing
+//! here does anything.
 
 #[cfg(feature = "faults")]
 mod armed {

@@ -1,7 +1,8 @@
 //! Steps that may panic without costing more than themselves.
 //!
-//! Promised: a panic within a step becomes a value that names the place in the source, and no log line of it holds the panic's
-//! message, which can quote mail. Absent: what to do instead, which is the caller's business.
+//! Promised: a panic within a step becomes a value that names the place in the source, and no log line of it
+//! holds the panic's message, which can quote mail. Absent: what to do instead, which is the caller's
+//! business.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -31,7 +32,8 @@ pub fn panics() -> u64 {
 
 static PANICS: AtomicU64 = AtomicU64::new(0);
 
-/// Runs `step`. What it was working on must not be used again after a panic, unless it is whole at each moment.
+/// Runs `step`. What it was working on must not be used again after a panic, unless it is whole at each
+/// moment.
 ///
 /// # Errors
 ///
@@ -51,7 +53,8 @@ pub fn guarded<T>(step: impl FnOnce() -> T) -> Result<T, Panicked> {
 /// Whether panics outside of guarded steps are logged instead of printed.
 static LOGS: AtomicBool = AtomicBool::new(false);
 
-/// Has panics outside of guarded steps logged by their place alone: for a program whose log must not quote mail.
+/// Has panics outside of guarded steps logged by their place alone: for a program whose log must not quote
+/// mail.
 pub fn log_panics() {
     install_hook();
     LOGS.store(true, Ordering::Relaxed);

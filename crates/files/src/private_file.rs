@@ -1,4 +1,5 @@
-//! Files that are the program's own: whether others can get at secrets, and whose the directories are that it writes to.
+//! Files that are the program's own: whether others can get at secrets, and whose the directories are that it
+//! writes to.
 
 use std::fs::Metadata;
 use std::io;
@@ -7,8 +8,8 @@ use std::path::Path;
 
 /// Whether others than the owner can read or write a file.
 ///
-/// A file that systemd hands over (`LoadCredential=`, systemd.exec(5)) may show a right to read for its group. There that is the mask of an access
-/// control list, which names the service's user and nobody else.
+/// A file that systemd hands over (`LoadCredential=`, systemd.exec(5)) may show a right to read for its
+/// group. There that is the mask of an access control list, which names the service's user and nobody else.
 pub fn is_open_to_others(path: &Path, metadata: &Metadata) -> bool {
     let handed_over = std::env::var_os("CREDENTIALS_DIRECTORY");
     is_open(path, metadata.permissions().mode(), handed_over.as_deref().map(Path::new))
@@ -19,8 +20,9 @@ fn is_open(path: &Path, mode: u32, handed_over: Option<&Path>) -> bool {
     mode & if is_credential { 0o037 } else { 0o077 } != 0
 }
 
-/// Whether root may write into a directory without leaving files there that the relay's user cannot read. A directory that is not there yet is
-/// judged by the one that it will be made in. Who is not root is stopped by the system.
+/// Whether root may write into a directory without leaving files there that the relay's user cannot read. A
+/// directory that is not there yet is judged by the one that it will be made in. Who is not root is stopped
+/// by the system.
 ///
 /// # Errors
 ///

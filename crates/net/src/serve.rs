@@ -57,8 +57,8 @@ impl Bound {
         self.listener.accept().await.map(|(stream, _)| stream)
     }
 
-    /// Serves until dropped. Those beyond the limit wait to be accepted, no longer than others only wait. `service` names what is served
-    /// for the log, and `limits` says what holds for the next connection.
+    /// Serves until dropped. Those beyond the limit wait to be accepted, no longer than others only wait.
+    /// `service` names what is served for the log, and `limits` says what holds for the next connection.
     pub async fn serve<L>(self, service: Service, max_connections: usize, routes: axum::Router, limits: L)
     where
         L: Fn() -> Limits,

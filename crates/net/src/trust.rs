@@ -7,15 +7,15 @@ use std::sync::Arc;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-/// TLS towards next hops: verified against the certificates of `ca_file`, or those that the system trusts. `own` is a certificate chain with
-/// its key, for next hops that ask who we are.
+/// TLS towards next hops: verified against the certificates of `ca_file`, or those that the system trusts.
+/// `client` is a certificate chain with its key, for next hops that ask who we are.
 ///
 /// # Errors
 ///
 /// When the file cannot be read or the system's certificates cannot be used.
 pub fn tls_config(
     ca_file: Option<&Path>,
-    own: Option<(&Path, &Path)>,
+    client: Option<(&Path, &Path)>,
 ) -> Result<Arc<rustls::ClientConfig>, String> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = rustls::ClientConfig::builder_with_provider(Arc::clone(&provider))
@@ -35,7 +35,7 @@ pub fn tls_config(
             builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
         }
     };
-    Ok(Arc::new(match own {
+    Ok(Arc::new(match client {
         None => builder.with_no_client_auth(),
         Some((certificate, key)) => {
             let private = PrivateKeyDer::from_pem_file(key).map_err(|error| named(key, &error))?;

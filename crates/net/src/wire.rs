@@ -1,4 +1,5 @@
-//! A byte stream to a client or a next hop, in clear or over TLS, with a buffer for what was read and not yet used.
+//! A byte stream to a client or a next hop, in clear or over TLS, with a buffer for what was read and not yet
+//! used.
 
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
@@ -129,7 +130,8 @@ fn spare(mut buffer: Vec<u8>) {
 }
 
 impl Wire {
-    /// A wire over a fresh stream. It has a buffer only while something is in it, so that who waits costs little.
+    /// A wire over a fresh stream. It has a buffer only while something is in it, so that who waits costs
+    /// little.
     pub fn new(stream: Stream) -> Wire {
         Wire { stream, buffer: Vec::new(), used: 0 }
     }

@@ -1,6 +1,7 @@
 //! What was done with each message, and the proof of it; who looked at whom; the log.
 //!
-//! Absent: addresses, content, secrets. A recipient is named by the keyed hash under which the store knows them.
+//! Absent: addresses, content, secrets. A recipient is named by the keyed hash under which the store knows
+//! them.
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::string_slice, clippy::panic))]
 

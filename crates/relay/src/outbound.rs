@@ -113,7 +113,8 @@ fn next_hop(config: &Config, hop: &config::NextHop) -> Result<NextHop, String> {
     Ok(next_hop)
 }
 
-/// Whether who connects to this host and port comes to `listener` on this machine, as far as can be said without DNS.
+/// Whether who connects to this host and port comes to `listener` on this machine, as far as can be said
+/// without DNS.
 fn leads_to(host: &str, port: u16, listener: &SocketAddr, own_name: &str) -> bool {
     if port != listener.port() {
         return false;

@@ -1,4 +1,5 @@
-//! What people and programs reach by HTTP: the private API, the public listener, and pages to look at in a browser.
+//! What people and programs reach by HTTP: the private API, the public listener, and pages to look at in a
+//! browser.
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::string_slice, clippy::panic))]
 

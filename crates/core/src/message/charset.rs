@@ -32,7 +32,8 @@ pub enum Charset {
 }
 
 impl Charset {
-    /// The charset of a text labelled `label` (empty for none). A byte order mark wins over the label, as in mail clients.
+    /// The charset of a text labelled `label` (empty for none). A byte order mark wins over the label, as in
+    /// mail clients.
     pub fn of(label: &str, bytes: &[u8]) -> Charset {
         match bytes.get(..4) {
             Some([0xff, 0xfe, 0, 0]) => return Charset::Utf32Le,

@@ -1,5 +1,5 @@
-//! From the raw bytes of a message to the texts in it that a mail client would read as markup, and back again: an edit of
-//! such a text becomes splices of the raw bytes.
+//! From the raw bytes of a message to the texts in it that a mail client would read as markup, and back
+//! again: an edit of such a text becomes splices of the raw bytes.
 //!
 //! Nothing here rebuilds a message. What is not spliced stays as it came.
 

@@ -127,7 +127,8 @@ impl Structure {
             return Structure::default();
         };
         let mut structure = Structure::of(&message, raw);
-        // A header without an empty line behind it has no body: what is put there is one more line of the header.
+        // A header without an empty line behind it has no body: what is put there is one more line of the
+        // header.
         let has_no_body = |leaf: &&mut Leaf| leaf.body.start >= raw.len() && !raw.ends_with(b"\r\n\r\n");
         structure.leaves.iter_mut().filter(has_no_body).for_each(|leaf| leaf.shown = Shown::Elsewhere);
         for reading in readings::of(&typed_twice(&message), raw) {
@@ -219,8 +220,8 @@ fn typed_twice(message: &Message<'_>) -> Vec<usize> {
     message.parts().filter(|part| types(part) > 1).map(|part| part.offset_header() as usize).collect()
 }
 
-/// Whether a multipart's `boundary` is a quoted string that is never closed. By the grammar (RFC 2045 section 5.1) the field then
-/// has no boundary, and the body is one text.
+/// Whether a multipart's `boundary` is a quoted string that is never closed. By the grammar (RFC 2045 section
+/// 5.1) the field then has no boundary, and the body is one text.
 fn has_unclosed_boundary(part: &MessagePart<'_>) -> bool {
     let Some(field) = part.headers().get("Content-Type") else { return false };
     let value = field.raw_value();
@@ -282,7 +283,8 @@ fn shown(part: &MessagePart<'_>, leaf: &Leaf) -> Shown {
     }
 }
 
-/// The same body once more where its header names two transfer encodings: mail clients differ in which one they take.
+/// The same body once more where its header names two transfer encodings: mail clients differ in which one
+/// they take.
 fn other_reading(part: &MessagePart<'_>, leaf: &Leaf) -> Option<Leaf> {
     let named = part
         .headers()
@@ -397,8 +399,8 @@ fn is_document(body: &[u8], transfer: Transfer) -> bool {
     SIGNS.iter().any(|sign| memchr::memmem::find(&decoded, sign).is_some())
 }
 
-/// What mail clients take a part for whose type is missing, malformed or unknown: one that begins as a document of HTML does (WHATWG
-/// MIME Sniffing section 7.1) is shown as HTML by some.
+/// What mail clients take a part for whose type is missing, malformed or unknown: one that begins as a
+/// document of HTML does (WHATWG MIME Sniffing section 7.1) is shown as HTML by some.
 fn sniffed(body: &[u8], transfer: Transfer, otherwise: Content) -> Content {
     const STARTS: [&str; 24] = [
         "<!doctype html",
@@ -453,8 +455,9 @@ fn transfer_of(part: &MessagePart<'_>) -> Transfer {
     }
 }
 
-/// Whether a part is a text in PGP armour (RFC 9580 section 6.2): a line of a plain text opens it, or the very start of markup does. A line within
-/// markup protects nothing, for whoever sends trackers could put one there.
+/// Whether a part is a text in PGP armour (RFC 9580 section 6.2): a line of a plain text opens it, or the
+/// very start of markup does. A line within markup protects nothing, for whoever sends trackers could put one
+/// there.
 fn is_armoured(content: Content, body: &[u8], transfer: Transfer) -> bool {
     const START: &[u8] = b"-----BEGIN PGP ";
     static ARMOUR: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new(START));

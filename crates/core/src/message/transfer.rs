@@ -1,5 +1,5 @@
-//! Transfer encodings (RFC 2045 section 6) with a way back: where in the raw bytes a decoded byte stands, and how an edit
-//! of the decoded text is written into the raw bytes so that nothing else changes.
+//! Transfer encodings (RFC 2045 section 6) with a way back: where in the raw bytes a decoded byte stands, and
+//! how an edit of the decoded text is written into the raw bytes so that nothing else changes.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -26,8 +26,8 @@ pub enum Transfer {
 
 /// What may be put beside a replacement to reach a length that an encoding asks for.
 ///
-/// base64 carries three bytes in four characters: only a change of length by a multiple of three leaves the rest of the
-/// part as it is.
+/// base64 carries three bytes in four characters: only a change of length by a multiple of three leaves the
+/// rest of the part as it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Filler {
     /// An empty comment: content of an HTML element.
@@ -112,7 +112,8 @@ pub fn apply(bytes: &[u8], edits: &[Edit]) -> Vec<u8> {
     out
 }
 
-/// A place where decoded and raw offset are known. A decoder leaves one every few hundred bytes; from there it is walked.
+/// A place where decoded and raw offset are known. A decoder leaves one every few hundred bytes; from there
+/// it is walked.
 #[derive(Clone, Copy, Debug)]
 struct Mark {
     decoded: usize,
@@ -137,8 +138,8 @@ pub struct Decoded<'a> {
 }
 
 impl<'a> Decoded<'a> {
-    /// Decodes `raw`. Never fails: what is malformed is read as mail clients read it (stray bytes in base64 are passed over,
-    /// a stray `=` in quoted-printable stands for itself).
+    /// Decodes `raw`. Never fails: what is malformed is read as mail clients read it (stray bytes in base64
+    /// are passed over, a stray `=` in quoted-printable stands for itself).
     pub fn new(raw: &'a [u8], transfer: Transfer) -> Decoded<'a> {
         let mut marks = Vec::new();
         let bytes = match transfer {
@@ -151,8 +152,8 @@ impl<'a> Decoded<'a> {
         Decoded { bytes, transfer, marks }
     }
 
-    /// Edits of the raw bytes which have the effect of `edits` on the decoded ones. `raw` is what was decoded; `edits` are
-    /// sorted and do not overlap, and so are the edits returned.
+    /// Edits of the raw bytes which have the effect of `edits` on the decoded ones. `raw` is what was
+    /// decoded; `edits` are sorted and do not overlap, and so are the edits returned.
     pub fn to_raw(&self, raw: &[u8], edits: Vec<Edit>) -> Vec<Edit> {
         match self.transfer {
             Transfer::Identity => edits,
@@ -204,7 +205,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Decodes, edits, writes the edits into the raw bytes, decodes again: the only place that calls what is tested.
+    /// Decodes, edits, writes the edits into the raw bytes, decodes again: the only place that calls what is
+    /// tested.
     fn check(raw: &[u8], transfer: Transfer, edits: Vec<Edit>) -> (Vec<u8>, Vec<u8>) {
         let decoded = Decoded::new(raw, transfer);
         let edits = normalise(edits);

@@ -167,7 +167,8 @@ impl Draft<'_> {
         }
         let order = self.order(design.wanted, opens, &design.added);
         let edits = edits(&reading.analysis, &order);
-        // Where nothing is changed, it is of no matter what was wanted, unless the next hop's service is told of it.
+        // Where nothing is changed, it is of no matter what was wanted, unless the next hop's service is told
+        // of it.
         let matters = !edits.is_empty() || reading.analysis.trouble.is_some() || message.esp.is_some();
         let mut described = vec![u8::from(matters && keeps)];
         for edit in &edits {
@@ -216,8 +217,8 @@ impl Draft<'_> {
         }
     }
 
-    /// What was done in a copy in which so many trackers were swapped. It is read off what the order does, so that nothing is
-    /// claimed that did not happen.
+    /// What was done in a copy in which so many trackers were swapped. It is read off what the order does, so
+    /// that nothing is claimed that did not happen.
     fn done(&self, order: &Order<'_>, wanted: Outcome, swapped: usize) -> Done {
         if swapped > 0 {
             return Done::Of(wanted);
@@ -412,7 +413,8 @@ impl Draft<'_> {
         self.url(&Token::Preference { holder: self.holder_of(recipient)?, hint })
     }
 
-    /// The copy without control fields, and with what tells the next hop's service not to track where trackers go.
+    /// The copy without control fields, and with what tells the next hop's service not to track where
+    /// trackers go.
     fn departing(&self, unsigned: Unsigned, opens: Outcome) -> Result<Unsigned, Reply> {
         let Unsigned { mut made, mut edits } = unsigned;
         if !self.reading.controls.is_empty() {

@@ -32,8 +32,8 @@ pub struct Whereabouts<'a> {
     pub hinted: Option<&'a str>,
 }
 
-/// What is decided for a recipient at a moment, and why. `standing` is nothing where the store does not answer; `address` is empty where it is
-/// not known.
+/// What is decided for a recipient at a moment, and why. `standing` is nothing where the store does not
+/// answer; `address` is empty where it is not known.
 pub fn explained(
     rulebook: &Rulebook,
     chosen: Chosen<'_>,

@@ -1,5 +1,6 @@
-//! What is left to do where analysis, decision or rewrite ends in an internal error: the message is stripped of every remote request
-//! by code that weighs nothing, so that it neither stops the mail nor leaves as it came. Observed mail is passed on as it is.
+//! What is left to do where analysis, decision or rewrite ends in an internal error: the message is stripped
+//! of every remote request by code that weighs nothing, so that it neither stops the mail nor leaves as it
+//! came. Observed mail is passed on as it is.
 
 use bytes::Bytes;
 

@@ -4,10 +4,11 @@
 //! analyse -> look up -> decide -> rewrite -> sign
 //! ```
 //!
-//! Nothing else decides that. The pipeline takes these steps one by one, since each may have to leave the network's threads;
-//! `pixelward rewrite`, the API's what-if and `pixelward policy explain` take the same steps through [`trial`]. Three words
-//! are kept apart: what was *decided* ([`Decided::decision`]), what of it is *possible* ([`Decided::possible`]), and what was
-//! *done* ([`Done`]), which is only known once a copy was made.
+//! Nothing else decides that. The pipeline takes these steps one by one, since each may have to leave the
+//! network's threads; `pixelward rewrite`, the API's what-if and `pixelward policy explain` take the same
+//! steps through [`trial`]. Three words are kept apart: what was *decided* ([`Decided::decision`]), what of
+//! it is *possible* ([`Decided::possible`]), and what was *done* ([`Done`]), which is only known once a copy
+//! was made.
 //!
 //! Absent: sockets, clocks, logs and counters. What the relay tells of a copy stands in its [`Notes`].
 
@@ -99,10 +100,11 @@ pub struct Message<'a> {
 pub trait People: Sync {
     /// Whom an address belongs to.
     fn person(&self, address: &str) -> Person;
-    /// What somebody said to a controller; `None` where that cannot be looked up: then nothing counts as granted.
+    /// What somebody said to a controller; `None` where that cannot be looked up: then nothing counts as
+    /// granted.
     fn standing(&self, controller: &Controller, person: Person) -> Option<Arc<Standing>>;
-    /// Whether a token can be sealed for somebody. A person who was erased and is written to again is a new one, which has to
-    /// be noted first.
+    /// Whether a token can be sealed for somebody. A person who was erased and is written to again is a new
+    /// one, which has to be noted first.
     fn may_hold(&self, person: Person) -> bool;
     /// Seals what stands in our addresses.
     fn mint(&self) -> &Mint;
@@ -142,8 +144,8 @@ pub struct Decided {
 pub struct Group {
     /// Their places among the recipients.
     pub recipients: Vec<usize>,
-    /// What their copy is to be; what they hear where they get none. There are several only where all of them lead to the
-    /// same bytes.
+    /// What their copy is to be; what they hear where they get none. There are several only where all of them
+    /// lead to the same bytes.
     wanted: Result<Vec<Wanted>, Reply>,
 }
 
@@ -163,7 +165,8 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// What is said of a recipient in the end: what was done, and why it is less than was decided. `made` tells of the copy.
+    /// What is said of a recipient in the end: what was done, and why it is less than was decided. `made`
+    /// tells of the copy.
     pub fn told(&self, recipient: usize, made: Option<(Done, Option<&'static str>)>) -> Told {
         let Some(decided) = self.decided.get(recipient) else { return Told::default() };
         let Some((done, shortfall)) = made else {
@@ -188,8 +191,8 @@ pub struct Told {
     pub shortfall: Option<&'static str>,
 }
 
-/// Reads a message: whose mail it is, and what stands in it. `learnt` is what the campaign it belongs to has taught;
-/// `chosen` stands in for what the rulebook would choose.
+/// Reads a message: whose mail it is, and what stands in it. `learnt` is what the campaign it belongs to has
+/// taught; `chosen` stands in for what the rulebook would choose.
 pub fn read<'a>(
     settings: &Settings<'a>,
     message: &Message<'a>,
@@ -250,7 +253,8 @@ pub fn decide_each(
     message.recipients.iter().map(one).collect()
 }
 
-/// Decides for one recipient: who it is, what they said (`None` where that cannot be looked up), and their address.
+/// Decides for one recipient: who it is, what they said (`None` where that cannot be looked up), and their
+/// address.
 pub fn decide_one(
     chosen: Chosen<'_>,
     in_force: &InForce<'_>,

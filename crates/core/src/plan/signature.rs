@@ -1,5 +1,5 @@
-//! What becomes of the signatures of a message that was edited: those that broke go, or the message does; and ours comes where there
-//! is a key.
+//! What becomes of the signatures of a message that was edited: those that broke go, or the message does; and
+//! ours comes where there is a key.
 
 use std::collections::HashSet;
 use std::ops::Range;
@@ -18,7 +18,8 @@ use crate::smtp::Reply;
 /// What recipients hear where the signature of a message counts more than its delivery.
 const WOULD_BREAK: &str = "5.7.7 Taking out trackers would break the DKIM signature; sign behind this relay";
 
-/// Takes out the signatures that the edits broke, and adds ours; but not where something was changed that was not scanned again.
+/// Takes out the signatures that the edits broke, and adds ours; but not where something was changed that was
+/// not scanned again.
 pub(super) fn settle(
     draft: &Draft<'_>,
     rewritten: Bytes,

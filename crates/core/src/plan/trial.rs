@@ -1,4 +1,5 @@
-//! A message taken through the whole plan by somebody who wants to see what becomes of it: nothing is kept, sent or recorded.
+//! A message taken through the whole plan by somebody who wants to see what becomes of it: nothing is kept,
+//! sent or recorded.
 
 use std::sync::Arc;
 
@@ -12,8 +13,8 @@ use crate::rewrite::reader_token::Mint;
 use crate::smtp::Reply;
 use crate::tracker::Analysis;
 
-/// Recipients who are all assumed to have said the same. Tokens for them are sealed with a key that opens nothing: they are as long as
-/// real ones, and lead nowhere.
+/// Recipients who are all assumed to have said the same. Tokens for them are sealed with a key that opens
+/// nothing: they are as long as real ones, and lead nowhere.
 pub struct Assumed {
     standing: Arc<Standing>,
     mint: Mint,
@@ -86,8 +87,8 @@ impl Tried<'_> {
     }
 }
 
-/// Takes a message through the plan, and shows what became of it. `chosen` says whose mail of which kind it is taken to be; without it,
-/// the rulebook chooses.
+/// Takes a message through the plan, and shows what became of it. `chosen` says whose mail of which kind it
+/// is taken to be; without it, the rulebook chooses.
 pub fn treat<'a, T>(
     settings: &Settings<'a>,
     message: &Message<'a>,

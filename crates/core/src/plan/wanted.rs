@@ -53,7 +53,8 @@ impl Wanted {
     }
 }
 
-/// Whether anything may be put into the mail: the link to a preference page, or a question that not everybody is asked.
+/// Whether anything may be put into the mail: the link to a preference page, or a question that not everybody
+/// is asked.
 pub(super) fn may_put_in(chosen: Chosen<'_>) -> bool {
     let mailstream = chosen.mailstream;
     let has_page = chosen.controller.public_url.is_some();
@@ -99,8 +100,8 @@ fn need(chosen: Chosen<'_>, decided: &Decided, pixels: usize) -> Need {
     }
 }
 
-/// Recipients by what is wanted of their copy, in the order in which it first appears. What is more than `most` groups joins to
-/// one, with what satisfies all of them; the second value tells of that.
+/// Recipients by what is wanted of their copy, in the order in which it first appears. What is more than
+/// `most` groups joins to one, with what satisfies all of them; the second value tells of that.
 pub(super) fn groups(wanted: &[(usize, Wanted)], most: usize) -> (Vec<(Wanted, Vec<usize>)>, bool) {
     let mut groups: Vec<(Wanted, Vec<usize>)> = Vec::new();
     for (index, wanted) in wanted {

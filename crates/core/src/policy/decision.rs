@@ -1,8 +1,8 @@
 //! What is decided for one recipient, and why.
 //!
-//! Promised: nothing leads to `keep` or `swap_gated` without a standing grant of every purpose (N8, N9), but the exemptions that a mailstream
-//! declared and a jurisdiction knows, and the jurisdiction without rules. A store that does not answer, `no_track` and a consent request
-//! always strip.
+//! Promised: nothing leads to `keep` or `swap_gated` without a standing grant of every purpose (N8, N9), but
+//! the exemptions that a mailstream declared and a jurisdiction knows, and the jurisdiction without rules. A
+//! store that does not answer, `no_track` and a consent request always strip.
 
 use std::sync::Arc;
 
@@ -191,8 +191,8 @@ const fn on_grant(on_grant: OnGrant) -> Outcome {
     }
 }
 
-/// The exemption that stands in for consent to a purpose, where the mailstream declares it, the jurisdiction knows it, its conditions hold, and
-/// the person did not object to this very use.
+/// The exemption that stands in for consent to a purpose, where the mailstream declares it, the jurisdiction
+/// knows it, its conditions hold, and the person did not object to this very use.
 fn exemption(facts: &Facts<'_>, standing: &Standing, purpose: Purpose) -> Option<Exemption> {
     let exemption = facts.mailstream.exemption.filter(|exemption| exemption.covers(purpose))?;
     let said_no = || Purpose::ALL.into_iter().any(|purpose| refusal(standing, purpose).is_some());
@@ -230,7 +230,8 @@ fn newest(standing: &Standing) -> Option<u64> {
     standing.all().map(|(_, stand)| stand.record).max()
 }
 
-/// Links are an axis of their own (N3): only consent, or rules that leave them free, lets them report. An exemption is about opens.
+/// Links are an axis of their own (N3): only consent, or rules that leave them free, lets them report. An
+/// exemption is about opens.
 const fn links(rule: Rule, need: Need) -> LinkFate {
     match (rule, need) {
         (Rule::Granted, _)

@@ -1,4 +1,5 @@
-//! Services behind us that add an open pixel of their own: the header field that switches it off for one message.
+//! Services behind us that add an open pixel of their own: the header field that switches it off for one
+//! message.
 //!
 //! A field that says more than that is merged into, never replaced.
 
@@ -114,7 +115,8 @@ impl Esp {
         }
     }
 
-    /// Why the service may track all the same, whatever a message says. `None` where its switch is documented to win.
+    /// Why the service may track all the same, whatever a message says. `None` where its switch is documented
+    /// to win.
     pub fn doubt(self) -> Option<&'static str> {
         match self {
             Esp::Postmark => Some("a server-wide setting wins over the header field of a message"),
@@ -204,8 +206,8 @@ fn set(object: &mut Value, path: &[&str], value: Value) -> Option<()> {
     Some(())
 }
 
-/// A field with its line end. Text outside of ASCII is escaped as JSON does it; long values are folded behind a comma outside of
-/// strings.
+/// A field with its line end. Text outside of ASCII is escaped as JSON does it; long values are folded behind
+/// a comma outside of strings.
 fn folded(name: &str, value: &str) -> Vec<u8> {
     let mut out = format!("{name}: ");
     let mut column = out.len();

@@ -1,7 +1,7 @@
 //! From an analysed message to the bytes that leave.
 //!
-//! Promised: a message in which nothing goes leaves as the bytes it came in; what leaves rewritten has been scanned again, and
-//! no path leads from a failed rewrite to the unrewritten message.
+//! Promised: a message in which nothing goes leaves as the bytes it came in; what leaves rewritten has been
+//! scanned again, and no path leads from a failed rewrite to the unrewritten message.
 
 pub mod downstream;
 pub mod notice;
@@ -34,7 +34,8 @@ pub enum Receipts {
     Keep,
 }
 
-/// What is done with a picture that is there to be seen and yet tells readers apart, in the copy of one who did not agree.
+/// What is done with a picture that is there to be seen and yet tells readers apart, in the copy of one who
+/// did not agree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Personal {
     /// The gentlest way that ends the identification: unwrap, else drop the parameter, else strip.
@@ -120,7 +121,8 @@ pub enum Copy {
 pub enum Way {
     /// As ordered.
     Ordered,
-    /// The scan of the result still found a tracker, or the message could not be read as a whole: every remote request went.
+    /// The scan of the result still found a tracker, or the message could not be read as a whole: every
+    /// remote request went.
     Strict,
 }
 
@@ -143,8 +145,8 @@ pub fn fates(analysis: &Analysis<'_>, order: &Order<'_>) -> Vec<Fate> {
     analysis.sightings.iter().map(|sighting| swaps.fate(order, analysis, sighting)).collect()
 }
 
-/// The edits by which an order would change a message, where that can be read as a whole and nothing goes wrong. Addresses of ours
-/// in them are sealed anew each time.
+/// The edits by which an order would change a message, where that can be read as a whole and nothing goes
+/// wrong. Addresses of ours in them are sealed anew each time.
 pub fn edits(analysis: &Analysis<'_>, order: &Order<'_>) -> Vec<Edit> {
     let mut swaps = Swaps::default();
     analysis.edits(order.added, |sighting| swaps.edit(order, analysis, sighting))
@@ -194,7 +196,8 @@ impl Order<'_> {
         }
     }
 
-    /// Whether what was ordered out is still there, addresses of ours aside. A link that was unwrapped may be another one that could be.
+    /// Whether what was ordered out is still there, addresses of ours aside. A link that was unwrapped may be
+    /// another one that could be.
     fn is_unmet_in(&self, analysis: &Analysis<'_>, swaps: &Swaps) -> bool {
         analysis.sightings.iter().any(|sighting| {
             sighting.protection.is_none()
@@ -209,8 +212,8 @@ impl Order<'_> {
 ///
 /// # Errors
 ///
-/// When the message cannot be read as a whole, or the scan of the result finds what no removal reaches. The message must
-/// then stay with its sender.
+/// When the message cannot be read as a whole, or the scan of the result finds what no removal reaches. The
+/// message must then stay with its sender.
 pub fn rewrite(
     detector: &Detector,
     raw: &Bytes,
@@ -258,8 +261,8 @@ pub struct Bare {
     pub protected_part_loads: bool,
 }
 
-/// Makes a copy without any remote request and without requests for receipts, by code that weighs no address: what is left to do
-/// where [`rewrite`] fails by a fault of its own.
+/// Makes a copy without any remote request and without requests for receipts, by code that weighs no address:
+/// what is left to do where [`rewrite`] fails by a fault of its own.
 ///
 /// # Errors
 ///
@@ -287,7 +290,8 @@ pub fn without_requests(detector: &Detector, raw: &Bytes) -> Result<Bare, Rewrit
     Err(RewriteError::StillThere)
 }
 
-/// The message after the edits. What ends in a line end goes on doing so, whatever was the last thing in it: the final dot hangs on that.
+/// The message after the edits. What ends in a line end goes on doing so, whatever was the last thing in it:
+/// the final dot hangs on that.
 fn applied(raw: &Bytes, edits: &[Edit]) -> Bytes {
     let mut out = apply(raw, edits);
     if raw.ends_with(b"\r\n") && !out.ends_with(b"\r\n") {
@@ -296,8 +300,8 @@ fn applied(raw: &Bytes, edits: &[Edit]) -> Bytes {
     Bytes::from(out)
 }
 
-/// How often every remote request is taken out of what is still not clean. In markup that browsers read in several ways, a cut can end what kept
-/// another request from being one.
+/// How often every remote request is taken out of what is still not clean. In markup that browsers read in
+/// several ways, a cut can end what kept another request from being one.
 const MAX_PASSES: usize = 8;
 
 /// Takes every remote request out of a result that was not clean, until a scan finds none.

@@ -1,9 +1,10 @@
-//! Tokens in the addresses that we put into mail: who may say what on the preference page, which pixel a gate leads to, whose day of last
-//! open is meant, which campaign is counted.
+//! Tokens in the addresses that we put into mail: who may say what on the preference page, which pixel a gate
+//! leads to, whose day of last open is meant, which campaign is counted.
 //!
-//! Promised: a token is sealed with its kind, so that none can be forged, altered, or used as one of another kind. It shows nothing of what it
-//! holds, and holds no address: only its keyed hash, and for the page a hint from which nobody can tell the address. A token never ends;
-//! that what it allows ends is for who opens it to say ([`Token::issued`]).
+//! Promised: a token is sealed with its kind, so that none can be forged, altered, or used as one of another
+//! kind. It shows nothing of what it holds, and holds no address: only its keyed hash, and for the page a
+//! hint from which nobody can tell the address. A token never ends; that what it allows ends is for who opens
+//! it to say ([`Token::issued`]).
 
 use std::fmt;
 use std::sync::OnceLock;
@@ -192,7 +193,8 @@ impl Holder {
     }
 }
 
-/// A text behind its length. Nothing that stands in a token is longer than 255 bytes, but a target, which stands last.
+/// A text behind its length. Nothing that stands in a token is longer than 255 bytes, but a target, which
+/// stands last.
 fn put(out: &mut Vec<u8>, text: &str) {
     let end = text.floor_char_boundary(usize::from(u8::MAX));
     let text = text.get(..end).unwrap_or_default();
@@ -215,8 +217,8 @@ fn array<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
 
 /// Seals tokens under the newest key, and opens those sealed under any.
 ///
-/// All keys are derived from one secret by their number, so that raising the number is all that a new key takes, and links in old mail go on
-/// withdrawing for as long as the secret is kept.
+/// All keys are derived from one secret by their number, so that raising the number is all that a new key
+/// takes, and links in old mail go on withdrawing for as long as the secret is kept.
 pub struct Mint {
     secret: StoreKey,
     sealers: Box<[OnceLock<Sealer>]>,
@@ -287,7 +289,8 @@ fn place([version, number]: [u8; HEAD], kind: TokenKind) -> [u8; 3] {
     [version, number, kind.letter() as u8]
 }
 
-/// An address as far as a page may show it, so that its owner recognises it and nobody learns it: `a…e@e….org`.
+/// An address as far as a page may show it, so that its owner recognises it and nobody learns it:
+/// `a…e@e….org`.
 pub fn hint(address: &str) -> String {
     let (local, domain) = address.rsplit_once('@').unwrap_or((address, ""));
     let mut letters = local.chars();

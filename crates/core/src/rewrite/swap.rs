@@ -1,7 +1,7 @@
 //! Which of the trackers of a copy become addresses of ours, and which go.
 //!
-//! Promised: an address of ours stands only where a tracker stood; a gate leads nowhere but to the tracker that it replaced; of a pixel that
-//! needs no consent there is one at most (N11, N14), and all else goes.
+//! Promised: an address of ours stands only where a tracker stood; a gate leads nowhere but to the tracker
+//! that it replaced; of a pixel that needs no consent there is one at most (N11, N14), and all else goes.
 
 use std::borrow::Cow;
 use std::collections::HashSet;

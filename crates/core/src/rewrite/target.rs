@@ -1,13 +1,16 @@
-//! Where a gated pixel may lead. The address comes from mail, so it is nobody's to trust: browsers follow it from the reader's machine.
+//! Where a gated pixel may lead. The address comes from mail, so it is nobody's to trust: browsers follow it
+//! from the reader's machine.
 //!
-//! Promised: only http and https, to a name or address that is public, without credentials, and in the form in which browsers read it, so that
-//! no two readers of it differ. Nothing here or behind it ever connects to one.
+//! Promised: only http and https, to a name or address that is public, without credentials, and in the form
+//! in which browsers read it, so that no two readers of it differ. Nothing here or behind it ever connects to
+//! one.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use url::{Host, Url};
 
-/// Names below these lead nowhere public (RFC 6761, RFC 6762, RFC 8375, RFC 9476 and what private networks use).
+/// Names below these lead nowhere public (RFC 6761, RFC 6762, RFC 8375, RFC 9476 and what private networks
+/// use).
 const PRIVATE: [&str; 13] = [
     "localhost",
     "local",
@@ -63,7 +66,8 @@ fn is_public_v4(own: Ipv4Addr) -> bool {
         || own.is_multicast()
         || a == 0
         || a >= 240
-        // Shared by carriers (RFC 6598), protocol assignments (RFC 6890), benchmarks (RFC 2544), relays of 6to4 (RFC 7526).
+        // Shared by carriers (RFC 6598), protocol assignments (RFC 6890), benchmarks (RFC 2544), relays of
+        // 6to4 (RFC 7526).
         || (a == 100 && b & 0xc0 == 64)
         || (a == 192 && b == 0 && c == 0)
         || (a == 198 && b & 0xfe == 18)

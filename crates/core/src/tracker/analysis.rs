@@ -146,7 +146,8 @@ impl Sighting {
         self.slot.is_some()
     }
 
-    /// The edit that puts another address in the place of its own. Of that, every byte must be one of an address that needs no quotes.
+    /// The edit that puts another address in the place of its own. Of that, every byte must be one of an
+    /// address that needs no quotes.
     pub fn swapped_for(&self, address: &str) -> Option<Edit> {
         self.slot.as_ref().map(|slot| slot.edit(address))
     }
@@ -156,8 +157,8 @@ impl Sighting {
 #[derive(Debug)]
 pub struct Analysis<'a> {
     pub(super) layers: Vec<Layer<'a>>,
-    /// Everything that was found: receipts first, then places in the order of the message. Which places are listed hangs on
-    /// [`Inquiry::extent`]; trackers always are.
+    /// Everything that was found: receipts first, then places in the order of the message. Which places are
+    /// listed hangs on [`Inquiry::extent`]; trackers always are.
     pub sightings: Vec<Sighting>,
     /// Pictures with an opaque token that are seen and stay: nothing shows that they tell readers apart.
     pub opaque_pictures: usize,
@@ -222,8 +223,8 @@ impl Detector {
         self.read(raw, inquiry, true)
     }
 
-    /// Finds every place that a message loads from and takes each for a tracker, whatever its address says. Nothing is weighed,
-    /// so this works where weighing fails.
+    /// Finds every place that a message loads from and takes each for a tracker, whatever its address says.
+    /// Nothing is weighed, so this works where weighing fails.
     pub fn every_load<'a>(&self, raw: &'a [u8]) -> Analysis<'a> {
         self.read(raw, &Inquiry::to(&[]).everything(), false)
     }
@@ -457,8 +458,8 @@ impl Detector {
     }
 }
 
-/// The smallest change that stops the load and keeps the layout: an element that takes no space goes as a whole, of one that
-/// does only what loads.
+/// The smallest change that stops the load and keeps the layout: an element that takes no space goes as a
+/// whole, of one that does only what loads.
 fn edit_of(text: &[u8], place: &Place<'_>) -> Option<Edit> {
     let edit = match &place.removal {
         Removal::Element { element, attribute } => match place.size {
@@ -496,8 +497,8 @@ fn cut_candidate(text: &[u8], value: &Range<usize>, candidate: &Range<usize>) ->
     }
 }
 
-/// Cuts an element so that what stands before it and what stands behind it do not become markup or a character reference
-/// together: then an empty comment stays between them.
+/// Cuts an element so that what stands before it and what stands behind it do not become markup or a
+/// character reference together: then an empty comment stays between them.
 fn cut_element(text: &[u8], element: Range<usize>) -> Edit {
     let before = text.get(..element.start).unwrap_or_default();
     let joins_tag = matches!(before, [.., b'<'] | [.., b'<', b'/' | b'!' | b'?']);
@@ -516,7 +517,8 @@ fn cut_element(text: &[u8], element: Range<usize>) -> Edit {
 }
 
 impl Analysis<'_> {
-    /// Edits of the message: of each sighting that may be edited, the one that `chosen` says, and those of `more`. Sorted, not overlapping.
+    /// Edits of the message: of each sighting that may be edited, the one that `chosen` says, and those of
+    /// `more`. Sorted, not overlapping.
     pub fn edits(&self, more: &[Placed], mut chosen: impl FnMut(&Sighting) -> Option<Edit>) -> Vec<Edit> {
         let free = self.sightings.iter().filter(|sighting| sighting.protection.is_none());
         let of_sightings = free.filter_map(|sighting| Some((sighting.place, chosen(sighting)?)));
@@ -524,7 +526,8 @@ impl Analysis<'_> {
         self.in_message(of_sightings.chain(more).collect())
     }
 
-    /// The address that a sighting loads from, as browsers ask for it; `None` where it cannot be swapped for another one.
+    /// The address that a sighting loads from, as browsers ask for it; `None` where it cannot be swapped for
+    /// another one.
     pub fn address(&self, sighting: &Sighting) -> Option<String> {
         let slot = sighting.slot.as_ref()?;
         let layer = self.layers.get(sighting.place.layer)?;
@@ -535,8 +538,8 @@ impl Analysis<'_> {
         }
     }
 
-    /// Edits that take out every load and leave `mark` in the place of each element that went. For showing a message to somebody,
-    /// never for sending it.
+    /// Edits that take out every load and leave `mark` in the place of each element that went. For showing a
+    /// message to somebody, never for sending it.
     pub fn marked(&self, mark: impl Fn(&Sighting) -> String) -> Vec<Edit> {
         let marked = self.sightings.iter().filter_map(|sighting| {
             let mut edit = sighting.edit.clone()?;
@@ -549,7 +552,8 @@ impl Analysis<'_> {
     }
 
     fn in_message(&self, mut wanted: Vec<(Position, Edit)>) -> Vec<Edit> {
-        // Inner layers come behind the ones they stand in: from the last one outwards, each becomes edits of its parent.
+        // Inner layers come behind the ones they stand in: from the last one outwards, each becomes edits of
+        // its parent.
         for number in (0..self.layers.len()).rev() {
             let Some(layer) = self.layers.get(number) else { continue };
             let (own, rest): (Vec<_>, Vec<_>) =

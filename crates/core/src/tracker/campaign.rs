@@ -1,8 +1,8 @@
-//! What many copies of one campaign show together: a picture whose address differs in each copy tells readers apart, whatever it
-//! looks like.
+//! What many copies of one campaign show together: a picture whose address differs in each copy tells readers
+//! apart, whatever it looks like.
 //!
-//! A bounded sketch in memory, lost at a restart: addresses are not kept, only keyed hashes of them. What is learnt only ever makes a
-//! decision stricter.
+//! A bounded sketch in memory, lost at a restart: addresses are not kept, only keyed hashes of them. What is
+//! learnt only ever makes a decision stricter.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
@@ -14,7 +14,8 @@ use crate::message::header::fields;
 
 /// Slots followed in one campaign.
 const MAX_SLOTS: usize = 16;
-/// Hashes kept of one slot: so many addresses are counted exactly, and more are estimated to about one part in sixteen.
+/// Hashes kept of one slot: so many addresses are counted exactly, and more are estimated to about one part
+/// in sixteen.
 const KEPT: usize = 256;
 /// Copies from which on a slot is judged. Before, a choice of offers looks like an address for each reader.
 const ENOUGH: u32 = 128;
@@ -73,8 +74,8 @@ impl Snapshot {
 pub struct Key(u64);
 
 impl Key {
-    /// The campaign of a message of a controller: by List-Id (RFC 2919), else Feedback-ID, else by sender and the form of the header,
-    /// which each sending system has of its own.
+    /// The campaign of a message of a controller: by List-Id (RFC 2919), else Feedback-ID, else by sender and
+    /// the form of the header, which each sending system has of its own.
     pub fn of(controller: &str, raw: &[u8]) -> Key {
         const NAMES: [&str; 2] = ["List-Id", "Feedback-ID"];
         let value = |name: &str| {

@@ -41,7 +41,8 @@ pub fn uses_variables(style: &[u8]) -> bool {
     })
 }
 
-/// Functions whose strings are addresses, and `var()`, which can bring one from elsewhere. Those with a prefix end alike.
+/// Functions whose strings are addresses, and `var()`, which can bring one from elsewhere. Those with a
+/// prefix end alike.
 const LOADING: [&[u8]; 10] = [
     b"url",
     b"src",
@@ -55,8 +56,8 @@ const LOADING: [&[u8]; 10] = [
     b"var",
 ];
 
-/// Whether a style can load anything at all: a cheap look before the tokenizer is asked. Nothing is loaded without one of these
-/// functions or `@import`, unless an escape hides the name.
+/// Whether a style can load anything at all: a cheap look before the tokenizer is asked. Nothing is loaded
+/// without one of these functions or `@import`, unless an escape hides the name.
 pub fn may_load(style: &[u8]) -> bool {
     let ends = |before: &[u8], name: &[u8]| {
         let start = before.len().checked_sub(name.len());
@@ -121,8 +122,8 @@ fn bare_address(written: &[u8]) -> Option<String> {
     (!text.contains('\\')).then(|| text.to_owned())
 }
 
-/// The deepest nesting of functions that is followed. Once a function that loads stands below it, every string there is taken for an
-/// address.
+/// The deepest nesting of functions that is followed. Once a function that loads stands below it, every
+/// string there is taken for an address.
 const MAX_FUNCTIONS: usize = 256;
 
 struct Scanner<'s> {
@@ -150,8 +151,8 @@ struct Function {
 }
 
 impl Scanner<'_> {
-    /// Reads tokens up to the next opening of a block or function, and gives the offset behind it. The tokenizer is then begun
-    /// anew there, so that the depth of a style sheet costs no stack.
+    /// Reads tokens up to the next opening of a block or function, and gives the offset behind it. The
+    /// tokenizer is then begun anew there, so that the depth of a style sheet costs no stack.
     fn read(&mut self, text: &str, offset: usize) -> Option<usize> {
         let mut input = ParserInput::new(text);
         let mut parser = Parser::new(&mut input);

@@ -2,14 +2,16 @@
 
 use super::token::{Opacity, piece_opacity};
 
-/// The longest label that is kept beside the registrable domain: what a vendor calls a service is shorter, what stands for a reader longer.
+/// The longest label that is kept beside the registrable domain: what a vendor calls a service is shorter,
+/// what stands for a reader longer.
 const LONGEST: usize = 12;
 /// The shortest word of an address by which a label can name somebody.
 const SHORTEST_NAME: usize = 3;
 
-/// The registrable domain with at most one label before it, and that only where it is a word with a few digits: `open.vendor.example`. Whatever else
-/// stands before it may have been made for one reader, and becomes a star: `*.vendor.example`. So does a word that `names_reader`. `None` where there
-/// is no name of the public network.
+/// The registrable domain with at most one label before it, and that only where it is a word with a few
+/// digits: `open.vendor.example`. Whatever else stands before it may have been made for one reader, and
+/// becomes a star: `*.vendor.example`. So does a word that `names_reader`. `None` where there is no name of
+/// the public network.
 pub fn reduced(host: &str, names_reader: impl Fn(&str) -> bool) -> Option<String> {
     let host = host.rsplit_once(':').map_or(host, |(name, port)| {
         if port.bytes().all(|byte| byte.is_ascii_digit()) { name } else { host }

@@ -1,8 +1,9 @@
-//! A tokenizer for HTML as browsers and mail clients read it (WHATWG HTML, 13.2.5), that gives places instead of text.
+//! A tokenizer for HTML as browsers and mail clients read it (WHATWG HTML, 13.2.5), that gives places instead
+//! of text.
 //!
-//! It allocates nothing per element: a token is a few offsets into the source. Scripting is off, as in mail, so the content
-//! of `noscript` is markup. Where a reader could differ (content of `style` within `svg`), the content is
-//! given as markup, so that nothing hides there.
+//! It allocates nothing per element: a token is a few offsets into the source. Scripting is off, as in mail,
+//! so the content of `noscript` is markup. Where a reader could differ (content of `style` within `svg`), the
+//! content is given as markup, so that nothing hides there.
 
 use std::ops::Range;
 
@@ -41,7 +42,8 @@ pub enum Token {
         /// What stands between them.
         content: Range<usize>,
     },
-    /// The content of `style`, `script` and other elements that hold no markup. Comes right behind the start tag.
+    /// The content of `style`, `script` and other elements that hold no markup. Comes right behind the start
+    /// tag.
     Raw {
         /// The content.
         content: Range<usize>,
@@ -115,7 +117,8 @@ impl<'a> Tokenizer<'a> {
         Tokenizer { knows_foreign: false, ..self }
     }
 
-    /// Reads one token; its places are asked for afterwards. Quicker than the iterator, which hands them over.
+    /// Reads one token; its places are asked for afterwards. Quicker than the iterator, which hands them
+    /// over.
     #[inline]
     pub fn step(&mut self) -> Option<Kind> {
         if let Some(kind) = self.raw.take() {
@@ -136,8 +139,8 @@ impl<'a> Tokenizer<'a> {
         self.attributes
     }
 
-    /// Whether the content of the element that was just opened is read as markup, though elements of its name elsewhere hold none:
-    /// within `svg` and `math`.
+    /// Whether the content of the element that was just opened is read as markup, though elements of its name
+    /// elsewhere hold none: within `svg` and `math`.
     #[inline]
     pub fn is_foreign(&self) -> bool {
         self.foreign > 0
@@ -161,13 +164,15 @@ impl<'a> Tokenizer<'a> {
         self.inner.clone()
     }
 
-    /// The attributes of the last [`Token::Open`] or [`Token::Close`], in order, duplicates included (the first counts).
+    /// The attributes of the last [`Token::Open`] or [`Token::Close`], in order, duplicates included (the
+    /// first counts).
     #[inline]
     pub fn attributes(&self) -> &[Attribute] {
         &self.attributes
     }
 
-    /// The pseudo attributes of the processing instruction whose name starts one byte behind the start of the range.
+    /// The pseudo attributes of the processing instruction whose name starts one byte behind the start of the
+    /// range.
     pub fn instruction(&mut self) -> Option<&[Attribute]> {
         self.tag(self.at, self.at + 1);
         (!self.attributes.is_empty()).then_some(self.attributes.as_slice())
@@ -592,7 +597,8 @@ mod tests {
         fn an_independent_tokenizer_sees_the_same_tags(
             src in "(<|</|<!|<!--|-->|--!>|<img|<a|<p>|>|/|=|\"|'| |\n|src|x|-|!|\\?|<td>|</td>|<b/c=d>){0,40}"
         ) {
-            // The other tokenizer reports a tag that the end of the input cuts off in one way, browsers in another.
+            // The other tokenizer reports a tag that the end of the input cuts off in one way, browsers in
+            // another.
             let src = format!("{src}\"'>--><i>end");
             prop_assert_eq!(as_ours(&src), as_html5gum(&src));
         }

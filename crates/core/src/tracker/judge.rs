@@ -123,8 +123,8 @@ fn weigh_link(detector: &Detector, place: &mut Place<'_>, traces: &LazyTraces<'_
     Weighed { vendor, seen: None }
 }
 
-/// A picture file that is the same for everybody: no query that identifies, and no token in its path but a content hash in
-/// the name of a picture that is seen.
+/// A picture file that is the same for everybody: no query that identifies, and no token in its path but a
+/// content hash in the name of a picture that is seen.
 fn is_static(url: &Url<'_>, opacity: Opacity, stem: &str) -> bool {
     match opacity {
         Opacity::Plain => token::query_opacity(url) == Opacity::Plain,
@@ -133,13 +133,15 @@ fn is_static(url: &Url<'_>, opacity: Opacity, stem: &str) -> bool {
     }
 }
 
-/// A picture file with a name in words in a folder that is a token: the customer's folder of a picture service.
+/// A picture file with a name in words in a folder that is a token: the customer's folder of a picture
+/// service.
 fn is_named_file(url: &Url<'_>, opacity: Opacity, stem: &str) -> bool {
     opacity == Opacity::Opaque && url.query().is_empty() && token::is_named(stem)
 }
 
-/// Takes in what the places say of each other. A place that turns out to be a tracker has no say about the rest, so this goes
-/// on until nothing changes; each round finds at least one tracker more, and few need a second.
+/// Takes in what the places say of each other. A place that turns out to be a tracker has no say about the
+/// rest, so this goes on until nothing changes; each round finds at least one tracker more, and few need a
+/// second.
 pub fn judge(text: &[u8], found: &mut Found<'_>, extent: Extent) {
     let Found { places, plain, .. } = found;
     let candidates: Vec<usize> = places
@@ -229,8 +231,9 @@ struct Tally {
     shown: bool,
 }
 
-/// Notes what the places that stay say of the candidates: repetition, and pictures from the same address or folder. Those for
-/// which `goes` is set say nothing, so that a second look at the rewritten text comes to the same result.
+/// Notes what the places that stay say of the candidates: repetition, and pictures from the same address or
+/// folder. Those for which `goes` is set say nothing, so that a second look at the rewritten text comes to
+/// the same result.
 fn note_company(
     text: &[u8],
     places: &mut [Place<'_>],

@@ -26,8 +26,8 @@ pub fn may_track(address: &[u8]) -> bool {
         .any(|at| rest.get(at..at + 4).is_some_and(|word| word.eq_ignore_ascii_case(b"http")))
 }
 
-/// Whether an address or a link's text offers the reader a choice: to unsubscribe, to set preferences, to consent. Such a link is
-/// never counted and never touched.
+/// Whether an address or a link's text offers the reader a choice: to unsubscribe, to set preferences, to
+/// consent. Such a link is never counted and never touched.
 pub fn offers_a_choice(text: &str) -> bool {
     const WORDS: [&str; 24] = [
         "unsubscribe",
@@ -59,7 +59,8 @@ pub fn offers_a_choice(text: &str) -> bool {
     WORDS.iter().any(|word| text.contains(word))
 }
 
-/// The address that stands whole in a parameter of `url`, or in its path: where a redirect leads, or what a wrapped picture shows.
+/// The address that stands whole in a parameter of `url`, or in its path: where a redirect leads, or what a
+/// wrapped picture shows.
 pub fn target(url: &Url<'_>) -> Option<String> {
     let mut values =
         url.query().split(['&', ';']).map(|pair| pair.split_once('=').map_or(pair, |(_, value)| value));
@@ -67,7 +68,8 @@ pub fn target(url: &Url<'_>) -> Option<String> {
     in_query.or_else(|| in_path(url.path()))
 }
 
-/// An address behind the first slashes of a path: the rest of it, or one segment where its own slashes are encoded.
+/// An address behind the first slashes of a path: the rest of it, or one segment where its own slashes are
+/// encoded.
 fn in_path(path: &str) -> Option<String> {
     const STARTS: [&str; 6] =
         ["https://", "http://", "https%3a%2f%2f", "http%3a%2f%2f", "https:%2f%2f", "http:%2f%2f"];

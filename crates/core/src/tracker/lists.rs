@@ -1,14 +1,14 @@
-//! Filter lists that an operator brings along: network rules in the syntax of Adblock Plus, AdGuard and uBlock Origin, hosts
-//! files, and plain lists of domains.
+//! Filter lists that an operator brings along: network rules in the syntax of Adblock Plus, AdGuard and
+//! uBlock Origin, hosts files, and plain lists of domains.
 //!
-//! Promised: a rule counts where it would stop an image that a mail loads, seen as a request from elsewhere that no page
-//! makes. A look-up tries the rules of the address's own host and those of which some bytes stand in it, never all; the time
-//! for one rule grows with the length of the address times that of the rule, whatever stars it holds. What was not taken in
-//! is counted, with the reason.
+//! Promised: a rule counts where it would stop an image that a mail loads, seen as a request from elsewhere
+//! that no page makes. A look-up tries the rules of the address's own host and those of which some bytes
+//! stand in it, never all; the time for one rule grows with the length of the address times that of the rule,
+//! whatever stars it holds. What was not taken in is counted, with the reason.
 //!
-//! Absent: regular expressions, rules about the look of a page, rules for some pages only, ports, and whatever changes a
-//! request instead of stopping it. Files that a list includes are not read, and neither is what stands between `!#if` and
-//! `!#endif`.
+//! Absent: regular expressions, rules about the look of a page, rules for some pages only, ports, and
+//! whatever changes a request instead of stopping it. Files that a list includes are not read, and neither is
+//! what stands between `!#if` and `!#endif`.
 
 mod pattern;
 mod rule;
@@ -191,7 +191,8 @@ impl Lists {
         self.rules.is_empty()
     }
 
-    /// The rule that matches an address, as `list: rule`. `url` is `host/path?query` with the host in lower case.
+    /// The rule that matches an address, as `list: rule`. `url` is `host/path?query` with the host in lower
+    /// case.
     pub fn find(&self, url: &str) -> Option<&str> {
         if self.rules.is_empty() {
             return None;

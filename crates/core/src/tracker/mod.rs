@@ -1,8 +1,8 @@
-//! Finding what would report the reader's opening: the places a mail client loads from, and the evidence that a load is a
-//! report.
+//! Finding what would report the reader's opening: the places a mail client loads from, and the evidence that
+//! a load is a report.
 //!
-//! Promised: linear time, the same result however the bytes came in, and a verdict that consists of the facts reported with
-//! it. Absent: any look-up of an address outside of the message.
+//! Promised: linear time, the same result however the bytes came in, and a verdict that consists of the facts
+//! reported with it. Absent: any look-up of an address outside of the message.
 
 pub mod allowed;
 pub mod analysis;

@@ -1,7 +1,9 @@
-//! Pictures that are seen and yet tell readers apart: an address, its hash or a vendor's mark stands in where they are loaded from.
+//! Pictures that are seen and yet tell readers apart: an address, its hash or a vendor's mark stands in where
+//! they are loaded from.
 //!
-//! Taking such a picture out costs the reader something, so gentler ways come first: the picture itself where the address holds
-//! it, else the same address without what identifies. Each way is only offered where it really ends the identification.
+//! Taking such a picture out costs the reader something, so gentler ways come first: the picture itself where
+//! the address holds it, else the same address without what identifies. Each way is only offered where it
+//! really ends the identification.
 
 use std::borrow::Cow;
 
@@ -81,7 +83,8 @@ fn attribute_value(address: &str) -> Vec<u8> {
     address.replace('&', "&amp;").replace('"', "&quot;").replace('\'', "&#39;").into_bytes()
 }
 
-/// An attribute's value, as written, without the parameters of its query for which `goes` says so. `None` where nothing went.
+/// An attribute's value, as written, without the parameters of its query for which `goes` says so. `None`
+/// where nothing went.
 fn without_parameters(value: &[u8], goes: impl Fn(&str, &str) -> bool) -> Option<Vec<u8>> {
     let query = memchr::memchr(b'?', value)? + 1;
     let (head, query) = value.split_at_checked(query)?;

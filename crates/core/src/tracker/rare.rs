@@ -1,4 +1,5 @@
-//! Places that few clients load from, or that few elements have: what they are called, and documents within an address.
+//! Places that few clients load from, or that few elements have: what they are called, and documents within
+//! an address.
 
 use super::url::{clean, percent_decoded};
 use crate::message::transfer::decode_base64;
@@ -6,8 +7,8 @@ use crate::message::transfer::decode_base64;
 /// The largest document within an address that is read, in bytes.
 const MAX_DOCUMENT: usize = 1 << 20;
 
-/// Whether a relation of `link` loads, connects, or looks a name up. Those that do not are few; new ones that do are added to browsers each
-/// year.
+/// Whether a relation of `link` loads, connects, or looks a name up. Those that do not are few; new ones that
+/// do are added to browsers each year.
 pub fn relation_loads(relations: &str) -> bool {
     const IDLE: [&str; 16] = [
         "alternate",
@@ -68,8 +69,8 @@ pub fn document(address: &str) -> Option<(Inner, Vec<u8>)> {
     Some((inner, bytes))
 }
 
-/// Whether an attribute could be one that loads something, by its length and first letter: most are not, and are not looked at any
-/// further.
+/// Whether an attribute could be one that loads something, by its length and first letter: most are not, and
+/// are not looked at any further.
 #[inline]
 pub fn may_load(name: &[u8]) -> bool {
     let first = name.first().map_or(0, |first| first | 0x20);
@@ -107,8 +108,8 @@ pub fn animates(element: &[u8], attribute: &[u8]) -> bool {
     (is("values") || is("from") || is("to") || is("by")) && (element_is("animate") || element_is("set"))
 }
 
-/// Whether an attribute may hold an address though nothing is to be loaded any more: the targets of links and forms, text for readers, and
-/// names that look like addresses.
+/// Whether an attribute may hold an address though nothing is to be loaded any more: the targets of links and
+/// forms, text for readers, and names that look like addresses.
 pub fn may_stay(element: &[u8], attribute: &[u8]) -> bool {
     const TEXT: [&str; 11] = [
         "alt",
@@ -182,8 +183,8 @@ pub fn remote_addresses(value: &str) -> Vec<String> {
     pieces.filter_map(|piece| Some(piece.get(start(piece)?..)?.to_owned())).collect()
 }
 
-/// The address in the content of a refresh (WHATWG HTML, shared declarative refresh steps): behind the time, `url=` may be missing,
-/// and so may the closing quote.
+/// The address in the content of a refresh (WHATWG HTML, shared declarative refresh steps): behind the time,
+/// `url=` may be missing, and so may the closing quote.
 pub fn refresh_target(content: &str) -> Option<&str> {
     let rest = content
         .trim_start()

@@ -3,8 +3,8 @@
 use aws_lc_rs::digest;
 use md5::{Digest, Md5};
 
-/// How many recipients are looked for in one message. A message to more of them carries nobody's address in its pictures:
-/// they all get the same bytes.
+/// How many recipients are looked for in one message. A message to more of them carries nobody's address in
+/// its pictures: they all get the same bytes.
 pub const MAX_RECIPIENTS: usize = 16;
 
 /// What to look for.
@@ -105,7 +105,8 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
-/// The characters that base64 of any text holds, in which `bytes` stand `shift` bytes behind a multiple of three.
+/// The characters that base64 of any text holds, in which `bytes` stand `shift` bytes behind a multiple of
+/// three.
 fn base64_core(bytes: &[u8], shift: usize) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let skip = (3 - shift) % 3;

@@ -378,7 +378,8 @@ fn vanishes(value: &str) -> bool {
         })
 }
 
-/// The declarations of a style attribute, without `!important`. Semicolons in strings and parentheses do not end one.
+/// The declarations of a style attribute, without `!important`. Semicolons in strings and parentheses do not
+/// end one.
 fn declarations(style: &str) -> impl Iterator<Item = (&str, &str)> {
     let mut depth = 0u32;
     let mut quote = None;

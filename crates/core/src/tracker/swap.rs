@@ -1,7 +1,7 @@
 //! Putting another address in the place of a tracker's: the element and its other attributes stay.
 //!
-//! Offered only where a picture is loaded, since a picture is what the other address answers, and only where the address stands by itself
-//! in the text. Elsewhere the tracker can only go.
+//! Offered only where a picture is loaded, since a picture is what the other address answers, and only where
+//! the address stands by itself in the text. Elsewhere the tracker can only go.
 
 use std::ops::Range;
 
@@ -44,7 +44,8 @@ impl Slot {
         Some(Slot { range, kind })
     }
 
-    /// The address that stands there, as browsers ask for it; `None` where it hangs on a base or is written in a way that not all read alike.
+    /// The address that stands there, as browsers ask for it; `None` where it hangs on a base or is written
+    /// in a way that not all read alike.
     pub fn address(&self, text: &[u8]) -> Option<String> {
         let written = text.get(self.range.clone())?;
         let address = match self.kind {

@@ -390,8 +390,8 @@ fn is_opening_alone(word: &[u8]) -> bool {
     )
 }
 
-/// Whether path or query speak of an opening. Words are told apart at every character that is no letter or digit, and where
-/// an upper-case letter first follows a lower-case one.
+/// Whether path or query speak of an opening. Words are told apart at every character that is no letter or
+/// digit, and where an upper-case letter first follows a lower-case one.
 pub fn speaks_of_opening(url: &Url<'_>) -> bool {
     let tail = url.tail().as_bytes();
     let (path, query) = tail.split_at(memchr::memchr(b'?', tail).unwrap_or(tail.len()));
@@ -516,7 +516,8 @@ fn is_adjective(segment: &[u8]) -> bool {
         && !segment.contains(&b'=')
 }
 
-/// Whether a piece is a word of an opening, or two, parted where an upper-case letter first follows a lower-case one.
+/// Whether a piece is a word of an opening, or two, parted where an upper-case letter first follows a
+/// lower-case one.
 fn says_opening(piece: &[u8]) -> bool {
     is_opening_in_any_case(piece, true)
 }
@@ -560,8 +561,8 @@ fn is_harmless(tail: &[u8]) -> bool {
     WORDS.iter().any(|word| tail.windows(word.len()).any(|window| window.eq_ignore_ascii_case(word)))
 }
 
-/// Whether this is a picture file that nobody tells one reader from another by: no query, no token, no word of an opening,
-/// nothing but the characters of file names.
+/// Whether this is a picture file that nobody tells one reader from another by: no query, no token, no word
+/// of an opening, nothing but the characters of file names.
 pub fn is_plain_picture(url: &Url<'_>) -> bool {
     is_plain_folder(url) && is_plain_file(url.file_name().as_bytes()) && url.query().is_empty()
 }
@@ -579,7 +580,8 @@ pub(super) fn is_plain_file(name: &[u8]) -> bool {
         && !file_speaks(name)
 }
 
-/// Whether host and folder of an address say nothing about who reads. A number in the path may be a year or an issue.
+/// Whether host and folder of an address say nothing about who reads. A number in the path may be a year or
+/// an issue.
 pub(super) fn is_plain_folder(url: &Url<'_>) -> bool {
     let path = url.folder().get(url.host().len()..).unwrap_or_default();
     is_plain_path(path.as_bytes()) && host_opacity(url) == Opacity::Plain

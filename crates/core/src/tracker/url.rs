@@ -8,8 +8,8 @@ use super::token;
 /// How much of an address is looked at. Servers stop far below, but browsers ask them all the same.
 const MAX_LENGTH: usize = 16 * 1024;
 
-/// A remote http(s) address: host, path and query, without scheme, user, port and fragment. Borrowed from the markup where it
-/// stands there in this form, as most addresses do.
+/// A remote http(s) address: host, path and query, without scheme, user, port and fragment. Borrowed from the
+/// markup where it stands there in this form, as most addresses do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Url<'a> {
     /// `host/path?query`; the host in lower case.
@@ -19,8 +19,9 @@ pub struct Url<'a> {
 }
 
 impl<'a> Url<'a> {
-    /// Reads an attribute value or CSS string in which character references or escapes are decoded already. `None` where
-    /// nothing would be fetched over http: `cid:`, `data:`, a relative address without `base`, an unfilled macro.
+    /// Reads an attribute value or CSS string in which character references or escapes are decoded already.
+    /// `None` where nothing would be fetched over http: `cid:`, `data:`, a relative address without `base`,
+    /// an unfilled macro.
     pub fn read(value: Cow<'a, str>, base: Option<&Url<'_>>) -> Option<Url<'a>> {
         match value {
             Cow::Borrowed(value) => match plain(value) {
@@ -46,7 +47,8 @@ impl<'a> Url<'a> {
             Some((name, rest)) if is_http(name) => {
                 let bare = rest.trim_start_matches(['/', '\\']);
                 match base {
-                    // With fewer slashes, an address of the scheme of its base hangs on that base; of another scheme, it does not.
+                    // With fewer slashes, an address of the scheme of its base hangs on that base; of another
+                    // scheme, it does not.
                     Some(base) if rest.len() - bare.len() < 2 => {
                         Url::authority(bare, Host::WithDot).or_else(|| base.join(rest))
                     }
@@ -164,8 +166,8 @@ impl<'a> Url<'a> {
         is_program.then(|| self.part(0..self.path))
     }
 
-    /// The last segment of the path without its extension, and the extension (empty where there is none; a `format` parameter
-    /// counts as one).
+    /// The last segment of the path without its extension, and the extension (empty where there is none; a
+    /// `format` parameter counts as one).
     pub fn stem_and_extension(&self) -> (&str, &str) {
         // A line end that was encoded along belongs to no name.
         let name = self.file_name();
@@ -181,8 +183,8 @@ impl<'a> Url<'a> {
     }
 }
 
-/// Pictures of one message lie in few folders: one that says nothing about who reads, as it stands in the markup, shortened to what
-/// the pictures have in common.
+/// Pictures of one message lie in few folders: one that says nothing about who reads, as it stands in the
+/// markup, shortened to what the pictures have in common.
 #[derive(Clone, Debug, Default)]
 pub struct PlainFolder<'a> {
     /// The address of the folder with its scheme.
@@ -204,7 +206,8 @@ impl<'a> PlainFolder<'a> {
         }
     }
 
-    /// The address that stands in the markup as `value`, where it is that of a plain picture file in this folder, or beside or below it.
+    /// The address that stands in the markup as `value`, where it is that of a plain picture file in this
+    /// folder, or beside or below it.
     pub fn picture(&mut self, value: &'a [u8]) -> Option<Url<'a>> {
         let url = self.url.as_ref()?;
         if !value.starts_with(self.written) {
@@ -225,7 +228,8 @@ impl<'a> PlainFolder<'a> {
     }
 }
 
-/// An address that stands in the markup as we want it: scheme, a host in lower case without user and port, a path.
+/// An address that stands in the markup as we want it: scheme, a host in lower case without user and port, a
+/// path.
 fn plain(value: &str) -> Option<Url<'_>> {
     let rest = value.strip_prefix("https://").or_else(|| value.strip_prefix("http://"))?;
     let bytes = rest.as_bytes();
@@ -265,7 +269,8 @@ enum Host {
     WithDot,
 }
 
-/// Whether a host is a name, or an address in one of the forms that browsers take (decimal, octal, hexadecimal).
+/// Whether a host is a name, or an address in one of the forms that browsers take (decimal, octal,
+/// hexadecimal).
 fn could_resolve(host: &str, names: Host) -> bool {
     let is_label = |host: &str| {
         host.bytes().any(|byte| byte.is_ascii_alphanumeric())
@@ -301,7 +306,8 @@ fn scheme(text: &str) -> Option<(&str, &str)> {
         .then_some((name, rest))
 }
 
-/// Without tabs and line ends, and without the control characters and blanks around it (WHATWG URL, basic parser, 1 and 3).
+/// Without tabs and line ends, and without the control characters and blanks around it (WHATWG URL, basic
+/// parser, 1 and 3).
 pub(super) fn clean(value: &str) -> Cow<'_, str> {
     let value = value.trim_matches(|character: char| character <= ' ');
     if value.bytes().any(|byte| matches!(byte, b'\t' | b'\n' | b'\r')) {

@@ -1,4 +1,5 @@
-//! What would be done with a message: the decision and the rewrite as the relay makes them, with nothing kept, sent or fetched.
+//! What would be done with a message: the decision and the rewrite as the relay makes them, with nothing
+//! kept, sent or fetched.
 
 use std::sync::Arc;
 
@@ -34,7 +35,8 @@ pub(super) struct Trial {
     mailstream: Option<Name>,
     /// What the reader is assumed to have said about every purpose; nothing if absent.
     state: Option<StateName>,
-    /// The reader's address, as it may stand in a tracker; without it, the addresses of To and Cc. It is not kept.
+    /// The reader's address, as it may stand in a tracker; without it, the addresses of To and Cc. It is not
+    /// kept.
     recipient: Option<String>,
     /// The language of the reasons; English if absent.
     language: Option<LanguageName>,
@@ -51,19 +53,21 @@ pub(super) struct Trialled {
     version: String,
     /// The decision in plain sentences.
     sentences: Vec<String>,
-    /// What would be done with what was found: keep, strip, swap_gated, swap_day, swap_shared; nothing if there is nothing to do it to.
+    /// What would be done with what was found: keep, strip, swap_gated, swap_day, swap_shared; nothing if
+    /// there is nothing to do it to.
     done: &'static str,
     /// Why that is less than was decided; null if it is not.
     shortfall: Option<&'static str>,
-    /// untouched, changed (only by what the relay adds for every reader, such as the link to the preference page), rewritten,
-    /// rewritten_strictly, swapped (a pixel of ours takes the place of a tracker), observed, withheld (the message waits with its
-    /// sender) or rejected.
+    /// untouched, changed (only by what the relay adds for every reader, such as the link to the preference
+    /// page), rewritten, rewritten_strictly, swapped (a pixel of ours takes the place of a tracker),
+    /// observed, withheld (the message waits with its sender) or rejected.
     result: &'static str,
     /// Why no copy would leave, or the message could not be analysed.
     problem: Option<String>,
     /// The sizes of the message and of the copy, in bytes.
     bytes: [u64; 2],
-    /// The copy as it would leave, below the trace fields, in base64; null where none would. Its tokens open nothing.
+    /// The copy as it would leave, below the trace fields, in base64; null where none would. Its tokens open
+    /// nothing.
     copy: Option<String>,
     /// The trackers that were found.
     trackers: Vec<Tracker>,
@@ -84,8 +88,8 @@ pub(super) struct Tracker {
     host: String,
     /// What speaks for it.
     reasons: Vec<&'static str>,
-    /// What becomes of it: keep, strip, eased (a link or a picture without what identifies the reader), swap_gated, swap_day, swap_shared, or
-    /// withheld with the message.
+    /// What becomes of it: keep, strip, eased (a link or a picture without what identifies the reader),
+    /// swap_gated, swap_day, swap_shared, or withheld with the message.
     becomes: &'static str,
     /// What the address begins with that stands in its place; null where none does.
     address: Option<String>,

@@ -41,7 +41,8 @@ pub(super) fn decode(raw: &[u8], marks: &mut Vec<Mark>) -> Vec<u8> {
     out
 }
 
-/// Decodes quanta as long as nothing but the alphabet comes, up to the next mark; says how many raw bytes that took.
+/// Decodes quanta as long as nothing but the alphabet comes, up to the next mark; says how many raw bytes
+/// that took.
 fn whole_quanta(raw: &[u8], out: &mut Vec<u8>) -> usize {
     let mut taken = 0;
     for four in raw.chunks_exact(4).take(MARK_EVERY / 4) {
@@ -68,7 +69,8 @@ struct Quantum {
 }
 
 impl Quantum {
-    /// Reads the quantum at or behind `at`. Bytes that are not of the alphabet are passed over; padding ends a quantum.
+    /// Reads the quantum at or behind `at`. Bytes that are not of the alphabet are passed over; padding ends
+    /// a quantum.
     fn read(raw: &[u8], at: usize) -> Quantum {
         let mut start = None;
         let mut end = at;
@@ -113,8 +115,8 @@ impl Quantum {
     }
 }
 
-/// The quantum that carries decoded byte `decoded`, and the decoded offset at which it starts. For the end of the text:
-/// the last one.
+/// The quantum that carries decoded byte `decoded`, and the decoded offset at which it starts. For the end of
+/// the text: the last one.
 fn quantum_of(raw: &[u8], marks: &[Mark], decoded: usize) -> (usize, Quantum) {
     let mark = mark_before(marks, decoded);
     let mut at = mark.decoded;
@@ -175,7 +177,8 @@ enum Reach {
     End,
 }
 
-/// Writes edits whose quanta touch as one raw edit. `None` where nothing fits beside them that would leave what stands behind as it is.
+/// Writes edits whose quanta touch as one raw edit. `None` where nothing fits beside them that would leave
+/// what stands behind as it is.
 fn in_raw(raw: &[u8], text: &[u8], marks: &[Mark], group: &[Edit], reach: Reach) -> Option<Edit> {
     let start_of = group.first().map_or(0, |edit| edit.range.start);
     let end_of = group.last().map_or(0, |edit| edit.range.end);

@@ -79,8 +79,8 @@ pub(super) fn decode(raw: &[u8], marks: &mut Vec<Mark>) -> Vec<u8> {
     out
 }
 
-/// Where decoded byte `decoded` starts in the raw bytes: behind any soft break. At the end of the text, the end of what
-/// the last byte takes.
+/// Where decoded byte `decoded` starts in the raw bytes: behind any soft break. At the end of the text, the
+/// end of what the last byte takes.
 fn raw_start(raw: &[u8], marks: &[Mark], decoded: usize) -> usize {
     let mut mark = mark_before(marks, decoded);
     while let Some(rest) = raw.get(mark.raw..) {
@@ -114,8 +114,9 @@ pub(super) fn to_raw(raw: &[u8], text: &[u8], marks: &[Mark], edits: Vec<Edit>) 
     written
 }
 
-/// Takes into each edit the bytes before it that would read differently beside what follows: a stray `=` could become an
-/// escape or a soft break, a blank could come to stand last on its line. Edits that then touch become one.
+/// Takes into each edit the bytes before it that would read differently beside what follows: a stray `=`
+/// could become an escape or a soft break, a blank could come to stand last on its line. Edits that then
+/// touch become one.
 fn widen(text: &[u8], edits: Vec<Edit>) -> Vec<Edit> {
     let mut wide: Vec<Edit> = Vec::with_capacity(edits.len());
     let mut edits = edits.into_iter().peekable();

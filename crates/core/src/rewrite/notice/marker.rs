@@ -1,7 +1,9 @@
-//! Marks that the author of a template leaves: `{{pixelward.preferences}}` for the link to the preference page, and
-//! `{{pixelward.request}}` to `{{pixelward.end}}` around a question that only those read who may be asked (N19).
+//! Marks that the author of a template leaves: `{{pixelward.preferences}}` for the link to the preference
+//! page, and `{{pixelward.request}}` to `{{pixelward.end}}` around a question that only those read who may be
+//! asked (N19).
 //!
-//! Templates and senders rewrite what they do not know: in links the braces come percent-encoded, in markup as character references.
+//! Templates and senders rewrite what they do not know: in links the braces come percent-encoded, in markup
+//! as character references.
 
 use std::ops::Range;
 

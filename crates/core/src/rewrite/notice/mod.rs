@@ -1,7 +1,9 @@
-//! The link to the preference page, put into mail (N20, N24), and the question that only those read who may be asked (N19).
+//! The link to the preference page, put into mail (N20, N24), and the question that only those read who may
+//! be asked (N19).
 //!
-//! Promised: never into what is signed or encrypted, never twice, and nothing but the place changes. Where a link is needed and no place can be
-//! found for it, that is said, and the copy has to leave without what made the link necessary.
+//! Promised: never into what is signed or encrypted, never twice, and nothing but the place changes. Where a
+//! link is needed and no place can be found for it, that is said, and the copy has to leave without what made
+//! the link necessary.
 
 mod fragment;
 mod marker;
@@ -54,7 +56,8 @@ pub enum Question {
 /// What is put into a copy.
 #[derive(Clone, Copy, Debug)]
 pub struct Notice<'a> {
-    /// The address of the preference page for whoever gets the copy; `None` where the controller has no such page.
+    /// The address of the preference page for whoever gets the copy; `None` where the controller has no such
+    /// page.
     pub link: Option<&'a str>,
     /// What addresses of the page begin with, by which one that is there already is known.
     pub public_url: &'a str,
@@ -96,7 +99,8 @@ impl<'s> Texts<'s> {
         self.parts.iter().any(|(_, marks)| marks.iter().any(|mark| mark.word == Word::Preferences))
     }
 
-    /// The texts in which a reader must find the link: of each form in which a message is shown, the first one.
+    /// The texts in which a reader must find the link: of each form in which a message is shown, the first
+    /// one.
     fn needed(&self) -> Option<Vec<&(Part<'s>, Vec<Marker>)>> {
         let has = |shown: Shown| self.parts.iter().find(|(part, _)| part.leaf.shown == shown);
         let is_out_of_reach = |shown: Shown| self.protected.contains(&shown) && has(shown).is_none();
@@ -197,8 +201,8 @@ fn lies_in(range: &Range<usize>, asked: &[Asked]) -> bool {
     asked.iter().any(|mark| mark.open.start <= range.start && range.end <= mark.close.end)
 }
 
-/// How our fragment is shown: in its own size and to be seen, whatever style sheets of the sender say of such elements. Nothing in it is
-/// loaded.
+/// How our fragment is shown: in its own size and to be seen, whatever style sheets of the sender say of such
+/// elements. Nothing in it is loaded.
 const STYLE: &str = "display:block;content:normal;clear:both;margin:16px auto;padding:0 16px;max-width:600px;\
                      font:12px/1.5 sans-serif;text-align:center";
 
@@ -247,7 +251,8 @@ fn encoded(part: &Part<'_>, text: &str) -> Vec<u8> {
     whole.unwrap_or_else(|| fragment::in_ascii(text).into_bytes())
 }
 
-/// Where something can be put so that it is the last thing that is shown; `None` where what stands last is no markup.
+/// Where something can be put so that it is the last thing that is shown; `None` where what stands last is no
+/// markup.
 fn end_of_body(text: &[u8]) -> Option<usize> {
     let mut tokens = Tokenizer::new(text, 0..text.len());
     let (mut body, mut html) = (None, None);

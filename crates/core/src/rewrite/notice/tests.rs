@@ -24,7 +24,8 @@ fn filled_in(raw: &[u8], need: Need, question: Question) -> Option<Vec<u8>> {
     Some(apply(raw, &analysis.edits(&placed, |_| None)))
 }
 
-/// The same for text with line feeds, in which `[html]` stands for our markup and `[text]` for our paragraph, in English.
+/// The same for text with line feeds, in which `[html]` stands for our markup and `[text]` for our paragraph,
+/// in English.
 fn check(raw: &str, need: Need) -> Option<String> {
     let out = filled_in(raw.replace('\n', "\r\n").as_bytes(), need, Question::Stays)?;
     let out = String::from_utf8(out).unwrap().replace("\r\n", "\n");

@@ -180,7 +180,8 @@ impl Pattern {
         piece_at(first, text, start).is_some_and(|end| self.float(rest, text, end))
     }
 
-    /// Whether an address can match, given that `gram` stands at `at`. For a pattern without stars the answer is final.
+    /// Whether an address can match, given that `gram` stands at `at`. For a pattern without stars the answer
+    /// is final.
     pub(super) fn fits(&self, address: &Address, gram: Gram, at: usize) -> Fit {
         let text = address.bytes(self.exact);
         let start = at.checked_sub(usize::from(gram.offset));
@@ -198,8 +199,8 @@ impl Pattern {
         if stands && (!self.ends || end == text.len()) { Fit::Yes } else { Fit::No }
     }
 
-    /// Whether the pieces stand in `text` in this order, from `at` on. Taking the first place of each is enough: what follows
-    /// a later one follows it too.
+    /// Whether the pieces stand in `text` in this order, from `at` on. Taking the first place of each is
+    /// enough: what follows a later one follows it too.
     fn float(&self, pieces: &[Box<[u8]>], text: &[u8], mut at: usize) -> bool {
         let Some((last, before)) = pieces.split_last() else { return !self.ends || at == text.len() };
         for piece in before {

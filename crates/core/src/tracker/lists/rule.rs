@@ -166,7 +166,8 @@ fn is_option(text: &str) -> bool {
     !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
 }
 
-/// What the options mean for an image that a mail loads: it is an image, it comes from elsewhere, and no page holds it.
+/// What the options mean for an image that a mail loads: it is an image, it comes from elsewhere, and no page
+/// holds it.
 fn read_options(text: &str) -> Result<Options, Reason> {
     let mut options = Options::default();
     let mut image = None;
@@ -196,7 +197,8 @@ fn read_options(text: &str) -> Result<Options, Reason> {
     if image == Some(false) { Err(Reason::OtherType) } else { Ok(options) }
 }
 
-/// Whether a line hides elements of a page or changes it: `##`, `#@#`, `#?#`, `#$#`, `#%#` and the like, or `$$`.
+/// Whether a line hides elements of a page or changes it: `##`, `#@#`, `#?#`, `#$#`, `#%#` and the like, or
+/// `$$`.
 fn is_cosmetic(line: &str) -> bool {
     let marked = line.match_indices('#').any(|(at, _)| {
         let behind = line.get(at + 1..).unwrap_or_default();

@@ -85,7 +85,8 @@ impl<'a> Walk<'a> {
     }
 
     fn srcset(&mut self, element: &Element<'_>, attribute: &Attribute, open: &mut [Open]) {
-        // A value without quotes has one candidate, and would take the next attribute for its value if nothing of it were left.
+        // A value without quotes has one candidate, and would take the next attribute for its value if
+        // nothing of it were left.
         let is_quoted = attribute.whole.end > attribute.value.end;
         for candidate in self.candidates(&attribute.value) {
             let text = decoded(self.slice(&candidate));
@@ -277,8 +278,8 @@ impl<'a> Walk<'a> {
         });
     }
 
-    /// The candidates of a `srcset` (WHATWG HTML, 4.8.4.2.2): a comma parts them where a blank or the next address follows, not
-    /// within an address.
+    /// The candidates of a `srcset` (WHATWG HTML, 4.8.4.2.2): a comma parts them where a blank or the next
+    /// address follows, not within an address.
     fn candidates(&self, value: &Range<usize>) -> Vec<Range<usize>> {
         let text = self.slice(value);
         let mut ranges = Vec::new();

@@ -81,7 +81,8 @@ impl Walk<'_> {
         });
     }
 
-    /// A conditional comment is markup to the clients it is meant for; a processing instruction can name a style sheet.
+    /// A conditional comment is markup to the clients it is meant for; a processing instruction can name a
+    /// style sheet.
     pub(super) fn comment(&mut self, range: Range<usize>, content: Range<usize>) {
         let text = self.slice(&content);
         let start = text.trim_ascii_start();

@@ -23,7 +23,8 @@ use super::url::{PlainFolder, Url};
 const MAX_OPEN: usize = 512;
 /// How deep comments are read within comments, and documents within attributes.
 const MAX_DEPTH: usize = 4;
-/// How many loads of one style attribute with character references are taken out one by one; with more of them, all of it goes.
+/// How many loads of one style attribute with character references are taken out one by one; with more of
+/// them, all of it goes.
 const MAX_LOADS: usize = 64;
 /// How much of a link's text is looked at, in bytes.
 const MAX_LINK_TEXT: usize = 400;
@@ -37,8 +38,8 @@ const MAX_SHEETS: usize = 64;
 pub enum Extent {
     /// Trackers. A plain picture file is noted, and nothing more is asked about it.
     Trackers,
-    /// Everything that is loaded from elsewhere, with all that speaks for or against it; so that no remote request is left, or for a
-    /// report.
+    /// Everything that is loaded from elsewhere, with all that speaks for or against it; so that no remote
+    /// request is left, or for a report.
     EveryRequest,
 }
 
@@ -62,7 +63,8 @@ pub struct Place<'a> {
     pub url: Url<'a>,
     /// The element or declaration.
     pub range: Range<usize>,
-    /// Where the address stands as written; `None` where it does not stand by itself in the text that was scanned.
+    /// Where the address stands as written; `None` where it does not stand by itself in the text that was
+    /// scanned.
     pub written: Option<Range<usize>>,
     /// How it can be taken out.
     pub removal: Removal,
@@ -152,7 +154,8 @@ pub fn places<'a>(text: &'a [u8], base: Option<&str>, extent: Extent, links: Lin
         walk.markup(0..text.len());
     }
     if walk.is_ambiguous {
-        // Browsers leave `svg` at many an element that belongs to HTML, and then read the same bytes another way: both readings count.
+        // Browsers leave `svg` at many an element that belongs to HTML, and then read the same bytes another
+        // way: both readings count.
         let mut other = walk.again();
         other.reading = Reading::Html;
         other.markup(0..text.len());
@@ -513,8 +516,8 @@ impl<'a> Walk<'a> {
         Url::read(value, self.base.as_ref())
     }
 
-    /// An attribute with the blanks before it, where another blank or the end of the tag follows: what stands right behind it must not join
-    /// what stands before.
+    /// An attribute with the blanks before it, where another blank or the end of the tag follows: what stands
+    /// right behind it must not join what stands before.
     fn with_blank(&self, whole: &Range<usize>) -> Range<usize> {
         let follows = self.text.get(whole.end);
         if follows.is_some_and(|byte| !byte.is_ascii_whitespace() && !matches!(byte, b'/' | b'>')) {

@@ -88,7 +88,8 @@ impl Walk<'_> {
         }
     }
 
-    /// A style sheet within `svg`: markup to the tokenizer, so character references count in it, and comments part nothing.
+    /// A style sheet within `svg`: markup to the tokenizer, so character references count in it, and comments
+    /// part nothing.
     pub(super) fn foreign_style_sheet(&mut self, start: usize) {
         if start < self.styled {
             return;
@@ -107,8 +108,8 @@ impl Walk<'_> {
     }
 }
 
-/// The text of a `style` element of `svg`, up to its end tag, and how much of `rest` that is: without comments and tags, character
-/// references decoded, `CDATA` as it stands.
+/// The text of a `style` element of `svg`, up to its end tag, and how much of `rest` that is: without
+/// comments and tags, character references decoded, `CDATA` as it stands.
 fn foreign_text(rest: &[u8]) -> (Cow<'_, str>, usize) {
     let find = |from: usize, what: &[u8]| {
         let behind = rest.get(from..).unwrap_or_default();
