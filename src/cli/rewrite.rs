@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 
 use crate::config::{Config, Treatment};
 use crate::consent::{State, Timestamp};
-use crate::plan::trial::{Assumed, Tried, named_recipients, treat};
+use crate::plan::trial::{Assumed, Tried, addresses, named_recipients, treat};
 use crate::plan::{Made, Message};
 use crate::policy::Origin;
 use crate::tracker::{Detector, Sighting, Verdict};
@@ -100,7 +100,8 @@ pub fn run(command: &Rewrite) -> Result<ExitCode, Box<dyn std::error::Error>> {
         Some(name) => name.as_str(),
         None => config.listeners.first().map_or("", |listener| listener.name.as_str()),
     };
-    let from = sender(&raw);
+    // The envelope sender of most mail that no list sends.
+    let from = addresses(&raw, &["From"]).pop().unwrap_or_default();
     let sender = command.sender.as_deref().unwrap_or(&from);
     let login = command.login.as_deref();
     let message = Message {
@@ -164,15 +165,6 @@ fn read(file: &PathBuf) -> std::io::Result<Vec<u8>> {
     } else {
         std::fs::read(file)
     }
-}
-
-/// The address of the From field, which is the envelope sender of most mail that no list sends.
-fn sender(raw: &[u8]) -> String {
-    let field = crate::message::header::fields(raw, 0).find(|field| field.is(raw, "From"));
-    let value = field.map(|field| String::from_utf8_lossy(field.value(raw)).into_owned()).unwrap_or_default();
-    let mut words =
-        value.split(|character: char| character.is_whitespace() || "<>,;\"()".contains(character));
-    words.rfind(|word| word.contains('@')).unwrap_or_default().to_owned()
 }
 
 fn report(

@@ -4,8 +4,10 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
+use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+use crate::certificate::certificates;
 
 /// TLS towards next hops: verified against the certificates of `ca_file`, or those that the system trusts.
 /// `client` is a certificate chain with its key, for next hops that ask who we are.
@@ -44,14 +46,6 @@ pub fn tls_config(
                 .map_err(|error| named(certificate, &error))?
         }
     }))
-}
-
-/// All certificates of a file.
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let read: Result<Vec<_>, _> =
-        CertificateDer::pem_file_iter(path).map_err(|error| named(path, &error))?.collect();
-    let read = read.map_err(|error| named(path, &error))?;
-    if read.is_empty() { Err(named(path, &"it contains no certificate")) } else { Ok(read) }
 }
 
 fn named(path: &Path, error: &dyn fmt::Display) -> String {

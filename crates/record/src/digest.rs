@@ -29,11 +29,6 @@ pub fn bodies<'a>(
     (whole, after.collect())
 }
 
-/// Hashes some bytes with SHA-256.
-pub fn bytes(bytes: &[u8]) -> [u8; 32] {
-    finished(Context::new(&SHA256), bytes)
-}
-
 /// Hashes a message's body.
 pub fn body(message: &[u8]) -> BodyHash {
     finished(Context::new(&SHA256), body_of(message))

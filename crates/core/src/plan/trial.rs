@@ -127,8 +127,13 @@ pub fn treat<'a, T>(
 
 /// The addresses that the To, Cc and Delivered-To fields of a message name.
 pub fn named_recipients(message: &[u8]) -> Vec<String> {
+    addresses(message, &["To", "Cc", "Delivered-To"])
+}
+
+/// The addresses in fields of these names, in their order.
+pub fn addresses(message: &[u8], names: &[&str]) -> Vec<String> {
     crate::message::header::fields(message, 0)
-        .filter(|field| ["To", "Cc", "Delivered-To"].iter().any(|name| field.is(message, name)))
+        .filter(|field| names.iter().any(|name| field.is(message, name)))
         .flat_map(|field| {
             let value = String::from_utf8_lossy(field.value(message)).into_owned();
             let words: Vec<String> = value
