@@ -38,30 +38,32 @@ build: packages
 run: build
 	./target/release/pixelward demo
 
+# `cargo test` alone leaves out tests/system, which needs other programs.
 test: packages test-packages
-	$(CARGO) test $(FLAGS) --workspace --no-fail-fast
+	$(CARGO) test $(FLAGS) --workspace --no-fail-fast --lib --bins --test '*'
 
 # What also looks at real messages, where PIXELWARD_CORPUS names a folder of them: tracked/, clean/ and carriers/, each with *.eml.
 test-corpus: packages test-packages
 	@test -d "$$PIXELWARD_CORPUS" || { echo "PIXELWARD_CORPUS names no folder"; exit 1; }
-	$(CARGO) test $(FLAGS) --no-fail-fast --test corpus --test dkim --test notice --test rendering --test fuzz
+	$(CARGO) test $(FLAGS) --no-fail-fast --test it --test system -- corpus:: dkim:: notice:: rendering::
+	$(CARGO) test $(FLAGS) --no-fail-fast --test fuzz
 
 # The long forms of what the tests show in short: 100,000 malformed sessions, 5,000 slow clients beside 200 good ones, 15,000 idle connections,
 # 2,000 sessions with 10 MiB each, 300 kills, 200,000 recipients, 100 power cuts of the consent store, 10 million forged tokens,
 # 10,000 fetches by scanners, 2,000 messages that make a station of the line panic, 2 MB to 1,000 readers, and the console over a million
 # records. Prints what came of each. Needs some 20,000 open files.
+SYSTEM := $(CARGO) test $(FLAGS) --test system -- --nocapture
 harness: packages
-	PIXELWARD_SESSIONS=100000 $(CARGO) test $(FLAGS) --test hostile -- --nocapture malformed
-	$(CARGO) test $(FLAGS) --test hostile --test exhaustion --test crash -- --nocapture --ignored --test-threads 1
-	$(CARGO) test $(FLAGS) --test console_crowd -- --nocapture --ignored
-	PIXELWARD_READERS=1000 $(CARGO) test $(FLAGS) --test exhaustion -- --nocapture each_reader
-	PIXELWARD_PANICS=100 $(CARGO) test $(FLAGS) --test internal_errors -- --nocapture arrives
-	PIXELWARD_FORGED=10000000 PIXELWARD_SCANS=10000 $(CARGO) test $(FLAGS) --test public_hostile -- --nocapture forged scanners
-	PIXELWARD_CUTS=100 PIXELWARD_CANDIDATES=10000000 $(CARGO) test $(FLAGS) --test store_faults -- --nocapture
+	PIXELWARD_SESSIONS=100000 $(SYSTEM) hostile::malformed
+	$(SYSTEM) --ignored --test-threads 1
+	PIXELWARD_READERS=1000 $(SYSTEM) each_reader
+	PIXELWARD_PANICS=100 $(SYSTEM) internal_errors::
+	PIXELWARD_FORGED=10000000 PIXELWARD_SCANS=10000 $(SYSTEM) public_hostile::
+	PIXELWARD_CUTS=100 PIXELWARD_CANDIDATES=10000000 $(SYSTEM) store_faults::
 
 check:
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy $(FLAGS) --workspace --all-targets -- -D warnings
+	$(CARGO) clippy $(FLAGS) --workspace --lib --bins --examples --benches --test '*' -- -D warnings
 
 format:
 	$(CARGO) fmt --all

@@ -47,6 +47,15 @@ impl Drop for Folder {
     }
 }
 
+/// This program with one test alone, in a process of its own. The test is named with its module, as
+/// `module_path!()` says it.
+pub fn alone(test: &str) -> Command {
+    let (_, name) = test.split_once("::").unwrap();
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", name, "--nocapture"]);
+    command
+}
+
 /// Lines that a process wrote, to wait for.
 #[derive(Clone, Default)]
 pub struct Lines(Arc<(Mutex<Vec<String>>, Condvar)>);

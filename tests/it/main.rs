@@ -1,0 +1,39 @@
+//! What the relay does, told by the relay itself and by the library: no other program, no root, no network but
+//! loopback.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::string_slice, clippy::panic)]
+
+#[path = "../http/mod.rs"]
+mod http;
+#[path = "../mail/mod.rs"]
+mod mail;
+#[path = "../mta/mod.rs"]
+mod mta;
+#[path = "../readers/mod.rs"]
+mod readers;
+#[path = "../support/mod.rs"]
+mod support;
+
+mod api_webhooks;
+mod carriers;
+mod cli;
+mod complaints;
+mod corpus;
+mod detection;
+mod detection_grid;
+mod documents;
+mod evidence;
+mod failure_cases;
+mod faults;
+mod groups;
+mod malformed;
+mod next_hops;
+mod policy;
+mod public;
+mod public_faults;
+mod relay;
+mod scan_report;
+mod smuggling;
+mod splice;
+mod stored;
+mod swaps;
+mod tree;

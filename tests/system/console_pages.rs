@@ -1,0 +1,401 @@
+//! The console beside a running relay, without single sign-on: who gets in, what pages show, and what is
+//! written down about it.
+#![cfg(feature = "console")]
+
+use crate::support;
+use std::time::{Duration, Instant};
+
+use crate::console::{Browser, Console, encoded, token, wait_until_noted, with_mail};
+use crate::http::Served;
+use crate::support::{Client, Folder, newsletter, program};
+use hyper::Method;
+use pixelward::console::{Need, ROUTES};
+use serde_json::Value;
+
+/// The one script that pages load: the console's own.
+const SCRIPT: &str = "<script src=\"/console.js\" defer></script>";
+
+fn hash_of(location: &str) -> String {
+    location.split("/person/").nth(1).unwrap().split('?').next().unwrap().to_owned()
+}
+
+#[test]
+fn a_link_opens_the_console_once_and_nothing_is_shown_without() {
+    let served = Served::with("");
+    let console = Console::beside(&served, "");
+    let mut browser = console.browser();
+    assert_eq!(browser.get("/").status, 401);
+    let secret = console.link(&served);
+    // Looking at a link does not use it up, and a cookie of one's own choosing is no session, before or
+    // after.
+    browser.cookies.insert("pixelward-console".to_owned(), "0".repeat(64));
+    for _ in 0..3 {
+        assert_eq!(browser.get(&format!("/login/link?secret={secret}")).status, 200);
+    }
+    assert_eq!(browser.send("/login/link", &[("secret", "0")]).status, 403);
+    let mut other = browser.clone();
+    let opened = browser.send("/login/link", &[("secret", &secret)]);
+    assert_eq!(opened.status, 303);
+    let cookie = opened.header("set-cookie").unwrap().to_owned();
+    assert!(
+        cookie.starts_with("pixelward-console=")
+            && cookie.contains("HttpOnly")
+            && cookie.contains("SameSite=Lax"),
+        "{cookie}"
+    );
+    assert_ne!(browser.cookies["pixelward-console"], "0".repeat(64));
+    assert_eq!(other.send("/login/link", &[("secret", &secret)]).status, 403);
+    assert_eq!((browser.get("/").status, other.get("/").status), (200, 401));
+    // A second sign-in gives another id and ends the first session.
+    let before = browser.clone().cookies["pixelward-console"].clone();
+    let again = console.link(&served);
+    assert_eq!(browser.send("/login/link", &[("secret", &again)]).status, 303);
+    other.cookies.insert("pixelward-console".to_owned(), before);
+    assert_eq!((browser.get("/").status, other.get("/").status), (200, 401));
+    // Signing out ends it for everybody who has the cookie.
+    let kept = browser.clone();
+    let page = browser.page("/account");
+    assert_eq!(browser.submit(&page, "/logout", &[]).header("location"), Some("/signed-out"));
+    assert_eq!((browser.get("/").status, kept.clone().get("/").status), (401, 401));
+}
+
+#[test]
+fn a_form_counts_with_the_token_of_its_session_and_path_and_from_here_alone() {
+    let served = Served::with("");
+    let console = Console::beside(&served, "");
+    let (mut browser, mut other) = (console.signed_in(&served), console.signed_in(&served));
+    let page = browser.page("/person");
+    let own = token(&page, "/language");
+    let form = |token: &str| format!("token={token}&language=de&back=/account");
+    let kind = ("Content-Type", "application/x-www-form-urlencoded");
+    let here = format!("http://127.0.0.1:{}", console.port);
+    let check = |browser: &mut Browser, headers: &[(&str, &str)], body: &str, expected: u16| {
+        let answer = browser.ask("POST", "/language", &[&[kind], headers].concat(), body);
+        assert_eq!(answer.status, expected, "{headers:?} {body}: {}", answer.text());
+    };
+    check(&mut browser, &[], &form(""), 403);
+    check(&mut browser, &[], &form(&token(&page, "/logout")), 403);
+    check(&mut browser, &[], &form(&token(&other.page("/person"), "/language")), 403);
+    check(&mut browser, &[("Sec-Fetch-Site", "cross-site")], &form(&own), 403);
+    check(&mut browser, &[("Sec-Fetch-Site", "same-site")], &form(&own), 403);
+    check(&mut browser, &[("Origin", "https://eve.example")], &form(&own), 403);
+    check(&mut browser, &[("Origin", "null")], &form(&own), 403);
+    check(&mut browser, &[("Host", "eve.example")], &form(&own), 421);
+    check(&mut browser, &[("Origin", &here), ("Sec-Fetch-Site", "same-origin")], &form(&own), 303);
+    assert!(browser.page("/account").contains("Angemeldet als"));
+    // Nobody is led elsewhere.
+    for back in ["https://eve.example/", "//eve.example/", "/\\eve.example", ""] {
+        let answer = browser.send("/language", &[("token", &own), ("language", "fr"), ("back", back)]);
+        assert_eq!(answer.header("location"), Some("/"), "{back}");
+    }
+}
+
+#[test]
+fn every_answer_is_for_nobody_else_and_loads_nothing() {
+    let served = Served::with("");
+    let console = Console::beside(&served, "");
+    let mut browser = console.signed_in(&served);
+    for route in ROUTES {
+        let path = route.path.replace("{person}", &"0".repeat(32)).replace("{id}", "none");
+        let is_post = route.method == Method::POST;
+        let answer = if is_post { browser.send(&path, &[]) } else { browser.get(&path) };
+        let policy = answer.header("content-security-policy").unwrap();
+        assert!(
+            policy.contains("default-src 'none'") && policy.contains("frame-ancestors 'none'"),
+            "{route:?}: {policy}"
+        );
+        let scripts = policy.split("script-src").nth(1).map(|own| own.split(';').next().unwrap());
+        assert!(scripts.is_none_or(|own| own.trim() == "'self'"), "{route:?}: {policy}");
+        assert_eq!(answer.header("x-content-type-options"), Some("nosniff"), "{route:?}");
+        assert!(answer.header("cache-control").is_some(), "{route:?}");
+        let page = answer.text().replace(SCRIPT, "");
+        for loading in ["<script", "onclick=", "style=\"", "src=\"http", "@import", "url("] {
+            assert!(!page.contains(loading), "{route:?}: {loading}");
+        }
+        for other in ["PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"] {
+            assert_eq!(browser.ask(other, &path, &[], "").status, 405, "{other} {route:?}");
+        }
+        let is_open = route.need == Need::Nobody;
+        let mut nobody = console.browser();
+        let status = if is_post { nobody.send(&path, &[]).status } else { nobody.get(&path).status };
+        assert_eq!(status == 401, !is_open, "{route:?}: {status}");
+    }
+    assert_eq!(browser.get("/nothing").status, 404);
+}
+
+#[test]
+fn an_officer_finds_a_person_sees_why_and_hands_on_the_proof() {
+    let (served, _hop) = with_mail();
+    let console = Console::beside(&served, "");
+    let mut browser = console.signed_in(&served);
+    let shop = |path: &str| format!("{path}?controller=shop");
+    let overview = browser.page(&shop("/"));
+    assert!(overview.contains("trackers removed") && overview.contains("2026"), "{overview}");
+    // By the address, which stands in no page and no log from then on.
+    let page = browser.page(&shop("/person"));
+    let found = browser.submit(&page, "/person", &[("address", "Bob@Home.example"), ("controller", "shop")]);
+    assert_eq!(found.status, 303, "{}", found.text());
+    let person = hash_of(found.header("location").unwrap());
+    let page = browser.page(&shop(&format!("/person/{person}")));
+    for part in ["refused", "form/17", "the person refused", "newsletter"] {
+        assert!(page.contains(part), "{part}: {page}");
+    }
+    assert!(!page.to_lowercase().contains("bob@") && !page.contains("home.example"));
+    // Why that message was stripped.
+    let story =
+        page.split("href=\"/messages/").nth(1).unwrap().split('"').next().unwrap().replace("&amp;", "&");
+    let told = browser.page(&format!("/messages/{story}"));
+    assert!(told.contains("Decided: trackers removed, because the person refused"), "{told}");
+    // The proof is what the chain has, as the relay's own command says.
+    let path = format!("/messages/{}", story.replacen('?', "/export?", 1));
+    let export: Value = serde_json::from_str(&browser.page(&path)).unwrap();
+    let lines: Vec<String> = export["records"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|own| {
+            let mut line = own["record"].clone();
+            line["proof"] = own["proof"].clone();
+            line.to_string()
+        })
+        .collect();
+    assert_eq!(lines.len(), 1);
+    let file = served.relay.folder.file("export.ndjson", &format!("{}\n", lines.join("\n")));
+    let verified = served.relay.command(&["evidence", "verify", "--export", file.to_str().unwrap()]);
+    assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stdout));
+    let all: Value = serde_json::from_str(&browser.page(&shop(&format!("/person/{person}/export")))).unwrap();
+    assert_eq!(
+        (all["person"].as_str(), all["messages"].as_array().unwrap().len()),
+        (Some(person.as_str()), 1)
+    );
+    assert!(!all["consent"].is_null());
+    assert!(browser.page(&shop(&format!("/person/{person}/print"))).contains("How this can be checked"));
+    // All of it is in the audit trail, and its chain is whole.
+    let audit = browser.page("/audit");
+    for deed in [
+        "signed in",
+        "looked for a person",
+        "looked at a person",
+        "exported a person",
+        "looked at a message",
+        "exported a message",
+    ] {
+        assert!(audit.contains(deed), "{deed}: {audit}");
+    }
+    let verified = served.relay.command(&["audit", "verify"]);
+    assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stderr));
+    let exported = String::from_utf8(served.relay.command(&["audit", "export"]).stdout).unwrap();
+    assert!(
+        exported.contains("person.exported") && exported.contains(&person) && !exported.contains('@'),
+        "{exported}"
+    );
+    for line in console.log.all().iter().chain(&served.relay.log.all()) {
+        assert!(!line.to_lowercase().contains("bob@home.example"), "{line}");
+    }
+}
+
+#[test]
+fn a_withdrawal_and_an_erasure_are_recorded_with_their_reasons() {
+    let (served, _hop) = with_mail();
+    let console = Console::beside(&served, "");
+    let mut browser = console.signed_in(&served);
+    let page = browser.page("/person?controller=shop");
+    let found = browser.submit(&page, "/person", &[("address", "ann@home.example"), ("controller", "shop")]);
+    let path = found.header("location").unwrap().to_owned();
+    let person = hash_of(&path);
+    let page = browser.page(&path);
+    assert!(page.contains("granted"), "{page}");
+    let withdraw = format!("/person/{person}/withdraw");
+    let fields = |reason| [("controller", "shop"), ("reason", reason)];
+    assert_eq!(browser.submit(&page, &withdraw, &fields("")).status, 400);
+    assert_eq!(browser.submit(&page, &withdraw, &fields("letter of 3 November")).status, 303);
+    let page = browser.page(&path);
+    assert!(
+        page.contains("withdrawn") && page.contains("letter of 3 November") && page.contains("one-time link"),
+        "{page}"
+    );
+    // It acts on the very next message.
+    let mut client = Client::greeted(served.relay.port);
+    let (message, bare) = newsletter("ann@home.example");
+    assert!(client.message("news@shop.example", &["ann@home.example"], &message).starts_with("250"));
+    let delivered = _hop.wait(3).pop().unwrap();
+    assert_eq!(delivered.below_trace().trim_end(), support::crlf(&bare).trim_end());
+    let erase = format!("/person/{person}/erase");
+    assert_eq!(browser.submit(&page, &erase, &fields("request 12")).status, 400, "without being sure");
+    let sure = [("controller", "shop"), ("reason", "request 12"), ("sure", "yes")];
+    assert_eq!(browser.submit(&page, &erase, &sure).status, 303);
+    let page = browser.page(&path);
+    assert!(
+        page.contains("has recorded nothing about this person") && page.contains("No matching records"),
+        "{page}"
+    );
+    assert!(browser.page("/audit").contains("request 12"));
+}
+
+#[test]
+fn a_page_that_renews_itself_does_not_keep_a_session_alive() {
+    let served = Served::with("");
+    let console = Console::beside(&served, "[session]\nidle_s = 5\n");
+    let mut browser = console.signed_in(&served);
+    assert!(browser.page("/").contains("data-renew=\"60\""));
+    // A page that asks the relay nothing, so that it can be asked for as often as that takes.
+    let renewal = "/account?renewal=1";
+    let since = Instant::now();
+    while browser.get(renewal).status != 401 {
+        assert!(since.elapsed() < support::PATIENCE);
+        std::thread::yield_now();
+    }
+    assert_eq!(browser.get("/").status, 401);
+}
+
+#[test]
+fn pages_show_rules_trackers_delivery_and_a_report() {
+    let (served, hop) = with_mail();
+    let console = Console::beside(&served, "");
+    let mut browser = console.signed_in(&served);
+    let rules = browser.page("/streams?controller=shop");
+    assert!(rules.contains("newsletter") && rules.contains("fr/2026") && rules.contains("CNIL"), "{rules}");
+    let trackers = browser.page("/trackers?controller=shop");
+    assert!(trackers.contains("SendGrid") && trackers.contains("vendors of the catalogue"), "{trackers}");
+    let delivery = browser.page("/delivery");
+    assert!(
+        delivery.contains(&format!("localhost:{}", hop.port)) && delivery.contains("answers"),
+        "{delivery}"
+    );
+    let report = browser.page("/report?controller=shop&since=2026-01-01");
+    assert!(
+        report.contains("copies of messages were handled")
+            && report.contains("How these figures are computed"),
+        "{report}"
+    );
+    assert_eq!(browser.get("/report?controller=shop&since=x").status, 400);
+    let found = browser.page("/messages?controller=shop&outcome=strip");
+    assert_eq!(found.matches("href=\"/messages/").count(), 1, "{found}");
+    let page = browser.page("/messages?controller=shop");
+    let by_id =
+        browser.submit(&page, "/messages", &[("controller", "shop"), ("message_id", "<1@shop.example>")]);
+    assert_eq!(by_id.text().matches("href=\"/messages/").count(), 2, "{}", by_id.text());
+    assert!(browser.page("/messages?controller=club").contains("No matching records"));
+    assert_eq!(browser.get("/messages?controller=nobody").status, 403);
+}
+
+#[test]
+fn a_message_to_many_shows_some_recipients_at_a_time() {
+    let (served, _hop) = with_mail();
+    let console = Console::beside(&served, "");
+    let mut browser = console.signed_in(&served);
+    let to: Vec<String> = (0..45).map(|own| format!("p{own}@home.example")).collect();
+    let to: Vec<&str> = to.iter().map(String::as_str).collect();
+    let (message, _) = newsletter(to[0]);
+    assert!(
+        Client::greeted(served.relay.port).message("news@shop.example", &to, &message).starts_with("250")
+    );
+    wait_until_noted(&served, 47);
+    let link = |page: &str, words: &str| {
+        let before = page.split(words).next().filter(|own| own.len() < page.len());
+        let path = before.and_then(|own| own.rsplit("href=\"").next()).and_then(|own| own.split('"').next());
+        path.unwrap_or_else(|| panic!("no link {words}: {page}")).replace("&amp;", "&")
+    };
+    let messages = browser.page("/messages?controller=shop");
+    assert!(messages.contains("trackers removed, for 45 recipients"), "{messages}");
+    let mut page = browser.page(&link(&messages, ", for 45 recipients"));
+    let mut seen = vec![page.matches("<article>").count()];
+    for words in [">Recipients 21–40<", ">Recipients 41–45<"] {
+        page = browser.page(&link(&page, words));
+        seen.push(page.matches("<article>").count());
+    }
+    assert_eq!(seen, [20, 20, 5]);
+    assert!(page.contains("Recipient 45: ") && page.contains("trackers removed: 45"), "{page}");
+    link(&page, ">Recipients 21–40<");
+}
+
+#[test]
+fn what_if_shows_a_message_before_and_after_and_keeps_nothing() {
+    let (served, _hop) = with_mail();
+    let console = Console::beside(&served, "");
+    let mut browser = console.signed_in(&served);
+    let page = browser.page("/what-if?controller=shop");
+    let message = support::crlf(&newsletter("eve@home.example").0);
+    let token = token(&page, "/what-if");
+    let field = |name: &str, value: &str| {
+        format!("--B\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n")
+    };
+    let mut tried = |state: &str, message: &str| {
+        let file = format!(
+            "--B\r\nContent-Disposition: form-data; name=\"file\"; filename=\"m.eml\"\r\n\r\n{message}\r\n--B--\r\n"
+        );
+        let fields = [
+            ("token", token.as_str()),
+            ("controller", "shop"),
+            ("mailstream", "newsletter"),
+            ("state", state),
+            ("text", ""),
+        ];
+        let body: String = fields.iter().map(|(name, value)| field(name, value)).collect::<String>() + &file;
+        browser.ask("POST", "/what-if", &[("Content-Type", "multipart/form-data; boundary=B")], &body)
+    };
+    let refused = tried("refused", &message);
+    assert_eq!(refused.status, 200, "{}", refused.text());
+    let text = refused.text();
+    assert!(
+        text.contains("Trackers would be removed")
+            && text.contains("SendGrid")
+            && text.contains("iframe sandbox=\"\""),
+        "{text}"
+    );
+    assert!(!text.contains("src=\"https://cdn.shop.example") && !text.contains("srcdoc=\"<"), "{text}");
+    assert!(tried("granted", &message).text().contains("It would leave as it came"));
+    // A message that would attack the page stays text within a frame.
+    let hostile =
+        "From: a\r\nContent-Type: text/html\r\n\r\n\"><script>alert(1)</script><img src=x onerror=alert(1)>";
+    let text = tried("refused", hostile).text();
+    assert!(!text.replace(SCRIPT, "").contains("<script") && !text.contains("<img"), "{text}");
+    let evidence = String::from_utf8(served.relay.command(&["evidence", "find"]).stdout).unwrap();
+    assert_eq!(evidence.lines().count(), 2, "{evidence}");
+}
+
+#[test]
+fn without_the_relay_pages_say_so() {
+    let served = Served::with("");
+    let console = Console::beside(&served, "");
+    let mut browser = console.signed_in(&served);
+    served.relay.signal("KILL");
+    let deadline = Instant::now() + support::PATIENCE;
+    // What was just asked may still be known.
+    while browser.get("/").status != 502 {
+        assert!(Instant::now() < deadline);
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let page = browser.get("/").text();
+    assert!(
+        page.contains("The relay does not answer") && page.contains("Mail may be flowing all the same"),
+        "{page}"
+    );
+    assert_eq!(browser.get(&format!("/person/{}", encoded(&"0".repeat(32)))).status, 502);
+}
+
+#[test]
+fn what_is_wrong_with_the_configuration_stops_the_start() {
+    let folder = Folder::new();
+    let config = folder.file("console.toml", "colour = 1\n[server]\naddress = \"0.0.0.0:0\"\n");
+    let run = || {
+        let mut program = std::process::Command::new(env!("CARGO_BIN_EXE_pixelward-console"));
+        program.arg("--config").arg(&config).output().unwrap()
+    };
+    let said = String::from_utf8(run().stderr).unwrap();
+    assert!(said.contains("unknown setting colour") && said.contains("one-time links"), "{said}");
+    let metadata = folder.file("idp.xml", "<EntityDescriptor xmlns=\"urn:oasis:names:tc:SAML:2.0:metadata\" entityID=\"x\"><IDPSSODescriptor>\
+        <SingleSignOnService Binding=\"urn:oasis:names:tc:SAML:2.0:bindings:HTTP-Redirect\" Location=\"https://idp.example/\"/></IDPSSODescriptor>\
+        </EntityDescriptor>");
+    folder.file(
+        "console.toml",
+        &format!(
+            "[server]\naddress = \"127.0.0.1:0\"\npublic_url = \"https://console.example\"\n[saml]\nentity_id = \"https://console.example/saml/metadata\"\n\
+             idp_metadata_file = {metadata:?}\n[[saml.role]]\nattribute = \"a\"\nvalue = \"b\"\nrole = \"viewer\"\ncontroller = \"all\"\n"
+        ),
+    );
+    let said = String::from_utf8(run().stderr).unwrap();
+    assert!(said.contains("no signing key"), "{said}");
+    let link = program().arg("console-link").arg("--config").arg(&config).output().unwrap();
+    assert!(String::from_utf8(link.stderr).unwrap().contains("single sign-on"));
+}

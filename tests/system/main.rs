@@ -1,0 +1,62 @@
+//! The relay among the programs it works with: mail servers, browsers, identity providers, file systems and
+//! power cuts. `make test-packages` installs them.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::string_slice, clippy::panic)]
+
+#[path = "../browser/mod.rs"]
+mod browser;
+#[path = "../console/mod.rs"]
+mod console;
+#[path = "../crowd/mod.rs"]
+mod crowd;
+#[path = "../http/mod.rs"]
+mod http;
+#[path = "../mail/mod.rs"]
+mod mail;
+#[path = "../mta/mod.rs"]
+mod mta;
+#[path = "../noise/mod.rs"]
+mod noise;
+#[path = "../readers/mod.rs"]
+mod readers;
+#[path = "../secure/mod.rs"]
+mod secure;
+#[path = "../support/mod.rs"]
+mod support;
+#[path = "../tls_hop/mod.rs"]
+mod tls_hop;
+
+mod api;
+mod api_description;
+mod certificates;
+mod clock;
+mod consent_kill;
+mod console_answers;
+mod console_crowd;
+mod console_metadata;
+mod console_pages;
+mod console_saml;
+mod crash;
+mod dkim;
+mod exhaustion;
+mod hostile;
+mod init;
+mod internal_errors;
+mod lifecycle;
+mod listener;
+mod login;
+mod manual;
+mod next_hop_certificates;
+mod notice;
+mod one_treatment;
+mod postfix;
+mod protected;
+mod public_browser;
+mod public_hostile;
+mod recipes;
+mod recipes_groups;
+mod rendering;
+mod starttls;
+mod store_faults;
+mod strict;
+mod units;
+mod withdrawal;

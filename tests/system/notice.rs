@@ -1,0 +1,146 @@
+//! The link to the preference page in every message there is: one in each form of its text, only the place
+//! where it was put in changes, and its reader sees it once.
+
+use crate::browser;
+use std::fmt::Write;
+use std::path::PathBuf;
+
+use crate::mail::{DETECTOR, own_messages, real_messages};
+use bytes::Bytes;
+use pixelward::message::transfer::apply;
+use pixelward::message::{Content, Shown};
+use pixelward::rewrite::notice::{Fragments, Need, Notice, Question, Texts};
+use pixelward::tracker::{Analysis, Inquiry};
+
+const URL: &str = "https://choice.shop.example";
+const LINK: &str = "https://choice.shop.example/c/AQHbA9zJmXo0";
+
+fn analysed(raw: &Bytes) -> Analysis<'_> {
+    DETECTOR.analyse(raw, &Inquiry::to(&[]))
+}
+
+/// The message with the link in it; `None` where it has no place.
+fn linked(raw: &Bytes) -> Option<Bytes> {
+    let analysis = analysed(raw);
+    let texts = Texts::of(&analysis, raw);
+    let fragments = Fragments::default();
+    let notice = Notice {
+        link: Some(LINK),
+        public_url: URL,
+        need: Need::Anywhere,
+        question: Question::Stays,
+        fragments: &fragments,
+    };
+    let placed = notice.place(&texts).ok()?;
+    Some(Bytes::from(apply(raw, &analysis.edits(&placed, |_| None))))
+}
+
+/// Each text with how it is shown; what fills up base64 left out.
+fn texts(analysis: &Analysis<'_>) -> Vec<(Shown, String)> {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).replace("<!---->", "").replace("<!-- -->", "");
+    analysis.parts().iter().map(|part| (part.leaf.shown, text(part.bytes()))).collect()
+}
+
+/// Looks at one message. Says whether a link could be put in.
+fn check(raw: &Bytes, name: &str) -> bool {
+    let Some(out) = linked(raw) else { return false };
+    let (before, after) = (analysed(raw), analysed(&out));
+    let leaves = |own: &Analysis<'_>| own.structure().unwrap().leaves.clone();
+    let (old, new) = (leaves(&before), leaves(&after));
+    assert_eq!(old.len(), new.len(), "{name}: the parts are others");
+    let head = old.first().map_or(0, |own| own.body.start);
+    assert_eq!(raw[..head], out[..head], "{name}: the header changed");
+    let mut changed = 0;
+    for (old, new) in old.iter().zip(&new) {
+        assert_eq!((old.content, old.transfer, old.shown), (new.content, new.transfer, new.shown), "{name}");
+        changed += usize::from(raw[old.body.clone()] != out[new.body.clone()]);
+    }
+    let mut linked_texts = 0;
+    for ((_, old), (shown, new)) in texts(&before).iter().zip(texts(&after)) {
+        let links = new.matches(LINK).count();
+        linked_texts += links;
+        assert!(links <= 1, "{name}: the link stands {links} times in one text");
+        if links == 0 {
+            assert_eq!(*old, new, "{name}: a text changed that got no link");
+            continue;
+        }
+        // What was put in is one piece; without it the text is what it was.
+        let same = old.bytes().zip(new.bytes()).take_while(|(old, new)| old == new).count();
+        let tail = old.len() - same;
+        assert!(
+            new.as_bytes().ends_with(&old.as_bytes()[old.len() - tail..]),
+            "{name}: {shown:?} changed elsewhere"
+        );
+    }
+    assert!(linked_texts >= 1 && changed == linked_texts, "{name}: {changed} parts, {linked_texts} links");
+    let has_bare = |bytes: &[u8]| {
+        let text = bytes
+            .windows(2)
+            .any(|two| two[0] != b'\r' && two[1] == b'\n' || two[0] == b'\r' && two[1] != b'\n');
+        text || bytes.first() == Some(&b'\n') || bytes.last() == Some(&b'\r')
+    };
+    assert!(has_bare(raw) || !has_bare(&out), "{name}: a bare line end");
+    assert_eq!(linked(&out).unwrap(), out, "{name}: a second link");
+    true
+}
+
+#[test]
+fn every_message_gets_the_link_once_in_each_form_of_its_text() {
+    let (mut all, mut with) = (0, 0);
+    let test = "every_message_gets_the_link_once_in_each_form_of_its_text";
+    for (path, raw) in own_messages().into_iter().chain(real_messages(test)) {
+        all += 1;
+        with += usize::from(check(&raw, &path.display().to_string()));
+    }
+    assert!(all > 100 && with * 100 >= all * 90, "only {with} of {all} messages have a place for the link");
+}
+
+/// How many real messages are drawn beside all of our own. Each takes a document of its own.
+const DRAWN: usize = 120;
+
+#[test]
+fn readers_see_the_link_once() {
+    let real = real_messages("readers_see_the_link_once");
+    let every = real.len().div_ceil(DRAWN).max(1);
+    let all: Vec<(PathBuf, Bytes)> =
+        own_messages().into_iter().chain(real.into_iter().step_by(every)).collect();
+    let mut page = String::from("<!doctype html><meta charset=utf-8><body>");
+    let mut names = Vec::new();
+    for (path, raw) in &all {
+        let Some(out) = linked(raw) else { continue };
+        let analysis = analysed(&out);
+        let shown = analysis.parts().into_iter().find(|part| part.leaf.shown == Shown::Markup);
+        let Some(part) = shown.filter(|part| part.leaf.content == Content::Html) else { continue };
+        let document = String::from_utf8_lossy(part.bytes()).replace('&', "&amp;").replace('"', "&quot;");
+        // No script of a message runs, and nothing is there that it could load.
+        let _ = writeln!(
+            page,
+            "<iframe sandbox=allow-same-origin width=800 height=600 srcdoc=\"{document}\"></iframe>"
+        );
+        names.push(path.display().to_string());
+    }
+    page.push_str(
+        "<script>addEventListener('load',()=>{const seen=[...document.querySelectorAll('iframe')].map(frame=>{\
+         const links=[...frame.contentDocument.querySelectorAll('a')].filter(a=>a.href.startsWith('https://choice.shop.example/c/'));\
+         return links.filter(a=>a.getClientRects().length&&a.checkVisibility()).length+'/'+links.length});\
+         document.body.textContent='SEEN '+seen.join(' ')+' END'})</script>",
+    );
+    assert!(names.len() >= 30, "{}", names.len());
+    let scratch = browser::Scratch::new("notice");
+    let file = scratch.0.join("page.html");
+    std::fs::write(&file, page).unwrap();
+    let dom = String::from_utf8_lossy(&browser::open(&file, &scratch, &["--dump-dom"])).into_owned();
+    let seen = dom
+        .split("SEEN ")
+        .nth(1)
+        .and_then(|rest| rest.split(" END").next())
+        .unwrap_or_else(|| panic!("{dom}"));
+    let wrong: Vec<String> = names
+        .iter()
+        .zip(seen.split(' '))
+        .filter(|(_, own)| *own != "1/1")
+        .map(|(name, own)| format!("{name}: {own}"))
+        .collect();
+    assert_eq!(seen.split(' ').count(), names.len());
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}

@@ -1,0 +1,74 @@
+//! The preference page in a real browser: in every language, on a telephone and on a desk, by axe-core, by
+//! keyboard, without script.
+
+use crate::support;
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::readers::Readers;
+use pixelward::consent::Timestamp;
+use serde_json::{Value, json};
+
+/// Where `make test` puts what it installs, and where pictures of pages are left to be looked at.
+fn target() -> PathBuf {
+    let own = PathBuf::from(env!("CARGO_BIN_EXE_pixelward"));
+    own.ancestors().nth(2).unwrap().join("tmp")
+}
+
+fn looked(readers: &Readers, pages: &[(&str, String)], more: &str) -> Value {
+    let pictures = target().join("pages");
+    std::fs::create_dir_all(&pictures).unwrap();
+    let pages: serde_json::Map<String, Value> = pages
+        .iter()
+        .map(|(name, path)| ((*name).to_owned(), json!(format!("http://127.0.0.1:{}{path}", readers.port))))
+        .collect();
+    let output = Command::new("node")
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/browser/pages.cjs"))
+        .arg(target().join("browser"))
+        .arg(&pictures)
+        .arg(Value::from(pages).to_string())
+        .arg(more)
+        .output()
+        .expect("node is installed (make test installs it)");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// A picture of one green dot.
+const LOGO: &str = "89504e470d0a1a0a0000000d4948445200000001000000010802000000907753de0000000c4944415408d76360984a08000001910081ef2b2dd80000000049454e44ae426082";
+
+#[test]
+fn the_page_is_for_everybody_in_every_language_and_looking_changes_nothing() {
+    let folder = support::Folder::new();
+    let logo: Vec<u8> =
+        (0..LOGO.len() / 2).map(|at| u8::from_str_radix(&LOGO[2 * at..2 * at + 2], 16).unwrap()).collect();
+    let file = folder.0.join("logo.png");
+    std::fs::write(&file, logo).unwrap();
+    let more = format!("logo_file = {file:?}\nsender = \"privacy@shop.example\"");
+    let readers = Readers::with(support::free_port(), &more, "");
+    readers.say("annette@home.example", "granted");
+    readers.say("old@home.example", "granted");
+    let logo = readers.get("/shop/c/logo/shop");
+    assert_eq!((logo.status, logo.header("content-type")), (200, Some("image/png")));
+    assert_eq!(readers.get("/shop/c/logo/club").status, 404);
+    let head = readers.served.relay.folder.0.join("head");
+    let before = std::fs::read(&head).unwrap();
+    let pages = [
+        ("unknown", readers.link("bob@home.example")),
+        ("granted", readers.link("annette@home.example")),
+        ("old", readers.link_of("old@home.example", Timestamp::now().plus_days(-200))),
+        ("unusable", "/shop/c/none".to_owned()),
+        ("new-link", "/shop/c/".to_owned()),
+        // Annette has agreed: loaded as a picture, this one would lead on.
+        ("pixel", readers.gate("annette@home.example")),
+    ];
+    let found = looked(&readers, &pages, "");
+    assert_eq!(found["wrong"], json!([]), "{found:#}");
+    // Every language in the light, one in the dark, each on two sizes.
+    assert_eq!(found["views"], pages.len() * (6 + 1) * 2);
+    assert!(found["links"].as_u64().unwrap() >= 4 * 5 * 5, "{found:#}");
+    assert_eq!(std::fs::read(&head).unwrap(), before, "somebody's choice changed by looking");
+    let pressed = looked(&readers, &pages[..2], "press");
+    assert_eq!(pressed["pressed"]["unknown"], "Ihre Entscheidung ist gespeichert");
+    assert_eq!(pressed["pressed"]["granted"], "Das Tracking ist beendet");
+}
