@@ -9,7 +9,6 @@ use clap::{Args, Subcommand};
 use crate::config::Config;
 use crate::consent::Timestamp;
 use crate::record::audit::{Chained, verify};
-use crate::record::evidence::export::hex;
 
 /// Verify and export the audit trail: who looked at or changed what through the console
 #[derive(Args, Debug)]
@@ -55,7 +54,12 @@ pub fn run(command: &Audit) -> Result<ExitCode, Box<dyn std::error::Error>> {
     match &command.command {
         Command::Verify => {
             let head = verify(&directory, |_| {})?;
-            writeln!(out, "The chain is intact: {} entries, ending with {}.", head.count, hex(&head.hash))?;
+            writeln!(
+                out,
+                "The chain is intact: {} entries, ending with {}.",
+                head.count,
+                hex::encode(&head.hash)
+            )?;
         }
         Command::Export => {
             let mut written = Ok(());
@@ -81,6 +85,6 @@ fn line(chained: &Chained) -> serde_json::Value {
         "controller": entry.controller,
         "person": entry.person,
         "detail": entry.detail,
-        "hash": hex(&chained.hash),
+        "hash": hex::encode(&chained.hash),
     })
 }

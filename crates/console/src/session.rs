@@ -71,7 +71,7 @@ impl Session {
     /// Returns the token for a form of this session that is sent to this path.
     pub fn form_token(&self, path: &str) -> String {
         let key = hmac::Key::new(hmac::HMAC_SHA256, &self.form_key);
-        hex(hmac::sign(&key, path.as_bytes()).as_ref())
+        hex::encode(hmac::sign(&key, path.as_bytes()).as_ref())
     }
 
     /// Verifies the token of a form.
@@ -173,15 +173,11 @@ impl Sessions {
 pub fn random() -> Option<String> {
     let mut bytes = [0; 32];
     rand::fill(&mut bytes).ok()?;
-    Some(hex(&bytes))
+    Some(hex::encode(&bytes))
 }
 
 fn hashed(id: &str) -> String {
-    hex(digest::digest(&digest::SHA256, id.as_bytes()).as_ref())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(digest::digest(&digest::SHA256, id.as_bytes()).as_ref())
 }
 
 #[cfg(test)]

@@ -5,9 +5,9 @@
 //! link removes the file, so it works only once whatever happens in between; a new link replaces the previous
 //! one.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -35,19 +35,10 @@ pub enum Shown {
 pub fn make(folder: &Path, now: Timestamp, lifetime: Duration) -> io::Result<String> {
     let mut bytes = [0; 32];
     rand::fill(&mut bytes).map_err(|_| io::Error::other("no randomness is available"))?;
-    let secret = hex(&bytes);
+    let secret = hex::encode(&bytes);
     let end = now.0.saturating_add(i64::try_from(lifetime.as_millis()).unwrap_or(i64::MAX));
     std::fs::create_dir_all(folder)?;
-    let (path, beside) = (path(folder), folder.join("link.new"));
-    let _ = std::fs::remove_file(&beside);
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
-    file.write_all(format!("{end} {}\n", hashed(&secret)).as_bytes())?;
-    let owner = std::fs::metadata(folder)?;
-    if file.metadata()?.uid() != owner.uid() {
-        std::os::unix::fs::fchown(&file, Some(owner.uid()), Some(owner.gid()))?;
-    }
-    file.sync_all()?;
-    std::fs::rename(&beside, path)?;
+    pixelward_files::replace(&path(folder), format!("{end} {}\n", hashed(&secret)).as_bytes())?;
     Ok(secret)
 }
 
@@ -88,11 +79,7 @@ fn path(folder: &Path) -> PathBuf {
 }
 
 fn hashed(secret: &str) -> String {
-    hex(digest::digest(&digest::SHA256, secret.as_bytes()).as_ref())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(digest::digest(&digest::SHA256, secret.as_bytes()).as_ref())
 }
 
 #[cfg(test)]

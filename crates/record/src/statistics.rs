@@ -292,9 +292,7 @@ impl Day {
                 .map(|(kind, count)| hours::Row { kind: kind.clone(), count: *count })
                 .collect(),
         };
-        let beside = path.with_extension("new");
-        std::fs::write(&beside, serde_json::to_vec_pretty(&file)?)?;
-        std::fs::rename(&beside, &path)
+        pixelward_files::replace(&path, &serde_json::to_vec_pretty(&file)?).map(drop)
     }
 }
 

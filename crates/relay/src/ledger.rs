@@ -5,13 +5,13 @@
 //! continues, and after six days. Recipients appear as keyed hashes.
 
 use std::collections::HashMap;
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use pixelward_files::Log;
 use tokio::sync::oneshot;
 
 use crate::consent::key_file;
@@ -79,7 +79,7 @@ impl Ledger {
         let key = key_file::load_or_create(&directory.join("key"))?;
         let path = directory.join("log");
         let entries = read(&path).map_err(named)?;
-        let log = Log::rewritten(path, &entries).map_err(named)?;
+        let log = Log::create(&path, &records(&entries)).map_err(named)?;
         let entries: Entries = Arc::new(Mutex::new(entries));
         let (jobs, waiting) = mpsc::channel();
         let shared = Arc::clone(&entries);
@@ -171,43 +171,11 @@ fn body_of(message: &[u8]) -> usize {
     memchr::memmem::find(message, b"\r\n\r\n").map_or(message.len(), |at| at + 4)
 }
 
-/// The log, and how much of it is intact.
-struct Log {
-    path: PathBuf,
-    file: File,
-    length: u64,
-}
-
-impl Log {
-    /// Replaces the log by a new one with these entries.
-    fn rewritten(path: PathBuf, entries: &HashMap<Key, Entry>) -> io::Result<Log> {
-        let now = Timestamp::now();
-        let kept = entries.iter().filter(|(_, entry)| !entry.is_over(now));
-        let bytes: Vec<u8> = kept.flat_map(|(key, entry)| record(*key, Some(entry.fate), entry.at)).collect();
-        let fresh = path.with_extension("new");
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
-        file.write_all(&bytes)?;
-        file.sync_all()?;
-        std::fs::rename(&fresh, &path)?;
-        if let Some(directory) = path.parent() {
-            File::open(directory)?.sync_all()?;
-        }
-        Ok(Log { path, file, length: bytes.len() as u64 })
-    }
-
-    /// Appends records, all of them or none.
-    fn add(&mut self, bytes: &[u8], sync: bool) -> io::Result<()> {
-        let written =
-            self.file.write_all(bytes).and_then(|()| if sync { self.file.sync_data() } else { Ok(()) });
-        match written {
-            Ok(()) => self.length += bytes.len() as u64,
-            Err(_) => {
-                self.file.set_len(self.length)?;
-                self.file.seek(SeekFrom::Start(self.length))?;
-            }
-        }
-        written
-    }
+/// Returns the records of all entries that are not over.
+fn records(entries: &HashMap<Key, Entry>) -> Vec<u8> {
+    let now = Timestamp::now();
+    let kept = entries.iter().filter(|(_, entry)| !entry.is_over(now));
+    kept.flat_map(|(key, entry)| record(*key, Some(entry.fate), entry.at)).collect()
 }
 
 /// The writer: collects what waits, writes and syncs it, and only then confirms.
@@ -218,17 +186,16 @@ fn write(mut log: Log, entries: &Mutex<HashMap<Key, Entry>>, jobs: &mpsc::Receiv
         let changes = || jobs.iter().flat_map(|job| &job.changes);
         let bytes: Vec<u8> = changes().flat_map(|(key, fate)| record(*key, *fate, at)).collect();
         let sync = jobs.iter().any(|job| job.synced.is_some());
-        let written = log.add(&bytes, sync);
+        let written = if sync { log.append_synced(&bytes) } else { log.append(&bytes) };
         let mut entries = entries.lock().unwrap_or_else(PoisonError::into_inner);
         match &written {
             Ok(()) => changes().for_each(|(key, fate)| change(&mut entries, *key, *fate, at)),
             Err(error) => tracing::error!(%error, "the delivery ledger could not be written"),
         }
-        if log.length >= REWRITTEN_FROM && log.length > 4 * (entries.len() * RECORD) as u64 {
+        if log.length() >= REWRITTEN_FROM && log.length() > 4 * (entries.len() * RECORD) as u64 {
             entries.retain(|_, entry| !entry.is_over(at));
-            match Log::rewritten(log.path.clone(), &entries) {
-                Ok(fresh) => log = fresh,
-                Err(error) => tracing::error!(%error, "the delivery ledger could not be rewritten"),
+            if let Err(error) = log.rewrite(&records(&entries)) {
+                tracing::error!(%error, "the delivery ledger could not be rewritten");
             }
         }
         metrics::gauge!("pixelward_ledger_entries").set(entries.len() as f64);
@@ -325,7 +292,7 @@ mod tests {
         Envelope { recipients: recipients.iter().map(recipient).collect(), ..Envelope::new(client, sender) }
     }
 
-    fn folder(name: &str) -> PathBuf {
+    fn folder(name: &str) -> std::path::PathBuf {
         let path = std::env::temp_dir().join(format!("pixelward-ledger-{}-{name}", std::process::id()));
         let _ = std::fs::remove_dir_all(&path);
         path

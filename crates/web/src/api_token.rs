@@ -6,9 +6,8 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::fs::{File, OpenOptions};
-use std::io::Write;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::fs::File;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -209,8 +208,8 @@ impl Token {
         let mut bytes = [0; 36];
         rand::fill(&mut bytes).map_err(|_| "no randomness is available")?;
         let (id, secret) = bytes.split_at(4);
-        let id = hex(id);
-        let secret = format!("{PREFIX}{id}_{}", hex(secret));
+        let id = hex::encode(id);
+        let secret = format!("{PREFIX}{id}_{}", hex::encode(secret));
         let token = Token {
             id,
             name: name.to_owned(),
@@ -240,12 +239,8 @@ impl Token {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 fn hashed(secret: &str) -> String {
-    hex(digest::digest(&digest::SHA256, secret.as_bytes()).as_ref())
+    hex::encode(digest::digest(&digest::SHA256, secret.as_bytes()).as_ref())
 }
 
 /// Reads the token file; a missing file has no tokens.
@@ -307,17 +302,7 @@ pub fn update<T>(
 
 fn replace(path: &Path, folder: &Path, content: &[u8]) -> std::io::Result<()> {
     crate::private_file::check_owner(folder)?;
-    let beside = path.with_extension("new");
-    let _ = std::fs::remove_file(&beside);
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
-    file.write_all(content)?;
-    let owner = std::fs::metadata(folder)?;
-    if file.metadata()?.uid() != owner.uid() {
-        std::os::unix::fs::fchown(&file, Some(owner.uid()), Some(owner.gid()))?;
-    }
-    file.sync_all()?;
-    std::fs::rename(&beside, path)?;
-    File::open(folder)?.sync_all()
+    pixelward_files::replace(path, content).map(drop)
 }
 
 /// Returns the path of the file with the days of last use.

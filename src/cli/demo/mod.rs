@@ -66,11 +66,10 @@ pub fn run(command: &Demo) -> Result<ExitCode, Box<dyn std::error::Error>> {
     if [command.listen, command.web, command.console].iter().any(|address| !address.ip().is_loopback()) {
         return Err("the demonstration listens only on loopback addresses".into());
     }
-    let folder = std::env::temp_dir().join(format!("pixelward-demo-{}", std::process::id()));
+    let folder = tempfile::Builder::new().prefix("pixelward-demo-").tempdir()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let result = runtime.block_on(demonstrate(command, &folder));
+    let result = runtime.block_on(demonstrate(command, folder.path()));
     drop(runtime);
-    let _ = std::fs::remove_dir_all(&folder);
     result.map(|()| ExitCode::SUCCESS)
 }
 

@@ -19,11 +19,10 @@ type Failure = Box<dyn std::error::Error>;
 ///
 /// When it did not come through, was not changed, or lacks a valid signature of ours where one is expected.
 pub(super) fn run(settings: &Settings) -> Result<Vec<String>, Failure> {
-    let folder = std::env::temp_dir().join(format!("pixelward-trial-{}", std::process::id()));
+    let folder = tempfile::Builder::new().prefix("pixelward-trial-").tempdir()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let result = runtime.block_on(sent(settings, &folder));
+    let result = runtime.block_on(sent(settings, folder.path()));
     drop(runtime);
-    let _ = std::fs::remove_dir_all(&folder);
     result
 }
 

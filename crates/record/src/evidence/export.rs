@@ -69,8 +69,8 @@ impl<'a> From<&'a Record<'_>> for Shown<'a> {
         Shown {
             time: Timestamp(record.at).to_string(),
             id: &record.id,
-            message_id: record.message_id.as_ref().map(|tag| hex(tag)),
-            person: record.person.as_ref().map(|tag| hex(tag)),
+            message_id: record.message_id.as_ref().map(|tag| hex::encode(tag)),
+            person: record.person.as_ref().map(|tag| hex::encode(tag)),
             controller: &record.controller,
             mailstream: &record.mailstream,
             listener: &record.listener,
@@ -87,8 +87,8 @@ impl<'a> From<&'a Record<'_>> for Shown<'a> {
             removed: record.removed,
             swapped: record.swapped,
             sightings: &record.sightings,
-            body_before: record.before.as_ref().map(|hash| hex(hash)),
-            body_after: record.after.as_ref().map(|hash| hex(hash)),
+            body_before: record.before.as_ref().map(|hash| hex::encode(hash)),
+            body_after: record.after.as_ref().map(|hash| hex::encode(hash)),
             result: &record.result,
             code: record.code,
             queue_id: record.queue_id.as_deref(),
@@ -147,9 +147,9 @@ impl Proof {
             chain: found.days,
             segment: found.segment,
             record: found.link.number,
-            hash_before: hex(&found.link.before),
-            payload: hex(&found.link.payload),
-            hash: hex(&found.link.hash),
+            hash_before: hex::encode(&found.link.before),
+            payload: hex::encode(&found.link.payload),
+            hash: hex::encode(&found.link.hash),
         }
     }
 }
@@ -161,24 +161,14 @@ impl Claim {
         let proof = &self.proof;
         let link = Link {
             number: proof.record,
-            before: unhex(&proof.hash_before)?.try_into().ok()?,
-            payload: unhex(&proof.payload)?,
-            hash: unhex(&proof.hash)?.try_into().ok()?,
+            before: hex::decode(&proof.hash_before).ok()?.try_into().ok()?,
+            payload: hex::decode(&proof.payload).ok()?,
+            hash: hex::decode(&proof.hash).ok()?.try_into().ok()?,
         };
         let record = Record::decode(&link.payload).ok()?;
         let said = serde_json::to_value(Shown::from(&record)).ok()?;
         (link.is_sound() && said.as_object() == Some(&self.record)).then_some(link)
     }
-}
-
-/// Formats bytes in hexadecimal.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn unhex(text: &str) -> Option<Vec<u8>> {
-    let pairs = text.as_bytes().chunks(2);
-    pairs.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
 }
 
 #[cfg(test)]

@@ -8,9 +8,9 @@
 //! evidence/0365/kept-from              the chain's end before the oldest segment that is still kept
 //! ```
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use flate2::Compression;
@@ -151,7 +151,7 @@ impl Folder {
         let packed = segment::path(&self.path, PACKED, number);
         let mut encoder = ZlibEncoder::new(Vec::with_capacity(bytes.len() / 2), Compression::fast());
         let compressed = encoder.write_all(bytes).and_then(|()| encoder.finish()).map_err(at(&packed))?;
-        write_whole(&packed, &compressed).map_err(at(&packed))?;
+        pixelward_files::replace(&packed, &compressed).map_err(at(&packed))?;
         let open = segment::path(&self.path, OPEN, number);
         std::fs::remove_file(&open).map_err(at(&open))
     }
@@ -228,22 +228,4 @@ fn read_packed(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     ZlibDecoder::new(File::open(path)?).take(MAX_SEGMENT).read_to_end(&mut bytes)?;
     Ok(bytes)
-}
-
-/// Writes a file and renames it into place, so that it is complete or missing.
-///
-/// # Errors
-///
-/// When it cannot be written.
-pub fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let beside = path.with_extension("new");
-    let mut options = OpenOptions::new();
-    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
-    file.write_all(bytes)?;
-    file.sync_data()?;
-    std::fs::rename(&beside, path)?;
-    match path.parent() {
-        Some(folder) => File::open(folder)?.sync_all(),
-        None => Ok(()),
-    }
 }

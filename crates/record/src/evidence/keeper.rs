@@ -7,7 +7,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::files::{Folder, write_whole};
+use super::files::Folder;
 use super::record::Record;
 use super::summary::{Gathering, Summary};
 use super::{Settings, day_of};
@@ -109,7 +109,7 @@ fn pack_one(folder: &Folder, number: u32) -> Result<(), ChainError> {
         return Err(ChainError::Damaged { path: segment.path, offset, what: "it ends within a record" });
     }
     let summary = folder.summary(number);
-    write_whole(&summary, &gathering.done().encode()).map_err(at(&summary))?;
+    pixelward_files::replace(&summary, &gathering.done().encode()).map_err(at(&summary))?;
     folder.pack(number, segment.bytes())
 }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use serde::Serialize;
 
 use super::Settings;
-use super::export::{Claim, hex};
+use super::export::Claim;
 use super::files::{Folder, Segment};
 use super::log::head_copy;
 use super::record::Record;
@@ -110,7 +110,7 @@ fn chain(
         segments: segments.len(),
         deleted: start.count,
         records: way.head.count,
-        hash: hex(&way.head.hash),
+        hash: hex::encode(&way.head.hash),
     })
 }
 

@@ -120,9 +120,7 @@ impl Hosts {
         let folder = self.path.parent().unwrap_or(Path::new("."));
         std::fs::create_dir_all(folder)?;
         let file = File { format: FORMAT, hosts: self.rows.values().cloned().collect() };
-        let beside = self.path.with_extension("new");
-        std::fs::write(&beside, serde_json::to_vec_pretty(&file)?)?;
-        std::fs::rename(&beside, &self.path)?;
+        pixelward_files::replace(&self.path, &serde_json::to_vec_pretty(&file)?)?;
         self.is_changed = false;
         Ok(())
     }

@@ -1,7 +1,6 @@
 //! The end of a chain, and its copy in a file.
 
-use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
 
 use aws_lc_rs::digest;
@@ -65,15 +64,11 @@ pub fn read_head(path: &Path) -> Result<Option<Head>, ChainError> {
     Head::decode(&bytes).ok_or_else(damaged).map(Some)
 }
 
-/// Writes the head beside the file and renames it over it, so that one of the two is always complete.
+/// Replaces a copy of a head. A power failure may leave the one before.
 ///
 /// # Errors
 ///
 /// When it cannot be written.
 pub fn write_head(path: &Path, head: &Head) -> io::Result<()> {
-    let beside = path.with_extension("new");
-    let mut file = File::create(&beside)?;
-    file.write_all(&head.encode())?;
-    file.sync_data()?;
-    std::fs::rename(&beside, path)
+    pixelward_files::replace_unsynced(path, &head.encode())
 }

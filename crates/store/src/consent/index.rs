@@ -442,9 +442,7 @@ impl Index for SledIndex {
             open.sync()
         })?;
         let mark = mark_path(&self.directory);
-        let beside = mark.with_extension("new");
-        std::fs::write(&beside, written(checkpoint))?;
-        std::fs::rename(&beside, &mark)?;
+        pixelward_files::replace_unsynced(&mark, written(checkpoint).as_ref())?;
         *self.marked.lock().unwrap_or_else(PoisonError::into_inner) = Some(*checkpoint);
         Ok(())
     }

@@ -22,21 +22,20 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::io;
 use std::path::Path;
 
 use aws_lc_rs::digest;
+use pixelward_files::Slots;
+use pixelward_files::slots::{Bytes, ERASED, SLOT, slot};
 
 use super::person::{Person, StoreKey};
 use super::seal::Sealer;
 
-const SLOT: usize = 128;
 /// The first slot says what file this is.
 const MAGIC: &[u8; 24] = b"pixelward pseudonyms 1\r\n";
 /// The state of a slot; its first byte.
 const USED: u8 = 1;
-const ERASED: u8 = 2;
 /// Generation, depth, path, key.
 const PLAIN: usize = 2 + 1 + 8 + 32;
 const SEALED: usize = PLAIN + 28;
@@ -84,12 +83,10 @@ struct Held {
 
 /// The keys from which all tags can be made except those of erased people.
 pub struct Pseudonyms {
-    file: File,
+    slots: Slots,
     master: Sealer,
     nodes: HashMap<Node, Held>,
     generations: u16,
-    free: Vec<u32>,
-    next: u32,
     /// The damage found.
     damage: Damage,
 }
@@ -145,15 +142,10 @@ impl Pseudonyms {
 
     /// Creates the file: complete or not at all, so that an incomplete one is damage.
     fn fresh(path: &Path, store_key: &StoreKey) -> io::Result<Pseudonyms> {
-        let beside = path.with_extension("new");
-        let mut options = OpenOptions::new();
-        let file = options.read(true).write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
-        let mut made = Pseudonyms::over(file, store_key);
+        let file = pixelward_files::unfinished(path)?;
+        let mut made = Pseudonyms::over(file.try_clone()?, store_key);
         made.plant()?;
-        std::fs::rename(&beside, path)?;
-        if let Some(directory) = path.parent() {
-            File::open(directory)?.sync_all()?;
-        }
+        pixelward_files::finish(path, &file)?;
         Ok(made)
     }
 
@@ -180,14 +172,10 @@ impl Pseudonyms {
                     .map_err(|_| io::Error::other("no randomness is available"))?;
                 self.put(node, key)?;
             }
-            for slot in std::mem::take(&mut self.free) {
-                self.file.write_all_at(&[ERASED], offset(slot))?;
-                self.free.push(slot);
-            }
             self.write_head(self.nodes.len())?;
             // Part of another slot may follow the last one.
-            self.file.set_len(offset(self.next))?;
-            self.file.sync_all()?;
+            self.slots.tidy()?;
+            self.slots.sync()?;
             self.damage = Damage::default();
         }
         Ok(said)
@@ -195,13 +183,10 @@ impl Pseudonyms {
 
     /// Writes what identifies the file, and how many slots and keys it has at least.
     fn write_head(&self, keys: usize) -> io::Result<()> {
-        let mut head = [0; SLOT];
         let keys = u32::try_from(keys).unwrap_or(u32::MAX);
-        let counts = [self.next.to_le_bytes(), keys.to_le_bytes()].concat();
+        let counts = [self.slots.end().to_le_bytes(), keys.to_le_bytes()].concat();
         let crc = crc32fast::hash(&counts).to_le_bytes();
-        let content = MAGIC.iter().copied().chain(counts).chain(crc);
-        head.iter_mut().zip(content).for_each(|(place, byte)| *place = byte);
-        self.file.write_all_at(&head, 0)
+        self.slots.write(0, &slot(MAGIC.iter().copied().chain(counts).chain(crc)))
     }
 
     /// Reads the file, which another process may have open.
@@ -216,16 +201,21 @@ impl Pseudonyms {
     }
 
     fn over(file: File, store_key: &StoreKey) -> Pseudonyms {
-        let master = Sealer::new(&store_key.derived("pseudonyms"));
-        let damage = Damage::default();
-        Pseudonyms { file, master, nodes: HashMap::new(), generations: 0, free: Vec::new(), next: 1, damage }
+        Pseudonyms {
+            slots: Slots::over(file),
+            master: Sealer::new(&store_key.derived("pseudonyms")),
+            nodes: HashMap::new(),
+            generations: 0,
+            damage: Damage::default(),
+        }
     }
 
     fn load(&mut self, file: &[u8]) -> io::Result<()> {
         let slots = file.as_chunks::<SLOT>().0;
-        self.next = u32::try_from(slots.len()).map_err(|_| io::Error::other("too large"))?;
+        let end = u32::try_from(slots.len()).map_err(|_| io::Error::other("too large"))?;
+        self.slots.set_end(end);
         let mut unreadable = 0;
-        for (slot, bytes) in (0..self.next).zip(slots).skip(1) {
+        for (slot, bytes) in (0..end).zip(slots).skip(1) {
             match (bytes.first(), self.opened(slot, bytes)) {
                 (Some(&USED), Some((node, key))) => {
                     self.generations = self.generations.max(node.generation + 1);
@@ -233,14 +223,14 @@ impl Pseudonyms {
                 }
                 (Some(&USED), None) => {
                     unreadable += 1;
-                    self.free.push(slot);
+                    self.slots.release(slot);
                 }
                 // A byte that says neither is damage; an empty slot was never written.
                 (Some(&state), _) if state > ERASED => {
                     unreadable += 1;
-                    self.free.push(slot);
+                    self.slots.release(slot);
                 }
-                _ => self.free.push(slot),
+                _ => self.slots.release(slot),
             }
         }
         if self.nodes.is_empty() {
@@ -251,9 +241,8 @@ impl Pseudonyms {
         }
         let whole = u32::try_from(file.len().div_ceil(SLOT)).map_err(|_| io::Error::other("too large"))?;
         let found = u32::try_from(self.nodes.len()).unwrap_or(u32::MAX);
-        let gone =
-            |(slots, keys): (u32, u32)| slots.saturating_sub(self.next).max(keys.saturating_sub(found));
-        let lost = counted(file).map_or(0, gone).max(whole.saturating_sub(self.next));
+        let gone = |(slots, keys): (u32, u32)| slots.saturating_sub(end).max(keys.saturating_sub(found));
+        let lost = counted(file).map_or(0, gone).max(whole.saturating_sub(end));
         let has_bad_head = !file.starts_with(MAGIC);
         self.damage = Damage { has_bad_head, unreadable, lost, missing: self.holes().len() };
         Ok(())
@@ -286,7 +275,7 @@ impl Pseudonyms {
         holes
     }
 
-    fn opened(&self, slot: u32, bytes: &[u8; SLOT]) -> Option<(Node, [u8; 32])> {
+    fn opened(&self, slot: u32, bytes: &Bytes) -> Option<(Node, [u8; 32])> {
         let plain = self.master.open(bytes.get(1..=SEALED)?, &slot.to_le_bytes()).ok()?;
         let (generation, rest) = plain.split_first_chunk::<2>()?;
         let (depth, rest) = rest.split_first()?;
@@ -334,9 +323,9 @@ impl Pseudonyms {
         let mut key = [0; 32];
         aws_lc_rs::rand::fill(&mut key).map_err(|_| io::Error::other("no randomness is available"))?;
         self.put(Node { generation: self.generations, depth: 0, path: 0 }, key)?;
-        self.file.sync_all()?;
+        self.slots.sync()?;
         self.write_head(self.nodes.len())?;
-        self.file.sync_all()?;
+        self.slots.sync()?;
         self.generations += 1;
         Ok(())
     }
@@ -361,18 +350,14 @@ impl Pseudonyms {
         }
         // Nobody else may lose their tags to a crash: the keys beside the path are on disk before the key
         // above them is removed.
-        self.file.sync_data()?;
+        self.slots.sync()?;
         // Never more than there are, so that nobody mistakes a power failure for damage.
         self.write_head(self.nodes.len().saturating_sub(1))?;
-        self.file.sync_data()?;
-        let mut empty = [0; SLOT];
-        if let Some(state) = empty.first_mut() {
-            *state = ERASED;
-        }
-        self.file.write_all_at(&empty, offset(held.slot))?;
-        self.file.sync_data()?;
+        self.slots.sync()?;
+        self.slots.erase(held.slot)?;
+        self.slots.sync()?;
         self.nodes.remove(&top);
-        self.free.push(held.slot);
+        self.slots.release(held.slot);
         Ok(true)
     }
 
@@ -381,18 +366,12 @@ impl Pseudonyms {
         if self.nodes.contains_key(&node) {
             return Ok(());
         }
-        let slot = self.free.last().copied().unwrap_or(self.next);
         let mut plain = node.generation.to_le_bytes().to_vec();
         plain.push(node.depth);
         plain.extend_from_slice(&node.path.to_le_bytes());
         plain.extend_from_slice(&key);
-        let sealed = self.master.seal(&plain, &slot.to_le_bytes());
-        let mut bytes = [0; SLOT];
-        bytes.iter_mut().zip([USED].into_iter().chain(sealed)).for_each(|(target, byte)| *target = byte);
-        self.file.write_all_at(&bytes, offset(slot))?;
-        if self.free.pop().is_none() {
-            self.next += 1;
-        }
+        let sealed = self.master.seal(&plain, &self.slots.next().to_le_bytes());
+        let slot = self.slots.put(&slot([USED].into_iter().chain(sealed)))?;
         self.nodes.insert(node, Held { slot, key });
         Ok(())
     }
@@ -429,9 +408,7 @@ fn snapshot(path: &Path) -> io::Result<Vec<u8>> {
 /// When a file cannot be read or written.
 pub fn copy(from: &Path, to: &Path) -> io::Result<()> {
     let bytes = snapshot(from)?;
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(to)?;
-    file.write_all(&bytes)?;
-    file.sync_all()
+    pixelward_files::write_private(to, &bytes).map(drop)
 }
 
 /// Returns the 40 bits that lead to a person's leaf.
@@ -458,182 +435,5 @@ fn child(key: &[u8; 32], digit: u8) -> [u8; 32] {
     child
 }
 
-fn offset(slot: u32) -> u64 {
-    u64::from(slot) * SLOT as u64
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn check(name: &str, work: impl FnOnce(&Path, &StoreKey)) {
-        let path = std::env::temp_dir().join(format!("pixelward-pseudonyms-{name}-{}", std::process::id()));
-        let _ = std::fs::remove_file(&path);
-        work(&path, &StoreKey::new([1; 32]));
-        std::fs::remove_file(&path).unwrap();
-    }
-
-    fn person(number: u32) -> Person {
-        StoreKey::new([2; 32]).person(&format!("p{number}@home.example"))
-    }
-
-    fn tag(pseudonyms: &Pseudonyms, person: Person) -> Option<[u8; 16]> {
-        pseudonyms.of(person).map(|pseudonym| pseudonym.tag(b"here"))
-    }
-
-    #[test]
-    fn erasing_one_takes_that_ones_tags_and_nobody_elses() {
-        check("erase", |path, key| {
-            let mut pseudonyms = Pseudonyms::open(path, key).unwrap();
-            let before: Vec<_> = (0..300).map(|number| tag(&pseudonyms, person(number)).unwrap()).collect();
-            assert_ne!(pseudonyms.of(person(1)).unwrap().tag(b"there"), before[1]);
-            for number in (0..300).step_by(3) {
-                assert!(pseudonyms.erase(person(number)).unwrap());
-                assert!(!pseudonyms.erase(person(number)).unwrap());
-            }
-            for again in
-                [pseudonyms, Pseudonyms::open(path, key).unwrap(), Pseudonyms::read(path, key).unwrap()]
-            {
-                for number in 0..300 {
-                    let kept = (number % 3 != 0).then(|| before[number as usize]);
-                    assert_eq!(tag(&again, person(number)), kept, "{number}");
-                }
-            }
-        });
-    }
-
-    #[test]
-    fn neighbours_that_share_all_but_the_last_digits_keep_their_tags() {
-        check("near", |path, key| {
-            let mut pseudonyms = Pseudonyms::open(path, key).unwrap();
-            let near =
-                |last: u8| Person([[7, 7, 7, 7, last].as_slice(), &[9; 11]].concat().try_into().unwrap());
-            let before: Vec<_> = (0..=255).map(|last| tag(&pseudonyms, near(last))).collect();
-            for last in 0..=255 {
-                pseudonyms.erase(near(last)).unwrap();
-                for other in 0..=255 {
-                    let kept = (other > last).then(|| before[usize::from(other)]).flatten();
-                    assert_eq!(tag(&pseudonyms, near(other)), kept, "{last} {other}");
-                }
-            }
-        });
-    }
-
-    #[test]
-    fn who_comes_back_has_another_tag_and_can_be_erased_again() {
-        check("back", |path, key| {
-            let mut pseudonyms = Pseudonyms::open(path, key).unwrap();
-            let (ann, bob) = (person(1), person(2));
-            let mut seen = vec![tag(&pseudonyms, ann).unwrap()];
-            let bobs = tag(&pseudonyms, bob);
-            for _ in 0..3 {
-                assert!(pseudonyms.erase(ann).unwrap());
-                assert_eq!(tag(&pseudonyms, ann), None);
-                let again = pseudonyms.of_or_new(ann).unwrap().tag(b"here");
-                assert!(!seen.contains(&again));
-                seen.push(again);
-                pseudonyms = Pseudonyms::open(path, key).unwrap();
-                assert_eq!(tag(&pseudonyms, ann), Some(again));
-                assert_eq!(tag(&pseudonyms, bob), bobs);
-            }
-        });
-    }
-
-    #[test]
-    fn the_root_is_not_in_the_file_any_more() {
-        check("root", |path, key| {
-            let mut pseudonyms = Pseudonyms::open(path, key).unwrap();
-            let root = std::fs::read(path).unwrap()[SLOT..2 * SLOT].to_vec();
-            pseudonyms.erase(person(1)).unwrap();
-            let file = std::fs::read(path).unwrap();
-            assert!(memchr::memmem::find(&file, &root[..SEALED]).is_none());
-            assert_eq!(file.len(), (2 + 60) * SLOT);
-        });
-    }
-
-    #[test]
-    fn an_erasure_that_was_cut_off_harms_nobody_and_can_be_done_again() {
-        check("cut", |path, key| {
-            let mut pseudonyms = Pseudonyms::open(path, key).unwrap();
-            let root = std::fs::read(path).unwrap()[SLOT..2 * SLOT].to_vec();
-            let (ann, bob) = (tag(&pseudonyms, person(1)), tag(&pseudonyms, person(2)));
-            pseudonyms.erase(person(1)).unwrap();
-            // As if the root had not been overwritten yet.
-            let file = OpenOptions::new().write(true).open(path).unwrap();
-            file.write_all_at(&root, SLOT as u64).unwrap();
-            let mut pseudonyms = Pseudonyms::open(path, key).unwrap();
-            assert_eq!((tag(&pseudonyms, person(1)), tag(&pseudonyms, person(2))), (ann, bob));
-            assert!(pseudonyms.erase(person(1)).unwrap());
-            let beside = path.with_extension("copy");
-            copy(path, &beside).unwrap();
-            assert_eq!(std::fs::read(&beside).unwrap(), std::fs::read(path).unwrap());
-            std::fs::remove_file(beside).unwrap();
-            let pseudonyms = Pseudonyms::open(path, key).unwrap();
-            assert_eq!((tag(&pseudonyms, person(1)), tag(&pseudonyms, person(2))), (None, bob));
-            assert_eq!(std::fs::read(path).unwrap().len(), (2 + 60) * SLOT);
-        });
-    }
-
-    #[test]
-    fn damage_is_seen_wherever_it_is_and_made_good_without_giving_back_who_was_erased() {
-        check("damage", |path, key| {
-            let mut keys = Pseudonyms::open(path, key).unwrap();
-            let before: Vec<_> = (0..50).map(|number| tag(&keys, person(number))).collect();
-            for number in 0..5 {
-                keys.erase(person(number)).unwrap();
-            }
-            drop(keys);
-            assert_eq!(Pseudonyms::inspect(path, key), None);
-            let sound = std::fs::read(path).unwrap();
-            let slots = sound.len() / SLOT;
-            let check = |what: &str, bytes: &[u8], is_damaged: bool| {
-                std::fs::write(path, bytes).unwrap();
-                assert_eq!(Pseudonyms::inspect(path, key).is_some(), is_damaged, "{what}");
-                let Ok(mut keys) = Pseudonyms::open(path, key) else {
-                    assert!(is_damaged, "{what}");
-                    return;
-                };
-                assert_eq!(keys.repair().unwrap().is_some(), is_damaged, "{what}");
-                for again in [keys, Pseudonyms::open(path, key).unwrap()] {
-                    for (number, before) in (0..).zip(&before).skip(5) {
-                        assert!(tag(&again, person(number)).is_some(), "{what}: p{number} has none");
-                        assert!(is_damaged || tag(&again, person(number)) == *before, "{what}: p{number}");
-                    }
-                    for (number, before) in (0..).zip(&before).take(5) {
-                        assert_ne!(tag(&again, person(number)), *before, "{what}: p{number} came back");
-                    }
-                }
-                assert_eq!(Pseudonyms::inspect(path, key), None, "{what}");
-            };
-            check("sound", &sound, false);
-            for slot in 0..slots {
-                let is_empty = slot > 0 && sound[slot * SLOT] == ERASED;
-                let mut bytes = sound.clone();
-                bytes[slot * SLOT..(slot + 1) * SLOT].fill(0);
-                check(&format!("slot {slot} zeroed"), &bytes, !is_empty);
-                let mut bytes = sound.clone();
-                bytes[slot * SLOT] ^= 0x40;
-                check(&format!("slot {slot}, its state"), &bytes, true);
-                let mut bytes = sound.clone();
-                bytes[slot * SLOT + 20] ^= 1;
-                check(&format!("slot {slot} flipped"), &bytes, !is_empty);
-                check(&format!("cut at slot {slot}"), &sound[..slot * SLOT], true);
-                check(&format!("cut within slot {slot}"), &sound[..slot * SLOT + 9], true);
-            }
-            check("zeroed", &vec![0; sound.len()], true);
-            // A file of an early version has no count of its slots.
-            let mut early = sound.clone();
-            early[MAGIC.len()..MAGIC.len() + 12].fill(0);
-            check("early", &early, false);
-        });
-    }
-
-    #[test]
-    fn another_store_key_is_refused() {
-        check("other", |path, key| {
-            drop(Pseudonyms::open(path, key).unwrap());
-            let error = Pseudonyms::open(path, &StoreKey::new([9; 32])).unwrap_err();
-            assert!(error.to_string().contains("store.key"), "{error}");
-        });
-    }
-}
+mod tests;

@@ -12,7 +12,6 @@ use super::{Answered, Api, Call, json};
 use crate::chain::ChainError;
 use crate::problem::Problem;
 use crate::record::audit::{Audit, Chained, Entry};
-use crate::record::evidence::export::hex;
 
 /// The number of entries in a response by default.
 const FEW: usize = 100;
@@ -122,7 +121,7 @@ pub(super) async fn write(call: Call) -> Answered {
         detail: deed.detail.map(|detail| detail.0),
     };
     let written = on_disk(&call.api, move |trail| trail.write(&entry)).await?;
-    json(StatusCode::CREATED, &Written { number: written.number, hash: hex(&written.hash) })
+    json(StatusCode::CREATED, &Written { number: written.number, hash: hex::encode(&written.hash) })
 }
 
 pub(super) async fn read(call: Call) -> Answered {
@@ -171,7 +170,7 @@ impl Shown {
             controller: entry.controller,
             person: entry.person,
             detail: entry.detail,
-            hash: hex(&hash),
+            hash: hex::encode(&hash),
         }
     }
 }

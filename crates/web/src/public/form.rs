@@ -11,7 +11,6 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use url::form_urlencoded;
 
-use super::notice::hex;
 use crate::consent::seal::Sealer;
 use crate::consent::{StoreKey, Timestamp};
 
@@ -46,13 +45,13 @@ impl Forms {
 
     /// Creates a token for one form on the page of this link.
     pub(super) fn issue(&self, link: &str, now: Timestamp) -> String {
-        hex(&self.sealer.seal(&now.0.to_le_bytes(), link.as_bytes()))
+        hex::encode(&self.sealer.seal(&now.0.to_le_bytes(), link.as_bytes()))
     }
 
     /// Returns whether a form was issued for this link within the hour and has not been sent before. From now
     /// on it counts as sent.
     pub(super) fn redeem(&self, link: &str, form: &str, now: Timestamp) -> bool {
-        let Some(sealed) = unhex(form) else { return false };
+        let Ok(sealed) = hex::decode(form) else { return false };
         let Some(mark) = sealed.first_chunk::<MARK>().copied() else { return false };
         let Ok(plain) = self.sealer.open(&sealed, link.as_bytes()) else { return false };
         let Ok(issued) = <[u8; 8]>::try_from(plain.as_slice()).map(i64::from_le_bytes) else { return false };
@@ -71,15 +70,6 @@ impl Forms {
         }
         true
     }
-}
-
-fn unhex(text: &str) -> Option<Vec<u8>> {
-    if text.len() > 256 || !text.is_ascii() {
-        return None;
-    }
-    let (pairs, []) = text.as_bytes().as_chunks::<2>() else { return None };
-    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-    pairs.iter().map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?)).collect()
 }
 
 /// The fields of a form, in order.

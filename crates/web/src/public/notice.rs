@@ -110,7 +110,7 @@ impl Notice {
             version: format!("{VERSION}{suffix}/{}", language.code()),
             hash: String::new(),
         };
-        notice.hash = hex(digest::digest(&digest::SHA256, notice.text(texts).as_bytes()).as_ref());
+        notice.hash = hex::encode(digest::digest(&digest::SHA256, notice.text(texts).as_bytes()).as_ref());
         notice
     }
 
@@ -125,9 +125,4 @@ impl Notice {
         lines.extend([&*texts.yes, &texts.no, &texts.save, &texts.accept_all, &texts.refuse_all]);
         lines.join("\n") + "\n"
     }
-}
-
-/// Formats bytes in hexadecimal.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -155,13 +155,7 @@ impl Outbox {
         let length = usize::try_from(state.noted - state.next).unwrap_or(0);
         let mut rest = vec![0; length];
         state.file.read_exact_at(&mut rest, state.next)?;
-        let beside = self.path.with_extension("new");
-        let file = opened(&beside)?;
-        file.set_len(0)?;
-        file.write_all_at(&rest, 0)?;
-        file.sync_all()?;
-        std::fs::rename(&beside, &self.path)?;
-        state.file = file;
+        state.file = pixelward_files::replace(&self.path, &rest)?;
         state.end -= state.next;
         state.noted -= state.next;
         state.next = 0;

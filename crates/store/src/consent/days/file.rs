@@ -1,9 +1,7 @@
 //! The file: consecutive frames, rewritten when more than half of it is obsolete.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::Path;
 
 use super::table::{FRAME, Table};
 
@@ -27,9 +25,7 @@ pub(super) struct Opened {
 
 /// The file, open for appending.
 pub(super) struct Log {
-    path: PathBuf,
-    file: File,
-    length: u64,
+    file: pixelward_files::Log,
     is_failing: bool,
 }
 
@@ -38,49 +34,41 @@ impl Log {
     pub(super) fn open(path: &Path) -> io::Result<Opened> {
         let is_fresh = !std::fs::exists(path)?;
         if is_fresh {
-            whole(path, &[])?;
+            pixelward_files::Log::create(path, &content(&[]))?;
         }
-        let mut file = OpenOptions::new().read(true).write(true).open(path)?;
         let bytes = std::fs::read(path)?;
         let (table, good) = read(&bytes)?;
         let damage = damage(&bytes, good);
         let lost = bytes.len().saturating_sub(good);
         if lost > 0 {
             tracing::warn!(bytes = lost, "the end of the days of last open was incomplete, and was cut off");
-            file.set_len(good as u64)?;
         }
-        let length = file.seek(SeekFrom::End(0))?;
-        let log = Log { path: path.to_owned(), file, length, is_failing: false };
+        let log = Log { file: pixelward_files::Log::open(path, good as u64)?, is_failing: false };
         Ok(Opened { log, table, damage, is_fresh })
     }
 
     /// Returns whether more than half of the file would be obsolete with this many more frames.
     pub(super) fn is_wasteful(&self, table: &Table, more: usize) -> bool {
-        self.length + (more * FRAME) as u64 > 2 * table.size() as u64 + SLACK
+        self.file.length() + (more * FRAME) as u64 > 2 * table.size() as u64 + SLACK
     }
 
     /// Appends frames. If that fails, the file contains none of them.
     pub(super) fn append(&mut self, frames: &[u8]) -> io::Result<()> {
-        if let Err(error) = self.file.write_all(frames) {
-            self.file.set_len(self.length)?;
-            self.file.seek(SeekFrom::End(0))?;
-            return Err(error);
-        }
-        self.length += frames.len() as u64;
+        self.file.append(frames)?;
         self.is_failing = false;
         Ok(())
     }
 
     /// Appends frames, durably.
     pub(super) fn append_synced(&mut self, frames: &[u8]) -> io::Result<()> {
-        self.append(frames)?;
-        self.file.sync_data()
+        self.file.append_synced(frames)?;
+        self.is_failing = false;
+        Ok(())
     }
 
     /// Rewrites the file, next to the old one until it is complete.
     pub(super) fn anew(&mut self, frames: &[u8]) -> io::Result<()> {
-        self.file = whole(&self.path, frames)?;
-        self.length = (MAGIC.len() + frames.len()) as u64;
+        self.file.rewrite(&content(frames))?;
         self.is_failing = false;
         Ok(())
     }
@@ -94,19 +82,9 @@ impl Log {
     }
 }
 
-/// Creates a file with these frames, durably: complete or not at all.
-fn whole(path: &Path, frames: &[u8]) -> io::Result<File> {
-    let beside = path.with_extension("new");
-    let mut options = OpenOptions::new();
-    let mut file = options.read(true).write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
-    file.write_all(MAGIC)?;
-    file.write_all(frames)?;
-    file.sync_data()?;
-    std::fs::rename(&beside, path)?;
-    if let Some(folder) = path.parent() {
-        File::open(folder)?.sync_all()?;
-    }
-    Ok(file)
+/// Returns what a file with these frames holds.
+fn content(frames: &[u8]) -> Vec<u8> {
+    [MAGIC, frames].concat()
 }
 
 /// Describes the damage in a file of which this many bytes are intact. A partial last frame is not damage.

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
-use super::{DAYS, PSEUDONYMS, Store, StoreError, hex, io_error};
+use super::{DAYS, PSEUDONYMS, Store, StoreError, io_error};
 use crate::chain::read_head;
 use crate::consent::days::Table;
 use crate::consent::index::{self, Index, Indexed};
@@ -89,7 +89,7 @@ impl Store {
         differing += of_known.abs_diff(listed);
         Ok(Verified {
             records: head.count,
-            hash: hex(&head.hash),
+            hash: hex::encode(&head.hash),
             people,
             damaged_slots,
             differing,
