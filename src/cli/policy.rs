@@ -7,9 +7,9 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 
 use crate::config::Config;
-use crate::consent::export::Purpose as ShownPurpose;
 use crate::consent::socket::{Client, Request, Response, Shown, answer};
 use crate::consent::standing::JOINED;
+use crate::consent::view::Purpose as ShownPurpose;
 use crate::consent::{Change, Controller, Standing, State, Store, Timestamp};
 use crate::language::Language;
 use crate::plan::explain;
@@ -126,13 +126,13 @@ fn standing(
 fn read_back(shown: &Shown, controller: &Controller) -> Result<Standing, String> {
     let mut standing = Standing::unknown();
     let mut newest = Timestamp(0);
-    for own in &shown.purposes {
+    for own in &shown.standing.purposes {
         let change = change(shown, own, controller)?;
         newest = newest.max(change.event_at);
         let _ = standing.merge(&change, own.record, true);
     }
     // All that are named count, so they are named at one moment.
-    for name in shown.jurisdiction.iter().flat_map(|names| names.split(JOINED)) {
+    for name in shown.standing.jurisdiction.iter().flat_map(|names| names.split(JOINED)) {
         let change = Change::new(controller.clone(), Vec::new(), State::NeverAsked, newest);
         let _ = standing.merge(&Change { jurisdiction: Some(name.to_owned()), ..change }, 0, true);
     }
@@ -147,7 +147,7 @@ fn change(shown: &Shown, own: &ShownPurpose, controller: &Controller) -> Result<
     let event_at = Timestamp::parse(&own.event_time)?;
     Ok(Change {
         expires: time(&own.expires)?,
-        no_track: Some(shown.no_track),
+        no_track: Some(shown.standing.no_track),
         collected_at: time(&shown.collected_at)?,
         notice_sent_at: time(&shown.notice_sent_at)?,
         ..Change::new(controller.clone(), vec![purpose], state, event_at)
@@ -157,6 +157,7 @@ fn change(shown: &Shown, own: &ShownPurpose, controller: &Controller) -> Result<
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::consent::view;
     use crate::policy::Purpose;
 
     #[test]
@@ -177,12 +178,10 @@ mod tests {
             let _ = standing.merge(&change, record, true);
         }
         let shown = Shown {
-            purposes: ShownPurpose::all(&standing, Timestamp(4000)),
-            jurisdiction: standing.jurisdiction(),
-            no_track: standing.no_track(),
+            standing: view::Standing::of(&controller, &standing, Timestamp(4000)),
             collected_at: standing.collected_at.map(|time| time.to_string()),
             notice_sent_at: standing.notice_sent_at.map(|time| time.to_string()),
-            ..Shown::default()
+            history: Vec::new(),
         };
         let read = read_back(&shown, &controller).unwrap();
         assert_eq!(read, standing);

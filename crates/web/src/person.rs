@@ -3,7 +3,8 @@
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use crate::consent::export::{Export, Record, Standing};
+use crate::consent::export::{Export, Proved};
+use crate::consent::view::Standing;
 
 const STYLE: &str = ":root{color-scheme:light dark}body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;\
                      margin:2rem auto;padding:0 1rem}h1{font-size:1.6rem}h2{font-size:1.25rem;\
@@ -84,7 +85,7 @@ fn stands(standing: &Standing) -> Markup {
     }
 }
 
-fn entry(record: &Record) -> Markup {
+fn entry(Proved { said: record, proof }: &Proved) -> Markup {
     let purposes: Vec<String> = record.purposes.iter().map(|purpose| words(purpose)).collect();
     let rows = [
         ("Said", Some(format!("{} about {}", words(&record.state), purposes.join(", ")))),
@@ -114,8 +115,8 @@ fn entry(record: &Record) -> Markup {
                 @for (name, value) in rows {
                     @if let Some(value) = value { dt { (name) } dd { (value) } }
                 }
-                dt { "Chain before" } dd { code { (record.proof.hash_before) } }
-                dt { "Chain hash including it" } dd { code { (record.proof.hash) } }
+                dt { "Chain before" } dd { code { (proof.hash_before) } }
+                dt { "Chain hash including it" } dd { code { (proof.hash) } }
             }
         }
     }
@@ -154,6 +155,7 @@ fn readable(time: &str) -> String {
 mod tests {
     use super::*;
     use crate::consent::export::Proof;
+    use crate::consent::view::Record;
 
     #[test]
     fn what_people_wrote_stays_text() {
@@ -181,13 +183,12 @@ mod tests {
             evidence: hostile.clone(),
             actor: hostile.clone(),
             external_id: hostile,
-            proof,
         };
         let export = Export {
             exported_at: "2026-09-01T10:00:00Z".into(),
             person: "ab".into(),
             standing: vec![],
-            records: vec![record],
+            records: vec![Proved { said: record, proof }],
             journal_records: 1,
             journal_hash: "02".into(),
         };

@@ -280,10 +280,10 @@ fn show(response: &Response, json: bool) -> Result<ExitCode, Box<dyn std::error:
     } else {
         match response {
             Response::Person(shown) => {
-                if shown.purposes.is_empty() {
+                if shown.standing.purposes.is_empty() {
                     writeln!(out, "Nothing is known about this person: trackers are removed.")?;
                 }
-                for purpose in &shown.purposes {
+                for purpose in &shown.standing.purposes {
                     let allowed = if purpose.allowed { "allowed" } else { "not allowed" };
                     writeln!(
                         out,

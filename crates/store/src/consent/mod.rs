@@ -15,12 +15,11 @@ pub mod journal;
 pub mod key_file;
 pub mod keys;
 pub mod pseudonyms;
-
 pub mod socket;
 pub mod store;
-
 pub mod trail;
 pub mod upkeep;
+pub mod view;
 
 pub use pixelward_core::consent::{
     Change, Controller, Details, MayAsk, Outward, Permission, Person, Proof, Record, Standing, State,

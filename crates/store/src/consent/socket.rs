@@ -9,11 +9,12 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::export::{Export, Purpose};
+use super::export::Export;
 use super::import::{Row, RowResult, apply, purposes, say};
 use super::person::Controller;
 use super::standing::MayAsk;
 use super::store::{Store, Verified};
+use super::view::{Record, Standing, shown};
 
 /// How long accepting pauses when no file can be opened.
 const PAUSE: std::time::Duration = std::time::Duration::from_millis(100);
@@ -99,55 +100,18 @@ pub enum Response {
     Error(String),
 }
 
-/// A person's standing and history.
-#[derive(Debug, Default, Serialize, Deserialize)]
+/// A person's consent and history.
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Shown {
-    /// The current consent by purpose.
-    pub purposes: Vec<Purpose>,
-    /// The jurisdiction whose rules apply.
-    pub jurisdiction: Option<String>,
-    /// True if the person must never be tracked.
-    pub no_track: bool,
-    /// The time before which the person must not be asked again.
-    pub do_not_ask_before: Option<String>,
+    /// The current consent.
+    #[serde(flatten)]
+    pub standing: Standing,
     /// When the address was collected (N29).
     pub collected_at: Option<String>,
     /// When the person was informed (N29).
     pub notice_sent_at: Option<String>,
     /// Everything that was recorded, oldest first.
-    pub history: Vec<ShownRecord>,
-}
-
-/// One record.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct ShownRecord {
-    /// The number in the journal.
-    pub record: u64,
-    /// The controller.
-    pub controller: String,
-    /// The purposes concerned.
-    pub purposes: Vec<String>,
-    /// The state that was recorded.
-    pub state: String,
-    /// When it was said.
-    pub event_time: String,
-    /// The claimed time, if it could not be used.
-    #[serde(default)]
-    pub claimed_time: Option<String>,
-    /// When it was recorded.
-    pub recorded_at: String,
-    /// The method.
-    pub method: Option<String>,
-    /// The channel.
-    pub channel: Option<String>,
-    /// The version of the notice.
-    pub notice_version: Option<String>,
-    /// A reference to the proof of consent.
-    pub evidence: Option<String>,
-    /// The person or program that entered it.
-    pub actor: Option<String>,
-    /// The controller's name for the person.
-    pub external_id: Option<String>,
+    pub history: Vec<Record>,
 }
 
 /// Answers a request.
@@ -194,33 +158,11 @@ fn may_ask(store: &Store, controller: &str, address: &str, asked: &str) -> Resul
 fn show(store: &Store, controller: &Controller, address: &str) -> Result<Shown, super::StoreError> {
     let person = store.person(address);
     let standing = store.lookup(controller, person)?;
-    let history = store
-        .history(person)?
-        .into_iter()
-        .map(|entered| ShownRecord {
-            record: entered.number,
-            controller: entered.change.controller.to_string(),
-            purposes: entered.change.purposes.iter().map(|purpose| purpose.name().to_owned()).collect(),
-            state: entered.change.state.name().to_owned(),
-            event_time: entered.change.event_at.to_string(),
-            claimed_time: entered.change.claimed_at.map(|time| time.to_string()),
-            recorded_at: entered.recorded_at.to_string(),
-            method: entered.change.details.method,
-            channel: entered.change.details.channel,
-            notice_version: entered.change.details.notice_version,
-            evidence: entered.change.details.evidence,
-            actor: entered.change.details.actor,
-            external_id: entered.change.details.external_id,
-        })
-        .collect();
     Ok(Shown {
-        purposes: Purpose::all(&standing, super::Timestamp::now()),
-        jurisdiction: standing.jurisdiction(),
-        no_track: standing.no_track(),
-        do_not_ask_before: standing.do_not_ask_before.map(|time| time.to_string()),
-        collected_at: standing.collected_at.map(|time| time.to_string()),
-        notice_sent_at: standing.notice_sent_at.map(|time| time.to_string()),
-        history,
+        collected_at: shown(standing.collected_at),
+        notice_sent_at: shown(standing.notice_sent_at),
+        history: store.history(person)?.iter().map(Record::of).collect(),
+        standing: Standing::of(controller, &standing, super::Timestamp::now()),
     })
 }
 

@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 use super::model::{Addressed, Asking, read};
 use super::people::known;
 use super::{Answered, Call, json};
-use crate::consent::store::Entered;
+use crate::consent::view::Record;
 use crate::consent::{MayAsk, Person};
 use crate::policy::Purpose;
 use crate::problem::Problem;
@@ -18,58 +18,7 @@ pub(super) struct History {
     /// The keyed hash of the person's address.
     person: String,
     /// The records, oldest first.
-    records: Vec<Entry>,
-}
-
-/// A record of the history.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Entry {
-    /// The number of the record in the journal.
-    record: u64,
-    /// The purposes concerned.
-    purposes: Vec<&'static str>,
-    /// The state that was recorded.
-    state: &'static str,
-    /// When it was said.
-    #[schema(format = DateTime)]
-    event_time: String,
-    /// When it was recorded.
-    #[schema(format = DateTime)]
-    recorded_at: String,
-    /// The method: a form, a call, a link.
-    method: Option<String>,
-    /// The channel: web, mail, shop.
-    channel: Option<String>,
-    /// The version of the notice that was shown.
-    notice_version: Option<String>,
-    /// The SHA-256 of the exact text that was shown.
-    text_hash: Option<String>,
-    /// A reference to the proof of consent.
-    evidence: Option<String>,
-    /// The person or program that entered it.
-    actor: Option<String>,
-    /// The controller's name for the person.
-    external_id: Option<String>,
-}
-
-impl From<Entered> for Entry {
-    fn from(entered: Entered) -> Entry {
-        let details = entered.change.details;
-        Entry {
-            record: entered.number,
-            purposes: entered.change.purposes.iter().map(|purpose| purpose.name()).collect(),
-            state: entered.change.state.name(),
-            event_time: entered.change.event_at.to_string(),
-            recorded_at: entered.recorded_at.to_string(),
-            method: details.method,
-            channel: details.channel,
-            notice_version: details.notice_version,
-            text_hash: details.text_hash,
-            evidence: details.evidence,
-            actor: details.actor,
-            external_id: details.external_id,
-        }
-    }
+    records: Vec<Record>,
 }
 
 /// The result of asking whether a person may be asked.
@@ -100,9 +49,9 @@ pub(super) async fn by_hash(call: Call) -> Answered {
 async fn history(call: &Call, person: Person) -> Answered {
     let controller = call.controller()?.clone();
     let shown = call.api.store.outward(&controller).shown(person);
-    let mut entries = call.api.ask(move |store| store.history(person)).await?;
-    entries.retain(|entry| entry.change.controller == controller);
-    let records = entries.into_iter().map(Entry::from).collect();
+    let entries = call.api.ask(move |store| store.history(person)).await?;
+    let records = entries.iter().filter(|entry| entry.change.controller == controller);
+    let records = records.map(Record::of).collect();
     json(StatusCode::OK, &History { person: shown, records })
 }
 
