@@ -16,19 +16,17 @@ use http_body_util::{BodyExt, Limited};
 
 use super::failure::Failure;
 use super::form::Form;
-use super::routes::{Method, Need, Proof, ROUTES, Route};
+use super::routes::{Need, Proof, ROUTES, Route};
 use super::session::Session;
 use super::text::Language;
 use super::{Answered, Call, Console, layout, query};
+use hyper::Method;
 
 /// Builds every route of the table.
 pub(super) fn router(console: &Arc<Console>) -> axum::Router {
     let mut router = axum::Router::new();
     for route in ROUTES {
-        let filter = match route.method {
-            Method::Get => MethodFilter::GET,
-            Method::Post => MethodFilter::POST,
-        };
+        let filter = if route.method == Method::POST { MethodFilter::POST } else { MethodFilter::GET };
         let console = Arc::clone(console);
         let handler = move |parameters: Result<RawPathParams, _>, request: Request| {
             let console = Arc::clone(&console);
@@ -111,7 +109,7 @@ async fn handled(route: &'static Route, mut call: Call, parts: &Parts, body: Bod
     is_ours(&call.console, &parts.headers)?;
     call.query = query::pairs(&call.raw_query).ok_or(Failure::malformed("query"))?;
     signed_in(route, &call)?;
-    if route.method == Method::Post {
+    if route.method == Method::POST {
         call.form = form(&call.console, parts, body).await?;
         if route.proof == Proof::Token {
             is_own_form(&call, &parts.headers)?;

@@ -7,9 +7,10 @@ use maud::{DOCTYPE, Markup, html};
 
 use super::Call;
 use super::failure::Failure;
-use super::routes::{Method, Need, ROUTES};
+use super::routes::{Need, ROUTES};
 use super::session::Session;
 use super::text::{Language, Text};
+use hyper::Method;
 
 /// The pages in the navigation, in order.
 const WAYS: &[(&str, Text)] = &[
@@ -108,7 +109,7 @@ fn answer(status: StatusCode, call: &Call, page: &Page) -> Response<Body> {
 /// Renders the navigation that is open to the session.
 fn ways(call: &Call, session: &Session) -> Markup {
     let is_open = |path: &str| {
-        let route = ROUTES.iter().find(|route| route.path == path && route.method == Method::Get);
+        let route = ROUTES.iter().find(|route| route.path == path && route.method == Method::GET);
         route.is_some_and(|route| match route.need {
             Need::Nobody | Need::SignedIn => true,
             Need::Of(roles) => session.rights.allow_somewhere(roles),

@@ -52,7 +52,7 @@ pub(crate) use pixelward_core::language as text;
 use pixelward_core::{consent, language, policy};
 use pixelward_net as net;
 use pixelward_record as record;
-pub use routes::{Method, Need, Proof, ROUTES, Route};
+pub use routes::{Need, Proof, ROUTES, Route};
 
 /// How long the relay's declared policy is cached.
 const FRESH: Duration = Duration::from_secs(5);

@@ -1,19 +1,12 @@
 //! The table of all routes, and who may use them.
 
+use hyper::Method;
+
 use super::pages::{
     account, audit, delivery, messages, overview, person, preference_page, report, streams, trackers, what_if,
 };
 use super::{Handler, federated, sign_in};
 use crate::config::console::Role;
-
-/// An HTTP method.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Method {
-    /// Reads.
-    Get,
-    /// Does something, or looks up what must not appear in a page address.
-    Post,
-}
 
 /// Who may use a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,11 +50,11 @@ impl std::fmt::Debug for Route {
 }
 
 const fn get(path: &'static str, need: Need, handler: Handler) -> Route {
-    Route { method: Method::Get, path, need, proof: Proof::Token, handler }
+    Route { method: Method::GET, path, need, proof: Proof::Token, handler }
 }
 
 const fn post(path: &'static str, need: Need, handler: Handler) -> Route {
-    Route { method: Method::Post, path, need, proof: Proof::Token, handler }
+    Route { method: Method::POST, path, need, proof: Proof::Token, handler }
 }
 
 const fn open(method: Method, path: &'static str, handler: Handler) -> Route {
@@ -96,17 +89,17 @@ pub static ROUTES: &[Route] = &[
     get("/audit", Need::All(BOTH), |call| Box::pin(audit::page(call))),
     get("/audit/export", Need::All(BOTH), |call| Box::pin(audit::export(call))),
     get("/report", Need::Of(EVERY), |call| Box::pin(report::page(call))),
-    open(Method::Get, "/style.css", |call| Box::pin(sign_in::style(call))),
-    open(Method::Get, "/console.js", |call| Box::pin(sign_in::script(call))),
-    open(Method::Get, "/login", |call| Box::pin(sign_in::page(call))),
-    open(Method::Get, "/login/link", |call| Box::pin(sign_in::link(call))),
-    open(Method::Post, "/login/link", |call| Box::pin(sign_in::take_link(call))),
-    open(Method::Get, "/signed-out", |call| Box::pin(sign_in::signed_out(call))),
-    open(Method::Get, "/saml/metadata", |call| Box::pin(federated::metadata(call))),
-    open(Method::Get, "/saml/login", |call| Box::pin(federated::login(call))),
-    open(Method::Post, "/saml/acs", |call| Box::pin(federated::accept(call))),
-    open(Method::Get, "/saml/finish", |call| Box::pin(federated::finish(call))),
-    open(Method::Get, "/saml/logout", |call| Box::pin(federated::logout(call))),
+    open(Method::GET, "/style.css", |call| Box::pin(sign_in::style(call))),
+    open(Method::GET, "/console.js", |call| Box::pin(sign_in::script(call))),
+    open(Method::GET, "/login", |call| Box::pin(sign_in::page(call))),
+    open(Method::GET, "/login/link", |call| Box::pin(sign_in::link(call))),
+    open(Method::POST, "/login/link", |call| Box::pin(sign_in::take_link(call))),
+    open(Method::GET, "/signed-out", |call| Box::pin(sign_in::signed_out(call))),
+    open(Method::GET, "/saml/metadata", |call| Box::pin(federated::metadata(call))),
+    open(Method::GET, "/saml/login", |call| Box::pin(federated::login(call))),
+    open(Method::POST, "/saml/acs", |call| Box::pin(federated::accept(call))),
+    open(Method::GET, "/saml/finish", |call| Box::pin(federated::finish(call))),
+    open(Method::GET, "/saml/logout", |call| Box::pin(federated::logout(call))),
     post("/logout", Need::SignedIn, |call| Box::pin(sign_in::out(call))),
     post("/language", Need::SignedIn, |call| Box::pin(account::language(call))),
     get("/account", Need::SignedIn, |call| Box::pin(account::page(call))),

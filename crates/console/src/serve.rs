@@ -1,12 +1,8 @@
 //! Serving pages within limits, until told to stop.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use tokio::net::TcpStream;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::time::timeout;
-use tokio_rustls::TlsAcceptor;
 
 use super::client::Client;
 use super::saml::Saml;
@@ -14,11 +10,9 @@ use super::{Console, guard};
 use crate::config::ClientCertificate;
 use crate::config::console::Console as Settings;
 use crate::net::Tls;
-use crate::net::seats::{Seat, Seats};
-use crate::net::serve::{Ended, bind, seated, talk};
+use crate::net::serve::{Limits, Service, bind};
 
-/// How long accepting pauses when the system has no descriptors left.
-const BREATH: Duration = Duration::from_millis(100);
+const SERVICE: Service = Service { name: "the console", logs_clients: true };
 
 /// Serves pages until SIGTERM or SIGINT.
 pub(super) async fn serve(config: Settings, api: Client) -> Result<(), Box<dyn std::error::Error>> {
@@ -35,48 +29,16 @@ pub(super) async fn serve(config: Settings, api: Client) -> Result<(), Box<dyn s
     tracing::info!(address = %bound.address, url = %console.base(), "the console is served");
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     let routes = guard::router(&console);
-    let seats = Seats::new(console.config.server.max_connections);
-    loop {
-        let (seat, accepted) = tokio::select! {
-            accepted = async { (seats.take().await, bound.accept().await) } => accepted,
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
-        };
-        match accepted {
-            Ok(stream) => {
-                let (routes, tls) = (routes.clone(), tls.as_ref().map(|tls| Arc::clone(&tls.config)));
-                let patience = console.config.server.idle_timeout;
-                tokio::spawn(async move {
-                    let talked = connection(stream, tls, routes, patience, &seat);
-                    if let Err(error) = seated(&seat, talked).await {
-                        tracing::debug!(%error, "a connection to the console ended");
-                    }
-                });
-            }
-            Err(error) => {
-                tracing::error!(%error, "connections to the console cannot be accepted");
-                tokio::time::sleep(BREATH).await;
-            }
-        }
+    let limits = || Limits {
+        patience: console.config.server.idle_timeout,
+        tls: tls.as_ref().map(|tls| Arc::clone(&tls.config)),
+    };
+    tokio::select! {
+        () = bound.serve(SERVICE, console.config.server.max_connections, routes, limits) => {}
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
     }
     renewal.iter().for_each(tokio::task::JoinHandle::abort);
     tracing::info!("the console has ended");
     Ok(())
-}
-
-async fn connection(
-    stream: TcpStream,
-    tls: Option<Arc<rustls::ServerConfig>>,
-    routes: axum::Router,
-    patience: Duration,
-    seat: &Arc<Seat>,
-) -> Ended {
-    stream.set_nodelay(true)?;
-    match tls {
-        None => talk(stream, routes, patience, seat).await,
-        Some(tls) => {
-            let stream = timeout(patience, TlsAcceptor::from(tls).accept(stream)).await??;
-            talk(stream, routes, patience, seat).await
-        }
-    }
 }

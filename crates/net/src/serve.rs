@@ -48,15 +48,6 @@ pub async fn bind(address: SocketAddr) -> io::Result<Bound> {
 }
 
 impl Bound {
-    /// Accepts the next connection.
-    ///
-    /// # Errors
-    ///
-    /// When none can be accepted at the moment.
-    pub async fn accept(&self) -> io::Result<TcpStream> {
-        self.listener.accept().await.map(|(stream, _)| stream)
-    }
-
     /// Serves until dropped. Those beyond the limit wait to be accepted, no longer than others only wait.
     /// `service` names what is served for the log, and `limits` says what holds for the next connection.
     pub async fn serve<L>(self, service: Service, max_connections: usize, routes: axum::Router, limits: L)
@@ -102,15 +93,11 @@ pub struct Limits {
     pub tls: Option<Arc<rustls::ServerConfig>>,
 }
 
-/// How a connection ended.
-pub type Ended = Result<(), Box<dyn std::error::Error + Send + Sync>>;
+/// How a connection ended: why, if early.
+type Ended = Result<(), Box<dyn std::error::Error + Send + Sync>>;
 
 /// Waits until a connection ends, or must leave its seat to another.
-///
-/// # Errors
-///
-/// Why it ended early.
-pub async fn seated(seat: &Seat, connection: impl Future<Output = Ended>) -> Ended {
+async fn seated(seat: &Seat, connection: impl Future<Output = Ended>) -> Ended {
     tokio::select! {
         ended = connection => ended,
         () = seat.left() => Err("closed for a new connection because its client was idle".into()),
@@ -130,11 +117,7 @@ async fn connection(stream: TcpStream, routes: axum::Router, limits: Limits, sea
 }
 
 /// Answers the requests of one connection.
-///
-/// # Errors
-///
-/// Why it ended early.
-pub async fn talk<S>(stream: S, routes: axum::Router, patience: Duration, seat: &Arc<Seat>) -> Ended
+async fn talk<S>(stream: S, routes: axum::Router, patience: Duration, seat: &Arc<Seat>) -> Ended
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
