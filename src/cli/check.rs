@@ -10,6 +10,7 @@ use tokio::runtime::Runtime;
 use super::run::store_settings;
 use crate::config::{Config, ConfigError, ListenerTls, Mode};
 use crate::consent::socket::Client;
+use crate::consent::store::identity;
 use crate::consent::{Store, StoreError, StoreKey, Timestamp, key_file};
 use crate::live::Live;
 use crate::policy::lint::lint;
@@ -112,7 +113,9 @@ fn public(runtime: &Runtime, config: &Config, findings: &mut Findings) {
     let with_pages =
         config.policy.rulebook.controllers().filter(|controller| controller.public_url.is_some());
     let runs = Client::connect(&config.data_directory).is_some();
-    let key = key_file::load(&store_settings(config).store_key());
+    let settings = store_settings(config);
+    let known =
+        key_file::load(&settings.store_key()).ok().zip(identity::read(&settings.directory).ok().flatten());
     for controller in with_pages {
         let (name, url) = (&controller.name, controller.public_url.as_deref().unwrap_or_default());
         if config.public.address.is_none() {
@@ -122,8 +125,8 @@ fn public(runtime: &Runtime, config: &Config, findings: &mut Findings) {
             ));
             continue;
         }
-        let Ok(key) = &key else { continue };
-        let mark = public::mark(&StoreKey::new(key.derived(Mint::LABEL)));
+        let Some((key, store)) = &known else { continue };
+        let mark = public::mark(&StoreKey::new(key.derived(Mint::LABEL)), store);
         match runtime.block_on(probe(url, &mark)) {
             Ok(()) => findings.good(&format!("readers of {name} reach this relay at {url}")),
             Err(error) if !runs && error.may_be_rest() => findings.hint(&format!(

@@ -106,10 +106,21 @@ async fn public(pipeline: &Arc<Pipeline>, store: &Arc<Store>) {
             tracing::info!(address = %bound.address, "the preference page and pixels are served");
             let host: Arc<dyn web::Host> = pipeline.clone();
             let public = web::public::Public::new(Arc::clone(&host), Arc::clone(store));
-            tokio::spawn(door::serve(bound, Door::Public, public.router(), host));
+            let routes = public.router();
+            let pages = public_urls(&pipeline.live().config);
+            tokio::spawn(async move { web::probe::warn_of_other_relays(&pages, public.mark()).await });
+            tokio::spawn(door::serve(bound, Door::Public, routes, host));
         }
         Err(error) => tracing::error!(%address, %error, "the preference page and pixels cannot be served"),
     }
+}
+
+/// Lists each controller that has pages for readers, with their address.
+fn public_urls(config: &Config) -> Vec<(String, String)> {
+    let controllers = config.policy.rulebook.controllers();
+    let with_pages =
+        controllers.filter_map(|controller| controller.public_url.as_ref().map(|url| (controller, url)));
+    with_pages.map(|(controller, url)| (controller.name.to_string(), url.to_string())).collect()
 }
 
 /// Returns the store's part of the configuration.

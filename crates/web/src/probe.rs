@@ -48,10 +48,16 @@ pub enum Astray {
     Answer(String),
     /// A different server responds.
     #[error(
-        "another server answers there, or a relay with another store key: let the server in front pass this \
-         path and everything below it on to public.address unchanged"
+        "another server answers there: let the server in front pass this path and everything below it on to \
+         public.address unchanged"
     )]
     Other,
+    /// A different relay responds.
+    #[error(
+        "another relay answers there, with a consent store of its own: a withdrawal that it hears does not \
+         reach this relay, which goes on tracking. Let one relay alone serve this controller's mail and pages"
+    )]
+    OtherRelay,
 }
 
 impl Astray {
@@ -59,7 +65,7 @@ impl Astray {
     pub const fn may_be_rest(&self) -> bool {
         match self {
             Astray::Connect(_) | Astray::Answer(_) | Astray::Other => true,
-            Astray::Address | Astray::Name(_) | Astray::Tls(_) => false,
+            Astray::Address | Astray::Name(_) | Astray::Tls(_) | Astray::OtherRelay => false,
         }
     }
 }
@@ -72,6 +78,21 @@ impl Astray {
 pub async fn probe(public_url: &str, mark: &str) -> Result<(), Astray> {
     let slow = |_| Astray::Answer(format!("nothing within {} s", PATIENCE.as_secs()));
     timeout(PATIENCE, asked(public_url, mark)).await.map_err(slow)?
+}
+
+/// Logs where another relay answers for readers of mail that this one handles.
+///
+/// Each address is asked a few times, since a load balancer may answer for several relays.
+pub async fn warn_of_other_relays(controllers: &[(String, String)], mark: &str) {
+    const TIMES: usize = 4;
+    for (controller, public_url) in controllers {
+        for _ in 0..TIMES {
+            if let Err(error @ Astray::OtherRelay) = probe(public_url, mark).await {
+                tracing::warn!(%controller, %public_url, "{error}");
+                break;
+            }
+        }
+    }
 }
 
 async fn asked(public_url: &str, mark: &str) -> Result<(), Astray> {
@@ -90,7 +111,12 @@ async fn asked(public_url: &str, mark: &str) -> Result<(), Astray> {
         let connector = TlsConnector::from(Arc::clone(&tls));
         exchanged(connector.connect(name, stream).await.map_err(Astray::Tls)?, &uri).await?
     };
-    if said == mark.as_bytes() { Ok(()) } else { Err(Astray::Other) }
+    let is_mark = |said: &[u8]| said.len() == mark.len() && said.iter().all(u8::is_ascii_hexdigit);
+    match &*said {
+        said if said == mark.as_bytes() => Ok(()),
+        said if is_mark(said) => Err(Astray::OtherRelay),
+        _ => Err(Astray::Other),
+    }
 }
 
 async fn exchanged<S>(stream: S, uri: &Uri) -> Result<Bytes, Astray>
@@ -146,7 +172,9 @@ mod tests {
     fn only_this_relay_is_taken_for_it() {
         assert_eq!(check("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc"), Ok(()));
         for (answer, word) in [
-            ("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabd", "another server"),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabd", "another relay"),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabz", "another server"),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nab", "another server"),
             ("HTTP/1.1 302 Found\r\nLocation: /\r\nContent-Length: 0\r\n\r\n", "302"),
             ("HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n", "502"),
             ("220 mail.example ESMTP\r\n", "no response"),

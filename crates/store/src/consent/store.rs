@@ -6,6 +6,7 @@
 mod aside;
 mod cache;
 mod expire;
+pub mod identity;
 mod indexer;
 mod listing;
 mod load;
@@ -184,6 +185,7 @@ pub struct Store {
 /// What readers and the writer share.
 struct Shared {
     store_key: StoreKey,
+    identity: identity::Identity,
     keys: RwLock<Keys>,
     pseudonyms: RwLock<Pseudonyms>,
     days: Days,
@@ -253,10 +255,12 @@ impl Store {
         let is_new = segment_paths(directory)?.is_empty();
         let store_key = aside::store_key(settings, is_new).map_err(StoreError::Key)?;
         let mut keys = Keys::open(&directory.join(PEOPLE), &store_key).map_err(io_error("the key file"))?;
+        let identity = identity::of(directory).map_err(io_error("the store's identity"))?;
         let (mut pseudonyms, days) = aside::open(directory, &store_key, is_new)?;
         let (journal, index) = load::load(settings, &mut keys, &mut pseudonyms)?;
         let shared = Arc::new(Shared {
             store_key,
+            identity,
             keys: RwLock::new(keys),
             pseudonyms: RwLock::new(pseudonyms),
             days,
@@ -308,6 +312,11 @@ impl Store {
     /// Derives a key for another use from the store key.
     pub fn derived_key(&self, label: &str) -> StoreKey {
         StoreKey::new(self.shared.store_key.derived(label))
+    }
+
+    /// Returns what tells this store from all others.
+    pub fn identity(&self) -> identity::Identity {
+        self.shared.identity
     }
 
     /// Returns a person's consent towards a controller. An unknown person has said nothing.
@@ -571,10 +580,6 @@ fn lock(directory: &Path) -> Result<Lock, StoreError> {
         Err(TryLockError::WouldBlock) => Err(StoreError::Busy(directory.to_owned())),
         Err(TryLockError::Error(source)) => Err(io_error(named(&path))(source)),
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 impl Shared {

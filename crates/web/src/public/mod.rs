@@ -30,6 +30,7 @@ use axum::http::{Method, Response, StatusCode};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
+use crate::consent::store::identity::Identity;
 use crate::consent::{Store, StoreKey, Timestamp};
 use crate::live::{Host, Live};
 use crate::policy::Language;
@@ -62,10 +63,10 @@ impl std::fmt::Debug for Public {
     }
 }
 
-/// Returns what `/c/ping` answers if this very relay is reached: a mark derived from the secret of its
-/// tokens.
-pub fn mark(secret: &StoreKey) -> String {
-    notice::hex(&secret.tag(&[b"ping"]))
+/// Returns what `/c/ping` answers if this very relay is reached: a mark derived from the secret of its tokens and
+/// the identity of its store.
+pub fn mark(secret: &StoreKey, store: &Identity) -> String {
+    hex::encode(secret.tag(&[b"ping", store]))
 }
 
 impl Public {
@@ -77,10 +78,15 @@ impl Public {
             forms: form::Forms::new(&secret),
             letters: renew::Letters::default(),
             writes: Semaphore::new(WRITES),
-            mark: mark(&secret),
+            mark: mark(&secret, &store.identity()),
             host,
             store,
         })
+    }
+
+    /// Returns what `/c/ping` answers.
+    pub fn mark(&self) -> &str {
+        &self.mark
     }
 
     /// Answers every path: a path may begin with whatever the controller's `public_url` contains, so it is
