@@ -76,6 +76,16 @@ async fn answered(
 }
 
 /// What is known about a request before anything is checked.
+/// Whether a session may open a page.
+fn is_open(session: &Session, path: &str) -> bool {
+    let route = ROUTES.iter().find(|route| route.path == path && route.method == Method::GET);
+    route.is_some_and(|route| match route.need {
+        Need::Nobody | Need::SignedIn => true,
+        Need::Of(roles) => session.rights.allow_somewhere(roles),
+        Need::All(roles) => session.rights.allow_all(roles),
+    })
+}
+
 fn call(console: &Arc<Console>, parts: &Parts, name: String) -> Call {
     let id = cookie(&parts.headers, console.cookie());
     // A page that refreshes itself does not keep a session alive.
@@ -94,6 +104,7 @@ fn call(console: &Arc<Console>, parts: &Parts, name: String) -> Call {
         id: id.filter(|_| session.is_some()),
         session,
         language,
+        is_open,
         controllers: Vec::new(),
         controller: String::new(),
         name,
@@ -202,20 +213,9 @@ fn finished(console: &Console, mut response: Response<Body>) -> Response<Body> {
         headers.insert(STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));
     }
     if !headers.contains_key(CONTENT_SECURITY_POLICY) {
-        headers.insert(CONTENT_SECURITY_POLICY, policy(console, "style-src 'self'; img-src 'self'"));
+        headers.insert(CONTENT_SECURITY_POLICY, layout::policy(console, "style-src 'self'; img-src 'self'"));
     }
     response
-}
-
-/// Returns the content security policy of a page, with its sources of styles, images and frames.
-pub(super) fn policy(console: &Console, sources: &str) -> HeaderValue {
-    let to = console.form_targets();
-    let text = format!(
-        "default-src 'none'; script-src 'self'; connect-src 'self'; {sources}; form-action 'self'{to}; \
-         frame-ancestors 'none'; base-uri 'none'"
-    );
-    HeaderValue::try_from(text)
-        .unwrap_or(HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"))
 }
 
 /// Returns the value of a cookie, if it occurs exactly once.

@@ -1,16 +1,15 @@
 //! The parts that all pages share: head, navigation and foot.
 
 use axum::body::Body;
-use axum::http::header::{CONTENT_TYPE, HeaderValue, LOCATION};
+use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE, HeaderValue, LOCATION};
 use axum::http::{Response, StatusCode};
 use maud::{DOCTYPE, Markup, html};
+use serde_json::Value;
 
-use super::Call;
 use super::failure::Failure;
-use super::routes::{Need, ROUTES};
 use super::session::Session;
 use super::text::{Language, Text};
-use hyper::Method;
+use super::{Answered, Call, Console};
 
 /// The pages in the navigation, in order.
 const WAYS: &[(&str, Text)] = &[
@@ -106,20 +105,23 @@ fn answer(status: StatusCode, call: &Call, page: &Page) -> Response<Body> {
     response
 }
 
+/// Returns the content security policy of a page, with its sources of styles, images and frames.
+pub(super) fn policy(console: &Console, sources: &str) -> HeaderValue {
+    let to = console.form_targets();
+    let text = format!(
+        "default-src 'none'; script-src 'self'; connect-src 'self'; {sources}; form-action 'self'{to}; \
+         frame-ancestors 'none'; base-uri 'none'"
+    );
+    HeaderValue::try_from(text)
+        .unwrap_or(HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"))
+}
+
 /// Renders the navigation that is open to the session.
 fn ways(call: &Call, session: &Session) -> Markup {
-    let is_open = |path: &str| {
-        let route = ROUTES.iter().find(|route| route.path == path && route.method == Method::GET);
-        route.is_some_and(|route| match route.need {
-            Need::Nobody | Need::SignedIn => true,
-            Need::Of(roles) => session.rights.allow_somewhere(roles),
-            Need::All(roles) => session.rights.allow_all(roles),
-        })
-    };
     let is_here = |path: &str| call.path == path || path != "/" && call.path.starts_with(&format!("{path}/"));
     html! {
         nav aria-label=(call.say(&Text("Pages", "Seiten", "Pages"))) {
-            @for (path, name) in WAYS.iter().filter(|(path, _)| is_open(path)) {
+            @for (path, name) in WAYS.iter().filter(|(path, _)| (call.is_open)(session, path)) {
                 a href=(call.to(path)) aria-current=[is_here(path).then_some("page")] { (call.say(name)) }
             }
         }
@@ -175,4 +177,16 @@ impl Call {
     pub(super) fn say(&self, text: &Text) -> &'static str {
         self.language.say(text)
     }
+}
+
+/// Sends JSON to be saved as a file.
+pub(super) fn download(value: &Value, name: &str) -> Answered {
+    let body = serde_json::to_vec_pretty(value).map_err(|_| Failure::Fault)?;
+    let mut response = Response::new(Body::from(body));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    let disposition =
+        HeaderValue::try_from(format!("attachment; filename=\"{name}\"")).map_err(|_| Failure::Fault)?;
+    headers.insert(CONTENT_DISPOSITION, disposition);
+    Ok(response)
 }

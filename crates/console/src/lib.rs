@@ -96,6 +96,8 @@ struct Call {
     id: Option<String>,
     session: Option<Session>,
     language: Language,
+    /// Whether a session may open the page at a path.
+    is_open: fn(&Session, &str) -> bool,
     /// The controllers that may be selected, and the selected one.
     controllers: Vec<String>,
     controller: String,
@@ -212,6 +214,7 @@ impl Call {
             id: self.id.clone(),
             session: self.session.clone(),
             language: self.language,
+            is_open: self.is_open,
             controllers: Vec::new(),
             controller: String::new(),
             name: String::new(),

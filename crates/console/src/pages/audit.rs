@@ -4,7 +4,7 @@ use maud::html;
 use serde_json::{Value, json};
 
 use super::readable;
-use crate::layout::{Page, shown};
+use crate::layout::{self, Page, shown};
 use crate::text::Text;
 use crate::trail::{Deed, note};
 use crate::value::{list, maybe, number, text};
@@ -121,5 +121,5 @@ pub(crate) async fn export(call: Call) -> Answered {
             None => break,
         }
     }
-    super::person::download(&json!({ "entries": all }), "audit.json")
+    layout::download(&json!({ "entries": all }), "audit.json")
 }

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::{moment_of, readable};
 use crate::figures::OUTCOMES;
-use crate::layout::{Page, shown, token};
+use crate::layout::{self, Page, shown, token};
 use crate::text::Text;
 use crate::trail::{Deed, note};
 use crate::value::{flag, list, number, text};
@@ -397,5 +397,5 @@ pub(crate) async fn export(call: Call) -> Answered {
         "id": call.name, "controller": call.controller, "complete": flag(&found, "complete"),
             "records": found.get("records"),
     });
-    super::person::download(&all, &format!("message-{}.json", call.name))
+    layout::download(&all, &format!("message-{}.json", call.name))
 }

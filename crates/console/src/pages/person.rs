@@ -3,7 +3,7 @@
 
 use axum::body::Body;
 use axum::http::Response;
-use axum::http::header::{CONTENT_DISPOSITION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue};
+use axum::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue};
 use hyper::Method;
 use maud::{Markup, html};
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ use super::messages::table;
 use super::readable;
 use crate::client::ApiError;
 use crate::config::console::Role;
-use crate::layout::{Page, onward, shown, token};
+use crate::layout::{self, Page, onward, shown, token};
 use crate::text::Text;
 use crate::trail::{Deed, note};
 use crate::value::{flag, list, maybe, number, text};
@@ -354,7 +354,7 @@ pub(crate) async fn export(call: Call) -> Answered {
             "messages": messages.get("records"),
         "messages_complete": flag(&messages, "complete") && !flag(&messages, "more"),
     });
-    download(&all, &format!("person-{}.json", call.name.get(..12).unwrap_or_default()))
+    layout::download(&all, &format!("person-{}.json", call.name.get(..12).unwrap_or_default()))
 }
 
 /// Returns the API's page for printing.
@@ -369,18 +369,6 @@ pub(crate) async fn print(call: Call) -> Answered {
     let policy = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'; \
                   form-action 'none'";
     headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
-    Ok(response)
-}
-
-/// Sends JSON to be saved as a file.
-pub(super) fn download(value: &Value, name: &str) -> Answered {
-    let body = serde_json::to_vec_pretty(value).map_err(|_| Failure::Fault)?;
-    let mut response = Response::new(Body::from(body));
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    let disposition =
-        HeaderValue::try_from(format!("attachment; filename=\"{name}\"")).map_err(|_| Failure::Fault)?;
-    headers.insert(CONTENT_DISPOSITION, disposition);
     Ok(response)
 }
 

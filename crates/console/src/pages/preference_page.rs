@@ -4,7 +4,7 @@ use axum::http::header::CONTENT_SECURITY_POLICY;
 use maud::{Markup, html};
 use serde_json::Value;
 
-use crate::guard::policy;
+use crate::layout::policy;
 use crate::layout::{Page, shown};
 use crate::policy::Language;
 use crate::text::Text;
@@ -12,15 +12,45 @@ use crate::value::text;
 use crate::{Answered, Call};
 
 /// The available views, as the API names them.
-const VIEWS: [(&str, Text); 8] = [
+const VIEWS: [(&str, Text); 15] = [
     ("unknown", Text("someone who never answered", "wer nichts gesagt hat", "qui n’a rien dit")),
     ("granted", Text("who agreed", "wer zugestimmt hat", "qui a accepté")),
     ("refused", Text("someone who refused", "wer abgelehnt hat", "qui a refusé")),
     ("old-link", Text("an old link", "mit einem alten Link", "avec un ancien lien")),
     ("recorded", Text("after a choice", "nach einer Wahl", "après un choix")),
-    ("stopped", Text("after “stop tracking”", "nach „Tracking beenden“", "après « arrêter le suivi »")),
+    ("stopped", Text("after a refusal", "nach einer Ablehnung", "après un refus")),
     ("unusable", Text("an invalid link", "mit einem Link, der keiner ist", "avec un lien inutilisable")),
     ("new-link", Text("without a link", "ohne Link", "sans lien")),
+    (
+        "new-link-sent",
+        Text("after asking for a link", "nach der Bitte um einen Link", "après avoir demandé un lien"),
+    ),
+    (
+        "expired",
+        Text("whose consent expired", "mit abgelaufener Einwilligung", "dont le consentement a expiré"),
+    ),
+    (
+        "nothing-chosen",
+        Text("after no answer", "ohne Antwort im Formular", "sans réponse dans le formulaire"),
+    ),
+    (
+        "form-used",
+        Text(
+            "after the same form twice",
+            "nach einem Formular zweimal",
+            "après un formulaire envoyé deux fois",
+        ),
+    ),
+    (
+        "trouble",
+        Text(
+            "when nothing can be saved",
+            "wenn nichts gespeichert werden kann",
+            "quand rien ne s’enregistre",
+        ),
+    ),
+    ("no-page", Text("at a wrong address", "unter einer falschen Adresse", "à une adresse erronée")),
+    ("pixel", Text("at a pixel’s address", "unter der Adresse eines Pixels", "à l’adresse d’un pixel")),
 ];
 
 pub(crate) async fn page(call: Call) -> Answered {

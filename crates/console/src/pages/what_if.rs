@@ -6,7 +6,7 @@ use base64::engine::general_purpose::STANDARD;
 use maud::{Markup, html};
 use serde_json::{Map, Value};
 
-use crate::guard::policy;
+use crate::layout::policy;
 use crate::layout::{Page, shown, token};
 use crate::text::Text;
 use crate::value::{joined, list, maybe, text};
