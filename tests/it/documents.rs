@@ -15,6 +15,20 @@ use clap::CommandFactory;
 use clap::error::ErrorKind;
 use regex::Regex;
 
+#[test]
+fn no_document_is_empty_and_every_file_named_in_one_is_there() {
+    let named =
+        Regex::new(r"`((?:src|crates|tests|benches|examples|fuzz|docs|tools|packaging)/[\w/.-]+)`").unwrap();
+    for (path, text) in documents() {
+        assert!(text.starts_with("# ") && text.len() > 300, "{}", path.display());
+        for found in named.captures_iter(&text) {
+            // What cargo-fuzz makes.
+            let is_made = &found[1] == "fuzz/artifacts";
+            assert!(is_made || project().join(&found[1]).exists(), "{} names {}", path.display(), &found[1]);
+        }
+    }
+}
+
 fn project() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
