@@ -146,9 +146,10 @@ fn shown(raw: &[u8], number: usize) -> String {
 
 #[test]
 fn the_language_and_the_charset_of_a_message_are_kept() {
-    let french =
-        "Cet expéditeur sait-il quand vous ouvrez ses messages\u{a0}? Voir ou modifier votre choix\u{a0}:";
-    let ascii = "Cet expediteur sait-il quand vous ouvrez ses messages ? Voir ou modifier votre choix :";
+    let french = "Cet expéditeur ne peut enregistrer l’ouverture de ses e-mails qu’avec votre accord ou si la loi \
+                  le permet. Accepter, refuser ou retirer votre accord\u{a0}:";
+    let ascii = "Cet expediteur ne peut enregistrer l'ouverture de ses e-mails qu'avec votre accord ou si la loi le \
+                 permet. Accepter, refuser ou retirer votre accord :";
     let (accents, bytes) = ("été", "\u{e9}t\u{e9}");
     let utf8 = encode_base64(accents.as_bytes());
     for (head, body, wanted) in [
@@ -173,7 +174,7 @@ fn the_language_and_the_charset_of_a_message_are_kept() {
     }
     let named = "Content-Type: text/html\n\n<html lang=\"de-AT\"><body><p>a</p></body></html>";
     let out = check(named, Need::Anywhere).unwrap();
-    assert!(out.contains("<div lang=\"de\"") && out.contains("Mails &#246;ffnen?"), "{out}");
+    assert!(out.contains("<div lang=\"de\"") && out.contains("E-Mails &#246;ffnen"), "{out}");
     let utf16: Vec<u8> = "<p>Grüße</p>".encode_utf16().flat_map(u16::to_le_bytes).collect();
     let raw = format!(
         "Content-Type: text/html; charset=utf-16le\r\nContent-Transfer-Encoding: base64\r\n\r\n{}\r\n",
