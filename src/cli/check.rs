@@ -13,6 +13,7 @@ use crate::consent::socket::Client;
 use crate::consent::store::identity;
 use crate::consent::{Store, StoreError, StoreKey, Timestamp, key_file};
 use crate::live::Live;
+use crate::policy::Page;
 use crate::policy::lint::lint;
 use crate::relay::NextHop;
 use crate::relay::connection::Connection;
@@ -125,6 +126,12 @@ fn public(runtime: &Runtime, config: &Config, findings: &mut Findings) {
             ));
             continue;
         }
+        if !untold(&controller.page).is_empty() {
+            findings.hint(&format!(
+                "controller {name}: its page does not tell readers everything. Set {} in [controller.page]",
+                untold(&controller.page).join(", ")
+            ));
+        }
         let Some((key, store)) = &known else { continue };
         let mark = public::mark(&StoreKey::new(key.derived(Mint::LABEL)), store);
         match runtime.block_on(probe(url, &mark)) {
@@ -136,6 +143,17 @@ fn public(runtime: &Runtime, config: &Config, findings: &mut Findings) {
             Err(error) => findings.bad(&format!("controller {name}: public_url {url}: {error}")),
         }
     }
+}
+
+/// Lists what a controller's page lacks that readers have a right to know (articles 13 and 14 of the GDPR).
+fn untold(page: &Page) -> Vec<&'static str> {
+    let all = [
+        ("title", page.title.is_some()),
+        ("privacy_url", page.privacy_url.is_some()),
+        ("contact", page.contact.is_some()),
+        ("retention_days", page.retention_days.is_some()),
+    ];
+    all.into_iter().filter(|(_, is_set)| !is_set).map(|(name, _)| name).collect()
 }
 
 fn next_hop(runtime: &Runtime, hop: &NextHop, findings: &mut Findings) {

@@ -40,9 +40,18 @@ async function main() {
                         .map((own) => [own.textContent, own.getBoundingClientRect().height])
                         .filter(([, height]) => height < 24));
                     if (small.length > 0) wrong(where, `too small to hit: ${JSON.stringify(small)}`);
-                    if (await page.evaluate(() => document.querySelectorAll("script, :checked").length) > 0) {
+                    // Only what somebody chose before is chosen.
+                    const chosen = name === "granted" ? "script, [value=no]:checked" : "script, :checked";
+                    if (await page.evaluate((what) => document.querySelectorAll(what).length, chosen) > 0) {
                         wrong(where, "a script or something chosen in advance");
                     }
+                    // What somebody decides by stands on the first screen.
+                    const low = await page.evaluate(() => [...document.querySelectorAll("button[value=refuse], button[value=accept]")]
+                        .map((own) => own.getBoundingClientRect()).filter((own) => own.bottom > 844 || own.height === 0).length);
+                    if (name === "unknown" && low > 0) wrong(where, "an answer below the first screen");
+                    await page.evaluate(() => document.querySelectorAll("details").forEach((own) => { own.open = true; }));
+                    const open = await page.evaluate(() => axe.run(document, { runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"] }));
+                    for (const own of open.violations) wrong(`${where} unfolded`, `${own.id}: ${own.help}`);
                     await page.screenshot({ path: path.join(pictures, `${name}-${language}-${size}-${scheme}.png`), fullPage: true });
                 }
                 const links = await page.evaluate(() => [...document.querySelectorAll("a[href]")].map((own) => own.href));

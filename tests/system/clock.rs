@@ -49,7 +49,7 @@ fn form(page: &str) -> String {
 fn accept(readers: &Readers, link: &str) {
     let form = form(&readers.get(link).text());
     let page = readers.post(link, &[("form", &form), ("action", "accept")]).text();
-    assert!(page.contains("Your choice is recorded"), "{page}");
+    assert!(page.contains("Your choice is saved"), "{page}");
 }
 
 /// Withdraws in one of four ways; says whether the reader or the controller was told that it is done.
@@ -63,10 +63,15 @@ fn withdraw(readers: &Readers, token: &str, way: usize, address: &str, link: &st
         readers.served.ask(token, "PUT", "/v1/controllers/shop/consent", &body.to_string())
     };
     match way {
-        0 => assert!(readers.post(link, &[("action", "withdraw")]).text().contains("Tracking is stopped")),
+        0 => assert!(
+            readers.post(link, &[("action", "withdraw")]).text().contains("You have refused all purposes")
+        ),
         1 => {
             let answer = readers.ask("POST", &format!("{link}/withdraw"), &[], "List-Unsubscribe=One-Click");
-            assert_eq!((answer.status, answer.text().as_str()), (200, "Tracking is stopped.\n"));
+            assert_eq!(
+                (answer.status, answer.text().as_str()),
+                (200, "Recorded: all purposes are refused, and any consent given earlier is withdrawn.\n")
+            );
         }
         2 => readers.say(address, "withdrawn"),
         3 => assert_eq!(set(None).status, 200),

@@ -70,5 +70,5 @@ fn the_page_is_for_everybody_in_every_language_and_looking_changes_nothing() {
     assert_eq!(std::fs::read(&head).unwrap(), before, "somebody's choice changed by looking");
     let pressed = looked(&readers, &pages[..2], "press");
     assert_eq!(pressed["pressed"]["unknown"], "Ihre Entscheidung ist gespeichert");
-    assert_eq!(pressed["pressed"]["granted"], "Das Tracking ist beendet");
+    assert_eq!(pressed["pressed"]["granted"], "Gespeichert: Sie haben abgelehnt");
 }

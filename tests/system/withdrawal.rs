@@ -109,7 +109,7 @@ fn what_was_delivered_falls_silent_with_one_press() {
     assert_eq!(vendor.requests(), 1);
     // She withdraws on the page that the same message leads to; he agrees on his.
     let pressed = press(&link(&ann, &public_url), &link(&bob, &public_url));
-    assert_eq!(pressed["pressed"]["granted"], "Das Tracking ist beendet", "{pressed}");
+    assert_eq!(pressed["pressed"]["granted"], "Gespeichert: Sie haben abgelehnt", "{pressed}");
     assert_eq!(pressed["pressed"]["unknown"], "Ihre Entscheidung ist gespeichert", "{pressed}");
     // The same message, opened again, fires nothing.
     read(&ann);

@@ -334,6 +334,11 @@ fn page(section: &mut Section<'_>, language: &str) -> Page {
         title: section.parsed("title", page_title),
         logo_file: section.path("logo_file"),
         privacy_url: section.parsed("privacy_url", web_address),
+        contact: section.parsed("contact", page_contact),
+        retention_days: match section.number("retention_days", 0, 2..=3650) {
+            0 => None,
+            days => Some(super::days(days)),
+        },
         texts_file: section.path("texts_file"),
         sender: section.parsed("sender", |text| match Address::bare(text) {
             Ok(url) if url.domain().is_some() && text.is_ascii() => Ok(text.to_owned()),
@@ -348,6 +353,11 @@ fn page(section: &mut Section<'_>, language: &str) -> Page {
 fn page_title(text: &str) -> Result<String, String> {
     let is_one = (1..=80).contains(&text.chars().count()) && !text.contains(char::is_control);
     is_one.then(|| text.to_owned()).ok_or_else(|| "use 1 to 80 characters".to_owned())
+}
+
+fn page_contact(text: &str) -> Result<String, String> {
+    let is_one = (1..=120).contains(&text.chars().count()) && !text.contains(char::is_control);
+    is_one.then(|| text.to_owned()).ok_or_else(|| "use 1 to 120 characters".to_owned())
 }
 
 /// For how many days days of last open are kept by default.

@@ -10,7 +10,7 @@ use pixelward_relay::{Outbound, Pool, outbound};
 
 use crate::consent::{Controller, Timestamp};
 use crate::mapping::Mapping;
-use crate::public::Face;
+use crate::public::face::Face;
 use crate::rewrite::reader_token::Mint;
 
 /// The relay, as far as pages and the API ask it.

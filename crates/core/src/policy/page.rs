@@ -90,6 +90,10 @@ pub struct Page {
     pub logo_file: Option<PathBuf>,
     /// The URL of its privacy notice.
     pub privacy_url: Option<String>,
+    /// Whom readers write to about their data: an address, or a few words.
+    pub contact: Option<String>,
+    /// For how many days opens are kept, as readers are told; `None` if they are not.
+    pub retention_days: Option<u16>,
     /// The file with its own texts.
     pub texts_file: Option<PathBuf>,
     /// The sender of mail with new links; by default, none is sent.
@@ -104,6 +108,8 @@ impl Default for Page {
             title: None,
             logo_file: None,
             privacy_url: None,
+            contact: None,
+            retention_days: None,
             texts_file: None,
             sender: None,
             language: Language::English,

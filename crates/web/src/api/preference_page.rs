@@ -10,8 +10,23 @@ use crate::problem::Problem;
 use crate::public::preview::{State, preview};
 
 /// The available views.
-pub(super) const VIEWS: [&str; 8] =
-    ["unknown", "granted", "refused", "old-link", "recorded", "stopped", "unusable", "new-link"];
+pub(super) const VIEWS: [&str; 15] = [
+    "unknown",
+    "granted",
+    "refused",
+    "old-link",
+    "recorded",
+    "stopped",
+    "unusable",
+    "new-link",
+    "new-link-sent",
+    "expired",
+    "nothing-chosen",
+    "form-used",
+    "trouble",
+    "no-page",
+    "pixel",
+];
 /// The available languages.
 pub(super) const LANGUAGES: [&str; 6] = ["fr", "en", "it", "de", "es", "nl"];
 

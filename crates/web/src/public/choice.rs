@@ -5,12 +5,13 @@
 
 use axum::body::Body;
 use axum::extract::Request;
+use axum::http::header::{HeaderValue, LOCATION};
 use axum::http::{Method, Response, StatusCode};
 use tokio::sync::oneshot;
 
 use super::face::Face;
 use super::form::{self, Fields};
-use super::notice::{Notice, Offer};
+use super::notice::{Notice, Offer, uses};
 use super::page::{Context, Said, View};
 use super::{Public, plain};
 use crate::consent::{Applied, Change, Details, Permission, Standing, State, StoreError, Timestamp};
@@ -20,7 +21,7 @@ use crate::rewrite::reader_token::{Holder, Token, TokenKind};
 
 /// The purposes that a withdrawal revokes or objects to: everything that reads opens, except securing an
 /// account and proving a notice.
-const WITHDRAWN: [Purpose; 6] = [
+pub(super) const WITHDRAWN: [Purpose; 6] = [
     Purpose::CampaignPerformance,
     Purpose::Personalisation,
     Purpose::CrossChannelProfile,
@@ -69,7 +70,11 @@ impl Public {
         }
         let fields = match form::read(&parts.headers, body, live.config.public.request_timeout).await {
             Ok(fields) => fields,
-            Err(status) => return plain(status, "The form cannot be read.\n"),
+            Err(status) => {
+                let mut response = super::page_of(&context, &View::Trouble);
+                *response.status_mut() = status;
+                return response;
+            }
         };
         match (opened, face) {
             (Some((holder, hint)), Some(_)) => {
@@ -83,11 +88,11 @@ impl Public {
     /// Handles what a mail program may ask for by itself: a withdrawal, in the manner of RFC 8058. The
     /// response is the same whoever the link belongs to.
     pub(super) async fn one_click(&self, request: Request, token: &str, live: &Live) -> Response<Body> {
+        if matches!(*request.method(), Method::GET | Method::HEAD) {
+            return see_page(token);
+        }
         if request.method() != Method::POST {
-            return plain(
-                StatusCode::METHOD_NOT_ALLOWED,
-                "Send a POST to withdraw; open the page to see what is recorded.\n",
-            );
+            return plain(StatusCode::METHOD_NOT_ALLOWED, "Send a POST to withdraw.\n");
         }
         let (parts, body) = request.into_parts();
         let body = match form::whole(&parts.headers, body, live.config.public.request_timeout).await {
@@ -112,7 +117,10 @@ impl Public {
                 return plain(StatusCode::SERVICE_UNAVAILABLE, "Not available now; please try again.\n");
             }
         }
-        plain(StatusCode::OK, "Tracking is stopped.\n")
+        plain(
+            StatusCode::OK,
+            "Recorded: all purposes are refused, and any consent given earlier is withdrawn.\n",
+        )
     }
 
     /// Finds whom a link belongs to; nobody if it is invalid or the person was erased.
@@ -140,10 +148,11 @@ impl Public {
         context: Context<'a>,
         now: Timestamp,
     ) -> Visit<'a> {
-        let offer = Offer::of(&live.config.policy.rulebook, &holder.controller, now);
+        let standing = self.standing(&holder);
+        let offer = offer(live, &holder, &standing, now);
         Visit {
             notice: Notice::new(context.face, context.language, &offer),
-            standing: self.standing(&holder),
+            standing,
             may_grant: now <= holder.issued.plus_days(live.config.public.grant_days.into()),
             token,
             holder,
@@ -164,12 +173,7 @@ impl Public {
         let told = told.map(|text| {
             super::texts::fill(text, &[("days", &days), ("controller", &visit.context.face.title)])
         });
-        let said: Vec<(Purpose, Said)> = visit
-            .offer
-            .purposes
-            .iter()
-            .map(|purpose| (*purpose, said(&visit.standing, *purpose, visit.now)))
-            .collect();
+        let said = visit.said(&visit.standing);
         let view = View::Choice {
             hint: &visit.hint,
             notice: &visit.notice,
@@ -197,24 +201,24 @@ impl Public {
         if !self.forms.redeem(visit.token, fields.get("form").unwrap_or_default(), visit.now) {
             return self.shown(visit, Some(&texts.form_used));
         }
-        let spoken = Spoken { yes, no };
-        let changes = spoken.changes(visit);
-        self.told(visit, changes, &spoken).await
+        let changes = Spoken { yes, no }.changes(visit);
+        self.told(visit, changes, false).await
     }
 
     async fn withdraw(&self, visit: &Visit<'_>) -> Response<Body> {
-        let spoken = Spoken { yes: Vec::new(), no: Vec::new() };
         let changes = withdrawn(&visit.holder, &visit.standing, &visit.details());
-        self.told(visit, changes, &spoken).await
+        self.told(visit, changes, true).await
     }
 
-    /// Records a choice, and reports what was recorded.
-    async fn told(&self, visit: &Visit<'_>, changes: Vec<Change>, spoken: &Spoken) -> Response<Body> {
-        let Spoken { yes, no } = spoken;
+    /// Records a choice, and reports what holds from now on.
+    async fn told(&self, visit: &Visit<'_>, changes: Vec<Change>, refused: bool) -> Response<Body> {
         match self.record(&visit.holder, changes).await {
             Ok(moved_to) => {
                 let at = moved_to.unwrap_or(visit.now);
-                super::page_of(&visit.context, &View::Recorded { hint: &visit.hint, at, yes, no })
+                let standing = self.standing(&visit.holder);
+                let (said, also) = (visit.said(&standing), self.also(visit, &standing));
+                let view = View::Recorded { hint: &visit.hint, at, said: &said, refused, also: &also };
+                super::page_of(&visit.context, &view)
             }
             Err(()) => {
                 let mut response = super::page_of(&visit.context, &View::Trouble);
@@ -222,6 +226,23 @@ impl Public {
                 response
             }
         }
+    }
+
+    /// Says what a refusal of everything leaves.
+    fn also(&self, visit: &Visit<'_>, standing: &Standing) -> Vec<String> {
+        let live = self.host.live();
+        let texts = visit.context.face.texts(visit.context.language);
+        let had_agreed = visit.said(&visit.standing).iter().any(|(_, said)| matches!(said, Said::Yes(_)));
+        let mut also = visit.offer.after_refusal(texts, had_agreed);
+        let rulebook = &live.config.policy.rulebook;
+        let controller = rulebook.controllers().find(|controller| controller.name == visit.holder.controller);
+        let left =
+            controller.map(|controller| uses(rulebook, controller, standing, visit.now)).unwrap_or_default();
+        if !left.is_empty() {
+            also.push(texts.still.clone());
+            also.extend(left.into_iter().map(|used| used.text(texts).to_owned()));
+        }
+        also
     }
 
     /// Makes changes durable; returns the time they were recorded with if that is not now. Any other result
@@ -261,7 +282,29 @@ impl Public {
     }
 }
 
+/// Determines what a person is asked for by whoever their link belongs to.
+fn offer(live: &Live, holder: &Holder, standing: &Standing, now: Timestamp) -> Offer {
+    let rulebook = &live.config.policy.rulebook;
+    let controller = rulebook.controllers().find(|controller| controller.name == holder.controller);
+    Offer::of(rulebook, controller.unwrap_or(rulebook.default_controller()), standing, now)
+}
+
+/// Leads who opens the address of the one-click withdrawal to the page that it stands on.
+fn see_page(token: &str) -> Response<Body> {
+    let mut response = plain(StatusCode::SEE_OTHER, "");
+    if let Ok(page) = HeaderValue::try_from(format!("../{token}")) {
+        response.headers_mut().insert(LOCATION, page);
+    }
+    response
+}
+
 impl Visit<'_> {
+    /// Lists what was said about each purpose that is asked for.
+    fn said(&self, standing: &Standing) -> Vec<(Purpose, Said)> {
+        let purposes = self.offer.purposes.iter();
+        purposes.map(|purpose| (*purpose, said(standing, *purpose, self.now))).collect()
+    }
+
     /// Describes how it was said, and what was shown (N21).
     fn details(&self) -> Details {
         Details {

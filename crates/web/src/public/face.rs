@@ -21,6 +21,10 @@ pub struct Face {
     pub(super) name: String,
     pub(super) title: String,
     pub(super) privacy_url: Option<String>,
+    /// Whom readers write to about their data.
+    pub(super) contact: Option<String>,
+    /// For how many days opens are kept.
+    pub(super) retention_days: Option<u16>,
     pub(super) logo: Option<Logo>,
     /// The sender of mail with new links.
     pub(super) sender: Option<String>,
@@ -63,8 +67,10 @@ impl Face {
         }
         Ok(Face {
             name: controller.name.as_str().to_owned(),
-            title: page.title.clone().unwrap_or_else(|| controller.name.as_str().to_owned()),
+            title: page.title.clone().unwrap_or_else(|| fallback_title(controller)),
             privacy_url: page.privacy_url.clone(),
+            contact: page.contact.clone(),
+            retention_days: page.retention_days,
             logo,
             sender: page.sender.clone(),
             default: page.language,
@@ -78,6 +84,8 @@ impl Face {
             name: String::new(),
             title: String::new(),
             privacy_url: None,
+            contact: None,
+            retention_days: None,
             logo: None,
             sender: None,
             default: Language::English,
@@ -95,6 +103,14 @@ impl Face {
     pub(super) fn is_own(&self, language: Language) -> bool {
         self.texts.get(place(language)).is_some_and(|(_, is_changed)| *is_changed)
     }
+}
+
+/// Returns the name of a controller without a title: "default" says nothing to a reader, so the host of its pages
+/// stands in for that.
+fn fallback_title(controller: &Controller) -> String {
+    let host = || controller.public_url.as_deref()?.split("://").nth(1)?.split(['/', ':']).next();
+    let is_default = controller.name == crate::consent::Controller::unnamed();
+    host().filter(|_| is_default).unwrap_or(controller.name.as_str()).to_owned()
 }
 
 /// Returns the unchanged texts of every language.

@@ -6,7 +6,7 @@
 //! or token gets into the log or the metrics: requests are counted only by route.
 
 mod choice;
-mod face;
+pub(crate) mod face;
 mod form;
 mod notice;
 mod page;
@@ -124,7 +124,13 @@ impl Public {
             Asked::NewLink => in_step(step, self.new_link(request, &live)).await,
             Asked::Ping => plain(StatusCode::OK, self.mark.clone()),
             Asked::Logo(name) => logo(&live, name),
-            Asked::Nothing => plain(StatusCode::NOT_FOUND, "There is nothing under this address.\n"),
+            Asked::Nothing => {
+                let (parts, _) = request.into_parts();
+                let context = self.context(self.host_face(&parts, &live).unwrap_or(Face::nobody()), &parts);
+                let mut response = page_of(&context, &View::NoPage);
+                *response.status_mut() = StatusCode::NOT_FOUND;
+                response
+            }
         }
     }
 

@@ -4,18 +4,109 @@ use aws_lc_rs::digest;
 
 use super::face::Face;
 use super::texts::{Texts, VERSION, fill};
-use crate::consent::{Controller, Timestamp};
-use crate::policy::{Exemption, Language, MailKind, Need, Purpose, Rulebook};
+use crate::consent::{Standing, Timestamp};
+use crate::policy::decision::{Facts, Rule, decide};
+use crate::policy::{
+    Controller, Exemption, Language, MailKind, Mailstream, Mode, Need, OnGrant, Purpose, Rulebook,
+};
 use crate::rewrite::LinkTreatment;
 
-/// What a controller asks for.
+/// What a controller asks for, and what it does without asking.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Offer {
     /// Every purpose for which any of its mail needs consent, each once.
     pub(super) purposes: Vec<Purpose>,
     links: Covered,
-    /// Whether some of its mail may record the day of the last open (N11).
-    last_day: bool,
+    /// What is done with the opens of somebody who has not answered.
+    unasked: Vec<Use>,
+    on_grant: OnGrant,
+}
+
+/// What may be done with opens without a yes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Use {
+    /// The day of the last open is noted (N11).
+    LastDay,
+    /// Opens are counted for everybody together (N14).
+    Shared,
+    /// Opens of mail that secures an account are recorded (N10).
+    Security,
+    /// Opens of legally required notices are recorded (N13).
+    Legal,
+    /// It goes on as before for who was informed in time (N29).
+    Informed,
+    /// Trackers stay: mail is only observed, or no rule applies to it.
+    Unasked,
+}
+
+impl Use {
+    /// Determines what a mailstream leads to for somebody with this standing.
+    fn of(mailstream: &Mailstream, facts: &Facts<'_>) -> Option<Use> {
+        if mailstream.mode == Mode::Observe {
+            return Some(Use::Unasked);
+        }
+        match decide(facts).rule {
+            Rule::NoRules => Some(Use::Unasked),
+            Rule::Exempt(Exemption::Deliverability) => Some(Use::LastDay),
+            Rule::Exempt(Exemption::AggregateStatistics) => Some(Use::Shared),
+            Rule::Exempt(Exemption::AuthSecurity) => Some(Use::Security),
+            Rule::Exempt(Exemption::LegalNotice) => Some(Use::Legal),
+            Rule::Exempt(Exemption::LegacyInformed) => Some(Use::Informed),
+            Rule::Granted
+            | Rule::GrantStripped
+            | Rule::NoConsent
+            | Rule::Refused
+            | Rule::NoTrack
+            | Rule::StoreUnreachable
+            | Rule::ConsentRequest
+            | Rule::PurposesDiffer
+            | Rule::InternalError => None,
+        }
+    }
+
+    pub(super) fn text(self, texts: &Texts) -> &str {
+        match self {
+            Use::LastDay => &texts.last_day,
+            Use::Shared => &texts.exempt_shared,
+            Use::Security => &texts.exempt_security,
+            Use::Legal => &texts.exempt_legal,
+            Use::Informed => &texts.exempt_informed,
+            Use::Unasked => &texts.unasked,
+        }
+    }
+}
+
+/// The mailstreams that a controller's readers get mail of.
+fn mailstreams<'a>(rulebook: &'a Rulebook, controller: &Controller) -> Vec<&'a Mailstream> {
+    let chosen = rulebook.all().filter(|chosen| chosen.controller.name == controller.name);
+    let all: Vec<_> = chosen
+        .map(|chosen| chosen.mailstream)
+        .filter(|mailstream| mailstream.kind == MailKind::Ordinary)
+        .collect();
+    // Mail that matches no mailstream counts only if there is no other.
+    let is_only = all.iter().all(|mailstream| mailstream.is_unmatched());
+    all.into_iter().filter(|mailstream| is_only || !mailstream.is_unmatched()).collect()
+}
+
+/// Lists what is done with the opens of somebody with this standing who did not agree, by the decisions that the
+/// relay makes about their mail.
+pub(super) fn uses(
+    rulebook: &Rulebook,
+    controller: &Controller,
+    standing: &Standing,
+    now: Timestamp,
+) -> Vec<Use> {
+    let in_force = rulebook.jurisdictions.at(now);
+    let used = mailstreams(rulebook, controller).into_iter().filter_map(|mailstream| {
+        let rules = in_force.named(mailstream.declared());
+        let facts =
+            Facts { rules: &rules, mailstream, on_grant: controller.on_grant, standing: Some(standing), now };
+        Use::of(mailstream, &facts)
+    });
+    let mut uses: Vec<Use> = used.collect();
+    uses.sort_unstable();
+    uses.dedup();
+    uses
 }
 
 /// In how much of its mail links follow the choice (N3).
@@ -27,17 +118,14 @@ enum Covered {
 }
 
 impl Offer {
-    /// Determines what a controller asks for now.
-    pub(super) fn of(rulebook: &Rulebook, controller: &Controller, now: Timestamp) -> Offer {
-        let chosen = rulebook.all().filter(|chosen| chosen.controller.name == *controller);
-        let mailstreams: Vec<_> = chosen
-            .map(|chosen| chosen.mailstream)
-            .filter(|mailstream| mailstream.kind == MailKind::Ordinary)
-            .collect();
-        // Mail that matches no mailstream counts only if there is no other.
-        let is_only = mailstreams.iter().all(|mailstream| mailstream.is_unmatched());
-        let mailstreams: Vec<_> =
-            mailstreams.into_iter().filter(|mailstream| is_only || !mailstream.is_unmatched()).collect();
+    /// Determines what a controller asks a person for now.
+    pub(super) fn of(
+        rulebook: &Rulebook,
+        controller: &Controller,
+        standing: &Standing,
+        now: Timestamp,
+    ) -> Offer {
+        let mailstreams = mailstreams(rulebook, controller);
         let in_force = rulebook.jurisdictions.at(now);
         let obeys = mailstreams.iter().map(|mailstream| {
             mailstream.treatment.link_treatment == LinkTreatment::Unwrap
@@ -54,11 +142,51 @@ impl Offer {
         Offer {
             purposes: Purpose::CONSENT.into_iter().filter(is_served).collect(),
             links,
-            last_day: mailstreams
-                .iter()
-                .any(|mailstream| mailstream.exemption == Some(Exemption::Deliverability)),
+            unasked: uses(rulebook, controller, &unanswered(standing), now),
+            on_grant: controller.on_grant,
         }
     }
+
+    /// Says what becomes of links, and of mail that was delivered while a yes stood.
+    pub(super) fn after_refusal(&self, texts: &Texts, had_agreed: bool) -> Vec<String> {
+        let delivered = self.delivered(texts).filter(|_| had_agreed).map(str::to_owned);
+        delivered.into_iter().chain([self.links(texts).to_owned()]).collect()
+    }
+
+    fn links<'a>(&self, texts: &'a Texts) -> &'a str {
+        match self.links {
+            Covered::All => &texts.links_all,
+            Covered::Some => &texts.links_some,
+            Covered::None => &texts.links_none,
+        }
+    }
+
+    /// Says whether a withdrawal reaches delivered mail.
+    fn delivered<'a>(&self, texts: &'a Texts) -> Option<&'a str> {
+        match self.on_grant {
+            OnGrant::Gate => Some(&texts.delivered_gate),
+            OnGrant::Keep => Some(&texts.delivered_keep),
+            OnGrant::Strip => None,
+        }
+    }
+
+    /// Whether nobody but who agreed is ever known to have opened a message.
+    fn needs_a_yes(&self) -> bool {
+        self.unasked.iter().all(|used| *used == Use::Shared)
+    }
+
+    /// Whether the purposes asked about are served for nobody who did not agree.
+    fn asks_first(&self) -> bool {
+        !self.unasked.iter().any(|used| matches!(used, Use::Informed | Use::Unasked))
+    }
+}
+
+/// The same person before any answer: only what does not come from a choice.
+fn unanswered(standing: &Standing) -> Standing {
+    let mut before = Standing::unknown();
+    before.collected_at = standing.collected_at;
+    before.notice_sent_at = standing.notice_sent_at;
+    before
 }
 
 /// The information given to a person.
@@ -67,12 +195,14 @@ pub(super) struct Notice {
     pub(super) title: String,
     pub(super) lead: String,
     pub(super) what: String,
-    pub(super) who: String,
-    pub(super) long: String,
-    pub(super) also: Vec<String>,
-    pub(super) choice: String,
     /// Each purpose with its name and meaning.
     pub(super) purposes: Vec<(Purpose, String, String)>,
+    /// Who is responsible, how long it lasts, and which rights there are, a paragraph each.
+    pub(super) more: Vec<String>,
+    /// What follows from a choice, and what is done without one.
+    pub(super) also: Vec<String>,
+    /// What the button to withdraw does.
+    pub(super) stop: String,
     /// The version of the texts.
     pub(super) version: String,
     /// The SHA-256 of all of it, in hexadecimal.
@@ -84,45 +214,67 @@ impl Notice {
     pub(super) fn new(face: &Face, language: Language, offer: &Offer) -> Notice {
         let texts = face.texts(language);
         let filled = |text: &str| fill(text, &[("controller", &face.title)]);
-        let links = match offer.links {
-            Covered::All => &texts.links_all,
-            Covered::Some => &texts.links_some,
-            Covered::None => &texts.links_none,
-        };
-        let mut also = vec![filled(&texts.mail_stays), filled(links)];
-        if offer.last_day {
-            also.push(filled(&texts.last_day));
-        }
         let purpose = |purpose: &Purpose| {
             let (name, meaning) = texts.purpose(*purpose);
             (*purpose, filled(name), filled(meaning))
         };
+        let lead = if offer.needs_a_yes() {
+            format!("{} {}", filled(&texts.lead_only), filled(&texts.lead))
+        } else {
+            filled(&texts.lead)
+        };
+        let mut also = vec![filled(&texts.mail_stays), filled(offer.links(texts))];
+        also.extend(offer.unasked.iter().map(|used| filled(used.text(texts))));
         let suffix = if face.is_own(language) { "+own" } else { "" };
+        let delivered = offer.delivered(texts).map(filled);
         let mut notice = Notice {
             title: filled(&texts.title),
-            lead: filled(&texts.lead),
+            lead,
             what: filled(&texts.what),
-            who: filled(&texts.who),
-            long: filled(&texts.long),
-            also,
-            choice: filled(&texts.choice_lead),
             purposes: offer.purposes.iter().map(purpose).collect(),
+            more: more(face, texts, offer),
+            also,
+            stop: [Some(filled(&texts.stop_text)), delivered]
+                .into_iter()
+                .flatten()
+                .collect::<Vec<_>>()
+                .join(" "),
             version: format!("{VERSION}{suffix}/{}", language.code()),
             hash: String::new(),
         };
-        notice.hash = hex::encode(digest::digest(&digest::SHA256, notice.text(texts).as_bytes()).as_ref());
+        let text = notice.text(face, texts);
+        notice.hash = hex::encode(digest::digest(&digest::SHA256, text.as_bytes()));
         notice
     }
 
-    /// Returns the exact text, one paragraph per line.
-    pub(super) fn text(&self, texts: &Texts) -> String {
-        let mut lines: Vec<&str> = vec![&self.title, &self.lead, &self.what, &self.who, &self.long];
-        lines.extend(self.also.iter().map(String::as_str));
-        lines.push(&self.choice);
+    /// Returns the exact text, one paragraph per line: every word on the page before a choice but the address
+    /// and what was said before, and where the privacy notice stands.
+    pub(super) fn text(&self, face: &Face, texts: &Texts) -> String {
+        let mut lines: Vec<&str> = vec![&self.title, &self.lead, &self.what, &texts.for_purposes];
+        lines.extend(self.purposes.iter().map(|(_, name, _)| name.as_str()));
+        lines.extend([&*texts.refuse_all, &texts.accept_all, &texts.object, &texts.whose, &texts.one_by_one]);
         for (_, name, meaning) in &self.purposes {
             lines.extend([name.as_str(), meaning]);
         }
-        lines.extend([&*texts.yes, &texts.no, &texts.save, &texts.accept_all, &texts.refuse_all]);
+        lines.extend([&*texts.state_yes, &texts.state_no, &texts.state_over, &texts.state_none]);
+        lines.extend([&*texts.yes, &texts.no, &texts.save, &texts.more_heading]);
+        lines.extend(self.more.iter().chain(&self.also).map(String::as_str));
+        lines.extend([&*texts.privacy, face.privacy_url.as_deref().unwrap_or_default()]);
+        lines.extend([&*texts.stop_heading, &self.stop, &texts.stop]);
         lines.join("\n") + "\n"
     }
+}
+
+/// Says who is responsible, how long it lasts, and which rights there are.
+fn more(face: &Face, texts: &Texts, offer: &Offer) -> Vec<String> {
+    let filled = |text: &str| fill(text, &[("controller", &face.title)]);
+    let mut who = filled(&texts.who);
+    if offer.asks_first() {
+        who = format!("{who} {}", filled(&texts.only_yes));
+    }
+    let days = face.retention_days.map(|days| days.to_string());
+    let retention = days.map(|days| fill(&texts.retention, &[("count", &days)]));
+    let contact = face.contact.as_deref().map(|contact| fill(&texts.contact, &[("contact", contact)]));
+    let long = [Some(filled(&texts.long)), retention].into_iter().flatten().collect::<Vec<_>>().join(" ");
+    [Some(who), Some(long), Some(filled(&texts.rights)), contact].into_iter().flatten().collect()
 }

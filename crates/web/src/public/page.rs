@@ -44,11 +44,12 @@ const STYLE: &str = ":root{color-scheme:light dark;--ink:#1b1f24;--soft:#4c5561;
                      var(--deep);background:var(--paper);color:var(--deep);cursor:pointer;width:100%;\
                      margin:.35rem 0}button.main{background:var(--deep);color:var(--on)}a{color:var(--deep)}\
                      :focus-visible{outline:3px solid var(--deep);outline-offset:2px}.all{display:grid;\
-                     gap:.25rem .75rem}footer{padding-top:1.5rem;padding-bottom:2rem}nav \
+                     grid-template-columns:1fr 1fr;gap:.25rem .75rem}ul.purposes{margin:.35rem 0 \
+                     1rem;padding-left:1.25rem}details{border-top:1px solid var(--line);padding:.35rem \
+                     0}summary{font-weight:600;min-height:2.75rem;padding:.6rem 0;cursor:pointer}footer{padding-top:1.5rem;padding-bottom:2rem}nav \
                      ul{list-style:none;margin:0 -.7rem;padding:0;display:flex;flex-wrap:wrap;gap:.25rem}nav \
                      a,nav [aria-current]{display:inline-block;padding:.6rem .7rem;min-height:2.75rem}nav \
-                     [aria-current]{font-weight:600}@media(min-width:34rem){.all{grid-template-columns:1fr \
-                     1fr}button.wide{grid-column:1/-1}}";
+                     [aria-current]{font-weight:600}";
 
 /// The content security policy of the page: its style, images from here, and forms sent here.
 pub(super) static SECURITY: LazyLock<String> = LazyLock::new(|| {
@@ -89,8 +90,16 @@ pub(super) enum View<'a> {
         /// The result of the form that was sent.
         told: Option<String>,
     },
-    /// What was recorded.
-    Recorded { hint: &'a str, at: Timestamp, yes: &'a [Purpose], no: &'a [Purpose] },
+    /// What holds now that a choice was recorded.
+    Recorded {
+        hint: &'a str,
+        at: Timestamp,
+        said: &'a [(Purpose, Said)],
+        /// Whether everything was refused.
+        refused: bool,
+        /// What else holds after a refusal.
+        also: &'a [String],
+    },
     /// The choice could not be recorded.
     Trouble,
     /// A link that cannot be used.
@@ -99,6 +108,8 @@ pub(super) enum View<'a> {
     Pixel,
     /// A form to get a new link.
     NewLink { was_sent: bool },
+    /// Nothing is here.
+    NoPage,
 }
 
 impl Context<'_> {
@@ -116,11 +127,15 @@ impl Context<'_> {
             View::Choice { hint, notice, said, form, told } => {
                 (notice.title.clone(), self.choice(hint, notice, said, *form, told.as_deref()))
             }
-            View::Recorded { hint, at, yes, no } => self.recorded(hint, *at, yes, no),
+            View::Recorded { hint, at, said, refused, also } => {
+                let title = if *refused { &self.texts().stopped } else { &self.texts().recorded };
+                (title.clone(), self.recorded(hint, *at, said, *refused, also))
+            }
             View::Trouble => (self.texts().choice_heading.clone(), self.trouble()),
             View::Unusable => (self.texts().unusable.clone(), self.unusable()),
             View::Pixel => (self.texts().pixel.clone(), self.pixel()),
             View::NewLink { was_sent } => (self.texts().new_link.clone(), self.new_link(*was_sent)),
+            View::NoPage => (self.texts().no_page.clone(), html! { p { (self.texts().no_page_text) } }),
         };
         let page = html! {
             (DOCTYPE)
@@ -155,27 +170,14 @@ impl Context<'_> {
         told: Option<&str>,
     ) -> Markup {
         let texts = self.texts();
-        let holds = said.iter().any(|(_, said)| matches!(said, Said::Yes(_)));
         html! {
             @if let Some(told) = told { p.told role="status" { (told) } }
+            @if form.is_none() || agreed(said).next().is_some() { (self.stop(notice, said)) }
             p { (notice.lead) }
+            @if form.is_some() { (self.question(notice, form)) }
             p.soft { (fill(&texts.whose, &[("hint", hint), ("controller", &self.face.title)])) }
-            @if holds || form.is_none() { (self.stop()) }
-            @if form.is_some() { p { a href="#choice" { (texts.choice_heading) } } }
-            h2 { (texts.what_heading) }
-            p { (notice.what) }
-            h2 { (texts.who_heading) }
-            p { (notice.who) }
-            h2 { (texts.long_heading) }
-            p { (notice.long) }
-            @if let Some(url) = &self.face.privacy_url {
-                p { a href=(url) rel="noreferrer" { (self.filled(&texts.privacy)) } }
-            }
-            h2 { (texts.also_heading) }
-            @for sentence in &notice.also { p { (sentence) } }
-            h2 id="choice" { (texts.choice_heading) }
             @match form {
-                Some(form) => (self.purposes(notice, said, form)),
+                Some(form) => @if !notice.purposes.is_empty() { (self.one_by_one(notice, said, form)) },
                 None => {
                     @for (purpose, name, _) in &notice.purposes {
                         p { strong { (name) } br; (self.said(*purpose, said)) }
@@ -183,42 +185,79 @@ impl Context<'_> {
                     (self.way_to_new_link())
                 }
             }
-        }
-    }
-
-    fn purposes(&self, notice: &Notice, said: &[(Purpose, Said)], form: &str) -> Markup {
-        let texts = self.texts();
-        html! {
-            form method="post" {
-                input type="hidden" name="form" value=(form);
-                p { (notice.choice) }
-                @for (purpose, name, meaning) in &notice.purposes {
-                    fieldset {
-                        legend { (name) }
-                        p { (meaning) }
-                        p.soft { (self.said(*purpose, said)) }
-                        div.pair {
-                            @for (value, word) in [("yes", &texts.yes), ("no", &texts.no)] {
-                                label { input type="radio" name=(purpose.name()) value=(value); (word) }
-                            }
-                        }
-                    }
-                }
-                div.all {
-                    button.wide name="action" value="choose" { (texts.save) }
-                    button name="action" value="accept" { (texts.accept_all) }
-                    button name="action" value="refuse" { (texts.refuse_all) }
+            details {
+                summary { (texts.more_heading) }
+                @for sentence in notice.more.iter().chain(&notice.also) { p { (sentence) } }
+                @if let Some(url) = &self.face.privacy_url {
+                    p { a href=(url) rel="noreferrer" { (self.filled(&texts.privacy)) } }
                 }
             }
         }
     }
 
-    fn stop(&self) -> Markup {
+    /// The question and its two answers, in one style.
+    fn question(&self, notice: &Notice, form: Option<&str>) -> Markup {
+        let texts = self.texts();
+        html! {
+            @if !notice.purposes.is_empty() {
+                p { (notice.what) " " (texts.for_purposes) }
+                ul.purposes { @for (_, name, _) in &notice.purposes { li { (name) } } }
+            } @else {
+                @for sentence in &notice.also { p { (sentence) } }
+            }
+            form.all method="post" {
+                @if let Some(form) = form { input type="hidden" name="form" value=(form); }
+                @if notice.purposes.is_empty() {
+                    button name="action" value="withdraw" { (texts.object) }
+                } @else {
+                    button name="action" value="refuse" { (texts.refuse_all) }
+                    button name="action" value="accept" { (texts.accept_all) }
+                }
+            }
+        }
+    }
+
+    fn one_by_one(&self, notice: &Notice, said: &[(Purpose, Said)], form: &str) -> Markup {
+        let texts = self.texts();
+        html! {
+            details {
+                summary { (texts.one_by_one) }
+                form method="post" {
+                    input type="hidden" name="form" value=(form);
+                    @for (purpose, name, meaning) in &notice.purposes {
+                        @let choice = of(*purpose, said);
+                        fieldset {
+                            legend { (name) }
+                            p { (meaning) }
+                            p.soft { (self.said(*purpose, said)) }
+                            div.pair {
+                                @for (value, word, is_it) in [
+                                    ("no", &texts.no, matches!(choice, Said::No(_))),
+                                    ("yes", &texts.yes, matches!(choice, Said::Yes(_))),
+                                ] {
+                                    label {
+                                        input type="radio" name=(purpose.name()) value=(value) checked[is_it];
+                                        (word)
+                                    }
+                                }
+                            }
+                        }
+                    }
+                    button name="action" value="choose" { (texts.save) }
+                }
+            }
+        }
+    }
+
+    fn stop(&self, notice: &Notice, said: &[(Purpose, Said)]) -> Markup {
         let texts = self.texts();
         html! {
             section.stop aria-labelledby="stop" {
                 h2 id="stop" { (texts.stop_heading) }
-                p { (self.filled(&texts.stop_text)) }
+                @for purpose in agreed(said) {
+                    p { (self.filled(texts.purpose(purpose).0)) " – " (self.said(purpose, said)) }
+                }
+                p { (notice.stop) }
                 form method="post" { button.main name="action" value="withdraw" { (texts.stop) } }
             }
         }
@@ -226,8 +265,7 @@ impl Context<'_> {
 
     fn said(&self, purpose: Purpose, said: &[(Purpose, Said)]) -> String {
         let texts = self.texts();
-        let choice = said.iter().find(|(of, _)| *of == purpose).map_or(Said::Nothing, |(_, choice)| *choice);
-        let (text, day) = match choice {
+        let (text, day) = match of(purpose, said) {
             Said::Yes(at) => (&texts.state_yes, texts.day(at)),
             Said::No(at) => (&texts.state_no, texts.day(at)),
             Said::Over => (&texts.state_over, String::new()),
@@ -236,25 +274,41 @@ impl Context<'_> {
         fill(text, &[("date", &day), ("controller", &self.face.title)])
     }
 
-    fn recorded(&self, hint: &str, at: Timestamp, yes: &[Purpose], no: &[Purpose]) -> (String, Markup) {
+    fn recorded(
+        &self,
+        hint: &str,
+        at: Timestamp,
+        said: &[(Purpose, Said)],
+        refused: bool,
+        also: &[String],
+    ) -> Markup {
         let texts = self.texts();
-        let title = if yes.is_empty() && no.is_empty() { &texts.stopped } else { &texts.recorded };
         let moment = [("date", &*texts.day(at)), ("time", &*time_of_day(at))];
-        let list = |text: &str, purposes: &[Purpose]| {
-            let names: Vec<String> =
-                purposes.iter().map(|purpose| self.filled(texts.purpose(*purpose).0)).collect();
-            fill(text, &[("purposes", &names.join(", ")), ("controller", &self.face.title)])
-        };
-        let content = html! {
+        html! {
             p role="status" { strong { (fill(&texts.recorded_at, &moment)) } }
-            @if yes.is_empty() && no.is_empty() { p { (self.filled(&texts.stopped_text)) } }
-            @if !yes.is_empty() { p { (list(&texts.recorded_yes, yes)) } }
-            @if !no.is_empty() { p { (list(&texts.recorded_no, no)) } }
+            @if refused {
+                p { (self.filled(&texts.stopped_text)) }
+                @for sentence in also { p { (self.filled(sentence)) } }
+            } @else {
+                (self.list(&texts.recorded_yes, said, |said| matches!(said, Said::Yes(_))))
+                (self.list(&texts.recorded_no, said, |said| matches!(said, Said::No(_))))
+                (self.list(&texts.recorded_open, said, |said| matches!(said, Said::Over | Said::Nothing)))
+            }
             p.soft { (fill(&texts.whose, &[("hint", hint), ("controller", &self.face.title)])) }
             p { (self.filled(&texts.recorded_change)) }
             p { a href=(self.own_address()) { (texts.back) } }
-        };
-        (title.clone(), content)
+        }
+    }
+
+    /// Lists the purposes of which something was said; nothing if there is none.
+    fn list(&self, text: &str, said: &[(Purpose, Said)], fits: impl Fn(Said) -> bool) -> Markup {
+        let names: Vec<String> = said
+            .iter()
+            .filter(|(_, said)| fits(*said))
+            .map(|(purpose, _)| self.filled(self.texts().purpose(*purpose).0))
+            .collect();
+        let values = [("purposes", &*names.join(", ")), ("controller", &self.face.title)];
+        html! { @if !names.is_empty() { p { (fill(text, &values)) } } }
     }
 
     fn trouble(&self) -> Markup {
@@ -337,6 +391,16 @@ impl Context<'_> {
             }
         }
     }
+}
+
+/// Returns what was said about a purpose.
+fn of(purpose: Purpose, said: &[(Purpose, Said)]) -> Said {
+    said.iter().find(|(of, _)| *of == purpose).map_or(Said::Nothing, |(_, choice)| *choice)
+}
+
+/// Lists the purposes that somebody agreed to.
+fn agreed(said: &[(Purpose, Said)]) -> impl Iterator<Item = Purpose> {
+    said.iter().filter(|(_, said)| matches!(said, Said::Yes(_))).map(|(purpose, _)| *purpose)
 }
 
 /// Pads the page to the common length.

@@ -1,12 +1,12 @@
 //! Previews the preference page as readers will see it, without a running relay.
 
 use super::face::Face;
-use super::notice::{Notice, Offer};
+use super::notice::{Notice, Offer, Use, uses};
 use super::page::{Context, Said, View};
 use super::texts::fill;
-use crate::consent::Timestamp;
+use crate::consent::{Change, Standing, State as Answer, Timestamp};
 use crate::message::transfer::encode_base64;
-use crate::policy::{Chosen, Language, Purpose, Rulebook};
+use crate::policy::{Chosen, Controller, Language, Purpose, Rulebook};
 
 /// A view of the page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,11 +27,25 @@ pub enum State {
     Unusable,
     /// For getting a new link.
     NewLink,
+    /// After asking for one.
+    NewLinkSent,
+    /// For someone whose consent has expired.
+    Expired,
+    /// After a form without an answer.
+    NothingChosen,
+    /// After a form that was sent twice.
+    FormUsed,
+    /// When a choice could not be recorded.
+    Trouble,
+    /// For an address that leads nowhere.
+    NoPage,
+    /// For someone who opened the address of a pixel.
+    Pixel,
 }
 
 impl State {
     /// All views with their names.
-    pub const ALL: [(&'static str, State); 8] = [
+    pub const ALL: [(&'static str, State); 15] = [
         ("unknown", State::Unknown),
         ("granted", State::Granted),
         ("refused", State::Refused),
@@ -40,6 +54,13 @@ impl State {
         ("stopped", State::Stopped),
         ("unusable", State::Unusable),
         ("new-link", State::NewLink),
+        ("new-link-sent", State::NewLinkSent),
+        ("expired", State::Expired),
+        ("nothing-chosen", State::NothingChosen),
+        ("form-used", State::FormUsed),
+        ("trouble", State::Trouble),
+        ("no-page", State::NoPage),
+        ("pixel", State::Pixel),
     ];
 }
 
@@ -68,11 +89,22 @@ pub fn preview(
 ) -> Result<Preview, String> {
     let face = Face::load(chosen.controller)?;
     let language = language.unwrap_or(face.default);
-    let offer = Offer::of(rulebook, &chosen.controller.name, now);
+    let offer = Offer::of(rulebook, chosen.controller, &Standing::unknown(), now);
     let notice = Notice::new(&face, language, &offer);
-    let text = notice.text(face.texts(language));
-    let page = shown(&face, language, &offer, &notice, state, now);
+    let text = notice.text(&face, face.texts(language));
+    let refused = refused(chosen.controller, now);
+    let left = uses(rulebook, chosen.controller, &refused, now);
+    let page = shown(&face, language, &offer, &notice, &left, state, now);
     Ok(Preview { page, language, version: notice.version, hash: notice.hash, text })
+}
+
+/// The standing of somebody who refused everything.
+fn refused(controller: &Controller, now: Timestamp) -> Standing {
+    let purposes = super::choice::WITHDRAWN.to_vec();
+    let change = Change::new(controller.name.clone(), purposes, Answer::Refused, now);
+    let mut standing = Standing::unknown();
+    let _ = standing.merge(&change, 1, true);
+    standing
 }
 
 fn shown(
@@ -80,6 +112,7 @@ fn shown(
     language: Language,
     offer: &Offer,
     notice: &Notice,
+    left: &[Use],
     state: State,
     now: Timestamp,
 ) -> String {
@@ -95,7 +128,7 @@ fn shown(
     let choice = |said: &[(Purpose, Said)], form: Option<&str>, told: Option<String>| {
         context.page(&View::Choice { hint, notice, said, form, told })
     };
-    let (first, rest) = offer.purposes.split_at(offer.purposes.len().min(1));
+    let texts = face.texts(language);
     match state {
         State::Unknown => choice(&[], Some("preview"), None),
         State::Granted => choice(&all(Said::Yes(now)), Some("preview"), None),
@@ -104,8 +137,31 @@ fn shown(
             let told = fill(&face.texts(language).old_link, &[("days", "180"), ("controller", &face.title)]);
             choice(&all(Said::Yes(now.plus_days(-180))), None, Some(told))
         }
-        State::Recorded => context.page(&View::Recorded { hint, at: now, yes: first, no: rest }),
-        State::Stopped => context.page(&View::Recorded { hint, at: now, yes: &[], no: &[] }),
+        State::Recorded => {
+            let said: Vec<(Purpose, Said)> = offer
+                .purposes
+                .iter()
+                .enumerate()
+                .map(|(index, purpose)| (*purpose, if index == 0 { Said::Yes(now) } else { Said::No(now) }))
+                .collect();
+            context.page(&View::Recorded { hint, at: now, said: &said, refused: false, also: &[] })
+        }
+        State::Stopped => {
+            let mut also = offer.after_refusal(texts, true);
+            if !left.is_empty() {
+                also.push(texts.still.clone());
+                also.extend(left.iter().map(|used| used.text(texts).to_owned()));
+            }
+            let said = all(Said::No(now));
+            context.page(&View::Recorded { hint, at: now, said: &said, refused: true, also: &also })
+        }
+        State::NewLinkSent => context.page(&View::NewLink { was_sent: true }),
+        State::Expired => choice(&all(Said::Over), Some("preview"), None),
+        State::NothingChosen => choice(&[], Some("preview"), Some(texts.nothing_chosen.clone())),
+        State::FormUsed => choice(&all(Said::Yes(now)), Some("preview"), Some(texts.form_used.clone())),
+        State::Trouble => context.page(&View::Trouble),
+        State::NoPage => context.page(&View::NoPage),
+        State::Pixel => context.page(&View::Pixel),
         State::Unusable => context.page(&View::Unusable),
         State::NewLink => context.page(&View::NewLink { was_sent: false }),
     }
@@ -139,7 +195,7 @@ mod tests {
                 let page = &made.page;
                 assert_eq!(page.len(), 24 * 1024, "{language:?} {state:?}");
                 assert!(page.starts_with(&format!("<!DOCTYPE html><html lang=\"{}\">", language.code())));
-                for absent in ["<script", "Shop <b>", "{", "http://", "onload", "checked"] {
+                for absent in ["<script", "Shop <b>", "{", "http://", "onload"] {
                     let body = page.split("</style>").nth(1).unwrap();
                     assert!(!body.contains(absent), "{absent}: {language:?} {state:?}");
                 }
@@ -155,7 +211,7 @@ mod tests {
                 for purpose in Purpose::CONSENT {
                     for value in ["yes", "no"] {
                         let radio =
-                            format!("<input type=\"radio\" name=\"{}\" value=\"{value}\">", purpose.name());
+                            format!("<input type=\"radio\" name=\"{}\" value=\"{value}\"", purpose.name());
                         assert_eq!(page.matches(&radio).count(), 1);
                     }
                 }
@@ -164,7 +220,73 @@ mod tests {
                     assert_eq!(page.matches(&button).count(), 1);
                 }
             }
+            if matches!(state, State::Unknown | State::Expired | State::NothingChosen) {
+                assert!(!page.contains(" checked"), "{state:?}");
+            }
             assert_eq!(made.hash.len(), 64);
+        });
+    }
+
+    /// What each kind of mailstream leads to, and which sentences the page has for it.
+    #[test]
+    fn the_page_says_what_is_done_without_a_yes_and_claims_no_more() {
+        let mailstream =
+            |lines: &str| format!("[[mailstream]]\nname = \"m\"\ncontroller = \"shop\"\n{lines}\n");
+        let english = |rest: &str, wanted: State| {
+            let found = std::cell::RefCell::new(String::new());
+            check(rest, |language, state, made| {
+                if (language, state) == (Language::English, wanted) {
+                    *found.borrow_mut() = made.page.clone();
+                }
+            });
+            found.into_inner()
+        };
+        let news = "purposes = [\"campaign_performance\"]";
+        let legal =
+            "sender = \"terms@shop.example\"\npurposes = [\"legal_notice\"]\nexemption = \"legal_notice\"";
+        let day = "purposes = [\"deliverability\"]\nexemption = \"deliverability\"\njurisdiction = \"fr\"";
+        // Mailstreams; whether only a yes counts; a sentence that must stand there; whether it survives a refusal.
+        let cases: [(String, bool, &str, bool); 7] = [
+            (mailstream(news), true, "", false),
+            (mailstream(&format!("{legal}\njurisdiction = \"it\"")), false, "recorded as proof", true),
+            // The rules of France do not know this exemption.
+            (mailstream(&format!("{legal}\njurisdiction = \"fr\"")), true, "", false),
+            (
+                mailstream(&format!("{day}\nrequested = \"requested\"")),
+                false,
+                "the day on which you last opened",
+                false,
+            ),
+            // `check` says that this has no effect: the mail was not asked for.
+            (mailstream(day), true, "", false),
+            (mailstream(&format!("{news}\nmode = \"observe\"")), false, "without asking you first", true),
+            (
+                mailstream(&format!("{news}\njurisdiction = \"none\"")),
+                false,
+                "without asking you first",
+                false,
+            ),
+        ];
+        for (rest, only_yes, sentence, survives) in cases {
+            let page = english(&rest, State::Unknown);
+            assert_eq!(page.contains("Only if you say yes."), only_yes, "{rest}");
+            assert!(page.contains(sentence), "{rest}: {sentence}");
+            assert!(!only_yes || !page.contains("without asking"), "{rest}");
+            let after = english(&rest, State::Stopped);
+            assert_eq!(after.contains("Your refusal does not change this"), survives, "{rest}");
+            assert_eq!(!sentence.is_empty() && after.contains(sentence), survives, "{rest}");
+        }
+    }
+
+    #[test]
+    fn where_nothing_is_asked_there_is_one_button() {
+        let rest = "[[mailstream]]\nname = \"m\"\ncontroller = \"shop\"\npurposes = [\"deliverability\"]\n\
+                    exemption = \"deliverability\"\nrequested = \"requested\"\njurisdiction = \"fr\"";
+        check(rest, |language, state, made| {
+            if state == State::Unknown {
+                assert_eq!(made.page.matches("<button").count(), 1, "{language:?}");
+                assert!(made.page.contains("value=\"withdraw\""), "{language:?}");
+            }
         });
     }
 

@@ -19,7 +19,7 @@ use tokio::sync::Semaphore;
 use super::face::Face;
 use super::page::View;
 use super::texts::fill;
-use super::{Public, form, plain};
+use super::{Public, form};
 use crate::consent::person::normalised;
 use crate::consent::{Controller, Person, Standing, Timestamp};
 use crate::live::Live;
@@ -87,7 +87,11 @@ impl Public {
         }
         let fields = match form::read(&parts.headers, body, live.config.public.request_timeout).await {
             Ok(fields) => fields,
-            Err(status) => return plain(status, "The form cannot be read.\n"),
+            Err(status) => {
+                let mut response = super::page_of(&context, &View::Trouble);
+                *response.status_mut() = status;
+                return response;
+            }
         };
         let public_url = controller.and_then(|controller| controller.public_url.clone());
         if let (Some(controller), Some(public_url), Some(address)) =
