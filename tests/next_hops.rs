@@ -79,6 +79,74 @@ fn a_next_hop_that_fails_before_the_final_dot_costs_nobody_a_deferral() {
 }
 
 #[test]
+fn a_next_hop_that_puts_mail_off_leaves_it_to_the_following_one() {
+    let full = Answer::Say("452 4.3.1 Insufficient system storage");
+    for (step, answer) in [
+        (Step::Greeting, Answer::Say("450 4.3.2 Later")),
+        (Step::Ehlo, Answer::Say("451 4.3.0 Later")),
+        (Step::Mail, full.clone()),
+        (Step::Rcpt, full.clone()),
+        (Step::Rcpt, Answer::Say("503 5.5.1 Order")),
+        (Step::Rcpt, Answer::Say("421 4.7.0 Too much")),
+        (Step::Data, full),
+    ] {
+        let (first, second) = (Sink::start(), Sink::start());
+        first.rule(step, "", answer.clone(), usize::MAX);
+        let relay = relay(&format!("{}{}", hop("one", first.port, ""), hop("two", second.port, "")));
+        // Line by line, and in one batch.
+        assert!(send(&relay, "a@shop.example").starts_with("250"), "{step:?} {answer:?}");
+        let mut client = Client::greeted(relay.port);
+        client.send(b"MAIL FROM:<a@shop.example>\r\nRCPT TO:<ann@home.example>\r\nDATA\r\n");
+        let codes: Vec<u16> = (0..3).map(|_| client.code()).collect();
+        assert_eq!(codes, [250, 250, 354], "{step:?} {answer:?}");
+        client.send(stuffed(LETTER).as_bytes());
+        assert_eq!(client.code(), 250, "{step:?} {answer:?}");
+        assert_eq!((accepted(&first), accepted(&second)), (0, 2), "{step:?} {answer:?}");
+    }
+}
+
+#[test]
+fn who_was_rejected_stays_rejected_and_whom_all_put_off_hears_why() {
+    let (first, second) = (Sink::start(), Sink::start());
+    first.rule(Step::Rcpt, "ann@", Answer::Say("550 5.1.1 No such user"), usize::MAX);
+    first.rule(Step::Rcpt, "", Answer::Say("450 4.2.1 First"), usize::MAX);
+    second.rule(Step::Rcpt, "cat@", Answer::Say("450 4.2.1 Second"), usize::MAX);
+    let relay = relay(&format!("{}{}", hop("one", first.port, ""), hop("two", second.port, "")));
+    let mut client = Client::greeted(relay.port);
+    client.send(
+        b"MAIL FROM:<a@shop.example>\r\nRCPT TO:<ann@home.example>\r\nRCPT TO:<ben@home.example>\r\n\
+          RCPT TO:<cat@home.example>\r\nDATA\r\n",
+    );
+    let replies: Vec<String> = (0..5).map(|_| client.reply()).collect();
+    assert_eq!(
+        replies[1..4],
+        ["550 5.1.1 No such user\r\n", "250 2.1.5 Recipient ok\r\n", "450 4.2.1 Second\r\n"]
+    );
+    client.send(stuffed(LETTER).as_bytes());
+    assert_eq!(client.code(), 250);
+    assert_eq!(second.taken()[0].to, ["ben@home.example"]);
+    assert!(!second.said().iter().any(|line| line.contains("ann@")));
+}
+
+#[test]
+fn what_a_next_hop_said_is_passed_on_where_no_other_can_be_used() {
+    for step in [Step::Mail, Step::Rcpt, Step::Data] {
+        let first = Sink::start();
+        first.rule(step, "", Answer::Say("452 4.3.1 Insufficient system storage"), usize::MAX);
+        let relay = relay(&format!("{}{}", hop("one", first.port, ""), hop("two", nobody(), "")));
+        let mut client = Client::greeted(relay.port);
+        client.send(b"MAIL FROM:<a@shop.example>\r\nRCPT TO:<ann@home.example>\r\nDATA\r\n");
+        let mut replies: Vec<String> = (0..3).map(|_| client.reply()).collect();
+        if replies[2].starts_with("354") {
+            client.send(stuffed(LETTER).as_bytes());
+            replies.push(client.reply());
+        }
+        let full = "452 4.3.1 Insufficient system storage\r\n";
+        assert!(replies.iter().any(|reply| reply == full), "{step:?}: {replies:?}");
+    }
+}
+
+#[test]
 fn behind_the_final_dot_no_other_is_tried() {
     for answer in [Answer::HangUp, Answer::Say("452 4.3.1 Full"), Answer::Stall] {
         let (first, second) = (Sink::start(), Sink::start());

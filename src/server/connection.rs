@@ -174,7 +174,7 @@ impl Conversation<'_> {
             while let Some(line) = self.next_line(MAX_LINE).await? {
                 self.line(&line).await?;
             }
-            self.ask_next_hop().await;
+            self.ask_next_hop().await?;
             self.flush().await?;
             self.fill().await?;
         }
@@ -320,13 +320,13 @@ impl Conversation<'_> {
         let command = match Command::read(line) {
             Ok(command) => command,
             Err(reply) => {
-                self.ask_next_hop().await;
+                self.ask_next_hop().await?;
                 return self.error(reply).await;
             }
         };
         // Recipients are announced to the next hop together; anything else needs their replies first.
         if !matches!(command, Command::Rcpt(..)) {
-            self.ask_next_hop().await;
+            self.ask_next_hop().await?;
         }
         let features = self.features();
         let session = std::mem::replace(&mut self.session, Session::Closed);
@@ -334,7 +334,7 @@ impl Conversation<'_> {
         self.session = session;
         match action {
             Action::Say(reply) => {
-                self.ask_next_hop().await;
+                self.ask_next_hop().await?;
                 if reply.class() == Class::Permanent { self.error(reply).await } else { self.answer(&reply) }
             }
             Action::Close(reply) => {

@@ -100,7 +100,14 @@ pub struct Connection {
     pub used: Instant,
     /// How many messages it carried.
     pub messages: u32,
+    /// How many recipients were rejected on it since it last carried one: servers slow down, and then close,
+    /// a connection with many.
+    pub rejected: u32,
 }
+
+/// With so many rejected recipients, a connection is not used for another message. Postfix slows down from 10
+/// on (`smtpd_soft_error_limit`).
+const MOST_REJECTED: u32 = 5;
 
 impl Connection {
     /// Connects and sends everything that precedes MAIL.
@@ -124,6 +131,7 @@ impl Connection {
             since: now,
             used: now,
             messages: 0,
+            rejected: 0,
         };
         connection.expect(Class::Positive, "greeting", limits.command).await?;
         connection.greet(hop).await?;
@@ -199,6 +207,7 @@ impl Connection {
         self.used.elapsed() < hop.idle
             && self.since.elapsed() < hop.max_age
             && self.messages < hop.max_messages
+            && self.rejected < MOST_REJECTED
             && self.wire.pending().is_empty()
     }
 

@@ -200,6 +200,7 @@ async fn whole_transaction(
     };
     match transaction.load(mail.head, &copy, b".\r\n").await {
         Ok(None) => Some(Answer::of_outcome(transaction.outcome().await)),
+        Ok(Some(reply)) if transaction.goes_on(&reply).await => None,
         Ok(Some(reply)) => Some(Answer::Said(reply)),
         Err(error) => {
             tracing::warn!(id = mail.id, %error, "a message is handed over once more");

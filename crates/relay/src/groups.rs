@@ -145,7 +145,7 @@ impl Transaction {
         copies: &mut dyn Copies,
     ) -> Result<Held, Reply> {
         self.abandon().await;
-        let places = self.route().places(parcels.len()).await.map_err(|error| noted(&error))?;
+        let places = self.places(parcels.len()).await.map_err(|error| noted(&error))?;
         if let (Some(place), 2..) = (places.first(), parcels.len()) {
             place.pool.turn(parcels.len() - 1).await.map_err(|error| noted(&error))?;
         }
@@ -188,6 +188,7 @@ impl Transaction {
             }
             match self.load(head, &copy, b"").await {
                 Ok(None) => return Ok(Some(Leg { transaction: self, recipients: accepted })),
+                Ok(Some(reply)) if self.goes_on(&reply).await => {}
                 Ok(Some(reply)) => {
                     say(answers, &accepted, &Answer::Said(reply));
                     break;

@@ -7,6 +7,7 @@ use std::time::Instant;
 use super::connection::Capabilities;
 use super::error::RelayError;
 use super::pool::{Lease, Place, Pool};
+use crate::smtp::Reply;
 
 /// Next hops in order. A later one is tried if the earlier ones are unavailable, and never after a final dot.
 #[derive(Debug)]
@@ -37,26 +38,45 @@ impl Route {
         self.pools.iter().filter_map(|pool| pool.capabilities()).reduce(Capabilities::common)
     }
 
-    /// Returns the healthy ones in their order, then those that are avoided, the longest-avoided first.
-    fn order(&self) -> VecDeque<Arc<Pool>> {
+    /// Returns the healthy ones in their order, the preferred one first, then those that are avoided, the
+    /// longest-avoided first; all of them `without` those that put the mail off.
+    fn order(&self, preferred: Option<&Arc<Pool>>, without: &[(Arc<Pool>, Reply)]) -> VecDeque<Arc<Pool>> {
         let now = Instant::now();
-        let mut order: Vec<_> = self.pools.iter().map(|pool| (pool.health.rests_until(now), pool)).collect();
-        order.sort_by_key(|(rest, _)| *rest);
+        let is_wanted = |pool: &&Arc<Pool>| !without.iter().any(|(other, _)| Arc::ptr_eq(pool, other));
+        let rank = |pool: &Arc<Pool>| {
+            let is_preferred = preferred.is_some_and(|preferred| Arc::ptr_eq(preferred, pool));
+            (pool.health.rests_until(now), !is_preferred)
+        };
+        let mut order: Vec<_> = self.pools.iter().filter(is_wanted).map(|pool| (rank(pool), pool)).collect();
+        order.sort_by_key(|(rank, _)| *rank);
         order.into_iter().map(|(_, pool)| Arc::clone(pool)).collect()
     }
 
     /// Returns attempts that begin with a slot taken before, if there is one.
-    pub(super) fn attempts(&self, place: Option<Place>) -> Attempts {
-        let mut left = self.order();
+    pub(super) fn attempts(
+        &self,
+        place: Option<Place>,
+        preferred: Option<&Arc<Pool>>,
+        without: &[(Arc<Pool>, Reply)],
+    ) -> Attempts {
+        // A slot may have been taken at one that has put the mail off since.
+        let is_wanted = |place: &Place| !without.iter().any(|(other, _)| Arc::ptr_eq(&place.pool, other));
+        let place = place.filter(is_wanted);
+        let mut attempts = Attempts { left: self.order(preferred, without), place: None, last: None };
         if let Some(place) = &place {
-            left.retain(|pool| !Arc::ptr_eq(pool, &place.pool));
+            attempts.leave_out(&place.pool);
         }
-        Attempts { left, place, last: None }
+        Attempts { place, ..attempts }
     }
 
     /// Takes this many slots at one next hop, all at once or none.
-    pub(super) async fn places(&self, count: usize) -> Result<Vec<Place>, RelayError> {
-        match self.order().pop_front() {
+    pub(super) async fn places(
+        &self,
+        count: usize,
+        preferred: Option<&Arc<Pool>>,
+        without: &[(Arc<Pool>, Reply)],
+    ) -> Result<Vec<Place>, RelayError> {
+        match self.order(preferred, without).pop_front() {
             Some(pool) => pool.places(count).await,
             None => Err(RelayError::Closed { at: "connect" }),
         }
@@ -95,6 +115,23 @@ impl Attempts {
                 // It is healthy, but has no slot: not a failure.
                 Err(error) => self.last = Some(error),
             }
+        }
+    }
+
+    /// Leaves out a next hop that was asked before.
+    pub(super) fn leave_out(&mut self, asked: &Arc<Pool>) {
+        self.left.retain(|pool| !Arc::ptr_eq(pool, asked));
+    }
+
+    /// Returns whether another one can be asked.
+    pub(super) fn has_more(&self) -> bool {
+        self.place.is_some() || !self.left.is_empty()
+    }
+
+    /// Notes that a next hop put off whomever it was asked about. It is healthy.
+    pub(super) fn put_off(&self, pool: &Pool) {
+        if let Some(next) = self.left.front() {
+            tracing::info!(next_hop = %pool.hop, next = %next.hop, "a next hop put mail off; the next one is asked");
         }
     }
 
