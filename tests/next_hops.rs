@@ -6,6 +6,7 @@ mod support;
 
 use std::net::TcpListener;
 
+use mta::Postfix;
 use mta::sink::Sink;
 use support::{Answer, Client, Folder, Relay, Step, stuffed};
 
@@ -13,12 +14,16 @@ const LETTER: &str = "Subject: a\n\nb\n";
 
 /// A relay with a configuration of the test's own behind the listener.
 fn relay(rest: &str) -> Relay {
+    relay_with("[relay]\nmax_groups = 2\nprobe_s = 0\n", rest)
+}
+
+fn relay_with(relay: &str, rest: &str) -> Relay {
     let folder = Folder::new();
     let data = folder.0.join("data");
     folder.file(
         "config.toml",
         &format!(
-            "data_directory = {data:?}\ncertificate_directory = {data:?}\n[relay]\nmax_groups = 2\n[[listener]]\naddress = \"127.0.0.1:0\"\n\
+            "data_directory = {data:?}\ncertificate_directory = {data:?}\n{relay}[[listener]]\naddress = \"127.0.0.1:0\"\n\
              tls = \"none\"\n[private]\naddress = \"\"\n[api]\naddress = \"\"\n[log]\nformat = \"human\"\nlevel = \"info,pixelward=debug\"\n{rest}"
         ),
     );
@@ -318,4 +323,88 @@ fn a_next_hop_that_does_not_want_to_know_of_the_client_gets_the_mail_all_the_sam
     assert!(send(&relay, "a@shop.example").starts_with("250"));
     assert!(sink.said().iter().any(|line| line.starts_with("XFORWARD ")));
     assert_eq!(accepted(&sink), 1);
+}
+
+#[test]
+fn clients_wait_for_a_connection_where_the_next_hop_allows_a_few() {
+    let next = Postfix::start(
+        "virtual_mailbox_domains = home.example\nvirtual_mailbox_maps = static:all/\n\
+         smtpd_client_connection_count_limit = 5\nsmtpd_client_event_limit_exceptions =",
+    );
+    let relay = relay(&hop("one", next.port, ""));
+    let clients: Vec<_> = (0..40)
+        .map(|_| {
+            let port = relay.port;
+            std::thread::spawn(move || {
+                Client::greeted(port).message("a@shop.example", &["ann@home.example"], LETTER)
+            })
+        })
+        .collect();
+    for client in clients {
+        let reply = client.join().unwrap();
+        assert!(reply.starts_with("250"), "{reply}");
+    }
+    next.mails("all", 40);
+}
+
+#[test]
+fn one_connection_is_enough_whatever_max_groups_is() {
+    let sink = Sink::start();
+    let relay = relay(&hop("one", sink.port, "max_connections = 1"));
+    relay.say("ann@home.example", "granted");
+    let letter = support::newsletter("ann@home.example").0;
+    let people = ["ann@home.example", "ben@home.example"];
+    let reply = Client::greeted(relay.port).message("news@shop.example", &people, &letter);
+    assert!(reply.starts_with("250"), "{reply}");
+    let taken = sink.taken();
+    assert_eq!(taken.len(), 1);
+    let text = String::from_utf8_lossy(&taken[0].message).into_owned();
+    assert!(!text.contains("click.shop.example"), "the shared copy has nobody's tracker: {text}");
+}
+
+#[test]
+fn an_idle_connection_is_closed_by_time_and_with_quit() {
+    let sink = Sink::start();
+    let relay = relay(&hop("one", sink.port, "idle_s = 1"));
+    assert!(send(&relay, "a@shop.example").starts_with("250"));
+    sink.wait_for_line("QUIT");
+    let sink = Sink::start();
+    let relay = self::relay(&hop("one", sink.port, "idle_s = 600"));
+    assert!(send(&relay, "a@shop.example").starts_with("250"));
+    relay.signal("TERM");
+    sink.wait_for_line("QUIT");
+}
+
+#[test]
+fn a_dead_first_next_hop_delays_one_mail_and_not_all_of_them() {
+    let (first, second) = (Sink::start(), Sink::start());
+    first.rule(Step::Greeting, "", Answer::Stall, usize::MAX);
+    let relay = relay(&format!(
+        "{}{}",
+        hop("one", first.port, "greeting_timeout_s = 6"),
+        hop("two", second.port, "")
+    ));
+    assert!(send(&relay, "a@shop.example").starts_with("250"));
+    // Its rest grows from one second: one of the mails after that finds out that it is still dead.
+    let deadline = std::time::Instant::now() + support::PATIENCE;
+    let mut slow = 0;
+    while slow == 0 {
+        assert!(std::time::Instant::now() < deadline, "nobody looks whether it is back");
+        let clients: Vec<_> = (0..12)
+            .map(|_| {
+                let port = relay.port;
+                std::thread::spawn(move || {
+                    let start = std::time::Instant::now();
+                    let mut client = Client::greeted(port);
+                    let reply = client.message("a@shop.example", &["ann@home.example"], LETTER);
+                    assert!(reply.starts_with("250"), "{reply}");
+                    start.elapsed()
+                })
+            })
+            .collect();
+        let times: Vec<_> = clients.into_iter().map(|client| client.join().unwrap()).collect();
+        slow = times.iter().filter(|time| time.as_secs() >= 5).count();
+        assert!(slow <= 1, "{times:?}");
+    }
+    assert_eq!(first.connections(), 2);
 }

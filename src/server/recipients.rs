@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
 use super::connection::{Conversation, Ended};
+use super::refused::without_recipients;
 use crate::relay::ask::Answers;
 use crate::relay::{Heard, RelayError, Transaction};
 use crate::smtp::reply::{Class, Reply};
@@ -97,46 +98,63 @@ impl Conversation<'_> {
         }
     }
 
-    /// Says what the client has not heard yet, and ends the transaction if nothing can become of it.
-    fn conclude(&mut self, batch: Batch, passed: Passed, asked: Result<(), RelayError>) {
+    /// Says what the client has not heard yet, records whom it concerns, and ends the transaction if nothing
+    /// can become of it.
+    fn conclude(&mut self, batch: Batch, mut passed: Passed, asked: Result<(), RelayError>) {
         let reasons = passed.errors.iter().filter(|error| !matches!(error, RelayError::Unanswered));
         reasons.for_each(|error| self.alarm(error));
-        if let Err(error) = asked {
-            self.alarm(&error);
-            let sender = usize::from(batch.sender && passed.sender.is_none());
+        if let Err(error) = &asked {
+            self.alarm(error);
             let reply = error.reply();
-            for _ in 0..sender + batch.recipients.len() - passed.recipients.len() {
+            if batch.sender && passed.sender.is_none() {
                 self.say(&reply);
+                passed.sender = Some(reply.clone());
             }
-            return self.no_transaction(Session::deferred);
-        }
-        for (recipient, reply) in batch.recipients.into_iter().zip(&passed.recipients) {
-            if reply.class() == Class::Positive {
-                self.session.accepted(recipient);
+            while passed.recipients.len() < batch.recipients.len() {
+                self.say(&reply);
+                passed.recipients.push(reply.clone());
             }
         }
-        match passed.sender.map(|reply| reply.class()) {
-            None | Some(Class::Positive) => {}
-            Some(Class::Permanent) => return self.no_transaction(Session::between_messages),
-            Some(_) => return self.no_transaction(Session::deferred),
+        let mut refused = Vec::new();
+        // What the client heard for recipients behind a refused sender says less than the reply to MAIL.
+        let sender = passed.sender.filter(|reply| reply.class() != Class::Positive);
+        for (recipient, reply) in batch.recipients.into_iter().zip(passed.recipients) {
+            match reply.class() {
+                Class::Positive => self.session.accepted(recipient),
+                _ => refused.push((recipient, sender.clone().unwrap_or(reply))),
+            }
+        }
+        match &sender {
+            Some(reply) => self.note_refused("mail", refused, reply),
+            None => {
+                if let Some((_, reply)) = refused.first().cloned() {
+                    self.note_refused("rcpt", refused, &reply);
+                }
+            }
         }
         // Those accepted so far get their mail over another connection; without any, what follows is put off.
         let is_open = self.transaction.as_ref().is_some_and(Transaction::is_open);
         let is_empty = matches!(&self.session, Session::Open(envelope) if envelope.recipients.is_empty());
-        if !is_open && is_empty && !passed.errors.is_empty() {
-            self.no_transaction(Session::deferred);
+        let is_lost = !is_open && is_empty && !passed.errors.is_empty();
+        match sender.map(|reply| reply.class()) {
+            Some(Class::Permanent) => self.no_transaction(Session::between_messages),
+            None if asked.is_ok() && !is_lost => {}
+            _ => self.no_transaction(Session::deferred),
         }
     }
 
     pub(super) fn no_transaction(&mut self, next: impl FnOnce(Session) -> Session) {
         self.transaction = None;
+        if let Session::Open(envelope) = &self.session {
+            self.put_off = Some(without_recipients(envelope));
+        }
         self.session = next(std::mem::replace(&mut self.session, Session::Closed));
     }
 
     fn alarm(&self, error: &RelayError) {
-        metrics::counter!("pixelward_next_hop_errors_total").increment(1);
         let next_hop = self.transaction.as_ref().map(Transaction::next_hop).unwrap_or_default();
-        tracing::error!(%next_hop, %error, "the next hop could not be used; the client was told to try again \
+        let id = &self.id;
+        tracing::error!(%id, %next_hop, %error, "the next hop could not be used; the client was told to try again \
                                             later");
     }
 }

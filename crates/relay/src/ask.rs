@@ -4,12 +4,12 @@
 //! Promised: a reply that a next hop gave is passed on, also if the connection is lost after it.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::connection::{Capabilities, Connection};
-use super::error::{RelayError, Step, concerns_us};
+use super::error::{RelayError, Step, concerns_us, note_error};
 use super::pool::Lease;
-use super::transaction::Transaction;
+use super::transaction::{PATIENCE, Transaction};
 use crate::smtp::Reply;
 use crate::smtp::reply::Class;
 use crate::smtp::session::{Recipient, Sender};
@@ -91,6 +91,7 @@ impl<'a> Round<'a> {
 
     /// Notes that the conversation ended: those who have no answer yet get none from this next hop.
     fn lose(&mut self, error: RelayError) {
+        note_error();
         tracing::debug!(%error, "a next hop ended the conversation before it had answered for all recipients");
         let missing = self.recipients.len() - self.told - self.open.len();
         let others = (1..missing).map(|_| Err(RelayError::Unanswered));
@@ -177,9 +178,15 @@ impl Transaction {
             attempts.leave_out(&pool);
         }
         loop {
-            let lease = match attempts.next().await {
+            let began = Instant::now();
+            let lease = attempts.next(self.limit(PATIENCE)).await;
+            self.connecting += began.elapsed();
+            let lease = match lease {
                 Ok(lease) => lease,
-                Err(error) => return self.conclude(round, error),
+                Err(error) => {
+                    self.asked = attempts.last_failed().or(self.asked.take());
+                    return self.conclude(round, error);
+                }
             };
             if !self.is_counted {
                 lease.pool().turn(1).await?;
@@ -207,11 +214,15 @@ impl Transaction {
         is_last: bool,
     ) -> Result<bool, RelayError> {
         let is_last = is_last || self.accepted > 0;
-        if self.sender.parameters.has("SMTPUTF8") && !lease.capabilities.smtputf8 {
-            let refused = Reply::new(550, "5.6.7 The next hop does not accept internationalised mail");
+        if !lease.capabilities.smtputf8 && !self.sender.address.as_str().is_ascii() {
+            let refused = self.lacks_smtputf8();
             lease.give_back();
-            round.refuse(&refused, self.begun);
-            return Ok(true);
+            let is_final = is_last || refused.class() == Class::Permanent;
+            match is_final {
+                true => round.refuse(&refused, self.begun),
+                false => round.deferral = Some(refused),
+            }
+            return Ok(is_final);
         }
         let mut asked = self.ask_over(&mut lease, true, is_last, round).await;
         let is_gone = match &asked {
@@ -251,6 +262,7 @@ impl Transaction {
 
     /// Keeps the connection if its transaction goes on, and counts whom it accepted.
     fn keep(&mut self, lease: Lease, said: &Said, round: &Round<'_>) {
+        self.loses_notify |= !lease.capabilities.dsn && round.accepted > 0;
         let before = if said.sender.is_some() { 0 } else { self.held };
         self.accepted += round.accepted;
         self.held = before + round.accepted;
@@ -297,7 +309,9 @@ impl Transaction {
             }
             said.sender = Some(reply);
             if !is_accepted {
-                said.is_lost = lease.capabilities.pipelining && !skip(lease, numbers.len(), limit).await;
+                let asked = numbers.iter().filter_map(|number| round.recipients.get(*number));
+                let asked = asked.filter(|recipient| fits(recipient, &lease.capabilities)).count();
+                said.is_lost = lease.capabilities.pipelining && !skip(lease, asked, limit).await;
                 return Ok(said);
             }
         } else if lease.capabilities.pipelining {
@@ -310,7 +324,11 @@ impl Transaction {
         }
         for number in numbers {
             let Some(recipient) = round.recipients.get(number) else { break };
-            match answer_about(lease, recipient, limit).await {
+            let answer = match fits(recipient, &lease.capabilities) {
+                true => answer_about(lease, recipient, limit).await,
+                false => Ok(Ok(self.lacks_smtputf8())),
+            };
+            match answer {
                 Ok(answer) => round.note(number, answer),
                 Err(error) => {
                     said.is_lost = true;
@@ -323,6 +341,18 @@ impl Transaction {
             }
         }
         Ok(said)
+    }
+
+    /// Returns what those hear whose address a next hop cannot take. For good only if no next hop of the route
+    /// can.
+    pub(super) fn lacks_smtputf8(&self) -> Reply {
+        match self.route().all_lack(|capabilities| !capabilities.smtputf8) {
+            true => Reply::new(550, "5.6.7 The next hop does not accept internationalised mail"),
+            false => Reply::new(
+                451,
+                "4.6.7 No next hop that accepts internationalised mail can be used now, try again later",
+            ),
+        }
     }
 
     /// Sends MAIL, and RCPT with it if the next hop allows that. Returns the reply to MAIL.
@@ -375,7 +405,10 @@ async fn answer_about(
     let unwilling = |reply| RelayError::Unwilling { at: "RCPT", reply };
     match reply.code() {
         421 => Err(unwilling(reply)),
-        _ if concerns_us(&reply, Step::Rcpt) => Ok(Err(unwilling(reply))),
+        _ if concerns_us(&reply, Step::Rcpt) => {
+            note_error();
+            Ok(Err(unwilling(reply)))
+        }
         _ => Ok(Ok(reply)),
     }
 }
@@ -412,8 +445,14 @@ fn mail_line(sender: &Sender, capabilities: &Capabilities) -> String {
     line
 }
 
+/// Returns whether a next hop can be asked about a recipient.
+fn fits(recipient: &Recipient, capabilities: &Capabilities) -> bool {
+    capabilities.smtputf8 || recipient.address.as_str().is_ascii()
+}
+
 fn rcpt_lines(recipients: &[Recipient], numbers: &[usize], capabilities: &Capabilities) -> String {
     let asked = numbers.iter().filter_map(|number| recipients.get(*number));
+    let asked = asked.filter(|recipient| fits(recipient, capabilities));
     asked.map(|recipient| rcpt_line(recipient, capabilities)).collect()
 }
 

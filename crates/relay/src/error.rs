@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::tls_fault::TlsFault;
 use crate::smtp::Reply;
-use crate::smtp::reply::BadReply;
+use crate::smtp::reply::{BadReply, Class};
 
 /// Why a next hop could not be used. Every case is a problem of the relay or the next hop, never of the mail:
 /// the client hears 451 and keeps the mail.
@@ -108,7 +108,10 @@ impl RelayError {
             RelayError::Timeout { .. } => {
                 Reply::new(451, "4.4.1 The next hop did not answer in time, try again later")
             }
-            RelayError::Busy { .. } | RelayError::TooFast { .. } => {
+            RelayError::Busy { .. } => {
+                Reply::new(451, "4.4.5 All connections to the next hop are in use, try again later")
+            }
+            RelayError::TooFast { .. } => {
                 Reply::new(451, "4.4.5 The rate limit to the next hop was reached, try again later")
             }
             RelayError::NoTls
@@ -121,6 +124,19 @@ impl RelayError {
             RelayError::Unwilling { .. } | RelayError::NoAuth => {
                 Reply::new(451, "4.3.5 The next hop does not accept this relay, try again later")
             }
+        }
+    }
+
+    /// Returns whether a new connection was turned away, which a next hop does that has enough of them.
+    pub(super) fn is_turned_away(&self) -> bool {
+        match self {
+            RelayError::Unwilling { at: "greeting" | "EHLO", reply } => reply.class() != Class::Permanent,
+            RelayError::Closed { at: "greeting" | "EHLO" } => true,
+            RelayError::Io { at: "connect", source } => source.kind() == io::ErrorKind::ConnectionRefused,
+            RelayError::Io { at: "greeting" | "EHLO", source } => {
+                source.kind() == io::ErrorKind::ConnectionReset
+            }
+            _ => false,
         }
     }
 
@@ -138,6 +154,11 @@ fn advice(at: &str) -> &'static str {
         "TLS handshake" => "; a port that starts in clear needs tls = \"required\"",
         _ => "",
     }
+}
+
+/// Counts a failure of a next hop, once, where it shows.
+pub(super) fn note_error() {
+    metrics::counter!("pixelward_next_hop_errors_total").increment(1);
 }
 
 /// What a reply answers.

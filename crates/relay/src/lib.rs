@@ -8,6 +8,7 @@
 pub mod ask;
 pub mod connection;
 pub mod delivery;
+pub mod dial;
 pub mod dsn;
 pub mod error;
 pub mod groups;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::connection::{Capabilities, Connection};
-use super::error::{RelayError, Step, concerns_us};
+use super::error::{RelayError, Step, concerns_us, note_error};
 use super::pool::{Lease, Place, Pool};
 use super::route::{Attempts, Route};
 use crate::smtp::Reply;
@@ -13,6 +13,8 @@ use crate::smtp::reply::Class;
 use crate::smtp::session::Sender;
 use crate::smtp::xclient::Forwarded;
 
+/// How long it waits for connections, where its client does not limit that.
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 /// How long closing an abandoned connection may take.
 const PARTING: Duration = Duration::from_secs(5);
 
@@ -38,6 +40,10 @@ pub struct Transaction {
     pub(super) preferred: Option<Arc<Pool>>,
     /// The next hop that was asked last.
     pub(super) asked: Option<Arc<Pool>>,
+    /// Whether a next hop without DSN accepted recipients.
+    pub(super) loses_notify: bool,
+    /// How long it waited for connections.
+    pub(super) connecting: Duration,
     /// Next hops that put the message off before they had any of it, with their replies.
     pub(super) put_off: Vec<(Arc<Pool>, Reply)>,
 }
@@ -58,6 +64,8 @@ impl Transaction {
             held: 0,
             preferred: None,
             asked: None,
+            loses_notify: false,
+            connecting: Duration::ZERO,
             put_off: Vec::new(),
         }
     }
@@ -123,7 +131,8 @@ impl Transaction {
 
     /// Takes this many slots at one next hop, all at once or none.
     pub(super) async fn places(&self, count: usize) -> Result<Vec<Place>, RelayError> {
-        self.route.places(count, self.preferred.as_ref(), &self.put_off).await
+        let patience = self.limit(PATIENCE);
+        self.route.places(count, patience, self.preferred.as_ref(), &self.put_off).await
     }
 
     /// Notes that the next hop put the message off before it had any of it. Returns whether another next hop
@@ -156,7 +165,7 @@ impl Transaction {
         end: &[u8],
     ) -> Result<Option<Reply>, RelayError> {
         let Some(mut lease) = self.lease.take() else { return Err(RelayError::Closed { at: "DATA" }) };
-        if let Some(reply) = unfit(&lease.capabilities, head, message) {
+        if let Some(reply) = self.unfit(&lease.capabilities, head, message) {
             self.lease = Some(lease);
             return Ok(Some(reply));
         }
@@ -167,9 +176,42 @@ impl Transaction {
             }
             Err(error) => {
                 lease.pool().health.failed(Instant::now());
+                note_error();
                 Err(error)
             }
         }
+    }
+
+    /// Returns why the next hop cannot take a message, by what it announced; then nothing is sent. For good
+    /// only if no next hop of the route can.
+    fn unfit(&self, announced: &Capabilities, head: &[u8], message: &[u8]) -> Option<Reply> {
+        let reply = |lasting: bool, permanent: (u16, &str), transient: &str| {
+            Some(if lasting { Reply::new(permanent.0, permanent.1) } else { Reply::new(451, transient) })
+        };
+        if !announced.eight_bit && !message.is_ascii() {
+            return reply(
+                self.route.all_lack(|other| !other.eight_bit),
+                (554, "5.6.3 The message has 8-bit text, which the next hop does not accept"),
+                "4.6.3 No next hop that accepts 8-bit text can be used now, try again later",
+            );
+        }
+        let header = memchr::memmem::find(message, b"\r\n\r\n").and_then(|end| message.get(..end));
+        if !announced.smtputf8
+            && self.sender.parameters.has("SMTPUTF8")
+            && !header.unwrap_or(message).is_ascii()
+        {
+            return Some(self.lacks_smtputf8());
+        }
+        let size = (head.len() + message.len()) as u64;
+        let is_small = |other: &Capabilities| other.size.flatten().is_some_and(|most| size > most);
+        if is_small(announced) {
+            return reply(
+                self.route.all_lack(is_small),
+                (552, "5.3.4 The message is larger than the next hop accepts"),
+                "4.3.4 No next hop that accepts a message of this size can be used now, try again later",
+            );
+        }
+        None
     }
 
     async fn load_over(
@@ -200,7 +242,7 @@ impl Transaction {
     pub(super) async fn dot(&mut self) -> Result<(), RelayError> {
         let Some(mut lease) = self.lease.take() else { return Err(RelayError::Closed { at: "final dot" }) };
         let limit = self.limit(lease.hop().timeouts.write);
-        lease.command(".\r\n", "final dot", limit).await?;
+        lease.command(".\r\n", "final dot", limit).await.inspect_err(|_| note_error())?;
         self.lease = Some(lease);
         Ok(())
     }
@@ -213,8 +255,9 @@ impl Transaction {
     pub(super) async fn outcome(&mut self) -> Result<Reply, RelayError> {
         let Some(mut lease) = self.lease.take() else { return Err(RelayError::Closed { at: "final dot" }) };
         let limit = self.limit(lease.hop().timeouts.dot);
-        let reply = lease.reply("final dot", limit).await?;
+        let reply = lease.reply("final dot", limit).await.inspect_err(|_| note_error())?;
         if concerns_us(&reply, Step::Dot) || reply.class() == Class::Intermediate {
+            note_error();
             return Err(RelayError::Unwilling { at: "final dot", reply });
         }
         lease.messages += 1;
@@ -230,6 +273,11 @@ impl Transaction {
     pub async fn abandon(&mut self) {
         let Some(lease) = self.lease.take() else { return };
         Box::pin(part(lease)).await;
+    }
+
+    /// Returns how long it waited for connections.
+    pub fn connecting(&self) -> Duration {
+        self.connecting
     }
 
     /// Returns the next hop that was asked last, or the first of the route.
@@ -274,18 +322,4 @@ async fn send(
     }
     slices.push(end);
     connection.message(&slices, limit).await
-}
-
-/// Returns why a message is rejected before anything is sent: the next hop announced that it cannot accept
-/// it.
-fn unfit(announced: &Capabilities, head: &[u8], message: &[u8]) -> Option<Reply> {
-    if !announced.eight_bit && !message.is_ascii() {
-        return Some(Reply::new(554, "5.6.3 The message has 8-bit text, which the next hop does not accept"));
-    }
-    let size = (head.len() + message.len()) as u64;
-    announced
-        .size
-        .flatten()
-        .is_some_and(|most| size > most)
-        .then(|| Reply::new(552, "5.3.4 The message is larger than the next hop accepts"))
 }
