@@ -12,7 +12,7 @@ TEST_PACKAGES += xmlsec1 libxmlsec1-openssl php-cli php-xml php-mbstring
 # Some packages of nodejs bring it along, and then Debian's cannot stand beside.
 TEST_PACKAGES += $(shell command -v npm >/dev/null || echo npm)
 # What steps the clock of a relay.
-TEST_PACKAGES += faketime
+TEST_PACKAGES += faketime haproxy
 # What judges units, pages of the manual, and signed mail.
 TEST_PACKAGES += systemd strace groff-base gnupg
 # A tester of APIs from PyPI, in an environment of its own.

@@ -61,14 +61,27 @@ impl Live {
         self.treatment.settings(&self.config)
     }
 
-    /// What all next hops announce that mail of a listener can come to, as far as they were seen; `None`
-    /// where none was.
-    pub fn capabilities(&self, listener: &str) -> Option<Capabilities> {
-        let possible = self
-            .outbound
-            .iter()
-            .filter(|outbound| outbound.conditions.listener.as_deref().is_none_or(|name| name == listener));
-        possible.filter_map(|outbound| outbound.route.capabilities()).reduce(Capabilities::common)
+    /// What the next hops announce to which mail of this client can go. Where that depends on the sender, what
+    /// one of them announces: MAIL decides. `None` where nothing is known of one.
+    pub fn capabilities(&self, listener: &str, login: Option<&str>) -> Option<Capabilities> {
+        let mut all: Option<Capabilities> = None;
+        for outbound in &*self.outbound {
+            let config::Route { listener: at, login: who, sender_domain, .. } = &outbound.conditions;
+            let is_possible = at.as_deref().is_none_or(|name| name == listener)
+                && who.as_deref().is_none_or(|name| Some(name) == login);
+            if !is_possible {
+                continue;
+            }
+            let known = outbound.route.capabilities()?;
+            all = Some(match all {
+                Some(others) => others.either(known),
+                None => known,
+            });
+            if sender_domain.is_none() {
+                break;
+            }
+        }
+        all
     }
 
     /// Reads certificates again whose files have changed, and looks how near the end of each is. Both are

@@ -12,6 +12,7 @@ mod counts;
 mod line;
 mod log;
 mod proof;
+mod refusal;
 mod step;
 mod supply;
 
@@ -46,6 +47,7 @@ use arrival::{loops, received};
 use asking::{note_requests, question};
 use counts::{Stopwatch, count};
 use line::{Account, Known, Line};
+use log::{Common, Trace};
 use step::Steps;
 use supply::{Copied, Supply};
 
@@ -90,13 +92,13 @@ pub struct Handled {
     /// For all of them together.
     pub whole: Reply,
     open: Vec<LedgerKey>,
+    trace: Trace,
 }
 
 impl Handled {
-    /// Everybody hears the same, and nothing was delivered.
-    fn refused(arrival: &Arrival, reply: Reply) -> Handled {
-        let replies = vec![reply.clone(); arrival.envelope.recipients.len()];
-        Handled { replies, whole: reply, open: Vec::new() }
+    /// What was said, and nothing was delivered.
+    fn said(replies: Vec<Reply>, whole: Reply) -> Handled {
+        Handled { replies, whole, open: Vec::new(), trace: Trace::default() }
     }
 }
 
@@ -197,10 +199,10 @@ impl Pipeline {
     pub async fn handle(&self, arrival: &Arrival, transaction: &mut Transaction) -> Handled {
         let live = self.live();
         if let Some(reply) = guarded(|| loops(arrival)).unwrap_or_default() {
-            return Handled::refused(arrival, reply);
+            return self.turned_away(arrival, reply);
         }
         let Some(room) = self.room(arrival).await else {
-            return Handled::refused(arrival, Reply::new(452, NO_ROOM));
+            return self.turned_away(arrival, Reply::new(452, NO_ROOM));
         };
         let started = Instant::now();
         let addresses = arrival.addresses();
@@ -238,6 +240,13 @@ impl Pipeline {
         self.finish(&live, arrival, &account, &mut supply, transaction).await
     }
 
+    /// Everybody hears the same, and nothing was delivered.
+    fn turned_away(&self, arrival: &Arrival, reply: Reply) -> Handled {
+        let replies = vec![reply.clone(); arrival.envelope.recipients.len()];
+        self.refused(arrival, "data", &replies, &reply, "");
+        Handled::said(replies, reply)
+    }
+
     /// The rest of the line for a message of which nothing could be decided.
     async fn handle_after(
         &self,
@@ -255,7 +264,7 @@ impl Pipeline {
                 id = %arrival.id, site = fault.site,
                 "internal error: a message waits with its sender; please report it"
             );
-            return Handled::refused(arrival, Reply::new(451, UNCHECKED));
+            return self.turned_away(arrival, Reply::new(451, UNCHECKED));
         };
         let mut supply = Supply::ready(line, made);
         self.finish(live, arrival, &account, &mut supply, transaction).await
@@ -324,7 +333,7 @@ impl Pipeline {
     /// One log line for each recipient, and counters.
     fn record(&self, arrival: &Arrival, account: &Account, copies: &[Copied], handled: &Handled) {
         count(handled.whole.class().name());
-        let client_id = arrival.client_id();
+        let common = Common::of(arrival, account, &handled.trace);
         let plan = &account.plan;
         let mut asked: Vec<(Person, Change)> = Vec::new();
         for (group, copied) in plan.groups.iter().zip(copies) {
@@ -349,15 +358,7 @@ impl Pipeline {
                     metrics::counter!("pixelward_swaps_stripped_total", "outcome" => decided, "reason" => reason)
                         .increment(1);
                 }
-                let line = log::Line {
-                    controller: &account.controller,
-                    mailstream: &account.mailstream,
-                    person: decided.person,
-                    decision: &decided.decision,
-                    effect,
-                    found: plan.found,
-                };
-                log::recipient(arrival, &client_id, &arrival.outbound.accepted_tracking, &line, reply);
+                common.recipient(Some(decided.person), Some(&decided.decision), Some(effect), reply);
             }
             if was_taken {
                 metrics::counter!("pixelward_trackers_removed_total").increment(copied.removed as u64);
@@ -410,8 +411,17 @@ impl Pipeline {
         transaction.finish_by(arrival.deadline);
         let started = Instant::now();
         let delivered = delivery::deliver(&mail, parcels, supply, transaction, &self.ledger).await;
-        metrics::histogram!("pixelward_deliver_seconds").record(started.elapsed().as_secs_f64());
-        Handled { replies: delivered.replies, whole: delivered.whole, open: delivered.open }
+        let spent = started.elapsed();
+        metrics::histogram!("pixelward_deliver_seconds").record(spent.as_secs_f64());
+        let connected = transaction.connecting();
+        let trace = Trace {
+            next_hop: transaction.next_hop(),
+            received: arrival.arrived.duration_since(arrival.began),
+            treated: started.duration_since(arrival.arrived),
+            connected,
+            delivered: spent,
+        };
+        Handled { replies: delivered.replies, whole: delivered.whole, open: delivered.open, trace }
     }
 
     /// Whether evidence has the hashes of bodies.

@@ -1,5 +1,6 @@
 //! `pixelward check`: checks that everything is ready before the relay runs.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -17,6 +18,7 @@ use crate::policy::Page;
 use crate::policy::lint::lint;
 use crate::relay::NextHop;
 use crate::relay::connection::Connection;
+use crate::relay::dial;
 use crate::rewrite::downstream::Esp;
 use crate::rewrite::reader_token::Mint;
 use crate::sign::Holders;
@@ -156,24 +158,44 @@ fn untold(page: &Page) -> Vec<&'static str> {
     all.into_iter().filter(|(_, is_set)| !is_set).map(|(name, _)| name).collect()
 }
 
+/// Connects to each address of a next hop, with everything that precedes mail.
 fn next_hop(runtime: &Runtime, hop: &NextHop, findings: &mut Findings) {
-    match runtime.block_on(Connection::open(hop)) {
-        Ok(connection) => {
-            let tls = connection.tls_description().unwrap_or_else(|| "in clear".to_owned());
-            findings.good(&format!("the next hop {hop} answers, {tls}"));
-            let announced = &connection.capabilities;
-            let wanted =
-                [(announced.eight_bit, "8BITMIME"), (announced.smtputf8, "SMTPUTF8"), (announced.dsn, "DSN")];
-            for (_, name) in wanted.into_iter().filter(|(has, _)| !has) {
-                findings.hint(&format!(
-                    "the next hop {hop} does not announce {name}, so this relay will not either"
-                ));
-            }
+    const ADVICE: &str = "Check host, port, tls, ca_file and credentials_file in [[next_hop]].";
+    let tried = match runtime.block_on(dial::each(hop)) {
+        Ok(tried) => tried,
+        Err(error) => {
+            return findings.bad(&format!("the next hop {hop} cannot be used: {error}\n        {ADVICE}"));
         }
-        Err(error) => findings.bad(&format!(
-            "the next hop {hop} cannot be used: {error}\n        Check host, port, tls, ca_file and \
-             credentials_file in [[next_hop]]."
-        )),
+    };
+    let has_one = tried.iter().any(|(_, outcome)| outcome.is_ok());
+    if tried.is_empty() {
+        findings.bad(&format!("the next hop {hop} has no address"));
+    }
+    for (address, outcome) in tried {
+        match outcome {
+            Ok(connection) => {
+                answers(hop, address, &connection, findings);
+                runtime.block_on(connection.quit());
+            }
+            Err(error) if has_one => findings.hint(&format!(
+                "the next hop {hop} cannot be used at {address}: {error}\n        Its other addresses are used."
+            )),
+            Err(error) => findings.bad(&format!(
+                "the next hop {hop} cannot be used at {address}: {error}\n        {ADVICE}"
+            )),
+        }
+    }
+}
+
+fn answers(hop: &NextHop, address: SocketAddr, connection: &Connection, findings: &Findings) {
+    let tls = connection.tls_description().unwrap_or_else(|| "in clear".to_owned());
+    let login = if hop.credentials.is_some() { ", and accepts the login" } else { "" };
+    findings.good(&format!("the next hop {hop} answers at {address}, {tls}{login}"));
+    let announced = &connection.capabilities;
+    let wanted =
+        [(announced.eight_bit, "8BITMIME"), (announced.smtputf8, "SMTPUTF8"), (announced.dsn, "DSN")];
+    for (_, name) in wanted.into_iter().filter(|(has, _)| !has) {
+        findings.hint(&format!("the next hop {hop} does not announce {name}, so this relay will not either"));
     }
 }
 

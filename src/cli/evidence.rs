@@ -177,7 +177,7 @@ fn find(config: &Config, wanted: &Wanted, limit: usize, json: bool) -> Result<Ex
 }
 
 /// Formats one record for people.
-fn sentence(found: &Found) -> String {
+pub(super) fn sentence(found: &Found) -> String {
     let record = &found.record;
     let mut text = format!(
         "{} {} {}/{}: {} decided by {} of {}, done {}, {} found, {} removed, {} swapped, {} ({})",
@@ -210,7 +210,7 @@ fn sentence(found: &Found) -> String {
 }
 
 /// Reports what could not be read. Returns whether there was anything.
-fn complain(looked: &Looked) -> bool {
+pub(super) fn complain(looked: &Looked) -> bool {
     looked.troubles.iter().for_each(|trouble| eprintln!("pixelward: {trouble}"));
     !looked.troubles.is_empty()
 }

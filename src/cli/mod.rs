@@ -18,6 +18,7 @@ pub mod rewrite;
 pub mod run;
 pub mod scan;
 pub mod token;
+pub mod why;
 
 /// Returns where a document is found: among those of the package if it is installed, else in the project.
 fn document(name: &str) -> String {

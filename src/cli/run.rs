@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -66,14 +66,18 @@ pub fn run(command: &Run) -> Result<ExitCode, Box<dyn std::error::Error>> {
         tokio::spawn(metrics::sort(handle.clone()));
         if let Some(address) = private {
             let (handle, pipeline) = (handle, Arc::clone(&pipeline));
+            let access = settings.private_access.clone();
             tokio::spawn(async move {
-                if let Err(error) = metrics::serve(address, handle, pipeline).await {
+                if let Err(error) = metrics::serve(address, access, handle, pipeline).await {
                     tracing::error!(%address, %error, "metrics cannot be served");
                 }
             });
         }
         socket::serve(&pipeline.live().config.data_directory, Arc::clone(&store))?;
         let served = serve(&pipeline, &store, &command.config).await;
+        for pool in pipeline.live().web.pools() {
+            pool.close().await;
+        }
         pipeline.close();
         store.flush_opens();
         served
@@ -188,6 +192,10 @@ async fn serve(
         )
         .into());
     }
+    let learnt = tokio::time::timeout(FIRST_LOOK, learn(pipeline));
+    if pipeline.live().config.relay.probe.is_some() && learnt.await.is_err() {
+        tracing::warn!("a next hop has not said yet what it accepts; mail is taken meanwhile");
+    }
     let next_hops: Vec<String> =
         pipeline.live().web.pools().iter().map(|pool| pool.hop.to_string()).collect();
     tracing::info!(
@@ -198,6 +206,7 @@ async fn serve(
     );
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     let alive = tokio::spawn(watchdog());
+    let learning = tokio::spawn(keep_learning(Arc::clone(pipeline)));
     let upkeep = tokio::spawn(look_after_store(Arc::clone(pipeline), Arc::clone(store)));
     let mut looking = tokio::time::interval(pipeline.live().config.relay.certificate_check);
     looking.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -209,6 +218,8 @@ async fn serve(
             _ = hangup.recv() => {
                 reload(pipeline, path);
                 look_at_certificates(pipeline);
+                let pipeline = Arc::clone(pipeline);
+                tokio::spawn(async move { learn(&pipeline).await });
             }
         }
     }
@@ -230,7 +241,33 @@ async fn serve(
     listeners.shutdown().await;
     alive.abort();
     upkeep.abort();
+    learning.abort();
     Ok(())
+}
+
+/// How long the start waits for next hops that are asked what they accept.
+const FIRST_LOOK: Duration = Duration::from_secs(3);
+
+/// Asks all next hops what they accept that did not say so lately, so that clients hear it.
+async fn learn(pipeline: &Arc<Pipeline>) {
+    let live = pipeline.live();
+    let Some(probe) = live.config.relay.probe else { return };
+    let Some(since) = Instant::now().checked_sub(probe) else { return };
+    let mut asking = tokio::task::JoinSet::new();
+    for pool in live.web.pools() {
+        let pool = Arc::clone(pool);
+        asking.spawn(async move { pool.learn(since).await });
+    }
+    while asking.join_next().await.is_some() {}
+}
+
+/// Keeps what next hops accept fresh; after a reload, their pools are new.
+async fn keep_learning(pipeline: Arc<Pipeline>) {
+    let Some(probe) = pipeline.live().config.relay.probe else { return };
+    loop {
+        tokio::time::sleep(probe).await;
+        learn(&pipeline).await;
+    }
 }
 
 /// Notifies systemd's watchdog that tasks make progress, twice as often as required.

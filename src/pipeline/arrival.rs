@@ -70,6 +70,10 @@ pub struct Arrival {
     pub listener: String,
     /// Where it goes.
     pub outbound: Arc<Outbound>,
+    /// When the client began with it.
+    pub began: Instant,
+    /// When it was there whole, or refused.
+    pub arrived: Instant,
     /// By when the client must have an answer.
     pub deadline: Instant,
     /// The client.
@@ -115,7 +119,7 @@ impl Arrival {
             recipients,
             max_copies: match self.answers {
                 Answers::Each => usize::MAX,
-                Answers::One => live.config.relay.max_groups,
+                Answers::One => live.config.relay.max_groups.min(self.outbound.route.most_connections()),
             },
             esp: self.outbound.esp,
             at: Timestamp::now(),

@@ -37,6 +37,8 @@ pub(super) struct Account {
     pub(super) is_observed: bool,
     pub(super) evidence_days: Option<u16>,
     pub(super) trackers: proof::Trackers,
+    /// Whether the message never came, so that nothing was decided.
+    pub(super) is_unread: bool,
 }
 
 /// Recipients as the store knows them.
@@ -128,10 +130,7 @@ impl<'a> Line<'a> {
                     "a request for consent came too early"
                 );
             }
-            let trackers = match pipeline.evidence {
-                Some(_) => proof::trackers(&reading.analysis, settings.detector, message.recipients),
-                None => proof::Trackers::default(),
-            };
+            let trackers = proof::trackers(&reading.analysis, settings.detector, message.recipients);
             Account { trackers, ..Account::of(reading.chosen, plan, message.at) }
         };
         pipeline.steps.run(&arrival.message, work, plan).await
@@ -249,7 +248,7 @@ impl<'a> Line<'a> {
 }
 
 impl Account {
-    fn of(chosen: Chosen<'_>, plan: Plan, at: Timestamp) -> Account {
+    pub(super) fn of(chosen: Chosen<'_>, plan: Plan, at: Timestamp) -> Account {
         Account {
             plan,
             at,
@@ -259,6 +258,7 @@ impl Account {
             is_observed: chosen.mailstream.mode == Mode::Observe,
             evidence_days: chosen.controller.evidence_days,
             trackers: proof::Trackers::default(),
+            is_unread: false,
         }
     }
 }

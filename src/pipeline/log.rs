@@ -1,63 +1,141 @@
-//! The log line of each recipient: what was done with their copy. It holds no address and no content.
+//! The log line of each recipient: what was done with their copy, or what they were refused with. It holds no
+//! address and no content.
+
+use std::fmt;
+use std::time::Duration;
 
 use super::Arrival;
+use super::line::Account;
 use crate::consent::Person;
 use crate::policy::Decision;
 use crate::record::Effect;
+use crate::record::evidence::note::queue_id;
 use crate::smtp::Reply;
 use crate::smtp::address::has_address;
 
-/// What was done with one recipient's copy.
-#[derive(Debug)]
-pub(super) struct Line<'a> {
-    /// The controller.
-    pub(super) controller: &'a str,
-    /// The mailstream.
-    pub(super) mailstream: &'a str,
-    /// The person.
-    pub(super) person: Person,
-    /// What was decided, and why.
-    pub(super) decision: &'a Decision,
-    /// What was done in the copy that the next hop took.
-    pub(super) effect: Effect,
-    /// How many trackers were found.
-    pub(super) found: usize,
+/// Where a message was, and how long.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Trace {
+    /// The next hop that was asked last.
+    pub(super) next_hop: String,
+    /// From MAIL to the final dot of the client.
+    pub(super) received: Duration,
+    /// From there until it was ready for the next hop.
+    pub(super) treated: Duration,
+    /// Waiting for a connection to a next hop.
+    pub(super) connected: Duration,
+    /// Handing it over, up to the next hop's reply.
+    pub(super) delivered: Duration,
 }
 
-/// Writes the line of one recipient. `downstream` names a service after the relay that may still track.
-pub(super) fn recipient(
-    arrival: &Arrival,
-    client_id: &str,
-    downstream: &str,
-    line: &Line<'_>,
-    reply: &Reply,
-) {
-    let downstream = (!downstream.is_empty()).then_some(downstream);
-    let forwarded = arrival.envelope.forwarded.as_ref().and_then(|forwarded| forwarded.ident.as_deref());
-    // An id with an at sign may be an address.
-    let forwarded_id: Option<String> = forwarded
-        .filter(|id| !has_address(id))
-        .map(|id| id.chars().filter(char::is_ascii_graphic).take(64).collect());
-    tracing::info!(
-        id = %arrival.id,
-        listener = %arrival.listener,
-        client_id = if has_address(client_id) { "" } else { client_id },
-        forwarded_id,
-        message_id = %arrival.message_id(),
-        controller = line.controller,
-        mailstream = line.mailstream,
-        person = ?line.person,
-        decision = line.decision.outcome.name(),
-        rule = line.decision.rule.name(),
-        version = %line.decision.version,
-        shortfall = line.effect.shortfall,
-        done = line.effect.done.name(),
-        found = line.found,
-        removed = line.effect.removed,
-        swapped = line.effect.swapped,
-        downstream,
-        result = reply.class().name(),
-        reply = %reply,
-        "message"
-    );
+impl fmt::Display for Trace {
+    /// Writes the four delays in seconds, as Postfix writes its own.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = |delay: Duration| delay.as_secs_f64();
+        let Trace { received, treated, connected, delivered, .. } = *self;
+        write!(f, "{:.3}/{:.3}", seconds(received), seconds(treated))?;
+        write!(f, "/{:.3}/{:.3}", seconds(connected), seconds(delivered))
+    }
+}
+
+/// What is the same for all recipients of a message.
+pub(super) struct Common<'a> {
+    pub(super) arrival: &'a Arrival,
+    pub(super) account: &'a Account,
+    pub(super) trace: &'a Trace,
+    /// The command at which it was refused; `None` if the message was handed over.
+    refused_at: Option<&'static str>,
+    client_id: String,
+    forwarded_id: Option<String>,
+    message_id: String,
+    sender_domain: String,
+    vendors: String,
+    delays: String,
+    size: Option<u64>,
+}
+
+impl<'a> Common<'a> {
+    /// Collects it.
+    pub(super) fn of(arrival: &'a Arrival, account: &'a Account, trace: &'a Trace) -> Common<'a> {
+        let forwarded = arrival.envelope.forwarded.as_ref().and_then(|forwarded| forwarded.ident.as_deref());
+        // An id with an at sign may be an address.
+        let forwarded_id = forwarded
+            .filter(|id| !has_address(id))
+            .map(|id| id.chars().filter(char::is_ascii_graphic).take(64).collect());
+        let sender = &arrival.envelope.sender;
+        let announced = || sender.parameters.get("SIZE").and_then(|size| size.value()?.parse().ok());
+        let size = Some(arrival.message.len() as u64).filter(|size| *size > 0).or_else(announced);
+        Common {
+            arrival,
+            account,
+            trace,
+            refused_at: None,
+            client_id: Some(arrival.client_id()).filter(|id| !has_address(id)).unwrap_or_default(),
+            forwarded_id,
+            message_id: arrival.message_id(),
+            sender_domain: sender
+                .address
+                .domain()
+                .map_or_else(String::new, |domain| domain.as_str().to_owned()),
+            vendors: vendors(account),
+            delays: trace.to_string(),
+            size,
+        }
+    }
+
+    /// The same for recipients who were refused at this command.
+    pub(super) fn refused_at(self, command: &'static str) -> Common<'a> {
+        Common { refused_at: Some(command), ..self }
+    }
+
+    /// Writes the line of one recipient, `None` if none was named.
+    pub(super) fn recipient(
+        &self,
+        person: Option<Person>,
+        decision: Option<&Decision>,
+        effect: Option<Effect>,
+        reply: &Reply,
+    ) {
+        let Common { arrival, account, trace, .. } = self;
+        let downstream = Some(arrival.outbound.accepted_tracking.as_str()).filter(|text| !text.is_empty());
+        let said = reply.to_string();
+        tracing::info!(
+            id = %arrival.id,
+            listener = %arrival.listener,
+            client = %arrival.peer.ip().to_canonical(),
+            client_id = self.client_id.as_str(),
+            forwarded_id = self.forwarded_id.as_deref(),
+            message_id = self.message_id.as_str(),
+            sender_domain = self.sender_domain.as_str(),
+            size = self.size,
+            controller = &*account.controller,
+            mailstream = &*account.mailstream,
+            person = person.map(tracing::field::debug),
+            decision = decision.map(|decision| decision.outcome.name()),
+            rule = decision.map(|decision| decision.rule.name()),
+            version = decision.map(|decision| tracing::field::display(&decision.version)),
+            shortfall = effect.and_then(|effect| effect.shortfall),
+            done = effect.map(|effect| effect.done.name()),
+            found = account.plan.found,
+            vendors = Some(self.vendors.as_str()).filter(|names| !names.is_empty()),
+            removed = effect.map(|effect| effect.removed),
+            swapped = effect.map(|effect| effect.swapped),
+            downstream,
+            next_hop = trace.next_hop.as_str(),
+            refused_at = self.refused_at,
+            result = reply.class().name(),
+            reply = said.as_str(),
+            queue_id = queue_id(reply).as_deref(),
+            delays = self.delays.as_str(),
+            "message"
+        );
+    }
+}
+
+/// Names the vendors of the trackers that were found, each once.
+fn vendors(account: &Account) -> String {
+    let mut names: Vec<&str> = account.trackers.sightings.iter().map(|kind| &*kind.vendor).collect();
+    names.sort_unstable();
+    names.dedup();
+    names.join(", ")
 }

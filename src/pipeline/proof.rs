@@ -90,7 +90,7 @@ pub(super) fn note(
         let (decided, reply) = (plan.decided.get(*index)?, handled.replies.get(*index)?);
         Some(NotedRecipient {
             person: decided.person,
-            decision: decided.decision.clone(),
+            decision: (!account.is_unread).then(|| decided.decision.clone()),
             effect: copied.effect(plan, *index, reply),
             reply: reply.clone(),
         })

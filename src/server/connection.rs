@@ -16,14 +16,14 @@ use super::recipients::Batch;
 use super::xclient::{Told, Trust};
 use crate::config::{self, Listener, ListenerTls};
 use crate::live::Live;
-use crate::pipeline::{Handled, Pipeline};
+use crate::pipeline::{Handled, MessageId, Pipeline};
 use crate::relay::{Outbound, Transaction};
 use crate::smtp::BareNewline;
 use crate::smtp::auth;
 use crate::smtp::command::{Command, MAX_LINE};
 use crate::smtp::features::Features;
 use crate::smtp::reply::{Class, Reply};
-use crate::smtp::session::{Action, Identity, Session};
+use crate::smtp::session::{Action, Envelope, Identity, Session};
 use crate::wire::{Stream, Wire};
 
 /// How long a rejected client may take to read why.
@@ -100,6 +100,9 @@ pub async fn serve(
         told: Told::default(),
         transaction: None,
         held_since: Instant::now(),
+        id: MessageId::default(),
+        began: std::time::Instant::now(),
+        put_off: None,
         outbound: None,
         batch: Batch::default(),
         out: Vec::new(),
@@ -143,6 +146,11 @@ pub(super) struct Conversation<'a> {
     pub(super) transaction: Option<Transaction>,
     /// When the next hop was last used.
     pub(super) held_since: Instant,
+    /// The id of the message at hand, and when it was begun.
+    pub(super) id: MessageId,
+    pub(super) began: std::time::Instant,
+    /// The envelope of a message that was put off, for recipients who are still to come.
+    pub(super) put_off: Option<Envelope>,
     /// Where its mail goes.
     pub(super) outbound: Option<Arc<Outbound>>,
     pub(super) batch: Batch,
@@ -157,13 +165,15 @@ pub(super) struct Conversation<'a> {
 impl Conversation<'_> {
     async fn run(&mut self) -> Result<(), Ended> {
         if !self.may_connect() {
-            tracing::warn!(
-                peer = %self.peer.ip(),
-                listener = %self.settings.name,
-                "a client outside of allowed_networks was rejected"
-            );
             self.say(&Reply::new(554, "5.7.1 Client not allowed to send mail"));
-            return self.flush().await;
+            self.flush().await?;
+            let (peer, listener) = (self.peer.ip(), &self.settings.name);
+            if self.is_probe().await {
+                tracing::debug!(%peer, %listener, "a connection closed without a word");
+            } else {
+                tracing::warn!(%peer, %listener, "a client outside of allowed_networks was rejected");
+            }
+            return Ok(());
         }
         if self.settings.tls == ListenerTls::Implicit {
             Box::pin(self.start_tls()).await?;
@@ -174,9 +184,17 @@ impl Conversation<'_> {
             while let Some(line) = self.next_line(MAX_LINE).await? {
                 self.line(&line).await?;
             }
-            self.ask_next_hop().await;
+            self.ask_next_hop().await?;
             self.flush().await?;
             self.fill().await?;
+        }
+    }
+
+    /// Returns whether a client that was turned away only looked whether the port is open.
+    async fn is_probe(&self) -> bool {
+        match &self.wire.stream {
+            Stream::Clear(tcp) => proxy::is_probe(tcp, proxy::PROBE_TIME).await,
+            Stream::Tls(_) => false,
         }
     }
 
@@ -293,7 +311,8 @@ impl Conversation<'_> {
 
     pub(super) fn features(&self) -> Features {
         let live = self.live();
-        let next_hop = live.capabilities(&self.settings.name);
+        let login = self.identity.login.as_deref().or(self.identity.certificate.as_deref());
+        let next_hop = live.capabilities(&self.settings.name, login);
         let ours = self.settings.max_message_bytes;
         let theirs = next_hop.as_ref().and_then(|hop| hop.size.flatten()).unwrap_or(u64::MAX);
         let tls = self.wire.stream.is_tls();
@@ -320,13 +339,13 @@ impl Conversation<'_> {
         let command = match Command::read(line) {
             Ok(command) => command,
             Err(reply) => {
-                self.ask_next_hop().await;
+                self.ask_next_hop().await?;
                 return self.error(reply).await;
             }
         };
         // Recipients are announced to the next hop together; anything else needs their replies first.
         if !matches!(command, Command::Rcpt(..)) {
-            self.ask_next_hop().await;
+            self.ask_next_hop().await?;
         }
         let features = self.features();
         let session = std::mem::replace(&mut self.session, Session::Closed);
@@ -334,7 +353,8 @@ impl Conversation<'_> {
         self.session = session;
         match action {
             Action::Say(reply) => {
-                self.ask_next_hop().await;
+                self.ask_next_hop().await?;
+                self.note_refused_line(line, &reply);
                 if reply.class() == Class::Permanent { self.error(reply).await } else { self.answer(&reply) }
             }
             Action::Close(reply) => {
@@ -349,6 +369,7 @@ impl Conversation<'_> {
                     transaction.abandon().await;
                 }
                 self.identity.forwarded = None;
+                self.put_off = None;
                 self.answer(&reply)
             }
             Action::StartTls(reply) => {
@@ -372,11 +393,14 @@ impl Conversation<'_> {
             Action::AskSender => {
                 // What was said is in the envelope now, and applies to this message only.
                 self.identity.forwarded = None;
+                (self.id, self.began) = (MessageId::new(), std::time::Instant::now());
                 let rate = self.settings.max_messages_per_minute;
                 if !self.place.clients().may_send(self.peer.ip(), rate, std::time::Instant::now()) {
                     metrics::counter!("pixelward_messages_held_back_total").increment(1);
+                    let reply = Reply::new(451, "4.7.1 Too many messages, try again later");
+                    self.note_refused("mail", Vec::new(), &reply);
                     self.no_transaction(Session::deferred);
-                    return self.answer(&Reply::new(451, "4.7.1 Too many messages, try again later"));
+                    return self.answer(&reply);
                 }
                 self.batch.sender = true;
                 Ok(())

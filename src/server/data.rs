@@ -5,11 +5,11 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::connection::{Conversation, Ended};
-use crate::pipeline::{Arrival, Handled, MessageId};
+use crate::pipeline::{Arrival, Handled};
 use crate::relay::Answers;
 use crate::smtp::data::{Data, DataReader};
 use crate::smtp::reply::Reply;
-use crate::smtp::session::{Envelope, Session};
+use crate::smtp::session::{Envelope, Recipient, Session};
 
 impl Conversation<'_> {
     /// Reads a message to its end, and takes it through the pipeline.
@@ -50,19 +50,20 @@ impl Conversation<'_> {
         } else {
             Answers::One
         };
-        let recipients = envelope.recipients.len();
         match reader.finish() {
             Data::Message(message) if header_length(&message) > self.settings.max_header_bytes => {
                 transaction.abandon().await;
-                self.refuse(&Reply::new(552, "5.3.4 The header of the message is too large"), recipients);
+                self.refuse(&Reply::new(552, "5.3.4 The header of the message is too large"), envelope);
             }
             Data::Message(message) => {
                 let arrival = Arrival {
-                    id: MessageId::new(),
+                    id: std::mem::take(&mut self.id),
                     envelope: Envelope { client: self.told_greeting(&envelope.client), ..envelope },
                     message,
                     listener: self.settings.name.clone(),
                     outbound,
+                    began: self.began,
+                    arrived: std::time::Instant::now(),
                     deadline,
                     peer: self.peer,
                     client_name: self.told.name.clone(),
@@ -81,7 +82,7 @@ impl Conversation<'_> {
             }
             refused => {
                 transaction.abandon().await;
-                self.refuse(&refusal(&refused), recipients);
+                self.refuse(&refusal(&refused), envelope);
             }
         }
         drop(share);
@@ -89,8 +90,14 @@ impl Conversation<'_> {
     }
 
     /// Rejects a message for all of its recipients.
-    fn refuse(&mut self, reply: &Reply, recipients: usize) {
+    fn refuse(&mut self, reply: &Reply, mut envelope: Envelope) {
         metrics::counter!("pixelward_messages_refused_total").increment(1);
+        let refused: Vec<(Recipient, Reply)> =
+            envelope.recipients.drain(..).map(|recipient| (recipient, reply.clone())).collect();
+        let recipients = refused.len();
+        self.put_off = Some(envelope);
+        self.note_refused("data", refused, reply);
+        self.put_off = None;
         // With PRDR, a reply other than 353 is for all recipients.
         let times = if self.is_lmtp() { recipients } else { 1 };
         (0..times).for_each(|_| self.say(reply));

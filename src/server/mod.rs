@@ -16,6 +16,7 @@ mod login;
 mod permission;
 mod proxy;
 mod recipients;
+mod refused;
 pub mod users;
 mod xclient;
 

@@ -20,10 +20,15 @@ pub(super) enum Source {
 }
 
 impl Conversation<'_> {
-    /// Returns whether the client may speak at all: it may send mail, or authenticate first.
+    /// Returns whether the client may speak at all: it may send mail, or authenticate first, or it is a proxy
+    /// that looks whether the relay answers.
     pub(super) fn may_connect(&self) -> bool {
         let asked = matches!(self.settings.client_certificate, ClientCertificate::Asked(_));
-        asked || is_allowed_source(&self.settings, self.peer.ip(), self.source)
+        let is_proxy = || {
+            let mut proxies = self.settings.proxy_networks.iter();
+            proxies.any(|network| network.contains(self.peer.ip()))
+        };
+        asked || is_proxy() || is_allowed_source(&self.settings, self.peer.ip(), self.source)
     }
 
     /// Returns whether a login could help the client: mail may be sent from its address.

@@ -22,6 +22,8 @@ const MAX_V1: usize = 107;
 /// The maximum length of a version 2 header after its first 16 bytes.
 const MAX_V2: usize = 520;
 
+/// How long somebody in no list may take to show that it only looks whether the port is open.
+pub(super) const PROBE_TIME: Duration = Duration::from_secs(1);
 /// How long a proxy may take to name its client.
 const PROXY_TIME: Duration = Duration::from_secs(10);
 
@@ -67,7 +69,13 @@ pub(super) async fn client(
         );
         metrics::counter!("pixelward_proxy_refused_total").increment(1);
     };
-    if !settings.proxy_networks.iter().any(|network| network.contains(peer.ip())) {
+    let is_listed = settings.proxy_networks.iter().any(|network| network.contains(peer.ip()));
+    let limit = if is_listed { PROXY_TIME.min(settings.idle_timeout) } else { PROBE_TIME };
+    if is_probe(stream, limit).await {
+        tracing::debug!(peer = %peer.ip(), listener = %settings.name, "a connection closed without a word");
+        return None;
+    }
+    if !is_listed {
         refused("the address is not in proxy_networks");
         return None;
     }
@@ -84,6 +92,12 @@ pub(super) async fn client(
             None
         }
     }
+}
+
+/// Returns whether a peer closes the connection without sending anything, as load balancers do that look
+/// whether the port is open. Nothing is read.
+pub(super) async fn is_probe(stream: &TcpStream, limit: Duration) -> bool {
+    matches!(timeout(limit, stream.peek(&mut [0])).await, Ok(Ok(0) | Err(_)))
 }
 
 /// Reads the header.

@@ -1,12 +1,16 @@
 //! Announces the sender and the recipients of a message to the next hop, and passes its replies to the
 //! client.
 
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
-use super::connection::Conversation;
-use crate::relay::{RelayError, Transaction};
+use super::connection::{Conversation, Ended};
+use super::refused::without_recipients;
+use crate::relay::ask::Answers;
+use crate::relay::{Heard, RelayError, Transaction};
 use crate::smtp::reply::{Class, Reply};
 use crate::smtp::session::{Recipient, Session};
 
@@ -19,17 +23,29 @@ pub(super) struct Batch {
     pub(super) recipients: Vec<Recipient>,
 }
 
+/// The answers of a batch that the client has.
+struct Passed {
+    sender: Option<Reply>,
+    recipients: Vec<Reply>,
+    errors: Vec<RelayError>,
+}
+
+/// After how long the client hears answers that are at hand while the next hop still owes others: a client's
+/// time limit holds for each reply.
+const SOON: Duration = Duration::from_secs(1);
+
 impl Conversation<'_> {
     /// Announces what was collected to the next hop, and passes on its replies. A session with nothing to ask
     /// does not hold the memory for it.
-    pub(super) async fn ask_next_hop(&mut self) {
+    pub(super) async fn ask_next_hop(&mut self) -> Result<(), Ended> {
         let batch = std::mem::take(&mut self.batch);
         if batch.sender || !batch.recipients.is_empty() {
-            Box::pin(self.put_to_next_hop(batch)).await;
+            Box::pin(self.put_to_next_hop(batch)).await?;
         }
+        Ok(())
     }
 
-    async fn put_to_next_hop(&mut self, batch: Batch) {
+    async fn put_to_next_hop(&mut self, batch: Batch) -> Result<(), Ended> {
         if batch.sender
             && let Session::Open(envelope) = &self.session
         {
@@ -44,50 +60,101 @@ impl Conversation<'_> {
                 .as_ref()
                 .map(|outbound| Transaction::new(Arc::clone(&outbound.route), sender).on_behalf_of(client));
         }
-        let Some(transaction) = &mut self.transaction else { return };
-        let asked = transaction.ask(&batch.recipients).await;
+        let Some(mut transaction) = self.transaction.take() else { return Ok(()) };
+        let recipients = Vec::with_capacity(batch.recipients.len());
+        let mut passed = Passed { sender: None, recipients, errors: Vec::new() };
+        let asked = {
+            let heard = Heard::default();
+            let mut asking = pin!(transaction.ask_telling(&batch.recipients, &heard));
+            loop {
+                let asked = timeout(SOON, &mut asking).await;
+                self.pass_on(heard.take(), &mut passed);
+                match asked {
+                    Ok(asked) => break asked,
+                    Err(_) => self.flush().await?,
+                }
+            }
+        };
         self.held_since = Instant::now();
-        match asked {
-            Ok(answers) => {
-                if let Some(reply) = &answers.sender {
-                    // Begun anew for later recipients, it was answered before.
-                    if batch.sender {
-                        self.say(reply);
-                    }
-                    match reply.class() {
-                        Class::Positive => {}
-                        Class::Permanent => self.no_transaction(Session::between_messages),
-                        _ => self.no_transaction(Session::deferred),
-                    }
-                }
-                for (recipient, answer) in batch.recipients.into_iter().zip(answers.recipients) {
-                    let reply = answer.unwrap_or_else(|error| self.alarm(&error));
-                    self.say(&reply);
-                    if reply.class() == Class::Positive {
-                        self.session.accepted(recipient);
-                    }
+        self.transaction = Some(transaction);
+        self.conclude(batch, passed, asked);
+        Ok(())
+    }
+
+    /// Passes on answers that have just come.
+    fn pass_on(&mut self, heard: Answers, passed: &mut Passed) {
+        if let Some(reply) = heard.sender {
+            self.say(&reply);
+            passed.sender = Some(reply);
+        }
+        for answer in heard.recipients {
+            let reply = answer.unwrap_or_else(|error| {
+                let reply = error.reply();
+                passed.errors.push(error);
+                reply
+            });
+            self.say(&reply);
+            passed.recipients.push(reply);
+        }
+    }
+
+    /// Says what the client has not heard yet, records whom it concerns, and ends the transaction if nothing
+    /// can become of it.
+    fn conclude(&mut self, batch: Batch, mut passed: Passed, asked: Result<(), RelayError>) {
+        let reasons = passed.errors.iter().filter(|error| !matches!(error, RelayError::Unanswered));
+        reasons.for_each(|error| self.alarm(error));
+        if let Err(error) = &asked {
+            self.alarm(error);
+            let reply = error.reply();
+            if batch.sender && passed.sender.is_none() {
+                self.say(&reply);
+                passed.sender = Some(reply.clone());
+            }
+            while passed.recipients.len() < batch.recipients.len() {
+                self.say(&reply);
+                passed.recipients.push(reply.clone());
+            }
+        }
+        let mut refused = Vec::new();
+        // What the client heard for recipients behind a refused sender says less than the reply to MAIL.
+        let sender = passed.sender.filter(|reply| reply.class() != Class::Positive);
+        for (recipient, reply) in batch.recipients.into_iter().zip(passed.recipients) {
+            match reply.class() {
+                Class::Positive => self.session.accepted(recipient),
+                _ => refused.push((recipient, sender.clone().unwrap_or(reply))),
+            }
+        }
+        match &sender {
+            Some(reply) => self.note_refused("mail", refused, reply),
+            None => {
+                if let Some((_, reply)) = refused.first().cloned() {
+                    self.note_refused("rcpt", refused, &reply);
                 }
             }
-            Err(error) => {
-                let reply = self.alarm(&error);
-                for _ in 0..usize::from(batch.sender) + batch.recipients.len() {
-                    self.say(&reply);
-                }
-                self.no_transaction(Session::deferred);
-            }
+        }
+        // Those accepted so far get their mail over another connection; without any, what follows is put off.
+        let is_open = self.transaction.as_ref().is_some_and(Transaction::is_open);
+        let is_empty = matches!(&self.session, Session::Open(envelope) if envelope.recipients.is_empty());
+        let is_lost = !is_open && is_empty && !passed.errors.is_empty();
+        match sender.map(|reply| reply.class()) {
+            Some(Class::Permanent) => self.no_transaction(Session::between_messages),
+            None if asked.is_ok() && !is_lost => {}
+            _ => self.no_transaction(Session::deferred),
         }
     }
 
     pub(super) fn no_transaction(&mut self, next: impl FnOnce(Session) -> Session) {
         self.transaction = None;
+        if let Session::Open(envelope) = &self.session {
+            self.put_off = Some(without_recipients(envelope));
+        }
         self.session = next(std::mem::replace(&mut self.session, Session::Closed));
     }
 
-    fn alarm(&self, error: &RelayError) -> Reply {
-        metrics::counter!("pixelward_next_hop_errors_total").increment(1);
+    fn alarm(&self, error: &RelayError) {
         let next_hop = self.transaction.as_ref().map(Transaction::next_hop).unwrap_or_default();
-        tracing::error!(%next_hop, %error, "the next hop could not be used; the client was told to try again \
+        let id = &self.id;
+        tracing::error!(%id, %next_hop, %error, "the next hop could not be used; the client was told to try again \
                                             later");
-        error.reply()
     }
 }

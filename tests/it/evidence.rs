@@ -358,14 +358,14 @@ fn child_that_writes_old_evidence() {
     };
     let recipient = NotedRecipient {
         person: store.person("ann@home.example"),
-        decision: Decision {
+        decision: Some(Decision {
             outcome: Outcome::Strip,
             links: LinkFate::Stay,
             receipts: Receipts::Strip,
             rule: Rule::NoConsent,
             version: "fr/2026-07-14".into(),
             record: None,
-        },
+        }),
         effect: Effect { done: Done::Of(Outcome::Strip), ..Effect::default() },
         reply: Reply::new(250, "Ok"),
     };

@@ -85,7 +85,7 @@ fn what_concerns_us_becomes_a_deferral() {
 }
 
 #[test]
-fn recipients_accepted_before_the_next_hop_was_lost_are_put_off_and_not_rejected() {
+fn a_recipient_whose_answer_is_lost_is_put_off_and_those_before_and_after_get_the_mail() {
     for answer in [Answer::HangUp, Answer::Stall, Answer::Say("421 4.3.2 Closing")] {
         let hop = NextHop::start();
         let relay = Relay::with(hop.port, "", "command_timeout_s = 1\nidle_s = 0", "");
@@ -93,14 +93,56 @@ fn recipients_accepted_before_the_next_hop_was_lost_are_put_off_and_not_rejected
         assert_eq!(client.say("MAIL FROM:<a@shop.example>"), 250);
         assert_eq!(client.say("RCPT TO:<ann@home.example>"), 250);
         hop.set(&[(Step::Rcpt, answer.clone())]);
-        for line in ["RCPT TO:<ben@home.example>", "RCPT TO:<cat@home.example>", "DATA"] {
-            assert_eq!(client.say(line), 451, "{line} {answer:?}");
-        }
-        assert_eq!(client.say("RSET"), 250);
-        assert!(
-            client.message("a@shop.example", &["ann@home.example"], "Subject: a\n\nb").starts_with("250")
-        );
+        assert_eq!(client.say("RCPT TO:<ben@home.example>"), 451, "{answer:?}");
+        assert_eq!(client.say("RCPT TO:<cat@home.example>"), 250, "{answer:?}");
+        assert_eq!(client.say("DATA"), 354);
+        client.send(b"Subject: a\r\n\r\nb\r\n.\r\n");
+        assert_eq!(client.code(), 250);
+        assert_eq!(hop.wait(1)[0].rcpts, ["RCPT TO:<ann@home.example>", "RCPT TO:<cat@home.example>"]);
         assert_eq!(hop.accepted(), 1);
+    }
+}
+
+#[test]
+fn answers_before_a_421_in_a_batch_are_passed_on() {
+    let hop = NextHop::start();
+    let relay = Relay::start(hop.port);
+    let mut client = Client::greeted(relay.port);
+    hop.set(&[
+        (Step::Rcpt, Answer::Say("550 5.1.1 Who")),
+        (Step::Rcpt, Answer::Say("250 2.1.5 Ok")),
+        (Step::Rcpt, Answer::Say("421 4.7.0 Too many errors")),
+    ]);
+    client.send(
+        b"MAIL FROM:<a@shop.example>\r\nRCPT TO:<ann@home.example>\r\nRCPT TO:<ben@home.example>\r\n\
+          RCPT TO:<cat@home.example>\r\nRCPT TO:<dan@home.example>\r\nDATA\r\n",
+    );
+    let codes: Vec<u16> = (0..6).map(|_| client.code()).collect();
+    assert_eq!(codes, [250, 550, 250, 451, 451, 354]);
+    client.send(b"Subject: a\r\n\r\nb\r\n.\r\n");
+    assert_eq!(client.code(), 250);
+    assert_eq!(hop.wait(1)[0].rcpts, ["RCPT TO:<ben@home.example>"]);
+}
+
+#[test]
+fn the_reply_to_mail_does_not_wait_for_the_last_recipient_of_its_batch() {
+    let hop = NextHop::behaving(&[(Step::Rcpt, Answer::Stall)]);
+    let relay = Relay::with(hop.port, "", "command_timeout_s = 600", "");
+    let mut client = Client::greeted(relay.port);
+    client.send(b"MAIL FROM:<a@shop.example>\r\nRCPT TO:<ann@home.example>\r\n");
+    assert_eq!(client.reply(), "250 2.1.0 Sender ok\r\n");
+}
+
+#[test]
+fn bad_syntax_that_the_next_hop_finds_in_the_mail_is_passed_on() {
+    for (step, reply, codes) in [
+        (Step::Mail, "501 5.1.7 Bad sender address syntax", vec![501, 503, 503]),
+        (Step::Rcpt, "501 5.1.3 Bad recipient address syntax", vec![250, 501, 554]),
+        (Step::Rcpt, "504 5.5.2 <a>: need fully-qualified address", vec![250, 504, 554]),
+        (Step::Dot, "500 Line too long", vec![250, 250, 354, 500]),
+        (Step::Dot, "501 5.6.0 Not like this", vec![250, 250, 354, 501]),
+    ] {
+        assert_eq!(check(step, Answer::Say(reply)), (codes, 0), "{reply}");
     }
 }
 

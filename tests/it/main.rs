@@ -14,6 +14,7 @@ mod readers;
 mod support;
 
 mod api_webhooks;
+mod capabilities;
 mod carriers;
 mod cli;
 mod complaints;
@@ -26,7 +27,6 @@ mod failure_cases;
 mod faults;
 mod groups;
 mod malformed;
-mod next_hops;
 mod policy;
 mod public;
 mod public_faults;

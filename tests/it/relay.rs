@@ -131,8 +131,16 @@ fn internationalised_mail_is_refused_where_the_next_hop_does_not_take_it() {
     let mut client = Client::greeted(relay.port);
     // The first time nothing is known of the next hop, later its keywords are.
     for _ in 0..2 {
-        assert!(client.ask("MAIL FROM:<a@shop.example> SMTPUTF8").starts_with("550 5.6.7"));
+        assert!(client.ask("MAIL FROM:<j\u{fc}@shop.example> SMTPUTF8").starts_with("550 5.6.7"));
     }
+    // Who says SMTPUTF8 without needing it does not need the next hop to have it.
+    assert_eq!(client.say("MAIL FROM:<a@shop.example> SMTPUTF8"), 250);
+    assert!(client.ask("RCPT TO:<j\u{fc}@home.example>").starts_with("550 5.6.7"));
+    assert_eq!(client.say("RCPT TO:<b@home.example>"), 250);
+    assert_eq!(client.say("DATA"), 354);
+    client.send(b"Subject: a\r\n\r\nb\r\n.\r\n");
+    assert_eq!(client.code(), 250);
+    assert_eq!(bare.wait(1)[0].mail, "MAIL FROM:<a@shop.example>");
     assert!(client.message("a@shop.example", &["b@home.example"], "Subject: a\n\nb\n").starts_with("250"));
 }
 

@@ -126,6 +126,12 @@ pub fn configuration(
     };
     // Relays of many tests run at once, and only one could have the default address of the API.
     let api = if rest.contains("[api]") { "" } else { "[api]\naddress = \"\"\n" };
+    // A next hop that does as it is told counts its connections.
+    let rest = match (rest.contains("probe_s"), rest.contains("[relay]")) {
+        (true, _) => rest,
+        (false, true) => rest.replacen("[relay]", "[relay]\nprobe_s = 0", 1),
+        (false, false) => format!("{rest}\n[relay]\nprobe_s = 0\n"),
+    };
     let tls = |lines: &str| if lines.contains("tls =") { "" } else { "tls = \"none\"" };
     let config = format!(
         "data_directory = {data:?}\ncertificate_directory = {data:?}\n{rest}\n{api}[[listener]]\naddress = \"127.0.0.1:0\"\n{}\n{listener}\n\

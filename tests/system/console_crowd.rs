@@ -44,14 +44,14 @@ fn message(store: &Store, crowd: Crowd, number: usize, now: Timestamp) -> Note {
     };
     let recipient = |own: usize| NotedRecipient {
         person: store.person(&address(own)),
-        decision: Decision {
+        decision: Some(Decision {
             outcome,
             links: LinkFate::Stay,
             receipts: Receipts::Strip,
             rule: if is_refused { Rule::Refused } else { Rule::Granted },
             version: "fr/2026-07-14".into(),
             record: Some(7),
-        },
+        }),
         effect: Effect { done: Done::Of(outcome), removed: usize::from(is_refused), ..Effect::default() },
         reply: Reply::new(250, "2.0.0 Ok: queued as Q1"),
     };

@@ -2,7 +2,7 @@
 //! root and the package postfix; `make test` installs it. Each instance lives in a folder of its own, on
 //! ports of its own.
 
-use crate::mta::Postfix;
+use crate::mta::{Mta, Postfix};
 use crate::support;
 use crate::support::{Answer, Behaviour, Client, Folder, NextHop, Relay, Step, crlf, free_port, newsletter};
 
@@ -157,4 +157,29 @@ fn a_next_hop_that_was_down_gets_the_mail_once_it_is_back_and_once_only() {
     sender.flush();
     sender.line(&["removed"]);
     assert_eq!(next.count(), 1);
+}
+
+#[test]
+fn dead_recipients_before_a_postfix_that_hangs_up_after_many_errors_bounce_and_the_good_one_is_served() {
+    for transport in ["relayhost = [127.0.0.1]:PORT", "default_transport = lmtp:inet:127.0.0.1:PORT"] {
+        let next = receiver(
+            "virtual_mailbox_maps = inline:{good@home.example=all/}\nsmtpd_error_sleep_time = 0\n\
+             smtpd_reject_unlisted_recipient = yes",
+        );
+        let protocol = if transport.contains("lmtp") { "protocol = \"lmtp\"" } else { "" };
+        let relay = Relay::with(next.port, protocol, "", "");
+        let sender = Postfix::start(&transport.replace("PORT", &relay.port.to_string()));
+        let dead: Vec<String> = (0..30).map(|number| format!("dead{number}@home.example")).collect();
+        let mut people: Vec<&str> = dead.iter().map(String::as_str).collect();
+        people.push("good@home.example");
+        send(&sender, &people, &newsletter("good@home.example").0);
+        // One attempt may end in the middle; the second one ends it.
+        sender.line(&["status=bounced"]);
+        sender.retry(&["good@home.example".to_owned()]);
+        for person in &dead {
+            let line = sender.line(&[&format!("to=<{person}>"), "status=bounced"]);
+            assert!(line.contains("550 5.1.1"), "{line}");
+        }
+        assert_eq!(next.mails("all", 1).len(), 1);
+    }
 }

@@ -71,6 +71,8 @@ pub struct Config {
     pub log: Log,
     /// The address of metrics and health checks; `None` to disable.
     pub private: Option<SocketAddr>,
+    /// Who may ask there.
+    pub private_access: PrivateAccess,
     /// The REST API.
     pub api: Api,
     /// The public listener, which readers reach.
@@ -89,6 +91,8 @@ pub struct Relay {
     /// The maximum number of different copies of a message, for a client that expects one reply for all
     /// recipients; 1 if messages are never split.
     pub max_groups: usize,
+    /// How often next hops are asked what they accept; `None` for never.
+    pub probe: Option<Duration>,
     /// How often the certificates of listeners are checked for changes.
     pub certificate_check: Duration,
 }
@@ -182,14 +186,14 @@ fn read(source: &str, folder: &Path) -> Outcome<Config> {
         let relay = root.section("relay", relay);
         let listeners = listener::listeners(root);
         let next_hops = root.sections("next_hop", next_hop::next_hop);
-        let routes = route::routes(root, &listeners, &next_hops, relay.max_groups);
+        let routes = route::routes(root, &listeners, &next_hops);
         let policy = policy::policy(root, mode, &listeners, folder);
         let dkim = root.section("dkim", |section| dkim::dkim(section, &policy.rulebook));
         let tracker = root.section("tracker", tracker::tracker);
         let consent = root.section("consent", |section| consent(section, &data_directory));
         let evidence = root.section("evidence", |section| evidence(section, &data_directory));
         let log = root.section("log", log);
-        let private = root.section("private", private);
+        let (private, private_access) = root.section("private", private);
         let api = root.section("api", |section| api::api(section, &data_directory));
         let public = root.section("public", public::public);
         Config {
@@ -207,6 +211,7 @@ fn read(source: &str, folder: &Path) -> Outcome<Config> {
             evidence,
             log,
             private,
+            private_access,
             api,
             public,
         }
@@ -221,6 +226,7 @@ fn relay(section: &mut Section<'_>) -> Relay {
         host_name: section.string("host_name").unwrap_or_else(crate::host_name::own),
         max_in_flight_bytes: section.number("max_in_flight_bytes", 192 << 20, 1 << 20..=1 << 40),
         drain: section.seconds("drain_s", 60, 0..=3600),
+        probe: Some(section.seconds("probe_s", 300, 0..=86_400)).filter(|probe| !probe.is_zero()),
         certificate_check: section.seconds("certificate_check_s", 60, 1..=86_400),
     }
 }
@@ -309,18 +315,33 @@ fn log(section: &mut Section<'_>) -> Log {
     }
 }
 
-fn private(section: &mut Section<'_>) -> Option<SocketAddr> {
+/// Who may ask for the metrics and the health.
+#[derive(Clone, Debug, Default)]
+pub struct PrivateAccess {
+    /// The networks, in addition to loopback addresses; all if there is none.
+    pub networks: Vec<Network>,
+    /// The file with the token that `/metrics` needs, if it needs one.
+    pub token_file: Option<PathBuf>,
+}
+
+fn private(section: &mut Section<'_>) -> (Option<SocketAddr>, PrivateAccess) {
     let default = Some(SocketAddr::from(([127, 0, 0, 1], 8025)));
     let parsed =
         section.parsed("address", |text| if text.is_empty() { Ok(None) } else { address(text).map(Some) });
     let chosen = parsed.unwrap_or(default);
-    if chosen.is_some_and(|chosen| !chosen.ip().is_loopback()) {
+    let access = PrivateAccess {
+        networks: section.list("networks", |text| text.parse::<Network>()),
+        token_file: section.path("token_file"),
+    };
+    let is_open = access.networks.is_empty() && access.token_file.is_none();
+    if is_open && chosen.is_some_and(|chosen| !chosen.ip().is_loopback()) {
         section.problem(
             section.start_line(),
-            "private.address must be a loopback address: it serves only this machine",
+            "private.address is not a loopback address: say who may ask there with private.networks or \
+             private.token_file",
         );
     }
-    chosen
+    (chosen, access)
 }
 
 #[cfg(test)]

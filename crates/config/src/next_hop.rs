@@ -39,6 +39,8 @@ pub struct NextHop {
     pub credentials_file: Option<PathBuf>,
     /// How long to wait for a connection.
     pub connect_timeout: Duration,
+    /// How long to wait for the greeting.
+    pub greeting_timeout: Duration,
     /// How long to wait for the reply to a command.
     pub command_timeout: Duration,
     /// How long to wait for the reply to DATA.
@@ -82,6 +84,7 @@ pub(super) fn next_hop(section: &mut Section<'_>) -> NextHop {
         certificate: pair(section),
         credentials_file: section.path("credentials_file"),
         connect_timeout: section.seconds("connect_timeout_s", 30, 1..=600),
+        greeting_timeout: section.seconds("greeting_timeout_s", 30, 1..=3600),
         command_timeout: section.seconds("command_timeout_s", 300, 1..=3600),
         data_timeout: section.seconds("data_timeout_s", 120, 1..=3600),
         dot_timeout: section.seconds("dot_timeout_s", 540, 1..=3600),

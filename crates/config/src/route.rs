@@ -45,28 +45,13 @@ impl super::Config {
 }
 
 /// Reads the routes of a file; without any, one that sends all mail to all next hops in order.
-pub(super) fn routes(
-    root: &mut Section<'_>,
-    listeners: &[Listener],
-    next_hops: &[NextHop],
-    max_groups: usize,
-) -> Vec<Route> {
+pub(super) fn routes(root: &mut Section<'_>, listeners: &[Listener], next_hops: &[NextHop]) -> Vec<Route> {
     if next_hops.is_empty() {
         root.problem(0, "[next_hop] is missing: set its host to the server that takes the mail");
     }
     for (index, hop) in next_hops.iter().enumerate() {
         if next_hops.iter().take(index).any(|other| other.name == hop.name) {
             root.problem(0, format!("two [[next_hop]] are named {:?}: use different names", hop.name));
-        }
-        if hop.max_connections < max_groups {
-            root.problem(
-                0,
-                format!(
-                    "next_hop {:?}: max_connections is {}, but relay.max_groups copies of one message \
-                     ({max_groups}) need as many",
-                    hop.name, hop.max_connections
-                ),
-            );
         }
     }
     let mut routes = root.sections("route", |section| route(section, listeners, next_hops));
@@ -180,10 +165,6 @@ mod tests {
         assert!(problem("[[route]]\nlistener = \"x\"\nnext_hops = [\"one\"]\n").contains("unknown listener"));
         assert!(problem("[[route]]\n").contains("next_hops is missing"));
         assert!(problem("[[next_hop]]\nname = \"one\"\nhost = \"x.example\"\n").contains("two [[next_hop]]"));
-        assert!(
-            problem("[[next_hop]]\nname = \"s\"\nhost = \"x.example\"\nmax_connections = 2\n")
-                .contains("max_groups")
-        );
         assert!(
             problem("[[next_hop]]\nname = \"s\"\nhost = \"x.example\"\nesp = \"none\"\n")
                 .contains("different esp")

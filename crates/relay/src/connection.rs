@@ -2,6 +2,8 @@
 
 use std::future::Future;
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
@@ -39,21 +41,17 @@ pub struct Capabilities {
 }
 
 impl Capabilities {
-    /// Returns what both announce.
-    pub fn common(self, other: Capabilities) -> Capabilities {
+    /// Returns what at least one of the two announces, and the larger size.
+    pub fn either(self, other: Capabilities) -> Capabilities {
+        let limits = self.size.flatten().zip(other.size.flatten());
         Capabilities {
-            pipelining: self.pipelining && other.pipelining,
-            eight_bit: self.eight_bit && other.eight_bit,
-            smtputf8: self.smtputf8 && other.smtputf8,
-            dsn: self.dsn && other.dsn,
-            starttls: self.starttls && other.starttls,
-            size: self.size.zip(other.size).map(|(ours, other)| match (ours, other) {
-                (Some(ours), Some(other)) => Some(ours.min(other)),
-                (one, None) | (None, one) => one,
-            }),
-            xforward: self.xforward.into_iter().filter(|name| other.xforward.contains(name)).collect(),
-            auth_plain: self.auth_plain && other.auth_plain,
-            auth_login: self.auth_login && other.auth_login,
+            pipelining: self.pipelining || other.pipelining,
+            eight_bit: self.eight_bit || other.eight_bit,
+            smtputf8: self.smtputf8 || other.smtputf8,
+            dsn: self.dsn || other.dsn,
+            starttls: self.starttls || other.starttls,
+            size: limits.map(|(ours, other)| Some(ours.max(other))),
+            ..self
         }
     }
 
@@ -100,18 +98,45 @@ pub struct Connection {
     pub used: Instant,
     /// How many messages it carried.
     pub messages: u32,
+    /// How many recipients were rejected on it since it last carried one: servers slow down, and then close,
+    /// a connection with many.
+    pub rejected: u32,
+    /// Counts it among those of its pool.
+    pub(super) counted: Option<Counted>,
 }
 
+/// One more, until dropped.
+#[derive(Debug)]
+pub(super) struct Counted(Arc<AtomicUsize>);
+
+impl Counted {
+    pub(super) fn one_of(count: &Arc<AtomicUsize>) -> Counted {
+        count.fetch_add(1, Ordering::SeqCst);
+        Counted(Arc::clone(count))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// How long a next hop may take to say goodbye.
+const PARTING: Duration = Duration::from_secs(2);
+
+/// With so many rejected recipients, a connection is not used for another message. Postfix slows down from 10
+/// on (`smtpd_soft_error_limit`).
+const MOST_REJECTED: u32 = 5;
+
 impl Connection {
-    /// Connects and sends everything that precedes MAIL.
+    /// Sends everything that precedes MAIL over a connection that was just made.
     ///
     /// # Errors
     ///
     /// Whatever prevents the connection from becoming ready.
-    pub async fn open(hop: &NextHop) -> Result<Connection, RelayError> {
+    pub async fn over(tcp: TcpStream, hop: &NextHop) -> Result<Connection, RelayError> {
         let limits = &hop.timeouts;
-        let host = hop.host.trim_start_matches('[').trim_end_matches(']');
-        let tcp = within(limits.connect, "connect", TcpStream::connect((host, hop.port))).await?;
         tcp.set_nodelay(true).map_err(|source| RelayError::Io { at: "connect", source })?;
         let stream = match hop.tls {
             TlsMode::Implicit => start_tls(tcp, hop).await?,
@@ -124,8 +149,10 @@ impl Connection {
             since: now,
             used: now,
             messages: 0,
+            rejected: 0,
+            counted: None,
         };
-        connection.expect(Class::Positive, "greeting", limits.command).await?;
+        connection.expect(Class::Positive, "greeting", limits.greeting).await?;
         connection.greet(hop).await?;
         let connection = connection.secured(hop).await?;
         connection.authenticated(hop).await
@@ -194,11 +221,19 @@ impl Connection {
         Ok(self)
     }
 
+    /// Says QUIT, and waits a moment for the reply, so that the next hop does not find its client gone.
+    pub async fn quit(mut self) {
+        if self.command("QUIT\r\n", "QUIT", PARTING).await.is_ok() {
+            let _ = self.reply("QUIT", PARTING).await;
+        }
+    }
+
     /// Returns whether it may be used again.
     pub fn is_fresh(&self, hop: &NextHop) -> bool {
         self.used.elapsed() < hop.idle
             && self.since.elapsed() < hop.max_age
             && self.messages < hop.max_messages
+            && self.rejected < MOST_REJECTED
             && self.wire.pending().is_empty()
     }
 

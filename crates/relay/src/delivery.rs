@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use bytes::Bytes;
 
-use super::dsn::{self, Notice};
+use super::dsn::{self, Event, Notice};
 use super::groups::{Answer, Copies, Parcel, release};
 use super::ledger::{Fate, Key, Ledger};
 use super::transaction::Transaction;
@@ -93,6 +93,9 @@ pub async fn deliver(
         Answers::One if is_retry || !is_one => conclude(&book, &answers, transaction).await,
         Answers::One | Answers::Each => common(&answers),
     };
+    if transaction.loses_notify {
+        relayed(mail, &answers, transaction).await;
+    }
     let replies: Vec<Reply> = answers.iter().map(|answer| answer.reply().clone()).collect();
     let heard_all = mail.answers == Answers::Each || whole.class() == Class::Positive;
     let open = if heard_all { book.open_keys() } else { Vec::new() };
@@ -200,6 +203,7 @@ async fn whole_transaction(
     };
     match transaction.load(mail.head, &copy, b".\r\n").await {
         Ok(None) => Some(Answer::of_outcome(transaction.outcome().await)),
+        Ok(Some(reply)) if transaction.goes_on(&reply).await => None,
         Ok(Some(reply)) => Some(Answer::Said(reply)),
         Err(error) => {
             tracing::warn!(id = mail.id, %error, "a message is handed over once more");
@@ -282,7 +286,32 @@ async fn notify(mail: &Mail<'_>, answers: &[Answer], transaction: &Transaction) 
         .zip(answers.iter().map(Answer::reply))
         .filter(|(index, reply)| reply.class() == Class::Permanent && dsn::is_wanted(mail.envelope, index))
         .collect();
-    if rejected.is_empty() {
+    send(mail, Event::Failed, &rejected, transaction).await
+}
+
+/// Tells the sender of recipients for whom a success was to be reported that a next hop without DSN has their
+/// mail (RFC 3461, section 5.2.2). If that does not work, the mail was delivered all the same.
+async fn relayed(mail: &Mail<'_>, answers: &[Answer], transaction: &Transaction) {
+    let accepted: Vec<(&Recipient, &Reply)> = mail
+        .envelope
+        .recipients
+        .iter()
+        .zip(answers.iter().map(Answer::reply))
+        .filter(|(who, reply)| reply.class() == Class::Positive && dsn::is_success_wanted(mail.envelope, who))
+        .collect();
+    if !send(mail, Event::Relayed, &accepted, transaction).await {
+        tracing::warn!(id = mail.id, "the sender could not be told that a message was relayed");
+    }
+}
+
+/// Sends the sender a notification about these recipients. Returns whether that is done, or cannot be done.
+async fn send(
+    mail: &Mail<'_>,
+    event: Event,
+    about: &[(&Recipient, &Reply)],
+    transaction: &Transaction,
+) -> bool {
+    if about.is_empty() {
         return true;
     }
     let next_hop = transaction.next_hop();
@@ -292,8 +321,9 @@ async fn notify(mail: &Mail<'_>, answers: &[Answer], transaction: &Transaction) 
         next_hop: &next_hop,
         envelope: mail.envelope,
         message: mail.message,
+        event,
     };
-    let Some(notice) = notice.about(&rejected) else { return false };
+    let Some(notice) = notice.about(about) else { return false };
     metrics::counter!("pixelward_notifications_total").increment(1);
     let Ok(nobody) = Address::bare("") else { return false };
     let sender = Sender { address: nobody, parameters: Parameters::default() };
@@ -319,7 +349,7 @@ async fn notify(mail: &Mail<'_>, answers: &[Answer], transaction: &Transaction) 
         Ok(reply) if reply.class() == Class::Positive => true,
         // A retry does not help a sender who can never be notified.
         Ok(reply) if reply.class() == Class::Permanent => {
-            tracing::error!(id = mail.id, %reply, "the sender cannot be notified of a rejected recipient");
+            tracing::error!(id = mail.id, %reply, "the sender cannot be notified");
             true
         }
         Ok(reply) => {

@@ -25,6 +25,25 @@ pub struct Notice<'a> {
     pub envelope: &'a Envelope,
     /// The message as received.
     pub message: &'a [u8],
+    /// What it tells of.
+    pub event: Event,
+}
+
+/// What a notification tells of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Recipients were rejected.
+    Failed,
+    /// Recipients were accepted by a next hop that will not say whether the mail reached them.
+    Relayed,
+}
+
+/// Returns whether somebody asked to be told of a success (RFC 3461, section 5.2.2): a next hop without DSN
+/// does not know.
+pub fn is_success_wanted(envelope: &Envelope, recipient: &Recipient) -> bool {
+    let asks = recipient.parameters.get("NOTIFY").and_then(|notify| notify.value());
+    let wants = asks.is_some_and(|asks| asks.split(',').any(|word| word.eq_ignore_ascii_case("SUCCESS")));
+    wants && !envelope.sender.address.is_null()
 }
 
 /// Returns whether a rejection is to be reported: not to a null sender (RFC 5321, section 4.5.5), and not if
@@ -57,7 +76,10 @@ impl Notice<'_> {
             .date(OffsetDateTime::now_utc().unix_timestamp())
             .from(Mailbox::new_address(Some("Mail delivery"), postmaster.as_str()))
             .to(Mailbox::new_address(None::<&str>, sender))
-            .subject("Your message was not delivered to some recipients")
+            .subject(match self.event {
+                Event::Failed => "Your message was not delivered to some recipients",
+                Event::Relayed => "Your message was relayed",
+            })
             .header("Auto-Submitted", Raw::new("auto-replied"))
             .body(MimePart::new(report, BodyPart::Multipart(parts)))
             .write_to_vec()
@@ -65,14 +87,23 @@ impl Notice<'_> {
     }
 
     fn text(&self, rejected: &[(&Recipient, &Reply)]) -> String {
-        let mut text = format!(
-            "Your message was delivered to some of its recipients. {} rejected it for:\r\n\r\n",
-            self.next_hop
-        );
+        let mut text = match self.event {
+            Event::Failed => format!(
+                "Your message was delivered to some of its recipients. {} rejected it for:\r\n\r\n",
+                self.next_hop
+            ),
+            Event::Relayed => format!(
+                "{} accepted your message, and will not say whether it reached:\r\n\r\n",
+                self.next_hop
+            ),
+        };
         for (recipient, reply) in rejected {
             text.push_str(&format!("  <{}>: {}\r\n", recipient.address.as_str(), said(reply)));
         }
-        text.push_str("\r\nNone of them will receive it unless you send it again.\r\n");
+        text.push_str(match self.event {
+            Event::Failed => "\r\nNone of them will receive it unless you send it again.\r\n",
+            Event::Relayed => "\r\nYou may still be told if it is not delivered.\r\n",
+        });
         text
     }
 
@@ -91,11 +122,15 @@ impl Notice<'_> {
             }
             status.push_str(&format!(
                 "Final-Recipient: rfc822; {}\r\n\
-                 Action: failed\r\n\
+                 Action: {}\r\n\
                  Status: {}\r\n\
                  Remote-MTA: dns; {}\r\n\
                  Diagnostic-Code: smtp; {}\r\n",
                 recipient.address.as_str(),
+                match self.event {
+                    Event::Failed => "failed",
+                    Event::Relayed => "relayed",
+                },
                 reply.enhanced(),
                 self.next_hop.rsplit_once(':').map_or(self.next_hop, |(host, _)| host),
                 said(reply),
@@ -162,6 +197,7 @@ mod tests {
             id: "abc",
             next_hop: "mx.home.example:25",
             envelope: &envelope,
+            event: Event::Failed,
             message: b"Subject: News\r\nMessage-ID: <1@shop.example>\r\n\r\nsecret\r\n",
         };
         let reply = Reply::new(550, "5.1.1 No such user");

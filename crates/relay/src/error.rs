@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::tls_fault::TlsFault;
 use crate::smtp::Reply;
-use crate::smtp::reply::BadReply;
+use crate::smtp::reply::{BadReply, Class};
 
 /// Why a next hop could not be used. Every case is a problem of the relay or the next hop, never of the mail:
 /// the client hears 451 and keeps the mail.
@@ -25,6 +25,9 @@ pub enum RelayError {
         /// The step.
         at: &'static str,
     },
+    /// The next hop ended the conversation before it answered about this recipient. Another error says why.
+    #[error("the next hop ended the conversation before it answered about this recipient")]
+    Unanswered,
     /// The next hop did not reply in time.
     #[error("{at}: no reply within {} s{}", after.as_secs(), advice(at))]
     Timeout {
@@ -96,13 +99,19 @@ impl RelayError {
     /// Returns the reply for the client. No internals: the log has them.
     pub fn reply(&self) -> Reply {
         match self {
-            RelayError::Io { .. } | RelayError::Closed { .. } | RelayError::Protocol { .. } => {
+            RelayError::Io { .. }
+            | RelayError::Closed { .. }
+            | RelayError::Unanswered
+            | RelayError::Protocol { .. } => {
                 Reply::new(451, "4.4.2 The next hop could not be reached, try again later")
             }
             RelayError::Timeout { .. } => {
                 Reply::new(451, "4.4.1 The next hop did not answer in time, try again later")
             }
-            RelayError::Busy { .. } | RelayError::TooFast { .. } => {
+            RelayError::Busy { .. } => {
+                Reply::new(451, "4.4.5 All connections to the next hop are in use, try again later")
+            }
+            RelayError::TooFast { .. } => {
                 Reply::new(451, "4.4.5 The rate limit to the next hop was reached, try again later")
             }
             RelayError::NoTls
@@ -115,6 +124,19 @@ impl RelayError {
             RelayError::Unwilling { .. } | RelayError::NoAuth => {
                 Reply::new(451, "4.3.5 The next hop does not accept this relay, try again later")
             }
+        }
+    }
+
+    /// Returns whether a new connection was turned away, which a next hop does that has enough of them.
+    pub(super) fn is_turned_away(&self) -> bool {
+        match self {
+            RelayError::Unwilling { at: "greeting" | "EHLO", reply } => reply.class() != Class::Permanent,
+            RelayError::Closed { at: "greeting" | "EHLO" } => true,
+            RelayError::Io { at: "connect", source } => source.kind() == io::ErrorKind::ConnectionRefused,
+            RelayError::Io { at: "greeting" | "EHLO", source } => {
+                source.kind() == io::ErrorKind::ConnectionReset
+            }
+            _ => false,
         }
     }
 
@@ -134,8 +156,85 @@ fn advice(at: &str) -> &'static str {
     }
 }
 
-/// Returns whether a reply to MAIL, RCPT, DATA or the message concerns the relay and not the mail: 421, 500
-/// to 504, 530, 535, 538.
-pub fn concerns_us(reply: &Reply) -> bool {
-    matches!(reply.code(), 421 | 500..=504 | 530 | 535 | 538)
+/// Counts a failure of a next hop, once, where it shows.
+pub(super) fn note_error() {
+    metrics::counter!("pixelward_next_hop_errors_total").increment(1);
+}
+
+/// What a reply answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// MAIL.
+    Mail,
+    /// RCPT.
+    Rcpt,
+    /// DATA.
+    Data,
+    /// The final dot.
+    Dot,
+}
+
+/// Returns whether a reply concerns the relay and not the mail: 421, 502, 503, 530, 535, 538 always, and 500,
+/// 501 and 504 unless they speak of an address or of the message.
+pub fn concerns_us(reply: &Reply, step: Step) -> bool {
+    match reply.code() {
+        421 | 502 | 503 | 530 | 535 | 538 => true,
+        500 | 501 | 504 => !speaks_of_the_mail(reply, step),
+        _ => false,
+    }
+}
+
+/// Returns whether a reply with a code for bad syntax is about the mail. Enhanced codes 5.1.x (addresses) and
+/// 5.6.x (contents) say so (RFC 3463). Servers also write `504 5.5.2 <a>: Recipient address rejected: need
+/// fully-qualified address`, `501 a: recipient address must contain a domain`, and, after the final dot,
+/// where no command can have been misunderstood, `500 Line too long`.
+fn speaks_of_the_mail(reply: &Reply, step: Step) -> bool {
+    let enhanced = reply.enhanced();
+    if enhanced.starts_with("5.1.") || enhanced.starts_with("5.6.") {
+        return true;
+    }
+    match step {
+        Step::Mail | Step::Rcpt => {
+            reply.code() != 500 && reply.text().to_ascii_lowercase().contains("address")
+        }
+        Step::Data => false,
+        Step::Dot => enhanced == "5.0.0",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replies_for_bad_syntax_are_told_apart_by_what_they_speak_of() {
+        use Step::{Data, Dot, Mail, Rcpt};
+        let check = |step, code, text: &str| concerns_us(&Reply::new(code, text), step);
+        for (step, code, text) in [
+            (Rcpt, 501, "5.1.3 Bad recipient address syntax"),
+            (Mail, 501, "5.1.7 Bad sender address syntax"),
+            (Rcpt, 504, "5.5.2 <a>: Recipient address rejected: need fully-qualified address"),
+            (Rcpt, 501, "a: recipient address must contain a domain"),
+            (Dot, 500, "Line too long"),
+            (Dot, 500, "5.6.0 Line too long"),
+            (Dot, 501, "5.6.3 No 8-bit text"),
+            (Data, 501, "5.6.1 Not like this"),
+            (Rcpt, 550, "5.7.1 Authentication required for this address"),
+        ] {
+            assert!(!check(step, code, text), "{step:?} {code} {text}");
+        }
+        for (step, code, text) in [
+            (Mail, 500, "5.5.2 What"),
+            (Rcpt, 500, "Unknown command"),
+            (Dot, 500, "5.5.2 What"),
+            (Dot, 503, "5.6.0 Order"),
+            (Mail, 501, "5.5.4 Syntax: unknown parameter"),
+            (Mail, 504, "5.5.2 <a>: Helo command rejected: need fully-qualified hostname"),
+            (Rcpt, 530, "5.1.0 Authenticate, address"),
+            (Data, 500, "Line too long"),
+            (Dot, 421, "5.6.0 Going"),
+        ] {
+            assert!(check(step, code, text), "{step:?} {code} {text}");
+        }
+    }
 }

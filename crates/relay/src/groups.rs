@@ -70,7 +70,6 @@ impl Answer {
 
 fn noted(error: &RelayError) -> Reply {
     tracing::error!(%error, "the next hop did not accept a copy");
-    metrics::counter!("pixelward_next_hop_errors_total").increment(1);
     error.reply()
 }
 
@@ -115,6 +114,7 @@ impl Transaction {
         for parcel in parcels {
             match self.part(None).load_parcel(envelope, head, parcel, copies, &mut answers).await {
                 Ok(Some(leg)) => {
+                    self.follow(&leg.transaction);
                     answers = release(Held { legs: vec![leg], answers }, &mut told).await;
                 }
                 Ok(None) => {}
@@ -145,7 +145,7 @@ impl Transaction {
         copies: &mut dyn Copies,
     ) -> Result<Held, Reply> {
         self.abandon().await;
-        let places = self.route().places(parcels.len()).await.map_err(|error| noted(&error))?;
+        let places = self.places(parcels.len()).await.map_err(|error| noted(&error))?;
         if let (Some(place), 2..) = (places.first(), parcels.len()) {
             place.pool.turn(parcels.len() - 1).await.map_err(|error| noted(&error))?;
         }
@@ -153,7 +153,11 @@ impl Transaction {
         for (parcel, place) in parcels.iter().zip(places) {
             let part = self.part(Some(place));
             let leg = part.load_parcel(envelope, head, parcel, copies, &mut held.answers).await;
-            held.legs.extend(leg.map_err(|error| noted(&error))?);
+            let leg = leg.map_err(|error| noted(&error))?;
+            if let Some(leg) = leg {
+                self.follow(&leg.transaction);
+                held.legs.push(leg);
+            }
             let deferred =
                 held.answers.iter().flatten().find(|answer| answer.reply().class() != Class::Permanent);
             if let Some(answer) = deferred {
@@ -161,6 +165,13 @@ impl Transaction {
             }
         }
         Ok(held)
+    }
+
+    /// Notes where a part of the message went, and how long it waited for a connection.
+    fn follow(&mut self, part: &Transaction) {
+        self.asked.clone_from(&part.asked);
+        self.connecting += part.connecting;
+        self.loses_notify |= part.loses_notify;
     }
 
     /// Takes a group's transaction up to its final dot; losing the next hop after the recipients costs one
@@ -188,6 +199,7 @@ impl Transaction {
             }
             match self.load(head, &copy, b"").await {
                 Ok(None) => return Ok(Some(Leg { transaction: self, recipients: accepted })),
+                Ok(Some(reply)) if self.goes_on(&reply).await => {}
                 Ok(Some(reply)) => {
                     say(answers, &accepted, &Answer::Said(reply));
                     break;

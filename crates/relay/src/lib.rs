@@ -5,8 +5,10 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::string_slice, clippy::panic))]
 
+pub mod ask;
 pub mod connection;
 pub mod delivery;
+pub mod dial;
 pub mod dsn;
 pub mod error;
 pub mod groups;
@@ -28,6 +30,7 @@ use pixelward_files::private_file;
 use pixelward_net::wire;
 use pixelward_store::consent;
 
+pub use ask::Heard;
 pub use connection::Capabilities;
 pub use delivery::{Answers, Delivered, Mail};
 pub use error::RelayError;

@@ -15,7 +15,9 @@ use pixelward_config::TlsMode;
 pub struct Timeouts {
     /// For connecting.
     pub connect: Duration,
-    /// For the greeting, EHLO, STARTTLS, AUTH, MAIL, RCPT and RSET.
+    /// For the greeting of one address.
+    pub greeting: Duration,
+    /// For EHLO, STARTTLS, AUTH, MAIL, RCPT and RSET.
     pub command: Duration,
     /// For the reply to DATA.
     pub data: Duration,
@@ -30,6 +32,7 @@ impl Default for Timeouts {
         let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
         Timeouts {
             connect: Duration::from_secs(30),
+            greeting: Duration::from_secs(30),
             command: minutes(5),
             data: minutes(2),
             write: minutes(3),

@@ -99,6 +99,7 @@ fn next_hop(config: &Config, hop: &config::NextHop) -> Result<NextHop, String> {
     }
     next_hop.timeouts = Timeouts {
         connect: hop.connect_timeout,
+        greeting: hop.greeting_timeout.min(hop.command_timeout),
         command: hop.command_timeout,
         data: hop.data_timeout,
         dot: hop.dot_timeout,

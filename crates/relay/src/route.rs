@@ -2,11 +2,12 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::connection::Capabilities;
-use super::error::RelayError;
+use super::error::{RelayError, note_error};
 use super::pool::{Lease, Place, Pool};
+use crate::smtp::Reply;
 
 /// Next hops in order. A later one is tried if the earlier ones are unavailable, and never after a final dot.
 #[derive(Debug)]
@@ -19,6 +20,7 @@ pub(super) struct Attempts {
     left: VecDeque<Arc<Pool>>,
     place: Option<Place>,
     last: Option<RelayError>,
+    failed: Option<Arc<Pool>>,
 }
 
 impl Route {
@@ -32,32 +34,66 @@ impl Route {
         &self.pools
     }
 
-    /// Returns what all of its next hops announce, as far as known; `None` if nothing is.
+    /// Returns what the next hop announces to which mail goes now: the first that is known and not avoided.
+    /// `None` if none is known.
     pub fn capabilities(&self) -> Option<Capabilities> {
-        self.pools.iter().filter_map(|pool| pool.capabilities()).reduce(Capabilities::common)
+        let now = Instant::now();
+        let known = self.pools.iter().filter_map(|pool| Some((pool, pool.capabilities()?)));
+        known.min_by_key(|(pool, _)| pool.health.rests_until(now)).map(|(_, capabilities)| capabilities)
     }
 
-    /// Returns the healthy ones in their order, then those that are avoided, the longest-avoided first.
-    fn order(&self) -> VecDeque<Arc<Pool>> {
+    /// Returns whether all of its next hops are known to lack something.
+    pub(super) fn all_lack(&self, lacks: impl Fn(&Capabilities) -> bool) -> bool {
+        self.pools.iter().all(|pool| pool.capabilities().is_some_and(|capabilities| lacks(&capabilities)))
+    }
+
+    /// Returns how many connections each of them may have, as far as is known.
+    pub fn most_connections(&self) -> usize {
+        self.pools.iter().map(|pool| pool.most_connections()).min().unwrap_or(1)
+    }
+
+    /// Returns the healthy ones in their order, the preferred one first, then those that are avoided, the
+    /// longest-avoided first; all of them `without` those that put the mail off.
+    fn order(&self, preferred: Option<&Arc<Pool>>, without: &[(Arc<Pool>, Reply)]) -> VecDeque<Arc<Pool>> {
         let now = Instant::now();
-        let mut order: Vec<_> = self.pools.iter().map(|pool| (pool.health.rests_until(now), pool)).collect();
-        order.sort_by_key(|(rest, _)| *rest);
+        let is_wanted = |pool: &&Arc<Pool>| !without.iter().any(|(other, _)| Arc::ptr_eq(pool, other));
+        let rank = |pool: &Arc<Pool>| {
+            let is_preferred = preferred.is_some_and(|preferred| Arc::ptr_eq(preferred, pool));
+            (pool.health.rests_until(now), !is_preferred)
+        };
+        let mut order: Vec<_> = self.pools.iter().filter(is_wanted).map(|pool| (rank(pool), pool)).collect();
+        order.sort_by_key(|(rank, _)| *rank);
         order.into_iter().map(|(_, pool)| Arc::clone(pool)).collect()
     }
 
     /// Returns attempts that begin with a slot taken before, if there is one.
-    pub(super) fn attempts(&self, place: Option<Place>) -> Attempts {
-        let mut left = self.order();
+    pub(super) fn attempts(
+        &self,
+        place: Option<Place>,
+        preferred: Option<&Arc<Pool>>,
+        without: &[(Arc<Pool>, Reply)],
+    ) -> Attempts {
+        // A slot may have been taken at one that has put the mail off since.
+        let is_wanted = |place: &Place| !without.iter().any(|(other, _)| Arc::ptr_eq(&place.pool, other));
+        let place = place.filter(is_wanted);
+        let mut attempts =
+            Attempts { left: self.order(preferred, without), place: None, last: None, failed: None };
         if let Some(place) = &place {
-            left.retain(|pool| !Arc::ptr_eq(pool, &place.pool));
+            attempts.leave_out(&place.pool);
         }
-        Attempts { left, place, last: None }
+        Attempts { place, ..attempts }
     }
 
     /// Takes this many slots at one next hop, all at once or none.
-    pub(super) async fn places(&self, count: usize) -> Result<Vec<Place>, RelayError> {
-        match self.order().pop_front() {
-            Some(pool) => pool.places(count).await,
+    pub(super) async fn places(
+        &self,
+        count: usize,
+        patience: Duration,
+        preferred: Option<&Arc<Pool>>,
+        without: &[(Arc<Pool>, Reply)],
+    ) -> Result<Vec<Place>, RelayError> {
+        match self.order(preferred, without).pop_front() {
+            Some(pool) => pool.places(count, patience).await,
             None => Err(RelayError::Closed { at: "connect" }),
         }
     }
@@ -69,15 +105,16 @@ impl Attempts {
     /// # Errors
     ///
     /// When none is left: the last error.
-    pub(super) async fn next(&mut self) -> Result<Lease, RelayError> {
+    pub(super) async fn next(&mut self, patience: Duration) -> Result<Lease, RelayError> {
         loop {
+            self.let_others_probe();
             let place = match (self.place.take(), self.left.pop_front()) {
                 (Some(place), Some(pool)) => {
                     self.left.push_front(pool);
                     Ok(place)
                 }
                 (Some(place), None) => Ok(place),
-                (None, Some(pool)) => pool.places(1).await.and_then(|mut places| {
+                (None, Some(pool)) => pool.places(1, patience).await.and_then(|mut places| {
                     places.pop().ok_or(RelayError::Busy { connections: pool.hop.max_connections })
                 }),
                 (None, None) => {
@@ -87,8 +124,9 @@ impl Attempts {
             match place {
                 Ok(place) => {
                     let pool = Arc::clone(&place.pool);
-                    match place.lease().await {
+                    match place.lease(patience).await {
                         Ok(lease) => return Ok(lease),
+                        Err(error @ RelayError::Busy { .. }) => self.last = Some(error),
                         Err(error) => self.failed(&pool, error),
                     }
                 }
@@ -98,10 +136,41 @@ impl Attempts {
         }
     }
 
+    /// Moves a next hop to the end that has come to be avoided since these were put in order: somebody else
+    /// finds out whether it can be used.
+    fn let_others_probe(&mut self) {
+        let now = Instant::now();
+        let is_better = |pool: &Arc<Pool>| pool.health.rests_until(now).is_none();
+        if self.place.is_none()
+            && self.left.front().is_some_and(|first| !is_better(first))
+            && self.left.iter().any(is_better)
+            && let Some(first) = self.left.pop_front()
+        {
+            self.left.push_back(first);
+        }
+    }
+
+    /// Leaves out a next hop that was asked before.
+    pub(super) fn leave_out(&mut self, asked: &Arc<Pool>) {
+        self.left.retain(|pool| !Arc::ptr_eq(pool, asked));
+    }
+
+    /// Returns whether another one can be asked.
+    pub(super) fn has_more(&self) -> bool {
+        self.place.is_some() || !self.left.is_empty()
+    }
+
+    /// Notes that a next hop put off whomever it was asked about. It is healthy.
+    pub(super) fn put_off(&self, pool: &Pool) {
+        if let Some(next) = self.left.front() {
+            tracing::info!(next_hop = %pool.hop, next = %next.hop, "a next hop put mail off; the next one is asked");
+        }
+    }
+
     /// Notes that a next hop could not be used.
     pub(super) fn failed(&mut self, pool: &Arc<Pool>, error: RelayError) {
         pool.health.failed(Instant::now());
-        metrics::counter!("pixelward_next_hop_errors_total").increment(1);
+        note_error();
         if let Some(next) = self.left.front() {
             tracing::warn!(
                 next_hop = %pool.hop,
@@ -111,5 +180,11 @@ impl Attempts {
             );
         }
         self.last = Some(error);
+        self.failed = Some(Arc::clone(pool));
+    }
+
+    /// Returns the one that could not be used last.
+    pub(super) fn last_failed(&mut self) -> Option<Arc<Pool>> {
+        self.failed.take()
     }
 }

@@ -4,15 +4,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::connection::{Capabilities, Connection};
-use super::error::{RelayError, concerns_us};
-use super::pool::{Lease, Place};
-use super::route::Route;
+use super::error::{RelayError, Step, concerns_us, note_error};
+use super::pool::{Lease, Place, Pool};
+use super::route::{Attempts, Route};
 use crate::smtp::Reply;
 use crate::smtp::data::dots_to_stuff;
 use crate::smtp::reply::Class;
-use crate::smtp::session::{Recipient, Sender};
+use crate::smtp::session::Sender;
 use crate::smtp::xclient::Forwarded;
 
+/// How long it waits for connections, where its client does not limit that.
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 /// How long closing an abandoned connection may take.
 const PARTING: Duration = Duration::from_secs(5);
 
@@ -20,26 +22,30 @@ const PARTING: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Transaction {
     route: Arc<Route>,
-    sender: Sender,
+    pub(super) sender: Sender,
     /// What a next hop that asks for it is told about the client.
-    client: Option<Arc<Forwarded>>,
-    lease: Option<Lease>,
+    pub(super) client: Option<Arc<Forwarded>>,
+    pub(super) lease: Option<Lease>,
     place: Option<Place>,
     /// Whether the next hop's rate limit counts it already.
-    is_counted: bool,
+    pub(super) is_counted: bool,
     deadline: Option<Instant>,
-    /// How often it was begun. Begun anew, it lacks the earlier recipients.
-    begun: u32,
-}
-
-/// The next hop's replies about a sender and recipients.
-#[derive(Debug)]
-pub struct Answers {
-    /// About the sender; `None` if it was asked before.
-    pub sender: Option<Reply>,
-    /// About each recipient, in order. A reply that concerns the relay and not the recipient defers only that
-    /// recipient.
-    pub recipients: Vec<Result<Reply, RelayError>>,
+    /// Whether a next hop has accepted the sender.
+    pub(super) begun: bool,
+    /// How many recipients were accepted, and how many of them over the connection at hand: begun anew, it
+    /// lacks the earlier ones.
+    pub(super) accepted: usize,
+    pub(super) held: usize,
+    /// The next hop that accepted them.
+    pub(super) preferred: Option<Arc<Pool>>,
+    /// The next hop that was asked last.
+    pub(super) asked: Option<Arc<Pool>>,
+    /// Whether a next hop without DSN accepted recipients.
+    pub(super) loses_notify: bool,
+    /// How long it waited for connections.
+    pub(super) connecting: Duration,
+    /// Next hops that put the message off before they had any of it, with their replies.
+    pub(super) put_off: Vec<(Arc<Pool>, Reply)>,
 }
 
 impl Transaction {
@@ -53,7 +59,14 @@ impl Transaction {
             place: None,
             is_counted: false,
             deadline: None,
-            begun: 0,
+            begun: false,
+            accepted: 0,
+            held: 0,
+            preferred: None,
+            asked: None,
+            loses_notify: false,
+            connecting: Duration::ZERO,
+            put_off: Vec::new(),
         }
     }
 
@@ -66,14 +79,13 @@ impl Transaction {
     /// Creates another transaction for the same message, with its own slot if it has one.
     pub(super) fn part(&self, place: Option<Place>) -> Transaction {
         Transaction {
-            route: Arc::clone(&self.route),
-            sender: self.sender.clone(),
             client: self.client.clone(),
-            lease: None,
             place,
             is_counted: true,
             deadline: self.deadline,
-            begun: 0,
+            preferred: self.preferred.clone(),
+            put_off: self.put_off.clone(),
+            ..Transaction::new(Arc::clone(&self.route), self.sender.clone())
         }
     }
 
@@ -88,14 +100,14 @@ impl Transaction {
     }
 
     /// Returns how long a step may take.
-    fn limit(&self, step: Duration) -> Duration {
+    pub(super) fn limit(&self, step: Duration) -> Duration {
         let left = self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         left.map_or(step, |left| left.min(step))
     }
 
     /// Returns whether a next hop has it up to here, with all accepted recipients.
     pub fn is_open(&self) -> bool {
-        self.lease.is_some() && self.begun == 1
+        self.lease.is_some() && self.held == self.accepted
     }
 
     /// Waits until others wait for the slot of its connection.
@@ -111,112 +123,32 @@ impl Transaction {
         &self.route
     }
 
-    /// Announces the sender (if that was not done) and recipients to the next hop, in as few round trips as
-    /// it allows. If a next hop cannot be used, the following one is tried.
-    ///
-    /// # Errors
-    ///
-    /// When no next hop can be asked, or all replies concern the relay and not the mail.
-    pub async fn ask(&mut self, recipients: &[Recipient]) -> Result<Answers, RelayError> {
-        if let Some(mut lease) = self.lease.take() {
-            let answers = self.ask_over(&mut lease, false, recipients).await?;
-            self.lease = Some(lease);
-            return Ok(answers);
-        }
-        let mut attempts = self.route.attempts(self.place.take());
-        loop {
-            let lease = attempts.next().await?;
-            if !self.is_counted {
-                lease.pool().turn(1).await?;
-                self.is_counted = true;
-            }
-            if self.sender.parameters.has("SMTPUTF8") && !lease.capabilities.smtputf8 {
-                lease.give_back();
-                let refused = Reply::new(550, "5.6.7 The next hop does not accept internationalised mail");
-                return Ok(Answers {
-                    sender: Some(refused.clone()),
-                    recipients: unasked(&refused, recipients),
-                });
-            }
-            let pool = Arc::clone(lease.pool());
-            match self.ask_first(lease, recipients).await {
-                Ok(answers) => return Ok(answers),
-                Err(error) => attempts.failed(&pool, error),
-            }
-        }
+    /// Returns the next hops to be asked, the one that has accepted recipients first.
+    pub(super) fn attempts(&mut self) -> Attempts {
+        let place = self.place.take();
+        self.route.attempts(place, self.preferred.as_ref(), &self.put_off)
     }
 
-    /// Asks over a connection without a transaction. An idle one may have been closed meanwhile: that costs
-    /// one silent attempt, not a deferral.
-    async fn ask_first(&mut self, mut lease: Lease, recipients: &[Recipient]) -> Result<Answers, RelayError> {
-        let mut asked = self.ask_over(&mut lease, true, recipients).await;
-        let is_gone = match &asked {
-            Err(error) => error.is_lost_connection(),
-            Ok(answers) => answers.sender.as_ref().is_some_and(|reply| reply.code() == 421),
-        };
-        if lease.has_waited && is_gone {
-            lease = lease.renewed().await?;
-            asked = self.ask_over(&mut lease, true, recipients).await;
-        }
-        let answers = asked?;
-        match &answers.sender {
-            Some(reply) if concerns_us(reply) => {
-                return Err(RelayError::Unwilling { at: "MAIL", reply: reply.clone() });
-            }
-            Some(reply) if reply.class() != Class::Positive => lease.give_back(),
-            _ => {
-                self.lease = Some(lease);
-                self.begun += 1;
-            }
-        }
-        Ok(answers)
+    /// Takes this many slots at one next hop, all at once or none.
+    pub(super) async fn places(&self, count: usize) -> Result<Vec<Place>, RelayError> {
+        let patience = self.limit(PATIENCE);
+        self.route.places(count, patience, self.preferred.as_ref(), &self.put_off).await
     }
 
-    async fn ask_over(
-        &self,
-        lease: &mut Lease,
-        ask_sender: bool,
-        recipients: &[Recipient],
-    ) -> Result<Answers, RelayError> {
-        let limit = self.limit(lease.hop().timeouts.command);
-        let mut commands = Vec::with_capacity(recipients.len() + 1);
-        let told = self.client.as_ref().filter(|_| ask_sender);
-        let told = told.map_or_else(Vec::new, |client| client.commands(&lease.capabilities.xforward));
-        if !lease.capabilities.pipelining {
-            for command in &told {
-                tell(lease, command, limit).await?;
-            }
-        }
-        if ask_sender {
-            commands.push(mail_line(&self.sender, &lease.capabilities));
-        }
-        commands.extend(recipients.iter().map(|recipient| rcpt_line(recipient, &lease.capabilities)));
-        let mut replies = Vec::with_capacity(commands.len());
-        if lease.capabilities.pipelining {
-            lease.command(&[told.concat(), commands.concat()].concat(), "MAIL or RCPT", limit).await?;
-            for _ in &told {
-                lease.reply("XFORWARD", limit).await?;
-            }
-            for _ in &commands {
-                replies.push(lease.reply("MAIL or RCPT", limit).await?);
-            }
-        } else {
-            for command in &commands {
-                lease.command(command, "MAIL or RCPT", limit).await?;
-                replies.push(lease.reply("MAIL or RCPT", limit).await?);
-                if ask_sender && replies.first().is_some_and(|reply: &Reply| reply.class() != Class::Positive)
-                {
-                    break;
-                }
-            }
-        }
-        let mut replies = replies.into_iter();
-        let sender = if ask_sender { replies.next() } else { None };
-        let recipients = match &sender {
-            Some(reply) if reply.class() != Class::Positive => unasked(reply, recipients),
-            _ => replies.map(about_the_recipient).collect::<Result<_, _>>()?,
+    /// Notes that the next hop put the message off before it had any of it. Returns whether another next hop
+    /// is left that may accept it.
+    pub(super) async fn goes_on(&mut self, reply: &Reply) -> bool {
+        let Some(lease) = self.lease.as_ref().filter(|_| reply.class() == Class::Transient) else {
+            return false;
         };
-        Ok(Answers { sender, recipients })
+        if self.route.pools().len() <= self.put_off.len() + 1 {
+            return false;
+        }
+        tracing::info!(next_hop = %lease.hop(), %reply, "a next hop put a message off; the next one is tried");
+        self.put_off.push((Arc::clone(lease.pool()), reply.clone()));
+        (self.preferred, self.accepted, self.begun) = (None, 0, false);
+        self.abandon().await;
+        true
     }
 
     /// Hands the message over: `head`, then `message`, each line ending in CRLF, then `end`. Returns the next
@@ -233,7 +165,7 @@ impl Transaction {
         end: &[u8],
     ) -> Result<Option<Reply>, RelayError> {
         let Some(mut lease) = self.lease.take() else { return Err(RelayError::Closed { at: "DATA" }) };
-        if let Some(reply) = unfit(&lease.capabilities, head, message) {
+        if let Some(reply) = self.unfit(&lease.capabilities, head, message) {
             self.lease = Some(lease);
             return Ok(Some(reply));
         }
@@ -244,9 +176,42 @@ impl Transaction {
             }
             Err(error) => {
                 lease.pool().health.failed(Instant::now());
+                note_error();
                 Err(error)
             }
         }
+    }
+
+    /// Returns why the next hop cannot take a message, by what it announced; then nothing is sent. For good
+    /// only if no next hop of the route can.
+    fn unfit(&self, announced: &Capabilities, head: &[u8], message: &[u8]) -> Option<Reply> {
+        let reply = |lasting: bool, permanent: (u16, &str), transient: &str| {
+            Some(if lasting { Reply::new(permanent.0, permanent.1) } else { Reply::new(451, transient) })
+        };
+        if !announced.eight_bit && !message.is_ascii() {
+            return reply(
+                self.route.all_lack(|other| !other.eight_bit),
+                (554, "5.6.3 The message has 8-bit text, which the next hop does not accept"),
+                "4.6.3 No next hop that accepts 8-bit text can be used now, try again later",
+            );
+        }
+        let header = memchr::memmem::find(message, b"\r\n\r\n").and_then(|end| message.get(..end));
+        if !announced.smtputf8
+            && self.sender.parameters.has("SMTPUTF8")
+            && !header.unwrap_or(message).is_ascii()
+        {
+            return Some(self.lacks_smtputf8());
+        }
+        let size = (head.len() + message.len()) as u64;
+        let is_small = |other: &Capabilities| other.size.flatten().is_some_and(|most| size > most);
+        if is_small(announced) {
+            return reply(
+                self.route.all_lack(is_small),
+                (552, "5.3.4 The message is larger than the next hop accepts"),
+                "4.3.4 No next hop that accepts a message of this size can be used now, try again later",
+            );
+        }
+        None
     }
 
     async fn load_over(
@@ -259,7 +224,7 @@ impl Transaction {
         let timeouts = lease.hop().timeouts;
         lease.command("DATA\r\n", "DATA", self.limit(timeouts.data)).await?;
         let reply = lease.reply("DATA", self.limit(timeouts.data)).await?;
-        if concerns_us(&reply) || reply.class() == Class::Positive {
+        if concerns_us(&reply, Step::Data) || reply.class() == Class::Positive {
             return Err(RelayError::Unwilling { at: "DATA", reply });
         }
         if reply.class() != Class::Intermediate {
@@ -277,7 +242,7 @@ impl Transaction {
     pub(super) async fn dot(&mut self) -> Result<(), RelayError> {
         let Some(mut lease) = self.lease.take() else { return Err(RelayError::Closed { at: "final dot" }) };
         let limit = self.limit(lease.hop().timeouts.write);
-        lease.command(".\r\n", "final dot", limit).await?;
+        lease.command(".\r\n", "final dot", limit).await.inspect_err(|_| note_error())?;
         self.lease = Some(lease);
         Ok(())
     }
@@ -290,11 +255,15 @@ impl Transaction {
     pub(super) async fn outcome(&mut self) -> Result<Reply, RelayError> {
         let Some(mut lease) = self.lease.take() else { return Err(RelayError::Closed { at: "final dot" }) };
         let limit = self.limit(lease.hop().timeouts.dot);
-        let reply = lease.reply("final dot", limit).await?;
-        if concerns_us(&reply) || reply.class() == Class::Intermediate {
+        let reply = lease.reply("final dot", limit).await.inspect_err(|_| note_error())?;
+        if concerns_us(&reply, Step::Dot) || reply.class() == Class::Intermediate {
+            note_error();
             return Err(RelayError::Unwilling { at: "final dot", reply });
         }
         lease.messages += 1;
+        if reply.class() == Class::Positive {
+            lease.rejected = 0;
+        }
         lease.give_back();
         Ok(reply)
     }
@@ -306,17 +275,16 @@ impl Transaction {
         Box::pin(part(lease)).await;
     }
 
-    /// Returns the next hop.
+    /// Returns how long it waited for connections.
+    pub fn connecting(&self) -> Duration {
+        self.connecting
+    }
+
+    /// Returns the next hop that was asked last, or the first of the route.
     pub fn next_hop(&self) -> String {
-        let pool = self.lease.as_ref().map(Lease::pool).or_else(|| self.route.pools().first());
+        let pool = self.asked.as_ref().or_else(|| self.route.pools().first());
         pool.map(|pool| pool.hop.to_string()).unwrap_or_default()
     }
-}
-
-/// Tells one next hop about the client. If it does not accept that, the message is sent all the same.
-async fn tell(connection: &mut Connection, command: &str, limit: Duration) -> Result<(), RelayError> {
-    connection.command(command, "XFORWARD", limit).await?;
-    connection.reply("XFORWARD", limit).await.map(drop)
 }
 
 /// Ends the transaction of a connection, and returns it to the pool if that worked.
@@ -354,72 +322,4 @@ async fn send(
     }
     slices.push(end);
     connection.message(&slices, limit).await
-}
-
-/// Returns why a message is rejected before anything is sent: the next hop announced that it cannot accept
-/// it.
-fn unfit(announced: &Capabilities, head: &[u8], message: &[u8]) -> Option<Reply> {
-    if !announced.eight_bit && !message.is_ascii() {
-        return Some(Reply::new(554, "5.6.3 The message has 8-bit text, which the next hop does not accept"));
-    }
-    let size = (head.len() + message.len()) as u64;
-    announced
-        .size
-        .flatten()
-        .is_some_and(|most| size > most)
-        .then(|| Reply::new(552, "5.3.4 The message is larger than the next hop accepts"))
-}
-
-/// Returns the answer for recipients that were sent together with a rejected sender: nobody answers for them.
-/// The client acts on the reply to MAIL.
-fn unasked(sender: &Reply, recipients: &[Recipient]) -> Vec<Result<Reply, RelayError>> {
-    let reply = match sender.class() {
-        Class::Permanent => Reply::new(503, "5.5.1 The sender was not accepted"),
-        _ => Reply::new(451, "4.5.1 The sender was not accepted, try again later"),
-    };
-    recipients.iter().map(|_| Ok(reply.clone())).collect()
-}
-
-/// Handles a reply to RCPT. One that ends the conversation ends the transaction; any other that concerns the
-/// relay and not the mail defers only this recipient.
-fn about_the_recipient(reply: Reply) -> Result<Result<Reply, RelayError>, RelayError> {
-    let unwilling = |reply| RelayError::Unwilling { at: "RCPT", reply };
-    match reply.code() {
-        421 => Err(unwilling(reply)),
-        _ if concerns_us(&reply) => Ok(Err(unwilling(reply))),
-        _ => Ok(Ok(reply)),
-    }
-}
-
-/// Builds MAIL with the parameters that the next hop announced. SIZE is passed on as the client gave it: an
-/// estimate, and a rewritten message is larger by no more than a trace header.
-fn mail_line(sender: &Sender, capabilities: &Capabilities) -> String {
-    let mut line = format!("MAIL FROM:<{}>", sender.address.as_str());
-    for parameter in sender.parameters.iter() {
-        let known = match parameter.name().to_ascii_uppercase().as_str() {
-            "BODY" => capabilities.eight_bit,
-            "SMTPUTF8" => capabilities.smtputf8,
-            "RET" | "ENVID" => capabilities.dsn,
-            "SIZE" => capabilities.size.is_some(),
-            _ => false,
-        };
-        if known {
-            line.push(' ');
-            line.push_str(parameter.as_str());
-        }
-    }
-    line.push_str("\r\n");
-    line
-}
-
-fn rcpt_line(recipient: &Recipient, capabilities: &Capabilities) -> String {
-    let mut line = format!("RCPT TO:<{}>", recipient.address.as_str());
-    if capabilities.dsn {
-        for parameter in recipient.parameters.iter() {
-            line.push(' ');
-            line.push_str(parameter.as_str());
-        }
-    }
-    line.push_str("\r\n");
-    line
 }

@@ -1,18 +1,24 @@
-//! Metrics and health checks, for this machine only.
+//! Metrics and health checks, for this machine, and for those who are listed or have the token.
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_lc_rs::constant_time;
 use axum::Router;
-use axum::extract::State;
-use axum::http::StatusCode;
+use axum::extract::{ConnectInfo, Request, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio::net::TcpListener;
 
+use crate::config::{Network, PrivateAccess};
 use crate::live::Host;
+use crate::private_file::is_open_to_others;
 use crate::smtp::reply::Class;
 
 /// Starts collecting metrics.
@@ -43,6 +49,9 @@ fn begin() {
     }
     for result in [Class::Positive, Class::Transient, Class::Permanent] {
         metrics::counter!("pixelward_messages_total", "result" => result.name()).increment(0);
+    }
+    for result in [Class::Transient, Class::Permanent] {
+        metrics::counter!("pixelward_recipients_refused_total", "result" => result.name()).increment(0);
     }
     for result in ["right", "wrong", "refused", "busy"] {
         metrics::counter!("pixelward_logins_total", "result" => result).increment(0);
@@ -97,6 +106,10 @@ fn describe() {
         "Messages deferred because their client had sent too many within a minute"
     );
     describe_counter!("pixelward_messages_total", "Messages by result");
+    describe_counter!(
+        "pixelward_recipients_refused_total",
+        "Recipients refused before their message was analysed, by result; a refused sender counts as one"
+    );
     describe_counter!(
         "pixelward_messages_refused_total",
         "Messages rejected for their size, their header, their line endings or lack of memory"
@@ -240,14 +253,66 @@ struct Shown {
 /// # Errors
 ///
 /// When the address is not available.
-pub async fn serve(address: SocketAddr, handle: PrometheusHandle, host: Arc<dyn Host>) -> io::Result<()> {
+pub async fn serve(
+    address: SocketAddr,
+    access: PrivateAccess,
+    handle: PrometheusHandle,
+    host: Arc<dyn Host>,
+) -> io::Result<()> {
+    let token = access.token_file.as_deref().map(token).transpose()?;
     let listener = TcpListener::bind(address).await?;
+    let networks: Arc<[Network]> = access.networks.into();
+    let metrics = get(metrics_page).layer(middleware::from_fn_with_state(token.map(Arc::from), with_token));
     let routes = Router::new()
-        .route("/metrics", get(metrics_page))
+        .route("/metrics", metrics)
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
-        .with_state(Shown { handle, host });
+        .with_state(Shown { handle, host })
+        .layer(middleware::from_fn_with_state(networks, from_networks))
+        .into_make_service_with_connect_info::<SocketAddr>();
     axum::serve(listener, routes).await
+}
+
+/// Reads the token that the metrics need.
+fn token(path: &Path) -> io::Result<String> {
+    let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+    if is_open_to_others(path, &std::fs::metadata(path).map_err(named)?) {
+        return Err(io::Error::other(format!("{}: others may read it; run chmod 600 on it", path.display())));
+    }
+    let text = std::fs::read_to_string(path).map_err(named)?;
+    match text.trim() {
+        "" => Err(io::Error::other(format!("{}: there is no token in it", path.display()))),
+        token => Ok(token.to_owned()),
+    }
+}
+
+/// Answers only those in a listed network, and this machine; everybody if there is no list.
+async fn from_networks(
+    State(networks): State<Arc<[Network]>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let address = peer.ip().to_canonical();
+    let is_listed = networks.is_empty() || networks.iter().any(|network| network.contains(address));
+    if address.is_loopback() || is_listed {
+        next.run(request).await
+    } else {
+        (StatusCode::FORBIDDEN, "this address is not in private.networks\n").into_response()
+    }
+}
+
+/// Answers only who shows the token, if there is one.
+async fn with_token(State(token): State<Option<Arc<str>>>, request: Request, next: Next) -> Response {
+    let shown = request.headers().get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
+    let shown = shown.and_then(|value| value.strip_prefix(b"Bearer ")).unwrap_or_default();
+    let is_right = |token: &Arc<str>| constant_time::verify_slices_are_equal(shown, token.as_bytes()).is_ok();
+    if token.as_ref().is_none_or(is_right) {
+        next.run(request).await
+    } else {
+        let wanted = [(header::WWW_AUTHENTICATE, "Bearer")];
+        (StatusCode::UNAUTHORIZED, wanted, "the token of private.token_file is needed\n").into_response()
+    }
 }
 
 async fn metrics_page(State(shown): State<Shown>) -> String {

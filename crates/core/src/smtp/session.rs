@@ -201,9 +201,6 @@ fn sender(
     if size.is_some_and(|size| size > features.max_message_bytes) {
         return refuse(552, "5.3.4 The message is larger than the announced limit");
     }
-    if parameters.has("SMTPUTF8") && !features.smtputf8 {
-        return refuse(550, "5.6.7 The next hop does not accept internationalised mail");
-    }
     if !address.as_str().is_ascii() && !parameters.has("SMTPUTF8") {
         return refuse(553, "5.6.7 The address needs SMTPUTF8");
     }
@@ -341,12 +338,10 @@ mod tests {
     }
 
     #[test]
-    fn what_the_next_hop_lacks_is_refused_at_mail() {
+    fn a_size_and_an_address_beyond_what_is_announced_are_refused_at_mail() {
         check(
             "C: EHLO shop.example
              S: 250
-             C: MAIL FROM:<a@b.example> SMTPUTF8
-             S: 550
              C: MAIL FROM:<a@b.example> SIZE=1001
              S: 552
              C: MAIL FROM:<j\u{fc}@b.example>

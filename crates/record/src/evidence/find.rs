@@ -19,6 +19,8 @@ pub struct Query {
     pub message_id: Option<Tag>,
     /// The relay's id of the message.
     pub id: Option<String>,
+    /// The next hop's id of it.
+    pub queue_id: Option<String>,
     /// The earliest time.
     pub since: Option<Timestamp>,
     /// The time before which records were made.
@@ -93,6 +95,7 @@ impl Query {
             && self.since.is_none_or(|since| at >= since)
             && self.until.is_none_or(|until| at < until)
             && is(&self.id, &record.id)
+            && is(&self.queue_id, record.queue_id.as_deref().unwrap_or_default())
             && is(&self.controller, &record.controller)
             && is(&self.mailstream, &record.mailstream)
             && (is(&self.outcome, &record.decided) || is(&self.outcome, &record.done))
@@ -147,7 +150,8 @@ pub fn look(
 /// Returns the bytes that a matching record must contain: most records need not be decoded then.
 fn needles<'a>(query: &'a Query, tag: Option<&'a Tag>) -> Vec<Finder<'a>> {
     let tags = [tag, query.message_id.as_ref()].into_iter().flatten().map(|tag| &tag[..]);
-    let texts = [&query.id, &query.mailstream].into_iter().flatten().map(|name| name.as_bytes());
+    let texts =
+        [&query.id, &query.queue_id, &query.mailstream].into_iter().flatten().map(|name| name.as_bytes());
     tags.chain(texts).map(Finder::new).collect()
 }
 

@@ -16,6 +16,9 @@ const MAX_MESSAGE_ID: usize = 200;
 /// The maximum length of a next hop's queue id.
 const MAX_QUEUE_ID: usize = 64;
 
+/// The rule in records of recipients who were refused before the message came: nothing was decided.
+pub const NOT_RECEIVED: &str = "not_received";
+
 /// A note about one message.
 #[derive(Debug)]
 pub struct Note {
@@ -66,8 +69,8 @@ pub struct NotedCopy {
 pub struct NotedRecipient {
     /// The person.
     pub person: Person,
-    /// What was decided, and why.
-    pub decision: Decision,
+    /// What was decided, and why; `None` if nothing was, as the message never came.
+    pub decision: Option<Decision>,
     /// What was done in the copy that the next hop took.
     pub effect: Effect,
     /// The result of the delivery.
@@ -93,6 +96,7 @@ impl Note {
         message_id: Option<Tag>,
         person: Option<Tag>,
     ) -> Record<'a> {
+        let decision = recipient.decision.as_ref();
         Record {
             at: self.at.0,
             id: self.id.as_str().into(),
@@ -102,10 +106,10 @@ impl Note {
             mailstream: (&*self.mailstream).into(),
             listener: self.listener.as_str().into(),
             route: self.route.as_str().into(),
-            rule: recipient.decision.rule.name().into(),
-            version: (&*recipient.decision.version).into(),
-            consent_record: recipient.decision.record,
-            decided: recipient.decision.outcome.name().into(),
+            rule: decision.map_or(NOT_RECEIVED, |decision| decision.rule.name()).into(),
+            version: decision.map_or("none", |decision| &*decision.version).into(),
+            consent_record: decision.and_then(|decision| decision.record),
+            decided: decision.map_or("none", |decision| decision.outcome.name()).into(),
             done: recipient.effect.done.name().into(),
             observed: self.observed,
             shortfall: recipient.effect.shortfall.map(Into::into),
@@ -135,7 +139,7 @@ pub fn bare_message_id(text: &str) -> Option<String> {
 
 /// Extracts the next hop's id from its reply, as common servers write it. Nothing else of the text is kept:
 /// it may name people.
-fn queue_id(reply: &Reply) -> Option<String> {
+pub fn queue_id(reply: &Reply) -> Option<String> {
     if reply.code() / 100 != 2 {
         return None;
     }

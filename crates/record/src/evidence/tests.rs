@@ -54,14 +54,14 @@ impl Place {
     fn note(&self, at: i64, number: usize, to: &[&str]) -> Note {
         let person = |address: &&str| NotedRecipient {
             person: self.store.person(address),
-            decision: Decision {
+            decision: Some(Decision {
                 outcome: Outcome::SwapGated,
                 links: LinkFate::Stay,
                 receipts: Receipts::Strip,
                 rule: crate::policy::Rule::Granted,
                 version: "fr/2026-07-14".into(),
                 record: Some(7),
-            },
+            }),
             effect: Effect {
                 done: Done::Of(Outcome::Strip),
                 shortfall: Some("swap_needs_public_url"),

@@ -118,6 +118,7 @@ fn query(call: &Call, wanted: Wanted) -> Result<Option<Query>, Problem> {
         }
     };
     Ok(Some(Query {
+        queue_id: None,
         person: pseudonym,
         message_id,
         id: wanted.id.map(|id| id.0),

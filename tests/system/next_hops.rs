@@ -2,19 +2,25 @@
 
 use std::net::TcpListener;
 
+use crate::mta::Postfix;
 use crate::mta::sink::Sink;
+use crate::support;
 use crate::support::{Answer, Client, Folder, Relay, Step, stuffed};
 
 const LETTER: &str = "Subject: a\n\nb\n";
 
 /// A relay with a configuration of the test's own behind the listener.
 fn relay(rest: &str) -> Relay {
+    relay_with("[relay]\nmax_groups = 2\nprobe_s = 0\n", rest)
+}
+
+fn relay_with(relay: &str, rest: &str) -> Relay {
     let folder = Folder::new();
     let data = folder.0.join("data");
     folder.file(
         "config.toml",
         &format!(
-            "data_directory = {data:?}\ncertificate_directory = {data:?}\n[relay]\nmax_groups = 2\n[[listener]]\naddress = \"127.0.0.1:0\"\n\
+            "data_directory = {data:?}\ncertificate_directory = {data:?}\n{relay}[[listener]]\naddress = \"127.0.0.1:0\"\n\
              tls = \"none\"\n[private]\naddress = \"\"\n[api]\naddress = \"\"\n[log]\nformat = \"human\"\nlevel = \"info,pixelward=debug\"\n{rest}"
         ),
     );
@@ -71,6 +77,74 @@ fn a_next_hop_that_fails_before_the_final_dot_costs_nobody_a_deferral() {
         let reply = send(&relay, "a@shop.example");
         assert!(reply.starts_with("250"), "{step:?} {answer:?}: {reply}");
         assert_eq!((accepted(&first), accepted(&second)), (0, 1), "{step:?} {answer:?}");
+    }
+}
+
+#[test]
+fn a_next_hop_that_puts_mail_off_leaves_it_to_the_following_one() {
+    let full = Answer::Say("452 4.3.1 Insufficient system storage");
+    for (step, answer) in [
+        (Step::Greeting, Answer::Say("450 4.3.2 Later")),
+        (Step::Ehlo, Answer::Say("451 4.3.0 Later")),
+        (Step::Mail, full.clone()),
+        (Step::Rcpt, full.clone()),
+        (Step::Rcpt, Answer::Say("503 5.5.1 Order")),
+        (Step::Rcpt, Answer::Say("421 4.7.0 Too much")),
+        (Step::Data, full),
+    ] {
+        let (first, second) = (Sink::start(), Sink::start());
+        first.rule(step, "", answer.clone(), usize::MAX);
+        let relay = relay(&format!("{}{}", hop("one", first.port, ""), hop("two", second.port, "")));
+        // Line by line, and in one batch.
+        assert!(send(&relay, "a@shop.example").starts_with("250"), "{step:?} {answer:?}");
+        let mut client = Client::greeted(relay.port);
+        client.send(b"MAIL FROM:<a@shop.example>\r\nRCPT TO:<ann@home.example>\r\nDATA\r\n");
+        let codes: Vec<u16> = (0..3).map(|_| client.code()).collect();
+        assert_eq!(codes, [250, 250, 354], "{step:?} {answer:?}");
+        client.send(stuffed(LETTER).as_bytes());
+        assert_eq!(client.code(), 250, "{step:?} {answer:?}");
+        assert_eq!((accepted(&first), accepted(&second)), (0, 2), "{step:?} {answer:?}");
+    }
+}
+
+#[test]
+fn who_was_rejected_stays_rejected_and_whom_all_put_off_hears_why() {
+    let (first, second) = (Sink::start(), Sink::start());
+    first.rule(Step::Rcpt, "ann@", Answer::Say("550 5.1.1 No such user"), usize::MAX);
+    first.rule(Step::Rcpt, "", Answer::Say("450 4.2.1 First"), usize::MAX);
+    second.rule(Step::Rcpt, "cat@", Answer::Say("450 4.2.1 Second"), usize::MAX);
+    let relay = relay(&format!("{}{}", hop("one", first.port, ""), hop("two", second.port, "")));
+    let mut client = Client::greeted(relay.port);
+    client.send(
+        b"MAIL FROM:<a@shop.example>\r\nRCPT TO:<ann@home.example>\r\nRCPT TO:<ben@home.example>\r\n\
+          RCPT TO:<cat@home.example>\r\nDATA\r\n",
+    );
+    let replies: Vec<String> = (0..5).map(|_| client.reply()).collect();
+    assert_eq!(
+        replies[1..4],
+        ["550 5.1.1 No such user\r\n", "250 2.1.5 Recipient ok\r\n", "450 4.2.1 Second\r\n"]
+    );
+    client.send(stuffed(LETTER).as_bytes());
+    assert_eq!(client.code(), 250);
+    assert_eq!(second.taken()[0].to, ["ben@home.example"]);
+    assert!(!second.said().iter().any(|line| line.contains("ann@")));
+}
+
+#[test]
+fn what_a_next_hop_said_is_passed_on_where_no_other_can_be_used() {
+    for step in [Step::Mail, Step::Rcpt, Step::Data] {
+        let first = Sink::start();
+        first.rule(step, "", Answer::Say("452 4.3.1 Insufficient system storage"), usize::MAX);
+        let relay = relay(&format!("{}{}", hop("one", first.port, ""), hop("two", nobody(), "")));
+        let mut client = Client::greeted(relay.port);
+        client.send(b"MAIL FROM:<a@shop.example>\r\nRCPT TO:<ann@home.example>\r\nDATA\r\n");
+        let mut replies: Vec<String> = (0..3).map(|_| client.reply()).collect();
+        if replies[2].starts_with("354") {
+            client.send(stuffed(LETTER).as_bytes());
+            replies.push(client.reply());
+        }
+        let full = "452 4.3.1 Insufficient system storage\r\n";
+        assert!(replies.iter().any(|reply| reply == full), "{step:?}: {replies:?}");
     }
 }
 
@@ -246,4 +320,88 @@ fn a_next_hop_that_does_not_want_to_know_of_the_client_gets_the_mail_all_the_sam
     assert!(send(&relay, "a@shop.example").starts_with("250"));
     assert!(sink.said().iter().any(|line| line.starts_with("XFORWARD ")));
     assert_eq!(accepted(&sink), 1);
+}
+
+#[test]
+fn clients_wait_for_a_connection_where_the_next_hop_allows_a_few() {
+    let next = Postfix::start(
+        "virtual_mailbox_domains = home.example\nvirtual_mailbox_maps = static:all/\n\
+         smtpd_client_connection_count_limit = 5\nsmtpd_client_event_limit_exceptions =",
+    );
+    let relay = relay(&hop("one", next.port, ""));
+    let clients: Vec<_> = (0..40)
+        .map(|_| {
+            let port = relay.port;
+            std::thread::spawn(move || {
+                Client::greeted(port).message("a@shop.example", &["ann@home.example"], LETTER)
+            })
+        })
+        .collect();
+    for client in clients {
+        let reply = client.join().unwrap();
+        assert!(reply.starts_with("250"), "{reply}");
+    }
+    next.mails("all", 40);
+}
+
+#[test]
+fn one_connection_is_enough_whatever_max_groups_is() {
+    let sink = Sink::start();
+    let relay = relay(&hop("one", sink.port, "max_connections = 1"));
+    relay.say("ann@home.example", "granted");
+    let letter = support::newsletter("ann@home.example").0;
+    let people = ["ann@home.example", "ben@home.example"];
+    let reply = Client::greeted(relay.port).message("news@shop.example", &people, &letter);
+    assert!(reply.starts_with("250"), "{reply}");
+    let taken = sink.taken();
+    assert_eq!(taken.len(), 1);
+    let text = String::from_utf8_lossy(&taken[0].message).into_owned();
+    assert!(!text.contains("click.shop.example"), "the shared copy has nobody's tracker: {text}");
+}
+
+#[test]
+fn an_idle_connection_is_closed_by_time_and_with_quit() {
+    let sink = Sink::start();
+    let relay = relay(&hop("one", sink.port, "idle_s = 1"));
+    assert!(send(&relay, "a@shop.example").starts_with("250"));
+    sink.wait_for_line("QUIT");
+    let sink = Sink::start();
+    let relay = self::relay(&hop("one", sink.port, "idle_s = 600"));
+    assert!(send(&relay, "a@shop.example").starts_with("250"));
+    relay.signal("TERM");
+    sink.wait_for_line("QUIT");
+}
+
+#[test]
+fn a_dead_first_next_hop_delays_one_mail_and_not_all_of_them() {
+    let (first, second) = (Sink::start(), Sink::start());
+    first.rule(Step::Greeting, "", Answer::Stall, usize::MAX);
+    let relay = relay(&format!(
+        "{}{}",
+        hop("one", first.port, "greeting_timeout_s = 6"),
+        hop("two", second.port, "")
+    ));
+    assert!(send(&relay, "a@shop.example").starts_with("250"));
+    // Its rest grows from one second: one of the mails after that finds out that it is still dead.
+    let deadline = std::time::Instant::now() + support::PATIENCE;
+    let mut slow = 0;
+    while slow == 0 {
+        assert!(std::time::Instant::now() < deadline, "nobody looks whether it is back");
+        let clients: Vec<_> = (0..12)
+            .map(|_| {
+                let port = relay.port;
+                std::thread::spawn(move || {
+                    let start = std::time::Instant::now();
+                    let mut client = Client::greeted(port);
+                    let reply = client.message("a@shop.example", &["ann@home.example"], LETTER);
+                    assert!(reply.starts_with("250"), "{reply}");
+                    start.elapsed()
+                })
+            })
+            .collect();
+        let times: Vec<_> = clients.into_iter().map(|client| client.join().unwrap()).collect();
+        slow = times.iter().filter(|time| time.as_secs() >= 5).count();
+        assert!(slow <= 1, "{times:?}");
+    }
+    assert_eq!(first.connections(), 2);
 }

@@ -1,0 +1,262 @@
+//! Reaches one of the addresses of a next hop: every A and AAAA address, in turn (RFC 5321, section 5.1).
+//!
+//! An address that does not connect at once does not hold up the others: the next attempt begins a quarter of
+//! a second later, beside it (RFC 8305). One that connects but does not greet is followed by the next one.
+//! Those that failed lately come last.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::net::{TcpStream, lookup_host};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+use super::connection::Connection;
+use super::error::RelayError;
+use super::health::Health;
+use super::next_hop::NextHop;
+
+/// How long an attempt has before the next one begins beside it (RFC 8305, section 8).
+const HEAD_START: Duration = Duration::from_millis(250);
+/// The maximum number of addresses that are tried for one connection.
+const MOST_ADDRESSES: usize = 32;
+
+/// The health of each address of a next hop.
+#[derive(Debug, Default)]
+pub struct Addresses(Mutex<Vec<(SocketAddr, Health)>>);
+
+impl Addresses {
+    /// Returns addresses, those that failed lately last; forgets those that are no longer among them.
+    fn ordered(&self, found: Vec<SocketAddr>, now: Instant) -> Vec<SocketAddr> {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|(address, _)| found.contains(address));
+        let rest = |address: &SocketAddr| {
+            let health = known.iter().find(|(known, _)| known == address).map(|(_, health)| health);
+            health.and_then(|health| health.rests_until(now))
+        };
+        let mut order: Vec<_> = found.into_iter().map(|address| (rest(&address), address)).collect();
+        order.sort_by_key(|(rest, _)| *rest);
+        order.into_iter().map(|(_, address)| address).take(MOST_ADDRESSES).collect()
+    }
+
+    fn note(&self, address: SocketAddr, error: Option<&RelayError>) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = known.iter().position(|(known, _)| *known == address);
+        match (at.and_then(|at| known.get(at)), error) {
+            (Some((_, health)), Some(_)) => health.failed(Instant::now()),
+            (Some((_, health)), None) => {
+                health.succeeded();
+            }
+            (None, Some(_)) => {
+                let health = Health::default();
+                health.failed(Instant::now());
+                known.push((address, health));
+            }
+            (None, None) => {}
+        }
+    }
+}
+
+/// Connects to one of a next hop's addresses and sends everything that precedes MAIL.
+///
+/// # Errors
+///
+/// When none can be used: the last error.
+pub async fn open(hop: &NextHop, addresses: &Addresses) -> Result<Connection, RelayError> {
+    let left = addresses.ordered(look_up(hop).await?, Instant::now());
+    of(
+        left,
+        hop.timeouts.connect,
+        |address, error| addresses.note(address, error),
+        |tcp| Connection::over(tcp, hop),
+    )
+    .await
+}
+
+/// Connects to each of a next hop's addresses, and says what came of it.
+///
+/// # Errors
+///
+/// When the name cannot be looked up.
+pub async fn each(hop: &NextHop) -> Result<Vec<(SocketAddr, Result<Connection, RelayError>)>, RelayError> {
+    let mut tried = Vec::new();
+    for address in look_up(hop).await?.into_iter().take(MOST_ADDRESSES) {
+        let greet = |tcp| Connection::over(tcp, hop);
+        tried.push((address, of(vec![address], hop.timeouts.connect, |_, _| {}, greet).await));
+    }
+    Ok(tried)
+}
+
+/// Returns every address of a next hop, each once.
+async fn look_up(hop: &NextHop) -> Result<Vec<SocketAddr>, RelayError> {
+    const STEP: &str = "looking up the address";
+    let host = hop.host.trim_start_matches('[').trim_end_matches(']');
+    let limit = hop.timeouts.connect;
+    let found = timeout(limit, lookup_host((host, hop.port))).await;
+    let found = found.map_err(|_| RelayError::Timeout { at: STEP, after: limit })?;
+    let mut addresses: Vec<SocketAddr> = Vec::new();
+    for address in found.map_err(|source| RelayError::Io { at: STEP, source })? {
+        if !addresses.contains(&address) {
+            addresses.push(address);
+        }
+    }
+    Ok(addresses)
+}
+
+/// Connects to one of `left` after the other until `greet` succeeds. Tells what became of each.
+async fn of<T, Greeting: Future<Output = Result<T, RelayError>>>(
+    mut left: Vec<SocketAddr>,
+    limit: Duration,
+    told: impl Fn(SocketAddr, Option<&RelayError>),
+    greet: impl Fn(TcpStream) -> Greeting,
+) -> Result<T, RelayError> {
+    let none = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    let mut last = RelayError::Io { at: "connect", source: none };
+    while !left.is_empty() {
+        let (address, tcp) = match first(&mut left, limit, &told).await {
+            Ok(connected) => connected,
+            Err(error) => return Err(error),
+        };
+        match greet(tcp).await {
+            Ok(done) => {
+                told(address, None);
+                return Ok(done);
+            }
+            // Credentials and certificates are those of the host: another address of it changes nothing.
+            Err(error @ (RelayError::Tls(_) | RelayError::NoAuth | RelayError::NoTls)) => return Err(error),
+            Err(error) => {
+                tracing::debug!(%address, %error, "an address of the next hop could not be used");
+                told(address, Some(&error));
+                last = error;
+            }
+        }
+    }
+    Err(last)
+}
+
+/// Connects to the first address that accepts. It and those that failed are taken out of `left`; the others
+/// may be tried again.
+async fn first(
+    left: &mut Vec<SocketAddr>,
+    limit: Duration,
+    told: &impl Fn(SocketAddr, Option<&RelayError>),
+) -> Result<(SocketAddr, TcpStream), RelayError> {
+    let mut waiting = left.clone().into_iter();
+    let mut attempts = JoinSet::new();
+    let mut last = RelayError::Closed { at: "connect" };
+    loop {
+        if let Some(address) = waiting.next() {
+            attempts.spawn(async move { (address, timeout(limit, TcpStream::connect(address)).await) });
+        }
+        let has_more = waiting.len() > 0;
+        let ended = tokio::select! {
+            ended = attempts.join_next() => ended,
+            () = sleep(HEAD_START), if has_more => continue,
+        };
+        let Some(ended) = ended else { return Err(last) };
+        let Ok((address, outcome)) = ended else { continue };
+        left.retain(|other| *other != address);
+        match outcome {
+            Ok(Ok(tcp)) => return Ok((address, tcp)),
+            Ok(Err(source)) => last = RelayError::Io { at: "connect", source },
+            Err(_) => last = RelayError::Timeout { at: "connect", after: limit },
+        }
+        told(address, Some(&last));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    /// Reads a greeting within this time.
+    async fn greeting(mut tcp: TcpStream, limit: Duration) -> Result<String, RelayError> {
+        let mut bytes = [0; 64];
+        match timeout(limit, tcp.read(&mut bytes)).await {
+            Ok(Ok(count)) if count > 0 => Ok(String::from_utf8_lossy(&bytes[..count]).into_owned()),
+            _ => Err(RelayError::Timeout { at: "greeting", after: limit }),
+        }
+    }
+
+    /// Listens and greets, or is silent.
+    async fn host(greets: bool) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            let mut open = Vec::new();
+            while let Ok((mut stream, _)) = listener.accept().await {
+                if greets {
+                    let _ = stream.write_all(b"220 ready\r\n").await;
+                }
+                open.push(stream);
+            }
+        });
+        address
+    }
+
+    async fn nobody() -> SocketAddr {
+        TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
+    }
+
+    #[tokio::test]
+    async fn every_address_is_tried_until_one_greets() {
+        let addresses = Addresses::default();
+        let (closed, silent, good) = (nobody().await, host(false).await, host(true).await);
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let all = vec![closed, silent, good];
+        let told = |address, error: Option<&RelayError>| {
+            asked.lock().unwrap().push((address, error.is_none()));
+            addresses.note(address, error);
+        };
+        let limit = Duration::from_secs(5);
+        let greet = |tcp| greeting(tcp, Duration::from_millis(300));
+        assert_eq!(of(all.clone(), limit, told, greet).await.unwrap(), "220 ready\r\n");
+        assert_eq!(*asked.lock().unwrap(), [(closed, false), (silent, false), (good, true)]);
+        // The next connection begins with the one that works.
+        let order = addresses.ordered(all, Instant::now());
+        assert_eq!(order[0], good);
+        assert_eq!(order.len(), 3);
+    }
+
+    #[tokio::test]
+    async fn where_none_can_be_used_the_last_error_is_told() {
+        let all = vec![nobody().await, host(false).await];
+        let greet = |tcp| greeting(tcp, Duration::from_millis(100));
+        let error = of(all, Duration::from_secs(5), |_, _| {}, greet).await.unwrap_err();
+        assert!(matches!(error, RelayError::Timeout { at: "greeting", .. }), "{error}");
+        let error = of(Vec::new(), Duration::from_secs(5), |_, _| {}, greet).await.unwrap_err();
+        assert!(error.to_string().contains("no address"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn an_address_that_does_not_answer_holds_up_the_next_one_for_a_moment_only() {
+        // Nobody accepts here, and what waits is full: further attempts get no answer.
+        let socket = socket_that_is_full();
+        let full = socket.0.local_addr().unwrap();
+        let good = host(true).await;
+        let begun = Instant::now();
+        let greet = |tcp| greeting(tcp, Duration::from_secs(5));
+        let answer = of(vec![full, good], Duration::from_secs(30), |_, _| {}, greet).await.unwrap();
+        assert_eq!(answer, "220 ready\r\n");
+        assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    }
+
+    fn socket_that_is_full() -> (std::net::TcpListener, Vec<std::net::TcpStream>) {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut held = Vec::new();
+        while held.len() < 8192 {
+            match std::net::TcpStream::connect_timeout(&address, Duration::from_millis(200)) {
+                Ok(stream) => held.push(stream),
+                Err(_) => break,
+            }
+        }
+        (listener, held)
+    }
+}
