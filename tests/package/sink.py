@@ -1,4 +1,4 @@
-"""A next hop that writes the last message that it took into a file: sink.py PORT FILE."""
+"""A next hop that writes the last message that it took into a file: sink.py PORT FILE [ADDRESS]."""
 
 import socketserver
 import sys
@@ -36,4 +36,5 @@ class Server(socketserver.ThreadingTCPServer):
     daemon_threads = True
 
 
-Server(("127.0.0.1", int(sys.argv[1])), Session).serve_forever()
+ADDRESS = sys.argv[3] if len(sys.argv) > 3 else "127.0.0.1"
+Server((ADDRESS, int(sys.argv[1])), Session).serve_forever()
