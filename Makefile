@@ -29,7 +29,7 @@ UNPACKED := exim4-daemon-light opensmtpd opendkim
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: build run test test-corpus harness check format lean bench linear fuzz fuzz-tests deb package-test packages test-packages
+.PHONY: build run test test-corpus harness check format lean bench linear fuzz fuzz-tests deb package-test container-test packages test-packages
 
 build: packages
 	$(CARGO) build $(FLAGS) --bin pixelward --bin pixelward-console
@@ -124,6 +124,18 @@ package-test: deb
 	$(DEB) --output target/deb/upgrade.deb --deb-revision 2
 	$(SUDO) tests/package/install target/deb/pixelward_*.deb target/deb/upgrade.deb target/deb/pixelward-console_*.deb
 	$(SUDO) tests/package/systemd target/deb/pixelward_*.deb target/deb/pixelward-console_*.deb
+
+# Builds the images of packaging/container around the programs that are built, and runs its compose.yaml: mail, restarts, the console's page.
+# Needs root and a mirror, and no registry; no part of the tests. Debian 12's podman-compose is too old for fixed addresses.
+CONTAINER_TEST_PACKAGES := podman runc netavark aardvark-dns iptables debootstrap curl openssl python3 python3-venv
+PODMAN_COMPOSE := 1.6.0
+container-test: build
+	$(call need,$(CONTAINER_TEST_PACKAGES))
+	@venv=$(TARGET)/tmp/podman-compose; \
+	$$venv/bin/pip list 2>/dev/null | grep -q '^podman-compose *$(PODMAN_COMPOSE)$$' || { \
+		echo "installing podman-compose $(PODMAN_COMPOSE) in $$venv"; \
+		mkdir -p $(TARGET)/tmp && python3 -m venv $$venv && $$venv/bin/pip install -q --disable-pip-version-check podman-compose==$(PODMAN_COMPOSE); }
+	$(SUDO) env COMPOSE=$(abspath $(TARGET)/tmp/podman-compose/bin/podman-compose) tests/package/container $(abspath $(TARGET)/release)
 
 define need
 	@missing=""; for name in $(1); do dpkg-query -W -f='$${Status}' $$name 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$name"; done; \
