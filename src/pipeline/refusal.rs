@@ -53,6 +53,9 @@ impl Pipeline {
             metrics::counter!("pixelward_recipients_refused_total", "result" => result).increment(1);
             common.recipient(Some(decided.person), None, None, reply);
         }
+        if let Some(seen) = &self.onlooker.refusals {
+            seen(arrival, replies, about);
+        }
         if addresses.is_empty() {
             let result = about.class().name();
             metrics::counter!("pixelward_recipients_refused_total", "result" => result).increment(1);
