@@ -128,7 +128,8 @@ fn ports(config: &Config, findings: &mut Findings) {
         match std::net::TcpListener::bind(address) {
             Ok(_) => findings.good(&format!("{name}: {address} can be opened")),
             Err(error) if error.kind() == ErrorKind::PermissionDenied => findings.hint(&format!(
-                "{name}: {address} cannot be opened by you: {error}. The unit's CAP_NET_BIND_SERVICE allows it"
+                "{name}: {address} cannot be opened by you: {error}. The unit's \
+                 CAP_NET_BIND_SERVICE allows it"
             )),
             Err(error) => findings.bad(&format!(
                 "{name}: {address} cannot be opened: {error}. Is another server running there?"
@@ -205,11 +206,11 @@ fn next_hop(runtime: &Runtime, hop: &NextHop, findings: &mut Findings) {
                 runtime.block_on(connection.quit());
             }
             Err(error) if has_one => findings.hint(&format!(
-                "the next hop {hop} cannot be used at {address}: {error}\n        Its other addresses are used."
+                "the next hop {hop} cannot be used at {address}: {error}\n        Its other \
+                 addresses are used."
             )),
-            Err(error) => findings.bad(&format!(
-                "the next hop {hop} cannot be used at {address}: {error}\n        {ADVICE}"
-            )),
+            Err(error) => findings
+                .bad(&format!("the next hop {hop} cannot be used at {address}: {error}\n        {ADVICE}")),
         }
     }
 }

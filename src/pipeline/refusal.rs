@@ -1,5 +1,5 @@
-//! Recipients who get no copy because somebody refused them before their message was analysed: the next hop at
-//! MAIL or RCPT, or a limit. They have a line in the log, a count and an audit record like all others.
+//! Recipients who get no copy because somebody refused them before their message was analysed: the next hop
+//! at MAIL or RCPT, or a limit. They have a line in the log, a count and an audit record like all others.
 
 use super::line::Account;
 use super::log::{Common, Trace};

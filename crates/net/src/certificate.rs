@@ -97,8 +97,8 @@ impl Certificate {
         self.current.load().cert.first().and_then(|certificate| end(certificate))
     }
 
-    /// Looks at the dates, names and chain. Returns what is noteworthy, and whether clients will not accept it.
-    /// `now` is in seconds since 1970.
+    /// Looks at the dates, names and chain. Returns what is noteworthy, and whether clients will not accept
+    /// it. `now` is in seconds since 1970.
     pub fn inspect(&self, host_name: &str, now: i64) -> Vec<(bool, String)> {
         let current = self.current.load();
         let chain: Vec<_> = current

@@ -72,7 +72,7 @@ pub async fn deliver(
             let copy = copies.copy(parcel.number).await;
             let dotted = Dotted::of(&book, &parcels);
             let answer = whole_transaction(mail, copy, transaction).await;
-            dotted.is_answered();
+            dotted.done();
             answer
         }
         _ => None,
@@ -181,7 +181,7 @@ impl Book<'_> {
         let dotted = Dotted::of(self, if parcels.len() == 1 { parcels } else { &[] });
         let released =
             transaction.deliver_each(self.mail.envelope, self.mail.head, parcels, copies, told).await;
-        dotted.is_answered();
+        dotted.done();
         released
     }
 
@@ -199,7 +199,8 @@ impl Book<'_> {
             self.ledger.wait_for(keys, async move {
                 let outcome = late.outcome().await;
                 let said = outcome.as_ref().map_or_else(ToString::to_string, ToString::to_string);
-                tracing::info!(%id, reply = said.as_str(), "the next hop answered after its client's time was over");
+                let reply = said.as_str();
+                tracing::info!(%id, reply, "the next hop answered after its client's time was over");
                 match outcome {
                     Ok(reply) => lasting(&Answer::Said(reply)),
                     Err(RelayError::Unwilling { .. }) => None,
@@ -219,8 +220,8 @@ impl Book<'_> {
     }
 }
 
-/// A message whose final dot may have been sent. If its delivery is cut short, as at the end of the relay, the
-/// ledger names it.
+/// A message whose final dot may have been sent. If its delivery is cut short, as at the end of the relay,
+/// the ledger names it.
 struct Dotted<'a> {
     book: &'a Book<'a>,
     recipients: Vec<usize>,
@@ -232,8 +233,8 @@ impl<'a> Dotted<'a> {
         Dotted { book, recipients }
     }
 
-    /// It was not cut short.
-    fn is_answered(mut self) {
+    /// Notes that it was not cut short.
+    fn done(mut self) {
         self.recipients.clear();
     }
 }
@@ -326,7 +327,7 @@ async fn together(
         }
     });
     let released = released.await;
-    dotted.is_answered();
+    dotted.done();
     Ok((released, is_one))
 }
 

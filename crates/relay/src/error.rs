@@ -96,7 +96,7 @@ pub enum RelayError {
         per_minute: u32,
     },
     /// It offers no AUTH mechanism that the relay supports.
-    #[error("credentials are configured, but the next hop offers neither AUTH PLAIN nor AUTH LOGIN")]
+    #[error("credentials are configured, but the next hop offers no AUTH that they can be used with")]
     NoAuth,
 }
 

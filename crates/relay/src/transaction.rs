@@ -147,7 +147,8 @@ impl Transaction {
         if self.route.pools().len() <= self.put_off.len() + 1 {
             return false;
         }
-        tracing::info!(next_hop = %lease.hop(), %reply, "a next hop put a message off; the next one is tried");
+        let next_hop = lease.hop();
+        tracing::info!(%next_hop, %reply, "a next hop put a message off; the next one is tried");
         self.put_off.push((Arc::clone(lease.pool()), reply.clone()));
         (self.preferred, self.accepted, self.begun) = (None, 0, false);
         self.abandon().await;
@@ -250,8 +251,8 @@ impl Transaction {
         Ok(())
     }
 
-    /// Returns the next hop's reply to the final dot. If the client has no more time for it, it can still come
-    /// to [`Transaction::late`].
+    /// Returns the next hop's reply to the final dot. If the client has no more time for it, it can still
+    /// come to [`Transaction::late`].
     ///
     /// # Errors
     ///
