@@ -61,8 +61,8 @@ impl Live {
         self.treatment.settings(&self.config)
     }
 
-    /// What the next hops announce to which mail of this client can go. Where that depends on the sender, what
-    /// one of them announces: MAIL decides. `None` where nothing is known of one.
+    /// What the next hops announce to which mail of this client can go. Where that depends on the sender,
+    /// what one of them announces: MAIL decides. `None` where nothing is known of one.
     pub fn capabilities(&self, listener: &str, login: Option<&str>) -> Option<Capabilities> {
         let mut all: Option<Capabilities> = None;
         for outbound in &*self.outbound {

@@ -61,12 +61,24 @@ const COPY_PART: u64 = 4;
 /// Sees each copy that the next hop took: the message as it came, who got the copy, and the copy.
 pub type Witness = Box<dyn Fn(&Arrival, &[usize], &Bytes) + Send + Sync>;
 
+/// Sees who was refused before their message was analysed: the recipients, and what each heard.
+pub type Refusals = Box<dyn Fn(&Arrival, &[Reply], &Reply) + Send + Sync>;
+
+/// Somebody who looks on: the demonstration does.
+#[derive(Default)]
+pub struct Onlooker {
+    /// Sees copies.
+    pub copies: Option<Witness>,
+    /// Sees refusals.
+    pub refusals: Option<Refusals>,
+}
+
 /// Everything a message meets.
 pub struct Pipeline {
     live: ArcSwap<Live>,
     store: Arc<Store>,
     ledger: Ledger,
-    witness: Option<Witness>,
+    onlooker: Onlooker,
     evidence: Option<Evidence>,
     campaigns: Campaigns,
     mint: Mint,
@@ -105,7 +117,7 @@ impl Handled {
 impl Pipeline {
     /// A pipeline over this store, which leaves evidence where it is given somewhere to.
     pub fn new(live: Live, store: Arc<Store>, ledger: Ledger, evidence: Option<Evidence>) -> Arc<Pipeline> {
-        Pipeline::made(live, store, ledger, None, evidence)
+        Pipeline::made(live, store, ledger, Onlooker::default(), evidence)
     }
 
     /// A pipeline whose messages somebody watches: the demonstration does.
@@ -114,16 +126,16 @@ impl Pipeline {
         store: Arc<Store>,
         ledger: Ledger,
         evidence: Option<Evidence>,
-        witness: Option<Witness>,
+        onlooker: Onlooker,
     ) -> Arc<Pipeline> {
-        Pipeline::made(live, store, ledger, witness, evidence)
+        Pipeline::made(live, store, ledger, onlooker, evidence)
     }
 
     fn made(
         live: Live,
         store: Arc<Store>,
         ledger: Ledger,
-        witness: Option<Witness>,
+        onlooker: Onlooker,
         evidence: Option<Evidence>,
     ) -> Arc<Pipeline> {
         let budget = Budget::new(live.config.relay.max_in_flight_bytes);
@@ -137,7 +149,7 @@ impl Pipeline {
             live,
             store,
             ledger,
-            witness,
+            onlooker,
             evidence,
             campaigns,
             mint,
@@ -304,6 +316,11 @@ impl Pipeline {
         handled
     }
 
+    /// Waits until the delivery ledger is on the disk, with all that was cut short.
+    pub async fn flush(&self) {
+        self.ledger.flush().await;
+    }
+
     /// Nothing more comes: what evidence waits is written.
     pub fn close(&self) {
         self.evidence.iter().for_each(Evidence::close);
@@ -363,7 +380,7 @@ impl Pipeline {
             if was_taken {
                 metrics::counter!("pixelward_trackers_removed_total").increment(copied.removed as u64);
                 metrics::counter!("pixelward_trackers_swapped_total").increment(copied.swapped as u64);
-                if let (Some(witness), Some(bytes)) = (&self.witness, &copied.bytes) {
+                if let (Some(witness), Some(bytes)) = (&self.onlooker.copies, &copied.bytes) {
                     witness(arrival, &group.recipients, bytes);
                 }
             }

@@ -1,5 +1,6 @@
 //! `pixelward check`: checks that everything is ready before the relay runs.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -97,18 +98,66 @@ pub fn run(command: &Check) -> Result<ExitCode, Box<dyn std::error::Error>> {
         }
     }
     store(&config, &mut findings);
+    ports(&config, &mut findings);
     let runtime = Runtime::new()?;
     public(&runtime, &config, &mut findings);
     match Live::of(config) {
         Err(error) => findings.bad(&error),
         Ok(live) => {
             findings.good("certificates, catalogues and credentials are readable");
+            certificates(&live, &mut findings);
             for pool in live.web.pools() {
                 next_hop(&runtime, &pool.hop, &mut findings);
             }
         }
     }
     Ok(if findings.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Opens every port that the relay will open, unless it has them open.
+fn ports(config: &Config, findings: &mut Findings) {
+    if Client::connect(&config.data_directory).is_some() {
+        return;
+    }
+    let listeners = config.listeners.iter().map(|one| (format!("listener {}", one.name), Some(one.address)));
+    let others = [
+        ("api.address".to_owned(), config.api.address),
+        ("public.address".to_owned(), config.public.address),
+        ("private.address".to_owned(), config.private),
+    ];
+    for (name, address) in listeners.chain(others) {
+        let Some(address) = address else { continue };
+        match std::net::TcpListener::bind(address) {
+            Ok(_) => findings.good(&format!("{name}: {address} can be opened")),
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => findings.hint(&format!(
+                "{name}: {address} cannot be opened by you: {error}. The unit's \
+                 CAP_NET_BIND_SERVICE allows it"
+            )),
+            Err(error) => findings.bad(&format!(
+                "{name}: {address} cannot be opened: {error}. Is another server running there?"
+            )),
+        }
+    }
+}
+
+/// Looks at the dates, names and chain of each certificate that clients and readers are shown.
+fn certificates(live: &Live, findings: &mut Findings) {
+    let now = Timestamp::now().0.div_euclid(1000);
+    let host = &live.config.relay.host_name;
+    let listeners = live.config.listeners.iter().zip(live.tls.iter());
+    let listeners = listeners.filter(|(listener, _)| listener.certificate.is_some());
+    let listeners = listeners.map(|(listener, tls)| (format!("listener {}", listener.name), tls.as_ref()));
+    let web = [("api", &live.web.api_tls), ("public", &live.web.public_tls)];
+    let web = web.into_iter().map(|(name, tls)| (format!("[{name}]"), tls.as_ref()));
+    for (name, tls) in listeners.chain(web) {
+        let Some(tls) = tls else { continue };
+        for (is_wrong, text) in tls.certificate.inspect(host, now) {
+            match is_wrong {
+                true => findings.bad(&format!("the certificate of {name} {text}")),
+                false => findings.hint(&format!("the certificate of {name} {text}")),
+            }
+        }
+    }
 }
 
 /// Checks that readers reach the relay at the addresses they are given.
@@ -178,11 +227,11 @@ fn next_hop(runtime: &Runtime, hop: &NextHop, findings: &mut Findings) {
                 runtime.block_on(connection.quit());
             }
             Err(error) if has_one => findings.hint(&format!(
-                "the next hop {hop} cannot be used at {address}: {error}\n        Its other addresses are used."
+                "the next hop {hop} cannot be used at {address}: {error}\n        Its other \
+                 addresses are used."
             )),
-            Err(error) => findings.bad(&format!(
-                "the next hop {hop} cannot be used at {address}: {error}\n        {ADVICE}"
-            )),
+            Err(error) => findings
+                .bad(&format!("the next hop {hop} cannot be used at {address}: {error}\n        {ADVICE}")),
         }
     }
 }

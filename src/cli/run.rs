@@ -1,5 +1,7 @@
 //! `pixelward run`: the relay.
 
+use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -61,20 +63,19 @@ pub fn run(command: &Run) -> Result<ExitCode, Box<dyn std::error::Error>> {
         let pipeline = Pipeline::new(live, Arc::clone(&store), ledger, evidence);
         let settings = &pipeline.live().config;
         web::webhook::start(&settings.api, &settings.data_directory, &store)?;
-        api(&pipeline, &store, &handle).await;
-        public(&pipeline, &store).await;
+        api(&pipeline, &store, &handle).await?;
+        public(&pipeline, &store).await?;
         tokio::spawn(metrics::sort(handle.clone()));
         if let Some(address) = private {
-            let (handle, pipeline) = (handle, Arc::clone(&pipeline));
-            let access = settings.private_access.clone();
-            tokio::spawn(async move {
-                if let Err(error) = metrics::serve(address, access, handle, pipeline).await {
-                    tracing::error!(%address, %error, "metrics cannot be served");
-                }
-            });
+            let taken = |error| taken("private.address", address, &error);
+            let listener = tokio::net::TcpListener::bind(address).await.map_err(taken)?;
+            let serving =
+                metrics::serve(listener, &settings.private_access, handle, Arc::clone(&pipeline) as _)?;
+            tokio::spawn(serving);
         }
         socket::serve(&pipeline.live().config.data_directory, Arc::clone(&store))?;
         let served = serve(&pipeline, &store, &command.config).await;
+        pipeline.flush().await;
         for pool in pipeline.live().web.pools() {
             pool.close().await;
         }
@@ -87,36 +88,36 @@ pub fn run(command: &Run) -> Result<ExitCode, Box<dyn std::error::Error>> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Serves the API. Mail flows without it, so a failure is an alarm and not a reason to stop.
-async fn api(pipeline: &Arc<Pipeline>, store: &Arc<Store>, metrics: &PrometheusHandle) {
-    let Some(address) = pipeline.live().config.api.address else { return };
-    match crate::net::serve::bind(address).await {
-        Ok(bound) => {
-            tracing::info!(address = %bound.address, "the API is served");
-            let host: Arc<dyn web::Host> = pipeline.clone();
-            let api = web::api::Api::new(Arc::clone(&host), Arc::clone(store), metrics.clone());
-            tokio::spawn(door::serve(bound, Door::Api, api.router(), host));
-        }
-        Err(error) => tracing::error!(%address, %error, "the API cannot be served"),
-    }
+/// Says which address is not available. A relay that lacks one of them is not ready.
+fn taken(setting: &str, address: SocketAddr, error: &io::Error) -> String {
+    format!("{setting}: {address} is not available: {error}. Is another server running there?")
 }
 
-/// Serves the preference page and pixels. Mail flows without them, as it does without the API; new links lead
-/// nowhere then.
-async fn public(pipeline: &Arc<Pipeline>, store: &Arc<Store>) {
-    let Some(address) = pipeline.live().config.public.address else { return };
-    match crate::net::serve::bind(address).await {
-        Ok(bound) => {
-            tracing::info!(address = %bound.address, "the preference page and pixels are served");
-            let host: Arc<dyn web::Host> = pipeline.clone();
-            let public = web::public::Public::new(Arc::clone(&host), Arc::clone(store));
-            let routes = public.router();
-            let pages = public_urls(&pipeline.live().config);
-            tokio::spawn(async move { web::probe::warn_of_other_relays(&pages, public.mark()).await });
-            tokio::spawn(door::serve(bound, Door::Public, routes, host));
-        }
-        Err(error) => tracing::error!(%address, %error, "the preference page and pixels cannot be served"),
-    }
+/// Serves the API.
+async fn api(pipeline: &Arc<Pipeline>, store: &Arc<Store>, metrics: &PrometheusHandle) -> Result<(), String> {
+    let Some(address) = pipeline.live().config.api.address else { return Ok(()) };
+    let bound = crate::net::serve::bind(address).await;
+    let bound = bound.map_err(|error| taken("api.address", address, &error))?;
+    tracing::info!(address = %bound.address, "the API is served");
+    let host: Arc<dyn web::Host> = pipeline.clone();
+    let api = web::api::Api::new(Arc::clone(&host), Arc::clone(store), metrics.clone());
+    tokio::spawn(door::serve(bound, Door::Api, api.router(), host));
+    Ok(())
+}
+
+/// Serves the preference page and pixels.
+async fn public(pipeline: &Arc<Pipeline>, store: &Arc<Store>) -> Result<(), String> {
+    let Some(address) = pipeline.live().config.public.address else { return Ok(()) };
+    let bound = crate::net::serve::bind(address).await;
+    let bound = bound.map_err(|error| taken("public.address", address, &error))?;
+    tracing::info!(address = %bound.address, "the preference page and pixels are served");
+    let host: Arc<dyn web::Host> = pipeline.clone();
+    let public = web::public::Public::new(Arc::clone(&host), Arc::clone(store));
+    let routes = public.router();
+    let pages = public_urls(&pipeline.live().config);
+    tokio::spawn(async move { web::probe::warn_of_other_relays(&pages, public.mark()).await });
+    tokio::spawn(door::serve(bound, Door::Public, routes, host));
+    Ok(())
 }
 
 /// Lists each controller that has pages for readers, with their address.

@@ -22,8 +22,8 @@ const MAX_LINE: u64 = 1 << 20;
 
 /// Show everything that the log and the audit records say about a message
 ///
-/// Takes any of its ids: the relay's, the sending server's queue id, the next hop's queue id, or the Message-ID.
-/// Exits with 1 if nothing is found.
+/// Takes any of its ids: the relay's, the sending server's queue id, the next hop's queue id, or the
+/// Message-ID. Exits with 1 if nothing is found.
 #[derive(Args, Debug)]
 pub struct Why {
     /// The id

@@ -1,5 +1,5 @@
-//! Recipients who get no copy because somebody refused them before their message was analysed: the next hop at
-//! MAIL or RCPT, or a limit. They have a line in the log, a count and an audit record like all others.
+//! Recipients who get no copy because somebody refused them before their message was analysed: the next hop
+//! at MAIL or RCPT, or a limit. They have a line in the log, a count and an audit record like all others.
 
 use super::line::Account;
 use super::log::{Common, Trace};
@@ -52,6 +52,9 @@ impl Pipeline {
             let result = reply.class().name();
             metrics::counter!("pixelward_recipients_refused_total", "result" => result).increment(1);
             common.recipient(Some(decided.person), None, None, reply);
+        }
+        if let Some(seen) = &self.onlooker.refusals {
+            seen(arrival, replies, about);
         }
         if addresses.is_empty() {
             let result = about.class().name();

@@ -111,7 +111,7 @@ impl<'a> Supply<'a> {
         };
         // All copies together may be many times what the message is.
         let pipeline = self.line.pipeline;
-        if pipeline.witness.is_none() {
+        if pipeline.onlooker.copies.is_none() {
             let bytes = copied.bytes.take().filter(|_| pipeline.wants_hashes());
             copied.hash = bytes.map(|bytes| digest::body(&bytes));
         }

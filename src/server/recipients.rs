@@ -154,7 +154,7 @@ impl Conversation<'_> {
     fn alarm(&self, error: &RelayError) {
         let next_hop = self.transaction.as_ref().map(Transaction::next_hop).unwrap_or_default();
         let id = &self.id;
-        tracing::error!(%id, %next_hop, %error, "the next hop could not be used; the client was told to try again \
-                                            later");
+        const TOLD: &str = "the next hop could not be used; the client was told to try again later";
+        tracing::error!(%id, %next_hop, %error, "{TOLD}");
     }
 }

@@ -261,11 +261,22 @@ fn over_tls(
     mode: &str,
     injected: &'static str,
 ) -> (String, Vec<String>) {
+    over_tls_with(certified, trusted, mode, injected, "")
+}
+
+/// The same with more lines for the next hop.
+fn over_tls_with(
+    certified: rcgen::CertifiedKey<rcgen::KeyPair>,
+    trusted: bool,
+    mode: &str,
+    injected: &'static str,
+    more: &str,
+) -> (String, Vec<String>) {
     let folder = Folder::new();
     let ca = folder.file("ca.pem", &certified.cert.pem());
     let (port, heard) = tls_next_hop(certified, injected, "250 tls.example\r\n");
     let trust = if trusted { format!("ca_file = {ca:?}") } else { String::new() };
-    let relay = Relay::with(port, "", &format!("tls = \"{mode}\"\n{trust}"), "");
+    let relay = Relay::with(port, "", &format!("tls = \"{mode}\"\n{trust}\n{more}"), "");
     let mut client = Client::greeted(relay.port);
     let mail = client.ask("MAIL FROM:<a@shop.example> RET=HDRS");
     if !mail.starts_with("250") {
@@ -295,6 +306,16 @@ fn a_certificate_that_does_not_fit_defers_and_one_that_fits_is_used() {
             assert!(heard.is_empty(), "{heard:?}");
         }
     }
+}
+
+#[test]
+fn a_certificate_with_another_name_is_used_if_that_name_is_set() {
+    let named = |name: &str| {
+        let more = format!("tls_name = \"{name}\"");
+        over_tls_with(certificate(&["other.example"], false), true, "required", "", &more).0
+    };
+    assert_eq!(named("other.example"), "250 2.0.0 Taken over TLS\r\n");
+    assert!(named("third.example").starts_with("451 4.7.5"));
 }
 
 #[test]

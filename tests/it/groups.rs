@@ -148,30 +148,32 @@ impl Case {
 
     fn attempt_within(&self, time: Duration, answers: Answers, rules: impl FnOnce(&Sink)) -> Delivered {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
-            let mut transaction = Transaction::new(Arc::clone(&self.route), self.envelope.sender.clone());
-            let asked = transaction.ask(&self.envelope.recipients).await.unwrap();
-            assert!(asked.recipients.iter().all(|own| own.as_ref().is_ok_and(|own| own.code() == 250)));
-            rules(&self.sink);
-            transaction.finish_by(Instant::now() + time);
-            let message = copy(0);
-            let mail = Mail {
-                listener: "default",
-                id: "1",
-                host_name: "relay.example",
-                envelope: &self.envelope,
-                head: b"Received: by relay.example\r\n",
-                message: &message,
-                answers,
-            };
-            let parcels = (0..self.groups)
-                .map(|group| Parcel { number: group, recipients: vec![2 * group, 2 * group + 1] });
-            let mut copies: Vec<_> = (0..self.groups).map(|group| Ok(copy(group))).collect();
-            let parcels = parcels.collect();
-            let delivered = deliver(&mail, parcels, &mut copies, &mut transaction, &self.ledger).await;
-            transaction.abandon().await;
-            delivered
-        })
+        runtime.block_on(self.attempt_on(time, answers, rules))
+    }
+
+    async fn attempt_on(&self, time: Duration, answers: Answers, rules: impl FnOnce(&Sink)) -> Delivered {
+        let mut transaction = Transaction::new(Arc::clone(&self.route), self.envelope.sender.clone());
+        let asked = transaction.ask(&self.envelope.recipients).await.unwrap();
+        assert!(asked.recipients.iter().all(|own| own.as_ref().is_ok_and(|own| own.code() == 250)));
+        rules(&self.sink);
+        transaction.finish_by(Instant::now() + time);
+        let message = copy(0);
+        let mail = Mail {
+            listener: "default",
+            id: "1",
+            host_name: "relay.example",
+            envelope: &self.envelope,
+            head: b"Received: by relay.example\r\n",
+            message: &message,
+            answers,
+        };
+        let parcels = (0..self.groups)
+            .map(|group| Parcel { number: group, recipients: vec![2 * group, 2 * group + 1] });
+        let mut copies: Vec<_> = (0..self.groups).map(|group| Ok(copy(group))).collect();
+        let parcels = parcels.collect();
+        let delivered = deliver(&mail, parcels, &mut copies, &mut transaction, &self.ledger).await;
+        transaction.abandon().await;
+        delivered
     }
 
     fn accepted(&self) -> Vec<Taken> {
@@ -426,4 +428,94 @@ fn a_sender_who_can_never_be_told_is_none_that_a_retry_helps() {
         sink.rule(Step::Rcpt, SENDER, Answer::Say("550 5.1.1 No such user"), 1);
     });
     assert_eq!(delivered.whole.code(), 250);
+}
+
+/// A next hop that takes its time after the final dot: until it is told to go on. It counts the messages.
+fn slow_next_hop() -> (u16, std::sync::mpsc::Sender<()>, Arc<std::sync::atomic::AtomicU32>) {
+    use std::io::{BufRead, BufReader, Write};
+    use std::sync::atomic::Ordering;
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (go_on, told) = std::sync::mpsc::channel::<()>();
+    let taken = Arc::new(std::sync::atomic::AtomicU32::new(0));
+    let count = Arc::clone(&taken);
+    std::thread::spawn(move || {
+        let told = Arc::new(std::sync::Mutex::new(told));
+        for stream in listener.incoming().flatten() {
+            let (told, count) = (Arc::clone(&told), Arc::clone(&count));
+            std::thread::spawn(move || {
+                let mut out = stream.try_clone().unwrap();
+                let mut said = |text: &str| out.write_all(text.as_bytes());
+                let _ = said("220 slow.example ESMTP\r\n");
+                let mut is_data = false;
+                for line in BufReader::new(stream).lines().map_while(Result::ok) {
+                    let reply = match line.as_str() {
+                        "." => {
+                            is_data = false;
+                            count.fetch_add(1, Ordering::SeqCst);
+                            if told.lock().unwrap().recv().is_err() {
+                                return;
+                            }
+                            "250 2.0.0 Ok: queued as SLOW1\r\n"
+                        }
+                        _ if is_data => continue,
+                        "DATA" => {
+                            is_data = true;
+                            "354 Go on\r\n"
+                        }
+                        _ => "250 2.0.0 Ok\r\n",
+                    };
+                    if said(reply).is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+    });
+    (port, go_on, taken)
+}
+
+#[test]
+fn a_next_hop_that_is_slow_at_the_dot_gets_no_second_copy() {
+    for answers in [Answers::One, Answers::Each] {
+        let (port, go_on, taken) = slow_next_hop();
+        let mut hop = NextHop::new("127.0.0.1", port, TlsMode::None, tls_config(None, None).unwrap(), "us");
+        hop.timeouts = Timeouts { dot: support::PATIENCE, ..hop.timeouts };
+        let mut case = Case::new("slow".to_owned(), 1, &format!("MAIL FROM:<{SENDER}>"), "");
+        case.route = Route::new(vec![Pool::new(hop)]);
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+        let attempt = |time| runtime.block_on(case.attempt_on(time, answers, |_| {}));
+        let first = attempt(Duration::from_millis(500));
+        assert!(first.whole.to_string().starts_with("451 4.4.1"), "{}", first.whole);
+        assert!(first.open.is_empty(), "the ledger keeps what is waited for");
+        // While the next hop has not answered, the message is not sent again.
+        let second = attempt(Duration::from_secs(10));
+        assert!(second.whole.to_string().starts_with("451 4.4.7"), "{}", second.whole);
+        go_on.send(()).unwrap();
+        let deadline = Instant::now() + support::PATIENCE;
+        let last = loop {
+            let retry = attempt(Duration::from_secs(10));
+            if retry.whole.class() == Class::Positive {
+                break retry;
+            }
+            assert!(Instant::now() < deadline, "{}", retry.whole);
+            std::thread::yield_now();
+        };
+        assert!(last.whole.to_string().contains("earlier attempt"), "{}", last.whole);
+        assert_eq!(taken.load(std::sync::atomic::Ordering::SeqCst), 1, "{answers:?}");
+    }
+}
+
+#[test]
+fn a_delivery_cut_short_after_the_dot_is_named_in_the_ledger() {
+    let case = Case::new("cut short".to_owned(), 1, &format!("MAIL FROM:<{SENDER}>"), "");
+    case.sink.rule(Step::Dot, "", Answer::Stall, 1);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let attempt = case.attempt_on(Duration::from_secs(60), Answers::One, |_| {});
+        // The relay stops while it waits for the answer.
+        assert!(tokio::time::timeout(Duration::from_secs(1), attempt).await.is_err());
+        case.ledger.flush().await;
+    });
+    assert!(!case.ledger.is_empty());
 }

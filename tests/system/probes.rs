@@ -1,5 +1,5 @@
-//! Load balancers that look whether the relay answers: they get their answer, and the log stays quiet. Needs the
-//! package haproxy.
+//! Load balancers that look whether the relay answers: they get their answer, and the log stays quiet. Needs
+//! the package haproxy.
 
 use crate::mta;
 use crate::support;
@@ -48,10 +48,12 @@ impl HaProxy {
                 page.lines().find(|line| line.starts_with("relay,relay,")).unwrap_or_default().to_owned();
             let fields: Vec<&str> = row.split(',').collect();
             // The checks that failed, the state, and what the last check came to.
-            if let (Some(state), Some(check)) = (fields.get(17), fields.get(36)) {
-                if !check.is_empty() && !check.starts_with("INI") && !check.starts_with('*') {
-                    return format!("{state} {check}");
-                }
+            if let (Some(state), Some(check)) = (fields.get(17), fields.get(36))
+                && !check.is_empty()
+                && !check.starts_with("INI")
+                && !check.starts_with('*')
+            {
+                return format!("{state} {check}");
             }
             std::thread::park_timeout(Duration::from_millis(20));
         }

@@ -67,10 +67,10 @@ fn limits_of_ours_and_recipients_behind_a_lost_sender_have_lines_too() {
 #[test]
 fn a_next_hop_that_is_away_counts_once_per_mail_and_its_alarm_has_the_id() {
     let port = free_port();
-    let private = format!("[api]\naddress = \"\"\n[relay]\nmax_groups = 2\n");
+    let private = "[api]\naddress = \"\"\n[relay]\nmax_groups = 2\n";
     let metrics = free_port();
     let folder = support::Folder::new();
-    let path = support::configuration(&folder, port, "", "", &private);
+    let path = support::configuration(&folder, port, "", "", private);
     let text = std::fs::read_to_string(&path).unwrap();
     let address = format!("[private]\naddress = \"127.0.0.1:{metrics}\"");
     std::fs::write(&path, text.replace("[private]\naddress = \"\"", &address)).unwrap();

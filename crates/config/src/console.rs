@@ -161,7 +161,7 @@ impl Console {
     pub fn load(path: &Path) -> Result<Console, ConfigError> {
         let source = std::fs::read_to_string(path)
             .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
-        let outcome = read(&source);
+        let outcome = read(&source, path.parent().unwrap_or(Path::new("")));
         match outcome.problems.is_empty() {
             true => Ok(outcome.value),
             false => Err(ConfigError::Wrong { path: path.to_owned(), problems: outcome.problems }),
@@ -180,9 +180,9 @@ impl Console {
     }
 }
 
-fn read(source: &str) -> Outcome<Console> {
-    reader::read(source, |root| {
-        let data_directory = root.path("data_directory").unwrap_or_else(|| PathBuf::from("data/console"));
+fn read(source: &str, folder: &Path) -> Outcome<Console> {
+    reader::read_in(folder, source, |root| {
+        let data_directory = root.path("data_directory").unwrap_or_else(|| folder.join("data/console"));
         let language = root.choice("language", "en", &[("en", "en"), ("de", "de"), ("fr", "fr")]);
         let server = root.section("server", server);
         let api = root.section("api", |section| upstream(section, &data_directory));
@@ -339,6 +339,10 @@ fn role(section: &mut Section<'_>) -> Option<RoleRule> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn read(source: &str) -> Outcome<Console> {
+        super::read(source, Path::new(""))
+    }
 
     const SHIPPED: &str = include_str!("../../../console.toml");
 

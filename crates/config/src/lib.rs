@@ -166,7 +166,7 @@ impl Config {
         }
     }
 
-    /// Reads a text. Relative paths of included files start at the working directory.
+    /// Reads a text. Relative paths start at the working directory.
     ///
     /// # Errors
     ///
@@ -178,11 +178,11 @@ impl Config {
 }
 
 fn read(source: &str, folder: &Path) -> Outcome<Config> {
-    reader::read(source, |root| {
+    reader::read_in(folder, source, |root| {
         let mode = policy::mode(root, Mode::Enforce);
-        let data_directory = root.path("data_directory").unwrap_or_else(|| PathBuf::from("data"));
+        let data_directory = root.path("data_directory").unwrap_or_else(|| folder.join("data"));
         let certificate_directory =
-            root.path("certificate_directory").unwrap_or_else(|| PathBuf::from("certs"));
+            root.path("certificate_directory").unwrap_or_else(|| folder.join("certs"));
         let relay = root.section("relay", relay);
         let listeners = listener::listeners(root);
         let next_hops = root.sections("next_hop", next_hop::next_hop);

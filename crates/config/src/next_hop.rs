@@ -1,5 +1,6 @@
 //! Next hops: where mail goes, and how.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -37,6 +38,12 @@ pub struct NextHop {
     pub certificate: Option<(PathBuf, PathBuf)>,
     /// The file with login and password.
     pub credentials_file: Option<PathBuf>,
+    /// The login for AUTH XOAUTH2, and the file with its current access token.
+    pub oauth: Option<(String, PathBuf)>,
+    /// The name that its certificate must have, if not the host.
+    pub tls_name: Option<String>,
+    /// The addresses to connect from, at most one of each family.
+    pub source_addresses: Vec<IpAddr>,
     /// How long to wait for a connection.
     pub connect_timeout: Duration,
     /// How long to wait for the greeting.
@@ -83,6 +90,11 @@ pub(super) fn next_hop(section: &mut Section<'_>) -> NextHop {
         ca_file: section.path("ca_file"),
         certificate: pair(section),
         credentials_file: section.path("credentials_file"),
+        oauth: None,
+        tls_name: section.string("tls_name").filter(|name| !name.is_empty()),
+        source_addresses: section.one_or_more("source_address", |text| {
+            text.parse().map_err(|_| format!("invalid address {text:?}"))
+        }),
         connect_timeout: section.seconds("connect_timeout_s", 30, 1..=600),
         greeting_timeout: section.seconds("greeting_timeout_s", 30, 1..=3600),
         command_timeout: section.seconds("command_timeout_s", 300, 1..=3600),
@@ -102,6 +114,25 @@ pub(super) fn next_hop(section: &mut Section<'_>) -> NextHop {
     if hop.host.is_empty() {
         section
             .problem(section.start_line(), "next_hop.host is missing: name the server that takes the mail");
+    }
+    let families = |is_v6: bool| hop.source_addresses.iter().filter(|one| one.is_ipv6() == is_v6).count();
+    if families(false) > 1 || families(true) > 1 {
+        section.problem(section.start_line(), "next_hop.source_address: use at most one of each family");
+    }
+    hop.oauth = match (section.string("oauth_login"), section.path("oauth_token_file")) {
+        (Some(login), Some(path)) => Some((login, path)),
+        (None, None) => None,
+        _ => {
+            section
+                .problem(section.start_line(), "next_hop: oauth_login and oauth_token_file belong together");
+            None
+        }
+    };
+    if hop.oauth.is_some() && hop.credentials_file.is_some() {
+        section.problem(
+            section.start_line(),
+            "next_hop: use either credentials_file or oauth_token_file, not both",
+        );
     }
     let names = Esp::ALL.map(|(name, esp)| (name, Some(esp)));
     hop.esp = section.choice("esp", None, &names);

@@ -203,7 +203,8 @@ fn included(root: &Section<'_>, file: &Path, context: &Context<'_>) -> Declared 
             return Declared::default();
         }
     };
-    let outcome = reader::read(&source, |inner| Declared::read(inner, context));
+    let folder = file.parent().unwrap_or(Path::new(""));
+    let outcome = reader::read_in(folder, &source, |inner| Declared::read(inner, context));
     root.adopt(&PathBuf::from(file), outcome.problems);
     outcome.value
 }

@@ -39,6 +39,8 @@ struct Notes {
     problems: Vec<Problem>,
     /// Every key that was requested, as `section.key`.
     keys: Vec<String>,
+    /// Where relative paths start.
+    folder: PathBuf,
 }
 
 /// A table of the file. Each key is requested once; any key that was not requested is a problem.
@@ -62,9 +64,15 @@ pub struct Outcome<T> {
     pub keys: Vec<String>,
 }
 
-/// Reads a file with `read`, which requests the keys it knows.
+/// Reads a text with `read`, which requests the keys it knows. Relative paths start at the working directory.
 pub fn read<T>(source: &str, read: impl FnOnce(&mut Section<'_>) -> T) -> Outcome<T> {
-    let notes = Rc::new(RefCell::new(Notes::default()));
+    read_in(Path::new(""), source, read)
+}
+
+/// Reads a file in this directory, at which relative paths start.
+pub fn read_in<T>(folder: &Path, source: &str, read: impl FnOnce(&mut Section<'_>) -> T) -> Outcome<T> {
+    let notes = Notes { folder: folder.to_owned(), ..Notes::default() };
+    let notes = Rc::new(RefCell::new(notes));
     let mut unreadable = None;
     let table = match DeTable::parse(source) {
         Ok(table) => table.into_inner(),
@@ -156,10 +164,11 @@ impl<'a> Section<'a> {
         self.parsed(key, |text| Ok(text.to_owned()))
     }
 
-    /// Reads a path.
+    /// Reads a path. A relative one starts at the directory of the file.
     pub fn path(&mut self, key: &'static str) -> Option<PathBuf> {
+        let folder = self.notes.borrow().folder.clone();
         self.parsed(key, |text| {
-            if text.is_empty() { Err("the path is empty".to_owned()) } else { Ok(PathBuf::from(text)) }
+            if text.is_empty() { Err("the path is empty".to_owned()) } else { Ok(folder.join(text)) }
         })
     }
 

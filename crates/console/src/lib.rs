@@ -29,7 +29,10 @@ mod trail;
 pub mod value;
 pub mod words;
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -123,12 +126,31 @@ pub fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
     let config = Settings::load(&arguments.config)?;
     let api = Client::new(&config.api)?;
     if arguments.check {
-        println!("{} is valid.", arguments.config.display());
+        token_file(&config.api.token_file)?;
+        std::net::TcpListener::bind(config.server.address)
+            .map(drop)
+            .or_else(|error| if error.kind() == ErrorKind::AddrInUse { Ok(()) } else { Err(error) })
+            .map_err(|error| format!("server.address {}: {error}", config.server.address))?;
+        println!("{} is valid, and the token is there.", arguments.config.display());
         return Ok(());
     }
     logging::start(&config.log)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(serve::serve(config, api))
+}
+
+/// Checks that the token for the API is there, and that only its owner may read it.
+fn token_file(path: &Path) -> Result<(), String> {
+    let named = |error: std::io::Error| format!("api.token_file {}: {error}", path.display());
+    let mode = std::fs::metadata(path).map_err(named)?.permissions().mode();
+    if mode & 0o077 != 0 {
+        return Err(format!("api.token_file {}: others may read it; run chmod 600 on it", path.display()));
+    }
+    let text = std::fs::read_to_string(path).map_err(named)?;
+    if text.trim().is_empty() {
+        return Err(format!("api.token_file {}: there is no token in it", path.display()));
+    }
+    Ok(())
 }
 
 impl Console {

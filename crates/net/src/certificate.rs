@@ -24,6 +24,23 @@ pub struct Certificate {
     seen: Mutex<Seen>,
 }
 
+/// Returns the name if it is one of a host.
+fn dns_name(name: &GeneralName<'_>) -> Option<String> {
+    match name {
+        GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
+        _ => None,
+    }
+}
+
+/// Returns whether a name in a certificate, possibly `*.domain`, covers a host.
+fn covers(name: &str, host: &str) -> bool {
+    let host = host.to_ascii_lowercase();
+    name == host
+        || name
+            .strip_prefix("*.")
+            .is_some_and(|domain| host.split_once('.').is_some_and(|(_, rest)| rest == domain))
+}
+
 /// What was seen of the files, and logged.
 #[derive(Debug)]
 struct Seen {
@@ -78,6 +95,48 @@ impl Certificate {
     /// Returns when it expires, in seconds since 1970; `None` if unknown.
     pub fn end(&self) -> Option<i64> {
         self.current.load().cert.first().and_then(|certificate| end(certificate))
+    }
+
+    /// Looks at the dates, names and chain. Returns what is noteworthy, and whether clients will not accept
+    /// it. `now` is in seconds since 1970.
+    pub fn inspect(&self, host_name: &str, now: i64) -> Vec<(bool, String)> {
+        let current = self.current.load();
+        let chain: Vec<_> = current
+            .cert
+            .iter()
+            .filter_map(|one| parse_x509_certificate(one).ok())
+            .map(|(_, one)| one)
+            .collect();
+        let Some(leaf) = chain.first() else { return vec![(true, "cannot be parsed".to_owned())] };
+        let mut found = Vec::new();
+        let (begin, end) = (leaf.validity().not_before, leaf.validity().not_after);
+        match () {
+            () if now < begin.timestamp() => found.push((true, format!("is valid from {begin} on"))),
+            () if now > end.timestamp() => found.push((true, format!("expired: {end}"))),
+            () if end.timestamp() - now < 14 * DAY => found.push((false, format!("expires soon: {end}"))),
+            () => {}
+        }
+        let names: Vec<String> = match leaf.subject_alternative_name() {
+            Ok(Some(names)) => names.value.general_names.iter().filter_map(dns_name).collect(),
+            _ => Vec::new(),
+        };
+        if !names.iter().any(|name| covers(name, host_name)) {
+            let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+            found.push((false, format!("does not name {host_name}, but: {names}")));
+        }
+        let is_linked = chain.windows(2).all(|pair| match pair {
+            [one, next] => one.issuer() == next.subject(),
+            _ => true,
+        });
+        if !is_linked {
+            found.push((true, "has a chain whose certificates do not follow each other".to_owned()));
+        } else if chain.len() == 1 && leaf.issuer() != leaf.subject() {
+            found.push((
+                false,
+                "comes without the certificate that signed it; some clients need that".to_owned(),
+            ));
+        }
+        found
     }
 
     /// Rereads the files if they have changed, and checks the expiry. Both are logged, once. `now` is in

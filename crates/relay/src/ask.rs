@@ -92,7 +92,7 @@ impl<'a> Round<'a> {
     /// Notes that the conversation ended: those who have no answer yet get none from this next hop.
     fn lose(&mut self, error: RelayError) {
         note_error();
-        tracing::debug!(%error, "a next hop ended the conversation before it had answered for all recipients");
+        tracing::debug!(%error, "a next hop ended the conversation before it had answered for all");
         let missing = self.recipients.len() - self.told - self.open.len();
         let others = (1..missing).map(|_| Err(RelayError::Unanswered));
         self.open.extend(std::iter::once(Err(error)).take(missing).chain(others));
@@ -284,8 +284,8 @@ impl Transaction {
         Ok(())
     }
 
-    /// Sends MAIL, if the sender is to be asked, and RCPT for those who are left. `is_last` says that no other
-    /// next hop can give better answers, so that each is final as it comes.
+    /// Sends MAIL, if the sender is to be asked, and RCPT for those who are left. `is_last` says that no
+    /// other next hop can give better answers, so that each is final as it comes.
     ///
     /// # Errors
     ///
@@ -343,8 +343,8 @@ impl Transaction {
         Ok(said)
     }
 
-    /// Returns what those hear whose address a next hop cannot take. For good only if no next hop of the route
-    /// can.
+    /// Returns what those hear whose address a next hop cannot take. For good only if no next hop of the
+    /// route can.
     pub(super) fn lacks_smtputf8(&self) -> Reply {
         match self.route().all_lack(|capabilities| !capabilities.smtputf8) {
             true => Reply::new(550, "5.6.7 The next hop does not accept internationalised mail"),

@@ -38,6 +38,7 @@ pub struct Capabilities {
     pub xforward: Vec<xclient::Name>,
     auth_plain: bool,
     auth_login: bool,
+    auth_xoauth2: bool,
 }
 
 impl Capabilities {
@@ -77,6 +78,7 @@ impl Capabilities {
                     for way in words {
                         capabilities.auth_plain |= way == "PLAIN";
                         capabilities.auth_login |= way == "LOGIN";
+                        capabilities.auth_xoauth2 |= way == "XOAUTH2";
                     }
                 }
                 _ => {}
@@ -199,26 +201,60 @@ impl Connection {
         Ok(self)
     }
 
-    /// Authenticates, only over verified TLS.
+    /// Authenticates, over verified TLS, or on this machine where TLS is switched off.
     async fn authenticated(mut self, hop: &NextHop) -> Result<Connection, RelayError> {
         let Some(credentials) = &hop.credentials else { return Ok(self) };
-        if !self.wire.stream.is_tls() {
+        let is_here = match &self.wire.stream {
+            Stream::Clear(tcp) => tcp.peer_addr().is_ok_and(|peer| peer.ip().to_canonical().is_loopback()),
+            Stream::Tls(_) => true,
+        };
+        let may_be_in_clear = hop.tls == TlsMode::None && is_here;
+        if !self.wire.stream.is_tls() && !may_be_in_clear {
             return Err(RelayError::NoTlsForLogin);
         }
-        let limit = hop.timeouts.command;
+        match credentials.password() {
+            Some(password) => self.log_in(&credentials.login, password, hop.timeouts.command).await?,
+            None => self.show_token(credentials, hop.timeouts.command).await?,
+        }
+        Ok(self)
+    }
+
+    async fn log_in(&mut self, login: &str, password: &str, limit: Duration) -> Result<(), RelayError> {
         if self.capabilities.auth_plain {
-            self.command(&plain(credentials), "AUTH", limit).await?;
+            self.command(&plain(login, password), "AUTH", limit).await?;
         } else if self.capabilities.auth_login {
             self.command("AUTH LOGIN\r\n", "AUTH", limit).await?;
-            for word in [credentials.login.as_str(), credentials.password()] {
+            for word in [login, password] {
                 self.expect(Class::Intermediate, "AUTH", limit).await?;
                 self.command(&format!("{}\r\n", encode_base64(word.as_bytes())), "AUTH", limit).await?;
             }
         } else {
             return Err(RelayError::NoAuth);
         }
-        self.expect(Class::Positive, "AUTH", limit).await?;
-        Ok(self)
+        self.expect(Class::Positive, "AUTH", limit).await.map(drop)
+    }
+
+    /// Shows the access token (XOAUTH2). A server that does not accept it first says why, with 334.
+    async fn show_token(&mut self, credentials: &Credentials, limit: Duration) -> Result<(), RelayError> {
+        if !self.capabilities.auth_xoauth2 {
+            return Err(RelayError::NoAuth);
+        }
+        let unreadable =
+            |error| RelayError::Io { at: "reading the access token", source: io::Error::other(error) };
+        let token = credentials.token().map_err(unreadable)?.unwrap_or_default();
+        let shown = format!("user={}\x01auth=Bearer {token}\x01\x01", credentials.login);
+        let command = format!("AUTH XOAUTH2 {}\r\n", encode_base64(shown.as_bytes()));
+        self.command(&command, "AUTH", limit).await?;
+        let mut reply = self.reply("AUTH", limit).await?;
+        if reply.class() == Class::Intermediate {
+            self.command("\r\n", "AUTH", limit).await?;
+            reply = self.reply("AUTH", limit).await?;
+        }
+        if reply.class() == Class::Positive {
+            Ok(())
+        } else {
+            Err(RelayError::Unwilling { at: "AUTH", reply })
+        }
     }
 
     /// Says QUIT, and waits a moment for the reply, so that the next hop does not find its client gone.
@@ -293,14 +329,15 @@ impl Connection {
     }
 }
 
-fn plain(credentials: &Credentials) -> String {
-    let secret = format!("\0{}\0{}", credentials.login, credentials.password());
+fn plain(login: &str, password: &str) -> String {
+    let secret = format!("\0{login}\0{password}");
     format!("AUTH PLAIN {}\r\n", encode_base64(secret.as_bytes()))
 }
 
 async fn start_tls(tcp: TcpStream, hop: &NextHop) -> Result<Stream, RelayError> {
     let no_name = || {
-        let said = format!("{:?} is not a name that a certificate can have; set host to one", hop.host);
+        let said =
+            format!("{:?} is not a name that a certificate can have; set host or tls_name to one", hop.host);
         RelayError::Tls(io::Error::other(said).into())
     };
     let name = hop.server_name().ok_or_else(no_name)?;

@@ -5,9 +5,10 @@ use std::sync::OnceLock;
 use bytes::Bytes;
 
 use super::dsn::{self, Event, Notice};
-use super::groups::{Answer, Copies, Parcel, release};
+use super::error::RelayError;
+use super::groups::{Answer, Copies, Parcel, Released, release};
 use super::ledger::{Fate, Key, Ledger};
-use super::transaction::Transaction;
+use super::transaction::{Late, Transaction};
 use crate::smtp::Reply;
 use crate::smtp::address::Address;
 use crate::smtp::command::Parameters;
@@ -68,19 +69,30 @@ pub async fn deliver(
     let parcels = without(parcels, &served);
     let whole = match &parcels[..] {
         [parcel] if !is_retry && transaction.is_open() => {
-            whole_transaction(mail, copies.copy(parcel.number).await, transaction).await
+            let copy = copies.copy(parcel.number).await;
+            let dotted = Dotted::of(&book, &parcels);
+            let answer = whole_transaction(mail, copy, transaction).await;
+            dotted.done();
+            answer
         }
         _ => None,
     };
+    let everybody = || (0..mail.envelope.recipients.len()).collect();
     let (news, is_one) = match (whole, mail.answers) {
-        _ if parcels.is_empty() => (Vec::new(), true),
-        (Some(answer), _) => (vec![Some(answer); mail.envelope.recipients.len()], true),
+        _ if parcels.is_empty() => (Released { answers: Vec::new(), late: Vec::new() }, true),
+        (Some(answer), _) => {
+            let answers = vec![Some(answer); mail.envelope.recipients.len()];
+            let late = transaction.late.take().map(|late| (everybody(), late));
+            (Released { answers, late: late.into_iter().collect() }, true)
+        }
         (None, Answers::Each) => (book.each(&parcels, copies, transaction).await, true),
         (None, Answers::One) => match together(&book, &parcels, copies, transaction).await {
             Ok(news) => news,
             Err(reply) => return deferred(mail, reply),
         },
     };
+    let Released { answers: news, late } = news;
+    let late = book.wait_for(late).await;
     let mut answers = served;
     for (answer, news) in answers.iter_mut().zip(news) {
         if answer.is_none() {
@@ -98,7 +110,7 @@ pub async fn deliver(
     }
     let replies: Vec<Reply> = answers.iter().map(|answer| answer.reply().clone()).collect();
     let heard_all = mail.answers == Answers::Each || whole.class() == Class::Positive;
-    let open = if heard_all { book.open_keys() } else { Vec::new() };
+    let open = if heard_all { book.open_keys(&late) } else { Vec::new() };
     Delivered { replies, whole, open }
 }
 
@@ -120,8 +132,10 @@ impl Book<'_> {
         if self.ledger.is_empty() {
             return vec![None; self.mail.envelope.recipients.len()];
         }
+        let late: Vec<bool> = self.keys().iter().map(|key| self.ledger.is_late(*key)).collect();
         let fates = self.ledger.fates(self.keys());
-        let unknown = fates.iter().filter(|fate| **fate == Some(Fate::Unknown)).count();
+        let is_unknown = |(fate, late): (&Option<Fate>, &bool)| *fate == Some(Fate::Unknown) && !late;
+        let unknown = fates.iter().zip(&late).filter(|known| is_unknown(*known)).count();
         if unknown > 0 {
             tracing::warn!(
                 id = self.mail.id,
@@ -129,7 +143,18 @@ impl Book<'_> {
                 "the next hop may already have received this message without replying; it is sent once more"
             );
         }
-        fates.into_iter().map(|fate| fate.and_then(remembered)).collect()
+        let waits = || {
+            let text = "4.4.7 The next hop has not answered yet about an earlier attempt, try again later";
+            Answer::Unknown(Reply::new(451, text))
+        };
+        fates
+            .into_iter()
+            .zip(late)
+            .map(|(fate, late)| match late {
+                true => Some(waits()),
+                false => fate.and_then(remembered),
+            })
+            .collect()
     }
 
     /// Records results at once, without waiting, so that nothing is repeated if the relay is killed.
@@ -146,18 +171,81 @@ impl Book<'_> {
         parcels: &[Parcel],
         copies: &mut dyn Copies,
         transaction: &mut Transaction,
-    ) -> Vec<Option<Answer>> {
+    ) -> Released {
         let told = |recipients: &[usize], answer: &Answer| {
             if parcels.len() > 1 {
                 self.jot(recipients, answer);
             }
         };
-        transaction.deliver_each(self.mail.envelope, self.mail.head, parcels, copies, told).await
+        // Of several copies, those with an answer are in the ledger already.
+        let dotted = Dotted::of(self, if parcels.len() == 1 { parcels } else { &[] });
+        let released =
+            transaction.deliver_each(self.mail.envelope, self.mail.head, parcels, copies, told).await;
+        dotted.done();
+        released
     }
 
-    /// Returns what is closed when the client continues: nothing if nothing can have been written.
-    fn open_keys(self) -> Vec<Key> {
-        self.keys.into_inner().unwrap_or_default()
+    /// Names messages in the ledger that a next hop has and has not answered about, and waits for its answer
+    /// in the background: a retry finds it there. Returns their recipients.
+    async fn wait_for(&self, late: Vec<(Vec<usize>, Late)>) -> Vec<usize> {
+        let mut all = Vec::new();
+        for (recipients, late) in late {
+            let keys: Vec<Key> =
+                recipients.iter().filter_map(|index| self.keys().get(*index)).copied().collect();
+            let id = self.mail.id.to_owned();
+            if self.ledger.note(keys.iter().map(|key| (*key, Some(Fate::Unknown))).collect()).await.is_err() {
+                tracing::error!(%id, "a retry of this message may be delivered twice");
+            }
+            self.ledger.wait_for(keys, async move {
+                let outcome = late.outcome().await;
+                let said = outcome.as_ref().map_or_else(ToString::to_string, ToString::to_string);
+                let reply = said.as_str();
+                tracing::info!(%id, reply, "the next hop answered after its client's time was over");
+                match outcome {
+                    Ok(reply) => lasting(&Answer::Said(reply)),
+                    Err(RelayError::Unwilling { .. }) => None,
+                    Err(_) => Some(Fate::Unknown),
+                }
+            });
+            all.extend(recipients);
+        }
+        all
+    }
+
+    /// Returns what is closed when the client continues: nothing if nothing can have been written, and not
+    /// what is still waited for.
+    fn open_keys(self, late: &[usize]) -> Vec<Key> {
+        let keys = self.keys.into_inner().unwrap_or_default();
+        keys.into_iter().enumerate().filter(|(index, _)| !late.contains(index)).map(|(_, key)| key).collect()
+    }
+}
+
+/// A message whose final dot may have been sent. If its delivery is cut short, as at the end of the relay,
+/// the ledger names it.
+struct Dotted<'a> {
+    book: &'a Book<'a>,
+    recipients: Vec<usize>,
+}
+
+impl<'a> Dotted<'a> {
+    fn of(book: &'a Book<'a>, parcels: &[Parcel]) -> Dotted<'a> {
+        let recipients = parcels.iter().flat_map(|parcel| parcel.recipients.iter().copied()).collect();
+        Dotted { book, recipients }
+    }
+
+    /// Notes that it was not cut short.
+    fn done(mut self) {
+        self.recipients.clear();
+    }
+}
+
+impl Drop for Dotted<'_> {
+    fn drop(&mut self) {
+        let keys = self.recipients.iter().filter_map(|index| self.book.keys().get(*index));
+        let unknown: Vec<_> = keys.map(|key| (*key, Some(Fate::Unknown))).collect();
+        if !unknown.is_empty() {
+            self.book.ledger.jot(unknown);
+        }
     }
 }
 
@@ -219,7 +307,7 @@ async fn together(
     parcels: &[Parcel],
     copies: &mut dyn Copies,
     transaction: &mut Transaction,
-) -> Result<(Vec<Option<Answer>>, bool), Reply> {
+) -> Result<(Released, bool), Reply> {
     let held = transaction.hold(book.mail.envelope, book.mail.head, parcels, copies).await?;
     let is_one = held.is_one();
     if !is_one {
@@ -231,12 +319,16 @@ async fn together(
             return Err(Reply::new(451, "4.3.1 The delivery ledger cannot be written, try again later"));
         }
     }
-    let answers = release(held, |recipients, answer| {
+    let recipients = if is_one { held.recipients().collect() } else { Vec::new() };
+    let dotted = Dotted { book, recipients };
+    let released = release(held, |recipients, answer| {
         if !is_one {
             book.jot(recipients, answer);
         }
     });
-    Ok((answers.await, is_one))
+    let released = released.await;
+    dotted.done();
+    Ok((released, is_one))
 }
 
 /// Combines different results into one reply: they are recorded first, so that a retry completes what is

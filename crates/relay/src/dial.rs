@@ -6,11 +6,11 @@
 
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::net::{TcpStream, lookup_host};
+use tokio::net::{TcpSocket, TcpStream, lookup_host};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
@@ -70,6 +70,7 @@ pub async fn open(hop: &NextHop, addresses: &Addresses) -> Result<Connection, Re
     of(
         left,
         hop.timeouts.connect,
+        &hop.source_addresses,
         |address, error| addresses.note(address, error),
         |tcp| Connection::over(tcp, hop),
     )
@@ -85,7 +86,10 @@ pub async fn each(hop: &NextHop) -> Result<Vec<(SocketAddr, Result<Connection, R
     let mut tried = Vec::new();
     for address in look_up(hop).await?.into_iter().take(MOST_ADDRESSES) {
         let greet = |tcp| Connection::over(tcp, hop);
-        tried.push((address, of(vec![address], hop.timeouts.connect, |_, _| {}, greet).await));
+        tried.push((
+            address,
+            of(vec![address], hop.timeouts.connect, &hop.source_addresses, |_, _| {}, greet).await,
+        ));
     }
     Ok(tried)
 }
@@ -110,13 +114,14 @@ async fn look_up(hop: &NextHop) -> Result<Vec<SocketAddr>, RelayError> {
 async fn of<T, Greeting: Future<Output = Result<T, RelayError>>>(
     mut left: Vec<SocketAddr>,
     limit: Duration,
+    sources: &[IpAddr],
     told: impl Fn(SocketAddr, Option<&RelayError>),
     greet: impl Fn(TcpStream) -> Greeting,
 ) -> Result<T, RelayError> {
     let none = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     let mut last = RelayError::Io { at: "connect", source: none };
     while !left.is_empty() {
-        let (address, tcp) = match first(&mut left, limit, &told).await {
+        let (address, tcp) = match first(&mut left, limit, sources, &told).await {
             Ok(connected) => connected,
             Err(error) => return Err(error),
         };
@@ -137,11 +142,20 @@ async fn of<T, Greeting: Future<Output = Result<T, RelayError>>>(
     Err(last)
 }
 
+/// Connects to an address, from `source` if there is one.
+async fn connect(address: SocketAddr, source: Option<IpAddr>) -> io::Result<TcpStream> {
+    let Some(source) = source else { return TcpStream::connect(address).await };
+    let socket = if address.is_ipv6() { TcpSocket::new_v6()? } else { TcpSocket::new_v4()? };
+    socket.bind(SocketAddr::new(source, 0))?;
+    socket.connect(address).await
+}
+
 /// Connects to the first address that accepts. It and those that failed are taken out of `left`; the others
 /// may be tried again.
 async fn first(
     left: &mut Vec<SocketAddr>,
     limit: Duration,
+    sources: &[IpAddr],
     told: &impl Fn(SocketAddr, Option<&RelayError>),
 ) -> Result<(SocketAddr, TcpStream), RelayError> {
     let mut waiting = left.clone().into_iter();
@@ -149,7 +163,8 @@ async fn first(
     let mut last = RelayError::Closed { at: "connect" };
     loop {
         if let Some(address) = waiting.next() {
-            attempts.spawn(async move { (address, timeout(limit, TcpStream::connect(address)).await) });
+            let source = sources.iter().find(|source| source.is_ipv6() == address.is_ipv6()).copied();
+            attempts.spawn(async move { (address, timeout(limit, connect(address, source)).await) });
         }
         let has_more = waiting.len() > 0;
         let ended = tokio::select! {
@@ -216,7 +231,7 @@ mod tests {
         };
         let limit = Duration::from_secs(5);
         let greet = |tcp| greeting(tcp, Duration::from_millis(300));
-        assert_eq!(of(all.clone(), limit, told, greet).await.unwrap(), "220 ready\r\n");
+        assert_eq!(of(all.clone(), limit, &[], told, greet).await.unwrap(), "220 ready\r\n");
         assert_eq!(*asked.lock().unwrap(), [(closed, false), (silent, false), (good, true)]);
         // The next connection begins with the one that works.
         let order = addresses.ordered(all, Instant::now());
@@ -228,9 +243,9 @@ mod tests {
     async fn where_none_can_be_used_the_last_error_is_told() {
         let all = vec![nobody().await, host(false).await];
         let greet = |tcp| greeting(tcp, Duration::from_millis(100));
-        let error = of(all, Duration::from_secs(5), |_, _| {}, greet).await.unwrap_err();
+        let error = of(all, Duration::from_secs(5), &[], |_, _| {}, greet).await.unwrap_err();
         assert!(matches!(error, RelayError::Timeout { at: "greeting", .. }), "{error}");
-        let error = of(Vec::new(), Duration::from_secs(5), |_, _| {}, greet).await.unwrap_err();
+        let error = of(Vec::new(), Duration::from_secs(5), &[], |_, _| {}, greet).await.unwrap_err();
         assert!(error.to_string().contains("no address"), "{error}");
     }
 
@@ -242,7 +257,7 @@ mod tests {
         let good = host(true).await;
         let begun = Instant::now();
         let greet = |tcp| greeting(tcp, Duration::from_secs(5));
-        let answer = of(vec![full, good], Duration::from_secs(30), |_, _| {}, greet).await.unwrap();
+        let answer = of(vec![full, good], Duration::from_secs(30), &[], |_, _| {}, greet).await.unwrap();
         assert_eq!(answer, "220 ready\r\n");
         assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
     }

@@ -36,6 +36,16 @@ pub enum RelayError {
         /// The time limit.
         after: Duration,
     },
+    /// The next hop did not reply to the final dot before its client's time was over.
+    #[error(
+        "final dot: the next hop has not answered within the {} s that were left of the client's time; its \
+         answer is still waited for",
+        after.as_secs()
+    )]
+    Late {
+        /// How long it was waited for.
+        after: Duration,
+    },
     /// The next hop sent something that is not a reply.
     #[error("{at}: {source}")]
     Protocol {
@@ -86,7 +96,7 @@ pub enum RelayError {
         per_minute: u32,
     },
     /// It offers no AUTH mechanism that the relay supports.
-    #[error("credentials are configured, but the next hop offers neither AUTH PLAIN nor AUTH LOGIN")]
+    #[error("credentials are configured, but the next hop offers no AUTH that they can be used with")]
     NoAuth,
 }
 
@@ -105,7 +115,7 @@ impl RelayError {
             | RelayError::Protocol { .. } => {
                 Reply::new(451, "4.4.2 The next hop could not be reached, try again later")
             }
-            RelayError::Timeout { .. } => {
+            RelayError::Timeout { .. } | RelayError::Late { .. } => {
                 Reply::new(451, "4.4.1 The next hop did not answer in time, try again later")
             }
             RelayError::Busy { .. } => {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tokio::task::JoinSet;
 
 use super::error::RelayError;
-use super::transaction::Transaction;
+use super::transaction::{Late, Transaction};
 use crate::smtp::Reply;
 use crate::smtp::reply::Class;
 use crate::smtp::session::{Envelope, Recipient};
@@ -81,19 +81,19 @@ struct Leg {
 
 /// Copies that the next hop has except for their final dots. If this is dropped, nothing was delivered
 /// anywhere.
-pub struct Held {
+pub(super) struct Held {
     legs: Vec<Leg>,
     answers: Vec<Option<Answer>>,
 }
 
 impl Held {
     /// Returns the recipients who are about to get a copy.
-    pub fn recipients(&self) -> impl Iterator<Item = usize> {
+    pub(super) fn recipients(&self) -> impl Iterator<Item = usize> {
         self.legs.iter().flat_map(|leg| leg.recipients.iter().copied())
     }
 
     /// Returns whether one dot decides for all: nobody was rejected, and there is one copy.
-    pub fn is_one(&self) -> bool {
+    pub(super) fn is_one(&self) -> bool {
         self.legs.len() == 1 && self.answers.iter().all(Option::is_none)
     }
 }
@@ -101,21 +101,24 @@ impl Held {
 impl Transaction {
     /// Delivers copy by copy, for clients that expect a reply per recipient. Recipients of no parcel get no
     /// answer. `told` is called for each group as soon as the next hop has replied.
-    pub async fn deliver_each(
+    pub(super) async fn deliver_each(
         &mut self,
         envelope: &Envelope,
         head: &[u8],
         parcels: &[Parcel],
         copies: &mut dyn Copies,
         mut told: impl FnMut(&[usize], &Answer),
-    ) -> Vec<Option<Answer>> {
+    ) -> Released {
         self.abandon().await;
         let mut answers = vec![None; envelope.recipients.len()];
+        let mut late = Vec::new();
         for parcel in parcels {
             match self.part(None).load_parcel(envelope, head, parcel, copies, &mut answers).await {
                 Ok(Some(leg)) => {
                     self.follow(&leg.transaction);
-                    answers = release(Held { legs: vec![leg], answers }, &mut told).await;
+                    let released = release(Held { legs: vec![leg], answers }, &mut told).await;
+                    answers = released.answers;
+                    late.extend(released.late);
                 }
                 Ok(None) => {}
                 Err(error) => {
@@ -128,7 +131,7 @@ impl Transaction {
                 }
             }
         }
-        answers
+        Released { answers, late }
     }
 
     /// Hands over every copy except for the final dots. All connections are taken at once, so that
@@ -137,7 +140,7 @@ impl Transaction {
     /// # Errors
     ///
     /// Returns the reply if a group cannot have its copy now: then none has it.
-    pub async fn hold(
+    pub(super) async fn hold(
         &mut self,
         envelope: &Envelope,
         head: &[u8],
@@ -247,9 +250,17 @@ impl Transaction {
     }
 }
 
+/// What came of the final dots.
+pub(super) struct Released {
+    /// For each recipient; `None` for those who were in no group.
+    pub(super) answers: Vec<Option<Answer>>,
+    /// Groups whose answer is still waited for.
+    pub(super) late: Vec<(Vec<usize>, Late)>,
+}
+
 /// Sends all final dots together, and waits for each reply. `told` is called as soon as the next hop has
 /// replied to one.
-pub async fn release(held: Held, mut told: impl FnMut(&[usize], &Answer)) -> Vec<Option<Answer>> {
+pub(super) async fn release(held: Held, mut told: impl FnMut(&[usize], &Answer)) -> Released {
     let Held { legs, mut answers } = held;
     let mut waiting = JoinSet::new();
     for mut leg in legs {
@@ -259,16 +270,18 @@ pub async fn release(held: Held, mut told: impl FnMut(&[usize], &Answer)) -> Vec
                 Ok(()) => leg.transaction.outcome().await,
                 Err(error) => Err(error),
             };
-            (leg.recipients, outcome)
+            (leg.recipients, outcome, leg.transaction.late)
         });
     }
+    let mut late = Vec::new();
     while let Some(ended) = waiting.join_next().await {
-        let Ok((recipients, outcome)) = ended else { continue };
+        let Ok((recipients, outcome, waiting)) = ended else { continue };
         let answer = Answer::of_outcome(outcome);
         told(&recipients, &answer);
         say(&mut answers, &recipients, &answer);
+        late.extend(waiting.map(|waiting| (recipients, waiting)));
     }
-    answers
+    Released { answers, late }
 }
 
 fn say(answers: &mut [Option<Answer>], recipients: &[usize], answer: &Answer) {

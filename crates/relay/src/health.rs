@@ -69,8 +69,8 @@ impl Health {
     }
 
     /// Returns until when it is avoided; `None` if it is not. When its rest is over, one connection finds out
-    /// whether it can be used again, and the others avoid it meanwhile; so they do while somebody waits for it
-    /// suspiciously long.
+    /// whether it can be used again, and the others avoid it meanwhile; so they do while somebody waits for
+    /// it suspiciously long.
     pub fn rests_until(&self, now: Instant) -> Option<Instant> {
         let state = self.state();
         let rests = state.rests_until.filter(|until| *until > now);

@@ -4,8 +4,9 @@
 //! A separate log, synced before anything depends on it, and small: an entry is removed when the client
 //! continues, and after six days. Recipients appear as keyed hashes.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
+use std::future::Future;
 use std::io::{self, Read};
 use std::path::Path;
 use std::sync::mpsc;
@@ -63,6 +64,8 @@ struct Job {
 pub struct Ledger {
     key: StoreKey,
     entries: Entries,
+    /// What a next hop may still answer about.
+    late: Arc<Mutex<HashSet<Key>>>,
     jobs: mpsc::Sender<Job>,
 }
 
@@ -87,7 +90,7 @@ impl Ledger {
             .name("ledger".to_owned())
             .spawn(move || write(log, &shared, &waiting))
             .map_err(named)?;
-        Ok(Ledger { key, entries, jobs })
+        Ok(Ledger { key, entries, late: Arc::default(), jobs })
     }
 
     /// Returns whether nothing is open: then no message needs to be looked up.
@@ -141,6 +144,42 @@ impl Ledger {
         let gone = |_| io::Error::other("the ledger's writer has ended");
         self.jobs.send(Job { changes, synced: Some(synced) }).map_err(|_| gone(()))?;
         done.await.map_err(|_| gone(()))?
+    }
+
+    /// Waits for a next hop's answer about these in the background, and records it when it comes.
+    pub(super) fn wait_for(
+        &self,
+        keys: Vec<Key>,
+        answer: impl Future<Output = Option<Fate>> + Send + 'static,
+    ) {
+        self.late().extend(&keys);
+        let (late, jobs) = (Arc::clone(&self.late), self.jobs.clone());
+        tokio::spawn(async move {
+            let fate = answer.await;
+            if fate != Some(Fate::Unknown) {
+                let changes = keys.iter().map(|key| (*key, fate)).collect();
+                let (synced, done) = oneshot::channel();
+                if jobs.send(Job { changes, synced: Some(synced) }).is_ok() {
+                    let _ = done.await;
+                }
+            }
+            let mut late = late.lock().unwrap_or_else(PoisonError::into_inner);
+            late.retain(|key| !keys.contains(key));
+        });
+    }
+
+    /// Returns whether a next hop may still answer about a message that it was given.
+    pub(super) fn is_late(&self, key: Key) -> bool {
+        self.late().contains(&key)
+    }
+
+    fn late(&self) -> std::sync::MutexGuard<'_, HashSet<Key>> {
+        self.late.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until everything that was recorded so far is on the disk.
+    pub async fn flush(&self) {
+        let _ = self.note(Vec::new()).await;
     }
 
     /// Records results without waiting: they survive a kill of the process as soon as they are written, and a

@@ -1,7 +1,8 @@
 //! Next hops: where mail goes.
 
 use std::fmt;
-use std::path::Path;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,18 +43,35 @@ impl Default for Timeouts {
     }
 }
 
-/// A name and password for AUTH.
+/// A name, with a password or an access token, for AUTH.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Credentials {
     /// The login.
     pub login: String,
-    password: String,
+    secret: Secret,
+}
+
+#[derive(Clone, PartialEq, Eq)]
+enum Secret {
+    Password(String),
+    /// The file with the current access token.
+    Token(PathBuf),
 }
 
 impl Credentials {
     /// Creates credentials.
     pub fn new(login: String, password: String) -> Credentials {
-        Credentials { login, password }
+        Credentials { login, secret: Secret::Password(password) }
+    }
+
+    /// Creates credentials with an access token that somebody keeps fresh in a file.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read, or others than its owner may read it.
+    pub fn with_token(login: String, path: PathBuf) -> Result<Credentials, String> {
+        token(&path)?;
+        Ok(Credentials { login, secret: Secret::Token(path) })
     }
 
     /// Reads a file with the login on its first line and the password on its second.
@@ -62,15 +80,11 @@ impl Credentials {
     ///
     /// When the file cannot be read, others than its owner may read it, or a line is missing.
     pub fn load(path: &Path) -> Result<Credentials, String> {
-        let named = |error: std::io::Error| format!("{}: {error}", path.display());
-        if is_open_to_others(path, &std::fs::metadata(path).map_err(named)?) {
-            return Err(format!("{}: others may read it; run chmod 600 on it", path.display()));
-        }
-        let text = std::fs::read_to_string(path).map_err(named)?;
+        let text = private_text(path)?;
         let mut lines = text.lines();
         match (lines.next(), lines.next()) {
             (Some(login), Some(password)) if !login.is_empty() => {
-                Ok(Credentials { login: login.to_owned(), password: password.to_owned() })
+                Ok(Credentials::new(login.to_owned(), password.to_owned()))
             }
             _ => Err(format!(
                 "{}: expected a login on the first line and a password on the second",
@@ -79,10 +93,42 @@ impl Credentials {
         }
     }
 
-    /// Returns the password.
-    pub fn password(&self) -> &str {
-        &self.password
+    /// Returns the password; `None` if there is an access token instead.
+    pub fn password(&self) -> Option<&str> {
+        match &self.secret {
+            Secret::Password(password) => Some(password),
+            Secret::Token(_) => None,
+        }
     }
+
+    /// Reads the current access token; `None` if there is a password instead.
+    ///
+    /// # Errors
+    ///
+    /// When its file cannot be read, or others than its owner may read it.
+    pub fn token(&self) -> Result<Option<String>, String> {
+        match &self.secret {
+            Secret::Password(_) => Ok(None),
+            Secret::Token(path) => token(path).map(Some),
+        }
+    }
+}
+
+/// Reads an access token.
+fn token(path: &Path) -> Result<String, String> {
+    let text = private_text(path)?;
+    let token = text.trim();
+    let is_one = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
+    if is_one { Ok(token.to_owned()) } else { Err(format!("{}: expected one access token", path.display())) }
+}
+
+/// Reads a file that only its owner may read.
+fn private_text(path: &Path) -> Result<String, String> {
+    let named = |error: std::io::Error| format!("{}: {error}", path.display());
+    if is_open_to_others(path, &std::fs::metadata(path).map_err(named)?) {
+        return Err(format!("{}: others may read it; run chmod 600 on it", path.display()));
+    }
+    std::fs::read_to_string(path).map_err(named)
 }
 
 impl fmt::Debug for Credentials {
@@ -104,6 +150,10 @@ pub struct NextHop {
     pub tls_config: Arc<rustls::ClientConfig>,
     /// The credentials for AUTH.
     pub credentials: Option<Credentials>,
+    /// The name that its certificate must have, if not the host.
+    pub tls_name: Option<String>,
+    /// The addresses to connect from, at most one of each family.
+    pub source_addresses: Vec<IpAddr>,
     /// The name used in EHLO.
     pub ehlo_name: String,
     /// The time limits.
@@ -138,6 +188,8 @@ impl NextHop {
             tls,
             tls_config,
             credentials: None,
+            tls_name: None,
+            source_addresses: Vec::new(),
             ehlo_name: ehlo_name.to_owned(),
             timeouts: Timeouts::default(),
             idle: Duration::from_secs(5),
@@ -151,7 +203,8 @@ impl NextHop {
 
     /// Returns the name that its certificate must have.
     pub fn server_name(&self) -> Option<ServerName<'static>> {
-        let host = self.host.trim_start_matches('[').trim_end_matches(']');
+        let host = self.tls_name.as_deref().unwrap_or(&self.host);
+        let host = host.trim_start_matches('[').trim_end_matches(']');
         ServerName::try_from(host.to_owned()).ok()
     }
 }

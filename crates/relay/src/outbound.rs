@@ -97,6 +97,13 @@ fn next_hop(config: &Config, hop: &config::NextHop) -> Result<NextHop, String> {
         next_hop.credentials =
             Some(Credentials::load(path).map_err(|error| format!("next_hop.credentials_file: {error}"))?);
     }
+    if let Some((login, path)) = &hop.oauth {
+        let credentials = Credentials::with_token(login.clone(), path.clone());
+        next_hop.credentials =
+            Some(credentials.map_err(|error| format!("next_hop.oauth_token_file: {error}"))?);
+    }
+    next_hop.tls_name.clone_from(&hop.tls_name);
+    next_hop.source_addresses.clone_from(&hop.source_addresses);
     next_hop.timeouts = Timeouts {
         connect: hop.connect_timeout,
         greeting: hop.greeting_timeout.min(hop.command_timeout),

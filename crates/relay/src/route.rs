@@ -163,7 +163,8 @@ impl Attempts {
     /// Notes that a next hop put off whomever it was asked about. It is healthy.
     pub(super) fn put_off(&self, pool: &Pool) {
         if let Some(next) = self.left.front() {
-            tracing::info!(next_hop = %pool.hop, next = %next.hop, "a next hop put mail off; the next one is asked");
+            let (next_hop, next) = (&pool.hop, &next.hop);
+            tracing::info!(%next_hop, %next, "a next hop put mail off; the next one is asked");
         }
     }
 

@@ -40,6 +40,8 @@ pub struct Transaction {
     pub(super) preferred: Option<Arc<Pool>>,
     /// The next hop that was asked last.
     pub(super) asked: Option<Arc<Pool>>,
+    /// What is still waited for.
+    pub(super) late: Option<Late>,
     /// Whether a next hop without DSN accepted recipients.
     pub(super) loses_notify: bool,
     /// How long it waited for connections.
@@ -64,6 +66,7 @@ impl Transaction {
             held: 0,
             preferred: None,
             asked: None,
+            late: None,
             loses_notify: false,
             connecting: Duration::ZERO,
             put_off: Vec::new(),
@@ -144,7 +147,8 @@ impl Transaction {
         if self.route.pools().len() <= self.put_off.len() + 1 {
             return false;
         }
-        tracing::info!(next_hop = %lease.hop(), %reply, "a next hop put a message off; the next one is tried");
+        let next_hop = lease.hop();
+        tracing::info!(%next_hop, %reply, "a next hop put a message off; the next one is tried");
         self.put_off.push((Arc::clone(lease.pool()), reply.clone()));
         (self.preferred, self.accepted, self.begun) = (None, 0, false);
         self.abandon().await;
@@ -247,25 +251,24 @@ impl Transaction {
         Ok(())
     }
 
-    /// Returns the next hop's reply to the final dot.
+    /// Returns the next hop's reply to the final dot. If the client has no more time for it, it can still
+    /// come to [`Transaction::late`].
     ///
     /// # Errors
     ///
     /// When it does not reply about the mail. The message may have been delivered all the same.
     pub(super) async fn outcome(&mut self) -> Result<Reply, RelayError> {
         let Some(mut lease) = self.lease.take() else { return Err(RelayError::Closed { at: "final dot" }) };
-        let limit = self.limit(lease.hop().timeouts.dot);
-        let reply = lease.reply("final dot", limit).await.inspect_err(|_| note_error())?;
-        if concerns_us(&reply, Step::Dot) || reply.class() == Class::Intermediate {
-            note_error();
-            return Err(RelayError::Unwilling { at: "final dot", reply });
+        let patience = lease.hop().timeouts.dot;
+        let limit = self.limit(patience);
+        match lease.reply("final dot", limit).await {
+            Err(RelayError::Timeout { .. }) if limit < patience => {
+                note_error();
+                self.late = Some(Late { lease, patience: patience.saturating_sub(limit) });
+                Err(RelayError::Late { after: limit })
+            }
+            said => judged(lease, said),
         }
-        lease.messages += 1;
-        if reply.class() == Class::Positive {
-            lease.rejected = 0;
-        }
-        lease.give_back();
-        Ok(reply)
     }
 
     /// Abandons the transaction. The connection is reset and kept, or closed if it does not reply at once.
@@ -285,6 +288,36 @@ impl Transaction {
         let pool = self.asked.as_ref().or_else(|| self.route.pools().first());
         pool.map(|pool| pool.hop.to_string()).unwrap_or_default()
     }
+}
+
+/// A message whose final dot the next hop has not answered, and whose client has given up waiting.
+#[derive(Debug)]
+pub(super) struct Late {
+    lease: Lease,
+    patience: Duration,
+}
+
+impl Late {
+    /// Waits for the next hop's reply as long as the next hop may take.
+    pub(super) async fn outcome(mut self) -> Result<Reply, RelayError> {
+        let said = self.lease.reply("final dot", self.patience).await;
+        judged(self.lease, said)
+    }
+}
+
+/// Judges the reply to a final dot.
+fn judged(mut lease: Lease, said: Result<Reply, RelayError>) -> Result<Reply, RelayError> {
+    let reply = said.inspect_err(|_| note_error())?;
+    if concerns_us(&reply, Step::Dot) || reply.class() == Class::Intermediate {
+        note_error();
+        return Err(RelayError::Unwilling { at: "final dot", reply });
+    }
+    lease.messages += 1;
+    if reply.class() == Class::Positive {
+        lease.rejected = 0;
+    }
+    lease.give_back();
+    Ok(reply)
 }
 
 /// Ends the transaction of a connection, and returns it to the pool if that worked.

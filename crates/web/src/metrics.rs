@@ -253,15 +253,14 @@ struct Shown {
 /// # Errors
 ///
 /// When the address is not available.
-pub async fn serve(
-    address: SocketAddr,
-    access: PrivateAccess,
+pub fn serve(
+    listener: TcpListener,
+    access: &PrivateAccess,
     handle: PrometheusHandle,
     host: Arc<dyn Host>,
-) -> io::Result<()> {
+) -> io::Result<impl Future<Output = ()> + use<>> {
     let token = access.token_file.as_deref().map(token).transpose()?;
-    let listener = TcpListener::bind(address).await?;
-    let networks: Arc<[Network]> = access.networks.into();
+    let networks: Arc<[Network]> = access.networks.clone().into();
     let metrics = get(metrics_page).layer(middleware::from_fn_with_state(token.map(Arc::from), with_token));
     let routes = Router::new()
         .route("/metrics", metrics)
@@ -270,7 +269,11 @@ pub async fn serve(
         .with_state(Shown { handle, host })
         .layer(middleware::from_fn_with_state(networks, from_networks))
         .into_make_service_with_connect_info::<SocketAddr>();
-    axum::serve(listener, routes).await
+    Ok(async move {
+        if let Err(error) = axum::serve(listener, routes).await {
+            tracing::error!(%error, "metrics are not served any more");
+        }
+    })
 }
 
 /// Reads the token that the metrics need.

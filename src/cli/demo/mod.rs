@@ -17,10 +17,11 @@ use tokio::sync::watch;
 
 use crate::config::Config;
 use crate::consent::{Applied, Change, Settings, State, Store, Timestamp};
-use crate::pipeline::{Arrival, Pipeline};
+use crate::pipeline::{Arrival, Onlooker, Pipeline};
 use crate::policy::Purpose;
 use crate::record::evidence::Evidence;
 use crate::server::bind;
+use crate::smtp::Reply;
 use crate::tracker::Detector;
 
 /// Demonstrate the relay: three newsletters to three people, before and after, side by side
@@ -52,7 +53,37 @@ pub(super) struct Seen {
     pub(super) after: Bytes,
 }
 
-pub(super) type Gallery = Arc<Mutex<Vec<Seen>>>;
+/// An attempt to send mail that came to nothing.
+#[derive(Clone, Debug)]
+pub(super) struct Refused {
+    pub(super) recipient: String,
+    pub(super) reply: String,
+}
+
+/// What passed through, and what was refused.
+#[derive(Debug, Default)]
+pub(super) struct Shown {
+    pub(super) seen: Vec<Seen>,
+    pub(super) refused: Vec<Refused>,
+}
+
+impl Shown {
+    fn add(&mut self, seen: Seen) {
+        if self.seen.len() >= MAX_SEEN {
+            self.seen.remove(0);
+        }
+        self.seen.push(seen);
+    }
+
+    fn refuse(&mut self, recipient: String, reply: &Reply) {
+        if self.refused.len() >= MAX_SEEN {
+            self.refused.remove(0);
+        }
+        self.refused.push(Refused { recipient, reply: reply.to_string() });
+    }
+}
+
+pub(super) type Gallery = Arc<Mutex<Shown>>;
 
 /// The maximum number of messages kept; the oldest are dropped.
 const MAX_SEEN: usize = 200;
@@ -83,6 +114,7 @@ async fn demonstrate(command: &Demo, folder: &std::path::Path) -> Result<(), Box
          [[listener]]\n\
          address = \"{}\"\n\
          tls = \"none\"\n\
+         bare_newline = \"normalise\"\n\
          [next_hop]\n\
          host = \"{}\"\n\
          port = {}\n\
@@ -118,8 +150,8 @@ async fn demonstrate(command: &Demo, folder: &std::path::Path) -> Result<(), Box
         "Send your own mail to            {address}   (SMTP, no login, no TLS; any client, any address)"
     );
     println!(
-        "For example:\n  curl -s smtp://{address} --mail-from you@example.org --mail-rcpt bob@example.org -T \
-         message.eml"
+        "For example:\n  curl -sS --crlf smtp://{address} --mail-from you@example.org --mail-rcpt \
+         bob@example.org -T message.eml"
     );
     println!(
         "ann@example.org agreed to tracking, bob@example.org refused, and nobody else was asked.\n\
@@ -156,16 +188,23 @@ pub(super) async fn relay(
     let witness = move |arrival: &Arrival, recipients: &[usize], after: &Bytes| {
         let recipients = recipients.iter().filter_map(|index| arrival.envelope.recipients.get(*index));
         let recipients = recipients.map(|recipient| recipient.address.as_str().to_owned()).collect();
-        let mut gallery = seen.lock().unwrap_or_else(PoisonError::into_inner);
-        if gallery.len() >= MAX_SEEN {
-            gallery.remove(0);
-        }
-        gallery.push(Seen { recipients, before: arrival.message.clone(), after: after.clone() });
+        let copy = Seen { recipients, before: arrival.message.clone(), after: after.clone() };
+        seen.lock().unwrap_or_else(PoisonError::into_inner).add(copy);
     };
+    let tried = Arc::clone(&gallery);
+    let refusals = move |arrival: &Arrival, replies: &[Reply], about: &Reply| {
+        let mut gallery = tried.lock().unwrap_or_else(PoisonError::into_inner);
+        let recipients = arrival.envelope.recipients.iter();
+        recipients.zip(replies).for_each(|(to, reply)| gallery.refuse(to.address.as_str().to_owned(), reply));
+        if replies.is_empty() {
+            gallery.refuse(format!("the sender {}", arrival.envelope.sender.address.as_str()), about);
+        }
+    };
+    let onlooker = Onlooker { copies: Some(Box::new(witness)), refusals: Some(Box::new(refusals)) };
     let wanted = config.listeners.first().ok_or("the configuration has no listener")?.address;
     let ledger = crate::relay::Ledger::open(&config.data_directory.join("ledger"))?;
     let live = crate::live::Live::of(config)?;
-    let pipeline = Pipeline::witnessed(live, store, ledger, evidence, Some(Box::new(witness)));
+    let pipeline = Pipeline::witnessed(live, store, ledger, evidence, onlooker);
     let (stop, stopped) = watch::channel(false);
     let listener = bind(wanted, 0).map_err(|error| {
         format!(
@@ -252,7 +291,7 @@ pub(super) fn hand_over(relay: SocketAddr, messages: &[(String, Vec<u8>)]) -> st
 fn summary(gallery: &Gallery) {
     let detector = Detector::default();
     println!("Three newsletters went through the relay to three people:\n");
-    for seen in gallery.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+    for seen in gallery.lock().unwrap_or_else(PoisonError::into_inner).seen.iter() {
         let told = page::Told::of(&detector, seen);
         let fate = if told.removed.is_empty() { "as received" } else { "rewritten" };
         println!("{:<18} {:<34} {fate}", told.to, told.subject);

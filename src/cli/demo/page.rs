@@ -11,7 +11,7 @@ use axum::response::{Html, IntoResponse};
 use axum::routing::get;
 use tokio::net::TcpListener;
 
-use super::{Gallery, Seen};
+use super::{Gallery, Refused, Seen};
 use crate::message::subject;
 use crate::tracker::{Detector, Inquiry, Sighting, Verdict};
 use crate::web::preview::{escaped, view};
@@ -59,12 +59,31 @@ pub(super) async fn serve(address: SocketAddr, gallery: Gallery) -> std::io::Res
 }
 
 async fn show(State(gallery): State<Gallery>) -> impl IntoResponse {
-    let seen: Vec<Seen> = gallery.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let (seen, refused) = {
+        let shown = gallery.lock().unwrap_or_else(PoisonError::into_inner);
+        (shown.seen.clone(), shown.refused.clone())
+    };
     let detector = Detector::default();
     let rows: String = seen.iter().rev().map(|seen| row(&detector, seen)).collect();
     let policy = "default-src 'none'; style-src 'unsafe-inline'; frame-src 'self'; img-src data:";
-    let page = PAGE.replace("{rows}", &rows).replace("{count}", &seen.len().to_string());
+    let refused = refusals(&refused);
+    let page = PAGE
+        .replace("{refused}", &refused)
+        .replace("{rows}", &rows)
+        .replace("{count}", &seen.len().to_string());
     ([(CONTENT_SECURITY_POLICY, policy), (CACHE_CONTROL, "no-store")], Html(page))
+}
+
+/// Lists attempts that came to nothing, the newest first.
+fn refusals(refused: &[Refused]) -> String {
+    if refused.is_empty() {
+        return String::new();
+    }
+    let item = |one: &Refused| {
+        format!("<li class=\"removed\">{}: {}</li>", escaped(&one.recipient), escaped(&one.reply))
+    };
+    let items: String = refused.iter().rev().map(item).collect();
+    format!("<article><h2>Refused attempts</h2><ul>{items}</ul></article>")
 }
 
 fn row(detector: &Detector, seen: &Seen) -> String {
@@ -112,5 +131,5 @@ border:1px solid var(--line);background:#fff;border-radius:4px}
 <h1>Before and after</h1>
 <p>{count} messages, the newest first. Pictures are drawn as boxes: nothing is fetched. Reload the page
 after sending mail.</p>
-{rows}</body></html>
+{refused}{rows}</body></html>
 "#;

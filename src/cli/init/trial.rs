@@ -37,7 +37,7 @@ async fn sent(settings: &Settings, folder: &Path) -> Result<Vec<String>, Failure
     let message = samples::newsletters(PERSON, domain).into_iter().next().ok_or("there is no sample")?;
     tokio::task::spawn_blocking(move || hand_over(address, &[(PERSON.to_owned(), message)])).await??;
     let gallery = gallery.lock().unwrap_or_else(PoisonError::into_inner);
-    let seen = gallery.first().ok_or("the relay passed nothing on")?;
+    let seen = gallery.seen.first().ok_or("the relay passed nothing on")?;
     let told = Told::of(&Detector::default(), seen);
     if told.removed.is_empty() {
         return Err("the tracker of the sample was not removed".into());
