@@ -54,7 +54,8 @@ fn main() {
             }
         }
         println!(
-            "{}: {heroes} of {RECIPIENTS} pictures that differ in each copy known (first at copy {first:?}), {others} others taken for one, \
+            "{}: {heroes} of {RECIPIENTS} pictures that differ in each copy known (first at copy {first:?}), \
+             {others} others taken for one, \
              {:.1} us a copy",
             if most == 0 { "without learning" } else { "with learning" },
             start.elapsed().as_secs_f64() * 1e6 / RECIPIENTS as f64

@@ -23,21 +23,30 @@ fn newsletter() -> Bytes {
              %3Futm_source%3Dnewsletter%26utm_medium%3Demail"
         )
     };
-    let sentence = "gr\u{f6}\u{df}ere Auswahl f\u{fc}r lange Abende und was es diese Woche Neues gibt dazu ein Wort \u{fc}ber die Lieferung die \
-                    ab heute kostenlos ist und ein paar Zeilen mehr weil Text das meiste ist was in solchen Briefen steht ";
+    let sentence = "gr\u{f6}\u{df}ere Auswahl f\u{fc}r lange Abende und was es diese Woche Neues gibt dazu \
+                    ein Wort \u{fc}ber die Lieferung die \
+                    ab heute kostenlos ist und ein paar Zeilen mehr weil Text das meiste ist was in solchen \
+                    Briefen steht ";
     let mut html = String::from(
-        "<!DOCTYPE html>\r\n<html lang=\"de\">\r\n<head>\r\n<meta http-equiv=\"Content-Type\" content=\"text/html; charset=utf-8\">\r\n\
-         <title>News</title>\r\n<style type=\"text/css\">\r\nbody{margin:0;padding:0;background:#f4f4f4}img{border:0;display:block}\r\n\
+        "<!DOCTYPE html>\r\n<html lang=\"de\">\r\n<head>\r\n<meta http-equiv=\"Content-Type\" \
+         content=\"text/html; charset=utf-8\">\r\n\
+         <title>News</title>\r\n<style \
+         type=\"text/css\">\r\nbody{margin:0;padding:0;background:#f4f4f4}img{border:0;display:block}\r\n\
          @media only screen and (max-width:600px){.w{width:100% !important}.h{display:none}}\r\n</style>\r\n\
-         <!--[if mso]><style>table{border-collapse:collapse}</style><![endif]-->\r\n</head>\r\n<body style=\"margin:0\">\r\n\
+         <!--[if mso]><style>table{border-collapse:collapse}</style><![endif]-->\r\n</head>\r\n<body \
+         style=\"margin:0\">\r\n\
          <div style=\"display:none;max-height:0;overflow:hidden\">What is in it this week</div>\r\n\
-         <table class=\"w\" width=\"600\" cellpadding=\"0\" cellspacing=\"0\" border=\"0\" align=\"center\">\r\n",
+         <table class=\"w\" width=\"600\" cellpadding=\"0\" cellspacing=\"0\" border=\"0\" \
+         align=\"center\">\r\n",
     );
     for article in 0..12 {
         html.push_str(&format!(
-            "<tr><td style=\"padding:12px 24px;font-family:Arial,Helvetica,sans-serif;font-size:14px;line-height:21px;color:#333333;\">\r\n\
-             <a href=\"{}\"><img src=\"https://img.shop.example/nl/2026/{article:02}/banner-{}.jpg\" width=\"552\" height=\"240\" alt=\"Picture {article}\" \
-             style=\"width:100%;max-width:552px;height:auto\"></a>\r\n<h2 style=\"font-size:20px;margin:16px 0 8px\">Artikel {article}</h2>\r\n<p>{}</p>\r\n",
+            "<tr><td style=\"padding:12px \
+             24px;font-family:Arial,Helvetica,sans-serif;font-size:14px;line-height:21px;color:#333333;\">\r\n\
+             <a href=\"{}\"><img src=\"https://img.shop.example/nl/2026/{article:02}/banner-{}.jpg\" \
+             width=\"552\" height=\"240\" alt=\"Picture {article}\" \
+             style=\"width:100%;max-width:552px;height:auto\"></a>\r\n<h2 style=\"font-size:20px;margin:16px \
+             0 8px\">Artikel {article}</h2>\r\n<p>{}</p>\r\n",
             link(5 * article),
             100_000 + 7919 * article,
             sentence.repeat(8)
@@ -51,11 +60,16 @@ fn newsletter() -> Bytes {
         html.push_str("</td></tr>\r\n");
     }
     html.push_str("</table>\r\n");
-    html.push_str("<img src=\"https://click.shop.example/wf/open?upn=u001.Zk3Qw9XvT2aB7LmN8pRsYd4HcJ6\" width=\"1\" height=\"1\" alt=\"\">\r\n</body></html>\r\n");
+    html.push_str(
+        "<img src=\"https://click.shop.example/wf/open?upn=u001.Zk3Qw9XvT2aB7LmN8pRsYd4HcJ6\" \
+                   width=\"1\" height=\"1\" alt=\"\">\r\n</body></html>\r\n",
+    );
     let mut raw = String::from(
         "From: Shop <news@shop.example>\r\nTo: eve@home.example\r\nSubject: News\r\nMIME-Version: 1.0\r\n\
-         Content-Type: multipart/alternative; boundary=\"b\"\r\n\r\n--b\r\nContent-Type: text/plain; charset=utf-8\r\n\r\nNews\r\n\
-         --b\r\nContent-Type: text/html; charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n",
+         Content-Type: multipart/alternative; boundary=\"b\"\r\n\r\n--b\r\nContent-Type: text/plain; \
+         charset=utf-8\r\n\r\nNews\r\n\
+         --b\r\nContent-Type: text/html; charset=utf-8\r\nContent-Transfer-Encoding: \
+         quoted-printable\r\n\r\n",
     );
     let mut column = 0;
     for byte in html.bytes() {
@@ -128,8 +142,10 @@ fn measure(criterion: &mut Criterion) {
     }
     let [decode, tokens, analysis, all, verified] = least;
     println!(
-        "least times in us: decode {decode:.1}, tokenizer {tokens:.1}, analysis {analysis:.1}, analysis and rewrite {all:.1}; \
-         analysis and rewrite are {:.2} times decode and tokenizer; verification costs {:.2} times the analysis",
+        "least times in us: decode {decode:.1}, tokenizer {tokens:.1}, analysis {analysis:.1}, analysis and \
+         rewrite {all:.1}; \
+         analysis and rewrite are {:.2} times decode and tokenizer; verification costs {:.2} times the \
+         analysis",
         all / (decode + tokens),
         (verified - all) / analysis
     );

@@ -130,9 +130,11 @@ fn nginx(folder: &std::path::Path, port: u16, picture: &[u8]) -> Server {
     std::fs::write(folder.join("blank.gif"), picture).unwrap();
     let at = folder.display();
     let config = format!(
-        "daemon off; master_process on; worker_processes 2; pid {at}/nginx.pid; error_log {at}/error.log;\nevents {{ worker_connections 1024; }}\n\
+        "daemon off; master_process on; worker_processes 2; pid {at}/nginx.pid; error_log \
+         {at}/error.log;\nevents {{ worker_connections 1024; }}\n\
          http {{ access_log off; keepalive_requests 100000000; sendfile on; tcp_nopush on; types {{ image/gif gif; }}\n\
-         client_body_temp_path {at}/b; proxy_temp_path {at}/p; fastcgi_temp_path {at}/f; uwsgi_temp_path {at}/u; scgi_temp_path {at}/s;\n\
+         client_body_temp_path {at}/b; proxy_temp_path {at}/p; fastcgi_temp_path {at}/f; uwsgi_temp_path \
+         {at}/u; scgi_temp_path {at}/s;\n\
          server {{ listen 127.0.0.1:{port}; root {at}; add_header Cache-Control no-store; }} }}\n"
     );
     let file = folder.join("nginx.conf");
@@ -229,7 +231,8 @@ fn days() {
         days.flush();
         let size = std::fs::metadata(&path).unwrap().len();
         println!(
-            "{name:<10} noted in {all:>8.2?}, p50 {median:?}, p99 {late:?}, longest {most:.2?}; {:.1} MB on disk",
+            "{name:<10} noted in {all:>8.2?}, p50 {median:?}, p99 {late:?}, longest {most:.2?}; {:.1} MB on \
+             disk",
             size as f64 / 1e6
         );
     }

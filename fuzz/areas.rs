@@ -198,7 +198,8 @@ struct Ground {
 const CONFIG: &str = "[tracker]\ncampaign_learning = false\n[[controller]]\nname = \"shop\"\n\
     from_domain = \"shop.example\"\njurisdiction = \"fr\"\non_grant = \"gate\"\n\
     public_url = \"https://choice.shop.example\"\n\
-    [[mailstream]]\nname = \"watched\"\ncontroller = \"shop\"\nmode = \"observe\"\nheader = \"X-Kind: watched\"\n\
+    [[mailstream]]\nname = \"watched\"\ncontroller = \"shop\"\nmode = \"observe\"\nheader = \"X-Kind: \
+    watched\"\n\
     [next_hop]\nhost = \"localhost\"\nport = 9\ntls = \"none\"\n";
 
 const PEOPLE: [&str; 3] = ["granted@home.example", "refused@home.example", "unknown@home.example"];

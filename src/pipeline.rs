@@ -200,7 +200,8 @@ impl Pipeline {
         };
         if !sound {
             tracing::error!(
-                "the consent store is damaged; nothing is granted that cannot be read. Run `pixelward consent verify`"
+                "the consent store is damaged; nothing is granted that cannot be read. Run `pixelward \
+                 consent verify`"
             );
         }
         metrics::gauge!("pixelward_consent_store_sound").set(if sound { 1.0 } else { 0.0 });
@@ -341,7 +342,8 @@ impl Pipeline {
             keys.into_iter().zip(&handled.replies).filter(|(_, reply)| reply.class() == Class::Positive);
         let taken: Vec<(LedgerKey, Option<Fate>)> =
             taken.map(|(key, _)| (key, Some(Fate::Accepted))).collect();
-        tracing::warn!(id = %arrival.id, taken = taken.len(), "the client hung up before it heard what became of its message");
+        tracing::warn!(id = %arrival.id, taken = taken.len(), "the client hung up before it heard what \
+            became of its message");
         if !taken.is_empty() && self.ledger.note(taken).await.is_err() {
             tracing::error!(id = %arrival.id, "a retry of this message may be delivered twice");
         }

@@ -40,9 +40,13 @@ pub(crate) fn console() -> String {
     let mut page = head("pixelward-console", '1', "pages that show what the relay did, and prove it");
     page.push_str(
         ".SH SYNOPSIS\n\\fBpixelward\\-console\\fR [\\fB\\-\\-config\\fR \\fIFILE\\fR]\n.SH DESCRIPTION\n\
-         A client of the relay's API that serves pages, behind single sign\\-on by SAML 2.0 or, on this machine alone, one\\-time links that \
-         `pixelward console\\-link` makes.\n.SH OPTIONS\n.TP\n\\fB\\-c\\fR, \\fB\\-\\-config\\fR \\fIFILE\\fR\n\
-         The configuration: pixelward\\-console.toml(5). Default: console.toml.\n.TP\n\\fB\\-\\-help\\fR, \\fB\\-\\-version\\fR\nAs elsewhere.\n.TP\n\\fB\\-\\-check\\fR\nCheck the configuration and end.\n\
+         A client of the relay's API that serves pages, behind single sign\\-on by SAML 2.0 or, on this \
+         machine alone, one\\-time links that \
+         `pixelward console\\-link` makes.\n.SH \
+         OPTIONS\n.TP\n\\fB\\-c\\fR, \\fB\\-\\-config\\fR \\fIFILE\\fR\n\
+         The configuration: pixelward\\-console.toml(5). Default: \
+         console.toml.\n.TP\n\\fB\\-\\-help\\fR, \\fB\\-\\-version\\fR\nAs \
+         elsewhere.\n.TP\n\\fB\\-\\-check\\fR\nCheck the configuration and end.\n\
          .SH SEE ALSO\npixelward\\-console.toml(5), pixelward(1)\n",
     );
     page

@@ -145,7 +145,8 @@ pub(super) fn loops(arrival: &Arrival) -> Option<Reply> {
         .take(MAX_HOPS + 1)
         .count();
     (hops > MAX_HOPS).then(|| {
-        tracing::error!(id = %arrival.id, "a message runs in circles; look at the relayhost settings on its way");
+        tracing::error!(id = %arrival.id, "a message runs in circles; look at the relayhost settings on its \
+                                           way");
         Reply::new(554, "5.4.6 Too many hops: the message runs in circles")
     })
 }
@@ -175,7 +176,8 @@ pub(super) fn received(live: &Live, arrival: &Arrival) -> String {
         |text: &str| text.chars().filter(|character| character.is_ascii_graphic()).collect::<String>();
     let name = arrival.client_name.as_ref().map_or(String::new(), |name| format!("{} ", clean(name)));
     format!(
-        "Received: from {} ({name}[{address}]){tls}\r\n\tby {} (pixelward) with {with} id {};\r\n\t{date}\r\n",
+        "Received: from {} ({name}[{address}]){tls}\r\n\tby {} (pixelward) with {with} id \
+         {};\r\n\t{date}\r\n",
         clean(&client.name),
         live.config.relay.host_name,
         arrival.id,

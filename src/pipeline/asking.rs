@@ -13,7 +13,8 @@ impl Pipeline {
             metrics::counter!("pixelward_store_errors_total").increment(1);
             tracing::error!(
                 %id, %error,
-                "that people were asked for their consent could not be recorded: they may be asked again too soon"
+                "that people were asked for their consent could not be recorded: they may be asked again too \
+                 soon"
             );
         };
         let alarm = failed.clone();

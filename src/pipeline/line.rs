@@ -187,7 +187,8 @@ impl<'a> Line<'a> {
                 metrics::counter!("pixelward_strict_rewrites_total").increment(1);
                 tracing::error!(
                     id = %arrival.id, message_id, site = fault.site,
-                    "internal error: the message could not be treated as decided, so every remote request was taken \
+                    "internal error: the message could not be treated as decided, so every remote request \
+                     was taken \
                      out; please report it"
                 );
             }
@@ -197,7 +198,8 @@ impl<'a> Line<'a> {
             ),
             Err((_, Some(second))) => tracing::error!(
                 id = %arrival.id, message_id, site = fault.site, second_site = second.site,
-                "internal error, and another one while every remote request was taken out: the message waits with \
+                "internal error, and another one while every remote request was taken out: the message waits \
+                 with \
                  its sender; please report it"
             ),
         }
@@ -230,14 +232,16 @@ impl<'a> Line<'a> {
         if notes.lacks_key {
             tracing::warn!(
                 %id, signatures = notes.broken_signatures,
-                "an edit breaks a DKIM signature; let the signer stand behind this relay, or give it a [[dkim.key]]"
+                "an edit breaks a DKIM signature; let the signer stand behind this relay, or give it a \
+                 [[dkim.key]]"
             );
         }
         if let Some(domain) = &notes.withheld {
             metrics::counter!("pixelward_signatures_withheld_total").increment(1);
             tracing::warn!(
                 %id, controller = chosen.controller.name.as_str(), domain,
-                "a message was not signed: the keys of this domain belong to other controllers; see controllers \
+                "a message was not signed: the keys of this domain belong to other controllers; see \
+                 controllers \
                  in [[dkim.key]]"
             );
         }

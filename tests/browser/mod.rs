@@ -40,7 +40,8 @@ impl Counter {
                         }
                         if line == "\r\n" {
                             let head = format!(
-                                "HTTP/1.1 200 OK\r\nContent-Type: image/gif\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+                                "HTTP/1.1 200 OK\r\nContent-Type: image/gif\r\nContent-Length: \
+                                 {}\r\nConnection: close\r\n\r\n",
                                 PIXEL.len()
                             );
                             let _ = out.write_all(head.as_bytes()).and_then(|()| out.write_all(PIXEL));

@@ -26,9 +26,11 @@ pub fn with_mail() -> (Served, NextHop) {
     let hop = NextHop::start();
     let folder = Folder::new();
     let rest = format!(
-        "{CONTROLLERS}[[mailstream]]\nname = \"newsletter\"\ncontroller = \"shop\"\nfrom_domain = \"shop.example\"\n\
+        "{CONTROLLERS}[[mailstream]]\nname = \"newsletter\"\ncontroller = \"shop\"\nfrom_domain \
+         = \"shop.example\"\n\
          purposes = [\"campaign_performance\"]\nrequested = \"requested\"\njurisdiction = \"fr\"\n\
-         [api]\naddress = \"127.0.0.1:0\"\nburst = 100000\nrequests_per_minute = 1000000\nstatistics_max_age_s = 0\n"
+         [api]\naddress = \"127.0.0.1:0\"\nburst = 100000\nrequests_per_minute = \
+         1000000\nstatistics_max_age_s = 0\n"
     );
     configuration(&folder, hop.port, "", "", &rest);
     let served = Served::of(Relay::in_folder(folder));
@@ -94,7 +96,8 @@ impl Console {
         let config = folder.file(
             "console.toml",
             &format!(
-                "data_directory = {data:?}\n[server]\naddress = \"127.0.0.1:{port}\"\n{server}\n[api]\nurl = \"http://127.0.0.1:{}\"\n\
+                "data_directory = {data:?}\n[server]\naddress = \"127.0.0.1:{port}\"\n{server}\n[api]\nurl \
+                 = \"http://127.0.0.1:{}\"\n\
                  token_file = {file:?}\n[log]\nformat = \"human\"\n{more}\n",
                 served.port
             ),

@@ -8,10 +8,13 @@ use crate::http::{Answer, Connection, Served};
 use crate::support::{Lines, free_port};
 
 /// Who may what at the identity provider's people: see `console/idp.py`.
-pub const ROLES: &str = "[[saml.role]]\nattribute = \"groups\"\nvalue = \"viewers\"\nrole = \"viewer\"\ncontroller = \"all\"\n\
+pub const ROLES: &str = "[[saml.role]]\nattribute = \"groups\"\nvalue = \"viewers\"\nrole \
+                         = \"viewer\"\ncontroller = \"all\"\n\
      [[saml.role]]\nattribute = \"groups\"\nvalue = \"officers\"\nrole = \"officer\"\ncontroller = \"all\"\n\
-     [[saml.role]]\nattribute = \"groups\"\nvalue = \"operators\"\nrole = \"operator\"\ncontroller = \"all\"\n\
-     [[saml.role]]\nattribute = \"groups\"\nvalue = \"shop-officers\"\nrole = \"officer\"\ncontroller = \"shop\"\n";
+     [[saml.role]]\nattribute = \"groups\"\nvalue = \"operators\"\nrole = \"operator\"\ncontroller \
+     = \"all\"\n\
+     [[saml.role]]\nattribute = \"groups\"\nvalue = \"shop-officers\"\nrole = \"officer\"\ncontroller \
+     = \"shop\"\n";
 
 /// An identity provider and a console that trusts it.
 pub struct Signed {

@@ -132,7 +132,8 @@ async fn swallow_one(mut stream: TcpStream, count: &AtomicU64) -> io::Result<()>
     }
 }
 
-const LETTER: &str = "From: <news@shop.example>\r\nTo: <ann@home.example>\r\nSubject: News\r\nMessage-ID: <1@shop.example>\r\n\r\nNews of the week.\r\n.\r\n";
+const LETTER: &str = "From: <news@shop.example>\r\nTo: <ann@home.example>\r\nSubject: News\r\nMessage-ID: \
+                      <1@shop.example>\r\n\r\nNews of the week.\r\n.\r\n";
 
 /// Hands over messages until the deadline, or so many; gives how many were taken.
 pub async fn good(port: u16, from: Ipv4Addr, until: Instant, most: u64) -> io::Result<u64> {

@@ -105,7 +105,8 @@ fn secret(folder: &Folder) -> String {
 
 fn told_to(folder: &Folder, port: u16) -> String {
     format!(
-        "[[api.webhook]]\ncontroller = \"shop\"\nurl = \"http://127.0.0.1:{port}/hook?x=1\"\nsecret_file = {}",
+        "[[api.webhook]]\ncontroller = \"shop\"\nurl = \"http://127.0.0.1:{port}/hook?x=1\"\nsecret_file = \
+         {}",
         secret(folder)
     )
 }
@@ -185,7 +186,10 @@ fn a_vendor_that_signs_needs_no_token_and_one_that_does_not_does() {
     let key = secret(&folder);
     let signed = folder.file(
         "signed.toml",
-        &format!("events = \"/events\"\n{columns}\n[signature]\nheader = \"X-Signature\"\nprefix = \"sha256=\"\nsecret_file = {key}\n"),
+        &format!(
+            "events = \"/events\"\n{columns}\n[signature]\nheader = \"X-Signature\"\nprefix \
+                  = \"sha256=\"\nsecret_file = {key}\n"
+        ),
     );
     let lines = format!(
         "[[api.incoming]]\nname = \"plain\"\ncontroller = \"shop\"\nmapping = {plain:?}\n\
@@ -231,10 +235,12 @@ fn a_mapping_of_consent_to_mail_keeps_the_relay_from_starting() {
     let folder = Folder::new();
     let mapping = folder.file(
         "mail.toml",
-        "[columns]\naddress = \"/email\"\nevent_time = \"/at\"\nstate = { pointer = \"/subscribed\", values = { true = \"granted\" } }\n",
+        "[columns]\naddress = \"/email\"\nevent_time = \"/at\"\nstate = \
+         { pointer = \"/subscribed\", values = { true = \"granted\" } }\n",
     );
     let rest = format!(
-        "{}[api]\naddress = \"\"\n[[api.incoming]]\nname = \"mail\"\ncontroller = \"shop\"\nmapping = {mapping:?}\n",
+        "{}[api]\naddress = \"\"\n[[api.incoming]]\nname = \"mail\"\ncontroller = \"shop\"\nmapping = \
+         {mapping:?}\n",
         http::CONTROLLERS
     );
     let config = support::configuration(&folder, free_port(), "", "", &rest);

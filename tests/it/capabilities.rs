@@ -21,8 +21,10 @@ fn relay(rest: &str) -> Relay {
     folder.file(
         "config.toml",
         &format!(
-            "data_directory = {data:?}\ncertificate_directory = {data:?}\n[[listener]]\naddress = \"127.0.0.1:0\"\n\
-             tls = \"none\"\n[private]\naddress = \"\"\n[api]\naddress = \"\"\n[log]\nformat = \"human\"\n{rest}"
+            "data_directory = {data:?}\ncertificate_directory = {data:?}\n[[listener]]\naddress \
+             = \"127.0.0.1:0\"\n\
+             tls = \"none\"\n[private]\naddress = \"\"\n[api]\naddress = \"\"\n[log]\nformat \
+             = \"human\"\n{rest}"
         ),
     );
     Relay::in_folder(folder)
@@ -49,7 +51,8 @@ fn what_the_next_hop_lacks_is_known_before_the_first_mail() {
 fn a_next_hop_of_other_mail_takes_nothing_from_a_client() {
     let (bare, plenty) = (next_hop("HELP"), next_hop(PLENTY));
     let relay = relay(&format!(
-        "{}{}[[route]]\nlogin = \"shop\"\nnext_hops = [\"bare\"]\n[[route]]\nsender_domain = \"old.example\"\n\
+        "{}{}[[route]]\nlogin = \"shop\"\nnext_hops = [\"bare\"]\n[[route]]\nsender_domain \
+         = \"old.example\"\n\
          next_hops = [\"bare\"]\n[[route]]\nnext_hops = [\"plenty\"]\n",
         hop("bare", bare.port),
         hop("plenty", plenty.port)

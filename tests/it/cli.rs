@@ -40,8 +40,10 @@ fn rewrite_strips_what_was_refused_and_leaves_what_was_granted() {
 
 #[test]
 fn rewrite_leaves_protected_parts_and_says_so() {
-    let message = "MIME-Version: 1.0\nContent-Type: multipart/signed; boundary=s\n\n--s\nContent-Type: text/html\n\n\
-        <img src=\"https://t.shop.example/wf/open?upn=u001.Zk3Qw9XvT2aB\" width=1 height=1>\n--s\nContent-Type: application/pgp-signature\n\nx\n--s--\n";
+    let message = "MIME-Version: 1.0\nContent-Type: multipart/signed; boundary=s\n\n--s\nContent-Type: \
+                   text/html\n\n\
+        <img src=\"https://t.shop.example/wf/open?upn=u001.Zk3Qw9XvT2aB\" width=1 \
+        height=1>\n--s\nContent-Type: application/pgp-signature\n\nx\n--s--\n";
     let (out, report) = rewrite(&[], &crlf(message));
     assert_eq!(out, crlf(message));
     assert!(report.contains("signed or encrypted"), "{report}");
@@ -49,7 +51,8 @@ fn rewrite_leaves_protected_parts_and_says_so() {
 
 #[test]
 fn a_recipient_that_is_named_is_found_in_the_url() {
-    let message = "Content-Type: text/html\n\n<img src=\"https://pic.shop.example/a/416e6e40686f6d652e6578616d706c65/x\">\n";
+    let message = "Content-Type: text/html\n\n<img \
+                   src=\"https://pic.shop.example/a/416e6e40686f6d652e6578616d706c65/x\">\n";
     let (out, _) = rewrite(&["--recipient", "Ann@home.example"], &crlf(message));
     assert!(!out.contains("pic.shop.example"), "{out}");
 }
@@ -60,7 +63,13 @@ fn scan_takes_files_folders_and_mbox() {
     let (with, without) = newsletter("eve@home.example");
     folder.file("one.eml", &with);
     folder.file("two.eml", &without);
-    folder.file("three.mbox", &format!("From a@b.example Mon Nov  2 09:00:00 2026\n{with}\nFrom a@b.example Mon Nov  2 09:00:00 2026\n{without}"));
+    folder.file(
+        "three.mbox",
+        &format!(
+            "From a@b.example Mon Nov  2 09:00:00 2026\n{with}\nFrom a@b.example \
+                                        Mon Nov  2 09:00:00 2026\n{without}"
+        ),
+    );
     let output = program().arg("scan").arg(&folder.0).output().unwrap();
     let (out, _) = said(&output);
     assert!(output.status.success());

@@ -67,7 +67,8 @@ fn no_1_mail_with_8_bit_text_is_announced_and_passes_unchanged() {
 fn no_3_and_4_what_we_do_not_implement_is_not_announced_whatever_the_next_hop_has() {
     let hop = NextHop::with(Behaviour {
         keywords: Some(
-            "PIPELINING\nSIZE 60000000\n8BITMIME\nSMTPUTF8\nDSN\nCHUNKING\nBINARYMIME\nREQUIRETLS\nETRN\nVRFY\nBURL\nDELIVERBY\nX-ODD",
+            "PIPELINING\nSIZE \
+             60000000\n8BITMIME\nSMTPUTF8\nDSN\nCHUNKING\nBINARYMIME\nREQUIRETLS\nETRN\nVRFY\nBURL\nDELIVERBY\nX-ODD",
         ),
         ..Behaviour::default()
     });
@@ -96,7 +97,8 @@ fn no_6_one_refused_recipient_costs_the_others_nothing() {
     let relay = Relay::start(sink.port);
     let mut client = Client::greeted(relay.port);
     client.send(
-        b"MAIL FROM:<news@shop.example>\r\nRCPT TO:<ann@home.example>\r\nRCPT TO:<ben@home.example>\r\nRCPT TO:<eve@home.example>\r\nDATA\r\n",
+        b"MAIL FROM:<news@shop.example>\r\nRCPT TO:<ann@home.example>\r\nRCPT TO:<ben@home.example>\r\nRCPT \
+          TO:<eve@home.example>\r\nDATA\r\n",
     );
     let codes: Vec<u16> = (0..5).map(|_| client.code()).collect();
     assert_eq!(codes, [250, 250, 550, 250, 354]);
@@ -153,8 +155,10 @@ fn no_14_a_large_message_passes_whole() {
         let (head, body) = html.split_once("\n\n").unwrap();
         let kind = head.lines().find(|line| line.starts_with("Content-Type")).unwrap();
         format!(
-            "From: {FROM}\nTo: {TO}\nSubject: Large\nMIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=\"outer\"\n\n\
-             --outer\n{kind}\n\n{body}\n--outer\nContent-Type: application/octet-stream\nContent-Transfer-Encoding: base64\n\n{attachment}--outer--\n"
+            "From: {FROM}\nTo: {TO}\nSubject: Large\nMIME-Version: 1.0\nContent-Type: multipart/mixed; \
+             boundary=\"outer\"\n\n\
+             --outer\n{kind}\n\n{body}\n--outer\nContent-Type: \
+             application/octet-stream\nContent-Transfer-Encoding: base64\n\n{attachment}--outer--\n"
         )
     };
     let message = part(&with);
@@ -168,7 +172,8 @@ fn no_14_a_large_message_passes_whole() {
 fn no_16_and_19_an_edit_beside_broken_lines_of_quoted_printable_changes_nothing_else() {
     // A letter whose bytes stand on two lines, right before and right behind the pixel, and lines of every
     // allowed length.
-    let pixel = "<img src=3D\"https://click.shop.example/wf/open?upn=3Du001.Zk3Qw9XvT2aB7LmN=\n8pRsYd4HcJ6\" width=3D\"1\" height=3D\"1\" alt=3D\"\">";
+    let pixel = "<img src=3D\"https://click.shop.example/wf/open?upn=3Du001.Zk3Qw9XvT2aB7LmN=\n8pRsYd4HcJ6\" \
+                 width=3D\"1\" height=3D\"1\" alt=3D\"\">";
     let kept = "<img width=3D\"1\" height=3D\"1\" alt=3D\"\">";
     let body =
         |pixel: &str| html(&format!("<p>caf=C3=\n=A9</p>{pixel}<p>=E2=\n=82=\n=AC {}</p>", "x".repeat(60)));
@@ -186,8 +191,10 @@ fn no_18_dots_and_long_lines_pass_as_they_are() {
 
 #[test]
 fn no_21_signed_mail_passes_unchanged() {
-    let message = "From: a@shop.example\nSubject: a\nDKIM-Signature: v=1; a=rsa-sha256; c=simple/simple; d=shop.example; s=a;\n\
-                   \th=From:Subject; bh=AAAA; b=BBBB\nMIME-Version: 1.0\nContent-Type: text/html\n\n<p>A  letter </p> \n\n\n";
+    let message = "From: a@shop.example\nSubject: a\nDKIM-Signature: v=1; a=rsa-sha256; c=simple/simple; \
+                   d=shop.example; s=a;\n\
+                   \th=From:Subject; bh=AAAA; b=BBBB\nMIME-Version: 1.0\nContent-Type: \
+                   text/html\n\n<p>A  letter </p> \n\n\n";
     assert_eq!(relayed(message), crlf(message));
 }
 

@@ -109,7 +109,8 @@ proptest! {
             _ => ("base64", pixelward::message::transfer::encode_base64(html.as_bytes())),
         };
         let raw = format!(
-            "Subject: a\r\nContent-Type: text/html; charset=utf-8\r\nContent-Transfer-Encoding: {name}\r\n\r\n{body}\r\n"
+            "Subject: a\r\nContent-Type: text/html; charset=utf-8\r\nContent-Transfer-Encoding: \
+             {name}\r\n\r\n{body}\r\n"
         );
         check(&Bytes::from(raw.clone()), &raw);
     }

@@ -8,7 +8,8 @@ use crate::support::{Client, Folder, NextHop, Relay, crlf, newsletter, program};
 
 fn html(body: &str) -> String {
     format!(
-        "From: Shop <news@shop.example>\nSubject: News\nList-Id: <news.shop.example>\nContent-Type: text/html\n\n{body}\n"
+        "From: Shop <news@shop.example>\nSubject: News\nList-Id: <news.shop.example>\nContent-Type: \
+         text/html\n\n{body}\n"
     )
 }
 
@@ -86,7 +87,8 @@ fn an_exception_holds_from_a_reload_on_until_it_ends() {
     for (number, (until, wanted)) in [("2020-01-01", &without), ("2999-01-01", &with)].into_iter().enumerate()
     {
         let allow = format!(
-            "[[tracker.allow]]\nhost = \"shop.example\"\npath = \"/wf/\"\nreason = \"test {number}\"\nexpires = \"{until}\"\n"
+            "[[tracker.allow]]\nhost = \"shop.example\"\npath = \"/wf/\"\nreason = \"test \
+             {number}\"\nexpires = \"{until}\"\n"
         );
         std::fs::write(&path, format!("{config}{allow}")).unwrap();
         relay.signal("HUP");

@@ -6,9 +6,12 @@ use pixelward::tracker::{Detector, Inquiry, Signal, Verdict};
 /// The verdicts on what stands on the hosts of the generator, in a mail with a logo and some text.
 fn verdicts(detector: &Detector, style: &str, body: &str) -> Vec<(String, Verdict)> {
     let raw = format!(
-        "From: Club <news@club.example>\r\nTo: eve@home.example\r\nSubject: News\r\nContent-Type: text/html; charset=utf-8\r\n\r\n\
-         <html><head><style>{style}</style></head><body><img src=\"https://www.club.example/pictures/brand.png\" width=\"160\" \
-         height=\"40\" alt=\"Club\"><p>What is new this week.</p>\r\n{body}\r\n<p>See you soon.</p></body></html>\r\n"
+        "From: Club <news@club.example>\r\nTo: eve@home.example\r\nSubject: News\r\nContent-Type: text/html; \
+         charset=utf-8\r\n\r\n\
+         <html><head><style>{style}</style></head><body><img \
+         src=\"https://www.club.example/pictures/brand.png\" width=\"160\" \
+         height=\"40\" alt=\"Club\"><p>What is new this week.</p>\r\n{body}\r\n<p>See you \
+         soon.</p></body></html>\r\n"
     );
     let analysis = detector.analyse(raw.as_bytes(), &Inquiry::to(&["eve@home.example"]));
     analysis.sightings.iter().map(|sighting| (sighting.url.clone(), sighting.verdict)).collect()

@@ -75,9 +75,11 @@ fn each_file(folder: &Path, each: &mut impl FnMut(&Path, &[u8])) {
 
 #[test]
 fn a_message_with_mixed_recipients_leaves_exact_records_and_no_address() {
-    let rest = "[[controller]]\nname = \"shop\"\nfrom_domain = \"shop.example\"\njurisdiction = \"fr\"\nevidence_days = 90\n\
+    let rest = "[[controller]]\nname = \"shop\"\nfrom_domain = \"shop.example\"\njurisdiction \
+                = \"fr\"\nevidence_days = 90\n\
                 [[mailstream]]\nname = \"news\"\ncontroller = \"shop\"\nlist_id = \"news.shop.example\"\n\
-                [[mailstream]]\nname = \"watched\"\ncontroller = \"shop\"\nlist_id = \"watched.shop.example\"\nmode = \"observe\"\n";
+                [[mailstream]]\nname = \"watched\"\ncontroller = \"shop\"\nlist_id \
+                = \"watched.shop.example\"\nmode = \"observe\"\n";
     let hop = NextHop::start();
     let mut relay = Relay::with(hop.port, "", "", rest);
     for (address, state) in [("ann@home.example", "granted"), ("eve@home.example", "refused")] {

@@ -73,7 +73,8 @@ fn a_control_field_chooses_and_never_leaves() {
 
 #[test]
 fn observed_content_is_never_rejected() {
-    let rest = "[dkim]\non_broken = \"reject\"\n[[mailstream]]\nname = \"watched\"\nmode = \"observe\"\nheader = \"X-Kind: watched\"\n";
+    let rest = "[dkim]\non_broken = \"reject\"\n[[mailstream]]\nname = \"watched\"\nmode \
+                = \"observe\"\nheader = \"X-Kind: watched\"\n";
     let (hop, relay) = start(rest);
     let pixel = "<img src=\"https://t.shop.example/wf/open?upn=u001.Zk3Qw9XvT2aB\" width=1 height=1>";
     let protected = format!(
@@ -92,7 +93,8 @@ fn observed_content_is_never_rejected() {
     }
     // The signature signs the control field, so taking that out breaks it: the signature goes, and the
     // message is not rejected.
-    let signature = "DKIM-Signature: v=1; a=rsa-sha256; d=shop.example; s=a; c=relaxed/relaxed; h=from:x-kind; bh=47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=; b=AA==\n";
+    let signature = "DKIM-Signature: v=1; a=rsa-sha256; d=shop.example; s=a; c=relaxed/relaxed; \
+                     h=from:x-kind; bh=47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=; b=AA==\n";
     let message = "From: a@shop.example\nSubject: a\n\n";
     assert!(answer(&format!("{signature}X-Kind: other\n{message}")).starts_with("550 5.7.7"));
     let left = sent(&hop, &relay, "eve@home.example", &format!("{signature}X-Kind: watched\n{message}"));
@@ -102,8 +104,10 @@ fn observed_content_is_never_rejected() {
 #[test]
 fn each_controller_has_its_own_consents_and_each_mailstream_its_purposes() {
     let rest = "[[controller]]\nname = \"shop\"\nfrom_domain = \"shop.example\"\njurisdiction = \"fr\"\n\
-                [[mailstream]]\nname = \"news\"\ncontroller = \"shop\"\nlist_id = \"news.shop.example\"\npurposes = [\"campaign_performance\"]\n\
-                [[mailstream]]\nname = \"ask\"\ncontroller = \"shop\"\nlist_id = \"ask.shop.example\"\nkind = \"consent_request\"\n";
+                [[mailstream]]\nname = \"news\"\ncontroller = \"shop\"\nlist_id \
+                = \"news.shop.example\"\npurposes = [\"campaign_performance\"]\n\
+                [[mailstream]]\nname = \"ask\"\ncontroller = \"shop\"\nlist_id = \"ask.shop.example\"\nkind \
+                = \"consent_request\"\n";
     let (hop, relay) = start(rest);
     grant(&relay, "shop", "ann@home.example", "campaign_performance");
     let (with, without) = newsletter("ann@home.example");
@@ -167,7 +171,8 @@ fn where_a_person_is_decides() {
 fn exemptions_hold_for_what_was_declared() {
     let stream = |name: &str, exemption: &str, rest: &str| {
         format!(
-            "[[mailstream]]\nname = \"{name}\"\nlist_id = \"{name}.shop.example\"\npurposes = [\"{exemption}\"]\nexemption = \"{exemption}\"\n{rest}\n"
+            "[[mailstream]]\nname = \"{name}\"\nlist_id = \"{name}.shop.example\"\npurposes = \
+             [\"{exemption}\"]\nexemption = \"{exemption}\"\n{rest}\n"
         )
     };
     let rest = [
@@ -208,7 +213,8 @@ fn without_a_public_address_a_grant_leads_to_strip() {
 
 #[test]
 fn receipts_are_a_flag_of_their_own() {
-    let rest = "[policy]\nreceipts = \"keep\"\n[[mailstream]]\nname = \"letters\"\nlist_id = \"letters.shop.example\"\n";
+    let rest = "[policy]\nreceipts = \"keep\"\n[[mailstream]]\nname = \"letters\"\nlist_id \
+                = \"letters.shop.example\"\n";
     let (hop, relay) = start(rest);
     relay.say("ann@home.example", "granted");
     let (with, without) = newsletter("ann@home.example");
@@ -228,11 +234,14 @@ fn receipts_are_a_flag_of_their_own() {
 #[test]
 fn the_commands_explain_and_warn() {
     let rest = "include = [\"policy.d/shop.toml\"]\n[policy]\non_grant = \"keep\"\n";
-    let included = "[[controller]]\nname = \"shop\"\nsender_domain = \"shop.example\"\njurisdiction = \"fr\"\n\
+    let included = "[[controller]]\nname = \"shop\"\nsender_domain = \"shop.example\"\njurisdiction \
+                    = \"fr\"\n\
         [[mailstream]]\nname = \"news\"\ncontroller = \"shop\"\npurposes = [\"personalisation\"]\n\
-        [[mailstream]]\nname = \"orders\"\ncontroller = \"shop\"\nexemption = \"deliverability\"\njurisdiction = \"atlantis\"\n\
+        [[mailstream]]\nname = \"orders\"\ncontroller = \"shop\"\nexemption \
+        = \"deliverability\"\njurisdiction = \"atlantis\"\n\
         notice_url = \"https://shop.example/tracking\"\nidentifying_images = \"keep\"\n\
-        [[jurisdiction]]\nname = \"fr\"\neffective_from = \"2099-01-01\"\nchecked_on = \"2026-11-01\"\nsource = \"memo 3\"\n";
+        [[jurisdiction]]\nname = \"fr\"\neffective_from = \"2099-01-01\"\nchecked_on \
+        = \"2026-11-01\"\nsource = \"memo 3\"\n";
     let folder = Folder::new();
     std::fs::create_dir(folder.0.join("policy.d")).unwrap();
     folder.file("policy.d/shop.toml", included);
@@ -277,8 +286,10 @@ fn the_commands_explain_and_warn() {
         "controller shop: on_grant is \"keep\": a withdrawal cannot reach delivered mail",
         "mailstream news of shop: it may keep pixels and has no notice_url",
         "mailstream orders of shop: no version of the jurisdiction \"atlantis\" is in force",
-        "mailstream orders of shop: exemption deliverability has no effect: purposes contains none of deliverability",
-        "mailstream orders of shop: exemption deliverability has no effect: it is for mail that people asked for",
+        "mailstream orders of shop: exemption deliverability has no effect: purposes contains none of \
+         deliverability",
+        "mailstream orders of shop: exemption deliverability has no effect: it is for mail that people asked \
+         for",
         "mailstream orders of shop: identifying_images is \"keep\"",
         "jurisdiction fr/2099-01-01+own: takes effect on 2099-01-01",
     ] {

@@ -151,7 +151,10 @@ fn pipelined_commands_are_answered_in_order() {
     let mut client = Client::connect(relay.port);
     assert_eq!(client.code(), 220);
     hop.set(&[(Step::Rcpt, Answer::Say("250 2.1.5 One")), (Step::Rcpt, Answer::Say("452 4.2.2 Two"))]);
-    client.send(b"EHLO c.example\r\nMAIL FROM:<a@shop.example>\r\nRCPT TO:<b@home.example>\r\nRCPT TO:<c@home.example>\r\nNOOP\r\nDATA\r\n");
+    client.send(
+        b"EHLO c.example\r\nMAIL FROM:<a@shop.example>\r\nRCPT TO:<b@home.example>\r\nRCPT \
+                  TO:<c@home.example>\r\nNOOP\r\nDATA\r\n",
+    );
     let codes: Vec<u16> = (0..6).map(|_| client.code()).collect();
     assert_eq!(codes, [250, 250, 250, 452, 250, 354]);
     client.send(b"Subject: a\r\n\r\nb\r\n.\r\nQUIT\r\n");
@@ -186,8 +189,10 @@ fn a_waiting_connection_that_was_closed_costs_nobody_a_deferral() {
 
 #[test]
 fn a_signed_part_with_a_tracker_is_rejected_or_passed_as_configured() {
-    let message = "Subject: a\nMIME-Version: 1.0\nContent-Type: multipart/signed; boundary=s; protocol=\"application/pgp-signature\"\n\n\
-        --s\nContent-Type: text/html\n\n<img src=\"https://t.shop.example/wf/open?upn=u001.Zk3Qw9XvT2aB\" width=1 height=1>\n\
+    let message = "Subject: a\nMIME-Version: 1.0\nContent-Type: multipart/signed; boundary=s; \
+                   protocol=\"application/pgp-signature\"\n\n\
+        --s\nContent-Type: text/html\n\n<img src=\"https://t.shop.example/wf/open?upn=u001.Zk3Qw9XvT2aB\" \
+        width=1 height=1>\n\
         --s\nContent-Type: application/pgp-signature\n\nx\n--s--\n";
     let hop = NextHop::start();
     let relay = Relay::start(hop.port);
@@ -208,7 +213,8 @@ fn a_signature_that_would_break_goes_or_the_message_does_and_one_that_holds_stay
         let (_, body) = message.split_once("\r\n\r\n").unwrap();
         let hash = encode_base64(body_hash(body.as_bytes(), BodyForm::Relaxed, None).as_ref());
         let field = format!(
-            "DKIM-Signature: v=1; a=rsa-sha256; c=relaxed/relaxed; d=shop.example; s=a;\n\th=From:To:Subject; bh={hash};\n\tb=AAAA\n"
+            "DKIM-Signature: v=1; a=rsa-sha256; c=relaxed/relaxed; d=shop.example; \
+             s=a;\n\th=From:To:Subject; bh={hash};\n\tb=AAAA\n"
         );
         format!("{field}{}", message.replace("\r\n", "\n"))
     };

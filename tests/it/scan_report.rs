@@ -80,8 +80,10 @@ fn the_page_counts_what_the_scan_found() {
         "<th scope=\"row\">receipt request</th><td class=\"n\">1</td>",
         "<th scope=\"row\">image</th><td class=\"n\">2</td>",
         "<th scope=\"row\">address of a known open report</th><td class=\"n\">2</td>",
-        "<th scope=\"row\">bank.example</th><td class=\"n\">1</td><td class=\"n\">1</td><td class=\"n\">1</td>",
-        "<td class=\"n\">2</td><td class=\"n\">2</td><td class=\"n\">1</td></tr><tr><th scope=\"row\">was never asked</th>",
+        "<th scope=\"row\">bank.example</th><td class=\"n\">1</td><td class=\"n\">1</td><td \
+         class=\"n\">1</td>",
+        "<td class=\"n\">2</td><td class=\"n\">2</td><td class=\"n\">1</td></tr><tr><th scope=\"row\">was \
+         never asked</th>",
         "<td>the message as it came</td><td class=\"n\">0</td><td class=\"n\">0</td><td class=\"n\">3</td>",
         "<strong>One tracker</strong> in signed or encrypted parts of one message.",
         "Cannot be removed: signed or encrypted.",

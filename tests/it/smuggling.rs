@@ -54,7 +54,8 @@ fn check(listener: &str) {
     let relay = Relay::with(hop.port, listener, "", "");
     let sequences = sequences();
     assert!(sequences.len() >= 142, "{}", sequences.len());
-    let smuggled = b"MAIL FROM:<evil@shop.example>\r\nRCPT TO:<victim@home.example>\r\nDATA\r\nSubject: smuggled\r\n\r\nsmuggled\r\n";
+    let smuggled = b"MAIL FROM:<evil@shop.example>\r\nRCPT TO:<victim@home.example>\r\nDATA\r\nSubject: \
+                     smuggled\r\n\r\nsmuggled\r\n";
     let mut sessions = 0;
     for sequence in &sequences {
         for cut in [None, Some(sequence.len() / 2)] {

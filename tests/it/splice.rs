@@ -12,7 +12,8 @@ use proptest::prelude::*;
 
 static DETECTOR: LazyLock<Detector> = LazyLock::new(Detector::default);
 
-const PIXEL: &str = "<img src=\"https://click.shop.example/wf/open?upn=u001.Zk3Qw9XvT2aB7LmN8pRsYd4HcJ6\" width=\"0\" height=\"0\" alt=\"\">";
+const PIXEL: &str = "<img src=\"https://click.shop.example/wf/open?upn=u001.Zk3Qw9XvT2aB7LmN8pRsYd4HcJ6\" \
+                     width=\"0\" height=\"0\" alt=\"\">";
 
 fn quoted_printable(text: &str) -> String {
     let mut out = String::new();
@@ -75,12 +76,14 @@ fn html(raw: &[u8]) -> Vec<u8> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
     #[test]
-    fn only_the_pixel_goes(before in markup(), after in markup(), beside in "[ -~\r\n]{0,200}", way in transfer(), pixel in any::<bool>()) {
+    fn only_the_pixel_goes(before in markup(), after in markup(), beside in "[ \
+        -~\r\n]{0,200}", way in transfer(), pixel in any::<bool>()) {
         let beside = beside.replace(['\r', '\n', '-'], " ");
         let pixel = if pixel { PIXEL } else { "" };
         let (name, body) = encoded(&format!("<html>{before}<i></i>{pixel}<i></i>{after}</html>"), way);
         let head = format!(
-            "Subject: a\r\nMIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n{beside}\r\n--b\r\n\
+            "Subject: a\r\nMIME-Version: 1.0\r\nContent-Type: multipart/mixed; \
+             boundary=b\r\n\r\n{beside}\r\n--b\r\n\
              Content-Type: text/plain\r\n\r\n{beside}\r\n--b\r\nContent-Type: text/html; charset=utf-8\r\n\
              Content-Transfer-Encoding: {name}\r\n\r\n"
         );
@@ -104,7 +107,8 @@ proptest! {
                 prop_assert!(!pixel.is_empty());
                 prop_assert!(bytes.starts_with(head.as_bytes()) && bytes.ends_with(tail.as_bytes()));
                 let wanted = format!("<html>{before}<i></i><i></i>{after}</html>");
-                let got = String::from_utf8(html(&bytes)).unwrap().replace("<!---->", "").replace("<!-- -->", "");
+                let got = String::from_utf8(html(&bytes)).unwrap().replace("<!---->", "").replace("<!-- \
+                    -->", "");
                 prop_assert_eq!(got, wanted);
                 // Whole lines before and behind the edit are those that came.
                 let edit = &edits[0];

@@ -10,11 +10,13 @@ use pixelward::tracker::{Detector, Inquiry};
 const SENDER: &str = "news@shop.example";
 const PIXEL: &str = "https://click.shop.example/wf/open?upn=u001.Zk3Qw9XvT2aB7LmN8pRsYd4HcJ6";
 const URL: &str = "https://choice.shop.example";
-const SHOP: &str = "[[controller]]\nname = \"shop\"\nfrom_domain = \"shop.example\"\npublic_url = \"https://choice.shop.example/\"\non_grant = \"gate\"\njurisdiction = \"fr\"\n";
+const SHOP: &str = "[[controller]]\nname = \"shop\"\nfrom_domain = \"shop.example\"\npublic_url \
+                    = \"https://choice.shop.example/\"\non_grant = \"gate\"\njurisdiction = \"fr\"\n";
 
 fn stream(rest: &str) -> String {
     format!(
-        "{SHOP}[[mailstream]]\nname = \"news\"\ncontroller = \"shop\"\nsender = \"{SENDER}\"\npurposes = [\"campaign_performance\"]\n{rest}\n"
+        "{SHOP}[[mailstream]]\nname = \"news\"\ncontroller = \"shop\"\nsender = \"{SENDER}\"\npurposes = \
+         [\"campaign_performance\"]\n{rest}\n"
     )
 }
 
@@ -146,7 +148,8 @@ fn what_needs_no_consent_gets_a_pixel_that_can_do_no_more() {
     let day = stream(rest).replace("campaign_performance", "deliverability");
     let stage = Stage::start(&day);
     let (with, without) = newsletter("ann@home.example");
-    let second = with.replace("</body>", "<img src=3D\"https://click.shop.example/wf/open?upn=3Du002.Zk3Qw9XvT2aB7LmN\" width=3D\"1\" height=3D\"1\"></body>");
+    let second = with.replace("</body>", "<img \
+                                          src=3D\"https://click.shop.example/wf/open?upn=3Du002.Zk3Qw9XvT2aB7LmN\" width=3D\"1\" height=3D\"1\"></body>");
     let copy = &stage.send(&["ann@home.example"], &second, 1)[0];
     let days = stage.tokens(copy, TokenKind::Day);
     let [Token::Day { mailstream, holder, .. }] = days.as_slice() else { panic!("{days:?}") };
@@ -199,7 +202,8 @@ fn where_no_link_can_stand_nothing_tracks() {
     assert!(!text.contains("pixelward.pref") && !text.contains("wf/open"), "{text}");
     // A signed text takes no link, so its tracker has to go, and it cannot.
     let signed = format!(
-        "From: {SENDER}\nContent-Type: multipart/signed; boundary=s\n\n--s\nContent-Type: text/html\n\n<img src=\"{PIXEL}\" width=1 height=1>\n--s\n\
+        "From: {SENDER}\nContent-Type: multipart/signed; boundary=s\n\n--s\nContent-Type: text/html\n\n<img \
+         src=\"{PIXEL}\" width=1 height=1>\n--s\n\
          Content-Type: application/pgp-signature\n\nx\n--s--\n"
     );
     let reply = Client::greeted(stage.relay.port).message(SENDER, &["ann@home.example"], &signed);

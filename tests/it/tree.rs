@@ -95,7 +95,8 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(500))]
     #[test]
     fn the_tree_is_the_same_minus_what_was_removed(inner in markup()) {
-        check(&format!("<!DOCTYPE html><html><head><title>a</title></head><body>{inner}<p>end</p></body></html>"));
+        check(&format!("<!DOCTYPE \
+                        html><html><head><title>a</title></head><body>{inner}<p>end</p></body></html>"));
     }
 }
 

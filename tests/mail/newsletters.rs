@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use pixelward::message::transfer::encode_base64;
 
-const PIXEL: &str = "<img src=\"https://click.shop.example/wf/open?upn=u001.Zk3Qw9XvT2aB7LmN8pRsYd4HcJ6\" width=\"1\" height=\"1\" alt=\"\" border=\"0\">";
+const PIXEL: &str = "<img src=\"https://click.shop.example/wf/open?upn=u001.Zk3Qw9XvT2aB7LmN8pRsYd4HcJ6\" \
+                     width=\"1\" height=\"1\" alt=\"\" border=\"0\">";
 const WORDS: [&str; 24] = [
     "autumn", "letter", "garden", "bread", "harbour", "window", "story", "market", "river", "evening",
     "table", "music", "paper", "island", "summer", "kitchen", "travel", "season", "morning", "picture",
@@ -50,7 +51,8 @@ const KINDS: [(&str, Make); 8] = [
             (0..30_000u32).map(|number| (number.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
         let file = wrapped(&encode_base64(&file));
         let file = format!(
-            "Content-Type: application/pdf; name=\"terms.pdf\"\r\nContent-Disposition: attachment; filename=\"terms.pdf\"\r\n\
+            "Content-Type: application/pdf; name=\"terms.pdf\"\r\nContent-Disposition: attachment; \
+             filename=\"terms.pdf\"\r\n\
              Content-Transfer-Encoding: base64\r\n\r\n{file}"
         );
         message("", &several("mixed", &[alternative(encoding, &receipt(pixel)), file]))
@@ -58,7 +60,8 @@ const KINDS: [(&str, Make); 8] = [
     ("related", |encoding, pixel| {
         let html = table(pixel).replace("https://cdn.shop.example/logo.png", "cid:logo@shop.example");
         let logo = format!(
-            "Content-Type: image/png\r\nContent-ID: <logo@shop.example>\r\nContent-Transfer-Encoding: base64\r\n\r\n{}",
+            "Content-Type: image/png\r\nContent-ID: <logo@shop.example>\r\nContent-Transfer-Encoding: \
+             base64\r\n\r\n{}",
             wrapped(&encode_base64(&[137, 80, 78, 71, 13, 10, 26, 10].repeat(60)))
         );
         message("", &several("related", &[part("text/html; charset=utf-8", encoding, &html), logo]))
@@ -77,7 +80,8 @@ const KINDS: [(&str, Make); 8] = [
 fn message(fields: &str, body: &str) -> String {
     format!(
         "From: Shop <news@shop.example>\r\nTo: <ann@home.example>\r\nSubject: News of the week\r\n\
-         Date: Mon, 02 Nov 2026 09:00:00 +0000\r\nMessage-ID: <news-1@shop.example>\r\nList-Id: <news.shop.example>\r\n{fields}\
+         Date: Mon, 02 Nov 2026 09:00:00 +0000\r\nMessage-ID: <news-1@shop.example>\r\nList-Id: \
+         <news.shop.example>\r\n{fields}\
          MIME-Version: 1.0\r\n{body}"
     )
 }
@@ -155,17 +159,22 @@ fn sentence(number: usize) -> String {
 }
 
 fn table(pixel: &str) -> String {
-    let mut out = "<!DOCTYPE html PUBLIC \"-//W3C//DTD XHTML 1.0 Transitional//EN\" \"http://www.w3.org/TR/xhtml1/DTD/xhtml1-transitional.dtd\">\n\
-         <html><head><meta http-equiv=\"Content-Type\" content=\"text/html; charset=utf-8\"><title>News</title></head>\n\
-         <body bgcolor=\"#f4f4f4\" style=\"margin:0;padding:0\"><table width=\"100%\" cellpadding=\"0\" cellspacing=\"0\"><tr><td align=\"center\">\n\
+    let mut out = "<!DOCTYPE html PUBLIC \"-//W3C//DTD XHTML 1.0 \
+                   Transitional//EN\" \"http://www.w3.org/TR/xhtml1/DTD/xhtml1-transitional.dtd\">\n\
+         <html><head><meta http-equiv=\"Content-Type\" content=\"text/html; \
+         charset=utf-8\"><title>News</title></head>\n\
+         <body bgcolor=\"#f4f4f4\" style=\"margin:0;padding:0\"><table width=\"100%\" cellpadding=\"0\" \
+         cellspacing=\"0\"><tr><td align=\"center\">\n\
          <table width=\"600\" bgcolor=\"#ffffff\" style=\"font-family:Arial,sans-serif\"><tr><td>\
          <img src=\"https://cdn.shop.example/logo.png\" width=\"140\" height=\"40\" alt=\"Shop\"></td></tr>\n"
         .to_owned();
     for number in 0..40 {
         let _ = writeln!(
             out,
-            "<tr><td style=\"padding:16px 24px;border-bottom:1px solid #dddddd\"><h2 style=\"margin:0 0 8px;color:#1d3557;font-size:18px\">{}</h2>\n\
-             <img src=\"https://cdn.shop.example/2026/11/{}-{number}.jpg\" width=\"552\" height=\"180\" alt=\"{}\" style=\"display:block\">\n\
+            "<tr><td style=\"padding:16px 24px;border-bottom:1px solid #dddddd\"><h2 style=\"margin:0 0 \
+             8px;color:#1d3557;font-size:18px\">{}</h2>\n\
+             <img src=\"https://cdn.shop.example/2026/11/{}-{number}.jpg\" width=\"552\" height=\"180\" \
+             alt=\"{}\" style=\"display:block\">\n\
              <p style=\"margin:8px 0;color:#333333;font-size:14px;line-height:21px\">{}</p>\n\
              <a href=\"https://www.shop.example/{}/{number}\" style=\"color:#e63946\">Read on</a></td></tr>",
             WORDS[number % WORDS.len()],
@@ -184,18 +193,23 @@ fn table(pixel: &str) -> String {
 }
 
 fn responsive(pixel: &str) -> String {
-    let mut out = "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\n\
-         <style>\n.card{max-width:600px;margin:0 auto;padding:16px}\n.card h2{font:bold 20px/1.3 Georgia,serif}\n\
-         @media (max-width:600px){.card{padding:8px}.wide{display:none}}\n@media (prefers-color-scheme:dark){body{background:#111}}\n</style>\n\
+    let mut out = "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" \
+                   content=\"width=device-width\">\n\
+         <style>\n.card{max-width:600px;margin:0 auto;padding:16px}\n.card \
+         h2{font:bold 20px/1.3 Georgia,serif}\n\
+         @media (max-width:600px){.card{padding:8px}.wide{display:none}}\n@media \
+         (prefers-color-scheme:dark){body{background:#111}}\n</style>\n\
          <!--[if mso]><style>.card{width:600px}</style><![endif]--></head>\n<body>\n"
         .to_owned();
     for number in 0..60 {
         let _ = writeln!(
             out,
             "<div class=\"card\"><h2>{}</h2><p>{}</p>\n\
-             <!--[if mso]><v:roundrect href=\"https://www.shop.example/{number}\" style=\"height:40px;v-text-anchor:middle;width:200px\" fillcolor=\"#e63946\">\
+             <!--[if mso]><v:roundrect href=\"https://www.shop.example/{number}\" \
+             style=\"height:40px;v-text-anchor:middle;width:200px\" fillcolor=\"#e63946\">\
              <center>Open</center></v:roundrect><![endif]-->\n\
-             <!--[if !mso]><!--><a href=\"https://www.shop.example/{number}\" style=\"display:inline-block;padding:8px 16px\">Read on</a><!--<![endif]-->\n</div>",
+             <!--[if !mso]><!--><a href=\"https://www.shop.example/{number}\" \
+             style=\"display:inline-block;padding:8px 16px\">Read on</a><!--<![endif]-->\n</div>",
             WORDS[(number * 11) % WORDS.len()],
             sentence(number),
         );
@@ -205,7 +219,8 @@ fn responsive(pixel: &str) -> String {
 }
 
 fn receipt(pixel: &str) -> String {
-    let mut out = "<html><body><h1>Thank you for your order</h1><table border=\"1\"><tr><th>Item</th><th>Price</th></tr>\n"
+    let mut out = "<html><body><h1>Thank you for your order</h1><table \
+                   border=\"1\"><tr><th>Item</th><th>Price</th></tr>\n"
         .to_owned();
     for number in 0..6 {
         let _ = writeln!(

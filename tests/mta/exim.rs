@@ -32,12 +32,17 @@ impl Exim {
         root.file(
             "etc/exim4/exim4.conf",
             &format!(
-                "primary_hostname = mta.example\nspool_directory = /var/spool/exim4\nlog_file_path = /var/log/exim4/%slog\n\
-                 local_interfaces = 127.0.0.1\ndaemon_smtp_ports = {port}\ndisable_ipv6 = true\nkeep_environment =\n\
-                 domainlist local_domains =\nsmtputf8_advertise_hosts = *\ntls_advertise_hosts =\nacl_smtp_rcpt = everybody\n\
-                 acl_smtp_data = everybody\nrfc1413_query_timeout = 0s\nhost_lookup =\nmessage_size_limit = 50M\n\
+                "primary_hostname = mta.example\nspool_directory = /var/spool/exim4\nlog_file_path = \
+                 /var/log/exim4/%slog\n\
+                 local_interfaces = 127.0.0.1\ndaemon_smtp_ports = {port}\ndisable_ipv6 = \
+                 true\nkeep_environment =\n\
+                 domainlist local_domains =\nsmtputf8_advertise_hosts = *\ntls_advertise_hosts \
+                 =\nacl_smtp_rcpt = everybody\n\
+                 acl_smtp_data = everybody\nrfc1413_query_timeout = 0s\nhost_lookup =\nmessage_size_limit = \
+                 50M\n\
                  recipients_max = 1000\nlog_selector = +smtp_confirmation\n\
-                 begin acl\neverybody:\n  accept\nbegin routers\n{router}begin transports\n{transport}begin retry\n* * F,2h,5m\n"
+                 begin acl\neverybody:\n  accept\nbegin routers\n{router}begin transports\n{transport}begin \
+                 retry\n* * F,2h,5m\n"
             ),
         );
         let daemon = Daemon::start(root.command("/usr/sbin/exim4").arg("-bdf"));

@@ -9,7 +9,8 @@ pub struct Letter {
     pub without: String,
 }
 
-const PIXEL: &str = "<img src=\"https://click.shop.example/wf/open?upn=u001.Zk3Qw9XvT2aB7LmN8pRsYd4HcJ6\" width=\"1\" height=\"1\" alt=\"\">";
+const PIXEL: &str = "<img src=\"https://click.shop.example/wf/open?upn=u001.Zk3Qw9XvT2aB7LmN8pRsYd4HcJ6\" \
+                     width=\"1\" height=\"1\" alt=\"\">";
 
 /// The place it had.
 const BOX: &str = "<img width=\"1\" height=\"1\" alt=\"\">";
@@ -19,11 +20,14 @@ impl Letter {
     pub fn new(name: &str, text: &str) -> Letter {
         let build = |pixel: &str| {
             format!(
-                "From: Shop <news@shop.example>\nTo: undisclosed-recipients:;\nSubject: {name}\nDate: Mon, 02 Nov 2026 09:00:00 +0000\n\
-                 Message-ID: <{}@shop.example>\nMIME-Version: 1.0\nContent-Type: multipart/alternative; boundary=\"b\"\n\n\
+                "From: Shop <news@shop.example>\nTo: undisclosed-recipients:;\nSubject: {name}\nDate: Mon, \
+                 02 Nov 2026 09:00:00 +0000\n\
+                 Message-ID: <{}@shop.example>\nMIME-Version: 1.0\nContent-Type: multipart/alternative; \
+                 boundary=\"b\"\n\n\
                  --b\nContent-Type: text/plain; charset=utf-8\nContent-Transfer-Encoding: 8bit\n\n{text}\n\
                  --b\nContent-Type: text/html; charset=utf-8\n\n<html><body><p>News of the week</p>\n\
-                 <img src=\"https://cdn.shop.example/logo.png\" width=\"140\" height=\"40\">\n{pixel}</body></html>\n\n--b--\n",
+                 <img src=\"https://cdn.shop.example/logo.png\" width=\"140\" \
+                 height=\"40\">\n{pixel}</body></html>\n\n--b--\n",
                 name.replace(|own: char| !own.is_ascii_alphanumeric(), "-")
             )
         };

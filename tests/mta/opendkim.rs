@@ -19,8 +19,10 @@ impl OpenDkim {
         root.file(
             "etc/opendkim.conf",
             &format!(
-                "Socket inet:{port}@127.0.0.1\nMode s\nDomain shop.example\nSelector mail\nKeyFile /etc/mail.private\n\
-                 Canonicalization relaxed/relaxed\nRequireSafeKeys no\nBackground no\nInternalHosts 0.0.0.0/0\n"
+                "Socket inet:{port}@127.0.0.1\nMode s\nDomain shop.example\nSelector mail\nKeyFile \
+                 /etc/mail.private\n\
+                 Canonicalization relaxed/relaxed\nRequireSafeKeys no\nBackground no\nInternalHosts \
+                 0.0.0.0/0\n"
             ),
         );
         let daemon =

@@ -81,13 +81,20 @@ impl Postfix {
             String::from_utf8(output.stdout).unwrap().trim().to_owned()
         };
         let main = format!(
-            "compatibility_level = 3.6\nqueue_directory = {spool}\ndata_directory = {data}\ncommand_directory = /usr/sbin\n\
-             daemon_directory = /usr/lib/postfix/sbin\nmail_owner = postfix\nsetgid_group = postdrop\nmyhostname = mta.example\n\
-             mydestination =\nalias_maps =\nalias_database =\ninet_interfaces = 127.0.0.1\ninet_protocols = ipv4\n\
-             mynetworks = 127.0.0.0/8\nsmtpd_relay_restrictions = permit_mynetworks, reject\ndisable_dns_lookups = yes\n\
-             smtpd_peername_lookup = no\nsmtp_tls_security_level =\nmaillog_file_prefixes = {log}\nmaillog_file = {log}/mail.log\n\
-             message_size_limit = 52428800\nmailbox_size_limit = 0\nvirtual_mailbox_limit = 0\nin_flow_delay = 0\nminimal_backoff_time = 300s\n\
-             virtual_mailbox_base = {mail}\nvirtual_uid_maps = static:{uid}\nvirtual_gid_maps = static:{gid}\nvirtual_minimum_uid = 1\n{main}\n",
+            "compatibility_level = 3.6\nqueue_directory = {spool}\ndata_directory = \
+             {data}\ncommand_directory = /usr/sbin\n\
+             daemon_directory = /usr/lib/postfix/sbin\nmail_owner = postfix\nsetgid_group = \
+             postdrop\nmyhostname = mta.example\n\
+             mydestination =\nalias_maps =\nalias_database =\ninet_interfaces = 127.0.0.1\ninet_protocols = \
+             ipv4\n\
+             mynetworks = 127.0.0.0/8\nsmtpd_relay_restrictions = permit_mynetworks, \
+             reject\ndisable_dns_lookups = yes\n\
+             smtpd_peername_lookup = no\nsmtp_tls_security_level =\nmaillog_file_prefixes = \
+             {log}\nmaillog_file = {log}/mail.log\n\
+             message_size_limit = 52428800\nmailbox_size_limit = 0\nvirtual_mailbox_limit = 0\nin_flow_delay \
+             = 0\nminimal_backoff_time = 300s\n\
+             virtual_mailbox_base = {mail}\nvirtual_uid_maps = static:{uid}\nvirtual_gid_maps = \
+             static:{gid}\nvirtual_minimum_uid = 1\n{main}\n",
             spool = path("spool").display(),
             data = path("data").display(),
             log = path("log").display(),

@@ -65,9 +65,12 @@ const MESSAGES: [&str; 5] = [
     "Subject: a\r\n\r\nb\r\n",
     "From: <news@shop.example>\r\nTo: <ann@home.example>\r\nSubject: dots\r\n\r\n..\r\n..a\r\n.. \r\nend\r\n",
     "\r\n",
-    "Subject: text\r\nMIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\nContent-Type: text/plain; charset=utf-8\r\n\
-     Content-Transfer-Encoding: quoted-printable\r\n\r\n=C3=A9t=\r\n=C3=A9\r\n--b\r\nContent-Type: message/rfc822\r\n\r\nSubject: inner\r\n\r\nc\r\n--b--\r\n",
-    "Received: from a by b id 1; Mon, 2 Nov 2026 09:00:00 +0000\r\nMessage-ID: <1@shop.example>\r\nX-Long: aaaaaaaaaaaaaaaaaaaaaaaaaaaa\r\n\tfolded\r\n\r\ntext\r\n\r\n",
+    "Subject: text\r\nMIME-Version: 1.0\r\nContent-Type: multipart/mixed; \
+     boundary=b\r\n\r\n--b\r\nContent-Type: text/plain; charset=utf-8\r\n\
+     Content-Transfer-Encoding: quoted-printable\r\n\r\n=C3=A9t=\r\n=C3=A9\r\n--b\r\nContent-Type: \
+     message/rfc822\r\n\r\nSubject: inner\r\n\r\nc\r\n--b--\r\n",
+    "Received: from a by b id 1; Mon, 2 Nov 2026 09:00:00 +0000\r\nMessage-ID: <1@shop.example>\r\nX-Long: \
+     aaaaaaaaaaaaaaaaaaaaaaaaaaaa\r\n\tfolded\r\n\r\ntext\r\n\r\n",
 ];
 
 const COMMANDS: [&str; 34] = [

@@ -134,8 +134,10 @@ pub fn configuration(
     };
     let tls = |lines: &str| if lines.contains("tls =") { "" } else { "tls = \"none\"" };
     let config = format!(
-        "data_directory = {data:?}\ncertificate_directory = {data:?}\n{rest}\n{api}[[listener]]\naddress = \"127.0.0.1:0\"\n{}\n{listener}\n\
-         [next_hop]\nhost = \"localhost\"\nport = {next_hop}\n{}\n{next_hop_lines}\n[private]\naddress = \"\"\n\
+        "data_directory = {data:?}\ncertificate_directory = {data:?}\n{rest}\n{api}[[listener]]\naddress \
+         = \"127.0.0.1:0\"\n{}\n{listener}\n\
+         [next_hop]\nhost = \"localhost\"\nport = {next_hop}\n{}\n{next_hop_lines}\n[private]\naddress \
+         = \"\"\n\
          [log]\nformat = \"human\"\nlevel = \"info,pixelward=debug\"\n[consent]\nhead_copy = {:?}\n",
         tls(listener),
         tls(next_hop_lines),
@@ -650,15 +652,19 @@ pub fn free_port() -> u16 {
 
 /// A small newsletter with one open pixel, and what it is without.
 pub fn newsletter(to: &str) -> (String, String) {
-    let pixel = "<img src=3D\"https://click.shop.example/wf/open?upn=3Du001.Zk3Qw9XvT2aB7LmN=\n8pRsYd4HcJ6\" width=3D\"1\" height=3D\"1\" alt=3D\"\">";
+    let pixel = "<img src=3D\"https://click.shop.example/wf/open?upn=3Du001.Zk3Qw9XvT2aB7LmN=\n8pRsYd4HcJ6\" \
+                 width=3D\"1\" height=3D\"1\" alt=3D\"\">";
     let with = |pixel: &str| {
         format!(
-            "From: Shop <news@shop.example>\nTo: <{to}>\nSubject: News\nDate: Mon, 02 Nov 2026 09:00:00 +0000\n\
-             Message-ID: <1@shop.example>\nMIME-Version: 1.0\nContent-Type: multipart/alternative; boundary=\"b\"\n\n\
+            "From: Shop <news@shop.example>\nTo: <{to}>\nSubject: News\nDate: Mon, 02 Nov 2026 09:00:00 \
+             +0000\n\
+             Message-ID: <1@shop.example>\nMIME-Version: 1.0\nContent-Type: multipart/alternative; \
+             boundary=\"b\"\n\n\
              --b\nContent-Type: text/plain; charset=utf-8\n\nNews of the week.\n.A line with a dot.\n\n\
              --b\nContent-Type: text/html; charset=utf-8\nContent-Transfer-Encoding: quoted-printable\n\n\
              <html><body><p>News of the week =E2=80=94 read on</p>\n\
-             <img src=3D\"https://cdn.shop.example/logo.png\" width=3D\"140\" height=3D\"40\">\n{pixel}</body></html>\n\n--b--\n"
+             <img src=3D\"https://cdn.shop.example/logo.png\" width=3D\"140\" \
+             height=3D\"40\">\n{pixel}</body></html>\n\n--b--\n"
         )
     };
     (with(pixel), with("<img width=3D\"1\" height=3D\"1\" alt=3D\"\">"))

@@ -31,17 +31,21 @@ fn every_operation_does_what_the_description_says() {
         "schemathesis.toml",
         &format!(
             "[parameters]\ncontroller = \"shop\"\n\
-             [checks.positive_data_acceptance]\nexpected-statuses = [\"2xx\", 304, 401, 403, 404, 409, 412, 422]\n\
-             [[operations]]\ninclude-path-regex = \"/people/\"\ninclude-method = [\"GET\", \"PUT\"]\nparameters = {{ person = \"{person}\" }}\n"
+             [checks.positive_data_acceptance]\nexpected-statuses = [\"2xx\", 304, 401, 403, 404, 409, 412, \
+             422]\n\
+             [[operations]]\ninclude-path-regex = \"/people/\"\ninclude-method = \
+             [\"GET\", \"PUT\"]\nparameters = {{ person = \"{person}\" }}\n"
         ),
     );
     let hooks = served.relay.folder.file(
         "hooks.py",
-        "import json, schemathesis\n\n@schemathesis.serializer('application/x-ndjson')\ndef lines(ctx, value):\n    \
+        "import json, schemathesis\n\n@schemathesis.serializer('application/x-ndjson')\ndef lines(ctx, \
+         value):\n    \
          return value if isinstance(value, bytes) else (json.dumps(value) + '\\n').encode()\n\n\
          # A key that the generator uses again is answered as before, and nothing is deleted a second time.\n\
          @schemathesis.hook\ndef map_headers(context, headers):\n    \
-         if headers and context.operation.method.upper() == 'DELETE':\n        headers.pop('Idempotency-Key', None)\n    return headers\n",
+         if headers and context.operation.method.upper() == \
+         'DELETE':\n        headers.pop('Idempotency-Key', None)\n    return headers\n",
     );
     let output = Command::new(schemathesis())
         .env("SCHEMATHESIS_HOOKS", "hooks")

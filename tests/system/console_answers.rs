@@ -11,17 +11,23 @@ use crate::support::{Client, Folder, NextHop, Relay, configuration, crlf, newsle
 use pixelward::consent::Timestamp;
 
 /// One controller whose pages are on the network, with a kind of mail for each swap.
-const SHOP: &str = "[[controller]]\nname = \"shop\"\nsender_domain = \"shop.example\"\npublic_url = \"https://choice.shop.example/\"\non_grant = \"gate\"\n\
+const SHOP: &str = "[[controller]]\nname = \"shop\"\nsender_domain = \"shop.example\"\npublic_url \
+                    = \"https://choice.shop.example/\"\non_grant = \"gate\"\n\
     jurisdiction = \"fr\"\n\
-    [[mailstream]]\nname = \"news\"\ncontroller = \"shop\"\npurposes = [\"campaign_performance\"]\nrequested = \"requested\"\nfrom_domain = \"shop.example\"\n\
-    [[mailstream]]\nname = \"days\"\ncontroller = \"shop\"\npurposes = [\"deliverability\"]\nrequested = \"requested\"\nexemption = \"deliverability\"\n\
-    [[mailstream]]\nname = \"sums\"\ncontroller = \"shop\"\npurposes = [\"aggregate_statistics\"]\nexemption = \"aggregate_statistics\"\njurisdiction = \"it\"\n\
-    [[mailstream]]\nname = \"watched\"\ncontroller = \"shop\"\npurposes = [\"campaign_performance\"]\nmode = \"observe\"\n";
+    [[mailstream]]\nname = \"news\"\ncontroller = \"shop\"\npurposes = [\"campaign_performance\"]\nrequested \
+    = \"requested\"\nfrom_domain = \"shop.example\"\n\
+    [[mailstream]]\nname = \"days\"\ncontroller = \"shop\"\npurposes = [\"deliverability\"]\nrequested \
+    = \"requested\"\nexemption = \"deliverability\"\n\
+    [[mailstream]]\nname = \"sums\"\ncontroller = \"shop\"\npurposes = [\"aggregate_statistics\"]\nexemption \
+    = \"aggregate_statistics\"\njurisdiction = \"it\"\n\
+    [[mailstream]]\nname = \"watched\"\ncontroller = \"shop\"\npurposes = [\"campaign_performance\"]\nmode \
+    = \"observe\"\n";
 
 fn start() -> (Served, NextHop) {
     let hop = NextHop::start();
     let folder = Folder::new();
-    let api = "[api]\naddress = \"127.0.0.1:0\"\nburst = 100000\nrequests_per_minute = 1000000\nstatistics_max_age_s = 0\n";
+    let api = "[api]\naddress = \"127.0.0.1:0\"\nburst = 100000\nrequests_per_minute = \
+               1000000\nstatistics_max_age_s = 0\n";
     configuration(&folder, hop.port, "", "", &format!("{SHOP}{api}"));
     (Served::of(Relay::in_folder(folder)), hop)
 }

@@ -94,7 +94,8 @@ fn metadata_comes_over_tls_and_a_failure_leaves_the_last_good_one() {
         metadata = fetched(url);
         server.answer(&metadata);
         format!(
-            "idp_metadata_url = \"https://localhost:{}/metadata\"\nidp_metadata_ca_file = {:?}\nidp_metadata_refresh_s = 10",
+            "idp_metadata_url = \"https://localhost:{}/metadata\"\nidp_metadata_ca_file = \
+             {:?}\nidp_metadata_refresh_s = 10",
             server.port, ours.file
         )
     });
@@ -118,7 +119,8 @@ fn metadata_comes_over_tls_and_a_failure_leaves_the_last_good_one() {
     let der: String = pem.lines().filter(|own| !own.starts_with("-----")).collect();
     let descriptor = metadata.find("KeyDescriptor").map(|at| metadata[..at].rfind('<').unwrap()).unwrap();
     let key = format!(
-        "<m:KeyDescriptor xmlns:m=\"urn:oasis:names:tc:SAML:2.0:metadata\" xmlns:d=\"http://www.w3.org/2000/09/xmldsig#\" use=\"signing\"><d:KeyInfo>\
+        "<m:KeyDescriptor xmlns:m=\"urn:oasis:names:tc:SAML:2.0:metadata\" \
+         xmlns:d=\"http://www.w3.org/2000/09/xmldsig#\" use=\"signing\"><d:KeyInfo>\
          <d:X509Data><d:X509Certificate>{der}</d:X509Certificate></d:X509Data></d:KeyInfo></m:KeyDescriptor>"
     );
     server.answer(&format!("{}{key}{}", &metadata[..descriptor], &metadata[descriptor..]));
@@ -137,8 +139,10 @@ fn an_authority_of_the_system_counts_and_an_unknown_one_stops_the_start() {
     let config = folder.file(
         "console.toml",
         &format!(
-            "[server]\naddress = \"127.0.0.1:0\"\npublic_url = \"https://console.example\"\n[saml]\nentity_id = \"https://console.example/saml/metadata\"\n\
-             idp_metadata_url = \"https://localhost:{}/metadata\"\n[[saml.role]]\nattribute = \"a\"\nvalue = \"b\"\nrole = \"viewer\"\ncontroller = \"all\"\n",
+            "[server]\naddress = \"127.0.0.1:0\"\npublic_url \
+             = \"https://console.example\"\n[saml]\nentity_id = \"https://console.example/saml/metadata\"\n\
+             idp_metadata_url = \"https://localhost:{}/metadata\"\n[[saml.role]]\nattribute = \"a\"\nvalue \
+             = \"b\"\nrole = \"viewer\"\ncontroller = \"all\"\n",
             server.port
         ),
     );

@@ -322,7 +322,8 @@ fn what_if_shows_a_message_before_and_after_and_keeps_nothing() {
     };
     let mut tried = |state: &str, message: &str| {
         let file = format!(
-            "--B\r\nContent-Disposition: form-data; name=\"file\"; filename=\"m.eml\"\r\n\r\n{message}\r\n--B--\r\n"
+            "--B\r\nContent-Disposition: form-data; name=\"file\"; \
+             filename=\"m.eml\"\r\n\r\n{message}\r\n--B--\r\n"
         );
         let fields = [
             ("token", token.as_str()),
@@ -384,14 +385,21 @@ fn what_is_wrong_with_the_configuration_stops_the_start() {
     };
     let said = String::from_utf8(run().stderr).unwrap();
     assert!(said.contains("unknown setting colour") && said.contains("one-time links"), "{said}");
-    let metadata = folder.file("idp.xml", "<EntityDescriptor xmlns=\"urn:oasis:names:tc:SAML:2.0:metadata\" entityID=\"x\"><IDPSSODescriptor>\
-        <SingleSignOnService Binding=\"urn:oasis:names:tc:SAML:2.0:bindings:HTTP-Redirect\" Location=\"https://idp.example/\"/></IDPSSODescriptor>\
-        </EntityDescriptor>");
+    let metadata = folder.file(
+        "idp.xml",
+        "<EntityDescriptor xmlns=\"urn:oasis:names:tc:SAML:2.0:metadata\" \
+                                           entityID=\"x\"><IDPSSODescriptor>\
+        <SingleSignOnService Binding=\"urn:oasis:names:tc:SAML:2.0:bindings:HTTP-Redirect\" \
+        Location=\"https://idp.example/\"/></IDPSSODescriptor>\
+        </EntityDescriptor>",
+    );
     folder.file(
         "console.toml",
         &format!(
-            "[server]\naddress = \"127.0.0.1:0\"\npublic_url = \"https://console.example\"\n[saml]\nentity_id = \"https://console.example/saml/metadata\"\n\
-             idp_metadata_file = {metadata:?}\n[[saml.role]]\nattribute = \"a\"\nvalue = \"b\"\nrole = \"viewer\"\ncontroller = \"all\"\n"
+            "[server]\naddress = \"127.0.0.1:0\"\npublic_url \
+             = \"https://console.example\"\n[saml]\nentity_id = \"https://console.example/saml/metadata\"\n\
+             idp_metadata_file = {metadata:?}\n[[saml.role]]\nattribute = \"a\"\nvalue = \"b\"\nrole \
+             = \"viewer\"\ncontroller = \"all\"\n"
         ),
     );
     let said = String::from_utf8(run().stderr).unwrap();

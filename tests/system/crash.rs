@@ -328,14 +328,17 @@ fn relay(sink: &Sink) -> Relay {
     let data = folder.0.join("data");
     let listener = |protocol: &str| {
         format!(
-            "[[listener]]\nname = \"{protocol}\"\naddress = \"127.0.0.1:0\"\nprotocol = \"{protocol}\"\ntls = \"none\"\n"
+            "[[listener]]\nname = \"{protocol}\"\naddress = \"127.0.0.1:0\"\nprotocol = \"{protocol}\"\ntls \
+             = \"none\"\n"
         )
     };
     folder.file(
         "config.toml",
         &format!(
-            "data_directory = {data:?}\ncertificate_directory = {data:?}\n{}{}[next_hop]\nhost = \"localhost\"\nport = {}\ntls = \"none\"\n\
-             [policy]\non_grant = \"keep\"\n[private]\naddress = \"\"\n[api]\naddress = \"\"\n[log]\nformat = \"human\"\nlevel = \"warn,pixelward::cli=info\"\n",
+            "data_directory = {data:?}\ncertificate_directory = {data:?}\n{}{}[next_hop]\nhost \
+             = \"localhost\"\nport = {}\ntls = \"none\"\n\
+             [policy]\non_grant = \"keep\"\n[private]\naddress = \"\"\n[api]\naddress = \"\"\n[log]\nformat \
+             = \"human\"\nlevel = \"warn,pixelward::cli=info\"\n",
             listener("smtp"),
             listener("lmtp"),
             sink.port
@@ -385,7 +388,8 @@ fn run(kills: u64, jobs: u64, clients: usize, people: usize, most: usize) -> Out
     arrived.take(&sink);
     let outcome = outcome(kills, &tally, &arrived);
     println!(
-        "kills {}, messages {}, recipients {}, attempts {}: lost {}, duplicates {}, explained by a dot sent and not answered {}, privacy \
+        "kills {}, messages {}, recipients {}, attempts {}: lost {}, duplicates {}, explained by a dot sent \
+         and not answered {}, privacy \
          losses {}, stripped for nothing {}, rejected {}",
         outcome.kills,
         outcome.messages,

@@ -183,7 +183,8 @@ async fn with_2000_sessions_and_messages_of_10_mib_memory_stays_within_384_mib()
     }
     let peak = relay.peak_memory() / 1024;
     println!(
-        "2,000 sessions with 10 MiB each: {taken} taken, {put_off} heard 452, {others} heard 451, peak memory {peak} MiB"
+        "2,000 sessions with 10 MiB each: {taken} taken, {put_off} heard 452, {others} heard 451, peak \
+         memory {peak} MiB"
     );
     assert_eq!(arrived.load(Ordering::Relaxed), taken);
     // The budget of 192 MiB, a quarter of it for copies, and what the allocator keeps of buffers that were
@@ -197,7 +198,8 @@ async fn a_copy_of_2_mb_for_each_reader_takes_the_memory_of_few() {
     // The long form makes them a thousand.
     let readers: usize = std::env::var("PIXELWARD_READERS").map_or(200, |text| text.parse().unwrap());
     let (hop, arrived) = crowd::swallow().await;
-    let rest = "[[controller]]\nname = \"shop\"\nfrom_domain = \"shop.example\"\npublic_url = \"https://choice.shop.example\"\n\
+    let rest = "[[controller]]\nname = \"shop\"\nfrom_domain = \"shop.example\"\npublic_url \
+                = \"https://choice.shop.example\"\n\
                 on_grant = \"gate\"\njurisdiction = \"fr\"\n";
     let relay = Relay::with(hop, "", "", rest);
     let mut rows = "address,state,event_time,evidence\n".to_owned();

@@ -38,14 +38,17 @@ fn relay(sink: &Sink) -> (Relay, u16, u16) {
     let private = free_port();
     let listener = |protocol: &str| {
         format!(
-            "[[listener]]\nname = \"{protocol}\"\naddress = \"127.0.0.1:0\"\nprotocol = \"{protocol}\"\ntls = \"starttls\"\n"
+            "[[listener]]\nname = \"{protocol}\"\naddress = \"127.0.0.1:0\"\nprotocol = \"{protocol}\"\ntls \
+             = \"starttls\"\n"
         )
     };
     folder.file(
         "config.toml",
         &format!(
-            "data_directory = {data:?}\ncertificate_directory = {data:?}\n{}{}[next_hop]\nhost = \"localhost\"\nport = {}\ntls = \"none\"\n\
-             [private]\naddress = \"127.0.0.1:{private}\"\n[api]\naddress = \"\"\n[log]\nformat = \"human\"\nlevel = \"warn,pixelward::cli=info\"\n",
+            "data_directory = {data:?}\ncertificate_directory = {data:?}\n{}{}[next_hop]\nhost \
+             = \"localhost\"\nport = {}\ntls = \"none\"\n\
+             [private]\naddress = \"127.0.0.1:{private}\"\n[api]\naddress = \"\"\n[log]\nformat \
+             = \"human\"\nlevel = \"warn,pixelward::cli=info\"\n",
             listener("smtp"),
             listener("lmtp"),
             sink.port
@@ -266,7 +269,8 @@ fn malformed_sessions(count: u64) {
     // Not only refusals were tested.
     assert!(delivered > count / 10 && answered > count / 10, "{delivered} delivered, {answered} answered");
     println!(
-        "malformed sessions: {count}, messages delivered: {delivered}, 0 hung, 0 panics, peak memory {} MiB, {took:.1} s",
+        "malformed sessions: {count}, messages delivered: {delivered}, 0 hung, 0 panics, peak memory {} MiB, \
+         {took:.1} s",
         relay.peak_memory() / 1024
     );
 }
@@ -383,7 +387,8 @@ async fn idle_connections(count: usize) -> [u64; 2] {
     let authority = Authority::new();
     let (hop, _) = crowd::swallow().await;
     let lines = format!(
-        "tls = \"starttls\"\n{}\nmax_connections = {most}\nmax_connections_per_client = {most}\nidle_timeout_s = 3600",
+        "tls = \"starttls\"\n{}\nmax_connections = {most}\nmax_connections_per_client = \
+         {most}\nidle_timeout_s = 3600",
         authority.issue("localhost").lines(),
         // Those that were dropped may not be gone yet.
         most = 2 * count + 100,

@@ -115,7 +115,8 @@ fn answers_that_do_not_fit_write_nothing_and_say_what_to_do() {
 fn five_questions_are_asked_at_a_terminal() {
     let folder = Folder::new();
     let script = "import os, pty, sys\n\
-        answers = ['sideways', 'content-filter', '', 'nowhere', '127.0.0.1:2600', 'shop', 'https://choice.shop.example']\n\
+        answers = ['sideways', 'content-filter', '', 'nowhere', '127.0.0.1:2600', 'shop', \
+        'https://choice.shop.example']\n\
         pid, fd = pty.fork()\n\
         if pid == 0:\n    os.execv(sys.argv[1], [sys.argv[1], 'init', '--dir', sys.argv[2]])\n\
         seen = b''\n\
@@ -124,7 +125,8 @@ fn five_questions_are_asked_at_a_terminal() {
         \x20   except OSError:\n        break\n\
         \x20   if not data:\n        break\n\
         \x20   seen += data\n\
-        \x20   while answers and seen.count(b'?') > 7 - len(answers) and seen.rstrip(b' ').endswith((b'?', b']')):\n\
+        \x20   while answers and seen.count(b'?') > 7 - len(answers) and seen.rstrip(b' ').endswith((b'?', \
+        b']')):\n\
         \x20       os.write(fd, answers.pop(0).encode() + b'\\n')\n        seen += b'.'\n\
         sys.stdout.buffer.write(seen)\n\
         sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))\n";

@@ -6,7 +6,8 @@ use crate::support::{Client, Folder, NextHop, Relay, configuration, free_port, g
 const FROM: &str = "news@shop.example";
 const TO: &str = "ann@home.example";
 const MAIL: &str = "Subject: a\n\nb\n";
-const BEHIND_PROXY: &str = "proxy_protocol = \"required\"\nproxy_networks = [\"127.0.0.1\"]\nallowed_networks = [\"192.0.2.0/24\", \"2001:db8::/32\"]";
+const BEHIND_PROXY: &str = "proxy_protocol = \"required\"\nproxy_networks = \
+                            [\"127.0.0.1\"]\nallowed_networks = [\"192.0.2.0/24\", \"2001:db8::/32\"]";
 
 /// The header of version 2 for a client on IPv4.
 fn version_2(client: [u8; 4], command: u8) -> Vec<u8> {
@@ -75,7 +76,8 @@ fn whoever_names_no_client_is_dropped_without_a_word() {
     for header in [
         b"EHLO client.example\r\n".as_slice(),
         b"PROXY TCP4 192.0.2.7 198.51.100.1 4711\r\n",
-        b"PROXY UNKNOWN xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
+        b"PROXY UNKNOWN \
+          xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
         b"PROXY TCP4 192.0.2.7 198",
     ] {
         assert_eq!(behind(relay.port, header).reply(), "", "{}", String::from_utf8_lossy(header));
@@ -217,7 +219,8 @@ fn xclient_takes_the_place_of_what_was_known() {
             .ask("EHLO proxy.example")
             .contains("-XCLIENT NAME ADDR PORT PROTO HELO LOGIN DESTADDR DESTPORT\r\n")
     );
-    let told = "XCLIENT NAME=mail.example ADDR=192.0.2.7 PORT=4711 PROTO=SMTP HELO=h+2Bi.example DESTADDR=[UNAVAILABLE]";
+    let told = "XCLIENT NAME=mail.example ADDR=192.0.2.7 PORT=4711 PROTO=SMTP HELO=h+2Bi.example \
+                DESTADDR=[UNAVAILABLE]";
     assert!(client.ask(told).starts_with("220 "));
     assert_eq!(client.say("MAIL FROM:<news@shop.example>"), 503, "the session begins anew");
     assert_eq!(client.say("EHLO proxy.example"), 250);

@@ -136,7 +136,8 @@ fn a_login_and_a_certificate_choose_the_route() {
     folder.file(
         "config.toml",
         &format!(
-            "data_directory = {data:?}\n[private]\naddress = \"\"\n[api]\naddress = \"\"\n[log]\nformat = \"human\"\n[[listener]]\naddress = \"127.0.0.1:0\"\n\
+            "data_directory = {data:?}\n[private]\naddress = \"\"\n[api]\naddress = \"\"\n[log]\nformat \
+             = \"human\"\n[[listener]]\naddress = \"127.0.0.1:0\"\n\
              tls = \"required\"\n{listener}\n{all}[[route]]\nlogin = \"ann\"\nnext_hops = [\"0\"]\n\
              [[route]]\nlogin = \"shop.example\"\nnext_hops = [\"1\"]\n[[route]]\nnext_hops = [\"2\"]\n"
         ),

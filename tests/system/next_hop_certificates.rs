@@ -219,12 +219,14 @@ fn bad_certificates(files: &Files) -> Vec<Case> {
 fn weak(files: &Files) -> Vec<Case> {
     let made = |name: &str, authority: &str, bits: &str, digest: &str| {
         let authority = format!(
-            "req -x509 -newkey rsa:{authority} -nodes -keyout ca.key -out ca.pem -subj /CN=Example -days 3650 -addext basicConstraints=critical,CA:true"
+            "req -x509 -newkey rsa:{authority} -nodes -keyout ca.key -out ca.pem -subj /CN=Example -days \
+             3650 -addext basicConstraints=critical,CA:true"
         );
         let request =
             format!("req -new -newkey rsa:{bits} -nodes -keyout own.key -out own.csr -subj /CN=localhost");
         let sign = format!(
-            "x509 -req -in own.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out own.pem -days 365 -extfile names -{digest}"
+            "x509 -req -in own.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out own.pem -days 365 -extfile \
+             names -{digest}"
         );
         let folder = files.openssl(&[&authority, &request, &sign]);
         files.case_of(name, &folder.join("own.pem"), &folder.join("own.key"), &folder.join("ca.pem"))

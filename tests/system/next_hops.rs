@@ -20,8 +20,10 @@ fn relay_with(relay: &str, rest: &str) -> Relay {
     folder.file(
         "config.toml",
         &format!(
-            "data_directory = {data:?}\ncertificate_directory = {data:?}\n{relay}[[listener]]\naddress = \"127.0.0.1:0\"\n\
-             tls = \"none\"\n[private]\naddress = \"\"\n[api]\naddress = \"\"\n[log]\nformat = \"human\"\nlevel = \"info,pixelward=debug\"\n{rest}"
+            "data_directory = {data:?}\ncertificate_directory = {data:?}\n{relay}[[listener]]\naddress \
+             = \"127.0.0.1:0\"\n\
+             tls = \"none\"\n[private]\naddress = \"\"\n[api]\naddress = \"\"\n[log]\nformat \
+             = \"human\"\nlevel = \"info,pixelward=debug\"\n{rest}"
         ),
     );
     Relay::in_folder(folder)
@@ -176,7 +178,8 @@ fn what_a_next_hop_says_of_the_mail_is_no_failure_of_it() {
 fn a_route_takes_the_mail_of_its_sender_domain() {
     let (shop, rest) = (Sink::start(), Sink::start());
     let relay = relay(&format!(
-        "{}{}[[route]]\nsender_domain = \"shop.example\"\nnext_hops = [\"shop\"]\n[[route]]\nnext_hops = [\"rest\"]\n",
+        "{}{}[[route]]\nsender_domain = \"shop.example\"\nnext_hops = [\"shop\"]\n[[route]]\nnext_hops = \
+         [\"rest\"]\n",
         hop("shop", shop.port, ""),
         hop("rest", rest.port, "")
     ));

@@ -216,7 +216,8 @@ fn without_tokens(message: &[u8]) -> Vec<String> {
 #[test]
 fn without_a_public_address_all_three_say_the_same() {
     let (compared, changed) = Bench::with(
-        "[[controller]]\nname = \"shop\"\nsender_domain = \"shop.example\"\n[policy]\ncontroller = \"shop\"\non_grant = \"keep\"\n",
+        "[[controller]]\nname = \"shop\"\nsender_domain = \"shop.example\"\n[policy]\ncontroller \
+         = \"shop\"\non_grant = \"keep\"\n",
         None,
     )
     .compare();
@@ -226,7 +227,8 @@ fn without_a_public_address_all_three_say_the_same() {
 #[test]
 fn with_gates_and_links_to_the_page_all_three_say_the_same() {
     let (compared, changed) = Bench::with(
-        "[[controller]]\nname = \"shop\"\nsender_domain = \"shop.example\"\npublic_url = \"https://choice.shop.example\"\n\
+        "[[controller]]\nname = \"shop\"\nsender_domain = \"shop.example\"\npublic_url \
+         = \"https://choice.shop.example\"\n\
          [policy]\ncontroller = \"shop\"\non_grant = \"gate\"\n",
         None,
     )
@@ -237,8 +239,10 @@ fn with_gates_and_links_to_the_page_all_three_say_the_same() {
 #[test]
 fn strict_with_links_unwrapped_all_three_say_the_same() {
     let (compared, changed) = Bench::with(
-        "[[controller]]\nname = \"shop\"\nsender_domain = \"shop.example\"\npublic_url = \"https://choice.shop.example\"\n\
-         [policy]\ncontroller = \"shop\"\non_grant = \"gate\"\nstrict = true\nlinks = \"unwrap\"\nprotected = \"pass\"\n\
+        "[[controller]]\nname = \"shop\"\nsender_domain = \"shop.example\"\npublic_url \
+         = \"https://choice.shop.example\"\n\
+         [policy]\ncontroller = \"shop\"\non_grant = \"gate\"\nstrict = true\nlinks = \"unwrap\"\nprotected \
+         = \"pass\"\n\
          footer = \"always\"\nidentifying_images = \"strip\"\n",
         None,
     )
@@ -249,9 +253,11 @@ fn strict_with_links_unwrapped_all_three_say_the_same() {
 #[test]
 fn with_an_exemption_all_three_say_the_same() {
     let (compared, changed) = Bench::with(
-        "[[controller]]\nname = \"shop\"\nsender_domain = \"shop.example\"\npublic_url = \"https://choice.shop.example\"\n\
+        "[[controller]]\nname = \"shop\"\nsender_domain = \"shop.example\"\npublic_url \
+         = \"https://choice.shop.example\"\n\
          [[mailstream]]\nname = \"news\"\ncontroller = \"shop\"\nsender_domain = \"shop.example\"\n\
-         purposes = [\"deliverability\"]\nexemption = \"deliverability\"\nrequested = \"requested\"\nmode = \"enforce\"\n\
+         purposes = [\"deliverability\"]\nexemption = \"deliverability\"\nrequested = \"requested\"\nmode \
+         = \"enforce\"\n\
          jurisdiction = \"fr\"\n\
          [policy]\ncontroller = \"shop\"\nfooter = \"marker_only\"\n",
         Some("news"),
@@ -263,7 +269,8 @@ fn with_an_exemption_all_three_say_the_same() {
 #[test]
 fn what_is_only_observed_leaves_as_it_came_by_all_three() {
     let (compared, changed) = Bench::with(
-        "[[controller]]\nname = \"shop\"\nsender_domain = \"shop.example\"\npublic_url = \"https://choice.shop.example\"\n\
+        "[[controller]]\nname = \"shop\"\nsender_domain = \"shop.example\"\npublic_url \
+         = \"https://choice.shop.example\"\n\
          [[mailstream]]\nname = \"news\"\ncontroller = \"shop\"\nsender_domain = \"shop.example\"\n\
          purposes = [\"campaign_performance\"]\nmode = \"observe\"\n\
          [policy]\ncontroller = \"shop\"\n",

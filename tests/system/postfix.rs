@@ -96,7 +96,8 @@ fn over_tls_with_a_certificate_of_our_own() {
     let certificate = certificates.file("next.pem", &made.cert.pem());
     let key = certificates.file("next.key", &made.signing_key.serialize_pem());
     let next = receiver(&format!(
-        "smtpd_tls_security_level = encrypt\nsmtpd_tls_cert_file = {}\nsmtpd_tls_key_file = {}\nsmtpd_tls_received_header = yes",
+        "smtpd_tls_security_level = encrypt\nsmtpd_tls_cert_file = {}\nsmtpd_tls_key_file = \
+         {}\nsmtpd_tls_received_header = yes",
         certificate.display(),
         key.display()
     ));

@@ -27,7 +27,8 @@ impl HaProxy {
         let folder = Folder::new();
         let (port, statistics) = (mta::port(), mta::port());
         let settings = format!(
-            "global\n  maxconn 100\ndefaults\n  mode tcp\n  timeout connect 5s\n  timeout client 30s\n  timeout server 30s\n\
+            "global\n  maxconn 100\ndefaults\n  mode tcp\n  timeout connect 5s\n  timeout client \
+             30s\n  timeout server 30s\n\
              frontend stats\n  mode http\n  bind 127.0.0.1:{statistics}\n  stats enable\n  stats uri /\n\
              frontend mail\n  bind 127.0.0.1:{port}\n  default_backend relay\n\
              backend relay\n  {check}\n  server relay 127.0.0.1:{relay} check inter 100ms {server}\n"
@@ -93,7 +94,8 @@ fn a_bare_connection_is_quiet_and_a_word_from_a_stranger_is_not() {
     let hop = NextHop::start();
     for listener in [
         BEHIND_A_PROXY,
-        "proxy_protocol = \"required\"\nproxy_networks = [\"192.0.2.1\"]\nallowed_networks = [\"192.0.2.0/24\"]",
+        "proxy_protocol = \"required\"\nproxy_networks = [\"192.0.2.1\"]\nallowed_networks = \
+         [\"192.0.2.0/24\"]",
     ] {
         let relay = Relay::with(hop.port, listener, "", "");
         let stream = TcpStream::connect(("127.0.0.1", relay.port)).unwrap();

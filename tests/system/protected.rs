@@ -7,7 +7,8 @@ use std::process::Command;
 
 use crate::support::{Client, Folder, NextHop, Relay, crlf};
 
-const PIXEL: &str = "<img src=\"https://click.shop.example/wf/open?upn=u001.Zk3Qw9XvT2aB7LmN8pRsYd4HcJ6\" width=\"1\" height=\"1\" alt=\"\">";
+const PIXEL: &str = "<img src=\"https://click.shop.example/wf/open?upn=u001.Zk3Qw9XvT2aB7LmN8pRsYd4HcJ6\" \
+                     width=\"1\" height=\"1\" alt=\"\">";
 const GONE: &str = "<img width=\"1\" height=\"1\" alt=\"\">";
 
 /// A part of mail that says something, with or without a tracker in it; line ends as on the wire.
@@ -22,8 +23,10 @@ fn letter(pixel: &str) -> String {
 fn beside(protected: &str) -> String {
     let html =
         format!("Content-Type: text/html; charset=utf-8\n\n<html><body><p>News</p>{PIXEL}</body></html>\n");
-    let head = "From: Shop <news@shop.example>\nTo: <ann@home.example>\nSubject: Invoice\nDate: Mon, 02 Nov 2026 09:00:00 +0000\n\
-                Message-ID: <1@shop.example>\nMIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=\"outer\"\n\n--outer\n";
+    let head = "From: Shop <news@shop.example>\nTo: <ann@home.example>\nSubject: Invoice\nDate: Mon, 02 Nov \
+                2026 09:00:00 +0000\n\
+                Message-ID: <1@shop.example>\nMIME-Version: 1.0\nContent-Type: multipart/mixed; \
+                boundary=\"outer\"\n\n--outer\n";
     format!("{}{protected}\r\n--outer\r\n{}\r\n--outer--\r\n", crlf(head), crlf(&html))
 }
 
@@ -102,9 +105,11 @@ impl Pgp {
         self.0.file("part", part);
         self.run(&["--armor", "--detach-sign", "--digest-algo", "SHA256", "--output", "part.asc", "part"]);
         let signature = std::fs::read_to_string(self.0.0.join("part.asc")).unwrap();
-        let head = "Content-Type: multipart/signed; micalg=pgp-sha256; protocol=\"application/pgp-signature\"; boundary=\"inner\"\n\n--inner\n";
+        let head = "Content-Type: multipart/signed; micalg=pgp-sha256; \
+                    protocol=\"application/pgp-signature\"; boundary=\"inner\"\n\n--inner\n";
         let tail = format!(
-            "\n--inner\nContent-Type: application/pgp-signature; name=\"signature.asc\"\n\n{signature}\n--inner--\n"
+            "\n--inner\nContent-Type: application/pgp-signature; \
+             name=\"signature.asc\"\n\n{signature}\n--inner--\n"
         );
         format!("{}{part}{}", crlf(head), crlf(&tail))
     }
@@ -217,8 +222,10 @@ fn encrypted_pgp_opens_behind_the_relay() {
     pgp.run(&["--armor", "--encrypt", "--recipient", "shop@shop.example", "--output", "part.asc", "part"]);
     let armour = std::fs::read_to_string(pgp.0.0.join("part.asc")).unwrap();
     let sealed = format!(
-        "Content-Type: multipart/encrypted; protocol=\"application/pgp-encrypted\"; boundary=\"inner\"\n\n--inner\n\
-         Content-Type: application/pgp-encrypted\n\nVersion: 1\n\n--inner\nContent-Type: application/octet-stream\n\n{armour}\n--inner--"
+        "Content-Type: multipart/encrypted; protocol=\"application/pgp-encrypted\"; \
+         boundary=\"inner\"\n\n--inner\n\
+         Content-Type: application/pgp-encrypted\n\nVersion: 1\n\n--inner\nContent-Type: \
+         application/octet-stream\n\n{armour}\n--inner--"
     );
     let arrived = check(&crlf(&sealed));
     let start = arrived.find("-----BEGIN PGP").unwrap();

@@ -9,7 +9,8 @@ use bytes::Bytes;
 use pixelward::message::{Content, Structure, Text};
 use pixelward::tracker::Extent;
 
-const PIXEL: &str = "<img src=\"https://t.news.example/wf/open?upn=u001.Zk3Qw9XvT2aB7LmN8pRsYd4HcJ6\" width=\"1\" height=\"1\" alt=\"\" border=\"0\">";
+const PIXEL: &str = "<img src=\"https://t.news.example/wf/open?upn=u001.Zk3Qw9XvT2aB7LmN8pRsYd4HcJ6\" \
+                     width=\"1\" height=\"1\" alt=\"\" border=\"0\">";
 
 /// The markup of a message, or nothing where it has none.
 fn markup(raw: &[u8]) -> Option<Vec<u8>> {
@@ -62,13 +63,15 @@ fn newsletters() -> Vec<(&'static str, String)> {
         (
             "as-a-background",
             page(&format!(
-                "{text}<div style=\"height:40px;background:#eee url('https://t.news.example/wf/open?upn=u001.Zk3Qw9XvT2aB7LmN8pRsYd4HcJ6')\"></div>{text}"
+                "{text}<div style=\"height:40px;background:#eee \
+                 url('https://t.news.example/wf/open?upn=u001.Zk3Qw9XvT2aB7LmN8pRsYd4HcJ6')\"></div>{text}"
             )),
         ),
         (
             "visible",
             page(&format!(
-                "{text}<img src=\"https://t.news.example/wf/open?upn=u001.Zk3Qw9XvT2aB7LmN8pRsYd4HcJ6\" width=\"600\" height=\"80\" style=\"display:block\">{text}"
+                "{text}<img src=\"https://t.news.example/wf/open?upn=u001.Zk3Qw9XvT2aB7LmN8pRsYd4HcJ6\" \
+                 width=\"600\" height=\"80\" style=\"display:block\">{text}"
             )),
         ),
     ]

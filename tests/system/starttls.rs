@@ -119,7 +119,8 @@ fn a_login_told_in_clear_is_forgotten_and_none_is_taken_there() {
     let users = authority.folder.file("users", USER);
     std::fs::set_permissions(&users, PermissionsExt::from_mode(0o600)).unwrap();
     let lines = format!(
-        "users_file = {users:?}\nrequire_login = true\nxclient_networks = [\"127.0.0.1\"]\nxforward_networks = [\"127.0.0.1\"]"
+        "users_file = {users:?}\nrequire_login = true\nxclient_networks = [\"127.0.0.1\"]\nxforward_networks \
+         = [\"127.0.0.1\"]"
     );
     let relay = relay(&hop, &authority, &lines);
     let mut client = Client::connect(relay.port);

@@ -55,7 +55,8 @@ fn no_way_to_make_a_request_is_left() {
             _ => html,
         };
         let raw = format!(
-            "Subject: a\r\nContent-Type: text/html; charset=utf-8\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n{body}\r\n"
+            "Subject: a\r\nContent-Type: text/html; charset=utf-8\r\nContent-Transfer-Encoding: \
+             {encoding}\r\n\r\n{body}\r\n"
         );
         let left = rewritten(&Bytes::from(raw), Extent::EveryRequest);
         let left = markup(&left).unwrap();

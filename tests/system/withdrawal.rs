@@ -68,23 +68,29 @@ fn what_was_delivered_falls_silent_with_one_press() {
         "",
         "",
         &format!(
-            "[public]\naddress = \"127.0.0.1:{port}\"\n[[controller]]\nname = \"shop\"\nfrom_domain = \"shop.example\"\non_grant = \"gate\"\n\
-             public_url = \"{public_url}\"\njurisdiction = \"fr\"\n[controller.page]\ntitle = \"Shop Example\"\n\
-             [[mailstream]]\nname = \"news\"\ncontroller = \"shop\"\nfooter = \"always\"\npurposes = [\"campaign_performance\"]\n"
+            "[public]\naddress = \"127.0.0.1:{port}\"\n[[controller]]\nname = \"shop\"\nfrom_domain \
+             = \"shop.example\"\non_grant = \"gate\"\n\
+             public_url = \"{public_url}\"\njurisdiction = \"fr\"\n[controller.page]\ntitle = \"Shop \
+             Example\"\n\
+             [[mailstream]]\nname = \"news\"\ncontroller = \"shop\"\nfooter = \"always\"\npurposes = \
+             [\"campaign_performance\"]\n"
         ),
     );
     let said = ["--controller", "shop", "--purposes", "campaign_performance", "--evidence", "form/1"];
     let output = relay.command(&[&["consent", "set", "ann@home.example", "granted"][..], &said].concat());
     assert!(output.status.success());
     let postfix = Postfix::start(&format!(
-        "relayhost = [127.0.0.1]:{}\ndefault_destination_recipient_limit = 1\nsmtp_destination_recipient_limit = 1",
+        "relayhost = [127.0.0.1]:{}\ndefault_destination_recipient_limit = \
+         1\nsmtp_destination_recipient_limit = 1",
         relay.port
     ));
     let message = |subject: &str| {
         crlf(&format!(
-            "From: Shop <news@shop.example>\nTo: <readers@shop.example>\nSubject: {subject}\nMIME-Version: 1.0\n\
+            "From: Shop <news@shop.example>\nTo: <readers@shop.example>\nSubject: {subject}\nMIME-Version: \
+             1.0\n\
              Content-Type: text/html; charset=utf-8\n\n<html><body><p>News</p>\n\
-             <img src=\"http://t.vendor.example:{}{PATH}\" width=\"1\" height=\"1\" alt=\"\"></body></html>\n",
+             <img src=\"http://t.vendor.example:{}{PATH}\" width=\"1\" height=\"1\" \
+             alt=\"\"></body></html>\n",
             vendor.port
         ))
     };

@@ -214,12 +214,14 @@ impl Server {
         let folder = Folder::new();
         let data = folder.0.join("data");
         let mut config = format!(
-            "data_directory = {data:?}\ncertificate_directory = {data:?}\n[private]\naddress = \"\"\n[api]\naddress = \"\"\n[log]\nformat = \"human\"\n\
+            "data_directory = {data:?}\ncertificate_directory = {data:?}\n[private]\naddress \
+             = \"\"\n[api]\naddress = \"\"\n[log]\nformat = \"human\"\n\
              [[listener]]\naddress = \"127.0.0.1:0\"\ntls = \"none\"\n"
         );
         for (index, (case, port)) in cases.iter().zip(&self.ports).enumerate() {
             config.push_str(&format!(
-                "[[next_hop]]\nname = \"c{index}\"\nhost = {:?}\nport = {port}\ntls = {:?}\nca_file = {:?}\ncommand_timeout_s = 2\n\
+                "[[next_hop]]\nname = \"c{index}\"\nhost = {:?}\nport = {port}\ntls = {:?}\nca_file = \
+                 {:?}\ncommand_timeout_s = 2\n\
                  [[route]]\nsender_domain = \"c{index}.shop.example\"\nnext_hops = [\"c{index}\"]\n",
                 case.host, case.tls, case.ca
             ));

@@ -9,7 +9,8 @@ use pixelward_core::policy::Purpose;
 
 #[test]
 fn every_sentence_is_told_in_each_language() {
-    let text = "mode = \"observe\"\n[policy]\non_grant = \"keep\"\n[[mailstream]]\nname = \"news\"\npurposes = [\"personalisation\", \"deliverability\"]\n\
+    let text = "mode = \"observe\"\n[policy]\non_grant = \"keep\"\n[[mailstream]]\nname = \"news\"\npurposes \
+                = [\"personalisation\", \"deliverability\"]\n\
                 exemption = \"deliverability\"\n[next_hop]\nhost = \"smtp.next-hop.example\"\n";
     let rulebook = Config::parse(text).unwrap().policy.rulebook;
     let now = Timestamp::parse("2026-11-24").unwrap();

@@ -8,7 +8,8 @@ use pixelward_core::policy::lint::lint;
 /// The warnings about one mailstream with these settings.
 fn check(settings: &str) -> String {
     let text = format!(
-        "[policy]\non_grant = \"strip\"\n[[mailstream]]\nname = \"a\"\n{settings}\n[next_hop]\nhost = \"smtp.next-hop.example\"\n"
+        "[policy]\non_grant = \"strip\"\n[[mailstream]]\nname = \"a\"\n{settings}\n[next_hop]\nhost \
+         = \"smtp.next-hop.example\"\n"
     );
     let rulebook = Config::parse(&text).unwrap().policy.rulebook;
     lint(&rulebook, Timestamp::parse("2026-11-24").unwrap()).join("\n")

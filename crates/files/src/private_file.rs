@@ -35,7 +35,8 @@ pub fn check_owner(directory: &Path) -> io::Result<()> {
             let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
             let name = name_of(owner, &users).unwrap_or_else(|| format!("#{owner}"));
             Err(io::Error::other(format!(
-                "this belongs to the user {name}, who could not read what root writes there. Run the command as that user: \
+                "this belongs to the user {name}, who could not read what root writes there. Run the command \
+                 as that user: \
                  runuser -u {name} -- pixelward …"
             )))
         }

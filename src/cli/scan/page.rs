@@ -110,7 +110,8 @@ fn outcomes(report: &Report) -> Markup {
     let changeable = plural(report.changeable, "message");
     let content = html! {
         p {
-            "Silence is not consent: a recipient who was never asked gets the same message as one who refused, \
+            "Silence is not consent: a recipient who was never asked gets the same message as one who \
+             refused, \
              without trackers. "
             (capital(&changeable)) " would change for them, and " (plural(removable, "tracker"))
             " would be removed, " (plural(report.receipts, "receipt request"))
@@ -122,7 +123,8 @@ fn outcomes(report: &Report) -> Markup {
             li {
                 strong { (capital(&plural(report.protected, "tracker"))) }
                 " in signed or encrypted parts of " (plural(report.with_protected, "message"))
-                ". No relay can remove these without breaking the signature or the encryption: such a message \
+                ". No relay can remove these without breaking the signature or the encryption: such a \
+                 message \
                  is returned to its sender, or passed unchanged if the operator chose so."
             }
             li {
@@ -202,7 +204,8 @@ fn charts(report: &Report) -> Markup {
         (Chart {
             id: "signals",
             title: "Trackers by kind of signal",
-            about: "What indicates a tracker. Most have several kinds of signals, so the shares add up to more \
+            about: "What indicates a tracker. Most have several kinds of signals, so the shares add up to \
+                    more \
                     than 100 %.",
             column: "Signal",
             rows: signals,
@@ -212,7 +215,8 @@ fn charts(report: &Report) -> Markup {
             (Chart {
                 id: "links",
                 title: "Tracked links by vendor",
-                about: "Whose servers learn that a link was followed. Links are counted; what becomes of them \
+                about: "Whose servers learn that a link was followed. Links are counted; what becomes of \
+                        them \
                         is a setting of its own.",
                 column: "Vendor",
                 rows: links,

@@ -514,7 +514,8 @@ mod tests {
     fn what_is_below_a_signature_is_protected_and_what_is_beside_it_is_not() {
         let found = check(
             "Content-Type: multipart/mixed; boundary=a\n\n--a\nContent-Type: multipart/signed; boundary=b\n\n\
-             --b\nContent-Type: text/html\n\n<p>signed\n--b\nContent-Type: application/pgp-signature\n\ns\n--b--\n\
+             --b\nContent-Type: text/html\n\n<p>signed\n--b\nContent-Type: \
+             application/pgp-signature\n\ns\n--b--\n\
              --a\nContent-Type: text/html\n\n<p>beside\n--a--\n",
         );
         assert_eq!(found[0], (Content::Html, "<p>signed".to_owned(), Some(Protection::Signed)));

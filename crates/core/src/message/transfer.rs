@@ -236,7 +236,8 @@ mod tests {
 
     #[test]
     fn a_cut_across_soft_breaks_leaves_every_other_byte() {
-        let raw = b"<p>Hello=2C you</p><img src=3D\"https://t.news.example/=\r\nopen?id=3D1\" width=3D=\r\n\"1\"><p>more</p>\r\n<p>end</p>\r\n";
+        let raw = b"<p>Hello=2C you</p><img src=3D\"https://t.news.example/=\r\nopen?id=3D1\" \
+                    width=3D=\r\n\"1\"><p>more</p>\r\n<p>end</p>\r\n";
         let cut = find(
             raw,
             Transfer::QuotedPrintable,

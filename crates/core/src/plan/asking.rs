@@ -5,7 +5,8 @@ use crate::consent::{Permission, Standing, Timestamp};
 use crate::policy::{Chosen, Purpose, Request, request};
 
 /// What recipients hear whom a message may not ask for their consent yet (N19).
-pub const TOO_EARLY: &str = "5.7.1 This mail asks for consent to tracking, and the recipient may not be asked now; \
+pub const TOO_EARLY: &str = "5.7.1 This mail asks for consent to tracking, and the recipient may not be \
+                             asked now; \
                              `pixelward consent may-ask` says when";
 
 /// What becomes of a request for consent, and what it asks a person about.

@@ -430,7 +430,8 @@ impl Draft<'_> {
 }
 
 /// What recipients hear of a tracker in a part that must not be edited.
-const PROTECTED: &str = "5.7.1 A signed or encrypted part holds a tracking pixel that the recipient did not agree to; send it without";
+const PROTECTED: &str = "5.7.1 A signed or encrypted part holds a tracking pixel that the recipient did not \
+                         agree to; send it without";
 
 /// The message without its control fields.
 pub(super) fn without_controls(rulebook: &Rulebook, bytes: &Bytes) -> Bytes {

@@ -92,18 +92,26 @@ impl Teller<'_> {
         if own.is_unmatched() {
             return told!(
                 self.language,
-                "The mail is of the controller {controller}, and no mailstream fits it: its opens may serve any purpose.",
-                "Die Nachricht ist vom Verantwortlichen {controller}, und keine Mailart passt zu ihr: ihre Öffnungen können jedem Zweck dienen.",
-                "Le message est du responsable {controller} et d’aucun flux déclaré : ses ouvertures peuvent servir n’importe quelle finalité.",
+                "The mail is of the controller {controller}, and no mailstream fits it: its opens may serve \
+                 any purpose.",
+                "Die Nachricht ist vom Verantwortlichen {controller}, und keine Mailart passt zu ihr: ihre \
+                 Öffnungen können jedem Zweck dienen.",
+                "Le message est du responsable {controller} et d’aucun flux déclaré : ses ouvertures peuvent \
+                 servir n’importe quelle finalité.",
                 controller = self.chosen.controller.name,
             );
         }
         let none = self.say("no exemption", "keine Ausnahme", "aucune exemption");
         told!(
             self.language,
-            "The mail is of the mailstream {mailstream} of the controller {controller}. Its opens serve {purposes}; as for being asked for it is {requested:?}, and it may use {exemption}.",
-            "Die Nachricht ist von der Mailart {mailstream} des Verantwortlichen {controller}. Ihre Öffnungen dienen: {purposes}. Ob sie verlangt war, gilt als {requested:?}; sie darf nutzen: {exemption}.",
-            "Le message est du flux {mailstream} du responsable {controller}. Ses ouvertures servent : {purposes}. Quant à savoir s’il a été demandé, il est {requested:?} ; il peut utiliser : {exemption}.",
+            "The mail is of the mailstream {mailstream} of the controller {controller}. Its opens serve \
+             {purposes}; as for being asked for it is {requested:?}, and it may use {exemption}.",
+            "Die Nachricht ist von der Mailart {mailstream} des Verantwortlichen {controller}. Ihre \
+             Öffnungen dienen: {purposes}. Ob sie verlangt war, gilt als {requested:?}; sie darf nutzen: \
+             {exemption}.",
+            "Le message est du flux {mailstream} du responsable {controller}. Ses ouvertures servent : \
+             {purposes}. Quant à savoir s’il a été demandé, il est {requested:?} ; il peut utiliser : \
+             {exemption}.",
             mailstream = own.name,
             controller = self.chosen.controller.name,
             purposes = own.purposes.iter().map(|purpose| self.name(*purpose)).collect::<Vec<_>>().join(", "),
@@ -144,16 +152,22 @@ impl Teller<'_> {
             ),
             (None, Some(_)) if declared == UNKNOWN => self
                 .say(
-                    "Neither the consent record nor the mailstream says where the person is, so the strictest enabled rules count",
-                    "Weder der Einwilligungseintrag noch die Mailart sagt, wo die Person ist, also gelten die strengsten eingeschalteten Regeln",
-                    "Ni l’entrée de consentement ni le flux ne dit où est la personne : les règles activées les plus strictes valent",
+                    "Neither the consent record nor the mailstream says where the person is, so the \
+                     strictest enabled rules count",
+                    "Weder der Einwilligungseintrag noch die Mailart sagt, wo die Person ist, also gelten \
+                     die strengsten eingeschalteten Regeln",
+                    "Ni l’entrée de consentement ni le flux ne dit où est la personne : les règles activées \
+                     les plus strictes valent",
                 )
                 .to_owned(),
             (None, Some(_)) => told!(
                 language,
-                "The consent record does not say where the person is; the mailstream declares {declared:?}{unknown}",
-                "Der Einwilligungseintrag sagt nicht, wo die Person ist; die Mailart gibt {declared:?} an{unknown}",
-                "L’entrée de consentement ne dit pas où est la personne ; le flux déclare {declared:?}{unknown}",
+                "The consent record does not say where the person is; the mailstream declares \
+                 {declared:?}{unknown}",
+                "Der Einwilligungseintrag sagt nicht, wo die Person ist; die Mailart gibt {declared:?} \
+                 an{unknown}",
+                "L’entrée de consentement ne dit pas où est la personne ; le flux déclare \
+                 {declared:?}{unknown}",
                 declared = declared,
                 unknown = unknown(declared),
             ),
@@ -228,9 +242,12 @@ impl Teller<'_> {
             ),
             match request(facts.mailstream, false, facts.standing, facts.now) {
                 Request::Rejects | Request::Goes => self.say(
-                    "The person may not be asked now: a question that its author marked goes, and without such marks the mail is rejected.",
-                    "Die Person darf jetzt nicht gefragt werden: eine Frage, die ihr Verfasser markiert hat, wird entfernt, und ohne solche Marken wird die Nachricht abgewiesen.",
-                    "La personne ne peut être interrogée maintenant : une question que son auteur a marquée est retirée, et sans marques le message est rejeté.",
+                    "The person may not be asked now: a question that its author marked goes, and without \
+                     such marks the mail is rejected.",
+                    "Die Person darf jetzt nicht gefragt werden: eine Frage, die ihr Verfasser markiert hat, \
+                     wird entfernt, und ohne solche Marken wird die Nachricht abgewiesen.",
+                    "La personne ne peut être interrogée maintenant : une question que son auteur a marquée \
+                     est retirée, et sans marques le message est rejeté.",
                 ),
                 Request::Asks | Request::None => self.say(
                     "The person may be asked.",
@@ -336,17 +353,23 @@ impl Teller<'_> {
         let condition = match exemption {
             Exemption::Deliverability => told!(
                 language,
-                "{name} is for mail that the person asked for, and not after a no; this mail is declared {requested:?}.",
-                "{name} gilt für Nachrichten, die die Person verlangt hat, und nicht nach einem Nein; diese ist als {requested:?} angegeben.",
-                "{name} vaut pour les messages que la personne a demandés, et pas après un non ; celui-ci est déclaré {requested:?}.",
+                "{name} is for mail that the person asked for, and not after a no; this mail is declared \
+                 {requested:?}.",
+                "{name} gilt für Nachrichten, die die Person verlangt hat, und nicht nach einem Nein; diese \
+                 ist als {requested:?} angegeben.",
+                "{name} vaut pour les messages que la personne a demandés, et pas après un non ; celui-ci \
+                 est déclaré {requested:?}.",
                 name = name,
                 requested = own.requested.name(),
             ),
             Exemption::AuthSecurity | Exemption::LegalNotice => told!(
                 language,
-                "{name} is for a declared template alone; this mailstream {is} bound to a sender, a List-Id or a header field.",
-                "{name} gilt nur für eine angegebene Vorlage; diese Mailart {is} an einen Absender, eine List-Id oder ein Kopffeld gebunden.",
-                "{name} ne vaut que pour un modèle déclaré ; ce flux {is} lié à un expéditeur, un List-Id ou un champ d’en-tête.",
+                "{name} is for a declared template alone; this mailstream {is} bound to a sender, a List-Id \
+                 or a header field.",
+                "{name} gilt nur für eine angegebene Vorlage; diese Mailart {is} an einen Absender, eine \
+                 List-Id oder ein Kopffeld gebunden.",
+                "{name} ne vaut que pour un modèle déclaré ; ce flux {is} lié à un expéditeur, un List-Id ou \
+                 un champ d’en-tête.",
                 name = name,
                 is = match own.conditions.name_a_template() {
                     true => self.say("is", "ist", "est"),
@@ -366,9 +389,13 @@ impl Teller<'_> {
                 let standing = self.facts.standing;
                 told!(
                     language,
-                    "{name} is for addresses collected before {collected_before} whose people were informed before {informed_before}; this one was collected: {collected}, informed: {informed}.",
-                    "{name} gilt für Adressen, die vor {collected_before} erhoben und deren Personen vor {informed_before} informiert wurden; diese: erhoben {collected}, informiert {informed}.",
-                    "{name} vaut pour les adresses collectées avant {collected_before} dont les personnes ont été informées avant {informed_before} ; celle-ci : collectée {collected}, informée {informed}.",
+                    "{name} is for addresses collected before {collected_before} whose people were informed \
+                     before {informed_before}; this one was collected: {collected}, informed: {informed}.",
+                    "{name} gilt für Adressen, die vor {collected_before} erhoben und deren Personen vor \
+                     {informed_before} informiert wurden; diese: erhoben {collected}, informiert {informed}.",
+                    "{name} vaut pour les adresses collectées avant {collected_before} dont les personnes \
+                     ont été informées avant {informed_before} ; celle-ci : collectée {collected}, informée \
+                     {informed}.",
                     name = name,
                     collected_before = COLLECTED_BEFORE,
                     informed_before = INFORMED_BEFORE,

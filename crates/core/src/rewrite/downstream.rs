@@ -266,9 +266,11 @@ mod tests {
     #[test]
     fn json_is_merged_into_and_never_replaced() {
         assert_eq!(
-            check("X-SMTPAPI: {\"category\": \"n\u{e9}ws\",\n \"filters\": {\"clicktrack\": {}, \"opentrack\": {\"settings\": {\"enable\": 1, \"replace\": \"%x%\"}}}}", Esp::SendGrid)
+            check("X-SMTPAPI: \
+                   {\"category\": \"n\u{e9}ws\",\n \"filters\": {\"clicktrack\": {}, \"opentrack\": {\"settings\": {\"enable\": 1, \"replace\": \"%x%\"}}}}", Esp::SendGrid)
                 .unwrap(),
-            "X-SMTPAPI: {\"category\":\"n\\u00e9ws\",\"filters\":{\"clicktrack\":{},\"opentrack\":{\"settings\":{\"enable\":0,\"replace\":\"%x%\"}}}}"
+            "X-SMTPAPI: \
+             {\"category\":\"n\\u00e9ws\",\"filters\":{\"clicktrack\":{},\"opentrack\":{\"settings\":{\"enable\":0,\"replace\":\"%x%\"}}}}"
         );
         assert_eq!(
             check("Subject: a", Esp::SparkPost).unwrap(),

@@ -444,7 +444,8 @@ mod tests {
             once,
             "a cut that lays open another request is followed by it"
         );
-        let glued = "<script src=\"//t.news.example/wf/open?upn=abc\"\" height=1>\"<img src=//a.example/x>\"</script>";
+        let glued = "<script src=\"//t.news.example/wf/open?upn=abc\"\" height=1>\"<img \
+                     src=//a.example/x>\"</script>";
         assert_eq!(
             body(glued, Extent::EveryRequest),
             "<script \" height=1></script>",
@@ -454,10 +455,16 @@ mod tests {
 
     #[test]
     fn a_tracker_in_an_encoded_message_within_goes() {
-        let inner = "Subject: b\r\nContent-Type: text/html\r\n\r\n<p>b</p><img src=//t.news.example/wf/open?upn=abc width=1 height=1>\r\n";
+        let inner = "Subject: b\r\nContent-Type: text/html\r\n\r\n<p>b</p><img \
+                     src=//t.news.example/wf/open?upn=abc width=1 height=1>\r\n";
         let encoded = inner.replace('=', "=3D");
         let out = check(
-            &format!("Content-Type: multipart/mixed; boundary=b\n\n--b\nContent-Type: message/rfc822\nContent-Transfer-Encoding: quoted-printable\n\n{}\n--b--\n", encoded.replace("\r\n", "\n")),
+            &format!(
+                "Content-Type: multipart/mixed; boundary=b\n\n--b\nContent-Type: \
+                      message/rfc822\nContent-Transfer-Encoding: \
+                      quoted-printable\n\n{}\n--b--\n",
+                encoded.replace("\r\n", "\n")
+            ),
             Extent::Trackers,
         )
         .unwrap();
@@ -506,7 +513,9 @@ mod tests {
 
     #[test]
     fn what_is_signed_is_not_edited() {
-        let raw = "Content-Type: multipart/signed; boundary=b\n\n--b\nContent-Type: text/html\n\n<img src=//t.news.example/wf/open?upn=abc width=1 height=1>\n--b\nContent-Type: application/pgp-signature\n\nx\n--b--\n";
+        let raw = "Content-Type: multipart/signed; boundary=b\n\n--b\nContent-Type: text/html\n\n<img \
+                   src=//t.news.example/wf/open?upn=abc width=1 height=1>\n--b\nContent-Type: \
+                   application/pgp-signature\n\nx\n--b--\n";
         assert_eq!(check(raw, Extent::Trackers).unwrap(), raw);
     }
 

@@ -277,7 +277,8 @@ mod tests {
 
     #[test]
     fn a_picture_that_tells_readers_apart_is_unwrapped_or_gated() {
-        let wrapped = "<img src=\"https://p.news.example/i?e=ann%40home.example&u=https%3A%2F%2Fcdn.news.example%2Flogo.png\" width=300 height=90>";
+        let wrapped = "<img \
+                       src=\"https://p.news.example/i?e=ann%40home.example&u=https%3A%2F%2Fcdn.news.example%2Flogo.png\" width=300 height=90>";
         let (text, swapped) = gated(wrapped);
         assert_eq!(
             (text.as_str(), swapped),

@@ -218,12 +218,14 @@ mod tests {
     #[test]
     fn html_in_a_folded_property_is_read_and_edited_in_place() {
         let (values, edited) = check(
-            "BEGIN:VEVENT\r\nX-ALT-DESC;FMTTYPE=text/html:<p>a\\, b</p><i\r\n mg src=x>\\n<p>c\r\n </p>\r\nEND:VEVENT\r\n",
+            "BEGIN:VEVENT\r\nX-ALT-DESC;FMTTYPE=text/html:<p>a\\, b</p><i\r\n mg src=x>\\n<p>c\r\n \
+             </p>\r\nEND:VEVENT\r\n",
         );
         assert_eq!(values, ["<p>a, b</p><img src=x>\n<p>c</p>"]);
         assert_eq!(
             edited,
-            "BEGIN:VEVENT\r\nX-ALT-DESC;FMTTYPE=text/html:<p>a\\, b</p>\r\n \\n<p>c\r\n </p>\r\nEND:VEVENT\r\n"
+            "BEGIN:VEVENT\r\nX-ALT-DESC;FMTTYPE=text/html:<p>a\\, b</p>\r\n \\n<p>c\r\n \
+             </p>\r\nEND:VEVENT\r\n"
         );
     }
 

@@ -595,7 +595,8 @@ mod tests {
     proptest! {
         #[test]
         fn an_independent_tokenizer_sees_the_same_tags(
-            src in "(<|</|<!|<!--|-->|--!>|<img|<a|<p>|>|/|=|\"|'| |\n|src|x|-|!|\\?|<td>|</td>|<b/c=d>){0,40}"
+            src in "(<|</|<!|<!--|-->|--!>|<img|<a|<p>|>|/|=|\"|'| \
+                    |\n|src|x|-|!|\\?|<td>|</td>|<b/c=d>){0,40}"
         ) {
             // The other tokenizer reports a tag that the end of the input cuts off in one way, browsers in
             // another.

@@ -505,7 +505,8 @@ mod tests {
 
     #[test]
     fn comments_are_nothing_and_the_rest_is_counted() {
-        let list = "\u{feff}[Adblock Plus 2.0]\r\n! title\r\n\r\n# hosts comment\r\nshop.example##.ad\r\n##.ad\r\n\
+        let list = "\u{feff}[Adblock Plus 2.0]\r\n! title\r\n\r\n# hosts \
+                    comment\r\nshop.example##.ad\r\n##.ad\r\n\
                     shop.example#@#.ad\r\nshop.example#?#.ad:has(b)\r\nshop.example#$#body{}\r\n/open[0-9]+/\r\n\
                     /track[a-z]/$image\r\nsome plain words\r\n*\r\n||t.example^\r\n";
         assert_eq!(

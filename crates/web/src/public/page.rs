@@ -46,7 +46,8 @@ const STYLE: &str = ":root{color-scheme:light dark;--ink:#1b1f24;--soft:#4c5561;
                      :focus-visible{outline:3px solid var(--deep);outline-offset:2px}.all{display:grid;\
                      grid-template-columns:1fr 1fr;gap:.25rem .75rem}ul.purposes{margin:.35rem 0 \
                      1rem;padding-left:1.25rem}details{border-top:1px solid var(--line);padding:.35rem \
-                     0}summary{font-weight:600;min-height:2.75rem;padding:.6rem 0;cursor:pointer}footer{padding-top:1.5rem;padding-bottom:2rem}nav \
+                     0}summary{font-weight:600;min-height:2.75rem;padding:.6rem \
+                     0;cursor:pointer}footer{padding-top:1.5rem;padding-bottom:2rem}nav \
                      ul{list-style:none;margin:0 -.7rem;padding:0;display:flex;flex-wrap:wrap;gap:.25rem}nav \
                      a,nav [aria-current]{display:inline-block;padding:.6rem .7rem;min-height:2.75rem}nav \
                      [aria-current]{font-weight:600}";

@@ -181,7 +181,7 @@ mod tests {
         for language in Language::ALL {
             for (_, state) in State::ALL {
                 let made =
-                    preview(&rulebook, chosen, Some(language), state, Timestamp(1_790_000_000_000)).unwrap();
+                    preview(&rulebook, chosen, Some(language), state, Timestamp(1_796_000_000_000)).unwrap();
                 work(language, state, &made);
             }
         }

@@ -25,9 +25,12 @@ impl Teller<'_> {
         match rule {
             Rule::Granted => match self.facts.on_grant {
                 OnGrant::Keep => self.say(
-                    "every purpose is granted, and on_grant is \"keep\": a withdrawal cannot reach delivered mail",
-                    "jedem Zweck ist zugestimmt, und on_grant ist \"keep\": ein Widerruf erreicht zugestellte Post nicht",
-                    "chaque finalité est acceptée, et on_grant est \"keep\" : un retrait n’atteint pas le courrier remis",
+                    "every purpose is granted, and on_grant is \"keep\": a withdrawal cannot reach delivered \
+                     mail",
+                    "jedem Zweck ist zugestimmt, und on_grant ist \"keep\": ein Widerruf erreicht \
+                     zugestellte Post nicht",
+                    "chaque finalité est acceptée, et on_grant est \"keep\" : un retrait n’atteint pas le \
+                     courrier remis",
                 ),
                 OnGrant::Gate | OnGrant::Strip => self.say(
                     "every purpose is granted",
@@ -121,9 +124,12 @@ impl Teller<'_> {
         if let Some(reason) = decided.shortfall {
             said.push(told!(
                 language,
-                "The controller has no public_url under which such an address could be served, so trackers are taken out ({reason}).",
-                "Der Verantwortliche hat keine public_url, unter der eine solche Adresse stehen könnte, also werden Tracker entfernt ({reason}).",
-                "Le responsable n’a pas de public_url où servir une telle adresse : les traceurs sont retirés ({reason}).",
+                "The controller has no public_url under which such an address could be served, so trackers \
+                 are taken out ({reason}).",
+                "Der Verantwortliche hat keine public_url, unter der eine solche Adresse stehen könnte, also \
+                 werden Tracker entfernt ({reason}).",
+                "Le responsable n’a pas de public_url où servir une telle adresse : les traceurs sont \
+                 retirés ({reason}).",
                 reason = reason,
             ));
         }
@@ -170,8 +176,10 @@ impl Teller<'_> {
         if chosen.mailstream.mode == Mode::Observe {
             let observed = self.say(
                 "The mode is \"observe\": all of this is only logged, and the mail is relayed untouched.",
-                "Die Betriebsart ist \"observe\": all das wird nur protokolliert, und die Nachricht geht unverändert weiter.",
-                "Le mode est \"observe\" : tout cela est seulement journalisé, et le message est transmis tel quel.",
+                "Die Betriebsart ist \"observe\": all das wird nur protokolliert, und die Nachricht geht \
+                 unverändert weiter.",
+                "Le mode est \"observe\" : tout cela est seulement journalisé, et le message est transmis \
+                 tel quel.",
             );
             said.push(observed.to_owned());
         }

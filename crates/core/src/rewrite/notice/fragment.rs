@@ -80,7 +80,8 @@ fn read(source: &str) -> Result<BTreeMap<String, Fragment>, String> {
                 marker::all(text.as_bytes()).iter().filter(|mark| mark.word == Word::Preferences).count();
             if links == 0 || text.len() > MAX_LENGTH {
                 return Err(format!(
-                    "{language}.{name} must have {{{{pixelward.preferences}}}} where the link goes, and at most {MAX_LENGTH} bytes"
+                    "{language}.{name} must have {{{{pixelward.preferences}}}} where the link goes, and at \
+                     most {MAX_LENGTH} bytes"
                 ));
             }
         }
@@ -151,7 +152,8 @@ mod tests {
 
     #[test]
     fn a_controllers_own_take_the_place_of_ours() {
-        let own = "[fr]\nhtml = \"<p>\u{e9} {{pixelward.preferences}}</p>\"\ntext = \"{{pixelward.preferences}}\"\n";
+        let own = "[fr]\nhtml = \"<p>\u{e9} {{pixelward.preferences}}</p>\"\ntext \
+                   = \"{{pixelward.preferences}}\"\n";
         let all = Fragments::with(own, "en").unwrap();
         assert_eq!(all.of(Some("fr")).1.html, "<p>&#233; {{pixelward.preferences}}</p>");
         assert_eq!(all.of(None).0, "en");

@@ -38,7 +38,8 @@ fn check(raw: &str, need: Need) -> Option<String> {
     Some(out.replace(&html, "[html]").replace(&filled(&fragment.text, LINK), "[text]"))
 }
 
-const BOTH: &str = "Content-Type: multipart/alternative; boundary=b\n\n--b\nContent-Type: text/plain\n\nHello\n--b\n\
+const BOTH: &str = "Content-Type: multipart/alternative; boundary=b\n\n--b\nContent-Type: \
+                    text/plain\n\nHello\n--b\n\
                     Content-Type: text/html\n\n<html><body><p>Hello</p></BODY></html>\n--b--\n";
 
 #[test]
@@ -90,7 +91,8 @@ fn files_and_messages_within_are_left_alone() {
 
 #[test]
 fn nothing_is_put_into_what_is_signed() {
-    let signed = "Content-Type: multipart/signed; boundary=s\n\n--s\nContent-Type: text/html\n\n<p>{{pixelward.preferences}}</p>\n--s\n\
+    let signed = "Content-Type: multipart/signed; boundary=s\n\n--s\nContent-Type: \
+                  text/html\n\n<p>{{pixelward.preferences}}</p>\n--s\n\
                   Content-Type: application/pgp-signature\n\nx\n--s--\n";
     assert_eq!(check(signed, Need::Anywhere), None);
     assert_eq!(check(signed, Need::AtMarks).unwrap(), signed);
@@ -120,7 +122,8 @@ fn the_end_of_a_document_is_where_readers_see_it() {
 
 #[test]
 fn a_question_is_read_by_those_who_may_be_asked() {
-    let asking = "Content-Type: text/html\r\n\r\n<p>a</p><!-- {{pixelward.request}} --><p>May we? {{pixelward.preferences}}</p><!-- {{pixelward.end}} --><p>b</p>";
+    let asking = "Content-Type: text/html\r\n\r\n<p>a</p><!-- {{pixelward.request}} --><p>May we? \
+                  {{pixelward.preferences}}</p><!-- {{pixelward.end}} --><p>b</p>";
     let out =
         |question| String::from_utf8(filled_in(asking.as_bytes(), Need::AtMarks, question).unwrap()).unwrap();
     let head = "Content-Type: text/html\r\n\r\n";
@@ -146,9 +149,11 @@ fn shown(raw: &[u8], number: usize) -> String {
 
 #[test]
 fn the_language_and_the_charset_of_a_message_are_kept() {
-    let french = "Cet expéditeur ne peut enregistrer l’ouverture de ses e-mails qu’avec votre accord ou si la loi \
+    let french = "Cet expéditeur ne peut enregistrer l’ouverture de ses e-mails qu’avec votre accord ou si \
+                  la loi \
                   le permet. Accepter, refuser ou retirer votre accord\u{a0}:";
-    let ascii = "Cet expediteur ne peut enregistrer l'ouverture de ses e-mails qu'avec votre accord ou si la loi le \
+    let ascii = "Cet expediteur ne peut enregistrer l'ouverture de ses e-mails qu'avec votre accord ou si la \
+                 loi le \
                  permet. Accepter, refuser ou retirer votre accord :";
     let (accents, bytes) = ("été", "\u{e9}t\u{e9}");
     let utf8 = encode_base64(accents.as_bytes());
