@@ -58,7 +58,7 @@ pub fn run(command: &Audit) -> Result<ExitCode, Box<dyn std::error::Error>> {
                 out,
                 "The chain is intact: {} entries, ending with {}.",
                 head.count,
-                hex::encode(&head.hash)
+                hex::encode(head.hash)
             )?;
         }
         Command::Export => {
@@ -85,6 +85,6 @@ fn line(chained: &Chained) -> serde_json::Value {
         "controller": entry.controller,
         "person": entry.person,
         "detail": entry.detail,
-        "hash": hex::encode(&chained.hash),
+        "hash": hex::encode(chained.hash),
     })
 }

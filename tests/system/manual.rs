@@ -3,7 +3,7 @@
 
 #[path = "../../examples/packaging/manual.rs"]
 #[allow(dead_code, reason = "the example has more pages")]
-mod manual;
+mod pages;
 #[path = "../../src/main.rs"]
 #[allow(dead_code, reason = "the program as a whole, of which its commands are wanted")]
 mod program;
@@ -59,7 +59,7 @@ fn every_command_and_argument_is_explained() {
 
 #[test]
 fn the_page_of_the_configuration_has_every_setting_with_its_default_and_what_is_said_of_it() {
-    let page = manual::settings(&manual::RELAY, SETTINGS).replace("\\-", "-").replace("\\e", "\\");
+    let page = pages::settings(&pages::RELAY, SETTINGS).replace("\\-", "-").replace("\\e", "\\");
     let lines: Vec<&str> = page.lines().map(|line| line.trim_start_matches("\\&")).collect();
     let mut settings = 0;
     for line in SETTINGS.lines().filter(|line| !line.is_empty()) {
@@ -80,7 +80,7 @@ fn the_page_of_the_configuration_has_every_setting_with_its_default_and_what_is_
 #[test]
 fn the_pages_are_right_for_man() {
     let folder = Folder::new();
-    let page = folder.file("pixelward.toml.5", &manual::settings(&manual::RELAY, SETTINGS));
+    let page = folder.file("pixelward.toml.5", &pages::settings(&pages::RELAY, SETTINGS));
     let shown = std::process::Command::new("groff")
         .args(["-man", "-Tutf8", "-ww", "-z"])
         .arg(&page)

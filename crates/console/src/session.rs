@@ -173,7 +173,7 @@ impl Sessions {
 pub fn random() -> Option<String> {
     let mut bytes = [0; 32];
     rand::fill(&mut bytes).ok()?;
-    Some(hex::encode(&bytes))
+    Some(hex::encode(bytes))
 }
 
 fn hashed(id: &str) -> String {

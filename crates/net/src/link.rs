@@ -35,7 +35,7 @@ pub enum Shown {
 pub fn make(folder: &Path, now: Timestamp, lifetime: Duration) -> io::Result<String> {
     let mut bytes = [0; 32];
     rand::fill(&mut bytes).map_err(|_| io::Error::other("no randomness is available"))?;
-    let secret = hex::encode(&bytes);
+    let secret = hex::encode(bytes);
     let end = now.0.saturating_add(i64::try_from(lifetime.as_millis()).unwrap_or(i64::MAX));
     std::fs::create_dir_all(folder)?;
     pixelward_files::replace(&path(folder), format!("{end} {}\n", hashed(&secret)).as_bytes())?;

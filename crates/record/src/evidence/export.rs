@@ -69,8 +69,8 @@ impl<'a> From<&'a Record<'_>> for Shown<'a> {
         Shown {
             time: Timestamp(record.at).to_string(),
             id: &record.id,
-            message_id: record.message_id.as_ref().map(|tag| hex::encode(tag)),
-            person: record.person.as_ref().map(|tag| hex::encode(tag)),
+            message_id: record.message_id.as_ref().map(hex::encode),
+            person: record.person.as_ref().map(hex::encode),
             controller: &record.controller,
             mailstream: &record.mailstream,
             listener: &record.listener,
@@ -87,8 +87,8 @@ impl<'a> From<&'a Record<'_>> for Shown<'a> {
             removed: record.removed,
             swapped: record.swapped,
             sightings: &record.sightings,
-            body_before: record.before.as_ref().map(|hash| hex::encode(hash)),
-            body_after: record.after.as_ref().map(|hash| hex::encode(hash)),
+            body_before: record.before.as_ref().map(hex::encode),
+            body_after: record.after.as_ref().map(hex::encode),
             result: &record.result,
             code: record.code,
             queue_id: record.queue_id.as_deref(),
@@ -147,9 +147,9 @@ impl Proof {
             chain: found.days,
             segment: found.segment,
             record: found.link.number,
-            hash_before: hex::encode(&found.link.before),
+            hash_before: hex::encode(found.link.before),
             payload: hex::encode(&found.link.payload),
-            hash: hex::encode(&found.link.hash),
+            hash: hex::encode(found.link.hash),
         }
     }
 }

@@ -110,7 +110,7 @@ fn chain(
         segments: segments.len(),
         deleted: start.count,
         records: way.head.count,
-        hash: hex::encode(&way.head.hash),
+        hash: hex::encode(way.head.hash),
     })
 }
 

@@ -96,7 +96,7 @@ impl Export {
             standing,
             records,
             journal_records: head.count,
-            journal_hash: hex::encode(&head.hash),
+            journal_hash: hex::encode(head.hash),
         })
         .filter(|export| !export.records.is_empty()))
     }

@@ -121,7 +121,7 @@ pub(super) async fn write(call: Call) -> Answered {
         detail: deed.detail.map(|detail| detail.0),
     };
     let written = on_disk(&call.api, move |trail| trail.write(&entry)).await?;
-    json(StatusCode::CREATED, &Written { number: written.number, hash: hex::encode(&written.hash) })
+    json(StatusCode::CREATED, &Written { number: written.number, hash: hex::encode(written.hash) })
 }
 
 pub(super) async fn read(call: Call) -> Answered {
@@ -170,7 +170,7 @@ impl Shown {
             controller: entry.controller,
             person: entry.person,
             detail: entry.detail,
-            hash: hex::encode(&hash),
+            hash: hex::encode(hash),
         }
     }
 }

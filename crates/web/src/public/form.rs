@@ -45,7 +45,7 @@ impl Forms {
 
     /// Creates a token for one form on the page of this link.
     pub(super) fn issue(&self, link: &str, now: Timestamp) -> String {
-        hex::encode(&self.sealer.seal(&now.0.to_le_bytes(), link.as_bytes()))
+        hex::encode(self.sealer.seal(&now.0.to_le_bytes(), link.as_bytes()))
     }
 
     /// Returns whether a form was issued for this link within the hour and has not been sent before. From now

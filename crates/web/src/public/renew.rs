@@ -202,7 +202,7 @@ impl Letter {
         aws_lc_rs::rand::fill(&mut id).ok()?;
         let since = Timestamp::now().0.div_euclid(1000);
         MessageBuilder::new()
-            .message_id(format!("{}@{}", hex::encode(&id), host_name.trim_matches(['[', ']'])))
+            .message_id(format!("{}@{}", hex::encode(id), host_name.trim_matches(['[', ']'])))
             .date(since)
             .from(Mailbox::new_address(Some(face.title.as_str()), sender))
             .to(Mailbox::new_address(None::<&str>, self.address.as_str()))

@@ -89,7 +89,7 @@ impl Store {
         differing += of_known.abs_diff(listed);
         Ok(Verified {
             records: head.count,
-            hash: hex::encode(&head.hash),
+            hash: hex::encode(head.hash),
             people,
             damaged_slots,
             differing,
