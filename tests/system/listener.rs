@@ -118,6 +118,11 @@ fn what_a_proxy_tells_is_never_this_machine() {
         let shown = String::from_utf8_lossy(&header);
         let mut client = behind(relay.port, &header);
         let reply = client.reply();
+        if shown.contains("TCP6 ::1 ") {
+            // That is not the address of the proxy.
+            assert!(reply.starts_with("554 5.7.1 "), "{reply} {shown}");
+            continue;
+        }
         assert!(reply.starts_with("220 "), "{reply} {shown}");
         let announced = client.ask("EHLO client.example");
         assert!(!announced.contains("XCLIENT") && !announced.contains("XFORWARD"), "{announced} {shown}");

@@ -128,12 +128,6 @@ pub(super) fn next_hop(section: &mut Section<'_>) -> NextHop {
             None
         }
     };
-    if hop.oauth.is_some() && hop.credentials_file.is_some() {
-        section.problem(
-            section.start_line(),
-            "next_hop: use either credentials_file or oauth_token_file, not both",
-        );
-    }
     let names = Esp::ALL.map(|(name, esp)| (name, Some(esp)));
     hop.esp = section.choice("esp", None, &names);
     if let (Some(esp), None) = (hop.esp, &hop.accept_downstream_tracking)

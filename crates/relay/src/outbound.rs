@@ -98,6 +98,12 @@ fn next_hop(config: &Config, hop: &config::NextHop) -> Result<NextHop, String> {
             Some(Credentials::load(path).map_err(|error| format!("next_hop.credentials_file: {error}"))?);
     }
     if let Some((login, path)) = &hop.oauth {
+        if hop.credentials_file.is_some() {
+            return Err(format!(
+                "next_hop {:?}: use either credentials_file or oauth_token_file, not both",
+                hop.name
+            ));
+        }
         let credentials = Credentials::with_token(login.clone(), path.clone());
         next_hop.credentials =
             Some(credentials.map_err(|error| format!("next_hop.oauth_token_file: {error}"))?);
