@@ -356,6 +356,7 @@ impl Pipeline {
                     decision: &decided.decision,
                     effect,
                     found: plan.found,
+                    unreadable: plan.unreadable,
                 };
                 log::recipient(arrival, &client_id, &arrival.outbound.accepted_tracking, &line, reply);
             }

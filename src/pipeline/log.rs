@@ -22,6 +22,8 @@ pub(super) struct Line<'a> {
     pub(super) effect: Effect,
     /// How many trackers were found.
     pub(super) found: usize,
+    /// How many text parts cannot be read.
+    pub(super) unreadable: usize,
 }
 
 /// Writes the line of one recipient. `downstream` names a service after the relay that may still track.
@@ -53,6 +55,7 @@ pub(super) fn recipient(
         shortfall = line.effect.shortfall,
         done = line.effect.done.name(),
         found = line.found,
+        unreadable = (line.unreadable > 0).then_some(line.unreadable),
         removed = line.effect.removed,
         swapped = line.effect.swapped,
         downstream,

@@ -160,6 +160,14 @@ fn outcomes(report: &Report) -> String {
             capital(&plural(report.unreadable, "message")),
         );
     }
+    if report.unreadable_parts > 0 {
+        let _ = write!(
+            out,
+            "<li><strong>{}</strong> in an encoding that nobody knows: what is in them cannot be said. They stay \
+             and are counted, unless <code>policy.unreadable</code> says otherwise.</li>",
+            capital(&plural(report.unreadable_parts, "text part")),
+        );
+    }
     out + "</ul></section>"
 }
 
@@ -337,6 +345,7 @@ fn carrier(name: &str) -> String {
         "amp" => "AMP element",
         "refresh" => "page refresh",
         "receipt-header" => "header field",
+        "unreadable-part" => "part that cannot be read",
         other => other,
     };
     text.to_owned()
