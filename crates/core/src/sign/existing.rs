@@ -336,7 +336,7 @@ mod tests {
         let raw = format!("{header}From: a\r\n\r\n{body}");
         let before = passes();
         let broken = broken_signatures(raw.as_bytes(), raw.replacen("one  two", "six  two", 1).as_bytes());
-        assert!(passes() - before <= 4, "{} passes", passes() - before);
+        assert_eq!(passes() - before, 2, "what the body became is compared, not hashed");
         // Nothing counts where l=0; and what is beyond the most that are looked at counts as broken.
         assert_eq!(broken.len(), 999);
         let before = passes();
