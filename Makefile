@@ -29,7 +29,7 @@ UNPACKED := exim4-daemon-light opensmtpd opendkim
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: build run test test-corpus harness check format lean bench linear fuzz fuzz-tests deb package-test container-test packages test-packages
+.PHONY: build run test test-corpus harness check format lean bench linear instructions fuzz fuzz-tests deb package-test container-test packages test-packages
 
 build: packages
 	$(CARGO) build $(FLAGS) --bin pixelward --bin pixelward-console
@@ -85,6 +85,11 @@ LINEAR_PACKAGES := valgrind
 linear: packages
 	$(call need,$(LINEAR_PACKAGES))
 	$(CARGO) bench --locked $(OLDER) --bench linear -- --instructions
+
+# The instructions that a newsletter costs, unsigned and signed; fails if they are over 5 % more than what is noted.
+instructions: packages
+	$(call need,$(LINEAR_PACKAGES))
+	$(CARGO) bench --locked $(OLDER) --workspace --bench instructions
 
 # Each fuzz area for so long, guided by coverage; what is found stays in fuzz/artifacts. Needs cargo-fuzz, which it installs.
 SECONDS ?= 60

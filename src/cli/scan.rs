@@ -50,6 +50,8 @@ struct Sums {
     links: u64,
     /// Visible images that identify the reader.
     personal: u64,
+    /// Text parts that cannot be read.
+    unreadable: u64,
     by_vendor: BTreeMap<String, u64>,
     links_by_vendor: BTreeMap<String, u64>,
     by_carrier: BTreeMap<&'static str, u64>,
@@ -197,6 +199,7 @@ fn one(command: &Scan, detector: &Detector, name: &str, looked: &Looked<'_>, sum
         *sums.links_by_vendor.entry(vendor.to_owned()).or_default() += 1;
     }
     sums.personal += personal as u64;
+    sums.unreadable += analysis.unreadable as u64;
     sums.with_trackers += u64::from(!trackers.is_empty());
     for tracker in &trackers {
         let vendor = tracker.vendor.map_or("unknown", |vendor| detector.catalogue().name(vendor));
@@ -208,6 +211,8 @@ fn one(command: &Scan, detector: &Detector, name: &str, looked: &Looked<'_>, sum
         let mut line = serde_json::Map::new();
         line.insert("message".to_owned(), name.into());
         line.insert("trackers".to_owned(), trackers.into());
+        line.insert("tracked_links".to_owned(), links.len().into());
+        line.insert("unreadable_parts".to_owned(), analysis.unreadable.into());
         if command.explain {
             let places: Vec<_> =
                 analysis.sightings.iter().map(|sighting| as_json(detector, sighting)).collect();
@@ -220,7 +225,12 @@ fn one(command: &Scan, detector: &Detector, name: &str, looked: &Looked<'_>, sum
         1 => ", 1 tracked link".to_owned(),
         many => format!(", {many} tracked links"),
     };
-    let mut lines = vec![format!("{name}: {}{links_too}", counted(trackers.len()))];
+    let unreadable = match analysis.unreadable {
+        0 => String::new(),
+        1 => ", 1 part that cannot be read".to_owned(),
+        many => format!(", {many} parts that cannot be read"),
+    };
+    let mut lines = vec![format!("{name}: {}{links_too}{unreadable}", counted(trackers.len()))];
     let listed: Vec<&Sighting> = if command.explain { analysis.sightings.iter().collect() } else { trackers };
     for sighting in listed {
         let vendor = sighting.vendor.map_or("unknown", |vendor| detector.catalogue().name(vendor));
@@ -253,6 +263,7 @@ fn print(command: &Scan, sums: &Sums) -> std::io::Result<()> {
             "with_trackers": sums.with_trackers,
             "tracked_links": sums.links,
             "identifying_images": sums.personal,
+            "unreadable_parts": sums.unreadable,
             "by_vendor": sums.by_vendor,
             "links_by_vendor": sums.links_by_vendor,
             "by_carrier": sums.by_carrier,
@@ -261,6 +272,9 @@ fn print(command: &Scan, sums: &Sums) -> std::io::Result<()> {
     }
     writeln!(out, "\n{} messages, {} of them with trackers", sums.messages, sums.with_trackers)?;
     writeln!(out, "{} tracked links, {} visible images that identify the reader", sums.links, sums.personal)?;
+    if sums.unreadable > 0 {
+        writeln!(out, "{} text parts that cannot be read", sums.unreadable)?;
+    }
     for (counts, what) in [(&sums.by_vendor, ""), (&sums.links_by_vendor, ", tracked links")] {
         let mut vendors: Vec<(&String, &u64)> = counts.iter().collect();
         vendors.sort_by_key(|(name, count)| (std::cmp::Reverse(**count), (*name).clone()));

@@ -54,5 +54,6 @@ pub(super) fn note_found(analysis: &Analysis<'_>) {
             .increment(1);
     }
     metrics::counter!("pixelward_links_with_token_total").increment(analysis.links as u64);
+    metrics::counter!("pixelward_unreadable_parts_total").increment(analysis.unreadable as u64);
     metrics::counter!("pixelward_opaque_images_kept_total").increment(analysis.opaque_pictures as u64);
 }

@@ -117,6 +117,7 @@ impl<'a> Common<'a> {
             shortfall = effect.and_then(|effect| effect.shortfall),
             done = effect.map(|effect| effect.done.name()),
             found = account.plan.found,
+            unreadable = Some(account.plan.unreadable).filter(|count| *count > 0),
             vendors = Some(self.vendors.as_str()).filter(|names| !names.is_empty()),
             removed = effect.map(|effect| effect.removed),
             swapped = effect.map(|effect| effect.swapped),

@@ -112,6 +112,8 @@ pub(super) fn note(
         route: arrival.outbound.conditions.next_hops.join(", "),
         downstream: arrival.outbound.accepted_tracking.clone(),
         found: plan.found,
+        links: plan.links,
+        unreadable: plan.unreadable,
         sightings: account.trackers.sightings.clone(),
         hosts: account.trackers.hosts.clone(),
         before,

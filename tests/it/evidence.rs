@@ -385,6 +385,8 @@ fn child_that_writes_old_evidence() {
         route: "default".to_owned(),
         downstream: String::new(),
         found: 0,
+        links: 0,
+        unreadable: 0,
         sightings: Vec::new(),
         hosts: Vec::new(),
         before: None,

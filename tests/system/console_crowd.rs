@@ -69,6 +69,8 @@ fn message(store: &Store, crowd: Crowd, number: usize, now: Timestamp) -> Note {
         route: "default".to_owned(),
         downstream: String::new(),
         found: 1,
+        links: 0,
+        unreadable: 0,
         sightings: vec![Sighted { carrier: "img".into(), vendor: vendor.into(), count: 1 }],
         hosts: if vendor == "unknown" {
             vec![(format!("open{}.vendor{}.example", number % 20, number % 60), 1)]

@@ -16,7 +16,7 @@ use pixelward_core::policy::{
 use pixelward_core::rewrite::notice;
 use pixelward_core::rewrite::{LinkTreatment, Personal, Protected, Receipts, Verify};
 use pixelward_core::smtp::address::Address;
-use pixelward_core::tracker::{Extent, Links};
+use pixelward_core::tracker::{Extent, Links, Unreadable};
 
 /// The policy.
 #[derive(Clone, Debug)]
@@ -227,6 +227,7 @@ fn defaults(section: &mut Section<'_>) -> Defaults {
                 personal: Personal::Gentlest,
                 links: Links::Count,
                 link_treatment: LinkTreatment::Keep,
+                unreadable: Unreadable::Count,
             },
         ),
         footer: footer(section, Footer::WhenTracked),
@@ -280,6 +281,11 @@ fn treatment(section: &mut Section<'_>, default: Treatment) -> Treatment {
         ),
         links,
         link_treatment,
+        unreadable: section.choice(
+            "unreadable",
+            default.unreadable,
+            &[("count", Unreadable::Count), ("remove", Unreadable::Remove)],
+        ),
     }
 }
 

@@ -11,7 +11,7 @@ use pixelward_core::policy::{
     Outcome, Purpose, Requested, Rule, Rules, Treatment, decide,
 };
 use pixelward_core::rewrite::{LinkTreatment, Personal, Receipts};
-use pixelward_core::tracker::{Extent, Links};
+use pixelward_core::tracker::{Extent, Links, Unreadable};
 
 /// The first row that fits says what is expected; `*` fits all, and words with `|` between fit each of them.
 /// `grant` is what `on_grant` says.
@@ -152,6 +152,7 @@ fn mailstream(mail: &str, purposes: Vec<Purpose>, exemption: Option<Exemption>) 
         personal: Personal::Gentlest,
         links: Links::Count,
         link_treatment: LinkTreatment::Keep,
+        unreadable: Unreadable::Count,
     };
     let mut own = Mailstream::unmatched("shop", Mode::Enforce, treatment, Footer::WhenTracked);
     own.purposes = purposes;

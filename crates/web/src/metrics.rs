@@ -70,6 +70,7 @@ const FROM_ZERO: &[&str] = &[
     "pixelward_store_errors_total",
     "pixelward_strict_rewrites_total",
     "pixelward_unreadable_messages_total",
+    "pixelward_unreadable_parts_total",
     "pixelward_webhook_missed_total",
 ];
 
@@ -142,6 +143,10 @@ fn describe() {
     describe_counter!(
         "pixelward_unreadable_messages_total",
         "Messages that did not leave because they could not be analysed"
+    );
+    describe_counter!(
+        "pixelward_unreadable_parts_total",
+        "Text parts that cannot be read, in messages as received"
     );
     describe_counter!(
         "pixelward_signatures_broken_total",

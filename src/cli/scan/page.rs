@@ -138,6 +138,15 @@ fn outcomes(report: &Report) -> Markup {
                      with their sender."
                 }
             }
+            @if report.unreadable_parts > 0 {
+                li {
+                    strong { (capital(&plural(report.unreadable_parts, "text part"))) }
+                    " in an encoding that nobody knows: what is in them cannot be said. They stay and are \
+                     counted, unless "
+                    code { "policy.unreadable" }
+                    " says otherwise."
+                }
+            }
         }
     };
     section("outcomes", "What would be stripped, and for whom", &content)
@@ -424,6 +433,7 @@ fn carrier(name: &str) -> &str {
         "amp" => "AMP element",
         "refresh" => "page refresh",
         "receipt-header" => "header field",
+        "unreadable-part" => "part that cannot be read",
         other => other,
     }
 }

@@ -41,6 +41,8 @@ pub(super) struct Report {
     pub(super) receipts: u64,
     /// Messages that cannot be read completely.
     pub(super) unreadable: u64,
+    /// Text parts that cannot be read.
+    pub(super) unreadable_parts: u64,
     /// Files and messages that could not be read.
     pub(super) failed: u64,
     pub(super) vendors: BTreeMap<String, u64>,
@@ -114,6 +116,7 @@ impl Report {
         };
         self.changeable += u64::from(found.iter().any(goes));
         self.unreadable += u64::from(unreadable);
+        self.unreadable_parts += analysis.unreadable as u64;
         if trackers.is_empty() {
             return;
         }

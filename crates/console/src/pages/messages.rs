@@ -300,6 +300,12 @@ pub(crate) async fn story(call: Call) -> Answered {
             dd { (text(&first, "route")) }
             dt { (call.say(&Text("Recipients on record", "Verzeichnete Empfänger", "Destinataires notés"))) }
             dd { (call.language.number(rows.len() as u64)) }
+            dt { (call.say(&Text("Tracked links", "Links mit Nachverfolgung", "Liens suivis"))) }
+            dd { (call.language.number(number(&first, "links"))) }
+            @if number(&first, "unreadable") > 0 {
+                dt { (call.say(&Text("Unreadable parts", "Unlesbare Teile", "Parties illisibles"))) }
+                dd { (call.language.number(number(&first, "unreadable"))) }
+            }
             dt { (call.say(&Text("What was done", "Was getan wurde", "Ce qui a été fait"))) }
             dd { (done(&call, rows)) }
         }

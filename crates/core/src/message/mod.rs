@@ -5,12 +5,13 @@
 
 pub mod charset;
 pub mod header;
+mod readable;
 mod readings;
 pub mod structure;
 pub mod text;
 pub mod transfer;
 
 pub use header::Field;
-pub use structure::{Content, Leaf, Protection, Shown, Structure, Trouble, subject};
+pub use structure::{BodyElsewhere, Content, Leaf, Protection, Shown, Structure, Trouble, subject};
 pub use text::Text;
 pub use transfer::{Edit, Filler, Transfer};

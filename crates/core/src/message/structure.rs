@@ -6,8 +6,9 @@ use std::sync::LazyLock;
 use mail_parser::{Encoding, Message, MessageParser, MessagePart, PartFlags};
 use memchr::memmem::Finder;
 
-use super::readings;
+use super::header::fields;
 use super::transfer::{Decoded, Transfer};
+use super::{readable, readings};
 
 /// The deepest nesting of multiparts and messages that is read. Real mail stays below ten.
 pub const MAX_DEPTH: usize = 64;
@@ -21,6 +22,8 @@ pub struct Structure {
     pub leaves: Vec<Leaf>,
     /// Where each header block of a message starts: the outer one first, then those of forwarded messages.
     pub header_blocks: Vec<HeaderBlock>,
+    /// Parts whose body is kept elsewhere.
+    pub bodies_elsewhere: Vec<BodyElsewhere>,
     /// What could not be read.
     pub trouble: Option<Trouble>,
 }
@@ -31,6 +34,19 @@ pub struct HeaderBlock {
     /// Offset of its first field.
     pub start: usize,
     /// Whether it is part of something that must not be edited.
+    pub protection: Option<Protection>,
+}
+
+/// A part whose body is to be fetched: `message/external-body` with the access type URL (RFC 2017).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BodyElsewhere {
+    /// Its place in the order of all parts.
+    pub number: usize,
+    /// Where the body is, as written.
+    pub url: String,
+    /// The field that says so.
+    pub field: Range<usize>,
+    /// Set where it must not be edited.
     pub protection: Option<Protection>,
 }
 
@@ -53,6 +69,8 @@ pub struct Leaf {
     pub protection: Option<Protection>,
     /// As what its reader sees it.
     pub shown: Shown,
+    /// Whether it is a text whose encoding nobody knows, so that nobody can say what is in it.
+    pub is_unreadable: bool,
 }
 
 /// As what the reader of a message sees a part of it.
@@ -182,6 +200,7 @@ impl Structure {
             if part.is_message() {
                 within_before = within_before.max(part.offset_end() as usize);
             }
+            structure.bodies_elsewhere.extend(body_elsewhere(&part, raw, number, protection));
             if part.parent().is_none() {
                 structure.header_blocks.push(HeaderBlock { start, protection });
             }
@@ -253,7 +272,30 @@ fn leaf(part: &MessagePart<'_>, raw: &[u8], number: usize, protection: Option<Pr
     let protection =
         protection.or_else(|| is_armoured(content, text, transfer).then_some(Protection::PgpArmour));
     let shown = Shown::Elsewhere;
-    Leaf { number, content, body, transfer, charset, base: base_of(part), protection, shown }
+    let is_unreadable = is_text(part, content) && !readable::is_readable(part, text, transfer, &charset);
+    let base = base_of(part);
+    Leaf { number, content, body, transfer, charset, base, protection, shown, is_unreadable }
+}
+
+/// Whether a part holds text for its reader.
+fn is_text(part: &MessagePart<'_>, content: Content) -> bool {
+    let is_declared = part.content_type().is_none_or(|kind| kind.ctype().eq_ignore_ascii_case("text"));
+    is_declared || matches!(content, Content::Html | Content::Style | Content::Calendar)
+}
+
+/// Where the body of a part is kept, if that is not here.
+fn body_elsewhere(
+    part: &MessagePart<'_>,
+    raw: &[u8],
+    number: usize,
+    protection: Option<Protection>,
+) -> Option<BodyElsewhere> {
+    let kind = part.content_type().filter(|_| part.is_content_type("message", "external-body"))?;
+    // Blanks in it are for the length of lines, and no part of it (RFC 2017 section 3.1).
+    let url: String = kind.attribute("url")?.split_whitespace().collect();
+    let field =
+        fields(raw, part.offset_header() as usize).filter(|field| field.is(raw, "Content-Type")).last()?;
+    Some(BodyElsewhere { number, url, field: field.range, protection })
 }
 
 /// As what the reader sees a part of the message itself.

@@ -45,7 +45,9 @@ pub fn plan_after<'a>(
     let decided: Vec<Decided> = message.recipients.iter().map(one).collect();
     let recipients = (0..decided.len()).collect();
     let groups = vec![Group { recipients, wanted: Ok(Vec::new()) }];
-    (chosen, Plan { decided, groups, found: 0, asked_too_early: 0, is_joined: false })
+    let plan =
+        Plan { decided, groups, found: 0, links: 0, unreadable: 0, asked_too_early: 0, is_joined: false };
+    (chosen, plan)
 }
 
 /// The copy that can leave after an internal error.

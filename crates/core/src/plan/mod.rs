@@ -158,6 +158,10 @@ pub struct Plan {
     pub groups: Vec<Group>,
     /// How many trackers of opens and requests for a receipt were found.
     pub found: usize,
+    /// Links that report who followed them, where links are looked at.
+    pub links: usize,
+    /// Text parts that cannot be read.
+    pub unreadable: usize,
     /// How many recipients may not be asked for their consent yet, and hear so (N19).
     pub asked_too_early: usize,
     /// Whether more copies were wanted than may be made, so that some recipients share the strictest.
@@ -223,6 +227,7 @@ fn inquiry<'q>(chosen: Chosen<'_>, learnt: Option<&'q Snapshot>, message: &Messa
         recipients: message.recipients,
         extent: treatment.extent,
         links: treatment.links,
+        unreadable: treatment.unreadable,
         learnt,
         now: message.at.0,
     }
@@ -324,7 +329,8 @@ impl<'a> Draft<'a> {
             groups.push(Group { recipients: early, wanted: Err(Reply::new(550, TOO_EARLY)) });
         }
         groups.extend(self.with_equal_copies_joined(by_wanted));
-        Plan { decided, groups, found, asked_too_early, is_joined }
+        let (links, unreadable) = (self.reading.analysis.links, self.reading.analysis.unreadable);
+        Plan { decided, groups, found, links, unreadable, asked_too_early, is_joined }
     }
 
     /// Joins groups whose copies have the same bytes: they need one transaction.

@@ -7,7 +7,7 @@ use super::conditions::Conditions;
 use super::{Exemption, Page, Purpose, TooEarly, jurisdiction};
 use crate::consent;
 use crate::rewrite::{LinkTreatment, Personal, Receipts};
-use crate::tracker::{Extent, Links};
+use crate::tracker::{Extent, Links, Unreadable};
 
 /// Whether decisions are carried out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,6 +119,8 @@ pub struct Treatment {
     pub links: Links,
     /// What happens to tracked links.
     pub link_treatment: LinkTreatment,
+    /// What happens to text parts that cannot be read.
+    pub unreadable: Unreadable,
 }
 
 /// A mailstream: a kind of mail of a controller.

@@ -56,7 +56,7 @@ mod tests {
     use crate::consent::{Change, State};
     use crate::policy::{Footer, Mode, Treatment};
     use crate::rewrite::{LinkTreatment, Personal, Receipts};
-    use crate::tracker::{Extent, Links};
+    use crate::tracker::{Extent, Links, Unreadable};
 
     fn check(kind: MailKind, too_early: TooEarly, has_question: bool, said: &[State]) -> Request {
         let treatment = Treatment {
@@ -65,6 +65,7 @@ mod tests {
             personal: Personal::Gentlest,
             links: Links::Count,
             link_treatment: LinkTreatment::Keep,
+            unreadable: Unreadable::Count,
         };
         let unmatched = Mailstream::unmatched("shop", Mode::Enforce, treatment, Footer::WhenTracked);
         let mailstream = Mailstream { kind, too_early, ..unmatched };
@@ -106,6 +107,7 @@ mod tests {
                 personal: Personal::Gentlest,
                 links: Links::Count,
                 link_treatment: LinkTreatment::Keep,
+                unreadable: Unreadable::Count,
             };
             let mailstream = Mailstream::unmatched("shop", Mode::Enforce, treatment, Footer::WhenTracked);
             request(

@@ -54,6 +54,71 @@ pub fn relaxed_field(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
     }
 }
 
+/// How much canonical text is collected before it is hashed: hashing word by word costs more than the hash
+/// itself.
+const GATHERED: usize = 16 * 1024;
+
+/// Returns where the canonical forms of two bodies first differ, in bytes; `None` if they are equal.
+///
+/// What both begin with is passed over as it stands, so this reads little more than the first line that an
+/// edit changed.
+pub fn difference(before: &[u8], after: &[u8], form: BodyForm) -> Option<usize> {
+    let common = common_lines(before, after, form);
+    let (same, before) = before.split_at_checked(common).unwrap_or((before, b""));
+    let after = after.get(common..).unwrap_or_default();
+    let [mut before, mut after] = [before, after].map(|rest| Lines::of(rest, form, same.is_empty()));
+    let (mut one, mut other) = (Vec::new(), Vec::new());
+    let mut compared = 0;
+    loop {
+        before.fill(&mut one, COMPARED);
+        after.fill(&mut other, COMPARED);
+        let equal = one.iter().zip(&other).take_while(|(one, other)| one == other).count();
+        compared += equal;
+        if equal < one.len().max(other.len()) {
+            let is_unequal = equal < one.len().min(other.len());
+            // One of them may be ahead of the other, unless that has ended.
+            if is_unequal || equal == one.len() && before.done || equal == other.len() && after.done {
+                let passed = if same.is_empty() { 0 } else { length(same, form) };
+                return Some(passed + compared);
+            }
+        } else if before.done && after.done {
+            return None;
+        }
+        one.drain(..equal);
+        other.drain(..equal);
+    }
+}
+
+/// How much canonical text is compared at once.
+const COMPARED: usize = 1024;
+
+/// Returns the length of the lines that two bodies begin with, up to a line that is not empty.
+fn common_lines(before: &[u8], after: &[u8], form: BodyForm) -> usize {
+    const BLOCK: usize = 256;
+    let blocks = before.chunks_exact(BLOCK).zip(after.chunks_exact(BLOCK));
+    let start = blocks.take_while(|(one, other)| one == other).count() * BLOCK;
+    let tails = [before, after].map(|body| body.get(start..).unwrap_or_default());
+    let [one, other] = tails;
+    let same = start + one.iter().zip(other).take_while(|(one, other)| one == other).count();
+    let mut rest = before.get(..same).unwrap_or_default();
+    while let Some(end) = memchr::memrchr(b'\n', rest) {
+        let line_start = memchr::memrchr(b'\n', rest.get(..end).unwrap_or_default()).map_or(0, |at| at + 1);
+        let line = rest.get(line_start..end).unwrap_or_default();
+        if !is_empty(line.strip_suffix(b"\r").unwrap_or(line), form) {
+            return end + 1;
+        }
+        rest = rest.get(..line_start).unwrap_or_default();
+    }
+    0
+}
+
+/// Returns the length of the canonical form of whole lines, of which the last is not empty.
+fn length(lines: &[u8], form: BodyForm) -> usize {
+    let mut length = 0;
+    pieces(lines, form, &mut |piece| length += piece.len());
+    length
+}
+
 fn is_empty(line: &[u8], form: BodyForm) -> bool {
     match form {
         BodyForm::Simple => line.is_empty(),
@@ -61,26 +126,160 @@ fn is_empty(line: &[u8], form: BodyForm) -> bool {
     }
 }
 
-/// Iterates over lines without their CRLF. The last line may lack one.
-fn lines(body: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let mut rest = body;
-    std::iter::from_fn(move || {
-        if rest.is_empty() {
-            return None;
-        }
-        let end = memchr::memchr(b'\n', rest);
-        let (line, tail) = match end {
-            Some(end) => (rest.get(..end)?, rest.get(end + 1..)?),
-            None => (rest, &b""[..]),
-        };
-        rest = tail;
-        Some(line.strip_suffix(b"\r").unwrap_or(line))
-    })
+/// The canonical form of a body, line by line.
+struct Lines<'a> {
+    rest: &'a [u8],
+    form: BodyForm,
+    /// Empty lines that count only if another line follows.
+    empty: usize,
+    /// Whether an empty body would be what it is (3.4.3).
+    is_bare: bool,
+    done: bool,
 }
 
-/// How much canonical text is collected before it is hashed: hashing word by word costs more than the hash
-/// itself.
-const GATHERED: usize = 16 * 1024;
+impl<'a> Lines<'a> {
+    /// Reads a body, or the rest of one behind a line that is not empty.
+    fn of(rest: &'a [u8], form: BodyForm, is_start: bool) -> Lines<'a> {
+        Lines { rest, form, empty: 0, is_bare: is_start && form == BodyForm::Simple, done: false }
+    }
+
+    /// Adds lines until there are at least so many bytes.
+    fn fill(&mut self, out: &mut Vec<u8>, length: usize) {
+        while out.len() < length && !self.done {
+            let Some(line) = self.next() else {
+                self.done = true;
+                if self.is_bare {
+                    out.extend_from_slice(b"\r\n");
+                }
+                return;
+            };
+            if is_empty(line, self.form) {
+                self.empty += 1;
+                continue;
+            }
+            for _ in 0..std::mem::take(&mut self.empty) {
+                out.extend_from_slice(b"\r\n");
+            }
+            match self.form {
+                BodyForm::Simple => out.extend_from_slice(line),
+                BodyForm::Relaxed => relaxed(line, &mut |piece| out.extend_from_slice(piece)),
+            }
+            out.extend_from_slice(b"\r\n");
+            self.is_bare = false;
+        }
+    }
+
+    /// Takes one line without its CRLF. The last line may lack one.
+    fn next(&mut self) -> Option<&'a [u8]> {
+        if self.rest.is_empty() {
+            return None;
+        }
+        let end = memchr::memchr(b'\n', self.rest);
+        let (line, tail) = match end {
+            Some(end) => (self.rest.get(..end)?, self.rest.get(end + 1..)?),
+            None => (self.rest, &b""[..]),
+        };
+        self.rest = tail;
+        Some(line.strip_suffix(b"\r").unwrap_or(line))
+    }
+}
+
+/// Gives the canonical form of a body in pieces, which are as long as nothing needs to be changed.
+fn pieces(body: &[u8], form: BodyForm, add: &mut impl FnMut(&[u8])) {
+    if !has_plain_line_ends(body) {
+        let (mut lines, mut text) = (Lines::of(body, form, true), Vec::new());
+        while !lines.done {
+            text.clear();
+            lines.fill(&mut text, GATHERED);
+            add(&text);
+        }
+        return;
+    }
+    let text = without_empty_end(body, form);
+    match (text.is_empty(), form) {
+        (true, BodyForm::Relaxed) => return,
+        (true, BodyForm::Simple) => {}
+        (false, BodyForm::Simple) => add(text),
+        (false, BodyForm::Relaxed) => relaxed(text, add),
+    }
+    add(b"\r\n");
+}
+
+/// Returns whether every line feed stands behind a carriage return, and the last carriage return before one.
+fn has_plain_line_ends(body: &[u8]) -> bool {
+    // Without a branch, so that many bytes are looked at together.
+    let pairs = body.iter().zip(body.get(1..).unwrap_or_default());
+    let bare =
+        pairs.fold(0u8, |bare, (byte, next)| bare | (u8::from(*next == b'\n') & u8::from(*byte != b'\r')));
+    bare == 0 && body.first() != Some(&b'\n') && body.last() != Some(&b'\r')
+}
+
+/// Returns a body without its last line end, without empty lines at its end and, in the relaxed form, without
+/// blanks before them.
+fn without_empty_end(body: &[u8], form: BodyForm) -> &[u8] {
+    let mut text = body;
+    loop {
+        let cut = match (text, form) {
+            ([text @ .., b'\r', b'\n'], _) => text,
+            ([text @ .., b' ' | b'\t'], BodyForm::Relaxed) => text,
+            _ => return text,
+        };
+        text = cut;
+    }
+}
+
+/// How many bytes are looked at together for blanks that need a change.
+const LOOKED_AT: usize = 64;
+
+/// Gives lines in their relaxed form, but for what stands behind the last one: each run of blanks as one
+/// space, and none before a line end. Between the places that need a change, the text is given as it stands.
+fn relaxed(text: &[u8], add: &mut impl FnMut(&[u8])) {
+    let (mut from, mut at) = (0, 0);
+    // Up to here, the bytes are looked at one by one.
+    let mut changes_until = 0;
+    while let Some(rest) = text.get(at..).filter(|rest| !rest.is_empty()) {
+        if at >= changes_until {
+            if rest.get(..=LOOKED_AT).is_some_and(is_relaxed) {
+                at += LOOKED_AT;
+                continue;
+            }
+            changes_until = at + LOOKED_AT;
+        }
+        let block = rest.get(..changes_until - at).unwrap_or(rest);
+        let Some(blank) = block.iter().position(|byte| is_blank(*byte)) else {
+            at += block.len();
+            continue;
+        };
+        let start = at + blank;
+        let run = text.get(start..).unwrap_or_default();
+        let blanks = run.iter().take_while(|byte| is_blank(**byte)).count();
+        let behind = run.get(blanks..).unwrap_or_default();
+        let is_last = behind.is_empty() || behind.starts_with(b"\r\n");
+        at = start + blanks;
+        if is_last || blanks > 1 || run.first() == Some(&b'\t') {
+            add(text.get(from..start).unwrap_or_default());
+            if !is_last {
+                add(b" ");
+            }
+            from = at;
+        }
+    }
+    add(text.get(from..).unwrap_or_default());
+}
+
+/// Returns whether no blank of some bytes needs a change. The last byte is only looked at for what it is to
+/// the one before it.
+fn is_relaxed(bytes: &[u8]) -> bool {
+    // Without a branch, so that many bytes are looked at together.
+    let pairs = bytes.iter().zip(bytes.get(1..).unwrap_or_default());
+    let found = pairs.fold(0u8, |found, (byte, next)| {
+        let is_tab = u8::from(*byte == b'\t');
+        let is_space = u8::from(*byte == b' ');
+        let is_end = u8::from(*next == b' ') | u8::from(*next == b'\t') | u8::from(*next == b'\r');
+        found | is_tab | (is_space & is_end)
+    });
+    found == 0
+}
 
 /// Hashes a text, and prefixes of it.
 struct Hasher {
@@ -101,7 +300,7 @@ impl Hasher {
         ahead.dedup();
         Hasher {
             context: Context::new(&SHA256),
-            gathered: Vec::with_capacity(2 * GATHERED),
+            gathered: Vec::new(),
             hashed: 0,
             ahead,
             done: BTreeMap::new(),
@@ -112,44 +311,37 @@ impl Hasher {
     fn body(mut self, body: &[u8], form: BodyForm) -> Hasher {
         #[cfg(test)]
         PASSES.with(|passes| passes.set(passes.get() + 1));
-        let mut empty_lines = 0usize;
-        let mut wrote = false;
-        for line in lines(body) {
-            if self.ahead.is_empty() {
-                break;
-            }
-            if is_empty(line, form) {
-                empty_lines += 1;
-                continue;
-            }
-            for _ in 0..std::mem::take(&mut empty_lines) {
-                self.add(b"\r\n");
-            }
-            match form {
-                BodyForm::Simple => self.add(line),
-                BodyForm::Relaxed => relaxed(line, &mut self),
-            }
-            self.add(b"\r\n");
-            wrote = true;
-        }
-        if !wrote && form == BodyForm::Simple {
-            self.add(b"\r\n");
-        }
+        pieces(body, form, &mut |piece| self.add(piece));
         self.hash();
         self
     }
 
-    fn add(&mut self, bytes: &[u8]) {
-        self.gathered.extend_from_slice(bytes);
+    fn add(&mut self, piece: &[u8]) {
+        if self.ahead.is_empty() {
+            return;
+        }
+        if piece.len() >= GATHERED {
+            self.hash();
+            self.hash_at_once(piece);
+            return;
+        }
+        self.gathered.extend_from_slice(piece);
         if self.gathered.len() >= GATHERED {
             self.hash();
         }
     }
 
-    /// Hashes what was collected, and keeps a copy of the hash at each limit on the way.
+    /// Hashes what was collected.
     fn hash(&mut self) {
-        let gathered = std::mem::take(&mut self.gathered);
-        let mut rest = gathered.as_slice();
+        let mut gathered = std::mem::take(&mut self.gathered);
+        self.hash_at_once(&gathered);
+        gathered.clear();
+        self.gathered = gathered;
+    }
+
+    /// Hashes a text, and keeps a copy of the hash at each limit on the way.
+    fn hash_at_once(&mut self, text: &[u8]) {
+        let mut rest = text;
         while let Some(limit) = self.ahead.last().copied().filter(|limit| limit - self.hashed <= rest.len()) {
             let (counted, tail) = rest.split_at(limit - self.hashed);
             self.context.update(counted);
@@ -160,8 +352,6 @@ impl Hasher {
         }
         self.context.update(rest);
         self.hashed += rest.len();
-        self.gathered = gathered;
-        self.gathered.clear();
     }
 
     /// Returns the hash of everything up to the only limit.
@@ -176,25 +366,6 @@ impl Hasher {
         done.extend(ahead.into_iter().map(|limit| (limit, whole)));
         done
     }
-}
-
-/// Adds a line without spaces at its end, with each run of spaces as one. Runs that need no change are added
-/// at once.
-fn relaxed(line: &[u8], hasher: &mut Hasher) {
-    let trimmed = line.len() - line.iter().rev().take_while(|byte| is_blank(**byte)).count();
-    let line = line.get(..trimmed).unwrap_or_default();
-    let (mut from, mut at) = (0, 0);
-    while let Some(blank) = memchr::memchr2(b' ', b'\t', line.get(at..).unwrap_or_default()) {
-        let start = at + blank;
-        let blanks = line.get(start..).unwrap_or_default().iter().take_while(|byte| is_blank(**byte)).count();
-        at = start + blanks;
-        if blanks > 1 || line.get(start) == Some(&b'\t') {
-            hasher.add(line.get(from..start).unwrap_or_default());
-            hasher.add(b" ");
-            from = at;
-        }
-    }
-    hasher.add(line.get(from..).unwrap_or_default());
 }
 
 const fn is_blank(byte: u8) -> bool {
@@ -214,6 +385,8 @@ pub(super) fn passes() -> usize {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn check(body: &str, form: BodyForm) -> Vec<u8> {
@@ -271,6 +444,39 @@ mod tests {
         assert_eq!(hashes.len(), limits.len());
         for (limit, hash) in hashes {
             assert_eq!(hash.as_ref(), sha256(&text[..limit.min(text.len())]), "{limit}");
+        }
+    }
+
+    /// The canonical form, read line by line.
+    fn by_lines(body: &[u8], form: BodyForm) -> Vec<u8> {
+        let (mut lines, mut text) = (Lines::of(body, form, true), Vec::new());
+        lines.fill(&mut text, usize::MAX);
+        text
+    }
+
+    proptest! {
+        #[test]
+        fn pieces_are_the_lines(body in "([ab \t]{0,5}(\r\n|\r\n|\r\n|\n|\r)?){0,10}") {
+            for form in [BodyForm::Simple, BodyForm::Relaxed] {
+                let mut text = Vec::new();
+                pieces(body.as_bytes(), form, &mut |piece| text.extend_from_slice(piece));
+                prop_assert_eq!(text, by_lines(body.as_bytes(), form));
+            }
+        }
+
+        #[test]
+        fn forms_differ_where_their_first_bytes_do(
+            start in "([ab \t]{0,5}(\r\n|\r\n|\n)){0,200}",
+            ends in ("([ab \t]{0,5}(\r\n|\r)?){0,5}", "([ab \t]{0,5}(\r\n|\r)?){0,5}"),
+            after in "([ab \t]{0,5}(\r\n)?){0,300}",
+        ) {
+            let [one, other] = [ends.0, ends.1].map(|end| format!("{start}{end}{after}"));
+            for form in [BodyForm::Simple, BodyForm::Relaxed] {
+                let [text, changed] = [&one, &other].map(|body| by_lines(body.as_bytes(), form));
+                let same = text.iter().zip(&changed).take_while(|(one, other)| one == other).count();
+                let wanted = (text != changed).then_some(same);
+                prop_assert_eq!(difference(one.as_bytes(), other.as_bytes(), form), wanted);
+            }
         }
     }
 }

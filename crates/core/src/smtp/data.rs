@@ -184,6 +184,10 @@ fn whole_lines(bytes: &[u8]) -> usize {
         if bytes.get(to - 1) == Some(&b'\r') && bytes.get(to) == Some(&b'\n') {
             to += 1;
         }
+        if bytes.get(from..=to).is_some_and(is_plain) {
+            from = to;
+            continue;
+        }
         let window = bytes.get(from..to).unwrap_or_default();
         if let Some(end) = end_of_lines(window, bytes.get(to)) {
             return from + end;
@@ -191,6 +195,20 @@ fn whole_lines(bytes: &[u8]) -> usize {
         from = to;
     }
     bytes.len()
+}
+
+/// Returns whether all line ends in some bytes are CRLF, and no line behind one of them begins with a dot. The
+/// last byte is only looked at for what it is to the one before it.
+fn is_plain(bytes: &[u8]) -> bool {
+    // Each pair adds to one number, without a branch, so that many of them are looked at together.
+    let pairs = bytes.iter().zip(bytes.get(1..).unwrap_or_default());
+    let found = pairs.fold(0u8, |found, (byte, next)| {
+        let is_cr = u8::from(*byte == b'\r');
+        let is_lf = u8::from(*next == b'\n');
+        let is_dot = u8::from(*byte == b'\n') & u8::from(*next == b'.');
+        found | (is_cr ^ is_lf) | is_dot
+    });
+    found == 0 && bytes.first() != Some(&b'\n')
 }
 
 /// Returns where the lines of a window end, before `next`: at a line that begins with a dot, at a line end

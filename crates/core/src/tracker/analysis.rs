@@ -1,5 +1,7 @@
 //! A whole message: its places, what they are, and the edits that would take them out.
 
+mod outside;
+
 use std::borrow::Cow;
 use std::ops::Range;
 
@@ -14,7 +16,7 @@ use super::lists::Lists;
 use super::part::Placed;
 use super::personal::{self, Remedy};
 use super::recipient::LazyTraces;
-use super::scan::{Extent, Found, Links, Place, Removal, places, places_of_sheet};
+use super::scan::{Extent, Found, Links, Place, Removal, Unreadable, places, places_of_sheet};
 use super::style::Size;
 use super::swap::Slot;
 use super::url::Url;
@@ -43,6 +45,10 @@ const RECEIPT_FIELDS: [&str; 10] = [
 /// Header fields from which a few mail programs load a picture of the sender.
 const PICTURE_FIELDS: [&str; 3] = ["X-Image-URL", "X-Face-URL", "X-Avatar-URL"];
 
+/// The field that names a sender's logo. Servers write it for mail programs that show logos; strict mode takes
+/// out one that came along.
+const LOGO_FIELD: &str = "BIMI-Location";
+
 /// Finds trackers. Shared by all sessions.
 #[derive(Debug)]
 pub struct Detector {
@@ -60,6 +66,8 @@ pub struct Inquiry<'a> {
     pub extent: Extent,
     /// Whether links are looked at.
     pub links: Links,
+    /// What happens to parts that cannot be read.
+    pub unreadable: Unreadable,
     /// What was learnt from other copies of the same campaign. One snapshot for all scans of a message.
     pub learnt: Option<&'a Snapshot>,
     /// Now, in milliseconds since 1970: exceptions expire.
@@ -69,7 +77,14 @@ pub struct Inquiry<'a> {
 impl<'a> Inquiry<'a> {
     /// Looks for trackers in a message to these recipients.
     pub fn to(recipients: &'a [&'a str]) -> Inquiry<'a> {
-        Inquiry { recipients, extent: Extent::Trackers, links: Links::Ignore, learnt: None, now: 0 }
+        Inquiry {
+            recipients,
+            extent: Extent::Trackers,
+            links: Links::Ignore,
+            unreadable: Unreadable::Count,
+            learnt: None,
+            now: 0,
+        }
     }
 
     /// Looks for everything that is loaded.
@@ -164,6 +179,8 @@ pub struct Analysis<'a> {
     pub opaque_pictures: usize,
     /// Links with a token or with an address within them, where links are counted.
     pub links: usize,
+    /// Text parts that cannot be read: nobody knows what is in them.
+    pub unreadable: usize,
     /// What other copies of the campaign can be compared with.
     pub seen: Vec<Seen>,
     /// Set where the message cannot be read as a whole.
@@ -235,6 +252,7 @@ impl Detector {
             sightings: Vec::new(),
             opaque_pictures: 0,
             links: 0,
+            unreadable: 0,
             seen: Vec::new(),
             trouble: None,
         };
@@ -256,6 +274,7 @@ impl Detector {
         if parent.is_none() {
             self.header(&bytes, structure.header_blocks.first(), reading, analysis);
         }
+        outside::note(&structure, number, reading, analysis);
         let mut texts = Vec::new();
         let mut inner = Vec::new();
         for (index, leaf) in structure.leaves.iter().enumerate() {
@@ -401,6 +420,7 @@ impl Detector {
         analysis: &mut Analysis<'_>,
     ) {
         let Some(block) = block else { return };
+        let is_strict = reading.inquiry.extent == Extent::EveryRequest;
         for field in fields(bytes, block.start) {
             let named = |names: &[&'static str]| names.iter().find(|name| field.is(bytes, name)).copied();
             let sighting = |carrier, url, vendor, signals: Signals, verdict| Sighting {
@@ -420,9 +440,9 @@ impl Detector {
                 let none = Signals::default();
                 let found = sighting(Carrier::ReceiptHeader, name.to_owned(), None, none, Verdict::Tracker);
                 analysis.sightings.push(found);
-            } else if named(&PICTURE_FIELDS).is_some() {
+            } else if named(&PICTURE_FIELDS).is_some() || is_strict && field.is(bytes, LOGO_FIELD) {
                 let value = String::from_utf8_lossy(field.value(bytes));
-                let Some(url) = Url::read(value, None) else { continue };
+                let Some(url) = picture_address(value) else { continue };
                 if !reading.weighs {
                     let url = url.as_str().to_owned();
                     let none = Signals::default();
@@ -455,6 +475,16 @@ impl Detector {
                 }
             }
         }
+    }
+}
+
+/// The address in a field that names a picture: the whole value, or the `l` of its tags.
+fn picture_address(value: Cow<'_, str>) -> Option<Url<'_>> {
+    let mut tags = value.split(';').filter_map(|tag| tag.split_once('='));
+    let location = tags.find(|(name, _)| name.trim().eq_ignore_ascii_case("l"));
+    match location.map(|(_, address)| address.trim().to_owned()) {
+        Some(address) => Url::read(address.into(), None),
+        None => Url::read(value, None),
     }
 }
 

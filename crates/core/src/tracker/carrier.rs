@@ -37,6 +37,8 @@ pub enum Carrier {
     Rare,
     /// The target of a link.
     Anchor,
+    /// A text part that cannot be read.
+    UnreadablePart,
     /// A header field that names a picture of the sender.
     PictureHeader,
     /// A header field that asks for a receipt.
@@ -63,6 +65,7 @@ impl Carrier {
             Carrier::Calendar => "calendar",
             Carrier::Rare => "rare-attribute",
             Carrier::Anchor => "link-target",
+            Carrier::UnreadablePart => "unreadable-part",
             Carrier::PictureHeader => "picture-header",
             Carrier::ReceiptHeader => "receipt-header",
         }

@@ -212,6 +212,18 @@ mod tests {
     }
 
     #[test]
+    fn one_program_of_a_vendor_answers_for_pixels_pictures_and_links() {
+        let catalogue = Catalogue::shipped();
+        let host = "em.realtime.email/service/rte?kind=";
+        let named = |vendor: Option<Vendor>| vendor.map(|vendor| catalogue.name(vendor));
+        assert_eq!(named(catalogue.open(&format!("{host}duration&id=18"))), Some("LiveClicker"));
+        let image = format!("{host}feed_image&id=18&esp_uid=ann@home.example");
+        assert_eq!(named(catalogue.image(&image)), Some("LiveClicker"));
+        assert_eq!(named(catalogue.open(&image)), None);
+        assert_eq!(named(catalogue.link(&format!("{host}feed_clickthrough&id=18"))), Some("LiveClicker"));
+    }
+
+    #[test]
     fn an_own_file_is_added() {
         let own = "[[vendor]]\nname = \"Own\"\nopen = ['^[^/]+/seen/']\n";
         let catalogue = Catalogue::with(own).unwrap();

@@ -36,4 +36,4 @@ pub use catalogue::{Catalogue, CatalogueError, Vendor};
 pub use evidence::{Signal, Signals, Verdict};
 pub use part::{Part, Placed};
 pub use personal::Remedy;
-pub use scan::{Extent, Links};
+pub use scan::{Extent, Links, Unreadable};

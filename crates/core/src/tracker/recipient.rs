@@ -1,7 +1,10 @@
 //! A recipient's address in a URL: as it is, percent-encoded, in base64 or hexadecimal, or as a hash.
 
+use std::borrow::Cow;
+
 use aws_lc_rs::digest;
 use md5::{Digest, Md5};
+use memchr::memmem::Finder;
 
 /// How many recipients are looked for in one message. A message to more of them carries nobody's address in
 /// its pictures: they all get the same bytes.
@@ -11,11 +14,11 @@ pub const MAX_RECIPIENTS: usize = 16;
 #[derive(Clone, Debug, Default)]
 pub struct Traces {
     /// The addresses in lower case. One that is part of a longer address is another one.
-    addresses: Vec<String>,
+    addresses: Vec<Finder<'static>>,
     /// Lower-case texts.
-    folded: Vec<String>,
+    folded: Vec<Finder<'static>>,
     /// base64 texts, in which case matters.
-    exact: Vec<String>,
+    exact: Vec<Finder<'static>>,
 }
 
 impl Traces {
@@ -34,16 +37,22 @@ impl Traces {
 
     fn add(&mut self, address: &str) {
         let bytes = address.as_bytes();
-        self.addresses.push(address.to_lowercase());
-        self.folded.push(hex(bytes));
-        self.folded.push(hex(&Md5::digest(bytes)));
-        self.folded.push(hex(digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, bytes).as_ref()));
-        self.folded.push(hex(digest::digest(&digest::SHA256, bytes).as_ref()));
+        // What is looked for in many addresses is made ready for that once.
+        let finder = |text: String| Finder::new(text.as_bytes()).into_owned();
+        self.addresses.push(finder(address.to_lowercase()));
+        self.folded.push(finder(hex(bytes)));
+        self.folded.push(finder(hex(&Md5::digest(bytes))));
+        self.folded.push(finder(hex(digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, bytes).as_ref())));
+        self.folded.push(finder(hex(digest::digest(&digest::SHA256, bytes).as_ref())));
         for shift in 0..3 {
             let core = base64_core(bytes, shift);
-            self.exact.push(core.replace('+', "-").replace('/', "_"));
+            if core.is_empty() {
+                // An address of three or four bytes leaves nothing certain; an empty text stands anywhere.
+                continue;
+            }
+            self.exact.push(finder(core.replace('+', "-").replace('/', "_")));
             if core.contains(['+', '/']) {
-                self.exact.push(core);
+                self.exact.push(finder(core));
             }
         }
     }
@@ -58,10 +67,11 @@ impl Traces {
         if plain.contains('%') {
             plain = super::url::percent_decoded(&plain).into_owned().into();
         }
+        let is_decoded = matches!(plain, Cow::Owned(_));
         let folded = plain.to_lowercase();
         self.addresses.iter().any(|address| stands_alone(&folded, address))
-            || self.folded.iter().any(|trace| folded.contains(trace.as_str()))
-            || self.exact.iter().any(|trace| url.contains(trace.as_str()) || plain.contains(trace.as_str()))
+            || self.folded.iter().any(|trace| stands_in(&folded, trace))
+            || self.exact.iter().any(|trace| stands_in(url, trace) || is_decoded && stands_in(&plain, trace))
     }
 }
 
@@ -84,12 +94,16 @@ impl<'a> LazyTraces<'a> {
     }
 }
 
+fn stands_in(text: &str, trace: &Finder<'_>) -> bool {
+    trace.find(text.as_bytes()).is_some()
+}
+
 /// Whether an address stands in a text, and not within a longer one.
-fn stands_alone(text: &str, address: &str) -> bool {
+fn stands_alone(text: &str, address: &Finder<'_>) -> bool {
     let of_an_address = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
-    memchr::memmem::find_iter(text.as_bytes(), address.as_bytes()).any(|at| {
+    address.find_iter(text.as_bytes()).any(|at| {
         let before = at.checked_sub(1).and_then(|before| text.as_bytes().get(before));
-        let mut behind = text.as_bytes().get(at + address.len()..).unwrap_or_default().iter();
+        let mut behind = text.as_bytes().get(at + address.needle().len()..).unwrap_or_default().iter();
         let longer = match behind.next() {
             // The end of a file name: `ann@home.example.gif`.
             Some(b'.') => behind.next().is_some_and(u8::is_ascii_digit),
@@ -145,6 +159,12 @@ mod tests {
         assert!(check("a.example/o/ann@home.example.gif"));
         assert!(!check("a.example/o?e=bob@home.example"));
         assert!(!check("a.example/users/77_ann@home.example12/logo.png"));
+    }
+
+    #[test]
+    fn a_short_address_does_not_stand_everywhere() {
+        assert!(!Traces::of(["a@b"]).stand_in("t.example/logo.png"));
+        assert!(Traces::of(["a@b"]).stand_in("t.example/o?e=a@b"));
     }
 
     #[test]

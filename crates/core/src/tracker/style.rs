@@ -39,7 +39,12 @@ impl Length {
             .find(|character: char| !character.is_ascii_digit() && character != '.')
             .unwrap_or(value.len());
         let (number, unit) = value.split_at(digits);
-        let scale = match unit.trim().to_ascii_lowercase().as_str() {
+        let mut lower = [0; 3];
+        let unit = unit.trim().as_bytes();
+        for (lower, byte) in lower.iter_mut().zip(unit) {
+            *lower = byte.to_ascii_lowercase();
+        }
+        let scale = match std::str::from_utf8(lower.get(..unit.len()).unwrap_or(b"?")).unwrap_or("?") {
             "" | "px" => 1.0,
             "pt" => 4.0 / 3.0,
             "pc" => 16.0,
@@ -381,38 +386,67 @@ fn vanishes(value: &str) -> bool {
 /// The declarations of a style attribute, without `!important`. Semicolons in strings and parentheses do not
 /// end one.
 fn declarations(style: &str) -> impl Iterator<Item = (&str, &str)> {
-    let mut depth = 0u32;
-    let mut quote = None;
-    style
-        .split(move |character: char| match (character, quote) {
-            ('"' | '\'', None) => {
-                quote = Some(character);
-                false
-            }
-            (_, Some(open)) => {
-                if character == open {
-                    quote = None;
-                }
-                false
-            }
-            ('(', None) => {
-                depth += 1;
-                false
-            }
-            (')', None) => {
-                depth = depth.saturating_sub(1);
-                false
-            }
-            (';', None) => depth == 0,
-            _ => false,
-        })
-        .filter_map(|declaration| {
-            let (name, value) = declaration.split_once(':')?;
-            let name = name.rsplit("*/").next().unwrap_or(name).trim();
-            let value = value.split("/*").next().unwrap_or(value);
-            let value = value.split('!').next().unwrap_or(value).trim();
-            Some((name, value))
-        })
+    let mut rest = style;
+    let parts = std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let end = end_of_declaration(rest.as_bytes());
+        let part = rest.get(..end)?;
+        rest = rest.get(end + 1..).unwrap_or_default();
+        Some(part)
+    });
+    parts.filter_map(|declaration| {
+        let colon = declaration.bytes().position(|byte| byte == b':')?;
+        let (mut name, mut value) = (declaration.get(..colon)?, declaration.get(colon + 1..)?);
+        if !may_matter(name.trim_ascii().as_bytes()) {
+            return None;
+        }
+        // Few have a comment, and a search for two characters costs more to begin than one for the first.
+        if memchr::memchr(b'*', declaration.as_bytes()).is_some() {
+            name = name.rsplit("*/").next().unwrap_or(name);
+            value = value.split("/*").next().unwrap_or(value);
+        }
+        let important = memchr::memchr(b'!', value.as_bytes()).unwrap_or(value.len());
+        Some((name.trim(), value.get(..important)?.trim()))
+    })
+}
+
+/// Whether a name could be that of a property that is read, by its length and first letter: most are not. One
+/// with a comment could be any.
+fn may_matter(name: &[u8]) -> bool {
+    let first = name.first().map_or(0, |first| first | 0x20);
+    match name.len() {
+        _ if first == b'/' || name.last() == Some(&b'/') => true,
+        3 => first == b't',
+        4 => matches!(first, b'z' | b'c' | b'l'),
+        5 => matches!(first, b'w' | b's' | b'r'),
+        6 => matches!(first, b'h' | b'f' | b'b'),
+        7 => matches!(first, b'd' | b'o'),
+        8 => first == b'o',
+        9 => matches!(first, b'm' | b'c' | b't'),
+        10 => matches!(first, b'm' | b'v'),
+        11 => matches!(first, b't' | b'm'),
+        18 => first == b'c',
+        _ => !name.is_ascii() || memchr::memchr(b'*', name).is_some(),
+    }
+}
+
+/// The length of the declaration that a style begins with.
+fn end_of_declaration(style: &[u8]) -> usize {
+    let (mut depth, mut quote) = (0u32, None);
+    for (at, &byte) in style.iter().enumerate() {
+        match (byte, quote) {
+            (_, Some(open)) if byte != open => {}
+            (_, Some(_)) => quote = None,
+            (b'"' | b'\'', None) => quote = Some(byte),
+            (b'(', None) => depth += 1,
+            (b')', None) => depth = depth.saturating_sub(1),
+            (b';', None) if depth == 0 => return at,
+            _ => {}
+        }
+    }
+    style.len()
 }
 
 #[cfg(test)]

@@ -48,6 +48,10 @@ pub struct Shown<'a> {
     pub removed: u64,
     /// How many were replaced.
     pub swapped: u64,
+    /// How many links report who followed them.
+    pub links: u64,
+    /// How many text parts cannot be read.
+    pub unreadable: u64,
     /// What was found.
     pub sightings: &'a [Sighted<'a>],
     /// The SHA-256 of the body as received.
@@ -86,6 +90,8 @@ impl<'a> From<&'a Record<'_>> for Shown<'a> {
             found: record.found,
             removed: record.removed,
             swapped: record.swapped,
+            links: record.links,
+            unreadable: record.unreadable,
             sightings: &record.sightings,
             body_before: record.before.as_ref().map(hex::encode),
             body_after: record.after.as_ref().map(hex::encode),

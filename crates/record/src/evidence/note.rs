@@ -44,6 +44,10 @@ pub struct Note {
     pub downstream: String,
     /// How many trackers were found.
     pub found: usize,
+    /// How many links report who followed them.
+    pub links: usize,
+    /// How many text parts cannot be read.
+    pub unreadable: usize,
     /// The same by carrier and vendor.
     pub sightings: Vec<Sighted<'static>>,
     /// The hosts of trackers of unknown vendors, as far as they may be kept, and their counts; only for the
@@ -114,6 +118,8 @@ impl Note {
             observed: self.observed,
             shortfall: recipient.effect.shortfall.map(Into::into),
             found: self.found as u64,
+            links: self.links as u64,
+            unreadable: self.unreadable as u64,
             removed: recipient.effect.removed as u64,
             swapped: recipient.effect.swapped as u64,
             sightings: Cow::Borrowed(&self.sightings),

@@ -39,6 +39,8 @@ mod tag {
     pub(super) const CODE: u8 = 23;
     pub(super) const QUEUE_ID: u8 = 24;
     pub(super) const DOWNSTREAM: u8 = 25;
+    pub(super) const LINKS: u8 = 26;
+    pub(super) const UNREADABLE: u8 = 27;
 }
 
 /// A keyed hash.
@@ -83,6 +85,10 @@ pub struct Record<'a> {
     pub removed: u64,
     /// How many were replaced by addresses of ours.
     pub swapped: u64,
+    /// How many links report who followed them, if links are counted.
+    pub links: u64,
+    /// How many text parts cannot be read.
+    pub unreadable: u64,
     /// What was found, by carrier and vendor.
     pub sightings: Cow<'a, [Sighted<'a>]>,
     /// The SHA-256 of the body as received, if bodies are hashed.
@@ -187,6 +193,8 @@ impl Record<'_> {
             (tag::REMOVED, self.removed),
             (tag::SWAPPED, self.swapped),
             (tag::CODE, u64::from(self.code)),
+            (tag::LINKS, self.links),
+            (tag::UNREADABLE, self.unreadable),
         ];
         // An empty value needs no field.
         numbers
@@ -244,6 +252,8 @@ impl Record<'_> {
             tag::RESULT => self.result = word()?,
             tag::CODE => self.code = u16::try_from(number(content)?).map_err(|_| Malformed)?,
             tag::QUEUE_ID => self.queue_id = Some(word()?),
+            tag::LINKS => self.links = number(content)?,
+            tag::UNREADABLE => self.unreadable = number(content)?,
             tag::DOWNSTREAM => self.downstream = Some(word()?),
             _ => {}
         }
@@ -280,6 +290,8 @@ pub(super) mod tests {
             found: 3,
             removed: 2,
             swapped: 1,
+            links: 12,
+            unreadable: 1,
             sightings: Cow::Owned(vec![
                 Sighted { carrier: "img".into(), vendor: "SendGrid".into(), count: 2 },
                 Sighted { carrier: "css".into(), vendor: "unknown".into(), count: 1 },

@@ -83,6 +83,8 @@ impl Place {
             route: "default".to_owned(),
             downstream: String::new(),
             found: 1,
+            links: 0,
+            unreadable: 0,
             sightings: vec![Sighted { carrier: "img".into(), vendor: vendor.into(), count: 1 }],
             hosts: Vec::new(),
             before: Some([1; 32]),

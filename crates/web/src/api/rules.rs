@@ -8,7 +8,7 @@ use super::{Answered, Call, json};
 use crate::policy::jurisdiction::{Author, Need, Version};
 use crate::policy::{Chosen, Controller, Exemption, Footer, MailKind, Mailstream, Mode, OnGrant, Treatment};
 use crate::rewrite::{LinkTreatment, Personal, Receipts};
-use crate::tracker::{Extent, Links};
+use crate::tracker::{Extent, Links, Unreadable};
 
 /// The policy in force.
 #[derive(Debug, Serialize, ToSchema)]
@@ -68,6 +68,8 @@ pub(super) struct Stream {
     personal_pictures: &'static str,
     /// What happens to tracked links.
     links: &'static str,
+    /// What happens to text parts that cannot be read.
+    unreadable_parts: &'static str,
     /// Which copies get a link to the preference page.
     footer: &'static str,
 }
@@ -135,7 +137,8 @@ impl Declared {
 
 impl Stream {
     fn of(mailstream: &Mailstream) -> Stream {
-        let Treatment { extent, receipts, personal, links, link_treatment } = mailstream.treatment;
+        let Treatment { extent, receipts, personal, links, link_treatment, unreadable } =
+            mailstream.treatment;
         Stream {
             name: mailstream.name.to_string(),
             mode: match mailstream.mode {
@@ -161,6 +164,10 @@ impl Stream {
                 (Links::Count, _) => "count",
                 (Links::Note, LinkTreatment::Keep) => "note",
                 (Links::Note, LinkTreatment::Unwrap) => "unwrap",
+            },
+            unreadable_parts: match unreadable {
+                Unreadable::Count => "count",
+                Unreadable::Remove => "remove",
             },
             footer: match mailstream.footer {
                 Footer::WhenTracked => "when_tracked",

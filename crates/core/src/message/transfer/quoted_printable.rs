@@ -15,6 +15,23 @@ enum Unit {
     Literal(u8),
 }
 
+/// The value of each hexadecimal digit; more than 15 for any other byte.
+#[expect(clippy::indexing_slicing, reason = "evaluated at compile time, where a wrong index is an error")]
+const DIGITS: [u8; 256] = {
+    let mut digits = [0x80; 256];
+    let mut value = 0;
+    while value < 16 {
+        digits[b"0123456789ABCDEF"[value] as usize] = value as u8;
+        digits[b"0123456789abcdef"[value] as usize] = value as u8;
+        value += 1;
+    }
+    digits
+};
+
+fn hex(digit: u8) -> u8 {
+    DIGITS.get(usize::from(digit)).copied().unwrap_or(0x80)
+}
+
 impl Unit {
     /// Reads what stands at `at`, which is within `raw`.
     fn at(raw: &[u8], at: usize) -> Option<Unit> {
@@ -25,9 +42,12 @@ impl Unit {
     }
 
     fn after_equals(raw: &[u8], at: usize) -> Unit {
-        let hex = |offset: usize| raw.get(at + offset).and_then(|digit| (*digit as char).to_digit(16));
-        if let (Some(high), Some(low)) = (hex(1), hex(2)) {
-            return Unit::Escape((high * 16 + low) as u8);
+        let rest = raw.get(at + 1..).unwrap_or_default();
+        if let [high, low, ..] = rest {
+            let (high, low) = (hex(*high), hex(*low));
+            if (high | low) < 16 {
+                return Unit::Escape(high << 4 | low);
+            }
         }
         let mut end = at + 1;
         while matches!(raw.get(end), Some(b' ' | b'\t')) {
@@ -62,6 +82,19 @@ pub(super) fn decode(raw: &[u8], marks: &mut Vec<Mark>) -> Vec<u8> {
         if out.len() >= next_mark {
             marks.push(Mark { decoded: out.len(), raw: equals });
             next_mark = out.len() + MARK_EVERY;
+        }
+        // Nearly all are one of these two.
+        if let Some([high, low]) = raw.get(equals + 1..).and_then(<[u8]>::first_chunk::<2>) {
+            let digits = (hex(*high), hex(*low));
+            if (digits.0 | digits.1) < 16 {
+                out.push(digits.0 << 4 | digits.1);
+                at = equals + 3;
+                continue;
+            }
+            if [*high, *low] == *b"\r\n" {
+                at = equals + 3;
+                continue;
+            }
         }
         match Unit::after_equals(raw, equals) {
             Unit::Soft(length) => at = equals + length,

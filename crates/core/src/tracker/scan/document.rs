@@ -10,6 +10,9 @@ use crate::tracker::rare::{self, is_inline};
 use crate::tracker::style::Size;
 use crate::tracker::url::Url;
 
+/// The name of what switches the looking up of hosts on (MDN, X-DNS-Prefetch-Control).
+const PREFETCH_CONTROL: &str = "x-dns-prefetch-control";
+
 impl Walk<'_> {
     pub(super) fn note_base(&mut self, element: &Element<'_>) {
         // The first one counts, for what stands before it too.
@@ -49,12 +52,37 @@ impl Walk<'_> {
         });
     }
 
-    pub(super) fn refresh(&mut self, element: &Element<'_>) {
-        let is_refresh = self
-            .value(element, "http-equiv")
-            .is_some_and(|(_, kind)| kind.trim().eq_ignore_ascii_case("refresh"));
-        let content = self.value(element, "content").filter(|_| is_refresh);
-        let Some((_, content)) = content else { return };
+    pub(super) fn meta(&mut self, element: &Element<'_>) {
+        let kind = self.value(element, "http-equiv");
+        let is = |name: &str| kind.as_ref().is_some_and(|(_, kind)| kind.trim().eq_ignore_ascii_case(name));
+        if is("refresh") {
+            self.refresh(element);
+        } else if self.extent == Extent::EveryRequest && is(PREFETCH_CONTROL) {
+            self.prefetch_control(element);
+        }
+    }
+
+    /// What makes browsers look up the hosts of all links. It names none itself; in a report, it stands for
+    /// them by its name.
+    fn prefetch_control(&mut self, element: &Element<'_>) {
+        let removal = Removal::Element { element: element.range.clone(), attribute: element.range.clone() };
+        let Some(url) = Url::read(format!("https://{PREFETCH_CONTROL}/").into(), None) else { return };
+        let mut signals = Signals::default();
+        signals.add(Signal::Idle);
+        self.found.places.push(Place {
+            carrier: Carrier::Rare,
+            url,
+            range: element.range.clone(),
+            written: None,
+            removal,
+            size: Size::Zero,
+            signals,
+            picture: None,
+        });
+    }
+
+    fn refresh(&mut self, element: &Element<'_>) {
+        let Some((_, content)) = self.value(element, "content") else { return };
         let removal = Removal::Element { element: element.range.clone(), attribute: element.range.clone() };
         let Some(target) = rare::refresh_target(&content) else { return };
         if is_inline(target) {

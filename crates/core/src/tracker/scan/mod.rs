@@ -54,6 +54,15 @@ pub enum Links {
     Note,
 }
 
+/// What happens to a text part that cannot be read, in an encoding that nobody knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unreadable {
+    /// It stays, and is counted.
+    Count,
+    /// It goes.
+    Remove,
+}
+
 /// A place that is loaded from.
 #[derive(Clone, Debug)]
 pub struct Place<'a> {
@@ -438,11 +447,11 @@ impl<'a> Walk<'a> {
     fn close(&mut self, name: &Range<usize>, open: &mut Vec<Open>) {
         let name = self.slice(name);
         // Within a comment, an end says nothing of the document around it.
-        if self.depth == 0 && (name.eq_ignore_ascii_case(b"body") || name.eq_ignore_ascii_case(b"html")) {
-            self.region = Region::AfterBody;
-        }
-        if name.eq_ignore_ascii_case(b"picture") {
-            self.picture = None;
+        let is = |other: &[u8]| name.eq_ignore_ascii_case(other);
+        match name.len() {
+            4 if self.depth == 0 && (is(b"body") || is(b"html")) => self.region = Region::AfterBody,
+            7 if is(b"picture") => self.picture = None,
+            _ => {}
         }
         if open.last().is_some_and(|last| last.name(self.text).eq_ignore_ascii_case(name)) {
             open.pop();
@@ -501,7 +510,7 @@ impl<'a> Walk<'a> {
         } else if is(b"link") {
             self.link(element);
         } else if is(b"meta") {
-            self.refresh(element);
+            self.meta(element);
         }
     }
 

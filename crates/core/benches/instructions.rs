@@ -1,0 +1,162 @@
+//! Instructions that a message costs between the bytes of DATA and the copy that leaves, as valgrind counts
+//! them: the same on every run, whatever else the machine does (`make instructions`). Reading the data,
+//! analysis, rewrite, verification and the care of signatures are counted; decision, network, store, log and
+//! audit record are not. Valgrind knows no instructions for SHA-256, so that weighs more here than it may in
+//! life.
+//!
+//! Fails if one of the messages made here costs over 5 % more than `instructions.csv` has for it. Files named
+//! on the command line are measured too, without a bound.
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
+
+extern crate pixelward_core as pixelward;
+
+#[path = "../../../benches/fixture/mod.rs"]
+mod fixture;
+
+use std::collections::HashMap;
+use std::hint::black_box;
+use std::process::{Command, ExitCode};
+
+use fixture::{newsletter, signed, transactional};
+use pixelward::rewrite::{Copy, LinkTreatment, Opens, Order, Personal, Receipts, Verify, rewrite};
+use pixelward::sign::broken_signatures;
+use pixelward::smtp::data::{BareNewline, Data, DataReader};
+use pixelward::tracker::{Detector, Inquiry, Links};
+
+/// How much more than its bound a message may cost.
+const MARGIN: f64 = 1.05;
+/// The bounds, in instructions.
+const BOUNDS: &str = include_str!("instructions.csv");
+/// How much of DATA comes at once.
+const BLOCK: usize = 16 * 1024;
+
+/// The messages: their names and the bytes of DATA.
+fn messages() -> Vec<(String, Vec<u8>)> {
+    let made = [
+        ("newsletter", newsletter()),
+        ("newsletter, signed", signed(&newsletter())),
+        ("transactional", transactional()),
+    ];
+    let made = made.into_iter().map(|(name, message)| (name.to_owned(), message.to_vec()));
+    let files = std::env::args().skip(1).filter(|argument| !argument.starts_with("--"));
+    let read = files.map(|path| {
+        let text = std::fs::read(&path).unwrap();
+        (path, with_line_ends(&text))
+    });
+    made.chain(read).map(|(name, message)| (name, stuffed(&message))).collect()
+}
+
+/// The lines of a message, each with CRLF.
+fn with_line_ends(text: &[u8]) -> Vec<u8> {
+    let lines = text.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    lines.flat_map(|line| line.iter().copied().chain(*b"\r\n")).collect()
+}
+
+/// A message as it is sent: dots at the start of lines doubled, with the final dot.
+fn stuffed(message: &[u8]) -> Vec<u8> {
+    let mut data: Vec<u8> = Vec::with_capacity(message.len() + 64);
+    for line in message.split_inclusive(|byte| *byte == b'\n') {
+        data.extend(line.starts_with(b".").then_some(b'.'));
+        data.extend_from_slice(line);
+    }
+    data.extend_from_slice(b".\r\n");
+    data
+}
+
+/// The work whose instructions are counted: the copy for one recipient, who refused. Valgrind knows it by its
+/// name, so it must stay a function.
+#[inline(never)]
+fn measured(detector: &Detector, data: &[u8]) -> usize {
+    let mut reader = DataReader::new(1 << 24, BareNewline::Reject, data.len());
+    for block in data.chunks(BLOCK) {
+        reader.feed(block);
+    }
+    let Data::Message(raw) = reader.finish() else { panic!("the data is no message") };
+    let recipients = ["eve@home.example"];
+    let inquiry = Inquiry { links: Links::Count, ..Inquiry::to(&recipients) };
+    let analysis = detector.analyse(&raw, &inquiry);
+    let order = Order {
+        opens: Opens::Strip,
+        added: &[],
+        inquiry,
+        receipts: Receipts::Strip,
+        personal: Personal::Gentlest,
+        links: LinkTreatment::Keep,
+        verify: Verify::On,
+    };
+    match rewrite(detector, &raw, &analysis, &order).unwrap() {
+        Copy::Untouched => 0,
+        Copy::Rewritten { bytes, .. } => broken_signatures(&raw, &bytes).len() + bytes.len(),
+    }
+}
+
+/// Does the work once for what is made ready only once, and once for each message to be counted.
+fn work() {
+    let detector = Detector::default();
+    for (_, data) in messages() {
+        black_box(measured(&detector, black_box(&data)));
+        black_box(measured(&detector, black_box(&data)));
+    }
+}
+
+/// Has valgrind count the instructions of this program's work. It leaves a file for each call of `measured`,
+/// in their order.
+fn count() -> Vec<f64> {
+    let folder = std::env::temp_dir().join(format!("pixelward-instructions-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let files = folder.join("calls");
+    let status = Command::new("valgrind")
+        .args([
+            "--tool=callgrind",
+            "--toggle-collect=instructions::measured",
+            "--dump-after=instructions::measured",
+            "--quiet",
+        ])
+        .arg(format!("--callgrind-out-file={}", files.display()))
+        .arg(std::env::current_exe().unwrap())
+        .args(std::env::args().skip(1))
+        .arg("--work")
+        .status()
+        .expect("valgrind is installed (make instructions installs it)");
+    assert!(status.success(), "valgrind ended with {status}");
+    let counted = (1..=messages().len()).map(|number| {
+        let file = std::fs::read_to_string(folder.join(format!("calls.{}", 2 * number))).unwrap();
+        let total = file.lines().find_map(|line| line.strip_prefix("totals: ")).unwrap();
+        total.trim().parse::<f64>().unwrap()
+    });
+    let counted = counted.collect();
+    std::fs::remove_dir_all(&folder).unwrap();
+    counted
+}
+
+fn main() -> ExitCode {
+    let asked = |name: &str| std::env::args().any(|argument| argument == name);
+    if asked("--work") {
+        work();
+        return ExitCode::SUCCESS;
+    }
+    if asked("--test") {
+        // `cargo test --benches` only wants to know that it builds.
+        return ExitCode::SUCCESS;
+    }
+    let bounds: HashMap<&str, f64> = BOUNDS
+        .lines()
+        .filter_map(|line| line.rsplit_once(';'))
+        .filter_map(|(name, bound)| Some((name, bound.trim().parse().ok()?)))
+        .collect();
+    let mut failed = 0;
+    println!("  million  of bound  per byte  message");
+    for ((name, data), cost) in messages().iter().zip(count()) {
+        let share = bounds.get(name.as_str()).map(|bound| cost / bound);
+        let is_over = share.is_some_and(|share| share > MARGIN);
+        failed += u32::from(is_over);
+        let shown = share.map_or_else(|| "-".to_owned(), |share| format!("{share:.3}"));
+        let mark = if is_over { "  <- over 1.05" } else { "" };
+        println!("{:>9.3}  {shown:>8}  {:>8.1}  {name}{mark}", cost / 1e6, cost / data.len() as f64);
+    }
+    if failed > 0 {
+        println!("{failed} messages cost over 5 % more than instructions.csv has for them");
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
+}
