@@ -60,6 +60,7 @@ mod recipes;
 mod recipes_groups;
 mod refusals;
 mod rendering;
+mod side_by_side;
 mod starttls;
 mod store_faults;
 mod strict;
