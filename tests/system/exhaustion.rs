@@ -52,7 +52,7 @@ fn without_open_files_left_the_relay_waits_and_serves_again_when_there_are() {
     });
     let mut first = Client::greeted(relay.port);
     let mut crowd: Vec<TcpStream> =
-        (0..FILES + 16).map(|_| TcpStream::connect(("127.0.0.1", relay.port)).unwrap()).collect();
+        (0..FILES).map(|_| TcpStream::connect(("127.0.0.1", relay.port)).unwrap()).collect();
     let said = |line: &str| line.contains("connections cannot be accepted");
     relay.log.wait("the alarm", said);
     until_no_more_files_are_opened(&relay);
