@@ -1,6 +1,8 @@
 //! The stations of the line that compute, each as a guarded step: analyse, look up and decide, plan, rewrite
 //! and sign. What becomes of a message is decided in [`crate::plan`]; here it gets threads, and is counted
 //! and logged.
+//!
+//! `proof` notes what these stations did, and `supply` gives them what they ask for: both name their types.
 
 use std::sync::Arc;
 

@@ -1,4 +1,6 @@
 //! Where the parts of a message stand in its raw bytes (RFC 2045, 2046).
+//!
+//! `readings` finds further structures in the same bytes, made of the same leaves.
 
 use std::ops::Range;
 use std::sync::LazyLock;

@@ -1,4 +1,6 @@
 //! One copy of a message: what is wanted of it, and the bytes that come of that.
+//!
+//! Its last step is the signature's (`signature`), which adds to the notes of the copy.
 
 use std::ops::Range;
 

@@ -1,4 +1,6 @@
 //! A whole message: its places, what they are, and the edits that would take them out.
+//!
+//! `judge`, `part` and `personal` are steps of the analysis on its own data, so they and it name each other.
 
 mod outside;
 

@@ -1,4 +1,6 @@
 //! Addresses as a mail client reads them out of markup, cut down to what tells a tracker from a picture.
+//!
+//! `token` looks for tokens in an address, and an address asks it whether its file name is one.
 
 use std::borrow::Cow;
 use std::ops::Range;
