@@ -11,7 +11,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use fixture::newsletter;
 use pixelward::message::transfer::Decoded;
 use pixelward::message::{Content, Structure};
-use pixelward::rewrite::{LinkTreatment, Opens, Order, Personal, Receipts, Verify, rewrite};
+use pixelward::rewrite::{Order, Verify, rewrite};
 use pixelward::tracker::html::Tokenizer;
 use pixelward::tracker::{Detector, Inquiry, Links};
 
@@ -34,15 +34,7 @@ fn measure(criterion: &mut Criterion) {
     let text = Decoded::new(body, leaf.transfer);
     let recipients = ["eve@home.example"];
     let inquiry = Inquiry { links: Links::Count, ..Inquiry::to(&recipients) };
-    let order = |verify| Order {
-        opens: Opens::Strip,
-        added: &[],
-        inquiry,
-        receipts: Receipts::Strip,
-        personal: Personal::Gentlest,
-        links: LinkTreatment::Keep,
-        verify,
-    };
+    let order = |verify| Order { verify, ..Order::strip(inquiry) };
 
     let rewritten = |verify| {
         let analysis = detector.analyse(black_box(&raw), &inquiry);

@@ -14,9 +14,7 @@ use pixelward::plan::trial::{Assumed, TriedCopy, treat};
 use pixelward::plan::{Message, People};
 use pixelward::policy::Origin;
 use pixelward::rewrite::reader_token::Mint;
-use pixelward::rewrite::{
-    Copy, LinkTreatment, Opens, Order, Personal, Receipts, Verify, rewrite, without_requests,
-};
+use pixelward::rewrite::{Copy, LinkTreatment, Order, rewrite, without_requests};
 use pixelward::sign::signers::Holders;
 use pixelward::sign::verify::{Verdict, verify};
 use pixelward::sign::{Algorithm, Sender, Signed, Signers, SigningKey, broken_signatures};
@@ -34,15 +32,7 @@ pub const AREAS: [Area; 6] =
     [("mime", mime), ("html", html), ("css", css), ("transfer", transfer), ("dkim", dkim), ("whole", whole)];
 
 fn order(inquiry: Inquiry<'_>, links: LinkTreatment) -> Order<'_> {
-    Order {
-        opens: Opens::Strip,
-        added: &[],
-        inquiry,
-        receipts: Receipts::Strip,
-        personal: Personal::Gentlest,
-        links,
-        verify: Verify::On,
-    }
+    Order { links, ..Order::strip(inquiry) }
 }
 
 /// Whole messages: leaves lie in bounds, and what was verified is not changed by a second rewrite.

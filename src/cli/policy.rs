@@ -126,10 +126,10 @@ fn standing(
 fn read_back(shown: &Shown, controller: &Controller) -> Result<Standing, String> {
     let mut standing = Standing::unknown();
     let mut newest = Timestamp(0);
-    for own in &shown.standing.purposes {
-        let change = change(shown, own, controller)?;
+    for purpose in &shown.standing.purposes {
+        let change = change(shown, purpose, controller)?;
         newest = newest.max(change.event_at);
-        let _ = standing.merge(&change, own.record, true);
+        let _ = standing.merge(&change, purpose.record, true);
     }
     // All that are named count, so they are named at one moment.
     for name in shown.standing.jurisdiction.iter().flat_map(|names| names.split(JOINED)) {
@@ -139,14 +139,14 @@ fn read_back(shown: &Shown, controller: &Controller) -> Result<Standing, String>
     Ok(standing)
 }
 
-fn change(shown: &Shown, own: &ShownPurpose, controller: &Controller) -> Result<Change, String> {
+fn change(shown: &Shown, said: &ShownPurpose, controller: &Controller) -> Result<Change, String> {
     let time = |text: &Option<String>| text.as_deref().map(Timestamp::parse).transpose();
     let purpose =
-        own.purpose.parse().map_err(|error: crate::policy::purpose::UnknownPurpose| error.to_string())?;
-    let state = State::named(&own.state).ok_or_else(|| format!("unknown state {:?}", own.state))?;
-    let event_at = Timestamp::parse(&own.event_time)?;
+        said.purpose.parse().map_err(|error: crate::policy::purpose::UnknownPurpose| error.to_string())?;
+    let state = State::named(&said.state).ok_or_else(|| format!("unknown state {:?}", said.state))?;
+    let event_at = Timestamp::parse(&said.event_time)?;
     Ok(Change {
-        expires: time(&own.expires)?,
+        expires: time(&said.expires)?,
         no_track: Some(shown.standing.no_track),
         collected_at: time(&shown.collected_at)?,
         notice_sent_at: time(&shown.notice_sent_at)?,

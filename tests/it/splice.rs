@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use bytes::Bytes;
 use pixelward::message::transfer::{Decoded, encode_base64};
 use pixelward::message::{Content, Structure, Transfer};
-use pixelward::rewrite::{Copy, LinkTreatment, Opens, Order, Personal, Receipts, Verify, rewrite};
+use pixelward::rewrite::{Copy, Order, rewrite};
 use pixelward::tracker::{Detector, Inquiry};
 use proptest::prelude::*;
 
@@ -92,15 +92,7 @@ proptest! {
         let detector = &*DETECTOR;
         let inquiry = Inquiry::to(&[]);
         let analysis = detector.analyse(&raw, &inquiry);
-        let order = Order {
-            opens: Opens::Strip,
-            added: &[],
-            inquiry,
-            receipts: Receipts::Strip,
-            personal: Personal::Gentlest,
-            links: LinkTreatment::Keep,
-            verify: Verify::On,
-        };
+        let order = Order::strip(inquiry);
         match rewrite(detector, &raw, &analysis, &order).unwrap() {
             Copy::Untouched => prop_assert!(pixel.is_empty()),
             Copy::Rewritten { bytes, edits, .. } => {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use bytes::Bytes;
-use pixelward::rewrite::{Copy, LinkTreatment, Opens, Order, Personal, Receipts, Verify, rewrite};
+use pixelward::rewrite::{Copy, Order, rewrite};
 use pixelward::tracker::{Detector, Extent, Inquiry};
 
 pub static DETECTOR: LazyLock<Detector> = LazyLock::new(Detector::default);
@@ -67,15 +67,7 @@ pub fn in_folder(folder: &Path) -> Vec<(PathBuf, Bytes)> {
 /// What leaves for somebody who did not agree.
 pub fn rewritten(raw: &Bytes, extent: Extent) -> Bytes {
     let inquiry = Inquiry { extent, ..Inquiry::to(&["ann@home.example"]) };
-    let order = Order {
-        opens: Opens::Strip,
-        added: &[],
-        inquiry,
-        receipts: Receipts::Strip,
-        personal: Personal::Gentlest,
-        links: LinkTreatment::Keep,
-        verify: Verify::On,
-    };
+    let order = Order::strip(inquiry);
     let analysis = DETECTOR.analyse(raw, &inquiry);
     match rewrite(&DETECTOR, raw, &analysis, &order).unwrap() {
         Copy::Untouched => raw.clone(),

@@ -87,7 +87,7 @@ fn each_route_is_open_to_those_with_its_role_and_controller_and_to_nobody_else()
     // Signing out comes last, in the table as here.
     for (name, expected) in EXPECTED.iter().filter(|(_, expected)| *expected != "-") {
         let (method, path) = name.split_once(' ').unwrap();
-        let is_it = |own: &&Route| own.path == path && (own.method == Method::GET) == (method == "GET");
+        let is_it = |route: &&Route| route.path == path && route.method.as_str() == method;
         let route = ROUTES.iter().find(is_it).unwrap_or_else(|| panic!("{name}"));
         let letters: Vec<char> = expected.chars().collect();
         let nobody = asked(route, &mut signed.console.browser(), "shop");

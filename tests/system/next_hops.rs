@@ -7,6 +7,17 @@ use crate::mta::sink::Sink;
 use crate::support;
 use crate::support::{Answer, Client, Folder, Relay, Step, stuffed};
 
+/// So many clients with a message each at once: all of them are taken.
+fn all_are_taken(relay: &Relay, clients: usize) {
+    let port = relay.port;
+    let send = move || Client::greeted(port).message("a@shop.example", &["ann@home.example"], LETTER);
+    let sending: Vec<_> = (0..clients).map(|_| std::thread::spawn(send)).collect();
+    for client in sending {
+        let reply = client.join().unwrap();
+        assert!(reply.starts_with("250"), "{reply}");
+    }
+}
+
 const LETTER: &str = "Subject: a\n\nb\n";
 
 /// A relay with a configuration of the test's own behind the listener.
@@ -193,17 +204,7 @@ fn a_route_takes_the_mail_of_its_sender_domain() {
 fn a_next_hop_has_no_more_connections_than_it_may() {
     let sink = Sink::start();
     let relay = relay(&hop("one", sink.port, "max_connections = 3"));
-    let clients: Vec<_> = (0..24)
-        .map(|_| {
-            let port = relay.port;
-            std::thread::spawn(move || {
-                Client::greeted(port).message("a@shop.example", &["ann@home.example"], LETTER)
-            })
-        })
-        .collect();
-    for client in clients {
-        assert!(client.join().unwrap().starts_with("250"));
-    }
+    all_are_taken(&relay, 24);
     assert_eq!(accepted(&sink), 24);
     assert!(sink.connections() <= 3, "{} connections", sink.connections());
 }
@@ -332,18 +333,7 @@ fn clients_wait_for_a_connection_where_the_next_hop_allows_a_few() {
          smtpd_client_connection_count_limit = 5\nsmtpd_client_event_limit_exceptions =",
     );
     let relay = relay(&hop("one", next.port, ""));
-    let clients: Vec<_> = (0..40)
-        .map(|_| {
-            let port = relay.port;
-            std::thread::spawn(move || {
-                Client::greeted(port).message("a@shop.example", &["ann@home.example"], LETTER)
-            })
-        })
-        .collect();
-    for client in clients {
-        let reply = client.join().unwrap();
-        assert!(reply.starts_with("250"), "{reply}");
-    }
+    all_are_taken(&relay, 40);
     next.mails("all", 40);
 }
 

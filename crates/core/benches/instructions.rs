@@ -18,7 +18,7 @@ use std::hint::black_box;
 use std::process::{Command, ExitCode};
 
 use fixture::{newsletter, signed, transactional};
-use pixelward::rewrite::{Copy, LinkTreatment, Opens, Order, Personal, Receipts, Verify, rewrite};
+use pixelward::rewrite::{Copy, Order, rewrite};
 use pixelward::sign::broken_signatures;
 use pixelward::smtp::data::{BareNewline, Data, DataReader};
 use pixelward::tracker::{Detector, Inquiry, Links};
@@ -75,15 +75,7 @@ fn measured(detector: &Detector, data: &[u8]) -> usize {
     let recipients = ["eve@home.example"];
     let inquiry = Inquiry { links: Links::Count, ..Inquiry::to(&recipients) };
     let analysis = detector.analyse(&raw, &inquiry);
-    let order = Order {
-        opens: Opens::Strip,
-        added: &[],
-        inquiry,
-        receipts: Receipts::Strip,
-        personal: Personal::Gentlest,
-        links: LinkTreatment::Keep,
-        verify: Verify::On,
-    };
+    let order = Order::strip(inquiry);
     match rewrite(detector, &raw, &analysis, &order).unwrap() {
         Copy::Untouched => 0,
         Copy::Rewritten { bytes, .. } => broken_signatures(&raw, &bytes).len() + bytes.len(),

@@ -285,7 +285,8 @@ impl Pool {
     /// Takes idle connections that may not be used again.
     fn take_over(&self) -> Vec<Connection> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        let (fresh, over) = std::mem::take(&mut *idle).into_iter().partition(|own| own.is_fresh(&self.hop));
+        let (fresh, over) =
+            std::mem::take(&mut *idle).into_iter().partition(|connection| connection.is_fresh(&self.hop));
         *idle = fresh;
         Vec::from_iter::<VecDeque<Connection>>(over)
     }

@@ -98,6 +98,21 @@ pub struct Order<'a> {
     pub verify: Verify,
 }
 
+impl<'a> Order<'a> {
+    /// Takes out what reports an open, and requests for a receipt; verifies the result.
+    pub fn strip(inquiry: Inquiry<'a>) -> Order<'a> {
+        Order {
+            opens: Opens::Strip,
+            added: &[],
+            inquiry,
+            receipts: Receipts::Strip,
+            personal: Personal::Gentlest,
+            links: LinkTreatment::Keep,
+            verify: Verify::On,
+        }
+    }
+}
+
 /// A copy as it leaves.
 #[derive(Clone, Debug)]
 pub enum Copy {
@@ -343,15 +358,7 @@ mod tests {
         let raw = Bytes::from(raw.replace('\n', "\r\n"));
         let inquiry = Inquiry { extent, ..Inquiry::to(&["ann@home.example"]) };
         let analysis = DETECTOR.analyse(&raw, &inquiry);
-        let order = Order {
-            opens: Opens::Strip,
-            added: &[],
-            inquiry,
-            receipts: Receipts::Strip,
-            personal: Personal::Gentlest,
-            links: LinkTreatment::Keep,
-            verify: Verify::On,
-        };
+        let order = Order::strip(inquiry);
         Ok(match rewrite(&DETECTOR, &raw, &analysis, &order)? {
             Copy::Untouched => String::from_utf8(raw.to_vec()).unwrap(),
             Copy::Rewritten { bytes, .. } => String::from_utf8(bytes.to_vec()).unwrap(),

@@ -56,7 +56,7 @@ fn sighting(carrier: Carrier, place: Position, edit: Edit, protection: Option<Pr
 mod tests {
     use bytes::Bytes;
 
-    use crate::rewrite::{Copy, LinkTreatment, Opens, Order, Personal, Receipts, Verify, rewrite};
+    use crate::rewrite::{Copy, Order, rewrite};
     use crate::tracker::{Detector, Extent, Inquiry, Unreadable};
 
     /// What becomes of a message in the copy of somebody who did not agree, and how many of its parts cannot
@@ -66,15 +66,7 @@ mod tests {
         let raw = Bytes::from(raw.replace('\n', "\r\n"));
         let inquiry = Inquiry { extent, unreadable, ..Inquiry::to(&["ann@home.example"]) };
         let analysis = detector.analyse(&raw, &inquiry);
-        let order = Order {
-            opens: Opens::Strip,
-            added: &[],
-            inquiry,
-            receipts: Receipts::Strip,
-            personal: Personal::Gentlest,
-            links: LinkTreatment::Keep,
-            verify: Verify::On,
-        };
+        let order = Order::strip(inquiry);
         let bytes = match rewrite(&detector, &raw, &analysis, &order).unwrap() {
             Copy::Untouched => raw.clone(),
             Copy::Rewritten { bytes, .. } => bytes,
