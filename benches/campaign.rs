@@ -44,7 +44,8 @@ fn main() {
                 Inquiry { learnt: (most > 0).then_some(&snapshot), ..Inquiry::to(&["ann@home.example"]) };
             let analysis = detector.analyse(raw.as_bytes(), &inquiry);
             campaigns.learn(key, &analysis.seen, 0);
-            for sighting in analysis.sightings.iter().filter(|own| own.verdict == Verdict::Personal) {
+            for sighting in analysis.sightings.iter().filter(|sighting| sighting.verdict == Verdict::Personal)
+            {
                 if sighting.url.contains("/hero/") {
                     heroes += 1;
                     first.get_or_insert(reader);

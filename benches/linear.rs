@@ -85,7 +85,8 @@ fn read_header(tools: &Tools, raw: &[u8]) {
 }
 
 fn reply(_: &Tools, raw: &[u8]) {
-    let lines: Vec<String> = raw.chunks(4000).map(|own| String::from_utf8_lossy(own).into_owned()).collect();
+    let lines: Vec<String> =
+        raw.chunks(4000).map(|chunk| String::from_utf8_lossy(chunk).into_owned()).collect();
     black_box(Reply::lines(550, lines.iter().map(String::as_str)).text());
 }
 

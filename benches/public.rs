@@ -27,8 +27,9 @@ const ASKING: usize = 16;
 
 fn main() {
     // Cargo hands over switches of its own harness.
-    let wanted: Vec<String> = std::env::args().skip(1).filter(|own| !own.starts_with("--")).collect();
-    let is_wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|own| name.contains(own.as_str()));
+    let wanted: Vec<String> =
+        std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
+    let is_wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|item| name.contains(item.as_str()));
     if is_wanted("times") {
         times();
     }
@@ -46,9 +47,9 @@ fn times() {
     readers.say("known@home.example", "refused");
     readers.say("erased@home.example", "granted");
     let people = ["known@home.example", "unknown@home.example", "erased@home.example"];
-    let gates = people.map(|own| readers.gate(own));
-    let days = people.map(|own| readers.day(own, "news"));
-    let links = people.map(|own| readers.link(own));
+    let gates = people.map(|person| readers.gate(person));
+    let days = people.map(|person| readers.day(person, "news"));
+    let links = people.map(|person| readers.link(person));
     readers.erase("erased@home.example");
     println!("{SAMPLES} samples each, interleaved; p is of a Mann-Whitney test against \"unknown\"");
     println!(
@@ -89,7 +90,7 @@ fn sampled(port: u16, paths: &[String; 3], connections: usize) -> Vec<Vec<f64>> 
                     connection.ask("GET", &paths[which], &[], b"");
                     own[which].push(start.elapsed().as_secs_f64() * 1e6);
                 }
-                found.lock().unwrap().iter_mut().zip(own).for_each(|(all, own)| all.extend(own));
+                found.lock().unwrap().iter_mut().zip(own).for_each(|(all, item)| all.extend(item));
             });
         }
     });
@@ -100,9 +101,9 @@ fn sampled(port: u16, paths: &[String; 3], connections: usize) -> Vec<Vec<f64>> 
 /// approximation).
 fn mann_whitney(one: &[f64], other: &[f64]) -> f64 {
     let mut all: Vec<(f64, bool)> =
-        one.iter().map(|own| (*own, true)).chain(other.iter().map(|own| (*own, false))).collect();
+        one.iter().map(|item| (*item, true)).chain(other.iter().map(|item| (*item, false))).collect();
     all.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
-    let ranks: f64 = all.iter().enumerate().filter(|(_, own)| own.1).map(|(at, _)| at as f64 + 1.0).sum();
+    let ranks: f64 = all.iter().enumerate().filter(|(_, item)| item.1).map(|(at, _)| at as f64 + 1.0).sum();
     let (n, m) = (one.len() as f64, other.len() as f64);
     let u = ranks - n * (n + 1.0) / 2.0;
     let z = (u - n * m / 2.0).abs() / (n * m * (n + m + 1.0) / 12.0).sqrt();
@@ -110,7 +111,7 @@ fn mann_whitney(one: &[f64], other: &[f64]) -> f64 {
     let x = z / std::f64::consts::SQRT_2;
     let t = 1.0 / (1.0 + 0.327_591_1 * x);
     let series = [0.254_829_592, -0.284_496_736, 1.421_413_741, -1.453_152_027, 1.061_405_429];
-    let sum = series.iter().rev().fold(0.0, |sum, own| (sum + own) * t);
+    let sum = series.iter().rev().fold(0.0, |sum, item| (sum + item) * t);
     (sum * (-x * x).exp()).clamp(0.0, 1.0)
 }
 
@@ -166,7 +167,7 @@ fn wrk(url: &str) -> (f64, String, String) {
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let behind = |name: &str| {
         let line =
-            text.lines().find(|own| own.trim_start().starts_with(name)).unwrap_or_else(|| panic!("{text}"));
+            text.lines().find(|line| line.trim_start().starts_with(name)).unwrap_or_else(|| panic!("{text}"));
         line.split_whitespace().last().unwrap().to_owned()
     };
     assert!(!text.contains("Non-2xx"), "{text}");
@@ -244,7 +245,7 @@ fn days() {
     println!(
         "closed in {closed:.2?}, opened again in {:.2?} with {} rows",
         start.elapsed(),
-        again.look(|own| own.len())
+        again.look(|item| item.len())
     );
     let start = Instant::now();
     again.remove(|_| tag(5)).unwrap();

@@ -30,7 +30,7 @@ fn change(number: u64) -> Change {
 
 fn main() {
     let people: u64 =
-        std::env::var("STORE_PEOPLE").ok().and_then(|own| own.parse().ok()).unwrap_or(1_000_000);
+        std::env::var("STORE_PEOPLE").ok().and_then(|text| text.parse().ok()).unwrap_or(1_000_000);
     let folder = std::env::var_os("STORE_FOLDER").map_or_else(std::env::temp_dir, PathBuf::from);
     let folder = folder.join(format!("pixelward-bench-{}", std::process::id()));
     let settings = Settings::at(folder.join("store"));
@@ -70,7 +70,7 @@ fn import(store: &Store, people: u64) {
     let start = Instant::now();
     for first in (0..people).step_by(BATCH as usize) {
         let rows = (first..people.min(first + BATCH))
-            .map(|own| (store.person(&address(own)), change(own)))
+            .map(|item| (store.person(&address(item)), change(item)))
             .collect();
         store.record(rows).unwrap();
     }
@@ -133,15 +133,15 @@ fn sled_alone(path: &Path, people: u64) {
     let start = Instant::now();
     for first in (0..people).step_by(20_000) {
         let mut batch = sled::Batch::default();
-        (first..people.min(first + 20_000)).for_each(|own| batch.insert(key(own), vec![7; 150]));
+        (first..people.min(first + 20_000)).for_each(|item| batch.insert(key(item), vec![7; 150]));
         db.apply_batch(batch).unwrap();
         db.flush().unwrap();
         file.sync_data().unwrap();
     }
     let rate = people as f64 / start.elapsed().as_secs_f64();
     let mut times: Vec<Duration> = (0..LOOKUPS)
-        .map(|own| {
-            let key = key(own.wrapping_mul(7919) % people);
+        .map(|item| {
+            let key = key(item.wrapping_mul(7919) % people);
             let start = Instant::now();
             assert!(db.get(key).unwrap().is_some());
             start.elapsed()
@@ -152,20 +152,20 @@ fn sled_alone(path: &Path, people: u64) {
 
 fn spread(times: &mut [Duration]) -> String {
     times.sort_unstable();
-    let at = |share: usize| times.get(times.len() * share / 100).map_or(0.0, |own| own.as_secs_f64() * 1e6);
+    let at = |share: usize| times.get(times.len() * share / 100).map_or(0.0, |item| item.as_secs_f64() * 1e6);
     format!("p50 {:.2} µs, p99 {:.2} µs", at(50), at(99))
 }
 
 fn memory(field: &str) -> String {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find(|line| line.starts_with(field)).unwrap_or_default();
-    let kib: f64 = line.split_whitespace().nth(1).and_then(|own| own.parse().ok()).unwrap_or(0.0);
+    let kib: f64 = line.split_whitespace().nth(1).and_then(|text| text.parse().ok()).unwrap_or(0.0);
     format!("{:.0} MiB", kib / 1024.0)
 }
 
 fn size(path: &Path) -> u64 {
     let Ok(entries) = std::fs::read_dir(path) else {
-        return std::fs::metadata(path).map_or(0, |own| own.len());
+        return std::fs::metadata(path).map_or(0, |item| item.len());
     };
     entries.filter_map(Result::ok).map(|entry| size(&entry.path())).sum()
 }

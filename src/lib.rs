@@ -5,8 +5,8 @@
 //! | crate | what it is |
 //! |---|---|
 //! | `pixelward-core` | bytes and times in, decisions and bytes out: no socket, file, store or runtime |
-//! | `pixelward-files`, `pixelward-config`, `pixelward-store`, `pixelward-net` | the edges, each of which hides a few packages |
-//! | `pixelward-relay`, `pixelward-record`, `pixelward-web` | next hops; log and proof; what is reached by HTTP |
+//! | `pixelward-files`, `pixelward-config`, `pixelward-store`, `pixelward-net` | the edges, hiding a few packages each |
+//! | `pixelward-relay`, `pixelward-record`, `pixelward-web` | next hops; log and proof; HTTP |
 //! | this one | clients (`server`), the straight line (`pipeline`), and the commands (`cli`) |
 //!
 //! `pixelward-console` is a program of its own and knows the API alone.

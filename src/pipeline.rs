@@ -374,8 +374,8 @@ impl Pipeline {
                 let effect = copied.effect(plan, *recipient, reply);
                 if let Some(reason) = effect.shortfall {
                     let decided = decided.decision.outcome.name();
-                    metrics::counter!("pixelward_swaps_stripped_total", "outcome" => decided, "reason" => reason)
-                        .increment(1);
+                    let labels = [("outcome", decided), ("reason", reason)];
+                    metrics::counter!("pixelward_swaps_stripped_total", &labels).increment(1);
                 }
                 common.recipient(Some(decided.person), Some(&decided.decision), Some(effect), reply);
             }

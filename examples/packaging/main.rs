@@ -30,10 +30,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     std::fs::write(man.join("pixelward.toml.5"), manual::settings(&manual::RELAY, &settings))?;
     // The console is a program of its own, whose settings stand in a file of their own.
     if let Ok(settings) = std::fs::read_to_string(project.join("console.toml")) {
-        let own = folder.join("console");
-        std::fs::create_dir_all(&own)?;
-        std::fs::write(own.join("pixelward-console.toml.5"), manual::settings(&manual::CONSOLE, &settings))?;
-        std::fs::write(own.join("pixelward-console.1"), manual::console())?;
+        let folder_of_console = folder.join("console");
+        std::fs::create_dir_all(&folder_of_console)?;
+        std::fs::write(
+            folder_of_console.join("pixelward-console.toml.5"),
+            manual::settings(&manual::CONSOLE, &settings),
+        )?;
+        std::fs::write(folder_of_console.join("pixelward-console.1"), manual::console())?;
     }
     Ok(())
 }

@@ -80,11 +80,11 @@ pub(crate) fn settings(page: &Page, source: &str) -> String {
                 if std::mem::take(&mut is_top) {
                     text.push_str(".SH AT THE TOP OF THE FILE\n");
                 }
-                for (index, own) in settings.iter().enumerate() {
+                for (index, setting) in settings.iter().enumerate() {
                     text.push_str(&format!(
                         "{}\n\\fB{}\\fR\n",
                         if index == 0 { ".TP" } else { ".TQ" },
-                        escaped(own)
+                        escaped(setting)
                     ));
                 }
                 text.push_str(&format!("{}\n", flowing(&lines)));
@@ -133,13 +133,14 @@ fn blocks(source: &str) -> Vec<Block<'_>> {
 }
 
 fn is_setting(line: &str) -> bool {
-    let is_name =
-        |own: &str| own.bytes().all(|own| own.is_ascii_lowercase() || own.is_ascii_digit() || own == b'_');
+    let is_name = |text: &str| {
+        text.bytes().all(|text| text.is_ascii_lowercase() || text.is_ascii_digit() || text == b'_')
+    };
     line.split_once(" = ").is_some_and(|(name, _)| !name.is_empty() && is_name(name))
 }
 
 fn flowing(lines: &[&str]) -> String {
-    lines.iter().map(|own| escaped(own)).collect::<Vec<_>>().join("\n")
+    lines.iter().map(|line| escaped(line)).collect::<Vec<_>>().join("\n")
 }
 
 /// As groff shows it: a minus that can be copied, and no line that looks like a request.

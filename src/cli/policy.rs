@@ -21,7 +21,8 @@ use crate::policy::lint::lint;
 #[derive(Args, Debug)]
 pub struct Policy {
     /// The configuration. Default: config.toml here, or else in /etc/pixelward.
-    #[arg(long, short, default_value_os_t = crate::config::usual("config.toml"), hide_default_value = true, value_name = "FILE", global = true)]
+    #[arg(long, short, value_name = "FILE", global = true)]
+    #[arg(default_value_os_t = crate::config::usual("config.toml"), hide_default_value = true)]
     pub config: PathBuf,
     #[command(subcommand)]
     command: Command,

@@ -1,7 +1,7 @@
 //! The conversation with one client: bytes in, commands through the session, replies out.
 //!
-//! [`Conversation`] is one type whose stages stand in files of their own: `permission`, `recipients`, `refused`,
-//! `xclient` and `proxy` extend it, and it calls them in turn. Hence their circle.
+//! [`Conversation`] is one type whose stages stand in files of their own: `permission`, `recipients`,
+//! `refused`, `xclient` and `proxy` extend it, and it calls them in turn. Hence their circle.
 
 use std::io;
 use std::net::SocketAddr;

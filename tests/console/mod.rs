@@ -63,8 +63,8 @@ pub fn wait_until_noted(served: &Served, copies: usize) {
             served.ask(&token, "POST", "/v1/controllers/shop/evidence/search", r#"{"limit": 1000}"#).json();
         let figures = served.ask(&token, "GET", "/v1/controllers/shop/figures", "").json();
         let days = figures["days"].as_array().unwrap();
-        let counts = days.iter().flat_map(|own| own["recipients"].as_array().unwrap());
-        let counted: u64 = counts.map(|own| own["count"].as_u64().unwrap()).sum();
+        let counts = days.iter().flat_map(|day| day["recipients"].as_array().unwrap());
+        let counted: u64 = counts.map(|count| count["count"].as_u64().unwrap()).sum();
         if found["records"].as_array().unwrap().len() == copies && counted == copies as u64 {
             break;
         }
@@ -238,9 +238,9 @@ impl Browser {
 
 /// The token of the form that leads to this path.
 pub fn token(page: &str, path: &str) -> String {
-    let forms = page.split("<form ").skip(1).map(|own| own.split("</form>").next().unwrap());
-    let mut fitting = forms.filter(|own| own.contains(&format!("action=\"{path}\"")));
-    let value = fitting.find_map(|own| own.split("name=\"token\" value=\"").nth(1));
+    let forms = page.split("<form ").skip(1).map(|piece| piece.split("</form>").next().unwrap());
+    let mut fitting = forms.filter(|form| form.contains(&format!("action=\"{path}\"")));
+    let value = fitting.find_map(|item| item.split("name=\"token\" value=\"").nth(1));
     let value = value.unwrap_or_else(|| panic!("no form with a token leads to {path}: {page}"));
     value.split('"').next().unwrap().to_owned()
 }

@@ -35,7 +35,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// allows.
 pub fn raise_open_files(count: u64) {
     let has = getrlimit(Resource::Nofile);
-    let maximum = has.maximum.map(|own| own.max(count));
+    let maximum = has.maximum.map(|item| item.max(count));
     let raised = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
     assert!(raised.is_ok(), "{count} open files are needed, and the system allows {:?}", has.maximum);
 }

@@ -135,7 +135,7 @@ fn a_controller_is_told_of_each_change_however_it_was_made() {
         served.relay.command(&["consent", "set", "ann@home.example", "objected", "--controller", "shop"]);
     assert!(output.status.success());
     let events = receiver.wait(3);
-    let states: Vec<&str> = events.iter().map(|own| own["state"].as_str().unwrap()).collect();
+    let states: Vec<&str> = events.iter().map(|event| event["state"].as_str().unwrap()).collect();
     assert_eq!(states, ["granted", "withdrawn", "objected"]);
     for event in &events {
         assert_eq!(
@@ -166,10 +166,10 @@ fn what_could_not_be_told_is_told_after_a_kill() {
     let receiver = Receiver::at(port);
     let served = Served::of(served.relay);
     let events = receiver.wait(CHANGES - 1);
-    let mut named: Vec<String> = events.iter().map(|own| own["external_id"].to_string()).collect();
+    let mut named: Vec<String> = events.iter().map(|event| event["external_id"].to_string()).collect();
     named.dedup();
     let expected: Vec<String> =
-        (0..CHANGES).filter(|own| *own != 7).map(|own| format!("\"id-of-p{own}\"")).collect();
+        (0..CHANGES).filter(|number| *number != 7).map(|item| format!("\"id-of-p{item}\"")).collect();
     assert_eq!(named, expected);
     // Nothing is left, and what comes next is told.
     say(&served, &token, "shop", "last", "refused");
@@ -219,7 +219,7 @@ fn a_vendor_that_signs_needs_no_token_and_one_that_does_not_does() {
     let taken = ask("", "signed", &right, &body);
     assert_eq!(taken.status, 200, "{}", taken.text());
     let results: Vec<String> =
-        taken.json()["events"].as_array().unwrap().iter().map(|own| own["result"].to_string()).collect();
+        taken.json()["events"].as_array().unwrap().iter().map(|entry| entry["result"].to_string()).collect();
     assert_eq!(results, ["\"recorded\"", "\"failed\"", "\"failed\""]);
     assert!(!taken.text().contains("home.example"));
     let again = ask(&token, "plain", "", &body);

@@ -52,9 +52,11 @@ fn a_quick_look_and_a_full_one_come_to_the_same_trackers() {
         let quick = Inquiry::to(&["ann@home.example"]);
         let trackers = |inquiry: &Inquiry<'_>| -> Vec<String> {
             let analysis = DETECTOR.analyse(&raw, inquiry);
-            let kept =
-                analysis.sightings.iter().filter(|own| own.verdict != pixelward::tracker::Verdict::Picture);
-            kept.map(|own| format!("{:?} {} {}", own.verdict, own.carrier, own.url)).collect()
+            let kept = analysis
+                .sightings
+                .iter()
+                .filter(|sighting| sighting.verdict != pixelward::tracker::Verdict::Picture);
+            kept.map(|item| format!("{:?} {} {}", item.verdict, item.carrier, item.url)).collect()
         };
         assert_eq!(trackers(&quick), trackers(&quick.everything()), "{}", path.display());
     }

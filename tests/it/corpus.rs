@@ -8,8 +8,8 @@ use pixelward::tracker::{Analysis, Axis, Extent, Inquiry, Verdict};
 use proptest::prelude::*;
 
 fn kept(analysis: &Analysis<'_>) -> Vec<String> {
-    let kept = analysis.sightings.iter().filter(|own| own.verdict != Verdict::Picture);
-    kept.map(|own| format!("{:?} {} {}", own.verdict, own.carrier, own.url)).collect()
+    let kept = analysis.sightings.iter().filter(|sighting| sighting.verdict != Verdict::Picture);
+    kept.map(|item| format!("{:?} {} {}", item.verdict, item.carrier, item.url)).collect()
 }
 
 fn check(raw: &Bytes, name: &str) {
@@ -30,15 +30,17 @@ fn check(raw: &Bytes, name: &str) {
     }
     let strict = rewritten(raw, Extent::EveryRequest);
     let left = DETECTOR.analyse(&strict, &quick.everything());
-    let left = left.sightings.iter().find(|own| own.protection.is_none() && own.axis() == Axis::Open);
-    assert!(left.is_none(), "{name}: {:?} is left", left.map(|own| &own.url));
+    let left =
+        left.sightings.iter().find(|sighting| sighting.protection.is_none() && sighting.axis() == Axis::Open);
+    assert!(left.is_none(), "{name}: {:?} is left", left.map(|item| &item.url));
 }
 
 #[test]
 fn it_holds_for_our_own_messages_and_for_real_ones() {
-    let own = own_messages();
-    assert!(own.len() > 150, "{}", own.len());
-    for (path, raw) in own.into_iter().chain(real_messages("it_holds_for_our_own_messages_and_for_real_ones"))
+    let written = own_messages();
+    assert!(written.len() > 150, "{}", written.len());
+    for (path, raw) in
+        written.into_iter().chain(real_messages("it_holds_for_our_own_messages_and_for_real_ones"))
     {
         check(&raw, &path.display().to_string());
     }

@@ -31,7 +31,7 @@ fn documents() -> Vec<(PathBuf, String)> {
     let in_docs = std::fs::read_dir(project().join("docs")).unwrap().map(|entry| entry.unwrap().path());
     let others = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "certs/README.md"];
     let paths = in_docs.chain(others.map(|name| project().join(name)));
-    let markdown = paths.filter(|path| path.extension().is_some_and(|own| own == "md"));
+    let markdown = paths.filter(|path| path.extension().is_some_and(|extension| extension == "md"));
     let mut found: Vec<(PathBuf, String)> =
         markdown.map(|path| (path.clone(), std::fs::read_to_string(&path).unwrap())).collect();
     found.sort();
@@ -63,9 +63,9 @@ fn command_lines(text: &str) -> Vec<Vec<String>> {
 fn words_of(line: &str) -> Vec<String> {
     let word = Regex::new(r#"'[^']*'|"[^"]*"|\S+"#).unwrap();
     word.find_iter(line)
-        .map(|own| own.as_str())
-        .take_while(|own| !matches!(*own, "|" | ">" | ">>" | "<" | "&&" | "&") && !own.starts_with('#'))
-        .map(|own| own.trim_matches(['\'', '"']).to_owned())
+        .map(|found| found.as_str())
+        .take_while(|item| !matches!(*item, "|" | ">" | ">>" | "<" | "&&" | "&") && !item.starts_with('#'))
+        .map(|item| item.trim_matches(['\'', '"']).to_owned())
         .collect()
 }
 
@@ -83,8 +83,10 @@ fn every_command_line_is_one_that_the_program_takes() {
             seen.extend(words.get(1).cloned());
         }
     }
-    let all: BTreeSet<String> =
-        program::Arguments::command().get_subcommands().map(|own| own.get_name().to_owned()).collect();
+    let all: BTreeSet<String> = program::Arguments::command()
+        .get_subcommands()
+        .map(|command| command.get_name().to_owned())
+        .collect();
     assert!(seen.is_subset(&all) && seen.len() >= 12, "{seen:?}");
 }
 
@@ -114,12 +116,12 @@ fn what_needs_no_network_runs_as_it_stands() {
                 runnable.contains(&sub) || sub == "consent" && consent.contains(&words[2].as_str());
             // Names that only the document has, and answers that depend on what was done before.
             let is_plain =
-                !words.iter().any(|own| own.starts_with("--export") || own.contains('$') || own == "…");
+                !words.iter().any(|word| word.starts_with("--export") || word.contains('$') || word == "…");
             if !is_runnable || !is_plain {
                 continue;
             }
             let mut words: Vec<String> =
-                words.iter().map(|own| own.replace("/etc/pixelward/config.toml", "config.toml")).collect();
+                words.iter().map(|word| word.replace("/etc/pixelward/config.toml", "config.toml")).collect();
             words.remove(0);
             let output = Command::new(env!("CARGO_BIN_EXE_pixelward"))
                 .args(&words)
@@ -147,9 +149,9 @@ fn metrics() -> BTreeSet<String> {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 gather(&path, name, found);
-            } else if path.extension().is_some_and(|own| own == "rs") {
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
                 let text = std::fs::read_to_string(&path).unwrap();
-                found.extend(name.captures_iter(&text).map(|own| own[1].to_owned()));
+                found.extend(name.captures_iter(&text).map(|found| found[1].to_owned()));
             }
         }
     }
@@ -164,13 +166,13 @@ fn metrics() -> BTreeSet<String> {
 
 fn named_metrics(text: &str) -> BTreeSet<String> {
     let name = Regex::new(r"pixelward_[a-z_]*[a-z]").unwrap();
-    let names = name.find_iter(text).map(|own| own.as_str());
-    let bare = |own: &str| {
-        let end = ["_bucket", "_sum", "_count"].into_iter().find(|end| own.ends_with(end)).unwrap_or("");
-        own[..own.len() - end.len()].to_owned()
+    let names = name.find_iter(text).map(|found| found.as_str());
+    let bare = |text: &str| {
+        let end = ["_bucket", "_sum", "_count"].into_iter().find(|end| text.ends_with(end)).unwrap_or("");
+        text[..text.len() - end.len()].to_owned()
     };
     // Settings of Postfix that begin like ours.
-    names.map(bare).filter(|own| own != "pixelward_signers").collect()
+    names.map(bare).filter(|item| item != "pixelward_signers").collect()
 }
 
 #[test]
@@ -191,9 +193,9 @@ fn the_dashboard_shows_what_alarms_are_about_and_is_well_formed() {
     let text = std::fs::read_to_string(project().join("docs/grafana.json")).unwrap();
     let board: serde_json::Value = serde_json::from_str(&text).unwrap();
     let panels = board["panels"].as_array().unwrap();
-    let ids: BTreeSet<u64> = panels.iter().map(|own| own["id"].as_u64().unwrap()).collect();
+    let ids: BTreeSet<u64> = panels.iter().map(|panel| panel["id"].as_u64().unwrap()).collect();
     assert_eq!(ids.len(), panels.len());
-    for panel in panels.iter().filter(|own| own["type"] != "row") {
+    for panel in panels.iter().filter(|panel| panel["type"] != "row") {
         assert!(!panel["targets"].as_array().unwrap().is_empty(), "{}", panel["title"]);
     }
     let operations = std::fs::read_to_string(project().join("docs/operations.md")).unwrap();
@@ -211,10 +213,13 @@ fn every_alarm_of_the_table_is_a_rule_and_no_other_is() {
     .unwrap();
     let told: Vec<(String, String, Option<String>)> = rule
         .captures_iter(&rules)
-        .map(|own| (own[4].to_owned(), own[2].to_owned(), own.get(3).map(|own| own.as_str().to_owned())))
+        .map(|found| {
+            (found[4].to_owned(), found[2].to_owned(), found.get(3).map(|found| found.as_str().to_owned()))
+        })
         .collect();
     assert_eq!(told.len(), rules.matches("- alert:").count(), "a rule has another form");
-    let names: BTreeSet<&str> = rule.captures_iter(&rules).map(|own| own.get(1).unwrap().as_str()).collect();
+    let names: BTreeSet<&str> =
+        rule.captures_iter(&rules).map(|found| found.get(1).unwrap().as_str()).collect();
     assert_eq!(names.len(), told.len(), "two rules have one name");
     let operations = std::fs::read_to_string(project().join("docs/operations.md")).unwrap();
     let (expression, time) = (Regex::new("`([^`]+)`").unwrap(), Regex::new(r"for (\d+) minutes").unwrap());
@@ -226,8 +231,8 @@ fn every_alarm_of_the_table_is_a_rule_and_no_other_is() {
             let name = cells.next().unwrap().trim().trim_matches('*').to_owned();
             let when = cells.next().unwrap();
             let parts: Vec<&str> =
-                expression.captures_iter(when).map(|own| own.get(1).unwrap().as_str()).collect();
-            (name, parts.join(" or "), time.captures(when).map(|own| own[1].to_owned()))
+                expression.captures_iter(when).map(|found| found.get(1).unwrap().as_str()).collect();
+            (name, parts.join(" or "), time.captures(when).map(|capture| capture[1].to_owned()))
         })
         .collect();
     assert!(rows.len() >= 15);
@@ -251,8 +256,8 @@ fn what_alarms_ask_about_is_there_from_the_start() {
     let counter = Regex::new(r"(pixelward_[a-z_]+_total)(\{[^}]*\})?").unwrap();
     let expressions = rules.lines().filter(|line| line.trim_start().starts_with("expr:"));
     let mut seen = 0;
-    for own in expressions.flat_map(|line| counter.captures_iter(line)) {
-        let (name, labels) = (&own[1], own.get(2).map_or("", |labels| labels.as_str()));
+    for found in expressions.flat_map(|line| counter.captures_iter(line)) {
+        let (name, labels) = (&found[1], found.get(2).map_or("", |labels| labels.as_str()));
         // Its label is a controller's name; what is compared is a share of many messages, and the first one
         // does not matter.
         if name == "pixelward_unmatched_messages_total" {
@@ -279,7 +284,7 @@ fn every_metric_is_described_and_named_by_convention() {
         text.push_str(&std::fs::read_to_string(project().join(file)).unwrap_or_default());
     }
     let kinds: Vec<(String, String)> =
-        described.captures_iter(&text).map(|own| (own[1].to_owned(), own[2].to_owned())).collect();
+        described.captures_iter(&text).map(|found| (found[1].to_owned(), found[2].to_owned())).collect();
     for (kind, name) in &kinds {
         let fits = match kind.as_str() {
             "counter" => name.ends_with("_total"),
@@ -297,7 +302,7 @@ fn every_metric_is_described_and_named_by_convention() {
 fn anchor(heading: &str) -> String {
     let kept = heading.trim().to_lowercase();
     kept.chars()
-        .filter(|own| own.is_alphanumeric() || matches!(own, ' ' | '-' | '_'))
+        .filter(|character| character.is_alphanumeric() || matches!(character, ' ' | '-' | '_'))
         .collect::<String>()
         .replace(' ', "-")
 }
@@ -306,7 +311,7 @@ fn anchor(heading: &str) -> String {
 fn every_link_leads_somewhere() {
     let link = Regex::new(r"\]\(([^)\s]+)\)").unwrap();
     for (path, text) in documents() {
-        for target in link.captures_iter(&text).map(|own| own[1].to_owned()) {
+        for target in link.captures_iter(&text).map(|found| found[1].to_owned()) {
             if target.starts_with("http") {
                 continue;
             }
@@ -316,7 +321,8 @@ fn every_link_leads_somewhere() {
             if !place.is_empty() {
                 let there = std::fs::read_to_string(&leads).unwrap();
                 let headings = there.lines().filter(|line| line.starts_with('#'));
-                let fits = headings.map(|line| anchor(line.trim_start_matches('#'))).any(|own| own == place);
+                let fits =
+                    headings.map(|line| anchor(line.trim_start_matches('#'))).any(|item| item == place);
                 assert!(fits, "{}: {target}", path.display());
             }
         }
@@ -328,7 +334,7 @@ fn every_file_that_the_documents_name_as_a_test_is_there() {
     let name =
         Regex::new(r"`((?:tests|src|crates|benches|tools|docs|systemd)/[A-Za-z0-9_./-]+\.[a-z]+)`").unwrap();
     for (path, text) in documents() {
-        for file in name.captures_iter(&text).map(|own| own[1].to_owned()) {
+        for file in name.captures_iter(&text).map(|found| found[1].to_owned()) {
             assert!(project().join(&file).exists(), "{} names {file}", path.display());
         }
     }

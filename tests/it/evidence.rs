@@ -43,7 +43,7 @@ fn wait_for(relay: &Relay, count: usize) {
 
 fn is_whole(relay: &Relay) -> bool {
     let (is_whole, lines) = evidence(relay, &["verify"]);
-    assert_eq!(is_whole, lines.last().is_some_and(|own| own == "All chains are intact."), "{lines:?}");
+    assert_eq!(is_whole, lines.last().is_some_and(|line| line == "All chains are intact."), "{lines:?}");
     is_whole
 }
 
@@ -201,10 +201,10 @@ fn a_message_with_mixed_recipients_leaves_exact_records_and_no_address() {
     let people = ["ann@", "bob@", "eve@"];
     each_file(&relay.folder.0.join("data"), &mut |path, bytes| {
         assert!(memchr::memmem::find(bytes, b"home.example").is_none(), "{}", path.display());
-        assert!(people.iter().all(|own| memchr::memmem::find(bytes, own.as_bytes()).is_none()));
+        assert!(people.iter().all(|person| memchr::memmem::find(bytes, person.as_bytes()).is_none()));
     });
-    assert!(people.iter().all(|own| !text.contains(own)) && !text.contains("home.example"));
-    assert!(relay.log.all().iter().all(|line| people.iter().all(|own| !line.contains(own))));
+    assert!(people.iter().all(|person| !text.contains(person)) && !text.contains("home.example"));
+    assert!(relay.log.all().iter().all(|line| people.iter().all(|person| !line.contains(person))));
 }
 
 #[test]

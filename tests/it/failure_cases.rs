@@ -68,7 +68,7 @@ fn no_2_a_sender_put_off_for_the_second_copy_puts_off_all_and_sends_nothing() {
     case.sink.rule(Step::Mail, "", Answer::Say("451 4.7.0 Too many messages"), 1);
     let reply = case.finish();
     assert!(reply.starts_with("451 "), "{reply}");
-    assert!(case.sink.taken().iter().all(|own| !own.accepted), "nobody has a copy yet");
+    assert!(case.sink.taken().iter().all(|taken| !taken.accepted), "nobody has a copy yet");
     assert!(case.again().starts_with("250"));
     case.each_has_its_copy();
 }

@@ -40,7 +40,7 @@ fn killed_at(step: Step, person: &str) {
     let other = if person == "yes" { &no } else { &yes };
     if step == Step::Dot {
         // All dots go out together, so the other copy has arrived or is about to.
-        sink.wait(1, |own| own.to == *other);
+        sink.wait(1, |item| item.to == *other);
         let deadline = Instant::now() + support::PATIENCE;
         let ledger = relay.folder.0.join("data/ledger/log");
         // 32 bytes each: what is intended for all, and what became of these.
@@ -154,7 +154,12 @@ impl Case {
     async fn attempt_on(&self, time: Duration, answers: Answers, rules: impl FnOnce(&Sink)) -> Delivered {
         let mut transaction = Transaction::new(Arc::clone(&self.route), self.envelope.sender.clone());
         let asked = transaction.ask(&self.envelope.recipients).await.unwrap();
-        assert!(asked.recipients.iter().all(|own| own.as_ref().is_ok_and(|own| own.code() == 250)));
+        assert!(
+            asked
+                .recipients
+                .iter()
+                .all(|recipient| recipient.as_ref().is_ok_and(|recipient| recipient.code() == 250))
+        );
         rules(&self.sink);
         transaction.finish_by(Instant::now() + time);
         let message = copy(0);
@@ -177,24 +182,24 @@ impl Case {
     }
 
     fn accepted(&self) -> Vec<Taken> {
-        self.sink.taken().into_iter().filter(|own| own.accepted).collect()
+        self.sink.taken().into_iter().filter(|taken| taken.accepted).collect()
     }
 
     /// What tells the sender of recipients that were rejected.
     fn reports(&self) -> Vec<String> {
-        let reports = self.accepted().into_iter().filter(|own| own.to == [SENDER]);
-        reports.map(|own| String::from_utf8(own.message.to_vec()).unwrap()).collect()
+        let reports = self.accepted().into_iter().filter(|copy| copy.to == [SENDER]);
+        reports.map(|report| String::from_utf8(report.message.to_vec()).unwrap()).collect()
     }
 
     /// Everybody but these has the right copy so many times, and these have none.
     fn each_has(&self, rejected: &BTreeSet<String>, times: usize) {
-        let letters: Vec<Taken> = self.accepted().into_iter().filter(|own| own.to != [SENDER]).collect();
+        let letters: Vec<Taken> = self.accepted().into_iter().filter(|copy| copy.to != [SENDER]).collect();
         for group in 0..self.groups {
             for to in [recipient(group, 0), recipient(group, 1)] {
-                let own: Vec<&Taken> = letters.iter().filter(|own| own.to.contains(&to)).collect();
+                let copies: Vec<&Taken> = letters.iter().filter(|letter| letter.to.contains(&to)).collect();
                 let wanted = if rejected.contains(&to) { 0 } else { times };
-                assert_eq!(own.len(), wanted, "{}: copies for {to}", self.name);
-                for letter in own {
+                assert_eq!(copies.len(), wanted, "{}: copies for {to}", self.name);
+                for letter in copies {
                     let text = [&b"Received: by relay.example\r\n"[..], &copy(group)].concat();
                     assert!(*letter.message == text, "{}: {to} has another's copy", self.name);
                 }
@@ -230,7 +235,7 @@ fn check(groups: usize, step: Step, fates: &[Fate]) {
         }
     });
     case.sink.forget_rules();
-    let fares = |wanted: &[Fate]| fates.iter().any(|own| wanted.contains(own));
+    let fares = |wanted: &[Fate]| fates.iter().any(|fate| wanted.contains(fate));
     let waits = fares(&[Fate::Later, Fate::Reset, Fate::Stall]);
     // Up to the dots, one who cannot have a copy now keeps it from all.
     let nothing_yet = step != Step::Dot && waits;
@@ -270,7 +275,7 @@ fn check(groups: usize, step: Step, fates: &[Fate]) {
     assert_eq!(again.whole.class(), Class::Positive, "{name}: {}", again.whole);
     let before = if everybody { 0 } else { 1 };
     for to in &rejected {
-        let copies = case.accepted().into_iter().filter(|own| own.to.contains(to)).count();
+        let copies = case.accepted().into_iter().filter(|copy| copy.to.contains(to)).count();
         assert_eq!(copies, 1, "{name}: {to}, sent again");
     }
     if rejected.is_empty() {
@@ -345,7 +350,7 @@ fn clients_that_hear_each_answer_hear_the_next_hops_own() {
             Fate::Reset | Fate::Stall => 451,
         };
         let [one, other] = fates.map(code);
-        let codes: Vec<u16> = delivered.replies.iter().map(|own| own.code()).collect();
+        let codes: Vec<u16> = delivered.replies.iter().map(|reply| reply.code()).collect();
         assert_eq!(codes, [one, one, other, other, 250, 250], "{fates:?}");
         assert!(case.reports().is_empty(), "the client tells the sender itself");
         case.close(&delivered);

@@ -1,5 +1,5 @@
-//! What the relay does, told by the relay itself and by the library: no other program, no root, no network but
-//! loopback.
+//! What the relay does, told by the relay itself and by the library: no other program, no root, no network
+//! but loopback.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::string_slice, clippy::panic)]
 
 #[path = "../http/mod.rs"]

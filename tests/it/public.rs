@@ -152,7 +152,7 @@ fn shared_pixels_are_counted_where_the_rules_allow_it() {
     assert!(readers.served.relay.wait().success());
     let file = readers.served.relay.folder.0.join("data/consent/days.log");
     let table = pixelward::consent::days::Table::load(&file).unwrap();
-    let opens = |controller| table.counted(controller).iter().map(|own| own.opens).collect::<Vec<_>>();
+    let opens = |controller| table.counted(controller).iter().map(|item| item.opens).collect::<Vec<_>>();
     assert_eq!((opens("club"), opens("shop")), (vec![2, 1], vec![]));
 }
 
@@ -190,7 +190,7 @@ fn states(readers: &Readers, address: &str) -> String {
         .as_array()
         .unwrap()
         .iter()
-        .map(|own| format!("{}={}", own["purpose"].as_str().unwrap(), own["state"].as_str().unwrap()))
+        .map(|entry| format!("{}={}", entry["purpose"].as_str().unwrap(), entry["state"].as_str().unwrap()))
         .collect();
     said.sort();
     said.join(" ")
@@ -357,8 +357,9 @@ fn a_minted_link_opens_the_page_and_a_day_pixel_in_real_mail_tells_who_reads() {
     assert!(reply.starts_with("554"), "{reply}");
     let deliveries = hop.wait(3);
     let data = String::from_utf8_lossy(&deliveries[0].data).replace("=\r\n", "");
-    let pixel = data.split("http://127.0.0.1:1").find(|own| own.starts_with("/shop/d/")).unwrap();
-    let pixel: String = pixel.chars().take_while(|own| !matches!(own, '"' | '\'' | ' ' | '>')).collect();
+    let pixel = data.split("http://127.0.0.1:1").find(|piece| piece.starts_with("/shop/d/")).unwrap();
+    let pixel: String =
+        pixel.chars().take_while(|character| !matches!(character, '"' | '\'' | ' ' | '>')).collect();
     is_blank(&readers.get(&pixel), "of ann's mail");
     let since = json!(Timestamp::now().to_string());
     let addresses =
@@ -369,7 +370,9 @@ fn a_minted_link_opens_the_page_and_a_day_pixel_in_real_mail_tells_who_reads() {
         let answer = ask("POST", "inactive", asked.clone());
         let all =
             answer.json()["addresses"].as_array().unwrap_or_else(|| panic!("{}", answer.text())).clone();
-        all.iter().map(|own| format!("{} {}", own["reading"].as_str().unwrap(), own["bounced"])).collect()
+        all.iter()
+            .map(|entry| format!("{} {}", entry["reading"].as_str().unwrap(), entry["bounced"]))
+            .collect()
     };
     // Evidence is written beside the mail path, several times a second.
     let deadline = Instant::now() + PATIENCE;

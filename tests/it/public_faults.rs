@@ -13,7 +13,7 @@ use pixelward::consent::days::Table;
 fn damage_standings(store: &Path) {
     let db = sled::Config::new().path(store.join("index")).open().unwrap();
     let standings = db.open_tree("standings").unwrap();
-    let all: Vec<_> = standings.iter().map(|own| own.unwrap()).collect();
+    let all: Vec<_> = standings.iter().map(|standing| standing.unwrap()).collect();
     assert!(!all.is_empty(), "nobody is in the index");
     for (key, value) in all {
         let mut value = value.to_vec();
@@ -46,7 +46,7 @@ fn pixels_give_the_one_picture_and_keep_nothing_where_consent_cannot_be_read() {
     for path in [&gate, &readers.day("ann@home.example", "orders")] {
         let answer = readers.get(path);
         assert_eq!((answer.status, &answer.body), (200, &forged.body), "{path}");
-        let names = |own: &http::Answer| own.headers.iter().map(|own| own.0.clone()).collect::<Vec<_>>();
+        let names = |item: &http::Answer| item.headers.iter().map(|item| item.0.clone()).collect::<Vec<_>>();
         assert_eq!(names(&answer), names(&forged), "{path}");
     }
     // Her mail loses its pixel, and flows.
@@ -83,7 +83,9 @@ fn who_was_erased_and_is_written_to_again_has_a_link_that_opens() {
     let found = |kind: &str| -> String {
         let start = format!("http://127.0.0.1:1/shop/{kind}/");
         let token = text.split(&start).nth(1).unwrap_or_else(|| panic!("no {kind} in {text}"));
-        let end = token.find(|own: char| !own.is_ascii_alphanumeric() && !"-_".contains(own)).unwrap();
+        let end = token
+            .find(|character: char| !character.is_ascii_alphanumeric() && !"-_".contains(character))
+            .unwrap();
         format!("/shop/{kind}/{}", &token[..end])
     };
     let page = readers.get(&found("c")).text();
@@ -91,7 +93,7 @@ fn who_was_erased_and_is_written_to_again_has_a_link_that_opens() {
     readers.get(&found("d"));
     let days = readers.served.relay.folder.0.join("data/consent/days.log");
     let deadline = Instant::now() + PATIENCE;
-    while Table::load(&days).map_or(0, |own| own.len()) == 0 {
+    while Table::load(&days).map_or(0, |item| item.len()) == 0 {
         assert!(Instant::now() < deadline, "her day of last open was not kept");
     }
 }

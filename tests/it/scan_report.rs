@@ -107,13 +107,13 @@ fn hostile_mail_does_not_get_out_of_its_place() {
 fn no_recipient_is_named() {
     let open = "https://t.shop.example/wf/open?upn=u001.Zk3Qw9XvT2aB";
     let pixels = ["ann@home.example", "Ann%40home.example", "ann%2540home.example", "YW5uQGhvbWUuZXhhbXBsZQ"]
-        .map(|own| format!("<img src=\"{open}&e={own}&n=1\" width=1 height=1>"));
+        .map(|item| format!("<img src=\"{open}&e={item}&n=1\" width=1 height=1>"));
     let head = "From: news@shop.example\nTo: Ann <Ann@home.example>\n";
     let page =
         check(&[("to-ann@home.example.eml", &html(head, &pixels.concat())), ("b.eml", &html("", PIXEL))]);
     let folded = page.to_lowercase();
-    for own in ["ann@home", "ann%40home", "ann%2540home", "yw5uqghvbwuuzxhhbxbsz"] {
-        assert!(!folded.contains(own), "{own} stands in {page}");
+    for form in ["ann@home", "ann%40home", "ann%2540home", "yw5uqghvbwuuzxhhbxbsz"] {
+        assert!(!folded.contains(form), "{form} stands in {page}");
     }
     assert!(page.contains("Zk3Qw9XvT2aB&amp;e=…&amp;n=1"), "{page}");
     assert!(page.contains("to-….eml"), "{page}");

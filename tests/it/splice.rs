@@ -104,8 +104,10 @@ proptest! {
                 prop_assert_eq!(got, wanted);
                 // Whole lines before and behind the edit are those that came.
                 let edit = &edits[0];
-                let line_start = raw[..edit.range.start].iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-                let line_end = raw[edit.range.end..].iter().position(|byte| *byte == b'\n').map_or(raw.len(), |at| edit.range.end + at + 1);
+                let (before, after) = (&raw[..edit.range.start], &raw[edit.range.end..]);
+                let line_start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+                let line_length = after.iter().position(|byte| *byte == b'\n').map_or(after.len(), |at| at + 1);
+                let line_end = edit.range.end + line_length;
                 prop_assert_eq!(edits.len(), 1);
                 prop_assert!(bytes.starts_with(&raw[..line_start]));
                 prop_assert!(bytes.ends_with(&raw[line_end..]));

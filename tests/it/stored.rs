@@ -84,7 +84,8 @@ fn evidence_of_format_1() {
     let record = evidence::record::Record::decode(&record).unwrap();
     assert_eq!((record.at, &*record.id), (1_795_000_000_123, "0123456789ab"));
     assert_eq!((record.message_id, record.person), (Some([1; 16]), Some([2; 16])));
-    let places = [&record.controller, &record.mailstream, &record.listener, &record.route].map(|own| &**own);
+    let places =
+        [&record.controller, &record.mailstream, &record.listener, &record.route].map(|item| &**item);
     assert_eq!(places, ["shop", "newsletter", "default", "first,second"]);
     assert_eq!(
         (&*record.rule, &*record.version, record.consent_record),
@@ -92,8 +93,11 @@ fn evidence_of_format_1() {
     );
     assert_eq!((&*record.decided, &*record.done, record.observed), ("swap_gated", "strip", true));
     assert_eq!((record.found, record.removed, record.swapped), (3, 2, 1));
-    let sightings: Vec<_> =
-        record.sightings.iter().map(|own| (&*own.carrier, &*own.vendor, own.count)).collect();
+    let sightings: Vec<_> = record
+        .sightings
+        .iter()
+        .map(|sighting| (&*sighting.carrier, &*sighting.vendor, sighting.count))
+        .collect();
     assert_eq!(sightings, [("img", "SendGrid", 2), ("css", "unknown", 1)]);
     assert_eq!((record.before, record.after), (Some([3; 32]), Some([4; 32])));
     assert_eq!((&*record.result, record.code, record.queue_id.as_deref()), ("accepted", 250, Some("4XyZ12")));

@@ -71,7 +71,8 @@ impl Stage {
             assert!(matches!(part.leaf.transfer, Transfer::Identity | Transfer::QuotedPrintable));
             let text = String::from_utf8_lossy(part.bytes()).into_owned();
             for piece in text.split(&start).skip(1) {
-                let end = piece.find(|own: char| !own.is_ascii_alphanumeric() && !"-_".contains(own));
+                let end = piece
+                    .find(|character: char| !character.is_ascii_alphanumeric() && !"-_".contains(character));
                 let token = &piece[..end.unwrap_or(piece.len())];
                 if !token.is_empty() {
                     found.push(self.mint().open(kind, token).unwrap());
@@ -125,7 +126,7 @@ fn a_pixel_of_one_person_stands_in_no_copy_of_another() {
     let (with, without) = newsletter("list@shop.example");
     let names: Vec<String> = (0..10).map(|number| format!("p{number}@home.example")).collect();
     let people: Vec<&str> = names.iter().map(String::as_str).collect();
-    people.iter().for_each(|own| stage.say(own, "granted"));
+    people.iter().for_each(|person| stage.say(person, "granted"));
     let copies = stage.send(&people[..3], &with, 3);
     let mut holders = Vec::new();
     for copy in &copies {
@@ -137,7 +138,7 @@ fn a_pixel_of_one_person_stands_in_no_copy_of_another() {
     assert_eq!(holders.len(), 3);
     // Beyond max_groups people share a copy, which then has nobody's pixel.
     let copies = stage.send(&people, &with, 8);
-    let shared = copies.iter().find(|own| own.rcpts.len() > 1).unwrap();
+    let shared = copies.iter().find(|copy| copy.rcpts.len() > 1).unwrap();
     assert_eq!((shared.rcpts.len(), shared.below_trace()), (3, crlf(&without)));
     stage.logged(3, &["decision=\"swap_gated\"", "shortfall=\"copy_is_shared\"", "done=\"strip\""]);
 }

@@ -58,7 +58,7 @@ pub fn in_folder(folder: &Path) -> Vec<(PathBuf, Bytes)> {
     let entries = std::fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
     let mut paths: Vec<PathBuf> = entries
         .map(|entry| entry.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|own| own == "eml"))
+        .filter(|path| path.extension().is_some_and(|extension| extension == "eml"))
         .collect();
     paths.sort();
     paths.into_iter().map(|path| (path.clone(), read(&path))).collect()

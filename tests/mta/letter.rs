@@ -28,7 +28,7 @@ impl Letter {
                  --b\nContent-Type: text/html; charset=utf-8\n\n<html><body><p>News of the week</p>\n\
                  <img src=\"https://cdn.shop.example/logo.png\" width=\"140\" \
                  height=\"40\">\n{pixel}</body></html>\n\n--b--\n",
-                name.replace(|own: char| !own.is_ascii_alphanumeric(), "-")
+                name.replace(|character: char| !character.is_ascii_alphanumeric(), "-")
             )
         };
         Letter { with: build(PIXEL), without: build(BOX) }

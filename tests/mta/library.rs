@@ -33,21 +33,21 @@ impl Library {
     pub fn send_with(self, arguments: &[&str], port: u16, to: &[String], message: &str) -> Told {
         let folder = Folder::new();
         let file = folder.file("message.eml", &crlf(message));
-        let own = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/mta");
-        let international = to.iter().any(|own| !own.is_ascii());
+        let scripts = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/mta");
+        let international = to.iter().any(|item| !item.is_ascii());
         let port = port.to_string();
         let mut command = match self {
             Library::Smtplib => {
                 let mut command = Command::new("python3");
                 let options = if international { "SMTPUTF8 BODY=8BITMIME" } else { "BODY=8BITMIME" };
-                command.arg(own.join("client.py")).arg(port).arg(file).arg(options).args(to);
+                command.arg(scripts.join("client.py")).arg(port).arg(file).arg(options).args(to);
                 command
             }
             Library::Nodemailer => {
                 let mut command = Command::new("node");
                 command
                     .env("NODE_PATH", "/usr/share/nodejs")
-                    .arg(own.join("client.js"))
+                    .arg(scripts.join("client.js"))
                     .arg(port)
                     .arg(file)
                     .args(to);
@@ -91,14 +91,14 @@ impl Library {
             Library::Smtplib | Library::Nodemailer => {
                 let told: serde_json::Value = serde_json::from_str(&out).unwrap_or_else(|_| panic!("{text}"));
                 let refused =
-                    told["refused"].as_array().unwrap().iter().map(|own| own.as_str().unwrap().to_owned());
+                    told["refused"].as_array().unwrap().iter().map(|item| item.as_str().unwrap().to_owned());
                 (told["reply"].as_str().unwrap().starts_with("250"), refused.collect())
             }
             Library::Curl => (output.status.success(), Vec::new()),
             Library::Swaks => {
                 let lines: Vec<&str> = text.lines().collect();
-                let refused = lines.windows(2).filter(|own| own[1].starts_with("<** "));
-                let address = |own: &[&str]| Some(own[0].split_once('<')?.1.split_once('>')?.0.to_owned());
+                let refused = lines.windows(2).filter(|window| window[1].starts_with("<** "));
+                let address = |item: &[&str]| Some(item[0].split_once('<')?.1.split_once('>')?.0.to_owned());
                 (output.status.success(), refused.filter_map(address).collect())
             }
         };

@@ -52,14 +52,20 @@ pub trait Mta {
 
     /// The line that says so, once it is there.
     fn wait(&self, to: &str, fate: Fate) -> String {
-        until(&format!("{to} {fate:?}"), || self.log(), |line| self.says(line, to, fate))
+        self.wait_for_one_of(to, &[fate])
+    }
+
+    /// The first line that says one of these.
+    fn wait_for_one_of(&self, to: &str, fates: &[Fate]) -> String {
+        let fits = |line: &str| fates.iter().any(|fate| self.says(line, to, *fate));
+        until(&format!("{to} {fates:?}"), || self.log(), fits)
     }
 
     /// Tries again until everybody has it. A program may be about to put the mail back into its queue, so
     /// that one attempt can come too early.
     fn retry(&self, people: &[String]) {
         let deadline = Instant::now() + PATIENCE;
-        while people.iter().any(|own| self.count(own, Fate::Sent) == 0) {
+        while people.iter().any(|person| self.count(person, Fate::Sent) == 0) {
             assert!(
                 Instant::now() < deadline,
                 "not everybody has it; the log ends with\n{}",
@@ -67,7 +73,7 @@ pub trait Mta {
             );
             self.flush();
             let soon = Instant::now() + Duration::from_millis(500);
-            while Instant::now() < soon && people.iter().any(|own| self.count(own, Fate::Sent) == 0) {
+            while Instant::now() < soon && people.iter().any(|person| self.count(person, Fate::Sent) == 0) {
                 std::thread::park_timeout(Duration::from_millis(20));
             }
         }
@@ -199,14 +205,14 @@ impl Root {
     /// `people` are those besides root, each with a group of its name.
     fn of(package: &str, people: &[(&str, u32)]) -> Root {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        let own = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        let scratch = Path::new(env!("CARGO_TARGET_TMPDIR"));
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/mta/unpack");
-        run(Command::new(script).arg(package).arg(own.join("mta")));
+        run(Command::new(script).arg(package).arg(scratch.join("mta")));
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let path = own.join(format!("{package}-{}-{number}", std::process::id()));
+        let path = scratch.join(format!("{package}-{}-{number}", std::process::id()));
         let _ = std::fs::remove_dir_all(&path);
         // Files are shared with what was unpacked: they are replaced, never written into.
-        run(Command::new("cp").arg("-al").arg(own.join("mta").join(package)).arg(&path));
+        run(Command::new("cp").arg("-al").arg(scratch.join("mta").join(package)).arg(&path));
         let root = Root { folder: Folder(path) };
         for folder in ["tmp", "run", "var/run", "var/spool", "var/log", "var/mail"] {
             root.folder(folder, None);

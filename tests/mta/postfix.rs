@@ -192,7 +192,7 @@ impl Drop for Postfix {
         let spool = self.folder.0.join("spool");
         let master = std::fs::read_to_string(spool.join("pid/master.pid")).unwrap_or_default();
         let master = master.trim();
-        if std::fs::read_link(format!("/proc/{master}/cwd")).is_ok_and(|own| own == spool) {
+        if std::fs::read_link(format!("/proc/{master}/cwd")).is_ok_and(|value| value == spool) {
             let _ = Command::new("kill").args(["-s", "KILL", "--", &format!("-{master}")]).status();
         }
     }

@@ -87,7 +87,7 @@ impl Sink {
             for stream in listener.incoming().flatten() {
                 let state = Arc::clone(&state);
                 std::thread::spawn(move || {
-                    let _ = stream.try_clone().map(|own| state.connections.lock().unwrap().push(own));
+                    let _ = stream.try_clone().map(|item| state.connections.lock().unwrap().push(item));
                     let _ = converse(stream, &state);
                 });
             }
@@ -124,7 +124,7 @@ impl Sink {
     /// Waits until a client has said this.
     pub fn wait_for_line(&self, line: &str) {
         let deadline = Instant::now() + PATIENCE;
-        while !self.said().iter().any(|own| own == line) {
+        while !self.said().iter().any(|item| item == line) {
             assert!(Instant::now() < deadline, "nobody said {line}");
             std::thread::park_timeout(std::time::Duration::from_millis(5));
         }
@@ -154,7 +154,8 @@ impl Sink {
         let deadline = Instant::now() + PATIENCE;
         let mut taken = self.state.taken.lock().unwrap();
         loop {
-            let found: Vec<Taken> = taken.iter().filter(|own| own.accepted && fits(own)).cloned().collect();
+            let found: Vec<Taken> =
+                taken.iter().filter(|taken| taken.accepted && fits(taken)).cloned().collect();
             if found.len() >= count {
                 return found;
             }
@@ -169,7 +170,11 @@ impl Sink {
         let deadline = Instant::now() + PATIENCE;
         let mut taken = self.state.taken.lock().unwrap();
         let count = |taken: &[Taken]| {
-            taken.iter().filter(|own| own.accepted && own.is(letter)).map(|own| own.to.len()).sum::<usize>()
+            taken
+                .iter()
+                .filter(|taken| taken.accepted && taken.is(letter))
+                .map(|taken| taken.to.len())
+                .sum::<usize>()
         };
         while count(&taken) < people {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -182,13 +187,13 @@ impl Sink {
     /// has it.
     pub fn each_has(&self, letter: &Letter, people: &[(&[String], Keeps)], times: usize) {
         let copies: Vec<Taken> =
-            self.taken().into_iter().filter(|own| own.accepted && own.is(letter)).collect();
+            self.taken().into_iter().filter(|taken| taken.accepted && taken.is(letter)).collect();
         let mut wanted = 0;
         for (people, keeps) in people {
             for person in *people {
-                let own: Vec<&Taken> = copies.iter().filter(|own| own.to.contains(person)).collect();
-                assert_eq!(own.len(), times, "copies for {person}");
-                for copy in own {
+                let hers: Vec<&Taken> = copies.iter().filter(|copy| copy.to.contains(person)).collect();
+                assert_eq!(hers.len(), times, "copies for {person}");
+                for copy in hers {
                     assert!(
                         copy.as_written() == letter.arrives(*keeps),
                         "{person} should have {keeps:?}, and has\n{}",
@@ -198,7 +203,7 @@ impl Sink {
                 wanted += times;
             }
         }
-        let all: usize = copies.iter().map(|own| own.to.len()).sum();
+        let all: usize = copies.iter().map(|copy| copy.to.len()).sum();
         assert_eq!(all, wanted, "somebody else has the letter, or one has it twice in one transaction");
     }
 }
@@ -281,7 +286,7 @@ fn converse(stream: TcpStream, state: &State) -> std::io::Result<()> {
 fn special(state: &State, step: Step, about: &str) -> Option<Answer> {
     let mut rules = state.rules.lock().unwrap();
     let rule =
-        rules.iter_mut().find(|own| own.step == step && own.times > 0 && about.contains(&own.about))?;
+        rules.iter_mut().find(|rule| rule.step == step && rule.times > 0 && about.contains(&rule.about))?;
     rule.times -= 1;
     Some(rule.answer.clone())
 }

@@ -519,7 +519,7 @@ fn converse(stream: TcpStream, deliveries: &Deliveries, behaviour: &Mutex<Behavi
     let mut answer = |step: Step, usual: &str| -> std::io::Result<Option<String>> {
         let special = {
             let mut behaviour = behaviour.lock().unwrap();
-            let found = behaviour.at.iter().position(|(own, _)| *own == step);
+            let found = behaviour.at.iter().position(|(item, _)| *item == step);
             found.map(|at| behaviour.at.remove(at).1)
         };
         match special {
@@ -586,7 +586,7 @@ fn converse(stream: TcpStream, deliveries: &Deliveries, behaviour: &Mutex<Behavi
                         .unwrap()
                         .at
                         .iter()
-                        .find(|(own, _)| *own == Step::Dot)
+                        .find(|(item, _)| *item == Step::Dot)
                         .map(|(_, told)| told.clone());
                     delivery.reply = match told {
                         None => TAKEN.to_owned(),

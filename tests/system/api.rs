@@ -21,8 +21,8 @@ fn granted(address: &str, at: &str) -> String {
 
 fn state_of(consent: &Value, purpose: &str) -> String {
     let stands = consent["purposes"].as_array().unwrap();
-    let own = stands.iter().find(|own| own["purpose"] == purpose);
-    own.map_or(String::new(), |own| own["state"].as_str().unwrap().to_owned())
+    let stand = stands.iter().find(|stand| stand["purpose"] == purpose);
+    stand.map_or(String::new(), |item| item["state"].as_str().unwrap().to_owned())
 }
 
 /// A path of a route with names filled in.
@@ -73,7 +73,7 @@ fn each_route_is_open_to_those_with_its_scope_and_controller_and_to_nobody_else(
     assert!(served.relay.command(&["token", "revoke", id]).status.success());
     let single: Vec<(Scope, String)> =
         Scope::ALL.into_iter().map(|scope| (scope, served.token(scope.name(), "all"))).collect();
-    let without_erase: Vec<&str> = ALL.split(',').filter(|own| *own != "consent:erase").collect();
+    let without_erase: Vec<&str> = ALL.split(',').filter(|piece| *piece != "consent:erase").collect();
     let shop = served.token(&without_erase.join(","), "shop");
     let mut checked = 0;
     for route in ROUTES {
@@ -88,7 +88,7 @@ fn each_route_is_open_to_those_with_its_scope_and_controller_and_to_nobody_else(
             let status = ask(token, controller);
             let is_refused = matches!(status, 401 | 403);
             assert_eq!(refused.is_some(), is_refused, "{route:?} as {who}: {status}");
-            assert!(refused.is_none_or(|own| own == status), "{route:?} as {who}: {status}");
+            assert!(refused.is_none_or(|value| value == status), "{route:?} as {who}: {status}");
             assert!(status < 500, "{route:?} as {who}: {status}");
             checked += 1;
         };
@@ -105,7 +105,7 @@ fn each_route_is_open_to_those_with_its_scope_and_controller_and_to_nobody_else(
             Access::Scope(scope) | Access::SignedOr(scope) => Some(scope),
         };
         for (scope, token) in &single {
-            let fits = needs.is_none_or(|own| own == *scope);
+            let fits = needs.is_none_or(|need| need == *scope);
             check(scope.name(), token, "shop", (!fits).then_some(403));
         }
         let of_all = needs.is_some_and(Scope::is_of_all);
@@ -198,7 +198,7 @@ fn what_was_said_is_looked_up_recorded_and_erased() {
     assert_eq!(stale.json()["type"], "urn:pixelward:problem:superseded-by-withdrawal");
     let history = ask("POST", "/consent/history", &ann).json();
     let states: Vec<&str> =
-        history["records"].as_array().unwrap().iter().map(|own| own["state"].as_str().unwrap()).collect();
+        history["records"].as_array().unwrap().iter().map(|entry| entry["state"].as_str().unwrap()).collect();
     assert_eq!(states, ["granted", "withdrawn"]);
     assert_eq!(history["records"][1]["actor"], "token test");
     assert_eq!(ask("GET", &format!("/people/{person}/history"), "").json(), history);
@@ -404,8 +404,11 @@ fn the_description_is_served_and_its_page_loads_nothing() {
     let token = served.token("metrics", "all");
     let metrics = served.ask(&token, "GET", "/metrics", "").text();
     assert!(metrics.contains("pixelward_api_requests_total{route=\"health\",status=\"200\"} 1"), "{metrics}");
-    let own = served.ask(&token, "GET", "/v1/token", "").json();
-    assert_eq!((own["scopes"].clone(), own["controller"].clone()), (json!(["metrics"]), Value::Null));
+    let token_of_caller = served.ask(&token, "GET", "/v1/token", "").json();
+    assert_eq!(
+        (token_of_caller["scopes"].clone(), token_of_caller["controller"].clone()),
+        (json!(["metrics"]), Value::Null)
+    );
 }
 
 /// Lines of an import: every tenth is one of which nothing comes.
@@ -557,7 +560,7 @@ fn what_64_clients_were_told_holds_after_kill() {
     }
     served.relay = served.relay.killed();
     let took = started.elapsed();
-    let told: Vec<String> = clients.into_iter().flat_map(|own| own.join().unwrap()).collect();
+    let told: Vec<String> = clients.into_iter().flat_map(|client| client.join().unwrap()).collect();
     let rate = told.len() as f64 / took.as_secs_f64();
     println!("{} durable writes of {CLIENTS} clients in {took:?}: {rate:.0} a second", told.len());
     assert!(told.len() > 10 * CLIENTS, "{}", told.len());
@@ -613,8 +616,8 @@ fn no_more_are_talked_to_at_once_than_the_limit() {
     let served = Served::with("max_connections = 2");
     let mut first = Connection::to(served.port);
     let mut second = Connection::to(served.port);
-    for own in [&mut first, &mut second] {
-        assert_eq!(own.ask("GET", "/healthz", &[], b"").status, 200);
+    for connection in [&mut first, &mut second] {
+        assert_eq!(connection.ask("GET", "/healthz", &[], b"").status, 200);
     }
     let mut third = Connection::to(served.port);
     third.send(&head("GET", "/healthz", &[], Some(0)));
@@ -629,9 +632,9 @@ fn no_more_are_talked_to_at_once_than_the_limit() {
 fn requests_that_never_come_whole_hold_nobody_up() {
     let served = Served::with("");
     let mut half: Vec<Connection> = (0..300).map(|_| Connection::to(served.port)).collect();
-    for own in &mut half {
+    for connection in &mut half {
         // Those whose seat was given away do not hear it yet.
-        let _ = own.writer().write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-More: ");
+        let _ = connection.writer().write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-More: ");
     }
     for _ in 0..3 {
         assert_eq!(Connection::to(served.port).ask("GET", "/healthz", &[], b"").status, 200);
@@ -647,7 +650,7 @@ impl Disk {
         std::fs::create_dir_all(&path).unwrap();
         let mounted =
             Command::new("mount").args(["-t", "tmpfs", "-o", "size=40m", "none"]).arg(&path).status();
-        mounted.is_ok_and(|own| own.success()).then_some(Disk(path))
+        mounted.is_ok_and(|status| status.success()).then_some(Disk(path))
     }
 }
 
@@ -693,7 +696,7 @@ fn a_full_disk_is_said_and_what_was_answered_before_holds() {
         let body = json!({"address": format!("p{number}@home.example")}).to_string();
         served.ask(&token, "POST", &format!("{SHOP}/consent/lookup"), &body).json()
     };
-    assert!((0..number).all(|own| state_of(&lookup(own), "personalisation") == "refused"));
+    assert!((0..number).all(|number| state_of(&lookup(number), "personalisation") == "refused"));
     assert_eq!(state_of(&lookup(number), "personalisation"), "");
     std::fs::remove_file(&filler).unwrap();
     assert_eq!(set(number).status, 200);

@@ -23,8 +23,8 @@ fn where_a_certificate_is_required_nobody_sends_without_a_verified_one() {
         let lines =
             format!("tls = \"{tls}\"\nclient_certificate = \"required\"\nclient_ca_file = {:?}", ours.file);
         let relay = Relay::with(hop.port, &listener(&ours.issue("localhost"), &lines), "", "");
-        let connect = |own: Option<&Pair>| {
-            let config = client_config(&ours.file, own);
+        let connect = |item: Option<&Pair>| {
+            let config = client_config(&ours.file, item);
             if tls == "implicit" {
                 return Secure::implicit(relay.port, config);
             }
@@ -34,8 +34,14 @@ fn where_a_certificate_is_required_nobody_sends_without_a_verified_one() {
             Secure::over(client.into_stream(), config)
         };
         // With TLS 1.3 the client hears of the refusal when it reads for the first time.
-        for own in [None, Some(theirs.issue("shop.example")), Some(ours.issue_until("late.example", 2021))] {
-            assert_eq!(connect(own.as_ref()).ask("EHLO client.example"), "", "{own:?} with {tls}");
+        for certificate in
+            [None, Some(theirs.issue("shop.example")), Some(ours.issue_until("late.example", 2021))]
+        {
+            assert_eq!(
+                connect(certificate.as_ref()).ask("EHLO client.example"),
+                "",
+                "{certificate:?} with {tls}"
+            );
         }
         relay.log.wait_for(3, "each refusal", |line| line.contains("TLS could not be established"));
         let mut client = connect(Some(&ours.issue("shop.example")));
@@ -59,17 +65,19 @@ fn where_a_certificate_is_asked_for_a_verified_one_needs_no_login_and_any_other_
         ours.file
     );
     let relay = Relay::with(hop.port, &listener(&ours.issue("localhost"), &lines), "", "");
-    for own in [None, Some(theirs.issue("shop.example")), Some(ours.issue_until("late.example", 2021))] {
-        let mut client = Secure::starttls(relay.port, client_config(&ours.file, own.as_ref()));
+    for certificate in
+        [None, Some(theirs.issue("shop.example")), Some(ours.issue_until("late.example", 2021))]
+    {
+        let mut client = Secure::starttls(relay.port, client_config(&ours.file, certificate.as_ref()));
         assert!(
             client.ask("MAIL FROM:<news@shop.example>").starts_with("530 5.7.0 Authentication required"),
-            "{own:?}"
+            "{certificate:?}"
         );
     }
-    let own = ours.issue("shop.example");
-    let mut client = Secure::starttls(relay.port, client_config(&ours.file, Some(&own)));
+    let certificate = ours.issue("shop.example");
+    let mut client = Secure::starttls(relay.port, client_config(&ours.file, Some(&certificate)));
     assert!(client.message("news@shop.example", TO).starts_with("250 "));
-    let (certificate, key) = (own.certificate.to_str().unwrap(), own.key.to_str().unwrap());
+    let (certificate, key) = (certificate.certificate.to_str().unwrap(), certificate.key.to_str().unwrap());
     let output = swaks(relay.port, &["--tls", "--tls-cert", certificate, "--tls-key", key]);
     assert!(output.status.success(), "{}", text(&output));
     assert_eq!(hop.wait(2).len(), 2);
@@ -90,15 +98,15 @@ fn put(pair: &Pair, certificate: &Path, key: &Path) {
 #[test]
 fn a_new_certificate_is_used_without_ending_sessions_and_one_that_does_not_fit_is_not() {
     let authority = Authority::new();
-    let own = authority.issue("localhost");
+    let certificate = authority.issue("localhost");
     let (first, second) =
         (authority.issue_until("localhost", 2099), authority.issue_until("localhost", 2098));
     let hop = NextHop::start();
-    let relay = Relay::with(hop.port, &listener(&own, ""), "", "[relay]\ncertificate_check_s = 1");
+    let relay = Relay::with(hop.port, &listener(&certificate, ""), "", "[relay]\ncertificate_check_s = 1");
     let connect = || Secure::starttls(relay.port, client_config(&authority.file, None));
     let mut open = connect();
     let before = open.server_certificate();
-    put(&first, &own.certificate, &own.key);
+    put(&first, &certificate.certificate, &certificate.key);
     relay.log.wait("the new certificate", |line| line.contains("the certificate was read again"));
     let after = connect().server_certificate();
     assert_ne!(after, before);
@@ -106,13 +114,13 @@ fn a_new_certificate_is_used_without_ending_sessions_and_one_that_does_not_fit_i
     // The key of one and the certificate of the other.
     put(
         &Pair { certificate: second.certificate.clone(), key: first.key.clone() },
-        &own.certificate,
-        &own.key,
+        &certificate.certificate,
+        &certificate.key,
     );
     let wrong = |line: &str| line.contains("has changed but cannot be used");
     relay.log.wait("the refusal", wrong);
     assert_eq!(connect().server_certificate(), after);
-    put(&second, &own.certificate, &own.key);
+    put(&second, &certificate.certificate, &certificate.key);
     let again = |line: &str| line.contains("the certificate was read again");
     relay.log.wait_for(2, "another new certificate", again);
     assert_ne!(connect().server_certificate(), after);

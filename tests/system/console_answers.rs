@@ -103,7 +103,7 @@ fn what_if_shows_a_swap_as_a_swap_in_the_language_of_the_page() {
             303
         );
         let told = tried(&mut browser, "news", "granted", &message);
-        words.iter().for_each(|own| assert!(told.contains(own), "{own}: {told}"));
+        words.iter().for_each(|word| assert!(told.contains(word), "{word}: {told}"));
         assert!(!told.contains(english) && !told.contains("at most three pixels"), "{told}");
     }
 }
@@ -195,7 +195,7 @@ fn trackers_of_unknown_vendors_show_where_they_report_to_and_nothing_of_the_read
         let page = browser.page("/trackers?controller=shop");
         if ["beacon.tracking.test", "*.personal.example", "*.tokens.example"]
             .iter()
-            .all(|own| page.contains(own))
+            .all(|item| page.contains(item))
         {
             break page;
         }
@@ -203,7 +203,7 @@ fn trackers_of_unknown_vendors_show_where_they_report_to_and_nothing_of_the_read
         std::thread::yield_now();
     };
     let today = &Timestamp::now().to_string()[..10];
-    let row = page.split("<tr>").find(|own| own.contains("beacon.tracking.test")).unwrap();
+    let row = page.split("<tr>").find(|piece| piece.contains("beacon.tracking.test")).unwrap();
     assert!(row.contains("<td class=\"count\">2</td>") && row.matches(today).count() == 2, "{row}");
     let file = std::fs::read_to_string(served.relay.folder.0.join("data/evidence/statistics/unknown.hosts"))
         .unwrap();

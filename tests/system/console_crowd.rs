@@ -37,13 +37,13 @@ fn message(store: &Store, crowd: Crowd, number: usize, now: Timestamp) -> Note {
     let Crowd { records, each } = crowd;
     let is_refused = !number.is_multiple_of(3);
     let outcome = if is_refused { Outcome::Strip } else { Outcome::Keep };
-    let address = |own: usize| match own == 0 && number.is_multiple_of(11) {
+    let address = |item: usize| match item == 0 && number.is_multiple_of(11) {
         // Somebody who gets a mail each day: the records lie in as many segments.
         true => "reader@home.example".to_owned(),
-        false => format!("p{}@home.example", (number * each + own) % 200_000),
+        false => format!("p{}@home.example", (number * each + item) % 200_000),
     };
-    let recipient = |own: usize| NotedRecipient {
-        person: store.person(&address(own)),
+    let recipient = |number: usize| NotedRecipient {
+        person: store.person(&address(number)),
         decision: Some(Decision {
             outcome,
             links: LinkFate::Stay,
@@ -98,11 +98,11 @@ fn write(folder: &Path, crowd: Crowd) {
     };
     let now = Timestamp::now();
     let controller: Controller = "shop".parse().unwrap();
-    let said = |own: &usize| {
-        let state = if own.is_multiple_of(3) { State::Granted } else { State::Refused };
+    let said = |number: &usize| {
+        let state = if number.is_multiple_of(3) { State::Granted } else { State::Refused };
         let mut change = Change::new(controller.clone(), Purpose::CONSENT.to_vec(), state, now.plus_days(-1));
         change.details.evidence = Some("form/17".to_owned());
-        (store.person(&format!("p{own}@home.example")), change)
+        (store.person(&format!("p{number}@home.example")), change)
     };
     let people: Vec<usize> = (0..crowd.records / 5).collect();
     for chunk in people.chunks(ROUND) {
@@ -112,7 +112,7 @@ fn write(folder: &Path, crowd: Crowd) {
     for round in messages.chunks(ROUND / crowd.each) {
         // Closing writes all that waits, so that none is lost for want of room.
         let evidence = Evidence::start(settings.clone(), Arc::clone(&store)).unwrap();
-        round.iter().for_each(|own| evidence.note(message(&store, crowd, *own, now)));
+        round.iter().for_each(|item| evidence.note(message(&store, crowd, *item, now)));
         evidence.close();
     }
 }
@@ -176,7 +176,7 @@ fn every_page_fits_its_window_with_nothing_and_with_little() {
 fn every_page_answers_soon_over_a_million_records() {
     let (served, console) = with(MILLION);
     let mut browser = console.signed_in(&served);
-    let [person, reader] = ["p7", "reader"].map(|own| person(&mut browser, &format!("{own}@home.example")));
+    let [person, reader] = ["p7", "reader"].map(|item| person(&mut browser, &format!("{item}@home.example")));
     let story = story(&mut browser).unwrap();
     let overview = browser.page("/?controller=shop&days=90");
     assert!(overview.contains("trackers removed") && overview.contains("SendGrid"));

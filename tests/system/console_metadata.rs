@@ -32,11 +32,11 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let answered = Arc::new(Mutex::new(Answered { tls: tls(pair), body: String::new() }));
-        let own = Arc::clone(&answered);
+        let told = Arc::clone(&answered);
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 // Whoever does not like the certificate hangs up.
-                let _ = serve(stream.unwrap(), &own);
+                let _ = serve(stream.unwrap(), &told);
             }
         });
         Server { port, answered }
@@ -61,8 +61,8 @@ fn tls(pair: &Pair) -> Arc<ServerConfig> {
 
 fn serve(stream: TcpStream, answered: &Mutex<Answered>) -> std::io::Result<()> {
     let (tls, body) = {
-        let own = answered.lock().unwrap();
-        (Arc::clone(&own.tls), own.body.clone())
+        let told = answered.lock().unwrap();
+        (Arc::clone(&told.tls), told.body.clone())
     };
     let connection = ServerConnection::new(tls).map_err(std::io::Error::other)?;
     let mut stream = StreamOwned::new(connection, stream);
@@ -116,7 +116,7 @@ fn metadata_comes_over_tls_and_a_failure_leaves_the_last_good_one() {
     // What is good again and new counts: here a second key, as while the identity provider changes its own.
     let second = ours.issue("idp.example");
     let pem = std::fs::read_to_string(&second.certificate).unwrap();
-    let der: String = pem.lines().filter(|own| !own.starts_with("-----")).collect();
+    let der: String = pem.lines().filter(|line| !line.starts_with("-----")).collect();
     let descriptor = metadata.find("KeyDescriptor").map(|at| metadata[..at].rfind('<').unwrap()).unwrap();
     let key = format!(
         "<m:KeyDescriptor xmlns:m=\"urn:oasis:names:tc:SAML:2.0:metadata\" \

@@ -104,8 +104,8 @@ fn every_answer_is_for_nobody_else_and_loads_nothing() {
             policy.contains("default-src 'none'") && policy.contains("frame-ancestors 'none'"),
             "{route:?}: {policy}"
         );
-        let scripts = policy.split("script-src").nth(1).map(|own| own.split(';').next().unwrap());
-        assert!(scripts.is_none_or(|own| own.trim() == "'self'"), "{route:?}: {policy}");
+        let scripts = policy.split("script-src").nth(1).map(|item| item.split(';').next().unwrap());
+        assert!(scripts.is_none_or(|script| script.trim() == "'self'"), "{route:?}: {policy}");
         assert_eq!(answer.header("x-content-type-options"), Some("nosniff"), "{route:?}");
         assert!(answer.header("cache-control").is_some(), "{route:?}");
         let page = answer.text().replace(SCRIPT, "");
@@ -153,9 +153,9 @@ fn an_officer_finds_a_person_sees_why_and_hands_on_the_proof() {
         .as_array()
         .unwrap()
         .iter()
-        .map(|own| {
-            let mut line = own["record"].clone();
-            line["proof"] = own["proof"].clone();
+        .map(|entry| {
+            let mut line = entry["record"].clone();
+            line["proof"] = entry["proof"].clone();
             line.to_string()
         })
         .collect();
@@ -284,7 +284,7 @@ fn a_message_to_many_shows_some_recipients_at_a_time() {
     let (served, _hop) = with_mail();
     let console = Console::beside(&served, "");
     let mut browser = console.signed_in(&served);
-    let to: Vec<String> = (0..45).map(|own| format!("p{own}@home.example")).collect();
+    let to: Vec<String> = (0..45).map(|number| format!("p{number}@home.example")).collect();
     let to: Vec<&str> = to.iter().map(String::as_str).collect();
     let (message, _) = newsletter(to[0]);
     assert!(
@@ -292,8 +292,9 @@ fn a_message_to_many_shows_some_recipients_at_a_time() {
     );
     wait_until_noted(&served, 47);
     let link = |page: &str, words: &str| {
-        let before = page.split(words).next().filter(|own| own.len() < page.len());
-        let path = before.and_then(|own| own.rsplit("href=\"").next()).and_then(|own| own.split('"').next());
+        let before = page.split(words).next().filter(|piece| piece.len() < page.len());
+        let path =
+            before.and_then(|value| value.rsplit("href=\"").next()).and_then(|value| value.split('"').next());
         path.unwrap_or_else(|| panic!("no link {words}: {page}")).replace("&amp;", "&")
     };
     let messages = browser.page("/messages?controller=shop");

@@ -82,7 +82,7 @@ fn each_route_is_open_to_those_with_its_role_and_controller_and_to_nobody_else()
             }
         }
     };
-    let mut browsers: Vec<Browser> = people.iter().map(|own| signed.signed_in(own)).collect();
+    let mut browsers: Vec<Browser> = people.iter().map(|person| signed.signed_in(person)).collect();
     let mut checked = 0;
     // Signing out comes last, in the table as here.
     for (name, expected) in EXPECTED.iter().filter(|(_, expected)| *expected != "-") {
@@ -115,7 +115,7 @@ fn token_for(account: &str, path: &str, browser: &mut Browser, controller: &str)
     if account.contains(&marker) {
         return token(account, path);
     }
-    let of_person = path.rsplit_once('/').map_or("", |(own, _)| own);
+    let of_person = path.rsplit_once('/').map_or("", |(item, _)| item);
     for page in ["/person", "/messages", "/what-if", of_person] {
         let text = browser.get(&format!("{page}?controller={controller}")).text();
         if text.contains(&marker) {

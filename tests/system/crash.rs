@@ -65,7 +65,7 @@ impl Job {
         let mut dice = Dice::new(SEED ^ (number << 8));
         let first = dice.below(people.0.len());
         let count = 1 + dice.below(most);
-        let to = (0..count).map(|own| people.0[(first + own * 3) % people.0.len()].clone()).collect();
+        let to = (0..count).map(|number| people.0[(first + number * 3) % people.0.len()].clone()).collect();
         let speaks = *[Speaks::Smtp, Speaks::Smtp, Speaks::Smtp, Speaks::Lmtp, Speaks::Prdr][dice.below(5)..]
             .first()
             .unwrap();
@@ -147,7 +147,7 @@ impl Line {
         }
         let (dot, body) = (".\r\n", &job.wire[..job.wire.len() - 3]);
         self.stream.write_all(body.as_bytes()).ok()?;
-        accepted.iter().for_each(|own| heard[*own] = Heard::Nothing);
+        accepted.iter().for_each(|copy| heard[*copy] = Heard::Nothing);
         self.stream.write_all(dot.as_bytes()).ok()?;
         let outcome = |code: u16| match code {
             200..300 => Heard::Taken,
@@ -157,18 +157,18 @@ impl Line {
         if job.speaks == Speaks::Prdr {
             let code = self.code()?;
             if code != 353 {
-                accepted.iter().for_each(|own| heard[*own] = outcome(code));
+                accepted.iter().for_each(|copy| heard[*copy] = outcome(code));
                 return Some(());
             }
         }
         match job.speaks {
             Speaks::Smtp => {
                 let code = self.code()?;
-                accepted.iter().for_each(|own| heard[*own] = outcome(code));
+                accepted.iter().for_each(|copy| heard[*copy] = outcome(code));
             }
             Speaks::Lmtp | Speaks::Prdr => {
-                for own in &accepted {
-                    heard[*own] = outcome(self.code()?);
+                for copy in &accepted {
+                    heard[*copy] = outcome(self.code()?);
                 }
             }
         }
@@ -269,7 +269,7 @@ struct Arrived {
 
 impl Arrived {
     fn take(&mut self, sink: &Sink) {
-        sink.drain().iter().filter(|own| own.accepted).for_each(|own| self.add(own));
+        sink.drain().iter().filter(|taken| taken.accepted).for_each(|item| self.add(item));
     }
 
     fn add(&mut self, taken: &Taken) {
@@ -380,7 +380,7 @@ fn run(kills: u64, jobs: u64, clients: usize, people: usize, most: usize) -> Out
         if kills > 0 {
             drop(end);
         }
-        while clients.iter().any(|own| !own.is_finished()) {
+        while clients.iter().any(|client| !client.is_finished()) {
             arrived.take(&sink);
             std::thread::park_timeout(Duration::from_millis(50));
         }

@@ -54,8 +54,8 @@ fn key(folder: &Folder, domain: &str, selector: &str, kind: &str) -> Key {
 }
 
 fn records(folder: &Folder, keys: &[&Key]) -> String {
-    let lines: String = keys.iter().fold(String::new(), |mut out, own| {
-        let _ = writeln!(out, "{} {}", own.name, own.record);
+    let lines: String = keys.iter().fold(String::new(), |mut out, item| {
+        let _ = writeln!(out, "{} {}", item.name, item.record);
         out
     });
     folder.file("records", &lines).display().to_string()
@@ -68,7 +68,7 @@ fn send(port: u16, sender: &str, message: &[u8]) -> bool {
     assert_eq!(client.say("RCPT TO:<ann@home.example>"), 250);
     assert_eq!(client.say("DATA"), 354);
     let mut wire = Vec::with_capacity(message.len() + 64);
-    for line in message.split_inclusive(|own| *own == b'\n') {
+    for line in message.split_inclusive(|item| *item == b'\n') {
         if line.first() == Some(&b'.') {
             wire.push(b'.');
         }
@@ -82,7 +82,7 @@ fn send(port: u16, sender: &str, message: &[u8]) -> bool {
 
 /// What was delivered as it arrived, dots unstuffed.
 fn unstuffed(data: &[u8]) -> Vec<u8> {
-    data.split_inclusive(|own| *own == b'\n')
+    data.split_inclusive(|item| *item == b'\n')
         .flat_map(|line| line.strip_prefix(b".").unwrap_or(line))
         .copied()
         .collect()
@@ -227,7 +227,7 @@ fn every_message_leaves_with_signatures_that_hold() {
         let mut words = line.split(' ');
         let name = words.next().unwrap();
         let found: Vec<&str> = words.collect();
-        assert!(found.iter().all(|own| *own == "yes"), "{line}");
+        assert!(found.iter().all(|item| *item == "yes"), "{line}");
         // Ours, and the one it came with where nothing that it signs has changed.
         let text = std::fs::read(left.join(format!("{name}.eml"))).unwrap();
         let is_kept = memchr::memmem::find(&text, b"d=origin.example").is_some();
@@ -298,7 +298,7 @@ fn every_message_that_postfix_sends_has_signatures_that_hold() {
         assert!(found.starts_with(&["yes", "yes"]), "{line}");
         // It folds long lines and completes headers before the relay sees them, whatever somebody else
         // signed.
-        broken_by_postfix += usize::from(found.get(2).is_some_and(|own| own.starts_with("no")));
+        broken_by_postfix += usize::from(found.get(2).is_some_and(|value| value.starts_with("no")));
         arrived += 1;
     }
     assert!(
@@ -312,11 +312,12 @@ fn every_message_that_postfix_sends_has_signatures_that_hold() {
 
 /// A message without its signatures, but for those of this selector.
 fn with_signatures_of(selector: &str, raw: &[u8]) -> Vec<u8> {
-    let own = format!("s={selector};");
+    let selection = format!("s={selector};");
     let edits: Vec<_> = pixelward::message::header::fields(raw, 0)
         .filter(|field| field.is(raw, "DKIM-Signature"))
         .filter(|field| {
-            selector.is_empty() || memchr::memmem::find(&raw[field.range.clone()], own.as_bytes()).is_none()
+            selector.is_empty()
+                || memchr::memmem::find(&raw[field.range.clone()], selection.as_bytes()).is_none()
         })
         .map(|field| pixelward::message::Edit::cut_inside(field.range))
         .collect();
@@ -368,7 +369,9 @@ fn what_is_done_about_a_broken_signature_is_the_operators_choice() {
         let stage = stage(rest);
         let taken = send(stage.relay.port, "news@shop.example", &message);
         let text = taken.then(|| String::from_utf8(stage.hop.wait(1).remove(0).data).unwrap());
-        text.map(|own| (own.matches("DKIM-Signature:").count(), own.contains("s=o;"), own.contains("s=rsa;")))
+        text.map(|item| {
+            (item.matches("DKIM-Signature:").count(), item.contains("s=o;"), item.contains("s=rsa;"))
+        })
     };
     assert_eq!(left(""), Some((2, false, true)));
     assert_eq!(left("on_broken = \"remove\""), Some((0, false, false)));
@@ -386,14 +389,14 @@ fn what_is_done_about_a_broken_signature_is_the_operators_choice() {
 #[test]
 fn a_mailed_link_is_signed_too() {
     let (hop, folder) = (NextHop::start(), Folder::new());
-    let own = key(&folder, "shop.example", "own", "ed25519");
-    let readers = Readers::with(hop.port, "sender = \"privacy@shop.example\"", &own.lines);
+    let key_of_shop = key(&folder, "shop.example", "own", "ed25519");
+    let readers = Readers::with(hop.port, "sender = \"privacy@shop.example\"", &key_of_shop.lines);
     readers.say("ann@home.example", "refused");
     assert_eq!(readers.post("/shop/c/", &[("address", "ann@home.example")]).status, 200);
     let left = folder.0.join("left");
     std::fs::create_dir(&left).unwrap();
     std::fs::write(left.join("link.eml"), unstuffed(&hop.wait(1)[0].data)).unwrap();
-    let verdicts = checker(&["verify", &records(&folder, &[&own]), left.to_str().unwrap()]);
+    let verdicts = checker(&["verify", &records(&folder, &[&key_of_shop]), left.to_str().unwrap()]);
     assert_eq!(verdicts.trim_end(), "link yes");
 }
 

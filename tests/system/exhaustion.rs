@@ -132,7 +132,7 @@ fn messages_beyond_the_budget_are_put_off_and_memory_stays_bounded() {
             })
         })
         .collect();
-    let replies: Vec<String> = clients.into_iter().map(|own| own.join().unwrap()).collect();
+    let replies: Vec<String> = clients.into_iter().map(|client| client.join().unwrap()).collect();
     let count = |start: &str| replies.iter().filter(|reply| reply.starts_with(start)).count();
     let (taken, put_off) = (count("250 "), count("452 4.3.1 "));
     assert_eq!(taken + put_off, CLIENTS, "{replies:?}");

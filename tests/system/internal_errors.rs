@@ -42,7 +42,7 @@ fn arrived(rest: &str) -> Vec<(&'static str, Vec<u8>)> {
     let taken = sink.wait(each() * stations.len(), |_| true);
     println!("{} messages that panic, {} delivered", each() * stations.len(), taken.len());
     let station = |to: &str| {
-        let name = to.split('@').next().unwrap().trim_end_matches(|own: char| own.is_ascii_digit());
+        let name = to.split('@').next().unwrap().trim_end_matches(|piece: char| piece.is_ascii_digit());
         stations.iter().copied().find(|station| *station == name).unwrap()
     };
     taken.into_iter().map(|taken| (station(&taken.to[0]), taken.message.to_vec())).collect()

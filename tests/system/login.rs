@@ -143,8 +143,8 @@ fn a_login_and_a_certificate_choose_the_route() {
         ),
     );
     let relay = Relay::in_folder(folder);
-    let own = authority.issue("shop.example");
-    let connect = |own| Secure::starttls(relay.port, client_config(&authority.file, own));
+    let certificate = authority.issue("shop.example");
+    let connect = |item| Secure::starttls(relay.port, client_config(&authority.file, item));
     let counts = || hops.each_ref().map(NextHop::count);
     let mut client = connect(None);
     assert!(client.message("news@shop.example", "ann@home.example").starts_with("250 "));
@@ -152,7 +152,7 @@ fn a_login_and_a_certificate_choose_the_route() {
     assert_eq!(client.say(&format!("AUTH PLAIN {PLAIN}")), 235);
     assert!(client.message("news@shop.example", "ann@home.example").starts_with("250 "));
     assert_eq!(counts(), [1, 0, 1]);
-    assert!(connect(Some(&own)).message("news@shop.example", "ann@home.example").starts_with("250 "));
+    assert!(connect(Some(&certificate)).message("news@shop.example", "ann@home.example").starts_with("250 "));
     assert_eq!(counts(), [1, 1, 1]);
 }
 

@@ -17,8 +17,10 @@ const SETTINGS: &str = include_str!("../../config.reference.toml");
 /// All commands below one, each with the words that lead to it.
 fn commands(command: &Command, words: &str, found: &mut Vec<(String, Command)>) {
     found.push((words.to_owned(), command.clone()));
-    for own in command.get_subcommands().filter(|own| !own.is_hide_set() && own.get_name() != "help") {
-        commands(own, &format!("{words}-{}", own.get_name()), found);
+    for command in
+        command.get_subcommands().filter(|command| !command.is_hide_set() && command.get_name() != "help")
+    {
+        commands(command, &format!("{words}-{}", command.get_name()), found);
     }
 }
 
@@ -40,7 +42,7 @@ fn every_command_has_a_page_with_each_of_its_flags() {
         let page = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{name}: {error}"));
         let page = page.replace("\\-", "-");
         assert!(page.contains(".SH NAME") && page.contains(".SH DESCRIPTION"), "{name}");
-        for flag in command.get_arguments().filter_map(|own| own.get_long()) {
+        for flag in command.get_arguments().filter_map(|argument| argument.get_long()) {
             assert!(page.contains(&format!("--{flag}")), "{name} does not tell of --{flag}");
         }
     }
@@ -50,9 +52,11 @@ fn every_command_has_a_page_with_each_of_its_flags() {
 fn every_command_and_argument_is_explained() {
     for (name, command) in all() {
         assert!(command.get_about().is_some(), "{name} says nothing of itself");
-        for own in command.get_arguments().filter(|own| !["help", "version"].contains(&own.get_id().as_str()))
+        for argument in command
+            .get_arguments()
+            .filter(|argument| !["help", "version"].contains(&argument.get_id().as_str()))
         {
-            assert!(own.get_help().is_some(), "{name} does not explain {}", own.get_id());
+            assert!(argument.get_help().is_some(), "{name} does not explain {}", argument.get_id());
         }
     }
 }

@@ -40,7 +40,7 @@ fn check(cases: &[Case]) {
             })
         })
         .collect();
-    let replies: Vec<String> = clients.into_iter().map(|own| own.join().unwrap()).collect();
+    let replies: Vec<String> = clients.into_iter().map(|client| client.join().unwrap()).collect();
     let heard = server.heard();
     let mut wrong = Vec::new();
     for (index, case) in cases.iter().enumerate() {
@@ -96,21 +96,21 @@ impl Chain {
 }
 
 fn validity(year: i32, until: i32) -> impl FnOnce(&mut CertificateParams) {
-    move |own| {
-        own.not_before = rcgen::date_time_ymd(year, 1, 1);
-        own.not_after = rcgen::date_time_ymd(until, 1, 1);
+    move |item| {
+        item.not_before = rcgen::date_time_ymd(year, 1, 1);
+        item.not_after = rcgen::date_time_ymd(until, 1, 1);
     }
 }
 
 fn only_for(purpose: ExtendedKeyUsagePurpose) -> impl FnOnce(&mut CertificateParams) {
-    move |own| own.extended_key_usages = vec![purpose]
+    move |item| item.extended_key_usages = vec![purpose]
 }
 
 fn constraints(permitted: &[&str], excluded: &[&str]) -> impl FnOnce(&mut CertificateParams) {
     let trees =
         |names: &[&str]| names.iter().map(|name| GeneralSubtree::DnsName((*name).to_owned())).collect();
     let made = NameConstraints { permitted_subtrees: trees(permitted), excluded_subtrees: trees(excluded) };
-    move |own| own.name_constraints = Some(made)
+    move |item| item.name_constraints = Some(made)
 }
 
 /// Certificates that no mail may be handed to.
@@ -124,7 +124,7 @@ fn bad_certificates(files: &Files) -> Vec<Case> {
     let deep = Made::authority("Deep", Some(&sound.middle), nothing);
     let below_deep = Made::new(HOST, Some(&deep), nothing);
     let short =
-        Made::authority("Short", Some(&root), |own| own.is_ca = IsCa::Ca(BasicConstraints::Constrained(0)));
+        Made::authority("Short", Some(&root), |item| item.is_ca = IsCa::Ca(BasicConstraints::Constrained(0)));
     let too_deep = Made::authority("Too Deep", Some(&short), nothing);
     let below_too_deep = Made::new(HOST, Some(&too_deep), nothing);
     let mut cases = vec![
@@ -139,13 +139,14 @@ fn bad_certificates(files: &Files) -> Vec<Case> {
         one("the name with more behind it", leaf(&["localhost.home.example"], &nothing)).fails(NAME),
         one(
             "the name in the subject alone",
-            leaf(&[], &|own| own.distinguished_name.push(DnType::CommonName, "localhost")),
+            leaf(&[], &|parameters| parameters.distinguished_name.push(DnType::CommonName, "localhost")),
         )
         .fails(&["no name at all", "common name does not count"]),
         one(
             "the name as a mail address",
-            leaf(&[], &|own| {
-                own.subject_alt_names = vec![SanType::Rfc822Name("mail@localhost".try_into().unwrap())];
+            leaf(&[], &|parameters| {
+                parameters.subject_alt_names =
+                    vec![SanType::Rfc822Name("mail@localhost".try_into().unwrap())];
             }),
         )
         .fails(NAME),
@@ -153,8 +154,8 @@ fn bad_certificates(files: &Files) -> Vec<Case> {
         one("the name instead of the address", leaf(HOST, &nothing)).host("127.0.0.1").fails(NAME),
         one(
             "the address written as a name",
-            leaf(&[], &|own| {
-                own.subject_alt_names = vec![SanType::DnsName("127.0.0.1".try_into().unwrap())];
+            leaf(&[], &|parameters| {
+                parameters.subject_alt_names = vec![SanType::DnsName("127.0.0.1".try_into().unwrap())];
             }),
         )
         .host("127.0.0.1")
@@ -164,8 +165,8 @@ fn bad_certificates(files: &Files) -> Vec<Case> {
         files
             .case(
                 "self-signed, and an authority",
-                &[&Made::authority("localhost", None, |own| {
-                    own.subject_alt_names = vec![SanType::DnsName("localhost".try_into().unwrap())];
+                &[&Made::authority("localhost", None, |item| {
+                    item.subject_alt_names = vec![SanType::DnsName("localhost".try_into().unwrap())];
                 })],
                 &root,
             )
@@ -184,10 +185,10 @@ fn bad_certificates(files: &Files) -> Vec<Case> {
         files.case("truncated chain", &[&below_deep, &deep], &sound.root).fails(UNTRUSTED),
         files.case("another one's certificate between", &[&sound.leaf, &deep], &sound.root).fails(UNTRUSTED),
         files.case("path length exceeded", &[&below_too_deep, &too_deep, &short], &root).fails(CHAIN),
-        Chain::with(|own| own.is_ca = IsCa::ExplicitNoCa, nothing)
+        Chain::with(|item| item.is_ca = IsCa::ExplicitNoCa, nothing)
             .case(files, "signed by one with CA:false")
             .fails(CHAIN),
-        Chain::with(|own| own.is_ca = IsCa::NoCa, nothing)
+        Chain::with(|item| item.is_ca = IsCa::NoCa, nothing)
             .case(files, "signed by one without basicConstraints")
             .fails(CHAIN),
         Chain::with(validity(2020, 2021), nothing)
@@ -247,7 +248,7 @@ fn good_certificates(files: &Files) -> Vec<Case> {
     let address = Made::new(&["127.0.0.1"], Some(&root), nothing);
     let many = Made::new(&["smtp.next-hop.example", "*.next-hop.example", "localhost"], Some(&root), nothing);
     let listed = Made::new(HOST, None, nothing);
-    let usage = Made::new(HOST, Some(&root), |own| own.key_usages = vec![KeyUsagePurpose::CrlSign]);
+    let usage = Made::new(HOST, Some(&root), |item| item.key_usages = vec![KeyUsagePurpose::CrlSign]);
     let constrained = Chain::with(constraints(&["localhost"], &["shop.example"]), nothing);
     vec![
         files.case("right", &[&leaf, &middle], &root),

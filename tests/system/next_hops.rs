@@ -53,7 +53,7 @@ fn send(relay: &Relay, from: &str) -> String {
 }
 
 fn accepted(sink: &Sink) -> usize {
-    sink.taken().iter().filter(|own| own.accepted).count()
+    sink.taken().iter().filter(|taken| taken.accepted).count()
 }
 
 #[test]
@@ -241,7 +241,7 @@ fn a_connection_does_not_wait_for_a_slow_client() {
     assert_eq!(slower.code(), 250);
     slow.send(b"\r\nb\r\n.\r\n");
     assert_eq!(slow.code(), 250);
-    let mut taken: Vec<Vec<String>> = sink.taken().into_iter().map(|own| own.to).collect();
+    let mut taken: Vec<Vec<String>> = sink.taken().into_iter().map(|taken| taken.to).collect();
     taken.sort();
     let (ann, ben) = ("ann@home.example".to_owned(), "ben@home.example".to_owned());
     assert_eq!(taken, [vec![ann.clone()], vec![ann.clone()], vec![ann, ben]]);
@@ -266,7 +266,7 @@ fn where_others_wait_a_slow_client_gives_its_connection_up_at_once() {
         .collect();
     // Had each its connection for two seconds, the last two would come to theirs after ten.
     let start = std::time::Instant::now();
-    let slow: Vec<Client> = slow.into_iter().map(|own| own.join().unwrap()).collect();
+    let slow: Vec<Client> = slow.into_iter().map(|session| session.join().unwrap()).collect();
     assert!(send(&relay, "quick@shop.example").starts_with("250"));
     assert!(start.elapsed() < std::time::Duration::from_secs(6), "{:?}", start.elapsed());
     for mut client in slow {
@@ -290,8 +290,8 @@ fn a_recipient_refused_when_asked_again_costs_the_others_nothing() {
     client.send(stuffed(LETTER).as_bytes());
     assert_eq!(client.code(), 250);
     let taken = sink.taken();
-    assert_eq!(taken.iter().filter(|own| own.to == ["ann@home.example"]).count(), 1);
-    let report = taken.iter().find(|own| own.to == ["news@shop.example"]).unwrap();
+    assert_eq!(taken.iter().filter(|taken| taken.to == ["ann@home.example"]).count(), 1);
+    let report = taken.iter().find(|taken| taken.to == ["news@shop.example"]).unwrap();
     let report = String::from_utf8_lossy(&report.message).into_owned();
     assert!(report.contains("ben@home.example") && report.contains("550 5.1.1 Gone"), "{report}");
     assert!(!report.contains("Final-Recipient: rfc822; ann@home.example"), "{report}");

@@ -45,10 +45,10 @@ fn texts(analysis: &Analysis<'_>) -> Vec<(Shown, String)> {
 fn check(raw: &Bytes, name: &str) -> bool {
     let Some(out) = linked(raw) else { return false };
     let (before, after) = (analysed(raw), analysed(&out));
-    let leaves = |own: &Analysis<'_>| own.structure().unwrap().leaves.clone();
+    let leaves = |item: &Analysis<'_>| item.structure().unwrap().leaves.clone();
     let (old, new) = (leaves(&before), leaves(&after));
     assert_eq!(old.len(), new.len(), "{name}: the parts are others");
-    let head = old.first().map_or(0, |own| own.body.start);
+    let head = old.first().map_or(0, |item| item.body.start);
     assert_eq!(raw[..head], out[..head], "{name}: the header changed");
     let mut changed = 0;
     for (old, new) in old.iter().zip(&new) {
@@ -138,8 +138,8 @@ fn readers_see_the_link_once() {
     let wrong: Vec<String> = names
         .iter()
         .zip(seen.split(' '))
-        .filter(|(_, own)| *own != "1/1")
-        .map(|(name, own)| format!("{name}: {own}"))
+        .filter(|(_, name)| *name != "1/1")
+        .map(|(name, item)| format!("{name}: {item}"))
         .collect();
     assert_eq!(seen.split(' ').count(), names.len());
     assert!(wrong.is_empty(), "{wrong:#?}");

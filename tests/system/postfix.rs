@@ -132,7 +132,7 @@ fn what_the_next_hop_says_reaches_the_log_of_postfix_and_decides_there() {
         // A bounce is mail of its own, to the sender.
         let deliveries = next.deliveries.0.lock().unwrap().clone();
         let taken =
-            |own: &support::Delivery| own.reply.starts_with('2') && own.rcpts.concat().contains("eve@");
+            |item: &support::Delivery| item.reply.starts_with('2') && item.rcpts.concat().contains("eve@");
         assert!(!deliveries.iter().any(taken));
     }
 }

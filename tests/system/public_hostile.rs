@@ -12,7 +12,7 @@ use pixelward::rewrite::reader_token::TokenKind;
 
 /// A number of the environment: long forms of tests set it.
 fn count(name: &str, default: u64) -> u64 {
-    std::env::var(name).ok().and_then(|own| own.parse().ok()).unwrap_or(default)
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
 /// Random numbers that are the same in each run (splitmix64).
@@ -156,7 +156,7 @@ fn scanners_that_fetch_everything_change_nothing() {
         connection.send(&head(method, path, &[], Some(0)));
         let (status, headers) = connection.answer_head().unwrap();
         assert!(status < 500, "{method} {path}: {status}");
-        let length = headers.iter().find(|(name, _)| name == "content-length").map_or("0", |(_, own)| own);
+        let length = headers.iter().find(|(name, _)| name == "content-length").map_or("0", |(_, item)| item);
         if method != "HEAD" {
             let mut body = vec![0; length.parse().unwrap()];
             connection.read_exact(&mut body);
@@ -177,9 +177,9 @@ fn known_unknown_and_erased_readers_get_answers_of_one_status_and_length() {
     let people = ["yes@home.example", "no@home.example", "nobody@home.example", "gone@home.example"];
     let paths: Vec<[String; 4]> = people
         .iter()
-        .map(|own| {
-            let link = readers.link(own);
-            [link.clone(), readers.day(own, "orders"), readers.gate(own), format!("{link}/withdraw")]
+        .map(|person| {
+            let link = readers.link(person);
+            [link.clone(), readers.day(person, "orders"), readers.gate(person), format!("{link}/withdraw")]
         })
         .collect();
     readers.erase("gone@home.example");
@@ -189,11 +189,11 @@ fn known_unknown_and_erased_readers_get_answers_of_one_status_and_length() {
         for route in 0..4 {
             let told: Vec<_> = all
                 .iter()
-                .map(|own| {
+                .map(|item| {
                     let body = if route == 0 { "action=choose&form=00" } else { "" };
                     let kind = [("Content-Type", "application/x-www-form-urlencoded")];
                     let answer =
-                        readers.ask(method, &own[route], &kind, if method == "POST" { body } else { "" });
+                        readers.ask(method, &item[route], &kind, if method == "POST" { body } else { "" });
                     let mut fields: Vec<String> =
                         answer.headers.iter().map(|(name, _)| name.clone()).collect();
                     fields.sort();
@@ -209,8 +209,9 @@ fn known_unknown_and_erased_readers_get_answers_of_one_status_and_length() {
         }
     }
     // Whoever asks for a new link is told the same.
-    let asked: Vec<_> = people.iter().map(|own| readers.post("/shop/c/", &[("address", own)]).body).collect();
-    assert!(asked.iter().all(|own| *own == asked[0]));
+    let asked: Vec<_> =
+        people.iter().map(|person| readers.post("/shop/c/", &[("address", person)]).body).collect();
+    assert!(asked.iter().all(|item| *item == asked[0]));
 }
 
 #[test]
@@ -245,7 +246,7 @@ fn hostile_bodies_are_turned_away_and_the_listener_goes_on() {
             &mut endless.writer(),
             format!("{:x}\r\n{huge}\r\n", huge.len()).as_bytes(),
         );
-        assert_eq!(endless.try_answer().map_or(413, |own| own.status), 413);
+        assert_eq!(endless.try_answer().map_or(413, |item| item.status), 413);
     }
     // A header that never ends, and one that is too long.
     let mut slow = Connection::to(readers.port);
@@ -258,7 +259,7 @@ fn hostile_bodies_are_turned_away_and_the_listener_goes_on() {
         &mut long.writer(),
         format!("GET /c/{} HTTP/1.1\r\nHost: a\r\n\r\n", "a".repeat(100_000)).as_bytes(),
     );
-    assert!(long.try_answer().is_none_or(|own| own.status >= 400));
+    assert!(long.try_answer().is_none_or(|value| value.status >= 400));
     for path in [link.as_str(), "/shop/p/none"] {
         assert_eq!(readers.get(path).status, 200);
     }

@@ -46,8 +46,9 @@ impl Path<'_> {
         let letter = Letter::new("again", "Read on.");
         self.send("", &letter, &no);
         submit(self.mta.port(), "", &no, &letter.with);
-        self.sink
-            .wait(2, |own| own.to.contains(&no[1]) && own.as_written() == letter.arrives(Keeps::NoTracker));
+        self.sink.wait(2, |item| {
+            item.to.contains(&no[1]) && item.as_written() == letter.arrives(Keeps::NoTracker)
+        });
         self.sink.each_has(&letter, &[(&no, Keeps::NoTracker)], 2);
     }
 
@@ -74,7 +75,7 @@ impl Path<'_> {
             }
             let letter = Letter::new(&format!("F\u{fc}r {name}"), "Read on.");
             submit(self.mta.port(), " SMTPUTF8 BODY=8BITMIME", &to, &letter.with);
-            let taken = self.sink.wait(1, |own| own.to == to);
+            let taken = self.sink.wait(1, |item| item.to == to);
             assert!(taken[0].sender.contains("SMTPUTF8"), "{}", taken[0].sender);
             self.sink.each_has(&letter, &[(&to, keeps)], 1);
         }
@@ -111,7 +112,7 @@ impl Path<'_> {
         let letter = Letter::new("later", "Read on.");
         self.send("", &letter, &no);
         self.sink.each_has(&letter, &[(&no, Keeps::NoTracker)], 1);
-        assert_eq!(no.iter().map(|own| self.mta.count(own, Fate::Deferred)).sum::<usize>(), 0);
+        assert_eq!(no.iter().map(|person| self.mta.count(person, Fate::Deferred)).sum::<usize>(), 0);
     }
 
     /// Refused as a whole, for good.
@@ -140,9 +141,15 @@ impl Path<'_> {
             self.sink.hang_up();
             self.sink.rule(step, if number < 3 { "" } else { &no[0] }, Answer::HangUp, usize::MAX);
             submit(self.mta.port(), "", &no, &letter.with);
-            for person in &no {
-                self.mta.wait(person, Fate::Deferred);
-            }
+            self.mta.wait(&no[0], Fate::Deferred);
+            // A next hop that is lost at one recipient may be there again for another, who is named later.
+            self.mta.wait_for_one_of(
+                &no[1],
+                match step {
+                    Step::Rcpt => &[Fate::Deferred, Fate::Sent],
+                    _ => &[Fate::Deferred],
+                },
+            );
             self.sink.forget_rules();
             self.mta.retry(&no);
             self.sink.each_has(&letter, &[(&no, Keeps::NoTracker)], 1);
@@ -200,7 +207,7 @@ fn postfix_over_tls() {
         let (_, no) = people(tls, 0, 1);
         let letter = Letter::new(tls, "Read on.");
         submit(postfix.port, "", &no, &letter.with);
-        let taken = sink.wait(1, |own| own.to == no).remove(0);
+        let taken = sink.wait(1, |item| item.to == no).remove(0);
         let text = String::from_utf8_lossy(&taken.message).into_owned();
         assert!(text.contains("(pixelward) with ESMTPS"), "{tls}: {text}");
         sink.each_has(&letter, &[(&no, Keeps::NoTracker)], 1);
@@ -227,7 +234,7 @@ fn postfix_signs_behind_the_relay() {
         let (_, no) = people(recipe, 0, 1);
         let letter = Letter::new(recipe, "Read on.");
         submit(postfix.port, "", &no, &letter.with);
-        let taken = sink.wait(1, |own| own.to == no).remove(0);
+        let taken = sink.wait(1, |item| item.to == no).remove(0);
         let text = String::from_utf8(taken.message.to_vec()).unwrap();
         assert_eq!(text.matches("DKIM-Signature: ").count(), 1, "{text}");
         let (_, body) = text.split_once("\r\n\r\n").unwrap();
@@ -257,7 +264,7 @@ fn postfix_content_filter() {
     let letter = Letter::new("down", "Read on.");
     submit(postfix.port, "", &no, &letter.with);
     postfix.line(&["postfix/pixelward/smtp", &format!("to=<{}>", no[1]), "status=deferred"]);
-    assert_eq!(sink.wait(0, |own| own.to.contains(&no[1])).len(), 0);
+    assert_eq!(sink.wait(0, |item| item.to.contains(&no[1])).len(), 0);
     let _relay = mta::relay_at(port, back, "", "");
     postfix.retry(&no);
     sink.each_has(&letter, &[(&no, Keeps::NoTracker)], 1);
@@ -450,7 +457,7 @@ fn documented_commands() {
             seen += 1;
         }
     }
-    assert_eq!((seen, sink.wait(2, |own| own.to == ["ann@home.example"]).len()), (2, 2));
+    assert_eq!((seen, sink.wait(2, |item| item.to == ["ann@home.example"]).len()), (2, 2));
     for (heading, recipe) in [
         ("### Postfix, relayhost", "relayhost"),
         ("### Postfix, content filter", "content-filter"),

@@ -90,7 +90,7 @@ impl Path<'_> {
             let line = self.mta.wait(&no[0], Fate::Deferred);
             assert!(line.contains("Mailbox full"), "{line}");
             self.all_sent(&[&yes]);
-            assert_eq!(yes.iter().map(|own| self.mta.count(own, Fate::Deferred)).sum::<usize>(), 0);
+            assert_eq!(yes.iter().map(|person| self.mta.count(person, Fate::Deferred)).sum::<usize>(), 0);
         }
         self.mta.retry(&mixed(&yes, &no));
         self.sink.each_has(&letter, &[(&yes, Keeps::Everything), (&no, Keeps::NoTracker)], 1);
@@ -114,9 +114,10 @@ impl Path<'_> {
             }
             Answers::One => {
                 self.all_sent(&[&no]);
-                let told = |own: &mta::sink::Taken| {
-                    let text = String::from_utf8_lossy(&own.message).into_owned();
-                    own.to == ["news@shop.example"] && no.iter().all(|person| text.contains(person.as_str()))
+                let told = |taken: &mta::sink::Taken| {
+                    let text = String::from_utf8_lossy(&taken.message).into_owned();
+                    taken.to == ["news@shop.example"]
+                        && no.iter().all(|person| text.contains(person.as_str()))
                 };
                 let reports = self.sink.wait(1, told);
                 assert_eq!(reports.len(), 1, "one report");

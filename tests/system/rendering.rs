@@ -100,12 +100,12 @@ fn long_newsletters_keep_their_look() {
     let scratch = Scratch::new("rendering-long");
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/rendering");
     std::fs::create_dir_all(&folder).unwrap();
-    let own = own_messages().into_iter().filter_map(|one| long(one, 15_000));
-    let own = own.filter(|(_, raw, _)| rewritten(raw, Extent::Trackers) != *raw);
+    let written = own_messages().into_iter().filter_map(|one| long(one, 15_000));
+    let written = written.filter(|(_, raw, _)| rewritten(raw, Extent::Trackers) != *raw);
     let real = real_messages("long_newsletters_keep_their_look").into_iter();
     let real = real.filter(|(path, _)| path.parent().is_some_and(|folder| folder.ends_with("tracked")));
     let real = real.filter_map(|one| long(one, 20_000));
-    let all: Vec<_> = own.step_by(3).chain(real.step_by(9).take(10)).collect();
+    let all: Vec<_> = written.step_by(3).chain(real.step_by(9).take(10)).collect();
     assert!(all.len() >= 4, "{}", all.len());
     for (path, raw, html) in all {
         let name = path.file_stem().unwrap().to_string_lossy().into_owned();

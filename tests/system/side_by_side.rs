@@ -1,4 +1,5 @@
-//! The same mail to the same next hops, by Postfix alone and by Postfix through the relay: everybody fares alike.
+//! The same mail to the same next hops, by Postfix alone and by Postfix through the relay: everybody fares
+//! alike.
 
 use crate::support;
 use std::collections::BTreeMap;

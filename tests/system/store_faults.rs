@@ -38,7 +38,7 @@ fn taken(store: &Store, address: &str, state: State, at: i64) {
 
 fn allowed(store: &Store, address: &str) -> bool {
     let standing = store.lookup(&"shop".parse().unwrap(), store.person(address));
-    standing.is_ok_and(|own| matches!(own.allows(PURPOSE, Timestamp::now()), Permission::Granted(_)))
+    standing.is_ok_and(|value| matches!(value.allows(PURPOSE, Timestamp::now()), Permission::Granted(_)))
 }
 
 /// 300 people who agreed, of whom every third took it back, and every tenth was erased.
@@ -53,11 +53,11 @@ fn filled(folder: &Path) {
         })
         .collect();
     store.record(all).unwrap();
-    (0..300).filter(|own| is_withdrawn(*own)).for_each(|own| {
-        taken(&store, &address(own), State::Withdrawn, 6);
+    (0..300).filter(|number| is_withdrawn(*number)).for_each(|item| {
+        taken(&store, &address(item), State::Withdrawn, 6);
     });
-    (0..300).filter(|own| is_erased(*own)).for_each(|own| {
-        assert!(store.erase(store.person(&address(own))).unwrap());
+    (0..300).filter(|number| is_erased(*number)).for_each(|item| {
+        assert!(store.erase(store.person(&address(item))).unwrap());
     });
 }
 
@@ -138,7 +138,10 @@ fn examine(folder: &Path, what: &str) -> Outcome {
             "{what}: reader{number} came back"
         );
         if is_erased(number) {
-            assert!(store.history(store.person(&address(number))).is_ok_and(|own| own.is_empty()), "{what}");
+            assert!(
+                store.history(store.person(&address(number))).is_ok_and(|value| value.is_empty()),
+                "{what}"
+            );
         }
     }
     let found = store.verify();
@@ -243,13 +246,13 @@ fn an_old_copy_put_back_is_noticed_or_harmless() {
         if part == "journal" {
             for path in files(&place.join("store"))
                 .iter()
-                .filter(|own| own.extension().is_some_and(|own| own == "journal"))
+                .filter(|file| file.extension().is_some_and(|file| file == "journal"))
             {
                 std::fs::remove_file(path).unwrap();
             }
             for path in files(&old.join("store"))
                 .iter()
-                .filter(|own| own.extension().is_some_and(|own| own == "journal"))
+                .filter(|file| file.extension().is_some_and(|file| file == "journal"))
             {
                 std::fs::copy(path, place.join("store").join(path.file_name().unwrap())).unwrap();
             }
@@ -383,7 +386,7 @@ fn the_store_key_may_lie_apart_and_is_never_made_anew_beside_a_store() {
 /// container has.
 fn can_mount() -> bool {
     let can = Path::new("/dev/loop-control").exists()
-        && Command::new("losetup").arg("--find").output().is_ok_and(|own| own.status.success());
+        && Command::new("losetup").arg("--find").output().is_ok_and(|status| status.status.success());
     if !can {
         eprintln!("not run: no loop device can be had here");
     }
@@ -462,7 +465,7 @@ fn a_power_cut_loses_nothing_that_was_acknowledged() {
     if !can_mount() {
         return;
     }
-    let cuts: usize = std::env::var("PIXELWARD_CUTS").ok().and_then(|own| own.parse().ok()).unwrap_or(15);
+    let cuts: usize = std::env::var("PIXELWARD_CUTS").ok().and_then(|text| text.parse().ok()).unwrap_or(15);
     let mut disk = Disk::of(200);
     let mut child = crate::support::alone(concat!(module_path!(), "::child"))
         .env(FOLDER, disk.path("disk"))
@@ -523,12 +526,12 @@ fn a_full_disk_is_said_within_a_second_and_loses_nothing() {
     let filler = folder.join("filler");
     fill(&filler);
     let refused = until_full(&store, 50);
-    assert!((0..refused).all(|own| allowed(&store, &address(own))), "what was acknowledged holds");
+    assert!((0..refused).all(|number| allowed(&store, &address(number))), "what was acknowledged holds");
     assert!(!allowed(&store, &address(refused)), "what was not acknowledged does not");
     // A start on the full disk gives back what was kept for it.
     drop(store);
     let store = Store::open(&settings(&folder)).unwrap();
-    assert!((0..refused).all(|own| allowed(&store, &address(own))), "after a start on a full disk");
+    assert!((0..refused).all(|number| allowed(&store, &address(number))), "after a start on a full disk");
     fill(&folder.join("more"));
     let refused = until_full(&store, refused);
     // And recovery without a start.
@@ -541,12 +544,16 @@ fn a_full_disk_is_said_within_a_second_and_loses_nothing() {
         assert!(Instant::now() < deadline, "the index stays dead: {error}");
         std::thread::park_timeout(Duration::from_millis(50));
     }
-    assert!((0..refused).all(|own| allowed(&store, &address(own))) && allowed(&store, "two@home.example"));
+    assert!(
+        (0..refused).all(|number| allowed(&store, &address(number))) && allowed(&store, "two@home.example")
+    );
     let found = store.verify().unwrap();
     assert!(found.is_sound(), "{found:?}");
     drop(store);
     let store = Store::open(&settings(&folder)).unwrap();
-    assert!((0..refused).all(|own| allowed(&store, &address(own))) && allowed(&store, "two@home.example"));
+    assert!(
+        (0..refused).all(|number| allowed(&store, &address(number))) && allowed(&store, "two@home.example")
+    );
     assert_eq!(store.verify().unwrap().differing, 0);
 }
 
@@ -578,12 +585,12 @@ fn a_thief_without_the_key_recognises_nobody() {
     let folder = Folder::new();
     filled(&folder.0);
     let mut stolen = HashSet::new();
-    for path in files(&folder.0.join("store")).iter().filter(|own| !own.ends_with("store.key")) {
+    for path in files(&folder.0.join("store")).iter().filter(|file| !file.ends_with("store.key")) {
         let bytes = std::fs::read(path).unwrap();
-        stolen.extend(bytes.windows(8).map(|own| <[u8; 8]>::try_from(own).unwrap()));
+        stolen.extend(bytes.windows(8).map(|window| <[u8; 8]>::try_from(window).unwrap()));
     }
     let most: u64 =
-        std::env::var("PIXELWARD_CANDIDATES").ok().and_then(|own| own.parse().ok()).unwrap_or(1_000_000);
+        std::env::var("PIXELWARD_CANDIDATES").ok().and_then(|text| text.parse().ok()).unwrap_or(1_000_000);
     for number in 0..most {
         let candidate = address(u32::try_from(number).unwrap());
         let hash = digest::digest(&digest::SHA256, candidate.as_bytes());
@@ -605,5 +612,5 @@ fn a_thief_without_the_key_recognises_nobody() {
     }
     // With the key each of them is found, so the test looks in the right place.
     let store = Store::open(&settings(&folder.0)).unwrap();
-    assert_eq!((0..300).filter(|own| allowed(&store, &address(*own))).count(), 180);
+    assert_eq!((0..300).filter(|number| allowed(&store, &address(*number))).count(), 180);
 }

@@ -87,8 +87,9 @@ fn expanded(name: &str, depth: usize) -> Vec<String> {
         return vec![name.to_owned()];
     }
     let listed = analyze(&["syscall-filter", "--no-pager", name]);
-    let inner = listed.lines().skip(1).map(str::trim).filter(|own| !own.is_empty() && !own.starts_with('#'));
-    inner.flat_map(|own| expanded(own, depth + 1)).collect()
+    let inner =
+        listed.lines().skip(1).map(str::trim).filter(|item| !item.is_empty() && !item.starts_with('#'));
+    inner.flat_map(|item| expanded(item, depth + 1)).collect()
 }
 
 /// What the relay asked of the kernel while it started, took mail, answered commands, read its configuration
@@ -195,6 +196,6 @@ fn a_reload_and_a_stop_leave_the_relay_its_time() {
     let defaults =
         pixelward::config::Config::parse("[next_hop]\nhost = \"smtp.next-hop.example\"\n").unwrap();
     assert!(seconds("TimeoutStopSec=") > defaults.relay.drain.as_secs());
-    let connections: usize = defaults.listeners.iter().map(|own| own.max_connections).sum();
+    let connections: usize = defaults.listeners.iter().map(|listener| listener.max_connections).sum();
     assert!(seconds("LimitNOFILE=") > 2 * connections as u64);
 }

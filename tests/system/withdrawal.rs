@@ -19,7 +19,7 @@ const PATH: &str = "/wf/open?upn=u001.Zk3Qw9XvT2aB7LmN8pRsYd4HcJ6";
 fn document(raw: &[u8]) -> String {
     let detector = Detector::default();
     let analysis = detector.analyse(raw, &Inquiry::to(&[]));
-    let part = analysis.parts().into_iter().find(|own| own.leaf.shown == Shown::Markup).unwrap();
+    let part = analysis.parts().into_iter().find(|part| part.leaf.shown == Shown::Markup).unwrap();
     String::from_utf8(part.bytes().to_vec()).unwrap()
 }
 
@@ -101,8 +101,8 @@ fn what_was_delivered_falls_silent_with_one_press() {
         assert!(reply.starts_with("250"), "{reply}");
         let taken = sink.wait(before + 2, |_| true).split_off(before);
         to.map(|address| {
-            let own = taken.iter().find(|own| own.to[0].contains(address)).unwrap();
-            document(&own.message)
+            let copy = taken.iter().find(|taken| taken.to[0].contains(address)).unwrap();
+            document(&copy.message)
         })
     };
     let [ann, bob] = sent("one");

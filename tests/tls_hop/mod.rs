@@ -107,7 +107,7 @@ impl Files {
     /// A next hop with this chain, the key of its first certificate, trusted through `ca`; mail to it is
     /// delivered.
     pub fn case(&self, name: &str, chain: &[&Made], ca: &Made) -> Case {
-        let pem: String = chain.iter().map(|own| own.pem.as_str()).collect();
+        let pem: String = chain.iter().map(|item| item.pem.as_str()).collect();
         let (chain, key) = (self.pem(&pem), self.pem(&chain[0].key.serialize_pem()));
         self.case_of(name, &chain, &key, &self.pem(&ca.pem))
     }

@@ -154,24 +154,25 @@ fn mailstream(mail: &str, purposes: Vec<Purpose>, exemption: Option<Exemption>) 
         link_treatment: LinkTreatment::Keep,
         unreadable: Unreadable::Count,
     };
-    let mut own = Mailstream::unmatched("shop", Mode::Enforce, treatment, Footer::WhenTracked);
-    own.purposes = purposes;
-    own.exemption = exemption;
-    own.requested = match mail {
+    let mut stream = Mailstream::unmatched("shop", Mode::Enforce, treatment, Footer::WhenTracked);
+    stream.purposes = purposes;
+    stream.exemption = exemption;
+    stream.requested = match mail {
         "requested_template" | "requested_broad" => Requested::Requested,
         "soft_template" => Requested::SoftOptIn,
         _ => Requested::Neither,
     };
     if mail.ends_with("_template") {
-        own.conditions = Conditions { list_id: vec!["a.shop.example".to_owned()], ..Conditions::default() };
+        stream.conditions =
+            Conditions { list_id: vec!["a.shop.example".to_owned()], ..Conditions::default() };
     } else {
         let domain = vec!["shop.example".to_owned()];
-        own.conditions = Conditions { sender_domain: domain, ..Conditions::default() };
+        stream.conditions = Conditions { sender_domain: domain, ..Conditions::default() };
     }
     if mail == "consent_request" {
-        own.kind = MailKind::ConsentRequest;
+        stream.kind = MailKind::ConsentRequest;
     }
-    own
+    stream
 }
 
 struct Row<'a> {
@@ -223,7 +224,7 @@ fn every_combination_is_decided_as_the_table_says() {
         let standing = standing(said);
         for (mail, purpose_set) in MAIL.iter().flat_map(|mail| PURPOSES.map(|set| (*mail, set))) {
             for exemption in exemptions() {
-                let own = mailstream(mail, purposes(purpose_set), exemption);
+                let stream = mailstream(mail, purposes(purpose_set), exemption);
                 let exemption = exemption.map_or("none", Exemption::name);
                 for (rules, jurisdiction) in rules.iter().zip(JURISDICTIONS) {
                     for (store, on_grant) in
@@ -234,13 +235,13 @@ fn every_combination_is_decided_as_the_table_says() {
                             row.wanted
                                 .iter()
                                 .zip(case)
-                                .all(|(wanted, own)| *wanted == ["*"] || wanted.contains(&own))
+                                .all(|(wanted, item)| *wanted == ["*"] || wanted.contains(&item))
                         };
                         let index = rows.iter().position(fits).unwrap();
                         used[index] += 1;
                         let facts = Facts {
                             rules,
-                            mailstream: &own,
+                            mailstream: &stream,
                             on_grant,
                             standing: (store == "up").then_some(&standing),
                             now: now(),
@@ -275,11 +276,11 @@ fn nothing_is_kept_or_gated_without_a_grant_of_every_purpose() {
                     .iter()
                     .all(|purpose| matches!(standing.allows(*purpose, now()), Permission::Granted(_)));
             for exemption in exemptions() {
-                let own = mailstream(mail, set.clone(), exemption);
+                let stream = mailstream(mail, set.clone(), exemption);
                 for rules in &rules {
                     let facts = Facts {
                         rules,
-                        mailstream: &own,
+                        mailstream: &stream,
                         on_grant: OnGrant::Keep,
                         standing: Some(&standing),
                         now: now(),
@@ -310,10 +311,10 @@ fn the_record_that_led_there_is_named() {
     let all = shipped();
     let fr = all.at(now()).named("fr").into_owned();
     let check = |said: &str, mail: &str, exemption| {
-        let own = mailstream(mail, Purpose::CONSENT.to_vec(), exemption);
+        let stream = mailstream(mail, Purpose::CONSENT.to_vec(), exemption);
         let facts = Facts {
             rules: &fr,
-            mailstream: &own,
+            mailstream: &stream,
             on_grant: OnGrant::Gate,
             standing: Some(&standing(said)),
             now: now(),
@@ -332,11 +333,11 @@ fn links_are_an_axis_of_their_own_and_receipts_another() {
     let all = shipped();
     let check = |said: &str, jurisdiction: &str, on_grant: OnGrant| {
         let rules = all.at(now()).named(jurisdiction).into_owned();
-        let mut own = mailstream("neither_broad", Purpose::CONSENT.to_vec(), None);
-        own.treatment.receipts = Receipts::Keep;
+        let mut stream = mailstream("neither_broad", Purpose::CONSENT.to_vec(), None);
+        stream.treatment.receipts = Receipts::Keep;
         let standing = standing(said);
         let facts =
-            Facts { rules: &rules, mailstream: &own, on_grant, standing: Some(&standing), now: now() };
+            Facts { rules: &rules, mailstream: &stream, on_grant, standing: Some(&standing), now: now() };
         let decision = decide(&facts);
         assert_eq!(decision.receipts, Receipts::Keep, "as the mailstream says, whatever was agreed to");
         decision.links

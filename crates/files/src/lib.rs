@@ -1,5 +1,5 @@
-//! Files that the relay keeps: written whole or not at all, appended to without a partial end, or made of slots
-//! that can be overwritten one by one.
+//! Files that the relay keeps: written whole or not at all, appended to without a partial end, or made of
+//! slots that can be overwritten one by one.
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::string_slice, clippy::panic))]
 

@@ -1,6 +1,6 @@
-//! A file of slots that are overwritten one by one. A slot has 128 bytes and lies within one disk sector, so that
-//! an interrupted write damages no other slot. The first slot identifies the file; a slot's first byte is its
-//! state.
+//! A file of slots that are overwritten one by one. A slot has 128 bytes and lies within one disk sector, so
+//! that an interrupted write damages no other slot. The first slot identifies the file; a slot's first byte
+//! is its state.
 
 use std::fs::File;
 use std::io;

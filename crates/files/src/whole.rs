@@ -1,16 +1,16 @@
 //! Files that are complete or not there: written beside the old one, and renamed over it.
 //!
-//! The name beside is always the same, so that a crash leaves one file behind and not one more each time: it may
-//! hold keys.
+//! The name beside is always the same, so that a crash leaves one file behind and not one more each time: it
+//! may hold keys.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-/// Replaces a file durably: after a crash it has the old content or the new one, and once this returns, the new
-/// one. Only its owner, who is the directory's, can read it. Returns the file, open for reading and writing, its
-/// position at the end.
+/// Replaces a file durably: after a crash it has the old content or the new one, and once this returns, the
+/// new one. Only its owner, who is the directory's, can read it. Returns the file, open for reading and
+/// writing, its position at the end.
 ///
 /// # Errors
 ///
@@ -33,8 +33,8 @@ pub fn replace_unsynced(path: &Path, content: &[u8]) -> io::Result<()> {
     renamed(path, &file)
 }
 
-/// Creates the file that is to replace the one at this path, empty, for its owner alone, who is the directory's.
-/// [`finish`] puts it in its place.
+/// Creates the file that is to replace the one at this path, empty, for its owner alone, who is the
+/// directory's. [`finish`] puts it in its place.
 ///
 /// # Errors
 ///

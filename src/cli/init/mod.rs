@@ -178,20 +178,20 @@ impl Files {
         folder(&self.dir, 0o755)?;
         folder(&self.data, 0o700)?;
         if let Some(owner) = owner {
-            own(&self.data, Some(owner.user), owner.group)?;
+            give_to(&self.data, Some(owner.user), owner.group)?;
         }
         let mut made = None;
         if let Some((domain, path)) = &settings.dkim {
             let pem = SigningKey::generate(Algorithm::Rsa);
             fresh(path, 0o600, &pem)?;
             if let Some(owner) = owner {
-                own(path, Some(owner.user), owner.group)?;
+                give_to(path, Some(owner.user), owner.group)?;
             }
             made = Some(SigningKey::read(domain, SELECTOR, pem.as_bytes())?);
         }
         fresh(&self.config, 0o640, text)?;
         if let Some(owner) = owner {
-            own(&self.config, None, owner.group)?;
+            give_to(&self.config, None, owner.group)?;
         }
         Ok(made)
     }
@@ -210,7 +210,7 @@ fn fresh(path: &Path, mode: u32, text: &str) -> Result<(), String> {
     written.map_err(|error| format!("{} cannot be written: {error}", path.display()))
 }
 
-fn own(path: &Path, user: Option<u32>, group: u32) -> Result<(), String> {
+fn give_to(path: &Path, user: Option<u32>, group: u32) -> Result<(), String> {
     chown(path, user, Some(group)).map_err(|error| {
         format!("the owner of {} cannot be changed: {error}. Run this as root", path.display())
     })

@@ -410,7 +410,8 @@ fn listed(message: &Listed) -> Markup {
 
 fn one(tracker: &Tracker) -> Markup {
     html! {
-        strong { (clean(&tracker.vendor)) } ", " (clean(carrier(tracker.carrier))) ": " (clean(&tracker.why)) "."
+        strong { (clean(&tracker.vendor)) }
+        ", " (clean(carrier(tracker.carrier))) ": " (clean(&tracker.why)) "."
         @if tracker.protected { " " em { "Cannot be removed: signed or encrypted." } }
         " " code { (clean(&tracker.url)) }
     }

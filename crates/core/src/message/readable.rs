@@ -1,5 +1,5 @@
-//! Whether a text can be read at all: what is in a transfer encoding or a character set that nobody here knows
-//! is not clean, for who shows it may know.
+//! Whether a text can be read at all: what is in a transfer encoding or a character set that nobody here
+//! knows is not clean, for who shows it may know.
 
 use encoding_rs::{Encoding, REPLACEMENT};
 use mail_parser::MessagePart;
@@ -37,8 +37,8 @@ fn looks_like_text(body: &[u8]) -> bool {
     blanks >= start.len() / ONE_BLANK_IN
 }
 
-/// Whether a character set is one that is read, or a text that claims another one can be read as ASCII all the
-/// same.
+/// Whether a character set is one that is read, or a text that claims another one can be read as ASCII all
+/// the same.
 fn is_known(label: &str, body: &[u8], transfer: Transfer) -> bool {
     let label = label.trim();
     let is_common = ["utf-8", "us-ascii", "iso-8859-1"].iter().any(|name| label.eq_ignore_ascii_case(name));
@@ -62,8 +62,8 @@ fn is_known(label: &str, body: &[u8], transfer: Transfer) -> bool {
     }
 }
 
-/// Whether ASCII characters stand for themselves in a text of an unknown character set: it is UTF-8, or mostly
-/// ASCII with blanks and line ends.
+/// Whether ASCII characters stand for themselves in a text of an unknown character set: it is UTF-8, or
+/// mostly ASCII with blanks and line ends.
 fn is_ascii_like(text: &[u8]) -> bool {
     if memchr::memchr(0, text).is_some() {
         return false;

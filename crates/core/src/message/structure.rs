@@ -188,9 +188,9 @@ impl Structure {
             if protected.is_some_and(|(end, _)| start >= end) {
                 protected = None;
             }
-            let own = protection_of(&part);
-            if let (None, Some(own)) = (protected, own) {
-                protected = Some((part.offset_end() as usize, own));
+            let protection = protection_of(&part);
+            if let (None, Some(protection)) = (protected, protection) {
+                protected = Some((part.offset_end() as usize, protection));
             }
             let protection = protected.map(|(_, protection)| protection);
             if part.is_multipart() && has_unclosed_boundary(&part) {

@@ -88,8 +88,8 @@ impl Teller<'_> {
     }
 
     fn mail(&self) -> String {
-        let own = self.chosen.mailstream;
-        if own.is_unmatched() {
+        let mailstream = self.chosen.mailstream;
+        if mailstream.is_unmatched() {
             return told!(
                 self.language,
                 "The mail is of the controller {controller}, and no mailstream fits it: its opens may serve \
@@ -112,11 +112,12 @@ impl Teller<'_> {
             "Le message est du flux {mailstream} du responsable {controller}. Ses ouvertures servent : \
              {purposes}. Quant à savoir s’il a été demandé, il est {requested:?} ; il peut utiliser : \
              {exemption}.",
-            mailstream = own.name,
+            mailstream = mailstream.name,
             controller = self.chosen.controller.name,
-            purposes = own.purposes.iter().map(|purpose| self.name(*purpose)).collect::<Vec<_>>().join(", "),
-            requested = own.requested.name(),
-            exemption = own.exemption.map_or(none, Exemption::name),
+            purposes =
+                mailstream.purposes.iter().map(|purpose| self.name(*purpose)).collect::<Vec<_>>().join(", "),
+            requested = mailstream.requested.name(),
+            exemption = mailstream.exemption.map_or(none, Exemption::name),
         )
     }
 
@@ -331,8 +332,8 @@ impl Teller<'_> {
 
     /// How the conditions of the declared exemption stand.
     fn conditions(&self) -> Vec<String> {
-        let own = self.facts.mailstream;
-        let Some(exemption) = own.exemption else { return Vec::new() };
+        let mailstream = self.facts.mailstream;
+        let Some(exemption) = mailstream.exemption else { return Vec::new() };
         let (name, language) = (exemption.name(), self.language);
         let known = match self.facts.rules.flags.exempt.has(exemption) {
             true => told!(
@@ -360,7 +361,7 @@ impl Teller<'_> {
                 "{name} vaut pour les messages que la personne a demandés, et pas après un non ; celui-ci \
                  est déclaré {requested:?}.",
                 name = name,
-                requested = own.requested.name(),
+                requested = mailstream.requested.name(),
             ),
             Exemption::AuthSecurity | Exemption::LegalNotice => told!(
                 language,
@@ -371,7 +372,7 @@ impl Teller<'_> {
                 "{name} ne vaut que pour un modèle déclaré ; ce flux {is} lié à un expéditeur, un List-Id ou \
                  un champ d’en-tête.",
                 name = name,
-                is = match own.conditions.name_a_template() {
+                is = match mailstream.conditions.name_a_template() {
                     true => self.say("is", "ist", "est"),
                     false => self.say("is not", "ist nicht", "n’est pas"),
                 },

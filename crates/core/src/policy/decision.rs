@@ -154,7 +154,7 @@ fn judge(facts: &Facts<'_>) -> Judgement {
 fn by_purposes(facts: &Facts<'_>, standing: &Standing) -> Judgement {
     let (mut outcome, mut granted, mut exempt) = (None, None, None);
     for &purpose in &facts.mailstream.purposes {
-        let own = match (standing.allows(purpose, facts.now), exemption(facts, standing, purpose)) {
+        let allowed = match (standing.allows(purpose, facts.now), exemption(facts, standing, purpose)) {
             (Permission::Granted(record), _) => {
                 granted = granted.max(Some(record));
                 on_grant(facts.on_grant)
@@ -167,7 +167,7 @@ fn by_purposes(facts: &Facts<'_>, standing: &Standing) -> Judgement {
                 return refused(facts, standing).unwrap_or(strip(Rule::NoConsent, None));
             }
         };
-        outcome = Some(outcome.map_or(own, |before: Outcome| before.join(own)));
+        outcome = Some(outcome.map_or(allowed, |before: Outcome| before.join(allowed)));
     }
     match (outcome, exempt) {
         (None, _) => strip(Rule::NoConsent, None),

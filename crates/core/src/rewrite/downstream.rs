@@ -95,9 +95,10 @@ impl Esp {
             ("elasticemail.com", Esp::ElasticEmail),
         ];
         let host = host.trim_end_matches('.').to_ascii_lowercase();
-        let ends =
-            |own: &str| host.strip_suffix(own).is_some_and(|below| below.is_empty() || below.ends_with('.'));
-        HOSTS.iter().find(|(own, _)| ends(own)).map(|(_, esp)| *esp)
+        let ends = |text: &str| {
+            host.strip_suffix(text).is_some_and(|below| below.is_empty() || below.ends_with('.'))
+        };
+        HOSTS.iter().find(|(item, _)| ends(item)).map(|(_, esp)| *esp)
     }
 
     fn switch(self) -> Switch {
@@ -151,7 +152,7 @@ pub fn edits(raw: &[u8], esp: Esp) -> Result<Vec<Edit>, NoObject> {
         .filter(|field| others.iter().any(|name| field.is(raw, name)))
         .map(|field| Edit::cut_inside(field.range))
         .collect();
-    let own: Vec<Field> = match esp.field() {
+    let control: Vec<Field> = match esp.field() {
         Some(name) => fields(raw, 0).filter(|field| field.is(raw, name)).collect(),
         None => return Ok(edits),
     };
@@ -159,11 +160,11 @@ pub fn edits(raw: &[u8], esp: Esp) -> Result<Vec<Edit>, NoObject> {
         Switch::None => None,
         Switch::Field(name, value) => Some((name, value.to_owned())),
         Switch::List(name, word) => {
-            let kept = own.first().map(|field| without(&unfolded(raw, field), word)).unwrap_or_default();
+            let kept = control.first().map(|field| without(&unfolded(raw, field), word)).unwrap_or_default();
             (!kept.is_empty()).then_some((name, kept))
         }
         Switch::Json(name, path, value) => {
-            let mut object = match own.first() {
+            let mut object = match control.first() {
                 Some(field) => serde_json::from_str(&unfolded(raw, field)).map_err(|_| NoObject(name))?,
                 None => Value::Object(Map::new()),
             };
@@ -171,9 +172,12 @@ pub fn edits(raw: &[u8], esp: Esp) -> Result<Vec<Edit>, NoObject> {
             Some((name, object.to_string()))
         }
     };
-    let says_so = |(_, wanted): &(&str, String)| matches!(own.as_slice(), [field] if unfolded(raw, field).trim() == wanted.as_str());
+    let says_so = |(_, wanted): &(&str, String)| match control.as_slice() {
+        [field] => unfolded(raw, field).trim() == wanted.as_str(),
+        _ => false,
+    };
     if !wanted.as_ref().is_some_and(says_so) {
-        edits.extend(own.into_iter().map(|field| Edit::cut_inside(field.range)));
+        edits.extend(control.into_iter().map(|field| Edit::cut_inside(field.range)));
         edits.extend(wanted.map(|(name, value)| Edit::replace(0..0, folded(name, &value))));
     }
     edits.sort_by_key(|edit| (edit.range.start, edit.range.end));

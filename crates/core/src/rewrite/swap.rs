@@ -177,7 +177,8 @@ mod tests {
         while let Some(start) = out.find(&format!("{URL}/p/")) {
             let token_start = start + URL.len() + 3;
             let rest = &out[token_start..];
-            let end = rest.find(|own: char| !own.is_ascii_alphanumeric() && !"-_".contains(own));
+            let end =
+                rest.find(|character: char| !character.is_ascii_alphanumeric() && !"-_".contains(character));
             let end = end.map_or(out.len(), |end| token_start + end);
             let Ok(Token::Gate { target, .. }) = mint().open(TokenKind::Gate, &out[token_start..end]) else {
                 panic!("no gate: {}", &out[start..end])

@@ -42,8 +42,8 @@ pub fn allowed(address: &str) -> Option<String> {
     let port = url.port_or_known_default()?;
     let is_public = match url.host()? {
         Host::Domain(name) => is_public_name(name),
-        Host::Ipv4(own) => is_public_v4(own),
-        Host::Ipv6(own) => is_public_v6(own),
+        Host::Ipv4(address) => is_public_v4(address),
+        Host::Ipv6(address) => is_public_v6(address),
     };
     // Ports of other services than the web's: browsers refuse most of them.
     let is_usual = port == 80 || port == 443 || port >= 1024;
@@ -56,14 +56,14 @@ fn is_public_name(name: &str) -> bool {
     !PRIVATE.iter().any(|private| top.eq_ignore_ascii_case(private))
 }
 
-fn is_public_v4(own: Ipv4Addr) -> bool {
-    let [a, b, c, _] = own.octets();
-    let is_special = own.is_private()
-        || own.is_loopback()
-        || own.is_link_local()
-        || own.is_broadcast()
-        || own.is_documentation()
-        || own.is_multicast()
+fn is_public_v4(address: Ipv4Addr) -> bool {
+    let [a, b, c, _] = address.octets();
+    let is_special = address.is_private()
+        || address.is_loopback()
+        || address.is_link_local()
+        || address.is_broadcast()
+        || address.is_documentation()
+        || address.is_multicast()
         || a == 0
         || a >= 240
         // Shared by carriers (RFC 6598), protocol assignments (RFC 6890), benchmarks (RFC 2544), relays of
@@ -75,8 +75,8 @@ fn is_public_v4(own: Ipv4Addr) -> bool {
     !is_special
 }
 
-fn is_public_v6(own: Ipv6Addr) -> bool {
-    let [first, second, ..] = own.segments();
+fn is_public_v6(address: Ipv6Addr) -> bool {
+    let [first, second, ..] = address.segments();
     // What is given out stands below 2000::/3; within it, tunnels and documentation lead elsewhere.
     let is_given_out = first & 0xe000 == 0x2000;
     let is_tunnel = first == 0x2002 || (first == 0x2001 && second < 0x0200);

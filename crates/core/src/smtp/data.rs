@@ -197,8 +197,8 @@ fn whole_lines(bytes: &[u8]) -> usize {
     bytes.len()
 }
 
-/// Returns whether all line ends in some bytes are CRLF, and no line behind one of them begins with a dot. The
-/// last byte is only looked at for what it is to the one before it.
+/// Returns whether all line ends in some bytes are CRLF, and no line behind one of them begins with a dot.
+/// The last byte is only looked at for what it is to the one before it.
 fn is_plain(bytes: &[u8]) -> bool {
     // Each pair adds to one number, without a branch, so that many of them are looked at together.
     let pairs = bytes.iter().zip(bytes.get(1..).unwrap_or_default());

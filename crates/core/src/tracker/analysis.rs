@@ -12,13 +12,13 @@ use super::calendar;
 use super::campaign::{Seen, Snapshot};
 use super::carrier::{Axis, Carrier};
 use super::catalogue::{Catalogue, Vendor};
-use super::evidence::{Signal, Signals, Verdict};
 use super::judge::{self, Weighed};
 use super::lists::Lists;
 use super::part::Placed;
 use super::personal::{self, Remedy};
 use super::recipient::LazyTraces;
 use super::scan::{Extent, Found, Links, Place, Removal, Unreadable, places, places_of_sheet};
+use super::signal::{Signal, Signals, Verdict};
 use super::style::Size;
 use super::swap::Slot;
 use super::url::Url;
@@ -47,8 +47,8 @@ const RECEIPT_FIELDS: [&str; 10] = [
 /// Header fields from which a few mail programs load a picture of the sender.
 const PICTURE_FIELDS: [&str; 3] = ["X-Image-URL", "X-Face-URL", "X-Avatar-URL"];
 
-/// The field that names a sender's logo. Servers write it for mail programs that show logos; strict mode takes
-/// out one that came along.
+/// The field that names a sender's logo. Servers write it for mail programs that show logos; strict mode
+/// takes out one that came along.
 const LOGO_FIELD: &str = "BIMI-Location";
 
 /// Finds trackers. Shared by all sessions.
@@ -155,7 +155,7 @@ impl Sighting {
 
     /// The edit of this remedy, where it helps here.
     pub fn remedy(&self, remedy: Remedy) -> Option<&Edit> {
-        self.remedies.iter().find(|(own, _)| *own == remedy).map(|(_, edit)| edit)
+        self.remedies.iter().find(|(known, _)| *known == remedy).map(|(_, edit)| edit)
     }
 
     /// Whether another address can stand in the place of its own.
@@ -564,7 +564,7 @@ impl Analysis<'_> {
         let slot = sighting.slot.as_ref()?;
         let layer = self.layers.get(sighting.place.layer)?;
         let index = sighting.place.leaf?;
-        match layer.texts.iter().find(|(own, _)| *own == index) {
+        match layer.texts.iter().find(|(text, _)| *text == index) {
             Some((_, text)) => slot.address(text.bytes()),
             None => slot.address(Text::new(&layer.bytes, layer.structure.leaves.get(index)?).bytes()),
         }
@@ -588,10 +588,10 @@ impl Analysis<'_> {
         // its parent.
         for number in (0..self.layers.len()).rev() {
             let Some(layer) = self.layers.get(number) else { continue };
-            let (own, rest): (Vec<_>, Vec<_>) =
+            let (in_layer, rest): (Vec<_>, Vec<_>) =
                 wanted.into_iter().partition(|(place, _)| place.layer == number);
             wanted = rest;
-            let edits = layer.edits(own);
+            let edits = layer.edits(in_layer);
             match layer.parent {
                 None => return edits,
                 Some((parent, leaf)) => {
@@ -622,17 +622,17 @@ impl Layer<'_> {
         for (place, edit) in wanted {
             match place.leaf {
                 None => edits.push(edit),
-                Some(leaf) => match of_leaves.iter_mut().find(|(own, _)| *own == leaf) {
-                    Some((_, own)) => own.push(edit),
+                Some(leaf) => match of_leaves.iter_mut().find(|(known, _)| *known == leaf) {
+                    Some((_, found)) => found.push(edit),
                     None => of_leaves.push((leaf, vec![edit])),
                 },
             }
         }
-        for (index, own) in of_leaves {
+        for (index, found) in of_leaves {
             if let Some((_, text)) = self.texts.iter().find(|(leaf, _)| *leaf == index) {
-                edits.extend(text.to_raw(own));
+                edits.extend(text.to_raw(found));
             } else if let Some(leaf) = self.structure.leaves.get(index) {
-                edits.extend(Text::new(&self.bytes, leaf).to_raw(own));
+                edits.extend(Text::new(&self.bytes, leaf).to_raw(found));
             }
         }
         normalise(edits)

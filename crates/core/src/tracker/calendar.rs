@@ -4,8 +4,8 @@
 use std::ops::Range;
 
 use super::carrier::Carrier;
-use super::evidence::{Signal, Signals};
 use super::scan::{Extent, Found, Links, Place, Removal, places};
+use super::signal::{Signal, Signals};
 use super::style::Size;
 use super::url::Url;
 use crate::message::Edit;

@@ -81,9 +81,9 @@ impl Catalogue {
     }
 
     /// The shipped catalogue and an operator's own, in the same form as `catalogue.toml`.
-    pub fn with(own: &str) -> Result<Catalogue, CatalogueError> {
+    pub fn with(additions: &str) -> Result<Catalogue, CatalogueError> {
         let mut entries = toml::from_str::<File>(SHIPPED)?.vendor;
-        entries.extend(toml::from_str::<File>(own)?.vendor);
+        entries.extend(toml::from_str::<File>(additions)?.vendor);
         for entry in &entries {
             for pattern in entry.open.iter().chain(&entry.image).chain(&entry.pictures).chain(&entry.link) {
                 builder([pattern])
@@ -139,8 +139,8 @@ impl Patterns {
     fn new<'a>(of_vendors: impl Iterator<Item = &'a [String]>) -> Result<Patterns, CatalogueError> {
         let mut patterns = Vec::new();
         let mut vendors = Vec::new();
-        for (vendor, own) in (0u16..).zip(of_vendors) {
-            for pattern in own {
+        for (vendor, of_vendor) in (0u16..).zip(of_vendors) {
+            for pattern in of_vendor {
                 patterns.push(pattern);
                 vendors.push(vendor);
             }
@@ -225,8 +225,8 @@ mod tests {
 
     #[test]
     fn an_own_file_is_added() {
-        let own = "[[vendor]]\nname = \"Own\"\nopen = ['^[^/]+/seen/']\n";
-        let catalogue = Catalogue::with(own).unwrap();
+        let additions = "[[vendor]]\nname = \"Own\"\nopen = ['^[^/]+/seen/']\n";
+        let catalogue = Catalogue::with(additions).unwrap();
         let vendor = catalogue.open("a.example/seen/1").unwrap();
         assert_eq!(catalogue.name(vendor), "Own");
         assert!(matches!(

@@ -205,9 +205,9 @@ impl Scanner<'_> {
 
     fn open(&mut self, name: &str, start: usize) {
         let name_bytes = name.as_bytes();
-        let ends = |own: &[u8]| {
-            let start = name_bytes.len().checked_sub(own.len());
-            start.and_then(|start| name_bytes.get(start..)).is_some_and(|end| end.eq_ignore_ascii_case(own))
+        let ends = |bytes: &[u8]| {
+            let start = name_bytes.len().checked_sub(bytes.len());
+            start.and_then(|start| name_bytes.get(start..)).is_some_and(|end| end.eq_ignore_ascii_case(bytes))
         };
         let is_url = name.eq_ignore_ascii_case("url");
         let strings = !name.eq_ignore_ascii_case("var") && LOADING.iter().any(|function| ends(function));

@@ -38,7 +38,7 @@ pub fn reduced(host: &str, names_reader: impl Fn(&str) -> bool) -> Option<String
 /// Whether a label and a recipient's address before the `@` share a word, or one of them holds the other.
 pub fn names(label: &str, address: &str) -> bool {
     let local = address.rsplit_once('@').map_or(address, |(local, _)| local).to_ascii_lowercase();
-    let mut words = local.split(|own: char| !own.is_ascii_alphanumeric());
+    let mut words = local.split(|character: char| !character.is_ascii_alphanumeric());
     label.len() >= SHORTEST_NAME && local.contains(label)
         || words.any(|word| word.len() >= SHORTEST_NAME && label.contains(word))
 }

@@ -621,7 +621,8 @@ mod tests {
             let mut last = 0;
             for token in tokens {
                 let range = match token {
-                    Token::Open { range, .. } | Token::Close { range, .. } | Token::Comment { range, .. } => range,
+                    Token::Open { range, .. } | Token::Close { range, .. } => range,
+                    Token::Comment { range, .. } => range,
                     Token::Raw { content } => content,
                 };
                 prop_assert!(range.start >= last && range.end <= src.len());

@@ -214,7 +214,7 @@ fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
 
 fn note(ignored: &mut Vec<Ignored>, reason: Reason, line: usize) {
     match ignored.iter_mut().find(|known| known.reason == reason) {
-        Some(own) => own.count += 1,
+        Some(known) => known.count += 1,
         None => ignored.push(Ignored { reason, count: 1, line }),
     }
 }
@@ -266,9 +266,9 @@ impl Index {
         self.slots.clear();
         let mut at = 0u32;
         let mut entries = self.grams.iter().peekable();
-        for own in 0..1u32 << SLOT_BITS {
+        for number in 0..1u32 << SLOT_BITS {
             self.slots.push(at);
-            while entries.next_if(|(gram, _)| slot(gram.bytes) == own).is_some() {
+            while entries.next_if(|(gram, _)| slot(gram.bytes) == number).is_some() {
                 at += 1;
             }
         }

@@ -1,4 +1,4 @@
-//! Finding what would report the reader's opening: the places a mail client loads from, and the evidence that
+//! Finding what would report the reader's opening: the places a mail client loads from, and the signals that
 //! a load is a report.
 //!
 //! Promised: linear time, the same result however the bytes came in, and a verdict that consists of the facts
@@ -11,7 +11,6 @@ pub mod campaign;
 pub mod carrier;
 pub mod catalogue;
 pub mod css;
-pub mod evidence;
 pub mod host;
 pub mod html;
 pub mod judge;
@@ -23,6 +22,7 @@ pub mod rare;
 pub mod recipient;
 pub mod scan;
 pub mod sheet;
+pub mod signal;
 pub mod style;
 pub mod swap;
 pub mod token;
@@ -33,7 +33,7 @@ pub use analysis::{Analysis, Detector, Inquiry, Sighting};
 pub use campaign::{Campaigns, Key, Snapshot};
 pub use carrier::{Axis, Carrier};
 pub use catalogue::{Catalogue, CatalogueError, Vendor};
-pub use evidence::{Signal, Signals, Verdict};
 pub use part::{Part, Placed};
 pub use personal::Remedy;
 pub use scan::{Extent, Links, Unreadable};
+pub use signal::{Signal, Signals, Verdict};

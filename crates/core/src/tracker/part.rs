@@ -42,7 +42,7 @@ impl Analysis<'_> {
             matches!(leaf.content, Content::Html | Content::Text) && leaf.protection.is_none()
         });
         let part = |(index, leaf)| {
-            let known = layer.texts.iter().find(|(own, _)| *own == index);
+            let known = layer.texts.iter().find(|(text, _)| *text == index);
             let text = match known {
                 Some((_, text)) => Cow::Borrowed(text),
                 None => Cow::Owned(Text::new(&layer.bytes, leaf)),

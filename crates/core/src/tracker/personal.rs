@@ -9,10 +9,10 @@ use std::borrow::Cow;
 
 use super::analysis::Detector;
 use super::catalogue::Vendor;
-use super::evidence::Signal;
 use super::link;
 use super::recipient::LazyTraces;
 use super::scan::{Place, decoded};
+use super::signal::Signal;
 use super::token::{self, Opacity};
 use super::url::Url;
 use crate::message::Edit;
@@ -52,10 +52,10 @@ pub fn remedies(
     }
     let value = text.get(written.clone()).unwrap_or_default();
     let names = vendor.map(|vendor| detector.catalogue.identifying(vendor)).unwrap_or_default();
-    let goes = |name: &str, own: &str| {
+    let goes = |name: &str, text: &str| {
         names.iter().any(|identifying| identifying.eq_ignore_ascii_case(name))
-            || traces.get().stand_in(own)
-            || token::piece_opacity(own.as_bytes()) == Opacity::Opaque
+            || traces.get().stand_in(text)
+            || token::piece_opacity(text.as_bytes()) == Opacity::Opaque
     };
     if let Some(without) = without_parameters(value, goes)
         && helps(&decoded(&without))
@@ -94,8 +94,8 @@ fn without_parameters(value: &[u8], goes: impl Fn(&str, &str) -> bool) -> Option
     let mut gone = false;
     for parameter in parameters(query) {
         let text = decoded(parameter);
-        let (name, own) = text.split_once('=').unwrap_or(("", text.as_ref()));
-        if goes(name, own) {
+        let (name, value) = text.split_once('=').unwrap_or(("", text.as_ref()));
+        if goes(name, value) {
             gone = true;
         } else {
             kept.push(parameter);
@@ -130,7 +130,7 @@ mod tests {
     use super::*;
 
     fn check(value: &str) -> Option<String> {
-        without_parameters(value.as_bytes(), |name, own| name == "e" || own.contains("ann"))
+        without_parameters(value.as_bytes(), |name, item| name == "e" || item.contains("ann"))
             .map(|bytes| String::from_utf8(bytes).unwrap())
     }
 

@@ -90,7 +90,7 @@ pub fn may_load(name: &[u8]) -> bool {
 
 /// Whether an attribute is a presentation attribute of SVG that can hold `url()`.
 pub fn paints(name: &[u8]) -> bool {
-    let is = |own: &str| name.eq_ignore_ascii_case(own.as_bytes());
+    let is = |text: &str| name.eq_ignore_ascii_case(text.as_bytes());
     match name.len() {
         4 => is("fill") || is("mask"),
         6 => is("stroke") || is("filter") || is("cursor") || is("marker"),
@@ -103,8 +103,8 @@ pub fn paints(name: &[u8]) -> bool {
 
 /// Whether an attribute gives an attribute of another element its value, which may be an address.
 pub fn animates(element: &[u8], attribute: &[u8]) -> bool {
-    let is = |own: &str| attribute.eq_ignore_ascii_case(own.as_bytes());
-    let element_is = |own: &str| element.eq_ignore_ascii_case(own.as_bytes());
+    let is = |text: &str| attribute.eq_ignore_ascii_case(text.as_bytes());
+    let element_is = |text: &str| element.eq_ignore_ascii_case(text.as_bytes());
     (is("values") || is("from") || is("to") || is("by")) && (element_is("animate") || element_is("set"))
 }
 
@@ -124,9 +124,10 @@ pub fn may_stay(element: &[u8], attribute: &[u8]) -> bool {
         "about",
         "datatype",
     ];
-    let is = |own: &str| attribute.eq_ignore_ascii_case(own.as_bytes());
-    let element_is = |own: &str| element.eq_ignore_ascii_case(own.as_bytes());
-    let starts = |own: &[u8]| attribute.get(..own.len()).is_some_and(|start| start.eq_ignore_ascii_case(own));
+    let is = |text: &str| attribute.eq_ignore_ascii_case(text.as_bytes());
+    let element_is = |text: &str| element.eq_ignore_ascii_case(text.as_bytes());
+    let starts =
+        |bytes: &[u8]| attribute.get(..bytes.len()).is_some_and(|start| start.eq_ignore_ascii_case(bytes));
     TEXT.iter().any(|name| is(name))
         || is("action")
         || is("formaction")
@@ -155,7 +156,7 @@ pub fn takes_addresses(element: &[u8], attribute: &[u8]) -> bool {
         "pluginspage",
         "attributionsrc",
     ];
-    let is = |own: &str| attribute.eq_ignore_ascii_case(own.as_bytes());
+    let is = |text: &str| attribute.eq_ignore_ascii_case(text.as_bytes());
     // Elements of Outlook: `o:href`, `r:href`, `altimage`.
     let of_outlook =
         || element.contains(&b':') && (attribute.ends_with(b"href") || is("altsrc") || is("altimage"));

@@ -92,13 +92,13 @@ impl Length {
     }
 
     fn at_most(self, pixels: f32) -> bool {
-        matches!(self, Length::Pixels(own) if own <= pixels)
+        matches!(self, Length::Pixels(length) if length <= pixels)
     }
 
     /// The smaller of a length and a maximum.
     fn limited(self, maximum: Length) -> Length {
         match (self, maximum) {
-            (Length::Pixels(own), Length::Pixels(maximum)) => Length::Pixels(own.min(maximum)),
+            (Length::Pixels(length), Length::Pixels(maximum)) => Length::Pixels(length.min(maximum)),
             (_, Length::Pixels(_)) => maximum,
             _ => self,
         }
@@ -344,7 +344,7 @@ fn is_far(value: &str, leads_out: bool) -> bool {
 /// What stands in the parentheses of a function of this name.
 fn argument<'a>(value: &'a str, name: &str) -> Option<&'a str> {
     let mut functions = value.split(')').filter_map(|function| function.split_once('('));
-    functions.find(|(own, _)| own.trim().eq_ignore_ascii_case(name)).map(|(_, argument)| argument)
+    functions.find(|(function, _)| function.trim().eq_ignore_ascii_case(name)).map(|(_, argument)| argument)
 }
 
 /// Whether `clip` or `clip-path` leaves nothing: `rect(0 0 0 0)`, `inset(50%)`, `circle(0)`.
@@ -358,7 +358,9 @@ fn clips_all(value: &str) -> bool {
                 _ => None,
             })
             .collect();
-        return matches!(edges.as_slice(), [top, right, bottom, left] if bottom - top <= FEW || right - left <= FEW);
+        let is_narrow = |from: &f32, to: &f32| to - from <= FEW;
+        let [top, right, bottom, left] = edges.as_slice() else { return false };
+        return is_narrow(top, bottom) || is_narrow(left, right);
     }
     if let Some(edges) = argument(value, "inset") {
         let first = edges.split_whitespace().next().and_then(|edge| edge.strip_suffix('%'));

@@ -213,7 +213,7 @@ impl<'a> PlainFolder<'a> {
     pub fn picture(&mut self, value: &'a [u8]) -> Option<Url<'a>> {
         let url = self.url.as_ref()?;
         if !value.starts_with(self.written) {
-            let same = self.written.iter().zip(value).take_while(|(own, other)| own == other).count();
+            let same = self.written.iter().zip(value).take_while(|(item, other)| item == other).count();
             let folder = value.get(..memchr::memrchr(b'/', value.get(..same)?)? + 1)?;
             if folder.len() <= self.scheme + url.host().len() {
                 return None;

@@ -1,7 +1,7 @@
 //! The table of all routes, from which routing, permissions and the description are made.
 //!
-//! The description is itself a route, and the guard and the pages that link to it know the table: the one circle
-//! of this crate.
+//! The description is itself a route, and the guard and the pages that link to it know the table: the one
+//! circle of this crate.
 
 use serde_json::Value;
 use utoipa::ToSchema;

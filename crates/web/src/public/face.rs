@@ -105,8 +105,8 @@ impl Face {
     }
 }
 
-/// Returns the name of a controller without a title: "default" says nothing to a reader, so the host of its pages
-/// stands in for that.
+/// Returns the name of a controller without a title: "default" says nothing to a reader, so the host of its
+/// pages stands in for that.
 fn fallback_title(controller: &Controller) -> String {
     let host = || controller.public_url.as_deref()?.split("://").nth(1)?.split(['/', ':']).next();
     let is_default = controller.name == crate::consent::Controller::unnamed();

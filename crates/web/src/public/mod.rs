@@ -63,8 +63,8 @@ impl std::fmt::Debug for Public {
     }
 }
 
-/// Returns what `/c/ping` answers if this very relay is reached: a mark derived from the secret of its tokens and
-/// the identity of its store.
+/// Returns what `/c/ping` answers if this very relay is reached: a mark derived from the secret of its tokens
+/// and the identity of its store.
 pub fn mark(secret: &StoreKey, store: &Identity) -> String {
     hex::encode(secret.tag(&[b"ping", store]))
 }

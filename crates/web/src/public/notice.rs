@@ -88,8 +88,8 @@ fn mailstreams<'a>(rulebook: &'a Rulebook, controller: &Controller) -> Vec<&'a M
     all.into_iter().filter(|mailstream| is_only || !mailstream.is_unmatched()).collect()
 }
 
-/// Lists what is done with the opens of somebody with this standing who did not agree, by the decisions that the
-/// relay makes about their mail.
+/// Lists what is done with the opens of somebody with this standing who did not agree, by the decisions that
+/// the relay makes about their mail.
 pub(super) fn uses(
     rulebook: &Rulebook,
     controller: &Controller,

@@ -245,7 +245,8 @@ mod tests {
         let legal =
             "sender = \"terms@shop.example\"\npurposes = [\"legal_notice\"]\nexemption = \"legal_notice\"";
         let day = "purposes = [\"deliverability\"]\nexemption = \"deliverability\"\njurisdiction = \"fr\"";
-        // Mailstreams; whether only a yes counts; a sentence that must stand there; whether it survives a refusal.
+        // Mailstreams; whether only a yes counts; a sentence that must stand there; whether it survives a
+        // refusal.
         let cases: [(String, bool, &str, bool); 7] = [
             (mailstream(news), true, "", false),
             (mailstream(&format!("{legal}\njurisdiction = \"it\"")), false, "recorded as proof", true),

@@ -92,16 +92,18 @@ fn read(source: &str) -> Result<BTreeMap<String, Fragment>, String> {
 
 /// Markup in ASCII: other characters as references.
 fn referenced(text: &str) -> String {
-    let one = |own: char| if own.is_ascii() { own.to_string() } else { format!("&#{};", u32::from(own)) };
+    let one = |character: char| {
+        if character.is_ascii() { character.to_string() } else { format!("&#{};", u32::from(character)) }
+    };
     text.chars().map(one).collect()
 }
 
 /// A text in ASCII that means the same, as far as that goes.
 pub(super) fn in_ascii(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
-    for own in text.chars() {
-        match own {
-            own if own.is_ascii() => out.push(own),
+    for character in text.chars() {
+        match character {
+            character if character.is_ascii() => out.push(character),
             'à' | 'á' | 'â' | 'ã' | 'å' => out.push('a'),
             'À' | 'Á' | 'Â' | 'Ã' | 'Å' => out.push('A'),
             'ä' | 'æ' => out.push_str("ae"),
@@ -140,8 +142,8 @@ mod tests {
         let all = Fragments::default();
         assert_eq!(all.languages().collect::<Vec<_>>(), ["de", "en", "es", "fr", "it", "nl"]);
         for language in ["de", "en", "es", "fr", "it", "nl"] {
-            let (own, fragment) = all.of(Some(language));
-            assert_eq!(own, language);
+            let (chosen, fragment) = all.of(Some(language));
+            assert_eq!(chosen, language);
             assert!(fragment.html.is_ascii());
             assert!(!in_ascii(&fragment.text).contains('?') && in_ascii(&fragment.text).is_ascii());
         }
@@ -152,9 +154,9 @@ mod tests {
 
     #[test]
     fn a_controllers_own_take_the_place_of_ours() {
-        let own = "[fr]\nhtml = \"<p>\u{e9} {{pixelward.preferences}}</p>\"\ntext \
+        let texts = "[fr]\nhtml = \"<p>\u{e9} {{pixelward.preferences}}</p>\"\ntext \
                    = \"{{pixelward.preferences}}\"\n";
-        let all = Fragments::with(own, "en").unwrap();
+        let all = Fragments::with(texts, "en").unwrap();
         assert_eq!(all.of(Some("fr")).1.html, "<p>&#233; {{pixelward.preferences}}</p>");
         assert_eq!(all.of(None).0, "en");
         for (wrong, words) in [

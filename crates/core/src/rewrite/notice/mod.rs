@@ -128,7 +128,8 @@ impl Notice<'_> {
             placed.extend(self.questions(part, &asked).into_iter().map(|edit| part.placed(edit)));
             if let Some(link) = self.link {
                 // A link within a question that goes, goes with it.
-                let stays = |own: &&Marker| self.question == Question::Stays || !lies_in(&own.range, &asked);
+                let stays =
+                    |item: &&Marker| self.question == Question::Stays || !lies_in(&item.range, &asked);
                 let marks = marks.iter().filter(|mark| mark.word == Word::Preferences).filter(stays);
                 // Behind an address a blank does no harm, in an attribute or a text.
                 placed.extend(marks.map(|mark| part.placed(Edit::replace(mark.range.clone(), link))));
@@ -157,7 +158,7 @@ impl Notice<'_> {
     /// Whether a reader of this text finds the link, or will.
     fn has_link(&self, part: &Part<'_>, marks: &[Marker]) -> bool {
         let asked = questions(marks);
-        let stays = |own: &Marker| self.question == Question::Stays || !lies_in(&own.range, &asked);
+        let stays = |item: &Marker| self.question == Question::Stays || !lies_in(&item.range, &asked);
         let is_marked = marks.iter().any(|mark| mark.word == Word::Preferences && stays(mark));
         let known = format!("{}/c/", self.public_url);
         is_marked || memchr::memmem::find(part.bytes(), known.as_bytes()).is_some()
@@ -184,11 +185,11 @@ struct Asked {
 fn questions(marks: &[Marker]) -> Vec<Asked> {
     let mut found = Vec::new();
     let mut open: Option<&Range<usize>> = None;
-    for own in marks.iter().take(2 * MAX_REQUESTS) {
-        match (own.word, open) {
-            (Word::Request, None) => open = Some(&own.range),
+    for mark in marks.iter().take(2 * MAX_REQUESTS) {
+        match (mark.word, open) {
+            (Word::Request, None) => open = Some(&mark.range),
             (Word::End, Some(start)) => {
-                found.push(Asked { open: start.clone(), close: own.range.clone() });
+                found.push(Asked { open: start.clone(), close: mark.range.clone() });
                 open = None;
             }
             (Word::Request | Word::End | Word::Preferences, _) => {}
@@ -226,10 +227,10 @@ fn in_text(part: &Part<'_>, fragment: &str, link: &str) -> Option<Edit> {
 fn filled(fragment: &str, link: &str) -> String {
     let mut out = String::new();
     let mut at = 0;
-    for own in marker::all(fragment.as_bytes()).iter().filter(|mark| mark.word == Word::Preferences) {
-        out.push_str(fragment.get(at..own.range.start).unwrap_or_default());
+    for mark in marker::all(fragment.as_bytes()).iter().filter(|mark| mark.word == Word::Preferences) {
+        out.push_str(fragment.get(at..mark.range.start).unwrap_or_default());
         out.push_str(link);
-        at = own.range.end;
+        at = mark.range.end;
     }
     out.push_str(fragment.get(at..).unwrap_or_default());
     out

@@ -5,8 +5,8 @@ use super::{Analysis, Position, Reading, Sighting};
 use crate::message::transfer::Edit;
 use crate::message::{Protection, Structure};
 use crate::tracker::carrier::Carrier;
-use crate::tracker::evidence::{Signals, Verdict};
 use crate::tracker::scan::{Extent, Unreadable};
+use crate::tracker::signal::{Signals, Verdict};
 use crate::tracker::url::Url;
 
 /// Notes them for the layer of this number.

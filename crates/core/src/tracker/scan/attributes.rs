@@ -8,10 +8,10 @@ use super::{
     decoded,
 };
 use crate::tracker::carrier::Carrier;
-use crate::tracker::evidence::{Signal, Signals};
 use crate::tracker::html::Attribute;
 use crate::tracker::link;
 use crate::tracker::rare::{self, Inner, is_inline};
+use crate::tracker::signal::{Signal, Signals};
 use crate::tracker::style::Size;
 use crate::tracker::token;
 use crate::tracker::url::Url;

@@ -4,9 +4,9 @@ use std::ops::Range;
 
 use super::{Element, Extent, MAX_DEPTH, Place, Removal, Walk, decoded, is_furniture};
 use crate::tracker::carrier::Carrier;
-use crate::tracker::evidence::{Signal, Signals};
 use crate::tracker::html::Tokenizer;
 use crate::tracker::rare::{self, is_inline};
+use crate::tracker::signal::{Signal, Signals};
 use crate::tracker::style::Size;
 use crate::tracker::url::Url;
 
@@ -118,8 +118,9 @@ impl Walk<'_> {
             let mut tokens = Tokenizer::new(self.text, content.start.saturating_sub(1)..content.end);
             // Its pseudo attributes are written as attributes are.
             let address = tokens.instruction().and_then(|attributes| {
-                let mut own = attributes.iter();
-                let href = own.find(|attribute| self.slice(&attribute.name).eq_ignore_ascii_case(b"href"))?;
+                let mut attributes = attributes.iter();
+                let href =
+                    attributes.find(|attribute| self.slice(&attribute.name).eq_ignore_ascii_case(b"href"))?;
                 Some(decoded(self.slice(&href.value)))
             });
             let Some(address) = address else { return };

@@ -12,10 +12,10 @@ use std::rc::Rc;
 
 use super::carrier::Carrier;
 use super::css::{self, Strings};
-use super::evidence::{Signal, Signals};
 use super::html::{self, Attribute, Kind, Tokenizer};
 use super::rare;
 use super::sheet::{Said, Sheets};
+use super::signal::{Signal, Signals};
 use super::style::{Look, Size};
 use super::url::{PlainFolder, Url};
 
@@ -515,9 +515,9 @@ impl<'a> Walk<'a> {
     }
 
     fn value<'b>(&self, element: &'b Element<'_>, name: &str) -> Option<(&'b Attribute, Cow<'a, str>)> {
-        let mut own = element.attributes.iter();
+        let mut attributes = element.attributes.iter();
         let attribute =
-            own.find(|attribute| self.slice(&attribute.name).eq_ignore_ascii_case(name.as_bytes()))?;
+            attributes.find(|attribute| self.slice(&attribute.name).eq_ignore_ascii_case(name.as_bytes()))?;
         Some((attribute, decoded(self.slice(&attribute.value))))
     }
 
@@ -785,7 +785,7 @@ fn is_anchor(element: &[u8]) -> bool {
 }
 
 fn is_void(element: &[u8]) -> bool {
-    let is = |own: &str| element.eq_ignore_ascii_case(own.as_bytes());
+    let is = |text: &str| element.eq_ignore_ascii_case(text.as_bytes());
     match element.len() {
         2 => is("br") || is("hr"),
         3 => is("img") || is("col") || is("wbr"),

@@ -6,9 +6,9 @@ use std::ops::Range;
 use super::{Element, Extent, MAX_LOADS, Open, Place, Removal, Walk, decoded, is_furniture, is_void};
 use crate::tracker::carrier::Carrier;
 use crate::tracker::css::{self, Strings};
-use crate::tracker::evidence::{Signal, Signals};
 use crate::tracker::html::Attribute;
 use crate::tracker::rare::{Inner, is_inline};
+use crate::tracker::signal::{Signal, Signals};
 use crate::tracker::style::Size;
 
 impl Walk<'_> {

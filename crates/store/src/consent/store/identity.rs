@@ -1,5 +1,5 @@
-//! What tells one store from another, even where both have the same store key: 16 random bytes in a file of their
-//! own, which backups leave out.
+//! What tells one store from another, even where both have the same store key: 16 random bytes in a file of
+//! their own, which backups leave out.
 
 use std::io;
 use std::path::{Path, PathBuf};
