@@ -18,7 +18,7 @@ const MAX_PROPERTIES: usize = 100_000;
 pub struct Piece {
     /// The property with its folded lines and its line end.
     property: Range<usize>,
-    kind: Kind,
+    kind: Property,
     /// The value, unfolded and with its escapes decoded.
     text: Vec<u8>,
     /// Where each byte of it stands in the invitation.
@@ -28,7 +28,7 @@ pub struct Piece {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum Property {
     /// `X-ALT-DESC` and its like.
     Html,
     /// A picture or sound that is loaded to be shown or played.
@@ -71,15 +71,15 @@ fn piece(text: &[u8], property: Range<usize>, line_end: &'static [u8]) -> Option
     let colon = value_start(&unfolded)?;
     let parameters = String::from_utf8_lossy(unfolded.get(..colon)?).to_ascii_lowercase();
     let kind = match *name {
-        "X-ALT-DESC" | "STYLED-DESCRIPTION" => Kind::Html,
-        "IMAGE" => Kind::Shown,
-        _ if parameters.contains("fmttype=image") || parameters.contains("fmttype=audio") => Kind::Shown,
-        _ => Kind::Attached,
+        "X-ALT-DESC" | "STYLED-DESCRIPTION" => Property::Html,
+        "IMAGE" => Property::Shown,
+        _ if parameters.contains("fmttype=image") || parameters.contains("fmttype=audio") => Property::Shown,
+        _ => Property::Attached,
     };
     let (value, value_places) = (unfolded.get(colon + 1..)?, places.get(colon + 1..)?);
     let (text, places) = match kind {
-        Kind::Html => unescaped(value, value_places),
-        Kind::Shown | Kind::Attached => (value.to_vec(), value_places.to_vec()),
+        Property::Html => unescaped(value, value_places),
+        Property::Shown | Property::Attached => (value.to_vec(), value_places.to_vec()),
     };
     Some(Piece { property, kind, text, places, line_end })
 }
@@ -141,13 +141,13 @@ impl Piece {
 
     /// What the property loads. Ranges are those of [`Piece::text`], but for a property that goes as a whole.
     pub fn places(&self, extent: Extent) -> Found<'_> {
-        if self.kind == Kind::Html {
+        if self.kind == Property::Html {
             return places(&self.text, None, extent, Links::Ignore);
         }
         let Some(url) = Url::read(String::from_utf8_lossy(&self.text), None) else { return Found::default() };
         let mut signals = Signals::default();
         // What is attached to be opened is not loaded before.
-        signals.add_if(Signal::NoSize, self.kind == Kind::Shown);
+        signals.add_if(Signal::NoSize, self.kind == Property::Shown);
         let place = Place {
             carrier: Carrier::Calendar,
             url,
@@ -163,7 +163,7 @@ impl Piece {
 
     /// An edit of the invitation which has the effect of `edit` on the value.
     pub fn to_text(&self, edit: Edit) -> Edit {
-        if self.kind != Kind::Html {
+        if self.kind != Property::Html {
             return edit;
         }
         let start_of = |at: usize| self.places.get(at).map_or(self.property.end, |(start, _)| *start);

@@ -12,12 +12,12 @@ pub struct Load {
     /// What is taken out: the `url(…)` or string, or the whole `@import` rule.
     pub range: Range<usize>,
     /// What kind of load it is.
-    pub kind: Kind,
+    pub kind: LoadKind,
 }
 
 /// What a style sheet loads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum LoadKind {
     /// An image, font, cursor: `url()` and its like. Replaced by `none`.
     Value,
     /// Another style sheet. The rule is taken out.
@@ -243,8 +243,8 @@ impl Scanner<'_> {
         let written = written.and_then(bare_address);
         let url = written.as_deref().unwrap_or(url);
         let (range, kind) = match self.import.take() {
-            Some(start) => (start..range.end, Kind::Import),
-            None => (range, Kind::Value),
+            Some(start) => (start..range.end, LoadKind::Import),
+            None => (range, LoadKind::Value),
         };
         self.found.push(Load { url: url.to_owned(), range, kind });
     }

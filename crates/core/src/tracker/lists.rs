@@ -17,7 +17,7 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 use pattern::{Address, Fit, Gram, Pattern};
-use rule::{Kind, Line, Rule};
+use rule::{Effect, Line, Rule};
 
 /// The most rules of all lists together.
 pub const MAX_RULES: usize = 500_000;
@@ -164,7 +164,7 @@ impl Lists {
             Line::Ignored(reason) => Err(reason),
             Line::Rule(rule) => self.keep(format!("{name}: {line}"), rule),
             Line::Hosts(hosts) => hosts.into_iter().try_for_each(|host| {
-                let rule = Rule { pattern: Pattern::domain(host), kind: Kind::Match };
+                let rule = Rule { pattern: Pattern::domain(host), kind: Effect::Match };
                 self.keep(format!("{name}: {host}"), rule)
             }),
         }
@@ -174,10 +174,10 @@ impl Lists {
         let number = u32::try_from(self.rules.len()).ok().filter(|_| self.rules.len() < MAX_RULES);
         let number = number.ok_or(Reason::TooMany)?;
         match kind {
-            Kind::Exception => self.exceptions.add(number, &pattern)?,
-            Kind::Match | Kind::Important => self.matching.add(number, &pattern)?,
+            Effect::Exception => self.exceptions.add(number, &pattern)?,
+            Effect::Match | Effect::Important => self.matching.add(number, &pattern)?,
         }
-        self.rules.push(Kept { label: label.into(), pattern, important: kind == Kind::Important });
+        self.rules.push(Kept { label: label.into(), pattern, important: kind == Effect::Important });
         Ok(())
     }
 

@@ -23,8 +23,8 @@ pub mod recipient;
 pub mod scan;
 pub mod sheet;
 pub mod signal;
+pub mod slot;
 pub mod style;
-pub mod swap;
 pub mod token;
 pub mod url;
 

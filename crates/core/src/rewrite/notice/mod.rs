@@ -18,7 +18,7 @@ pub use marker::{Marker, Word};
 use crate::message::header::fields;
 use crate::message::transfer::{Edit, Filler, Transfer};
 use crate::message::{Content, Shown};
-use crate::tracker::html::{Kind, Tokenizer};
+use crate::tracker::html::{TokenKind, Tokenizer};
 use crate::tracker::{Analysis, Part, Placed};
 
 /// The most questions that are followed in one text.
@@ -262,7 +262,7 @@ fn end_of_body(text: &[u8]) -> Option<usize> {
         let range = tokens.range();
         is_open_ended = false;
         match kind {
-            Kind::Close => {
+            TokenKind::Close => {
                 let name = text.get(tokens.inner()).unwrap_or_default();
                 if name.eq_ignore_ascii_case(b"body") {
                     body = Some(range.start);
@@ -270,13 +270,13 @@ fn end_of_body(text: &[u8]) -> Option<usize> {
                     html = html.or(Some(range.start));
                 }
             }
-            Kind::Comment => {
+            TokenKind::Comment => {
                 let is_long = text.get(range.start..).is_some_and(|rest| rest.starts_with(b"<!--"));
                 let ends: &[&[u8]] = if is_long { &[b"-->", b"--!>"] } else { &[b">"] };
                 is_open_ended = range.end >= text.len() && !ends.iter().any(|end| text.ends_with(end));
             }
-            Kind::Raw => is_open_ended = tokens.inner().end >= text.len(),
-            Kind::Open => {}
+            TokenKind::Raw => is_open_ended = tokens.inner().end >= text.len(),
+            TokenKind::Open => {}
         }
     }
     // A tag that is never closed swallows what follows it.
@@ -303,7 +303,7 @@ fn of_markup(text: &[u8]) -> Option<String> {
     const LOOKED_AT: usize = 8;
     let mut tokens = Tokenizer::new(text, 0..text.len());
     for _ in 0..LOOKED_AT {
-        if tokens.step()? != Kind::Open {
+        if tokens.step()? != TokenKind::Open {
             continue;
         }
         let named = tokens.attributes().iter().find(|attribute| {

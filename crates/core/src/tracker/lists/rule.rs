@@ -20,12 +20,12 @@ pub(super) enum Line<'a> {
 #[derive(Debug)]
 pub(super) struct Rule {
     pub(super) pattern: Pattern,
-    pub(super) kind: Kind,
+    pub(super) kind: Effect,
 }
 
 /// What a rule does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum Effect {
     Match,
     /// It matches whatever the exceptions say.
     Important,
@@ -145,9 +145,9 @@ fn rule(line: &str) -> Result<Rule, Reason> {
     }
     let options = options.map_or(Ok(Options::default()), read_options)?;
     let kind = match (exception, options.important) {
-        (true, _) => Kind::Exception,
-        (false, true) => Kind::Important,
-        (false, false) => Kind::Match,
+        (true, _) => Effect::Exception,
+        (false, true) => Effect::Important,
+        (false, false) => Effect::Match,
     };
     Ok(Rule { pattern: Pattern::read(pattern, options.exact)?, kind })
 }

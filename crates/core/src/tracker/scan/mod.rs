@@ -12,7 +12,7 @@ use std::rc::Rc;
 
 use super::carrier::Carrier;
 use super::css::{self, Strings};
-use super::html::{self, Attribute, Kind, Tokenizer};
+use super::html::{self, Attribute, TokenKind, Tokenizer};
 use super::rare;
 use super::sheet::{Said, Sheets};
 use super::signal::{Signal, Signals};
@@ -342,7 +342,7 @@ impl<'a> Walk<'a> {
         while let Some(kind) = tokens.step() {
             let inner = tokens.inner();
             match kind {
-                Kind::Open => {
+                TokenKind::Open => {
                     let name = self.slice(&inner);
                     if self.region == Region::AfterBody && self.depth == 0 {
                         self.reenter(name, end..tokens.range().start);
@@ -370,9 +370,9 @@ impl<'a> Walk<'a> {
                         open.push(Open { tag: tag.start, name, hides_by_itself: None, hides: None });
                     }
                 }
-                Kind::Close => self.close(&inner, &mut open),
-                Kind::Comment => self.comment(tokens.range(), inner),
-                Kind::Raw if raw_of_style => {
+                TokenKind::Close => self.close(&inner, &mut open),
+                TokenKind::Comment => self.comment(tokens.range(), inner),
+                TokenKind::Raw if raw_of_style => {
                     if self.depth == 0 && self.sheet_ranges.len() < MAX_SHEETS {
                         self.sheet_ranges.push((inner.clone(), is_limited));
                         self.is_late |= !self.found.places.is_empty();
@@ -380,8 +380,8 @@ impl<'a> Walk<'a> {
                     }
                     self.style_sheet(inner);
                 }
-                Kind::Raw if self.extent == Extent::EveryRequest => self.script(inner),
-                Kind::Raw => {}
+                TokenKind::Raw if self.extent == Extent::EveryRequest => self.script(inner),
+                TokenKind::Raw => {}
             }
             end = tokens.range().end;
         }

@@ -65,8 +65,8 @@ impl Walk<'_> {
         for load in css::loads(text, self.strings) {
             let range = content.start + load.range.start..content.start + load.range.end;
             let removal = match load.kind {
-                css::Kind::Value => Removal::CssValue(range.clone()),
-                css::Kind::Import => Removal::CssRule(range.clone()),
+                css::LoadKind::Value => Removal::CssValue(range.clone()),
+                css::LoadKind::Import => Removal::CssRule(range.clone()),
             };
             if is_inline(&load.url) {
                 self.inline(Carrier::StyleSheet, &load.url, &range, &removal);

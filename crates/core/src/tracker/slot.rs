@@ -15,11 +15,11 @@ use crate::message::transfer::{Edit, Filler};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Slot {
     range: Range<usize>,
-    kind: Kind,
+    kind: Syntax,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum Syntax {
     /// It is the value of an attribute, or a part of it.
     Attribute,
     /// It is a value of CSS, such as `url(…)`.
@@ -31,13 +31,13 @@ impl Slot {
     pub fn of(text: &[u8], place: &Place<'_>) -> Option<Slot> {
         let (range, kind) = match (place.carrier, &place.removal, &place.written) {
             (Carrier::Img | Carrier::Input | Carrier::Background | Carrier::Vml, _, Some(written)) => {
-                (written.clone(), Kind::Attribute)
+                (written.clone(), Syntax::Attribute)
             }
             (Carrier::Srcset, Removal::Candidate { candidate, .. }, _) => {
-                (address_in(text, candidate)?, Kind::Attribute)
+                (address_in(text, candidate)?, Syntax::Attribute)
             }
             (Carrier::StyleAttribute | Carrier::StyleSheet, Removal::CssValue(range), _) => {
-                (range.clone(), Kind::Css)
+                (range.clone(), Syntax::Css)
             }
             _ => return None,
         };
@@ -49,8 +49,8 @@ impl Slot {
     pub fn address(&self, text: &[u8]) -> Option<String> {
         let written = text.get(self.range.clone())?;
         let address = match self.kind {
-            Kind::Attribute => decoded(written).into_owned(),
-            Kind::Css => {
+            Syntax::Attribute => decoded(written).into_owned(),
+            Syntax::Css => {
                 let mut loads = css::loads(written, Strings::OfFunctions);
                 let only = loads.pop().filter(|_| loads.is_empty())?;
                 only.url
@@ -71,8 +71,8 @@ impl Slot {
     /// The edit that puts `address` there. Its bytes must need no quotes in attributes and in CSS.
     pub fn edit(&self, address: &str) -> Edit {
         let with = match self.kind {
-            Kind::Attribute => address.to_owned(),
-            Kind::Css => format!("url({address})"),
+            Syntax::Attribute => address.to_owned(),
+            Syntax::Css => format!("url({address})"),
         };
         // A blank is none of the address, whatever quotes there are; within `url()` it would stand outside.
         Edit { range: self.range.clone(), with: with.into_bytes(), filler: Filler::Space }
