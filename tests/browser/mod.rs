@@ -9,6 +9,28 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+/// Where `make test-packages` puts what it installs, and where pictures of pages are left to be looked at.
+pub fn target() -> PathBuf {
+    let program = PathBuf::from(env!("CARGO_BIN_EXE_pixelward"));
+    program.ancestors().nth(2).unwrap().join("tmp")
+}
+
+/// Runs a script of this folder with the folder of its modules, one for pictures, and more arguments. Returns
+/// what it printed.
+pub fn scripted(script: &str, more: &[&str]) -> serde_json::Value {
+    let pictures = target().join("pages");
+    std::fs::create_dir_all(&pictures).unwrap();
+    let output = Command::new("node")
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser").join(script))
+        .arg(target().join("browser"))
+        .arg(&pictures)
+        .args(more)
+        .output()
+        .expect("node is installed (make test-packages installs it)");
+    assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
 /// A server that answers everything with one pixel, and knows what was asked.
 pub struct Counter {
     pub port: u16,

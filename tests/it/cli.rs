@@ -250,11 +250,14 @@ fn check_says_what_is_wrong_and_what_to_do() {
 
 #[test]
 fn the_demonstration_shows_what_was_removed() {
-    let output = program().args(["demo", "--once", "--listen", "127.0.0.1:0"]).output().unwrap();
+    let output = program()
+        .args(["demo", "--once", "--listen", "127.0.0.1:0", "--public", "127.0.0.1:0"])
+        .output()
+        .unwrap();
     let (out, err) = said(&output);
     assert!(output.status.success(), "{err}");
-    assert_eq!(out.matches("as received").count(), 3, "{out}");
-    assert_eq!(out.matches("rewritten").count(), 6, "{out}");
+    assert_eq!(out.matches(" put behind the gate").count(), 3, "{out}");
+    assert_eq!(out.matches(" removed").count(), 6, "{out}");
 }
 
 #[test]

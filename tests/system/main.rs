@@ -36,6 +36,7 @@ mod console_metadata;
 mod console_pages;
 mod console_saml;
 mod crash;
+mod demo;
 mod dkim;
 mod exhaustion;
 mod hostile;

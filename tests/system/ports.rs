@@ -1,11 +1,10 @@
 //! What `check` finds out before the relay runs, and that a relay without all of its ports is not ready.
 
-use crate::support;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use crate::support::{Folder, Lines, NextHop, Relay, configuration, free_port, program};
+use crate::support::{Folder, NextHop, Relay, configuration, program};
 
 /// The configuration of a test with other lines in place of some.
 fn changed(folder: &Folder, hop: u16, listener: &str, changes: &[(&str, &str)]) -> std::path::PathBuf {
@@ -107,42 +106,4 @@ fn check_looks_at_the_dates_names_and_chain_of_a_certificate() {
     assert!(is_good && said.contains(wanted), "{said}");
     let (is_good, said) = check(&["relay.sender.example"], true);
     assert!(!is_good && said.contains("WRONG   the certificate of listener default expired"), "{said}");
-}
-
-#[test]
-fn the_demonstration_takes_a_file_with_lf_and_shows_what_it_refused() {
-    use std::process::{Command, Stdio};
-    let (listen, web) = (free_port(), free_port());
-    let mut demo = program()
-        .args(["demo", "--listen", &format!("127.0.0.1:{listen}"), "--web", &format!("127.0.0.1:{web}")])
-        .args(["--console", &format!("127.0.0.1:{}", free_port())])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let lines = Lines::follow(demo.stdout.take().unwrap());
-    let shown = lines.wait("the command of curl", |line| line.contains("curl -sS --crlf smtp://"));
-    assert!(shown.contains("-T message.eml"), "{shown}");
-    let folder = Folder::new();
-    let message = folder.file("message.eml", "Subject: own mail\n\nhello\n");
-    let sent = |more: &[&str], to: &str| {
-        let url = format!("smtp://127.0.0.1:{listen}");
-        let output = Command::new("curl")
-            .args(more)
-            .args(["-sS", &url, "--mail-from", "you@example.org", "--mail-rcpt", to, "-T"])
-            .arg(&message)
-            .output()
-            .unwrap();
-        output.status.success()
-    };
-    // With the flag as shown, and by who forgets it.
-    assert!(sent(&["--crlf"], "bob@example.org") && sent(&[], "bob@example.org"));
-    let mut client = support::Client::greeted(listen);
-    assert_eq!(client.say("MAIL FROM:<you@example.org>"), 250);
-    assert_eq!(client.say("RCPT TO:<j\u{fc}@example.org>"), 553);
-    let page = support::get(web, "/");
-    assert!(page.contains("own mail") && page.contains("Refused attempts"), "{page}");
-    assert!(page.contains("553 5.6.7"), "{page}");
-    let _ = demo.kill();
-    let _ = demo.wait();
 }

@@ -2,36 +2,18 @@
 //! keyboard, without script.
 
 use crate::support;
-use std::path::PathBuf;
-use std::process::Command;
 
+use crate::browser::scripted;
 use crate::readers::Readers;
 use pixelward::consent::Timestamp;
 use serde_json::{Value, json};
 
-/// Where `make test` puts what it installs, and where pictures of pages are left to be looked at.
-fn target() -> PathBuf {
-    let own = PathBuf::from(env!("CARGO_BIN_EXE_pixelward"));
-    own.ancestors().nth(2).unwrap().join("tmp")
-}
-
 fn looked(readers: &Readers, pages: &[(&str, String)], more: &str) -> Value {
-    let pictures = target().join("pages");
-    std::fs::create_dir_all(&pictures).unwrap();
     let pages: serde_json::Map<String, Value> = pages
         .iter()
         .map(|(name, path)| ((*name).to_owned(), json!(format!("http://127.0.0.1:{}{path}", readers.port))))
         .collect();
-    let output = Command::new("node")
-        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/browser/pages.cjs"))
-        .arg(target().join("browser"))
-        .arg(&pictures)
-        .arg(Value::from(pages).to_string())
-        .arg(more)
-        .output()
-        .expect("node is installed (make test installs it)");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    serde_json::from_slice(&output.stdout).unwrap()
+    scripted("pages.cjs", &[&Value::from(pages).to_string(), more])
 }
 
 /// A picture of one green dot.

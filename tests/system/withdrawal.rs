@@ -2,10 +2,8 @@
 //! vendor of the pixel counts.
 
 use crate::browser;
-use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use crate::browser::{Counter, Scratch};
+use crate::browser::{Counter, Scratch, scripted};
 use crate::mta::Postfix;
 use crate::mta::sink::Sink;
 use crate::support::{Client, Relay, crlf, free_port};
@@ -44,19 +42,7 @@ fn link(document: &str, public_url: &str) -> String {
 /// Presses "stop tracking" on the page of somebody who agreed, and accepts on that of somebody who was never
 /// asked; gives the titles of the pages that say so.
 fn press(withdraws: &str, accepts: &str) -> Value {
-    let folder = PathBuf::from(env!("CARGO_BIN_EXE_pixelward")).ancestors().nth(2).unwrap().join("tmp");
-    let pictures = folder.join("pages");
-    std::fs::create_dir_all(&pictures).unwrap();
-    let output = Command::new("node")
-        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser/pages.cjs"))
-        .arg(folder.join("browser"))
-        .arg(pictures)
-        .arg(json!({"granted": withdraws, "unknown": accepts}).to_string())
-        .arg("press")
-        .output()
-        .expect("node is installed (make test installs it)");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    serde_json::from_slice(&output.stdout).unwrap()
+    scripted("pages.cjs", &[&json!({"granted": withdraws, "unknown": accepts}).to_string(), "press"])
 }
 
 #[test]

@@ -8,8 +8,7 @@ use crate::tracker::{Analysis, Detector, Inquiry, Sighting, Verdict};
 /// Renders the first HTML part, or else the first text. `site` is the address prefix of the relay's own
 /// pixels, if the copy may have some, and the name of such a pixel.
 pub fn view(detector: &Detector, raw: &[u8], site: Option<(&str, &str)>) -> String {
-    let scheme = |url: &str| url.split_once("://").map_or(url.to_owned(), |(_, rest)| rest.to_owned());
-    let site = site.map(|(public_url, name)| (scheme(public_url), name));
+    let site = site.map(|(public_url, name)| (as_sighted(public_url), name));
     let ours = |sighting: &Sighting| {
         let begins = |prefix: &str| {
             let rest = sighting.url.strip_prefix(prefix.trim_end_matches('/'));
@@ -51,6 +50,15 @@ pub fn view(detector: &Detector, raw: &[u8], site: Option<(&str, &str)>) -> Stri
     )
 }
 
+/// Writes an address prefix as sightings write addresses: without scheme and port.
+fn as_sighted(url: &str) -> String {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let (name, port) = host.rsplit_once(':').unwrap_or((host, ""));
+    let has_port = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+    format!("{}{path}", if has_port { name } else { host })
+}
+
 /// Replaces everything that could be markup.
 pub fn escaped(text: &str) -> String {
     text.replace('&', "&amp;")
@@ -68,3 +76,21 @@ const BOXES: &str = "<style>img,.pixelward-picture{background:repeating-linear-g
                      [height=\"1\"],[height=\"2\"])\
                      {background:none;\
                      border:0}</style>";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pixel_of_ours_has_its_name_whatever_the_port() {
+        for site in
+            ["https://choice.shop.example", "https://choice.shop.example:8443", "http://127.0.0.1:8028/a"]
+        {
+            let copy = format!(
+                "Content-Type: text/html\r\n\r\n<p>a</p><img src=\"{site}/p/AbCdEf0123456789AbCdEf\" width=1 height=1>"
+            );
+            let shown = view(&Detector::default(), copy.as_bytes(), Some((site, "gated pixel")));
+            assert!(shown.contains(">gated pixel<") && !shown.contains("tracker:"), "{site}: {shown}");
+        }
+    }
+}

@@ -1,8 +1,8 @@
-//! The console beside the demonstration: the program itself, with its own token and a one-time link.
+//! The console beside the demonstration: the program itself, with a token of its own and one-time links.
 
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,14 +15,40 @@ use crate::web::metrics;
 
 /// How long the console may take to start.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long its link is valid.
-const LINK: Duration = Duration::from_secs(24 * 60 * 60);
+/// How long a link is valid.
+const LINK: Duration = Duration::from_secs(60);
 
 /// The running console, stopped when dropped.
 pub(super) struct Console {
     child: Child,
-    /// The one-time link.
-    pub(super) link: String,
+    place: Place,
+}
+
+impl Console {
+    /// Returns where it is.
+    pub(super) fn place(&self) -> Place {
+        self.place.clone()
+    }
+}
+
+/// Where a console is.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    address: SocketAddr,
+    /// Its data directory.
+    data: PathBuf,
+}
+
+impl Place {
+    /// Makes a link that signs one browser in; earlier ones become invalid.
+    ///
+    /// # Errors
+    ///
+    /// When the data directory cannot be written.
+    pub(super) fn link(&self) -> std::io::Result<String> {
+        let secret = crate::net::link::make(&self.data, Timestamp::now(), LINK)?;
+        Ok(format!("http://{}/login/link?secret={secret}", self.address))
+    }
 }
 
 impl Drop for Console {
@@ -52,12 +78,9 @@ pub(super) async fn start(
     std::fs::create_dir_all(&data)?;
     let config = configured(folder, &data, address, api, &pipeline.live().config.api.tokens_file)?;
     let child = Command::new(program).arg("--config").arg(config).spawn()?;
-    let mut console = Console { child, link: String::new() };
+    let mut console = Console { child, place: Place { address, data } };
     let console = tokio::task::spawn_blocking(move || -> Result<Console, String> {
         is_there(&mut console.child, address)?;
-        let secret =
-            crate::net::link::make(&data, Timestamp::now(), LINK).map_err(|error| error.to_string())?;
-        console.link = format!("http://{address}/login/link?secret={secret}");
         Ok(console)
     });
     Ok(Some(console.await??))

@@ -1,12 +1,16 @@
 //! `pixelward demo`: the relay with a temporary store and a sink, on this machine only.
 
 mod console;
-pub(super) mod page;
+mod gate;
+mod page;
 pub(super) mod samples;
 pub(super) mod sink;
+mod source;
+pub(super) mod told;
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -16,18 +20,22 @@ use clap::Args;
 use tokio::sync::watch;
 
 use crate::config::Config;
-use crate::consent::{Applied, Change, Settings, State, Store, Timestamp};
+use crate::consent::{Applied, Change, Controller, Settings, State, Store, Timestamp};
+use crate::net::serve;
 use crate::pipeline::{Arrival, Onlooker, Pipeline};
 use crate::policy::Purpose;
 use crate::record::evidence::Evidence;
 use crate::server::bind;
 use crate::smtp::Reply;
 use crate::tracker::Detector;
+use crate::web;
+use told::Told;
 
 /// Demonstrate the relay: three newsletters to three people, before and after, side by side
 ///
 /// Starts the relay on 127.0.0.1:2525 with a temporary store, and a sink behind it that keeps what it
-/// receives in memory. Nothing leaves this machine, and no remote image is fetched. It keeps running, so that
+/// receives in memory. Beside it run the page where readers choose, the gate that their mail programs ask,
+/// and the console. Nothing leaves this machine, and no remote image is fetched. It keeps running, so that
 /// you can send it your own mail.
 #[derive(Args, Debug)]
 pub struct Demo {
@@ -37,6 +45,9 @@ pub struct Demo {
     /// Address of the page
     #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDRESS")]
     pub web: SocketAddr,
+    /// Address of the readers' pages and pixels
+    #[arg(long, default_value = "127.0.0.1:8028", value_name = "ADDRESS")]
+    pub public: SocketAddr,
     /// Address of the console, if it was built
     #[arg(long, default_value = "127.0.0.1:8027", value_name = "ADDRESS")]
     pub console: SocketAddr,
@@ -48,6 +59,8 @@ pub struct Demo {
 /// A message as received and as sent.
 #[derive(Clone, Debug)]
 pub(super) struct Seen {
+    /// Counts from 0 in the order of arrival.
+    pub(super) number: usize,
     pub(super) recipients: Vec<String>,
     pub(super) before: Bytes,
     pub(super) after: Bytes,
@@ -65,14 +78,17 @@ pub(super) struct Refused {
 pub(super) struct Shown {
     pub(super) seen: Vec<Seen>,
     pub(super) refused: Vec<Refused>,
+    /// How many messages passed through and how many attempts were refused, the dropped ones included.
+    pub(super) counts: (usize, usize),
 }
 
 impl Shown {
-    fn add(&mut self, seen: Seen) {
+    fn add(&mut self, recipients: Vec<String>, before: Bytes, after: Bytes) {
         if self.seen.len() >= MAX_SEEN {
             self.seen.remove(0);
         }
-        self.seen.push(seen);
+        self.seen.push(Seen { number: self.counts.0, recipients, before, after });
+        self.counts.0 += 1;
     }
 
     fn refuse(&mut self, recipient: String, reply: &Reply) {
@@ -80,6 +96,7 @@ impl Shown {
             self.refused.remove(0);
         }
         self.refused.push(Refused { recipient, reply: reply.to_string() });
+        self.counts.1 += 1;
     }
 }
 
@@ -94,7 +111,8 @@ const MAX_SEEN: usize = 200;
 ///
 /// When an address is not available.
 pub fn run(command: &Demo) -> Result<ExitCode, Box<dyn std::error::Error>> {
-    if [command.listen, command.web, command.console].iter().any(|address| !address.ip().is_loopback()) {
+    let addresses = [command.listen, command.web, command.public, command.console];
+    if addresses.iter().any(|address| !address.ip().is_loopback()) {
         return Err("the demonstration listens only on loopback addresses".into());
     }
     let folder = tempfile::Builder::new().prefix("pixelward-demo-").tempdir()?;
@@ -104,64 +122,131 @@ pub fn run(command: &Demo) -> Result<ExitCode, Box<dyn std::error::Error>> {
     result.map(|()| ExitCode::SUCCESS)
 }
 
-async fn demonstrate(command: &Demo, folder: &std::path::Path) -> Result<(), Box<dyn std::error::Error>> {
+async fn demonstrate(command: &Demo, folder: &Path) -> Result<(), Box<dyn std::error::Error>> {
     let store = Arc::new(Store::open(&Settings::at(folder.join("consent")))?);
     let sink = sink::start().await?;
-    let config = format!(
+    let readers = taken("the readers' pages", "--public", command.public, serve::bind(command.public).await)?;
+    let site = format!("http://{}", readers.address);
+    let config = Config::parse(&settings(folder, command.listen, sink, readers.address))
+        .map_err(|problems| problems.first().map(ToString::to_string).unwrap_or_default())?;
+    let evidence = Evidence::start(super::run::evidence_settings(&config), Arc::clone(&store))?;
+    let Running { address, gallery, pipeline, stop: _stop } =
+        relay(config, Arc::clone(&store), Some(evidence)).await?;
+    let host: Arc<dyn web::Host> = pipeline.clone();
+    let public = web::public::Public::new(Arc::clone(&host), Arc::clone(&store));
+    let public_address = readers.address;
+    tokio::spawn(web::door::serve(readers, web::door::Door::Public, public.router(), host));
+    consents(&store)?;
+    tokio::task::spawn_blocking(move || hand_over(address, &samples())).await??;
+    summary(&gallery, &site);
+    if command.once {
+        return Ok(());
+    }
+    let console = console::start(folder, command.console, &pipeline, &store).await?;
+    let stage = Stage {
+        gallery,
+        store,
+        controller: SHOP.parse()?,
+        relay: address,
+        public: public_address,
+        site,
+        console: console.as_ref().map(console::Console::place),
+        opens: Mutex::default(),
+    };
+    let web = page::serve(command.web, stage).await;
+    let web = taken("the page", "--web", command.web, web)?;
+    println!("\nOpen this page:    http://{web}/");
+    println!("The readers' page, the gate and the console are linked from there.");
+    if console.is_none() {
+        println!("The console was not built (make build).");
+    }
+    println!(
+        "Your own mail:     {address}   (SMTP, no login, no TLS; any client, any address). For example:"
+    );
+    println!(
+        "  curl -sS --crlf smtp://{address} --mail-from you@example.org --mail-rcpt bob@example.org -T \
+         message.eml"
+    );
+    println!("Ctrl-C ends it.");
+    tokio::signal::ctrl_c().await?;
+    println!();
+    drop(console);
+    pipeline.close();
+    Ok(())
+}
+
+/// Explains why an address cannot be had, and how to choose another one.
+fn taken<T>(what: &str, option: &str, address: SocketAddr, bound: std::io::Result<T>) -> Result<T, String> {
+    bound.map_err(|error| {
+        format!("{address} is not available: {error}. Choose another address for {what} with {option}")
+    })
+}
+
+/// The controller of the samples.
+const SHOP: &str = "shop";
+
+/// Returns the configuration of the demonstration.
+fn settings(folder: &Path, listen: SocketAddr, sink: SocketAddr, public: SocketAddr) -> String {
+    format!(
         "data_directory = {:?}\n\
          [relay]\n\
          host_name = \"demo.example\"\n\
          [[listener]]\n\
-         address = \"{}\"\n\
+         address = \"{listen}\"\n\
          tls = \"none\"\n\
          bare_newline = \"normalise\"\n\
          [next_hop]\n\
          host = \"{}\"\n\
          port = {}\n\
          tls = \"none\"\n\
+         [public]\n\
+         address = \"{public}\"\n\
          [policy]\n\
-         on_grant = \"keep\"\n",
+         controller = \"{SHOP}\"\n\
+         footer = \"always\"\n\
+         [[controller]]\n\
+         name = \"{SHOP}\"\n\
+         public_url = \"http://{public}\"\n\
+         [controller.page]\n\
+         title = \"Shop Example\"\n\
+         privacy_url = \"https://shop.example/privacy\"\n\
+         contact = \"privacy@shop.example\"\n\
+         retention_days = 395\n\
+         [[mailstream]]\n\
+         name = \"newsletter\"\n\
+         controller = \"{SHOP}\"\n\
+         requested = \"requested\"\n\
+         purposes = [\"campaign_performance\"]\n",
         folder.display().to_string(),
-        command.listen,
         sink.ip(),
         sink.port()
-    );
-    let config = Config::parse(&config)
-        .map_err(|problems| problems.first().map(ToString::to_string).unwrap_or_default())?;
-    let evidence = Evidence::start(super::run::evidence_settings(&config), Arc::clone(&store))?;
-    let Running { address, gallery, pipeline, stop: _stop } =
-        relay(config, Arc::clone(&store), Some(evidence)).await?;
-    consents(&store)?;
-    tokio::task::spawn_blocking(move || hand_over(address, &samples())).await??;
-    summary(&gallery);
-    if command.once {
-        return Ok(());
-    }
-    let web = page::serve(command.web, gallery).await.map_err(|error| {
-        format!("{} is not available: {error}. Choose another address for the page with --web", command.web)
-    })?;
-    let console = console::start(folder, command.console, &pipeline, &store).await?;
-    println!("\nThe messages, before and after:  http://{web}/");
-    match &console {
-        Some(link) => println!("The console, through a one-time link:\n  {}", link.link),
-        None => println!("The console was not built (make build)."),
-    }
-    println!(
-        "Send your own mail to            {address}   (SMTP, no login, no TLS; any client, any address)"
-    );
-    println!(
-        "For example:\n  curl -sS --crlf smtp://{address} --mail-from you@example.org --mail-rcpt \
-         bob@example.org -T message.eml"
-    );
-    println!(
-        "ann@example.org agreed to tracking, bob@example.org refused, and nobody else was asked.\n\
-         Ctrl-C ends it."
-    );
-    tokio::signal::ctrl_c().await?;
-    println!();
-    drop(console);
-    pipeline.close();
-    Ok(())
+    )
+}
+
+/// What the page shows and does.
+struct Stage {
+    gallery: Gallery,
+    store: Arc<Store>,
+    controller: Controller,
+    /// The relay's address for mail.
+    relay: SocketAddr,
+    /// The address of the readers' pages and pixels.
+    public: SocketAddr,
+    /// The same as a URL without a path.
+    site: String,
+    /// Where the console is, if it was built.
+    console: Option<console::Place>,
+    /// Each load of a gated pixel, the oldest first.
+    opens: Mutex<Vec<Open>>,
+}
+
+/// A mail program that loaded the gated pixel of a message.
+#[derive(Clone, Debug)]
+struct Open {
+    /// The number of the message.
+    message: usize,
+    at: Timestamp,
+    heard: gate::Heard,
 }
 
 /// A relay that was started; it stops when the sender is dropped.
@@ -188,8 +273,8 @@ pub(super) async fn relay(
     let witness = move |arrival: &Arrival, recipients: &[usize], after: &Bytes| {
         let recipients = recipients.iter().filter_map(|index| arrival.envelope.recipients.get(*index));
         let recipients = recipients.map(|recipient| recipient.address.as_str().to_owned()).collect();
-        let copy = Seen { recipients, before: arrival.message.clone(), after: after.clone() };
-        seen.lock().unwrap_or_else(PoisonError::into_inner).add(copy);
+        let mut gallery = seen.lock().unwrap_or_else(PoisonError::into_inner);
+        gallery.add(recipients, arrival.message.clone(), after.clone());
     };
     let tried = Arc::clone(&gallery);
     let refusals = move |arrival: &Arrival, replies: &[Reply], about: &Reply| {
@@ -219,7 +304,7 @@ pub(super) async fn relay(
 
 fn consents(store: &Store) -> Result<(), Box<dyn std::error::Error>> {
     let change = |state| {
-        let mut change = Change::new("default".parse()?, Purpose::CONSENT.to_vec(), state, Timestamp::now());
+        let mut change = Change::new(SHOP.parse()?, Purpose::CONSENT.to_vec(), state, Timestamp::now());
         change.details.evidence = Some("demonstration".to_owned());
         Ok::<Change, String>(change)
     };
@@ -234,11 +319,13 @@ fn consents(store: &Store) -> Result<(), Box<dyn std::error::Error>> {
 }
 
 /// Returns the newsletters of the demonstration, each with its recipient.
-fn samples() -> Vec<(String, Vec<u8>)> {
-    let people = ["ann@example.org", "bob@example.org", "eve@example.org"];
+pub(super) fn samples() -> Vec<(String, Vec<u8>)> {
+    // The page shows the newest first.
+    let people = ["eve@example.org", "bob@example.org", "ann@example.org"];
     let mails = |to: &str| {
         samples::newsletters(to, "shop.example")
             .into_iter()
+            .rev()
             .map(|newsletter| (to.to_owned(), newsletter))
             .collect::<Vec<_>>()
     };
@@ -288,18 +375,18 @@ pub(super) fn hand_over(relay: SocketAddr, messages: &[(String, Vec<u8>)]) -> st
 }
 
 /// Prints what was done.
-fn summary(gallery: &Gallery) {
+fn summary(gallery: &Gallery, site: &str) {
     let detector = Detector::default();
     println!("Three newsletters went through the relay to three people:\n");
-    for seen in gallery.lock().unwrap_or_else(PoisonError::into_inner).seen.iter() {
-        let told = page::Told::of(&detector, seen);
-        let fate = if told.removed.is_empty() { "as received" } else { "rewritten" };
-        println!("{:<18} {:<34} {fate}", told.to, told.subject);
-        for removed in &told.removed {
-            println!("    - {removed}");
-        }
-        for kept in &told.kept {
-            println!("    kept because the person agreed: {kept}");
+    for seen in gallery.lock().unwrap_or_else(PoisonError::into_inner).seen.iter().rev() {
+        let told = Told::of(&detector, seen, Some(site));
+        println!("{:<18} {:<26} {}", told.to, told.subject, told.verdict());
+        for tracker in &told.trackers {
+            println!("    - {tracker}");
         }
     }
+    println!(
+        "\nann@example.org agreed: her trackers lead through the gate, which asks for her consent at each \
+         load.\nbob@example.org refused and eve@example.org was never asked: theirs are gone."
+    );
 }

@@ -1,135 +1,292 @@
-//! The page that shows each message before and after. It loads nothing: remote images are drawn as boxes, and
-//! the browser is told to fetch nothing.
+//! The page that shows each message before and after, and lets a visitor play the story: open a mail,
+//! withdraw, open it again.
+//!
+//! It loads nothing but its own script: remote images are drawn as boxes, and the browser is told to fetch
+//! nothing. Only a browser on this machine is answered.
 
-use std::net::SocketAddr;
-use std::sync::PoisonError;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, PoisonError};
 
 use axum::Router;
-use axum::extract::State;
-use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY};
-use axum::response::{Html, IntoResponse};
-use axum::routing::get;
+use axum::extract::{Path, Request, State};
+use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST};
+use axum::http::{StatusCode, uri::Authority};
+use axum::middleware::{Next, from_fn};
+use axum::response::{Html, IntoResponse, Redirect, Response};
+use axum::routing::{get, post};
+use maud::{DOCTYPE, Markup, PreEscaped, html};
 use tokio::net::TcpListener;
 
-use super::{Gallery, Refused, Seen};
-use crate::message::subject;
-use crate::tracker::{Detector, Inquiry, Sighting, Verdict};
-use crate::web::preview::{escaped, view};
+use super::gate::{self, Heard};
+use super::source::source;
+use super::told::{Fate, Told};
+use super::{Open, Refused, Seen, Stage, hand_over, samples};
+use crate::consent::{State as Said, Timestamp};
+use crate::policy::Purpose;
+use crate::tracker::Detector;
+use crate::web::preview::view;
 
-/// Describes a message.
-pub(in crate::cli) struct Told {
-    pub(super) to: String,
-    pub(super) subject: String,
-    pub(in crate::cli) removed: Vec<String>,
-    pub(super) kept: Vec<String>,
-}
+const STYLE: &str = include_str!("page.css");
+const SCRIPT: &str = include_str!("page.js");
+const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'self'; connect-src 'self'; \
+                      frame-src 'self'; form-action 'self'; img-src data:; base-uri 'none'";
+/// The maximum number of loads kept; the oldest are dropped.
+const MAX_OPENS: usize = 200;
 
-impl Told {
-    pub(in crate::cli) fn of(detector: &Detector, seen: &Seen) -> Told {
-        let recipients: Vec<&str> = seen.recipients.iter().map(String::as_str).collect();
-        let before = detector.analyse(&seen.before, &Inquiry::to(&recipients));
-        let trackers = before.sightings.iter().filter(|sighting| sighting.verdict == Verdict::Tracker);
-        let described: Vec<String> = trackers.map(|sighting| describe(detector, sighting)).collect();
-        let changed = seen.before != seen.after;
-        Told {
-            to: seen.recipients.join(", "),
-            subject: subject(&seen.before),
-            removed: if changed { described.clone() } else { Vec::new() },
-            kept: if changed { Vec::new() } else { described },
-        }
-    }
-}
-
-fn describe(detector: &Detector, sighting: &Sighting) -> String {
-    let vendor = sighting.vendor.map_or("an unknown service", |vendor| detector.catalogue().name(vendor));
-    let host = sighting.url.split('/').next().unwrap_or_default();
-    let facts: Vec<&str> =
-        sighting.signals.iter().filter(|signal| signal.weight() > 0).map(|signal| signal.text()).collect();
-    let why = if facts.is_empty() { "it asks for a receipt".to_owned() } else { facts.join(", ") };
-    format!("{} of {vendor} at {host}: {why}", sighting.carrier)
-}
-
-/// Serves the page.
-pub(super) async fn serve(address: SocketAddr, gallery: Gallery) -> std::io::Result<SocketAddr> {
+/// Serves the page. Returns its address.
+pub(super) async fn serve(address: SocketAddr, stage: Stage) -> std::io::Result<SocketAddr> {
     let listener = TcpListener::bind(address).await?;
     let address = listener.local_addr()?;
-    let routes = Router::new().route("/", get(show)).with_state(gallery);
+    let routes = Router::new()
+        .route("/", get(show))
+        .route("/state", get(state))
+        .route("/page.js", get(script))
+        .route("/console", get(console))
+        .route("/open/{message}", post(open))
+        .route("/send", post(send))
+        .layer(from_fn(for_this_machine))
+        .with_state(Arc::new(stage));
     tokio::spawn(async move { axum::serve(listener, routes).await });
     Ok(address)
 }
 
-async fn show(State(gallery): State<Gallery>) -> impl IntoResponse {
+/// Rejects requests under a name that only leads here, so that no page on the web can read this one.
+async fn for_this_machine(request: Request, next: Next) -> Response {
+    let host = request.headers().get(HOST).and_then(|host| host.to_str().ok()?.parse::<Authority>().ok());
+    let is_local = host.is_some_and(|host| {
+        let name = host.host().trim_matches(['[', ']']);
+        name == "localhost" || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+    });
+    match is_local {
+        true => next.run(request).await,
+        false => (StatusCode::FORBIDDEN, "The demonstration answers on this machine only.").into_response(),
+    }
+}
+
+/// Names what is shown, so that the script notices a change.
+async fn state(State(stage): State<Arc<Stage>>) -> String {
+    let (passed, refused) = stage.gallery.lock().unwrap_or_else(PoisonError::into_inner).counts;
+    let opens = stage.opens.lock().unwrap_or_else(PoisonError::into_inner).len();
+    format!("{passed}-{refused}-{}-{opens}", stage.store.head().count)
+}
+
+async fn script() -> impl IntoResponse {
+    ([(CONTENT_TYPE, "text/javascript; charset=utf-8")], SCRIPT)
+}
+
+/// Signs the browser in to the console.
+async fn console(State(stage): State<Arc<Stage>>) -> Response {
+    match stage.console.as_ref().map(super::console::Place::link) {
+        Some(Ok(link)) => Redirect::to(&link).into_response(),
+        Some(Err(error)) => trouble(format!("No link to the console can be made: {error}")),
+        None => trouble("The console was not built (make build).".to_owned()),
+    }
+}
+
+/// Loads the gated pixels of a message, as the reader's mail program does when the mail is opened.
+async fn open(State(stage): State<Arc<Stage>>, Path(message): Path<usize>) -> Response {
+    let pixels = {
+        let gallery = stage.gallery.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen = gallery.seen.iter().find(|seen| seen.number == message);
+        seen.map(|seen| gate::pixels(&seen.after, &stage.site)).unwrap_or_default()
+    };
+    for pixel in pixels {
+        let heard = match gate::load(stage.public, &pixel).await {
+            Ok(heard) => heard,
+            Err(error) => return trouble(format!("The gate does not answer: {error}")),
+        };
+        let mut opens = stage.opens.lock().unwrap_or_else(PoisonError::into_inner);
+        if opens.len() >= MAX_OPENS {
+            opens.remove(0);
+        }
+        opens.push(Open { message, at: Timestamp::now(), heard });
+    }
+    Redirect::to(&format!("/#m{message}")).into_response()
+}
+
+/// Sends the samples once more.
+async fn send(State(stage): State<Arc<Stage>>) -> Response {
+    let relay = stage.relay;
+    let sent = tokio::task::spawn_blocking(move || hand_over(relay, &samples())).await;
+    match sent {
+        Ok(Ok(())) => Redirect::to("/").into_response(),
+        Ok(Err(error)) => trouble(format!("The newsletters were not sent: {error}")),
+        Err(error) => trouble(format!("The newsletters were not sent: {error}")),
+    }
+}
+
+fn trouble(text: String) -> Response {
+    (StatusCode::INTERNAL_SERVER_ERROR, text).into_response()
+}
+
+async fn show(State(stage): State<Arc<Stage>>) -> impl IntoResponse {
     let (seen, refused) = {
-        let shown = gallery.lock().unwrap_or_else(PoisonError::into_inner);
+        let shown = stage.gallery.lock().unwrap_or_else(PoisonError::into_inner);
         (shown.seen.clone(), shown.refused.clone())
     };
+    let opens = stage.opens.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let detector = Detector::default();
-    let rows: String = seen.iter().rev().map(|seen| row(&detector, seen)).collect();
-    let policy = "default-src 'none'; style-src 'unsafe-inline'; frame-src 'self'; img-src data:";
-    let refused = refusals(&refused);
-    let page = PAGE
-        .replace("{refused}", &refused)
-        .replace("{rows}", &rows)
-        .replace("{count}", &seen.len().to_string());
-    ([(CONTENT_SECURITY_POLICY, policy), (CACHE_CONTROL, "no-store")], Html(page))
+    let body = html! {
+        header {
+            h1 { "One newsletter, three answers" }
+            p {
+                "Ann agreed to tracking, Bob refused, Eve was never asked. The sender sent all of them the \
+                 same. Pictures are drawn as boxes: nothing is fetched, and nothing leaves this machine."
+            }
+        }
+        (story(stage.console.is_some()))
+        main {
+            (refusals(&refused))
+            @for seen in seen.iter().rev() { (article(&stage, &detector, seen, &opens)) }
+        }
+    };
+    let page = html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                title { "pixelward: before and after" }
+                style { (PreEscaped(STYLE)) }
+                script src="/page.js" defer {}
+            }
+            body { (body) }
+        }
+    };
+    ([(CONTENT_SECURITY_POLICY, POLICY), (CACHE_CONTROL, "no-store")], Html(page.into_string()))
+}
+
+fn story(has_console: bool) -> Markup {
+    html! {
+        section aria-label="Try it" {
+            ol {
+                li {
+                    b { "Open a mail of Ann’s." }
+                    " The gate sees that she agreed, and the sender learns of it."
+                }
+                li { b { "Follow “The reader’s page”" } " in the same mail, and withdraw there." }
+                li {
+                    b { "Open the mail again." }
+                    " It was delivered long ago, and still the sender learns nothing."
+                }
+                li { b { "Send the newsletters again." } " Whoever chose something gets the mail that fits." }
+            }
+            div class="acts" {
+                form method="post" action="/send" { button { "Send the newsletters again" } }
+                @if has_console {
+                    a href="/console" target="_blank" { "The console, where it can be proved" }
+                }
+            }
+        }
+    }
 }
 
 /// Lists attempts that came to nothing, the newest first.
-fn refusals(refused: &[Refused]) -> String {
-    if refused.is_empty() {
-        return String::new();
+fn refusals(refused: &[Refused]) -> Markup {
+    html! {
+        @if !refused.is_empty() {
+            article id="refused" {
+                h2 { "Refused attempts" }
+                ul {
+                    @for one in refused.iter().rev() {
+                        li class="bad" { (one.recipient) ": " (one.reply) }
+                    }
+                }
+            }
+        }
     }
-    let item = |one: &Refused| {
-        format!("<li class=\"removed\">{}: {}</li>", escaped(&one.recipient), escaped(&one.reply))
-    };
-    let items: String = refused.iter().rev().map(item).collect();
-    format!("<article><h2>Refused attempts</h2><ul>{items}</ul></article>")
 }
 
-fn row(detector: &Detector, seen: &Seen) -> String {
-    let told = Told::of(detector, seen);
-    let list = |class: &str, items: &[String]| -> String {
-        items.iter().map(|item| format!("<li class=\"{class}\">{}</li>", escaped(item))).collect()
-    };
-    let verdict = match (told.removed.len(), told.kept.len()) {
-        (0, 0) => "nothing found, nothing changed".to_owned(),
-        (0, kept) => format!("{kept} kept because the person agreed"),
-        (removed, _) => format!("{removed} removed"),
-    };
-    format!(
-        "<article><h2>{}</h2><p>to {} <strong>{verdict}</strong></p><ul>{}{}</ul><div \
-         class=\"pair\"><figure><figcaption>before</figcaption><iframe sandbox title=\"The message before\" \
-         srcdoc=\"{}\"></iframe></figure><figure><figcaption>after</figcaption><iframe sandbox title=\"The \
-         message after\" srcdoc=\"{}\"></iframe></figure></div></article>",
-        escaped(&told.subject),
-        escaped(&told.to),
-        list("removed", &told.removed),
-        list("kept", &told.kept),
-        escaped(&view(detector, &seen.before, None)),
-        escaped(&view(detector, &seen.after, None)),
-    )
+fn article(stage: &Stage, detector: &Detector, seen: &Seen, opens: &[Open]) -> Markup {
+    let told = Told::of(detector, seen, Some(&stage.site));
+    let page = gate::page(&seen.after, &stage.site);
+    let name = seen
+        .recipients
+        .first()
+        .map_or("the reader", |address| address.split('@').next().unwrap_or("the reader"));
+    let ours = "gated pixel: consent is checked at each load";
+    let heard: Vec<&Open> = opens.iter().rev().filter(|open| open.message == seen.number).take(6).collect();
+    html! {
+        article id={ "m" (seen.number) } {
+            h2 { (told.subject) }
+            p {
+                @for address in &seen.recipients {
+                    span class="to" { "to " (address) " " (badge(stage, address)) }
+                }
+                strong { (told.verdict()) }
+            }
+            div class="acts" {
+                @if matches!(told.fate, Fate::Gated(_)) {
+                    form method="post" action={ "/open/" (seen.number) } {
+                        button { "Open it as " (name) "’s mail program does" }
+                    }
+                }
+                @if let Some(page) = &page {
+                    a href=(page) target="_blank" { "The reader’s page" }
+                }
+            }
+            ul class="opens" role="status" { @for open in heard { (heard_of(open)) } }
+            ul { @for tracker in &told.trackers { li class=(class(told.fate)) { (tracker) } } }
+            div class="pair" {
+                (frame("before", "As it came", &view(detector, &seen.before, None)))
+                (frame("after", "As it left", &view(detector, &seen.after, Some((&stage.site, ours)))))
+            }
+            details id={ "s" (seen.number) } {
+                summary { "Header and source: what changed" }
+                (source(&seen.before, &seen.after))
+            }
+        }
+    }
 }
 
-const PAGE: &str = r#"<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><title>pixelward: before and after</title>
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<style>
-:root{color-scheme:light dark;--line:#ccc;--page:#fff;--text:#1a1a1a;--soft:#666;--bad:#b00020;--good:#0a6b2d}
-@media(prefers-color-scheme:dark){:root{--line:#444;--page:#16181a;--text:#eee;--soft:#aaa;--bad:#ff6b7f;
---good:#6fd38d}}
-body{font:16px/1.5 system-ui,sans-serif;margin:0 auto;max-width:1200px;padding:1.5rem;background:var(--page);
-color:var(--text)}
-h1{font-size:1.5rem;margin:0}h2{font-size:1.1rem;margin:0}p{margin:.2rem 0;color:var(--soft)}
-p strong{color:var(--text);margin-left:.6rem}
-article{border-top:1px solid var(--line);padding:1.2rem 0}ul{margin:.3rem 0;padding-left:1.2rem}
-.removed{color:var(--bad)}.kept{color:var(--good)}
-.pair{display:grid;grid-template-columns:1fr 1fr;gap:1rem}
-@media(max-width:700px){.pair{grid-template-columns:1fr}}
-figure{margin:0}figcaption{color:var(--soft);font-size:.85rem}iframe{width:100%;height:420px;
-border:1px solid var(--line);background:#fff;border-radius:4px}
-</style></head><body>
-<h1>Before and after</h1>
-<p>{count} messages, the newest first. Pictures are drawn as boxes: nothing is fetched. Reload the page
-after sending mail.</p>
-{refused}{rows}</body></html>
-"#;
+const fn class(fate: Fate) -> &'static str {
+    match fate {
+        Fate::Removed => "bad",
+        Fate::Gated(_) | Fate::Kept | Fate::Nothing => "good",
+    }
+}
+
+fn frame(class: &str, caption: &str, document: &str) -> Markup {
+    html! {
+        figure class=(class) {
+            figcaption { (caption) }
+            // Measured by the script, which is why it shares the page's origin; nothing runs in it.
+            iframe sandbox="allow-same-origin" title=(caption) srcdoc=(document) {}
+        }
+    }
+}
+
+fn heard_of(open: &Open) -> Markup {
+    let time = open.at.to_string();
+    let time = time.get(11..19).unwrap_or(&time);
+    html! {
+        @match &open.heard {
+            Heard::LedTo(host) => {
+                li class="bad" {
+                    time { (time) } " UTC: the gate led on to " b { (host) }
+                    ". The sender knows that it was opened."
+                }
+            }
+            Heard::Blank => {
+                li class="good" {
+                    time { (time) } " UTC: the gate answered with a " b { "blank picture" }
+                    ". The sender learns nothing."
+                }
+            }
+        }
+    }
+}
+
+/// Says what currently holds for a person.
+fn badge(stage: &Stage, address: &str) -> Markup {
+    let standing = stage.store.lookup(&stage.controller, stage.store.person(address));
+    let stand = standing.ok().and_then(|standing| standing.of(Purpose::CampaignPerformance).copied());
+    let (class, text) = match stand.map(|stand| stand.state) {
+        Some(Said::Granted) => ("good", "agreed"),
+        Some(Said::Refused) => ("bad", "refused"),
+        Some(Said::Withdrawn) => ("bad", "withdrew"),
+        Some(Said::Objected) => ("bad", "objected"),
+        Some(Said::Asked | Said::NeverAsked) | None => ("", "was never asked"),
+    };
+    html! { b class={ "badge " (class) } { (text) } }
+}

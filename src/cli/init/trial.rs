@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::{Arc, PoisonError};
 
 use super::settings::Settings;
-use crate::cli::demo::page::Told;
+use crate::cli::demo::told::{Fate, Told};
 use crate::cli::demo::{Running, hand_over, relay, samples, sink};
 use crate::config::Config;
 use crate::consent::{self, Store};
@@ -38,11 +38,11 @@ async fn sent(settings: &Settings, folder: &Path) -> Result<Vec<String>, Failure
     tokio::task::spawn_blocking(move || hand_over(address, &[(PERSON.to_owned(), message)])).await??;
     let gallery = gallery.lock().unwrap_or_else(PoisonError::into_inner);
     let seen = gallery.seen.first().ok_or("the relay passed nothing on")?;
-    let told = Told::of(&Detector::default(), seen);
-    if told.removed.is_empty() {
+    let told = Told::of(&Detector::default(), seen, None);
+    if told.fate != Fate::Removed {
         return Err("the tracker of the sample was not removed".into());
     }
-    let mut said: Vec<String> = told.removed.iter().map(|removed| format!("removed: {removed}")).collect();
+    let mut said: Vec<String> = told.trackers.iter().map(|tracker| format!("removed: {tracker}")).collect();
     let record = |name: &str| keys.iter().find(|key| key.record_name() == name).map(|key| key.record());
     let signatures = verify(&seen.after, record);
     said.extend(
