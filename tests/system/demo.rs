@@ -11,6 +11,7 @@ struct Demo {
     lines: Lines,
     listen: u16,
     web: u16,
+    console: u16,
 }
 
 impl Drop for Demo {
@@ -22,18 +23,18 @@ impl Drop for Demo {
 
 impl Demo {
     fn start() -> Demo {
-        let (listen, web) = (free_port(), free_port());
+        let (listen, web, console) = (free_port(), free_port(), free_port());
         let mut command = program();
         command.arg("demo");
         for (option, port) in
-            [("--listen", listen), ("--web", web), ("--public", free_port()), ("--console", free_port())]
+            [("--listen", listen), ("--web", web), ("--public", free_port()), ("--console", console)]
         {
             command.args([option, &format!("127.0.0.1:{port}")]);
         }
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let lines = Lines::follow(child.stdout.take().unwrap());
         lines.wait("the last line", |line| line.contains("Ctrl-C ends it"));
-        Demo { child, lines, listen, web }
+        Demo { child, lines, listen, web, console }
     }
 }
 
@@ -75,6 +76,31 @@ fn a_name_that_only_leads_here_is_answered_nothing() {
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{host}: {answer}");
+    }
+}
+
+#[test]
+fn its_console_ends_with_it_and_a_taken_address_is_named() {
+    use std::net::{TcpListener, TcpStream};
+    let demo = Demo::start();
+    let port = demo.console;
+    assert!(TcpStream::connect(("127.0.0.1", port)).is_ok());
+    let other = program()
+        .args(["demo", "--listen", "127.0.0.1:0", "--web", "127.0.0.1:0", "--public", "127.0.0.1:0"])
+        .args(["--console", &format!("127.0.0.1:{port}")])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&other.stderr);
+    assert!(!other.status.success(), "{said}");
+    assert!(
+        said.contains(&format!("127.0.0.1:{port} is not available")) && said.contains("--console"),
+        "{said}"
+    );
+    drop(demo);
+    let end = std::time::Instant::now() + PATIENCE;
+    while TcpListener::bind(("127.0.0.1", port)).is_err() {
+        assert!(std::time::Instant::now() < end, "the console of a killed demonstration goes on");
+        std::thread::park_timeout(std::time::Duration::from_millis(20));
     }
 }
 

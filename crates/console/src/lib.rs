@@ -79,6 +79,9 @@ pub struct Arguments {
     /// Check the configuration and exit
     #[arg(long)]
     pub check: bool,
+    /// Stop when standard input is closed, as it is when the program that started this one ends
+    #[arg(long, hide = true)]
+    pub until_input_ends: bool,
 }
 
 /// The state shared by all requests.
@@ -135,6 +138,12 @@ pub fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
         return Ok(());
     }
     logging::start(&config.log)?;
+    if arguments.until_input_ends {
+        std::thread::spawn(|| {
+            let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+            std::process::exit(0);
+        });
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(serve::serve(config, api))
 }

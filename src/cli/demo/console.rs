@@ -3,7 +3,7 @@
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -69,6 +69,7 @@ pub(super) async fn start(
     if !program.exists() {
         return Ok(None);
     }
+    super::taken("the console", "--console", address, std::net::TcpListener::bind(address).map(drop))?;
     let bound = crate::net::serve::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await?;
     let api = bound.address;
     let host: Arc<dyn web::Host> = pipeline.clone();
@@ -77,7 +78,13 @@ pub(super) async fn start(
     let data = folder.join("console");
     std::fs::create_dir_all(&data)?;
     let config = configured(folder, &data, address, api, &pipeline.live().config.api.tokens_file)?;
-    let child = Command::new(program).arg("--config").arg(config).spawn()?;
+    // However this program ends, the console's input ends with it.
+    let child = Command::new(program)
+        .arg("--until-input-ends")
+        .arg("--config")
+        .arg(config)
+        .stdin(Stdio::piped())
+        .spawn()?;
     let mut console = Console { child, place: Place { address, data } };
     let console = tokio::task::spawn_blocking(move || -> Result<Console, String> {
         is_there(&mut console.child, address)?;

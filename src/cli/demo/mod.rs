@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::config::Config;
@@ -168,7 +169,12 @@ async fn demonstrate(command: &Demo, folder: &Path) -> Result<(), Box<dyn std::e
          message.eml"
     );
     println!("Ctrl-C ends it.");
-    tokio::signal::ctrl_c().await?;
+    let (mut terminate, mut hangup) = (signal(SignalKind::terminate())?, signal(SignalKind::hangup())?);
+    tokio::select! {
+        said = tokio::signal::ctrl_c() => said?,
+        _ = terminate.recv() => {}
+        _ = hangup.recv() => {}
+    }
     println!();
     drop(console);
     pipeline.close();
