@@ -118,15 +118,27 @@ fn somebody_of_whom_nothing_is_known_objects_in_advance() {
     let path = found.header("location").unwrap().to_owned();
     let page = browser.page(&path);
     assert!(
-        page.contains("An objection can be recorded in advance") && !page.contains("Erase the person"),
+        page.contains("counts from the first message on") && !page.contains("Erase the person"),
         "{page}"
     );
     let objects = format!("{}/withdraw", path.split('?').next().unwrap());
-    let fields = |reason| [("controller", "shop"), ("reason", reason)];
-    assert_eq!(browser.submit(&page, &objects, &fields("")).status, 400);
-    assert_eq!(browser.submit(&page, &objects, &fields("letter of 5 November")).status, 303);
-    let page = browser.page(&path);
-    for words in ["objected", "letter of 5 November", "one-time link", "Withdraw every consent"] {
+    let fields = |reason, state, purpose| {
+        [("controller", "shop"), ("reason", reason), ("state", state), ("purpose", purpose)]
+    };
+    assert_eq!(browser.submit(&page, &objects, &fields("", "objected", "all")).status, 400);
+    for (state, purpose) in [("granted", "all"), ("", "all"), ("objected", ""), ("objected", "opens")] {
+        let said = browser.submit(&page, &objects, &fields("letter", state, purpose));
+        assert_eq!(said.status, 400, "{state:?} {purpose:?}");
+    }
+    let said = browser.submit(&page, &objects, &fields("letter of 5 November", "objected", "all"));
+    assert_eq!(said.status, 303);
+    let page = browser.page(said.header("location").unwrap());
+    for words in [
+        "Recorded as entry 1: <strong>objected</strong>, every purpose.",
+        "letter of 5 November",
+        "one-time link",
+        "Erase the person",
+    ] {
         assert!(page.contains(words), "{words}: {page}");
     }
     assert!(browser.page("/audit").contains("recorded an objection"));

@@ -206,14 +206,22 @@ fn a_withdrawal_and_an_erasure_are_recorded_with_their_reasons() {
     let page = browser.page(&path);
     assert!(page.contains("granted"), "{page}");
     let withdraw = format!("/person/{person}/withdraw");
-    let fields = |reason| [("controller", "shop"), ("reason", reason)];
-    assert_eq!(browser.submit(&page, &withdraw, &fields("")).status, 400);
-    assert_eq!(browser.submit(&page, &withdraw, &fields("letter of 3 November")).status, 303);
-    let page = browser.page(&path);
-    assert!(
-        page.contains("withdrawn") && page.contains("letter of 3 November") && page.contains("one-time link"),
-        "{page}"
-    );
+    let fields = |reason, purpose| {
+        [("controller", "shop"), ("reason", reason), ("state", "withdrawn"), ("purpose", purpose)]
+    };
+    assert_eq!(browser.submit(&page, &withdraw, &fields("", "all")).status, 400);
+    // One purpose alone, and then the rest.
+    let said = browser.submit(&page, &withdraw, &fields("call of 2 November", "personalisation"));
+    let page = browser.page(said.header("location").unwrap());
+    assert!(page.contains("<strong>withdrawn</strong>, personalisation. It counts"), "{page}");
+    let said = browser.submit(&page, &withdraw, &fields("letter of 3 November", "all"));
+    let page = browser.page(said.header("location").unwrap());
+    for part in ["<strong>withdrawn</strong>, every purpose.", "letter of 3 November", "one-time link"] {
+        assert!(page.contains(part), "{part}: {page}");
+    }
+    // The address of the page claims nothing by itself.
+    assert!(!browser.page(&format!("{path}&recorded=99")).contains("Recorded as entry"));
+    assert!(!browser.page(&format!("/person?controller=shop&erased={person}")).contains("Erased:"));
     // It acts on the very next message.
     let mut client = Client::greeted(served.relay.port);
     let (message, bare) = newsletter("ann@home.example");
@@ -221,9 +229,16 @@ fn a_withdrawal_and_an_erasure_are_recorded_with_their_reasons() {
     let delivered = _hop.wait(3).pop().unwrap();
     assert_eq!(delivered.below_trace().trim_end(), support::crlf(&bare).trim_end());
     let erase = format!("/person/{person}/erase");
-    assert_eq!(browser.submit(&page, &erase, &fields("request 12")).status, 400, "without being sure");
+    assert_eq!(
+        browser.submit(&page, &erase, &[("controller", "shop"), ("reason", "request 12")]).status,
+        400,
+        "without being sure"
+    );
     let sure = [("controller", "shop"), ("reason", "request 12"), ("sure", "yes")];
-    assert_eq!(browser.submit(&page, &erase, &sure).status, 303);
+    let said = browser.submit(&page, &erase, &sure);
+    assert_eq!(said.status, 303);
+    let told = browser.page(said.header("location").unwrap());
+    assert!(told.contains("Erased: nothing is recorded any more about person"), "{told}");
     let page = browser.page(&path);
     assert!(
         page.contains("has recorded nothing about this person") && page.contains("No matching records"),
@@ -321,7 +336,7 @@ fn what_if_shows_a_message_before_and_after_and_keeps_nothing() {
     let field = |name: &str, value: &str| {
         format!("--B\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n")
     };
-    let mut tried = |state: &str, message: &str| {
+    let mut tried_with = |state: &str, message: &str, kept: &str| {
         let file = format!(
             "--B\r\nContent-Disposition: form-data; name=\"file\"; \
              filename=\"m.eml\"\r\n\r\n{message}\r\n--B--\r\n"
@@ -332,10 +347,15 @@ fn what_if_shows_a_message_before_and_after_and_keeps_nothing() {
             ("mailstream", "newsletter"),
             ("state", state),
             ("text", ""),
+            ("kept", kept),
         ];
         let body: String = fields.iter().map(|(name, value)| field(name, value)).collect::<String>() + &file;
         browser.ask("POST", "/what-if", &[("Content-Type", "multipart/form-data; boundary=B")], &body)
     };
+    let empty = tried_with("refused", "", "");
+    assert_eq!(empty.status, 400);
+    assert!(empty.text().contains("choose a file, or paste the source"), "{}", empty.text());
+    let mut tried = |state: &str, message: &str| tried_with(state, message, "");
     let refused = tried("refused", &message);
     assert_eq!(refused.status, 200, "{}", refused.text());
     let text = refused.text();
@@ -346,7 +366,11 @@ fn what_if_shows_a_message_before_and_after_and_keeps_nothing() {
         "{text}"
     );
     assert!(!text.contains("src=\"https://cdn.shop.example") && !text.contains("srcdoc=\"<"), "{text}");
+    // The file is kept for the next try, which may only choose another answer.
+    let kept = text.split("name=\"kept\" value=\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
     assert!(tried("granted", &message).text().contains("It would leave as it came"));
+    assert!(tried_with("granted", "", &kept).text().contains("It would leave as it came"));
+    let mut tried = |state: &str, message: &str| tried_with(state, message, "");
     // A message that would attack the page stays text within a frame.
     let hostile =
         "From: a\r\nContent-Type: text/html\r\n\r\n\"><script>alert(1)</script><img src=x onerror=alert(1)>";

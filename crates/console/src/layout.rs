@@ -11,18 +11,36 @@ use super::session::Session;
 use super::text::{Language, Text};
 use super::{Answered, Call, Console};
 
-/// The pages in the navigation, in order.
-const WAYS: &[(&str, Text)] = &[
-    ("/", Text("Overview", "Übersicht", "Aperçu")),
-    ("/person", Text("Person", "Person", "Personne")),
-    ("/messages", Text("Messages", "Nachrichten", "Messages")),
-    ("/streams", Text("Rules", "Regeln", "Règles")),
-    ("/what-if", Text("What if", "Test", "Simulation")),
-    ("/trackers", Text("Trackers", "Tracker", "Traceurs")),
-    ("/delivery", Text("Delivery", "Zustellung", "Remise")),
-    ("/audit", Text("Audit", "Prüfprotokoll", "Journal d’audit")),
-    ("/report", Text("Report", "Bericht", "Rapport")),
-    ("/account", Text("Account", "Konto", "Compte")),
+/// A page in the navigation.
+type Way = (&'static str, Text);
+
+/// The groups of the navigation and their pages, in order.
+const GROUPS: &[(Text, &[Way])] = &[
+    (
+        Text("Mail", "Post", "Courrier"),
+        &[
+            ("/", Text("Overview", "Übersicht", "Aperçu")),
+            ("/messages", Text("Messages", "Nachrichten", "Messages")),
+            ("/trackers", Text("Trackers", "Tracker", "Traceurs")),
+            ("/delivery", Text("Delivery", "Zustellung", "Remise")),
+        ],
+    ),
+    (Text("People", "Personen", "Personnes"), &[("/person", Text("Person", "Person", "Personne"))]),
+    (
+        Text("Rules", "Regeln", "Règles"),
+        &[
+            ("/streams", Text("Rules in force", "Geltende Regeln", "Règles en vigueur")),
+            ("/what-if", Text("What if", "Test", "Simulation")),
+            ("/report", Text("Report", "Bericht", "Rapport")),
+        ],
+    ),
+    (
+        Text("System", "System", "Système"),
+        &[
+            ("/audit", Text("Audit", "Prüfprotokoll", "Journal d’audit")),
+            ("/account", Text("Account", "Konto", "Compte")),
+        ],
+    ),
 ];
 
 /// The query of a page that refreshes itself.
@@ -45,6 +63,11 @@ impl Page {
 /// Builds the response with the page.
 pub(super) fn shown(call: &Call, page: &Page) -> Response<Body> {
     answer(StatusCode::OK, call, page)
+}
+
+/// Builds the response with the page, where the request lacked something.
+pub(super) fn corrected(call: &Call, page: &Page) -> Response<Body> {
+    answer(StatusCode::BAD_REQUEST, call, page)
 }
 
 /// Builds the page about a failure.
@@ -92,8 +115,9 @@ fn answer(status: StatusCode, call: &Call, page: &Page) -> Response<Body> {
                 }
                 header {
                     a class="brand" href=(call.to("/")) { "pixelward" }
-                    @if let Some(session) = &call.session { (ways(call, session)) (chooser(call)) }
+                    @if let Some(session) = &call.session { (groups(call, session)) (chooser(call)) }
                 }
+                @if let Some(session) = &call.session { (ways(call, session)) }
                 main id="content" data-renew=[page.refresh] { (page.content) }
                 @if let Some(session) = &call.session { (foot(call, session)) }
             }
@@ -116,13 +140,44 @@ pub(super) fn policy(console: &Console, sources: &str) -> HeaderValue {
         .unwrap_or(HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"))
 }
 
-/// Renders the navigation that is open to the session.
-fn ways(call: &Call, session: &Session) -> Markup {
-    let is_here = |path: &str| call.path == path || path != "/" && call.path.starts_with(&format!("{path}/"));
+/// Returns whether a page, or one below it, is shown.
+fn is_here(call: &Call, path: &str) -> bool {
+    call.path == path || path != "/" && call.path.starts_with(&format!("{path}/"))
+}
+
+/// Returns the pages of a group that are open to the session.
+fn open_ways(call: &Call, session: &Session, ways: &'static [Way]) -> Vec<&'static Way> {
+    ways.iter().filter(|(path, _)| (call.is_open)(session, path)).collect()
+}
+
+/// Renders the groups of pages that are open to the session.
+fn groups(call: &Call, session: &Session) -> Markup {
+    let open = GROUPS.iter().map(|(name, ways)| (name, open_ways(call, session, ways)));
     html! {
-        nav aria-label=(call.say(&Text("Pages", "Seiten", "Pages"))) {
-            @for (path, name) in WAYS.iter().filter(|(path, _)| (call.is_open)(session, path)) {
-                a href=(call.to(path)) aria-current=[is_here(path).then_some("page")] { (call.say(name)) }
+        nav aria-label=(call.say(&Text("Groups of pages", "Seitengruppen", "Groupes de pages"))) {
+            @for (name, ways) in open {
+                @if let Some((path, _)) = ways.first() {
+                    @let is_current = ways.iter().any(|(path, _)| is_here(call, path));
+                    a href=(call.to(path)) aria-current=[is_current.then_some("true")] { (call.say(name)) }
+                }
+            }
+        }
+    }
+}
+
+/// Renders the pages of the group that is shown, if it has several.
+fn ways(call: &Call, session: &Session) -> Markup {
+    let is_shown = |ways: &[Way]| ways.iter().any(|(path, _)| is_here(call, path));
+    let group = GROUPS.iter().find(|(_, ways)| is_shown(ways));
+    let ways = group.map(|(_, ways)| open_ways(call, session, ways)).unwrap_or_default();
+    html! {
+        @if ways.len() > 1 {
+            nav class="pages" aria-label=(call.say(&Text("Pages", "Seiten", "Pages"))) {
+                @for (path, name) in ways {
+                    a href=(call.to(path)) aria-current=[is_here(call, path).then_some("page")] {
+                        (call.say(name))
+                    }
+                }
             }
         }
     }

@@ -3,7 +3,8 @@
 use hyper::Method;
 
 use super::pages::{
-    account, audit, delivery, messages, overview, person, preference_page, report, streams, trackers, what_if,
+    account, audit, delivery, messages, overview, person, preference_page, report, request, streams,
+    trackers, what_if,
 };
 use super::{Handler, federated, sign_in};
 use crate::config::console::Role;
@@ -74,8 +75,8 @@ pub static ROUTES: &[Route] = &[
     get("/person/{person}", Need::Of(OFFICER), |call| Box::pin(person::page(call))),
     get("/person/{person}/export", Need::Of(OFFICER), |call| Box::pin(person::export(call))),
     get("/person/{person}/print", Need::Of(OFFICER), |call| Box::pin(person::print(call))),
-    post("/person/{person}/withdraw", Need::Of(OFFICER), |call| Box::pin(person::withdraw(call))),
-    post("/person/{person}/erase", Need::Of(OFFICER), |call| Box::pin(person::erase(call))),
+    post("/person/{person}/withdraw", Need::Of(OFFICER), |call| Box::pin(request::withdraw(call))),
+    post("/person/{person}/erase", Need::Of(OFFICER), |call| Box::pin(request::erase(call))),
     get("/messages", Need::Of(BOTH), |call| Box::pin(messages::page(call))),
     post("/messages", Need::Of(BOTH), |call| Box::pin(messages::page(call))),
     get("/messages/{id}", Need::Of(BOTH), |call| Box::pin(messages::story(call))),

@@ -4,8 +4,21 @@ use serde_json::Value;
 
 use super::text::{Language, Text};
 use super::value::{flag, list, maybe, number, text};
+use crate::policy::Purpose;
 
 pub use crate::language::words::{outcome, purpose, result, rule, state};
+
+/// What stands for all purposes.
+pub const EVERY_PURPOSE: Text = Text("every purpose", "jeder Zweck", "toutes les finalités");
+
+/// Names the purposes of a record.
+pub fn purposes(language: Language, record: &Value) -> String {
+    let purposes: Vec<&str> = list(record, "purposes").iter().filter_map(Value::as_str).collect();
+    if purposes.len() == Purpose::ALL.len() {
+        return language.say(&EVERY_PURPOSE).to_owned();
+    }
+    purposes.iter().map(|name| purpose(language, name)).collect::<Vec<_>>().join(", ")
+}
 
 /// Describes a decision in sentences, from its record.
 pub fn story(language: Language, record: &Value) -> Vec<String> {

@@ -8,10 +8,12 @@ pub(super) mod overview;
 pub(super) mod person;
 pub(super) mod preference_page;
 pub(super) mod report;
+pub(super) mod request;
 pub(super) mod streams;
 pub(super) mod trackers;
 pub(super) mod what_if;
 
+use crate::Failure;
 use crate::consent::Timestamp;
 
 /// Formats a moment for people, in UTC.
@@ -31,4 +33,10 @@ pub(super) fn readable(time: &str) -> String {
 /// Parses an RFC 3339 time.
 pub(super) fn moment_of(time: &str) -> Option<Timestamp> {
     Timestamp::parse(time).ok()
+}
+
+/// Checks that a text is the keyed hash of a person.
+pub(super) fn is_hash(text: &str) -> Result<(), Failure> {
+    let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+    (text.len() == 32 && text.bytes().all(is_digit)).then_some(()).ok_or(Failure::Nothing)
 }

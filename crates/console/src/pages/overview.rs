@@ -28,16 +28,18 @@ struct Alarm {
 }
 
 pub(crate) async fn page(call: Call) -> Answered {
-    let span = match (call.asked("hours"), call.asked("days")) {
-        ("24", _) => Span::Hours,
-        (_, "7") => Span::Days(7),
-        (_, "90") => Span::Days(90),
-        _ => Span::Days(30),
+    let asked = match (call.asked("hours"), call.asked("days")) {
+        ("24", _) => Some(Span::Hours),
+        (_, "7") => Some(Span::Days(7)),
+        (_, "30") => Some(Span::Days(30)),
+        (_, "90") => Some(Span::Days(90)),
+        _ => None,
     };
     let now = Timestamp::now();
-    let first = match span {
-        Span::Hours => day(now.plus_days(-1)),
-        Span::Days(days) => day(now.plus_days(1 - days)),
+    let first = match asked {
+        Some(Span::Hours) => day(now.plus_days(-1)),
+        Some(Span::Days(days)) => day(now.plus_days(1 - days)),
+        None => day(now.plus_days(1 - 30)),
     };
     let last = day(now);
     let controller = &call.controller;
@@ -48,6 +50,11 @@ pub(crate) async fn page(call: Call) -> Answered {
     let figures = figures?;
     let by_day = Sums::of(&figures, &first, &last);
     let alarms = alarms(&call, &by_day).await?;
+    // Mail of today alone is one bar among thirty empty ones.
+    let has_older =
+        by_day.outcomes.iter().any(|column| column.time != last && column.parts.iter().any(|part| *part > 0));
+    let span =
+        asked.unwrap_or(if has_older || by_day.recipients == 0 { Span::Days(30) } else { Span::Hours });
     let sums = match span {
         Span::Hours => Sums::of_hours(&figures, now),
         Span::Days(_) => by_day,

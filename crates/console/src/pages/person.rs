@@ -9,9 +9,8 @@ use maud::{Markup, html};
 use serde_json::{Value, json};
 
 use super::messages::table;
-use super::readable;
+use super::{is_hash, readable, request};
 use crate::client::ApiError;
-use crate::config::console::Role;
 use crate::layout::{self, Page, onward, shown, token};
 use crate::text::Text;
 use crate::trail::{Deed, note};
@@ -27,6 +26,7 @@ pub(crate) async fn search(call: Call) -> Answered {
     let title = call.say(&Text("Person", "Person", "Personne"));
     let content = html! {
         h1 { (title) }
+        (request::erasure(&call).await?)
         p { (call.say(&Text(
             "The address is turned into a keyed hash immediately. It is neither kept nor logged, and your \
              search is recorded in the audit trail.",
@@ -86,6 +86,7 @@ pub(crate) async fn page(call: Call) -> Answered {
                 }
             }
         }
+        (request::confirmation(&call, &known.history))
         h2 { (call.say(&Text("Current consent", "Was jetzt gilt", "Ce qui vaut maintenant"))) }
         @match &known.consent {
             None => p class="empty" { (call.say(&Text(
@@ -109,7 +110,7 @@ pub(crate) async fn page(call: Call) -> Answered {
         }
         h2 { (call.say(&Text("Everything said so far", "Alles bisher Gesagte", "Tout ce qui a été dit"))) }
         (history(&call, &known.history))
-        (requests(&call, &path, known.consent.is_some())?)
+        (request::forms(&call, &path, known.consent.is_some())?)
     };
     Ok(shown(&call, &Page::new(title, content)))
 }
@@ -209,13 +210,7 @@ fn history(call: &Call, history: &Value) -> Markup {
                         tr {
                             th scope="row" { (number(record, "record")) }
                             td { (words::state(call.language, text(record, "state"))) }
-                            td class="prose" {
-                                (list(
-                                    record,
-                                    "purposes",
-                                ).iter().filter_map(Value::as_str).map(|purpose| words::purpose(call.language,
-                                    purpose)).collect::<Vec<_>>().join(", "))
-                            }
+                            td class="prose" { (words::purposes(call.language, record)) }
                             td class="nowrap" { (readable(text(record, "event_time"))) }
                             td { (text(record, "method")) " " (text(record, "channel")) }
                             td { (text(record, "evidence")) }
@@ -226,115 +221,6 @@ fn history(call: &Call, history: &Value) -> Markup {
             } }
         }
     }
-}
-
-/// Renders the forms that record what the person asks for.
-fn requests(call: &Call, path: &str, is_known: bool) -> Result<Markup, Failure> {
-    let may_erase = call.session()?.rights.allow_all(&[Role::Officer]);
-    let (withdraw, erase) = (format!("{path}/withdraw"), format!("{path}/erase"));
-    let withdrawal = match is_known {
-        true => Text("Withdraw every consent", "Jede Einwilligung widerrufen", "Retirer tout consentement"),
-        false => Text("Record the objection", "Widerspruch festhalten", "Noter l’opposition"),
-    };
-    Ok(html! {
-        section class="noprint" {
-            h2 { (call.say(&Text("Record a request", "Einen Wunsch festhalten", "Noter une demande"))) }
-            @if !is_known {
-                p { (call.say(&Text(
-                    "There is nothing to withdraw. An objection can be recorded in advance: it counts from \
-                     the first message on.",
-                    "Es ist nichts aufgezeichnet, was sich widerrufen ließe. Ein Widerspruch kann im Voraus \
-                     festgehalten werden: er gilt ab der ersten Nachricht.",
-                    "Rien n’est noté qui puisse être retiré. Une opposition peut être notée d’avance : elle \
-                     vaut dès le premier message.",
-                ))) }
-            }
-            form method="post" action=(withdraw) {
-                (token(call, &withdraw))
-                input type="hidden" name="controller" value=(call.controller);
-                (reason_field(call))
-                button class="danger" { (call.say(&withdrawal)) }
-            }
-            @if may_erase && is_known {
-                h3 { (call.say(&Text("Erase the person", "Die Person löschen", "Effacer la personne"))) }
-                p { (call.say(&Text(
-                    "Nobody can then read what was recorded or link it to the person, for all controllers. \
-                     This cannot be undone.",
-                    "Danach kann niemand mehr lesen, was aufgezeichnet war, oder es der Person zuordnen, bei \
-                     allen Verantwortlichen. Es lässt sich nicht rückgängig machen.",
-                    "Plus personne ne pourra lire ce qui était noté ni le relier à la personne, pour tous \
-                     les responsables. C’est irréversible.",
-                ))) }
-                form method="post" action=(erase) {
-                    (token(call, &erase))
-                    input type="hidden" name="controller" value=(call.controller);
-                    div class="field" {
-                        label for="why" {
-                            (call.say(&Text("Reason, reference", "Grund, Aktenzeichen", "Motif, référence")))
-                        }
-                        input id="why" name="reason" required maxlength="200" size="40";
-                    }
-                    label {
-                        input type="checkbox" name="sure" value="yes" required;
-                        " "
-                        (call.say(&Text("I am sure", "Ich bin sicher", "J’en suis sûr")))
-                    }
-                    button class="danger" { (call.say(&Text("Erase", "Löschen", "Effacer"))) }
-                }
-            }
-        }
-    })
-}
-
-fn reason_field(call: &Call) -> Markup {
-    html! {
-        div class="field" {
-            label for="reason" {
-                (call.say(&Text(
-                    "How it reached you (reason, reference)",
-                    "Wie er Sie erreichte (Grund, Aktenzeichen)",
-                    "Comment elle vous est parvenue (motif, référence)",
-                )))
-            }
-            input id="reason" name="reason" required maxlength="200" size="40";
-        }
-    }
-}
-
-/// Records a withdrawal or, if nothing is recorded about the person, an objection: then there is nothing to
-/// withdraw.
-pub(crate) async fn withdraw(call: Call) -> Answered {
-    is_hash(&call.name)?;
-    let reason = reason(&call)?;
-    let path = format!("/v1/controllers/{}/people/{}", call.controller, call.name);
-    let (state, action) = match call.console.api.get(&path).await {
-        Err(error) if error.is_absence() => ("objected", "person.objected"),
-        known => known.map(|_| ("withdrawn", "person.withdrawn"))?,
-    };
-    note(&call, Deed { detail: Some(&reason), ..Deed::about(action, &call.name) }).await?;
-    let subject = call.session()?.subject.clone();
-    let said = json!({
-        "state": state, "purposes": crate::policy::Purpose::ALL.map(crate::policy::Purpose::name),
-            "method": "request",
-        "channel": "console", "evidence": reason, "actor": subject,
-    });
-    call.console.api.change(Method::PUT, &path, Some(&said)).await?;
-    Ok(onward(&call.to(&format!("/person/{}", call.name))))
-}
-
-pub(crate) async fn erase(call: Call) -> Answered {
-    is_hash(&call.name)?;
-    if !call.session()?.rights.allow_all(&[Role::Officer]) {
-        return Err(Failure::Forbidden);
-    }
-    if call.form.value("sure") != "yes" {
-        return Err(Failure::malformed("sure"));
-    }
-    let reason = reason(&call)?;
-    note(&call, Deed { detail: Some(&reason), ..Deed::about("person.erased", &call.name) }).await?;
-    let path = format!("/v1/controllers/{}/people/{}", call.controller, call.name);
-    call.console.api.change(Method::DELETE, &path, None).await?;
-    Ok(onward(&call.to("/person")))
 }
 
 /// Collects all proof about a person: what was said and what was done, each with its place in its chain.
@@ -370,16 +256,4 @@ pub(crate) async fn print(call: Call) -> Answered {
                   form-action 'none'";
     headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
     Ok(response)
-}
-
-fn reason(call: &Call) -> Result<String, Failure> {
-    let reason = call.form.value("reason").trim();
-    let fits = (1..=200).contains(&reason.chars().count())
-        && !reason.contains(|character: char| character.is_control());
-    fits.then(|| reason.to_owned()).ok_or(Failure::malformed("reason"))
-}
-
-fn is_hash(text: &str) -> Result<(), Failure> {
-    let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
-    (text.len() == 32 && text.bytes().all(is_digit)).then_some(()).ok_or(Failure::Nothing)
 }

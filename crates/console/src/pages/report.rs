@@ -88,7 +88,7 @@ pub(crate) async fn page(call: Call) -> Answered {
                 )))
             },
         }
-        (rules(&call, &policy))
+        (rules(&call, &policy, &last))
         (method(&call))
     };
     Ok(shown(&call, &Page::new(title, content)))
@@ -162,11 +162,25 @@ fn counts(
     }
 }
 
-fn rules(call: &Call, policy: &Value) -> Markup {
+/// Lists the newest version of each jurisdiction's rules that was in force on a day.
+fn in_force<'a>(policy: &'a Value, day: &str) -> Vec<&'a Value> {
+    let from = |version: &Value| text(version, "effective_from").get(..10).unwrap_or_default().to_owned();
+    let mut newest: Vec<&Value> = Vec::new();
+    for version in list(policy, "jurisdictions").iter().filter(|version| *from(version) <= *day) {
+        match newest.iter_mut().find(|known| text(known, "name") == text(version, "name")) {
+            Some(known) if from(known) <= from(version) => *known = version,
+            Some(_) => {}
+            None => newest.push(version),
+        }
+    }
+    newest
+}
+
+fn rules(call: &Call, policy: &Value, day: &str) -> Markup {
     html! {
-        h2 { (call.say(&Text("Rules in force", "Geltende Regeln", "Règles en vigueur"))) }
+        h2 { (call.say(&Text("Rules in force on", "Geltende Regeln am", "Règles en vigueur au"))) " " (day) }
         ul {
-            @for jurisdiction in list(policy, "jurisdictions") {
+            @for jurisdiction in in_force(policy, day) {
                 li {
                     (text(jurisdiction, "label"))
                     ": "
@@ -205,5 +219,32 @@ fn method(call: &Call) -> Markup {
              par empreintes ; pixelward evidence verify les vérifie et pixelward evidence report donne les \
              mêmes chiffres.",
         ))) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_version_in_force_counts() {
+        let version = |name: &str, from: &str| {
+            serde_json::json!({"name": name, "label": format!("{name}/{from}"), "effective_from":
+                format!("{from}T00:00:00Z")})
+        };
+        let versions = [
+            version("fr", "2026-07-14"),
+            version("fr", "2020-10-01"),
+            version("it", "2026-04-17"),
+            version("uk", "2027-01-01"),
+        ];
+        let policy = serde_json::json!({ "jurisdictions": versions });
+        let labels = |day: &str| -> Vec<String> {
+            in_force(&policy, day).into_iter().map(|version| text(version, "label").to_owned()).collect()
+        };
+        assert_eq!(labels("2026-11-29"), ["fr/2026-07-14", "it/2026-04-17"]);
+        assert_eq!(labels("2026-07-13"), ["fr/2020-10-01", "it/2026-04-17"]);
+        assert_eq!(labels("2027-01-01"), ["fr/2026-07-14", "it/2026-04-17", "uk/2027-01-01"]);
+        assert!(labels("2000-01-01").is_empty());
     }
 }

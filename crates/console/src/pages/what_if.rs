@@ -6,8 +6,7 @@ use base64::engine::general_purpose::STANDARD;
 use maud::{Markup, html};
 use serde_json::{Map, Value};
 
-use crate::layout::policy;
-use crate::layout::{Page, shown, token};
+use crate::layout::{Page, corrected, policy, shown, token};
 use crate::text::Text;
 use crate::value::{joined, list, maybe, text};
 use crate::{Answered, Call, Failure, words};
@@ -32,6 +31,21 @@ pub(crate) async fn page(call: Call) -> Answered {
     Ok(shown(&call, &Page::new(title, content)))
 }
 
+/// Asks for what is missing.
+async fn without_message(call: Call) -> Answered {
+    let title = title(&call);
+    let content = html! {
+        h1 { (title) }
+        p class="bad" role="alert" { (call.say(&Text(
+            "There is no message to try: choose a file, or paste the source of one.",
+            "Es gibt nichts auszuprobieren: Wählen Sie eine Datei oder fügen Sie einen Quelltext ein.",
+            "Il n’y a rien à essayer : choisissez un fichier ou collez une source.",
+        ))) }
+        (form(&call).await?)
+    };
+    Ok(corrected(&call, &Page::new(title, content)))
+}
+
 fn title(call: &Call) -> &'static str {
     call.say(&Text("What if", "Test", "Simulation"))
 }
@@ -46,6 +60,12 @@ async fn form(call: &Call) -> Result<Markup, Failure> {
         .map(|stream| text(stream, "name").to_owned())
         .collect();
     let (mailstream, state) = (call.form.value("mailstream"), call.form.value("state"));
+    // Browsers send a chosen file once.
+    let kept = match (call.form.file.as_slice(), call.form.value("text")) {
+        ([], "") => call.form.value("kept").to_owned(),
+        ([], _) => String::new(),
+        (file, _) => STANDARD.encode(file),
+    };
     Ok(html! {
         form method="post" action="/what-if" enctype="multipart/form-data" {
             (token(call, "/what-if"))
@@ -78,6 +98,14 @@ async fn form(call: &Call) -> Result<Markup, Failure> {
                     )))
                 }
                 input id="file" name="file" type="file" accept=".eml,message/rfc822,text/plain";
+                @if !kept.is_empty() {
+                    input type="hidden" name="kept" value=(kept);
+                    span class="soft" { (call.say(&Text(
+                        "The last file is tried again unless you choose or paste another message.",
+                        "Die letzte Datei wird wieder geprüft, wenn Sie keine andere Nachricht angeben.",
+                        "Le dernier fichier sert encore, sauf si vous donnez un autre message.",
+                    ))) }
+                }
             }
             div class="field full" {
                 label for="text" { (call.say(&Text("or its source", "oder ihr Quelltext", "ou sa source"))) }
@@ -89,15 +117,16 @@ async fn form(call: &Call) -> Result<Markup, Failure> {
 }
 
 pub(crate) async fn tried(call: Call) -> Answered {
-    let message = match call.form.file.as_slice() {
-        [] => call.form.value("text").as_bytes(),
-        name => name,
+    let message = match (call.form.file.as_slice(), call.form.value("text")) {
+        ([], "") => call.form.value("kept").to_owned(),
+        ([], text) => STANDARD.encode(text),
+        (file, _) => STANDARD.encode(file),
     };
     if message.is_empty() {
-        return Err(Failure::malformed("file"));
+        return without_message(call).await;
     }
     let mut trial = Map::new();
-    trial.insert("message".to_owned(), STANDARD.encode(message).into());
+    trial.insert("message".to_owned(), message.into());
     trial.insert("language".to_owned(), call.language.code().into());
     for name in ["mailstream", "state"] {
         if !call.form.value(name).is_empty() {
