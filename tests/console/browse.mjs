@@ -33,8 +33,15 @@ const watch = page => page.on('request', own => loaded.push(own.url()));
 
 // Roles.
 const vera = await signedIn('vera');
-const shown = await vera.$$eval('nav a', all => all.map(own => own.textContent));
-holds(JSON.stringify(shown) === JSON.stringify(['Overview', 'Rules', 'Trackers', 'Delivery', 'Report', 'Account']), `a viewer sees ${shown.join(', ')}`);
+const links = selector => vera.$$eval(selector, all => all.map(link => [link.textContent, link.href]));
+const groups = await links('header nav a');
+const pages = [];
+for (const [, href] of groups) {
+  await vera.goto(href);
+  pages.push(...(await links('nav.pages a')).map(([name]) => name));
+}
+const shown = JSON.stringify([groups.map(([name]) => name), pages]);
+holds(shown === JSON.stringify([['Mail', 'Rules', 'System'], ['Overview', 'Trackers', 'Delivery', 'Rules in force', 'Report']]), `a viewer sees ${shown}`);
 await vera.goto(`${base}/person`);
 holds((await vera.textContent('h1')) === 'Access denied', 'a viewer sees no person');
 const nora = await signedIn('nora');
@@ -46,7 +53,7 @@ watch(olga);
 await olga.goto(`${base}/?controller=shop`);
 let clicks = 0;
 const click = async selector => { clicks += 1; await olga.click(selector); await olga.waitForLoadState(); };
-await click('nav a:has-text("Person")');
+await click('header nav a:has-text("People")');
 await olga.fill('#address', 'bob@home.example');
 await click('main form button');
 holds(!olga.url().includes('home.example') && !(await olga.content()).includes('home.example'), 'the address stands in no address and on no page');

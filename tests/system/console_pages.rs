@@ -326,6 +326,21 @@ fn a_message_to_many_shows_some_recipients_at_a_time() {
 }
 
 #[test]
+fn messages_are_found_by_their_recipient_and_the_search_is_noted() {
+    let (served, _hop) = with_mail();
+    let console = Console::beside(&served, "");
+    let mut browser = console.signed_in(&served);
+    let page = browser.page("/messages?controller=shop");
+    let mut rows = |address: &str| {
+        let found = browser.submit(&page, "/messages", &[("controller", "shop"), ("address", address)]);
+        assert_eq!(found.status, 200, "{address}");
+        found.text().matches("href=\"/messages/").count()
+    };
+    assert_eq!([rows("Bob@Home.example"), rows("ann@home.example"), rows("nobody@home.example")], [1, 1, 0]);
+    assert!(browser.page("/audit").contains("looked for a person"));
+}
+
+#[test]
 fn what_if_shows_a_message_before_and_after_and_keeps_nothing() {
     let (served, _hop) = with_mail();
     let console = Console::beside(&served, "");

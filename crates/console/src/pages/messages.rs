@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use maud::{Markup, html};
 use serde_json::{Map, Value, json};
 
-use super::{moment_of, readable};
+use super::{hash_of, moment_of, readable};
 use crate::figures::OUTCOMES;
 use crate::layout::{self, Page, shown, token};
 use crate::text::Text;
@@ -22,7 +22,10 @@ const RECIPIENTS: usize = 20;
 const AROUND: i64 = 60 * 60 * 1000;
 
 pub(crate) async fn page(call: Call) -> Answered {
-    let (wanted, since, until) = wanted(&call)?;
+    let (wanted, since, until) = match call.form.value("address").trim() {
+        "" => wanted(&call)?,
+        address => (of_recipient(&call, address).await?, String::new(), String::new()),
+    };
     let path = format!("/v1/controllers/{}/evidence/search", call.controller);
     let found = call.console.api.post(&path, &wanted).await?;
     let title = call.say(&Text("Messages", "Nachrichten", "Messages"));
@@ -33,6 +36,7 @@ pub(crate) async fn page(call: Call) -> Answered {
         h1 { (title) }
         (filters(&call, &since, &until).await?)
         (by_message_id(&call))
+        @if may_see_people(&call) { (by_address(&call)) }
         @if !flag(&found, "complete") {
             p class="bad" { (call.say(&Text(
                 "Some audit records cannot be read and are missing here. Run pixelward evidence verify.",
@@ -51,6 +55,21 @@ pub(crate) async fn page(call: Call) -> Answered {
         }
     };
     Ok(shown(&call, &Page::new(title, content)))
+}
+
+/// Returns whether the session may look at people.
+fn may_see_people(call: &Call) -> bool {
+    call.session.as_ref().is_some_and(|session| (call.is_open)(session, "/person"))
+}
+
+/// Builds the query for the mail of one recipient, which the audit trail notes.
+async fn of_recipient(call: &Call, address: &str) -> Result<Value, Failure> {
+    if !may_see_people(call) {
+        return Err(Failure::Forbidden);
+    }
+    let person = hash_of(call, address).await?;
+    note(call, Deed::about("person.searched", &person)).await?;
+    Ok(json!({ "recipient": person, "limit": RECORDS }))
 }
 
 /// Builds the query for the API, and the days that the fields show.
@@ -143,6 +162,23 @@ fn by_message_id(call: &Call) -> Markup {
                     (call.say(&Text("or by Message-ID", "oder nach Message-ID", "ou par Message-ID")))
                 }
                 input id="message_id" name="message_id" required size="36" autocomplete="off";
+            }
+            button class="quiet" { (call.say(&Text("Search", "Suchen", "Chercher"))) }
+        }
+    }
+}
+
+/// An address, too, is sent in the body, and becomes a keyed hash.
+fn by_address(call: &Call) -> Markup {
+    html! {
+        form class="noprint" method="post" action="/messages" {
+            (token(call, "/messages"))
+            input type="hidden" name="controller" value=(call.controller);
+            div class="field" {
+                label for="address" {
+                    (call.say(&Text("or by recipient", "oder nach Empfänger", "ou par destinataire")))
+                }
+                input id="address" name="address" type="email" required size="36" autocomplete="off";
             }
             button class="quiet" { (call.say(&Text("Search", "Suchen", "Chercher"))) }
         }

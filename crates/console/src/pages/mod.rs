@@ -13,8 +13,12 @@ pub(super) mod streams;
 pub(super) mod trackers;
 pub(super) mod what_if;
 
-use crate::Failure;
+use serde_json::json;
+
+use crate::client::ApiError;
 use crate::consent::Timestamp;
+use crate::value::text;
+use crate::{Call, Failure};
 
 /// Formats a moment for people, in UTC.
 pub(super) fn moment(at: Timestamp) -> String {
@@ -39,4 +43,15 @@ pub(super) fn moment_of(time: &str) -> Option<Timestamp> {
 pub(super) fn is_hash(text: &str) -> Result<(), Failure> {
     let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
     (text.len() == 32 && text.bytes().all(is_digit)).then_some(()).ok_or(Failure::Nothing)
+}
+
+/// Returns the keyed hash of an address.
+pub(super) async fn hash_of(call: &Call, address: &str) -> Result<String, Failure> {
+    let path = format!("/v1/controllers/{}/consent/lookup", call.controller);
+    let found = call.console.api.post(&path, &json!({ "address": address })).await;
+    let found = found.map_err(|error| match error {
+        ApiError::Refused { status: 400, .. } => Failure::malformed("address"),
+        other => other.into(),
+    })?;
+    Ok(text(&found, "person").to_owned())
 }

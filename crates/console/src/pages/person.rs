@@ -9,7 +9,7 @@ use maud::{Markup, html};
 use serde_json::{Value, json};
 
 use super::messages::table;
-use super::{is_hash, readable, request};
+use super::{hash_of, is_hash, readable, request};
 use crate::client::ApiError;
 use crate::layout::{self, Page, onward, shown, token};
 use crate::text::Text;
@@ -49,13 +49,7 @@ pub(crate) async fn search(call: Call) -> Answered {
 }
 
 pub(crate) async fn find(call: Call) -> Answered {
-    let path = format!("/v1/controllers/{}/consent/lookup", call.controller);
-    let found = call.console.api.post(&path, &json!({ "address": call.form.value("address").trim() })).await;
-    let found = found.map_err(|error| match error {
-        ApiError::Refused { status: 400, .. } => Failure::malformed("address"),
-        other => other.into(),
-    })?;
-    let person = text(&found, "person").to_owned();
+    let person = hash_of(&call, call.form.value("address").trim()).await?;
     note(&call, Deed::about("person.searched", &person)).await?;
     Ok(onward(&call.to(&format!("/person/{person}"))))
 }
