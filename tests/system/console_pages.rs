@@ -332,7 +332,8 @@ fn messages_are_found_by_their_recipient_and_the_search_is_noted() {
     let mut browser = console.signed_in(&served);
     let page = browser.page("/messages?controller=shop");
     let mut rows = |address: &str| {
-        let found = browser.submit(&page, "/messages", &[("controller", "shop"), ("address", address)]);
+        let found =
+            browser.submit(&page, "/messages/recipient", &[("controller", "shop"), ("address", address)]);
         assert_eq!(found.status, 200, "{address}");
         found.text().matches("href=\"/messages/").count()
     };

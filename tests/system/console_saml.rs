@@ -25,6 +25,7 @@ const EXPECTED: &[(&str, &str)] = &[
     ("POST /person/{person}/erase", "nnnynn"),
     ("GET /messages", "nnnyyy"),
     ("POST /messages", "nnnyyy"),
+    ("POST /messages/recipient", "nnnyyn"),
     ("GET /messages/{id}", "nnnyyy"),
     ("GET /messages/{id}/export", "nnnyyy"),
     ("GET /streams", "nnyyyy"),

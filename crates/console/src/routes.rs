@@ -79,6 +79,7 @@ pub static ROUTES: &[Route] = &[
     post("/person/{person}/erase", Need::Of(OFFICER), |call| Box::pin(request::erase(call))),
     get("/messages", Need::Of(BOTH), |call| Box::pin(messages::page(call))),
     post("/messages", Need::Of(BOTH), |call| Box::pin(messages::page(call))),
+    post("/messages/recipient", Need::Of(OFFICER), |call| Box::pin(messages::of_recipient(call))),
     get("/messages/{id}", Need::Of(BOTH), |call| Box::pin(messages::story(call))),
     get("/messages/{id}/export", Need::Of(BOTH), |call| Box::pin(messages::export(call))),
     get("/streams", Need::Of(EVERY), |call| Box::pin(streams::page(call))),

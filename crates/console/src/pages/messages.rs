@@ -22,10 +22,20 @@ const RECIPIENTS: usize = 20;
 const AROUND: i64 = 60 * 60 * 1000;
 
 pub(crate) async fn page(call: Call) -> Answered {
-    let (wanted, since, until) = match call.form.value("address").trim() {
-        "" => wanted(&call)?,
-        address => (of_recipient(&call, address).await?, String::new(), String::new()),
-    };
+    let asked = wanted(&call)?;
+    listed(call, asked).await
+}
+
+/// Lists the mail of one recipient, which the audit trail notes.
+pub(crate) async fn of_recipient(call: Call) -> Answered {
+    let person = hash_of(&call, call.form.value("address").trim()).await?;
+    note(&call, Deed::about("person.searched", &person)).await?;
+    let wanted = json!({ "recipient": person, "limit": RECORDS });
+    listed(call, (wanted, String::new(), String::new())).await
+}
+
+/// Shows the records that the API finds, below the fields with these days.
+async fn listed(call: Call, (wanted, since, until): (Value, String, String)) -> Answered {
     let path = format!("/v1/controllers/{}/evidence/search", call.controller);
     let found = call.console.api.post(&path, &wanted).await?;
     let title = call.say(&Text("Messages", "Nachrichten", "Messages"));
@@ -36,7 +46,9 @@ pub(crate) async fn page(call: Call) -> Answered {
         h1 { (title) }
         (filters(&call, &since, &until).await?)
         (by_message_id(&call))
-        @if may_see_people(&call) { (by_address(&call)) }
+        @if call.session.as_ref().is_some_and(|session| (call.is_open)(session, "/person")) {
+            (by_address(&call))
+        }
         @if !flag(&found, "complete") {
             p class="bad" { (call.say(&Text(
                 "Some audit records cannot be read and are missing here. Run pixelward evidence verify.",
@@ -55,21 +67,6 @@ pub(crate) async fn page(call: Call) -> Answered {
         }
     };
     Ok(shown(&call, &Page::new(title, content)))
-}
-
-/// Returns whether the session may look at people.
-fn may_see_people(call: &Call) -> bool {
-    call.session.as_ref().is_some_and(|session| (call.is_open)(session, "/person"))
-}
-
-/// Builds the query for the mail of one recipient, which the audit trail notes.
-async fn of_recipient(call: &Call, address: &str) -> Result<Value, Failure> {
-    if !may_see_people(call) {
-        return Err(Failure::Forbidden);
-    }
-    let person = hash_of(call, address).await?;
-    note(call, Deed::about("person.searched", &person)).await?;
-    Ok(json!({ "recipient": person, "limit": RECORDS }))
 }
 
 /// Builds the query for the API, and the days that the fields show.
@@ -171,8 +168,8 @@ fn by_message_id(call: &Call) -> Markup {
 /// An address, too, is sent in the body, and becomes a keyed hash.
 fn by_address(call: &Call) -> Markup {
     html! {
-        form class="noprint" method="post" action="/messages" {
-            (token(call, "/messages"))
+        form class="noprint" method="post" action="/messages/recipient" {
+            (token(call, "/messages/recipient"))
             input type="hidden" name="controller" value=(call.controller);
             div class="field" {
                 label for="address" {
