@@ -6,7 +6,8 @@ OLDER := $(shell [ "$(RUST_MINOR)" -lt 98 ] 2>/dev/null && echo --ignore-rust-ve
 CARGO := cargo
 FLAGS := --release --locked $(OLDER)
 # The console's single sign-on verifies signatures with libxmlsec1, whose interface is read by libclang.
-BUILD_PACKAGES := gcc make pkg-config libxml2-dev libxmlsec1-dev libssl-dev libclang-dev clang
+RELAY_PACKAGES := gcc make
+BUILD_PACKAGES := $(RELAY_PACKAGES) pkg-config libxml2-dev libxmlsec1-dev libssl-dev libclang-dev clang
 TEST_PACKAGES := postfix procps curl openssl chromium swaks libnet-ssleay-perl python3 python3-venv node-nodemailer nodejs nginx-light wrk e2fsprogs mount
 TEST_PACKAGES += xmlsec1 libxmlsec1-openssl php-cli php-xml php-mbstring
 # Some packages of nodejs bring it along, and then Debian's cannot stand beside.
@@ -28,15 +29,26 @@ PYSAML2 := 7.5.5
 UNPACKED := exim4-daemon-light opensmtpd opendkim
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+# Where nobody can be asked for a password.
+SUDO_NOW := $(shell [ "$$(id -u)" = 0 ] || echo sudo -n)
 
 .PHONY: build run test test-corpus harness check format lean bench linear instructions fuzz fuzz-tests deb package-test container-test packages test-packages
 
 build: packages
 	$(CARGO) build $(FLAGS) --bin pixelward --bin pixelward-console
 
-# The relay between a sample sender and a sink, with the console beside it, on this machine alone.
-run: build
-	./target/release/pixelward demo
+# The relay between a sample sender and a sink, on this machine alone. It is there as soon as it is built; the console, which needs C
+# libraries, is built behind its back and joins.
+DEMO := $(CARGO) build --profile demo --locked $(OLDER)
+run:
+	@command -v cargo >/dev/null || { echo "Rust is missing: install rustc and cargo 1.95 or newer (https://rustup.rs)"; exit 1; }
+	$(call need,$(RELAY_PACKAGES))
+	@echo "Building the relay: the first time takes about 4 minutes on two cores. Then open http://127.0.0.1:8080/."
+	$(DEMO) --package pixelward --no-default-features --bin pixelward
+	@{ $(MAKE) --no-print-directory packages SUDO="$(SUDO_NOW)" && $(DEMO) --package pixelward --bin pixelward-console || \
+		echo "The console was not built. For what it needs, run: make packages"; } > $(TARGET)/demo/console.log 2>&1 & \
+	builder=$$!; trap 'kill $$builder 2>/dev/null' EXIT; \
+	$(TARGET)/demo/pixelward demo --await-console
 
 # `cargo test` alone leaves out tests/system, which needs other programs.
 test: packages test-packages

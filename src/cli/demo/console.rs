@@ -21,25 +21,12 @@ const LINK: Duration = Duration::from_secs(60);
 /// The running console, stopped when dropped.
 pub(super) struct Console {
     child: Child,
-    place: Place,
-}
-
-impl Console {
-    /// Returns where it is.
-    pub(super) fn place(&self) -> Place {
-        self.place.clone()
-    }
-}
-
-/// Where a console is.
-#[derive(Clone, Debug)]
-pub(super) struct Place {
     address: SocketAddr,
     /// Its data directory.
     data: PathBuf,
 }
 
-impl Place {
+impl Console {
     /// Makes a link that signs one browser in; earlier ones become invalid.
     ///
     /// # Errors
@@ -58,17 +45,19 @@ impl Drop for Console {
     }
 }
 
-/// Serves the API on a free port, and starts the console at this address; `None` if it was not built.
+/// Returns where the console's program stands, or will stand once it is built.
+pub(super) fn program() -> std::io::Result<PathBuf> {
+    Ok(std::env::current_exe()?.with_file_name("pixelward-console"))
+}
+
+/// Serves the API on a free port, and starts the console at this address.
 pub(super) async fn start(
+    program: &Path,
     folder: &Path,
     address: SocketAddr,
     pipeline: &Arc<Pipeline>,
     store: &Arc<Store>,
-) -> Result<Option<Console>, Box<dyn std::error::Error>> {
-    let program = std::env::current_exe()?.with_file_name("pixelward-console");
-    if !program.exists() {
-        return Ok(None);
-    }
+) -> Result<Console, Box<dyn std::error::Error + Send + Sync>> {
     super::taken("the console", "--console", address, std::net::TcpListener::bind(address).map(drop))?;
     let bound = crate::net::serve::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await?;
     let api = bound.address;
@@ -85,12 +74,12 @@ pub(super) async fn start(
         .arg(config)
         .stdin(Stdio::piped())
         .spawn()?;
-    let mut console = Console { child, place: Place { address, data } };
+    let mut console = Console { child, address, data };
     let console = tokio::task::spawn_blocking(move || -> Result<Console, String> {
         is_there(&mut console.child, address)?;
         Ok(console)
     });
-    Ok(Some(console.await??))
+    Ok(console.await??)
 }
 
 /// Writes the token and the configuration. Returns the path of the latter.
@@ -100,7 +89,7 @@ fn configured(
     address: SocketAddr,
     api: SocketAddr,
     tokens: &Path,
-) -> Result<std::path::PathBuf, Box<dyn std::error::Error>> {
+) -> Result<PathBuf, Box<dyn std::error::Error + Send + Sync>> {
     use std::io::Write;
     let now = Timestamp::now();
     let scopes: Vec<Scope> = Scope::ALL.into_iter().filter(|scope| *scope != Scope::Metrics).collect();

@@ -55,6 +55,9 @@ pub struct Demo {
     /// Stop after the summary
     #[arg(long)]
     pub once: bool,
+    /// Start the console once it is built, if it is not yet
+    #[arg(long, hide = true)]
+    pub await_console: bool,
 }
 
 /// A message as received and as sent.
@@ -143,23 +146,50 @@ async fn demonstrate(command: &Demo, folder: &Path) -> Result<(), Box<dyn std::e
     if command.once {
         return Ok(());
     }
-    let console = console::start(folder, command.console, &pipeline, &store).await?;
+    let console = Arc::new(Mutex::new(Beside::Absent));
+    let program = console::program()?;
+    if program.exists() {
+        let started = console::start(&program, folder, command.console, &pipeline, &store).await;
+        let started = started.map_err(|error| error.to_string())?;
+        set(&console, Beside::There(started));
+    } else if command.await_console {
+        set(&console, Beside::Awaited);
+        let (console, folder) = (Arc::clone(&console), folder.to_owned());
+        let (address, pipeline, store) = (command.console, Arc::clone(&pipeline), Arc::clone(&store));
+        tokio::spawn(async move {
+            while !program.exists() {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            set(
+                &console,
+                match console::start(&program, &folder, address, &pipeline, &store).await {
+                    Ok(started) => Beside::There(started),
+                    Err(error) => {
+                        println!("The console did not start: {error}");
+                        Beside::Absent
+                    }
+                },
+            );
+        });
+    }
     let stage = Stage {
         gallery,
-        store,
+        store: Arc::clone(&store),
         controller: SHOP.parse()?,
         relay: address,
         public: public_address,
         site,
-        console: console.as_ref().map(console::Console::place),
+        console: Arc::clone(&console),
         opens: Mutex::default(),
     };
     let web = page::serve(command.web, stage).await;
     let web = taken("the page", "--web", command.web, web)?;
     println!("\nOpen this page:    http://{web}/");
     println!("The readers' page, the gate and the console are linked from there.");
-    if console.is_none() {
-        println!("The console was not built (make build).");
+    match &*console.lock().unwrap_or_else(PoisonError::into_inner) {
+        Beside::There(_) => {}
+        Beside::Awaited => println!("The console joins once it is built."),
+        Beside::Absent => println!("The console was not built (make build)."),
     }
     println!(
         "Your own mail:     {address}   (SMTP, no login, no TLS; any client, any address). For example:"
@@ -176,7 +206,7 @@ async fn demonstrate(command: &Demo, folder: &Path) -> Result<(), Box<dyn std::e
         _ = hangup.recv() => {}
     }
     println!();
-    drop(console);
+    set(&console, Beside::Absent);
     pipeline.close();
     Ok(())
 }
@@ -229,6 +259,19 @@ fn settings(folder: &Path, listen: SocketAddr, sink: SocketAddr, public: SocketA
     )
 }
 
+/// The console beside the demonstration.
+enum Beside {
+    /// It was not built, or did not start.
+    Absent,
+    /// It is being built.
+    Awaited,
+    There(console::Console),
+}
+
+fn set(console: &Mutex<Beside>, state: Beside) {
+    *console.lock().unwrap_or_else(PoisonError::into_inner) = state;
+}
+
 /// What the page shows and does.
 struct Stage {
     gallery: Gallery,
@@ -240,8 +283,7 @@ struct Stage {
     public: SocketAddr,
     /// The same as a URL without a path.
     site: String,
-    /// Where the console is, if it was built.
-    console: Option<console::Place>,
+    console: Arc<Mutex<Beside>>,
     /// Each load of a gated pixel, the oldest first.
     opens: Mutex<Vec<Open>>,
 }

@@ -20,6 +20,8 @@ async function update() {
     const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
     const open = [...document.querySelectorAll("details[open]")].map((details) => details.id);
     const main = document.querySelector("main");
+    const story = document.getElementById("story");
+    if (story.innerHTML !== fresh.getElementById("story").innerHTML) story.innerHTML = fresh.getElementById("story").innerHTML;
     for (const article of [...fresh.querySelectorAll("main > article")].reverse()) {
         const known = document.getElementById(article.id);
         if (!known) main.prepend(article);

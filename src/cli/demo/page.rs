@@ -20,7 +20,7 @@ use tokio::net::TcpListener;
 use super::gate::{self, Heard};
 use super::source::source;
 use super::told::{Fate, Told};
-use super::{Open, Refused, Seen, Stage, hand_over, samples};
+use super::{Beside, Open, Refused, Seen, Stage, hand_over, samples};
 use crate::consent::{State as Said, Timestamp};
 use crate::policy::Purpose;
 use crate::tracker::Detector;
@@ -67,7 +67,8 @@ async fn for_this_machine(request: Request, next: Next) -> Response {
 async fn state(State(stage): State<Arc<Stage>>) -> String {
     let (passed, refused) = stage.gallery.lock().unwrap_or_else(PoisonError::into_inner).counts;
     let opens = stage.opens.lock().unwrap_or_else(PoisonError::into_inner).len();
-    format!("{passed}-{refused}-{}-{opens}", stage.store.head().count)
+    let console = matches!(*stage.console.lock().unwrap_or_else(PoisonError::into_inner), Beside::There(_));
+    format!("{passed}-{refused}-{}-{opens}-{console}", stage.store.head().count)
 }
 
 async fn script() -> impl IntoResponse {
@@ -76,10 +77,13 @@ async fn script() -> impl IntoResponse {
 
 /// Signs the browser in to the console.
 async fn console(State(stage): State<Arc<Stage>>) -> Response {
-    match stage.console.as_ref().map(super::console::Place::link) {
-        Some(Ok(link)) => Redirect::to(&link).into_response(),
-        Some(Err(error)) => trouble(format!("No link to the console can be made: {error}")),
-        None => trouble("The console was not built (make build).".to_owned()),
+    match &*stage.console.lock().unwrap_or_else(PoisonError::into_inner) {
+        Beside::There(console) => match console.link() {
+            Ok(link) => Redirect::to(&link).into_response(),
+            Err(error) => trouble(format!("No link to the console can be made: {error}")),
+        },
+        Beside::Awaited => trouble("The console is still being built.".to_owned()),
+        Beside::Absent => trouble("The console was not built (make build).".to_owned()),
     }
 }
 
@@ -134,7 +138,7 @@ async fn show(State(stage): State<Arc<Stage>>) -> impl IntoResponse {
                  same. Pictures are drawn as boxes: nothing is fetched, and nothing leaves this machine."
             }
         }
-        (story(stage.console.is_some()))
+        (story(&stage.console.lock().unwrap_or_else(PoisonError::into_inner)))
         main {
             (refusals(&refused))
             @for seen in seen.iter().rev() { (article(&stage, &detector, seen, &opens)) }
@@ -156,9 +160,9 @@ async fn show(State(stage): State<Arc<Stage>>) -> impl IntoResponse {
     ([(CONTENT_SECURITY_POLICY, POLICY), (CACHE_CONTROL, "no-store")], Html(page.into_string()))
 }
 
-fn story(has_console: bool) -> Markup {
+fn story(console: &Beside) -> Markup {
     html! {
-        section aria-label="Try it" {
+        section id="story" aria-label="Try it" {
             ol {
                 li {
                     b { "Open a mail of Ann’s." }
@@ -173,8 +177,12 @@ fn story(has_console: bool) -> Markup {
             }
             div class="acts" {
                 form method="post" action="/send" { button { "Send the newsletters again" } }
-                @if has_console {
-                    a href="/console" target="_blank" { "The console, where it can be proved" }
+                @match console {
+                    Beside::There(_) => {
+                        a href="/console" target="_blank" { "The console, where it can be proved" }
+                    }
+                    Beside::Awaited => span { "The console is still being built, and will be linked here." }
+                    Beside::Absent => {}
                 }
             }
         }
