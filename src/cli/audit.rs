@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
+use super::counted;
 use crate::config::Config;
 use crate::consent::Timestamp;
 use crate::record::audit::{Chained, verify};
@@ -56,8 +57,8 @@ pub fn run(command: &Audit) -> Result<ExitCode, Box<dyn std::error::Error>> {
             let head = verify(&directory, |_| {})?;
             writeln!(
                 out,
-                "The chain is intact: {} entries, ending with {}.",
-                head.count,
+                "The chain is intact: {}, ending with {}.",
+                counted(head.count, "entry", "entries"),
                 hex::encode(head.hash)
             )?;
         }

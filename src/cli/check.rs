@@ -311,7 +311,8 @@ fn store(config: &Config, findings: &mut Findings) {
     }
     match Store::open(&store_settings(config)) {
         Ok(store) => {
-            findings.good(&format!("the consent store is usable; it knows {} people", store.people()))
+            let people = super::counted(store.people(), "person", "people");
+            findings.good(&format!("the consent store is usable; it knows {people}"))
         }
         Err(error @ StoreError::Busy(_)) => findings.hint(&error.to_string()),
         Err(error) => findings.bad(&error.to_string()),

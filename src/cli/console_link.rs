@@ -39,7 +39,8 @@ pub fn run(command: &ConsoleLink) -> Result<ExitCode, Box<dyn std::error::Error>
     }
     let secret = link::make(&config.data_directory, Timestamp::now(), config.link_lifetime)
         .map_err(|error| format!("{}: {error}", config.data_directory.display()))?;
-    eprintln!("It works once, within {} minutes.", config.link_lifetime.as_secs().div_ceil(60));
+    let minutes = super::counted(config.link_lifetime.as_secs().div_ceil(60), "minute", "minutes");
+    eprintln!("It works once, within {minutes}.");
     writeln!(std::io::stdout().lock(), "{}/login/link?secret={secret}", config.base())?;
     Ok(ExitCode::SUCCESS)
 }

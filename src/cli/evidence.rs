@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
+use super::counted;
 use crate::config::Config;
 use crate::consent::{Pseudonyms, StoreKey, Timestamp, key_file, store::PSEUDONYMS};
 use crate::record::evidence::MessageIds;
@@ -231,7 +232,7 @@ fn export(config: &Config, wanted: &Wanted, to: Option<&Path>) -> Result<ExitCod
     })?;
     written.and_then(|()| out.flush())?;
     if let Some(path) = to {
-        println!("{count} records are in {}.", path.display());
+        println!("{}: {}.", path.display(), counted(count, "record", "records"));
     }
     Ok(if complain(&looked) { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
@@ -254,7 +255,8 @@ fn compare(config: &Config, file: &Path) -> Result<ExitCode, Failure> {
     let numbered = (1..).zip(lines.iter().map(String::as_str));
     let wrong = differing(&super::run::evidence_settings(config), numbered)?;
     if wrong.is_empty() {
-        println!("All {} records of the export are in the audit log, unchanged.", lines.len());
+        let records = counted(lines.len(), "record", "records");
+        println!("The export has {records}; all of it is in the audit log, unchanged.");
         return Ok(ExitCode::SUCCESS);
     }
     let numbers: Vec<String> = wrong.iter().map(usize::to_string).collect();
@@ -277,11 +279,10 @@ fn show(out: &mut impl Write, verified: &Verified) -> std::io::Result<()> {
     for chain in &verified.chains {
         writeln!(
             out,
-            "Kept for {} days: {} records in {} segments, {} more were deleted on schedule; the chain ends \
-             with {}.",
-            chain.days,
-            chain.records - chain.deleted,
-            chain.segments,
+            "Kept for {}: {} in {}, {} more deleted on schedule; the chain ends with {}.",
+            counted(chain.days, "day", "days"),
+            counted(chain.records - chain.deleted, "record", "records"),
+            counted(chain.segments, "segment", "segments"),
             chain.deleted,
             chain.hash
         )?;
@@ -305,7 +306,8 @@ fn report(config: &Config, since: Option<&str>, json: bool) -> Result<ExitCode, 
         writeln!(out, "{}", serde_json::to_string_pretty(&counts)?)?;
         return Ok(ExitCode::SUCCESS);
     }
-    writeln!(out, "Recipients in {days} days, by what was decided, why, and what was done:")?;
+    let days = counted(days, "day", "days");
+    writeln!(out, "Recipients in {days}, by what was decided, why, and what was done:")?;
     for (recipients, count) in &counts.recipients {
         writeln!(
             out,

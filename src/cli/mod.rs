@@ -20,8 +20,27 @@ pub mod scan;
 pub mod token;
 pub mod why;
 
+/// Writes a number with the noun that fits it.
+fn counted(number: impl TryInto<u64>, one: &str, many: &str) -> String {
+    match number.try_into().unwrap_or(u64::MAX) {
+        1 => format!("1 {one}"),
+        number => format!("{number} {many}"),
+    }
+}
+
 /// Returns where a document is found: among those of the package if it is installed, else in the project.
 fn document(name: &str) -> String {
     let installed = std::path::Path::new("/usr/share/doc/pixelward/docs").join(name);
     if installed.exists() { installed.display().to_string() } else { format!("docs/{name}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::counted;
+
+    #[test]
+    fn one_of_a_kind_is_not_several() {
+        let said = [0, 1, 2].map(|number| counted(number, "person", "people"));
+        assert_eq!(said, ["0 people", "1 person", "2 people"]);
+    }
 }

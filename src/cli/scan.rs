@@ -16,6 +16,7 @@ use time::macros::format_description;
 
 use report::Report;
 
+use super::counted;
 use super::rewrite::{as_json, shown};
 use crate::faults;
 use crate::guarded::guarded;
@@ -230,7 +231,7 @@ fn one(command: &Scan, detector: &Detector, name: &str, looked: &Looked<'_>, sum
         1 => ", 1 part that cannot be read".to_owned(),
         many => format!(", {many} parts that cannot be read"),
     };
-    let mut lines = vec![format!("{name}: {}{links_too}{unreadable}", counted(trackers.len()))];
+    let mut lines = vec![format!("{name}: {}{links_too}{unreadable}", self::trackers(trackers.len()))];
     let listed: Vec<&Sighting> = if command.explain { analysis.sightings.iter().collect() } else { trackers };
     for sighting in listed {
         let vendor = sighting.vendor.map_or("unknown", |vendor| detector.catalogue().name(vendor));
@@ -247,11 +248,10 @@ fn one(command: &Scan, detector: &Detector, name: &str, looked: &Looked<'_>, sum
     lines.join("\n")
 }
 
-fn counted(trackers: usize) -> String {
-    match trackers {
+fn trackers(number: usize) -> String {
+    match number {
         0 => "no tracker".to_owned(),
-        1 => "1 tracker".to_owned(),
-        many => format!("{many} trackers"),
+        number => counted(number, "tracker", "trackers"),
     }
 }
 
@@ -270,10 +270,16 @@ fn print(command: &Scan, sums: &Sums) -> std::io::Result<()> {
         });
         return writeln!(out, "{sums}");
     }
-    writeln!(out, "\n{} messages, {} of them with trackers", sums.messages, sums.with_trackers)?;
-    writeln!(out, "{} tracked links, {} visible images that identify the reader", sums.links, sums.personal)?;
+    let messages = counted(sums.messages, "message", "messages");
+    writeln!(out, "\n{messages}, {} with trackers", sums.with_trackers)?;
+    writeln!(
+        out,
+        "{}, {} that identify the reader",
+        counted(sums.links, "tracked link", "tracked links"),
+        counted(sums.personal, "visible image", "visible images")
+    )?;
     if sums.unreadable > 0 {
-        writeln!(out, "{} text parts that cannot be read", sums.unreadable)?;
+        writeln!(out, "{} that cannot be read", counted(sums.unreadable, "text part", "text parts"))?;
     }
     for (counts, what) in [(&sums.by_vendor, ""), (&sums.links_by_vendor, ", tracked links")] {
         let mut vendors: Vec<(&String, &u64)> = counts.iter().collect();

@@ -73,7 +73,7 @@ fn scan_takes_files_folders_and_mbox() {
     let output = program().arg("scan").arg(&folder.0).output().unwrap();
     let (out, _) = said(&output);
     assert!(output.status.success());
-    assert!(out.contains("4 messages, 2 of them with trackers"), "{out}");
+    assert!(out.contains("4 messages, 2 with trackers"), "{out}");
     assert!(out.contains("2  SendGrid"), "{out}");
     let output = program().args(["scan", "--json"]).arg(&folder.0).output().unwrap();
     let sums: serde_json::Value = serde_json::from_str(said(&output).0.lines().last().unwrap()).unwrap();
@@ -197,7 +197,7 @@ fn a_person_s_records_are_exported_with_their_proof_and_a_store_is_copied_and_pu
     assert!(!fine && err.contains("there is a consent store here already"), "{err}");
     std::fs::rename(folder.0.join("data/consent"), folder.0.join("lost")).unwrap();
     let (fine, out, err) = run(&["restore", "--journal", &journal, "--keys", &keys]);
-    assert!(fine && out.contains("4 records, 1 people"), "{out}{err}");
+    assert!(fine && out.contains("4 records, 1 person"), "{out}{err}");
     assert!(run(&["get", "ann@home.example"]).1.contains("withdrawn"));
     assert!(
         run(&["get", "bob@home.example"]).1.contains("Nothing is known"),
@@ -258,6 +258,16 @@ fn the_demonstration_shows_what_was_removed() {
     assert!(output.status.success(), "{err}");
     assert_eq!(out.matches(" put behind the gate").count(), 3, "{out}");
     assert_eq!(out.matches(" removed").count(), 6, "{out}");
+}
+
+#[test]
+fn who_has_no_configuration_yet_is_told_where_to_find_one() {
+    let folder = Folder::new();
+    let advice = |command: &str| said(&program().arg(command).current_dir(&folder.0).output().unwrap()).1;
+    let relay = advice("report");
+    assert!(relay.contains("config.toml") && relay.contains("`pixelward init` creates one"), "{relay}");
+    let console = advice("console-link");
+    assert!(console.contains("docs/console.md") && !console.contains("init"), "{console}");
 }
 
 #[test]

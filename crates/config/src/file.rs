@@ -8,7 +8,7 @@ use super::reader::Problem;
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
-    #[error("{}: {source}{}", path.display(), remedy(source))]
+    #[error("{}: {source}{}", path.display(), remedy(source, path))]
     Read {
         /// The file.
         path: PathBuf,
@@ -26,8 +26,11 @@ pub enum ConfigError {
 }
 
 /// Says what to do about a file that cannot be read.
-fn remedy(source: &std::io::Error) -> &'static str {
+fn remedy(source: &std::io::Error, path: &Path) -> &'static str {
     match source.kind() {
+        std::io::ErrorKind::NotFound if path.file_name().is_some_and(|name| name == "console.toml") => {
+            ". Name the file with --config; docs/console.md has a first one for the console"
+        }
         std::io::ErrorKind::NotFound => {
             ". Name the file with --config; `pixelward init` creates one for the relay"
         }

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use indicatif::ProgressBar;
 
+use crate::cli::counted;
 use crate::config::Config;
 use crate::consent::Store;
 use crate::consent::backup::{accept_loss, copy_journal, copy_keys, restore as put_back};
@@ -31,9 +32,9 @@ pub(super) fn backup(
     if let Some(to) = journal {
         let note = copy_journal(&settings, to)?;
         println!(
-            "The journal is in {}: {} records, chain intact up to {}.",
+            "The journal is in {}: {}, chain intact up to {}.",
             to.display(),
-            note.records,
+            counted(note.records, "record", "records"),
             note.hash
         );
     }
@@ -59,8 +60,10 @@ pub(super) fn restore(
     let verified = put_back(&settings, journal, keys, accept_expired)?;
     progress.finish_and_clear();
     println!(
-        "{} records, {} people; the chain is intact up to {}, and the index matches the journal.",
-        verified.records, verified.people, verified.hash
+        "{}, {}; the chain is intact up to {}, and the index matches the journal.",
+        counted(verified.records, "record", "records"),
+        counted(verified.people, "person", "people"),
+        verified.hash
     );
     Ok(ExitCode::SUCCESS)
 }
@@ -92,6 +95,10 @@ pub(super) fn rebuild(config: &Config, take_loss: bool) -> Result<ExitCode, Box<
     let progress = spinner("rebuilding the index from the journal");
     let verified = Store::open(&settings)?.verify()?;
     progress.finish_and_clear();
-    println!("{} records, {} people; the index matches the journal.", verified.records, verified.people);
+    println!(
+        "{}, {}; the index matches the journal.",
+        counted(verified.records, "record", "records"),
+        counted(verified.people, "person", "people")
+    );
     Ok(ExitCode::SUCCESS)
 }

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
+use crate::cli::counted;
 use crate::config::Config;
 use crate::consent::export::Export;
 use crate::consent::import::{Row, RowResult};
@@ -255,7 +256,7 @@ fn write_page(export: &Export, file: &Path) -> Result<ExitCode, Box<dyn std::err
     let opened = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(file);
     let written = opened.and_then(|mut opened| opened.write_all(crate::web::person::page(export).as_bytes()));
     written.map_err(|error| format!("{}: {error}", file.display()))?;
-    println!("{} records are in {}.", export.records.len(), file.display());
+    println!("{}: {}.", file.display(), counted(export.records.len(), "record", "records"));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -314,10 +315,13 @@ fn show(response: &Response, json: bool) -> Result<ExitCode, Box<dyn std::error:
                 unknown_people,
                 damaged_files,
             }) => {
-                writeln!(out, "The journal has {records} records, and its chain is intact up to {hash}.")?;
+                let records = counted(*records, "record", "records");
+                writeln!(out, "The journal has {records}, and its chain is intact up to {hash}.")?;
                 writeln!(
                     out,
-                    "{people} people are known. The index differs from the journal in {differing} places."
+                    "Known: {}. The index differs from the journal in {}.",
+                    counted(*people, "person", "people"),
+                    counted(*differing, "place", "places")
                 )?;
                 if *differing > 0 {
                     writeln!(out, "Stop the relay, and rebuild the index: pixelward consent rebuild")?;
@@ -325,9 +329,9 @@ fn show(response: &Response, json: bool) -> Result<ExitCode, Box<dyn std::error:
                 if *unknown_people > 0 {
                     writeln!(
                         out,
-                        "{unknown_people} people in the journal have no slot in the key file. They are \
-                         unknown, and nothing is granted for them; restore the newest backup of the keys: \
-                         pixelward consent restore --keys"
+                        "{} in the journal without a slot in the key file: unknown, and nothing is granted. \
+                         Restore the newest backup of the keys: pixelward consent restore --keys",
+                        counted(*unknown_people, "person", "people")
                     )?;
                 }
                 for file in damaged_files {
