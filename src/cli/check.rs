@@ -1,7 +1,6 @@
 //! `pixelward check`: checks that everything is ready before the relay runs.
 
 use std::io::ErrorKind;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -223,7 +222,7 @@ fn next_hop(runtime: &Runtime, hop: &NextHop, findings: &mut Findings) {
     for (address, outcome) in tried {
         match outcome {
             Ok(connection) => {
-                answers(hop, address, &connection, findings);
+                answers(hop, &address, &connection, findings);
                 runtime.block_on(connection.quit());
             }
             Err(error) if has_one => findings.hint(&format!(
@@ -236,7 +235,7 @@ fn next_hop(runtime: &Runtime, hop: &NextHop, findings: &mut Findings) {
     }
 }
 
-fn answers(hop: &NextHop, address: SocketAddr, connection: &Connection, findings: &Findings) {
+fn answers(hop: &NextHop, address: &str, connection: &Connection, findings: &Findings) {
     let tls = connection.tls_description().unwrap_or_else(|| "in clear".to_owned());
     let login = if hop.credentials.is_some() { ", and accepts the login" } else { "" };
     findings.good(&format!("the next hop {hop} answers at {address}, {tls}{login}"));

@@ -197,7 +197,7 @@ impl Conversation<'_> {
     async fn is_probe(&self) -> bool {
         match &self.wire.stream {
             Stream::Clear(tcp) => proxy::is_probe(tcp, proxy::PROBE_TIME).await,
-            Stream::Tls(_) => false,
+            Stream::Tls(_) | Stream::Local(_) => false,
         }
     }
 

@@ -26,6 +26,7 @@ mod evidence;
 mod failure_cases;
 mod faults;
 mod groups;
+mod lmtp_hop;
 mod malformed;
 mod policy;
 mod public;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::reader::Section;
-use super::{count, pair};
+use super::{Protocol, count, pair};
 use pixelward_core::rewrite::downstream::Esp;
 
 /// Whether TLS is used towards a next hop. Once STARTTLS was announced there is no way back to clear text.
@@ -21,13 +21,18 @@ pub enum TlsMode {
     None,
 }
 
+/// How a host begins that is a socket of this machine.
+const SOCKET: &str = "unix:";
+
 /// A next hop.
 #[derive(Clone, Debug)]
 pub struct NextHop {
     /// The name used in routes.
     pub name: String,
-    /// The host name or address.
+    /// The host name or address, or `unix:` and the path of a socket.
     pub host: String,
+    /// What it speaks.
+    pub protocol: Protocol,
     /// The port.
     pub port: u16,
     /// Whether TLS is used.
@@ -73,13 +78,22 @@ pub struct NextHop {
 }
 
 pub(super) fn next_hop(section: &mut Section<'_>) -> NextHop {
+    let host = section.string("host").unwrap_or_default();
+    let is_socket = host.starts_with(SOCKET);
+    let protocol =
+        section.choice("protocol", Protocol::Smtp, &[("smtp", Protocol::Smtp), ("lmtp", Protocol::Lmtp)]);
+    let usual_port = match protocol {
+        Protocol::Smtp => 25,
+        Protocol::Lmtp => 24,
+    };
     let mut hop = NextHop {
         name: section.string("name").unwrap_or_else(|| "default".to_owned()),
-        host: section.string("host").unwrap_or_default(),
-        port: u16::try_from(section.number("port", 25, 1..=65_535)).unwrap_or(25),
+        host,
+        protocol,
+        port: u16::try_from(section.number("port", usual_port, 1..=65_535)).unwrap_or(25),
         tls: section.choice(
             "tls",
-            TlsMode::Required,
+            if is_socket { TlsMode::None } else { TlsMode::Required },
             &[
                 ("required", TlsMode::Required),
                 ("opportunistic", TlsMode::Opportunistic),
@@ -115,6 +129,9 @@ pub(super) fn next_hop(section: &mut Section<'_>) -> NextHop {
         section
             .problem(section.start_line(), "next_hop.host is missing: name the server that takes the mail");
     }
+    if let Some(problem) = misplaced(&hop) {
+        section.problem(section.start_line(), problem);
+    }
     let families = |is_v6: bool| hop.source_addresses.iter().filter(|one| one.is_ipv6() == is_v6).count();
     if families(false) > 1 || families(true) > 1 {
         section.problem(section.start_line(), "next_hop.source_address: use at most one of each family");
@@ -145,6 +162,46 @@ pub(super) fn next_hop(section: &mut Section<'_>) -> NextHop {
     hop
 }
 
+/// Returns what does not fit together in where a next hop is and what it speaks.
+fn misplaced(hop: &NextHop) -> Option<&'static str> {
+    let socket = hop.host.strip_prefix(SOCKET);
+    if socket.is_some_and(|path| !path.starts_with('/')) {
+        return Some("next_hop.host: a socket needs its whole path, as in \"unix:/run/dovecot/lmtp\"");
+    }
+    if socket.is_some() && hop.tls != TlsMode::None {
+        return Some(
+            "next_hop.tls: what goes to a socket does not leave this machine, so use tls = \"none\"",
+        );
+    }
+    let is_lmtp = hop.protocol == Protocol::Lmtp && socket.is_none();
+    (is_lmtp && hop.port == 25)
+        .then_some("next_hop.port: port 25 is for SMTP; LMTP must not be used there (RFC 2033, section 5)")
+}
+
 fn small(number: u64) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Protocol, TlsMode};
+    use crate::Config;
+
+    #[test]
+    fn a_socket_needs_no_tls_and_lmtp_has_a_port_for_itself() {
+        let hop = |lines: &str| Config::parse(&format!("[next_hop]\n{lines}")).unwrap().next_hops.remove(0);
+        let socket = hop("host = \"unix:/run/lmtp\"\nprotocol = \"lmtp\"");
+        assert_eq!((socket.tls, socket.protocol), (TlsMode::None, Protocol::Lmtp));
+        let lmtp = hop("host = \"mail.example\"\nprotocol = \"lmtp\"");
+        assert_eq!((lmtp.tls, lmtp.port), (TlsMode::Required, 24));
+        assert_eq!(hop("host = \"mail.example\"").port, 25);
+        for (lines, problem) in [
+            ("host = \"unix:lmtp\"", "whole path"),
+            ("host = \"unix:/run/lmtp\"\ntls = \"required\"", "tls = \"none\""),
+            ("host = \"mail.example\"\nprotocol = \"lmtp\"\nport = 25", "port 25 is for SMTP"),
+        ] {
+            let problems = Config::parse(&format!("[next_hop]\n{lines}")).map(|_| ()).unwrap_err();
+            assert!(problems.iter().any(|one| one.text.contains(problem)), "{lines}: {problems:?}");
+        }
+    }
 }

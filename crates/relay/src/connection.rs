@@ -10,6 +10,8 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
+use pixelward_config::Protocol;
+
 use super::TlsMode;
 use super::error::RelayError;
 use super::next_hop::{Credentials, NextHop};
@@ -137,12 +139,11 @@ impl Connection {
     /// # Errors
     ///
     /// Whatever prevents the connection from becoming ready.
-    pub async fn over(tcp: TcpStream, hop: &NextHop) -> Result<Connection, RelayError> {
+    pub async fn over(stream: Stream, hop: &NextHop) -> Result<Connection, RelayError> {
         let limits = &hop.timeouts;
-        tcp.set_nodelay(true).map_err(|source| RelayError::Io { at: "connect", source })?;
         let stream = match hop.tls {
-            TlsMode::Implicit => start_tls(tcp, hop).await?,
-            TlsMode::Required | TlsMode::Opportunistic | TlsMode::None => Stream::Clear(tcp),
+            TlsMode::Implicit => start_tls(stream.into_clear().ok_or(RelayError::NoTls)?, hop).await?,
+            TlsMode::Required | TlsMode::Opportunistic | TlsMode::None => stream,
         };
         let now = Instant::now();
         let mut connection = Connection {
@@ -160,19 +161,23 @@ impl Connection {
         connection.authenticated(hop).await
     }
 
-    /// Sends EHLO, or HELO if that is not understood.
+    /// Sends EHLO, or HELO if that is not understood; over LMTP, LHLO.
     async fn greet(&mut self, hop: &NextHop) -> Result<(), RelayError> {
-        self.command(&format!("EHLO {}\r\n", hop.ehlo_name), "EHLO", hop.timeouts.command).await?;
-        let reply = self.reply("EHLO", hop.timeouts.command).await?;
+        let verb = match hop.protocol {
+            Protocol::Smtp => "EHLO",
+            Protocol::Lmtp => "LHLO",
+        };
+        self.command(&format!("{verb} {}\r\n", hop.ehlo_name), verb, hop.timeouts.command).await?;
+        let reply = self.reply(verb, hop.timeouts.command).await?;
         match reply.class() {
             Class::Positive => self.capabilities = Capabilities::read(&reply),
-            Class::Permanent => {
+            Class::Permanent if hop.protocol == Protocol::Smtp => {
                 self.capabilities = Capabilities::default();
                 self.command(&format!("HELO {}\r\n", hop.ehlo_name), "HELO", hop.timeouts.command).await?;
                 self.expect(Class::Positive, "HELO", hop.timeouts.command).await?;
             }
-            Class::Transient | Class::Intermediate => {
-                return Err(RelayError::Unwilling { at: "EHLO", reply });
+            Class::Permanent | Class::Transient | Class::Intermediate => {
+                return Err(RelayError::Unwilling { at: verb, reply });
             }
         }
         Ok(())
@@ -206,7 +211,7 @@ impl Connection {
         let Some(credentials) = &hop.credentials else { return Ok(self) };
         let is_here = match &self.wire.stream {
             Stream::Clear(tcp) => tcp.peer_addr().is_ok_and(|peer| peer.ip().to_canonical().is_loopback()),
-            Stream::Tls(_) => true,
+            Stream::Tls(_) | Stream::Local(_) => true,
         };
         let may_be_in_clear = hop.tls == TlsMode::None && is_here;
         if !self.wire.stream.is_tls() && !may_be_in_clear {

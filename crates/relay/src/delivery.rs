@@ -5,7 +5,6 @@ use std::sync::OnceLock;
 use bytes::Bytes;
 
 use super::dsn::{self, Event, Notice};
-use super::error::RelayError;
 use super::groups::{Answer, Copies, Parcel, Released, release};
 use super::ledger::{Fate, Key, Ledger};
 use super::transaction::{Late, Transaction};
@@ -71,19 +70,20 @@ pub async fn deliver(
         [parcel] if !is_retry && transaction.is_open() => {
             let copy = copies.copy(parcel.number).await;
             let dotted = Dotted::of(&book, &parcels);
-            let answer = whole_transaction(mail, copy, transaction).await;
+            let answers = whole_transaction(mail, copy, transaction).await;
             dotted.done();
-            answer
+            answers
         }
         _ => None,
     };
-    let everybody = || (0..mail.envelope.recipients.len()).collect();
+    let everybody: Vec<usize> = (0..mail.envelope.recipients.len()).collect();
     let (news, is_one) = match (whole, mail.answers) {
         _ if parcels.is_empty() => (Released { answers: Vec::new(), late: Vec::new() }, true),
-        (Some(answer), _) => {
-            let answers = vec![Some(answer); mail.envelope.recipients.len()];
-            let late = transaction.late.take().map(|late| (everybody(), late));
-            (Released { answers, late: late.into_iter().collect() }, true)
+        (Some(answers), _) => {
+            let is_one = is_same(&answers);
+            let answers = answers.into_iter().map(Some).collect();
+            let late = transaction.late.take().map(|late| (late.concerns(&everybody).to_vec(), late));
+            (Released { answers, late: late.into_iter().collect() }, is_one)
         }
         (None, Answers::Each) => (book.each(&parcels, copies, transaction).await, true),
         (None, Answers::One) => match together(&book, &parcels, copies, transaction).await {
@@ -192,20 +192,25 @@ impl Book<'_> {
         for (recipients, late) in late {
             let keys: Vec<Key> =
                 recipients.iter().filter_map(|index| self.keys().get(*index)).copied().collect();
-            let id = self.mail.id.to_owned();
+            let (id, count) = (self.mail.id.to_owned(), keys.len());
             if self.ledger.note(keys.iter().map(|key| (*key, Some(Fate::Unknown))).collect()).await.is_err() {
                 tracing::error!(%id, "a retry of this message may be delivered twice");
             }
             self.ledger.wait_for(keys, async move {
-                let outcome = late.outcome().await;
-                let said = outcome.as_ref().map_or_else(ToString::to_string, ToString::to_string);
-                let reply = said.as_str();
-                tracing::info!(%id, reply, "the next hop answered after its client's time was over");
-                match outcome {
-                    Ok(reply) => lasting(&Answer::Said(reply)),
-                    Err(RelayError::Unwilling { .. }) => None,
-                    Err(_) => Some(Fate::Unknown),
+                let outcomes = late.outcomes().await;
+                for outcome in &outcomes {
+                    let said = outcome.as_ref().map_or_else(ToString::to_string, ToString::to_string);
+                    let reply = said.as_str();
+                    tracing::info!(%id, reply, "the next hop answered after its client's time was over");
                 }
+                let answers = Answer::each_of(outcomes, count);
+                answers
+                    .iter()
+                    .map(|answer| match answer {
+                        Answer::Said(_) => lasting(answer),
+                        Answer::Unknown(_) => Some(Fate::Unknown),
+                    })
+                    .collect()
             });
             all.extend(recipients);
         }
@@ -284,15 +289,17 @@ async fn whole_transaction(
     mail: &Mail<'_>,
     copy: Result<Bytes, Reply>,
     transaction: &mut Transaction,
-) -> Option<Answer> {
+) -> Option<Vec<Answer>> {
+    let recipients = mail.envelope.recipients.len();
+    let all = |reply: Reply| Some(vec![Answer::Said(reply); recipients]);
     let copy = match copy {
         Ok(copy) => copy,
-        Err(reply) => return Some(Answer::Said(reply)),
+        Err(reply) => return all(reply),
     };
     match transaction.load(mail.head, &copy, b".\r\n").await {
-        Ok(None) => Some(Answer::of_outcome(transaction.outcome().await)),
+        Ok(None) => Some(Answer::each_of(transaction.outcomes().await, recipients)),
         Ok(Some(reply)) if transaction.goes_on(&reply).await => None,
-        Ok(Some(reply)) => Some(Answer::Said(reply)),
+        Ok(Some(reply)) => all(reply),
         Err(error) => {
             tracing::warn!(id = mail.id, %error, "a message is handed over once more");
             None
@@ -328,7 +335,13 @@ async fn together(
     });
     let released = released.await;
     dotted.done();
+    let is_one = is_one && is_same(&released.answers);
     Ok((released, is_one))
+}
+
+/// Returns whether everybody has the same answer: over LMTP, one final dot can have several.
+fn is_same<T: PartialEq>(answers: &[T]) -> bool {
+    answers.windows(2).all(|pair| pair.first() == pair.last())
 }
 
 /// Combines different results into one reply: they are recorded first, so that a retry completes what is

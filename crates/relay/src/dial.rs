@@ -7,10 +7,11 @@
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::net::{TcpSocket, TcpStream, lookup_host};
+use tokio::net::{TcpSocket, TcpStream, UnixStream, lookup_host};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
@@ -18,6 +19,7 @@ use super::connection::Connection;
 use super::error::RelayError;
 use super::health::Health;
 use super::next_hop::NextHop;
+use crate::wire::Stream;
 
 /// How long an attempt has before the next one begins beside it (RFC 8305, section 8).
 const HEAD_START: Duration = Duration::from_millis(250);
@@ -66,15 +68,34 @@ impl Addresses {
 ///
 /// When none can be used: the last error.
 pub async fn open(hop: &NextHop, addresses: &Addresses) -> Result<Connection, RelayError> {
+    if let Some(path) = hop.socket() {
+        return local(path, hop).await;
+    }
     let left = addresses.ordered(look_up(hop).await?, Instant::now());
     of(
         left,
         hop.timeouts.connect,
         &hop.source_addresses,
         |address, error| addresses.note(address, error),
-        |tcp| Connection::over(tcp, hop),
+        |tcp| over(tcp, hop),
     )
     .await
+}
+
+/// Sends everything that precedes MAIL over a connection that was just made.
+async fn over(tcp: TcpStream, hop: &NextHop) -> Result<Connection, RelayError> {
+    tcp.set_nodelay(true).map_err(|source| RelayError::Io { at: "connect", source })?;
+    Connection::over(Stream::Clear(tcp), hop).await
+}
+
+/// Connects to a socket of this machine, and does the same.
+async fn local(path: &Path, hop: &NextHop) -> Result<Connection, RelayError> {
+    const STEP: &str = "connect";
+    let limit = hop.timeouts.connect;
+    let connected = timeout(limit, UnixStream::connect(path)).await;
+    let connected = connected.map_err(|_| RelayError::Timeout { at: STEP, after: limit })?;
+    let socket = connected.map_err(|source| RelayError::Io { at: STEP, source })?;
+    Connection::over(Stream::Local(socket), hop).await
 }
 
 /// Connects to each of a next hop's addresses, and says what came of it.
@@ -82,12 +103,15 @@ pub async fn open(hop: &NextHop, addresses: &Addresses) -> Result<Connection, Re
 /// # Errors
 ///
 /// When the name cannot be looked up.
-pub async fn each(hop: &NextHop) -> Result<Vec<(SocketAddr, Result<Connection, RelayError>)>, RelayError> {
+pub async fn each(hop: &NextHop) -> Result<Vec<(String, Result<Connection, RelayError>)>, RelayError> {
+    if let Some(path) = hop.socket() {
+        return Ok(vec![(path.display().to_string(), local(path, hop).await)]);
+    }
     let mut tried = Vec::new();
     for address in look_up(hop).await?.into_iter().take(MOST_ADDRESSES) {
-        let greet = |tcp| Connection::over(tcp, hop);
+        let greet = |tcp| over(tcp, hop);
         tried.push((
-            address,
+            address.to_string(),
             of(vec![address], hop.timeouts.connect, &hop.source_addresses, |_, _| {}, greet).await,
         ));
     }

@@ -86,15 +86,24 @@ impl Notice<'_> {
             .ok()
     }
 
+    /// Returns the name of the host that rejected it; that of this one for a socket, whose path is nobody's
+    /// business.
+    fn remote(&self) -> &str {
+        if self.next_hop.starts_with("unix:") {
+            return self.host_name;
+        }
+        self.next_hop.rsplit_once(':').map_or(self.next_hop, |(host, _)| host)
+    }
+
     fn text(&self, rejected: &[(&Recipient, &Reply)]) -> String {
         let mut text = match self.event {
             Event::Failed => format!(
                 "Your message was delivered to some of its recipients. {} rejected it for:\r\n\r\n",
-                self.next_hop
+                self.remote()
             ),
             Event::Relayed => format!(
                 "{} accepted your message, and will not say whether it reached:\r\n\r\n",
-                self.next_hop
+                self.remote()
             ),
         };
         for (recipient, reply) in rejected {
@@ -132,7 +141,7 @@ impl Notice<'_> {
                     Event::Relayed => "relayed",
                 },
                 reply.enhanced(),
-                self.next_hop.rsplit_once(':').map_or(self.next_hop, |(host, _)| host),
+                self.remote(),
                 said(reply),
             ));
         }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tokio::task::JoinSet;
 
 use super::error::RelayError;
-use super::transaction::{Late, Transaction};
+use super::transaction::{Late, Outcomes, Transaction};
 use crate::smtp::Reply;
 use crate::smtp::reply::Class;
 use crate::smtp::session::{Envelope, Recipient};
@@ -58,11 +58,22 @@ impl Answer {
         Answer::Said(noted(error))
     }
 
-    /// Converts the next hop's reply to a final dot that was sent.
-    pub(super) fn of_outcome(outcome: Result<Reply, RelayError>) -> Answer {
+    /// Converts the next hop's replies to a final dot that was sent, for so many recipients: one that it gave
+    /// for all is each one's.
+    pub(super) fn each_of(outcomes: Outcomes, recipients: usize) -> Vec<Answer> {
+        let mut answers: Vec<Answer> = outcomes.into_iter().map(Answer::of_outcome).collect();
+        if let [answer] = &answers[..] {
+            answers = vec![answer.clone(); recipients];
+        }
+        answers
+    }
+
+    fn of_outcome(outcome: Result<Reply, RelayError>) -> Answer {
         match outcome {
             Ok(reply) => Answer::Said(reply),
             Err(error @ RelayError::Unwilling { .. }) => Answer::of(&error),
+            // The error before it says why.
+            Err(error @ RelayError::Unanswered) => Answer::Unknown(error.reply()),
             Err(error) => Answer::Unknown(noted(&error)),
         }
     }
@@ -259,27 +270,34 @@ pub(super) struct Released {
 }
 
 /// Sends all final dots together, and waits for each reply. `told` is called as soon as the next hop has
-/// replied to one.
+/// replied to one, for those who got the same reply together.
 pub(super) async fn release(held: Held, mut told: impl FnMut(&[usize], &Answer)) -> Released {
     let Held { legs, mut answers } = held;
     let mut waiting = JoinSet::new();
     for mut leg in legs {
         let sent = leg.transaction.dot().await;
         waiting.spawn(async move {
-            let outcome = match sent {
-                Ok(()) => leg.transaction.outcome().await,
-                Err(error) => Err(error),
+            let outcomes = match sent {
+                Ok(()) => leg.transaction.outcomes().await,
+                Err(error) => vec![Err(error)],
             };
-            (leg.recipients, outcome, leg.transaction.late)
+            (leg.recipients, outcomes, leg.transaction.late)
         });
     }
     let mut late = Vec::new();
     while let Some(ended) = waiting.join_next().await {
-        let Ok((recipients, outcome, waiting)) = ended else { continue };
-        let answer = Answer::of_outcome(outcome);
-        told(&recipients, &answer);
-        say(&mut answers, &recipients, &answer);
-        late.extend(waiting.map(|waiting| (recipients, waiting)));
+        let Ok((recipients, outcomes, waiting)) = ended else { continue };
+        let said = Answer::each_of(outcomes, recipients.len());
+        let mut left = &recipients[..];
+        for same in said.chunk_by(|one, next| one == next) {
+            let Some((these, others)) = left.split_at_checked(same.len()) else { break };
+            if let Some(answer) = same.first() {
+                told(these, answer);
+                say(&mut answers, these, answer);
+            }
+            left = others;
+        }
+        late.extend(waiting.map(|waiting| (waiting.concerns(&recipients).to_vec(), waiting)));
     }
     Released { answers, late }
 }

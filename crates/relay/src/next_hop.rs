@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustls::pki_types::ServerName;
 
 use crate::private_file::is_open_to_others;
-use pixelward_config::TlsMode;
+use pixelward_config::{Protocol, TlsMode};
 
 /// Time limits for a next hop (RFC 5321, section 4.5.3.2 requires at least these).
 #[derive(Clone, Copy, Debug)]
@@ -140,8 +140,11 @@ impl fmt::Debug for Credentials {
 /// A server that accepts mail from the relay.
 #[derive(Clone, Debug)]
 pub struct NextHop {
-    /// The name or address, as configured; also the name that its certificate must have.
+    /// The name or address, as configured; also the name that its certificate must have. Or `unix:` and the
+    /// path of a socket.
     pub host: String,
+    /// What it speaks.
+    pub protocol: Protocol,
     /// The port.
     pub port: u16,
     /// Whether TLS is used.
@@ -184,6 +187,7 @@ impl NextHop {
     ) -> NextHop {
         NextHop {
             host: host.to_owned(),
+            protocol: Protocol::Smtp,
             port,
             tls,
             tls_config,
@@ -201,6 +205,11 @@ impl NextHop {
         }
     }
 
+    /// Returns the path of its socket, if it is not reached over the network.
+    pub fn socket(&self) -> Option<&Path> {
+        self.host.strip_prefix("unix:").map(Path::new)
+    }
+
     /// Returns the name that its certificate must have.
     pub fn server_name(&self) -> Option<ServerName<'static>> {
         let host = self.tls_name.as_deref().unwrap_or(&self.host);
@@ -211,6 +220,9 @@ impl NextHop {
 
 impl fmt::Display for NextHop {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.host, self.port)
+        match self.socket() {
+            Some(_) => f.write_str(&self.host),
+            None => write!(f, "{}:{}", self.host, self.port),
+        }
     }
 }

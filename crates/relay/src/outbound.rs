@@ -108,6 +108,7 @@ fn next_hop(config: &Config, hop: &config::NextHop) -> Result<NextHop, String> {
         next_hop.credentials =
             Some(credentials.map_err(|error| format!("next_hop.oauth_token_file: {error}"))?);
     }
+    next_hop.protocol = hop.protocol;
     next_hop.tls_name.clone_from(&hop.tls_name);
     next_hop.source_addresses.clone_from(&hop.source_addresses);
     next_hop.timeouts = Timeouts {

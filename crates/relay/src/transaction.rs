@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use pixelward_config::Protocol;
+
 use super::connection::{Capabilities, Connection};
 use super::error::{RelayError, Step, concerns_us, note_error};
 use super::pool::{Lease, Place, Pool};
@@ -251,24 +253,37 @@ impl Transaction {
         Ok(())
     }
 
-    /// Returns the next hop's reply to the final dot. If the client has no more time for it, it can still
-    /// come to [`Transaction::late`].
+    /// Returns the next hop's reply to the final dot of a message to one recipient, or to all together.
     ///
     /// # Errors
     ///
     /// When it does not reply about the mail. The message may have been delivered all the same.
     pub(super) async fn outcome(&mut self) -> Result<Reply, RelayError> {
-        let Some(mut lease) = self.lease.take() else { return Err(RelayError::Closed { at: "final dot" }) };
+        self.outcomes().await.swap_remove(0)
+    }
+
+    /// Returns the next hop's replies to the final dot: one, or over LMTP one for each recipient that it has
+    /// accepted. Those for which the client has no more time can still come to [`Transaction::late`].
+    ///
+    /// An error stands for a reply that is not about the mail, or is missing. The message may have been
+    /// delivered all the same.
+    pub(super) async fn outcomes(&mut self) -> Outcomes {
+        let Some(lease) = self.lease.take() else { return vec![Err(RelayError::Closed { at: "final dot" })] };
         let patience = lease.hop().timeouts.dot;
         let limit = self.limit(patience);
-        match lease.reply("final dot", limit).await {
-            Err(RelayError::Timeout { .. }) if limit < patience => {
-                note_error();
-                self.late = Some(Late { lease, patience: patience.saturating_sub(limit) });
-                Err(RelayError::Late { after: limit })
-            }
-            said => judged(lease, said),
+        let awaited = match lease.hop().protocol {
+            Protocol::Smtp => 1,
+            Protocol::Lmtp => self.held.max(1),
+        };
+        let (mut said, lease) = replies(lease, awaited, limit).await;
+        if let Some(lease) = lease.filter(|_| limit < patience) {
+            let missing = awaited - said.len() + 1;
+            self.late = Some(Late { lease, patience: patience.saturating_sub(limit), missing });
+            said.pop();
+            said.push(Err(RelayError::Late { after: limit }));
         }
+        said.extend((said.len()..awaited).map(|_| Err(RelayError::Unanswered)));
+        said
     }
 
     /// Abandons the transaction. The connection is reset and kept, or closed if it does not reply at once.
@@ -290,34 +305,67 @@ impl Transaction {
     }
 }
 
+/// What a next hop replied to a final dot: once for all, or once for each recipient.
+pub(super) type Outcomes = Vec<Result<Reply, RelayError>>;
+
 /// A message whose final dot the next hop has not answered, and whose client has given up waiting.
 #[derive(Debug)]
 pub(super) struct Late {
     lease: Lease,
     patience: Duration,
+    /// How many replies are missing.
+    missing: usize,
 }
 
 impl Late {
-    /// Waits for the next hop's reply as long as the next hop may take.
-    pub(super) async fn outcome(mut self) -> Result<Reply, RelayError> {
-        let said = self.lease.reply("final dot", self.patience).await;
-        judged(self.lease, said)
+    /// Waits for the next hop's replies as long as the next hop may take.
+    pub(super) async fn outcomes(self) -> Outcomes {
+        replies(self.lease, self.missing, self.patience).await.0
+    }
+
+    /// Returns those of a transaction's recipients whose reply is missing.
+    pub(super) fn concerns<'a>(&self, recipients: &'a [usize]) -> &'a [usize] {
+        match self.lease.hop().protocol {
+            Protocol::Smtp => recipients,
+            Protocol::Lmtp => {
+                let answered = recipients.len().saturating_sub(self.missing);
+                recipients.get(answered..).unwrap_or_default()
+            }
+        }
     }
 }
 
-/// Judges the reply to a final dot.
-fn judged(mut lease: Lease, said: Result<Reply, RelayError>) -> Result<Reply, RelayError> {
-    let reply = said.inspect_err(|_| note_error())?;
-    if concerns_us(&reply, Step::Dot) || reply.class() == Class::Intermediate {
-        note_error();
-        return Err(RelayError::Unwilling { at: "final dot", reply });
+/// Reads so many replies to a final dot, up to the first that does not come. Returns the connection if it
+/// was only waited for too briefly.
+async fn replies(mut lease: Lease, awaited: usize, limit: Duration) -> (Outcomes, Option<Lease>) {
+    let until = Instant::now() + limit;
+    let mut said = Vec::with_capacity(awaited);
+    while said.len() < awaited {
+        match lease.reply("final dot", until.saturating_duration_since(Instant::now())).await {
+            Ok(reply) if concerns_us(&reply, Step::Dot) || reply.class() == Class::Intermediate => {
+                note_error();
+                said.push(Err(RelayError::Unwilling { at: "final dot", reply }));
+            }
+            Ok(reply) => said.push(Ok(reply)),
+            Err(error) => {
+                note_error();
+                let is_late = matches!(error, RelayError::Timeout { .. });
+                said.push(Err(match is_late {
+                    true => RelayError::Timeout { at: "final dot", after: limit },
+                    false => error,
+                }));
+                return (said, Some(lease).filter(|_| is_late));
+            }
+        }
     }
-    lease.messages += 1;
-    if reply.class() == Class::Positive {
-        lease.rejected = 0;
+    if said.iter().all(Result::is_ok) {
+        lease.messages += 1;
+        if said.iter().flatten().any(|reply| reply.class() == Class::Positive) {
+            lease.rejected = 0;
+        }
+        lease.give_back();
     }
-    lease.give_back();
-    Ok(reply)
+    (said, None)
 }
 
 /// Ends the transaction of a connection, and returns it to the pool if that worked.
