@@ -80,7 +80,12 @@ impl Sink {
     }
 
     pub fn on(port: u16) -> Sink {
-        let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
+        Sink::at([127, 0, 0, 1], port)
+    }
+
+    /// At another address of this machine.
+    pub fn at(address: [u8; 4], port: u16) -> Sink {
+        let listener = TcpListener::bind((std::net::Ipv4Addr::from(address), port)).unwrap();
         let sink = Sink { port: listener.local_addr().unwrap().port(), state: Arc::default() };
         let state = Arc::clone(&sink.state);
         std::thread::spawn(move || {

@@ -43,6 +43,7 @@ fn message(store: &Store, crowd: Crowd, number: usize, now: Timestamp) -> Note {
         false => format!("p{}@home.example", (number * each + own) % 200_000),
     };
     let recipient = |own: usize| NotedRecipient {
+        converted: false,
         person: store.person(&address(own)),
         decision: Some(Decision {
             outcome,

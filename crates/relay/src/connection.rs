@@ -58,6 +58,23 @@ impl Capabilities {
         }
     }
 
+    /// Returns what both announce, and the smaller size.
+    pub fn both(self, other: Capabilities) -> Capabilities {
+        let limit = match (self.size.flatten(), other.size.flatten()) {
+            (Some(ours), Some(other)) => Some(ours.min(other)),
+            (one, other) => one.or(other),
+        };
+        Capabilities {
+            pipelining: self.pipelining && other.pipelining,
+            eight_bit: self.eight_bit && other.eight_bit,
+            smtputf8: self.smtputf8 && other.smtputf8,
+            dsn: self.dsn && other.dsn,
+            starttls: self.starttls && other.starttls,
+            size: limit.map(Some),
+            ..self
+        }
+    }
+
     fn read(reply: &Reply) -> Capabilities {
         let mut capabilities = Capabilities::default();
         for line in reply.keywords() {
@@ -134,15 +151,22 @@ const PARTING: Duration = Duration::from_secs(2);
 const MOST_REJECTED: u32 = 5;
 
 impl Connection {
-    /// Sends everything that precedes MAIL over a connection that was just made.
+    /// Sends everything that precedes MAIL over a connection that was just made. `exchanger` is the name that
+    /// DNS gave for the other side, if its address was found by MX.
     ///
     /// # Errors
     ///
     /// Whatever prevents the connection from becoming ready.
-    pub async fn over(stream: Stream, hop: &NextHop) -> Result<Connection, RelayError> {
+    pub async fn over(
+        stream: Stream,
+        hop: &NextHop,
+        exchanger: Option<&str>,
+    ) -> Result<Connection, RelayError> {
         let limits = &hop.timeouts;
         let stream = match hop.tls {
-            TlsMode::Implicit => start_tls(stream.into_clear().ok_or(RelayError::NoTls)?, hop).await?,
+            TlsMode::Implicit => {
+                start_tls(stream.into_clear().ok_or(RelayError::NoTls)?, hop, exchanger).await?
+            }
             TlsMode::Required | TlsMode::Opportunistic | TlsMode::None => stream,
         };
         let now = Instant::now();
@@ -157,7 +181,7 @@ impl Connection {
         };
         connection.expect(Class::Positive, "greeting", limits.greeting).await?;
         connection.greet(hop).await?;
-        let connection = connection.secured(hop).await?;
+        let connection = connection.secured(hop, exchanger).await?;
         connection.authenticated(hop).await
     }
 
@@ -184,7 +208,7 @@ impl Connection {
     }
 
     /// Starts TLS if it is to be used. Everything announced before is forgotten.
-    async fn secured(mut self, hop: &NextHop) -> Result<Connection, RelayError> {
+    async fn secured(mut self, hop: &NextHop, exchanger: Option<&str>) -> Result<Connection, RelayError> {
         match (hop.tls, self.capabilities.starttls) {
             (TlsMode::Implicit | TlsMode::None, _) | (TlsMode::Opportunistic, false) => return Ok(self),
             (TlsMode::Required, false) => return Err(RelayError::NoTls),
@@ -199,7 +223,7 @@ impl Connection {
             return Err(RelayError::InjectedBeforeTls);
         }
         let tcp = self.wire.stream.into_clear().ok_or(RelayError::NoTls)?;
-        let stream = start_tls(tcp, hop).await?;
+        let stream = start_tls(tcp, hop, exchanger).await?;
         self.wire = Wire::new(stream);
         self.capabilities = Capabilities::default();
         self.greet(hop).await?;
@@ -339,13 +363,13 @@ fn plain(login: &str, password: &str) -> String {
     format!("AUTH PLAIN {}\r\n", encode_base64(secret.as_bytes()))
 }
 
-async fn start_tls(tcp: TcpStream, hop: &NextHop) -> Result<Stream, RelayError> {
+async fn start_tls(tcp: TcpStream, hop: &NextHop, exchanger: Option<&str>) -> Result<Stream, RelayError> {
     let no_name = || {
         let said =
             format!("{:?} is not a name that a certificate can have; set host or tls_name to one", hop.host);
         RelayError::Tls(io::Error::other(said).into())
     };
-    let name = hop.server_name().ok_or_else(no_name)?;
+    let name = hop.server_name(exchanger).ok_or_else(no_name)?;
     let connector = TlsConnector::from(std::sync::Arc::clone(&hop.tls_config));
     match timeout(hop.timeouts.command, connector.connect(name, tcp)).await {
         Ok(Ok(tls)) => Ok(Stream::Tls(Box::new(tls.into()))),

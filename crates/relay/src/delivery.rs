@@ -65,9 +65,15 @@ pub async fn deliver(
     let book = Book { mail, ledger, keys: OnceLock::new() };
     let served = book.served();
     let is_retry = served.iter().any(Option::is_some);
-    let parcels = without(parcels, &served);
+    let parcels = transaction.by_route(without(parcels, &served));
+    let parcels = transaction.by_notify(parcels, mail.envelope);
+    let is_whole = !is_retry && transaction.is_open();
     let whole = match &parcels[..] {
-        [parcel] if !is_retry && transaction.is_open() => {
+        [parcel]
+            if is_whole
+                && transaction.is_on_route_of(&parcel.recipients)
+                && !transaction.needs_empty_path(&parcel.recipients, mail.envelope) =>
+        {
             let copy = copies.copy(parcel.number).await;
             let dotted = Dotted::of(&book, &parcels);
             let answers = whole_transaction(mail, copy, transaction).await;
@@ -297,7 +303,11 @@ async fn whole_transaction(
         Err(reply) => return all(reply),
     };
     match transaction.load(mail.head, &copy, b".\r\n").await {
-        Ok(None) => Some(Answer::each_of(transaction.outcomes().await, recipients)),
+        Ok(None) => {
+            let everybody: Vec<usize> = (0..recipients).collect();
+            transaction.note_converted(&everybody, transaction.is_converted);
+            Some(Answer::each_of(transaction.outcomes().await, recipients))
+        }
         Ok(Some(reply)) if transaction.goes_on(&reply).await => None,
         Ok(Some(reply)) => all(reply),
         Err(error) => {
@@ -384,46 +394,60 @@ async fn conclude(book: &Book<'_>, answers: &[Answer], transaction: &mut Transac
 
 /// Notifies the sender of rejected recipients. Returns whether that is done, or not wanted.
 async fn notify(mail: &Mail<'_>, answers: &[Answer], transaction: &Transaction) -> bool {
-    let rejected: Vec<(&Recipient, &Reply)> = mail
-        .envelope
-        .recipients
-        .iter()
-        .zip(answers.iter().map(Answer::reply))
-        .filter(|(index, reply)| reply.class() == Class::Permanent && dsn::is_wanted(mail.envelope, index))
-        .collect();
-    send(mail, Event::Failed, &rejected, transaction).await
+    send_about(mail, Event::Failed, answers, transaction, |who, reply| {
+        reply.class() == Class::Permanent && dsn::is_wanted(mail.envelope, who)
+    })
+    .await
 }
 
 /// Tells the sender of recipients for whom a success was to be reported that a next hop without DSN has their
 /// mail (RFC 3461, section 5.2.2). If that does not work, the mail was delivered all the same.
 async fn relayed(mail: &Mail<'_>, answers: &[Answer], transaction: &Transaction) {
-    let accepted: Vec<(&Recipient, &Reply)> = mail
-        .envelope
-        .recipients
-        .iter()
-        .zip(answers.iter().map(Answer::reply))
-        .filter(|(who, reply)| reply.class() == Class::Positive && dsn::is_success_wanted(mail.envelope, who))
-        .collect();
-    if !send(mail, Event::Relayed, &accepted, transaction).await {
+    let told = send_about(mail, Event::Relayed, answers, transaction, |who, reply| {
+        reply.class() == Class::Positive && dsn::is_success_wanted(mail.envelope, who)
+    });
+    if !told.await {
         tracing::warn!(id = mail.id, "the sender could not be told that a message was relayed");
     }
+}
+
+/// Sends the sender a notification about those whom it concerns, one for each next hop that answered about
+/// some. Returns whether that is done, or cannot be done.
+async fn send_about(
+    mail: &Mail<'_>,
+    event: Event,
+    answers: &[Answer],
+    transaction: &Transaction,
+    concerns: impl Fn(&Recipient, &Reply) -> bool,
+) -> bool {
+    let replies = mail.envelope.recipients.iter().zip(answers.iter().map(Answer::reply)).enumerate();
+    let mut notices: Vec<(String, Vec<(&Recipient, &Reply)>)> = Vec::new();
+    for (index, (who, reply)) in replies.filter(|(_, (who, reply))| concerns(who, reply)) {
+        let next_hop = transaction.next_hop_of(index);
+        match notices.iter_mut().find(|(known, _)| *known == next_hop) {
+            Some((_, about)) => about.push((who, reply)),
+            None => notices.push((next_hop, vec![(who, reply)])),
+        }
+    }
+    let mut is_done = true;
+    for (next_hop, about) in notices {
+        is_done &= send(mail, event, &next_hop, &about, transaction).await;
+    }
+    is_done
 }
 
 /// Sends the sender a notification about these recipients. Returns whether that is done, or cannot be done.
 async fn send(
     mail: &Mail<'_>,
     event: Event,
+    next_hop: &str,
     about: &[(&Recipient, &Reply)],
     transaction: &Transaction,
 ) -> bool {
-    if about.is_empty() {
-        return true;
-    }
-    let next_hop = transaction.next_hop();
     let notice = Notice {
         host_name: mail.host_name,
         id: mail.id,
-        next_hop: &next_hop,
+        next_hop,
         envelope: mail.envelope,
         message: mail.message,
         event,

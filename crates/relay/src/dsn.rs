@@ -46,6 +46,12 @@ pub fn is_success_wanted(envelope: &Envelope, recipient: &Recipient) -> bool {
     wants && !envelope.sender.address.is_null()
 }
 
+/// Returns whether somebody asked never to be told of anything (RFC 3461, section 4.1).
+pub fn wants_never(recipient: &Recipient) -> bool {
+    let asks = recipient.parameters.get("NOTIFY").and_then(|notify| notify.value());
+    asks.is_some_and(|asks| asks.eq_ignore_ascii_case("NEVER"))
+}
+
 /// Returns whether a rejection is to be reported: not to a null sender (RFC 5321, section 4.5.5), and not if
 /// NOTIFY lacks FAILURE (RFC 3461, section 4.1).
 pub fn is_wanted(envelope: &Envelope, recipient: &Recipient) -> bool {

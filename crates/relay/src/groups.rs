@@ -5,6 +5,7 @@ use std::pin::Pin;
 use bytes::Bytes;
 use tokio::task::JoinSet;
 
+use super::ask::Answers;
 use super::error::RelayError;
 use super::transaction::{Late, Outcomes, Transaction};
 use crate::smtp::Reply;
@@ -124,9 +125,11 @@ impl Transaction {
         let mut answers = vec![None; envelope.recipients.len()];
         let mut late = Vec::new();
         for parcel in parcels {
-            match self.part(None).load_parcel(envelope, head, parcel, copies, &mut answers).await {
+            let mut part = self.part(&parcel.recipients, None);
+            part.has_empty_path = self.needs_empty_path(&parcel.recipients, envelope);
+            match part.load_parcel(envelope, head, parcel, copies, &mut answers).await {
                 Ok(Some(leg)) => {
-                    self.follow(&leg.transaction);
+                    self.follow(&leg.transaction, &parcel.recipients);
                     let released = release(Held { legs: vec![leg], answers }, &mut told).await;
                     answers = released.answers;
                     late.extend(released.late);
@@ -159,17 +162,15 @@ impl Transaction {
         copies: &mut dyn Copies,
     ) -> Result<Held, Reply> {
         self.abandon().await;
-        let places = self.places(parcels.len()).await.map_err(|error| noted(&error))?;
-        if let (Some(place), 2..) = (places.first(), parcels.len()) {
-            place.pool.turn(parcels.len() - 1).await.map_err(|error| noted(&error))?;
-        }
+        let places = self.places(parcels).await.map_err(|error| noted(&error))?;
         let mut held = Held { legs: Vec::new(), answers: vec![None; envelope.recipients.len()] };
         for (parcel, place) in parcels.iter().zip(places) {
-            let part = self.part(Some(place));
+            let mut part = self.part(&parcel.recipients, Some(place));
+            part.has_empty_path = self.needs_empty_path(&parcel.recipients, envelope);
             let leg = part.load_parcel(envelope, head, parcel, copies, &mut held.answers).await;
             let leg = leg.map_err(|error| noted(&error))?;
             if let Some(leg) = leg {
-                self.follow(&leg.transaction);
+                self.follow(&leg.transaction, &parcel.recipients);
                 held.legs.push(leg);
             }
             let deferred =
@@ -182,7 +183,9 @@ impl Transaction {
     }
 
     /// Notes where a part of the message went, and how long it waited for a connection.
-    fn follow(&mut self, part: &Transaction) {
+    fn follow(&mut self, part: &Transaction, recipients: &[usize]) {
+        self.note_asked(recipients, part.asked.as_ref());
+        self.note_converted(recipients, part.is_converted);
         self.asked.clone_from(&part.asked);
         self.connecting += part.connecting;
         self.loses_notify |= part.loses_notify;
@@ -238,8 +241,15 @@ impl Transaction {
     ) -> Result<Vec<usize>, RelayError> {
         let asked: Vec<Recipient> =
             parcel.recipients.iter().filter_map(|index| envelope.recipients.get(*index).cloned()).collect();
-        let said = self.ask(&asked).await?;
-        if let Some(reply) = said.sender.filter(|reply| reply.class() != Class::Positive) {
+        let mut said = self.ask(&asked).await?;
+        let is_refused = |said: &Answers| said.sender.as_ref().is_some_and(|reply| !is_positive(reply));
+        if self.has_empty_path && is_refused(&said) {
+            // Some servers take no mail without a sender. That is worse than a notification.
+            self.has_empty_path = false;
+            self.abandon().await;
+            said = self.ask(&asked).await?;
+        }
+        if let Some(reply) = said.sender.filter(|reply| !is_positive(reply)) {
             say(answers, &parcel.recipients, &Answer::Said(reply));
             return Ok(Vec::new());
         }
@@ -259,6 +269,10 @@ impl Transaction {
         }
         Ok(accepted)
     }
+}
+
+fn is_positive(reply: &Reply) -> bool {
+    reply.class() == Class::Positive
 }
 
 /// What came of the final dots.

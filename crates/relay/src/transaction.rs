@@ -6,9 +6,11 @@ use std::time::{Duration, Instant};
 use pixelward_config::Protocol;
 
 use super::connection::{Capabilities, Connection};
+use super::convert::without_8_bit;
 use super::error::{RelayError, Step, concerns_us, note_error};
 use super::pool::{Lease, Place, Pool};
 use super::route::{Attempts, Route};
+use super::ways::Ways;
 use crate::smtp::Reply;
 use crate::smtp::data::dots_to_stuff;
 use crate::smtp::reply::Class;
@@ -28,7 +30,7 @@ pub struct Transaction {
     /// What a next hop that asks for it is told about the client.
     pub(super) client: Option<Arc<Forwarded>>,
     pub(super) lease: Option<Lease>,
-    place: Option<Place>,
+    pub(super) place: Option<Place>,
     /// Whether the next hop's rate limit counts it already.
     pub(super) is_counted: bool,
     deadline: Option<Instant>,
@@ -38,12 +40,19 @@ pub struct Transaction {
     /// lacks the earlier ones.
     pub(super) accepted: usize,
     pub(super) held: usize,
+    /// Where its recipients' mail goes, if that is not the same way for all of them.
+    pub(super) ways: Option<Box<Ways>>,
     /// The next hop that accepted them.
     pub(super) preferred: Option<Arc<Pool>>,
     /// The next hop that was asked last.
     pub(super) asked: Option<Arc<Pool>>,
     /// What is still waited for.
     pub(super) late: Option<Late>,
+    /// Whether a next hop without DSN is given an empty return path.
+    pub(super) has_empty_path: bool,
+    /// Whether its message was converted, and which recipients' was.
+    pub(super) is_converted: bool,
+    pub(super) converted: Vec<usize>,
     /// Whether a next hop without DSN accepted recipients.
     pub(super) loses_notify: bool,
     /// How long it waited for connections.
@@ -66,9 +75,13 @@ impl Transaction {
             begun: false,
             accepted: 0,
             held: 0,
+            ways: None,
             preferred: None,
             asked: None,
             late: None,
+            has_empty_path: false,
+            is_converted: false,
+            converted: Vec::new(),
             loses_notify: false,
             connecting: Duration::ZERO,
             put_off: Vec::new(),
@@ -81,8 +94,20 @@ impl Transaction {
         Transaction { client: Some(Arc::new(client)), ..self }
     }
 
-    /// Creates another transaction for the same message, with its own slot if it has one.
-    pub(super) fn part(&self, place: Option<Place>) -> Transaction {
+    /// Makes it one whose client was told already that the sender is accepted: what a next hop says about the
+    /// sender is said of the recipients.
+    #[must_use]
+    pub fn with_accepted_sender(self) -> Transaction {
+        Transaction { begun: true, ..self }
+    }
+
+    /// Creates another transaction for some recipients of the same message, with its own slot if it has one.
+    pub(super) fn part(&self, recipients: &[usize], place: Option<Place>) -> Transaction {
+        let route = self.route_of(recipients);
+        if !Arc::ptr_eq(route, &self.route) {
+            let part = Transaction::new(Arc::clone(route), self.sender.clone());
+            return Transaction { client: self.client.clone(), place, deadline: self.deadline, ..part };
+        }
         Transaction {
             client: self.client.clone(),
             place,
@@ -94,9 +119,10 @@ impl Transaction {
         }
     }
 
-    /// Creates another transaction on the same route.
+    /// Creates a transaction for a notification to this one's sender.
     pub fn beside(&self, sender: Sender) -> Transaction {
-        Transaction { deadline: self.deadline, ..Transaction::new(Arc::clone(&self.route), sender) }
+        let route = self.ways.as_ref().map_or(&self.route, |ways| &ways.back);
+        Transaction { deadline: self.deadline, ..Transaction::new(Arc::clone(route), sender) }
     }
 
     /// Sets the overall deadline.
@@ -134,12 +160,6 @@ impl Transaction {
         self.route.attempts(place, self.preferred.as_ref(), &self.put_off)
     }
 
-    /// Takes this many slots at one next hop, all at once or none.
-    pub(super) async fn places(&self, count: usize) -> Result<Vec<Place>, RelayError> {
-        let patience = self.limit(PATIENCE);
-        self.route.places(count, patience, self.preferred.as_ref(), &self.put_off).await
-    }
-
     /// Notes that the next hop put the message off before it had any of it. Returns whether another next hop
     /// is left that may accept it.
     pub(super) async fn goes_on(&mut self, reply: &Reply) -> bool {
@@ -171,12 +191,19 @@ impl Transaction {
         end: &[u8],
     ) -> Result<Option<Reply>, RelayError> {
         let Some(mut lease) = self.lease.take() else { return Err(RelayError::Closed { at: "DATA" }) };
+        let converted = match lease.capabilities.eight_bit {
+            true => None,
+            false => without_8_bit(message).await,
+        };
+        let is_converted = converted.is_some();
+        let message = converted.as_deref().unwrap_or(message);
         if let Some(reply) = self.unfit(&lease.capabilities, head, message) {
             self.lease = Some(lease);
             return Ok(Some(reply));
         }
         match self.load_over(&mut lease, head, message, end).await {
             Ok(refused) => {
+                self.is_converted = is_converted && refused.is_none();
                 self.lease = Some(lease);
                 Ok(refused)
             }
