@@ -14,6 +14,8 @@ TEST_PACKAGES += xmlsec1 libxmlsec1-openssl php-cli php-xml php-mbstring
 TEST_PACKAGES += $(shell command -v npm >/dev/null || echo npm)
 # What steps the clock of a relay.
 TEST_PACKAGES += faketime haproxy
+# A next hop that speaks LMTP, over the network and at a socket.
+TEST_PACKAGES += dovecot-lmtpd
 # What judges units, pages of the manual, and signed mail.
 TEST_PACKAGES += systemd strace groff-base gnupg
 # A tester of APIs from PyPI, in an environment of its own.

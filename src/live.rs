@@ -8,6 +8,7 @@ use pixelward_relay::{Outbound, outbound};
 
 use crate::config::{self, Config, ListenerTls};
 use crate::plan;
+use crate::policy::Origin;
 use crate::relay::Capabilities;
 use crate::server::{Tls, Users, tls};
 use crate::web;
@@ -51,9 +52,29 @@ impl Live {
         Ok(Live { config, treatment, outbound, tls, users: logins, web })
     }
 
-    /// Where a mail goes: the first whose conditions hold. `sender` is the address of the envelope.
-    pub fn outbound(&self, listener: &str, login: Option<&str>, sender: &str) -> Option<&Arc<Outbound>> {
-        outbound::taking(&self.outbound, listener, login, sender)
+    /// Where a mail goes: the first whose conditions hold. `sender` is the address of the envelope. Without a
+    /// recipient, those for some recipients are left out.
+    pub fn outbound(
+        &self,
+        listener: &str,
+        login: Option<&str>,
+        sender: &str,
+        recipient: Option<&str>,
+    ) -> Option<&Arc<Outbound>> {
+        outbound::taking(&self.outbound, listener, login, sender, recipient)
+    }
+
+    /// Whether mail of this sender may go different ways to different recipients.
+    pub fn is_by_recipient(&self, listener: &str, login: Option<&str>, sender: &str) -> bool {
+        outbound::is_by_recipient(&self.outbound, listener, login, sender)
+    }
+
+    /// Where each of these recipients' mail goes, if that depends on the recipient.
+    pub fn ways(&self, origin: &Origin<'_>, recipients: &[&str]) -> Option<Vec<&Arc<Outbound>>> {
+        let Origin { listener, login, sender } = *origin;
+        let way = |recipient: &&str| self.outbound(listener, login, sender, Some(recipient));
+        let is_divided = self.is_by_recipient(listener, login, sender);
+        is_divided.then(|| recipients.iter().filter_map(way).collect())
     }
 
     /// All that the treatment of mail rests on.
@@ -61,12 +82,13 @@ impl Live {
         self.treatment.settings(&self.config)
     }
 
-    /// What the next hops announce to which mail of this client can go. Where that depends on the sender,
-    /// what one of them announces: MAIL decides. `None` where nothing is known of one.
+    /// What the next hops announce to which mail of this client can go. Where that depends on the sender or
+    /// the recipient, what one of them announces: MAIL and RCPT decide. `None` where nothing is known of one.
     pub fn capabilities(&self, listener: &str, login: Option<&str>) -> Option<Capabilities> {
         let mut all: Option<Capabilities> = None;
         for outbound in &*self.outbound {
-            let config::Route { listener: at, login: who, sender_domain, .. } = &outbound.conditions;
+            let config::Route { listener: at, login: who, sender_domain, recipient_domains, .. } =
+                &outbound.conditions;
             let is_possible = at.as_deref().is_none_or(|name| name == listener)
                 && who.as_deref().is_none_or(|name| Some(name) == login);
             if !is_possible {
@@ -77,7 +99,7 @@ impl Live {
                 Some(others) => others.either(known),
                 None => known,
             });
-            if sender_domain.is_none() {
+            if sender_domain.is_none() && recipient_domains.is_empty() {
                 break;
             }
         }

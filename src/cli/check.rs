@@ -1,7 +1,6 @@
 //! `pixelward check`: checks that everything is ready before the relay runs.
 
 use std::io::ErrorKind;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -10,6 +9,7 @@ use clap::Args;
 use tokio::runtime::Runtime;
 
 use super::run::store_settings;
+use super::service_user::ServiceUser;
 use crate::config::{Config, ConfigError, ListenerTls, Mode};
 use crate::consent::socket::Client;
 use crate::consent::store::identity;
@@ -42,6 +42,9 @@ pub struct Check {
         value_name = "FILE"
     )]
     pub config: PathBuf,
+    /// Judge the store's files as this user [default: the user of the installed unit, if root asks]
+    #[arg(long, value_name = "NAME")]
+    pub user: Option<String>,
 }
 
 /// Prints findings.
@@ -97,7 +100,14 @@ pub fn run(command: &Check) -> Result<ExitCode, Box<dyn std::error::Error>> {
             findings.bad(&format!("api.webhook.secret_file {error}"));
         }
     }
-    store(&config, &mut findings);
+    match command.user.as_deref().map(ServiceUser::named) {
+        Some(Err(error)) => findings.bad(&error),
+        Some(Ok(user)) => store_of(&user, &config, &mut findings),
+        None => match ServiceUser::of_unit() {
+            Some(user) => store_of(&user, &config, &mut findings),
+            None => store(&config, &mut findings),
+        },
+    }
     ports(&config, &mut findings);
     let runtime = Runtime::new()?;
     public(&runtime, &config, &mut findings);
@@ -223,7 +233,7 @@ fn next_hop(runtime: &Runtime, hop: &NextHop, findings: &mut Findings) {
     for (address, outcome) in tried {
         match outcome {
             Ok(connection) => {
-                answers(hop, address, &connection, findings);
+                answers(hop, &address, &connection, findings);
                 runtime.block_on(connection.quit());
             }
             Err(error) if has_one => findings.hint(&format!(
@@ -236,7 +246,7 @@ fn next_hop(runtime: &Runtime, hop: &NextHop, findings: &mut Findings) {
     }
 }
 
-fn answers(hop: &NextHop, address: SocketAddr, connection: &Connection, findings: &Findings) {
+fn answers(hop: &NextHop, address: &str, connection: &Connection, findings: &Findings) {
     let tls = connection.tls_description().unwrap_or_else(|| "in clear".to_owned());
     let login = if hop.credentials.is_some() { ", and accepts the login" } else { "" };
     findings.good(&format!("the next hop {hop} answers at {address}, {tls}{login}"));
@@ -304,9 +314,44 @@ fn keys(config: &Config, findings: &Findings) {
     }
 }
 
-fn store(config: &Config, findings: &mut Findings) {
-    if Client::connect(&config.data_directory).is_some() {
+/// Looks at the files of the store, the ledger and the audit records, as the user of the service. Opening
+/// them as root would leave files that the service cannot write.
+fn store_of(user: &ServiceUser, config: &Config, findings: &mut Findings) {
+    if is_open(config, findings) {
+        return;
+    }
+    let (name, data) = (&user.name, &config.data_directory);
+    let folders = [data, &store_settings(config).directory, &config.evidence.directory];
+    for folder in folders {
+        match user.stopped_at(folder) {
+            Ok(None) => {}
+            Ok(Some(file)) => {
+                return findings.bad(&format!(
+                    "{} cannot be used by {name}, as whom the service runs. Run chown -R {name}: {}",
+                    file.display(),
+                    folder.display()
+                ));
+            }
+            Err(error) => return findings.bad(&format!("{}: {error}", folder.display())),
+        }
+    }
+    findings.good(&format!(
+        "the files in {} can be used by {name}, as whom the service runs; run this as {name} to open the \
+         store",
+        data.display()
+    ));
+}
+
+fn is_open(config: &Config, findings: &Findings) -> bool {
+    let is_open = Client::connect(&config.data_directory).is_some();
+    if is_open {
         findings.good("the relay is running, and has the consent store open");
+    }
+    is_open
+}
+
+fn store(config: &Config, findings: &mut Findings) {
+    if is_open(config, findings) {
         return;
     }
     match Store::open(&store_settings(config)) {

@@ -204,6 +204,7 @@ pub(super) fn sentence(found: &Found) -> String {
     add("shortfall", record.shortfall.as_ref().map(ToString::to_string));
     add("queue id", record.queue_id.as_ref().map(ToString::to_string));
     add("may track after this relay:", record.downstream.as_ref().map(ToString::to_string));
+    add("8-bit text", record.converted.then(|| "as quoted-printable".to_owned()));
     for sighted in record.sightings.iter() {
         add("sighted", Some(format!("{} x {} of {}", sighted.count, sighted.carrier, sighted.vendor)));
     }

@@ -17,6 +17,7 @@ pub mod report;
 pub mod rewrite;
 pub mod run;
 pub mod scan;
+mod service_user;
 pub mod token;
 pub mod why;
 

@@ -33,6 +33,10 @@ pub struct Postfix {
     /// The name of the listener that Postfix talks to [default: the first that suits the recipe]
     #[arg(long, value_name = "NAME")]
     pub listener: Option<String>,
+    /// Another relay that takes the mail while this one does not answer: HOST or HOST:PORT [default port: this
+    /// relay's]
+    #[arg(long, value_name = "ADDRESS")]
+    pub second: Option<String>,
     /// Only the lines for this file
     #[arg(long, value_enum)]
     pub file: Option<File>,
@@ -81,7 +85,7 @@ pub enum File {
 /// When the configuration does not suit the recipe; the message says what to change.
 pub fn run(command: &Postfix) -> Result<ExitCode, Box<dyn std::error::Error>> {
     let config = Config::load(&command.config)?;
-    let lines = lines(&config, command.recipe, command.listener.as_deref())?;
+    let lines = lines(&config, command.recipe, command.listener.as_deref(), command.second.as_deref())?;
     match command.file {
         Some(File::Main) => print!("{}", lines.main),
         Some(File::Master) => print!("{}", lines.master),
@@ -96,7 +100,7 @@ pub fn run(command: &Postfix) -> Result<ExitCode, Box<dyn std::error::Error>> {
 ///
 /// When the configuration does not suit the recipe; the message says what to change.
 pub(super) fn text(config: &Config, recipe: Recipe) -> Result<String, String> {
-    lines(config, recipe, None).map(|lines| lines.text())
+    lines(config, recipe, None, None).map(|lines| lines.text())
 }
 
 /// The lines for each file.
@@ -114,10 +118,19 @@ impl Lines {
     }
 }
 
-fn lines(config: &Config, recipe: Recipe, name: Option<&str>) -> Result<Lines, String> {
+fn lines(config: &Config, recipe: Recipe, name: Option<&str>, second: Option<&str>) -> Result<Lines, String> {
     let listener = listener(config, recipe, name)?;
-    let relay = Relay { address: reachable(listener)?, tls: listener.tls, budget: listener.budget() };
+    let address = reachable(listener)?;
+    let second = second.map(|text| other(text, address.port())).transpose()?;
+    let relay = Relay { address, second, tls: listener.tls, budget: listener.budget() };
     let back = match recipe {
+        Recipe::ContentFilter | Recipe::ProxyFilter if relay.second.is_some() => {
+            return Err(format!(
+                "the recipe {} cannot have a second relay: mail comes back to this Postfix from the one on \
+                 this machine. Use the recipe lmtp or relayhost",
+                recipe.name()
+            ));
+        }
         Recipe::Relayhost | Recipe::Lmtp => None,
         Recipe::ContentFilter | Recipe::ProxyFilter => Some(way_back(config, recipe)?),
     };
@@ -132,9 +145,34 @@ fn lines(config: &Config, recipe: Recipe, name: Option<&str>) -> Result<Lines, S
 /// The relay as Postfix sees it.
 struct Relay {
     address: SocketAddr,
+    /// Where another one is that stands in for it, as Postfix writes it.
+    second: Option<String>,
     tls: ListenerTls,
     /// How long it may take to answer the final dot.
     budget: Duration,
+}
+
+impl Relay {
+    /// Lists this relay so many times, and then the second one.
+    fn destinations(&self, times: usize) -> String {
+        let here = std::iter::repeat_n(destination(self.address), times);
+        here.chain(self.second.clone()).collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// Reads the address of another relay, as Postfix writes it: in brackets, so that no MX is looked up.
+fn other(text: &str, port: u16) -> Result<String, String> {
+    let invalid = || format!("invalid address {text:?}: use HOST or HOST:PORT, IPv6 in brackets");
+    let (host, port) = match (text.parse::<SocketAddr>(), text.parse::<IpAddr>(), text.rsplit_once(':')) {
+        (Ok(address), ..) => (address.ip().to_string(), address.port()),
+        (_, Ok(ip), _) => (ip.to_string(), port),
+        (_, _, Some((host, port))) => (host.to_owned(), port.parse().map_err(|_| invalid())?),
+        (_, _, None) => (text.to_owned(), port),
+    };
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    let is_host = bare.parse::<IpAddr>().is_ok()
+        || !bare.is_empty() && bare.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.".contains(&byte));
+    if is_host && port > 0 { Ok(format!("[{bare}]:{port}")) } else { Err(invalid()) }
 }
 
 /// The settings of Postfix's two clients have the same names except for this prefix.
@@ -220,13 +258,23 @@ fn way_back(config: &Config, recipe: Recipe) -> Result<SocketAddr, String> {
 }
 
 fn relayhost(relay: &Relay) -> Lines {
-    let at = destination(relay.address);
-    let mut main = format!(
-        "# The same relay twice: a message that it defers is retried at once, and not only at the next queue \
-         run (Postfix 3.5 and newer).\n\
-         relayhost = {at}, {at}\n\
+    let at = relay.destinations(2);
+    let mut main =
+        "# The same relay twice: a message that it defers is retried at once, and not only at the \
+                    next queue run (Postfix 3.5 and newer).\n"
+            .to_owned();
+    if relay.second.is_some() {
+        main.push_str(
+            "# Then another relay, for mail that this one does not take. It does not know who got a message \
+             from this one, so each\n\
+             # recipient is a delivery: otherwise some may get it twice. The recipe lmtp does without that.\n\
+             smtp_destination_recipient_limit = 1\n",
+        );
+    }
+    main.push_str(&format!(
+        "relayhost = {at}\n\
          # Mail is signed after the relay: removing something breaks earlier signatures.\n"
-    );
+    ));
     for setting in client(relay, Protocol::Smtp) {
         main.push_str(&format!("{setting}\n"));
     }
@@ -234,12 +282,20 @@ fn relayhost(relay: &Relay) -> Lines {
 }
 
 fn lmtp(relay: &Relay) -> Lines {
-    let at = destination(relay.address);
+    let at = relay.destinations(1);
+    let second = match &relay.second {
+        Some(_) => {
+            "# The second relay gets those whom the first does not serve (Postfix 3.5 and newer). It has its \
+             consent store and its ledger\n\
+             # for itself.\n"
+        }
+        None => "",
+    };
     let main = format!(
         "# All mail that leaves. LMTP has one reply per recipient, so a recipient that is deferred or \
          rejected holds up nobody else.\n\
          # Mail for relay_domains uses relay_transport: set that too if it should pass through the relay.\n\
-         default_transport = pixelward:{at}\n"
+         {second}default_transport = pixelward:{at}\n"
     );
     Lines { main, master: service(relay, Protocol::Lmtp) }
 }
@@ -323,6 +379,10 @@ fn client(relay: &Relay, protocol: Protocol) -> Vec<String> {
         settings.push("# TLS from the first byte.".to_owned());
         settings.push(format!("{prefix}_tls_wrappermode = yes"));
     }
+    if relay.second.is_some() || protocol == Protocol::Lmtp {
+        settings.push("# By default, Postfix waits 30 s for SMTP and without a limit for LMTP.".to_owned());
+        settings.push(format!("{prefix}_connect_timeout = 10s"));
+    }
     settings
         .push("# The client's name and the queue id, for the relay's log, if it asks for them.".to_owned());
     settings.push(format!("{prefix}_send_xforward_command = yes"));
@@ -374,7 +434,11 @@ mod tests {
     const BACK: &str = "[next_hop]\nhost = \"127.0.0.1\"\nport = 10026\ntls = \"none\"\n";
 
     fn check(config: &str, recipe: Recipe, name: Option<&str>) -> Result<Lines, String> {
-        lines(&Config::parse(config).unwrap(), recipe, name)
+        lines(&Config::parse(config).unwrap(), recipe, name, None)
+    }
+
+    fn with_second(config: &str, recipe: Recipe, second: &str) -> Result<Lines, String> {
+        lines(&Config::parse(config).unwrap(), recipe, None, Some(second))
     }
 
     fn listener(lines: &str) -> String {
@@ -396,6 +460,43 @@ mod tests {
         }
         let main = check(&listener("tls = \"implicit\""), Recipe::Relayhost, None).unwrap().main;
         assert!(main.contains("\nsmtp_tls_wrappermode = yes\n"), "{main}");
+    }
+
+    #[test]
+    fn a_second_relay_takes_what_the_first_does_not() {
+        for (second, at) in [
+            ("192.0.2.11", "[192.0.2.11]:2525"),
+            ("192.0.2.11:26", "[192.0.2.11]:26"),
+            ("2001:db8::1", "[2001:db8::1]:2525"),
+            ("[2001:db8::1]:26", "[2001:db8::1]:26"),
+            ("relay2.shop.example", "[relay2.shop.example]:2525"),
+            ("relay2.shop.example:26", "[relay2.shop.example]:26"),
+        ] {
+            let main = with_second(HOP, Recipe::Relayhost, second).unwrap().main;
+            let here = "[127.0.0.1]:2525";
+            assert!(main.contains(&format!("\nrelayhost = {here}, {here}, {at}\n")), "{main}");
+            assert!(main.contains("\nsmtp_destination_recipient_limit = 1\n"), "{main}");
+            assert!(main.contains("\nsmtp_connect_timeout = 10s\n"), "{main}");
+        }
+        let by_lmtp = with_second(&listener("protocol = \"lmtp\""), Recipe::Lmtp, "192.0.2.11").unwrap();
+        let at = "\ndefault_transport = pixelward:[127.0.0.1]:2525, [192.0.2.11]:2525\n";
+        assert!(by_lmtp.main.contains(at), "{}", by_lmtp.main);
+        for wrong in ["", "two words", "relay2:port", "relay2:0", ":25"] {
+            let error = with_second(HOP, Recipe::Relayhost, wrong).unwrap_err();
+            assert!(error.contains("HOST:PORT"), "{wrong}: {error}");
+        }
+        for recipe in [Recipe::ContentFilter, Recipe::ProxyFilter] {
+            let error = with_second(BACK, recipe, "192.0.2.11").unwrap_err();
+            assert!(error.contains("cannot have a second relay"), "{error}");
+        }
+    }
+
+    #[test]
+    fn over_lmtp_postfix_does_not_wait_for_ever_for_a_connection() {
+        let lines = check(&listener("protocol = \"lmtp\""), Recipe::Lmtp, None).unwrap();
+        assert!(lines.master.contains("\n  -o lmtp_connect_timeout=10s\n"), "{}", lines.master);
+        let main = check(HOP, Recipe::Relayhost, None).unwrap().main;
+        assert!(!main.contains("connect_timeout"), "{main}");
     }
 
     #[test]

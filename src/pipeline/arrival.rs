@@ -119,11 +119,29 @@ impl Arrival {
             recipients,
             max_copies: match self.answers {
                 Answers::Each => usize::MAX,
-                Answers::One => live.config.relay.max_groups.min(self.outbound.route.most_connections()),
+                Answers::One => live.config.relay.max_groups.min(self.most_connections(live, recipients)),
             },
             esp: self.outbound.esp,
             at: Timestamp::now(),
         }
+    }
+
+    /// How many connections the message may have, as far as is known, at the next hop with the fewest.
+    fn most_connections(&self, live: &Live, recipients: &[&str]) -> usize {
+        match live.ways(&self.origin(), recipients) {
+            None => self.outbound.route.most_connections(),
+            Some(ways) => ways.iter().map(|way| way.route.most_connections()).min().unwrap_or(1),
+        }
+    }
+
+    /// The ways its mail goes: the next hops of each route, the routes apart.
+    pub(super) fn ways(&self, live: &Live) -> String {
+        let names = |way: &Arc<Outbound>| way.conditions.next_hops.join(", ");
+        let Some(ways) = live.ways(&self.origin(), &self.addresses()) else { return names(&self.outbound) };
+        let mut names: Vec<String> = ways.into_iter().map(names).collect();
+        names.sort_unstable();
+        names.dedup();
+        names.join("; ")
     }
 
     /// The id under which the client knows the message, where its newest Received field gives one.

@@ -16,8 +16,10 @@ use crate::smtp::address::has_address;
 /// Where a message was, and how long.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Trace {
-    /// The next hop that was asked last.
-    pub(super) next_hop: String,
+    /// The next hop that was asked about each recipient; one that was asked about all of them.
+    pub(super) next_hops: Vec<String>,
+    /// The recipients whose copy was converted for a next hop without 8BITMIME.
+    pub(super) converted: Vec<usize>,
     /// From MAIL to the final dot of the client.
     pub(super) received: Duration,
     /// From there until it was ready for the next hop.
@@ -26,6 +28,13 @@ pub(super) struct Trace {
     pub(super) connected: Duration,
     /// Handing it over, up to the next hop's reply.
     pub(super) delivered: Duration,
+}
+
+impl Trace {
+    /// The next hop that was asked about a recipient.
+    pub(super) fn next_hop_of(&self, recipient: usize) -> &str {
+        self.next_hops.get(recipient).or(self.next_hops.first()).map_or("", String::as_str)
+    }
 }
 
 impl fmt::Display for Trace {
@@ -42,7 +51,6 @@ impl fmt::Display for Trace {
 pub(super) struct Common<'a> {
     pub(super) arrival: &'a Arrival,
     pub(super) account: &'a Account,
-    pub(super) trace: &'a Trace,
     /// The command at which it was refused; `None` if the message was handed over.
     refused_at: Option<&'static str>,
     client_id: String,
@@ -68,7 +76,6 @@ impl<'a> Common<'a> {
         Common {
             arrival,
             account,
-            trace,
             refused_at: None,
             client_id: Some(arrival.client_id()).filter(|id| !has_address(id)).unwrap_or_default(),
             forwarded_id,
@@ -91,12 +98,13 @@ impl<'a> Common<'a> {
     /// Writes the line of one recipient, `None` if none was named.
     pub(super) fn recipient(
         &self,
+        (next_hop, converted): (&str, bool),
         person: Option<Person>,
         decision: Option<&Decision>,
         effect: Option<Effect>,
         reply: &Reply,
     ) {
-        let Common { arrival, account, trace, .. } = self;
+        let Common { arrival, account, .. } = self;
         let downstream = Some(arrival.outbound.accepted_tracking.as_str()).filter(|text| !text.is_empty());
         let said = reply.to_string();
         tracing::info!(
@@ -122,7 +130,8 @@ impl<'a> Common<'a> {
             removed = effect.map(|effect| effect.removed),
             swapped = effect.map(|effect| effect.swapped),
             downstream,
-            next_hop = trace.next_hop.as_str(),
+            next_hop,
+            converted = converted.then_some("quoted-printable"),
             refused_at = self.refused_at,
             result = reply.class().name(),
             reply = said.as_str(),

@@ -3,6 +3,7 @@
 use super::line::Account;
 use super::supply::Copied;
 use super::{Arrival, Handled};
+use crate::live::Live;
 use crate::plan;
 use crate::record::digest::BodyHash;
 use crate::record::evidence::record::Sighted;
@@ -77,6 +78,7 @@ pub(super) type Hashes = Option<(BodyHash, Vec<Option<BodyHash>>)>;
 
 /// The note of a message, with what became of each recipient.
 pub(super) fn note(
+    live: &Live,
     arrival: &Arrival,
     account: &Account,
     copies: &[Copied],
@@ -93,6 +95,7 @@ pub(super) fn note(
             decision: (!account.is_unread).then(|| decided.decision.clone()),
             effect: copied.effect(plan, *index, reply),
             reply: reply.clone(),
+            converted: handled.trace.converted.contains(index),
         })
     };
     let copies = plan.groups.iter().zip(copies).map(|(group, copied)| NotedCopy {
@@ -109,7 +112,7 @@ pub(super) fn note(
         mailstream: account.mailstream.clone(),
         observed: account.is_observed,
         listener: arrival.listener.clone(),
-        route: arrival.outbound.conditions.next_hops.join(", "),
+        route: arrival.ways(live),
         downstream: arrival.outbound.accepted_tracking.clone(),
         found: plan.found,
         links: plan.links,

@@ -42,16 +42,12 @@ impl Pipeline {
         let (chosen, planned) =
             plan::plan_after(&settings, &message, None, |address| self.store.person(address));
         let account = Account { is_unread: true, ..Account::of(chosen, planned, message.at) };
-        let trace = Trace {
-            next_hop: next_hop.to_owned(),
-            received: arrival.arrived.duration_since(arrival.began),
-            ..Trace::default()
-        };
+        let trace = Trace { received: arrival.arrived.duration_since(arrival.began), ..Trace::default() };
         let common = Common::of(arrival, &account, &trace).refused_at(at);
         for (decided, reply) in account.plan.decided.iter().zip(replies) {
             let result = reply.class().name();
             metrics::counter!("pixelward_recipients_refused_total", "result" => result).increment(1);
-            common.recipient(Some(decided.person), None, None, reply);
+            common.recipient((next_hop, false), Some(decided.person), None, None, reply);
         }
         if let Some(seen) = &self.onlooker.refusals {
             seen(arrival, replies, about);
@@ -59,10 +55,10 @@ impl Pipeline {
         if addresses.is_empty() {
             let result = about.class().name();
             metrics::counter!("pixelward_recipients_refused_total", "result" => result).increment(1);
-            common.recipient(None, None, None, about);
+            common.recipient((next_hop, false), None, None, None, about);
         } else if let Some(evidence) = &self.evidence {
             let handled = Handled::said(replies.to_vec(), about.clone());
-            evidence.note(proof::note(arrival, &account, &[Copied::default()], &handled, None));
+            evidence.note(proof::note(&live, arrival, &account, &[Copied::default()], &handled, None));
         }
     }
 }

@@ -107,6 +107,7 @@ pub async fn serve(
         began: std::time::Instant::now(),
         put_off: None,
         outbound: None,
+        is_by_recipient: false,
         batch: Batch::default(),
         out: Vec::new(),
         errors: 0,
@@ -154,8 +155,10 @@ pub(super) struct Conversation<'a> {
     pub(super) began: std::time::Instant,
     /// The envelope of a message that was put off, for recipients who are still to come.
     pub(super) put_off: Option<Envelope>,
-    /// Where its mail goes.
+    /// Where its mail goes; that of the first recipient, if it depends on the recipient.
     pub(super) outbound: Option<Arc<Outbound>>,
+    /// Whether the mail at hand goes different ways to different recipients.
+    pub(super) is_by_recipient: bool,
     pub(super) batch: Batch,
     /// Replies that were not sent yet.
     out: Vec<u8>,
@@ -197,7 +200,7 @@ impl Conversation<'_> {
     async fn is_probe(&self) -> bool {
         match &self.wire.stream {
             Stream::Clear(tcp) => proxy::is_probe(tcp, proxy::PROBE_TIME).await,
-            Stream::Tls(_) => false,
+            Stream::Tls(_) | Stream::Local(_) => false,
         }
     }
 

@@ -18,6 +18,7 @@ mod proxy;
 mod recipients;
 mod refused;
 pub mod users;
+mod ways;
 mod xclient;
 
 pub use activation::Activated;

@@ -53,12 +53,19 @@ impl Conversation<'_> {
             let client = self.forwarded(envelope);
             // A name in a verified certificate counts like a login.
             let login = envelope.login.as_deref().or(envelope.certificate.as_deref());
-            self.outbound =
-                self.live().outbound(&self.settings.name, login, sender.address.as_str()).cloned();
+            let (live, from) = (self.live(), sender.address.as_str());
+            self.is_by_recipient = live.is_by_recipient(&self.settings.name, login, from);
+            self.outbound = match self.is_by_recipient {
+                true => None,
+                false => live.outbound(&self.settings.name, login, from, None).cloned(),
+            };
             self.transaction = self
                 .outbound
                 .as_ref()
                 .map(|outbound| Transaction::new(Arc::clone(&outbound.route), sender).on_behalf_of(client));
+        }
+        if self.is_by_recipient {
+            return self.put_to_each_next_hop(batch).await;
         }
         let Some(mut transaction) = self.transaction.take() else { return Ok(()) };
         let recipients = Vec::with_capacity(batch.recipients.len());
@@ -102,9 +109,10 @@ impl Conversation<'_> {
     /// can become of it.
     fn conclude(&mut self, batch: Batch, mut passed: Passed, asked: Result<(), RelayError>) {
         let reasons = passed.errors.iter().filter(|error| !matches!(error, RelayError::Unanswered));
-        reasons.for_each(|error| self.alarm(error));
+        let next_hop = self.transaction.as_ref().map(Transaction::next_hop).unwrap_or_default();
+        reasons.for_each(|error| self.alarm(&next_hop, error));
         if let Err(error) = &asked {
-            self.alarm(error);
+            self.alarm(&next_hop, error);
             let reply = error.reply();
             if batch.sender && passed.sender.is_none() {
                 self.say(&reply);
@@ -151,8 +159,7 @@ impl Conversation<'_> {
         self.session = next(std::mem::replace(&mut self.session, Session::Closed));
     }
 
-    fn alarm(&self, error: &RelayError) {
-        let next_hop = self.transaction.as_ref().map(Transaction::next_hop).unwrap_or_default();
+    pub(super) fn alarm(&self, next_hop: &str, error: &RelayError) {
         let id = &self.id;
         const TOLD: &str = "the next hop could not be used; the client was told to try again later";
         tracing::error!(%id, %next_hop, %error, "{TOLD}");

@@ -15,15 +15,26 @@ use crate::smtp::session::{Envelope, Recipient, Session};
 impl Conversation<'_> {
     /// Records recipients of the open message who were refused at this command; without any, its sender.
     pub(super) fn note_refused(&self, at: &'static str, refused: Vec<(Recipient, Reply)>, about: &Reply) {
+        let next_hop = self.transaction.as_ref().map(Transaction::next_hop).unwrap_or_default();
+        self.note_refused_by(&next_hop, at, refused, about);
+    }
+
+    /// The same for what this next hop refused.
+    pub(super) fn note_refused_by(
+        &self,
+        next_hop: &str,
+        at: &'static str,
+        refused: Vec<(Recipient, Reply)>,
+        about: &Reply,
+    ) {
         let envelope = match (&self.session, &self.put_off) {
             (Session::Open(envelope), _) | (_, Some(envelope)) => envelope,
             _ => return,
         };
         let (recipients, replies): (Vec<Recipient>, Vec<Reply>) = refused.into_iter().unzip();
-        let next_hop = self.transaction.as_ref().map(Transaction::next_hop).unwrap_or_default();
         let envelope = Envelope { recipients, ..without_recipients(envelope) };
         let Some(arrival) = self.unread(envelope) else { return };
-        self.pipeline.refused(&arrival, at, &replies, about, &next_hop);
+        self.pipeline.refused(&arrival, at, &replies, about, next_hop);
     }
 
     /// Records a recipient whom the session refused by itself, if that is what this line was about.
@@ -42,7 +53,7 @@ impl Conversation<'_> {
     fn unread(&self, envelope: Envelope) -> Option<Arrival> {
         let sender = envelope.sender.address.as_str();
         let login = envelope.login.as_deref().or(envelope.certificate.as_deref());
-        let found = || self.live().outbound(&self.settings.name, login, sender).cloned();
+        let found = || self.live().outbound(&self.settings.name, login, sender, None).cloned();
         let outbound = self.outbound.as_ref().map(Arc::clone).or_else(found)?;
         let now = Instant::now();
         Some(Arrival {

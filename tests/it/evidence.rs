@@ -359,6 +359,7 @@ fn child_that_writes_old_evidence() {
         body_hashes: true,
     };
     let recipient = NotedRecipient {
+        converted: false,
         person: store.person("ann@home.example"),
         decision: Some(Decision {
             outcome: Outcome::Strip,

@@ -12,6 +12,7 @@
     clippy::panic
 )]
 
+mod dovecot;
 mod exim;
 pub mod letter;
 pub mod library;
@@ -28,6 +29,7 @@ use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::support::{self, Client, Folder, PATIENCE, Relay};
+pub use dovecot::Dovecot;
 pub use exim::Exim;
 pub use opendkim::{OpenDkim, verifies as opendkim_verifies};
 pub use opensmtpd::OpenSmtpd;
@@ -156,7 +158,12 @@ pub fn grant(relay: &Relay, people: &[String]) {
 
 /// What `pixelward postfix` prints for one of Postfix's files.
 pub fn printed(relay: &Relay, recipe: &str, file: &str) -> String {
-    let output = relay.command(&["postfix", "--recipe", recipe, "--file", file]);
+    printed_with(relay, &["--recipe", recipe], file)
+}
+
+/// The same with these options.
+pub fn printed_with(relay: &Relay, options: &[&str], file: &str) -> String {
+    let output = relay.command(&[&["postfix", "--file", file], options].concat());
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }

@@ -1,5 +1,5 @@
 //! The place where mail ends: a server that writes down what it is given, and answers as it is told, by
-//! recipient.
+//! recipient. To who greets with LHLO it speaks LMTP.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -80,7 +80,12 @@ impl Sink {
     }
 
     pub fn on(port: u16) -> Sink {
-        let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
+        Sink::at([127, 0, 0, 1], port)
+    }
+
+    /// At another address of this machine.
+    pub fn at(address: [u8; 4], port: u16) -> Sink {
+        let listener = TcpListener::bind((std::net::Ipv4Addr::from(address), port)).unwrap();
         let sink = Sink { port: listener.local_addr().unwrap().port(), state: Arc::default() };
         let state = Arc::clone(&sink.state);
         std::thread::spawn(move || {
@@ -212,6 +217,7 @@ fn converse(stream: TcpStream, state: &State) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     let mut out = stream.try_clone()?;
     let mut reader = BufReader::with_capacity(1 << 16, stream);
+    let mut speaks_lmtp = false;
     let mut open = Taken {
         sender: String::new(),
         to: vec![],
@@ -231,7 +237,8 @@ fn converse(stream: TcpStream, state: &State) -> std::io::Result<()> {
         state.said.lock().unwrap().push(line.clone());
         let verb = line.get(..4).unwrap_or_default().to_ascii_uppercase();
         let goes_on = match verb.as_str() {
-            "EHLO" => {
+            "EHLO" | "LHLO" => {
+                speaks_lmtp = verb == "LHLO";
                 let keywords = KEYWORDS.join("\r\n250-");
                 answer(
                     state,
@@ -263,15 +270,16 @@ fn converse(stream: TcpStream, state: &State) -> std::io::Result<()> {
                 Some(special) => answer(state, &mut out, Some(special), "")?,
                 None => {
                     answer(state, &mut out, None, "354 Go on")?;
-                    let message = message(&mut reader)?;
+                    let message = Arc::new(message(&mut reader)?);
+                    if speaks_lmtp {
+                        if !each_is_answered(state, &mut out, &Taken { message, ..open.clone() })? {
+                            return Ok(());
+                        }
+                        continue;
+                    }
                     let special = special(state, Step::Dot, &open.to.join(" "));
-                    let taken =
-                        Taken { message: Arc::new(message), accepted: special.is_none(), ..open.clone() };
-                    // What was taken is written down before the reply goes out, so that nobody looks too
-                    // early.
-                    state.taken.lock().unwrap().push(taken);
-                    state.changed.notify_all();
-                    answer(state, &mut out, special, "250 2.0.0 Ok: queued as SINK1")?
+                    let taken = Taken { message, accepted: special.is_none(), ..open.clone() };
+                    take(state, &mut out, special, taken)?
                 }
             },
             "QUIT" => return answer(state, &mut out, None, "221 2.0.0 Bye").map(|_| ()),
@@ -281,6 +289,27 @@ fn converse(stream: TcpStream, state: &State) -> std::io::Result<()> {
             return Ok(());
         }
     }
+}
+
+/// Writes down what was taken before the reply goes out, so that nobody looks too early. Gives whether the
+/// conversation goes on.
+fn take(state: &State, out: &mut TcpStream, special: Option<Answer>, taken: Taken) -> std::io::Result<bool> {
+    state.taken.lock().unwrap().push(taken);
+    state.changed.notify_all();
+    answer(state, out, special, "250 2.0.0 Ok: queued as SINK1")
+}
+
+/// Answers for each recipient, each in a transaction of its own for those who look.
+fn each_is_answered(state: &State, out: &mut TcpStream, all: &Taken) -> std::io::Result<bool> {
+    for (to, parameters) in all.to.iter().zip(&all.parameters) {
+        let special = special(state, Step::Dot, to);
+        let (to, parameters) = (vec![to.clone()], vec![parameters.clone()]);
+        let taken = Taken { to, parameters, accepted: special.is_none(), ..all.clone() };
+        if !take(state, out, special, taken)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 fn special(state: &State, step: Step, about: &str) -> Option<Answer> {

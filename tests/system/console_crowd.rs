@@ -43,6 +43,7 @@ fn message(store: &Store, crowd: Crowd, number: usize, now: Timestamp) -> Note {
         false => format!("p{}@home.example", (number * each + item) % 200_000),
     };
     let recipient = |number: usize| NotedRecipient {
+        converted: false,
         person: store.person(&address(number)),
         decision: Some(Decision {
             outcome,

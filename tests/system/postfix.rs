@@ -161,6 +161,37 @@ fn a_next_hop_that_was_down_gets_the_mail_once_it_is_back_and_once_only() {
 }
 
 #[test]
+fn a_postfix_without_8bitmime_and_dsn_gets_7_bit_text_and_empty_paths() {
+    let next = receiver("smtpd_discard_ehlo_keywords = 8bitmime, dsn");
+    let relay = Relay::start(next.port);
+    let mut client = Client::greeted(relay.port);
+    let letter = "From: Shop <news@shop.example>\nSubject: a\nMIME-Version: 1.0\n\
+                  Content-Type: text/plain; charset=utf-8\nContent-Transfer-Encoding: 8bit\n\n\
+                  Gr\u{fc}\u{df}e\n";
+    // The relay learns what its next hop lacks with the first mail.
+    for number in 1..=2 {
+        assert_eq!(client.say("MAIL FROM:<news@shop.example> BODY=8BITMIME"), 250);
+        assert_eq!(client.say("RCPT TO:<ann@home.example> NOTIFY=NEVER"), 250);
+        assert_eq!(client.say("RCPT TO:<eve@home.example>"), 250);
+        assert_eq!(client.say("DATA"), 354);
+        client.send(support::stuffed(letter).as_bytes());
+        let reply = client.reply();
+        assert!(reply.starts_with("250"), "{reply}");
+        let mails = next.mails("all", 2 * number);
+        for (to, path) in [("ann", "<>"), ("eve", "<news@shop.example>")] {
+            let of = |mail: &&String| mail.contains(&format!("Delivered-To: {to}@home.example"));
+            let found: Vec<&String> = mails.iter().filter(of).collect();
+            assert_eq!(found.len(), number, "{to}");
+            for mail in found {
+                assert!(mail.is_ascii() && mail.contains("\nGr=C3=BC=C3=9Fe\n"), "{mail}");
+                assert!(mail.contains("\nContent-Transfer-Encoding: quoted-printable\n"), "{mail}");
+                assert!(mail.starts_with(&format!("Return-Path: {path}\n")), "{to}: {mail}");
+            }
+        }
+    }
+}
+
+#[test]
 fn dead_recipients_before_a_postfix_that_hangs_up_after_many_errors_bounce_and_the_good_one_is_served() {
     for transport in ["relayhost = [127.0.0.1]:PORT", "default_transport = lmtp:inet:127.0.0.1:PORT"] {
         let next = receiver(

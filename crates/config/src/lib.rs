@@ -30,7 +30,7 @@ pub use dkim::{Dkim, DkimKey};
 pub use file::{ConfigError, usual};
 pub use listener::{ClientCertificate, Listener, ListenerTls, Protocol, ProxyProtocol};
 pub use network::Network;
-pub use next_hop::{NextHop, TlsMode};
+pub use next_hop::{Lookup, NextHop, TlsMode};
 pub use pixelward_core::policy::{Mode, OnGrant};
 pub use policy::Policy;
 pub use public::Public;
@@ -84,6 +84,8 @@ pub struct Config {
 pub struct Relay {
     /// The name used in greetings, EHLO and trace headers.
     pub host_name: String,
+    /// The DNS servers to ask for exchangers, instead of the system's.
+    pub dns_servers: Vec<SocketAddr>,
     /// The maximum number of message bytes in memory, for all sessions together.
     pub max_in_flight_bytes: u64,
     /// How long sessions may take to finish after the relay is told to stop.
@@ -228,6 +230,10 @@ fn relay(section: &mut Section<'_>) -> Relay {
         drain: section.seconds("drain_s", 60, 0..=3600),
         probe: Some(section.seconds("probe_s", 300, 0..=86_400)).filter(|probe| !probe.is_zero()),
         certificate_check: section.seconds("certificate_check_s", 60, 1..=86_400),
+        dns_servers: section.one_or_more("dns_server", |text| {
+            let address = text.parse().or_else(|_| text.parse().map(|ip| SocketAddr::new(ip, 53)));
+            address.map_err(|_| format!("invalid address {text:?}: use an address, or address:port"))
+        }),
     }
 }
 

@@ -12,4 +12,4 @@ pub mod wire;
 
 use pixelward_config as config;
 pub use tls::Tls;
-pub use trust::tls_config;
+pub use trust::{pinned_tls_config, tls_config};

@@ -8,7 +8,7 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsStream;
 
 /// A connection, in clear or over TLS.
@@ -18,6 +18,8 @@ pub enum Stream {
     Clear(TcpStream),
     /// Over TLS.
     Tls(Box<TlsStream<TcpStream>>),
+    /// Over a socket of this machine.
+    Local(UnixStream),
 }
 
 impl Stream {
@@ -30,7 +32,7 @@ impl Stream {
     pub fn into_clear(self) -> Option<TcpStream> {
         match self {
             Stream::Clear(tcp) => Some(tcp),
-            Stream::Tls(_) => None,
+            Stream::Tls(_) | Stream::Local(_) => None,
         }
     }
 
@@ -52,6 +54,7 @@ impl AsyncRead for Stream {
         match self.get_mut() {
             Stream::Clear(tcp) => Pin::new(tcp).poll_read(cx, buf),
             Stream::Tls(tls) => Pin::new(tls.as_mut()).poll_read(cx, buf),
+            Stream::Local(socket) => Pin::new(socket).poll_read(cx, buf),
         }
     }
 }
@@ -61,6 +64,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Stream::Clear(tcp) => Pin::new(tcp).poll_write(cx, buf),
             Stream::Tls(tls) => Pin::new(tls.as_mut()).poll_write(cx, buf),
+            Stream::Local(socket) => Pin::new(socket).poll_write(cx, buf),
         }
     }
 
@@ -72,6 +76,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Stream::Clear(tcp) => Pin::new(tcp).poll_write_vectored(cx, bufs),
             Stream::Tls(tls) => Pin::new(tls.as_mut()).poll_write_vectored(cx, bufs),
+            Stream::Local(socket) => Pin::new(socket).poll_write_vectored(cx, bufs),
         }
     }
 
@@ -83,6 +88,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Stream::Clear(tcp) => Pin::new(tcp).poll_flush(cx),
             Stream::Tls(tls) => Pin::new(tls.as_mut()).poll_flush(cx),
+            Stream::Local(socket) => Pin::new(socket).poll_flush(cx),
         }
     }
 
@@ -90,6 +96,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Stream::Clear(tcp) => Pin::new(tcp).poll_shutdown(cx),
             Stream::Tls(tls) => Pin::new(tls.as_mut()).poll_shutdown(cx),
+            Stream::Local(socket) => Pin::new(socket).poll_shutdown(cx),
         }
     }
 }

@@ -367,7 +367,7 @@ impl Transaction {
             .client
             .as_ref()
             .map_or_else(Vec::new, |client| client.commands(&lease.capabilities.xforward));
-        let mail = mail_line(&self.sender, &lease.capabilities);
+        let mail = mail_line(&self.sender, &lease.capabilities, self.has_empty_path);
         if lease.capabilities.pipelining {
             let rcpt = rcpt_lines(round.recipients, numbers, &lease.capabilities);
             lease.command(&[told.concat(), mail, rcpt].concat(), "MAIL", limit).await?;
@@ -426,8 +426,9 @@ async fn skip(connection: &mut Connection, count: usize, limit: Duration) -> boo
 
 /// Builds MAIL with the parameters that the next hop announced. SIZE is passed on as the client gave it: an
 /// estimate, and a rewritten message is larger by no more than a trace header.
-fn mail_line(sender: &Sender, capabilities: &Capabilities) -> String {
-    let mut line = format!("MAIL FROM:<{}>", sender.address.as_str());
+fn mail_line(sender: &Sender, capabilities: &Capabilities, has_empty_path: bool) -> String {
+    let is_empty = has_empty_path && !capabilities.dsn;
+    let mut line = format!("MAIL FROM:<{}>", if is_empty { "" } else { sender.address.as_str() });
     for parameter in sender.parameters.iter() {
         let known = match parameter.name().to_ascii_uppercase().as_str() {
             "BODY" => capabilities.eight_bit,

@@ -10,6 +10,8 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
+use pixelward_config::Protocol;
+
 use super::TlsMode;
 use super::error::RelayError;
 use super::next_hop::{Credentials, NextHop};
@@ -52,6 +54,23 @@ impl Capabilities {
             dsn: self.dsn || other.dsn,
             starttls: self.starttls || other.starttls,
             size: limits.map(|(ours, other)| Some(ours.max(other))),
+            ..self
+        }
+    }
+
+    /// Returns what both announce, and the smaller size.
+    pub fn both(self, other: Capabilities) -> Capabilities {
+        let limit = match (self.size.flatten(), other.size.flatten()) {
+            (Some(ours), Some(other)) => Some(ours.min(other)),
+            (one, other) => one.or(other),
+        };
+        Capabilities {
+            pipelining: self.pipelining && other.pipelining,
+            eight_bit: self.eight_bit && other.eight_bit,
+            smtputf8: self.smtputf8 && other.smtputf8,
+            dsn: self.dsn && other.dsn,
+            starttls: self.starttls && other.starttls,
+            size: limit.map(Some),
             ..self
         }
     }
@@ -132,17 +151,23 @@ const PARTING: Duration = Duration::from_secs(2);
 const MOST_REJECTED: u32 = 5;
 
 impl Connection {
-    /// Sends everything that precedes MAIL over a connection that was just made.
+    /// Sends everything that precedes MAIL over a connection that was just made. `exchanger` is the name that
+    /// DNS gave for the other side, if its address was found by MX.
     ///
     /// # Errors
     ///
     /// Whatever prevents the connection from becoming ready.
-    pub async fn over(tcp: TcpStream, hop: &NextHop) -> Result<Connection, RelayError> {
+    pub async fn over(
+        stream: Stream,
+        hop: &NextHop,
+        exchanger: Option<&str>,
+    ) -> Result<Connection, RelayError> {
         let limits = &hop.timeouts;
-        tcp.set_nodelay(true).map_err(|source| RelayError::Io { at: "connect", source })?;
         let stream = match hop.tls {
-            TlsMode::Implicit => start_tls(tcp, hop).await?,
-            TlsMode::Required | TlsMode::Opportunistic | TlsMode::None => Stream::Clear(tcp),
+            TlsMode::Implicit => {
+                start_tls(stream.into_clear().ok_or(RelayError::NoTls)?, hop, exchanger).await?
+            }
+            TlsMode::Required | TlsMode::Opportunistic | TlsMode::None => stream,
         };
         let now = Instant::now();
         let mut connection = Connection {
@@ -156,30 +181,34 @@ impl Connection {
         };
         connection.expect(Class::Positive, "greeting", limits.greeting).await?;
         connection.greet(hop).await?;
-        let connection = connection.secured(hop).await?;
+        let connection = connection.secured(hop, exchanger).await?;
         connection.authenticated(hop).await
     }
 
-    /// Sends EHLO, or HELO if that is not understood.
+    /// Sends EHLO, or HELO if that is not understood; over LMTP, LHLO.
     async fn greet(&mut self, hop: &NextHop) -> Result<(), RelayError> {
-        self.command(&format!("EHLO {}\r\n", hop.ehlo_name), "EHLO", hop.timeouts.command).await?;
-        let reply = self.reply("EHLO", hop.timeouts.command).await?;
+        let verb = match hop.protocol {
+            Protocol::Smtp => "EHLO",
+            Protocol::Lmtp => "LHLO",
+        };
+        self.command(&format!("{verb} {}\r\n", hop.ehlo_name), verb, hop.timeouts.command).await?;
+        let reply = self.reply(verb, hop.timeouts.command).await?;
         match reply.class() {
             Class::Positive => self.capabilities = Capabilities::read(&reply),
-            Class::Permanent => {
+            Class::Permanent if hop.protocol == Protocol::Smtp => {
                 self.capabilities = Capabilities::default();
                 self.command(&format!("HELO {}\r\n", hop.ehlo_name), "HELO", hop.timeouts.command).await?;
                 self.expect(Class::Positive, "HELO", hop.timeouts.command).await?;
             }
-            Class::Transient | Class::Intermediate => {
-                return Err(RelayError::Unwilling { at: "EHLO", reply });
+            Class::Permanent | Class::Transient | Class::Intermediate => {
+                return Err(RelayError::Unwilling { at: verb, reply });
             }
         }
         Ok(())
     }
 
     /// Starts TLS if it is to be used. Everything announced before is forgotten.
-    async fn secured(mut self, hop: &NextHop) -> Result<Connection, RelayError> {
+    async fn secured(mut self, hop: &NextHop, exchanger: Option<&str>) -> Result<Connection, RelayError> {
         match (hop.tls, self.capabilities.starttls) {
             (TlsMode::Implicit | TlsMode::None, _) | (TlsMode::Opportunistic, false) => return Ok(self),
             (TlsMode::Required, false) => return Err(RelayError::NoTls),
@@ -194,7 +223,7 @@ impl Connection {
             return Err(RelayError::InjectedBeforeTls);
         }
         let tcp = self.wire.stream.into_clear().ok_or(RelayError::NoTls)?;
-        let stream = start_tls(tcp, hop).await?;
+        let stream = start_tls(tcp, hop, exchanger).await?;
         self.wire = Wire::new(stream);
         self.capabilities = Capabilities::default();
         self.greet(hop).await?;
@@ -206,7 +235,7 @@ impl Connection {
         let Some(credentials) = &hop.credentials else { return Ok(self) };
         let is_here = match &self.wire.stream {
             Stream::Clear(tcp) => tcp.peer_addr().is_ok_and(|peer| peer.ip().to_canonical().is_loopback()),
-            Stream::Tls(_) => true,
+            Stream::Tls(_) | Stream::Local(_) => true,
         };
         let may_be_in_clear = hop.tls == TlsMode::None && is_here;
         if !self.wire.stream.is_tls() && !may_be_in_clear {
@@ -334,13 +363,13 @@ fn plain(login: &str, password: &str) -> String {
     format!("AUTH PLAIN {}\r\n", encode_base64(secret.as_bytes()))
 }
 
-async fn start_tls(tcp: TcpStream, hop: &NextHop) -> Result<Stream, RelayError> {
+async fn start_tls(tcp: TcpStream, hop: &NextHop, exchanger: Option<&str>) -> Result<Stream, RelayError> {
     let no_name = || {
         let said =
             format!("{:?} is not a name that a certificate can have; set host or tls_name to one", hop.host);
         RelayError::Tls(io::Error::other(said).into())
     };
-    let name = hop.server_name().ok_or_else(no_name)?;
+    let name = hop.server_name(exchanger).ok_or_else(no_name)?;
     let connector = TlsConnector::from(std::sync::Arc::clone(&hop.tls_config));
     match timeout(hop.timeouts.command, connector.connect(name, tcp)).await {
         Ok(Ok(tls)) => Ok(Stream::Tls(Box::new(tls.into()))),

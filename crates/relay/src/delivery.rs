@@ -5,7 +5,6 @@ use std::sync::OnceLock;
 use bytes::Bytes;
 
 use super::dsn::{self, Event, Notice};
-use super::error::RelayError;
 use super::groups::{Answer, Copies, Parcel, Released, release};
 use super::ledger::{Fate, Key, Ledger};
 use super::transaction::{Late, Transaction};
@@ -66,24 +65,31 @@ pub async fn deliver(
     let book = Book { mail, ledger, keys: OnceLock::new() };
     let served = book.served();
     let is_retry = served.iter().any(Option::is_some);
-    let parcels = without(parcels, &served);
+    let parcels = transaction.by_route(without(parcels, &served));
+    let parcels = transaction.by_notify(parcels, mail.envelope);
+    let is_whole = !is_retry && transaction.is_open();
     let whole = match &parcels[..] {
-        [parcel] if !is_retry && transaction.is_open() => {
+        [parcel]
+            if is_whole
+                && transaction.is_on_route_of(&parcel.recipients)
+                && !transaction.needs_empty_path(&parcel.recipients, mail.envelope) =>
+        {
             let copy = copies.copy(parcel.number).await;
             let dotted = Dotted::of(&book, &parcels);
-            let answer = whole_transaction(mail, copy, transaction).await;
+            let answers = whole_transaction(mail, copy, transaction).await;
             dotted.done();
-            answer
+            answers
         }
         _ => None,
     };
-    let everybody = || (0..mail.envelope.recipients.len()).collect();
+    let everybody: Vec<usize> = (0..mail.envelope.recipients.len()).collect();
     let (news, is_one) = match (whole, mail.answers) {
         _ if parcels.is_empty() => (Released { answers: Vec::new(), late: Vec::new() }, true),
-        (Some(answer), _) => {
-            let answers = vec![Some(answer); mail.envelope.recipients.len()];
-            let late = transaction.late.take().map(|late| (everybody(), late));
-            (Released { answers, late: late.into_iter().collect() }, true)
+        (Some(answers), _) => {
+            let is_one = is_same(&answers);
+            let answers = answers.into_iter().map(Some).collect();
+            let late = transaction.late.take().map(|late| (late.concerns(&everybody).to_vec(), late));
+            (Released { answers, late: late.into_iter().collect() }, is_one)
         }
         (None, Answers::Each) => (book.each(&parcels, copies, transaction).await, true),
         (None, Answers::One) => match together(&book, &parcels, copies, transaction).await {
@@ -192,20 +198,25 @@ impl Book<'_> {
         for (recipients, late) in late {
             let keys: Vec<Key> =
                 recipients.iter().filter_map(|index| self.keys().get(*index)).copied().collect();
-            let id = self.mail.id.to_owned();
+            let (id, count) = (self.mail.id.to_owned(), keys.len());
             if self.ledger.note(keys.iter().map(|key| (*key, Some(Fate::Unknown))).collect()).await.is_err() {
                 tracing::error!(%id, "a retry of this message may be delivered twice");
             }
             self.ledger.wait_for(keys, async move {
-                let outcome = late.outcome().await;
-                let said = outcome.as_ref().map_or_else(ToString::to_string, ToString::to_string);
-                let reply = said.as_str();
-                tracing::info!(%id, reply, "the next hop answered after its client's time was over");
-                match outcome {
-                    Ok(reply) => lasting(&Answer::Said(reply)),
-                    Err(RelayError::Unwilling { .. }) => None,
-                    Err(_) => Some(Fate::Unknown),
+                let outcomes = late.outcomes().await;
+                for outcome in &outcomes {
+                    let said = outcome.as_ref().map_or_else(ToString::to_string, ToString::to_string);
+                    let reply = said.as_str();
+                    tracing::info!(%id, reply, "the next hop answered after its client's time was over");
                 }
+                let answers = Answer::each_of(outcomes, count);
+                answers
+                    .iter()
+                    .map(|answer| match answer {
+                        Answer::Said(_) => lasting(answer),
+                        Answer::Unknown(_) => Some(Fate::Unknown),
+                    })
+                    .collect()
             });
             all.extend(recipients);
         }
@@ -284,15 +295,21 @@ async fn whole_transaction(
     mail: &Mail<'_>,
     copy: Result<Bytes, Reply>,
     transaction: &mut Transaction,
-) -> Option<Answer> {
+) -> Option<Vec<Answer>> {
+    let recipients = mail.envelope.recipients.len();
+    let all = |reply: Reply| Some(vec![Answer::Said(reply); recipients]);
     let copy = match copy {
         Ok(copy) => copy,
-        Err(reply) => return Some(Answer::Said(reply)),
+        Err(reply) => return all(reply),
     };
     match transaction.load(mail.head, &copy, b".\r\n").await {
-        Ok(None) => Some(Answer::of_outcome(transaction.outcome().await)),
+        Ok(None) => {
+            let everybody: Vec<usize> = (0..recipients).collect();
+            transaction.note_converted(&everybody, transaction.is_converted);
+            Some(Answer::each_of(transaction.outcomes().await, recipients))
+        }
         Ok(Some(reply)) if transaction.goes_on(&reply).await => None,
-        Ok(Some(reply)) => Some(Answer::Said(reply)),
+        Ok(Some(reply)) => all(reply),
         Err(error) => {
             tracing::warn!(id = mail.id, %error, "a message is handed over once more");
             None
@@ -328,7 +345,13 @@ async fn together(
     });
     let released = released.await;
     dotted.done();
+    let is_one = is_one && is_same(&released.answers);
     Ok((released, is_one))
+}
+
+/// Returns whether everybody has the same answer: over LMTP, one final dot can have several.
+fn is_same<T: PartialEq>(answers: &[T]) -> bool {
+    answers.windows(2).all(|pair| pair.first() == pair.last())
 }
 
 /// Combines different results into one reply: they are recorded first, so that a retry completes what is
@@ -371,46 +394,60 @@ async fn conclude(book: &Book<'_>, answers: &[Answer], transaction: &mut Transac
 
 /// Notifies the sender of rejected recipients. Returns whether that is done, or not wanted.
 async fn notify(mail: &Mail<'_>, answers: &[Answer], transaction: &Transaction) -> bool {
-    let rejected: Vec<(&Recipient, &Reply)> = mail
-        .envelope
-        .recipients
-        .iter()
-        .zip(answers.iter().map(Answer::reply))
-        .filter(|(index, reply)| reply.class() == Class::Permanent && dsn::is_wanted(mail.envelope, index))
-        .collect();
-    send(mail, Event::Failed, &rejected, transaction).await
+    send_about(mail, Event::Failed, answers, transaction, |who, reply| {
+        reply.class() == Class::Permanent && dsn::is_wanted(mail.envelope, who)
+    })
+    .await
 }
 
 /// Tells the sender of recipients for whom a success was to be reported that a next hop without DSN has their
 /// mail (RFC 3461, section 5.2.2). If that does not work, the mail was delivered all the same.
 async fn relayed(mail: &Mail<'_>, answers: &[Answer], transaction: &Transaction) {
-    let accepted: Vec<(&Recipient, &Reply)> = mail
-        .envelope
-        .recipients
-        .iter()
-        .zip(answers.iter().map(Answer::reply))
-        .filter(|(who, reply)| reply.class() == Class::Positive && dsn::is_success_wanted(mail.envelope, who))
-        .collect();
-    if !send(mail, Event::Relayed, &accepted, transaction).await {
+    let told = send_about(mail, Event::Relayed, answers, transaction, |who, reply| {
+        reply.class() == Class::Positive && dsn::is_success_wanted(mail.envelope, who)
+    });
+    if !told.await {
         tracing::warn!(id = mail.id, "the sender could not be told that a message was relayed");
     }
+}
+
+/// Sends the sender a notification about those whom it concerns, one for each next hop that answered about
+/// some. Returns whether that is done, or cannot be done.
+async fn send_about(
+    mail: &Mail<'_>,
+    event: Event,
+    answers: &[Answer],
+    transaction: &Transaction,
+    concerns: impl Fn(&Recipient, &Reply) -> bool,
+) -> bool {
+    let replies = mail.envelope.recipients.iter().zip(answers.iter().map(Answer::reply)).enumerate();
+    let mut notices: Vec<(String, Vec<(&Recipient, &Reply)>)> = Vec::new();
+    for (index, (who, reply)) in replies.filter(|(_, (who, reply))| concerns(who, reply)) {
+        let next_hop = transaction.next_hop_of(index);
+        match notices.iter_mut().find(|(known, _)| *known == next_hop) {
+            Some((_, about)) => about.push((who, reply)),
+            None => notices.push((next_hop, vec![(who, reply)])),
+        }
+    }
+    let mut is_done = true;
+    for (next_hop, about) in notices {
+        is_done &= send(mail, event, &next_hop, &about, transaction).await;
+    }
+    is_done
 }
 
 /// Sends the sender a notification about these recipients. Returns whether that is done, or cannot be done.
 async fn send(
     mail: &Mail<'_>,
     event: Event,
+    next_hop: &str,
     about: &[(&Recipient, &Reply)],
     transaction: &Transaction,
 ) -> bool {
-    if about.is_empty() {
-        return true;
-    }
-    let next_hop = transaction.next_hop();
     let notice = Notice {
         host_name: mail.host_name,
         id: mail.id,
-        next_hop: &next_hop,
+        next_hop,
         envelope: mail.envelope,
         message: mail.message,
         event,

@@ -7,10 +7,11 @@
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Mutex, PoisonError};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::net::{TcpSocket, TcpStream, lookup_host};
+use tokio::net::{TcpSocket, TcpStream, UnixStream, lookup_host};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
@@ -18,6 +19,7 @@ use super::connection::Connection;
 use super::error::RelayError;
 use super::health::Health;
 use super::next_hop::NextHop;
+use crate::wire::Stream;
 
 /// How long an attempt has before the next one begins beside it (RFC 8305, section 8).
 const HEAD_START: Duration = Duration::from_millis(250);
@@ -60,21 +62,80 @@ impl Addresses {
     }
 }
 
+/// Where a next hop can be reached.
+#[derive(Default)]
+struct Found {
+    /// Each address once, in the order in which they are tried.
+    addresses: Vec<SocketAddr>,
+    /// The exchangers that they belong to, if the next hop is a domain.
+    exchangers: Vec<(SocketAddr, Arc<str>)>,
+}
+
+impl Found {
+    fn add(&mut self, address: SocketAddr, exchanger: Option<&Arc<str>>) {
+        if !self.addresses.contains(&address) {
+            self.addresses.push(address);
+            self.exchangers.extend(exchanger.map(|name| (address, Arc::clone(name))));
+        }
+    }
+
+    fn exchanger(&self, address: SocketAddr) -> Option<&str> {
+        self.exchangers.iter().find(|(known, _)| *known == address).map(|(_, name)| &**name)
+    }
+}
+
+/// How addresses are tried.
+#[derive(Clone, Copy)]
+struct Way<'a> {
+    /// How long each may take to connect.
+    limit: Duration,
+    /// The addresses to connect from.
+    sources: &'a [IpAddr],
+    /// Whether they are all those of one host, so that they share certificates and logins.
+    is_one_host: bool,
+}
+
+impl<'a> Way<'a> {
+    fn to(hop: &'a NextHop) -> Way<'a> {
+        let is_one_host = hop.exchangers.is_none();
+        Way { limit: hop.timeouts.connect, sources: &hop.source_addresses, is_one_host }
+    }
+}
+
 /// Connects to one of a next hop's addresses and sends everything that precedes MAIL.
 ///
 /// # Errors
 ///
 /// When none can be used: the last error.
 pub async fn open(hop: &NextHop, addresses: &Addresses) -> Result<Connection, RelayError> {
-    let left = addresses.ordered(look_up(hop).await?, Instant::now());
+    if let Some(path) = hop.socket() {
+        return local(path, hop).await;
+    }
+    let mut found = look_up(hop).await?;
+    let left = addresses.ordered(std::mem::take(&mut found.addresses), Instant::now());
     of(
         left,
-        hop.timeouts.connect,
-        &hop.source_addresses,
+        Way::to(hop),
         |address, error| addresses.note(address, error),
-        |tcp| Connection::over(tcp, hop),
+        |address, tcp| over(tcp, hop, found.exchanger(address)),
     )
     .await
+}
+
+/// Sends everything that precedes MAIL over a connection that was just made.
+async fn over(tcp: TcpStream, hop: &NextHop, exchanger: Option<&str>) -> Result<Connection, RelayError> {
+    tcp.set_nodelay(true).map_err(|source| RelayError::Io { at: "connect", source })?;
+    Connection::over(Stream::Clear(tcp), hop, exchanger).await
+}
+
+/// Connects to a socket of this machine, and does the same.
+async fn local(path: &Path, hop: &NextHop) -> Result<Connection, RelayError> {
+    const STEP: &str = "connect";
+    let limit = hop.timeouts.connect;
+    let connected = timeout(limit, UnixStream::connect(path)).await;
+    let connected = connected.map_err(|_| RelayError::Timeout { at: STEP, after: limit })?;
+    let socket = connected.map_err(|source| RelayError::Io { at: STEP, source })?;
+    Connection::over(Stream::Local(socket), hop, None).await
 }
 
 /// Connects to each of a next hop's addresses, and says what came of it.
@@ -82,56 +143,67 @@ pub async fn open(hop: &NextHop, addresses: &Addresses) -> Result<Connection, Re
 /// # Errors
 ///
 /// When the name cannot be looked up.
-pub async fn each(hop: &NextHop) -> Result<Vec<(SocketAddr, Result<Connection, RelayError>)>, RelayError> {
-    let mut tried = Vec::new();
-    for address in look_up(hop).await?.into_iter().take(MOST_ADDRESSES) {
-        let greet = |tcp| Connection::over(tcp, hop);
-        tried.push((
-            address,
-            of(vec![address], hop.timeouts.connect, &hop.source_addresses, |_, _| {}, greet).await,
-        ));
+pub async fn each(hop: &NextHop) -> Result<Vec<(String, Result<Connection, RelayError>)>, RelayError> {
+    if let Some(path) = hop.socket() {
+        return Ok(vec![(path.display().to_string(), local(path, hop).await)]);
+    }
+    let (mut tried, found) = (Vec::new(), look_up(hop).await?);
+    for address in found.addresses.iter().copied().take(MOST_ADDRESSES) {
+        let exchanger = found.exchanger(address);
+        let greet = |_, tcp| over(tcp, hop, exchanger);
+        let outcome = of(vec![address], Way::to(hop), |_, _| {}, greet).await;
+        let place = exchanger.map_or(address.to_string(), |name| format!("{name} [{address}]"));
+        tried.push((place, outcome));
     }
     Ok(tried)
 }
 
-/// Returns every address of a next hop, each once.
-async fn look_up(hop: &NextHop) -> Result<Vec<SocketAddr>, RelayError> {
-    const STEP: &str = "looking up the address";
-    let host = hop.host.trim_start_matches('[').trim_end_matches(']');
+/// Returns every address of a next hop.
+async fn look_up(hop: &NextHop) -> Result<Found, RelayError> {
+    let at = if hop.exchangers.is_some() { "looking up the exchangers" } else { "looking up the address" };
     let limit = hop.timeouts.connect;
-    let found = timeout(limit, lookup_host((host, hop.port))).await;
-    let found = found.map_err(|_| RelayError::Timeout { at: STEP, after: limit })?;
-    let mut addresses: Vec<SocketAddr> = Vec::new();
-    for address in found.map_err(|source| RelayError::Io { at: STEP, source })? {
-        if !addresses.contains(&address) {
-            addresses.push(address);
+    let found = timeout(limit, find(hop)).await;
+    found
+        .map_err(|_| RelayError::Timeout { at, after: limit })?
+        .map_err(|source| RelayError::Io { at, source })
+}
+
+async fn find(hop: &NextHop) -> io::Result<Found> {
+    let mut found = Found::default();
+    if let Some(exchangers) = &hop.exchangers {
+        for (name, addresses) in exchangers.of(&hop.host, &hop.ehlo_name).await? {
+            addresses.iter().for_each(|ip| found.add(SocketAddr::new(*ip, hop.port), Some(&name)));
         }
+        return Ok(found);
     }
-    Ok(addresses)
+    let host = hop.host.trim_start_matches('[').trim_end_matches(']');
+    lookup_host((host, hop.port)).await?.for_each(|address| found.add(address, None));
+    Ok(found)
 }
 
 /// Connects to one of `left` after the other until `greet` succeeds. Tells what became of each.
 async fn of<T, Greeting: Future<Output = Result<T, RelayError>>>(
     mut left: Vec<SocketAddr>,
-    limit: Duration,
-    sources: &[IpAddr],
+    way: Way<'_>,
     told: impl Fn(SocketAddr, Option<&RelayError>),
-    greet: impl Fn(TcpStream) -> Greeting,
+    greet: impl Fn(SocketAddr, TcpStream) -> Greeting,
 ) -> Result<T, RelayError> {
     let none = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     let mut last = RelayError::Io { at: "connect", source: none };
     while !left.is_empty() {
-        let (address, tcp) = match first(&mut left, limit, sources, &told).await {
+        let (address, tcp) = match first(&mut left, way, &told).await {
             Ok(connected) => connected,
             Err(error) => return Err(error),
         };
-        match greet(tcp).await {
+        match greet(address, tcp).await {
             Ok(done) => {
                 told(address, None);
                 return Ok(done);
             }
             // Credentials and certificates are those of the host: another address of it changes nothing.
-            Err(error @ (RelayError::Tls(_) | RelayError::NoAuth | RelayError::NoTls)) => return Err(error),
+            Err(error @ (RelayError::Tls(_) | RelayError::NoAuth | RelayError::NoTls)) if way.is_one_host => {
+                return Err(error);
+            }
             Err(error) => {
                 tracing::debug!(%address, %error, "an address of the next hop could not be used");
                 told(address, Some(&error));
@@ -154,10 +226,10 @@ async fn connect(address: SocketAddr, source: Option<IpAddr>) -> io::Result<TcpS
 /// may be tried again.
 async fn first(
     left: &mut Vec<SocketAddr>,
-    limit: Duration,
-    sources: &[IpAddr],
+    way: Way<'_>,
     told: &impl Fn(SocketAddr, Option<&RelayError>),
 ) -> Result<(SocketAddr, TcpStream), RelayError> {
+    let Way { limit, sources, .. } = way;
     let mut waiting = left.clone().into_iter();
     let mut attempts = JoinSet::new();
     let mut last = RelayError::Closed { at: "connect" };
@@ -186,9 +258,12 @@ async fn first(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Arc;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
+
+    fn within(limit: Duration) -> Way<'static> {
+        Way { limit, sources: &[], is_one_host: true }
+    }
 
     /// Reads a greeting within this time.
     async fn greeting(mut tcp: TcpStream, limit: Duration) -> Result<String, RelayError> {
@@ -230,8 +305,8 @@ mod tests {
             addresses.note(address, error);
         };
         let limit = Duration::from_secs(5);
-        let greet = |tcp| greeting(tcp, Duration::from_millis(300));
-        assert_eq!(of(all.clone(), limit, &[], told, greet).await.unwrap(), "220 ready\r\n");
+        let greet = |_, tcp| greeting(tcp, Duration::from_millis(300));
+        assert_eq!(of(all.clone(), within(limit), told, greet).await.unwrap(), "220 ready\r\n");
         assert_eq!(*asked.lock().unwrap(), [(closed, false), (silent, false), (good, true)]);
         // The next connection begins with the one that works.
         let order = addresses.ordered(all, Instant::now());
@@ -242,10 +317,10 @@ mod tests {
     #[tokio::test]
     async fn where_none_can_be_used_the_last_error_is_told() {
         let all = vec![nobody().await, host(false).await];
-        let greet = |tcp| greeting(tcp, Duration::from_millis(100));
-        let error = of(all, Duration::from_secs(5), &[], |_, _| {}, greet).await.unwrap_err();
+        let greet = |_, tcp| greeting(tcp, Duration::from_millis(100));
+        let error = of(all, within(Duration::from_secs(5)), |_, _| {}, greet).await.unwrap_err();
         assert!(matches!(error, RelayError::Timeout { at: "greeting", .. }), "{error}");
-        let error = of(Vec::new(), Duration::from_secs(5), &[], |_, _| {}, greet).await.unwrap_err();
+        let error = of(Vec::new(), within(Duration::from_secs(5)), |_, _| {}, greet).await.unwrap_err();
         assert!(error.to_string().contains("no address"), "{error}");
     }
 
@@ -256,8 +331,8 @@ mod tests {
         let full = socket.0.local_addr().unwrap();
         let good = host(true).await;
         let begun = Instant::now();
-        let greet = |tcp| greeting(tcp, Duration::from_secs(5));
-        let answer = of(vec![full, good], Duration::from_secs(30), &[], |_, _| {}, greet).await.unwrap();
+        let greet = |_, tcp| greeting(tcp, Duration::from_secs(5));
+        let answer = of(vec![full, good], within(Duration::from_secs(30)), |_, _| {}, greet).await.unwrap();
         assert_eq!(answer, "220 ready\r\n");
         assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
     }

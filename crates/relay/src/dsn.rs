@@ -46,6 +46,12 @@ pub fn is_success_wanted(envelope: &Envelope, recipient: &Recipient) -> bool {
     wants && !envelope.sender.address.is_null()
 }
 
+/// Returns whether somebody asked never to be told of anything (RFC 3461, section 4.1).
+pub fn wants_never(recipient: &Recipient) -> bool {
+    let asks = recipient.parameters.get("NOTIFY").and_then(|notify| notify.value());
+    asks.is_some_and(|asks| asks.eq_ignore_ascii_case("NEVER"))
+}
+
 /// Returns whether a rejection is to be reported: not to a null sender (RFC 5321, section 4.5.5), and not if
 /// NOTIFY lacks FAILURE (RFC 3461, section 4.1).
 pub fn is_wanted(envelope: &Envelope, recipient: &Recipient) -> bool {
@@ -86,15 +92,24 @@ impl Notice<'_> {
             .ok()
     }
 
+    /// Returns the name of the host that rejected it; that of this one for a socket, whose path is nobody's
+    /// business.
+    fn remote(&self) -> &str {
+        if self.next_hop.starts_with("unix:") {
+            return self.host_name;
+        }
+        self.next_hop.rsplit_once(':').map_or(self.next_hop, |(host, _)| host)
+    }
+
     fn text(&self, rejected: &[(&Recipient, &Reply)]) -> String {
         let mut text = match self.event {
             Event::Failed => format!(
                 "Your message was delivered to some of its recipients. {} rejected it for:\r\n\r\n",
-                self.next_hop
+                self.remote()
             ),
             Event::Relayed => format!(
                 "{} accepted your message, and will not say whether it reached:\r\n\r\n",
-                self.next_hop
+                self.remote()
             ),
         };
         for (recipient, reply) in rejected {
@@ -132,7 +147,7 @@ impl Notice<'_> {
                     Event::Relayed => "relayed",
                 },
                 reply.enhanced(),
-                self.next_hop.rsplit_once(':').map_or(self.next_hop, |(host, _)| host),
+                self.remote(),
                 said(reply),
             ));
         }

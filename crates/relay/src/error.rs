@@ -140,10 +140,12 @@ impl RelayError {
     /// Returns whether a new connection was turned away, which a next hop does that has enough of them.
     pub(super) fn is_turned_away(&self) -> bool {
         match self {
-            RelayError::Unwilling { at: "greeting" | "EHLO", reply } => reply.class() != Class::Permanent,
-            RelayError::Closed { at: "greeting" | "EHLO" } => true,
+            RelayError::Unwilling { at: "greeting" | "EHLO" | "LHLO", reply } => {
+                reply.class() != Class::Permanent
+            }
+            RelayError::Closed { at: "greeting" | "EHLO" | "LHLO" } => true,
             RelayError::Io { at: "connect", source } => source.kind() == io::ErrorKind::ConnectionRefused,
-            RelayError::Io { at: "greeting" | "EHLO", source } => {
+            RelayError::Io { at: "greeting" | "EHLO" | "LHLO", source } => {
                 source.kind() == io::ErrorKind::ConnectionReset
             }
             _ => false,

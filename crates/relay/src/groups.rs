@@ -5,8 +5,9 @@ use std::pin::Pin;
 use bytes::Bytes;
 use tokio::task::JoinSet;
 
+use super::ask::Answers;
 use super::error::RelayError;
-use super::transaction::{Late, Transaction};
+use super::transaction::{Late, Outcomes, Transaction};
 use crate::smtp::Reply;
 use crate::smtp::reply::Class;
 use crate::smtp::session::{Envelope, Recipient};
@@ -58,11 +59,22 @@ impl Answer {
         Answer::Said(noted(error))
     }
 
-    /// Converts the next hop's reply to a final dot that was sent.
-    pub(super) fn of_outcome(outcome: Result<Reply, RelayError>) -> Answer {
+    /// Converts the next hop's replies to a final dot that was sent, for so many recipients: one that it gave
+    /// for all is each one's.
+    pub(super) fn each_of(outcomes: Outcomes, recipients: usize) -> Vec<Answer> {
+        let mut answers: Vec<Answer> = outcomes.into_iter().map(Answer::of_outcome).collect();
+        if let [answer] = &answers[..] {
+            answers = vec![answer.clone(); recipients];
+        }
+        answers
+    }
+
+    fn of_outcome(outcome: Result<Reply, RelayError>) -> Answer {
         match outcome {
             Ok(reply) => Answer::Said(reply),
             Err(error @ RelayError::Unwilling { .. }) => Answer::of(&error),
+            // The error before it says why.
+            Err(error @ RelayError::Unanswered) => Answer::Unknown(error.reply()),
             Err(error) => Answer::Unknown(noted(&error)),
         }
     }
@@ -113,9 +125,11 @@ impl Transaction {
         let mut answers = vec![None; envelope.recipients.len()];
         let mut late = Vec::new();
         for parcel in parcels {
-            match self.part(None).load_parcel(envelope, head, parcel, copies, &mut answers).await {
+            let mut part = self.part(&parcel.recipients, None);
+            part.has_empty_path = self.needs_empty_path(&parcel.recipients, envelope);
+            match part.load_parcel(envelope, head, parcel, copies, &mut answers).await {
                 Ok(Some(leg)) => {
-                    self.follow(&leg.transaction);
+                    self.follow(&leg.transaction, &parcel.recipients);
                     let released = release(Held { legs: vec![leg], answers }, &mut told).await;
                     answers = released.answers;
                     late.extend(released.late);
@@ -148,17 +162,15 @@ impl Transaction {
         copies: &mut dyn Copies,
     ) -> Result<Held, Reply> {
         self.abandon().await;
-        let places = self.places(parcels.len()).await.map_err(|error| noted(&error))?;
-        if let (Some(place), 2..) = (places.first(), parcels.len()) {
-            place.pool.turn(parcels.len() - 1).await.map_err(|error| noted(&error))?;
-        }
+        let places = self.places(parcels).await.map_err(|error| noted(&error))?;
         let mut held = Held { legs: Vec::new(), answers: vec![None; envelope.recipients.len()] };
         for (parcel, place) in parcels.iter().zip(places) {
-            let part = self.part(Some(place));
+            let mut part = self.part(&parcel.recipients, Some(place));
+            part.has_empty_path = self.needs_empty_path(&parcel.recipients, envelope);
             let leg = part.load_parcel(envelope, head, parcel, copies, &mut held.answers).await;
             let leg = leg.map_err(|error| noted(&error))?;
             if let Some(leg) = leg {
-                self.follow(&leg.transaction);
+                self.follow(&leg.transaction, &parcel.recipients);
                 held.legs.push(leg);
             }
             let deferred =
@@ -171,7 +183,9 @@ impl Transaction {
     }
 
     /// Notes where a part of the message went, and how long it waited for a connection.
-    fn follow(&mut self, part: &Transaction) {
+    fn follow(&mut self, part: &Transaction, recipients: &[usize]) {
+        self.note_asked(recipients, part.asked.as_ref());
+        self.note_converted(recipients, part.is_converted);
         self.asked.clone_from(&part.asked);
         self.connecting += part.connecting;
         self.loses_notify |= part.loses_notify;
@@ -227,8 +241,15 @@ impl Transaction {
     ) -> Result<Vec<usize>, RelayError> {
         let asked: Vec<Recipient> =
             parcel.recipients.iter().filter_map(|index| envelope.recipients.get(*index).cloned()).collect();
-        let said = self.ask(&asked).await?;
-        if let Some(reply) = said.sender.filter(|reply| reply.class() != Class::Positive) {
+        let mut said = self.ask(&asked).await?;
+        let is_refused = |said: &Answers| said.sender.as_ref().is_some_and(|reply| !is_positive(reply));
+        if self.has_empty_path && is_refused(&said) {
+            // Some servers take no mail without a sender. That is worse than a notification.
+            self.has_empty_path = false;
+            self.abandon().await;
+            said = self.ask(&asked).await?;
+        }
+        if let Some(reply) = said.sender.filter(|reply| !is_positive(reply)) {
             say(answers, &parcel.recipients, &Answer::Said(reply));
             return Ok(Vec::new());
         }
@@ -250,6 +271,10 @@ impl Transaction {
     }
 }
 
+fn is_positive(reply: &Reply) -> bool {
+    reply.class() == Class::Positive
+}
+
 /// What came of the final dots.
 pub(super) struct Released {
     /// For each recipient; `None` for those who were in no group.
@@ -259,27 +284,34 @@ pub(super) struct Released {
 }
 
 /// Sends all final dots together, and waits for each reply. `told` is called as soon as the next hop has
-/// replied to one.
+/// replied to one, for those who got the same reply together.
 pub(super) async fn release(held: Held, mut told: impl FnMut(&[usize], &Answer)) -> Released {
     let Held { legs, mut answers } = held;
     let mut waiting = JoinSet::new();
     for mut leg in legs {
         let sent = leg.transaction.dot().await;
         waiting.spawn(async move {
-            let outcome = match sent {
-                Ok(()) => leg.transaction.outcome().await,
-                Err(error) => Err(error),
+            let outcomes = match sent {
+                Ok(()) => leg.transaction.outcomes().await,
+                Err(error) => vec![Err(error)],
             };
-            (leg.recipients, outcome, leg.transaction.late)
+            (leg.recipients, outcomes, leg.transaction.late)
         });
     }
     let mut late = Vec::new();
     while let Some(ended) = waiting.join_next().await {
-        let Ok((recipients, outcome, waiting)) = ended else { continue };
-        let answer = Answer::of_outcome(outcome);
-        told(&recipients, &answer);
-        say(&mut answers, &recipients, &answer);
-        late.extend(waiting.map(|waiting| (recipients, waiting)));
+        let Ok((recipients, outcomes, waiting)) = ended else { continue };
+        let said = Answer::each_of(outcomes, recipients.len());
+        let mut left = &recipients[..];
+        for same in said.chunk_by(|one, next| one == next) {
+            let Some((these, others)) = left.split_at_checked(same.len()) else { break };
+            if let Some(answer) = same.first() {
+                told(these, answer);
+                say(&mut answers, these, answer);
+            }
+            left = others;
+        }
+        late.extend(waiting.map(|waiting| (waiting.concerns(&recipients).to_vec(), waiting)));
     }
     Released { answers, late }
 }

@@ -146,18 +146,18 @@ impl Ledger {
         done.await.map_err(|_| gone(()))?
     }
 
-    /// Waits for a next hop's answer about these in the background, and records it when it comes.
+    /// Waits for a next hop's answers about these in the background, and records them when they come.
     pub(super) fn wait_for(
         &self,
         keys: Vec<Key>,
-        answer: impl Future<Output = Option<Fate>> + Send + 'static,
+        answers: impl Future<Output = Vec<Option<Fate>>> + Send + 'static,
     ) {
         self.late().extend(&keys);
         let (late, jobs) = (Arc::clone(&self.late), self.jobs.clone());
         tokio::spawn(async move {
-            let fate = answer.await;
-            if fate != Some(Fate::Unknown) {
-                let changes = keys.iter().map(|key| (*key, fate)).collect();
+            let answers = keys.iter().copied().zip(answers.await);
+            let changes: Vec<_> = answers.filter(|(_, fate)| *fate != Some(Fate::Unknown)).collect();
+            if !changes.is_empty() {
                 let (synced, done) = oneshot::channel();
                 if jobs.send(Job { changes, synced: Some(synced) }).is_ok() {
                     let _ = done.await;

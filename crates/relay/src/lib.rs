@@ -7,10 +7,12 @@
 
 pub mod ask;
 pub mod connection;
+mod convert;
 pub mod delivery;
 pub mod dial;
 pub mod dsn;
 pub mod error;
+pub mod exchangers;
 pub mod groups;
 pub mod health;
 pub mod ledger;
@@ -22,6 +24,7 @@ pub mod rate;
 pub mod route;
 pub mod tls_fault;
 pub mod transaction;
+pub mod ways;
 
 pub use pixelward_config::TlsMode;
 
@@ -34,6 +37,7 @@ pub use ask::Heard;
 pub use connection::Capabilities;
 pub use delivery::{Answers, Delivered, Mail};
 pub use error::RelayError;
+pub use exchangers::Exchangers;
 pub use groups::{Copies, Making, Parcel};
 pub use ledger::Ledger;
 pub use next_hop::{Credentials, NextHop, Timeouts};
@@ -41,3 +45,4 @@ pub use outbound::Outbound;
 pub use pool::Pool;
 pub use route::Route;
 pub use transaction::Transaction;
+pub use ways::Ways;

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use rustls::pki_types::ServerName;
 
+use super::exchangers::Exchangers;
 use crate::private_file::is_open_to_others;
-use pixelward_config::TlsMode;
+use pixelward_config::{Protocol, TlsMode};
 
 /// Time limits for a next hop (RFC 5321, section 4.5.3.2 requires at least these).
 #[derive(Clone, Copy, Debug)]
@@ -140,8 +141,13 @@ impl fmt::Debug for Credentials {
 /// A server that accepts mail from the relay.
 #[derive(Clone, Debug)]
 pub struct NextHop {
-    /// The name or address, as configured; also the name that its certificate must have.
+    /// The name or address, as configured; also the name that its certificate must have. Or `unix:` and the
+    /// path of a socket.
     pub host: String,
+    /// Finds its exchangers, if the host is a domain that has some.
+    pub exchangers: Option<Exchangers>,
+    /// What it speaks.
+    pub protocol: Protocol,
     /// The port.
     pub port: u16,
     /// Whether TLS is used.
@@ -167,6 +173,8 @@ pub struct NextHop {
     pub max_messages: u32,
     /// The maximum number of connections.
     pub max_connections: usize,
+    /// Its part of the mail of a route; 0 for one that stands in for those before it.
+    pub weight: u32,
     /// The maximum number of messages per minute; 0 for no limit.
     pub messages_per_minute: u32,
     /// The largest burst of messages.
@@ -184,6 +192,8 @@ impl NextHop {
     ) -> NextHop {
         NextHop {
             host: host.to_owned(),
+            exchangers: None,
+            protocol: Protocol::Smtp,
             port,
             tls,
             tls_config,
@@ -196,21 +206,67 @@ impl NextHop {
             max_age: Duration::from_secs(300),
             max_messages: 100,
             max_connections: 500,
+            weight: 0,
             messages_per_minute: 0,
             burst: 60,
         }
     }
 
-    /// Returns the name that its certificate must have.
-    pub fn server_name(&self) -> Option<ServerName<'static>> {
-        let host = self.tls_name.as_deref().unwrap_or(&self.host);
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        ServerName::try_from(host.to_owned()).ok()
+    /// Returns the path of its socket, if it is not reached over the network.
+    pub fn socket(&self) -> Option<&Path> {
+        self.host.strip_prefix("unix:").map(Path::new)
+    }
+
+    /// Returns the name that its certificate must have. `exchanger` is the name that DNS gave for it, which
+    /// counts only within the domain: DNS may have been forged.
+    pub fn server_name(&self, exchanger: Option<&str>) -> Option<ServerName<'static>> {
+        ServerName::try_from(self.name_of(exchanger).to_owned()).ok()
+    }
+
+    fn name_of<'a>(&'a self, exchanger: Option<&'a str>) -> &'a str {
+        if let Some(name) = &self.tls_name {
+            return name;
+        }
+        let host = self.host.trim_start_matches('[').trim_end_matches(']');
+        let is_within = |name: &&str| {
+            let above = name.len().checked_sub(host.len()).map(|at| name.split_at_checked(at));
+            above.flatten().is_some_and(|(above, domain)| {
+                domain.eq_ignore_ascii_case(host) && (above.is_empty() || above.ends_with('.'))
+            })
+        };
+        exchanger.filter(is_within).unwrap_or(host)
     }
 }
 
 impl fmt::Display for NextHop {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.host, self.port)
+        match self.socket() {
+            Some(_) => f.write_str(&self.host),
+            None => write!(f, "{}:{}", self.host, self.port),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_exchanger_outside_of_the_domain_needs_a_name_that_is_vouched_for() {
+        let tls = pixelward_net::tls_config(None, None).unwrap();
+        let mut hop = NextHop::new("home.example", 25, TlsMode::Required, tls, "relay.example");
+        for (exchanger, name) in [
+            (None, "home.example"),
+            (Some("home.example"), "home.example"),
+            (Some("mx1.HOME.example"), "mx1.HOME.example"),
+            (Some("mx1.nothome.example"), "home.example"),
+            (Some("nothome.example"), "home.example"),
+            (Some("evil.example"), "home.example"),
+            (Some("example"), "home.example"),
+        ] {
+            assert_eq!(hop.name_of(exchanger), name, "{exchanger:?}");
+        }
+        hop.tls_name = Some("mx.provider.example".to_owned());
+        assert_eq!(hop.name_of(Some("mx1.home.example")), "mx.provider.example");
     }
 }

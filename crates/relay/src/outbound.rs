@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use pixelward_config::{self as config, Config};
 use pixelward_core::rewrite::downstream::Esp;
-use pixelward_net::tls_config;
+use pixelward_net::{pinned_tls_config, tls_config};
 
-use crate::{Credentials, NextHop, Pool, Route, Timeouts};
+use crate::{Credentials, Exchangers, NextHop, Pool, Route, Timeouts};
 
 /// A route of the configuration with its next hops.
 #[derive(Debug)]
@@ -29,20 +29,37 @@ pub struct Outbound {
 /// When a next hop is one of our own listeners, or a file of it cannot be used.
 pub fn outbounds(config: &Config) -> Result<Arc<[Arc<Outbound>]>, String> {
     let mut pools = Vec::new();
+    let needs_dns = config.next_hops.iter().any(|hop| hop.lookup == config::Lookup::Exchangers);
+    let exchangers = needs_dns.then(|| Exchangers::new(&config.relay.dns_servers)).transpose()?;
     for hop in &config.next_hops {
-        pools.push((hop, Pool::new(next_hop(config, hop)?)));
+        let mut next_hop = next_hop(config, hop)?;
+        next_hop.exchangers = exchangers.clone().filter(|_| hop.lookup == config::Lookup::Exchangers);
+        pools.push((hop, Pool::new(next_hop)));
     }
     Ok(config.routes.iter().map(|route| Arc::new(outbound(route, &pools))).collect())
 }
 
-/// Where a mail goes: the first route whose conditions hold. `sender` is the address of the envelope.
+/// Where a mail goes: the first route whose conditions hold. `sender` is the address of the envelope. Without
+/// a recipient, routes for some recipients are left out.
 pub fn taking<'a>(
     outbounds: &'a [Arc<Outbound>],
     listener: &str,
     login: Option<&str>,
     sender: &str,
+    recipient: Option<&str>,
 ) -> Option<&'a Arc<Outbound>> {
-    outbounds.iter().find(|outbound| outbound.conditions.takes(listener, login, sender))
+    outbounds.iter().find(|outbound| outbound.conditions.takes(listener, login, sender, recipient))
+}
+
+/// Whether mail of this sender may go different ways to different recipients.
+pub fn is_by_recipient(
+    outbounds: &[Arc<Outbound>],
+    listener: &str,
+    login: Option<&str>,
+    sender: &str,
+) -> bool {
+    let first = outbounds.iter().find(|outbound| outbound.conditions.takes_from(listener, login, sender));
+    first.is_some_and(|first| !first.conditions.recipient_domains.is_empty())
 }
 
 /// All next hops of these routes, in the order of the configuration.
@@ -90,8 +107,11 @@ fn next_hop(config: &Config, hop: &config::NextHop) -> Result<NextHop, String> {
         ));
     }
     let certificate = hop.certificate.as_ref().map(|(chain, key)| (chain.as_path(), key.as_path()));
-    let tls = tls_config(hop.ca_file.as_deref(), certificate)
-        .map_err(|error| format!("next_hop {:?}: {error}", hop.name))?;
+    let tls = match &hop.tls_fingerprints[..] {
+        [] => tls_config(hop.ca_file.as_deref(), certificate),
+        fingerprints => pinned_tls_config(fingerprints, certificate),
+    };
+    let tls = tls.map_err(|error| format!("next_hop {:?}: {error}", hop.name))?;
     let mut next_hop = NextHop::new(&hop.host, hop.port, hop.tls, tls, &config.relay.host_name);
     if let Some(path) = &hop.credentials_file {
         next_hop.credentials =
@@ -108,6 +128,7 @@ fn next_hop(config: &Config, hop: &config::NextHop) -> Result<NextHop, String> {
         next_hop.credentials =
             Some(credentials.map_err(|error| format!("next_hop.oauth_token_file: {error}"))?);
     }
+    next_hop.protocol = hop.protocol;
     next_hop.tls_name.clone_from(&hop.tls_name);
     next_hop.source_addresses.clone_from(&hop.source_addresses);
     next_hop.timeouts = Timeouts {
@@ -122,6 +143,7 @@ fn next_hop(config: &Config, hop: &config::NextHop) -> Result<NextHop, String> {
     next_hop.max_age = hop.max_age;
     next_hop.max_messages = hop.max_messages;
     next_hop.max_connections = hop.max_connections;
+    next_hop.weight = hop.weight;
     next_hop.messages_per_minute = hop.messages_per_minute;
     next_hop.burst = hop.burst;
     Ok(next_hop)

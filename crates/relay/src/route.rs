@@ -1,7 +1,8 @@
 //! The next hops that a message may take, in the order in which they are tried.
 
+use std::cmp::Reverse;
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::connection::Capabilities;
@@ -13,6 +14,8 @@ use crate::smtp::Reply;
 #[derive(Debug)]
 pub struct Route {
     pools: Vec<Arc<Pool>>,
+    /// Where some have a weight: how much each of them was passed over.
+    credits: Option<Mutex<Vec<i64>>>,
 }
 
 /// The next hops of a route that were not tried yet for one transaction.
@@ -26,7 +29,9 @@ pub(super) struct Attempts {
 impl Route {
     /// Creates a route over these.
     pub fn new(pools: Vec<Arc<Pool>>) -> Arc<Route> {
-        Arc::new(Route { pools })
+        let is_weighted = pools.iter().any(|pool| pool.hop.weight > 0);
+        let credits = is_weighted.then(|| Mutex::new(vec![0; pools.len()]));
+        Arc::new(Route { pools, credits })
     }
 
     /// Returns its next hops.
@@ -34,10 +39,15 @@ impl Route {
         &self.pools
     }
 
-    /// Returns what the next hop announces to which mail goes now: the first that is known and not avoided.
-    /// `None` if none is known.
+    /// Returns what the next hop announces to which mail goes now: the first that is known and not avoided;
+    /// where mail is divided by weight, what all of those have in common. `None` if none is known.
     pub fn capabilities(&self) -> Option<Capabilities> {
         let now = Instant::now();
+        let shares = |pool: &&Arc<Pool>| pool.hop.weight > 0 && pool.health.rests_until(now).is_none();
+        let shared = self.pools.iter().filter(shares).filter_map(|pool| pool.capabilities());
+        if let Some(shared) = shared.reduce(Capabilities::both) {
+            return Some(shared);
+        }
         let known = self.pools.iter().filter_map(|pool| Some((pool, pool.capabilities()?)));
         known.min_by_key(|(pool, _)| pool.health.rests_until(now)).map(|(_, capabilities)| capabilities)
     }
@@ -57,13 +67,39 @@ impl Route {
     fn order(&self, preferred: Option<&Arc<Pool>>, without: &[(Arc<Pool>, Reply)]) -> VecDeque<Arc<Pool>> {
         let now = Instant::now();
         let is_wanted = |pool: &&Arc<Pool>| !without.iter().any(|(other, _)| Arc::ptr_eq(pool, other));
+        let turn =
+            self.turn(preferred.is_some(), |pool| is_wanted(&pool) && pool.health.rests_until(now).is_none());
         let rank = |pool: &Arc<Pool>| {
-            let is_preferred = preferred.is_some_and(|preferred| Arc::ptr_eq(preferred, pool));
-            (pool.health.rests_until(now), !is_preferred)
+            let is_first = preferred.or(turn).is_some_and(|first| Arc::ptr_eq(first, pool));
+            (pool.health.rests_until(now), !is_first, Reverse(pool.hop.weight))
         };
         let mut order: Vec<_> = self.pools.iter().filter(is_wanted).map(|pool| (rank(pool), pool)).collect();
         order.sort_by_key(|(rank, _)| *rank);
         order.into_iter().map(|(_, pool)| Arc::clone(pool)).collect()
+    }
+
+    /// Returns whose turn it is among those with a weight that can be used: each comes as often as its weight
+    /// says, and as evenly as possible (the way nginx does it). `None` if there is none, or it
+    /// is known who comes first.
+    fn turn(&self, is_fixed: bool, is_usable: impl Fn(&Arc<Pool>) -> bool) -> Option<&Arc<Pool>> {
+        let credits = self.credits.as_ref().filter(|_| !is_fixed)?;
+        let mut credits = credits.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut total = 0;
+        let mut next: Option<(&Arc<Pool>, &mut i64)> = None;
+        for (pool, credit) in self.pools.iter().zip(credits.iter_mut()) {
+            if pool.hop.weight == 0 || !is_usable(pool) {
+                continue;
+            }
+            *credit += i64::from(pool.hop.weight);
+            total += i64::from(pool.hop.weight);
+            if next.as_ref().is_none_or(|(_, most)| *credit > **most) {
+                next = Some((pool, credit));
+            }
+        }
+        next.map(|(pool, credit)| {
+            *credit -= total;
+            pool
+        })
     }
 
     /// Returns attempts that begin with a slot taken before, if there is one.
@@ -187,5 +223,53 @@ impl Attempts {
     /// Returns the one that could not be used last.
     pub(super) fn last_failed(&mut self) -> Option<Arc<Pool>> {
         self.failed.take()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{NextHop, TlsMode};
+
+    fn pool(name: &str, weight: u32) -> Arc<Pool> {
+        let tls = pixelward_net::tls_config(None, None).unwrap();
+        Pool::new(NextHop { weight, ..NextHop::new(name, 25, TlsMode::None, tls, "relay.example") })
+    }
+
+    /// The first next hop for each of so many messages.
+    fn firsts(route: &Route, count: usize) -> String {
+        let firsts = (0..count).filter_map(|_| route.order(None, &[]).pop_front());
+        firsts.map(|pool| pool.hop.host.clone()).collect()
+    }
+
+    #[test]
+    fn mail_is_divided_by_weight_and_evenly() {
+        let route = Route::new(vec![pool("a", 3), pool("b", 1), pool("c", 0)]);
+        assert_eq!(firsts(&route, 8), "aabaaaba");
+        // Those without a weight stand in, in their order.
+        let order = route.order(None, &[]);
+        assert_eq!(order.iter().map(|pool| pool.hop.host.as_str()).collect::<String>(), "abc");
+        let route = Route::new(vec![pool("a", 0), pool("b", 0)]);
+        assert_eq!(firsts(&route, 3), "aaa");
+    }
+
+    #[test]
+    fn one_that_is_avoided_leaves_its_part_to_the_others() {
+        let route = Route::new(vec![pool("a", 2), pool("b", 1), pool("c", 1)]);
+        route.pools()[0].health.failed(Instant::now());
+        assert_eq!(firsts(&route, 4), "bcbc");
+        route.pools()[0].health.succeeded();
+        assert_eq!(firsts(&route, 8).matches('a').count(), 4);
+    }
+
+    #[test]
+    fn one_that_has_accepted_recipients_keeps_the_message() {
+        let route = Route::new(vec![pool("a", 1), pool("b", 1)]);
+        let preferred = Arc::clone(&route.pools()[1]);
+        for _ in 0..3 {
+            let first = route.order(Some(&preferred), &[]).pop_front();
+            assert!(first.is_some_and(|first| Arc::ptr_eq(&first, &preferred)));
+        }
+        assert_eq!(firsts(&route, 4), "abab");
     }
 }

@@ -6,6 +6,7 @@
 use std::fmt;
 use std::io;
 
+use pixelward_net::trust::Unlisted;
 use rustls::pki_types::UnixTime;
 use rustls::{AlertDescription, CertificateError, Error, InvalidMessage, PeerIncompatible};
 use time::OffsetDateTime;
@@ -65,8 +66,8 @@ fn certificate(fault: &CertificateError) -> String {
             expected.to_str()
         ),
         CertificateError::UnknownIssuer => {
-            "no trusted authority vouches for its certificate; name the authority in ca_file, or have the \
-             next hop send the intermediate certificates"
+            "no trusted authority vouches for its certificate; name the authority in ca_file, have the next \
+             hop send the intermediate certificates, or name the certificate itself in tls_fingerprints"
                 .to_owned()
         }
         CertificateError::InvalidPurposeContext { .. } | CertificateError::InvalidPurpose => {
@@ -78,11 +79,17 @@ fn certificate(fault: &CertificateError) -> String {
             "its certificate, or one above it, has an invalid signature or one that is no longer secure \
              (MD5, SHA-1, RSA with less than 2048 bits): {fault}; it needs a new one"
         ),
-        CertificateError::Other(other) => format!(
-            "a certificate of its chain is used in a way that it does not permit ({}); it needs a valid \
-             chain",
-            cleaned(&format!("{:?}", other.0))
-        ),
+        CertificateError::Other(other) => match other.0.downcast_ref::<Unlisted>() {
+            Some(unlisted) => format!(
+                "its certificate has {unlisted}, which tls_fingerprints does not list; if it was renewed, \
+                 ask its operator for the new one"
+            ),
+            None => format!(
+                "a certificate of its chain is used in a way that it does not permit ({}); it needs a valid \
+                 chain. One that it signed itself can be named in tls_fingerprints",
+                cleaned(&format!("{:?}", other.0))
+            ),
+        },
         other => format!("its certificate cannot be used: {}", cleaned(&other.to_string())),
     }
 }

@@ -3,10 +3,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use pixelward_config::Protocol;
+
 use super::connection::{Capabilities, Connection};
+use super::convert::without_8_bit;
 use super::error::{RelayError, Step, concerns_us, note_error};
 use super::pool::{Lease, Place, Pool};
 use super::route::{Attempts, Route};
+use super::ways::Ways;
 use crate::smtp::Reply;
 use crate::smtp::data::dots_to_stuff;
 use crate::smtp::reply::Class;
@@ -26,7 +30,7 @@ pub struct Transaction {
     /// What a next hop that asks for it is told about the client.
     pub(super) client: Option<Arc<Forwarded>>,
     pub(super) lease: Option<Lease>,
-    place: Option<Place>,
+    pub(super) place: Option<Place>,
     /// Whether the next hop's rate limit counts it already.
     pub(super) is_counted: bool,
     deadline: Option<Instant>,
@@ -36,12 +40,19 @@ pub struct Transaction {
     /// lacks the earlier ones.
     pub(super) accepted: usize,
     pub(super) held: usize,
+    /// Where its recipients' mail goes, if that is not the same way for all of them.
+    pub(super) ways: Option<Box<Ways>>,
     /// The next hop that accepted them.
     pub(super) preferred: Option<Arc<Pool>>,
     /// The next hop that was asked last.
     pub(super) asked: Option<Arc<Pool>>,
     /// What is still waited for.
     pub(super) late: Option<Late>,
+    /// Whether a next hop without DSN is given an empty return path.
+    pub(super) has_empty_path: bool,
+    /// Whether its message was converted, and which recipients' was.
+    pub(super) is_converted: bool,
+    pub(super) converted: Vec<usize>,
     /// Whether a next hop without DSN accepted recipients.
     pub(super) loses_notify: bool,
     /// How long it waited for connections.
@@ -64,9 +75,13 @@ impl Transaction {
             begun: false,
             accepted: 0,
             held: 0,
+            ways: None,
             preferred: None,
             asked: None,
             late: None,
+            has_empty_path: false,
+            is_converted: false,
+            converted: Vec::new(),
             loses_notify: false,
             connecting: Duration::ZERO,
             put_off: Vec::new(),
@@ -79,8 +94,20 @@ impl Transaction {
         Transaction { client: Some(Arc::new(client)), ..self }
     }
 
-    /// Creates another transaction for the same message, with its own slot if it has one.
-    pub(super) fn part(&self, place: Option<Place>) -> Transaction {
+    /// Makes it one whose client was told already that the sender is accepted: what a next hop says about the
+    /// sender is said of the recipients.
+    #[must_use]
+    pub fn with_accepted_sender(self) -> Transaction {
+        Transaction { begun: true, ..self }
+    }
+
+    /// Creates another transaction for some recipients of the same message, with its own slot if it has one.
+    pub(super) fn part(&self, recipients: &[usize], place: Option<Place>) -> Transaction {
+        let route = self.route_of(recipients);
+        if !Arc::ptr_eq(route, &self.route) {
+            let part = Transaction::new(Arc::clone(route), self.sender.clone());
+            return Transaction { client: self.client.clone(), place, deadline: self.deadline, ..part };
+        }
         Transaction {
             client: self.client.clone(),
             place,
@@ -92,9 +119,10 @@ impl Transaction {
         }
     }
 
-    /// Creates another transaction on the same route.
+    /// Creates a transaction for a notification to this one's sender.
     pub fn beside(&self, sender: Sender) -> Transaction {
-        Transaction { deadline: self.deadline, ..Transaction::new(Arc::clone(&self.route), sender) }
+        let route = self.ways.as_ref().map_or(&self.route, |ways| &ways.back);
+        Transaction { deadline: self.deadline, ..Transaction::new(Arc::clone(route), sender) }
     }
 
     /// Sets the overall deadline.
@@ -132,12 +160,6 @@ impl Transaction {
         self.route.attempts(place, self.preferred.as_ref(), &self.put_off)
     }
 
-    /// Takes this many slots at one next hop, all at once or none.
-    pub(super) async fn places(&self, count: usize) -> Result<Vec<Place>, RelayError> {
-        let patience = self.limit(PATIENCE);
-        self.route.places(count, patience, self.preferred.as_ref(), &self.put_off).await
-    }
-
     /// Notes that the next hop put the message off before it had any of it. Returns whether another next hop
     /// is left that may accept it.
     pub(super) async fn goes_on(&mut self, reply: &Reply) -> bool {
@@ -169,12 +191,19 @@ impl Transaction {
         end: &[u8],
     ) -> Result<Option<Reply>, RelayError> {
         let Some(mut lease) = self.lease.take() else { return Err(RelayError::Closed { at: "DATA" }) };
+        let converted = match lease.capabilities.eight_bit {
+            true => None,
+            false => without_8_bit(message).await,
+        };
+        let is_converted = converted.is_some();
+        let message = converted.as_deref().unwrap_or(message);
         if let Some(reply) = self.unfit(&lease.capabilities, head, message) {
             self.lease = Some(lease);
             return Ok(Some(reply));
         }
         match self.load_over(&mut lease, head, message, end).await {
             Ok(refused) => {
+                self.is_converted = is_converted && refused.is_none();
                 self.lease = Some(lease);
                 Ok(refused)
             }
@@ -251,24 +280,37 @@ impl Transaction {
         Ok(())
     }
 
-    /// Returns the next hop's reply to the final dot. If the client has no more time for it, it can still
-    /// come to [`Transaction::late`].
+    /// Returns the next hop's reply to the final dot of a message to one recipient, or to all together.
     ///
     /// # Errors
     ///
     /// When it does not reply about the mail. The message may have been delivered all the same.
     pub(super) async fn outcome(&mut self) -> Result<Reply, RelayError> {
-        let Some(mut lease) = self.lease.take() else { return Err(RelayError::Closed { at: "final dot" }) };
+        self.outcomes().await.swap_remove(0)
+    }
+
+    /// Returns the next hop's replies to the final dot: one, or over LMTP one for each recipient that it has
+    /// accepted. Those for which the client has no more time can still come to [`Transaction::late`].
+    ///
+    /// An error stands for a reply that is not about the mail, or is missing. The message may have been
+    /// delivered all the same.
+    pub(super) async fn outcomes(&mut self) -> Outcomes {
+        let Some(lease) = self.lease.take() else { return vec![Err(RelayError::Closed { at: "final dot" })] };
         let patience = lease.hop().timeouts.dot;
         let limit = self.limit(patience);
-        match lease.reply("final dot", limit).await {
-            Err(RelayError::Timeout { .. }) if limit < patience => {
-                note_error();
-                self.late = Some(Late { lease, patience: patience.saturating_sub(limit) });
-                Err(RelayError::Late { after: limit })
-            }
-            said => judged(lease, said),
+        let awaited = match lease.hop().protocol {
+            Protocol::Smtp => 1,
+            Protocol::Lmtp => self.held.max(1),
+        };
+        let (mut said, lease) = replies(lease, awaited, limit).await;
+        if let Some(lease) = lease.filter(|_| limit < patience) {
+            let missing = awaited - said.len() + 1;
+            self.late = Some(Late { lease, patience: patience.saturating_sub(limit), missing });
+            said.pop();
+            said.push(Err(RelayError::Late { after: limit }));
         }
+        said.extend((said.len()..awaited).map(|_| Err(RelayError::Unanswered)));
+        said
     }
 
     /// Abandons the transaction. The connection is reset and kept, or closed if it does not reply at once.
@@ -290,34 +332,67 @@ impl Transaction {
     }
 }
 
+/// What a next hop replied to a final dot: once for all, or once for each recipient.
+pub(super) type Outcomes = Vec<Result<Reply, RelayError>>;
+
 /// A message whose final dot the next hop has not answered, and whose client has given up waiting.
 #[derive(Debug)]
 pub(super) struct Late {
     lease: Lease,
     patience: Duration,
+    /// How many replies are missing.
+    missing: usize,
 }
 
 impl Late {
-    /// Waits for the next hop's reply as long as the next hop may take.
-    pub(super) async fn outcome(mut self) -> Result<Reply, RelayError> {
-        let said = self.lease.reply("final dot", self.patience).await;
-        judged(self.lease, said)
+    /// Waits for the next hop's replies as long as the next hop may take.
+    pub(super) async fn outcomes(self) -> Outcomes {
+        replies(self.lease, self.missing, self.patience).await.0
+    }
+
+    /// Returns those of a transaction's recipients whose reply is missing.
+    pub(super) fn concerns<'a>(&self, recipients: &'a [usize]) -> &'a [usize] {
+        match self.lease.hop().protocol {
+            Protocol::Smtp => recipients,
+            Protocol::Lmtp => {
+                let answered = recipients.len().saturating_sub(self.missing);
+                recipients.get(answered..).unwrap_or_default()
+            }
+        }
     }
 }
 
-/// Judges the reply to a final dot.
-fn judged(mut lease: Lease, said: Result<Reply, RelayError>) -> Result<Reply, RelayError> {
-    let reply = said.inspect_err(|_| note_error())?;
-    if concerns_us(&reply, Step::Dot) || reply.class() == Class::Intermediate {
-        note_error();
-        return Err(RelayError::Unwilling { at: "final dot", reply });
+/// Reads so many replies to a final dot, up to the first that does not come. Returns the connection if it
+/// was only waited for too briefly.
+async fn replies(mut lease: Lease, awaited: usize, limit: Duration) -> (Outcomes, Option<Lease>) {
+    let until = Instant::now() + limit;
+    let mut said = Vec::with_capacity(awaited);
+    while said.len() < awaited {
+        match lease.reply("final dot", until.saturating_duration_since(Instant::now())).await {
+            Ok(reply) if concerns_us(&reply, Step::Dot) || reply.class() == Class::Intermediate => {
+                note_error();
+                said.push(Err(RelayError::Unwilling { at: "final dot", reply }));
+            }
+            Ok(reply) => said.push(Ok(reply)),
+            Err(error) => {
+                note_error();
+                let is_late = matches!(error, RelayError::Timeout { .. });
+                said.push(Err(match is_late {
+                    true => RelayError::Timeout { at: "final dot", after: limit },
+                    false => error,
+                }));
+                return (said, Some(lease).filter(|_| is_late));
+            }
+        }
     }
-    lease.messages += 1;
-    if reply.class() == Class::Positive {
-        lease.rejected = 0;
+    if said.iter().all(Result::is_ok) {
+        lease.messages += 1;
+        if said.iter().flatten().any(|reply| reply.class() == Class::Positive) {
+            lease.rejected = 0;
+        }
+        lease.give_back();
     }
-    lease.give_back();
-    Ok(reply)
+    (said, None)
 }
 
 /// Ends the transaction of a connection, and returns it to the pool if that worked.

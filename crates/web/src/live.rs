@@ -106,9 +106,9 @@ impl Live {
         self.faces.iter().find(|(name, _)| name == controller).map(|(_, face)| face)
     }
 
-    /// Where a mail goes: the first whose conditions hold. `sender` is the address of the envelope.
-    pub fn outbound(&self, listener: &str, login: Option<&str>, sender: &str) -> Option<&Arc<Outbound>> {
-        outbound::taking(&self.outbound, listener, login, sender)
+    /// Where a mail of our own goes: the first whose conditions hold.
+    pub fn outbound(&self, sender: &str, recipient: &str) -> Option<&Arc<Outbound>> {
+        outbound::taking(&self.outbound, "", None, sender, Some(recipient))
     }
 
     /// All that the treatment of mail rests on.

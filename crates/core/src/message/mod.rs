@@ -7,11 +7,13 @@ pub mod charset;
 pub mod header;
 mod readable;
 mod readings;
+mod seven_bit;
 pub mod structure;
 pub mod text;
 pub mod transfer;
 
 pub use header::Field;
+pub use seven_bit::seven_bit;
 pub use structure::{BodyElsewhere, Content, Leaf, Protection, Shown, Structure, Trouble, subject};
 pub use text::Text;
 pub use transfer::{Edit, Filler, Transfer};

@@ -133,6 +133,11 @@ pub enum Trouble {
 static PARSER: LazyLock<MessageParser> =
     LazyLock::new(|| MessageParser::new().max_depth(MAX_DEPTH).max_parts(MAX_PARTS).max_encoded_nesting(0));
 
+/// Reads a message as [`Structure::read`] does.
+pub(super) fn parse(raw: &[u8]) -> Option<Message<'_>> {
+    PARSER.parse(raw)
+}
+
 /// The subject of a message as people read it, encoded words decoded (RFC 2047). Empty where there is none.
 pub fn subject(raw: &[u8]) -> String {
     let header = MessageParser::default().parse_headers(raw);

@@ -66,6 +66,8 @@ pub struct Shown<'a> {
     pub queue_id: Option<&'a str>,
     /// A service that may still track.
     pub downstream: Option<&'a str>,
+    /// Whether 8-bit text of the copy went out as quoted-printable.
+    pub converted: bool,
 }
 
 impl<'a> From<&'a Record<'_>> for Shown<'a> {
@@ -99,6 +101,7 @@ impl<'a> From<&'a Record<'_>> for Shown<'a> {
             code: record.code,
             queue_id: record.queue_id.as_deref(),
             downstream: record.downstream.as_deref(),
+            converted: record.converted,
         }
     }
 }

@@ -79,6 +79,8 @@ pub struct NotedRecipient {
     pub effect: Effect,
     /// The result of the delivery.
     pub reply: Reply,
+    /// Whether 8-bit text went out as quoted-printable.
+    pub converted: bool,
 }
 
 impl Note {
@@ -128,6 +130,7 @@ impl Note {
             result: recipient.reply.class().name().into(),
             code: recipient.reply.code(),
             queue_id: queue_id(&recipient.reply).map(Into::into),
+            converted: recipient.converted,
             downstream: (!self.downstream.is_empty()).then(|| self.downstream.as_str().into()),
         }
     }

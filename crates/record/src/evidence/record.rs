@@ -41,6 +41,7 @@ mod tag {
     pub(super) const DOWNSTREAM: u8 = 25;
     pub(super) const LINKS: u8 = 26;
     pub(super) const UNREADABLE: u8 = 27;
+    pub(super) const CONVERTED: u8 = 28;
 }
 
 /// A keyed hash.
@@ -103,6 +104,8 @@ pub struct Record<'a> {
     pub queue_id: Option<Cow<'a, str>>,
     /// A service behind the next hop that may still track, and why that is accepted.
     pub downstream: Option<Cow<'a, str>>,
+    /// Whether 8-bit text of the copy went out as quoted-printable, which `after` does not know.
+    pub converted: bool,
 }
 
 /// Trackers of one vendor and carrier.
@@ -189,6 +192,7 @@ impl Record<'_> {
         }
         let numbers = [
             (tag::OBSERVED, u64::from(self.observed)),
+            (tag::CONVERTED, u64::from(self.converted)),
             (tag::FOUND, self.found),
             (tag::REMOVED, self.removed),
             (tag::SWAPPED, self.swapped),
@@ -242,6 +246,7 @@ impl Record<'_> {
             tag::DECIDED => self.decided = word()?,
             tag::DONE => self.done = word()?,
             tag::OBSERVED => self.observed = number(content)? != 0,
+            tag::CONVERTED => self.converted = number(content)? != 0,
             tag::SHORTFALL => self.shortfall = Some(word()?),
             tag::FOUND => self.found = number(content)?,
             tag::REMOVED => self.removed = number(content)?,
@@ -302,6 +307,7 @@ pub(super) mod tests {
             code: 250,
             queue_id: Some("4XyZ12".into()),
             downstream: Some("mailgun: off for the account".into()),
+            converted: true,
         }
     }
 

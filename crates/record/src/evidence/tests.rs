@@ -62,6 +62,7 @@ impl Place {
                 version: "fr/2026-07-14".into(),
                 record: Some(7),
             }),
+            converted: false,
             effect: Effect {
                 done: Done::Of(Outcome::Strip),
                 shortfall: Some("swap_needs_public_url"),

@@ -163,7 +163,7 @@ impl Public {
         else {
             return;
         };
-        let Some(outbound) = live.outbound("", None, sender) else { return };
+        let Some(outbound) = live.outbound(sender, to.as_str()) else { return };
         let sent = letter::send(&outbound.route, from, to, &message).await;
         match sent {
             Ok(reply) if reply.class() == Class::Positive => {
