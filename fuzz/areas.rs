@@ -1,6 +1,9 @@
 //! What must hold for any input, by area. Two drivers call it: the targets of cargo-fuzz beside this file,
 //! and `tests/fuzz.rs`.
 
+#[path = "difference.rs"]
+mod second_look;
+
 use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
@@ -22,14 +25,23 @@ use pixelward::tracker::css::{Strings, loads, may_load};
 use pixelward::tracker::html::Tokenizer;
 use pixelward::tracker::{Detector, Extent, Inquiry, Links};
 
+use second_look::{Numbers, edits, has_answer};
+
 static DETECTOR: LazyLock<Detector> = LazyLock::new(Detector::default);
 
 /// An area: its name, and what must hold for any input.
 pub type Area = (&'static str, fn(&[u8]));
 
 /// All areas.
-pub const AREAS: [Area; 6] =
-    [("mime", mime), ("html", html), ("css", css), ("transfer", transfer), ("dkim", dkim), ("whole", whole)];
+pub const AREAS: [Area; 7] = [
+    ("mime", mime),
+    ("html", html),
+    ("css", css),
+    ("transfer", transfer),
+    ("difference", difference),
+    ("dkim", dkim),
+    ("whole", whole),
+];
 
 fn order(inquiry: Inquiry<'_>, links: LinkTreatment) -> Order<'_> {
     Order { links, ..Order::strip(inquiry) }
@@ -117,6 +129,19 @@ pub fn transfer(input: &[u8]) {
     let written = apply(raw, &decoded.to_raw(raw, edits));
     let read = Decoded::new(&written, transfer).bytes.into_owned();
     assert_eq!(without_filler(&read), without_filler(&wanted));
+}
+
+/// Messages after edits, which the last bytes say: the quick second look finds what an analysis of all of it
+/// finds.
+pub fn difference(input: &[u8]) {
+    let Some((raw, seed)) = input.split_last_chunk::<8>() else { return };
+    let recipients = ["ann@home.example"];
+    for extent in [Extent::Trackers, Extent::EveryRequest] {
+        let inquiry = Inquiry { extent, links: Links::Note, ..Inquiry::to(&recipients) };
+        let analysis = DETECTOR.analyse(raw, &inquiry);
+        let edits = edits(raw, &analysis, &mut Numbers::of(u64::from_le_bytes(*seed)));
+        has_answer(&DETECTOR, raw, &analysis, &edits, &inquiry);
+    }
 }
 
 /// As the relay takes messages: each line ends in CRLF.

@@ -54,7 +54,7 @@ fn an_attribute_that_nothing_loads_is_judged_alike_by_both_looks() {
 }
 
 /// Pieces of markup, whole and broken, of which messages are made.
-fn piece() -> impl Strategy<Value = String> {
+pub(crate) fn piece() -> impl Strategy<Value = String> {
     let pixel = "https://t.news.example/wf/open?upn=u001.Zk3Qw9XvT2aB7LmN8pRsYd4HcJ6";
     prop_oneof![
         Just("<table><tr><td>".to_owned()),

@@ -21,6 +21,7 @@ mod complaints;
 mod corpus;
 mod detection;
 mod detection_grid;
+mod difference;
 mod documents;
 mod evidence;
 mod exchangers;

@@ -14,7 +14,7 @@ use pixelward_core::policy::{
     Purpose, Requested, Rulebook, TooEarly, Treatment,
 };
 use pixelward_core::rewrite::notice;
-use pixelward_core::rewrite::{LinkTreatment, Personal, Protected, Receipts, Verify};
+use pixelward_core::rewrite::{LinkTreatment, Personal, Protected, Receipts};
 use pixelward_core::smtp::address::Address;
 use pixelward_core::tracker::{Extent, Links, Unreadable};
 
@@ -26,7 +26,7 @@ pub struct Policy {
     /// What happens to protected parts.
     pub protected: Protected,
     /// Whether rewritten mail is scanned again.
-    pub verify: Verify,
+    pub verifies: bool,
     /// Controllers, mailstreams and jurisdictions.
     pub rulebook: Rulebook,
 }
@@ -38,7 +38,7 @@ struct Defaults {
     protected: Protected,
     treatment: Treatment,
     footer: Footer,
-    verify: Verify,
+    verifies: bool,
     enabled: Vec<String>,
 }
 
@@ -80,7 +80,7 @@ pub(super) fn policy(root: &mut Section<'_>, mode: Mode, listeners: &[Listener],
     Policy {
         controller: context.controller,
         protected: defaults.protected,
-        verify: defaults.verify,
+        verifies: defaults.verifies,
         rulebook: rulebook(declared, defaults, mode),
     }
 }
@@ -231,7 +231,7 @@ fn defaults(section: &mut Section<'_>) -> Defaults {
             },
         ),
         footer: footer(section, Footer::WhenTracked),
-        verify: if section.flag("verify_output", true) { Verify::On } else { Verify::Off },
+        verifies: section.flag("verify_output", true),
         enabled: section.list("jurisdictions", |text| Ok(text.to_owned())),
     }
 }

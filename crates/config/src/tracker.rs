@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::reader::Section;
 use pixelward_core::consent::Timestamp;
+use pixelward_core::rewrite::Verify;
 use pixelward_core::tracker::Allowed;
 
 /// How trackers are found.
@@ -15,6 +16,8 @@ pub struct Tracker {
     pub lists: Vec<PathBuf>,
     /// How many campaigns are followed at once; 0 for none.
     pub campaigns: usize,
+    /// How rewritten mail is scanned again.
+    pub verify: Verify,
     /// Exceptions: addresses that never count as trackers.
     pub allow: Vec<Allowed>,
 }
@@ -30,6 +33,11 @@ pub(super) fn tracker(section: &mut Section<'_>) -> Tracker {
             let _ = section.number("max_campaigns", 512, 1..=100_000);
             0
         },
+        verify: section.choice(
+            "verify",
+            Verify::Difference,
+            &[("difference", Verify::Difference), ("full", Verify::Full)],
+        ),
         allow: section.sections("allow", allowed).into_iter().flatten().collect(),
     }
 }

@@ -1,6 +1,7 @@
 //! What messages are treated with, as a configuration names it in files: catalogues, lists, texts and keys.
 
 use pixelward_core::consent::Controller;
+use pixelward_core::rewrite::Verify;
 use pixelward_core::rewrite::notice::Fragments;
 use pixelward_core::sign::{Signers, SigningKey};
 use pixelward_core::tracker::lists::Lists;
@@ -58,7 +59,7 @@ impl Treatment {
             fragments: &self.fragments,
             default_fragments: &self.default_fragments,
             protected: config.policy.protected,
-            verify: config.policy.verify,
+            verify: if config.policy.verifies { config.tracker.verify } else { Verify::Off },
             token_key: config.public.token_key,
             signers: &self.signers,
             sign: config.dkim.sign,

@@ -9,7 +9,7 @@ use mail_parser::{Encoding, Message, MessageParser, MessagePart, PartFlags};
 use memchr::memmem::Finder;
 
 use super::header::fields;
-use super::transfer::{Decoded, Transfer};
+use super::transfer::{Decoded, Edit, Transfer};
 use super::{readable, readings};
 
 /// The deepest nesting of multiparts and messages that is read. Real mail stays below ten.
@@ -229,6 +229,40 @@ impl Structure {
             }
         }
         structure
+    }
+
+    /// Whether `other` is this structure, moved by edits of the bytes: the same parts are taken for the same.
+    pub fn is_same_after(&self, edits: &[Edit], other: &Structure) -> bool {
+        // What is put in where a part starts or ends belongs to it.
+        let shift = |before: &dyn Fn(&Edit) -> bool| {
+            let before = edits.iter().filter(|edit| before(edit));
+            before.map(|edit| edit.with.len() as isize - edit.range.len() as isize).sum::<isize>()
+        };
+        let start = |at: usize| {
+            at.saturating_add_signed(shift(&|edit| edit.range.start < at && edit.range.end <= at))
+        };
+        let end = |at: usize| at.saturating_add_signed(shift(&|edit| edit.range.end <= at));
+        let is_same = |known: &Leaf, other: &Leaf| {
+            let body = start(known.body.start)..end(known.body.end);
+            other.body == body
+                && other.number == known.number
+                && other.content == known.content
+                && other.transfer == known.transfer
+                && other.charset == known.charset
+                && other.base == known.base
+                && other.protection == known.protection
+                && other.is_unreadable == known.is_unreadable
+        };
+        let moved = |block: &HeaderBlock| HeaderBlock { start: start(block.start), ..block.clone() };
+        let moved_body = |body: &BodyElsewhere| {
+            let field = start(body.field.start)..start(body.field.end);
+            BodyElsewhere { field, ..body.clone() }
+        };
+        self.trouble == other.trouble
+            && self.leaves.len() == other.leaves.len()
+            && self.leaves.iter().zip(&other.leaves).all(|(known, other)| is_same(known, other))
+            && self.header_blocks.iter().map(moved).eq(other.header_blocks.iter().cloned())
+            && self.bodies_elsewhere.iter().map(moved_body).eq(other.bodies_elsewhere.iter().cloned())
     }
 
     /// The first protection found, if any part is protected.

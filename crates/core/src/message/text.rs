@@ -30,6 +30,20 @@ impl<'a> Text<'a> {
         }
     }
 
+    /// The edits of the text that these edits of the message come to, all of which lie in its leaf. `None`
+    /// where the text must be read anew.
+    pub fn edits_of_text(&self, edits: &[Edit]) -> Option<Vec<Edit>> {
+        if self.recoded.is_some() {
+            return None;
+        }
+        let start = self.offset;
+        let within = edits.iter().map(|edit| {
+            let range = edit.range.start.checked_sub(start)?..edit.range.end.checked_sub(start)?;
+            (range.end <= self.raw.len()).then(|| Edit { range, ..edit.clone() })
+        });
+        self.decoded.edits_of_decoded(self.raw, &within.collect::<Option<Vec<Edit>>>()?)
+    }
+
     /// Edits of the message which have the effect of `edits` on the text.
     pub fn to_raw(&self, edits: Vec<Edit>) -> Vec<Edit> {
         let edits = normalise(edits);

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 mod base64;
+mod changes;
 mod quoted_printable;
 mod uuencode;
 mod yenc;

@@ -32,7 +32,7 @@ pub(super) fn settle(
         _ => broken_signatures(draft.message.bytes, &rewritten),
     };
     let bytes = if broken.is_empty() { rewritten } else { without_broken(draft, rewritten, &broken, notes)? };
-    let was_verified = edits.is_empty() || settings.verify == Verify::On;
+    let was_verified = edits.is_empty() || settings.verify != Verify::Off;
     let is_wanted = settings.sign == Sign::Missing || !broken.is_empty();
     let resigns = broken.is_empty() || settings.on_broken == OnBroken::Resign;
     if settings.signers.is_empty() || !was_verified || !is_wanted || !resigns {

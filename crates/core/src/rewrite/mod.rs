@@ -16,12 +16,15 @@ use crate::message::transfer::{Edit, apply};
 use crate::tracker::{Analysis, Axis, Detector, Extent, Inquiry, Links, Placed, Remedy, Sighting, Verdict};
 use swap::{Swap, Swaps};
 
-/// Whether a rewritten copy is scanned again.
+/// Whether a rewritten copy is scanned again, with the same evidence as the first scan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verify {
-    /// Yes, with the same evidence as the first scan.
-    On,
-    /// No.
+    /// What differs from the message that came is read again, and all that was found is judged again; where
+    /// that might not come to the same, all of it is scanned.
+    Difference,
+    /// All of it is scanned.
+    Full,
+    /// It is not.
     Off,
 }
 
@@ -108,7 +111,7 @@ impl<'a> Order<'a> {
             receipts: Receipts::Strip,
             personal: Personal::Gentlest,
             links: LinkTreatment::Keep,
-            verify: Verify::On,
+            verify: Verify::Difference,
         }
     }
 }
@@ -213,8 +216,8 @@ impl Order<'_> {
 
     /// Whether what was ordered out is still there, addresses of ours aside. A link that was unwrapped may be
     /// another one that could be.
-    fn is_unmet_in(&self, analysis: &Analysis<'_>, swaps: &Swaps) -> bool {
-        analysis.sightings.iter().any(|sighting| {
+    fn is_unmet_in<'s>(&self, sightings: impl IntoIterator<Item = &'s Sighting>, swaps: &Swaps) -> bool {
+        sightings.into_iter().any(|sighting| {
             sighting.protection.is_none()
                 && sighting.axis() != Axis::Link
                 && self.edit(sighting).is_some()
@@ -254,8 +257,18 @@ pub fn rewrite(
     crate::faults::point("verify");
     // Links are looked at for what is done with them, which was done.
     let inquiry = Inquiry { links: Links::Ignore, ..order.inquiry };
-    let second = detector.analyse(&bytes, &inquiry);
-    if (second.trouble.is_none() || !must_be_read) && !order.is_unmet_in(&second, &swaps) {
+    let difference = match order.verify {
+        Verify::Difference => detector.difference(analysis, &edits, &bytes, &inquiry),
+        Verify::Full | Verify::Off => None,
+    };
+    let is_met = match difference {
+        Some(difference) => !order.is_unmet_in(difference.sightings(), &swaps),
+        None => {
+            let second = detector.analyse(&bytes, &inquiry);
+            (second.trouble.is_none() || !must_be_read) && !order.is_unmet_in(&second.sightings, &swaps)
+        }
+    };
+    if is_met {
         return Ok(Copy::Rewritten { bytes, edits, swapped, way: Way::Ordered });
     }
     if !must_be_read {
@@ -337,7 +350,7 @@ fn strictly(
         if let Some(trouble) = last.trouble {
             return Err(RewriteError::Unreadable(trouble));
         }
-        let next = strict.is_unmet_in(&last, &Swaps::default()).then(|| cut(&stripped, &last));
+        let next = strict.is_unmet_in(&last.sightings, &Swaps::default()).then(|| cut(&stripped, &last));
         match next {
             None => return Ok(Copy::Rewritten { bytes: stripped, edits, swapped: 0, way: Way::Strict }),
             Some(same) if same == stripped => break,
@@ -383,7 +396,7 @@ mod tests {
             receipts,
             personal: Personal::Gentlest,
             links: LinkTreatment::Keep,
-            verify: Verify::On,
+            verify: Verify::Difference,
         };
         let kept = |receipts| rewrite(&detector, &raw, &analysis, &order(receipts)).unwrap();
         let Copy::Rewritten { bytes, way: Way::Ordered, .. } = kept(Receipts::Strip) else { panic!() };

@@ -160,7 +160,7 @@ mod tests {
             receipts: Receipts::Strip,
             personal: Personal::Gentlest,
             links: LinkTreatment::Keep,
-            verify: Verify::On,
+            verify: Verify::Difference,
         };
         match rewrite(&DETECTOR, raw, &analysis, &order).unwrap() {
             Copy::Untouched => (raw.clone(), 0),

@@ -17,7 +17,8 @@ use super::lists::Lists;
 use super::part::Placed;
 use super::personal::{self, Remedy};
 use super::recipient::LazyTraces;
-use super::scan::{Extent, Found, Links, Place, Removal, Unreadable, places, places_of_sheet};
+use super::scan::trail::Trail;
+use super::scan::{Extent, Found, Links, Place, Removal, Unreadable, places_of_sheet, places_with_trail};
 use super::signal::{Signal, Signals, Verdict};
 use super::slot::Slot;
 use super::style::Size;
@@ -112,7 +113,7 @@ pub struct Sighting {
     pub protection: Option<Protection>,
     /// The number of the part, in the order of the message; nested encoded messages count on their own.
     pub part: usize,
-    place: Position,
+    pub(super) place: Position,
     edit: Option<Edit>,
     /// What would leave it working without telling readers apart.
     remedies: Vec<(Remedy, Edit)>,
@@ -170,6 +171,25 @@ impl Sighting {
     }
 }
 
+/// A sighting that says what it is, and of edits only whether there is one that takes it out.
+pub(super) fn sighting_of(place: &Place<'_>, leaf: &Leaf, position: Position) -> Sighting {
+    let verdict = place.signals.verdict();
+    let edit = (place.removal != Removal::Nothing).then(|| Edit::cut(place.range.clone()));
+    Sighting {
+        carrier: place.carrier,
+        url: place.url.as_str().to_owned(),
+        vendor: None,
+        signals: place.signals,
+        verdict,
+        protection: leaf.protection,
+        part: leaf.number,
+        place: position,
+        edit,
+        remedies: Vec::new(),
+        slot: None,
+    }
+}
+
 /// What was found in a message.
 #[derive(Debug)]
 pub struct Analysis<'a> {
@@ -187,6 +207,8 @@ pub struct Analysis<'a> {
     pub seen: Vec<Seen>,
     /// Set where the message cannot be read as a whole.
     pub trouble: Option<Trouble>,
+    /// How much was looked for.
+    pub(super) extent: Extent,
 }
 
 /// The message, or a transfer-encoded message within it.
@@ -198,14 +220,22 @@ pub(super) struct Layer<'a> {
     parent: Option<(usize, usize)>,
     /// Decoded leaves of the outermost layer, kept for the rewrite.
     pub(super) texts: Vec<(usize, Text<'a>)>,
+    /// What is left of reading those of them that are markup.
+    pub(super) trails: Vec<(usize, Trail)>,
 }
 
 /// What goes along while a message is read.
-struct Reading<'q> {
-    inquiry: &'q Inquiry<'q>,
-    traces: LazyTraces<'q>,
+pub(super) struct Reading<'q> {
+    pub(super) inquiry: &'q Inquiry<'q>,
+    pub(super) traces: LazyTraces<'q>,
     /// Whether places are weighed; without that, each one counts as a tracker.
     weighs: bool,
+}
+
+impl<'q> Reading<'q> {
+    pub(super) fn of(inquiry: &'q Inquiry<'q>) -> Reading<'q> {
+        Reading { inquiry, traces: LazyTraces::of(inquiry.recipients), weighs: true }
+    }
 }
 
 impl Default for Detector {
@@ -257,8 +287,9 @@ impl Detector {
             unreadable: 0,
             seen: Vec::new(),
             trouble: None,
+            extent: inquiry.extent,
         };
-        let reading = Reading { inquiry, traces: LazyTraces::of(inquiry.recipients), weighs };
+        let reading = Reading { weighs, ..Reading::of(inquiry) };
         self.layer(Cow::Borrowed(raw), None, &reading, &mut analysis);
         analysis
     }
@@ -278,6 +309,7 @@ impl Detector {
         }
         outside::note(&structure, number, reading, analysis);
         let mut texts = Vec::new();
+        let mut trails = Vec::new();
         let mut inner = Vec::new();
         for (index, leaf) in structure.leaves.iter().enumerate() {
             let position = Position { layer: number, leaf: Some(index) };
@@ -285,7 +317,8 @@ impl Detector {
                 (Content::File, _) if reading.inquiry.extent == Extent::Trackers => {}
                 (Content::Html | Content::File | Content::Style | Content::Calendar, Cow::Borrowed(raw)) => {
                     let text = Text::new(raw, leaf);
-                    self.text(text.bytes(), position, leaf, reading, analysis);
+                    let trail = self.text(text.bytes(), position, leaf, reading, analysis);
+                    trails.extend(trail.map(|trail| (index, trail)));
                     texts.push((index, text));
                 }
                 (Content::Html | Content::File | Content::Style | Content::Calendar, Cow::Owned(raw)) => {
@@ -299,7 +332,7 @@ impl Detector {
                 _ => {}
             }
         }
-        analysis.layers.push(Layer { bytes, structure, parent, texts });
+        analysis.layers.push(Layer { bytes, structure, parent, texts, trails });
         for (index, decoded) in inner {
             if analysis.layers.len() >= MAX_LAYERS {
                 analysis.trouble = analysis.trouble.or(Some(Trouble::TooManyParts));
@@ -316,7 +349,7 @@ impl Detector {
         leaf: &Leaf,
         reading: &Reading<'_>,
         analysis: &mut Analysis<'_>,
-    ) {
+    ) -> Option<Trail> {
         if leaf.content == Content::Calendar {
             for piece in calendar::pieces(text) {
                 let found = analysis.sightings.len();
@@ -329,31 +362,39 @@ impl Detector {
                     sighting.edit = sighting.edit.take().map(|edit| piece.to_text(edit));
                 }
             }
-            return;
+            return None;
         }
-        // A list can name a plain picture too.
-        let extent = if self.lists.is_empty() { reading.inquiry.extent } else { Extent::EveryRequest };
-        let mut places = match leaf.content {
-            Content::Style => places_of_sheet(text, leaf.base.as_deref(), extent),
-            _ => places(text, leaf.base.as_deref(), extent, reading.inquiry.links),
+        let extent = self.extent_of_walk(reading.inquiry.extent);
+        let (mut places, trail) = match leaf.content {
+            Content::Style => (places_of_sheet(text, leaf.base.as_deref(), extent), None),
+            _ => places_with_trail(text, leaf.base.as_deref(), extent, reading.inquiry.links),
         };
         if leaf.content == Content::File {
             // Who opens the message does not open the file.
             places.places.iter_mut().for_each(|place| place.signals.add(Signal::Idle));
         }
-        self.judged(text, places, position, leaf, reading, analysis);
+        let (found, weighed) = self.judged(text, places, position, leaf, reading, analysis);
+        trail
+            .filter(|_| leaf.content == Content::Html && reading.weighs)
+            .map(|trail| trail.with(found, &weighed))
     }
 
-    /// Weighs places of one text, and notes those that are listed.
-    fn judged(
+    /// How much a walk over markup looks for: a list can name a plain picture too.
+    pub(super) fn extent_of_walk(&self, extent: Extent) -> Extent {
+        if self.lists.is_empty() { extent } else { Extent::EveryRequest }
+    }
+
+    /// Weighs places of one text, and notes those that are listed. Gives them back, with the signals of each
+    /// by itself.
+    fn judged<'t>(
         &self,
         text: &[u8],
-        mut found: Found<'_>,
+        mut found: Found<'t>,
         position: Position,
         leaf: &Leaf,
         reading: &Reading<'_>,
         analysis: &mut Analysis<'_>,
-    ) {
+    ) -> (Found<'t>, Vec<Signals>) {
         if !reading.weighs {
             let loads = found.places.iter().filter(|place| place.carrier != Carrier::Anchor);
             let sightings = loads.map(|place| Sighting {
@@ -370,7 +411,7 @@ impl Detector {
                 slot: None,
             });
             analysis.sightings.extend(sightings);
-            return;
+            return (found, Vec::new());
         }
         crate::faults::point("judge");
         let weighed: Vec<Weighed> = found
@@ -378,6 +419,7 @@ impl Detector {
             .iter_mut()
             .map(|place| judge::weigh(self, place, reading.inquiry, &reading.traces))
             .collect();
+        let by_themselves = found.places.iter().map(|place| place.signals).collect();
         judge::judge(text, &mut found, reading.inquiry.extent);
         analysis.links += found.links;
         for (place, weighed) in found.places.iter().zip(weighed) {
@@ -411,6 +453,7 @@ impl Detector {
                 slot,
             });
         }
+        (found, by_themselves)
     }
 
     /// Requests for receipts, and pictures that header fields name.

@@ -152,6 +152,12 @@ impl<'a> Tokenizer<'a> {
         self.self_closing
     }
 
+    /// Whether all that was read has no say in how what follows is read.
+    #[inline]
+    pub fn is_at_rest(&self) -> bool {
+        self.raw.is_none() && self.foreign == 0
+    }
+
     /// The last token, from its first to its last byte.
     #[inline]
     pub fn range(&self) -> Range<usize> {

@@ -217,6 +217,11 @@ fn note_kin(places: &mut [Place<'_>], goes: &[bool]) {
     }
 }
 
+/// Whether what the neighbours say could make a difference to any of these places.
+pub fn asks_neighbours(places: &[Place<'_>], extent: Extent) -> bool {
+    places.iter().any(|place| is_open(place, extent))
+}
+
 /// Whether what the neighbours say could make a difference to a place.
 fn is_open(place: &Place<'_>, extent: Extent) -> bool {
     place.carrier != Carrier::Anchor

@@ -11,6 +11,7 @@ pub mod campaign;
 pub mod carrier;
 pub mod catalogue;
 pub mod css;
+pub mod difference;
 pub mod host;
 pub mod html;
 pub mod judge;

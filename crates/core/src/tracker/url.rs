@@ -108,6 +108,11 @@ impl<'a> Url<'a> {
         Url { text: Cow::Owned(self.text.into_owned()), host: self.host, path: self.path }
     }
 
+    /// The same address, borrowed.
+    pub fn borrowed(&self) -> Url<'_> {
+        Url { text: Cow::Borrowed(&self.text), host: self.host, path: self.path }
+    }
+
     /// `host/path?query`.
     pub fn as_str(&self) -> &str {
         &self.text

@@ -41,6 +41,21 @@ pub(super) fn decode(raw: &[u8], marks: &mut Vec<Mark>) -> Vec<u8> {
     out
 }
 
+/// The same, where what stands behind `raw` is decoded as it is without it; `None` where the last quantum is
+/// not whole.
+pub(super) fn decode_whole(raw: &[u8]) -> Option<Vec<u8>> {
+    let mut at = 0;
+    while at < raw.len() {
+        let quantum = Quantum::read(raw, at);
+        let is_padded = raw.get(quantum.end.wrapping_sub(1)) == Some(&b'=');
+        if quantum.short && quantum.start < raw.len() && !is_padded {
+            return None;
+        }
+        at = quantum.end;
+    }
+    Some(decode(raw, &mut Vec::new()))
+}
+
 /// Decodes quanta as long as nothing but the alphabet comes, up to the next mark; says how many raw bytes
 /// that took.
 fn whole_quanta(raw: &[u8], out: &mut Vec<u8>) -> usize {

@@ -112,6 +112,20 @@ pub(super) fn decode(raw: &[u8], marks: &mut Vec<Mark>) -> Vec<u8> {
     out
 }
 
+/// How many bytes `raw` is decoded to.
+pub(super) fn decoded_length(raw: &[u8]) -> usize {
+    let mut length = 0;
+    let mut at = 0;
+    while let Some(rest) = raw.get(at..) {
+        let literals = memchr::memchr(b'=', rest).unwrap_or(rest.len());
+        let Some(unit) = Unit::at(raw, at + literals) else { return length + literals };
+        let (raw_length, decoded_length) = unit.lengths();
+        length += literals + decoded_length;
+        at += literals + raw_length;
+    }
+    length
+}
+
 /// Where decoded byte `decoded` starts in the raw bytes: behind any soft break. At the end of the text, the
 /// end of what the last byte takes.
 fn raw_start(raw: &[u8], marks: &[Mark], decoded: usize) -> usize {

@@ -31,7 +31,7 @@ impl<'a> Walk<'a> {
         if self.extent == Extent::Trackers
             && let Some(url) = self.plain.picture(written)
         {
-            return self.found.plain.push(PlainPicture { url, range: element.range.clone() });
+            return self.plain_picture(url, element, attribute);
         }
         let value = decoded(written);
         let is_image =
@@ -54,7 +54,7 @@ impl<'a> Walk<'a> {
         }
         let Some((url, is_plain)) = self.picture(value) else { return };
         if is_plain && self.extent == Extent::Trackers {
-            return self.found.plain.push(PlainPicture { url, range: element.range.clone() });
+            return self.plain_picture(url, element, attribute);
         }
         let mut place = Place {
             carrier,
@@ -71,6 +71,11 @@ impl<'a> Walk<'a> {
         let is_sound = element.name.eq_ignore_ascii_case(b"bgsound");
         place.signals.add_if(Signal::ShowsNothing, empty_box || is_sound);
         self.found.places.push(place);
+    }
+
+    fn plain_picture(&mut self, url: Url<'a>, element: &Element<'_>, attribute: &Attribute) {
+        let (range, written) = (element.range.clone(), attribute.value.clone());
+        self.found.plain.push(PlainPicture { url, range, written });
     }
 
     /// An address, and whether it is that of a plain picture file.

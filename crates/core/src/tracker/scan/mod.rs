@@ -3,12 +3,13 @@
 mod attributes;
 mod document;
 mod styles;
+pub mod trail;
 
 use std::borrow::Cow;
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::collections::HashSet;
 use std::ops::Range;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use super::carrier::Carrier;
 use super::css::{self, Strings};
@@ -18,6 +19,7 @@ use super::sheet::{Said, Sheets};
 use super::signal::{Signal, Signals};
 use super::style::{Look, Size};
 use super::url::{PlainFolder, Url};
+use trail::{Meeting, Trail};
 
 /// How deep elements are followed for what they hide. Deeper ones are taken to be visible.
 const MAX_OPEN: usize = 512;
@@ -92,6 +94,8 @@ pub struct PlainPicture<'a> {
     pub url: Url<'a>,
     /// The element.
     pub range: Range<usize>,
+    /// Where the address stands as written.
+    pub written: Range<usize>,
 }
 
 /// What a text loads.
@@ -151,16 +155,31 @@ pub enum Removal {
 /// All that `text` loads. `base` is the address that relative ones hang on, where the part names
 /// one.
 pub fn places<'a>(text: &'a [u8], base: Option<&str>, extent: Extent, links: Links) -> Found<'a> {
-    let base = base.and_then(|base| Url::read(base.into(), None)).map(Url::into_owned);
+    places_with_trail(text, base, extent, links).0
+}
+
+/// The same, with what helps to find the places of nearly the same text; that is missing where anything in
+/// this one has a say about all of it.
+pub fn places_with_trail<'a>(
+    text: &'a [u8],
+    base: Option<&str>,
+    extent: Extent,
+    links: Links,
+) -> (Found<'a>, Option<Trail>) {
     let mut walk = Walk::new(text, extent, links);
-    walk.base = base;
+    walk.base = base_of(base);
+    walk.trail = Some(Trail::default());
     walk.markup(0..text.len());
-    if walk.uses_variables || walk.found_base || walk.has_late_sheets() {
-        // Strings anywhere may be addresses, and the base is that of what stands before it too.
-        let uses_variables = walk.uses_variables;
+    let mut trail = walk.whole_trail();
+    if walk.uses_variables || walk.found_base || walk.is_late {
+        // Strings anywhere may be addresses, and base and style sheets are those of what stands before them,
+        // too.
+        let (uses_variables, has_base) = (walk.uses_variables, walk.found_base);
         walk = walk.again();
         walk.strings = if uses_variables { Strings::OfCustomProperties } else { Strings::OfFunctions };
+        walk.trail = (!uses_variables && !has_base).then(Trail::default);
         walk.markup(0..text.len());
+        trail = walk.whole_trail();
     }
     if walk.is_ambiguous {
         // Browsers leave `svg` at many an element that belongs to HTML, and then read the same bytes another
@@ -175,13 +194,18 @@ pub fn places<'a>(text: &'a [u8], base: Option<&str>, extent: Extent, links: Lin
             more.filter(|place| !known.contains(&(place.range.start, place.range.end))).collect();
         walk.found.places.extend(more);
     }
-    walk.found
+    (walk.found, trail)
+}
+
+/// The address that relative ones hang on, as the part names it.
+fn base_of(base: Option<&str>) -> Option<Url<'static>> {
+    base.and_then(|base| Url::read(base.into(), None)).map(Url::into_owned)
 }
 
 /// All that a style sheet loads which is a part by itself.
 pub fn places_of_sheet<'a>(text: &'a [u8], base: Option<&str>, extent: Extent) -> Found<'a> {
     let mut walk = Walk::new(text, extent, Links::Ignore);
-    walk.base = base.and_then(|base| Url::read(base.into(), None)).map(Url::into_owned);
+    walk.base = base_of(base);
     walk.region = Region::Body;
     if css::uses_variables(text) {
         walk.strings = Strings::OfCustomProperties;
@@ -200,7 +224,7 @@ enum Reading {
 }
 
 /// The part of the document.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Region {
     BeforeBody,
     Body,
@@ -231,20 +255,29 @@ struct Walk<'a> {
     is_ambiguous: bool,
     /// Where the contents of style sheets stand, with whether each holds in some media only.
     sheet_ranges: Vec<(Range<usize>, bool)>,
-    /// How many of them were there when they were first asked, and what they say.
-    sheets: OnceCell<Rc<(usize, Sheets)>>,
+    /// What they say; all of them are known when the first place is found, or it is a second pass.
+    sheets: OnceCell<Arc<Sheets>>,
     /// Whether one of them came after a place.
     is_late: bool,
     /// Whether there are any, so that asking is worth it.
     asks_sheets: bool,
     /// Where the `picture` that is open starts, and how many places were found before it.
     picture: Option<(usize, usize)>,
+    /// What this pass leaves for a later one.
+    trail: Option<Trail>,
+    /// Where its state is looked at next.
+    stop: usize,
+    /// How far was looked behind places, for what follows them.
+    looked: Cell<usize>,
 }
 
 /// An element that is open.
+#[derive(Clone, Copy, Debug)]
 struct Open {
     /// Where its tag starts.
     tag: usize,
+    /// Where its tag ends.
+    tag_end: usize,
     /// The length of its name.
     name: u32,
     /// Whether its attributes hide what is in it.
@@ -304,6 +337,9 @@ impl<'a> Walk<'a> {
             is_late: false,
             asks_sheets: false,
             picture: None,
+            trail: None,
+            stop: 0,
+            looked: Cell::new(0),
         }
     }
 
@@ -319,7 +355,7 @@ impl<'a> Walk<'a> {
             depth,
             strings: self.strings,
             reading: self.reading,
-            sheets: OnceCell::from(Rc::new((usize::MAX, self.read_sheets()))),
+            sheets: OnceCell::from(Arc::new(self.read_sheets())),
             asks_sheets: true,
             ..Walk::new(self.text, self.extent, self.links)
         }
@@ -330,12 +366,21 @@ impl<'a> Walk<'a> {
     }
 
     fn markup(&mut self, range: Range<usize>) {
+        self.markup_until(range, Vec::with_capacity(64), None);
+    }
+
+    /// Reads markup within these open elements, up to where the pass meets an earlier one.
+    fn markup_until(
+        &mut self,
+        range: Range<usize>,
+        mut open: Vec<Open>,
+        mut meeting: Option<&mut Meeting<'_, '_>>,
+    ) {
         let range_start = range.start;
         let mut tokens = Tokenizer::new(self.text, range);
         if self.reading == Reading::Html {
             tokens = tokens.without_foreign();
         }
-        let mut open: Vec<Open> = Vec::with_capacity(64);
         let mut raw_of_style = false;
         let mut is_limited = false;
         let mut end = range_start;
@@ -367,7 +412,8 @@ impl<'a> Walk<'a> {
                     }
                     if !is_void(name) && open.len() < MAX_OPEN {
                         let name = u32::try_from(name.len()).unwrap_or(u32::MAX);
-                        open.push(Open { tag: tag.start, name, hides_by_itself: None, hides: None });
+                        let (tag, tag_end) = (tag.start, tag.end);
+                        open.push(Open { tag, tag_end, name, hides_by_itself: None, hides: None });
                     }
                 }
                 TokenKind::Close => self.close(&inner, &mut open),
@@ -377,6 +423,8 @@ impl<'a> Walk<'a> {
                         self.sheet_ranges.push((inner.clone(), is_limited));
                         self.is_late |= !self.found.places.is_empty();
                         self.asks_sheets = true;
+                        // What follows can be read anew without the sheets.
+                        self.stop = self.stop.min(end);
                     }
                     self.style_sheet(inner);
                 }
@@ -384,6 +432,15 @@ impl<'a> Walk<'a> {
                 TokenKind::Raw => {}
             }
             end = tokens.range().end;
+            if end >= self.stop && self.depth == 0 {
+                let is_met = match &mut meeting {
+                    Some(meeting) => meeting.meets(self, &tokens, &open),
+                    None => self.leave_point(&tokens, &open),
+                };
+                if is_met {
+                    return;
+                }
+            }
         }
     }
 
@@ -408,19 +465,13 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Whether a style sheet came after the others were asked what they say.
-    fn has_late_sheets(&self) -> bool {
-        self.is_late && self.sheets.get().is_none_or(|sheets| sheets.0 < self.sheet_ranges.len())
-    }
-
     fn read_sheets(&self) -> Sheets {
         Sheets::of(self.sheet_ranges.iter().map(|(range, is_limited)| (self.slice(range), *is_limited)))
     }
 
     /// What the style sheets say of an element.
     fn said(&self, tag: &[u8], class: &[u8], id: &[u8]) -> Said {
-        let sheets = self.sheets.get_or_init(|| Rc::new((self.sheet_ranges.len(), self.read_sheets())));
-        sheets.1.say(tag, class, id)
+        self.sheets.get_or_init(|| Arc::new(self.read_sheets())).say(tag, class, id)
     }
 
     /// Whether what was taken for the end of the body was none: text follows, or what a body is made of.
@@ -687,6 +738,7 @@ impl<'a> Walk<'a> {
     fn is_last(&self, at: usize) -> bool {
         const WRAPPERS: [&[u8]; 6] = [b"</div>", b"</center>", b"</p>", b"</span>", b"</font>", b"</a>"];
         const ENDS: [&[u8]; 2] = [b"</body", b"</html"];
+        self.note_look(at + MAX_END);
         let all = self.text.get(at..).unwrap_or_default();
         let mut rest = all.get(..all.len().min(MAX_END)).unwrap_or_default();
         let starts = |rest: &[u8], with: &[u8]| {
@@ -705,9 +757,15 @@ impl<'a> Walk<'a> {
 
     /// Whether the element that opens before `at` is closed without anything to be seen in it.
     fn is_empty_element(&self, at: usize) -> bool {
+        const BLANK: &[u8] = b"&nbsp;";
         let rest = self.text.get(at..).unwrap_or_default().trim_ascii_start();
-        let rest = rest.strip_prefix(b"&nbsp;").unwrap_or(rest).trim_ascii_start();
+        let rest = rest.strip_prefix(BLANK).unwrap_or(rest).trim_ascii_start();
+        self.note_look(self.text.len() - rest.len() + BLANK.len());
         rest.starts_with(b"</")
+    }
+
+    fn note_look(&self, end: usize) {
+        self.looked.set(self.looked.get().max(end));
     }
 }
 

@@ -1,0 +1,161 @@
+//! What edits of the raw bytes do to the decoded ones, read off the few raw bytes around each edit.
+
+use super::{Decoded, Edit, Mark, Transfer, apply, base64, quoted_printable};
+
+impl Decoded<'_> {
+    /// The edits of the decoded bytes that these edits of the raw bytes come to; all of them are sorted and do
+    /// not overlap. `raw` is what was decoded. `None` where all of it must be decoded anew.
+    pub fn edits_of_decoded(&self, raw: &[u8], edits: &[Edit]) -> Option<Vec<Edit>> {
+        if self.transfer == Transfer::Identity {
+            return Some(edits.to_vec());
+        }
+        let mut changes = Vec::with_capacity(edits.len());
+        let mut ahead = edits;
+        while let Some(edit) = ahead.first() {
+            let start = self.restart(raw, edit.range.start)?;
+            let mut end = self.restart_behind(raw, edit.range.end)?;
+            let mut taken = 1;
+            while let Some(next) = ahead.get(taken).filter(|next| next.range.start < end.raw) {
+                end = self.restart_behind(raw, next.range.end)?;
+                taken += 1;
+            }
+            let (these, rest) = ahead.split_at_checked(taken)?;
+            let bytes = apply_within(raw.get(start.raw..end.raw)?, start.raw, these);
+            let with = match self.transfer {
+                Transfer::QuotedPrintable => quoted_printable::decode(&bytes, &mut Vec::new()),
+                Transfer::Base64 if end.raw < raw.len() => base64::decode_whole(&bytes)?,
+                Transfer::Base64 => base64::decode(&bytes, &mut Vec::new()),
+                Transfer::Identity | Transfer::Uuencode | Transfer::Yenc => return None,
+            };
+            changes.push(narrowed(&self.bytes, start.decoded..end.decoded, with));
+            ahead = rest;
+        }
+        Some(changes)
+    }
+
+    /// The last place at or before `at` from which decoding can begin: nothing before it matters.
+    fn restart(&self, raw: &[u8], at: usize) -> Option<Mark> {
+        match self.transfer {
+            Transfer::QuotedPrintable => {
+                let start = memchr::memrchr(b'\n', raw.get(..at)?).map_or(0, |end| end + 1);
+                self.of_line(raw, start)
+            }
+            Transfer::Base64 => {
+                let before = self.marks.partition_point(|mark| mark.raw <= at);
+                before.checked_sub(1).and_then(|last| self.marks.get(last)).copied()
+            }
+            Transfer::Identity | Transfer::Uuencode | Transfer::Yenc => None,
+        }
+    }
+
+    /// The first such place at or behind `at`, behind at least one line end in quoted-printable.
+    fn restart_behind(&self, raw: &[u8], at: usize) -> Option<Mark> {
+        let end = Mark { decoded: self.bytes.len(), raw: raw.len() };
+        match self.transfer {
+            Transfer::QuotedPrintable => match memchr::memchr(b'\n', raw.get(at..)?) {
+                Some(line) => self.of_line(raw, at + line + 1),
+                None => Some(end),
+            },
+            Transfer::Base64 => {
+                let before = self.marks.partition_point(|mark| mark.raw < at);
+                Some(self.marks.get(before).copied().unwrap_or(end))
+            }
+            Transfer::Identity | Transfer::Uuencode | Transfer::Yenc => None,
+        }
+    }
+
+    /// The place where a line of quoted-printable starts.
+    fn of_line(&self, raw: &[u8], start: usize) -> Option<Mark> {
+        let before = self.marks.partition_point(|mark| mark.raw <= start);
+        let mark = before.checked_sub(1).and_then(|last| self.marks.get(last)).copied();
+        let mark = mark.unwrap_or(Mark { decoded: 0, raw: 0 });
+        let between = raw.get(mark.raw..start)?;
+        Some(Mark { decoded: mark.decoded + quoted_printable::decoded_length(between), raw: start })
+    }
+}
+
+/// A piece of the raw bytes that starts at `start`, after the edits, which lie within it.
+fn apply_within(piece: &[u8], start: usize, edits: &[Edit]) -> Vec<u8> {
+    let moved: Vec<Edit> = edits
+        .iter()
+        .map(|edit| Edit { range: edit.range.start - start..edit.range.end - start, ..edit.clone() })
+        .collect();
+    apply(piece, &moved)
+}
+
+/// The edit that puts `with` in the place of `range`, without what stays as it is at both ends.
+fn narrowed(bytes: &[u8], range: std::ops::Range<usize>, mut with: Vec<u8>) -> Edit {
+    let old = bytes.get(range.clone()).unwrap_or_default();
+    let same = |(one, other): &(&u8, &u8)| one == other;
+    let head = old.iter().zip(&with).take_while(same).count();
+    let rest = (old.len() - head).min(with.len() - head);
+    let tail = old.iter().rev().zip(with.iter().rev()).take(rest).take_while(same).count();
+    with.truncate(with.len() - tail);
+    with.drain(..head);
+    Edit { range: range.start + head..range.end - tail, with, filler: super::Filler::Nothing }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::message::transfer::normalise;
+
+    /// Edits raw bytes and compares what that does to the decoded ones with decoding all of them anew; says
+    /// whether that was possible.
+    fn check(raw: &[u8], transfer: Transfer, edits: Vec<Edit>) -> bool {
+        let decoded = Decoded::new(raw, transfer);
+        let edits = normalise(edits);
+        let whole = apply(raw, &edits);
+        let Some(changes) = decoded.edits_of_decoded(raw, &edits) else { return false };
+        assert_eq!(
+            String::from_utf8_lossy(&apply(&decoded.bytes, &changes)),
+            String::from_utf8_lossy(&Decoded::new(&whole, transfer).bytes),
+            "{transfer:?} {edits:?}"
+        );
+        true
+    }
+
+    #[test]
+    fn edits_of_a_line_are_read_off_it() {
+        let raw = "a=3Db=20=\r\nc=\r\nd\r\n".repeat(400).into_bytes();
+        for at in [0, 1, 2, 9, 12, 13, 14, 17, raw.len() - 1, raw.len()] {
+            for with in ["", "=", "=\r\n", "x=4", "\r\n"] {
+                let range = at..(at + 5).min(raw.len());
+                assert!(check(&raw, Transfer::QuotedPrintable, vec![Edit::replace(range, with)]));
+            }
+        }
+        let lines = format!("{}\r\n", "QUJDREVGR0hJ".repeat(6)).repeat(90).into_bytes();
+        assert!(check(
+            &lines,
+            Transfer::Base64,
+            vec![Edit::cut(300..304), Edit::replace(5000..5004, "MTIz")]
+        ));
+        assert!(!check(&lines, Transfer::Base64, vec![Edit::cut(300..303)]));
+        assert!(check(&lines, Transfer::Base64, vec![Edit::cut(lines.len() - 3..lines.len())]));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(400))]
+        #[test]
+        fn what_edits_do_is_what_decoding_all_of_it_shows(
+            pieces in prop::collection::vec("[a-cA-F=]{0,9}|=3D|=\r\n|\r\n|= \n|=0|QUJD|QQ==|====", 0..600),
+            edits in prop::collection::vec((0usize..4000, 0usize..40, "[A-D=]{0,5}|=\r\n|=3|QUJDREVG"), 0..4),
+            transfer in prop::sample::select(vec![
+                Transfer::QuotedPrintable,
+                Transfer::Base64,
+                Transfer::Identity,
+            ]),
+        ) {
+            let raw = pieces.concat().into_bytes();
+            let edits = edits.into_iter().map(|(start, length, with)| {
+                let start = start.min(raw.len());
+                Edit::replace(start..(start + length).min(raw.len()), with)
+            });
+            let edits: Vec<Edit> = edits.collect();
+            let is_read_off = check(&raw, transfer, edits);
+            prop_assert!(is_read_off || transfer == Transfer::Base64);
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! A second look at a message that differs from an analysed one in a few places: only what differs is read, and
+//! all that was found is judged again.
+//!
+//! Promised: the sightings of an analysis of all of it, as far as they say what is there. Where that cannot be
+//! promised, there is no answer, and the message must be analysed as a whole: where its parts are others than
+//! before, where an edit lies in anything but markup and words, and where `scan::trail` gives none.
+
+use super::analysis::{Analysis, Detector, Inquiry, Position, Reading, Sighting, sighting_of};
+use super::carrier::Axis;
+use super::judge;
+use super::scan::trail::{Stretch, Trail};
+use super::scan::{Extent, Found, Place};
+use super::signal::Verdict;
+use crate::message::charset::Charset;
+use crate::message::transfer::{Edit, apply};
+use crate::message::{Content, Leaf, Structure, Text};
+
+/// What is found in a message after edits.
+#[derive(Debug)]
+pub struct Difference<'s> {
+    /// Sightings in texts that did not change.
+    kept: Vec<&'s Sighting>,
+    /// Those in texts that did.
+    found: Vec<Sighting>,
+}
+
+impl Difference<'_> {
+    /// All of them. Of those in texts that changed, edits say only whether there are any.
+    pub fn sightings(&self) -> impl Iterator<Item = &Sighting> {
+        self.kept.iter().copied().chain(&self.found)
+    }
+}
+
+impl Detector {
+    /// What an analysis of `edited` would find, links aside: the message of this analysis after these edits,
+    /// which are sorted and do not overlap. `inquiry` is the one of the analysis. `None` where only an
+    /// analysis can say.
+    pub fn difference<'s>(
+        &self,
+        analysis: &'s Analysis<'_>,
+        edits: &[Edit],
+        edited: &[u8],
+        inquiry: &Inquiry<'_>,
+    ) -> Option<Difference<'s>> {
+        let layer = analysis.layers.first()?;
+        let longer: isize =
+            edits.iter().map(|edit| edit.with.len() as isize - edit.range.len() as isize).sum();
+        let is_edited_alone = layer.bytes.len().checked_add_signed(longer) == Some(edited.len());
+        if analysis.trouble.is_some() || analysis.extent != inquiry.extent || !is_edited_alone {
+            return None;
+        }
+        let lies_in =
+            |edit: &Edit, leaf: &Leaf| leaf.body.start <= edit.range.start && edit.range.end <= leaf.body.end;
+        let leaves = &layer.structure.leaves;
+        if !edits.iter().all(|edit| leaves.iter().any(|leaf| lies_in(edit, leaf)))
+            || !layer.structure.is_same_after(edits, &Structure::read(edited))
+        {
+            return None;
+        }
+        let reading = Reading::of(inquiry);
+        let mut changed = Vec::new();
+        let mut found = Vec::new();
+        for (index, leaf) in leaves.iter().enumerate() {
+            let of_leaf: Vec<Edit> = edits.iter().filter(|edit| lies_in(edit, leaf)).cloned().collect();
+            match leaf.content {
+                _ if of_leaf.is_empty() => continue,
+                Content::Html => {
+                    let known = |leaf: &usize| *leaf == index;
+                    let (_, text) = layer.texts.iter().find(|(leaf, _)| known(leaf))?;
+                    let (_, trail) = layer.trails.iter().find(|(leaf, _)| known(leaf))?;
+                    let position = Position { layer: 0, leaf: Some(index) };
+                    found.extend(self.found_anew(text, trail, &of_leaf, leaf, position, &reading)?);
+                    changed.push(index);
+                }
+                // Words are not looked into, nor are files where only trackers are looked for.
+                Content::Text | Content::Other => {}
+                Content::File if inquiry.extent == Extent::Trackers => {}
+                Content::File | Content::Style | Content::Message | Content::Calendar => return None,
+            }
+        }
+        let is_kept = |sighting: &&Sighting| {
+            let place = sighting.place;
+            let is_in_changed = place.layer == 0 && place.leaf.is_some_and(|leaf| changed.contains(&leaf));
+            !is_in_changed && sighting.axis() != Axis::Link
+        };
+        Some(Difference { kept: analysis.sightings.iter().filter(is_kept).collect(), found })
+    }
+
+    /// What is found in one text after edits of the message.
+    fn found_anew(
+        &self,
+        text: &Text<'_>,
+        trail: &Trail,
+        edits: &[Edit],
+        leaf: &Leaf,
+        position: Position,
+        reading: &Reading<'_>,
+    ) -> Option<Vec<Sighting>> {
+        let changes = text.edits_of_text(edits)?;
+        let new = apply(text.bytes(), &changes);
+        if Charset::of(&leaf.charset, &new) != Charset::AsciiCompatible {
+            return None;
+        }
+        let (base, extent) = (leaf.base.as_deref(), reading.inquiry.extent);
+        let mut anew = trail.places_anew(&new, &changes, base, self.extent_of_walk(extent))?;
+        let mut places: Vec<Place<'_>> = Vec::new();
+        for stretch in std::mem::take(&mut anew.places) {
+            match stretch {
+                Stretch::Known(known) => places.extend(known),
+                Stretch::Read(read) => places.extend(read.into_iter().map(|mut place| {
+                    let _ = judge::weigh(self, &mut place, reading.inquiry, &reading.traces);
+                    place
+                })),
+            }
+        }
+        let asks = judge::asks_neighbours(&places, extent);
+        let plain = if asks { anew.plain(trail, &new, &changes, base) } else { Vec::new() };
+        let mut found = Found { places, plain, links: 0 };
+        judge::judge(&new, &mut found, extent);
+        let is_listed = |place: &&Place<'_>| {
+            extent == Extent::EveryRequest || place.signals.verdict() != Verdict::Picture
+        };
+        Some(found.places.iter().filter(is_listed).map(|place| sighting_of(place, leaf, position)).collect())
+    }
+}

@@ -1,0 +1,120 @@
+//! The second look at an edited message (`tracker::difference`) against an analysis of all of it: for the area
+//! `difference` of `areas.rs`, and for `tests/it/difference.rs`.
+
+use pixelward::message::transfer::{Edit, apply, normalise};
+use pixelward::tracker::{Analysis, Detector, Inquiry, Links, Sighting};
+
+/// What is put into a message.
+const PIECES: [&str; 44] = [
+    "",
+    "",
+    " ",
+    "\r\n",
+    "x",
+    "<",
+    ">",
+    "\"",
+    "'",
+    "=",
+    "=3D",
+    "=\r\n",
+    "&nbsp;",
+    "</",
+    "<!--",
+    "-->",
+    "<!--[if mso]>",
+    "<![endif]-->",
+    "<p>some words</p>",
+    "<div style=\"display:none\">",
+    "<div hidden>",
+    "</div>",
+    "</td></tr></table>",
+    "<table><tr><td>",
+    "<a href=\"https://news.example/\">",
+    "</a>",
+    "</body></html>",
+    "<body>",
+    "<style>.x{display:none}</style>",
+    "<style>",
+    "</style>",
+    "<base href=\"https://t.news.example/\">",
+    "<div style=\"background:var(--x)\">",
+    "<svg><style>",
+    "<title>",
+    "<textarea>",
+    "<picture>",
+    "<source srcset=\"https://cdn.news.example/p?e=1 2x\">",
+    "</picture>",
+    "<img src=\"https://t.news.example/wf/open?upn=u001.Zk3Qw9XvT2aB7LmN8pRsYd4HcJ6\" width=1 height=1>",
+    "<img src=\"https://t.news.example/wf/open?upn=u001.Zk3Qw9XvT2aB7LmN8pRsYd4HcJ6\">",
+    "<img src=\"https://cdn.news.example/p?e=ann@home.example&amp;w=1\" width=140 height=40>",
+    "<img src=\"https://cdn.news.example/logo.png\" width=140 height=40>",
+    "<td background=\"https://t.news.example/o?u=5f2b1c0e9d8a7b6c5d4e3f2a1b0c9d8e\">",
+];
+
+/// Numbers that look drawn, the same for the same seed.
+pub struct Numbers(u64);
+
+impl Numbers {
+    pub fn of(seed: u64) -> Numbers {
+        Numbers(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    pub fn below(&mut self, most: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 >> 33).unwrap_or_default() % most.max(1)
+    }
+
+    fn edit(&mut self, length: usize) -> Edit {
+        let start = self.below(length + 1);
+        let most = [1, 8, 80, 800][self.below(4)];
+        Edit::replace(start..(start + self.below(most)).min(length), PIECES[self.below(PIECES.len())])
+    }
+}
+
+/// Edits of a message: of its raw bytes, or of its texts and with some of its sightings taken out.
+pub fn edits(raw: &[u8], analysis: &Analysis<'_>, numbers: &mut Numbers) -> Vec<Edit> {
+    let how_many = 1 + numbers.below(3);
+    let parts = analysis.parts();
+    if parts.is_empty() || numbers.below(4) == 0 {
+        return normalise((0..how_many).map(|_| numbers.edit(raw.len())).collect());
+    }
+    let placed: Vec<_> = (0..how_many)
+        .map(|_| {
+            let part = &parts[numbers.below(parts.len())];
+            part.placed(numbers.edit(part.bytes().len()))
+        })
+        .collect();
+    analysis.edits(&placed, |sighting| sighting.removal().filter(|_| numbers.below(2) == 0).cloned())
+}
+
+fn told<'s>(sightings: impl Iterator<Item = &'s Sighting>) -> Vec<String> {
+    let mut all: Vec<String> = sightings
+        .map(|sighting| {
+            let Sighting { carrier, url, signals, verdict, protection, part, .. } = sighting;
+            let can_go = sighting.removal().is_some();
+            format!("{part} {carrier} {verdict:?} {protection:?} {can_go} {url} {signals:?}")
+        })
+        .collect();
+    all.sort();
+    all
+}
+
+/// Compares both ways to look at a message after edits; says whether the quick one had an answer.
+pub fn has_answer(
+    detector: &Detector,
+    raw: &[u8],
+    analysis: &Analysis<'_>,
+    edits: &[Edit],
+    inquiry: &Inquiry<'_>,
+) -> bool {
+    let edited = apply(raw, edits);
+    let inquiry = Inquiry { links: Links::Ignore, ..*inquiry };
+    let Some(difference) = detector.difference(analysis, edits, &edited, &inquiry) else { return false };
+    let whole = detector.analyse(&edited, &inquiry);
+    assert!(whole.trouble.is_none(), "a message that cannot be read has no answer");
+    assert_eq!(told(difference.sightings()), told(whole.sightings.iter()), "{edits:?}");
+    true
+}

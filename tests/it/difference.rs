@@ -1,0 +1,136 @@
+//! The second look at a rewritten copy reads only what differs from the message that came. It must find what
+//! a scan of all of it finds, whatever was edited.
+
+#[path = "../../fuzz/difference.rs"]
+#[allow(unreachable_pub, reason = "the fuzz areas call it, too")]
+mod second_look;
+
+use bytes::Bytes;
+use pixelward::message::transfer::{Edit, encode_base64};
+use pixelward::tracker::{Detector, Extent, Inquiry, Links};
+use proptest::prelude::*;
+use second_look::{Numbers, edits, has_answer};
+
+use crate::mail::{DETECTOR, own_messages, real_messages};
+
+const PIXEL: &str = "<img src=\"https://t.news.example/wf/open?upn=u001.Zk3Qw9XvT2aB7LmN8pRsYd4HcJ6\" \
+                     width=1 height=1>";
+
+/// Edits a message in several ways and compares; says how often there was an answer.
+fn check(raw: &[u8], seeds: std::ops::Range<u64>) -> u64 {
+    let recipients = ["ann@home.example"];
+    let mut answers = 0;
+    for extent in [Extent::Trackers, Extent::EveryRequest] {
+        let inquiry = Inquiry { extent, links: Links::Note, ..Inquiry::to(&recipients) };
+        let analysis = DETECTOR.analyse(raw, &inquiry);
+        for seed in seeds.clone() {
+            let edits = edits(raw, &analysis, &mut Numbers::of(seed));
+            answers += u64::from(has_answer(&DETECTOR, raw, &analysis, &edits, &inquiry));
+        }
+    }
+    answers
+}
+
+#[test]
+fn it_holds_for_our_own_messages_and_for_real_ones() {
+    const SEEDS: u64 = 12;
+    let (mut answers, mut asked) = (0, 0);
+    for (_, raw) in own_messages().into_iter().chain(real_messages("difference")) {
+        answers += check(&raw, 0..SEEDS);
+        asked += 2 * SEEDS;
+    }
+    // Most of the short messages have edits that leave nothing as it was.
+    assert!(4 * answers > asked, "{answers} of {asked}");
+}
+
+/// A text of some length: the notes of a walk are kilobytes apart.
+fn filled(pieces: &[String]) -> String {
+    let words = "<p class=\"text\">Some words of a letter, in lines that are long enough.</p>\r\n".repeat(4);
+    let rows = pieces.iter().map(|piece| format!("<table><tr><td>{words}</td></tr></table>{piece}\r\n"));
+    rows.collect()
+}
+
+fn message(html: &str, encoding: usize) -> Bytes {
+    let (name, body) = match encoding {
+        0 => ("8bit", html.to_owned()),
+        1 => ("quoted-printable", html.replace('=', "=3D").replace("letter,", "letter,=\r\n")),
+        _ => {
+            let encoded = encode_base64(html.as_bytes());
+            let lines: Vec<&str> =
+                (0..encoded.len()).step_by(76).map(|at| &encoded[at..(at + 76).min(encoded.len())]).collect();
+            ("base64", lines.join("\r\n"))
+        }
+    };
+    Bytes::from(format!(
+        "Subject: a\r\nContent-Type: multipart/alternative; boundary=b\r\n\r\n--b\r\nContent-Type: \
+         text/plain\r\n\r\nSome words.\r\n--b\r\nContent-Type: text/html; \
+         charset=utf-8\r\nContent-Transfer-Encoding: {name}\r\n\r\n{body}\r\n--b--\r\n"
+    ))
+}
+
+/// What a cut of the first `what` of a text leaves to be found, and whether the quick look could say it.
+fn quick(html: &str, what: &str) -> bool {
+    let raw = message(html, 0);
+    let inquiry = Inquiry::to(&["ann@home.example"]);
+    let analysis = DETECTOR.analyse(&raw, &inquiry);
+    let at = memchr::memmem::find(&raw, what.as_bytes()).unwrap();
+    has_answer(&DETECTOR, &raw, &analysis, &[Edit::cut(at..at + what.len())], &inquiry)
+}
+
+#[test]
+fn what_speaks_for_all_of_a_text_has_all_of_it_read() {
+    let rows = filled(&vec![String::new(); 20]);
+    assert!(quick(&format!("<html><body>{rows}{PIXEL}{rows}</body></html>"), PIXEL));
+    let sheet = "<style>.x{width:1px}</style>";
+    assert!(quick(&format!("<html><head>{sheet}</head><body>{rows}{PIXEL}{rows}"), PIXEL));
+    for (text, what) in [
+        (format!("<base href=\"https://a.example/\">{rows}{PIXEL}{rows}"), PIXEL),
+        (format!("{rows}{PIXEL}{rows}{sheet}{rows}"), sheet),
+        (format!("{rows}{sheet}{rows}{PIXEL}"), sheet),
+        (format!("<p style=\"--x:url(//a.example/b);color:var(--x)\">{rows}{PIXEL}{rows}"), PIXEL),
+        (format!("<svg><style></style></svg>{rows}{PIXEL}{rows}"), PIXEL),
+    ] {
+        assert!(!quick(&text, what), "{what} in {} ...", &text[..40]);
+    }
+}
+
+#[test]
+fn a_boundary_that_an_edit_makes_has_all_of_it_read() {
+    let rows = filled(&vec![String::new(); 20]);
+    assert!(quick(&format!("{rows}\r\n-QQ-x\r\n\r\n{PIXEL}{rows}"), "QQ"));
+    assert!(!quick(&format!("{rows}\r\n-QQ-b\r\n\r\n{PIXEL}{rows}"), "QQ"));
+    assert!(!quick(&format!("{rows}\r\n QQ\r\n--b--\r\n{PIXEL}{rows}"), "QQ\r\n"));
+}
+
+#[test]
+fn a_tracker_that_an_edit_lays_open_is_found() {
+    let rows = filled(&vec![String::new(); 20]);
+    for hiding in ["<title>", "<!--", "<textarea>", "<x a=\"", "<div hidden>"] {
+        let text = format!("<html><body>{rows}{hiding}{rows}{PIXEL}--></title></textarea>\">{rows}{PIXEL}");
+        assert!(quick(&text, hiding), "{hiding}");
+    }
+    // Seen only together: three of one address are a spacer, two are not.
+    let spacer = "<img src=\"https://a.example/s?x=5f2b1c0e9d8a7b6c5d4e3f2a1b0c9d8e\" width=1 height=1>";
+    assert!(quick(&format!("{rows}{spacer}{rows}{spacer}{rows}{spacer}{rows}"), spacer));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(150))]
+    #[test]
+    fn it_holds_for_generated_messages(
+        pieces in prop::collection::vec(crate::corpus::piece(), 0..60),
+        encoding in 0usize..3,
+        seed in any::<u64>(),
+    ) {
+        let raw = message(&filled(&pieces), encoding);
+        check(&raw, seed..seed.saturating_add(6));
+    }
+}
+
+#[test]
+fn another_extent_than_that_of_the_analysis_has_no_answer() {
+    let raw = message(&filled(&vec![PIXEL.to_owned(); 20]), 0);
+    let inquiry = Inquiry::to(&["ann@home.example"]);
+    let analysis = Detector::default().analyse(&raw, &inquiry);
+    assert!(!has_answer(&DETECTOR, &raw, &analysis, &[Edit::cut(2000..2004)], &inquiry.everything()));
+}
