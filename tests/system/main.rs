@@ -70,4 +70,5 @@ mod store_faults;
 mod strict;
 mod two_relays;
 mod units;
+mod why_journal;
 mod withdrawal;
