@@ -11,6 +11,7 @@ use crate::plan;
 use crate::policy::Origin;
 use crate::relay::Capabilities;
 use crate::server::{Tls, Users, tls};
+use crate::smtp::session::Recipient;
 use crate::web;
 
 /// What can be replaced while the relay runs. Mail is handled by what stands here, pages and the API by
@@ -70,9 +71,9 @@ impl Live {
     }
 
     /// Where each of these recipients' mail goes, if that depends on the recipient.
-    pub fn ways(&self, origin: &Origin<'_>, recipients: &[&str]) -> Option<Vec<&Arc<Outbound>>> {
+    pub fn ways(&self, origin: &Origin<'_>, recipients: &[Recipient]) -> Option<Vec<&Arc<Outbound>>> {
         let Origin { listener, login, sender } = *origin;
-        let way = |recipient: &&str| self.outbound(listener, login, sender, Some(recipient));
+        let way = |to: &Recipient| self.outbound(listener, login, sender, Some(to.address.as_str()));
         let is_divided = self.is_by_recipient(listener, login, sender);
         is_divided.then(|| recipients.iter().filter_map(way).collect())
     }

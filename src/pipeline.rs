@@ -36,7 +36,7 @@ use crate::record::digest;
 use crate::record::evidence::Evidence;
 use crate::relay::delivery;
 use crate::relay::ledger::{Fate, Key as LedgerKey};
-use crate::relay::{Ledger, Mail, Parcel, Transaction, Ways};
+use crate::relay::{Ledger, Mail, Parcel, Transaction};
 use crate::rewrite::reader_token::Mint;
 use crate::server::Budget;
 use crate::smtp::{Reply, reply::Class};
@@ -377,14 +377,8 @@ impl Pipeline {
                     let labels = [("outcome", decided), ("reason", reason)];
                     metrics::counter!("pixelward_swaps_stripped_total", &labels).increment(1);
                 }
-                let next_hop = handled.trace.next_hop_of(*recipient);
-                common.recipient(
-                    (next_hop, handled.trace.converted.contains(recipient)),
-                    Some(decided.person),
-                    Some(&decided.decision),
-                    Some(effect),
-                    reply,
-                );
+                let handed = handled.trace.of(*recipient);
+                common.recipient(handed, Some(decided.person), Some(&decided.decision), Some(effect), reply);
             }
             if was_taken {
                 metrics::counter!("pixelward_trackers_removed_total").increment(copied.removed as u64);
@@ -435,7 +429,7 @@ impl Pipeline {
             |(number, group): (usize, &Group)| Parcel { number, recipients: group.recipients.clone() };
         let parcels: Vec<Parcel> = plan.groups.iter().enumerate().map(parcel).collect();
         transaction.finish_by(arrival.deadline);
-        if let Some(ways) = ways(live, arrival) {
+        if let Some(ways) = arrival.divided(live) {
             transaction.divide(ways);
         }
         let started = Instant::now();
@@ -444,10 +438,8 @@ impl Pipeline {
         metrics::histogram!("pixelward_deliver_seconds").record(spent.as_secs_f64());
         let connected = transaction.connecting();
         let trace = Trace {
-            next_hops: match transaction.is_divided() {
-                true => (0..delivered.replies.len()).map(|index| transaction.next_hop_of(index)).collect(),
-                false => vec![transaction.next_hop()],
-            },
+            next_hop: transaction.next_hop(),
+            next_hops: transaction.next_hops(),
             converted: transaction.converted().to_vec(),
             received: arrival.arrived.duration_since(arrival.began),
             treated: started.duration_since(arrival.arrived),
@@ -506,15 +498,6 @@ impl Host for Pipeline {
         let evidence = self.evidence.as_ref().and_then(Evidence::trouble);
         evidence.map(|why| format!("evidence is being lost: {why}; mail flows"))
     }
-}
-
-/// Where the recipients of a message go, and a notification to its sender, where that depends on the
-/// recipient.
-fn ways(live: &Live, arrival: &Arrival) -> Option<Ways> {
-    let origin = arrival.origin();
-    let ways = live.ways(&origin, &arrival.addresses())?;
-    let back = live.outbound(origin.listener, origin.login, "", Some(origin.sender))?;
-    Some(Ways::new(ways.iter().map(|way| Arc::clone(&way.route)).collect(), Arc::clone(&back.route)))
 }
 
 /// Notes how long a message took up to its delivery.

@@ -10,7 +10,7 @@ use tokio::runtime::Runtime;
 
 use super::run::store_settings;
 use super::service_user::ServiceUser;
-use crate::config::{Config, ConfigError, ListenerTls, Mode};
+use crate::config::{Config, ConfigError, ListenerTls, Mode, Protocol};
 use crate::consent::socket::Client;
 use crate::consent::store::identity;
 use crate::consent::{Store, StoreError, StoreKey, Timestamp, key_file};
@@ -274,6 +274,16 @@ fn hints(config: &Config, findings: &Findings) {
         if let (Some(esp), Some(reason)) = (hop.esp, &hop.accept_downstream_tracking) {
             findings.hint(&format!("{} may track after this relay, which is accepted: {reason}", esp.name()));
         }
+    }
+    let by_smtp = config.listeners.iter().find(|listener| listener.protocol == Protocol::Smtp);
+    let by_lmtp = config.next_hops.iter().find(|hop| hop.protocol == Protocol::Lmtp);
+    if let (Some(listener), Some(hop)) = (by_smtp, by_lmtp) {
+        findings.hint(&format!(
+            "listener {} speaks SMTP and the next hop {} LMTP: if it rejects some recipients of a message, \
+             the sender's bounce goes to that next hop too. If it takes mail only for its boxes, set \
+             protocol = \"lmtp\" in [[listener]]",
+            listener.name, hop.name
+        ));
     }
     for warning in lint(&config.policy.rulebook, Timestamp::now()) {
         findings.hint(&warning);

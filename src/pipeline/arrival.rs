@@ -16,8 +16,8 @@ use crate::live::Live;
 use crate::message::header::fields;
 use crate::plan::Message;
 use crate::policy::Origin;
-use crate::relay::Outbound;
 use crate::relay::delivery::Answers;
+use crate::relay::{Outbound, Ways};
 use crate::smtp::Reply;
 use crate::smtp::session::{Envelope, Protocol};
 
@@ -119,7 +119,7 @@ impl Arrival {
             recipients,
             max_copies: match self.answers {
                 Answers::Each => usize::MAX,
-                Answers::One => live.config.relay.max_groups.min(self.most_connections(live, recipients)),
+                Answers::One => live.config.relay.max_groups.min(self.most_connections(live)),
             },
             esp: self.outbound.esp,
             at: Timestamp::now(),
@@ -127,8 +127,8 @@ impl Arrival {
     }
 
     /// How many connections the message may have, as far as is known, at the next hop with the fewest.
-    fn most_connections(&self, live: &Live, recipients: &[&str]) -> usize {
-        match live.ways(&self.origin(), recipients) {
+    fn most_connections(&self, live: &Live) -> usize {
+        match live.ways(&self.origin(), &self.envelope.recipients) {
             None => self.outbound.route.most_connections(),
             Some(ways) => ways.iter().map(|way| way.route.most_connections()).min().unwrap_or(1),
         }
@@ -137,11 +137,22 @@ impl Arrival {
     /// The ways its mail goes: the next hops of each route, the routes apart.
     pub(super) fn ways(&self, live: &Live) -> String {
         let names = |way: &Arc<Outbound>| way.conditions.next_hops.join(", ");
-        let Some(ways) = live.ways(&self.origin(), &self.addresses()) else { return names(&self.outbound) };
+        let Some(ways) = live.ways(&self.origin(), &self.envelope.recipients) else {
+            return names(&self.outbound);
+        };
         let mut names: Vec<String> = ways.into_iter().map(names).collect();
         names.sort_unstable();
         names.dedup();
         names.join("; ")
+    }
+
+    /// Where its recipients go, and a notification to its sender, where that depends on the recipient.
+    pub(super) fn divided(&self, live: &Live) -> Option<Ways> {
+        let origin = self.origin();
+        let ways = live.ways(&origin, &self.envelope.recipients)?;
+        let back = live.outbound(origin.listener, origin.login, "", Some(origin.sender))?;
+        let routes = ways.iter().map(|way| Arc::clone(&way.route)).collect();
+        Some(Ways::new(routes, Arc::clone(&back.route)))
     }
 
     /// The id under which the client knows the message, where its newest Received field gives one.

@@ -16,7 +16,9 @@ use crate::smtp::address::has_address;
 /// Where a message was, and how long.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Trace {
-    /// The next hop that was asked about each recipient; one that was asked about all of them.
+    /// The next hop that was asked last.
+    pub(super) next_hop: String,
+    /// The next hop that was asked about each recipient, if the message went different ways.
     pub(super) next_hops: Vec<String>,
     /// The recipients whose copy was converted for a next hop without 8BITMIME.
     pub(super) converted: Vec<usize>,
@@ -31,9 +33,10 @@ pub(super) struct Trace {
 }
 
 impl Trace {
-    /// The next hop that was asked about a recipient.
-    pub(super) fn next_hop_of(&self, recipient: usize) -> &str {
-        self.next_hops.get(recipient).or(self.next_hops.first()).map_or("", String::as_str)
+    /// The next hop that was asked about a recipient, and whether the copy was converted for it.
+    pub(super) fn of(&self, recipient: usize) -> (&str, bool) {
+        let next_hop = self.next_hops.get(recipient).unwrap_or(&self.next_hop);
+        (next_hop, self.converted.contains(&recipient))
     }
 }
 

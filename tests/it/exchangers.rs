@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 
 use crate::mta::port;
 use crate::mta::sink::Sink;
-use crate::support::{Answer, Client, Folder, Relay, Step, configuration};
+use crate::support::{Answer, Client, Folder, Relay, Step, configuration, stuffed};
 
 const LETTER: &str = "From: a@shop.example\nSubject: a\n\nb\n";
 
@@ -109,8 +109,10 @@ fn send(relay: &Relay) -> String {
     if !reply.starts_with("250") {
         return reply;
     }
-    drop(client);
-    Client::greeted(relay.port).message("news@shop.example", &["ann@home.example"], LETTER)
+    assert_eq!(client.say("RCPT TO:<ann@home.example>"), 250);
+    assert_eq!(client.say("DATA"), 354);
+    client.send(stuffed(LETTER).as_bytes());
+    client.reply()
 }
 
 fn is_sent(relay: &Relay) {

@@ -156,4 +156,5 @@ fn a_socket_of_this_machine_takes_mail_and_check_says_so() {
     let checked = relay.command(&["check"]);
     let said = String::from_utf8_lossy(&checked.stdout).into_owned();
     assert!(said.contains(&format!("the next hop {place} answers at {}", path.display())), "{said}");
+    assert!(said.contains("note    listener default speaks SMTP and the next hop default LMTP"), "{said}");
 }

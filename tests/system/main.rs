@@ -71,4 +71,5 @@ mod store_faults;
 mod strict;
 mod two_relays;
 mod units;
+mod why_journal;
 mod withdrawal;

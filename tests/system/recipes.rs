@@ -139,7 +139,9 @@ impl Path<'_> {
             let letter = Letter::new(&format!("gone {number}"), "Read on.");
             // The relay makes up for one connection that was lost, and Postfix comes twice.
             self.sink.hang_up();
-            self.sink.rule(step, if number < 3 { "" } else { &no[0] }, Answer::HangUp, usize::MAX);
+            // Which recipient a program names first differs: one that was accepted before gets the mail.
+            let about = if number <= 3 { "" } else { &no[0] };
+            self.sink.rule(step, about, Answer::HangUp, usize::MAX);
             submit(self.mta.port(), "", &no, &letter.with);
             self.mta.wait(&no[0], Fate::Deferred);
             // A next hop that is lost at one recipient may be there again for another, who is named later.

@@ -27,6 +27,9 @@ impl Transaction {
     /// Divides copies for a next hop without DSN, so that those who want no notification are apart from the
     /// others. Not where that takes more connections than there may be: it is a recommendation.
     pub(super) fn by_notify(&self, parcels: Vec<Parcel>, envelope: &Envelope) -> Vec<Parcel> {
+        if !envelope.recipients.iter().any(wants_never) {
+            return parcels;
+        }
         let is_never = |index: &usize| envelope.recipients.get(*index).is_some_and(wants_never);
         let mut parts = Vec::with_capacity(parcels.len());
         for parcel in &parcels {

@@ -63,7 +63,7 @@ impl Answer {
     /// for all is each one's.
     pub(super) fn each_of(outcomes: Outcomes, recipients: usize) -> Vec<Answer> {
         let mut answers: Vec<Answer> = outcomes.into_iter().map(Answer::of_outcome).collect();
-        if let [answer] = &answers[..] {
+        if let ([answer], 2..) = (&answers[..], recipients) {
             answers = vec![answer.clone(); recipients];
         }
         answers

@@ -18,6 +18,7 @@ pub mod health;
 pub mod ledger;
 pub mod letter;
 pub mod next_hop;
+mod notify;
 pub mod outbound;
 pub mod pool;
 pub mod rate;

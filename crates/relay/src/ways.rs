@@ -104,15 +104,16 @@ impl Transaction {
     }
 
     /// Returns the next hop that was asked about a recipient, or the first of its route.
-    pub fn next_hop_of(&self, recipient: usize) -> String {
+    pub(super) fn next_hop_of(&self, recipient: usize) -> String {
         let Some(ways) = &self.ways else { return self.next_hop() };
         let asked = ways.asked.get(recipient).and_then(Option::as_ref);
         let pool = asked.or_else(|| ways.routes.get(recipient).and_then(|route| route.pools().first()));
         pool.map(|pool| pool.hop.to_string()).unwrap_or_default()
     }
 
-    /// Returns whether its recipients' mail goes different ways.
-    pub fn is_divided(&self) -> bool {
-        self.ways.is_some()
+    /// Returns the next hop that was asked about each recipient; none if their mail goes the same way.
+    pub fn next_hops(&self) -> Vec<String> {
+        let recipients = self.ways.as_ref().map_or(0, |ways| ways.routes.len());
+        (0..recipients).map(|recipient| self.next_hop_of(recipient)).collect()
     }
 }
