@@ -15,7 +15,8 @@ impl Decoded<'_> {
             let start = self.restart(raw, edit.range.start)?;
             let mut end = self.restart_behind(raw, edit.range.end)?;
             let mut taken = 1;
-            while let Some(next) = ahead.get(taken).filter(|next| next.range.start < end.raw) {
+            let is_near = |next: &&Edit, end: &Mark| next.range.start < end.raw || end.raw == raw.len();
+            while let Some(next) = ahead.get(taken).filter(|next| is_near(next, &end)) {
                 end = self.restart_behind(raw, next.range.end)?;
                 taken += 1;
             }
@@ -134,6 +135,10 @@ mod tests {
         ));
         assert!(!check(&lines, Transfer::Base64, vec![Edit::cut(300..303)]));
         assert!(check(&lines, Transfer::Base64, vec![Edit::cut(lines.len() - 3..lines.len())]));
+        // What is cut near the end, and what is put in there.
+        for transfer in [Transfer::Base64, Transfer::QuotedPrintable] {
+            assert!(check(b"QUJD", transfer, vec![Edit::cut(0..2), Edit::replace(4..4, "QUJDREVG")]));
+        }
     }
 
     proptest! {
