@@ -106,6 +106,12 @@ fn next_hop(config: &Config, hop: &config::NextHop) -> Result<NextHop, String> {
             hop.host, hop.port
         ));
     }
+    if !hop.tls_fingerprints.is_empty() && (hop.ca_file.is_some() || hop.tls_name.is_some()) {
+        return Err(format!(
+            "next_hop {:?}: its certificate is known by tls_fingerprints, so leave out ca_file and tls_name",
+            hop.name
+        ));
+    }
     let certificate = hop.certificate.as_ref().map(|(chain, key)| (chain.as_path(), key.as_path()));
     let tls = match &hop.tls_fingerprints[..] {
         [] => tls_config(hop.ca_file.as_deref(), certificate),
@@ -169,6 +175,19 @@ fn leads_to(host: &str, port: u16, listener: &SocketAddr, own_name: &str) -> boo
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_fingerprint_leaves_nothing_for_an_authority_or_a_name() {
+        let check = |more: &str| {
+            let digest = "0a".repeat(32);
+            let text = format!("[next_hop]\nhost = \"a.example\"\ntls_fingerprints = {digest:?}\n{more}");
+            outbounds(&Config::parse(&text).unwrap()).map(|_| ())
+        };
+        assert_eq!(check(""), Ok(()));
+        for more in ["ca_file = \"ca.pem\"", "tls_name = \"b.example\""] {
+            assert!(check(more).unwrap_err().contains("leave out ca_file and tls_name"), "{more}");
+        }
+    }
 
     #[test]
     fn a_next_hop_that_is_a_listener_of_ours_is_known_by_address_and_by_name() {
