@@ -238,4 +238,4 @@ macro_rules! areas {
     )*};
 }
 
-areas!(mime, html, css, transfer, dkim, whole);
+areas!(mime, html, css, transfer, difference, dkim, whole);

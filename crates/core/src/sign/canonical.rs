@@ -1,8 +1,10 @@
 //! Canonical forms of a body and of a field (RFC 6376, section 3.4).
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use aws_lc_rs::digest::{Context, Digest, SHA256};
+use memchr::memmem::Finder;
 
 /// A canonicalization of the body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +39,8 @@ pub fn body_of(message: &[u8]) -> &[u8] {
     if let Some(body) = message.strip_prefix(b"\r\n") {
         return body;
     }
-    memchr::memmem::find(message, b"\r\n\r\n").and_then(|end| message.get(end + 4..)).unwrap_or_default()
+    static EMPTY_LINE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\r\n\r\n"));
+    EMPTY_LINE.find(message).and_then(|end| message.get(end + 4..)).unwrap_or_default()
 }
 
 /// Writes the relaxed form of a field, without a line end (3.4.2).

@@ -6,6 +6,12 @@
 //! content is given as markup, so that nothing hides there.
 
 use std::ops::Range;
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
+
+/// What a comment ends with, but for the last bytes. Making it ready costs more than most comments.
+static DASHES: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"--"));
 
 /// One attribute of a tag.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -257,7 +263,7 @@ impl<'a> Tokenizer<'a> {
             }
         }
         let mut from = content;
-        while let Some(dashes) = memchr::memmem::find(self.slice(from..self.end), b"--").map(|at| from + at) {
+        while let Some(dashes) = DASHES.find(self.slice(from..self.end)).map(|at| from + at) {
             let mut after = dashes + 2;
             while self.byte(after) == Some(b'-') {
                 after += 1;

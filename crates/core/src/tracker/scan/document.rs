@@ -1,6 +1,9 @@
 //! What speaks for the whole document (`base`, `link`, `meta`), and comments.
 
 use std::ops::Range;
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
 
 use super::{Element, Extent, MAX_DEPTH, Place, Removal, Walk, decoded, is_furniture};
 use crate::tracker::carrier::Carrier;
@@ -12,6 +15,9 @@ use crate::tracker::url::Url;
 
 /// The name of what switches the looking up of hosts on (MDN, X-DNS-Prefetch-Control).
 const PREFETCH_CONTROL: &str = "x-dns-prefetch-control";
+
+/// What ends the condition of a conditional comment.
+static CONDITION_END: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"]>"));
 
 impl Walk<'_> {
     pub(super) fn note_base(&mut self, element: &Element<'_>) {
@@ -144,7 +150,7 @@ impl Walk<'_> {
         if self.depth >= MAX_DEPTH || !start.get(..3).is_some_and(|open| open.eq_ignore_ascii_case(b"[if")) {
             return;
         }
-        let Some(condition) = memchr::memmem::find(text, b"]>") else { return };
+        let Some(condition) = CONDITION_END.find(text) else { return };
         let known = self.found.places.len();
         self.depth += 1;
         self.markup(content.start + condition + 2..content.end);
