@@ -54,13 +54,7 @@ pub trait Mta {
 
     /// The line that says so, once it is there.
     fn wait(&self, to: &str, fate: Fate) -> String {
-        self.wait_for_one_of(to, &[fate])
-    }
-
-    /// The first line that says one of these.
-    fn wait_for_one_of(&self, to: &str, fates: &[Fate]) -> String {
-        let fits = |line: &str| fates.iter().any(|fate| self.says(line, to, *fate));
-        until(&format!("{to} {fates:?}"), || self.log(), fits)
+        until(&format!("{to} {fate:?}"), || self.log(), |line| self.says(line, to, fate))
     }
 
     /// Tries again until everybody has it. A program may be about to put the mail back into its queue, so
