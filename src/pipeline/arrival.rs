@@ -16,7 +16,7 @@ use crate::live::Live;
 use crate::message::header::fields;
 use crate::plan::Message;
 use crate::policy::Origin;
-use crate::relay::delivery::Answers;
+use crate::relay::Answers;
 use crate::relay::{Outbound, Ways};
 use crate::smtp::Reply;
 use crate::smtp::session::{Envelope, Protocol};

@@ -1,8 +1,8 @@
 //! Tells the sender of a message what became of it, where no reply can: in a message of its own.
 
-use super::delivery::Mail;
 use super::dsn::{self, Event, Notice};
 use super::groups::Answer;
+use super::mail::Mail;
 use super::transaction::Transaction;
 use crate::smtp::Reply;
 use crate::smtp::address::Address;

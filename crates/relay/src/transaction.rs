@@ -1,4 +1,7 @@
 //! A mail transaction with a next hop, for one that a client has with the relay.
+//!
+//! [`Transaction`] is one type whose work stands in files of their own: `ask` (MAIL and RCPT), `ways` (several
+//! routes), `convert` (what a next hop lacks) and `groups` (several copies). They know each other through it.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
