@@ -59,10 +59,10 @@ fn times() {
     for (route, paths, connections) in [("gate", gates, 1), ("day", days, 1), ("page", links, ASKING)] {
         let mut samples = sampled(readers.port, &paths, connections);
         let unknown = samples[1].clone();
-        for (name, own) in ["known", "unknown", "erased"].iter().zip(&mut samples) {
-            let p = mann_whitney(own, &unknown);
-            own.sort_unstable_by(f64::total_cmp);
-            let at = |part: f64| own[((own.len() - 1) as f64 * part) as usize];
+        for (name, times) in ["known", "unknown", "erased"].iter().zip(&mut samples) {
+            let p = mann_whitney(times, &unknown);
+            times.sort_unstable_by(f64::total_cmp);
+            let at = |part: f64| times[((times.len() - 1) as f64 * part) as usize];
             println!("{route:<8} {name:<9} {:>11.1} {:>11.1} {:>11.1} {p:>7.3}", at(0.5), at(0.9), at(0.99));
         }
     }
@@ -76,7 +76,7 @@ fn sampled(port: u16, paths: &[String; 3], connections: usize) -> Vec<Vec<f64>> 
         for _ in 0..connections {
             scope.spawn(|| {
                 let mut connection = Connection::to(port);
-                let mut own = vec![Vec::new(); paths.len()];
+                let mut times = vec![Vec::new(); paths.len()];
                 // What comes first warms caches, and is not counted.
                 paths.iter().for_each(|path| drop(connection.ask("GET", path, &[], b"")));
                 loop {
@@ -88,9 +88,9 @@ fn sampled(port: u16, paths: &[String; 3], connections: usize) -> Vec<Vec<f64>> 
                     let which = (number + number / paths.len()) % paths.len();
                     let start = Instant::now();
                     connection.ask("GET", &paths[which], &[], b"");
-                    own[which].push(start.elapsed().as_secs_f64() * 1e6);
+                    times[which].push(start.elapsed().as_secs_f64() * 1e6);
                 }
-                found.lock().unwrap().iter_mut().zip(own).for_each(|(all, item)| all.extend(item));
+                found.lock().unwrap().iter_mut().zip(times).for_each(|(all, item)| all.extend(item));
             });
         }
     });
@@ -183,12 +183,12 @@ fn throughput() {
     let folder = &readers.served.relay.folder.0.join("nginx");
     std::fs::create_dir_all(folder).unwrap();
     let _nginx = nginx(folder, port, &readers.get("/shop/p/none").body);
-    let own = |path: &str| format!("http://127.0.0.1:{}{path}", readers.port);
+    let local = |path: &str| format!("http://127.0.0.1:{}{path}", readers.port);
     let runs = [
         ("nginx, static GIF", format!("http://127.0.0.1:{port}/blank.gif")),
-        ("gate, refused", own(&readers.gate("no@home.example"))),
-        ("gate, unknown", own(&readers.gate("nobody@home.example"))),
-        ("day pixel", own(&readers.day("nobody@home.example", "orders"))),
+        ("gate, refused", local(&readers.gate("no@home.example"))),
+        ("gate, unknown", local(&readers.gate("nobody@home.example"))),
+        ("day pixel", local(&readers.day("nobody@home.example", "orders"))),
     ];
     println!("\nwrk -t2 -c64, keep-alive, two rounds in turn on the same machine");
     println!("{:<20} {:>12} {:>9} {:>10} {:>10}", "what", "requests/s", "of nginx", "p50", "p99");

@@ -1,4 +1,5 @@
-// Plays the demonstration as a visitor does: opens a mail, withdraws on the reader's page, opens it again. Says what was seen, in JSON.
+// Plays the demonstration as a visitor does: opens a mail, withdraws on the reader's page, opens it again.
+// Says what was seen, in JSON.
 // Arguments: the folder with node_modules, the folder for pictures, the address of the page.
 const path = require("node:path");
 const [modules, pictures, address] = process.argv.slice(2);
@@ -25,7 +26,8 @@ async function main() {
             iframes: false, runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"],
         }));
         for (const violation of report.violations) {
-            found.wrong.push(`${name} ${colorScheme}: ${violation.id}: ${violation.help} ${violation.nodes[0].html.slice(0, 200)}`);
+            const where = violation.nodes[0].html.slice(0, 200);
+            found.wrong.push(`${name} ${colorScheme}: ${violation.id}: ${violation.help} ${where}`);
         }
         const overflow = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
         if (overflow > 0) found.wrong.push(`${name} ${colorScheme}: ${overflow} pixels too wide`);
@@ -48,7 +50,8 @@ async function main() {
     await mail.getByRole("button").click();
     await mail.locator(".opens li").first().waitFor();
     found.opened = await texts();
-    const [reader] = await Promise.all([context.waitForEvent("page"), mail.getByRole("link", { name: "The reader’s page" }).click()]);
+    const follow = (link) => Promise.all([context.waitForEvent("page"), link.click()]);
+    const [reader] = await follow(mail.getByRole("link", { name: "The reader’s page" }));
     await reader.locator("button[value=withdraw]").click();
     await reader.locator("p[role=status]").waitFor();
     // The page notices by itself.
@@ -67,7 +70,7 @@ async function main() {
     await page.getByRole("button", { name: "Send the newsletters again" }).click();
     await second.locator("article").nth(17).waitFor();
     found.next = await second.locator("article").first().locator("strong").textContent();
-    const [signed] = await Promise.all([context.waitForEvent("page"), page.getByRole("link", { name: /console/ }).click()]);
+    const [signed] = await follow(page.getByRole("link", { name: /console/ }));
     await signed.waitForLoadState();
     await signed.locator("main button, form button").first().click();
     await signed.getByRole("heading", { name: "Overview" }).waitFor();

@@ -21,7 +21,8 @@ async function update() {
     const open = [...document.querySelectorAll("details[open]")].map((details) => details.id);
     const main = document.querySelector("main");
     const story = document.getElementById("story");
-    if (story.innerHTML !== fresh.getElementById("story").innerHTML) story.innerHTML = fresh.getElementById("story").innerHTML;
+    const told = fresh.getElementById("story").innerHTML;
+    if (story.innerHTML !== told) story.innerHTML = told;
     for (const article of [...fresh.querySelectorAll("main > article")].reverse()) {
         const known = document.getElementById(article.id);
         if (!known) main.prepend(article);
@@ -37,7 +38,8 @@ function replace(known, article) {
     const fresh = article.querySelector(".pair");
     if (!pair || !fresh) return known.replaceWith(article);
     for (const [at, child] of [...article.children].entries()) {
-        if (child !== fresh && known.children[at].outerHTML !== child.outerHTML) known.children[at].replaceWith(child.cloneNode(true));
+        const old = known.children[at];
+        if (child !== fresh && old.outerHTML !== child.outerHTML) old.replaceWith(child.cloneNode(true));
     }
 }
 

@@ -148,34 +148,27 @@ async fn filters(call: &Call, since: &str, until: &str) -> Result<Markup, Failur
     })
 }
 
-/// A Message-ID may look like an address, so it is sent in the body.
+/// Renders the search for one Message-ID. It may look like an address, so it is sent in the body.
 fn by_message_id(call: &Call) -> Markup {
-    html! {
-        form class="noprint" method="post" action="/messages" {
-            (token(call, "/messages"))
-            input type="hidden" name="controller" value=(call.controller);
-            div class="field" {
-                label for="message_id" {
-                    (call.say(&Text("or by Message-ID", "oder nach Message-ID", "ou par Message-ID")))
-                }
-                input id="message_id" name="message_id" required size="36" autocomplete="off";
-            }
-            button class="quiet" { (call.say(&Text("Search", "Suchen", "Chercher"))) }
-        }
-    }
+    let label = Text("or by Message-ID", "oder nach Message-ID", "ou par Message-ID");
+    search(call, "/messages", "message_id", "text", &label)
 }
 
-/// An address, too, is sent in the body, and becomes a keyed hash.
+/// Renders the search for one recipient, whose address becomes a keyed hash.
 fn by_address(call: &Call) -> Markup {
+    let label = Text("or by recipient", "oder nach Empfänger", "ou par destinataire");
+    search(call, "/messages/recipient", "address", "email", &label)
+}
+
+/// Renders a form with one field, which is sent in the body.
+fn search(call: &Call, action: &str, name: &str, kind: &str, label: &Text) -> Markup {
     html! {
-        form class="noprint" method="post" action="/messages/recipient" {
-            (token(call, "/messages/recipient"))
+        form class="noprint" method="post" action=(action) {
+            (token(call, action))
             input type="hidden" name="controller" value=(call.controller);
             div class="field" {
-                label for="address" {
-                    (call.say(&Text("or by recipient", "oder nach Empfänger", "ou par destinataire")))
-                }
-                input id="address" name="address" type="email" required size="36" autocomplete="off";
+                label for=(name) { (call.say(label)) }
+                input id=(name) name=(name) type=(kind) required size="36" autocomplete="off";
             }
             button class="quiet" { (call.say(&Text("Search", "Suchen", "Chercher"))) }
         }
