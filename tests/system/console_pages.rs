@@ -279,7 +279,7 @@ fn pages_show_rules_trackers_delivery_and_a_report() {
     );
     let report = browser.page("/report?controller=shop&since=2026-01-01");
     assert!(
-        report.contains("copies of messages were handled")
+        report.contains("Handled: 2 copies of messages. Found in them: ")
             && report.contains("How these figures are computed"),
         "{report}"
     );

@@ -150,9 +150,9 @@ impl Failure {
             Failure::Api(ApiError::Unreachable(_)) => say(
                 "Mail may be flowing all the same. Check that the relay is running and serves its API, and \
                  that the console has a valid token; the console’s log says more.",
-                "Post kann trotzdem fließen. Sehen Sie nach, ob das Relay läuft und seine Schnittstelle \
+                "E-Mails können trotzdem fließen. Sehen Sie nach, ob das Relay läuft und seine Schnittstelle \
                  anbietet und ob die Konsole ein gültiges Token hat; mehr steht im Protokoll der Konsole.",
-                "Le courrier passe peut-être quand même. Vérifiez que le relais tourne, que son interface \
+                "Les e-mails passent peut-être quand même. Vérifiez que le relais tourne, que son interface \
                  répond et que la console a un jeton valable ; son journal en dit plus.",
             ),
             Failure::Fault => {

@@ -17,7 +17,7 @@ type Way = (&'static str, Text);
 /// The groups of the navigation and their pages, in order.
 const GROUPS: &[(Text, &[Way])] = &[
     (
-        Text("Mail", "Post", "Courrier"),
+        Text("Mail", "E-Mails", "E-mails"),
         &[
             ("/", Text("Overview", "Übersicht", "Aperçu")),
             ("/messages", Text("Messages", "Nachrichten", "Messages")),

@@ -67,6 +67,32 @@ impl Language {
         }
     }
 
+    /// A number with the noun that fits it, as CLDR has it: French takes the singular for 0 as well.
+    pub fn counted(self, number: u64, one: &Text, many: &Text) -> String {
+        let is_one = match self {
+            Language::Fr => number < 2,
+            Language::En | Language::De => number == 1,
+        };
+        format!("{} {}", self.number(number), self.say(if is_one { one } else { many }))
+    }
+
+    /// An RFC 3339 time in UTC, to the second.
+    pub fn moment(self, time: &str) -> String {
+        let whole = time.split('.').next().unwrap_or(time).trim_end_matches('Z');
+        let Some((day, clock)) = whole.split_once('T') else { return self.day(whole) };
+        format!("{} {clock} UTC", self.day(day))
+    }
+
+    /// A day such as 2026-11-29.
+    fn day(self, day: &str) -> String {
+        let mut parts = day.splitn(3, '-');
+        match (self, parts.next(), parts.next(), parts.next()) {
+            (Language::De, Some(year), Some(month), Some(day)) => format!("{day}.{month}.{year}"),
+            (Language::Fr, Some(year), Some(month), Some(day)) => format!("{day}/{month}/{year}"),
+            _ => day.to_owned(),
+        }
+    }
+
     /// A number with its thousands apart.
     pub fn number(self, number: u64) -> String {
         let gap = match self {
@@ -101,6 +127,23 @@ mod tests {
         ] {
             assert_eq!(Language::accepted(header), expected, "{header}");
         }
+    }
+
+    #[test]
+    fn nouns_and_moments_are_written_as_each_language_does() {
+        let counted = |number| {
+            let (one, many) = (Text("copy", "Kopie", "copie"), Text("copies", "Kopien", "copies"));
+            [Language::En, Language::De, Language::Fr].map(|language| language.counted(number, &one, &many))
+        };
+        assert_eq!(counted(0), ["0 copies", "0 Kopien", "0 copie"]);
+        assert_eq!(counted(1), ["1 copy", "1 Kopie", "1 copie"]);
+        assert_eq!(counted(2), ["2 copies", "2 Kopien", "2 copies"]);
+        let time = "2026-11-29T03:04:05.678Z";
+        assert_eq!(Language::En.moment(time), "2026-11-29 03:04:05 UTC");
+        assert_eq!(Language::De.moment(time), "29.11.2026 03:04:05 UTC");
+        assert_eq!(Language::Fr.moment(time), "29/11/2026 03:04:05 UTC");
+        assert_eq!(Language::Fr.moment("2026-11-29"), "29/11/2026");
+        assert_eq!(Language::De.moment("soon"), "soon");
     }
 
     #[test]

@@ -31,7 +31,7 @@ pub(crate) async fn page(call: Call) -> Answered {
                 } @else { (session.rights.described()) }
             }
             dt { (call.say(&Text("Since", "Seit", "Depuis"))) }
-            dd { (crate::pages::moment(session.since)) }
+            dd { (call.language.moment(&session.since.to_string())) }
         }
         @if is_operator {
             h2 { (call.say(&Text("Who is signed in", "Wer angemeldet ist", "Qui est connecté"))) }
@@ -47,7 +47,7 @@ pub(crate) async fn page(call: Call) -> Answered {
                         tr {
                             th scope="row" { (session.subject) }
                             td { (session.rights.described()) }
-                            td { (crate::pages::moment(session.since)) }
+                            td { (call.language.moment(&session.since.to_string())) }
                             td {
                                 form method="post" action="/account/end" {
                                     (token(&call, "/account/end"))

@@ -3,7 +3,6 @@
 use maud::html;
 use serde_json::{Value, json};
 
-use super::readable;
 use crate::layout::{self, Page, shown};
 use crate::text::Text;
 use crate::trail::{Deed, note};
@@ -50,7 +49,7 @@ pub(crate) async fn page(call: Call) -> Answered {
                     @for entry in entries {
                         tr {
                             th scope="row" { (number(entry, "number")) }
-                            td class="nowrap" { (readable(text(entry, "time"))) }
+                            td class="nowrap" { (call.language.moment(text(entry, "time"))) }
                             td { (text(entry, "actor")) }
                             td { (deed(&call, text(entry, "action"))) }
                             td { (maybe(entry, "controller").unwrap_or("–")) }

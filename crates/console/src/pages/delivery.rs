@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 use serde_json::Value;
 
-use super::{moment_of, readable};
+use super::moment_of;
 use crate::chart::bar;
 use crate::consent::Timestamp;
 use crate::layout::{Page, shown};
@@ -49,7 +49,7 @@ pub(crate) async fn page(call: Call) -> Answered {
             dd { @if flag(&delivery, "ledger_empty") {
                 (call.say(&Text("nothing is unfinished", "nichts ist offen", "rien d’inachevé"))) } @else {
                 (call.say(&Text("some mail has reached only some of its recipients; its sender will retry",
-                    "manche Post erreichte erst einen Teil der Empfänger; ihr Absender kommt wieder",
+                    "manche E-Mails erreichten erst einen Teil der Empfänger; ihr Absender kommt wieder",
                     "certains e‑mails n’ont atteint qu’une partie des destinataires ; l’expéditeur réessaiera"
                 ))) } }
             dt {
@@ -183,7 +183,7 @@ fn listeners(call: &Call, delivery: &Value) -> Markup {
                             None => (call.say(&Text("no TLS", "kein TLS", "pas de TLS"))),
                             Some((end, at)) => span
                                 class=(if at < Timestamp::now().plus_days(30) { "bad" } else { "good" }) {
-                                (readable(end))
+                                (call.language.moment(end))
                             },
                         } }
                     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use maud::{Markup, html};
 use serde_json::{Map, Value, json};
 
-use super::{hash_of, moment_of, readable};
+use super::{hash_of, moment_of};
 use crate::figures::OUTCOMES;
 use crate::layout::{self, Page, shown, token};
 use crate::text::Text;
@@ -228,7 +228,7 @@ pub(super) fn table(call: &Call, found: &Value) -> Markup {
                             ).iter().map(|sighting| text(sighting, "vendor")).collect();
                         tr {
                             th scope="row" class="nowrap" {
-                                a href=(story_path(call, &record)) { (readable(text(&record, "time"))) }
+                                a href=(story_path(call, &record)) { (call.language.moment(text(&record, "time"))) }
                             }
                             td { (text(&record, "mailstream")) }
                             td { (words::outcome(call.language, text(&record, "done")))
@@ -377,7 +377,7 @@ fn recipient(call: &Call, place: usize, row: &Value) -> Markup {
                 ": "
                 (words::outcome(call.language, text(&record, "done")))
             }
-            p { (readable(text(&record, "time"))) }
+            p { (call.language.moment(text(&record, "time"))) }
             @for sentence in words::story(call.language, &record) { p { (sentence) } }
             details {
                 summary { (call.say(&Text("Proof", "Nachweis", "Preuve"))) }

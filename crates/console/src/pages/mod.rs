@@ -20,20 +20,6 @@ use crate::consent::Timestamp;
 use crate::value::text;
 use crate::{Call, Failure};
 
-/// Formats a moment for people, in UTC.
-pub(super) fn moment(at: Timestamp) -> String {
-    readable(&at.to_string())
-}
-
-/// Formats an RFC 3339 time for people, to the second.
-pub(super) fn readable(time: &str) -> String {
-    let whole = time.split('.').next().unwrap_or(time).trim_end_matches('Z');
-    match whole.split_once('T') {
-        Some((day, clock)) => format!("{day} {clock} UTC"),
-        None => whole.to_owned(),
-    }
-}
-
 /// Parses an RFC 3339 time.
 pub(super) fn moment_of(time: &str) -> Option<Timestamp> {
     Timestamp::parse(time).ok()

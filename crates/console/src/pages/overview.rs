@@ -69,9 +69,9 @@ pub(crate) async fn page(call: Call) -> Answered {
             p class="empty" { (call.say(&Text(
                 "No mail of this controller passed through in this period. As soon as some does, it appears \
                  here.",
-                "In dieser Zeit ging keine Post dieses Verantwortlichen durch. Sobald welche kommt, steht \
+                "In dieser Zeit ging keine E-Mail dieses Verantwortlichen durch. Sobald eine kommt, steht \
                  sie hier.",
-                "Aucun courrier de ce responsable n’est passé pendant cette période. Dès qu’il y en aura, il \
+                "Aucun e-mail de ce responsable n’est passé pendant cette période. Dès qu’il y en aura, il \
                  apparaîtra ici.",
             ))) }
         } @else { (charts(&call, &sums, span)) }
@@ -208,10 +208,15 @@ pub(super) fn consent(call: &Call, statistics: &Value) -> Markup {
     let states = ["granted", "refused", "withdrawn", "objected", "asked", "never_asked"];
     let people = number(statistics, "people");
     html! {
-        p { (call.language.number(people))
-            " " (call.say(&Text("people are known, counted on", "Personen sind bekannt, gezählt am",
-            "personnes sont connues, comptées le"))) " "
-            (super::readable(text(statistics, "counted_at"))) "." }
+        p {
+            (call.say(&Text("Known:", "Bekannt:", "Connus :"))) " "
+            (call.language.counted(
+                people,
+                &Text("person", "Person", "personne"),
+                &Text("people", "Personen", "personnes"),
+            ))
+            (call.say(&Text(", counted on", ", gezählt am", ", comptage du"))) " "
+            (call.language.moment(text(statistics, "counted_at"))) "." }
         @if people > 0 {
             div class="wide" tabindex="0" { table {
                 thead { tr {
@@ -298,9 +303,9 @@ async fn alarms(call: &Call, sums: &Sums) -> Result<Vec<Alarm>, Failure> {
                 advice: call.say(&Text(
                     "Decisions are recorded, and mail leaves with its trackers. Set mode = \"enforce\" once \
                      you trust them.",
-                    "Entscheidungen werden aufgezeichnet, und Post geht mit ihren Trackern hinaus. Stellen \
+                    "Entscheidungen werden aufgezeichnet, und E-Mails gehen mit ihren Trackern hinaus. Stellen \
                      Sie mode = \"enforce\" ein, sobald Sie ihnen trauen.",
-                    "Les décisions sont notées et le courrier part avec ses traceurs. Mettez mode = \
+                    "Les décisions sont notées et les e-mails partent avec leurs traceurs. Mettez mode = \
                      \"enforce\" dès que vous leur faites confiance.",
                 )),
             });
@@ -314,8 +319,8 @@ async fn alarms(call: &Call, sums: &Sums) -> Result<Vec<Alarm>, Failure> {
                 "{}: {}.",
                 call.say(&Text(
                     "Mail matches no mailstream",
-                    "Post, zu der keine Mailart passt",
-                    "Courrier sans flux déclaré"
+                    "E-Mails, zu denen keine Mailart passt",
+                    "E-mails sans flux déclaré"
                 )),
                 call.language.number(unmatched)
             ),
@@ -379,8 +384,8 @@ fn of_delivery(call: &Call, delivery: &Value, alarms: &mut Vec<Alarm>) {
             ),
             advice: call.say(&Text(
                 "Clients keep their mail until it does. Check whether it is running.",
-                "Die Absender behalten ihre Post, bis er es tut. Sehen Sie nach, ob er läuft.",
-                "Les expéditeurs gardent leur courrier en attendant. Vérifiez qu’il tourne.",
+                "Die Absender behalten ihre E-Mails, bis er es tut. Sehen Sie nach, ob er läuft.",
+                "Les expéditeurs gardent leurs e-mails en attendant. Vérifiez qu’il tourne.",
             )),
         });
     }
@@ -397,7 +402,7 @@ fn of_delivery(call: &Call, delivery: &Value, alarms: &mut Vec<Alarm>) {
                         "Le certificat expire, point d’écoute"
                     )),
                     text(listener, "name"),
-                    super::moment(end)
+                    call.language.moment(&end.to_string())
                 ),
                 advice: call.say(&Text(
                     "Replace it; the relay notices by itself.",

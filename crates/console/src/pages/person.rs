@@ -9,7 +9,7 @@ use maud::{Markup, html};
 use serde_json::{Value, json};
 
 use super::messages::table;
-use super::{hash_of, is_hash, readable, request};
+use super::{hash_of, is_hash, request};
 use crate::client::ApiError;
 use crate::layout::{self, Page, onward, shown, token};
 use crate::text::Text;
@@ -151,9 +151,9 @@ fn stands(call: &Call, consent: &Value) -> Markup {
                     tr {
                         th scope="row" { (words::purpose(call.language, text(standing, "purpose"))) }
                         td { (words::state(call.language, text(standing, "state"))) }
-                        td class="nowrap" { (readable(text(standing, "event_time"))) }
+                        td class="nowrap" { (call.language.moment(text(standing, "event_time"))) }
                         td class="nowrap" {
-                            @if let Some(end) = maybe(standing, "expires") { (readable(end)) } @else { "–" }
+                            @if let Some(end) = maybe(standing, "expires") { (call.language.moment(end)) } @else { "–" }
                         }
                         td {
                             @if flag(standing, "allowed") {
@@ -177,7 +177,7 @@ fn stands(call: &Call, consent: &Value) -> Markup {
             }
             @if let Some(day) = maybe(consent, "do_not_ask_before") {
                 dt { (call.say(&Text("Do not ask before", "Nicht fragen vor", "Ne pas demander avant"))) }
-                dd { (readable(day)) }
+                dd { (call.language.moment(day)) }
             }
         }
     }
@@ -205,7 +205,7 @@ fn history(call: &Call, history: &Value) -> Markup {
                             th scope="row" { (number(record, "record")) }
                             td { (words::state(call.language, text(record, "state"))) }
                             td class="prose" { (words::purposes(call.language, record)) }
-                            td class="nowrap" { (readable(text(record, "event_time"))) }
+                            td class="nowrap" { (call.language.moment(text(record, "event_time"))) }
                             td { (text(record, "method")) " " (text(record, "channel")) }
                             td { (text(record, "evidence")) }
                             td { (text(record, "actor")) }

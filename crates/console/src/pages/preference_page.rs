@@ -67,9 +67,9 @@ pub(crate) async fn page(call: Call) -> Answered {
         p { (call.say(&Text(
             "What readers of this controller’s mail find behind the link in it. Nothing here works; the real \
              page belongs to one person.",
-            "Was Leser der Post dieses Verantwortlichen hinter dem Link darin finden. Hier lässt sich nichts \
+            "Was Leser der E-Mails dieses Verantwortlichen hinter dem Link darin finden. Hier lässt sich nichts \
              drücken; die echte Seite gehört einer Person.",
-            "Ce que trouvent les lecteurs du courrier de ce responsable derrière le lien qu’il contient. \
+            "Ce que trouvent les lecteurs des e-mails de ce responsable derrière le lien qu’ils contiennent. \
              Rien ne peut être actionné ici ; la vraie page est celle d’une personne.",
         ))) }
         (form(&call, view, text(&made, "language")))

@@ -46,7 +46,7 @@ pub(crate) async fn page(call: Call) -> Answered {
             " · "
             (call.say(&Text("made on", "erstellt am", "établi le")))
             " "
-            (super::moment(Timestamp::now()))
+            (call.language.moment(&Timestamp::now().to_string()))
         }
         h2 { (call.say(&Text("In short", "Kurz gefasst", "En bref"))) }
         p { (in_short(&call, &sums)) }
@@ -66,7 +66,7 @@ pub(crate) async fn page(call: Call) -> Answered {
             ))
             (counts(
                 &call,
-                &Text("Kinds of mail", "Arten von Post", "Types de courrier"),
+                &Text("Kinds of mail", "Arten von E-Mails", "Types d’e-mails"),
                 &sums.by_mailstream,
                 str::to_owned,
             ))
@@ -119,20 +119,29 @@ fn period(call: &Call, first: &str, last: &str) -> Markup {
 }
 
 fn in_short(call: &Call, sums: &Sums) -> String {
-    let number = |count| call.language.number(count);
-    let (copies, found, taken) = (number(sums.recipients), number(sums.trackers), number(sums.stripped));
+    let counted = |number, one, many| call.language.counted(number, &one, &many);
+    let copies = counted(
+        sums.recipients,
+        Text("copy of a message", "Kopie einer Nachricht", "copie de message"),
+        Text("copies of messages", "Kopien von Nachrichten", "copies de messages"),
+    );
+    let found = counted(
+        sums.trackers,
+        Text("tracker", "Tracker", "traceur"),
+        Text("trackers", "Tracker", "traceurs"),
+    );
+    let taken = call.language.number(sums.stripped);
     match call.language.code() {
         "de" => format!(
-            "{copies} Kopien von Nachrichten wurden behandelt. In ihnen standen {found} Tracker; {taken} \
-             davon in Kopien, aus denen Tracker entfernt wurden."
+            "Behandelt: {copies}. Darin: {found}; davon {taken} in Kopien, aus denen Tracker entfernt wurden."
         ),
         "fr" => format!(
-            "{copies} copies de messages ont été traitées. Elles portaient {found} traceurs, dont {taken} \
-             dans des copies d’où les traceurs ont été retirés."
+            "Traité : {copies}. Présent : {found}, dont {taken} dans des copies d’où les traceurs ont été \
+             retirés."
         ),
         _ => format!(
-            "{copies} copies of messages were handled. They carried {found} trackers, {taken} of them in \
-             copies from which trackers were removed."
+            "Handled: {copies}. Found in them: {found}, {taken} of them in copies from which trackers were \
+             removed."
         ),
     }
 }

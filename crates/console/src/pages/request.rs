@@ -135,8 +135,8 @@ pub(super) fn confirmation(call: &Call, history: &Value) -> Markup {
                 ", " (words::purposes(call.language, record)) ". "
                 (call.say(&Text(
                     "It counts from now on, for mail already delivered, too.",
-                    "Es gilt ab jetzt, auch für schon zugestellte Post.",
-                    "Cela vaut dès maintenant, y compris pour le courrier déjà remis.",
+                    "Es gilt ab jetzt, auch für schon zugestellte E-Mails.",
+                    "Cela vaut dès maintenant, y compris pour les e-mails déjà remis.",
                 )))
             }
         }

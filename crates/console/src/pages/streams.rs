@@ -3,7 +3,6 @@
 use maud::{Markup, html};
 use serde_json::Value;
 
-use super::readable;
 use crate::layout::{Page, shown};
 use crate::text::Text;
 use crate::value::{flag, joined, list, maybe, number, text};
@@ -20,7 +19,7 @@ pub(crate) async fn page(call: Call) -> Answered {
     let content = html! {
         h1 { (title) }
         p { (call.say(&Text("In force since", "In Kraft seit", "En vigueur depuis")))
-            " " (readable(text(&policy, "since"))) ", "
+            " " (call.language.moment(text(&policy, "since"))) ", "
             (call.say(&Text("from the configuration of the relay.", "aus der Konfiguration des Relays.",
                 "d’après la configuration du relais."))) }
         @if !warnings.is_empty() && call.session()?.rights.allow_all(&crate::config::console::Role::ALL) {
@@ -39,7 +38,7 @@ pub(crate) async fn page(call: Call) -> Answered {
                 )))
             }
         }
-        h2 { (call.say(&Text("Kinds of mail", "Arten von Post", "Types de courrier"))) }
+        h2 { (call.say(&Text("Kinds of mail", "Arten von E-Mails", "Types d’e-mails"))) }
         (streams(&call, &declared))
         h2 {
             (call.say(&Text(
@@ -71,8 +70,8 @@ fn controller(call: &Call, controller: &Value) -> Markup {
         ),
         "keep" => Text(
             "the tracker stays; a withdrawal cannot reach delivered mail",
-            "der Tracker bleibt; ein Widerruf erreicht zugestellte Post nicht",
-            "le traceur reste ; un retrait n’atteint pas le courrier livré",
+            "der Tracker bleibt; ein Widerruf erreicht zugestellte E-Mails nicht",
+            "le traceur reste ; un retrait n’atteint pas les e-mails livrés",
         ),
         _ => Text(
             "trackers are removed anyway",
@@ -82,7 +81,7 @@ fn controller(call: &Call, controller: &Value) -> Markup {
     };
     let days = |count: u64| match count {
         0 => call.say(&Text("never", "nie", "jamais")).to_owned(),
-        count => format!("{count} {}", call.say(&Text("days", "Tage", "jours"))),
+        count => call.language.counted(count, &Text("day", "Tag", "jour"), &Text("days", "Tage", "jours")),
     };
     html! {
         dl {

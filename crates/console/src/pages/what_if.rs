@@ -193,7 +193,10 @@ fn told(call: &Call, done: &Value) -> Markup {
         .map(|count| call.language.number(count))
         .collect::<Vec<_>>();
     html! {
-        p class="card" { strong { (call.say(&result)) } span { (bytes.join(" → ")) " bytes" } }
+        p class="card" {
+            strong { (call.say(&result)) }
+            span { (bytes.join(" → ")) " " (call.say(&Text("bytes", "Byte", "octets"))) }
+        }
         @if let Some(problem) = maybe(done, "problem") { p class="bad" lang="en" { (problem) } }
         h2 { (call.say(&Text("Why", "Warum", "Pourquoi"))) }
         ul { @for sentence in list(done, "sentences") { li { (sentence.as_str().unwrap_or_default()) } } }

@@ -67,7 +67,7 @@ pub fn rule(language: Language, name: &str) -> String {
         }
         "deliverability" | "auth_security" | "legal_notice" | "aggregate_statistics" | "legacy_informed" => {
             let words = Text("the exemption applies:", "die Ausnahme gilt:", "l’exemption s’applique :");
-            return format!("{} {name}", language.say(&words));
+            return format!("{} {}", language.say(&words), exemption(language, name));
         }
         other => return other.to_owned(),
     };
@@ -86,6 +86,18 @@ pub fn state(language: Language, name: &str) -> String {
         other => return other.to_owned(),
     };
     language.say(&words).to_owned()
+}
+
+/// Describes an exemption.
+fn exemption(language: Language, name: &str) -> String {
+    match name {
+        "legacy_informed" => {
+            let words =
+                Text("people informed in time", "rechtzeitig Informierte", "personnes informées à temps");
+            language.say(&words).to_owned()
+        }
+        other => purpose(language, other),
+    }
 }
 
 /// Describes a purpose.

@@ -42,6 +42,7 @@ macro_rules! texts {
 texts!(
     months,
     date,
+    first_day,
     title,
     lead,
     lead_only,
@@ -176,7 +177,10 @@ impl Texts {
         let (year, month, day) = (parts.next(), parts.next(), parts.next());
         let month = month.and_then(|month| month.parse::<usize>().ok()).unwrap_or(1).saturating_sub(1);
         let month = self.months.split_whitespace().nth(month).unwrap_or_default();
-        let day = day.unwrap_or_default().trim_start_matches('0');
+        let day = match day.unwrap_or_default().trim_start_matches('0') {
+            "1" => &self.first_day,
+            day => day,
+        };
         fill(&self.date, &[("day", day), ("month", month), ("year", year.unwrap_or_default())])
     }
 }
@@ -277,5 +281,18 @@ mod tests {
             ]
         );
         assert_eq!(time_of_day(moment), "09:07");
+        let first = Timestamp::parse("2026-12-01T00:00:00Z").unwrap();
+        let days: Vec<String> = SHIPPED.iter().map(|texts| texts.day(first)).collect();
+        assert_eq!(
+            days,
+            [
+                "1er décembre 2026",
+                "1 December 2026",
+                "1º dicembre 2026",
+                "1. Dezember 2026",
+                "1 de diciembre de 2026",
+                "1 december 2026"
+            ]
+        );
     }
 }

@@ -28,9 +28,9 @@ impl Teller<'_> {
                     "every purpose is granted, and on_grant is \"keep\": a withdrawal cannot reach delivered \
                      mail",
                     "jedem Zweck ist zugestimmt, und on_grant ist \"keep\": ein Widerruf erreicht \
-                     zugestellte Post nicht",
-                    "chaque finalité est acceptée, et on_grant est \"keep\" : un retrait n’atteint pas le \
-                     courrier remis",
+                     zugestellte E-Mails nicht",
+                    "chaque finalité est acceptée, et on_grant est \"keep\" : un retrait n’atteint pas les \
+                     e-mails remis",
                 ),
                 OnGrant::Gate | OnGrant::Strip => self.say(
                     "every purpose is granted",
