@@ -109,6 +109,26 @@ fn what_if_shows_a_swap_as_a_swap_in_the_language_of_the_page() {
 }
 
 #[test]
+fn a_grant_without_proof_is_said_to_be_one() {
+    let (served, _hop) = start();
+    let console = Console::beside(&served, "");
+    let writer = served.token("consent:write", "shop");
+    let grant = "{\"address\": \"ida@home.example\", \"state\": \"granted\"}";
+    let said = served.ask(&writer, "PUT", "/v1/controllers/shop/consent", grant).json();
+    assert_eq!(said["result"], "recorded_without_grant", "{said}");
+    let mut browser = console.signed_in(&served);
+    let page = browser.page("/person?controller=shop");
+    let found = browser.submit(&page, "/person", &[("address", "ida@home.example"), ("controller", "shop")]);
+    let path = found.header("location").unwrap().to_owned();
+    let page = browser.page(&path);
+    // For each purpose as it stands, and in the history.
+    assert!(page.matches("granted without proof, so it does not count").count() > 4, "{page}");
+    assert!(!page.contains("never asked") && page.contains("class=\"bad\">no<"), "{page}");
+    let print = browser.page(&path.replacen('?', "/print?", 1));
+    assert!(print.contains("granted without proof, so it does not count, about"), "{print}");
+}
+
+#[test]
 fn somebody_of_whom_nothing_is_known_objects_in_advance() {
     let (served, hop) = start();
     let console = Console::beside(&served, "");

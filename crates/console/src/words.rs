@@ -8,6 +8,19 @@ use crate::policy::Purpose;
 
 pub use crate::language::words::{outcome, purpose, result, rule, state};
 
+/// Describes what a record says. A grant without proof is one, and does not count.
+pub fn said(language: Language, record: &Value) -> String {
+    if flag(record, "unproved_grant") {
+        let words = Text(
+            "granted without proof, so it does not count",
+            "zugestimmt ohne Beleg, zählt daher nicht",
+            "accepté sans preuve, ne compte donc pas",
+        );
+        return language.say(&words).to_owned();
+    }
+    state(language, text(record, "state"))
+}
+
 /// What stands for all purposes.
 pub const EVERY_PURPOSE: Text = Text("every purpose", "jeder Zweck", "toutes les finalités");
 

@@ -4,7 +4,7 @@
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use crate::consent::export::{Export, Proved};
-use crate::consent::view::Standing;
+use crate::consent::view::{Record, Standing};
 
 const STYLE: &str = ":root{color-scheme:light dark}body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;\
                      margin:2rem auto;padding:0 1rem}h1{font-size:1.6rem}h2{font-size:1.25rem;\
@@ -88,7 +88,7 @@ fn stands(standing: &Standing) -> Markup {
 fn entry(Proved { said: record, proof }: &Proved) -> Markup {
     let purposes: Vec<String> = record.purposes.iter().map(|purpose| words(purpose)).collect();
     let rows = [
-        ("Said", Some(format!("{} about {}", words(&record.state), purposes.join(", ")))),
+        ("Said", Some(format!("{} about {}", state_of(record), purposes.join(", ")))),
         ("To", Some(record.controller.clone())),
         ("On", Some(readable(&record.event_time))),
         ("Said to apply to", record.claimed_time.as_deref().map(readable)),
@@ -141,6 +141,14 @@ fn how_to_check(export: &Export) -> Markup {
 }
 
 /// Returns a name such as `campaign_performance` in ordinary spelling.
+/// Says what was recorded. A grant without proof is one, and does not count (N22).
+fn state_of(record: &Record) -> String {
+    match record.unproved_grant {
+        true => "granted without proof, so it does not count,".to_owned(),
+        false => words(&record.state),
+    }
+}
+
 fn words(name: &str) -> String {
     name.replace('_', " ")
 }
@@ -155,7 +163,6 @@ fn readable(time: &str) -> String {
 mod tests {
     use super::*;
     use crate::consent::export::Proof;
-    use crate::consent::view::Record;
 
     #[test]
     fn what_people_wrote_stays_text() {
@@ -166,6 +173,7 @@ mod tests {
             controller: "shop".into(),
             purposes: vec!["personalisation".into()],
             state: "granted".into(),
+            unproved_grant: false,
             event_time: "2026-09-01T10:00:00Z".into(),
             claimed_time: None,
             recorded_at: "2026-09-01T10:00:00.123Z".into(),

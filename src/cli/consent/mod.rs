@@ -294,10 +294,14 @@ fn show(response: &Response, json: bool) -> Result<ExitCode, Box<dyn std::error:
                 }
                 for record in &shown.history {
                     let evidence = record.evidence.as_deref().unwrap_or("none");
+                    let state = match record.unproved_grant {
+                        true => "granted without proof, which does not count,",
+                        false => &record.state,
+                    };
                     writeln!(
                         out,
-                        "record {}: {} to {} on {}, recorded {}, evidence {evidence}",
-                        record.record, record.state, record.controller, record.event_time, record.recorded_at
+                        "record {}: {state} to {} on {}, recorded {}, evidence {evidence}",
+                        record.record, record.controller, record.event_time, record.recorded_at
                     )?;
                 }
             }

@@ -91,7 +91,7 @@ pub(crate) async fn page(call: Call) -> Answered {
                 "Ce responsable n’a rien noté sur cette personne. Le silence n’est pas un consentement : les \
                  traceurs sont retirés.",
             ))) },
-            Some(consent) => (stands(&call, consent)),
+            Some(consent) => (stands(&call, consent, &known.history)),
         }
         h2 { (call.say(&Text("Messages handled", "Behandelte Nachrichten", "Messages traités"))) }
         (table(&call, &known.messages))
@@ -130,7 +130,14 @@ async fn known(call: &Call) -> Result<Known, Failure> {
     })
 }
 
-fn stands(call: &Call, consent: &Value) -> Markup {
+/// Describes what the person last said about a purpose: the newest record about it knows more than its state.
+fn last_said(call: &Call, standing: &Value, history: &Value) -> String {
+    let is_it = |record: &&Value| number(record, "record") == number(standing, "record");
+    let record = list(history, "records").iter().find(is_it);
+    words::said(call.language, record.unwrap_or(standing))
+}
+
+fn stands(call: &Call, consent: &Value, history: &Value) -> Markup {
     html! {
         div class="wide" tabindex="0" { table {
             thead { tr {
@@ -150,7 +157,7 @@ fn stands(call: &Call, consent: &Value) -> Markup {
                 @for standing in list(consent, "purposes") {
                     tr {
                         th scope="row" { (words::purpose(call.language, text(standing, "purpose"))) }
-                        td { (words::state(call.language, text(standing, "state"))) }
+                        td { (last_said(call, standing, history)) }
                         td class="nowrap" { (call.language.moment(text(standing, "event_time"))) }
                         td class="nowrap" {
                             @if let Some(end) = maybe(standing, "expires") { (call.language.moment(end)) } @else { "–" }
@@ -203,7 +210,7 @@ fn history(call: &Call, history: &Value) -> Markup {
                     @for record in records.iter().rev() {
                         tr {
                             th scope="row" { (number(record, "record")) }
-                            td { (words::state(call.language, text(record, "state"))) }
+                            td { (words::said(call.language, record)) }
                             td class="prose" { (words::purposes(call.language, record)) }
                             td class="nowrap" { (call.language.moment(text(record, "event_time"))) }
                             td { (text(record, "method")) " " (text(record, "channel")) }

@@ -134,6 +134,8 @@ pub struct Change {
     pub jurisdiction: Option<String>,
     /// Whether the person must never be tracked (N32).
     pub no_track: Option<bool>,
+    /// Whether it came as a grant, which does not count since nothing proves it (N22).
+    pub is_unproved_grant: bool,
     /// The details.
     pub details: Details,
 }
@@ -155,6 +157,7 @@ impl Change {
             do_not_ask_before: None,
             jurisdiction: None,
             no_track: None,
+            is_unproved_grant: false,
             details: Details::default(),
         }
     }
@@ -262,6 +265,7 @@ mod tag {
     // 15 is reserved for the position in a cluster's common order.
     pub(super) const CLAIMED_AT: u8 = 16;
     pub(super) const PROOF: u8 = 17;
+    pub(super) const UNPROVED_GRANT: u8 = 18;
     pub(super) const METHOD: u8 = 20;
     pub(super) const CHANNEL: u8 = 21;
     pub(super) const NOTICE_VERSION: u8 = 22;
@@ -346,6 +350,9 @@ impl Record {
         if let Some(no_track) = change.no_track {
             writer.bytes(tag::NO_TRACK, &[u8::from(no_track)]);
         }
+        if change.is_unproved_grant {
+            writer.bytes(tag::UNPROVED_GRANT, &[1]);
+        }
         match self.proof {
             Proof::Given => writer.bytes(tag::PROOF, &[1]),
             Proof::Missing => writer.bytes(tag::PROOF, &[0]),
@@ -400,6 +407,7 @@ impl Record {
                 tag::JURISDICTION => change.jurisdiction = Some(text(content)?),
                 tag::NO_TRACK => change.no_track = content.first().map(|flag| *flag != 0),
                 tag::CLAIMED_AT => change.claimed_at = Some(time(content)?),
+                tag::UNPROVED_GRANT => change.is_unproved_grant = content == [1],
                 tag::PROOF => proof = if content == [1] { Proof::Given } else { Proof::Missing },
                 tag::SEALED => sealed = content.to_vec(),
                 _ => {}
@@ -433,6 +441,7 @@ mod tests {
         change.do_not_ask_before = Some(Timestamp(4));
         change.jurisdiction = Some("fr".to_owned());
         change.no_track = Some(false);
+        change.is_unproved_grant = true;
         let text = |text: &str| Some(text.to_owned());
         change.details = Details {
             method: text("form"),

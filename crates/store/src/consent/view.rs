@@ -66,6 +66,9 @@ pub struct Record {
     pub purposes: Vec<String>,
     /// The state that was recorded.
     pub state: String,
+    /// True if it came as a grant, which does not count because nothing proves it.
+    #[serde(default)]
+    pub unproved_grant: bool,
     /// When it was said.
     #[schema(format = DateTime)]
     pub event_time: String,
@@ -129,6 +132,7 @@ impl Record {
             controller: change.controller.to_string(),
             purposes: change.purposes.iter().map(|purpose| purpose.name().to_owned()).collect(),
             state: change.state.name().to_owned(),
+            unproved_grant: change.is_unproved_grant,
             event_time: change.event_at.to_string(),
             claimed_time: shown(change.claimed_at),
             recorded_at: entered.recorded_at.to_string(),

@@ -160,6 +160,7 @@ impl Writer {
             if change.state == State::Granted && (!has_evidence || is_ahead) {
                 // It cannot be proved, so it is not a grant (N22).
                 change.state = if change.asked_at.is_some() { State::Asked } else { State::NeverAsked };
+                change.is_unproved_grant = !has_evidence;
             }
             if !has_evidence {
                 // Nor is it known then when the address was collected (N29).
