@@ -5,7 +5,7 @@
 //! | crate | what it is |
 //! |---|---|
 //! | `pixelward-core` | bytes and times in, decisions and bytes out: no socket, file, store or runtime |
-//! | `pixelward-files`, `pixelward-config`, `pixelward-store`, `pixelward-net` | the edges, hiding a few packages each |
+//! | `pixelward-files`, `-config`, `-store`, `-net` | the edges, hiding a few packages each |
 //! | `pixelward-relay`, `pixelward-record`, `pixelward-web` | next hops; log and proof; HTTP |
 //! | this one | clients (`server`), the straight line (`pipeline`), and the commands (`cli`) |
 //!

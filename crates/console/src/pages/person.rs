@@ -160,7 +160,10 @@ fn stands(call: &Call, consent: &Value, history: &Value) -> Markup {
                         td { (last_said(call, standing, history)) }
                         td class="nowrap" { (call.language.moment(text(standing, "event_time"))) }
                         td class="nowrap" {
-                            @if let Some(end) = maybe(standing, "expires") { (call.language.moment(end)) } @else { "–" }
+                            @match maybe(standing, "expires") {
+                                Some(end) => (call.language.moment(end)),
+                                None => "–",
+                            }
                         }
                         td {
                             @if flag(standing, "allowed") {

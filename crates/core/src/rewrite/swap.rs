@@ -135,7 +135,7 @@ mod tests {
     use super::*;
     use crate::consent::{Person, StoreKey, Timestamp};
     use crate::rewrite::reader_token::TokenKind;
-    use crate::rewrite::{Copy, LinkTreatment, Personal, Receipts, Verify, Way, rewrite};
+    use crate::rewrite::{Copy, Way, rewrite};
     use crate::tracker::{Detector, Extent, Inquiry};
 
     static DETECTOR: LazyLock<Detector> = LazyLock::new(Detector::default);
@@ -153,15 +153,8 @@ mod tests {
             Gate { mint: &mint, key: 1, public_url: URL, holder: &holder, mailstream: "news", country: "fr" };
         let inquiry = Inquiry { extent: Extent::Trackers, ..Inquiry::to(&["ann@home.example"]) };
         let analysis = DETECTOR.analyse(raw, &inquiry);
-        let order = Order {
-            opens: Opens::Swap(once.map_or(Swap::Gate(gate), Swap::Once)),
-            added: &[],
-            inquiry,
-            receipts: Receipts::Strip,
-            personal: Personal::Gentlest,
-            links: LinkTreatment::Keep,
-            verify: Verify::Difference,
-        };
+        let order =
+            Order { opens: Opens::Swap(once.map_or(Swap::Gate(gate), Swap::Once)), ..Order::strip(inquiry) };
         match rewrite(&DETECTOR, raw, &analysis, &order).unwrap() {
             Copy::Untouched => (raw.clone(), 0),
             Copy::Rewritten { bytes, swapped, way, .. } => {
