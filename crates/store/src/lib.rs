@@ -6,5 +6,5 @@
 pub mod chain;
 pub mod consent;
 
-use pixelward_core::policy;
+use pixelward_core::{fields, policy};
 use pixelward_files::private_file;

@@ -3,7 +3,7 @@
 use super::person::Controller;
 use super::seal::{NotOpened, Sealer};
 use super::timestamp::Timestamp;
-use crate::fields::{Malformed, Writer, fields, text, time};
+use crate::fields::{Malformed, Writer, fields, number, text, time};
 use crate::policy::Purpose;
 
 /// What a person has said about a purpose.
@@ -187,6 +187,8 @@ pub struct Record {
     pub proof: Proof,
     /// The details, sealed. Unreadable once the person was erased.
     pub sealed: Vec<u8>,
+    /// The position in the common order of several relays; `None` where one relay keeps the store alone.
+    pub position: Option<u64>,
 }
 
 /// The contents of a payload of the journal.
@@ -197,6 +199,17 @@ pub enum Payload {
     /// The erasure of the person with this id: a key of theirs that comes back from a backup no longer
     /// counts.
     Erased([u8; 16]),
+    /// From here on, records come from a common order of several relays.
+    Epoch(Epoch),
+}
+
+/// The beginning of a common order, as every journal that follows it has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Epoch {
+    /// The number of the order: 1 for the first, and one more each time it begins anew.
+    pub number: u64,
+    /// When it began.
+    pub at: Timestamp,
 }
 
 impl Payload {
@@ -211,18 +224,55 @@ impl Payload {
                 let (person, _) = rest.split_first_chunk::<16>().ok_or(BadRecord::Malformed)?;
                 Ok(Payload::Erased(*person))
             }
+            Some((&EPOCH, rest)) => {
+                let (number, rest) = rest.split_first_chunk::<8>().ok_or(BadRecord::Malformed)?;
+                let (at, _) = rest.split_first_chunk::<8>().ok_or(BadRecord::Malformed)?;
+                let at = Timestamp(i64::from_le_bytes(*at));
+                Ok(Payload::Epoch(Epoch { number: u64::from_le_bytes(*number), at }))
+            }
             _ => Record::decode(bytes).map(Box::new).map(Payload::Record),
         }
     }
 }
 
-/// Returns the payload for a person's erasure.
-pub fn erased(person: &[u8; 16], at: Timestamp) -> Vec<u8> {
+/// Returns the payload for a person's erasure, with its position in a common order.
+pub fn erased(person: &[u8; 16], at: Timestamp, position: Option<u64>) -> Vec<u8> {
     let mut bytes = vec![ERASED];
     bytes.extend_from_slice(person);
     bytes.extend_from_slice(&at.0.to_le_bytes());
+    bytes.extend(position.map(u64::to_le_bytes).into_iter().flatten());
     bytes
 }
+
+impl Epoch {
+    /// Returns the payload for the journal. The epoch is the first message of its order.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = vec![EPOCH];
+        bytes.extend_from_slice(&self.number.to_le_bytes());
+        bytes.extend_from_slice(&self.at.0.to_le_bytes());
+        bytes
+    }
+}
+
+/// Returns the position in the common order that a payload of the journal came from; `None` if it came from
+/// none.
+///
+/// # Errors
+///
+/// When it is malformed, or of a later version.
+pub fn position(payload: &[u8]) -> Result<Option<u64>, BadRecord> {
+    match Payload::decode(payload)? {
+        Payload::Record(record) => Ok(record.position),
+        Payload::Erased(_) => {
+            let position = payload.get(1 + 16 + 8..).and_then(|rest| rest.first_chunk::<8>());
+            Ok(position.copied().map(u64::from_le_bytes))
+        }
+        Payload::Epoch(_) => Ok(Some(EPOCH_POSITION)),
+    }
+}
+
+/// The position of an epoch in its order.
+pub const EPOCH_POSITION: u64 = 1;
 
 /// Why bytes are not a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -245,6 +295,8 @@ impl From<Malformed> for BadRecord {
 const VERSION: u8 = 1;
 /// The first byte of the payload for a person's erasure.
 const ERASED: u8 = 2;
+/// The first byte of the payload for the beginning of a common order.
+const EPOCH: u8 = 3;
 
 /// Field numbers, which are never reused.
 mod tag {
@@ -262,7 +314,7 @@ mod tag {
     pub(super) const NO_TRACK: u8 = 12;
     pub(super) const SEALED: u8 = 13;
     pub(super) const COLLECTED_AT: u8 = 14;
-    // 15 is reserved for the position in a cluster's common order.
+    pub(super) const POSITION: u8 = 15;
     pub(super) const CLAIMED_AT: u8 = 16;
     pub(super) const PROOF: u8 = 17;
     pub(super) const UNPROVED_GRANT: u8 = 18;
@@ -316,7 +368,7 @@ impl Record {
         let sealed = key.seal(&change.details.encode(), &person);
         let proof = if change.details.evidence.is_some() { Proof::Given } else { Proof::Missing };
         let change = Change { details: Details::default(), timing: Timing::Claimed, ..change.clone() };
-        Record { person, recorded_at, change, proof, sealed }
+        Record { person, recorded_at, change, proof, sealed, position: None }
     }
 
     /// Opens the details.
@@ -359,6 +411,9 @@ impl Record {
             Proof::Unknown => {}
         }
         writer.bytes(tag::SEALED, &self.sealed);
+        if let Some(position) = self.position {
+            writer.number(tag::POSITION, position);
+        }
         writer.done()
     }
 
@@ -383,6 +438,7 @@ impl Record {
             Timestamp(0),
         );
         let mut sealed = Vec::new();
+        let mut position = None;
         let mut proof = Proof::Unknown;
         let [event_at, recorded_at] = &mut times;
         for (tag, content) in fields(rest)? {
@@ -410,6 +466,7 @@ impl Record {
                 tag::UNPROVED_GRANT => change.is_unproved_grant = content == [1],
                 tag::PROOF => proof = if content == [1] { Proof::Given } else { Proof::Missing },
                 tag::SEALED => sealed = content.to_vec(),
+                tag::POSITION => position = Some(number(content)?),
                 _ => {}
             }
         }
@@ -422,6 +479,7 @@ impl Record {
             change,
             proof,
             sealed,
+            position,
         })
     }
 }
@@ -467,6 +525,20 @@ mod tests {
     }
 
     #[test]
+    fn a_payload_tells_its_position_in_the_common_order() {
+        let mut record = Record::new([9; 16], &Sealer::new(&[3; 32]), Timestamp(6), &full());
+        assert_eq!(position(&record.encode()), Ok(None));
+        record.position = Some(1 << 40);
+        assert_eq!(Record::decode(&record.encode()), Ok(record.clone()));
+        assert_eq!(position(&record.encode()), Ok(Some(1 << 40)));
+        assert_eq!(position(&erased(&[9; 16], Timestamp(6), None)), Ok(None));
+        assert_eq!(position(&erased(&[9; 16], Timestamp(6), Some(7))), Ok(Some(7)));
+        let epoch = Epoch { number: 2, at: Timestamp(6) };
+        assert_eq!(Payload::decode(&epoch.encode()), Ok(Payload::Epoch(epoch)));
+        assert_eq!(position(&epoch.encode()), Ok(Some(EPOCH_POSITION)));
+    }
+
+    #[test]
     fn details_do_not_stand_in_clear() {
         let bytes = Record::new([9; 16], &Sealer::new(&[3; 32]), Timestamp(6), &full()).encode();
         for clear in ["form/17", "c-1", "import"] {
@@ -482,9 +554,10 @@ mod tests {
         }
         assert_eq!(Record::decode(&[]), Err(BadRecord::Malformed));
         assert_eq!(Record::decode(&[2, 0]), Err(BadRecord::Version(2)));
-        assert_eq!(Payload::decode(&[3, 0]), Err(BadRecord::Version(3)));
+        assert_eq!(Payload::decode(&[4, 0]), Err(BadRecord::Version(4)));
+        assert_eq!(Payload::decode(&[3, 0]), Err(BadRecord::Malformed));
         assert_eq!(Payload::decode(&[2, 0]), Err(BadRecord::Malformed));
-        assert_eq!(Payload::decode(&erased(&[9; 16], Timestamp(6))), Ok(Payload::Erased([9; 16])));
+        assert_eq!(Payload::decode(&erased(&[9; 16], Timestamp(6), None)), Ok(Payload::Erased([9; 16])));
         assert!(matches!(Payload::decode(&bytes), Ok(Payload::Record(_))));
         let mut later = bytes.clone();
         later.extend_from_slice(&[99, 1, 0, 0, 0, 7]);

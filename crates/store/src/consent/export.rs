@@ -86,7 +86,7 @@ impl Export {
         let now = Timestamp::now();
         let mut standing = Vec::new();
         for controller in controllers {
-            standing.push(Standing::of(&controller, &*store.lookup(&controller, person)?, now));
+            standing.push(Standing::of(&controller, &*store.known(&controller, person)?, now));
         }
         let head = store.head();
         let records: Vec<Proved> = history.into_iter().map(Proved::from).collect();

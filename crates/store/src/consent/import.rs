@@ -115,6 +115,8 @@ pub enum RowResult {
     Stale,
     /// The person withdrew, and the row does not supersede that.
     SupersededByWithdrawal,
+    /// It holds at this relay, durably, and elsewhere once the other relays can be reached.
+    HoldsHere,
     /// Not recorded, with the reason.
     Failed(String),
 }
@@ -283,6 +285,14 @@ fn missing() -> RowResult {
     RowResult::Failed("the store did not respond".to_owned())
 }
 
+/// What is said of a grant that the relays together cannot make durable now.
+pub const NOT_NOW: &str = "not recorded: the relays together cannot make it durable now; `pixelward cluster \
+                           status` says why. Try again later";
+
+/// What is said of a change whose outcome is unknown.
+pub const UNCONFIRMED: &str = "the other relays did not confirm it in time, so whether it was recorded is \
+                               unknown. Say it again: what was recorded is not recorded twice";
+
 fn outcome(applied: &Applied, unproved: bool) -> RowResult {
     match applied {
         Applied::Recorded(number) | Applied::Moved { number, .. } if unproved => {
@@ -294,6 +304,9 @@ fn outcome(applied: &Applied, unproved: bool) -> RowResult {
         Applied::SupersededByWithdrawal => RowResult::SupersededByWithdrawal,
         Applied::InFuture => RowResult::Failed("event_time is in the future".to_owned()),
         Applied::Conflicting => RowResult::Failed("the current consent is not the expected one".to_owned()),
+        Applied::HoldsHere => RowResult::HoldsHere,
+        Applied::NotNow => RowResult::Failed(NOT_NOW.to_owned()),
+        Applied::Unconfirmed => RowResult::Failed(UNCONFIRMED.to_owned()),
     }
 }
 

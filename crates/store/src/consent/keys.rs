@@ -235,17 +235,21 @@ impl Keys {
     ///
     /// When it cannot be written.
     pub fn find_or_create(&mut self, person: Person) -> io::Result<(Entry, bool)> {
-        let (tag, short) = self.tag(person);
+        let (_, short) = self.tag(person);
         if let Some(entry) = self.find_tagged(person, short) {
             return Ok((entry, false));
         }
-        let (mut id, mut key) = ([0; 16], [0; 32]);
-        let filled = aws_lc_rs::rand::fill(&mut id).and_then(|()| aws_lc_rs::rand::fill(&mut key));
-        filled.map_err(|_| io::Error::other("no randomness is available"))?;
-        // The time of creation precedes ten random bytes, so that people added together are adjacent in the
-        // index. The journal says when a record was made, so this reveals nothing new.
-        let made = Timestamp::now().0.to_be_bytes();
-        id.iter_mut().zip(made.iter().skip(2)).for_each(|(target, byte)| *target = *byte);
+        let (id, key) = fresh(Timestamp::now())?;
+        Ok((self.insert(person, id, key)?, true))
+    }
+
+    /// Gives a person without an entry this id and key. It is durable only after [`Keys::sync`].
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written.
+    pub fn insert(&mut self, person: Person, id: [u8; 16], key: [u8; 32]) -> io::Result<Entry> {
+        let (tag, short) = self.tag(person);
         let number = self.slots.next();
         let plain = [&person.0[..], &id, &key].concat();
         let sealed = self.master.seal(&plain, &number.to_le_bytes());
@@ -253,7 +257,7 @@ impl Keys {
         self.dirty = true;
         let known = Known { tag: short, slot };
         self.people.insert_unique(hash(&known), known, hash);
-        Ok((Entry { slot, id, key }, true))
+        Ok(Entry { slot, id, key })
     }
 
     /// Makes new entries survive power failure.
@@ -416,6 +420,20 @@ impl Keys {
     pub fn is_empty(&self) -> bool {
         self.people.is_empty()
     }
+}
+
+/// Makes an id and a key for somebody new. The time precedes ten random bytes of the id, so that people added
+/// together are adjacent in the index. The journal says when a record was made, so this reveals nothing new.
+///
+/// # Errors
+///
+/// When there is no randomness.
+pub fn fresh(at: Timestamp) -> io::Result<([u8; 16], [u8; 32])> {
+    let (mut id, mut key) = ([0; 16], [0; 32]);
+    let filled = aws_lc_rs::rand::fill(&mut id).and_then(|()| aws_lc_rs::rand::fill(&mut key));
+    filled.map_err(|_| io::Error::other("no randomness is available"))?;
+    id.iter_mut().zip(at.0.to_be_bytes().iter().skip(2)).for_each(|(target, byte)| *target = *byte);
+    Ok((id, key))
 }
 
 /// Copies a key file that another process may be writing: a slot that was half written is read again.

@@ -14,6 +14,7 @@ pub mod index;
 pub mod journal;
 pub mod key_file;
 pub mod keys;
+pub mod ordered;
 pub mod pseudonyms;
 pub mod socket;
 pub mod store;

@@ -146,7 +146,7 @@ pub fn answer(store: &Store, request: Request) -> Response {
 
 fn may_ask(store: &Store, controller: &str, address: &str, asked: &str) -> Result<Response, String> {
     let controller = controller.parse()?;
-    let standing = store.lookup(&controller, store.person(address)).map_err(|error| error.to_string())?;
+    let standing = store.known(&controller, store.person(address)).map_err(|error| error.to_string())?;
     let answer = standing.may_ask(&purposes(asked)?, super::Timestamp::now());
     Ok(Response::MayAsk {
         may_ask: answer == MayAsk::Yes,
@@ -157,7 +157,7 @@ fn may_ask(store: &Store, controller: &str, address: &str, asked: &str) -> Resul
 
 fn show(store: &Store, controller: &Controller, address: &str) -> Result<Shown, super::StoreError> {
     let person = store.person(address);
-    let standing = store.lookup(controller, person)?;
+    let standing = store.known(controller, person)?;
     Ok(Shown {
         collected_at: shown(standing.collected_at),
         notice_sent_at: shown(standing.notice_sent_at),

@@ -6,11 +6,13 @@
 mod aside;
 mod cache;
 mod expire;
+mod heard;
 pub mod identity;
 mod indexer;
 mod listing;
 mod load;
 mod opened;
+mod replicated;
 mod verify;
 mod watch;
 mod writer;
@@ -23,7 +25,7 @@ use std::collections::HashMap;
 use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, mpsc};
 use std::thread::JoinHandle;
 
@@ -31,13 +33,15 @@ use super::days::Days;
 use super::index::{Index, Indexed, SledIndex, key};
 use super::journal::{ChainHash, Head, Journal, JournalError, Link, Place, segment_paths};
 use super::keys::{Entry, Keys};
+use super::ordered::{Order, Outcome, Said, Step};
 use super::person::{Controller, Outward, Person, StoreKey};
 use super::pseudonyms::{Pseudonym, Pseudonyms};
 use super::record::{BadRecord, Change, Payload};
 use super::standing::Standing;
 use super::timestamp::Timestamp;
 use cache::Cache;
-use expire::Expired;
+use heard::Pending;
+use replicated::Hashes;
 use writer::Writer;
 
 /// Where the store is kept, and its sizes.
@@ -105,6 +109,21 @@ pub enum StoreError {
     /// The writer thread has ended.
     #[error("the consent store accepts no more writes; the log says why")]
     Closed,
+    /// The relay has not heard the other relays for too long: what they were told is unknown.
+    #[error(
+        "this relay has not heard the others lately, so what people agreed to is unknown; `pixelward \
+             cluster status` says why"
+    )]
+    NotFresh,
+    /// An erasure was noted durably, and the other relays cannot be told yet.
+    #[error(
+        "the erasure is noted: nothing counts for this person here any more, and the files follow once the other \
+             relays can be reached"
+    )]
+    Delayed,
+    /// A message of the common order does not fit this store.
+    #[error("the common order does not fit this store: {0}")]
+    Misfit(&'static str),
 }
 
 impl StoreError {
@@ -115,7 +134,12 @@ impl StoreError {
                 source.kind()
             }
             StoreError::Journal(_) | StoreError::Record { .. } => io::ErrorKind::InvalidData,
-            StoreError::Key(_) | StoreError::Busy(_) | StoreError::Closed => io::ErrorKind::Other,
+            StoreError::Key(_)
+            | StoreError::Busy(_)
+            | StoreError::Closed
+            | StoreError::NotFresh
+            | StoreError::Delayed
+            | StoreError::Misfit(_) => io::ErrorKind::Other,
         }
     }
 }
@@ -147,6 +171,13 @@ pub enum Applied {
     InFuture,
     /// The current consent was not the expected one; nothing was recorded.
     Conflicting,
+    /// It holds at this relay, durably. The others are told as soon as they can be reached.
+    HoldsHere,
+    /// Nothing was recorded: only together with the other relays can a grant become durable, and they cannot
+    /// be reached, or do not promise durability.
+    NotNow,
+    /// Whether it was recorded is unknown: the other relays did not answer in time.
+    Unconfirmed,
 }
 
 impl Applied {
@@ -154,9 +185,13 @@ impl Applied {
     pub fn number(&self) -> Option<u64> {
         match self {
             Applied::Recorded(number) | Applied::Moved { number, .. } => Some(*number),
-            Applied::Stale | Applied::SupersededByWithdrawal | Applied::InFuture | Applied::Conflicting => {
-                None
-            }
+            Applied::Stale
+            | Applied::SupersededByWithdrawal
+            | Applied::InFuture
+            | Applied::Conflicting
+            | Applied::HoldsHere
+            | Applied::NotNow
+            | Applied::Unconfirmed => None,
         }
     }
 }
@@ -190,6 +225,14 @@ struct Shared {
     pseudonyms: RwLock<Pseudonyms>,
     days: Days,
     index: SledIndex,
+    /// What brings requests into a common order with other relays, if there are any.
+    order: OnceLock<Arc<dyn Order>>,
+    /// What holds here already, and is not in the common order yet.
+    pending: Pending,
+    /// The position of the last message of the common order that was applied; 0 if none was.
+    position: AtomicU64,
+    /// The chain's hashes at the latest records.
+    hashes: Hashes,
     /// What the index does not contain yet.
     overlay: RwLock<HashMap<Vec<u8>, Arc<Indexed>>>,
     cache: Cache,
@@ -202,10 +245,8 @@ struct Shared {
 
 /// A batch for the writer.
 enum Job {
-    Record(Vec<(Person, Change)>, Ack<Vec<Applied>>),
-    RecordIf(Box<(Person, Change)>, Condition, Ack<Applied>),
-    Erase(Person, Ack<bool>),
-    Expire(Vec<Expired>, Ack<u64>),
+    Said(Said),
+    Apply(Vec<(u64, Step)>, Ack<Vec<Outcome>>),
     Settle(Ack<()>),
 }
 
@@ -213,16 +254,18 @@ impl Job {
     /// Returns how many changes it contains.
     fn size(&self) -> usize {
         match self {
-            Job::Record(changes, _) => changes.len(),
-            Job::RecordIf(..) | Job::Erase(..) | Job::Expire(..) | Job::Settle(_) => 1,
+            Job::Said(said) => said.size(),
+            Job::Apply(steps, _) => steps.len(),
+            Job::Settle(_) => 1,
         }
     }
 }
 
 /// A condition on the current consent before a change.
-type Condition = Box<dyn FnOnce(&Standing) -> bool + Send>;
+pub type Condition = Box<dyn FnOnce(&Standing) -> bool + Send>;
 
-type Ack<T> = Box<dyn FnOnce(Result<T, StoreError>) + Send>;
+/// Receives the result of a request, on the thread that has it.
+pub type Ack<T> = Box<dyn FnOnce(Result<T, StoreError>) + Send>;
 
 impl std::fmt::Debug for Store {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -265,6 +308,10 @@ impl Store {
             pseudonyms: RwLock::new(pseudonyms),
             days,
             index,
+            order: OnceLock::new(),
+            pending: Pending::default(),
+            position: AtomicU64::new(replicated::last_position(&journal, settings)?),
+            hashes: Hashes::default(),
             overlay: RwLock::new(HashMap::new()),
             cache: Cache::new(),
             head: Mutex::new(journal.head()),
@@ -319,12 +366,26 @@ impl Store {
         self.shared.identity
     }
 
-    /// Returns a person's consent towards a controller. An unknown person has said nothing.
+    /// Returns a person's consent towards a controller, on which mail and pixels rest. An unknown person has
+    /// said nothing.
     ///
     /// # Errors
     ///
-    /// When the index cannot be read: nothing counts as granted then.
+    /// When the index cannot be read, or the other relays were not heard lately: nothing counts as granted
+    /// then.
     pub fn lookup(&self, controller: &Controller, person: Person) -> Result<Arc<Standing>, StoreError> {
+        if self.shared.order.get().is_some_and(|order| !order.is_fresh()) {
+            return Err(StoreError::NotFresh);
+        }
+        self.shared.lookup(controller, person)
+    }
+
+    /// Returns what this relay knows of a person's consent, to show it: other relays may have heard more.
+    ///
+    /// # Errors
+    ///
+    /// When the index cannot be read.
+    pub fn known(&self, controller: &Controller, person: Person) -> Result<Arc<Standing>, StoreError> {
         self.shared.lookup(controller, person)
     }
 
@@ -334,7 +395,7 @@ impl Store {
     ///
     /// When they could not be made durable: then none of them counts.
     pub fn record(&self, changes: Vec<(Person, Change)>) -> Result<Vec<Applied>, StoreError> {
-        self.wait(|ack| Job::Record(changes, ack))
+        self.request(|ack| Said::Changes(changes, ack))
     }
 
     /// Records changes without waiting on this thread; `ack` is called from the writer's.
@@ -347,7 +408,7 @@ impl Store {
         changes: Vec<(Person, Change)>,
         ack: impl FnOnce(Result<Vec<Applied>, StoreError>) + Send + 'static,
     ) -> Result<(), StoreError> {
-        self.send(Job::Record(changes, Box::new(ack)))
+        self.hand(Said::Changes(changes, Box::new(ack)))
     }
 
     /// Records a change if the current consent satisfies `condition`, else nothing
@@ -363,7 +424,7 @@ impl Store {
         condition: impl FnOnce(&Standing) -> bool + Send + 'static,
         ack: impl FnOnce(Result<Applied, StoreError>) + Send + 'static,
     ) -> Result<(), StoreError> {
-        self.send(Job::RecordIf(Box::new((person, change)), Box::new(condition), Box::new(ack)))
+        self.hand(Said::ChangeIf(Box::new((person, change)), Box::new(condition), Box::new(ack)))
     }
 
     /// Registers a watcher for every change from now on. There is at most one; returns whether this is it.
@@ -378,7 +439,7 @@ impl Store {
     ///
     /// When the slot cannot be overwritten.
     pub fn erase(&self, person: Person) -> Result<bool, StoreError> {
-        self.wait(|ack| Job::Erase(person, ack))
+        self.request(|ack| Said::Erase(person, ack))
     }
 
     /// Waits until the index contains everything that was recorded.
@@ -391,11 +452,22 @@ impl Store {
     }
 
     fn wait<T: Send + 'static>(&self, job: impl FnOnce(Ack<T>) -> Job) -> Result<T, StoreError> {
-        let (done, result) = mpsc::sync_channel(1);
-        self.send(job(Box::new(move |outcome| {
-            let _ = done.send(outcome);
-        })))?;
-        result.recv().map_err(|_| StoreError::Closed)?
+        answered(|ack| self.send(job(ack)))
+    }
+
+    fn request<T: Send + 'static>(&self, said: impl FnOnce(Ack<T>) -> Said) -> Result<T, StoreError> {
+        answered(|ack| self.hand(said(ack)))
+    }
+
+    /// Hands a request to the common order, or where there is none to the writer.
+    fn hand(&self, said: Said) -> Result<(), StoreError> {
+        match self.shared.order.get() {
+            Some(order) => {
+                order.submit(said);
+                Ok(())
+            }
+            None => self.send(Job::Said(said)),
+        }
     }
 
     fn send(&self, job: Job) -> Result<(), StoreError> {
@@ -541,6 +613,15 @@ fn entered(entry: &Entry, number: u64, payload: &[u8]) -> Result<Option<Entered>
     Ok(Some(Entered { number, recorded_at: record.recorded_at, change }))
 }
 
+/// Waits for the answer to a request.
+fn answered<T: Send + 'static>(send: impl FnOnce(Ack<T>) -> Result<(), StoreError>) -> Result<T, StoreError> {
+    let (done, result) = mpsc::sync_channel(1);
+    send(Box::new(move |outcome| {
+        let _ = done.send(outcome);
+    }))?;
+    result.recv().map_err(|_| StoreError::Closed)?
+}
+
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -593,6 +674,11 @@ impl Shared {
     }
 
     fn lookup(&self, controller: &Controller, person: Person) -> Result<Arc<Standing>, StoreError> {
+        let standing = self.recorded(controller, person)?;
+        Ok(self.pending.joined(controller, person, standing))
+    }
+
+    fn recorded(&self, controller: &Controller, person: Person) -> Result<Arc<Standing>, StoreError> {
         let asked = key(controller.as_str(), &person.0);
         if let Some(standing) = self.cache.get(&asked) {
             return Ok(standing);

@@ -1,22 +1,12 @@
 //! Erases people about whom nothing has been heard for as long as a controller keeps records.
 
-use super::{Job, Store, StoreError, io_error};
+use super::{Store, StoreError, io_error};
 use crate::consent::index::{Index, Indexed, key};
+use crate::consent::ordered::{Expired, Said};
 use crate::consent::{Controller, Permission, Timestamp};
 
 /// The maximum number of people erased at once.
 const MOST: usize = 10_000;
-
-/// A person to be erased, if nothing was recorded since.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Expired {
-    /// The id of the person.
-    pub(super) id: [u8; 16],
-    /// The key in the index.
-    pub(super) key: Vec<u8>,
-    /// The number of the newest record.
-    pub(super) newest: u64,
-}
 
 impl Store {
     /// Erases people about whom this controller has recorded nothing since `before`: those without a standing
@@ -49,7 +39,7 @@ impl Store {
                 break;
             }
         }
-        if expired.is_empty() { Ok(0) } else { self.wait(|ack| Job::Expire(expired, ack)) }
+        if expired.is_empty() { Ok(0) } else { self.request(|ack| Said::Expire(expired, ack)) }
     }
 }
 

@@ -6,13 +6,13 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, mpsc};
 use std::time::Duration;
 
-use super::expire::Expired;
 use super::indexer::Indexer;
 use super::{Ack, Applied, Job, Noted, Shared, StoreError, io_error, locked};
 use crate::consent::Person;
 use crate::consent::index::{Entry, Index, Indexed, key};
-use crate::consent::journal::{Checkpoint, Journal};
-use crate::consent::record::{Change, Record, State, Timing, erased};
+use crate::consent::journal::{Checkpoint, Journal, Place};
+use crate::consent::ordered::{Expired, Ordered, Outcome, Said, Step};
+use crate::consent::record::{Change, Proof, Record, State, Timing, erased};
 use crate::consent::standing::{Merge, Standing};
 use crate::consent::timestamp::Timestamp;
 
@@ -93,11 +93,11 @@ impl Writer {
         let mut group = Group::default();
         for job in jobs {
             match job {
-                Job::Record(changes, ack) => match self.judge(changes, &mut group) {
+                Job::Said(Said::Changes(changes, ack)) => match self.judge(changes, &mut group) {
                     Ok(applied) => group.waiting.push((applied, ack)),
                     Err(error) => ack(Err(error)),
                 },
-                Job::RecordIf(change, condition, ack) => {
+                Job::Said(Said::ChangeIf(change, condition, ack)) => {
                     let judged = self.holds(&change, condition, &group).and_then(|holds| match holds {
                         true => self.judge(vec![*change], &mut group),
                         false => Ok(vec![Applied::Conflicting]),
@@ -109,13 +109,17 @@ impl Writer {
                         Err(error) => ack(Err(error)),
                     }
                 }
-                Job::Erase(person, ack) => {
+                Job::Said(Said::Erase(person, ack)) => {
                     self.make_durable(&mut group);
-                    ack(self.erase(person));
+                    ack(self.erase(person, Timestamp::now(), None));
                 }
-                Job::Expire(expired, ack) => {
+                Job::Said(Said::Expire(expired, ack)) => {
                     self.make_durable(&mut group);
-                    ack(self.expire(expired));
+                    ack(self.expire(expired, Timestamp::now(), None));
+                }
+                Job::Apply(steps, ack) => {
+                    self.make_durable(&mut group);
+                    ack(self.apply(steps));
                 }
                 Job::Settle(ack) => {
                     self.make_durable(&mut group);
@@ -150,22 +154,14 @@ impl Writer {
     ) -> Result<Vec<Applied>, StoreError> {
         let now = Timestamp::now();
         let mut applied = Vec::with_capacity(changes.len());
-        for (person, mut change) in changes {
-            let is_ahead = change.timing == Timing::Claimed && change.event_at.0 > now.0 + FUTURE;
-            if is_ahead && !change.is_strict() {
-                applied.push(Applied::InFuture);
-                continue;
-            }
-            let has_evidence = change.details.evidence.is_some();
-            if change.state == State::Granted && (!has_evidence || is_ahead) {
-                // It cannot be proved, so it is not a grant (N22).
-                change.state = if change.asked_at.is_some() { State::Asked } else { State::NeverAsked };
-                change.is_unproved_grant = !has_evidence;
-            }
-            if !has_evidence {
-                // Nor is it known then when the address was collected (N29).
-                change.collected_at = None;
-            }
+        for (person, change) in changes {
+            let change = match prepared(change, now) {
+                Ok(change) => change,
+                Err(instead) => {
+                    applied.push(instead);
+                    continue;
+                }
+            };
             let (entry, is_new) = self
                 .shared
                 .keys
@@ -173,43 +169,134 @@ impl Writer {
                 .unwrap_or_else(PoisonError::into_inner)
                 .find_or_create(person)
                 .map_err(io_error("the key file"))?;
-            let key_of_index = key(change.controller.as_str(), &entry.id);
-            let mut indexed = match group.fresh.get(&key_of_index) {
-                Some(indexed) => indexed.clone(),
-                None if is_new => Indexed::default(),
-                None => self
-                    .shared
-                    .indexed(&key_of_index)?
-                    .map_or_else(Indexed::default, |indexed| (*indexed).clone()),
-            };
-            let number = self.journal.head().count + group.payloads.len() as u64 + 1;
-            settle_time(&mut change, &indexed.standing, now);
-            let merged = indexed.standing.merge(&change, number, has_evidence);
-            applied.push(match (merged.answer, change.claimed_at) {
-                (Merge::Taken, None) => Applied::Recorded(number),
-                (Merge::Taken, Some(_)) => Applied::Moved { number, at: change.event_at },
-                (Merge::Stale, _) => Applied::Stale,
-                (Merge::SupersededByWithdrawal, _) => Applied::SupersededByWithdrawal,
-            });
-            if merged.is_news {
-                group.payloads.push(Record::new(entry.id, &entry.sealer(), now, &change).encode());
-                group.keys.push(key_of_index.clone());
-                group.cached.push(key(change.controller.as_str(), &person.0));
-                group.fresh.insert(key_of_index, indexed);
-                // Nobody is told of what is recorded only for ordering: it changes nothing now.
-                if merged.answer == Merge::Taken {
-                    group.noted.push(Noted { number, person, controller: change.controller });
-                }
-            }
+            let record = Record::new(entry.id, &entry.sealer(), now, &change);
+            applied.push(self.take(person, record, change.timing, is_new, group)?);
         }
         Ok(applied)
     }
 
-    /// Syncs the key file, then the journal; then the changes take effect, and are acknowledged.
+    /// Joins a record with everything said before it. Nothing else matters here, neither a clock nor the
+    /// relay: the same records in the same order lead to the same journal.
+    fn take(
+        &mut self,
+        person: Person,
+        mut record: Record,
+        timing: Timing,
+        is_new: bool,
+        group: &mut Group,
+    ) -> Result<Applied, StoreError> {
+        let key_of_index = key(record.change.controller.as_str(), &record.person);
+        let mut indexed = match group.fresh.get(&key_of_index) {
+            Some(indexed) => indexed.clone(),
+            None if is_new => Indexed::default(),
+            None => self
+                .shared
+                .indexed(&key_of_index)?
+                .map_or_else(Indexed::default, |indexed| (*indexed).clone()),
+        };
+        let number = self.journal.head().count + group.payloads.len() as u64 + 1;
+        record.change.timing = timing;
+        settle_time(&mut record.change, &indexed.standing, record.recorded_at);
+        record.change.timing = Timing::Claimed;
+        let merged = indexed.standing.merge(&record.change, number, record.proof == Proof::Given);
+        if merged.is_news {
+            let controller = &record.change.controller;
+            group.payloads.push(record.encode());
+            group.keys.push(key_of_index.clone());
+            group.cached.push(key(controller.as_str(), &person.0));
+            group.fresh.insert(key_of_index, indexed);
+            // Nobody is told of what is recorded only for ordering: it changes nothing now.
+            if merged.answer == Merge::Taken {
+                group.noted.push(Noted { number, person, controller: controller.clone() });
+            }
+        }
+        Ok(match (merged.answer, record.change.claimed_at) {
+            (Merge::Taken, None) => Applied::Recorded(number),
+            (Merge::Taken, Some(_)) => Applied::Moved { number, at: record.change.event_at },
+            (Merge::Stale, _) => Applied::Stale,
+            (Merge::SupersededByWithdrawal, _) => Applied::SupersededByWithdrawal,
+        })
+    }
+
+    /// Applies messages of the common order. Each has a position, and those up to the last one are skipped.
+    fn apply(&mut self, steps: Vec<(u64, Step)>) -> Result<Vec<Outcome>, StoreError> {
+        let mut group = Group::default();
+        let mut outcomes = Vec::with_capacity(steps.len());
+        let mut last = self.shared.position.load(Ordering::Acquire);
+        for (position, step) in steps {
+            if position <= last {
+                outcomes.push(Outcome::Before);
+                continue;
+            }
+            if step.needs_the_ones_before() {
+                self.write_out(&mut group)?;
+                self.shared.position.store(last, Ordering::Release);
+            }
+            outcomes.push(match step {
+                Step::Key { person, id, key } => {
+                    self.shared.take_key(person, id, key)?;
+                    Outcome::Key
+                }
+                Step::Change(ordered) => self.take_ordered(*ordered, position, &mut group)?,
+                Step::Begin { epoch, head } => {
+                    if self.journal.head() != head {
+                        return Err(StoreError::Misfit("it began after another journal than this one"));
+                    }
+                    self.append(&[epoch.encode()])?;
+                    Outcome::Begun
+                }
+                Step::Erase { person, at } => Outcome::Erased(self.erase(person, at, Some(position))?),
+                Step::Expire { people, at } => Outcome::Expired(self.expire(people, at, Some(position))?),
+            });
+            last = position;
+        }
+        self.write_out(&mut group)?;
+        self.shared.position.store(last, Ordering::Release);
+        Ok(outcomes)
+    }
+
+    /// Takes in a change of the common order.
+    fn take_ordered(
+        &mut self,
+        ordered: Ordered,
+        position: u64,
+        group: &mut Group,
+    ) -> Result<Outcome, StoreError> {
+        let Ordered { person, mut record, timing, expected } = ordered;
+        if self.shared.entry(person).is_none_or(|entry| entry.id != record.person) {
+            return Ok(Outcome::Gone);
+        }
+        if let Some(expected) = expected {
+            let indexed = self.shared.indexed(&key(record.change.controller.as_str(), &record.person))?;
+            if indexed.map_or(0, |indexed| indexed.trail.newest()) != expected {
+                return Ok(Outcome::Change(Applied::Conflicting));
+            }
+        }
+        record.position = Some(position);
+        self.take(person, record, timing, false, group).map(Outcome::Change)
+    }
+
+    /// Makes a group durable; then its changes take effect, and are acknowledged.
     fn make_durable(&mut self, group: &mut Group) {
+        let waiting = std::mem::take(&mut group.waiting);
+        match self.write_out(group) {
+            Ok(()) => waiting.into_iter().for_each(|(applied, ack)| ack(Ok(applied))),
+            Err(error) => {
+                let kind = error.kind();
+                let text = error.to_string();
+                for (_, ack) in waiting {
+                    let source = io::Error::new(kind, text.clone());
+                    ack(Err(StoreError::Io { what: "not recorded".to_owned(), source }));
+                }
+            }
+        }
+    }
+
+    /// Syncs the key file, then the journal; then the changes take effect.
+    fn write_out(&mut self, group: &mut Group) -> Result<(), StoreError> {
         let group = std::mem::take(group);
         if group.payloads.is_empty() {
-            return group.waiting.into_iter().for_each(|(applied, ack)| ack(Ok(applied)));
+            return Ok(());
         }
         if let Some(watcher) = self.shared.watcher.get() {
             watcher.before(&group.noted);
@@ -218,27 +305,28 @@ impl Writer {
         if let Some(watcher) = self.shared.watcher.get() {
             watcher.after(written.is_ok());
         }
-        match written {
-            Ok(()) => {
-                for key in &group.cached {
-                    self.shared.cache.drop_key(key);
-                }
-                group.waiting.into_iter().for_each(|(applied, ack)| ack(Ok(applied)));
-            }
+        match &written {
+            Ok(()) => group.cached.iter().for_each(|key| self.shared.cache.drop_key(key)),
             Err(error) => {
                 tracing::error!(%error, "consent could not be recorded");
                 if self.journal.is_stopped() {
                     self.shared.is_stopped.store(true, Ordering::Relaxed);
                     metrics::gauge!("pixelward_consent_store_sound").set(0.0);
                 }
-                let kind = error.kind();
-                let text = error.to_string();
-                for (_, ack) in group.waiting {
-                    let source = io::Error::new(kind, text.clone());
-                    ack(Err(StoreError::Io { what: "not recorded".to_owned(), source }));
-                }
             }
         }
+        written
+    }
+
+    /// Appends payloads to the journal, durably.
+    fn append(&mut self, payloads: &[Vec<u8>]) -> Result<Vec<Place>, StoreError> {
+        let before = self.journal.head();
+        let places = self.journal.append(payloads)?;
+        *locked(&self.shared.head) = self.journal.head();
+        if self.shared.order.get().is_some() {
+            self.shared.hashes.note(before, payloads);
+        }
+        Ok(places)
     }
 
     fn write(
@@ -250,8 +338,7 @@ impl Writer {
         let synced = self.shared.keys.write().unwrap_or_else(PoisonError::into_inner).sync();
         synced.map_err(io_error("the key file"))?;
         let first = self.journal.head().count + 1;
-        let places = self.journal.append(payloads)?;
-        *locked(&self.shared.head) = self.journal.head();
+        let places = self.append(payloads)?;
         for ((number, place), key) in (first..).zip(places).zip(&keys) {
             if let Some(indexed) = fresh.get_mut(key) {
                 indexed.trail.push(number, place);
@@ -267,13 +354,12 @@ impl Writer {
 
     /// The journal records first that the person is erased, so that a key that comes back from a backup does
     /// not count.
-    fn erase(&mut self, person: Person) -> Result<bool, StoreError> {
+    fn erase(&mut self, person: Person, at: Timestamp, position: Option<u64>) -> Result<bool, StoreError> {
         // Audit records name people whom the journal does not know, too.
         self.shared.unname(person)?;
         let Some(entry) = self.shared.entry(person) else { return Ok(false) };
         self.settle()?;
-        self.journal.append(&[erased(&entry.id, Timestamp::now())])?;
-        *locked(&self.shared.head) = self.journal.head();
+        self.append(&[erased(&entry.id, at, position)])?;
         let slot = self.shared.keys.write().unwrap_or_else(PoisonError::into_inner).erase(person);
         slot.map_err(io_error("the key file"))?;
         let keys = self.shared.index.keys_of(&entry.id).map_err(io_error("the index"))?;
@@ -286,10 +372,17 @@ impl Writer {
     }
 
     /// Erases people about whom nothing was recorded meanwhile; returns how many.
-    fn expire(&mut self, mut expired: Vec<Expired>) -> Result<u64, StoreError> {
+    fn expire(
+        &mut self,
+        mut expired: Vec<Expired>,
+        at: Timestamp,
+        position: Option<u64>,
+    ) -> Result<u64, StoreError> {
         self.settle()?;
         let is_as_it_was = |expired: &Expired| -> Result<bool, StoreError> {
-            Ok(self.shared.indexed(&expired.key)?.is_some_and(|now| now.trail.newest() == expired.newest))
+            let is_same = |now: Arc<Indexed>| now.trail.newest() == expired.newest;
+            let keys = self.shared.index.keys_of(&expired.id).map_err(io_error("the index"))?;
+            Ok(keys.len() == 1 && self.shared.indexed(&expired.key)?.is_some_and(is_same))
         };
         let kept: Vec<bool> = expired.iter().map(is_as_it_was).collect::<Result<_, _>>()?;
         let mut kept = kept.into_iter();
@@ -300,10 +393,9 @@ impl Writer {
             // Audit records must not name them any longer than the journal does.
             self.shared.unname(slot.person)?;
         }
-        let now = Timestamp::now();
-        let payloads: Vec<Vec<u8>> = expired.iter().map(|expired| erased(&expired.id, now)).collect();
-        self.journal.append(&payloads)?;
-        *locked(&self.shared.head) = self.journal.head();
+        let payloads: Vec<Vec<u8>> =
+            expired.iter().map(|expired| erased(&expired.id, at, position)).collect();
+        self.append(&payloads)?;
         let mut keys = self.shared.keys.write().unwrap_or_else(PoisonError::into_inner);
         let count = keys.erasures() + expired.len() as u64;
         keys.erase_slots(&slots).and_then(|()| keys.set_erasures(count)).map_err(io_error("the key file"))?;
@@ -350,11 +442,30 @@ impl Writer {
     }
 }
 
+/// Judges what depends on the clock and on nothing else: a time ahead of it, and grants that nothing proves.
+pub(super) fn prepared(mut change: Change, now: Timestamp) -> Result<Change, Applied> {
+    let is_ahead = change.timing == Timing::Claimed && change.event_at.0 > now.0 + FUTURE;
+    if is_ahead && !change.is_strict() {
+        return Err(Applied::InFuture);
+    }
+    let has_evidence = change.details.evidence.is_some();
+    if change.state == State::Granted && (!has_evidence || is_ahead) {
+        // It cannot be proved, so it is not a grant (N22).
+        change.state = if change.asked_at.is_some() { State::Asked } else { State::NeverAsked };
+        change.is_unproved_grant = !has_evidence;
+    }
+    if !has_evidence {
+        // Nor is it known then when the address was collected (N29).
+        change.collected_at = None;
+    }
+    Ok(change)
+}
+
 /// Gives a change its effective time. What is said now comes after everything known, so it is never too old
 /// and never too early, whatever the clock did meanwhile. A claimed time is kept, except for what makes
 /// things stricter: that is never rejected for its time, nor because of something ahead of our clock. The
 /// claimed time is kept beside it.
-fn settle_time(change: &mut Change, standing: &Standing, now: Timestamp) {
+pub(super) fn settle_time(change: &mut Change, standing: &Standing, now: Timestamp) {
     let behind = |newest: Timestamp| Timestamp(newest.0.saturating_add(1));
     let claimed = match change.timing {
         Timing::Now => now,

@@ -1,0 +1,169 @@
+//! The store as one of several that follow a common order.
+
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::writer::prepared;
+use super::{Applied, Job, Settings, Shared, Store, StoreError, io_error, locked};
+use crate::consent::index::key;
+use crate::consent::journal::{ChainHash, Head, Journal};
+use crate::consent::ordered::{Heard, Judged, Order, Outcome, Step, Waiting};
+use crate::consent::record::{self, Change, Epoch, Payload, Record};
+use crate::consent::{Controller, Person, Timestamp};
+
+/// How many of the latest records are remembered with the chain's hash, to be compared with other relays.
+const MAX_HASHES: usize = 1 << 16;
+
+/// The chain's hashes at the latest records.
+#[derive(Default)]
+pub(super) struct Hashes(Mutex<VecDeque<Head>>);
+
+impl Hashes {
+    /// Notes the chain after each of these payloads.
+    pub(super) fn note(&self, before: Head, payloads: &[Vec<u8>]) {
+        let mut hashes = locked(&self.0);
+        let mut head = before;
+        for payload in payloads {
+            head = head.then(payload);
+            hashes.push_back(head);
+        }
+        let surplus = hashes.len().saturating_sub(MAX_HASHES);
+        hashes.drain(..surplus);
+    }
+
+    /// Begins with what the journal has already.
+    fn begin(&self, head: Head) {
+        let mut hashes = locked(&self.0);
+        hashes.clear();
+        hashes.push_back(head);
+    }
+
+    fn at(&self, number: u64) -> Option<ChainHash> {
+        let hashes = locked(&self.0);
+        let first = hashes.front()?.count;
+        let place = usize::try_from(number.checked_sub(first)?).ok()?;
+        hashes.get(place).map(|head| head.hash)
+    }
+}
+
+impl Store {
+    /// Makes the store part of a common order: from now on requests go there, and only
+    /// [`apply`](Store::apply) changes the store. Returns whether this is the first order.
+    pub fn join(&self, order: Arc<dyn Order>) -> bool {
+        self.shared.hashes.begin(self.head());
+        self.shared.order.set(order).is_ok()
+    }
+
+    /// Applies messages of the common order with their positions, in order. Those that were applied before are
+    /// skipped. `ack` is called from the writer's thread once everything is durable; after an error, it is
+    /// unknown how many were applied: the same messages must come again.
+    ///
+    /// # Errors
+    ///
+    /// When the store accepts no more writes.
+    pub fn apply(
+        &self,
+        steps: Vec<(u64, Step)>,
+        ack: impl FnOnce(Result<Vec<Outcome>, StoreError>) + Send + 'static,
+    ) -> Result<(), StoreError> {
+        self.send(Job::Apply(steps, Box::new(ack)))
+    }
+
+    /// Returns the position of the last message that was applied; 0 if there was none. After a start it is
+    /// that of the journal's last record: messages after it left no record, and may come again.
+    pub fn position(&self) -> u64 {
+        self.shared.position.load(Ordering::Acquire)
+    }
+
+    /// Returns the newest epoch in the journal; `None` if there is none. Reads the whole journal.
+    ///
+    /// # Errors
+    ///
+    /// When the journal cannot be read.
+    pub fn epoch(&self) -> Result<Option<Epoch>, StoreError> {
+        let mut newest = None;
+        self.each_payload(|_, payload| {
+            if let Payload::Epoch(epoch) = payload {
+                newest = Some(epoch);
+            }
+        })?;
+        Ok(newest)
+    }
+
+    /// Returns the chain's hash at a record; `None` if that is too long ago, or ahead.
+    pub fn hash_at(&self, number: u64) -> Option<ChainHash> {
+        let head = self.head();
+        if head.count == number { Some(head.hash) } else { self.shared.hashes.at(number) }
+    }
+
+    /// Judges what depends on the clock and on nothing else, before a change goes into the common order: a
+    /// time ahead of the clock, and grants that nothing proves (N22).
+    ///
+    /// # Errors
+    ///
+    /// What becomes of it instead.
+    pub fn prepared(&self, change: Change, now: Timestamp) -> Result<Change, Applied> {
+        prepared(change, now)
+    }
+
+    /// Returns whether a person has an id and a key.
+    pub fn knows(&self, person: Person) -> bool {
+        self.shared.entry(person).is_some()
+    }
+
+    /// Builds the record of a change, with details sealed under the person's key; `None` if they have none.
+    pub fn sealed(&self, person: Person, change: &Change, now: Timestamp) -> Option<Record> {
+        let entry = self.shared.entry(person)?;
+        Some(Record::new(entry.id, &entry.sealer(), now, change))
+    }
+
+    /// Returns what is known about a person towards a controller.
+    ///
+    /// # Errors
+    ///
+    /// When the index cannot be read.
+    pub fn judged(&self, controller: &Controller, person: Person) -> Result<Judged, StoreError> {
+        let Some(entry) = self.shared.entry(person) else { return Ok(Judged::of(None)) };
+        let indexed = self.shared.indexed(&key(controller.as_str(), &entry.id))?;
+        Ok(Judged::of(indexed.as_deref()))
+    }
+
+    /// Puts in force here what was heard and is not in the common order yet.
+    pub fn hear(&self, id: [u8; 16], heard: Heard) {
+        self.shared.pending.put(id, heard);
+    }
+
+    /// Drops it again, because the common order has it.
+    pub fn unhear(&self, id: &[u8; 16], person: Person) {
+        self.shared.pending.drop_id(id, person);
+    }
+
+    /// Returns what seals the things that wait to be brought into the common order.
+    pub fn waiting(&self) -> Waiting<'_> {
+        Waiting(&self.shared.store_key)
+    }
+}
+
+impl Shared {
+    /// Gives a person the id and key of a message, if they have none.
+    pub(super) fn take_key(&self, person: Person, id: [u8; 16], key: [u8; 32]) -> Result<(), StoreError> {
+        let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
+        if keys.find(person).is_none() {
+            keys.insert(person, id, key).map_err(io_error("the key file"))?;
+        }
+        Ok(())
+    }
+}
+
+/// Returns the position in the common order that the last record of a journal came from; 0 if none.
+pub(super) fn last_position(journal: &Journal, settings: &Settings) -> Result<u64, StoreError> {
+    let Some(last) = journal.checkpoint() else { return Ok(0) };
+    let (payload, _) = Journal::record(&settings.directory, last.last)?;
+    let position = record::position(&payload)
+        .map_err(|source| StoreError::Record { number: last.head.count, source })?;
+    Ok(position.unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests;
