@@ -10,6 +10,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::consent::StoreError;
+use crate::consent::import::UNCONFIRMED;
 
 /// An error.
 #[derive(Debug)]
@@ -155,6 +156,12 @@ impl Problem {
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Service unavailable", detail);
         problem.headers.push((RETRY_AFTER, HeaderValue::from_static("5")));
         problem
+    }
+
+    /// 504: the other relays did not confirm a change in time.
+    pub fn unconfirmed() -> Problem {
+        let title = "The outcome is unknown";
+        Problem::new(StatusCode::GATEWAY_TIMEOUT, "outcome-unknown", title, UNCONFIRMED)
     }
 
     /// 507: the disk is full.

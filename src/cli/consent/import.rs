@@ -21,6 +21,7 @@ struct Tally {
     without_grant: u64,
     stale: u64,
     superseded_by_withdrawal: u64,
+    holds_here: u64,
     bad: u64,
 }
 
@@ -99,6 +100,7 @@ fn commit(
     for (number, result) in numbers.into_iter().zip(&results) {
         match result {
             RowResult::Recorded(_) | RowResult::Moved { .. } => tally.recorded += 1,
+            RowResult::HoldsHere => tally.holds_here += 1,
             RowResult::RecordedWithoutGrant(_) => {
                 tally.recorded += 1;
                 tally.without_grant += 1;

@@ -264,7 +264,7 @@ fn show(response: &Response, json: bool) -> Result<ExitCode, Box<dyn std::error:
     let mut out = std::io::stdout().lock();
     let failed = match response {
         Response::Rows(rows) => rows.iter().any(|row| match row {
-            RowResult::Recorded(_) | RowResult::Moved { .. } => false,
+            RowResult::Recorded(_) | RowResult::Moved { .. } | RowResult::HoldsHere => false,
             RowResult::RecordedWithoutGrant(_)
             | RowResult::Stale
             | RowResult::SupersededByWithdrawal
@@ -388,6 +388,9 @@ fn described(row: &RowResult) -> String {
         ),
         RowResult::Stale => "no effect: something newer is known".to_owned(),
         RowResult::SupersededByWithdrawal => "no effect: superseded by withdrawal".to_owned(),
+        RowResult::HoldsHere => {
+            "recorded here, and elsewhere once the other relays can be reached".to_owned()
+        }
         RowResult::Failed(error) => format!("not recorded: {error}"),
     }
 }

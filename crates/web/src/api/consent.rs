@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 
 use super::model::{Addressed, AddressedStatement, Consent, read};
 use super::{Answered, Call, json};
-use crate::consent::import::Row;
+use crate::consent::import::{NOT_NOW, Row};
 use crate::consent::{Applied, Controller, Person, Standing, State, Timestamp};
 use crate::problem::Problem;
 
@@ -27,6 +27,15 @@ pub(super) struct Recorded {
     #[schema(format = DateTime)]
     recorded_as_of: Option<String>,
     /// The person's consent as it now stands.
+    consent: Consent,
+}
+
+/// The result of recording a change that the other relays could not be told yet.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct HoldsHere {
+    /// `holds_here`.
+    result: &'static str,
+    /// The person's consent as it stands at this relay.
     consent: Consent,
 }
 
@@ -50,7 +59,7 @@ pub(super) async fn standing(call: &Call, person: Person) -> Result<Consent, Pro
     let (controller, now) = (call.controller()?.clone(), call.now);
     let found = {
         let controller = controller.clone();
-        call.api.ask(move |store| store.lookup(&controller, person)).await?
+        call.api.ask(move |store| store.known(&controller, person)).await?
     };
     let shown = call.api.store.outward(&controller).shown(person);
     Ok(Consent::of(controller.as_str(), shown, &found, now))
@@ -80,6 +89,13 @@ pub(super) async fn set(call: Call) -> Answered {
     let person = call.api.store.person(&address);
     let row = Row { address, ..body.row(&call.actor()) };
     record(call, person, &row).await
+}
+
+/// Answers for a change that holds at this relay, and elsewhere once the others can be reached.
+async fn accepted(call: &Call, person: Person) -> Answered {
+    let consent = standing(call, person).await?;
+    let body = HoldsHere { result: "holds_here", consent };
+    shown(StatusCode::ACCEPTED, &body.consent, &body)
 }
 
 /// Records what a person said, provided that the current consent is what the request expects.
@@ -120,6 +136,9 @@ pub(super) async fn record(call: Call, person: Person, row: &Row) -> Answered {
             return Err(Problem::conflict("in-future", "event_time is in the future"));
         }
         Applied::Conflicting => return Err(Problem::changed_meanwhile()),
+        Applied::HoldsHere => return accepted(&call, person).await,
+        Applied::NotNow => return Err(Problem::unavailable(NOT_NOW)),
+        Applied::Unconfirmed => return Err(Problem::unconfirmed()),
     };
     let consent = standing(&call, person).await?;
     let result = if unproved { "recorded_without_grant" } else { "recorded" };

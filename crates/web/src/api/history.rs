@@ -79,7 +79,7 @@ async fn asked(call: &Call, person: Person, mut purposes: Vec<Purpose>) -> Answe
         purposes = Purpose::CONSENT.to_vec();
     }
     let controller = call.controller()?.clone();
-    let standing = call.api.ask(move |store| store.lookup(&controller, person)).await?;
+    let standing = call.api.ask(move |store| store.known(&controller, person)).await?;
     let answer = standing.may_ask(&purposes, call.now);
     let not_before = answer.not_before().map(|end| end.to_string());
     json(StatusCode::OK, &MayBeAsked { may_ask: answer == MayAsk::Yes, reason: answer.reason(), not_before })

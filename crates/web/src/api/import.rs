@@ -55,7 +55,8 @@ pub(super) struct Line {
 pub(super) struct ImportResult {
     /// The line number, starting at 1.
     line: u64,
-    /// One of recorded, recorded_without_grant, stale, superseded_by_withdrawal and failed.
+    /// One of recorded, recorded_without_grant, stale, superseded_by_withdrawal,
+    /// holds_here and failed.
     result: &'static str,
     /// The number of the record in the journal.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -88,6 +89,7 @@ impl ImportResult {
             }
             RowResult::Stale => ("stale", None, None),
             RowResult::SupersededByWithdrawal => ("superseded_by_withdrawal", None, None),
+            RowResult::HoldsHere => ("holds_here", None, None),
             RowResult::Failed(error) => ("failed", None, Some(without_addresses(&error))),
         };
         ImportResult { line, result, record, recorded_as_of, detail }
@@ -102,6 +104,7 @@ struct Summary {
     recorded_without_grant: u64,
     stale: u64,
     superseded_by_withdrawal: u64,
+    holds_here: u64,
     failed: u64,
     /// The reason if the remaining lines were not processed.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -116,6 +119,7 @@ impl Summary {
             "recorded_without_grant" => &mut self.recorded_without_grant,
             "stale" => &mut self.stale,
             "superseded_by_withdrawal" => &mut self.superseded_by_withdrawal,
+            "holds_here" => &mut self.holds_here,
             _ => &mut self.failed,
         } += 1;
     }

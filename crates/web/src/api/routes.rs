@@ -153,6 +153,17 @@ const SYSTEM: &str = "The API itself";
 const WITH_TAG: &str = "The current consent, identified by ETag.";
 const NOBODY: (u16, &str, Output) =
     (404, "The controller knows nobody under this hash.", Output::Json(of::<crate::problem::ProblemDetails>));
+const HOLDS_HERE: (u16, &str, Output) = (
+    202,
+    "It holds at this relay, durably, and at the others once they can be reached. Only what makes things stricter \
+     is answered so.",
+    Output::Json(of::<consent::HoldsHere>),
+);
+const UNCONFIRMED: (u16, &str, Output) = (
+    504,
+    "The other relays did not confirm it in time: the outcome is unknown.",
+    Output::Json(of::<crate::problem::ProblemDetails>),
+);
 const NOT_RECORDED: (u16, &str, Output) = (
     409,
     "Nothing was recorded: something newer is known (stale), the person withdrew and this does not supersede \
@@ -200,8 +211,10 @@ pub static ROUTES: &[Route] = &[
         extras: &[Extra::Conditions],
         answers: &[
             (200, "Durably recorded. ETag identifies the new state.", Output::Json(of::<consent::Recorded>)),
+            HOLDS_HERE,
             NOT_RECORDED,
             OTHER_TAG,
+            UNCONFIRMED,
         ],
         handler: |call| Box::pin(consent::set(call)),
     },
@@ -388,8 +401,10 @@ pub static ROUTES: &[Route] = &[
         answers: &[
             (200, "Durably recorded. ETag identifies the new state.", Output::Json(of::<consent::Recorded>)),
             NOBODY,
+            HOLDS_HERE,
             NOT_RECORDED,
             OTHER_TAG,
+            UNCONFIRMED,
         ],
         handler: |call| Box::pin(people::set(call)),
     },

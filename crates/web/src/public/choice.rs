@@ -135,7 +135,7 @@ impl Public {
 
     /// Looks up the consent; if the store cannot say, nothing counts as granted.
     fn standing(&self, holder: &Holder) -> Standing {
-        let found = self.store.lookup(&holder.controller, holder.person);
+        let found = self.store.known(&holder.controller, holder.person);
         found.map_or_else(|_| Standing::unknown(), |standing| (*standing).clone())
     }
 
@@ -266,8 +266,12 @@ impl Public {
         let mut moved_to = None;
         for applied in applied {
             match applied {
-                Applied::Recorded(_) => {}
+                Applied::Recorded(_) | Applied::HoldsHere => {}
                 Applied::Moved { at, .. } => moved_to = Some(at),
+                Applied::NotNow | Applied::Unconfirmed => {
+                    tracing::warn!(?applied, "a choice could not be recorded together with the other relays");
+                    return Err(());
+                }
                 // What is said now is later than everything else, so this is a bug.
                 Applied::Stale
                 | Applied::SupersededByWithdrawal

@@ -145,7 +145,7 @@ impl Public {
         }
         let person = self.store.person(&letter.address);
         let is_known = |standing: Arc<Standing>| *standing != Standing::unknown();
-        if !self.store.lookup(&letter.controller, person).is_ok_and(is_known)
+        if !self.store.known(&letter.controller, person).is_ok_and(is_known)
             || !self.letters.take(&letter.controller, person, Instant::now())
         {
             return;

@@ -1,0 +1,237 @@
+//! The form in which messages travel. Version, kind, week, sender and id are in clear; the rest is sealed under
+//! the key of the week, so that what carries it sees no person, no controller and no choice.
+
+use bytes::Bytes;
+
+use crate::chain::Head;
+use crate::consent::Timestamp;
+use crate::consent::ordered::Step;
+use crate::engine::Kind;
+use crate::fields::{Malformed, Writer, fields, number, text, time};
+use crate::week::{Week, Weeks};
+
+/// A relay of the cluster: 128 random bits, made when it joined.
+pub type NodeId = [u8; 16];
+
+/// The id of a message: 128 random bits.
+pub type MessageId = [u8; 16];
+
+/// What a message says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Body {
+    /// Something that changes stores.
+    Step(Step),
+    /// Where the sender stands.
+    Mark(Mark),
+}
+
+/// Where a relay stands, so that others can compare.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// The end of its journal's chain.
+    pub head: Head,
+    /// The version of its program.
+    pub version: String,
+    /// The fingerprint of what must be the same at all relays: rules, token key, formats.
+    pub settings: [u8; 16],
+    /// When it was sent, by the sender's clock.
+    pub at: Timestamp,
+}
+
+/// A message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// The relay that published it.
+    pub node: NodeId,
+    /// Its id.
+    pub id: MessageId,
+    /// What it says.
+    pub body: Body,
+}
+
+/// Why a message cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadMessage {
+    /// It was written by a later version.
+    #[error("a message of the common order has format {0}, which this version does not know")]
+    Version(u8),
+    /// It is not a message.
+    #[error("a message of the common order is malformed")]
+    Malformed,
+    /// The key of its week is not here.
+    #[error(
+        "the key of week {0} is not known here; a relay that was away for more than eight days joins anew"
+    )]
+    NoKey(Week),
+    /// It was sealed under another key, or altered.
+    #[error("a message of the common order does not open with the key of its week")]
+    NotOpened,
+}
+
+impl From<Malformed> for BadMessage {
+    fn from(Malformed: Malformed) -> BadMessage {
+        BadMessage::Malformed
+    }
+}
+
+const FORMAT: u8 = 1;
+const STEP: u8 = 1;
+const MARK: u8 = 2;
+
+/// Field numbers, which are never reused.
+mod tag {
+    pub(super) const KIND: u8 = 1;
+    pub(super) const WEEK: u8 = 2;
+    pub(super) const NODE: u8 = 3;
+    pub(super) const ID: u8 = 4;
+    pub(super) const SEALED: u8 = 5;
+    pub(super) const HEAD: u8 = 6;
+    pub(super) const VERSION: u8 = 7;
+    pub(super) const SETTINGS: u8 = 8;
+    pub(super) const AT: u8 = 9;
+}
+
+/// Returns a random id.
+///
+/// # Errors
+///
+/// When there is no randomness.
+pub fn fresh_id() -> std::io::Result<[u8; 16]> {
+    let mut id = [0; 16];
+    aws_lc_rs::rand::fill(&mut id).map_err(|_| std::io::Error::other("no randomness is available"))?;
+    Ok(id)
+}
+
+impl Mark {
+    fn encode(&self) -> Vec<u8> {
+        let mut writer = Writer::new(FORMAT);
+        writer.bytes(tag::HEAD, &self.head.encode());
+        writer.text(tag::VERSION, Some(&self.version));
+        writer.bytes(tag::SETTINGS, &self.settings);
+        writer.time(tag::AT, Some(self.at));
+        writer.done()
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Mark, BadMessage> {
+        let fields = of_format(bytes)?;
+        Ok(Mark {
+            head: Head::decode(found(&fields, tag::HEAD)?).ok_or(BadMessage::Malformed)?,
+            version: text(found(&fields, tag::VERSION)?)?,
+            settings: exactly(found(&fields, tag::SETTINGS)?)?,
+            at: time(found(&fields, tag::AT)?)?,
+        })
+    }
+}
+
+impl Message {
+    /// Returns the kind that the engine may see.
+    pub fn kind(&self) -> Kind {
+        match &self.body {
+            Body::Step(Step::Change(_) | Step::Begin { .. }) => Kind::Change,
+            Body::Step(Step::Key { .. }) => Kind::Key,
+            Body::Step(Step::Erase { .. } | Step::Expire { .. }) => Kind::Erase,
+            Body::Mark(_) => Kind::Mark,
+        }
+    }
+
+    /// Seals the message under the key of a week.
+    ///
+    /// # Errors
+    ///
+    /// When the key of the week is not here.
+    pub fn seal(&self, week: Week, weeks: &Weeks) -> Result<Bytes, BadMessage> {
+        let sealer = weeks.sealer(week).ok_or(BadMessage::NoKey(week))?;
+        let (kind, plain) = match &self.body {
+            Body::Step(step) => (STEP, step.encode()),
+            Body::Mark(mark) => (MARK, mark.encode()),
+        };
+        let mut writer = Writer::new(FORMAT);
+        writer.bytes(tag::KIND, &[kind]);
+        writer.number(tag::WEEK, u64::from(week));
+        writer.bytes(tag::NODE, &self.node);
+        writer.bytes(tag::ID, &self.id);
+        let sealed = sealer.seal(&plain, &place(kind, week, &self.node, &self.id));
+        writer.bytes(tag::SEALED, &sealed);
+        Ok(writer.done().into())
+    }
+
+    /// Opens a message.
+    ///
+    /// # Errors
+    ///
+    /// When it is malformed, of a later version, or cannot be opened.
+    pub fn open(bytes: &[u8], weeks: &Weeks) -> Result<Message, BadMessage> {
+        let fields = of_format(bytes)?;
+        let kind = *found(&fields, tag::KIND)?.first().ok_or(BadMessage::Malformed)?;
+        let week = Week::try_from(number(found(&fields, tag::WEEK)?)?).map_err(|_| BadMessage::Malformed)?;
+        let (node, id) = (exactly(found(&fields, tag::NODE)?)?, exactly(found(&fields, tag::ID)?)?);
+        let sealer = weeks.sealer(week).ok_or(BadMessage::NoKey(week))?;
+        let plain = sealer
+            .open(found(&fields, tag::SEALED)?, &place(kind, week, &node, &id))
+            .map_err(|_| BadMessage::NotOpened)?;
+        let body = match kind {
+            STEP => Body::Step(Step::decode(&plain).map_err(|bad| match bad {
+                crate::consent::record::BadRecord::Version(version) => BadMessage::Version(version),
+                crate::consent::record::BadRecord::Malformed => BadMessage::Malformed,
+            })?),
+            MARK => Body::Mark(Mark::decode(&plain)?),
+            later => return Err(BadMessage::Version(later)),
+        };
+        Ok(Message { node, id, body })
+    }
+}
+
+/// What is in clear is tied to what is sealed.
+fn place(kind: u8, week: Week, node: &NodeId, id: &MessageId) -> Vec<u8> {
+    [&[FORMAT, kind][..], &week.to_le_bytes(), node, id].concat()
+}
+
+fn of_format(bytes: &[u8]) -> Result<Vec<(u8, &[u8])>, BadMessage> {
+    match bytes.split_first() {
+        Some((&FORMAT, rest)) => Ok(fields(rest)?),
+        Some((&other, _)) => Err(BadMessage::Version(other)),
+        None => Err(BadMessage::Malformed),
+    }
+}
+
+fn found<'a>(fields: &[(u8, &'a [u8])], wanted: u8) -> Result<&'a [u8], BadMessage> {
+    let found = fields.iter().find(|(tag, _)| *tag == wanted);
+    found.map(|(_, content)| *content).ok_or(BadMessage::Malformed)
+}
+
+fn exactly<const LENGTH: usize>(content: &[u8]) -> Result<[u8; LENGTH], BadMessage> {
+    content.try_into().map_err(|_| BadMessage::Malformed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::consent::{Person, StoreKey};
+
+    #[test]
+    fn only_the_key_of_the_week_opens_a_message_and_nothing_of_it_can_be_altered() {
+        let folder = tempfile::tempdir().unwrap();
+        let weeks = Weeks::open(&folder.path().join("weeks"), &StoreKey::new([7; 32])).unwrap();
+        weeks.make(5).unwrap();
+        let erase = Step::Erase { person: Person([9; 16]), at: Timestamp(3) };
+        let mark = Mark {
+            head: Head { count: 7, hash: [3; 32] },
+            version: "1.2.3".to_owned(),
+            settings: [4; 16],
+            at: Timestamp(8),
+        };
+        for body in [Body::Step(erase), Body::Mark(mark)] {
+            let message = Message { node: [1; 16], id: [2; 16], body };
+            let bytes = message.seal(5, &weeks).unwrap();
+            assert_eq!(Message::open(&bytes, &weeks), Ok(message.clone()));
+            assert!(!bytes.windows(16).any(|window| window == [9; 16]));
+            for place in 0..bytes.len() {
+                let mut altered = bytes.to_vec();
+                altered[place] ^= 1;
+                assert_ne!(Message::open(&altered, &weeks), Ok(message.clone()), "byte {place}");
+                assert!(Message::open(&bytes[..place], &weeks).is_err());
+            }
+            assert_eq!(message.seal(6, &weeks), Err(BadMessage::NoKey(6)));
+        }
+    }
+}

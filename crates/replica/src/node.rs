@@ -1,0 +1,356 @@
+//! One relay of a cluster: it brings what it hears into the common order, applies what all relays have heard, and
+//! knows whether it is fresh.
+
+mod carry;
+mod read;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, watch};
+
+use crate::consent::ordered::{Heard, Order, Said};
+use crate::consent::{Store, StoreError, Timestamp};
+use crate::engine::{Engine, EngineError, Verdict};
+use crate::follower::{Follower, Moment, Stop};
+use crate::message::{Body, Mark, Message, MessageId, fresh_id};
+use crate::outbox::Outbox;
+use crate::settings::Settings;
+use crate::wanted::Wanted;
+use crate::week::{Weeks, week_of};
+
+/// How often the servers are asked whether what they acknowledge is durable.
+const DURABILITY: Duration = Duration::from_secs(10);
+/// How long a pause is after the engine did not answer.
+const PAUSE: Duration = Duration::from_millis(200);
+/// How many messages of this relay may be on their way at once.
+const MAX_UNDERWAY: usize = 2000;
+/// The file of the keys of the weeks.
+const WEEKS: &str = "weeks.keys";
+/// The file of what the others were not told yet.
+const OUTBOX: &str = "outbox.log";
+
+/// Why a relay cannot take part.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// A file cannot be used.
+    #[error("{what}: {source}")]
+    Io {
+        /// The file.
+        what: String,
+        /// The error.
+        source: std::io::Error,
+    },
+    /// The store already follows an order.
+    #[error("the store follows another common order already")]
+    Joined,
+    /// The store cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A relay of a cluster. Dropping it ends its tasks; the store then counts nothing as granted.
+pub struct Node {
+    inner: Arc<Inner>,
+    ended: watch::Sender<bool>,
+}
+
+impl std::fmt::Debug for Node {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Node({})", hex::encode(self.inner.settings.node))
+    }
+}
+
+/// How a relay stands, to be shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// Whether grants count.
+    pub is_fresh: bool,
+    /// Whether the engine's servers promise durability.
+    pub durability: Verdict,
+    /// Why nothing counts as granted until somebody has looked.
+    pub stop: Option<Stop>,
+    /// The position of the last message that was applied.
+    pub position: u64,
+    /// How many things the other relays were not told yet.
+    pub untold: usize,
+}
+
+struct Inner {
+    store: Weak<Store>,
+    engine: Arc<dyn Engine>,
+    settings: Settings,
+    weeks: Arc<Weeks>,
+    runtime: Handle,
+    started: Instant,
+    /// Until when it is fresh, in milliseconds since it started; 0 if it is not.
+    fresh_until: AtomicU64,
+    follower: Mutex<Follower>,
+    durability: RwLock<Verdict>,
+    wanted: Wanted,
+    outbox: Mutex<Outbox>,
+    /// One permit for each message that may be on its way.
+    underway: Semaphore,
+    ended: watch::Receiver<bool>,
+}
+
+impl Node {
+    /// Opens the keys of the weeks of a relay.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be used.
+    pub fn weeks(settings: &Settings, store: &Store) -> Result<Arc<Weeks>, NodeError> {
+        let path = settings.directory.join(WEEKS);
+        let named = |source| NodeError::Io { what: path.display().to_string(), source };
+        std::fs::create_dir_all(&settings.directory).map_err(named)?;
+        Weeks::open(&path, &store.derived_key("cluster")).map(Arc::new).map_err(named)
+    }
+
+    /// Makes a store part of the common order that an engine carries, and starts to follow it. Until the first
+    /// message of its own comes back, nothing counts as granted.
+    ///
+    /// # Errors
+    ///
+    /// When its files cannot be used, or the store follows another order.
+    pub fn start(
+        store: &Arc<Store>,
+        engine: Arc<dyn Engine>,
+        weeks: Arc<Weeks>,
+        settings: Settings,
+        runtime: &Handle,
+    ) -> Result<Node, NodeError> {
+        let path = settings.directory.join(OUTBOX);
+        let opened = Outbox::open(&path, &store.waiting());
+        let (outbox, waiting) =
+            opened.map_err(|source| NodeError::Io { what: path.display().to_string(), source })?;
+        let (ended, is_ended) = watch::channel(false);
+        let verdict = Verdict::NotDurable { why: "the servers have not been asked yet".to_owned() };
+        let inner = Arc::new(Inner {
+            store: Arc::downgrade(store),
+            engine,
+            follower: Mutex::new(Follower::new(store.position() + 1, settings.max_staleness)),
+            settings,
+            weeks,
+            runtime: runtime.clone(),
+            started: Instant::now(),
+            fresh_until: AtomicU64::new(0),
+            durability: RwLock::new(verdict),
+            wanted: Wanted::default(),
+            outbox: Mutex::new(outbox),
+            underway: Semaphore::new(MAX_UNDERWAY),
+            ended: is_ended,
+        });
+        // What waits holds here before anybody asks.
+        for (id, heard) in &waiting {
+            store.hear(*id, heard.clone());
+        }
+        if !store.join(Arc::new(Way(Arc::clone(&inner)))) {
+            return Err(NodeError::Joined);
+        }
+        inner.spawn(|inner| async move { inner.follow().await });
+        inner.spawn(|inner| async move { inner.watch_durability().await });
+        inner.spawn(|inner| async move { inner.keep_fresh().await });
+        for (id, heard) in waiting {
+            inner.spawn(move |inner| async move { inner.tell(id, heard, None).await });
+        }
+        Ok(Node { inner, ended })
+    }
+
+    /// Returns how the relay stands.
+    pub fn status(&self) -> Status {
+        let follower = locked(&self.inner.follower);
+        Status {
+            is_fresh: self.inner.is_fresh(),
+            durability: self.inner.verdict(),
+            stop: follower.stopped().cloned(),
+            position: follower.next() - 1,
+            untold: locked(&self.inner.outbox).waiting(),
+        }
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let _ = self.ended.send(true);
+        self.inner.fresh_until.store(0, Ordering::Release);
+    }
+}
+
+/// The store's way to the others.
+struct Way(Arc<Inner>);
+
+impl Order for Way {
+    fn is_fresh(&self) -> bool {
+        self.0.is_fresh()
+    }
+
+    fn submit(&self, said: Said) {
+        self.0.spawn(|inner| async move { inner.carry(said).await });
+    }
+}
+
+impl Inner {
+    fn is_fresh(&self) -> bool {
+        self.now() < self.fresh_until.load(Ordering::Acquire)
+    }
+
+    /// Runs a task until the relay leaves.
+    fn spawn<F>(self: &Arc<Inner>, task: impl FnOnce(Arc<Inner>) -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let mut ended = self.ended.clone();
+        let task = task(Arc::clone(self));
+        self.runtime.spawn(async move {
+            tokio::select! {
+                () = task => {}
+                _ = ended.wait_for(|ended| *ended) => {}
+            }
+        });
+    }
+
+    /// Returns the moment by the relay's monotonic clock.
+    fn now(&self) -> Moment {
+        Moment::try_from(self.started.elapsed().as_millis()).unwrap_or(Moment::MAX)
+    }
+
+    fn store(&self) -> Result<Arc<Store>, StoreError> {
+        self.store.upgrade().ok_or(StoreError::Closed)
+    }
+
+    fn verdict(&self) -> Verdict {
+        self.durability.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Brings what look-ups read up to date with the follower.
+    fn settle_freshness(&self, follower: &Follower) {
+        self.fresh_until.store(follower.fresh_until().unwrap_or(0), Ordering::Release);
+        metrics::gauge!("pixelward_cluster_fresh").set(f64::from(u8::from(self.is_fresh())));
+    }
+
+    /// Counts nothing as granted from now on, loudly.
+    fn stop(&self, why: Stop) {
+        let mut follower = locked(&self.follower);
+        let text = why.to_string();
+        if follower.stop(why) {
+            tracing::error!(why = text, "nothing counts as granted at this relay any more");
+            metrics::counter!("pixelward_cluster_stops_total").increment(1);
+        }
+        self.settle_freshness(&follower);
+    }
+
+    async fn watch_durability(&self) {
+        loop {
+            let verdict = self.engine.durability().await;
+            let before = std::mem::replace(
+                &mut *self.durability.write().unwrap_or_else(PoisonError::into_inner),
+                verdict.clone(),
+            );
+            if before != verdict {
+                match &verdict {
+                    Verdict::Durable => tracing::info!("what the cluster acknowledges is durable"),
+                    Verdict::NotDurable { why } => {
+                        tracing::error!(
+                            why,
+                            "no grants are taken: what the cluster acknowledges is not durable"
+                        );
+                    }
+                }
+            }
+            metrics::gauge!("pixelward_cluster_durable").set(f64::from(u8::from(verdict.is_durable())));
+            tokio::time::sleep(DURABILITY).await;
+        }
+    }
+
+    /// Publishes a mark whenever nothing was heard for a quarter of the time that grants count without news. One
+    /// relay's mark is enough for all, so the pauses differ.
+    async fn keep_fresh(&self) {
+        let quarter =
+            Moment::try_from(self.settings.max_staleness.as_millis() / 4).unwrap_or(Moment::MAX).max(4);
+        loop {
+            let [one, two, ..] = fresh_id().unwrap_or_default();
+            let jitter = u64::from(u16::from_le_bytes([one, two])) % (quarter / 2);
+            let due = locked(&self.follower).heard().unwrap_or(0) + quarter + jitter;
+            let now = self.now();
+            if now < due {
+                tokio::time::sleep(Duration::from_millis(due - now)).await;
+                continue;
+            }
+            if let Err(error) = self.mark().await {
+                tracing::debug!(%error, "a mark could not be published");
+            }
+            // It comes back at once, or not before the engine can be reached again.
+            let is_back = locked(&self.follower).heard().is_some_and(|heard| heard >= now);
+            if !is_back {
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+
+    /// Publishes where this relay stands.
+    async fn mark(&self) -> Result<(), EngineError> {
+        let head = self.store().map_err(|error| EngineError::Refused(error.to_string()))?.head();
+        let mark = Mark {
+            head,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            settings: self.settings.fingerprint,
+            at: Timestamp::now(),
+        };
+        let id = fresh_id().map_err(|error| EngineError::Refused(error.to_string()))?;
+        self.wanted.note_only(id, self.now());
+        self.publish(id, Body::Mark(mark)).await
+    }
+
+    /// Publishes a message once.
+    async fn publish(&self, id: MessageId, body: Body) -> Result<(), EngineError> {
+        let message = Message { node: self.settings.node, id, body };
+        let sealed = message.seal(week_of(Timestamp::now()), &self.weeks);
+        let bytes = sealed.map_err(|error| EngineError::Refused(error.to_string()))?;
+        self.engine.publish(message.kind(), id, bytes).await.map(drop)
+    }
+
+    /// Puts down what was heard, durably, and in force here.
+    async fn hear(self: &Arc<Inner>, heard: Vec<(MessageId, Heard)>) -> Result<(), StoreError> {
+        let inner = Arc::clone(self);
+        let written = tokio::task::spawn_blocking(move || {
+            let store = inner.store()?;
+            let failed =
+                |source| StoreError::Io { what: "what the other relays must be told".to_owned(), source };
+            let mut outbox = locked(&inner.outbox);
+            outbox.put(&heard, &store.waiting()).map_err(failed)?;
+            gauge(&outbox);
+            for (id, heard) in heard {
+                store.hear(id, heard);
+            }
+            Ok(())
+        });
+        written.await.map_err(|_| StoreError::Closed)?
+    }
+
+    /// Drops what the common order has.
+    fn unhear(&self, id: &MessageId, heard: &Heard) {
+        let mut outbox = locked(&self.outbox);
+        if let Err(error) = outbox.drop_id(id) {
+            tracing::error!(%error, "what was told cannot be dropped from the outbox; it is told again later");
+        }
+        gauge(&outbox);
+        drop(outbox);
+        if let Ok(store) = self.store() {
+            store.unhear(id, heard.person());
+        }
+    }
+}
+
+fn gauge(outbox: &Outbox) {
+    metrics::gauge!("pixelward_cluster_untold").set(outbox.waiting() as f64);
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,306 @@
+//! Brings what was requested of the store into the common order.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::{Inner, PAUSE};
+use crate::consent::ordered::{Heard, Ordered, Outcome, Said, Step};
+use crate::consent::record::Timing;
+use crate::consent::{Applied, Change, Person, Store, StoreError, Timestamp};
+use crate::message::{Body, MessageId, fresh_id};
+
+/// How long after it was said a change still counts as said now. Later it counts as said then, so that what the
+/// person said elsewhere meanwhile is not undone. In milliseconds.
+const PROMPT: i64 = 5_000;
+
+/// Why a change did not come back.
+enum Lost {
+    /// In time; it may come still.
+    Late,
+    /// The store or the relay is being closed.
+    Closed,
+}
+
+impl Inner {
+    /// Carries out a request.
+    pub(super) async fn carry(self: Arc<Inner>, said: Said) {
+        match said {
+            Said::Changes(changes, ack) => ack(self.changes(changes).await),
+            Said::ChangeIf(change, condition, ack) => {
+                let (person, change) = *change;
+                let judged = self.store().and_then(|store| store.judged(&change.controller, person));
+                match judged {
+                    Ok(judged) if condition(&judged.standing) => {
+                        ack(self.change_if(person, change, judged.newest).await)
+                    }
+                    Ok(_) => ack(Ok(Applied::Conflicting)),
+                    Err(error) => ack(Err(error)),
+                }
+            }
+            Said::Erase(person, ack) => ack(self.erase(person).await),
+            Said::Expire(people, ack) => {
+                let step = Step::Expire { people, at: Timestamp::now() };
+                ack(match self.round(step, self.until(self.settings.patience)).await {
+                    Ok(Outcome::Expired(count)) => Ok(count),
+                    Ok(_) | Err(Lost::Late) => Err(StoreError::NotFresh),
+                    Err(Lost::Closed) => Err(StoreError::Closed),
+                });
+            }
+        }
+    }
+
+    fn until(&self, patience: Duration) -> Option<Instant> {
+        Instant::now().checked_add(patience)
+    }
+
+    /// Records changes: those about one person one after another, all others at once.
+    async fn changes(self: &Arc<Inner>, changes: Vec<(Person, Change)>) -> Result<Vec<Applied>, StoreError> {
+        let (store, now) = (self.store()?, Timestamp::now());
+        let mut results: Vec<Option<Applied>> = Vec::with_capacity(changes.len());
+        let mut heard = Vec::new();
+        let mut people: HashMap<Person, Vec<(usize, Change, Option<MessageId>)>> = HashMap::new();
+        for (place, (person, change)) in changes.into_iter().enumerate() {
+            let change = match store.prepared(change, now) {
+                Ok(change) => change,
+                Err(instead) => {
+                    results.push(Some(instead));
+                    continue;
+                }
+            };
+            let mut id = None;
+            if change.is_strict() {
+                let fresh = fresh_id().map_err(no_randomness)?;
+                heard.push((
+                    fresh,
+                    Heard::Change(person, Box::new(as_of_now(&store, person, change.clone(), now)?)),
+                ));
+                id = Some(fresh);
+            }
+            results.push(None);
+            people.entry(person).or_default().push((place, change, id));
+        }
+        if !heard.is_empty() {
+            // From here on they hold, whatever becomes of the rest.
+            self.hear(heard.clone()).await?;
+        }
+        let mut held: HashMap<MessageId, Heard> = heard.into_iter().collect();
+        let mut all = Vec::with_capacity(people.len());
+        for (person, changes) in people {
+            let changes: Vec<_> = changes
+                .into_iter()
+                .map(|(place, change, id)| (place, change, id.and_then(|id| Some((id, held.remove(&id)?)))))
+                .collect();
+            all.push(self.changes_of(person, changes, now));
+        }
+        for (place, applied) in join_all(all).await.into_iter().flatten() {
+            if let Some(result) = results.get_mut(place) {
+                *result = Some(applied);
+            }
+        }
+        Ok(results.into_iter().map(|result| result.unwrap_or(Applied::Unconfirmed)).collect())
+    }
+
+    /// Records the changes about one person, in order.
+    async fn changes_of(
+        self: &Arc<Inner>,
+        person: Person,
+        changes: Vec<(usize, Change, Option<(MessageId, Heard)>)>,
+        now: Timestamp,
+    ) -> Vec<(usize, Applied)> {
+        let mut results = Vec::with_capacity(changes.len());
+        for (place, change, held) in changes {
+            let applied = match held {
+                Some((id, heard)) => self.told(id, heard).await,
+                None => self.granted(person, &change, now, None).await,
+            };
+            results.push((place, applied));
+        }
+        results
+    }
+
+    /// Records a change that must find what it was made for.
+    async fn change_if(
+        self: &Arc<Inner>,
+        person: Person,
+        change: Change,
+        expected: u64,
+    ) -> Result<Applied, StoreError> {
+        let (store, now) = (self.store()?, Timestamp::now());
+        let change = match store.prepared(change, now) {
+            Ok(change) => change,
+            Err(instead) => return Ok(instead),
+        };
+        if change.is_strict() {
+            // What makes things stricter is taken from whoever saw this state here, whatever others heard.
+            return self
+                .changes(vec![(person, change)])
+                .await
+                .map(|all| all.first().copied().unwrap_or(Applied::Unconfirmed));
+        }
+        Ok(self.granted(person, &change, now, Some(expected)).await)
+    }
+
+    /// Records what only all relays together can make durable.
+    async fn granted(
+        self: &Arc<Inner>,
+        person: Person,
+        change: &Change,
+        now: Timestamp,
+        expected: Option<u64>,
+    ) -> Applied {
+        if !self.is_fresh() || !self.verdict().is_durable() {
+            return Applied::NotNow;
+        }
+        match self.ordered(person, change, now, expected, None, self.until(self.settings.patience)).await {
+            Ok(applied) => applied,
+            Err(_) => Applied::Unconfirmed,
+        }
+    }
+
+    /// Tells the others what holds here already, and waits a while for them.
+    async fn told(self: &Arc<Inner>, id: MessageId, heard: Heard) -> Applied {
+        let (done, applied) = oneshot::channel();
+        self.spawn(move |inner| async move { inner.tell(id, heard, Some(done)).await });
+        let applied = tokio::time::timeout(self.settings.patience, applied).await;
+        match applied {
+            Ok(Ok(Outcome::Change(applied))) => applied,
+            _ => Applied::HoldsHere,
+        }
+    }
+
+    /// Tells the others, however long that takes.
+    pub(super) async fn tell(
+        self: &Arc<Inner>,
+        id: MessageId,
+        heard: Heard,
+        done: Option<oneshot::Sender<Outcome>>,
+    ) {
+        let outcome = match &heard {
+            Heard::Change(person, change) => {
+                let since = change.event_at;
+                self.ordered(*person, change, since, None, Some(id), None).await.map(Outcome::Change)
+            }
+            Heard::Erase(person) => {
+                let step = Step::Erase { person: *person, at: Timestamp::now() };
+                self.rounds(step, id, None).await
+            }
+        };
+        if let Ok(outcome) = outcome {
+            self.unhear(&id, &heard);
+            if let Some(done) = done {
+                let _ = done.send(outcome);
+            }
+        }
+    }
+
+    /// Erases a person everywhere.
+    async fn erase(self: &Arc<Inner>, person: Person) -> Result<bool, StoreError> {
+        let id = fresh_id().map_err(no_randomness)?;
+        self.hear(vec![(id, Heard::Erase(person))]).await?;
+        let (done, outcome) = oneshot::channel();
+        self.spawn(move |inner| async move { inner.tell(id, Heard::Erase(person), Some(done)).await });
+        match tokio::time::timeout(self.settings.patience, outcome).await {
+            Ok(Ok(Outcome::Erased(was_known))) => Ok(was_known),
+            Ok(Ok(_)) | Err(_) => Err(StoreError::Delayed),
+            Ok(Err(_)) => Err(StoreError::Closed),
+        }
+    }
+
+    /// Brings a change into the order, and returns what it came to there.
+    async fn ordered(
+        self: &Arc<Inner>,
+        person: Person,
+        change: &Change,
+        now: Timestamp,
+        expected: Option<u64>,
+        held: Option<MessageId>,
+        until: Option<Instant>,
+    ) -> Result<Applied, Lost> {
+        let mut id = held;
+        loop {
+            // What holds already is tried for ever; how it counts depends on when that works.
+            let until_now = until.or_else(|| self.until(self.settings.patience));
+            let store = self.store().map_err(|_| Lost::Closed)?;
+            if !store.knows(person) {
+                let key = Step::fresh_key(person, now).map_err(|_| Lost::Closed)?;
+                match self.round(key, until_now).await {
+                    Err(Lost::Late) if until.is_none() => {}
+                    other => drop(other?),
+                }
+                continue;
+            }
+            let timing = match change.timing {
+                Timing::Now if Timestamp::now().0 - now.0 < PROMPT => Timing::Now,
+                _ => Timing::Claimed,
+            };
+            let Some(record) = store.sealed(person, change, now) else { continue };
+            drop(store);
+            let step = Step::Change(Box::new(Ordered { person, record, timing, expected }));
+            let this = match id {
+                Some(id) => id,
+                None => fresh_id().map_err(|_| Lost::Closed)?,
+            };
+            match self.rounds(step, this, until_now).await {
+                Ok(Outcome::Change(applied)) => return Ok(applied),
+                // The person was erased meanwhile, or another relay gave them another id: under that one.
+                Ok(Outcome::Gone) => id = None,
+                // It was applied, and what it came to was not heard.
+                Ok(Outcome::Before) => return Ok(Applied::Unconfirmed),
+                Err(Lost::Late) if until.is_none() => id = Some(this),
+                Ok(_) | Err(Lost::Late) => return Err(Lost::Late),
+                Err(Lost::Closed) => return Err(Lost::Closed),
+            }
+        }
+    }
+
+    /// Publishes a step, and waits until it has been applied here.
+    async fn round(self: &Arc<Inner>, step: Step, until: Option<Instant>) -> Result<Outcome, Lost> {
+        let id = fresh_id().map_err(|_| Lost::Closed)?;
+        self.rounds(step, id, until).await
+    }
+
+    /// Publishes a step under an id until it has been applied here. It is carried once, however often that is.
+    async fn rounds(
+        self: &Arc<Inner>,
+        step: Step,
+        id: MessageId,
+        until: Option<Instant>,
+    ) -> Result<Outcome, Lost> {
+        let Ok(_permit) = self.underway.acquire().await else { return Err(Lost::Closed) };
+        let mut outcome = self.wanted.note(id, self.now());
+        loop {
+            let published = self.publish(id, Body::Step(step.clone())).await;
+            let pause = if published.is_ok() { self.settings.patience } else { PAUSE };
+            let next = self.until(pause).map(|next| until.map_or(next, |until| next.min(until)));
+            let Some(next) = next.or(until) else { return Err(Lost::Closed) };
+            match tokio::time::timeout_at(next, &mut outcome).await {
+                Ok(Ok(outcome)) => return Ok(outcome),
+                Ok(Err(_)) => return Err(Lost::Closed),
+                Err(_) if until.is_some_and(|until| Instant::now() >= until) => {
+                    self.wanted.forget(&id);
+                    return Err(Lost::Late);
+                }
+                Err(_) => {}
+            }
+        }
+    }
+}
+
+/// Gives what is said now the time after everything that is known here, in case it is told much later.
+fn as_of_now(store: &Store, person: Person, change: Change, now: Timestamp) -> Result<Change, StoreError> {
+    let known = store.judged(&change.controller, person)?.standing.newest_event();
+    let event_at = match change.timing {
+        Timing::Now => known.map_or(now, |newest| now.max(Timestamp(newest.0.saturating_add(1)))),
+        Timing::Claimed => change.event_at,
+    };
+    Ok(Change { event_at, ..change })
+}
+
+fn no_randomness(source: std::io::Error) -> StoreError {
+    StoreError::Io { what: "an id".to_owned(), source }
+}
