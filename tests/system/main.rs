@@ -29,6 +29,7 @@ mod api;
 mod api_description;
 mod certificates;
 mod clock;
+mod cluster;
 mod consent_kill;
 mod console_answers;
 mod console_check;
