@@ -55,7 +55,7 @@ impl Relay {
         let access = servers.access(usize::from(number));
         let engine: Arc<dyn Engine> =
             Arc::new(runtime.block_on(Nats::connect(&access, &settings.node)).unwrap());
-        let node = Node::start(&store, engine, weeks, settings, runtime.handle()).unwrap();
+        let node = Node::start(&store, engine, weeks, settings, None, runtime.handle()).unwrap();
         Relay { store, node, _folder: folder }
     }
 

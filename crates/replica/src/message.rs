@@ -23,6 +23,17 @@ pub enum Body {
     Step(Step),
     /// Where the sender stands.
     Mark(Mark),
+    /// That the sender will make the key of a week: the first claim counts.
+    Claim(Claim),
+}
+
+/// A claim to make the key of a week.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// The week.
+    pub week: Week,
+    /// Where the others can fetch it, as `host:port`.
+    pub address: String,
 }
 
 /// Where a relay stands, so that others can compare.
@@ -34,6 +45,8 @@ pub struct Mark {
     pub version: String,
     /// The fingerprint of what must be the same at all relays: rules, token key, formats.
     pub settings: [u8; 16],
+    /// Where other relays reach the sender, as `host:port`; empty if nowhere.
+    pub address: String,
     /// When it was sent, by the sender's clock.
     pub at: Timestamp,
 }
@@ -77,6 +90,7 @@ impl From<Malformed> for BadMessage {
 const FORMAT: u8 = 1;
 const STEP: u8 = 1;
 const MARK: u8 = 2;
+const CLAIM: u8 = 3;
 
 /// Field numbers, which are never reused.
 mod tag {
@@ -89,6 +103,7 @@ mod tag {
     pub(super) const VERSION: u8 = 7;
     pub(super) const SETTINGS: u8 = 8;
     pub(super) const AT: u8 = 9;
+    pub(super) const ADDRESS: u8 = 10;
 }
 
 /// Returns a random id.
@@ -109,6 +124,7 @@ impl Mark {
         writer.text(tag::VERSION, Some(&self.version));
         writer.bytes(tag::SETTINGS, &self.settings);
         writer.time(tag::AT, Some(self.at));
+        writer.text(tag::ADDRESS, Some(&self.address));
         writer.done()
     }
 
@@ -119,7 +135,24 @@ impl Mark {
             version: text(found(&fields, tag::VERSION)?)?,
             settings: exactly(found(&fields, tag::SETTINGS)?)?,
             at: time(found(&fields, tag::AT)?)?,
+            address: text(found(&fields, tag::ADDRESS)?)?,
         })
+    }
+}
+
+impl Claim {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut writer = Writer::new(FORMAT);
+        writer.number(tag::WEEK, u64::from(self.week));
+        writer.text(tag::ADDRESS, Some(&self.address));
+        writer.done()
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Claim, BadMessage> {
+        let fields = of_format(bytes)?;
+        let week = number(found(&fields, tag::WEEK)?)?;
+        let week = Week::try_from(week).map_err(|_| BadMessage::Malformed)?;
+        Ok(Claim { week, address: text(found(&fields, tag::ADDRESS)?)? })
     }
 }
 
@@ -130,7 +163,7 @@ impl Message {
             Body::Step(Step::Change(_) | Step::Begin { .. }) => Kind::Change,
             Body::Step(Step::Key { .. }) => Kind::Key,
             Body::Step(Step::Erase { .. } | Step::Expire { .. }) => Kind::Erase,
-            Body::Mark(_) => Kind::Mark,
+            Body::Mark(_) | Body::Claim(_) => Kind::Mark,
         }
     }
 
@@ -144,6 +177,7 @@ impl Message {
         let (kind, plain) = match &self.body {
             Body::Step(step) => (STEP, step.encode()),
             Body::Mark(mark) => (MARK, mark.encode()),
+            Body::Claim(claim) => (CLAIM, claim.encode()),
         };
         let mut writer = Writer::new(FORMAT);
         writer.bytes(tag::KIND, &[kind]);
@@ -175,6 +209,7 @@ impl Message {
                 crate::consent::record::BadRecord::Malformed => BadMessage::Malformed,
             })?),
             MARK => Body::Mark(Mark::decode(&plain)?),
+            CLAIM => Body::Claim(Claim::decode(&plain)?),
             later => return Err(BadMessage::Version(later)),
         };
         Ok(Message { node, id, body })
@@ -218,9 +253,11 @@ mod tests {
             head: Head { count: 7, hash: [3; 32] },
             version: "1.2.3".to_owned(),
             settings: [4; 16],
+            address: "relay:7440".to_owned(),
             at: Timestamp(8),
         };
-        for body in [Body::Step(erase), Body::Mark(mark)] {
+        let claim = Claim { week: 6, address: "relay:7440".to_owned() };
+        for body in [Body::Step(erase), Body::Mark(mark), Body::Claim(claim)] {
             let message = Message { node: [1; 16], id: [2; 16], body };
             let bytes = message.seal(5, &weeks).unwrap();
             assert_eq!(Message::open(&bytes, &weeks), Ok(message.clone()));

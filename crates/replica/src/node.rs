@@ -2,6 +2,7 @@
 //! knows whether it is fresh.
 
 mod carry;
+mod keys;
 mod read;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,17 +10,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 
 use crate::consent::ordered::{Heard, Order, Said};
-use crate::consent::{Store, StoreError, Timestamp};
+use crate::consent::{Store, StoreError};
 use crate::engine::{Engine, EngineError, Verdict};
 use crate::follower::{Follower, Moment, Stop};
 use crate::message::{Body, Mark, Message, MessageId, fresh_id};
 use crate::outbox::Outbox;
+use crate::peer::Identity;
 use crate::settings::Settings;
 use crate::wanted::Wanted;
 use crate::week::{Weeks, week_of};
+use keys::Others;
 
 /// How often the servers are asked whether what they acknowledge is durable.
 const DURABILITY: Duration = Duration::from_secs(10);
@@ -31,6 +34,8 @@ const MAX_UNDERWAY: usize = 2000;
 const WEEKS: &str = "weeks.keys";
 /// The file of what the others were not told yet.
 const OUTBOX: &str = "outbox.log";
+/// The file of where other relays are, and of who makes which key.
+const OTHERS: &str = "others.json";
 
 /// Why a relay cannot take part.
 #[derive(Debug, thiserror::Error)]
@@ -93,6 +98,12 @@ struct Inner {
     outbox: Mutex<Outbox>,
     /// One permit for each message that may be on its way.
     underway: Semaphore,
+    /// Who makes which key, and where other relays are.
+    others: Mutex<Others>,
+    /// What proves to other relays that this is one; `None` in tests without any.
+    identity: Option<Arc<Identity>>,
+    /// Wakes whoever looks after the keys.
+    claimed: Notify,
     ended: watch::Receiver<bool>,
 }
 
@@ -120,12 +131,16 @@ impl Node {
         engine: Arc<dyn Engine>,
         weeks: Arc<Weeks>,
         settings: Settings,
+        identity: Option<Arc<Identity>>,
         runtime: &Handle,
     ) -> Result<Node, NodeError> {
         let path = settings.directory.join(OUTBOX);
         let opened = Outbox::open(&path, &store.waiting());
         let (outbox, waiting) =
             opened.map_err(|source| NodeError::Io { what: path.display().to_string(), source })?;
+        let path = settings.directory.join(OTHERS);
+        let others = Others::open(&path)
+            .map_err(|source| NodeError::Io { what: path.display().to_string(), source })?;
         let (ended, is_ended) = watch::channel(false);
         let verdict = Verdict::NotDurable { why: "the servers have not been asked yet".to_owned() };
         let inner = Arc::new(Inner {
@@ -141,6 +156,9 @@ impl Node {
             wanted: Wanted::default(),
             outbox: Mutex::new(outbox),
             underway: Semaphore::new(MAX_UNDERWAY),
+            others: Mutex::new(others),
+            identity,
+            claimed: Notify::new(),
             ended: is_ended,
         });
         // What waits holds here before anybody asks.
@@ -153,6 +171,7 @@ impl Node {
         inner.spawn(|inner| async move { inner.follow().await });
         inner.spawn(|inner| async move { inner.watch_durability().await });
         inner.spawn(|inner| async move { inner.keep_fresh().await });
+        inner.spawn(|inner| async move { inner.keep_keys().await });
         for (id, heard) in waiting {
             inner.spawn(move |inner| async move { inner.tell(id, heard, None).await });
         }
@@ -297,7 +316,8 @@ impl Inner {
             head,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             settings: self.settings.fingerprint,
-            at: Timestamp::now(),
+            address: self.settings.address.clone(),
+            at: (self.settings.clock)(),
         };
         let id = fresh_id().map_err(|error| EngineError::Refused(error.to_string()))?;
         self.wanted.note_only(id, self.now());
@@ -307,7 +327,7 @@ impl Inner {
     /// Publishes a message once.
     async fn publish(&self, id: MessageId, body: Body) -> Result<(), EngineError> {
         let message = Message { node: self.settings.node, id, body };
-        let sealed = message.seal(week_of(Timestamp::now()), &self.weeks);
+        let sealed = message.seal(week_of((self.settings.clock)()), &self.weeks);
         let bytes = sealed.map_err(|error| EngineError::Refused(error.to_string()))?;
         self.engine.publish(message.kind(), id, bytes).await.map(drop)
     }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::consent::Timestamp;
 use crate::message::NodeId;
 
 /// The settings of the replica.
@@ -16,8 +17,12 @@ pub struct Settings {
     pub max_staleness: Duration,
     /// How long whoever said something waits for the other relays.
     pub patience: Duration,
+    /// Where other relays reach this one, as `host:port`; empty if nowhere.
+    pub address: String,
     /// The fingerprint of what must be the same at all relays.
     pub fingerprint: [u8; 16],
+    /// The clock.
+    pub clock: fn() -> Timestamp,
 }
 
 impl Settings {
@@ -28,7 +33,9 @@ impl Settings {
             directory: directory.into(),
             max_staleness: Duration::from_secs(60),
             patience: Duration::from_secs(5),
+            address: String::new(),
             fingerprint: [0; 16],
+            clock: Timestamp::now,
         }
     }
 }

@@ -36,6 +36,11 @@ pub fn week_of(at: Timestamp) -> Week {
     Week::try_from(at.0.div_euclid(WEEK)).unwrap_or(0)
 }
 
+/// Returns whether the next week is near enough that its key should be everywhere.
+pub fn is_second_half(at: Timestamp) -> bool {
+    at.0.rem_euclid(WEEK) >= WEEK / 2
+}
+
 /// Returns whether the key of a week must be destroyed.
 fn is_over(week: Week, now: Timestamp) -> bool {
     (i64::from(week) + 1) * WEEK + KEPT <= now.0

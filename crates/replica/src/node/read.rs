@@ -123,7 +123,8 @@ impl Inner {
 
     /// Applies messages, each the next one.
     async fn apply(self: &Arc<Inner>, batch: Vec<Delivered>) -> Result<(), Ended> {
-        let (mut steps, mut ids, mut marks) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut steps, mut ids) = (Vec::new(), Vec::new());
+        let (mut marks, mut claims) = (Vec::new(), Vec::new());
         let mut readable = batch.len();
         for (place, delivered) in batch.iter().enumerate() {
             match Message::open(&delivered.bytes, &self.weeks) {
@@ -132,6 +133,7 @@ impl Inner {
                     match body {
                         Body::Step(step) => steps.push((delivered.position, step)),
                         Body::Mark(mark) => marks.push((node, mark)),
+                        Body::Claim(claim) => claims.push((node, claim)),
                     }
                 }
                 Err(bad) => {
@@ -148,6 +150,11 @@ impl Inner {
         self.advance(batch.iter().take(readable), ours, readable == batch.len())?;
         for (node, mark) in &marks {
             self.compare(&store, *node, mark);
+            self.met(*node, &mark.address);
+        }
+        for (node, claim) in claims {
+            self.met(node, &claim.address);
+            self.claimed(node, &claim)?;
         }
         for (_, id, step) in ids {
             self.wanted.answer(&id, step.and_then(|step| outcomes.get(step)).copied());

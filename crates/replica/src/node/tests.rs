@@ -3,7 +3,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::*;
-use crate::consent::{Applied, Change, Controller, Permission, Settings as StoreSettings, State};
+use crate::consent::{Applied, Change, Controller, Permission, Settings as StoreSettings, State, Timestamp};
 use crate::memory::{Carrier, Link, Memory};
 use pixelward_core::policy::Purpose;
 
@@ -67,7 +67,8 @@ impl Cluster {
         let week = week_of(Timestamp::now());
         weeks.take(&BTreeMap::from([(week, [1; 32]), (week + 1, [2; 32])])).unwrap();
         let engine: Arc<dyn Engine> = Arc::new(Arc::clone(&relay.engine));
-        relay.node = Some(Node::start(&relay.store, engine, weeks, settings, self.runtime.handle()).unwrap());
+        relay.node =
+            Some(Node::start(&relay.store, engine, weeks, settings, None, self.runtime.handle()).unwrap());
     }
 
     /// Stops a relay as a crash would, and starts it over what is on its disk.
@@ -291,6 +292,72 @@ fn grants_need_servers_that_promise_durability() {
     assert!(matches!(cluster.say(0, "ann@home.example", State::Withdrawn), Applied::Recorded(_)));
 }
 
+/// The clock of the test below, in milliseconds since 1970.
+static CLOCK: std::sync::atomic::AtomicI64 = std::sync::atomic::AtomicI64::new(0);
+const WEEK: i64 = 7 * 24 * 3600 * 1000;
+
+fn set_clock() -> Timestamp {
+    Timestamp(CLOCK.load(Ordering::Relaxed))
+}
+
+struct Nothing;
+
+impl crate::peer::Giver for Nothing {
+    fn give(&self, _: &Path) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn the_next_key_is_made_by_one_relay_and_fetched_by_the_others() {
+    use crate::peer::{Authority, Door, Identity, Invitations};
+
+    CLOCK.store(3000 * WEEK + 5, Ordering::Relaxed);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let (authority, carrier) = (Authority::fresh().unwrap(), Arc::default());
+    let mut relays = Vec::new();
+    for number in 1..=3u8 {
+        let folder = tempfile::tempdir().unwrap();
+        let store = opened(folder.path());
+        let mut settings =
+            Settings { clock: set_clock, ..Settings::new([number; 16], folder.path().join("cluster")) };
+        settings.patience = Duration::from_millis(400);
+        settings.max_staleness = Duration::from_secs(1);
+        let weeks = Node::weeks(&settings, &store).unwrap();
+        weeks.take(&BTreeMap::from([(3000, [1; 32])])).unwrap();
+        authority.write(&settings.directory).unwrap();
+        authority.certify_relay("one", &settings.directory).unwrap();
+        let identity = Arc::new(Identity::load(&settings.directory).unwrap());
+        let anywhere = "127.0.0.1:0".parse().unwrap();
+        let door = Door::open(
+            anywhere,
+            &identity,
+            Arc::clone(&weeks),
+            Arc::new(Invitations::default()),
+            Arc::new(Nothing),
+        );
+        let door = runtime.block_on(door).unwrap();
+        settings.address = door.address().unwrap().to_string();
+        runtime.spawn(door.serve());
+        let engine: Arc<dyn Engine> = Arc::new(Arc::new(Memory::over(&carrier)));
+        let node =
+            Node::start(&store, engine, Arc::clone(&weeks), settings, Some(identity), runtime.handle())
+                .unwrap();
+        relays.push((store, node, weeks, folder));
+    }
+    until("all are fresh", || relays.iter().all(|(_, node, ..)| node.status().is_fresh));
+    assert!(relays.iter().all(|(_, _, weeks, _)| weeks.all().len() == 1));
+    CLOCK.store(3000 * WEEK + WEEK / 2 + 5, Ordering::Relaxed);
+    relays.iter().for_each(|(_, node, ..)| node.inner.claimed.notify_one());
+    until("all have the next key", || relays.iter().all(|(_, _, weeks, _)| weeks.sealer(3001).is_some()));
+    let keys: Vec<_> = relays.iter().map(|(_, _, weeks, _)| weeks.all()).collect();
+    assert!(keys.windows(2).all(|pair| pair[0] == pair[1]));
+    // Eight days after its week, a key is gone everywhere, and messages travel under another one.
+    CLOCK.store(3001 * WEEK + 8 * WEEK / 7 + 5, Ordering::Relaxed);
+    relays.iter().for_each(|(_, node, ..)| node.inner.claimed.notify_one());
+    until("the first key is gone", || relays.iter().all(|(_, _, weeks, _)| weeks.sealer(3000).is_none()));
+}
+
 /// Numbers that look random, the same in each run.
 struct Dice(u64);
 
@@ -332,11 +399,11 @@ fn whatever_fails_no_acknowledged_choice_is_lost() {
             let address = format!("reader{person}@home.example");
             match cluster.say(at, &address, state) {
                 Applied::Recorded(_) | Applied::Moved { .. } => {
-                    drop(said.insert(person, (state, Instant::now(), true)))
+                    let _ = said.insert(person, (state, Instant::now(), true));
                 }
                 // Nothing is promised of it, nor of what was said before.
                 Applied::Unconfirmed | Applied::HoldsHere => {
-                    drop(said.insert(person, (state, Instant::now(), false)))
+                    let _ = said.insert(person, (state, Instant::now(), false));
                 }
                 _ => {}
             }
