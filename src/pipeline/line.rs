@@ -15,6 +15,7 @@ use crate::plan::{
     self, Decided, Draft, Group, Made, Message, Notes, People, Plan, Reading, Settings, decide_each,
 };
 use crate::policy::{Chosen, Mode};
+use crate::rewrite::Verify;
 use crate::rewrite::notice::Texts;
 use crate::rewrite::reader_token::Mint;
 use crate::smtp::Reply;
@@ -155,7 +156,7 @@ impl<'a> Line<'a> {
             clock.leave("sign");
             made
         };
-        let made = pipeline.steps.run(&arrival.message, 2 * arrival.message.len(), make).await;
+        let made = pipeline.steps.run(&arrival.message, self.copy_work(), make).await;
         self.tell(&notes, chosen);
         let made = made.unwrap_or_else(|fault| self.copy_after(chosen, &fault));
         clock.leave("rewrite");
@@ -164,6 +165,16 @@ impl<'a> Line<'a> {
                 id = %arrival.id, message_id = %arrival.message_id(), %reply, "a copy was not relayed"
             );
         })
+    }
+
+    /// How many bytes are gone through for a copy: all are put in their place, and a scan of the result reads
+    /// what lies around the edits, or all of it.
+    fn copy_work(&self) -> usize {
+        let length = self.arrival.message.len();
+        match self.settings.verify {
+            Verify::Off | Verify::Difference => length,
+            Verify::Full => 2 * length,
+        }
     }
 
     /// The plan for a message of which nothing could be decided, and the copy for all of its recipients.
