@@ -6,9 +6,9 @@
 
 use std::sync::Arc;
 
-use super::counts::{Stopwatch, note_decided, note_found};
+use super::counts::{Stopwatch, note_decided, note_found, note_requests, station};
 use super::step::RECIPIENT_WORK;
-use super::{Arrival, Pipeline, asking::note_requests, proof};
+use super::{Arrival, Pipeline, proof};
 use crate::consent::{Controller, Person, Standing, Store, Timestamp};
 use crate::guarded::{Panicked, guarded};
 use crate::plan::{
@@ -88,7 +88,7 @@ impl<'a> Line<'a> {
             reading
         };
         let reading = pipeline.steps.run(&arrival.message, arrival.message.len(), analyse).await;
-        clock.leave("analyse");
+        clock.leave(station!("analyse"));
         reading
     }
 
@@ -107,7 +107,7 @@ impl<'a> Line<'a> {
         };
         let work = arrival.message.len() / 2 + message.recipients.len() * RECIPIENT_WORK;
         let decided = pipeline.steps.run(&arrival.message, work, decide).await;
-        clock.leave("decide");
+        clock.leave(station!("decide"));
         decided
     }
 
@@ -153,13 +153,13 @@ impl<'a> Line<'a> {
             let unsigned = draft.rewrite(group, &mut notes)?;
             let mut clock = Stopwatch::started();
             let made = draft.sign(unsigned, &mut notes);
-            clock.leave("sign");
+            clock.leave(station!("sign"));
             made
         };
         let made = pipeline.steps.run(&arrival.message, self.copy_work(), make).await;
         self.tell(&notes, chosen);
         let made = made.unwrap_or_else(|fault| self.copy_after(chosen, &fault));
-        clock.leave("rewrite");
+        clock.leave(station!("rewrite"));
         made.inspect_err(|reply| {
             tracing::warn!(
                 id = %arrival.id, message_id = %arrival.message_id(), %reply, "a copy was not relayed"
