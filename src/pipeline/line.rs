@@ -78,12 +78,15 @@ impl<'a> Line<'a> {
         let Line { pipeline, arrival, settings, message, .. } = self;
         let mut clock = Stopwatch::started();
         let learns = pipeline.campaigns.follows_any();
-        let campaign = |chosen: Chosen<'_>| Key::of(&chosen.controller.label, message.bytes);
         let analyse = || {
-            let learnt = |chosen: Chosen<'_>| learns.then(|| pipeline.campaigns.snapshot(campaign(chosen)));
+            let mut campaign = None;
+            let learnt = |chosen: Chosen<'_>| {
+                campaign = learns.then(|| Key::of(&chosen.controller.label, message.bytes));
+                campaign.map(|key| pipeline.campaigns.snapshot(key))
+            };
             let reading = plan::read(settings, message, None, learnt);
-            if learns {
-                pipeline.campaigns.learn(campaign(reading.chosen), &reading.analysis.seen, message.at.0);
+            if let Some(key) = campaign {
+                pipeline.campaigns.learn(key, &reading.analysis.seen, message.at.0);
             }
             reading
         };
