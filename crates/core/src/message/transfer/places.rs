@@ -65,7 +65,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_place_is_found(bytes in prop::collection::vec(prop::sample::select(b"=\0a\xff".to_vec()), 0..400)) {
+        fn every_place_is_found(
+            bytes in prop::collection::vec(prop::sample::select(b"=\0a\xff".to_vec()), 0..400),
+        ) {
             for wanted in *b"=\0\xff" {
                 let places: Vec<usize> = Places::of(wanted, &bytes).collect();
                 prop_assert_eq!(places, memchr::memchr_iter(wanted, &bytes).collect::<Vec<usize>>());
