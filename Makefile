@@ -38,7 +38,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 # Where nobody can be asked for a password.
 SUDO_NOW := $(shell [ "$$(id -u)" = 0 ] || echo sudo -n)
 
-.PHONY: build run test test-corpus harness check format lean bench linear instructions fuzz fuzz-tests deb package-test container-test packages test-packages
+.PHONY: build run test test-corpus harness check format lean bench linear instructions pair fuzz fuzz-tests deb package-test container-test packages test-packages
 
 build: packages
 	$(CARGO) build $(FLAGS) --bin pixelward --bin pixelward-console
@@ -108,6 +108,12 @@ linear: packages
 instructions: packages
 	$(call need,$(LINEAR_PACKAGES))
 	$(CARGO) bench --locked $(OLDER) --workspace --bench instructions
+
+# The relay beside HAProxy in TCP mode, on this machine: processor time per message, rate, memory. Ratios count.
+PAIR_PACKAGES := haproxy
+pair: packages
+	$(call need,$(PAIR_PACKAGES))
+	$(CARGO) bench --locked $(OLDER) --bench pair
 
 # Each fuzz area for so long, guided by coverage; what is found stays in fuzz/artifacts. Needs cargo-fuzz, which it installs.
 SECONDS ?= 60

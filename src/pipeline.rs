@@ -44,8 +44,8 @@ use crate::tracker::Campaigns;
 use crate::web::Host;
 pub use arrival::{Arrival, MessageId};
 use arrival::{loops, received};
-use asking::{note_requests, question};
-use counts::{Stopwatch, count};
+use asking::question;
+use counts::{Stopwatch, count, note_copy, note_delivered, note_enforced, note_requests, station};
 use line::{Account, Known, Line};
 use log::{Common, Trace};
 use step::Steps;
@@ -239,14 +239,14 @@ impl Pipeline {
                 Err(fault) => return self.handle_after(&live, &line, &fault, room, transaction).await,
             };
             let [group] = &account.plan.groups[..] else {
-                note_enforced(started);
+                note_enforced(started.elapsed());
                 let mut supply = Supply::in_turn(&line, &account, &draft, reading.chosen);
                 return self.finish(&live, arrival, &account, &mut supply, transaction).await;
             };
             let made = line.copy(&draft, group, reading.chosen).await;
             (account, made)
         };
-        note_enforced(started);
+        note_enforced(started.elapsed());
         let has_own_bytes = made.as_ref().is_ok_and(|made| made.bytes.as_ptr() != arrival.message.as_ptr());
         let _room = has_own_bytes.then_some(room);
         let mut supply = Supply::ready(&line, made);
@@ -313,7 +313,7 @@ impl Pipeline {
                 "internal error: what became of a message could not be recorded; please report it"
             );
         }
-        clock.leave("record");
+        clock.leave(station!("record"));
         handled
     }
 
@@ -351,7 +351,7 @@ impl Pipeline {
 
     /// One log line for each recipient, and counters.
     fn record(&self, arrival: &Arrival, account: &Account, copies: &[Copied], handled: &Handled) {
-        count(handled.whole.class().name());
+        count(handled.whole.class());
         let common = Common::of(arrival, account, &handled.trace);
         let plan = &account.plan;
         let mut asked: Vec<(Person, Change)> = Vec::new();
@@ -381,8 +381,7 @@ impl Pipeline {
                 common.recipient(handed, Some(decided.person), Some(&decided.decision), Some(effect), reply);
             }
             if was_taken {
-                metrics::counter!("pixelward_trackers_removed_total").increment(copied.removed as u64);
-                metrics::counter!("pixelward_trackers_swapped_total").increment(copied.swapped as u64);
+                note_copy(copied.removed, copied.swapped);
                 if let (Some(witness), Some(bytes)) = (&self.onlooker.copies, &copied.bytes) {
                     witness(arrival, &group.recipients, bytes);
                 }
@@ -435,7 +434,7 @@ impl Pipeline {
         let started = Instant::now();
         let delivered = delivery::deliver(&mail, parcels, supply, transaction, &self.ledger).await;
         let spent = started.elapsed();
-        metrics::histogram!("pixelward_deliver_seconds").record(spent.as_secs_f64());
+        note_delivered(spent);
         let connected = transaction.connecting();
         let trace = Trace {
             next_hop: transaction.next_hop(),
@@ -498,9 +497,4 @@ impl Host for Pipeline {
         let evidence = self.evidence.as_ref().and_then(Evidence::trouble);
         evidence.map(|why| format!("evidence is being lost: {why}; mail flows"))
     }
-}
-
-/// Notes how long a message took up to its delivery.
-fn note_enforced(started: Instant) {
-    metrics::histogram!("pixelward_enforce_seconds").record(started.elapsed().as_secs_f64());
 }

@@ -35,13 +35,12 @@ impl MessageId {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let micros = Timestamp::now().0.unsigned_abs() << 12;
         let mut number = micros | (COUNT.fetch_add(1, Ordering::Relaxed) & 0xfff);
-        let mut text = Vec::with_capacity(12);
-        for _ in 0..12 {
-            text.push(ALPHABET.get((number & 31) as usize).copied().unwrap_or(b'0'));
+        let mut text = [b'0'; 12];
+        for place in text.iter_mut().rev() {
+            *place = ALPHABET.get((number & 31) as usize).copied().unwrap_or(b'0');
             number >>= 5;
         }
-        text.reverse();
-        MessageId(String::from_utf8_lossy(&text).into_owned())
+        MessageId(graphic(&text, text.len()))
     }
 }
 
@@ -95,10 +94,7 @@ impl Arrival {
     /// The Message-ID field, cut and cleaned for the log.
     pub fn message_id(&self) -> String {
         let field = fields(&self.message, 0).find(|field| field.is(&self.message, "Message-ID"));
-        let value = field
-            .map(|field| String::from_utf8_lossy(field.value(&self.message)).into_owned())
-            .unwrap_or_default();
-        value.chars().filter(|character| character.is_ascii_graphic()).take(200).collect()
+        field.map(|field| graphic(field.value(&self.message), 200)).unwrap_or_default()
     }
 
     /// What the connection and the envelope say of it.
@@ -163,8 +159,15 @@ impl Arrival {
             .unwrap_or_default();
         let mut words = value.split([' ', '\t', '\r', '\n', ';']).filter(|word| !word.is_empty());
         let id = words.by_ref().find(|word| word.eq_ignore_ascii_case("id")).and_then(|_| words.next());
-        id.unwrap_or_default().chars().filter(|character| character.is_ascii_graphic()).take(64).collect()
+        graphic(id.unwrap_or_default().as_bytes(), 64)
     }
+}
+
+/// A text for the log: what is printable ASCII in it, at most so many characters.
+fn graphic(text: &[u8], most: usize) -> String {
+    let mut clean = String::with_capacity(text.len().min(most));
+    clean.extend(text.iter().filter(|byte| byte.is_ascii_graphic()).take(most).copied().map(char::from));
+    clean
 }
 
 /// What is said of a message that runs in circles.
@@ -201,8 +204,7 @@ pub(super) fn received(live: &Live, arrival: &Arrival) -> String {
         std::net::IpAddr::V4(address) => address.to_string(),
         std::net::IpAddr::V6(address) => format!("IPv6:{address}"),
     };
-    let clean =
-        |text: &str| text.chars().filter(|character| character.is_ascii_graphic()).collect::<String>();
+    let clean = |text: &str| graphic(text.as_bytes(), text.len());
     let name = arrival.client_name.as_ref().map_or(String::new(), |name| format!("{} ", clean(name)));
     format!(
         "Received: from {} ({name}[{address}]){tls}\r\n\tby {} (pixelward) with {with} id \

@@ -44,7 +44,3 @@ pub(super) fn question(
     let change = Change::new(controller.clone(), decided.asks.clone(), State::Asked, at);
     Change { asked_at: Some(at), details, ..change }
 }
-
-pub(super) fn note_requests(result: &'static str, recipients: usize) {
-    metrics::counter!("pixelward_consent_requests_total", "result" => result).increment(recipients as u64);
-}

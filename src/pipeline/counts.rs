@@ -1,11 +1,34 @@
 //! Counters of what was decided and found.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+use metrics::Histogram;
 
 use crate::plan::{self, Decided};
 use crate::policy::Chosen;
+use crate::smtp::reply::Class;
 use crate::tracker::Analysis;
+
+/// A metric whose name and labels are the same for each message, looked up once for all of them.
+macro_rules! fixed {
+    ($kind:ident, $found:expr) => {{
+        static METRIC: std::sync::LazyLock<metrics::$kind> = std::sync::LazyLock::new(|| $found);
+        &*METRIC
+    }};
+}
+
+/// The time at a station.
+macro_rules! station {
+    ($name:literal) => {
+        $crate::pipeline::counts::fixed!(
+            Histogram,
+            metrics::histogram!("pixelward_station_seconds", "station" => $name)
+        )
+    };
+}
+
+pub(super) use {fixed, station};
 
 /// Tells how long a message is at each station.
 pub(super) struct Stopwatch(Instant);
@@ -16,16 +39,52 @@ impl Stopwatch {
     }
 
     /// The message leaves a station, and is at the next one from now on.
-    pub(super) fn leave(&mut self, station: &'static str) {
+    pub(super) fn leave(&mut self, station: &Histogram) {
         let now = Instant::now();
         let spent = now.duration_since(std::mem::replace(&mut self.0, now));
-        metrics::histogram!("pixelward_station_seconds", "station" => station).record(spent.as_secs_f64());
+        station.record(spent.as_secs_f64());
     }
 }
 
+/// Notes how long a message took up to its delivery.
+pub(super) fn note_enforced(spent: Duration) {
+    fixed!(Histogram, metrics::histogram!("pixelward_enforce_seconds")).record(spent.as_secs_f64());
+}
+
+/// Notes how long its delivery took.
+pub(super) fn note_delivered(spent: Duration) {
+    fixed!(Histogram, metrics::histogram!("pixelward_deliver_seconds")).record(spent.as_secs_f64());
+}
+
 /// Counts a message by what became of it.
-pub(super) fn count(result: &'static str) {
-    metrics::counter!("pixelward_messages_total", "result" => result).increment(1);
+pub(super) fn count(result: Class) {
+    let counter = match result {
+        Class::Positive => {
+            fixed!(Counter, metrics::counter!("pixelward_messages_total", "result" => "accepted"))
+        }
+        other => &metrics::counter!("pixelward_messages_total", "result" => other.name()),
+    };
+    counter.increment(1);
+}
+
+/// Counts recipients of mail that asks for consent, by what became of the question.
+pub(super) fn note_requests(result: &'static str, recipients: usize) {
+    let counter = match result {
+        "stripped" => {
+            fixed!(Counter, metrics::counter!("pixelward_consent_requests_total", "result" => "stripped"))
+        }
+        "asked" => {
+            fixed!(Counter, metrics::counter!("pixelward_consent_requests_total", "result" => "asked"))
+        }
+        other => &metrics::counter!("pixelward_consent_requests_total", "result" => other),
+    };
+    counter.increment(recipients as u64);
+}
+
+/// Counts what was done with the trackers of a copy that left.
+pub(super) fn note_copy(removed: usize, swapped: usize) {
+    fixed!(Counter, metrics::counter!("pixelward_trackers_removed_total")).increment(removed as u64);
+    fixed!(Counter, metrics::counter!("pixelward_trackers_swapped_total")).increment(swapped as u64);
 }
 
 /// Counts recipients by what was decided for them.
@@ -53,7 +112,10 @@ pub(super) fn note_found(analysis: &Analysis<'_>) {
         metrics::counter!("pixelward_trackers_found_total", "carrier" => sighting.carrier.name())
             .increment(1);
     }
-    metrics::counter!("pixelward_links_with_token_total").increment(analysis.links as u64);
-    metrics::counter!("pixelward_unreadable_parts_total").increment(analysis.unreadable as u64);
-    metrics::counter!("pixelward_opaque_images_kept_total").increment(analysis.opaque_pictures as u64);
+    let links = fixed!(Counter, metrics::counter!("pixelward_links_with_token_total"));
+    links.increment(analysis.links as u64);
+    let unreadable = fixed!(Counter, metrics::counter!("pixelward_unreadable_parts_total"));
+    unreadable.increment(analysis.unreadable as u64);
+    let kept = fixed!(Counter, metrics::counter!("pixelward_opaque_images_kept_total"));
+    kept.increment(analysis.opaque_pictures as u64);
 }

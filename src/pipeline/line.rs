@@ -6,15 +6,16 @@
 
 use std::sync::Arc;
 
-use super::counts::{Stopwatch, note_decided, note_found};
+use super::counts::{Stopwatch, note_decided, note_found, note_requests, station};
 use super::step::RECIPIENT_WORK;
-use super::{Arrival, Pipeline, asking::note_requests, proof};
+use super::{Arrival, Pipeline, proof};
 use crate::consent::{Controller, Person, Standing, Store, Timestamp};
 use crate::guarded::{Panicked, guarded};
 use crate::plan::{
     self, Decided, Draft, Group, Made, Message, Notes, People, Plan, Reading, Settings, decide_each,
 };
 use crate::policy::{Chosen, Mode};
+use crate::rewrite::Verify;
 use crate::rewrite::notice::Texts;
 use crate::rewrite::reader_token::Mint;
 use crate::smtp::Reply;
@@ -77,17 +78,20 @@ impl<'a> Line<'a> {
         let Line { pipeline, arrival, settings, message, .. } = self;
         let mut clock = Stopwatch::started();
         let learns = pipeline.campaigns.follows_any();
-        let campaign = |chosen: Chosen<'_>| Key::of(&chosen.controller.label, message.bytes);
         let analyse = || {
-            let learnt = |chosen: Chosen<'_>| learns.then(|| pipeline.campaigns.snapshot(campaign(chosen)));
+            let mut campaign = None;
+            let learnt = |chosen: Chosen<'_>| {
+                campaign = learns.then(|| Key::of(&chosen.controller.label, message.bytes));
+                campaign.map(|key| pipeline.campaigns.snapshot(key))
+            };
             let reading = plan::read(settings, message, None, learnt);
-            if learns {
-                pipeline.campaigns.learn(campaign(reading.chosen), &reading.analysis.seen, message.at.0);
+            if let Some(key) = campaign {
+                pipeline.campaigns.learn(key, &reading.analysis.seen, message.at.0);
             }
             reading
         };
         let reading = pipeline.steps.run(&arrival.message, arrival.message.len(), analyse).await;
-        clock.leave("analyse");
+        clock.leave(station!("analyse"));
         reading
     }
 
@@ -106,7 +110,7 @@ impl<'a> Line<'a> {
         };
         let work = arrival.message.len() / 2 + message.recipients.len() * RECIPIENT_WORK;
         let decided = pipeline.steps.run(&arrival.message, work, decide).await;
-        clock.leave("decide");
+        clock.leave(station!("decide"));
         decided
     }
 
@@ -152,18 +156,28 @@ impl<'a> Line<'a> {
             let unsigned = draft.rewrite(group, &mut notes)?;
             let mut clock = Stopwatch::started();
             let made = draft.sign(unsigned, &mut notes);
-            clock.leave("sign");
+            clock.leave(station!("sign"));
             made
         };
-        let made = pipeline.steps.run(&arrival.message, 2 * arrival.message.len(), make).await;
+        let made = pipeline.steps.run(&arrival.message, self.copy_work(), make).await;
         self.tell(&notes, chosen);
         let made = made.unwrap_or_else(|fault| self.copy_after(chosen, &fault));
-        clock.leave("rewrite");
+        clock.leave(station!("rewrite"));
         made.inspect_err(|reply| {
             tracing::warn!(
                 id = %arrival.id, message_id = %arrival.message_id(), %reply, "a copy was not relayed"
             );
         })
+    }
+
+    /// How many bytes are gone through for a copy: all are put in their place, and a scan of the result reads
+    /// what lies around the edits, or all of it.
+    fn copy_work(&self) -> usize {
+        let length = self.arrival.message.len();
+        match self.settings.verify {
+            Verify::Off | Verify::Difference => length,
+            Verify::Full => 2 * length,
+        }
     }
 
     /// The plan for a message of which nothing could be decided, and the copy for all of its recipients.

@@ -10,7 +10,6 @@ use std::time::Instant;
 use crate::support::{
     Answer, Client, Folder, NextHop, PATIENCE, Relay, Step, configuration, crlf, free_port, get, newsletter,
 };
-use aws_lc_rs::digest::{SHA256, digest};
 use pixelward::consent;
 use pixelward::policy::{Decision, Done, LinkFate, Outcome, Rule};
 use pixelward::record::Effect;
@@ -58,7 +57,7 @@ fn send(relay: &Relay, to: &[&str], message: &str) -> String {
 
 fn hash_of_body(message: &str) -> String {
     let body = message.split_once("\r\n\r\n").unwrap().1;
-    digest(&SHA256, body.as_bytes()).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    blake3::hash(body.as_bytes()).to_hex().to_string()
 }
 
 /// Every file below a folder, packed ones as they were.
@@ -122,6 +121,7 @@ fn a_message_with_mixed_recipients_leaves_exact_records_and_no_address() {
             ("sightings", sightings.clone()),
             ("body_before", before.clone().into()),
             ("body_after", before.clone().into()),
+            ("body_hash", "blake3".into()),
             ("result", "accepted".into()),
             ("code", 250.into()),
             ("queue_id", "NEXTHOP1".into()),

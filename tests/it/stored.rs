@@ -4,6 +4,7 @@ use pixelward::consent::index::read_mark;
 use pixelward::consent::record::Record;
 use pixelward::consent::{Permission, Proof, Standing, State, Timestamp};
 use pixelward::policy::Purpose;
+use pixelward::record::digest::BodyHash;
 use pixelward::record::evidence;
 
 fn bytes(hex: &str) -> Vec<u8> {
@@ -99,7 +100,8 @@ fn evidence_of_format_1() {
         .map(|sighting| (&*sighting.carrier, &*sighting.vendor, sighting.count))
         .collect();
     assert_eq!(sightings, [("img", "SendGrid", 2), ("css", "unknown", 1)]);
-    assert_eq!((record.before, record.after), (Some([3; 32]), Some([4; 32])));
+    let hashes = (Some(BodyHash::Sha256([3; 32])), Some(BodyHash::Sha256([4; 32])));
+    assert_eq!((record.before, record.after), hashes);
     assert_eq!((&*record.result, record.code, record.queue_id.as_deref()), ("accepted", 250, Some("4XyZ12")));
     assert_eq!(record.shortfall.as_deref(), Some("swap_needs_public_url"));
     assert_eq!(record.downstream.as_deref(), Some("mailgun: off for the account"));

@@ -12,6 +12,7 @@ use crate::support::{Folder, Relay, configuration, free_port};
 use pixelward::consent::{Change, Controller, Settings as StoreSettings, State, Store, Timestamp};
 use pixelward::policy::{Decision, Done, LinkFate, Outcome, Purpose, Rule};
 use pixelward::record::Effect;
+use pixelward::record::digest::BodyHash;
 use pixelward::record::evidence::record::Sighted;
 use pixelward::record::evidence::{Evidence, Note, NotedCopy, NotedRecipient, Settings};
 use pixelward::rewrite::Receipts;
@@ -78,8 +79,11 @@ fn message(store: &Store, crowd: Crowd, number: usize, now: Timestamp) -> Note {
         } else {
             Vec::new()
         },
-        before: Some([1; 32]),
-        copies: vec![NotedCopy { after: Some([2; 32]), recipients: (0..each).map(recipient).collect() }],
+        before: Some(BodyHash::Blake3([1; 32])),
+        copies: vec![NotedCopy {
+            after: Some(BodyHash::Blake3([2; 32])),
+            recipients: (0..each).map(recipient).collect(),
+        }],
     }
 }
 

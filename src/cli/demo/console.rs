@@ -7,11 +7,12 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use metrics_exporter_prometheus::PrometheusHandle;
+
 use crate::consent::{Store, Timestamp};
 use crate::pipeline::Pipeline;
 use crate::web;
 use crate::web::api_token::{self, Scope, Token};
-use crate::web::metrics;
 
 /// How long the console may take to start.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -57,12 +58,13 @@ pub(super) async fn start(
     address: SocketAddr,
     pipeline: &Arc<Pipeline>,
     store: &Arc<Store>,
+    counts: PrometheusHandle,
 ) -> Result<Console, Box<dyn std::error::Error + Send + Sync>> {
     super::taken("the console", "--console", address, std::net::TcpListener::bind(address).map(drop))?;
     let bound = crate::net::serve::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await?;
     let api = bound.address;
     let host: Arc<dyn web::Host> = pipeline.clone();
-    let routes = web::api::Api::new(Arc::clone(&host), Arc::clone(store), metrics::start()?).router();
+    let routes = web::api::Api::new(Arc::clone(&host), Arc::clone(store), counts).router();
     tokio::spawn(web::door::serve(bound, web::door::Door::Api, routes, host));
     let data = folder.join("console");
     std::fs::create_dir_all(&data)?;

@@ -29,7 +29,7 @@ use crate::record::evidence::Evidence;
 use crate::server::bind;
 use crate::smtp::Reply;
 use crate::tracker::Detector;
-use crate::web;
+use crate::web::{self, metrics};
 use told::Told;
 
 /// Demonstrate the relay: three newsletters to three people, before and after, side by side
@@ -128,6 +128,8 @@ pub fn run(command: &Demo) -> Result<ExitCode, Box<dyn std::error::Error>> {
 
 async fn demonstrate(command: &Demo, folder: &Path) -> Result<(), Box<dyn std::error::Error>> {
     let store = Arc::new(Store::open(&Settings::at(folder.join("consent")))?);
+    // Before the first message, or it would not be counted.
+    let counts = metrics::start()?;
     let sink = sink::start().await?;
     let readers = taken("the readers' pages", "--public", command.public, serve::bind(command.public).await)?;
     let site = format!("http://{}", readers.address);
@@ -149,7 +151,7 @@ async fn demonstrate(command: &Demo, folder: &Path) -> Result<(), Box<dyn std::e
     let console = Arc::new(Mutex::new(Beside::Absent));
     let program = console::program()?;
     if program.exists() {
-        let started = console::start(&program, folder, command.console, &pipeline, &store).await;
+        let started = console::start(&program, folder, command.console, &pipeline, &store, counts).await;
         let started = started.map_err(|error| error.to_string())?;
         set(&console, Beside::There(started));
     } else if command.await_console {
@@ -162,7 +164,7 @@ async fn demonstrate(command: &Demo, folder: &Path) -> Result<(), Box<dyn std::e
             }
             set(
                 &console,
-                match console::start(&program, &folder, address, &pipeline, &store).await {
+                match console::start(&program, &folder, address, &pipeline, &store, counts).await {
                     Ok(started) => Beside::There(started),
                     Err(error) => {
                         println!("The console did not start: {error}");

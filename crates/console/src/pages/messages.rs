@@ -401,19 +401,13 @@ fn recipient(call: &Call, place: usize, row: &Value) -> Markup {
                     dt { (call.say(&Text("Hash including it", "Hash damit", "Empreinte avec"))) }
                     dd { code { (text(&proof, "hash")) } }
                     dt {
-                        (call.say(&Text(
-                            "Body as received (SHA-256)",
-                            "Inhalt bei Ankunft (SHA-256)",
-                            "Corps à l’arrivée (SHA-256)",
-                        )))
+                        (call.say(&Text("Body as received", "Inhalt bei Ankunft", "Corps à l’arrivée")))
+                        " (" (hash_of_body(&record)) ")"
                     }
                     dd { code { (text(&record, "body_before")) } }
                     dt {
-                        (call.say(&Text(
-                            "Body as sent (SHA-256)",
-                            "Inhalt beim Weggang (SHA-256)",
-                            "Corps au départ (SHA-256)",
-                        )))
+                        (call.say(&Text("Body as sent", "Inhalt beim Weggang", "Corps au départ")))
+                        " (" (hash_of_body(&record)) ")"
                     }
                     dd { code { (text(&record, "body_after")) } }
                 }
@@ -430,4 +424,12 @@ pub(crate) async fn export(call: Call) -> Answered {
             "records": found.get("records"),
     });
     layout::download(&all, &format!("message-{}.json", call.name))
+}
+
+/// Names the hash of a record's bodies; what relays before this field gave was SHA-256.
+fn hash_of_body(record: &Value) -> &'static str {
+    match text(record, "body_hash") {
+        "blake3" => "BLAKE3",
+        _ => "SHA-256",
+    }
 }

@@ -6,6 +6,7 @@ use std::ops::Range;
 
 mod base64;
 mod changes;
+mod places;
 mod quoted_printable;
 mod uuencode;
 mod yenc;

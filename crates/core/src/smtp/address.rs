@@ -180,7 +180,8 @@ fn at_sign(text: &str) -> Option<(usize, usize)> {
     // Percent-encoded once and twice, as HTML references, and at full width.
     const SIGNS: [&str; 7] = ["@", "%40", "%2540", "&#64;", "&#x40;", "&commat;", "\u{ff20}"];
     let bytes = text.as_bytes();
-    (0..bytes.len()).find_map(|at| {
+    let may_begin = |at: &usize| matches!(bytes.get(*at), Some(b'@' | b'%' | b'&' | b'+' | b'=' | 0xef));
+    (0..bytes.len()).filter(may_begin).find_map(|at| {
         let rest = bytes.get(at..)?;
         let known = SIGNS.iter().find(|sign| {
             rest.get(..sign.len()).is_some_and(|rest| rest.eq_ignore_ascii_case(sign.as_bytes()))

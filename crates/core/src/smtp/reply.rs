@@ -9,6 +9,8 @@ pub const MAX_LINES: usize = 100;
 /// The maximum length of a reply line, including its end. RFC 5321, section 4.5.3.1.5 allows 512; some
 /// servers write more.
 pub const MAX_LINE: usize = 4096;
+/// How much of its text is shown, in characters.
+const MAX_TEXT: usize = 500;
 
 /// A reply as on the wire. It cannot contain a line end except those of its lines.
 #[derive(Clone, PartialEq, Eq)]
@@ -139,12 +141,17 @@ impl Reply {
     /// for a log: only the domain is left of mail addresses.
     pub fn text(&self) -> String {
         let text = String::from_utf8_lossy(&self.wire);
-        let lines: Vec<&str> = text.lines().map(|line| line.get(4..).unwrap_or_default()).collect();
-        without_local_parts(&lines.join(" / "))
-            .chars()
-            .filter(|character| !character.is_control())
-            .take(500)
-            .collect()
+        let mut joined = String::with_capacity(text.len());
+        for (index, line) in text.lines().enumerate() {
+            joined.push_str(if index > 0 { " / " } else { "" });
+            joined.push_str(line.get(4..).unwrap_or_default());
+        }
+        let mut shown = without_local_parts(&joined);
+        shown.retain(|character| !character.is_control());
+        if let Some((end, _)) = shown.char_indices().nth(MAX_TEXT) {
+            shown.truncate(end);
+        }
+        shown
     }
 
     /// Returns the enhanced status code, X.0.0 if the reply has none.

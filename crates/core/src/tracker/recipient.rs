@@ -116,7 +116,9 @@ fn stands_alone(text: &str, address: &Finder<'_>) -> bool {
 
 fn hex(bytes: &[u8]) -> String {
     let digit = |value: u8| char::from_digit(u32::from(value), 16).unwrap_or('0');
-    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+    let mut text = String::with_capacity(2 * bytes.len());
+    text.extend(bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]));
+    text
 }
 
 /// The characters that base64 of any text holds, in which `bytes` stand `shift` bytes behind a multiple of

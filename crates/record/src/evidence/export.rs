@@ -6,6 +6,7 @@ use super::find::Found;
 use super::record::{Record, Sighted};
 use crate::chain::Link;
 use crate::consent::Timestamp;
+use crate::digest::BodyHash;
 
 /// A record in words.
 #[derive(Debug, Serialize)]
@@ -54,10 +55,12 @@ pub struct Shown<'a> {
     pub unreadable: u64,
     /// What was found.
     pub sightings: &'a [Sighted<'a>],
-    /// The SHA-256 of the body as received.
+    /// The hash of the body as received.
     pub body_before: Option<String>,
-    /// The SHA-256 of the body as offered.
+    /// The hash of the body as offered.
     pub body_after: Option<String>,
+    /// Which hash that is: `blake3`, or `sha256` in records of earlier versions.
+    pub body_hash: Option<&'static str>,
     /// The result of the delivery.
     pub result: &'a str,
     /// The code of the reply.
@@ -95,8 +98,9 @@ impl<'a> From<&'a Record<'_>> for Shown<'a> {
             links: record.links,
             unreadable: record.unreadable,
             sightings: &record.sightings,
-            body_before: record.before.as_ref().map(hex::encode),
-            body_after: record.after.as_ref().map(hex::encode),
+            body_before: record.before.as_ref().map(BodyHash::hex),
+            body_after: record.after.as_ref().map(BodyHash::hex),
+            body_hash: record.before.or(record.after).as_ref().map(BodyHash::function),
             result: &record.result,
             code: record.code,
             queue_id: record.queue_id.as_deref(),

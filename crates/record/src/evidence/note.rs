@@ -155,21 +155,23 @@ pub fn queue_id(reply: &Reply) -> Option<String> {
     let text = reply.text();
     let words: Vec<&str> = text.split_ascii_whitespace().collect();
     let found = words.iter().enumerate().find_map(|(index, word)| {
-        let lower = word.to_ascii_lowercase();
         let following = |ahead: usize| words.get(index + ahead).copied();
-        let is_next = |ahead: usize, wanted: &str| {
-            following(ahead).is_some_and(|word| word.to_ascii_lowercase().starts_with(wanted))
+        let starts = |word: &str, wanted: &str| {
+            word.get(..wanted.len()).is_some_and(|start| start.eq_ignore_ascii_case(wanted))
         };
-        match lower.as_str() {
-            // Postfix: "queued as X"; others: "queued X".
-            "queued" if is_next(1, "as") => following(2),
-            "queued" if !is_next(1, "mail") && !is_next(1, "for") => following(1),
+        let is_next = |wanted: &str| following(1).is_some_and(|word| starts(word, wanted));
+        if word.eq_ignore_ascii_case("queued") && is_next("as") {
+            // Postfix: "queued as X".
+            following(2)
+        } else if word.eq_ignore_ascii_case("queued") && !is_next("mail") && !is_next("for") {
+            // Others: "queued X".
+            following(1)
+        } else if word.eq_ignore_ascii_case("message") && is_next("accepted") {
             // Sendmail, OpenSMTPD: "X Message accepted for delivery".
-            "message" if is_next(1, "accepted") => {
-                index.checked_sub(1).and_then(|before| words.get(before)).copied()
-            }
+            index.checked_sub(1).and_then(|before| words.get(before)).copied()
+        } else {
             // Exim: "OK id=X".
-            _ => lower.starts_with("id=").then(|| word.get(3..)).flatten(),
+            starts(word, "id=").then(|| word.get(3..)).flatten()
         }
     })?;
     let id = found.trim_matches(|character: char| !character.is_ascii_alphanumeric());

@@ -42,6 +42,8 @@ mod tag {
     pub(super) const LINKS: u8 = 26;
     pub(super) const UNREADABLE: u8 = 27;
     pub(super) const CONVERTED: u8 = 28;
+    pub(super) const BEFORE_BLAKE3: u8 = 29;
+    pub(super) const AFTER_BLAKE3: u8 = 30;
 }
 
 /// A keyed hash.
@@ -92,9 +94,9 @@ pub struct Record<'a> {
     pub unreadable: u64,
     /// What was found, by carrier and vendor.
     pub sightings: Cow<'a, [Sighted<'a>]>,
-    /// The SHA-256 of the body as received, if bodies are hashed.
+    /// The hash of the body as received, if bodies are hashed.
     pub before: Option<BodyHash>,
-    /// The SHA-256 of the body as offered; `None` if no copy could be made.
+    /// The hash of the body as offered; `None` if no copy could be made.
     pub after: Option<BodyHash>,
     /// The result of the delivery: `accepted`, `deferred`, `rejected`.
     pub result: Cow<'a, str>,
@@ -165,12 +167,19 @@ impl Record<'_> {
         let bytes = [
             (tag::MESSAGE_ID, self.message_id.as_ref().map(|id| &id[..])),
             (tag::PERSON, self.person.as_ref().map(|tag| &tag[..])),
-            (tag::BEFORE, self.before.as_ref().map(|hash| &hash[..])),
-            (tag::AFTER, self.after.as_ref().map(|hash| &hash[..])),
         ];
         bytes
             .into_iter()
             .for_each(|(tag, value)| value.into_iter().for_each(|bytes| writer.bytes(tag, bytes)));
+        let hashes =
+            [(self.before, tag::BEFORE, tag::BEFORE_BLAKE3), (self.after, tag::AFTER, tag::AFTER_BLAKE3)];
+        for (hash, sha256, blake3) in hashes {
+            match hash {
+                Some(BodyHash::Sha256(hash)) => writer.bytes(sha256, &hash),
+                Some(BodyHash::Blake3(hash)) => writer.bytes(blake3, &hash),
+                None => {}
+            }
+        }
         let texts = [
             (tag::ID, Some(&self.id)),
             (tag::CONTROLLER, Some(&self.controller)),
@@ -252,8 +261,10 @@ impl Record<'_> {
             tag::REMOVED => self.removed = number(content)?,
             tag::SWAPPED => self.swapped = number(content)?,
             tag::SIGHTING => self.sightings.to_mut().push(Sighted::decode(content)?),
-            tag::BEFORE => self.before = Some(fixed()?),
-            tag::AFTER => self.after = Some(fixed()?),
+            tag::BEFORE => self.before = Some(BodyHash::Sha256(fixed()?)),
+            tag::AFTER => self.after = Some(BodyHash::Sha256(fixed()?)),
+            tag::BEFORE_BLAKE3 => self.before = Some(BodyHash::Blake3(fixed()?)),
+            tag::AFTER_BLAKE3 => self.after = Some(BodyHash::Blake3(fixed()?)),
             tag::RESULT => self.result = word()?,
             tag::CODE => self.code = u16::try_from(number(content)?).map_err(|_| Malformed)?,
             tag::QUEUE_ID => self.queue_id = Some(word()?),
@@ -301,8 +312,8 @@ pub(super) mod tests {
                 Sighted { carrier: "img".into(), vendor: "SendGrid".into(), count: 2 },
                 Sighted { carrier: "css".into(), vendor: "unknown".into(), count: 1 },
             ]),
-            before: Some([3; 32]),
-            after: Some([4; 32]),
+            before: Some(BodyHash::Blake3([3; 32])),
+            after: Some(BodyHash::Blake3([4; 32])),
             result: "accepted".into(),
             code: 250,
             queue_id: Some("4XyZ12".into()),
@@ -315,6 +326,8 @@ pub(super) mod tests {
     fn a_record_reads_back_whole() {
         assert_eq!(Record::decode(&full().encode()), Ok(full()));
         assert_eq!(full().jurisdiction(), "fr");
+        let old = Record { before: Some(BodyHash::Sha256([3; 32])), after: None, ..full() };
+        assert_eq!(Record::decode(&old.encode()), Ok(old));
         let empty = Record::default();
         assert_eq!(Record::decode(&empty.encode()), Ok(empty));
     }

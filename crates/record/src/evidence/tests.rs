@@ -9,6 +9,7 @@ use super::verify::{differing, verify};
 use super::*;
 use crate::Effect;
 use crate::chain::segment;
+use crate::digest::BodyHash;
 use crate::policy::{Decision, Done, LinkFate, Outcome};
 use crate::smtp::Reply;
 use pixelward_core::rewrite::Receipts;
@@ -88,8 +89,11 @@ impl Place {
             unreadable: 0,
             sightings: vec![Sighted { carrier: "img".into(), vendor: vendor.into(), count: 1 }],
             hosts: Vec::new(),
-            before: Some([1; 32]),
-            copies: vec![NotedCopy { after: Some([2; 32]), recipients: to.iter().map(person).collect() }],
+            before: Some(BodyHash::Blake3([1; 32])),
+            copies: vec![NotedCopy {
+                after: Some(BodyHash::Blake3([2; 32])),
+                recipients: to.iter().map(person).collect(),
+            }],
         }
     }
 

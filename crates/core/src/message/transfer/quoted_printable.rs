@@ -1,5 +1,6 @@
 //! quoted-printable (RFC 2045 section 6.7).
 
+use super::places::Places;
 use super::{Edit, MARK_EVERY, Mark, column, line_end, mark_before, rest_of_line};
 
 /// The longest line, without its end (RFC 2045 section 6.7, rule 5).
@@ -70,46 +71,81 @@ impl Unit {
     }
 }
 
+/// How many bytes are copied at once: most pieces between two escapes are shorter, and a copy of a fixed
+/// length costs less than one of theirs.
+const PIECE: usize = 32;
+
+/// What was decoded so far, with room behind it for a piece.
+struct Text {
+    bytes: Vec<u8>,
+    length: usize,
+}
+
+impl Text {
+    /// Room for all that `raw` can be decoded to.
+    fn with_room_for(raw: &[u8]) -> Text {
+        Text { bytes: vec![0; raw.len() + PIECE], length: 0 }
+    }
+
+    /// Appends the start of `rest`, so many bytes of it.
+    fn append(&mut self, rest: &[u8], count: usize) {
+        let room = self.bytes.get_mut(self.length..).unwrap_or_default();
+        match (rest.first_chunk::<PIECE>(), room.first_chunk_mut::<PIECE>()) {
+            // What comes next is written over what is too much.
+            (Some(piece), Some(room)) if count <= PIECE => *room = *piece,
+            _ => {
+                let pairs = rest.get(..count).zip(room.get_mut(..count));
+                pairs.into_iter().for_each(|(piece, room)| room.copy_from_slice(piece));
+            }
+        }
+        self.length += count;
+    }
+
+    /// Appends a byte, or nothing.
+    fn push_if(&mut self, is_wanted: bool, byte: u8) {
+        self.bytes.get_mut(self.length).into_iter().for_each(|place| *place = byte);
+        self.length += usize::from(is_wanted);
+    }
+
+    fn finish(mut self) -> Vec<u8> {
+        self.bytes.truncate(self.length);
+        self.bytes
+    }
+}
+
 pub(super) fn decode(raw: &[u8], marks: &mut Vec<Mark>) -> Vec<u8> {
-    let mut out = Vec::with_capacity(raw.len());
+    let mut text = Text::with_room_for(raw);
     let mut next_mark = 0;
     let mut at = 0;
-    for equals in memchr::memchr_iter(b'=', raw) {
+    for equals in Places::of(b'=', raw) {
         if equals < at {
             continue;
         }
-        out.extend_from_slice(raw.get(at..equals).unwrap_or_default());
-        if out.len() >= next_mark {
-            marks.push(Mark { decoded: out.len(), raw: equals });
-            next_mark = out.len() + MARK_EVERY;
+        text.append(raw.get(at..).unwrap_or_default(), equals - at);
+        if text.length >= next_mark {
+            marks.push(Mark { decoded: text.length, raw: equals });
+            next_mark = text.length + MARK_EVERY;
         }
-        // Nearly all are one of these two.
+        // Nearly all are escapes or soft breaks, which take three bytes alike.
         if let Some([high, low]) = raw.get(equals + 1..).and_then(<[u8]>::first_chunk::<2>) {
             let digits = (hex(*high), hex(*low));
-            if (digits.0 | digits.1) < 16 {
-                out.push(digits.0 << 4 | digits.1);
-                at = equals + 3;
-                continue;
-            }
-            if [*high, *low] == *b"\r\n" {
+            let is_escape = (digits.0 | digits.1) < 16;
+            if is_escape | ([*high, *low] == *b"\r\n") {
+                text.push_if(is_escape, digits.0 << 4 | digits.1);
                 at = equals + 3;
                 continue;
             }
         }
-        match Unit::after_equals(raw, equals) {
-            Unit::Soft(length) => at = equals + length,
-            Unit::Escape(byte) => {
-                out.push(byte);
-                at = equals + 3;
-            }
-            Unit::Literal(byte) => {
-                out.push(byte);
-                at = equals + 1;
-            }
+        let unit = Unit::after_equals(raw, equals);
+        at = equals + unit.lengths().0;
+        match unit {
+            Unit::Soft(_) => {}
+            Unit::Escape(byte) | Unit::Literal(byte) => text.push_if(true, byte),
         }
     }
-    out.extend_from_slice(raw.get(at..).unwrap_or_default());
-    out
+    let rest = raw.get(at..).unwrap_or_default();
+    text.append(rest, rest.len());
+    text.finish()
 }
 
 /// How many bytes `raw` is decoded to.
