@@ -15,8 +15,35 @@ pub(super) struct Servers {
     relays: Vec<Secret>,
     operator: Secret,
     monitor: Secret,
-    running: Vec<Option<Child>>,
+    running: Vec<Option<Running>>,
     folder: Folder,
+}
+
+/// Addresses for servers that nobody else has.
+pub(super) fn addresses(count: usize) -> Vec<String> {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let cluster = COUNT.fetch_add(1, Ordering::Relaxed);
+    let process = std::process::id();
+    let network = format!("127.{}.{}", 64 + process % 128, (process / 128 + cluster) % 256);
+    (1..=count).map(|number| format!("{network}.{number}")).collect()
+}
+
+/// A server that runs, over its configuration.
+pub(super) struct Running(Child);
+
+impl Running {
+    pub(super) fn start(configuration: &Path, log: &Path) -> Running {
+        let log = std::fs::File::options().create(true).append(true).open(log).unwrap();
+        let mut command = Command::new(program());
+        Running(command.arg("-c").arg(configuration).stdout(Stdio::null()).stderr(log).spawn().unwrap())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// The program that `make test-packages` installed.
@@ -29,14 +56,11 @@ fn program() -> PathBuf {
 
 impl Servers {
     pub(super) fn start(count: usize, syncs: bool) -> Servers {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let cluster = COUNT.fetch_add(1, Ordering::Relaxed);
-        let process = std::process::id();
         let folder = Folder::new();
-        let servers = (0..count)
-            .map(|number| {
-                let address =
-                    format!("127.{}.{}.{}", 64 + process % 128, (process / 128 + cluster) % 256, number + 1);
+        let servers = addresses(count)
+            .into_iter()
+            .enumerate()
+            .map(|(number, address)| {
                 Server {
                     name: format!("server{number}"),
                     clients: format!("{address}:4222"),
@@ -76,23 +100,12 @@ impl Servers {
 
     pub(super) fn start_again(&mut self, number: usize) {
         let name = &self.plan.servers[number].name;
-        let log = std::fs::File::options().create(true).append(true);
-        let log = log.clone().open(self.folder.0.join(format!("{name}.log"))).unwrap();
-        let child = Command::new(program())
-            .arg("-c")
-            .arg(self.folder.0.join(format!("{name}.conf")))
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        self.running[number] = Some(child);
+        let file = |ending: &str| self.folder.0.join(format!("{name}.{ending}"));
+        self.running[number] = Some(Running::start(&file("conf"), &file("log")));
     }
 
     pub(super) fn kill(&mut self, number: usize) {
-        if let Some(mut child) = self.running[number].take() {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
+        self.running[number] = None;
     }
 
     /// Creates the stream, as the operator does.
@@ -129,10 +142,4 @@ impl Servers {
 
 fn memchr_find(hay: &[u8], needle: &[u8]) -> bool {
     hay.windows(needle.len()).any(|window| window == needle)
-}
-
-impl Drop for Servers {
-    fn drop(&mut self) {
-        (0..self.running.len()).for_each(|number| self.kill(number));
-    }
 }
