@@ -16,6 +16,8 @@ TEST_PACKAGES += $(shell command -v npm >/dev/null || echo npm)
 TEST_PACKAGES += faketime haproxy
 # A next hop that speaks LMTP, over the network and at a socket.
 TEST_PACKAGES += dovecot-lmtpd
+# A DNS server, and what signs its zones.
+TEST_PACKAGES += bind9 bind9-utils
 # What writes a journal without being asked by systemd.
 TEST_PACKAGES += systemd-journal-remote
 # What judges units, pages of the manual, and signed mail.

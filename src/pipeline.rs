@@ -36,7 +36,7 @@ use crate::record::digest;
 use crate::record::evidence::Evidence;
 use crate::relay::delivery;
 use crate::relay::ledger::{Fate, Key as LedgerKey};
-use crate::relay::{Ledger, Mail, Parcel, Transaction};
+use crate::relay::{Ledger, Mail, Parcel, Transaction, Via};
 use crate::rewrite::reader_token::Mint;
 use crate::server::Budget;
 use crate::smtp::{Reply, reply::Class};
@@ -256,7 +256,7 @@ impl Pipeline {
     /// Everybody hears the same, and nothing was delivered.
     fn turned_away(&self, arrival: &Arrival, reply: Reply) -> Handled {
         let replies = vec![reply.clone(); arrival.envelope.recipients.len()];
-        self.refused(arrival, "data", &replies, &reply, "");
+        self.refused(arrival, "data", &replies, &reply, &Via::default());
         Handled::said(replies, reply)
     }
 
@@ -437,8 +437,8 @@ impl Pipeline {
         note_delivered(spent);
         let connected = transaction.connecting();
         let trace = Trace {
-            next_hop: transaction.next_hop(),
-            next_hops: transaction.next_hops(),
+            via: transaction.via(),
+            vias: transaction.vias(),
             converted: transaction.converted().to_vec(),
             received: arrival.arrived.duration_since(arrival.began),
             treated: started.duration_since(arrival.arrived),

@@ -17,9 +17,9 @@ use crate::consent::{Store, StoreError, StoreKey, Timestamp, key_file};
 use crate::live::Live;
 use crate::policy::Page;
 use crate::policy::lint::lint;
-use crate::relay::NextHop;
 use crate::relay::connection::Connection;
 use crate::relay::dial;
+use crate::relay::{Authentication, NextHop};
 use crate::rewrite::downstream::Esp;
 use crate::rewrite::reader_token::Mint;
 use crate::sign::Holders;
@@ -249,7 +249,14 @@ fn next_hop(runtime: &Runtime, hop: &NextHop, findings: &mut Findings) {
 fn answers(hop: &NextHop, address: &str, connection: &Connection, findings: &Findings) {
     let tls = connection.tls_description().unwrap_or_else(|| "in clear".to_owned());
     let login = if hop.credentials.is_some() { ", and accepts the login" } else { "" };
-    findings.good(&format!("the next hop {hop} answers at {address}, {tls}{login}"));
+    let shown = match connection.authentication {
+        Authentication::None => ", by nothing that shows who it is",
+        Authentication::Pkix => ", with a certificate from a trusted authority (pkix)",
+        Authentication::Fingerprint => ", with a certificate that tls_fingerprints names (fingerprint)",
+        Authentication::MtaSts => ", with a certificate as its domain's MTA-STS policy wants it (mta-sts)",
+        Authentication::Dane => ", with a certificate that its TLSA record vouches for (dane)",
+    };
+    findings.good(&format!("the next hop {hop} answers at {address}, {tls}{shown}{login}"));
     let announced = &connection.capabilities;
     let wanted =
         [(announced.eight_bit, "8BITMIME"), (announced.smtputf8, "SMTPUTF8"), (announced.dsn, "DSN")];

@@ -10,6 +10,7 @@ use crate::consent::Person;
 use crate::policy::Decision;
 use crate::record::Effect;
 use crate::record::evidence::note::queue_id;
+use crate::relay::{Authentication, Via};
 use crate::smtp::Reply;
 use crate::smtp::address::has_address;
 
@@ -17,9 +18,9 @@ use crate::smtp::address::has_address;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Trace {
     /// The next hop that was asked last.
-    pub(super) next_hop: String,
+    pub(super) via: Via,
     /// The next hop that was asked about each recipient, if the message went different ways.
-    pub(super) next_hops: Vec<String>,
+    pub(super) vias: Vec<Via>,
     /// The recipients whose copy was converted for a next hop without 8BITMIME.
     pub(super) converted: Vec<usize>,
     /// From MAIL to the final dot of the client.
@@ -34,9 +35,9 @@ pub(super) struct Trace {
 
 impl Trace {
     /// The next hop that was asked about a recipient, and whether the copy was converted for it.
-    pub(super) fn of(&self, recipient: usize) -> (&str, bool) {
-        let next_hop = self.next_hops.get(recipient).unwrap_or(&self.next_hop);
-        (next_hop, self.converted.contains(&recipient))
+    pub(super) fn of(&self, recipient: usize) -> (&Via, bool) {
+        let via = self.vias.get(recipient).unwrap_or(&self.via);
+        (via, self.converted.contains(&recipient))
     }
 }
 
@@ -101,7 +102,7 @@ impl<'a> Common<'a> {
     /// Writes the line of one recipient, `None` if none was named.
     pub(super) fn recipient(
         &self,
-        (next_hop, converted): (&str, bool),
+        (via, converted): (&Via, bool),
         person: Option<Person>,
         decision: Option<&Decision>,
         effect: Option<Effect>,
@@ -133,7 +134,8 @@ impl<'a> Common<'a> {
             removed = effect.map(|effect| effect.removed),
             swapped = effect.map(|effect| effect.swapped),
             downstream,
-            next_hop,
+            next_hop = via.next_hop.as_str(),
+            authentication = via.authentication.map(Authentication::name),
             converted = converted.then_some("quoted-printable"),
             refused_at = self.refused_at,
             result = reply.class().name(),

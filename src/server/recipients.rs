@@ -109,10 +109,10 @@ impl Conversation<'_> {
     /// can become of it.
     fn conclude(&mut self, batch: Batch, mut passed: Passed, asked: Result<(), RelayError>) {
         let reasons = passed.errors.iter().filter(|error| !matches!(error, RelayError::Unanswered));
-        let next_hop = self.transaction.as_ref().map(Transaction::next_hop).unwrap_or_default();
-        reasons.for_each(|error| self.alarm(&next_hop, error));
+        let via = self.transaction.as_ref().map(Transaction::via).unwrap_or_default();
+        reasons.for_each(|error| self.alarm(&via.next_hop, error));
         if let Err(error) = &asked {
-            self.alarm(&next_hop, error);
+            self.alarm(&via.next_hop, error);
             let reply = error.reply();
             if batch.sender && passed.sender.is_none() {
                 self.say(&reply);

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::connection::Conversation;
 use crate::pipeline::Arrival;
-use crate::relay::{Answers, Transaction};
+use crate::relay::{Answers, Transaction, Via};
 use crate::smtp::command::Command;
 use crate::smtp::reply::{Class, Reply};
 use crate::smtp::session::{Envelope, Recipient, Session};
@@ -15,14 +15,14 @@ use crate::smtp::session::{Envelope, Recipient, Session};
 impl Conversation<'_> {
     /// Records recipients of the open message who were refused at this command; without any, its sender.
     pub(super) fn note_refused(&self, at: &'static str, refused: Vec<(Recipient, Reply)>, about: &Reply) {
-        let next_hop = self.transaction.as_ref().map(Transaction::next_hop).unwrap_or_default();
-        self.note_refused_by(&next_hop, at, refused, about);
+        let via = self.transaction.as_ref().map(Transaction::via).unwrap_or_default();
+        self.note_refused_by(&via, at, refused, about);
     }
 
     /// The same for what this next hop refused.
     pub(super) fn note_refused_by(
         &self,
-        next_hop: &str,
+        via: &Via,
         at: &'static str,
         refused: Vec<(Recipient, Reply)>,
         about: &Reply,
@@ -34,7 +34,7 @@ impl Conversation<'_> {
         let (recipients, replies): (Vec<Recipient>, Vec<Reply>) = refused.into_iter().unzip();
         let envelope = Envelope { recipients, ..without_recipients(envelope) };
         let Some(arrival) = self.unread(envelope) else { return };
-        self.pipeline.refused(&arrival, at, &replies, about, next_hop);
+        self.pipeline.refused(&arrival, at, &replies, about, via);
     }
 
     /// Records a recipient whom the session refused by itself, if that is what this line was about.

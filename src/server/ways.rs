@@ -80,10 +80,10 @@ impl Conversation<'_> {
                 .with_accepted_sender()
         });
         let asked = transaction.ask(recipients).await;
-        let next_hop = transaction.next_hop();
+        let via = transaction.via();
         let alarm = |error: &RelayError| {
             if !matches!(error, RelayError::Unanswered) {
-                self.alarm(&next_hop, error);
+                self.alarm(&via.next_hop, error);
             }
             error.reply()
         };
@@ -102,7 +102,7 @@ impl Conversation<'_> {
             .collect();
         let is_accepted = refused.len() < replies.len();
         if let Some((_, about)) = refused.first().cloned() {
-            self.note_refused_by(&next_hop, "rcpt", refused, &about);
+            self.note_refused_by(&via, "rcpt", refused, &about);
         }
         if is_ours || self.outbound.is_none() && is_accepted {
             self.outbound = Some(Arc::clone(outbound));

@@ -8,6 +8,8 @@ mod browser;
 mod console;
 #[path = "../crowd/mod.rs"]
 mod crowd;
+#[path = "../dns/mod.rs"]
+mod dns;
 #[path = "../http/mod.rs"]
 mod http;
 #[path = "../mail/mod.rs"]
@@ -38,6 +40,7 @@ mod console_metadata;
 mod console_pages;
 mod console_saml;
 mod crash;
+mod dane;
 mod demo;
 mod dkim;
 mod exhaustion;
@@ -50,6 +53,7 @@ mod listener;
 mod lmtp_hop;
 mod login;
 mod manual;
+mod mta_sts;
 mod next_hop_certificates;
 mod next_hop_login;
 mod next_hops;

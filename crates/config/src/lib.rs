@@ -86,6 +86,8 @@ pub struct Relay {
     pub host_name: String,
     /// The DNS servers to ask for exchangers, instead of the system's.
     pub dns_servers: Vec<SocketAddr>,
+    /// The file with the keys that DNSSEC begins with, instead of those of the root.
+    pub dnssec_anchors: Option<PathBuf>,
     /// The maximum number of message bytes in memory, for all sessions together.
     pub max_in_flight_bytes: u64,
     /// How long sessions may take to finish after the relay is told to stop.
@@ -230,6 +232,7 @@ fn relay(section: &mut Section<'_>) -> Relay {
         drain: section.seconds("drain_s", 60, 0..=3600),
         probe: Some(section.seconds("probe_s", 300, 0..=86_400)).filter(|probe| !probe.is_zero()),
         certificate_check: section.seconds("certificate_check_s", 60, 1..=86_400),
+        dnssec_anchors: section.path("dnssec_anchor_file"),
         dns_servers: section.one_or_more("dns_server", |text| {
             let address = text.parse().or_else(|_| text.parse().map(|ip| SocketAddr::new(ip, 53)));
             address.map_err(|_| format!("invalid address {text:?}: use an address, or address:port"))

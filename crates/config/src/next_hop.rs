@@ -48,6 +48,12 @@ pub struct NextHop {
     pub port: u16,
     /// Whether TLS is used.
     pub tls: TlsMode,
+    /// Whether the configuration says so, for one whose domain may publish something else.
+    pub is_tls_fixed: bool,
+    /// Whether TLSA records that DNSSEC secures say how its exchangers are known.
+    pub dane: bool,
+    /// Whether the domain's MTA-STS policy does.
+    pub mta_sts: bool,
     /// Certificate authorities to trust instead of the system's.
     pub ca_file: Option<PathBuf>,
     /// The SHA-256 digests of certificates or public keys, of which it must have one, instead of one from a
@@ -102,6 +108,13 @@ pub(super) fn next_hop(section: &mut Section<'_>) -> NextHop {
         Protocol::Smtp => 25,
         Protocol::Lmtp => 24,
     };
+    let modes = [
+        ("required", Some(TlsMode::Required)),
+        ("opportunistic", Some(TlsMode::Opportunistic)),
+        ("none", Some(TlsMode::None)),
+        ("implicit", Some(TlsMode::Implicit)),
+    ];
+    let tls = section.choice("tls", None, &modes);
     let mut hop = NextHop {
         name: section.string("name").unwrap_or_else(|| "default".to_owned()),
         host,
@@ -112,16 +125,10 @@ pub(super) fn next_hop(section: &mut Section<'_>) -> NextHop {
         ),
         protocol,
         port: u16::try_from(section.number("port", usual_port, 1..=65_535)).unwrap_or(25),
-        tls: section.choice(
-            "tls",
-            if is_socket { TlsMode::None } else { TlsMode::Required },
-            &[
-                ("required", TlsMode::Required),
-                ("opportunistic", TlsMode::Opportunistic),
-                ("none", TlsMode::None),
-                ("implicit", TlsMode::Implicit),
-            ],
-        ),
+        tls: tls.unwrap_or(if is_socket { TlsMode::None } else { TlsMode::Required }),
+        is_tls_fixed: false,
+        dane: false,
+        mta_sts: false,
         ca_file: section.path("ca_file"),
         tls_fingerprints: section.one_or_more("tls_fingerprints", fingerprint),
         certificate: pair(section),
@@ -152,7 +159,14 @@ pub(super) fn next_hop(section: &mut Section<'_>) -> NextHop {
         section
             .problem(section.start_line(), "next_hop.host is missing: name the server that takes the mail");
     }
-    for problem in [misplaced(&hop), unverifiable(&hop)].into_iter().flatten() {
+    hop.is_tls_fixed = tls.is_some() && hop.lookup == Lookup::Exchangers;
+    let is_open = hop.lookup == Lookup::Exchangers
+        && !hop.is_tls_fixed
+        && hop.tls_name.is_none()
+        && hop.tls_fingerprints.is_empty();
+    hop.dane = section.flag("dane", is_open);
+    hop.mta_sts = section.flag("mta_sts", is_open);
+    for problem in [misplaced(&hop), unverifiable(&hop), unpublished(&hop)].into_iter().flatten() {
         section.problem(section.start_line(), problem);
     }
     let families = |is_v6: bool| hop.source_addresses.iter().filter(|one| one.is_ipv6() == is_v6).count();
@@ -205,6 +219,21 @@ fn unverifiable(hop: &NextHop) -> Option<&'static str> {
     has_none.then_some("next_hop.tls_fingerprints: there is no certificate with tls = \"none\"")
 }
 
+/// Returns why it cannot count what a domain publishes about its exchangers.
+fn unpublished(hop: &NextHop) -> Option<&'static str> {
+    if !hop.dane && !hop.mta_sts {
+        return None;
+    }
+    if hop.lookup != Lookup::Exchangers {
+        return Some("next_hop: dane and mta_sts are for exchangers; use lookup = \"mx\"");
+    }
+    if !matches!(hop.tls, TlsMode::Required | TlsMode::Opportunistic) {
+        return Some("next_hop: dane and mta_sts need tls = \"required\" or \"opportunistic\"");
+    }
+    let is_named = hop.tls_name.is_some() || !hop.tls_fingerprints.is_empty();
+    is_named.then_some("next_hop: use either dane and mta_sts, or tls_name, or tls_fingerprints")
+}
+
 /// Returns what does not fit together in where a next hop is and what it speaks.
 fn misplaced(hop: &NextHop) -> Option<&'static str> {
     let socket = hop.host.strip_prefix(SOCKET);
@@ -251,6 +280,32 @@ mod tests {
         }
         let with = |more: &str| problem(&format!("tls_fingerprints = {plain:?}\n{more}"));
         assert!(with("tls = \"none\"").contains("no certificate"));
+    }
+
+    #[test]
+    fn what_a_domain_publishes_counts_unless_something_else_is_set() {
+        let hop = |lines: &str| Config::parse(&format!("[next_hop]\nhost = \"home.example\"\n{lines}"));
+        for (lines, dane, mta_sts) in [
+            ("", false, false),
+            ("lookup = \"mx\"", true, true),
+            ("lookup = \"mx\"\ntls = \"required\"", false, false),
+            ("lookup = \"mx\"\ntls = \"opportunistic\"\ndane = true", true, false),
+            ("lookup = \"mx\"\ntls_name = \"mx.example\"", false, false),
+            ("lookup = \"mx\"\ntls = \"none\"", false, false),
+            ("lookup = \"mx\"\ndane = false", false, true),
+        ] {
+            let hop = hop(lines).unwrap().next_hops.remove(0);
+            assert_eq!((hop.dane, hop.mta_sts), (dane, mta_sts), "{lines}");
+        }
+        for (lines, problem) in [
+            ("dane = true", "use lookup"),
+            ("lookup = \"mx\"\ntls = \"none\"\nmta_sts = true", "need tls"),
+            ("lookup = \"mx\"\ntls = \"implicit\"\ndane = true", "need tls"),
+            ("lookup = \"mx\"\ntls_name = \"mx.example\"\ndane = true", "use either"),
+        ] {
+            let problems = hop(lines).map(|_| ()).unwrap_err();
+            assert!(problems.iter().any(|one| one.text.contains(problem)), "{lines}: {problems:?}");
+        }
     }
 
     #[test]

@@ -3,6 +3,8 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::string_slice, clippy::panic))]
 
 pub mod certificate;
+pub mod dane;
+pub mod fetch;
 pub mod link;
 pub mod seats;
 pub mod serve;

@@ -11,13 +11,18 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::{Log, LogFormat};
 
+/// What is not logged unless the filter names it: the resolver writes whole answers, which others send, and
+/// whoever asked it says what came of them.
+const QUIET: &str = "hickory_proto=off,hickory_net=off,hickory_resolver=off";
+
 /// Starts the log.
 ///
 /// # Errors
 ///
 /// When the filter is invalid, or a log exists already.
 pub fn start(settings: &Log) -> Result<(), String> {
-    let filter = EnvFilter::try_new(&settings.level).map_err(|error| format!("log.level: {error}"))?;
+    let filter = EnvFilter::try_new(format!("{QUIET},{}", settings.level))
+        .map_err(|error| format!("log.level: {error}"))?;
     let registry = tracing_subscriber::registry().with(filter);
     let lines = tracing_subscriber::fmt::layer().with_target(false);
     let started = match settings.format {

@@ -185,6 +185,7 @@ impl Transaction {
                 Ok(lease) => lease,
                 Err(error) => {
                     self.asked = attempts.last_failed().or(self.asked.take());
+                    self.authentication = None;
                     return self.conclude(round, error);
                 }
             };
@@ -194,6 +195,7 @@ impl Transaction {
             }
             let pool = Arc::clone(lease.pool());
             self.asked = Some(Arc::clone(&pool));
+            self.authentication = Some(lease.authentication);
             match self.ask_first(lease, &mut round, !attempts.has_more()).await {
                 Ok(true) => return Ok(()),
                 Ok(false) => {
@@ -262,6 +264,7 @@ impl Transaction {
 
     /// Keeps the connection if its transaction goes on, and counts whom it accepted.
     fn keep(&mut self, lease: Lease, said: &Said, round: &Round<'_>) {
+        self.authentication = Some(lease.authentication);
         self.loses_notify |= !lease.capabilities.dsn && round.accepted > 0;
         let before = if said.sender.is_some() { 0 } else { self.held };
         self.accepted += round.accepted;

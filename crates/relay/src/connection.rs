@@ -13,8 +13,10 @@ use tokio_rustls::TlsConnector;
 use pixelward_config::Protocol;
 
 use super::TlsMode;
+use super::authentication::{Authentication, Peer};
 use super::error::RelayError;
 use super::next_hop::{Credentials, NextHop};
+use super::tls_fault::TlsFault;
 use crate::message::transfer::encode_base64;
 use crate::smtp::Reply;
 use crate::smtp::reply::Class;
@@ -113,6 +115,8 @@ pub struct Connection {
     wire: Wire,
     /// What the next hop announced, over TLS if TLS is on.
     pub capabilities: Capabilities,
+    /// What the next hop has shown that it is.
+    pub authentication: Authentication,
     /// When it was made.
     pub since: Instant,
     /// When it was last used.
@@ -151,28 +155,23 @@ const PARTING: Duration = Duration::from_secs(2);
 const MOST_REJECTED: u32 = 5;
 
 impl Connection {
-    /// Sends everything that precedes MAIL over a connection that was just made. `exchanger` is the name that
-    /// DNS gave for the other side, if its address was found by MX.
+    /// Sends everything that precedes MAIL over a connection that was just made, once the other side has
+    /// shown that it is `peer`.
     ///
     /// # Errors
     ///
     /// Whatever prevents the connection from becoming ready.
-    pub async fn over(
-        stream: Stream,
-        hop: &NextHop,
-        exchanger: Option<&str>,
-    ) -> Result<Connection, RelayError> {
+    pub async fn over(stream: Stream, hop: &NextHop, peer: &Peer) -> Result<Connection, RelayError> {
         let limits = &hop.timeouts;
-        let stream = match hop.tls {
-            TlsMode::Implicit => {
-                start_tls(stream.into_clear().ok_or(RelayError::NoTls)?, hop, exchanger).await?
-            }
-            TlsMode::Required | TlsMode::Opportunistic | TlsMode::None => stream,
+        let (stream, authentication) = match hop.tls {
+            TlsMode::Implicit => start_tls(stream.into_clear().ok_or(RelayError::NoTls)?, hop, peer).await?,
+            TlsMode::Required | TlsMode::Opportunistic | TlsMode::None => (stream, Authentication::None),
         };
         let now = Instant::now();
         let mut connection = Connection {
             wire: Wire::new(stream),
             capabilities: Capabilities::default(),
+            authentication,
             since: now,
             used: now,
             messages: 0,
@@ -181,8 +180,10 @@ impl Connection {
         };
         connection.expect(Class::Positive, "greeting", limits.greeting).await?;
         connection.greet(hop).await?;
-        let connection = connection.secured(hop, exchanger).await?;
-        connection.authenticated(hop).await
+        let connection = connection.secured(hop, peer).await?.authenticated(hop).await?;
+        let name = connection.authentication.name();
+        metrics::counter!("pixelward_next_hop_connections_total", "authentication" => name).increment(1);
+        Ok(connection)
     }
 
     /// Sends EHLO, or HELO if that is not understood; over LMTP, LHLO.
@@ -208,10 +209,13 @@ impl Connection {
     }
 
     /// Starts TLS if it is to be used. Everything announced before is forgotten.
-    async fn secured(mut self, hop: &NextHop, exchanger: Option<&str>) -> Result<Connection, RelayError> {
+    async fn secured(mut self, hop: &NextHop, peer: &Peer) -> Result<Connection, RelayError> {
         match (hop.tls, self.capabilities.starttls) {
-            (TlsMode::Implicit | TlsMode::None, _) | (TlsMode::Opportunistic, false) => return Ok(self),
-            (TlsMode::Required, false) => return Err(RelayError::NoTls),
+            (TlsMode::Implicit | TlsMode::None, _) => return Ok(self),
+            (TlsMode::Required | TlsMode::Opportunistic, false) if peer.needs_tls(hop) => {
+                return Err(RelayError::NoTls);
+            }
+            (TlsMode::Required | TlsMode::Opportunistic, false) => return Ok(self),
             (TlsMode::Required | TlsMode::Opportunistic, true) => {}
         }
         self.command("STARTTLS\r\n", "STARTTLS", hop.timeouts.command).await?;
@@ -223,8 +227,9 @@ impl Connection {
             return Err(RelayError::InjectedBeforeTls);
         }
         let tcp = self.wire.stream.into_clear().ok_or(RelayError::NoTls)?;
-        let stream = start_tls(tcp, hop, exchanger).await?;
+        let (stream, authentication) = start_tls(tcp, hop, peer).await?;
         self.wire = Wire::new(stream);
+        self.authentication = authentication;
         self.capabilities = Capabilities::default();
         self.greet(hop).await?;
         Ok(self)
@@ -363,17 +368,20 @@ fn plain(login: &str, password: &str) -> String {
     format!("AUTH PLAIN {}\r\n", encode_base64(secret.as_bytes()))
 }
 
-async fn start_tls(tcp: TcpStream, hop: &NextHop, exchanger: Option<&str>) -> Result<Stream, RelayError> {
+async fn start_tls(
+    tcp: TcpStream,
+    hop: &NextHop,
+    peer: &Peer,
+) -> Result<(Stream, Authentication), RelayError> {
     let no_name = || {
         let said =
             format!("{:?} is not a name that a certificate can have; set host or tls_name to one", hop.host);
         RelayError::Tls(io::Error::other(said).into())
     };
-    let name = hop.server_name(exchanger).ok_or_else(no_name)?;
-    let connector = TlsConnector::from(std::sync::Arc::clone(&hop.tls_config));
-    match timeout(hop.timeouts.command, connector.connect(name, tcp)).await {
-        Ok(Ok(tls)) => Ok(Stream::Tls(Box::new(tls.into()))),
-        Ok(Err(error)) => Err(RelayError::Tls(error.into())),
+    let (name, config, authentication) = peer.verification(hop).ok_or_else(no_name)?;
+    match timeout(hop.timeouts.command, TlsConnector::from(config).connect(name, tcp)).await {
+        Ok(Ok(tls)) => Ok((Stream::Tls(Box::new(tls.into())), authentication)),
+        Ok(Err(error)) => Err(RelayError::Tls(TlsFault::under(error, authentication))),
         Err(_) => Err(RelayError::Timeout { at: "TLS handshake", after: hop.timeouts.command }),
     }
 }

@@ -15,8 +15,10 @@ use tokio::net::{TcpSocket, TcpStream, UnixStream, lookup_host};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use super::authentication::{Peer, tested};
 use super::connection::Connection;
 use super::error::RelayError;
+use super::exchangers::Exchanger;
 use super::health::Health;
 use super::next_hop::NextHop;
 use crate::wire::Stream;
@@ -68,19 +70,22 @@ struct Found {
     /// Each address once, in the order in which they are tried.
     addresses: Vec<SocketAddr>,
     /// The exchangers that they belong to, if the next hop is a domain.
-    exchangers: Vec<(SocketAddr, Arc<str>)>,
+    exchangers: Vec<(SocketAddr, Peer)>,
+    /// The exchangers that cannot be used, and why.
+    unusable: Vec<(Arc<str>, RelayError)>,
 }
 
 impl Found {
-    fn add(&mut self, address: SocketAddr, exchanger: Option<&Arc<str>>) {
+    fn add(&mut self, address: SocketAddr, peer: Option<&Peer>) {
         if !self.addresses.contains(&address) {
             self.addresses.push(address);
-            self.exchangers.extend(exchanger.map(|name| (address, Arc::clone(name))));
+            self.exchangers.extend(peer.map(|peer| (address, peer.clone())));
         }
     }
 
-    fn exchanger(&self, address: SocketAddr) -> Option<&str> {
-        self.exchangers.iter().find(|(known, _)| *known == address).map(|(_, name)| &**name)
+    fn peer(&self, address: SocketAddr) -> &Peer {
+        let found = self.exchangers.iter().find(|(known, _)| *known == address);
+        found.map_or(&Peer::CONFIGURED, |(_, peer)| peer)
     }
 }
 
@@ -100,6 +105,11 @@ impl<'a> Way<'a> {
         let is_one_host = hop.exchangers.is_none();
         Way { limit: hop.timeouts.connect, sources: &hop.source_addresses, is_one_host }
     }
+
+    /// Returns the address to connect to this one from, if one is set.
+    fn source(&self, address: SocketAddr) -> Option<IpAddr> {
+        self.sources.iter().find(|source| source.is_ipv6() == address.is_ipv6()).copied()
+    }
 }
 
 /// Connects to one of a next hop's addresses and sends everything that precedes MAIL.
@@ -112,20 +122,43 @@ pub async fn open(hop: &NextHop, addresses: &Addresses) -> Result<Connection, Re
         return local(path, hop).await;
     }
     let mut found = look_up(hop).await?;
+    if let (true, Some((_, error))) = (found.addresses.is_empty(), found.unusable.pop()) {
+        return Err(error);
+    }
     let left = addresses.ordered(std::mem::take(&mut found.addresses), Instant::now());
     of(
         left,
         Way::to(hop),
         |address, error| addresses.note(address, error),
-        |address, tcp| over(tcp, hop, found.exchanger(address)),
+        |address, tcp| over(address, tcp, hop, found.peer(address)),
     )
     .await
 }
 
-/// Sends everything that precedes MAIL over a connection that was just made.
-async fn over(tcp: TcpStream, hop: &NextHop, exchanger: Option<&str>) -> Result<Connection, RelayError> {
-    tcp.set_nodelay(true).map_err(|source| RelayError::Io { at: "connect", source })?;
-    Connection::over(Stream::Clear(tcp), hop, exchanger).await
+/// Sends everything that precedes MAIL over a connection that was just made. Where it fails at what a domain
+/// only tests, once more over another one, without that.
+async fn over(
+    address: SocketAddr,
+    tcp: TcpStream,
+    hop: &NextHop,
+    peer: &Peer,
+) -> Result<Connection, RelayError> {
+    let failed = |source| RelayError::Io { at: "connect", source };
+    tcp.set_nodelay(true).map_err(failed)?;
+    let done = Connection::over(Stream::Clear(tcp), hop, peer).await;
+    let (Some(otherwise), Err(error @ (RelayError::Tls(_) | RelayError::NoTls | RelayError::NoTlsNow(_)))) =
+        (&peer.otherwise, &done)
+    else {
+        return done;
+    };
+    tested(hop, peer.exchanger.as_deref().unwrap_or_default(), &error.to_string());
+    let way = Way::to(hop);
+    let connected = timeout(way.limit, connect(address, way.source(address))).await;
+    let tcp =
+        connected.map_err(|_| RelayError::Timeout { at: "connect", after: way.limit })?.map_err(failed)?;
+    tcp.set_nodelay(true).map_err(failed)?;
+    let peer = Peer { demand: otherwise.clone(), otherwise: None, ..peer.clone() };
+    Connection::over(Stream::Clear(tcp), hop, &peer).await
 }
 
 /// Connects to a socket of this machine, and does the same.
@@ -135,7 +168,7 @@ async fn local(path: &Path, hop: &NextHop) -> Result<Connection, RelayError> {
     let connected = timeout(limit, UnixStream::connect(path)).await;
     let connected = connected.map_err(|_| RelayError::Timeout { at: STEP, after: limit })?;
     let socket = connected.map_err(|source| RelayError::Io { at: STEP, source })?;
-    Connection::over(Stream::Local(socket), hop, None).await
+    Connection::over(Stream::Local(socket), hop, &Peer::CONFIGURED).await
 }
 
 /// Connects to each of a next hop's addresses, and says what came of it.
@@ -147,12 +180,15 @@ pub async fn each(hop: &NextHop) -> Result<Vec<(String, Result<Connection, Relay
     if let Some(path) = hop.socket() {
         return Ok(vec![(path.display().to_string(), local(path, hop).await)]);
     }
-    let (mut tried, found) = (Vec::new(), look_up(hop).await?);
+    let (mut tried, mut found) = (Vec::new(), look_up(hop).await?);
+    for (name, error) in std::mem::take(&mut found.unusable) {
+        tried.push((name.to_string(), Err(error)));
+    }
     for address in found.addresses.iter().copied().take(MOST_ADDRESSES) {
-        let exchanger = found.exchanger(address);
-        let greet = |_, tcp| over(tcp, hop, exchanger);
+        let peer = found.peer(address);
+        let greet = |_, tcp| over(address, tcp, hop, peer);
         let outcome = of(vec![address], Way::to(hop), |_, _| {}, greet).await;
-        let place = exchanger.map_or(address.to_string(), |name| format!("{name} [{address}]"));
+        let place = peer.exchanger.as_ref().map_or(address.to_string(), |name| format!("{name} [{address}]"));
         tried.push((place, outcome));
     }
     Ok(tried)
@@ -171,8 +207,27 @@ async fn look_up(hop: &NextHop) -> Result<Found, RelayError> {
 async fn find(hop: &NextHop) -> io::Result<Found> {
     let mut found = Found::default();
     if let Some(exchangers) = &hop.exchangers {
-        for (name, addresses) in exchangers.of(&hop.host, &hop.ehlo_name).await? {
-            addresses.iter().for_each(|ip| found.add(SocketAddr::new(*ip, hop.port), Some(&name)));
+        let policy = async {
+            match &hop.mta_sts {
+                Some(mta_sts) => mta_sts.policy().await,
+                None => None,
+            }
+        };
+        let (all, policy) = tokio::join!(exchangers.of(&hop.host, &hop.ehlo_name, hop.port), policy);
+        for Exchanger { name, found: about } in all? {
+            let unknown = |reason| RelayError::Unknown { exchanger: name.to_string(), reason };
+            let peer = about
+                .map_err(unknown)
+                .and_then(|(addresses, tlsa)| Ok((addresses, Peer::of(hop, &name, tlsa, policy.as_ref())?)));
+            match peer {
+                Ok((addresses, peer)) => {
+                    addresses.iter().for_each(|ip| found.add(SocketAddr::new(*ip, hop.port), Some(&peer)));
+                }
+                Err(error) => {
+                    tracing::debug!(exchanger = %name, %error, "an exchanger cannot be used");
+                    found.unusable.push((name, error));
+                }
+            }
         }
         return Ok(found);
     }
@@ -229,13 +284,13 @@ async fn first(
     way: Way<'_>,
     told: &impl Fn(SocketAddr, Option<&RelayError>),
 ) -> Result<(SocketAddr, TcpStream), RelayError> {
-    let Way { limit, sources, .. } = way;
+    let limit = way.limit;
     let mut waiting = left.clone().into_iter();
     let mut attempts = JoinSet::new();
     let mut last = RelayError::Closed { at: "connect" };
     loop {
         if let Some(address) = waiting.next() {
-            let source = sources.iter().find(|source| source.is_ipv6() == address.is_ipv6()).copied();
+            let source = way.source(address);
             attempts.spawn(async move { (address, timeout(limit, connect(address, source)).await) });
         }
         let has_more = waiting.len() > 0;

@@ -77,6 +77,23 @@ pub enum RelayError {
     /// The TLS handshake failed, or the certificate is not the expected one.
     #[error("TLS with the next hop failed: {0}")]
     Tls(TlsFault),
+    /// The domain's policy, which is enforced, does not name it.
+    #[error(
+        "the MTA-STS policy of the domain does not name {exchanger}; DNS was forged, or the domain's \
+         operator must correct the policy"
+    )]
+    OutsidePolicy {
+        /// The exchanger.
+        exchanger: String,
+    },
+    /// Its addresses or TLSA records cannot be known.
+    #[error("looking up {exchanger}: {reason}")]
+    Unknown {
+        /// The exchanger.
+        exchanger: String,
+        /// Why.
+        reason: String,
+    },
     /// It sent more after its reply to STARTTLS, in clear.
     #[error(
         "the next hop, or somebody in between, sent data in clear after the reply to STARTTLS; it would \
@@ -112,6 +129,7 @@ impl RelayError {
             RelayError::Io { .. }
             | RelayError::Closed { .. }
             | RelayError::Unanswered
+            | RelayError::Unknown { .. }
             | RelayError::Protocol { .. } => {
                 Reply::new(451, "4.4.2 The next hop could not be reached, try again later")
             }
@@ -128,6 +146,7 @@ impl RelayError {
             | RelayError::NoTlsNow(_)
             | RelayError::NoTlsForLogin
             | RelayError::Tls(_)
+            | RelayError::OutsidePolicy { .. }
             | RelayError::InjectedBeforeTls => {
                 Reply::new(451, "4.7.5 No secure connection to the next hop, try again later")
             }

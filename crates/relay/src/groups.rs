@@ -184,9 +184,10 @@ impl Transaction {
 
     /// Notes where a part of the message went, and how long it waited for a connection.
     fn follow(&mut self, part: &Transaction, recipients: &[usize]) {
-        self.note_asked(recipients, part.asked.as_ref());
+        self.note_asked(recipients, part);
         self.note_converted(recipients, part.is_converted);
         self.asked.clone_from(&part.asked);
+        self.authentication = part.authentication;
         self.connecting += part.connecting;
         self.loses_notify |= part.loses_notify;
     }

@@ -6,6 +6,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::string_slice, clippy::panic))]
 
 pub mod ask;
+pub mod authentication;
 pub mod connection;
 mod convert;
 pub mod delivery;
@@ -18,6 +19,7 @@ pub mod health;
 pub mod ledger;
 pub mod letter;
 mod mail;
+pub mod mta_sts;
 pub mod next_hop;
 mod notify;
 pub mod outbound;
@@ -36,16 +38,18 @@ use pixelward_net::wire;
 use pixelward_store::consent;
 
 pub use ask::Heard;
+pub use authentication::{Authentication, Peer};
 pub use connection::Capabilities;
 pub use delivery::Delivered;
 pub use error::RelayError;
-pub use exchangers::Exchangers;
+pub use exchangers::{Exchangers, Validation};
 pub use groups::{Copies, Making, Parcel};
 pub use ledger::Ledger;
 pub use mail::{Answers, Mail};
+pub use mta_sts::MtaSts;
 pub use next_hop::{Credentials, NextHop, Timeouts};
 pub use outbound::Outbound;
 pub use pool::Pool;
 pub use route::Route;
-pub use transaction::Transaction;
+pub use transaction::{Transaction, Via};
 pub use ways::Ways;

@@ -8,9 +8,12 @@ use std::time::Duration;
 
 use rustls::pki_types::ServerName;
 
+use super::authentication::Authentication;
 use super::exchangers::Exchangers;
+use super::mta_sts::MtaSts;
 use crate::private_file::is_open_to_others;
-use pixelward_config::{Protocol, TlsMode};
+use pixelward_config::Protocol;
+pub(super) use pixelward_config::TlsMode;
 
 /// Time limits for a next hop (RFC 5321, section 4.5.3.2 requires at least these).
 #[derive(Clone, Copy, Debug)]
@@ -146,6 +149,8 @@ pub struct NextHop {
     pub host: String,
     /// Finds its exchangers, if the host is a domain that has some.
     pub exchangers: Option<Exchangers>,
+    /// The MTA-STS policy of that domain, if it counts.
+    pub mta_sts: Option<Arc<MtaSts>>,
     /// What it speaks.
     pub protocol: Protocol,
     /// The port.
@@ -154,6 +159,10 @@ pub struct NextHop {
     pub tls: TlsMode,
     /// How TLS is verified. Created once, so that sessions are resumed.
     pub tls_config: Arc<rustls::ClientConfig>,
+    /// Whether TLS was chosen by the administrator: records that only ask for TLS then change nothing.
+    pub is_tls_fixed: bool,
+    /// What a handshake with `tls_config` shows.
+    pub authentication: Authentication,
     /// The credentials for AUTH.
     pub credentials: Option<Credentials>,
     /// The name that its certificate must have, if not the host.
@@ -193,10 +202,13 @@ impl NextHop {
         NextHop {
             host: host.to_owned(),
             exchangers: None,
+            mta_sts: None,
             protocol: Protocol::Smtp,
             port,
             tls,
             tls_config,
+            is_tls_fixed: true,
+            authentication: Authentication::Pkix,
             credentials: None,
             tls_name: None,
             source_addresses: Vec::new(),

@@ -41,7 +41,7 @@ async fn send_about(
     let replies = mail.envelope.recipients.iter().zip(answers.iter().map(Answer::reply)).enumerate();
     let mut notices: Vec<(String, Vec<(&Recipient, &Reply)>)> = Vec::new();
     for (index, (who, reply)) in replies.filter(|(_, (who, reply))| concerns(who, reply)) {
-        let next_hop = transaction.next_hop_of(index);
+        let next_hop = transaction.via_of(index).next_hop;
         match notices.iter_mut().find(|(known, _)| *known == next_hop) {
             Some((_, about)) => about.push((who, reply)),
             None => notices.push((next_hop, vec![(who, reply)])),

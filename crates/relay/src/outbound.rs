@@ -7,7 +7,7 @@ use pixelward_config::{self as config, Config};
 use pixelward_core::rewrite::downstream::Esp;
 use pixelward_net::{pinned_tls_config, tls_config};
 
-use crate::{Credentials, Exchangers, NextHop, Pool, Route, Timeouts};
+use crate::{Authentication, Credentials, Exchangers, MtaSts, NextHop, Pool, Route, Timeouts, Validation};
 
 /// A route of the configuration with its next hops.
 #[derive(Debug)]
@@ -29,14 +29,47 @@ pub struct Outbound {
 /// When a next hop is one of our own listeners, or a file of it cannot be used.
 pub fn outbounds(config: &Config) -> Result<Arc<[Arc<Outbound>]>, String> {
     let mut pools = Vec::new();
-    let needs_dns = config.next_hops.iter().any(|hop| hop.lookup == config::Lookup::Exchangers);
-    let exchangers = needs_dns.then(|| Exchangers::new(&config.relay.dns_servers)).transpose()?;
+    let resolvers = Resolvers::of(config)?;
     for hop in &config.next_hops {
         let mut next_hop = next_hop(config, hop)?;
-        next_hop.exchangers = exchangers.clone().filter(|_| hop.lookup == config::Lookup::Exchangers);
+        next_hop.exchangers = resolvers.of_hop(hop).cloned();
+        if let (true, Some(exchangers)) = (hop.mta_sts, &next_hop.exchangers) {
+            let tls = Arc::clone(&next_hop.tls_config);
+            next_hop.mta_sts = Some(MtaSts::new(&hop.host, exchangers.clone(), tls, &config.data_directory));
+        }
         pools.push((hop, Pool::new(next_hop)));
     }
     Ok(config.routes.iter().map(|route| Arc::new(outbound(route, &pools))).collect())
+}
+
+/// What finds exchangers, if any next hop has some: with validation for those with DANE, and without.
+struct Resolvers {
+    validating: Option<Exchangers>,
+    plain: Option<Exchangers>,
+}
+
+impl Resolvers {
+    fn of(config: &Config) -> Result<Resolvers, String> {
+        let made = |dane: bool, validation| {
+            let is_needed =
+                |hop: &config::NextHop| hop.lookup == config::Lookup::Exchangers && hop.dane == dane;
+            let is_needed = config.next_hops.iter().any(is_needed);
+            is_needed.then(|| Exchangers::new(&config.relay.dns_servers, validation)).transpose()
+        };
+        let anchors = config.relay.dnssec_anchors.as_deref();
+        Ok(Resolvers {
+            validating: made(true, Validation::Dnssec(anchors))?,
+            plain: made(false, Validation::None)?,
+        })
+    }
+
+    fn of_hop(&self, hop: &config::NextHop) -> Option<&Exchangers> {
+        match (hop.lookup, hop.dane) {
+            (config::Lookup::Addresses, _) => None,
+            (config::Lookup::Exchangers, true) => self.validating.as_ref(),
+            (config::Lookup::Exchangers, false) => self.plain.as_ref(),
+        }
+    }
 }
 
 /// Where a mail goes: the first route whose conditions hold. `sender` is the address of the envelope. Without
@@ -119,6 +152,10 @@ fn next_hop(config: &Config, hop: &config::NextHop) -> Result<NextHop, String> {
     };
     let tls = tls.map_err(|error| format!("next_hop {:?}: {error}", hop.name))?;
     let mut next_hop = NextHop::new(&hop.host, hop.port, hop.tls, tls, &config.relay.host_name);
+    next_hop.is_tls_fixed = hop.is_tls_fixed;
+    if !hop.tls_fingerprints.is_empty() {
+        next_hop.authentication = Authentication::Fingerprint;
+    }
     if let Some(path) = &hop.credentials_file {
         next_hop.credentials =
             Some(Credentials::load(path).map_err(|error| format!("next_hop.credentials_file: {error}"))?);

@@ -6,10 +6,13 @@
 use std::fmt;
 use std::io;
 
+use pixelward_net::dane::Mismatch;
 use pixelward_net::trust::Unlisted;
 use rustls::pki_types::UnixTime;
 use rustls::{AlertDescription, CertificateError, Error, InvalidMessage, PeerIncompatible};
 use time::OffsetDateTime;
+
+use super::authentication::Authentication;
 
 /// How many names of a certificate are logged, and how much of each.
 const NAMES: usize = 3;
@@ -17,15 +20,24 @@ const NAME_LENGTH: usize = 80;
 
 /// Why TLS could not be started, or was ended by the other side.
 #[derive(Debug)]
-pub struct TlsFault(io::Error);
+pub struct TlsFault {
+    error: io::Error,
+    /// What the handshake was to show, if there was one.
+    wanted: Option<Authentication>,
+}
 
 impl From<io::Error> for TlsFault {
     fn from(error: io::Error) -> TlsFault {
-        TlsFault(error)
+        TlsFault { error, wanted: None }
     }
 }
 
 impl TlsFault {
+    /// Creates the fault of a handshake that was to show this.
+    pub(super) fn under(error: io::Error, wanted: Authentication) -> TlsFault {
+        TlsFault { error, wanted: Some(wanted) }
+    }
+
     /// Returns whether an error of a stream is one of TLS, rather than of the connection below it.
     pub fn is_one(error: &io::Error) -> bool {
         cause(error).is_some()
@@ -34,13 +46,26 @@ impl TlsFault {
 
 impl fmt::Display for TlsFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match cause(&self.0) {
-            Some(Error::InvalidCertificate(fault)) => f.write_str(&certificate(fault)),
-            Some(fault) => f.write_str(&handshake(fault)),
-            None if self.0.kind() == io::ErrorKind::UnexpectedEof => {
+        match (cause(&self.error), self.wanted) {
+            (
+                Some(Error::InvalidCertificate(CertificateError::NotValidForNameContext {
+                    presented,
+                    expected,
+                })),
+                Some(Authentication::MtaSts),
+            ) => write!(
+                f,
+                "its certificate is for {}, but the MTA-STS policy of the domain wants one for {}; its \
+                 operator must replace one of them",
+                names(presented),
+                expected.to_str()
+            ),
+            (Some(Error::InvalidCertificate(fault)), _) => f.write_str(&certificate(fault)),
+            (Some(fault), _) => f.write_str(&handshake(fault)),
+            (None, _) if self.error.kind() == io::ErrorKind::UnexpectedEof => {
                 f.write_str("it closed the connection during the handshake; its log says why")
             }
-            None => write!(f, "{}", self.0),
+            (None, _) => write!(f, "{}", self.error),
         }
     }
 }
@@ -84,6 +109,9 @@ fn certificate(fault: &CertificateError) -> String {
                 "its certificate has {unlisted}, which tls_fingerprints does not list; if it was renewed, \
                  ask its operator for the new one"
             ),
+            None if other.0.is::<Mismatch>() => {
+                format!("{}; its operator must publish those of its certificate (DANE)", other.0)
+            }
             None => format!(
                 "a certificate of its chain is used in a way that it does not permit ({}); it needs a valid \
                  chain. One that it signed itself can be named in tls_fingerprints",
@@ -169,7 +197,7 @@ mod tests {
     use std::time::Duration;
 
     fn check(fault: Error, words: &[&str]) {
-        let said = TlsFault(io::Error::new(io::ErrorKind::InvalidData, fault)).to_string();
+        let said = TlsFault::from(io::Error::new(io::ErrorKind::InvalidData, fault)).to_string();
         for word in words {
             assert!(said.contains(word), "{word:?} is missing in {said:?}");
         }
@@ -219,6 +247,8 @@ mod tests {
         let error = |kind| io::Error::from(kind);
         assert!(!TlsFault::is_one(&error(io::ErrorKind::ConnectionReset)));
         assert!(TlsFault::is_one(&io::Error::new(io::ErrorKind::InvalidData, Error::DecryptError)));
-        assert!(TlsFault(error(io::ErrorKind::UnexpectedEof)).to_string().contains("closed the connection"));
+        assert!(
+            TlsFault::from(error(io::ErrorKind::UnexpectedEof)).to_string().contains("closed the connection")
+        );
     }
 }

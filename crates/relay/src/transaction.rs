@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use pixelward_config::Protocol;
 
+use super::authentication::Authentication;
 use super::connection::{Capabilities, Connection};
 use super::convert::without_8_bit;
 use super::error::{RelayError, Step, concerns_us, note_error};
@@ -49,6 +50,8 @@ pub struct Transaction {
     pub(super) preferred: Option<Arc<Pool>>,
     /// The next hop that was asked last.
     pub(super) asked: Option<Arc<Pool>>,
+    /// What it has shown that it is.
+    pub(super) authentication: Option<Authentication>,
     /// What is still waited for.
     pub(super) late: Option<Late>,
     /// Whether a next hop without DSN is given an empty return path.
@@ -81,6 +84,7 @@ impl Transaction {
             ways: None,
             preferred: None,
             asked: None,
+            authentication: None,
             late: None,
             has_empty_path: false,
             is_converted: false,
@@ -329,9 +333,23 @@ impl Transaction {
     }
 
     /// Returns the next hop that was asked last, or the first of the route.
-    pub fn next_hop(&self) -> String {
-        let pool = self.asked.as_ref().or_else(|| self.route.pools().first());
-        pool.map(|pool| pool.hop.to_string()).unwrap_or_default()
+    pub fn via(&self) -> Via {
+        Via::of(self.asked.as_ref().or_else(|| self.route.pools().first()), self.authentication)
+    }
+}
+
+/// A next hop that was asked, or would be.
+#[derive(Clone, Debug, Default)]
+pub struct Via {
+    /// Its name.
+    pub next_hop: String,
+    /// What it has shown that it is, if it was reached.
+    pub authentication: Option<Authentication>,
+}
+
+impl Via {
+    pub(super) fn of(pool: Option<&Arc<Pool>>, authentication: Option<Authentication>) -> Via {
+        Via { next_hop: pool.map(|pool| pool.hop.to_string()).unwrap_or_default(), authentication }
     }
 }
 

@@ -3,11 +3,12 @@
 
 use std::sync::Arc;
 
+use super::authentication::Authentication;
 use super::error::RelayError;
 use super::groups::Parcel;
 use super::pool::{Place, Pool};
 use super::route::Route;
-use super::transaction::{PATIENCE, Transaction};
+use super::transaction::{PATIENCE, Transaction, Via};
 
 /// Where the recipients of a message go.
 #[derive(Debug)]
@@ -16,8 +17,8 @@ pub struct Ways {
     pub routes: Vec<Arc<Route>>,
     /// The route of a notification to the sender.
     pub back: Arc<Route>,
-    /// The next hop that was asked about each recipient.
-    asked: Vec<Option<Arc<Pool>>>,
+    /// The next hop that was asked about each recipient, and what it has shown that it is.
+    asked: Vec<Option<(Arc<Pool>, Option<Authentication>)>>,
 }
 
 impl Ways {
@@ -93,27 +94,31 @@ impl Transaction {
         Ok(placed.into_iter().map(|(_, place)| place).collect())
     }
 
-    /// Notes which next hop was asked about recipients.
-    pub(super) fn note_asked(&mut self, recipients: &[usize], pool: Option<&Arc<Pool>>) {
+    /// Notes which next hop a part of the message has asked about recipients.
+    pub(super) fn note_asked(&mut self, recipients: &[usize], part: &Transaction) {
         let Some(ways) = &mut self.ways else { return };
         for recipient in recipients {
             if let Some(asked) = ways.asked.get_mut(*recipient) {
-                *asked = pool.cloned();
+                *asked = part.asked.clone().map(|pool| (pool, part.authentication));
             }
         }
     }
 
     /// Returns the next hop that was asked about a recipient, or the first of its route.
-    pub(super) fn next_hop_of(&self, recipient: usize) -> String {
-        let Some(ways) = &self.ways else { return self.next_hop() };
-        let asked = ways.asked.get(recipient).and_then(Option::as_ref);
-        let pool = asked.or_else(|| ways.routes.get(recipient).and_then(|route| route.pools().first()));
-        pool.map(|pool| pool.hop.to_string()).unwrap_or_default()
+    pub(super) fn via_of(&self, recipient: usize) -> Via {
+        let Some(ways) = &self.ways else { return self.via() };
+        if let Some(Some((pool, authentication))) = ways.asked.get(recipient) {
+            return Via::of(Some(pool), *authentication);
+        }
+        match ways.routes.get(recipient) {
+            Some(route) if !Arc::ptr_eq(route, self.route()) => Via::of(route.pools().first(), None),
+            Some(_) | None => self.via(),
+        }
     }
 
     /// Returns the next hop that was asked about each recipient; none if their mail goes the same way.
-    pub fn next_hops(&self) -> Vec<String> {
+    pub fn vias(&self) -> Vec<Via> {
         let recipients = self.ways.as_ref().map_or(0, |ways| ways.routes.len());
-        (0..recipients).map(|recipient| self.next_hop_of(recipient)).collect()
+        (0..recipients).map(|recipient| self.via_of(recipient)).collect()
     }
 }

@@ -63,6 +63,8 @@ const FROM_ZERO: &[&str] = &[
     "pixelward_accept_errors_total",
     "pixelward_connections_refused_total",
     "pixelward_groups_joined_total",
+    "pixelward_mta_sts_fetch_errors_total",
+    "pixelward_mta_sts_testing_failures_total",
     "pixelward_next_hop_errors_total",
     "pixelward_session_panics_total",
     "pixelward_internal_errors_total",
@@ -170,6 +172,18 @@ fn describe() {
         "Audit records lost, by reason: the queue was full, or they could not be written"
     );
     describe_counter!("pixelward_next_hop_errors_total", "Times the next hop could not be used");
+    describe_counter!(
+        "pixelward_next_hop_connections_total",
+        "Connections to next hops by how these were known: none, pkix, fingerprint, mta-sts or dane"
+    );
+    describe_counter!(
+        "pixelward_mta_sts_fetch_errors_total",
+        "Times the MTA-STS policy of a domain could not be fetched"
+    );
+    describe_counter!(
+        "pixelward_mta_sts_testing_failures_total",
+        "Times an exchanger did not fulfil the MTA-STS policy that its domain only tests"
+    );
     describe_counter!(
         "pixelward_internal_errors_total",
         "Messages that could not be handled as decided because of an internal error"
