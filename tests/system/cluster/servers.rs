@@ -60,14 +60,12 @@ impl Servers {
         let servers = addresses(count)
             .into_iter()
             .enumerate()
-            .map(|(number, address)| {
-                Server {
-                    name: format!("server{number}"),
-                    clients: format!("{address}:4222"),
-                    peers: format!("{address}:6222"),
-                    directory: folder.0.join(format!("server{number}")),
-                    tls: None,
-                }
+            .map(|(number, address)| Server {
+                name: format!("server{number}"),
+                clients: format!("{address}:4222"),
+                peers: format!("{address}:6222"),
+                directory: folder.0.join(format!("server{number}")),
+                tls: None,
             })
             .collect();
         let keys: Vec<(String, Secret)> = (0..4).map(|_| fresh_key()).collect();
