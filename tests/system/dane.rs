@@ -24,6 +24,11 @@ struct Scene {
     files: Folder,
 }
 
+/// What switches it on, unless the lines say so themselves.
+fn dane(lines: &str) -> &'static str {
+    if lines.contains("dane") { "" } else { "dane = true\n" }
+}
+
 impl Scene {
     fn new() -> Scene {
         let files = Folder::new();
@@ -78,7 +83,7 @@ impl Scene {
             .iter()
             .map(|(domain, lines)| Hop {
                 domain,
-                lines: format!("mta_sts = false\nca_file = {ca:?}\n{lines}"),
+                lines: format!("mta_sts = false\nca_file = {ca:?}\n{}{lines}", dane(lines)),
             })
             .collect();
         let anchor = format!("dnssec_anchor_file = {:?}", self.named.anchor());

@@ -164,7 +164,8 @@ pub(super) fn next_hop(section: &mut Section<'_>) -> NextHop {
         && !hop.is_tls_fixed
         && hop.tls_name.is_none()
         && hop.tls_fingerprints.is_empty();
-    hop.dane = section.flag("dane", is_open);
+    // Behind DNS servers that drop signatures no mail would leave: that is for the administrator to choose.
+    hop.dane = section.flag("dane", false);
     hop.mta_sts = section.flag("mta_sts", is_open);
     for problem in [misplaced(&hop), unverifiable(&hop), unpublished(&hop)].into_iter().flatten() {
         section.problem(section.start_line(), problem);
@@ -287,7 +288,8 @@ mod tests {
         let hop = |lines: &str| Config::parse(&format!("[next_hop]\nhost = \"home.example\"\n{lines}"));
         for (lines, dane, mta_sts) in [
             ("", false, false),
-            ("lookup = \"mx\"", true, true),
+            ("lookup = \"mx\"", false, true),
+            ("lookup = \"mx\"\ndane = true", true, true),
             ("lookup = \"mx\"\ntls = \"required\"", false, false),
             ("lookup = \"mx\"\ntls = \"opportunistic\"\ndane = true", true, false),
             ("lookup = \"mx\"\ntls_name = \"mx.example\"", false, false),
