@@ -143,6 +143,17 @@ impl Scene {
     }
 }
 
+/// A domain, its policy and lines, and what comes of it.
+type Case = (
+    &'static str,
+    &'static str,
+    &'static str,
+    String,
+    &'static str,
+    Result<&'static str, &'static str>,
+    &'static str,
+);
+
 #[test]
 fn what_a_policy_says_is_done() {
     const WEB: [u8; 4] = [127, 0, 3, 1];
@@ -152,7 +163,7 @@ fn what_a_policy_says_is_done() {
     let large =
         format!("version: STSv1\nmode: enforce\nmx: none.example\nmax_age: 9\n{}", "x".repeat(65_536));
     let enforced = |mx: &str| page("enforce", mx);
-    let cases: [(&str, &str, &str, String, &str, Result<&str, &str>, &str); 12] = [
+    let cases: [Case; 12] = [
         ("enforce", "mx.enforce", here, enforced("mx.enforce.example"), "", Ok("mta-sts"), ""),
         // The policy vouches for an exchanger outside of the domain.
         ("hosted", "mx1.pool", here, enforced("*.pool.example"), "", Ok("mta-sts"), ""),

@@ -12,6 +12,7 @@ use super::scan::trail::{Stretch, Trail};
 use super::scan::{Extent, Found, Place};
 use super::signal::Verdict;
 use crate::message::charset::Charset;
+use crate::message::header::fields;
 use crate::message::transfer::{Edit, apply};
 use crate::message::{Content, Leaf, Structure, Text};
 
@@ -52,6 +53,12 @@ impl Detector {
         let lies_in =
             |edit: &Edit, leaf: &Leaf| leaf.body.start <= edit.range.start && edit.range.end <= leaf.body.end;
         let leaves = &layer.structure.leaves;
+        // A body may begin within what is also read as the header: its edits change what that says.
+        let header = layer.structure.header_blocks.first();
+        let header = header.and_then(|block| fields(&layer.bytes, block.start).last());
+        if header.is_some_and(|field| edits.iter().any(|edit| edit.range.start < field.range.end)) {
+            return None;
+        }
         if !edits.iter().all(|edit| leaves.iter().any(|leaf| lies_in(edit, leaf)))
             || !layer.structure.is_same_after(edits, &Structure::read(edited))
         {
@@ -121,5 +128,29 @@ impl Detector {
             extent == Extent::EveryRequest || place.signals.verdict() != Verdict::Picture
         };
         Some(found.places.iter().filter(is_listed).map(|place| sighting_of(place, leaf, position)).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tracker::Carrier;
+
+    /// Some parsers end a header at a line that others take for a field. What follows is a body to the ones, and
+    /// asks for a receipt to the others.
+    #[test]
+    fn where_a_body_is_also_a_header_only_an_analysis_can_say() {
+        let raw = "Subject: a\r\n<table style=\"min-width: 100%\">\r\nDisposition-Notification-To: \
+                   ann@home.example\r\nFrom: ann@home.example\r\nContent-Type: text/plain\r\n\r\nwords\r\n";
+        let (detector, inquiry) = (Detector::default(), Inquiry::to(&[]));
+        let analysis = detector.analyse(raw.as_bytes(), &inquiry);
+        let asks = |sighting: &&Sighting| sighting.carrier == Carrier::ReceiptHeader;
+        let removal = analysis.sightings.iter().find(asks).unwrap().removal().unwrap().clone();
+        let leaves = &analysis.layers[0].structure.leaves;
+        assert!(leaves.iter().any(|leaf| leaf.body.start <= removal.range.start));
+        let edits = [removal];
+        let edited = apply(raw.as_bytes(), &edits);
+        assert!(detector.difference(&analysis, &edits, &edited, &inquiry).is_none());
+        assert!(!detector.analyse(&edited, &inquiry).sightings.iter().any(|sighting| asks(&sighting)));
     }
 }

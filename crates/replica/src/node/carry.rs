@@ -18,6 +18,15 @@ use crate::message::{Body, MessageId, fresh_id};
 /// person said elsewhere meanwhile is not undone. In milliseconds.
 const PROMPT: i64 = 5_000;
 
+/// A change of a request.
+struct Asked {
+    /// Its place in the request.
+    place: usize,
+    change: Change,
+    /// What holds already, under the id that the common order will have it with.
+    held: Option<(MessageId, Heard)>,
+}
+
 /// Why a change did not come back.
 enum Lost {
     /// In time; it may come still.
@@ -63,7 +72,7 @@ impl Inner {
         let (store, now) = (self.store()?, Timestamp::now());
         let mut results: Vec<Option<Applied>> = Vec::with_capacity(changes.len());
         let mut heard = Vec::new();
-        let mut people: HashMap<Person, Vec<(usize, Change, Option<MessageId>)>> = HashMap::new();
+        let mut people: HashMap<Person, Vec<Asked>> = HashMap::new();
         for (place, (person, change)) in changes.into_iter().enumerate() {
             let change = match store.prepared(change, now) {
                 Ok(change) => change,
@@ -72,31 +81,20 @@ impl Inner {
                     continue;
                 }
             };
-            let mut id = None;
+            let mut held = None;
             if change.is_strict() {
-                let fresh = fresh_id().map_err(no_randomness)?;
-                heard.push((
-                    fresh,
-                    Heard::Change(person, Box::new(as_of_now(&store, person, change.clone(), now)?)),
-                ));
-                id = Some(fresh);
+                let told = Heard::Change(person, Box::new(as_of_now(&store, person, change.clone(), now)?));
+                held = Some((fresh_id().map_err(no_randomness)?, told));
             }
+            heard.extend(held.clone());
             results.push(None);
-            people.entry(person).or_default().push((place, change, id));
+            people.entry(person).or_default().push(Asked { place, change, held });
         }
         if !heard.is_empty() {
             // From here on they hold, whatever becomes of the rest.
-            self.hear(heard.clone()).await?;
+            self.hear(heard).await?;
         }
-        let mut held: HashMap<MessageId, Heard> = heard.into_iter().collect();
-        let mut all = Vec::with_capacity(people.len());
-        for (person, changes) in people {
-            let changes: Vec<_> = changes
-                .into_iter()
-                .map(|(place, change, id)| (place, change, id.and_then(|id| Some((id, held.remove(&id)?)))))
-                .collect();
-            all.push(self.changes_of(person, changes, now));
-        }
+        let all = people.into_iter().map(|(person, asked)| self.changes_of(person, asked, now));
         for (place, applied) in join_all(all).await.into_iter().flatten() {
             if let Some(result) = results.get_mut(place) {
                 *result = Some(applied);
@@ -109,11 +107,11 @@ impl Inner {
     async fn changes_of(
         self: &Arc<Inner>,
         person: Person,
-        changes: Vec<(usize, Change, Option<(MessageId, Heard)>)>,
+        changes: Vec<Asked>,
         now: Timestamp,
     ) -> Vec<(usize, Applied)> {
         let mut results = Vec::with_capacity(changes.len());
-        for (place, change, held) in changes {
+        for Asked { place, change, held } in changes {
             let applied = match held {
                 Some((id, heard)) => self.told(id, heard).await,
                 None => self.granted(person, &change, now, None).await,

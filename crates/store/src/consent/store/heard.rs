@@ -12,11 +12,14 @@ use crate::consent::standing::Standing;
 use crate::consent::timestamp::Timestamp;
 use crate::consent::{Controller, Person};
 
+/// What was heard, with the id under which the order will have it.
+type Waiting = ([u8; 16], Heard);
+
 /// Changes and erasures by person. Nearly always there are none.
 #[derive(Default)]
 pub(super) struct Pending {
     count: AtomicUsize,
-    people: RwLock<HashMap<Person, Vec<([u8; 16], Heard)>>>,
+    people: RwLock<HashMap<Person, Vec<Waiting>>>,
 }
 
 impl Pending {
