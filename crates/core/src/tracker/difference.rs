@@ -140,8 +140,10 @@ mod tests {
     /// asks for a receipt to the others.
     #[test]
     fn where_a_body_is_also_a_header_only_an_analysis_can_say() {
-        let raw = "Subject: a\r\n<table style=\"min-width: 100%\">\r\nDisposition-Notification-To: \
-                   ann@home.example\r\nFrom: ann@home.example\r\nContent-Type: text/plain\r\n\r\nwords\r\n";
+        // Long enough for notes of the walk.
+        let lines = "<p style=\"color: red\">Some words of a letter.</p>\r\n".repeat(400);
+        let asking = "Disposition-Notification-To: ann@home.example\r\nContent-Type: text/plain\r\n\r\n";
+        let raw = format!("Subject: a\r\n{lines}{asking}{lines}");
         let (detector, inquiry) = (Detector::default(), Inquiry::to(&[]));
         let analysis = detector.analyse(raw.as_bytes(), &inquiry);
         let asks = |sighting: &&Sighting| sighting.carrier == Carrier::ReceiptHeader;
