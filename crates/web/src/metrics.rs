@@ -166,6 +166,7 @@ fn describe() {
         "pixelward_consent_store_sound",
         "1 if the last daily verification of the consent store found nothing wrong"
     );
+    describe_cluster();
     describe_counter!("pixelward_evidence_records_total", "Audit records written");
     describe_counter!(
         "pixelward_evidence_lost_total",
@@ -244,6 +245,24 @@ fn describe() {
         "pixelward_deliver_seconds",
         metrics::Unit::Seconds,
         "Time to hand a message to the next hop"
+    );
+}
+
+/// What a relay says of itself as one of several.
+fn describe_cluster() {
+    describe_gauge!("pixelward_cluster_fresh", "1 while this relay hears the others, and grants count");
+    describe_gauge!(
+        "pixelward_cluster_durable",
+        "1 while the servers of the cluster promise that what they acknowledge is on disk"
+    );
+    describe_gauge!(
+        "pixelward_cluster_untold",
+        "Withdrawals and erasures that hold here and that the other relays were not told yet"
+    );
+    describe_gauge!("pixelward_cluster_keys", "1 while the keys that messages need this week are here");
+    describe_counter!(
+        "pixelward_cluster_stops_total",
+        "Times that a missing message, or a journal that differs, stopped granting here"
     );
 }
 
