@@ -250,6 +250,8 @@ fn describe() {
 
 /// What a relay says of itself as one of several.
 fn describe_cluster() {
+    use metrics::{describe_counter, describe_gauge};
+
     describe_gauge!("pixelward_cluster_fresh", "1 while this relay hears the others, and grants count");
     describe_gauge!(
         "pixelward_cluster_durable",
