@@ -201,6 +201,8 @@ pub enum Payload {
     Erased([u8; 16]),
     /// From here on, records come from a common order of several relays.
     Epoch(Epoch),
+    /// The common order had a message that changed nothing here, and would not be harmless if it came again.
+    Passed,
 }
 
 /// The beginning of a common order, as every journal that follows it has it.
@@ -230,6 +232,10 @@ impl Payload {
                 let at = Timestamp(i64::from_le_bytes(*at));
                 Ok(Payload::Epoch(Epoch { number: u64::from_le_bytes(*number), at }))
             }
+            Some((&PASSED, rest)) => {
+                rest.first_chunk::<8>().ok_or(BadRecord::Malformed)?;
+                Ok(Payload::Passed)
+            }
             _ => Record::decode(bytes).map(Box::new).map(Payload::Record),
         }
     }
@@ -242,6 +248,11 @@ pub fn erased(person: &[u8; 16], at: Timestamp, position: Option<u64>) -> Vec<u8
     bytes.extend_from_slice(&at.0.to_le_bytes());
     bytes.extend(position.map(u64::to_le_bytes).into_iter().flatten());
     bytes
+}
+
+/// Returns the payload for a message of a common order that changed nothing.
+pub fn passed(position: u64) -> Vec<u8> {
+    [&[PASSED][..], &position.to_le_bytes()].concat()
 }
 
 impl Epoch {
@@ -268,6 +279,10 @@ pub fn position(payload: &[u8]) -> Result<Option<u64>, BadRecord> {
             Ok(position.copied().map(u64::from_le_bytes))
         }
         Payload::Epoch(_) => Ok(Some(EPOCH_POSITION)),
+        Payload::Passed => {
+            let position = payload.get(1..).and_then(|rest| rest.first_chunk::<8>());
+            Ok(position.copied().map(u64::from_le_bytes))
+        }
     }
 }
 
@@ -297,6 +312,8 @@ const VERSION: u8 = 1;
 const ERASED: u8 = 2;
 /// The first byte of the payload for the beginning of a common order.
 const EPOCH: u8 = 3;
+/// The first byte of the payload for a message that changed nothing.
+const PASSED: u8 = 4;
 
 /// Field numbers, which are never reused.
 mod tag {
@@ -533,6 +550,8 @@ mod tests {
         assert_eq!(position(&record.encode()), Ok(Some(1 << 40)));
         assert_eq!(position(&erased(&[9; 16], Timestamp(6), None)), Ok(None));
         assert_eq!(position(&erased(&[9; 16], Timestamp(6), Some(7))), Ok(Some(7)));
+        assert_eq!(Payload::decode(&passed(9)), Ok(Payload::Passed));
+        assert_eq!(position(&passed(9)), Ok(Some(9)));
         let epoch = Epoch { number: 2, at: Timestamp(6) };
         assert_eq!(Payload::decode(&epoch.encode()), Ok(Payload::Epoch(epoch)));
         assert_eq!(position(&epoch.encode()), Ok(Some(EPOCH_POSITION)));
@@ -554,7 +573,8 @@ mod tests {
         }
         assert_eq!(Record::decode(&[]), Err(BadRecord::Malformed));
         assert_eq!(Record::decode(&[2, 0]), Err(BadRecord::Version(2)));
-        assert_eq!(Payload::decode(&[4, 0]), Err(BadRecord::Version(4)));
+        assert_eq!(Payload::decode(&[5, 0]), Err(BadRecord::Version(5)));
+        assert_eq!(Payload::decode(&[4, 0]), Err(BadRecord::Malformed));
         assert_eq!(Payload::decode(&[3, 0]), Err(BadRecord::Malformed));
         assert_eq!(Payload::decode(&[2, 0]), Err(BadRecord::Malformed));
         assert_eq!(Payload::decode(&erased(&[9; 16], Timestamp(6), None)), Ok(Payload::Erased([9; 16])));

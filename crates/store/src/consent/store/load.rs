@@ -133,7 +133,7 @@ impl CatchUp<'_> {
         let taken = match Payload::decode(payload) {
             Ok(Payload::Record(record)) => self.record(number, place, &record),
             Ok(Payload::Erased(id)) => self.erase(id),
-            Ok(Payload::Epoch(_)) => Ok(()),
+            Ok(Payload::Epoch(_) | Payload::Passed) => Ok(()),
             Err(source) => Err(StoreError::Record { number, source }),
         };
         self.failed = taken.err();

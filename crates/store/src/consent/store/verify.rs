@@ -71,7 +71,7 @@ impl Store {
             Payload::Record(record) if living.contains(&short(&record.person)) => of_known += 1,
             Payload::Record(record) => *unknown.entry(short(&record.person)).or_default() += 1,
             Payload::Erased(id) => drop(erased.insert(short(&id))),
-            Payload::Epoch(_) => {}
+            Payload::Epoch(_) | Payload::Passed => {}
         })?;
         unknown.retain(|id, _| !erased.contains(id));
         let unknown_people = unknown.len() as u64;

@@ -12,7 +12,7 @@ use crate::consent::Person;
 use crate::consent::index::{Entry, Index, Indexed, key};
 use crate::consent::journal::{Checkpoint, Journal, Place};
 use crate::consent::ordered::{Expired, Ordered, Outcome, Said, Step};
-use crate::consent::record::{Change, Proof, Record, State, Timing, erased};
+use crate::consent::record::{Change, Proof, Record, State, Timing, erased, passed};
 use crate::consent::standing::{Merge, Standing};
 use crate::consent::timestamp::Timestamp;
 
@@ -357,7 +357,11 @@ impl Writer {
     fn erase(&mut self, person: Person, at: Timestamp, position: Option<u64>) -> Result<bool, StoreError> {
         // Audit records name people whom the journal does not know, too.
         self.shared.unname(person)?;
-        let Some(entry) = self.shared.entry(person) else { return Ok(false) };
+        let Some(entry) = self.shared.entry(person) else {
+            // Somebody may get a key after this: if it came again after a crash, it would erase them.
+            position.map(|position| self.append(&[passed(position)])).transpose()?;
+            return Ok(false);
+        };
         self.settle()?;
         self.append(&[erased(&entry.id, at, position)])?;
         let slot = self.shared.keys.write().unwrap_or_else(PoisonError::into_inner).erase(person);

@@ -221,6 +221,21 @@ fn nobody_expires_whom_another_controller_heard_meanwhile() {
     assert!(store.knows(person(1)));
 }
 
+/// Keys are on disk before the next record is: an erasure of somebody unknown must not meet them.
+#[test]
+fn an_erasure_of_somebody_unknown_does_not_come_again_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let steps = [begin(), Step::Erase { person: person(1), at: Timestamp(6) }, key_of(1, 9)];
+    let steps: Vec<(u64, Step)> = (1..).zip(steps).collect();
+    let store = node(&folder);
+    assert_eq!(apply(&store, &steps).unwrap()[1], Outcome::Erased(false));
+    drop(store);
+    let store = node(&folder);
+    assert_eq!(store.position(), 2);
+    apply(&store, &steps).unwrap();
+    assert!(store.knows(person(1)) && store.verify().unwrap().is_sound());
+}
+
 /// An order of one relay that hears nobody.
 struct Alone;
 
