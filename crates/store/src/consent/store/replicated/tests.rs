@@ -145,7 +145,8 @@ proptest! {
             let again = apply(&pieces, &steps[at.saturating_sub(1)..end]).unwrap();
             prop_assert!(again.ends_with(&outcomes[at..end]));
             at = end;
-            if turn % 5 == 4 {
+            // What left no record comes again after each, so that there is an end to them.
+            if turn % 5 == 4 && turn < 40 {
                 drop(pieces);
                 pieces = node(&second);
                 at = usize::try_from(pieces.position()).unwrap();
