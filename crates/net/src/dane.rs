@@ -8,7 +8,9 @@ use std::sync::Arc;
 use aws_lc_rs::digest::{SHA256, SHA512, digest};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, WebPkiServerVerifier};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::{
+    CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature,
+};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, OtherError, RootCertStore, SignatureScheme,
@@ -16,6 +18,8 @@ use rustls::{
 use x509_parser::parse_x509_certificate;
 use x509_parser::prelude::FromDer;
 use x509_parser::x509::SubjectPublicKeyInfo;
+
+use crate::trust::signatures_as_ever;
 
 /// Which certificate of a chain a record is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,20 +110,21 @@ fn strongest(records: Vec<Record>) -> Vec<Record> {
 /// vouch for one of `names`.
 pub fn dane_tls_config(base: &ClientConfig, records: Vec<Record>, names: &[String]) -> Arc<ClientConfig> {
     let names = names.iter().filter_map(|name| ServerName::try_from(name.clone()).ok()).collect();
-    let provider = Arc::clone(base.crypto_provider());
-    with_verifier(base, Known { expected: Some(Expected { records: strongest(records), names }), provider })
+    with_verifier(base, Some(Expected { records: strongest(records), names }))
 }
 
 /// TLS like `base` with any certificate: against those who only listen, where the server says that it can do
 /// TLS and nothing that it could be known by.
 pub fn unauthenticated_tls_config(base: &ClientConfig) -> Arc<ClientConfig> {
-    with_verifier(base, Known { expected: None, provider: Arc::clone(base.crypto_provider()) })
+    with_verifier(base, None)
 }
 
 /// Sessions are not resumed: the records that vouched for one may have changed.
-fn with_verifier(base: &ClientConfig, verifier: Known) -> Arc<ClientConfig> {
+fn with_verifier(base: &ClientConfig, expected: Option<Expected>) -> Arc<ClientConfig> {
+    let provider = Arc::clone(base.crypto_provider());
+    let algorithms = provider.signature_verification_algorithms;
     let mut config = base.clone();
-    config.dangerous().set_certificate_verifier(Arc::new(verifier));
+    config.dangerous().set_certificate_verifier(Arc::new(Known { expected, provider, algorithms }));
     config.resumption = Resumption::disabled();
     Arc::new(config)
 }
@@ -135,6 +140,7 @@ struct Expected {
 struct Known {
     expected: Option<Expected>,
     provider: Arc<CryptoProvider>,
+    algorithms: WebPkiSupportedAlgorithms,
 }
 
 /// Why no TLSA record vouches for a server.
@@ -230,29 +236,7 @@ impl ServerCertVerifier for Known {
         Ok(ServerCertVerified::assertion())
     }
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls12_signature(message, certificate, signed, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, signed, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
-    }
+    signatures_as_ever!();
 }
 
 #[cfg(test)]

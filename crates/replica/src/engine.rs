@@ -19,8 +19,6 @@ pub struct Delivered {
     pub position: Position,
     /// When it was committed, by the engine's clock, in milliseconds since 1970.
     pub committed_at: i64,
-    /// How many more wait behind it.
-    pub pending: u64,
     /// The message.
     pub bytes: Bytes,
 }

@@ -177,7 +177,7 @@ mod tests {
     use super::*;
 
     fn delivered(position: Position, committed_at: i64) -> Delivered {
-        Delivered { position, committed_at, pending: 0, bytes: Bytes::new() }
+        Delivered { position, committed_at, bytes: Bytes::new() }
     }
 
     #[test]

@@ -116,7 +116,7 @@ impl Engine for Arc<Memory> {
                 if position == next {
                     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
                     let committed_at = i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX);
-                    state.messages.push(Delivered { position, committed_at, pending: 0, bytes });
+                    state.messages.push(Delivered { position, committed_at, bytes });
                 }
                 published = Some(position);
             }
@@ -196,6 +196,6 @@ impl Feed for Reading {
         }
         let found = usize::try_from(self.next - 1).ok().and_then(|place| state.messages.get(place))?;
         self.next += 1;
-        Some(Delivered { pending: state.messages.len() as u64 + 1 - self.next, ..found.clone() })
+        Some(found.clone())
     }
 }

@@ -273,12 +273,7 @@ impl Engine for Nats {
 }
 
 fn stored(message: jetstream::message::StreamMessage) -> Delivered {
-    Delivered {
-        position: message.sequence,
-        committed_at: millis(message.time),
-        pending: 0,
-        bytes: message.payload,
-    }
+    Delivered { position: message.sequence, committed_at: millis(message.time), bytes: message.payload }
 }
 
 /// Returns the milliseconds since 1970.
@@ -291,8 +286,8 @@ struct Reading(pull::Stream);
 impl Reading {
     fn delivered(message: jetstream::Message) -> Result<Delivered, EngineError> {
         let info = message.info().map_err(refused)?;
-        let (position, pending, committed_at) = (info.stream_sequence, info.pending, millis(info.published));
-        Ok(Delivered { position, committed_at, pending, bytes: message.message.payload })
+        let (position, committed_at) = (info.stream_sequence, millis(info.published));
+        Ok(Delivered { position, committed_at, bytes: message.message.payload })
     }
 }
 

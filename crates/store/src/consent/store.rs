@@ -3,8 +3,10 @@
 //! Lookups never wait for writes. Writes go through one thread that commits many at once: the key file is
 //! synced, then the journal, and only then are they acknowledged; the index follows.
 
+mod applied;
 mod aside;
 mod cache;
+mod error;
 mod expire;
 mod heard;
 pub mod identity;
@@ -17,6 +19,8 @@ mod verify;
 mod watch;
 mod writer;
 
+pub use applied::Applied;
+pub use error::StoreError;
 pub use listing::{Listed, Page, Tally};
 pub use verify::Verified;
 pub use watch::{Noted, Watcher};
@@ -31,15 +35,16 @@ use std::thread::JoinHandle;
 
 use super::days::Days;
 use super::index::{Index, Indexed, SledIndex, key};
-use super::journal::{ChainHash, Head, Journal, JournalError, Link, Place, segment_paths};
+use super::journal::{ChainHash, Head, Journal, Link, Place, segment_paths};
 use super::keys::{Entry, Keys};
 use super::ordered::{Order, Outcome, Said, Step};
 use super::person::{Controller, Outward, Person, StoreKey};
 use super::pseudonyms::{Pseudonym, Pseudonyms};
-use super::record::{BadRecord, Change, Payload};
+use super::record::{Change, Payload};
 use super::standing::Standing;
 use super::timestamp::Timestamp;
 use cache::Cache;
+pub(super) use error::io_error;
 use heard::Pending;
 use replicated::Hashes;
 use writer::Writer;
@@ -74,125 +79,6 @@ impl Settings {
     /// Returns the file of the store key.
     pub fn store_key(&self) -> PathBuf {
         self.store_key.clone().unwrap_or_else(|| self.directory.join(STORE_KEY))
-    }
-}
-
-/// Why the store cannot do what was requested.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// A file cannot be read or written.
-    #[error("{what}: {source}")]
-    Io {
-        /// The part of the store.
-        what: String,
-        /// The error.
-        source: io::Error,
-    },
-    /// The journal cannot be used.
-    #[error("the consent journal: {0}")]
-    Journal(#[from] JournalError),
-    /// A record of the journal is of a later version.
-    #[error("record {number} of the consent journal: {source}")]
-    Record {
-        /// The number of the record.
-        number: u64,
-        /// The problem.
-        source: BadRecord,
-    },
-    /// The store key cannot be used.
-    #[error("the store key: {0}")]
-    Key(String),
-    /// Another process has the store open.
-    #[error("{}: another process has this consent store open. Stop it, or let the command talk to it through \
-             its socket", .0.display())]
-    Busy(PathBuf),
-    /// The writer thread has ended.
-    #[error("the consent store accepts no more writes; the log says why")]
-    Closed,
-    /// The relay has not heard the other relays for too long: what they were told is unknown.
-    #[error(
-        "this relay has not heard the others lately, so what people agreed to is unknown; `pixelward \
-             cluster status` says why"
-    )]
-    NotFresh,
-    /// An erasure was noted durably, and the other relays cannot be told yet.
-    #[error(
-        "the erasure is noted: nothing counts for this person here any more, and the files follow once the other \
-             relays can be reached"
-    )]
-    Delayed,
-    /// A message of the common order does not fit this store.
-    #[error("the common order does not fit this store: {0}")]
-    Misfit(&'static str),
-}
-
-impl StoreError {
-    /// Returns the kind of I/O error: above all, a full disk.
-    pub fn kind(&self) -> io::ErrorKind {
-        match self {
-            StoreError::Io { source, .. } | StoreError::Journal(JournalError::Io { source, .. }) => {
-                source.kind()
-            }
-            StoreError::Journal(_) | StoreError::Record { .. } => io::ErrorKind::InvalidData,
-            StoreError::Key(_)
-            | StoreError::Busy(_)
-            | StoreError::Closed
-            | StoreError::NotFresh
-            | StoreError::Delayed
-            | StoreError::Misfit(_) => io::ErrorKind::Other,
-        }
-    }
-}
-
-pub(super) fn io_error(what: impl Into<String>) -> impl FnOnce(io::Error) -> StoreError {
-    let what = what.into();
-    |source| StoreError::Io { what, source }
-}
-
-/// The result of a change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use = "a choice that did not take effect must not be shown as one that did"]
-pub enum Applied {
-    /// It has taken effect, and is durable under this number of the journal.
-    Recorded(u64),
-    /// The same, but with another time than the claimed one, which is ahead of the clock or not later than a
-    /// current state that is.
-    Moved {
-        /// The number in the journal.
-        number: u64,
-        /// The time it was recorded with.
-        at: Timestamp,
-    },
-    /// Something newer is known. It was recorded at most for what it says besides.
-    Stale,
-    /// The person withdrew, and this does not supersede that.
-    SupersededByWithdrawal,
-    /// It claims to have been said in the future.
-    InFuture,
-    /// The current consent was not the expected one; nothing was recorded.
-    Conflicting,
-    /// It holds at this relay, durably. The others are told as soon as they can be reached.
-    HoldsHere,
-    /// Nothing was recorded: only together with the other relays can a grant become durable, and they cannot
-    /// be reached, or do not promise durability.
-    NotNow,
-    /// Whether it was recorded is unknown: the other relays did not answer in time.
-    Unconfirmed,
-}
-
-impl Applied {
-    /// Returns the journal's number of the record if it took effect.
-    pub fn number(&self) -> Option<u64> {
-        match self {
-            Applied::Recorded(number) | Applied::Moved { number, .. } => Some(*number),
-            Applied::Stale
-            | Applied::SupersededByWithdrawal
-            | Applied::InFuture
-            | Applied::Conflicting
-            | Applied::HoldsHere
-            | Applied::NotNow
-            | Applied::Unconfirmed => None,
-        }
     }
 }
 

@@ -1,4 +1,5 @@
 use super::*;
+use crate::consent::journal::JournalError;
 use crate::consent::record::{State, Timing};
 use crate::consent::standing::Permission;
 use crate::policy::Purpose;
