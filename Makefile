@@ -92,7 +92,7 @@ format:
 lean:
 	@command -v cargo >/dev/null || { echo "Rust is missing: install rustc and cargo 1.95 or newer (https://rustup.rs)"; exit 1; }
 	$(CARGO) clippy $(FLAGS) --no-default-features --all-targets -- -D warnings
-	$(CARGO) build $(FLAGS) --no-default-features --features jemalloc --bin pixelward
+	$(CARGO) build $(FLAGS) --no-default-features --features jemalloc,cluster --bin pixelward
 	@if ldd $(TARGET)/release/pixelward | grep -E 'xml|ssl|crypto'; then echo "the relay links what belongs to the console"; exit 1; fi
 
 # Analysis and rewrite of a 50 KB newsletter beside what they are made of, bombs, and a campaign of 100,000 recipients.
@@ -140,7 +140,7 @@ deb: packages
 	mkdir -p target/packaging target/deb
 	$(CARGO) run $(FLAGS) --example packaging -- target/packaging
 	gzip -9n < CHANGELOG.md > target/packaging/changelog.gz
-	$(DIST) --no-default-features --features jemalloc --bin pixelward
+	$(DIST) --no-default-features --features jemalloc,cluster --bin pixelward
 	$(DEB) --output target/deb/
 	@if grep -q '^console = ' Cargo.toml; then \
 		echo "the console"; $(DIST) --bin pixelward-console && $(DEB) --variant console --output target/deb/; fi

@@ -40,6 +40,8 @@ enum Command {
     Page(cli::page::Page),
     Passwd(cli::passwd::Passwd),
     Token(cli::token::Tokens),
+    #[cfg(feature = "cluster")]
+    Cluster(cli::cluster::Cluster),
     ConsoleLink(cli::console_link::ConsoleLink),
     Audit(cli::audit::Audit),
 }
@@ -64,6 +66,8 @@ fn main() -> ExitCode {
         Command::Page(command) => cli::page::run(command),
         Command::Passwd(command) => cli::passwd::run(command),
         Command::Token(command) => cli::token::run(command),
+        #[cfg(feature = "cluster")]
+        Command::Cluster(command) => cli::cluster::run(command),
         Command::ConsoleLink(command) => cli::console_link::run(command),
         Command::Audit(command) => cli::audit::run(command),
     };

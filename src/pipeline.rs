@@ -17,7 +17,7 @@ mod step;
 mod supply;
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
@@ -88,7 +88,12 @@ pub struct Pipeline {
     copies: Arc<Semaphore>,
     copy_units: u32,
     steps: Steps,
+    /// What says how this relay stands among others, if there are any.
+    others: OnceLock<Others>,
 }
+
+/// Says what keeps this relay from counting grants, or from taking new ones; `None` if nothing does.
+pub type Others = Box<dyn Fn() -> Option<String> + Send + Sync>;
 
 impl fmt::Debug for Pipeline {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -118,6 +123,12 @@ impl Pipeline {
     /// A pipeline over this store, which leaves evidence where it is given somewhere to.
     pub fn new(live: Live, store: Arc<Store>, ledger: Ledger, evidence: Option<Evidence>) -> Arc<Pipeline> {
         Pipeline::made(live, store, ledger, Onlooker::default(), evidence)
+    }
+
+    /// Has the health of the relay tell how it stands among others.
+    pub fn among(&self, others: Others) {
+        // There is one cluster at most, and it is joined once.
+        let _ = self.others.set(others);
     }
 
     /// A pipeline whose messages somebody watches: the demonstration does.
@@ -157,6 +168,7 @@ impl Pipeline {
             copies,
             copy_units,
             steps: Steps::new(),
+            others: OnceLock::new(),
         })
     }
 
@@ -491,6 +503,9 @@ impl Host for Pipeline {
     }
 
     fn trouble(&self) -> Option<String> {
+        if let Some(why) = self.others.get().and_then(|others| others()) {
+            return Some(why);
+        }
         if !self.store_answers() {
             return Some("consent cannot be looked up; trackers are stripped for everybody".to_owned());
         }

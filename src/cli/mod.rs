@@ -2,6 +2,8 @@
 
 pub mod audit;
 pub mod check;
+#[cfg(feature = "cluster")]
+pub mod cluster;
 pub mod consent;
 pub mod console_link;
 pub mod demo;
@@ -20,6 +22,15 @@ pub mod scan;
 mod service_user;
 pub mod token;
 pub mod why;
+
+/// Returns whether other relays must hear what is written to the store.
+fn is_one_of_several(config: &crate::config::Config) -> bool {
+    #[cfg(feature = "cluster")]
+    let is_member = crate::cluster::files::is_member(&config.cluster.directory);
+    #[cfg(not(feature = "cluster"))]
+    let is_member = false;
+    is_member || config.cluster.is_on()
+}
 
 /// Writes a number with the noun that fits it.
 fn counted(number: impl TryInto<u64>, one: &str, many: &str) -> String {

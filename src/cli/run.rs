@@ -60,7 +60,18 @@ pub fn run(command: &Run) -> Result<ExitCode, Box<dyn std::error::Error>> {
         let private = live.config.private;
         let ledger = Ledger::open(&live.config.data_directory.join("ledger"))?;
         let evidence = evidence(&live.config, &store)?;
+        #[cfg(feature = "cluster")]
+        let member = crate::cluster::start(&live.config, &store).await?;
+        #[cfg(not(feature = "cluster"))]
+        if live.config.cluster.is_on() {
+            return Err("this program was built without what a cluster needs: take [cluster] out".into());
+        }
         let pipeline = Pipeline::new(live, Arc::clone(&store), ledger, evidence);
+        #[cfg(feature = "cluster")]
+        if let Some(member) = &member {
+            let member = Arc::downgrade(member);
+            pipeline.among(Box::new(move || member.upgrade()?.trouble()));
+        }
         let settings = &pipeline.live().config;
         web::webhook::start(&settings.api, &settings.data_directory, &store)?;
         api(&pipeline, &store, &handle).await?;
@@ -81,6 +92,8 @@ pub fn run(command: &Run) -> Result<ExitCode, Box<dyn std::error::Error>> {
         }
         pipeline.close();
         store.flush_opens();
+        #[cfg(feature = "cluster")]
+        drop(member);
         served
     })?;
     drop(runtime);

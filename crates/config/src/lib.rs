@@ -6,6 +6,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::string_slice, clippy::panic))]
 
 pub mod api;
+pub mod cluster;
 pub mod console;
 pub mod dkim;
 mod file;
@@ -26,6 +27,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use api::{Api, Incoming, Webhook};
+pub use cluster::Cluster;
 pub use dkim::{Dkim, DkimKey};
 pub use file::{ConfigError, usual};
 pub use listener::{ClientCertificate, Listener, ListenerTls, Protocol, ProxyProtocol};
@@ -77,6 +79,8 @@ pub struct Config {
     pub api: Api,
     /// The public listener, which readers reach.
     pub public: Public,
+    /// Its part among several relays.
+    pub cluster: Cluster,
 }
 
 /// Settings of the relay as a whole.
@@ -200,6 +204,7 @@ fn read(source: &str, folder: &Path) -> Outcome<Config> {
         let (private, private_access) = root.section("private", private);
         let api = root.section("api", |section| api::api(section, &data_directory));
         let public = root.section("public", public::public);
+        let cluster = root.section("cluster", |section| cluster::cluster(section, &data_directory));
         Config {
             mode,
             data_directory,
@@ -218,6 +223,7 @@ fn read(source: &str, folder: &Path) -> Outcome<Config> {
             private_access,
             api,
             public,
+            cluster,
         }
     })
 }

@@ -12,8 +12,9 @@ use tracing_subscriber::util::SubscriberInitExt;
 use crate::config::{Log, LogFormat};
 
 /// What is not logged unless the filter names it: the resolver writes whole answers, which others send, and
-/// whoever asked it says what came of them.
-const QUIET: &str = "hickory_proto=off,hickory_net=off,hickory_resolver=off";
+/// whoever asked it says what came of them. The client of NATS tells of each connection, and the cluster says
+/// what that means.
+const QUIET: &str = "hickory_proto=off,hickory_net=off,hickory_resolver=off,async_nats=warn";
 
 /// Starts the log.
 ///

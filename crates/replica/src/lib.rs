@@ -20,5 +20,18 @@ pub mod settings;
 mod wanted;
 pub mod week;
 
+/// Returns how many things a relay that is stopped has not told the others yet.
+///
+/// # Errors
+///
+/// When its file cannot be read.
+pub fn untold(directory: &std::path::Path, store: &consent::Store) -> std::io::Result<usize> {
+    let path = directory.join(node::OUTBOX);
+    if !path.exists() {
+        return Ok(0);
+    }
+    outbox::Outbox::open(&path, &store.waiting()).map(|(outbox, _)| outbox.waiting())
+}
+
 use pixelward_core::fields;
 use pixelward_store::{chain, consent};

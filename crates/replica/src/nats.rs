@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
+use async_nats::jetstream::context::PublishErrorKind;
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::stream::{self, DiscardPolicy, StorageType};
 use async_nats::jetstream::{self, Context};
@@ -83,6 +84,16 @@ pub fn fresh_key() -> (String, Secret) {
     (pair.public_key(), Secret(seed))
 }
 
+/// Returns the public part of a key.
+///
+/// # Errors
+///
+/// When it is no key.
+pub fn public_key(secret: &Secret) -> Result<String, String> {
+    let pair = nkeys::KeyPair::from_seed(&secret.0).map_err(|error| error.to_string())?;
+    Ok(pair.public_key())
+}
+
 /// The connection of a relay.
 #[derive(Clone, Debug)]
 pub struct Nats {
@@ -115,6 +126,33 @@ impl Nats {
     /// When the servers will not, or cannot be reached.
     pub async fn create(&self) -> Result<(), EngineError> {
         self.context.get_or_create_stream(wanted()).await.map(drop).map_err(refused)
+    }
+
+    /// Publishes the message that every other one follows; returns whether nothing had been published before.
+    ///
+    /// # Errors
+    ///
+    /// When there is no answer, or another reason against it.
+    pub async fn publish_first(&self, kind: Kind, id: [u8; 16], bytes: Bytes) -> Result<bool, EngineError> {
+        let message = PublishMessage::build().payload(bytes).message_id(hex::encode(id));
+        let message = message.expected_stream(STREAM).expected_last_sequence(0);
+        let sent = self.context.send_publish(subject(kind), message);
+        let acknowledged = async { sent.await?.await };
+        match tokio::time::timeout(PATIENCE, acknowledged).await {
+            Ok(Ok(acknowledged)) => Ok(acknowledged.sequence == 1),
+            Ok(Err(error)) if error.kind() == PublishErrorKind::WrongLastSequence => Ok(false),
+            Ok(Err(error)) => Err(refused(error)),
+            Err(_) => Err(EngineError::TimedOut(PATIENCE)),
+        }
+    }
+
+    /// Deletes the stream of the common order, for another one to begin.
+    ///
+    /// # Errors
+    ///
+    /// When the servers will not, or cannot be reached.
+    pub async fn delete(&self) -> Result<(), EngineError> {
+        self.context.delete_stream(STREAM).await.map(drop).map_err(refused)
     }
 
     /// Says in what the stream differs from what the relays need; `None` if in nothing.

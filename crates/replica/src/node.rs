@@ -1,6 +1,7 @@
 //! One relay of a cluster: it brings what it hears into the common order, applies what all relays have heard, and
 //! knows whether it is fresh.
 
+mod begin;
 mod carry;
 mod keys;
 mod read;
@@ -16,7 +17,7 @@ use crate::consent::ordered::{Heard, Order, Said};
 use crate::consent::{Store, StoreError};
 use crate::engine::{Engine, EngineError, Verdict};
 use crate::follower::{Follower, Moment, Stop};
-use crate::message::{Body, Mark, Message, MessageId, fresh_id};
+use crate::message::{Body, Mark, Message, MessageId, NodeId, fresh_id};
 use crate::outbox::Outbox;
 use crate::peer::Identity;
 use crate::settings::Settings;
@@ -33,7 +34,7 @@ const MAX_UNDERWAY: usize = 2000;
 /// The file of the keys of the weeks.
 const WEEKS: &str = "weeks.keys";
 /// The file of what the others were not told yet.
-const OUTBOX: &str = "outbox.log";
+pub(crate) const OUTBOX: &str = "outbox.log";
 /// The file of where other relays are, and of who makes which key.
 const OTHERS: &str = "others.json";
 
@@ -51,6 +52,12 @@ pub enum NodeError {
     /// The store already follows an order.
     #[error("the store follows another common order already")]
     Joined,
+    /// The servers cannot be reached, or refuse.
+    #[error("the servers of the cluster: {0}")]
+    Engine(#[from] EngineError),
+    /// The servers carry another order.
+    #[error("the servers carry a common order already: {0}. Join it by an invitation, or use other servers")]
+    Begun(String),
     /// The store cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -81,6 +88,8 @@ pub struct Status {
     pub position: u64,
     /// How many things the other relays were not told yet.
     pub untold: usize,
+    /// The other relays that were heard of, with their addresses.
+    pub others: Vec<(NodeId, String)>,
 }
 
 struct Inner {
@@ -187,6 +196,7 @@ impl Node {
             stop: follower.stopped().cloned(),
             position: follower.next() - 1,
             untold: locked(&self.inner.outbox).waiting(),
+            others: locked(&self.inner.others).all(),
         }
     }
 }

@@ -159,21 +159,30 @@ enum Command {
 /// The store, through the server or opened by this command.
 enum Access {
     Server(Client),
-    Own(Box<Store>),
+    /// Opened by this command; whether other relays must hear what is written.
+    Own(Box<Store>, bool),
 }
 
 impl Access {
     fn open(config: &Config) -> Result<Access, Box<dyn std::error::Error>> {
         match Client::connect(&config.data_directory) {
             Some(client) => Ok(Access::Server(client)),
-            None => Ok(Access::Own(Box::new(Store::open(&super::run::store_settings(config))?))),
+            None => {
+                let store = Store::open(&super::run::store_settings(config))?;
+                Ok(Access::Own(Box::new(store), super::is_one_of_several(config)))
+            }
         }
     }
 
     fn ask(&mut self, request: Request) -> Result<Response, Box<dyn std::error::Error>> {
         let response = match self {
             Access::Server(client) => client.ask(&request)?,
-            Access::Own(store) => answer(store, request),
+            Access::Own(_, true) if request.writes() => {
+                return Err(
+                    "other relays share this store, and must hear of it: start the relay first".into()
+                );
+            }
+            Access::Own(store, _) => answer(store, request),
         };
         match response {
             Response::Error(error) => Err(error.into()),

@@ -37,6 +37,14 @@ impl Running {
         let mut command = Command::new(program());
         Running(command.arg("-c").arg(configuration).stdout(Stdio::null()).stderr(log).spawn().unwrap())
     }
+
+    /// One that runs in the folder with its files.
+    pub(super) fn within(folder: &Path) -> Running {
+        let log = std::fs::File::options().create(true).append(true).open(folder.join("log")).unwrap();
+        let mut command = Command::new(program());
+        command.args(["-c", "nats.conf"]).current_dir(folder).stdout(Stdio::null()).stderr(log);
+        Running(command.spawn().unwrap())
+    }
 }
 
 impl Drop for Running {
@@ -47,7 +55,7 @@ impl Drop for Running {
 }
 
 /// The program that `make test-packages` installed.
-fn program() -> PathBuf {
+pub(super) fn program() -> PathBuf {
     let target = std::env::current_exe().unwrap();
     let target = target.ancestors().find(|folder| folder.join("tmp/nats").exists());
     let target = target.expect("nats-server is missing: run make test-packages");

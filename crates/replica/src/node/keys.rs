@@ -48,6 +48,12 @@ impl Others {
         Ok(Others { path: path.to_owned(), known })
     }
 
+    /// Returns the relays that were heard of, with their addresses.
+    pub(super) fn all(&self) -> Vec<(NodeId, String)> {
+        let known = self.known.addresses.iter();
+        known.filter_map(|(node, at)| Some((hex::decode(node).ok()?.try_into().ok()?, at.clone()))).collect()
+    }
+
     fn change(&mut self, change: impl FnOnce(&mut Known)) -> io::Result<()> {
         let mut changed = self.known.clone();
         change(&mut changed);

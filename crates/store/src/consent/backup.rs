@@ -123,6 +123,25 @@ pub fn copy_keys(settings: &Settings, to: &Path, days: u16) -> Result<KeysNote, 
     Ok(note)
 }
 
+/// Copies everything but what tells one store from another, to a directory for a new one. Nothing may be
+/// written meanwhile.
+pub(super) fn copy_all(settings: &Settings, to: &Path) -> Result<(), StoreError> {
+    let copied = || {
+        make_private(to)?;
+        for path in segment_paths(&settings.directory).map_err(StoreError::from)? {
+            let name = path.file_name().unwrap_or_default();
+            copy(&path, &to.join(name))?;
+        }
+        copy(&settings.store_key(), &to.join(STORE_KEY))?;
+        copy(&settings.directory.join(PEOPLE), &to.join(PEOPLE))?;
+        copy_pseudonyms(&settings.directory, to)
+    };
+    copied().map_err(|error| match error {
+        BackupError::Store(error) => error,
+        other => io_error(to.display().to_string())(io::Error::other(other)),
+    })
+}
+
 /// Creates a store from a backup of the journal and one of the keys, and verifies it. `accept_expired`
 /// accepts keys past their deletion date.
 ///

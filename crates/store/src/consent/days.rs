@@ -184,6 +184,13 @@ impl Days {
         look(&locked(&self.shared.state).table)
     }
 
+    /// Copies the file at this path, with everything that was noted so far.
+    pub(super) fn copy(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.flush();
+        let _log = locked(&self.shared.log);
+        pixelward_files::write_private(to, &std::fs::read(from)?).map(drop)
+    }
+
     /// Removes the rows of a person, durably. `tag` returns the person's tag in a scope.
     ///
     /// # Errors

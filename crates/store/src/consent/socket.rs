@@ -71,6 +71,20 @@ pub enum Request {
     },
 }
 
+impl Request {
+    /// Returns whether the request changes the store.
+    pub fn writes(&self) -> bool {
+        match self {
+            Request::Apply { .. } | Request::Say { .. } | Request::Erase { .. } => true,
+            Request::Get { .. }
+            | Request::Export { .. }
+            | Request::MayAsk { .. }
+            | Request::Compare(_)
+            | Request::Verify => false,
+        }
+    }
+}
+
 /// A response.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -6,6 +6,7 @@
 mod applied;
 mod aside;
 mod cache;
+mod copy;
 mod error;
 mod expire;
 mod heard;
@@ -134,6 +135,7 @@ enum Job {
     Said(Said),
     Apply(Vec<(u64, Step)>, Ack<Vec<Outcome>>),
     Settle(Ack<()>),
+    Copy(PathBuf, Ack<()>),
 }
 
 impl Job {
@@ -142,7 +144,7 @@ impl Job {
         match self {
             Job::Said(said) => said.size(),
             Job::Apply(steps, _) => steps.len(),
-            Job::Settle(_) => 1,
+            Job::Settle(_) | Job::Copy(..) => 1,
         }
     }
 }

@@ -125,6 +125,10 @@ impl Writer {
                     self.make_durable(&mut group);
                     ack(self.settle());
                 }
+                Job::Copy(to, ack) => {
+                    self.make_durable(&mut group);
+                    ack(self.copy(&to));
+                }
             }
         }
         self.make_durable(&mut group);

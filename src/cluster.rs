@@ -1,0 +1,220 @@
+//! This relay as one of several: its files, its place in the common order, and the door for other relays.
+
+pub mod files;
+pub mod socket;
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use pixelward_replica::engine::{Engine, Verdict};
+use pixelward_replica::nats::{Access, Nats, Tls};
+use pixelward_replica::node::{Node, NodeError, Status};
+use pixelward_replica::peer::{Door, Giver, Identity, Invitation, Invitations};
+use pixelward_replica::settings::Settings;
+use pixelward_replica::week::{Weeks, week_of};
+use tokio::runtime::Handle;
+
+use crate::config::{self, Config};
+use crate::consent::{Store, Timestamp};
+use files::Files;
+
+/// How long the start waits for news from the other relays before mail is taken; until then grants do not count.
+const FIRST_NEWS: Duration = Duration::from_secs(20);
+
+/// Why a relay cannot take part in its cluster.
+#[derive(Debug, thiserror::Error)]
+pub enum ClusterError {
+    /// A file is missing or cannot be used.
+    #[error("the cluster's files in {directory}: {source}. `pixelward cluster init` or `join` writes them")]
+    Files {
+        /// The directory.
+        directory: String,
+        /// The error.
+        source: std::io::Error,
+    },
+    /// The address for other relays is not available.
+    #[error("cluster.listen: {address} is not available: {source}. Is another server running there?")]
+    Taken {
+        /// The address.
+        address: SocketAddr,
+        /// The error.
+        source: std::io::Error,
+    },
+    /// The relay cannot follow the common order.
+    #[error(transparent)]
+    Node(#[from] NodeError),
+    /// The store belongs to a cluster, but the configuration names none.
+    #[error(
+        "this store belongs to a cluster ({0} says so), and would part from it without a word. Put the section \
+         [cluster] back into the configuration, or run `pixelward cluster leave`"
+    )]
+    Left(String),
+}
+
+/// A relay of a cluster, for as long as this lives.
+#[derive(Debug)]
+pub struct Member {
+    node: Node,
+    invitations: Arc<Invitations>,
+    authority: [u8; 32],
+    address: String,
+    name: [u8; 16],
+}
+
+/// Makes the store part of the common order, if the configuration says that there is one.
+///
+/// # Errors
+///
+/// When the relay cannot take part.
+pub async fn start(config: &Config, store: &Arc<Store>) -> Result<Option<Arc<Member>>, ClusterError> {
+    let settings = &config.cluster;
+    if !settings.is_on() {
+        return match files::is_member(&settings.directory) {
+            true => Err(ClusterError::Left(settings.directory.display().to_string())),
+            false => Ok(None),
+        };
+    }
+    let unusable =
+        |source| ClusterError::Files { directory: settings.directory.display().to_string(), source };
+    let files = Files::load(&settings.directory).map_err(unusable)?;
+    let identity = Arc::new(Identity::load(&settings.directory).map_err(unusable)?);
+    let authority = files.authority().hash().map_err(unusable)?;
+    let replica = replica_settings(config, &files);
+    let weeks = Node::weeks(&replica, store)?;
+    if files.begins() {
+        let access = access(settings, &files, files.operator.clone());
+        let operator = Nats::connect(&access, &replica.node).await.map_err(NodeError::from)?;
+        Node::begin(&operator, store, &weeks, &replica).await?;
+        files.begun().map_err(unusable)?;
+        tracing::info!(records = store.head().count, "the common order begins with this relay's journal");
+    }
+    let invitations = Arc::new(Invitations::default());
+    let giver = Gift { store: Arc::clone(store), files: files.clone(), weeks: Arc::clone(&weeks) };
+    let door =
+        Door::open(settings.listen, &identity, Arc::clone(&weeks), Arc::clone(&invitations), Arc::new(giver));
+    let door = door.await.map_err(|source| ClusterError::Taken { address: settings.listen, source })?;
+    tracing::info!(address = %settings.listen, "other relays are answered");
+    tokio::spawn(door.serve());
+    let access = access(settings, &files, files.relay.clone());
+    let engine: Arc<dyn Engine> =
+        Arc::new(Nats::connect(&access, &replica.node).await.map_err(NodeError::from)?);
+    let (name, address) = (replica.node, settings.address.clone());
+    let node = Node::start(store, engine, weeks, replica, Some(identity), &Handle::current())?;
+    let member = Arc::new(Member { node, invitations, authority, address, name });
+    member.await_news().await;
+    socket::serve(&settings.directory, &member).map_err(unusable)?;
+    Ok(Some(member))
+}
+
+/// Returns what the replica is told.
+fn replica_settings(config: &Config, files: &Files) -> Settings {
+    Settings {
+        max_staleness: config.cluster.max_staleness,
+        patience: config.cluster.patience,
+        address: config.cluster.address.clone(),
+        ..Settings::new(files.node, &config.cluster.directory)
+    }
+}
+
+/// Returns how the servers are reached by whoever has this key.
+fn access(settings: &config::Cluster, files: &Files, seed: pixelward_replica::nats::Secret) -> Access {
+    let is_private = settings.servers.iter().any(|server| server.starts_with("tls://"));
+    Access {
+        servers: settings.servers.clone(),
+        seed: Some(seed),
+        monitor: Some(files.monitor.clone()),
+        tls: is_private.then(|| Tls {
+            authority: settings.directory.join("authority.crt"),
+            certificate: settings.directory.join("relay.crt"),
+            key: settings.directory.join("relay.key"),
+        }),
+    }
+}
+
+/// Deletes the common order at the servers, so that another one can begin.
+///
+/// # Errors
+///
+/// When the servers cannot be reached, or refuse.
+pub async fn delete_order(config: &Config, files: &Files) -> Result<(), NodeError> {
+    let access = access(&config.cluster, files, files.operator.clone());
+    Nats::connect(&access, &files.node).await?.delete().await.map_err(NodeError::from)
+}
+
+impl Member {
+    /// Waits a while until this relay is fresh.
+    async fn await_news(&self) {
+        let until = Instant::now() + FIRST_NEWS;
+        while Instant::now() < until {
+            let status = self.node.status();
+            if status.is_fresh || status.stop.is_some() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        match self.trouble() {
+            None => tracing::info!("the other relays are heard"),
+            Some(why) => tracing::error!(why, "mail is taken, and nothing counts as granted"),
+        }
+    }
+
+    /// Returns how this relay stands.
+    pub fn status(&self) -> Status {
+        self.node.status()
+    }
+
+    /// Returns the name of this relay among the others: 32 hexadecimal digits.
+    pub fn name(&self) -> String {
+        hex::encode(self.name)
+    }
+
+    /// Makes an invitation for a new relay, which holds once and for an hour.
+    ///
+    /// # Errors
+    ///
+    /// When there is no randomness.
+    pub fn invite(&self) -> std::io::Result<Invitation> {
+        self.invitations.make(&self.address, self.authority)
+    }
+
+    /// Returns what keeps this relay from counting grants, or from taking new ones; `None` if nothing does.
+    pub fn trouble(&self) -> Option<String> {
+        let status = self.node.status();
+        if let Some(stop) = status.stop {
+            return Some(stop.to_string());
+        }
+        if !status.is_fresh {
+            return Some("the other relays have not been heard for a while".to_owned());
+        }
+        match status.durability {
+            Verdict::Durable => None,
+            Verdict::NotDurable { why } => Some(format!("no new grants are taken: {why}")),
+        }
+    }
+}
+
+/// What a new relay is given.
+struct Gift {
+    store: Arc<Store>,
+    files: Files,
+    weeks: Arc<Weeks>,
+}
+
+impl Giver for Gift {
+    fn give(&self, folder: &Path) -> std::io::Result<()> {
+        let consent = folder.join(files::CONSENT);
+        self.store.copy(&consent).map_err(std::io::Error::other)?;
+        let cluster = folder.join(files::CLUSTER);
+        std::fs::create_dir(&cluster)?;
+        self.files.hand_over(&cluster)?;
+        // In a file of its own: the one in use may change meanwhile.
+        let settings = Settings::new(self.files.node, &cluster);
+        let copy = Node::weeks(&settings, &self.store).map_err(std::io::Error::other)?;
+        copy.take(&self.weeks.all())?;
+        copy.sealer(week_of(Timestamp::now())).map(drop).ok_or_else(|| {
+            std::io::Error::other("the key of this week is not here yet; invite again in a minute")
+        })
+    }
+}

@@ -1,0 +1,310 @@
+//! Relays as they are shipped, with the commands that docs/cluster.md walks through: from one relay to three.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use super::servers::{Running, addresses, program as nats_server};
+use super::until;
+use crate::http::Connection;
+use crate::mta::sink::Sink;
+use crate::support::{Client, Folder, Relay, configuration, crlf, free_port, newsletter, program};
+
+const PURPOSES: [&str; 4] = ["--controller", "shop", "--purposes", "campaign_performance"];
+
+/// The NATS servers of a cluster, over the files that `pixelward cluster init` wrote.
+struct Servers {
+    folders: Vec<PathBuf>,
+    running: Vec<Option<Running>>,
+}
+
+impl Servers {
+    fn start(folder: &Path, hosts: &[String]) -> Servers {
+        let folders: Vec<PathBuf> = hosts.iter().map(|host| folder.join(host)).collect();
+        let mut servers = Servers { running: folders.iter().map(|_| None).collect(), folders };
+        (0..hosts.len()).for_each(|number| servers.start_again(number));
+        servers
+    }
+
+    fn start_again(&mut self, number: usize) {
+        let folder = &self.folders[number];
+        self.running[number] = Some(Running::within(folder));
+    }
+
+    fn kill(&mut self, number: usize) {
+        self.running[number] = None;
+    }
+}
+
+/// The configuration of a relay of the shop, whose pages stand at this port.
+fn shop(folder: &Folder, next_hop: u16, public: u16, url: &str) {
+    let rest = format!(
+        "[public]\naddress = \"127.0.0.1:{public}\"\n[[controller]]\nname = \"shop\"\n\
+         from_domain = \"shop.example\"\non_grant = \"gate\"\npublic_url = \"{url}\"\njurisdiction = \"fr\"\n\
+         [[mailstream]]\nname = \"news\"\ncontroller = \"shop\"\nfooter = \"always\"\n\
+         purposes = [\"campaign_performance\"]\n"
+    );
+    configuration(folder, next_hop, "", "", &rest);
+}
+
+fn command(folder: &Folder, arguments: &[&str]) -> Output {
+    let mut command = program();
+    command.args(arguments).arg("--config").arg(folder.0.join("config.toml"));
+    command.current_dir(&folder.0).output().unwrap()
+}
+
+fn done(output: &Output) -> String {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+/// Adds the section that a command printed to the configuration, on loopback alone.
+fn add_section(folder: &Folder, printed: &str) {
+    let section = &printed[printed.find("[cluster]").expect("the command prints a section")..];
+    let path = folder.0.join("config.toml");
+    let config = std::fs::read_to_string(&path).unwrap();
+    // The section of the consent store is the last one, and has room behind it.
+    std::fs::write(&path, format!("{config}\n{}", section.replace("0.0.0.0", "127.0.0.1"))).unwrap();
+}
+
+/// A cluster of relays over three servers.
+struct Cluster {
+    servers: Servers,
+    relays: Vec<Relay>,
+    public: Vec<u16>,
+    sink: Sink,
+}
+
+impl Cluster {
+    /// From one relay, which has grants of these people already, to as many as wanted.
+    fn grown(count: usize, people: &[&str]) -> Cluster {
+        let (sink, hosts) = (Sink::start(), addresses(3));
+        let public: Vec<u16> = (0..count).map(|_| free_port()).collect();
+        // All relays stand behind one name.
+        let url = format!("http://127.0.0.1:{}", public[0]);
+        let folder = Folder::new();
+        shop(&folder, sink.port, public[0], &url);
+        let alone = Relay::in_folder(folder);
+        people.iter().for_each(|person| say(&alone, person, "granted"));
+        let folder = stop(alone);
+        let address = format!("127.0.0.1:{}", free_port());
+        let mut init = vec!["cluster", "init", "--address", &address, "--server-data", "jetstream"];
+        hosts.iter().for_each(|host| init.extend(["--server", host]));
+        let printed = done(&command(&folder, &init));
+        let servers = Servers::start(&folder.0.join("nats-servers"), &hosts);
+        add_section(&folder, &printed);
+        let mut cluster = Cluster { servers, relays: vec![Relay::in_folder(folder)], public, sink };
+        cluster.await_health();
+        for number in 1..count {
+            let invitation = done(&cluster.relays[number - 1].command(&["cluster", "invite"]));
+            let folder = Folder::new();
+            shop(&folder, cluster.sink.port, cluster.public[number], &url);
+            let address = format!("127.0.0.1:{}", free_port());
+            let printed =
+                done(&command(&folder, &["cluster", "join", invitation.trim(), "--address", &address]));
+            assert!(printed.contains("the chain is whole"), "{printed}");
+            add_section(&folder, &printed);
+            cluster.relays.push(Relay::in_folder(folder));
+        }
+        cluster.await_health();
+        cluster
+    }
+
+    fn await_health(&self) {
+        until("every relay counts grants and takes new ones", || {
+            self.relays.iter().all(|relay| relay.command(&["cluster", "status"]).status.success())
+        });
+    }
+
+    /// What the next hop gets when a newsletter for this person goes through a relay.
+    fn sent(&self, relay: usize, person: &str) -> String {
+        let before = self.sink.taken().len();
+        let message = crlf(&newsletter(person).0);
+        let reply = Client::greeted(self.relays[relay].port).message(
+            "news@shop.example",
+            &[person],
+            message.as_str(),
+        );
+        assert!(reply.starts_with("250"), "{reply}");
+        let taken = self.sink.wait(before + 1, |_| true);
+        String::from_utf8_lossy(&taken[before].message).replace("=\r\n", "")
+    }
+
+    fn public_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.public[0])
+    }
+}
+
+fn say(relay: &Relay, person: &str, state: &str) {
+    let said =
+        relay.command(&[&["consent", "set", person, state, "--evidence", "form/1"][..], &PURPOSES].concat());
+    done(&said);
+}
+
+/// What a relay says of a person.
+fn state(relay: &Relay, person: &str) -> String {
+    done(&relay.command(&["consent", "get", person, "--controller", "shop"]))
+}
+
+/// Stops a relay as an operator does, and keeps its folder.
+fn stop(mut relay: Relay) -> Folder {
+    relay.signal("TERM");
+    assert!(relay.wait().success());
+    std::mem::replace(&mut relay.folder, Folder(PathBuf::new()))
+}
+
+/// The address of the gate in a message, without the server.
+fn gate(message: &str, url: &str) -> String {
+    let start = message.find(&format!("{url}/p/")).expect("the message has a gate") + url.len();
+    message[start..].split(['"', '<', ' ']).next().unwrap().to_owned()
+}
+
+/// What the gate of a relay answers to a mail client: 302 to the vendor, or 200 with a blank picture.
+fn opened(port: u16, gate: &str) -> u16 {
+    page(port, gate, &[("Sec-Fetch-Dest", "image")])
+}
+
+fn page(port: u16, path: &str, headers: &[(&str, &str)]) -> u16 {
+    let headers = [&[("Host", "localhost")][..], headers].concat();
+    Connection::to(port).ask("GET", path, &headers, b"").status
+}
+
+#[test]
+fn one_relay_becomes_three_that_know_the_same() {
+    let [ann, bob, eve] = ["ann@home.example", "bob@home.example", "eve@home.example"];
+    let cluster = Cluster::grown(3, &[ann, bob]);
+    let url = cluster.public_url();
+
+    // What the first relay knew before, all know; and what one is told, all are told.
+    let mail = cluster.sent(2, ann);
+    assert!(mail.contains(&format!("{url}/p/")), "{mail}");
+    say(&cluster.relays[1], eve, "granted");
+    until("the grant is at the third relay", || state(&cluster.relays[2], eve).contains("granted"));
+    assert!(cluster.sent(2, eve).contains(&format!("{url}/p/")));
+
+    // The gate in a mail of one relay opens at another, until its reader withdraws at a third.
+    let gate = gate(&mail, &url);
+    assert_eq!(opened(cluster.public[0], &gate), 302);
+    assert_eq!(opened(cluster.public[1], &gate), 302);
+    say(&cluster.relays[1], ann, "withdrawn");
+    until("the gate is closed everywhere", || cluster.public.iter().all(|port| opened(*port, &gate) == 200));
+    (0..3).for_each(|relay| assert!(!cluster.sent(relay, ann).contains("/p/"), "{relay}"));
+
+    // A reader's page of one relay is there at another.
+    let link = mail.split(&format!("{url}/c/")).nth(1).expect("the message has a link");
+    let link = format!("/c/{}", link.split(['"', '<', ' ', '\r']).next().unwrap());
+    assert!(cluster.public.iter().all(|port| page(*port, &link, &[]) == 200));
+
+    // Who is erased at one is gone at all.
+    done(&cluster.relays[0].command(&["consent", "erase", bob]));
+    until("bob is unknown everywhere", || {
+        cluster.relays.iter().all(|relay| !state(relay, bob).contains("granted"))
+    });
+
+    // The journals are the same, record by record.
+    let verified = |relay: &Relay| done(&relay.command(&["consent", "verify"]));
+    until("the journals are equal", || {
+        let first = verified(&cluster.relays[0]);
+        cluster.relays[1..].iter().all(|relay| verified(relay) == first)
+    });
+    let status = done(&cluster.relays[0].command(&["cluster", "status"]));
+    assert_eq!(status.matches("Other relay:").count(), 2, "{status}");
+}
+
+#[test]
+fn without_servers_mail_flows_stripped_and_a_no_is_taken() {
+    let [ann, bob] = ["ann@home.example", "bob@home.example"];
+    let mut cluster = Cluster::grown(2, &[ann, bob]);
+    // So that the test does not wait a minute.
+    let hasty = |relay: Relay| {
+        let folder = stop(relay);
+        let path = folder.0.join("config.toml");
+        let config = std::fs::read_to_string(&path).unwrap();
+        let config = config.replace("[cluster]\n", "[cluster]\nmax_staleness_s = 5\npatience_s = 1\n");
+        std::fs::write(&path, config).unwrap();
+        Relay::in_folder(folder)
+    };
+    cluster.relays = std::mem::take(&mut cluster.relays).into_iter().map(hasty).collect();
+    cluster.await_health();
+    assert!(cluster.sent(1, ann).contains("/p/"));
+
+    (0..3).for_each(|number| cluster.servers.kill(number));
+    until("nothing counts as granted", || {
+        cluster.relays.iter().all(|relay| !relay.command(&["cluster", "status"]).status.success())
+    });
+    assert!(!cluster.sent(1, ann).contains("/p/"));
+    // A yes must wait, a no need not.
+    let yes = cluster.relays[0].command(
+        &[&["consent", "set", "eve@home.example", "granted", "--evidence", "form/1"][..], &PURPOSES].concat(),
+    );
+    assert!(!yes.status.success());
+    say(&cluster.relays[0], ann, "withdrawn");
+    assert!(state(&cluster.relays[0], ann).contains("withdrawn"));
+
+    (0..3).for_each(|number| cluster.servers.start_again(number));
+    cluster.await_health();
+    until("the other relay was told", || state(&cluster.relays[1], ann).contains("withdrawn"));
+    assert!(!cluster.sent(1, ann).contains("/p/"));
+    assert!(cluster.sent(0, bob).contains("/p/") && cluster.sent(1, bob).contains("/p/"));
+}
+
+#[test]
+fn a_relay_parts_from_its_cluster_only_when_told_to() {
+    let ann = "ann@home.example";
+    let mut cluster = Cluster::grown(2, &[ann]);
+    let folder = stop(cluster.relays.pop().unwrap());
+    let path = folder.0.join("config.toml");
+    let config = std::fs::read_to_string(&path).unwrap();
+    let alone = config.split("\n[cluster]").next().unwrap().to_owned();
+    std::fs::write(&path, &alone).unwrap();
+    // Nothing is written behind the others' back.
+    let refused = command(&folder, &["run"]);
+    assert!(!refused.status.success());
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("cluster leave"));
+    let refused = command(&folder, &["consent", "set", ann, "refused", "--controller", "shop"]);
+    assert!(
+        String::from_utf8_lossy(&refused.stderr).contains("other relays share this store"),
+        "{refused:?}"
+    );
+
+    let left = done(&command(&folder, &["cluster", "leave"]));
+    assert!(left.contains("on its own again"), "{left}");
+    let relay = Relay::in_folder(folder);
+    say(&relay, ann, "refused");
+    assert!(state(&relay, ann).contains("refused"));
+    assert!(state(&cluster.relays[0], ann).contains("granted"));
+}
+
+/// The server that the tests use is one that a cluster may be built on.
+#[test]
+fn the_servers_start_from_the_files_that_init_wrote() {
+    let output = Command::new(nats_server()).arg("--version").output().unwrap();
+    let version = String::from_utf8(output.stdout).unwrap();
+    assert!(version.starts_with("nats-server: v2."), "{version}");
+    let (folder, sink) = (Folder::new(), Sink::start());
+    shop(&folder, sink.port, free_port(), "http://127.0.0.1:1");
+    let two = [
+        "cluster",
+        "init",
+        "--address",
+        "r.example:2531",
+        "--server",
+        "n1.example",
+        "--server",
+        "n2.example",
+    ];
+    let refused = command(&folder, &two);
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("three servers"), "{refused:?}");
+    let three = [&two[..], &["--server", "n3.example"]].concat();
+    let printed = done(&command(&folder, &three));
+    assert!(
+        printed.contains("tls://n3.example:4222") && printed.contains("nats-server -c nats.conf"),
+        "{printed}"
+    );
+    for host in ["n1.example", "n2.example", "n3.example"] {
+        let folder = folder.0.join("nats-servers").join(host);
+        let checked =
+            Command::new(nats_server()).args(["-t", "-c", "nats.conf"]).current_dir(&folder).output();
+        let checked = checked.unwrap();
+        assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
+    }
+}
