@@ -81,6 +81,7 @@ pub async fn start(config: &Config, store: &Arc<Store>) -> Result<Option<Arc<Mem
     let files = Files::load(&settings.directory).map_err(unusable)?;
     let identity = Arc::new(Identity::load(&settings.directory).map_err(unusable)?);
     let authority = files.authority().hash().map_err(unusable)?;
+    store.share_identity(files.common_identity().map_err(unusable)?);
     let replica = replica_settings(config, &files);
     let weeks = Node::weeks(&replica, store)?;
     if files.begins() {
@@ -106,6 +107,31 @@ pub async fn start(config: &Config, store: &Arc<Store>) -> Result<Option<Arc<Mem
     member.await_news().await;
     socket::serve(&settings.directory, &member).map_err(unusable)?;
     Ok(Some(member))
+}
+
+/// Returns what is wrong with the servers; `None` if nothing is.
+///
+/// # Errors
+///
+/// When the cluster's files cannot be used.
+pub async fn examine(config: &Config) -> Result<Option<String>, ClusterError> {
+    let settings = &config.cluster;
+    let unusable =
+        |source| ClusterError::Files { directory: settings.directory.display().to_string(), source };
+    let files = Files::load(&settings.directory).map_err(unusable)?;
+    if files.begins() {
+        return Ok(Some("the common order has not begun yet: start this relay".to_owned()));
+    }
+    let access = access(settings, &files, files.relay.clone());
+    let engine = Nats::connect(&access, &files.node).await.map_err(NodeError::from)?;
+    let differs = match engine.differs().await {
+        Ok(differs) => differs,
+        Err(error) => Some(format!("the servers: {error}")),
+    };
+    Ok(match (differs, engine.durability().await) {
+        (Some(why), _) | (None, Verdict::NotDurable { why }) => Some(why),
+        (None, Verdict::Durable) => None,
+    })
 }
 
 /// Returns what the replica is told.

@@ -111,6 +111,8 @@ pub fn run(command: &Check) -> Result<ExitCode, Box<dyn std::error::Error>> {
     ports(&config, &mut findings);
     let runtime = Runtime::new()?;
     public(&runtime, &config, &mut findings);
+    #[cfg(feature = "cluster")]
+    cluster(&runtime, &config, &mut findings);
     match Live::of(config) {
         Err(error) => findings.bad(&error),
         Ok(live) => {
@@ -133,6 +135,7 @@ fn ports(config: &Config, findings: &mut Findings) {
     let others = [
         ("api.address".to_owned(), config.api.address),
         ("public.address".to_owned(), config.public.address),
+        ("cluster.listen".to_owned(), config.cluster.is_on().then_some(config.cluster.listen)),
         ("private.address".to_owned(), config.private),
     ];
     for (name, address) in listeners.chain(others) {
@@ -176,8 +179,8 @@ fn public(runtime: &Runtime, config: &Config, findings: &mut Findings) {
         config.policy.rulebook.controllers().filter(|controller| controller.public_url.is_some());
     let runs = Client::connect(&config.data_directory).is_some();
     let settings = store_settings(config);
-    let known =
-        key_file::load(&settings.store_key()).ok().zip(identity::read(&settings.directory).ok().flatten());
+    let identity = common_identity(config).or_else(|| identity::read(&settings.directory).ok().flatten());
+    let known = key_file::load(&settings.store_key()).ok().zip(identity);
     for controller in with_pages {
         let (name, url) = (&controller.name, controller.public_url.as_deref().unwrap_or_default());
         if config.public.address.is_none() {
@@ -203,6 +206,30 @@ fn public(runtime: &Runtime, config: &Config, findings: &mut Findings) {
             )),
             Err(error) => findings.bad(&format!("controller {name}: public_url {url}: {error}")),
         }
+    }
+}
+
+/// Returns what all relays of this one's cluster show as their identity; `None` for a relay on its own.
+fn common_identity(config: &Config) -> Option<identity::Identity> {
+    #[cfg(feature = "cluster")]
+    if config.cluster.is_on() {
+        let files = crate::cluster::files::Files::load(&config.cluster.directory).ok()?;
+        return files.common_identity().ok();
+    }
+    let _ = config;
+    None
+}
+
+/// Checks that this relay can take its part in its cluster.
+#[cfg(feature = "cluster")]
+fn cluster(runtime: &Runtime, config: &Config, findings: &mut Findings) {
+    if !config.cluster.is_on() {
+        return;
+    }
+    match runtime.block_on(crate::cluster::examine(config)) {
+        Ok(None) => findings.good("the servers of the cluster answer, and keep what they acknowledge"),
+        Ok(Some(why)) => findings.bad(&format!("cluster: {why}")),
+        Err(error) => findings.bad(&error.to_string()),
     }
 }
 

@@ -100,6 +100,15 @@ impl Files {
         &self.authority
     }
 
+    /// What all relays of the cluster show in place of the identity of their store.
+    ///
+    /// # Errors
+    ///
+    /// When the authority's certificate cannot be read.
+    pub fn common_identity(&self) -> io::Result<[u8; 16]> {
+        self.authority.hash().map(|hash| hash.first_chunk().copied().unwrap_or_default())
+    }
+
     /// The public parts of the keys of relays, operator and monitor.
     ///
     /// # Errors

@@ -14,6 +14,7 @@ pub mod memory;
 pub mod message;
 pub mod nats;
 pub mod node;
+mod once;
 mod outbox;
 pub mod peer;
 pub mod settings;

@@ -1,11 +1,13 @@
 //! The form in which messages travel. Version, kind, week, sender and id are in clear; the rest is sealed under
 //! the key of the week, so that what carries it sees no person, no controller and no choice.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use crate::chain::Head;
 use crate::consent::Timestamp;
-use crate::consent::ordered::Step;
+use crate::consent::ordered::{Name, Step};
 use crate::engine::Kind;
 use crate::fields::{Malformed, Writer, fields, number, text, time};
 use crate::week::{Week, Weeks};
@@ -25,6 +27,17 @@ pub enum Body {
     Mark(Mark),
     /// That the sender will make the key of a week: the first claim counts.
     Claim(Claim),
+    /// That the sender will do something that is to be done once: the first claim counts.
+    Once(Once),
+}
+
+/// A claim to something that is to be done once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Once {
+    /// Its name.
+    pub name: Name,
+    /// How long the claim counts.
+    pub within: Duration,
 }
 
 /// A claim to make the key of a week.
@@ -91,6 +104,7 @@ const FORMAT: u8 = 1;
 const STEP: u8 = 1;
 const MARK: u8 = 2;
 const CLAIM: u8 = 3;
+const ONCE: u8 = 4;
 
 /// Field numbers, which are never reused.
 mod tag {
@@ -104,6 +118,8 @@ mod tag {
     pub(super) const SETTINGS: u8 = 8;
     pub(super) const AT: u8 = 9;
     pub(super) const ADDRESS: u8 = 10;
+    pub(super) const NAME: u8 = 11;
+    pub(super) const WITHIN: u8 = 12;
 }
 
 /// Returns a random id.
@@ -156,6 +172,21 @@ impl Claim {
     }
 }
 
+impl Once {
+    fn encode(&self) -> Vec<u8> {
+        let mut writer = Writer::new(FORMAT);
+        writer.bytes(tag::NAME, &self.name);
+        writer.number(tag::WITHIN, self.within.as_secs());
+        writer.done()
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Once, BadMessage> {
+        let fields = of_format(bytes)?;
+        let within = Duration::from_secs(number(found(&fields, tag::WITHIN)?)?);
+        Ok(Once { name: exactly(found(&fields, tag::NAME)?)?, within })
+    }
+}
+
 impl Message {
     /// Returns the kind that the engine may see.
     pub fn kind(&self) -> Kind {
@@ -163,7 +194,7 @@ impl Message {
             Body::Step(Step::Change(_) | Step::Begin { .. }) => Kind::Change,
             Body::Step(Step::Key { .. }) => Kind::Key,
             Body::Step(Step::Erase { .. } | Step::Expire { .. }) => Kind::Erase,
-            Body::Mark(_) | Body::Claim(_) => Kind::Mark,
+            Body::Mark(_) | Body::Claim(_) | Body::Once(_) => Kind::Mark,
         }
     }
 
@@ -178,6 +209,7 @@ impl Message {
             Body::Step(step) => (STEP, step.encode()),
             Body::Mark(mark) => (MARK, mark.encode()),
             Body::Claim(claim) => (CLAIM, claim.encode()),
+            Body::Once(once) => (ONCE, once.encode()),
         };
         let mut writer = Writer::new(FORMAT);
         writer.bytes(tag::KIND, &[kind]);
@@ -210,6 +242,7 @@ impl Message {
             })?),
             MARK => Body::Mark(Mark::decode(&plain)?),
             CLAIM => Body::Claim(Claim::decode(&plain)?),
+            ONCE => Body::Once(Once::decode(&plain)?),
             later => return Err(BadMessage::Version(later)),
         };
         Ok(Message { node, id, body })
@@ -257,7 +290,8 @@ mod tests {
             at: Timestamp(8),
         };
         let claim = Claim { week: 6, address: "relay:7440".to_owned() };
-        for body in [Body::Step(erase), Body::Mark(mark), Body::Claim(claim)] {
+        let once = Once { name: [9; 16], within: Duration::from_secs(900) };
+        for body in [Body::Step(erase), Body::Mark(mark), Body::Claim(claim), Body::Once(once)] {
             let message = Message { node: [1; 16], id: [2; 16], body };
             let bytes = message.seal(5, &weeks).unwrap();
             assert_eq!(Message::open(&bytes, &weeks), Ok(message.clone()));

@@ -18,6 +18,7 @@ use crate::consent::{Store, StoreError};
 use crate::engine::{Engine, EngineError, Verdict};
 use crate::follower::{Follower, Moment, Stop};
 use crate::message::{Body, Mark, Message, MessageId, NodeId, fresh_id};
+use crate::once::Claims;
 use crate::outbox::Outbox;
 use crate::peer::Identity;
 use crate::settings::Settings;
@@ -35,6 +36,8 @@ const MAX_UNDERWAY: usize = 2000;
 const WEEKS: &str = "weeks.keys";
 /// The file of what the others were not told yet.
 pub(crate) const OUTBOX: &str = "outbox.log";
+/// The file of what one relay does for all.
+const CLAIMS: &str = "claims.log";
 /// The file of where other relays are, and of who makes which key.
 const OTHERS: &str = "others.json";
 
@@ -109,6 +112,8 @@ struct Inner {
     underway: Semaphore,
     /// Who makes which key, and where other relays are.
     others: Mutex<Others>,
+    /// What one relay does for all.
+    claims: Mutex<Claims>,
     /// What proves to other relays that this is one; `None` in tests without any.
     identity: Option<Arc<Identity>>,
     /// Wakes whoever looks after the keys.
@@ -150,6 +155,9 @@ impl Node {
         let path = settings.directory.join(OTHERS);
         let others = Others::open(&path)
             .map_err(|source| NodeError::Io { what: path.display().to_string(), source })?;
+        let path = settings.directory.join(CLAIMS);
+        let claims = Claims::open(&path, (settings.clock)().0)
+            .map_err(|source| NodeError::Io { what: path.display().to_string(), source })?;
         let (ended, is_ended) = watch::channel(false);
         let verdict = Verdict::NotDurable { why: "the servers have not been asked yet".to_owned() };
         let inner = Arc::new(Inner {
@@ -166,6 +174,7 @@ impl Node {
             outbox: Mutex::new(outbox),
             underway: Semaphore::new(MAX_UNDERWAY),
             others: Mutex::new(others),
+            claims: Mutex::new(claims),
             identity,
             claimed: Notify::new(),
             ended: is_ended,

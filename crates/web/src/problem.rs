@@ -128,6 +128,15 @@ impl Problem {
         )
     }
 
+    /// 409: another relay of the cluster was asked the same.
+    pub fn done_elsewhere() -> Problem {
+        Problem::conflict(
+            "done-elsewhere",
+            "Another relay has taken a request with this Idempotency-Key, and keeps its answer. Ask for what holds \
+             now, or send the request to that relay",
+        )
+    }
+
     /// 429: too many requests.
     pub fn too_many(seconds: u64) -> Problem {
         let mut problem = Problem::new(

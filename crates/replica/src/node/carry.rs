@@ -9,10 +9,10 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::{Inner, PAUSE};
-use crate::consent::ordered::{Heard, Ordered, Outcome, Said, Step};
+use crate::consent::ordered::{Heard, Name, Ordered, Outcome, Said, Step};
 use crate::consent::record::Timing;
 use crate::consent::{Applied, Change, Person, Store, StoreError, Timestamp};
-use crate::message::{Body, MessageId, fresh_id};
+use crate::message::{Body, MessageId, Once, fresh_id};
 
 /// How long after it was said a change still counts as said now. Later it counts as said then, so that what the
 /// person said elsewhere meanwhile is not undone. In milliseconds.
@@ -52,6 +52,7 @@ impl Inner {
                 }
             }
             Said::Erase(person, ack) => ack(self.erase(person).await),
+            Said::Once(name, within, ack) => ack(Ok(self.is_first(name, within).await)),
             Said::Expire(people, ack) => {
                 let step = Step::Expire { people, at: Timestamp::now() };
                 ack(match self.round(step, self.until(self.settings.patience)).await {
@@ -185,7 +186,7 @@ impl Inner {
             }
             Heard::Erase(person) => {
                 let step = Step::Erase { person: *person, at: Timestamp::now() };
-                self.rounds(step, id, None).await
+                self.rounds(Body::Step(step), id, None).await
             }
         };
         if let Ok(outcome) = outcome {
@@ -194,6 +195,14 @@ impl Inner {
                 let _ = done.send(outcome);
             }
         }
+    }
+
+    /// Claims a name; returns whether this relay does what it stands for. Where the others cannot be reached, it
+    /// does.
+    async fn is_first(self: &Arc<Inner>, name: Name, within: Duration) -> bool {
+        let (Ok(id), true) = (fresh_id(), self.is_fresh()) else { return true };
+        let body = Body::Once(Once { name, within });
+        !matches!(self.rounds(body, id, self.until(self.settings.patience)).await, Ok(Outcome::First(false)))
     }
 
     /// Erases a person everywhere.
@@ -243,7 +252,7 @@ impl Inner {
                 Some(id) => id,
                 None => fresh_id().map_err(|_| Lost::Closed)?,
             };
-            match self.rounds(step, this, until_now).await {
+            match self.rounds(Body::Step(step), this, until_now).await {
                 Ok(Outcome::Change(applied)) => return Ok(applied),
                 // The person was erased meanwhile, or another relay gave them another id: under that one.
                 Ok(Outcome::Gone) => id = None,
@@ -259,20 +268,20 @@ impl Inner {
     /// Publishes a step, and waits until it has been applied here.
     async fn round(self: &Arc<Inner>, step: Step, until: Option<Instant>) -> Result<Outcome, Lost> {
         let id = fresh_id().map_err(|_| Lost::Closed)?;
-        self.rounds(step, id, until).await
+        self.rounds(Body::Step(step), id, until).await
     }
 
-    /// Publishes a step under an id until it has been applied here. It is carried once, however often that is.
+    /// Publishes something under an id until it has been applied here. It is carried once, however often that is.
     async fn rounds(
         self: &Arc<Inner>,
-        step: Step,
+        body: Body,
         id: MessageId,
         until: Option<Instant>,
     ) -> Result<Outcome, Lost> {
         let Ok(_permit) = self.underway.acquire().await else { return Err(Lost::Closed) };
         let mut outcome = self.wanted.note(id, self.now());
         loop {
-            let published = self.publish(id, Body::Step(step.clone())).await;
+            let published = self.publish(id, body.clone()).await;
             let pause = if published.is_ok() { self.settings.patience } else { PAUSE };
             let next = self.until(pause).map(|next| until.map_or(next, |until| next.min(until)));
             let Some(next) = next.or(until) else { return Err(Lost::Closed) };

@@ -9,7 +9,7 @@ use crate::consent::ordered::{Outcome, Step};
 use crate::consent::{Store, StoreError};
 use crate::engine::{Delivered, EngineError, Feed, Position};
 use crate::follower::{Moment, Stop, Turn};
-use crate::message::{Body, Mark, Message, NodeId};
+use crate::message::{Body, Mark, Message, NodeId, Once};
 
 /// How many messages are applied at once.
 const MAX_BATCH: usize = 512;
@@ -124,7 +124,7 @@ impl Inner {
     /// Applies messages, each the next one.
     async fn apply(self: &Arc<Inner>, batch: Vec<Delivered>) -> Result<(), Ended> {
         let (mut steps, mut ids) = (Vec::new(), Vec::new());
-        let (mut marks, mut claims) = (Vec::new(), Vec::new());
+        let (mut marks, mut claims, mut onces) = (Vec::new(), Vec::new(), Vec::new());
         let mut readable = batch.len();
         for (place, delivered) in batch.iter().enumerate() {
             match Message::open(&delivered.bytes, &self.weeks) {
@@ -134,6 +134,7 @@ impl Inner {
                         Body::Step(step) => steps.push((delivered.position, step)),
                         Body::Mark(mark) => marks.push((node, mark)),
                         Body::Claim(claim) => claims.push((node, claim)),
+                        Body::Once(once) => onces.push((node, id, delivered.committed_at, once)),
                     }
                 }
                 Err(bad) => {
@@ -155,6 +156,10 @@ impl Inner {
         for (node, claim) in claims {
             self.met(node, &claim.address);
             self.claimed(node, &claim)?;
+        }
+        for (node, id, committed_at, once) in onces {
+            let first = self.first(node, committed_at, &once)?;
+            self.wanted.answer(&id, Some(Outcome::First(first)));
         }
         for (_, id, step) in ids {
             self.wanted.answer(&id, step.and_then(|step| outcomes.get(step)).copied());
@@ -183,6 +188,13 @@ impl Inner {
         }
         self.settle_freshness(&follower);
         Ok(())
+    }
+
+    /// Returns whether no other relay has claimed a name before this one.
+    fn first(&self, node: NodeId, committed_at: i64, once: &Once) -> Result<bool, StoreError> {
+        let within = i64::try_from(once.within.as_millis()).unwrap_or(i64::MAX);
+        let taken = locked(&self.claims).take(once.name, node, committed_at, within);
+        taken.map_err(|source| StoreError::Io { what: "what one relay does for all".to_owned(), source })
     }
 
     /// Compares another relay's journal with this one's, as far as both go.

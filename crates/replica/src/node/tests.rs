@@ -432,3 +432,26 @@ fn whatever_fails_no_acknowledged_choice_is_lost() {
     });
     assert!(checked.count() > 0);
 }
+
+#[test]
+fn what_is_to_be_done_once_is_done_at_one_relay() {
+    let mut cluster = Cluster::of(3, Duration::from_secs(30));
+    let hour = Duration::from_secs(3600);
+    let claims = |cluster: &Cluster, name: &[u8]| -> usize {
+        cluster.relays.iter().filter(|relay| relay.store.once(&[b"letter", name], hour).unwrap()).count()
+    };
+    assert_eq!(claims(&cluster, b"one"), 1);
+    assert_eq!(claims(&cluster, b"two"), 1);
+    assert_eq!(claims(&cluster, b"two"), 1, "whoever was first may do it again");
+    let first = |cluster: &Cluster, number: usize| {
+        cluster.relays[number].store.once(&[b"letter", b"two"], hour).unwrap()
+    };
+    let who: Vec<bool> = (0..3).map(|number| first(&cluster, number)).collect();
+    cluster.restart(1);
+    cluster.settle();
+    let again: Vec<bool> = (0..3).map(|number| first(&cluster, number)).collect();
+    assert_eq!(who, again, "a restart forgets nothing");
+    // Who is cut off does what must be done: better twice than not at all.
+    cluster.link(2, Link::CUT);
+    until("the third relay does it by itself", || first(&cluster, 2));
+}

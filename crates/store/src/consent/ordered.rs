@@ -3,6 +3,8 @@
 //! Promised: what a message does depends on the messages before it and on nothing else, neither on a clock nor
 //! on the relay. So all journals that follow one order have the same records, and their chains can be compared.
 
+use std::time::Duration;
+
 use super::index::Indexed;
 use super::journal::Head;
 use super::person::{Person, StoreKey};
@@ -103,6 +105,8 @@ pub enum Outcome {
     Expired(u64),
     /// The order has begun here.
     Begun,
+    /// Whether the claim to a name was the first one.
+    First(bool),
     /// It was applied before.
     Before,
 }
@@ -117,7 +121,12 @@ pub enum Said {
     Erase(Person, Ack<bool>),
     /// The erasure of people about whom nothing was heard for long.
     Expire(Vec<Expired>, Ack<u64>),
+    /// Whether this is the first claim to a name within this time.
+    Once(Name, Duration, Ack<bool>),
 }
+
+/// The name of something that is done at one relay only: a keyed hash.
+pub type Name = [u8; 16];
 
 impl std::fmt::Debug for Said {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -126,6 +135,7 @@ impl std::fmt::Debug for Said {
             Said::ChangeIf(..) => "ChangeIf",
             Said::Erase(..) => "Erase",
             Said::Expire(..) => "Expire",
+            Said::Once(..) => "Once",
         })
     }
 }
@@ -135,7 +145,7 @@ impl Said {
     pub(super) fn size(&self) -> usize {
         match self {
             Said::Changes(changes, _) => changes.len(),
-            Said::ChangeIf(..) | Said::Erase(..) | Said::Expire(..) => 1,
+            Said::ChangeIf(..) | Said::Erase(..) | Said::Expire(..) | Said::Once(..) => 1,
         }
     }
 }

@@ -108,6 +108,7 @@ pub struct Store {
 struct Shared {
     store_key: StoreKey,
     identity: identity::Identity,
+    common_identity: OnceLock<identity::Identity>,
     keys: RwLock<Keys>,
     pseudonyms: RwLock<Pseudonyms>,
     days: Days,
@@ -192,6 +193,7 @@ impl Store {
         let shared = Arc::new(Shared {
             store_key,
             identity,
+            common_identity: OnceLock::new(),
             keys: RwLock::new(keys),
             pseudonyms: RwLock::new(pseudonyms),
             days,
@@ -249,9 +251,15 @@ impl Store {
         StoreKey::new(self.shared.store_key.derived(label))
     }
 
-    /// Returns what tells this store from all others.
+    /// Returns what tells this store from all others; relays that follow one order share one.
     pub fn identity(&self) -> identity::Identity {
-        self.shared.identity
+        self.shared.common_identity.get().copied().unwrap_or(self.shared.identity)
+    }
+
+    /// Has the store show the identity that all relays of its cluster have in common.
+    pub fn share_identity(&self, common: identity::Identity) {
+        // There is one cluster at most, and it is joined once.
+        let _ = self.shared.common_identity.set(common);
     }
 
     /// Returns a person's consent towards a controller, on which mail and pixels rest. An unknown person has

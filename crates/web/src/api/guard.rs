@@ -12,8 +12,9 @@ use axum::http::{HeaderMap, Response};
 use axum::routing::{MethodFilter, on};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
+use tokio::sync::oneshot;
 
-use super::replay::{Given, Turn, fingerprint};
+use super::replay::{self, Given, Turn, fingerprint};
 use super::routes::{Access, Input, Method, ROUTES, Route};
 use super::{Answered, Api, Call, model};
 use crate::api_token::{Grant, Verdict};
@@ -256,9 +257,12 @@ async fn once(route: &'static Route, call: Call, parts: Parts) -> Answered {
     ];
     let fingerprint = fingerprint(&pieces);
     let api = Arc::clone(&call.api);
-    match api.replays.turn(key, fingerprint, Instant::now())? {
+    match api.replays.turn(key.clone(), fingerprint, Instant::now())? {
         Turn::Again(given) => Ok(given.response()),
         Turn::First(claim) => {
+            if !is_first(&api, &key).await? {
+                return Err(Problem::done_elsewhere());
+            }
             let response = (route.handler)(call).await.unwrap_or_else(Problem::response);
             let (head, body) = response.into_parts();
             let body = body.collect().await.map_err(|_| Problem::internal())?.to_bytes();
@@ -267,6 +271,17 @@ async fn once(route: &'static Route, call: Call, parts: Parts) -> Answered {
             Ok(Response::from_parts(head, Body::from(body)))
         }
     }
+}
+
+/// Returns whether no other relay has been asked the same before.
+async fn is_first(api: &Api, key: &str) -> Result<bool, Problem> {
+    let (done, first) = oneshot::channel();
+    let name: [&[u8]; 2] = [b"idempotency key", key.as_bytes()];
+    let asked = api.store.once_later(&name, replay::KEPT, move |first| {
+            let _ = done.send(first);
+        });
+    asked.map_err(|_| Problem::internal())?;
+    first.await.map_err(|_| Problem::internal())
 }
 
 fn is_typed(headers: &HeaderMap, wanted: &[&str]) -> Result<(), Problem> {

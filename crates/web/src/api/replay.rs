@@ -15,7 +15,7 @@ use bytes::Bytes;
 use crate::problem::Problem;
 
 /// How long a response is kept.
-const KEPT: Duration = Duration::from_secs(24 * 3600);
+pub(super) const KEPT: Duration = Duration::from_secs(24 * 3600);
 /// The maximum size of a response that is kept, in bytes; those to writes are far smaller.
 const MAX_ANSWER: usize = 16 * 1024;
 

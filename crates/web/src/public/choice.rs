@@ -198,7 +198,10 @@ impl Public {
         if yes.is_empty() && no.is_empty() {
             return self.shown(visit, Some(&texts.nothing_chosen));
         }
-        if !self.forms.redeem(visit.token, fields.get("form").unwrap_or_default(), visit.now) {
+        let form = fields.get("form").unwrap_or_default();
+        if !self.forms.redeem(visit.token, form, visit.now)
+            || !self.is_first(&[b"form", form.as_bytes()], form::LIFE).await
+        {
             return self.shown(visit, Some(&texts.form_used));
         }
         let changes = Spoken { yes, no }.changes(visit);

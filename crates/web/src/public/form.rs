@@ -18,8 +18,8 @@ use crate::consent::{StoreKey, Timestamp};
 const MAX_BODY: usize = 8 * 1024;
 /// The maximum number of fields in a form.
 const MAX_FIELDS: usize = 32;
-/// How long a form can be sent, in milliseconds.
-const LIFE: i64 = 60 * 60 * 1000;
+/// How long a form can be sent.
+pub(super) const LIFE: Duration = Duration::from_secs(60 * 60);
 /// The maximum number of used forms to remember; beyond it the oldest is forgotten.
 const MAX_USED: usize = 100_000;
 /// The number of random bytes at the start of a token: enough to recognise a form.
@@ -55,7 +55,7 @@ impl Forms {
         let Some(mark) = sealed.first_chunk::<MARK>().copied() else { return false };
         let Ok(plain) = self.sealer.open(&sealed, link.as_bytes()) else { return false };
         let Ok(issued) = <[u8; 8]>::try_from(plain.as_slice()).map(i64::from_le_bytes) else { return false };
-        if !(0..=LIFE).contains(&now.0.saturating_sub(issued)) {
+        if !(0..=LIFE.as_millis() as i64).contains(&now.0.saturating_sub(issued)) {
             return false;
         }
         let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
@@ -132,10 +132,10 @@ mod tests {
         let later = |millis: i64| Timestamp(now.0 + millis);
         let form = forms.issue("link", now);
         assert!(!forms.redeem("another link", &form, now));
-        assert!(!forms.redeem("link", &form, later(LIFE + 1)));
+        assert!(!forms.redeem("link", &form, later(LIFE.as_millis() as i64 + 1)));
         assert!(!forms.redeem("link", &form, later(-1)));
-        assert!(forms.redeem("link", &form, later(LIFE)));
-        assert!(!forms.redeem("link", &form, later(LIFE)));
+        assert!(forms.redeem("link", &form, later(LIFE.as_millis() as i64)));
+        assert!(!forms.redeem("link", &form, later(LIFE.as_millis() as i64)));
         let other = Forms::new(&StoreKey::new([6; 32]));
         assert!(!other.redeem("link", &forms.issue("link", now), now));
         for junk in ["", "0", "zz", "\u{e9}\u{e9}", &"0".repeat(24), &"0".repeat(100_000)] {

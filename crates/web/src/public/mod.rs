@@ -27,7 +27,7 @@ use axum::http::header::{
 };
 use axum::http::request::Parts;
 use axum::http::{Method, Response, StatusCode};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::time::Instant;
 
 use crate::consent::store::identity::Identity;
@@ -82,6 +82,15 @@ impl Public {
             host,
             store,
         })
+    }
+
+    /// Returns whether no other relay has done something that is to be done once within this time.
+    async fn is_first(&self, name: &[&[u8]], within: Duration) -> bool {
+        let (done, first) = oneshot::channel();
+        let asked = self.store.once_later(name, within, move |first| {
+            let _ = done.send(first);
+        });
+        asked.is_ok() && first.await.unwrap_or(true)
     }
 
     /// Returns what `/c/ping` answers.

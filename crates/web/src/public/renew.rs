@@ -147,6 +147,9 @@ impl Public {
         let is_known = |standing: Arc<Standing>| *standing != Standing::unknown();
         if !self.store.known(&letter.controller, person).is_ok_and(is_known)
             || !self.letters.take(&letter.controller, person, Instant::now())
+            || !self
+                .is_first(&[b"letter", letter.controller.as_str().as_bytes(), b" ", &person.0], PAUSE)
+                .await
         {
             return;
         }

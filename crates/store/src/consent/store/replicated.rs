@@ -3,12 +3,13 @@
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use super::writer::prepared;
 use super::{Applied, Job, Settings, Shared, Store, StoreError, io_error, locked};
 use crate::consent::index::key;
 use crate::consent::journal::{ChainHash, Head, Journal};
-use crate::consent::ordered::{Heard, Judged, Order, Outcome, Step, Waiting};
+use crate::consent::ordered::{Heard, Judged, Order, Outcome, Said, Step, Waiting};
 use crate::consent::record::{self, Change, Epoch, Payload, Record};
 use crate::consent::{Controller, Person, Timestamp};
 
@@ -127,6 +128,33 @@ impl Store {
         let Some(entry) = self.shared.entry(person) else { return Ok(Judged::of(None)) };
         let indexed = self.shared.indexed(&key(controller.as_str(), &entry.id))?;
         Ok(Judged::of(indexed.as_deref()))
+    }
+
+    /// Calls `ack` with whether something that must be done once is to be done here: whether no other relay has
+    /// claimed its name within this time. A relay on its own does everything; so does one that cannot reach the
+    /// others. `name` tells what it is, by pieces of which none is a person in clear.
+    ///
+    /// # Errors
+    ///
+    /// When the store accepts no more requests.
+    pub fn once_later(
+        &self,
+        name: &[&[u8]],
+        within: Duration,
+        ack: impl FnOnce(bool) + Send + 'static,
+    ) -> Result<(), StoreError> {
+        let name = self.derived_key("once").tag(name);
+        self.hand(Said::Once(name, within, Box::new(|first| ack(first.unwrap_or(true)))))
+    }
+
+    /// Does the same, and waits on this thread.
+    ///
+    /// # Errors
+    ///
+    /// When the store accepts no more requests.
+    pub fn once(&self, name: &[&[u8]], within: Duration) -> Result<bool, StoreError> {
+        let name = self.derived_key("once").tag(name);
+        self.request(|ack| Said::Once(name, within, ack))
     }
 
     /// Puts in force here what was heard and is not in the common order yet.
