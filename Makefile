@@ -18,6 +18,8 @@ TEST_PACKAGES += faketime haproxy
 TEST_PACKAGES += dovecot-lmtpd
 # A DNS server, and what signs its zones.
 TEST_PACKAGES += bind9 bind9-utils
+# Hosts of a cluster, each in a namespace of the network.
+TEST_PACKAGES += iproute2
 # What writes a journal without being asked by systemd.
 TEST_PACKAGES += systemd-journal-remote
 # What judges units, pages of the manual, and signed mail.

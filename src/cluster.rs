@@ -21,7 +21,7 @@ use crate::consent::{Store, Timestamp};
 use files::Files;
 
 /// How long the start waits for news from the other relays before mail is taken; until then grants do not count.
-const FIRST_NEWS: Duration = Duration::from_secs(20);
+const FIRST_NEWS: Duration = Duration::from_secs(10);
 
 /// Why a relay cannot take part in its cluster.
 #[derive(Debug, thiserror::Error)]

@@ -298,7 +298,12 @@ pub struct Client {
 
 impl Client {
     pub fn connect(port: u16) -> Client {
-        let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        Client::at(("127.0.0.1", port))
+    }
+
+    /// Connected to a server on another host.
+    pub fn at(address: impl std::net::ToSocketAddrs) -> Client {
+        let stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
@@ -308,10 +313,14 @@ impl Client {
 
     /// Connected, greeted, and introduced.
     pub fn greeted(port: u16) -> Client {
-        let mut client = Client::connect(port);
-        assert_eq!(client.code(), 220);
-        assert_eq!(client.say("EHLO client.example"), 250);
-        client
+        Client::connect(port).introduced()
+    }
+
+    /// The same, once it was greeted and has introduced itself.
+    pub fn introduced(mut self) -> Client {
+        assert_eq!(self.code(), 220);
+        assert_eq!(self.say("EHLO client.example"), 250);
+        self
     }
 
     pub fn send(&mut self, bytes: &[u8]) {

@@ -7,9 +7,10 @@ use super::servers::{Running, addresses, program as nats_server};
 use super::until;
 use crate::http::Connection;
 use crate::mta::sink::Sink;
+use crate::mta::{Postfix, submit};
 use crate::support::{Client, Folder, Relay, configuration, crlf, free_port, newsletter, program};
 
-const PURPOSES: [&str; 4] = ["--controller", "shop", "--purposes", "campaign_performance"];
+pub(super) const PURPOSES: [&str; 4] = ["--controller", "shop", "--purposes", "campaign_performance"];
 
 /// The NATS servers of a cluster, over the files that `pixelward cluster init` wrote.
 struct Servers {
@@ -36,9 +37,9 @@ impl Servers {
 }
 
 /// The configuration of a relay of the shop, whose pages stand at this port.
-fn shop(folder: &Folder, next_hop: u16, public: u16, url: &str) {
+pub(super) fn shop(folder: &Folder, next_hop: u16, public: u16, url: &str) {
     let rest = format!(
-        "[public]\naddress = \"127.0.0.1:{public}\"\n[[controller]]\nname = \"shop\"\n\
+        "[public]\naddress = \"127.0.0.1:{public}\"\n[api]\naddress = \"127.0.0.1:0\"\n[[controller]]\nname = \"shop\"\n\
          from_domain = \"shop.example\"\non_grant = \"gate\"\npublic_url = \"{url}\"\njurisdiction = \"fr\"\n\
          [[mailstream]]\nname = \"news\"\ncontroller = \"shop\"\nfooter = \"always\"\n\
          purposes = [\"campaign_performance\"]\n"
@@ -46,24 +47,23 @@ fn shop(folder: &Folder, next_hop: u16, public: u16, url: &str) {
     configuration(folder, next_hop, "", "", &rest);
 }
 
-fn command(folder: &Folder, arguments: &[&str]) -> Output {
+pub(super) fn command(folder: &Folder, arguments: &[&str]) -> Output {
     let mut command = program();
     command.args(arguments).arg("--config").arg(folder.0.join("config.toml"));
     command.current_dir(&folder.0).output().unwrap()
 }
 
-fn done(output: &Output) -> String {
+pub(super) fn done(output: &Output) -> String {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 
-/// Adds the section that a command printed to the configuration, on loopback alone.
-fn add_section(folder: &Folder, printed: &str) {
+/// Adds the section that a command printed to the configuration, with more lines.
+pub(super) fn add_section(folder: &Folder, printed: &str, more: &str) {
     let section = &printed[printed.find("[cluster]").expect("the command prints a section")..];
     let path = folder.0.join("config.toml");
     let config = std::fs::read_to_string(&path).unwrap();
-    // The section of the consent store is the last one, and has room behind it.
-    std::fs::write(&path, format!("{config}\n{}", section.replace("0.0.0.0", "127.0.0.1"))).unwrap();
+    std::fs::write(&path, format!("{config}\n{section}{more}")).unwrap();
 }
 
 /// A cluster of relays over three servers.
@@ -91,7 +91,7 @@ impl Cluster {
         hosts.iter().for_each(|host| init.extend(["--server", host]));
         let printed = done(&command(&folder, &init));
         let servers = Servers::start(&folder.0.join("nats-servers"), &hosts);
-        add_section(&folder, &printed);
+        add_section(&folder, &printed, "");
         let mut cluster = Cluster { servers, relays: vec![Relay::in_folder(folder)], public, sink };
         cluster.await_health();
         for number in 1..count {
@@ -102,7 +102,7 @@ impl Cluster {
             let printed =
                 done(&command(&folder, &["cluster", "join", invitation.trim(), "--address", &address]));
             assert!(printed.contains("the chain is whole"), "{printed}");
-            add_section(&folder, &printed);
+            add_section(&folder, &printed, "");
             cluster.relays.push(Relay::in_folder(folder));
         }
         cluster.await_health();
@@ -145,6 +145,11 @@ fn state(relay: &Relay, person: &str) -> String {
     done(&relay.command(&["consent", "get", person, "--controller", "shop"]))
 }
 
+/// What a relay says of its journal, with the end of its chain.
+pub(super) fn verified(relay: &Relay) -> String {
+    done(&relay.command(&["consent", "verify"]))
+}
+
 /// Stops a relay as an operator does, and keeps its folder.
 fn stop(mut relay: Relay) -> Folder {
     relay.signal("TERM");
@@ -153,7 +158,7 @@ fn stop(mut relay: Relay) -> Folder {
 }
 
 /// The address of the gate in a message, without the server.
-fn gate(message: &str, url: &str) -> String {
+pub(super) fn gate(message: &str, url: &str) -> String {
     let start = message.find(&format!("{url}/p/")).expect("the message has a gate") + url.len();
     message[start..].split(['"', '<', ' ']).next().unwrap().to_owned()
 }
@@ -201,7 +206,6 @@ fn one_relay_becomes_three_that_know_the_same() {
     });
 
     // The journals are the same, record by record.
-    let verified = |relay: &Relay| done(&relay.command(&["consent", "verify"]));
     until("the journals are equal", || {
         let first = verified(&cluster.relays[0]);
         cluster.relays[1..].iter().all(|relay| verified(relay) == first)
@@ -272,6 +276,118 @@ fn a_relay_parts_from_its_cluster_only_when_told_to() {
     say(&relay, ann, "refused");
     assert!(state(&relay, ann).contains("refused"));
     assert!(state(&cluster.relays[0], ann).contains("granted"));
+}
+
+#[test]
+fn what_is_asked_at_two_relays_with_one_key_is_done_once() {
+    let cluster = Cluster::grown(2, &[]);
+    let ask = |relay: &Relay, token: &str, key: &str, state: &str| {
+        let line = relay.log.wait("the API", |line| line.contains("the API is served"));
+        let port = line.rsplit(':').next().unwrap().trim().parse().unwrap();
+        let body = format!("{{\"address\":\"ann@home.example\",\"state\":\"{state}\"}}");
+        let bearer = format!("Bearer {token}");
+        let headers = [
+            ("Host", "localhost"),
+            ("Authorization", bearer.as_str()),
+            ("Content-Type", "application/json"),
+            ("Idempotency-Key", key),
+        ];
+        Connection::to(port).ask("PUT", "/v1/controllers/shop/consent", &headers, body.as_bytes()).status
+    };
+    // Tokens are files, which the operator copies like the configuration.
+    let token = ["token", "new", "t", "--scope", "consent:write", "--controller", "shop", "--expires", "30d"];
+    let token = done(&cluster.relays[0].command(&token));
+    let of = |relay: &Relay| relay.folder.0.join("data/api.tokens");
+    std::fs::copy(of(&cluster.relays[0]), of(&cluster.relays[1])).unwrap();
+    let [one, two] = [&cluster.relays[0], &cluster.relays[1]];
+    assert_eq!(ask(one, token.trim(), "order-0000017", "refused"), 200);
+    assert_eq!(ask(two, token.trim(), "order-0000017", "refused"), 409);
+    assert_eq!(ask(one, token.trim(), "order-0000017", "refused"), 200, "the answer again");
+    assert_eq!(ask(two, token.trim(), "order-0000018", "refused"), 200);
+    assert!(state(one, "ann@home.example").contains("refused"));
+}
+
+/// HAProxy that deals connections out to relays in turn, to send mail and to serve pages.
+struct Balancer {
+    child: std::process::Child,
+    mail: u16,
+    _folder: Folder,
+}
+
+impl Balancer {
+    fn over(cluster: &Cluster) -> Balancer {
+        let (folder, mail) = (Folder::new(), free_port());
+        let mut settings = format!(
+            "defaults\n timeout connect 5s\n timeout client 60s\n timeout server 60s\n mode tcp\n\
+             listen mail\n bind 127.0.0.1:{mail}\n balance roundrobin\n"
+        );
+        for (number, relay) in cluster.relays.iter().enumerate() {
+            settings.push_str(&format!(" server relay{number} 127.0.0.1:{}\n", relay.port));
+        }
+        let path = folder.file("haproxy.cfg", &settings);
+        let child = Command::new("haproxy").args(["-db", "-f"]).arg(path).spawn().unwrap();
+        Balancer { child, mail, _folder: folder }
+    }
+}
+
+impl Drop for Balancer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn postfix_over_haproxy_and_two_relays_tracks_nobody_who_withdrew() {
+    let people: Vec<String> = (0..12).map(|number| format!("reader{number}@home.example")).collect();
+    let agreed: Vec<&str> = people.iter().step_by(2).map(String::as_str).collect();
+    let cluster = Cluster::grown(2, &agreed);
+    let balancer = Balancer::over(&cluster);
+    let postfix = Postfix::start(&format!(
+        "relayhost = [127.0.0.1]:{}\ndefault_destination_recipient_limit = 1\n\
+         smtp_destination_recipient_limit = 1\nsmtp_connection_cache_on_demand = no",
+        balancer.mail
+    ));
+    let round = || -> Vec<(String, String)> {
+        let before = cluster.sink.taken().len();
+        submit(postfix.port, "", &people, &newsletter("readers@shop.example").0);
+        let taken = cluster.sink.wait(before + people.len(), |_| true).split_off(before);
+        let text = |message: &[u8]| String::from_utf8_lossy(message).replace("=\r\n", "");
+        taken.iter().map(|taken| (taken.to.concat(), text(&taken.message))).collect()
+    };
+    let url = cluster.public_url();
+    let has_gate = |message: &str| message.contains(&format!("{url}/p/"));
+    let mails = round();
+    for (to, message) in &mails {
+        assert_eq!(has_gate(message), agreed.iter().any(|person| to.contains(person)), "{to}");
+    }
+    // Each relay had its share.
+    for relay in &cluster.relays {
+        relay.log.wait("a message", |line| line.contains("message id="));
+    }
+    // Half of those who agreed withdraw, at one relay or the other.
+    let gone = &agreed[..3];
+    for (number, person) in gone.iter().enumerate() {
+        say(&cluster.relays[number % 2], person, "withdrawn");
+    }
+    let is_gone = |to: &str| gone.iter().any(|person| to.contains(person));
+    until("every relay knows", || {
+        cluster
+            .relays
+            .iter()
+            .all(|relay| gone.iter().all(|person| state(relay, person).contains("withdrawn")))
+    });
+    // What was delivered is silent at both, and what follows carries no gate.
+    for (to, message) in mails.iter().filter(|(_, message)| has_gate(message)) {
+        let expected = if is_gone(to) { 200 } else { 302 };
+        for port in &cluster.public {
+            assert_eq!(opened(*port, &gate(message, &url)), expected, "{to}");
+        }
+    }
+    for (to, message) in round() {
+        let expected = agreed.iter().any(|person| to.contains(person)) && !is_gone(&to);
+        assert_eq!(has_gate(&message), expected, "{to}");
+    }
 }
 
 /// The server that the tests use is one that a cluster may be built on.

@@ -278,8 +278,8 @@ async fn is_first(api: &Api, key: &str) -> Result<bool, Problem> {
     let (done, first) = oneshot::channel();
     let name: [&[u8]; 2] = [b"idempotency key", key.as_bytes()];
     let asked = api.store.once_later(&name, replay::KEPT, move |first| {
-            let _ = done.send(first);
-        });
+        let _ = done.send(first);
+    });
     asked.map_err(|_| Problem::internal())?;
     first.await.map_err(|_| Problem::internal())
 }

@@ -1,0 +1,444 @@
+//! Three relays over three servers, each on a host of its own (a network namespace), while networks part, one way
+//! or both, and processes are killed or stand still. A checker knows every change that was acknowledged: no gate is
+//! open longer than `max_staleness` after a withdrawal, no grant is lost, and in the end all journals are equal.
+//!
+//! `PIXELWARD_FAULTS` says how many faults there are, and `PIXELWARD_SEED` which. Needs root.
+
+use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use super::relays::{PURPOSES, add_section, command, done, gate, shop, verified};
+use super::servers::program as nats_server;
+use super::until;
+use crate::mta::sink::Sink;
+use crate::support::{Client, Folder, Lines, Relay, crlf, newsletter, program};
+
+/// What the relays are told, in seconds.
+const STALENESS: u64 = 5;
+/// How much later than `max_staleness` a gate may be seen open: the time that a look takes, and the machine is slow.
+const SLACK: Duration = Duration::from_secs(3);
+/// The name before all relays.
+const URL: &str = "https://relays.example";
+const RELAYS: usize = 3;
+const SERVERS: usize = 3;
+const PEOPLE: usize = 6;
+
+/// Hosts on one network, each a namespace: first the servers, then the relays. The test itself is the last one.
+struct Network {
+    name: String,
+    prefix: String,
+}
+
+fn ip(arguments: &str) {
+    let output = Command::new("ip").args(arguments.split_whitespace()).output().unwrap();
+    assert!(output.status.success(), "ip {arguments}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+impl Network {
+    fn new() -> Network {
+        let id = std::process::id();
+        let network =
+            Network { name: format!("pw{id}"), prefix: format!("10.{}.{}", 100 + id / 256 % 100, id % 256) };
+        let Network { name, prefix } = &network;
+        ip(&format!("link add {name} type bridge"));
+        ip(&format!("addr add {prefix}.254/24 dev {name}"));
+        ip(&format!("link set {name} up"));
+        for number in 0..SERVERS + RELAYS {
+            let host = network.host(number);
+            ip(&format!("netns add {host}"));
+            ip(&format!("link add {host} type veth peer name eth0 netns {host}"));
+            ip(&format!("link set {host} master {name} up"));
+            ip(&format!("-n {host} addr add {}/24 dev eth0", network.address(number)));
+            ip(&format!("-n {host} link set eth0 up"));
+            ip(&format!("-n {host} link set lo up"));
+        }
+        network
+    }
+
+    fn host(&self, number: usize) -> String {
+        format!("{}-{number}", self.name)
+    }
+
+    fn address(&self, number: usize) -> String {
+        format!("{}.{}", self.prefix, number + 1)
+    }
+
+    /// A program on one of the hosts.
+    fn on(&self, number: usize, program: &Command) -> Command {
+        let mut command = Command::new("ip");
+        command
+            .args(["netns", "exec", &self.host(number)])
+            .arg(program.get_program())
+            .args(program.get_args());
+        command
+    }
+
+    /// What one host sends to another is lost from now on, or arrives again.
+    fn lose(&self, from: usize, to: usize, is_lost: bool) {
+        let what = if is_lost { "add" } else { "del" };
+        ip(&format!("-n {} route {what} blackhole {}/32", self.host(from), self.address(to)));
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        for number in 0..SERVERS + RELAYS {
+            let _ = Command::new("ip").args(["netns", "del", &self.host(number)]).output();
+            let _ = Command::new("ip").args(["link", "del", &self.host(number)]).output();
+        }
+        let _ = Command::new("ip").args(["link", "del", &self.name]).output();
+    }
+}
+
+/// Numbers that look random, and are the same for the same seed.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 % end as u64).unwrap()
+    }
+}
+
+/// What a person said, as far as it was acknowledged.
+#[derive(Clone, Copy, Debug)]
+enum Said {
+    Granted,
+    /// At this moment.
+    Withdrawn(Instant),
+    /// A grant that was perhaps recorded.
+    Unknown,
+}
+
+struct Person {
+    address: String,
+    said: Mutex<Said>,
+    gate: String,
+}
+
+/// The people, and where each relay shows pictures.
+struct Readers {
+    people: Vec<Person>,
+    public: Vec<SocketAddr>,
+}
+
+impl Readers {
+    /// Whether a relay's gate lets a picture be fetched; `None` if it does not answer.
+    fn is_open(&self, relay: usize, gate: &str) -> Option<bool> {
+        use std::io::{Read, Write};
+        let patience = Duration::from_millis(500);
+        let mut stream = TcpStream::connect_timeout(&self.public[relay], patience).ok()?;
+        stream.set_read_timeout(Some(patience)).ok()?;
+        let request = format!(
+            "GET {gate} HTTP/1.1\r\nHost: relays.example\r\nSec-Fetch-Dest: image\r\nConnection: close\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).ok()?;
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer).ok()?;
+        Some(answer.ends_with(b"302"))
+    }
+
+    /// Looks at all gates until told to stop.
+    fn watch(&self, ends: &AtomicBool) {
+        while !ends.load(Ordering::Relaxed) {
+            for person in &self.people {
+                for relay in 0..RELAYS {
+                    let before = *person.said.lock().unwrap();
+                    let Said::Withdrawn(at) = before else { continue };
+                    if at.elapsed() < Duration::from_secs(STALENESS) + SLACK {
+                        continue;
+                    }
+                    let is_open = self.is_open(relay, &person.gate);
+                    // Unless they agreed again meanwhile.
+                    let still = matches!(*person.said.lock().unwrap(), Said::Withdrawn(same) if same == at);
+                    assert!(
+                        !still || is_open != Some(true),
+                        "the gate of relay {relay} is open {:?} after a withdrawal",
+                        at.elapsed()
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// Everything that runs.
+struct Setting {
+    relays: Vec<Relay>,
+    servers: Vec<Child>,
+    folders: Vec<PathBuf>,
+    readers: Arc<Readers>,
+    network: Network,
+    sink: Sink,
+}
+
+impl Setting {
+    fn new() -> Setting {
+        let (network, sink) = (Network::new(), Sink::at([0, 0, 0, 0], 0));
+        let hosts: Vec<String> = (0..SERVERS).map(|number| network.address(number)).collect();
+        let public: Vec<SocketAddr> = (0..RELAYS)
+            .map(|number| format!("{}:8080", network.address(SERVERS + number)).parse().unwrap())
+            .collect();
+        let addresses: Vec<String> =
+            (0..RELAYS).map(|number| format!("{}:2531", network.address(SERVERS + number))).collect();
+        let first = configured(&network, sink.port, 0);
+        let mut init = vec!["cluster", "init", "--address", &addresses[0], "--server-data", "jetstream"];
+        hosts.iter().for_each(|host| init.extend(["--server", host]));
+        let printed = done(&command(&first, &init));
+        hasten(&first, &printed);
+        let folders: Vec<PathBuf> =
+            hosts.iter().map(|host| first.0.join("nats-servers").join(host)).collect();
+        let servers = folders.iter().enumerate().map(|(number, folder)| server(&network, number, folder));
+        let servers = servers.collect();
+        let mut setting = Setting {
+            relays: vec![relay(&network, 0, first)],
+            servers,
+            folders,
+            readers: Arc::new(Readers { people: Vec::new(), public: public.clone() }),
+            network,
+            sink,
+        };
+        setting.await_health();
+        for number in 1..RELAYS {
+            let invitation = done(&setting.relays[0].command(&["cluster", "invite"]));
+            let folder = configured(&setting.network, setting.sink.port, number);
+            let join = ["cluster", "join", invitation.trim(), "--address", &addresses[number]];
+            let printed = done(&command(&folder, &join));
+            hasten(&folder, &printed);
+            setting.relays.push(relay(&setting.network, number, folder));
+        }
+        setting.await_health();
+        let people = (0..PEOPLE).map(|number| setting.person(number)).collect();
+        setting.readers = Arc::new(Readers { people, public });
+        setting
+    }
+
+    /// Somebody who agreed, and got a mail with a gate.
+    fn person(&self, number: usize) -> Person {
+        let address = format!("reader{number}@home.example");
+        let relay = number % RELAYS;
+        assert!(self.say(relay, &address, "granted"));
+        let mut client = Client::at(format!("{}:2525", self.network.address(SERVERS + relay))).introduced();
+        let before = self.sink.taken().len();
+        let reply = client.message("news@shop.example", &[&address], &crlf(&newsletter(&address).0));
+        assert!(reply.starts_with("250"), "{reply}");
+        let taken = self.sink.wait(before + 1, |_| true);
+        let message = String::from_utf8_lossy(&taken[before].message).replace("=\r\n", "");
+        let gate = gate(&message, URL);
+        Person { address, said: Mutex::new(Said::Granted), gate }
+    }
+
+    fn await_health(&self) {
+        until("every relay counts grants and takes new ones", || {
+            self.relays.iter().all(|relay| relay.command(&["cluster", "status"]).status.success())
+        });
+    }
+
+    /// Says something for a person at a relay; whether that was acknowledged.
+    fn say(&self, relay: usize, person: &str, state: &str) -> bool {
+        let said = ["consent", "set", person, state, "--evidence", "form/1"];
+        // A relay that stands still answers nobody.
+        let mut child = program()
+            .args(said)
+            .args(PURPOSES)
+            .arg("--config")
+            .arg(self.relays[relay].folder.0.join("config.toml"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let end = Instant::now() + Duration::from_secs(4);
+        loop {
+            match child.try_wait().unwrap() {
+                Some(status) => return status.success(),
+                None if Instant::now() >= end => {
+                    child.kill().unwrap();
+                    child.wait().unwrap();
+                    return false;
+                }
+                None => std::thread::park_timeout(Duration::from_millis(5)),
+            }
+        }
+    }
+
+    /// Has people change their minds at all relays for a while.
+    fn talk(&self, random: &mut Random, lasts: Duration) {
+        let end = Instant::now() + lasts;
+        while Instant::now() < end {
+            let (person, relay) = (&self.readers.people[random.below(PEOPLE)], random.below(RELAYS));
+            if random.below(2) == 0 {
+                *person.said.lock().unwrap() = Said::Unknown;
+                if self.say(relay, &person.address, "granted") {
+                    *person.said.lock().unwrap() = Said::Granted;
+                }
+            } else if self.say(relay, &person.address, "withdrawn") {
+                *person.said.lock().unwrap() = Said::Withdrawn(Instant::now());
+            } else {
+                // Not acknowledged: it may hold or not.
+                *person.said.lock().unwrap() = Said::Unknown;
+            }
+        }
+    }
+
+    /// Everything that was acknowledged holds everywhere, and the journals are the same.
+    fn agree(&self) {
+        self.await_health();
+        until("the journals are equal", || {
+            let first = verified(&self.relays[0]);
+            self.relays[1..].iter().all(|relay| verified(relay) == first)
+        });
+        for person in &self.readers.people {
+            let said = *person.said.lock().unwrap();
+            let open: Vec<Option<bool>> =
+                (0..RELAYS).map(|relay| self.readers.is_open(relay, &person.gate)).collect();
+            match said {
+                Said::Granted => assert_eq!(open, [Some(true); RELAYS], "{} agreed", person.address),
+                Said::Withdrawn(_) => assert_eq!(open, [Some(false); RELAYS], "{} withdrew", person.address),
+                Said::Unknown => assert!(open.iter().all(|one| *one == open[0]), "{open:?}"),
+            }
+        }
+    }
+}
+
+impl Drop for Setting {
+    fn drop(&mut self) {
+        for server in &mut self.servers {
+            let _ = server.kill();
+            let _ = server.wait();
+        }
+    }
+}
+
+/// The configuration of a relay on its host.
+fn configured(network: &Network, sink: u16, number: usize) -> Folder {
+    let (folder, address) = (Folder::new(), network.address(SERVERS + number));
+    shop(&folder, sink, 8080, URL);
+    let listener = format!(
+        "[[listener]]\naddress = \"{address}:2525\"\nallowed_networks = [\"{}.0/24\"]",
+        network.prefix
+    );
+    let path = folder.0.join("config.toml");
+    let config = std::fs::read_to_string(&path).unwrap();
+    let config = config
+        .replace("host = \"localhost\"", &format!("host = \"{}.254\"", network.prefix))
+        .replace("127.0.0.1:8080", &format!("{address}:8080"))
+        .replace("[[listener]]\naddress = \"127.0.0.1:0\"", &listener);
+    std::fs::write(&path, config).unwrap();
+    folder
+}
+
+/// Adds the section that a command printed, with less patience than usual.
+fn hasten(folder: &Folder, printed: &str) {
+    add_section(folder, printed, &format!("max_staleness_s = {STALENESS}\npatience_s = 1\n"));
+}
+
+fn server(network: &Network, number: usize, folder: &PathBuf) -> Child {
+    let mut program = Command::new(nats_server());
+    program.args(["-c", "nats.conf"]);
+    let log = std::fs::File::options().create(true).append(true).open(folder.join("log")).unwrap();
+    network.on(number, &program).current_dir(folder).stdout(Stdio::null()).stderr(log).spawn().unwrap()
+}
+
+fn relay(network: &Network, number: usize, folder: Folder) -> Relay {
+    let mut run = program();
+    run.args(["run", "--config"]).arg(folder.0.join("config.toml"));
+    let mut child = network
+        .on(SERVERS + number, &run)
+        .env("NO_COLOR", "1")
+        .env_remove("JOURNAL_STREAM")
+        .stderr(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let log = Lines::follow(child.stderr.take().unwrap());
+    Relay::ready(child, log, folder)
+}
+
+fn signal(pid: u32, name: &str) {
+    let sent = Command::new("kill").args(["-s", name, &pid.to_string()]).status().unwrap();
+    assert!(sent.success());
+}
+
+/// Lets one fault happen while people talk, and ends it.
+fn fault(setting: &mut Setting, random: &mut Random) -> String {
+    let lasts = Duration::from_millis(2000 + 1000 * random.below(7) as u64);
+    match random.below(8) {
+        kind @ 0..=3 => {
+            let hosts = SERVERS + RELAYS;
+            let side: Vec<bool> = (0..hosts).map(|_| random.below(2) == 0).collect();
+            let pairs = (0..hosts).flat_map(|from| (0..hosts).map(move |to| (from, to)));
+            let lost: Vec<(usize, usize)> = match kind {
+                // One way, both ways, or each pair by itself.
+                0 => pairs.filter(|(from, to)| side[*from] && !side[*to]).collect(),
+                1 | 2 => pairs.filter(|(from, to)| side[*from] != side[*to]).collect(),
+                _ => pairs.filter(|(from, to)| from != to && random.below(3) == 0).collect(),
+            };
+            lost.iter().for_each(|(from, to)| setting.network.lose(*from, *to, true));
+            setting.talk(random, lasts);
+            lost.iter().for_each(|(from, to)| setting.network.lose(*from, *to, false));
+            format!("{lost:?} lost for {lasts:?}")
+        }
+        4 => {
+            let number = random.below(SERVERS);
+            setting.servers[number].kill().unwrap();
+            setting.servers[number].wait().unwrap();
+            setting.talk(random, lasts);
+            setting.servers[number] = server(&setting.network, number, &setting.folders[number]);
+            format!("server {number} killed, and back after {lasts:?}")
+        }
+        5 => {
+            let number = random.below(SERVERS);
+            signal(setting.servers[number].id(), "STOP");
+            setting.talk(random, lasts);
+            signal(setting.servers[number].id(), "CONT");
+            format!("server {number} stood still for {lasts:?}")
+        }
+        6 => {
+            let number = random.below(RELAYS);
+            setting.talk(random, lasts / 2);
+            let mut gone = setting.relays.remove(number);
+            gone.signal("KILL");
+            gone.wait();
+            let folder = std::mem::replace(&mut gone.folder, Folder(PathBuf::new()));
+            setting.relays.insert(number, relay(&setting.network, number, folder));
+            setting.talk(random, lasts / 2);
+            format!("relay {number} killed")
+        }
+        _ => {
+            let number = random.below(RELAYS);
+            setting.relays[number].signal("STOP");
+            setting.talk(random, lasts);
+            setting.relays[number].signal("CONT");
+            format!("relay {number} stood still for {lasts:?}")
+        }
+    }
+}
+
+#[test]
+fn no_fault_loses_what_was_acknowledged() {
+    let number = |name, default| std::env::var(name).map_or(default, |text| text.parse().unwrap());
+    let (count, seed) = (number("PIXELWARD_FAULTS", 3), number("PIXELWARD_SEED", 7));
+    let mut random = Random(seed | 1);
+    let mut setting = Setting::new();
+    for turn in 1..=count {
+        let ends = AtomicBool::new(false);
+        let what = std::thread::scope(|scope| {
+            // Relays are replaced meanwhile; their gates stay where they are.
+            let readers = Arc::clone(&setting.readers);
+            let ends = &ends;
+            let watching = scope.spawn(move || readers.watch(ends));
+            let what = fault(&mut setting, &mut random);
+            ends.store(true, Ordering::Relaxed);
+            watching.join().unwrap();
+            what
+        });
+        println!("fault {turn}: {what}");
+        setting.agree();
+    }
+}
