@@ -348,7 +348,7 @@ async fn conclude(book: &Book<'_>, answers: &[Answer], transaction: &mut Transac
             || {
                 Reply::new(
                     451,
-                    "4.4.0 Some recipients could not be served, try again later; nobody gets it twice",
+                    "4.4.0 Some recipients could not be served, try again later; this relay serves nobody twice",
                 )
             },
             |first| first.reply().clone(),
