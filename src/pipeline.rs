@@ -303,7 +303,9 @@ impl Pipeline {
             faults::point("record");
             self.record(arrival, account, &supply.copied, &handled);
             if let Some(evidence) = &self.evidence {
-                evidence.note(proof::note(live, arrival, account, &supply.copied, &handled, hashes));
+                let with_subject = evidence.wants_subjects();
+                let copies = &supply.copied;
+                evidence.note(proof::note(live, arrival, account, copies, &handled, hashes, with_subject));
             }
         });
         if let Err(Panicked { site }) = recorded.await {

@@ -13,6 +13,7 @@ use crate::consent::{Pseudonyms, StoreKey, Timestamp, key_file, store::PSEUDONYM
 use crate::record::evidence::MessageIds;
 use crate::record::evidence::export::{Line, Shown};
 use crate::record::evidence::find::{Found, Looked, Order, Query, look, newest};
+use crate::record::evidence::headline::Headline;
 use crate::record::evidence::verify::{Verified, differing, verify};
 use crate::record::statistics;
 
@@ -105,6 +106,9 @@ struct Wanted {
     /// The vendor of a tracker that was found; "unknown" for unknown vendors
     #[arg(long, value_name = "NAME")]
     vendor: Option<String>,
+    /// The campaign, as the sender calls it in X-Campaign, Feedback-ID or List-Id
+    #[arg(long, value_name = "NAME")]
+    campaign: Option<String>,
 }
 
 /// Runs the command.
@@ -135,6 +139,7 @@ impl Wanted {
             mailstream: self.mailstream.clone(),
             outcome: self.outcome.clone(),
             vendor: self.vendor.clone(),
+            campaign: self.campaign.clone(),
             ..Query::default()
         };
         if self.person.is_none() && self.message_id.is_none() {
@@ -159,13 +164,19 @@ impl Wanted {
 }
 
 fn find(config: &Config, wanted: &Wanted, limit: usize, json: bool) -> Result<ExitCode, Failure> {
-    let (found, looked) = newest(&config.evidence.directory, &wanted.query(config)?, limit)?;
+    let query = wanted.query(config)?;
+    let (found, looked) = newest(&config.evidence.directory, &query, limit)?;
     let mut out = std::io::stdout().lock();
     for record in &found {
         if json {
             writeln!(out, "{}", serde_json::to_string(&Shown::from(&record.record))?)?;
         } else {
             writeln!(out, "{}", sentence(record))?;
+            // Only who names the recipient reads what is sealed for them.
+            let headline = query.person.as_ref().and_then(|pseudonym| record.headline(pseudonym));
+            if let Some(Headline { subject, message_id }) = headline {
+                writeln!(out, "  {subject} <{message_id}>")?;
+            }
         }
     }
     if found.is_empty() && !json {
@@ -199,6 +210,7 @@ pub(super) fn sentence(found: &Found) -> String {
     let mut add = |what: &str, said: Option<String>| {
         text.extend(said.map(|said| format!(", {what} {said}")));
     };
+    add("campaign", record.campaign.as_ref().map(ToString::to_string));
     add("observed", record.observed.then(|| "only".to_owned()));
     add("consent record", record.consent_record.map(|number| number.to_string()));
     add("shortfall", record.shortfall.as_ref().map(ToString::to_string));

@@ -156,6 +156,7 @@ pub fn evidence_settings(config: &Config) -> record::evidence::Settings {
         retention_days: config.evidence.retention_days,
         segment_bytes: config.evidence.segment_bytes,
         body_hashes: config.evidence.body_hashes,
+        subjects: config.evidence.subjects,
     }
 }
 

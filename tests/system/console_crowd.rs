@@ -100,6 +100,7 @@ fn write(folder: &Path, crowd: Crowd) {
         retention_days: 1095,
         segment_bytes: 16 << 20,
         body_hashes: true,
+        subjects: false,
     };
     let now = Timestamp::now();
     let controller: Controller = "shop".parse().unwrap();

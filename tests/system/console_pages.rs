@@ -313,8 +313,8 @@ fn a_message_to_many_shows_some_recipients_at_a_time() {
         path.unwrap_or_else(|| panic!("no link {words}: {page}")).replace("&amp;", "&")
     };
     let messages = browser.page("/messages?controller=shop");
-    assert!(messages.contains("trackers removed, for 45 recipients"), "{messages}");
-    let mut page = browser.page(&link(&messages, ", for 45 recipients"));
+    assert!(messages.contains("trackers removed: 45 recipients"), "{messages}");
+    let mut page = browser.page(&link(&messages, ": 45 recipients"));
     let mut seen = vec![page.matches("<article>").count()];
     for words in [">Recipients 21–40<", ">Recipients 41–45<"] {
         page = browser.page(&link(&page, words));
@@ -323,6 +323,79 @@ fn a_message_to_many_shows_some_recipients_at_a_time() {
     assert_eq!(seen, [20, 20, 5]);
     assert!(page.contains("Recipient 45: ") && page.contains("trackers removed: 45"), "{page}");
     link(&page, ">Recipients 21–40<");
+}
+
+/// The newsletter with these lines in its header.
+fn newsletter_with(to: &str, lines: &str) -> String {
+    newsletter(to).0.replacen("Date: ", &format!("{lines}Date: "), 1)
+}
+
+#[test]
+fn the_messages_of_a_campaign_share_a_row_and_its_tag_leads_to_them() {
+    let (served, _hop) = with_mail();
+    let console = Console::beside(&served, "");
+    let mut browser = console.signed_in(&served);
+    for number in 0..16 {
+        let to = format!("p{number}@home.example");
+        let message = newsletter_with(&to, "X-Campaign: autumn & sale\nList-Id: <news.shop.example>\n");
+        let mut client = Client::greeted(served.relay.port);
+        assert!(client.message("news@shop.example", &[&to], &message).starts_with("250"));
+    }
+    wait_until_noted(&served, 18);
+    let page = browser.page("/messages?controller=shop");
+    assert!(page.contains("trackers removed: 16 messages, 16 recipients"), "{page}");
+    let tag = "href=\"/messages?campaign=autumn%20%26%20sale&amp;controller=shop\"";
+    assert!(page.contains(&format!("class=\"tag\" {tag}>autumn &amp; sale</a>")), "{page}");
+    let stories = |page: &str| page.matches("href=\"/messages/").count();
+    assert_eq!(stories(&page), 2, "{page}");
+    let of_it = browser.page("/messages?campaign=autumn%20%26%20sale&controller=shop");
+    assert_eq!(stories(&of_it), 16, "{of_it}");
+    assert!(browser.page("/messages?campaign=other&controller=shop").contains("No matching records"));
+    let found = served.relay.command(&["evidence", "find", "--campaign", "autumn & sale"]);
+    assert_eq!(String::from_utf8(found.stdout).unwrap().lines().count(), 16);
+}
+
+#[test]
+fn an_officer_reads_the_subject_once_the_recipient_is_named_and_until_they_are_erased() {
+    let (served, _hop) = crate::console::with_mail_and("[evidence]\nsubjects = true\n");
+    let console = Console::beside(&served, "");
+    let mut browser = console.signed_in(&served);
+    let mut client = Client::greeted(served.relay.port);
+    let to = ["ann@home.example", "bob@home.example", "eve@home.example"];
+    let message = newsletter(to[0]).0.replacen("Subject: News", "Subject: =?utf-8?q?F=C3=BCr_Ann?=", 1);
+    assert!(client.message("news@shop.example", &to, &message).starts_with("250"));
+    wait_until_noted(&served, 5);
+    let page = browser.page("/messages?controller=shop");
+    let link = page.split("href=\"/messages/").nth(1).unwrap().split('"').next().unwrap();
+    let path = format!("/messages/{}", link.replace("&amp;", "&"));
+    let story = browser.page(&path);
+    assert!(!story.contains("Für Ann") && !story.contains("1@shop.example"), "{story}");
+    let action = path.split('?').next().unwrap().to_owned();
+    let at = story.split("name=\"at\" value=\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
+    let mut named = |address: &str| {
+        let fields = [("controller", "shop"), ("at", at.as_str()), ("address", address)];
+        let opened = browser.submit(&story, &action, &fields);
+        assert_eq!(opened.status, 303, "{}", opened.text());
+        browser.get(opened.header("location").unwrap())
+    };
+    let told = named("Ann@Home.example").text();
+    for part in ["<strong>Für Ann</strong>", "1@shop.example", "#record-", "granted", "/trackers", "#fr/"] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    assert!(told.contains("reports to") && told.contains("click.shop.example"), "{told}");
+    assert_eq!(told.matches("<article>").count(), 1);
+    assert!(named("eve@home.example").text().contains("Für Ann"));
+    assert_eq!(named("nobody@home.example").status, 404);
+    // It is nobody's any more once its reader is erased.
+    let erased = served.relay.command(&["consent", "erase", "eve@home.example"]);
+    assert!(erased.status.success(), "{}", String::from_utf8_lossy(&erased.stderr));
+    assert_eq!(named("eve@home.example").status, 404);
+    assert!(named("bob@home.example").text().contains("Für Ann"));
+    let verified = served.relay.command(&["evidence", "verify"]);
+    assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stdout));
+    for line in served.relay.log.all() {
+        assert!(!line.contains("Für Ann"), "{line}");
+    }
 }
 
 #[test]

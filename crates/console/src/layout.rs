@@ -234,6 +234,13 @@ impl Call {
     }
 }
 
+/// Returns the fragment by which a page is scrolled to something of this kind and name.
+pub(super) fn anchor(kind: &str, name: &str) -> String {
+    let letter =
+        |letter: char| if letter.is_ascii_alphanumeric() { letter.to_ascii_lowercase() } else { '-' };
+    format!("{kind}-{}", name.chars().map(letter).collect::<String>())
+}
+
 /// Sends JSON to be saved as a file.
 pub(super) fn download(value: &Value, name: &str) -> Answered {
     let body = serde_json::to_vec_pretty(value).map_err(|_| Failure::Fault)?;

@@ -3,7 +3,7 @@
 use hyper::Method;
 
 use super::pages::{
-    account, audit, delivery, messages, overview, person, preference_page, report, request, streams,
+    account, audit, delivery, messages, overview, person, preference_page, report, request, story, streams,
     trackers, what_if,
 };
 use super::{Handler, federated, sign_in};
@@ -80,8 +80,9 @@ pub static ROUTES: &[Route] = &[
     get("/messages", Need::Of(BOTH), |call| Box::pin(messages::page(call))),
     post("/messages", Need::Of(BOTH), |call| Box::pin(messages::page(call))),
     post("/messages/recipient", Need::Of(OFFICER), |call| Box::pin(messages::of_recipient(call))),
-    get("/messages/{id}", Need::Of(BOTH), |call| Box::pin(messages::story(call))),
-    get("/messages/{id}/export", Need::Of(BOTH), |call| Box::pin(messages::export(call))),
+    get("/messages/{id}", Need::Of(BOTH), |call| Box::pin(story::page(call))),
+    post("/messages/{id}", Need::Of(OFFICER), |call| Box::pin(story::open(call))),
+    get("/messages/{id}/export", Need::Of(BOTH), |call| Box::pin(story::export(call))),
     get("/streams", Need::Of(EVERY), |call| Box::pin(streams::page(call))),
     get("/streams/page", Need::Of(EVERY), |call| Box::pin(preference_page::page(call))),
     get("/what-if", Need::Of(BOTH), |call| Box::pin(what_if::page(call))),

@@ -9,6 +9,7 @@ pub(super) mod person;
 pub(super) mod preference_page;
 pub(super) mod report;
 pub(super) mod request;
+pub(super) mod story;
 pub(super) mod streams;
 pub(super) mod trackers;
 pub(super) mod what_if;

@@ -94,7 +94,7 @@ pub(crate) async fn page(call: Call) -> Answered {
             Some(consent) => (stands(&call, consent, &known.history)),
         }
         h2 { (call.say(&Text("Messages handled", "Behandelte Nachrichten", "Messages traités"))) }
-        (table(&call, &known.messages))
+        (table(&call, &known.messages, Some(&call.name)))
         @if flag(&known.messages, "more") {
             p class="soft" { (call.say(&Text(
                 "These are the newest. The exported proof has all of them.",
@@ -211,7 +211,7 @@ fn history(call: &Call, history: &Value) -> Markup {
                 thead { tr { @for column in &columns { th scope="col" { (call.say(column)) } } } }
                 tbody {
                     @for record in records.iter().rev() {
-                        tr {
+                        tr id=(format!("record-{}", number(record, "record"))) {
                             th scope="row" { (number(record, "record")) }
                             td { (words::said(call.language, record)) }
                             td class="prose" { (words::purposes(call.language, record)) }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::files::{Folder, OPEN, Segment};
+use super::headline::Headline;
 use super::keeper::Keeper;
 use super::note::Note;
 use super::queue::{Next, Queue};
@@ -156,9 +157,12 @@ impl Log {
             for (note, (copy, recipient)) in pairs.by_ref().take(MAX_BATCH) {
                 let message_id = self.message_ids.tag(&note.message_id);
                 // A missing pseudonym is left out: the record counts all the same.
-                let person =
-                    self.store.pseudonym(recipient.person).ok().map(|pseudonym| pseudonym.tag(&scope));
-                let record = note.record(copy, recipient, message_id, person);
+                let pseudonym = self.store.pseudonym(recipient.person).ok();
+                let person = pseudonym.as_ref().map(|pseudonym| pseudonym.tag(&scope));
+                let mut record = note.record(copy, recipient, message_id, person);
+                let headline = pseudonym.as_ref().zip(Headline::of(note));
+                record.headline =
+                    headline.map(|(pseudonym, headline)| headline.sealed(pseudonym, &scope, &note.id).into());
                 payloads.push(record.encode());
                 records.push(record);
             }
