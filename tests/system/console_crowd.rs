@@ -74,6 +74,9 @@ fn message(store: &Store, crowd: Crowd, number: usize, now: Timestamp) -> Note {
         links: 0,
         unreadable: 0,
         sightings: vec![Sighted { carrier: "img".into(), vendor: vendor.into(), count: 1 }],
+        campaign: String::new(),
+        subject: None,
+        reports: Vec::new(),
         hosts: if vendor == "unknown" {
             vec![(format!("open{}.vendor{}.example", number % 20, number % 60), 1)]
         } else {

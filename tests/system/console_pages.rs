@@ -415,6 +415,61 @@ fn messages_are_found_by_their_recipient_and_the_search_is_noted() {
 }
 
 #[test]
+fn history_tells_which_rules_came_into_force_when_and_by_whom() {
+    let (served, _hop) = with_mail();
+    let console = Console::beside(&served, "");
+    let mut browser = console.signed_in(&served);
+    let is_noted = |line: &str| line.contains("other rules are in force");
+    served.relay.log.wait_for(1, "the first version", is_noted);
+    let page = browser.page("/history?controller=shop");
+    assert_eq!(page.matches("<article id=\"deployed-").count(), 1, "{page}");
+    for part in ["The first version on record", "started by", "shop/newsletter", "in force", "SendGrid"] {
+        assert!(page.contains(part), "{part}: {page}");
+    }
+    let path = served.relay.folder.0.join("config.toml");
+    let first = std::fs::read_to_string(&path).unwrap();
+    let reload = |text: &str, count: usize| {
+        std::fs::write(&path, text).unwrap();
+        served.relay.signal("HUP");
+        served.relay.log.wait_for(count, "the next version", is_noted);
+    };
+    let offers = "[[mailstream]]\nname = \"offers\"\ncontroller = \"shop\"\nlist_id = \"offers.shop.example\"\n\
+                  requested = \"requested\"\n";
+    reload(&format!("{first}{offers}"), 2);
+    // What is no rule changes nothing.
+    let rest = first.replacen("purposes = [\"campaign_performance\"]", "purposes = [\"personalisation\"]", 1);
+    assert_ne!(rest, first);
+    served.relay.signal("HUP");
+    served.relay.log.wait_for(2, "another reload", |line| line.contains("were read again"));
+    reload(&rest, 3);
+    let page = browser.page("/history?controller=shop");
+    assert_eq!(page.matches("<article id=\"deployed-").count(), 3, "{page}");
+    for part in [
+        "reloaded by",
+        "<strong>Added: </strong>shop/offers",
+        "<strong>Removed: </strong>shop/offers",
+        "<code>purposes</code>: <del>campaign_performance</del> → <ins>personalisation</ins>",
+    ] {
+        assert!(page.contains(part), "{part}: {page}");
+    }
+    assert!(browser.page("/history?controller=club").contains("Nothing changed for this controller."));
+    let audit = browser.page("/audit");
+    assert_eq!(audit.matches("brought other rules into force").count(), 3, "{audit}");
+    assert!(audit.contains("reload: mailstreams shop/newsletter (purposes), -shop/offers"), "{audit}");
+    let verified = served.relay.command(&["audit", "verify"]);
+    assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stderr));
+    // A snapshot that somebody changed is not taken for what was in force.
+    let snapshots = std::fs::read_dir(served.relay.folder.0.join("data/audit/deployed")).unwrap();
+    for snapshot in snapshots {
+        let path = snapshot.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, text.replace("\"enforce\"", "\"observe\"")).unwrap();
+    }
+    let page = browser.page("/history?controller=shop");
+    assert_eq!(page.matches("What changed cannot be shown").count(), 3, "{page}");
+}
+
+#[test]
 fn what_if_shows_a_message_before_and_after_and_keeps_nothing() {
     let (served, _hop) = with_mail();
     let console = Console::beside(&served, "");

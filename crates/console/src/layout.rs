@@ -30,6 +30,7 @@ const GROUPS: &[(Text, &[Way])] = &[
         Text("Rules", "Regeln", "Règles"),
         &[
             ("/streams", Text("Rules in force", "Geltende Regeln", "Règles en vigueur")),
+            ("/history", Text("History", "Verlauf", "Historique")),
             ("/what-if", Text("What if", "Test", "Simulation")),
             ("/report", Text("Report", "Bericht", "Rapport")),
         ],

@@ -3,8 +3,8 @@
 use hyper::Method;
 
 use super::pages::{
-    account, audit, delivery, messages, overview, person, preference_page, report, request, story, streams,
-    trackers, what_if,
+    account, audit, delivery, history, messages, overview, person, preference_page, report, request, story,
+    streams, trackers, what_if,
 };
 use super::{Handler, federated, sign_in};
 use crate::config::console::Role;
@@ -85,6 +85,7 @@ pub static ROUTES: &[Route] = &[
     get("/messages/{id}/export", Need::Of(BOTH), |call| Box::pin(story::export(call))),
     get("/streams", Need::Of(EVERY), |call| Box::pin(streams::page(call))),
     get("/streams/page", Need::Of(EVERY), |call| Box::pin(preference_page::page(call))),
+    get("/history", Need::Of(EVERY), |call| Box::pin(history::page(call))),
     get("/what-if", Need::Of(BOTH), |call| Box::pin(what_if::page(call))),
     post("/what-if", Need::Of(BOTH), |call| Box::pin(what_if::tried(call))),
     get("/trackers", Need::Of(EVERY), |call| Box::pin(trackers::page(call))),

@@ -6,6 +6,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::string_slice, clippy::panic))]
 
 pub mod audit;
+pub mod deployments;
 pub mod digest;
 pub mod evidence;
 pub mod logging;

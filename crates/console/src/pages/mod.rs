@@ -3,6 +3,7 @@
 pub(super) mod account;
 pub(super) mod audit;
 pub(super) mod delivery;
+pub(super) mod history;
 pub(super) mod messages;
 pub(super) mod overview;
 pub(super) mod person;

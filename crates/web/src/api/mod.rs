@@ -7,6 +7,7 @@
 mod audit;
 mod consent;
 mod delivery;
+mod deployments;
 mod evidence;
 mod explain;
 mod export;
@@ -25,7 +26,7 @@ mod rate;
 mod reading;
 mod replay;
 mod routes;
-mod rules;
+pub(crate) mod rules;
 mod statistics;
 mod system;
 mod what_if;
@@ -44,6 +45,7 @@ use crate::api_token::{Grant, Tokens};
 use crate::consent::{Controller, Person, Store, StoreError, Timestamp};
 use crate::live::{Host, Live};
 use crate::problem::Problem;
+use crate::record::audit::Trail;
 
 pub use routes::{Access, ROUTES, Route};
 
@@ -64,7 +66,7 @@ pub struct Api {
     replays: Arc<replay::Replays>,
     counts: statistics::Counts,
     days: figures::Days,
-    trail: audit::Kept,
+    trail: Arc<Trail>,
     writes: Semaphore,
     searches: Semaphore,
 }
@@ -101,7 +103,12 @@ type Handler = fn(Call) -> Pin<Box<dyn Future<Output = Answered> + Send>>;
 
 impl Api {
     /// Creates the shared state. `metrics` is what /metrics serves.
-    pub fn new(host: Arc<dyn Host>, store: Arc<Store>, metrics: PrometheusHandle) -> Arc<Api> {
+    pub fn new(
+        host: Arc<dyn Host>,
+        store: Arc<Store>,
+        metrics: PrometheusHandle,
+        trail: Arc<Trail>,
+    ) -> Arc<Api> {
         let live = host.live();
         let settings = &live.config.api;
         describe();
@@ -111,7 +118,7 @@ impl Api {
             replays: replay::Replays::new(settings.idempotency_keys),
             counts: statistics::Counts::default(),
             days: figures::Days::default(),
-            trail: audit::Kept::at(&live.config.data_directory.join("audit")),
+            trail,
             writes: Semaphore::new(WRITES),
             searches: Semaphore::new(SEARCHES),
             host,

@@ -8,8 +8,9 @@ use utoipa::ToSchema;
 
 use super::openapi::Schemas;
 use super::{
-    Handler, audit, consent, delivery, evidence, explain, export, figures, history, import, incoming, links,
-    model, openapi, page, people, preference_page, reading, rules, statistics, system, what_if,
+    Handler, audit, consent, delivery, deployments, evidence, explain, export, figures, history, import,
+    incoming, links, model, openapi, page, people, preference_page, reading, rules, statistics, system,
+    what_if,
 };
 use crate::api_token::Scope;
 
@@ -526,6 +527,20 @@ pub static ROUTES: &[Route] = &[
         extras: &[],
         answers: &[(200, "What is in force.", Output::Json(of::<rules::InForce>))],
         handler: |call| Box::pin(rules::in_force(call)),
+    },
+    Route {
+        method: Method::Get,
+        path: "/v1/deployments",
+        access: Access::Scope(Scope::PolicyRead),
+        name: "deployments",
+        tag: RULES,
+        summary: "List which rules and notices were in force when, and what changed",
+        about: "From the audit trail, where each start and each reload that changes something leaves an entry. \
+                A token for one controller sees only what concerns it.",
+        input: Input::Nothing,
+        extras: &[],
+        answers: &[(200, "The versions.", Output::Json(of::<deployments::Deployments>))],
+        handler: |call| Box::pin(deployments::list(call)),
     },
     Route {
         method: Method::Get,
