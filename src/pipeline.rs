@@ -34,6 +34,7 @@ use crate::plan::{Draft, Group, Plan, UNCHECKED};
 use crate::policy::Request;
 use crate::record::digest;
 use crate::record::evidence::Evidence;
+use crate::record::evidence::refusals::Refused;
 use crate::relay::delivery;
 use crate::relay::ledger::{Fate, Key as LedgerKey};
 use crate::relay::{Ledger, Mail, Parcel, Transaction, Via};
@@ -490,6 +491,10 @@ impl Host for Pipeline {
 
     fn held_bytes(&self) -> (u64, u64) {
         (self.budget.held(), self.budget.most())
+    }
+
+    fn refusals(&self) -> Vec<Refused> {
+        self.evidence.as_ref().map(Evidence::refusals).unwrap_or_default()
     }
 
     fn trouble(&self) -> Option<String> {

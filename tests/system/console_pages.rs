@@ -6,8 +6,9 @@ use crate::support;
 use std::time::{Duration, Instant};
 
 use crate::console::{Browser, Console, encoded, token, wait_until_noted, with_mail};
-use crate::http::Served;
-use crate::support::{Client, Folder, newsletter, program};
+use crate::http::{CONTROLLERS, Served};
+use crate::secure::Authority;
+use crate::support::{Answer, Client, Folder, NextHop, Step, newsletter, program};
 use hyper::Method;
 use pixelward::console::{Need, ROUTES};
 use serde_json::Value;
@@ -292,6 +293,61 @@ fn pages_show_rules_trackers_delivery_and_a_report() {
     assert_eq!(by_id.text().matches("href=\"/messages/").count(), 2, "{}", by_id.text());
     assert!(browser.page("/messages?controller=club").contains("No matching records"));
     assert_eq!(browser.get("/messages?controller=nobody").status, 403);
+}
+
+#[test]
+fn delivery_lists_the_last_refusals_of_all_controllers_and_every_certificate() {
+    let hop = NextHop::behaving(&[
+        (Step::Rcpt, Answer::Say("550 5.1.1 <gone@home.example>: no such user")),
+        (Step::Dot, Answer::Say("452 4.2.2 full")),
+        (Step::Dot, Answer::Say("554 5.7.1 <script>spam</script>")),
+    ]);
+    let authority = Authority::new();
+    let pair = authority.issue_until("readers.example", 2031);
+    let folder = Folder::new();
+    let rest = format!(
+        "{CONTROLLERS}[api]\naddress = \"127.0.0.1:0\"\nburst = 100000\nrequests_per_minute = 1000000\n\
+         [public]\naddress = \"127.0.0.1:0\"\n{}\n",
+        pair.lines()
+    );
+    support::configuration(&folder, hop.port, "", "", &rest);
+    let served = Served::of(support::Relay::in_folder(folder));
+    let console = Console::beside(&served, "");
+    let mut browser = console.signed_in(&served);
+    assert!(browser.page("/delivery").contains("None since audit records are kept."));
+    let said =
+        |sender: &str, to: &str| Client::greeted(served.relay.port).message(sender, &[to], &newsletter(to).0);
+    let mut client = Client::greeted(served.relay.port);
+    client.say("MAIL FROM:<news@shop.example>");
+    assert_eq!(client.say("RCPT TO:<gone@home.example>"), 550);
+    assert!(said("news@shop.example", "ann@home.example").starts_with("452"));
+    assert!(said("news@club.example", "bob@home.example").starts_with("554"));
+    let deadline = Instant::now() + support::PATIENCE;
+    let page = loop {
+        let page = browser.page("/delivery");
+        if page.contains("554 5.7.1") && page.contains("452 4.2.2") {
+            break page;
+        }
+        assert!(Instant::now() < deadline, "{page}");
+        std::thread::yield_now();
+    };
+    for part in [
+        "refused by policy (554 5.7.1)",
+        "the mailbox is full (452 4.2.2)",
+        "<td>club</td>",
+        "<td>shop</td>",
+        "controller=club",
+        "pages and pixels for readers",
+        "2031-01-01",
+    ] {
+        assert!(page.contains(part), "{part}: {page}");
+    }
+    assert!(!page.contains("script>spam") && !page.contains("home.example"), "{page}");
+    // They are known again after a restart, from the records.
+    let served = Served::of(served.relay.killed());
+    let console = Console::beside(&served, "");
+    let page = console.signed_in(&served).page("/delivery");
+    assert!(page.contains("refused by policy (554 5.7.1)"), "{page}");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use super::text::{Language, Text};
 use super::value::{flag, list, maybe, number, text};
 use crate::policy::Purpose;
 
-pub use crate::language::words::{outcome, purpose, result, rule, state};
+pub use crate::language::words::{outcome, purpose, refusal, result, rule, state};
 
 /// Describes what a record says. A grant without proof is one, and does not count.
 pub fn said(language: Language, record: &Value) -> String {
@@ -121,6 +121,11 @@ fn done(language: Language, record: &Value) -> Vec<String> {
     said
 }
 
+/// Returns the code of a reply with its enhanced status code, if it has one.
+pub fn code(record: &Value) -> String {
+    format!("{} {}", number(record, "code"), text(record, "status")).trim_end().to_owned()
+}
+
 fn delivered(language: Language, record: &Value) -> Vec<String> {
     let say = |en, de, fr| language.say(&Text(en, de, fr));
     let queue = maybe(record, "queue_id").map_or(String::new(), |id| format!(", {id}"));
@@ -128,8 +133,12 @@ fn delivered(language: Language, record: &Value) -> Vec<String> {
         "{} {} ({}{queue}).",
         say("The message was", "Die Nachricht wurde", "Le message a été"),
         result(language, text(record, "result")),
-        number(record, "code"),
+        code(record),
     )];
+    if number(record, "code") >= 400 {
+        let reason = refusal(language, number(record, "code"), text(record, "status"));
+        said.push(format!("{} {reason}.", say("Reason:", "Grund:", "Raison :")));
+    }
     if let Some(downstream) = maybe(record, "downstream") {
         said.push(format!(
             "{} {downstream}.",

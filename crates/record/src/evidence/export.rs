@@ -78,6 +78,9 @@ pub struct Shown<'a> {
     /// Subject and Message-ID, sealed for the recipient.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub headline: Option<String>,
+    /// The enhanced status code of a reply that is not positive.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<&'a str>,
     /// Where the trackers report to.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     pub reports: &'a [Reported<'a>],
@@ -118,6 +121,7 @@ impl<'a> From<&'a Record<'_>> for Shown<'a> {
             converted: record.converted,
             campaign: record.campaign.as_deref(),
             headline: record.headline.as_deref().map(hex::encode),
+            status: record.status.as_deref(),
             reports: &record.reports,
         }
     }

@@ -33,6 +33,7 @@ mod log;
 pub mod note;
 pub mod queue;
 pub mod record;
+pub mod refusals;
 pub mod summary;
 pub mod verify;
 
@@ -49,6 +50,7 @@ use log::Log;
 pub use note::{Note, NotedCopy, NotedRecipient};
 use queue::Queue;
 use record::Tag;
+use refusals::{Refusals, Refused};
 
 /// Where audit records are kept, and how long.
 #[derive(Clone, Debug)]
@@ -77,6 +79,7 @@ pub struct Evidence {
     is_failing: Arc<AtomicBool>,
     body_hashes: bool,
     subjects: bool,
+    refusals: Refusals,
 }
 
 impl Evidence {
@@ -88,7 +91,7 @@ impl Evidence {
     pub fn start(settings: Settings, store: Arc<Store>) -> Result<Evidence, ChainError> {
         let keeper = Keeper::start(&settings).map_err(crate::chain::at(&settings.directory))?;
         let mut log = Log::open(settings.clone(), store, Some(keeper))?;
-        let is_failing = log.is_failing();
+        let (is_failing, refusals) = (log.is_failing(), log.refusals());
         let queue = Arc::new(Queue::default());
         let waiting = Arc::clone(&queue);
         let writer = std::thread::Builder::new()
@@ -97,7 +100,7 @@ impl Evidence {
             .map_err(crate::chain::at(&settings.directory))?;
         let (writer, is_losing) = (Mutex::new(Some(writer)), AtomicBool::new(false));
         let Settings { body_hashes, subjects, .. } = settings;
-        Ok(Evidence { queue, writer, is_losing, is_failing, body_hashes, subjects })
+        Ok(Evidence { queue, writer, is_losing, is_failing, body_hashes, subjects, refusals })
     }
 
     /// Returns whether notes must have the hashes of bodies.
@@ -108,6 +111,11 @@ impl Evidence {
     /// Returns whether notes must have the subject.
     pub fn wants_subjects(&self) -> bool {
         self.subjects
+    }
+
+    /// Returns the last refusals, newest first.
+    pub fn refusals(&self) -> Vec<Refused> {
+        self.refusals.newest()
     }
 
     /// Takes a note, without waiting. If there is no room it is lost, counted, and logged once.

@@ -9,7 +9,7 @@ use crate::Effect;
 use crate::consent::{Person, Timestamp};
 use crate::digest::BodyHash;
 use crate::policy::Decision;
-use crate::smtp::Reply;
+use crate::smtp::{Reply, reply::Class};
 
 /// The maximum length of a Message-ID, in characters.
 const MAX_MESSAGE_ID: usize = 200;
@@ -136,6 +136,7 @@ impl Note {
             after: copy.after,
             result: recipient.reply.class().name().into(),
             code: recipient.reply.code(),
+            status: (recipient.reply.class() != Class::Positive).then(|| recipient.reply.enhanced().into()),
             queue_id: queue_id(&recipient.reply).map(Into::into),
             converted: recipient.converted,
             downstream: (!self.downstream.is_empty()).then(|| self.downstream.as_str().into()),

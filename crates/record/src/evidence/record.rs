@@ -47,6 +47,7 @@ mod tag {
     pub(super) const CAMPAIGN: u8 = 31;
     pub(super) const HEADLINE: u8 = 32;
     pub(super) const REPORT: u8 = 33;
+    pub(super) const STATUS: u8 = 34;
 }
 
 /// A keyed hash.
@@ -105,6 +106,8 @@ pub struct Record<'a> {
     pub result: Cow<'a, str>,
     /// The code of the reply.
     pub code: u16,
+    /// The enhanced status code of a reply that is not positive: `5.1.1` (RFC 3463).
+    pub status: Option<Cow<'a, str>>,
     /// The next hop's id, if its reply contains it.
     pub queue_id: Option<Cow<'a, str>>,
     /// A service behind the next hop that may still track, and why that is accepted.
@@ -229,6 +232,7 @@ impl Record<'_> {
             (tag::QUEUE_ID, self.queue_id.as_ref()),
             (tag::DOWNSTREAM, self.downstream.as_ref()),
             (tag::CAMPAIGN, self.campaign.as_ref()),
+            (tag::STATUS, self.status.as_ref()),
         ];
         texts.into_iter().for_each(|(tag, value)| writer.text(tag, value.map(|text| &**text)));
         if let Some(record) = self.consent_record {
@@ -309,6 +313,7 @@ impl Record<'_> {
             tag::UNREADABLE => self.unreadable = number(content)?,
             tag::DOWNSTREAM => self.downstream = Some(word()?),
             tag::CAMPAIGN => self.campaign = Some(word()?),
+            tag::STATUS => self.status = Some(word()?),
             tag::HEADLINE => self.headline = Some(Cow::Owned(content.to_vec())),
             _ => {}
         }
@@ -355,6 +360,7 @@ pub(super) mod tests {
             after: Some(BodyHash::Blake3([4; 32])),
             result: "accepted".into(),
             code: 250,
+            status: Some("5.1.1".into()),
             queue_id: Some("4XyZ12".into()),
             downstream: Some("mailgun: off for the account".into()),
             converted: true,
