@@ -471,6 +471,36 @@ fn messages_are_found_by_their_recipient_and_the_search_is_noted() {
 }
 
 #[test]
+fn the_overview_tells_answers_over_time_and_what_exemptions_were_used_for() {
+    let legal = "[[mailstream]]\nname = \"notices\"\ncontroller = \"shop\"\nfrom_domain = \"legal.example\"\n\
+                 purposes = [\"legal_notice\"]\nexemption = \"legal_notice\"\nrequested = \"requested\"\n\
+                 jurisdiction = \"fr\"\n";
+    let (served, _hop) = crate::console::with_mail_and(legal);
+    let console = Console::beside(&served, "");
+    let mut browser = console.signed_in(&served);
+    let overview = browser.page("/?controller=shop");
+    assert!(overview.contains("No exemption was used in this period."), "{overview}");
+    let message = newsletter("eve@home.example").0.replacen("news@shop.example", "news@legal.example", 1);
+    let mut client = Client::greeted(served.relay.port);
+    assert!(client.message("news@shop.example", &["eve@home.example"], &message).starts_with("250"));
+    wait_until_noted(&served, 3);
+    let token = served.token("consent:write", "shop");
+    let said = serde_json::json!({"address": "ann@home.example", "state": "withdrawn", "channel": "web shop",
+        "purposes": ["personalisation"]});
+    let answer = served.ask(&token, "PUT", "/v1/controllers/shop/consent", &said.to_string());
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let overview = browser.page("/?controller=shop");
+    for part in ["Answers over time", "web shop", "<td>notices</td><td>left as it was</td>", "50\u{a0}%"] {
+        assert!(overview.contains(part), "{part}: {overview}");
+    }
+    let of_source = browser.page("/?controller=shop&source=web%20shop&purpose=personalisation");
+    let rows = of_source.split("Yes of all answers").nth(1).unwrap().split("</table>").next().unwrap();
+    assert_eq!(rows.matches("<tr>").count(), 1, "{of_source}");
+    let club = browser.page("/?controller=club");
+    assert!(club.contains("Nobody answered in this period."), "{club}");
+}
+
+#[test]
 fn history_tells_which_rules_came_into_force_when_and_by_whom() {
     let (served, _hop) = with_mail();
     let console = Console::beside(&served, "");

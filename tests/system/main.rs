@@ -29,6 +29,7 @@ mod tls_hop;
 
 mod api;
 mod api_description;
+mod archive;
 mod certificates;
 mod clock;
 mod cluster;

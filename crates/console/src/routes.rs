@@ -92,6 +92,7 @@ pub static ROUTES: &[Route] = &[
     get("/delivery", Need::All(EVERY), |call| Box::pin(delivery::page(call))),
     get("/audit", Need::All(BOTH), |call| Box::pin(audit::page(call))),
     get("/audit/export", Need::All(BOTH), |call| Box::pin(audit::export(call))),
+    get("/report/archive", Need::Of(OFFICER), |call| Box::pin(report::archived(call))),
     get("/report", Need::Of(EVERY), |call| Box::pin(report::page(call))),
     open(Method::GET, "/style.css", |call| Box::pin(sign_in::style(call))),
     open(Method::GET, "/console.js", |call| Box::pin(sign_in::script(call))),

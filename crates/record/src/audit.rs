@@ -11,7 +11,7 @@ use std::sync::{Mutex, PoisonError};
 use serde::{Deserialize, Serialize};
 
 use crate::chain::segment::{self, End, Frame};
-use crate::chain::{ChainError, Form, Head, Tail, at, read_head, write_head};
+use crate::chain::{ChainError, Form, Head, Link, Tail, at, read_head, write_head};
 
 /// The segments.
 const FORM: Form = Form { magic: b"PWAUDI01", suffix: "audit" };
@@ -253,6 +253,32 @@ pub fn verify(directory: &Path, mut each: impl FnMut(Chained)) -> Result<Head, C
     match read_head(&directory.join("head"))? {
         Some(known) if known.count > head.count => Err(damaged(0, "entries are missing at the end")),
         _ => Ok(head),
+    }
+}
+
+/// Passes each entry with its link to a function, and returns the end of the trail.
+///
+/// # Errors
+///
+/// When the trail cannot be read, is damaged, or an entry is of a later version.
+pub fn links(directory: &Path, mut each: impl FnMut(Link, Chained)) -> Result<Head, ChainError> {
+    let mut before = Head::EMPTY.hash;
+    let mut unknown = None;
+    let (head, _) = walked(directory, |_, head, place, payload| {
+        let link = Link { number: head.count, before, payload: payload.to_vec(), hash: head.hash };
+        before = head.hash;
+        match decoded(payload) {
+            Some(entry) => each(link, Chained { number: head.count, hash: head.hash, entry }),
+            None => unknown = Some(place),
+        }
+    })?;
+    match unknown {
+        None => Ok(head),
+        Some(place) => Err(ChainError::Damaged {
+            path: directory.to_owned(),
+            offset: u64::from(place),
+            what: "an entry is of a later version",
+        }),
     }
 }
 

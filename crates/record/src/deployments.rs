@@ -87,6 +87,19 @@ impl Snapshot {
         self.areas.entry(area.to_owned()).or_default().insert(name.into(), fields);
     }
 
+    /// Returns what of it concerns one controller: its own declarations, and what holds for all.
+    #[must_use]
+    pub fn of(&self, controller: &str) -> Snapshot {
+        let owner = |name: &str| name.split('/').next() == Some(controller);
+        let areas = self.areas.iter().filter(|(area, _)| *area != "dkim");
+        let own = areas.map(|(area, things)| {
+            let is_owned = matches!(area.as_str(), "controllers" | "mailstreams" | "notices");
+            let kept = things.iter().filter(|(name, _)| !is_owned || owner(name));
+            (area.clone(), kept.map(|(name, fields)| (name.clone(), fields.clone())).collect())
+        });
+        Snapshot { areas: own.collect() }
+    }
+
     /// Returns the bytes of its file, which are the same for the same contents.
     pub fn bytes(&self) -> Vec<u8> {
         serde_json::to_vec_pretty(self).unwrap_or_default()

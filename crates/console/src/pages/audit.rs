@@ -111,6 +111,11 @@ fn deed(call: &Call, action: &str) -> String {
         "message.exported" => {
             Text("exported a message", "exportierte eine Nachricht", "a exporté un message")
         }
+        "archive.exported" => Text(
+            "exported everything of a period",
+            "exportierte alles eines Zeitraums",
+            "a exporté tout d’une période",
+        ),
         "rules.deployed" => Text(
             "brought other rules into force",
             "setzte andere Regeln in Kraft",

@@ -13,6 +13,7 @@ pub(super) mod request;
 pub(super) mod story;
 pub(super) mod streams;
 pub(super) mod trackers;
+pub(super) mod trend;
 pub(super) mod what_if;
 
 use serde_json::json;

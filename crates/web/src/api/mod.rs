@@ -4,6 +4,7 @@
 //! is acknowledged once the journal is synced; addresses appear only in bodies, never in a path or a query,
 //! so they reach no access log along the way.
 
+mod archive;
 mod audit;
 mod consent;
 mod delivery;
@@ -29,6 +30,7 @@ mod routes;
 pub(crate) mod rules;
 mod statistics;
 mod system;
+mod trend;
 mod what_if;
 
 use std::pin::Pin;
@@ -66,6 +68,7 @@ pub struct Api {
     replays: Arc<replay::Replays>,
     counts: statistics::Counts,
     days: figures::Days,
+    trends: trend::Trends,
     trail: Arc<Trail>,
     writes: Semaphore,
     searches: Semaphore,
@@ -118,6 +121,7 @@ impl Api {
             replays: replay::Replays::new(settings.idempotency_keys),
             counts: statistics::Counts::default(),
             days: figures::Days::default(),
+            trends: trend::Trends::default(),
             trail,
             writes: Semaphore::new(WRITES),
             searches: Semaphore::new(SEARCHES),

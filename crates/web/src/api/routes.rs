@@ -8,9 +8,9 @@ use utoipa::ToSchema;
 
 use super::openapi::Schemas;
 use super::{
-    Handler, audit, consent, delivery, deployments, evidence, explain, export, figures, history, import,
-    incoming, links, model, openapi, page, people, preference_page, reading, rules, statistics, system,
-    what_if,
+    Handler, archive, audit, consent, delivery, deployments, evidence, explain, export, figures, history,
+    import, incoming, links, model, openapi, page, people, preference_page, reading, rules, statistics,
+    system, trend, what_if,
 };
 use crate::api_token::Scope;
 
@@ -527,6 +527,38 @@ pub static ROUTES: &[Route] = &[
         extras: &[],
         answers: &[(200, "What is in force.", Output::Json(of::<rules::InForce>))],
         handler: |call| Box::pin(rules::in_force(call)),
+    },
+    Route {
+        method: Method::Get,
+        path: "/v1/controllers/{controller}/trend",
+        access: Access::Scope(Scope::StatisticsRead),
+        name: "trend",
+        tag: RULES,
+        summary: "Count answers by day, purpose and source",
+        about: "Of the last 365 days, from the consent journal; counted in the background, so it may be as old \
+                as statistics_max_age_s.",
+        input: Input::Nothing,
+        extras: DAYS,
+        answers: &[(200, "The counts.", Output::Json(of::<trend::Trend>))],
+        handler: |call| Box::pin(trend::trend(call)),
+    },
+    Route {
+        method: Method::Get,
+        path: "/v1/controllers/{controller}/archive",
+        access: EXPORT,
+        name: "archive",
+        tag: PROOF,
+        summary: "Get everything on record about a controller in one archive",
+        about: "A tar compressed with gzip: audit records, consent records, audit trail, rules and notices, the \
+                ends of the chains, and how to verify it. At most 48 MiB; larger ones are made by the command \
+                pixelward evidence archive.",
+        input: Input::Nothing,
+        extras: DAYS,
+        answers: &[
+            (200, "The archive.", Output::Typed("application/gzip")),
+            (409, "The archive is too large to be sent.", Output::Json(of::<crate::problem::ProblemDetails>)),
+        ],
+        handler: |call| Box::pin(archive::made(call)),
     },
     Route {
         method: Method::Get,
