@@ -18,7 +18,8 @@ fn unpacked(archive: &Path, folder: &Folder) -> PathBuf {
 /// Does what README.txt says, line by line.
 fn verified(inside: &Path) -> Vec<Output> {
     let readme = std::fs::read_to_string(inside.join("README.txt")).unwrap();
-    let lines: Vec<&str> = readme.lines().filter_map(|line| line.strip_prefix("    ")).collect();
+    let commands = readme.lines().filter_map(|line| line.strip_prefix("    "));
+    let lines: Vec<&str> = commands.filter(|line| !line.starts_with(' ')).collect();
     assert_eq!(lines.len(), 2, "{readme}");
     let run = |line: &&str| Command::new("sh").args(["-c", line]).current_dir(inside).output().unwrap();
     lines.iter().map(run).collect()

@@ -170,7 +170,18 @@ fn an_officer_finds_a_person_sees_why_and_hands_on_the_proof() {
         (Some(person.as_str()), 1)
     );
     assert!(!all["consent"].is_null());
-    assert!(browser.page(&shop(&format!("/person/{person}/print"))).contains("How this can be checked"));
+    let print = shop(&format!("/person/{person}/print"));
+    assert!(browser.page(&print).contains("How this can be checked"));
+    // The page to print speaks the language of the session.
+    let page = browser.page("/person");
+    for (language, words) in [
+        ("de", "Wie sich das prüfen lässt"),
+        ("fr", "Comment le vérifier"),
+        ("en", "How this can be checked"),
+    ] {
+        browser.submit(&page, "/language", &[("language", language), ("back", "/account")]);
+        assert!(browser.page(&print).contains(words), "{language}");
+    }
     // All of it is in the audit trail, and its chain is whole.
     let audit = browser.page("/audit");
     for deed in [

@@ -251,7 +251,8 @@ pub(crate) async fn export(call: Call) -> Answered {
 pub(crate) async fn print(call: Call) -> Answered {
     is_hash(&call.name)?;
     note(&call, Deed::about("person.exported", &call.name)).await?;
-    let path = format!("/v1/controllers/{}/people/{}/export", call.controller, call.name);
+    let language = call.language.code();
+    let path = format!("/v1/controllers/{}/people/{}/export?language={language}", call.controller, call.name);
     let page = call.console.api.ask(Method::GET, &path, "text/html", None).await?;
     let mut response = Response::new(Body::from(page.body));
     let headers = response.headers_mut();

@@ -183,6 +183,9 @@ const DAYS: &[Extra] = &[
     Extra::Day("until", "The last day."),
 ];
 
+const PAGE_LANGUAGE: &[Extra] =
+    &[Extra::Word("language", &["en", "de", "fr"], "The language of the page to print; English by default.")];
+
 /// All routes.
 pub static ROUTES: &[Route] = &[
     Route {
@@ -255,7 +258,7 @@ pub static ROUTES: &[Route] = &[
         summary: "Export everything recorded about a person, with the proof",
         about: "As JSON, or as a page to print if Accept asks for text/html. Limited to this controller.",
         input: Input::Json(of::<model::Addressed>),
-        extras: &[],
+        extras: PAGE_LANGUAGE,
         answers: &[(200, "The export.", Output::JsonOrPage(of::<crate::consent::export::Export>)), NOBODY],
         handler: |call| Box::pin(export::by_address(call)),
     },
@@ -444,7 +447,7 @@ pub static ROUTES: &[Route] = &[
         summary: "Export everything recorded about a person, with the proof",
         about: "As JSON, or as a page to print if Accept asks for text/html.",
         input: Input::Nothing,
-        extras: &[],
+        extras: PAGE_LANGUAGE,
         answers: &[(200, "The export.", Output::JsonOrPage(of::<crate::consent::export::Export>)), NOBODY],
         handler: |call| Box::pin(export::by_hash(call)),
     },
