@@ -485,7 +485,7 @@ fn messages_are_found_by_their_recipient_and_the_search_is_noted() {
 fn the_overview_tells_answers_over_time_and_what_exemptions_were_used_for() {
     let legal = "[[mailstream]]\nname = \"notices\"\ncontroller = \"shop\"\nfrom_domain = \"legal.example\"\n\
                  purposes = [\"legal_notice\"]\nexemption = \"legal_notice\"\nrequested = \"requested\"\n\
-                 jurisdiction = \"fr\"\n";
+                 jurisdiction = \"it\"\n";
     let (served, _hop) = crate::console::with_mail_and(legal);
     let console = Console::beside(&served, "");
     let mut browser = console.signed_in(&served);

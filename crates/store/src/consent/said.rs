@@ -11,10 +11,6 @@ use crate::chain::{ChainHash, Head, Link};
 use crate::consent::record::Payload;
 use crate::policy::Purpose;
 
-/// The number of slots of the key file read in one go.
-const SLOTS: u32 = 1024;
-/// The maximum number of people whose details are read: each takes some 100 bytes of memory.
-const MAX_PEOPLE: usize = 2_000_000;
 /// The maximum length of a source, in characters.
 const MAX_SOURCE: usize = 40;
 /// The maximum number of sources that are told apart.
@@ -54,7 +50,8 @@ impl Said<'_> {
 ///
 /// # Errors
 ///
-/// When the journal or the key file cannot be read.
+/// When the journal or the key file cannot be read. Memory grows with the people who are known, by some 100
+/// bytes each.
 pub fn each(
     directory: &Path,
     store_key: &StoreKey,
@@ -86,12 +83,10 @@ fn people(directory: &Path, store_key: &StoreKey) -> Result<People, StoreError> 
         return Ok(people);
     }
     let keys = Keys::reader(&file, store_key).map_err(io_error("the key file"))?;
-    let mut next = Some(0);
-    while let Some(slot) = next.filter(|_| people.len() < MAX_PEOPLE) {
-        let (found, following) = keys.walk(slot, SLOTS).map_err(io_error("the key file"))?;
-        people.extend(found.into_iter().map(|(person, entry)| (entry.id, (person, entry))));
-        next = following;
-    }
+    let walked = keys.each_entry(|person, entry| {
+        people.insert(entry.id, (person, entry));
+    });
+    walked.map_err(io_error("the key file"))?;
     Ok(people)
 }
 
