@@ -334,7 +334,7 @@ fn look_at_certificates(pipeline: &Arc<Pipeline>) {
 
 /// Leaves an entry in the audit trail if other rules, notices, vendors or keys are in force than before. Mail
 /// does not wait for it.
-fn note_deployment(pipeline: &Arc<Pipeline>, trail: &Arc<Trail>, how: &'static str) {
+pub(super) fn note_deployment(pipeline: &Arc<Pipeline>, trail: &Arc<Trail>, how: &'static str) {
     let (live, trail) = (Arc::clone(&pipeline.live().web), Arc::clone(trail));
     tokio::task::spawn_blocking(move || {
         let now = consent::Timestamp::now();

@@ -107,6 +107,7 @@ fn answer(status: StatusCode, call: &Call, page: &Page) -> Response<Body> {
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="robots" content="noindex";
                 title { (page.title) " – pixelward" }
+                link rel="icon" type="image/svg+xml" href="/mark.svg";
                 link rel="stylesheet" href="/style.css";
                 script src="/console.js" defer {}
             }
@@ -115,7 +116,7 @@ fn answer(status: StatusCode, call: &Call, page: &Page) -> Response<Body> {
                     (call.say(&Text("Skip to content", "Zum Inhalt", "Vers le contenu")))
                 }
                 header {
-                    a class="brand" href=(call.to("/")) { "pixelward" }
+                    a class="brand" href=(call.to("/")) { (mark()) "pixelward" }
                     @if let Some(session) = &call.session { (groups(call, session)) (chooser(call)) }
                 }
                 @if let Some(session) = &call.session { (ways(call, session)) }
@@ -128,6 +129,17 @@ fn answer(status: StatusCode, call: &Call, page: &Page) -> Response<Body> {
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
     response
+}
+
+/// Draws the mark: an envelope from which a pixel was taken.
+fn mark() -> Markup {
+    html! {
+        svg viewBox="0 0 24 24" aria-hidden="true" {
+            path class="ground" d="M4 3h16a2 2 0 0 1 2 2v8h-5v5H4a2 2 0 0 1-2-2V5a2 2 0 0 1 2-2z" {}
+            path class="flap" d="M6 8l6 4.5L18 8" {}
+            rect class="ground" width="4" height="4" x="18.5" y="16.5" {}
+        }
+    }
 }
 
 /// Returns the content security policy of a page, with its sources of styles, images and frames.

@@ -95,6 +95,7 @@ pub static ROUTES: &[Route] = &[
     get("/report/archive", Need::Of(OFFICER), |call| Box::pin(report::archived(call))),
     get("/report", Need::Of(EVERY), |call| Box::pin(report::page(call))),
     open(Method::GET, "/style.css", |call| Box::pin(sign_in::style(call))),
+    open(Method::GET, "/mark.svg", |call| Box::pin(sign_in::mark(call))),
     open(Method::GET, "/console.js", |call| Box::pin(sign_in::script(call))),
     open(Method::GET, "/login", |call| Box::pin(sign_in::page(call))),
     open(Method::GET, "/login/link", |call| Box::pin(sign_in::link(call))),

@@ -66,6 +66,7 @@ pub(super) async fn start(
     let api = bound.address;
     let host: Arc<dyn web::Host> = pipeline.clone();
     let trail = Arc::new(Trail::at(&pipeline.live().config.data_directory.join("audit")));
+    crate::cli::run::note_deployment(pipeline, &trail, "start");
     let routes = web::api::Api::new(Arc::clone(&host), Arc::clone(store), counts, trail).router();
     tokio::spawn(web::door::serve(bound, web::door::Door::Api, routes, host));
     let data = folder.join("console");
