@@ -483,7 +483,7 @@ fn messages_are_found_by_their_recipient_and_the_search_is_noted() {
 
 #[test]
 fn the_overview_tells_answers_over_time_and_what_exemptions_were_used_for() {
-    let legal = "[[mailstream]]\nname = \"notices\"\ncontroller = \"shop\"\nfrom_domain = \"legal.example\"\n\
+    let legal = "[[mailstream]]\nname = \"notices\"\ncontroller = \"shop\"\nlist_id = \"notices.legal.example\"\n\
                  purposes = [\"legal_notice\"]\nexemption = \"legal_notice\"\nrequested = \"requested\"\n\
                  jurisdiction = \"it\"\n";
     let (served, _hop) = crate::console::with_mail_and(legal);
@@ -491,7 +491,8 @@ fn the_overview_tells_answers_over_time_and_what_exemptions_were_used_for() {
     let mut browser = console.signed_in(&served);
     let overview = browser.page("/?controller=shop");
     assert!(overview.contains("No exemption was used in this period."), "{overview}");
-    let message = newsletter("eve@home.example").0.replacen("news@shop.example", "news@legal.example", 1);
+    let message = newsletter_with("eve@home.example", "List-Id: <notices.legal.example>\n");
+    let message = message.replacen("news@shop.example", "news@legal.example", 1);
     let mut client = Client::greeted(served.relay.port);
     assert!(client.message("news@shop.example", &["eve@home.example"], &message).starts_with("250"));
     wait_until_noted(&served, 3);

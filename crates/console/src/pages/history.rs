@@ -3,6 +3,7 @@
 use maud::{Markup, html};
 use serde_json::Value;
 
+use crate::config::console::Role;
 use crate::layout::{Page, anchor, shown};
 use crate::text::Text;
 use crate::value::{flag, list, maybe, number, text};
@@ -57,6 +58,8 @@ fn concerns(call: &Call, change: &Value) -> bool {
     let owner = text(change, "name").split('/').next().unwrap_or_default();
     match text(change, "area") {
         "controllers" | "mailstreams" | "notices" => owner == call.controller,
+        // Whose keys there are concerns those who see all controllers.
+        "dkim" => call.session.as_ref().is_some_and(|session| session.rights.allow_all(&Role::ALL)),
         _ => true,
     }
 }
