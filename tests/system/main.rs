@@ -39,6 +39,7 @@ mod console_check;
 mod console_crowd;
 mod console_metadata;
 mod console_pages;
+mod console_pictures;
 mod console_saml;
 mod crash;
 mod dane;
