@@ -183,7 +183,7 @@ fn every_page_is_drawn_for_the_documents() {
     served.relay.signal("HUP");
     served.relay.log.wait_for(2, "the next version", is_noted);
     for (address, state) in [("ann@home.example", "granted"), ("bob@home.example", "refused")] {
-        let evidence = ["--evidence", "form/17", "--controller", "shop", "--notice-version", "2026-10"];
+        let evidence = ["--evidence", "form/17", "--controller", "shop"];
         let said = served.relay.command(&[&["consent", "set", address, state], &evidence[..]].concat());
         assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
     }
