@@ -31,6 +31,7 @@ const SHOP: &str = r#"
 name = "shop"
 sender_domain = "shop.example"
 public_url = "http://127.0.0.1:1/shop"
+[controller.page]
 title = "Shop Example"
 privacy_url = "https://shop.example/privacy"
 [[controller]]
