@@ -34,6 +34,7 @@ use crate::plan::{Draft, Group, Plan, UNCHECKED};
 use crate::policy::Request;
 use crate::record::digest;
 use crate::record::evidence::Evidence;
+use crate::record::evidence::refusals::Refused;
 use crate::relay::delivery;
 use crate::relay::ledger::{Fate, Key as LedgerKey};
 use crate::relay::{Ledger, Mail, Parcel, Transaction, Via};
@@ -315,7 +316,9 @@ impl Pipeline {
             faults::point("record");
             self.record(arrival, account, &supply.copied, &handled);
             if let Some(evidence) = &self.evidence {
-                evidence.note(proof::note(live, arrival, account, &supply.copied, &handled, hashes));
+                let with_subject = evidence.wants_subjects();
+                let copies = &supply.copied;
+                evidence.note(proof::note(live, arrival, account, copies, &handled, hashes, with_subject));
             }
         });
         if let Err(Panicked { site }) = recorded.await {
@@ -500,6 +503,10 @@ impl Host for Pipeline {
 
     fn held_bytes(&self) -> (u64, u64) {
         (self.budget.held(), self.budget.most())
+    }
+
+    fn refusals(&self) -> Vec<Refused> {
+        self.evidence.as_ref().map(Evidence::refusals).unwrap_or_default()
     }
 
     fn trouble(&self) -> Option<String> {

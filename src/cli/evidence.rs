@@ -10,9 +10,11 @@ use clap::{Args, Subcommand};
 use super::counted;
 use crate::config::Config;
 use crate::consent::{Pseudonyms, StoreKey, Timestamp, key_file, store::PSEUDONYMS};
+use crate::record::archive::{self, Wanted as Wished};
 use crate::record::evidence::MessageIds;
 use crate::record::evidence::export::{Line, Shown};
 use crate::record::evidence::find::{Found, Looked, Order, Query, look, newest};
+use crate::record::evidence::headline::Headline;
 use crate::record::evidence::verify::{Verified, differing, verify};
 use crate::record::statistics;
 
@@ -67,6 +69,22 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         export: Option<PathBuf>,
     },
+    /// Write everything that an authority may ask for into one archive: audit records, consent journal, audit
+    /// trail, rules and notices, the ends of the chains, and how to verify it without this program
+    Archive {
+        /// The file, such as archive.tar.gz
+        #[arg(long, value_name = "FILE")]
+        to: PathBuf,
+        /// The controller [default: all of them]
+        #[arg(long, value_name = "NAME")]
+        controller: Option<String>,
+        /// The earliest time, such as 2026-11-24 or 2026-11-24T08:00:00Z
+        #[arg(long, value_name = "TIME")]
+        since: Option<String>,
+        /// The time before which it happened
+        #[arg(long, value_name = "TIME")]
+        until: Option<String>,
+    },
     /// Summarise by controller, mailstream, outcome and vendor, without reading records
     Report {
         /// The first day, such as 2026-11-01 [default: all days]
@@ -105,6 +123,9 @@ struct Wanted {
     /// The vendor of a tracker that was found; "unknown" for unknown vendors
     #[arg(long, value_name = "NAME")]
     vendor: Option<String>,
+    /// The campaign, as the sender calls it in X-Campaign, Feedback-ID or List-Id
+    #[arg(long, value_name = "NAME")]
+    campaign: Option<String>,
 }
 
 /// Runs the command.
@@ -119,6 +140,11 @@ pub fn run(command: &Evidence) -> Result<ExitCode, Failure> {
         Command::Export { wanted, to } => export(&config, wanted, to.as_deref()),
         Command::Verify { export: Some(file) } => compare(&config, file),
         Command::Verify { export: None } => check(&config, command.json),
+        Command::Archive { to, controller, since, until } => {
+            let time = |text: &Option<String>| text.as_deref().map(Timestamp::parse).transpose();
+            let controller = controller.as_deref().map(str::parse).transpose()?;
+            archived(&config, to, &Wished { controller, since: time(since)?, until: time(until)? })
+        }
         Command::Report { since } => report(&config, since.as_deref(), command.json),
     }
 }
@@ -135,6 +161,7 @@ impl Wanted {
             mailstream: self.mailstream.clone(),
             outcome: self.outcome.clone(),
             vendor: self.vendor.clone(),
+            campaign: self.campaign.clone(),
             ..Query::default()
         };
         if self.person.is_none() && self.message_id.is_none() {
@@ -159,13 +186,19 @@ impl Wanted {
 }
 
 fn find(config: &Config, wanted: &Wanted, limit: usize, json: bool) -> Result<ExitCode, Failure> {
-    let (found, looked) = newest(&config.evidence.directory, &wanted.query(config)?, limit)?;
+    let query = wanted.query(config)?;
+    let (found, looked) = newest(&config.evidence.directory, &query, limit)?;
     let mut out = std::io::stdout().lock();
     for record in &found {
         if json {
             writeln!(out, "{}", serde_json::to_string(&Shown::from(&record.record))?)?;
         } else {
             writeln!(out, "{}", sentence(record))?;
+            // Only who names the recipient reads what is sealed for them.
+            let headline = query.person.as_ref().and_then(|pseudonym| record.headline(pseudonym));
+            if let Some(Headline { subject, message_id }) = headline {
+                writeln!(out, "  {subject} <{message_id}>")?;
+            }
         }
     }
     if found.is_empty() && !json {
@@ -199,6 +232,7 @@ pub(super) fn sentence(found: &Found) -> String {
     let mut add = |what: &str, said: Option<String>| {
         text.extend(said.map(|said| format!(", {what} {said}")));
     };
+    add("campaign", record.campaign.as_ref().map(ToString::to_string));
     add("observed", record.observed.then(|| "only".to_owned()));
     add("consent record", record.consent_record.map(|number| number.to_string()));
     add("shortfall", record.shortfall.as_ref().map(ToString::to_string));
@@ -236,6 +270,31 @@ fn export(config: &Config, wanted: &Wanted, to: Option<&Path>) -> Result<ExitCod
         println!("{}: {}.", path.display(), counted(count, "record", "records"));
     }
     Ok(if complain(&looked) { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn archived(config: &Config, to: &Path, wanted: &Wished) -> Result<ExitCode, Failure> {
+    let settings = super::run::store_settings(config);
+    let store_key = key_file::load(&settings.store_key())?;
+    let trail = config.data_directory.join("audit");
+    let sources = archive::Sources {
+        evidence: &config.evidence.directory,
+        consent: &settings.directory,
+        trail: &trail,
+        store_key: &store_key,
+    };
+    let out = std::io::BufWriter::new(private_file(to)?);
+    let made = archive::write(out, sources, wanted, Timestamp::now()).inspect_err(|_| {
+        // Half an archive looks like one.
+        let _ = std::fs::remove_file(to);
+    })?;
+    println!(
+        "{}: {}, {} of the consent journal, {} of the audit trail. README.txt in it says how to verify it.",
+        to.display(),
+        counted(made.evidence, "audit record", "audit records"),
+        counted(made.consent, "entry", "entries"),
+        counted(made.audit, "entry", "entries"),
+    );
+    Ok(ExitCode::SUCCESS)
 }
 
 fn write_line(out: &mut impl Write, found: &Found) -> std::io::Result<()> {

@@ -16,8 +16,9 @@ use crate::config::Config;
 use crate::consent::{Settings, Store, socket};
 use crate::live::Live;
 use crate::pipeline::Pipeline;
+use crate::record::audit::Trail;
 use crate::record::evidence::Evidence;
-use crate::record::{self, logging};
+use crate::record::{self, deployments, logging};
 use crate::relay::Ledger;
 use crate::server::{Activated, adopt, bind, descriptors};
 use crate::web::door::{self, Door};
@@ -74,7 +75,8 @@ pub fn run(command: &Run) -> Result<ExitCode, Box<dyn std::error::Error>> {
         }
         let settings = &pipeline.live().config;
         web::webhook::start(&settings.api, &settings.data_directory, &store)?;
-        api(&pipeline, &store, &handle).await?;
+        let trail = Arc::new(Trail::at(&settings.data_directory.join("audit")));
+        api(&pipeline, &store, &handle, &trail).await?;
         public(&pipeline, &store).await?;
         tokio::spawn(metrics::sort(handle.clone()));
         if let Some(address) = private {
@@ -85,7 +87,7 @@ pub fn run(command: &Run) -> Result<ExitCode, Box<dyn std::error::Error>> {
             tokio::spawn(serving);
         }
         socket::serve(&pipeline.live().config.data_directory, Arc::clone(&store))?;
-        let served = serve(&pipeline, &store, &command.config).await;
+        let served = serve(&pipeline, &store, &command.config, &trail).await;
         pipeline.flush().await;
         for pool in pipeline.live().web.pools() {
             pool.close().await;
@@ -107,13 +109,18 @@ fn taken(setting: &str, address: SocketAddr, error: &io::Error) -> String {
 }
 
 /// Serves the API.
-async fn api(pipeline: &Arc<Pipeline>, store: &Arc<Store>, metrics: &PrometheusHandle) -> Result<(), String> {
+async fn api(
+    pipeline: &Arc<Pipeline>,
+    store: &Arc<Store>,
+    metrics: &PrometheusHandle,
+    trail: &Arc<Trail>,
+) -> Result<(), String> {
     let Some(address) = pipeline.live().config.api.address else { return Ok(()) };
     let bound = crate::net::serve::bind(address).await;
     let bound = bound.map_err(|error| taken("api.address", address, &error))?;
     tracing::info!(address = %bound.address, "the API is served");
     let host: Arc<dyn web::Host> = pipeline.clone();
-    let api = web::api::Api::new(Arc::clone(&host), Arc::clone(store), metrics.clone());
+    let api = web::api::Api::new(Arc::clone(&host), Arc::clone(store), metrics.clone(), Arc::clone(trail));
     tokio::spawn(door::serve(bound, Door::Api, api.router(), host));
     Ok(())
 }
@@ -169,6 +176,7 @@ pub fn evidence_settings(config: &Config) -> record::evidence::Settings {
         retention_days: config.evidence.retention_days,
         segment_bytes: config.evidence.segment_bytes,
         body_hashes: config.evidence.body_hashes,
+        subjects: config.evidence.subjects,
     }
 }
 
@@ -177,6 +185,7 @@ async fn serve(
     pipeline: &Arc<Pipeline>,
     store: &Arc<Store>,
     path: &Path,
+    trail: &Arc<Trail>,
 ) -> Result<(), Box<dyn std::error::Error>> {
     // Before readiness is reported: a signal without a handler would end the process.
     let mut terminate = signal(SignalKind::terminate())?;
@@ -206,6 +215,7 @@ async fn serve(
         )
         .into());
     }
+    note_deployment(pipeline, trail, "start");
     let learnt = tokio::time::timeout(FIRST_LOOK, learn(pipeline));
     if pipeline.live().config.relay.probe.is_some() && learnt.await.is_err() {
         tracing::warn!("a next hop has not said yet what it accepts; mail is taken meanwhile");
@@ -230,7 +240,9 @@ async fn serve(
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             _ = hangup.recv() => {
-                reload(pipeline, path);
+                if reload(pipeline, path) {
+                    note_deployment(pipeline, trail, "reload");
+                }
                 look_at_certificates(pipeline);
                 let pipeline = Arc::clone(pipeline);
                 tokio::spawn(async move { learn(&pipeline).await });
@@ -333,8 +345,44 @@ fn look_at_certificates(pipeline: &Arc<Pipeline>) {
     tokio::task::spawn_blocking(move || live.look_at_certificates());
 }
 
-/// Rereads everything; keeps the old settings if anything is wrong.
-fn reload(pipeline: &Arc<Pipeline>, path: &Path) {
+/// Leaves an entry in the audit trail if other rules, notices, vendors or keys are in force than before. Mail
+/// does not wait for it.
+pub(super) fn note_deployment(pipeline: &Arc<Pipeline>, trail: &Arc<Trail>, how: &'static str) {
+    let (live, trail) = (Arc::clone(&pipeline.live().web), Arc::clone(trail));
+    tokio::task::spawn_blocking(move || {
+        let now = consent::Timestamp::now();
+        let snapshot = web::deployed::snapshot(&live, now);
+        let who = deployer();
+        let noted =
+            trail.with(|audit| deployments::note(audit, trail.directory(), &snapshot, (&who, how), now));
+        match noted {
+            Ok(true) => tracing::info!(fingerprint = snapshot.fingerprint(), "other rules are in force"),
+            Ok(false) => {}
+            Err(error) => {
+                tracing::error!(%error, "the audit trail cannot be used: which rules are in force is not noted")
+            }
+        }
+    });
+}
+
+/// Names the user that runs this process, and systemd where it does so for them.
+fn deployer() -> String {
+    let id = rustix::process::getuid().as_raw();
+    let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let named = users.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)? == id.to_string()).then(|| name.to_owned())
+    });
+    let user = named.unwrap_or_else(|| format!("user {id}"));
+    match std::env::var_os("INVOCATION_ID") {
+        Some(_) => format!("systemd, as {user}"),
+        None => user,
+    }
+}
+
+/// Rereads everything; keeps the old settings if anything is wrong. Returns whether new ones are in force.
+fn reload(pipeline: &Arc<Pipeline>, path: &Path) -> bool {
     let read = Config::load(path).map_err(|error| error.to_string()).and_then(Live::of);
     match read {
         Ok(live) => {
@@ -342,9 +390,11 @@ fn reload(pipeline: &Arc<Pipeline>, path: &Path) {
             broad.for_each(|told| tracing::warn!("{told}"));
             pipeline.reload(live);
             tracing::info!("the configuration and the certificates were read again");
+            true
         }
         Err(error) => {
-            tracing::error!(%error, "the configuration was not read again; the old one stays in force")
+            tracing::error!(%error, "the configuration was not read again; the old one stays in force");
+            false
         }
     }
 }

@@ -24,6 +24,11 @@ use crate::smtp::session::{Envelope, Protocol};
 /// The most Received fields before a message is taken to run in circles (RFC 5321 section 6.3).
 const MAX_HOPS: usize = 50;
 
+/// The fields that name a campaign, the plainest first.
+const CAMPAIGN_FIELDS: [&str; 5] = ["X-Campaign", "X-Campaign-ID", "X-CampaignID", "Feedback-ID", "List-Id"];
+/// The most characters of a campaign's name.
+const MAX_CAMPAIGN: usize = 100;
+
 /// Our own name for a message, for the log and the trace header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MessageId(pub(super) String);
@@ -95,6 +100,23 @@ impl Arrival {
     pub fn message_id(&self) -> String {
         let field = fields(&self.message, 0).find(|field| field.is(&self.message, "Message-ID"));
         field.map(|field| graphic(field.value(&self.message), 200)).unwrap_or_default()
+    }
+
+    /// What the sender calls the campaign that the message belongs to, cut and cleaned; empty where no field
+    /// of the header says, or where what it says has a recipient's address in it.
+    pub fn campaign(&self) -> String {
+        let said = fields(&self.message, 0).filter_map(|field| {
+            let rank = CAMPAIGN_FIELDS.iter().position(|name| field.is(&self.message, name))?;
+            let name = campaign_name(field.value(&self.message));
+            (!name.is_empty()).then_some((rank, name))
+        });
+        let name = said.min_by_key(|(rank, _)| *rank).map(|(_, name)| name).unwrap_or_default();
+        let lower = name.to_ascii_lowercase();
+        let names_reader = |address: &str| {
+            let address = address.to_ascii_lowercase();
+            lower.contains(&address) || lower.contains(&address.replace('@', "="))
+        };
+        if self.addresses().into_iter().any(names_reader) { String::new() } else { name }
     }
 
     /// What the connection and the envelope say of it.
@@ -170,6 +192,15 @@ fn graphic(text: &[u8], most: usize) -> String {
     clean
 }
 
+/// The name of a campaign: of a List-Id what is between its angle brackets (RFC 2919), else all of it.
+fn campaign_name(value: &[u8]) -> String {
+    let text = String::from_utf8_lossy(value);
+    let inner = text.rsplit_once('<').and_then(|(_, rest)| rest.split_once('>')).map(|(inner, _)| inner);
+    let words = inner.unwrap_or(&text).split_ascii_whitespace();
+    let printable = |letter: &char| letter.is_ascii_graphic() || *letter == ' ';
+    words.collect::<Vec<_>>().join(" ").chars().filter(printable).take(MAX_CAMPAIGN).collect()
+}
+
 /// What is said of a message that runs in circles.
 pub(super) fn loops(arrival: &Arrival) -> Option<Reply> {
     let hops = fields(&arrival.message, 0)
@@ -218,6 +249,20 @@ pub(super) fn received(live: &Live, arrival: &Arrival) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_campaign_is_what_is_between_the_brackets_or_all_of_it() {
+        let long = "x".repeat(200);
+        for (value, name) in [
+            (&b" autumn-sale\r\n"[..], "autumn-sale"),
+            (b" \"Our news\" <news.shop.example>", "news.shop.example"),
+            (b" 4711:shop:news:\r\n\tvendor", "4711:shop:news: vendor"),
+            (b"  \r\n ", ""),
+            (long.as_bytes(), &long[..MAX_CAMPAIGN]),
+        ] {
+            assert_eq!(campaign_name(value), name);
+        }
+    }
 
     #[test]
     fn names_of_messages_differ() {

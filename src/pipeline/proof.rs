@@ -4,9 +4,10 @@ use super::line::Account;
 use super::supply::Copied;
 use super::{Arrival, Handled};
 use crate::live::Live;
+use crate::message::subject;
 use crate::plan;
 use crate::record::digest::BodyHash;
-use crate::record::evidence::record::Sighted;
+use crate::record::evidence::record::{Reported, Sighted};
 use crate::record::evidence::{Note, NotedCopy, NotedRecipient};
 use crate::tracker::host::{names, reduced};
 use crate::tracker::{Analysis, Detector, Signal};
@@ -19,7 +20,7 @@ const UNKNOWN: &str = "unknown";
 
 /// The most hosts that are told apart in one message.
 const MAX_HOSTS: usize = 8;
-/// How many trackers of unknown vendors are looked at for that: each is compared with every recipient.
+/// How many trackers are looked at for that: each is compared with every recipient.
 const MAX_LOOKED_AT: usize = 32;
 
 /// The trackers of a message.
@@ -29,12 +30,15 @@ pub(super) struct Trackers {
     pub(super) sightings: Vec<Sighted<'static>>,
     /// Where those report to whose vendor nobody knows.
     pub(super) hosts: Vec<(String, u64)>,
+    /// Where all of them report to.
+    pub(super) reports: Vec<Reported<'static>>,
 }
 
 /// The trackers of a message, links left out.
 pub(super) fn trackers(analysis: &Analysis<'_>, detector: &Detector, recipients: &[&str]) -> Trackers {
     let mut kinds: Vec<Sighted<'static>> = Vec::new();
     let mut hosts: Vec<(String, u64)> = Vec::new();
+    let mut reports: Vec<Reported<'static>> = Vec::new();
     let mut looked_at = 0;
     for sighting in plan::trackers(analysis) {
         let carrier = sighting.carrier.name();
@@ -44,7 +48,7 @@ pub(super) fn trackers(analysis: &Analysis<'_>, detector: &Detector, recipients:
             true => count(&mut kinds, carrier, vendor),
             false => count(&mut kinds, OTHER, OTHER),
         }
-        if sighting.vendor.is_none() && looked_at < MAX_LOOKED_AT {
+        if looked_at < MAX_LOOKED_AT {
             looked_at += 1;
             let names_reader = |label: &str| {
                 sighting.signals.has(Signal::RecipientInUrl)
@@ -52,17 +56,22 @@ pub(super) fn trackers(analysis: &Analysis<'_>, detector: &Detector, recipients:
             };
             let host =
                 sighting.url.split(['/', '?', '#']).next().and_then(|host| reduced(host, names_reader));
-            let mut fresh = None;
-            if let Some(host) = host {
-                match hosts.iter_mut().find(|(known, _)| *known == host) {
-                    Some((_, count)) => *count += 1,
-                    None => fresh = Some((host, 1)),
-                }
+            let Some(host) = host else { continue };
+            let is_known = reports.iter().any(|known| known.host == host && known.vendor == vendor);
+            if !is_known && reports.len() < MAX_HOSTS {
+                reports.push(Reported { vendor: vendor.to_owned().into(), host: host.clone().into() });
             }
-            hosts.extend(fresh.filter(|_| hosts.len() < MAX_HOSTS));
+            if sighting.vendor.is_some() {
+                continue;
+            }
+            match hosts.iter().position(|(known, _)| *known == host) {
+                Some(place) => hosts.get_mut(place).into_iter().for_each(|(_, count)| *count += 1),
+                None if hosts.len() < MAX_HOSTS => hosts.push((host, 1)),
+                None => {}
+            }
         }
     }
-    Trackers { sightings: kinds, hosts }
+    Trackers { sightings: kinds, hosts, reports }
 }
 
 fn count(kinds: &mut Vec<Sighted<'static>>, carrier: &'static str, vendor: &str) {
@@ -84,6 +93,7 @@ pub(super) fn note(
     copies: &[Copied],
     handled: &Handled,
     hashes: Hashes,
+    with_subject: bool,
 ) -> Note {
     let plan = &account.plan;
     let before = hashes.as_ref().map(|(before, _)| *before);
@@ -107,6 +117,8 @@ pub(super) fn note(
         at: account.at,
         id: arrival.id.to_string(),
         message_id: arrival.message_id(),
+        campaign: arrival.campaign(),
+        subject: with_subject.then(|| subject(&arrival.message)),
         controller: account.controller.clone(),
         days: account.evidence_days,
         mailstream: account.mailstream.clone(),
@@ -118,6 +130,7 @@ pub(super) fn note(
         links: plan.links,
         unreadable: plan.unreadable,
         sightings: account.trackers.sightings.clone(),
+        reports: account.trackers.reports.clone(),
         hosts: account.trackers.hosts.clone(),
         before,
     }

@@ -45,7 +45,7 @@ impl Pipeline {
             common.recipient((via, false), None, None, None, about);
         } else if let Some(evidence) = &self.evidence {
             let handled = Handled::said(replies.to_vec(), about.clone());
-            evidence.note(proof::note(&live, arrival, &account, &[Copied::default()], &handled, None));
+            evidence.note(proof::note(&live, arrival, &account, &[Copied::default()], &handled, None, false));
         }
     }
 }

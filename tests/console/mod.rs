@@ -23,6 +23,11 @@ use crate::support::{Client, Folder, Lines, NextHop, PATIENCE, Relay, configurat
 /// A relay with an API, a next hop, evidence and one message each to somebody who refused and somebody who
 /// agreed.
 pub fn with_mail() -> (Served, NextHop) {
+    with_mail_and("")
+}
+
+/// The same, with more lines of its configuration.
+pub fn with_mail_and(more: &str) -> (Served, NextHop) {
     let hop = NextHop::start();
     let folder = Folder::new();
     let rest = format!(
@@ -30,7 +35,7 @@ pub fn with_mail() -> (Served, NextHop) {
          = \"shop.example\"\n\
          purposes = [\"campaign_performance\"]\nrequested = \"requested\"\njurisdiction = \"fr\"\n\
          [api]\naddress = \"127.0.0.1:0\"\nburst = 100000\nrequests_per_minute = \
-         1000000\nstatistics_max_age_s = 0\n"
+         1000000\nstatistics_max_age_s = 0\n{more}"
     );
     configuration(&folder, hop.port, "", "", &rest);
     let served = Served::of(Relay::in_folder(folder));

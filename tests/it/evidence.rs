@@ -357,6 +357,7 @@ fn child_that_writes_old_evidence() {
         retention_days: 30,
         segment_bytes: 1 << 20,
         body_hashes: true,
+        subjects: false,
     };
     let recipient = NotedRecipient {
         converted: false,

@@ -74,6 +74,9 @@ fn message(store: &Store, crowd: Crowd, number: usize, now: Timestamp) -> Note {
         links: 0,
         unreadable: 0,
         sightings: vec![Sighted { carrier: "img".into(), vendor: vendor.into(), count: 1 }],
+        campaign: String::new(),
+        subject: None,
+        reports: Vec::new(),
         hosts: if vendor == "unknown" {
             vec![(format!("open{}.vendor{}.example", number % 20, number % 60), 1)]
         } else {
@@ -100,6 +103,7 @@ fn write(folder: &Path, crowd: Crowd) {
         retention_days: 1095,
         segment_bytes: 16 << 20,
         body_hashes: true,
+        subjects: false,
     };
     let now = Timestamp::now();
     let controller: Controller = "shop".parse().unwrap();

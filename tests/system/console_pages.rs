@@ -6,8 +6,9 @@ use crate::support;
 use std::time::{Duration, Instant};
 
 use crate::console::{Browser, Console, encoded, token, wait_until_noted, with_mail};
-use crate::http::Served;
-use crate::support::{Client, Folder, newsletter, program};
+use crate::http::{CONTROLLERS, Served};
+use crate::secure::Authority;
+use crate::support::{Answer, Client, Folder, NextHop, Step, newsletter, program};
 use hyper::Method;
 use pixelward::console::{Need, ROUTES};
 use serde_json::Value;
@@ -169,7 +170,18 @@ fn an_officer_finds_a_person_sees_why_and_hands_on_the_proof() {
         (Some(person.as_str()), 1)
     );
     assert!(!all["consent"].is_null());
-    assert!(browser.page(&shop(&format!("/person/{person}/print"))).contains("How this can be checked"));
+    let print = shop(&format!("/person/{person}/print"));
+    assert!(browser.page(&print).contains("How this can be checked"));
+    // The page to print speaks the language of the session.
+    let page = browser.page("/person");
+    for (language, words) in [
+        ("de", "Wie sich das prüfen lässt"),
+        ("fr", "Comment le vérifier"),
+        ("en", "How this can be checked"),
+    ] {
+        browser.submit(&page, "/language", &[("language", language), ("back", "/account")]);
+        assert!(browser.page(&print).contains(words), "{language}");
+    }
     // All of it is in the audit trail, and its chain is whole.
     let audit = browser.page("/audit");
     for deed in [
@@ -295,6 +307,61 @@ fn pages_show_rules_trackers_delivery_and_a_report() {
 }
 
 #[test]
+fn delivery_lists_the_last_refusals_of_all_controllers_and_every_certificate() {
+    let hop = NextHop::behaving(&[
+        (Step::Rcpt, Answer::Say("550 5.1.1 <gone@home.example>: no such user")),
+        (Step::Dot, Answer::Say("452 4.2.2 full")),
+        (Step::Dot, Answer::Say("554 5.7.1 <script>spam</script>")),
+    ]);
+    let authority = Authority::new();
+    let pair = authority.issue_until("readers.example", 2031);
+    let folder = Folder::new();
+    let rest = format!(
+        "{CONTROLLERS}[api]\naddress = \"127.0.0.1:0\"\nburst = 100000\nrequests_per_minute = 1000000\n\
+         [public]\naddress = \"127.0.0.1:0\"\n{}\n",
+        pair.lines()
+    );
+    support::configuration(&folder, hop.port, "", "", &rest);
+    let served = Served::of(support::Relay::in_folder(folder));
+    let console = Console::beside(&served, "");
+    let mut browser = console.signed_in(&served);
+    assert!(browser.page("/delivery").contains("None since audit records are kept."));
+    let said =
+        |sender: &str, to: &str| Client::greeted(served.relay.port).message(sender, &[to], &newsletter(to).0);
+    let mut client = Client::greeted(served.relay.port);
+    client.say("MAIL FROM:<news@shop.example>");
+    assert_eq!(client.say("RCPT TO:<gone@home.example>"), 550);
+    assert!(said("news@shop.example", "ann@home.example").starts_with("452"));
+    assert!(said("news@club.example", "bob@home.example").starts_with("554"));
+    let deadline = Instant::now() + support::PATIENCE;
+    let page = loop {
+        let page = browser.page("/delivery");
+        if page.contains("554 5.7.1") && page.contains("452 4.2.2") {
+            break page;
+        }
+        assert!(Instant::now() < deadline, "{page}");
+        std::thread::yield_now();
+    };
+    for part in [
+        "refused by policy (554 5.7.1)",
+        "the mailbox is full (452 4.2.2)",
+        "<td>club</td>",
+        "<td>shop</td>",
+        "controller=club",
+        "pages and pixels for readers",
+        "2031-01-01",
+    ] {
+        assert!(page.contains(part), "{part}: {page}");
+    }
+    assert!(!page.contains("script>spam") && !page.contains("home.example"), "{page}");
+    // They are known again after a restart, from the records.
+    let served = Served::of(served.relay.killed());
+    let console = Console::beside(&served, "");
+    let page = console.signed_in(&served).page("/delivery");
+    assert!(page.contains("refused by policy (554 5.7.1)"), "{page}");
+}
+
+#[test]
 fn a_message_to_many_shows_some_recipients_at_a_time() {
     let (served, _hop) = with_mail();
     let console = Console::beside(&served, "");
@@ -313,8 +380,8 @@ fn a_message_to_many_shows_some_recipients_at_a_time() {
         path.unwrap_or_else(|| panic!("no link {words}: {page}")).replace("&amp;", "&")
     };
     let messages = browser.page("/messages?controller=shop");
-    assert!(messages.contains("trackers removed, for 45 recipients"), "{messages}");
-    let mut page = browser.page(&link(&messages, ", for 45 recipients"));
+    assert!(messages.contains("trackers removed: 45 recipients"), "{messages}");
+    let mut page = browser.page(&link(&messages, ": 45 recipients"));
     let mut seen = vec![page.matches("<article>").count()];
     for words in [">Recipients 21–40<", ">Recipients 41–45<"] {
         page = browser.page(&link(&page, words));
@@ -323,6 +390,79 @@ fn a_message_to_many_shows_some_recipients_at_a_time() {
     assert_eq!(seen, [20, 20, 5]);
     assert!(page.contains("Recipient 45: ") && page.contains("trackers removed: 45"), "{page}");
     link(&page, ">Recipients 21–40<");
+}
+
+/// The newsletter with these lines in its header.
+fn newsletter_with(to: &str, lines: &str) -> String {
+    newsletter(to).0.replacen("Date: ", &format!("{lines}Date: "), 1)
+}
+
+#[test]
+fn the_messages_of_a_campaign_share_a_row_and_its_tag_leads_to_them() {
+    let (served, _hop) = with_mail();
+    let console = Console::beside(&served, "");
+    let mut browser = console.signed_in(&served);
+    for number in 0..16 {
+        let to = format!("p{number}@home.example");
+        let message = newsletter_with(&to, "X-Campaign: autumn & sale\nList-Id: <news.shop.example>\n");
+        let mut client = Client::greeted(served.relay.port);
+        assert!(client.message("news@shop.example", &[&to], &message).starts_with("250"));
+    }
+    wait_until_noted(&served, 18);
+    let page = browser.page("/messages?controller=shop");
+    assert!(page.contains("trackers removed: 16 messages, 16 recipients"), "{page}");
+    let tag = "href=\"/messages?campaign=autumn%20%26%20sale&amp;controller=shop\"";
+    assert!(page.contains(&format!("class=\"tag\" {tag}>autumn &amp; sale</a>")), "{page}");
+    let stories = |page: &str| page.matches("href=\"/messages/").count();
+    assert_eq!(stories(&page), 2, "{page}");
+    let of_it = browser.page("/messages?campaign=autumn%20%26%20sale&controller=shop");
+    assert_eq!(stories(&of_it), 16, "{of_it}");
+    assert!(browser.page("/messages?campaign=other&controller=shop").contains("No matching records"));
+    let found = served.relay.command(&["evidence", "find", "--campaign", "autumn & sale"]);
+    assert_eq!(String::from_utf8(found.stdout).unwrap().lines().count(), 16);
+}
+
+#[test]
+fn an_officer_reads_the_subject_once_the_recipient_is_named_and_until_they_are_erased() {
+    let (served, _hop) = crate::console::with_mail_and("[evidence]\nsubjects = true\n");
+    let console = Console::beside(&served, "");
+    let mut browser = console.signed_in(&served);
+    let mut client = Client::greeted(served.relay.port);
+    let to = ["ann@home.example", "bob@home.example", "eve@home.example"];
+    let message = newsletter(to[0]).0.replacen("Subject: News", "Subject: =?utf-8?q?F=C3=BCr_Ann?=", 1);
+    assert!(client.message("news@shop.example", &to, &message).starts_with("250"));
+    wait_until_noted(&served, 5);
+    let page = browser.page("/messages?controller=shop");
+    let link = page.split("href=\"/messages/").nth(1).unwrap().split('"').next().unwrap();
+    let path = format!("/messages/{}", link.replace("&amp;", "&"));
+    let story = browser.page(&path);
+    assert!(!story.contains("Für Ann") && !story.contains("1@shop.example"), "{story}");
+    let action = path.split('?').next().unwrap().to_owned();
+    let at = story.split("name=\"at\" value=\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
+    let mut named = |address: &str| {
+        let fields = [("controller", "shop"), ("at", at.as_str()), ("address", address)];
+        let opened = browser.submit(&story, &action, &fields);
+        assert_eq!(opened.status, 303, "{}", opened.text());
+        browser.get(opened.header("location").unwrap())
+    };
+    let told = named("Ann@Home.example").text();
+    for part in ["<strong>Für Ann</strong>", "1@shop.example", "#record-", "granted", "/trackers", "#fr/"] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    assert!(told.contains("reports to") && told.contains("click.shop.example"), "{told}");
+    assert_eq!(told.matches("<article>").count(), 1);
+    assert!(named("eve@home.example").text().contains("Für Ann"));
+    assert_eq!(named("nobody@home.example").status, 404);
+    // It is nobody's any more once its reader is erased.
+    let erased = served.relay.command(&["consent", "erase", "eve@home.example"]);
+    assert!(erased.status.success(), "{}", String::from_utf8_lossy(&erased.stderr));
+    assert_eq!(named("eve@home.example").status, 404);
+    assert!(named("bob@home.example").text().contains("Für Ann"));
+    let verified = served.relay.command(&["evidence", "verify"]);
+    assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stdout));
+    for line in served.relay.log.all() {
+        assert!(!line.contains("Für Ann"), "{line}");
+    }
 }
 
 #[test]
@@ -339,6 +479,92 @@ fn messages_are_found_by_their_recipient_and_the_search_is_noted() {
     };
     assert_eq!([rows("Bob@Home.example"), rows("ann@home.example"), rows("nobody@home.example")], [1, 1, 0]);
     assert!(browser.page("/audit").contains("looked for a person"));
+}
+
+#[test]
+fn the_overview_tells_answers_over_time_and_what_exemptions_were_used_for() {
+    let legal = "[[mailstream]]\nname = \"notices\"\ncontroller = \"shop\"\nlist_id = \"notices.legal.example\"\n\
+                 purposes = [\"legal_notice\"]\nexemption = \"legal_notice\"\nrequested = \"requested\"\n\
+                 jurisdiction = \"it\"\n";
+    let (served, _hop) = crate::console::with_mail_and(legal);
+    let console = Console::beside(&served, "");
+    let mut browser = console.signed_in(&served);
+    let overview = browser.page("/?controller=shop");
+    assert!(overview.contains("No exemption was used in this period."), "{overview}");
+    let message = newsletter_with("eve@home.example", "List-Id: <notices.legal.example>\n");
+    let message = message.replacen("news@shop.example", "news@legal.example", 1);
+    let mut client = Client::greeted(served.relay.port);
+    assert!(client.message("news@shop.example", &["eve@home.example"], &message).starts_with("250"));
+    wait_until_noted(&served, 3);
+    let token = served.token("consent:write", "shop");
+    let said = serde_json::json!({"address": "ann@home.example", "state": "withdrawn", "channel": "web shop",
+        "purposes": ["personalisation"]});
+    let answer = served.ask(&token, "PUT", "/v1/controllers/shop/consent", &said.to_string());
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let overview = browser.page("/?controller=shop");
+    for part in ["Answers over time", "web shop", "<td>notices</td><td>left as it was</td>", "50\u{a0}%"] {
+        assert!(overview.contains(part), "{part}: {overview}");
+    }
+    let of_source = browser.page("/?controller=shop&source=web%20shop&purpose=personalisation");
+    let rows = of_source.split("Yes of all answers").nth(1).unwrap().split("</table>").next().unwrap();
+    assert_eq!(rows.matches("<tr>").count(), 1, "{of_source}");
+    let club = browser.page("/?controller=club");
+    assert!(club.contains("Nobody answered in this period."), "{club}");
+}
+
+#[test]
+fn history_tells_which_rules_came_into_force_when_and_by_whom() {
+    let (served, _hop) = with_mail();
+    let console = Console::beside(&served, "");
+    let mut browser = console.signed_in(&served);
+    let is_noted = |line: &str| line.contains("other rules are in force");
+    served.relay.log.wait_for(1, "the first version", is_noted);
+    let page = browser.page("/history?controller=shop");
+    assert_eq!(page.matches("<article id=\"deployed-").count(), 1, "{page}");
+    for part in ["The first version on record", "started by", "shop/newsletter", "in force", "SendGrid"] {
+        assert!(page.contains(part), "{part}: {page}");
+    }
+    let path = served.relay.folder.0.join("config.toml");
+    let first = std::fs::read_to_string(&path).unwrap();
+    let reload = |text: &str, count: usize| {
+        std::fs::write(&path, text).unwrap();
+        served.relay.signal("HUP");
+        served.relay.log.wait_for(count, "the next version", is_noted);
+    };
+    let offers = "[[mailstream]]\nname = \"offers\"\ncontroller = \"shop\"\nlist_id = \"offers.shop.example\"\n\
+                  requested = \"requested\"\n";
+    reload(&format!("{first}{offers}"), 2);
+    // What is no rule changes nothing.
+    let rest = first.replacen("purposes = [\"campaign_performance\"]", "purposes = [\"personalisation\"]", 1);
+    assert_ne!(rest, first);
+    served.relay.signal("HUP");
+    served.relay.log.wait_for(2, "another reload", |line| line.contains("were read again"));
+    reload(&rest, 3);
+    let page = browser.page("/history?controller=shop");
+    assert_eq!(page.matches("<article id=\"deployed-").count(), 3, "{page}");
+    for part in [
+        "reloaded by",
+        "<strong>Added: </strong>shop/offers",
+        "<strong>Removed: </strong>shop/offers",
+        "<code>purposes</code>: <del>campaign_performance</del> → <ins>personalisation</ins>",
+    ] {
+        assert!(page.contains(part), "{part}: {page}");
+    }
+    assert!(browser.page("/history?controller=club").contains("Nothing changed for this controller."));
+    let audit = browser.page("/audit");
+    assert_eq!(audit.matches("brought other rules into force").count(), 3, "{audit}");
+    assert!(audit.contains("reload: mailstreams shop/newsletter (purposes), -shop/offers"), "{audit}");
+    let verified = served.relay.command(&["audit", "verify"]);
+    assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stderr));
+    // A snapshot that somebody changed is not taken for what was in force.
+    let snapshots = std::fs::read_dir(served.relay.folder.0.join("data/audit/deployed")).unwrap();
+    for snapshot in snapshots {
+        let path = snapshot.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, text.replace("\"enforce\"", "\"observe\"")).unwrap();
+    }
+    let page = browser.page("/history?controller=shop");
+    assert_eq!(page.matches("What changed cannot be shown").count(), 3, "{page}");
 }
 
 #[test]

@@ -27,17 +27,21 @@ const EXPECTED: &[(&str, &str)] = &[
     ("POST /messages", "nnnyyy"),
     ("POST /messages/recipient", "nnnyyn"),
     ("GET /messages/{id}", "nnnyyy"),
+    ("POST /messages/{id}", "nnnyyn"),
     ("GET /messages/{id}/export", "nnnyyy"),
     ("GET /streams", "nnyyyy"),
     ("GET /streams/page", "nnyyyy"),
+    ("GET /history", "nnyyyy"),
     ("GET /what-if", "nnnyyy"),
     ("POST /what-if", "nnnyyy"),
     ("GET /trackers", "nnyyyy"),
     ("GET /delivery", "nnyyny"),
     ("GET /audit", "nnnyny"),
     ("GET /audit/export", "nnnyny"),
+    ("GET /report/archive", "nnnyyn"),
     ("GET /report", "nnyyyy"),
     ("GET /style.css", "yyyyyy"),
+    ("GET /mark.svg", "yyyyyy"),
     ("GET /console.js", "yyyyyy"),
     ("GET /login", "yyyyyy"),
     ("GET /login/link", "yyyyyy"),
@@ -56,22 +60,27 @@ const EXPECTED: &[(&str, &str)] = &[
 
 #[test]
 fn each_route_is_open_to_those_with_its_role_and_controller_and_to_nobody_else() {
-    let signed = Signed::on("");
+    let signed = Signed::with_mail("");
     let people = ["nora", "vera", "olga", "sam", "omar"];
     assert_eq!(EXPECTED.len(), ROUTES.len(), "the table has every route");
     let ann = "{\"address\": \"ann@home.example\", \"state\": \"refused\"}";
     let writer = signed.served.token("consent:write", "shop");
     let said = signed.served.ask(&writer, "PUT", "/v1/controllers/shop/consent", ann).json();
     let person = said["consent"]["person"].as_str().unwrap().to_owned();
+    let reader = signed.served.token("evidence:read", "shop");
+    let found = signed.served.ask(&reader, "POST", "/v1/controllers/shop/evidence/search", "{}").json();
+    let record = &found["records"][0]["record"];
+    let (id, at) = (record["id"].as_str().unwrap(), record["time"].as_str().unwrap());
+    let story = format!("/messages/{id}?at={}&", crate::console::encoded(at));
     let asked = |route: &Route, browser: &mut Browser, controller: &str| {
-        let path = route.path.replace("{person}", &person).replace("{id}", "none");
+        let path = route.path.replace("{person}", &person).replace("{id}", id);
         match route.method {
             Method::GET => browser.get(&format!("{path}?controller={controller}")).status,
             _ => {
                 // Each session has its own token for each path; one that has none for it gets as far as its
                 // roles.
                 let page = browser.get("/account").text();
-                let form = token_for(&page, &path, browser, controller);
+                let form = token_for(&page, &path, &story, browser, controller);
                 let fields = [
                     ("token", form.as_str()),
                     ("controller", controller),
@@ -111,14 +120,15 @@ fn each_route_is_open_to_those_with_its_role_and_controller_and_to_nobody_else()
 }
 
 /// The token for a path: from a page that has the form, where there is one that this session sees.
-fn token_for(account: &str, path: &str, browser: &mut Browser, controller: &str) -> String {
+fn token_for(account: &str, path: &str, story: &str, browser: &mut Browser, controller: &str) -> String {
     let marker = format!("action=\"{path}\"");
     if account.contains(&marker) {
         return token(account, path);
     }
     let of_person = path.rsplit_once('/').map_or("", |(item, _)| item);
-    for page in ["/person", "/messages", "/what-if", of_person] {
-        let text = browser.get(&format!("{page}?controller={controller}")).text();
+    let pages = ["/person", "/messages", "/what-if", of_person].map(|page| format!("{page}?"));
+    for page in pages.iter().map(String::as_str).chain([story]) {
+        let text = browser.get(&format!("{page}controller={controller}")).text();
         if text.contains(&marker) {
             return token(&text, path);
         }

@@ -29,6 +29,7 @@ mod tls_hop;
 
 mod api;
 mod api_description;
+mod archive;
 mod certificates;
 mod clock;
 mod cluster;
@@ -38,6 +39,7 @@ mod console_check;
 mod console_crowd;
 mod console_metadata;
 mod console_pages;
+mod console_pictures;
 mod console_saml;
 mod crash;
 mod dane;

@@ -135,6 +135,8 @@ pub struct Evidence {
     pub segment_bytes: u64,
     /// Whether bodies are hashed.
     pub body_hashes: bool,
+    /// Whether records have the subject and the Message-ID, sealed for the recipient.
+    pub subjects: bool,
 }
 
 /// How the log is written.
@@ -312,6 +314,7 @@ fn evidence(section: &mut Section<'_>, data_directory: &Path) -> Evidence {
         retention_days: days(section.number("retention_days", 1095, 1..=3650)),
         segment_bytes: section.number("segment_bytes", 16 << 20, 1 << 12..=1 << 30),
         body_hashes: section.flag("body_hashes", true),
+        subjects: section.flag("subjects", false),
     }
 }
 

@@ -30,6 +30,7 @@ const GROUPS: &[(Text, &[Way])] = &[
         Text("Rules", "Regeln", "Règles"),
         &[
             ("/streams", Text("Rules in force", "Geltende Regeln", "Règles en vigueur")),
+            ("/history", Text("History", "Verlauf", "Historique")),
             ("/what-if", Text("What if", "Test", "Simulation")),
             ("/report", Text("Report", "Bericht", "Rapport")),
         ],
@@ -106,6 +107,7 @@ fn answer(status: StatusCode, call: &Call, page: &Page) -> Response<Body> {
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="robots" content="noindex";
                 title { (page.title) " – pixelward" }
+                link rel="icon" type="image/svg+xml" href="/mark.svg";
                 link rel="stylesheet" href="/style.css";
                 script src="/console.js" defer {}
             }
@@ -114,7 +116,7 @@ fn answer(status: StatusCode, call: &Call, page: &Page) -> Response<Body> {
                     (call.say(&Text("Skip to content", "Zum Inhalt", "Vers le contenu")))
                 }
                 header {
-                    a class="brand" href=(call.to("/")) { "pixelward" }
+                    a class="brand" href=(call.to("/")) { (mark()) "pixelward" }
                     @if let Some(session) = &call.session { (groups(call, session)) (chooser(call)) }
                 }
                 @if let Some(session) = &call.session { (ways(call, session)) }
@@ -127,6 +129,17 @@ fn answer(status: StatusCode, call: &Call, page: &Page) -> Response<Body> {
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
     response
+}
+
+/// Draws the mark: an envelope from which a pixel was taken.
+fn mark() -> Markup {
+    html! {
+        svg viewBox="0 0 24 24" aria-hidden="true" {
+            path class="ground" d="M4 3h16a2 2 0 0 1 2 2v8h-5v5H4a2 2 0 0 1-2-2V5a2 2 0 0 1 2-2z" {}
+            path class="flap" d="M6 8l6 4.5L18 8" {}
+            rect class="ground" width="4" height="4" x="18.5" y="16.5" {}
+        }
+    }
 }
 
 /// Returns the content security policy of a page, with its sources of styles, images and frames.
@@ -232,6 +245,13 @@ impl Call {
     pub(super) fn say(&self, text: &Text) -> &'static str {
         self.language.say(text)
     }
+}
+
+/// Returns the fragment by which a page is scrolled to something of this kind and name.
+pub(super) fn anchor(kind: &str, name: &str) -> String {
+    let letter =
+        |letter: char| if letter.is_ascii_alphanumeric() { letter.to_ascii_lowercase() } else { '-' };
+    format!("{kind}-{}", name.chars().map(letter).collect::<String>())
 }
 
 /// Sends JSON to be saved as a file.

@@ -3,8 +3,8 @@
 use hyper::Method;
 
 use super::pages::{
-    account, audit, delivery, messages, overview, person, preference_page, report, request, streams,
-    trackers, what_if,
+    account, audit, delivery, history, messages, overview, person, preference_page, report, request, story,
+    streams, trackers, what_if,
 };
 use super::{Handler, federated, sign_in};
 use crate::config::console::Role;
@@ -80,18 +80,22 @@ pub static ROUTES: &[Route] = &[
     get("/messages", Need::Of(BOTH), |call| Box::pin(messages::page(call))),
     post("/messages", Need::Of(BOTH), |call| Box::pin(messages::page(call))),
     post("/messages/recipient", Need::Of(OFFICER), |call| Box::pin(messages::of_recipient(call))),
-    get("/messages/{id}", Need::Of(BOTH), |call| Box::pin(messages::story(call))),
-    get("/messages/{id}/export", Need::Of(BOTH), |call| Box::pin(messages::export(call))),
+    get("/messages/{id}", Need::Of(BOTH), |call| Box::pin(story::page(call))),
+    post("/messages/{id}", Need::Of(OFFICER), |call| Box::pin(story::open(call))),
+    get("/messages/{id}/export", Need::Of(BOTH), |call| Box::pin(story::export(call))),
     get("/streams", Need::Of(EVERY), |call| Box::pin(streams::page(call))),
     get("/streams/page", Need::Of(EVERY), |call| Box::pin(preference_page::page(call))),
+    get("/history", Need::Of(EVERY), |call| Box::pin(history::page(call))),
     get("/what-if", Need::Of(BOTH), |call| Box::pin(what_if::page(call))),
     post("/what-if", Need::Of(BOTH), |call| Box::pin(what_if::tried(call))),
     get("/trackers", Need::Of(EVERY), |call| Box::pin(trackers::page(call))),
     get("/delivery", Need::All(EVERY), |call| Box::pin(delivery::page(call))),
     get("/audit", Need::All(BOTH), |call| Box::pin(audit::page(call))),
     get("/audit/export", Need::All(BOTH), |call| Box::pin(audit::export(call))),
+    get("/report/archive", Need::Of(OFFICER), |call| Box::pin(report::archived(call))),
     get("/report", Need::Of(EVERY), |call| Box::pin(report::page(call))),
     open(Method::GET, "/style.css", |call| Box::pin(sign_in::style(call))),
+    open(Method::GET, "/mark.svg", |call| Box::pin(sign_in::mark(call))),
     open(Method::GET, "/console.js", |call| Box::pin(sign_in::script(call))),
     open(Method::GET, "/login", |call| Box::pin(sign_in::page(call))),
     open(Method::GET, "/login/link", |call| Box::pin(sign_in::link(call))),

@@ -27,6 +27,13 @@ pub(super) async fn style(_: Call) -> Answered {
     shipped(STYLE, "text/css; charset=utf-8")
 }
 
+/// The mark, for the browser's tab.
+const MARK: &str = include_str!("mark.svg");
+
+pub(super) async fn mark(_: Call) -> Answered {
+    shipped(MARK, "image/svg+xml")
+}
+
 pub(super) async fn script(_: Call) -> Answered {
     shipped(SCRIPT, "text/javascript; charset=utf-8")
 }

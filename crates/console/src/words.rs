@@ -6,7 +6,7 @@ use super::text::{Language, Text};
 use super::value::{flag, list, maybe, number, text};
 use crate::policy::Purpose;
 
-pub use crate::language::words::{outcome, purpose, result, rule, state};
+pub use crate::language::words::{outcome, purpose, refusal, result, rule, state};
 
 /// Describes what a record says. A grant without proof is one, and does not count.
 pub fn said(language: Language, record: &Value) -> String {
@@ -33,56 +33,80 @@ pub fn purposes(language: Language, record: &Value) -> String {
     purposes.iter().map(|name| purpose(language, name)).collect::<Vec<_>>().join(", ")
 }
 
-/// Describes a decision in sentences, from its record.
-pub fn story(language: Language, record: &Value) -> Vec<String> {
+/// A step in the story of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// What was found.
+    Found,
+    /// What the person had said.
+    Consent,
+    /// What was decided, and why.
+    Decided,
+    /// What was done.
+    Done,
+    /// What the next hop answered.
+    Delivered,
+}
+
+/// Describes what became of a message for one recipient in sentences, step by step, from its record.
+pub fn steps(language: Language, record: &Value) -> Vec<(Step, Vec<String>)> {
     let say = |en, de, fr| language.say(&Text(en, de, fr));
-    let mut said = vec![format!(
+    let sighted = list(record, "sightings").iter().map(|sighting| {
+        format!(
+            "{} × {} ({})",
+            number(sighting, "count"),
+            text(sighting, "vendor"),
+            text(sighting, "carrier")
+        )
+    });
+    let mut found = vec![format!(
+        "{} {}.",
+        say("Trackers found:", "Gefundene Tracker:", "Traceurs trouvés :"),
+        number(record, "found")
+    )];
+    let sighted: Vec<String> = sighted.collect();
+    if !sighted.is_empty() {
+        found.push(format!("{} {}.", say("Vendors:", "Anbieter:", "Fournisseurs :"), sighted.join(", ")));
+    }
+    let mut steps = vec![(Step::Found, found)];
+    if let Some(consent) = record.get("consent_record").and_then(Value::as_u64) {
+        let stands = say(
+            "What the person said stands in the consent journal as record",
+            "Was die Person gesagt hat, steht im Einwilligungsjournal als Eintrag",
+            "Ce que la personne a dit figure au journal des consentements, entrée",
+        );
+        steps.push((Step::Consent, vec![format!("{stands} {consent}.")]));
+    }
+    let decided = format!(
         "{} {}, {} {} ({} {}).",
-        say("Decided:", "Entschieden:", "Décidé :"),
+        say("Decided:", "Entschieden:", "Décidé :"),
         outcome(language, text(record, "decided")),
         say("because", "weil", "parce que"),
         rule(language, text(record, "rule")),
         say("rules", "Regeln", "règles"),
         text(record, "version"),
+    );
+    steps.push((Step::Decided, vec![decided]));
+    steps.push((Step::Done, done(language, record)));
+    steps.push((Step::Delivered, delivered(language, record)));
+    steps
+}
+
+fn done(language: Language, record: &Value) -> Vec<String> {
+    let say = |en, de, fr| language.say(&Text(en, de, fr));
+    let mut said = vec![format!(
+        "{} {}; {} {}.",
+        say("Taken out:", "Entfernt:", "Retirés :"),
+        number(record, "removed"),
+        say("replaced:", "ersetzt:", "remplacés :"),
+        number(record, "swapped"),
     )];
-    if let Some(consent) = record.get("consent_record").and_then(Value::as_u64) {
-        said.push(format!(
-            "{} {consent}.",
-            say(
-                "What the person said stands in the consent journal as record",
-                "Was die Person gesagt hat, steht im Einwilligungsjournal als Eintrag",
-                "Ce que la personne a dit figure au journal des consentements, entrée"
-            )
-        ));
-    }
-    let (found, removed, swapped) =
-        (number(record, "found"), number(record, "removed"), number(record, "swapped"));
-    said.push(format!(
-        "{} {found}; {} {removed}; {} {swapped}.",
-        say("Trackers found:", "Gefundene Tracker:", "Traceurs trouvés :"),
-        say("taken out:", "entfernt:", "retirés :"),
-        say("replaced:", "ersetzt:", "remplacés :"),
-    ));
-    let sighted: Vec<String> = list(record, "sightings")
-        .iter()
-        .map(|sighting| {
-            format!(
-                "{} × {} ({})",
-                number(sighting, "count"),
-                text(sighting, "vendor"),
-                text(sighting, "carrier")
-            )
-        })
-        .collect();
-    if !sighted.is_empty() {
-        said.push(format!("{} {}.", say("Vendors:", "Anbieter:", "Fournisseurs :"), sighted.join(", ")));
-    }
     if flag(record, "observed") {
         said.push(
             say(
                 "The mailstream is only observed: the message left untouched.",
                 "Die Mailart wird nur beobachtet: die Nachricht blieb unverändert.",
-                "Ce flux est seulement observé : le message est parti tel quel.",
+                "Ce flux est seulement observé : le message est parti tel quel.",
             )
             .to_owned(),
         );
@@ -90,24 +114,38 @@ pub fn story(language: Language, record: &Value) -> Vec<String> {
     if let Some(shortfall) = maybe(record, "shortfall") {
         said.push(format!(
             "{} {}: {shortfall}.",
-            say("What was done instead:", "Stattdessen getan:", "Traitement effectué :"),
+            say("What was done instead:", "Stattdessen getan:", "Traitement effectué :"),
             outcome(language, text(record, "done"))
         ));
     }
+    said
+}
+
+/// Returns the code of a reply with its enhanced status code, if it has one.
+pub fn code(record: &Value) -> String {
+    format!("{} {}", number(record, "code"), text(record, "status")).trim_end().to_owned()
+}
+
+fn delivered(language: Language, record: &Value) -> Vec<String> {
+    let say = |en, de, fr| language.say(&Text(en, de, fr));
     let queue = maybe(record, "queue_id").map_or(String::new(), |id| format!(", {id}"));
-    said.push(format!(
+    let mut said = vec![format!(
         "{} {} ({}{queue}).",
         say("The message was", "Die Nachricht wurde", "Le message a été"),
         result(language, text(record, "result")),
-        number(record, "code"),
-    ));
+        code(record),
+    )];
+    if number(record, "code") >= 400 {
+        let reason = refusal(language, number(record, "code"), text(record, "status"));
+        said.push(format!("{} {reason}.", say("Reason:", "Grund:", "Raison :")));
+    }
     if let Some(downstream) = maybe(record, "downstream") {
         said.push(format!(
             "{} {downstream}.",
             say(
                 "A service after the relay may still track, which is accepted:",
                 "Ein Dienst hinter dem Relay könnte trotzdem verfolgen, was hingenommen ist:",
-                "Un service derrière le relais peut pister malgré tout, ce qui est accepté :"
+                "Un service derrière le relais peut pister malgré tout, ce qui est accepté :"
             )
         ));
     }
@@ -127,10 +165,10 @@ mod tests {
                 "result": "accepted", "code": 250, "queue_id": "4X"
         });
         assert_eq!(
-            story(Language::En, &record).join(" "),
-            "Decided: trackers removed, because the person refused (rules fr/2026-07-14). What the person \
-             said stands in the consent journal as record 7. Trackers found: 2; taken out: 2; replaced: 0. \
-             Vendors: 2 × SendGrid (img). The message was accepted by the next hop (250, 4X)."
+            steps(Language::En, &record).into_iter().flat_map(|(_, said)| said).collect::<Vec<_>>().join(" "),
+            "Trackers found: 2. Vendors: 2 × SendGrid (img). What the person said stands in the consent \
+             journal as record 7. Decided: trackers removed, because the person refused (rules \
+             fr/2026-07-14). Taken out: 2; replaced: 0. The message was accepted by the next hop (250, 4X)."
         );
     }
 }

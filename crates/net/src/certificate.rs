@@ -219,7 +219,7 @@ pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, 
 }
 
 /// Returns when a certificate expires, in seconds since 1970.
-fn end(der: &[u8]) -> Option<i64> {
+pub(crate) fn end(der: &[u8]) -> Option<i64> {
     let (_, certificate) = parse_x509_certificate(der).ok()?;
     Some(certificate.validity().not_after.timestamp())
 }

@@ -36,6 +36,13 @@ impl Stream {
         }
     }
 
+    /// When the other side's certificate expires, in seconds since 1970; `None` without TLS.
+    pub fn certificate_end(&self) -> Option<i64> {
+        let Stream::Tls(tls) = self else { return None };
+        let (_, connection) = tls.get_ref();
+        crate::certificate::end(connection.peer_certificates()?.first()?)
+    }
+
     /// The TLS version and cipher suite, for the trace header and the log.
     pub fn tls_description(&self) -> Option<String> {
         let Stream::Tls(tls) = self else { return None };

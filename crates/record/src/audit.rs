@@ -6,11 +6,12 @@
 //! knows them, never by address.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
 use crate::chain::segment::{self, End, Frame};
-use crate::chain::{ChainError, Form, Head, Tail, at, read_head, write_head};
+use crate::chain::{ChainError, Form, Head, Link, Tail, at, read_head, write_head};
 
 /// The segments.
 const FORM: Form = Form { magic: b"PWAUDI01", suffix: "audit" };
@@ -18,6 +19,9 @@ const FORM: Form = Form { magic: b"PWAUDI01", suffix: "audit" };
 const FORMAT: u8 = 1;
 /// The size at which a segment is closed, in bytes.
 const SEGMENT: u64 = 4 << 20;
+
+/// The action of an entry that says that other rules came into force ([`crate::deployments`]).
+pub const DEPLOYED: &str = "rules.deployed";
 
 /// An action.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,6 +59,46 @@ pub struct Audit {
     directory: PathBuf,
     tail: Tail,
     places: Vec<(u32, u32)>,
+    /// The numbers of entries about deployments.
+    deployed: Vec<u64>,
+}
+
+/// The trail of a running relay, opened on first use. If that fails, the next use tries again.
+#[derive(Debug)]
+pub struct Trail {
+    directory: PathBuf,
+    audit: Mutex<Option<Audit>>,
+}
+
+impl Trail {
+    /// Creates a trail in this directory, which is opened later.
+    pub fn at(directory: &Path) -> Trail {
+        Trail { directory: directory.to_owned(), audit: Mutex::new(None) }
+    }
+
+    /// Returns the directory.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Does something with the trail, alone.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be opened, or what that returns.
+    pub fn with<T>(&self, work: impl FnOnce(&mut Audit) -> Result<T, ChainError>) -> Result<T, ChainError> {
+        let mut held = self.audit.lock().unwrap_or_else(PoisonError::into_inner);
+        let audit = match held.take() {
+            Some(audit) => held.insert(audit),
+            None => held.insert(Audit::open(&self.directory)?),
+        };
+        let done = work(audit);
+        if done.is_err() {
+            // The contents of the file are unknown in that case.
+            *held = None;
+        }
+        done
+    }
 }
 
 impl Audit {
@@ -65,8 +109,11 @@ impl Audit {
     /// When it cannot be read or written, or is damaged.
     pub fn open(directory: &Path) -> Result<Audit, ChainError> {
         make(directory)?;
-        let mut places = Vec::new();
-        let (head, last) = walked(directory, |number, _, place, _| places.push((number, place)))?;
+        let (mut places, mut deployed) = (Vec::new(), Vec::new());
+        let (head, last) = walked(directory, |number, head, place, payload| {
+            places.push((number, place));
+            deployed.extend(is_deployment(payload).then_some(head.count));
+        })?;
         if let Some((path, offset)) = last.torn {
             segment::cut(&path, offset)?;
         }
@@ -79,7 +126,7 @@ impl Audit {
             );
         }
         let tail = Tail::open(directory, FORM, last.number.max(1), head)?;
-        Ok(Audit { directory: directory.to_owned(), tail, places })
+        Ok(Audit { directory: directory.to_owned(), tail, places, deployed })
     }
 
     /// Writes an entry, durably.
@@ -97,6 +144,7 @@ impl Audit {
         let places = self.tail.append(&[payload])?;
         self.places.extend(places.into_iter().map(|place| (self.tail.number(), place)));
         let head = self.tail.head();
+        self.deployed.extend((entry.action == DEPLOYED).then_some(head.count));
         if let Err(error) = write_head(&self.directory.join("head"), &head) {
             tracing::error!(%error, "the end of the audit trail could not be noted");
         }
@@ -114,6 +162,20 @@ impl Audit {
         wanted.map(|(index, place)| self.entry(index as u64 + 1, *place)).collect()
     }
 
+    /// Returns the entries about deployments, newest first, at most this many.
+    ///
+    /// # Errors
+    ///
+    /// When they cannot be read.
+    pub fn deployments(&self, limit: usize) -> Result<Vec<Chained>, ChainError> {
+        let numbers = self.deployed.iter().rev().take(limit);
+        let places = numbers.filter_map(|number| {
+            let index = usize::try_from(number.saturating_sub(1)).ok()?;
+            Some((*number, *self.places.get(index)?))
+        });
+        places.map(|(number, place)| self.entry(number, place)).collect()
+    }
+
     fn entry(&self, number: u64, (segment, place): (u32, u32)) -> Result<Chained, ChainError> {
         let path = segment::path(&self.directory, FORM, segment);
         let file = std::fs::File::open(&path).map_err(at(&path))?;
@@ -129,6 +191,11 @@ impl Audit {
 fn make(directory: &Path) -> Result<(), ChainError> {
     use std::os::unix::fs::DirBuilderExt;
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(at(directory))
+}
+
+fn is_deployment(payload: &[u8]) -> bool {
+    let may_be = memchr::memmem::find(payload, DEPLOYED.as_bytes()).is_some();
+    may_be && decoded(payload).is_some_and(|entry| entry.action == DEPLOYED)
 }
 
 fn decoded(payload: &[u8]) -> Option<Entry> {
@@ -186,6 +253,32 @@ pub fn verify(directory: &Path, mut each: impl FnMut(Chained)) -> Result<Head, C
     match read_head(&directory.join("head"))? {
         Some(known) if known.count > head.count => Err(damaged(0, "entries are missing at the end")),
         _ => Ok(head),
+    }
+}
+
+/// Passes each entry with its link to a function, and returns the end of the trail.
+///
+/// # Errors
+///
+/// When the trail cannot be read, is damaged, or an entry is of a later version.
+pub fn links(directory: &Path, mut each: impl FnMut(Link, Chained)) -> Result<Head, ChainError> {
+    let mut before = Head::EMPTY.hash;
+    let mut unknown = None;
+    let (head, _) = walked(directory, |_, head, place, payload| {
+        let link = Link { number: head.count, before, payload: payload.to_vec(), hash: head.hash };
+        before = head.hash;
+        match decoded(payload) {
+            Some(entry) => each(link, Chained { number: head.count, hash: head.hash, entry }),
+            None => unknown = Some(place),
+        }
+    })?;
+    match unknown {
+        None => Ok(head),
+        Some(place) => Err(ChainError::Damaged {
+            path: directory.to_owned(),
+            offset: u64::from(place),
+            what: "an entry is of a later version",
+        }),
     }
 }
 

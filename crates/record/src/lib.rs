@@ -5,7 +5,9 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::string_slice, clippy::panic))]
 
+pub mod archive;
 pub mod audit;
+pub mod deployments;
 pub mod digest;
 pub mod evidence;
 pub mod logging;

@@ -186,6 +186,11 @@ impl Connection {
         Ok(connection)
     }
 
+    /// Returns when the next hop's certificate expires, in seconds since 1970; `None` without TLS.
+    pub fn certificate_end(&self) -> Option<i64> {
+        self.wire.stream.certificate_end()
+    }
+
     /// Sends EHLO, or HELO if that is not understood; over LMTP, LHLO.
     async fn greet(&mut self, hop: &NextHop) -> Result<(), RelayError> {
         let verb = match hop.protocol {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{timeout, timeout_at};
 
+use super::authentication::Authentication;
 use super::connection::{Capabilities, Connection, Counted};
 use super::dial::{self, Addresses};
 use super::error::RelayError;
@@ -38,6 +39,8 @@ pub struct Pool {
     /// Whether somebody closes idle connections when their time is over.
     is_swept: AtomicBool,
     seen: Mutex<Option<Capabilities>>,
+    /// What the next hop showed last that it is, and when its certificate ends, in seconds since 1970.
+    shown: Mutex<Option<(Authentication, Option<i64>)>>,
     /// When it last announced it.
     learnt: Mutex<Option<Instant>>,
     places: Arc<Semaphore>,
@@ -116,6 +119,7 @@ impl Pool {
             returned: Notify::new(),
             is_swept: AtomicBool::new(false),
             seen: Mutex::new(None),
+            shown: Mutex::new(None),
             learnt: Mutex::new(None),
             places,
             waiting: AtomicUsize::new(0),
@@ -194,6 +198,8 @@ impl Pool {
             tracing::info!(next_hop = %self.hop, "the next hop can be used again");
         }
         *self.learnt.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        *self.shown.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some((connection.authentication, connection.certificate_end()));
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         if seen.as_ref() != Some(&connection.capabilities) {
             *seen = Some(connection.capabilities.clone());
@@ -222,6 +228,11 @@ impl Pool {
     /// Returns what the next hop last announced.
     pub fn capabilities(&self) -> Option<Capabilities> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Returns what the next hop showed last that it is, and when its certificate ends, in seconds since 1970.
+    pub fn shown(&self) -> Option<(Authentication, Option<i64>)> {
+        *self.shown.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns the most recently used connection if it is fresh. Closes those that were idle too long.

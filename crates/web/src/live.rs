@@ -11,6 +11,7 @@ use pixelward_relay::{Outbound, Pool, outbound};
 use crate::consent::{Controller, Timestamp};
 use crate::mapping::Mapping;
 use crate::public::face::Face;
+use crate::record::evidence::refusals::Refused;
 use crate::rewrite::reader_token::Mint;
 
 /// The relay, as far as pages and the API ask it.
@@ -25,6 +26,8 @@ pub trait Host: Send + Sync {
     fn ledger_is_empty(&self) -> bool;
     /// How many bytes messages take at the moment, and how many they may take.
     fn held_bytes(&self) -> (u64, u64);
+    /// The last refusals of all controllers, newest first.
+    fn refusals(&self) -> Vec<Refused>;
     /// What the relay cannot do at the moment; `None` where it does all it should.
     fn trouble(&self) -> Option<String>;
 }

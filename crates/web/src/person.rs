@@ -5,6 +5,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use crate::consent::export::{Export, Proved};
 use crate::consent::view::{Record, Standing};
+use crate::language::{Language, Text, words};
 
 const STYLE: &str = ":root{color-scheme:light dark}body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;\
                      margin:2rem auto;padding:0 1rem}h1{font-size:1.6rem}h2{font-size:1.25rem;\
@@ -18,32 +19,59 @@ const STYLE: &str = ":root{color-scheme:light dark}body{font:16px/1.5 system-ui,
                      .soft{opacity:.75}@media(max-width:34rem){dl{grid-template-columns:1fr}\
                      dd{margin-bottom:.5rem}}";
 
-/// Renders the page.
-pub fn page(export: &Export) -> String {
+const TITLE: Text = Text(
+    "What is recorded about one person",
+    "Was über eine Person verzeichnet ist",
+    "Ce qui est noté sur une personne",
+);
+const YES: Text = Text("yes", "ja", "oui");
+const NO: Text = Text("no", "nein", "non");
+
+/// Renders the page in a language.
+pub fn page(export: &Export, language: Language) -> String {
+    let say = |text: &Text| language.say(text);
     let page = html! {
         (DOCTYPE)
-        html lang="en" {
+        html lang=(language.code()) {
             head {
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="referrer" content="no-referrer";
-                title { "What is recorded of one person" }
+                title { (say(&TITLE)) }
                 style { (PreEscaped(STYLE)) }
             }
             body {
                 main {
-                    h1 { "What is recorded of one person" }
+                    h1 { (say(&TITLE)) }
                     p {
-                        "Taken from the consent journal on "
-                        time datetime=(export.exported_at) { (readable(&export.exported_at)) }
-                        ". The person is known under a keyed hash of the mail address, "
-                        code { (export.person) }
-                        ". The address itself is not kept."
+                        (say(&Text(
+                            "Taken from the consent journal on",
+                            "Dem Einwilligungsjournal entnommen am",
+                            "Tiré du journal des consentements le",
+                        )))
+                        " "
+                        time datetime=(export.exported_at) { (language.moment(&export.exported_at)) }
+                        ". "
+                        (say(&Text(
+                            "The person is known by a keyed hash of the mail address:",
+                            "Die Person ist unter einem mit einem Schlüssel gebildeten Hash der Mailadresse bekannt:",
+                            "La personne est connue sous une empreinte à clé de son adresse :",
+                        )))
+                        " " code { (export.person) } ". "
+                        (say(&Text(
+                            "The address itself is not kept.",
+                            "Die Adresse selbst wird nicht aufbewahrt.",
+                            "L’adresse elle-même n’est pas conservée.",
+                        )))
                     }
-                    @for standing in &export.standing { (stands(standing)) }
-                    h2 { "Every record, oldest first" }
-                    @for record in &export.records { (entry(record)) }
-                    (how_to_check(export))
+                    @for standing in &export.standing { (stands(standing, language)) }
+                    h2 { (say(&Text(
+                        "Every record, oldest first",
+                        "Alle Einträge, der älteste zuerst",
+                        "Toutes les entrées, la plus ancienne d’abord",
+                    ))) }
+                    @for record in &export.records { (entry(record, language)) }
+                    (how_to_check(export, language))
                 }
             }
         }
@@ -51,112 +79,174 @@ pub fn page(export: &Export) -> String {
     page.into_string()
 }
 
-fn stands(standing: &Standing) -> Markup {
+fn stands(standing: &Standing, language: Language) -> Markup {
+    let say = |text: &Text| language.say(text);
     html! {
-        h2 { "Current consent towards " (standing.controller) }
+        h2 {
+            (say(&Text(
+                "Current consent towards",
+                "Was jetzt gilt gegenüber",
+                "Ce qui vaut maintenant envers",
+            )))
+            " " (standing.controller)
+        }
         table {
             thead {
                 tr {
-                    th scope="col" { "Purpose" }
-                    th scope="col" { "Last said" }
-                    th scope="col" { "On" }
-                    th scope="col" { "May opens be read for it?" }
+                    th scope="col" { (say(&Text("Purpose", "Zweck", "Finalité"))) }
+                    th scope="col" { (say(&Text("Last said", "Zuletzt gesagt", "Dernière réponse"))) }
+                    th scope="col" { (say(&Text("On", "Am", "Le"))) }
+                    th scope="col" { (say(&Text(
+                        "May opens be read for it?",
+                        "Dürfen Öffnungen dafür gelesen werden?",
+                        "Les ouvertures peuvent-elles être lues pour cela ?",
+                    ))) }
                 }
             }
             tbody {
                 @for row in &standing.purposes {
                     tr {
-                        th scope="row" { (words(&row.purpose)) }
-                        td { (words(&row.state)) }
+                        th scope="row" { (words::purpose(language, &row.purpose)) }
+                        td { (words::state(language, &row.state)) }
                         td {
-                            (readable(&row.event_time))
-                            @if let Some(end) = &row.expires { ", until " (readable(end)) }
+                            (language.moment(&row.event_time))
+                            @if let Some(end) = &row.expires {
+                                ", " (say(&Text("until", "bis", "jusqu’au"))) " " (language.moment(end))
+                            }
                         }
-                        td { @if row.allowed { "yes" } @else { "no" } " (record " (row.record) ")" }
+                        td {
+                            (say(if row.allowed { &YES } else { &NO }))
+                            " (" (say(&Text("record", "Eintrag", "entrée"))) " " (row.record) ")"
+                        }
                     }
                 }
             }
         }
-        @if standing.no_track { p { "This person is never to be tracked." } }
+        @if standing.no_track { p { (say(&Text(
+            "This person is never to be tracked.",
+            "Diese Person darf nie getrackt werden.",
+            "Cette personne ne doit jamais être pistée.",
+        ))) } }
         @if let Some(end) = &standing.do_not_ask_before {
-            p { "Do not ask again before " (readable(end)) "." }
+            p {
+                (say(&Text("Do not ask again before", "Nicht wieder fragen vor", "Ne pas redemander avant le")))
+                " " (language.moment(end)) "."
+            }
         }
-        @if let Some(rules) = &standing.jurisdiction { p { "Rules that apply: " (rules) "." } }
+        @if let Some(rules) = &standing.jurisdiction {
+            p { (say(&Text("Rules that apply:", "Geltende Regeln:", "Règles applicables :"))) " " (rules) "." }
+        }
     }
 }
 
-fn entry(Proved { said: record, proof }: &Proved) -> Markup {
-    let purposes: Vec<String> = record.purposes.iter().map(|purpose| words(purpose)).collect();
+fn entry(Proved { said: record, proof }: &Proved, language: Language) -> Markup {
+    let purposes: Vec<String> =
+        record.purposes.iter().map(|purpose| words::purpose(language, purpose)).collect();
+    let moment = |time: &Option<String>| time.as_deref().map(|time| language.moment(time));
+    let about = language.say(&Text("about", "zu", "à propos de"));
+    let said = format!("{} {about} {}", state_of(record, language), purposes.join(", "));
+    let never = record.no_track.map(|flag| language.say(if flag { &YES } else { &NO }).to_owned());
     let rows = [
-        ("Said", Some(format!("{} about {}", state_of(record), purposes.join(", ")))),
-        ("To", Some(record.controller.clone())),
-        ("On", Some(readable(&record.event_time))),
-        ("Said to apply to", record.claimed_time.as_deref().map(readable)),
-        ("Recorded on", Some(readable(&record.recorded_at))),
-        ("How", record.method.clone()),
-        ("Where", record.channel.clone()),
-        ("Notice shown", record.notice_version.clone()),
-        ("SHA-256 of its text", record.text_hash.clone()),
-        ("Evidence", record.evidence.clone()),
-        ("Entered by", record.actor.clone()),
-        ("Known to the controller as", record.external_id.clone()),
-        ("Asked on", record.asked_at.as_deref().map(readable)),
-        ("Informed on", record.notice_sent_at.as_deref().map(readable)),
-        ("Address collected on", record.collected_at.as_deref().map(readable)),
-        ("Ends on", record.expires.as_deref().map(readable)),
-        ("Do not ask before", record.do_not_ask_before.as_deref().map(readable)),
-        ("Rules", record.jurisdiction.clone()),
-        ("Never track", record.no_track.map(|flag| if flag { "yes" } else { "no" }.to_owned())),
+        (Text("Said", "Gesagt", "Dit"), Some(said)),
+        (Text("To", "Wem", "À"), Some(record.controller.clone())),
+        (Text("On", "Am", "Le"), Some(language.moment(&record.event_time))),
+        (Text("Said to apply to", "Angeblich am", "Date indiquée"), moment(&record.claimed_time)),
+        (Text("Recorded on", "Eingetragen am", "Noté le"), Some(language.moment(&record.recorded_at))),
+        (Text("How", "Wie", "Comment"), record.method.clone()),
+        (Text("Where", "Wo", "Où"), record.channel.clone()),
+        (Text("Notice shown", "Gezeigter Hinweis", "Information affichée"), record.notice_version.clone()),
+        (
+            Text("SHA-256 of its text", "SHA-256 seines Textes", "SHA-256 de son texte"),
+            record.text_hash.clone(),
+        ),
+        (Text("Evidence", "Beleg", "Preuve"), record.evidence.clone()),
+        (Text("Entered by", "Eingetragen von", "Saisi par"), record.actor.clone()),
+        (
+            Text(
+                "Known to the controller as",
+                "Beim Verantwortlichen bekannt als",
+                "Connue du responsable comme",
+            ),
+            record.external_id.clone(),
+        ),
+        (Text("Asked on", "Gefragt am", "Demandé le"), moment(&record.asked_at)),
+        (Text("Informed on", "Informiert am", "Informée le"), moment(&record.notice_sent_at)),
+        (
+            Text("Address collected on", "Adresse erhoben am", "Adresse recueillie le"),
+            moment(&record.collected_at),
+        ),
+        (Text("Ends on", "Endet am", "Prend fin le"), moment(&record.expires)),
+        (
+            Text("Do not ask before", "Nicht fragen vor", "Ne pas demander avant le"),
+            moment(&record.do_not_ask_before),
+        ),
+        (Text("Rules", "Regeln", "Règles"), record.jurisdiction.clone()),
+        (Text("Never track", "Nie tracken", "Ne jamais pister"), never),
     ];
     html! {
         article {
-            h3 { "Record " (record.record) }
+            h3 { (language.say(&Text("Record", "Eintrag", "Entrée"))) " " (record.record) }
             dl {
                 @for (name, value) in rows {
-                    @if let Some(value) = value { dt { (name) } dd { (value) } }
+                    @if let Some(value) = value { dt { (language.say(&name)) } dd { (value) } }
                 }
-                dt { "Chain before" } dd { code { (proof.hash_before) } }
-                dt { "Chain hash including it" } dd { code { (proof.hash) } }
+                dt { (language.say(&Text("Chain before", "Kette davor", "Chaîne avant"))) }
+                dd { code { (proof.hash_before) } }
+                dt { (language.say(&Text("Chain including it", "Kette damit", "Chaîne avec"))) }
+                dd { code { (proof.hash) } }
             }
         }
     }
 }
 
-fn how_to_check(export: &Export) -> Markup {
+fn how_to_check(export: &Export, language: Language) -> Markup {
+    let say = |text: &Text| language.say(text);
     html! {
-        h2 { "How this can be checked" }
+        h2 { (say(&Text("How this can be checked", "Wie sich das prüfen lässt", "Comment le vérifier"))) }
         p {
-            "Each record of the journal carries the SHA-256 of the hash before it and of its bytes. A record \
-             cannot be changed, added or left out "
-            "without changing every later hash. When this page was made, the journal had "
-            (export.journal_records)
-            " records of all people, and its last hash was " code { (export.journal_hash) } "."
+            (say(&Text(
+                "Each record of the journal carries the SHA-256 of the hash before it and of its bytes. A record \
+                 cannot be changed, added or left out without changing every later hash.",
+                "Jeder Eintrag des Journals trägt den SHA-256 aus dem Hash davor und seinen Bytes. Kein Eintrag \
+                 lässt sich ändern, einfügen oder weglassen, ohne dass sich alle späteren Hashes ändern.",
+                "Chaque entrée du journal porte le SHA-256 de l’empreinte précédente et de ses octets. Aucune \
+                 entrée ne peut être modifiée, ajoutée ou omise sans changer toutes les empreintes suivantes.",
+            )))
+            " "
+            (say(&Text(
+                "When this page was made, the number of records of all people in the journal was",
+                "Als diese Seite entstand, war die Zahl der Einträge aller Personen im Journal",
+                "Quand cette page a été établie, le nombre d’entrées de toutes les personnes au journal était",
+            )))
+            " " (language.number(export.journal_records)) ", "
+            (say(&Text("and its last hash", "und sein letzter Hash", "et sa dernière empreinte")))
+            " " code { (export.journal_hash) } "."
         }
         p class="soft" {
-            "The same export as JSON contains the bytes of each record. "
-            code { "pixelward consent verify --export FILE" }
-            " compares it with the journal."
+            (say(&Text(
+                "The same export as JSON contains the bytes of each record. This command compares it with the \
+                 journal:",
+                "Derselbe Export als JSON enthält die Bytes jedes Eintrags. Dieser Befehl vergleicht ihn mit dem \
+                 Journal:",
+                "Le même export en JSON contient les octets de chaque entrée. Cette commande le compare au \
+                 journal :",
+            )))
+            " " code { "pixelward consent verify --export FILE" }
         }
     }
 }
 
-/// Returns a name such as `campaign_performance` in ordinary spelling.
 /// Says what was recorded. A grant without proof is one, and does not count (N22).
-fn state_of(record: &Record) -> String {
+fn state_of(record: &Record, language: Language) -> String {
+    let unproved = Text(
+        "granted without proof, so it does not count,",
+        "zugestimmt ohne Beleg, zählt daher nicht,",
+        "accepté sans preuve, ne compte donc pas,",
+    );
     match record.unproved_grant {
-        true => "granted without proof, so it does not count,".to_owned(),
-        false => words(&record.state),
+        true => language.say(&unproved).to_owned(),
+        false => words::state(language, &record.state),
     }
-}
-
-fn words(name: &str) -> String {
-    name.replace('_', " ")
-}
-
-/// Formats a time without the letters of RFC 3339.
-fn readable(time: &str) -> String {
-    let whole = time.split('.').next().unwrap_or(time).trim_end_matches('Z');
-    format!("{} UTC", whole.replacen('T', " ", 1))
 }
 
 #[cfg(test)]
@@ -200,8 +290,19 @@ mod tests {
             journal_records: 1,
             journal_hash: "02".into(),
         };
-        let page = page(&export);
-        assert!(!page.contains("<script") && page.contains("&lt;script&gt;"));
-        assert!(page.contains("2026-09-01 10:00:00 UTC"), "{page}");
+        for (language, parts) in [
+            (Language::En, ["2026-09-01 10:00:00 UTC", "How this can be checked", "granted about"]),
+            (Language::De, ["01.09.2026 10:00:00 UTC", "Wie sich das prüfen lässt", "<html lang=\"de\">"]),
+            (Language::Fr, ["01/09/2026 10:00:00 UTC", "Comment le vérifier", "<html lang=\"fr\">"]),
+        ] {
+            let page = page(&export, language);
+            assert!(!page.contains("<script") && page.contains("&lt;script&gt;"));
+            for part in parts {
+                assert!(page.contains(part), "{part}: {page}");
+            }
+            if language != Language::En {
+                assert!(!page.contains("What is recorded") && !page.contains(">Record"), "{page}");
+            }
+        }
     }
 }

@@ -263,7 +263,9 @@ fn read_export(file: &Path) -> Result<Export, Box<dyn std::error::Error>> {
 fn write_page(export: &Export, file: &Path) -> Result<ExitCode, Box<dyn std::error::Error>> {
     use std::os::unix::fs::OpenOptionsExt;
     let opened = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(file);
-    let written = opened.and_then(|mut opened| opened.write_all(crate::web::person::page(export).as_bytes()));
+    let written = opened.and_then(|mut opened| {
+        opened.write_all(crate::web::person::page(export, crate::language::Language::En).as_bytes())
+    });
     written.map_err(|error| format!("{}: {error}", file.display()))?;
     println!("{}: {}.", file.display(), counted(export.records.len(), "record", "records"));
     Ok(ExitCode::SUCCESS)

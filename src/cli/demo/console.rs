@@ -11,6 +11,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 
 use crate::consent::{Store, Timestamp};
 use crate::pipeline::Pipeline;
+use crate::record::audit::Trail;
 use crate::web;
 use crate::web::api_token::{self, Scope, Token};
 
@@ -64,7 +65,9 @@ pub(super) async fn start(
     let bound = crate::net::serve::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await?;
     let api = bound.address;
     let host: Arc<dyn web::Host> = pipeline.clone();
-    let routes = web::api::Api::new(Arc::clone(&host), Arc::clone(store), counts).router();
+    let trail = Arc::new(Trail::at(&pipeline.live().config.data_directory.join("audit")));
+    crate::cli::run::note_deployment(pipeline, &trail, "start");
+    let routes = web::api::Api::new(Arc::clone(&host), Arc::clone(store), counts, trail).router();
     tokio::spawn(web::door::serve(bound, web::door::Door::Api, routes, host));
     let data = folder.join("console");
     std::fs::create_dir_all(&data)?;

@@ -58,7 +58,13 @@ pub(crate) async fn page(call: Call) -> Answered {
                                     code { (person.get(..8).unwrap_or_default()) "…" }
                                     " "
                                 }
-                                (maybe(entry, "detail").unwrap_or_default())
+                                @if text(entry, "action") == "rules.deployed" {
+                                    a href=(format!("/history#deployed-{}", number(entry, "number"))) {
+                                        (deployed(text(entry, "detail")))
+                                    }
+                                } @else {
+                                    (maybe(entry, "detail").unwrap_or_default())
+                                }
                             }
                         }
                     }
@@ -74,6 +80,11 @@ pub(crate) async fn page(call: Call) -> Answered {
         }
     };
     Ok(shown(&call, &Page::new(title, content)))
+}
+
+/// Returns what an entry says about other rules, without the fingerprints before it.
+fn deployed(detail: &str) -> &str {
+    detail.splitn(3, ' ').nth(2).unwrap_or(detail)
 }
 
 fn deed(call: &Call, action: &str) -> String {
@@ -100,6 +111,16 @@ fn deed(call: &Call, action: &str) -> String {
         "message.exported" => {
             Text("exported a message", "exportierte eine Nachricht", "a exporté un message")
         }
+        "archive.exported" => Text(
+            "exported everything of a period",
+            "exportierte alles eines Zeitraums",
+            "a exporté tout d’une période",
+        ),
+        "rules.deployed" => Text(
+            "brought other rules into force",
+            "setzte andere Regeln in Kraft",
+            "a mis d’autres règles en vigueur",
+        ),
         "audit.exported" => {
             Text("exported the audit trail", "exportierte das Prüfprotokoll", "a exporté le journal d’audit")
         }

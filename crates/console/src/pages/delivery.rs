@@ -5,11 +5,12 @@ use serde_json::Value;
 
 use super::moment_of;
 use crate::chart::bar;
+use crate::config::console::Role;
 use crate::consent::Timestamp;
 use crate::layout::{Page, shown};
 use crate::text::Text;
 use crate::value::{flag, list, maybe, number, text};
-use crate::{Answered, Call};
+use crate::{Answered, Call, query, words};
 
 /// After how many seconds the page is reloaded.
 const REFRESH: u32 = 15;
@@ -63,6 +64,8 @@ pub(crate) async fn page(call: Call) -> Answered {
                 (bar(number(&delivery, "held_bytes"), number(&delivery, "most_held_bytes")))
             }
         }
+        h2 { (call.say(&Text("Last refusals", "Letzte Ablehnungen", "Derniers refus"))) }
+        (refusals(&call, &delivery))
         h2 { (call.say(&Text("Next hops", "Nächste Server", "Serveurs suivants"))) }
         (hops(&call, &delivery))
         h2 {
@@ -83,11 +86,92 @@ fn mebibytes(bytes: u64) -> String {
     format!("{:.1}", bytes as f64 / f64::from(1u32 << 20))
 }
 
+/// Renders the last refusals of all controllers. Who may see a message gets a link to its story.
+fn refusals(call: &Call, delivery: &Value) -> Markup {
+    let all = list(delivery, "refusals");
+    let may_look = |refusal: &Value| {
+        let rights = call.session.as_ref().map(|session| &session.rights);
+        let controller = text(refusal, "controller");
+        rights.is_some_and(|rights| rights.allow(&[Role::Officer, Role::Operator], controller))
+    };
+    let columns = [
+        Text("When", "Wann", "Quand"),
+        Text("Reason", "Grund", "Raison"),
+        Text("Result", "Ausgang", "Issue"),
+        Text("Controller", "Verantwortlicher", "Responsable"),
+        Text("Mailstream", "Mailart", "Flux"),
+        Text("Next hop", "Server", "Serveur"),
+        Text("Recipients", "Empfänger", "Destinataires"),
+    ];
+    html! {
+        @if all.is_empty() {
+            p class="empty" { (call.say(&Text(
+                "None since audit records are kept.",
+                "Keine, seit Nachweise geführt werden.",
+                "Aucun depuis que des preuves sont conservées.",
+            ))) }
+        } @else {
+            div class="wide" tabindex="0" { table class="flow" {
+                thead { tr { @for column in &columns { th scope="col" { (call.say(column)) } } } }
+                tbody {
+                    @for refusal in all {
+                        tr {
+                            th scope="row" class="nowrap" {
+                                @if may_look(refusal) {
+                                    a href=(story(refusal)) { (call.language.moment(text(refusal, "time"))) }
+                                } @else {
+                                    (call.language.moment(text(refusal, "time")))
+                                }
+                            }
+                            td {
+                                (words::refusal(
+                                    call.language,
+                                    number(refusal, "code"),
+                                    text(refusal, "status"),
+                                ))
+                                " (" (words::code(refusal)) ")"
+                            }
+                            td { (words::result(call.language, text(refusal, "result"))) }
+                            td { (text(refusal, "controller")) }
+                            td { (text(refusal, "mailstream")) }
+                            td {
+                                @if flag(refusal, "received") {
+                                    (text(refusal, "route"))
+                                } @else {
+                                    (call.say(&Text(
+                                        "refused before it came",
+                                        "vor der Annahme abgelehnt",
+                                        "refusé avant réception",
+                                    )))
+                                }
+                            }
+                            td {
+                                (call.language.counted(
+                                    number(refusal, "recipients"),
+                                    &Text("recipient", "Empfänger", "destinataire"),
+                                    &Text("recipients", "Empfänger", "destinataires"),
+                                ))
+                            }
+                        }
+                    }
+                }
+            } }
+        }
+    }
+}
+
+fn story(refusal: &Value) -> String {
+    let encoded = |name: &str| query::encoded(text(refusal, name));
+    format!("/messages/{}?at={}&controller={}", encoded("id"), encoded("time"), encoded("controller"))
+}
+
 fn hops(call: &Call, delivery: &Value) -> Markup {
     let columns = [
         Text("Next hop", "Server", "Serveur"),
         Text("State", "Zustand", "État"),
         Text("TLS", "TLS", "TLS"),
+        Text("Known by", "Erkannt an", "Reconnu par"),
+        Text("Certificate ends", "Zertifikat endet", "Fin du certificat"),
         Text(
             "Connections: in use, idle, maximum",
             "Verbindungen benutzt, wartend, höchstens",
@@ -141,6 +225,8 @@ fn hops(call: &Call, delivery: &Value) -> Markup {
                                 (text(hop, "tls"))
                             }
                         }
+                        td { (maybe(hop, "authentication").unwrap_or("–")) }
+                        td class="nowrap" { (ends(call, hop, "–")) }
                         td {
                             (number(hop, "used"))
                             ", "
@@ -163,6 +249,21 @@ fn hops(call: &Call, delivery: &Value) -> Markup {
     }
 }
 
+const NO_TLS: Text = Text("no TLS", "kein TLS", "pas de TLS");
+
+/// Renders when a certificate ends, and what stands there if there is none.
+fn ends(call: &Call, of: &Value, none: &str) -> Markup {
+    let end = maybe(of, "certificate_ends").and_then(|end| Some((end, moment_of(end)?)));
+    html! {
+        @match end {
+            None => (none),
+            Some((end, at)) => span class=(if at < Timestamp::now().plus_days(30) { "bad" } else { "good" }) {
+                (call.language.moment(end))
+            },
+        }
+    }
+}
+
 fn listeners(call: &Call, delivery: &Value) -> Markup {
     html! {
         div class="wide" tabindex="0" { table {
@@ -178,14 +279,24 @@ fn listeners(call: &Call, delivery: &Value) -> Markup {
                     tr {
                         th scope="row" { (text(listener, "name")) }
                         td { code { (text(listener, "address")) } }
-                        td { @match
-                            maybe(listener, "certificate_ends").and_then(|end| Some((end, moment_of(end)?))) {
-                            None => (call.say(&Text("no TLS", "kein TLS", "pas de TLS"))),
-                            Some((end, at)) => span
-                                class=(if at < Timestamp::now().plus_days(30) { "bad" } else { "good" }) {
-                                (call.language.moment(end))
-                            },
-                        } }
+                        td { (ends(call, listener, call.say(&NO_TLS))) }
+                    }
+                }
+                @for served in list(delivery, "certificates") {
+                    tr {
+                        th scope="row" {
+                            @match text(served, "name") {
+                                "public" => (call.say(&Text(
+                                    "pages and pixels for readers",
+                                    "Seiten und Pixel für Leser",
+                                    "pages et pixels des lecteurs",
+                                ))),
+                                "api" => (call.say(&Text("API", "API", "API"))),
+                                other => (other),
+                            }
+                        }
+                        td { code { (text(served, "address")) } }
+                        td { (ends(call, served, call.say(&NO_TLS))) }
                     }
                 }
             }

@@ -1,29 +1,24 @@
-//! Audit records by message, and the story of one message.
+//! Audit records by message and campaign.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeSet, HashMap};
 
 use maud::{Markup, html};
 use serde_json::{Map, Value, json};
 
 use super::{hash_of, moment_of};
 use crate::figures::OUTCOMES;
-use crate::layout::{self, Page, shown, token};
+use crate::layout::{Page, shown, token};
 use crate::text::Text;
 use crate::trail::{Deed, note};
 use crate::value::{flag, list, number, text};
 use crate::{Answered, Call, Failure, query, words};
 
 /// The number of records on a page: one per recipient, so there are fewer rows.
-const RECORDS: usize = 1000;
-/// The number of recipients on a page about a message.
-const RECIPIENTS: usize = 20;
-/// How far from the time in a link a message's records are searched, in milliseconds: they are written
-/// together.
-const AROUND: i64 = 60 * 60 * 1000;
+pub(super) const RECORDS: usize = 1000;
 
 pub(crate) async fn page(call: Call) -> Answered {
     let asked = wanted(&call)?;
-    listed(call, asked).await
+    listed(call, asked, None).await
 }
 
 /// Lists the mail of one recipient, which the audit trail notes.
@@ -31,11 +26,16 @@ pub(crate) async fn of_recipient(call: Call) -> Answered {
     let person = hash_of(&call, call.form.value("address").trim()).await?;
     note(&call, Deed::about("person.searched", &person)).await?;
     let wanted = json!({ "recipient": person, "limit": RECORDS });
-    listed(call, (wanted, String::new(), String::new())).await
+    listed(call, (wanted, String::new(), String::new()), Some(&person)).await
 }
 
-/// Shows the records that the API finds, below the fields with these days.
-async fn listed(call: Call, (wanted, since, until): (Value, String, String)) -> Answered {
+/// Shows the records that the API finds, below the fields with these days. All of them are about `person`, if
+/// there is one.
+async fn listed(
+    call: Call,
+    (wanted, since, until): (Value, String, String),
+    person: Option<&str>,
+) -> Answered {
     let path = format!("/v1/controllers/{}/evidence/search", call.controller);
     let found = call.console.api.post(&path, &wanted).await?;
     let title = call.say(&Text("Messages", "Nachrichten", "Messages"));
@@ -57,7 +57,7 @@ async fn listed(call: Call, (wanted, since, until): (Value, String, String)) -> 
                 "Une partie des preuves est illisible et manque ici. Lancez pixelward evidence verify.",
             ))) }
         }
-        (table(&call, &found))
+        (table(&call, &found, person))
         @if flag(&found, "more") && call.form.fields.is_empty() {
             p {
                 a class="button quiet" href=(older(&call, oldest)) {
@@ -78,7 +78,7 @@ fn wanted(call: &Call) -> Result<(Value, String, String), Failure> {
         wanted.insert("message_id".to_owned(), message_id.into());
         return Ok((Value::Object(wanted), String::new(), String::new()));
     }
-    for name in ["mailstream", "outcome", "vendor"] {
+    for name in ["mailstream", "outcome", "vendor", "campaign"] {
         if !call.asked(name).is_empty() {
             wanted.insert(name.to_owned(), call.asked(name).into());
         }
@@ -143,6 +143,10 @@ async fn filters(call: &Call, since: &str, until: &str) -> Result<Markup, Failur
                 label for="vendor" { (call.say(&Text("Vendor", "Anbieter", "Fournisseur"))) }
                 input id="vendor" name="vendor" value=(call.asked("vendor")) size="14";
             }
+            div class="field" {
+                label for="campaign" { (call.say(&CAMPAIGN)) }
+                input id="campaign" name="campaign" value=(call.asked("campaign")) size="18";
+            }
             button { (call.say(&Text("Search", "Suchen", "Chercher"))) }
         }
     })
@@ -177,7 +181,7 @@ fn search(call: &Call, action: &str, name: &str, kind: &str, label: &Text) -> Ma
 
 fn older(call: &Call, oldest: &str) -> String {
     let mut path = format!("/messages?before={}", query::encoded(oldest));
-    for name in ["since", "mailstream", "outcome", "vendor"] {
+    for name in ["since", "mailstream", "outcome", "vendor", "campaign"] {
         if !call.asked(name).is_empty() {
             path.push_str(&format!("&{name}={}", query::encoded(call.asked(name))));
         }
@@ -185,19 +189,47 @@ fn older(call: &Call, oldest: &str) -> String {
     call.to(&path)
 }
 
-const FOR: Text = Text("for", "bei", "pour");
-const AT_LEAST: Text = Text("for at least", "bei mindestens", "pour au moins");
+const CAMPAIGN: Text = Text("Campaign", "Kampagne", "Campagne");
+const AT_LEAST: Text = Text("at least", "mindestens", "au moins");
+
+/// Records that share a row: of one message, or of all messages of one campaign, handled alike.
+struct Row<'a> {
+    newest: &'a Value,
+    records: u64,
+    messages: BTreeSet<&'a str>,
+}
+
+/// Puts records together that share a row, in the order of their newest ones.
+fn rows<'a>(call: &Call, found: &'a Value) -> Vec<Row<'a>> {
+    let is_of_one_campaign = !call.asked("campaign").is_empty();
+    let mut places: HashMap<[&str; 6], usize> = HashMap::new();
+    let mut rows: Vec<Row<'a>> = Vec::new();
+    for record in list(found, "records").iter().filter_map(|row| row.get("record")) {
+        let campaign = text(record, "campaign");
+        let id = text(record, "id");
+        // Who looks at one campaign wants its messages.
+        let message = if campaign.is_empty() || is_of_one_campaign { id } else { "" };
+        let way = ["done", "rule", "result", "mailstream"].map(|name| text(record, name));
+        let [done, rule, result, mailstream] = way;
+        let place = *places.entry([message, campaign, done, rule, result, mailstream]).or_insert(rows.len());
+        if place == rows.len() {
+            rows.push(Row { newest: record, records: 0, messages: BTreeSet::new() });
+        }
+        if let Some(row) = rows.get_mut(place) {
+            row.records += 1;
+            row.messages.insert(id);
+        }
+    }
+    rows
+}
 
 /// Renders records as rows that link to their stories. Recipients of a message that were handled alike share
-/// a row.
-pub(super) fn table(call: &Call, found: &Value) -> Markup {
-    let way = |row: &Value| {
-        let record = row.get("record").cloned().unwrap_or_default();
-        ["id", "done", "rule", "result", "mailstream"].map(|name| text(&record, name).to_owned())
-    };
-    let rows: Vec<&[Value]> = list(found, "records").chunk_by(|row, next| way(row) == way(next)).collect();
+/// a row, and so do the messages of a campaign. All of them are about `person`, if there is one.
+pub(super) fn table(call: &Call, found: &Value, person: Option<&str>) -> Markup {
+    let rows = rows(call, found);
     let columns = [
         Text("When", "Wann", "Quand"),
+        CAMPAIGN,
         Text("Mailstream", "Mailart", "Flux"),
         Text("What was done", "Was getan wurde", "Ce qui a été fait"),
         Text("Why", "Warum", "Pourquoi"),
@@ -216,220 +248,74 @@ pub(super) fn table(call: &Call, found: &Value) -> Markup {
         } @else {
             div class="wide" tabindex="0" { table class="flow" {
                 thead { tr { @for column in &columns { th scope="col" { (call.say(column)) } } } }
-                tbody {
-                    @for (place, group) in rows.iter().enumerate() {
-                        @let is_cut = place + 1 == rows.len() && flag(found, "more");
-                        @let record =
-                            group.first().and_then(|row| row.get("record")).cloned().unwrap_or_default();
-                        @let vendors: Vec<&str> =
-                            list(
-                                &record,
-                                "sightings",
-                            ).iter().map(|sighting| text(sighting, "vendor")).collect();
-                        tr {
-                            th scope="row" class="nowrap" {
-                                a href=(story_path(call, &record)) { (call.language.moment(text(&record, "time"))) }
-                            }
-                            td { (text(&record, "mailstream")) }
-                            td { (words::outcome(call.language, text(&record, "done")))
-                                @if flag(&record, "observed") {
-                                    " ("
-                                    (call.say(&Text("observed only", "nur beobachtet", "observé seulement")))
-                                    ")"
-                                }
-                                @if group.len() > 1 {
-                                    ", "
-                                    (call.say(if is_cut { &AT_LEAST } else { &FOR }))
-                                    " "
-                                    (call.language.number(group.len() as u64))
-                                    " "
-                                    (call.say(&Text("recipients", "Empfängern", "destinataires")))
-                                }
-                            }
-                            td class="prose" { (words::rule(call.language, text(&record, "rule"))) }
-                            td {
-                                (number(&record, "found"))
-                                @if !vendors.is_empty() { " (" (vendors.join(", ")) ")" }
-                            }
-                            td { (words::result(call.language, text(&record, "result"))) }
-                        }
-                    }
-                }
+                tbody { @for row in &rows { (record_row(call, row, flag(found, "more"), person)) } }
             } }
         }
     }
 }
 
-fn story_path(call: &Call, record: &Value) -> String {
-    let path = format!(
-        "/messages/{}?at={}",
-        query::encoded(text(record, "id")),
-        query::encoded(text(record, "time"))
-    );
-    call.to(&path)
-}
-
-/// Fetches the records of one message, with their proofs.
-async fn of_message(call: &Call) -> Result<Value, Failure> {
-    let is_plain =
-        (1..=64).contains(&call.name.len()) && call.name.bytes().all(|byte| byte.is_ascii_alphanumeric());
-    let at = moment_of(call.asked("at")).filter(|_| is_plain).ok_or(Failure::Nothing)?;
-    let near = |difference: i64| crate::consent::Timestamp(at.0.saturating_add(difference)).to_string();
-    let wanted = json!(
-        { "id": call.name, "since": near(-AROUND), "until": near(AROUND), "limit": RECORDS, "proof": true }
-    );
-    let path = format!("/v1/controllers/{}/evidence/search", call.controller);
-    let found = call.console.api.post(&path, &wanted).await?;
-    if list(&found, "records").is_empty() {
-        return Err(Failure::Nothing);
-    }
-    Ok(found)
-}
-
-pub(crate) async fn story(call: Call) -> Answered {
-    let found = of_message(&call).await?;
-    note(&call, Deed::of("message.viewed", &call.name)).await?;
-    let title =
-        call.say(&Text("A message’s story", "Was mit einer Nachricht geschah", "L’histoire d’un message"));
-    let rows = list(&found, "records");
-    let first = rows.first().and_then(|row| row.get("record")).cloned().unwrap_or_default();
-    let from = call.asked("from").parse::<usize>().unwrap_or(1).clamp(1, rows.len().max(1));
-    let at = query::encoded(call.asked("at"));
-    let export = format!("/messages/{}/export?at={at}", query::encoded(&call.name));
-    let others = |from: usize| {
-        let path = format!("/messages/{}?at={at}&from={from}", query::encoded(&call.name));
-        let to = (from + RECIPIENTS - 1).min(rows.len());
-        html! {
-            a class="button quiet" href=(call.to(&path)) {
-                (call.say(&Text("Recipients", "Empfänger", "Destinataires")))
-                " "
-                (from)
-                "–"
-                (to)
-            }
-        }
-    };
-    let content = html! {
-        h1 { (title) }
-        div class="actions noprint" {
-            a class="button" href=(call.to(&export)) {
-                (call.say(&Text("Export the proof", "Nachweis exportieren", "Exporter la preuve")))
-            }
-        }
-        dl {
-            dt { (call.say(&Text("The relay’s id", "Kennung des Relays", "Identifiant du relais"))) }
-            dd { code { (call.name) } }
-            dt { (call.say(&Text("Received by", "Kam herein über", "Entré par"))) }
-            dd { (text(&first, "listener")) }
-            dt { (call.say(&Text("Mailstream", "Mailart", "Flux"))) } dd { (text(&first, "mailstream")) }
-            dt { (call.say(&Text("Sent on to", "Ging weiter an", "Transmis à"))) }
-            dd { (text(&first, "route")) }
-            dt { (call.say(&Text("Recipients on record", "Verzeichnete Empfänger", "Destinataires notés"))) }
-            dd { (call.language.number(rows.len() as u64)) }
-            dt { (call.say(&Text("Tracked links", "Links mit Nachverfolgung", "Liens suivis"))) }
-            dd { (call.language.number(number(&first, "links"))) }
-            @if number(&first, "unreadable") > 0 {
-                dt { (call.say(&Text("Unreadable parts", "Unlesbare Teile", "Parties illisibles"))) }
-                dd { (call.language.number(number(&first, "unreadable"))) }
-            }
-            dt { (call.say(&Text("What was done", "Was getan wurde", "Ce qui a été fait"))) }
-            dd { (done(&call, rows)) }
-        }
-        @if flag(&found, "more") {
-            p class="soft" { (call.say(&Text(
-                "There are more; pixelward evidence export has them all.",
-                "Es gibt mehr als diese; pixelward evidence export hat sie alle.",
-                "Il y en a davantage ; pixelward evidence export les contient tous.",
-            ))) }
-        }
-        @for (place, group) in rows.iter().enumerate().skip(from - 1).take(RECIPIENTS) {
-            (recipient(&call, place + 1, group))
-        }
-        div class="actions noprint" {
-            @if from > 1 { (others(from.saturating_sub(RECIPIENTS).max(1))) }
-            @if from + RECIPIENTS <= rows.len() { (others(from + RECIPIENTS)) }
-        }
-    };
-    Ok(shown(&call, &Page::new(title, content)))
-}
-
-/// Lists the outcomes, with the number of copies each.
-fn done(call: &Call, rows: &[Value]) -> String {
-    let mut counts = BTreeMap::new();
-    for row in rows {
-        let record = row.get("record").cloned().unwrap_or_default();
-        *counts.entry(words::outcome(call.language, text(&record, "done"))).or_insert(0) += 1;
-    }
-    let counts =
-        counts.into_iter().map(|(outcome, count)| format!("{outcome}: {}", call.language.number(count)));
-    counts.collect::<Vec<_>>().join(", ")
-}
-
-fn recipient(call: &Call, place: usize, row: &Value) -> Markup {
-    let record = row.get("record").cloned().unwrap_or_default();
-    let proof = row.get("proof").cloned().unwrap_or_default();
+fn record_row(call: &Call, row: &Row<'_>, is_cut: bool, person: Option<&str>) -> Markup {
+    let record = row.newest;
+    let vendors: Vec<&str> =
+        list(record, "sightings").iter().map(|sighting| text(sighting, "vendor")).collect();
+    let campaign = text(record, "campaign");
+    let of_campaign = call.to(&format!("/messages?campaign={}", query::encoded(campaign)));
+    let is_many = row.messages.len() > 1;
     html! {
-        article {
-            h2 {
-                (call.say(&Text("Recipient", "Empfänger", "Destinataire")))
-                " "
-                (place)
-                ": "
-                (words::outcome(call.language, text(&record, "done")))
-            }
-            p { (call.language.moment(text(&record, "time"))) }
-            @for sentence in words::story(call.language, &record) { p { (sentence) } }
-            details {
-                summary { (call.say(&Text("Proof", "Nachweis", "Preuve"))) }
-                dl {
-                    dt {
-                        (call.say(&Text(
-                            "Chain, segment, record",
-                            "Kette, Segment, Eintrag",
-                            "Chaîne, segment, entrée",
-                        )))
-                    }
-                    dd {
-                        (number(&proof, "chain"))
-                        ", "
-                        (number(&proof, "segment"))
-                        ", "
-                        (number(&proof, "record"))
-                    }
-                    dt { (call.say(&Text("Hash before", "Hash davor", "Empreinte avant"))) }
-                    dd { code { (text(&proof, "hash_before")) } }
-                    dt { (call.say(&Text("Hash including it", "Hash damit", "Empreinte avec"))) }
-                    dd { code { (text(&proof, "hash")) } }
-                    dt {
-                        (call.say(&Text("Body as received", "Inhalt bei Ankunft", "Corps à l’arrivée")))
-                        " (" (hash_of_body(&record)) ")"
-                    }
-                    dd { code { (text(&record, "body_before")) } }
-                    dt {
-                        (call.say(&Text("Body as sent", "Inhalt beim Weggang", "Corps au départ")))
-                        " (" (hash_of_body(&record)) ")"
-                    }
-                    dd { code { (text(&record, "body_after")) } }
+        tr {
+            th scope="row" class="nowrap" {
+                a href=(if is_many { of_campaign.clone() } else { story_path(call, record, person) }) {
+                    (call.language.moment(text(record, "time")))
                 }
             }
+            td { @if !campaign.is_empty() { a class="tag" href=(of_campaign) { (campaign) } } }
+            td { (text(record, "mailstream")) }
+            td { (words::outcome(call.language, text(record, "done")))
+                @if flag(record, "observed") {
+                    " ("
+                    (call.say(&Text("observed only", "nur beobachtet", "observé seulement")))
+                    ")"
+                }
+                @if is_many || row.records > 1 {
+                    ": "
+                    @if is_cut { (call.say(&AT_LEAST)) " " }
+                    (counted(call, row))
+                }
+            }
+            td class="prose" { (words::rule(call.language, text(record, "rule"))) }
+            td {
+                (number(record, "found"))
+                @if !vendors.is_empty() { " (" (vendors.join(", ")) ")" }
+            }
+            td { (words::result(call.language, text(record, "result"))) }
         }
     }
 }
 
-pub(crate) async fn export(call: Call) -> Answered {
-    let found = of_message(&call).await?;
-    note(&call, Deed::of("message.exported", &call.name)).await?;
-    let all = json!({
-        "id": call.name, "controller": call.controller, "complete": flag(&found, "complete"),
-            "records": found.get("records"),
-    });
-    layout::download(&all, &format!("message-{}.json", call.name))
+/// Says how many messages and recipients share a row.
+fn counted(call: &Call, row: &Row<'_>) -> String {
+    let recipients = call.language.counted(
+        row.records,
+        &Text("recipient", "Empfänger", "destinataire"),
+        &Text("recipients", "Empfänger", "destinataires"),
+    );
+    if row.messages.len() < 2 {
+        return recipients;
+    }
+    let messages = call.language.counted(
+        row.messages.len() as u64,
+        &Text("message", "Nachricht", "message"),
+        &Text("messages", "Nachrichten", "messages"),
+    );
+    format!("{messages}, {recipients}")
 }
 
-/// Names the hash of a record's bodies; what relays before this field gave was SHA-256.
-fn hash_of_body(record: &Value) -> &'static str {
-    match text(record, "body_hash") {
-        "blake3" => "BLAKE3",
-        _ => "SHA-256",
-    }
+fn story_path(call: &Call, record: &Value, person: Option<&str>) -> String {
+    let path = format!(
+        "/messages/{}?at={}{}",
+        query::encoded(text(record, "id")),
+        query::encoded(text(record, "time")),
+        person.map_or(String::new(), |person| format!("&person={person}"))
+    );
+    call.to(&path)
 }

@@ -3,14 +3,17 @@
 pub(super) mod account;
 pub(super) mod audit;
 pub(super) mod delivery;
+pub(super) mod history;
 pub(super) mod messages;
 pub(super) mod overview;
 pub(super) mod person;
 pub(super) mod preference_page;
 pub(super) mod report;
 pub(super) mod request;
+pub(super) mod story;
 pub(super) mod streams;
 pub(super) mod trackers;
+pub(super) mod trend;
 pub(super) mod what_if;
 
 use serde_json::json;

@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 use serde_json::Value;
 
-use super::moment_of;
+use super::{moment_of, trend};
 use crate::chart::{bar, columns};
 use crate::config::console::Role;
 use crate::consent::Timestamp;
@@ -19,6 +19,9 @@ const REFRESH: u32 = 60;
 const TOP: usize = 8;
 /// How many days before its expiry a certificate raises an alarm.
 const CERTIFICATE_DAYS: i64 = 30;
+
+const COUNTING: Text =
+    Text("Counting is still in progress.", "Es wird noch gezählt.", "Le comptage est en cours.");
 
 /// An alarm.
 struct Alarm {
@@ -45,8 +48,12 @@ pub(crate) async fn page(call: Call) -> Answered {
     let controller = &call.controller;
     let figures_path = format!("/v1/controllers/{controller}/figures?since={first}&until={last}");
     let statistics_path = format!("/v1/controllers/{controller}/statistics");
-    let (figures, statistics) =
-        tokio::join!(call.console.api.get(&figures_path), call.console.api.get(&statistics_path));
+    let trend_path = format!("/v1/controllers/{controller}/trend?since={first}&until={last}");
+    let (figures, statistics, trend) = tokio::join!(
+        call.console.api.get(&figures_path),
+        call.console.api.get(&statistics_path),
+        call.console.api.get(&trend_path)
+    );
     let figures = figures?;
     let by_day = Sums::of(&figures, &first, &last);
     let alarms = alarms(&call, &by_day).await?;
@@ -78,14 +85,21 @@ pub(crate) async fn page(call: Call) -> Answered {
         h2 { (call.say(&Text("Consent by purpose", "Einwilligung nach Zweck", "Consentement par finalité"))) }
         @match &statistics {
             Ok(statistics) => (consent(&call, statistics)),
-            Err(_) => p class="empty" {
-                (call.say(&Text(
-                    "Counting is still in progress.",
-                    "Es wird noch gezählt.",
-                    "Le comptage est en cours.",
-                )))
-            },
+            Err(_) => p class="empty" { (call.say(&COUNTING)) },
         }
+        h2 { (call.say(&Text("Answers over time", "Antworten im Verlauf", "Réponses dans le temps"))) }
+        @match &trend {
+            Ok(trend) => (trend::answers(&call, trend, &first, &last)),
+            Err(_) => p class="empty" { (call.say(&COUNTING)) },
+        }
+        h2 {
+            (call.say(&Text(
+                "What exemptions were used for",
+                "Wofür Ausnahmen genutzt wurden",
+                "À quoi ont servi les exemptions",
+            )))
+        }
+        (trend::exemptions(&call, &figures))
     };
     Ok(shown(&call, &Page { title: title.to_owned(), refresh: Some(REFRESH), content }))
 }

@@ -94,7 +94,7 @@ pub(crate) async fn page(call: Call) -> Answered {
             Some(consent) => (stands(&call, consent, &known.history)),
         }
         h2 { (call.say(&Text("Messages handled", "Behandelte Nachrichten", "Messages traités"))) }
-        (table(&call, &known.messages))
+        (table(&call, &known.messages, Some(&call.name)))
         @if flag(&known.messages, "more") {
             p class="soft" { (call.say(&Text(
                 "These are the newest. The exported proof has all of them.",
@@ -211,7 +211,7 @@ fn history(call: &Call, history: &Value) -> Markup {
                 thead { tr { @for column in &columns { th scope="col" { (call.say(column)) } } } }
                 tbody {
                     @for record in records.iter().rev() {
-                        tr {
+                        tr id=(format!("record-{}", number(record, "record"))) {
                             th scope="row" { (number(record, "record")) }
                             td { (words::said(call.language, record)) }
                             td class="prose" { (words::purposes(call.language, record)) }
@@ -251,7 +251,8 @@ pub(crate) async fn export(call: Call) -> Answered {
 pub(crate) async fn print(call: Call) -> Answered {
     is_hash(&call.name)?;
     note(&call, Deed::about("person.exported", &call.name)).await?;
-    let path = format!("/v1/controllers/{}/people/{}/export", call.controller, call.name);
+    let language = call.language.code();
+    let path = format!("/v1/controllers/{}/people/{}/export?language={language}", call.controller, call.name);
     let page = call.console.api.ask(Method::GET, &path, "text/html", None).await?;
     let mut response = Response::new(Body::from(page.body));
     let headers = response.headers_mut();

@@ -1,16 +1,23 @@
 //! A summary of a period for the record of processing activities, to print. It says how the figures are
 //! computed.
 
+use std::collections::BTreeMap;
+
+use axum::body::Body;
+use axum::http::Response;
+use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE, HeaderValue};
+use hyper::Method;
 use maud::{Markup, html};
 use serde_json::Value;
-use std::collections::BTreeMap;
 
 use super::{moment_of, overview};
 use crate::chart::columns;
+use crate::config::console::Role;
 use crate::consent::Timestamp;
 use crate::figures::{OUTCOMES, Sums, day, greatest};
 use crate::layout::{Page, shown};
 use crate::text::Text;
+use crate::trail::{Deed, note};
 use crate::value::{list, text};
 use crate::{Answered, Call, Failure, words};
 
@@ -90,8 +97,52 @@ pub(crate) async fn page(call: Call) -> Answered {
         }
         (rules(&call, &policy, &last))
         (method(&call))
+        @if call.session.as_ref().is_some_and(|session| session.rights.allow(&[Role::Officer], &call.controller)) {
+            (archive(&call, &first, &last))
+        }
     };
     Ok(shown(&call, &Page::new(title, content)))
+}
+
+/// Renders the button for everything of the period in one file.
+fn archive(call: &Call, first: &str, last: &str) -> Markup {
+    html! {
+        div class="noprint" {
+            h2 { (call.say(&Text("For an authority", "Für eine Behörde", "Pour une autorité"))) }
+            p { (call.say(&Text(
+                "Everything on record in this period in one file: audit records, consent records, audit trail, \
+                 rules, notices, the ends of the chains, and how to verify them without pixelward.",
+                "Alles Verzeichnete dieses Zeitraums in einer Datei: Nachweise, Einwilligungen, Prüfprotokoll, \
+                 Regeln, Hinweise, die Enden der Ketten, und wie man sie ohne pixelward prüft.",
+                "Tout ce qui est noté sur cette période en un fichier : preuves, consentements, journal \
+                 d’audit, règles, informations, fins des chaînes, et comment les vérifier sans pixelward.",
+            ))) }
+            p {
+                a class="button" href=(call.to(&format!("/report/archive?since={first}&until={last}"))) {
+                    (call.say(&Text("Get the archive", "Archiv herunterladen", "Télécharger l’archive")))
+                }
+            }
+        }
+    }
+}
+
+/// Returns the archive of a period.
+pub(crate) async fn archived(call: Call) -> Answered {
+    let day = |name: &'static str| {
+        let asked = call.asked(name);
+        let is_day = asked.len() == 10 && moment_of(asked).is_some();
+        is_day.then(|| asked.to_owned()).ok_or(Failure::malformed(name))
+    };
+    let (first, last) = (day("since")?, day("until")?);
+    note(&call, Deed::of("archive.exported", &format!("{first} {last}"))).await?;
+    let path = format!("/v1/controllers/{}/archive?since={first}&until={last}", call.controller);
+    let made = call.console.api.ask(Method::GET, &path, "application/gzip", None).await?;
+    let mut response = Response::new(Body::from(made.body));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/gzip"));
+    let name = format!("attachment; filename=\"pixelward-{}-{first}-{last}.tar.gz\"", call.controller);
+    headers.insert(CONTENT_DISPOSITION, HeaderValue::try_from(name).map_err(|_| Failure::Fault)?);
+    Ok(response)
 }
 
 fn period(call: &Call, first: &str, last: &str) -> Markup {

@@ -189,7 +189,7 @@ fn rules(call: &Call, policy: &Value) -> Markup {
             thead { tr { @for column in &columns { th scope="col" { (call.say(column)) } } } }
             tbody {
                 @for jurisdiction in list(policy, "jurisdictions") {
-                    tr {
+                    tr id=(text(jurisdiction, "label")) {
                         th scope="row" class="nowrap" { (text(jurisdiction, "label")) }
                         td class="nowrap" {
                             (text(jurisdiction, "effective_from").get(..10).unwrap_or_default())

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::chart::bar;
 use crate::config::console::Role;
-use crate::layout::{Page, shown};
+use crate::layout::{Page, anchor, shown};
 use crate::text::Text;
 use crate::value::{flag, list, maybe, number, text};
 use crate::{Answered, Call, query};
@@ -152,7 +152,7 @@ fn hits(call: &Call, seen: &[&Value]) -> Result<Markup, crate::Failure> {
             }
             tbody {
                 @for vendor in seen {
-                    tr {
+                    tr id=(anchor("vendor", text(vendor, "name"))) {
                         th scope="row" {
                             @if may_look {
                                 a

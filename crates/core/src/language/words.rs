@@ -18,6 +18,51 @@ pub fn outcome(language: Language, name: &str) -> String {
     language.say(&words).to_owned()
 }
 
+/// Describes why mail was refused, by the code of the reply and its enhanced status code (RFC 3463).
+pub fn refusal(language: Language, code: u64, status: &str) -> &'static str {
+    let detail = status.split_once('.').map_or("", |(_, detail)| detail);
+    let words = match (detail, code) {
+        ("1.1" | "1.6" | "1.10", _) => Text("no such mailbox", "Postfach unbekannt", "boîte inconnue"),
+        ("1.2", _) => Text("no such domain", "Domain unbekannt", "domaine inconnu"),
+        ("1.7" | "1.8", _) => Text(
+            "the sender’s address is refused",
+            "Absenderadresse abgelehnt",
+            "adresse d’expéditeur refusée",
+        ),
+        ("2.1", _) => Text("the mailbox is disabled", "Postfach gesperrt", "boîte désactivée"),
+        ("2.2", _) => Text("the mailbox is full", "Postfach voll", "boîte pleine"),
+        ("2.3" | "3.4", _) => {
+            Text("the message is too large", "Nachricht zu groß", "message trop volumineux")
+        }
+        ("3.1" | "3.2" | "4.5", _) => {
+            Text("the server is overloaded", "Server überlastet", "serveur surchargé")
+        }
+        ("4.1" | "4.2" | "4.4", _) => {
+            Text("the server cannot be reached", "Server nicht erreichbar", "serveur injoignable")
+        }
+        ("4.6", _) => Text("the mail runs in circles", "E-Mail läuft im Kreis", "l’e‑mail tourne en boucle"),
+        ("7.8" | "7.9", _) => Text("the login is refused", "Anmeldung abgelehnt", "authentification refusée"),
+        ("7.10" | "7.11" | "7.12" | "7.5", _) => Text(
+            "TLS is lacking or not trusted",
+            "TLS fehlt oder ist nicht vertraut",
+            "TLS absent ou non fiable",
+        ),
+        (_, 530 | 535) => Text("a login is needed", "Anmeldung nötig", "authentification requise"),
+        (detail, _) if detail.starts_with("7.") => {
+            Text("refused by policy", "von Richtlinie abgelehnt", "refusé par une politique")
+        }
+        (detail, _) if detail.starts_with("6.") => {
+            Text("the content is refused", "Inhalt abgelehnt", "contenu refusé")
+        }
+        (detail, _) if detail.starts_with("5.") => {
+            Text("a fault in the protocol", "Protokollfehler", "erreur de protocole")
+        }
+        (_, 400..500) => Text("refused for now", "vorerst abgelehnt", "refusé pour le moment"),
+        _ => Text("refused for good", "endgültig abgelehnt", "refusé définitivement"),
+    };
+    language.say(&words)
+}
+
 /// Describes a rule, to be read after "because".
 pub fn rule(language: Language, name: &str) -> String {
     let words = match name {

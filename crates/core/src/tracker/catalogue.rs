@@ -1,5 +1,7 @@
 //! Who reports opens, by the shape of the address.
 
+use std::collections::BTreeMap;
+
 use regex::bytes::{RegexSet, RegexSetBuilder};
 use serde::Deserialize;
 
@@ -127,6 +129,28 @@ impl Catalogue {
     /// The names of all vendors.
     pub fn vendors(&self) -> impl Iterator<Item = &str> {
         self.vendors.iter().map(String::as_str)
+    }
+
+    /// The patterns and parameters of all entries, by the name of the vendor.
+    pub fn entries(&self) -> BTreeMap<&str, String> {
+        let mut entries: BTreeMap<&str, String> = BTreeMap::new();
+        let kinds = [
+            ("open", &self.open),
+            ("image", &self.image),
+            ("pictures", &self.pictures),
+            ("link", &self.link),
+        ];
+        for (kind, patterns) in kinds {
+            for (pattern, vendor) in patterns.set.patterns().iter().zip(&patterns.vendors) {
+                let entry = entries.entry(self.name(Vendor(*vendor))).or_default();
+                entry.push_str(&format!("{kind} {pattern}\n"));
+            }
+        }
+        for (name, parameters) in self.vendors.iter().zip(&self.identifying) {
+            let entry = entries.entry(name).or_default();
+            parameters.iter().for_each(|parameter| entry.push_str(&format!("identifying {parameter}\n")));
+        }
+        entries
     }
 
     /// A vendor's name.

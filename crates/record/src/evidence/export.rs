@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::find::Found;
-use super::record::{Record, Sighted};
+use super::record::{Record, Reported, Sighted};
 use crate::chain::Link;
 use crate::consent::Timestamp;
 use crate::digest::BodyHash;
@@ -71,6 +71,19 @@ pub struct Shown<'a> {
     pub downstream: Option<&'a str>,
     /// Whether 8-bit text of the copy went out as quoted-printable.
     pub converted: bool,
+    /// The campaign. Absent where it is empty, as are those below: lines of earlier
+    /// versions, which lack them, stay verifiable.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub campaign: Option<&'a str>,
+    /// Subject and Message-ID, sealed for the recipient.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub headline: Option<String>,
+    /// The enhanced status code of a reply that is not positive.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<&'a str>,
+    /// Where the trackers report to.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    pub reports: &'a [Reported<'a>],
 }
 
 impl<'a> From<&'a Record<'_>> for Shown<'a> {
@@ -106,6 +119,10 @@ impl<'a> From<&'a Record<'_>> for Shown<'a> {
             queue_id: record.queue_id.as_deref(),
             downstream: record.downstream.as_deref(),
             converted: record.converted,
+            campaign: record.campaign.as_deref(),
+            headline: record.headline.as_deref().map(hex::encode),
+            status: record.status.as_deref(),
+            reports: &record.reports,
         }
     }
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use memchr::memmem::Finder;
 
 use super::files::Folder;
+use super::headline::Headline;
 use super::record::{Record, Tag};
 use super::summary::{FieldKind, Summary};
 use crate::chain::{ChainError, ChainHash, Head, Link};
@@ -33,6 +34,8 @@ pub struct Query {
     pub outcome: Option<String>,
     /// The vendor of a tracker that was found, ignoring case.
     pub vendor: Option<String>,
+    /// The campaign.
+    pub campaign: Option<String>,
 }
 
 /// A matching record, with its place in the chain.
@@ -46,6 +49,16 @@ pub struct Found {
     pub link: Link,
     /// The contents.
     pub record: Record<'static>,
+}
+
+impl Found {
+    /// Opens the subject and the Message-ID for this recipient; `None` if the record has none, or is about
+    /// somebody else.
+    pub fn headline(&self, pseudonym: &Pseudonym) -> Option<Headline> {
+        let folder = Folder::of(Path::new(""), self.days);
+        let sealed = self.record.headline.as_deref()?;
+        Headline::opened(sealed, pseudonym, &folder.scope(self.segment), &self.record.id)
+    }
 }
 
 /// Statistics of a search.
@@ -98,6 +111,7 @@ impl Query {
             && is(&self.queue_id, record.queue_id.as_deref().unwrap_or_default())
             && is(&self.controller, &record.controller)
             && is(&self.mailstream, &record.mailstream)
+            && is(&self.campaign, record.campaign.as_deref().unwrap_or_default())
             && (is(&self.outcome, &record.decided) || is(&self.outcome, &record.done))
             && self.vendor.as_ref().is_none_or(|vendor| {
                 record.sightings.iter().any(|sighting| sighting.vendor.eq_ignore_ascii_case(vendor))
@@ -150,8 +164,8 @@ pub fn look(
 /// Returns the bytes that a matching record must contain: most records need not be decoded then.
 fn needles<'a>(query: &'a Query, tag: Option<&'a Tag>) -> Vec<Finder<'a>> {
     let tags = [tag, query.message_id.as_ref()].into_iter().flatten().map(|tag| &tag[..]);
-    let texts =
-        [&query.id, &query.queue_id, &query.mailstream].into_iter().flatten().map(|name| name.as_bytes());
+    let texts = [&query.id, &query.queue_id, &query.mailstream, &query.campaign];
+    let texts = texts.into_iter().flatten().map(|name| name.as_bytes());
     tags.chain(texts).map(Finder::new).collect()
 }
 

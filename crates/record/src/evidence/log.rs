@@ -6,10 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::files::{Folder, OPEN, Segment};
+use super::headline::Headline;
 use super::keeper::Keeper;
 use super::note::Note;
 use super::queue::{Next, Queue};
 use super::record::Record;
+use super::refusals::Refusals;
 use super::{MessageIds, Settings, day_of, lost};
 use crate::chain::segment::{self, End};
 use crate::chain::{ChainError, Head, Tail, at, read_head, write_head};
@@ -43,6 +45,7 @@ pub(super) struct Log {
     is_failing: Arc<AtomicBool>,
     /// The day on which segments were last checked.
     today: i64,
+    refusals: Refusals,
 }
 
 /// The end of one chain.
@@ -64,9 +67,10 @@ impl Log {
         let directory = &settings.directory;
         Folder::of(directory, settings.retention_days).make()?;
         let mut statistics = Statistics::open(directory, settings.retention_days);
+        let refusals = Refusals::default();
         let mut chains = BTreeMap::new();
         for folder in Folder::all(directory)? {
-            chains.insert(folder.days, Chain::open(folder, &settings, &mut statistics)?);
+            chains.insert(folder.days, Chain::open(folder, &settings, &mut statistics, &refusals)?);
         }
         keeper.iter().for_each(Keeper::wake);
         let message_ids = MessageIds::new(store.derived_key(MessageIds::LABEL));
@@ -80,6 +84,7 @@ impl Log {
             failing: None,
             is_failing: Arc::default(),
             today: day_of(Timestamp::now()),
+            refusals,
         })
     }
 
@@ -142,6 +147,11 @@ impl Log {
         Arc::clone(&self.is_failing)
     }
 
+    /// Returns where the last refusals are kept.
+    pub(super) fn refusals(&self) -> Refusals {
+        self.refusals.clone()
+    }
+
     /// Appends notes to a chain. An error comes with the number of records that were not written.
     fn append(&mut self, days: u16, notes: &[Note]) -> Result<(), (usize, ChainError)> {
         let all: usize = notes.iter().map(Note::recipients).sum();
@@ -156,9 +166,12 @@ impl Log {
             for (note, (copy, recipient)) in pairs.by_ref().take(MAX_BATCH) {
                 let message_id = self.message_ids.tag(&note.message_id);
                 // A missing pseudonym is left out: the record counts all the same.
-                let person =
-                    self.store.pseudonym(recipient.person).ok().map(|pseudonym| pseudonym.tag(&scope));
-                let record = note.record(copy, recipient, message_id, person);
+                let pseudonym = self.store.pseudonym(recipient.person).ok();
+                let person = pseudonym.as_ref().map(|pseudonym| pseudonym.tag(&scope));
+                let mut record = note.record(copy, recipient, message_id, person);
+                let headline = pseudonym.as_ref().zip(Headline::of(note));
+                record.headline =
+                    headline.map(|(pseudonym, headline)| headline.sealed(pseudonym, &scope, &note.id).into());
                 payloads.push(record.encode());
                 records.push(record);
             }
@@ -166,6 +179,7 @@ impl Log {
             let newest = chain.append(&payloads).map_err(|error| (all - written, error))?;
             self.chains.get(&days).into_iter().for_each(|chain| chain.write_head_copy(&self.settings));
             written += payloads.len();
+            records.iter().for_each(|record| self.refusals.take(record));
             let first = newest - payloads.len() as u64 + 1;
             (first..).zip(&records).for_each(|(number, record)| self.statistics.take(days, number, record));
         }
@@ -197,7 +211,9 @@ impl Log {
         if !self.chains.contains_key(&days) {
             let folder = Folder::of(&self.settings.directory, days);
             folder.make()?;
-            self.chains.insert(days, Chain::open(folder, &self.settings, &mut self.statistics)?);
+            // What its last segment has is known already.
+            let seen = Refusals::default();
+            self.chains.insert(days, Chain::open(folder, &self.settings, &mut self.statistics, &seen)?);
         }
         let missing = || at(&self.settings.directory)(std::io::ErrorKind::NotFound.into());
         self.chains.get_mut(&days).ok_or_else(missing)
@@ -218,7 +234,12 @@ impl Log {
 
 impl Chain {
     /// Opens the end of a chain: reads its last segment, and cuts off a partial last record.
-    fn open(folder: Folder, settings: &Settings, statistics: &mut Statistics) -> Result<Chain, ChainError> {
+    fn open(
+        folder: Folder,
+        settings: &Settings,
+        statistics: &mut Statistics,
+        refusals: &Refusals,
+    ) -> Result<Chain, ChainError> {
         let last = folder.segments()?.last().copied();
         let mut head = folder.kept_from()?;
         let mut day = None;
@@ -234,6 +255,7 @@ impl Chain {
                     if let Ok(record) = Record::decode(payload) {
                         day = day.or(Some(day_of(Timestamp(record.at))));
                         statistics.take(folder.days, head.count, &record);
+                        refusals.take(&record);
                     }
                 });
                 let is_open = tidied(&segment, end)? && !folder.is_packed(number);

@@ -14,8 +14,8 @@
 //! ([`crate::consent::pseudonyms`], where the designs that were weighed are) and the segment. As long as they
 //! are not erased, their records are found by their address; once they are, nobody can make their tags again,
 //! whatever files they have, and no record changes. Tags of one person differ between segments, so that what
-//! is left of an erased one is not tied together either. No address, no subject line and no content is in a
-//! record. What a record has besides leads to a person only through others' files: our id and the next hop's
+//! is left of an erased one is not tied together either. No address and no content is in a record, and a
+//! subject line only where that is asked for, sealed so that it goes with the person ([`headline`]). What a record has besides leads to a person only through others' files: our id and the next hop's
 //! queue id through logs, the number of a consent record to an entry of the journal that names nobody once
 //! the person is erased. A Message-ID is kept as a keyed hash.
 //!
@@ -26,12 +26,14 @@
 pub mod export;
 pub mod files;
 pub mod find;
+pub mod headline;
 pub mod hygiene;
 mod keeper;
 mod log;
 pub mod note;
 pub mod queue;
 pub mod record;
+pub mod refusals;
 pub mod summary;
 pub mod verify;
 
@@ -48,6 +50,7 @@ use log::Log;
 pub use note::{Note, NotedCopy, NotedRecipient};
 use queue::Queue;
 use record::Tag;
+use refusals::{Refusals, Refused};
 
 /// Where audit records are kept, and how long.
 #[derive(Clone, Debug)]
@@ -62,6 +65,8 @@ pub struct Settings {
     pub segment_bytes: u64,
     /// Whether bodies are hashed.
     pub body_hashes: bool,
+    /// Whether subjects are kept, sealed.
+    pub subjects: bool,
 }
 
 /// Takes notes from the mail path.
@@ -73,6 +78,8 @@ pub struct Evidence {
     /// Whether the writer cannot write.
     is_failing: Arc<AtomicBool>,
     body_hashes: bool,
+    subjects: bool,
+    refusals: Refusals,
 }
 
 impl Evidence {
@@ -84,7 +91,7 @@ impl Evidence {
     pub fn start(settings: Settings, store: Arc<Store>) -> Result<Evidence, ChainError> {
         let keeper = Keeper::start(&settings).map_err(crate::chain::at(&settings.directory))?;
         let mut log = Log::open(settings.clone(), store, Some(keeper))?;
-        let is_failing = log.is_failing();
+        let (is_failing, refusals) = (log.is_failing(), log.refusals());
         let queue = Arc::new(Queue::default());
         let waiting = Arc::clone(&queue);
         let writer = std::thread::Builder::new()
@@ -92,12 +99,23 @@ impl Evidence {
             .spawn(move || log.run(&waiting))
             .map_err(crate::chain::at(&settings.directory))?;
         let (writer, is_losing) = (Mutex::new(Some(writer)), AtomicBool::new(false));
-        Ok(Evidence { queue, writer, is_losing, is_failing, body_hashes: settings.body_hashes })
+        let Settings { body_hashes, subjects, .. } = settings;
+        Ok(Evidence { queue, writer, is_losing, is_failing, body_hashes, subjects, refusals })
     }
 
     /// Returns whether notes must have the hashes of bodies.
     pub fn wants_hashes(&self) -> bool {
         self.body_hashes
+    }
+
+    /// Returns whether notes must have the subject.
+    pub fn wants_subjects(&self) -> bool {
+        self.subjects
+    }
+
+    /// Returns the last refusals, newest first.
+    pub fn refusals(&self) -> Vec<Refused> {
+        self.refusals.newest()
     }
 
     /// Takes a note, without waiting. If there is no room it is lost, counted, and logged once.

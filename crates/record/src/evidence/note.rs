@@ -4,12 +4,12 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::record::{Record, Sighted, Tag};
+use super::record::{Record, Reported, Sighted, Tag};
 use crate::Effect;
 use crate::consent::{Person, Timestamp};
 use crate::digest::BodyHash;
 use crate::policy::Decision;
-use crate::smtp::Reply;
+use crate::smtp::{Reply, reply::Class};
 
 /// The maximum length of a Message-ID, in characters.
 const MAX_MESSAGE_ID: usize = 200;
@@ -28,6 +28,10 @@ pub struct Note {
     pub id: String,
     /// Its Message-ID.
     pub message_id: String,
+    /// What the sender calls the campaign; empty if the header does not say.
+    pub campaign: String,
+    /// Its subject as people read it, if subjects are kept. It is sealed before it is written.
+    pub subject: Option<String>,
     /// The controller.
     pub controller: Arc<str>,
     /// After how many days that controller's records are deleted, if it sets fewer.
@@ -50,6 +54,8 @@ pub struct Note {
     pub unreadable: usize,
     /// The same by carrier and vendor.
     pub sightings: Vec<Sighted<'static>>,
+    /// Where they report to.
+    pub reports: Vec<Reported<'static>>,
     /// The hosts of trackers of unknown vendors, as far as they may be kept, and their counts; only for the
     /// statistics.
     pub hosts: Vec<(String, u64)>,
@@ -94,7 +100,7 @@ impl Note {
         self.copies.iter().flat_map(|copy| copy.recipients.iter().map(move |recipient| (copy, recipient)))
     }
 
-    /// Builds the record of one recipient.
+    /// Builds the record of one recipient, in which nothing is sealed yet.
     pub fn record<'a>(
         &'a self,
         copy: &'a NotedCopy,
@@ -125,13 +131,17 @@ impl Note {
             removed: recipient.effect.removed as u64,
             swapped: recipient.effect.swapped as u64,
             sightings: Cow::Borrowed(&self.sightings),
+            reports: Cow::Borrowed(&self.reports),
             before: self.before,
             after: copy.after,
             result: recipient.reply.class().name().into(),
             code: recipient.reply.code(),
+            status: (recipient.reply.class() != Class::Positive).then(|| recipient.reply.enhanced().into()),
             queue_id: queue_id(&recipient.reply).map(Into::into),
             converted: recipient.converted,
             downstream: (!self.downstream.is_empty()).then(|| self.downstream.as_str().into()),
+            campaign: (!self.campaign.is_empty()).then(|| self.campaign.as_str().into()),
+            headline: None,
         }
     }
 }

@@ -44,6 +44,10 @@ mod tag {
     pub(super) const CONVERTED: u8 = 28;
     pub(super) const BEFORE_BLAKE3: u8 = 29;
     pub(super) const AFTER_BLAKE3: u8 = 30;
+    pub(super) const CAMPAIGN: u8 = 31;
+    pub(super) const HEADLINE: u8 = 32;
+    pub(super) const REPORT: u8 = 33;
+    pub(super) const STATUS: u8 = 34;
 }
 
 /// A keyed hash.
@@ -102,12 +106,29 @@ pub struct Record<'a> {
     pub result: Cow<'a, str>,
     /// The code of the reply.
     pub code: u16,
+    /// The enhanced status code of a reply that is not positive: `5.1.1` (RFC 3463).
+    pub status: Option<Cow<'a, str>>,
     /// The next hop's id, if its reply contains it.
     pub queue_id: Option<Cow<'a, str>>,
     /// A service behind the next hop that may still track, and why that is accepted.
     pub downstream: Option<Cow<'a, str>>,
     /// Whether 8-bit text of the copy went out as quoted-printable, which `after` does not know.
     pub converted: bool,
+    /// What the sender calls the campaign, if its header says.
+    pub campaign: Option<Cow<'a, str>>,
+    /// The subject and the Message-ID, sealed ([`super::headline`]); `None` unless that is asked for.
+    pub headline: Option<Cow<'a, [u8]>>,
+    /// Where the trackers report to.
+    pub reports: Cow<'a, [Reported<'a>]>,
+}
+
+/// Where trackers of one vendor report to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Reported<'a> {
+    /// The vendor; `unknown` for unknown ones.
+    pub vendor: Cow<'a, str>,
+    /// The host, as far as it may be kept: what may be unique to a reader is a star.
+    pub host: Cow<'a, str>,
 }
 
 /// Trackers of one vendor and carrier.
@@ -135,6 +156,21 @@ pub enum BadRecord {
 impl From<Malformed> for BadRecord {
     fn from(Malformed: Malformed) -> BadRecord {
         BadRecord::Malformed
+    }
+}
+
+impl Reported<'_> {
+    fn encode(&self) -> Vec<u8> {
+        let mut bytes = vec![u8::try_from(self.vendor.len()).unwrap_or(u8::MAX)];
+        bytes.extend(self.vendor.bytes().take(usize::from(u8::MAX)));
+        bytes.extend_from_slice(self.host.as_bytes());
+        bytes
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Reported<'static>, Malformed> {
+        let (&length, rest) = bytes.split_first().ok_or(Malformed)?;
+        let (vendor, host) = rest.split_at_checked(usize::from(length)).ok_or(Malformed)?;
+        Ok(Reported { vendor: text(vendor)?.into(), host: text(host)?.into() })
     }
 }
 
@@ -167,6 +203,7 @@ impl Record<'_> {
         let bytes = [
             (tag::MESSAGE_ID, self.message_id.as_ref().map(|id| &id[..])),
             (tag::PERSON, self.person.as_ref().map(|tag| &tag[..])),
+            (tag::HEADLINE, self.headline.as_deref()),
         ];
         bytes
             .into_iter()
@@ -194,6 +231,8 @@ impl Record<'_> {
             (tag::RESULT, Some(&self.result)),
             (tag::QUEUE_ID, self.queue_id.as_ref()),
             (tag::DOWNSTREAM, self.downstream.as_ref()),
+            (tag::CAMPAIGN, self.campaign.as_ref()),
+            (tag::STATUS, self.status.as_ref()),
         ];
         texts.into_iter().for_each(|(tag, value)| writer.text(tag, value.map(|text| &**text)));
         if let Some(record) = self.consent_record {
@@ -215,6 +254,7 @@ impl Record<'_> {
             .filter(|(_, number)| *number > 0)
             .for_each(|(tag, number)| writer.number(tag, number));
         self.sightings.iter().for_each(|sighting| writer.bytes(tag::SIGHTING, &sighting.encode()));
+        self.reports.iter().for_each(|reported| writer.bytes(tag::REPORT, &reported.encode()));
         writer.done()
     }
 
@@ -261,6 +301,7 @@ impl Record<'_> {
             tag::REMOVED => self.removed = number(content)?,
             tag::SWAPPED => self.swapped = number(content)?,
             tag::SIGHTING => self.sightings.to_mut().push(Sighted::decode(content)?),
+            tag::REPORT => self.reports.to_mut().push(Reported::decode(content)?),
             tag::BEFORE => self.before = Some(BodyHash::Sha256(fixed()?)),
             tag::AFTER => self.after = Some(BodyHash::Sha256(fixed()?)),
             tag::BEFORE_BLAKE3 => self.before = Some(BodyHash::Blake3(fixed()?)),
@@ -271,6 +312,9 @@ impl Record<'_> {
             tag::LINKS => self.links = number(content)?,
             tag::UNREADABLE => self.unreadable = number(content)?,
             tag::DOWNSTREAM => self.downstream = Some(word()?),
+            tag::CAMPAIGN => self.campaign = Some(word()?),
+            tag::STATUS => self.status = Some(word()?),
+            tag::HEADLINE => self.headline = Some(Cow::Owned(content.to_vec())),
             _ => {}
         }
         Ok(())
@@ -316,9 +360,16 @@ pub(super) mod tests {
             after: Some(BodyHash::Blake3([4; 32])),
             result: "accepted".into(),
             code: 250,
+            status: Some("5.1.1".into()),
             queue_id: Some("4XyZ12".into()),
             downstream: Some("mailgun: off for the account".into()),
             converted: true,
+            campaign: Some("autumn-sale".into()),
+            headline: Some(Cow::Owned(vec![5; 40])),
+            reports: Cow::Owned(vec![Reported {
+                vendor: "SendGrid".into(),
+                host: "click.shop.example".into(),
+            }]),
         }
     }
 
@@ -342,6 +393,7 @@ pub(super) mod tests {
         assert_eq!(Record::decode(&[2, 0]), Err(BadRecord::Format(2)));
         assert_eq!(Record::decode(&[1, tag::PERSON, 1, 0, 0, 0, 7]), Err(BadRecord::Malformed));
         assert_eq!(Record::decode(&[1, tag::SIGHTING, 1, 0, 0, 0, 7]), Err(BadRecord::Malformed));
+        assert_eq!(Record::decode(&[1, tag::REPORT, 1, 0, 0, 0, 7]), Err(BadRecord::Malformed));
         let later = [&bytes[..], &[99, 1, 0, 0, 0, 7]].concat();
         assert_eq!(Record::decode(&later), Ok(full()));
     }

@@ -34,6 +34,7 @@ impl Place {
             retention_days: 400,
             segment_bytes: 4096,
             body_hashes: true,
+            subjects: true,
         };
         Place { root, store, settings }
     }
@@ -77,6 +78,8 @@ impl Place {
             at: Timestamp(at),
             id: format!("id{number}"),
             message_id: format!("<m{number}@shop.example>"),
+            campaign: format!("sale-{}", number % 3),
+            subject: Some(format!("Ann, number {number}\r\nfor you")),
             controller: "shop".into(),
             days: None,
             mailstream: if at < DAY { "early".into() } else { "news".into() },
@@ -88,6 +91,7 @@ impl Place {
             links: 0,
             unreadable: 0,
             sightings: vec![Sighted { carrier: "img".into(), vendor: vendor.into(), count: 1 }],
+            reports: Vec::new(),
             hosts: Vec::new(),
             before: Some(BodyHash::Blake3([1; 32])),
             copies: vec![NotedCopy {
@@ -460,4 +464,43 @@ fn no_address_stands_in_any_file() {
         assert!(memchr::memmem::find(segment.bytes(), b".example").is_none());
     }
     assert!(files > 10);
+}
+
+#[test]
+fn a_subject_opens_for_its_recipient_alone_and_for_nobody_after_an_erasure() {
+    let place = Place::new("headline");
+    let to = ["ann@home.example", "bob@home.example"];
+    place.write([place.note(DAY, 1, &to), place.note(DAY, 2, &to)]);
+    let ann = place.store.person(to[0]);
+    let pseudonym = |address: &str| place.store.known_pseudonym(place.store.person(address));
+    let found = |query: &Query| newest(&place.settings.directory, query, 10).unwrap().0;
+    let of_ann = found(&place.person(to[0]));
+    assert_eq!(of_ann.len(), 2);
+    let headline = of_ann[0].headline(&pseudonym(to[0]).unwrap()).unwrap();
+    assert_eq!((&*headline.subject, &*headline.message_id), ("Ann, number 2  for you", "m2@shop.example"));
+    assert_eq!(of_ann[0].headline(&pseudonym(to[1]).unwrap()), None);
+    // Sealed for one message, it does not open as that of another.
+    let mut moved = of_ann[0].clone();
+    moved.record.headline = of_ann[1].record.headline.clone();
+    assert_eq!(moved.headline(&pseudonym(to[0]).unwrap()), None);
+    // Nothing of it is in the files.
+    let bytes = place.folder(400).read(1).unwrap().bytes().to_vec();
+    assert!(memchr::memmem::find(&bytes, b"number").is_none());
+    assert!(memchr::memmem::find(&bytes, b"m2@shop").is_none());
+    place.store.erase(ann).unwrap();
+    assert!(pseudonym(to[0]).is_none());
+    place.store.pseudonym(ann).unwrap();
+    assert_eq!(of_ann[0].headline(&pseudonym(to[0]).unwrap()), None);
+    assert_eq!(place.problems(), [""; 0]);
+    let of_bob = found(&place.person(to[1]));
+    assert!(of_bob.iter().all(|found| found.headline(&pseudonym(to[1]).unwrap()).is_some()));
+}
+
+#[test]
+fn records_are_found_by_their_campaign() {
+    let place = Place::new("campaign");
+    place.write((0..9).map(|number| place.note(DAY, number, &["ann@home.example"])));
+    let of = |campaign: &str| Query { campaign: Some(campaign.to_owned()), ..Query::default() };
+    assert_eq!(place.ids(&of("sale-1")), ["id7", "id4", "id1"]);
+    assert_eq!(place.ids(&of("sale-3")), [""; 0]);
 }

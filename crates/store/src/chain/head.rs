@@ -10,6 +10,14 @@ use super::{ChainError, at};
 /// The hash of the whole chain.
 pub type ChainHash = [u8; 32];
 
+/// Computes the SHA-256 of some bytes: what a chain's hash is made with.
+pub fn sha256(bytes: &[u8]) -> ChainHash {
+    let mut hash = [0; 32];
+    let made = digest::digest(&digest::SHA256, bytes);
+    hash.iter_mut().zip(made.as_ref()).for_each(|(target, byte)| *target = *byte);
+    hash
+}
+
 /// The end of a chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Head {

@@ -11,7 +11,7 @@ mod tail;
 use std::io;
 use std::path::{Path, PathBuf};
 
-pub use head::{ChainHash, Head, read_head, write_head};
+pub use head::{ChainHash, Head, read_head, sha256, write_head};
 pub use tail::Tail;
 
 /// The maximum size of a payload. Records have a few hundred bytes.

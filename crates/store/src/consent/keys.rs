@@ -378,6 +378,23 @@ impl Keys {
         Ok(damaged)
     }
 
+    /// Passes all people with their entries to `each`, in the order of the slots, which another process may be
+    /// writing.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read.
+    pub fn each_entry(&self, mut each: impl FnMut(Person, Entry)) -> io::Result<()> {
+        self.slots.each(1, self.slots.count()?, |slot, bytes| {
+            let settled = self.settled(slot, bytes);
+            if matches!(settled.first(), Some(&(USED | TAGGED)))
+                && let Some((person, id, key)) = self.unwrap(slot, &settled)
+            {
+                each(person, Entry { slot, id, key });
+            }
+        })
+    }
+
     /// Reads a slot that another process or thread may have half written: it is read again then.
     fn settled(&self, slot: u32, bytes: &Bytes) -> Bytes {
         const TRIES: usize = 100;

@@ -16,6 +16,7 @@ pub mod key_file;
 pub mod keys;
 pub mod ordered;
 pub mod pseudonyms;
+pub mod said;
 pub mod socket;
 pub mod store;
 pub mod trail;

@@ -64,6 +64,15 @@ impl Pseudonym {
     pub fn tag(&self, scope: &[u8]) -> [u8; 16] {
         self.key.tag(&[&self.person.0, scope])
     }
+
+    /// Derives a key for a use and a scope. Once the person is erased, nobody can derive it again.
+    pub fn secret(&self, label: &str, scope: &[u8]) -> [u8; 32] {
+        let key = StoreKey::new(self.key.derived(label));
+        let halves = [key.tag(&[b"1", &self.person.0, scope]), key.tag(&[b"2", &self.person.0, scope])];
+        let mut secret = [0; 32];
+        secret.iter_mut().zip(halves.as_flattened()).for_each(|(target, byte)| *target = *byte);
+        secret
+    }
 }
 
 /// A key of a tree by its place.

@@ -86,7 +86,7 @@ impl Settings {
 /// The default name of the store key's file.
 pub const STORE_KEY: &str = "store.key";
 /// The key file.
-const PEOPLE: &str = "people.keys";
+pub(super) const PEOPLE: &str = "people.keys";
 /// The file of the pseudonyms, in the store's directory.
 pub const PSEUDONYMS: &str = "pseudonyms.keys";
 
@@ -216,6 +216,16 @@ impl Store {
             .spawn(move || writer.run(&jobs))
             .map_err(io_error("the writer's thread"))?;
         Ok(Store { shared, queue: Mutex::new(Some(queue)), writer: Mutex::new(Some(writer)), _lock: lock })
+    }
+
+    /// Returns the directory.
+    pub(super) fn directory(&self) -> &Path {
+        &self.shared.settings.directory
+    }
+
+    /// Returns the key by which people are known.
+    pub fn store_key(&self) -> &StoreKey {
+        &self.shared.store_key
     }
 
     /// Returns the person with this address.
@@ -498,7 +508,7 @@ impl Drop for Store {
 }
 
 /// Decodes a payload, if it is a record of this person.
-fn entered(entry: &Entry, number: u64, payload: &[u8]) -> Result<Option<Entered>, StoreError> {
+pub(super) fn entered(entry: &Entry, number: u64, payload: &[u8]) -> Result<Option<Entered>, StoreError> {
     let record = match Payload::decode(payload) {
         Ok(Payload::Record(record)) if record.person == entry.id => *record,
         Ok(_) => return Ok(None),

@@ -1,7 +1,6 @@
 //! Reads and appends to the audit trail.
 
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
@@ -77,34 +76,6 @@ pub(super) struct Shown {
     hash: String,
 }
 
-/// The trail, opened on first use. If that fails, the next request tries again.
-#[derive(Debug)]
-pub(super) struct Kept {
-    directory: PathBuf,
-    trail: Mutex<Option<Audit>>,
-}
-
-impl Kept {
-    /// Creates a trail in this directory, which is opened later.
-    pub(super) fn at(directory: &Path) -> Kept {
-        Kept { directory: directory.to_owned(), trail: Mutex::new(None) }
-    }
-
-    fn with<T>(&self, work: impl FnOnce(&mut Audit) -> Result<T, ChainError>) -> Result<T, ChainError> {
-        let mut held = self.trail.lock().unwrap_or_else(PoisonError::into_inner);
-        let trail = match held.take() {
-            Some(trail) => held.insert(trail),
-            None => held.insert(Audit::open(&self.directory)?),
-        };
-        let done = work(trail);
-        if done.is_err() {
-            // The contents of the file are unknown in that case.
-            *held = None;
-        }
-        done
-    }
-}
-
 pub(super) async fn write(call: Call) -> Answered {
     call.query(&[])?;
     let deed: Deed = read_body(&call.body)?;
@@ -140,7 +111,8 @@ pub(super) async fn read(call: Call) -> Answered {
     json(StatusCode::OK, &Entries { entries: entries.into_iter().map(Shown::of).collect(), next })
 }
 
-async fn on_disk<T: Send + 'static>(
+/// Does something with the trail on a thread that may wait for the disk.
+pub(super) async fn on_disk<T: Send + 'static>(
     api: &Arc<Api>,
     work: impl FnOnce(&mut Audit) -> Result<T, ChainError> + Send + 'static,
 ) -> Result<T, Problem> {

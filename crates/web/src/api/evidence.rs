@@ -37,11 +37,17 @@ pub(super) struct Wanted {
     outcome: Option<Text>,
     /// The vendor of a tracker that was found; `unknown` for unknown vendors.
     vendor: Option<Text>,
+    /// The campaign, as the sender calls it.
+    campaign: Option<Text>,
     /// The maximum number of records.
     limit: Option<Limit>,
     /// True to include each record's proof that it is part of the chain.
     #[serde(default)]
     proof: bool,
+    /// True to include the subject and the Message-ID, if they are kept. They open for the recipient that is
+    /// asked for, and for nobody else.
+    #[serde(default)]
+    headlines: bool,
 }
 
 /// The records found.
@@ -64,16 +70,22 @@ pub(super) struct Record {
     /// The record's place in the chain; null unless requested.
     #[schema(value_type = Option<Object>)]
     proof: Option<serde_json::Value>,
+    /// The subject; null unless requested and kept, and unless the record is about the recipient asked for.
+    subject: Option<String>,
+    /// The Message-ID in clear; null likewise.
+    message_id: Option<String>,
 }
 
 pub(super) async fn search(call: Call) -> Answered {
     call.query(&[])?;
     let wanted: Wanted = read(&call.body)?;
     let limit = wanted.limit.map_or(FEW, |limit| limit.0);
-    let proof = wanted.proof;
+    let (proof, headlines) = (wanted.proof, wanted.headlines);
+    let asked_for = wanted.recipient.clone();
     let Some(query) = query(&call, wanted)? else {
         return json(StatusCode::OK, &Records { records: Vec::new(), more: false, complete: true });
     };
+    let reader = if headlines { recipient(&call, asked_for.as_ref())? } else { None };
     let directory = call.live.config.evidence.directory.clone();
     let _turn = call.api.searches.acquire().await.map_err(|_| Problem::internal())?;
     let looked = tokio::task::spawn_blocking(move || newest(&directory, &query, limit)).await;
@@ -90,7 +102,7 @@ pub(super) async fn search(call: Call) -> Answered {
     };
     looked.troubles.iter().for_each(|trouble| tracing::error!(%trouble, "some audit records cannot be read"));
     let records: Result<Vec<Record>, serde_json::Error> =
-        found.iter().map(|item| Record::of(item, proof)).collect();
+        found.iter().map(|item| Record::of(item, proof, reader.as_ref())).collect();
     let records = records.map_err(|_| Problem::internal())?;
     let (more, complete) = (records.len() >= limit, looked.troubles.is_empty());
     json(StatusCode::OK, &Records { records, more, complete })
@@ -100,15 +112,10 @@ pub(super) async fn search(call: Call) -> Answered {
 /// Message-ID.
 fn query(call: &Call, wanted: Wanted) -> Result<Option<Query>, Problem> {
     let store = Arc::clone(&call.api.store);
-    let pseudonym: Option<Pseudonym> = match &wanted.recipient {
-        None => None,
-        Some(Who(text)) => {
-            let meant = |shown| call.controller().map(|controller| store.outward(controller).meant(shown));
-            let person = person(text).map(meant).transpose()?.unwrap_or_else(|| store.person(text));
-            let Some(pseudonym) = store.known_pseudonym(person) else { return Ok(None) };
-            Some(pseudonym)
-        }
-    };
+    let pseudonym = recipient(call, wanted.recipient.as_ref())?;
+    if wanted.recipient.is_some() && pseudonym.is_none() {
+        return Ok(None);
+    }
     let message_id = match &wanted.message_id {
         None => None,
         Some(Text(text)) => {
@@ -128,13 +135,26 @@ fn query(call: &Call, wanted: Wanted) -> Result<Option<Query>, Problem> {
         mailstream: wanted.mailstream.map(|mailstream| mailstream.0),
         outcome: wanted.outcome.map(|outcome| outcome.0),
         vendor: wanted.vendor.map(|vendor| vendor.0),
+        campaign: wanted.campaign.map(|campaign| campaign.0),
     }))
 }
 
+/// Returns what a recipient's tags and headlines are made from; `None` without a recipient, and for one who
+/// was erased.
+fn recipient(call: &Call, who: Option<&Who>) -> Result<Option<Pseudonym>, Problem> {
+    let Some(Who(text)) = who else { return Ok(None) };
+    let store = &call.api.store;
+    let meant = |shown| call.controller().map(|controller| store.outward(controller).meant(shown));
+    let person = person(text).map(meant).transpose()?.unwrap_or_else(|| store.person(text));
+    Ok(store.known_pseudonym(person))
+}
+
 impl Record {
-    fn of(found: &Found, proof: bool) -> Result<Record, serde_json::Error> {
+    fn of(found: &Found, proof: bool, reader: Option<&Pseudonym>) -> Result<Record, serde_json::Error> {
         let record = serde_json::to_value(Shown::from(&found.record))?;
         let proof = if proof { Some(serde_json::to_value(Proof::of(found))?) } else { None };
-        Ok(Record { record, proof })
+        let headline = reader.and_then(|pseudonym| found.headline(pseudonym));
+        let (subject, message_id) = headline.map(|headline| (headline.subject, headline.message_id)).unzip();
+        Ok(Record { record, proof, subject, message_id })
     }
 }

@@ -8,31 +8,39 @@ use super::people::nobody;
 use super::{Answered, Call, json, typed};
 use crate::consent::Person;
 use crate::consent::export::Export;
+use crate::language::Language;
 use crate::person;
 use crate::problem::Problem;
 
 pub(super) async fn by_address(call: Call) -> Answered {
-    call.query(&[])?;
+    let language = language(&call)?;
     let form = Form::wanted(&call)?;
     let Addressed { address } = read(&call.body)?;
     let person = call.api.store.person(&address.0);
-    export(&call, person, form).await
+    export(&call, person, form, language).await
 }
 
 pub(super) async fn by_hash(call: Call) -> Answered {
-    call.query(&[])?;
+    let language = language(&call)?;
     let form = Form::wanted(&call)?;
-    export(&call, call.person()?, form).await
+    export(&call, call.person()?, form, language).await
 }
 
-async fn export(call: &Call, person: Person, form: Form) -> Answered {
+/// Returns the language of the page; English if none is asked for.
+fn language(call: &Call) -> Result<Language, Problem> {
+    let query = call.query(&["language"])?;
+    let Some((_, code)) = query.first() else { return Ok(Language::En) };
+    Language::of(code).ok_or_else(|| Problem::malformed("language: expected one of en, de, fr"))
+}
+
+async fn export(call: &Call, person: Person, form: Form, language: Language) -> Answered {
     let controller = call.controller()?.clone();
     let export = call.api.ask(move |store| Export::of_controller(store, person, &controller)).await?;
     let export = export.ok_or_else(nobody)?;
     let mut response = match form {
         Form::Json => json(StatusCode::OK, &export)?,
         Form::Page => {
-            let mut page = typed(StatusCode::OK, "text/html; charset=utf-8", person::page(&export));
+            let mut page = typed(StatusCode::OK, "text/html; charset=utf-8", person::page(&export, language));
             page.headers_mut().insert(CONTENT_SECURITY_POLICY, super::page::SECURITY);
             page
         }

@@ -4,9 +4,11 @@
 //! is acknowledged once the journal is synced; addresses appear only in bodies, never in a path or a query,
 //! so they reach no access log along the way.
 
+mod archive;
 mod audit;
 mod consent;
 mod delivery;
+mod deployments;
 mod evidence;
 mod explain;
 mod export;
@@ -25,9 +27,10 @@ mod rate;
 mod reading;
 mod replay;
 mod routes;
-mod rules;
+pub(crate) mod rules;
 mod statistics;
 mod system;
+mod trend;
 mod what_if;
 
 use std::pin::Pin;
@@ -44,6 +47,7 @@ use crate::api_token::{Grant, Tokens};
 use crate::consent::{Controller, Person, Store, StoreError, Timestamp};
 use crate::live::{Host, Live};
 use crate::problem::Problem;
+use crate::record::audit::Trail;
 
 pub use routes::{Access, ROUTES, Route};
 
@@ -64,7 +68,8 @@ pub struct Api {
     replays: Arc<replay::Replays>,
     counts: statistics::Counts,
     days: figures::Days,
-    trail: audit::Kept,
+    trends: trend::Trends,
+    trail: Arc<Trail>,
     writes: Semaphore,
     searches: Semaphore,
 }
@@ -101,7 +106,12 @@ type Handler = fn(Call) -> Pin<Box<dyn Future<Output = Answered> + Send>>;
 
 impl Api {
     /// Creates the shared state. `metrics` is what /metrics serves.
-    pub fn new(host: Arc<dyn Host>, store: Arc<Store>, metrics: PrometheusHandle) -> Arc<Api> {
+    pub fn new(
+        host: Arc<dyn Host>,
+        store: Arc<Store>,
+        metrics: PrometheusHandle,
+        trail: Arc<Trail>,
+    ) -> Arc<Api> {
         let live = host.live();
         let settings = &live.config.api;
         describe();
@@ -111,7 +121,8 @@ impl Api {
             replays: replay::Replays::new(settings.idempotency_keys),
             counts: statistics::Counts::default(),
             days: figures::Days::default(),
-            trail: audit::Kept::at(&live.config.data_directory.join("audit")),
+            trends: trend::Trends::default(),
+            trail,
             writes: Semaphore::new(WRITES),
             searches: Semaphore::new(SEARCHES),
             host,

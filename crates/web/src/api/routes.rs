@@ -8,8 +8,9 @@ use utoipa::ToSchema;
 
 use super::openapi::Schemas;
 use super::{
-    Handler, audit, consent, delivery, evidence, explain, export, figures, history, import, incoming, links,
-    model, openapi, page, people, preference_page, reading, rules, statistics, system, what_if,
+    Handler, archive, audit, consent, delivery, deployments, evidence, explain, export, figures, history,
+    import, incoming, links, model, openapi, page, people, preference_page, reading, rules, statistics,
+    system, trend, what_if,
 };
 use crate::api_token::Scope;
 
@@ -182,6 +183,9 @@ const DAYS: &[Extra] = &[
     Extra::Day("until", "The last day."),
 ];
 
+const PAGE_LANGUAGE: &[Extra] =
+    &[Extra::Word("language", &["en", "de", "fr"], "The language of the page to print; English by default.")];
+
 /// All routes.
 pub static ROUTES: &[Route] = &[
     Route {
@@ -254,7 +258,7 @@ pub static ROUTES: &[Route] = &[
         summary: "Export everything recorded about a person, with the proof",
         about: "As JSON, or as a page to print if Accept asks for text/html. Limited to this controller.",
         input: Input::Json(of::<model::Addressed>),
-        extras: &[],
+        extras: PAGE_LANGUAGE,
         answers: &[(200, "The export.", Output::JsonOrPage(of::<crate::consent::export::Export>)), NOBODY],
         handler: |call| Box::pin(export::by_address(call)),
     },
@@ -443,7 +447,7 @@ pub static ROUTES: &[Route] = &[
         summary: "Export everything recorded about a person, with the proof",
         about: "As JSON, or as a page to print if Accept asks for text/html.",
         input: Input::Nothing,
-        extras: &[],
+        extras: PAGE_LANGUAGE,
         answers: &[(200, "The export.", Output::JsonOrPage(of::<crate::consent::export::Export>)), NOBODY],
         handler: |call| Box::pin(export::by_hash(call)),
     },
@@ -526,6 +530,52 @@ pub static ROUTES: &[Route] = &[
         extras: &[],
         answers: &[(200, "What is in force.", Output::Json(of::<rules::InForce>))],
         handler: |call| Box::pin(rules::in_force(call)),
+    },
+    Route {
+        method: Method::Get,
+        path: "/v1/controllers/{controller}/trend",
+        access: Access::Scope(Scope::StatisticsRead),
+        name: "trend",
+        tag: RULES,
+        summary: "Count answers by day, purpose and source",
+        about: "Of the last 365 days, from the consent journal; counted in the background, so it may be as old \
+                as statistics_max_age_s.",
+        input: Input::Nothing,
+        extras: DAYS,
+        answers: &[(200, "The counts.", Output::Json(of::<trend::Trend>))],
+        handler: |call| Box::pin(trend::trend(call)),
+    },
+    Route {
+        method: Method::Get,
+        path: "/v1/controllers/{controller}/archive",
+        access: EXPORT,
+        name: "archive",
+        tag: PROOF,
+        summary: "Get everything on record about a controller in one archive",
+        about: "A tar compressed with gzip: audit records, consent records, audit trail, rules and notices, the \
+                ends of the chains, and how to verify it. At most 48 MiB; larger ones are made by the command \
+                pixelward evidence archive.",
+        input: Input::Nothing,
+        extras: DAYS,
+        answers: &[
+            (200, "The archive.", Output::Typed("application/gzip")),
+            (409, "The archive is too large to be sent.", Output::Json(of::<crate::problem::ProblemDetails>)),
+        ],
+        handler: |call| Box::pin(archive::made(call)),
+    },
+    Route {
+        method: Method::Get,
+        path: "/v1/deployments",
+        access: Access::Scope(Scope::PolicyRead),
+        name: "deployments",
+        tag: RULES,
+        summary: "List which rules and notices were in force when, and what changed",
+        about: "From the audit trail, where each start and each reload that changes something leaves an entry. \
+                A token for one controller sees only what concerns it.",
+        input: Input::Nothing,
+        extras: &[],
+        answers: &[(200, "The versions.", Output::Json(of::<deployments::Deployments>))],
+        handler: |call| Box::pin(deployments::list(call)),
     },
     Route {
         method: Method::Get,

@@ -26,7 +26,7 @@ pub(super) struct InForce {
 
 /// A controller.
 #[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Declared {
+pub(crate) struct Declared {
     /// The name of the controller.
     name: String,
     /// What a grant leads to: gate, keep or strip.
@@ -45,7 +45,7 @@ pub(super) struct Declared {
 
 /// A mailstream.
 #[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Stream {
+pub(crate) struct Stream {
     /// The name; `unmatched` for mail that matches no other.
     name: String,
     /// The mode: enforce or observe.
@@ -76,7 +76,7 @@ pub(super) struct Stream {
 
 /// A version of the rules of a jurisdiction.
 #[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Dated {
+pub(crate) struct Dated {
     /// The label that decisions use.
     label: String,
     /// The jurisdiction.
@@ -118,7 +118,7 @@ pub(super) async fn in_force(call: Call) -> Answered {
 }
 
 impl Declared {
-    fn of(controller: &Controller, mailstreams: Vec<Stream>) -> Declared {
+    pub(crate) fn of(controller: &Controller, mailstreams: Vec<Stream>) -> Declared {
         Declared {
             name: controller.name.to_string(),
             on_grant: match controller.on_grant {
@@ -136,7 +136,7 @@ impl Declared {
 }
 
 impl Stream {
-    fn of(mailstream: &Mailstream) -> Stream {
+    pub(crate) fn of(mailstream: &Mailstream) -> Stream {
         let Treatment { extent, receipts, personal, links, link_treatment, unreadable } =
             mailstream.treatment;
         Stream {
@@ -189,7 +189,7 @@ fn personal_name(personal: Personal) -> &'static str {
 }
 
 impl Dated {
-    fn of(version: &Version) -> Dated {
+    pub(crate) fn of(version: &Version) -> Dated {
         let known = Exemption::ALL.into_iter().filter(|exemption| version.flags.exempt.has(*exemption));
         Dated {
             label: version.label(),
