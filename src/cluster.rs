@@ -5,7 +5,7 @@ pub mod socket;
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use pixelward_replica::engine::{Engine, Verdict};
@@ -18,6 +18,7 @@ use tokio::runtime::Handle;
 
 use crate::config::{self, Config};
 use crate::consent::{Store, Timestamp};
+use crate::pipeline::Others;
 use files::Files;
 
 /// How long the start waits for news from the other relays before mail is taken; until then grants do not count.
@@ -217,6 +218,19 @@ impl Member {
         match status.durability {
             Verdict::Durable => None,
             Verdict::NotDurable { why } => Some(format!("no new grants are taken: {why}")),
+        }
+    }
+}
+
+impl Others for Weak<Member> {
+    fn trouble(&self) -> Option<String> {
+        self.upgrade()?.trouble()
+    }
+
+    fn declare(&self, fingerprint: &str) {
+        let rules = hex::decode(fingerprint).ok().and_then(|bytes| bytes.first_chunk().copied());
+        if let Some(member) = self.upgrade() {
+            member.node.declare(rules.unwrap_or_default());
         }
     }
 }

@@ -90,11 +90,17 @@ pub struct Pipeline {
     copy_units: u32,
     steps: Steps,
     /// What says how this relay stands among others, if there are any.
-    others: OnceLock<Others>,
+    others: OnceLock<Box<dyn Others>>,
 }
 
-/// Says what keeps this relay from counting grants, or from taking new ones; `None` if nothing does.
-pub type Others = Box<dyn Fn() -> Option<String> + Send + Sync>;
+/// The other relays of a cluster.
+pub trait Others: Send + Sync {
+    /// Says what keeps this relay from counting grants, or from taking new ones; `None` if nothing does.
+    fn trouble(&self) -> Option<String>;
+
+    /// Tells them the fingerprint of the rules that this relay goes by, in hexadecimal.
+    fn declare(&self, fingerprint: &str);
+}
 
 impl fmt::Debug for Pipeline {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -127,9 +133,16 @@ impl Pipeline {
     }
 
     /// Has the health of the relay tell how it stands among others.
-    pub fn among(&self, others: Others) {
+    pub fn among(&self, others: Box<dyn Others>) {
         // There is one cluster at most, and it is joined once.
         let _ = self.others.set(others);
+    }
+
+    /// Tells the other relays, if there are any, which rules this one goes by.
+    pub fn declare(&self, fingerprint: &str) {
+        if let Some(others) = self.others.get() {
+            others.declare(fingerprint);
+        }
     }
 
     /// A pipeline whose messages somebody watches: the demonstration does.
@@ -510,7 +523,7 @@ impl Host for Pipeline {
     }
 
     fn trouble(&self) -> Option<String> {
-        if let Some(why) = self.others.get().and_then(|others| others()) {
+        if let Some(why) = self.others.get().and_then(|others| others.trouble()) {
             return Some(why);
         }
         if !self.store_answers() {

@@ -10,7 +10,7 @@ use pixelward_replica::peer::{self, Invitation};
 
 use super::counted;
 use crate::cluster::files::{self, Files};
-use crate::cluster::socket::{self, Answer, Request, Standing};
+use crate::cluster::socket::{self, Answer, OtherRelay, Request, Standing};
 use crate::config::Config;
 use crate::consent::Store;
 
@@ -292,8 +292,13 @@ fn shown(standing: &Standing) -> String {
         0 => "To be told:     nothing".to_owned(),
         count => format!("To be told:     {}; they hold here already", counted(count, "change", "changes")),
     });
-    for (name, address) in &standing.others {
-        lines.push(format!("Other relay:    {name} at {address}"));
+    for OtherRelay { relay, address, heard, other_rules } in &standing.others {
+        let heard = match heard {
+            Some(seconds) => format!("heard {} ago", counted(*seconds, "second", "seconds")),
+            None => "not heard since this relay started".to_owned(),
+        };
+        let rules = if *other_rules { "; it goes by other rules" } else { "" };
+        lines.push(format!("Other relay:    {relay} at {address}, {heard}{rules}"));
     }
     if standing.others.is_empty() {
         lines.push("Other relays:   none was heard of".to_owned());
@@ -362,13 +367,23 @@ mod tests {
             not_durable: None,
             position: 7,
             untold: 0,
-            others: vec![("bb".to_owned(), "relay2.example:2531".to_owned())],
+            others: vec![OtherRelay {
+                relay: "bb".to_owned(),
+                address: "relay2.example:2531".to_owned(),
+                heard: Some(1),
+                other_rules: true,
+            }],
         }
     }
 
     #[test]
     fn a_relay_in_trouble_says_what_does_not_count() {
         assert!(is_well(&standing()));
+        let text = shown(&standing());
+        assert!(
+            text.contains("bb at relay2.example:2531, heard 1 second ago; it goes by other rules"),
+            "{text}"
+        );
         let alone = Standing { fresh: false, untold: 1, ..standing() };
         assert!(!is_well(&alone));
         let text = shown(&alone);

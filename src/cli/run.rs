@@ -70,8 +70,7 @@ pub fn run(command: &Run) -> Result<ExitCode, Box<dyn std::error::Error>> {
         let pipeline = Pipeline::new(live, Arc::clone(&store), ledger, evidence);
         #[cfg(feature = "cluster")]
         if let Some(member) = &member {
-            let member = Arc::downgrade(member);
-            pipeline.among(Box::new(move || member.upgrade()?.trouble()));
+            pipeline.among(Box::new(Arc::downgrade(member)));
         }
         let settings = &pipeline.live().config;
         web::webhook::start(&settings.api, &settings.data_directory, &store)?;
@@ -348,10 +347,11 @@ fn look_at_certificates(pipeline: &Arc<Pipeline>) {
 /// Leaves an entry in the audit trail if other rules, notices, vendors or keys are in force than before. Mail
 /// does not wait for it.
 pub(super) fn note_deployment(pipeline: &Arc<Pipeline>, trail: &Arc<Trail>, how: &'static str) {
-    let (live, trail) = (Arc::clone(&pipeline.live().web), Arc::clone(trail));
+    let (pipeline, trail) = (Arc::clone(pipeline), Arc::clone(trail));
     tokio::task::spawn_blocking(move || {
         let now = consent::Timestamp::now();
-        let snapshot = web::deployed::snapshot(&live, now);
+        let snapshot = web::deployed::snapshot(&pipeline.live().web, now);
+        pipeline.declare(&snapshot.fingerprint());
         let who = deployer();
         let noted =
             trail.with(|audit| deployments::note(audit, trail.directory(), &snapshot, (&who, how), now));

@@ -9,6 +9,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use pixelward_replica::engine::Verdict;
+use pixelward_replica::node::Other;
 use serde::{Deserialize, Serialize};
 
 use super::Member;
@@ -55,8 +56,32 @@ pub struct Standing {
     pub position: u64,
     /// How many things the other relays were not told yet.
     pub untold: usize,
-    /// The other relays that were heard of: name and address.
-    pub others: Vec<(String, String)>,
+    /// The other relays that were heard of.
+    pub others: Vec<OtherRelay>,
+}
+
+/// Another relay.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OtherRelay {
+    /// Its name.
+    pub relay: String,
+    /// Where it is reached.
+    pub address: String,
+    /// How many seconds ago it said where it stands; `None` if it has not since this relay started.
+    pub heard: Option<u64>,
+    /// Whether it goes by other rules.
+    pub other_rules: bool,
+}
+
+impl OtherRelay {
+    fn of(other: Other) -> OtherRelay {
+        OtherRelay {
+            relay: hex::encode(other.node),
+            address: other.address,
+            heard: other.heard,
+            other_rules: other.has_other_rules,
+        }
+    }
 }
 
 fn path(directory: &Path) -> PathBuf {
@@ -125,7 +150,7 @@ fn answer(member: &Member, request: Request) -> Answer {
                 },
                 position: status.position,
                 untold: status.untold,
-                others: status.others.into_iter().map(|(node, at)| (hex::encode(node), at)).collect(),
+                others: status.others.into_iter().map(OtherRelay::of).collect(),
             })
         }
     }

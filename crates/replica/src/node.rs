@@ -4,6 +4,7 @@
 mod begin;
 mod carry;
 mod keys;
+mod others;
 mod read;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,7 +18,7 @@ use crate::consent::ordered::{Heard, Order, Said};
 use crate::consent::{Store, StoreError};
 use crate::engine::{Engine, EngineError, Verdict};
 use crate::follower::{Follower, Moment, Stop};
-use crate::message::{Body, Mark, Message, MessageId, NodeId, fresh_id};
+use crate::message::{Body, Mark, Message, MessageId, fresh_id};
 use crate::once::Claims;
 use crate::outbox::Outbox;
 use crate::peer::Identity;
@@ -25,9 +26,13 @@ use crate::settings::Settings;
 use crate::wanted::Wanted;
 use crate::week::{Weeks, week_of};
 use keys::Others;
+use others::Marks;
+pub use others::{Other, Rules};
 
 /// How often the servers are asked whether what they acknowledge is durable.
 const DURABILITY: Duration = Duration::from_secs(10);
+/// How often each relay says where it stands, in milliseconds.
+const OWN_MARK: Moment = 4 * 60 * 1000;
 /// How long a pause is after the engine did not answer.
 const PAUSE: Duration = Duration::from_millis(200);
 /// How many messages of this relay may be on their way at once.
@@ -91,8 +96,8 @@ pub struct Status {
     pub position: u64,
     /// How many things the other relays were not told yet.
     pub untold: usize,
-    /// The other relays that were heard of, with their addresses.
-    pub others: Vec<(NodeId, String)>,
+    /// The other relays that were heard of.
+    pub others: Vec<Other>,
 }
 
 struct Inner {
@@ -114,6 +119,10 @@ struct Inner {
     others: Mutex<Others>,
     /// What one relay does for all.
     claims: Mutex<Claims>,
+    /// What the relays said of themselves.
+    marks: Mutex<Marks>,
+    /// When this relay published a mark last.
+    marked: AtomicU64,
     /// What proves to other relays that this is one; `None` in tests without any.
     identity: Option<Arc<Identity>>,
     /// Wakes whoever looks after the keys.
@@ -175,6 +184,8 @@ impl Node {
             underway: Semaphore::new(MAX_UNDERWAY),
             others: Mutex::new(others),
             claims: Mutex::new(claims),
+            marks: Mutex::default(),
+            marked: AtomicU64::new(0),
             identity,
             claimed: Notify::new(),
             ended: is_ended,
@@ -196,6 +207,11 @@ impl Node {
         Ok(Node { inner, ended })
     }
 
+    /// Notes the rules that this relay goes by, for the others to compare.
+    pub fn declare(&self, rules: Rules) {
+        locked(&self.inner.marks).declare(rules);
+    }
+
     /// Returns how the relay stands.
     pub fn status(&self) -> Status {
         let follower = locked(&self.inner.follower);
@@ -205,7 +221,7 @@ impl Node {
             stop: follower.stopped().cloned(),
             position: follower.next() - 1,
             untold: locked(&self.inner.outbox).waiting(),
-            others: locked(&self.inner.others).all(),
+            others: self.inner.other_relays(),
         }
     }
 }
@@ -312,6 +328,8 @@ impl Inner {
             let [one, two, ..] = fresh_id().unwrap_or_default();
             let jitter = u64::from(u16::from_le_bytes([one, two])) % (quarter / 2);
             let due = locked(&self.follower).heard().unwrap_or(0) + quarter + jitter;
+            // The others want to hear of each relay now and then.
+            let due = due.min(self.marked.load(Ordering::Relaxed) + OWN_MARK);
             let now = self.now();
             if now < due {
                 tokio::time::sleep(Duration::from_millis(due - now)).await;
@@ -330,11 +348,12 @@ impl Inner {
 
     /// Publishes where this relay stands.
     async fn mark(&self) -> Result<(), EngineError> {
+        self.marked.store(self.now(), Ordering::Relaxed);
         let head = self.store().map_err(|error| EngineError::Refused(error.to_string()))?.head();
         let mark = Mark {
             head,
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            settings: self.settings.fingerprint,
+            settings: locked(&self.marks).ours(),
             address: self.settings.address.clone(),
             at: (self.settings.clock)(),
         };

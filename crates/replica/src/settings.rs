@@ -19,8 +19,6 @@ pub struct Settings {
     pub patience: Duration,
     /// Where other relays reach this one, as `host:port`; empty if nowhere.
     pub address: String,
-    /// The fingerprint of what must be the same at all relays.
-    pub fingerprint: [u8; 16],
     /// The clock.
     pub clock: fn() -> Timestamp,
 }
@@ -34,7 +32,6 @@ impl Settings {
             max_staleness: Duration::from_secs(60),
             patience: Duration::from_secs(5),
             address: String::new(),
-            fingerprint: [0; 16],
             clock: Timestamp::now,
         }
     }

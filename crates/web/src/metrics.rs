@@ -261,6 +261,10 @@ fn describe_cluster() {
         "pixelward_cluster_untold",
         "Withdrawals and erasures that hold here and that the other relays were not told yet"
     );
+    describe_gauge!(
+        "pixelward_cluster_other_rules",
+        "Relays that have gone by other rules than this one for five minutes"
+    );
     describe_gauge!("pixelward_cluster_keys", "1 while the keys that messages need this week are here");
     describe_counter!(
         "pixelward_cluster_stops_total",

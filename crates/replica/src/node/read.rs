@@ -152,6 +152,7 @@ impl Inner {
         for (node, mark) in &marks {
             self.compare(&store, *node, mark);
             self.met(*node, &mark.address);
+            self.hear_rules(*node, mark.settings);
         }
         for (node, claim) in claims {
             self.met(node, &claim.address);
