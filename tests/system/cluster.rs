@@ -2,6 +2,7 @@
 //! server does.
 
 mod faults;
+mod figures;
 mod relays;
 mod servers;
 

@@ -67,9 +67,9 @@ pub(super) fn add_section(folder: &Folder, printed: &str, more: &str) {
 }
 
 /// A cluster of relays over three servers.
-struct Cluster {
+pub(super) struct Cluster {
     servers: Servers,
-    relays: Vec<Relay>,
+    pub(super) relays: Vec<Relay>,
     public: Vec<u16>,
     sink: Sink,
 }
@@ -77,14 +77,17 @@ struct Cluster {
 impl Cluster {
     /// From one relay, which has grants of these people already, to as many as wanted.
     fn grown(count: usize, people: &[&str]) -> Cluster {
+        Cluster::grown_from(count, |alone| people.iter().for_each(|person| say(alone, person, "granted")))
+    }
+
+    /// From one relay, which has heard something already, to as many as wanted.
+    pub(super) fn grown_from(count: usize, heard: impl FnOnce(&Relay)) -> Cluster {
         let (sink, hosts) = (Sink::start(), addresses(3));
-        let public: Vec<u16> = (0..count).map(|_| free_port()).collect();
-        // All relays stand behind one name.
-        let url = format!("http://127.0.0.1:{}", public[0]);
+        let public = free_port();
         let folder = Folder::new();
-        shop(&folder, sink.port, public[0], &url);
+        shop(&folder, sink.port, public, &format!("http://127.0.0.1:{public}"));
         let alone = Relay::in_folder(folder);
-        people.iter().for_each(|person| say(&alone, person, "granted"));
+        heard(&alone);
         let folder = stop(alone);
         let address = format!("127.0.0.1:{}", free_port());
         let mut init = vec!["cluster", "init", "--address", &address, "--server-data", "jetstream"];
@@ -92,26 +95,35 @@ impl Cluster {
         let printed = done(&command(&folder, &init));
         let servers = Servers::start(&folder.0.join("nats-servers"), &hosts);
         add_section(&folder, &printed, "");
-        let mut cluster = Cluster { servers, relays: vec![Relay::in_folder(folder)], public, sink };
+        let relays = vec![Relay::in_folder(folder)];
+        let mut cluster = Cluster { servers, relays, public: vec![public], sink };
         cluster.await_health();
-        for number in 1..count {
-            let invitation = done(&cluster.relays[number - 1].command(&["cluster", "invite"]));
-            let folder = Folder::new();
-            shop(&folder, cluster.sink.port, cluster.public[number], &url);
-            let address = format!("127.0.0.1:{}", free_port());
-            let printed =
-                done(&command(&folder, &["cluster", "join", invitation.trim(), "--address", &address]));
-            assert!(printed.contains("the chain is whole"), "{printed}");
-            add_section(&folder, &printed, "");
-            cluster.relays.push(Relay::in_folder(folder));
-        }
+        (1..count).for_each(|_| cluster.join());
         cluster.await_health();
         cluster
     }
 
+    /// A new relay joins, by an invitation of the last one. All stand behind one name.
+    pub(super) fn join(&mut self) {
+        let invitation = done(&self.relays.last().unwrap().command(&["cluster", "invite"]));
+        let (folder, public) = (Folder::new(), free_port());
+        shop(&folder, self.sink.port, public, &self.public_url());
+        let address = format!("127.0.0.1:{}", free_port());
+        let printed = done(&command(&folder, &["cluster", "join", invitation.trim(), "--address", &address]));
+        assert!(printed.contains("the chain is whole"), "{printed}");
+        add_section(&folder, &printed, "");
+        self.public.push(public);
+        self.relays.push(Relay::in_folder(folder));
+    }
+
+    /// Whether a relay counts grants and takes new ones.
+    pub(super) fn is_well(&self, relay: usize) -> bool {
+        self.relays[relay].command(&["cluster", "status"]).status.success()
+    }
+
     fn await_health(&self) {
         until("every relay counts grants and takes new ones", || {
-            self.relays.iter().all(|relay| relay.command(&["cluster", "status"]).status.success())
+            (0..self.relays.len()).all(|relay| self.is_well(relay))
         });
     }
 

@@ -1,0 +1,105 @@
+//! What a cluster costs: how long an answer takes, how fast an import is, and how soon a new relay is ready.
+//! `PIXELWARD_RECORDS` says how many people the first relay knows already.
+
+use std::fmt::Write as _;
+use std::time::{Duration, Instant};
+
+use pixelward_store::consent::socket::{Client, Request, Response};
+
+use super::relays::{Cluster, done};
+use super::until;
+use crate::support::Relay;
+
+/// A file of grants, to be imported.
+fn grants(prefix: &str, count: usize) -> String {
+    let mut rows = "address,state,purposes,event_time,evidence\n".to_owned();
+    for number in 0..count {
+        let _ = writeln!(
+            rows,
+            "{prefix}{number}@home.example,granted,campaign_performance,2026-01-02T03:04:05Z,form/1"
+        );
+    }
+    rows
+}
+
+/// Imports grants at a relay, and gives how many a second.
+fn import(relay: &Relay, prefix: &str, count: usize) -> f64 {
+    let file = relay.folder.file("grants.csv", &grants(prefix, count));
+    let started = Instant::now();
+    done(&relay.command(&["consent", "import", file.to_str().unwrap(), "--controller", "shop"]));
+    let rate = count as f64 / started.elapsed().as_secs_f64();
+    std::fs::remove_file(file).unwrap();
+    rate
+}
+
+fn socket(relay: &Relay) -> Client {
+    Client::connect(&relay.folder.0.join("data")).unwrap()
+}
+
+fn say(client: &mut Client, person: &str, state: &str) {
+    let row = serde_json::json!({
+        "address": person, "state": state, "purposes": "campaign_performance", "evidence": "form/1",
+    });
+    let row = Box::new(serde_json::from_value(row).unwrap());
+    let said = client.ask(&Request::Say { controller: "shop".to_owned(), row }).unwrap();
+    assert!(format!("{said:?}").contains("Recorded"), "{said:?}");
+}
+
+fn is_withdrawn(client: &mut Client, person: &str) -> bool {
+    let request = Request::Get { controller: "shop".to_owned(), address: person.to_owned() };
+    match client.ask(&request).unwrap() {
+        Response::Person(shown) => {
+            shown.history.last().is_some_and(|record| format!("{record:?}").contains("withdrawn"))
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The value below which so many of a hundred are.
+fn share(sorted: &[Duration], percent: usize) -> Duration {
+    sorted[(sorted.len() * percent / 100).min(sorted.len() - 1)]
+}
+
+fn position(relay: &Relay) -> u64 {
+    let status = done(&relay.command(&["cluster", "status"]));
+    let line = status.lines().find(|line| line.contains("Heard up to:")).unwrap();
+    line.rsplit(' ').next().unwrap().parse().unwrap()
+}
+
+#[test]
+#[ignore = "takes minutes with a million records; make harness runs it"]
+fn what_a_cluster_costs() {
+    let records = std::env::var("PIXELWARD_RECORDS").map_or(1_000_000, |text| text.parse().unwrap());
+    let mut cluster = Cluster::grown_from(1, |alone| {
+        println!("import by one relay on its own: {:.0}/s", import(alone, "old", records));
+    });
+    println!("import over three servers: {:.0}/s", import(&cluster.relays[0], "new", 20_000));
+    let started = Instant::now();
+    cluster.join();
+    until("the new relay counts grants", || cluster.is_well(1));
+    println!("a new relay with {} records is ready after {:?}", records + 20_000, started.elapsed());
+
+    let (mut here, mut there) = (socket(&cluster.relays[0]), socket(&cluster.relays[1]));
+    let (mut answered, mut in_force) = (Vec::new(), Vec::new());
+    for number in 0..500 {
+        let person = format!("new{number}@home.example");
+        let started = Instant::now();
+        say(&mut here, &person, "withdrawn");
+        answered.push(started.elapsed());
+        while !is_withdrawn(&mut there, &person) {
+            assert!(started.elapsed() < Duration::from_secs(20));
+        }
+        in_force.push(started.elapsed());
+    }
+    answered.sort();
+    in_force.sort();
+    println!("a withdrawal is answered: p50 {:?}, p99 {:?}", share(&answered, 50), share(&answered, 99));
+    println!(
+        "and in force at the other relay: p50 {:?}, p99 {:?}",
+        share(&in_force, 50),
+        share(&in_force, 99)
+    );
+    let (before, minute) = (position(&cluster.relays[0]), Duration::from_secs(60));
+    std::thread::sleep(minute);
+    println!("messages in an idle minute: {}", position(&cluster.relays[0]) - before);
+}
