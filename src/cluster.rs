@@ -4,13 +4,13 @@ pub mod files;
 pub mod socket;
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use pixelward_replica::engine::{Engine, Verdict};
 use pixelward_replica::nats::{Access, Nats, Tls};
-use pixelward_replica::node::{Node, NodeError, Status};
+use pixelward_replica::node::{Node, NodeError, OPENS_PLACE, Status};
 use pixelward_replica::peer::{Door, Giver, Identity, Invitation, Invitations};
 use pixelward_replica::settings::Settings;
 use pixelward_replica::week::{Weeks, week_of};
@@ -93,7 +93,12 @@ pub async fn start(config: &Config, store: &Arc<Store>) -> Result<Option<Arc<Mem
         tracing::info!(records = store.head().count, "the common order begins with this relay's journal");
     }
     let invitations = Arc::new(Invitations::default());
-    let giver = Gift { store: Arc::clone(store), files: files.clone(), weeks: Arc::clone(&weeks) };
+    let giver = Gift {
+        store: Arc::clone(store),
+        files: files.clone(),
+        directory: settings.directory.clone(),
+        weeks: Arc::clone(&weeks),
+    };
     let door =
         Door::open(settings.listen, &identity, Arc::clone(&weeks), Arc::clone(&invitations), Arc::new(giver));
     let door = door.await.map_err(|source| ClusterError::Taken { address: settings.listen, source })?;
@@ -239,6 +244,7 @@ impl Others for Weak<Member> {
 struct Gift {
     store: Arc<Store>,
     files: Files,
+    directory: PathBuf,
     weeks: Arc<Weeks>,
 }
 
@@ -249,6 +255,11 @@ impl Giver for Gift {
         let cluster = folder.join(files::CLUSTER);
         std::fs::create_dir(&cluster)?;
         self.files.hand_over(&cluster)?;
+        // The copy of the days has what was taken in so far.
+        let place = Path::new(OPENS_PLACE);
+        if self.directory.join(place).exists() {
+            std::fs::copy(self.directory.join(place), cluster.join(place))?;
+        }
         // In a file of its own: the one in use may change meanwhile.
         let settings = Settings::new(self.files.node, &cluster);
         let copy = Node::weeks(&settings, &self.store).map_err(std::io::Error::other)?;

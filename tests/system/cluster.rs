@@ -102,6 +102,12 @@ fn three_servers_carry_what_two_relays_hear_through_a_kill() {
     assert!(matches!(relays[1].say("ann@home.example", State::Withdrawn), Applied::Recorded(2)));
     until("the withdrawal is at the other relay", || !relays[0].is_granted("ann@home.example"));
 
+    // The day of an open at one is known at the other.
+    let eve = relays[0].store.person("eve@home.example");
+    assert!(relays[0].store.note_open(&shop(), "news", eve, Timestamp::now()));
+    runtime.block_on(relays[0].node.tell_opens());
+    until("the day is known", || relays[1].store.last_open(&shop(), eve).is_some());
+
     // A server is killed while people say things. What was acknowledged is there at the end.
     servers.kill(0);
     let mut acknowledged = Vec::new();

@@ -68,10 +68,12 @@ pub enum Kind {
     Erase,
     /// A relay's word on where it stands.
     Mark,
+    /// Opens that need no consent. They are carried beside the common order, and not kept.
+    Opens,
 }
 
 impl Kind {
-    /// All kinds.
+    /// All kinds of the common order.
     pub const ALL: [Kind; 4] = [Kind::Change, Kind::Key, Kind::Erase, Kind::Mark];
 
     /// Returns the name used in subjects.
@@ -81,6 +83,7 @@ impl Kind {
             Kind::Key => "key",
             Kind::Erase => "erase",
             Kind::Mark => "mark",
+            Kind::Opens => "opens",
         }
     }
 }
@@ -118,6 +121,13 @@ pub trait Engine: Send + Sync {
     ///
     /// When the engine cannot be reached.
     fn follow(&self, from: Position) -> Eventually<'_, Result<Box<dyn Feed>, EngineError>>;
+
+    /// Follows the opens from a position on; older ones may be gone.
+    ///
+    /// # Errors
+    ///
+    /// When the engine cannot be reached.
+    fn follow_opens(&self, from: Position) -> Eventually<'_, Result<Box<dyn Feed>, EngineError>>;
 
     /// Asks every server about one message: whoever serves the feed may lack it. `None` if nobody has it.
     ///

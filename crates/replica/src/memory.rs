@@ -13,6 +13,7 @@ use crate::engine::{Delivered, Engine, EngineError, Eventually, Feed, Kind, Posi
 #[derive(Debug)]
 pub struct Carrier {
     state: Mutex<State>,
+    opens: Mutex<State>,
     /// Changes with everything that a feed may wait for.
     changed: watch::Sender<u64>,
 }
@@ -27,13 +28,20 @@ struct State {
 
 impl Default for Carrier {
     fn default() -> Carrier {
-        Carrier { state: Mutex::default(), changed: watch::channel(0).0 }
+        Carrier { state: Mutex::default(), opens: Mutex::default(), changed: watch::channel(0).0 }
     }
 }
 
 impl Carrier {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn of(&self, kind: Kind) -> MutexGuard<'_, State> {
+        match kind {
+            Kind::Opens => self.opens.lock().unwrap_or_else(PoisonError::into_inner),
+            Kind::Change | Kind::Key | Kind::Erase | Kind::Mark => self.state(),
+        }
     }
 
     fn change(&self) {
@@ -105,12 +113,17 @@ impl Memory {
 const LOST: Duration = Duration::from_millis(50);
 
 impl Engine for Arc<Memory> {
-    fn publish(&self, _: Kind, id: [u8; 16], bytes: Bytes) -> Eventually<'_, Result<Position, EngineError>> {
+    fn publish(
+        &self,
+        kind: Kind,
+        id: [u8; 16],
+        bytes: Bytes,
+    ) -> Eventually<'_, Result<Position, EngineError>> {
         Box::pin(async move {
             let link = self.link();
             let mut published = None;
             if link.tells {
-                let mut state = self.carrier.state();
+                let mut state = self.carrier.of(kind);
                 let next = state.messages.len() as u64 + 1;
                 let position = *state.ids.entry(id).or_insert(next);
                 if position == next {
@@ -132,13 +145,11 @@ impl Engine for Arc<Memory> {
     }
 
     fn follow(&self, from: Position) -> Eventually<'_, Result<Box<dyn Feed>, EngineError>> {
-        Box::pin(async move {
-            if !self.link().hears {
-                return Err(EngineError::Unreachable("cut off".to_owned()));
-            }
-            let changed = self.carrier.changed.subscribe();
-            Ok(Box::new(Reading { engine: Arc::clone(self), next: from, changed }) as Box<dyn Feed>)
-        })
+        Box::pin(async move { self.reading(Kind::Mark, from) })
+    }
+
+    fn follow_opens(&self, from: Position) -> Eventually<'_, Result<Box<dyn Feed>, EngineError>> {
+        Box::pin(async move { self.reading(Kind::Opens, from) })
     }
 
     fn message(&self, position: Position) -> Eventually<'_, Result<Option<Delivered>, EngineError>> {
@@ -163,8 +174,19 @@ impl Engine for Arc<Memory> {
     }
 }
 
+impl Memory {
+    fn reading(self: &Arc<Memory>, kind: Kind, from: Position) -> Result<Box<dyn Feed>, EngineError> {
+        if !self.link().hears {
+            return Err(EngineError::Unreachable("cut off".to_owned()));
+        }
+        let changed = self.carrier.changed.subscribe();
+        Ok(Box::new(Reading { engine: Arc::clone(self), kind, next: from, changed }))
+    }
+}
+
 struct Reading {
     engine: Arc<Memory>,
+    kind: Kind,
     next: Position,
     changed: watch::Receiver<u64>,
 }
@@ -190,7 +212,7 @@ impl Feed for Reading {
         if !self.engine.link().hears {
             return None;
         }
-        let state = self.engine.carrier.state();
+        let state = self.engine.carrier.of(self.kind);
         while state.lost.contains(&self.next) {
             self.next += 1;
         }

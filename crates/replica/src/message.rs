@@ -6,8 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::chain::Head;
-use crate::consent::Timestamp;
-use crate::consent::ordered::{Name, Step};
+use crate::consent::ordered::{Name, Open, Opened, Step};
+use crate::consent::{Day, Person, Timestamp};
 use crate::engine::Kind;
 use crate::fields::{Malformed, Writer, fields, number, text, time};
 use crate::week::{Week, Weeks};
@@ -29,6 +29,8 @@ pub enum Body {
     Claim(Claim),
     /// That the sender will do something that is to be done once: the first claim counts.
     Once(Once),
+    /// Opens that the sender has noted, and whether some were noted and are not told.
+    Opens(Vec<Open>, bool),
 }
 
 /// A claim to something that is to be done once.
@@ -105,6 +107,7 @@ const STEP: u8 = 1;
 const MARK: u8 = 2;
 const CLAIM: u8 = 3;
 const ONCE: u8 = 4;
+const OPENS: u8 = 5;
 
 /// Field numbers, which are never reused.
 mod tag {
@@ -120,6 +123,14 @@ mod tag {
     pub(super) const ADDRESS: u8 = 10;
     pub(super) const NAME: u8 = 11;
     pub(super) const WITHIN: u8 = 12;
+    pub(super) const OPEN: u8 = 13;
+    pub(super) const IS_INCOMPLETE: u8 = 14;
+    pub(super) const CONTROLLER: u8 = 15;
+    pub(super) const MAILSTREAM: u8 = 16;
+    pub(super) const PERSON: u8 = 17;
+    pub(super) const CAMPAIGN: u8 = 18;
+    pub(super) const COUNT: u8 = 19;
+    pub(super) const DAY: u8 = 20;
 }
 
 /// Returns a random id.
@@ -187,6 +198,52 @@ impl Once {
     }
 }
 
+fn encode_opens(opens: &[Open], is_incomplete: bool) -> Vec<u8> {
+    let mut writer = Writer::new(FORMAT);
+    writer.bytes(tag::IS_INCOMPLETE, &[u8::from(is_incomplete)]);
+    for open in opens {
+        let mut entry = Writer::new(FORMAT);
+        entry.text(tag::CONTROLLER, Some(&open.controller));
+        entry.text(tag::MAILSTREAM, Some(&open.mailstream));
+        entry.number(tag::DAY, u64::from(open.day.0));
+        match &open.what {
+            Opened::By(person) => entry.bytes(tag::PERSON, &person.0),
+            Opened::Campaign(campaign, count) => {
+                entry.bytes(tag::CAMPAIGN, campaign);
+                entry.number(tag::COUNT, *count);
+            }
+        }
+        writer.bytes(tag::OPEN, &entry.done());
+    }
+    writer.done()
+}
+
+fn decode_opens(bytes: &[u8]) -> Result<Body, BadMessage> {
+    let fields = of_format(bytes)?;
+    let is_incomplete = found(&fields, tag::IS_INCOMPLETE)? == [1];
+    let entries = fields.iter().filter(|(tag, _)| *tag == tag::OPEN);
+    let opens: Result<Vec<Open>, BadMessage> = entries.map(|(_, entry)| decode_open(entry)).collect();
+    Ok(Body::Opens(opens?, is_incomplete))
+}
+
+fn decode_open(bytes: &[u8]) -> Result<Open, BadMessage> {
+    let fields = of_format(bytes)?;
+    let what = match found(&fields, tag::PERSON) {
+        Ok(person) => Opened::By(Person(exactly(person)?)),
+        Err(_) => {
+            let count = number(found(&fields, tag::COUNT)?)?;
+            Opened::Campaign(exactly(found(&fields, tag::CAMPAIGN)?)?, count)
+        }
+    };
+    let day = u16::try_from(number(found(&fields, tag::DAY)?)?).map_err(|_| BadMessage::Malformed)?;
+    Ok(Open {
+        controller: text(found(&fields, tag::CONTROLLER)?)?,
+        mailstream: text(found(&fields, tag::MAILSTREAM)?)?,
+        what,
+        day: Day(day),
+    })
+}
+
 impl Message {
     /// Returns the kind that the engine may see.
     pub fn kind(&self) -> Kind {
@@ -195,6 +252,7 @@ impl Message {
             Body::Step(Step::Key { .. }) => Kind::Key,
             Body::Step(Step::Erase { .. } | Step::Expire { .. }) => Kind::Erase,
             Body::Mark(_) | Body::Claim(_) | Body::Once(_) => Kind::Mark,
+            Body::Opens(..) => Kind::Opens,
         }
     }
 
@@ -210,6 +268,7 @@ impl Message {
             Body::Mark(mark) => (MARK, mark.encode()),
             Body::Claim(claim) => (CLAIM, claim.encode()),
             Body::Once(once) => (ONCE, once.encode()),
+            Body::Opens(opens, is_incomplete) => (OPENS, encode_opens(opens, *is_incomplete)),
         };
         let mut writer = Writer::new(FORMAT);
         writer.bytes(tag::KIND, &[kind]);
@@ -243,6 +302,7 @@ impl Message {
             MARK => Body::Mark(Mark::decode(&plain)?),
             CLAIM => Body::Claim(Claim::decode(&plain)?),
             ONCE => Body::Once(Once::decode(&plain)?),
+            OPENS => decode_opens(&plain)?,
             later => return Err(BadMessage::Version(later)),
         };
         Ok(Message { node, id, body })
@@ -274,7 +334,7 @@ fn exactly<const LENGTH: usize>(content: &[u8]) -> Result<[u8; LENGTH], BadMessa
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::consent::{Person, StoreKey};
+    use crate::consent::StoreKey;
 
     #[test]
     fn only_the_key_of_the_week_opens_a_message_and_nothing_of_it_can_be_altered() {
@@ -291,7 +351,16 @@ mod tests {
         };
         let claim = Claim { week: 6, address: "relay:7440".to_owned() };
         let once = Once { name: [9; 16], within: Duration::from_secs(900) };
-        for body in [Body::Step(erase), Body::Mark(mark), Body::Claim(claim), Body::Once(once)] {
+        let open = |what| Open {
+            controller: "shop".to_owned(),
+            mailstream: "news".to_owned(),
+            what,
+            day: Day(20_000),
+        };
+        let opens = vec![open(Opened::By(Person([9; 16]))), open(Opened::Campaign([4; 8], 3))];
+        let opens = Body::Opens(opens, true);
+        let bodies = [Body::Step(erase), Body::Mark(mark), Body::Claim(claim), Body::Once(once), opens];
+        for body in bodies {
             let message = Message { node: [1; 16], id: [2; 16], body };
             let bytes = message.seal(5, &weeks).unwrap();
             assert_eq!(Message::open(&bytes, &weeks), Ok(message.clone()));

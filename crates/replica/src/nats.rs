@@ -24,6 +24,10 @@ use crate::engine::{Delivered, Engine, EngineError, Eventually, Feed, Kind, Posi
 
 /// The stream of everything that changes stores.
 pub const STREAM: &str = "PW_CONSENT";
+/// The stream of opens, which are kept for a week.
+const OPENS: &str = "PW_DAYS";
+/// How long opens are kept: a relay that was away for longer knows nothing of the days before.
+const OPENS_KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
 /// What its subjects begin with.
 const SUBJECTS: &str = "pw.";
 /// How many copies of it there must be.
@@ -125,6 +129,7 @@ impl Nats {
     ///
     /// When the servers will not, or cannot be reached.
     pub async fn create(&self) -> Result<(), EngineError> {
+        self.context.get_or_create_stream(opens()).await.map_err(refused)?;
         self.context.get_or_create_stream(wanted()).await.map(drop).map_err(refused)
     }
 
@@ -152,6 +157,7 @@ impl Nats {
     ///
     /// When the servers will not, or cannot be reached.
     pub async fn delete(&self) -> Result<(), EngineError> {
+        self.context.delete_stream(OPENS).await.map_err(refused)?;
         self.context.delete_stream(STREAM).await.map(drop).map_err(refused)
     }
 
@@ -182,7 +188,11 @@ impl Nats {
     }
 
     async fn stream(&self) -> Result<stream::Stream, EngineError> {
-        match tokio::time::timeout(PATIENCE, self.context.get_stream(STREAM)).await {
+        self.named(STREAM).await
+    }
+
+    async fn named(&self, name: &str) -> Result<stream::Stream, EngineError> {
+        match tokio::time::timeout(PATIENCE, self.context.get_stream(name)).await {
             Ok(found) => found.map_err(refused),
             Err(_) => Err(EngineError::TimedOut(PATIENCE)),
         }
@@ -204,6 +214,19 @@ fn wanted() -> stream::Config {
         deny_purge: true,
         allow_direct: true,
         ..stream::Config::default()
+    }
+}
+
+/// What the stream of opens must be: it forgets.
+fn opens() -> stream::Config {
+    stream::Config {
+        name: OPENS.to_owned(),
+        subjects: vec![subject(Kind::Opens)],
+        max_age: OPENS_KEPT,
+        deny_delete: false,
+        deny_purge: false,
+        allow_direct: false,
+        ..wanted()
     }
 }
 
@@ -250,6 +273,28 @@ fn refused(error: impl std::fmt::Display) -> EngineError {
     EngineError::Refused(error.to_string())
 }
 
+impl Nats {
+    /// Reads a stream from a position on.
+    async fn reading(&self, name: &str, from: Position) -> Result<Box<dyn Feed>, EngineError> {
+        let stream = self.named(name).await?;
+        // The place of the last connection is given up, wherever it was.
+        let _ = stream.delete_consumer(&self.consumer).await;
+        let config = pull::Config {
+            name: Some(self.consumer.clone()),
+            deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: from },
+            ack_policy: AckPolicy::None,
+            inactive_threshold: GONE,
+            num_replicas: 1,
+            memory_storage: true,
+            ..pull::Config::default()
+        };
+        let consumer = stream.create_consumer(config).await.map_err(refused)?;
+        let messages = consumer.stream().heartbeat(HEARTBEAT).expires(3 * HEARTBEAT);
+        let messages = messages.max_messages_per_batch(1000).messages().await.map_err(refused)?;
+        Ok(Box::new(Reading(messages)))
+    }
+}
+
 impl Engine for Nats {
     fn publish(
         &self,
@@ -259,7 +304,8 @@ impl Engine for Nats {
     ) -> Eventually<'_, Result<Position, EngineError>> {
         Box::pin(async move {
             let message = PublishMessage::build().payload(bytes).message_id(hex::encode(id));
-            let sent = self.context.send_publish(subject(kind), message.expected_stream(STREAM));
+            let stream = if kind == Kind::Opens { OPENS } else { STREAM };
+            let sent = self.context.send_publish(subject(kind), message.expected_stream(stream));
             let acknowledged = async { sent.await.map_err(refused)?.await.map_err(refused) };
             match tokio::time::timeout(PATIENCE, acknowledged).await {
                 Ok(acknowledged) => acknowledged.map(|acknowledged| acknowledged.sequence),
@@ -269,24 +315,11 @@ impl Engine for Nats {
     }
 
     fn follow(&self, from: Position) -> Eventually<'_, Result<Box<dyn Feed>, EngineError>> {
-        Box::pin(async move {
-            let stream = self.stream().await?;
-            // The place of the last connection is given up, wherever it was.
-            let _ = stream.delete_consumer(&self.consumer).await;
-            let config = pull::Config {
-                name: Some(self.consumer.clone()),
-                deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: from },
-                ack_policy: AckPolicy::None,
-                inactive_threshold: GONE,
-                num_replicas: 1,
-                memory_storage: true,
-                ..pull::Config::default()
-            };
-            let consumer = stream.create_consumer(config).await.map_err(refused)?;
-            let messages = consumer.stream().heartbeat(HEARTBEAT).expires(3 * HEARTBEAT);
-            let messages = messages.max_messages_per_batch(1000).messages().await.map_err(refused)?;
-            Ok(Box::new(Reading(messages)) as Box<dyn Feed>)
-        })
+        Box::pin(self.reading(STREAM, from))
+    }
+
+    fn follow_opens(&self, from: Position) -> Eventually<'_, Result<Box<dyn Feed>, EngineError>> {
+        Box::pin(self.reading(OPENS, from))
     }
 
     fn message(&self, position: Position) -> Eventually<'_, Result<Option<Delivered>, EngineError>> {

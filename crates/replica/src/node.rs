@@ -4,6 +4,7 @@
 mod begin;
 mod carry;
 mod keys;
+mod opens;
 mod others;
 mod read;
 
@@ -14,7 +15,7 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore, watch};
 
-use crate::consent::ordered::{Heard, Order, Said};
+use crate::consent::ordered::{Heard, Open, Order, Said};
 use crate::consent::{Store, StoreError};
 use crate::engine::{Engine, EngineError, Verdict};
 use crate::follower::{Follower, Moment, Stop};
@@ -41,6 +42,8 @@ const MAX_UNDERWAY: usize = 2000;
 const WEEKS: &str = "weeks.keys";
 /// The file of what the others were not told yet.
 pub(crate) const OUTBOX: &str = "outbox.log";
+/// The file of how far opens of other relays were taken in.
+pub const OPENS_PLACE: &str = "opens.position";
 /// The file of what one relay does for all.
 const CLAIMS: &str = "claims.log";
 /// The file of where other relays are, and of who makes which key.
@@ -121,6 +124,9 @@ struct Inner {
     claims: Mutex<Claims>,
     /// What the relays said of themselves.
     marks: Mutex<Marks>,
+    /// Opens that the others are to be told, and how far theirs were taken in.
+    opens: Mutex<opens::Waiting>,
+    opens_place: Mutex<opens::Place>,
     /// When this relay published a mark last.
     marked: AtomicU64,
     /// What proves to other relays that this is one; `None` in tests without any.
@@ -167,6 +173,9 @@ impl Node {
         let path = settings.directory.join(CLAIMS);
         let claims = Claims::open(&path, (settings.clock)().0)
             .map_err(|source| NodeError::Io { what: path.display().to_string(), source })?;
+        let path = settings.directory.join(OPENS_PLACE);
+        let opens_place = opens::Place::open(&path)
+            .map_err(|source| NodeError::Io { what: path.display().to_string(), source })?;
         let (ended, is_ended) = watch::channel(false);
         let verdict = Verdict::NotDurable { why: "the servers have not been asked yet".to_owned() };
         let inner = Arc::new(Inner {
@@ -185,6 +194,8 @@ impl Node {
             others: Mutex::new(others),
             claims: Mutex::new(claims),
             marks: Mutex::default(),
+            opens: Mutex::default(),
+            opens_place: Mutex::new(opens_place),
             marked: AtomicU64::new(0),
             identity,
             claimed: Notify::new(),
@@ -201,6 +212,8 @@ impl Node {
         inner.spawn(|inner| async move { inner.watch_durability().await });
         inner.spawn(|inner| async move { inner.keep_fresh().await });
         inner.spawn(|inner| async move { inner.keep_keys().await });
+        inner.spawn(|inner| async move { inner.tell_opens().await });
+        inner.spawn(|inner| async move { inner.follow_opens().await });
         for (id, heard) in waiting {
             inner.spawn(move |inner| async move { inner.tell(id, heard, None).await });
         }
@@ -210,6 +223,11 @@ impl Node {
     /// Notes the rules that this relay goes by, for the others to compare.
     pub fn declare(&self, rules: Rules) {
         locked(&self.inner.marks).declare(rules);
+    }
+
+    /// Tells the others now of the opens that wait.
+    pub async fn tell_opens(&self) {
+        self.inner.tell_waiting_opens().await;
     }
 
     /// Returns how the relay stands.
@@ -243,6 +261,10 @@ impl Order for Way {
 
     fn submit(&self, said: Said) {
         self.0.spawn(|inner| async move { inner.carry(said).await });
+    }
+
+    fn opened(&self, open: Open) {
+        locked(&self.0.opens).add(open);
     }
 }
 

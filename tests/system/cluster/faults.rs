@@ -236,8 +236,12 @@ impl Setting {
     }
 
     fn await_health(&self) {
-        until("every relay counts grants and takes new ones", || {
-            self.relays.iter().all(|relay| relay.command(&["cluster", "status"]).status.success())
+        until("every relay counts grants, takes new ones, and has told the others everything", || {
+            self.relays.iter().all(|relay| {
+                let output = relay.command(&["cluster", "status"]);
+                let has_told = String::from_utf8_lossy(&output.stdout).contains("To be told:     nothing");
+                output.status.success() && has_told
+            })
         });
     }
 

@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use super::{STREAM, SUBJECTS};
+use super::{OPENS, STREAM, SUBJECTS};
 use crate::engine::Kind;
 
 /// A server.
@@ -106,16 +106,21 @@ fn tls(tls: &ServerTls) -> String {
 /// What a relay may publish: messages of the order, and what reading them takes. It can neither create nor purge
 /// nor delete.
 fn allowed() -> Vec<String> {
-    let kinds = Kind::ALL.iter().map(|kind| format!("{SUBJECTS}{}", kind.name()));
-    let api = [
-        format!("STREAM.INFO.{STREAM}"),
+    let kinds = Kind::ALL.into_iter().chain([Kind::Opens]);
+    let kinds = kinds.map(|kind| format!("{SUBJECTS}{}", kind.name()));
+    let whole = [
         format!("STREAM.MSG.GET.{STREAM}"),
         format!("DIRECT.GET.{STREAM}"),
         format!("DIRECT.GET.{STREAM}.>"),
-        format!("CONSUMER.CREATE.{STREAM}.>"),
-        format!("CONSUMER.DELETE.{STREAM}.>"),
-        format!("CONSUMER.INFO.{STREAM}.>"),
-        format!("CONSUMER.MSG.NEXT.{STREAM}.>"),
     ];
-    kinds.chain(api.into_iter().map(|subject| format!("$JS.API.{subject}"))).collect()
+    let read = [STREAM, OPENS].into_iter().flat_map(|stream| {
+        [
+            format!("STREAM.INFO.{stream}"),
+            format!("CONSUMER.CREATE.{stream}.>"),
+            format!("CONSUMER.DELETE.{stream}.>"),
+            format!("CONSUMER.INFO.{stream}.>"),
+            format!("CONSUMER.MSG.NEXT.{stream}.>"),
+        ]
+    });
+    kinds.chain(whole.into_iter().chain(read).map(|subject| format!("$JS.API.{subject}"))).collect()
 }

@@ -134,6 +134,8 @@ impl Inner {
                         Body::Step(step) => steps.push((delivered.position, step)),
                         Body::Mark(mark) => marks.push((node, mark)),
                         Body::Claim(claim) => claims.push((node, claim)),
+                        // They travel elsewhere.
+                        Body::Opens(..) => {}
                         Body::Once(once) => onces.push((node, id, delivered.committed_at, once)),
                     }
                 }

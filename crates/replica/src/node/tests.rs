@@ -455,3 +455,28 @@ fn what_is_to_be_done_once_is_done_at_one_relay() {
     cluster.link(2, Link::CUT);
     until("the third relay does it by itself", || first(&cluster, 2));
 }
+
+#[test]
+fn who_was_active_at_one_relay_is_inactive_at_none() {
+    let cluster = Cluster::of(3, Duration::from_secs(2));
+    let (person, now) = (cluster.relays[0].store.person("ann@home.example"), Timestamp::now());
+    let today = crate::consent::Day::of(now);
+    assert!(cluster.relays[0].store.note_open(&shop(), "news", person, now));
+    cluster.relays[1].store.count_open(&shop(), "news", [4; 8], now);
+    cluster.relays[2].store.count_open(&shop(), "news", [4; 8], now);
+    for relay in &cluster.relays {
+        cluster.runtime.block_on(relay.node.as_ref().unwrap().tell_opens());
+    }
+    until("every relay knows the day", || {
+        cluster.relays.iter().all(|relay| relay.store.last_open(&shop(), person) == Some(today))
+    });
+    until("every relay has counted all", || {
+        cluster.relays.iter().all(|relay| {
+            relay.store.shared_opens(&shop()).iter().map(|counted| counted.opens).sum::<u64>() == 2
+        })
+    });
+    assert!(cluster.relays.iter().all(|relay| relay.store.measured_since().is_none()));
+    // Whoever cannot hear the others says of nobody that they are inactive.
+    cluster.link(2, Link::CUT);
+    until("nothing is known", || cluster.relays[2].store.measured_since().is_some());
+}

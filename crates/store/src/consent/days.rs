@@ -157,11 +157,11 @@ impl Days {
         });
     }
 
-    /// Counts an open of a campaign.
-    pub fn count(&self, controller: &str, mailstream: &str, campaign: Campaign, day: Day) {
+    /// Counts opens of a campaign.
+    pub fn count(&self, controller: &str, mailstream: &str, campaign: Campaign, day: Day, opens: u64) {
         self.change(|state| {
             let Some(scope) = state.table.place(controller, mailstream) else { return };
-            state.gathered.all |= state.table.count(scope, campaign, day);
+            state.gathered.all |= state.table.count(scope, campaign, day, opens);
             state.gathered.counts.insert((scope, campaign));
         });
     }

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use super::days::{Campaign, Day};
 use super::index::Indexed;
 use super::journal::Head;
 use super::person::{Person, StoreKey};
@@ -158,6 +159,31 @@ pub trait Order: Send + Sync {
 
     /// Brings a request into the order, and answers it once that is applied here.
     fn submit(&self, said: Said);
+
+    /// Tells the other relays of an open that was noted here, when there is time.
+    fn opened(&self, open: Open);
+}
+
+/// An open that needs no consent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Open {
+    /// The controller.
+    pub controller: String,
+    /// The kind of mail.
+    pub mailstream: String,
+    /// What was opened.
+    pub what: Opened,
+    /// When, to the day.
+    pub day: Day,
+}
+
+/// What was opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Opened {
+    /// Something by this person: only the day of the last time counts.
+    By(Person),
+    /// A campaign, so often, by nobody in particular.
+    Campaign(Campaign, u64),
 }
 
 /// What holds here already, and is not in the common order yet. It can only make things stricter.

@@ -118,11 +118,11 @@ impl Table {
         }
     }
 
-    /// Counts an open; returns whether another campaign was dropped for it.
-    pub(super) fn count(&mut self, number: u16, campaign: Campaign, day: Day) -> bool {
+    /// Counts opens; returns whether another campaign was dropped for them.
+    pub(super) fn count(&mut self, number: u16, campaign: Campaign, day: Day, more: u64) -> bool {
         let Some(scope) = self.scopes.get_mut(usize::from(number)) else { return false };
         if let Some((opens, last)) = scope.counts.get_mut(&campaign) {
-            (*opens, *last) = (opens.saturating_add(1), day.max(*last));
+            (*opens, *last) = (opens.saturating_add(more), day.max(*last));
             return false;
         }
         let is_full = scope.counts.len() >= MAX_CAMPAIGNS;
@@ -131,7 +131,7 @@ impl Table {
             let oldest = oldest.map(|(campaign, _)| *campaign);
             oldest.map(|campaign| scope.counts.remove(&campaign));
         }
-        scope.counts.insert(campaign, (1, day));
+        scope.counts.insert(campaign, (more, day));
         is_full
     }
 

@@ -77,8 +77,8 @@ fn what_is_too_old_goes_with_its_controller_alone() {
     check("expired", [None, Some(10), None], |days| {
         note(days, "ann", "news", 9);
         note(days, "bob", "news", 10);
-        days.count("shop", "news", [1; 8], Day(9));
-        days.count("club", "news", [1; 8], Day(9));
+        days.count("shop", "news", [1; 8], Day(9), 1);
+        days.count("club", "news", [1; 8], Day(9), 1);
         days.note("club", "news", [7; 16], Day(1));
         assert_eq!(days.expire("shop", Day(10)), 2);
         assert_eq!((days.look(|table| table.len()), days.look(|table| table.counted("club").len())), (2, 1));
@@ -90,14 +90,14 @@ fn opens_of_a_campaign_are_counted_and_the_oldest_of_too_many_goes() {
     let place = Place::new("counts");
     let days = open(&place.0);
     for day in [3, 1, 2] {
-        days.count("shop", "news", [1; 8], Day(day));
+        days.count("shop", "news", [1; 8], Day(day), 1);
     }
     drop(days);
     let days = open(&place.0);
     let one = Counted { mailstream: "news".to_owned(), campaign: [1; 8], opens: 3, last: Day(3) };
     assert_eq!(days.look(|table| table.counted("shop")), [one]);
     for number in 0..10_000u64 {
-        days.count("shop", "news", number.to_le_bytes(), Day(4));
+        days.count("shop", "news", number.to_le_bytes(), Day(4), 1);
     }
     let counted = days.look(|table| table.counted("shop"));
     assert!(counted.len() == 10_000 && counted.iter().all(|counted| counted.campaign != [1; 8]));

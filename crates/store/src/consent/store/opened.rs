@@ -5,6 +5,7 @@ use std::sync::PoisonError;
 
 use super::{Shared, Store, StoreError, io_error};
 use crate::consent::days::{Campaign, Counted, Day, scope};
+use crate::consent::ordered::{Open, Opened};
 use crate::consent::{Controller, Person, Pseudonym, Timestamp};
 
 impl Store {
@@ -17,13 +18,37 @@ impl Store {
         person: Person,
         at: Timestamp,
     ) -> bool {
-        // Held until the row is written, so that none comes back after an erasure.
-        let pseudonyms = self.shared.pseudonyms.read().unwrap_or_else(PoisonError::into_inner);
-        let Some(pseudonym) = pseudonyms.of(person) else { return false };
-        let controller = controller.as_str();
-        let tag = pseudonym.tag(&scope(controller, mailstream));
-        self.shared.days.note(controller, mailstream, tag, Day::of(at));
-        true
+        let day = Day::of(at);
+        let is_noted = self.shared.note_open(controller.as_str(), mailstream, person, day);
+        if is_noted {
+            self.tell(controller, mailstream, Opened::By(person), day);
+        }
+        is_noted
+    }
+
+    /// Tells other relays of an open, if there are any.
+    fn tell(&self, controller: &Controller, mailstream: &str, what: Opened, day: Day) {
+        if let Some(order) = self.shared.order.get() {
+            let (controller, mailstream) = (controller.to_string(), mailstream.to_owned());
+            order.opened(Open { controller, mailstream, what, day });
+        }
+    }
+
+    /// Takes in an open of which another relay tells.
+    pub fn take_open(&self, open: &Open) {
+        match open.what {
+            Opened::By(person) => {
+                self.shared.note_open(&open.controller, &open.mailstream, person, open.day);
+            }
+            Opened::Campaign(campaign, opens) => {
+                self.shared.days.count(&open.controller, &open.mailstream, campaign, open.day, opens);
+            }
+        }
+    }
+
+    /// Notes that opens of which other relays told were missed: days count from this one on.
+    pub fn lose_opens(&self, since: Day) {
+        self.shared.days.lose(since);
     }
 
     /// Returns the day on which a person last opened mail of a controller.
@@ -32,14 +57,20 @@ impl Store {
         self.shared.days.look(|table| table.newest(controller.as_str(), |scope| pseudonym.tag(scope)))
     }
 
-    /// Returns the day before which days of last open were lost; `None` if none ever were.
+    /// Returns the day before which days of last open were lost; `None` if none ever were. While other relays
+    /// cannot be heard, nothing is known of any day.
     pub fn measured_since(&self) -> Option<Day> {
+        if self.shared.order.get().is_some_and(|order| !order.is_fresh()) {
+            return Some(Day(u16::MAX));
+        }
         self.shared.days.look(|table| table.measured_since)
     }
 
     /// Counts that somebody opened a campaign.
     pub fn count_open(&self, controller: &Controller, mailstream: &str, campaign: Campaign, at: Timestamp) {
-        self.shared.days.count(controller.as_str(), mailstream, campaign, Day::of(at));
+        let day = Day::of(at);
+        self.shared.days.count(controller.as_str(), mailstream, campaign, day, 1);
+        self.tell(controller, mailstream, Opened::Campaign(campaign, 1), day);
     }
 
     /// Returns how often the campaigns of a controller were opened.
@@ -69,6 +100,15 @@ impl Store {
 }
 
 impl Shared {
+    /// Notes an open; returns whether there is anybody to note it for.
+    fn note_open(&self, controller: &str, mailstream: &str, person: Person, day: Day) -> bool {
+        // Held until the row is written, so that none comes back after an erasure.
+        let pseudonyms = self.pseudonyms.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(pseudonym) = pseudonyms.of(person) else { return false };
+        self.days.note(controller, mailstream, pseudonym.tag(&scope(controller, mailstream)), day);
+        true
+    }
+
     /// Removes the tags under which a person appears in audit records and in the days of last open, and those
     /// days themselves.
     pub(super) fn unname(&self, person: Person) -> Result<(), StoreError> {

@@ -3,7 +3,7 @@ use std::sync::mpsc;
 use proptest::prelude::*;
 
 use super::*;
-use crate::consent::ordered::{Expired, Ordered, Said};
+use crate::consent::ordered::{Expired, Open, Ordered, Said};
 use crate::consent::record::{State, Timing};
 use crate::consent::standing::Permission;
 use crate::policy::Purpose;
@@ -247,6 +247,10 @@ impl Order for Alone {
 
     fn submit(&self, said: Said) {
         drop(said);
+    }
+
+    fn opened(&self, open: Open) {
+        drop(open);
     }
 }
 
