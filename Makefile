@@ -82,6 +82,7 @@ harness: packages
 	PIXELWARD_PANICS=100 $(SYSTEM) internal_errors::
 	PIXELWARD_FORGED=10000000 PIXELWARD_SCANS=10000 $(SYSTEM) public_hostile::
 	PIXELWARD_CUTS=100 PIXELWARD_CANDIDATES=10000000 $(SYSTEM) store_faults::
+	PIXELWARD_FAULTS=200 $(SYSTEM) cluster::faults
 
 check:
 	$(CARGO) fmt --all --check

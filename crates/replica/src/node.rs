@@ -32,7 +32,7 @@ pub use others::{Other, Rules};
 
 /// How often the servers are asked whether what they acknowledge is durable.
 const DURABILITY: Duration = Duration::from_secs(10);
-/// How often each relay says where it stands, in milliseconds.
+/// How often each relay says where it stands, in milliseconds: more seldom where there are many.
 const OWN_MARK: Moment = 4 * 60 * 1000;
 /// How long a pause is after the engine did not answer.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -101,6 +101,37 @@ pub struct Status {
     pub untold: usize,
     /// The other relays that were heard of.
     pub others: Vec<Other>,
+}
+
+/// When a relay publishes a mark.
+#[derive(Clone, Copy, Debug)]
+pub struct MarkPause {
+    after_news: Moment,
+    after_own: Moment,
+}
+
+/// Returns when a relay publishes a mark, by a random number: whenever nothing was heard for a quarter of the time
+/// that grants count without news. One relay's mark is enough for all, so the pauses differ, and the more relays
+/// there are, the fewer of them have a short one.
+pub fn mark_pause(max_staleness: Duration, others: usize, random: u64) -> MarkPause {
+    let quarter = Moment::try_from(max_staleness.as_millis() / 4).unwrap_or(Moment::MAX).max(4);
+    let share = (random % 1_000_000 + 1) as f64 / 1_000_000.0;
+    let spread = match others {
+        0..8 => share,
+        // Of many numbers the least ones lie far apart only if there are few of them.
+        _ => (1.0 + share.ln() / (others as f64).ln()).max(0.0),
+    };
+    let jitter = spread * quarter as f64;
+    let after_own = OWN_MARK.max(quarter * others as Moment);
+    MarkPause { after_news: quarter + jitter as Moment, after_own }
+}
+
+impl MarkPause {
+    /// Returns the moment for the next mark, by when something was heard, and when this relay published one.
+    #[must_use]
+    pub fn next(self, heard: Moment, own: Moment) -> Moment {
+        (heard + self.after_news).min(own + self.after_own)
+    }
 }
 
 struct Inner {
@@ -341,17 +372,15 @@ impl Inner {
         }
     }
 
-    /// Publishes a mark whenever nothing was heard for a quarter of the time that grants count without news. One
-    /// relay's mark is enough for all, so the pauses differ.
+    /// Publishes a mark whenever nothing was heard for a while.
     async fn keep_fresh(&self) {
-        let quarter =
-            Moment::try_from(self.settings.max_staleness.as_millis() / 4).unwrap_or(Moment::MAX).max(4);
         loop {
-            let [one, two, ..] = fresh_id().unwrap_or_default();
-            let jitter = u64::from(u16::from_le_bytes([one, two])) % (quarter / 2);
-            let due = locked(&self.follower).heard().unwrap_or(0) + quarter + jitter;
-            // The others want to hear of each relay now and then.
-            let due = due.min(self.marked.load(Ordering::Relaxed) + OWN_MARK);
+            let [one, two, three, four, ..] = fresh_id().unwrap_or_default();
+            let random = u64::from(u32::from_le_bytes([one, two, three, four]));
+            let others = locked(&self.others).all().len();
+            let pause = mark_pause(self.settings.max_staleness, others, random);
+            let heard = locked(&self.follower).heard().unwrap_or(0);
+            let due = pause.next(heard, self.marked.load(Ordering::Relaxed));
             let now = self.now();
             if now < due {
                 tokio::time::sleep(Duration::from_millis(due - now)).await;
