@@ -38,7 +38,7 @@ await draw('overview', 1100, 'light', 1250);
 await draw('overview-phone', 390, 'dark', 844);
 // Answers and exemptions stand below.
 await page.setViewportSize({width: 1100, height: 900});
-await page.evaluate(() => { for (const own of [...document.querySelectorAll('main > *')]) { if (own.textContent.startsWith('Consent by purpose')) break; own.remove(); } });
+await page.evaluate(() => { for (const own of [...document.querySelectorAll('main > *')]) { if (own.textContent.startsWith('Consent by purpose')) break; if (own.tagName !== 'H1') own.remove(); } });
 await draw('answers', 1100, 'light', 1300);
 await visit('/messages?controller=shop');
 await draw('messages', 1100, 'light', 900);

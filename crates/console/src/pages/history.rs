@@ -150,7 +150,7 @@ fn changed(call: &Call, change: &Value) -> Markup {
     html! {
         p { strong { (call.say(&Text("Changed", "Geändert", "Modifié"))) ": " } (text(change, "name")) }
         ul class="changes" {
-            @for field in list(change, "fields") {
+            @for field in list(change, "fields").iter().filter(|field| !follows(change, field)) {
                 @let (from, to) = (text(field, "from"), text(field, "to"));
                 li {
                     code { (text(field, "name")) }
@@ -168,6 +168,12 @@ fn changed(call: &Call, change: &Value) -> Markup {
             }
         }
     }
+}
+
+/// Returns whether a field says no more than another one: the hash of a text that is shown.
+fn follows(change: &Value, field: &Value) -> bool {
+    let has_text = list(change, "fields").iter().any(|field| text(field, "name") == "text");
+    has_text && text(field, "name") == "text_hash"
 }
 
 fn or_nothing(text: &str) -> &str {
