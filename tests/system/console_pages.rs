@@ -501,7 +501,12 @@ fn the_overview_tells_answers_over_time_and_what_exemptions_were_used_for() {
         "purposes": ["personalisation"]});
     let answer = served.ask(&token, "PUT", "/v1/controllers/shop/consent", &said.to_string());
     assert_eq!(answer.status, 200, "{}", answer.text());
-    let overview = browser.page("/?controller=shop");
+    // Answers are counted in the background.
+    let deadline = Instant::now() + support::PATIENCE;
+    let mut overview = browser.page("/?controller=shop");
+    while !overview.contains("web shop") && Instant::now() < deadline {
+        overview = browser.page("/?controller=shop");
+    }
     for part in ["Answers over time", "web shop", "<td>notices</td><td>left as it was</td>", "50\u{a0}%"] {
         assert!(overview.contains(part), "{part}: {overview}");
     }
