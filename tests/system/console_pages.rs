@@ -483,7 +483,8 @@ fn messages_are_found_by_their_recipient_and_the_search_is_noted() {
 
 #[test]
 fn the_overview_tells_answers_over_time_and_what_exemptions_were_used_for() {
-    let legal = "[[mailstream]]\nname = \"notices\"\ncontroller = \"shop\"\nlist_id = \"notices.legal.example\"\n\
+    let legal = "[[mailstream]]\nname = \"notices\"\ncontroller = \"shop\"\n\
+                 list_id = \"notices.legal.example\"\n\
                  purposes = [\"legal_notice\"]\nexemption = \"legal_notice\"\nrequested = \"requested\"\n\
                  jurisdiction = \"it\"\n";
     let (served, _hop) = crate::console::with_mail_and(legal);
@@ -536,7 +537,8 @@ fn history_tells_which_rules_came_into_force_when_and_by_whom() {
         served.relay.signal("HUP");
         served.relay.log.wait_for(count, "the next version", is_noted);
     };
-    let offers = "[[mailstream]]\nname = \"offers\"\ncontroller = \"shop\"\nlist_id = \"offers.shop.example\"\n\
+    let offers = "[[mailstream]]\nname = \"offers\"\ncontroller = \"shop\"\n\
+                  list_id = \"offers.shop.example\"\n\
                   requested = \"requested\"\n";
     reload(&format!("{first}{offers}"), 2);
     // What is no rule changes nothing.

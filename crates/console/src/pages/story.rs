@@ -164,7 +164,8 @@ fn facts(call: &Call, rows: &[Value]) -> Markup {
             @if !campaign.is_empty() {
                 dt { (call.say(&Text("Campaign", "Kampagne", "Campagne"))) }
                 dd {
-                    a class="tag" href=(call.to(&format!("/messages?campaign={}", query::encoded(campaign)))) {
+                    @let of_it = format!("/messages?campaign={}", query::encoded(campaign));
+                    a class="tag" href=(call.to(&of_it)) {
                         (campaign)
                     }
                 }
