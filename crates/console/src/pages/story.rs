@@ -250,7 +250,7 @@ fn recipient(call: &Call, place: usize, row: &Value, reader: Option<&Reader>) ->
                             Step::Found => (reports(call, &record)),
                             Step::Consent => (consent(call, &record, reader)),
                             Step::Decided => p {
-                                a href=(call.to(&format!("/streams#{}", text(&record, "version")))) {
+                                a href=(part(call, "/streams", text(&record, "version"))) {
                                     (call.say(&Text("These rules", "Diese Regeln", "Ces règles")))
                                 }
                             },
@@ -270,6 +270,11 @@ fn recipient(call: &Call, place: usize, row: &Value, reader: Option<&Reader>) ->
     }
 }
 
+/// Returns the address of a part of a page.
+fn part(call: &Call, path: &str, name: &str) -> String {
+    format!("{}#{name}", call.to(path))
+}
+
 /// Links to where the trackers report to.
 fn reports(call: &Call, record: &Value) -> Markup {
     let vendors: Vec<&str> =
@@ -287,7 +292,7 @@ fn reports(call: &Call, record: &Value) -> Markup {
     html! {
         @for vendor in seen {
             p {
-                a href=(call.to(&format!("/trackers#{}", layout::anchor("vendor", vendor)))) { (vendor) }
+                a href=(part(call, "/trackers", &layout::anchor("vendor", vendor))) { (vendor) }
                 @let hosts = hosts(vendor);
                 @if !hosts.is_empty() {
                     " "
@@ -329,7 +334,7 @@ fn consent(call: &Call, record: &Value, reader: Option<&Reader>) -> Markup {
             @if let Some(version) = maybe(said, "notice_version") {
                 p {
                     (call.say(&Text("Notice shown: ", "Gezeigter Hinweis: ", "Information affichée : ")))
-                    a href=(call.to(&format!("/history#{}", layout::anchor("notice", version)))) { (version) }
+                    a href=(part(call, "/history", &layout::anchor("notice", version))) { (version) }
                 }
             }
         }
