@@ -359,7 +359,7 @@ pub(super) fn note_deployment(pipeline: &Arc<Pipeline>, trail: &Arc<Trail>, how:
             Ok(true) => tracing::info!(fingerprint = snapshot.fingerprint(), "other rules are in force"),
             Ok(false) => {}
             Err(error) => {
-                tracing::error!(%error, "the audit trail cannot be used: which rules are in force is not noted")
+                tracing::error!(%error, "the audit trail cannot be used to note which rules are in force")
             }
         }
     });

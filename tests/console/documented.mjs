@@ -1,10 +1,11 @@
 // The pictures of docs/console: each page as an officer sees it who also operates, and some as on a phone or in the dark. Without a folder,
-// it only visits the pages. The files of the documents have fewer colours: convert in.png +dither -colors 64 out.png.
+// it only visits the pages.
 //
 //   documented.mjs PACKAGES BASE SECRET PICTURES
 import fs from 'node:fs';
 import path from 'node:path';
 import {end, holds, start} from './driver.mjs';
+import {small} from './palette.mjs';
 
 const [packages, base, secret, pictures] = process.argv.slice(2);
 const {browser, require} = await start(packages);
@@ -26,7 +27,7 @@ async function draw(name, width = 1100, scheme = 'light', height = 1500) {
   if (!pictures) return;
   await page.setViewportSize({width, height: Math.min(whole, height)});
   await page.waitForTimeout(200);
-  await page.screenshot({path: path.join(pictures, `${name}.png`)});
+  fs.writeFileSync(path.join(pictures, `${name}.png`), small(await page.screenshot()));
 }
 
 async function visit(address) {
@@ -38,7 +39,7 @@ await draw('overview', 1100, 'light', 1250);
 await draw('overview-phone', 390, 'dark', 844);
 // Answers and exemptions stand below.
 await page.setViewportSize({width: 1100, height: 900});
-await page.evaluate(() => { for (const own of [...document.querySelectorAll('main > *')]) { if (own.textContent.startsWith('Consent by purpose')) break; own.remove(); } });
+await page.evaluate(() => { for (const own of [...document.querySelectorAll('main > *')]) { if (own.textContent.startsWith('Consent by purpose')) break; if (own.tagName !== 'H1') own.remove(); } });
 await draw('answers', 1100, 'light', 1300);
 await visit('/messages?controller=shop');
 await draw('messages', 1100, 'light', 900);
@@ -67,9 +68,11 @@ for (const [name, address, height] of [
   ['history', '/history?controller=shop', 1200], ['report', '/report?controller=shop&since=2026-10-01', 1300], ['audit', '/audit', 800],
 ]) {
   await visit(address);
-  await draw(name, 1100, 'light', height);
+  // Each in all ways, of which the documents show one.
+  const dark = name === 'delivery';
   await draw(`${name}-phone`, 390, 'light', 844);
-  await draw(`${name}-dark`, 1100, 'dark', height);
+  await draw(dark ? `${name}-light` : `${name}-dark`, 1100, dark ? 'light' : 'dark', height);
+  await draw(name, 1100, dark ? 'dark' : 'light', height);
 }
 await visit('/person?controller=shop');
 await page.fill('#address', 'bob@home.example');

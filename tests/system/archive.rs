@@ -65,6 +65,7 @@ fn an_archive_is_verified_by_the_words_it_brings_along() {
         ("evidence/000001.jsonl", "\"done\":\"strip\"", "\"done\":\"keep\""),
         ("evidence/000001.jsonl", "\"hash_before\":\"0", "\"hash_before\":\"1"),
         ("consent/000001.jsonl", "\"payload\":\"0", "\"payload\":\"1"),
+        ("consent/000001.jsonl", "\"state\":\"refused\"", "\"state\":\"granted\""),
         ("audit/000001.jsonl", "\"action\":\"rules.deployed\"", "\"action\":\"rules.kept\""),
     ] {
         let text = read(name);

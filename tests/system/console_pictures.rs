@@ -140,7 +140,7 @@ fn note(store: &Store, number: usize, each: usize, now: Timestamp) -> Note {
         before: Some(BodyHash::Blake3([1; 32])),
         copies: vec![NotedCopy {
             after: Some(BodyHash::Blake3([2; 32])),
-            recipients: (0..1 + number % 3).map(recipient).collect(),
+            recipients: (0..1 + (day * day + number) % 4).map(recipient).collect(),
         }],
     }
 }

@@ -121,7 +121,7 @@ fn each_route_is_open_to_those_with_its_role_and_controller_and_to_nobody_else()
 
 /// The token for a path: from a page that has the form, where there is one that this session sees.
 fn token_for(account: &str, path: &str, story: &str, browser: &mut Browser, controller: &str) -> String {
-    let marker = format!("action=\"{path}\"");
+    let marker = format!("method=\"post\" action=\"{path}\"");
     if account.contains(&marker) {
         return token(account, path);
     }

@@ -1,5 +1,5 @@
-//! Which rules were in force when: each start and each reload that brings other rules, notices, vendors or keys
-//! into force leaves an entry in the audit trail, and beside it a snapshot of what was declared.
+//! Which rules were in force when: each start and each reload that brings other rules, notices, vendors or
+//! keys into force leaves an entry in the audit trail, and beside it a snapshot of what was declared.
 //!
 //! Promised: the entry has the fingerprint of the snapshot, so that a snapshot which was changed later is not
 //! taken for what was deployed. Absent: secrets, and whatever is no rule, such as addresses and limits.

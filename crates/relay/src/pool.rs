@@ -230,7 +230,8 @@ impl Pool {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Returns what the next hop showed last that it is, and when its certificate ends, in seconds since 1970.
+    /// Returns what the next hop showed last that it is, and when its certificate ends, in seconds since
+    /// 1970.
     pub fn shown(&self) -> Option<(Authentication, Option<i64>)> {
         *self.shown.lock().unwrap_or_else(PoisonError::into_inner)
     }

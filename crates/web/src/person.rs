@@ -54,7 +54,8 @@ pub fn page(export: &Export, language: Language) -> String {
                         ". "
                         (say(&Text(
                             "The person is known by a keyed hash of the mail address:",
-                            "Die Person ist unter einem mit einem Schlüssel gebildeten Hash der Mailadresse bekannt:",
+                            "Die Person ist unter einem mit einem Schlüssel gebildeten Hash der \
+                             Mailadresse bekannt:",
                             "La personne est connue sous une empreinte à clé de son adresse :",
                         )))
                         " " code { (export.person) } ". "
@@ -129,12 +130,19 @@ fn stands(standing: &Standing, language: Language) -> Markup {
         ))) } }
         @if let Some(end) = &standing.do_not_ask_before {
             p {
-                (say(&Text("Do not ask again before", "Nicht wieder fragen vor", "Ne pas redemander avant le")))
+                (say(&Text(
+                    "Do not ask again before",
+                    "Nicht wieder fragen vor",
+                    "Ne pas redemander avant le",
+                )))
                 " " (language.moment(end)) "."
             }
         }
         @if let Some(rules) = &standing.jurisdiction {
-            p { (say(&Text("Rules that apply:", "Geltende Regeln:", "Règles applicables :"))) " " (rules) "." }
+            p {
+                (say(&Text("Rules that apply:", "Geltende Regeln:", "Règles applicables :")))
+                " " (rules) "."
+            }
         }
     }
 }
@@ -205,18 +213,21 @@ fn how_to_check(export: &Export, language: Language) -> Markup {
         h2 { (say(&Text("How this can be checked", "Wie sich das prüfen lässt", "Comment le vérifier"))) }
         p {
             (say(&Text(
-                "Each record of the journal carries the SHA-256 of the hash before it and of its bytes. A record \
-                 cannot be changed, added or left out without changing every later hash.",
-                "Jeder Eintrag des Journals trägt den SHA-256 aus dem Hash davor und seinen Bytes. Kein Eintrag \
-                 lässt sich ändern, einfügen oder weglassen, ohne dass sich alle späteren Hashes ändern.",
-                "Chaque entrée du journal porte le SHA-256 de l’empreinte précédente et de ses octets. Aucune \
-                 entrée ne peut être modifiée, ajoutée ou omise sans changer toutes les empreintes suivantes.",
+                "Each record of the journal carries the SHA-256 of the hash before it and of its bytes. A \
+                 record cannot be changed, added or left out without changing every later hash.",
+                "Jeder Eintrag des Journals trägt den SHA-256 aus dem Hash davor und seinen Bytes. Kein \
+                 Eintrag lässt sich ändern, einfügen oder weglassen, ohne dass sich alle späteren Hashes \
+                 ändern.",
+                "Chaque entrée du journal porte le SHA-256 de l’empreinte précédente et de ses octets. \
+                 Aucune entrée ne peut être modifiée, ajoutée ou omise sans changer toutes les empreintes \
+                 suivantes.",
             )))
             " "
             (say(&Text(
                 "When this page was made, the number of records of all people in the journal was",
                 "Als diese Seite entstand, war die Zahl der Einträge aller Personen im Journal",
-                "Quand cette page a été établie, le nombre d’entrées de toutes les personnes au journal était",
+                "Quand cette page a été établie, le nombre d’entrées de toutes les personnes au journal \
+                 était",
             )))
             " " (language.number(export.journal_records)) ", "
             (say(&Text("and its last hash", "und sein letzter Hash", "et sa dernière empreinte")))
@@ -224,10 +235,10 @@ fn how_to_check(export: &Export, language: Language) -> Markup {
         }
         p class="soft" {
             (say(&Text(
-                "The same export as JSON contains the bytes of each record. This command compares it with the \
-                 journal:",
-                "Derselbe Export als JSON enthält die Bytes jedes Eintrags. Dieser Befehl vergleicht ihn mit dem \
-                 Journal:",
+                "The same export as JSON contains the bytes of each record. This command compares it with \
+                 the journal:",
+                "Derselbe Export als JSON enthält die Bytes jedes Eintrags. Dieser Befehl vergleicht ihn \
+                 mit dem Journal:",
                 "Le même export en JSON contient les octets de chaque entrée. Cette commande le compare au \
                  journal :",
             )))

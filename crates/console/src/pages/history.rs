@@ -29,10 +29,10 @@ pub(crate) async fn page(call: Call) -> Answered {
     let content = html! {
         h1 { (title) }
         p { (call.say(&Text(
-            "Each start and each reload that brings other rules, notices, vendors or keys into force leaves an \
-             entry in the audit trail. Times are in UTC.",
-            "Jeder Start und jedes Neuladen, mit dem andere Regeln, Hinweise, Anbieter oder Schlüssel in Kraft \
-             treten, steht im Prüfprotokoll. Alle Zeiten sind UTC.",
+            "Each start and each reload that brings other rules, notices, vendors or keys into force \
+             leaves an entry in the audit trail. Times are in UTC.",
+            "Jeder Start und jedes Neuladen, mit dem andere Regeln, Hinweise, Anbieter oder Schlüssel in \
+             Kraft treten, steht im Prüfprotokoll. Alle Zeiten sind UTC.",
             "Chaque démarrage ou rechargement qui met en vigueur d’autres règles, informations, fournisseurs \
              ou clés laisse une entrée au journal d’audit. Les heures sont en UTC.",
         ))) }
@@ -91,10 +91,10 @@ fn deployment(call: &Call, version: &Value) -> Markup {
                 None => p class="bad" { (call.say(&Text(
                     "What changed cannot be shown: a snapshot beside the audit trail is missing or was \
                      changed.",
-                    "Was sich änderte, lässt sich nicht zeigen: Ein Abbild neben dem Prüfprotokoll fehlt oder \
-                     wurde verändert.",
-                    "Les changements ne peuvent être montrés : une copie à côté du journal d’audit manque ou a \
-                     été modifiée.",
+                    "Was sich änderte, lässt sich nicht zeigen: Ein Abbild neben dem Prüfprotokoll fehlt \
+                     oder wurde verändert.",
+                    "Les changements ne peuvent être montrés : une copie à côté du journal d’audit manque \
+                     ou a été modifiée.",
                 ))) },
                 Some(changes) => (areas(call, changes, maybe(version, "before").is_none())),
             }
@@ -150,7 +150,7 @@ fn changed(call: &Call, change: &Value) -> Markup {
     html! {
         p { strong { (call.say(&Text("Changed", "Geändert", "Modifié"))) ": " } (text(change, "name")) }
         ul class="changes" {
-            @for field in list(change, "fields") {
+            @for field in list(change, "fields").iter().filter(|field| !follows(change, field)) {
                 @let (from, to) = (text(field, "from"), text(field, "to"));
                 li {
                     code { (text(field, "name")) }
@@ -168,6 +168,12 @@ fn changed(call: &Call, change: &Value) -> Markup {
             }
         }
     }
+}
+
+/// Returns whether a field says no more than another one: the hash of a text that is shown.
+fn follows(change: &Value, field: &Value) -> bool {
+    let has_text = list(change, "fields").iter().any(|field| text(field, "name") == "text");
+    has_text && text(field, "name") == "text_hash"
 }
 
 fn or_nothing(text: &str) -> &str {
@@ -281,7 +287,8 @@ fn notices(call: &Call, found: &Value) -> Markup {
                             }
                             td class="prose" {
                                 details {
-                                    summary { code { (text(notice, "text_hash").get(..12).unwrap_or_default()) "…" } }
+                                    @let hash = text(notice, "text_hash");
+                                    summary { code { (hash.get(..12).unwrap_or_default()) "…" } }
                                     div class="difference" lang=(text(notice, "language")) {
                                         @for line in text(notice, "text").lines() { p { (line) } }
                                     }

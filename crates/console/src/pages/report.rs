@@ -43,6 +43,7 @@ pub(crate) async fn page(call: Call) -> Answered {
         "Copies par jour et ce qui a été fait",
     ));
     let names: Vec<String> = OUTCOMES.iter().map(|outcome| words::outcome(call.language, outcome)).collect();
+    let is_officer = call.session()?.rights.allow(&[Role::Officer], &call.controller);
     let content = html! {
         h1 { (title) ": " (call.controller) }
         (period(&call, &first, &last))
@@ -97,7 +98,7 @@ pub(crate) async fn page(call: Call) -> Answered {
         }
         (rules(&call, &policy, &last))
         (method(&call))
-        @if call.session.as_ref().is_some_and(|session| session.rights.allow(&[Role::Officer], &call.controller)) {
+        @if is_officer {
             (archive(&call, &first, &last))
         }
     };
@@ -110,10 +111,11 @@ fn archive(call: &Call, first: &str, last: &str) -> Markup {
         div class="noprint" {
             h2 { (call.say(&Text("For an authority", "Für eine Behörde", "Pour une autorité"))) }
             p { (call.say(&Text(
-                "Everything on record in this period in one file: audit records, consent records, audit trail, \
-                 rules, notices, the ends of the chains, and how to verify them without pixelward.",
-                "Alles Verzeichnete dieses Zeitraums in einer Datei: Nachweise, Einwilligungen, Prüfprotokoll, \
-                 Regeln, Hinweise, die Enden der Ketten, und wie man sie ohne pixelward prüft.",
+                "Everything on record in this period in one file: audit records, consent records, audit \
+                 trail, rules, notices, the ends of the chains, and how to verify them without pixelward.",
+                "Alles Verzeichnete dieses Zeitraums in einer Datei: Nachweise, Einwilligungen, \
+                 Prüfprotokoll, Regeln, Hinweise, die Enden der Ketten, und wie man sie ohne pixelward \
+                 prüft.",
                 "Tout ce qui est noté sur cette période en un fichier : preuves, consentements, journal \
                  d’audit, règles, informations, fins des chaînes, et comment les vérifier sans pixelward.",
             ))) }

@@ -164,7 +164,8 @@ fn facts(call: &Call, rows: &[Value]) -> Markup {
             @if !campaign.is_empty() {
                 dt { (call.say(&Text("Campaign", "Kampagne", "Campagne"))) }
                 dd {
-                    a class="tag" href=(call.to(&format!("/messages?campaign={}", query::encoded(campaign)))) {
+                    @let of_it = format!("/messages?campaign={}", query::encoded(campaign));
+                    a class="tag" href=(call.to(&of_it)) {
                         (campaign)
                     }
                 }
@@ -249,7 +250,7 @@ fn recipient(call: &Call, place: usize, row: &Value, reader: Option<&Reader>) ->
                             Step::Found => (reports(call, &record)),
                             Step::Consent => (consent(call, &record, reader)),
                             Step::Decided => p {
-                                a href=(call.to(&format!("/streams#{}", text(&record, "version")))) {
+                                a href=(part(call, "/streams", text(&record, "version"))) {
                                     (call.say(&Text("These rules", "Diese Regeln", "Ces règles")))
                                 }
                             },
@@ -269,6 +270,11 @@ fn recipient(call: &Call, place: usize, row: &Value, reader: Option<&Reader>) ->
     }
 }
 
+/// Returns the address of a part of a page.
+fn part(call: &Call, path: &str, name: &str) -> String {
+    format!("{}#{name}", call.to(path))
+}
+
 /// Links to where the trackers report to.
 fn reports(call: &Call, record: &Value) -> Markup {
     let vendors: Vec<&str> =
@@ -286,7 +292,7 @@ fn reports(call: &Call, record: &Value) -> Markup {
     html! {
         @for vendor in seen {
             p {
-                a href=(call.to(&format!("/trackers#{}", layout::anchor("vendor", vendor)))) { (vendor) }
+                a href=(part(call, "/trackers", &layout::anchor("vendor", vendor))) { (vendor) }
                 @let hosts = hosts(vendor);
                 @if !hosts.is_empty() {
                     " "
@@ -328,7 +334,7 @@ fn consent(call: &Call, record: &Value, reader: Option<&Reader>) -> Markup {
             @if let Some(version) = maybe(said, "notice_version") {
                 p {
                     (call.say(&Text("Notice shown: ", "Gezeigter Hinweis: ", "Information affichée : ")))
-                    a href=(call.to(&format!("/history#{}", layout::anchor("notice", version)))) { (version) }
+                    a href=(part(call, "/history", &layout::anchor("notice", version))) { (version) }
                 }
             }
         }

@@ -79,7 +79,9 @@ pub(super) fn answers(call: &Call, trend: &Value, first: &str, last: &str) -> Ma
                 (choice(call, "purpose", &Text("Purpose", "Zweck", "Finalité"), &purposes, |purpose| {
                     words::purpose(call.language, purpose)
                 }))
-                (choice(call, "source", &Text("Source", "Quelle", "Source"), &sources, |name| source(call, name)))
+                (choice(call, "source", &Text("Source", "Quelle", "Source"), &sources, |name| {
+                    source(call, name)
+                }))
                 button class="quiet" { (call.say(&Text("Show", "Zeigen", "Afficher"))) }
             }
             (columns(call.language, title, &names, &by_day(all.iter().filter(is_asked), first, last)))

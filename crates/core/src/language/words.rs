@@ -97,6 +97,11 @@ pub fn rule(language: Language, name: &str) -> String {
             "die Nachricht um Einwilligung bittet und nichts tragen darf, was sie braucht",
             "le message demande le consentement et ne porte donc rien qui l’exige",
         ),
+        "not_received" => Text(
+            "the recipient was refused before the message came",
+            "der Empfänger vor der Nachricht abgelehnt wurde",
+            "le destinataire a été refusé avant le message",
+        ),
         "no_rules" => Text(
             "no rules apply where the person is",
             "dort, wo die Person ist, keine Regeln gelten",

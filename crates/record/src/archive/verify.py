@@ -4,6 +4,7 @@
 SHA-256(hash_before followed by payload) is hash, for every line of every chain. In an archive of everything, each line's
 hash_before is the hash of the line before it, and the last one is the end of its chain in heads.json.
 """
+import datetime
 import glob
 import hashlib
 import json
@@ -13,6 +14,8 @@ import sys
 HERE = os.path.dirname(os.path.abspath(__file__))
 # What an audit record says in words, by the number of the field in its payload (docs/evidence.md of pixelward).
 FIELDS = {2: 'id', 5: 'controller', 6: 'mailstream', 9: 'rule', 10: 'version', 12: 'decided', 13: 'done', 22: 'result'}
+# The states of consent records, by their number.
+STATES = ('never_asked', 'asked', 'granted', 'refused', 'withdrawn', 'objected')
 faults = []
 
 
@@ -30,7 +33,13 @@ def says_what_it_proves(kind, line, payload):
     if kind == 'audit':
         entry = json.loads(payload[1:])
         return all(entry[name] == line[name] for name in entry)
-    return True
+    if 'state' not in line:
+        return True
+    # How, where and with what reference is encrypted in the payload; the rest stands there in clear.
+    clear = dict(fields(payload))
+    said = datetime.datetime.fromtimestamp(int.from_bytes(clear[5], 'little', signed=True) // 1000, datetime.timezone.utc)
+    return (line['controller'] == clear[1].decode() and line['state'] == STATES[clear[4][0]]
+            and line['event_time'].startswith(said.strftime('%Y-%m-%dT%H:%M:%S')))
 
 
 def main():

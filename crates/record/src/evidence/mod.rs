@@ -15,9 +15,10 @@
 //! are not erased, their records are found by their address; once they are, nobody can make their tags again,
 //! whatever files they have, and no record changes. Tags of one person differ between segments, so that what
 //! is left of an erased one is not tied together either. No address and no content is in a record, and a
-//! subject line only where that is asked for, sealed so that it goes with the person ([`headline`]). What a record has besides leads to a person only through others' files: our id and the next hop's
-//! queue id through logs, the number of a consent record to an entry of the journal that names nobody once
-//! the person is erased. A Message-ID is kept as a keyed hash.
+//! subject line only where that is asked for, sealed so that it goes with the person ([`headline`]). What a
+//! record has besides leads to a person only through others' files: our id and the next hop's queue id
+//! through logs, the number of a consent record to an entry of the journal that names nobody once the person
+//! is erased. A Message-ID is kept as a keyed hash.
 //!
 //! **Retention.** Each number of days has its own chain, so that a controller whose records expire earlier
 //! leaves no hole in the chain of the others. Segments are closed by size and at the end of the day (UTC),

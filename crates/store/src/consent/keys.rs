@@ -378,8 +378,8 @@ impl Keys {
         Ok(damaged)
     }
 
-    /// Passes all people with their entries to `each`, in the order of the slots, which another process may be
-    /// writing.
+    /// Passes all people with their entries to `each`, in the order of the slots, which another process may
+    /// be writing.
     ///
     /// # Errors
     ///

@@ -131,9 +131,10 @@ impl Api {
         })
     }
 
-    /// Builds all routes and the fallback, and starts counting people in the background.
+    /// Builds all routes and the fallback, and starts counting people and answers in the background.
     pub fn router(self: &Arc<Api>) -> axum::Router {
         statistics::ahead(self);
+        trend::ahead(self);
         guard::router(self)
     }
 

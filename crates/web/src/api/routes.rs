@@ -538,8 +538,8 @@ pub static ROUTES: &[Route] = &[
         name: "trend",
         tag: RULES,
         summary: "Count answers by day, purpose and source",
-        about: "Of the last 365 days, from the consent journal; counted in the background, so it may be as old \
-                as statistics_max_age_s.",
+        about: "Of the last 365 days, from the consent journal; counted in the background, so it may be as \
+                old as statistics_max_age_s.",
         input: Input::Nothing,
         extras: DAYS,
         answers: &[(200, "The counts.", Output::Json(of::<trend::Trend>))],
@@ -552,9 +552,9 @@ pub static ROUTES: &[Route] = &[
         name: "archive",
         tag: PROOF,
         summary: "Get everything on record about a controller in one archive",
-        about: "A tar compressed with gzip: audit records, consent records, audit trail, rules and notices, the \
-                ends of the chains, and how to verify it. At most 48 MiB; larger ones are made by the command \
-                pixelward evidence archive.",
+        about: "A tar compressed with gzip: audit records, consent records, audit trail, rules and \
+                notices, the ends of the chains, and how to verify it. At most 48 MiB; larger ones are \
+                made by the command pixelward evidence archive.",
         input: Input::Nothing,
         extras: DAYS,
         answers: &[
@@ -570,8 +570,8 @@ pub static ROUTES: &[Route] = &[
         name: "deployments",
         tag: RULES,
         summary: "List which rules and notices were in force when, and what changed",
-        about: "From the audit trail, where each start and each reload that changes something leaves an entry. \
-                A token for one controller sees only what concerns it.",
+        about: "From the audit trail, where each start and each reload that changes something leaves an \
+                entry. A token for one controller sees only what concerns it.",
         input: Input::Nothing,
         extras: &[],
         answers: &[(200, "The versions.", Output::Json(of::<deployments::Deployments>))],

@@ -18,6 +18,8 @@ use crate::problem::Problem;
 const DAYS: i64 = 365;
 /// How long a request waits for a new count before it gets the old one.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// The same if the last count took longer than this: the new one then serves later requests.
+const BRIEF: Duration = Duration::from_millis(20);
 
 /// What people said over time.
 #[derive(Debug, Serialize, ToSchema)]
@@ -60,6 +62,8 @@ pub(super) struct Trends {
 struct Counted {
     at: Timestamp,
     since: Instant,
+    /// How long counting took.
+    took: Duration,
     of: BTreeMap<Told, u64>,
 }
 
@@ -97,8 +101,9 @@ async fn counted(api: &Arc<Api>, max_age: Duration) -> Result<Arc<Counted>, Prob
     if let Some(counted) = newest(api).filter(|counted| counted.since + max_age > asked) {
         return Ok(counted);
     }
+    let patience = newest(api).filter(|counted| counted.took > BRIEF).map_or(PATIENCE, |_| BRIEF);
     let work = tokio::spawn(count(Arc::clone(api), asked));
-    match (tokio::time::timeout(PATIENCE, work).await, newest(api)) {
+    match (tokio::time::timeout(patience, work).await, newest(api)) {
         (Ok(Ok(Err(problem))), _) => Err(problem),
         (_, Some(counted)) => Ok(counted),
         _ => Err(Problem::unavailable("Counting is still in progress")),
@@ -118,6 +123,11 @@ async fn count(api: Arc<Api>, asked: Instant) -> Result<(), Problem> {
     let (at, since) = (Timestamp::now(), Instant::now());
     let of = api.ask(move |store| store.trend(at.plus_days(-DAYS))).await?;
     *api.trends.newest.lock().unwrap_or_else(PoisonError::into_inner) =
-        Some(Arc::new(Counted { at, since, of }));
+        Some(Arc::new(Counted { at, since, took: since.elapsed(), of }));
     Ok(())
+}
+
+/// Counts before anybody asks, so that the first request need not wait.
+pub(super) fn ahead(api: &Arc<Api>) {
+    tokio::spawn(count(Arc::clone(api), Instant::now()));
 }
