@@ -104,8 +104,8 @@ fn every_message_gets_the_link_once_in_each_form_of_its_text() {
 const DRAWN: usize = 120;
 
 #[test]
-fn readers_see_the_link_once() {
-    let real = real_messages("readers_see_the_link_once");
+fn readers_see_the_link_once_and_can_read_it() {
+    let real = real_messages("readers_see_the_link_once_and_can_read_it");
     let every = real.len().div_ceil(DRAWN).max(1);
     let all: Vec<(PathBuf, Bytes)> =
         own_messages().into_iter().chain(real.into_iter().step_by(every)).collect();
@@ -127,7 +127,8 @@ fn readers_see_the_link_once() {
     page.push_str(
         "<script>addEventListener('load',()=>{const seen=[...document.querySelectorAll('iframe')].map(frame=>{\
          const links=[...frame.contentDocument.querySelectorAll('a')].filter(a=>a.href.startsWith('https://choice.shop.example/c/'));\
-         return links.filter(a=>a.getClientRects().length&&a.checkVisibility()).length+'/'+links.length});\
+         const isLegible=a=>[a,a.parentElement].every(own=>parseFloat(getComputedStyle(own).fontSize)>=14);\
+         return links.filter(a=>a.getClientRects().length&&a.checkVisibility()&&isLegible(a)).length+'/'+links.length});\
          document.body.textContent='SEEN '+seen.join(' ')+' END'})</script>",
     );
     assert!(names.len() >= 30, "{}", names.len());
