@@ -281,6 +281,11 @@ impl Story<'_> {
     }
 }
 
+/// The mail of who has not said yes: what was sent at this moment, or to who had said nothing.
+fn unanswered(moment: Moment) -> Moment {
+    if matches!(moment, Again | Expired) { moment } else { Asked }
+}
+
 type Holds = fn(&Story<'_>, Moment) -> bool;
 
 use Moment::{Accepted, AcceptedAgain, Again, Asked, Chosen, Expired, Granted, Refused, Withdrawn};
@@ -291,15 +296,15 @@ const CLAIMS: &[(&str, &[Moment], Holds)] = &[
         let delivered = story.mail(Refused).count() == story.case.mailstreams.len();
         delivered && (!story.is_asked_for() || story.states(AcceptedAgain).contains("=granted"))
     }),
-    ("lead_only", &[Asked], |story, _| {
-        story.mail(Asked).all(|(_, mail)| matches!(mail.pixel, Pixel::Gone | Pixel::Shared))
+    ("lead_only", &[Asked, Again], |story, moment| {
+        story.mail(unanswered(moment)).all(|(_, mail)| matches!(mail.pixel, Pixel::Gone | Pixel::Shared))
     }),
     ("whose", &[], |_, _| true),
     ("what", &[], |story, _| {
         story.mail(Accepted).any(|(_, mail)| matches!(mail.pixel, Pixel::Kept | Pixel::Gate))
     }),
-    ("only_yes", &[Asked], |story, _| {
-        story.mail(Asked).all(|(mailstream, mail)| !mailstream.asks || mail.pixel == Pixel::Gone)
+    ("only_yes", &[Asked, Again], |story, moment| {
+        story.mail(unanswered(moment)).all(|(mailstream, mail)| !mailstream.asks || mail.pixel == Pixel::Gone)
     }),
     ("long", &[Asked], |story, _| story.asks_again == (false, true) && story.is_withdrawn(Withdrawn)),
     ("see_notice", &[Asked], |story, _| story.case.page.contains("privacy_url")),
@@ -310,23 +315,23 @@ const CLAIMS: &[(&str, &[Moment], Holds)] = &[
         reporting > 0 && reporting < story.case.mailstreams.len()
     }),
     ("links_none", &[Asked], |story, _| story.mail(Asked).all(|(_, mail)| mail.link_reports)),
-    ("last_day", &[Asked, Withdrawn, Refused], |story, moment| {
+    ("last_day", &[Asked, Withdrawn, Again, Refused], |story, moment| {
         let ends = [Withdrawn, Refused].into_iter().all(|end| !story.any(end, "deliverability", Pixel::Day));
         story.any(moment, "deliverability", Pixel::Day) && ends
     }),
-    ("exempt_legal", &[Asked, Withdrawn, Refused], |story, moment| {
+    ("exempt_legal", &[Asked, Withdrawn, Again, Refused], |story, moment| {
         story.any(moment, "legal_notice", Pixel::Kept)
     }),
-    ("exempt_security", &[Asked, Withdrawn, Refused], |story, moment| {
+    ("exempt_security", &[Asked, Withdrawn, Again, Refused], |story, moment| {
         story.any(moment, "auth_security", Pixel::Kept)
     }),
-    ("exempt_shared", &[Asked, Withdrawn, Refused], |story, moment| {
+    ("exempt_shared", &[Asked, Withdrawn, Again, Refused], |story, moment| {
         story.any(moment, "aggregate_statistics", Pixel::Shared)
     }),
-    ("exempt_informed", &[Asked, Withdrawn, Refused], |story, moment| {
+    ("exempt_informed", &[Asked, Withdrawn, Again, Refused], |story, moment| {
         story.any(moment, "", Pixel::Gate) && !story.any(Refused, "", Pixel::Gate)
     }),
-    ("unasked", &[Asked, Withdrawn, Refused], |story, moment| story.any(moment, "", Pixel::Kept)),
+    ("unasked", &[Asked, Withdrawn, Again, Refused], |story, moment| story.any(moment, "", Pixel::Kept)),
     ("objected_day", &[Again, AcceptedAgain], |story, moment| {
         story.any(Asked, "deliverability", Pixel::Day) && story.any(moment, "deliverability", Pixel::Gone)
     }),
@@ -591,7 +596,7 @@ impl Stage {
             note(&mut story, Again, ann, &self.readers.get(anns));
             note(&mut story, AcceptedAgain, ann, &press(anns, &[("action", "accept")]));
             self.import(&format!(
-                "{eve},granted,2026-02-01T00:00:00Z,{controller},form/2,,,2026-06-01T00:00:00Z"
+                "{eve},granted,2026-05-15T00:00:00Z,{controller},form/2,,,2026-06-01T00:00:00Z"
             ));
             note(&mut story, Expired, eve, &self.readers.get(eves));
             if case.mailstreams.iter().any(|mailstream| mailstream.lines.contains("personalisation")) {

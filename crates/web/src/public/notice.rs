@@ -17,10 +17,12 @@ pub(super) struct Offer {
     /// Every purpose for which any of its mail needs consent, each once.
     pub(super) purposes: Vec<Purpose>,
     links: Covered,
-    /// What is done with the opens of somebody who has not answered.
+    /// What is done with the opens of somebody who has not answered; of this person's, once they said no.
     unasked: Vec<Use>,
     /// What of that is not done with the opens of this person, who objected to it.
     objected: Vec<Use>,
+    /// Whether trackers of any mail stay for everybody.
+    stays: bool,
     on_grant: OnGrant,
 }
 
@@ -153,16 +155,20 @@ impl Offer {
             |purpose: &Purpose| mailstreams.iter().any(|mailstream| mailstream.purposes.contains(purpose));
         let unasked = uses(rulebook, controller, &unanswered(standing), now);
         let done = uses(rulebook, controller, standing, now);
-        let is_objected = |used: &Use| {
-            let state = used.purpose().and_then(|purpose| standing.of(purpose)).map(|mark| mark.state);
-            let said_no = matches!(state, Some(State::Refused | State::Withdrawn | State::Objected));
-            said_no && !done.contains(used)
+        let says_no = |purpose: Purpose| {
+            let state = standing.of(purpose).map(|mark| mark.state);
+            matches!(state, Some(State::Refused | State::Withdrawn | State::Objected))
         };
+        let is_objected = |used: &Use| used.purpose().is_some_and(says_no) && !done.contains(used);
+        // Who said no is told what is done all the same.
+        let has_said_no = Purpose::ALL.into_iter().any(says_no);
+        let told = |used: &Use| !has_said_no || done.contains(used);
         Offer {
             purposes: Purpose::CONSENT.into_iter().filter(is_served).collect(),
             links,
             objected: unasked.iter().copied().filter(is_objected).collect(),
-            unasked,
+            stays: unasked.contains(&Use::Unasked),
+            unasked: unasked.into_iter().filter(told).collect(),
             on_grant: controller.on_grant,
         }
     }
@@ -192,10 +198,9 @@ impl Offer {
 
     /// Says whether a withdrawal reaches delivered mail.
     fn delivered<'a>(&self, texts: &'a Texts) -> Option<&'a str> {
-        // Mail whose trackers stay for everybody leads to no gate.
-        let stays = self.unasked.contains(&Use::Unasked);
         match self.on_grant {
-            OnGrant::Gate | OnGrant::Strip if stays => Some(&texts.delivered_keep),
+            // Mail whose trackers stay for everybody leads to no gate.
+            OnGrant::Gate | OnGrant::Strip if self.stays => Some(&texts.delivered_keep),
             OnGrant::Gate => Some(&texts.delivered_gate),
             OnGrant::Keep => Some(&texts.delivered_keep),
             OnGrant::Strip => None,
