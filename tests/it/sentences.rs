@@ -1,6 +1,6 @@
-//! What the reader's page says, against what the relay then does: for each kind of controller, mail is sent, the
-//! page opened, a button pressed, and mail sent again. Every sentence of the page is in one of three lists here:
-//! it claims nothing about the relay, another test holds it to what it says, or its claim is checked.
+//! What the reader's page says, against what the relay then does: for each kind of controller, mail is sent,
+//! the page opened, a button pressed, and mail sent again. Every sentence of the page is in one of three lists
+//! here: it claims nothing about the relay, another test holds it to what it says, or its claim is checked.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,8 +11,8 @@ use crate::http::Answer;
 use crate::readers::Readers;
 use crate::support::{Client, Folder, NextHop, configuration};
 
-/// Texts that say nothing about what the relay does: names of months and buttons, headings, questions, and what
-/// only the controller can answer for.
+/// Texts that say nothing about what the relay does: names of months and buttons, headings, questions, and
+/// what only the controller can answer for.
 const CLAIMS_NOTHING: &[&str] = &[
     "months",
     "date",
@@ -137,13 +137,15 @@ struct Case {
 
 const NEWS: Mailstream = Mailstream {
     name: "news",
-    lines: "purposes = [\"campaign_performance\", \"personalisation\", \"fraud_detection\"]\nlinks = \"unwrap\"",
+    lines: "purposes = [\"campaign_performance\", \"personalisation\", \"fraud_detection\"]\n\
+            links = \"unwrap\"",
     asks: true,
     exemption: "",
 };
 const DAY: Mailstream = Mailstream {
     name: "orders",
-    lines: "purposes = [\"deliverability\"]\nexemption = \"deliverability\"\nrequested = \"requested\"\nlinks = \"unwrap\"",
+    lines: "purposes = [\"deliverability\"]\nexemption = \"deliverability\"\n\
+            requested = \"requested\"\nlinks = \"unwrap\"",
     asks: false,
     exemption: "deliverability",
 };
@@ -155,7 +157,8 @@ const LEGAL: Mailstream = Mailstream {
 };
 const SHARED: Mailstream = Mailstream {
     name: "letter",
-    lines: "purposes = [\"aggregate_statistics\"]\nexemption = \"aggregate_statistics\"\njurisdiction = \"it\"",
+    lines: "purposes = [\"aggregate_statistics\"]\n\
+            exemption = \"aggregate_statistics\"\njurisdiction = \"it\"",
     asks: false,
     exemption: "aggregate_statistics",
 };
@@ -212,7 +215,8 @@ const CASES: &[Case] = &[
         controller: "",
         page: "",
         mailstreams: &[Mailstream {
-            lines: "purposes = [\"campaign_performance\"]\nexemption = \"legacy_informed\"\nlinks = \"unwrap\"",
+            lines: "purposes = [\"campaign_performance\"]\n\
+            exemption = \"legacy_informed\"\nlinks = \"unwrap\"",
             ..NEWS
         }],
         is_informed: true,
@@ -434,14 +438,15 @@ impl Stage {
     fn start() -> Stage {
         let hop = NextHop::start();
         let mut rest = String::from(
-            "[policy]\non_grant = \"gate\"\n[public]\naddress = \"127.0.0.1:0\"\n[api]\naddress = \"127.0.0.1:0\"\n\
+            "[policy]\non_grant = \"gate\"\n[public]\naddress = \"127.0.0.1:0\"\n\
+            [api]\naddress = \"127.0.0.1:0\"\n\
              burst = 100000\nrequests_per_minute = 1000000\n",
         );
         for (number, case) in CASES.iter().enumerate() {
             rest.push_str(&format!(
                 "[[controller]]\nname = \"c{number}\"\nsender_domain = \"c{number}.example\"\npublic_url = \
-                 \"http://127.0.0.1:1/c{number}\"\njurisdiction = \"fr\"\n{}\n[controller.page]\ntitle = \"Shop \
-                 {number}\"\n{}\n",
+                 \"http://127.0.0.1:1/c{number}\"\njurisdiction = \"fr\"\n{}\n[controller.page]\n\
+                 title = \"Shop {number}\"\n{}\n",
                 case.controller, case.page
             ));
         }
@@ -502,11 +507,14 @@ impl Stage {
         let send = |mailstream: &Mailstream| {
             let before = self.hop.count();
             let message = format!(
-                "From: <{0}@c{number}.example>\nTo: <{address}>\nSubject: News\nMIME-Version: 1.0\nContent-Type: \
-                 text/html; charset=utf-8\n\n<html><body><p>News</p>\n\
-                 <p><a href=\"https://click.shop.example/r?u=u001.Zk3Qw9XvT2aB7LmN8pRsYd4HcJ6&to=https%3A%2F%2Fshop.example%2Fsale\">\
-                 Sale</a></p>\n<p><a href=\"https://click.shop.example/ls/click?upn=u001.Zk3Qw9XvT2aB7LmN8pRsYd4HcJ6\">\
-                 More</a></p>\n<img src=\"https://click.shop.example/wf/open?upn=u001.Zk3Qw9XvT2aB7LmN8pRsYd4HcJ6\" \
+                "From: <{0}@c{number}.example>\nTo: <{address}>\nSubject: News\nMIME-Version: 1.0\n\
+                 Content-Type: text/html; charset=utf-8\n\n<html><body><p>News</p>\n\
+                 <p><a href=\"https://click.shop.example/r?u=u001.Zk3Qw9XvT2aB7LmN8pRsYd4HcJ6\
+                 &to=https%3A%2F%2Fshop.example%2Fsale\">\
+                 Sale</a></p>\n<p>\
+                 <a href=\"https://click.shop.example/ls/click?upn=u001.Zk3Qw9XvT2aB7LmN8pRsYd4HcJ6\">\
+                 More</a></p>\n\
+                 <img src=\"https://click.shop.example/wf/open?upn=u001.Zk3Qw9XvT2aB7LmN8pRsYd4HcJ6\" \
                  width=\"1\" height=\"1\" alt=\"\">\n</body></html>\n",
                 mailstream.name
             );
@@ -551,12 +559,13 @@ impl Stage {
         if case.is_informed {
             for address in [ann, bob, eve, joe] {
                 self.import(&format!(
-                    "{address},never_asked,2026-05-01T00:00:00Z,{controller},form/1,2026-01-05T00:00:00Z,2026-05-01T00:00:00Z,"
+                    "{address},never_asked,2026-05-01T00:00:00Z,{controller},form/1,\
+            2026-01-05T00:00:00Z,2026-05-01T00:00:00Z,"
                 ));
             }
         }
         let links = people.each_ref().map(|address| self.link(number, address));
-        let mut note = |story: &mut Story<'_>, moment: Moment, address: &str, page: &Answer| {
+        let note = |story: &mut Story<'_>, moment: Moment, address: &str, page: &Answer| {
             assert_eq!(page.status, 200, "{number} {moment:?}");
             story.pages.insert(moment, sentences(&page.text(), "en", &title));
             story.mail.insert(moment, self.mail(number, address));
