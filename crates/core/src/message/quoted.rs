@@ -1,5 +1,5 @@
-//! A part that becomes quoted-printable, or gets another charset: what its header says from then on, and how its
-//! body is written.
+//! A part that becomes quoted-printable, or gets another charset: what its header says from then on, and how
+//! its body is written.
 
 use std::ops::Range;
 
@@ -21,8 +21,8 @@ pub struct Label<'a> {
     pub is_quoted: bool,
 }
 
-/// Returns the edits of the header of a text part, by its number in the order of all parts, after which it has
-/// this label. `None` where the header is one that two readers might read in two ways.
+/// Returns the edits of the header of a text part, by its number in the order of all parts, after which it
+/// has this label. `None` where the header is one that two readers might read in two ways.
 pub fn labelled(raw: &[u8], number: usize, label: Label<'_>) -> Option<Vec<Edit>> {
     let message = structure::parse(raw)?;
     let part = message.parts().nth(number)?;

@@ -238,8 +238,8 @@ pub(super) struct Notice {
     pub(super) more: Vec<String>,
     /// What follows from a choice, and what is done without one.
     pub(super) also: Vec<String>,
-    /// What is not done with the opens of this person, who objected to it. Not part of the hash, like all that
-    /// was said before.
+    /// What is not done with the opens of this person, who objected to it. The hash has every such sentence, as
+    /// it has those of what was said before.
     pub(super) objected: Vec<String>,
     /// What the button to withdraw does.
     pub(super) stop: String,

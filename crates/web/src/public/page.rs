@@ -29,11 +29,14 @@ const STYLE: &str = ":root{color-scheme:light dark;--ink:#1b1f24;--soft:#4c5561;
                      1rem}header{padding-top:1.25rem}header img{max-width:12rem;max-height:4rem;\
                      display:block}h1{font-size:1.5rem;line-height:1.25;margin:1rem 0 \
                      .5rem}h2{font-size:1.15rem;margin:1.75rem 0 .35rem}p{margin:.35rem 0 \
-                     .75rem}.soft{color:var(--soft)}.hint{display:inline-block;max-width:100%}.letter{white-space:pre-wrap}.told{border-left:.3rem solid var(--warn);padding:.6rem \
+                     .75rem}.soft{color:var(--soft)}.hint{display:inline-block;max-width:100%}\
+                     .letter{white-space:pre-wrap}.told{border-left:.3rem solid \
+                     var(--warn);padding:.6rem \
                      .9rem;background:var(--paper)}section.stop,fieldset{background:var(--paper);border:1px \
                      solid var(--line);border-radius:.6rem;padding:1rem;margin:1rem \
                      0;min-width:0}section.stop h2{margin-top:0}legend{float:left;width:100%;\
-                     font-weight:600;padding:0 0 .35rem}legend+*{clear:both}fieldset p{margin:0 0 .5rem}.pair{display:flex;gap:.75rem;flex-wrap:wrap}.pair \
+                     font-weight:600;padding:0 0 .35rem}legend+*{clear:both}\
+                     fieldset p{margin:0 0 .5rem}.pair{display:flex;gap:.75rem;flex-wrap:wrap}.pair \
                      label{display:flex;align-items:center;gap:.6rem;min-height:2.75rem;min-width:7rem;\
                      padding:.35rem .9rem;border:1px solid var(--line);border-radius:.5rem;cursor:pointer}\
                      input[type=radio]{width:1.3rem;height:1.3rem;margin:0;accent-color:var(--deep)}\

@@ -209,8 +209,8 @@ fn lies_in(range: &Range<usize>, asked: &[Asked]) -> bool {
 const STYLE: &str = "display:block;content:normal;clear:both;margin:16px auto;padding:0 16px;max-width:600px;\
                      font:14px/1.5 sans-serif;text-align:center";
 
-/// Returns what is put into markup and into plain text in a language, with this link, for who wants to look at
-/// it.
+/// Returns what is put into markup and into plain text in a language, with this link, for who wants to look
+/// at it.
 pub fn sample(fragments: &Fragments, language: &str, link: &str) -> (String, String) {
     let (language, fragment) = fragments.of(Some(language));
     (block(language, &fragment.html, link), marker::filled(&fragment.text, Word::Preferences, link))
@@ -241,8 +241,8 @@ fn in_text(part: &Part<'_>, fragment: &str, link: &str) -> Vec<Placed> {
     })
 }
 
-/// Puts a text into a part: in the part's charset where that and its transfer encoding can carry it. A part in
-/// ASCII becomes one that can; in any other one, what cannot be carried is written in ASCII.
+/// Puts a text into a part: in the part's charset where that and its transfer encoding can carry it. A part
+/// in ASCII becomes one that can; in any other one, what cannot be carried is written in ASCII.
 fn written(part: &Part<'_>, text: &str, edit: impl Fn(Vec<u8>) -> Edit) -> Vec<Placed> {
     let label = part.leaf.charset.trim();
     let is_ascii =
