@@ -1,6 +1,6 @@
 //! `pixelward page`: previews the preference page.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::builder::PossibleValuesParser;
@@ -8,8 +8,11 @@ use clap::{Args, Subcommand};
 
 use crate::config::Config;
 use crate::consent::Timestamp;
-use crate::policy::Language;
+use crate::policy::{Chosen, Language, Rulebook};
 use crate::web::public::preview::{State, preview};
+
+/// The name of all views together.
+const ALL: &str = "all";
 
 /// Preview the page on which recipients choose
 #[derive(Args, Debug)]
@@ -38,22 +41,22 @@ enum Command {
         /// The controller [default: policy.controller of the configuration]
         #[arg(long, value_name = "NAME")]
         controller: Option<String>,
-        /// The language: fr, en, it, de, es or nl [default: the controller's]
+        /// The language: fr, en, it, de, es or nl [default: the controller's; with --state all, each of them]
         #[arg(
             long,
             value_name = "CODE",
             value_parser = PossibleValuesParser::new(Language::ALL.map(Language::code))
         )]
         lang: Option<String>,
-        /// The view
+        /// The view; "all" writes each of them
         #[arg(
             long,
             value_name = "VIEW",
             default_value = "unknown",
-            value_parser = PossibleValuesParser::new(State::ALL.map(|view| view.0))
+            value_parser = PossibleValuesParser::new(State::ALL.map(|view| view.0).into_iter().chain([ALL]))
         )]
         state: String,
-        /// File for the page
+        /// File for the page; with --state all, a folder, in which index.html leads to every page
         #[arg(long, value_name = "FILE")]
         to: PathBuf,
         /// File for the text of the notice
@@ -73,12 +76,12 @@ pub fn run(command: &Page) -> Result<ExitCode, Box<dyn std::error::Error>> {
     let rulebook = &config.policy.rulebook;
     let chosen = rulebook.named(controller.as_deref(), None)?;
     let language = lang.as_deref().and_then(Language::of);
+    if state == ALL {
+        return all(rulebook, chosen, language, to);
+    }
     let view =
         State::ALL.into_iter().find(|(name, _)| name == state).map_or(State::Unknown, |(_, state)| state);
     let made = preview(rulebook, chosen, language, view, Timestamp::now())?;
-    let written = |path: &PathBuf, content: &str| {
-        std::fs::write(path, content).map_err(|error| format!("{}: {error}", path.display()))
-    };
     written(to, &made.page)?;
     println!("The page is in {}.", to.display());
     if let Some(path) = text {
@@ -87,4 +90,39 @@ pub fn run(command: &Page) -> Result<ExitCode, Box<dyn std::error::Error>> {
     }
     println!("Notice {}, SHA-256 {}", made.version, made.hash);
     Ok(ExitCode::SUCCESS)
+}
+
+/// Writes every view, in one language or in each of them, and a page that leads to all.
+fn all(
+    rulebook: &Rulebook,
+    chosen: Chosen<'_>,
+    language: Option<Language>,
+    folder: &Path,
+) -> Result<ExitCode, Box<dyn std::error::Error>> {
+    std::fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    let languages = language.map_or_else(|| Language::ALL.to_vec(), |language| vec![language]);
+    let mut index = String::from(
+        "<!DOCTYPE html><html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" \
+         content=\"width=device-width\"><title>Every view</title></head><body><h1>Every view</h1><ul>",
+    );
+    for (name, state) in State::ALL {
+        index.push_str("<li>");
+        index.push_str(name);
+        for language in &languages {
+            let made = preview(rulebook, chosen, Some(*language), state, Timestamp::now())?;
+            let file = format!("{name}-{}.html", language.code());
+            written(&folder.join(&file), &made.page)?;
+            index.push_str(&format!(" <a href=\"{file}\">{}</a>", language.own_name()));
+        }
+        index.push_str("</li>\n");
+    }
+    index.push_str("</ul></body></html>\n");
+    written(&folder.join("index.html"), &index)?;
+    let pages = State::ALL.len() * languages.len();
+    println!("{pages} pages are in {}; open index.html.", folder.display());
+    Ok(ExitCode::SUCCESS)
+}
+
+fn written(path: &Path, content: &str) -> Result<(), String> {
+    std::fs::write(path, content).map_err(|error| format!("{}: {error}", path.display()))
 }

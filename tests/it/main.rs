@@ -36,6 +36,7 @@ mod public_faults;
 mod relay;
 mod restart;
 mod scan_report;
+mod sentences;
 mod smuggling;
 mod splice;
 mod stored;

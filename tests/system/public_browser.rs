@@ -9,10 +9,15 @@ use pixelward::consent::Timestamp;
 use serde_json::{Value, json};
 
 fn looked(readers: &Readers, pages: &[(&str, String)], more: &str) -> Value {
-    let pages: serde_json::Map<String, Value> = pages
-        .iter()
-        .map(|(name, path)| ((*name).to_owned(), json!(format!("http://127.0.0.1:{}{path}", readers.port))))
-        .collect();
+    let address = |path: &str| format!("http://127.0.0.1:{}{path}", readers.port);
+    let pages: Vec<_> = pages.iter().map(|(name, path)| (*name, address(path))).collect();
+    looked_at(&pages, more)
+}
+
+/// The same at any address; in one of a file, `LANGUAGE` stands for the language.
+fn looked_at(pages: &[(&str, String)], more: &str) -> Value {
+    let pages: serde_json::Map<String, Value> =
+        pages.iter().map(|(name, address)| ((*name).to_owned(), json!(address))).collect();
     scripted("pages.cjs", &[&Value::from(pages).to_string(), more])
 }
 
@@ -46,6 +51,21 @@ fn the_page_is_for_everybody_in_every_language_and_looking_changes_nothing() {
     ];
     let found = looked(&readers, &pages, "");
     assert_eq!(found["wrong"], json!([]), "{found:#}");
+    // Read aloud, the question comes first, then what for, then both answers, and then what is folded.
+    let read: Vec<&str> = found["read"]["en"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    let answers = [
+        "heading: May Shop Example see when you open its emails?",
+        "listitem: ",
+        "listitem: ",
+        "button: Refuse all",
+        "button: Accept all",
+        "DisclosureTriangle: Decide purpose by purpose",
+        "DisclosureTriangle: Who, how long, your rights",
+    ];
+    assert_eq!(read.get(..answers.len()), Some(&answers[..]), "{read:#?}");
+    for (language, words) in found["words"].as_object().unwrap() {
+        assert!(words.as_u64().unwrap() <= 120, "{language}: {words} words before what is folded");
+    }
     // Every language in the light, one in the dark, each on two sizes.
     assert_eq!(found["views"], pages.len() * (6 + 1) * 2);
     assert!(found["links"].as_u64().unwrap() >= 4 * 5 * 5, "{found:#}");
@@ -53,4 +73,27 @@ fn the_page_is_for_everybody_in_every_language_and_looking_changes_nothing() {
     let pressed = looked(&readers, &pages[..2], "press");
     assert_eq!(pressed["pressed"]["unknown"], "Ihre Entscheidung ist gespeichert");
     assert_eq!(pressed["pressed"]["granted"], "Gespeichert: Sie haben abgelehnt");
+}
+
+#[test]
+fn every_view_that_can_be_previewed_is_for_everybody() {
+    let readers = Readers::with(support::free_port(), "sender = \"privacy@shop.example\"", "");
+    let folder = support::Folder::new();
+    let to = folder.0.to_str().unwrap();
+    let preview = ["page", "preview", "--controller", "shop", "--state", "all", "--to", to];
+    let made = readers.served.relay.command(&preview);
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let index = std::fs::read_to_string(folder.0.join("index.html")).unwrap();
+    let all = pixelward::web::public::preview::State::ALL;
+    assert_eq!(index.matches(".html\"").count(), all.len() * 6);
+    let pages: Vec<(&str, String)> = all
+        .iter()
+        .map(|(name, _)| (*name, format!("file://{to}/{name}-LANGUAGE.html")))
+        // What was chosen before is chosen there, as the other test has it.
+        .filter(|(name, _)| !matches!(*name, "granted" | "refused" | "form-used"))
+        .collect();
+    let found = looked_at(&pages, "");
+    assert_eq!(found["wrong"], json!([]), "{found:#}");
+    // Every language on a telephone, the longest words on a desk, and one language each in the dark.
+    assert_eq!(found["views"], pages.len() * (6 + 1 + 1 + 1));
 }

@@ -38,7 +38,7 @@ pub(super) fn public(section: &mut Section<'_>) -> Public {
         request_timeout: section.seconds("request_timeout_s", 10, 1..=600),
         idle_timeout: section.seconds("idle_timeout_s", 30, 1..=3600),
         token_key: u8::try_from(section.number("token_key", 1, 1..=255)).unwrap_or(u8::MAX),
-        grant_days: days(section.number("grant_days", 180, 1..=3650)),
+        grant_days: days(section.number("grant_days", 180, 2..=3650)),
         pixel_days: days(section.number("pixel_days", 365, 1..=3650)),
     }
 }

@@ -48,7 +48,8 @@ impl Treatment {
             fragments.push((controller.name.clone(), fragments_of(controller)?));
         }
         let detector = Detector::new(catalogue).allowing(config.tracker.allow.clone()).listing(lists);
-        Ok(Treatment { detector, signers, fragments, default_fragments: Fragments::default() })
+        let default_fragments = fragments_of(config.policy.rulebook.default_controller())?;
+        Ok(Treatment { detector, signers, fragments, default_fragments })
     }
 
     /// All that the treatment of mail rests on.
@@ -86,13 +87,19 @@ pub fn signing_keys(config: &Config) -> Result<Vec<SigningKey>, String> {
     config.dkim.keys.iter().map(read).collect()
 }
 
-fn fragments_of(controller: &policy::Controller) -> Result<Fragments, String> {
-    let Some(path) = &controller.footer_file else { return Ok(Fragments::shipped(&controller.language)) };
+/// Reads what is put into the mail of a controller.
+///
+/// # Errors
+///
+/// What is wrong with its file.
+pub fn fragments_of(controller: &policy::Controller) -> Result<Fragments, String> {
+    let (language, sender) = (&controller.language, controller.title());
+    let Some(path) = &controller.footer_file else { return Ok(Fragments::shipped(language, sender)) };
     let wrong = |error: &dyn std::fmt::Display| {
         format!("controller {}: footer_file: {}: {error}", controller.name, path.display())
     };
     let source = std::fs::read_to_string(path).map_err(|error| wrong(&error))?;
-    Fragments::with(&source, &controller.language).map_err(|error| wrong(&error))
+    Fragments::with(&source, language, sender).map_err(|error| wrong(&error))
 }
 
 /// The filter lists of a configuration.

@@ -12,7 +12,7 @@ use crate::value::text;
 use crate::{Answered, Call};
 
 /// The available views, as the API names them.
-const VIEWS: [(&str, Text); 15] = [
+const VIEWS: [(&str, Text); 20] = [
     ("unknown", Text("someone who never answered", "wer nichts gesagt hat", "qui n’a rien dit")),
     ("granted", Text("who agreed", "wer zugestimmt hat", "qui a accepté")),
     ("refused", Text("someone who refused", "wer abgelehnt hat", "qui a refusé")),
@@ -51,6 +51,24 @@ const VIEWS: [(&str, Text); 15] = [
     ),
     ("no-page", Text("at a wrong address", "unter einer falschen Adresse", "à une adresse erronée")),
     ("pixel", Text("at a pixel’s address", "unter der Adresse eines Pixels", "à l’adresse d’un pixel")),
+    ("accepted", Text("after accepting all", "nach Zustimmung zu allem", "après avoir tout accepté")),
+    (
+        "objected",
+        Text("whose objection stands", "mit einem Widerspruch, der gilt", "dont l’opposition reste valable"),
+    ),
+    (
+        "new-link-none",
+        Text(
+            "where no link can be mailed",
+            "wo kein Link verschickt wird",
+            "quand aucun lien ne peut être envoyé",
+        ),
+    ),
+    (
+        "letter",
+        Text("the mail with a new link", "die E-Mail mit einem neuen Link", "l’e-mail avec un nouveau lien"),
+    ),
+    ("notice", Text("the notice in mail", "der Hinweis in E-Mails", "la mention dans les e-mails")),
 ];
 
 pub(crate) async fn page(call: Call) -> Answered {

@@ -5,6 +5,7 @@
 
 pub mod charset;
 pub mod header;
+mod quoted;
 mod readable;
 mod readings;
 mod seven_bit;
@@ -13,6 +14,7 @@ pub mod text;
 pub mod transfer;
 
 pub use header::Field;
+pub use quoted::{Label, labelled, quoted};
 pub use seven_bit::seven_bit;
 pub use structure::{BodyElsewhere, Content, Leaf, Protection, Shown, Structure, Trouble, subject};
 pub use text::Text;

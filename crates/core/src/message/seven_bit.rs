@@ -7,12 +7,10 @@
 use std::ops::Range;
 
 use super::header::{Field, fields};
+use super::quoted::{ENCODING, is_identity, named, quoted_printable, relabelled, with_value};
 use super::structure::{self, Structure};
 use super::transfer::{Edit, apply, normalise};
 
-/// The longest line, without its end (RFC 2045, section 6.7, rule 5).
-const LINE: usize = 76;
-const ENCODING: &str = "Content-Transfer-Encoding";
 /// Fields that sign the body.
 const SIGNATURES: [&str; 3] = ["DKIM-Signature", "ARC-Message-Signature", "DomainKey-Signature"];
 
@@ -53,101 +51,9 @@ fn count(raw: &[u8], range: Range<usize>) -> usize {
     raw.get(range).unwrap_or_default().iter().filter(|byte| !byte.is_ascii()).count()
 }
 
-fn named<'a>(raw: &'a [u8], header: &'a [Field], name: &'a str) -> impl Iterator<Item = &'a Field> {
-    header.iter().filter(move |field| field.is(raw, name))
-}
-
-fn is_identity(encoding: &[u8]) -> bool {
-    ["7bit", "8bit", "binary", ""].iter().any(|name| encoding.eq_ignore_ascii_case(name.as_bytes()))
-}
-
-/// Replaces the value of a field.
-fn with_value(raw: &[u8], field: &Field, value: &str) -> Edit {
-    let end = raw.get(field.value.clone()).unwrap_or_default();
-    let blanks = end.len() - end.trim_ascii_start().len();
-    Edit::replace(field.value.start + blanks.min(1)..field.value.end, value)
-}
-
-/// Returns what makes a header that of a quoted-printable part. `None` if it has no end.
-fn relabelled(
-    raw: &[u8],
-    header: &[Field],
-    body: usize,
-    is_root: bool,
-    whole: &Range<usize>,
-) -> Option<Vec<Edit>> {
-    let mut edits: Vec<Edit> =
-        named(raw, header, ENCODING).map(|field| with_value(raw, field, "quoted-printable")).collect();
-    let mut missing = String::new();
-    let has = |name: &str| named(raw, header, name).next().is_some();
-    if is_root && !has("MIME-Version") {
-        missing.push_str("MIME-Version: 1.0\r\n");
-    }
-    if !has("Content-Type") {
-        // RFC 1428: what it is can only be guessed.
-        let is_utf8 = raw.get(whole.clone()).is_some_and(|text| std::str::from_utf8(text).is_ok());
-        let charset = if is_utf8 { "utf-8" } else { "unknown-8bit" };
-        missing.push_str(&format!("Content-Type: text/plain; charset={charset}\r\n"));
-    }
-    if edits.is_empty() {
-        missing.push_str("Content-Transfer-Encoding: quoted-printable\r\n");
-    }
-    if !missing.is_empty() {
-        let end = body.checked_sub(2).filter(|end| raw.get(*end..body) == Some(b"\r\n"))?;
-        edits.push(Edit::replace(end..end, missing));
-    }
-    Some(edits)
-}
-
-/// Encodes a text, line by line. No line begins with a hyphen, since it could be taken for a delimiter.
-fn quoted_printable(text: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(text.len() + text.len() / 4);
-    let mut rest = text;
-    while !rest.is_empty() {
-        let end = memchr::memmem::find(rest, b"\r\n").unwrap_or(rest.len());
-        let (line, behind) = rest.split_at_checked(end).unwrap_or((rest, &[]));
-        encode_line(line, &mut out);
-        let line_end = behind.get(..2).unwrap_or_default();
-        out.extend_from_slice(line_end);
-        rest = behind.get(line_end.len()..).unwrap_or_default();
-    }
-    out
-}
-
-fn encode_line(line: &[u8], out: &mut Vec<u8>) {
-    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
-    let mut column = 0;
-    for (index, byte) in line.iter().enumerate() {
-        let is_last = index + 1 == line.len();
-        let stands_for_itself = match byte {
-            b'=' => false,
-            b'-' => column > 0,
-            b' ' | b'\t' => !is_last,
-            _ => byte.is_ascii_graphic(),
-        };
-        let width = if stands_for_itself { 1 } else { 3 };
-        // Room for the equals sign of a soft line break.
-        if column + width > LINE - usize::from(!is_last) {
-            out.extend_from_slice(b"=\r\n");
-            column = 0;
-        }
-        // Behind a soft line break a hyphen begins a line.
-        match stands_for_itself && !(*byte == b'-' && column == 0) {
-            true => {
-                out.push(*byte);
-                column += 1;
-            }
-            false => {
-                let digit = |value: u8| DIGITS.get(usize::from(value)).copied().unwrap_or(b'0');
-                out.extend_from_slice(&[b'=', digit(byte >> 4), digit(byte & 15)]);
-                column += 3;
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::quoted::LINE;
     use super::*;
     use crate::message::transfer::{Decoded, Transfer};
     use proptest::prelude::*;

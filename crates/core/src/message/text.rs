@@ -1,6 +1,7 @@
 //! The text of a leaf, readable as ASCII markup, with the way back to the raw bytes.
 
 use super::charset::{Charset, Recoded};
+use super::quoted::quoted;
 use super::structure::Leaf;
 use super::transfer::{Decoded, Edit, normalise};
 
@@ -51,7 +52,22 @@ impl<'a> Text<'a> {
             Some(recoded) => recoded.to_bytes(edits),
             None => edits,
         };
-        let mut edits = self.decoded.to_raw(self.raw, edits);
+        self.placed(self.decoded.to_raw(self.raw, edits))
+    }
+
+    /// The same, where the text stands in the message as it is and becomes quoted-printable, as its header is to
+    /// say by [`labelled`](super::labelled).
+    pub fn to_quoted(&self, edits: Vec<Edit>) -> Vec<Edit> {
+        self.placed(quoted(self.raw, &normalise(edits)))
+    }
+
+    /// Whether ASCII characters are ASCII bytes in it.
+    pub fn is_ascii_compatible(&self) -> bool {
+        self.recoded.is_none()
+    }
+
+    /// Edits of the body as edits of the message.
+    fn placed(&self, mut edits: Vec<Edit>) -> Vec<Edit> {
         for edit in &mut edits {
             edit.range = edit.range.start + self.offset..edit.range.end + self.offset;
         }

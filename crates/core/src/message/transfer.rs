@@ -11,6 +11,8 @@ mod quoted_printable;
 mod uuencode;
 mod yenc;
 
+pub(super) use changes::narrowed;
+
 /// How a body is encoded for transport.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transfer {

@@ -62,6 +62,17 @@ pub struct Controller {
     pub page: Page,
 }
 
+impl Controller {
+    /// Returns the name by which readers know it. Without a title, "default" says nothing to them, so the host of
+    /// its pages stands in for that.
+    pub fn title(&self) -> &str {
+        let host = || self.public_url.as_deref()?.split("://").nth(1)?.split(['/', ':']).next();
+        let is_default = self.name == consent::Controller::unnamed();
+        let otherwise = || host().filter(|_| is_default).unwrap_or(self.name.as_str());
+        self.page.title.as_deref().unwrap_or_else(otherwise)
+    }
+}
+
 /// The basis on which mail is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Requested {

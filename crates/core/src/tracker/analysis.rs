@@ -597,8 +597,10 @@ impl Analysis<'_> {
     pub fn edits(&self, more: &[Placed], mut chosen: impl FnMut(&Sighting) -> Option<Edit>) -> Vec<Edit> {
         let free = self.sightings.iter().filter(|sighting| sighting.protection.is_none());
         let of_sightings = free.filter_map(|sighting| Some((sighting.place, chosen(sighting)?)));
+        let quoted: Vec<Position> =
+            more.iter().filter(|placed| placed.is_quoted).map(|placed| placed.position).collect();
         let more = more.iter().map(|placed| (placed.position, placed.edit.clone()));
-        self.in_message(of_sightings.chain(more).collect())
+        self.in_message(of_sightings.chain(more).collect(), &quoted)
     }
 
     /// The address that a sighting loads from, as browsers ask for it; `None` where it cannot be swapped for
@@ -623,10 +625,11 @@ impl Analysis<'_> {
             }
             Some((sighting.place, edit))
         });
-        self.in_message(marked.collect())
+        self.in_message(marked.collect(), &[])
     }
 
-    fn in_message(&self, mut wanted: Vec<(Position, Edit)>) -> Vec<Edit> {
+    /// Edits of the message, from edits of its texts. Those in `quoted` become quoted-printable.
+    fn in_message(&self, mut wanted: Vec<(Position, Edit)>, quoted: &[Position]) -> Vec<Edit> {
         // Inner layers come behind the ones they stand in: from the last one outwards, each becomes edits of
         // its parent.
         for number in (0..self.layers.len()).rev() {
@@ -634,7 +637,8 @@ impl Analysis<'_> {
             let (in_layer, rest): (Vec<_>, Vec<_>) =
                 wanted.into_iter().partition(|(place, _)| place.layer == number);
             wanted = rest;
-            let edits = layer.edits(in_layer);
+            let edits =
+                layer.edits(in_layer, |leaf| quoted.contains(&Position { layer: number, leaf: Some(leaf) }));
             match layer.parent {
                 None => return edits,
                 Some((parent, leaf)) => {
@@ -659,7 +663,7 @@ impl Analysis<'_> {
 
 impl Layer<'_> {
     /// Edits of the bytes of this layer, from edits of its texts.
-    fn edits(&self, wanted: Vec<(Position, Edit)>) -> Vec<Edit> {
+    fn edits(&self, wanted: Vec<(Position, Edit)>, is_quoted: impl Fn(usize) -> bool) -> Vec<Edit> {
         let mut edits = Vec::new();
         let mut of_leaves: Vec<(usize, Vec<Edit>)> = Vec::new();
         for (place, edit) in wanted {
@@ -672,11 +676,15 @@ impl Layer<'_> {
             }
         }
         for (index, found) in of_leaves {
-            if let Some((_, text)) = self.texts.iter().find(|(leaf, _)| *leaf == index) {
-                edits.extend(text.to_raw(found));
-            } else if let Some(leaf) = self.structure.leaves.get(index) {
-                edits.extend(Text::new(&self.bytes, leaf).to_raw(found));
-            }
+            let known = self.texts.iter().find(|(leaf, _)| *leaf == index).map(|(_, text)| text);
+            let leaf = self.structure.leaves.get(index);
+            let Some(text) = known
+                .map(Cow::Borrowed)
+                .or_else(|| leaf.map(|leaf| Cow::Owned(Text::new(&self.bytes, leaf))))
+            else {
+                continue;
+            };
+            edits.extend(if is_quoted(index) { text.to_quoted(found) } else { text.to_raw(found) });
         }
         normalise(edits)
     }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::analysis::{Analysis, Position};
-use crate::message::{Content, Edit, Leaf, Text};
+use crate::message::{Content, Edit, Label, Leaf, Text, labelled};
 
 /// A text of the message itself, not of one within it, that may be edited.
 #[derive(Debug)]
@@ -12,6 +12,8 @@ pub struct Part<'s> {
     pub leaf: &'s Leaf,
     text: Cow<'s, Text<'s>>,
     position: Position,
+    /// The message.
+    raw: &'s [u8],
 }
 
 /// An edit with the text that it belongs to.
@@ -19,6 +21,8 @@ pub struct Part<'s> {
 pub struct Placed {
     pub(super) position: Position,
     pub(super) edit: Edit,
+    /// Whether the text becomes quoted-printable with it.
+    pub(super) is_quoted: bool,
 }
 
 impl Part<'_> {
@@ -29,7 +33,22 @@ impl Part<'_> {
 
     /// An edit of this text.
     pub fn placed(&self, edit: Edit) -> Placed {
-        Placed { position: self.position, edit }
+        Placed { position: self.position, edit, is_quoted: false }
+    }
+
+    /// The same edit where the text has to have another label for it, with those that its header needs. `None`
+    /// where it cannot get the label.
+    pub fn placed_with(&self, edit: Edit, label: Label<'_>) -> Option<Vec<Placed>> {
+        let own = Position { leaf: None, ..self.position };
+        let header = labelled(self.raw, self.leaf.number, label)?.into_iter();
+        let header = header.map(|edit| Placed { position: own, edit, is_quoted: false });
+        let text = Placed { position: self.position, edit, is_quoted: label.is_quoted };
+        Some(header.chain([text]).collect())
+    }
+
+    /// Whether ASCII characters are ASCII bytes in it.
+    pub fn is_ascii_compatible(&self) -> bool {
+        self.text.is_ascii_compatible()
     }
 }
 
@@ -47,7 +66,7 @@ impl Analysis<'_> {
                 Some((_, text)) => Cow::Borrowed(text),
                 None => Cow::Owned(Text::new(&layer.bytes, leaf)),
             };
-            Part { leaf, text, position: Position { layer: 0, leaf: Some(index) } }
+            Part { leaf, text, position: Position { layer: 0, leaf: Some(index) }, raw: &layer.bytes }
         };
         texts.map(part).collect()
     }

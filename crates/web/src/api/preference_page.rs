@@ -10,7 +10,7 @@ use crate::problem::Problem;
 use crate::public::preview::{State, preview};
 
 /// The available views.
-pub(super) const VIEWS: [&str; 15] = [
+pub(super) const VIEWS: [&str; 20] = [
     "unknown",
     "granted",
     "refused",
@@ -26,6 +26,11 @@ pub(super) const VIEWS: [&str; 15] = [
     "trouble",
     "no-page",
     "pixel",
+    "accepted",
+    "objected",
+    "new-link-none",
+    "letter",
+    "notice",
 ];
 /// The available languages.
 pub(super) const LANGUAGES: [&str; 6] = ["fr", "en", "it", "de", "es", "nl"];

@@ -219,7 +219,9 @@ impl Public {
             Ok(moved_to) => {
                 let at = moved_to.unwrap_or(visit.now);
                 let standing = self.standing(&visit.holder);
-                let (said, also) = (visit.said(&standing), self.also(visit, &standing));
+                let said = visit.said(&standing);
+                let also =
+                    if refused { self.also(visit, &standing) } else { self.objected(visit, &standing) };
                 let view = View::Recorded { hint: &visit.hint, at, said: &said, refused, also: &also };
                 super::page_of(&visit.context, &view)
             }
@@ -246,6 +248,13 @@ impl Public {
             also.extend(left.into_iter().map(|used| used.text(texts).to_owned()));
         }
         also
+    }
+
+    /// Says which objections stand beside a choice.
+    fn objected(&self, visit: &Visit<'_>, standing: &Standing) -> Vec<String> {
+        let texts = visit.context.face.texts(visit.context.language);
+        let offer = offer(&self.host.live(), &visit.holder, standing, visit.now);
+        offer.objected(texts).map(str::to_owned).collect()
     }
 
     /// Makes changes durable; returns the time they were recorded with if that is not now. Any other result

@@ -67,7 +67,7 @@ impl Face {
         }
         Ok(Face {
             name: controller.name.as_str().to_owned(),
-            title: page.title.clone().unwrap_or_else(|| fallback_title(controller)),
+            title: controller.title().to_owned(),
             privacy_url: page.privacy_url.clone(),
             contact: page.contact.clone(),
             retention_days: page.retention_days,
@@ -103,14 +103,6 @@ impl Face {
     pub(super) fn is_own(&self, language: Language) -> bool {
         self.texts.get(place(language)).is_some_and(|(_, is_changed)| *is_changed)
     }
-}
-
-/// Returns the name of a controller without a title: "default" says nothing to a reader, so the host of its
-/// pages stands in for that.
-fn fallback_title(controller: &Controller) -> String {
-    let host = || controller.public_url.as_deref()?.split("://").nth(1)?.split(['/', ':']).next();
-    let is_default = controller.name == crate::consent::Controller::unnamed();
-    host().filter(|_| is_default).unwrap_or(controller.name.as_str()).to_owned()
 }
 
 /// Returns the unchanged texts of every language.

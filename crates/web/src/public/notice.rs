@@ -4,7 +4,7 @@ use aws_lc_rs::digest;
 
 use super::face::Face;
 use super::texts::{Texts, VERSION, fill};
-use crate::consent::{Standing, Timestamp};
+use crate::consent::{Standing, State, Timestamp};
 use crate::policy::decision::{Facts, Rule, decide};
 use crate::policy::{
     Controller, Exemption, Language, MailKind, Mailstream, Mode, Need, OnGrant, Purpose, Rulebook,
@@ -17,8 +17,12 @@ pub(super) struct Offer {
     /// Every purpose for which any of its mail needs consent, each once.
     pub(super) purposes: Vec<Purpose>,
     links: Covered,
-    /// What is done with the opens of somebody who has not answered.
+    /// What is done with the opens of somebody who has not answered; of this person's, once they said no.
     unasked: Vec<Use>,
+    /// What of that is not done with the opens of this person, who objected to it.
+    objected: Vec<Use>,
+    /// Whether trackers of any mail stay for everybody.
+    stays: bool,
     on_grant: OnGrant,
 }
 
@@ -61,6 +65,15 @@ impl Use {
             | Rule::ConsentRequest
             | Rule::PurposesDiffer
             | Rule::InternalError => None,
+        }
+    }
+
+    /// What a person objects to who does not want it.
+    fn purpose(self) -> Option<Purpose> {
+        match self {
+            Use::LastDay => Some(Purpose::Deliverability),
+            Use::Shared => Some(Purpose::AggregateStatistics),
+            Use::Security | Use::Legal | Use::Informed | Use::Unasked => None,
         }
     }
 
@@ -128,7 +141,8 @@ impl Offer {
         let mailstreams = mailstreams(rulebook, controller);
         let in_force = rulebook.jurisdictions.at(now);
         let obeys = mailstreams.iter().map(|mailstream| {
-            mailstream.treatment.link_treatment == LinkTreatment::Unwrap
+            mailstream.mode == Mode::Enforce
+                && mailstream.treatment.link_treatment == LinkTreatment::Unwrap
                 && in_force.named(mailstream.declared()).flags.links == Need::Consent
         });
         let obeying = obeys.filter(|obeys| *obeys).count();
@@ -139,10 +153,22 @@ impl Offer {
         };
         let is_served =
             |purpose: &Purpose| mailstreams.iter().any(|mailstream| mailstream.purposes.contains(purpose));
+        let unasked = uses(rulebook, controller, &unanswered(standing), now);
+        let done = uses(rulebook, controller, standing, now);
+        let says_no = |purpose: Purpose| {
+            let state = standing.of(purpose).map(|mark| mark.state);
+            matches!(state, Some(State::Refused | State::Withdrawn | State::Objected))
+        };
+        let is_objected = |used: &Use| used.purpose().is_some_and(says_no) && !done.contains(used);
+        // Who said no is told what is done all the same.
+        let has_said_no = Purpose::ALL.into_iter().any(says_no);
+        let told = |used: &Use| !has_said_no || done.contains(used);
         Offer {
             purposes: Purpose::CONSENT.into_iter().filter(is_served).collect(),
             links,
-            unasked: uses(rulebook, controller, &unanswered(standing), now),
+            objected: unasked.iter().copied().filter(is_objected).collect(),
+            stays: unasked.contains(&Use::Unasked),
+            unasked: unasked.into_iter().filter(told).collect(),
             on_grant: controller.on_grant,
         }
     }
@@ -151,6 +177,15 @@ impl Offer {
     pub(super) fn after_refusal(&self, texts: &Texts, had_agreed: bool) -> Vec<String> {
         let delivered = self.delivered(texts).filter(|_| had_agreed).map(str::to_owned);
         delivered.into_iter().chain([self.links(texts).to_owned()]).collect()
+    }
+
+    /// Says what is not done because the person objected to it.
+    pub(super) fn objected<'a>(&self, texts: &'a Texts) -> impl Iterator<Item = &'a str> {
+        self.objected.iter().filter_map(|used| match used {
+            Use::LastDay => Some(texts.objected_day.as_str()),
+            Use::Shared => Some(texts.objected_shared.as_str()),
+            Use::Security | Use::Legal | Use::Informed | Use::Unasked => None,
+        })
     }
 
     fn links<'a>(&self, texts: &'a Texts) -> &'a str {
@@ -164,6 +199,8 @@ impl Offer {
     /// Says whether a withdrawal reaches delivered mail.
     fn delivered<'a>(&self, texts: &'a Texts) -> Option<&'a str> {
         match self.on_grant {
+            // Mail whose trackers stay for everybody leads to no gate.
+            OnGrant::Gate | OnGrant::Strip if self.stays => Some(&texts.delivered_keep),
             OnGrant::Gate => Some(&texts.delivered_gate),
             OnGrant::Keep => Some(&texts.delivered_keep),
             OnGrant::Strip => None,
@@ -201,6 +238,9 @@ pub(super) struct Notice {
     pub(super) more: Vec<String>,
     /// What follows from a choice, and what is done without one.
     pub(super) also: Vec<String>,
+    /// What is not done with the opens of this person, who objected to it. The hash has every such sentence, as
+    /// it has those of what was said before.
+    pub(super) objected: Vec<String>,
     /// What the button to withdraw does.
     pub(super) stop: String,
     /// The version of the texts.
@@ -234,6 +274,7 @@ impl Notice {
             purposes: offer.purposes.iter().map(purpose).collect(),
             more: more(face, texts, offer),
             also,
+            objected: offer.objected(texts).map(filled).collect(),
             stop: [Some(filled(&texts.stop_text)), delivered]
                 .into_iter()
                 .flatten()
@@ -257,6 +298,7 @@ impl Notice {
             lines.extend([name.as_str(), meaning]);
         }
         lines.extend([&*texts.state_yes, &texts.state_no, &texts.state_over, &texts.state_none]);
+        lines.extend([&*texts.objected_day, &texts.objected_shared]);
         lines.extend([&*texts.yes, &texts.no, &texts.save, &texts.more_heading]);
         lines.extend(self.more.iter().chain(&self.also).map(String::as_str));
         lines.extend([&*texts.privacy, face.privacy_url.as_deref().unwrap_or_default()]);
@@ -275,6 +317,8 @@ fn more(face: &Face, texts: &Texts, offer: &Offer) -> Vec<String> {
     let days = face.retention_days.map(|days| days.to_string());
     let retention = days.map(|days| fill(&texts.retention, &[("count", &days)]));
     let contact = face.contact.as_deref().map(|contact| fill(&texts.contact, &[("contact", contact)]));
-    let long = [Some(filled(&texts.long)), retention].into_iter().flatten().collect::<Vec<_>>().join(" ");
+    let see_notice = face.privacy_url.as_ref().map(|_| filled(&texts.see_notice));
+    let long = [Some(filled(&texts.long)), retention, see_notice];
+    let long = long.into_iter().flatten().collect::<Vec<_>>().join(" ");
     [Some(who), Some(long), Some(filled(&texts.rights)), contact].into_iter().flatten().collect()
 }

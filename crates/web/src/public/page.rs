@@ -10,7 +10,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::face::Face;
 use super::notice::Notice;
-use super::texts::{Texts, fill, time_of_day};
+use super::texts::{Texts, fill};
 use crate::consent::Timestamp;
 use crate::message::transfer::encode_base64;
 use crate::policy::{Language, Purpose};
@@ -29,11 +29,14 @@ const STYLE: &str = ":root{color-scheme:light dark;--ink:#1b1f24;--soft:#4c5561;
                      1rem}header{padding-top:1.25rem}header img{max-width:12rem;max-height:4rem;\
                      display:block}h1{font-size:1.5rem;line-height:1.25;margin:1rem 0 \
                      .5rem}h2{font-size:1.15rem;margin:1.75rem 0 .35rem}p{margin:.35rem 0 \
-                     .75rem}.soft{color:var(--soft)}.told{border-left:.3rem solid var(--warn);padding:.6rem \
+                     .75rem}.soft{color:var(--soft)}.hint{display:inline-block;max-width:100%}\
+                     .letter{white-space:pre-wrap}.told{border-left:.3rem solid \
+                     var(--warn);padding:.6rem \
                      .9rem;background:var(--paper)}section.stop,fieldset{background:var(--paper);border:1px \
                      solid var(--line);border-radius:.6rem;padding:1rem;margin:1rem \
-                     0;min-width:0}section.stop h2{margin-top:0}legend{font-weight:600;padding:0 \
-                     .35rem}fieldset p{margin:0 0 .5rem}.pair{display:flex;gap:.75rem;flex-wrap:wrap}.pair \
+                     0;min-width:0}section.stop h2{margin-top:0}legend{float:left;width:100%;\
+                     font-weight:600;padding:0 0 .35rem}legend+*{clear:both}\
+                     fieldset p{margin:0 0 .5rem}.pair{display:flex;gap:.75rem;flex-wrap:wrap}.pair \
                      label{display:flex;align-items:center;gap:.6rem;min-height:2.75rem;min-width:7rem;\
                      padding:.35rem .9rem;border:1px solid var(--line);border-radius:.5rem;cursor:pointer}\
                      input[type=radio]{width:1.3rem;height:1.3rem;margin:0;accent-color:var(--deep)}\
@@ -98,7 +101,7 @@ pub(super) enum View<'a> {
         said: &'a [(Purpose, Said)],
         /// Whether everything was refused.
         refused: bool,
-        /// What else holds after a refusal.
+        /// What else holds from now on.
         also: &'a [String],
     },
     /// The choice could not be recorded.
@@ -107,8 +110,10 @@ pub(super) enum View<'a> {
     Unusable,
     /// An explanation of what a pixel is, for someone who opened its address.
     Pixel,
-    /// A form to get a new link.
-    NewLink { was_sent: bool },
+    /// A form to get a new link, if any can be had.
+    NewLink { was_sent: bool, is_possible: bool },
+    /// A mail of ours, and what is put into mail: shown, to be proofread.
+    Letter { subject: &'a str, text: &'a str, markup: &'a str },
     /// Nothing is here.
     NoPage,
 }
@@ -135,7 +140,10 @@ impl Context<'_> {
             View::Trouble => (self.texts().choice_heading.clone(), self.trouble()),
             View::Unusable => (self.texts().unusable.clone(), self.unusable()),
             View::Pixel => (self.texts().pixel.clone(), self.pixel()),
-            View::NewLink { was_sent } => (self.texts().new_link.clone(), self.new_link(*was_sent)),
+            View::NewLink { was_sent, is_possible } => {
+                (self.texts().new_link.clone(), self.new_link(*was_sent, *is_possible))
+            }
+            View::Letter { subject, text, markup } => ((*subject).to_owned(), letter(text, markup)),
             View::NoPage => (self.texts().no_page.clone(), html! { p { (self.texts().no_page_text) } }),
         };
         let page = html! {
@@ -176,7 +184,8 @@ impl Context<'_> {
             @if form.is_none() || agreed(said).next().is_some() { (self.stop(notice, said)) }
             p { (notice.lead) }
             @if form.is_some() { (self.question(notice, form)) }
-            p.soft { (fill(&texts.whose, &[("hint", hint), ("controller", &self.face.title)])) }
+            (self.whose(hint))
+            @for sentence in &notice.objected { p { (sentence) } }
             @match form {
                 Some(form) => @if !notice.purposes.is_empty() { (self.one_by_one(notice, said, form)) },
                 None => {
@@ -194,6 +203,13 @@ impl Context<'_> {
                 }
             }
         }
+    }
+
+    /// Whose page it is: by an address that is shown in part, in one piece.
+    fn whose(&self, hint: &str) -> Markup {
+        let text = self.filled(&self.texts().whose);
+        let (before, behind) = text.split_once("{hint}").unwrap_or((&text, ""));
+        html! { p.soft { (before) span.hint { (hint) } (behind) } }
     }
 
     /// The question and its two answers, in one style.
@@ -284,18 +300,18 @@ impl Context<'_> {
         also: &[String],
     ) -> Markup {
         let texts = self.texts();
-        let moment = [("date", &*texts.day(at)), ("time", &*time_of_day(at))];
+        let moment = [("date", &*texts.day(at)), ("time", &*texts.time_of_day(at))];
         html! {
             p role="status" { strong { (fill(&texts.recorded_at, &moment)) } }
             @if refused {
                 p { (self.filled(&texts.stopped_text)) }
-                @for sentence in also { p { (self.filled(sentence)) } }
             } @else {
                 (self.list(&texts.recorded_yes, said, |said| matches!(said, Said::Yes(_))))
                 (self.list(&texts.recorded_no, said, |said| matches!(said, Said::No(_))))
                 (self.list(&texts.recorded_open, said, |said| matches!(said, Said::Over | Said::Nothing)))
             }
-            p.soft { (fill(&texts.whose, &[("hint", hint), ("controller", &self.face.title)])) }
+            @for sentence in also { p { (self.filled(sentence)) } }
+            (self.whose(hint))
             p { (self.filled(&texts.recorded_change)) }
             p { a href=(self.own_address()) { (texts.back) } }
         }
@@ -342,10 +358,10 @@ impl Context<'_> {
         }
     }
 
-    fn new_link(&self, was_sent: bool) -> Markup {
+    fn new_link(&self, was_sent: bool, is_possible: bool) -> Markup {
         let texts = self.texts();
         html! {
-            @if self.face.sender.is_none() {
+            @if !is_possible {
                 p {
                     (if self.face.title.is_empty() {
                         texts.unusable_text.clone()
@@ -391,6 +407,13 @@ impl Context<'_> {
                 }
             }
         }
+    }
+}
+
+fn letter(text: &str, markup: &str) -> Markup {
+    html! {
+        @if !text.is_empty() { div.letter { (text) } }
+        (PreEscaped(markup))
     }
 }
 

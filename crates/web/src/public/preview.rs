@@ -4,9 +4,11 @@ use super::face::Face;
 use super::notice::{Notice, Offer, Use, uses};
 use super::page::{Context, Said, View};
 use super::texts::fill;
+use crate::config::treatment::fragments_of;
 use crate::consent::{Change, Standing, State as Answer, Timestamp};
 use crate::message::transfer::encode_base64;
 use crate::policy::{Chosen, Controller, Language, Purpose, Rulebook};
+use crate::rewrite::notice::sample;
 
 /// A view of the page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,11 +43,21 @@ pub enum State {
     NoPage,
     /// For someone who opened the address of a pixel.
     Pixel,
+    /// After accepting everything.
+    Accepted,
+    /// For someone who objected to what is done without consent.
+    Objected,
+    /// For someone without a link where no mail can be sent.
+    NewLinkNone,
+    /// The mail with a new link.
+    Letter,
+    /// The notice that is put into mail, in markup and in plain text.
+    Notice,
 }
 
 impl State {
     /// All views with their names.
-    pub const ALL: [(&'static str, State); 15] = [
+    pub const ALL: [(&'static str, State); 20] = [
         ("unknown", State::Unknown),
         ("granted", State::Granted),
         ("refused", State::Refused),
@@ -61,6 +73,11 @@ impl State {
         ("trouble", State::Trouble),
         ("no-page", State::NoPage),
         ("pixel", State::Pixel),
+        ("accepted", State::Accepted),
+        ("objected", State::Objected),
+        ("new-link-none", State::NewLinkNone),
+        ("letter", State::Letter),
+        ("notice", State::Notice),
     ];
 }
 
@@ -89,13 +106,38 @@ pub fn preview(
 ) -> Result<Preview, String> {
     let face = Face::load(chosen.controller)?;
     let language = language.unwrap_or(face.default);
-    let offer = Offer::of(rulebook, chosen.controller, &Standing::unknown(), now);
+    let standing = match state {
+        State::Objected => refused(chosen.controller, now),
+        _ => Standing::unknown(),
+    };
+    let offer = Offer::of(rulebook, chosen.controller, &standing, now);
     let notice = Notice::new(&face, language, &offer);
     let text = notice.text(&face, face.texts(language));
     let refused = refused(chosen.controller, now);
     let left = uses(rulebook, chosen.controller, &refused, now);
-    let page = shown(&face, language, &offer, &notice, &left, state, now);
+    let page = match state {
+        State::Letter => letter(&face, language),
+        State::Notice => in_mail(&face, language, chosen.controller)?,
+        _ => shown(&face, language, &offer, &notice, &left, state, now),
+    };
     Ok(Preview { page, language, version: notice.version, hash: notice.hash, text })
+}
+
+/// What a link looks like.
+const LINK: &str = "https://choice.example/c/AbCdEf0123456789";
+
+fn letter(face: &Face, language: Language) -> String {
+    let texts = face.texts(language);
+    let filled = |text: &str| fill(text, &[("controller", &face.title), ("link", LINK)]);
+    let (subject, text) = (filled(&texts.mail_subject), filled(&texts.mail_text));
+    let context = Context { face, language, logo: String::new() };
+    context.page(&View::Letter { subject: &subject, text: &text, markup: "" })
+}
+
+fn in_mail(face: &Face, language: Language, controller: &Controller) -> Result<String, String> {
+    let (markup, text) = sample(&fragments_of(controller)?, language.code(), LINK);
+    let context = Context { face, language, logo: String::new() };
+    Ok(context.page(&View::Letter { subject: &face.title, text: &text, markup: &markup }))
 }
 
 /// The standing of somebody who refused everything.
@@ -155,7 +197,16 @@ fn shown(
             let said = all(Said::No(now));
             context.page(&View::Recorded { hint, at: now, said: &said, refused: true, also: &also })
         }
-        State::NewLinkSent => context.page(&View::NewLink { was_sent: true }),
+        State::Accepted => {
+            let said = all(Said::Yes(now));
+            context.page(&View::Recorded { hint, at: now, said: &said, refused: false, also: &[] })
+        }
+        State::Objected => choice(&[], Some("preview"), None),
+        State::Letter | State::Notice => context.page(&View::NoPage),
+        State::NewLinkNone => context.page(&View::NewLink { was_sent: false, is_possible: false }),
+        State::NewLinkSent => {
+            context.page(&View::NewLink { was_sent: true, is_possible: face.sender.is_some() })
+        }
         State::Expired => choice(&all(Said::Over), Some("preview"), None),
         State::NothingChosen => choice(&[], Some("preview"), Some(texts.nothing_chosen.clone())),
         State::FormUsed => choice(&all(Said::Yes(now)), Some("preview"), Some(texts.form_used.clone())),
@@ -163,7 +214,9 @@ fn shown(
         State::NoPage => context.page(&View::NoPage),
         State::Pixel => context.page(&View::Pixel),
         State::Unusable => context.page(&View::Unusable),
-        State::NewLink => context.page(&View::NewLink { was_sent: false }),
+        State::NewLink => {
+            context.page(&View::NewLink { was_sent: false, is_possible: face.sender.is_some() })
+        }
     }
 }
 
@@ -220,7 +273,7 @@ mod tests {
                     assert_eq!(page.matches(&button).count(), 1);
                 }
             }
-            if matches!(state, State::Unknown | State::Expired | State::NothingChosen) {
+            if matches!(state, State::Unknown | State::Expired | State::NothingChosen | State::Objected) {
                 assert!(!page.contains(" checked"), "{state:?}");
             }
             assert_eq!(made.hash.len(), 64);
@@ -276,6 +329,46 @@ mod tests {
             let after = english(&rest, State::Stopped);
             assert_eq!(after.contains("Your refusal does not change this"), survives, "{rest}");
             assert_eq!(!sentence.is_empty() && after.contains(sentence), survives, "{rest}");
+        }
+    }
+
+    #[test]
+    fn an_objection_that_stands_is_said() {
+        let mailstream = |name: &str, purpose: &str, more: &str| {
+            format!(
+                "[[mailstream]]\nname = \"{name}\"\ncontroller = \"shop\"\nsender = \"{name}@shop.example\"\n\
+                 purposes = [\"{purpose}\"]\nexemption = \"{purpose}\"\n{more}\n"
+            )
+        };
+        let day = mailstream("day", "deliverability", "requested = \"requested\"\njurisdiction = \"fr\"");
+        let shared = mailstream("shared", "aggregate_statistics", "jurisdiction = \"it\"");
+        let (noted, counted) = ("the day of your last open is not recorded", "your opens are not counted");
+        for (rest, wanted, other) in [
+            (&day, vec![noted], vec![counted]),
+            (&shared, vec![counted], vec![noted]),
+            (&(day.clone() + &shared), vec![noted, counted], vec![]),
+        ] {
+            check(rest, |language, state, made| {
+                if language == Language::English {
+                    let has =
+                        |sentence: &&str| made.page.contains(&format!("You have objected: {sentence}."));
+                    assert_eq!(wanted.iter().all(has), state == State::Objected, "{rest} {state:?}");
+                    assert!(!other.iter().any(has), "{rest} {state:?}");
+                }
+            });
+        }
+    }
+
+    #[test]
+    fn where_there_is_no_privacy_notice_none_is_named() {
+        for (rest, wanted) in
+            [("", false), ("[controller.page]\nprivacy_url = \"https://shop.example/p\"", true)]
+        {
+            check(rest, |language, state, made| {
+                if (language, state) == (Language::English, State::Unknown) {
+                    assert_eq!(made.page.to_lowercase().contains("privacy notice"), wanted, "{rest}");
+                }
+            });
         }
     }
 

@@ -83,7 +83,10 @@ impl Public {
         let face = controller.and_then(|controller| live.face(&controller.name)).unwrap_or(Face::nobody());
         let context = self.context(face, &parts);
         if parts.method != Method::POST {
-            return super::page_of(&context, &View::NewLink { was_sent: false });
+            return super::page_of(
+                &context,
+                &View::NewLink { was_sent: false, is_possible: face.sender.is_some() },
+            );
         }
         let fields = match form::read(&parts.headers, body, live.config.public.request_timeout).await {
             Ok(fields) => fields,
@@ -106,7 +109,7 @@ impl Public {
             let (public, live) = (Arc::clone(self), Arc::clone(live));
             tokio::spawn(async move { public.write(&letter, &live).await });
         }
-        super::page_of(&context, &View::NewLink { was_sent: true })
+        super::page_of(&context, &View::NewLink { was_sent: true, is_possible: face.sender.is_some() })
     }
 
     /// Finds the controller whose pages are reached under the host and path of a request, or the only one

@@ -43,6 +43,7 @@ texts!(
     months,
     date,
     first_day,
+    time,
     title,
     lead,
     lead_only,
@@ -52,6 +53,7 @@ texts!(
     who,
     only_yes,
     long,
+    see_notice,
     retention,
     rights,
     contact,
@@ -66,6 +68,8 @@ texts!(
     exempt_shared,
     exempt_informed,
     unasked,
+    objected_day,
+    objected_shared,
     choice_heading,
     one_by_one,
     more_heading,
@@ -183,12 +187,14 @@ impl Texts {
         };
         fill(&self.date, &[("day", day), ("month", month), ("year", year.unwrap_or_default())])
     }
-}
 
-/// Formats the hour and minute of a moment, in UTC.
-pub(super) fn time_of_day(moment: Timestamp) -> String {
-    let text = moment.to_string();
-    text.split('T').nth(1).unwrap_or_default().chars().take(5).collect()
+    /// Formats the hour and minute of a moment as usual in this language, in UTC.
+    pub(super) fn time_of_day(&self, moment: Timestamp) -> String {
+        let text = moment.to_string();
+        let mut parts = text.split('T').nth(1).unwrap_or_default().split(':');
+        let (hour, minute) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+        fill(&self.time, &[("hour", hour), ("minute", minute)])
+    }
 }
 
 /// Replaces `{names}` in a text by values. Unknown names stay as they are.
@@ -280,7 +286,8 @@ mod tests {
                 "5 november 2026"
             ]
         );
-        assert_eq!(time_of_day(moment), "09:07");
+        let times: Vec<String> = SHIPPED.iter().map(|texts| texts.time_of_day(moment)).collect();
+        assert_eq!(times, ["09\u{a0}h\u{a0}07", "09:07", "09:07", "09:07", "09:07", "09.07"]);
         let first = Timestamp::parse("2026-12-01T00:00:00Z").unwrap();
         let days: Vec<String> = SHIPPED.iter().map(|texts| texts.day(first)).collect();
         assert_eq!(

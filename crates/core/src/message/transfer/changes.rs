@@ -85,7 +85,7 @@ fn apply_within(piece: &[u8], start: usize, edits: &[Edit]) -> Vec<u8> {
 }
 
 /// The edit that puts `with` in the place of `range`, without what stays as it is at both ends.
-fn narrowed(bytes: &[u8], range: std::ops::Range<usize>, mut with: Vec<u8>) -> Edit {
+pub(in crate::message) fn narrowed(bytes: &[u8], range: std::ops::Range<usize>, mut with: Vec<u8>) -> Edit {
     let old = bytes.get(range.clone()).unwrap_or_default();
     let same = |(one, other): &(&u8, &u8)| one == other;
     let head = old.iter().zip(&with).take_while(same).count();

@@ -29,16 +29,11 @@ pub struct Fragments {
     default: String,
 }
 
-impl Default for Fragments {
-    fn default() -> Fragments {
-        Fragments::shipped(DEFAULT)
-    }
-}
-
 impl Fragments {
-    /// Those that come with the program.
-    pub fn shipped(default: &str) -> Fragments {
-        Fragments { by_language: read(SHIPPED).expect("a test reads them"), default: default.to_owned() }
+    /// Those that come with the program, in which a controller of this name speaks of itself.
+    pub fn shipped(default: &str, sender: &str) -> Fragments {
+        let by_language = read(SHIPPED, sender).expect("a test reads them");
+        Fragments { by_language, default: default.to_owned() }
     }
 
     /// Those that come with the program, with those of a file in their place.
@@ -46,9 +41,9 @@ impl Fragments {
     /// # Errors
     ///
     /// What is wrong with the file.
-    pub fn with(source: &str, default: &str) -> Result<Fragments, String> {
-        let mut all = Fragments::shipped(default);
-        all.by_language.extend(read(source)?);
+    pub fn with(source: &str, default: &str, sender: &str) -> Result<Fragments, String> {
+        let mut all = Fragments::shipped(default, sender);
+        all.by_language.extend(read(source, sender)?);
         Ok(all)
     }
 
@@ -67,7 +62,7 @@ impl Fragments {
     }
 }
 
-fn read(source: &str) -> Result<BTreeMap<String, Fragment>, String> {
+fn read(source: &str, sender: &str) -> Result<BTreeMap<String, Fragment>, String> {
     let mut read: BTreeMap<String, Fragment> =
         toml::from_str(source).map_err(|error| error.to_string().trim_end().to_owned())?;
     for (language, fragment) in &mut read {
@@ -85,9 +80,15 @@ fn read(source: &str) -> Result<BTreeMap<String, Fragment>, String> {
                 ));
             }
         }
-        fragment.html = referenced(&fragment.html);
+        fragment.html = referenced(&marker::filled(&fragment.html, Word::Sender, &escaped(sender)));
+        fragment.text = marker::filled(&fragment.text, Word::Sender, sender);
     }
     Ok(read)
+}
+
+/// A name as markup.
+fn escaped(name: &str) -> String {
+    name.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
 /// Markup in ASCII: other characters as references.
@@ -139,25 +140,33 @@ mod tests {
 
     #[test]
     fn those_that_come_along_can_be_read_in_every_language() {
-        let all = Fragments::default();
+        let all = Fragments::shipped("en", "A & <b>o\u{e9}");
         assert_eq!(all.languages().collect::<Vec<_>>(), ["de", "en", "es", "fr", "it", "nl"]);
         for language in ["de", "en", "es", "fr", "it", "nl"] {
             let (chosen, fragment) = all.of(Some(language));
             assert_eq!(chosen, language);
             assert!(fragment.html.is_ascii());
+            // The sender is named, once.
+            assert_eq!(fragment.html.matches(">A &amp; &lt;b&gt;o&#233; ").count(), 1, "{language}");
+            assert!(fragment.text.starts_with("A & <b>o\u{e9} "), "{language}");
+            assert!(
+                !format!("{}{}", fragment.html, fragment.text).contains("pixelward.sender"),
+                "{language}"
+            );
             assert!(!in_ascii(&fragment.text).contains('?') && in_ascii(&fragment.text).is_ascii());
         }
         assert_eq!(all.of(Some("pt")).0, "en");
-        assert_eq!(Fragments::shipped("fr").of(None).0, "fr");
-        assert_eq!(Fragments::shipped("pt").of(None).0, "en");
+        assert_eq!(Fragments::shipped("fr", "").of(None).0, "fr");
+        assert_eq!(Fragments::shipped("pt", "").of(None).0, "en");
     }
 
     #[test]
     fn a_controllers_own_take_the_place_of_ours() {
         let texts = "[fr]\nhtml = \"<p>\u{e9} {{pixelward.preferences}}</p>\"\ntext \
-                   = \"{{pixelward.preferences}}\"\n";
-        let all = Fragments::with(texts, "en").unwrap();
+                   = \"{{pixelward.sender}}: {{pixelward.preferences}}\"\n";
+        let all = Fragments::with(texts, "en", "Shop").unwrap();
         assert_eq!(all.of(Some("fr")).1.html, "<p>&#233; {{pixelward.preferences}}</p>");
+        assert_eq!(all.of(Some("fr")).1.text, "Shop: {{pixelward.preferences}}");
         assert_eq!(all.of(None).0, "en");
         for (wrong, words) in [
             ("[fr]\nhtml = \"a\"\ntext = \"{{pixelward.preferences}}\"\n", "fr.html must have"),
@@ -168,7 +177,7 @@ mod tests {
             ("[fr]\nhtml = \"{{pixelward.preferences}}\"\n", "missing field `text`"),
             ("fr", "expected"),
         ] {
-            let error = Fragments::with(wrong, "en").unwrap_err();
+            let error = Fragments::with(wrong, "en", "Shop").unwrap_err();
             assert!(error.contains(words), "{error}");
         }
     }

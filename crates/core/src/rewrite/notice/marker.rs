@@ -1,6 +1,6 @@
 //! Marks that the author of a template leaves: `{{pixelward.preferences}}` for the link to the preference
 //! page, and `{{pixelward.request}}` to `{{pixelward.end}}` around a question that only those read who may be
-//! asked (N19).
+//! asked (N19). In the texts that are put into mail, `{{pixelward.sender}}` is the name of the controller.
 //!
 //! Templates and senders rewrite what they do not know: in links the braces come percent-encoded, in markup
 //! as character references.
@@ -16,6 +16,8 @@ pub enum Word {
     Request,
     /// Here it ends.
     End,
+    /// The name of the controller, in texts of ours.
+    Sender,
 }
 
 /// A mark in a text.
@@ -28,8 +30,12 @@ pub struct Marker {
 }
 
 const NAME: &[u8] = b"pixelward.";
-const WORDS: [(&[u8], Word); 3] =
-    [(b"preferences", Word::Preferences), (b"request", Word::Request), (b"end", Word::End)];
+const WORDS: [(&[u8], Word); 4] = [
+    (b"preferences", Word::Preferences),
+    (b"request", Word::Request),
+    (b"end", Word::End),
+    (b"sender", Word::Sender),
+];
 /// The ways in which an opening and a closing brace are written, in lower case.
 const OPEN: [&[u8]; 6] = [b"{", b"%7b", b"&#123;", b"&#x7b;", b"&lbrace;", b"&lcub;"];
 const CLOSE: [&[u8]; 6] = [b"}", b"%7d", b"&#125;", b"&#x7d;", b"&rbrace;", b"&rcub;"];
@@ -38,6 +44,19 @@ const BLANK: [&[u8]; 4] = [b" ", b"%20", b"+", b"&nbsp;"];
 /// The marks of a text, in order.
 pub(super) fn all(text: &[u8]) -> Vec<Marker> {
     memchr::memmem::find_iter(text, NAME).filter_map(|at| marker(text, at)).collect()
+}
+
+/// A text with something in the place of each mark of this word.
+pub(super) fn filled(text: &str, word: Word, with: &str) -> String {
+    let mut out = String::new();
+    let mut at = 0;
+    for mark in all(text.as_bytes()).iter().filter(|mark| mark.word == word) {
+        out.push_str(text.get(at..mark.range.start).unwrap_or_default());
+        out.push_str(with);
+        at = mark.range.end;
+    }
+    out.push_str(text.get(at..).unwrap_or_default());
+    out
 }
 
 fn marker(text: &[u8], at: usize) -> Option<Marker> {

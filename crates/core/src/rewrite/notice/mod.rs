@@ -17,7 +17,7 @@ pub use marker::{Marker, Word};
 
 use crate::message::header::fields;
 use crate::message::transfer::{Edit, Filler, Transfer};
-use crate::message::{Content, Shown};
+use crate::message::{Content, Label, Shown};
 use crate::tracker::html::{TokenKind, Tokenizer};
 use crate::tracker::{Analysis, Part, Placed};
 
@@ -144,13 +144,15 @@ impl Notice<'_> {
                 return Err(NoPlace);
             }
             let (language, fragment) = self.fragments.of(texts.language.as_deref());
-            let edit = match part.leaf.shown {
-                Shown::Markup | Shown::Amp => in_markup(part, language, &fragment.html, link),
-                Shown::Plain | Shown::PlainAlternative | Shown::Elsewhere => {
-                    in_text(part, &fragment.text, link)
+            match part.leaf.shown {
+                Shown::Markup | Shown::Amp => {
+                    let edit = in_markup(part, language, &fragment.html, link).ok_or(NoPlace)?;
+                    placed.push(part.placed(edit));
                 }
-            };
-            placed.push(part.placed(edit.ok_or(NoPlace)?));
+                Shown::Plain | Shown::PlainAlternative | Shown::Elsewhere => {
+                    placed.extend(in_text(part, &fragment.text, link));
+                }
+            }
         }
         Ok(placed)
     }
@@ -192,7 +194,7 @@ fn questions(marks: &[Marker]) -> Vec<Asked> {
                 found.push(Asked { open: start.clone(), close: mark.range.clone() });
                 open = None;
             }
-            (Word::Request | Word::End | Word::Preferences, _) => {}
+            (Word::Request | Word::End | Word::Preferences | Word::Sender, _) => {}
         }
     }
     found
@@ -205,51 +207,88 @@ fn lies_in(range: &Range<usize>, asked: &[Asked]) -> bool {
 /// How our fragment is shown: in its own size and to be seen, whatever style sheets of the sender say of such
 /// elements. Nothing in it is loaded.
 const STYLE: &str = "display:block;content:normal;clear:both;margin:16px auto;padding:0 16px;max-width:600px;\
-                     font:12px/1.5 sans-serif;text-align:center";
+                     font:14px/1.5 sans-serif;text-align:center";
+
+/// Returns what is put into markup and into plain text in a language, with this link, for who wants to look
+/// at it.
+pub fn sample(fragments: &Fragments, language: &str, link: &str) -> (String, String) {
+    let (language, fragment) = fragments.of(Some(language));
+    (block(language, &fragment.html, link), marker::filled(&fragment.text, Word::Preferences, link))
+}
+
+fn block(language: &str, fragment: &str, link: &str) -> String {
+    let filled = marker::filled(fragment, Word::Preferences, link);
+    format!("<div lang=\"{language}\" dir=\"ltr\" style=\"{STYLE}\">{filled}</div>")
+}
 
 /// The fragment before the end of a document.
 fn in_markup(part: &Part<'_>, language: &str, fragment: &str, link: &str) -> Option<Edit> {
     let at = end_of_body(part.bytes())?;
-    let filled = filled(fragment, link);
-    let with = format!("<div lang=\"{language}\" dir=\"ltr\" style=\"{STYLE}\">{filled}</div>");
+    let with = block(language, fragment, link);
     Some(Edit { range: at..at, with: with.into_bytes(), filler: Filler::Comment })
 }
 
 /// The paragraph behind a plain text.
-fn in_text(part: &Part<'_>, fragment: &str, link: &str) -> Option<Edit> {
+fn in_text(part: &Part<'_>, fragment: &str, link: &str) -> Vec<Placed> {
     let text = part.bytes();
-    let filled = filled(fragment, link).replace('\n', "\r\n");
+    let filled = marker::filled(fragment, Word::Preferences, link).replace('\n', "\r\n");
     let before = if text.is_empty() || text.ends_with(b"\n") { "\r\n" } else { "\r\n\r\n" };
-    let with = encoded(part, &format!("{before}{filled}\r\n"));
-    Some(Edit { range: text.len()..text.len(), with, filler: Filler::Nothing })
+    let end = text.len()..text.len();
+    written(part, &format!("{before}{filled}\r\n"), |with| Edit {
+        range: end.clone(),
+        with,
+        filler: Filler::Nothing,
+    })
 }
 
-fn filled(fragment: &str, link: &str) -> String {
-    let mut out = String::new();
-    let mut at = 0;
-    for mark in marker::all(fragment.as_bytes()).iter().filter(|mark| mark.word == Word::Preferences) {
-        out.push_str(fragment.get(at..mark.range.start).unwrap_or_default());
-        out.push_str(link);
-        at = mark.range.end;
-    }
-    out.push_str(fragment.get(at..).unwrap_or_default());
-    out
-}
-
-/// A text in the charset of a part, where that and its transfer encoding can carry it; else in ASCII.
-fn encoded(part: &Part<'_>, text: &str) -> Vec<u8> {
+/// Puts a text into a part: in the part's charset where that and its transfer encoding can carry it. A part
+/// in ASCII becomes one that can; in any other one, what cannot be carried is written in ASCII.
+fn written(part: &Part<'_>, text: &str, edit: impl Fn(Vec<u8>) -> Edit) -> Vec<Placed> {
     let label = part.leaf.charset.trim();
     let is_ascii =
         label.is_empty() || label.eq_ignore_ascii_case("us-ascii") || label.eq_ignore_ascii_case("ascii");
-    let carries_all = part.leaf.transfer != Transfer::Identity || !part.bytes().is_ascii();
-    let encoding = Encoding::for_label(label.as_bytes()).filter(|encoding| {
-        !is_ascii && carries_all && encoding.is_ascii_compatible() && encoding.output_encoding() == *encoding
+    let known = Encoding::for_label(label.as_bytes()).filter(|encoding| {
+        part.is_ascii_compatible()
+            && encoding.is_ascii_compatible()
+            && encoding.output_encoding() == *encoding
     });
-    let whole = encoding.and_then(|encoding| {
-        let (bytes, _, has_replaced) = encoding.encode(text);
-        (!has_replaced).then(|| bytes.into_owned())
-    });
-    whole.unwrap_or_else(|| fragment::in_ascii(text).into_bytes())
+    let encoding = known.filter(|_| !is_ascii);
+    let has_only_ascii = part.bytes().is_ascii();
+    // Bytes of eight bits might not be carried by whoever comes next.
+    let becomes_quoted = part.leaf.transfer == Transfer::Identity && has_only_ascii;
+    let whole = encoding.and_then(|encoding| in_charset(encoding, text));
+    let relabelled = match whole {
+        _ if text.is_ascii() => return vec![part.placed(edit(text.as_bytes().to_vec()))],
+        Some(whole) if !becomes_quoted => return vec![part.placed(edit(whole))],
+        Some(whole) => part.placed_with(edit(whole), Label { charset: None, is_quoted: true }),
+        // What is ASCII is UTF-8, too.
+        None if has_only_ascii && part.is_ascii_compatible() && (is_ascii || known.is_some()) => {
+            let label = Label { charset: Some("utf-8"), is_quoted: becomes_quoted };
+            part.placed_with(edit(text.as_bytes().to_vec()), label)
+        }
+        None => None,
+    };
+    relabelled.unwrap_or_else(|| {
+        let carried = encoding.filter(|_| !becomes_quoted);
+        vec![part.placed(edit(in_charset_or_ascii(carried, text)))]
+    })
+}
+
+/// A text in a charset that has all of it.
+fn in_charset(encoding: &'static Encoding, text: &str) -> Option<Vec<u8>> {
+    let (bytes, _, has_replaced) = encoding.encode(text);
+    (!has_replaced).then(|| bytes.into_owned())
+}
+
+/// A text of which each character that a charset does not have is written in ASCII.
+fn in_charset_or_ascii(encoding: Option<&'static Encoding>, text: &str) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len());
+    for character in text.chars() {
+        let one = character.to_string();
+        let held = encoding.and_then(|encoding| in_charset(encoding, &one));
+        out.extend(held.unwrap_or_else(|| fragment::in_ascii(&one).into_bytes()));
+    }
+    out
 }
 
 /// Where something can be put so that it is the last thing that is shown; `None` where what stands last is no

@@ -8,6 +8,10 @@ use crate::tracker::{Detector, Inquiry};
 
 const LINK: &str = "https://choice.shop.example/c/TOKEN";
 
+fn fragments() -> Fragments {
+    Fragments::shipped("en", "Shop")
+}
+
 /// A message with what is put into it; `None` where there is no place.
 fn filled_in(raw: &[u8], need: Need, question: Question) -> Option<Vec<u8>> {
     static DETECTOR: LazyLock<Detector> = LazyLock::new(Detector::default);
@@ -18,7 +22,7 @@ fn filled_in(raw: &[u8], need: Need, question: Question) -> Option<Vec<u8>> {
         public_url: "https://choice.shop.example",
         need,
         question,
-        fragments: &Fragments::default(),
+        fragments: &fragments(),
     };
     let placed = notice.place(&texts).ok()?;
     Some(apply(raw, &analysis.edits(&placed, |_| None)))
@@ -29,13 +33,16 @@ fn filled_in(raw: &[u8], need: Need, question: Question) -> Option<Vec<u8>> {
 fn check(raw: &str, need: Need) -> Option<String> {
     let out = filled_in(raw.replace('\n', "\r\n").as_bytes(), need, Question::Stays)?;
     let out = String::from_utf8(out).unwrap().replace("\r\n", "\n");
-    let fragments = Fragments::default();
+    let fragments = fragments();
     let (language, fragment) = fragments.of(Some("en"));
     let html = format!(
         "<div lang=\"{language}\" dir=\"ltr\" style=\"{STYLE}\">{}</div>",
-        filled(&fragment.html, LINK)
+        marker::filled(&fragment.html, Word::Preferences, LINK)
     );
-    Some(out.replace(&html, "[html]").replace(&filled(&fragment.text, LINK), "[text]"))
+    Some(
+        out.replace(&html, "[html]")
+            .replace(&marker::filled(&fragment.text, Word::Preferences, LINK), "[text]"),
+    )
 }
 
 const BOTH: &str = "Content-Type: multipart/alternative; boundary=b\n\n--b\nContent-Type: \
@@ -147,28 +154,28 @@ fn shown(raw: &[u8], number: usize) -> String {
     encoding.decode(parts[number].bytes()).0.into_owned()
 }
 
+const FRENCH: &str = "Shop ne peut enregistrer l’ouverture de ses e\u{2011}mails qu’avec votre accord ou si \
+                      la loi le permet. Accepter, refuser ou retirer votre accord\u{a0}:";
+
 #[test]
 fn the_language_and_the_charset_of_a_message_are_kept() {
-    let french = "Cet expéditeur ne peut enregistrer l’ouverture de ses e-mails qu’avec votre accord ou si \
-                  la loi \
-                  le permet. Accepter, refuser ou retirer votre accord\u{a0}:";
-    let ascii = "Cet expediteur ne peut enregistrer l'ouverture de ses e-mails qu'avec votre accord ou si la \
-                 loi le \
-                 permet. Accepter, refuser ou retirer votre accord :";
+    // That charset has no hyphen at which lines do not break.
+    let latin = FRENCH.replace('\u{2011}', "-");
+    let greek =
+        "Shop ne peut enregistrer l’ouverture de ses e-mails qu’avec votre accord ou si la loi le permet.";
     let (accents, bytes) = ("été", "\u{e9}t\u{e9}");
     let utf8 = encode_base64(accents.as_bytes());
     for (head, body, wanted) in [
-        ("charset=utf-8\r\nContent-Transfer-Encoding: 8bit", accents.as_bytes().to_vec(), french),
-        ("charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable", b"=C3=A9t=C3=A9".to_vec(), french),
-        ("charset=iso-8859-1\r\nContent-Transfer-Encoding: quoted-printable", b"=E9t=E9".to_vec(), french),
+        ("charset=utf-8\r\nContent-Transfer-Encoding: 8bit", accents.as_bytes().to_vec(), FRENCH),
+        ("charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable", b"=C3=A9t=C3=A9".to_vec(), FRENCH),
+        ("charset=iso-8859-1\r\nContent-Transfer-Encoding: quoted-printable", b"=E9t=E9".to_vec(), &latin),
         (
             "charset=iso-8859-1\r\nContent-Transfer-Encoding: 8bit",
             bytes.chars().map(|character| character as u8).collect(),
-            french,
+            &latin,
         ),
-        ("charset=utf-8\r\nContent-Transfer-Encoding: base64", utf8.into_bytes(), french),
-        ("charset=utf-8\r\nContent-Transfer-Encoding: 7bit", b"ete".to_vec(), ascii),
-        ("charset=us-ascii\r\nContent-Transfer-Encoding: quoted-printable", b"ete".to_vec(), ascii),
+        ("charset=iso-8859-7\r\nContent-Transfer-Encoding: quoted-printable", b"=E1".to_vec(), greek),
+        ("charset=utf-8\r\nContent-Transfer-Encoding: base64", utf8.into_bytes(), FRENCH),
     ] {
         let head = format!("Content-Language: fr-FR\r\nContent-Type: text/plain; {head}\r\n\r\n");
         let raw = [head.as_bytes(), &body, b"\r\n"].concat();
@@ -190,4 +197,61 @@ fn the_language_and_the_charset_of_a_message_are_kept() {
     let analysis = detector.analyse(&out, &Inquiry::to(&[]));
     let text = String::from_utf8_lossy(analysis.parts()[0].bytes()).into_owned();
     assert!(text.contains(LINK) && text.starts_with("<p>Gr"), "{text}");
+}
+
+/// Puts the link into a French text in ASCII, whose header then says that it is another one.
+fn check_ascii(before: &str, after: &str, body: &str, left: &str) {
+    let raw = format!("Content-Language: fr\n{before}\n\n{body}\n").replace('\n', "\r\n");
+    let out = filled_in(raw.as_bytes(), Need::Anywhere, Question::Stays).unwrap();
+    assert!(out.is_ascii(), "{before}");
+    let text = shown(&out, 0);
+    assert!(text.contains(FRENCH) && text.contains(LINK), "{before}: {text}");
+    let wanted = format!("Content-Language: fr\n{after}\n\n{left}\n").replace('\n', "\r\n");
+    let out = String::from_utf8(out).unwrap();
+    assert!(out.starts_with(&wanted), "{before}: {out}");
+    assert!(out.lines().all(|line| line.len() <= 76 || body.contains(line)), "{out}");
+    assert_eq!(filled_in(out.as_bytes(), Need::Anywhere, Question::Stays).unwrap(), out.as_bytes());
+}
+
+#[test]
+fn accents_are_encoded_where_a_text_has_none() {
+    let coded = "Content-Transfer-Encoding: quoted-printable";
+    let plain = "Content-Type: text/plain";
+    let body = "-- \nx=1, -a\n-b";
+    let left = "=2D-=20\nx=3D1, -a\n-b";
+    check_ascii(plain, &format!("{plain}; charset=utf-8\nMIME-Version: 1.0\n{coded}"), body, left);
+    check_ascii(
+        "Subject: a",
+        &format!("Subject: a\nMIME-Version: 1.0\n{plain}; charset=utf-8\n{coded}"),
+        body,
+        left,
+    );
+    for charset in ["us-ascii", "utf-8", "UTF-8", "iso-8859-15"] {
+        let before =
+            format!("MIME-Version: 1.0\n{plain}; charset={charset}\nContent-Transfer-Encoding: 7bit");
+        let after = if charset == "UTF-8" { charset } else { "utf-8" };
+        check_ascii(&before, &format!("MIME-Version: 1.0\n{plain}; charset={after}\n{coded}"), body, left);
+        let quoted = format!("MIME-Version: 1.0\n{plain}; charset={charset}\n{coded}");
+        check_ascii(
+            &quoted,
+            &format!("MIME-Version: 1.0\n{plain}; charset={after}\n{coded}"),
+            "a=3D1",
+            "a=3D1",
+        );
+    }
+    // A part keeps its boundary, and the others stay.
+    let raw = BOTH.replacen("Content-Type", "Content-Language: fr\nContent-Type", 1).replace('\n', "\r\n");
+    let out = String::from_utf8(filled_in(raw.as_bytes(), Need::Anywhere, Question::Stays).unwrap()).unwrap();
+    let part = "--b\r\nContent-Type: text/plain; charset=utf-8\r\n\
+                Content-Transfer-Encoding: quoted-printable\r\n\r\n\
+                Hello\r\n\r\nShop ne peut enregistrer l=E2=80=99";
+    assert!(out.contains(part), "{out}");
+    assert_eq!(shown(&out.into_bytes(), 0).matches(FRENCH).count(), 1);
+    // Whose header can be read in two ways keeps it, and is read without accents.
+    let raw = "Content-Language: fr\r\nContent-Type: text/plain\r\nContent-Type: text/plain\r\n\r\na\r\n";
+    let out = String::from_utf8(filled_in(raw.as_bytes(), Need::Anywhere, Question::Stays).unwrap()).unwrap();
+    assert!(
+        out.starts_with(raw) && out.contains("Shop ne peut enregistrer l'ouverture de ses e-mails"),
+        "{out}"
+    );
 }
