@@ -206,10 +206,10 @@ impl Setting {
             sink,
         };
         setting.await_health();
-        for number in 1..RELAYS {
+        for (number, address) in addresses.iter().enumerate().skip(1) {
             let invitation = done(&setting.relays[0].command(&["cluster", "invite"]));
             let folder = configured(&setting.network, setting.sink.port, number);
-            let join = ["cluster", "join", invitation.trim(), "--address", &addresses[number]];
+            let join = ["cluster", "join", invitation.trim(), "--address", address];
             let printed = done(&command(&folder, &join));
             hasten(&folder, &printed);
             setting.relays.push(relay(&setting.network, number, folder));
