@@ -181,7 +181,7 @@ mod tests {
         let store = Store::open(&Settings { segment_bytes: 900, ..Settings::at(&folder) }).unwrap();
         let day = 86_400_000;
         let say = |name: &str, state: State, at: i64, channel: Option<&str>| {
-            let purposes = vec![Purpose::Personalisation, Purpose::FraudDetection];
+            let purposes = vec![Purpose::Personalisation, Purpose::CampaignPerformance];
             let mut change = Change::new("shop".parse().unwrap(), purposes, state, Timestamp(at));
             change.details.evidence = Some("form".to_owned());
             change.details.channel = channel.map(str::to_owned);
