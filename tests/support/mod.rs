@@ -175,7 +175,8 @@ impl Relay {
         Relay::started(program, folder)
     }
 
-    fn started(mut program: Command, folder: Folder) -> Relay {
+    /// One that another program starts, or this one elsewhere.
+    pub fn started(mut program: Command, folder: Folder) -> Relay {
         let mut child = program
             .args(["run", "--config"])
             .arg(folder.0.join("config.toml"))

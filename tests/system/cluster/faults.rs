@@ -15,7 +15,7 @@ use super::relays::{PURPOSES, add_section, command, done, gate, shop, verified};
 use super::servers::program as nats_server;
 use super::until;
 use crate::mta::sink::Sink;
-use crate::support::{Client, Folder, Lines, Relay, crlf, newsletter, program};
+use crate::support::{Client, Folder, Relay, crlf, newsletter, program};
 
 /// What the relays are told, in seconds.
 const STALENESS: u64 = 5;
@@ -354,18 +354,7 @@ fn server(network: &Network, number: usize, folder: &PathBuf) -> Child {
 }
 
 fn relay(network: &Network, number: usize, folder: Folder) -> Relay {
-    let mut run = program();
-    run.args(["run", "--config"]).arg(folder.0.join("config.toml"));
-    let mut child = network
-        .on(SERVERS + number, &run)
-        .env("NO_COLOR", "1")
-        .env_remove("JOURNAL_STREAM")
-        .stderr(Stdio::piped())
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
-    let log = Lines::follow(child.stderr.take().unwrap());
-    Relay::ready(child, log, folder)
+    Relay::started(network.on(SERVERS + number, &program()), folder)
 }
 
 fn signal(pid: u32, name: &str) {
