@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use super::relays::{PURPOSES, add_section, command, done, gate, shop, verified};
+use super::relays::{PURPOSES, add_section, await_leader, command, done, gate, shop, verified};
 use super::servers::program as nats_server;
 use super::until;
 use crate::mta::sink::Sink;
@@ -197,6 +197,7 @@ impl Setting {
             hosts.iter().map(|host| first.0.join("nats-servers").join(host)).collect();
         let servers = folders.iter().enumerate().map(|(number, folder)| server(&network, number, folder));
         let servers = servers.collect();
+        await_leader(&folders);
         let mut setting = Setting {
             relays: vec![relay(&network, 0, first)],
             servers,

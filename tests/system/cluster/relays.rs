@@ -23,6 +23,7 @@ impl Servers {
         let folders: Vec<PathBuf> = hosts.iter().map(|host| folder.join(host)).collect();
         let mut servers = Servers { running: folders.iter().map(|_| None).collect(), folders };
         (0..hosts.len()).for_each(|number| servers.start_again(number));
+        await_leader(&servers.folders);
         servers
     }
 
@@ -34,6 +35,16 @@ impl Servers {
     fn kill(&mut self, number: usize) {
         self.running[number] = None;
     }
+}
+
+/// Waits until servers that were just started have chosen a leader.
+pub(super) fn await_leader(folders: &[PathBuf]) {
+    until("the servers choose a leader", || {
+        folders.iter().any(|folder| {
+            let log = std::fs::read_to_string(folder.join("log")).unwrap_or_default();
+            log.contains("JetStream cluster metadata leader")
+        })
+    });
 }
 
 /// The configuration of a relay of the shop, whose pages stand at this port.
