@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use pixelward_replica::message::NodeId;
 use pixelward_replica::nats::{Secret, fresh_key, public_key};
+use pixelward_replica::node::OPENS_PLACE;
 use pixelward_replica::peer::Authority;
 
 /// The folder of the store among the files for a new relay.
@@ -140,6 +141,11 @@ impl Files {
     ///
     /// When that cannot be noted.
     pub fn begin_anew(&self) -> io::Result<()> {
+        // The opens are counted anew, too.
+        match std::fs::remove_file(self.directory.join(OPENS_PLACE)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
         write(&self.directory, BEGINS, "")
     }
 

@@ -413,6 +413,28 @@ fn postfix_over_haproxy_and_two_relays_tracks_nobody_who_withdrew() {
     }
 }
 
+#[test]
+fn the_common_order_can_begin_anew_with_the_journal_of_one_relay() {
+    let [ann, bob] = ["ann@home.example", "bob@home.example"];
+    let mut cluster = Cluster::grown(2, &[ann, bob]);
+    say(&cluster.relays[1], ann, "withdrawn");
+    until("the first relay was told", || state(&cluster.relays[0], ann).contains("withdrawn"));
+    drop(cluster.relays.pop().unwrap());
+    cluster.public.pop();
+    let folder = stop(cluster.relays.pop().unwrap());
+    let printed = done(&command(&folder, &["cluster", "reseed"]));
+    assert!(printed.contains("begins anew"), "{printed}");
+    cluster.relays.push(Relay::in_folder(folder));
+    cluster.await_health();
+    // Another relay joins what began anew, and all is as it was.
+    cluster.join();
+    cluster.await_health();
+    say(&cluster.relays[0], bob, "withdrawn");
+    until("the new relay was told", || state(&cluster.relays[1], bob).contains("withdrawn"));
+    assert!(state(&cluster.relays[1], ann).contains("withdrawn"));
+    until("the journals are equal", || verified(&cluster.relays[0]) == verified(&cluster.relays[1]));
+}
+
 /// The server that the tests use is one that a cluster may be built on.
 #[test]
 fn the_servers_start_from_the_files_that_init_wrote() {
