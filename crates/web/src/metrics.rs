@@ -74,6 +74,7 @@ const FROM_ZERO: &[&str] = &[
     "pixelward_unreadable_messages_total",
     "pixelward_unreadable_parts_total",
     "pixelward_webhook_missed_total",
+    "pixelward_cluster_stops_total",
 ];
 
 /// The buckets of durations, in seconds: from 25 microseconds for one station of a small message to the
