@@ -177,6 +177,17 @@ const CASES: &[Case] = &[
         mailstreams: &[Mailstream { lines: "purposes = [\"campaign_performance\"]", ..NEWS }],
         is_informed: false,
     },
+    // A yes would lead to nothing.
+    Case {
+        controller: "on_grant = \"strip\"",
+        page: "",
+        mailstreams: &[Mailstream {
+            lines: "purposes = [\"campaign_performance\"]\nlinks = \"unwrap\"",
+            asks: false,
+            ..NEWS
+        }],
+        is_informed: false,
+    },
     Case { controller: "", page: "", mailstreams: &[DAY], is_informed: false },
     // Nobody asked for this mail, so the exemption has no effect.
     Case {

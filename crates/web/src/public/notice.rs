@@ -151,8 +151,11 @@ impl Offer {
             all if all == mailstreams.len() => Covered::All,
             _ => Covered::Some,
         };
-        let is_served =
-            |purpose: &Purpose| mailstreams.iter().any(|mailstream| mailstream.purposes.contains(purpose));
+        // A yes that leads to nothing is not asked for.
+        let is_served = |purpose: &Purpose| {
+            controller.on_grant != OnGrant::Strip
+                && mailstreams.iter().any(|mailstream| mailstream.purposes.contains(purpose))
+        };
         let unasked = uses(rulebook, controller, &unanswered(standing), now);
         let done = uses(rulebook, controller, standing, now);
         let says_no = |purpose: Purpose| {
