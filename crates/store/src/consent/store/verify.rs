@@ -13,6 +13,9 @@ use crate::consent::key_file;
 use crate::consent::pseudonyms::Pseudonyms;
 use crate::consent::record::{Payload, Record};
 
+/// How often the comparison begins anew while others write.
+const TRIES: u32 = 5;
+
 /// The result.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Verified {
@@ -53,12 +56,25 @@ fn short(id: &[u8; 16]) -> u64 {
 
 impl Store {
     /// Reads the whole journal, and compares the index with it. Memory grows by about 16 bytes per person,
-    /// and 32 per erased one.
+    /// and 32 per erased one. Others may write meanwhile.
     ///
     /// # Errors
     ///
     /// When the journal is damaged or the index cannot be read.
     pub fn verify(&self) -> Result<Verified, StoreError> {
+        let mut tries = TRIES;
+        loop {
+            let head = self.head();
+            let verified = self.verified()?;
+            tries -= 1;
+            // Somebody may have been erased while the two were compared.
+            if verified.is_sound() || tries == 0 || self.head() == head {
+                return Ok(verified);
+            }
+        }
+    }
+
+    fn verified(&self) -> Result<Verified, StoreError> {
         self.settle()?;
         let mut living = Ids::new();
         let damaged_slots = self.shared.key_reader()?.each_id(|id| {
@@ -73,6 +89,8 @@ impl Store {
             Payload::Erased(id) => drop(erased.insert(short(&id))),
             Payload::Epoch(_) | Payload::Passed => {}
         })?;
+        // The index lags behind what was recorded meanwhile.
+        self.settle()?;
         unknown.retain(|id, _| !erased.contains(id));
         let unknown_people = unknown.len() as u64;
         // The index contains people without keys too.
@@ -80,14 +98,18 @@ impl Store {
         let (mut differing, mut listed, mut long) = (0, 0, HashMap::new());
         for pair in self.shared.index.all() {
             let (key, indexed) = pair.map_err(io_error("the index"))?;
-            listed += indexed.trail.count();
             match indexed.trail.whole() {
-                Some(places) => differing += u64::from(!self.says(&key, places, &indexed)),
+                Some(places) => {
+                    // What was recorded since the journal was read is not counted.
+                    listed += places.iter().filter(|(number, _)| *number <= head.count).count() as u64;
+                    differing += u64::from(!self.says(&key, places, &indexed));
+                }
                 None => drop(long.insert(key, indexed)),
             }
         }
-        differing += self.differing_among(&mut long)?;
-        differing += of_known.abs_diff(listed);
+        let (among_long, listed_long) = self.differing_among(&long, head.count)?;
+        differing += among_long;
+        differing += of_known.abs_diff(listed + listed_long);
         Ok(Verified {
             records: head.count,
             hash: hex::encode(head.hash),
@@ -170,26 +192,66 @@ impl Store {
         again == *indexed
     }
 
-    /// Checks the same for people with many records, which only a scan of the journal finds.
-    fn differing_among(&self, long: &mut HashMap<Vec<u8>, Indexed>) -> Result<u64, StoreError> {
+    /// Checks the same for people with many records, which only a scan of the journal finds; also returns how many
+    /// of these there are up to this one.
+    fn differing_among(&self, long: &HashMap<Vec<u8>, Indexed>, last: u64) -> Result<(u64, u64), StoreError> {
         if long.is_empty() {
-            return Ok(0);
+            return Ok((0, 0));
         }
+        let mut listed = 0;
         let mut again: HashMap<Vec<u8>, Indexed> = HashMap::new();
         Journal::read(&self.shared.settings.directory, |head, place, payload| {
             if let Ok(Payload::Record(record)) = Payload::decode(payload) {
                 let key = key_of(&record);
-                if long.contains_key(&key) {
+                // What came after the index was read is not in it.
+                if long.get(&key).is_some_and(|indexed| head.count <= indexed.trail.newest()) {
+                    listed += u64::from(head.count <= last);
                     let known = again.entry(key).or_default();
                     known.standing.replay(&record, head.count);
                     known.trail.push(head.count, place);
                 }
             }
         })?;
-        Ok(long.iter().filter(|(key, indexed)| again.get(*key) != Some(*indexed)).count() as u64)
+        let differing = long.iter().filter(|(key, indexed)| again.get(*key) != Some(*indexed)).count() as u64;
+        Ok((differing, listed))
     }
 }
 
 fn key_of(record: &Record) -> Vec<u8> {
     crate::consent::index::key(record.change.controller.as_str(), &record.person)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::Verified;
+    use crate::consent::{Change, Settings, State, Store, Timestamp};
+    use crate::policy::Purpose;
+
+    #[test]
+    fn a_store_that_is_written_to_is_not_taken_to_be_damaged() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&Settings { segment_bytes: 5000, ..Settings::at(folder.path()) }).unwrap();
+        let ends = AtomicBool::new(false);
+        let all: Vec<Verified> = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut at = 0;
+                while !ends.load(Ordering::Relaxed) {
+                    at += 1;
+                    // Some say something again and again.
+                    let person = store.person(&format!("p{}@home.example", at % 7));
+                    let state = if at % 2 == 0 { State::Granted } else { State::Refused };
+                    let purposes = vec![Purpose::Personalisation];
+                    let mut change = Change::new("shop".parse().unwrap(), purposes, state, Timestamp(at));
+                    change.details.evidence = Some("form".to_owned());
+                    let _ = store.record(vec![(person, change)]).unwrap();
+                }
+            });
+            let all = (0..40).map(|_| store.verify().unwrap()).collect();
+            ends.store(true, Ordering::Relaxed);
+            all
+        });
+        assert!(all.iter().all(Verified::is_sound), "{all:?}");
+    }
 }
