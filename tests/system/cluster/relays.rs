@@ -50,7 +50,8 @@ pub(super) fn await_leader(folders: &[PathBuf]) {
 /// The configuration of a relay of the shop, whose pages stand at this port.
 pub(super) fn shop(folder: &Folder, next_hop: u16, public: u16, url: &str) {
     let rest = format!(
-        "[public]\naddress = \"127.0.0.1:{public}\"\n[api]\naddress = \"127.0.0.1:0\"\n[[controller]]\nname = \"shop\"\n\
+        "[public]\naddress = \"127.0.0.1:{public}\"\n[api]\naddress = \"127.0.0.1:0\"\n\
+         [[controller]]\nname = \"shop\"\n\
          from_domain = \"shop.example\"\non_grant = \"gate\"\npublic_url = \"{url}\"\njurisdiction = \"fr\"\n\
          [[mailstream]]\nname = \"news\"\ncontroller = \"shop\"\nfooter = \"always\"\n\
          purposes = [\"campaign_performance\"]\n"

@@ -180,7 +180,12 @@ impl Days {
     }
 }
 
-pub(super) async fn figures(call: Call) -> Answered {
+/// Returns the first and the last day that a request asks for, as `YYYY-MM-DD`.
+///
+/// # Errors
+///
+/// When one is no day, or the request asks for something else.
+pub(super) fn days_asked(call: &Call) -> Result<(String, String), Problem> {
     let (mut first, mut last) = (String::new(), "9999".to_owned());
     for (name, value) in call.query(&["since", "until"])? {
         if value.len() != 10 || Timestamp::parse(&value).is_err() {
@@ -191,6 +196,11 @@ pub(super) async fn figures(call: Call) -> Answered {
             _ => last = value,
         }
     }
+    Ok((first, last))
+}
+
+pub(super) async fn figures(call: Call) -> Answered {
+    let (first, last) = days_asked(&call)?;
     let controller = call.controller()?.to_string();
     let counted = counted(&call, first, last).await?;
     let yesterday: String = call.now.plus_days(-1).to_string().chars().take(10).collect();

@@ -68,16 +68,7 @@ struct Counted {
 }
 
 pub(super) async fn trend(call: Call) -> Answered {
-    let (mut first, mut last) = (String::new(), "9999".to_owned());
-    for (name, value) in call.query(&["since", "until"])? {
-        if value.len() != 10 || Timestamp::parse(&value).is_err() {
-            return Err(Problem::malformed(format!("{name}: expected a day such as 2026-11-24")));
-        }
-        match name.as_str() {
-            "since" => first = value,
-            _ => last = value,
-        }
-    }
+    let (first, last) = super::figures::days_asked(&call)?;
     let controller = call.controller()?.to_string();
     let counted = counted(&call.api, call.live.config.api.statistics_max_age).await?;
     let own = counted
