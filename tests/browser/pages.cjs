@@ -85,7 +85,8 @@ async function main() {
                     }
                     for (const own of await page.evaluate(laidOut)) wrong(where, own);
                     // Only what somebody chose before is chosen.
-                    const chosen = name === "granted" ? "script, [value=no]:checked" : "script, :checked";
+                    const never = { granted: "[value=no]:checked", "form-used": "[value=no]:checked", refused: "[value=yes]:checked" };
+                    const chosen = `script, ${never[name] ?? ":checked"}`;
                     if (await page.evaluate((what) => document.querySelectorAll(what).length, chosen) > 0) {
                         wrong(where, "a script or something chosen in advance");
                     }

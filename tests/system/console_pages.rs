@@ -9,6 +9,7 @@ use crate::console::{Browser, Console, encoded, token, wait_until_noted, with_ma
 use crate::http::{CONTROLLERS, Served};
 use crate::secure::Authority;
 use crate::support::{Answer, Client, Folder, NextHop, Step, newsletter, program};
+use crate::tls_hop::{Files, Server};
 use hyper::Method;
 use pixelward::console::{Need, ROUTES};
 use serde_json::Value;
@@ -359,6 +360,31 @@ fn delivery_lists_the_last_refusals_of_all_controllers_and_every_certificate() {
     let console = Console::beside(&served, "");
     let page = console.signed_in(&served).page("/delivery");
     assert!(page.contains("refused by policy (554 5.7.1)"), "{page}");
+}
+
+#[test]
+fn delivery_says_how_a_next_hop_was_known_and_when_its_certificate_ends() {
+    let authority = Authority::new();
+    let pair = authority.issue_until("localhost", 2032);
+    let case = Files::new().case_of("hop", &pair.certificate, &pair.key, &authority.file);
+    let mut hop = Server::start(&[case]);
+    let folder = Folder::new();
+    let tls = format!("tls = \"required\"\nca_file = {:?}", authority.file);
+    let rest = format!("{CONTROLLERS}[api]\naddress = \"127.0.0.1:0\"\n");
+    support::configuration(&folder, hop.ports[0], "", &tls, &rest);
+    let served = Served::of(support::Relay::in_folder(folder));
+    let console = Console::beside(&served, "");
+    let mut browser = console.signed_in(&served);
+    let before = browser.page("/delivery");
+    assert!(before.contains("not used since the start") && !before.contains("2032-01-01"), "{before}");
+    let reply = Client::greeted(served.relay.port).message(
+        "news@shop.example",
+        &["ann@home.example"],
+        "Subject: a\r\n\r\na\r\n",
+    );
+    assert!(reply.starts_with("250"), "{reply} {:?}", hop.heard());
+    let after = browser.page("/delivery");
+    assert!(after.contains("<td>pkix</td>") && after.contains("2032-01-01"), "{after}");
 }
 
 #[test]

@@ -65,26 +65,22 @@ impl Failure {
 
     pub(super) fn title(&self, language: Language) -> &'static str {
         let text = match self {
-            Failure::Nothing => Text("Not found", "Das gibt es nicht", "Cela n’existe pas"),
+            Failure::Nothing => Text("Not found", "Nicht gefunden", "Introuvable"),
             Failure::WrongMethod => Text("Not possible here", "Das geht hier nicht", "Impossible ici"),
             Failure::SignedOut => {
                 Text("Please sign in", "Bitte melden Sie sich an", "Veuillez vous connecter")
             }
-            Failure::Forbidden => {
-                Text("Access denied", "Ihre Rollen reichen dafür nicht", "Vos rôles ne vont pas jusque-là")
-            }
+            Failure::Forbidden => Text("Access denied", "Kein Zugriff", "Accès refusé"),
             Failure::Elsewhere => Text("Wrong host name", "Falscher Hostname", "Nom d’hôte incorrect"),
             Failure::ForeignForm => {
                 Text("This form has expired", "Dieses Formular ist veraltet", "Ce formulaire est périmé")
             }
-            Failure::Malformed(_) => {
-                Text("Invalid request", "Etwas darin ist falsch", "Quelque chose y est faux")
-            }
-            Failure::TooLarge(_) => Text("Request too large", "Das ist zu groß", "C’est trop grand"),
-            Failure::Slow => Text("Timed out", "Es dauert zu lange", "C’est trop long"),
+            Failure::Malformed(_) => Text("Invalid request", "Ungültige Eingabe", "Saisie non valide"),
+            Failure::TooLarge(_) => Text("Request too large", "Anfrage zu groß", "Requête trop volumineuse"),
+            Failure::Slow => Text("Timed out", "Zeitüberschreitung", "Délai dépassé"),
             Failure::NotLetIn => Text("Sign-in failed", "Anmeldung fehlgeschlagen", "La connexion a échoué"),
             Failure::Api(ApiError::Refused { status: 400 | 409, .. }) => {
-                Text("The relay refused", "Das Relay lehnt es ab", "Le relais refuse")
+                Text("The relay refused", "Das Relay hat abgelehnt", "Le relais a refusé")
             }
             Failure::Api(_) => {
                 Text("The relay does not answer", "Das Relay antwortet nicht", "Le relais ne répond pas")

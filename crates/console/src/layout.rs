@@ -22,7 +22,7 @@ const GROUPS: &[(Text, &[Way])] = &[
             ("/", Text("Overview", "Übersicht", "Aperçu")),
             ("/messages", Text("Messages", "Nachrichten", "Messages")),
             ("/trackers", Text("Trackers", "Tracker", "Traceurs")),
-            ("/delivery", Text("Delivery", "Zustellung", "Remise")),
+            ("/delivery", Text("Delivery", "Zustellung", "Acheminement")),
         ],
     ),
     (Text("People", "Personen", "Personnes"), &[("/person", Text("Person", "Person", "Personne"))]),

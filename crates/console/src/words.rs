@@ -6,7 +6,7 @@ use super::text::{Language, Text};
 use super::value::{flag, list, maybe, number, text};
 use crate::policy::Purpose;
 
-pub use crate::language::words::{outcome, purpose, refusal, result, rule, state};
+pub use crate::language::words::{exemption, outcome, purpose, refusal, requested, result, rule, state};
 
 /// Describes what a record says. A grant without proof is one, and does not count.
 pub fn said(language: Language, record: &Value) -> String {

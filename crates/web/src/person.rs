@@ -95,29 +95,29 @@ fn stands(standing: &Standing, language: Language) -> Markup {
             thead {
                 tr {
                     th scope="col" { (say(&Text("Purpose", "Zweck", "Finalité"))) }
-                    th scope="col" { (say(&Text("Last said", "Zuletzt gesagt", "Dernière réponse"))) }
-                    th scope="col" { (say(&Text("On", "Am", "Le"))) }
                     th scope="col" { (say(&Text(
                         "May opens be read for it?",
                         "Dürfen Öffnungen dafür gelesen werden?",
                         "Les ouvertures peuvent-elles être lues pour cela ?",
                     ))) }
+                    th scope="col" { (say(&Text("Last said", "Zuletzt gesagt", "Dernière réponse"))) }
+                    th scope="col" { (say(&Text("On", "Am", "Le"))) }
                 }
             }
             tbody {
                 @for row in &standing.purposes {
                     tr {
                         th scope="row" { (words::purpose(language, &row.purpose)) }
+                        td {
+                            (say(if row.allowed { &YES } else { &NO }))
+                            " (" (say(&Text("record", "Eintrag", "entrée"))) " " (row.record) ")"
+                        }
                         td { (words::state(language, &row.state)) }
                         td {
                             (language.moment(&row.event_time))
                             @if let Some(end) = &row.expires {
                                 ", " (say(&Text("until", "bis", "jusqu’au"))) " " (language.moment(end))
                             }
-                        }
-                        td {
-                            (say(if row.allowed { &YES } else { &NO }))
-                            " (" (say(&Text("record", "Eintrag", "entrée"))) " " (row.record) ")"
                         }
                     }
                 }

@@ -82,9 +82,16 @@ pub(crate) async fn page(call: Call) -> Answered {
     Ok(shown(&call, &Page::new(title, content)))
 }
 
+/// How much of what changed is said here, in characters; the history has the rest.
+const CHANGES: usize = 120;
+
 /// Returns what an entry says about other rules, without the fingerprints before it.
-fn deployed(detail: &str) -> &str {
-    detail.splitn(3, ' ').nth(2).unwrap_or(detail)
+fn deployed(detail: &str) -> String {
+    let changes = detail.splitn(3, ' ').nth(2).unwrap_or(detail);
+    match changes.char_indices().nth(CHANGES) {
+        None => changes.to_owned(),
+        Some((end, _)) => format!("{}…", changes.get(..end).unwrap_or_default()),
+    }
 }
 
 fn deed(call: &Call, action: &str) -> String {

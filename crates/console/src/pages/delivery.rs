@@ -17,7 +17,7 @@ const REFRESH: u32 = 15;
 
 pub(crate) async fn page(call: Call) -> Answered {
     let delivery = call.console.api.get("/v1/delivery").await?;
-    let title = call.say(&Text("Delivery", "Zustellung", "Remise"));
+    let title = call.say(&Text("Delivery", "Zustellung", "Acheminement"));
     let yes_no = |is: bool, yes: &Text, no: &Text| {
         html! {
             @if is { span class="good" { (call.say(yes)) } } @else { span class="bad" { (call.say(no)) } }

@@ -408,16 +408,14 @@ fn of_delivery(call: &Call, delivery: &Value, alarms: &mut Vec<Alarm>) {
         if end < Timestamp::now().plus_days(CERTIFICATE_DAYS) {
             alarms.push(Alarm {
                 serious: end < Timestamp::now().plus_days(3),
-                what: format!(
-                    "{} {}: {}.",
-                    call.say(&Text(
-                        "Certificate expires, listener",
-                        "Zertifikat läuft ab, Eingang",
-                        "Le certificat expire, point d’écoute"
-                    )),
-                    text(listener, "name"),
-                    call.language.moment(&end.to_string())
-                ),
+                what: call
+                    .say(&Text(
+                        "The certificate of listener {name} expires on {end}.",
+                        "Das Zertifikat des Eingangs {name} läuft am {end} ab.",
+                        "Le certificat du point d’écoute {name} expire le {end}.",
+                    ))
+                    .replace("{name}", text(listener, "name"))
+                    .replace("{end}", &call.language.moment(&end.to_string())),
                 advice: call.say(&Text(
                     "Replace it; the relay notices by itself.",
                     "Legen Sie ein neues an seine Stelle; das Relay merkt es von selbst.",

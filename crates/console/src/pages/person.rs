@@ -142,9 +142,6 @@ fn stands(call: &Call, consent: &Value, history: &Value) -> Markup {
         div class="wide" tabindex="0" { table {
             thead { tr {
                 th scope="col" { (call.say(&Text("Purpose", "Zweck", "Finalité"))) }
-                th scope="col" { (call.say(&Text("Last said", "Zuletzt gesagt", "Dernière réponse"))) }
-                th scope="col" { (call.say(&Text("When", "Wann", "Quand"))) }
-                th scope="col" { (call.say(&Text("Until", "Bis", "Jusqu’au"))) }
                 th scope="col" {
                     (call.say(&Text(
                         "May a tracker stay?",
@@ -152,24 +149,27 @@ fn stands(call: &Call, consent: &Value, history: &Value) -> Markup {
                         "Un traceur peut-il rester ?",
                     )))
                 }
+                th scope="col" { (call.say(&Text("Last said", "Zuletzt gesagt", "Dernière réponse"))) }
+                th scope="col" { (call.say(&Text("When", "Wann", "Quand"))) }
+                th scope="col" { (call.say(&Text("Until", "Bis", "Jusqu’au"))) }
             } }
             tbody {
                 @for standing in list(consent, "purposes") {
                     tr {
                         th scope="row" { (words::purpose(call.language, text(standing, "purpose"))) }
+                        td {
+                            @if flag(standing, "allowed") {
+                                span class="good" { (call.say(&Text("yes", "ja", "oui"))) }
+                            } @else {
+                                span class="bad" { (call.say(&Text("no", "nein", "non"))) }
+                            }
+                        }
                         td { (last_said(call, standing, history)) }
                         td class="nowrap" { (call.language.moment(text(standing, "event_time"))) }
                         td class="nowrap" {
                             @match maybe(standing, "expires") {
                                 Some(end) => (call.language.moment(end)),
                                 None => "–",
-                            }
-                        }
-                        td {
-                            @if flag(standing, "allowed") {
-                                span class="good" { (call.say(&Text("yes", "ja", "oui"))) }
-                            } @else {
-                                span class="bad" { (call.say(&Text("no", "nein", "non"))) }
                             }
                         }
                     }

@@ -115,7 +115,7 @@ fn form(call: &Call, view: &str, language: &str) -> Markup {
     html! {
         form method="get" action="/streams/page" {
             input type="hidden" name="controller" value=(call.controller);
-            div class="field" {
+            div class="field broad" {
                 label for="view" {
                     (call.say(&Text("Seen by", "Ansicht für jemanden,", "Vue par une personne")))
                 }

@@ -53,7 +53,7 @@ fn statement(call: &Call, action: &str, is_known: bool) -> Markup {
         form method="post" action=(action) {
             (token(call, action))
             input type="hidden" name="controller" value=(call.controller);
-            div class="field" {
+            div class="field broad" {
                 label for="state" { (call.say(&Text("The person", "Die Person", "La personne"))) }
                 select id="state" name="state" {
                     @for (state, _, says) in &REQUESTS {

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::layout::{Page, shown};
 use crate::text::Text;
-use crate::value::{flag, joined, list, maybe, number, text};
+use crate::value::{flag, list, maybe, number, text};
 use crate::{Answered, Call, words};
 
 pub(crate) async fn page(call: Call) -> Answered {
@@ -140,9 +140,12 @@ fn streams(call: &Call, controller: &Value) -> Markup {
                             ).iter().filter_map(Value::as_str).map(|purpose| words::purpose(call.language,
                                 purpose)).collect::<Vec<_>>().join(", "))
                         }
-                        td { (text(stream, "requested")) }
+                        td { (words::requested(call.language, text(stream, "requested"))) }
                         td {
-                            (maybe(stream, "exemption").unwrap_or("–"))
+                            (maybe(stream, "exemption").map_or_else(
+                                || "–".to_owned(),
+                                |name| words::exemption(call.language, name),
+                            ))
                             @if flag(stream, "consent_request") {
                                 " "
                                 (call.say(&Text(
@@ -196,7 +199,11 @@ fn rules(call: &Call, policy: &Value) -> Markup {
                         }
                         td { (need(flag(jurisdiction, "opens_need_consent"))) }
                         td { (need(flag(jurisdiction, "links_need_consent"))) }
-                        td class="prose" { (joined(jurisdiction, "exemptions")) }
+                        td class="prose" {
+                            (list(jurisdiction, "exemptions").iter().filter_map(Value::as_str)
+                                .map(|name| words::exemption(call.language, name))
+                                .collect::<Vec<_>>().join(", "))
+                        }
                         td class="prose" lang="en" {
                             (text(jurisdiction, "source"))
                             @if flag(jurisdiction, "own") {

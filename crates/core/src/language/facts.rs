@@ -67,7 +67,9 @@ pub fn fact(language: Language, fact: Signal) -> &'static str {
         Signal::CarriesAddress => {
             ("führt zu einer Adresse in ihr weiter", "mène à une adresse qu’elle contient")
         }
-        Signal::ClickWord => ("URL spricht von einem Klick", "l’URL parle d’un clic"),
+        Signal::ClickWord => {
+            ("URL enthält ein Wort für einen Klick", "l’URL contient un mot de clic (click)")
+        }
         Signal::Visible => ("groß genug, um gesehen zu werden", "assez grand pour être vu"),
         Signal::StaticFile => ("einfache Bilddatei", "simple fichier image"),
         Signal::NamedFile => {

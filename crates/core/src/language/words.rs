@@ -138,8 +138,21 @@ pub fn state(language: Language, name: &str) -> String {
     language.say(&words).to_owned()
 }
 
+/// Describes how far people asked for mail.
+pub fn requested(language: Language, name: &str) -> String {
+    let words = match name {
+        "requested" => Text("requested", "angefordert", "demandé"),
+        "soft_opt_in" => {
+            Text("to customers (soft opt-in)", "an Bestandskunden (Soft Opt-in)", "aux clients (soft opt-in)")
+        }
+        "neither" => Text("not requested", "nicht angefordert", "non demandé"),
+        other => return other.to_owned(),
+    };
+    language.say(&words).to_owned()
+}
+
 /// Describes an exemption.
-fn exemption(language: Language, name: &str) -> String {
+pub fn exemption(language: Language, name: &str) -> String {
     match name {
         "legacy_informed" => {
             let words =
@@ -190,7 +203,7 @@ pub fn result(language: Language, name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::{Exemption, Outcome, Purpose, Rule};
+    use crate::policy::{Exemption, Outcome, Purpose, Requested, Rule};
 
     #[test]
     fn every_name_of_the_relay_has_words_in_every_language() {
@@ -214,6 +227,10 @@ mod tests {
                 .iter()
                 .for_each(|exemption| assert_ne!(rule(language, exemption.name()), exemption.name()));
             outcomes.iter().for_each(|known| assert_ne!(outcome(language, known.name()), known.name()));
+            for known in [Requested::Requested, Requested::SoftOptIn, Requested::Neither] {
+                assert!(!requested(language, known.name()).contains('_'));
+                assert_ne!(requested(language, known.name()), "neither");
+            }
             Purpose::ALL.iter().for_each(|known| assert!(!purpose(language, known.name()).contains('_')));
             crate::consent::State::ALL
                 .iter()

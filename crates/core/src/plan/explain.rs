@@ -104,14 +104,12 @@ impl Teller<'_> {
         let none = self.say("no exemption", "keine Ausnahme", "aucune exemption");
         told!(
             self.language,
-            "The mail is of the mailstream {mailstream} of the controller {controller}. Its opens serve \
-             {purposes}; as for being asked for it is {requested:?}, and it may use {exemption}.",
-            "Die Nachricht ist von der Mailart {mailstream} des Verantwortlichen {controller}. Ihre \
-             Öffnungen dienen: {purposes}. Ob sie verlangt war, gilt als {requested:?}; sie darf nutzen: \
-             {exemption}.",
-            "Le message est du flux {mailstream} du responsable {controller}. Ses ouvertures servent : \
-             {purposes}. Quant à savoir s’il a été demandé, il est {requested:?} ; il peut utiliser : \
-             {exemption}.",
+            "The mail belongs to the mailstream {mailstream} of the controller {controller}. Its opens serve: \
+             {purposes}. It is declared {requested:?} and may use {exemption}.",
+            "Die Nachricht gehört zur Mailart {mailstream} des Verantwortlichen {controller}. Ihre Öffnungen \
+             dienen: {purposes}. Sie ist als {requested:?} angegeben und darf nutzen: {exemption}.",
+            "Le message appartient au flux {mailstream} du responsable {controller}. Ses ouvertures servent \
+             à : {purposes}. Il est déclaré {requested:?} et peut utiliser : {exemption}.",
             mailstream = mailstream.name,
             controller = self.chosen.controller.name,
             purposes =
@@ -274,7 +272,7 @@ impl Teller<'_> {
         if standing.no_track() {
             let never = self.say(
                 "The record says never to track this person.",
-                "Der Eintrag sagt, dass diese Person nie verfolgt werden darf.",
+                "Der Eintrag sagt, dass diese Person nie getrackt werden darf.",
                 "L’entrée dit de ne jamais pister cette personne.",
             );
             said.push(never.to_owned());

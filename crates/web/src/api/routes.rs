@@ -168,8 +168,8 @@ const UNCONFIRMED: (u16, &str, Output) = (
 const NOT_RECORDED: (u16, &str, Output) = (
     409,
     "Nothing was recorded: something newer is known (stale), the person withdrew and this does not supersede \
-     that (superseded-by-withdrawal), the time is in the future (in-future), or the same request is in \
-     progress (in-progress).",
+     that (superseded-by-withdrawal), the time is in the future (in-future), the same request is in progress \
+     (in-progress), or another relay of the cluster keeps its answer (done-elsewhere).",
     Output::Json(of::<crate::problem::ProblemDetails>),
 );
 const OTHER_TAG: (u16, &str, Output) = (

@@ -53,7 +53,7 @@ impl Teller<'_> {
             }
             Rule::NoTrack => self.say(
                 "the person is never to be tracked",
-                "die Person darf nie verfolgt werden",
+                "die Person darf nie getrackt werden",
                 "la personne ne doit jamais être pistée",
             ),
             Rule::StoreUnreachable => self.say(
@@ -138,14 +138,14 @@ impl Teller<'_> {
             said.push(
                 match decision.links {
                     LinkFate::Stay => self.say(
-                        "Tracked links stay.",
-                        "Verfolgte Links bleiben.",
-                        "Les liens pistés restent.",
+                        "Tracking links stay.",
+                        "Tracking-Links bleiben.",
+                        "Les liens de suivi restent.",
                     ),
                     LinkFate::Treat => self.say(
-                        "Tracked links are unwrapped where their target stands in them.",
-                        "Verfolgte Links werden ausgepackt, wo ihr Ziel in ihnen steht.",
-                        "Les liens pistés sont remplacés par leur cible là où elle y figure.",
+                        "Tracking links are unwrapped where their target stands in them.",
+                        "Tracking-Links werden durch ihr Ziel ersetzt, wo es in ihnen steht.",
+                        "Les liens de suivi sont remplacés par leur cible là où elle y figure.",
                     ),
                 }
                 .to_owned(),
