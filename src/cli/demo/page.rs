@@ -208,10 +208,6 @@ fn refusals(refused: &[Refused]) -> Markup {
 fn article(stage: &Stage, detector: &Detector, seen: &Seen, opens: &[Open]) -> Markup {
     let told = Told::of(detector, seen, Some(&stage.site));
     let page = gate::page(&seen.after, &stage.site);
-    let name = seen
-        .recipients
-        .first()
-        .map_or("the reader", |address| address.split('@').next().unwrap_or("the reader"));
     let ours = "gated pixel: consent is checked at each load";
     let heard: Vec<&Open> = opens.iter().rev().filter(|open| open.message == seen.number).take(6).collect();
     html! {
@@ -226,7 +222,7 @@ fn article(stage: &Stage, detector: &Detector, seen: &Seen, opens: &[Open]) -> M
             div class="acts" {
                 @if matches!(told.fate, Fate::Gated(_)) {
                     form method="post" action={ "/open/" (seen.number) } {
-                        button { "Open it as " (name) "’s mail program does" }
+                        button { "Open it as the reader’s mail program does" }
                     }
                 }
                 @if let Some(page) = &page {

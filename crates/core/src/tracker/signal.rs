@@ -46,7 +46,7 @@ signals! {
     /// The recipient's address, its hash or an encoding of it stands in the URL.
     RecipientInUrl: "recipient's address in the URL",
     /// Path or query speak of an opening: `open`, `pixel`, `beacon`, `impression`.
-    OpenWord: "URL speaks of an opening",
+    OpenWord: "URL has a word for opening",
     /// A token that only means something to who made it: long, of mixed characters.
     OpaqueToken: "opaque token in the URL",
     /// A number, or a short token, in the place of an identifier.
@@ -100,7 +100,7 @@ signals! {
     /// A whole address stands in the address: it leads on.
     CarriesAddress: "leads on to an address within it",
     /// Path or host speak of a click.
-    ClickWord: "URL speaks of a click",
+    ClickWord: "URL has a word for a click",
     /// It is large enough to be seen.
     Visible: "large enough to be seen",
     /// The background of a box that is large enough to be seen.
