@@ -109,6 +109,7 @@ pub async fn serve(
         outbound: None,
         is_by_recipient: false,
         batch: Batch::default(),
+        is_prompt: false,
         out: Vec::new(),
         errors: 0,
         failed_logins: 0,
@@ -160,6 +161,8 @@ pub(super) struct Conversation<'a> {
     /// Whether the mail at hand goes different ways to different recipients.
     pub(super) is_by_recipient: bool,
     pub(super) batch: Batch,
+    /// Whether its last message came at once.
+    pub(super) is_prompt: bool,
     /// Replies that were not sent yet.
     out: Vec<u8>,
     errors: u32,
@@ -351,6 +354,7 @@ impl Conversation<'_> {
         };
         // Recipients are announced to the next hop together; anything else needs their replies first.
         if !matches!(command, Command::Rcpt(..)) {
+            self.batch.data_follows = self.is_prompt && matches!(command, Command::Data);
             self.ask_next_hop().await?;
         }
         let features = self.features();

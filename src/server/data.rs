@@ -11,11 +11,15 @@ use crate::smtp::data::{Data, DataReader};
 use crate::smtp::reply::Reply;
 use crate::smtp::session::{Envelope, Recipient, Session};
 
+/// How long the data of a message may take so that the next one is expected to come at once, too.
+const PROMPT: Duration = Duration::from_secs(1);
+
 impl Conversation<'_> {
     /// Reads a message to its end, and takes it through the pipeline.
     pub(super) async fn data(&mut self) -> Result<(), Ended> {
         self.say(&Reply::new(354, "End data with <CR><LF>.<CR><LF>"));
         self.flush().await?;
+        let asked = std::time::Instant::now();
         let Session::Open(envelope) = std::mem::replace(&mut self.session, Session::Closed) else {
             return Err(Ended::Done);
         };
@@ -40,6 +44,7 @@ impl Conversation<'_> {
             }
             self.fill().await?;
         }
+        self.is_prompt = asked.elapsed() < PROMPT;
         self.session = std::mem::replace(&mut self.session, Session::Closed).between_messages();
         let (Some(mut transaction), Some(outbound)) = (self.transaction.take(), self.outbound.clone()) else {
             return Err(Ended::Done);

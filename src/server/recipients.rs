@@ -21,6 +21,8 @@ pub(super) struct Batch {
     pub(super) sender: bool,
     /// The recipients that wait.
     pub(super) recipients: Vec<Recipient>,
+    /// Whether DATA follows, and the message at once, as far as can be foreseen.
+    pub(super) data_follows: bool,
 }
 
 /// The answers of a batch that the client has.
@@ -72,6 +74,7 @@ impl Conversation<'_> {
         let mut passed = Passed { sender: None, recipients, errors: Vec::new() };
         let asked = {
             let heard = Heard::default();
+            transaction.expect_data(batch.data_follows);
             let mut asking = pin!(transaction.ask_telling(&batch.recipients, &heard));
             loop {
                 let asked = timeout(SOON, &mut asking).await;
@@ -82,6 +85,7 @@ impl Conversation<'_> {
                 }
             }
         };
+        transaction.expect_data(false);
         self.held_since = Instant::now();
         self.transaction = Some(transaction);
         self.conclude(batch, passed, asked);

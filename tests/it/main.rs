@@ -30,6 +30,7 @@ mod faults;
 mod groups;
 mod lmtp_hop;
 mod malformed;
+mod pipelined_data;
 mod policy;
 mod public;
 mod public_faults;

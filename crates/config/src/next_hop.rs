@@ -93,6 +93,8 @@ pub struct NextHop {
     pub messages_per_minute: u32,
     /// The largest burst of messages.
     pub burst: u32,
+    /// Whether DATA may go out together with MAIL and RCPT (RFC 2920).
+    pub pipeline_data: bool,
     /// The hosted service behind it, if it can add a pixel.
     pub esp: Option<Esp>,
     /// Why it is acceptable that the service may still track.
@@ -150,6 +152,7 @@ pub(super) fn next_hop(section: &mut Section<'_>) -> NextHop {
         weight: small(section.number("weight", 0, 0..=1_000)),
         messages_per_minute: small(section.number("messages_per_minute", 0, 0..=10_000_000)),
         burst: small(section.number("burst", 60, 1..=1_000_000)),
+        pipeline_data: section.flag("pipeline_data", true),
         esp: None,
         accept_downstream_tracking: section
             .string("accept_downstream_tracking")

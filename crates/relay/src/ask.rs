@@ -138,6 +138,15 @@ struct Said {
     sender: Option<Reply>,
     /// Whether the conversation ended before everybody had an answer.
     is_lost: bool,
+    /// Whether the next hop now waits for a message that nobody is to get (RFC 2920, section 3.1).
+    is_stuck: bool,
+}
+
+impl Said {
+    /// Returns whether the connection can be used on.
+    fn goes_on(&self) -> bool {
+        !self.is_lost && !self.is_stuck
+    }
 }
 
 impl Transaction {
@@ -161,7 +170,7 @@ impl Transaction {
     pub async fn ask_telling(&mut self, recipients: &[Recipient], heard: &Heard) -> Result<(), RelayError> {
         let mut round = Round::new(recipients, heard);
         let mut asked = None;
-        if let Some(mut lease) = self.lease.take() {
+        if let Some(mut lease) = self.lease.take().filter(|lease| !lease.owes_data) {
             let is_last = self.accepted > 0 || self.route().pools().len() == 1;
             let said = self.ask_over(&mut lease, false, is_last, &mut round).await?;
             let pool = Arc::clone(lease.pool());
@@ -248,7 +257,7 @@ impl Transaction {
                 true => round.refuse(reply, self.begun),
                 false => round.deferral = Some(reply.clone()),
             }
-            if !said.is_lost {
+            if said.goes_on() {
                 lease.give_back();
             }
             return Ok(is_final);
@@ -272,7 +281,7 @@ impl Transaction {
         if round.accepted > 0 {
             self.preferred = Some(Arc::clone(lease.pool()));
         }
-        self.lease = Some(lease).filter(|_| !said.is_lost);
+        self.lease = Some(lease).filter(|_| said.goes_on());
     }
 
     /// Makes what is known final, as no next hop is left.
@@ -303,7 +312,7 @@ impl Transaction {
         let limit = self.limit(lease.hop().timeouts.command);
         let numbers: Vec<usize> = round.left().collect();
         let streams = round.open.is_empty();
-        let mut said = Said { sender: None, is_lost: false };
+        let mut said = Said { sender: None, is_lost: false, is_stuck: false };
         if ask_sender {
             let reply = self.introduce(lease, round, &numbers, limit).await?;
             let is_accepted = reply.class() == Class::Positive;
@@ -315,6 +324,7 @@ impl Transaction {
                 let asked = numbers.iter().filter_map(|number| round.recipients.get(*number));
                 let asked = asked.filter(|recipient| fits(recipient, &lease.capabilities)).count();
                 said.is_lost = lease.capabilities.pipelining && !skip(lease, asked, limit).await;
+                said.is_stuck = !said.is_lost && is_stuck(lease, limit).await;
                 return Ok(said);
             }
         } else if lease.capabilities.pipelining {
@@ -343,7 +353,24 @@ impl Transaction {
                 round.tell();
             }
         }
+        if round.accepted == 0 && !said.is_lost {
+            said.is_stuck = is_stuck(lease, limit).await;
+        }
         Ok(said)
+    }
+
+    /// Returns whether DATA goes out together with these recipients. Several may need different copies, and a
+    /// next hop that waits for a message takes no other command.
+    fn sends_data_ahead(&self, lease: &Lease, recipients: &[Recipient]) -> bool {
+        let [recipient] = recipients else { return false };
+        let announced = &lease.capabilities;
+        self.data_follows
+            && self.ways.is_none()
+            && lease.hop().pipeline_data
+            && announced.pipelining
+            && fits(recipient, announced)
+            // Without DSN, the message may have to begin anew with an empty return path.
+            && (announced.dsn || !recipient.parameters.has("NOTIFY"))
     }
 
     /// Returns what those hear whose address a next hop cannot take. For good only if no next hop of the
@@ -373,7 +400,9 @@ impl Transaction {
         let mail = mail_line(&self.sender, &lease.capabilities, self.has_empty_path);
         if lease.capabilities.pipelining {
             let rcpt = rcpt_lines(round.recipients, numbers, &lease.capabilities);
-            lease.command(&[told.concat(), mail, rcpt].concat(), "MAIL", limit).await?;
+            lease.owes_data = self.sends_data_ahead(lease, round.recipients);
+            let data = if lease.owes_data { "DATA\r\n" } else { "" };
+            lease.command(&[&told.concat(), &mail, &rcpt, data].concat(), "MAIL", limit).await?;
             for _ in &told {
                 lease.reply("XFORWARD", limit).await?;
             }
@@ -425,6 +454,16 @@ async fn skip(connection: &mut Connection, count: usize, limit: Duration) -> boo
         }
     }
     true
+}
+
+/// Reads the reply to a DATA that was sent ahead for nobody. Returns whether the next hop waits for a message all
+/// the same, or says nothing that can be relied on.
+async fn is_stuck(connection: &mut Connection, limit: Duration) -> bool {
+    if !connection.owes_data {
+        return false;
+    }
+    let reply = connection.data_reply(limit).await;
+    reply.map_or(true, |reply| reply.class() == Class::Intermediate || reply.code() == 421)
 }
 
 /// Builds MAIL with the parameters that the next hop announced. SIZE is passed on as the client gave it: an

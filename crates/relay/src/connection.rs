@@ -126,6 +126,9 @@ pub struct Connection {
     /// How many recipients were rejected on it since it last carried one: servers slow down, and then close,
     /// a connection with many.
     pub rejected: u32,
+    /// Whether DATA was sent ahead and its reply not read. Then only a message may follow, or the end of the
+    /// connection.
+    pub owes_data: bool,
     /// Counts it among those of its pool.
     pub(super) counted: Option<Counted>,
 }
@@ -176,6 +179,7 @@ impl Connection {
             used: now,
             messages: 0,
             rejected: 0,
+            owes_data: false,
             counted: None,
         };
         connection.expect(Class::Positive, "greeting", limits.greeting).await?;
@@ -296,9 +300,10 @@ impl Connection {
         }
     }
 
-    /// Says QUIT, and waits a moment for the reply, so that the next hop does not find its client gone.
+    /// Says QUIT, and waits a moment for the reply, so that the next hop does not find its client gone. Where
+    /// that could be taken for a line of a message, nothing is said.
     pub async fn quit(mut self) {
-        if self.command("QUIT\r\n", "QUIT", PARTING).await.is_ok() {
+        if !self.owes_data && self.command("QUIT\r\n", "QUIT", PARTING).await.is_ok() {
             let _ = self.reply("QUIT", PARTING).await;
         }
     }
@@ -309,6 +314,7 @@ impl Connection {
             && self.since.elapsed() < hop.max_age
             && self.messages < hop.max_messages
             && self.rejected < MOST_REJECTED
+            && !self.owes_data
             && self.wire.pending().is_empty()
     }
 
@@ -360,6 +366,17 @@ impl Connection {
                 return Err(RelayError::Closed { at });
             }
         }
+    }
+
+    /// Waits for the reply to DATA.
+    ///
+    /// # Errors
+    ///
+    /// When none comes, or something that is not a reply.
+    pub async fn data_reply(&mut self, limit: Duration) -> Result<Reply, RelayError> {
+        let reply = self.reply("DATA", limit).await?;
+        self.owes_data = false;
+        Ok(reply)
     }
 
     async fn expect(&mut self, class: Class, at: &'static str, limit: Duration) -> Result<Reply, RelayError> {

@@ -188,6 +188,8 @@ pub struct NextHop {
     pub messages_per_minute: u32,
     /// The largest burst of messages.
     pub burst: u32,
+    /// Whether DATA may go out together with MAIL and RCPT (RFC 2920).
+    pub pipeline_data: bool,
 }
 
 impl NextHop {
@@ -221,6 +223,7 @@ impl NextHop {
             weight: 0,
             messages_per_minute: 0,
             burst: 60,
+            pipeline_data: true,
         }
     }
 

@@ -189,6 +189,7 @@ fn next_hop(config: &Config, hop: &config::NextHop) -> Result<NextHop, String> {
     next_hop.weight = hop.weight;
     next_hop.messages_per_minute = hop.messages_per_minute;
     next_hop.burst = hop.burst;
+    next_hop.pipeline_data = hop.pipeline_data;
     Ok(next_hop)
 }
 

@@ -40,6 +40,8 @@ pub struct Transaction {
     deadline: Option<Instant>,
     /// Whether a next hop has accepted the sender.
     pub(super) begun: bool,
+    /// Whether the message follows at once.
+    pub(super) data_follows: bool,
     /// How many recipients were accepted, and how many of them over the connection at hand: begun anew, it
     /// lacks the earlier ones.
     pub(super) accepted: usize,
@@ -79,6 +81,7 @@ impl Transaction {
             is_counted: false,
             deadline: None,
             begun: false,
+            data_follows: false,
             accepted: 0,
             held: 0,
             ways: None,
@@ -106,6 +109,12 @@ impl Transaction {
     #[must_use]
     pub fn with_accepted_sender(self) -> Transaction {
         Transaction { begun: true, ..self }
+    }
+
+    /// Says whether the message follows at once behind the recipients who are asked about next. If there is one
+    /// such recipient, the next hop can be told together.
+    pub fn expect_data(&mut self, follows: bool) {
+        self.data_follows = follows;
     }
 
     /// Creates another transaction for some recipients of the same message, with its own slot if it has one.
@@ -262,8 +271,10 @@ impl Transaction {
         end: &[u8],
     ) -> Result<Option<Reply>, RelayError> {
         let timeouts = lease.hop().timeouts;
-        lease.command("DATA\r\n", "DATA", self.limit(timeouts.data)).await?;
-        let reply = lease.reply("DATA", self.limit(timeouts.data)).await?;
+        if !lease.owes_data {
+            lease.command("DATA\r\n", "DATA", self.limit(timeouts.data)).await?;
+        }
+        let reply = lease.data_reply(self.limit(timeouts.data)).await?;
         if concerns_us(&reply, Step::Data) || reply.class() == Class::Positive {
             return Err(RelayError::Unwilling { at: "DATA", reply });
         }
@@ -416,9 +427,10 @@ async fn replies(mut lease: Lease, awaited: usize, limit: Duration) -> (Outcomes
     (said, None)
 }
 
-/// Ends the transaction of a connection, and returns it to the pool if that worked.
+/// Ends the transaction of a connection, and returns it to the pool if that worked. One that waits for a
+/// message can only be closed.
 async fn part(mut lease: Lease) {
-    if reset(&mut lease).await.is_ok_and(|reply| reply.class() == Class::Positive) {
+    if !lease.owes_data && reset(&mut lease).await.is_ok_and(|reply| reply.class() == Class::Positive) {
         lease.give_back();
     }
 }

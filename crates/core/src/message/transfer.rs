@@ -105,7 +105,8 @@ pub fn normalise(mut edits: Vec<Edit>) -> Vec<Edit> {
 
 /// The bytes after the edits, which are sorted and do not overlap.
 pub fn apply(bytes: &[u8], edits: &[Edit]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(bytes.len());
+    let longer: usize = edits.iter().map(|edit| edit.with.len()).sum();
+    let mut out = Vec::with_capacity(bytes.len() + longer);
     let mut at = 0;
     for edit in edits {
         out.extend_from_slice(bytes.get(at..edit.range.start).unwrap_or_default());
