@@ -2,8 +2,9 @@
 //! rate, and their ratios, which count. A proxy that does not look at the bytes is the limit for one that
 //! does.
 //!
-//! `cargo bench --bench pair` measures everything; names of mail or `memory` behind `--` choose, and
-//! `quick` makes the rounds short. Another program than the one that was built is measured as PIXELWARD=PATH.
+//! `cargo bench --bench pair` measures everything; names of mail or `memory` behind `--` choose, files of messages are
+//! measured too, and `quick` makes the rounds short. Another program than the one that was built is measured as
+//! PIXELWARD=PATH.
 #![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing, clippy::string_slice)]
 
 mod fixture;
@@ -201,9 +202,12 @@ fn main() {
         ("transactional_5k", Mail::new(&fixture::transactional())),
         ("attachment_1m", Mail::new(&fixture::attachment())),
     ];
-    for (name, mail) in mails.iter().filter(|(name, _)| is_chosen(name)) {
+    let files = chosen.iter().filter(|name| Path::new(name).is_file());
+    let files =
+        files.map(|path| (path.as_str(), Mail::new(&fixture::with_line_ends(&std::fs::read(path).unwrap()))));
+    for (name, mail) in mails.into_iter().filter(|(name, _)| is_chosen(name)).chain(files) {
         for connections in [10, 100] {
-            compare(name, mail, connections, (rounds, time));
+            compare(name, &mail, connections, (rounds, time));
         }
     }
     if is_chosen("memory") {

@@ -20,6 +20,8 @@ use crate::web;
 pub struct Live {
     /// The configuration.
     pub config: Arc<Config>,
+    /// Its listeners, which sessions go on with after a reload.
+    pub listeners: Vec<Arc<config::Listener>>,
     /// What messages are treated with.
     pub treatment: Arc<Treatment>,
     /// Where mail goes.
@@ -50,7 +52,8 @@ impl Live {
         let tls: Arc<[Option<Tls>]> = certificates.into();
         let shared = (Arc::clone(&config), Arc::clone(&treatment), Arc::clone(&outbound), Arc::clone(&tls));
         let web = Arc::new(web::Live::of(shared.0, shared.1, shared.2, shared.3)?);
-        Ok(Live { config, treatment, outbound, tls, users: logins, web })
+        let listeners = config.listeners.iter().cloned().map(Arc::new).collect();
+        Ok(Live { config, listeners, treatment, outbound, tls, users: logins, web })
     }
 
     /// Where a mail goes: the first whose conditions hold. `sender` is the address of the envelope. Without a

@@ -49,7 +49,7 @@ use asking::question;
 use counts::{Stopwatch, count, note_copy, note_delivered, note_enforced, note_requests, station};
 use line::{Account, Known, Line};
 use log::{Common, Trace};
-use step::Steps;
+use step::{PLAIN_BYTES, Steps};
 use supply::{Copied, Supply};
 
 /// What a client hears while other copies take the memory there is for them.
@@ -486,7 +486,7 @@ impl Pipeline {
         if !self.wants_hashes() {
             return None;
         }
-        let work = arrival.message.len() / 2 * (1 + copies.iter().flatten().count());
+        let work = arrival.message.len() / PLAIN_BYTES * (1 + copies.iter().flatten().count());
         let hash = || {
             faults::point("hash");
             digest::bodies(&arrival.message, copies.iter().map(Option::as_deref))

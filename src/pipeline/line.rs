@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use super::counts::{Stopwatch, note_decided, note_found, note_requests, station};
-use super::step::RECIPIENT_WORK;
+use super::step::{PLAIN_BYTES, RECIPIENT_WORK};
 use super::{Arrival, Pipeline, proof};
 use crate::consent::{Controller, Person, Standing, Store, Timestamp};
 use crate::guarded::{Panicked, guarded};
@@ -108,7 +108,7 @@ impl<'a> Line<'a> {
             note_decided(reading.chosen, &decided);
             (texts, decided)
         };
-        let work = arrival.message.len() / 2 + message.recipients.len() * RECIPIENT_WORK;
+        let work = reading.analysis.text_bytes() / 2 + message.recipients.len() * RECIPIENT_WORK;
         let decided = pipeline.steps.run(&arrival.message, work, decide).await;
         clock.leave(station!("decide"));
         decided
@@ -122,7 +122,7 @@ impl<'a> Line<'a> {
         decided: Vec<Decided>,
     ) -> Result<Account, Panicked> {
         let Line { pipeline, arrival, settings, message, .. } = self;
-        let work = arrival.message.len() / 4 + decided.len() * RECIPIENT_WORK;
+        let work = reading.analysis.text_bytes() / 4 + decided.len() * RECIPIENT_WORK;
         let plan = || {
             let plan = draft.plan(decided);
             note_found(&reading.analysis);
@@ -159,7 +159,7 @@ impl<'a> Line<'a> {
             clock.leave(station!("sign"));
             made
         };
-        let made = pipeline.steps.run(&arrival.message, self.copy_work(), make).await;
+        let made = pipeline.steps.run(&arrival.message, self.copy_work(draft), make).await;
         self.tell(&notes, chosen);
         let made = made.unwrap_or_else(|fault| self.copy_after(chosen, &fault));
         clock.leave(station!("rewrite"));
@@ -171,12 +171,15 @@ impl<'a> Line<'a> {
     }
 
     /// How many bytes are gone through for a copy: all are put in their place, and a scan of the result reads
-    /// what lies around the edits, or all of it.
-    fn copy_work(&self) -> usize {
+    /// what lies around the edits, or all of it. A signature needs each byte of the body.
+    fn copy_work(&self, draft: &Draft<'_>) -> usize {
         let length = self.arrival.message.len();
         match self.settings.verify {
-            Verify::Off | Verify::Difference => length,
             Verify::Full => 2 * length,
+            Verify::Off | Verify::Difference if self.settings.signers.is_empty() => {
+                draft.text_bytes() + length / PLAIN_BYTES
+            }
+            Verify::Off | Verify::Difference => length,
         }
     }
 

@@ -10,6 +10,8 @@ use crate::guarded::{Panicked, guarded};
 const BRIEF: usize = 64 * 1024;
 /// How many bytes the look-up of one recipient and the decision about them count as.
 pub(super) const RECIPIENT_WORK: usize = 512;
+/// So many bytes that are only copied, hashed or looked through for a line count as one.
+pub(super) const PLAIN_BYTES: usize = 32;
 /// How many long steps run at once; each has a thread meanwhile. The others wait without holding one.
 const LONG_STEPS: usize = 64;
 

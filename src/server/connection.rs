@@ -77,7 +77,7 @@ pub async fn serve(
     stop: watch::Receiver<bool>,
 ) {
     let live = pipeline.live();
-    let Some(settings) = live.config.listeners.get(index).cloned() else { return };
+    let Some(settings) = live.listeners.get(index).cloned() else { return };
     let Some((peer, source)) = proxy::client(&mut stream, peer, &settings).await else { return };
     if !place.is_for(peer.ip(), settings.max_connections_per_client) {
         return turn_away(stream).await;
@@ -138,7 +138,7 @@ pub(super) struct Conversation<'a> {
     pub(super) source: Source,
     /// The listener's index in the configuration.
     pub(super) index: usize,
-    pub(super) settings: Listener,
+    pub(super) settings: Arc<Listener>,
     pub(super) pipeline: &'a Pipeline,
     pub(super) place: Place,
     stop: watch::Receiver<bool>,
@@ -148,14 +148,14 @@ pub(super) struct Conversation<'a> {
     trust: Trust,
     /// What XCLIENT said.
     pub(super) told: Told,
-    pub(super) transaction: Option<Transaction>,
+    pub(super) transaction: Option<Box<Transaction>>,
     /// When the next hop was last used.
     pub(super) held_since: Instant,
     /// The id of the message at hand, and when it was begun.
     pub(super) id: MessageId,
     pub(super) began: std::time::Instant,
     /// The envelope of a message that was put off, for recipients who are still to come.
-    pub(super) put_off: Option<Envelope>,
+    pub(super) put_off: Option<Box<Envelope>>,
     /// Where its mail goes; that of the first recipient, if it depends on the recipient.
     pub(super) outbound: Option<Arc<Outbound>>,
     /// Whether the mail at hand goes different ways to different recipients.
@@ -168,7 +168,7 @@ pub(super) struct Conversation<'a> {
     errors: u32,
     pub(super) failed_logins: u32,
     /// What the client may not have heard yet.
-    pub(super) unsettled: Option<Handled>,
+    pub(super) unsettled: Option<Box<Handled>>,
 }
 
 impl Conversation<'_> {

@@ -83,7 +83,7 @@ impl Conversation<'_> {
                     self.pipeline.unheard(&arrival, &handled).await;
                     return Err(Ended::Done);
                 }
-                self.unsettled = Some(handled);
+                self.unsettled = Some(Box::new(handled));
             }
             refused => {
                 transaction.abandon().await;
@@ -100,7 +100,7 @@ impl Conversation<'_> {
         let refused: Vec<(Recipient, Reply)> =
             envelope.recipients.drain(..).map(|recipient| (recipient, reply.clone())).collect();
         let recipients = refused.len();
-        self.put_off = Some(envelope);
+        self.put_off = Some(Box::new(envelope));
         self.note_refused("data", refused, reply);
         self.put_off = None;
         // With PRDR, a reply other than 353 is for all recipients.

@@ -64,7 +64,8 @@ impl Conversation<'_> {
             self.transaction = self
                 .outbound
                 .as_ref()
-                .map(|outbound| Transaction::new(Arc::clone(&outbound.route), sender).on_behalf_of(client));
+                .map(|outbound| Transaction::new(Arc::clone(&outbound.route), sender).on_behalf_of(client))
+                .map(Box::new);
         }
         if self.is_by_recipient {
             return self.put_to_each_next_hop(batch).await;
@@ -113,7 +114,7 @@ impl Conversation<'_> {
     /// can become of it.
     fn conclude(&mut self, batch: Batch, mut passed: Passed, asked: Result<(), RelayError>) {
         let reasons = passed.errors.iter().filter(|error| !matches!(error, RelayError::Unanswered));
-        let via = self.transaction.as_ref().map(Transaction::via).unwrap_or_default();
+        let via = self.transaction.as_ref().map(|transaction| transaction.via()).unwrap_or_default();
         reasons.for_each(|error| self.alarm(&via.next_hop, error));
         if let Err(error) = &asked {
             self.alarm(&via.next_hop, error);
@@ -145,7 +146,7 @@ impl Conversation<'_> {
             }
         }
         // Those accepted so far get their mail over another connection; without any, what follows is put off.
-        let is_open = self.transaction.as_ref().is_some_and(Transaction::is_open);
+        let is_open = self.transaction.as_ref().is_some_and(|transaction| transaction.is_open());
         let is_empty = matches!(&self.session, Session::Open(envelope) if envelope.recipients.is_empty());
         let is_lost = !is_open && is_empty && !passed.errors.is_empty();
         match sender.map(|reply| reply.class()) {
@@ -158,7 +159,7 @@ impl Conversation<'_> {
     pub(super) fn no_transaction(&mut self, next: impl FnOnce(Session) -> Session) {
         self.transaction = None;
         if let Session::Open(envelope) = &self.session {
-            self.put_off = Some(without_recipients(envelope));
+            self.put_off = Some(Box::new(without_recipients(envelope)));
         }
         self.session = next(std::mem::replace(&mut self.session, Session::Closed));
     }

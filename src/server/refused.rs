@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::connection::Conversation;
 use crate::pipeline::Arrival;
-use crate::relay::{Answers, Transaction, Via};
+use crate::relay::{Answers, Via};
 use crate::smtp::command::Command;
 use crate::smtp::reply::{Class, Reply};
 use crate::smtp::session::{Envelope, Recipient, Session};
@@ -15,7 +15,7 @@ use crate::smtp::session::{Envelope, Recipient, Session};
 impl Conversation<'_> {
     /// Records recipients of the open message who were refused at this command; without any, its sender.
     pub(super) fn note_refused(&self, at: &'static str, refused: Vec<(Recipient, Reply)>, about: &Reply) {
-        let via = self.transaction.as_ref().map(Transaction::via).unwrap_or_default();
+        let via = self.transaction.as_ref().map(|transaction| transaction.via()).unwrap_or_default();
         self.note_refused_by(&via, at, refused, about);
     }
 
@@ -27,7 +27,7 @@ impl Conversation<'_> {
         refused: Vec<(Recipient, Reply)>,
         about: &Reply,
     ) {
-        let envelope = match (&self.session, &self.put_off) {
+        let envelope = match (&self.session, self.put_off.as_deref()) {
             (Session::Open(envelope), _) | (_, Some(envelope)) => envelope,
             _ => return,
         };

@@ -78,6 +78,7 @@ impl Conversation<'_> {
             Transaction::new(Arc::clone(&outbound.route), envelope.sender.clone())
                 .on_behalf_of(self.forwarded(envelope))
                 .with_accepted_sender()
+                .into()
         });
         let asked = transaction.ask(recipients).await;
         let via = transaction.via();

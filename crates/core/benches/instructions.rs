@@ -17,7 +17,7 @@ use std::collections::HashMap;
 use std::hint::black_box;
 use std::process::{Command, ExitCode};
 
-use fixture::{newsletter, signed, transactional};
+use fixture::{newsletter, signed, transactional, with_line_ends};
 use pixelward::rewrite::{Copy, Order, rewrite};
 use pixelward::sign::broken_signatures;
 use pixelward::smtp::data::{BareNewline, Data, DataReader};
@@ -44,12 +44,6 @@ fn messages() -> Vec<(String, Vec<u8>)> {
         (path, with_line_ends(&text))
     });
     made.chain(read).map(|(name, message)| (name, stuffed(&message))).collect()
-}
-
-/// The lines of a message, each with CRLF.
-fn with_line_ends(text: &[u8]) -> Vec<u8> {
-    let lines = text.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
-    lines.flat_map(|line| line.iter().copied().chain(*b"\r\n")).collect()
 }
 
 /// A message as it is sent: dots at the start of lines doubled, with the final dot.

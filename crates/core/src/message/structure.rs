@@ -5,7 +5,7 @@
 use std::ops::Range;
 use std::sync::LazyLock;
 
-use mail_parser::{Encoding, Message, MessageParser, MessagePart, PartFlags};
+use mail_parser::{Encoding, HeaderForm, HeaderName, Message, MessageParser, MessagePart, PartFlags};
 use memchr::memmem::Finder;
 
 use super::header::fields;
@@ -130,8 +130,35 @@ pub enum Trouble {
     TooManyParts,
 }
 
-static PARSER: LazyLock<MessageParser> =
-    LazyLock::new(|| MessageParser::new().max_depth(MAX_DEPTH).max_parts(MAX_PARTS).max_encoded_nesting(0));
+/// Fields that say nothing of the structure, and of which nothing but their bytes is asked.
+const OTHER_FIELDS: [HeaderName<'static>; 21] = [
+    HeaderName::Subject,
+    HeaderName::From,
+    HeaderName::To,
+    HeaderName::Cc,
+    HeaderName::Bcc,
+    HeaderName::ReplyTo,
+    HeaderName::Sender,
+    HeaderName::ListArchive,
+    HeaderName::ListHelp,
+    HeaderName::ListId,
+    HeaderName::ListOwner,
+    HeaderName::ListPost,
+    HeaderName::ListSubscribe,
+    HeaderName::ListUnsubscribe,
+    HeaderName::Date,
+    HeaderName::MessageId,
+    HeaderName::References,
+    HeaderName::InReplyTo,
+    HeaderName::ReturnPath,
+    HeaderName::Keywords,
+    HeaderName::Received,
+];
+
+static PARSER: LazyLock<MessageParser> = LazyLock::new(|| {
+    let parser = MessageParser::new().max_depth(MAX_DEPTH).max_parts(MAX_PARTS).max_encoded_nesting(0);
+    OTHER_FIELDS.into_iter().fold(parser, |parser, name| parser.header(name, HeaderForm::Raw))
+});
 
 /// Reads a message as [`Structure::read`] does.
 pub(super) fn parse(raw: &[u8]) -> Option<Message<'_>> {

@@ -293,6 +293,11 @@ pub struct Draft<'a> {
 }
 
 impl<'a> Draft<'a> {
+    /// How many bytes of text the message holds.
+    pub fn text_bytes(&self) -> usize {
+        self.reading.analysis.text_bytes()
+    }
+
     /// What copies for these recipients are made from.
     pub fn new(
         settings: &'a Settings<'a>,

@@ -81,7 +81,18 @@ impl DataReader {
         if self.message.len() + bytes.len() > self.max_bytes {
             self.fail(Data::TooLarge);
         } else {
+            self.make_room(bytes.len());
             self.message.extend_from_slice(bytes);
+        }
+    }
+
+    /// Makes room for so many bytes more. What is held is copied then, so a large message gets much more room than
+    /// it asks for; what it does not fill is not touched.
+    fn make_room(&mut self, more: usize) {
+        const STRIDE: usize = 8 << 20;
+        if self.message.capacity() - self.message.len() < more {
+            let ahead = (3 * self.message.len()).min(STRIDE).min(self.max_bytes - self.message.len());
+            self.message.reserve_exact(ahead.max(more));
         }
     }
 

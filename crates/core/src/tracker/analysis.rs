@@ -592,6 +592,13 @@ fn cut_element(text: &[u8], element: Range<usize>) -> Edit {
 }
 
 impl Analysis<'_> {
+    /// How many bytes of text the message holds, decoded, with all of a message within it.
+    pub fn text_bytes(&self) -> usize {
+        let texts = self.layers.first().map_or(&[][..], |layer| &layer.texts);
+        let texts: usize = texts.iter().map(|(_, text)| text.bytes().len()).sum();
+        texts + self.layers.iter().skip(1).map(|layer| layer.bytes.len()).sum::<usize>()
+    }
+
     /// Edits of the message: of each sighting that may be edited, the one that `chosen` says, and those of
     /// `more`. Sorted, not overlapping.
     pub fn edits(&self, more: &[Placed], mut chosen: impl FnMut(&Sighting) -> Option<Edit>) -> Vec<Edit> {
