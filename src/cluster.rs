@@ -1,25 +1,34 @@
 //! This relay as one of several: its files, its place in the common order, and the door for other relays.
 
+pub mod compare;
 pub mod files;
+mod questions;
 pub mod socket;
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use pixelward_replica::engine::{Engine, Verdict};
+use pixelward_replica::lease::Held;
 use pixelward_replica::nats::{Access, Nats, Tls};
-use pixelward_replica::node::{Node, NodeError, OPENS_PLACE, Status};
+use pixelward_replica::node::{LEASES, Node, NodeError, OPENS_PLACE, Other};
 use pixelward_replica::peer::{Door, Giver, Identity, Invitation, Invitations};
 use pixelward_replica::settings::Settings;
 use pixelward_replica::week::{Weeks, week_of};
 use tokio::runtime::Handle;
 
 use crate::config::{self, Config};
+use crate::consent::ordered::Name;
 use crate::consent::{Store, Timestamp};
 use crate::pipeline::Others;
+use crate::web;
+use crate::web::live::{LeaseHeld, OtherRelay, Reported, Standing};
 use files::Files;
+use questions::{Answers, Question};
 
 /// How long the start waits for news from the other relays before mail is taken; until then grants do not count.
 const FIRST_NEWS: Duration = Duration::from_secs(10);
@@ -62,6 +71,12 @@ pub struct Member {
     authority: [u8; 32],
     address: String,
     name: [u8; 16],
+    store: Weak<Store>,
+    /// What answers the questions of other relays.
+    answers: Answers,
+    runtime: Handle,
+    /// What the names of leases stand for.
+    leases: HashMap<Name, String>,
 }
 
 /// Makes the store part of the common order, if the configuration says that there is one.
@@ -99,8 +114,15 @@ pub async fn start(config: &Config, store: &Arc<Store>) -> Result<Option<Arc<Mem
         directory: settings.directory.clone(),
         weeks: Arc::clone(&weeks),
     };
-    let door =
-        Door::open(settings.listen, &identity, Arc::clone(&weeks), Arc::clone(&invitations), Arc::new(giver));
+    let answers = Answers { store: Arc::downgrade(store), weeks: Arc::clone(&weeks), api: Arc::default() };
+    let door = Door::open(
+        settings.listen,
+        &identity,
+        Arc::clone(&weeks),
+        Arc::clone(&invitations),
+        Arc::new(giver),
+        Arc::new(answers.clone()),
+    );
     let door = door.await.map_err(|source| ClusterError::Taken { address: settings.listen, source })?;
     tracing::info!(address = %settings.listen, "other relays are answered");
     tokio::spawn(door.serve());
@@ -109,7 +131,14 @@ pub async fn start(config: &Config, store: &Arc<Store>) -> Result<Option<Arc<Mem
         Arc::new(Nats::connect(&access, &replica.node).await.map_err(NodeError::from)?);
     let (name, address) = (replica.node, settings.address.clone());
     let node = Node::start(store, engine, weeks, replica, Some(identity), &Handle::current())?;
-    let member = Arc::new(Member { node, invitations, authority, address, name });
+    let leases = config.api.webhooks.iter().map(|webhook| {
+        let name = web::webhook::lease(store, &webhook.controller);
+        (name, format!("the webhook of {}", webhook.controller))
+    });
+    let leases = leases.collect();
+    let (store, runtime) = (Arc::downgrade(store), Handle::current());
+    let member =
+        Arc::new(Member { node, invitations, authority, address, name, store, answers, runtime, leases });
     member.await_news().await;
     socket::serve(&settings.directory, &member).map_err(unusable)?;
     Ok(Some(member))
@@ -192,14 +221,46 @@ impl Member {
         }
     }
 
-    /// Returns how this relay stands.
-    pub fn status(&self) -> Status {
-        self.node.status()
-    }
-
     /// Returns the name of this relay among the others: 32 hexadecimal digits.
     pub fn name(&self) -> String {
         hex::encode(self.name)
+    }
+
+    /// Returns how this relay stands, as it is shown.
+    pub fn standing(&self) -> Standing {
+        let status = self.node.status();
+        let head = self.store.upgrade().map(|store| store.head());
+        Standing {
+            relay: self.name(),
+            fresh: status.is_fresh,
+            stopped: status.stop.map(|stop| stop.to_string()),
+            not_durable: match status.durability {
+                Verdict::Durable => None,
+                Verdict::NotDurable { why } => Some(why),
+            },
+            position: status.position,
+            records: head.map_or(0, |head| head.count),
+            head: head.map(|head| hex::encode(head.hash)).unwrap_or_default(),
+            untold: status.untold,
+            others: status.others.into_iter().map(other).collect(),
+            leases: status.leases.into_iter().map(|held| self.lease(held)).collect(),
+        }
+    }
+
+    /// Says what a lease is about.
+    fn lease(&self, held: Held) -> LeaseHeld {
+        let what = self.leases.get(&held.name).cloned();
+        LeaseHeld {
+            what: what.unwrap_or_else(|| "something that is not configured here".to_owned()),
+            relay: held.holder.map(hex::encode),
+            record: held.number,
+        }
+    }
+
+    /// Has the questions of other relays answered from what the API knows.
+    pub fn answer_from(&self, api: &Arc<web::api::Api>) {
+        // The API is made once.
+        let _ = self.answers.api.set(Arc::clone(api));
     }
 
     /// Makes an invitation for a new relay, which holds once and for an hour.
@@ -227,6 +288,16 @@ impl Member {
     }
 }
 
+fn other(other: Other) -> OtherRelay {
+    OtherRelay {
+        relay: hex::encode(other.node),
+        address: other.address,
+        heard: other.heard,
+        records: other.records,
+        other_rules: other.has_other_rules,
+    }
+}
+
 impl Others for Weak<Member> {
     fn trouble(&self) -> Option<String> {
         self.upgrade()?.trouble()
@@ -237,6 +308,20 @@ impl Others for Weak<Member> {
         if let Some(member) = self.upgrade() {
             member.node.declare(rules.unwrap_or_default());
         }
+    }
+
+    fn ask(&self, question: Vec<u8>) -> Pin<Box<dyn Future<Output = Vec<Reported>> + Send + '_>> {
+        Box::pin(async move {
+            let Some(member) = self.upgrade() else { return Vec::new() };
+            let question = String::from_utf8(question).ok().map(Question::Api);
+            let Ok(question) = serde_json::to_vec(&question) else { return Vec::new() };
+            let answers = member.node.ask_others(&question).await.into_iter();
+            answers.map(|(other, answer)| Reported { relay: hex::encode(other.node), answer }).collect()
+        })
+    }
+
+    fn standing(&self) -> Option<Standing> {
+        self.upgrade().map(|member| member.standing())
     }
 }
 
@@ -255,10 +340,11 @@ impl Giver for Gift {
         let cluster = folder.join(files::CLUSTER);
         std::fs::create_dir(&cluster)?;
         self.files.hand_over(&cluster)?;
-        // The copy of the days has what was taken in so far.
-        let place = Path::new(OPENS_PLACE);
-        if self.directory.join(place).exists() {
-            std::fs::copy(self.directory.join(place), cluster.join(place))?;
+        // The copy of the days has what was taken in so far. Of leases, a later copy has all that came before.
+        for name in [OPENS_PLACE, LEASES] {
+            if self.directory.join(name).exists() {
+                std::fs::copy(self.directory.join(name), cluster.join(name))?;
+            }
         }
         // In a file of its own: the one in use may change meanwhile.
         let settings = Settings::new(self.files.node, &cluster);

@@ -17,6 +17,7 @@ mod step;
 mod supply;
 
 use std::fmt;
+use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
@@ -43,6 +44,7 @@ use crate::server::Budget;
 use crate::smtp::{Reply, reply::Class};
 use crate::tracker::Campaigns;
 use crate::web::Host;
+use crate::web::live::{Reported, Standing};
 pub use arrival::{Arrival, MessageId};
 use arrival::{loops, received};
 use asking::question;
@@ -100,6 +102,12 @@ pub trait Others: Send + Sync {
 
     /// Tells them the fingerprint of the rules that this relay goes by, in hexadecimal.
     fn declare(&self, fingerprint: &str);
+
+    /// Asks all of them a question of the API.
+    fn ask(&self, question: Vec<u8>) -> Pin<Box<dyn Future<Output = Vec<Reported>> + Send + '_>>;
+
+    /// Says how this relay and the others stand.
+    fn standing(&self) -> Option<Standing>;
 }
 
 impl fmt::Debug for Pipeline {
@@ -520,6 +528,17 @@ impl Host for Pipeline {
 
     fn refusals(&self) -> Vec<Refused> {
         self.evidence.as_ref().map(Evidence::refusals).unwrap_or_default()
+    }
+
+    fn ask_others(&self, question: Vec<u8>) -> Pin<Box<dyn Future<Output = Vec<Reported>> + Send + '_>> {
+        match self.others.get() {
+            Some(others) => others.ask(question),
+            None => Box::pin(std::future::ready(Vec::new())),
+        }
+    }
+
+    fn standing(&self) -> Option<Standing> {
+        self.others.get()?.standing()
     }
 
     fn trouble(&self) -> Option<String> {

@@ -9,10 +9,12 @@ use pixelward_replica::nats::{Plan, Server, ServerTls};
 use pixelward_replica::peer::{self, Invitation};
 
 use super::counted;
+use crate::cluster::compare::{Compared, Erasure, Outcome, Remains, WeekKey};
 use crate::cluster::files::{self, Files};
-use crate::cluster::socket::{self, Answer, OtherRelay, Request, Standing};
+use crate::cluster::socket::{self, Answer, Request};
 use crate::config::Config;
 use crate::consent::Store;
+use crate::web::live::{LeaseHeld, OtherRelay, Standing};
 
 /// Run several relays with one consent (docs/cluster.md)
 #[derive(Args, Debug)]
@@ -61,6 +63,11 @@ enum Command {
     },
     /// Show how this relay stands in its cluster; exits with 1 if anything is wrong
     Status,
+    /// Compare the journals of all relays, record for record; exits with 1 if two differ, or one does not answer
+    Compare,
+    /// Show which erasures are done at which relays, and until when a key exists that opens what the servers have of
+    /// the erased; exits with 1 if a relay has not done one, or does not answer
+    Erasures,
     /// Make this relay, which must be stopped, one on its own again; it keeps its consent
     Leave,
     /// Begin the common order anew with the journal of this relay, which must be stopped; all other relays join
@@ -83,8 +90,7 @@ pub fn run(command: &Cluster) -> Result<ExitCode, Box<dyn std::error::Error>> {
         Command::Invite => {
             let invitation = match asked(&config, Request::Invite)? {
                 Answer::Invitation(text) => text,
-                Answer::Error(why) => return Err(why.into()),
-                Answer::Status(_) => return Err("the relay answered something else".into()),
+                other => return Err(unexpected(other)),
             };
             eprintln!(
                 "At the new relay, within an hour: pixelward cluster join INVITATION --address HOST:PORT"
@@ -97,11 +103,31 @@ pub fn run(command: &Cluster) -> Result<ExitCode, Box<dyn std::error::Error>> {
         Command::Status => {
             let standing = match asked(&config, Request::Status)? {
                 Answer::Status(standing) => standing,
-                Answer::Error(why) => return Err(why.into()),
-                Answer::Invitation(_) => return Err("the relay answered something else".into()),
+                other => return Err(unexpected(other)),
             };
             out.write_all(shown(&standing).as_bytes())?;
             if !is_well(&standing) {
+                return Ok(ExitCode::FAILURE);
+            }
+        }
+        Command::Compare => {
+            let compared = match asked(&config, Request::Compare)? {
+                Answer::Compared(compared) => compared,
+                other => return Err(unexpected(other)),
+            };
+            out.write_all(comparison(&compared).as_bytes())?;
+            if !compared.iter().all(|compared| matches!(compared.outcome, Outcome::Same(_))) {
+                return Ok(ExitCode::FAILURE);
+            }
+        }
+        Command::Erasures => {
+            let remains = match asked(&config, Request::Erasures)? {
+                Answer::Remains(remains) => remains,
+                other => return Err(unexpected(other)),
+            };
+            out.write_all(remaining(&remains).as_bytes())?;
+            let is_done = remains.erasures.iter().all(|erasure| erasure.missing.is_empty());
+            if !is_done || !remains.unanswered.is_empty() {
                 return Ok(ExitCode::FAILURE);
             }
         }
@@ -124,6 +150,55 @@ fn asked(config: &Config, request: Request) -> Result<Answer, Box<dyn std::error
         )
         .into()),
     }
+}
+
+fn unexpected(answer: Answer) -> Box<dyn std::error::Error> {
+    match answer {
+        Answer::Error(why) => why.into(),
+        _ => "the relay answered something else: it runs another version than this program".into(),
+    }
+}
+
+/// Says how the journals compare.
+fn comparison(compared: &[Compared]) -> String {
+    if compared.is_empty() {
+        return "No other relay was heard of\n".to_owned();
+    }
+    let line = |Compared { relay, address, outcome }: &Compared| {
+        let outcome = match outcome {
+            Outcome::Same(records) => format!("the same {}", counted(*records, "record", "records")),
+            Outcome::Differs(record) => format!(
+                "differs from this relay's at record {record}. `pixelward consent verify` at both says which journal \
+                 is whole; the relay with the other one joins again"
+            ),
+            Outcome::Unanswered(why) => format!("did not answer: {why}"),
+        };
+        format!("{relay} at {address}: {outcome}\n")
+    };
+    compared.iter().map(line).collect()
+}
+
+/// Says what is left of erased people.
+fn remaining(remains: &Remains) -> String {
+    let mut lines = vec!["Keys that open what the servers carry:".to_owned()];
+    for WeekKey { begins, destroyed, relays } in &remains.keys {
+        lines.push(format!("  week of {begins}, destroyed on {destroyed}; at {}", relays.join(", ")));
+    }
+    lines.push("Erasures of which the servers have something that such a key opens:".to_owned());
+    for Erasure { record, at, until, done, missing } in &remains.erasures {
+        let missing = match missing.as_slice() {
+            [] => String::new(),
+            missing => format!("; not yet at {}", missing.join(", ")),
+        };
+        lines.push(format!("  record {record} of {at}, until {until}; done at {}{missing}", done.join(", ")));
+    }
+    if remains.erasures.is_empty() {
+        lines.push("  none".to_owned());
+    }
+    for (relay, why) in &remains.unanswered {
+        lines.push(format!("{relay} did not answer: {why}"));
+    }
+    lines.join("\n") + "\n"
 }
 
 /// The section of the configuration for a relay.
@@ -292,7 +367,7 @@ fn shown(standing: &Standing) -> String {
         0 => "To be told:     nothing".to_owned(),
         count => format!("To be told:     {}; they hold here already", counted(count, "change", "changes")),
     });
-    for OtherRelay { relay, address, heard, other_rules } in &standing.others {
+    for OtherRelay { relay, address, heard, other_rules, .. } in &standing.others {
         let heard = match heard {
             Some(seconds) => format!("heard {} ago", counted(*seconds, "second", "seconds")),
             None => "not heard since this relay started".to_owned(),
@@ -302,6 +377,14 @@ fn shown(standing: &Standing) -> String {
     }
     if standing.others.is_empty() {
         lines.push("Other relays:   none was heard of".to_owned());
+    }
+    for LeaseHeld { what, relay, record } in &standing.leases {
+        let by = match relay {
+            Some(relay) if *relay == standing.relay => "told by this relay".to_owned(),
+            Some(relay) => format!("told by {relay}"),
+            None => "told by nobody yet".to_owned(),
+        };
+        lines.push(format!("One at a time:  {what}, {by}, up to record {record}"));
     }
     lines.join("\n") + "\n"
 }
@@ -366,12 +449,20 @@ mod tests {
             stopped: None,
             not_durable: None,
             position: 7,
+            records: 5,
+            head: String::new(),
             untold: 0,
             others: vec![OtherRelay {
                 relay: "bb".to_owned(),
                 address: "relay2.example:2531".to_owned(),
                 heard: Some(1),
+                records: Some(5),
                 other_rules: true,
+            }],
+            leases: vec![LeaseHeld {
+                what: "the webhook of shop".to_owned(),
+                relay: Some("bb".to_owned()),
+                record: 12,
             }],
         }
     }
@@ -384,6 +475,7 @@ mod tests {
             text.contains("bb at relay2.example:2531, heard 1 second ago; it goes by other rules"),
             "{text}"
         );
+        assert!(text.contains("the webhook of shop, told by bb, up to record 12"), "{text}");
         let alone = Standing { fresh: false, untold: 1, ..standing() };
         assert!(!is_well(&alone));
         let text = shown(&alone);

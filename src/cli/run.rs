@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -61,6 +60,8 @@ pub fn run(command: &Run) -> Result<ExitCode, Box<dyn std::error::Error>> {
         let private = live.config.private;
         let ledger = Ledger::open(&live.config.data_directory.join("ledger"))?;
         let evidence = evidence(&live.config, &store)?;
+        // Before anything is heard of other relays, which is to be told, too.
+        let webhooks = web::webhook::open(&live.config.api, &live.config.data_directory, &store)?;
         #[cfg(feature = "cluster")]
         let member = crate::cluster::start(&live.config, &store).await?;
         #[cfg(not(feature = "cluster"))]
@@ -72,10 +73,16 @@ pub fn run(command: &Run) -> Result<ExitCode, Box<dyn std::error::Error>> {
         if let Some(member) = &member {
             pipeline.among(Box::new(Arc::downgrade(member)));
         }
+        webhooks.start(&store);
         let settings = &pipeline.live().config;
-        web::webhook::start(&settings.api, &settings.data_directory, &store)?;
         let trail = Arc::new(Trail::at(&settings.data_directory.join("audit")));
-        api(&pipeline, &store, &handle, &trail).await?;
+        let host: Arc<dyn web::Host> = pipeline.clone();
+        let interface = web::api::Api::new(host, Arc::clone(&store), handle.clone(), Arc::clone(&trail));
+        #[cfg(feature = "cluster")]
+        if let Some(member) = &member {
+            member.answer_from(&interface);
+        }
+        api(&pipeline, &interface).await?;
         public(&pipeline, &store).await?;
         tokio::spawn(metrics::sort(handle.clone()));
         if let Some(address) = private {
@@ -108,18 +115,12 @@ fn taken(setting: &str, address: SocketAddr, error: &io::Error) -> String {
 }
 
 /// Serves the API.
-async fn api(
-    pipeline: &Arc<Pipeline>,
-    store: &Arc<Store>,
-    metrics: &PrometheusHandle,
-    trail: &Arc<Trail>,
-) -> Result<(), String> {
+async fn api(pipeline: &Arc<Pipeline>, api: &Arc<web::api::Api>) -> Result<(), String> {
     let Some(address) = pipeline.live().config.api.address else { return Ok(()) };
     let bound = crate::net::serve::bind(address).await;
     let bound = bound.map_err(|error| taken("api.address", address, &error))?;
     tracing::info!(address = %bound.address, "the API is served");
     let host: Arc<dyn web::Host> = pipeline.clone();
-    let api = web::api::Api::new(Arc::clone(&host), Arc::clone(store), metrics.clone(), Arc::clone(trail));
     tokio::spawn(door::serve(bound, Door::Api, api.router(), host));
     Ok(())
 }

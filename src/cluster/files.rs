@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use pixelward_replica::message::NodeId;
 use pixelward_replica::nats::{Secret, fresh_key, public_key};
-use pixelward_replica::node::OPENS_PLACE;
+use pixelward_replica::node::{LEASES, OPENS_PLACE};
 use pixelward_replica::peer::Authority;
 
 /// The folder of the store among the files for a new relay.
@@ -146,6 +146,7 @@ impl Files {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
+        pixelward_replica::lease::begin_anew(&self.directory.join(LEASES))?;
         write(&self.directory, BEGINS, "")
     }
 

@@ -8,16 +8,18 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use pixelward_replica::engine::Verdict;
-use pixelward_replica::node::Other;
 use serde::{Deserialize, Serialize};
 
 use super::Member;
+use super::compare::{Compared, Remains};
+use crate::web::live::Standing;
 
 /// The maximum length of a request, in bytes.
 const MAX_LINE: u64 = 1 << 16;
 /// How long a command may take to ask.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a relay may take to answer that reads its whole journal and asks others.
+const SEARCH: Duration = Duration::from_secs(600);
 
 /// A request of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +29,10 @@ pub enum Request {
     Status,
     /// Make an invitation for a new relay.
     Invite,
+    /// How do the journals of the other relays compare with this one's?
+    Compare,
+    /// What is left of erased people?
+    Erasures,
 }
 
 /// An answer.
@@ -37,51 +43,12 @@ pub enum Answer {
     Status(Standing),
     /// Answers [`Request::Invite`].
     Invitation(String),
+    /// Answers [`Request::Compare`].
+    Compared(Vec<Compared>),
+    /// Answers [`Request::Erasures`].
+    Remains(Remains),
     /// The request failed.
     Error(String),
-}
-
-/// How a relay stands.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Standing {
-    /// Its name among the others.
-    pub relay: String,
-    /// Whether grants count.
-    pub fresh: bool,
-    /// Why nothing counts as granted until somebody has looked.
-    pub stopped: Option<String>,
-    /// Why no new grants are taken, if they are not.
-    pub not_durable: Option<String>,
-    /// The position of the last message of the common order that was applied.
-    pub position: u64,
-    /// How many things the other relays were not told yet.
-    pub untold: usize,
-    /// The other relays that were heard of.
-    pub others: Vec<OtherRelay>,
-}
-
-/// Another relay.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct OtherRelay {
-    /// Its name.
-    pub relay: String,
-    /// Where it is reached.
-    pub address: String,
-    /// How many seconds ago it said where it stands; `None` if it has not since this relay started.
-    pub heard: Option<u64>,
-    /// Whether it goes by other rules.
-    pub other_rules: bool,
-}
-
-impl OtherRelay {
-    fn of(other: Other) -> OtherRelay {
-        OtherRelay {
-            relay: hex::encode(other.node),
-            address: other.address,
-            heard: other.heard,
-            other_rules: other.has_other_rules,
-        }
-    }
 }
 
 fn path(directory: &Path) -> PathBuf {
@@ -104,8 +71,16 @@ pub fn serve(directory: &Path, member: &Arc<Member>) -> io::Result<()> {
         for stream in listener.incoming() {
             match stream {
                 Ok(stream) => {
-                    if let Err(error) = converse(&stream, &member) {
-                        tracing::debug!(%error, "a command disconnected");
+                    let member = Weak::clone(&member);
+                    // Some answers take long, and others must not wait for them.
+                    let thread = std::thread::Builder::new().name("cluster-command".to_owned());
+                    let started = thread.spawn(move || {
+                        if let Err(error) = converse(&stream, &member) {
+                            tracing::debug!(%error, "a command disconnected");
+                        }
+                    });
+                    if let Err(error) = started {
+                        tracing::warn!(%error, "a command cannot be answered");
                     }
                 }
                 // Without a file to open, the next attempt fails at once, too.
@@ -138,21 +113,12 @@ fn answer(member: &Member, request: Request) -> Answer {
             Ok(invitation) => Answer::Invitation(invitation.to_string()),
             Err(error) => Answer::Error(error.to_string()),
         },
-        Request::Status => {
-            let status = member.status();
-            Answer::Status(Standing {
-                relay: member.name(),
-                fresh: status.is_fresh,
-                stopped: status.stop.map(|stop| stop.to_string()),
-                not_durable: match status.durability {
-                    Verdict::Durable => None,
-                    Verdict::NotDurable { why } => Some(why),
-                },
-                position: status.position,
-                untold: status.untold,
-                others: status.others.into_iter().map(OtherRelay::of).collect(),
-            })
-        }
+        Request::Status => Answer::Status(member.standing()),
+        Request::Compare => Answer::Compared(member.runtime.block_on(member.compare())),
+        Request::Erasures => match member.runtime.block_on(member.remains()) {
+            Ok(remains) => Answer::Remains(remains),
+            Err(why) => Answer::Error(why),
+        },
     }
 }
 
@@ -163,7 +129,11 @@ fn answer(member: &Member, request: Request) -> Answer {
 /// When it does not answer.
 pub fn ask(directory: &Path, request: Request) -> io::Result<Option<Answer>> {
     let Ok(stream) = UnixStream::connect(path(directory)) else { return Ok(None) };
-    stream.set_read_timeout(Some(PATIENCE))?;
+    let patience = match request {
+        Request::Status | Request::Invite => PATIENCE,
+        Request::Compare | Request::Erasures => SEARCH,
+    };
+    stream.set_read_timeout(Some(patience))?;
     let mut out = serde_json::to_vec(&request)?;
     out.push(b'\n');
     (&stream).write_all(&out)?;

@@ -1,10 +1,12 @@
 //! Relays of a cluster over real servers of NATS: what is durable, what is refused, and what a damaged or a killed
 //! server does.
 
+mod everywhere;
 mod faults;
 mod figures;
 mod relays;
 mod servers;
+mod webhooks;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -10,6 +10,7 @@
 
 pub mod engine;
 pub mod follower;
+pub mod lease;
 pub mod memory;
 pub mod message;
 pub mod nats;

@@ -29,6 +29,8 @@ pub enum Body {
     Claim(Claim),
     /// That the sender will do something that is to be done once: the first claim counts.
     Once(Once),
+    /// That the sender does something until another takes over, and how far it has come.
+    Lease(Lease),
     /// Opens that the sender has noted, and whether some were noted and are not told.
     Opens(Vec<Open>, bool),
 }
@@ -40,6 +42,17 @@ pub struct Once {
     pub name: Name,
     /// How long the claim counts.
     pub within: Duration,
+}
+
+/// A claim to something that one relay does at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// Its name.
+    pub name: Name,
+    /// The position of the claim that this one takes over from; 0 if there was none.
+    pub term: u64,
+    /// How far the sender has come.
+    pub number: u64,
 }
 
 /// A claim to make the key of a week.
@@ -108,6 +121,7 @@ const MARK: u8 = 2;
 const CLAIM: u8 = 3;
 const ONCE: u8 = 4;
 const OPENS: u8 = 5;
+const LEASE: u8 = 6;
 
 /// Field numbers, which are never reused.
 mod tag {
@@ -131,6 +145,8 @@ mod tag {
     pub(super) const CAMPAIGN: u8 = 18;
     pub(super) const COUNT: u8 = 19;
     pub(super) const DAY: u8 = 20;
+    pub(super) const TERM: u8 = 21;
+    pub(super) const NUMBER: u8 = 22;
 }
 
 /// Returns a random id.
@@ -198,6 +214,22 @@ impl Once {
     }
 }
 
+impl Lease {
+    fn encode(self) -> Vec<u8> {
+        let mut writer = Writer::new(FORMAT);
+        writer.bytes(tag::NAME, &self.name);
+        writer.number(tag::TERM, self.term);
+        writer.number(tag::NUMBER, self.number);
+        writer.done()
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Lease, BadMessage> {
+        let fields = of_format(bytes)?;
+        let (term, number) = (number(found(&fields, tag::TERM)?)?, number(found(&fields, tag::NUMBER)?)?);
+        Ok(Lease { name: exactly(found(&fields, tag::NAME)?)?, term, number })
+    }
+}
+
 fn encode_opens(opens: &[Open], is_incomplete: bool) -> Vec<u8> {
     let mut writer = Writer::new(FORMAT);
     writer.bytes(tag::IS_INCOMPLETE, &[u8::from(is_incomplete)]);
@@ -251,7 +283,7 @@ impl Message {
             Body::Step(Step::Change(_) | Step::Begin { .. }) => Kind::Change,
             Body::Step(Step::Key { .. }) => Kind::Key,
             Body::Step(Step::Erase { .. } | Step::Expire { .. }) => Kind::Erase,
-            Body::Mark(_) | Body::Claim(_) | Body::Once(_) => Kind::Mark,
+            Body::Mark(_) | Body::Claim(_) | Body::Once(_) | Body::Lease(_) => Kind::Mark,
             Body::Opens(..) => Kind::Opens,
         }
     }
@@ -268,6 +300,7 @@ impl Message {
             Body::Mark(mark) => (MARK, mark.encode()),
             Body::Claim(claim) => (CLAIM, claim.encode()),
             Body::Once(once) => (ONCE, once.encode()),
+            Body::Lease(lease) => (LEASE, lease.encode()),
             Body::Opens(opens, is_incomplete) => (OPENS, encode_opens(opens, *is_incomplete)),
         };
         let mut writer = Writer::new(FORMAT);
@@ -302,6 +335,7 @@ impl Message {
             MARK => Body::Mark(Mark::decode(&plain)?),
             CLAIM => Body::Claim(Claim::decode(&plain)?),
             ONCE => Body::Once(Once::decode(&plain)?),
+            LEASE => Body::Lease(Lease::decode(&plain)?),
             OPENS => decode_opens(&plain)?,
             later => return Err(BadMessage::Version(later)),
         };
@@ -351,6 +385,7 @@ mod tests {
         };
         let claim = Claim { week: 6, address: "relay:7440".to_owned() };
         let once = Once { name: [9; 16], within: Duration::from_secs(900) };
+        let lease = Body::Lease(Lease { name: [9; 16], term: 70, number: 12 });
         let open = |what| Open {
             controller: "shop".to_owned(),
             mailstream: "news".to_owned(),
@@ -359,7 +394,8 @@ mod tests {
         };
         let opens = vec![open(Opened::By(Person([9; 16]))), open(Opened::Campaign([4; 8], 3))];
         let opens = Body::Opens(opens, true);
-        let bodies = [Body::Step(erase), Body::Mark(mark), Body::Claim(claim), Body::Once(once), opens];
+        let bodies =
+            [Body::Step(erase), Body::Mark(mark), Body::Claim(claim), Body::Once(once), opens, lease];
         for body in bodies {
             let message = Message { node: [1; 16], id: [2; 16], body };
             let bytes = message.seal(5, &weeks).unwrap();

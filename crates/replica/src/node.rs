@@ -12,17 +12,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::time::{Duration, Instant};
 
+use futures_util::StreamExt;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore, watch};
 
-use crate::consent::ordered::{Heard, Open, Order, Said};
+use crate::consent::ordered::{Heard, Leased, Name, Open, Order, Said};
 use crate::consent::{Store, StoreError};
 use crate::engine::{Engine, EngineError, Verdict};
 use crate::follower::{Follower, Moment, Stop};
+use crate::lease::{Held, Leases};
 use crate::message::{Body, Mark, Message, MessageId, fresh_id};
 use crate::once::Claims;
 use crate::outbox::Outbox;
-use crate::peer::Identity;
+use crate::peer::{self, Identity};
 use crate::settings::Settings;
 use crate::wanted::Wanted;
 use crate::week::{Weeks, week_of};
@@ -38,6 +40,8 @@ const OWN_MARK: Moment = 4 * 60 * 1000;
 const PAUSE: Duration = Duration::from_millis(200);
 /// How many messages of this relay may be on their way at once.
 const MAX_UNDERWAY: usize = 2000;
+/// How many other relays are asked at once.
+const MAX_ASKED: usize = 32;
 /// The file of the keys of the weeks.
 const WEEKS: &str = "weeks.keys";
 /// The file of what the others were not told yet.
@@ -46,6 +50,8 @@ pub(crate) const OUTBOX: &str = "outbox.log";
 pub const OPENS_PLACE: &str = "opens.position";
 /// The file of what one relay does for all.
 const CLAIMS: &str = "claims.log";
+/// The file of what one relay does at a time.
+pub const LEASES: &str = "leases.json";
 /// The file of where other relays are, and of who makes which key.
 const OTHERS: &str = "others.json";
 
@@ -101,6 +107,8 @@ pub struct Status {
     pub untold: usize,
     /// The other relays that were heard of.
     pub others: Vec<Other>,
+    /// What one relay does at a time.
+    pub leases: Vec<Held>,
 }
 
 /// When a relay publishes a mark.
@@ -153,6 +161,8 @@ struct Inner {
     others: Mutex<Others>,
     /// What one relay does for all.
     claims: Mutex<Claims>,
+    /// What one relay does at a time.
+    leases: Mutex<Leases>,
     /// What the relays said of themselves.
     marks: Mutex<Marks>,
     /// Opens that the others are to be told, and how far theirs were taken in.
@@ -204,6 +214,9 @@ impl Node {
         let path = settings.directory.join(CLAIMS);
         let claims = Claims::open(&path, (settings.clock)().0)
             .map_err(|source| NodeError::Io { what: path.display().to_string(), source })?;
+        let path = settings.directory.join(LEASES);
+        let leases = Leases::open(&path)
+            .map_err(|source| NodeError::Io { what: path.display().to_string(), source })?;
         let path = settings.directory.join(OPENS_PLACE);
         let opens_place = opens::Place::open(&path)
             .map_err(|source| NodeError::Io { what: path.display().to_string(), source })?;
@@ -224,6 +237,7 @@ impl Node {
             underway: Semaphore::new(MAX_UNDERWAY),
             others: Mutex::new(others),
             claims: Mutex::new(claims),
+            leases: Mutex::new(leases),
             marks: Mutex::default(),
             opens: Mutex::default(),
             opens_place: Mutex::new(opens_place),
@@ -256,6 +270,27 @@ impl Node {
         locked(&self.inner.marks).declare(rules);
     }
 
+    /// Asks all other relays that were heard of a question.
+    pub async fn ask_others(&self, question: &[u8]) -> Vec<(Other, Result<Vec<u8>, String>)> {
+        let others = self.inner.other_relays();
+        let Some(identity) = self.inner.identity.as_deref() else { return Vec::new() };
+        let asked = others.into_iter().map(|other| async move {
+            let answer = peer::question(&other.address, identity, question).await;
+            (other, answer.map_err(|error| error.to_string()))
+        });
+        futures_util::stream::iter(asked).buffered(MAX_ASKED).collect().await
+    }
+
+    /// Asks the relay at an address a question.
+    ///
+    /// # Errors
+    ///
+    /// Why there is no answer.
+    pub async fn ask(&self, address: &str, question: &[u8]) -> Result<Vec<u8>, String> {
+        let identity = self.inner.identity.as_deref().ok_or("this relay has no certificate")?;
+        peer::question(address, identity, question).await.map_err(|error| error.to_string())
+    }
+
     /// Tells the others now of the opens that wait.
     pub async fn tell_opens(&self) {
         self.inner.tell_waiting_opens().await;
@@ -271,6 +306,7 @@ impl Node {
             position: follower.next() - 1,
             untold: locked(&self.inner.outbox).waiting(),
             others: self.inner.other_relays(),
+            leases: locked(&self.inner.leases).all(),
         }
     }
 }
@@ -292,6 +328,10 @@ impl Order for Way {
 
     fn submit(&self, said: Said) {
         self.0.spawn(|inner| async move { inner.carry(said).await });
+    }
+
+    fn leased(&self, name: &Name) -> Leased {
+        locked(&self.0.leases).of(name, self.0.settings.node, self.0.now())
     }
 
     fn opened(&self, open: Open) {

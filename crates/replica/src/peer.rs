@@ -21,6 +21,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 pub use authority::{Authority, Identity};
 pub use invitation::{Invitation, Invitations};
 
+use crate::engine::Eventually;
 use crate::fields::{Writer, fields, number};
 use crate::week::{Week, WeekKey, Weeks};
 use frame::{Frame, read, write};
@@ -36,6 +37,11 @@ const PART: usize = 1 << 18;
 /// What a relay asks another for; the first byte of a request.
 const ASKS_WEEKS: u8 = 1;
 const ASKS_TO_JOIN: u8 = 2;
+const ASKS_QUESTION: u8 = 3;
+
+/// How long a relay may take to answer a question, and how long the answer may be, in bytes.
+const ANSWERS: Duration = Duration::from_secs(10);
+const MAX_ANSWER: usize = 1 << 25;
 
 /// Why another relay could not be asked.
 #[derive(Debug, thiserror::Error)]
@@ -74,6 +80,12 @@ pub trait Giver: Send + Sync {
     fn give(&self, folder: &Path) -> io::Result<()>;
 }
 
+/// What answers questions of other relays.
+pub trait Answerer: Send + Sync {
+    /// Answers a question, or says why not.
+    fn answer(&self, question: Vec<u8>) -> Eventually<'_, Result<Vec<u8>, String>>;
+}
+
 /// The end at which other relays ask.
 pub struct Door {
     listener: TcpListener,
@@ -81,6 +93,7 @@ pub struct Door {
     weeks: Arc<Weeks>,
     invitations: Arc<Invitations>,
     giver: Arc<dyn Giver>,
+    answerer: Arc<dyn Answerer>,
 }
 
 impl std::fmt::Debug for Door {
@@ -101,9 +114,11 @@ impl Door {
         weeks: Arc<Weeks>,
         invitations: Arc<Invitations>,
         giver: Arc<dyn Giver>,
+        answerer: Arc<dyn Answerer>,
     ) -> io::Result<Door> {
         let acceptor = TlsAcceptor::from(Arc::new(identity.server()?));
-        Ok(Door { listener: TcpListener::bind(address).await?, acceptor, weeks, invitations, giver })
+        let listener = TcpListener::bind(address).await?;
+        Ok(Door { listener, acceptor, weeks, invitations, giver, answerer })
     }
 
     /// Returns the address.
@@ -150,6 +165,15 @@ impl Door {
             (Some((&ASKS_WEEKS, _)), true) => {
                 write(&mut stream, &Frame::Weeks(encode(&self.weeks.all()))).await?;
             }
+            (Some((&ASKS_QUESTION, question)), true) => match self.answerer.answer(question.to_vec()).await {
+                Ok(answer) => {
+                    for part in answer.chunks(PART) {
+                        write(&mut stream, &Frame::Part(part.to_vec())).await?;
+                    }
+                    write(&mut stream, &Frame::End).await?;
+                }
+                Err(why) => write(&mut stream, &Frame::Refused(why)).await?,
+            },
             (Some((&ASKS_TO_JOIN, secret)), _) if self.invitations.take(secret) => {
                 tracing::info!("a new relay joins");
                 self.hand_over(&mut stream).await?;
@@ -204,6 +228,35 @@ pub async fn weeks(address: &str, identity: &Identity) -> Result<BTreeMap<Week, 
         Frame::Refused(why) => Err(PeerError::Refused { address: address.to_owned(), why }),
         _ => Err(PeerError::Malformed { address: address.to_owned() }),
     }
+}
+
+/// Asks another relay a question.
+///
+/// # Errors
+///
+/// When it cannot be reached, does not answer in time, or refuses.
+pub async fn question(address: &str, identity: &Identity, question: &[u8]) -> Result<Vec<u8>, PeerError> {
+    let failed = failure(address);
+    let malformed = || PeerError::Malformed { address: address.to_owned() };
+    let connector = TlsConnector::from(Arc::new(identity.client().map_err(&failed)?));
+    let talk = async {
+        let (mut frame, mut stream) =
+            asked(address, &connector, [&[ASKS_QUESTION][..], question].concat()).await?;
+        let mut answer = Vec::new();
+        loop {
+            match frame {
+                Frame::Part(part) if answer.len() + part.len() <= MAX_ANSWER => answer.extend(part),
+                Frame::End => return Ok(answer),
+                Frame::Refused(why) => return Err(PeerError::Refused { address: address.to_owned(), why }),
+                Frame::Part(_) | Frame::Asks(_) | Frame::Weeks(_) | Frame::File(_) => {
+                    return Err(malformed());
+                }
+            }
+            frame = next(&mut stream).await.map_err(&failed)?;
+        }
+    };
+    let talked = tokio::time::timeout(ANSWERS, talk).await;
+    talked.unwrap_or_else(|_| Err(failed(io::ErrorKind::TimedOut.into())))
 }
 
 /// Joins by an invitation: writes the files that the inviting relay gives into a folder, for its owner alone.

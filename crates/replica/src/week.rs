@@ -41,9 +41,19 @@ pub fn is_second_half(at: Timestamp) -> bool {
     at.0.rem_euclid(WEEK) >= WEEK / 2
 }
 
+/// Returns when a week begins.
+pub fn begin_of(week: Week) -> Timestamp {
+    Timestamp(i64::from(week) * WEEK)
+}
+
+/// Returns when the key of a week is destroyed.
+pub fn destroyed_at(week: Week) -> Timestamp {
+    Timestamp((i64::from(week) + 1) * WEEK + KEPT)
+}
+
 /// Returns whether the key of a week must be destroyed.
 fn is_over(week: Week, now: Timestamp) -> bool {
-    (i64::from(week) + 1) * WEEK + KEPT <= now.0
+    destroyed_at(week) <= now
 }
 
 /// The keys that are kept: usually those of this week and the one before.

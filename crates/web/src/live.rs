@@ -1,12 +1,15 @@
 //! What the pages and the API are served from, and the relay that they belong to.
 
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use pixelward_config::{ClientCertificate, Config, Treatment};
 use pixelward_core::{plan, policy};
 use pixelward_net::Tls;
 use pixelward_relay::{Outbound, Pool, outbound};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::consent::{Controller, Timestamp};
 use crate::mapping::Mapping;
@@ -30,6 +33,73 @@ pub trait Host: Send + Sync {
     fn refusals(&self) -> Vec<Refused>;
     /// What the relay cannot do at the moment; `None` where it does all it should.
     fn trouble(&self) -> Option<String>;
+    /// Asks the other relays of the cluster, if there are any, a question of the API.
+    fn ask_others(&self, question: Vec<u8>) -> Pin<Box<dyn Future<Output = Vec<Reported>> + Send + '_>>;
+    /// How this relay stands among others; `None` for one on its own.
+    fn standing(&self) -> Option<Standing>;
+}
+
+/// What another relay answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reported {
+    /// Its name among the relays.
+    pub relay: String,
+    /// Its answer, or why there is none.
+    pub answer: Result<Vec<u8>, String>,
+}
+
+/// How a relay stands among others.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = ClusterStanding)]
+pub struct Standing {
+    /// The relay's name among the others.
+    pub relay: String,
+    /// True if grants count at this relay.
+    pub fresh: bool,
+    /// Why nothing counts as granted until somebody has looked; null if nothing is wrong.
+    pub stopped: Option<String>,
+    /// Why no new grants are taken; null if they are.
+    pub not_durable: Option<String>,
+    /// The position of the last message of the common order that this relay has applied.
+    pub position: u64,
+    /// The number of records in its journal.
+    pub records: u64,
+    /// The end of its journal's chain: a hash, in hexadecimal.
+    pub head: String,
+    /// The number of things that the other relays were not told yet.
+    pub untold: usize,
+    /// The other relays that were heard of.
+    pub others: Vec<OtherRelay>,
+    /// What one relay does at a time.
+    pub leases: Vec<LeaseHeld>,
+}
+
+/// Something that one relay does at a time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = ClusterLease)]
+pub struct LeaseHeld {
+    /// What it is.
+    pub what: String,
+    /// The name of the relay that did it last; null if none has since the common order began.
+    pub relay: Option<String>,
+    /// The number of the last record that it has come to.
+    pub record: u64,
+}
+
+/// Another relay.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = ClusterRelay)]
+pub struct OtherRelay {
+    /// Its name.
+    pub relay: String,
+    /// Where it is reached, as `host:port`.
+    pub address: String,
+    /// How many seconds ago it said where it stands; null if it has not since this relay started.
+    pub heard: Option<u64>,
+    /// The number of records in its journal then.
+    pub records: Option<u64>,
+    /// True if it goes by other rules than this relay.
+    pub other_rules: bool,
 }
 
 /// What can be replaced while the relay runs.

@@ -36,6 +36,12 @@ pub struct ProblemDetails {
     detail: String,
 }
 
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.title, self.detail)
+    }
+}
+
 impl Problem {
     fn new(
         status: StatusCode,

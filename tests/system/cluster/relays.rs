@@ -73,9 +73,13 @@ pub(super) fn done(output: &Output) -> String {
 /// Adds the section that a command printed to the configuration, with more lines.
 pub(super) fn add_section(folder: &Folder, printed: &str, more: &str) {
     let section = &printed[printed.find("[cluster]").expect("the command prints a section")..];
+    append(folder, &format!("\n{section}{more}"));
+}
+
+fn append(folder: &Folder, lines: &str) {
     let path = folder.0.join("config.toml");
     let config = std::fs::read_to_string(&path).unwrap();
-    std::fs::write(&path, format!("{config}\n{section}{more}")).unwrap();
+    std::fs::write(&path, config + lines).unwrap();
 }
 
 /// A cluster of relays over three servers.
@@ -84,20 +88,28 @@ pub(super) struct Cluster {
     pub(super) relays: Vec<Relay>,
     public: Vec<u16>,
     sink: Sink,
+    /// What each relay has in its configuration besides.
+    more: String,
 }
 
 impl Cluster {
     /// From one relay, which has grants of these people already, to as many as wanted.
-    fn grown(count: usize, people: &[&str]) -> Cluster {
+    pub(super) fn grown(count: usize, people: &[&str]) -> Cluster {
         Cluster::grown_from(count, |alone| people.iter().for_each(|person| say(alone, person, "granted")))
     }
 
     /// From one relay, which has heard something already, to as many as wanted.
     pub(super) fn grown_from(count: usize, heard: impl FnOnce(&Relay)) -> Cluster {
+        Cluster::grown_with(count, "", heard)
+    }
+
+    /// The same, each with these lines in its configuration.
+    pub(super) fn grown_with(count: usize, more: &str, heard: impl FnOnce(&Relay)) -> Cluster {
         let (sink, hosts) = (Sink::start(), addresses(3));
         let public = free_port();
         let folder = Folder::new();
         shop(&folder, sink.port, public, &format!("http://127.0.0.1:{public}"));
+        append(&folder, more);
         let alone = Relay::in_folder(folder);
         heard(&alone);
         let folder = stop(alone);
@@ -108,7 +120,7 @@ impl Cluster {
         let servers = Servers::start(&folder.0.join("nats-servers"), &hosts);
         add_section(&folder, &printed, "");
         let relays = vec![Relay::in_folder(folder)];
-        let mut cluster = Cluster { servers, relays, public: vec![public], sink };
+        let mut cluster = Cluster { servers, relays, public: vec![public], sink, more: more.to_owned() };
         cluster.await_health();
         (1..count).for_each(|_| cluster.join());
         cluster.await_health();
@@ -120,6 +132,7 @@ impl Cluster {
         let invitation = done(&self.relays.last().unwrap().command(&["cluster", "invite"]));
         let (folder, public) = (Folder::new(), free_port());
         shop(&folder, self.sink.port, public, &self.public_url());
+        append(&folder, &self.more);
         let address = format!("127.0.0.1:{}", free_port());
         let printed = done(&command(&folder, &["cluster", "join", invitation.trim(), "--address", &address]));
         assert!(printed.contains("the chain is whole"), "{printed}");
@@ -133,14 +146,14 @@ impl Cluster {
         self.relays[relay].command(&["cluster", "status"]).status.success()
     }
 
-    fn await_health(&self) {
+    pub(super) fn await_health(&self) {
         until("every relay counts grants and takes new ones", || {
             (0..self.relays.len()).all(|relay| self.is_well(relay))
         });
     }
 
     /// What the next hop gets when a newsletter for this person goes through a relay.
-    fn sent(&self, relay: usize, person: &str) -> String {
+    pub(super) fn sent(&self, relay: usize, person: &str) -> String {
         let before = self.sink.taken().len();
         let message = crlf(&newsletter(person).0);
         let reply = Client::greeted(self.relays[relay].port).message(
@@ -158,7 +171,7 @@ impl Cluster {
     }
 }
 
-fn say(relay: &Relay, person: &str, state: &str) {
+pub(super) fn say(relay: &Relay, person: &str, state: &str) {
     let said =
         relay.command(&[&["consent", "set", person, state, "--evidence", "form/1"][..], &PURPOSES].concat());
     done(&said);

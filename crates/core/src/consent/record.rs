@@ -250,6 +250,12 @@ pub fn erased(person: &[u8; 16], at: Timestamp, position: Option<u64>) -> Vec<u8
     bytes
 }
 
+/// Returns when an erasure was requested, if this is the payload of one.
+pub fn erased_at(payload: &[u8]) -> Option<Timestamp> {
+    let rest = payload.strip_prefix(&[ERASED])?.get(16..)?;
+    rest.first_chunk::<8>().copied().map(i64::from_le_bytes).map(Timestamp)
+}
+
 /// Returns the payload for a message of a common order that changed nothing.
 pub fn passed(position: u64) -> Vec<u8> {
     [&[PASSED][..], &position.to_le_bytes()].concat()
@@ -578,6 +584,8 @@ mod tests {
         assert_eq!(Payload::decode(&[3, 0]), Err(BadRecord::Malformed));
         assert_eq!(Payload::decode(&[2, 0]), Err(BadRecord::Malformed));
         assert_eq!(Payload::decode(&erased(&[9; 16], Timestamp(6), None)), Ok(Payload::Erased([9; 16])));
+        assert_eq!(erased_at(&erased(&[9; 16], Timestamp(6), Some(7))), Some(Timestamp(6)));
+        assert_eq!((erased_at(&bytes), erased_at(&passed(7))), (None, None));
         assert!(matches!(Payload::decode(&bytes), Ok(Payload::Record(_))));
         let mut later = bytes.clone();
         later.extend_from_slice(&[99, 1, 0, 0, 0, 7]);

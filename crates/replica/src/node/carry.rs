@@ -12,7 +12,7 @@ use super::{Inner, PAUSE};
 use crate::consent::ordered::{Heard, Name, Ordered, Outcome, Said, Step};
 use crate::consent::record::Timing;
 use crate::consent::{Applied, Change, Person, Store, StoreError, Timestamp};
-use crate::message::{Body, MessageId, Once, fresh_id};
+use crate::message::{Body, Lease, MessageId, Once, fresh_id};
 
 /// How long after it was said a change still counts as said now. Later it counts as said then, so that what the
 /// person said elsewhere meanwhile is not undone. In milliseconds.
@@ -53,6 +53,9 @@ impl Inner {
             }
             Said::Erase(person, ack) => ack(self.erase(person).await),
             Said::Once(name, within, ack) => ack(Ok(self.is_first(name, within).await)),
+            Said::Lease(name, term, number, ack) => {
+                ack(Ok(self.holds(Lease { name, term, number }).await));
+            }
             Said::Expire(people, ack) => {
                 let step = Step::Expire { people, at: Timestamp::now() };
                 ack(match self.round(step, self.until(self.settings.patience)).await {
@@ -203,6 +206,13 @@ impl Inner {
         let (Ok(id), true) = (fresh_id(), self.is_fresh()) else { return true };
         let body = Body::Once(Once { name, within });
         !matches!(self.rounds(body, id, self.until(self.settings.patience)).await, Ok(Outcome::First(false)))
+    }
+
+    /// Claims a lease; returns whether this relay certainly holds it.
+    async fn holds(self: &Arc<Inner>, lease: Lease) -> bool {
+        let Ok(id) = fresh_id() else { return false };
+        let outcome = self.rounds(Body::Lease(lease), id, self.until(self.settings.patience)).await;
+        matches!(outcome, Ok(Outcome::Held(true)))
     }
 
     /// Erases a person everywhere.

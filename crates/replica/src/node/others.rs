@@ -22,6 +22,8 @@ pub struct Other {
     pub address: String,
     /// How long ago it said where it stands, in seconds; `None` if it has not since this relay started.
     pub heard: Option<u64>,
+    /// How many records its journal had then.
+    pub records: Option<u64>,
     /// Whether it goes by other rules than this relay.
     pub has_other_rules: bool,
 }
@@ -38,6 +40,7 @@ pub(super) struct Marks {
 struct Heard {
     at: Moment,
     rules: Rules,
+    records: u64,
     /// Since when its rules differ from ours, and whether that was said.
     differs: Option<(Moment, bool)>,
 }
@@ -54,7 +57,7 @@ impl Marks {
 
     /// Notes where another relay stands; returns whether its rules have differed for so long that somebody must be
     /// told, once.
-    fn note(&mut self, node: NodeId, rules: Rules, now: Moment) -> bool {
+    fn note(&mut self, node: NodeId, rules: Rules, records: u64, now: Moment) -> bool {
         let differ = rules != self.ours && rules != Rules::default() && self.ours != Rules::default();
         let before = self.heard.get(&node).and_then(|heard| heard.differs);
         let mut differs = differ.then(|| before.unwrap_or((now, false)));
@@ -63,7 +66,7 @@ impl Marks {
         if let (Some((_, was_said)), true) = (&mut differs, is_news) {
             *was_said = true;
         }
-        self.heard.insert(node, Heard { at: now, rules, differs });
+        self.heard.insert(node, Heard { at: now, rules, records, differs });
         is_news
     }
 
@@ -73,13 +76,13 @@ impl Marks {
 }
 
 impl Inner {
-    /// Notes the rules of another relay.
-    pub(super) fn hear_rules(&self, node: NodeId, rules: Rules) {
+    /// Notes the rules and the number of records of another relay.
+    pub(super) fn hear_rules(&self, node: NodeId, rules: Rules, records: u64) {
         if node == self.settings.node {
             return;
         }
         let mut marks = locked(&self.marks);
-        if marks.note(node, rules, self.now()) {
+        if marks.note(node, rules, records, self.now()) {
             tracing::error!(
                 relay = hex::encode(node),
                 "another relay goes by other rules: give both the same configuration, and reload them"
@@ -98,6 +101,7 @@ impl Inner {
                 node,
                 address,
                 heard: heard.map(|heard| now.saturating_sub(heard.at) / 1000),
+                records: heard.map(|heard| heard.records),
                 has_other_rules: heard
                     .is_some_and(|heard| heard.differs.is_some() && heard.rules != marks.ours),
             }
@@ -114,15 +118,15 @@ mod tests {
     fn other_rules_are_told_once_after_a_while() {
         let mut marks = Marks::default();
         let (node, ours, theirs) = ([7; 16], [1; 16], [2; 16]);
-        assert!(!marks.note(node, theirs, 0), "this relay has not read its rules yet");
+        assert!(!marks.note(node, theirs, 3, 0), "this relay has not read its rules yet");
         marks.declare(ours);
-        assert!(!marks.note(node, theirs, 1000));
-        assert!(!marks.note(node, theirs, 1000 + GRACE - 1));
-        assert!(marks.note(node, theirs, 1000 + GRACE));
-        assert!(!marks.note(node, theirs, 1000 + 2 * GRACE), "once");
+        assert!(!marks.note(node, theirs, 3, 1000));
+        assert!(!marks.note(node, theirs, 3, 1000 + GRACE - 1));
+        assert!(marks.note(node, theirs, 3, 1000 + GRACE));
+        assert!(!marks.note(node, theirs, 3, 1000 + 2 * GRACE), "once");
         assert_eq!(marks.differing(), 1);
-        assert!(!marks.note(node, ours, 1001 + 2 * GRACE));
+        assert!(!marks.note(node, ours, 3, 1001 + 2 * GRACE));
         assert_eq!(marks.differing(), 0);
-        assert!(!marks.note(node, theirs, 1002 + 2 * GRACE), "the time begins anew");
+        assert!(!marks.note(node, theirs, 3, 1002 + 2 * GRACE), "the time begins anew");
     }
 }

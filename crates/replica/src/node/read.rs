@@ -9,7 +9,7 @@ use crate::consent::ordered::{Outcome, Step};
 use crate::consent::{Store, StoreError};
 use crate::engine::{Delivered, EngineError, Feed, Position};
 use crate::follower::{Moment, Stop, Turn};
-use crate::message::{Body, Mark, Message, NodeId, Once};
+use crate::message::{Body, Lease, Mark, Message, MessageId, NodeId, Once};
 
 /// How many messages are applied at once.
 const MAX_BATCH: usize = 512;
@@ -125,6 +125,7 @@ impl Inner {
     async fn apply(self: &Arc<Inner>, batch: Vec<Delivered>) -> Result<(), Ended> {
         let (mut steps, mut ids) = (Vec::new(), Vec::new());
         let (mut marks, mut claims, mut onces) = (Vec::new(), Vec::new(), Vec::new());
+        let mut leases = Vec::new();
         let mut readable = batch.len();
         for (place, delivered) in batch.iter().enumerate() {
             match Message::open(&delivered.bytes, &self.weeks) {
@@ -137,6 +138,7 @@ impl Inner {
                         // They travel elsewhere.
                         Body::Opens(..) => {}
                         Body::Once(once) => onces.push((node, id, delivered.committed_at, once)),
+                        Body::Lease(lease) => leases.push((node, id, delivered.position, lease)),
                     }
                 }
                 Err(bad) => {
@@ -146,6 +148,8 @@ impl Inner {
                 }
             }
         }
+        // Before the journal says that this was applied: after a crash between the two it comes again.
+        let held = self.held(leases)?;
         let store = self.store()?;
         let outcomes = applied(&store, steps).await?;
         let ours =
@@ -154,7 +158,7 @@ impl Inner {
         for (node, mark) in &marks {
             self.compare(&store, *node, mark);
             self.met(*node, &mark.address);
-            self.hear_rules(*node, mark.settings);
+            self.hear_rules(*node, mark.settings, mark.head.count);
         }
         for (node, claim) in claims {
             self.met(node, &claim.address);
@@ -163,6 +167,9 @@ impl Inner {
         for (node, id, committed_at, once) in onces {
             let first = self.first(node, committed_at, &once)?;
             self.wanted.answer(&id, Some(Outcome::First(first)));
+        }
+        for (id, holds) in held {
+            self.wanted.answer(&id, Some(Outcome::Held(holds)));
         }
         for (_, id, step) in ids {
             self.wanted.answer(&id, step.and_then(|step| outcomes.get(step)).copied());
@@ -198,6 +205,19 @@ impl Inner {
         let within = i64::try_from(once.within.as_millis()).unwrap_or(i64::MAX);
         let taken = locked(&self.claims).take(once.name, node, committed_at, within);
         taken.map_err(|source| StoreError::Io { what: "what one relay does for all".to_owned(), source })
+    }
+
+    /// Takes claims to leases; returns whether each holds.
+    fn held(
+        &self,
+        claims: Vec<(NodeId, MessageId, Position, Lease)>,
+    ) -> Result<Vec<(MessageId, bool)>, StoreError> {
+        let (mut leases, now) = (locked(&self.leases), self.now());
+        let held = claims.into_iter().map(|(node, id, position, lease)| {
+            leases.take(node, position, &lease, now).map(|holds| (id, holds))
+        });
+        let held: std::io::Result<Vec<_>> = held.collect();
+        held.map_err(|source| StoreError::Io { what: "what one relay does at a time".to_owned(), source })
     }
 
     /// Compares another relay's journal with this one's, as far as both go.

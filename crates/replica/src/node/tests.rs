@@ -302,6 +302,12 @@ fn set_clock() -> Timestamp {
 
 struct Nothing;
 
+impl crate::peer::Answerer for Nothing {
+    fn answer(&self, _: Vec<u8>) -> crate::engine::Eventually<'_, Result<Vec<u8>, String>> {
+        Box::pin(async { Err("nobody is asked here".to_owned()) })
+    }
+}
+
 impl crate::peer::Giver for Nothing {
     fn give(&self, _: &Path) -> std::io::Result<()> {
         Ok(())
@@ -334,6 +340,7 @@ fn the_next_key_is_made_by_one_relay_and_fetched_by_the_others() {
             &identity,
             Arc::clone(&weeks),
             Arc::new(Invitations::default()),
+            Arc::new(Nothing),
             Arc::new(Nothing),
         );
         let door = runtime.block_on(door).unwrap();

@@ -3,6 +3,20 @@ use crate::consent::StoreKey;
 
 struct Files;
 
+/// Says a question back, over and over.
+struct Echo;
+
+impl Answerer for Echo {
+    fn answer(&self, question: Vec<u8>) -> Eventually<'_, Result<Vec<u8>, String>> {
+        Box::pin(async move {
+            match question.is_empty() {
+                true => Err("nothing was asked".to_owned()),
+                false => Ok(question.repeat(100_000)),
+            }
+        })
+    }
+}
+
 impl Giver for Files {
     fn give(&self, folder: &Path) -> io::Result<()> {
         std::fs::create_dir(folder.join("consent"))?;
@@ -23,7 +37,8 @@ async fn relay(authority: &Authority) -> (tempfile::TempDir, Arc<Invitations>, S
     let identity = Identity::load(folder.path()).unwrap();
     let anywhere = "127.0.0.1:0".parse().unwrap();
     let door =
-        Door::open(anywhere, &identity, weeks, Arc::clone(&invitations), Arc::new(Files)).await.unwrap();
+        Door::open(anywhere, &identity, weeks, Arc::clone(&invitations), Arc::new(Files), Arc::new(Echo));
+    let door = door.await.unwrap();
     let address = door.address().unwrap().to_string();
     tokio::spawn(door.serve());
     (folder, invitations, address)
@@ -50,6 +65,22 @@ async fn relays_hand_each_other_the_keys_of_the_weeks_and_nobody_else() {
     // Who has no certificate gets no keys.
     let connector = TlsConnector::from(Arc::new(authority::pinned(authority.hash().unwrap()).unwrap()));
     let (answer, _) = asked(&address, &connector, vec![ASKS_WEEKS]).await.unwrap();
+    assert!(matches!(answer, Frame::Refused(why) if why.contains("only relays")));
+}
+
+#[tokio::test]
+async fn relays_answer_each_other_and_nobody_else() {
+    let authority = Authority::fresh().unwrap();
+    let (_folder, _, address) = relay(&authority).await;
+    let (_other, identity) = member(&authority);
+    let answer = question(&address, &identity, b"who told ann?").await.unwrap();
+    assert_eq!(answer, b"who told ann?".repeat(100_000));
+    let refused = question(&address, &identity, b"").await;
+    assert!(matches!(refused, Err(PeerError::Refused { why, .. }) if why == "nothing was asked"));
+    let (_stranger, identity) = member(&Authority::fresh().unwrap());
+    assert!(matches!(question(&address, &identity, b"x").await, Err(PeerError::Io { .. })));
+    let connector = TlsConnector::from(Arc::new(authority::pinned(authority.hash().unwrap()).unwrap()));
+    let (answer, _) = asked(&address, &connector, vec![ASKS_QUESTION, b'x']).await.unwrap();
     assert!(matches!(answer, Frame::Refused(why) if why.contains("only relays")));
 }
 

@@ -345,6 +345,15 @@ impl Keys {
         Ok(found)
     }
 
+    /// Returns the people with these ids.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read.
+    pub fn people_of(&self, ids: &HashSet<[u8; 16]>) -> io::Result<Vec<([u8; 16], Person)>> {
+        Ok(self.slots_of(ids)?.into_iter().map(|slot| (slot.id, slot.person)).collect())
+    }
+
     /// Overwrites slots, durably, if they still belong to the same people.
     ///
     /// # Errors

@@ -108,6 +108,8 @@ pub enum Outcome {
     Begun,
     /// Whether the claim to a name was the first one.
     First(bool),
+    /// Whether the relay holds the lease that it claimed.
+    Held(bool),
     /// It was applied before.
     Before,
 }
@@ -124,6 +126,9 @@ pub enum Said {
     Expire(Vec<Expired>, Ack<u64>),
     /// Whether this is the first claim to a name within this time.
     Once(Name, Duration, Ack<bool>),
+    /// Whether this relay holds a lease, having taken over from the claim at this position, and come as far as this
+    /// number.
+    Lease(Name, u64, u64, Ack<bool>),
 }
 
 /// The name of something that is done at one relay only: a keyed hash.
@@ -137,6 +142,7 @@ impl std::fmt::Debug for Said {
             Said::Erase(..) => "Erase",
             Said::Expire(..) => "Expire",
             Said::Once(..) => "Once",
+            Said::Lease(..) => "Lease",
         })
     }
 }
@@ -146,7 +152,7 @@ impl Said {
     pub(super) fn size(&self) -> usize {
         match self {
             Said::Changes(changes, _) => changes.len(),
-            Said::ChangeIf(..) | Said::Erase(..) | Said::Expire(..) | Said::Once(..) => 1,
+            Said::ChangeIf(..) | Said::Erase(..) | Said::Expire(..) | Said::Once(..) | Said::Lease(..) => 1,
         }
     }
 }
@@ -160,8 +166,24 @@ pub trait Order: Send + Sync {
     /// Brings a request into the order, and answers it once that is applied here.
     fn submit(&self, said: Said);
 
+    /// Returns how something stands that one relay does at a time.
+    fn leased(&self, name: &Name) -> Leased;
+
     /// Tells the other relays of an open that was noted here, when there is time.
     fn opened(&self, open: Open);
+}
+
+/// How something stands that one relay does at a time, as far as this relay has heard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leased {
+    /// The position of the claim that counts; 0 if there was none.
+    pub term: u64,
+    /// Whether this relay made it.
+    pub is_here: bool,
+    /// How far whoever does it has come.
+    pub number: u64,
+    /// How long ago this relay heard that claim; since it started, if it has not.
+    pub since: Duration,
 }
 
 /// An open that needs no consent.

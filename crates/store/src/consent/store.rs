@@ -16,6 +16,7 @@ mod listing;
 mod load;
 mod opened;
 mod replicated;
+mod taken;
 mod verify;
 mod watch;
 mod writer;

@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::model::{Limit, Moment, Name, Text, Who, person, read};
+use super::relays::Unanswered;
 use super::{Answered, Call, json};
-use crate::consent::{Pseudonym, StoreKey};
+use crate::consent::{Pseudonym, StoreKey, Timestamp};
 use crate::problem::Problem;
 use crate::record::evidence::MessageIds;
 use crate::record::evidence::export::{Proof, Shown};
@@ -51,18 +52,21 @@ pub(super) struct Wanted {
 }
 
 /// The records found.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(super) struct Records {
     /// The records, newest first.
     records: Vec<Record>,
     /// True if there may be more records.
     more: bool,
-    /// True if all segments that could contain a match were read; false if some are damaged.
+    /// True if all segments that could contain a match were read, at all relays; false if some are damaged, or a
+    /// relay did not answer.
     complete: bool,
+    /// The relays of the cluster that did not answer; their records are missing.
+    unanswered: Vec<Unanswered>,
 }
 
 /// An audit record.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(super) struct Record {
     /// The contents, as `pixelward evidence find --json` prints them.
     #[schema(value_type = Object)]
@@ -74,18 +78,38 @@ pub(super) struct Record {
     subject: Option<String>,
     /// The Message-ID in clear; null likewise.
     message_id: Option<String>,
+    /// The relay that handled the message and has the record; null for a relay that is not part of a cluster.
+    relay: Option<String>,
 }
 
 pub(super) async fn search(call: Call) -> Answered {
     call.query(&[])?;
     let wanted: Wanted = read(&call.body)?;
     let limit = wanted.limit.map_or(FEW, |limit| limit.0);
+    let (here, others) = tokio::join!(here(&call, wanted, limit), call.ask_others("search_evidence"));
+    let (mut all, others) = (here?, others?);
+    for (relay, found) in others.answers {
+        let Records { records, more, complete, .. } = found;
+        all.more |= more;
+        all.complete &= complete;
+        all.records.extend(records.into_iter().map(|record| Record { relay: Some(relay.clone()), ..record }));
+    }
+    // Each relay's are in order already, and stay so among those of one moment.
+    all.records.sort_by_key(|record| std::cmp::Reverse(record.time()));
+    all.more |= all.records.len() > limit;
+    all.records.truncate(limit);
+    all.complete &= others.unanswered.is_empty();
+    all.unanswered = others.unanswered;
+    json(StatusCode::OK, &all)
+}
+
+/// Searches the records of this relay.
+async fn here(call: &Call, wanted: Wanted, limit: usize) -> Result<Records, Problem> {
     let (proof, headlines) = (wanted.proof, wanted.headlines);
     let asked_for = wanted.recipient.clone();
-    let Some(query) = query(&call, wanted)? else {
-        return json(StatusCode::OK, &Records { records: Vec::new(), more: false, complete: true });
-    };
-    let reader = if headlines { recipient(&call, asked_for.as_ref())? } else { None };
+    let nothing = Records { records: Vec::new(), more: false, complete: true, unanswered: Vec::new() };
+    let Some(query) = query(call, wanted)? else { return Ok(nothing) };
+    let reader = if headlines { recipient(call, asked_for.as_ref())? } else { None };
     let directory = call.live.config.evidence.directory.clone();
     let _turn = call.api.searches.acquire().await.map_err(|_| Problem::internal())?;
     let looked = tokio::task::spawn_blocking(move || newest(&directory, &query, limit)).await;
@@ -101,11 +125,12 @@ pub(super) async fn search(call: Call) -> Answered {
         }
     };
     looked.troubles.iter().for_each(|trouble| tracing::error!(%trouble, "some audit records cannot be read"));
+    let relay = call.relay();
     let records: Result<Vec<Record>, serde_json::Error> =
-        found.iter().map(|item| Record::of(item, proof, reader.as_ref())).collect();
+        found.iter().map(|item| Record::of(item, proof, reader.as_ref(), relay.as_ref())).collect();
     let records = records.map_err(|_| Problem::internal())?;
     let (more, complete) = (records.len() >= limit, looked.troubles.is_empty());
-    json(StatusCode::OK, &Records { records, more, complete })
+    Ok(Records { records, more, complete, ..nothing })
 }
 
 /// Builds the query; `None` if nothing can match, because the person was erased or the text is not a
@@ -150,11 +175,21 @@ fn recipient(call: &Call, who: Option<&Who>) -> Result<Option<Pseudonym>, Proble
 }
 
 impl Record {
-    fn of(found: &Found, proof: bool, reader: Option<&Pseudonym>) -> Result<Record, serde_json::Error> {
+    /// Returns when it was made.
+    fn time(&self) -> Option<Timestamp> {
+        self.record.get("time")?.as_str().and_then(|time| Timestamp::parse(time).ok())
+    }
+
+    fn of(
+        found: &Found,
+        proof: bool,
+        reader: Option<&Pseudonym>,
+        relay: Option<&String>,
+    ) -> Result<Record, serde_json::Error> {
         let record = serde_json::to_value(Shown::from(&found.record))?;
         let proof = if proof { Some(serde_json::to_value(Proof::of(found))?) } else { None };
         let headline = reader.and_then(|pseudonym| found.headline(pseudonym));
         let (subject, message_id) = headline.map(|headline| (headline.subject, headline.message_id)).unzip();
-        Ok(Record { record, proof, subject, message_id })
+        Ok(Record { record, proof, subject, message_id, relay: relay.cloned() })
     }
 }

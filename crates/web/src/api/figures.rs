@@ -6,9 +6,10 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::http::StatusCode;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::relays::Unanswered;
 use super::{Answered, Call, json};
 use crate::consent::Timestamp;
 use crate::problem::Problem;
@@ -22,16 +23,18 @@ const MAX_DAYS: usize = 3660;
 const MAX_HOSTS: usize = 100;
 
 /// Counts by day.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(super) struct Figures {
     /// The controller.
     controller: String,
     /// The days that have counts, oldest first.
     days: Vec<Day>,
+    /// The relays of the cluster that did not answer; their counts are missing.
+    unanswered: Vec<Unanswered>,
 }
 
 /// The counts of a day.
-#[derive(Debug, Default, Serialize, ToSchema)]
+#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
 pub(super) struct Day {
     /// The day, in UTC.
     #[schema(format = Date)]
@@ -45,7 +48,7 @@ pub(super) struct Day {
 }
 
 /// Counts of one hour and outcome.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(super) struct Hour {
     /// The hour, in UTC: 0 to 23.
     hour: u8,
@@ -60,7 +63,7 @@ pub(super) struct Hour {
 }
 
 /// A count of recipients handled alike.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(super) struct Recipients {
     /// The mailstream.
     mailstream: String,
@@ -76,8 +79,17 @@ pub(super) struct Recipients {
     count: u64,
 }
 
+impl Recipients {
+    fn is_like(&self, other: &Recipients) -> bool {
+        let key = |one: &Recipients| {
+            [&one.mailstream, &one.rule, &one.decided, &one.done, &one.result].map(String::clone)
+        };
+        key(self) == key(other)
+    }
+}
+
 /// A count of similar trackers.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(super) struct Trackers {
     /// The mailstream.
     mailstream: String,
@@ -91,8 +103,15 @@ pub(super) struct Trackers {
     count: u64,
 }
 
+impl Trackers {
+    fn is_like(&self, other: &Trackers) -> bool {
+        let key = |one: &Trackers| [&one.mailstream, &one.vendor, &one.carrier, &one.done].map(String::clone);
+        key(self) == key(other)
+    }
+}
+
 /// The trackers that were found, by vendor.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(super) struct Vendors {
     /// The controller.
     controller: String,
@@ -100,10 +119,12 @@ pub(super) struct Vendors {
     vendors: Vec<Vendor>,
     /// The hosts of trackers of unknown vendors, those with the most trackers first; at most 100.
     unknown_hosts: Vec<UnknownHost>,
+    /// The relays of the cluster that did not answer; their counts are missing.
+    unanswered: Vec<Unanswered>,
 }
 
 /// A host of trackers of an unknown vendor.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(super) struct UnknownHost {
     /// The registrable domain, preceded by one plain label if there is one; a star replaces anything that may
     /// be unique to a reader.
@@ -119,7 +140,7 @@ pub(super) struct UnknownHost {
 }
 
 /// A vendor.
-#[derive(Debug, Default, Serialize, ToSchema)]
+#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
 pub(super) struct Vendor {
     /// The name; `unknown` for trackers of unknown vendors.
     name: String,
@@ -209,8 +230,17 @@ pub(super) async fn figures(call: Call) -> Answered {
         let day_of_all = Day::of(day, &counts, &controller);
         Day { hours: if has_hours { day_of_all.hours } else { Vec::new() }, ..day_of_all }
     });
-    let days = days.filter(|day| !day.recipients.is_empty() || !day.trackers.is_empty()).collect();
-    json(StatusCode::OK, &Figures { controller, days })
+    let here = days.filter(|day| !day.recipients.is_empty() || !day.trackers.is_empty());
+    let mut days: BTreeMap<String, Day> = here.map(|day| (day.day.clone(), day)).collect();
+    let others = call.ask_others::<Figures>("figures").await?;
+    for day in others.answers.into_iter().flat_map(|(_, figures)| figures.days) {
+        match days.get_mut(&day.day) {
+            Some(known) => known.add(day),
+            None => drop(days.insert(day.day.clone(), day)),
+        }
+    }
+    let days = days.into_values().collect();
+    json(StatusCode::OK, &Figures { controller, days, unanswered: others.unanswered })
 }
 
 pub(super) async fn vendors(call: Call) -> Answered {
@@ -234,11 +264,50 @@ pub(super) async fn vendors(call: Call) -> Answered {
             *vendor.mailstreams.entry(kind.mailstream.clone()).or_default() += count;
         }
     }
+    let others = call.ask_others::<Vendors>("trackers").await?;
+    let mut unknown_hosts = unknown_hosts(&call, &controller).await?;
+    for (_, theirs) in others.answers {
+        for vendor in theirs.vendors {
+            found.entry(vendor.name.clone()).or_default().add(vendor);
+        }
+        theirs.unknown_hosts.into_iter().for_each(|host| add_host(&mut unknown_hosts, host));
+    }
+    unknown_hosts.sort_by_key(|host| std::cmp::Reverse(host.count));
+    unknown_hosts.truncate(MAX_HOSTS);
     let named = found.into_iter().map(|(name, vendor)| Vendor { name, ..vendor });
     let mut vendors: Vec<Vendor> = named.collect();
     vendors.sort_by_key(|vendor| std::cmp::Reverse(vendor.count));
-    let unknown_hosts = unknown_hosts(&call, &controller).await?;
-    json(StatusCode::OK, &Vendors { controller, vendors, unknown_hosts })
+    json(StatusCode::OK, &Vendors { controller, vendors, unknown_hosts, unanswered: others.unanswered })
+}
+
+/// Adds what another relay counted of a host.
+fn add_host(hosts: &mut Vec<UnknownHost>, theirs: UnknownHost) {
+    match hosts.iter_mut().find(|known| known.host == theirs.host) {
+        Some(known) => {
+            known.count += theirs.count;
+            known.first_day = std::mem::take(&mut known.first_day).min(theirs.first_day);
+            known.last_day = std::mem::take(&mut known.last_day).max(theirs.last_day);
+        }
+        None => hosts.push(theirs),
+    }
+}
+
+impl Vendor {
+    /// Adds what another relay counted.
+    fn add(&mut self, theirs: Vendor) {
+        self.in_catalogue |= theirs.in_catalogue;
+        self.count += theirs.count;
+        self.stripped += theirs.stripped;
+        self.first_day = [self.first_day.take(), theirs.first_day].into_iter().flatten().min();
+        self.last_day = self.last_day.take().max(theirs.last_day);
+        theirs
+            .carriers
+            .into_iter()
+            .for_each(|(name, count)| *self.carriers.entry(name).or_default() += count);
+        for (name, count) in theirs.mailstreams {
+            *self.mailstreams.entry(name).or_default() += count;
+        }
+    }
 }
 
 async fn unknown_hosts(call: &Call, controller: &str) -> Result<Vec<UnknownHost>, Problem> {
@@ -280,6 +349,32 @@ async fn counted(call: &Call, first: String, last: String) -> Result<Vec<(String
 }
 
 impl Day {
+    /// Adds what another relay counted on this day.
+    fn add(&mut self, theirs: Day) {
+        for more in theirs.recipients {
+            match self.recipients.iter_mut().find(|known| known.is_like(&more)) {
+                Some(known) => known.count += more.count,
+                None => self.recipients.push(more),
+            }
+        }
+        for more in theirs.trackers {
+            match self.trackers.iter_mut().find(|known| known.is_like(&more)) {
+                Some(known) => known.count += more.count,
+                None => self.trackers.push(more),
+            }
+        }
+        for more in theirs.hours {
+            let key = |hour: &Hour| (hour.hour, hour.done.clone(), hour.result.clone());
+            match self.hours.iter_mut().find(|known| key(known) == key(&more)) {
+                Some(known) => {
+                    known.recipients += more.recipients;
+                    known.trackers += more.trackers;
+                }
+                None => self.hours.push(more),
+            }
+        }
+    }
+
     fn of(day: String, counts: &Counts, controller: &str) -> Day {
         let recipients = counts.recipients.iter().filter(|(kind, _)| kind.controller == controller);
         let trackers = counts.trackers.iter().filter(|(kind, _)| kind.controller == controller);

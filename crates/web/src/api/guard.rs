@@ -131,6 +131,7 @@ async fn handled(
         body: Bytes::new(),
         stream: Mutex::new(None),
         now,
+        is_of_relay: false,
         live,
         api,
     };

@@ -25,6 +25,7 @@ mod people;
 mod preference_page;
 mod rate;
 mod reading;
+mod relays;
 mod replay;
 mod routes;
 pub(crate) mod rules;
@@ -99,6 +100,8 @@ struct Call {
     /// The body, if it is streamed. Behind a lock only because a body cannot be shared between threads.
     stream: Mutex<Option<Body>>,
     now: Timestamp,
+    /// Whether another relay asks, which has checked who may ask it.
+    is_of_relay: bool,
 }
 
 type Answered = Result<Response<Body>, Problem>;

@@ -9,8 +9,8 @@ use utoipa::ToSchema;
 use super::openapi::Schemas;
 use super::{
     Handler, archive, audit, consent, delivery, deployments, evidence, explain, export, figures, history,
-    import, incoming, links, model, openapi, page, people, preference_page, reading, rules, statistics,
-    system, trend, what_if,
+    import, incoming, links, model, openapi, page, people, preference_page, reading, relays, rules,
+    statistics, system, trend, what_if,
 };
 use crate::api_token::Scope;
 
@@ -671,6 +671,22 @@ pub static ROUTES: &[Route] = &[
         extras: &[],
         answers: &[(200, "The current state.", Output::Json(of::<delivery::Delivery>))],
         handler: |call| Box::pin(delivery::delivery(call)),
+    },
+    Route {
+        method: Method::Get,
+        path: "/v1/cluster",
+        access: Access::Scope(Scope::DeliveryRead),
+        name: "cluster",
+        tag: SYSTEM,
+        summary: "Show how this relay and the others of its cluster stand",
+        about: "",
+        input: Input::Nothing,
+        extras: &[],
+        answers: &[
+            (200, "How this relay stands.", Output::Json(of::<crate::live::Standing>)),
+            (404, "This relay is on its own.", Output::Json(of::<crate::problem::ProblemDetails>)),
+        ],
+        handler: |call| Box::pin(relays::standing(call)),
     },
     Route {
         method: Method::Post,

@@ -2,10 +2,11 @@
 //!
 //! A person is identified by the controller's external_id and by the keyed hash, never by an address. Pending
 //! events are in an outbox on disk before the change is acknowledged, so that no crash loses them; an event
-//! may be sent twice, and has an id.
+//! may be sent twice, and has an id. Of several relays one tells at a time.
 
 mod outbox;
 mod send;
+mod turn;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,11 +16,13 @@ use serde::Serialize;
 use tokio::sync::Notify;
 
 use crate::config;
+use crate::consent::ordered::Name;
 use crate::consent::store::Entered;
 use crate::consent::{Controller, Noted, Store, Watcher};
 use crate::mapping::secret;
 use outbox::Outbox;
 use send::Receiver;
+use turn::{Now, Turn};
 
 /// The maximum number of changes in one request.
 const BATCH: usize = 100;
@@ -96,14 +99,28 @@ impl Watcher for Notes {
     }
 }
 
-/// Starts sending changes. Must be called before anything is recorded, within the runtime.
+/// Returns the name of what the one relay of a cluster holds that tells a controller of changes.
+pub fn lease(store: &Store, controller: &Controller) -> Name {
+    store.lease_name(&[b"webhook", controller.as_str().as_bytes()])
+}
+
+/// Webhooks that note changes, and do not send them yet.
+pub struct Webhooks(Vec<Arc<Webhook>>);
+
+impl std::fmt::Debug for Webhooks {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Webhooks({})", self.0.len())
+    }
+}
+
+/// Notes changes from now on. Must be called before anything is recorded.
 ///
 /// # Errors
 ///
 /// When a secret, a certificate authority or an outbox cannot be used.
-pub fn start(settings: &config::Api, data_directory: &Path, store: &Arc<Store>) -> Result<(), String> {
+pub fn open(settings: &config::Api, data_directory: &Path, store: &Store) -> Result<Webhooks, String> {
     if settings.webhooks.is_empty() {
-        return Ok(());
+        return Ok(Webhooks(Vec::new()));
     }
     let folder = data_directory.join("webhooks");
     let head = store.head().count;
@@ -119,26 +136,55 @@ pub fn start(settings: &config::Api, data_directory: &Path, store: &Arc<Store>) 
         webhooks.push(Arc::new(Webhook { controller, outbox, receiver, news: Notify::new() }));
     }
     store.watch(Box::new(Notes(webhooks.clone())));
-    for webhook in webhooks {
-        tokio::spawn(tell(webhook, Arc::clone(store)));
+    Ok(Webhooks(webhooks))
+}
+
+impl Webhooks {
+    /// Sends changes, for as long as the process lives. A store that is one of several follows their order by now.
+    pub fn start(self, store: &Arc<Store>) {
+        for webhook in self.0 {
+            tokio::spawn(tell(webhook, Arc::clone(store)));
+        }
     }
-    Ok(())
 }
 
 /// Notifies one receiver of changes, for as long as the process lives.
 async fn tell(webhook: Arc<Webhook>, store: Arc<Store>) {
     let mut pause = FIRST_PAUSE;
+    let mut turn = Turn::of(&webhook.controller, &store);
+    while let Err(error) = begin(&webhook, &store, &turn).await {
+        tracing::warn!(
+            controller = %webhook.controller, %error,
+            "what a webhook must be told of before this relay joined could not be read; trying again"
+        );
+        tokio::time::sleep(LONGEST_PAUSE).await;
+    }
     loop {
         let controller = webhook.controller.as_str().to_owned();
+        if let Some(told) = turn.told().filter(|told| *told > webhook.outbox.told())
+            && let Err(error) = drop_told(&webhook, told).await
+        {
+            tracing::warn!(
+                controller,
+                error,
+                "what another relay told could not be dropped; it is told again"
+            );
+        }
         metrics::gauge!("pixelward_webhook_waiting", "controller" => controller.clone())
             .set(webhook.outbox.waiting() as f64);
-        match deliver(&webhook, &store).await {
-            Ok(0) => {
-                pause = FIRST_PAUSE;
-                webhook.news.notified().await;
-            }
+        if webhook.outbox.waiting() == 0 {
+            pause = FIRST_PAUSE;
+            webhook.news.notified().await;
+            continue;
+        }
+        let until = match turn.come(webhook.outbox.told()).await {
+            Now::Here(until) => until,
+            Now::Elsewhere => continue,
+        };
+        match turn::within(until, deliver(&webhook, &store)).await {
             Ok(_) => {
                 pause = FIRST_PAUSE;
+                turn.say(webhook.outbox.told(), webhook.outbox.waiting() == 0).await;
                 metrics::counter!(
                     "pixelward_webhook_deliveries_total",
                     "controller" => controller,
@@ -164,6 +210,33 @@ async fn tell(webhook: Arc<Webhook>, store: Arc<Store>) {
             }
         }
     }
+}
+
+/// Notes what a relay that joined others has in its journal and none of them has told yet.
+async fn begin(webhook: &Arc<Webhook>, store: &Arc<Store>, turn: &Turn) -> Result<(), String> {
+    let Some(head) = webhook.outbox.is_new() else { return Ok(()) };
+    let told = match turn.told() {
+        Some(told) if !turn.is_new() => told.min(head),
+        // Nobody was to be told of what was before.
+        _ => head,
+    };
+    let (webhook, store) = (Arc::clone(webhook), Arc::clone(store));
+    let noted = tokio::task::spawn_blocking(move || {
+        let earlier = match told < head {
+            true => store.taken(&webhook.controller, told, head).map_err(|error| error.to_string())?,
+            false => Vec::new(),
+        };
+        webhook.outbox.begin(told, &earlier).map_err(|error| error.to_string())
+    });
+    noted.await.map_err(|error| error.to_string())?
+}
+
+/// Drops what another relay has told.
+async fn drop_told(webhook: &Arc<Webhook>, told: u64) -> Result<(), String> {
+    let webhook = Arc::clone(webhook);
+    // It told how many were missed, too.
+    let dropped = tokio::task::spawn_blocking(move || webhook.outbox.sent(told, u64::MAX)).await;
+    dropped.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
 }
 
 /// Sends the next batch of pending changes; returns how many there were.

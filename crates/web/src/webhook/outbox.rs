@@ -36,6 +36,10 @@ struct State {
     noted: u64,
     /// How many changes found no room since the last request.
     missed: u64,
+    /// The number of the last record that was sent.
+    told: u64,
+    /// For an outbox that has not begun: how many records there were when it was created.
+    created_at: Option<u64>,
 }
 
 impl Outbox {
@@ -47,7 +51,8 @@ impl Outbox {
         let file = opened(&path)?;
         let told = opened(&folder.join(format!("{name}.told")))?;
         File::open(folder)?.sync_all()?;
-        let (last, missed) = read_told(&told);
+        let known = read_told(&told);
+        let (last, missed) = known.unwrap_or((0, 0));
         let (mut next, mut end) = (0, 0);
         let bytes = std::fs::read(&path)?;
         for bytes in bytes.as_chunks::<ENTRY>().0 {
@@ -59,7 +64,41 @@ impl Outbox {
         }
         file.set_len(end)?;
         file.sync_all()?;
-        Ok(Outbox { path, told, most, state: Mutex::new(State { file, next, end, noted: end, missed }) })
+        let created_at = (known.is_none() && end == 0).then_some(head);
+        let state = State { file, next, end, noted: end, missed, told: last.min(head), created_at };
+        Ok(Outbox { path, told, most, state: Mutex::new(state) })
+    }
+
+    /// Returns how many records there were when it was created, if it has not begun yet.
+    pub(super) fn is_new(&self) -> Option<u64> {
+        self.state().created_at
+    }
+
+    /// Begins a new one, durably: up to this record everything was told, and these changes were made after that and
+    /// before it was created.
+    pub(super) fn begin(&self, told: u64, earlier: &[(u64, Person)]) -> io::Result<()> {
+        let mut state = self.state();
+        let mut all: Vec<u8> = earlier.iter().flat_map(|(number, person)| entry(*number, *person)).collect();
+        let added = all.len() as u64;
+        if added > 0 {
+            let length = usize::try_from(state.noted).unwrap_or(0);
+            let mut noted = vec![0; length];
+            state.file.read_exact_at(&mut noted, 0)?;
+            all.extend(noted);
+            state.file = pixelward_files::replace(&self.path, &all)?;
+            state.end += added;
+            state.noted += added;
+        }
+        state.told = told;
+        self.write_told(&state)?;
+        self.told.sync_data()?;
+        state.created_at = None;
+        Ok(())
+    }
+
+    /// Returns the number of the last record that was sent.
+    pub(super) fn told(&self) -> u64 {
+        self.state().told
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -68,13 +107,16 @@ impl Outbox {
 
     /// Notes changes durably; counts those that find no room.
     pub(super) fn note(&self, changes: &[(u64, Person)]) -> io::Result<()> {
+        let mut state = self.state();
+        // Another relay may have told of them before this one had them.
+        let told = state.told;
+        let changes: Vec<_> = changes.iter().copied().filter(|(number, _)| *number > told).collect();
         if changes.is_empty() {
             return Ok(());
         }
-        let mut state = self.state();
         let room = self.most.saturating_sub((state.noted - state.next) / ENTRY as u64);
         let room = usize::try_from(room).unwrap_or(usize::MAX).min(changes.len());
-        let (kept, left) = changes.split_at_checked(room).unwrap_or((changes, &[]));
+        let (kept, left) = changes.split_at_checked(room).unwrap_or((&changes, &[]));
         state.missed += left.len() as u64;
         missed(left.len());
         let bytes: Vec<u8> = kept.iter().flat_map(|(number, person)| entry(*number, *person)).collect();
@@ -134,13 +176,9 @@ impl Outbox {
             state.next += ENTRY as u64;
         }
         state.missed = state.missed.saturating_sub(told_missed);
-        let mut told = Vec::with_capacity(20);
-        told.extend_from_slice(&last.to_le_bytes());
-        told.extend_from_slice(&state.missed.to_le_bytes());
-        let crc = crc32fast::hash(&told);
-        told.extend_from_slice(&crc.to_le_bytes());
+        state.told = state.told.max(last);
         // Not synced: at worst, the same is sent twice.
-        self.told.write_all_at(&told, 0)?;
+        self.write_told(&state)?;
         if state.next == state.noted {
             state.file.set_len(0)?;
             (state.next, state.end, state.noted) = (0, 0, 0);
@@ -148,6 +186,15 @@ impl Outbox {
             self.compact(&mut state)?;
         }
         Ok(())
+    }
+
+    fn write_told(&self, state: &State) -> io::Result<()> {
+        let mut told = Vec::with_capacity(20);
+        told.extend_from_slice(&state.told.to_le_bytes());
+        told.extend_from_slice(&state.missed.to_le_bytes());
+        let crc = crc32fast::hash(&told);
+        told.extend_from_slice(&crc.to_le_bytes());
+        self.told.write_all_at(&told, 0)
     }
 
     /// Rewrites the file without what was sent.
@@ -192,19 +239,17 @@ fn read_entry(bytes: &[u8; ENTRY]) -> Option<(u64, Person)> {
     Some((u64::from_le_bytes(*number), Person(*person.first_chunk::<16>()?)))
 }
 
-/// Returns the number of the last record sent, and how many were missed since.
-fn read_told(file: &File) -> (u64, u64) {
+/// Returns the number of the last record sent, and how many were missed since; `None` if that is not known.
+fn read_told(file: &File) -> Option<(u64, u64)> {
     let mut bytes = [0; 20];
-    if file.read_exact_at(&mut bytes, 0).is_err() {
-        return (0, 0);
-    }
+    file.read_exact_at(&mut bytes, 0).ok()?;
     let read = || {
         let (body, crc) = bytes.split_first_chunk::<16>()?;
         let (last, missed) = body.split_first_chunk::<8>()?;
         let is_sound = crc32fast::hash(body).to_le_bytes() == *crc.first_chunk::<4>()?;
         is_sound.then_some((u64::from_le_bytes(*last), u64::from_le_bytes(*missed.first_chunk::<8>()?)))
     };
-    read().unwrap_or((0, 0))
+    read()
 }
 
 #[cfg(test)]
@@ -300,6 +345,29 @@ mod tests {
         }
         assert_eq!(numbers(&outbox), [told + 1]);
         assert!(std::fs::metadata(&path).unwrap().len() < 2 * TOLD);
+    }
+
+    #[test]
+    fn one_that_joins_others_begins_with_what_they_have_not_told() {
+        let folder = Folder::new("joins");
+        let outbox = folder.open(9);
+        assert_eq!(outbox.is_new(), Some(9));
+        // What is noted meanwhile comes after what was there before.
+        note(&outbox, 10..=11);
+        outbox.begin(6, &[(7, ann()), (9, ann())]).unwrap();
+        assert_eq!((numbers(&outbox), outbox.told(), outbox.is_new()), (vec![7, 9, 10, 11], 6, None));
+        drop(outbox);
+        let outbox = folder.open(11);
+        assert_eq!((numbers(&outbox), outbox.told(), outbox.is_new()), (vec![7, 9, 10, 11], 6, None));
+        // Another relay has told some of it.
+        outbox.sent(9, u64::MAX).unwrap();
+        assert_eq!((numbers(&outbox), outbox.told()), (vec![10, 11], 9));
+        outbox.sent(3, 0).unwrap();
+        assert_eq!((numbers(&outbox), outbox.told()), (vec![10, 11], 9), "a late word changes nothing");
+        // And some that is not here yet.
+        outbox.sent(13, 0).unwrap();
+        note(&outbox, 12..=14);
+        assert_eq!(numbers(&outbox), [14]);
     }
 
     #[test]

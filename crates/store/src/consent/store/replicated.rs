@@ -9,7 +9,7 @@ use super::writer::prepared;
 use super::{Applied, Job, Settings, Shared, Store, StoreError, io_error, locked};
 use crate::consent::index::key;
 use crate::consent::journal::{ChainHash, Head, Journal};
-use crate::consent::ordered::{Heard, Judged, Order, Outcome, Said, Step, Waiting};
+use crate::consent::ordered::{Heard, Judged, Leased, Name, Order, Outcome, Said, Step, Waiting};
 use crate::consent::record::{self, Change, Epoch, Payload, Record};
 use crate::consent::{Controller, Person, Timestamp};
 
@@ -98,6 +98,41 @@ impl Store {
         if head.count == number { Some(head.hash) } else { self.shared.hashes.at(number) }
     }
 
+    /// Returns the chain's hash at each of these records; `None` beyond the last one. Reads the whole journal, if
+    /// there are any.
+    ///
+    /// # Errors
+    ///
+    /// When the journal cannot be read or is damaged.
+    pub fn hashes_at(&self, numbers: &[u64]) -> Result<Vec<Option<ChainHash>>, StoreError> {
+        let mut found = vec![None; numbers.len()];
+        if numbers.is_empty() {
+            return Ok(found);
+        }
+        self.each_link(|number, _, _, hash| {
+            for (wanted, place) in numbers.iter().zip(&mut found) {
+                if *wanted == number {
+                    *place = Some(*hash);
+                }
+            }
+        })?;
+        Ok(found)
+    }
+
+    /// Returns every erasure with the number of its record and when it was requested, oldest first. Reads the whole
+    /// journal.
+    ///
+    /// # Errors
+    ///
+    /// When the journal cannot be read or is damaged.
+    pub fn erasures(&self) -> Result<Vec<(u64, Timestamp)>, StoreError> {
+        let mut found = Vec::new();
+        self.each_link(|number, _, payload, _| {
+            found.extend(record::erased_at(payload).map(|at| (number, at)));
+        })?;
+        Ok(found)
+    }
+
     /// Judges what depends on the clock and on nothing else, before a change goes into the common order: a
     /// time ahead of the clock, and grants that nothing proves (N22).
     ///
@@ -155,6 +190,33 @@ impl Store {
     pub fn once(&self, name: &[&[u8]], within: Duration) -> Result<bool, StoreError> {
         let name = self.derived_key("once").tag(name);
         self.request(|ack| Said::Once(name, within, ack))
+    }
+
+    /// Returns the name of something that one relay does at a time. None of its pieces is a person in clear.
+    pub fn lease_name(&self, name: &[&[u8]]) -> Name {
+        self.derived_key("lease").tag(name)
+    }
+
+    /// Returns how something stands that one relay does at a time; `None` for a relay on its own, which does
+    /// everything.
+    pub fn leased(&self, name: &Name) -> Option<Leased> {
+        self.shared.order.get().map(|order| order.leased(name))
+    }
+
+    /// Claims something that one relay does at a time, in succession to the claim at this position, and says how far
+    /// this relay has come; `ack` is called with whether it holds it now.
+    ///
+    /// # Errors
+    ///
+    /// When the store accepts no more requests.
+    pub fn lease_later(
+        &self,
+        name: Name,
+        term: u64,
+        number: u64,
+        ack: impl FnOnce(bool) + Send + 'static,
+    ) -> Result<(), StoreError> {
+        self.hand(Said::Lease(name, term, number, Box::new(|holds| ack(holds.unwrap_or(false)))))
     }
 
     /// Puts in force here what was heard and is not in the common order yet.

@@ -118,7 +118,7 @@ impl Writer {
                     ack(self.expire(expired, Timestamp::now(), None));
                 }
                 // A relay on its own has no other that could do it, too.
-                Job::Said(Said::Once(_, _, ack)) => ack(Ok(true)),
+                Job::Said(Said::Once(_, _, ack) | Said::Lease(_, _, _, ack)) => ack(Ok(true)),
                 Job::Apply(steps, ack) => {
                     self.make_durable(&mut group);
                     ack(self.apply(steps));

@@ -249,6 +249,10 @@ impl Order for Alone {
         drop(said);
     }
 
+    fn leased(&self, _: &Name) -> Leased {
+        Leased { term: 0, is_here: false, number: 0, since: Duration::ZERO }
+    }
+
     fn opened(&self, open: Open) {
         drop(open);
     }

@@ -1,0 +1,95 @@
+//! What is asked at one relay about mail that others handled.
+
+use serde_json::{Value, json};
+
+use super::relays::{Cluster, done, say};
+use super::until;
+use crate::http::{Answer, Connection};
+use crate::support::Relay;
+
+/// A token that may read everything about the shop, at a relay that has its file.
+pub(super) fn token(relay: &Relay) -> String {
+    let scopes = "evidence:read,statistics:read,delivery:read";
+    let line = done(&relay.command(&["token", "new", "t", "--scope", scopes, "--expires", "30d"]));
+    line.trim().to_owned()
+}
+
+pub(super) fn ask(relay: &Relay, token: &str, method: &str, path: &str, body: &str) -> Answer {
+    let line = relay.log.wait("the API", |line| line.contains("the API is served"));
+    let port = line.rsplit(':').next().unwrap().trim().parse().unwrap();
+    let bearer = format!("Bearer {token}");
+    let headers =
+        [("Host", "localhost"), ("Authorization", bearer.as_str()), ("Content-Type", "application/json")];
+    Connection::to(port).ask(method, path, &headers, body.as_bytes())
+}
+
+fn search(relay: &Relay, token: &str, wanted: &Value) -> Value {
+    let answer = ask(relay, token, "POST", "/v1/controllers/shop/evidence/search", &wanted.to_string());
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    answer.json()
+}
+
+fn records(found: &Value) -> &Vec<Value> {
+    found["records"].as_array().unwrap()
+}
+
+#[test]
+fn a_search_at_one_relay_finds_what_another_handled_and_says_who_did_not_answer() {
+    let [ann, bob] = ["ann@home.example", "bob@home.example"];
+    let mut cluster = Cluster::grown(2, &[ann, bob]);
+    let token = token(&cluster.relays[0]);
+    cluster.sent(0, ann);
+    cluster.sent(1, ann);
+    cluster.sent(1, bob);
+    let wanted = json!({"limit": 10});
+    until("all records are found", || records(&search(&cluster.relays[0], &token, &wanted)).len() == 3);
+
+    let found = search(&cluster.relays[0], &token, &wanted);
+    assert_eq!((&found["complete"], &found["unanswered"]), (&json!(true), &json!([])));
+    let mut by: Vec<&str> = records(&found).iter().map(|record| record["relay"].as_str().unwrap()).collect();
+    let times: Vec<&str> =
+        records(&found).iter().map(|record| record["record"]["time"].as_str().unwrap()).collect();
+    assert!(times.is_sorted_by(|one, next| one >= next), "{times:?}");
+    by.sort_unstable();
+    by.dedup();
+    assert_eq!(by.len(), 2, "{found}");
+    // The newest ones, whoever has them.
+    let newest = search(&cluster.relays[0], &token, &json!({"limit": 2}));
+    assert_eq!((records(&newest).len(), &newest["more"]), (2, &json!(true)));
+    assert_eq!(records(&newest)[0], records(&found)[0]);
+    // A person is known under another pseudonym at each.
+    let about = search(&cluster.relays[0], &token, &json!({"recipient": ann, "proof": true}));
+    assert_eq!(records(&about).len(), 2, "{about}");
+    assert!(records(&about).iter().all(|record| record["proof"].is_object()), "{about}");
+
+    // The counts of both.
+    let figures = |relay: &Relay| {
+        let answer = ask(relay, &token, "GET", "/v1/controllers/shop/figures", "");
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        answer.json()
+    };
+    let recipients = |figures: &Value| -> u64 {
+        let days = figures["days"].as_array().unwrap().iter();
+        let rows = days.flat_map(|day| day["recipients"].as_array().unwrap());
+        rows.map(|row| row["count"].as_u64().unwrap()).sum()
+    };
+    until("the counts of both are written", || recipients(&figures(&cluster.relays[0])) == 3);
+
+    // How they stand.
+    let standing = ask(&cluster.relays[0], &token, "GET", "/v1/cluster", "").json();
+    assert_eq!((&standing["fresh"], &standing["stopped"]), (&json!(true), &Value::Null), "{standing}");
+    let other = standing["others"][0]["relay"].as_str().unwrap().to_owned();
+    assert!(by.contains(&other.as_str()) && by.contains(&standing["relay"].as_str().unwrap()));
+
+    // What a relay that is gone has is missing, and that is said.
+    let gone = cluster.relays.pop().unwrap();
+    gone.signal("KILL");
+    drop(gone);
+    let found = search(&cluster.relays[0], &token, &wanted);
+    assert_eq!((records(&found).len(), &found["complete"]), (1, &json!(false)), "{found}");
+    assert_eq!(found["unanswered"][0]["relay"], other.as_str(), "{found}");
+    let counted = figures(&cluster.relays[0]);
+    assert_eq!((recipients(&counted), counted["unanswered"].as_array().unwrap().len()), (1, 1));
+    // A choice does not wait for it.
+    say(&cluster.relays[0], ann, "withdrawn");
+}
