@@ -75,7 +75,7 @@ pub struct Member {
     /// What answers the questions of other relays.
     answers: Answers,
     runtime: Handle,
-    /// What the names of leases stand for.
+    /// The controllers whose webhooks the names of leases stand for.
     leases: HashMap<Name, String>,
 }
 
@@ -133,7 +133,7 @@ pub async fn start(config: &Config, store: &Arc<Store>) -> Result<Option<Arc<Mem
     let node = Node::start(store, engine, weeks, replica, Some(identity), &Handle::current())?;
     let leases = config.api.webhooks.iter().map(|webhook| {
         let name = web::webhook::lease(store, &webhook.controller);
-        (name, format!("the webhook of {}", webhook.controller))
+        (name, webhook.controller.to_string())
     });
     let leases = leases.collect();
     let (store, runtime) = (Arc::downgrade(store), Handle::current());
@@ -249,9 +249,8 @@ impl Member {
 
     /// Says what a lease is about.
     fn lease(&self, held: Held) -> LeaseHeld {
-        let what = self.leases.get(&held.name).cloned();
         LeaseHeld {
-            what: what.unwrap_or_else(|| "something that is not configured here".to_owned()),
+            controller: self.leases.get(&held.name).cloned(),
             relay: held.holder.map(hex::encode),
             record: held.number,
         }

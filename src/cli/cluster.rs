@@ -378,7 +378,11 @@ fn shown(standing: &Standing) -> String {
     if standing.others.is_empty() {
         lines.push("Other relays:   none was heard of".to_owned());
     }
-    for LeaseHeld { what, relay, record } in &standing.leases {
+    for LeaseHeld { controller, relay, record } in &standing.leases {
+        let what = match controller {
+            Some(controller) => format!("the webhook of {controller}"),
+            None => "a webhook that is not configured here".to_owned(),
+        };
         let by = match relay {
             Some(relay) if *relay == standing.relay => "told by this relay".to_owned(),
             Some(relay) => format!("told by {relay}"),
@@ -460,7 +464,7 @@ mod tests {
                 other_rules: true,
             }],
             leases: vec![LeaseHeld {
-                what: "the webhook of shop".to_owned(),
+                controller: Some("shop".to_owned()),
                 relay: Some("bb".to_owned()),
                 record: 12,
             }],

@@ -1,6 +1,7 @@
 //! Relays of a cluster over real servers of NATS: what is durable, what is refused, and what a damaged or a killed
 //! server does.
 
+mod compared;
 mod everywhere;
 mod faults;
 mod figures;

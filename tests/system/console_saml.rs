@@ -36,6 +36,7 @@ const EXPECTED: &[(&str, &str)] = &[
     ("POST /what-if", "nnnyyy"),
     ("GET /trackers", "nnyyyy"),
     ("GET /delivery", "nnyyny"),
+    ("GET /cluster", "nnyyny"),
     ("GET /audit", "nnnyny"),
     ("GET /audit/export", "nnnyny"),
     ("GET /report/archive", "nnnyyn"),

@@ -106,6 +106,7 @@ fn call(console: &Arc<Console>, parts: &Parts, name: String) -> Call {
         language,
         is_open,
         controllers: Vec::new(),
+        is_cluster: false,
         controller: String::new(),
         name,
         path: parts.uri.path().to_owned(),
@@ -169,6 +170,7 @@ async fn form(console: &Console, parts: &Parts, body: Body) -> Result<Form, Fail
 /// Selects the controller, and checks the session's rights for it.
 async fn permitted(route: &Route, call: &mut Call) -> Result<(), Failure> {
     let Some(session) = call.session.clone() else { return Ok(()) };
+    call.is_cluster = call.console.is_cluster().await;
     match route.need {
         Need::Nobody | Need::SignedIn => Ok(()),
         Need::All(roles) => {

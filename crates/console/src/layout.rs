@@ -38,11 +38,15 @@ const GROUPS: &[(Text, &[Way])] = &[
     (
         Text("System", "System", "Système"),
         &[
+            (CLUSTER, Text("Cluster", "Verbund", "Grappe")),
             ("/audit", Text("Audit", "Prüfprotokoll", "Journal d’audit")),
             ("/account", Text("Account", "Konto", "Compte")),
         ],
     ),
 ];
+
+/// The page about other relays, where there are any.
+const CLUSTER: &str = "/cluster";
 
 /// The query of a page that refreshes itself.
 pub(super) const RENEWAL: &str = "renewal=1";
@@ -160,7 +164,8 @@ fn is_here(call: &Call, path: &str) -> bool {
 
 /// Returns the pages of a group that are open to the session.
 fn open_ways(call: &Call, session: &Session, ways: &'static [Way]) -> Vec<&'static Way> {
-    ways.iter().filter(|(path, _)| (call.is_open)(session, path)).collect()
+    let is_there = |path| path != CLUSTER || call.is_cluster;
+    ways.iter().filter(|(path, _)| is_there(*path) && (call.is_open)(session, path)).collect()
 }
 
 /// Renders the groups of pages that are open to the session.

@@ -107,6 +107,8 @@ struct Call {
     /// The controllers that may be selected, and the selected one.
     controllers: Vec<String>,
     controller: String,
+    /// Whether the relay is one of several.
+    is_cluster: bool,
     /// The name in the path.
     name: String,
     path: String,
@@ -229,6 +231,11 @@ impl Console {
         Ok(policy)
     }
 
+    /// Returns whether the relay is one of several.
+    async fn is_cluster(&self) -> bool {
+        self.policy().await.is_ok_and(|policy| value::flag(&policy, "cluster"))
+    }
+
     /// Lists the names of all controllers.
     async fn controllers(&self) -> Result<Vec<String>, Failure> {
         let policy = self.policy().await?;
@@ -248,6 +255,7 @@ impl Call {
             is_open: self.is_open,
             controllers: Vec::new(),
             controller: String::new(),
+            is_cluster: self.is_cluster,
             name: String::new(),
             path: self.path.clone(),
             raw_query: String::new(),

@@ -3,8 +3,8 @@
 use hyper::Method;
 
 use super::pages::{
-    account, audit, delivery, history, messages, overview, person, preference_page, report, request, story,
-    streams, trackers, what_if,
+    account, audit, cluster, delivery, history, messages, overview, person, preference_page, report, request,
+    story, streams, trackers, what_if,
 };
 use super::{Handler, federated, sign_in};
 use crate::config::console::Role;
@@ -90,6 +90,7 @@ pub static ROUTES: &[Route] = &[
     post("/what-if", Need::Of(BOTH), |call| Box::pin(what_if::tried(call))),
     get("/trackers", Need::Of(EVERY), |call| Box::pin(trackers::page(call))),
     get("/delivery", Need::All(EVERY), |call| Box::pin(delivery::page(call))),
+    get("/cluster", Need::All(EVERY), |call| Box::pin(cluster::page(call))),
     get("/audit", Need::All(BOTH), |call| Box::pin(audit::page(call))),
     get("/audit/export", Need::All(BOTH), |call| Box::pin(audit::export(call))),
     get("/report/archive", Need::Of(OFFICER), |call| Box::pin(report::archived(call))),

@@ -78,8 +78,8 @@ pub struct Standing {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[schema(as = ClusterLease)]
 pub struct LeaseHeld {
-    /// What it is.
-    pub what: String,
+    /// The controller whose webhook it is; null if it has none at this relay.
+    pub controller: Option<String>,
     /// The name of the relay that did it last; null if none has since the common order began.
     pub relay: Option<String>,
     /// The number of the last record that it has come to.

@@ -4,13 +4,17 @@ use serde_json::{Value, json};
 
 use super::relays::{Cluster, done, say};
 use super::until;
-use crate::http::{Answer, Connection};
+use super::webhooks::Receiver;
+#[cfg(feature = "console")]
+use crate::console::Console;
+use crate::http::{Answer, Connection, Served};
 use crate::support::Relay;
 
 /// A token that may read everything about the shop, at a relay that has its file.
 pub(super) fn token(relay: &Relay) -> String {
     let scopes = "evidence:read,statistics:read,delivery:read";
-    let line = done(&relay.command(&["token", "new", "t", "--scope", scopes, "--expires", "30d"]));
+    let new = ["token", "new", "t", "--scope", scopes, "--controller", "all", "--expires", "30d"];
+    let line = done(&relay.command(&new));
     line.trim().to_owned()
 }
 
@@ -92,4 +96,50 @@ fn a_search_at_one_relay_finds_what_another_handled_and_says_who_did_not_answer(
     assert_eq!((recipients(&counted), counted["unanswered"].as_array().unwrap().len()), (1, 1));
     // A choice does not wait for it.
     say(&cluster.relays[0], ann, "withdrawn");
+}
+
+/// With `PIXELWARD_PICTURES`, pictures of the page go to that folder.
+#[cfg(feature = "console")]
+#[test]
+fn the_console_shows_how_the_relays_stand_where_there_are_several() {
+    let alone = Served::with("");
+    let console = Console::beside(&alone, "");
+    let mut browser = console.signed_in(&alone);
+    assert!(!browser.page("/account").contains("\"/cluster"));
+    assert_eq!(browser.get("/cluster").status, 404);
+
+    let receiver = Receiver::start();
+    let mut cluster = Cluster::grown_with(3, &receiver.configured(), |_| {});
+    say(&cluster.relays[1], "ann@home.example", "granted");
+    receiver.await_records("the webhook is told", 1);
+    let served = Served::of(cluster.relays.remove(0));
+    let console = Console::beside(&served, "");
+    let mut browser = console.signed_in(&served);
+    assert!(browser.page("/account").contains("\"/cluster"));
+    until("the other relays are heard", || {
+        let page = browser.page("/cluster");
+        page.matches(" ago</td>").count() == 2
+    });
+    let page = browser.page("/cluster");
+    for shown in
+        ["count</span>", "are taken</span>", "Other relays", "Told by", "<th scope=\"row\">shop</th>"]
+    {
+        assert!(page.contains(shown), "{shown}: {page}");
+    }
+    let base = format!("http://127.0.0.1:{}", console.port);
+    let pictures = std::env::var("PIXELWARD_PICTURES").unwrap_or_default();
+    let arguments = [base.as_str(), &console.link(&served), "/cluster", "cluster", &pictures];
+    crate::console::browsed("one-page.mjs", &arguments);
+    // In each language, and with a relay that is gone.
+    for (language, heading) in [("de", "Andere Relays"), ("fr", "Autres relais")] {
+        let page = browser.page("/account");
+        let chosen = browser.submit(&page, "/language", &[("language", language), ("back", "/cluster")]);
+        assert_eq!(chosen.status, 303);
+        assert!(browser.page("/cluster").contains(heading), "{language}");
+    }
+    let gone = cluster.relays.pop().unwrap();
+    gone.signal("KILL");
+    drop(gone);
+    let page = browser.page("/messages?controller=shop");
+    assert!(page.contains("qui n’ont pas répondu"), "{page}");
 }

@@ -188,7 +188,7 @@ pub(super) fn verified(relay: &Relay) -> String {
 }
 
 /// Stops a relay as an operator does, and keeps its folder.
-fn stop(mut relay: Relay) -> Folder {
+pub(super) fn stop(mut relay: Relay) -> Folder {
     relay.signal("TERM");
     assert!(relay.wait().success());
     std::mem::replace(&mut relay.folder, Folder(PathBuf::new()))

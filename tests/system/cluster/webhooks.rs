@@ -13,7 +13,7 @@ use super::until;
 use crate::support::{Folder, Relay};
 
 /// Somebody who is told: the events of each request that was taken, in order.
-struct Receiver {
+pub(super) struct Receiver {
     port: u16,
     told: Arc<Mutex<Vec<Vec<Value>>>>,
     /// Whether it takes what comes.
@@ -22,7 +22,7 @@ struct Receiver {
 }
 
 impl Receiver {
-    fn start() -> Receiver {
+    pub(super) fn start() -> Receiver {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let folder = Folder::new();
@@ -59,7 +59,7 @@ impl Receiver {
         receiver
     }
 
-    fn configured(&self) -> String {
+    pub(super) fn configured(&self) -> String {
         format!(
             "[[api.webhook]]\ncontroller = \"shop\"\nurl = \"http://127.0.0.1:{}/\"\nsecret_file = {:?}\n",
             self.port,
@@ -73,7 +73,7 @@ impl Receiver {
         told.iter().flatten().map(|event| event["record"].as_u64().unwrap()).collect()
     }
 
-    fn await_records(&self, what: &str, count: usize) -> Vec<u64> {
+    pub(super) fn await_records(&self, what: &str, count: usize) -> Vec<u64> {
         until(what, || {
             let mut records = self.records();
             records.sort_unstable();

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use maud::{Markup, html};
 use serde_json::{Map, Value, json};
 
-use super::{hash_of, moment_of};
+use super::{hash_of, moment_of, unanswered};
 use crate::figures::OUTCOMES;
 use crate::layout::{Page, shown, token};
 use crate::text::Text;
@@ -49,7 +49,8 @@ async fn listed(
         @if call.session.as_ref().is_some_and(|session| (call.is_open)(session, "/person")) {
             (by_address(&call))
         }
-        @if !flag(&found, "complete") {
+        (unanswered(&call, &found))
+        @if !flag(&found, "complete") && list(&found, "unanswered").is_empty() {
             p class="bad" { (call.say(&Text(
                 "Some audit records cannot be read and are missing here. Run pixelward evidence verify.",
                 "Ein Teil der Nachweise ist nicht lesbar und fehlt hier. Rufen Sie pixelward evidence verify \

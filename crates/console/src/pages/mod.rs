@@ -2,6 +2,7 @@
 
 pub(super) mod account;
 pub(super) mod audit;
+pub(super) mod cluster;
 pub(super) mod delivery;
 pub(super) mod history;
 pub(super) mod messages;
@@ -16,12 +17,31 @@ pub(super) mod trackers;
 pub(super) mod trend;
 pub(super) mod what_if;
 
-use serde_json::json;
+use maud::{Markup, html};
+use serde_json::{Value, json};
 
 use crate::client::ApiError;
 use crate::consent::Timestamp;
-use crate::value::text;
+use crate::text::Text;
+use crate::value::{list, text};
 use crate::{Call, Failure};
+
+/// Says which relays did not answer, if any.
+pub(super) fn unanswered(call: &Call, found: &Value) -> Markup {
+    let names: Vec<&str> = list(found, "unanswered").iter().map(|missing| text(missing, "relay")).collect();
+    html! {
+        @if !names.is_empty() {
+            p class="bad" {
+                (call.say(&Text(
+                    "What other relays of the cluster have is missing here, because they did not answer: ",
+                    "Hier fehlt, was andere Relays des Verbunds haben, weil sie nicht antworteten: ",
+                    "Il manque ici ce qu’ont d’autres relais de la grappe, qui n’ont pas répondu : ",
+                )))
+                (names.join(", "))
+            }
+        }
+    }
+}
 
 /// Parses an RFC 3339 time.
 pub(super) fn moment_of(time: &str) -> Option<Timestamp> {

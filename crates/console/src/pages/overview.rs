@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 use serde_json::Value;
 
-use super::{moment_of, trend};
+use super::{moment_of, trend, unanswered};
 use crate::chart::{bar, columns};
 use crate::config::console::Role;
 use crate::consent::Timestamp;
@@ -69,6 +69,7 @@ pub(crate) async fn page(call: Call) -> Answered {
     let title = call.say(&Text("Overview", "Übersicht", "Aperçu"));
     let content = html! {
         h1 { (title) }
+        (unanswered(&call, &figures))
         (told(&call, &alarms))
         (periods(&call, span))
         (cards(&call, &sums))

@@ -10,7 +10,7 @@ use hyper::Method;
 use maud::{Markup, html};
 use serde_json::Value;
 
-use super::{moment_of, overview};
+use super::{moment_of, overview, unanswered};
 use crate::chart::columns;
 use crate::config::console::Role;
 use crate::consent::Timestamp;
@@ -34,7 +34,8 @@ pub(crate) async fn page(call: Call) -> Answered {
     let statistics_path = format!("/v1/controllers/{controller}/statistics");
     let (figures, statistics) =
         tokio::join!(call.console.api.get(&figures_path), call.console.api.get(&statistics_path));
-    let sums = Sums::of(&figures?, &first, &last);
+    let figures = figures?;
+    let sums = Sums::of(&figures, &first, &last);
     let policy = call.console.policy().await?;
     let title = call.say(&Text("Report", "Bericht", "Rapport"));
     let by_day = call.say(&Text(
@@ -46,6 +47,7 @@ pub(crate) async fn page(call: Call) -> Answered {
     let is_officer = call.session()?.rights.allow(&[Role::Officer], &call.controller);
     let content = html! {
         h1 { (title) ": " (call.controller) }
+        (unanswered(&call, &figures))
         (period(&call, &first, &last))
         p {
             (first)

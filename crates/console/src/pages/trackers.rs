@@ -3,6 +3,7 @@
 use maud::{Markup, html};
 use serde_json::Value;
 
+use super::unanswered;
 use crate::chart::bar;
 use crate::config::console::Role;
 use crate::layout::{Page, anchor, shown};
@@ -18,6 +19,7 @@ pub(crate) async fn page(call: Call) -> Answered {
     let unknown = seen.iter().find(|vendor| text(vendor, "name") == "unknown");
     let content = html! {
         h1 { (title) }
+        (unanswered(&call, &found))
         @if let Some(vendor) = unknown {
             (unclassified(&call, vendor)?)
             (hosts(&call, list(&found, "unknown_hosts")))

@@ -22,6 +22,8 @@ pub(super) struct InForce {
     jurisdictions: Vec<Dated>,
     /// Warnings about the declarations, as sentences.
     warnings: Vec<String>,
+    /// True if this relay is one of a cluster.
+    cluster: bool,
 }
 
 /// A controller.
@@ -113,6 +115,7 @@ pub(super) async fn in_force(call: Call) -> Answered {
         jurisdictions: rulebook.jurisdictions.versions().iter().map(Dated::of).collect(),
         // Warnings concern all controllers together.
         warnings: if only.is_none() { crate::policy::lint::lint(rulebook, call.now) } else { Vec::new() },
+        cluster: call.live.config.cluster.is_on(),
     };
     json(StatusCode::OK, &in_force)
 }
