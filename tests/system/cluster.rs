@@ -2,6 +2,8 @@
 //! server does.
 
 mod compared;
+mod cuts;
+mod damage;
 mod everywhere;
 mod faults;
 mod figures;
@@ -49,16 +51,21 @@ struct Relay {
 
 impl Relay {
     fn start(servers: &Servers, number: u8, runtime: &tokio::runtime::Runtime) -> Relay {
+        Relay::named(servers, usize::from(number), [number + 1; 16], runtime)
+    }
+
+    /// One of this name, which shows the servers one of their relays' keys.
+    fn named(servers: &Servers, key: usize, node: [u8; 16], runtime: &tokio::runtime::Runtime) -> Relay {
         let folder = Folder::new();
         let store = consent::Settings::at(folder.0.join("consent"));
         std::fs::create_dir_all(&store.directory).unwrap();
         pixelward_files::write_private(&store.store_key(), &[7; 32]).unwrap();
         let store = Arc::new(Store::open(&store).unwrap());
-        let settings = Settings::new([number + 1; 16], folder.0.join("cluster"));
+        let settings = Settings::new(node, folder.0.join("cluster"));
         let weeks = Node::weeks(&settings, &store).unwrap();
         let week = week_of(Timestamp::now());
         weeks.take(&BTreeMap::from([(week, [1; 32]), (week + 1, [2; 32])])).unwrap();
-        let access = servers.access(usize::from(number));
+        let access = servers.access(key);
         let engine: Arc<dyn Engine> =
             Arc::new(runtime.block_on(Nats::connect(&access, &settings.node)).unwrap());
         let node = Node::start(&store, engine, weeks, settings, None, runtime.handle()).unwrap();

@@ -384,7 +384,7 @@ fn the_store_key_may_lie_apart_and_is_never_made_anew_beside_a_store() {
 
 /// Whether file systems of our own can be mounted here: that needs root and loop devices, which not every
 /// container has.
-fn can_mount() -> bool {
+pub(crate) fn can_mount() -> bool {
     let can = Path::new("/dev/loop-control").exists()
         && Command::new("losetup").arg("--find").output().is_ok_and(|status| status.status.success());
     if !can {
@@ -394,13 +394,13 @@ fn can_mount() -> bool {
 }
 
 /// A file system of its own in a file, mounted.
-struct Disk {
+pub(crate) struct Disk {
     folder: Folder,
     mounted: Vec<PathBuf>,
 }
 
 impl Disk {
-    fn of(mebibytes: u32) -> Disk {
+    pub(crate) fn of(mebibytes: u32) -> Disk {
         let folder = Folder::new();
         let image = folder.0.join("disk.img");
         let size = format!("{mebibytes}M");
@@ -411,18 +411,18 @@ impl Disk {
         disk
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.0.join(name)
     }
 
-    fn mount(&mut self, image: &str, name: &str) {
+    pub(crate) fn mount(&mut self, image: &str, name: &str) {
         let place = self.path(name);
         std::fs::create_dir_all(&place).unwrap();
         run("mount", &["-o", "loop,commit=600", self.path(image).to_str().unwrap(), place.to_str().unwrap()]);
         self.mounted.push(place);
     }
 
-    fn unmount(&mut self) {
+    pub(crate) fn unmount(&mut self) {
         if let Some(place) = self.mounted.pop() {
             run("umount", &[place.to_str().unwrap()]);
         }
@@ -437,7 +437,7 @@ impl Drop for Disk {
     }
 }
 
-fn run(program: &str, arguments: &[&str]) {
+pub(crate) fn run(program: &str, arguments: &[&str]) {
     let output = Command::new(program).args(arguments).output().unwrap();
     assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
 }

@@ -18,7 +18,7 @@ use tokio::sync::{Notify, Semaphore, watch};
 
 use crate::consent::ordered::{Heard, Leased, Name, Open, Order, Said};
 use crate::consent::{Store, StoreError};
-use crate::engine::{Engine, EngineError, Verdict};
+use crate::engine::{Engine, EngineError, Position, Verdict};
 use crate::follower::{Follower, Moment, Stop};
 use crate::lease::{Held, Leases};
 use crate::message::{Body, Mark, Message, MessageId, fresh_id};
@@ -450,15 +450,15 @@ impl Inner {
         };
         let id = fresh_id().map_err(|error| EngineError::Refused(error.to_string()))?;
         self.wanted.note_only(id, self.now());
-        self.publish(id, Body::Mark(mark)).await
+        self.publish(id, Body::Mark(mark)).await.map(drop)
     }
 
-    /// Publishes a message once.
-    async fn publish(&self, id: MessageId, body: Body) -> Result<(), EngineError> {
+    /// Publishes a message once; returns its position.
+    async fn publish(&self, id: MessageId, body: Body) -> Result<Position, EngineError> {
         let message = Message { node: self.settings.node, id, body };
         let sealed = message.seal(week_of((self.settings.clock)()), &self.weeks);
         let bytes = sealed.map_err(|error| EngineError::Refused(error.to_string()))?;
-        self.engine.publish(message.kind(), id, bytes).await.map(drop)
+        self.engine.publish(message.kind(), id, bytes).await
     }
 
     /// Puts down what was heard, durably, and in force here.

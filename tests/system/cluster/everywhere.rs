@@ -1,5 +1,6 @@
 //! What is asked at one relay about mail that others handled.
 
+use pixelward_store::consent::Timestamp;
 use serde_json::{Value, json};
 
 use super::relays::{Cluster, done, say};
@@ -51,8 +52,8 @@ fn a_search_at_one_relay_finds_what_another_handled_and_says_who_did_not_answer(
     let found = search(&cluster.relays[0], &token, &wanted);
     assert_eq!((&found["complete"], &found["unanswered"]), (&json!(true), &json!([])));
     let mut by: Vec<&str> = records(&found).iter().map(|record| record["relay"].as_str().unwrap()).collect();
-    let times: Vec<&str> =
-        records(&found).iter().map(|record| record["record"]["time"].as_str().unwrap()).collect();
+    let time = |record: &Value| Timestamp::parse(record["record"]["time"].as_str().unwrap()).unwrap();
+    let times: Vec<Timestamp> = records(&found).iter().map(time).collect();
     assert!(times.is_sorted_by(|one, next| one >= next), "{times:?}");
     by.sort_unstable();
     by.dedup();

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use super::servers::{Running, addresses, program as nats_server};
+use super::servers::{Running, addresses, peer, program as nats_server};
 use super::until;
 use crate::http::Connection;
 use crate::mta::sink::Sink;
@@ -73,6 +73,8 @@ pub(super) fn done(output: &Output) -> String {
 /// Adds the section that a command printed to the configuration, with more lines.
 pub(super) fn add_section(folder: &Folder, printed: &str, more: &str) {
     let section = &printed[printed.find("[cluster]").expect("the command prints a section")..];
+    let address = section.split("\naddress = ").nth(1).unwrap().lines().next().unwrap();
+    let section = section.replace("\"0.0.0.0:2531\"", address);
     append(folder, &format!("\n{section}{more}"));
 }
 
@@ -113,7 +115,7 @@ impl Cluster {
         let alone = Relay::in_folder(folder);
         heard(&alone);
         let folder = stop(alone);
-        let address = format!("127.0.0.1:{}", free_port());
+        let address = peer();
         let mut init = vec!["cluster", "init", "--address", &address, "--server-data", "jetstream"];
         hosts.iter().for_each(|host| init.extend(["--server", host]));
         let printed = done(&command(&folder, &init));
@@ -133,7 +135,7 @@ impl Cluster {
         let (folder, public) = (Folder::new(), free_port());
         shop(&folder, self.sink.port, public, &self.public_url());
         append(&folder, &self.more);
-        let address = format!("127.0.0.1:{}", free_port());
+        let address = peer();
         let printed = done(&command(&folder, &["cluster", "join", invitation.trim(), "--address", &address]));
         assert!(printed.contains("the chain is whole"), "{printed}");
         add_section(&folder, &printed, "");

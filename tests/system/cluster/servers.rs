@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use pixelward_replica::nats::{Access, Nats, Plan, Secret, Server, fresh_key};
+use pixelward_replica::nats::{Access, Nats, Plan, STREAM, Secret, Server, fresh_key};
 
 use super::until;
 use crate::support::Folder;
@@ -28,6 +28,11 @@ pub(super) fn addresses(count: usize) -> Vec<String> {
     (1..=count).map(|number| format!("{network}.{number}")).collect()
 }
 
+/// An address for other relays that nobody else has: the port is none that the system gives away.
+pub(super) fn peer() -> String {
+    format!("{}:2531", addresses(1).concat())
+}
+
 /// A server that runs, over its configuration.
 pub(super) struct Running(Child);
 
@@ -44,6 +49,13 @@ impl Running {
         let mut command = Command::new(program());
         command.args(["-c", "nats.conf"]).current_dir(folder).stdout(Stdio::null()).stderr(log);
         Running(command.spawn().unwrap())
+    }
+}
+
+impl Running {
+    pub(super) fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args(["-s", name, &self.0.id().to_string()]).status().unwrap();
+        assert!(sent.success());
     }
 }
 
@@ -112,6 +124,29 @@ impl Servers {
 
     pub(super) fn kill(&mut self, number: usize) {
         self.running[number] = None;
+    }
+
+    /// The folder of a server's data.
+    pub(super) fn folder(&self, number: usize) -> &Path {
+        &self.plan.servers[number].directory
+    }
+
+    /// Has a server lead, so that messages are read there, if it can within some seconds.
+    pub(super) fn prefer(&self, number: usize, runtime: &tokio::runtime::Runtime) {
+        let operator = runtime.block_on(Nats::connect(&self.operator_access(), &[0; 16])).unwrap();
+        let name = &self.plan.servers[number].name;
+        let wanted = format!("{{\"placement\":{{\"preferred\":\"{name}\"}}}}");
+        for _ in 0..10 {
+            let info = runtime.block_on(operator.ask(&format!("STREAM.INFO.{STREAM}"), ""));
+            if info.is_ok_and(|info| info.contains(&format!("\"leader\":\"{name}\""))) {
+                return;
+            }
+            // While there is no leader, nobody can step down.
+            let step_down = format!("STREAM.LEADER.STEPDOWN.{STREAM}");
+            let _ = runtime.block_on(operator.ask(&step_down, &wanted));
+            std::thread::sleep(std::time::Duration::from_millis(500));
+        }
+        println!("server {number} does not lead");
     }
 
     /// Creates the stream, as the operator does.

@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::{Inner, PAUSE};
+use super::{Inner, PAUSE, locked};
 use crate::consent::ordered::{Heard, Name, Ordered, Outcome, Said, Step};
 use crate::consent::record::Timing;
 use crate::consent::{Applied, Change, Person, Store, StoreError, Timestamp};
@@ -292,12 +292,18 @@ impl Inner {
         let mut outcome = self.wanted.note(id, self.now());
         loop {
             let published = self.publish(id, body.clone()).await;
-            let pause = if published.is_ok() { self.settings.patience } else { PAUSE };
+            // Before a crash this relay published and applied it, and it does not come again.
+            let is_known = published.as_ref().is_ok_and(|at| *at < locked(&self.follower).next());
+            let pause = if published.is_ok() && !is_known { self.settings.patience } else { PAUSE };
             let next = self.until(pause).map(|next| until.map_or(next, |until| next.min(until)));
             let Some(next) = next.or(until) else { return Err(Lost::Closed) };
             match tokio::time::timeout_at(next, &mut outcome).await {
                 Ok(Ok(outcome)) => return Ok(outcome),
                 Ok(Err(_)) => return Err(Lost::Closed),
+                Err(_) if is_known => {
+                    self.wanted.forget(&id);
+                    return Ok(Outcome::Before);
+                }
                 Err(_) if until.is_some_and(|until| Instant::now() >= until) => {
                     self.wanted.forget(&id);
                     return Err(Lost::Late);

@@ -441,6 +441,26 @@ fn whatever_fails_no_acknowledged_choice_is_lost() {
 }
 
 #[test]
+fn what_was_applied_before_a_crash_and_is_still_to_be_told_is_not_told_for_ever() {
+    let mut cluster = Cluster::of(2, MINUTE);
+    cluster.taken(1, "ann@home.example", State::Granted);
+    cluster.settle();
+    // It was published, and the relay did not hear so.
+    cluster.link(0, Link { hears: false, ..Link::WHOLE });
+    assert_eq!(cluster.say(0, "ann@home.example", State::Withdrawn), Applied::HoldsHere);
+    let outbox = cluster.relays[0].folder.path().join("cluster").join(OUTBOX);
+    let untold = std::fs::read(&outbox).unwrap();
+    cluster.link(0, Link::WHOLE);
+    cluster.settle();
+    // Power fails after it was applied, and before the outbox is without it.
+    cluster.relays[0].node = None;
+    std::fs::write(&outbox, untold).unwrap();
+    cluster.restart(0);
+    cluster.assert_equal();
+    assert!((0..2).all(|relay| !cluster.is_granted(relay, "ann@home.example")));
+}
+
+#[test]
 fn what_is_to_be_done_once_is_done_at_one_relay() {
     let mut cluster = Cluster::of(3, Duration::from_secs(30));
     let hour = Duration::from_secs(3600);
