@@ -83,6 +83,8 @@ harness: packages
 	PIXELWARD_FORGED=10000000 PIXELWARD_SCANS=10000 $(SYSTEM) public_hostile::
 	PIXELWARD_CUTS=100 PIXELWARD_CANDIDATES=10000000 $(SYSTEM) store_faults::
 	PIXELWARD_FAULTS=200 $(SYSTEM) cluster::faults
+	PIXELWARD_FLIPS=200 $(SYSTEM) cluster::damage
+	PIXELWARD_MACHINE_CUTS=100 $(SYSTEM) cluster::cuts
 
 check:
 	$(CARGO) fmt --all --check

@@ -68,6 +68,12 @@ enum Command {
     /// Show which erasures are done at which relays, and until when a key exists that opens what the servers have of
     /// the erased; exits with 1 if a relay has not done one, or does not answer
     Erasures,
+    /// Have all relays forget one that is gone for good, so that it is asked nothing any more
+    Forget {
+        /// The name of the relay as `pixelward cluster status` shows it, or its beginning
+        #[arg(value_name = "RELAY")]
+        relay: String,
+    },
     /// Make this relay, which must be stopped, one on its own again; it keeps its consent
     Leave,
     /// Begin the common order anew with the journal of this relay, which must be stopped; all other relays join
@@ -131,6 +137,21 @@ pub fn run(command: &Cluster) -> Result<ExitCode, Box<dyn std::error::Error>> {
                 return Ok(ExitCode::FAILURE);
             }
         }
+        Command::Forget { relay } => {
+            let standing = match asked(&config, Request::Status)? {
+                Answer::Status(standing) => standing,
+                other => return Err(unexpected(other)),
+            };
+            let name = found(&standing, relay)?;
+            let node = hex::decode(&name)?.try_into().map_err(|_| format!("{name} is no name of a relay"))?;
+            match asked(&config, Request::Forget(node))? {
+                Answer::Forgotten => writeln!(
+                    out,
+                    "{name} is forgotten. What it alone had, such as audit records, is not asked for any more."
+                )?,
+                other => return Err(unexpected(other)),
+            }
+        }
         Command::Leave => out.write_all(leave(&config)?.as_bytes())?,
         Command::Reseed => out.write_all(reseed(&config)?.as_bytes())?,
     }
@@ -156,6 +177,18 @@ fn unexpected(answer: Answer) -> Box<dyn std::error::Error> {
     match answer {
         Answer::Error(why) => why.into(),
         _ => "the relay answered something else: it runs another version than this program".into(),
+    }
+}
+
+/// Returns the full name of another relay.
+fn found(standing: &Standing, beginning: &str) -> Result<String, String> {
+    let names = || standing.others.iter().map(|other| &other.relay);
+    let fitting: Vec<&String> =
+        names().filter(|name| !beginning.is_empty() && name.starts_with(beginning)).collect();
+    match fitting.as_slice() {
+        [name] => Ok((*name).clone()),
+        [] => Err(format!("no other relay is called {beginning}: `pixelward cluster status` lists them")),
+        _ => Err(format!("several relays' names begin with {beginning}: write more of it")),
     }
 }
 
@@ -469,6 +502,15 @@ mod tests {
                 record: 12,
             }],
         }
+    }
+
+    #[test]
+    fn a_relay_is_named_by_what_its_name_begins_with() {
+        let other = |name: &str| OtherRelay { relay: name.to_owned(), ..standing().others[0].clone() };
+        let standing = Standing { others: vec![other("b1c2"), other("b1d3")], ..standing() };
+        assert_eq!(found(&standing, "b1d").unwrap(), "b1d3");
+        assert!(found(&standing, "b1").unwrap_err().contains("several"));
+        assert!(found(&standing, "").is_err() && found(&standing, "aa").is_err());
     }
 
     #[test]

@@ -29,6 +29,8 @@ pub enum Request {
     Status,
     /// Make an invitation for a new relay.
     Invite,
+    /// Have all relays forget one that is gone for good.
+    Forget([u8; 16]),
     /// How do the journals of the other relays compare with this one's?
     Compare,
     /// What is left of erased people?
@@ -43,6 +45,8 @@ pub enum Answer {
     Status(Standing),
     /// Answers [`Request::Invite`].
     Invitation(String),
+    /// Answers [`Request::Forget`].
+    Forgotten,
     /// Answers [`Request::Compare`].
     Compared(Vec<Compared>),
     /// Answers [`Request::Erasures`].
@@ -114,6 +118,12 @@ fn answer(member: &Member, request: Request) -> Answer {
             Err(error) => Answer::Error(error.to_string()),
         },
         Request::Status => Answer::Status(member.standing()),
+        Request::Forget(node) => match member.runtime.block_on(member.node.forget(node)) {
+            true => Answer::Forgotten,
+            false => Answer::Error(
+                "the other relays could not be told in time; they may hear of it all the same".to_owned(),
+            ),
+        },
         Request::Compare => Answer::Compared(member.runtime.block_on(member.compare())),
         Request::Erasures => match member.runtime.block_on(member.remains()) {
             Ok(remains) => Answer::Remains(remains),
@@ -131,6 +141,7 @@ pub fn ask(directory: &Path, request: Request) -> io::Result<Option<Answer>> {
     let Ok(stream) = UnixStream::connect(path(directory)) else { return Ok(None) };
     let patience = match request {
         Request::Status | Request::Invite => PATIENCE,
+        Request::Forget(_) => 4 * PATIENCE,
         Request::Compare | Request::Erasures => SEARCH,
     };
     stream.set_read_timeout(Some(patience))?;

@@ -31,6 +31,8 @@ pub enum Body {
     Once(Once),
     /// That the sender does something until another takes over, and how far it has come.
     Lease(Lease),
+    /// That a relay is gone for good.
+    Gone(NodeId),
     /// Opens that the sender has noted, and whether some were noted and are not told.
     Opens(Vec<Open>, bool),
 }
@@ -122,6 +124,7 @@ const CLAIM: u8 = 3;
 const ONCE: u8 = 4;
 const OPENS: u8 = 5;
 const LEASE: u8 = 6;
+const GONE: u8 = 7;
 
 /// Field numbers, which are never reused.
 mod tag {
@@ -147,6 +150,7 @@ mod tag {
     pub(super) const DAY: u8 = 20;
     pub(super) const TERM: u8 = 21;
     pub(super) const NUMBER: u8 = 22;
+    pub(super) const OTHER: u8 = 23;
 }
 
 /// Returns a random id.
@@ -230,6 +234,12 @@ impl Lease {
     }
 }
 
+fn encode_gone(node: &NodeId) -> Vec<u8> {
+    let mut writer = Writer::new(FORMAT);
+    writer.bytes(tag::OTHER, node);
+    writer.done()
+}
+
 fn encode_opens(opens: &[Open], is_incomplete: bool) -> Vec<u8> {
     let mut writer = Writer::new(FORMAT);
     writer.bytes(tag::IS_INCOMPLETE, &[u8::from(is_incomplete)]);
@@ -283,7 +293,7 @@ impl Message {
             Body::Step(Step::Change(_) | Step::Begin { .. }) => Kind::Change,
             Body::Step(Step::Key { .. }) => Kind::Key,
             Body::Step(Step::Erase { .. } | Step::Expire { .. }) => Kind::Erase,
-            Body::Mark(_) | Body::Claim(_) | Body::Once(_) | Body::Lease(_) => Kind::Mark,
+            Body::Mark(_) | Body::Claim(_) | Body::Once(_) | Body::Lease(_) | Body::Gone(_) => Kind::Mark,
             Body::Opens(..) => Kind::Opens,
         }
     }
@@ -301,6 +311,7 @@ impl Message {
             Body::Claim(claim) => (CLAIM, claim.encode()),
             Body::Once(once) => (ONCE, once.encode()),
             Body::Lease(lease) => (LEASE, lease.encode()),
+            Body::Gone(node) => (GONE, encode_gone(node)),
             Body::Opens(opens, is_incomplete) => (OPENS, encode_opens(opens, *is_incomplete)),
         };
         let mut writer = Writer::new(FORMAT);
@@ -336,6 +347,7 @@ impl Message {
             CLAIM => Body::Claim(Claim::decode(&plain)?),
             ONCE => Body::Once(Once::decode(&plain)?),
             LEASE => Body::Lease(Lease::decode(&plain)?),
+            GONE => Body::Gone(exactly(found(&of_format(&plain)?, tag::OTHER)?)?),
             OPENS => decode_opens(&plain)?,
             later => return Err(BadMessage::Version(later)),
         };
@@ -394,8 +406,15 @@ mod tests {
         };
         let opens = vec![open(Opened::By(Person([9; 16]))), open(Opened::Campaign([4; 8], 3))];
         let opens = Body::Opens(opens, true);
-        let bodies =
-            [Body::Step(erase), Body::Mark(mark), Body::Claim(claim), Body::Once(once), opens, lease];
+        let bodies = [
+            Body::Step(erase),
+            Body::Mark(mark),
+            Body::Claim(claim),
+            Body::Once(once),
+            opens,
+            lease,
+            Body::Gone([9; 16]),
+        ];
         for body in bodies {
             let message = Message { node: [1; 16], id: [2; 16], body };
             let bytes = message.seal(5, &weeks).unwrap();

@@ -21,7 +21,7 @@ use crate::consent::{Store, StoreError};
 use crate::engine::{Engine, EngineError, Position, Verdict};
 use crate::follower::{Follower, Moment, Stop};
 use crate::lease::{Held, Leases};
-use crate::message::{Body, Mark, Message, MessageId, fresh_id};
+use crate::message::{Body, Mark, Message, MessageId, NodeId, fresh_id};
 use crate::once::Claims;
 use crate::outbox::Outbox;
 use crate::peer::{self, Identity};
@@ -289,6 +289,11 @@ impl Node {
     pub async fn ask(&self, address: &str, question: &[u8]) -> Result<Vec<u8>, String> {
         let identity = self.inner.identity.as_deref().ok_or("this relay has no certificate")?;
         peer::question(address, identity, question).await.map_err(|error| error.to_string())
+    }
+
+    /// Has all relays forget one that is gone for good; returns whether they certainly do.
+    pub async fn forget(&self, node: NodeId) -> bool {
+        self.inner.tell_gone(node).await
     }
 
     /// Tells the others now of the opens that wait.

@@ -151,10 +151,11 @@ fn is_well(machine: &Machine) -> bool {
 
 /// People say things at one relay until told to stop, or until it answers no more.
 fn talk(mut client: Client, number: usize, turn: usize, facts: &Facts, ends: &AtomicBool) {
-    for round in 0.. {
+    for round in 0usize.. {
         for reader in 0..PEOPLE {
             let person = format!("reader{number}x{reader}@home.example");
-            let state = if (round + turn + reader) % 2 == 0 { "granted" } else { "withdrawn" };
+            let is_yes = (round + turn + reader).is_multiple_of(2);
+            let state = if is_yes { "granted" } else { "withdrawn" };
             let row = serde_json::json!({
                 "address": person, "state": state, "purposes": "campaign_performance", "evidence": "form/1",
             });

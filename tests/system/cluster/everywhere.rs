@@ -95,6 +95,10 @@ fn a_search_at_one_relay_finds_what_another_handled_and_says_who_did_not_answer(
     assert_eq!(found["unanswered"][0]["relay"], other.as_str(), "{found}");
     let counted = figures(&cluster.relays[0]);
     assert_eq!((recipients(&counted), counted["unanswered"].as_array().unwrap().len()), (1, 1));
+    // Until the others are told that it is gone for good.
+    done(&cluster.relays[0].command(&["cluster", "forget", &other[..8]]));
+    let found = search(&cluster.relays[0], &token, &wanted);
+    assert_eq!((&found["complete"], &found["unanswered"]), (&json!(true), &json!([])), "{found}");
     // A choice does not wait for it.
     say(&cluster.relays[0], ann, "withdrawn");
 }
@@ -131,6 +135,17 @@ fn the_console_shows_how_the_relays_stand_where_there_are_several() {
     let pictures = std::env::var("PIXELWARD_PICTURES").unwrap_or_default();
     let arguments = [base.as_str(), &console.link(&served), "/cluster", "cluster", &pictures];
     crate::console::browsed("one-page.mjs", &arguments);
+    // The story of a message that another relay handled.
+    cluster.sent(1, "ann@home.example");
+    let mut story = String::new();
+    until("the message is found", || {
+        let page = browser.page("/messages?controller=shop");
+        let link = page.split("href=\"/messages/").nth(1).map(|link| link.split('"').next().unwrap());
+        story = link.map_or(String::new(), |link| format!("/messages/{}", link.replace("&amp;", "&")));
+        !story.is_empty()
+    });
+    let page = browser.page(&story);
+    assert!(page.contains("Handled by relay"), "{page}");
     // In each language, and with a relay that is gone.
     for (language, heading) in [("de", "Andere Relays"), ("fr", "Autres relais")] {
         let page = browser.page("/account");

@@ -3,6 +3,7 @@
 use maud::{Markup, html};
 use serde_json::Value;
 
+use super::short;
 use crate::layout::{Page, shown};
 use crate::text::Text;
 use crate::value::{flag, list, maybe, number, text};
@@ -10,8 +11,6 @@ use crate::{Answered, Call};
 
 /// After how many seconds the page is reloaded.
 const REFRESH: u32 = 15;
-/// How many digits of a name or a hash are shown; all of them where it is pointed at.
-const DIGITS: usize = 8;
 
 pub(crate) async fn page(call: Call) -> Answered {
     let standing = call.console.api.get("/v1/cluster").await?;
@@ -55,11 +54,6 @@ pub(crate) async fn page(call: Call) -> Answered {
         }
     };
     Ok(shown(&call, &Page { title: title.to_owned(), refresh: Some(REFRESH), content }))
-}
-
-fn short(whole: &str) -> Markup {
-    let digits: String = whole.chars().take(DIGITS).collect();
-    html! { code title=(whole) { (digits) } }
 }
 
 fn grants(call: &Call, standing: &Value) -> Markup {

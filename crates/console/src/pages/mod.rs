@@ -26,6 +26,15 @@ use crate::text::Text;
 use crate::value::{list, text};
 use crate::{Call, Failure};
 
+/// How many digits of a name or a hash are shown; all of them where it is pointed at.
+const DIGITS: usize = 8;
+
+/// Shows how a name or a hash begins.
+pub(super) fn short(whole: &str) -> Markup {
+    let digits: String = whole.chars().take(DIGITS).collect();
+    html! { code title=(whole) { (digits) } }
+}
+
 /// Says which relays did not answer, if any.
 pub(super) fn unanswered(call: &Call, found: &Value) -> Markup {
     let names: Vec<&str> = list(found, "unanswered").iter().map(|missing| text(missing, "relay")).collect();

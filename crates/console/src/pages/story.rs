@@ -10,7 +10,7 @@ use maud::{Markup, html};
 use serde_json::{Value, json};
 
 use super::messages::RECORDS;
-use super::{hash_of, is_hash, moment_of};
+use super::{hash_of, is_hash, moment_of, short, unanswered};
 use crate::config::console::Role;
 use crate::layout::{self, Page, onward, shown, token};
 use crate::text::Text;
@@ -94,6 +94,7 @@ pub(crate) async fn page(call: Call) -> Answered {
             }
         }
         (facts(&call, rows))
+        (unanswered(&call, &found))
         @if reader.is_none() && is_officer(&call) { (name_the_recipient(&call)) }
         @if flag(&found, "more") {
             p class="soft" { (call.say(&Text(
@@ -172,6 +173,10 @@ fn facts(call: &Call, rows: &[Value]) -> Markup {
             }
             dt { (call.say(&Text("The relay’s id", "Kennung des Relays", "Identifiant du relais"))) }
             dd { code { (call.name) } }
+            @if let Some(relay) = maybe(&row, "relay") {
+                dt { (call.say(&Text("Handled by relay", "Bearbeitet von Relay", "Traité par le relais"))) }
+                dd { (short(relay)) }
+            }
             dt { (call.say(&Text("Mailstream", "Mailart", "Flux"))) } dd { (text(&first, "mailstream")) }
             dt { (call.say(&Text("Recipients on record", "Verzeichnete Empfänger", "Destinataires notés"))) }
             dd { (call.language.number(rows.len() as u64)) }

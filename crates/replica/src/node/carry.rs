@@ -12,7 +12,7 @@ use super::{Inner, PAUSE, locked};
 use crate::consent::ordered::{Heard, Name, Ordered, Outcome, Said, Step};
 use crate::consent::record::Timing;
 use crate::consent::{Applied, Change, Person, Store, StoreError, Timestamp};
-use crate::message::{Body, Lease, MessageId, Once, fresh_id};
+use crate::message::{Body, Lease, MessageId, NodeId, Once, fresh_id};
 
 /// How long after it was said a change still counts as said now. Later it counts as said then, so that what the
 /// person said elsewhere meanwhile is not undone. In milliseconds.
@@ -206,6 +206,12 @@ impl Inner {
         let (Ok(id), true) = (fresh_id(), self.is_fresh()) else { return true };
         let body = Body::Once(Once { name, within });
         !matches!(self.rounds(body, id, self.until(self.settings.patience)).await, Ok(Outcome::First(false)))
+    }
+
+    /// Tells all relays that one of them is gone for good; returns whether that is in the common order.
+    pub(super) async fn tell_gone(self: &Arc<Inner>, node: NodeId) -> bool {
+        let Ok(id) = fresh_id() else { return false };
+        self.rounds(Body::Gone(node), id, self.until(self.settings.patience)).await.is_ok()
     }
 
     /// Claims a lease; returns whether this relay certainly holds it.

@@ -80,6 +80,13 @@ impl Inner {
         }
     }
 
+    /// Forgets a relay that is gone. If it speaks again, it is there again.
+    pub(super) fn forget(&self, node: NodeId) -> Result<(), StoreError> {
+        locked(&self.marks).forget(node);
+        let noted = locked(&self.others).change(|known| drop(known.addresses.remove(&hex::encode(node))));
+        noted.map_err(|source| StoreError::Io { what: "where other relays are".to_owned(), source })
+    }
+
     /// Notes a claim, durably: the first one for a week counts.
     pub(super) fn claimed(&self, node: NodeId, claim: &Claim) -> Result<(), StoreError> {
         let current = week_of((self.settings.clock)());

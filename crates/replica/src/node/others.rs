@@ -70,6 +70,10 @@ impl Marks {
         is_news
     }
 
+    pub(super) fn forget(&mut self, node: NodeId) {
+        self.heard.remove(&node);
+    }
+
     fn differing(&self) -> usize {
         self.heard.values().filter(|heard| heard.differs.is_some_and(|(_, was_said)| was_said)).count()
     }

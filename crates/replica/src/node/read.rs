@@ -125,7 +125,7 @@ impl Inner {
     async fn apply(self: &Arc<Inner>, batch: Vec<Delivered>) -> Result<(), Ended> {
         let (mut steps, mut ids) = (Vec::new(), Vec::new());
         let (mut marks, mut claims, mut onces) = (Vec::new(), Vec::new(), Vec::new());
-        let mut leases = Vec::new();
+        let (mut leases, mut gone) = (Vec::new(), Vec::new());
         let mut readable = batch.len();
         for (place, delivered) in batch.iter().enumerate() {
             match Message::open(&delivered.bytes, &self.weeks) {
@@ -138,6 +138,7 @@ impl Inner {
                         // They travel elsewhere.
                         Body::Opens(..) => {}
                         Body::Once(once) => onces.push((node, id, delivered.committed_at, once)),
+                        Body::Gone(node) => gone.push((id, node)),
                         Body::Lease(lease) => leases.push((node, id, delivered.position, lease)),
                     }
                 }
@@ -167,6 +168,10 @@ impl Inner {
         for (node, id, committed_at, once) in onces {
             let first = self.first(node, committed_at, &once)?;
             self.wanted.answer(&id, Some(Outcome::First(first)));
+        }
+        for (id, node) in gone {
+            self.forget(node)?;
+            self.wanted.answer(&id, Some(Outcome::Held(true)));
         }
         for (id, holds) in held {
             self.wanted.answer(&id, Some(Outcome::Held(holds)));
