@@ -290,7 +290,7 @@ impl Message {
     /// Returns the kind that the engine may see.
     pub fn kind(&self) -> Kind {
         match &self.body {
-            Body::Step(Step::Change(_) | Step::Begin { .. }) => Kind::Change,
+            Body::Step(Step::Change(_) | Step::First { .. } | Step::Begin { .. }) => Kind::Change,
             Body::Step(Step::Key { .. }) => Kind::Key,
             Body::Step(Step::Erase { .. } | Step::Expire { .. }) => Kind::Erase,
             Body::Mark(_) | Body::Claim(_) | Body::Once(_) | Body::Lease(_) | Body::Gone(_) => Kind::Mark,

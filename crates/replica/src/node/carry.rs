@@ -249,21 +249,16 @@ impl Inner {
             // What holds already is tried for ever; how it counts depends on when that works.
             let until_now = until.or_else(|| self.until(self.settings.patience));
             let store = self.store().map_err(|_| Lost::Closed)?;
-            if !store.knows(person) {
-                let key = Step::fresh_key(person, now).map_err(|_| Lost::Closed)?;
-                match self.round(key, until_now).await {
-                    Err(Lost::Late) if until.is_none() => {}
-                    other => drop(other?),
-                }
-                continue;
-            }
             let timing = match change.timing {
                 Timing::Now if Timestamp::now().0 - now.0 < PROMPT => Timing::Now,
                 _ => Timing::Claimed,
             };
-            let Some(record) = store.sealed(person, change, now) else { continue };
+            // Somebody new gets a key with the first thing they say; of two keys the first in the order counts.
+            let step = match store.sealed(person, change, now) {
+                Some(record) => Step::Change(Box::new(Ordered { person, record, timing, expected })),
+                None => Step::first(person, change, now, timing, expected).map_err(|_| Lost::Closed)?,
+            };
             drop(store);
-            let step = Step::Change(Box::new(Ordered { person, record, timing, expected }));
             let this = match id {
                 Some(id) => id,
                 None => fresh_id().map_err(|_| Lost::Closed)?,

@@ -37,6 +37,14 @@ pub enum Step {
     },
     /// Somebody said something.
     Change(Box<Ordered>),
+    /// Somebody new said something: they get the id of the record and this key, unless they have one, and if that id
+    /// counts, the change is recorded.
+    First {
+        /// The key of the details.
+        key: [u8; 32],
+        /// What they said.
+        change: Box<Ordered>,
+    },
     /// A person is erased.
     Erase {
         /// The person.
@@ -60,6 +68,7 @@ impl std::fmt::Debug for Step {
             Step::Begin { .. } => "Begin",
             Step::Key { .. } => "Key(…)",
             Step::Change(_) => "Change",
+            Step::First { .. } => "First(…)",
             Step::Erase { .. } => "Erase",
             Step::Expire { .. } => "Expire",
         })
@@ -250,6 +259,7 @@ const KEY: u8 = 2;
 const CHANGE: u8 = 3;
 const ERASE: u8 = 4;
 const EXPIRE: u8 = 5;
+const FIRST: u8 = 6;
 
 /// Field numbers, which are never reused.
 mod tag {
@@ -271,7 +281,7 @@ impl Step {
     pub(super) fn needs_the_ones_before(&self) -> bool {
         match self {
             Step::Begin { .. } | Step::Erase { .. } | Step::Expire { .. } => true,
-            Step::Change(ordered) => ordered.expected.is_some(),
+            Step::Change(ordered) | Step::First { change: ordered, .. } => ordered.expected.is_some(),
             Step::Key { .. } => false,
         }
     }
@@ -294,12 +304,12 @@ impl Step {
             }
             Step::Change(ordered) => {
                 writer.bytes(tag::KIND, &[CHANGE]);
-                writer.bytes(tag::PERSON, &ordered.person.0);
-                writer.bytes(tag::RECORD, &ordered.record.encode());
-                writer.bytes(tag::IS_NOW, &[u8::from(ordered.timing == Timing::Now)]);
-                if let Some(expected) = ordered.expected {
-                    writer.number(tag::EXPECTED, expected);
-                }
+                ordered.encode(&mut writer);
+            }
+            Step::First { key, change } => {
+                writer.bytes(tag::KIND, &[FIRST]);
+                writer.bytes(tag::KEY, key);
+                change.encode(&mut writer);
             }
             Step::Erase { person, at } => {
                 writer.bytes(tag::KIND, &[ERASE]);
@@ -344,11 +354,15 @@ impl Step {
                 let (id, key) = (exactly(of(tag::ID)?)?, exactly(of(tag::KEY)?)?);
                 Ok(Step::Key { person: person()?, id, key })
             }
-            [CHANGE] => {
+            [kind @ (CHANGE | FIRST)] => {
                 let timing = if of(tag::IS_NOW)? == [1] { Timing::Now } else { Timing::Claimed };
                 let expected = of(tag::EXPECTED).ok().map(number).transpose()?;
                 let record = Record::decode(of(tag::RECORD)?)?;
-                Ok(Step::Change(Box::new(Ordered { person: person()?, record, timing, expected })))
+                let change = Box::new(Ordered { person: person()?, record, timing, expected });
+                match *kind {
+                    FIRST => Ok(Step::First { key: exactly(of(tag::KEY)?)?, change }),
+                    _ => Ok(Step::Change(change)),
+                }
             }
             [ERASE] => Ok(Step::Erase { person: person()?, at: at()? }),
             [EXPIRE] => {
@@ -363,15 +377,33 @@ impl Step {
         }
     }
 
-    /// Returns a step that gives a person a random id and a random key.
+    /// Returns the first change about a person, under a random id and with details sealed under a random key.
     ///
     /// # Errors
     ///
     /// When there is no randomness.
-    pub fn fresh_key(person: Person, at: Timestamp) -> Result<Step, StoreError> {
-        let (id, key) = super::keys::fresh(at)
+    pub fn first(
+        person: Person,
+        change: &Change,
+        now: Timestamp,
+        timing: Timing,
+        expected: Option<u64>,
+    ) -> Result<Step, StoreError> {
+        let (id, key) = super::keys::fresh(now)
             .map_err(|source| StoreError::Io { what: "a new key".to_owned(), source })?;
-        Ok(Step::Key { person, id, key })
+        let record = Record::new(id, &Sealer::new(&key), now, change);
+        Ok(Step::First { key, change: Box::new(Ordered { person, record, timing, expected }) })
+    }
+}
+
+impl Ordered {
+    fn encode(&self, writer: &mut Writer) {
+        writer.bytes(tag::PERSON, &self.person.0);
+        writer.bytes(tag::RECORD, &self.record.encode());
+        writer.bytes(tag::IS_NOW, &[u8::from(self.timing == Timing::Now)]);
+        if let Some(expected) = self.expected {
+            writer.number(tag::EXPECTED, expected);
+        }
     }
 }
 
@@ -419,7 +451,7 @@ impl Waiting<'_> {
                 let change = Change { details, timing: ordered.timing, ..ordered.record.change };
                 Some(Heard::Change(ordered.person, Box::new(change)))
             }
-            Step::Begin { .. } | Step::Key { .. } | Step::Expire { .. } => None,
+            Step::Begin { .. } | Step::Key { .. } | Step::First { .. } | Step::Expire { .. } => None,
         }
     }
 }

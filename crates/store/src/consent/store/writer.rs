@@ -244,6 +244,10 @@ impl Writer {
                     Outcome::Key
                 }
                 Step::Change(ordered) => self.take_ordered(*ordered, position, &mut group)?,
+                Step::First { key, change } => {
+                    self.shared.take_key(change.person, change.record.person, key)?;
+                    self.take_ordered(*change, position, &mut group)?
+                }
                 Step::Begin { epoch, head } => {
                     if self.journal.head() != head {
                         return Err(StoreError::Misfit("it began after another journal than this one"));

@@ -58,6 +58,12 @@ fn said(number: usize, id: u8, state: State, at: i64, timing: Timing, expected: 
     Step::Change(Box::new(Ordered { person: person(number), record, timing, expected }))
 }
 
+/// The same as the first thing that a person says, with the id that they get by it.
+fn first(number: usize, id: u8, state: State, at: i64) -> Step {
+    let Step::Change(change) = said(number, id, state, at, Timing::Claimed, None) else { panic!("a change") };
+    Step::First { key: [!id; 32], change }
+}
+
 fn is_granted(store: &Store, number: usize) -> bool {
     let standing = store.known(&shop(), person(number)).unwrap();
     matches!(standing.allows(PURPOSE, Timestamp(100)), Permission::Granted(_))
@@ -67,6 +73,7 @@ fn is_granted(store: &Store, number: usize) -> bool {
 #[derive(Clone, Debug)]
 enum Rough {
     Key(usize),
+    First { number: usize, state: State, at: i64 },
     Change { number: usize, which: usize, state: State, at: i64, timing: Timing, expected: Option<u64> },
     Erase(usize, i64),
     Expire { number: usize, which: usize, newest: u64 },
@@ -78,6 +85,8 @@ fn rough() -> impl Strategy<Value = Rough> {
         (0..PEOPLE, 0..3usize, 0..states.len(), 1..50i64, any::<bool>(), proptest::option::of(0..6u64));
     prop_oneof![
         2 => (0..PEOPLE).prop_map(Rough::Key),
+        2 => (0..PEOPLE, 0..states.len(), 1..50i64)
+            .prop_map(move |(number, state, at)| Rough::First { number, state: states[state], at }),
         8 => change.prop_map(move |(number, which, state, at, is_now, expected)| {
             let timing = if is_now { Timing::Now } else { Timing::Claimed };
             let expected = expected.filter(|expected| *expected < 3);
@@ -105,6 +114,11 @@ fn steps(rough: Vec<Rough>) -> Vec<Step> {
                 fresh += 1;
                 ids[number].push(fresh);
                 Some(key_of(number, fresh))
+            }
+            Rough::First { number, state, at } => {
+                fresh += 1;
+                ids[number].push(fresh);
+                Some(first(number, fresh, state, at))
             }
             Rough::Change { number, which, state, at, timing, expected } => {
                 id_of(number, which).map(|id| said(number, id, state, at, timing, expected))
@@ -168,7 +182,8 @@ fn steps_read_back_as_they_were_written() {
         at: Timestamp(9),
     };
     let erase = Step::Erase { person: person(1), at: Timestamp(9) };
-    for step in [begin(), key_of(1, 9), said(1, 9, State::Granted, 5, Timing::Now, Some(0)), erase, expire] {
+    let change = said(1, 9, State::Granted, 5, Timing::Now, Some(0));
+    for step in [begin(), key_of(1, 9), change, first(1, 9, State::Granted, 5), erase, expire] {
         let bytes = step.encode();
         assert_eq!(Step::decode(&bytes), Ok(step));
         for end in 0..bytes.len() {
@@ -186,6 +201,32 @@ fn an_order_that_began_after_another_journal_is_refused() {
         Step::Begin { epoch: Epoch { number: 1, at: Timestamp(1) }, head: Head { count: 1, hash: [1; 32] } };
     assert!(matches!(apply(&store, &[(1, other)]), Err(StoreError::Misfit(_))));
     assert_eq!((store.position(), store.head()), (0, Head::EMPTY));
+}
+
+#[test]
+fn of_two_first_words_about_a_person_the_one_with_the_first_key_counts() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = node(&folder);
+    let steps = [
+        begin(),
+        first(1, 9, State::Granted, 5),
+        first(1, 8, State::Withdrawn, 6),
+        said(1, 9, State::Withdrawn, 6, Timing::Claimed, None),
+    ];
+    let steps: Vec<(u64, Step)> = (1..).zip(steps).collect();
+    let expected = [
+        Outcome::Begun,
+        Outcome::Change(Applied::Recorded(2)),
+        Outcome::Gone,
+        Outcome::Change(Applied::Recorded(3)),
+    ];
+    assert_eq!(apply(&store, &steps).unwrap(), expected);
+    let history = store.history(person(1)).unwrap();
+    assert_eq!(history[0].change.details.evidence.as_deref(), Some("form/1"), "sealed under the first key");
+    drop(store);
+    let store = node(&folder);
+    assert_eq!((store.position(), store.head().count), (4, 3));
+    assert!(store.verify().unwrap().is_sound());
 }
 
 #[test]
