@@ -181,6 +181,11 @@ fn what_a_damaged_server_lacks_is_fetched_from_another_or_nothing_counts() {
         let fresh = setting.fresh();
         let fates = setting.fates(&fresh);
         println!("damage {turn}: {what}: {fates:?}");
+        for relay in setting.relays.iter().chain([&fresh]) {
+            if setting.fate(relay) != Fate::Whole {
+                println!("  {:?}", relay.node.status());
+            }
+        }
         assert!(!fates.contains(&Fate::Lacking), "a relay counts grants and lacks something");
         fates.iter().for_each(|fate| *tally.entry(*fate).or_default() += 1);
         drop(fresh);
