@@ -409,7 +409,7 @@ impl Pipeline {
                 common.recipient(handed, Some(decided.person), Some(&decided.decision), Some(effect), reply);
             }
             if was_taken {
-                note_copy(copied.removed, copied.swapped);
+                note_copy(copied.removed, copied.swapped, copied.links);
                 if let (Some(witness), Some(bytes)) = (&self.onlooker.copies, &copied.bytes) {
                     witness(arrival, &group.recipients, bytes);
                 }

@@ -252,7 +252,10 @@ fn a_choice_is_shown_made_and_taken_back_by_one_press() {
     let stopped = is_page(&readers.post(&link, &[("action", "withdraw")]), "stopped");
     assert!(stopped.contains("You have refused all purposes. Any consent you gave earlier is withdrawn."));
     // The mailstreams unwrap links, and gates hold for mail that she has; nothing goes on without her.
-    assert!(stopped.contains("Your choice also covers links") && stopped.contains("emails you already have"));
+    assert!(
+        stopped.contains("Without your consent to link tracking")
+            && stopped.contains("emails you already have")
+    );
     assert!(!stopped.contains("Your refusal does not change this"), "{stopped}");
     is_blank(&readers.get(&gate), "stopped");
     assert!(states(&readers, "annette@home.example").contains("campaign_performance=withdrawn"));

@@ -102,6 +102,7 @@ fn rulebook(declared: Declared, defaults: Defaults, mode: Mode) -> Rulebook {
             public_url: None,
             language: notice::DEFAULT.to_owned(),
             footer_file: None,
+            links_file: None,
             jurisdiction: None,
             retention_days: 0,
             evidence_days: None,
@@ -225,8 +226,8 @@ fn defaults(section: &mut Section<'_>) -> Defaults {
                 extent: Extent::Trackers,
                 receipts: Receipts::Strip,
                 personal: Personal::Gentlest,
-                links: Links::Count,
-                link_treatment: LinkTreatment::Keep,
+                links: Links::Note,
+                link_treatment: LinkTreatment::Unwrap,
                 unreadable: Unreadable::Count,
             },
         ),
@@ -258,6 +259,7 @@ fn treatment(section: &mut Section<'_>, default: Treatment) -> Treatment {
             ("ignore", (Links::Ignore, LinkTreatment::Keep)),
             ("count", (Links::Count, LinkTreatment::Keep)),
             ("unwrap", (Links::Note, LinkTreatment::Unwrap)),
+            ("gate", (Links::Note, LinkTreatment::Gate)),
         ],
     );
     let strict = section.flag("strict", default.extent == Extent::EveryRequest);
@@ -297,6 +299,7 @@ fn controller(section: &mut Section<'_>, context: &Context<'_>) -> Option<Contro
     let public_url = section.parsed("public_url", public_address);
     let language = section.parsed("language", language).unwrap_or_else(|| notice::DEFAULT.to_owned());
     let footer_file = section.path("footer_file");
+    let links_file = section.path("links_file");
     let jurisdiction = section.string("jurisdiction");
     if jurisdiction.as_deref() == Some(NONE) {
         section.problem(
@@ -325,6 +328,7 @@ fn controller(section: &mut Section<'_>, context: &Context<'_>) -> Option<Contro
         public_url,
         language,
         footer_file,
+        links_file,
         jurisdiction,
         retention_days: u16::try_from(retention_days).unwrap_or(u16::MAX),
         evidence_days,

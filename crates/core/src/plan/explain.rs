@@ -112,8 +112,11 @@ impl Teller<'_> {
              à : {purposes}. Il est déclaré {requested:?} et peut utiliser : {exemption}.",
             mailstream = mailstream.name,
             controller = self.chosen.controller.name,
-            purposes =
-                mailstream.purposes.iter().map(|purpose| self.name(*purpose)).collect::<Vec<_>>().join(", "),
+            purposes = mailstream
+                .purposes_of_opens()
+                .map(|purpose| self.name(purpose))
+                .collect::<Vec<_>>()
+                .join(", "),
             requested = mailstream.requested.name(),
             exemption = mailstream.exemption.map_or(none, Exemption::name),
         )

@@ -36,7 +36,7 @@ use crate::policy::{
 use crate::rewrite::downstream::Esp;
 use crate::rewrite::notice::{Fragments, Texts};
 use crate::rewrite::reader_token::Mint;
-use crate::rewrite::{Protected, Verify};
+use crate::rewrite::{LinkMap, Protected, Targets, Verify};
 use crate::sign::{OnBroken, Sign, Signers};
 use crate::smtp::Reply;
 use crate::tracker::{Analysis, Axis, Detector, Inquiry, Snapshot, Verdict};
@@ -45,7 +45,7 @@ use asking::asking;
 use copy::Fingerprint;
 pub use copy::{Made, Notes};
 pub use fallback::{UNCHECKED, copy_after, plan_after};
-use wanted::{Wanted, groups, may_put_in, wanted};
+use wanted::{Changeable, Wanted, groups, may_put_in, wanted};
 
 /// What the configuration says about the treatment of mail.
 #[derive(Clone, Copy, Debug)]
@@ -58,6 +58,8 @@ pub struct Settings<'a> {
     pub fragments: &'a [(Controller, Fragments)],
     /// What is put into the mail of the others.
     pub default_fragments: &'a Fragments,
+    /// What tracked links of controllers lead to, where those say so.
+    pub link_maps: &'a [(Controller, Arc<LinkMap>)],
     /// What happens to a message with a tracker in a part that must not be edited.
     pub protected: Protected,
     /// Whether a rewritten message is scanned again.
@@ -76,6 +78,11 @@ impl Settings<'_> {
     fn fragments(&self, controller: &Controller) -> &Fragments {
         let found = self.fragments.iter().find(|(name, _)| name == controller);
         found.map_or(self.default_fragments, |(_, fragments)| fragments)
+    }
+
+    fn targets(&self, controller: &Controller) -> Targets {
+        let found = self.link_maps.iter().find(|(name, _)| name == controller);
+        Targets::listed(found.map(|(_, list)| Arc::clone(list)))
     }
 }
 
@@ -290,6 +297,8 @@ pub struct Draft<'a> {
     /// Who the recipients are, in their order.
     persons: Vec<Person>,
     inquiry: Inquiry<'a>,
+    /// What is known of what tracked links lead to.
+    targets: Targets,
 }
 
 impl<'a> Draft<'a> {
@@ -309,14 +318,25 @@ impl<'a> Draft<'a> {
     ) -> Draft<'a> {
         let persons = decided.iter().map(|decided| decided.person).collect();
         let inquiry = inquiry(reading.chosen, reading.learnt.as_ref(), message);
-        Draft { settings, message, reading, texts, people, persons, inquiry }
+        let targets = settings.targets(&reading.chosen.controller.name);
+        Draft { settings, message, reading, texts, people, persons, inquiry, targets }
+    }
+
+    /// The same, with what a look-up told about tracked links of the message.
+    #[must_use]
+    pub fn with_asked(self, told: impl IntoIterator<Item = (String, String)>) -> Draft<'a> {
+        let targets = self.targets.and_asked(told);
+        Draft { targets, ..self }
     }
 
     /// Says who shares a copy, and who gets none.
     pub fn plan(&self, decided: Vec<Decided>) -> Plan {
         faults::point("plan");
         let found = trackers(&self.reading.analysis).count();
-        let opens = trackers(&self.reading.analysis).filter(|sighting| sighting.axis() == Axis::Open).count();
+        let changeable = Changeable {
+            pixels: trackers(&self.reading.analysis).filter(|sighting| sighting.axis() == Axis::Open).count(),
+            links: tracked_links(&self.reading.analysis).count(),
+        };
         let rejected =
             |index: &usize| decided.get(*index).is_some_and(|decided| decided.request == Request::Rejects);
         let (early, asked): (Vec<usize>, Vec<usize>) = (0..decided.len()).partition(rejected);
@@ -324,7 +344,7 @@ impl<'a> Draft<'a> {
             .into_iter()
             .filter_map(|index| {
                 let decided = decided.get(index)?;
-                Some((index, wanted(self.reading.chosen, decided, opens, index)))
+                Some((index, wanted(self.reading.chosen, decided, changeable, index)))
             })
             .collect();
         let (by_wanted, is_joined) = groups(&wanted, self.message.max_copies);
@@ -364,6 +384,11 @@ pub fn trackers<'s>(analysis: &'s Analysis<'_>) -> impl Iterator<Item = &'s crat
         sighting.verdict == Verdict::Tracker && sighting.axis() != Axis::Link
     };
     analysis.sightings.iter().filter(is_one)
+}
+
+/// The links of a message that report who follows them, and that can be edited.
+pub fn tracked_links<'s>(analysis: &'s Analysis<'_>) -> impl Iterator<Item = &'s crate::tracker::Sighting> {
+    analysis.sightings.iter().filter(|sighting| sighting.is_tracked_link())
 }
 
 /// Whether a mailstream is only observed.

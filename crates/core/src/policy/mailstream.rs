@@ -47,6 +47,8 @@ pub struct Controller {
     pub language: String,
     /// The file with the text around the link to the preference page.
     pub footer_file: Option<PathBuf>,
+    /// The file that says what tracked links lead to.
+    pub links_file: Option<PathBuf>,
     /// The base URL of its pages and pixels, without a trailing slash; `None` if it has none.
     pub public_url: Option<String>,
     /// The jurisdiction of its mailstreams that declare none.
@@ -143,7 +145,8 @@ pub struct Mailstream {
     pub controller: String,
     /// The conditions on its mail.
     pub conditions: Conditions,
-    /// What its opens are used for. Every one of them must be allowed (N9).
+    /// What its opens are used for, every one of which must be allowed (N9), and whether its links are followed
+    /// up (N3).
     pub purposes: Vec<Purpose>,
     /// The basis on which it is sent.
     pub requested: Requested,
@@ -187,6 +190,16 @@ impl Mailstream {
             footer,
             too_early: TooEarly::Strip,
         }
+    }
+
+    /// Returns what its opens are used for.
+    pub fn purposes_of_opens(&self) -> impl Iterator<Item = Purpose> {
+        self.purposes.iter().copied().filter(|purpose| purpose.is_about_opens())
+    }
+
+    /// Returns whether it declares that its links are followed up, and so asks for consent to that.
+    pub fn declares_links(&self) -> bool {
+        self.purposes.contains(&Purpose::LinkTracking)
     }
 
     /// Returns the declared jurisdiction.

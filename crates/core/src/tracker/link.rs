@@ -5,6 +5,9 @@ use std::borrow::Cow;
 use super::token::Class;
 use super::url::{Url, percent_decoded};
 
+/// How many addresses are unwrapped from one another.
+const MAX_REDIRECTS: usize = 4;
+
 /// A quick look at an address as written: whether a token or another address could stand in it at all.
 pub fn may_track(address: &[u8]) -> bool {
     const SCHEME: usize = 8;
@@ -66,6 +69,14 @@ pub fn target(url: &Url<'_>) -> Option<String> {
         url.query().split(['&', ';']).map(|pair| pair.split_once('=').map_or(pair, |(_, value)| value));
     let in_query = values.find_map(whole_address);
     in_query.or_else(|| in_path(url.path()))
+}
+
+/// Where a tracked link leads in the end, as far as that stands in it: a redirect may lead to another one. `None`
+/// where it does not stand there, or would let the reader choose something.
+pub fn destination(url: &Url<'_>) -> Option<String> {
+    let further = |target: &String| Url::read(Cow::Borrowed(target), None).and_then(|url| self::target(&url));
+    let last = std::iter::successors(target(url), further).take(MAX_REDIRECTS).last();
+    last.filter(|target| !offers_a_choice(target))
 }
 
 /// An address behind the first slashes of a path: the rest of it, or one segment where its own slashes are

@@ -159,7 +159,7 @@ impl Row {
             "" => Ok(None),
             text => Timestamp::parse(text).map(Some).map_err(|error| format!("{name}: {error}")),
         };
-        let purposes = purposes(&self.purposes)?;
+        let purposes = purposes(&self.purposes, covered(state))?;
         let mut change = match time("event_time", &self.event_time)? {
             Some(event_at) => Change::new(controller, purposes, state, event_at),
             None => Change::now(controller, purposes, state),
@@ -194,15 +194,24 @@ impl Row {
     }
 }
 
-/// Parses purposes: names separated by spaces or commas, `all` or nothing for those that need consent.
+/// What a row covers that names no purposes: a yes to everything is one to what opens are used for, since whoever
+/// gave it need not have been asked about links; a no to everything is one to links, too.
+const fn covered(state: State) -> &'static [Purpose] {
+    match state {
+        State::NeverAsked | State::Asked | State::Granted => &Purpose::CONSENT_TO_OPENS,
+        State::Refused | State::Withdrawn | State::Objected => &Purpose::CONSENT,
+    }
+}
+
+/// Parses purposes: names separated by spaces or commas, `all` or nothing for those of `all`.
 ///
 /// # Errors
 ///
 /// The first unknown name.
-pub fn purposes(text: &str) -> Result<Vec<Purpose>, String> {
+pub fn purposes(text: &str, all: &[Purpose]) -> Result<Vec<Purpose>, String> {
     let names: Vec<&str> = text.split([' ', ',', ';', '|']).filter(|name| !name.is_empty()).collect();
     match names.as_slice() {
-        [] | ["all"] => Ok(Purpose::CONSENT.to_vec()),
+        [] | ["all"] => Ok(all.to_vec()),
         names => names
             .iter()
             .map(|name| {

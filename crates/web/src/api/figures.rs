@@ -40,7 +40,9 @@ pub(super) struct Day {
     recipients: Vec<Recipients>,
     /// Trackers, each counted once per recipient.
     trackers: Vec<Trackers>,
-    /// Both by hour, for today and yesterday only.
+    /// Tracked links that were to be changed, each counted once per recipient.
+    links: Vec<TrackedLinks>,
+    /// Recipients and trackers by hour, for today and yesterday only.
     hours: Vec<Hour>,
 }
 
@@ -88,6 +90,17 @@ pub(super) struct Trackers {
     /// The outcome that was carried out.
     done: String,
     /// The number of trackers.
+    count: u64,
+}
+
+/// A count of tracked links handled alike.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct TrackedLinks {
+    /// The mailstream.
+    mailstream: String,
+    /// What was done: unwrapped, gated, or left, where nobody said what they lead to: these go on reporting.
+    done: String,
+    /// The number of links.
     count: u64,
 }
 
@@ -283,6 +296,7 @@ impl Day {
     fn of(day: String, counts: &Counts, controller: &str) -> Day {
         let recipients = counts.recipients.iter().filter(|(kind, _)| kind.controller == controller);
         let trackers = counts.trackers.iter().filter(|(kind, _)| kind.controller == controller);
+        let links = counts.links.iter().filter(|(kind, _)| kind.controller == controller);
         let hours = counts.hours.iter().filter(|(kind, _)| kind.controller == controller);
         Day {
             hours: hours
@@ -302,6 +316,13 @@ impl Day {
                     decided: recipients.decided.clone(),
                     done: recipients.done.clone(),
                     result: recipients.result.clone(),
+                    count: *count,
+                })
+                .collect(),
+            links: links
+                .map(|(links, count)| TrackedLinks {
+                    mailstream: links.mailstream.clone(),
+                    done: links.done.clone(),
                     count: *count,
                 })
                 .collect(),

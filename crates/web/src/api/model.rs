@@ -100,8 +100,8 @@ text_type!(LanguageName, Language, "en, de or fr", Language::of, |schema| schema
 text_type!(
     PurposeName,
     Purpose,
-    "campaign_performance, personalisation, cross_channel_profile, fraud_detection, deliverability, \
-     auth_security, legal_notice or aggregate_statistics",
+    "campaign_performance, personalisation, cross_channel_profile, fraud_detection, link_tracking, \
+     deliverability, auth_security, legal_notice or aggregate_statistics",
     |text| text.parse().ok(),
     |schema| schema.enum_values(Some(Purpose::ALL.map(Purpose::name)))
 );
@@ -212,7 +212,7 @@ pub(super) struct Addressed {
 pub(super) struct Asking {
     /// The person's mail address.
     pub address: Address,
-    /// The purposes concerned; by default, all that need consent.
+    /// The purposes concerned; by default, those about opens that need consent.
     #[serde(default)]
     pub purposes: Vec<PurposeName>,
 }
@@ -230,7 +230,7 @@ macro_rules! statement {
             )?
             /// The state to record.
             pub state: StateName,
-            /// The purposes concerned; by default, all that need consent.
+            /// The purposes concerned; by default, all that need consent, and of a yes those about opens.
             #[serde(default)]
             pub purposes: Vec<PurposeName>,
             /// When it was said; by default, now. A refusal or withdrawal is accepted even if its time is

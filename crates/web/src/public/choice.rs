@@ -19,15 +19,16 @@ use crate::live::Live;
 use crate::policy::Purpose;
 use crate::rewrite::reader_token::{Holder, Token, TokenKind};
 
-/// The purposes that a withdrawal revokes or objects to: everything that reads opens, except securing an
-/// account and proving a notice.
-pub(super) const WITHDRAWN: [Purpose; 6] = [
+/// The purposes that a withdrawal revokes or objects to: everything that reads opens or follows links up, except
+/// securing an account and proving a notice.
+pub(super) const WITHDRAWN: [Purpose; 7] = [
     Purpose::CampaignPerformance,
     Purpose::Personalisation,
     Purpose::CrossChannelProfile,
     Purpose::FraudDetection,
     Purpose::Deliverability,
     Purpose::AggregateStatistics,
+    Purpose::LinkTracking,
 ];
 
 /// The holder of a link, and what the page says.

@@ -128,6 +128,13 @@ impl Public {
                 }
                 response
             }
+            Asked::Link(token) => {
+                in_step(step, async {
+                    let led = self.link(request.method(), token, Timestamp::now());
+                    led.unwrap_or_else(|| page_of(&self.visitor(request, &live), &View::Unusable))
+                })
+                .await
+            }
             Asked::Page(token) => in_step(step, self.preferences(request, token, &live)).await,
             Asked::OneClick(token) => in_step(step, self.one_click(request, token, &live)).await,
             Asked::NewLink => in_step(step, self.new_link(request, &live)).await,

@@ -7,6 +7,8 @@ use crate::rewrite::reader_token::TokenKind;
 pub(super) enum Asked<'a> {
     /// One of our pixels.
     Pixel(TokenKind, &'a str),
+    /// One of our links.
+    Link(&'a str),
     /// The preference page of a link.
     Page(&'a str),
     /// What a mail program asks for by itself.
@@ -33,6 +35,7 @@ impl<'a> Asked<'a> {
             (_, "p", token) => Asked::Pixel(TokenKind::Gate, token),
             (_, "d", token) => Asked::Pixel(TokenKind::Day, token),
             (_, "s", token) => Asked::Pixel(TokenKind::Shared, token),
+            (_, "l", token) => Asked::Link(token),
             (_, "c", "") => Asked::NewLink,
             (_, "c", "ping") => Asked::Ping,
             (_, "c", token) => Asked::Page(token),
@@ -45,7 +48,8 @@ impl<'a> Asked<'a> {
         match self {
             Asked::Pixel(TokenKind::Gate, _) => "gated_pixel",
             Asked::Pixel(TokenKind::Day, _) => "day_pixel",
-            Asked::Pixel(TokenKind::Shared | TokenKind::Preference, _) => "shared_pixel",
+            Asked::Pixel(TokenKind::Shared | TokenKind::Preference | TokenKind::Link, _) => "shared_pixel",
+            Asked::Link(_) => "gated_link",
             Asked::Page(_) => "page",
             Asked::OneClick(_) => "one_click",
             Asked::NewLink => "new_link",
@@ -74,6 +78,7 @@ mod tests {
             ("/p/t0ken", Asked::Pixel(TokenKind::Gate, "t0ken")),
             ("/c/d/t0ken", Asked::Pixel(TokenKind::Day, "t0ken")),
             ("/s/", Asked::Pixel(TokenKind::Shared, "")),
+            ("/shop/l/t0ken", Asked::Link("t0ken")),
             ("/", Asked::Nothing),
             ("/c", Asked::Nothing),
             ("", Asked::Nothing),
