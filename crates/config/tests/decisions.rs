@@ -7,8 +7,8 @@ use pixelward_config::jurisdiction::shipped;
 use pixelward_core::consent::{Change, Permission, Standing, State, Timestamp};
 use pixelward_core::policy::jurisdiction::{NONE, UNKNOWN};
 use pixelward_core::policy::{
-    Conditions, Exemption, Facts, Footer, Jurisdictions, LinkFate, MailKind, Mailstream, Mode, Need, OnGrant,
-    Outcome, Purpose, Requested, Rule, Rules, Treatment, decide,
+    Conditions, Exemption, Facts, Footer, Instruction, Jurisdictions, LinkFate, MailKind, Mailstream, Mode,
+    Need, OnGrant, Outcome, Purpose, Requested, Rule, Rules, Treatment, decide,
 };
 use pixelward_core::rewrite::{LinkTreatment, Personal, Receipts};
 use pixelward_core::tracker::{Extent, Links, Unreadable};
@@ -250,6 +250,7 @@ fn every_combination_is_decided_as_the_table_says() {
                             mailstream: &stream,
                             on_grant,
                             standing: (store == "up").then_some(&standing),
+                            instruction: Instruction::None,
                             now: now(),
                         };
                         let decision = decide(&facts);
@@ -291,6 +292,7 @@ fn nothing_is_kept_or_gated_without_a_grant_of_every_purpose() {
                         mailstream: &stream,
                         on_grant: OnGrant::Keep,
                         standing: Some(&standing),
+                        instruction: Instruction::None,
                         now: now(),
                     };
                     let decision = decide(&facts);
@@ -311,6 +313,8 @@ fn nothing_is_kept_or_gated_without_a_grant_of_every_purpose() {
                     if rules.flags.links == Need::Consent {
                         assert_ne!(decision.links, LinkFate::Stay, "{said} {set:?}");
                     }
+                    let refused = decide(&Facts { instruction: Instruction::Refused, ..facts });
+                    assert_eq!((refused.outcome, refused.links), (Outcome::Strip, LinkFate::Treat));
                     let unreachable = decide(&Facts { standing: None, ..facts });
                     assert_eq!((unreachable.outcome, unreachable.links), (Outcome::Strip, LinkFate::Treat));
                 }
@@ -331,6 +335,7 @@ fn the_record_that_led_there_is_named() {
             mailstream: &stream,
             on_grant: OnGrant::Gate,
             standing: Some(&standing(said)),
+            instruction: Instruction::None,
             now: now(),
         };
         decide(&facts).record
@@ -350,8 +355,14 @@ fn links_are_an_axis_of_their_own_and_receipts_another() {
         let mut stream = mailstream("neither_broad", Purpose::CONSENT.to_vec(), None);
         stream.treatment.receipts = Receipts::Keep;
         let standing = standing(said);
-        let facts =
-            Facts { rules: &rules, mailstream: &stream, on_grant, standing: Some(&standing), now: now() };
+        let facts = Facts {
+            rules: &rules,
+            mailstream: &stream,
+            on_grant,
+            standing: Some(&standing),
+            instruction: Instruction::None,
+            now: now(),
+        };
         let decision = decide(&facts);
         assert_eq!(decision.receipts, Receipts::Keep, "as the mailstream says, whatever was agreed to");
         decision.links

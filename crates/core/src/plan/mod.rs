@@ -31,7 +31,7 @@ use crate::faults;
 use crate::policy::jurisdiction::InForce;
 use crate::policy::possible::possible;
 use crate::policy::{
-    Chosen, Decision, Done, Facts, Mode, Origin, Outcome, Purpose, Request, Rulebook, decide,
+    Chosen, Decision, Done, Facts, Instruction, Mode, Origin, Outcome, Purpose, Request, Rulebook, decide,
 };
 use crate::rewrite::downstream::Esp;
 use crate::rewrite::notice::{Fragments, Texts};
@@ -122,6 +122,8 @@ pub trait People: Sync {
 pub struct Reading<'a> {
     /// Whose mail it is, and of which kind.
     pub chosen: Chosen<'a>,
+    /// What the sending application says of consent.
+    instruction: Instruction,
     /// Where control fields stand: they are not relayed.
     controls: Vec<Range<usize>>,
     learnt: Option<Snapshot>,
@@ -217,7 +219,7 @@ pub fn read<'a>(
     faults::point("analyse");
     let inquiry = inquiry(chosen, learnt.as_ref(), message);
     let analysis = settings.detector.analyse(message.bytes, &inquiry);
-    Reading { chosen, controls: marks.cuts, learnt, analysis }
+    Reading { chosen, instruction: marks.instruction, controls: marks.cuts, learnt, analysis }
 }
 
 impl<'a> Reading<'a> {
@@ -259,20 +261,20 @@ pub fn decide_each(
             &in_force,
             has_question,
             (person, standing.as_deref(), address),
-            message.at,
+            (reading.instruction, message.at),
         )
     };
     message.recipients.iter().map(one).collect()
 }
 
 /// Decides for one recipient: who it is, what they said (`None` where that cannot be looked up), and their
-/// address.
+/// address; by what the sending application says, at a moment.
 pub fn decide_one(
     chosen: Chosen<'_>,
     in_force: &InForce<'_>,
     has_question: bool,
     (person, standing, address): (Person, Option<&Standing>, &str),
-    now: Timestamp,
+    (instruction, now): (Instruction, Timestamp),
 ) -> Decided {
     let rules = in_force.applying(standing, chosen.mailstream.declared(), address);
     let decision = decide(&Facts {
@@ -280,6 +282,7 @@ pub fn decide_one(
         mailstream: chosen.mailstream,
         on_grant: chosen.controller.on_grant,
         standing,
+        instruction,
         now,
     });
     let (possible, shortfall) = possible(decision.outcome, chosen.controller.public_url.as_deref());

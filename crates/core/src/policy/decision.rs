@@ -6,7 +6,9 @@
 
 use std::sync::Arc;
 
-use super::{Exemption, MailKind, Mailstream, Need, OnGrant, Outcome, Purpose, Requested, Rules};
+use super::{
+    Exemption, Instruction, MailKind, Mailstream, Need, OnGrant, Outcome, Purpose, Requested, Rules,
+};
 use crate::consent::{Permission, Standing, State, Timestamp};
 use crate::rewrite::Receipts;
 
@@ -26,6 +28,8 @@ pub enum Rule {
     NoConsent,
     /// The person said no to a purpose.
     Refused,
+    /// The sending application says so of this message.
+    RefusedBySender,
     /// Never track this person (N32).
     NoTrack,
     /// The store could not be asked; nothing counts as granted then (N8).
@@ -50,6 +54,7 @@ impl Rule {
             Rule::GrantStripped => "granted_but_on_grant_is_strip",
             Rule::NoConsent => "no_consent",
             Rule::Refused => "refused",
+            Rule::RefusedBySender => "refused_by_sender",
             Rule::NoTrack => "no_track",
             Rule::StoreUnreachable => "store_unreachable",
             Rule::ConsentRequest => "consent_request",
@@ -125,6 +130,8 @@ pub struct Facts<'a> {
     pub on_grant: OnGrant,
     /// What the person said; `None` where the store could not be asked.
     pub standing: Option<&'a Standing>,
+    /// What the sending application says of the message.
+    pub instruction: Instruction,
     /// The moment of the decision.
     pub now: Timestamp,
 }
@@ -151,6 +158,9 @@ const fn strip(rule: Rule, record: Option<u64>) -> Judgement {
 fn judge(facts: &Facts<'_>) -> Judgement {
     if facts.mailstream.kind == MailKind::ConsentRequest {
         return strip(Rule::ConsentRequest, None);
+    }
+    if facts.instruction == Instruction::Refused {
+        return strip(Rule::RefusedBySender, None);
     }
     let Some(standing) = facts.standing else { return strip(Rule::StoreUnreachable, None) };
     if standing.no_track() {
@@ -250,9 +260,11 @@ fn links(facts: &Facts<'_>, rule: Rule) -> LinkFate {
     const LINKS: Purpose = Purpose::LinkTracking;
     let Some(standing) = facts.standing else { return LinkFate::Treat };
     match rule {
-        Rule::NoTrack | Rule::StoreUnreachable | Rule::ConsentRequest | Rule::InternalError => {
-            return LinkFate::Treat;
-        }
+        Rule::RefusedBySender
+        | Rule::NoTrack
+        | Rule::StoreUnreachable
+        | Rule::ConsentRequest
+        | Rule::InternalError => return LinkFate::Treat,
         Rule::Granted
         | Rule::GrantStripped
         | Rule::NoConsent

@@ -16,7 +16,7 @@ pub mod purpose;
 pub mod request;
 pub mod rulebook;
 
-pub use conditions::{Conditions, Control, Marks, Origin};
+pub use conditions::{Conditions, Control, Instruction, Marks, Origin};
 pub use decision::{Decision, Facts, LinkFate, Rule, decide};
 pub use exemption::{Exemption, Exemptions};
 pub use jurisdiction::{Flags, Jurisdictions, Need, Rules};

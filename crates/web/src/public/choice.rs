@@ -86,6 +86,32 @@ impl Public {
         }
     }
 
+    /// Shows the page that refuses everything with one press, and does so once that was pressed.
+    pub(super) async fn refusal(&self, request: Request, token: &str, live: &Live) -> Response<Body> {
+        let is_press = request.method() == Method::POST;
+        let now = Timestamp::now();
+        let (parts, body) = request.into_parts();
+        let Some((holder, hint)) = self.opened(token) else { return see_page(token) };
+        let Some(face) = live.face(&holder.controller) else { return see_page(token) };
+        let context = self.context(face, &parts);
+        let logo = if context.logo.is_empty() { String::new() } else { format!("../{}", context.logo) };
+        let context = Context { logo, page: format!("../{token}"), ..context };
+        let visit = self.visit(live, token, holder, hint, context, now);
+        if !is_press {
+            let view = View::Refuse { hint: &visit.hint, notice: &visit.notice };
+            return super::page_of(&visit.context, &view);
+        }
+        // A no needs nothing but the press; the body is read so that the connection can go on.
+        match form::read(&parts.headers, body, live.config.public.request_timeout).await {
+            Ok(_) => self.withdraw(&visit).await,
+            Err(status) => {
+                let mut response = super::page_of(&visit.context, &View::Trouble);
+                *response.status_mut() = status;
+                response
+            }
+        }
+    }
+
     /// Handles what a mail program may ask for by itself: a withdrawal, in the manner of RFC 8058. The
     /// response is the same whoever the link belongs to.
     pub(super) async fn one_click(&self, request: Request, token: &str, live: &Live) -> Response<Body> {

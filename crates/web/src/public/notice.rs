@@ -7,7 +7,8 @@ use super::texts::{Texts, VERSION, fill};
 use crate::consent::{Standing, State, Timestamp};
 use crate::policy::decision::{Facts, Rule, decide};
 use crate::policy::{
-    Controller, Exemption, Language, MailKind, Mailstream, Mode, Need, OnGrant, Purpose, Rulebook,
+    Controller, Exemption, Instruction, Language, MailKind, Mailstream, Mode, Need, OnGrant, Purpose,
+    Rulebook,
 };
 use crate::rewrite::LinkTreatment;
 
@@ -62,6 +63,7 @@ impl Use {
             | Rule::GrantStripped
             | Rule::NoConsent
             | Rule::Refused
+            | Rule::RefusedBySender
             | Rule::NoTrack
             | Rule::StoreUnreachable
             | Rule::ConsentRequest
@@ -114,8 +116,14 @@ pub(super) fn uses(
     let in_force = rulebook.jurisdictions.at(now);
     let used = mailstreams(rulebook, controller).into_iter().filter_map(|mailstream| {
         let rules = in_force.named(mailstream.declared());
-        let facts =
-            Facts { rules: &rules, mailstream, on_grant: controller.on_grant, standing: Some(standing), now };
+        let facts = Facts {
+            rules: &rules,
+            mailstream,
+            on_grant: controller.on_grant,
+            standing: Some(standing),
+            instruction: Instruction::None,
+            now,
+        };
         Use::of(mailstream, &facts)
     });
     let mut uses: Vec<Use> = used.collect();

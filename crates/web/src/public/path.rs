@@ -11,6 +11,8 @@ pub(super) enum Asked<'a> {
     Link(&'a str),
     /// The preference page of a link.
     Page(&'a str),
+    /// The page that refuses everything with one press.
+    Refuse(&'a str),
     /// What a mail program asks for by itself.
     OneClick(&'a str),
     /// The page for readers without a link.
@@ -31,6 +33,7 @@ impl<'a> Asked<'a> {
         let (last, before, first) = (next(), next(), next());
         match (first, before, last) {
             ("c", token, "withdraw") => Asked::OneClick(token),
+            ("c", token, "refuse") => Asked::Refuse(token),
             ("c", "logo", name) => Asked::Logo(name),
             (_, "p", token) => Asked::Pixel(TokenKind::Gate, token),
             (_, "d", token) => Asked::Pixel(TokenKind::Day, token),
@@ -52,6 +55,7 @@ impl<'a> Asked<'a> {
             Asked::Link(_) => "gated_link",
             Asked::Page(_) => "page",
             Asked::OneClick(_) => "one_click",
+            Asked::Refuse(_) => "refuse",
             Asked::NewLink => "new_link",
             Asked::Ping => "ping",
             Asked::Logo(_) => "logo",
@@ -73,6 +77,7 @@ mod tests {
             ("/shop/c/", Asked::NewLink),
             ("/c/ping", Asked::Ping),
             ("/c/t0ken/withdraw", Asked::OneClick("t0ken")),
+            ("/shop/c/t0ken/refuse", Asked::Refuse("t0ken")),
             ("/shop/c/t0ken/withdraw", Asked::OneClick("t0ken")),
             ("/c/logo/shop", Asked::Logo("shop")),
             ("/p/t0ken", Asked::Pixel(TokenKind::Gate, "t0ken")),

@@ -17,7 +17,7 @@ use axum::http::{HeaderMap, Method, Response, StatusCode};
 
 use super::Public;
 use crate::consent::{Standing, Timestamp};
-use crate::policy::{Chosen, Facts, LinkFate, OnGrant, Outcome, Rules, decide};
+use crate::policy::{Chosen, Facts, Instruction, LinkFate, OnGrant, Outcome, Rules, decide};
 use crate::rewrite::reader_token::{Holder, Token, TokenKind};
 use crate::rewrite::target;
 
@@ -166,7 +166,10 @@ fn decided(
         OnGrant::Strip => OnGrant::Strip,
         OnGrant::Gate | OnGrant::Keep => OnGrant::Gate,
     };
-    let decision = decide(&Facts { rules, mailstream: chosen.mailstream, on_grant, standing, now });
+    let mailstream = chosen.mailstream;
+    // A gate stands only in copies of which the sending application said nothing.
+    let instruction = Instruction::None;
+    let decision = decide(&Facts { rules, mailstream, on_grant, standing, instruction, now });
     (decision.outcome, decision.links)
 }
 

@@ -51,6 +51,11 @@ impl Teller<'_> {
             Rule::Refused => {
                 self.say("the person said no", "die Person hat Nein gesagt", "la personne a dit non")
             }
+            Rule::RefusedBySender => self.say(
+                "the sending application says that consent was refused",
+                "die sendende Anwendung sagt, dass die Einwilligung verweigert wurde",
+                "l’application émettrice dit que le consentement a été refusé",
+            ),
             Rule::NoTrack => self.say(
                 "the person is never to be tracked",
                 "die Person darf nie getrackt werden",
