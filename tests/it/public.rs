@@ -264,6 +264,7 @@ fn a_choice_is_shown_made_and_taken_back_by_one_press() {
     let export: serde_json::Value = serde_json::from_slice(&records.stdout).unwrap();
     let first = &export["records"][0];
     assert_eq!((first["method"].as_str(), first["channel"].as_str()), (Some("preference_page"), Some("web")));
+    assert_eq!(first["scope"].as_str(), Some("address"));
     let preview = readers.served.relay.folder.0.join("page.html");
     let arguments =
         ["page", "preview", "--controller", "shop", "--lang", "en", "--to", preview.to_str().unwrap()];

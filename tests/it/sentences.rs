@@ -23,6 +23,7 @@ const CLAIMS_NOTHING: &[&str] = &[
     "title_links",
     "for_purposes",
     "who",
+    "recipients",
     "retention",
     "rights",
     "contact",
@@ -408,6 +409,9 @@ const CLAIMS: &[(&str, &[Moment], Holds)] = &[
                 .all(|(mailstream, mail)| !mailstream.asks || mail.pixel == Pixel::Gone)
     }),
     ("long", &[Asked], |story, _| story.asks_again == (false, true) && story.is_withdrawn(Withdrawn)),
+    ("priority", &[Asked], |story, _| {
+        story.is_asked_for() && story.is_withdrawn(Again) && story.states(AcceptedAgain).contains("=granted")
+    }),
     ("see_notice", &[Asked], |story, _| story.case.page.contains("privacy_url")),
     ("mail_stays", &[Asked], |story, _| story.mail(Refused).count() == story.case.mailstreams.len()),
     ("links_all", &[Asked], |story, _| story.mail(Asked).all(|(_, mail)| !mail.link_reports)),

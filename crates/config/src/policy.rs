@@ -11,7 +11,7 @@ use pixelward_core::policy::conditions::{Conditions, Control, domain};
 use pixelward_core::policy::jurisdiction::{NONE, Version};
 use pixelward_core::policy::{
     Controller, Exemption, Footer, Jurisdictions, Language, MailKind, Mailstream, Mode, OnGrant, Page,
-    Purpose, Requested, Rulebook, TooEarly, Treatment,
+    Purpose, Requested, Rulebook, SharedAfterNo, TooEarly, Treatment,
 };
 use pixelward_core::rewrite::notice;
 use pixelward_core::rewrite::{LinkTreatment, Personal, Protected, Receipts};
@@ -350,6 +350,7 @@ fn page(section: &mut Section<'_>, language: &str) -> Page {
             0 => None,
             days => Some(super::days(days)),
         },
+        recipients: section.parsed("recipients", page_recipients),
         texts_file: section.path("texts_file"),
         sender: section.parsed("sender", |text| match Address::bare(text) {
             Ok(url) if url.domain().is_some() && text.is_ascii() => Ok(text.to_owned()),
@@ -364,6 +365,11 @@ fn page(section: &mut Section<'_>, language: &str) -> Page {
 fn page_title(text: &str) -> Result<String, String> {
     let is_one = (1..=80).contains(&text.chars().count()) && !text.contains(char::is_control);
     is_one.then(|| text.to_owned()).ok_or_else(|| "use 1 to 80 characters".to_owned())
+}
+
+fn page_recipients(text: &str) -> Result<String, String> {
+    let is_one = (1..=300).contains(&text.chars().count()) && !text.contains(char::is_control);
+    is_one.then(|| text.to_owned()).ok_or_else(|| "use 1 to 300 characters".to_owned())
 }
 
 fn page_contact(text: &str) -> Result<String, String> {
@@ -408,6 +414,11 @@ fn mailstream(section: &mut Section<'_>, context: &Context<'_>) -> Option<Mailst
         notice_url: section.parsed("notice_url", web_address),
         treatment: treatment(section, context.treatment),
         footer: footer(section, context.footer),
+        shared_after_no: section.choice(
+            "shared_pixel_after_refusal",
+            SharedAfterNo::Stays,
+            &[("keep", SharedAfterNo::Stays), ("strip", SharedAfterNo::Goes)],
+        ),
         too_early: section.choice(
             "too_early",
             TooEarly::Strip,

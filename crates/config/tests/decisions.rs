@@ -8,7 +8,7 @@ use pixelward_core::consent::{Change, Permission, Standing, State, Timestamp};
 use pixelward_core::policy::jurisdiction::{NONE, UNKNOWN};
 use pixelward_core::policy::{
     Conditions, Exemption, Facts, Footer, Instruction, Jurisdictions, LinkFate, MailKind, Mailstream, Mode,
-    Need, OnGrant, Outcome, Purpose, Requested, Rule, Rules, Treatment, decide,
+    Need, OnGrant, Outcome, Purpose, Requested, Rule, Rules, SharedAfterNo, Treatment, decide,
 };
 use pixelward_core::rewrite::{LinkTreatment, Personal, Receipts};
 use pixelward_core::tracker::{Extent, Links, Unreadable};
@@ -345,6 +345,36 @@ fn the_record_that_led_there_is_named() {
     assert_eq!(check("informed_refused", "neither_broad", Some(Exemption::LegacyInformed)), Some(2));
     assert_eq!(check("informed", "neither_broad", Some(Exemption::LegacyInformed)), Some(1));
     assert_eq!(check("no_track", "neither_broad", None), Some(1));
+}
+
+#[test]
+fn a_no_to_anything_ends_the_shared_pixel_where_asked() {
+    let all = shipped();
+    let rules = all.at(now()).named("it").into_owned();
+    let check = |said: &str, shared_after_no: SharedAfterNo| {
+        let stream = mailstream("neither_broad", vec![Purpose::AggregateStatistics], None);
+        let stream =
+            Mailstream { exemption: Some(Exemption::AggregateStatistics), shared_after_no, ..stream };
+        let facts = Facts {
+            rules: &rules,
+            mailstream: &stream,
+            on_grant: OnGrant::Gate,
+            standing: Some(&standing(said)),
+            instruction: Instruction::None,
+            now: now(),
+        };
+        decide(&facts).outcome
+    };
+    for (said, stays, goes) in [
+        ("silent", Outcome::SwapShared, Outcome::SwapShared),
+        ("granted_opens", Outcome::SwapShared, Outcome::SwapShared),
+        ("refused_one", Outcome::SwapShared, Outcome::Strip),
+        ("granted_but_links", Outcome::SwapShared, Outcome::Strip),
+        ("objected", Outcome::Strip, Outcome::Strip),
+    ] {
+        assert_eq!(check(said, SharedAfterNo::Stays), stays, "{said}");
+        assert_eq!(check(said, SharedAfterNo::Goes), goes, "{said}");
+    }
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::{
     Exemption, Instruction, MailKind, Mailstream, Need, OnGrant, Outcome, Purpose, Requested, Rules,
+    SharedAfterNo,
 };
 use crate::consent::{Permission, Standing, State, Timestamp};
 use crate::rewrite::Receipts;
@@ -224,7 +225,9 @@ fn exemption(facts: &Facts<'_>, standing: &Standing, purpose: Purpose) -> Option
         Exemption::Deliverability => facts.mailstream.requested == Requested::Requested && !said_no(),
         // N10: an allow-listed kind of mail, never all that a domain sends.
         Exemption::AuthSecurity | Exemption::LegalNotice => facts.mailstream.conditions.name_a_template(),
-        Exemption::AggregateStatistics => true,
+        Exemption::AggregateStatistics => {
+            facts.mailstream.shared_after_no == SharedAfterNo::Stays || !said_no()
+        }
         Exemption::LegacyInformed => informed_in_time(standing) && !said_no(),
     };
     let known = facts.rules.flags.exempt.has(exemption);

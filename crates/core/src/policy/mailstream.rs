@@ -106,6 +106,15 @@ pub enum MailKind {
     ConsentRequest,
 }
 
+/// What a no to another purpose says about the pixel that all readers share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SharedAfterNo {
+    /// Nothing: only an objection to being counted ends that.
+    Stays,
+    /// It goes: who said no to anything is not counted either.
+    Goes,
+}
+
 /// Which copies get a link to the preference page (N20, N24) if their author left no marker for it. A marker
 /// is always replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -164,6 +173,8 @@ pub struct Mailstream {
     pub treatment: Treatment,
     /// Which copies get a link to the preference page.
     pub footer: Footer,
+    /// What a no to another purpose says about the shared pixel.
+    pub shared_after_no: SharedAfterNo,
     /// What happens to a request for consent that comes too early.
     pub too_early: TooEarly,
 }
@@ -188,6 +199,7 @@ impl Mailstream {
             notice_url: None,
             treatment: Treatment { receipts: Receipts::Strip, ..treatment },
             footer,
+            shared_after_no: SharedAfterNo::Stays,
             too_early: TooEarly::Strip,
         }
     }

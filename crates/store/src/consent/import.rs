@@ -5,13 +5,13 @@ use std::io::{BufRead, Read};
 use serde::{Deserialize, Serialize};
 
 use super::person::{Controller, Person};
-use super::record::{Change, State, Timing};
+use super::record::{Change, Scope, State, Timing};
 use super::store::{Applied, Store, StoreError};
 use super::timestamp::Timestamp;
 use crate::policy::Purpose;
 
 /// The columns of a file.
-pub const COLUMNS: [&str; 20] = [
+pub const COLUMNS: [&str; 21] = [
     "address",
     "controller",
     "state",
@@ -31,6 +31,7 @@ pub const COLUMNS: [&str; 20] = [
     "jurisdiction",
     "no_track",
     "external_id",
+    "scope",
     "comment",
 ];
 
@@ -58,7 +59,8 @@ pub struct Row {
     pub controller: String,
     /// One of never_asked, asked, granted, refused, withdrawn and objected.
     pub state: String,
-    /// Purposes separated by spaces or commas; `all` or nothing for the four that need consent.
+    /// Purposes separated by spaces or commas; `all` or nothing for those of opens that need consent,
+    /// and in a refusal for `link_tracking`, too.
     pub purposes: String,
     /// When it was said, such as 2026-07-14T08:00:00Z or 2026-07-14.
     pub event_time: String,
@@ -90,6 +92,8 @@ pub struct Row {
     pub no_track: String,
     /// The controller's name for the person.
     pub external_id: String,
+    /// How far the choice reaches: `address` or `account`; empty if that is not known.
+    pub scope: String,
     /// A comment, which is not kept.
     pub comment: String,
 }
@@ -190,6 +194,10 @@ impl Row {
         change.details.evidence = text(&self.evidence);
         change.details.actor = text(&self.actor);
         change.details.external_id = text(&self.external_id);
+        change.details.scope = match self.scope.trim() {
+            "" => None,
+            name => Some(Scope::named(name).ok_or("scope: expected address or account")?),
+        };
         Ok(change)
     }
 }
@@ -483,12 +491,18 @@ mod tests {
             ..Row::default()
         };
         let controller = "shop".parse().unwrap();
-        assert!(row("granted", "2026-01-01", "").change(&controller).is_ok());
+        let granted = row("granted", "2026-01-01", "").change(&controller).unwrap();
+        assert_eq!((granted.purposes, granted.details.scope), (Purpose::CONSENT_TO_OPENS.to_vec(), None));
+        let of_account = Row { scope: "account".to_owned(), ..row("refused", "2026-01-01", "all") };
+        let refused = of_account.change(&controller).unwrap();
+        let scope = Some(crate::consent::record::Scope::Account);
+        assert_eq!((refused.purposes, refused.details.scope), (Purpose::CONSENT.to_vec(), scope));
         for (row, word) in [
             (row("yes", "2026-01-01", ""), "state"),
             (row("granted", "", ""), "event_time"),
             (row("granted", "soon", ""), "event_time"),
             (row("granted", "2026-01-01", "fun"), "fun"),
+            (Row { scope: "house".to_owned(), ..row("refused", "2026-01-01", "") }, "scope"),
             (Row::default(), "address"),
             (
                 Row { collected_at: "2026-01-01".to_owned(), ..row("never_asked", "2026-01-01", "") },

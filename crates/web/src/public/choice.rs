@@ -14,7 +14,7 @@ use super::form::{self, Fields};
 use super::notice::{Notice, Offer, uses};
 use super::page::{Context, Said, View};
 use super::{Public, plain};
-use crate::consent::{Applied, Change, Details, Permission, Standing, State, StoreError, Timestamp};
+use crate::consent::{Applied, Change, Details, Permission, Scope, Standing, State, StoreError, Timestamp};
 use crate::live::Live;
 use crate::policy::Purpose;
 use crate::rewrite::reader_token::{Holder, Token, TokenKind};
@@ -362,6 +362,7 @@ impl Visit<'_> {
             )),
             actor: Some("recipient".to_owned()),
             external_id: None,
+            scope: Some(Scope::Address),
         }
     }
 }

@@ -396,11 +396,16 @@ fn more(face: &Face, texts: &Texts, offer: &Offer) -> Vec<String> {
             who = format!("{who} {}", filled(only_yes));
         }
     }
+    if let Some(names) = &face.recipients {
+        who = format!("{who} {}", fill(&texts.recipients, &[("recipients", names)]));
+    }
     let days = face.retention_days.map(|days| days.to_string());
     let retention = days.map(|days| fill(&texts.retention, &[("count", &days)]));
     let contact = face.contact.as_deref().map(|contact| fill(&texts.contact, &[("contact", contact)]));
     let see_notice = face.privacy_url.as_ref().map(|_| filled(&texts.see_notice));
-    let long = [Some(filled(&texts.long)), retention, see_notice];
+    // Where nothing is asked, there is no later yes.
+    let priority = (!offer.purposes.is_empty()).then(|| filled(&texts.priority));
+    let long = [Some(filled(&texts.long)), priority, retention, see_notice];
     let long = long.into_iter().flatten().collect::<Vec<_>>().join(" ");
     [Some(who), Some(long), Some(filled(&texts.rights)), contact].into_iter().flatten().collect()
 }

@@ -9,7 +9,7 @@ use crate::policy::{Language, Purpose};
 
 /// The version of the built-in texts, which records name beside the hash of what was shown (N20, N21).
 /// Increased with every change of meaning.
-pub(super) const VERSION: &str = "2026-12";
+pub(super) const VERSION: &str = "2026-12.2";
 
 macro_rules! texts {
     ($($name:ident),* $(,)?) => {
@@ -54,9 +54,11 @@ texts!(
     what_links,
     for_purposes,
     who,
+    recipients,
     only_yes,
     only_yes_opens,
     long,
+    priority,
     see_notice,
     retention,
     rights,
