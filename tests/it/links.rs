@@ -1,6 +1,11 @@
 //! Consent to link tracking, end to end: links of two services in HTML and in plain text, for readers who agreed
 //! to opens, to links, to both or to nothing; and clicks on gated links, by the consent of the moment.
 
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
 use pixelward::consent::Timestamp;
 use pixelward::message::Shown;
 use pixelward::rewrite::reader_token::{Token, TokenKind};
@@ -40,13 +45,18 @@ struct Stage {
 
 impl Stage {
     fn start(links: &str) -> Stage {
+        Stage::with(links, "")
+    }
+
+    /// With more lines of the controller.
+    fn with(links: &str, more: &str) -> Stage {
         let hop = NextHop::start();
         let folder = Folder::new();
         let file = folder.file("links.txt", &list());
         let rest = format!(
             "[public]\naddress = \"127.0.0.1:0\"\n[api]\naddress = \"127.0.0.1:0\"\n[[controller]]\nname = \
              \"shop\"\nsender_domain = \"shop.example\"\npublic_url = \"{PUBLIC}\"\non_grant = \"gate\"\njurisdiction = \
-             \"fr\"\nlinks_file = \"{}\"\n[[mailstream]]\nname = \"news\"\ncontroller = \"shop\"\npurposes = \
+             \"fr\"\nlinks_file = \"{}\"\n{more}[[mailstream]]\nname = \"news\"\ncontroller = \"shop\"\npurposes = \
              [\"campaign_performance\", \"link_tracking\"]\nlinks = \"{links}\"\n",
             file.display()
         );
@@ -258,4 +268,94 @@ fn a_gate_leads_nowhere_but_to_what_was_sealed() {
         assert_eq!(readers.get(path).header("location"), None, "{path}");
     }
     assert_eq!(TokenKind::Link.letter(), 'l');
+}
+
+/// The sender's service: it knows where one link leads, or hears and says nothing.
+struct Service {
+    port: u16,
+    asked: Arc<Mutex<Vec<serde_json::Value>>>,
+    heard: Arc<AtomicUsize>,
+}
+
+impl Service {
+    fn start(answers: bool) -> Service {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (asked, heard): (Arc<Mutex<Vec<serde_json::Value>>>, Arc<AtomicUsize>) = Default::default();
+        let (noted, counted) = (Arc::clone(&asked), Arc::clone(&heard));
+        std::thread::spawn(move || {
+            let mut silent = Vec::new();
+            for stream in listener.incoming().flatten() {
+                counted.fetch_add(1, Ordering::SeqCst);
+                if !answers {
+                    silent.push(stream);
+                    continue;
+                }
+                let mut out = stream.try_clone().unwrap();
+                let mut reader = BufReader::new(stream);
+                let mut length = 0;
+                let mut line = String::new();
+                while reader.read_line(&mut line).is_ok_and(|read| read > 2) {
+                    if let Some(value) = line.to_lowercase().strip_prefix("content-length:") {
+                        length = value.trim().parse().unwrap();
+                    }
+                    line.clear();
+                }
+                let mut body = vec![0; length];
+                reader.read_exact(&mut body).unwrap();
+                noted.lock().unwrap().push(serde_json::from_slice(&body).unwrap());
+                let pages =
+                    serde_json::json!({ "pages": { NOWHERE: "https://shop.example/nowhere" } }).to_string();
+                let _ = write!(
+                    out,
+                    "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: \
+                     close\r\n\r\n{pages}",
+                    pages.len()
+                );
+            }
+        });
+        Service { port, asked, heard }
+    }
+
+    fn lines(&self, rest: &str) -> String {
+        format!("links_lookup = \"http://127.0.0.1:{}/pages\"\n{rest}", self.port)
+    }
+}
+
+#[test]
+fn a_service_of_the_sender_says_what_neither_link_nor_list_says() {
+    let service = Service::start(true);
+    let stage = Stage::with("unwrap", &service.lines(""));
+    for address in ["ann@home.example", "bob@home.example"] {
+        let (html, plain) = stage.copy(address);
+        for text in [&html, &plain] {
+            assert!(is_unwrapped(text) && text.contains("https://shop.example/nowhere"), "{text}");
+            assert!(!text.contains(NOWHERE) && text.contains(UNSUBSCRIBE), "{text}");
+        }
+    }
+    // It was asked once, about that link alone.
+    let asked = service.asked.lock().unwrap().clone();
+    assert_eq!(asked, [serde_json::json!({ "controller": "shop", "links": [NOWHERE] })]);
+    // Where nobody needs to know, nobody is asked.
+    let other = Service::start(true);
+    let stage = Stage::with("unwrap", &other.lines(""));
+    stage.say("ann@home.example", "granted", "link_tracking");
+    assert!(is_as_it_came(&stage.copy("ann@home.example").0));
+    assert_eq!(other.heard.load(Ordering::SeqCst), 0);
+}
+
+#[test]
+fn a_service_that_says_nothing_holds_mail_up_once_and_not_for_long() {
+    let service = Service::start(false);
+    let stage = Stage::with("unwrap", &service.lines("links_lookup_timeout_ms = 100\n"));
+    for _ in 0..3 {
+        let (html, _) = stage.copy("ann@home.example");
+        assert!(is_unwrapped(&html) && html.contains(NOWHERE), "{html}");
+    }
+    stage.readers.served.relay.log.wait_for(1, "the failure", |line| {
+        line.contains("links_lookup failed") && line.contains("it took more than 100 ms")
+    });
+    // While it fails, it is left alone.
+    assert_eq!(service.heard.load(Ordering::SeqCst), 1);
+    assert!(get(stage.private, "/metrics").contains("pixelward_link_lookups_total{result=\"failed\"} 1"));
 }

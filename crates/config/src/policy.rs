@@ -10,8 +10,8 @@ use pixelward_core::consent;
 use pixelward_core::policy::conditions::{Conditions, Control, domain};
 use pixelward_core::policy::jurisdiction::{NONE, Version};
 use pixelward_core::policy::{
-    Controller, Exemption, Footer, Jurisdictions, Language, MailKind, Mailstream, Mode, OnGrant, Page,
-    Purpose, Requested, Rulebook, SharedAfterNo, TooEarly, Treatment,
+    Controller, Exemption, Footer, Jurisdictions, Language, LinksLookup, MailKind, Mailstream, Mode, OnGrant,
+    Page, Purpose, Requested, Rulebook, SharedAfterNo, TooEarly, Treatment,
 };
 use pixelward_core::rewrite::notice;
 use pixelward_core::rewrite::{LinkTreatment, Personal, Protected, Receipts};
@@ -103,6 +103,7 @@ fn rulebook(declared: Declared, defaults: Defaults, mode: Mode) -> Rulebook {
             language: notice::DEFAULT.to_owned(),
             footer_file: None,
             links_file: None,
+            links_lookup: None,
             jurisdiction: None,
             retention_days: 0,
             evidence_days: None,
@@ -300,6 +301,7 @@ fn controller(section: &mut Section<'_>, context: &Context<'_>) -> Option<Contro
     let language = section.parsed("language", language).unwrap_or_else(|| notice::DEFAULT.to_owned());
     let footer_file = section.path("footer_file");
     let links_file = section.path("links_file");
+    let links_lookup = links_lookup(section);
     let jurisdiction = section.string("jurisdiction");
     if jurisdiction.as_deref() == Some(NONE) {
         section.problem(
@@ -329,12 +331,21 @@ fn controller(section: &mut Section<'_>, context: &Context<'_>) -> Option<Contro
         language,
         footer_file,
         links_file,
+        links_lookup,
         jurisdiction,
         retention_days: u16::try_from(retention_days).unwrap_or(u16::MAX),
         evidence_days,
         day_retention_days,
         page,
     })
+}
+
+/// Reads the service that says what tracked links lead to.
+fn links_lookup(section: &mut Section<'_>) -> Option<LinksLookup> {
+    let url = section.parsed("links_lookup", |text| super::web_url(text).map(|url| url.to_string()));
+    let ca_file = section.path("links_lookup_ca_file");
+    let timeout_ms = section.number("links_lookup_timeout_ms", 1000, 50..=10_000);
+    Some(LinksLookup { url: url?, ca_file, timeout_ms: u16::try_from(timeout_ms).unwrap_or(1000) })
 }
 
 /// Reads what a preference page says about its controller. The files are read later, with all others that the

@@ -145,6 +145,10 @@ fn describe() {
         "Tracked links that go on reporting in copies that left although they were to be changed"
     );
     describe_counter!(
+        "pixelward_link_lookups_total",
+        "Questions to links_lookup services by result: answered or failed"
+    );
+    describe_counter!(
         "pixelward_consent_requests_total",
         "Recipients of mail that asks for consent, by whether they were asked, or the question or the mail \
          came too early"

@@ -31,15 +31,16 @@ use crate::faults;
 use crate::policy::jurisdiction::InForce;
 use crate::policy::possible::possible;
 use crate::policy::{
-    Chosen, Decision, Done, Facts, Instruction, Mode, Origin, Outcome, Purpose, Request, Rulebook, decide,
+    Chosen, Decision, Done, Facts, Instruction, LinkFate, Mode, Origin, Outcome, Purpose, Request, Rulebook,
+    decide,
 };
 use crate::rewrite::downstream::Esp;
 use crate::rewrite::notice::{Fragments, Texts};
 use crate::rewrite::reader_token::Mint;
-use crate::rewrite::{LinkMap, Protected, Targets, Verify};
+use crate::rewrite::{LinkMap, LinkTreatment, Protected, Targets, Verify};
 use crate::sign::{OnBroken, Sign, Signers};
 use crate::smtp::Reply;
-use crate::tracker::{Analysis, Axis, Detector, Inquiry, Snapshot, Verdict};
+use crate::tracker::{Analysis, Axis, Detector, Inquiry, Remedy, Snapshot, Verdict};
 pub use asking::TOO_EARLY;
 use asking::asking;
 use copy::Fingerprint;
@@ -288,6 +289,37 @@ pub fn decide_one(
     let (possible, shortfall) = possible(decision.outcome, chosen.controller.public_url.as_deref());
     let (request, asks) = asking(chosen, has_question, standing, now);
     Decided { person, decision, possible, shortfall, request, asks }
+}
+
+/// How many links of one message are asked about.
+const MAX_ASKED: usize = 200;
+
+/// The tracked links of which nobody has said what they lead to, where a recipient's copy needs that: each as a
+/// sighting has it, and as browsers ask for it.
+pub fn links_to_ask(
+    settings: &Settings<'_>,
+    reading: &Reading<'_>,
+    decided: &[Decided],
+) -> Vec<(String, String)> {
+    let treatment = reading.chosen.mailstream.treatment.link_treatment;
+    let is_needed = |decided: &Decided| match (treatment, decided.decision.links) {
+        (LinkTreatment::Keep, _) | (_, LinkFate::Stay) | (LinkTreatment::Unwrap, LinkFate::Granted) => false,
+        (LinkTreatment::Gate, LinkFate::Granted) | (_, LinkFate::Treat) => true,
+    };
+    if is_observed(reading.chosen) || !decided.iter().any(is_needed) {
+        return Vec::new();
+    }
+    let targets = settings.targets(&reading.chosen.controller.name);
+    let mut asked: Vec<(String, String)> = Vec::new();
+    for link in tracked_links(&reading.analysis) {
+        let is_known = targets.of(&link.url).is_some()
+            || link.remedy(Remedy::Unwrap).is_some()
+            || asked.iter().any(|(known, _)| *known == link.url);
+        if asked.len() < MAX_ASKED && !is_known {
+            asked.extend(reading.analysis.address(link).map(|address| (link.url.clone(), address)));
+        }
+    }
+    asked
 }
 
 /// What copies of a message are made from.

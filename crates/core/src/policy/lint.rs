@@ -187,10 +187,10 @@ fn links_unknown(rulebook: &Rulebook, chosen: Chosen<'_>, now: Timestamp) -> Opt
             && other.mailstream.treatment.link_treatment != LinkTreatment::Keep
             && needs_consent_to_links(other.mailstream, &rulebook.jurisdictions, now)
     });
-    (concerned && controller.links_file.is_none()).then(|| {
+    (concerned && controller.links_file.is_none() && controller.links_lookup.is_none()).then(|| {
         format!(
             "controller {}: open risk: a tracked link that does not contain the address of its page goes on \
-             reporting clicks of people who did not agree, and no links_file says what it leads \
+             reporting clicks of people who did not agree, and no links_file or links_lookup says what it leads \
              to. `pixelward report` counts such links",
             controller.name
         )

@@ -49,6 +49,8 @@ pub struct Controller {
     pub footer_file: Option<PathBuf>,
     /// The file that says what tracked links lead to.
     pub links_file: Option<PathBuf>,
+    /// The service of its own that says what other tracked links lead to.
+    pub links_lookup: Option<LinksLookup>,
     /// The base URL of its pages and pixels, without a trailing slash; `None` if it has none.
     pub public_url: Option<String>,
     /// The jurisdiction of its mailstreams that declare none.
@@ -73,6 +75,17 @@ impl Controller {
         let otherwise = || host().filter(|_| is_default).unwrap_or(self.name.as_str());
         self.page.title.as_deref().unwrap_or_else(otherwise)
     }
+}
+
+/// A service that says what tracked links lead to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinksLookup {
+    /// Its URL.
+    pub url: String,
+    /// The file with the authorities that certify it; `None` for those of the system.
+    pub ca_file: Option<PathBuf>,
+    /// How long mail waits for its answer, in milliseconds.
+    pub timeout_ms: u16,
 }
 
 /// The basis on which mail is sent.

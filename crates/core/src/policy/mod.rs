@@ -21,7 +21,7 @@ pub use decision::{Decision, Facts, LinkFate, Rule, decide};
 pub use exemption::{Exemption, Exemptions};
 pub use jurisdiction::{Flags, Jurisdictions, Need, Rules};
 pub use mailstream::{
-    Controller, Footer, MailKind, Mailstream, Mode, OnGrant, Requested, SharedAfterNo, Treatment,
+    Controller, Footer, LinksLookup, MailKind, Mailstream, Mode, OnGrant, Requested, SharedAfterNo, Treatment,
 };
 pub use outcome::{Done, Outcome, joined};
 pub use page::{Language, Page};
