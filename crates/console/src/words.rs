@@ -133,8 +133,8 @@ fn links(language: Language, record: &Value) -> Vec<String> {
             "{} {unwrapped}; {} {gated}.",
             say(
                 "Tracked links that lead straight to their page:",
-                "Verfolgte Links, die direkt zu ihrer Seite führen:",
-                "Liens pistés qui mènent directement à leur page :",
+                "Tracking-Links, die direkt zu ihrer Seite führen:",
+                "Liens de suivi qui mènent directement à leur page :",
             ),
             say(
                 "that ask for consent at each click:",
@@ -148,8 +148,8 @@ fn links(language: Language, record: &Value) -> Vec<String> {
             "{} {left}.",
             say(
                 "Open risk: tracked links that still report, since nobody says what they lead to:",
-                "Offenes Risiko: verfolgte Links, die weiterhin melden, weil niemand sagt, wohin sie führen:",
-                "Risque restant : liens pistés qui signalent encore, car personne ne dit où ils mènent :",
+                "Offenes Risiko: Tracking-Links, die weiterhin melden, weil niemand sagt, wohin sie führen:",
+                "Risque restant : liens de suivi qui signalent encore, car personne ne dit où ils mènent :",
             ),
         ));
     }

@@ -173,13 +173,13 @@ pub(super) fn open_links(call: &Call, sums: &Sums) -> Markup {
                     sums.links_left,
                     &Text(
                         "tracked link still reports clicks without consent.",
-                        "verfolgter Link meldet Klicks weiterhin ohne Einwilligung.",
-                        "lien pisté signale encore les clics sans consentement.",
+                        "Tracking-Link meldet Klicks weiterhin ohne Einwilligung.",
+                        "lien de suivi signale encore les clics sans consentement.",
                     ),
                     &Text(
                         "tracked links still report clicks without consent.",
-                        "verfolgte Links melden Klicks weiterhin ohne Einwilligung.",
-                        "liens pistés signalent encore les clics sans consentement.",
+                        "Tracking-Links melden Klicks weiterhin ohne Einwilligung.",
+                        "liens de suivi signalent encore les clics sans consentement.",
                     ),
                 )) " "
                 (call.say(&Text(

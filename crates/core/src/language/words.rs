@@ -179,7 +179,7 @@ pub fn purpose(language: Language, name: &str) -> String {
             Text("cross-channel profile", "kanalübergreifendes Profil", "profil multicanal")
         }
         "fraud_detection" => Text("fraud detection", "Betrugserkennung", "détection de fraude"),
-        "link_tracking" => Text("link tracking", "Verfolgung von Links", "suivi des liens"),
+        "link_tracking" => Text("link tracking", "Link-Tracking", "suivi des liens"),
         "deliverability" => Text("deliverability", "Zustellbarkeit", "délivrabilité"),
         "auth_security" => Text("sign-in security", "Sicherheit der Anmeldung", "sécurité de connexion"),
         "legal_notice" => Text("legal notice", "rechtlich nötige Mitteilung", "notification légale"),

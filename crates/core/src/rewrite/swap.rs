@@ -58,7 +58,7 @@ impl Gate<'_> {
 
     /// The gate to a link: through `original`, or straight to `target`. `None` where nobody may be led to one of
     /// them, or it would be too long.
-    fn to_link(&self, original: &str, target: &str) -> Option<String> {
+    fn of_link(&self, original: &str, target: &str) -> Option<String> {
         let (original, target) = (target::allowed(original)?, target::allowed(target)?);
         let token = Token::Link {
             holder: self.holder.clone(),
@@ -186,7 +186,7 @@ fn gated(gate: Gate<'_>, targets: &Targets, analysis: &Analysis<'_>, sighting: &
     let original = analysis.address(sighting)?;
     let own = || link::destination(&Url::read(Cow::Borrowed(&original), None)?);
     let target = targets.of(&sighting.url).map(str::to_owned).or_else(own)?;
-    sighting.led_to(&gate.to_link(&original, &target)?)
+    sighting.led_to(&gate.of_link(&original, &target)?)
 }
 
 #[cfg(test)]
