@@ -184,7 +184,10 @@ fn gated(gate: Gate<'_>, targets: &Targets, analysis: &Analysis<'_>, sighting: &
         return None;
     }
     let original = analysis.address(sighting)?;
-    let own = || link::destination(&Url::read(Cow::Borrowed(&original), None)?);
+    let own = || {
+        sighting.remedy(Remedy::Unwrap)?;
+        link::destination(&Url::read(Cow::Borrowed(&original), None)?)
+    };
     let target = targets.of(&sighting.url).map(str::to_owned).or_else(own)?;
     sighting.led_to(&gate.of_link(&original, &target)?)
 }

@@ -481,7 +481,13 @@ impl Detector {
             }
             let remedies = match verdict {
                 Verdict::Personal => personal::remedies(self, text, place, weighed.vendor, &reading.traces),
-                Verdict::Tracker if place.carrier == Carrier::Anchor => personal::unwrapped(place),
+                // What leads through nobody known and speaks of no click may need its token to do what it does.
+                Verdict::Tracker
+                    if place.carrier == Carrier::Anchor
+                        && (signals.has(Signal::VendorLink) || signals.has(Signal::ClickWord)) =>
+                {
+                    personal::unwrapped(place)
+                }
                 _ => Vec::new(),
             };
             let slot = match verdict {

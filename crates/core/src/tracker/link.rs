@@ -134,9 +134,74 @@ pub fn speaks_of_a_click(url: &Url<'_>) -> bool {
         .any(|word| WORDS.iter().any(|known| word.eq_ignore_ascii_case(known)))
 }
 
+/// Whether a link does something for its reader: it signs them in, confirms an address, resets a password, accepts
+/// an invitation. Its token is what does that, and the page that it names is where it leads afterwards, so neither
+/// says that it is tracked.
+pub fn acts_for_its_reader(url: &Url<'_>) -> bool {
+    const WORDS: [&str; 27] = [
+        "login",
+        "logon",
+        "signin",
+        "auth",
+        "oauth",
+        "oauth2",
+        "authorize",
+        "authorise",
+        "authenticate",
+        "sso",
+        "saml",
+        "verify",
+        "verification",
+        "confirm",
+        "confirmation",
+        "activate",
+        "activation",
+        "reset",
+        "password",
+        "passwort",
+        "passwordless",
+        "invite",
+        "invitation",
+        "magic",
+        "otp",
+        "validate",
+        "checkout",
+    ];
+    let is_one = |word: &str| WORDS.iter().any(|known| word.eq_ignore_ascii_case(known));
+    let within = |text: &str| {
+        text.split(|character: char| !character.is_ascii_alphanumeric()).any(is_one)
+            || ["sign-in", "sign_in", "log-in", "log_in"]
+                .iter()
+                .any(|word| find_ignoring_case(text, word).is_some())
+    };
+    let mut names =
+        url.query().split(['&', ';']).map(|pair| pair.split_once('=').map_or("", |(name, _)| name));
+    within(url.path()) || names.any(within)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_link_that_acts_for_its_reader_is_known_by_its_path_and_names() {
+        let acts = |url: &str| acts_for_its_reader(&Url::read(url.into(), None).unwrap());
+        for url in [
+            "https://shop.example/login?token=Zk3Qw9XvT2aB7LmN8pRsYd4H&return_to=https%3A%2F%2Fshop.example%2Fa",
+            "https://shop.example/users/password/edit?reset_password_token=abc&next=https://shop.example/",
+            "https://id.shop.example/sign-in/abc?to=https://shop.example/",
+            "https://shop.example/Verify/abc",
+            "https://shop.example/a?otp=1",
+        ] {
+            assert!(acts(url), "{url}");
+        }
+        for url in [
+            "https://click.shop.example/r?u=login&to=https%3A%2F%2Fshop.example%2Flogin",
+            "https://a.example/authors",
+        ] {
+            assert!(!acts(url), "{url}");
+        }
+    }
 
     fn check(url: &str) -> Option<String> {
         target(&Url::read(url.into(), None).unwrap())
