@@ -69,7 +69,7 @@ impl Stage {
     fn campaign(&self) -> String {
         let tracked = at("t.vendor.example", &self.vendor);
         let within = format!(
-            "{tracked}/r?u=u001.Zk3Qw9XvT2aB7LmN8pRsYd4HcJ6&to=http%3A%2F%2Fwww.shop.example%3A{}%2Fwithin",
+            "{tracked}/redirect?u=u001.Zk3Qw9XvT2aB7LmN8pRsYd4HcJ6&to=http%3A%2F%2Fwww.shop.example%3A{}%2Fwithin",
             self.shop.port
         );
         let link = |path: &str| format!("{tracked}{path}");
@@ -151,7 +151,7 @@ fn whoever_refused_links_is_led_straight_and_a_withdrawal_reaches_delivered_mail
         for text in [&copy.html, &copy.plain] {
             assert_eq!(text.matches(&gate).count(), if agreed { 4 } else { 0 }, "{text}");
             assert!(pages.iter().all(|page| text.contains(page) != agreed), "{text}");
-            for silent in [SENDGRID, OTHER, MAILCHIMP, "/r?u="] {
+            for silent in [SENDGRID, OTHER, MAILCHIMP, "/redirect?u="] {
                 assert!(!text.contains(silent), "{silent}: {text}");
             }
             assert!(text.contains(NOWHERE) && text.contains(UNSUBSCRIBE), "{text}");
