@@ -13,6 +13,7 @@ use super::campaign::{Seen, Snapshot};
 use super::carrier::{Axis, Carrier};
 use super::catalogue::{Catalogue, Vendor};
 use super::judge::{self, Weighed};
+use super::link;
 use super::lists::Lists;
 use super::part::Placed;
 use super::personal::{self, Remedy};
@@ -481,10 +482,13 @@ impl Detector {
             }
             let remedies = match verdict {
                 Verdict::Personal => personal::remedies(self, text, place, weighed.vendor, &reading.traces),
-                // What leads through nobody known and speaks of no click may need its token to do what it does.
+                // What leads through nobody known, speaks of no click and stays within one site may need its
+                // token to do what it does.
                 Verdict::Tracker
                     if place.carrier == Carrier::Anchor
-                        && (signals.has(Signal::VendorLink) || signals.has(Signal::ClickWord)) =>
+                        && (signals.has(Signal::VendorLink)
+                            || signals.has(Signal::ClickWord)
+                            || link::leads_elsewhere(&place.url)) =>
                 {
                     personal::unwrapped(place)
                 }

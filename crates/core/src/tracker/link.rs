@@ -134,6 +134,14 @@ pub fn speaks_of_a_click(url: &Url<'_>) -> bool {
         .any(|word| WORDS.iter().any(|known| word.eq_ignore_ascii_case(known)))
 }
 
+/// Whether a link leads in the end to another site than the one that it asks.
+pub fn leads_elsewhere(url: &Url<'_>) -> bool {
+    let site = |host: &str| psl::domain_str(host).unwrap_or(host).to_owned();
+    let end = destination(url);
+    let end = end.as_deref().and_then(|end| Url::read(Cow::Borrowed(end), None));
+    end.is_some_and(|end| site(end.host()) != site(url.host()))
+}
+
 /// Whether a link does something for its reader: it signs them in, confirms an address, resets a password, accepts
 /// an invitation. Its token is what does that, and the page that it names is where it leads afterwards, so neither
 /// says that it is tracked.
@@ -182,6 +190,14 @@ pub fn acts_for_its_reader(url: &Url<'_>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_redirect_to_another_site_is_told_apart_from_one_within() {
+        let leads = |url: &str| leads_elsewhere(&Url::read(url.into(), None).unwrap());
+        assert!(leads("https://t.vendor.example/r?u=1&to=https%3A%2F%2Fwww.shop.example%2Fa"));
+        assert!(!leads("https://www.shop.example/orders/7?back=https://shop.example/orders"));
+        assert!(!leads("https://t.vendor.example/r?u=1"));
+    }
 
     #[test]
     fn a_link_that_acts_for_its_reader_is_known_by_its_path_and_names() {
