@@ -17,7 +17,7 @@ use pixelward::plan::trial::{Assumed, TriedCopy, treat};
 use pixelward::plan::{Message, People};
 use pixelward::policy::Origin;
 use pixelward::rewrite::reader_token::Mint;
-use pixelward::rewrite::{Copy, LinkTreatment, Order, rewrite, without_requests};
+use pixelward::rewrite::{Copy, LinkOrder, Order, Targets, rewrite, without_requests};
 use pixelward::sign::signers::Holders;
 use pixelward::sign::verify::{Verdict, verify};
 use pixelward::sign::{Algorithm, Sender, Signed, Signers, SigningKey, broken_signatures};
@@ -43,7 +43,7 @@ pub const AREAS: [Area; 7] = [
     ("whole", whole),
 ];
 
-fn order(inquiry: Inquiry<'_>, links: LinkTreatment) -> Order<'_> {
+fn order<'a>(inquiry: Inquiry<'a>, links: LinkOrder<'a>) -> Order<'a> {
     Order { links, ..Order::strip(inquiry) }
 }
 
@@ -55,17 +55,18 @@ pub fn mime(raw: &[u8]) {
     let inquiry = Inquiry { links: Links::Note, ..Inquiry::to(&["ann@home.example"]) };
     let raw = Bytes::copy_from_slice(raw);
     let analysis = DETECTOR.analyse(&raw, &inquiry);
-    let made = rewrite(&DETECTOR, &raw, &analysis, &order(inquiry, LinkTreatment::Unwrap));
+    let targets = Targets::default();
+    let made = rewrite(&DETECTOR, &raw, &analysis, &order(inquiry, LinkOrder::Unwrap(&targets)));
     let Ok(Copy::Rewritten { bytes, .. }) = made else { return };
     let again = DETECTOR.analyse(&bytes, &inquiry);
-    let kept = rewrite(&DETECTOR, &bytes, &again, &order(inquiry, LinkTreatment::Keep));
+    let kept = rewrite(&DETECTOR, &bytes, &again, &order(inquiry, LinkOrder::Keep));
     assert!(matches!(kept, Ok(Copy::Untouched)));
 }
 
 fn rewritten(raw: &Bytes, extent: Extent) -> Bytes {
     let inquiry = Inquiry { extent, links: Links::Note, ..Inquiry::to(&["ann@home.example"]) };
     let analysis = DETECTOR.analyse(raw, &inquiry);
-    let made = rewrite(&DETECTOR, raw, &analysis, &order(inquiry, LinkTreatment::Keep));
+    let made = rewrite(&DETECTOR, raw, &analysis, &order(inquiry, LinkOrder::Keep));
     match made.expect("markup can always be rewritten") {
         Copy::Untouched => raw.clone(),
         Copy::Rewritten { bytes, .. } => bytes,

@@ -7,6 +7,8 @@ use pixelward_config::Treatment;
 use pixelward_relay::{Outbound, outbound};
 
 use crate::config::{self, Config, ListenerTls};
+use crate::consent::Controller;
+use crate::net::ask::Service;
 use crate::plan;
 use crate::policy::Origin;
 use crate::relay::Capabilities;
@@ -28,10 +30,23 @@ pub struct Live {
     pub outbound: Arc<[Arc<Outbound>]>,
     /// TLS of each listener.
     pub tls: Arc<[Option<Tls>]>,
+    /// Whom to ask what tracked links lead to.
+    pub lookups: Vec<Lookup>,
     /// Who may log in at each listener.
     pub users: Vec<Option<Arc<Users>>>,
     /// What pages and the API are served from.
     pub web: Arc<web::Live>,
+}
+
+/// A controller's service that says what tracked links lead to.
+#[derive(Debug)]
+pub struct Lookup {
+    /// The controller.
+    pub controller: Controller,
+    /// The service.
+    pub service: Service,
+    /// How long mail waits for it.
+    pub limit: Duration,
 }
 
 impl Live {
@@ -53,7 +68,8 @@ impl Live {
         let shared = (Arc::clone(&config), Arc::clone(&treatment), Arc::clone(&outbound), Arc::clone(&tls));
         let web = Arc::new(web::Live::of(shared.0, shared.1, shared.2, shared.3)?);
         let listeners = config.listeners.iter().cloned().map(Arc::new).collect();
-        Ok(Live { config, listeners, treatment, outbound, tls, users: logins, web })
+        let lookups = lookups(&config)?;
+        Ok(Live { config, listeners, treatment, outbound, tls, lookups, users: logins, web })
     }
 
     /// Where a mail goes: the first whose conditions hold. `sender` is the address of the envelope. Without a
@@ -142,4 +158,16 @@ fn users(listener: &config::Listener) -> Result<Option<Arc<Users>>, String> {
     let users =
         Users::load(path).map_err(|error| format!("listener {}: users_file: {error}", listener.name))?;
     Ok(Some(Arc::new(users)))
+}
+
+/// The services that controllers name.
+fn lookups(config: &Config) -> Result<Vec<Lookup>, String> {
+    let named = config.policy.rulebook.controllers().filter_map(|controller| {
+        let lookup = controller.links_lookup.as_ref()?;
+        let service = Service::new(&lookup.url, lookup.ca_file.as_deref())
+            .map_err(|error| format!("controller {}: links_lookup: {error}", controller.name));
+        let limit = Duration::from_millis(lookup.timeout_ms.into());
+        Some(service.map(|service| Lookup { controller: controller.name.clone(), service, limit }))
+    });
+    named.collect()
 }

@@ -11,6 +11,7 @@ mod asking;
 mod counts;
 mod line;
 mod log;
+mod lookup;
 mod proof;
 mod refusal;
 mod step;
@@ -31,7 +32,7 @@ use crate::consent::{Change, Person, Store, Timestamp};
 use crate::faults;
 use crate::guarded::{Panicked, guarded};
 use crate::live::Live;
-use crate::plan::{Draft, Group, Plan, UNCHECKED};
+use crate::plan::{self, Decided, Draft, Group, Plan, Reading, UNCHECKED};
 use crate::policy::Request;
 use crate::record::digest;
 use crate::record::evidence::Evidence;
@@ -84,6 +85,7 @@ pub struct Pipeline {
     onlooker: Onlooker,
     evidence: Option<Evidence>,
     campaigns: Campaigns,
+    lookups: lookup::Lookups,
     mint: Mint,
     /// The memory that messages may take.
     pub budget: Budget,
@@ -185,6 +187,7 @@ impl Pipeline {
             onlooker,
             evidence,
             campaigns,
+            lookups: lookup::Lookups::default(),
             mint,
             budget,
             copies,
@@ -267,7 +270,9 @@ impl Pipeline {
                 Ok(decided) => decided,
                 Err(fault) => return self.handle_after(&live, &line, &fault, room, transaction).await,
             };
-            draft = Draft::new(&settings, &message, &reading, texts.as_ref(), &people, &decided);
+            let told = self.asked_about_links(&live, &settings, &reading, &decided).await;
+            draft =
+                Draft::new(&settings, &message, &reading, texts.as_ref(), &people, &decided).with_asked(told);
             account = match line.plan(&reading, &draft, decided).await {
                 Ok(account) => account,
                 Err(fault) => return self.handle_after(&live, &line, &fault, room, transaction).await,
@@ -285,6 +290,22 @@ impl Pipeline {
         let _room = has_own_bytes.then_some(room);
         let mut supply = Supply::ready(&line, made);
         self.finish(&live, arrival, &account, &mut supply, transaction).await
+    }
+
+    /// What the controller's service says about links of which nobody else does.
+    async fn asked_about_links(
+        &self,
+        live: &Live,
+        settings: &plan::Settings<'_>,
+        reading: &Reading<'_>,
+        decided: &[Decided],
+    ) -> Vec<(String, String)> {
+        let controller = &reading.chosen.controller.name;
+        let Some(lookup) = live.lookups.iter().find(|lookup| lookup.controller == *controller) else {
+            return Vec::new();
+        };
+        let links = guarded(|| plan::links_to_ask(settings, reading, decided)).unwrap_or_default();
+        self.lookups.told(lookup, links).await
     }
 
     /// Everybody hears the same, and nothing was delivered.
@@ -417,7 +438,7 @@ impl Pipeline {
                 common.recipient(handed, Some(decided.person), Some(&decided.decision), Some(effect), reply);
             }
             if was_taken {
-                note_copy(copied.removed, copied.swapped);
+                note_copy(copied.removed, copied.swapped, copied.links);
                 if let (Some(witness), Some(bytes)) = (&self.onlooker.copies, &copied.bytes) {
                     witness(arrival, &group.recipients, bytes);
                 }

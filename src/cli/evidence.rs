@@ -232,6 +232,10 @@ pub(super) fn sentence(found: &Found) -> String {
     let mut add = |what: &str, said: Option<String>| {
         text.extend(said.map(|said| format!(", {what} {said}")));
     };
+    add(
+        "links left reporting",
+        Some(record.links_left).filter(|left| *left > 0).map(|left| left.to_string()),
+    );
     add("campaign", record.campaign.as_ref().map(ToString::to_string));
     add("observed", record.observed.then(|| "only".to_owned()));
     add("consent record", record.consent_record.map(|number| number.to_string()));

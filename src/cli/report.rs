@@ -68,6 +68,8 @@ struct Counted<'a> {
     decided: BTreeMap<(&'a str, &'a str, &'a str, bool), u64>,
     /// By vendor, carrier and what became of them.
     trackers: BTreeMap<(&'a str, &'a str, &'static str), u64>,
+    /// Tracked links, by what was done.
+    links: BTreeMap<&'a str, u64>,
 }
 
 fn lines(counts: &Counts, rulebook: &Rulebook, since: &str, days: usize) -> Vec<String> {
@@ -89,6 +91,10 @@ fn lines(counts: &Counts, rulebook: &Rulebook, since: &str, days: usize) -> Vec<
             _ => "did not stay",
         };
         *kind.trackers.entry((&trackers.vendor, &trackers.carrier, fate)).or_default() += count;
+    }
+    for (links, count) in &counts.links {
+        let kind = kinds.entry((&links.controller, &links.mailstream)).or_default();
+        *kind.links.entry(&links.done).or_default() += count;
     }
     if kinds.is_empty() {
         return vec![format!(
@@ -137,6 +143,16 @@ impl Counted<'_> {
         if self.trackers.is_empty() {
             said.push("            no tracker in any copy".to_owned());
         }
+        for (done, count) in &self.links {
+            let told = match *done {
+                "unwrapped" => "x tracked link, led straight to its page",
+                "gated" => "x tracked link, asks for consent at each click",
+                _ => {
+                    "x tracked link, OPEN RISK: still reports without consent, as nobody says what it leads to"
+                }
+            };
+            said.push(format!("{count:>10}  {told}"));
+        }
         said
     }
 }
@@ -173,6 +189,11 @@ fn next(mode: Option<Mode>, kind: &Counted<'_>, mailstream: &str) -> String {
         Some(Mode::Observe) => {
             "look at one such mail with `pixelward scan --explain FILE`, then set mode = \"enforce\" in this \
              [[mailstream]] and reload."
+                .to_owned()
+        }
+        Some(Mode::Enforce) if kind.links.contains_key("left") => {
+            "say what these links lead to, in a links_file of the [[controller]], or turn link tracking off at the \
+             service that adds them."
                 .to_owned()
         }
         Some(Mode::Enforce) => "nothing.".to_owned(),

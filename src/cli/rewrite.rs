@@ -12,7 +12,7 @@ use crate::consent::{State, Timestamp};
 use crate::plan::trial::{Assumed, Tried, addresses, named_recipients, treat};
 use crate::plan::{Made, Message};
 use crate::policy::Origin;
-use crate::tracker::{Detector, Sighting, Verdict};
+use crate::tracker::{Axis, Detector, Sighting, Verdict};
 
 /// Rewrite one message as the relay would, and say what was done.
 ///
@@ -176,8 +176,9 @@ fn report(
 ) -> std::io::Result<()> {
     let mut out = std::io::stderr().lock();
     let sightings = tried.analysis.iter().flat_map(|analysis| &analysis.sightings);
-    let trackers: Vec<&Sighting> =
-        sightings.filter(|sighting| sighting.verdict != Verdict::Picture).collect();
+    let trackers: Vec<&Sighting> = sightings
+        .filter(|sighting| sighting.verdict != Verdict::Picture && sighting.axis() != Axis::Link)
+        .collect();
     let decided = tried.plan.decided.first();
     if command.json {
         let sightings: Vec<_> = trackers.iter().map(|sighting| as_json(detector, sighting)).collect();
@@ -188,6 +189,9 @@ fn report(
             "done": made.done.name(),
             "removed": made.removed,
             "swapped": made.swapped,
+            "links_unwrapped": made.links.unwrapped,
+            "links_gated": made.links.gated,
+            "links_left": made.links.left,
             "trackers": sightings,
         });
         return writeln!(out, "{report}");

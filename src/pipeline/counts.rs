@@ -7,6 +7,7 @@ use metrics::Histogram;
 
 use crate::plan::{self, Decided};
 use crate::policy::Chosen;
+use crate::rewrite::LinksDone;
 use crate::smtp::reply::Class;
 use crate::tracker::Analysis;
 
@@ -81,10 +82,14 @@ pub(super) fn note_requests(result: &'static str, recipients: usize) {
     counter.increment(recipients as u64);
 }
 
-/// Counts what was done with the trackers of a copy that left.
-pub(super) fn note_copy(removed: usize, swapped: usize) {
+/// Counts what was done with the trackers and tracked links of a copy that left.
+pub(super) fn note_copy(removed: usize, swapped: usize, links: LinksDone) {
     fixed!(Counter, metrics::counter!("pixelward_trackers_removed_total")).increment(removed as u64);
     fixed!(Counter, metrics::counter!("pixelward_trackers_swapped_total")).increment(swapped as u64);
+    let LinksDone { unwrapped, gated, left } = links;
+    fixed!(Counter, metrics::counter!("pixelward_links_unwrapped_total")).increment(unwrapped as u64);
+    fixed!(Counter, metrics::counter!("pixelward_links_gated_total")).increment(gated as u64);
+    fixed!(Counter, metrics::counter!("pixelward_links_left_total")).increment(left as u64);
 }
 
 /// Counts recipients by what was decided for them.

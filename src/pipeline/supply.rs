@@ -9,6 +9,7 @@ use crate::policy::{Chosen, Done};
 use crate::record::Effect;
 use crate::record::digest::{self, BodyHash};
 use crate::relay::{Copies, Making};
+use crate::rewrite::LinksDone;
 use crate::smtp::Reply;
 use crate::smtp::reply::Class;
 
@@ -25,6 +26,7 @@ pub(super) struct Copied {
     pub(super) shortfall: Option<&'static str>,
     pub(super) removed: usize,
     pub(super) swapped: usize,
+    pub(super) links: LinksDone,
     /// The hash of its body, where it was computed.
     pub(super) hash: Option<BodyHash>,
 }
@@ -32,10 +34,15 @@ pub(super) struct Copied {
 impl Copied {
     fn of(made: Result<Made, Reply>) -> Copied {
         match made {
-            Ok(Made { bytes, done, shortfall, removed, swapped }) => {
-                let done = Some(done);
-                Copied { bytes: Some(bytes), done, shortfall, removed, swapped, ..Copied::default() }
-            }
+            Ok(Made { bytes, done, shortfall, removed, swapped, links }) => Copied {
+                bytes: Some(bytes),
+                done: Some(done),
+                shortfall,
+                removed,
+                swapped,
+                links,
+                ..Copied::default()
+            },
             Err(reply) => Copied { rejected: Some(reply), ..Copied::default() },
         }
     }
@@ -51,6 +58,7 @@ impl Copied {
             shortfall: told.shortfall,
             removed: count(self.removed),
             swapped: count(self.swapped),
+            links: if made.is_some() { self.links } else { LinksDone::default() },
         }
     }
 }

@@ -135,17 +135,31 @@ fn a_picture_with_the_readers_address_is_treated_as_configured() {
 }
 
 #[test]
-fn links_are_unwrapped_where_asked_and_those_that_offer_a_choice_never_are() {
+fn links_that_act_for_their_reader_keep_what_they_act_with() {
+    for url in [
+        "https://shop.example/login?token=Zk3Qw9XvT2aB7LmN8pRsYd4H&amp;return_to=https%3A%2F%2Fshop.example%2Faccount",
+        "https://shop.example/reset/Zk3Qw9XvT2aB7LmN8pRsYd4H?next=https%3A%2F%2Fshop.example%2F",
+        "https://id.shop.example/oauth/authorize?client_id=Zk3Qw9XvT2aB7LmN8pRsYd4H&amp;redirect_uri=https%3A%2F%2Fshop.example%2F",
+        // Nothing says that anybody follows this one up.
+        "https://shop.example/orders/Zk3Qw9XvT2aB7LmN8pRsYd4H?back=https%3A%2F%2Fshop.example%2Forders",
+    ] {
+        let message = html(&format!("<a href=\"{url}\">Continue</a>"));
+        assert_eq!(check("", &message), crlf(&message), "{url}");
+    }
+}
+
+#[test]
+fn links_are_unwrapped_unless_told_otherwise_and_those_that_offer_a_choice_never_are() {
     let link = |url: &str, text: &str| format!("<a href=\"{url}\">{text}</a>");
     let tracked = "https://click.shop.example/c/Zk3Qw9XvT2aB7LmN8pRsYd4H?to=https%3A%2F%2Fshop.example%2Fa%3Fb%3D1%26c%3D2";
     let message = html(&format!("{} {}", link(tracked, "Read"), link(tracked, "Unsubscribe")));
-    assert_eq!(check("", &message), crlf(&message));
+    assert_eq!(check("[policy]\nlinks = \"count\"", &message), crlf(&message));
     let unwrapped = html(&format!(
         "{} {}",
         link("https://shop.example/a?b=1&amp;c=2", "Read"),
         link(tracked, "Unsubscribe")
     ));
-    assert_eq!(check("[policy]\nlinks = \"unwrap\"", &message), crlf(&unwrapped));
+    assert_eq!(check("", &message), crlf(&unwrapped));
 }
 
 #[test]

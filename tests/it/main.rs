@@ -28,6 +28,7 @@ mod exchangers;
 mod failure_cases;
 mod faults;
 mod groups;
+mod links;
 mod lmtp_hop;
 mod malformed;
 mod pipelined_data;

@@ -331,3 +331,22 @@ fn what_is_wrong_with_an_included_file_is_named() {
     );
     assert!(text.contains("missing.toml"), "{text}");
 }
+
+#[test]
+fn what_the_sending_application_says_makes_stricter_and_never_leaves() {
+    let (hop, relay) = start("[policy]\non_grant = \"keep\"\n");
+    let (with, without) = newsletter("eve@home.example");
+    grant(&relay, "default", "eve@home.example", "all");
+    assert_eq!(sent(&hop, &relay, "eve@home.example", &with), crlf(&with));
+    // Whatever it says: it is a refusal, and nothing but that.
+    for field in ["X-Pixelward-Consent: refused\n", "x-pixelward-consent:\n granted\n"] {
+        let left = sent(&hop, &relay, "eve@home.example", &format!("{field}{with}"));
+        assert_eq!(left, crlf(&without), "{field}");
+    }
+    logged(&relay, 2, &["rule=\"refused_by_sender\"", "done=\"strip\""]);
+    let plain = "Subject: a\n\nNothing to take out.\n";
+    let left = sent(&hop, &relay, "eve@home.example", &format!("X-Pixelward-Consent: refused\n{plain}"));
+    assert_eq!(left, crlf(plain));
+    // Nothing of it is remembered.
+    assert_eq!(sent(&hop, &relay, "eve@home.example", &with), crlf(&with));
+}

@@ -252,7 +252,10 @@ fn a_choice_is_shown_made_and_taken_back_by_one_press() {
     let stopped = is_page(&readers.post(&link, &[("action", "withdraw")]), "stopped");
     assert!(stopped.contains("You have refused all purposes. Any consent you gave earlier is withdrawn."));
     // The mailstreams unwrap links, and gates hold for mail that she has; nothing goes on without her.
-    assert!(stopped.contains("Your choice also covers links") && stopped.contains("emails you already have"));
+    assert!(
+        stopped.contains("Without your consent to link tracking")
+            && stopped.contains("emails you already have")
+    );
     assert!(!stopped.contains("Your refusal does not change this"), "{stopped}");
     is_blank(&readers.get(&gate), "stopped");
     assert!(states(&readers, "annette@home.example").contains("campaign_performance=withdrawn"));
@@ -261,6 +264,7 @@ fn a_choice_is_shown_made_and_taken_back_by_one_press() {
     let export: serde_json::Value = serde_json::from_slice(&records.stdout).unwrap();
     let first = &export["records"][0];
     assert_eq!((first["method"].as_str(), first["channel"].as_str()), (Some("preference_page"), Some("web")));
+    assert_eq!(first["scope"].as_str(), Some("address"));
     let preview = readers.served.relay.folder.0.join("page.html");
     let arguments =
         ["page", "preview", "--controller", "shop", "--lang", "en", "--to", preview.to_str().unwrap()];
@@ -495,4 +499,45 @@ fn a_relay_whose_readers_reach_another_one_says_so() {
     let check = relay.command(&["check"]);
     let said = String::from_utf8(check.stdout).unwrap();
     assert!(!check.status.success() && said.contains("another relay answers there"), "{said}");
+}
+
+#[test]
+fn one_press_apart_from_the_page_refuses_everything_and_looking_at_it_nothing() {
+    let readers = Readers::start();
+    readers.say("ann@home.example", "granted");
+    let link = readers.link("ann@home.example");
+    let refuse = format!("{link}/refuse");
+    let head = readers.served.relay.folder.0.join("head");
+    let before = std::fs::read(&head).ok();
+    // Programs that follow links look, and press nothing.
+    for method in ["GET", "HEAD", "GET"] {
+        assert_eq!(readers.ask(method, &refuse, &[], "").status, 200);
+    }
+    assert_eq!(std::fs::read(&head).ok(), before);
+    let page = is_page(&readers.get(&refuse), "refuse");
+    assert_eq!(page.matches("<button").count(), 1, "{page}");
+    assert!(page.contains("value=\"refuse\"") && page.contains("a…@h….example"), "{page}");
+    assert!(page.contains("You are not unsubscribed"), "{page}");
+    let token = link.rsplit('/').next().unwrap();
+    assert!(page.contains(&format!("href=\"../{token}?lang=en\"")), "{page}");
+    let stopped = is_page(&readers.post(&refuse, &[("action", "refuse")]), "pressed");
+    assert!(stopped.contains("You have refused all purposes"), "{stopped}");
+    let after = states(&readers, "ann@home.example");
+    assert!(after.contains("campaign_performance=withdrawn") && !after.contains("granted"), "{after}");
+    // An old link does it, too, and one that is none leads to the page that says so.
+    readers.say("bob@home.example", "granted");
+    let old = readers.link_of("bob@home.example", Timestamp::now().plus_days(-3000));
+    is_page(&readers.post(&format!("{old}/refuse"), &[("action", "refuse")]), "old");
+    assert!(!states(&readers, "bob@home.example").contains("granted"));
+    let forged = readers.get("/shop/c/none/refuse");
+    assert_eq!((forged.status, forged.header("location")), (303, Some("../none")));
+}
+
+#[test]
+fn a_link_about_links_unfolds_the_choice_purpose_by_purpose() {
+    let readers = Readers::start();
+    let link = readers.link("ann@home.example");
+    let folded = is_page(&readers.get(&link), "folded");
+    let unfolded = is_page(&readers.get(&format!("{link}?about=links")), "unfolded");
+    assert!(!folded.contains("<details open") && unfolded.contains("<details open"), "{unfolded}");
 }

@@ -19,8 +19,11 @@ const CLAIMS_NOTHING: &[&str] = &[
     "first_day",
     "time",
     "title",
+    "title_both",
+    "title_links",
     "for_purposes",
     "who",
+    "recipients",
     "retention",
     "rights",
     "contact",
@@ -36,6 +39,8 @@ const CLAIMS_NOTHING: &[&str] = &[
     "cross_channel_profile_text",
     "fraud_detection",
     "fraud_detection_text",
+    "link_tracking",
+    "link_tracking_text",
     "yes",
     "no",
     "save",
@@ -112,6 +117,8 @@ struct Mail {
     gate: Option<String>,
     /// Whether the link that contains the address of its page still reports.
     link_reports: bool,
+    /// The path of the gate that took its place.
+    link_gate: Option<String>,
     /// Whether the one that does not still does.
     other_link_reports: bool,
 }
@@ -251,7 +258,56 @@ const CASES: &[Case] = &[
         is_informed: false,
     },
     Case { controller: "", page: "", mailstreams: &[NEWS, DAY, LEGAL, SHARED], is_informed: false },
-    Case { controller: "on_grant = \"keep\"", page: "", mailstreams: &[NEWS, LEGAL], is_informed: false },
+    // About links, too: some of them unwrapped, gates, gates alone, and where nobody heeds the answer.
+    Case {
+        controller: "",
+        page: "",
+        mailstreams: &[Mailstream {
+            lines: "purposes = [\"campaign_performance\", \"link_tracking\"]\nlinks = \"unwrap\"",
+            ..NEWS
+        }],
+        is_informed: false,
+    },
+    Case {
+        controller: "",
+        page: "",
+        mailstreams: &[
+            Mailstream {
+                lines: "purposes = [\"campaign_performance\", \"link_tracking\"]\nlinks = \"gate\"",
+                ..NEWS
+            },
+            LEGAL,
+        ],
+        is_informed: false,
+    },
+    Case {
+        controller: "on_grant = \"keep\"",
+        page: "",
+        mailstreams: &[Mailstream { lines: "purposes = [\"link_tracking\"]\nlinks = \"gate\"", ..NEWS }],
+        is_informed: false,
+    },
+    Case {
+        controller: "on_grant = \"keep\"",
+        page: "",
+        mailstreams: &[Mailstream {
+            lines: "purposes = [\"campaign_performance\", \"link_tracking\"]\nlinks = \"count\"",
+            ..NEWS
+        }],
+        is_informed: false,
+    },
+    Case {
+        controller: "on_grant = \"keep\"",
+        page: "",
+        mailstreams: &[
+            NEWS,
+            Mailstream {
+                lines: "purposes = [\"legal_notice\"]\nexemption = \"legal_notice\"\njurisdiction = \"it\"\n\
+                        links = \"count\"",
+                ..LEGAL
+            },
+        ],
+        is_informed: false,
+    },
 ];
 
 /// What was seen of one controller.
@@ -265,6 +321,8 @@ struct Story<'a> {
     states: BTreeMap<Moment, String>,
     /// Whether the gates of what she had got were blank after she withdrew.
     gates_are_blank: bool,
+    /// Whether the links of what she had got then led straight to their page.
+    links_lead_on: bool,
     /// Whether Bob may be asked again at once, and after six months.
     asks_again: (bool, bool),
 }
@@ -279,6 +337,15 @@ impl Story<'_> {
         self.mail(moment).any(|(mailstream, mail)| mailstream.exemption == exemption && mail.pixel == pixel)
     }
 
+    /// Whether she is asked about links.
+    fn asks_about_links(&self) -> bool {
+        self.states(Accepted).contains("link_tracking=granted")
+    }
+
+    fn asks_about_opens(&self) -> bool {
+        self.states(Accepted).contains("campaign_performance=granted")
+    }
+
     fn states(&self, moment: Moment) -> &str {
         self.states.get(&moment).map_or("", String::as_str)
     }
@@ -289,10 +356,12 @@ impl Story<'_> {
 
     /// Whether nothing is reported any more but what is without a yes.
     fn is_withdrawn(&self, moment: Moment) -> bool {
-        let before = self.mail(Moment::Asked).map(|(_, mail)| mail.pixel);
-        let mut both = self.mail(moment).map(|(_, mail)| mail.pixel).zip(before);
+        let mut both = self.mail(moment).zip(self.mail(Moment::Asked));
         !self.states(moment).contains("=granted")
-            && both.all(|(after, before)| after == Pixel::Gone || after == before)
+            && both.all(|((_, after), (_, before))| {
+                let links_report = after.link_gate.is_some() || after.link_reports && !before.link_reports;
+                !links_report && (after.pixel == Pixel::Gone || after.pixel == before.pixel)
+            })
     }
 }
 
@@ -311,17 +380,38 @@ const CLAIMS: &[(&str, &[Moment], Holds)] = &[
         let delivered = story.mail(Refused).count() == story.case.mailstreams.len();
         delivered && (!story.is_asked_for() || story.states(AcceptedAgain).contains("=granted"))
     }),
+    // Some links report whatever is said, so where links are asked about, it cannot be said.
     ("lead_only", &[Asked, Again], |story, moment| {
-        story.mail(unanswered(moment)).all(|(_, mail)| matches!(mail.pixel, Pixel::Gone | Pixel::Shared))
+        !story.asks_about_links()
+            && story
+                .mail(unanswered(moment))
+                .all(|(_, mail)| matches!(mail.pixel, Pixel::Gone | Pixel::Shared))
     }),
     ("whose", &[], |_, _| true),
     ("what", &[], |story, _| {
         story.mail(Accepted).any(|(_, mail)| matches!(mail.pixel, Pixel::Kept | Pixel::Gate))
     }),
+    ("what_links", &[Asked], |story, _| {
+        let reports = |mail: &Mail| mail.link_reports || mail.link_gate.is_some();
+        story.asks_about_links() && story.mail(Accepted).any(|(_, mail)| reports(mail))
+    }),
     ("only_yes", &[Asked, Again], |story, moment| {
-        story.mail(unanswered(moment)).all(|(mailstream, mail)| !mailstream.asks || mail.pixel == Pixel::Gone)
+        !story.asks_about_links()
+            && story
+                .mail(unanswered(moment))
+                .all(|(mailstream, mail)| !mailstream.asks || mail.pixel == Pixel::Gone)
+    }),
+    ("only_yes_opens", &[Asked, Again], |story, moment| {
+        story.asks_about_links()
+            && story.asks_about_opens()
+            && story
+                .mail(unanswered(moment))
+                .all(|(mailstream, mail)| !mailstream.asks || mail.pixel == Pixel::Gone)
     }),
     ("long", &[Asked], |story, _| story.asks_again == (false, true) && story.is_withdrawn(Withdrawn)),
+    ("priority", &[Asked], |story, _| {
+        story.is_asked_for() && story.is_withdrawn(Again) && story.states(AcceptedAgain).contains("=granted")
+    }),
     ("see_notice", &[Asked], |story, _| story.case.page.contains("privacy_url")),
     ("mail_stays", &[Asked], |story, _| story.mail(Refused).count() == story.case.mailstreams.len()),
     ("links_all", &[Asked], |story, _| story.mail(Asked).all(|(_, mail)| !mail.link_reports)),
@@ -361,14 +451,24 @@ const CLAIMS: &[(&str, &[Moment], Holds)] = &[
     }),
     ("state_over", &[Expired], |story, _| {
         let pixels = |moment| story.mail(moment).map(|(_, mail)| mail.pixel).collect::<Vec<_>>();
-        story.is_asked_for() && pixels(Expired) == pixels(Asked)
+        story.asks_about_opens() && pixels(Expired) == pixels(Asked)
     }),
-    ("state_none", &[Asked], |story, moment| story.is_asked_for() && !story.states(moment).contains('=')),
+    ("state_none", &[Asked], |story, moment| {
+        let says_nothing_of_links =
+            story.asks_about_links() && !story.states(moment).contains("link_tracking=");
+        story.is_asked_for() && (says_nothing_of_links || !story.states(moment).contains('='))
+    }),
     ("stop_text", &[Granted], |story, _| story.is_asked_for() && story.is_withdrawn(Withdrawn)),
     ("delivered_gate", &[Granted], |story, _| {
         story.gates_are_blank && story.any(Accepted, "", Pixel::Gate) && !story.any(Accepted, "", Pixel::Kept)
     }),
     ("delivered_keep", &[Granted], |story, _| story.any(Accepted, "", Pixel::Kept)),
+    ("delivered_links_gate", &[Granted], |story, _| {
+        story.links_lead_on && story.mail(Accepted).any(|(_, mail)| mail.link_gate.is_some())
+    }),
+    ("delivered_links_keep", &[Granted], |story, _| {
+        story.asks_about_links() && story.mail(Accepted).any(|(_, mail)| mail.link_reports)
+    }),
     ("recorded", &[Accepted, AcceptedAgain, Chosen], |story, moment| {
         story.states(moment).contains("=granted")
     }),
@@ -376,7 +476,8 @@ const CLAIMS: &[(&str, &[Moment], Holds)] = &[
         story.states(moment).contains('=')
     }),
     ("recorded_yes", &[Accepted, AcceptedAgain, Chosen], |story, moment| {
-        story.states(moment).contains("campaign_performance=granted")
+        let states = story.states(moment);
+        states.contains("campaign_performance=granted") || states.contains("link_tracking=granted")
     }),
     ("recorded_no", &[Chosen], |story, moment| story.states(moment).contains("personalisation=refused")),
     ("recorded_open", &[Chosen], |story, moment| {
@@ -547,6 +648,10 @@ impl Stage {
                 pixel,
                 gate: gate.map(|path| format!("/c{number}/{}", path.split('"').next().unwrap())),
                 link_reports: data.contains("click.shop.example/r?"),
+                link_gate: data
+                    .split(&start)
+                    .find(|piece| piece.starts_with("l/"))
+                    .map(|path| format!("/c{number}/{}", path.split('"').next().unwrap())),
                 other_link_reports: data.contains("click.shop.example/ls/click?"),
             }
         };
@@ -562,6 +667,7 @@ impl Stage {
             mail: BTreeMap::new(),
             states: BTreeMap::new(),
             gates_are_blank: true,
+            links_lead_on: true,
             asks_again: (false, true),
         };
         let people = ["ann", "bob", "eve", "joe"].map(|name| format!("{name}@c{number}.home.example"));
@@ -610,9 +716,19 @@ impl Stage {
             let delivered: Vec<String> =
                 story.mail(Accepted).filter_map(|(_, mail)| mail.gate.clone()).collect();
             assert!(delivered.iter().all(|gate| self.readers.get(gate).status == 302), "{number}");
+            let gated_links: Vec<String> =
+                story.mail(Accepted).filter_map(|(_, mail)| mail.link_gate.clone()).collect();
+            let reports = |gate: &String| {
+                let led = self.readers.get(gate);
+                led.header("location").is_some_and(|address| address.contains("click.shop.example"))
+            };
+            assert!(gated_links.iter().all(reports), "{number}");
             note(&mut story, Granted, ann, &self.readers.get(anns));
             note(&mut story, Withdrawn, ann, &self.readers.post(anns, &[("action", "withdraw")]));
             story.gates_are_blank = delivered.iter().all(|gate| self.readers.get(gate).status == 200);
+            story.links_lead_on = gated_links
+                .iter()
+                .all(|gate| self.readers.get(gate).header("location") == Some("https://shop.example/sale"));
             note(&mut story, Again, ann, &self.readers.get(anns));
             note(&mut story, AcceptedAgain, ann, &press(anns, &[("action", "accept")]));
             self.import(&format!(

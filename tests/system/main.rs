@@ -51,6 +51,7 @@ mod hostile;
 mod init;
 mod internal_errors;
 mod lifecycle;
+mod links;
 mod listener;
 mod lmtp_hop;
 mod login;

@@ -10,8 +10,8 @@ use pixelward_core::consent;
 use pixelward_core::policy::conditions::{Conditions, Control, domain};
 use pixelward_core::policy::jurisdiction::{NONE, Version};
 use pixelward_core::policy::{
-    Controller, Exemption, Footer, Jurisdictions, Language, MailKind, Mailstream, Mode, OnGrant, Page,
-    Purpose, Requested, Rulebook, TooEarly, Treatment,
+    Controller, Exemption, Footer, Jurisdictions, Language, LinksLookup, MailKind, Mailstream, Mode, OnGrant,
+    Page, Purpose, Requested, Rulebook, SharedAfterNo, TooEarly, Treatment,
 };
 use pixelward_core::rewrite::notice;
 use pixelward_core::rewrite::{LinkTreatment, Personal, Protected, Receipts};
@@ -102,6 +102,8 @@ fn rulebook(declared: Declared, defaults: Defaults, mode: Mode) -> Rulebook {
             public_url: None,
             language: notice::DEFAULT.to_owned(),
             footer_file: None,
+            links_file: None,
+            links_lookup: None,
             jurisdiction: None,
             retention_days: 0,
             evidence_days: None,
@@ -225,8 +227,8 @@ fn defaults(section: &mut Section<'_>) -> Defaults {
                 extent: Extent::Trackers,
                 receipts: Receipts::Strip,
                 personal: Personal::Gentlest,
-                links: Links::Count,
-                link_treatment: LinkTreatment::Keep,
+                links: Links::Note,
+                link_treatment: LinkTreatment::Unwrap,
                 unreadable: Unreadable::Count,
             },
         ),
@@ -258,6 +260,7 @@ fn treatment(section: &mut Section<'_>, default: Treatment) -> Treatment {
             ("ignore", (Links::Ignore, LinkTreatment::Keep)),
             ("count", (Links::Count, LinkTreatment::Keep)),
             ("unwrap", (Links::Note, LinkTreatment::Unwrap)),
+            ("gate", (Links::Note, LinkTreatment::Gate)),
         ],
     );
     let strict = section.flag("strict", default.extent == Extent::EveryRequest);
@@ -297,6 +300,8 @@ fn controller(section: &mut Section<'_>, context: &Context<'_>) -> Option<Contro
     let public_url = section.parsed("public_url", public_address);
     let language = section.parsed("language", language).unwrap_or_else(|| notice::DEFAULT.to_owned());
     let footer_file = section.path("footer_file");
+    let links_file = section.path("links_file");
+    let links_lookup = links_lookup(section);
     let jurisdiction = section.string("jurisdiction");
     if jurisdiction.as_deref() == Some(NONE) {
         section.problem(
@@ -325,12 +330,22 @@ fn controller(section: &mut Section<'_>, context: &Context<'_>) -> Option<Contro
         public_url,
         language,
         footer_file,
+        links_file,
+        links_lookup,
         jurisdiction,
         retention_days: u16::try_from(retention_days).unwrap_or(u16::MAX),
         evidence_days,
         day_retention_days,
         page,
     })
+}
+
+/// Reads the service that says what tracked links lead to.
+fn links_lookup(section: &mut Section<'_>) -> Option<LinksLookup> {
+    let url = section.parsed("links_lookup", |text| super::web_url(text).map(|url| url.to_string()));
+    let ca_file = section.path("links_lookup_ca_file");
+    let timeout_ms = section.number("links_lookup_timeout_ms", 1000, 50..=10_000);
+    Some(LinksLookup { url: url?, ca_file, timeout_ms: u16::try_from(timeout_ms).unwrap_or(1000) })
 }
 
 /// Reads what a preference page says about its controller. The files are read later, with all others that the
@@ -346,6 +361,7 @@ fn page(section: &mut Section<'_>, language: &str) -> Page {
             0 => None,
             days => Some(super::days(days)),
         },
+        recipients: section.parsed("recipients", page_recipients),
         texts_file: section.path("texts_file"),
         sender: section.parsed("sender", |text| match Address::bare(text) {
             Ok(url) if url.domain().is_some() && text.is_ascii() => Ok(text.to_owned()),
@@ -360,6 +376,11 @@ fn page(section: &mut Section<'_>, language: &str) -> Page {
 fn page_title(text: &str) -> Result<String, String> {
     let is_one = (1..=80).contains(&text.chars().count()) && !text.contains(char::is_control);
     is_one.then(|| text.to_owned()).ok_or_else(|| "use 1 to 80 characters".to_owned())
+}
+
+fn page_recipients(text: &str) -> Result<String, String> {
+    let is_one = (1..=300).contains(&text.chars().count()) && !text.contains(char::is_control);
+    is_one.then(|| text.to_owned()).ok_or_else(|| "use 1 to 300 characters".to_owned())
 }
 
 fn page_contact(text: &str) -> Result<String, String> {
@@ -404,6 +425,11 @@ fn mailstream(section: &mut Section<'_>, context: &Context<'_>) -> Option<Mailst
         notice_url: section.parsed("notice_url", web_address),
         treatment: treatment(section, context.treatment),
         footer: footer(section, context.footer),
+        shared_after_no: section.choice(
+            "shared_pixel_after_refusal",
+            SharedAfterNo::Stays,
+            &[("keep", SharedAfterNo::Stays), ("strip", SharedAfterNo::Goes)],
+        ),
         too_early: section.choice(
             "too_early",
             TooEarly::Strip,

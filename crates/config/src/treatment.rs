@@ -1,8 +1,10 @@
 //! What messages are treated with, as a configuration names it in files: catalogues, lists, texts and keys.
 
+use std::sync::Arc;
+
 use pixelward_core::consent::Controller;
-use pixelward_core::rewrite::Verify;
 use pixelward_core::rewrite::notice::Fragments;
+use pixelward_core::rewrite::{LinkMap, Verify};
 use pixelward_core::sign::{Signers, SigningKey};
 use pixelward_core::tracker::lists::Lists;
 use pixelward_core::tracker::{Catalogue, Detector};
@@ -22,6 +24,8 @@ pub struct Treatment {
     fragments: Vec<(Controller, Fragments)>,
     /// What is put into the mail of a controller that is none of them.
     default_fragments: Fragments,
+    /// What tracked links of each controller lead to, where it says so.
+    link_maps: Vec<(Controller, Arc<LinkMap>)>,
 }
 
 impl Treatment {
@@ -44,12 +48,14 @@ impl Treatment {
         let keys = signing_keys(config)?.into_iter().zip(holders).collect();
         let signers = Signers::new(keys, config.dkim.fallback_domain.clone());
         let mut fragments = Vec::new();
+        let mut link_maps = Vec::new();
         for controller in config.policy.rulebook.controllers() {
             fragments.push((controller.name.clone(), fragments_of(controller)?));
+            link_maps.extend(link_map_of(controller)?.map(|list| (controller.name.clone(), Arc::new(list))));
         }
         let detector = Detector::new(catalogue).allowing(config.tracker.allow.clone()).listing(lists);
         let default_fragments = fragments_of(config.policy.rulebook.default_controller())?;
-        Ok(Treatment { detector, signers, fragments, default_fragments })
+        Ok(Treatment { detector, signers, fragments, default_fragments, link_maps })
     }
 
     /// All that the treatment of mail rests on.
@@ -59,6 +65,7 @@ impl Treatment {
             rulebook: &config.policy.rulebook,
             fragments: &self.fragments,
             default_fragments: &self.default_fragments,
+            link_maps: &self.link_maps,
             protected: config.policy.protected,
             verify: if config.policy.verifies { config.tracker.verify } else { Verify::Off },
             token_key: config.public.token_key,
@@ -100,6 +107,21 @@ pub fn fragments_of(controller: &policy::Controller) -> Result<Fragments, String
     };
     let source = std::fs::read_to_string(path).map_err(|error| wrong(&error))?;
     Fragments::with(&source, language, sender).map_err(|error| wrong(&error))
+}
+
+/// Reads what a controller says that its tracked links lead to.
+fn link_map_of(controller: &policy::Controller) -> Result<Option<LinkMap>, String> {
+    let Some(path) = &controller.links_file else { return Ok(None) };
+    let wrong = |error: &dyn std::fmt::Display| {
+        format!("controller {}: links_file: {}: {error}", controller.name, path.display())
+    };
+    let text = std::fs::read_to_string(path).map_err(|error| wrong(&error))?;
+    let list = LinkMap::read(&text).map_err(|error| wrong(&error))?;
+    tracing::info!(
+        controller = controller.name.as_str(), list = %path.display(), links = list.len(),
+        "a list of tracked links was loaded"
+    );
+    Ok(Some(list))
 }
 
 /// The filter lists of a configuration.

@@ -7,8 +7,8 @@ use pixelward_config::jurisdiction::shipped;
 use pixelward_core::consent::{Change, Permission, Standing, State, Timestamp};
 use pixelward_core::policy::jurisdiction::{NONE, UNKNOWN};
 use pixelward_core::policy::{
-    Conditions, Exemption, Facts, Footer, Jurisdictions, LinkFate, MailKind, Mailstream, Mode, OnGrant,
-    Outcome, Purpose, Requested, Rule, Rules, Treatment, decide,
+    Conditions, Exemption, Facts, Footer, Instruction, Jurisdictions, LinkFate, MailKind, Mailstream, Mode,
+    Need, OnGrant, Outcome, Purpose, Requested, Rule, Rules, SharedAfterNo, Treatment, decide,
 };
 use pixelward_core::rewrite::{LinkTreatment, Personal, Receipts};
 use pixelward_core::tracker::{Extent, Links, Unreadable};
@@ -107,6 +107,12 @@ fn standing(said: &str) -> Standing {
         "asked" => say(&Purpose::ALL, State::Asked, &plain),
         "granted" => say(&Purpose::ALL, State::Granted, &plain),
         "granted_consent" => say(&Purpose::CONSENT, State::Granted, &plain),
+        "granted_opens" => say(&Purpose::CONSENT_TO_OPENS, State::Granted, &plain),
+        "granted_links" => say(&[Purpose::LinkTracking], State::Granted, &plain),
+        "granted_but_links" => {
+            say(&Purpose::CONSENT_TO_OPENS, State::Granted, &plain);
+            say(&[Purpose::LinkTracking], State::Refused, &plain);
+        }
         "granted_but_one" => say(&Purpose::CONSENT[..3], State::Granted, &plain),
         "expired" => say(&Purpose::ALL, State::Granted, &|change| change.expires = Some(now())),
         "refused_one" => say(&one, State::Refused, &plain),
@@ -244,6 +250,7 @@ fn every_combination_is_decided_as_the_table_says() {
                             mailstream: &stream,
                             on_grant,
                             standing: (store == "up").then_some(&standing),
+                            instruction: Instruction::None,
                             now: now(),
                         };
                         let decision = decide(&facts);
@@ -262,7 +269,7 @@ fn every_combination_is_decided_as_the_table_says() {
 fn nothing_is_kept_or_gated_without_a_grant_of_every_purpose() {
     let all = shipped();
     let rules = all_rules(&all);
-    let sets: Vec<Vec<Purpose>> = (0..256_u32)
+    let sets: Vec<Vec<Purpose>> = (0..512_u32)
         .map(|bits| {
             Purpose::ALL.into_iter().filter(|purpose| bits & (1 << (purpose.number() - 1)) != 0).collect()
         })
@@ -271,10 +278,12 @@ fn nothing_is_kept_or_gated_without_a_grant_of_every_purpose() {
     for said in SAID {
         let standing = standing(said);
         for (set, mail) in sets.iter().flat_map(|set| MAIL.map(|mail| (set, mail))) {
-            let granted = !set.is_empty()
-                && set
-                    .iter()
-                    .all(|purpose| matches!(standing.allows(*purpose, now()), Permission::Granted(_)));
+            // A yes to links is none to opens, and no set of links alone allows any.
+            let opens: Vec<Purpose> =
+                set.iter().copied().filter(|purpose| purpose.is_about_opens()).collect();
+            let is_granted =
+                |purpose: &Purpose| matches!(standing.allows(*purpose, now()), Permission::Granted(_));
+            let granted = !opens.is_empty() && opens.iter().all(is_granted);
             for exemption in exemptions() {
                 let stream = mailstream(mail, set.clone(), exemption);
                 for rules in &rules {
@@ -283,6 +292,7 @@ fn nothing_is_kept_or_gated_without_a_grant_of_every_purpose() {
                         mailstream: &stream,
                         on_grant: OnGrant::Keep,
                         standing: Some(&standing),
+                        instruction: Instruction::None,
                         now: now(),
                     };
                     let decision = decide(&facts);
@@ -297,8 +307,16 @@ fn nothing_is_kept_or_gated_without_a_grant_of_every_purpose() {
                         assert_ne!(mail, "consent_request");
                         kept += 1;
                     }
+                    let links_granted =
+                        set.contains(&Purpose::LinkTracking) && is_granted(&Purpose::LinkTracking);
+                    assert!(decision.links != LinkFate::Granted || links_granted, "{said} {set:?}");
+                    if rules.flags.links == Need::Consent {
+                        assert_ne!(decision.links, LinkFate::Stay, "{said} {set:?}");
+                    }
+                    let refused = decide(&Facts { instruction: Instruction::Refused, ..facts });
+                    assert_eq!((refused.outcome, refused.links), (Outcome::Strip, LinkFate::Treat));
                     let unreachable = decide(&Facts { standing: None, ..facts });
-                    assert_eq!(unreachable.outcome, Outcome::Strip);
+                    assert_eq!((unreachable.outcome, unreachable.links), (Outcome::Strip, LinkFate::Treat));
                 }
             }
         }
@@ -317,6 +335,7 @@ fn the_record_that_led_there_is_named() {
             mailstream: &stream,
             on_grant: OnGrant::Gate,
             standing: Some(&standing(said)),
+            instruction: Instruction::None,
             now: now(),
         };
         decide(&facts).record
@@ -329,6 +348,36 @@ fn the_record_that_led_there_is_named() {
 }
 
 #[test]
+fn a_no_to_anything_ends_the_shared_pixel_where_asked() {
+    let all = shipped();
+    let rules = all.at(now()).named("it").into_owned();
+    let check = |said: &str, shared_after_no: SharedAfterNo| {
+        let stream = mailstream("neither_broad", vec![Purpose::AggregateStatistics], None);
+        let stream =
+            Mailstream { exemption: Some(Exemption::AggregateStatistics), shared_after_no, ..stream };
+        let facts = Facts {
+            rules: &rules,
+            mailstream: &stream,
+            on_grant: OnGrant::Gate,
+            standing: Some(&standing(said)),
+            instruction: Instruction::None,
+            now: now(),
+        };
+        decide(&facts).outcome
+    };
+    for (said, stays, goes) in [
+        ("silent", Outcome::SwapShared, Outcome::SwapShared),
+        ("granted_opens", Outcome::SwapShared, Outcome::SwapShared),
+        ("refused_one", Outcome::SwapShared, Outcome::Strip),
+        ("granted_but_links", Outcome::SwapShared, Outcome::Strip),
+        ("objected", Outcome::Strip, Outcome::Strip),
+    ] {
+        assert_eq!(check(said, SharedAfterNo::Stays), stays, "{said}");
+        assert_eq!(check(said, SharedAfterNo::Goes), goes, "{said}");
+    }
+}
+
+#[test]
 fn links_are_an_axis_of_their_own_and_receipts_another() {
     let all = shipped();
     let check = |said: &str, jurisdiction: &str, on_grant: OnGrant| {
@@ -336,14 +385,24 @@ fn links_are_an_axis_of_their_own_and_receipts_another() {
         let mut stream = mailstream("neither_broad", Purpose::CONSENT.to_vec(), None);
         stream.treatment.receipts = Receipts::Keep;
         let standing = standing(said);
-        let facts =
-            Facts { rules: &rules, mailstream: &stream, on_grant, standing: Some(&standing), now: now() };
+        let facts = Facts {
+            rules: &rules,
+            mailstream: &stream,
+            on_grant,
+            standing: Some(&standing),
+            instruction: Instruction::None,
+            now: now(),
+        };
         let decision = decide(&facts);
         assert_eq!(decision.receipts, Receipts::Keep, "as the mailstream says, whatever was agreed to");
         decision.links
     };
-    assert_eq!(check("granted", "fr", OnGrant::Gate), LinkFate::Stay);
+    assert_eq!(check("granted", "fr", OnGrant::Gate), LinkFate::Granted);
     assert_eq!(check("granted", "fr", OnGrant::Strip), LinkFate::Treat);
+    assert_eq!(check("granted_opens", "fr", OnGrant::Gate), LinkFate::Treat);
+    assert_eq!(check("granted_links", "fr", OnGrant::Gate), LinkFate::Granted);
+    assert_eq!(check("granted_but_links", "fr", OnGrant::Gate), LinkFate::Treat);
+    assert_eq!(check("granted_but_links", NONE, OnGrant::Gate), LinkFate::Treat);
     assert_eq!(check("silent", "fr", OnGrant::Gate), LinkFate::Treat);
     assert_eq!(check("silent", NONE, OnGrant::Gate), LinkFate::Stay);
     assert_eq!(check("withdrew", NONE, OnGrant::Gate), LinkFate::Treat);

@@ -32,8 +32,18 @@ fn what_has_no_effect_is_warned_about() {
     ] {
         assert!(check(settings).contains(words), "{words}: {}", check(settings));
     }
-    assert_eq!(check(FRANCE), "");
+    // Whose page nobody knows is an open risk, whatever else is declared.
+    assert_eq!(check(FRANCE).lines().count(), 1, "{}", check(FRANCE));
+    assert!(check(FRANCE).starts_with("controller default: open risk: a tracked link"), "{}", check(FRANCE));
+    let france = |rest: &str| check(&format!("{FRANCE}{rest}\n"));
+    assert!(france("links = \"count\"").starts_with("mailstream a of default: open risk: the rules of fr/"));
+    assert!(france("links = \"ignore\"").starts_with("mailstream a of default: open risk: the rules of fr/"));
+    assert!(france("links = \"gate\"").contains("no public_url: links are unwrapped"));
+    let undeclared = france("links = \"gate\"\npurposes = [\"personalisation\"]");
+    assert!(undeclared.contains("purposes lacks link_tracking"), "{undeclared}");
+    assert_eq!(france("mode = \"observe\""), "");
+    assert_eq!(check("jurisdiction = \"none\"\nlinks = \"count\""), "");
     let declared =
         "purposes = [\"auth_security\"]\nexemption = \"auth_security\"\nsender = \"reset@shop.example\"\n";
-    assert_eq!(check(&format!("{FRANCE}{declared}")), "");
+    assert_eq!(check(&format!("{FRANCE}{declared}")), check(FRANCE));
 }

@@ -20,6 +20,8 @@ pub struct Sums {
     pub trackers: u64,
     /// Trackers in copies that were stripped.
     pub stripped: u64,
+    /// Tracked links that go on reporting without consent, once per recipient; by day only.
+    pub links_left: u64,
     /// Recipients by the outcome carried out.
     pub by_done: BTreeMap<String, u64>,
     /// Recipients by the rule that decided.
@@ -54,6 +56,8 @@ impl Sums {
             for trackers in list(day, "trackers") {
                 sums.take_trackers(trackers, found);
             }
+            let links = list(day, "links").iter().filter(|links| text(links, "done") == "left");
+            sums.links_left += links.map(|links| number(links, "count")).sum::<u64>();
         }
         let column = |(day, parts): (&String, &Vec<u64>)| Column {
             time: day.clone(),

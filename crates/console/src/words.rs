@@ -101,6 +101,7 @@ fn done(language: Language, record: &Value) -> Vec<String> {
         say("replaced:", "ersetzt:", "remplacés :"),
         number(record, "swapped"),
     )];
+    said.extend(links(language, record));
     if flag(record, "observed") {
         said.push(
             say(
@@ -116,6 +117,40 @@ fn done(language: Language, record: &Value) -> Vec<String> {
             "{} {}: {shortfall}.",
             say("What was done instead:", "Stattdessen getan:", "Traitement effectué :"),
             outcome(language, text(record, "done"))
+        ));
+    }
+    said
+}
+
+/// Says what became of tracked links that were to be changed, and that some of them still report.
+fn links(language: Language, record: &Value) -> Vec<String> {
+    let say = |en, de, fr| language.say(&Text(en, de, fr));
+    let (unwrapped, gated, left) =
+        (number(record, "links_unwrapped"), number(record, "links_gated"), number(record, "links_left"));
+    let mut said = Vec::new();
+    if unwrapped + gated > 0 {
+        said.push(format!(
+            "{} {unwrapped}; {} {gated}.",
+            say(
+                "Tracked links that lead straight to their page:",
+                "Tracking-Links, die direkt zu ihrer Seite führen:",
+                "Liens de suivi qui mènent directement à leur page :",
+            ),
+            say(
+                "that ask for consent at each click:",
+                "die bei jedem Klick nach der Einwilligung fragen:",
+                "qui vérifient le consentement à chaque clic :",
+            ),
+        ));
+    }
+    if left > 0 {
+        said.push(format!(
+            "{} {left}.",
+            say(
+                "Open risk: tracked links that still report, since nobody says what they lead to:",
+                "Offenes Risiko: Tracking-Links, die weiterhin melden, weil niemand sagt, wohin sie führen:",
+                "Risque restant : liens de suivi qui signalent encore, car personne ne dit où ils mènent :",
+            ),
         ));
     }
     said

@@ -15,6 +15,7 @@ pub mod statistics;
 
 use pixelward_config as config;
 use pixelward_core::policy::Done;
+use pixelward_core::rewrite::LinksDone;
 use pixelward_core::{fields, policy, smtp};
 use pixelward_store::{chain, consent};
 
@@ -29,4 +30,6 @@ pub struct Effect {
     pub removed: usize,
     /// How many lead to an address of ours in it.
     pub swapped: usize,
+    /// What became of its links that report who follows them.
+    pub links: LinksDone,
 }

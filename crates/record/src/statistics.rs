@@ -64,6 +64,17 @@ pub struct Trackers {
     pub done: String,
 }
 
+/// A kind of tracked links.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Links {
+    /// The controller.
+    pub controller: String,
+    /// The mailstream.
+    pub mailstream: String,
+    /// What was done: `unwrapped`, `gated`, or `left` where nobody said what they lead to.
+    pub done: String,
+}
+
 /// A kind and its count.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Row<K> {
@@ -81,7 +92,9 @@ pub struct Counts {
     pub recipients: BTreeMap<Recipients, u64>,
     /// Trackers, counted once per recipient.
     pub trackers: BTreeMap<Trackers, u64>,
-    /// Both by hour, for one of the last two days.
+    /// Tracked links that were to be changed, counted once per recipient.
+    pub links: BTreeMap<Links, u64>,
+    /// Recipients and trackers by hour, for one of the last two days.
     pub hours: Hours,
 }
 
@@ -94,6 +107,8 @@ struct File {
     counted: BTreeMap<u16, u64>,
     recipients: Vec<Row<Recipients>>,
     trackers: Vec<Row<Trackers>>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    links: Vec<Row<Links>>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     hours: Vec<hours::Row>,
 }
@@ -138,6 +153,18 @@ impl Counts {
         };
         add(&mut self.recipients, kind, rest, 1);
         hours::take(&mut self.hours, record);
+        let links = [
+            ("unwrapped", record.links_unwrapped),
+            ("gated", record.links_gated),
+            ("left", record.links_left),
+        ];
+        for (done, count) in links.into_iter().filter(|(_, count)| *count > 0) {
+            let (controller, mailstream) = (record.controller.to_string(), record.mailstream.to_string());
+            let kind = Links { controller, mailstream, done: done.to_owned() };
+            let rest =
+                |kind: Links| Links { mailstream: OTHER.to_owned(), controller: OTHER.to_owned(), ..kind };
+            add(&mut self.links, kind, rest, count);
+        }
         for sighting in record.sightings.iter() {
             let kind = Trackers {
                 controller: record.controller.to_string(),
@@ -162,6 +189,7 @@ impl Counts {
             .into_iter()
             .for_each(|(kind, count)| *self.recipients.entry(kind).or_default() += count);
         other.trackers.into_iter().for_each(|(kind, count)| *self.trackers.entry(kind).or_default() += count);
+        other.links.into_iter().for_each(|(kind, count)| *self.links.entry(kind).or_default() += count);
     }
 }
 
@@ -285,6 +313,7 @@ impl Day {
             counted: self.counted.clone(),
             recipients: rows(&self.counts.recipients),
             trackers: rows(&self.counts.trackers),
+            links: rows(&self.counts.links),
             hours: self
                 .counts
                 .hours
@@ -301,6 +330,7 @@ impl File {
         Counts {
             recipients: self.recipients.into_iter().map(|row| (row.kind, row.count)).collect(),
             trackers: self.trackers.into_iter().map(|row| (row.kind, row.count)).collect(),
+            links: self.links.into_iter().map(|row| (row.kind, row.count)).collect(),
             hours: self.hours.into_iter().map(|row| (row.kind, row.count)).collect(),
         }
     }
@@ -394,8 +424,10 @@ impl Serialize for Counts {
         struct Shown {
             recipients: Vec<Row<Recipients>>,
             trackers: Vec<Row<Trackers>>,
+            links: Vec<Row<Links>>,
         }
-        Shown { recipients: rows(&self.recipients), trackers: rows(&self.trackers) }.serialize(serializer)
+        let (recipients, trackers) = (rows(&self.recipients), rows(&self.trackers));
+        Shown { recipients, trackers, links: rows(&self.links) }.serialize(serializer)
     }
 }
 

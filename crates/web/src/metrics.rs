@@ -133,6 +133,22 @@ fn describe() {
         "Trackers replaced by an address of ours in copies that left"
     );
     describe_counter!(
+        "pixelward_links_unwrapped_total",
+        "Tracked links that lead straight to their page in copies that left"
+    );
+    describe_counter!(
+        "pixelward_links_gated_total",
+        "Tracked links that ask for the consent of the moment in copies that left"
+    );
+    describe_counter!(
+        "pixelward_links_left_total",
+        "Tracked links that go on reporting in copies that left although they were to be changed"
+    );
+    describe_counter!(
+        "pixelward_link_lookups_total",
+        "Questions to links_lookup services by result: answered or failed"
+    );
+    describe_counter!(
         "pixelward_consent_requests_total",
         "Recipients of mail that asks for consent, by whether they were asked, or the question or the mail \
          came too early"

@@ -177,6 +177,10 @@ fn entry(Proved { said: record, proof }: &Proved, language: Language) -> Markup 
             ),
             record.external_id.clone(),
         ),
+        (
+            Text("How far it reaches", "Wie weit es reicht", "Portée"),
+            record.scope.as_deref().map(|scope| scope_name(language, scope)),
+        ),
         (Text("Asked on", "Gefragt am", "Demandé le"), moment(&record.asked_at)),
         (Text("Informed on", "Informiert am", "Informée le"), moment(&record.notice_sent_at)),
         (
@@ -205,6 +209,20 @@ fn entry(Proved { said: record, proof }: &Proved, language: Language) -> Markup 
             }
         }
     }
+}
+
+/// Says how far a choice reaches.
+fn scope_name(language: Language, name: &str) -> String {
+    let known = match name {
+        "address" => Text("this address", "diese Adresse", "cette adresse"),
+        "account" => Text(
+            "the whole account with all its devices",
+            "das ganze Konto mit allen seinen Geräten",
+            "tout le compte avec tous ses appareils",
+        ),
+        _ => return name.to_owned(),
+    };
+    language.say(&known).to_owned()
 }
 
 fn how_to_check(export: &Export, language: Language) -> Markup {
@@ -291,7 +309,8 @@ mod tests {
             text_hash: None,
             evidence: hostile.clone(),
             actor: hostile.clone(),
-            external_id: hostile,
+            external_id: hostile.clone(),
+            scope: hostile,
         };
         let export = Export {
             exported_at: "2026-09-01T10:00:00Z".into(),

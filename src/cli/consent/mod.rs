@@ -76,7 +76,7 @@ enum Command {
     ///
     /// Required columns: address, state, event_time. Optional: controller, purposes, asked_at,
     /// notice_sent_at, collected_at, method, channel, notice_version, text_hash, evidence, actor, expires,
-    /// do_not_ask_before, jurisdiction, no_track, external_id, comment. Invalid lines are reported and do not
+    /// do_not_ask_before, jurisdiction, no_track, external_id, scope, comment. Invalid lines are reported and do not
     /// stop the others. A grant without evidence (a reference to the proof of consent) is recorded as asked
     /// or never asked. A grant does not revive what a person withdrew unless it is newer and has evidence.
     Import {

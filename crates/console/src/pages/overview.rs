@@ -73,6 +73,7 @@ pub(crate) async fn page(call: Call) -> Answered {
         (told(&call, &alarms))
         (periods(&call, span))
         (cards(&call, &sums))
+        (open_links(&call, &sums))
         @if sums.recipients == 0 {
             p class="empty" { (call.say(&Text(
                 "No mail of this controller passed through in this period. As soon as some does, it appears \
@@ -158,6 +159,35 @@ fn cards(call: &Call, sums: &Sums) -> Markup {
         div class="cards" {
             @for (count, name) in &all {
                 div class="card" { strong { (call.language.number(*count)) } span { (call.say(name)) } }
+            }
+        }
+    }
+}
+
+/// Says that tracked links go on reporting without consent, where some do.
+pub(super) fn open_links(call: &Call, sums: &Sums) -> Markup {
+    html! {
+        @if sums.links_left > 0 {
+            p {
+                strong { (call.say(&Text("Open risk:", "Offenes Risiko:", "Risque restant :"))) } " "
+                (call.language.counted(
+                    sums.links_left,
+                    &Text(
+                        "tracked link still reports clicks without consent.",
+                        "Tracking-Link meldet Klicks weiterhin ohne Einwilligung.",
+                        "lien de suivi signale encore les clics sans consentement.",
+                    ),
+                    &Text(
+                        "tracked links still report clicks without consent.",
+                        "Tracking-Links melden Klicks weiterhin ohne Einwilligung.",
+                        "liens de suivi signalent encore les clics sans consentement.",
+                    ),
+                )) " "
+                (call.say(&Text(
+                    "Their pages stand neither in their addresses nor in a links_file.",
+                    "Ihre Seiten stehen weder in ihren Adressen noch in einer links_file.",
+                    "Leurs pages ne figurent ni dans leurs adresses ni dans un links_file.",
+                )))
             }
         }
     }

@@ -60,6 +60,7 @@ pub(crate) async fn page(call: Call) -> Answered {
         }
         h2 { (call.say(&Text("In short", "Kurz gefasst", "En bref"))) }
         p { (in_short(&call, &sums)) }
+        (overview::open_links(&call, &sums))
         @if sums.recipients > 0 { (columns(call.language, by_day, &names, &sums.outcomes)) }
         div class="columns" {
             (counts(

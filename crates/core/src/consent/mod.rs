@@ -9,6 +9,6 @@ pub mod standing;
 pub mod timestamp;
 
 pub use person::{Controller, Outward, Person, StoreKey};
-pub use record::{Change, Details, Proof, Record, State, Timing};
+pub use record::{Change, Details, Proof, Record, Scope, State, Timing};
 pub use standing::{MayAsk, Permission, Standing};
 pub use timestamp::Timestamp;

@@ -66,6 +66,33 @@ impl State {
     }
 }
 
+/// How far a choice reaches, as whoever collected it announced. The relay applies it to the address in either case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// It is about this address.
+    Address,
+    /// It is about a whole account: all of its devices and programs.
+    Account,
+}
+
+impl Scope {
+    /// Both.
+    pub const ALL: [Scope; 2] = [Scope::Address, Scope::Account];
+
+    /// Returns the name used in records and interfaces.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Scope::Address => "address",
+            Scope::Account => "account",
+        }
+    }
+
+    /// Returns the scope of this name.
+    pub fn named(name: &str) -> Option<Scope> {
+        Scope::ALL.into_iter().find(|scope| scope.name() == name)
+    }
+}
+
 /// Details of the person or the occasion; encrypted under the person's key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Details {
@@ -83,6 +110,8 @@ pub struct Details {
     pub actor: Option<String>,
     /// The controller's name for the person.
     pub external_id: Option<String>,
+    /// How far the choice reaches, where whoever collected it said so.
+    pub scope: Option<Scope>,
 }
 
 /// The source of a change's time.
@@ -348,6 +377,7 @@ mod tag {
     pub(super) const EVIDENCE: u8 = 24;
     pub(super) const ACTOR: u8 = 25;
     pub(super) const EXTERNAL_ID: u8 = 26;
+    pub(super) const SCOPE: u8 = 27;
 }
 
 impl Details {
@@ -360,6 +390,7 @@ impl Details {
         writer.text(tag::EVIDENCE, self.evidence.as_deref());
         writer.text(tag::ACTOR, self.actor.as_deref());
         writer.text(tag::EXTERNAL_ID, self.external_id.as_deref());
+        writer.text(tag::SCOPE, self.scope.map(Scope::name));
         writer.done()
     }
 
@@ -378,6 +409,8 @@ impl Details {
                 tag::EVIDENCE => details.evidence = Some(text(content)?),
                 tag::ACTOR => details.actor = Some(text(content)?),
                 tag::EXTERNAL_ID => details.external_id = Some(text(content)?),
+                // A later version may know others.
+                tag::SCOPE => details.scope = Scope::named(&text(content)?),
                 _ => {}
             }
         }
@@ -532,6 +565,7 @@ mod tests {
             evidence: text("form/17"),
             actor: text("import"),
             external_id: text("c-1"),
+            scope: Some(Scope::Account),
         };
         change
     }

@@ -82,6 +82,11 @@ pub fn rule(language: Language, name: &str) -> String {
             "une finalité n’avait pas de consentement valable",
         ),
         "refused" => Text("the person refused", "die Person abgelehnt hatte", "la personne avait refusé"),
+        "refused_by_sender" => Text(
+            "the sending application said that consent was refused",
+            "die sendende Anwendung sagte, dass die Einwilligung verweigert wurde",
+            "l’application émettrice disait que le consentement avait été refusé",
+        ),
         "no_track" => Text(
             "the person must never be tracked",
             "die Person nie getrackt werden darf",
@@ -174,6 +179,7 @@ pub fn purpose(language: Language, name: &str) -> String {
             Text("cross-channel profile", "kanalübergreifendes Profil", "profil multicanal")
         }
         "fraud_detection" => Text("fraud detection", "Betrugserkennung", "détection de fraude"),
+        "link_tracking" => Text("link tracking", "Link-Tracking", "suivi des liens"),
         "deliverability" => Text("deliverability", "Zustellbarkeit", "délivrabilité"),
         "auth_security" => Text("sign-in security", "Sicherheit der Anmeldung", "sécurité de connexion"),
         "legal_notice" => Text("legal notice", "rechtlich nötige Mitteilung", "notification légale"),
@@ -212,6 +218,7 @@ mod tests {
             Rule::GrantStripped,
             Rule::NoConsent,
             Rule::Refused,
+            Rule::RefusedBySender,
             Rule::NoTrack,
             Rule::StoreUnreachable,
             Rule::ConsentRequest,

@@ -17,7 +17,8 @@ use crate::rewrite::notice::{Need, NoPlace, Notice, Question};
 use crate::rewrite::reader_token::{self, Holder, Token};
 use crate::rewrite::swap::{Gate, Swap};
 use crate::rewrite::{
-    Copy, Fate, LinkTreatment, Opens, Order, Protected, RewriteError, Way, edits, fates, rewrite,
+    Copy, Fate, LinkOrder, LinkTreatment, LinksDone, Opens, Order, Protected, RewriteError, Way, edits,
+    fates, links_done, rewrite,
 };
 use crate::smtp::Reply;
 use crate::tracker::{Axis, Extent, Inquiry, Placed, Remedy, Sighting, Verdict};
@@ -35,6 +36,8 @@ pub struct Made {
     pub removed: usize,
     /// How many trackers now lead to an address of ours.
     pub swapped: usize,
+    /// What became of links that report who follows them.
+    pub links: LinksDone,
 }
 
 /// What those who watch the relay learn of a copy.
@@ -125,7 +128,7 @@ impl Draft<'_> {
             return Vec::new();
         };
         let design = self.design(*wanted, &group.recipients);
-        fates(&self.reading.analysis, &self.order(design.wanted, self.opens(&design), &design.added))
+        fates(&self.reading.analysis, &self.order(&design, self.opens(&design)))
     }
 
     fn rewrite_one(
@@ -142,7 +145,9 @@ impl Draft<'_> {
             } else {
                 Done::Nothing
             };
-            let made = Made { bytes: message.bytes.clone(), done, shortfall: None, removed: 0, swapped: 0 };
+            let bytes = message.bytes.clone();
+            let links = LinksDone::default();
+            let made = Made { bytes, done, shortfall: None, removed: 0, swapped: 0, links };
             return self.departing(Unsigned { made, edits: Vec::new() }, Outcome::Keep);
         }
         let design = self.design(wanted, recipients);
@@ -153,7 +158,7 @@ impl Draft<'_> {
                 return Err(Reply::new(550, PROTECTED));
             }
         }
-        let order = self.order(design.wanted, opens, &design.added);
+        let order = self.order(&design, opens);
         let made = rewrite(settings.detector, message.bytes, &reading.analysis, &order);
         self.finish(&design, &order, made, notes)
     }
@@ -167,7 +172,7 @@ impl Draft<'_> {
         if !keeps && settings.protected == Protected::Reject && self.has_protected_tracker() {
             return None;
         }
-        let order = self.order(design.wanted, opens, &design.added);
+        let order = self.order(&design, opens);
         let edits = edits(&reading.analysis, &order);
         // Where nothing is changed, it is of no matter what was wanted, unless the next hop's service is told
         // of it.
@@ -186,15 +191,21 @@ impl Draft<'_> {
     /// What can be put into a copy, and what has to go since something cannot.
     fn design(&self, wanted: Wanted, recipients: &[usize]) -> Design {
         // What is stripped since several people share it needs no link any more.
-        let need = if wanted.opens == Outcome::Strip { self.need_of_all(wanted) } else { wanted.need };
+        let tracks = wanted.opens != Outcome::Strip || wanted.links == LinkFate::Granted;
+        let need = if tracks { wanted.need } else { self.need_of_all(wanted) };
         let wanted = Wanted { need, ..wanted };
         let (wanted, added, no_place) = match self.placed(wanted, recipients) {
             Ok(added) => (wanted, added, None),
             Err(NoPlace) => {
                 // What made the link necessary goes; marks are filled all the same.
-                let without = Wanted { opens: Outcome::Strip, need: Need::AtMarks, owner: None, ..wanted };
+                let links = match wanted.links {
+                    LinkFate::Stay => LinkFate::Stay,
+                    LinkFate::Granted | LinkFate::Treat => LinkFate::Treat,
+                };
+                let without =
+                    Wanted { opens: Outcome::Strip, links, need: Need::AtMarks, owner: None, ..wanted };
                 let added = self.placed(without, recipients).unwrap_or_default();
-                let reason = (wanted.opens != Outcome::Strip).then_some(shortfall::NO_PLACE_FOR_LINK);
+                let reason = tracks.then_some(shortfall::NO_PLACE_FOR_LINK);
                 (without, added, reason)
             }
         };
@@ -268,21 +279,41 @@ impl Draft<'_> {
     }
 
     /// What is to be done to the copy.
-    fn order<'o>(&'o self, wanted: Wanted, opens: Opens<'o>, added: &'o [Placed]) -> Order<'o> {
+    fn order<'o>(&'o self, design: &'o Design, opens: Opens<'o>) -> Order<'o> {
         let treatment = self.reading.chosen.mailstream.treatment;
         // Whoever agreed to trackers keeps every other picture, too.
-        let extent = if wanted.opens == Outcome::SwapGated { Extent::Trackers } else { self.inquiry.extent };
+        let is_gated = design.wanted.opens == Outcome::SwapGated;
+        let extent = if is_gated { Extent::Trackers } else { self.inquiry.extent };
         Order {
             opens,
-            added,
+            added: &design.added,
             inquiry: Inquiry { extent, ..self.inquiry },
             receipts: treatment.receipts,
             personal: treatment.personal,
-            links: match wanted.links {
-                LinkFate::Stay => LinkTreatment::Keep,
-                LinkFate::Treat => treatment.link_treatment,
-            },
+            links: self.links(design),
             verify: self.settings.verify,
+        }
+    }
+
+    /// What is done with tracked links.
+    fn links<'o>(&'o self, design: &'o Design) -> LinkOrder<'o> {
+        let chosen = self.reading.chosen;
+        let wanted = design.wanted;
+        match (wanted.links, chosen.mailstream.treatment.link_treatment) {
+            (LinkFate::Stay, _) | (_, LinkTreatment::Keep) | (LinkFate::Granted, LinkTreatment::Unwrap) => {
+                LinkOrder::Keep
+            }
+            (LinkFate::Granted, LinkTreatment::Gate) => {
+                match (&design.holder, chosen.controller.public_url.as_deref()) {
+                    (Some(holder), Some(public_url)) => {
+                        LinkOrder::Gate(self.gate(holder, public_url, wanted), &self.targets)
+                    }
+                    _ => LinkOrder::Unwrap(&self.targets),
+                }
+            }
+            (LinkFate::Treat, LinkTreatment::Unwrap | LinkTreatment::Gate) => {
+                LinkOrder::Unwrap(&self.targets)
+            }
         }
     }
 
@@ -313,7 +344,8 @@ impl Draft<'_> {
         if wanted != Outcome::Keep {
             notes.personal = self.personal(order);
         }
-        let made = Made { bytes, done, shortfall, removed, swapped };
+        let links = links_done(&self.reading.analysis, order);
+        let made = Made { bytes, done, shortfall, removed, swapped, links };
         self.departing(Unsigned { made, edits }, wanted)
     }
 

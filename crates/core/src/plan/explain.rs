@@ -7,7 +7,8 @@ use crate::language::{Language, Text, words};
 use crate::policy::decision::{COLLECTED_BEFORE, INFORMED_BEFORE};
 use crate::policy::jurisdiction::UNKNOWN;
 use crate::policy::{
-    Chosen, Decision, Exemption, Facts, Jurisdictions, MailKind, Purpose, Request, Rulebook, request,
+    Chosen, Decision, Exemption, Facts, Instruction, Jurisdictions, MailKind, Purpose, Request, Rulebook,
+    request,
 };
 
 /// A sentence in English, German and French, each with the same values in it.
@@ -50,10 +51,12 @@ pub fn explained(
         mailstream: chosen.mailstream,
         on_grant: chosen.controller.on_grant,
         standing,
+        instruction: Instruction::None,
         now,
     };
     let whereabouts = Whereabouts { recorded: recorded.as_deref(), hinted: in_force.hint(address) };
-    let decided = decide_one(chosen, &in_force, false, (Person([0; 16]), standing, address), now);
+    let decided =
+        decide_one(chosen, &in_force, false, (Person([0; 16]), standing, address), (Instruction::None, now));
     let teller = Teller { language, chosen, facts: &facts, jurisdictions: &rulebook.jurisdictions };
     let sentences = teller.tell(whereabouts, &decided);
     (decided.decision, sentences)
@@ -112,8 +115,11 @@ impl Teller<'_> {
              à : {purposes}. Il est déclaré {requested:?} et peut utiliser : {exemption}.",
             mailstream = mailstream.name,
             controller = self.chosen.controller.name,
-            purposes =
-                mailstream.purposes.iter().map(|purpose| self.name(*purpose)).collect::<Vec<_>>().join(", "),
+            purposes = mailstream
+                .purposes_of_opens()
+                .map(|purpose| self.name(purpose))
+                .collect::<Vec<_>>()
+                .join(", "),
             requested = mailstream.requested.name(),
             exemption = mailstream.exemption.map_or(none, Exemption::name),
         )

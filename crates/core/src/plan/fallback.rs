@@ -12,7 +12,7 @@ use crate::guarded::{Panicked, guarded};
 use crate::message::header::fields;
 use crate::message::transfer::{Edit, apply};
 use crate::policy::{Chosen, Decision, Done, MailKind, Outcome, Request};
-use crate::rewrite::{Protected, without_requests};
+use crate::rewrite::{LinksDone, Protected, without_requests};
 use crate::sign::OnBroken;
 use crate::smtp::Reply;
 
@@ -60,7 +60,10 @@ pub fn copy_after(
     message: &Message<'_>,
     chosen: Chosen<'_>,
 ) -> Result<Made, (Reply, Option<Panicked>)> {
-    let made = |bytes: Bytes, done| Made { bytes, done, shortfall: None, removed: 0, swapped: 0 };
+    let made = |bytes: Bytes, done| {
+        let links = LinksDone::default();
+        Made { bytes, done, shortfall: None, removed: 0, swapped: 0, links }
+    };
     if is_observed(chosen) {
         let bytes = guarded(|| without_controls(settings.rulebook, message.bytes));
         return Ok(made(bytes.unwrap_or_else(|_| message.bytes.clone()), Done::Of(Outcome::Keep)));

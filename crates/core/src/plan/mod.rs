@@ -31,21 +31,22 @@ use crate::faults;
 use crate::policy::jurisdiction::InForce;
 use crate::policy::possible::possible;
 use crate::policy::{
-    Chosen, Decision, Done, Facts, Mode, Origin, Outcome, Purpose, Request, Rulebook, decide,
+    Chosen, Decision, Done, Facts, Instruction, LinkFate, Mode, Origin, Outcome, Purpose, Request, Rulebook,
+    decide,
 };
 use crate::rewrite::downstream::Esp;
 use crate::rewrite::notice::{Fragments, Texts};
 use crate::rewrite::reader_token::Mint;
-use crate::rewrite::{Protected, Verify};
+use crate::rewrite::{LinkMap, LinkTreatment, Protected, Targets, Verify};
 use crate::sign::{OnBroken, Sign, Signers};
 use crate::smtp::Reply;
-use crate::tracker::{Analysis, Axis, Detector, Inquiry, Snapshot, Verdict};
+use crate::tracker::{Analysis, Axis, Detector, Inquiry, Remedy, Snapshot, Verdict};
 pub use asking::TOO_EARLY;
 use asking::asking;
 use copy::Fingerprint;
 pub use copy::{Made, Notes};
 pub use fallback::{UNCHECKED, copy_after, plan_after};
-use wanted::{Wanted, groups, may_put_in, wanted};
+use wanted::{Changeable, Wanted, groups, may_put_in, wanted};
 
 /// What the configuration says about the treatment of mail.
 #[derive(Clone, Copy, Debug)]
@@ -58,6 +59,8 @@ pub struct Settings<'a> {
     pub fragments: &'a [(Controller, Fragments)],
     /// What is put into the mail of the others.
     pub default_fragments: &'a Fragments,
+    /// What tracked links of controllers lead to, where those say so.
+    pub link_maps: &'a [(Controller, Arc<LinkMap>)],
     /// What happens to a message with a tracker in a part that must not be edited.
     pub protected: Protected,
     /// Whether a rewritten message is scanned again.
@@ -76,6 +79,11 @@ impl Settings<'_> {
     fn fragments(&self, controller: &Controller) -> &Fragments {
         let found = self.fragments.iter().find(|(name, _)| name == controller);
         found.map_or(self.default_fragments, |(_, fragments)| fragments)
+    }
+
+    fn targets(&self, controller: &Controller) -> Targets {
+        let found = self.link_maps.iter().find(|(name, _)| name == controller);
+        Targets::listed(found.map(|(_, list)| Arc::clone(list)))
     }
 }
 
@@ -115,6 +123,8 @@ pub trait People: Sync {
 pub struct Reading<'a> {
     /// Whose mail it is, and of which kind.
     pub chosen: Chosen<'a>,
+    /// What the sending application says of consent.
+    instruction: Instruction,
     /// Where control fields stand: they are not relayed.
     controls: Vec<Range<usize>>,
     learnt: Option<Snapshot>,
@@ -210,7 +220,7 @@ pub fn read<'a>(
     faults::point("analyse");
     let inquiry = inquiry(chosen, learnt.as_ref(), message);
     let analysis = settings.detector.analyse(message.bytes, &inquiry);
-    Reading { chosen, controls: marks.cuts, learnt, analysis }
+    Reading { chosen, instruction: marks.instruction, controls: marks.cuts, learnt, analysis }
 }
 
 impl<'a> Reading<'a> {
@@ -252,20 +262,20 @@ pub fn decide_each(
             &in_force,
             has_question,
             (person, standing.as_deref(), address),
-            message.at,
+            (reading.instruction, message.at),
         )
     };
     message.recipients.iter().map(one).collect()
 }
 
 /// Decides for one recipient: who it is, what they said (`None` where that cannot be looked up), and their
-/// address.
+/// address; by what the sending application says, at a moment.
 pub fn decide_one(
     chosen: Chosen<'_>,
     in_force: &InForce<'_>,
     has_question: bool,
     (person, standing, address): (Person, Option<&Standing>, &str),
-    now: Timestamp,
+    (instruction, now): (Instruction, Timestamp),
 ) -> Decided {
     let rules = in_force.applying(standing, chosen.mailstream.declared(), address);
     let decision = decide(&Facts {
@@ -273,11 +283,43 @@ pub fn decide_one(
         mailstream: chosen.mailstream,
         on_grant: chosen.controller.on_grant,
         standing,
+        instruction,
         now,
     });
     let (possible, shortfall) = possible(decision.outcome, chosen.controller.public_url.as_deref());
     let (request, asks) = asking(chosen, has_question, standing, now);
     Decided { person, decision, possible, shortfall, request, asks }
+}
+
+/// How many links of one message are asked about.
+const MAX_ASKED: usize = 200;
+
+/// The tracked links of which nobody has said what they lead to, where a recipient's copy needs that: each as a
+/// sighting has it, and as browsers ask for it.
+pub fn links_to_ask(
+    settings: &Settings<'_>,
+    reading: &Reading<'_>,
+    decided: &[Decided],
+) -> Vec<(String, String)> {
+    let treatment = reading.chosen.mailstream.treatment.link_treatment;
+    let is_needed = |decided: &Decided| match (treatment, decided.decision.links) {
+        (LinkTreatment::Keep, _) | (_, LinkFate::Stay) | (LinkTreatment::Unwrap, LinkFate::Granted) => false,
+        (LinkTreatment::Gate, LinkFate::Granted) | (_, LinkFate::Treat) => true,
+    };
+    if is_observed(reading.chosen) || !decided.iter().any(is_needed) {
+        return Vec::new();
+    }
+    let targets = settings.targets(&reading.chosen.controller.name);
+    let mut asked: Vec<(String, String)> = Vec::new();
+    for link in tracked_links(&reading.analysis) {
+        let is_known = targets.of(&link.url).is_some()
+            || link.remedy(Remedy::Unwrap).is_some()
+            || asked.iter().any(|(known, _)| *known == link.url);
+        if asked.len() < MAX_ASKED && !is_known {
+            asked.extend(reading.analysis.address(link).map(|address| (link.url.clone(), address)));
+        }
+    }
+    asked
 }
 
 /// What copies of a message are made from.
@@ -290,6 +332,8 @@ pub struct Draft<'a> {
     /// Who the recipients are, in their order.
     persons: Vec<Person>,
     inquiry: Inquiry<'a>,
+    /// What is known of what tracked links lead to.
+    targets: Targets,
 }
 
 impl<'a> Draft<'a> {
@@ -309,14 +353,25 @@ impl<'a> Draft<'a> {
     ) -> Draft<'a> {
         let persons = decided.iter().map(|decided| decided.person).collect();
         let inquiry = inquiry(reading.chosen, reading.learnt.as_ref(), message);
-        Draft { settings, message, reading, texts, people, persons, inquiry }
+        let targets = settings.targets(&reading.chosen.controller.name);
+        Draft { settings, message, reading, texts, people, persons, inquiry, targets }
+    }
+
+    /// The same, with what a look-up told about tracked links of the message.
+    #[must_use]
+    pub fn with_asked(self, told: impl IntoIterator<Item = (String, String)>) -> Draft<'a> {
+        let targets = self.targets.and_asked(told);
+        Draft { targets, ..self }
     }
 
     /// Says who shares a copy, and who gets none.
     pub fn plan(&self, decided: Vec<Decided>) -> Plan {
         faults::point("plan");
         let found = trackers(&self.reading.analysis).count();
-        let opens = trackers(&self.reading.analysis).filter(|sighting| sighting.axis() == Axis::Open).count();
+        let changeable = Changeable {
+            pixels: trackers(&self.reading.analysis).filter(|sighting| sighting.axis() == Axis::Open).count(),
+            links: tracked_links(&self.reading.analysis).count(),
+        };
         let rejected =
             |index: &usize| decided.get(*index).is_some_and(|decided| decided.request == Request::Rejects);
         let (early, asked): (Vec<usize>, Vec<usize>) = (0..decided.len()).partition(rejected);
@@ -324,7 +379,7 @@ impl<'a> Draft<'a> {
             .into_iter()
             .filter_map(|index| {
                 let decided = decided.get(index)?;
-                Some((index, wanted(self.reading.chosen, decided, opens, index)))
+                Some((index, wanted(self.reading.chosen, decided, changeable, index)))
             })
             .collect();
         let (by_wanted, is_joined) = groups(&wanted, self.message.max_copies);
@@ -364,6 +419,11 @@ pub fn trackers<'s>(analysis: &'s Analysis<'_>) -> impl Iterator<Item = &'s crat
         sighting.verdict == Verdict::Tracker && sighting.axis() != Axis::Link
     };
     analysis.sightings.iter().filter(is_one)
+}
+
+/// The links of a message that report who follows them, and that can be edited.
+pub fn tracked_links<'s>(analysis: &'s Analysis<'_>) -> impl Iterator<Item = &'s crate::tracker::Sighting> {
+    analysis.sightings.iter().filter(|sighting| sighting.is_tracked_link())
 }
 
 /// Whether a mailstream is only observed.

@@ -40,9 +40,12 @@ impl Wanted {
 
     /// What satisfies everybody who shares a copy.
     pub(super) fn join(self, other: Wanted) -> Wanted {
-        let links = if self.links == other.links { self.links } else { LinkFate::Treat };
-        // A pixel of one person is none of another's.
+        // A pixel of one person is none of another's, and neither is a gate of links.
         let is_shared = self.owner != other.owner;
+        let links = match self.links.max(other.links) {
+            LinkFate::Granted if is_shared => LinkFate::Treat,
+            links => links,
+        };
         Wanted {
             opens: if is_shared { Outcome::Strip } else { self.opens.join(other.opens) },
             links,
@@ -61,33 +64,51 @@ pub(super) fn may_put_in(chosen: Chosen<'_>) -> bool {
     mailstream.mode == Mode::Enforce && (has_page || mailstream.kind == MailKind::ConsentRequest)
 }
 
-/// What is wanted of a recipient's copy, of a message with so many trackers.
-pub(super) fn wanted(chosen: Chosen<'_>, decided: &Decided, pixels: usize, recipient: usize) -> Wanted {
+/// What was found in a message that can be changed.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Changeable {
+    /// Trackers of opens.
+    pub(super) pixels: usize,
+    /// Links that report who follows them.
+    pub(super) links: usize,
+}
+
+/// What is wanted of a recipient's copy.
+pub(super) fn wanted(chosen: Chosen<'_>, decided: &Decided, found: Changeable, recipient: usize) -> Wanted {
     let mailstream = chosen.mailstream;
     if is_observed(chosen) {
         return Wanted::AS_IT_CAME;
     }
-    // Where links are left alone anyway, they divide no copies.
-    let links = match mailstream.treatment.link_treatment {
-        LinkTreatment::Keep => LinkFate::Stay,
-        LinkTreatment::Unwrap => decided.decision.links,
-    };
+    let links = links(chosen, decided, found);
     let is_personal = matches!(decided.possible, Outcome::SwapGated | Outcome::SwapDay);
+    let is_gated = links == LinkFate::Granted && mailstream.treatment.link_treatment == LinkTreatment::Gate;
     Wanted {
         opens: decided.possible,
         links,
         request: decided.request,
-        need: need(chosen, decided, pixels),
-        owner: Some(recipient).filter(|_| is_personal && pixels > 0),
+        need: need(chosen, decided, found.pixels, links),
+        owner: Some(recipient).filter(|_| is_personal && found.pixels > 0 || is_gated),
+    }
+}
+
+/// What is wanted of tracked links. Where there are none, or they are left alone anyway, they divide no copies.
+fn links(chosen: Chosen<'_>, decided: &Decided, found: Changeable) -> LinkFate {
+    match (chosen.mailstream.treatment.link_treatment, decided.decision.links) {
+        (LinkTreatment::Keep, _) => LinkFate::Stay,
+        _ if found.links == 0 => LinkFate::Stay,
+        // A withdrawal could not reach them.
+        (LinkTreatment::Gate, LinkFate::Granted) if chosen.controller.public_url.is_none() => LinkFate::Treat,
+        (LinkTreatment::Unwrap | LinkTreatment::Gate, fate) => fate,
     }
 }
 
 /// Whether a copy needs a link to the preference page (N20, N24).
-fn need(chosen: Chosen<'_>, decided: &Decided, pixels: usize) -> Need {
+fn need(chosen: Chosen<'_>, decided: &Decided, pixels: usize, links: LinkFate) -> Need {
     let mailstream = chosen.mailstream;
     // Where no rule is applied, none asks for a link.
-    let is_tracked =
+    let reports_opens =
         pixels > 0 && decided.possible != Outcome::Strip && decided.decision.rule != Rule::NoRules;
+    let is_tracked = reports_opens || links == LinkFate::Granted;
     match mailstream.footer {
         _ if chosen.controller.public_url.is_none() => Need::AtMarks,
         _ if mailstream.kind == MailKind::ConsentRequest && decided.request == Request::Asks => {
@@ -128,10 +149,13 @@ mod tests {
     fn who_shares_a_copy_gets_the_stricter_treatment() {
         let wanted = |opens, links| Wanted { opens, links, ..Wanted::AS_IT_CAME };
         let (keep, strip) = (Outcome::Keep, Outcome::Strip);
-        let (stay, treat) = (LinkFate::Stay, LinkFate::Treat);
+        let (stay, granted, treat) = (LinkFate::Stay, LinkFate::Granted, LinkFate::Treat);
         assert_eq!(wanted(keep, stay).join(wanted(strip, treat)), wanted(strip, treat));
         assert_eq!(wanted(keep, treat).join(wanted(keep, stay)), wanted(keep, treat));
         assert_eq!(wanted(keep, stay).join(Wanted::AS_IT_CAME), Wanted::AS_IT_CAME);
+        assert_eq!(wanted(keep, granted).join(wanted(keep, stay)), wanted(keep, granted));
+        let gated = Wanted { owner: Some(1), ..wanted(keep, granted) };
+        assert_eq!(gated.join(wanted(keep, granted)).links, treat, "a gate is one person's");
     }
 
     #[test]

@@ -46,12 +46,27 @@ pub struct Origin<'a> {
     pub sender: &'a str,
 }
 
+/// What the sending application says of consent to a message. It can only make the treatment stricter.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Instruction {
+    /// Nothing.
+    #[default]
+    None,
+    /// Its readers refused, as far as it knows.
+    Refused,
+}
+
+/// The field by which it says so. It is not relayed.
+const INSTRUCTION: &str = "X-Pixelward-Consent";
+
 /// What the header says about a message.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Marks {
     from_domain: Option<String>,
     list_id: Option<String>,
     controls: Vec<Control>,
+    /// What the sending application says of consent.
+    pub instruction: Instruction,
     /// The positions of control fields, whatever they say: they are not relayed.
     pub cuts: Vec<Range<usize>>,
 }
@@ -133,18 +148,19 @@ impl Asked {
         }
     }
 
-    /// Reads it from a header. If nothing is needed, the header is not read.
+    /// Reads it from a header.
     pub fn read(&self, message: &[u8]) -> Marks {
         let mut marks = Marks::default();
-        if !self.from_domain && !self.list_id && self.controls.is_empty() {
-            return marks;
-        }
         let (mut from, mut list_ids) = (Vec::new(), Vec::new());
         for field in fields(message, 0) {
             if self.from_domain && field.is(message, "From") {
                 from.extend(domains(&text(field.value(message))));
             } else if self.list_id && field.is(message, "List-Id") {
                 list_ids.push(list_id(&text(field.value(message))));
+            } else if field.is(message, INSTRUCTION) {
+                // Whatever it says: what is not understood must not let mail track, and nothing grants.
+                marks.instruction = Instruction::Refused;
+                marks.cuts.push(field.range);
             } else if let Some(name) = self.controls.iter().find(|name| field.is(message, name)) {
                 marks.controls.push(Control { name: name.clone(), value: text(field.value(message)) });
                 marks.cuts.push(field.range);

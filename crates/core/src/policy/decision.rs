@@ -6,7 +6,10 @@
 
 use std::sync::Arc;
 
-use super::{Exemption, MailKind, Mailstream, Need, OnGrant, Outcome, Purpose, Requested, Rules};
+use super::{
+    Exemption, Instruction, MailKind, Mailstream, Need, OnGrant, Outcome, Purpose, Requested, Rules,
+    SharedAfterNo,
+};
 use crate::consent::{Permission, Standing, State, Timestamp};
 use crate::rewrite::Receipts;
 
@@ -26,6 +29,8 @@ pub enum Rule {
     NoConsent,
     /// The person said no to a purpose.
     Refused,
+    /// The sending application says so of this message.
+    RefusedBySender,
     /// Never track this person (N32).
     NoTrack,
     /// The store could not be asked; nothing counts as granted then (N8).
@@ -50,6 +55,7 @@ impl Rule {
             Rule::GrantStripped => "granted_but_on_grant_is_strip",
             Rule::NoConsent => "no_consent",
             Rule::Refused => "refused",
+            Rule::RefusedBySender => "refused_by_sender",
             Rule::NoTrack => "no_track",
             Rule::StoreUnreachable => "store_unreachable",
             Rule::ConsentRequest => "consent_request",
@@ -62,12 +68,25 @@ impl Rule {
 }
 
 /// What becomes of links that report who followed them (N3).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum LinkFate {
-    /// They stay.
+    /// They stay: nobody has to be asked.
     Stay,
+    /// They may report, since the person agreed.
+    Granted,
     /// They are treated as the mailstream says.
     Treat,
+}
+
+impl LinkFate {
+    /// The name used in interfaces.
+    pub const fn name(self) -> &'static str {
+        match self {
+            LinkFate::Stay => "stay",
+            LinkFate::Granted => "granted",
+            LinkFate::Treat => "treat",
+        }
+    }
 }
 
 /// What is done for one recipient, with its reason.
@@ -112,6 +131,8 @@ pub struct Facts<'a> {
     pub on_grant: OnGrant,
     /// What the person said; `None` where the store could not be asked.
     pub standing: Option<&'a Standing>,
+    /// What the sending application says of the message.
+    pub instruction: Instruction,
     /// The moment of the decision.
     pub now: Timestamp,
 }
@@ -121,7 +142,7 @@ pub fn decide(facts: &Facts<'_>) -> Decision {
     let (outcome, rule, record) = judge(facts);
     Decision {
         outcome,
-        links: links(rule, facts.rules.flags.links),
+        links: links(facts, rule),
         receipts: facts.mailstream.treatment.receipts,
         rule,
         version: Arc::clone(&facts.rules.version),
@@ -139,6 +160,9 @@ fn judge(facts: &Facts<'_>) -> Judgement {
     if facts.mailstream.kind == MailKind::ConsentRequest {
         return strip(Rule::ConsentRequest, None);
     }
+    if facts.instruction == Instruction::Refused {
+        return strip(Rule::RefusedBySender, None);
+    }
     let Some(standing) = facts.standing else { return strip(Rule::StoreUnreachable, None) };
     if standing.no_track() {
         return strip(Rule::NoTrack, standing.no_track_record().max(newest(standing)));
@@ -153,7 +177,7 @@ fn judge(facts: &Facts<'_>) -> Judgement {
 /// Every purpose needs a grant or an exemption (N9), and all of them must lead to the same outcome.
 fn by_purposes(facts: &Facts<'_>, standing: &Standing) -> Judgement {
     let (mut outcome, mut granted, mut exempt) = (None, None, None);
-    for &purpose in &facts.mailstream.purposes {
+    for purpose in facts.mailstream.purposes_of_opens() {
         let allowed = match (standing.allows(purpose, facts.now), exemption(facts, standing, purpose)) {
             (Permission::Granted(record), _) => {
                 granted = granted.max(Some(record));
@@ -201,7 +225,9 @@ fn exemption(facts: &Facts<'_>, standing: &Standing, purpose: Purpose) -> Option
         Exemption::Deliverability => facts.mailstream.requested == Requested::Requested && !said_no(),
         // N10: an allow-listed kind of mail, never all that a domain sends.
         Exemption::AuthSecurity | Exemption::LegalNotice => facts.mailstream.conditions.name_a_template(),
-        Exemption::AggregateStatistics => true,
+        Exemption::AggregateStatistics => {
+            facts.mailstream.shared_after_no == SharedAfterNo::Stays || !said_no()
+        }
         Exemption::LegacyInformed => informed_in_time(standing) && !said_no(),
     };
     let known = facts.rules.flags.exempt.has(exemption);
@@ -214,9 +240,9 @@ fn informed_in_time(standing: &Standing) -> bool {
         && standing.notice_sent_at.is_some_and(|time| time < INFORMED_BEFORE)
 }
 
-/// What follows where the person said no to any purpose of the mailstream.
+/// What follows where the person said no to any purpose of the mailstream's opens.
 fn refused(facts: &Facts<'_>, standing: &Standing) -> Option<Judgement> {
-    let record = facts.mailstream.purposes.iter().find_map(|purpose| refusal(standing, *purpose))?;
+    let record = facts.mailstream.purposes_of_opens().find_map(|purpose| refusal(standing, purpose))?;
     Some(strip(Rule::Refused, Some(record)))
 }
 
@@ -230,25 +256,39 @@ fn newest(standing: &Standing) -> Option<u64> {
     standing.all().map(|(_, stand)| stand.record).max()
 }
 
-/// Links are an axis of their own (N3): only consent, or rules that leave them free, lets them report. An
-/// exemption is about opens.
-const fn links(rule: Rule, need: Need) -> LinkFate {
-    match (rule, need) {
-        (Rule::Granted, _)
-        | (Rule::NoRules | Rule::Exempt(_) | Rule::NoConsent | Rule::PurposesDiffer, Need::Free) => {
-            LinkFate::Stay
-        }
-        (
-            Rule::GrantStripped
-            | Rule::Refused
-            | Rule::NoTrack
-            | Rule::StoreUnreachable
-            | Rule::ConsentRequest
-            | Rule::InternalError,
-            _,
-        )
-        | (Rule::NoRules | Rule::Exempt(_) | Rule::NoConsent | Rule::PurposesDiffer, Need::Consent) => {
+/// Links are an axis of their own (N3): only consent to their being followed up, or rules that leave them free,
+/// lets them report. Consent to opens and an exemption say nothing about them, and only a mailstream that
+/// declares the purpose is served by a yes.
+fn links(facts: &Facts<'_>, rule: Rule) -> LinkFate {
+    const LINKS: Purpose = Purpose::LinkTracking;
+    let Some(standing) = facts.standing else { return LinkFate::Treat };
+    match rule {
+        Rule::RefusedBySender
+        | Rule::NoTrack
+        | Rule::StoreUnreachable
+        | Rule::ConsentRequest
+        | Rule::InternalError => return LinkFate::Treat,
+        Rule::Granted
+        | Rule::GrantStripped
+        | Rule::NoConsent
+        | Rule::Refused
+        | Rule::NoRules
+        | Rule::Exempt(_)
+        | Rule::PurposesDiffer => {}
+    }
+    match (facts.rules.flags.links, standing.allows(LINKS, facts.now)) {
+        // Where nobody has to ask, a no is heard all the same: to links, or to what opens are used for.
+        (Need::Free, _)
+            if matches!(rule, Rule::Refused | Rule::GrantStripped) || refusal(standing, LINKS).is_some() =>
+        {
             LinkFate::Treat
         }
+        (Need::Free, _) => LinkFate::Stay,
+        (Need::Consent, Permission::Granted(_))
+            if facts.mailstream.declares_links() && facts.on_grant != OnGrant::Strip =>
+        {
+            LinkFate::Granted
+        }
+        (Need::Consent, Permission::Granted(_) | Permission::NotGranted(_)) => LinkFate::Treat,
     }
 }

@@ -63,14 +63,14 @@ impl Exemption {
     }
 
     /// Returns whether it can replace consent to this purpose. The transition of N29 covers every purpose
-    /// that needs consent; each of the others covers its own.
+    /// of opens that needs consent; each of the others covers its own.
     pub fn covers(self, purpose: Purpose) -> bool {
         match self {
             Exemption::Deliverability => purpose == Purpose::Deliverability,
             Exemption::AuthSecurity => purpose == Purpose::AuthSecurity,
             Exemption::LegalNotice => purpose == Purpose::LegalNotice,
             Exemption::AggregateStatistics => purpose == Purpose::AggregateStatistics,
-            Exemption::LegacyInformed => Purpose::CONSENT.contains(&purpose),
+            Exemption::LegacyInformed => Purpose::CONSENT_TO_OPENS.contains(&purpose),
         }
     }
 
@@ -129,7 +129,8 @@ mod tests {
     #[test]
     fn only_the_transition_stands_in_for_a_purpose_that_needs_consent() {
         for exemption in Exemption::ALL {
-            for purpose in Purpose::CONSENT {
+            assert!(!exemption.covers(Purpose::LinkTracking), "exemptions are about opens");
+            for purpose in Purpose::CONSENT_TO_OPENS {
                 assert_eq!(exemption.covers(purpose), exemption == Exemption::LegacyInformed);
             }
             let others = Purpose::ALL.into_iter().filter(|purpose| !Purpose::CONSENT.contains(purpose));

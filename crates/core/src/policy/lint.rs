@@ -1,11 +1,11 @@
 //! Warnings about declarations that have no effect, or deserve a second thought.
 
 use super::{
-    Chosen, Exemption, Footer, Jurisdictions, MailKind, Mailstream, OnGrant, Purpose, Requested, Rulebook,
-    jurisdiction,
+    Chosen, Exemption, Footer, Jurisdictions, MailKind, Mailstream, Mode, Need, OnGrant, Purpose, Requested,
+    Rulebook, jurisdiction,
 };
 use crate::consent::Timestamp;
-use crate::rewrite::Personal;
+use crate::rewrite::{LinkTreatment, Personal};
 
 /// Lists the warnings about a rulebook at a moment, one sentence each.
 pub fn lint(rulebook: &Rulebook, now: Timestamp) -> Vec<String> {
@@ -16,6 +16,7 @@ pub fn lint(rulebook: &Rulebook, now: Timestamp) -> Vec<String> {
         if !controllers.contains(&name) {
             controllers.push(name);
             found.extend(controller(chosen));
+            found.extend(links_unknown(rulebook, chosen, now));
         }
         let mailstream = chosen.mailstream;
         let title = format!("mailstream {} of {name}", mailstream.name);
@@ -26,6 +27,8 @@ pub fn lint(rulebook: &Rulebook, now: Timestamp) -> Vec<String> {
             differing(mailstream),
             request(mailstream),
             pictures(mailstream),
+            links_kept(chosen, &rulebook.jurisdictions, now),
+            links_for_nobody(chosen, &rulebook.jurisdictions, now),
         ];
         let missing = mailstream
             .exemption
@@ -130,6 +133,67 @@ fn pictures(mailstream: &Mailstream) -> Option<String> {
         "identifying_images is \"keep\": images that identify the reader stay in mail to people who did not \
          agree"
             .to_owned()
+    })
+}
+
+/// Whether the declared rules of a mailstream ask for consent to link tracking, and decisions are carried out.
+fn needs_consent_to_links(mailstream: &Mailstream, jurisdictions: &Jurisdictions, now: Timestamp) -> bool {
+    mailstream.mode == Mode::Enforce
+        && jurisdictions.at(now).named(mailstream.declared()).flags.links == Need::Consent
+}
+
+/// N3: links report for people who did not agree, and that is a setting.
+fn links_kept(chosen: Chosen<'_>, jurisdictions: &Jurisdictions, now: Timestamp) -> Option<String> {
+    let mailstream = chosen.mailstream;
+    let keeps = mailstream.treatment.link_treatment == LinkTreatment::Keep;
+    (keeps && needs_consent_to_links(mailstream, jurisdictions, now)).then(|| {
+        let rules = jurisdictions.at(now).named(mailstream.declared());
+        format!(
+            "open risk: the rules of {} ask for consent to link tracking, and links leaves tracked links as they \
+             are. Set links = \"unwrap\" or \"gate\"",
+            rules.version
+        )
+    })
+}
+
+/// A declaration under which nobody is asked about links.
+fn links_for_nobody(chosen: Chosen<'_>, jurisdictions: &Jurisdictions, now: Timestamp) -> Option<String> {
+    let mailstream = chosen.mailstream;
+    let is_gated = mailstream.treatment.link_treatment == LinkTreatment::Gate;
+    let is_ordinary = mailstream.kind == MailKind::Ordinary;
+    if !is_gated || !is_ordinary || !needs_consent_to_links(mailstream, jurisdictions, now) {
+        return None;
+    }
+    if !mailstream.declares_links() {
+        return Some(
+            "links is \"gate\" and purposes lacks link_tracking: nobody is asked about links, so all of them are \
+             unwrapped"
+                .to_owned(),
+        );
+    }
+    chosen.controller.public_url.is_none().then(|| {
+        "links is \"gate\" but the controller has no public_url: links are unwrapped even in copies for people \
+         who agreed"
+            .to_owned()
+    })
+}
+
+/// N3: links whose pages are nowhere go on reporting for people who did not agree.
+fn links_unknown(rulebook: &Rulebook, chosen: Chosen<'_>, now: Timestamp) -> Option<String> {
+    let controller = chosen.controller;
+    let concerned = rulebook.all().any(|other| {
+        other.controller.name == controller.name
+            && !other.mailstream.is_unmatched()
+            && other.mailstream.treatment.link_treatment != LinkTreatment::Keep
+            && needs_consent_to_links(other.mailstream, &rulebook.jurisdictions, now)
+    });
+    (concerned && controller.links_file.is_none() && controller.links_lookup.is_none()).then(|| {
+        format!(
+            "controller {}: open risk: a tracked link that does not contain the address of its page goes on \
+             reporting clicks of people who did not agree, and no links_file or links_lookup says what it leads \
+             to. `pixelward report` counts such links",
+            controller.name
+        )
     })
 }
 

@@ -47,6 +47,10 @@ pub struct Controller {
     pub language: String,
     /// The file with the text around the link to the preference page.
     pub footer_file: Option<PathBuf>,
+    /// The file that says what tracked links lead to.
+    pub links_file: Option<PathBuf>,
+    /// The service of its own that says what other tracked links lead to.
+    pub links_lookup: Option<LinksLookup>,
     /// The base URL of its pages and pixels, without a trailing slash; `None` if it has none.
     pub public_url: Option<String>,
     /// The jurisdiction of its mailstreams that declare none.
@@ -71,6 +75,17 @@ impl Controller {
         let otherwise = || host().filter(|_| is_default).unwrap_or(self.name.as_str());
         self.page.title.as_deref().unwrap_or_else(otherwise)
     }
+}
+
+/// A service that says what tracked links lead to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinksLookup {
+    /// Its URL.
+    pub url: String,
+    /// The file with the authorities that certify it; `None` for those of the system.
+    pub ca_file: Option<PathBuf>,
+    /// How long mail waits for its answer, in milliseconds.
+    pub timeout_ms: u16,
 }
 
 /// The basis on which mail is sent.
@@ -102,6 +117,15 @@ pub enum MailKind {
     Ordinary,
     /// Mail that asks for consent to tracking, so it does not track (N17).
     ConsentRequest,
+}
+
+/// What a no to another purpose says about the pixel that all readers share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SharedAfterNo {
+    /// Nothing: only an objection to being counted ends that.
+    Stays,
+    /// It goes: who said no to anything is not counted either.
+    Goes,
 }
 
 /// Which copies get a link to the preference page (N20, N24) if their author left no marker for it. A marker
@@ -143,7 +167,8 @@ pub struct Mailstream {
     pub controller: String,
     /// The conditions on its mail.
     pub conditions: Conditions,
-    /// What its opens are used for. Every one of them must be allowed (N9).
+    /// What its opens are used for, every one of which must be allowed (N9), and whether its links are followed
+    /// up (N3).
     pub purposes: Vec<Purpose>,
     /// The basis on which it is sent.
     pub requested: Requested,
@@ -161,6 +186,8 @@ pub struct Mailstream {
     pub treatment: Treatment,
     /// Which copies get a link to the preference page.
     pub footer: Footer,
+    /// What a no to another purpose says about the shared pixel.
+    pub shared_after_no: SharedAfterNo,
     /// What happens to a request for consent that comes too early.
     pub too_early: TooEarly,
 }
@@ -185,8 +212,19 @@ impl Mailstream {
             notice_url: None,
             treatment: Treatment { receipts: Receipts::Strip, ..treatment },
             footer,
+            shared_after_no: SharedAfterNo::Stays,
             too_early: TooEarly::Strip,
         }
+    }
+
+    /// Returns what its opens are used for.
+    pub fn purposes_of_opens(&self) -> impl Iterator<Item = Purpose> {
+        self.purposes.iter().copied().filter(|purpose| purpose.is_about_opens())
+    }
+
+    /// Returns whether it declares that its links are followed up, and so asks for consent to that.
+    pub fn declares_links(&self) -> bool {
+        self.purposes.contains(&Purpose::LinkTracking)
     }
 
     /// Returns the declared jurisdiction.

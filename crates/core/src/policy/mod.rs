@@ -16,11 +16,13 @@ pub mod purpose;
 pub mod request;
 pub mod rulebook;
 
-pub use conditions::{Conditions, Control, Marks, Origin};
+pub use conditions::{Conditions, Control, Instruction, Marks, Origin};
 pub use decision::{Decision, Facts, LinkFate, Rule, decide};
 pub use exemption::{Exemption, Exemptions};
 pub use jurisdiction::{Flags, Jurisdictions, Need, Rules};
-pub use mailstream::{Controller, Footer, MailKind, Mailstream, Mode, OnGrant, Requested, Treatment};
+pub use mailstream::{
+    Controller, Footer, LinksLookup, MailKind, Mailstream, Mode, OnGrant, Requested, SharedAfterNo, Treatment,
+};
 pub use outcome::{Done, Outcome, joined};
 pub use page::{Language, Page};
 pub use purpose::Purpose;

@@ -94,6 +94,8 @@ pub struct Page {
     pub contact: Option<String>,
     /// For how many days opens are kept, as readers are told; `None` if they are not.
     pub retention_days: Option<u16>,
+    /// Who else gets the data and may use it for purposes of their own, such as a sending service (N20, N27).
+    pub recipients: Option<String>,
     /// The file with its own texts.
     pub texts_file: Option<PathBuf>,
     /// The sender of mail with new links; by default, none is sent.
@@ -109,6 +111,7 @@ impl Default for Page {
             logo_file: None,
             privacy_url: None,
             contact: None,
+            recipients: None,
             retention_days: None,
             texts_file: None,
             sender: None,

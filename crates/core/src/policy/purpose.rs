@@ -1,9 +1,9 @@
-//! Purposes: why an open is read. Consent is requested and given per purpose (N9, N16).
+//! Purposes: why an open, or a click on a link, is read. Consent is requested and given per purpose (N9, N16).
 
 use std::fmt;
 use std::str::FromStr;
 
-/// A use of open reports.
+/// A use of reports about opens, or about links.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum Purpose {
@@ -23,11 +23,13 @@ pub enum Purpose {
     LegalNotice = 7,
     /// Anonymous counts through one shared address (N14). Exempt where the jurisdiction says so.
     AggregateStatistics = 8,
+    /// Reading who followed which link (N3). Needs consent, apart from that for opens.
+    LinkTracking = 9,
 }
 
 impl Purpose {
     /// All purposes, in the order of their numbers.
-    pub const ALL: [Purpose; 8] = [
+    pub const ALL: [Purpose; 9] = [
         Purpose::CampaignPerformance,
         Purpose::Personalisation,
         Purpose::CrossChannelProfile,
@@ -36,10 +38,20 @@ impl Purpose {
         Purpose::AuthSecurity,
         Purpose::LegalNotice,
         Purpose::AggregateStatistics,
+        Purpose::LinkTracking,
     ];
 
-    /// The purposes for which only a person's consent allows a read (N9).
-    pub const CONSENT: [Purpose; 4] = [
+    /// The purposes for which only a person's consent allows a read (N3, N9).
+    pub const CONSENT: [Purpose; 5] = [
+        Purpose::CampaignPerformance,
+        Purpose::Personalisation,
+        Purpose::CrossChannelProfile,
+        Purpose::FraudDetection,
+        Purpose::LinkTracking,
+    ];
+
+    /// Those of them that are about opens.
+    pub const CONSENT_TO_OPENS: [Purpose; 4] = [
         Purpose::CampaignPerformance,
         Purpose::Personalisation,
         Purpose::CrossChannelProfile,
@@ -57,7 +69,13 @@ impl Purpose {
             Purpose::AuthSecurity => "auth_security",
             Purpose::LegalNotice => "legal_notice",
             Purpose::AggregateStatistics => "aggregate_statistics",
+            Purpose::LinkTracking => "link_tracking",
         }
+    }
+
+    /// Returns whether it is about opens, not about links.
+    pub const fn is_about_opens(self) -> bool {
+        !matches!(self, Purpose::LinkTracking)
     }
 
     /// Returns the number stored in records. Never reused for another meaning.
@@ -92,6 +110,6 @@ impl FromStr for Purpose {
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "unknown purpose {0:?}: use campaign_performance, personalisation, cross_channel_profile, \
-     fraud_detection, deliverability, auth_security, legal_notice or aggregate_statistics"
+     fraud_detection, link_tracking, deliverability, auth_security, legal_notice or aggregate_statistics"
 )]
 pub struct UnknownPurpose(pub String);

@@ -8,13 +8,15 @@ pub mod notice;
 pub mod reader_token;
 pub mod swap;
 pub mod target;
+pub mod targets;
 
 use bytes::Bytes;
 
 use crate::message::Trouble;
 use crate::message::transfer::{Edit, apply};
 use crate::tracker::{Analysis, Axis, Detector, Extent, Inquiry, Links, Placed, Remedy, Sighting, Verdict};
-use swap::{Swap, Swaps};
+use swap::{Gate, Swap, Swaps};
+pub use targets::{LinkMap, Targets};
 
 /// Whether a rewritten copy is scanned again, with the same evidence as the first scan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,13 +64,39 @@ pub enum Protected {
     Pass,
 }
 
-/// What is done with links that report who followed them (N3).
+/// What a mailstream does with links that report who followed them (N3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LinkTreatment {
     /// They stay.
     Keep,
-    /// Where the target stands in the link, it takes its place.
+    /// In copies for people who did not agree, what a link leads to takes its place, where that is known.
     Unwrap,
+    /// The same; and in copies for people who agreed, an address of ours takes its place that asks for the
+    /// consent of the moment, where it is known what the link leads to.
+    Gate,
+}
+
+/// What is done with such links in one copy.
+#[derive(Clone, Copy, Debug)]
+pub enum LinkOrder<'a> {
+    /// They stay.
+    Keep,
+    /// What they lead to takes their place.
+    Unwrap(&'a Targets),
+    /// A gate takes their place.
+    Gate(Gate<'a>, &'a Targets),
+}
+
+/// What became of the tracked links of a copy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LinksDone {
+    /// Links that lead straight to their page now.
+    pub unwrapped: usize,
+    /// Links that ask for the consent of the moment now.
+    pub gated: usize,
+    /// Links that go on reporting although the person did not agree: nobody said what they lead to, or they stand
+    /// where nothing may be edited.
+    pub left: usize,
 }
 
 /// What happens to what reports an open.
@@ -96,7 +124,7 @@ pub struct Order<'a> {
     /// What is done with pictures that tell readers apart.
     pub personal: Personal,
     /// What is done with links.
-    pub links: LinkTreatment,
+    pub links: LinkOrder<'a>,
     /// Whether the result is scanned again.
     pub verify: Verify,
 }
@@ -110,7 +138,7 @@ impl<'a> Order<'a> {
             inquiry,
             receipts: Receipts::Strip,
             personal: Personal::Gentlest,
-            links: LinkTreatment::Keep,
+            links: LinkOrder::Keep,
             verify: Verify::Difference,
         }
     }
@@ -170,6 +198,19 @@ pub fn edits(analysis: &Analysis<'_>, order: &Order<'_>) -> Vec<Edit> {
     analysis.edits(order.added, |sighting| swaps.edit(order, analysis, sighting))
 }
 
+/// What an order does with the tracked links of a message.
+pub fn links_done(analysis: &Analysis<'_>, order: &Order<'_>) -> LinksDone {
+    if matches!(order.links, LinkOrder::Keep) {
+        return LinksDone::default();
+    }
+    let mut swaps = Swaps::default();
+    let links = analysis.sightings.iter().filter(|sighting| sighting.axis() == Axis::Link);
+    for link in links.filter(|link| link.verdict == Verdict::Tracker) {
+        let _ = swaps.fate(order, analysis, link);
+    }
+    swaps.links()
+}
+
 /// Why no copy may leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RewriteError {
@@ -186,7 +227,8 @@ impl Order<'_> {
     pub fn edit<'s>(&self, sighting: &'s Sighting) -> Option<&'s Edit> {
         match (sighting.axis(), self.opens) {
             (Axis::Receipt, _) if self.receipts == Receipts::Strip => sighting.removal(),
-            (Axis::Link, _) if self.links == LinkTreatment::Unwrap => sighting.remedy(Remedy::Unwrap),
+            // Where a gate takes its place, and where a mapping says what it leads to: see `Swaps`.
+            (Axis::Link, _) if !matches!(self.links, LinkOrder::Keep) => sighting.remedy(Remedy::Unwrap),
             (Axis::Receipt | Axis::Link, _) | (Axis::Open, Opens::Keep) => None,
             (Axis::Open, Opens::Strip | Opens::Swap(_)) => self.taken_out(sighting),
         }
@@ -395,7 +437,7 @@ mod tests {
             inquiry,
             receipts,
             personal: Personal::Gentlest,
-            links: LinkTreatment::Keep,
+            links: LinkOrder::Keep,
             verify: Verify::Difference,
         };
         let kept = |receipts| rewrite(&detector, &raw, &analysis, &order(receipts)).unwrap();

@@ -29,6 +29,8 @@ pub enum TokenKind {
     Preference,
     /// A gated pixel: `/p/`.
     Gate,
+    /// A gated link: `/l/`.
+    Link,
     /// The day of last open: `/d/`.
     Day,
     /// A pixel that a whole campaign shares: `/s/`.
@@ -37,14 +39,15 @@ pub enum TokenKind {
 
 impl TokenKind {
     /// Every kind.
-    pub const ALL: [TokenKind; 4] =
-        [TokenKind::Preference, TokenKind::Gate, TokenKind::Day, TokenKind::Shared];
+    pub const ALL: [TokenKind; 5] =
+        [TokenKind::Preference, TokenKind::Gate, TokenKind::Link, TokenKind::Day, TokenKind::Shared];
 
     /// The letter in the path.
     pub const fn letter(self) -> char {
         match self {
             TokenKind::Preference => 'c',
             TokenKind::Gate => 'p',
+            TokenKind::Link => 'l',
             TokenKind::Day => 'd',
             TokenKind::Shared => 's',
         }
@@ -71,6 +74,19 @@ pub enum Token {
         country: String,
         /// The pixel's own address, absolute.
         target: String,
+    },
+    /// Leads to a page: through the link that stood there as long as the person agrees to that, else straight.
+    Link {
+        /// Who has it.
+        holder: Holder,
+        /// The kind of mail.
+        mailstream: String,
+        /// As for a gate.
+        country: String,
+        /// The page, absolute.
+        target: String,
+        /// The link that stood there, absolute.
+        original: String,
     },
     /// Marks the day of the last open (N11).
     Day {
@@ -109,6 +125,7 @@ impl Token {
         match self {
             Token::Preference { .. } => TokenKind::Preference,
             Token::Gate { .. } => TokenKind::Gate,
+            Token::Link { .. } => TokenKind::Link,
             Token::Day { .. } => TokenKind::Day,
             Token::Shared { .. } => TokenKind::Shared,
         }
@@ -117,9 +134,10 @@ impl Token {
     /// When it was sealed; `None` for what everybody shares.
     pub fn issued(&self) -> Option<Timestamp> {
         match self {
-            Token::Preference { holder, .. } | Token::Gate { holder, .. } | Token::Day { holder, .. } => {
-                Some(holder.issued)
-            }
+            Token::Preference { holder, .. }
+            | Token::Gate { holder, .. }
+            | Token::Link { holder, .. }
+            | Token::Day { holder, .. } => Some(holder.issued),
             Token::Shared { .. } => None,
         }
     }
@@ -136,6 +154,16 @@ impl Token {
                 put(&mut out, mailstream);
                 put(&mut out, country);
                 out.extend_from_slice(target.as_bytes());
+            }
+            Token::Link { holder, mailstream, country, target, original } => {
+                holder.encode(&mut out);
+                put(&mut out, mailstream);
+                put(&mut out, country);
+                // No address in mail is as long as that.
+                let length = u16::try_from(target.len()).unwrap_or(u16::MAX);
+                out.extend_from_slice(&length.to_le_bytes());
+                out.extend_from_slice(target.as_bytes());
+                out.extend_from_slice(original.as_bytes());
             }
             Token::Day { holder, mailstream, country } => {
                 holder.encode(&mut out);
@@ -162,6 +190,14 @@ impl Token {
                 let (mailstream, country) = (take(&mut rest)?, take(&mut rest)?);
                 let target = String::from_utf8(std::mem::take(&mut rest).to_vec()).ok()?;
                 Token::Gate { holder, mailstream, country, target }
+            }
+            TokenKind::Link => {
+                let holder = Holder::decode(&mut rest)?;
+                let (mailstream, country) = (take(&mut rest)?, take(&mut rest)?);
+                let length = usize::from(u16::from_le_bytes(array(&mut rest)?));
+                let (target, original) = std::mem::take(&mut rest).split_at_checked(length)?;
+                let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).ok();
+                Token::Link { holder, mailstream, country, target: text(target)?, original: text(original)? }
             }
             TokenKind::Day => Token::Day {
                 holder: Holder::decode(&mut rest)?,
@@ -252,7 +288,9 @@ impl Mint {
         let sealed = self.sealer(number).map(|sealer| match token {
             // One address for everybody: sealed twice it must be the same.
             Token::Shared { .. } => sealer.seal_alike(&plain, &place, &self.secret.tag(&[&place, &plain])),
-            Token::Preference { .. } | Token::Gate { .. } | Token::Day { .. } => sealer.seal(&plain, &place),
+            Token::Preference { .. } | Token::Gate { .. } | Token::Link { .. } | Token::Day { .. } => {
+                sealer.seal(&plain, &place)
+            }
         });
         let bytes = [&head[..], &sealed.unwrap_or_default()].concat();
         URL_SAFE_NO_PAD.encode(bytes)
@@ -330,6 +368,13 @@ mod tests {
                 mailstream: mailstream.clone(),
                 country: country.clone(),
                 target: "https://t.news.example/wf/open?upn=abc".to_owned(),
+            },
+            Token::Link {
+                holder: holder.clone(),
+                mailstream: mailstream.clone(),
+                country: country.clone(),
+                target: "https://shop.example/sale?a=1#top".to_owned(),
+                original: "https://t.news.example/ls/click?upn=abc".to_owned(),
             },
             Token::Day { holder, mailstream: mailstream.clone(), country },
             Token::Shared { controller: "shop".parse().unwrap(), mailstream, campaign: [3; 8] },

@@ -1,16 +1,17 @@
 //! Which of the trackers of a copy become addresses of ours, and which go.
 //!
 //! Promised: an address of ours stands only where a tracker stood; a gate leads nowhere but to the tracker
-//! that it replaced; of a pixel that needs no consent there is one at most (N11, N14), and all else goes.
+//! that it replaced, or for a link to the page behind it; of a pixel that needs no consent there is one at most
+//! (N11, N14), and all else goes.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
 
 use super::reader_token::{Holder, Mint, Token};
-use super::{Opens, Order, target};
+use super::{LinkOrder, LinksDone, Opens, Order, Targets, target};
 use crate::message::transfer::Edit;
 use crate::tracker::url::Url;
-use crate::tracker::{Analysis, Axis, Sighting, Verdict};
+use crate::tracker::{Analysis, Axis, Remedy, Sighting, Verdict, link};
 
 /// What takes the place of trackers.
 #[derive(Clone, Copy, Debug)]
@@ -54,6 +55,20 @@ impl Gate<'_> {
         };
         self.mint.url(self.public_url, &token, self.key)
     }
+
+    /// The gate to a link: through `original`, or straight to `target`. `None` where nobody may be led to one of
+    /// them, or it would be too long.
+    fn of_link(&self, original: &str, target: &str) -> Option<String> {
+        let (original, target) = (target::allowed(original)?, target::allowed(target)?);
+        let token = Token::Link {
+            holder: self.holder.clone(),
+            mailstream: self.mailstream.to_owned(),
+            country: self.country.to_owned(),
+            target,
+            original,
+        };
+        self.mint.url(self.public_url, &token, self.key)
+    }
 }
 
 /// What is put into a copy, as it is found out while its edits are made.
@@ -62,12 +77,18 @@ pub(super) struct Swaps {
     /// The addresses of ours, in the form in which a scan gives them.
     put_in: HashSet<String>,
     swapped: usize,
+    links: LinksDone,
 }
 
 impl Swaps {
     /// How many trackers became addresses of ours.
     pub(super) fn swapped(&self) -> usize {
         self.swapped
+    }
+
+    /// What became of links.
+    pub(super) fn links(&self) -> LinksDone {
+        self.links
     }
 
     /// Whether a scan that finds this address has found one of ours.
@@ -82,6 +103,9 @@ impl Swaps {
         analysis: &Analysis<'_>,
         sighting: &Sighting,
     ) -> Option<Edit> {
+        if sighting.axis() == Axis::Link {
+            return self.link(order, analysis, sighting);
+        }
         let ordered = order.edit(sighting)?;
         // Where something gentler was ordered than that it goes, that is done.
         let goes = sighting.axis() == Axis::Open && sighting.removal() == Some(ordered);
@@ -99,15 +123,37 @@ impl Swaps {
         analysis: &Analysis<'_>,
         sighting: &Sighting,
     ) -> super::Fate {
-        let before = self.swapped;
+        let before = self.swapped + self.links.gated;
         // What is protected is never edited.
         let edit = sighting.protection.is_none().then(|| self.edit(order, analysis, sighting)).flatten();
+        if sighting.protection.is_some() && matches!(order.links, LinkOrder::Unwrap(_)) {
+            self.links.left += usize::from(sighting.axis() == Axis::Link);
+        }
         match edit {
             None => super::Fate::Stays,
-            Some(_) if self.swapped > before => super::Fate::Swapped,
+            Some(_) if self.swapped + self.links.gated > before => super::Fate::Swapped,
             Some(edit) if sighting.removal() == Some(&edit) => super::Fate::Goes,
             Some(_) => super::Fate::Eased,
         }
+    }
+
+    /// What becomes of a link.
+    fn link(&mut self, order: &Order<'_>, analysis: &Analysis<'_>, sighting: &Sighting) -> Option<Edit> {
+        let edit = match order.links {
+            LinkOrder::Keep => return None,
+            LinkOrder::Unwrap(targets) => unwrapped(targets, sighting),
+            LinkOrder::Gate(gate, targets) => gated(gate, targets, analysis, sighting),
+        };
+        if sighting.verdict == Verdict::Tracker {
+            match (&edit, order.links) {
+                (Some(_), LinkOrder::Gate(..)) => self.links.gated += 1,
+                (Some(_), _) => self.links.unwrapped += 1,
+                // Whoever agreed lets it report.
+                (None, LinkOrder::Gate(..)) => {}
+                (None, _) => self.links.left += 1,
+            }
+        }
+        edit
     }
 
     fn swapped_for(&mut self, swap: Swap<'_>, analysis: &Analysis<'_>, sighting: &Sighting) -> Option<Edit> {
@@ -124,6 +170,26 @@ impl Swaps {
         self.swapped += 1;
         Some(edit)
     }
+}
+
+/// What a link leads to in its place: as the sender says, else as it says itself.
+fn unwrapped(targets: &Targets, sighting: &Sighting) -> Option<Edit> {
+    let mapped = targets.of(&sighting.url).filter(|_| sighting.is_tracked_link());
+    mapped.and_then(|target| sighting.led_to(target)).or_else(|| sighting.remedy(Remedy::Unwrap).cloned())
+}
+
+/// A gate in the place of a link of which it is known what it leads to.
+fn gated(gate: Gate<'_>, targets: &Targets, analysis: &Analysis<'_>, sighting: &Sighting) -> Option<Edit> {
+    if !sighting.is_tracked_link() {
+        return None;
+    }
+    let original = analysis.address(sighting)?;
+    let own = || {
+        sighting.remedy(Remedy::Unwrap)?;
+        link::destination(&Url::read(Cow::Borrowed(&original), None)?)
+    };
+    let target = targets.of(&sighting.url).map(str::to_owned).or_else(own)?;
+    sighting.led_to(&gate.of_link(&original, &target)?)
 }
 
 #[cfg(test)]

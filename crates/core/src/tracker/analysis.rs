@@ -13,18 +13,22 @@ use super::campaign::{Seen, Snapshot};
 use super::carrier::{Axis, Carrier};
 use super::catalogue::{Catalogue, Vendor};
 use super::judge::{self, Weighed};
+use super::link;
 use super::lists::Lists;
 use super::part::Placed;
 use super::personal::{self, Remedy};
+use super::plain;
 use super::recipient::LazyTraces;
 use super::scan::trail::Trail;
-use super::scan::{Extent, Found, Links, Place, Removal, Unreadable, places_of_sheet, places_with_trail};
+use super::scan::{
+    Extent, Found, Links, Place, Removal, Unreadable, decoded, places_of_sheet, places_with_trail,
+};
 use super::signal::{Signal, Signals, Verdict};
 use super::slot::Slot;
 use super::style::Size;
 use super::url::Url;
 use crate::message::header::fields;
-use crate::message::structure::HeaderBlock;
+use crate::message::structure::{HeaderBlock, Shown};
 use crate::message::transfer::{Decoded, Edit, Filler, normalise};
 use crate::message::{Content, Leaf, Protection, Structure, Text, Trouble};
 
@@ -164,6 +168,16 @@ impl Sighting {
         self.slot.is_some()
     }
 
+    /// The edit that lets a link lead to this address, quoted as its place needs it.
+    pub fn led_to(&self, address: &str) -> Option<Edit> {
+        self.slot.as_ref().filter(|_| self.axis() == Axis::Link).map(|slot| slot.quoted(address))
+    }
+
+    /// Whether it is a link that reports who follows it, and that can be edited.
+    pub fn is_tracked_link(&self) -> bool {
+        self.axis() == Axis::Link && self.verdict == Verdict::Tracker && self.protection.is_none()
+    }
+
     /// The edit that puts another address in the place of its own. Of that, every byte must be one of an
     /// address that needs no quotes.
     pub fn swapped_for(&self, address: &str) -> Option<Edit> {
@@ -235,6 +249,12 @@ pub(super) struct Reading<'q> {
 impl<'q> Reading<'q> {
     pub(super) fn of(inquiry: &'q Inquiry<'q>) -> Reading<'q> {
         Reading { inquiry, traces: LazyTraces::of(inquiry.recipients), weighs: true }
+    }
+
+    /// Whether a leaf is plain text that a reader sees, and links are looked at.
+    fn looks_for_links_in(&self, leaf: &Leaf) -> bool {
+        let is_seen = matches!(leaf.shown, Shown::Plain | Shown::PlainAlternative);
+        is_seen && self.weighs && self.inquiry.links != Links::Ignore
     }
 }
 
@@ -325,6 +345,16 @@ impl Detector {
                     let text = Text::new(raw, leaf);
                     self.text(text.bytes(), position, leaf, reading, analysis);
                 }
+                (Content::Text, raw) if reading.looks_for_links_in(leaf) => match raw {
+                    Cow::Borrowed(raw) => {
+                        let text = Text::new(raw, leaf);
+                        self.plain_text(text.bytes(), position, leaf, reading, analysis);
+                        texts.push((index, text));
+                    }
+                    Cow::Owned(raw) => {
+                        self.plain_text(Text::new(raw, leaf).bytes(), position, leaf, reading, analysis);
+                    }
+                },
                 (Content::Message, raw) if leaf.protection.is_none() => {
                     let body = raw.get(leaf.body.clone()).unwrap_or_default();
                     inner.push((index, Decoded::new(body, leaf.transfer).bytes.into_owned()));
@@ -339,6 +369,26 @@ impl Detector {
                 break;
             }
             self.layer(Cow::Owned(decoded), Some((number, index)), reading, analysis);
+        }
+    }
+
+    /// Links that mail programs make of addresses in plain text.
+    fn plain_text(
+        &self,
+        text: &[u8],
+        position: Position,
+        leaf: &Leaf,
+        reading: &Reading<'_>,
+        analysis: &mut Analysis<'_>,
+    ) {
+        let found = analysis.sightings.len();
+        let places = plain::places(text, reading.inquiry.links);
+        self.judged(text, places, position, leaf, reading, analysis);
+        for sighting in analysis.sightings.iter_mut().skip(found) {
+            sighting.slot = sighting.slot.take().map(Slot::in_plain_text);
+            for (_, edit) in &mut sighting.remedies {
+                edit.with = decoded(&edit.with).into_owned().into_bytes();
+            }
         }
     }
 
@@ -432,7 +482,16 @@ impl Detector {
             }
             let remedies = match verdict {
                 Verdict::Personal => personal::remedies(self, text, place, weighed.vendor, &reading.traces),
-                Verdict::Tracker if place.carrier == Carrier::Anchor => personal::unwrapped(place),
+                // What leads through nobody known, speaks of no click and stays within one site may need its
+                // token to do what it does.
+                Verdict::Tracker
+                    if place.carrier == Carrier::Anchor
+                        && (signals.has(Signal::VendorLink)
+                            || signals.has(Signal::ClickWord)
+                            || link::leads_elsewhere(&place.url)) =>
+                {
+                    personal::unwrapped(place)
+                }
                 _ => Vec::new(),
             };
             let slot = match verdict {

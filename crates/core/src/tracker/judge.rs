@@ -112,7 +112,7 @@ fn weigh_link(detector: &Detector, place: &mut Place<'_>, traces: &LazyTraces<'_
     let opacity = token::opacity(url);
     let target = link::target(url);
     let vendor = detector.catalogue.link(url.as_str());
-    if vendor.is_none() && opacity < Opacity::Opaque && target.is_none() {
+    if vendor.is_none() && (opacity < Opacity::Opaque && target.is_none() || link::acts_for_its_reader(url)) {
         return Weighed::default();
     }
     signals.add_if(Signal::VendorLink, vendor.is_some());

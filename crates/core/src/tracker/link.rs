@@ -5,6 +5,9 @@ use std::borrow::Cow;
 use super::token::Class;
 use super::url::{Url, percent_decoded};
 
+/// How many addresses are unwrapped from one another.
+const MAX_REDIRECTS: usize = 4;
+
 /// A quick look at an address as written: whether a token or another address could stand in it at all.
 pub fn may_track(address: &[u8]) -> bool {
     const SCHEME: usize = 8;
@@ -68,6 +71,14 @@ pub fn target(url: &Url<'_>) -> Option<String> {
     in_query.or_else(|| in_path(url.path()))
 }
 
+/// Where a tracked link leads in the end, as far as that stands in it: a redirect may lead to another one. `None`
+/// where it does not stand there, or would let the reader choose something.
+pub fn destination(url: &Url<'_>) -> Option<String> {
+    let further = |target: &String| Url::read(Cow::Borrowed(target), None).and_then(|url| self::target(&url));
+    let last = std::iter::successors(target(url), further).take(MAX_REDIRECTS).last();
+    last.filter(|target| !offers_a_choice(target))
+}
+
 /// An address behind the first slashes of a path: the rest of it, or one segment where its own slashes are
 /// encoded.
 fn in_path(path: &str) -> Option<String> {
@@ -123,9 +134,90 @@ pub fn speaks_of_a_click(url: &Url<'_>) -> bool {
         .any(|word| WORDS.iter().any(|known| word.eq_ignore_ascii_case(known)))
 }
 
+/// Whether a link leads in the end to another site than the one that it asks.
+pub fn leads_elsewhere(url: &Url<'_>) -> bool {
+    let site = |host: &str| psl::domain_str(host).unwrap_or(host).to_owned();
+    let end = destination(url);
+    let end = end.as_deref().and_then(|end| Url::read(Cow::Borrowed(end), None));
+    end.is_some_and(|end| site(end.host()) != site(url.host()))
+}
+
+/// Whether a link does something for its reader: it signs them in, confirms an address, resets a password, accepts
+/// an invitation. Its token is what does that, and the page that it names is where it leads afterwards, so neither
+/// says that it is tracked.
+pub fn acts_for_its_reader(url: &Url<'_>) -> bool {
+    const WORDS: [&str; 27] = [
+        "login",
+        "logon",
+        "signin",
+        "auth",
+        "oauth",
+        "oauth2",
+        "authorize",
+        "authorise",
+        "authenticate",
+        "sso",
+        "saml",
+        "verify",
+        "verification",
+        "confirm",
+        "confirmation",
+        "activate",
+        "activation",
+        "reset",
+        "password",
+        "passwort",
+        "passwordless",
+        "invite",
+        "invitation",
+        "magic",
+        "otp",
+        "validate",
+        "checkout",
+    ];
+    let is_one = |word: &str| WORDS.iter().any(|known| word.eq_ignore_ascii_case(known));
+    let within = |text: &str| {
+        text.split(|character: char| !character.is_ascii_alphanumeric()).any(is_one)
+            || ["sign-in", "sign_in", "log-in", "log_in"]
+                .iter()
+                .any(|word| find_ignoring_case(text, word).is_some())
+    };
+    let mut names =
+        url.query().split(['&', ';']).map(|pair| pair.split_once('=').map_or("", |(name, _)| name));
+    within(url.path()) || names.any(within)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_redirect_to_another_site_is_told_apart_from_one_within() {
+        let leads = |url: &str| leads_elsewhere(&Url::read(url.into(), None).unwrap());
+        assert!(leads("https://t.vendor.example/r?u=1&to=https%3A%2F%2Fwww.shop.example%2Fa"));
+        assert!(!leads("https://www.shop.example/orders/7?back=https://shop.example/orders"));
+        assert!(!leads("https://t.vendor.example/r?u=1"));
+    }
+
+    #[test]
+    fn a_link_that_acts_for_its_reader_is_known_by_its_path_and_names() {
+        let acts = |url: &str| acts_for_its_reader(&Url::read(url.into(), None).unwrap());
+        for url in [
+            "https://shop.example/login?token=Zk3Qw9XvT2aB7LmN8pRsYd4H&return_to=https%3A%2F%2Fshop.example%2Fa",
+            "https://shop.example/users/password/edit?reset_password_token=abc&next=https://shop.example/",
+            "https://id.shop.example/sign-in/abc?to=https://shop.example/",
+            "https://shop.example/Verify/abc",
+            "https://shop.example/a?otp=1",
+        ] {
+            assert!(acts(url), "{url}");
+        }
+        for url in [
+            "https://click.shop.example/r?u=login&to=https%3A%2F%2Fshop.example%2Flogin",
+            "https://a.example/authors",
+        ] {
+            assert!(!acts(url), "{url}");
+        }
+    }
 
     fn check(url: &str) -> Option<String> {
         target(&Url::read(url.into(), None).unwrap())

@@ -19,6 +19,7 @@ pub mod link;
 pub mod lists;
 pub mod part;
 pub mod personal;
+pub mod plain;
 pub mod rare;
 pub mod recipient;
 pub mod scan;

@@ -17,9 +17,6 @@ use super::token::{self, Opacity};
 use super::url::Url;
 use crate::message::Edit;
 
-/// How many addresses are unwrapped from one another.
-const MAX_REDIRECTS: usize = 4;
-
 /// A way to leave a picture or a link without what tells readers apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Remedy {
@@ -67,11 +64,7 @@ pub fn remedies(
 
 /// The ways that help for a link: the address it leads to.
 pub fn unwrapped(place: &Place<'_>) -> Vec<(Remedy, Edit)> {
-    // A redirect may lead to another one.
-    let further = |target: &String| Url::read(Cow::Borrowed(target), None).and_then(|url| link::target(&url));
-    let mut targets = std::iter::successors(link::target(&place.url), further).take(MAX_REDIRECTS);
-    let last = targets.by_ref().last();
-    let target = last.filter(|target| !link::offers_a_choice(target));
+    let target = link::destination(&place.url);
     let edit = place.written.clone().zip(target);
     edit.map(|(written, target)| (Remedy::Unwrap, Edit::replace(written, attribute_value(&target))))
         .into_iter()

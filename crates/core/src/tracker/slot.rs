@@ -1,12 +1,13 @@
 //! Putting another address in the place of a tracker's: the element and its other attributes stay.
 //!
-//! Offered only where a picture is loaded, since a picture is what the other address answers, and only where
-//! the address stands by itself in the text. Elsewhere the tracker can only go.
+//! Offered only where a picture is loaded, since a picture is what the other address answers, and for links; and
+//! only where the address stands by itself in the text. Elsewhere a tracker can only go.
 
 use std::ops::Range;
 
 use super::carrier::Carrier;
 use super::css::{self, Strings};
+use super::plain;
 use super::scan::{Place, Removal, decoded};
 use super::url;
 use crate::message::transfer::{Edit, Filler};
@@ -24,15 +25,19 @@ enum Syntax {
     Attribute,
     /// It is a value of CSS, such as `url(…)`.
     Css,
+    /// It stands in plain text.
+    Plain,
 }
 
 impl Slot {
     /// Where the address of a place can be swapped; `None` where the place can only go.
     pub fn of(text: &[u8], place: &Place<'_>) -> Option<Slot> {
         let (range, kind) = match (place.carrier, &place.removal, &place.written) {
-            (Carrier::Img | Carrier::Input | Carrier::Background | Carrier::Vml, _, Some(written)) => {
-                (written.clone(), Syntax::Attribute)
-            }
+            (
+                Carrier::Img | Carrier::Input | Carrier::Background | Carrier::Vml | Carrier::Anchor,
+                _,
+                Some(written),
+            ) => (written.clone(), Syntax::Attribute),
             (Carrier::Srcset, Removal::Candidate { candidate, .. }, _) => {
                 (address_in(text, candidate)?, Syntax::Attribute)
             }
@@ -44,12 +49,19 @@ impl Slot {
         Some(Slot { range, kind })
     }
 
+    /// The same place, in a text that is no markup.
+    #[must_use]
+    pub fn in_plain_text(self) -> Slot {
+        Slot { kind: Syntax::Plain, ..self }
+    }
+
     /// The address that stands there, as browsers ask for it; `None` where it hangs on a base or is written
     /// in a way that not all read alike.
     pub fn address(&self, text: &[u8]) -> Option<String> {
         let written = text.get(self.range.clone())?;
         let address = match self.kind {
             Syntax::Attribute => decoded(written).into_owned(),
+            Syntax::Plain => plain::joined(written)?.into_owned(),
             Syntax::Css => {
                 let mut loads = css::loads(written, Strings::OfFunctions);
                 let only = loads.pop().filter(|_| loads.is_empty())?;
@@ -71,11 +83,22 @@ impl Slot {
     /// The edit that puts `address` there. Its bytes must need no quotes in attributes and in CSS.
     pub fn edit(&self, address: &str) -> Edit {
         let with = match self.kind {
-            Syntax::Attribute => address.to_owned(),
+            Syntax::Attribute | Syntax::Plain => address.to_owned(),
             Syntax::Css => format!("url({address})"),
         };
         // A blank is none of the address, whatever quotes there are; within `url()` it would stand outside.
         Edit { range: self.range.clone(), with: with.into_bytes(), filler: Filler::Space }
+    }
+
+    /// The edit that puts any `address` there.
+    pub fn quoted(&self, address: &str) -> Edit {
+        match self.kind {
+            Syntax::Attribute => {
+                let quoted = address.replace('&', "&amp;").replace('"', "&quot;").replace('\'', "&#39;");
+                self.edit(&quoted)
+            }
+            Syntax::Css | Syntax::Plain => self.edit(address),
+        }
     }
 }
 

@@ -84,6 +84,19 @@ pub struct Shown<'a> {
     /// Where the trackers report to.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     pub reports: &'a [Reported<'a>],
+    /// How many tracked links lead straight to their page in the copy.
+    #[serde(skip_serializing_if = "is_none")]
+    pub links_unwrapped: u64,
+    /// How many ask for the consent of the moment in it.
+    #[serde(skip_serializing_if = "is_none")]
+    pub links_gated: u64,
+    /// How many go on reporting in it although they were to be changed.
+    #[serde(skip_serializing_if = "is_none")]
+    pub links_left: u64,
+}
+
+fn is_none(count: &u64) -> bool {
+    *count == 0
 }
 
 impl<'a> From<&'a Record<'_>> for Shown<'a> {
@@ -123,6 +136,9 @@ impl<'a> From<&'a Record<'_>> for Shown<'a> {
             headline: record.headline.as_deref().map(hex::encode),
             status: record.status.as_deref(),
             reports: &record.reports,
+            links_unwrapped: record.links_unwrapped,
+            links_gated: record.links_gated,
+            links_left: record.links_left,
         }
     }
 }

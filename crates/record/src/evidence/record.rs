@@ -48,6 +48,9 @@ mod tag {
     pub(super) const HEADLINE: u8 = 32;
     pub(super) const REPORT: u8 = 33;
     pub(super) const STATUS: u8 = 34;
+    pub(super) const LINKS_UNWRAPPED: u8 = 35;
+    pub(super) const LINKS_GATED: u8 = 36;
+    pub(super) const LINKS_LEFT: u8 = 37;
 }
 
 /// A keyed hash.
@@ -94,6 +97,12 @@ pub struct Record<'a> {
     pub swapped: u64,
     /// How many links report who followed them, if links are counted.
     pub links: u64,
+    /// How many tracked links lead straight to their page in the copy.
+    pub links_unwrapped: u64,
+    /// How many ask for the consent of the moment in it.
+    pub links_gated: u64,
+    /// How many go on reporting in it although they were to be changed.
+    pub links_left: u64,
     /// How many text parts cannot be read.
     pub unreadable: u64,
     /// What was found, by carrier and vendor.
@@ -246,6 +255,9 @@ impl Record<'_> {
             (tag::SWAPPED, self.swapped),
             (tag::CODE, u64::from(self.code)),
             (tag::LINKS, self.links),
+            (tag::LINKS_UNWRAPPED, self.links_unwrapped),
+            (tag::LINKS_GATED, self.links_gated),
+            (tag::LINKS_LEFT, self.links_left),
             (tag::UNREADABLE, self.unreadable),
         ];
         // An empty value needs no field.
@@ -310,6 +322,9 @@ impl Record<'_> {
             tag::CODE => self.code = u16::try_from(number(content)?).map_err(|_| Malformed)?,
             tag::QUEUE_ID => self.queue_id = Some(word()?),
             tag::LINKS => self.links = number(content)?,
+            tag::LINKS_UNWRAPPED => self.links_unwrapped = number(content)?,
+            tag::LINKS_GATED => self.links_gated = number(content)?,
+            tag::LINKS_LEFT => self.links_left = number(content)?,
             tag::UNREADABLE => self.unreadable = number(content)?,
             tag::DOWNSTREAM => self.downstream = Some(word()?),
             tag::CAMPAIGN => self.campaign = Some(word()?),
@@ -351,6 +366,9 @@ pub(super) mod tests {
             removed: 2,
             swapped: 1,
             links: 12,
+            links_unwrapped: 7,
+            links_gated: 2,
+            links_left: 3,
             unreadable: 1,
             sightings: Cow::Owned(vec![
                 Sighted { carrier: "img".into(), vendor: "SendGrid".into(), count: 2 },

@@ -12,7 +12,7 @@ use crate::chain::segment;
 use crate::digest::BodyHash;
 use crate::policy::{Decision, Done, LinkFate, Outcome};
 use crate::smtp::Reply;
-use pixelward_core::rewrite::Receipts;
+use pixelward_core::rewrite::{LinksDone, Receipts};
 
 const DAY: i64 = 86_400_000;
 
@@ -70,6 +70,7 @@ impl Place {
                 shortfall: Some("swap_needs_public_url"),
                 removed: 1,
                 swapped: 0,
+                links: LinksDone { unwrapped: 2, gated: 0, left: 1 },
             },
             reply: Reply::new(250, &format!("2.0.0 Ok: queued as Q{number}")),
         };

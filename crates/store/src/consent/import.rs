@@ -5,13 +5,13 @@ use std::io::{BufRead, Read};
 use serde::{Deserialize, Serialize};
 
 use super::person::{Controller, Person};
-use super::record::{Change, State, Timing};
+use super::record::{Change, Scope, State, Timing};
 use super::store::{Applied, Store, StoreError};
 use super::timestamp::Timestamp;
 use crate::policy::Purpose;
 
 /// The columns of a file.
-pub const COLUMNS: [&str; 20] = [
+pub const COLUMNS: [&str; 21] = [
     "address",
     "controller",
     "state",
@@ -31,6 +31,7 @@ pub const COLUMNS: [&str; 20] = [
     "jurisdiction",
     "no_track",
     "external_id",
+    "scope",
     "comment",
 ];
 
@@ -58,7 +59,8 @@ pub struct Row {
     pub controller: String,
     /// One of never_asked, asked, granted, refused, withdrawn and objected.
     pub state: String,
-    /// Purposes separated by spaces or commas; `all` or nothing for the four that need consent.
+    /// Purposes separated by spaces or commas; `all` or nothing for those of opens that need consent,
+    /// and in a refusal for `link_tracking`, too.
     pub purposes: String,
     /// When it was said, such as 2026-07-14T08:00:00Z or 2026-07-14.
     pub event_time: String,
@@ -90,6 +92,8 @@ pub struct Row {
     pub no_track: String,
     /// The controller's name for the person.
     pub external_id: String,
+    /// How far the choice reaches: `address` or `account`; empty if that is not known.
+    pub scope: String,
     /// A comment, which is not kept.
     pub comment: String,
 }
@@ -159,7 +163,7 @@ impl Row {
             "" => Ok(None),
             text => Timestamp::parse(text).map(Some).map_err(|error| format!("{name}: {error}")),
         };
-        let purposes = purposes(&self.purposes)?;
+        let purposes = purposes(&self.purposes, covered(state))?;
         let mut change = match time("event_time", &self.event_time)? {
             Some(event_at) => Change::new(controller, purposes, state, event_at),
             None => Change::now(controller, purposes, state),
@@ -190,19 +194,32 @@ impl Row {
         change.details.evidence = text(&self.evidence);
         change.details.actor = text(&self.actor);
         change.details.external_id = text(&self.external_id);
+        change.details.scope = match self.scope.trim() {
+            "" => None,
+            name => Some(Scope::named(name).ok_or("scope: expected address or account")?),
+        };
         Ok(change)
     }
 }
 
-/// Parses purposes: names separated by spaces or commas, `all` or nothing for those that need consent.
+/// What a row covers that names no purposes: a yes to everything is one to what opens are used for, since whoever
+/// gave it need not have been asked about links; a no to everything is one to links, too.
+const fn covered(state: State) -> &'static [Purpose] {
+    match state {
+        State::NeverAsked | State::Asked | State::Granted => &Purpose::CONSENT_TO_OPENS,
+        State::Refused | State::Withdrawn | State::Objected => &Purpose::CONSENT,
+    }
+}
+
+/// Parses purposes: names separated by spaces or commas, `all` or nothing for those of `all`.
 ///
 /// # Errors
 ///
 /// The first unknown name.
-pub fn purposes(text: &str) -> Result<Vec<Purpose>, String> {
+pub fn purposes(text: &str, all: &[Purpose]) -> Result<Vec<Purpose>, String> {
     let names: Vec<&str> = text.split([' ', ',', ';', '|']).filter(|name| !name.is_empty()).collect();
     match names.as_slice() {
-        [] | ["all"] => Ok(Purpose::CONSENT.to_vec()),
+        [] | ["all"] => Ok(all.to_vec()),
         names => names
             .iter()
             .map(|name| {
@@ -474,12 +491,18 @@ mod tests {
             ..Row::default()
         };
         let controller = "shop".parse().unwrap();
-        assert!(row("granted", "2026-01-01", "").change(&controller).is_ok());
+        let granted = row("granted", "2026-01-01", "").change(&controller).unwrap();
+        assert_eq!((granted.purposes, granted.details.scope), (Purpose::CONSENT_TO_OPENS.to_vec(), None));
+        let of_account = Row { scope: "account".to_owned(), ..row("refused", "2026-01-01", "all") };
+        let refused = of_account.change(&controller).unwrap();
+        let scope = Some(crate::consent::record::Scope::Account);
+        assert_eq!((refused.purposes, refused.details.scope), (Purpose::CONSENT.to_vec(), scope));
         for (row, word) in [
             (row("yes", "2026-01-01", ""), "state"),
             (row("granted", "", ""), "event_time"),
             (row("granted", "soon", ""), "event_time"),
             (row("granted", "2026-01-01", "fun"), "fun"),
+            (Row { scope: "house".to_owned(), ..row("refused", "2026-01-01", "") }, "scope"),
             (Row::default(), "address"),
             (
                 Row { collected_at: "2026-01-01".to_owned(), ..row("never_asked", "2026-01-01", "") },

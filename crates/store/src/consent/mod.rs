@@ -24,7 +24,7 @@ pub mod upkeep;
 pub mod view;
 
 pub use pixelward_core::consent::{
-    Change, Controller, Details, MayAsk, Outward, Permission, Person, Proof, Record, Standing, State,
+    Change, Controller, Details, MayAsk, Outward, Permission, Person, Proof, Record, Scope, Standing, State,
     StoreKey, Timestamp, Timing, person, record, seal, standing, timestamp,
 };
 

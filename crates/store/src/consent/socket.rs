@@ -50,7 +50,7 @@ pub enum Request {
         controller: String,
         /// The person's address.
         address: String,
-        /// The purposes; empty for all that need consent.
+        /// The purposes; empty for those of opens that need consent.
         purposes: String,
     },
     /// Record one row, with the current time if it has none. Answered like [`Request::Apply`].
@@ -161,7 +161,8 @@ pub fn answer(store: &Store, request: Request) -> Response {
 fn may_ask(store: &Store, controller: &str, address: &str, asked: &str) -> Result<Response, String> {
     let controller = controller.parse()?;
     let standing = store.known(&controller, store.person(address)).map_err(|error| error.to_string())?;
-    let answer = standing.may_ask(&purposes(asked)?, super::Timestamp::now());
+    let answer = standing
+        .may_ask(&purposes(asked, &crate::policy::Purpose::CONSENT_TO_OPENS)?, super::Timestamp::now());
     Ok(Response::MayAsk {
         may_ask: answer == MayAsk::Yes,
         reason: answer.reason().map(str::to_owned),

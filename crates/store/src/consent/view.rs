@@ -107,6 +107,9 @@ pub struct Record {
     pub actor: Option<String>,
     /// The controller's name for the person.
     pub external_id: Option<String>,
+    /// How far the choice reaches, if that was said: address or account.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<String>,
 }
 
 impl Standing {
@@ -150,6 +153,7 @@ impl Record {
             evidence: details.evidence,
             actor: details.actor,
             external_id: details.external_id,
+            scope: details.scope.map(|scope| scope.name().to_owned()),
         }
     }
 }

@@ -43,7 +43,10 @@ pub(super) struct Day {
     recipients: Vec<Recipients>,
     /// Trackers, each counted once per recipient.
     trackers: Vec<Trackers>,
-    /// Both by hour, for today and yesterday only.
+    /// Tracked links that were to be changed, each counted once per recipient.
+    #[serde(default)]
+    links: Vec<TrackedLinks>,
+    /// Recipients and trackers by hour, for today and yesterday only.
     hours: Vec<Hour>,
 }
 
@@ -107,6 +110,23 @@ impl Trackers {
     fn is_like(&self, other: &Trackers) -> bool {
         let key = |one: &Trackers| [&one.mailstream, &one.vendor, &one.carrier, &one.done].map(String::clone);
         key(self) == key(other)
+    }
+}
+
+/// A count of tracked links handled alike.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub(super) struct TrackedLinks {
+    /// The mailstream.
+    mailstream: String,
+    /// What was done: unwrapped, gated, or left, where nobody said what they lead to: these go on reporting.
+    done: String,
+    /// The number of links.
+    count: u64,
+}
+
+impl TrackedLinks {
+    fn is_like(&self, other: &TrackedLinks) -> bool {
+        self.mailstream == other.mailstream && self.done == other.done
     }
 }
 
@@ -363,6 +383,12 @@ impl Day {
                 None => self.trackers.push(more),
             }
         }
+        for more in theirs.links {
+            match self.links.iter_mut().find(|known| known.is_like(&more)) {
+                Some(known) => known.count += more.count,
+                None => self.links.push(more),
+            }
+        }
         for more in theirs.hours {
             let key = |hour: &Hour| (hour.hour, hour.done.clone(), hour.result.clone());
             match self.hours.iter_mut().find(|known| key(known) == key(&more)) {
@@ -378,6 +404,7 @@ impl Day {
     fn of(day: String, counts: &Counts, controller: &str) -> Day {
         let recipients = counts.recipients.iter().filter(|(kind, _)| kind.controller == controller);
         let trackers = counts.trackers.iter().filter(|(kind, _)| kind.controller == controller);
+        let links = counts.links.iter().filter(|(kind, _)| kind.controller == controller);
         let hours = counts.hours.iter().filter(|(kind, _)| kind.controller == controller);
         Day {
             hours: hours
@@ -397,6 +424,13 @@ impl Day {
                     decided: recipients.decided.clone(),
                     done: recipients.done.clone(),
                     result: recipients.result.clone(),
+                    count: *count,
+                })
+                .collect(),
+            links: links
+                .map(|(links, count)| TrackedLinks {
+                    mailstream: links.mailstream.clone(),
+                    done: links.done.clone(),
                     count: *count,
                 })
                 .collect(),

@@ -76,7 +76,7 @@ pub(super) async fn may_ask_person(call: Call) -> Answered {
 
 async fn asked(call: &Call, person: Person, mut purposes: Vec<Purpose>) -> Answered {
     if purposes.is_empty() {
-        purposes = Purpose::CONSENT.to_vec();
+        purposes = Purpose::CONSENT_TO_OPENS.to_vec();
     }
     let controller = call.controller()?.clone();
     let standing = call.api.ask(move |store| store.known(&controller, person)).await?;

@@ -44,7 +44,7 @@ pub(super) struct Line {
     event_time: String,
     /// A reference to the proof of consent.
     evidence: Option<String>,
-    /// The purposes concerned; by default, all that need consent.
+    /// The purposes concerned; by default, all that need consent, and of a yes those about opens.
     purposes: Option<Vec<String>>,
     /// The controller's name for the person.
     external_id: Option<String>,

@@ -12,7 +12,7 @@ use utoipa::openapi::{KnownFormat, RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
 use crate::consent::import::{self, Row};
-use crate::consent::{Permission, Person, Standing, State, Timestamp};
+use crate::consent::{Permission, Person, Scope, Standing, State, Timestamp};
 use crate::language::Language;
 use crate::policy::Purpose;
 use crate::problem::Problem;
@@ -100,11 +100,14 @@ text_type!(LanguageName, Language, "en, de or fr", Language::of, |schema| schema
 text_type!(
     PurposeName,
     Purpose,
-    "campaign_performance, personalisation, cross_channel_profile, fraud_detection, deliverability, \
-     auth_security, legal_notice or aggregate_statistics",
+    "campaign_performance, personalisation, cross_channel_profile, fraud_detection, link_tracking, \
+     deliverability, auth_security, legal_notice or aggregate_statistics",
     |text| text.parse().ok(),
     |schema| schema.enum_values(Some(Purpose::ALL.map(Purpose::name)))
 );
+
+text_type!(ScopeName, Scope, "address or account", Scope::named, |schema| schema
+    .enum_values(Some(Scope::ALL.map(Scope::name))));
 
 text_type!(
     Text,
@@ -212,7 +215,7 @@ pub(super) struct Addressed {
 pub(super) struct Asking {
     /// The person's mail address.
     pub address: Address,
-    /// The purposes concerned; by default, all that need consent.
+    /// The purposes concerned; by default, those about opens that need consent.
     #[serde(default)]
     pub purposes: Vec<PurposeName>,
 }
@@ -230,7 +233,7 @@ macro_rules! statement {
             )?
             /// The state to record.
             pub state: StateName,
-            /// The purposes concerned; by default, all that need consent.
+            /// The purposes concerned; by default, all that need consent, and of a yes those about opens.
             #[serde(default)]
             pub purposes: Vec<PurposeName>,
             /// When it was said; by default, now. A refusal or withdrawal is accepted even if its time is
@@ -260,6 +263,8 @@ macro_rules! statement {
             pub no_track: Option<bool>,
             /// The controller's name for the person, which webhooks use.
             pub external_id: Option<Text>,
+            /// How far the choice reaches: this address, or the whole account with all its devices.
+            pub scope: Option<ScopeName>,
         }
 
         impl $name {
@@ -286,6 +291,7 @@ macro_rules! statement {
                     jurisdiction: self.jurisdiction.map_or(String::new(), |jurisdiction| jurisdiction.0),
                     no_track: self.no_track.map_or(String::new(), |flag| flag.to_string()),
                     external_id: text(self.external_id),
+                    scope: self.scope.map_or(String::new(), |scope| scope.0.name().to_owned()),
                     ..Row::default()
                 }
             }

@@ -52,7 +52,7 @@ pub(crate) struct Stream {
     name: String,
     /// The mode: enforce or observe.
     mode: &'static str,
-    /// What its opens are used for.
+    /// What its opens are used for, and whether its links are followed up.
     purposes: Vec<&'static str>,
     /// One of requested, soft_opt_in and neither.
     requested: &'static str,
@@ -167,6 +167,7 @@ impl Stream {
                 (Links::Count, _) => "count",
                 (Links::Note, LinkTreatment::Keep) => "note",
                 (Links::Note, LinkTreatment::Unwrap) => "unwrap",
+                (Links::Note, LinkTreatment::Gate) => "gate",
             },
             unreadable_parts: match unreadable {
                 Unreadable::Count => "count",

@@ -14,20 +14,21 @@ use super::form::{self, Fields};
 use super::notice::{Notice, Offer, uses};
 use super::page::{Context, Said, View};
 use super::{Public, plain};
-use crate::consent::{Applied, Change, Details, Permission, Standing, State, StoreError, Timestamp};
+use crate::consent::{Applied, Change, Details, Permission, Scope, Standing, State, StoreError, Timestamp};
 use crate::live::Live;
 use crate::policy::Purpose;
 use crate::rewrite::reader_token::{Holder, Token, TokenKind};
 
-/// The purposes that a withdrawal revokes or objects to: everything that reads opens, except securing an
-/// account and proving a notice.
-pub(super) const WITHDRAWN: [Purpose; 6] = [
+/// The purposes that a withdrawal revokes or objects to: everything that reads opens or follows links up, except
+/// securing an account and proving a notice.
+pub(super) const WITHDRAWN: [Purpose; 7] = [
     Purpose::CampaignPerformance,
     Purpose::Personalisation,
     Purpose::CrossChannelProfile,
     Purpose::FraudDetection,
     Purpose::Deliverability,
     Purpose::AggregateStatistics,
+    Purpose::LinkTracking,
 ];
 
 /// The holder of a link, and what the page says.
@@ -82,6 +83,32 @@ impl Public {
                 self.answered(&visit, &fields).await
             }
             _ => super::page_of(&context, &View::Unusable),
+        }
+    }
+
+    /// Shows the page that refuses everything with one press, and does so once that was pressed.
+    pub(super) async fn refusal(&self, request: Request, token: &str, live: &Live) -> Response<Body> {
+        let is_press = request.method() == Method::POST;
+        let now = Timestamp::now();
+        let (parts, body) = request.into_parts();
+        let Some((holder, hint)) = self.opened(token) else { return see_page(token) };
+        let Some(face) = live.face(&holder.controller) else { return see_page(token) };
+        let context = self.context(face, &parts);
+        let logo = if context.logo.is_empty() { String::new() } else { format!("../{}", context.logo) };
+        let context = Context { logo, page: format!("../{token}"), ..context };
+        let visit = self.visit(live, token, holder, hint, context, now);
+        if !is_press {
+            let view = View::Refuse { hint: &visit.hint, notice: &visit.notice };
+            return super::page_of(&visit.context, &view);
+        }
+        // A no needs nothing but the press; the body is read so that the connection can go on.
+        match form::read(&parts.headers, body, live.config.public.request_timeout).await {
+            Ok(_) => self.withdraw(&visit).await,
+            Err(status) => {
+                let mut response = super::page_of(&visit.context, &View::Trouble);
+                *response.status_mut() = status;
+                response
+            }
         }
     }
 
@@ -335,6 +362,7 @@ impl Visit<'_> {
             )),
             actor: Some("recipient".to_owned()),
             external_id: None,
+            scope: Some(Scope::Address),
         }
     }
 }

@@ -23,6 +23,8 @@ pub struct Face {
     pub(super) privacy_url: Option<String>,
     /// Whom readers write to about their data.
     pub(super) contact: Option<String>,
+    /// Who else gets the data and may use it for purposes of their own.
+    pub(super) recipients: Option<String>,
     /// For how many days opens are kept.
     pub(super) retention_days: Option<u16>,
     pub(super) logo: Option<Logo>,
@@ -70,6 +72,7 @@ impl Face {
             title: controller.title().to_owned(),
             privacy_url: page.privacy_url.clone(),
             contact: page.contact.clone(),
+            recipients: page.recipients.clone(),
             retention_days: page.retention_days,
             logo,
             sender: page.sender.clone(),
@@ -85,6 +88,7 @@ impl Face {
             title: String::new(),
             privacy_url: None,
             contact: None,
+            recipients: None,
             retention_days: None,
             logo: None,
             sender: None,

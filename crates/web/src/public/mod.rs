@@ -128,7 +128,15 @@ impl Public {
                 }
                 response
             }
+            Asked::Link(token) => {
+                in_step(step, async {
+                    let led = self.link(request.method(), token, Timestamp::now());
+                    led.unwrap_or_else(|| page_of(&self.visitor(request, &live), &View::Unusable))
+                })
+                .await
+            }
             Asked::Page(token) => in_step(step, self.preferences(request, token, &live)).await,
+            Asked::Refuse(token) => in_step(step, self.refusal(request, token, &live)).await,
             Asked::OneClick(token) => in_step(step, self.one_click(request, token, &live)).await,
             Asked::NewLink => in_step(step, self.new_link(request, &live)).await,
             Asked::Ping => plain(StatusCode::OK, self.mark.clone()),
@@ -159,8 +167,10 @@ impl Public {
         let asked = pairs.filter(|(name, _)| *name == "lang").find_map(|(_, code)| Language::of(code));
         let accept = parts.headers.get("accept-language").and_then(|value| value.to_str().ok());
         let language = asked.or_else(|| accept.and_then(Language::wanted)).unwrap_or(face.default);
+        let mut pairs = url_pairs(parts.uri.query().unwrap_or_default());
+        let is_unfolded = pairs.any(|(name, about)| name == "about" && about == "links");
         let logo = face.logo.as_ref().map_or(String::new(), |_| format!("logo/{}", face.name));
-        Context { face, language, logo }
+        Context { face, language, logo, is_unfolded, page: String::new() }
     }
 
     /// Finds the controller whose pages a request reaches.

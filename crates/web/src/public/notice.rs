@@ -7,7 +7,8 @@ use super::texts::{Texts, VERSION, fill};
 use crate::consent::{Standing, State, Timestamp};
 use crate::policy::decision::{Facts, Rule, decide};
 use crate::policy::{
-    Controller, Exemption, Language, MailKind, Mailstream, Mode, Need, OnGrant, Purpose, Rulebook,
+    Controller, Exemption, Instruction, Language, MailKind, Mailstream, Mode, Need, OnGrant, Purpose,
+    Rulebook,
 };
 use crate::rewrite::LinkTreatment;
 
@@ -17,6 +18,8 @@ pub(super) struct Offer {
     /// Every purpose for which any of its mail needs consent, each once.
     pub(super) purposes: Vec<Purpose>,
     links: Covered,
+    /// What becomes of links in delivered mail after a withdrawal; `None` if nobody is asked about links.
+    delivered_links: Option<DeliveredLinks>,
     /// What is done with the opens of somebody who has not answered; of this person's, once they said no.
     unasked: Vec<Use>,
     /// What of that is not done with the opens of this person, who objected to it.
@@ -60,6 +63,7 @@ impl Use {
             | Rule::GrantStripped
             | Rule::NoConsent
             | Rule::Refused
+            | Rule::RefusedBySender
             | Rule::NoTrack
             | Rule::StoreUnreachable
             | Rule::ConsentRequest
@@ -112,8 +116,14 @@ pub(super) fn uses(
     let in_force = rulebook.jurisdictions.at(now);
     let used = mailstreams(rulebook, controller).into_iter().filter_map(|mailstream| {
         let rules = in_force.named(mailstream.declared());
-        let facts =
-            Facts { rules: &rules, mailstream, on_grant: controller.on_grant, standing: Some(standing), now };
+        let facts = Facts {
+            rules: &rules,
+            mailstream,
+            on_grant: controller.on_grant,
+            standing: Some(standing),
+            instruction: Instruction::None,
+            now,
+        };
         Use::of(mailstream, &facts)
     });
     let mut uses: Vec<Use> = used.collect();
@@ -130,6 +140,15 @@ enum Covered {
     None,
 }
 
+/// What becomes of links in delivered mail after a withdrawal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum DeliveredLinks {
+    /// They are gates, as far as their pages are known.
+    Gated,
+    /// Some of them go on reporting.
+    Report,
+}
+
 impl Offer {
     /// Determines what a controller asks a person for now.
     pub(super) fn of(
@@ -140,21 +159,37 @@ impl Offer {
     ) -> Offer {
         let mailstreams = mailstreams(rulebook, controller);
         let in_force = rulebook.jurisdictions.at(now);
-        let obeys = mailstreams.iter().map(|mailstream| {
-            mailstream.mode == Mode::Enforce
-                && mailstream.treatment.link_treatment == LinkTreatment::Unwrap
-                && in_force.named(mailstream.declared()).flags.links == Need::Consent
-        });
-        let obeying = obeys.filter(|obeys| *obeys).count();
-        let links = match obeying {
+        let obeying: Vec<&Mailstream> = mailstreams
+            .iter()
+            .copied()
+            .filter(|mailstream| {
+                mailstream.mode == Mode::Enforce
+                    && mailstream.treatment.link_treatment != LinkTreatment::Keep
+                    && in_force.named(mailstream.declared()).flags.links == Need::Consent
+            })
+            .collect();
+        let links = match obeying.len() {
             0 => Covered::None,
             all if all == mailstreams.len() => Covered::All,
             _ => Covered::Some,
         };
+        let asking: Vec<&&Mailstream> =
+            obeying.iter().filter(|mailstream| mailstream.declares_links()).collect();
+        let asks_about_links = controller.on_grant != OnGrant::Strip && !asking.is_empty();
+        let are_gated = controller.public_url.is_some()
+            && asking.iter().all(|mailstream| mailstream.treatment.link_treatment == LinkTreatment::Gate);
+        let delivered_links = asks_about_links.then_some(if are_gated {
+            DeliveredLinks::Gated
+        } else {
+            DeliveredLinks::Report
+        });
         // A yes that leads to nothing is not asked for.
-        let is_served = |purpose: &Purpose| {
-            controller.on_grant != OnGrant::Strip
-                && mailstreams.iter().any(|mailstream| mailstream.purposes.contains(purpose))
+        let is_served = |purpose: &Purpose| match purpose {
+            Purpose::LinkTracking => asks_about_links,
+            _ => {
+                controller.on_grant != OnGrant::Strip
+                    && mailstreams.iter().any(|mailstream| mailstream.purposes.contains(purpose))
+            }
         };
         let unasked = uses(rulebook, controller, &unanswered(standing), now);
         let done = uses(rulebook, controller, standing, now);
@@ -169,6 +204,7 @@ impl Offer {
         Offer {
             purposes: Purpose::CONSENT.into_iter().filter(is_served).collect(),
             links,
+            delivered_links,
             objected: unasked.iter().copied().filter(is_objected).collect(),
             stays: unasked.contains(&Use::Unasked),
             unasked: unasked.into_iter().filter(told).collect(),
@@ -178,8 +214,9 @@ impl Offer {
 
     /// Says what becomes of links, and of mail that was delivered while a yes stood.
     pub(super) fn after_refusal(&self, texts: &Texts, had_agreed: bool) -> Vec<String> {
-        let delivered = self.delivered(texts).filter(|_| had_agreed).map(str::to_owned);
-        delivered.into_iter().chain([self.links(texts).to_owned()]).collect()
+        let delivered = self.delivered(texts).into_iter().chain(self.delivered_links(texts));
+        let delivered = delivered.filter(|_| had_agreed).map(str::to_owned);
+        delivered.chain([self.links(texts).to_owned()]).collect()
     }
 
     /// Says what is not done because the person objected to it.
@@ -201,6 +238,9 @@ impl Offer {
 
     /// Says whether a withdrawal reaches delivered mail.
     fn delivered<'a>(&self, texts: &'a Texts) -> Option<&'a str> {
+        if self.asks_about_links() && !self.asks_about_opens() {
+            return None;
+        }
         match self.on_grant {
             // Mail whose trackers stay for everybody leads to no gate.
             OnGrant::Gate | OnGrant::Strip if self.stays => Some(&texts.delivered_keep),
@@ -210,9 +250,44 @@ impl Offer {
         }
     }
 
-    /// Whether nobody but who agreed is ever known to have opened a message.
+    /// Says whether a withdrawal reaches links in delivered mail, where anybody is asked about them.
+    fn delivered_links<'a>(&self, texts: &'a Texts) -> Option<&'a str> {
+        self.delivered_links.map(|links| match links {
+            DeliveredLinks::Gated => texts.delivered_links_gate.as_str(),
+            DeliveredLinks::Report => texts.delivered_links_keep.as_str(),
+        })
+    }
+
+    /// What is asked: about opens, about links, or about both.
+    fn title<'a>(&self, texts: &'a Texts) -> &'a str {
+        match (self.asks_about_links(), self.asks_about_opens()) {
+            (false, _) => &texts.title,
+            (true, true) => &texts.title_both,
+            (true, false) => &texts.title_links,
+        }
+    }
+
+    /// What a yes leads to.
+    fn what(&self, texts: &Texts) -> String {
+        match (self.asks_about_links(), self.asks_about_opens()) {
+            (false, _) => texts.what.clone(),
+            (true, true) => format!("{} {}", texts.what, texts.what_links),
+            (true, false) => texts.what_links.clone(),
+        }
+    }
+
+    fn asks_about_links(&self) -> bool {
+        self.purposes.contains(&Purpose::LinkTracking)
+    }
+
+    fn asks_about_opens(&self) -> bool {
+        self.purposes.iter().any(|purpose| purpose.is_about_opens())
+    }
+
+    /// Whether nobody but who agreed is ever known to have done what the title asks about. Of links, that cannot
+    /// be said: some say nowhere what they lead to.
     fn needs_a_yes(&self) -> bool {
-        self.unasked.iter().all(|used| *used == Use::Shared)
+        !self.asks_about_links() && self.unasked.iter().all(|used| *used == Use::Shared)
     }
 
     /// Whether the purposes asked about are served for nobody who did not agree.
@@ -270,15 +345,16 @@ impl Notice {
         also.extend(offer.unasked.iter().map(|used| filled(used.text(texts))));
         let suffix = if face.is_own(language) { "+own" } else { "" };
         let delivered = offer.delivered(texts).map(filled);
+        let delivered_links = offer.delivered_links(texts).map(filled);
         let mut notice = Notice {
-            title: filled(&texts.title),
+            title: filled(offer.title(texts)),
             lead,
-            what: filled(&texts.what),
+            what: filled(&offer.what(texts)),
             purposes: offer.purposes.iter().map(purpose).collect(),
             more: more(face, texts, offer),
             also,
             objected: offer.objected(texts).map(filled).collect(),
-            stop: [Some(filled(&texts.stop_text)), delivered]
+            stop: [Some(filled(&texts.stop_text)), delivered, delivered_links]
                 .into_iter()
                 .flatten()
                 .collect::<Vec<_>>()
@@ -315,13 +391,21 @@ fn more(face: &Face, texts: &Texts, offer: &Offer) -> Vec<String> {
     let filled = |text: &str| fill(text, &[("controller", &face.title)]);
     let mut who = filled(&texts.who);
     if offer.asks_first() {
-        who = format!("{who} {}", filled(&texts.only_yes));
+        let only_yes = if offer.asks_about_links() { &texts.only_yes_opens } else { &texts.only_yes };
+        if !offer.asks_about_links() || offer.asks_about_opens() {
+            who = format!("{who} {}", filled(only_yes));
+        }
+    }
+    if let Some(names) = &face.recipients {
+        who = format!("{who} {}", fill(&texts.recipients, &[("recipients", names)]));
     }
     let days = face.retention_days.map(|days| days.to_string());
     let retention = days.map(|days| fill(&texts.retention, &[("count", &days)]));
     let contact = face.contact.as_deref().map(|contact| fill(&texts.contact, &[("contact", contact)]));
     let see_notice = face.privacy_url.as_ref().map(|_| filled(&texts.see_notice));
-    let long = [Some(filled(&texts.long)), retention, see_notice];
+    // Where nothing is asked, there is no later yes.
+    let priority = (!offer.purposes.is_empty()).then(|| filled(&texts.priority));
+    let long = [Some(filled(&texts.long)), priority, retention, see_notice];
     let long = long.into_iter().flatten().collect::<Vec<_>>().join(" ");
     [Some(who), Some(long), Some(filled(&texts.rights)), contact].into_iter().flatten().collect()
 }

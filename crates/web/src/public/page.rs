@@ -70,6 +70,10 @@ pub(super) struct Context<'a> {
     pub(super) language: Language,
     /// The address of the logo; empty if there is none.
     pub(super) logo: String,
+    /// Whether the choice purpose by purpose is unfolded.
+    pub(super) is_unfolded: bool,
+    /// The address of the preference page from here; empty on the page itself.
+    pub(super) page: String,
 }
 
 /// What was said about a purpose.
@@ -104,6 +108,8 @@ pub(super) enum View<'a> {
         /// What else holds from now on.
         also: &'a [String],
     },
+    /// Refusing everything with one press.
+    Refuse { hint: &'a str, notice: &'a Notice },
     /// The choice could not be recorded.
     Trouble,
     /// A link that cannot be used.
@@ -137,6 +143,7 @@ impl Context<'_> {
                 let title = if *refused { &self.texts().stopped } else { &self.texts().recorded };
                 (title.clone(), self.recorded(hint, *at, said, *refused, also))
             }
+            View::Refuse { hint, notice } => (self.texts().refuse_all.clone(), self.refuse(hint, notice)),
             View::Trouble => (self.texts().choice_heading.clone(), self.trouble()),
             View::Unusable => (self.texts().unusable.clone(), self.unusable()),
             View::Pixel => (self.texts().pixel.clone(), self.pixel()),
@@ -234,10 +241,24 @@ impl Context<'_> {
         }
     }
 
+    /// What is refused, and the press that does it. A program that follows links presses nothing.
+    fn refuse(&self, hint: &str, notice: &Notice) -> Markup {
+        let texts = self.texts();
+        html! {
+            (self.whose(hint))
+            @if !notice.purposes.is_empty() {
+                ul.purposes { @for (_, name, _) in &notice.purposes { li { (name) } } }
+            }
+            @for sentence in notice.objected.iter().chain(&notice.also) { p { (sentence) } }
+            form method="post" { button.main name="action" value="refuse" { (texts.refuse_all) } }
+            p { a href=(self.own_address()) { (texts.back) } }
+        }
+    }
+
     fn one_by_one(&self, notice: &Notice, said: &[(Purpose, Said)], form: &str) -> Markup {
         let texts = self.texts();
         html! {
-            details {
+            details open[self.is_unfolded] {
                 summary { (texts.one_by_one) }
                 form method="post" {
                     input type="hidden" name="form" value=(form);
@@ -385,7 +406,7 @@ impl Context<'_> {
 
     /// Returns the address of the same page in this language.
     fn own_address(&self) -> String {
-        format!("?lang={}", self.language.code())
+        format!("{}?lang={}", self.page, self.language.code())
     }
 
     fn foot(&self) -> Markup {

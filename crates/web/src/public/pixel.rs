@@ -6,6 +6,10 @@
 //! Images are loaded, not visited. Anyone who opens a pixel's address as a page gets a page that explains it,
 //! whatever the token and the consent: our name leads nobody to a page that somebody else has put into a
 //! mail, and a visit does not count as an open.
+//!
+//! Links are visited. A gated one leads on in every case: through the link that stood in the mail if the reader
+//! agrees to that at the moment, else straight to its page, and nothing is noted. Both addresses are sealed, and
+//! come from mail of a controller that turned gates on.
 
 use axum::body::Body;
 use axum::http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, LOCATION, REFERRER_POLICY};
@@ -13,7 +17,7 @@ use axum::http::{HeaderMap, Method, Response, StatusCode};
 
 use super::Public;
 use crate::consent::{Standing, Timestamp};
-use crate::policy::{Chosen, Facts, OnGrant, Outcome, Rules, decide};
+use crate::policy::{Chosen, Facts, Instruction, LinkFate, OnGrant, Outcome, Rules, decide};
 use crate::rewrite::reader_token::{Holder, Token, TokenKind};
 use crate::rewrite::target;
 
@@ -87,13 +91,37 @@ impl Public {
                 }
                 blank()
             }
-            Ok(Token::Preference { .. }) | Err(_) => blank(),
+            Ok(Token::Preference { .. } | Token::Link { .. }) | Err(_) => blank(),
         }
     }
 
-    /// Decides about a person's pixel now; `None` if it is too old, or its controller or mailstream no longer
-    /// exists.
+    /// Answers a click on a gated link; `None` if the address is not one of ours, or leads nowhere. Only GET goes
+    /// through the original link: whoever asks for the head alone is a program that looks ahead.
+    pub(super) fn link(&self, method: &Method, token: &str, now: Timestamp) -> Option<Response<Body>> {
+        let opened = self.host.mint().open(TokenKind::Link, token);
+        let Ok(Token::Link { holder, mailstream, country, target, original }) = opened else { return None };
+        let agrees = *method == Method::GET
+            && self.decided(&holder, &mailstream, &country, now).is_some_and(|(_, links)| may_report(links));
+        let location = target::allowed(if agrees { &original } else { &target })?;
+        let mut response = onward(HeaderValue::try_from(location).ok()?);
+        response.headers_mut().insert("x-robots-tag", HeaderValue::from_static("noindex, nofollow"));
+        Some(response)
+    }
+
+    /// Decides about a person's pixel now.
     fn personal(&self, holder: &Holder, mailstream: &str, country: &str, now: Timestamp) -> Option<Outcome> {
+        self.decided(holder, mailstream, country, now).map(|(outcome, _)| outcome)
+    }
+
+    /// Decides about a person's pixels and links now; `None` if they are too old, or their controller or
+    /// mailstream no longer exists.
+    fn decided(
+        &self,
+        holder: &Holder,
+        mailstream: &str,
+        country: &str,
+        now: Timestamp,
+    ) -> Option<(Outcome, LinkFate)> {
         let live = self.host.live();
         if holder.issued.plus_days(live.config.public.pixel_days.into()) < now {
             return None;
@@ -105,7 +133,7 @@ impl Public {
         let stand_in = format!("x@x.{country}");
         let in_force = rulebook.jurisdictions.at(now);
         let rules = in_force.applying(standing.as_deref(), chosen.mailstream.declared(), &stand_in);
-        Some(outcome(chosen, &rules, standing.as_deref(), now))
+        Some(decided(chosen, &rules, standing.as_deref(), now))
     }
 
     /// Decides the same for a pixel that all readers share.
@@ -114,18 +142,35 @@ impl Public {
         let rulebook = &live.config.policy.rulebook;
         let chosen = rulebook.named(Some(controller), Some(mailstream)).ok()?;
         let rules = rulebook.jurisdictions.at(now).named(chosen.mailstream.declared());
-        Some(outcome(chosen, &rules, Some(&Standing::unknown()), now))
+        Some(decided(chosen, &rules, Some(&Standing::unknown()), now).0)
     }
 }
 
-fn outcome(chosen: Chosen<'_>, rules: &Rules, standing: Option<&Standing>, now: Timestamp) -> Outcome {
+/// Whether a link may report who follows it.
+const fn may_report(links: LinkFate) -> bool {
+    match links {
+        LinkFate::Stay | LinkFate::Granted => true,
+        LinkFate::Treat => false,
+    }
+}
+
+fn decided(
+    chosen: Chosen<'_>,
+    rules: &Rules,
+    standing: Option<&Standing>,
+    now: Timestamp,
+) -> (Outcome, LinkFate) {
     // A pixel that is a gate stays one, whatever grants lead to in new mail; but a controller that strips by
     // now wants no reports.
     let on_grant = match chosen.controller.on_grant {
         OnGrant::Strip => OnGrant::Strip,
         OnGrant::Gate | OnGrant::Keep => OnGrant::Gate,
     };
-    decide(&Facts { rules, mailstream: chosen.mailstream, on_grant, standing, now }).outcome
+    let mailstream = chosen.mailstream;
+    // A gate stands only in copies of which the sending application said nothing.
+    let instruction = Instruction::None;
+    let decision = decide(&Facts { rules, mailstream, on_grant, standing, instruction, now });
+    (decision.outcome, decision.links)
 }
 
 /// Builds the response with the common image.
@@ -137,7 +182,7 @@ fn blank() -> Response<Body> {
     response
 }
 
-/// Redirects to the pixel behind a gate.
+/// Redirects to what is behind a gate.
 fn onward(location: HeaderValue) -> Response<Body> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::FOUND;

@@ -130,13 +130,13 @@ fn letter(face: &Face, language: Language) -> String {
     let texts = face.texts(language);
     let filled = |text: &str| fill(text, &[("controller", &face.title), ("link", LINK)]);
     let (subject, text) = (filled(&texts.mail_subject), filled(&texts.mail_text));
-    let context = Context { face, language, logo: String::new() };
+    let context = Context { face, language, logo: String::new(), is_unfolded: false, page: String::new() };
     context.page(&View::Letter { subject: &subject, text: &text, markup: "" })
 }
 
 fn in_mail(face: &Face, language: Language, controller: &Controller) -> Result<String, String> {
     let (markup, text) = sample(&fragments_of(controller)?, language.code(), LINK);
-    let context = Context { face, language, logo: String::new() };
+    let context = Context { face, language, logo: String::new(), is_unfolded: false, page: String::new() };
     Ok(context.page(&View::Letter { subject: &face.title, text: &text, markup: &markup }))
 }
 
@@ -162,7 +162,7 @@ fn shown(
         .logo
         .as_ref()
         .map_or(String::new(), |logo| format!("data:{};base64,{}", logo.kind, encode_base64(&logo.bytes)));
-    let context = Context { face, language, logo };
+    let context = Context { face, language, logo, is_unfolded: false, page: String::new() };
     let hint = "a…e@e….org";
     let all = |choice: Said| -> Vec<(Purpose, Said)> {
         offer.purposes.iter().map(|purpose| (*purpose, choice)).collect()

@@ -9,7 +9,7 @@ use crate::policy::{Language, Purpose};
 
 /// The version of the built-in texts, which records name beside the hash of what was shown (N20, N21).
 /// Increased with every change of meaning.
-pub(super) const VERSION: &str = "2026-12";
+pub(super) const VERSION: &str = "2026-12.2";
 
 macro_rules! texts {
     ($($name:ident),* $(,)?) => {
@@ -45,14 +45,20 @@ texts!(
     first_day,
     time,
     title,
+    title_both,
+    title_links,
     lead,
     lead_only,
     whose,
     what,
+    what_links,
     for_purposes,
     who,
+    recipients,
     only_yes,
+    only_yes_opens,
     long,
+    priority,
     see_notice,
     retention,
     rights,
@@ -81,6 +87,8 @@ texts!(
     cross_channel_profile_text,
     fraud_detection,
     fraud_detection_text,
+    link_tracking,
+    link_tracking_text,
     state_yes,
     state_no,
     state_over,
@@ -96,6 +104,8 @@ texts!(
     stop,
     delivered_gate,
     delivered_keep,
+    delivered_links_gate,
+    delivered_links_keep,
     recorded,
     recorded_at,
     recorded_yes,
@@ -166,6 +176,7 @@ impl Texts {
             Purpose::Personalisation => (&self.personalisation, &self.personalisation_text),
             Purpose::CrossChannelProfile => (&self.cross_channel_profile, &self.cross_channel_profile_text),
             Purpose::FraudDetection => (&self.fraud_detection, &self.fraud_detection_text),
+            Purpose::LinkTracking => (&self.link_tracking, &self.link_tracking_text),
             Purpose::CampaignPerformance
             | Purpose::Deliverability
             | Purpose::AuthSecurity

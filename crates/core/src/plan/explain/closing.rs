@@ -3,7 +3,7 @@
 use super::Teller;
 use crate::language::Language;
 use crate::plan::Decided;
-use crate::policy::{Decision, LinkFate, Mode, Need, OnGrant, Outcome, Rule};
+use crate::policy::{Decision, LinkFate, Mode, OnGrant, Outcome, Rule};
 use crate::rewrite::{LinkTreatment, Receipts};
 
 impl Teller<'_> {
@@ -51,6 +51,11 @@ impl Teller<'_> {
             Rule::Refused => {
                 self.say("the person said no", "die Person hat Nein gesagt", "la personne a dit non")
             }
+            Rule::RefusedBySender => self.say(
+                "the sending application says that consent was refused",
+                "die sendende Anwendung sagt, dass die Einwilligung verweigert wurde",
+                "l’application émettrice dit que le consentement a été refusé",
+            ),
             Rule::NoTrack => self.say(
                 "the person is never to be tracked",
                 "die Person darf nie getrackt werden",
@@ -117,6 +122,43 @@ impl Teller<'_> {
         }
     }
 
+    /// What becomes of links that report who follows them.
+    fn links(&self, decision: &Decision) -> &'static str {
+        match (self.chosen.mailstream.treatment.link_treatment, decision.links) {
+            (LinkTreatment::Keep, LinkFate::Stay | LinkFate::Granted) | (_, LinkFate::Stay) => self.say(
+                "Tracking links stay.",
+                "Tracking-Links bleiben.",
+                "Les liens de suivi restent.",
+            ),
+            (LinkTreatment::Keep, LinkFate::Treat) => self.say(
+                "Tracking links stay although nobody agreed to them: that is the setting links.",
+                "Tracking-Links bleiben, obwohl niemand in sie eingewilligt hat: so will es die Einstellung \
+                 links.",
+                "Les liens de suivi restent sans que personne y ait consenti : c’est le réglage links.",
+            ),
+            (LinkTreatment::Unwrap, LinkFate::Granted) => self.say(
+                "The person agreed to link tracking: tracking links stay.",
+                "Die Person hat der Erfassung von Klicks zugestimmt: Tracking-Links bleiben.",
+                "La personne a consenti au suivi des liens : les liens de suivi restent.",
+            ),
+            (LinkTreatment::Gate, LinkFate::Granted) => self.say(
+                "The person agreed to link tracking: tracking links whose page is known lead to an address that \
+                 asks for consent at each click.",
+                "Die Person hat der Erfassung von Klicks zugestimmt: Tracking-Links, deren Seite bekannt ist, \
+                 führen zu einer Adresse, die bei jedem Klick nach der Einwilligung fragt.",
+                "La personne a consenti au suivi des liens : les liens de suivi dont la page est connue mènent à \
+                 une adresse qui vérifie le consentement à chaque clic.",
+            ),
+            (LinkTreatment::Unwrap | LinkTreatment::Gate, LinkFate::Treat) => self.say(
+                "No consent to link tracking: tracking links lead straight to their page where that is known.",
+                "Keine Einwilligung in die Erfassung von Klicks: Tracking-Links führen direkt zu ihrer Seite, \
+                 wo diese bekannt ist.",
+                "Pas de consentement au suivi des liens : les liens de suivi mènent directement à leur page \
+                 là où elle est connue.",
+            ),
+        }
+    }
+
     /// What else happens to the copy.
     pub(super) fn rest(&self, decided: &Decided) -> Vec<String> {
         let (chosen, language, decision) = (self.chosen, self.language, &decided.decision);
@@ -133,31 +175,7 @@ impl Teller<'_> {
                 reason = reason,
             ));
         }
-        let treatment = chosen.mailstream.treatment;
-        if treatment.link_treatment == LinkTreatment::Unwrap {
-            said.push(
-                match decision.links {
-                    LinkFate::Stay => self.say(
-                        "Tracking links stay.",
-                        "Tracking-Links bleiben.",
-                        "Les liens de suivi restent.",
-                    ),
-                    LinkFate::Treat => self.say(
-                        "Tracking links are unwrapped where their target stands in them.",
-                        "Tracking-Links werden durch ihr Ziel ersetzt, wo es in ihnen steht.",
-                        "Les liens de suivi sont remplacés par leur cible là où elle y figure.",
-                    ),
-                }
-                .to_owned(),
-            );
-        } else if self.facts.rules.flags.links == Need::Consent {
-            let left = self.say(
-                "Links are left as they are: that is the setting links.",
-                "Links bleiben, wie sie sind: so will es die Einstellung links.",
-                "Les liens restent tels quels : c’est le réglage links.",
-            );
-            said.push(left.to_owned());
-        }
+        said.push(self.links(decision).to_owned());
         said.push(
             match decision.receipts {
                 Receipts::Keep => self.say(

@@ -1,5 +1,6 @@
 //! Marks that the author of a template leaves: `{{pixelward.preferences}}` for the link to the preference
-//! page, and `{{pixelward.request}}` to `{{pixelward.end}}` around a question that only those read who may be
+//! page, `{{pixelward.links}}` for the one to its choice about links, `{{pixelward.refuse}}` for the page that
+//! refuses everything with one press, and `{{pixelward.request}}` to `{{pixelward.end}}` around a question that only those read who may be
 //! asked (N19). In the texts that are put into mail, `{{pixelward.sender}}` is the name of the controller.
 //!
 //! Templates and senders rewrite what they do not know: in links the braces come percent-encoded, in markup
@@ -12,12 +13,28 @@ use std::ops::Range;
 pub enum Word {
     /// The link to the preference page.
     Preferences,
+    /// The link to the page's choice purpose by purpose, where links are one.
+    Links,
+    /// The link to the page that refuses everything with one press.
+    Refuse,
     /// Here a question begins.
     Request,
     /// Here it ends.
     End,
     /// The name of the controller, in texts of ours.
     Sender,
+}
+
+impl Word {
+    /// What it leads to, below the address of somebody's preference page; `None` if it is no link.
+    pub(super) const fn below_page(self) -> Option<&'static str> {
+        match self {
+            Word::Preferences => Some(""),
+            Word::Links => Some("?about=links"),
+            Word::Refuse => Some("/refuse"),
+            Word::Request | Word::End | Word::Sender => None,
+        }
+    }
 }
 
 /// A mark in a text.
@@ -30,8 +47,10 @@ pub struct Marker {
 }
 
 const NAME: &[u8] = b"pixelward.";
-const WORDS: [(&[u8], Word); 4] = [
+const WORDS: [(&[u8], Word); 6] = [
     (b"preferences", Word::Preferences),
+    (b"links", Word::Links),
+    (b"refuse", Word::Refuse),
     (b"request", Word::Request),
     (b"end", Word::End),
     (b"sender", Word::Sender),

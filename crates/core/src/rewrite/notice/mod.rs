@@ -96,7 +96,7 @@ impl<'s> Texts<'s> {
 
     /// Whether its author marked places for the link.
     pub fn has_place(&self) -> bool {
-        self.parts.iter().any(|(_, marks)| marks.iter().any(|mark| mark.word == Word::Preferences))
+        self.parts.iter().any(|(_, marks)| marks.iter().any(|mark| mark.word.below_page().is_some()))
     }
 
     /// The texts in which a reader must find the link: of each form in which a message is shown, the first
@@ -130,9 +130,14 @@ impl Notice<'_> {
                 // A link within a question that goes, goes with it.
                 let stays =
                     |item: &&Marker| self.question == Question::Stays || !lies_in(&item.range, &asked);
-                let marks = marks.iter().filter(|mark| mark.word == Word::Preferences).filter(stays);
+                let links = marks.iter().filter(stays).filter_map(|mark| {
+                    // Without a token, there is only the page that asks for an address.
+                    let below = mark.word.below_page()?;
+                    let below = if link.ends_with('/') { "" } else { below };
+                    Some(Edit::replace(mark.range.clone(), format!("{link}{below}")))
+                });
                 // Behind an address a blank does no harm, in an attribute or a text.
-                placed.extend(marks.map(|mark| part.placed(Edit::replace(mark.range.clone(), link))));
+                placed.extend(links.map(|edit| part.placed(edit)));
             }
         }
         let Some(link) = self.link.filter(|_| self.need != Need::AtMarks) else { return Ok(placed) };
@@ -194,7 +199,10 @@ fn questions(marks: &[Marker]) -> Vec<Asked> {
                 found.push(Asked { open: start.clone(), close: mark.range.clone() });
                 open = None;
             }
-            (Word::Request | Word::End | Word::Preferences | Word::Sender, _) => {}
+            (
+                Word::Request | Word::End | Word::Preferences | Word::Links | Word::Refuse | Word::Sender,
+                _,
+            ) => {}
         }
     }
     found

@@ -255,3 +255,15 @@ fn accents_are_encoded_where_a_text_has_none() {
         "{out}"
     );
 }
+
+#[test]
+fn marks_of_one_choice_lead_below_its_page_and_are_none_of_the_link_that_is_needed() {
+    let marked = BOTH
+        .replace("<p>", "<a href=\"{{pixelward.refuse}}\">no</a><a href='{{pixelward.links}}'>links</a><p>");
+    let wanted = BOTH.replace(
+        "<p>",
+        &format!("<a href=\"{LINK}/refuse\">no</a><a href='{LINK}?about=links'>links</a><p>"),
+    );
+    assert_eq!(check(&marked, Need::AtMarks).unwrap(), wanted);
+    assert_eq!(check(&marked, Need::MarkedOnly), None);
+}
