@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -50,6 +50,8 @@ pub fn bind(address: SocketAddr, index: usize) -> io::Result<Bound> {
 
 /// How long accepting pauses when the system has no descriptors left.
 const BREATH: Duration = Duration::from_millis(100);
+/// How long it is not said again that there are none.
+const SILENCE: Duration = Duration::from_secs(60);
 
 impl Bound {
     /// Serves clients until `stop` is set, and then until the last session has ended. Dropping the future
@@ -58,17 +60,17 @@ impl Bound {
         let clients = Arc::new(Clients::default());
         let mut sessions = JoinSet::new();
         let told = stop.clone();
-        let mut fails = false;
+        let mut said: Option<Instant> = None;
         loop {
             tokio::select! {
                 accepted = self.socket.accept() => match accepted {
                     Ok((stream, peer)) => {
-                        fails = false;
                         self.session(stream, peer, &pipeline, &clients, &told, &mut sessions);
                     }
                     Err(error) => {
-                        // Not logged ten times a second.
-                        if !std::mem::replace(&mut fails, true) {
+                        // Not logged ten times a second, nor whenever one that ended made room for another.
+                        if said.is_none_or(|at| at.elapsed() >= SILENCE) {
+                            said = Some(Instant::now());
                             tracing::error!(
                                 %error, listener = %self.address,
                                 "connections cannot be accepted; clients wait for others to finish; is the \

@@ -393,7 +393,15 @@ const CLAIMS: &[(&str, &[Moment], Holds)] = &[
     }),
     ("what_links", &[Asked], |story, _| {
         let reports = |mail: &Mail| mail.link_reports || mail.link_gate.is_some();
-        story.asks_about_links() && story.mail(Accepted).any(|(_, mail)| reports(mail))
+        story.asks_about_links()
+            && !story.asks_about_opens()
+            && story.mail(Accepted).any(|(_, mail)| reports(mail))
+    }),
+    ("what_links_too", &[Asked], |story, _| {
+        let reports = |mail: &Mail| mail.link_reports || mail.link_gate.is_some();
+        story.asks_about_links()
+            && story.asks_about_opens()
+            && story.mail(Accepted).any(|(_, mail)| reports(mail))
     }),
     ("only_yes", &[Asked, Again], |story, moment| {
         !story.asks_about_links()

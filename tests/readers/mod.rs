@@ -120,6 +120,16 @@ impl Readers {
         })
     }
 
+    pub fn gated_link(&self, address: &str) -> String {
+        self.sealed(&Token::Link {
+            holder: self.holder(address, Timestamp::now()),
+            mailstream: "news".to_owned(),
+            country: reader_token::top_level_domain(address).to_owned(),
+            target: "https://shop.example/sale".to_owned(),
+            original: TARGET.to_owned(),
+        })
+    }
+
     pub fn day(&self, address: &str, mailstream: &str) -> String {
         self.sealed(&Token::Day {
             holder: self.holder(address, Timestamp::now()),

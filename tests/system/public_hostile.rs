@@ -74,7 +74,7 @@ fn forged(random: &mut Random, sealed: &[(TokenKind, String)]) -> (TokenKind, St
         _ => {
             let length = random.below(300);
             bytes = (0..length).map(|_| LETTERS[random.below(LETTERS.len())]).collect();
-            TokenKind::ALL[random.below(4)]
+            TokenKind::ALL[random.below(TokenKind::ALL.len())]
         }
     };
     (kind, String::from_utf8(bytes).unwrap())
@@ -85,6 +85,7 @@ fn samples(readers: &Readers) -> Vec<(TokenKind, String)> {
     vec![
         (TokenKind::Preference, last(readers.link("ann@home.example"))),
         (TokenKind::Gate, last(readers.gate("ann@home.example"))),
+        (TokenKind::Link, last(readers.gated_link("ann@home.example"))),
         (TokenKind::Day, last(readers.day("ann@home.example", "orders"))),
         (TokenKind::Shared, last(readers.shared("club", "letter", 1))),
         (TokenKind::Preference, last(readers.link("bob@home.example"))),
@@ -107,13 +108,17 @@ fn no_forged_or_altered_token_is_accepted() {
     assert!(sealed.iter().all(|(kind, token)| readers.mint.open(*kind, token).is_ok()));
     // Some of them over the wire: a picture or the page for links that cannot be used, as for no token at
     // all.
-    let plain = readers.get("/shop/c/none");
+    let (plain, nowhere) = (readers.get("/shop/c/none"), readers.get("/shop/l/none"));
     for _ in 0..200 {
         let (kind, token) = forged(&mut random, &sealed);
         let answer = readers.get(&format!("/shop/{}/{token}", kind.letter()));
         if kind == TokenKind::Preference && !token.is_empty() {
             assert_eq!((answer.status, answer.body), (200, plain.body.clone()), "{token}");
-        } else if kind != TokenKind::Preference {
+        } else if kind == TokenKind::Link && !token.is_empty() {
+            // A click is answered with a page, and nobody is led anywhere.
+            assert_eq!(answer.header("location"), None);
+            assert_eq!((answer.status, answer.body), (nowhere.status, nowhere.body.clone()), "{token}");
+        } else if !matches!(kind, TokenKind::Preference | TokenKind::Link) {
             assert_eq!((answer.status, answer.body.len()), (200, 43), "{token}");
         }
     }
@@ -142,6 +147,7 @@ fn scanners_that_fetch_everything_change_nothing() {
         readers.link_of("eve@home.example", Timestamp::now().plus_days(-400)),
         readers.gate("ann@home.example"),
         readers.gate("bob@home.example"),
+        readers.gated_link("ann@home.example"),
         readers.shared("shop", "news", 1),
         "/shop/c/?address=ann@home.example".to_owned(),
         "/shop/c/ping".to_owned(),

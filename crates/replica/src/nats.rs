@@ -41,6 +41,8 @@ const DUPLICATES: Duration = Duration::from_secs(600);
 const GONE: Duration = Duration::from_secs(300);
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long it waits before it asks again for what is on its way.
+const PAUSE: Duration = Duration::from_millis(100);
 /// How often a server says that there is nothing new.
 const HEARTBEAT: Duration = Duration::from_secs(5);
 /// How often some server is asked for a message that others lack.
@@ -139,10 +141,20 @@ impl Nats {
     ///
     /// When there is no answer, or another reason against it.
     pub async fn publish_first(&self, kind: Kind, id: [u8; 16], bytes: Bytes) -> Result<bool, EngineError> {
-        let message = PublishMessage::build().payload(bytes).message_id(hex::encode(id));
-        let message = message.expected_stream(STREAM).expected_last_sequence(0);
-        let sent = self.context.send_publish(subject(kind), message);
-        let acknowledged = async { sent.await?.await };
+        let acknowledged = async {
+            loop {
+                let message = PublishMessage::build().payload(bytes.clone()).message_id(hex::encode(id));
+                let message = message.expected_stream(STREAM).expected_last_sequence(0);
+                let sent = self.context.send_publish(subject(kind), message);
+                match async { sent.await?.await }.await {
+                    // The stream was just created, and not every server knows of it yet.
+                    Err(error) if error.kind() == PublishErrorKind::StreamNotFound => {
+                        tokio::time::sleep(PAUSE).await;
+                    }
+                    other => break other,
+                }
+            }
+        };
         match tokio::time::timeout(PATIENCE, acknowledged).await {
             Ok(Ok(acknowledged)) => Ok(acknowledged.sequence == 1),
             Ok(Err(error)) if error.kind() == PublishErrorKind::WrongLastSequence => Ok(false),

@@ -271,7 +271,7 @@ impl Offer {
     fn what(&self, texts: &Texts) -> String {
         match (self.asks_about_links(), self.asks_about_opens()) {
             (false, _) => texts.what.clone(),
-            (true, true) => format!("{} {}", texts.what, texts.what_links),
+            (true, true) => format!("{} {}", texts.what, texts.what_links_too),
             (true, false) => texts.what_links.clone(),
         }
     }

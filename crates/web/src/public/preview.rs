@@ -280,6 +280,30 @@ mod tests {
         });
     }
 
+    /// Whoever is asked about everything that a sender can ask about still sees few words before what is folded.
+    #[test]
+    fn the_question_takes_few_words_even_if_all_is_asked() {
+        let all = "public_url = \"https://choice.shop.example\"\n[controller.page]\ntitle = \"Shop Example\"\n\
+                   [[mailstream]]\nname = \"m\"\ncontroller = \"shop\"\njurisdiction = \"fr\"\nlinks = \"gate\"\n\
+                   purposes = [\"campaign_performance\", \"personalisation\", \"cross_channel_profile\", \
+                   \"fraud_detection\", \"link_tracking\"]";
+        check(all, |language, state, made| {
+            if state != State::Unknown {
+                return;
+            }
+            let main =
+                made.page.split("<main").nth(1).and_then(|main| main.split("<details").next()).unwrap();
+            let text: String = main
+                .split('<')
+                .map(|piece| piece.split_once('>').map_or("", |(_, text)| text))
+                .collect::<Vec<_>>()
+                .join(" ");
+            let is_word = |word: &&str| word.chars().any(char::is_alphanumeric);
+            let words = text.split_whitespace().filter(is_word).count();
+            assert!((40..=120).contains(&words), "{language:?}: {words} words: {text}");
+        });
+    }
+
     /// What each kind of mailstream leads to, and which sentences the page has for it.
     #[test]
     fn the_page_says_what_is_done_without_a_yes_and_claims_no_more() {

@@ -52,6 +52,7 @@ texts!(
     whose,
     what,
     what_links,
+    what_links_too,
     for_purposes,
     who,
     recipients,
