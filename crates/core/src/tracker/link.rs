@@ -1,6 +1,9 @@
 //! Links that report who followed them (N3): which they are, where they lead, and which are never touched.
 
 use std::borrow::Cow;
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
 
 use super::token::Class;
 use super::url::{Url, percent_decoded};
@@ -58,8 +61,10 @@ pub fn offers_a_choice(text: &str) -> bool {
         "uitschrijv",
         "afmeld",
     ];
+    static FINDERS: LazyLock<Vec<Finder<'static>>> =
+        LazyLock::new(|| WORDS.iter().map(|word| Finder::new(*word)).collect());
     let text = text.to_lowercase();
-    WORDS.iter().any(|word| text.contains(word))
+    FINDERS.iter().any(|finder| finder.find(text.as_bytes()).is_some())
 }
 
 /// The address that stands whole in a parameter of `url`, or in its path: where a redirect leads, or what a
@@ -92,6 +97,10 @@ fn in_path(path: &str) -> Option<String> {
 
 /// A value that is an http(s) address with a host, percent-encoded once or twice or not at all.
 fn whole_address(value: &str) -> Option<String> {
+    // Nothing else becomes a scheme by decoding.
+    if !value.starts_with(['h', 'H', '%']) {
+        return None;
+    }
     let mut text: Cow<'_, str> = Cow::Borrowed(value);
     for _ in 0..3 {
         let starts =
@@ -101,6 +110,9 @@ fn whole_address(value: &str) -> Option<String> {
                 .bytes()
                 .all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'<' | b'>' | b'"' | b'`'));
             return (safe && Url::read(text.as_ref().into(), None).is_some()).then(|| text.into_owned());
+        }
+        if !text.contains('%') {
+            return None;
         }
         text = Cow::Owned(percent_decoded(&text).into_owned());
     }
