@@ -12,7 +12,7 @@ use crate::value::text;
 use crate::{Answered, Call};
 
 /// The available views, as the API names them.
-const VIEWS: [(&str, Text); 20] = [
+const VIEWS: [(&str, Text); 21] = [
     ("unknown", Text("someone who never answered", "wer nichts gesagt hat", "qui n’a rien dit")),
     ("granted", Text("who agreed", "wer zugestimmt hat", "qui a accepté")),
     ("refused", Text("someone who refused", "wer abgelehnt hat", "qui a refusé")),
@@ -67,6 +67,14 @@ const VIEWS: [(&str, Text); 20] = [
     (
         "letter",
         Text("the mail with a new link", "die E-Mail mit einem neuen Link", "l’e-mail avec un nouveau lien"),
+    ),
+    (
+        "refuse",
+        Text(
+            "who follows the link to refuse",
+            "wer dem Link zum Ablehnen folgt",
+            "qui suit le lien de refus",
+        ),
     ),
     ("notice", Text("the notice in mail", "der Hinweis in E-Mails", "la mention dans les e-mails")),
 ];

@@ -10,7 +10,7 @@ use crate::problem::Problem;
 use crate::public::preview::{State, preview};
 
 /// The available views.
-pub(super) const VIEWS: [&str; 20] = [
+pub(super) const VIEWS: [&str; 21] = [
     "unknown",
     "granted",
     "refused",
@@ -31,6 +31,7 @@ pub(super) const VIEWS: [&str; 20] = [
     "new-link-none",
     "letter",
     "notice",
+    "refuse",
 ];
 /// The available languages.
 pub(super) const LANGUAGES: [&str; 6] = ["fr", "en", "it", "de", "es", "nl"];

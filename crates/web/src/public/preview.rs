@@ -53,11 +53,13 @@ pub enum State {
     Letter,
     /// The notice that is put into mail, in markup and in plain text.
     Notice,
+    /// For someone who follows the link that refuses everything.
+    Refuse,
 }
 
 impl State {
     /// All views with their names.
-    pub const ALL: [(&'static str, State); 20] = [
+    pub const ALL: [(&'static str, State); 21] = [
         ("unknown", State::Unknown),
         ("granted", State::Granted),
         ("refused", State::Refused),
@@ -78,6 +80,7 @@ impl State {
         ("new-link-none", State::NewLinkNone),
         ("letter", State::Letter),
         ("notice", State::Notice),
+        ("refuse", State::Refuse),
     ];
 }
 
@@ -211,6 +214,7 @@ fn shown(
         State::NothingChosen => choice(&[], Some("preview"), Some(texts.nothing_chosen.clone())),
         State::FormUsed => choice(&all(Said::Yes(now)), Some("preview"), Some(texts.form_used.clone())),
         State::Trouble => context.page(&View::Trouble),
+        State::Refuse => context.page(&View::Refuse { hint, notice }),
         State::NoPage => context.page(&View::NoPage),
         State::Pixel => context.page(&View::Pixel),
         State::Unusable => context.page(&View::Unusable),
