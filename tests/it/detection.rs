@@ -139,7 +139,8 @@ fn links_that_act_for_their_reader_keep_what_they_act_with() {
     for url in [
         "https://shop.example/login?token=Zk3Qw9XvT2aB7LmN8pRsYd4H&amp;return_to=https%3A%2F%2Fshop.example%2Faccount",
         "https://shop.example/reset/Zk3Qw9XvT2aB7LmN8pRsYd4H?next=https%3A%2F%2Fshop.example%2F",
-        "https://id.shop.example/oauth/authorize?client_id=Zk3Qw9XvT2aB7LmN8pRsYd4H&amp;redirect_uri=https%3A%2F%2Fshop.example%2F",
+        "https://id.shop.example/oauth/authorize?client_id=Zk3Qw9XvT2aB7LmN8pRsYd4H&amp;\
+         redirect_uri=https%3A%2F%2Fshop.example%2F",
         // Nothing says that anybody follows this one up.
         "https://shop.example/orders/Zk3Qw9XvT2aB7LmN8pRsYd4H?back=https%3A%2F%2Fshop.example%2Forders",
     ] {

@@ -55,8 +55,9 @@ impl Stage {
         let file = folder.file("links.txt", &list());
         let rest = format!(
             "[public]\naddress = \"127.0.0.1:0\"\n[api]\naddress = \"127.0.0.1:0\"\n[[controller]]\nname = \
-             \"shop\"\nsender_domain = \"shop.example\"\npublic_url = \"{PUBLIC}\"\non_grant = \"gate\"\njurisdiction = \
-             \"fr\"\nlinks_file = \"{}\"\n{more}[[mailstream]]\nname = \"news\"\ncontroller = \"shop\"\npurposes = \
+             \"shop\"\nsender_domain = \"shop.example\"\npublic_url = \"{PUBLIC}\"\non_grant = \
+             \"gate\"\njurisdiction = \"fr\"\nlinks_file = \"{}\"\n{more}\
+             [[mailstream]]\nname = \"news\"\ncontroller = \"shop\"\npurposes = \
              [\"campaign_performance\", \"link_tracking\"]\nlinks = \"{links}\"\n",
             file.display()
         );

@@ -184,11 +184,11 @@ fn gated(gate: Gate<'_>, targets: &Targets, analysis: &Analysis<'_>, sighting: &
         return None;
     }
     let original = analysis.address(sighting)?;
-    let own = || {
+    let in_the_link = || {
         sighting.remedy(Remedy::Unwrap)?;
         link::destination(&Url::read(Cow::Borrowed(&original), None)?)
     };
-    let target = targets.of(&sighting.url).map(str::to_owned).or_else(own)?;
+    let target = targets.of(&sighting.url).map(str::to_owned).or_else(in_the_link)?;
     sighting.led_to(&gate.of_link(&original, &target)?)
 }
 

@@ -1,7 +1,8 @@
 //! Marks that the author of a template leaves: `{{pixelward.preferences}}` for the link to the preference
 //! page, `{{pixelward.links}}` for the one to its choice about links, `{{pixelward.refuse}}` for the page that
-//! refuses everything with one press, and `{{pixelward.request}}` to `{{pixelward.end}}` around a question that only those read who may be
-//! asked (N19). In the texts that are put into mail, `{{pixelward.sender}}` is the name of the controller.
+//! refuses everything with one press, and `{{pixelward.request}}` to `{{pixelward.end}}` around a question
+//! that only those read who may be asked (N19). In the texts that are put into mail, `{{pixelward.sender}}` is
+//! the name of the controller.
 //!
 //! Templates and senders rewrite what they do not know: in links the braces come percent-encoded, in markup
 //! as character references.
