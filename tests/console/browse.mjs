@@ -4,11 +4,10 @@
 //   browse.mjs PACKAGES BASE PICTURES
 import fs from 'node:fs';
 import path from 'node:path';
-import {end, holds, picture, start} from './driver.mjs';
+import {barriers, end, holds, picture, start, tooWide} from './driver.mjs';
 
 const [packages, base, pictures] = process.argv.slice(2);
 const {browser, require} = await start(packages);
-const axe = fs.readFileSync(require.resolve('axe-core/axe.min.js'), 'utf8');
 
 async function signedIn(who, options = {}) {
   const context = await browser.newContext({...options});
@@ -18,13 +17,6 @@ async function signedIn(who, options = {}) {
   await page.click(`#${who}`);
   await page.waitForURL(`${base}/**`);
   return page;
-}
-
-// Faults that axe finds. The page's own policy allows no script, so that of axe is put in from outside.
-async function faultsOf(page) {
-  await page.evaluate(axe);
-  const found = await page.evaluate(() => window.axe.run(document, {resultTypes: ['violations'], iframes: false}));
-  return found.violations.map(own => `${own.id}: ${own.nodes.map(node => node.target).join(' ')}`);
 }
 
 const loaded = [];
@@ -80,11 +72,10 @@ const faults = [];
 const look = async (page, name, schemes = ['light', 'dark'], widths = [390, 1024, 1600]) => {
   for (const scheme of schemes) {
     await page.emulateMedia({colorScheme: scheme});
-    for (const own of await faultsOf(page)) faults.push(`${name}, ${scheme}: ${own}`);
+    for (const fault of await barriers(page, require)) faults.push(`${name}, ${scheme}: ${fault}`);
     for (const width of widths) {
       await page.setViewportSize({width, height: 900});
-      const over = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
-      if (over > 0) faults.push(`${name}: ${over} px wider than ${width}`);
+      for (const fault of await tooWide(page)) faults.push(`${name} at ${width} px: ${fault}`);
       if (pictures) await picture(page, width, path.join(pictures, `${name}-${width}-${scheme}.png`));
     }
   }

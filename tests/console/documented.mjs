@@ -4,27 +4,20 @@
 //   documented.mjs PACKAGES BASE SECRET PICTURES
 import fs from 'node:fs';
 import path from 'node:path';
-import {end, holds, start} from './driver.mjs';
+import {end, faultsOf, holds, signedIn, start} from './driver.mjs';
 import {small} from './palette.mjs';
 
 const [packages, base, secret, pictures] = process.argv.slice(2);
 const {browser, require} = await start(packages);
-const axe = fs.readFileSync(require.resolve('axe-core/axe.min.js'), 'utf8');
-const page = await browser.newPage();
-const faults = [];
-await page.goto(`${base}/login/link?secret=${secret}`);
-await page.click('main form button');
-await page.waitForURL(`${base}/`);
+const page = await signedIn(browser, base, secret);
+const found = [];
 
 async function draw(name, width = 1100, scheme = 'light', height = 1500) {
   await page.emulateMedia({colorScheme: scheme});
   await page.setViewportSize({width, height: 900});
-  await page.evaluate(axe);
-  const found = await page.evaluate(() => window.axe.run(document, {resultTypes: ['violations'], iframes: false}));
-  faults.push(...found.violations.map(own => `${name}: ${own.id} ${own.nodes.map(node => node.target).join(' ')}`));
-  const {over, whole} = await page.evaluate(() => ({over: document.documentElement.scrollWidth - window.innerWidth, whole: document.documentElement.scrollHeight}));
-  if (over > 0) faults.push(`${name}: ${over} px wider than ${width}`);
+  found.push(...(await faultsOf(page, require)).map(fault => `${name}: ${fault}`));
   if (!pictures) return;
+  const whole = await page.evaluate(() => document.documentElement.scrollHeight);
   await page.setViewportSize({width, height: Math.min(whole, height)});
   await page.waitForTimeout(200);
   fs.writeFileSync(path.join(pictures, `${name}.png`), small(await page.screenshot()));
@@ -88,5 +81,5 @@ await page.fill('#text', 'From: news@shop.example\nTo: b@home.example\nSubject: 
 await page.click('main form button');
 await page.waitForSelector('iframe');
 await draw('what-if', 1100, 'dark', 1300);
-holds(faults.length === 0, `axe finds no fault, and no page is wider than its window${faults.map(own => `\n  ${own}`).join('')}`);
+holds(found.length === 0, `axe finds no fault, and no page is wider than its window${found.map(fault => `\n  ${fault}`).join('')}`);
 await end(browser);

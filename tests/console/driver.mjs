@@ -1,4 +1,5 @@
 // What the scripts of this folder share: Chromium by Playwright, one line for each thing that holds, and the end of a session by silence.
+import fs from 'node:fs';
 import path from 'node:path';
 import {createRequire} from 'node:module';
 
@@ -20,6 +21,33 @@ export function holds(condition, what) {
     process.exit(1);
   }
   console.log(`holds: ${what}`);
+}
+
+/** A page of a console, signed in by the secret of a link. */
+export async function signedIn(browser, base, secret) {
+  const page = await browser.newPage();
+  await page.goto(`${base}/login/link?secret=${secret}`);
+  await page.click('main form button');
+  await page.waitForURL(`${base}/`);
+  return page;
+}
+
+/** What keeps somebody out of a page, as axe finds it, which is found by `require`. The page's own policy allows no script, so that of axe is put in from outside. */
+export async function barriers(page, require) {
+  await page.evaluate(fs.readFileSync(require.resolve('axe-core/axe.min.js'), 'utf8'));
+  const found = await page.evaluate(() => window.axe.run(document, {resultTypes: ['violations'], iframes: false}));
+  return found.violations.map(fault => `${fault.id} ${fault.nodes.map(node => node.target).join(' ')}`);
+}
+
+/** By how much a page is wider than its window, as a fault. */
+export async function tooWide(page) {
+  const over = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
+  return over > 0 ? [`${over} px wider than its window`] : [];
+}
+
+/** Both. */
+export async function faultsOf(page, require) {
+  return [...await barriers(page, require), ...await tooWide(page)];
 }
 
 /** A picture of all of a page at a width. */

@@ -2,22 +2,18 @@
 //
 //   pictures.mjs PACKAGES BASE SECRET PERSON STORY NAME PICTURES
 import path from 'node:path';
-import {end, holds, picture, start} from './driver.mjs';
+import {end, holds, picture, signedIn, start, tooWide} from './driver.mjs';
 
 const [packages, base, secret, person, story, name, pictures] = process.argv.slice(2);
 const {browser} = await start(packages);
-const page = await browser.newPage();
+const page = await signedIn(browser, base, secret);
 const faults = [];
 const login = `${base}/login/link?secret=${secret}`;
-await page.goto(login);
-await page.click('main form button');
-await page.waitForURL(`${base}/`);
 
 async function look(page, what) {
   for (const width of [390, 1024, 1600]) {
     await page.setViewportSize({width, height: 900});
-    const over = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
-    if (over > 0) faults.push(`${what}: ${over} px wider than ${width}`);
+    for (const fault of await tooWide(page)) faults.push(`${what} at ${width} px: ${fault}`);
     for (const scheme of pictures ? ['light', 'dark'] : []) {
       await page.emulateMedia({colorScheme: scheme});
       await picture(page, width, path.join(pictures, `${name}-${what}-${width}-${scheme}.png`));

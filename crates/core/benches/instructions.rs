@@ -18,7 +18,7 @@ use std::hint::black_box;
 use std::process::{Command, ExitCode};
 
 use fixture::{newsletter, signed, transactional, with_line_ends};
-use pixelward::rewrite::{Copy, Order, rewrite};
+use pixelward::rewrite::{Copy, LinkOrder, Order, Targets, rewrite};
 use pixelward::sign::broken_signatures;
 use pixelward::smtp::data::{BareNewline, Data, DataReader};
 use pixelward::tracker::{Detector, Inquiry, Links};
@@ -67,9 +67,10 @@ fn measured(detector: &Detector, data: &[u8]) -> usize {
     }
     let Data::Message(raw) = reader.finish() else { panic!("the data is no message") };
     let recipients = ["eve@home.example"];
-    let inquiry = Inquiry { links: Links::Count, ..Inquiry::to(&recipients) };
+    let inquiry = Inquiry { links: Links::Note, ..Inquiry::to(&recipients) };
     let analysis = detector.analyse(&raw, &inquiry);
-    let order = Order::strip(inquiry);
+    let targets = Targets::default();
+    let order = Order { links: LinkOrder::Unwrap(&targets), ..Order::strip(inquiry) };
     match rewrite(detector, &raw, &analysis, &order).unwrap() {
         Copy::Untouched => 0,
         Copy::Rewritten { bytes, .. } => broken_signatures(&raw, &bytes).len() + bytes.len(),

@@ -126,7 +126,7 @@ struct Mark {
 }
 
 /// Bytes between two marks.
-const MARK_EVERY: usize = 1024;
+const MARK_EVERY: usize = 256;
 
 fn mark_before(marks: &[Mark], decoded: usize) -> Mark {
     let after = marks.partition_point(|mark| mark.decoded <= decoded);

@@ -2,10 +2,11 @@
 //!
 //! `judge`, `part` and `personal` are steps of the analysis on its own data, so they and it name each other.
 
+mod edits;
+mod header;
 mod outside;
 
 use std::borrow::Cow;
-use std::ops::Range;
 
 use super::allowed::Allowed;
 use super::calendar;
@@ -15,7 +16,6 @@ use super::catalogue::{Catalogue, Vendor};
 use super::judge::{self, Weighed};
 use super::link;
 use super::lists::Lists;
-use super::part::Placed;
 use super::personal::{self, Remedy};
 use super::plain;
 use super::recipient::LazyTraces;
@@ -25,36 +25,13 @@ use super::scan::{
 };
 use super::signal::{Signal, Signals, Verdict};
 use super::slot::Slot;
-use super::style::Size;
-use super::url::Url;
-use crate::message::header::fields;
-use crate::message::structure::{HeaderBlock, Shown};
-use crate::message::transfer::{Decoded, Edit, Filler, normalise};
+use crate::message::structure::Shown;
+use crate::message::transfer::{Decoded, Edit};
 use crate::message::{Content, Leaf, Protection, Structure, Text, Trouble};
+use edits::edit_of;
 
 /// How many times a transfer-encoded message is read within another.
 const MAX_LAYERS: usize = 8;
-
-/// Header fields that ask the reader's mail program for a receipt.
-const RECEIPT_FIELDS: [&str; 10] = [
-    "Disposition-Notification-To",
-    "Disposition-Notification-Options",
-    "Return-Receipt-To",
-    "Return-Receipt-Requested",
-    "X-Confirm-Reading-To",
-    "Confirm-Reading-To",
-    "Read-Receipt-To",
-    "X-PMRQC",
-    "Generate-Delivery-Report",
-    "Registered-Mail-Reply-Requested-By",
-];
-
-/// Header fields from which a few mail programs load a picture of the sender.
-const PICTURE_FIELDS: [&str; 3] = ["X-Image-URL", "X-Face-URL", "X-Avatar-URL"];
-
-/// The field that names a sender's logo. Servers write it for mail programs that show logos; strict mode
-/// takes out one that came along.
-const LOGO_FIELD: &str = "BIMI-Location";
 
 /// Finds trackers. Shared by all sessions.
 #[derive(Debug)]
@@ -482,16 +459,7 @@ impl Detector {
             }
             let remedies = match verdict {
                 Verdict::Personal => personal::remedies(self, text, place, weighed.vendor, &reading.traces),
-                // What leads through nobody known, speaks of no click and stays within one site may need its
-                // token to do what it does.
-                Verdict::Tracker
-                    if place.carrier == Carrier::Anchor
-                        && (signals.has(Signal::VendorLink)
-                            || signals.has(Signal::ClickWord)
-                            || link::leads_elsewhere(&place.url)) =>
-                {
-                    personal::unwrapped(place)
-                }
+                Verdict::Tracker if place.carrier == Carrier::Anchor => unwrapped(place, weighed.target),
                 _ => Vec::new(),
             };
             let slot = match verdict {
@@ -514,140 +482,15 @@ impl Detector {
         }
         (found, by_themselves)
     }
-
-    /// Requests for receipts, and pictures that header fields name.
-    fn header(
-        &self,
-        bytes: &[u8],
-        block: Option<&HeaderBlock>,
-        reading: &Reading<'_>,
-        analysis: &mut Analysis<'_>,
-    ) {
-        let Some(block) = block else { return };
-        let is_strict = reading.inquiry.extent == Extent::EveryRequest;
-        for field in fields(bytes, block.start) {
-            let named = |names: &[&'static str]| names.iter().find(|name| field.is(bytes, name)).copied();
-            let sighting = |carrier, url, vendor, signals: Signals, verdict| Sighting {
-                carrier,
-                url,
-                vendor,
-                signals,
-                verdict,
-                protection: None,
-                part: 0,
-                place: Position { layer: 0, leaf: None },
-                edit: Some(Edit::cut_inside(field.range.clone())),
-                remedies: Vec::new(),
-                slot: None,
-            };
-            if let Some(name) = named(&RECEIPT_FIELDS) {
-                let none = Signals::default();
-                let found = sighting(Carrier::ReceiptHeader, name.to_owned(), None, none, Verdict::Tracker);
-                analysis.sightings.push(found);
-            } else if named(&PICTURE_FIELDS).is_some() || is_strict && field.is(bytes, LOGO_FIELD) {
-                let value = String::from_utf8_lossy(field.value(bytes));
-                let Some(url) = picture_address(value) else { continue };
-                if !reading.weighs {
-                    let url = url.as_str().to_owned();
-                    let none = Signals::default();
-                    analysis.sightings.push(sighting(
-                        Carrier::PictureHeader,
-                        url,
-                        None,
-                        none,
-                        Verdict::Tracker,
-                    ));
-                    continue;
-                }
-                let mut place = Place {
-                    carrier: Carrier::PictureHeader,
-                    url,
-                    range: field.range.clone(),
-                    written: None,
-                    removal: Removal::Field(field.range.clone()),
-                    size: Size::Unset,
-                    signals: Signals::default(),
-                    picture: None,
-                };
-                place.signals.add(Signal::NoSize);
-                let weighed = judge::weigh(self, &mut place, reading.inquiry, &reading.traces);
-                let verdict = place.signals.verdict();
-                if verdict != Verdict::Picture || reading.inquiry.extent == Extent::EveryRequest {
-                    let url = place.url.as_str().to_owned();
-                    let found = sighting(place.carrier, url, weighed.vendor, place.signals, verdict);
-                    analysis.sightings.push(found);
-                }
-            }
-        }
-    }
 }
 
-/// The address in a field that names a picture: the whole value, or the `l` of its tags.
-fn picture_address(value: Cow<'_, str>) -> Option<Url<'_>> {
-    let mut tags = value.split(';').filter_map(|tag| tag.split_once('='));
-    let location = tags.find(|(name, _)| name.trim().eq_ignore_ascii_case("l"));
-    match location.map(|(_, address)| address.trim().to_owned()) {
-        Some(address) => Url::read(address.into(), None),
-        None => Url::read(value, None),
-    }
-}
-
-/// The smallest change that stops the load and keeps the layout: an element that takes no space goes as a
-/// whole, of one that does only what loads.
-fn edit_of(text: &[u8], place: &Place<'_>) -> Option<Edit> {
-    let edit = match &place.removal {
-        Removal::Element { element, attribute } => match place.size {
-            Size::Tiny | Size::Dot | Size::Line | Size::Visible if !place.signals.has(Signal::Hidden) => {
-                Edit::cut_inside(attribute.clone())
-            }
-            _ => cut_element(text, element.clone()),
-        },
-        Removal::ElementInComment { element, attribute } => match place.size {
-            Size::Tiny | Size::Dot | Size::Line | Size::Visible if !place.signals.has(Signal::Hidden) => {
-                Edit::cut_inside(attribute.clone())
-            }
-            _ => Edit::replace(element.clone(), *b" "),
-        },
-        Removal::Attribute(range) => Edit::cut_inside(range.clone()),
-        Removal::Candidate { value, candidate } => cut_candidate(text, value, candidate),
-        Removal::Value { range, with } => Edit::replace(range.clone(), with.as_bytes()),
-        Removal::CssValue(range) => Edit::replace(range.clone(), *b"none"),
-        Removal::CssRule(range) | Removal::Field(range) => Edit::cut_inside(range.clone()),
-        Removal::Nothing => return None,
-    };
-    Some(edit)
-}
-
-/// Cuts one candidate out of a `srcset`, with the comma that parts it from its neighbour.
-fn cut_candidate(text: &[u8], value: &Range<usize>, candidate: &Range<usize>) -> Edit {
-    let behind = text.get(candidate.end..value.end).unwrap_or_default();
-    let before = text.get(value.start..candidate.start).unwrap_or_default();
-    if behind.first() == Some(&b',') {
-        Edit::cut_inside(candidate.start..candidate.end + 1)
-    } else if before.last() == Some(&b',') {
-        Edit::cut_inside(candidate.start - 1..candidate.end)
-    } else {
-        Edit::cut_inside(candidate.clone())
-    }
-}
-
-/// Cuts an element so that what stands before it and what stands behind it do not become markup or a
-/// character reference together: then an empty comment stays between them.
-fn cut_element(text: &[u8], element: Range<usize>) -> Edit {
-    let before = text.get(..element.start).unwrap_or_default();
-    let joins_tag = matches!(before, [.., b'<'] | [.., b'<', b'/' | b'!' | b'?']);
-    let word = before
-        .iter()
-        .rev()
-        .take(32)
-        .take_while(|byte| byte.is_ascii_alphanumeric() || **byte == b'#')
-        .count();
-    let joins_reference = before.len() > word && before.get(before.len() - word - 1) == Some(&b'&');
-    let mut edit = Edit::cut(element);
-    if joins_tag || joins_reference {
-        edit.with.extend_from_slice(b"<!---->");
-    }
-    edit
+/// What lets a link lead straight to where it leads in the end. What goes through nobody known, speaks of no click
+/// and stays within one site may need its token to do what it does.
+fn unwrapped(place: &Place<'_>, target: Option<String>) -> Vec<(Remedy, Edit)> {
+    let Some(end) = target.and_then(link::end_of) else { return Vec::new() };
+    let is_click = place.signals.has(Signal::VendorLink) || place.signals.has(Signal::ClickWord);
+    let is_redirect = is_click || link::leads_elsewhere(&place.url, &end);
+    if is_redirect { personal::unwrapped(place, &end) } else { Vec::new() }
 }
 
 impl Analysis<'_> {
@@ -656,17 +499,6 @@ impl Analysis<'_> {
         let texts = self.layers.first().map_or(&[][..], |layer| &layer.texts);
         let texts: usize = texts.iter().map(|(_, text)| text.bytes().len()).sum();
         texts + self.layers.iter().skip(1).map(|layer| layer.bytes.len()).sum::<usize>()
-    }
-
-    /// Edits of the message: of each sighting that may be edited, the one that `chosen` says, and those of
-    /// `more`. Sorted, not overlapping.
-    pub fn edits(&self, more: &[Placed], mut chosen: impl FnMut(&Sighting) -> Option<Edit>) -> Vec<Edit> {
-        let free = self.sightings.iter().filter(|sighting| sighting.protection.is_none());
-        let of_sightings = free.filter_map(|sighting| Some((sighting.place, chosen(sighting)?)));
-        let quoted: Vec<Position> =
-            more.iter().filter(|placed| placed.is_quoted).map(|placed| placed.position).collect();
-        let more = more.iter().map(|placed| (placed.position, placed.edit.clone()));
-        self.in_message(of_sightings.chain(more).collect(), &quoted)
     }
 
     /// The address that a sighting loads from, as browsers ask for it; `None` where it cannot be swapped for
@@ -681,41 +513,6 @@ impl Analysis<'_> {
         }
     }
 
-    /// Edits that take out every load and leave `mark` in the place of each element that went. For showing a
-    /// message to somebody, never for sending it.
-    pub fn marked(&self, mark: impl Fn(&Sighting) -> String) -> Vec<Edit> {
-        let marked = self.sightings.iter().filter_map(|sighting| {
-            let mut edit = sighting.edit.clone()?;
-            if edit.filler == Filler::Comment {
-                edit.with.extend_from_slice(mark(sighting).as_bytes());
-            }
-            Some((sighting.place, edit))
-        });
-        self.in_message(marked.collect(), &[])
-    }
-
-    /// Edits of the message, from edits of its texts. Those in `quoted` become quoted-printable.
-    fn in_message(&self, mut wanted: Vec<(Position, Edit)>, quoted: &[Position]) -> Vec<Edit> {
-        // Inner layers come behind the ones they stand in: from the last one outwards, each becomes edits of
-        // its parent.
-        for number in (0..self.layers.len()).rev() {
-            let Some(layer) = self.layers.get(number) else { continue };
-            let (in_layer, rest): (Vec<_>, Vec<_>) =
-                wanted.into_iter().partition(|(place, _)| place.layer == number);
-            wanted = rest;
-            let edits =
-                layer.edits(in_layer, |leaf| quoted.contains(&Position { layer: number, leaf: Some(leaf) }));
-            match layer.parent {
-                None => return edits,
-                Some((parent, leaf)) => {
-                    let place = Position { layer: parent, leaf: Some(leaf) };
-                    wanted.extend(edits.into_iter().map(|edit| (place, edit)));
-                }
-            }
-        }
-        Vec::new()
-    }
-
     /// Parts that are signed or encrypted.
     pub fn protection(&self) -> Option<Protection> {
         self.layers.iter().find_map(|layer| layer.structure.protection())
@@ -724,34 +521,5 @@ impl Analysis<'_> {
     /// The structure of the message itself.
     pub fn structure(&self) -> Option<&Structure> {
         self.layers.first().map(|layer| &layer.structure)
-    }
-}
-
-impl Layer<'_> {
-    /// Edits of the bytes of this layer, from edits of its texts.
-    fn edits(&self, wanted: Vec<(Position, Edit)>, is_quoted: impl Fn(usize) -> bool) -> Vec<Edit> {
-        let mut edits = Vec::new();
-        let mut of_leaves: Vec<(usize, Vec<Edit>)> = Vec::new();
-        for (place, edit) in wanted {
-            match place.leaf {
-                None => edits.push(edit),
-                Some(leaf) => match of_leaves.iter_mut().find(|(known, _)| *known == leaf) {
-                    Some((_, found)) => found.push(edit),
-                    None => of_leaves.push((leaf, vec![edit])),
-                },
-            }
-        }
-        for (index, found) in of_leaves {
-            let known = self.texts.iter().find(|(leaf, _)| *leaf == index).map(|(_, text)| text);
-            let leaf = self.structure.leaves.get(index);
-            let Some(text) = known
-                .map(Cow::Borrowed)
-                .or_else(|| leaf.map(|leaf| Cow::Owned(Text::new(&self.bytes, leaf))))
-            else {
-                continue;
-            };
-            edits.extend(if is_quoted(index) { text.to_quoted(found) } else { text.to_raw(found) });
-        }
-        normalise(edits)
     }
 }

@@ -27,6 +27,8 @@ pub struct Weighed {
     pub vendor: Option<Vendor>,
     /// What other copies can be compared with.
     pub seen: Option<Seen>,
+    /// The address that stands in the address of a link.
+    pub target: Option<String>,
 }
 
 /// Adds what the address says to what its surroundings say.
@@ -100,7 +102,7 @@ pub fn weigh(
     let undecided = loads && vendor.is_none() && signals.score() < THRESHOLD;
     let personal = if undecided { catalogue.image(url.as_str()) } else { None };
     signals.add_if(Signal::PersonalPicture, personal.is_some());
-    Weighed { vendor: vendor.or(personal), seen }
+    Weighed { vendor: vendor.or(personal), seen, target: None }
 }
 
 fn weigh_link(detector: &Detector, place: &mut Place<'_>, traces: &LazyTraces<'_>) -> Weighed {
@@ -109,18 +111,20 @@ fn weigh_link(detector: &Detector, place: &mut Place<'_>, traces: &LazyTraces<'_
     if signals.has(Signal::Choice) {
         return Weighed::default();
     }
-    let opacity = token::opacity(url);
+    let is_opaque = token::is_opaque(url);
     let target = link::target(url);
     let vendor = detector.catalogue.link(url.as_str());
-    if vendor.is_none() && (opacity < Opacity::Opaque && target.is_none() || link::acts_for_its_reader(url)) {
+    if vendor.is_none() && (!is_opaque && target.is_none() || link::acts_for_its_reader(url)) {
         return Weighed::default();
     }
     signals.add_if(Signal::VendorLink, vendor.is_some());
     signals.add_if(Signal::CarriesAddress, target.is_some());
     signals.add_if(Signal::ClickWord, link::speaks_of_a_click(url));
-    signals.add_if(Signal::OpaqueToken, opacity == Opacity::Opaque);
-    signals.add_if(Signal::RecipientInUrl, vendor.is_none() && traces.get().stand_in(url.as_str()));
-    Weighed { vendor, seen: None }
+    signals.add_if(Signal::OpaqueToken, is_opaque);
+    // What is tracked already needs no further reason.
+    let asks_for_traces = vendor.is_none() && signals.verdict() != Verdict::Tracker;
+    signals.add_if(Signal::RecipientInUrl, asks_for_traces && traces.get().stand_in(url.as_str()));
+    Weighed { vendor, seen: None, target }
 }
 
 /// A picture file that is the same for everybody: no query that identifies, and no token in its path but a

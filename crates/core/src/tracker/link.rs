@@ -3,9 +3,9 @@
 use std::borrow::Cow;
 use std::sync::LazyLock;
 
-use memchr::memmem::Finder;
+use regex::Regex;
 
-use super::token::Class;
+use super::token::{self, Class};
 use super::url::{Url, percent_decoded};
 
 /// How many addresses are unwrapped from one another.
@@ -16,17 +16,9 @@ pub fn may_track(address: &[u8]) -> bool {
     const SCHEME: usize = 8;
     const TOKEN: usize = 14;
     let rest = address.get(SCHEME..).unwrap_or_default();
-    let of_a_token = |byte: &&u8| Class::of(**byte).is_of_a_token();
-    // A token as long as that covers one of each `TOKEN` bytes.
-    let mut probe = TOKEN - 1;
-    while let Some((before, behind)) = rest.split_at_checked(probe).filter(|(_, behind)| !behind.is_empty()) {
-        let tail = behind.iter().take_while(of_a_token).count();
-        let head = if tail == 0 { 0 } else { before.iter().rev().take_while(of_a_token).count() };
-        let token = rest.get(probe - head..probe + tail).unwrap_or_default();
-        if token.len() >= TOKEN && token.iter().any(|byte| byte.is_ascii_digit()) {
-            return true;
-        }
-        probe += tail + TOKEN;
+    let mut tokens = token::runs(rest, TOKEN, |byte| Class::of(byte).is_of_a_token());
+    if tokens.any(|token| token.iter().any(u8::is_ascii_digit)) {
+        return true;
     }
     memchr::memchr2_iter(b'h', b'H', rest)
         .any(|at| rest.get(at..at + 4).is_some_and(|word| word.eq_ignore_ascii_case(b"http")))
@@ -35,61 +27,51 @@ pub fn may_track(address: &[u8]) -> bool {
 /// Whether an address or a link's text offers the reader a choice: to unsubscribe, to set preferences, to
 /// consent. Such a link is never counted and never touched.
 pub fn offers_a_choice(text: &str) -> bool {
-    const WORDS: [&str; 24] = [
-        "unsubscribe",
-        "unsub",
-        "optout",
-        "opt-out",
-        "opt_out",
-        "opt out",
-        "preference",
-        "consent",
-        "subscription",
-        "désabonn",
-        "desabon",
-        "désinscri",
-        "desinscri",
-        "préférence",
-        "abmeld",
-        "abbestell",
-        "einstellung",
-        "einwillig",
-        "disiscri",
-        "cancellati",
-        "preferenze",
-        "baja",
-        "uitschrijv",
-        "afmeld",
-    ];
-    static FINDERS: LazyLock<Vec<Finder<'static>>> =
-        LazyLock::new(|| WORDS.iter().map(|word| Finder::new(*word)).collect());
-    let text = text.to_lowercase();
-    FINDERS.iter().any(|finder| finder.find(text.as_bytes()).is_some())
+    // Words alone, in lower case: all of them are looked for at once.
+    static WORDS: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(
+            "unsub|optout|opt-out|opt_out|opt out|preference|consent|subscription|désabonn|desabon|désinscri|\
+             desinscri|préférence|abmeld|abbestell|einstellung|einwillig|disiscri|cancellati|preferenze|baja|\
+             uitschrijv|afmeld",
+        )
+        .expect("words are a pattern")
+    });
+    WORDS.is_match(&text.to_lowercase())
 }
 
 /// The address that stands whole in a parameter of `url`, or in its path: where a redirect leads, or what a
 /// wrapped picture shows.
 pub fn target(url: &Url<'_>) -> Option<String> {
-    let mut values =
-        url.query().split(['&', ';']).map(|pair| pair.split_once('=').map_or(pair, |(_, value)| value));
-    let in_query = values.find_map(whole_address);
+    let in_query = url.parameters().find_map(|(_, value)| whole_address(value));
     in_query.or_else(|| in_path(url.path()))
 }
 
-/// Where a tracked link leads in the end, as far as that stands in it: a redirect may lead to another one. `None`
-/// where it does not stand there, or would let the reader choose something.
+/// Where a tracked link leads in the end, as far as that stands in it. `None` where it does not stand there, or
+/// would let the reader choose something.
 pub fn destination(url: &Url<'_>) -> Option<String> {
+    target(url).and_then(end_of)
+}
+
+/// Where a link with this target leads in the end: a redirect may lead to another one. `None` where it would let
+/// the reader choose something.
+pub fn end_of(target: String) -> Option<String> {
     let further = |target: &String| Url::read(Cow::Borrowed(target), None).and_then(|url| self::target(&url));
-    let last = std::iter::successors(target(url), further).take(MAX_REDIRECTS).last();
+    let last = std::iter::successors(Some(target), further).take(MAX_REDIRECTS).last();
     last.filter(|target| !offers_a_choice(target))
 }
 
 /// An address behind the first slashes of a path: the rest of it, or one segment where its own slashes are
 /// encoded.
 fn in_path(path: &str) -> Option<String> {
-    const STARTS: [&str; 6] =
-        ["https://", "http://", "https%3a%2f%2f", "http%3a%2f%2f", "https:%2f%2f", "http:%2f%2f"];
-    let at = STARTS.iter().filter_map(|start| find_ignoring_case(path, start)).min().filter(|at| *at > 0)?;
+    const STARTS: [&[u8]; 6] =
+        [b"https://", b"http://", b"https%3a%2f%2f", b"http%3a%2f%2f", b"https:%2f%2f", b"http:%2f%2f"];
+    let starts = |at: &usize| {
+        let rest = path.as_bytes().get(*at..).unwrap_or_default();
+        STARTS
+            .iter()
+            .any(|start| rest.get(..start.len()).is_some_and(|head| head.eq_ignore_ascii_case(start)))
+    };
+    let at = memchr::memchr2_iter(b'h', b'H', path.as_bytes()).find(starts)?;
     let rest = path.get(at..)?;
     let encoded = rest.split('/').next().unwrap_or_default();
     whole_address(if encoded.contains('%') { encoded } else { rest })
@@ -106,10 +88,10 @@ fn whole_address(value: &str) -> Option<String> {
         let starts =
             |scheme: &str| text.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme));
         if starts("https://") || starts("http://") {
-            let safe = text
-                .bytes()
-                .all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'<' | b'>' | b'"' | b'`'));
-            return (safe && Url::read(text.as_ref().into(), None).is_some()).then(|| text.into_owned());
+            let is_unsafe = |byte: u8| !byte.is_ascii_graphic() || matches!(byte, b'<' | b'>' | b'"' | b'`');
+            // All bytes are looked at, which is quicker than to stop at one.
+            let is_safe = !text.bytes().fold(false, |any, byte| any | is_unsafe(byte));
+            return (is_safe && Url::read(text.as_ref().into(), None).is_some()).then(|| text.into_owned());
         }
         if !text.contains('%') {
             return None;
@@ -119,84 +101,108 @@ fn whole_address(value: &str) -> Option<String> {
     None
 }
 
-fn find_ignoring_case(text: &str, word: &str) -> Option<usize> {
-    text.as_bytes().windows(word.len()).position(|window| window.eq_ignore_ascii_case(word.as_bytes()))
-}
-
-/// Whether path or query speak of a click.
+/// Whether path or host speak of a click.
 pub fn speaks_of_a_click(url: &Url<'_>) -> bool {
-    const WORDS: [&str; 12] = [
-        "click",
-        "clk",
-        "redirect",
-        "redir",
-        "trk",
-        "track",
-        "cl",
-        "lt",
-        "ct",
-        "ls",
-        "linktrack",
-        "clicktrack",
-    ];
-    let path = url.path();
-    let host = url.host().split('.').next().unwrap_or_default();
-    path.split(|character: char| !character.is_ascii_alphanumeric())
-        .chain([host])
-        .any(|word| WORDS.iter().any(|known| word.eq_ignore_ascii_case(known)))
+    let says = |word: &[u8]| {
+        is_among(word, |word| {
+            matches!(
+                word,
+                b"click"
+                    | b"clk"
+                    | b"redirect"
+                    | b"redir"
+                    | b"trk"
+                    | b"track"
+                    | b"cl"
+                    | b"lt"
+                    | b"ct"
+                    | b"ls"
+                    | b"linktrack"
+                    | b"clicktrack"
+            )
+        })
+    };
+    let host = url.host().as_bytes();
+    let first = host.split(|byte| *byte == b'.').next().unwrap_or_default();
+    words(url.path()).chain([first]).any(says)
 }
 
-/// Whether a link leads in the end to another site than the one that it asks.
-pub fn leads_elsewhere(url: &Url<'_>) -> bool {
-    let site = |host: &str| psl::domain_str(host).unwrap_or(host).to_owned();
-    let end = destination(url);
-    let end = end.as_deref().and_then(|end| Url::read(Cow::Borrowed(end), None));
-    end.is_some_and(|end| site(end.host()) != site(url.host()))
+/// The words of a text: letters and digits.
+fn words(text: &str) -> impl Iterator<Item = &[u8]> {
+    text.as_bytes().split(|byte| !Class::of(*byte).is_alphanumeric())
+}
+
+/// Whether a word in lower case is one of those that are looked for, none of which is longer than these bytes.
+fn is_among(word: &[u8], is_one: impl Fn(&[u8]) -> bool) -> bool {
+    let mut lower = [0; 14];
+    let Some(lower) = lower.get_mut(..word.len()) else { return false };
+    lower.copy_from_slice(word);
+    lower.make_ascii_lowercase();
+    is_one(lower)
+}
+
+/// Whether a link that leads to `end` leads to another site than the one that it asks.
+pub fn leads_elsewhere(url: &Url<'_>, end: &str) -> bool {
+    fn site(host: &str) -> &str {
+        psl::domain_str(host).unwrap_or(host)
+    }
+    Url::read(Cow::Borrowed(end), None).is_some_and(|end| site(end.host()) != site(url.host()))
 }
 
 /// Whether a link does something for its reader: it signs them in, confirms an address, resets a password, accepts
 /// an invitation. Its token is what does that, and the page that it names is where it leads afterwards, so neither
 /// says that it is tracked.
 pub fn acts_for_its_reader(url: &Url<'_>) -> bool {
-    const WORDS: [&str; 27] = [
-        "login",
-        "logon",
-        "signin",
-        "auth",
-        "oauth",
-        "oauth2",
-        "authorize",
-        "authorise",
-        "authenticate",
-        "sso",
-        "saml",
-        "verify",
-        "verification",
-        "confirm",
-        "confirmation",
-        "activate",
-        "activation",
-        "reset",
-        "password",
-        "passwort",
-        "passwordless",
-        "invite",
-        "invitation",
-        "magic",
-        "otp",
-        "validate",
-        "checkout",
-    ];
-    let is_one = |word: &str| WORDS.iter().any(|known| word.eq_ignore_ascii_case(known));
-    let within = |text: &str| {
-        text.split(|character: char| !character.is_ascii_alphanumeric()).any(is_one)
-            || ["sign-in", "sign_in", "log-in", "log_in"]
-                .iter()
-                .any(|word| find_ignoring_case(text, word).is_some())
+    let acts = |word: &[u8]| {
+        is_among(word, |word| {
+            matches!(
+                word,
+                b"login"
+                    | b"logon"
+                    | b"signin"
+                    | b"auth"
+                    | b"oauth"
+                    | b"oauth2"
+                    | b"authorize"
+                    | b"authorise"
+                    | b"authenticate"
+                    | b"sso"
+                    | b"saml"
+                    | b"verify"
+                    | b"verification"
+                    | b"confirm"
+                    | b"confirmation"
+                    | b"activate"
+                    | b"activation"
+                    | b"reset"
+                    | b"password"
+                    | b"passwort"
+                    | b"passwordless"
+                    | b"invite"
+                    | b"invitation"
+                    | b"magic"
+                    | b"otp"
+                    | b"validate"
+                    | b"checkout"
+            )
+        })
     };
-    let mut names =
-        url.query().split(['&', ';']).map(|pair| pair.split_once('=').map_or("", |(name, _)| name));
-    within(url.path()) || names.any(within)
+    let before_a_joint = |text: &str| ["sign", "log"].iter().any(|word| ends_with(text, word));
+    let within = |text: &str| {
+        words(text).any(acts)
+            || memchr::memchr2_iter(b'-', b'_', text.as_bytes()).any(|joint| {
+                let behind = text.as_bytes().get(joint + 1..joint + 3);
+                behind.is_some_and(|behind| behind.eq_ignore_ascii_case(b"in"))
+                    && text.get(..joint).is_some_and(before_a_joint)
+            })
+    };
+    within(url.path()) || url.parameters().any(|(name, _)| within(name))
+}
+
+/// Whether a text ends with a word, in whatever case.
+fn ends_with(text: &str, word: &str) -> bool {
+    let start = text.len().checked_sub(word.len());
+    start.and_then(|start| text.get(start..)).is_some_and(|end| end.eq_ignore_ascii_case(word))
 }
 
 #[cfg(test)]
@@ -205,7 +211,10 @@ mod tests {
 
     #[test]
     fn a_redirect_to_another_site_is_told_apart_from_one_within() {
-        let leads = |url: &str| leads_elsewhere(&Url::read(url.into(), None).unwrap());
+        let leads = |url: &str| {
+            let url = Url::read(url.into(), None).unwrap();
+            destination(&url).is_some_and(|end| leads_elsewhere(&url, &end))
+        };
         assert!(leads("https://t.vendor.example/r?u=1&to=https%3A%2F%2Fwww.shop.example%2Fa"));
         assert!(!leads("https://www.shop.example/orders/7?back=https://shop.example/orders"));
         assert!(!leads("https://t.vendor.example/r?u=1"));

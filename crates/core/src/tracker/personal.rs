@@ -62,18 +62,25 @@ pub fn remedies(
     found
 }
 
-/// The ways that help for a link: the address it leads to.
-pub fn unwrapped(place: &Place<'_>) -> Vec<(Remedy, Edit)> {
-    let target = link::destination(&place.url);
-    let edit = place.written.clone().zip(target);
-    edit.map(|(written, target)| (Remedy::Unwrap, Edit::replace(written, attribute_value(&target))))
-        .into_iter()
-        .collect()
+/// The way that helps for a link: the address it leads to.
+pub fn unwrapped(place: &Place<'_>, end: &str) -> Vec<(Remedy, Edit)> {
+    let written = place.written.clone();
+    let edit = written.map(|written| (Remedy::Unwrap, Edit::replace(written, attribute_value(end))));
+    edit.into_iter().collect()
 }
 
 /// An address as it may stand in an attribute, quoted in whatever way.
-fn attribute_value(address: &str) -> Vec<u8> {
-    address.replace('&', "&amp;").replace('"', "&quot;").replace('\'', "&#39;").into_bytes()
+pub(super) fn attribute_value(address: &str) -> Vec<u8> {
+    let mut value = Vec::with_capacity(address.len() + 8);
+    for byte in address.bytes() {
+        match byte {
+            b'&' => value.extend_from_slice(b"&amp;"),
+            b'"' => value.extend_from_slice(b"&quot;"),
+            b'\'' => value.extend_from_slice(b"&#39;"),
+            byte => value.push(byte),
+        }
+    }
+    value
 }
 
 /// An attribute's value, as written, without the parameters of its query for which `goes` says so. `None`

@@ -6,6 +6,8 @@ use aws_lc_rs::digest;
 use md5::{Digest, Md5};
 use memchr::memmem::Finder;
 
+use super::token;
+
 /// How many recipients are looked for in one message. A message to more of them carries nobody's address in
 /// its pictures: they all get the same bytes.
 pub const MAX_RECIPIENTS: usize = 16;
@@ -19,6 +21,10 @@ pub struct Traces {
     folded: Vec<Finder<'static>>,
     /// base64 texts, in which case matters.
     exact: Vec<Finder<'static>>,
+    /// The length of the shortest of the lower-case texts, which are hexadecimal.
+    shortest_folded: usize,
+    /// The length of the shortest base64 text.
+    shortest_exact: usize,
 }
 
 impl Traces {
@@ -32,6 +38,9 @@ impl Traces {
                 traces.add(&folded);
             }
         }
+        let shortest = |texts: &[Finder<'static>]| texts.iter().map(|text| text.needle().len()).min();
+        traces.shortest_folded = shortest(&traces.folded).unwrap_or(usize::MAX);
+        traces.shortest_exact = shortest(&traces.exact).unwrap_or(usize::MAX);
         traces
     }
 
@@ -67,12 +76,28 @@ impl Traces {
         if plain.contains('%') {
             plain = super::url::percent_decoded(&plain).into_owned().into();
         }
-        let is_decoded = matches!(plain, Cow::Owned(_));
-        let folded = plain.to_lowercase();
-        self.addresses.iter().any(|address| stands_alone(&folded, address))
-            || self.folded.iter().any(|trace| stands_in(&folded, trace))
-            || self.exact.iter().any(|trace| stands_in(url, trace) || is_decoded && stands_in(&plain, trace))
+        // Most addresses have no place for one: then they need not be looked through for each.
+        let has_at = memchr::memchr(b'@', plain.as_bytes()).is_some();
+        if has_at || has_run(&plain, self.shortest_folded, |byte| byte.is_ascii_hexdigit()) {
+            let lower = plain.to_lowercase();
+            if self.addresses.iter().any(|address| stands_alone(&lower, address))
+                || self.folded.iter().any(|trace| stands_in(&lower, trace))
+            {
+                return true;
+            }
+        }
+        let is_of_base64 = |byte: u8| byte.is_ascii_alphanumeric() || b"+/-_".contains(&byte);
+        let holds_exact = |text: &str| {
+            has_run(text, self.shortest_exact, is_of_base64)
+                && self.exact.iter().any(|trace| stands_in(text, trace))
+        };
+        holds_exact(url) || matches!(plain, Cow::Owned(_)) && holds_exact(&plain)
     }
+}
+
+/// Whether a text holds so many bytes of one kind in a row.
+fn has_run(text: &str, at_least: usize, is_of_it: impl Fn(u8) -> bool) -> bool {
+    at_least <= text.len() && token::runs(text.as_bytes(), at_least, is_of_it).next().is_some()
 }
 
 /// The traces of the recipients, made when first asked for.

@@ -7,6 +7,7 @@ use std::ops::Range;
 
 use super::carrier::Carrier;
 use super::css::{self, Strings};
+use super::personal;
 use super::plain;
 use super::scan::{Place, Removal, decoded};
 use super::url;
@@ -86,19 +87,20 @@ impl Slot {
             Syntax::Attribute | Syntax::Plain => address.to_owned(),
             Syntax::Css => format!("url({address})"),
         };
-        // A blank is none of the address, whatever quotes there are; within `url()` it would stand outside.
-        Edit { range: self.range.clone(), with: with.into_bytes(), filler: Filler::Space }
+        self.filled(with.into_bytes())
     }
 
     /// The edit that puts any `address` there.
     pub fn quoted(&self, address: &str) -> Edit {
         match self.kind {
-            Syntax::Attribute => {
-                let quoted = address.replace('&', "&amp;").replace('"', "&quot;").replace('\'', "&#39;");
-                self.edit(&quoted)
-            }
+            Syntax::Attribute => self.filled(personal::attribute_value(address)),
             Syntax::Css | Syntax::Plain => self.edit(address),
         }
+    }
+
+    /// A blank is none of the address, whatever quotes there are; within `url()` it would stand outside.
+    fn filled(&self, with: Vec<u8>) -> Edit {
+        Edit { range: self.range.clone(), with, filler: Filler::Space }
     }
 }
 

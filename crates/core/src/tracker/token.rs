@@ -15,15 +15,21 @@ impl Class {
     const DOT: u8 = 16;
     const SLASH: u8 = 32;
 
+    /// Where the kinds of letters and digits stand among the bits.
+    const KIND: u8 = 6;
+    const LOWER_KIND: u8 = 1;
+    const UPPER_KIND: u8 = 2;
+    const DIGIT_KIND: u8 = 3;
+
     #[allow(clippy::indexing_slicing, reason = "computed when the program is built")]
     const TABLE: [u8; 256] = {
         let mut table = [0; 256];
         let mut byte = 0;
         while byte < 256 {
             table[byte] = match byte as u8 {
-                b'a'..=b'z' => Class::LOWER,
-                b'A'..=b'Z' => Class::UPPER,
-                b'0'..=b'9' => Class::DIGIT,
+                b'a'..=b'z' => Class::LOWER | Class::LOWER_KIND << Class::KIND,
+                b'A'..=b'Z' => Class::UPPER | Class::UPPER_KIND << Class::KIND,
+                b'0'..=b'9' => Class::DIGIT | Class::DIGIT_KIND << Class::KIND,
                 b'-' | b'_' => Class::JOINT,
                 b'.' => Class::DOT,
                 b'/' => Class::SLASH,
@@ -55,6 +61,12 @@ impl Class {
         self.is(Class::LOWER | Class::UPPER | Class::DIGIT | Class::JOINT)
     }
 
+    /// Which of these it is, or none of them: 0.
+    #[inline]
+    fn kind(self) -> u8 {
+        self.0 >> Class::KIND
+    }
+
     /// What the paths of files are made of.
     #[inline]
     fn is_of_a_path(self) -> bool {
@@ -66,6 +78,29 @@ impl Class {
     fn is_of_a_name(self) -> bool {
         self.0 & !Class::SLASH != 0
     }
+}
+
+/// The runs of at least so many bytes of one kind, one at least.
+pub(super) fn runs<'t>(
+    text: &'t [u8],
+    at_least: usize,
+    is_of_it: impl Fn(u8) -> bool,
+) -> impl Iterator<Item = &'t [u8]> {
+    // Each of them covers one of so many bytes.
+    let mut probe = at_least.max(1) - 1;
+    std::iter::from_fn(move || {
+        loop {
+            let (before, behind) = text.split_at_checked(probe).filter(|(_, behind)| !behind.is_empty())?;
+            let tail = behind.iter().take_while(|byte| is_of_it(**byte)).count();
+            let head =
+                if tail == 0 { 0 } else { before.iter().rev().take_while(|byte| is_of_it(**byte)).count() };
+            let run = text.get(probe - head..probe + tail)?;
+            probe += tail + at_least.max(1);
+            if run.len() >= at_least.max(1) {
+                return Some(run);
+            }
+        }
+    })
 }
 
 /// How much of an identifier a piece of an address is.
@@ -82,6 +117,11 @@ pub enum Opacity {
 /// The most opaque piece of host, path and query.
 pub fn opacity(url: &Url<'_>) -> Opacity {
     path_opacity(url).max(query_opacity(url)).max(host_opacity(url))
+}
+
+/// Whether any piece of host, path and query is opaque.
+pub fn is_opaque(url: &Url<'_>) -> bool {
+    [query_opacity, path_opacity, host_opacity].iter().any(|opacity| opacity(url) == Opacity::Opaque)
 }
 
 /// The most opaque segment of the path, the extension of the last one left out.
@@ -128,8 +168,7 @@ pub fn is_page(extension: &str) -> bool {
 /// Whether a query names a picture: a file name in it, or a format.
 pub fn is_picture_by_query(url: &Url<'_>) -> bool {
     const FORMATS: [&str; 6] = ["format", "image_format", "fm", "ext", "output", "type"];
-    url.query().split(['&', ';']).any(|parameter| {
-        let (name, value) = parameter.split_once('=').unwrap_or(("", parameter));
+    url.parameters().any(|(name, value)| {
         let format = value.strip_prefix("image%2F").or_else(|| value.strip_prefix("image/")).unwrap_or(value);
         let names_file =
             value.rsplit_once('.').is_some_and(|(stem, extension)| !stem.is_empty() && is_picture(extension));
@@ -139,14 +178,11 @@ pub fn is_picture_by_query(url: &Url<'_>) -> bool {
 
 /// The most opaque value of the query.
 pub fn query_opacity(url: &Url<'_>) -> Opacity {
-    url.query()
-        .split(['&', ';'])
-        .map(|parameter| match parameter.split_once('=') {
-            Some((name, value)) => value_opacity(name, value).max(piece_opacity(name.as_bytes())),
-            None => piece_opacity(parameter.as_bytes()),
-        })
-        .max()
-        .unwrap_or(Opacity::Plain)
+    let opacity = |(name, value): (&str, &str)| match name {
+        "" => piece_opacity(value.as_bytes()),
+        name => value_opacity(name, value).max(piece_opacity(name.as_bytes())),
+    };
+    url.parameters().map(opacity).max().unwrap_or(Opacity::Plain)
 }
 
 /// The value of a parameter: names that resize or version a picture identify nobody.
@@ -255,6 +291,40 @@ fn begins_with_a_date(piece: &[u8]) -> bool {
         && number(6..8).is_some_and(|day| (1..=31).contains(&day))
 }
 
+/// What a byte adds to the counts over a piece, by its kind and that of the byte before it. All counts stand in one
+/// number, each in a lane of its own.
+struct Pairs;
+
+impl Pairs {
+    /// The bits of a lane.
+    const LANE: u32 = 12;
+    /// How many bytes are counted before a lane could be full.
+    const MOST: usize = (1 << Pairs::LANE) - 1;
+
+    #[allow(clippy::indexing_slicing, reason = "computed when the program is built")]
+    const ADDED: [u64; 16] = {
+        let mut added = [0; 16];
+        let mut pair = 0;
+        while pair < 16 {
+            let (last, kind) = (pair as u8 / 4, pair as u8 % 4);
+            if kind != 0 {
+                let turns = match (last, kind) {
+                    (Class::DIGIT_KIND, Class::LOWER_KIND | Class::UPPER_KIND)
+                    | (Class::LOWER_KIND, Class::UPPER_KIND | Class::DIGIT_KIND)
+                    | (Class::UPPER_KIND, Class::DIGIT_KIND) => 1,
+                    _ => 0,
+                };
+                let runs = if last == 0 { 1 } else { 0 };
+                added[pair] = 1 << (Pairs::LANE * (kind as u32 - 1))
+                    | turns << (Pairs::LANE * 3)
+                    | runs << (Pairs::LANE * 4);
+            }
+            pair += 1;
+        }
+        added
+    };
+}
+
 /// Counts over a piece.
 #[derive(Default)]
 struct Classes {
@@ -271,26 +341,22 @@ struct Classes {
 impl Classes {
     fn of(piece: &[u8]) -> Classes {
         let mut classes = Classes::default();
-        let mut last = b'-';
-        for &byte in piece {
-            match byte {
-                b'a'..=b'z' => {
-                    classes.lower += 1;
-                    classes.turns += usize::from(last.is_ascii_digit());
-                }
-                b'A'..=b'Z' => {
-                    classes.upper += 1;
-                    classes.turns += usize::from(last.is_ascii_digit() || last.is_ascii_lowercase());
-                }
-                b'0'..=b'9' => {
-                    classes.digits += 1;
-                    classes.turns += usize::from(last.is_ascii_alphabetic());
-                }
-                _ => classes.others += 1,
+        let mut last = 0;
+        for bytes in piece.chunks(Pairs::MOST) {
+            let mut counted = 0u64;
+            for &byte in bytes {
+                let kind = Class::of(byte).kind();
+                counted += Pairs::ADDED.get(usize::from(4 * last + kind)).copied().unwrap_or(0);
+                last = kind;
             }
-            classes.runs += usize::from(byte.is_ascii_alphanumeric() && !last.is_ascii_alphanumeric());
-            last = byte;
+            let lane = |lane: u32| (counted >> (lane * Pairs::LANE)) as usize & Pairs::MOST;
+            classes.lower += lane(0);
+            classes.upper += lane(1);
+            classes.digits += lane(2);
+            classes.turns += lane(3);
+            classes.runs += lane(4);
         }
+        classes.others = piece.len() - classes.letters() - classes.digits;
         classes
     }
 
@@ -617,10 +683,35 @@ pub fn opaque_pieces<'a>(url: &'a Url<'_>) -> impl Iterator<Item = &'a str> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn check(url: &str) -> Opacity {
         opacity(&Url::read(url.into(), None).unwrap())
+    }
+
+    proptest! {
+        #[test]
+        fn counts_in_lanes_are_counts(pieces in prop::collection::vec("[a-c]{0,9}|[A-C]{0,3}|[0-3]{0,5}|[-_.é]", 0..3000)) {
+            let piece = pieces.concat().into_bytes();
+            let classes = Classes::of(&piece);
+            let count = |is: fn(&u8) -> bool| piece.iter().filter(|byte| is(byte)).count();
+            prop_assert_eq!(classes.lower, count(u8::is_ascii_lowercase));
+            prop_assert_eq!(classes.upper, count(u8::is_ascii_uppercase));
+            prop_assert_eq!(classes.digits, count(u8::is_ascii_digit));
+            prop_assert_eq!(classes.others, count(|byte| !byte.is_ascii_alphanumeric()));
+            let pairs = || [b'-'].iter().chain(&piece).zip(&piece);
+            let runs = pairs().filter(|(last, byte)| !last.is_ascii_alphanumeric() && byte.is_ascii_alphanumeric());
+            prop_assert_eq!(classes.runs, runs.count());
+            let turns = pairs().filter(|(last, byte)| match byte {
+                b'a'..=b'z' => last.is_ascii_digit(),
+                b'A'..=b'Z' => last.is_ascii_digit() || last.is_ascii_lowercase(),
+                b'0'..=b'9' => last.is_ascii_alphabetic(),
+                _ => false,
+            });
+            prop_assert_eq!(classes.turns, turns.count());
+        }
     }
 
     #[test]

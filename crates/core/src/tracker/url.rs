@@ -142,6 +142,18 @@ impl<'a> Url<'a> {
         self.part((self.path + 1).min(self.text.len())..self.text.len())
     }
 
+    /// The parameters of the query: each with its name, which is empty where there is only a value.
+    pub fn parameters(&self) -> impl Iterator<Item = (&str, &str)> {
+        let mut rest = Some(self.query());
+        std::iter::from_fn(move || {
+            let text = rest?;
+            let end = memchr::memchr2(b'&', b';', text.as_bytes());
+            let parameter = text.get(..end.unwrap_or(text.len()))?;
+            rest = end.and_then(|end| text.get(end + 1..));
+            Some(parameter.split_once('=').unwrap_or(("", parameter)))
+        })
+    }
+
     /// Path and query.
     pub fn tail(&self) -> &str {
         self.part(self.host..self.text.len())
@@ -242,12 +254,14 @@ fn plain(value: &str) -> Option<Url<'_>> {
     let bytes = rest.as_bytes();
     let host = bytes.iter().position(|byte| !matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.'))?;
     let (name, tail) = bytes.split_at_checked(host)?;
-    let odd = |byte: &u8| matches!(byte, 0..=b' ' | b'#' | b'\\' | 0x7f..);
+    // All of them are looked at, which is quicker than to stop at one.
+    let is_odd = |byte: &u8| matches!(byte, 0..=b' ' | b'#' | b'\\' | 0x7f..);
+    let has_odd = |bytes: &[u8]| bytes.iter().fold(false, |any, byte| any | is_odd(byte));
     let is_plain = tail.first() == Some(&b'/')
         && name.first().is_some_and(u8::is_ascii_alphanumeric)
         && name.contains(&b'.')
         && bytes.len() <= MAX_LENGTH
-        && !tail.iter().any(odd);
+        && !has_odd(tail);
     let path = memchr::memchr(b'?', tail).map_or(rest.len(), |at| host + at);
     is_plain.then_some(Url { text: Cow::Borrowed(rest), host, path })
 }
@@ -326,25 +340,24 @@ pub(super) fn clean(value: &str) -> Cow<'_, str> {
 
 /// The text with `%XX` decoded; bytes that are no UTF-8 become U+FFFD.
 pub fn percent_decoded(text: &str) -> Cow<'_, str> {
-    if !text.contains('%') {
-        return Cow::Borrowed(text);
-    }
     let bytes = text.as_bytes();
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while let Some(&byte) = bytes.get(at) {
+    let mut out = Vec::new();
+    let mut copied = 0;
+    for at in memchr::memchr_iter(b'%', bytes).filter(|at| at + 2 < bytes.len()) {
         let hex = |offset: usize| bytes.get(at + offset).and_then(|digit| (*digit as char).to_digit(16));
-        match (byte, hex(1), hex(2)) {
-            (b'%', Some(high), Some(low)) => {
-                out.push((high * 16 + low) as u8);
-                at += 3;
+        if let (Some(high), Some(low), Some(between)) = (hex(1), hex(2), bytes.get(copied..at)) {
+            if out.is_empty() {
+                out.reserve_exact(bytes.len());
             }
-            _ => {
-                out.push(byte);
-                at += 1;
-            }
+            out.extend_from_slice(between);
+            out.push((high * 16 + low) as u8);
+            copied = at + 3;
         }
     }
+    if copied == 0 {
+        return Cow::Borrowed(text);
+    }
+    out.extend_from_slice(bytes.get(copied..).unwrap_or_default());
     Cow::Owned(
         String::from_utf8(out).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()),
     )

@@ -11,13 +11,14 @@ impl Decoded<'_> {
         }
         let mut changes = Vec::with_capacity(edits.len());
         let mut ahead = edits;
+        let mut end = Mark { decoded: 0, raw: 0 };
         while let Some(edit) = ahead.first() {
-            let start = self.restart(raw, edit.range.start)?;
-            let mut end = self.restart_behind(raw, edit.range.end)?;
+            let start = self.restart(raw, edit.range.start, end)?;
+            end = self.restart_behind(raw, edit.range.end, start)?;
             let mut taken = 1;
             let is_near = |next: &&Edit, end: &Mark| next.range.start < end.raw || end.raw == raw.len();
             while let Some(next) = ahead.get(taken).filter(|next| is_near(next, &end)) {
-                end = self.restart_behind(raw, next.range.end)?;
+                end = self.restart_behind(raw, next.range.end, end)?;
                 taken += 1;
             }
             let (these, rest) = ahead.split_at_checked(taken)?;
@@ -34,12 +35,13 @@ impl Decoded<'_> {
         Some(changes)
     }
 
-    /// The last place at or before `at` from which decoding can begin: nothing before it matters.
-    fn restart(&self, raw: &[u8], at: usize) -> Option<Mark> {
+    /// The last place at or before `at` from which decoding can begin: nothing before it matters. `known` is one
+    /// that is no later.
+    fn restart(&self, raw: &[u8], at: usize, known: Mark) -> Option<Mark> {
         match self.transfer {
             Transfer::QuotedPrintable => {
                 let start = memchr::memrchr(b'\n', raw.get(..at)?).map_or(0, |end| end + 1);
-                self.of_line(raw, start)
+                self.of_line(raw, start, known)
             }
             Transfer::Base64 => {
                 let before = self.marks.partition_point(|mark| mark.raw <= at);
@@ -50,11 +52,11 @@ impl Decoded<'_> {
     }
 
     /// The first such place at or behind `at`, behind at least one line end in quoted-printable.
-    fn restart_behind(&self, raw: &[u8], at: usize) -> Option<Mark> {
+    fn restart_behind(&self, raw: &[u8], at: usize, known: Mark) -> Option<Mark> {
         let end = Mark { decoded: self.bytes.len(), raw: raw.len() };
         match self.transfer {
             Transfer::QuotedPrintable => match memchr::memchr(b'\n', raw.get(at..)?) {
-                Some(line) => self.of_line(raw, at + line + 1),
+                Some(line) => self.of_line(raw, at + line + 1, known),
                 None => Some(end),
             },
             Transfer::Base64 => {
@@ -66,10 +68,10 @@ impl Decoded<'_> {
     }
 
     /// The place where a line of quoted-printable starts.
-    fn of_line(&self, raw: &[u8], start: usize) -> Option<Mark> {
+    fn of_line(&self, raw: &[u8], start: usize, known: Mark) -> Option<Mark> {
         let before = self.marks.partition_point(|mark| mark.raw <= start);
-        let mark = before.checked_sub(1).and_then(|last| self.marks.get(last)).copied();
-        let mark = mark.unwrap_or(Mark { decoded: 0, raw: 0 });
+        let mark = before.checked_sub(1).and_then(|last| self.marks.get(last)).copied().unwrap_or(known);
+        let mark = if (mark.raw..=start).contains(&known.raw) { known } else { mark };
         let between = raw.get(mark.raw..start)?;
         Some(Mark { decoded: mark.decoded + quoted_printable::decoded_length(between), raw: start })
     }

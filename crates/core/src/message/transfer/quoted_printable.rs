@@ -162,39 +162,55 @@ pub(super) fn decoded_length(raw: &[u8]) -> usize {
     length
 }
 
-/// Where decoded byte `decoded` starts in the raw bytes: behind any soft break. At the end of the text, the
-/// end of what the last byte takes.
-fn raw_start(raw: &[u8], marks: &[Mark], decoded: usize) -> usize {
-    let mut mark = mark_before(marks, decoded);
-    while let Some(rest) = raw.get(mark.raw..) {
-        let literals = memchr::memchr(b'=', rest).unwrap_or(rest.len());
-        let step = literals.min(decoded - mark.decoded);
-        mark.raw += step;
-        mark.decoded += step;
-        let Some(unit) = Unit::at(raw, mark.raw) else { break };
-        let (raw_length, decoded_length) = unit.lengths();
-        if mark.decoded == decoded && decoded_length > 0 {
-            break;
-        }
-        mark.raw += raw_length;
-        mark.decoded += decoded_length;
-    }
-    mark.raw
+/// Finds where decoded bytes stand in the raw ones, from the first to the last of those that are asked for.
+struct Cursor<'a> {
+    raw: &'a [u8],
+    marks: &'a [Mark],
+    /// The start of a decoded byte, or of what means nothing before it.
+    last: Mark,
 }
 
-/// Where decoded byte `decoded` ends in the raw bytes: before any soft break.
-fn raw_end(raw: &[u8], marks: &[Mark], decoded: usize) -> usize {
-    let start = raw_start(raw, marks, decoded);
-    Unit::at(raw, start).map_or(start, |unit| start + unit.lengths().0)
+impl<'a> Cursor<'a> {
+    fn new(raw: &'a [u8], marks: &'a [Mark]) -> Cursor<'a> {
+        Cursor { raw, marks, last: Mark { decoded: 0, raw: 0 } }
+    }
+
+    /// Where decoded byte `decoded` starts in the raw bytes: behind any soft break. At the end of the text, the
+    /// end of what the last byte takes.
+    fn start_of(&mut self, decoded: usize) -> usize {
+        let mut mark = mark_before(self.marks, decoded);
+        if self.last.decoded <= decoded && self.last.raw > mark.raw {
+            mark = self.last;
+        }
+        while let Some(rest) = self.raw.get(mark.raw..) {
+            let wanted = decoded - mark.decoded;
+            let near = rest.get(..wanted + 1).unwrap_or(rest);
+            let step = memchr::memchr(b'=', near).unwrap_or(near.len()).min(wanted);
+            mark.raw += step;
+            mark.decoded += step;
+            let Some(unit) = Unit::at(self.raw, mark.raw) else { break };
+            let (raw_length, decoded_length) = unit.lengths();
+            if mark.decoded == decoded && decoded_length > 0 {
+                break;
+            }
+            mark.raw += raw_length;
+            mark.decoded += decoded_length;
+        }
+        self.last = mark;
+        mark.raw
+    }
+
+    /// Where decoded byte `decoded` ends in the raw bytes: before any soft break.
+    fn end_of(&mut self, decoded: usize) -> usize {
+        let start = self.start_of(decoded);
+        Unit::at(self.raw, start).map_or(start, |unit| start + unit.lengths().0)
+    }
 }
 
 pub(super) fn to_raw(raw: &[u8], text: &[u8], marks: &[Mark], edits: Vec<Edit>) -> Vec<Edit> {
-    let mut written: Vec<Edit> = Vec::with_capacity(edits.len());
-    for edit in widen(text, edits) {
-        let edit = in_raw(raw, text, marks, edit);
-        written.push(edit);
-    }
-    written
+    let newline = line_end(raw);
+    let mut cursor = Cursor::new(raw, marks);
+    widen(text, edits).into_iter().map(|edit| in_raw(&mut cursor, text, newline, edit)).collect()
 }
 
 /// Takes into each edit the bytes before it that would read differently beside what follows: a stray `=`
@@ -240,10 +256,11 @@ fn widen(text: &[u8], edits: Vec<Edit>) -> Vec<Edit> {
     wide
 }
 
-fn in_raw(raw: &[u8], text: &[u8], marks: &[Mark], edit: Edit) -> Edit {
-    let start = raw_start(raw, marks, edit.range.start);
+fn in_raw(cursor: &mut Cursor<'_>, text: &[u8], newline: &[u8], edit: Edit) -> Edit {
+    let raw = cursor.raw;
+    let start = cursor.start_of(edit.range.start);
     let mut end = match edit.range.end.checked_sub(1) {
-        Some(last) if last >= edit.range.start => raw_end(raw, marks, last),
+        Some(last) if last >= edit.range.start => cursor.end_of(last),
         _ => start,
     };
     let before = column(raw, start);
@@ -260,7 +277,6 @@ fn in_raw(raw: &[u8], text: &[u8], marks: &[Mark], edit: Edit) -> Edit {
         Some(_) => LineEnds::Later,
     };
     let mut with = Vec::with_capacity(edit.with.len() * 3 / 2);
-    let newline = line_end(raw);
     let mut at = before;
     encode(&edit.with, &mut at, at_line_end, newline, &mut with);
     let rest = rest_of_line(raw, end);
@@ -281,37 +297,43 @@ enum LineEnds {
 /// Encodes `text`, which starts at column `at`.
 fn encode(text: &[u8], at: &mut usize, ends: LineEnds, newline: &[u8], out: &mut Vec<u8>) {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
-    let mut rest = text.iter().copied().peekable();
-    while let Some(byte) = rest.next() {
-        if byte == b'\r' && rest.peek() == Some(&b'\n') {
-            rest.next();
-            out.extend_from_slice(b"\r\n");
-            *at = 0;
+    let is_plain = |byte: &&u8| matches!(byte, b'!'..=b'<' | b'>'..=b'~');
+    let mut rest = text;
+    while let Some((&byte, behind)) = rest.split_first() {
+        // As much as the line takes of what stands for itself.
+        let room = rest.len().min(LINE.saturating_sub(*at + 1));
+        let plain = rest.get(..room).unwrap_or_default().iter().take_while(is_plain).count();
+        if let Some((plain, behind)) = rest.split_at_checked(plain).filter(|(plain, _)| !plain.is_empty()) {
+            out.extend_from_slice(plain);
+            *at += plain.len();
+            rest = behind;
             continue;
         }
-        let last_on_line = match rest.peek() {
+        if let [b'\r', b'\n', behind @ ..] = rest {
+            out.extend_from_slice(b"\r\n");
+            *at = 0;
+            rest = behind;
+            continue;
+        }
+        let is_last_on_line = match behind.first() {
             None => ends == LineEnds::Here,
             Some(b'\r') => true,
             Some(_) => false,
         };
-        let plain = match byte {
-            b'=' => false,
-            b'!'..=b'~' => true,
-            b' ' | b'\t' => !last_on_line,
-            _ => false,
-        };
-        let length = if plain { 1 } else { 3 };
+        let is_plain = is_plain(&&byte) || matches!(byte, b' ' | b'\t') && !is_last_on_line;
+        let length = if is_plain { 1 } else { 3 };
         if *at + length >= LINE {
             out.push(b'=');
             out.extend_from_slice(newline);
             *at = 0;
         }
-        if plain {
+        if is_plain {
             out.push(byte);
         } else {
             let digit = |value: u8| HEX.get(usize::from(value & 15)).copied().unwrap_or(b'0');
             out.extend_from_slice(&[b'=', digit(byte >> 4), digit(byte)]);
         }
         *at += length;
+        rest = behind;
     }
 }

@@ -5,7 +5,8 @@
 //! every few kilobytes. Over the other text, a pass begins at a note before each change, and ends at the first
 //! one behind it at which both passes are in the same state. Promised: the places of a pass over all of it.
 //! Where something has a say about the whole text (a `base`, variables, a second reading), there is no trail,
-//! and all of it is read; where a style sheet is among what differs, too.
+//! and all of it is read; where a style sheet is among what differs, too. What differs within the quotes of a
+//! link's address is not read at all: a pass without links reads over it.
 
 use std::cell::OnceCell;
 use std::ops::Range;
@@ -110,9 +111,11 @@ impl<'c> Changes<'c> {
         at.saturating_add_signed(shift)
     }
 
+    /// Where something stands that no change touches, but for ones that lie well within it.
     fn moved_range(&self, range: &Range<usize>) -> Range<usize> {
         let start = self.moved(range.start);
-        start..start + range.len()
+        let end = if self.touch(range) { self.moved(range.end) } else { start + range.len() };
+        start..end
     }
 
     /// Whether one of them lies in `range`, or within reach of its inside.
@@ -192,12 +195,16 @@ impl Trail {
         extent: Extent,
     ) -> Option<Anew<'n>> {
         let moves = Changes::of(changes);
-        let starts: Option<Vec<usize>> = changes.iter().map(|change| self.start_for(change)).collect();
+        let starts: Option<Vec<Start>> = changes
+            .iter()
+            .filter(|change| !self.is_within_a_link(change, new, &moves))
+            .map(|change| Some(Start { point: self.start_for(change)?, end: change.range.end }))
+            .collect();
         let starts = starts?;
         let mut anew = Anew::default();
         let mut known = Count::default();
         let mut first = 0;
-        while let Some(start) = starts.get(first).and_then(|start| self.points.get(*start)) {
+        while let Some(start) = starts.get(first).and_then(|start| self.points.get(start.point)) {
             anew.know(self, &moves, known..start.found);
             let mut walk = self.walk_from(start, new, &moves, base, extent);
             let open = self.open_at(start, &moves);
@@ -227,6 +234,26 @@ impl Trail {
         let before = self.points.partition_point(|point| point.at + BEHIND_TOKEN <= start);
         let points = self.points.get(..before)?;
         points.iter().rposition(|point| point.looked <= start)
+    }
+
+    /// Whether a change lies within the quotes of a link's address and leaves it within them: nothing but a pass
+    /// for links reads what stands there.
+    fn is_within_a_link(&self, change: &Edit, new: &[u8], moves: &Changes<'_>) -> bool {
+        let changed = &change.range;
+        let first = self.places.partition_point(|place| place.range.end < changed.end);
+        let link = self.places.get(first).filter(|place| place.carrier == Carrier::Anchor);
+        let Some(written) = link.and_then(|link| link.written.as_ref()) else { return false };
+        let quote = written.start.checked_sub(1).and_then(|before| new.get(moves.moved(before)));
+        let is_quoted = matches!(quote, Some(b'"' | b'\'')) && quote == new.get(moves.moved(written.end));
+        let is_harmless = |byte: &u8| byte.is_ascii_graphic() && !b"\"'<>`".contains(byte);
+        // Nothing was looked for in what stands there from elsewhere.
+        let next = self.points.partition_point(|point| point.at < changed.end);
+        let is_unseen = self.points.get(next).is_some_and(|point| point.looked <= changed.start);
+        written.start <= changed.start
+            && changed.end <= written.end
+            && is_quoted
+            && is_unseen
+            && change.with.iter().all(is_harmless)
     }
 
     fn walk_from<'n>(
@@ -259,12 +286,20 @@ impl Trail {
     }
 }
 
+/// Where a pass for a change begins.
+struct Start {
+    /// The number of the point.
+    point: usize,
+    /// Where the change ends in the text of the trail.
+    end: usize,
+}
+
 /// The look-out of a pass for a point of the trail at which it is in the same state.
 pub(super) struct Meeting<'t, 'c> {
     trail: &'t Trail,
     moves: &'t Changes<'c>,
-    /// For each change, the point at which a pass for it begins.
-    starts: &'t [usize],
+    /// For each change that is read, where that begins.
+    starts: &'t [Start],
     /// The last change that this pass goes over.
     last: usize,
     /// The next point to meet at.
@@ -278,12 +313,12 @@ impl Meeting<'_, '_> {
     pub(super) fn meets(&mut self, walk: &mut Walk<'_>, tokens: &Tokenizer<'_>, open: &[Open]) -> bool {
         let at = tokens.range().end;
         while let Some(point) = self.trail.points.get(self.next) {
-            if self.starts.get(self.last + 1).is_some_and(|start| self.next > *start) {
+            if self.starts.get(self.last + 1).is_some_and(|start| self.next > start.point) {
                 // The next change is so near that this pass goes over it, too.
                 self.last += 1;
                 continue;
             }
-            if self.moves.edits.get(self.last).is_none_or(|change| point.at < change.range.end) {
+            if self.starts.get(self.last).is_none_or(|start| point.at < start.end) {
                 self.next += 1;
                 continue;
             }
