@@ -2,7 +2,7 @@
 //! `difference` of `areas.rs`, and for `tests/it/difference.rs`.
 
 use pixelward::message::transfer::{Edit, apply, normalise};
-use pixelward::tracker::{Analysis, Detector, Inquiry, Links, Sighting};
+use pixelward::tracker::{Analysis, Detector, Inquiry, Links, Remedy, Sighting};
 
 /// What is put into a message.
 const PIECES: [&str; 44] = [
@@ -87,7 +87,13 @@ pub fn edits(raw: &[u8], analysis: &Analysis<'_>, numbers: &mut Numbers) -> Vec<
             part.placed(numbers.edit(part.bytes().len()))
         })
         .collect();
-    analysis.edits(&placed, |sighting| sighting.removal().filter(|_| numbers.below(2) == 0).cloned())
+    analysis.edits(&placed, |sighting| {
+        // A link leads straight on, or elsewhere.
+        let elsewhere = || sighting.led_to(["https://news.example/a?b=c&d=\"'", "x"][numbers.below(2)]);
+        let eased = || sighting.remedy(Remedy::Unwrap).cloned();
+        let edit = sighting.removal().cloned().or_else(eased).or_else(elsewhere);
+        edit.filter(|_| numbers.below(2) == 0)
+    })
 }
 
 fn told<'s>(sightings: impl Iterator<Item = &'s Sighting>) -> Vec<String> {

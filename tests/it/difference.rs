@@ -95,6 +95,23 @@ fn what_speaks_for_all_of_a_text_has_all_of_it_read() {
 }
 
 #[test]
+fn what_is_put_into_a_links_address_may_end_it() {
+    let rows = filled(&vec![String::new(); 20]);
+    let address = "https://click.news.example/c/Zk3Qw9XvT2aB7LmN8pRs?to=https%3A%2F%2Fnews.example%2F";
+    for (quote, with) in
+        [("\"", "https://news.example/"), ("\"", "\">"), ("'", "'><!--"), ("", "a b>"), ("\"", "")]
+    {
+        let text = format!("<html><body>{rows}<a href={quote}{address}{quote}>more</a>{PIXEL}{rows}");
+        let raw = message(&text, 0);
+        let inquiry = Inquiry { links: Links::Note, ..Inquiry::to(&["ann@home.example"]) };
+        let analysis = DETECTOR.analyse(&raw, &inquiry);
+        let at = memchr::memmem::find(&raw, address.as_bytes()).unwrap();
+        let edit = Edit::replace(at..at + address.len(), with);
+        assert!(has_answer(&DETECTOR, &raw, &analysis, &[edit], &inquiry), "{with}");
+    }
+}
+
+#[test]
 fn a_boundary_that_an_edit_makes_has_all_of_it_read() {
     let rows = filled(&vec![String::new(); 20]);
     assert!(quick(&format!("{rows}\r\n-QQ-x\r\n\r\n{PIXEL}{rows}"), "QQ"));
@@ -115,7 +132,7 @@ fn a_tracker_that_an_edit_lays_open_is_found() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(150))]
+    #![proptest_config(ProptestConfig::with_cases(300))]
     #[test]
     fn it_holds_for_generated_messages(
         pieces in prop::collection::vec(crate::corpus::piece(), 0..60),
