@@ -6,6 +6,7 @@ pub mod ask;
 pub mod certificate;
 pub mod dane;
 pub mod fetch;
+pub mod line;
 pub mod link;
 pub mod seats;
 pub mod serve;
