@@ -99,6 +99,31 @@ impl Store {
         Ok(Listed { person, external_id, standing: indexed.standing.clone() })
     }
 
+    /// Returns what a controller knows of one person, with what the newest record says; `None` if that is nothing, or
+    /// the person is gone.
+    ///
+    /// # Errors
+    ///
+    /// When a file of the store cannot be read.
+    pub fn latest(
+        &self,
+        controller: &Controller,
+        person: Person,
+    ) -> Result<Option<(Listed, super::Entered)>, StoreError> {
+        let Some(entry) = self.shared.entry(person) else { return Ok(None) };
+        let Some(indexed) = self.shared.indexed(&key(controller.as_str(), &entry.id))? else { return Ok(None) };
+        let Some((number, place)) = indexed.trail.newest_first().next() else { return Ok(None) };
+        let (payload, _) = Journal::record(&self.shared.settings.directory, place)?;
+        let Some(newest) = entered(&entry, number, &payload)? else { return Ok(None) };
+        let listed = match &newest.change.details.external_id {
+            Some(name) => {
+                Listed { person, external_id: Some(name.clone()), standing: indexed.standing.clone() }
+            }
+            None => self.listed(person, &entry, &indexed)?,
+        };
+        Ok(Some((listed, newest)))
+    }
+
     /// Returns a controller's name for a person, and one record; `None` if the person is gone or the record
     /// is not theirs.
     ///
@@ -202,6 +227,12 @@ mod tests {
         assert_eq!(tally.allowed[&Purpose::Personalisation], 9);
         store.settle().unwrap();
         assert_eq!(count(&store), tally);
+        let (listed, newest) = store.latest(&shop, store.person("p6@home.example")).unwrap().unwrap();
+        assert_eq!(listed.external_id.as_deref(), Some("id-of-p6"));
+        assert_eq!(newest.change.state, State::Granted);
+        for nobody in ["p4@home.example", "p5@home.example", "eve@home.example"] {
+            assert!(store.latest(&shop, store.person(nobody)).unwrap().is_none(), "{nobody}");
+        }
         drop(store);
         std::fs::remove_dir_all(folder).unwrap();
     }
