@@ -62,6 +62,7 @@ pub fn run(command: &Run) -> Result<ExitCode, Box<dyn std::error::Error>> {
         let evidence = evidence(&live.config, &store)?;
         // Before anything is heard of other relays, which is to be told, too.
         let webhooks = web::webhook::open(&live.config.api, &live.config.data_directory, &store)?;
+        web::outbox::watch(&store, webhooks.waiting());
         #[cfg(feature = "cluster")]
         let member = crate::cluster::start(&live.config, &store).await?;
         #[cfg(not(feature = "cluster"))]

@@ -11,6 +11,7 @@ pub mod hygiene;
 pub mod live;
 pub mod mapping;
 pub mod metrics;
+pub mod outbox;
 pub mod person;
 pub mod preview;
 pub mod probe;

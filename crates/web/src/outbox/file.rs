@@ -1,4 +1,4 @@
-//! Changes to be sent to a webhook, on disk.
+//! Changes to be told, on disk.
 //!
 //! An entry has 32 bytes: number of the record, person, checksum. It is written and synced before the record
 //! is, and counts once the journal has a record with that number. The number of the last accepted record says
@@ -10,17 +10,19 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::Kind;
 use crate::consent::Person;
 
 const ENTRY: usize = 32;
 /// The number of sent bytes above which the file is rewritten without them.
 const TOLD: u64 = 1 << 20;
 
-/// The outbox of one webhook.
+/// The changes that one receiver is to be told of.
 #[derive(Debug)]
-pub(super) struct Outbox {
+pub(crate) struct Outbox {
     path: PathBuf,
     told: File,
+    kind: Kind,
     most: u64,
     state: Mutex<State>,
 }
@@ -45,7 +47,7 @@ struct State {
 impl Outbox {
     /// Opens or creates it. `head` is the number of the journal's last record: entries beyond it never came
     /// into effect.
-    pub(super) fn open(folder: &Path, name: &str, head: u64, most: u64) -> io::Result<Outbox> {
+    pub(super) fn open(folder: &Path, name: &str, head: u64, (kind, most): (Kind, u64)) -> io::Result<Outbox> {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         let path = folder.join(format!("{name}.outbox"));
         let file = opened(&path)?;
@@ -66,7 +68,7 @@ impl Outbox {
         file.sync_all()?;
         let created_at = (known.is_none() && end == 0).then_some(head);
         let state = State { file, next, end, noted: end, missed, told: last.min(head), created_at };
-        Ok(Outbox { path, told, most, state: Mutex::new(state) })
+        Ok(Outbox { path, told, kind, most, state: Mutex::new(state) })
     }
 
     /// Returns how many records there were when it was created, if it has not begun yet.
@@ -97,7 +99,7 @@ impl Outbox {
     }
 
     /// Returns the number of the last record that was sent.
-    pub(super) fn told(&self) -> u64 {
+    pub(crate) fn told(&self) -> u64 {
         self.state().told
     }
 
@@ -118,7 +120,7 @@ impl Outbox {
         let room = usize::try_from(room).unwrap_or(usize::MAX).min(changes.len());
         let (kept, left) = changes.split_at_checked(room).unwrap_or((&changes, &[]));
         state.missed += left.len() as u64;
-        missed(left.len());
+        self.kind.missed(left.len());
         let bytes: Vec<u8> = kept.iter().flat_map(|(number, person)| entry(*number, *person)).collect();
         let at = state.noted;
         let written = state.file.write_all_at(&bytes, at).and_then(|()| state.file.sync_data());
@@ -126,7 +128,7 @@ impl Outbox {
             Ok(()) => state.noted += bytes.len() as u64,
             Err(_) => {
                 state.missed += kept.len() as u64;
-                missed(kept.len());
+                self.kind.missed(kept.len());
             }
         }
         written
@@ -148,13 +150,13 @@ impl Outbox {
     }
 
     /// Returns how many changes are pending.
-    pub(super) fn waiting(&self) -> u64 {
+    pub(crate) fn waiting(&self) -> u64 {
         let state = self.state();
         (state.end - state.next) / ENTRY as u64
     }
 
     /// Returns the next changes, at most this many, and how many were missed.
-    pub(super) fn next(&self, most: usize) -> io::Result<(Vec<(u64, Person)>, u64)> {
+    pub(crate) fn next(&self, most: usize) -> io::Result<(Vec<(u64, Person)>, u64)> {
         let state = self.state();
         let count = usize::try_from((state.end - state.next) / ENTRY as u64).unwrap_or(usize::MAX).min(most);
         let mut bytes = vec![0; count * ENTRY];
@@ -165,7 +167,7 @@ impl Outbox {
     }
 
     /// Marks everything up to this record as sent, along with the number of missed changes.
-    pub(super) fn sent(&self, last: u64, told_missed: u64) -> io::Result<()> {
+    pub(crate) fn sent(&self, last: u64, told_missed: u64) -> io::Result<()> {
         let mut state = self.state();
         while state.next < state.end {
             let mut bytes = [0; ENTRY];
@@ -207,12 +209,6 @@ impl Outbox {
         state.noted -= state.next;
         state.next = 0;
         Ok(())
-    }
-}
-
-fn missed(count: usize) {
-    if count > 0 {
-        metrics::counter!("pixelward_webhook_missed_total").increment(count as u64);
     }
 }
 
@@ -266,7 +262,7 @@ mod tests {
         }
 
         fn open(&self, head: u64) -> Outbox {
-            Outbox::open(&self.0, "shop", head, 1000).unwrap()
+            Outbox::open(&self.0, "shop", head, (Kind::Webhook, 1000)).unwrap()
         }
     }
 
@@ -333,7 +329,7 @@ mod tests {
         let mut bytes = std::fs::read(&path).unwrap();
         bytes[2 * ENTRY + 3] ^= 1;
         std::fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
-        let outbox = Outbox::open(&folder.0, "shop", 9, 100_000).unwrap();
+        let outbox = Outbox::open(&folder.0, "shop", 9, (Kind::Webhook, 100_000)).unwrap();
         assert_eq!(numbers(&outbox), [1, 2]);
         let mut told = 2;
         for round in 0..60u64 {

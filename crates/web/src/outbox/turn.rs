@@ -1,4 +1,4 @@
-//! Which relay of a cluster tells: the one that holds the lease of the webhook. A relay on its own always does.
+//! Which relay of a cluster tells: the one that holds the lease. A relay on its own always does.
 //!
 //! Each relay notes all changes in its own outbox. The holder says in the common order how far it has come, and all
 //! drop what was told. If it says nothing for longer than it may tell, another goes on from there. What was told and
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::oneshot;
 
 use crate::consent::ordered::{Leased, Name};
-use crate::consent::{Controller, Store};
+use crate::consent::Store;
 
 /// How long a relay tells after it has claimed the lease.
 const HOLDS: Duration = Duration::from_secs(30);
@@ -25,8 +25,8 @@ const SAYS: Duration = Duration::from_secs(1);
 /// How long a pause is after a claim that brought nothing.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// The turn of one webhook.
-pub(super) struct Turn {
+/// The turn of a relay to tell one receiver.
+pub(crate) struct Turn {
     store: Arc<Store>,
     name: Name,
     held: Option<Until>,
@@ -36,7 +36,7 @@ pub(super) struct Turn {
 /// Until when this relay tells. The clock that never steps stands still while a machine sleeps; the other one may
 /// step. The earlier end counts.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Until {
+pub(crate) struct Until {
     steady: Instant,
     wall: SystemTime,
 }
@@ -57,7 +57,7 @@ impl Until {
 }
 
 /// Whether this relay tells now.
-pub(super) enum Now {
+pub(crate) enum Now {
     /// It does, and so does nobody else until then; without an end for a relay on its own.
     Here(Option<Until>),
     /// Another relay does, or did until a moment ago. Look again.
@@ -65,8 +65,7 @@ pub(super) enum Now {
 }
 
 impl Turn {
-    pub(super) fn of(controller: &Controller, store: &Arc<Store>) -> Turn {
-        let name = super::lease(store, controller);
+    pub(super) fn of(name: Name, store: &Arc<Store>) -> Turn {
         Turn { store: Arc::clone(store), name, held: None, said: Instant::now() }
     }
 
@@ -85,7 +84,7 @@ impl Turn {
     }
 
     /// Waits for the turn of this relay, which has told up to this record, and returns whether it has come.
-    pub(super) async fn come(&mut self, told: u64) -> Now {
+    pub(crate) async fn come(&mut self, told: u64) -> Now {
         let Some(leased) = self.leased() else { return Now::Here(None) };
         if let Some(held) = self.held.filter(|held| leased.is_here && held.left() > RENEWS) {
             return Now::Here(Some(held));
@@ -108,7 +107,7 @@ impl Turn {
     }
 
     /// Says how far this relay has told, at once if nothing waits, else now and then.
-    pub(super) async fn say(&mut self, told: u64, is_all: bool) {
+    pub(crate) async fn say(&mut self, told: u64, is_all: bool) {
         if let Some(leased) = self.leased()
             && (is_all || self.said.elapsed() >= SAYS)
         {
@@ -144,7 +143,7 @@ fn leaving() -> Duration {
 }
 
 /// Runs something that must not go on once the turn is over, not even if this process stood still meanwhile.
-pub(super) async fn within<T>(
+pub(crate) async fn within<T>(
     until: Option<Until>,
     work: impl Future<Output = Result<T, String>>,
 ) -> Result<T, String> {
