@@ -85,6 +85,7 @@ harness: packages
 	PIXELWARD_FAULTS=200 $(SYSTEM) cluster::faults
 	PIXELWARD_FLIPS=200 $(SYSTEM) cluster::damage
 	PIXELWARD_MACHINE_CUTS=100 $(SYSTEM) cluster::cuts
+	PIXELWARD_CONNECTOR_CHANGES=1000000 $(SYSTEM) connectors::
 
 check:
 	$(CARGO) fmt --all --check

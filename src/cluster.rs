@@ -75,8 +75,8 @@ pub struct Member {
     /// What answers the questions of other relays.
     answers: Answers,
     runtime: Handle,
-    /// The controllers whose webhooks the names of leases stand for.
-    leases: HashMap<Name, String>,
+    /// What the names of leases stand for: a controller's webhook, or its connector of this name.
+    leases: HashMap<Name, (String, Option<String>)>,
 }
 
 /// Makes the store part of the common order, if the configuration says that there is one.
@@ -131,11 +131,15 @@ pub async fn start(config: &Config, store: &Arc<Store>) -> Result<Option<Arc<Mem
         Arc::new(Nats::connect(&access, &replica.node).await.map_err(NodeError::from)?);
     let (name, address) = (replica.node, settings.address.clone());
     let node = Node::start(store, engine, weeks, replica, Some(identity), &Handle::current())?;
-    let leases = config.api.webhooks.iter().map(|webhook| {
+    let webhooks = config.api.webhooks.iter().map(|webhook| {
         let name = web::webhook::lease(store, &webhook.controller);
-        (name, webhook.controller.to_string())
+        (name, (webhook.controller.to_string(), None))
     });
-    let leases = leases.collect();
+    let connectors = config.connectors.iter().map(|connector| {
+        let name = web::connector::lease(store, &connector.controller, &connector.name);
+        (name, (connector.controller.to_string(), Some(connector.name.clone())))
+    });
+    let leases = webhooks.chain(connectors).collect();
     let (store, runtime) = (Arc::downgrade(store), Handle::current());
     let member =
         Arc::new(Member { node, invitations, authority, address, name, store, answers, runtime, leases });
@@ -249,8 +253,10 @@ impl Member {
 
     /// Says what a lease is about.
     fn lease(&self, held: Held) -> LeaseHeld {
+        let (controller, connector) = self.leases.get(&held.name).cloned().unzip();
         LeaseHeld {
-            controller: self.leases.get(&held.name).cloned(),
+            controller,
+            connector: connector.flatten(),
             relay: held.holder.map(hex::encode),
             record: held.number,
         }

@@ -40,6 +40,7 @@ enum Command {
     Page(cli::page::Page),
     Passwd(cli::passwd::Passwd),
     Token(cli::token::Tokens),
+    Connector(cli::connector::Connector),
     #[cfg(feature = "cluster")]
     Cluster(cli::cluster::Cluster),
     ConsoleLink(cli::console_link::ConsoleLink),
@@ -66,6 +67,7 @@ fn main() -> ExitCode {
         Command::Page(command) => cli::page::run(command),
         Command::Passwd(command) => cli::passwd::run(command),
         Command::Token(command) => cli::token::run(command),
+        Command::Connector(command) => cli::connector::run(command),
         #[cfg(feature = "cluster")]
         Command::Cluster(command) => cli::cluster::run(command),
         Command::ConsoleLink(command) => cli::console_link::run(command),

@@ -25,7 +25,7 @@ use crate::rewrite::reader_token::Mint;
 use crate::sign::Holders;
 use crate::web::mapping::secret;
 use crate::web::probe::probe;
-use crate::web::{api_token, public};
+use crate::web::{api_token, connector, public};
 
 /// Check the configuration, the certificates, the store, the next hop and the addresses for readers
 ///
@@ -98,6 +98,11 @@ pub fn run(command: &Check) -> Result<ExitCode, Box<dyn std::error::Error>> {
     for webhook in &config.api.webhooks {
         if let Err(error) = secret(&webhook.secret_file) {
             findings.bad(&format!("api.webhook.secret_file {error}"));
+        }
+    }
+    for one in &config.connectors {
+        if let Err(error) = connector::check(one) {
+            findings.bad(&format!("connector {} of {}: {error}", one.name, one.controller));
         }
     }
     match command.user.as_deref().map(ServiceUser::named) {

@@ -411,10 +411,11 @@ fn shown(standing: &Standing) -> String {
     if standing.others.is_empty() {
         lines.push("Other relays:   none was heard of".to_owned());
     }
-    for LeaseHeld { controller, relay, record } in &standing.leases {
-        let what = match controller {
-            Some(controller) => format!("the webhook of {controller}"),
-            None => "a webhook that is not configured here".to_owned(),
+    for LeaseHeld { controller, connector, relay, record } in &standing.leases {
+        let what = match (controller, connector) {
+            (Some(controller), None) => format!("the webhook of {controller}"),
+            (Some(controller), Some(name)) => format!("the connector {name} of {controller}"),
+            (None, _) => "a webhook or connector that is not configured here".to_owned(),
         };
         let by = match relay {
             Some(relay) if *relay == standing.relay => "told by this relay".to_owned(),
@@ -498,6 +499,7 @@ mod tests {
             }],
             leases: vec![LeaseHeld {
                 controller: Some("shop".to_owned()),
+                connector: None,
                 relay: Some("bb".to_owned()),
                 record: 12,
             }],

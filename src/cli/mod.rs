@@ -4,6 +4,7 @@ pub mod audit;
 pub mod check;
 #[cfg(feature = "cluster")]
 pub mod cluster;
+pub mod connector;
 pub mod consent;
 pub mod console_link;
 pub mod demo;

@@ -62,7 +62,8 @@ pub fn run(command: &Run) -> Result<ExitCode, Box<dyn std::error::Error>> {
         let evidence = evidence(&live.config, &store)?;
         // Before anything is heard of other relays, which is to be told, too.
         let webhooks = web::webhook::open(&live.config.api, &live.config.data_directory, &store)?;
-        web::outbox::watch(&store, webhooks.waiting());
+        let connectors = web::connector::open(&live.config, &store)?;
+        web::outbox::watch(&store, [webhooks.waiting(), connectors.waiting()].concat());
         #[cfg(feature = "cluster")]
         let member = crate::cluster::start(&live.config, &store).await?;
         #[cfg(not(feature = "cluster"))]
@@ -75,10 +76,17 @@ pub fn run(command: &Run) -> Result<ExitCode, Box<dyn std::error::Error>> {
             pipeline.among(Box::new(Arc::downgrade(member)));
         }
         webhooks.start(&store);
+        connectors.start(&store);
         let settings = &pipeline.live().config;
         let trail = Arc::new(Trail::at(&settings.data_directory.join("audit")));
         let host: Arc<dyn web::Host> = pipeline.clone();
-        let interface = web::api::Api::new(host, Arc::clone(&store), handle.clone(), Arc::clone(&trail));
+        let interface = web::api::Api::new(
+            host,
+            Arc::clone(&store),
+            handle.clone(),
+            Arc::clone(&trail),
+            connectors.clone(),
+        );
         #[cfg(feature = "cluster")]
         if let Some(member) = &member {
             member.answer_from(&interface);
@@ -94,6 +102,7 @@ pub fn run(command: &Run) -> Result<ExitCode, Box<dyn std::error::Error>> {
             tokio::spawn(serving);
         }
         socket::serve(&pipeline.live().config.data_directory, Arc::clone(&store))?;
+        web::connector::socket::serve(&pipeline.live().config.data_directory, &connectors, &store)?;
         let served = serve(&pipeline, &store, &command.config, &trail).await;
         pipeline.flush().await;
         for pool in pipeline.live().web.pools() {

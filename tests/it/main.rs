@@ -2,6 +2,8 @@
 //! but loopback.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::string_slice, clippy::panic)]
 
+#[path = "../esp/mod.rs"]
+mod esp;
 #[path = "../http/mod.rs"]
 mod http;
 #[path = "../mail/mod.rs"]
@@ -18,6 +20,8 @@ mod capabilities;
 mod carriers;
 mod cli;
 mod complaints;
+mod connector_services;
+mod connectors;
 mod corpus;
 mod detection;
 mod detection_grid;

@@ -10,6 +10,8 @@ mod console;
 mod crowd;
 #[path = "../dns/mod.rs"]
 mod dns;
+#[path = "../esp/mod.rs"]
+mod esp;
 #[path = "../http/mod.rs"]
 mod http;
 #[path = "../mail/mod.rs"]
@@ -33,6 +35,7 @@ mod archive;
 mod certificates;
 mod clock;
 mod cluster;
+mod connectors;
 mod consent_kill;
 mod console_answers;
 mod console_check;

@@ -7,6 +7,7 @@
 
 pub mod api;
 pub mod cluster;
+pub mod connector;
 pub mod console;
 pub mod dkim;
 mod file;
@@ -28,6 +29,7 @@ use std::time::Duration;
 
 pub use api::{Api, Incoming, Webhook};
 pub use cluster::Cluster;
+pub use connector::Connector;
 pub use dkim::{Dkim, DkimKey};
 pub use file::{ConfigError, usual};
 pub use listener::{ClientCertificate, Listener, ListenerTls, Protocol, ProxyProtocol};
@@ -77,6 +79,8 @@ pub struct Config {
     pub private_access: PrivateAccess,
     /// The REST API.
     pub api: Api,
+    /// What writes choices to sending services.
+    pub connectors: Vec<Connector>,
     /// The public listener, which readers reach.
     pub public: Public,
     /// Its part among several relays.
@@ -205,6 +209,7 @@ fn read(source: &str, folder: &Path) -> Outcome<Config> {
         let log = root.section("log", log);
         let (private, private_access) = root.section("private", private);
         let api = root.section("api", |section| api::api(section, &data_directory));
+        let connectors = connector::connectors(root);
         let public = root.section("public", public::public);
         let cluster = root.section("cluster", |section| cluster::cluster(section, &data_directory));
         Config {
@@ -224,6 +229,7 @@ fn read(source: &str, folder: &Path) -> Outcome<Config> {
             private,
             private_access,
             api,
+            connectors,
             public,
             cluster,
         }

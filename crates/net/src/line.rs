@@ -159,7 +159,8 @@ impl Line {
     ) -> Result<(Reply, Bytes), String> {
         let headers = request.headers_mut();
         headers.insert(HOST, self.authority.clone());
-        headers.insert(USER_AGENT, HeaderValue::from_static(concat!("pixelward/", env!("CARGO_PKG_VERSION"))));
+        headers
+            .insert(USER_AGENT, HeaderValue::from_static(concat!("pixelward/", env!("CARGO_PKG_VERSION"))));
         let (sender, connection) = (&mut self.sender, &mut self.connection);
         let answered = async {
             sender.ready().await.map_err(said)?;
@@ -171,8 +172,7 @@ impl Line {
                 }
                 None => Bytes::new(),
             };
-            let reply =
-                Reply { status: head.status.as_u16(), headers: head.headers, body: Bytes::new() };
+            let reply = Reply { status: head.status.as_u16(), headers: head.headers, body: Bytes::new() };
             Ok((reply, body))
         };
         tokio::select! {

@@ -5,6 +5,7 @@
 
 pub mod api;
 pub mod api_token;
+pub mod connector;
 pub mod deployed;
 pub mod door;
 pub mod hygiene;

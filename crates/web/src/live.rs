@@ -78,8 +78,11 @@ pub struct Standing {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[schema(as = ClusterLease)]
 pub struct LeaseHeld {
-    /// The controller whose webhook it is; null if it has none at this relay.
+    /// The controller whose webhook or connector it is; null if it has none at this relay.
     pub controller: Option<String>,
+    /// The connector; null if it is a webhook.
+    #[serde(default)]
+    pub connector: Option<String>,
     /// The name of the relay that did it last; null if none has since the common order began.
     pub relay: Option<String>,
     /// The number of the last record that it has come to.

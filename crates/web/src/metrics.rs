@@ -73,6 +73,7 @@ const FROM_ZERO: &[&str] = &[
     "pixelward_strict_rewrites_total",
     "pixelward_unreadable_messages_total",
     "pixelward_unreadable_parts_total",
+    "pixelward_connector_missed_total",
     "pixelward_webhook_missed_total",
     "pixelward_cluster_stops_total",
 ];

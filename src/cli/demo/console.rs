@@ -67,7 +67,8 @@ pub(super) async fn start(
     let host: Arc<dyn web::Host> = pipeline.clone();
     let trail = Arc::new(Trail::at(&pipeline.live().config.data_directory.join("audit")));
     crate::cli::run::note_deployment(pipeline, &trail, "start");
-    let routes = web::api::Api::new(Arc::clone(&host), Arc::clone(store), counts, trail).router();
+    let none = web::connector::Connectors::default();
+    let routes = web::api::Api::new(Arc::clone(&host), Arc::clone(store), counts, trail, none).router();
     tokio::spawn(web::door::serve(bound, web::door::Door::Api, routes, host));
     let data = folder.join("console");
     std::fs::create_dir_all(&data)?;

@@ -183,11 +183,14 @@ fn webhooks(call: &Call, standing: &Value) -> Markup {
                     tr {
                         th scope="row" {
                             @match maybe(lease, "controller") {
-                                Some(controller) => (controller),
+                                Some(controller) => {
+                                    (controller)
+                                    @if let Some(connector) = maybe(lease, "connector") { ": " (connector) }
+                                },
                                 None => (call.say(&Text(
-                                    "one without a webhook here",
-                                    "einer ohne Webhook hier",
-                                    "un responsable sans webhook ici",
+                                    "one without a webhook or connector here",
+                                    "einer ohne Webhook oder Konnektor hier",
+                                    "un responsable sans webhook ni connecteur ici",
                                 ))),
                             }
                         }

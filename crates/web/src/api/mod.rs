@@ -6,6 +6,7 @@
 
 mod archive;
 mod audit;
+mod connectors;
 mod consent;
 mod delivery;
 mod deployments;
@@ -45,6 +46,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::{Semaphore, oneshot};
 
 use crate::api_token::{Grant, Tokens};
+use crate::connector::Connectors;
 use crate::consent::{Controller, Person, Store, StoreError, Timestamp};
 use crate::live::{Host, Live};
 use crate::problem::Problem;
@@ -71,6 +73,7 @@ pub struct Api {
     days: figures::Days,
     trends: trend::Trends,
     trail: Arc<Trail>,
+    connectors: Connectors,
     writes: Semaphore,
     searches: Semaphore,
 }
@@ -114,6 +117,7 @@ impl Api {
         store: Arc<Store>,
         metrics: PrometheusHandle,
         trail: Arc<Trail>,
+        connectors: Connectors,
     ) -> Arc<Api> {
         let live = host.live();
         let settings = &live.config.api;
@@ -126,6 +130,7 @@ impl Api {
             days: figures::Days::default(),
             trends: trend::Trends::default(),
             trail,
+            connectors,
             writes: Semaphore::new(WRITES),
             searches: Semaphore::new(SEARCHES),
             host,
@@ -247,5 +252,25 @@ fn describe() {
     metrics::describe_counter!(
         "pixelward_webhook_missed_total",
         "Changes that a webhook is not told of because too many waited or they could not be written"
+    );
+    metrics::describe_gauge!(
+        "pixelward_connector_waiting",
+        "Changes waiting for a connector, by controller and connector"
+    );
+    metrics::describe_gauge!(
+        "pixelward_connector_dead_letters",
+        "People of whom a service could not be told, by controller and connector"
+    );
+    metrics::describe_gauge!(
+        "pixelward_connector_stopped",
+        "1 while a service does not accept the credential, by controller and connector"
+    );
+    metrics::describe_counter!(
+        "pixelward_connector_results_total",
+        "What came of telling services of people, by controller, connector and result"
+    );
+    metrics::describe_counter!(
+        "pixelward_connector_missed_total",
+        "Changes for which connectors had no room; all people are written then"
     );
 }

@@ -144,6 +144,10 @@ fn parameters(route: &Route) -> Vec<Value> {
             Extra::Word(name, words, about) => {
                 all.push(parameter(name, "query", about, json!({ "type": "string", "enum": words })));
             }
+            Extra::Person(name, about) => {
+                let schema = json!({ "type": "string", "pattern": "^[0-9a-f]{32}$" });
+                all.push(parameter(name, "query", about, schema));
+            }
             Extra::Day(name, about) => {
                 all.push(parameter(name, "query", about, json!({ "type": "string", "format": "date" })));
             }

@@ -8,8 +8,8 @@ use utoipa::ToSchema;
 
 use super::openapi::Schemas;
 use super::{
-    Handler, archive, audit, consent, delivery, deployments, evidence, explain, export, figures, history,
-    import, incoming, links, model, openapi, page, people, preference_page, reading, relays, rules,
+    Handler, archive, audit, connectors, consent, delivery, deployments, evidence, explain, export, figures,
+    history, import, incoming, links, model, openapi, page, people, preference_page, reading, relays, rules,
     statistics, system, trend, what_if,
 };
 use crate::api_token::Scope;
@@ -88,6 +88,8 @@ pub(super) enum Extra {
     Number(&'static str, u64, u64, &'static str),
     /// In the query: one of a few words.
     Word(&'static str, &'static [&'static str], &'static str),
+    /// In the query: a keyed hash, with its meaning.
+    Person(&'static str, &'static str),
     /// In the query: a day such as 2026-11-24, with its meaning.
     Day(&'static str, &'static str),
     /// In the query: purposes separated by commas.
@@ -149,11 +151,17 @@ const PEOPLE: &str = "People by keyed hash";
 const RULES: &str = "Rules and figures";
 const PROOF: &str = "What was done with mail";
 const HOOKS: &str = "Webhooks";
+const CONNECTORS: &str = "Connectors to sending services";
 const SYSTEM: &str = "The API itself";
 
 const WITH_TAG: &str = "The current consent, identified by ETag.";
 const NOBODY: (u16, &str, Output) =
     (404, "The controller knows nobody under this hash.", Output::Json(of::<crate::problem::ProblemDetails>));
+const NO_CONNECTOR: (u16, &str, Output) = (
+    404,
+    "The controller is unknown, or has no connector of this name.",
+    Output::Json(of::<crate::problem::ProblemDetails>),
+);
 const HOLDS_HERE: (u16, &str, Output) = (
     202,
     "It holds at this relay, durably, and at the others once they can be reached. Only what makes things stricter \
@@ -517,6 +525,76 @@ pub static ROUTES: &[Route] = &[
             ),
         ],
         handler: |call| Box::pin(incoming::receive(call)),
+    },
+    Route {
+        method: Method::Get,
+        path: "/v1/controllers/{controller}/connectors",
+        access: READ,
+        name: "list_connectors",
+        tag: CONNECTORS,
+        summary: "List what writes choices to sending services, and how it stands",
+        about: "As this relay knows it: in a cluster, each relay counts what it wrote itself.",
+        input: Input::Nothing,
+        extras: &[],
+        answers: &[(200, "The connectors.", Output::Json(of::<connectors::List>))],
+        handler: |call| Box::pin(connectors::list(call)),
+    },
+    Route {
+        method: Method::Get,
+        path: "/v1/controllers/{controller}/connectors/{name}",
+        access: READ,
+        name: "show_connector",
+        tag: CONNECTORS,
+        summary: "Show a connector with what its last comparison or dry run found",
+        about: "",
+        input: Input::Nothing,
+        extras: &[],
+        answers: &[
+            (200, "The connector.", Output::Json(of::<crate::connector::view::Standing>)),
+            NO_CONNECTOR,
+        ],
+        handler: |call| Box::pin(connectors::show(call)),
+    },
+    Route {
+        method: Method::Get,
+        path: "/v1/controllers/{controller}/connectors/{name}/dead-letters",
+        access: READ,
+        name: "list_dead_letters",
+        tag: CONNECTORS,
+        summary: "List people of whom the service could not be told",
+        about: "",
+        input: Input::Nothing,
+        extras: &[
+            Extra::Number("limit", 1, 1000, "The maximum number of people; by default, 100."),
+            Extra::Person("cursor", "The value of next from the previous page."),
+        ],
+        answers: &[
+            (200, "The people, and why.", Output::Json(of::<crate::connector::view::DeadLetters>)),
+            NO_CONNECTOR,
+        ],
+        handler: |call| Box::pin(connectors::dead_letters(call)),
+    },
+    Route {
+        method: Method::Post,
+        path: "/v1/controllers/{controller}/connectors/{name}/actions",
+        access: WRITE,
+        name: "order_connector",
+        tag: CONNECTORS,
+        summary: "Have a connector retry, sync, compare or say what it would write",
+        about: "It is done in the background; list_connectors shows how far it has come.",
+        input: Input::Json(of::<connectors::Order>),
+        extras: &[],
+        answers: &[
+            (202, "It has begun.", Output::Json(of::<crate::connector::view::Standing>)),
+            NO_CONNECTOR,
+            (
+                409,
+                "The connector is paused, or the service has no way to read back (unable); or the same request is \
+                 in progress (in-progress).",
+                Output::Json(of::<crate::problem::ProblemDetails>),
+            ),
+        ],
+        handler: |call| Box::pin(connectors::act(call)),
     },
     Route {
         method: Method::Get,

@@ -47,7 +47,12 @@ struct State {
 impl Outbox {
     /// Opens or creates it. `head` is the number of the journal's last record: entries beyond it never came
     /// into effect.
-    pub(super) fn open(folder: &Path, name: &str, head: u64, (kind, most): (Kind, u64)) -> io::Result<Outbox> {
+    pub(super) fn open(
+        folder: &Path,
+        name: &str,
+        head: u64,
+        (kind, most): (Kind, u64),
+    ) -> io::Result<Outbox> {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         let path = folder.join(format!("{name}.outbox"));
         let file = opened(&path)?;

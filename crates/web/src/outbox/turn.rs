@@ -9,8 +9,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::oneshot;
 
-use crate::consent::ordered::{Leased, Name};
 use crate::consent::Store;
+use crate::consent::ordered::{Leased, Name};
 
 /// How long a relay tells after it has claimed the lease.
 const HOLDS: Duration = Duration::from_secs(30);

@@ -111,7 +111,9 @@ impl Store {
         person: Person,
     ) -> Result<Option<(Listed, super::Entered)>, StoreError> {
         let Some(entry) = self.shared.entry(person) else { return Ok(None) };
-        let Some(indexed) = self.shared.indexed(&key(controller.as_str(), &entry.id))? else { return Ok(None) };
+        let Some(indexed) = self.shared.indexed(&key(controller.as_str(), &entry.id))? else {
+            return Ok(None);
+        };
         let Some((number, place)) = indexed.trail.newest_first().next() else { return Ok(None) };
         let (payload, _) = Journal::record(&self.shared.settings.directory, place)?;
         let Some(newest) = entered(&entry, number, &payload)? else { return Ok(None) };

@@ -1,0 +1,363 @@
+//! Connectors: each change reaches the contact that a service keeps, whatever the service does.
+
+use crate::esp::{CREDENTIAL, Esp, Fault, Meant, PLAIN, Plain};
+use crate::http::{self, Served};
+use crate::support::{Folder, PATIENCE, Relay, configuration, free_port, program};
+use serde_json::{Value, json};
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+const SCOPES: &str = "consent:read,consent:write,consent:erase";
+
+pub(crate) fn secret(folder: &Folder, name: &str, text: &str) -> PathBuf {
+    let path = folder.file(name, &format!("{text}\n"));
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    path
+}
+
+/// A connector of the shop to the plain service.
+fn plain(folder: &Folder, esp: &Esp, more: &str) -> String {
+    let file = folder.file("plain.toml", PLAIN);
+    let key = secret(folder, "key", CREDENTIAL);
+    format!(
+        "[[connector]]\ncontroller = \"shop\"\nname = \"plain\"\nservice_file = {file:?}\nbase_url = {:?}\n\
+         credential_file = {key:?}\npurposes = [\"campaign_performance\"]\n{more}\n",
+        esp.base()
+    )
+}
+
+fn served(folder: Folder, rest: &str) -> Served {
+    let rest = format!(
+        "{}[api]\naddress = \"127.0.0.1:0\"\nrequests_per_minute = 10000000\n{rest}",
+        http::CONTROLLERS
+    );
+    configuration(&folder, free_port(), "", "", &rest);
+    Served::of(Relay::in_folder(folder))
+}
+
+fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "{what}");
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
+}
+
+fn say_with(served: &Served, token: &str, name: &str, state: &str, more: Value) {
+    let mut body = json!({"address": format!("{name}@home.example"), "state": state, "evidence": "form/1",
+                          "purposes": ["campaign_performance", "link_tracking"]});
+    body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    let answer = served.ask(token, "PUT", "/v1/controllers/shop/consent", &body.to_string());
+    assert_eq!(answer.status, 200, "{}", answer.text());
+}
+
+fn say(served: &Served, token: &str, name: &str, state: &str) {
+    say_with(served, token, name, state, json!({"external_id": format!("id-of-{name}")}));
+}
+
+fn standing(served: &Served, token: &str, name: &str) -> Value {
+    let answer = served.ask(token, "GET", &format!("/v1/controllers/shop/connectors/{name}"), "");
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    answer.json()
+}
+
+fn act(served: &Served, token: &str, action: &str) -> u16 {
+    let body = json!({"action": action}).to_string();
+    served.ask(token, "POST", "/v1/controllers/shop/connectors/plain/actions", &body).status
+}
+
+#[test]
+fn each_change_is_written_though_the_service_fails_in_every_way() {
+    let esp = Esp::start(Plain);
+    let folder = Folder::new();
+    let lines = plain(&folder, &esp, "");
+    let served = served(folder, &lines);
+    let token = served.token(SCOPES, "all");
+    esp.fail(vec![
+        Fault::Status(503, Vec::new(), Value::Null),
+        Fault::CutBefore,
+        Fault::Status(429, vec![("Retry-After", "1".to_owned())], Value::Null),
+        Fault::CutAfter,
+        Fault::Status(500, Vec::new(), Value::Null),
+    ]);
+    let began = Instant::now();
+    say(&served, &token, "ann", "granted");
+    until("ann is written", || esp.value("id-of-ann") == Some(json!(true)));
+    until("nothing waits", || standing(&served, &token, "plain")["waiting"] == 0);
+    assert!(began.elapsed().as_millis() >= 1000, "the service wanted a second of rest");
+    say(&served, &token, "ann", "withdrawn");
+    until("ann withdrew", || esp.value("id-of-ann") == Some(json!(false)));
+    // Only the purposes of the connector count, and another controller's people are not its own.
+    say_with(
+        &served,
+        &token,
+        "bob",
+        "granted",
+        json!({"external_id": "b/o?b", "purposes": ["personalisation"]}),
+    );
+    until("bob is written", || esp.value("b/o?b") == Some(json!(false)));
+    let body =
+        json!({"address": "eve@home.example", "state": "granted", "evidence": "f", "external_id": "eve"});
+    assert_eq!(served.ask(&token, "PUT", "/v1/controllers/club/consent", &body.to_string()).status, 200);
+    esp.check();
+    assert!(esp.value("eve").is_none());
+    assert_eq!(esp.log("id-of-ann").len(), 3, "the answer to one of them was cut off");
+    let page = standing(&served, &token, "plain");
+    // A connection that was kept and ended is replaced at once, and is no failure.
+    assert_eq!(page["results"]["failed"], 2);
+    assert_eq!(page["results"]["busy"], 1);
+    assert!(!page.to_string().contains("home.example") && !page.to_string().contains(CREDENTIAL));
+}
+
+#[test]
+fn whom_a_service_cannot_be_told_of_is_listed_and_told_later() {
+    let esp = Esp::start(Plain);
+    let folder = Folder::new();
+    let lines = plain(&folder, &esp, "");
+    let served = served(folder, &lines);
+    let token = served.token(SCOPES, "all");
+    esp.books.lock().unwrap().unknown.insert("id-of-ann".to_owned());
+    say(&served, &token, "ann", "granted");
+    say_with(&served, &token, "bob", "refused", json!({}));
+    say(&served, &token, "cat", "refused");
+    let letters = |served: &Served| {
+        let path = "/v1/controllers/shop/connectors/plain/dead-letters?limit=1";
+        let first = served.ask(&token, "GET", path, "").json();
+        let next = first["next"].as_str().unwrap_or_default().to_owned();
+        let second = served.ask(&token, "GET", &format!("{path}&cursor={next}"), "").json();
+        let both =
+            [first, second].map(|page| page["dead_letters"][0]["reason"].as_str().unwrap_or("").to_owned());
+        let mut both = both.to_vec();
+        both.sort();
+        both
+    };
+    until("two are dead letters", || letters(&served) == ["no_id", "not_known"]);
+    until("cat is written all the same", || esp.value("id-of-cat") == Some(json!(false)));
+    // They are there after a kill, and told once it is possible.
+    let served = Served::of(served.relay.killed());
+    assert_eq!(letters(&served), ["no_id", "not_known"]);
+    let shown = served.relay.command(&["connector", "dead-letters", "plain", "--controller", "shop"]);
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    assert!(shown.contains("not_known (404)") && shown.contains("id-of-ann"), "{shown}");
+    assert!(shown.contains("without external_id") && !shown.contains('@'), "{shown}");
+    esp.books.lock().unwrap().unknown.clear();
+    let output = served.relay.command(&["connector", "retry", "plain", "--controller", "shop"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    until("ann is told of", || esp.value("id-of-ann") == Some(json!(true)));
+    until("one is left", || standing(&served, &token, "plain")["dead_letters"]["not_known"] == 0);
+    // Bob gets a name, and with it a change.
+    say_with(&served, &token, "bob", "withdrawn", json!({"external_id": "bob"}));
+    until("bob is told of", || esp.value("bob") == Some(json!(false)));
+    until("none is left", || standing(&served, &token, "plain")["dead_letters"]["no_id"] == 0);
+    // Who was erased is told of no more.
+    assert_eq!(act(&served, &token, "nonsense"), 400);
+    assert_eq!(served.ask(&token, "GET", "/v1/controllers/shop/connectors/other", "").status, 404);
+    assert_eq!(served.ask(&token, "GET", "/v1/controllers/club/connectors/plain", "").status, 404);
+    esp.check();
+}
+
+#[test]
+fn a_service_that_does_not_accept_the_credential_loses_nobody() {
+    let esp = Esp::start(Plain);
+    esp.books.lock().unwrap().locks_out = true;
+    let folder = Folder::new();
+    let lines = plain(&folder, &esp, "");
+    let served = served(folder, &lines);
+    let token = served.token(SCOPES, "all");
+    for name in ["ann", "bob", "cat"] {
+        say(&served, &token, name, "refused");
+    }
+    until("it stopped", || !standing(&served, &token, "plain")["stopped"].is_null());
+    let page = standing(&served, &token, "plain");
+    assert!(page["stopped"].as_str().unwrap().contains("401"), "{page}");
+    let dead: u64 =
+        page["dead_letters"].as_object().unwrap().values().map(|count| count.as_u64().unwrap()).sum();
+    assert_eq!(dead, 0);
+    let status = served.relay.command(&["connector", "status"]);
+    assert!(!status.status.success());
+    assert!(String::from_utf8(status.stdout).unwrap().contains("stopped: it answered 401"));
+    served.relay.log.wait("the log says so", |line| line.contains("a connector stopped"));
+    esp.books.lock().unwrap().locks_out = false;
+    assert_eq!(act(&served, &token, "retry"), 202);
+    until("all are told of", || {
+        ["ann", "bob", "cat"].iter().all(|name| esp.value(&format!("id-of-{name}")).is_some())
+    });
+    until("it works", || standing(&served, &token, "plain")["stopped"].is_null());
+    esp.check();
+}
+
+#[test]
+fn everybody_is_synced_compared_and_shown_without_sending() {
+    let esp = Esp::start(Plain);
+    let folder = Folder::new();
+    let file = folder.file(
+        "people.csv",
+        &(0..2500).fold("address,state,event_time,evidence,external_id\n".to_owned(), |rows, number| {
+            let state = if number % 3 == 0 { "refused" } else { "granted" };
+            format!("{rows}p{number}@home.example,{state},2026-09-01T10:00:00Z,form/1,p{number}\n")
+        }),
+    );
+    // They are there before the connector is.
+    let rest = format!("{}[api]\naddress = \"\"\n", http::CONTROLLERS);
+    let config = configuration(&folder, free_port(), "", "", &rest);
+    let imported = program()
+        .args(["consent", "import", file.to_str().unwrap(), "--controller", "shop", "--config"])
+        .arg(config)
+        .output()
+        .unwrap();
+    assert!(imported.status.success(), "{}", String::from_utf8_lossy(&imported.stderr));
+    let lines = plain(&folder, &esp, "");
+    let served = served(folder, &lines);
+    let token = served.token(SCOPES, "all");
+    let finished = |errand: &str| {
+        until(errand, || {
+            let walk = &standing(&served, &token, "plain")["walk"];
+            walk["errand"] == errand && !walk["finished_at"].is_null()
+        });
+        standing(&served, &token, "plain")["walk"].clone()
+    };
+    assert_eq!(act(&served, &token, "dry_run"), 202);
+    let walk = finished("dry_run");
+    assert_eq!(
+        (&walk["people"], &walk["results"]["granted"], &walk["results"]["refused"]),
+        (&json!(2500), &json!(1666), &json!(834))
+    );
+    assert_eq!(walk["requests"].as_array().unwrap().len(), 20);
+    assert!(walk["requests"][0]["path"].as_str().unwrap().starts_with("/contacts/p"));
+    assert_eq!(esp.books.lock().unwrap().writes, 0, "nothing was sent");
+    esp.books.lock().unwrap().per_mille = 50;
+    assert_eq!(act(&served, &token, "sync"), 202);
+    let walk = finished("sync");
+    assert_eq!(walk["results"]["written"], 2500);
+    for number in 0..2500 {
+        assert_eq!(esp.value(&format!("p{number}")), Some(json!(number % 3 != 0)), "{number}");
+    }
+    // Somebody changes two contacts at the service, and one of them is gone.
+    {
+        let mut books = esp.books.lock().unwrap();
+        books.per_mille = 0;
+        for (id, value) in [("p0", json!(true)), ("p1", Value::Null)] {
+            books.contacts.get_mut(id).unwrap().0 = value;
+        }
+        books.unknown.insert("p2".to_owned());
+    }
+    assert_eq!(act(&served, &token, "compare"), 202);
+    let walk = finished("compare");
+    assert_eq!(walk["results"], json!({"different": 2, "equal": 2497, "not_known": 1}));
+    let mut differences: Vec<String> = walk["differences"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| format!("{} {} {}", one["external_id"].as_str().unwrap(), one["choice"], one["found"]))
+        .collect();
+    differences.sort();
+    assert_eq!(differences, ["p0 \"refused\" \"true\"", "p1 \"granted\" \"null\""]);
+    esp.check();
+}
+
+#[test]
+fn what_a_service_reported_itself_is_not_written_back_to_it() {
+    let esp = Esp::start(Plain);
+    let folder = Folder::new();
+    let mapping = folder.file(
+        "mapping.toml",
+        "[columns]\naddress = \"/email\"\nexternal_id = \"/id\"\nevent_time = \"/at\"\nevidence = { value = \"esp\" }\n\
+         purposes = { value = \"campaign_performance\" }\n\
+         state = { pointer = \"/tracking\", values = { true = \"granted\", false = \"withdrawn\" } }\n",
+    );
+    let incoming =
+        format!("[[api.incoming]]\nname = \"esp\"\ncontroller = \"shop\"\nmapping = {mapping:?}\n");
+    let lines = format!("{incoming}{}", plain(&folder, &esp, "same_as = [\"esp\"]"));
+    let served = served(folder, &lines);
+    let token = served.token(SCOPES, "all");
+    let report = |name: &str, at: &str, tracking: bool| {
+        let body =
+            json!({"email": format!("{name}@home.example"), "id": name, "at": at, "tracking": tracking});
+        let answer = served.ask(&token, "POST", "/v1/controllers/shop/webhooks/esp", &body.to_string());
+        assert_eq!(answer.json()["events"][0]["result"], "recorded", "{}", answer.text());
+    };
+    report("ann", "2026-09-01T10:00:00Z", true);
+    until("it is an echo", || standing(&served, &token, "plain")["results"]["echo"] == 1);
+    assert_eq!(esp.value("ann"), None);
+    // The page said something in between: the service must hear what holds.
+    say_with(&served, &token, "ann", "withdrawn", json!({"external_id": "ann"}));
+    until("ann withdrew", || esp.value("ann") == Some(json!(false)));
+    esp.check();
+}
+
+#[test]
+fn names_come_from_the_controllers_own_endpoint_and_are_kept_nowhere() {
+    let esp = Esp::start(Plain);
+    let resolver = Esp::start(Names);
+    let folder = Folder::new();
+    let key = secret(&folder, "resolver-token", "0123456789abcdef-resolver");
+    let more = format!("resolver_url = \"{}/ids\"\nresolver_token_file = {key:?}", resolver.base());
+    let lines = plain(&folder, &esp, &more);
+    let served = served(folder, &lines);
+    let token = served.token(SCOPES, "all");
+    resolver.fail(vec![Fault::Status(503, Vec::new(), Value::Null)]);
+    say(&served, &token, "ann", "granted");
+    until("ann is written", || esp.value("ann@esp.example") == Some(json!(true)));
+    say(&served, &token, "nobody", "granted");
+    until("nobody is known", || standing(&served, &token, "plain")["dead_letters"]["no_id"] == 1);
+    assert_eq!(act(&served, &token, "dry_run"), 202);
+    until("it is said", || standing(&served, &token, "plain")["walk"]["finished_at"].is_string());
+    let page = standing(&served, &token, "plain").to_string();
+    assert!(!page.contains("esp.example"), "{page}");
+    resolver.check();
+    esp.check();
+    assert!(!served.relay.log.all().iter().any(|line| line.contains("ann@")));
+    for entry in std::fs::read_dir(served.relay.folder.0.join("data/connectors")).unwrap() {
+        let bytes = std::fs::read(entry.unwrap().path()).unwrap();
+        assert!(!String::from_utf8_lossy(&bytes).contains("ann"));
+    }
+}
+
+/// A controller's endpoint that knows addresses.
+struct Names;
+
+impl crate::esp::Manner for Names {
+    fn meant(&self, asked: &crate::esp::Asked) -> Result<Meant, String> {
+        let body = asked.json();
+        let is_right = asked.method == "POST"
+            && asked.path == "/ids"
+            && body["controller"] == "shop"
+            && body["connector"] == "plain"
+            && body["person"].as_str().is_some_and(|person| person.len() == 32);
+        let id = body["external_id"].as_str().unwrap_or_default().to_owned();
+        is_right.then_some(Meant::Read { id }).ok_or_else(|| "another question".to_owned())
+    }
+
+    fn knows(&self, asked: &crate::esp::Asked) -> bool {
+        asked.has("authorization", "Bearer 0123456789abcdef-resolver")
+    }
+
+    fn success(&self, meant: &Meant, _: Option<&Value>) -> (u16, Value) {
+        let Meant::Read { id } = meant else { panic!("{meant:?}") };
+        let name = id.strip_prefix("id-of-").filter(|name| *name != "nobody");
+        (200, json!({"id": name.map(|name| format!("{name}@esp.example"))}))
+    }
+}
+
+#[test]
+fn changes_that_found_no_room_are_made_up_for() {
+    let esp = Esp::start(Plain);
+    esp.books.lock().unwrap().locks_out = true;
+    let folder = Folder::new();
+    let lines = plain(&folder, &esp, "max_waiting = 1000");
+    let rows =
+        (0..1500).fold("address,state,event_time,evidence,external_id\n".to_owned(), |rows, number| {
+            format!("{rows}p{number}@home.example,refused,2026-09-01T10:00:00Z,form/1,p{number}\n")
+        });
+    let file = folder.file("people.csv", &rows);
+    let served = served(folder, &lines);
+    let token = served.token(SCOPES, "all");
+    let imported =
+        served.relay.command(&["consent", "import", file.to_str().unwrap(), "--controller", "shop"]);
+    assert!(imported.status.success());
+    esp.books.lock().unwrap().locks_out = false;
+    assert_eq!(act(&served, &token, "retry"), 202);
+    until("all are written", || esp.books.lock().unwrap().contacts.len() == 1500);
+    esp.check();
+}

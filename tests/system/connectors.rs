@@ -1,0 +1,140 @@
+//! A service has what holds for everybody in the end, whatever it does and however often the relay is killed.
+//! `PIXELWARD_CONNECTOR_CHANGES` says how many changes there are.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::os::unix::fs::PermissionsExt;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::esp::{CREDENTIAL, Esp, PLAIN, Plain};
+use crate::http::{CONTROLLERS, Served};
+use crate::support::{Folder, Relay, configuration, free_port};
+
+/// How many of a thousand requests go wrong.
+const FAULTS: u64 = 50;
+
+/// Draws numbers, the same ones each time.
+struct Draw(u64);
+
+impl Draw {
+    fn below(&mut self, most: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % most
+    }
+}
+
+/// The rows of an import: each is a change of somebody, with the second at which it was said.
+fn rows(changes: &[(u64, bool)], second: &mut u64) -> String {
+    let mut rows = "address,state,purposes,event_time,evidence,external_id\n".to_owned();
+    for (person, is_granted) in changes {
+        *second += 1;
+        let state = if *is_granted { "granted" } else { "refused" };
+        let (days, rest) = (*second / 86_400, *second % 86_400);
+        let _ = writeln!(
+            rows,
+            "p{person}@home.example,{state},campaign_performance,2026-{:02}-{:02}T{:02}:{:02}:{:02}Z,form/{second},p{person}",
+            1 + days / 28,
+            1 + days % 28,
+            rest / 3600,
+            rest / 60 % 60,
+            rest % 60
+        );
+    }
+    rows
+}
+
+fn import(relay: &Relay, rows: &str) {
+    let file = relay.folder.file("rows.csv", rows);
+    let output = relay.command(&["consent", "import", file.to_str().unwrap(), "--controller", "shop"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn until(what: &str, limit: Duration, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + limit;
+    while !holds() {
+        assert!(Instant::now() < deadline, "{what}");
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn everybody_has_what_holds_though_requests_fail_and_the_relay_is_killed() {
+    let changes = std::env::var("PIXELWARD_CONNECTOR_CHANGES").map_or(6000, |text| text.parse().unwrap());
+    let limit = Duration::from_secs(120 + changes / 100);
+    let esp = Esp::start(Plain);
+    let folder = Folder::new();
+    let file = folder.file("plain.toml", PLAIN);
+    let key = folder.file("key", &format!("{CREDENTIAL}\n"));
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let rest = format!(
+        "{CONTROLLERS}[api]\naddress = \"127.0.0.1:0\"\nrequests_per_minute = 10000000\n[[connector]]\ncontroller = \"shop\"\nname = \"plain\"\n\
+         service_file = {file:?}\nbase_url = {:?}\ncredential_file = {key:?}\npurposes = \
+         [\"campaign_performance\"]\n",
+        esp.base()
+    );
+    configuration(&folder, free_port(), "", "", &rest);
+    let mut served = Served::of(Relay::in_folder(folder));
+    let token = served.token("consent:read,consent:write", "all");
+    let began = Instant::now();
+    // Half of the changes are first ones, the other half change somebody's mind, some again and again.
+    let people = changes / 2;
+    let (mut draw, mut second, mut holds) = (Draw(7), 0, HashMap::new());
+    let mut left: Vec<(u64, bool)> = (0..people).map(|person| (person, person % 3 != 0)).collect();
+    left.extend((people..changes).map(|_| {
+        let few = (people / 100).max(1);
+        let person = if draw.below(10) == 0 { draw.below(few) } else { draw.below(people) };
+        (person, draw.below(2) == 0)
+    }));
+    esp.books.lock().unwrap().per_mille = FAULTS;
+    let part = left.len().div_ceil(6);
+    for (number, part) in left.chunks(part).enumerate() {
+        import(&served.relay, &rows(part, &mut second));
+        holds.extend(part.iter().copied());
+        // Twice it is killed while requests are on their way.
+        if number % 2 == 0 {
+            let before = esp.books.lock().unwrap().writes;
+            until("requests are on their way", limit, || {
+                esp.books.lock().unwrap().writes > before || waiting(&served, &token) == 0
+            });
+            served = Served::of(served.relay.killed());
+        }
+    }
+    until("nothing waits", limit, || waiting(&served, &token) == 0);
+    // Those for whom it failed too often are tried again on demand.
+    until("no dead letters are left", limit, || {
+        let page = standing(&served, &token);
+        let dead = page["dead_letters"]["failed"].as_u64().unwrap();
+        if dead > 0 {
+            let body = json!({"action": "retry"}).to_string();
+            served.ask(&token, "POST", "/v1/controllers/shop/connectors/plain/actions", &body);
+        }
+        dead == 0
+    });
+    let took = began.elapsed();
+    esp.check();
+    let books = esp.books.lock().unwrap();
+    let wrong = holds.iter().filter(|(person, is_granted)| {
+        let found = books.contacts.get(&format!("p{person}")).map(|(value, _)| value.clone());
+        found != Some(json!(is_granted))
+    });
+    assert_eq!(wrong.count(), 0, "contacts differ from the store");
+    assert_eq!(books.contacts.len(), holds.len());
+    println!(
+        "{changes} changes of {} people took {took:?}, import included: {} writes, {} of them repeated what was there, \
+         {} requests failed, 3 kills",
+        holds.len(),
+        books.writes,
+        books.repeats,
+        books.failed
+    );
+}
+
+fn standing(served: &Served, token: &str) -> serde_json::Value {
+    served.ask(token, "GET", "/v1/controllers/shop/connectors/plain", "").json()
+}
+
+fn waiting(served: &Served, token: &str) -> u64 {
+    standing(served, token)["waiting"].as_u64().unwrap()
+}
