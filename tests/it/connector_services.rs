@@ -27,12 +27,15 @@ struct Named {
     /// Status and body of a success.
     success: (u16, &'static str),
     /// A read: method, path, query, and the answer with the value in place of `VALUE`.
-    read: Option<(&'static str, &'static str, &'static [(&'static str, &'static str)], &'static str)>,
+    read: Option<ReadBack>,
     /// The path at which a token is given, and the answer.
     token: Option<(&'static str, &'static str)>,
     /// An answer with a status of success that is none, if there is one.
     hidden_failure: Option<&'static str>,
 }
+
+/// Method, path, query and answer.
+type ReadBack = (&'static str, &'static str, &'static [(&'static str, &'static str)], &'static str);
 
 fn yes() -> Value {
     json!(true)

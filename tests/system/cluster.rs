@@ -2,6 +2,7 @@
 //! server does.
 
 mod compared;
+mod connectors;
 mod cuts;
 mod damage;
 mod everywhere;

@@ -1,10 +1,10 @@
 //! The work of a connector: round after round, several people at a time, each once at a time.
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::Poll;
 use std::time::{Duration, Instant};
+
+use tokio::task::JoinSet;
 
 use super::Connector;
 use super::attempt::Outcome;
@@ -12,7 +12,7 @@ use super::book::Errand;
 use super::dead::{Dead, Reason};
 use super::round::{End, Letter, Round};
 use crate::consent::{Permission, Person, Standing, Store, Timestamp};
-use crate::outbox::{Now, within};
+use crate::outbox::{Now, Until, within};
 
 /// How long work goes on before the turn is looked at again.
 const SLICE: Duration = Duration::from_secs(5);
@@ -48,7 +48,7 @@ pub(super) async fn work(connector: Arc<Connector>, store: Arc<Store>) {
     connector.forget_crossings(store.head().count);
     let now = Instant::now();
     let mut times = Times { failed: now + FAILED, expired: now, search: None, was_walk: false };
-    let mut round: Option<Round> = None;
+    let mut round: Option<Arc<Round>> = None;
     loop {
         waiting.drop_told(&turn).await;
         connector.show();
@@ -57,7 +57,7 @@ pub(super) async fn work(connector: Arc<Connector>, store: Arc<Store>) {
             round.filter(|round| !matches!(round.end, End::Changes(last) if last <= waiting.outbox.told()));
         if round.is_none() {
             round = match connector.next_round(&mut times, &store).await {
-                Ok(found) => found,
+                Ok(found) => found.map(Arc::new),
                 Err(error) => {
                     connector.warn(&error);
                     None
@@ -77,13 +77,7 @@ pub(super) async fn work(connector: Arc<Connector>, store: Arc<Store>) {
                 continue;
             }
         };
-        let done = async {
-            connector.pass(current, &store).await;
-            Ok(())
-        };
-        if let Err(error) = within(until, done).await {
-            connector.warn(&error);
-        }
+        connector.pass(current, &store, until).await;
         if current.left() == 0 {
             let end = current.end;
             round = None;
@@ -147,7 +141,8 @@ impl Connector {
         let (store, controller) = (Arc::clone(store), self.waiting.controller.clone());
         let people = self.dead.people();
         let read = tokio::task::spawn_blocking(move || {
-            let is_gone = move |person: Person| store.latest(&controller, person).is_ok_and(|one| one.is_none());
+            let is_gone =
+                move |person: Person| store.latest(&controller, person).is_ok_and(|one| one.is_none());
             let gone: Vec<Person> = people.into_iter().filter(|person| is_gone(*person)).collect();
             (gone, is_gone)
         });
@@ -212,29 +207,25 @@ impl Connector {
         Ok((people.map(|listed| listed.person).collect(), page.next))
     }
 
-    /// Works on a round until it is done, or for a while.
-    async fn pass(self: &Arc<Connector>, round: &Round, store: &Arc<Store>) {
+    /// Works on a round until it is done, or for a while, and not beyond the end of the turn.
+    async fn pass(self: &Arc<Connector>, round: &Arc<Round>, store: &Arc<Store>, until: Option<Until>) {
         round.line_up();
         let end = Instant::now() + SLICE;
-        let count = self.service.concurrency.min(round.left());
-        let mut workers: Vec<Option<Pin<Box<dyn Future<Output = ()> + Send + '_>>>> = Vec::new();
-        for _ in 0..count {
-            workers.push(Some(Box::pin(self.worker(round, store, end))));
+        let mut workers = JoinSet::new();
+        for _ in 0..self.service.concurrency.min(round.left()) {
+            let (connector, round, store) = (Arc::clone(self), Arc::clone(round), Arc::clone(store));
+            workers.spawn(within(until, async move {
+                connector.worker(&round, &store, end).await;
+                Ok(())
+            }));
         }
-        // In one task, so that none of it goes on once the turn is over.
-        std::future::poll_fn(|context| {
-            let mut is_ready = true;
-            for worker in &mut workers {
-                if let Some(future) = worker {
-                    match future.as_mut().poll(context) {
-                        Poll::Ready(()) => *worker = None,
-                        Poll::Pending => is_ready = false,
-                    }
-                }
+        while let Some(done) = workers.join_next().await {
+            match done {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => self.warn(&error),
+                Err(error) => self.warn(&format!("an internal error: {error}")),
             }
-            if is_ready { Poll::Ready(()) } else { Poll::Pending }
-        })
-        .await;
+        }
     }
 
     /// Works on one person after another.

@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use crate::consent::ordered::Name;
 use crate::consent::{Controller, Noted, Store, Watcher};
 pub(crate) use file::Outbox;
-pub(crate) use turn::{Now, Turn, within};
+pub(crate) use turn::{Now, Turn, Until, within};
 
 /// How long to wait before what waited elsewhere is read again.
 const AGAIN: Duration = Duration::from_secs(300);
