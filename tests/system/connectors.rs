@@ -34,7 +34,8 @@ fn rows(changes: &[(u64, bool)], second: &mut u64) -> String {
         let (days, rest) = (*second / 86_400, *second % 86_400);
         let _ = writeln!(
             rows,
-            "p{person}@home.example,{state},campaign_performance,2026-{:02}-{:02}T{:02}:{:02}:{:02}Z,form/{second},p{person}",
+            "p{person}@home.example,{state},campaign_performance,\
+             2026-{:02}-{:02}T{:02}:{:02}:{:02}Z,form/{second},p{person}",
             1 + days / 28,
             1 + days % 28,
             rest / 3600,
@@ -69,7 +70,8 @@ fn everybody_has_what_holds_though_requests_fail_and_the_relay_is_killed() {
     let key = folder.file("key", &format!("{CREDENTIAL}\n"));
     std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
     let rest = format!(
-        "{CONTROLLERS}[api]\naddress = \"127.0.0.1:0\"\nrequests_per_minute = 10000000\n[[connector]]\ncontroller = \"shop\"\nname = \"plain\"\n\
+        "{CONTROLLERS}[api]\naddress = \"127.0.0.1:0\"\nrequests_per_minute = 10000000\n\
+         [[connector]]\ncontroller = \"shop\"\nname = \"plain\"\n\
          service_file = {file:?}\nbase_url = {:?}\ncredential_file = {key:?}\npurposes = \
          [\"campaign_performance\"]\n",
         esp.base()
@@ -122,8 +124,8 @@ fn everybody_has_what_holds_though_requests_fail_and_the_relay_is_killed() {
     assert_eq!(wrong.count(), 0, "contacts differ from the store");
     assert_eq!(books.contacts.len(), holds.len());
     println!(
-        "{changes} changes of {} people took {took:?}, import included: {} writes, {} of them repeated what was there, \
-         {} requests failed, 3 kills",
+        "{changes} changes of {} people took {took:?}, import included: {} writes, {} of them repeated what \
+         was there, {} requests failed, 3 kills",
         holds.len(),
         books.writes,
         books.repeats,

@@ -1,4 +1,5 @@
-//! One attempt for one person: what holds is read, the service's name for the person is found, and the service is asked.
+//! One attempt for one person: what holds is read, the service's name for the person is found, and the service is
+//! asked.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,5 +1,6 @@
 //! What a connector does apart from telling changes: it goes through all people, to write, compare or only say what it
-//! would write. How far it has come is on disk, so that a restart does not begin anew. There are no names of people in it.
+//! would write. How far it has come is on disk, so that a restart does not begin anew. There are no names of people
+//! in it.
 
 use std::collections::BTreeMap;
 use std::io;

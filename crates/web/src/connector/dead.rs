@@ -1,7 +1,7 @@
 //! People whom a service could not be told of, with the reason: on disk, listed, and tried again when somebody says so.
 //!
-//! An entry has 40 bytes: person, time, status, reason, checksum. The last one about a person counts, and one with reason
-//! 0 ends it. There are no names and no addresses.
+//! An entry has 40 bytes: person, time, status, reason, checksum. The last one about a person counts, and one with
+//! reason 0 ends it. There are no names and no addresses.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};

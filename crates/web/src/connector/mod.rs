@@ -1,8 +1,8 @@
 //! Writes each choice to the contact that a sending service keeps of the person, in the service's own words.
 //!
-//! It is always what holds at that moment that is written, so that repeating is harmless and nothing stale arrives; each
-//! person is written once at a time. Changes wait in an outbox on disk, and of several relays one writes at a time. What a
-//! service does not take is listed and tried again on demand. `services/` describes the services.
+//! It is always what holds at that moment that is written, so that repeating is harmless and nothing stale arrives;
+//! each person is written once at a time. Changes wait in an outbox on disk, and of several relays one writes at a
+//! time. What a service does not take is listed and tried again on demand. `services/` describes the services.
 
 mod attempt;
 mod auth;

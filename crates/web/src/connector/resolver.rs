@@ -1,5 +1,5 @@
-//! Asks the controller's own endpoint under which name the service knows a person. The answer is used once: it is neither
-//! kept nor logged.
+//! Asks the controller's own endpoint under which name the service knows a person. The answer is used once: it is
+//! neither kept nor logged.
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! Changes that others are told of: noted on disk before a change is acknowledged, so that no crash loses them, and told
-//! by one of several relays at a time.
+//! Changes that others are told of: noted on disk before a change is acknowledged, so that no crash loses them, and
+//! told by one of several relays at a time.
 
 mod file;
 mod turn;
