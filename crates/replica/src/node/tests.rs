@@ -261,6 +261,20 @@ fn a_message_that_is_missing_stops_granting_until_it_is_there() {
 }
 
 #[test]
+fn a_server_that_hands_out_nothing_is_left_for_another() {
+    let mut cluster = Cluster::of(2, MINUTE);
+    cluster.taken(0, "ann@home.example", State::Granted);
+    cluster.settle();
+    cluster.relays[1].engine.silence(2);
+    cluster.restart(1);
+    assert!(!cluster.is_granted(1, "ann@home.example"));
+    until("it hears the order from another server", || cluster.is_granted(1, "ann@home.example"));
+    // The marks that did not come back were few: they stay in the order for good.
+    assert!(cluster.carrier.count() < 20, "{}", cluster.carrier.count());
+    cluster.assert_equal();
+}
+
+#[test]
 fn a_journal_that_differs_is_noticed_by_the_next_mark() {
     // Marks come every quarter of this.
     let cluster = Cluster::of(1, Duration::from_secs(1));
