@@ -289,7 +289,8 @@ impl Inner {
         id: MessageId,
         until: Option<Instant>,
     ) -> Result<Outcome, Lost> {
-        let Ok(_permit) = self.underway.acquire().await else { return Err(Lost::Closed) };
+        let permits = if is_grant(&body) { &self.underway } else { &self.urgent };
+        let Ok(_permit) = permits.acquire().await else { return Err(Lost::Closed) };
         let mut outcome = self.wanted.note(id, self.now());
         loop {
             let published = self.publish(id, body.clone()).await;
@@ -312,6 +313,16 @@ impl Inner {
                 Err(_) => {}
             }
         }
+    }
+}
+
+/// Returns whether a message is about something that makes nothing stricter, of which there may be millions at once.
+fn is_grant(body: &Body) -> bool {
+    match body {
+        Body::Step(Step::Change(ordered) | Step::First { change: ordered, .. }) => {
+            !ordered.record.change.is_strict()
+        }
+        _ => false,
     }
 }
 
