@@ -436,9 +436,18 @@ impl Inner {
             let random = u64::from(u32::from_le_bytes([one, two, three, four]));
             let others = locked(&self.others).all().len();
             let pause = mark_pause(self.settings.max_staleness, others, random);
-            let heard = locked(&self.follower).heard().unwrap_or(0);
-            let due = pause.next(heard, self.marked.load(Ordering::Relaxed));
-            let now = self.now();
+            let again = (self.settings.max_staleness / 16).clamp(PAUSE, MARK_AGAIN);
+            let (marked, now) = (self.marked.load(Ordering::Relaxed), self.now());
+            let (heard, is_tied) = {
+                let follower = locked(&self.follower);
+                (follower.heard().unwrap_or(0), follower.is_tied())
+            };
+            let due = if is_tied {
+                pause.next(heard, marked)
+            } else {
+                // Only a mark of its own helps, whatever others say meanwhile.
+                marked + Moment::try_from(again.as_millis()).unwrap_or(Moment::MAX)
+            };
             if now < due {
                 tokio::time::sleep(Duration::from_millis(due - now)).await;
                 continue;
@@ -451,7 +460,6 @@ impl Inner {
             // come back is in the order for good, and many of them help no more than one.
             let is_back = locked(&self.follower).heard().is_some_and(|heard| heard >= now);
             if !is_back {
-                let again = (self.settings.max_staleness / 16).clamp(PAUSE, MARK_AGAIN);
                 tokio::time::sleep(if published.is_ok() { again } else { PAUSE }).await;
             }
         }
