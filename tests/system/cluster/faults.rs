@@ -24,6 +24,8 @@ const STALENESS: u64 = 5;
 const SLACK: Duration = Duration::from_secs(3);
 /// The name before all relays.
 const URL: &str = "https://relays.example";
+/// How long a yes that follows a no at another relay may be passed by it.
+const CROSSES: Duration = Duration::from_secs(6);
 const RELAYS: usize = 3;
 const SERVERS: usize = 3;
 const PEOPLE: usize = 6;
@@ -114,9 +116,23 @@ enum Said {
     Granted,
     /// At this moment.
     Withdrawn(Instant),
+    /// At this moment, and the answer said that only this relay knows of it so far: the others count grants as long as
+    /// they hear each other.
+    Held(Instant, usize),
     /// Something that was not acknowledged: a relay that stood still may take it as late as when it goes on, after
     /// whatever they said elsewhere meanwhile. So it stays unknown until everything has settled.
     Unknown,
+}
+
+/// What a relay answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Answer {
+    /// It is in the common order.
+    Everywhere,
+    /// It holds at that relay, and elsewhere once the others can be reached.
+    Here,
+    /// It is unknown what becomes of it.
+    None,
 }
 
 struct Person {
@@ -153,13 +169,19 @@ impl Readers {
             for person in &self.people {
                 for relay in 0..RELAYS {
                     let before = *person.said.lock().unwrap();
-                    let Said::Withdrawn(at) = before else { continue };
+                    let at = match before {
+                        Said::Withdrawn(at) => at,
+                        Said::Held(at, knows) if knows == relay => at,
+                        Said::Held(..) | Said::Granted | Said::Unknown => continue,
+                    };
                     if at.elapsed() < Duration::from_secs(STALENESS) + SLACK {
                         continue;
                     }
                     let is_open = self.is_open(relay, &person.gate);
                     // Unless they agreed again meanwhile.
-                    let still = matches!(*person.said.lock().unwrap(), Said::Withdrawn(same) if same == at);
+                    let still = matches!(
+                        *person.said.lock().unwrap(), Said::Withdrawn(same) | Said::Held(same, _) if same == at
+                    );
                     assert!(
                         !still || is_open != Some(true),
                         "the gate of relay {relay} is open {:?} after a withdrawal",
@@ -227,7 +249,7 @@ impl Setting {
     fn person(&self, number: usize) -> Person {
         let address = format!("reader{number}@home.example");
         let relay = number % RELAYS;
-        assert!(self.say(relay, &address, "granted"));
+        assert_eq!(self.say(relay, &address, "granted"), Answer::Everywhere);
         let mut client = Client::at(format!("{}:2525", self.network.address(SERVERS + relay))).introduced();
         let before = self.sink.taken().len();
         let reply = client.message("news@shop.example", &[&address], &crlf(&newsletter(&address).0));
@@ -248,8 +270,8 @@ impl Setting {
         });
     }
 
-    /// Says something for a person at a relay; whether that was acknowledged.
-    fn say(&self, relay: usize, person: &str, state: &str) -> bool {
+    /// Says something for a person at a relay.
+    fn say(&self, relay: usize, person: &str, state: &str) -> Answer {
         let said = ["consent", "set", person, state, "--evidence", "form/1"];
         // A relay that stands still answers nobody.
         let mut child = program()
@@ -257,18 +279,26 @@ impl Setting {
             .args(PURPOSES)
             .arg("--config")
             .arg(self.relays[relay].folder.0.join("config.toml"))
-            .stdout(Stdio::null())
+            .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
         let end = Instant::now() + Duration::from_secs(4);
         loop {
             match child.try_wait().unwrap() {
-                Some(status) => return status.success(),
+                Some(status) if status.success() => {
+                    let said = String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap();
+                    return if said.contains("and elsewhere once") {
+                        Answer::Here
+                    } else {
+                        Answer::Everywhere
+                    };
+                }
+                Some(_) => return Answer::None,
                 None if Instant::now() >= end => {
                     child.kill().unwrap();
                     child.wait().unwrap();
-                    return false;
+                    return Answer::None;
                 }
                 None => std::thread::park_timeout(Duration::from_millis(5)),
             }
@@ -283,13 +313,16 @@ impl Setting {
             let wants_grant = random.below(2) == 0;
             let before = std::mem::replace(&mut *person.said.lock().unwrap(), Said::Unknown);
             let said = if wants_grant { "granted" } else { "withdrawn" };
-            let is_acknowledged = self.say(relay, &person.address, said);
+            let answer = self.say(relay, &person.address, said);
             // A no that could not be told yet counts as said now for a few seconds, so that no clock loses it.
-            let may_be_passed =
-                matches!(before, Said::Withdrawn(at) if wants_grant && at.elapsed() < Duration::from_secs(6));
-            if is_acknowledged && !may_be_passed && !matches!(before, Said::Unknown) {
-                let now = if wants_grant { Said::Granted } else { Said::Withdrawn(Instant::now()) };
-                *person.said.lock().unwrap() = now;
+            let may_be_passed = matches!(before, Said::Withdrawn(at) | Said::Held(at, _) if wants_grant && at.elapsed() < CROSSES);
+            if !may_be_passed && !matches!(before, Said::Unknown) {
+                *person.said.lock().unwrap() = match answer {
+                    Answer::Everywhere if wants_grant => Said::Granted,
+                    Answer::Everywhere => Said::Withdrawn(Instant::now()),
+                    Answer::Here => Said::Held(Instant::now(), relay),
+                    Answer::None => Said::Unknown,
+                };
             }
         }
     }
@@ -309,15 +342,17 @@ impl Setting {
                 Said::Granted => {
                     until("the gates of who agreed are open", || open().all(|is_open| is_open == Some(true)))
                 }
-                Said::Withdrawn(_) => until("the gates of who withdrew are closed", || {
+                Said::Withdrawn(_) | Said::Held(..) => until("the gates of who withdrew are closed", || {
                     open().all(|is_open| is_open == Some(false))
                 }),
-                Said::Unknown => until("they agree again", || self.say(0, &person.address, "granted")),
+                Said::Unknown => until("they agree again", || {
+                    self.say(0, &person.address, "granted") == Answer::Everywhere
+                }),
             }
             let long_ago = Instant::now() - Duration::from_secs(60);
             *person.said.lock().unwrap() = match said {
                 Said::Granted | Said::Unknown => Said::Granted,
-                Said::Withdrawn(_) => Said::Withdrawn(long_ago),
+                Said::Withdrawn(_) | Said::Held(..) => Said::Withdrawn(long_ago),
             };
         }
     }
