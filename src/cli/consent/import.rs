@@ -19,7 +19,7 @@ use crate::consent::import::{Line, Row, RowResult, csv_rows, json_rows};
 use crate::consent::socket::{Request, Response};
 
 /// The number of rows that are made durable together.
-const BATCH: usize = 2000;
+const BATCH: usize = 1000;
 /// How many batches may be on their way at once.
 pub(super) const LANES: usize = 4;
 
