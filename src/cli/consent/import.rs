@@ -4,24 +4,30 @@
 //! is dealt out to several connections by person, so that one batch is on its way while another becomes durable. An
 //! import that broke off is run again from the start: what was recorded changes nothing.
 
+use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{Access, described};
 use crate::consent::StoreKey;
-use crate::consent::import::{Line, Row, RowResult, csv_rows, json_rows};
+use crate::consent::import::{Line, NOT_NOW, Row, RowResult, UNCONFIRMED, csv_rows, json_rows};
 use crate::consent::socket::{Request, Response};
 
 /// The number of rows that are made durable together.
 const BATCH: usize = 1000;
 /// How many batches may be on their way at once.
 pub(super) const LANES: usize = 4;
+
+/// How long rows are said again that the relays together cannot make durable, and how long a pause is between.
+const PATIENCE: Duration = Duration::from_secs(60);
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// Rows with the numbers of their lines.
 type Batch = Vec<(u64, Row)>;
@@ -205,6 +211,47 @@ impl Tally {
     }
 }
 
+type Failure = Box<dyn std::error::Error>;
+
+/// Records rows. Those that the relays together cannot make durable for the moment are said again for a while, and with
+/// them all later ones about the same people, so that their order stays.
+fn recorded(
+    rows: &[Row],
+    patience: Duration,
+    pause: Duration,
+    mut ask: impl FnMut(Vec<Row>) -> Result<Vec<RowResult>, Failure>,
+) -> Result<Vec<RowResult>, Failure> {
+    let (key, until) = (StoreKey::new([0; 32]), Instant::now() + patience);
+    let mut results: BTreeMap<usize, RowResult> = BTreeMap::new();
+    let mut said: Vec<(usize, &Row)> = rows.iter().enumerate().collect();
+    loop {
+        let answers = ask(said.iter().map(|(_, row)| (*row).clone()).collect())?;
+        let (mut people, mut again) = (HashSet::new(), Vec::new());
+        for ((place, row), result) in said.into_iter().zip(answers) {
+            let person = key.person(&row.address);
+            if is_for_now(&result) {
+                people.insert(person);
+            }
+            if people.contains(&person) {
+                again.push((place, row));
+            }
+            // What was recorded before is only said again for the order.
+            if results.get(&place).is_none_or(is_for_now) {
+                results.insert(place, result);
+            }
+        }
+        if again.is_empty() || Instant::now() >= until {
+            return Ok(results.into_values().collect());
+        }
+        said = again;
+        std::thread::sleep(pause);
+    }
+}
+
+fn is_for_now(result: &RowResult) -> bool {
+    matches!(result, RowResult::Failed(why) if why == NOT_NOW || why == UNCONFIRMED)
+}
+
 /// Makes a batch durable; returns whether any row was invalid.
 fn commit(
     access: &mut Access,
@@ -212,12 +259,14 @@ fn commit(
     batch: Batch,
     tally: &mut Tally,
     progress: &ProgressBar,
-) -> Result<bool, Box<dyn std::error::Error>> {
+) -> Result<bool, Failure> {
     let (numbers, rows): (Vec<u64>, Vec<Row>) = batch.into_iter().unzip();
-    let Response::Rows(results) = access.ask(Request::Apply { controller: controller.to_owned(), rows })?
-    else {
-        return Err("the server sent an unexpected response".into());
-    };
+    let results = recorded(&rows, PATIENCE, PAUSE, |rows| {
+        match access.ask(Request::Apply { controller: controller.to_owned(), rows })? {
+            Response::Rows(results) => Ok(results),
+            _ => Err("the server sent an unexpected response".into()),
+        }
+    })?;
     let mut bad = false;
     for (number, result) in numbers.into_iter().zip(&results) {
         match result {
@@ -239,4 +288,34 @@ fn commit(
         }
     }
     Ok(bad)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(address: &str) -> Row {
+        Row { address: address.to_owned(), ..Row::default() }
+    }
+
+    #[test]
+    fn what_cannot_be_taken_for_the_moment_is_said_again_with_what_follows_about_the_person() {
+        let rows = ["ann@a.example", "bob@a.example", "Ann@A.example", "eve@a.example"].map(row);
+        let not_now = || RowResult::Failed(NOT_NOW.to_owned());
+        let mut asked: Vec<Vec<String>> = Vec::new();
+        let results = recorded(&rows, PATIENCE, Duration::ZERO, |rows| {
+            asked.push(rows.iter().map(|row| row.address.clone()).collect());
+            Ok(match asked.len() {
+                1 => vec![not_now(), RowResult::Recorded(1), RowResult::Recorded(2), RowResult::Stale],
+                2 => vec![not_now(), RowResult::Stale],
+                _ => vec![RowResult::Recorded(3), RowResult::Stale],
+            })
+        });
+        use RowResult::{Recorded, Stale};
+        assert_eq!(results.unwrap(), [Recorded(3), Recorded(1), Recorded(2), Stale]);
+        assert_eq!(asked[1..], [["ann@a.example", "Ann@A.example"], ["ann@a.example", "Ann@A.example"]]);
+        // Not for ever.
+        let results = recorded(&rows[..1], Duration::ZERO, Duration::ZERO, |_| Ok(vec![not_now()])).unwrap();
+        assert!(is_for_now(&results[0]));
+    }
 }
