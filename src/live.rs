@@ -161,7 +161,7 @@ fn users(listener: &config::Listener) -> Result<Option<Arc<Users>>, String> {
 }
 
 /// The services that controllers name.
-fn lookups(config: &Config) -> Result<Vec<Lookup>, String> {
+pub(crate) fn lookups(config: &Config) -> Result<Vec<Lookup>, String> {
     let named = config.policy.rulebook.controllers().filter_map(|controller| {
         let lookup = controller.links_lookup.as_ref()?;
         let service = Service::new(&lookup.url, lookup.ca_file.as_deref())

@@ -11,7 +11,7 @@ mod asking;
 mod counts;
 mod line;
 mod log;
-mod lookup;
+pub(crate) mod lookup;
 mod proof;
 mod refusal;
 mod step;
@@ -28,10 +28,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout_at;
 
 use crate::consent::upkeep::{self, Retention};
-use crate::consent::{Change, Person, Store, Timestamp};
+use crate::consent::{Change, Controller, Person, Store, Timestamp};
 use crate::faults;
 use crate::guarded::{Panicked, guarded};
 use crate::live::Live;
+use crate::plan::trial::Links;
 use crate::plan::{self, Decided, Draft, Group, Plan, Reading, UNCHECKED};
 use crate::policy::Request;
 use crate::record::digest;
@@ -560,6 +561,20 @@ impl Host for Pipeline {
 
     fn standing(&self) -> Option<Standing> {
         self.others.get()?.standing()
+    }
+
+    fn ask_about_links<'a>(
+        &'a self,
+        controller: &'a Controller,
+        links: Links,
+    ) -> Pin<Box<dyn Future<Output = Links> + Send + 'a>> {
+        Box::pin(async move {
+            let live = self.live.load();
+            match live.lookups.iter().find(|lookup| lookup.controller == *controller) {
+                Some(lookup) => self.lookups.told(lookup, links).await,
+                None => Vec::new(),
+            }
+        })
     }
 
     fn trouble(&self) -> Option<String> {

@@ -1,5 +1,5 @@
 //! `pixelward evidence`: audit records of what was done with mail. It reads the files, so the relay may be
-//! running.
+//! running. Of several relays it speaks of this one, and says so.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
-use super::counted;
+use super::{FIGURES, SEARCH, admit_other_relays, counted};
 use crate::config::Config;
 use crate::consent::{Pseudonyms, StoreKey, Timestamp, key_file, store::PSEUDONYMS};
 use crate::record::archive::{self, Wanted as Wished};
@@ -135,6 +135,8 @@ struct Wanted {
 /// When the audit records cannot be read.
 pub fn run(command: &Evidence) -> Result<ExitCode, Failure> {
     let config = Config::load(&command.config)?;
+    let request = if matches!(command.command, Command::Report { .. }) { FIGURES } else { SEARCH };
+    admit_other_relays(&config, request);
     match &command.command {
         Command::Find { wanted, limit } => find(&config, wanted, *limit as usize, command.json),
         Command::Export { wanted, to } => export(&config, wanted, to.as_deref()),

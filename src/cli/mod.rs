@@ -33,6 +33,22 @@ fn is_one_of_several(config: &crate::config::Config) -> bool {
     is_member || config.cluster.is_on()
 }
 
+/// Says, where there are several relays, that a command speaks of what this one handled, and how all are asked: by
+/// `request` of the API, among others.
+fn admit_other_relays(config: &crate::config::Config, request: &str) {
+    if is_one_of_several(config) {
+        eprintln!(
+            "This is about the mail that this relay handled; other relays share its consent and have audit records of \
+             their own. The console asks all of them, and so does {request} at any of them."
+        );
+    }
+}
+
+/// How the API searches the audit records of all relays.
+const SEARCH: &str = "POST /v1/controllers/NAME/evidence/search";
+/// How the API counts over all relays.
+const FIGURES: &str = "GET /v1/controllers/NAME/figures";
+
 /// Writes a number with the noun that fits it.
 fn counted(number: impl TryInto<u64>, one: &str, many: &str) -> String {
     match number.try_into().unwrap_or(u64::MAX) {

@@ -52,6 +52,7 @@ pub fn run(command: &Report) -> Result<ExitCode, Box<dyn std::error::Error>> {
     if !config.evidence.enabled {
         return Err("nothing is counted while evidence.enabled is false: set it to true and reload".into());
     }
+    super::admit_other_relays(&config, super::FIGURES);
     let (counts, days) = statistics::since(&config.evidence.directory, &since)?;
     let mut out = std::io::stdout().lock();
     for line in lines(&counts, &config.policy.rulebook, &since, days) {

@@ -8,8 +8,10 @@ use bytes::Bytes;
 use clap::{Args, ValueEnum};
 
 use crate::config::{Config, Treatment};
-use crate::consent::{State, Timestamp};
-use crate::plan::trial::{Assumed, Tried, addresses, named_recipients, treat};
+use crate::consent::{Controller, State, Timestamp};
+use crate::live::{self, Lookup};
+use crate::pipeline::lookup::Lookups;
+use crate::plan::trial::{Assumed, Links, Tried, addresses, named_recipients, treat};
 use crate::plan::{Made, Message};
 use crate::policy::Origin;
 use crate::tracker::{Axis, Detector, Sighting, Verdict};
@@ -17,9 +19,10 @@ use crate::tracker::{Axis, Detector, Sighting, Verdict};
 /// Rewrite one message as the relay would, and say what was done.
 ///
 /// Reads a message from a file or standard input and writes it, rewritten, to standard output. What was found
-/// and done is reported on standard error. Nothing is fetched or sent. With --config, the message is treated
-/// as mail that comes through the first listener of that configuration; without, trackers are taken out or
-/// kept, signatures that break are removed, and nothing else is done.
+/// and done is reported on standard error. With --config, the message is treated as mail that comes through the
+/// first listener of that configuration; without, trackers are taken out or kept, signatures that break are
+/// removed, and nothing else is done. Nothing is fetched or sent, but links_lookup of the configuration is asked
+/// what links lead to, as for mail.
 #[derive(Args, Debug)]
 pub struct Rewrite {
     /// The message; `-` for standard input.
@@ -114,11 +117,27 @@ pub fn run(command: &Rewrite) -> Result<ExitCode, Box<dyn std::error::Error>> {
     };
     let controller = &config.policy.rulebook.default_controller().name;
     let people = Assumed::to_have_said(command.assume.state(), controller, message.at);
-    let made = treat(&treatment.settings(&config), &message, None, &people, |tried| {
+    let lookups = live::lookups(&config)?;
+    let ask = |controller: &Controller, links| asked(&lookups, controller, links);
+    let made = treat(&treatment.settings(&config), &message, None, &people, &ask, |tried| {
         made(command, &treatment.detector, &raw, &tried).map_err(|error| error.to_string())
     })?;
     std::io::stdout().lock().write_all(&made.bytes)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What the controller's service says of links, as the relay would hear it.
+fn asked(lookups: &[Lookup], controller: &Controller, links: Links) -> Links {
+    let Some(lookup) = lookups.iter().find(|lookup| lookup.controller == *controller) else {
+        return Vec::new();
+    };
+    match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(Lookups::default().told(lookup, links)),
+        Err(error) => {
+            eprintln!("pixelward: links_lookup cannot be asked: {error}");
+            Vec::new()
+        }
+    }
 }
 
 /// Where there is no configuration: trackers go or stay, and nothing is put in.

@@ -61,6 +61,7 @@ pub fn run(command: &Why) -> Result<ExitCode, Box<dyn std::error::Error>> {
     if asked.is_empty() {
         return Err("an empty id names no message".into());
     }
+    super::admit_other_relays(&config, super::SEARCH);
     let mut records = records(&config, asked, since)?;
     let mut ids: BTreeSet<String> = records.iter().map(|found| found.record.id.to_string()).collect();
     let journal = |each: &mut dyn FnMut(&str)| logs(command, since, each);

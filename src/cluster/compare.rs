@@ -126,7 +126,7 @@ impl Member {
 
     async fn asked<T: DeserializeOwned>(&self, other: &Other, question: &Question) -> Result<T, String> {
         let question = serde_json::to_vec(question).map_err(|error| error.to_string())?;
-        let answer = self.node.ask(&other.address, &question).await?;
+        let answer = self.node.ask(other, &question).await?;
         serde_json::from_slice(&answer).map_err(|_| "its answer makes no sense here".to_owned())
     }
 

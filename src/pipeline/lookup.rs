@@ -25,7 +25,7 @@ const MAX_ANSWER: usize = 1024 * 1024;
 
 /// What was told about links, for all controllers.
 #[derive(Debug, Default)]
-pub(super) struct Lookups {
+pub(crate) struct Lookups {
     /// By controller and link.
     known: Mutex<HashMap<(String, String), Told>>,
     /// Until when services are not asked, by controller.
@@ -52,7 +52,7 @@ struct Answer {
 
 impl Lookups {
     /// The pages of links, each given as a sighting has it and as browsers ask for it; by the former.
-    pub(super) async fn told(&self, lookup: &Lookup, links: Vec<(String, String)>) -> Vec<(String, String)> {
+    pub(crate) async fn told(&self, lookup: &Lookup, links: Vec<(String, String)>) -> Vec<(String, String)> {
         let mut found = Vec::new();
         let unknown = self.remembered(lookup.controller.as_str(), links, &mut found);
         if unknown.is_empty() || self.is_paused(lookup.controller.as_str()) {

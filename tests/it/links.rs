@@ -6,13 +6,15 @@ use std::net::TcpListener;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use pixelward::consent::Timestamp;
 use pixelward::message::Shown;
 use pixelward::rewrite::reader_token::{Token, TokenKind};
 use pixelward::tracker::{Detector, Inquiry};
 
 use crate::readers::Readers;
-use crate::support::{Client, Delivery, Folder, NextHop, configuration, free_port, get};
+use crate::support::{Client, Delivery, Folder, NextHop, configuration, crlf, free_port, get};
 
 const SENDER: &str = "news@shop.example";
 const PUBLIC: &str = "http://127.0.0.1:1/shop";
@@ -343,6 +345,34 @@ fn a_service_of_the_sender_says_what_neither_link_nor_list_says() {
     stage.say("ann@home.example", "granted", "link_tracking");
     assert!(is_as_it_came(&stage.copy("ann@home.example").0));
     assert_eq!(other.heard.load(Ordering::SeqCst), 0);
+}
+
+#[test]
+fn whoever_tries_a_message_is_told_of_links_what_mail_is_told() {
+    let service = Service::start(true);
+    let stage = Stage::with("unwrap", &service.lines(""));
+    let (served, message) = (&stage.readers.served, crlf(&campaign()));
+    let is_told = |copy: &[u8]| {
+        let copy = String::from_utf8_lossy(copy).into_owned();
+        assert!(copy.contains("https://shop.example/nowhere") && !copy.contains(NOWHERE), "{copy}");
+    };
+    let trial = serde_json::json!({
+        "message": STANDARD.encode(&message), "recipient": "ann@home.example", "mailstream": "news",
+    });
+    let path = "/v1/controllers/shop/policy/what-if";
+    let answer = served.ask(&served.token("policy:read", "all"), "POST", path, &trial.to_string());
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    is_told(&STANDARD.decode(answer.json()["copy"].as_str().unwrap()).unwrap());
+    let file = served.relay.folder.file("campaign.eml", &message);
+    let arguments =
+        ["rewrite", file.to_str().unwrap(), "--sender", SENDER, "--recipient", "ann@home.example"];
+    let output = served.relay.command(&arguments);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    is_told(&output.stdout);
+    // The relay remembers what it was told, and the command has nothing to remember.
+    assert_eq!(service.asked.lock().unwrap().len(), 2);
+    stage.copy("ann@home.example");
+    assert_eq!(service.asked.lock().unwrap().len(), 2);
 }
 
 #[test]

@@ -386,6 +386,52 @@ fn what_is_done_about_a_broken_signature_is_the_operators_choice() {
     assert_eq!(String::from_utf8(text).unwrap().matches("DKIM-Signature:").count(), 1);
 }
 
+/// An unwrapped link is an edit like a pixel that goes: the same becomes of the signature.
+#[test]
+fn an_unwrapped_link_breaks_a_signature_as_a_removed_pixel_does() {
+    const PAGE: &str = "https://shop.example/sale?a=1";
+    const LINK: &str = "https://click.shop.example/r?u=u001.Zk3Qw9XvT2aB7LmN8pRsYd4HcJ6\
+                        &to=https%3A%2F%2Fshop.example%2Fsale%3Fa%3D1";
+    let folder = Folder::new();
+    let origin = key(&folder, "shop.example", "o", "rsa");
+    let [signed, out] = ["signed", "left"].map(|name| folder.0.join(name));
+    [&signed, &out].into_iter().for_each(|folder| std::fs::create_dir(folder).unwrap());
+    let message = format!(
+        "From: <news@shop.example>\nTo: <ann@home.example>\nSubject: Sale\nMIME-Version: 1.0\n\
+         Content-Type: text/html; charset=utf-8\n\n<p><a href=\"{}\">Sale</a></p>\n",
+        LINK.replace('&', "&amp;")
+    );
+    std::fs::write(signed.join("a.eml"), support::crlf(&message)).unwrap();
+    checker(&["sign", origin.file.to_str().unwrap(), "o", "shop.example", signed.to_str().unwrap()]);
+    let message = std::fs::read(signed.join("a.eml")).unwrap();
+    // What leaves, and what the other implementation says of each signature in it.
+    let left = |rest: &str, agrees: bool| {
+        let stage = stage(rest);
+        if agrees {
+            let said = ["consent", "set", "ann@home.example", "granted", "--evidence", "test"];
+            let output = stage.relay.command(&[&said[..], &["--purposes", "link_tracking"]].concat());
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        }
+        if !send(stage.relay.port, "news@shop.example", &message) {
+            return None;
+        }
+        let text = unstuffed(&stage.hop.wait(1).remove(0).data);
+        std::fs::write(out.join("a.eml"), &text).unwrap();
+        let known = records(&folder, &[&stage.keys[0], &stage.keys[1], &origin]);
+        let verdict = checker(&["verify", &known, out.to_str().unwrap()]);
+        let text = String::from_utf8(text).unwrap();
+        assert_eq!(text.contains(PAGE), !agrees, "{text}");
+        Some((verdict.trim_end().to_owned(), text.contains("s=o;")))
+    };
+    let is = |verdict: &str, has_theirs: bool| Some((verdict.to_owned(), has_theirs));
+    assert_eq!(left("", false), is("a yes yes", false));
+    assert_eq!(left("sign = \"changed\"", false), is("a yes yes", false));
+    assert_eq!(left("on_broken = \"remove\"", false), is("a", false));
+    assert_eq!(left("on_broken = \"reject\"", false), None);
+    // Who agreed to links gets them as they came, with the signature that holds.
+    assert_eq!(left("sign = \"changed\"", true), is("a yes", true));
+}
+
 #[test]
 fn a_mailed_link_is_signed_too() {
     let (hop, folder) = (NextHop::start(), Folder::new());

@@ -1,7 +1,7 @@
 //! Dated versions of jurisdictions: the built-in ones and an operator's.
 
 use super::reader::{self, Outcome, Section};
-use pixelward_core::policy::jurisdiction::{Author, NONE, UNKNOWN, Version};
+use pixelward_core::policy::jurisdiction::{Author, DEVICES, NONE, UNKNOWN, Version};
 use pixelward_core::policy::{Exemption, Exemptions, Flags, Jurisdictions, Need};
 
 /// The built-in versions.
@@ -45,6 +45,7 @@ fn version(section: &mut Section<'_>, author: Author) -> Option<Version> {
         pixelward_core::consent::Timestamp::parse(text).map(|_| text.to_owned())
     });
     let source = section.string("source").filter(|source| !source.trim().is_empty());
+    let kind = section.parsed("kind", valid_word).unwrap_or_else(|| DEVICES.to_owned());
     let flags = flags(section, name.as_deref() == Some(NONE));
     let country_domains =
         section.list("country_domains", |text| Ok(text.trim_start_matches('.').to_ascii_lowercase()));
@@ -57,14 +58,19 @@ fn version(section: &mut Section<'_>, author: Author) -> Option<Version> {
         );
         return None;
     };
-    Some(Version { name, effective_from, checked_on, source, flags, country_domains, author })
+    Some(Version { name, effective_from, kind, checked_on, source, flags, country_domains, author })
 }
 
-fn valid_name(text: &str, author: Author) -> Result<String, String> {
+fn valid_word(text: &str) -> Result<String, String> {
     let valid = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'_' | b'-');
     if !(1..=32).contains(&text.len()) || !text.bytes().all(valid) {
         return Err(format!("invalid name {text:?}: use 1 to 32 of a-z, 0-9, '_' and '-'"));
     }
+    Ok(text.to_owned())
+}
+
+fn valid_name(text: &str, author: Author) -> Result<String, String> {
+    let text = &*valid_word(text)?;
     if text == UNKNOWN || text == NONE && author == Author::Operator {
         return Err(format!("{text:?} is built in and cannot be changed"));
     }
@@ -191,5 +197,9 @@ mod tests {
             assert!(check(&text).contains("jurisdiction.name"), "{name}");
         }
         assert!(check("[[jurisdiction]]\nname = \"ch\"\n").contains("effective_from"));
+        let of_kind =
+            |kind: &str| check(&format!("[[jurisdiction]]\nname = \"ch\"\n{dated}kind = \"{kind}\"\n"));
+        assert_eq!(of_kind("personal_data"), "");
+        assert!(of_kind("Personal data").contains("jurisdiction.kind"));
     }
 }

@@ -119,6 +119,11 @@ impl Follower {
         }
     }
 
+    /// Returns whether it is known how the clocks compare.
+    pub fn is_tied(&self) -> bool {
+        self.tie.is_some()
+    }
+
     /// Forgets how the clocks compare: another server may have another clock.
     pub fn untie(&mut self) {
         self.tie = None;

@@ -1,6 +1,7 @@
 //! An engine within one process: for tests and for the simulation. It can do what a real one may do wrong.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -90,18 +91,25 @@ impl Link {
 pub struct Memory {
     carrier: Arc<Carrier>,
     link: Mutex<Link>,
+    /// How many feeds to come hand out nothing.
+    silent: AtomicU32,
 }
 
 impl Memory {
     /// Returns an engine over these messages.
     pub fn over(carrier: &Arc<Carrier>) -> Memory {
-        Memory { carrier: Arc::clone(carrier), link: Mutex::new(Link::WHOLE) }
+        Memory { carrier: Arc::clone(carrier), link: Mutex::new(Link::WHOLE), silent: AtomicU32::new(0) }
     }
 
     /// Changes how it reaches them.
     pub fn set(&self, link: Link) {
         *self.link.lock().unwrap_or_else(PoisonError::into_inner) = link;
         self.carrier.change();
+    }
+
+    /// Has the next feeds come from a server that has nothing to hand out, and does not say so.
+    pub fn silence(&self, feeds: u32) {
+        self.silent.store(feeds, Ordering::Relaxed);
     }
 
     fn link(&self) -> Link {
@@ -179,8 +187,25 @@ impl Memory {
         if !self.link().hears {
             return Err(EngineError::Unreachable("cut off".to_owned()));
         }
+        let one_less = |feeds: u32| feeds.checked_sub(1).filter(|_| kind != Kind::Opens);
+        if self.silent.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less).is_ok() {
+            return Ok(Box::new(Silent));
+        }
         let changed = self.carrier.changed.subscribe();
         Ok(Box::new(Reading { engine: Arc::clone(self), kind, next: from, changed }))
+    }
+}
+
+/// A feed of a server that lacks everything.
+struct Silent;
+
+impl Feed for Silent {
+    fn next(&mut self) -> Eventually<'_, Result<Delivered, EngineError>> {
+        Box::pin(std::future::pending())
+    }
+
+    fn ready(&mut self) -> Option<Delivered> {
+        None
     }
 }
 

@@ -18,13 +18,13 @@ use tokio::sync::{Notify, Semaphore, watch};
 
 use crate::consent::ordered::{Heard, Leased, Name, Open, Order, Said};
 use crate::consent::{Store, StoreError};
-use crate::engine::{Engine, EngineError, Position, Verdict};
+use crate::engine::{Engine, EngineError, Kind, Position, Verdict};
 use crate::follower::{Follower, Moment, Stop};
 use crate::lease::{Held, Leases};
 use crate::message::{Body, Mark, Message, MessageId, NodeId, fresh_id};
 use crate::once::Claims;
 use crate::outbox::Outbox;
-use crate::peer::{self, Identity};
+use crate::peer::Identity;
 use crate::settings::Settings;
 use crate::wanted::Wanted;
 use crate::week::{Weeks, week_of};
@@ -34,11 +34,15 @@ pub use others::{Other, Rules};
 
 /// How often the servers are asked whether what they acknowledge is durable.
 const DURABILITY: Duration = Duration::from_secs(10);
+/// How soon they are asked again while it is not: no grant waits longer than it must.
+const DURABILITY_AGAIN: Duration = Duration::from_secs(2);
 /// How often each relay says where it stands, in milliseconds: more seldom where there are many.
 const OWN_MARK: Moment = 4 * 60 * 1000;
 /// How long a pause is after the engine did not answer.
 const PAUSE: Duration = Duration::from_millis(200);
-/// How many messages of this relay may be on their way at once.
+/// How long a mark that was taken has to come back before the next one, at most.
+const MARK_AGAIN: Duration = Duration::from_secs(2);
+/// How many messages of this relay may be on their way at once, of grants and of all others.
 const MAX_UNDERWAY: usize = 2000;
 /// How many other relays are asked at once.
 const MAX_ASKED: usize = 32;
@@ -130,8 +134,13 @@ pub fn mark_pause(max_staleness: Duration, others: usize, random: u64) -> MarkPa
         _ => (1.0 + share.ln() / (others as f64).ln()).max(0.0),
     };
     let jitter = spread * quarter as f64;
-    let after_own = OWN_MARK.max(quarter * others as Moment);
-    MarkPause { after_news: quarter + jitter as Moment, after_own }
+    MarkPause { after_news: quarter + jitter as Moment, after_own: own_mark(max_staleness, others) }
+}
+
+/// Returns how long after a mark of its own each relay publishes the next at the latest.
+fn own_mark(max_staleness: Duration, others: usize) -> Moment {
+    let quarter = Moment::try_from(max_staleness.as_millis() / 4).unwrap_or(Moment::MAX).max(4);
+    OWN_MARK.max(quarter.saturating_mul(others as Moment))
 }
 
 impl MarkPause {
@@ -155,8 +164,10 @@ struct Inner {
     durability: RwLock<Verdict>,
     wanted: Wanted,
     outbox: Mutex<Outbox>,
-    /// One permit for each message that may be on its way.
+    /// One permit for each grant that may be on its way.
     underway: Semaphore,
+    /// The same for everything else, so that a withdrawal does not wait behind an import.
+    urgent: Semaphore,
     /// Who makes which key, and where other relays are.
     others: Mutex<Others>,
     /// What one relay does for all.
@@ -170,6 +181,8 @@ struct Inner {
     opens_place: Mutex<opens::Place>,
     /// When this relay published a mark last.
     marked: AtomicU64,
+    /// A position that the engine acknowledged, and when, until it has been applied here.
+    acknowledged: Mutex<(Position, Moment)>,
     /// What proves to other relays that this is one; `None` in tests without any.
     identity: Option<Arc<Identity>>,
     /// Wakes whoever looks after the keys.
@@ -235,6 +248,7 @@ impl Node {
             wanted: Wanted::default(),
             outbox: Mutex::new(outbox),
             underway: Semaphore::new(MAX_UNDERWAY),
+            urgent: Semaphore::new(MAX_UNDERWAY),
             others: Mutex::new(others),
             claims: Mutex::new(claims),
             leases: Mutex::new(leases),
@@ -242,6 +256,7 @@ impl Node {
             opens: Mutex::default(),
             opens_place: Mutex::new(opens_place),
             marked: AtomicU64::new(0),
+            acknowledged: Mutex::default(),
             identity,
             claimed: Notify::new(),
             ended: is_ended,
@@ -272,23 +287,20 @@ impl Node {
 
     /// Asks all other relays that were heard of a question.
     pub async fn ask_others(&self, question: &[u8]) -> Vec<(Other, Result<Vec<u8>, String>)> {
-        let others = self.inner.other_relays();
-        let Some(identity) = self.inner.identity.as_deref() else { return Vec::new() };
-        let asked = others.into_iter().map(|other| async move {
-            let answer = peer::question(&other.address, identity, question).await;
-            (other, answer.map_err(|error| error.to_string()))
+        let asked = self.inner.other_relays().into_iter().map(|other| async move {
+            let answer = self.ask(&other, question).await;
+            (other, answer)
         });
         futures_util::stream::iter(asked).buffered(MAX_ASKED).collect().await
     }
 
-    /// Asks the relay at an address a question.
+    /// Asks another relay a question.
     ///
     /// # Errors
     ///
     /// Why there is no answer.
-    pub async fn ask(&self, address: &str, question: &[u8]) -> Result<Vec<u8>, String> {
-        let identity = self.inner.identity.as_deref().ok_or("this relay has no certificate")?;
-        peer::question(address, identity, question).await.map_err(|error| error.to_string())
+    pub async fn ask(&self, other: &Other, question: &[u8]) -> Result<Vec<u8>, String> {
+        self.inner.asked(other, question).await
     }
 
     /// Has all relays forget one that is gone for good; returns whether they certainly do.
@@ -413,7 +425,7 @@ impl Inner {
                 }
             }
             metrics::gauge!("pixelward_cluster_durable").set(f64::from(u8::from(verdict.is_durable())));
-            tokio::time::sleep(DURABILITY).await;
+            tokio::time::sleep(if verdict.is_durable() { DURABILITY } else { DURABILITY_AGAIN }).await;
         }
     }
 
@@ -424,20 +436,31 @@ impl Inner {
             let random = u64::from(u32::from_le_bytes([one, two, three, four]));
             let others = locked(&self.others).all().len();
             let pause = mark_pause(self.settings.max_staleness, others, random);
-            let heard = locked(&self.follower).heard().unwrap_or(0);
-            let due = pause.next(heard, self.marked.load(Ordering::Relaxed));
-            let now = self.now();
+            let again = (self.settings.max_staleness / 16).clamp(PAUSE, MARK_AGAIN);
+            let (marked, now) = (self.marked.load(Ordering::Relaxed), self.now());
+            let (heard, is_tied) = {
+                let follower = locked(&self.follower);
+                (follower.heard().unwrap_or(0), follower.is_tied())
+            };
+            let due = if is_tied {
+                pause.next(heard, marked)
+            } else {
+                // Only a mark of its own helps, whatever others say meanwhile.
+                marked + Moment::try_from(again.as_millis()).unwrap_or(Moment::MAX)
+            };
             if now < due {
                 tokio::time::sleep(Duration::from_millis(due - now)).await;
                 continue;
             }
-            if let Err(error) = self.mark().await {
+            let published = self.mark().await;
+            if let Err(error) = &published {
                 tracing::debug!(%error, "a mark could not be published");
             }
-            // It comes back at once, or not before the engine can be reached again.
+            // It comes back at once, or not before the engine can be reached again. One that was taken and does not
+            // come back is in the order for good, and many of them help no more than one.
             let is_back = locked(&self.follower).heard().is_some_and(|heard| heard >= now);
             if !is_back {
-                tokio::time::sleep(PAUSE).await;
+                tokio::time::sleep(if published.is_ok() { again } else { PAUSE }).await;
             }
         }
     }
@@ -463,7 +486,27 @@ impl Inner {
         let message = Message { node: self.settings.node, id, body };
         let sealed = message.seal(week_of((self.settings.clock)()), &self.weeks);
         let bytes = sealed.map_err(|error| EngineError::Refused(error.to_string()))?;
-        self.engine.publish(message.kind(), id, bytes).await
+        let position = self.engine.publish(message.kind(), id, bytes).await?;
+        if message.kind() != Kind::Opens {
+            self.note_acknowledged(position);
+        }
+        Ok(position)
+    }
+
+    /// Notes that the engine has a message at this position, unless an earlier one has not come back yet.
+    fn note_acknowledged(&self, position: Position) {
+        let next = locked(&self.follower).next();
+        let mut acknowledged = locked(&self.acknowledged);
+        if acknowledged.0 < next {
+            *acknowledged = (position, self.now());
+        }
+    }
+
+    /// Returns whether the engine has had a message for so long that whoever serves the feed does not have it.
+    fn is_kept_waiting(&self, patience: Duration) -> bool {
+        let next = locked(&self.follower).next();
+        let (position, since) = *locked(&self.acknowledged);
+        position >= next && Duration::from_millis(self.now().saturating_sub(since)) >= patience
     }
 
     /// Puts down what was heard, durably, and in force here.

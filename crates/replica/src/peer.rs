@@ -39,6 +39,8 @@ const ASKS_WEEKS: u8 = 1;
 const ASKS_TO_JOIN: u8 = 2;
 const ASKS_QUESTION: u8 = 3;
 
+/// How long a relay may take to accept a connection. One that runs does so at once.
+pub(crate) const CONNECTS: Duration = Duration::from_secs(3);
 /// How long a relay may take to answer a question, and how long the answer may be, in bytes.
 const ANSWERS: Duration = Duration::from_secs(10);
 const MAX_ANSWER: usize = 1 << 25;
@@ -53,6 +55,14 @@ pub enum PeerError {
         address: String,
         /// The error.
         source: io::Error,
+    },
+    /// It accepted no connection in time: its machine is off or cut off, or it stands still.
+    #[error("{address} does not answer: no connection within {} ms", after.as_millis())]
+    Silent {
+        /// The relay.
+        address: String,
+        /// How long it had.
+        after: Duration,
     },
     /// It refused.
     #[error("{address} refused: {why}")]
@@ -230,18 +240,27 @@ pub async fn weeks(address: &str, identity: &Identity) -> Result<BTreeMap<Week, 
     }
 }
 
-/// Asks another relay a question.
+/// Asks another relay a question. It has `connects` to accept the connection, and longer to answer.
 ///
 /// # Errors
 ///
 /// When it cannot be reached, does not answer in time, or refuses.
-pub async fn question(address: &str, identity: &Identity, question: &[u8]) -> Result<Vec<u8>, PeerError> {
+pub async fn question(
+    address: &str,
+    identity: &Identity,
+    question: &[u8],
+    connects: Duration,
+) -> Result<Vec<u8>, PeerError> {
     let failed = failure(address);
     let malformed = || PeerError::Malformed { address: address.to_owned() };
     let connector = TlsConnector::from(Arc::new(identity.client().map_err(&failed)?));
+    let connection = tokio::time::timeout(connects, connected(address, &connector)).await;
+    let silent = |_| PeerError::Silent { address: address.to_owned(), after: connects };
+    let mut stream = connection.map_err(silent)?.map_err(&failed)?;
     let talk = async {
-        let (mut frame, mut stream) =
-            asked(address, &connector, [&[ASKS_QUESTION][..], question].concat()).await?;
+        let request = Frame::Asks([&[ASKS_QUESTION][..], question].concat());
+        write(&mut stream, &request).await.map_err(&failed)?;
+        let mut frame = next(&mut stream).await.map_err(&failed)?;
         let mut answer = Vec::new();
         loop {
             match frame {
@@ -307,15 +326,19 @@ async fn asked(
 ) -> Result<(Frame, Stream), PeerError> {
     let failed = failure(address);
     let talk = async {
-        let stream = TcpStream::connect(address).await?;
-        let name = ServerName::try_from(NAME).map_err(io::Error::other)?;
-        let mut stream = connector.connect(name, stream).await?;
+        let mut stream = connected(address, connector).await?;
         write(&mut stream, &Frame::Asks(request)).await?;
         let first = next(&mut stream).await?;
         Ok((first, stream))
     };
     let talked = tokio::time::timeout(PATIENCE, talk).await;
     talked.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(failed)
+}
+
+async fn connected(address: &str, connector: &TlsConnector) -> io::Result<Stream> {
+    let stream = TcpStream::connect(address).await?;
+    let name = ServerName::try_from(NAME).map_err(io::Error::other)?;
+    connector.connect(name, stream).await
 }
 
 async fn next(stream: &mut Stream) -> io::Result<Frame> {

@@ -27,7 +27,7 @@ pub fn snapshot(live: &Live, now: Timestamp) -> Snapshot {
         snapshot.add("mailstreams", name, fields(&Stream::of(chosen.mailstream)));
     }
     for version in rulebook.jurisdictions.versions() {
-        snapshot.add("jurisdictions", version.label(), fields(&Dated::of(version)));
+        snapshot.add("jurisdictions", version.full_label(), fields(&Dated::of(version)));
     }
     for (name, patterns) in live.treatment.detector.catalogue().entries() {
         snapshot.add("catalogue", name, Fields::from([("patterns".to_owned(), patterns)]));

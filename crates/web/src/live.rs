@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use pixelward_config::{ClientCertificate, Config, Treatment};
+use pixelward_core::plan::trial::Links;
 use pixelward_core::{plan, policy};
 use pixelward_net::Tls;
 use pixelward_relay::{Outbound, Pool, outbound};
@@ -37,6 +38,12 @@ pub trait Host: Send + Sync {
     fn ask_others(&self, question: Vec<u8>) -> Pin<Box<dyn Future<Output = Vec<Reported>> + Send + '_>>;
     /// How this relay stands among others; `None` for one on its own.
     fn standing(&self) -> Option<Standing>;
+    /// Asks the controller's own service, if it has one, what tracked links lead to.
+    fn ask_about_links<'a>(
+        &'a self,
+        controller: &'a Controller,
+        links: Links,
+    ) -> Pin<Box<dyn Future<Output = Links> + Send + 'a>>;
 }
 
 /// What another relay answered.

@@ -79,6 +79,7 @@ enum Command {
     /// do_not_ask_before, jurisdiction, no_track, external_id, scope, comment. Invalid lines are reported and do not
     /// stop the others. A grant without evidence (a reference to the proof of consent) is recorded as asked
     /// or never asked. A grant does not revive what a person withdrew unless it is newer and has evidence.
+    /// Rows about one person are recorded in the order of the file. An import that broke off is simply run again.
     Import {
         /// The file; `-` for CSV on standard input
         file: PathBuf,
@@ -174,6 +175,16 @@ impl Access {
         }
     }
 
+    /// Returns this access with others like it, as many as wanted if a server is running.
+    fn with_more(self, count: usize, config: &Config) -> Vec<Access> {
+        let more = match &self {
+            Access::Server(_) => count.saturating_sub(1),
+            Access::Own(..) => 0,
+        };
+        let more = (0..more).map_while(|_| Client::connect(&config.data_directory).map(Access::Server));
+        std::iter::once(self).chain(more.collect::<Vec<_>>()).collect()
+    }
+
     fn ask(&mut self, request: Request) -> Result<Response, Box<dyn std::error::Error>> {
         let response = match self {
             Access::Server(client) => client.ask(&request)?,
@@ -208,8 +219,8 @@ pub fn run(consent: &Consent) -> Result<ExitCode, Box<dyn std::error::Error>> {
             return backup::restore(&config, journal, keys, *accept_expired, *accept_loss);
         }
         Command::Import { file, stop_on_error } => {
-            let mut access = Access::open(&config)?;
-            return import::import(&mut access, &controller, file, *stop_on_error, consent.json);
+            let accesses = Access::open(&config)?.with_more(import::LANES, &config);
+            return import::import(accesses, &controller, file, *stop_on_error, consent.json);
         }
         _ => {}
     }

@@ -1,5 +1,7 @@
 //! What is asked at one relay about mail that others handled.
 
+use std::time::{Duration, Instant};
+
 use pixelward_store::consent::Timestamp;
 use serde_json::{Value, json};
 
@@ -80,14 +82,39 @@ fn a_search_at_one_relay_finds_what_another_handled_and_says_who_did_not_answer(
     };
     until("the counts of both are written", || recipients(&figures(&cluster.relays[0])) == 3);
 
+    // The commands read the files of one, and say so.
+    for command in [
+        &["evidence", "find"][..],
+        &["evidence", "report"],
+        &["report"],
+        &["why", "1f0x", "--log", "/dev/null"],
+    ] {
+        let output = cluster.relays[0].command(command);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            said.contains("that this relay handled") && said.contains("/v1/controllers/NAME/"),
+            "{command:?}: {said}"
+        );
+    }
+
     // How they stand.
     let standing = ask(&cluster.relays[0], &token, "GET", "/v1/cluster", "").json();
     assert_eq!((&standing["fresh"], &standing["stopped"]), (&json!(true), &Value::Null), "{standing}");
     let other = standing["others"][0]["relay"].as_str().unwrap().to_owned();
     assert!(by.contains(&other.as_str()) && by.contains(&standing["relay"].as_str().unwrap()));
 
-    // What a relay that is gone has is missing, and that is said.
+    // A relay that stands still is left out soon, and from then on at once.
     let gone = cluster.relays.pop().unwrap();
+    gone.signal("STOP");
+    for patience in [Duration::from_secs(6), Duration::from_secs(3)] {
+        let started = Instant::now();
+        let found = search(&cluster.relays[0], &token, &wanted);
+        assert_eq!((records(&found).len(), &found["complete"]), (1, &json!(false)), "{found}");
+        assert!(found["unanswered"][0]["why"].as_str().unwrap().contains("no connection within"), "{found}");
+        assert!(started.elapsed() < patience, "{:?}", started.elapsed());
+    }
+
+    // What a relay that is gone has is missing, and that is said.
     gone.signal("KILL");
     drop(gone);
     let found = search(&cluster.relays[0], &token, &wanted);

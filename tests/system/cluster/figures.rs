@@ -1,14 +1,15 @@
-//! What a cluster costs: how long an answer takes, how fast an import is, and how soon a new relay is ready.
-//! `PIXELWARD_RECORDS` says how many people the first relay knows already.
+//! What a cluster costs: how long an answer takes, how fast an import is, how soon a new relay is ready, and what mail and
+//! a look-up cost within one. `PIXELWARD_RECORDS` says how many people the first relay knows already.
 
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use pixelward_store::consent::socket::{Client, Request, Response};
+use pixelward_store::consent::{self, Applied, Change, State, Store};
 
 use super::relays::{Cluster, done};
-use super::until;
-use crate::support::Relay;
+use super::{Relay as Inside, Servers, shop, until};
+use crate::support::{Client as Smtp, Folder, Relay, crlf, newsletter};
 
 /// A file of grants, to be imported.
 fn grants(prefix: &str, count: usize) -> String {
@@ -66,18 +67,43 @@ fn position(relay: &Relay) -> u64 {
     line.rsplit(' ').next().unwrap().parse().unwrap()
 }
 
+/// What a relay computes for a message of somebody it knows, in microseconds.
+fn cost_of_mail(relay: &Relay) -> f64 {
+    const MESSAGES: u32 = 6000;
+    let (person, mut client) = ("old0@home.example", Smtp::greeted(relay.port));
+    let message = crlf(&newsletter(person).0);
+    let mut send = |count: u32| {
+        for _ in 0..count {
+            let reply = client.message("news@shop.example", &[person], &message);
+            assert!(reply.starts_with("250"), "{reply}");
+        }
+    };
+    send(200);
+    let before = relay.computed();
+    send(MESSAGES);
+    (relay.computed() - before).as_secs_f64() * 1e6 / f64::from(MESSAGES)
+}
+
 #[test]
 #[ignore = "takes minutes with a million records; make harness runs it"]
 fn what_a_cluster_costs() {
     let records = std::env::var("PIXELWARD_RECORDS").map_or(1_000_000, |text| text.parse().unwrap());
     let mut cluster = Cluster::grown_from(1, |alone| {
         println!("import by one relay on its own: {:.0}/s", import(alone, "old", records));
+        println!("a message costs {:.1} us outside of a cluster", cost_of_mail(alone));
     });
-    println!("import over three servers: {:.0}/s", import(&cluster.relays[0], "new", 20_000));
-    let started = Instant::now();
-    cluster.join();
-    until("the new relay counts grants", || cluster.is_well(1));
-    println!("a new relay with {} records is ready after {:?}", records + 20_000, started.elapsed());
+    println!("and {:.1} us within one", cost_of_mail(&cluster.relays[0]));
+    println!("import over three servers: {:.0}/s", import(&cluster.relays[0], "new", 100_000));
+    for relay in [1, 2] {
+        let started = Instant::now();
+        cluster.join();
+        until("the new relay counts grants", || cluster.is_well(relay));
+        println!("a new relay with {} records is ready after {:?}", records + 100_000, started.elapsed());
+    }
+    println!(
+        "import over three servers by one of three relays: {:.0}/s",
+        import(&cluster.relays[0], "more", 50_000)
+    );
 
     let (mut here, mut there) = (socket(&cluster.relays[0]), socket(&cluster.relays[1]));
     let (mut answered, mut in_force) = (Vec::new(), Vec::new());
@@ -102,4 +128,50 @@ fn what_a_cluster_costs() {
     let (before, minute) = (position(&cluster.relays[0]), Duration::from_secs(60));
     std::thread::sleep(minute);
     println!("messages in an idle minute: {}", position(&cluster.relays[0]) - before);
+}
+
+/// How long a look-up of somebody known takes that the cache answers.
+fn look_up(store: &Store) -> Duration {
+    const LOOKS: u32 = 2_000_000;
+    let people: Vec<_> =
+        (0..100).map(|number| store.person(&format!("reader{number}@home.example"))).collect();
+    let shop = shop();
+    let looks = |count: u32| {
+        let started = Instant::now();
+        for person in people.iter().cycle().take(count as usize) {
+            std::hint::black_box(store.lookup(&shop, *person).unwrap());
+        }
+        started.elapsed() / count
+    };
+    looks(LOOKS / 10);
+    looks(LOOKS)
+}
+
+#[test]
+#[ignore = "compares times; make harness runs it"]
+fn a_look_up_costs_the_same_in_a_cluster() {
+    let runtime = super::runtime();
+    let servers = Servers::start(3, true);
+    servers.create(&runtime);
+    let within = Inside::start(&servers, 0, &runtime);
+    until("the relay is ready", || within.is_ready());
+    for number in 0..100 {
+        let said = within.say(&format!("reader{number}@home.example"), State::Granted);
+        assert!(matches!(said, Applied::Recorded(_)), "{said:?}");
+    }
+    let folder = Folder::new();
+    let settings = consent::Settings::at(folder.0.join("consent"));
+    let alone = Store::open(&settings).unwrap();
+    for number in 0..100 {
+        let mut change = Change::now(shop(), vec![super::PURPOSE], State::Granted);
+        change.details.evidence = Some("form/1".to_owned());
+        let _ = alone.record(vec![(alone.person(&format!("reader{number}@home.example")), change)]).unwrap();
+    }
+    for _ in 0..3 {
+        println!(
+            "a look-up: {:?} outside of a cluster, {:?} within",
+            look_up(&alone),
+            look_up(&within.store)
+        );
+    }
 }

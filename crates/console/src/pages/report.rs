@@ -227,18 +227,17 @@ fn counts(
     }
 }
 
-/// Lists the newest version of each jurisdiction's rules that was in force on a day.
+/// Lists the newest version of each jurisdiction's rules that was in force on a day, with all regimes of its date.
 fn in_force<'a>(policy: &'a Value, day: &str) -> Vec<&'a Value> {
     let from = |version: &Value| text(version, "effective_from").get(..10).unwrap_or_default().to_owned();
-    let mut newest: Vec<&Value> = Vec::new();
-    for version in list(policy, "jurisdictions").iter().filter(|version| *from(version) <= *day) {
-        match newest.iter_mut().find(|known| text(known, "name") == text(version, "name")) {
-            Some(known) if from(known) <= from(version) => *known = version,
-            Some(_) => {}
-            None => newest.push(version),
-        }
-    }
-    newest
+    let begun: Vec<&Value> =
+        list(policy, "jurisdictions").iter().filter(|version| *from(version) <= *day).collect();
+    let is_replaced = |version: &Value| {
+        let is_later =
+            |other: &&Value| text(other, "name") == text(version, "name") && from(other) > from(version);
+        begun.iter().any(is_later)
+    };
+    begun.iter().copied().filter(|version| !is_replaced(version)).collect()
 }
 
 fn rules(call: &Call, policy: &Value, day: &str) -> Markup {

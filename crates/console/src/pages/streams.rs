@@ -8,6 +8,9 @@ use crate::text::Text;
 use crate::value::{flag, list, maybe, number, text};
 use crate::{Answered, Call, words};
 
+/// The regime that is not named, because nearly all rules belong to it.
+const USUAL: &str = "devices";
+
 pub(crate) async fn page(call: Call) -> Answered {
     let policy = call.console.policy().await?;
     let title = call.say(&Text("Mailstreams and rules", "Mailarten und Regeln", "Flux et règles"));
@@ -170,6 +173,13 @@ fn streams(call: &Call, controller: &Value) -> Markup {
     }
 }
 
+/// Returns the name by which other pages lead to a version: its label, at the first of its regimes.
+fn anchor<'a>(versions: &'a [Value], version: &'a Value) -> Option<&'a str> {
+    let label = text(version, "label");
+    let first = versions.iter().find(|other| text(other, "label") == label)?;
+    std::ptr::eq(first, version).then_some(label)
+}
+
 fn rules(call: &Call, policy: &Value) -> Markup {
     let columns = [
         Text("Version", "Fassung", "Version"),
@@ -192,8 +202,11 @@ fn rules(call: &Call, policy: &Value) -> Markup {
             thead { tr { @for column in &columns { th scope="col" { (call.say(column)) } } } }
             tbody {
                 @for jurisdiction in list(policy, "jurisdictions") {
-                    tr id=(text(jurisdiction, "label")) {
-                        th scope="row" class="nowrap" { (text(jurisdiction, "label")) }
+                    tr id=[anchor(list(policy, "jurisdictions"), jurisdiction)] {
+                        th scope="row" class="nowrap" {
+                            (text(jurisdiction, "label"))
+                            @if text(jurisdiction, "kind") != USUAL { " (" (text(jurisdiction, "kind")) ")" }
+                        }
                         td class="nowrap" {
                             (text(jurisdiction, "effective_from").get(..10).unwrap_or_default())
                         }

@@ -5,7 +5,7 @@ use crate::consent::standing::JOINED;
 use crate::consent::{Permission, Person, Standing, Timestamp};
 use crate::language::{Language, Text, words};
 use crate::policy::decision::{COLLECTED_BEFORE, INFORMED_BEFORE};
-use crate::policy::jurisdiction::UNKNOWN;
+use crate::policy::jurisdiction::{UNKNOWN, Version};
 use crate::policy::{
     Chosen, Decision, Exemption, Facts, Instruction, Jurisdictions, MailKind, Purpose, Request, Rulebook,
     request,
@@ -208,8 +208,8 @@ impl Teller<'_> {
     /// Where the rules come from: each version that stands in the name of what holds.
     fn sources(&self) -> Vec<String> {
         let parts: Vec<&str> = self.facts.rules.version.split('&').collect();
-        let of_version =
-            self.jurisdictions.versions().iter().filter(|version| parts.contains(&version.label().as_str()));
+        let is_named = |version: &&Version| parts.iter().any(|part| version.is_part_of(part));
+        let of_version = self.jurisdictions.versions().iter().filter(is_named);
         let mut said: Vec<String> = of_version
             .map(|version| {
                 told!(
@@ -217,7 +217,7 @@ impl Teller<'_> {
                     "{label}: {source} (checked on {day}).",
                     "{label}: {source} (geprüft am {day}).",
                     "{label} : {source} (vérifié le {day}).",
-                    label = version.label(),
+                    label = version.full_label(),
                     source = version.source,
                     day = version.checked_on,
                 )

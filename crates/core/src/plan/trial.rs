@@ -1,9 +1,12 @@
-//! A message taken through the whole plan by somebody who wants to see what becomes of it: nothing is kept,
-//! sent or recorded.
+//! A message taken through the whole plan by somebody who wants to see what becomes of it: nothing is kept or
+//! recorded, and nobody is asked anything but whoever says what the controller's links lead to.
 
 use std::sync::Arc;
 
-use super::{Draft, Made, Message, Notes, People, Plan, Settings, copy_after, decide_each, plan_after, read};
+use super::{
+    Draft, Made, Message, Notes, People, Plan, Settings, copy_after, decide_each, links_to_ask, plan_after,
+    read,
+};
 use crate::consent::{Change, Controller, Person, Standing, State, StoreKey, Timestamp};
 use crate::faults;
 use crate::guarded::{Panicked, guarded};
@@ -87,13 +90,18 @@ impl Tried<'_> {
     }
 }
 
+/// Links, each as a sighting has it and beside it as browsers ask for it, or the page it leads to.
+pub type Links = Vec<(String, String)>;
+
 /// Takes a message through the plan, and shows what became of it. `chosen` says whose mail of which kind it
-/// is taken to be; without it, the rulebook chooses.
+/// is taken to be; without it, the rulebook chooses. `ask` is what the controller's own service says of links of which
+/// nobody else knows the page.
 pub fn treat<'a, T>(
     settings: &Settings<'a>,
     message: &Message<'a>,
     chosen: Option<Chosen<'a>>,
     people: &dyn People,
+    ask: &dyn Fn(&Controller, Links) -> Links,
     see: impl Fn(Tried<'_>) -> T,
 ) -> T {
     let treated = guarded(|| {
@@ -101,7 +109,10 @@ pub fn treat<'a, T>(
         let reading = read(settings, message, chosen, |_| None);
         let texts = reading.texts(message);
         let decided = decide_each(settings, message, &reading, texts.as_ref(), people);
-        let draft = Draft::new(settings, message, &reading, texts.as_ref(), people, &decided);
+        let links = links_to_ask(settings, &reading, &decided);
+        let told = if links.is_empty() { links } else { ask(&reading.chosen.controller.name, links) };
+        let draft =
+            Draft::new(settings, message, &reading, texts.as_ref(), people, &decided).with_asked(told);
         let plan = draft.plan(decided);
         let mut fault = None;
         let copies = plan.groups.iter().map(|group| {

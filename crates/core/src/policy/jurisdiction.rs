@@ -54,8 +54,8 @@ impl Flags {
     }
 }
 
-/// The author of a version.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The author of a version. The operator's word shows in a joined label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Author {
     /// It is built in.
     Shipped,
@@ -63,13 +63,18 @@ pub enum Author {
     Operator,
 }
 
-/// A dated version of a jurisdiction's rules.
+/// The regime of rules that name none: reading from and writing to people's devices.
+pub const DEVICES: &str = "devices";
+
+/// A dated version of a jurisdiction's rules, or what one of several regimes adds to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Version {
     /// The jurisdiction.
     pub name: String,
     /// When it takes effect.
     pub effective_from: Timestamp,
+    /// The regime, such as `devices`. Those of one date hold together; a later date replaces all of them.
+    pub kind: String,
     /// When somebody last compared it with its source: a date.
     pub checked_on: String,
     /// The source.
@@ -86,12 +91,29 @@ impl Version {
     /// Returns the name that decisions record, such as `fr/2026-07-14`; a trailing `+own` marks an
     /// operator's.
     pub fn label(&self) -> String {
-        let mark = match self.author {
-            Author::Shipped => "",
-            Author::Operator => "+own",
-        };
-        format!("{}/{}{mark}", self.name, date(self.effective_from))
+        labelled(self, self.author)
     }
+
+    /// Returns the label with the regime, if it is not the usual one.
+    pub fn full_label(&self) -> String {
+        match self.kind.as_str() {
+            DEVICES => self.label(),
+            kind => format!("{} {kind}", self.label()),
+        }
+    }
+
+    /// Returns whether decisions under this label rest on it, alone or with other regimes of its date.
+    pub fn is_part_of(&self, label: &str) -> bool {
+        [Author::Shipped, Author::Operator].into_iter().any(|author| labelled(self, author) == label)
+    }
+}
+
+fn labelled(version: &Version, author: Author) -> String {
+    let mark = match author {
+        Author::Shipped => "",
+        Author::Operator => "+own",
+    };
+    format!("{}/{}{mark}", version.name, date(version.effective_from))
 }
 
 /// Formats a moment as a date, with the time of day unless it is midnight.
@@ -130,12 +152,14 @@ struct Epoch {
 }
 
 impl Jurisdictions {
-    /// Creates them from versions; later ones in the list replace earlier ones with the same name and date.
+    /// Creates them from versions; later ones in the list replace earlier ones with the same name, date and kind.
     /// `enabled` lists those of which `unknown` is the strictest.
     pub fn new(versions: Vec<Version>, enabled: Vec<String>) -> Jurisdictions {
         let mut held: Vec<Version> = Vec::new();
         for version in versions {
-            held.retain(|other| other.name != version.name || other.effective_from != version.effective_from);
+            let place =
+                |version: &Version| (version.effective_from, version.name.clone(), version.kind.clone());
+            held.retain(|other| place(other) != place(&version));
             held.push(version);
         }
         held.sort_by_key(|version| version.effective_from);
@@ -179,18 +203,26 @@ impl Jurisdictions {
 
 impl Epoch {
     fn at(from: Timestamp, versions: &[Version], enabled: &[String]) -> Epoch {
-        let mut rules: Vec<(String, Rules)> = Vec::new();
+        let mut in_force: Vec<(&Version, Flags, Author)> = Vec::new();
         let mut newest: Option<&Version> = None;
         let mut strictest: Option<Flags> = None;
-        // Sorted by time, so later versions replace earlier ones.
+        // Sorted by time, so later versions replace earlier ones; the regimes of one date are joined.
         for version in versions.iter().filter(|other| other.effective_from <= from) {
-            rules.retain(|(name, _)| *name != version.name);
-            let rules_of_it = Rules { version: version.label().into(), flags: version.flags };
-            rules.push((version.name.clone(), rules_of_it));
+            match in_force.iter_mut().find(|(known, ..)| known.name == version.name) {
+                Some((known, flags, author)) if known.effective_from == version.effective_from => {
+                    (*flags, *author) = (flags.join(version.flags), (*author).max(version.author));
+                }
+                Some(replaced) => *replaced = (version, version.flags, version.author),
+                None => in_force.push((version, version.flags, version.author)),
+            }
             if enabled.contains(&version.name) {
                 newest = Some(version);
             }
         }
+        let rules = in_force.into_iter().map(|(version, flags, author)| {
+            (version.name.clone(), Rules { version: labelled(version, author).into(), flags })
+        });
+        let rules: Vec<(String, Rules)> = rules.collect();
         for (_, rules) in rules.iter().filter(|(name, _)| enabled.contains(name)) {
             strictest = Some(strictest.map_or(rules.flags, |flags| flags.join(rules.flags)));
         }
@@ -281,6 +313,7 @@ mod tests {
         Version {
             name: name.to_owned(),
             effective_from: Timestamp(day * DAY),
+            kind: DEVICES.to_owned(),
             checked_on: "2026-11-24".to_owned(),
             source: "a test".to_owned(),
             flags,
@@ -385,6 +418,30 @@ mod tests {
         let all = Jurisdictions::new(versions, vec!["a".to_owned()]);
         assert_eq!(label(&all, 20, "a"), "a/1970-01-21+own");
         assert_eq!(all.versions().iter().filter(|version| version.name == "a").count(), 2);
+    }
+
+    #[test]
+    fn regimes_of_one_date_hold_together_and_a_later_date_replaces_them_all() {
+        use Exemption::{AuthSecurity, Deliverability, LegalNotice};
+        let of_kind = |kind: &str, day: i64, exempt: &[Exemption]| Version {
+            kind: kind.to_owned(),
+            ..version("a", day, flags(exempt), &[])
+        };
+        let versions = vec![
+            of_kind(DEVICES, 10, &[AuthSecurity, Deliverability]),
+            of_kind("personal_data", 10, &[AuthSecurity, LegalNotice]),
+            of_kind("personal_data", 20, &[LegalNotice]),
+        ];
+        let exempt = |all: &Jurisdictions, day: i64| all.at(Timestamp(day * DAY)).named("a").flags;
+        let all = Jurisdictions::new(versions.clone(), vec!["a".to_owned()]);
+        assert_eq!(exempt(&all, 10), flags(&[AuthSecurity]), "what both grant");
+        assert_eq!(exempt(&all, 20), flags(&[LegalNotice]), "one regime is left");
+        assert_eq!(all.versions()[1].full_label(), "a/1970-01-11 personal_data");
+        // The operator corrects one of the two, and that shows.
+        let corrected = Version { author: Author::Operator, ..of_kind(DEVICES, 10, &[]) };
+        let all = Jurisdictions::new(versions.into_iter().chain([corrected]).collect(), vec!["a".to_owned()]);
+        assert_eq!((exempt(&all, 10), label(&all, 10, "a")), (flags(&[]), "a/1970-01-11+own".to_owned()));
+        assert_eq!(all.versions().iter().filter(|part| part.is_part_of("a/1970-01-11+own")).count(), 2);
     }
 
     #[test]

@@ -249,7 +249,7 @@ fn versions(jurisdictions: &Jurisdictions, now: Timestamp) -> Vec<String> {
     let later = jurisdictions.versions().iter().filter(|version| version.effective_from > now);
     later
         .map(|version| {
-            format!("jurisdiction {}: takes effect on {}", version.label(), version.effective_from)
+            format!("jurisdiction {}: takes effect on {}", version.full_label(), version.effective_from)
         })
         .collect()
 }

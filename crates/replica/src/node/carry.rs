@@ -155,6 +155,8 @@ impl Inner {
         now: Timestamp,
         expected: Option<u64>,
     ) -> Applied {
+        // Waiting for a turn behind an import takes nothing from the patience of the others.
+        let Ok(_permit) = self.underway.acquire().await else { return Applied::Unconfirmed };
         if !self.is_fresh() || !self.verdict().is_durable() {
             return Applied::NotNow;
         }
@@ -289,7 +291,9 @@ impl Inner {
         id: MessageId,
         until: Option<Instant>,
     ) -> Result<Outcome, Lost> {
-        let Ok(_permit) = self.underway.acquire().await else { return Err(Lost::Closed) };
+        // A grant has its permit already, and of those there may be millions.
+        let permit = if is_grant(&body) { None } else { Some(self.urgent.acquire().await) };
+        let Ok(_permit) = permit.transpose() else { return Err(Lost::Closed) };
         let mut outcome = self.wanted.note(id, self.now());
         loop {
             let published = self.publish(id, body.clone()).await;
@@ -312,6 +316,16 @@ impl Inner {
                 Err(_) => {}
             }
         }
+    }
+}
+
+/// Returns whether a message is about something that makes nothing stricter.
+fn is_grant(body: &Body) -> bool {
+    match body {
+        Body::Step(Step::Change(ordered) | Step::First { change: ordered, .. }) => {
+            !ordered.record.change.is_strict()
+        }
+        _ => false,
     }
 }
 

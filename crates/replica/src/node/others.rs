@@ -1,14 +1,19 @@
 //! What is known of the other relays: when each was heard last, and whether it goes by the same rules.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
-use super::{Inner, locked};
+use super::{Inner, locked, own_mark};
 use crate::follower::Moment;
 use crate::message::NodeId;
+use crate::peer::{self, CONNECTS, PeerError};
 
 /// How long relays may go by different rules: a change of the configuration reaches one after another. In
 /// milliseconds.
 const GRACE: Moment = 5 * 60 * 1000;
+/// How long a relay that has been silent may take to accept a connection: nobody waits long for one that is probably
+/// gone, and it is heard as soon as it is back.
+const SILENT_CONNECTS: Duration = Duration::from_millis(500);
 
 /// A fingerprint of the rules that a relay goes by; all zero where it has not said so.
 pub type Rules = [u8; 16];
@@ -26,6 +31,8 @@ pub struct Other {
     pub records: Option<u64>,
     /// Whether it goes by other rules than this relay.
     pub has_other_rules: bool,
+    /// Whether it missed two of its marks, or accepted no connection in time since it was heard last.
+    pub is_silent: bool,
 }
 
 /// What the relays said of themselves since this one started.
@@ -34,6 +41,8 @@ pub(super) struct Marks {
     /// The rules of this relay.
     ours: Rules,
     heard: BTreeMap<NodeId, Heard>,
+    /// Those that accepted no connection in time since they were heard last.
+    silent: BTreeSet<NodeId>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -67,11 +76,29 @@ impl Marks {
             *was_said = true;
         }
         self.heard.insert(node, Heard { at: now, rules, records, differs });
+        self.silent.remove(&node);
         is_news
     }
 
     pub(super) fn forget(&mut self, node: NodeId) {
         self.heard.remove(&node);
+        self.silent.remove(&node);
+    }
+
+    /// Notes whether a relay that was asked accepted the connection.
+    fn reached(&mut self, node: NodeId, was_reached: bool) {
+        if was_reached {
+            self.silent.remove(&node);
+        } else {
+            self.silent.insert(node);
+        }
+    }
+
+    /// Returns whether a relay is probably gone: it missed two marks, by how often relays publish one, or accepted
+    /// no connection in time since the last.
+    fn is_silent(&self, node: &NodeId, now: Moment, own_mark: Moment) -> bool {
+        let heard = self.heard.get(node).map_or(0, |heard| heard.at);
+        self.silent.contains(node) || now.saturating_sub(heard) > own_mark.saturating_mul(2)
     }
 
     fn differing(&self) -> usize {
@@ -99,6 +126,7 @@ impl Inner {
     pub(super) fn other_relays(&self) -> Vec<Other> {
         let (marks, now) = (locked(&self.marks), self.now());
         let known = locked(&self.others).all();
+        let own_mark = own_mark(self.settings.max_staleness, known.len());
         let other = |(node, address)| {
             let heard = marks.heard.get(&node);
             Other {
@@ -108,9 +136,22 @@ impl Inner {
                 records: heard.map(|heard| heard.records),
                 has_other_rules: heard
                     .is_some_and(|heard| heard.differs.is_some() && heard.rules != marks.ours),
+                is_silent: marks.is_silent(&node, now, own_mark),
             }
         };
         known.into_iter().map(other).collect()
+    }
+
+    /// Asks another relay a question; one that has been silent has little time to accept the connection.
+    pub(super) async fn asked(&self, other: &Other, question: &[u8]) -> Result<Vec<u8>, String> {
+        let identity = self.identity.as_deref().ok_or("this relay has no certificate")?;
+        let connects = if other.is_silent { SILENT_CONNECTS } else { CONNECTS };
+        let answer = peer::question(&other.address, identity, question, connects).await;
+        locked(&self.marks).reached(other.node, !matches!(answer, Err(PeerError::Silent { .. })));
+        answer.map_err(|error| match other.heard {
+            Some(seconds) if other.is_silent => format!("{error}; last heard {} min ago", seconds / 60),
+            _ => error.to_string(),
+        })
     }
 }
 
@@ -132,5 +173,21 @@ mod tests {
         assert!(!marks.note(node, ours, 3, 1001 + 2 * GRACE));
         assert_eq!(marks.differing(), 0);
         assert!(!marks.note(node, theirs, 3, 1002 + 2 * GRACE), "the time begins anew");
+    }
+
+    #[test]
+    fn who_misses_two_marks_or_a_connection_is_silent_until_heard_again() {
+        let (mut marks, node, each) = (Marks::default(), [7; 16], 1000);
+        assert!(!marks.is_silent(&node, 2 * each, each), "this relay has just started");
+        assert!(marks.is_silent(&node, 2 * each + 1, each));
+        marks.note(node, [0; 16], 3, 5000);
+        assert!(!marks.is_silent(&node, 5000 + 2 * each, each));
+        marks.reached(node, false);
+        assert!(marks.is_silent(&node, 5001, each));
+        marks.note(node, [0; 16], 3, 5002);
+        assert!(!marks.is_silent(&node, 5003, each));
+        marks.reached(node, false);
+        marks.reached(node, true);
+        assert!(!marks.is_silent(&node, 5003, each));
     }
 }

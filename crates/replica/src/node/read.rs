@@ -1,6 +1,7 @@
 //! Follows the common order, and applies it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
@@ -16,6 +17,9 @@ const MAX_BATCH: usize = 512;
 /// How many missing messages are asked for one by one.
 const MAX_MISSING: Position = 100_000;
 
+/// How long what was acknowledged may take to come, at least.
+const SILENCE: Duration = Duration::from_secs(2);
+
 /// Why following ends, until it begins anew.
 #[derive(Debug, thiserror::Error)]
 enum Ended {
@@ -23,6 +27,9 @@ enum Ended {
     Engine(#[from] EngineError),
     #[error("the common order cannot be applied: {0}")]
     Store(#[from] StoreError),
+    /// Messages that the engine acknowledged do not come.
+    #[error("whoever serves it does not hand out what the servers acknowledged; asking for another")]
+    Silent,
     /// What is wrong was said already.
     #[error("nothing is applied until the missing message is there")]
     Stopped,
@@ -67,10 +74,14 @@ impl Inner {
                 tracing::debug!(%error, "a mark could not be published");
             }
         });
+        let patience = self.settings.patience.max(SILENCE);
         loop {
-            let first = match feed.next().await {
-                Ok(first) => first,
-                Err(error) => return error.into(),
+            let first = match tokio::time::timeout(patience, feed.next()).await {
+                Ok(Ok(first)) => first,
+                Ok(Err(error)) => return error.into(),
+                // A server whose files were damaged serves what it has, and says that there is no more.
+                Err(_) if self.is_kept_waiting(patience) => return Ended::Silent,
+                Err(_) => continue,
             };
             let mut batch = vec![first];
             while batch.len() < MAX_BATCH

@@ -261,6 +261,36 @@ fn a_message_that_is_missing_stops_granting_until_it_is_there() {
 }
 
 #[test]
+fn a_server_that_hands_out_nothing_is_left_for_another() {
+    let mut cluster = Cluster::of(2, MINUTE);
+    cluster.taken(0, "ann@home.example", State::Granted);
+    cluster.settle();
+    cluster.relays[1].engine.silence(2);
+    cluster.restart(1);
+    assert!(!cluster.is_granted(1, "ann@home.example"));
+    until("it hears the order from another server", || cluster.is_granted(1, "ann@home.example"));
+    // The marks that did not come back were few: they stay in the order for good.
+    assert!(cluster.carrier.count() < 20, "{}", cluster.carrier.count());
+    cluster.assert_equal();
+}
+
+#[test]
+fn a_mark_that_was_lost_is_said_again_while_others_talk() {
+    let mut cluster = Cluster::of(2, MINUTE);
+    cluster.link(1, Link { tells: false, ..Link::WHOLE });
+    cluster.restart(1);
+    cluster.taken(0, "ann@home.example", State::Granted);
+    let status = |relay: usize| cluster.relays[relay].node.as_ref().unwrap().status();
+    until("it hears the others", || status(1).position >= cluster.carrier.count());
+    cluster.link(1, Link::WHOLE);
+    until("it is fresh, however much it hears", || {
+        cluster.taken(0, "ann@home.example", State::Refused);
+        status(1).is_fresh
+    });
+    cluster.assert_equal();
+}
+
+#[test]
 fn a_journal_that_differs_is_noticed_by_the_next_mark() {
     // Marks come every quarter of this.
     let cluster = Cluster::of(1, Duration::from_secs(1));

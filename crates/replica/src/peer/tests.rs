@@ -73,15 +73,26 @@ async fn relays_answer_each_other_and_nobody_else() {
     let authority = Authority::fresh().unwrap();
     let (_folder, _, address) = relay(&authority).await;
     let (_other, identity) = member(&authority);
-    let answer = question(&address, &identity, b"who told ann?").await.unwrap();
+    let answer = question(&address, &identity, b"who told ann?", CONNECTS).await.unwrap();
     assert_eq!(answer, b"who told ann?".repeat(100_000));
-    let refused = question(&address, &identity, b"").await;
+    let refused = question(&address, &identity, b"", CONNECTS).await;
     assert!(matches!(refused, Err(PeerError::Refused { why, .. }) if why == "nothing was asked"));
     let (_stranger, identity) = member(&Authority::fresh().unwrap());
-    assert!(matches!(question(&address, &identity, b"x").await, Err(PeerError::Io { .. })));
+    assert!(matches!(question(&address, &identity, b"x", CONNECTS).await, Err(PeerError::Io { .. })));
     let connector = TlsConnector::from(Arc::new(authority::pinned(authority.hash().unwrap()).unwrap()));
     let (answer, _) = asked(&address, &connector, vec![ASKS_QUESTION, b'x']).await.unwrap();
     assert!(matches!(answer, Frame::Refused(why) if why.contains("only relays")));
+}
+
+#[tokio::test]
+async fn a_relay_that_stands_still_is_named_as_silent_soon() {
+    let (_folder, identity) = member(&Authority::fresh().unwrap());
+    // The system accepts the connection, and nobody speaks.
+    let still = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = still.local_addr().unwrap().to_string();
+    let brief = Duration::from_millis(50);
+    let asked = question(&address, &identity, b"x", brief).await;
+    assert!(matches!(asked, Err(PeerError::Silent { after, .. }) if after == brief));
 }
 
 #[tokio::test]

@@ -616,8 +616,8 @@ pub static ROUTES: &[Route] = &[
         name: "trend",
         tag: RULES,
         summary: "Count answers by day, purpose and source",
-        about: "Of the last 365 days, from the consent journal; counted in the background, so it may be as \
-                old as statistics_max_age_s.",
+        about: "Of the last 365 days, from the consent journal, which is the same at all relays of a cluster; \
+                counted in the background, so it may be as old as statistics_max_age_s.",
         input: Input::Nothing,
         extras: DAYS,
         answers: &[(200, "The counts.", Output::Json(of::<trend::Trend>))],

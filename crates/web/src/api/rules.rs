@@ -86,6 +86,9 @@ pub(crate) struct Dated {
     /// When it takes effect.
     #[schema(format = DateTime)]
     effective_from: String,
+    /// The regime that it belongs to: `devices` for rules about reading from and writing to people's devices. What
+    /// several of one date require all holds.
+    kind: String,
     /// When somebody last compared it with its source.
     checked_on: String,
     /// Its source.
@@ -199,6 +202,7 @@ impl Dated {
             label: version.label(),
             name: version.name.clone(),
             effective_from: version.effective_from.to_string(),
+            kind: version.kind.clone(),
             checked_on: version.checked_on.clone(),
             source: version.source.clone(),
             opens_need_consent: version.flags.opens == Need::Consent,

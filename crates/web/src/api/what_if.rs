@@ -1,11 +1,12 @@
 //! What would be done with a message: the decision and the rewrite as the relay makes them, with nothing
-//! kept, sent or fetched.
+//! kept, sent or fetched. What the controller's `links_lookup` says of links is asked as for mail.
 
 use std::sync::Arc;
 
 use axum::http::StatusCode;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use tokio::runtime::Handle;
 use utoipa::ToSchema;
 
 use super::model::{Encoded, LanguageName, Name, StateName, read};
@@ -16,7 +17,7 @@ use crate::language::{Language, fact, words};
 use crate::live::Live;
 use crate::plan::Message;
 use crate::plan::explain::explained;
-use crate::plan::trial::{Assumed, Tried, TriedCopy, named_recipients, treat};
+use crate::plan::trial::{Assumed, Links, Tried, TriedCopy, named_recipients, treat};
 use crate::policy::{Done, Mode, Origin, Outcome};
 use crate::preview::view;
 use crate::problem::Problem;
@@ -100,7 +101,11 @@ pub(super) async fn what_if(call: Call) -> Answered {
     let trial: Trial = read(&call.body)?;
     let controller = call.controller()?.clone();
     let (live, now) = (Arc::clone(&call.live), call.now);
-    let tried = tokio::task::spawn_blocking(move || tried(&live, &controller, trial, now));
+    let (api, runtime) = (Arc::clone(&call.api), Handle::current());
+    let ask = move |controller: &Controller, links: Links| {
+        runtime.block_on(api.host.ask_about_links(controller, links))
+    };
+    let tried = tokio::task::spawn_blocking(move || tried(&live, &controller, trial, now, &ask));
     match tried.await {
         Ok(Ok(trialled)) => json(StatusCode::OK, &trialled),
         Ok(Err(problem)) => Err(problem),
@@ -108,7 +113,13 @@ pub(super) async fn what_if(call: Call) -> Answered {
     }
 }
 
-fn tried(live: &Live, controller: &Controller, trial: Trial, now: Timestamp) -> Result<Trialled, Problem> {
+fn tried(
+    live: &Live,
+    controller: &Controller,
+    trial: Trial,
+    now: Timestamp,
+    ask: &dyn Fn(&Controller, Links) -> Links,
+) -> Result<Trialled, Problem> {
     let Trial { message, mailstream, state, recipient, language } = trial;
     let raw = Bytes::from(message.0);
     let state: Option<State> = state.map(|name| name.0);
@@ -133,7 +144,7 @@ fn tried(live: &Live, controller: &Controller, trial: Trial, now: Timestamp) -> 
         at: now,
     };
     let (_, sentences) = explained(rulebook, chosen, Some(people.standing()), "", now, language);
-    Ok(treat(&live.settings(), &message, Some(chosen), &people, |tried| {
+    Ok(treat(&live.settings(), &message, Some(chosen), &people, ask, |tried| {
         if let Some(fault) = &tried.fault {
             tracing::error!(
                 site = fault.site,
