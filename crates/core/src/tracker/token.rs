@@ -81,11 +81,11 @@ impl Class {
 }
 
 /// The runs of at least so many bytes of one kind, one at least.
-pub(super) fn runs<'t>(
-    text: &'t [u8],
+pub(super) fn runs(
+    text: &[u8],
     at_least: usize,
     is_of_it: impl Fn(u8) -> bool,
-) -> impl Iterator<Item = &'t [u8]> {
+) -> impl Iterator<Item = &[u8]> {
     // Each of them covers one of so many bytes.
     let mut probe = at_least.max(1) - 1;
     std::iter::from_fn(move || {

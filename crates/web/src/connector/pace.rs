@@ -137,11 +137,8 @@ mod tests {
         assert_eq!(pace.take(now + MS(7000)), Ok(()));
         pace.busy(None, now + MS(7000));
         pace.busy(None, now + MS(7000));
-        assert_eq!(
-            pace.quiet(now + MS(7000)),
-            MS(1000),
-            "the third time in a row it is doubled twice, as none worked"
-        );
+        let third = pace.quiet(now + MS(7000));
+        assert_eq!(third, 4 * FIRST_PAUSE, "the third time in a row, it is doubled twice");
     }
 
     #[test]
