@@ -1,5 +1,5 @@
-//! A sending service with its contacts: it takes requests only in the form that the public documentation of a named
-//! service shows, and fails now and then as services do.
+//! A sending service with its contacts: it takes requests only in the form that was read in the public documentation of
+//! a named service, and fails now and then as services do.
 #![allow(
     dead_code,
     missing_docs,

@@ -1,5 +1,5 @@
-//! The named services of connectors: requests have the form that the public pages show which each description names, and
-//! their answers are understood.
+//! The named services of connectors: requests have the form that was read in the public pages which each description
+//! names, and their answers are understood.
 
 use crate::connectors::secret;
 use crate::esp::{Asked, Esp, Fault, Manner, Meant};

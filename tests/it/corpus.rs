@@ -77,9 +77,15 @@ pub(crate) fn piece() -> impl Strategy<Value = String> {
         Just("</textarea>".to_owned()),
         Just("<a href=\"https://news.example/\">".to_owned()),
         (0..9u8, prop::sample::select(vec!["\"", "'", ""])).prop_map(|(number, quote)| {
-            format!("<a href={quote}https://click.news.example/c/Zk3Qw9XvT2aB7LmN8p{number}?to=https%3A%2F%2Fnews.example%2F{number}{quote}>")
+            let page = format!("https%3A%2F%2Fnews.example%2F{number}");
+            let link = format!("https://click.news.example/c/Zk3Qw9XvT2aB7LmN8p{number}?to={page}");
+            format!("<a href={quote}{link}{quote}>")
         }),
-        Just("<a style=\"background:url(https://t.news.example/b?x=1)\" href=\"https://click.news.example/ls/click?upn=u001.Zk3Qw9XvT2aB7LmN8p\">".to_owned()),
+        Just(
+            "<a style=\"background:url(https://t.news.example/b?x=1)\" \
+             href=\"https://click.news.example/ls/click?upn=u001.Zk3Qw9XvT2aB7LmN8p\">"
+                .to_owned()
+        ),
         Just("</a>".to_owned()),
         Just("<base href=\"//t.news.example/\">".to_owned()),
         Just("<".to_owned()),

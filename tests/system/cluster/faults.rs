@@ -2,8 +2,8 @@
 //! or both, and processes are killed or stand still. A checker knows every change that was acknowledged: no gate is
 //! open longer than `max_staleness` after a withdrawal, no grant is lost, and in the end all journals are equal.
 //!
-//! `PIXELWARD_FAULTS` says how often networks part, `PIXELWARD_STRIKES` how often each process is at least struck (killed and
-//! made to stand still in turn), and `PIXELWARD_SEED` which come when. Needs root.
+//! `PIXELWARD_FAULTS` says how often networks part, `PIXELWARD_STRIKES` how often each process is at least struck
+//! (killed and made to stand still in turn), and `PIXELWARD_SEED` which come when. Needs root.
 
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
@@ -315,7 +315,10 @@ impl Setting {
             let said = if wants_grant { "granted" } else { "withdrawn" };
             let answer = self.say(relay, &person.address, said);
             // A no that could not be told yet counts as said now for a few seconds, so that no clock loses it.
-            let may_be_passed = matches!(before, Said::Withdrawn(at) | Said::Held(at, _) if wants_grant && at.elapsed() < CROSSES);
+            let may_be_passed = matches!(
+                before,
+                Said::Withdrawn(at) | Said::Held(at, _) if wants_grant && at.elapsed() < CROSSES
+            );
             if !may_be_passed && !matches!(before, Said::Unknown) {
                 *person.said.lock().unwrap() = match answer {
                     Answer::Everywhere if wants_grant => Said::Granted,

@@ -1,5 +1,5 @@
-//! What a cluster costs: how long an answer takes, how fast an import is, how soon a new relay is ready, and what mail and
-//! a look-up cost within one. `PIXELWARD_RECORDS` says how many people the first relay knows already.
+//! What a cluster costs: how long an answer takes, how fast an import is, how soon a new relay is ready, and what mail
+//! and a look-up cost within one. `PIXELWARD_RECORDS` says how many people the first relay knows already.
 
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};

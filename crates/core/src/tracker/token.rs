@@ -693,7 +693,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn counts_in_lanes_are_counts(pieces in prop::collection::vec("[a-c]{0,9}|[A-C]{0,3}|[0-3]{0,5}|[-_.é]", 0..3000)) {
+        fn counts_in_lanes_are_counts(
+            pieces in prop::collection::vec("[a-c]{0,9}|[A-C]{0,3}|[0-3]{0,5}|[-_.é]", 0..3000),
+        ) {
             let piece = pieces.concat().into_bytes();
             let classes = Classes::of(&piece);
             let count = |is: fn(&u8) -> bool| piece.iter().filter(|byte| is(byte)).count();
