@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use super::token::{self, Class};
+use super::class::{Class, runs};
 use super::url::{Url, percent_decoded};
 
 /// How many addresses are unwrapped from one another.
@@ -16,7 +16,7 @@ pub fn may_track(address: &[u8]) -> bool {
     const SCHEME: usize = 8;
     const TOKEN: usize = 14;
     let rest = address.get(SCHEME..).unwrap_or_default();
-    let mut tokens = token::runs(rest, TOKEN, |byte| Class::of(byte).is_of_a_token());
+    let mut tokens = runs(rest, TOKEN, |byte| Class::of(byte).is_of_a_token());
     if tokens.any(|token| token.iter().any(u8::is_ascii_digit)) {
         return true;
     }

@@ -10,6 +10,7 @@ pub mod calendar;
 pub mod campaign;
 pub mod carrier;
 pub mod catalogue;
+mod class;
 pub mod css;
 pub mod difference;
 pub mod host;

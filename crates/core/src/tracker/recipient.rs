@@ -6,7 +6,7 @@ use aws_lc_rs::digest;
 use md5::{Digest, Md5};
 use memchr::memmem::Finder;
 
-use super::token;
+use super::class::runs;
 
 /// How many recipients are looked for in one message. A message to more of them carries nobody's address in
 /// its pictures: they all get the same bytes.
@@ -97,7 +97,7 @@ impl Traces {
 
 /// Whether a text holds so many bytes of one kind in a row.
 fn has_run(text: &str, at_least: usize, is_of_it: impl Fn(u8) -> bool) -> bool {
-    at_least <= text.len() && token::runs(text.as_bytes(), at_least, is_of_it).next().is_some()
+    at_least <= text.len() && runs(text.as_bytes(), at_least, is_of_it).next().is_some()
 }
 
 /// The traces of the recipients, made when first asked for.

@@ -1,107 +1,7 @@
 //! Tokens in an address that name one person or one message.
 
+use super::class::{Class, Classes};
 use super::url::Url;
-
-/// What kind of character a byte is, looked up: these loops see every address of every message.
-#[derive(Clone, Copy)]
-pub(super) struct Class(u8);
-
-impl Class {
-    const LOWER: u8 = 1;
-    const UPPER: u8 = 2;
-    const DIGIT: u8 = 4;
-    /// `-` and `_`.
-    const JOINT: u8 = 8;
-    const DOT: u8 = 16;
-    const SLASH: u8 = 32;
-
-    /// Where the kinds of letters and digits stand among the bits.
-    const KIND: u8 = 6;
-    const LOWER_KIND: u8 = 1;
-    const UPPER_KIND: u8 = 2;
-    const DIGIT_KIND: u8 = 3;
-
-    #[allow(clippy::indexing_slicing, reason = "computed when the program is built")]
-    const TABLE: [u8; 256] = {
-        let mut table = [0; 256];
-        let mut byte = 0;
-        while byte < 256 {
-            table[byte] = match byte as u8 {
-                b'a'..=b'z' => Class::LOWER | Class::LOWER_KIND << Class::KIND,
-                b'A'..=b'Z' => Class::UPPER | Class::UPPER_KIND << Class::KIND,
-                b'0'..=b'9' => Class::DIGIT | Class::DIGIT_KIND << Class::KIND,
-                b'-' | b'_' => Class::JOINT,
-                b'.' => Class::DOT,
-                b'/' => Class::SLASH,
-                _ => 0,
-            };
-            byte += 1;
-        }
-        table
-    };
-
-    #[inline]
-    pub(super) fn of(byte: u8) -> Class {
-        Class(Class::TABLE.get(usize::from(byte)).copied().unwrap_or(0))
-    }
-
-    #[inline]
-    fn is(self, classes: u8) -> bool {
-        self.0 & classes != 0
-    }
-
-    #[inline]
-    pub(super) fn is_alphanumeric(self) -> bool {
-        self.is(Class::LOWER | Class::UPPER | Class::DIGIT)
-    }
-
-    /// What tokens are made of.
-    #[inline]
-    pub(super) fn is_of_a_token(self) -> bool {
-        self.is(Class::LOWER | Class::UPPER | Class::DIGIT | Class::JOINT)
-    }
-
-    /// Which of these it is, or none of them: 0.
-    #[inline]
-    fn kind(self) -> u8 {
-        self.0 >> Class::KIND
-    }
-
-    /// What the paths of files are made of.
-    #[inline]
-    fn is_of_a_path(self) -> bool {
-        self.0 != 0
-    }
-
-    /// What the names of files are made of.
-    #[inline]
-    fn is_of_a_name(self) -> bool {
-        self.0 & !Class::SLASH != 0
-    }
-}
-
-/// The runs of at least so many bytes of one kind, one at least.
-pub(super) fn runs(
-    text: &[u8],
-    at_least: usize,
-    is_of_it: impl Fn(u8) -> bool,
-) -> impl Iterator<Item = &[u8]> {
-    // Each of them covers one of so many bytes.
-    let mut probe = at_least.max(1) - 1;
-    std::iter::from_fn(move || {
-        loop {
-            let (before, behind) = text.split_at_checked(probe).filter(|(_, behind)| !behind.is_empty())?;
-            let tail = behind.iter().take_while(|byte| is_of_it(**byte)).count();
-            let head =
-                if tail == 0 { 0 } else { before.iter().rev().take_while(|byte| is_of_it(**byte)).count() };
-            let run = text.get(probe - head..probe + tail)?;
-            probe += tail + at_least.max(1);
-            if run.len() >= at_least.max(1) {
-                return Some(run);
-            }
-        }
-    })
-}
 
 /// How much of an identifier a piece of an address is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -289,89 +189,6 @@ fn begins_with_a_date(piece: &[u8]) -> bool {
     ends && number(0..4).is_some_and(|year| (1990..2100).contains(&year))
         && number(4..6).is_some_and(|month| (1..=12).contains(&month))
         && number(6..8).is_some_and(|day| (1..=31).contains(&day))
-}
-
-/// What a byte adds to the counts over a piece, by its kind and that of the byte before it. All counts stand in one
-/// number, each in a lane of its own.
-struct Pairs;
-
-impl Pairs {
-    /// The bits of a lane.
-    const LANE: u32 = 12;
-    /// How many bytes are counted before a lane could be full.
-    const MOST: usize = (1 << Pairs::LANE) - 1;
-
-    #[allow(clippy::indexing_slicing, reason = "computed when the program is built")]
-    const ADDED: [u64; 16] = {
-        let mut added = [0; 16];
-        let mut pair = 0;
-        while pair < 16 {
-            let (last, kind) = (pair as u8 / 4, pair as u8 % 4);
-            if kind != 0 {
-                let turns = match (last, kind) {
-                    (Class::DIGIT_KIND, Class::LOWER_KIND | Class::UPPER_KIND)
-                    | (Class::LOWER_KIND, Class::UPPER_KIND | Class::DIGIT_KIND)
-                    | (Class::UPPER_KIND, Class::DIGIT_KIND) => 1,
-                    _ => 0,
-                };
-                let runs = if last == 0 { 1 } else { 0 };
-                added[pair] = 1 << (Pairs::LANE * (kind as u32 - 1))
-                    | turns << (Pairs::LANE * 3)
-                    | runs << (Pairs::LANE * 4);
-            }
-            pair += 1;
-        }
-        added
-    };
-}
-
-/// Counts over a piece.
-#[derive(Default)]
-struct Classes {
-    lower: usize,
-    upper: usize,
-    digits: usize,
-    others: usize,
-    /// Changes between letters and digits, and from lower to upper case.
-    turns: usize,
-    /// Runs of letters and digits.
-    runs: usize,
-}
-
-impl Classes {
-    fn of(piece: &[u8]) -> Classes {
-        let mut classes = Classes::default();
-        let mut last = 0;
-        for bytes in piece.chunks(Pairs::MOST) {
-            let mut counted = 0u64;
-            for &byte in bytes {
-                let kind = Class::of(byte).kind();
-                counted += Pairs::ADDED.get(usize::from(4 * last + kind)).copied().unwrap_or(0);
-                last = kind;
-            }
-            let lane = |lane: u32| (counted >> (lane * Pairs::LANE)) as usize & Pairs::MOST;
-            classes.lower += lane(0);
-            classes.upper += lane(1);
-            classes.digits += lane(2);
-            classes.turns += lane(3);
-            classes.runs += lane(4);
-        }
-        classes.others = piece.len() - classes.letters() - classes.digits;
-        classes
-    }
-
-    fn letters(&self) -> usize {
-        self.lower + self.upper
-    }
-
-    /// 32 or more hexadecimal digits, with or without hyphens.
-    fn is_uuid_like(&self, piece: &[u8]) -> bool {
-        if self.digits <= 3 || self.others > 4 || piece.len() < 16 {
-            return false;
-        }
-        let hex = piece.iter().filter(|byte| byte.is_ascii_hexdigit()).count();
-        hex >= 16 && hex + self.others == piece.len()
-    }
 }
 
 /// Whether an extension is that of a picture file.
@@ -683,37 +500,10 @@ pub fn opaque_pieces<'a>(url: &'a Url<'_>) -> impl Iterator<Item = &'a str> {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
 
     fn check(url: &str) -> Opacity {
         opacity(&Url::read(url.into(), None).unwrap())
-    }
-
-    proptest! {
-        #[test]
-        fn counts_in_lanes_are_counts(
-            pieces in prop::collection::vec("[a-c]{0,9}|[A-C]{0,3}|[0-3]{0,5}|[-_.é]", 0..3000),
-        ) {
-            let piece = pieces.concat().into_bytes();
-            let classes = Classes::of(&piece);
-            let count = |is: fn(&u8) -> bool| piece.iter().filter(|byte| is(byte)).count();
-            prop_assert_eq!(classes.lower, count(u8::is_ascii_lowercase));
-            prop_assert_eq!(classes.upper, count(u8::is_ascii_uppercase));
-            prop_assert_eq!(classes.digits, count(u8::is_ascii_digit));
-            prop_assert_eq!(classes.others, count(|byte| !byte.is_ascii_alphanumeric()));
-            let pairs = || [b'-'].iter().chain(&piece).zip(&piece);
-            let runs = pairs().filter(|(last, byte)| !last.is_ascii_alphanumeric() && byte.is_ascii_alphanumeric());
-            prop_assert_eq!(classes.runs, runs.count());
-            let turns = pairs().filter(|(last, byte)| match byte {
-                b'a'..=b'z' => last.is_ascii_digit(),
-                b'A'..=b'Z' => last.is_ascii_digit() || last.is_ascii_lowercase(),
-                b'0'..=b'9' => last.is_ascii_alphabetic(),
-                _ => false,
-            });
-            prop_assert_eq!(classes.turns, turns.count());
-        }
     }
 
     #[test]
