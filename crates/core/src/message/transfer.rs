@@ -380,6 +380,14 @@ mod tests {
     }
 
     #[test]
+    fn a_character_left_over_at_the_end_joins_nothing() {
+        // Of so many bytes the decoder leaves a mark behind the character, which carries nothing.
+        let raw = format!("{}S\r\n", encode_base64(&[b'a'; 258]));
+        let edit = Edit { range: 258..258, with: b"xxx".to_vec(), filler: Filler::Nothing };
+        check(raw.as_bytes(), Transfer::Base64, vec![edit]);
+    }
+
+    #[test]
     fn malformed_quoted_printable_is_read_as_clients_read_it() {
         let decode = |raw: &str| Decoded::new(raw.as_bytes(), Transfer::QuotedPrintable).bytes.into_owned();
         assert_eq!(decode("a=3db=3Dc"), b"a=b=c");

@@ -133,7 +133,9 @@ impl Quantum {
 /// The quantum that carries decoded byte `decoded`, and the decoded offset at which it starts. For the end of
 /// the text: the last one.
 fn quantum_of(raw: &[u8], marks: &[Mark], decoded: usize) -> (usize, Quantum) {
-    let mark = mark_before(marks, decoded);
+    // Before a mark at `decoded` itself, a quantum may stand that carries nothing, and would belong to what is
+    // written behind it.
+    let mark = mark_before(marks, decoded.saturating_sub(1));
     let mut at = mark.decoded;
     let mut quantum = Quantum::read(raw, mark.raw);
     while at + quantum.length <= decoded && quantum.end < raw.len() {
