@@ -105,28 +105,29 @@ pub fn normalise(mut edits: Vec<Edit>) -> Vec<Edit> {
 
 /// The bytes after the edits, which are sorted and do not overlap.
 pub fn apply(bytes: &[u8], edits: &[Edit]) -> Vec<u8> {
+    apply_within(bytes, 0, edits)
+}
+
+/// A piece that starts at `start` of the bytes, after the edits, all of which lie within it.
+fn apply_within(piece: &[u8], start: usize, edits: &[Edit]) -> Vec<u8> {
     let longer: usize = edits.iter().map(|edit| edit.with.len()).sum();
-    let mut out = Vec::with_capacity(bytes.len() + longer);
-    let mut at = 0;
+    let mut out = Vec::with_capacity(piece.len() + longer);
+    let mut at = start;
     for edit in edits {
-        out.extend_from_slice(bytes.get(at..edit.range.start).unwrap_or_default());
+        out.extend_from_slice(piece.get(at - start..edit.range.start - start).unwrap_or_default());
         out.extend_from_slice(&edit.with);
         at = edit.range.end;
     }
-    out.extend_from_slice(bytes.get(at..).unwrap_or_default());
+    out.extend_from_slice(piece.get(at - start..).unwrap_or_default());
     out
 }
 
-/// A place where decoded and raw offset are known. A decoder leaves one every few hundred bytes; from there
-/// it is walked.
+/// A place where decoded and raw offset are known. A decoder leaves one every so often; from there it is walked.
 #[derive(Clone, Copy, Debug)]
 struct Mark {
     decoded: usize,
     raw: usize,
 }
-
-/// Bytes between two marks.
-const MARK_EVERY: usize = 256;
 
 fn mark_before(marks: &[Mark], decoded: usize) -> Mark {
     let after = marks.partition_point(|mark| mark.decoded <= decoded);
@@ -149,7 +150,7 @@ impl<'a> Decoded<'a> {
         let mut marks = Vec::new();
         let bytes = match transfer {
             Transfer::Identity => Cow::Borrowed(raw),
-            Transfer::QuotedPrintable => Cow::Owned(quoted_printable::decode(raw, &mut marks)),
+            Transfer::QuotedPrintable => Cow::Owned(quoted_printable::decode_marked(raw, &mut marks)),
             Transfer::Base64 => Cow::Owned(base64::decode(raw, &mut marks)),
             Transfer::Uuencode => uuencode::decode(raw),
             Transfer::Yenc => yenc::decode(raw),

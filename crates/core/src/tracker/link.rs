@@ -10,33 +10,40 @@ use super::url::{Url, percent_decoded};
 
 /// How many addresses are unwrapped from one another.
 const MAX_REDIRECTS: usize = 4;
+/// The length of the longest scheme, with colon and slashes.
+const SCHEME: usize = 8;
 
 /// A quick look at an address as written: whether a token or another address could stand in it at all.
 pub fn may_track(address: &[u8]) -> bool {
-    const SCHEME: usize = 8;
     const TOKEN: usize = 14;
     let rest = address.get(SCHEME..).unwrap_or_default();
     let mut tokens = runs(rest, TOKEN, |byte| Class::of(byte).is_of_a_token());
-    if tokens.any(|token| token.iter().any(u8::is_ascii_digit)) {
-        return true;
-    }
-    memchr::memchr2_iter(b'h', b'H', rest)
-        .any(|at| rest.get(at..at + 4).is_some_and(|word| word.eq_ignore_ascii_case(b"http")))
+    tokens.any(|token| token.iter().any(u8::is_ascii_digit)) || speaks_of_http(rest)
+}
+
+fn speaks_of_http(text: &[u8]) -> bool {
+    memchr::memchr2_iter(b'h', b'H', text)
+        .any(|at| text.get(at..at + 4).is_some_and(|word| word.eq_ignore_ascii_case(b"http")))
+}
+
+/// A quick look at what follows a scheme: whether another address could stand in it, encoded or not.
+fn may_hold_an_address(rest: &[u8]) -> bool {
+    memchr::memchr(b'%', rest).is_some() || speaks_of_http(rest)
 }
 
 /// Whether an address or a link's text offers the reader a choice: to unsubscribe, to set preferences, to
 /// consent. Such a link is never counted and never touched.
 pub fn offers_a_choice(text: &str) -> bool {
-    // Words alone, in lower case: all of them are looked for at once.
+    // Words alone, in lower case but for letters that are not ASCII: all of them are looked for at once.
     static WORDS: LazyLock<Regex> = LazyLock::new(|| {
         Regex::new(
-            "unsub|optout|opt-out|opt_out|opt out|preference|consent|subscription|désabonn|desabon|désinscri|\
-             desinscri|préférence|abmeld|abbestell|einstellung|einwillig|disiscri|cancellati|preferenze|baja|\
+            "unsub|optout|opt-out|opt_out|opt out|preference|consent|subscription|désabonn|dÉsabonn|desabon|\
+             désinscri|dÉsinscri|desinscri|préférence|prÉfÉrence|abmeld|abbestell|einstellung|einwillig|disiscri|cancellati|preferenze|baja|\
              uitschrijv|afmeld",
         )
         .expect("words are a pattern")
     });
-    WORDS.is_match(&text.to_lowercase())
+    WORDS.is_match(&text.to_ascii_lowercase())
 }
 
 /// The address that stands whole in a parameter of `url`, or in its path: where a redirect leads, or what a
@@ -55,7 +62,11 @@ pub fn destination(url: &Url<'_>) -> Option<String> {
 /// Where a link with this target leads in the end: a redirect may lead to another one. `None` where it would let
 /// the reader choose something.
 pub fn end_of(target: String) -> Option<String> {
-    let further = |target: &String| Url::read(Cow::Borrowed(target), None).and_then(|url| self::target(&url));
+    let further = |target: &String| {
+        let could_hold_another = may_hold_an_address(target.as_bytes().get(SCHEME..).unwrap_or_default());
+        let url = could_hold_another.then(|| Url::read(Cow::Borrowed(target), None)).flatten()?;
+        self::target(&url)
+    };
     let last = std::iter::successors(Some(target), further).take(MAX_REDIRECTS).last();
     last.filter(|target| !offers_a_choice(target))
 }
@@ -264,9 +275,14 @@ mod tests {
 
     #[test]
     fn links_that_offer_a_choice_are_known_by_address_or_text() {
-        for text in
-            ["/unsubscribe?u=1", "Se désabonner", "Newsletter abmelden", "/email-preferences", "Uitschrijven"]
-        {
+        for text in [
+            "/unsubscribe?u=1",
+            "Se désabonner",
+            "Newsletter abmelden",
+            "/email-preferences",
+            "Uitschrijven",
+            "PRÉFÉRENCES",
+        ] {
             assert!(offers_a_choice(text), "{text}");
         }
         assert!(!offers_a_choice("/news/article-7"));

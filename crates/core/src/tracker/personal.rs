@@ -71,15 +71,19 @@ pub fn unwrapped(place: &Place<'_>, end: &str) -> Vec<(Remedy, Edit)> {
 
 /// An address as it may stand in an attribute, quoted in whatever way.
 pub(super) fn attribute_value(address: &str) -> Vec<u8> {
+    let address = address.as_bytes();
     let mut value = Vec::with_capacity(address.len() + 8);
-    for byte in address.bytes() {
-        match byte {
-            b'&' => value.extend_from_slice(b"&amp;"),
-            b'"' => value.extend_from_slice(b"&quot;"),
-            b'\'' => value.extend_from_slice(b"&#39;"),
-            byte => value.push(byte),
-        }
+    let mut copied = 0;
+    for at in memchr::memchr3_iter(b'&', b'"', b'\'', address) {
+        value.extend_from_slice(address.get(copied..at).unwrap_or_default());
+        value.extend_from_slice(match address.get(at) {
+            Some(b'&') => b"&amp;",
+            Some(b'"') => b"&quot;",
+            _ => b"&#39;",
+        });
+        copied = at + 1;
     }
+    value.extend_from_slice(address.get(copied..).unwrap_or_default());
     value
 }
 

@@ -338,26 +338,32 @@ pub(super) fn clean(value: &str) -> Cow<'_, str> {
     }
 }
 
+fn hex_digit(byte: u8) -> Option<u8> {
+    match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        b'A'..=b'F' => Some(byte - b'A' + 10),
+        _ => None,
+    }
+}
+
 /// The text with `%XX` decoded; bytes that are no UTF-8 become U+FFFD.
 pub fn percent_decoded(text: &str) -> Cow<'_, str> {
-    let bytes = text.as_bytes();
-    let mut out = Vec::new();
-    let mut copied = 0;
-    for at in memchr::memchr_iter(b'%', bytes).filter(|at| at + 2 < bytes.len()) {
-        let hex = |offset: usize| bytes.get(at + offset).and_then(|digit| (*digit as char).to_digit(16));
-        if let (Some(high), Some(low), Some(between)) = (hex(1), hex(2), bytes.get(copied..at)) {
-            if out.is_empty() {
-                out.reserve_exact(bytes.len());
-            }
-            out.extend_from_slice(between);
-            out.push((high * 16 + low) as u8);
-            copied = at + 3;
-        }
+    let Some(first) = memchr::memchr(b'%', text.as_bytes()) else { return Cow::Borrowed(text) };
+    let mut out = Vec::with_capacity(text.len());
+    let (plain, mut rest) = text.as_bytes().split_at(first);
+    out.extend_from_slice(plain);
+    // What starts with a percent sign, and the plain bytes behind it.
+    while let Some(behind) = rest.get(1..) {
+        let digits = behind.first_chunk::<2>();
+        let decoded = digits.and_then(|[high, low]| Some(hex_digit(*high)? << 4 | hex_digit(*low)?));
+        out.push(decoded.unwrap_or(b'%'));
+        let behind = behind.get(if decoded.is_some() { 2 } else { 0 }..).unwrap_or_default();
+        let plain = behind.iter().position(|byte| *byte == b'%').unwrap_or(behind.len());
+        let (plain, further) = behind.split_at(plain);
+        out.extend_from_slice(plain);
+        rest = further;
     }
-    if copied == 0 {
-        return Cow::Borrowed(text);
-    }
-    out.extend_from_slice(bytes.get(copied..).unwrap_or_default());
     Cow::Owned(
         String::from_utf8(out).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()),
     )

@@ -1,9 +1,12 @@
 //! base64 (RFC 2045 section 6.8).
 
-use super::{Edit, MARK_EVERY, Mark, column, line_end, mark_before, rest_of_line};
+use super::{Edit, Mark, column, line_end, mark_before, rest_of_line};
 
 /// The longest line, without its end (RFC 2045 section 6.8).
 const LINE: usize = 76;
+
+/// Decoded bytes between two marks.
+const MARK_EVERY: usize = 256;
 
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 

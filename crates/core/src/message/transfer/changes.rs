@@ -1,6 +1,6 @@
 //! What edits of the raw bytes do to the decoded ones, read off the few raw bytes around each edit.
 
-use super::{Decoded, Edit, Mark, Transfer, apply, base64, quoted_printable};
+use super::{Decoded, Edit, Mark, Transfer, apply_within, base64, quoted_printable};
 
 impl Decoded<'_> {
     /// The edits of the decoded bytes that these edits of the raw bytes come to; all of them are sorted and do
@@ -24,7 +24,7 @@ impl Decoded<'_> {
             let (these, rest) = ahead.split_at_checked(taken)?;
             let bytes = apply_within(raw.get(start.raw..end.raw)?, start.raw, these);
             let with = match self.transfer {
-                Transfer::QuotedPrintable => quoted_printable::decode(&bytes, &mut Vec::new()),
+                Transfer::QuotedPrintable => quoted_printable::decode(&bytes),
                 Transfer::Base64 if end.raw < raw.len() => base64::decode_whole(&bytes)?,
                 Transfer::Base64 => base64::decode(&bytes, &mut Vec::new()),
                 Transfer::Identity | Transfer::Uuencode | Transfer::Yenc => return None,
@@ -77,25 +77,33 @@ impl Decoded<'_> {
     }
 }
 
-/// A piece of the raw bytes that starts at `start`, after the edits, which lie within it.
-fn apply_within(piece: &[u8], start: usize, edits: &[Edit]) -> Vec<u8> {
-    let moved: Vec<Edit> = edits
-        .iter()
-        .map(|edit| Edit { range: edit.range.start - start..edit.range.end - start, ..edit.clone() })
-        .collect();
-    apply(piece, &moved)
-}
-
 /// The edit that puts `with` in the place of `range`, without what stays as it is at both ends.
 pub(in crate::message) fn narrowed(bytes: &[u8], range: std::ops::Range<usize>, mut with: Vec<u8>) -> Edit {
     let old = bytes.get(range.clone()).unwrap_or_default();
-    let same = |(one, other): &(&u8, &u8)| one == other;
-    let head = old.iter().zip(&with).take_while(same).count();
-    let rest = (old.len() - head).min(with.len() - head);
-    let tail = old.iter().rev().zip(with.iter().rev()).take(rest).take_while(same).count();
+    let head = same_at_start(old, &with);
+    let tail = same_at_end(old.get(head..).unwrap_or_default(), with.get(head..).unwrap_or_default());
     with.truncate(with.len() - tail);
     with.drain(..head);
     Edit { range: range.start + head..range.end - tail, with, filler: super::Filler::Nothing }
+}
+
+/// How many bytes are compared at once.
+const BLOCK: usize = 16;
+
+/// How many bytes both start with.
+fn same_at_start(one: &[u8], other: &[u8]) -> usize {
+    let blocks = one.chunks_exact(BLOCK).zip(other.chunks_exact(BLOCK));
+    let same = BLOCK * blocks.take_while(|(one, other)| one == other).count();
+    let rest = one.iter().zip(other).skip(same);
+    same + rest.take_while(|(one, other)| one == other).count()
+}
+
+/// How many bytes both end with.
+fn same_at_end(one: &[u8], other: &[u8]) -> usize {
+    let blocks = one.rchunks_exact(BLOCK).zip(other.rchunks_exact(BLOCK));
+    let same = BLOCK * blocks.take_while(|(one, other)| one == other).count();
+    let rest = one.iter().rev().zip(other.iter().rev()).skip(same);
+    same + rest.take_while(|(one, other)| one == other).count()
 }
 
 #[cfg(test)]
@@ -103,7 +111,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::message::transfer::normalise;
+    use crate::message::transfer::{apply, normalise};
 
     /// Edits raw bytes and compares what that does to the decoded ones with decoding all of them anew; says
     /// whether that was possible.

@@ -1,10 +1,13 @@
 //! quoted-printable (RFC 2045 section 6.7).
 
 use super::places::Places;
-use super::{Edit, MARK_EVERY, Mark, column, line_end, mark_before, rest_of_line};
+use super::{Edit, Mark, column, line_end, mark_before, rest_of_line};
 
 /// The longest line, without its end (RFC 2045 section 6.7, rule 5).
 const LINE: usize = 76;
+
+/// Decoded bytes between two marks: escapes stand close together, and each is walked over.
+const MARK_EVERY: usize = 64;
 
 /// What stands at one place of the raw bytes.
 enum Unit {
@@ -27,6 +30,18 @@ const DIGITS: [u8; 256] = {
         value += 1;
     }
     digits
+};
+
+/// Whether each byte stands for itself wherever it stands (RFC 2045 section 6.7, rule 2).
+#[expect(clippy::indexing_slicing, reason = "evaluated at compile time, where a wrong index is an error")]
+const STANDS_FOR_ITSELF: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = b'!';
+    while byte <= b'~' {
+        table[byte as usize] = byte != b'=';
+        byte += 1;
+    }
+    table
 };
 
 fn hex(digit: u8) -> u8 {
@@ -71,9 +86,9 @@ impl Unit {
     }
 }
 
-/// How many bytes are copied at once: most pieces between two escapes are shorter, and a copy of a fixed
-/// length costs less than one of theirs.
-const PIECE: usize = 32;
+/// How many bytes are copied at once: no line as it should be has more, and a copy of a fixed length costs less
+/// than one of a piece's own.
+const PIECE: usize = 80;
 
 /// What was decoded so far, with room behind it for a piece.
 struct Text {
@@ -84,27 +99,38 @@ struct Text {
 impl Text {
     /// Room for all that `raw` can be decoded to.
     fn with_room_for(raw: &[u8]) -> Text {
-        Text { bytes: vec![0; raw.len() + PIECE], length: 0 }
+        Text { bytes: vec![0; raw.len() + PIECE + 1], length: 0 }
+    }
+
+    /// Appends so many bytes of the start of `rest` and what the escape or soft break behind them means; returns how
+    /// many raw bytes that took. `None` where anything is other than in most places.
+    #[inline]
+    fn append_with_unit(&mut self, rest: &[u8], count: usize) -> Option<usize> {
+        let window = rest.first_chunk::<{ PIECE + 3 }>().filter(|_| count <= PIECE)?;
+        let room = self.bytes.get_mut(self.length..)?.first_chunk_mut::<{ PIECE + 1 }>()?;
+        let [high, low] = [*window.get(count + 1)?, *window.get(count + 2)?];
+        let digits = (hex(high), hex(low));
+        let is_escape = (digits.0 | digits.1) < 16;
+        if !(is_escape | ([high, low] == *b"\r\n")) {
+            return None;
+        }
+        // What comes next is written over what is too much.
+        *room.first_chunk_mut::<PIECE>()? = *window.first_chunk::<PIECE>()?;
+        *room.get_mut(count)? = digits.0 << 4 | digits.1;
+        self.length += count + usize::from(is_escape);
+        Some(count + 3)
     }
 
     /// Appends the start of `rest`, so many bytes of it.
     fn append(&mut self, rest: &[u8], count: usize) {
-        let room = self.bytes.get_mut(self.length..).unwrap_or_default();
-        match (rest.first_chunk::<PIECE>(), room.first_chunk_mut::<PIECE>()) {
-            // What comes next is written over what is too much.
-            (Some(piece), Some(room)) if count <= PIECE => *room = *piece,
-            _ => {
-                let pairs = rest.get(..count).zip(room.get_mut(..count));
-                pairs.into_iter().for_each(|(piece, room)| room.copy_from_slice(piece));
-            }
-        }
+        let room = self.bytes.get_mut(self.length..self.length + count);
+        room.zip(rest.get(..count)).into_iter().for_each(|(room, piece)| room.copy_from_slice(piece));
         self.length += count;
     }
 
-    /// Appends a byte, or nothing.
-    fn push_if(&mut self, is_wanted: bool, byte: u8) {
+    fn push(&mut self, byte: u8) {
         self.bytes.get_mut(self.length).into_iter().for_each(|place| *place = byte);
-        self.length += usize::from(is_wanted);
+        self.length += 1;
     }
 
     fn finish(mut self) -> Vec<u8> {
@@ -113,7 +139,18 @@ impl Text {
     }
 }
 
-pub(super) fn decode(raw: &[u8], marks: &mut Vec<Mark>) -> Vec<u8> {
+/// Decodes `raw`, and leaves marks.
+pub(super) fn decode_marked(raw: &[u8], marks: &mut Vec<Mark>) -> Vec<u8> {
+    marks.reserve(raw.len() / MARK_EVERY);
+    decoded(raw, |mark| marks.push(mark))
+}
+
+/// Decodes `raw`.
+pub(super) fn decode(raw: &[u8]) -> Vec<u8> {
+    decoded(raw, |_| {})
+}
+
+fn decoded(raw: &[u8], mut leave: impl FnMut(Mark)) -> Vec<u8> {
     let mut text = Text::with_room_for(raw);
     let mut next_mark = 0;
     let mut at = 0;
@@ -121,26 +158,21 @@ pub(super) fn decode(raw: &[u8], marks: &mut Vec<Mark>) -> Vec<u8> {
         if equals < at {
             continue;
         }
-        text.append(raw.get(at..).unwrap_or_default(), equals - at);
-        if text.length >= next_mark {
-            marks.push(Mark { decoded: text.length, raw: equals });
-            next_mark = text.length + MARK_EVERY;
+        let (rest, count) = (raw.get(at..).unwrap_or_default(), equals - at);
+        if text.length + count >= next_mark {
+            leave(Mark { decoded: text.length + count, raw: equals });
+            next_mark = text.length + count + MARK_EVERY;
         }
-        // Nearly all are escapes or soft breaks, which take three bytes alike.
-        if let Some([high, low]) = raw.get(equals + 1..).and_then(<[u8]>::first_chunk::<2>) {
-            let digits = (hex(*high), hex(*low));
-            let is_escape = (digits.0 | digits.1) < 16;
-            if is_escape | ([*high, *low] == *b"\r\n") {
-                text.push_if(is_escape, digits.0 << 4 | digits.1);
-                at = equals + 3;
-                continue;
-            }
+        if let Some(taken) = text.append_with_unit(rest, count) {
+            at += taken;
+            continue;
         }
+        text.append(rest, count);
         let unit = Unit::after_equals(raw, equals);
         at = equals + unit.lengths().0;
         match unit {
             Unit::Soft(_) => {}
-            Unit::Escape(byte) | Unit::Literal(byte) => text.push_if(true, byte),
+            Unit::Escape(byte) | Unit::Literal(byte) => text.push(byte),
         }
     }
     let rest = raw.get(at..).unwrap_or_default();
@@ -297,12 +329,13 @@ enum LineEnds {
 /// Encodes `text`, which starts at column `at`.
 fn encode(text: &[u8], at: &mut usize, ends: LineEnds, newline: &[u8], out: &mut Vec<u8>) {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
-    let is_plain = |byte: &&u8| matches!(byte, b'!'..=b'<' | b'>'..=b'~');
+    let is_plain = |byte: u8| STANDS_FOR_ITSELF.get(usize::from(byte)).copied().unwrap_or(false);
     let mut rest = text;
     while let Some((&byte, behind)) = rest.split_first() {
         // As much as the line takes of what stands for itself.
         let room = rest.len().min(LINE.saturating_sub(*at + 1));
-        let plain = rest.get(..room).unwrap_or_default().iter().take_while(is_plain).count();
+        let line = rest.get(..room).unwrap_or_default();
+        let plain = line.iter().position(|byte| !is_plain(*byte)).unwrap_or(line.len());
         if let Some((plain, behind)) = rest.split_at_checked(plain).filter(|(plain, _)| !plain.is_empty()) {
             out.extend_from_slice(plain);
             *at += plain.len();
@@ -320,7 +353,7 @@ fn encode(text: &[u8], at: &mut usize, ends: LineEnds, newline: &[u8], out: &mut
             Some(b'\r') => true,
             Some(_) => false,
         };
-        let is_plain = is_plain(&&byte) || matches!(byte, b' ' | b'\t') && !is_last_on_line;
+        let is_plain = is_plain(byte) || matches!(byte, b' ' | b'\t') && !is_last_on_line;
         let length = if is_plain { 1 } else { 3 };
         if *at + length >= LINE {
             out.push(b'=');
