@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::sync::LazyLock;
 
-use regex::Regex;
+use regex::bytes::Regex;
 
 use super::class::{Class, runs};
 use super::url::{Url, percent_decoded};
@@ -43,7 +43,15 @@ pub fn offers_a_choice(text: &str) -> bool {
         )
         .expect("words are a pattern")
     });
-    WORDS.is_match(&text.to_ascii_lowercase())
+    let mut room = [0; 256];
+    match room.get_mut(..text.len()) {
+        Some(lower) => {
+            lower.copy_from_slice(text.as_bytes());
+            lower.make_ascii_lowercase();
+            WORDS.is_match(lower)
+        }
+        None => WORDS.is_match(&text.as_bytes().to_ascii_lowercase()),
+    }
 }
 
 /// The address that stands whole in a parameter of `url`, or in its path: where a redirect leads, or what a

@@ -21,7 +21,7 @@ pub fn opacity(url: &Url<'_>) -> Opacity {
 
 /// Whether any piece of host, path and query is opaque.
 pub fn is_opaque(url: &Url<'_>) -> bool {
-    [query_opacity, path_opacity, host_opacity].iter().any(|opacity| opacity(url) == Opacity::Opaque)
+    [path_opacity, query_opacity, host_opacity].iter().any(|opacity| opacity(url) == Opacity::Opaque)
 }
 
 /// The most opaque segment of the path, the extension of the last one left out.

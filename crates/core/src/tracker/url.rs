@@ -12,7 +12,7 @@ const MAX_LENGTH: usize = 16 * 1024;
 
 /// A remote http(s) address: host, path and query, without scheme, user, port and fragment. Borrowed from the
 /// markup where it stands there in this form, as most addresses do.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Url<'a> {
     /// `host/path?query`; the host in lower case.
     text: Cow<'a, str>,

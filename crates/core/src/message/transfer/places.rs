@@ -53,8 +53,12 @@ fn equal(block: &[u8; BLOCK], wanted: u8) -> u64 {
 
 /// The same for the end, which is shorter than a block.
 fn equal_at_end(rest: &[u8], wanted: u8) -> u64 {
-    let bits = rest.iter().enumerate().map(|(place, byte)| u64::from(*byte == wanted) << place);
-    bits.fold(0, |all, bit| all | bit)
+    // What the block has too much is another byte.
+    let mut block = [!wanted; BLOCK];
+    if let Some(start) = block.get_mut(..rest.len()) {
+        start.copy_from_slice(rest);
+    }
+    equal(&block, wanted)
 }
 
 #[cfg(test)]

@@ -264,7 +264,8 @@ impl<'a> Walk<'a> {
         let Some(url) = self.url(decoded(written)) else { return };
         let text = self.text.get(element.range.end..).unwrap_or_default();
         let text = text.get(..text.len().min(MAX_LINK_TEXT)).unwrap_or_default();
-        let end = memchr::memmem::find(text, b"</").unwrap_or(text.len());
+        let mut tags = memchr::memchr_iter(b'<', text);
+        let end = tags.find(|at| text.get(at + 1) == Some(&b'/')).unwrap_or(text.len());
         let mut signals = Signals::default();
         signals.add_if(
             Signal::Choice,

@@ -174,7 +174,8 @@ impl Trail {
         let plain = plain.collect();
         let places = found.places.into_iter().zip(weighed).map(|(place, signals)| Place {
             carrier: place.carrier,
-            url: place.url.into_owned(),
+            // Links are passed over.
+            url: if place.carrier == Carrier::Anchor { Url::default() } else { place.url.into_owned() },
             range: place.range,
             written: place.written,
             removal: place.removal,
