@@ -43,7 +43,7 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// How long a mark that was taken has to come back before the next one, at most.
 const MARK_AGAIN: Duration = Duration::from_secs(2);
 /// How many messages of this relay may be on their way at once, of grants and of all others.
-const MAX_UNDERWAY: usize = 2000;
+const MAX_UNDERWAY: usize = 4000;
 /// How many other relays are asked at once.
 const MAX_ASKED: usize = 32;
 /// The file of the keys of the weeks.

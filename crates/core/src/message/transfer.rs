@@ -6,7 +6,6 @@ use std::ops::Range;
 
 mod base64;
 mod changes;
-mod places;
 mod quoted_printable;
 mod uuencode;
 mod yenc;

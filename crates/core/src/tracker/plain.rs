@@ -99,7 +99,8 @@ fn bracketed(text: &[u8], start: usize) -> Option<Range<usize>> {
 /// Before what no address contains, and before the punctuation of its sentence.
 fn bare_end(text: &[u8], start: usize) -> usize {
     let rest = text.get(start..).unwrap_or_default();
-    let is_of_it = |byte: &&u8| byte.is_ascii_graphic() && !b"<>\"`\\^{|}".contains(byte);
+    let ends_it = |byte: &u8| matches!(byte, b'<' | b'>' | b'"' | b'`' | b'\\' | b'^' | b'{' | b'|' | b'}');
+    let is_of_it = |byte: &&u8| byte.is_ascii_graphic() && !ends_it(byte);
     let mut length = rest.iter().take_while(is_of_it).count();
     while let Some(last) = length.checked_sub(1).and_then(|last| rest.get(last)) {
         let within = rest.get(..length).unwrap_or_default();

@@ -436,8 +436,10 @@ fn may_matter(name: &[u8]) -> bool {
 
 /// The length of the declaration that a style begins with.
 fn end_of_declaration(style: &[u8]) -> usize {
+    let says_anything = |byte: &u8| matches!(byte, b';' | b'"' | b'\'' | b'(' | b')');
+    let plain = style.iter().position(says_anything).unwrap_or(style.len());
     let (mut depth, mut quote) = (0u32, None);
-    for (at, &byte) in style.iter().enumerate() {
+    for (at, &byte) in style.iter().enumerate().skip(plain) {
         match (byte, quote) {
             (_, Some(open)) if byte != open => {}
             (_, Some(_)) => quote = None,

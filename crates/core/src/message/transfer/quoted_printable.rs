@@ -1,7 +1,7 @@
 //! quoted-printable (RFC 2045 section 6.7).
 
-use super::places::Places;
 use super::{Edit, Mark, column, line_end, mark_before, rest_of_line};
+use crate::places::Places;
 
 /// The longest line, without its end (RFC 2045 section 6.7, rule 5).
 const LINE: usize = 76;

@@ -4,12 +4,12 @@
 use wide::u8x16;
 
 /// How many bytes are compared at once.
-const BLOCK: usize = 64;
+pub(crate) const BLOCK: usize = 64;
 /// How many of them one comparison takes.
 const LANES: usize = 16;
 
 /// Finds each place of a byte, in order.
-pub(super) struct Places<'a> {
+pub(crate) struct Places<'a> {
     bytes: &'a [u8],
     wanted: u8,
     /// Where the next block starts.
@@ -19,7 +19,7 @@ pub(super) struct Places<'a> {
 }
 
 impl<'a> Places<'a> {
-    pub(super) fn of(wanted: u8, bytes: &'a [u8]) -> Places<'a> {
+    pub(crate) fn of(wanted: u8, bytes: &'a [u8]) -> Places<'a> {
         Places { bytes, wanted, next: 0, found: 0 }
     }
 }
@@ -33,7 +33,7 @@ impl Iterator for Places<'_> {
             let rest = self.bytes.get(self.next..).filter(|rest| !rest.is_empty())?;
             self.found = match rest.first_chunk::<BLOCK>() {
                 Some(block) => equal(block, self.wanted),
-                None => equal_at_end(rest, self.wanted),
+                None => equal(&filled(rest, !self.wanted), self.wanted),
             };
             self.next += BLOCK;
         }
@@ -51,14 +51,24 @@ fn equal(block: &[u8; BLOCK], wanted: u8) -> u64 {
     lanes.iter().rev().fold(0, |all, lanes| all << LANES | bits(lanes))
 }
 
-/// The same for the end, which is shorter than a block.
-fn equal_at_end(rest: &[u8], wanted: u8) -> u64 {
-    // What the block has too much is another byte.
-    let mut block = [!wanted; BLOCK];
+/// The end of a text, which is shorter than a block, with other bytes behind it.
+fn filled(rest: &[u8], other: u8) -> [u8; BLOCK] {
+    let mut block = [other; BLOCK];
     if let Some(start) = block.get_mut(..rest.len()) {
         start.copy_from_slice(rest);
     }
-    equal(&block, wanted)
+    block
+}
+
+/// A bit for each of the first bytes that is a space or a tab, a block of them at most.
+pub(crate) fn blanks(bytes: &[u8]) -> u64 {
+    match bytes.first_chunk::<BLOCK>() {
+        Some(block) => equal(block, b' ') | equal(block, b'\t'),
+        None => {
+            let block = filled(bytes, 0);
+            equal(&block, b' ') | equal(&block, b'\t')
+        }
+    }
 }
 
 #[cfg(test)]
