@@ -434,9 +434,22 @@ fn may_matter(name: &[u8]) -> bool {
     }
 }
 
+/// Which bytes end a declaration, or keep what follows from ending it.
+#[expect(clippy::indexing_slicing, reason = "evaluated at compile time, where a wrong index is an error")]
+const MAY_END: [bool; 256] = {
+    let mut may = [false; 256];
+    let mut at = 0;
+    let all = b";\"'()";
+    while at < all.len() {
+        may[all[at] as usize] = true;
+        at += 1;
+    }
+    may
+};
+
 /// The length of the declaration that a style begins with.
 fn end_of_declaration(style: &[u8]) -> usize {
-    let says_anything = |byte: &u8| matches!(byte, b';' | b'"' | b'\'' | b'(' | b')');
+    let says_anything = |byte: &u8| MAY_END.get(usize::from(*byte)).copied().unwrap_or(false);
     let plain = style.iter().position(says_anything).unwrap_or(style.len());
     let (mut depth, mut quote) = (0u32, None);
     for (at, &byte) in style.iter().enumerate().skip(plain) {
