@@ -6,8 +6,10 @@ use std::fmt::Write as _;
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
+use pixelward::consent::Timestamp;
 use serde_json::json;
 
+use crate::clock::{Clock, library};
 use crate::esp::{CREDENTIAL, Esp, PLAIN, Plain};
 use crate::http::{CONTROLLERS, Served};
 use crate::support::{Folder, Relay, configuration, free_port};
@@ -60,13 +62,10 @@ fn until(what: &str, limit: Duration, mut holds: impl FnMut() -> bool) {
     }
 }
 
-#[test]
-fn everybody_has_what_holds_though_requests_fail_and_the_relay_is_killed() {
-    let changes = std::env::var("PIXELWARD_CONNECTOR_CHANGES").map_or(6000, |text| text.parse().unwrap());
-    let limit = Duration::from_secs(120 + changes / 100);
-    let esp = Esp::start(Plain);
+/// A folder with the configuration of a relay that has a connector to a service of this description.
+fn configured(esp: &Esp, description: &str) -> Folder {
     let folder = Folder::new();
-    let file = folder.file("plain.toml", PLAIN);
+    let file = folder.file("plain.toml", description);
     let key = folder.file("key", &format!("{CREDENTIAL}\n"));
     std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
     let rest = format!(
@@ -77,7 +76,15 @@ fn everybody_has_what_holds_though_requests_fail_and_the_relay_is_killed() {
         esp.base()
     );
     configuration(&folder, free_port(), "", "", &rest);
-    let mut served = Served::of(Relay::in_folder(folder));
+    folder
+}
+
+#[test]
+fn everybody_has_what_holds_though_requests_fail_and_the_relay_is_killed() {
+    let changes = std::env::var("PIXELWARD_CONNECTOR_CHANGES").map_or(6000, |text| text.parse().unwrap());
+    let limit = Duration::from_secs(120 + changes / 100);
+    let esp = Esp::start(Plain);
+    let mut served = Served::of(Relay::in_folder(configured(&esp, PLAIN)));
     let token = served.token("consent:read,consent:write", "all");
     let began = Instant::now();
     // Half of the changes are first ones, the other half change somebody's mind, some again and again.
@@ -131,6 +138,60 @@ fn everybody_has_what_holds_though_requests_fail_and_the_relay_is_killed() {
         books.repeats,
         books.failed
     );
+}
+
+#[test]
+fn a_service_is_told_of_a_grant_that_expires_while_the_relay_runs_and_while_it_does_not() {
+    let esp = Esp::start(Plain);
+    let folder = configured(&esp, PLAIN);
+    let clock = Clock::beside(&folder);
+    let library = library();
+    let clocked = |folder: Folder| {
+        let variables = [
+            ("LD_PRELOAD", library.to_str().unwrap()),
+            ("FAKETIME_TIMESTAMP_FILE", clock.path().to_str().unwrap()),
+            ("FAKETIME_NO_CACHE", "1"),
+        ];
+        Served::of(Relay::in_environment(folder, &variables))
+    };
+    let mut served = clocked(folder);
+    let token = served.token("consent:read,consent:write", "all");
+    let say = |served: &Served, name: &str, hours: u32| {
+        let expires = Timestamp(Timestamp::now().0 + i64::from(hours) * 3_600_000).to_string();
+        let body = json!({"address": format!("{name}@home.example"), "state": "granted", "evidence": "form/1",
+            "purposes": ["campaign_performance"], "external_id": name, "expires": expires});
+        let answer = served.ask(&token, "PUT", "/v1/controllers/shop/consent", &body.to_string());
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    };
+    let limit = Duration::from_secs(90);
+    for (name, hours) in [("ann", 1), ("bob", 10), ("cat", 1000)] {
+        say(&served, name, hours);
+        until("the grant is written", limit, || esp.value(name) == Some(json!(true)));
+    }
+    // Seven hours later it has been looked for expired grants once.
+    clock.step(7 * 3600);
+    let began = Instant::now();
+    until("ann's grant has expired", limit, || {
+        // Whatever the relay does makes it look at its clock.
+        let _ = waiting(&served, &token);
+        esp.value("ann") == Some(json!(false))
+    });
+    let took = began.elapsed();
+    assert_eq!(esp.value("bob"), Some(json!(true)));
+    // Bob's expires while the relay is down: it is told at the start.
+    served.relay.signal("KILL");
+    served.relay.wait();
+    clock.step(14 * 3600);
+    let folder = std::mem::replace(&mut served.relay.folder, Folder(std::path::PathBuf::new()));
+    served = clocked(folder);
+    until("bob's grant has expired", limit, || esp.value("bob") == Some(json!(false)));
+    until("nothing waits", limit, || waiting(&served, &token) == 0);
+    let [ann, bob, cat] = ["ann", "bob", "cat"].map(|name| esp.log(name).len());
+    // A search that the kill cut off is made again.
+    assert!((2..=3).contains(&ann), "{ann}");
+    assert_eq!((bob, cat, esp.value("cat")), (2, 1, Some(json!(true))), "each is told once");
+    esp.check();
+    println!("a grant that expired while the relay ran was told {took:?} after it was due to be looked for");
 }
 
 fn standing(served: &Served, token: &str) -> serde_json::Value {

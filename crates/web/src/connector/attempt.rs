@@ -38,6 +38,8 @@ pub(super) enum Outcome {
 /// A person, as the store knows them now.
 struct Known {
     choice: Choice,
+    /// Since when.
+    since: Timestamp,
     external_id: Option<String>,
     newest: Entered,
 }
@@ -64,7 +66,7 @@ impl Connector {
             Ok(None) => return Outcome::Dead(Reason::NoId, 0),
             Err(error) => return Outcome::Failed(None, error),
         };
-        let time = known.newest.change.event_at.to_string();
+        let time = known.since.to_string();
         let filling =
             Filling { id: &id, choice: self.service.values.of(known.choice), time: &time, credential: "" };
         match errand {
@@ -78,10 +80,14 @@ impl Connector {
         let (store, controller) = (Arc::clone(store), self.waiting.controller.clone());
         let read = tokio::task::spawn_blocking(move || store.latest(&controller, person)).await;
         let read = read.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
-        Ok(read.map(|(listed, newest)| Known {
-            choice: Choice::of(&listed.standing, &self.purposes, Timestamp::now()),
-            external_id: listed.external_id,
-            newest,
+        let now = Timestamp::now();
+        Ok(read.map(|(listed, newest)| {
+            let choice = Choice::of(&listed.standing, &self.purposes, now);
+            let ends = self.purposes.iter().filter_map(|purpose| listed.standing.of(*purpose)?.expires);
+            // That a grant no longer holds is said by its end, and later than the grant was.
+            let expired = ends.filter(|end| choice == Choice::Unknown && *end <= now).max();
+            let since = expired.map_or(newest.change.event_at, |end| end.max(newest.change.event_at));
+            Known { choice, since, external_id: listed.external_id, newest }
         }))
     }
 
