@@ -141,6 +141,62 @@ fn everybody_has_what_holds_though_requests_fail_and_the_relay_is_killed() {
 }
 
 #[test]
+fn a_sync_that_was_killed_goes_on_where_it_was_and_leaves_nobody_out() {
+    const PEOPLE: u64 = 3000;
+    const ROUND: u64 = 500;
+    let esp = Esp::start(Plain);
+    // A round is what takes ten seconds.
+    let description = PLAIN.replace("requests_per_second = 100000", "requests_per_second = 50");
+    let folder = configured(&esp, &description);
+    let with = std::fs::read_to_string(folder.0.join("config.toml")).unwrap();
+    // The people are there before the connector is.
+    let (before, after) = with.split_once("[[connector]]").unwrap();
+    let after = after.split_once("\n[").map_or(String::new(), |(_, after)| format!("[{after}"));
+    folder.file("config.toml", &format!("{before}{after}"));
+    let people: Vec<(u64, bool)> = (0..PEOPLE).map(|person| (person, person % 3 != 0)).collect();
+    let first = Served::of(Relay::in_folder(folder));
+    import(&first.relay, &rows(&people, &mut 0));
+    first.relay.folder.file("config.toml", &with);
+    let mut served = Served::of(first.relay.killed());
+    let token = served.token("consent:read,consent:write", "all");
+    let act = json!({"action": "sync"}).to_string();
+    let path = "/v1/controllers/shop/connectors/plain/actions";
+    assert_eq!(served.ask(&token, "POST", path, &act).status, 202);
+    let limit = Duration::from_secs(120);
+    let began = standing(&served, &token)["walk"]["started_at"].clone();
+    let mut came_to = Vec::new();
+    for most in [5 * ROUND / 2, 9 * ROUND / 2] {
+        until("it is under way", limit, || esp.books.lock().unwrap().contacts.len() as u64 >= most);
+        served = Served::of(served.relay.killed());
+        let walk = standing(&served, &token)["walk"].clone();
+        assert_eq!(walk["started_at"], began, "it is the same one: {walk}");
+        let people = walk["people"].as_u64().unwrap();
+        assert!(people + ROUND >= most && people < PEOPLE, "it goes on where it was: {walk}");
+        assert_eq!(walk["results"]["written"], people);
+        came_to.push(people);
+    }
+    // What changes meanwhile is told beside it.
+    import(&served.relay, &rows(&[(0, true), (PEOPLE - 1, false)], &mut (2 * PEOPLE)));
+    until("it is finished", limit, || standing(&served, &token)["walk"]["finished_at"].is_string());
+    until("nothing waits", limit, || waiting(&served, &token) == 0);
+    let walk = standing(&served, &token)["walk"].clone();
+    assert_eq!((&walk["people"], &walk["results"]), (&json!(PEOPLE), &json!({"written": PEOPLE})));
+    esp.check();
+    let books = esp.books.lock().unwrap();
+    for (person, is_granted) in people {
+        let holds = if person == 0 { true } else { person != PEOPLE - 1 && is_granted };
+        let found = books.contacts.get(&format!("p{person}")).map(|(value, _)| value.clone());
+        assert_eq!(found, Some(json!(holds)), "p{person}");
+    }
+    // With each kill, not more than a round is written again.
+    assert!(books.writes <= PEOPLE + 2 * ROUND + 2, "{} writes", books.writes);
+    println!(
+        "a sync of {PEOPLE} people, killed when {came_to:?} were done, wrote {} times, {} of them again",
+        books.writes, books.repeats
+    );
+}
+
+#[test]
 fn a_service_is_told_of_a_grant_that_expires_while_the_relay_runs_and_while_it_does_not() {
     let esp = Esp::start(Plain);
     let folder = configured(&esp, PLAIN);
