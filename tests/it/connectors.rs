@@ -150,7 +150,6 @@ fn whom_a_service_cannot_be_told_of_is_listed_and_told_later() {
     say_with(&served, &token, "bob", "withdrawn", json!({"external_id": "bob"}));
     until("bob is told of", || esp.value("bob") == Some(json!(false)));
     until("none is left", || standing(&served, &token, "plain")["dead_letters"]["no_id"] == 0);
-    // Who was erased is told of no more.
     assert_eq!(act(&served, &token, "nonsense"), 400);
     assert_eq!(served.ask(&token, "GET", "/v1/controllers/shop/connectors/other", "").status, 404);
     assert_eq!(served.ask(&token, "GET", "/v1/controllers/club/connectors/plain", "").status, 404);
@@ -283,6 +282,55 @@ fn what_a_service_reported_itself_is_not_written_back_to_it() {
     // The page said something in between: the service must hear what holds.
     say_with(&served, &token, "ann", "withdrawn", json!({"external_id": "ann"}));
     until("ann withdrew", || esp.value("ann") == Some(json!(false)));
+    esp.check();
+}
+
+#[test]
+fn nothing_is_told_of_who_was_erased() {
+    let esp = Esp::start(Plain);
+    let folder = Folder::new();
+    let lines = plain(&folder, &esp, "");
+    let served = served(folder, &lines);
+    let token = served.token(SCOPES, "all");
+    let erase = |served: &Served, name: &str| {
+        let body = json!({"address": format!("{name}@home.example")}).to_string();
+        let answer = served.ask(&token, "POST", "/v1/controllers/shop/consent/erase", &body);
+        assert_eq!(answer.json()["erased"], true, "{}", answer.text());
+    };
+    // Of Ann the service was told, for Bob a dead letter is kept, and about Cat something waits.
+    say(&served, &token, "ann", "granted");
+    esp.books.lock().unwrap().unknown.insert("id-of-bob".to_owned());
+    say(&served, &token, "bob", "granted");
+    until("ann is written", || esp.value("id-of-ann") == Some(json!(true)));
+    until("bob is not known", || standing(&served, &token, "plain")["dead_letters"]["not_known"] == 1);
+    until("nothing waits", || standing(&served, &token, "plain")["waiting"] == 0);
+    esp.books.lock().unwrap().locks_out = true;
+    say(&served, &token, "cat", "granted");
+    until("it stopped", || !standing(&served, &token, "plain")["stopped"].is_null());
+    for name in ["ann", "bob", "cat"] {
+        erase(&served, name);
+    }
+    // Nobody was asked about Cat, so that nothing says that the service works.
+    assert_eq!(act(&served, &token, "retry"), 202);
+    until("nothing waits", || standing(&served, &token, "plain")["waiting"] == 0);
+    let page = standing(&served, &token, "plain");
+    assert!(page["stopped"].is_string() && page["results"]["gone"].as_u64() >= Some(1), "{page}");
+    // Trying dead letters again and writing everybody tell nothing, either.
+    {
+        let mut books = esp.books.lock().unwrap();
+        books.locks_out = false;
+        books.unknown.clear();
+    }
+    assert_eq!(act(&served, &token, "retry"), 202);
+    until("no dead letter is left", || standing(&served, &token, "plain")["dead_letters"]["not_known"] == 0);
+    say(&served, &token, "dan", "refused");
+    assert_eq!(act(&served, &token, "sync"), 202);
+    until("all are written", || standing(&served, &token, "plain")["walk"]["finished_at"].is_string());
+    assert_eq!(standing(&served, &token, "plain")["walk"]["people"], 1);
+    until("dan is written", || esp.value("id-of-dan") == Some(json!(false)));
+    assert_eq!(esp.log("id-of-ann").len(), 1, "what was written before the erasure");
+    assert!(esp.log("id-of-bob").is_empty() && esp.log("id-of-cat").is_empty());
+    assert_eq!(esp.value("id-of-ann"), Some(json!(true)), "it is to be erased at the service, too");
     esp.check();
 }
 

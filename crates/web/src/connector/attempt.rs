@@ -25,7 +25,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(super) enum Outcome {
     /// It is done; the word is for the counts.
     Done(&'static str),
-    /// It cannot be done for this person.
+    /// It is done, and the service was not asked.
+    NotAsked(&'static str),
+    /// It cannot be done for this person; the status is 0 if the service was not asked.
     Dead(Reason, u16),
     /// The service said that it is asked too much.
     Busy(Option<Duration>),
@@ -55,11 +57,11 @@ impl Connector {
     ) -> Outcome {
         let known = match self.known(person, store).await {
             Ok(Some(known)) => known,
-            Ok(None) => return Outcome::Done("gone"),
+            Ok(None) => return Outcome::NotAsked("gone"),
             Err(error) => return Outcome::Failed(None, format!("the store: {error}")),
         };
         if self.is_echo(person, letter, &known) {
-            return Outcome::Done("echo");
+            return Outcome::NotAsked("echo");
         }
         let id = match self.id(person, known.external_id.as_deref(), store).await {
             Ok(Some(id)) => id,
@@ -133,7 +135,7 @@ impl Connector {
         person: Person,
         choice: Choice,
     ) -> Outcome {
-        let Some(read) = &self.service.read else { return Outcome::Done("not_readable") };
+        let Some(read) = &self.service.read else { return Outcome::NotAsked("not_readable") };
         let reply = match self.ask(line, &read.call, filling).await {
             Ok(reply) => reply,
             Err(outcome) => return outcome,
@@ -159,7 +161,7 @@ impl Connector {
             let (method, path, body) = self.service.write.shown(&shown);
             Sample { method, path, body }
         });
-        Outcome::Done(choice.name())
+        Outcome::NotAsked(choice.name())
     }
 
     /// Returns what a verdict means for a person.

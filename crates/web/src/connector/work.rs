@@ -276,19 +276,17 @@ impl Connector {
                 self.pace.succeeded();
                 self.successes.fetch_add(1, Ordering::Relaxed);
                 if is_written {
-                    self.count(result);
                     self.note_crossing(person, result == "written");
-                    if let Err(error) = self.dead.end(person) {
-                        self.warn(&format!("its dead letters: {error}"));
-                    }
                 }
-                self.note(errand, result);
-                round.done(person);
+                self.done(round, errand, person, result);
             }
+            Outcome::NotAsked(result) => self.done(round, errand, person, result),
             Outcome::Dead(reason, status) => {
-                // The service works, even if not for this person.
-                self.pace.succeeded();
-                self.unlock();
+                if status > 0 {
+                    // The service works, even if not for this person.
+                    self.pace.succeeded();
+                    self.unlock();
+                }
                 if is_written {
                     self.bury(round, person, Dead { reason, status, at: Timestamp::now() });
                 } else {
@@ -328,6 +326,18 @@ impl Connector {
                 self.lock(&why);
             }
         }
+    }
+
+    /// Notes that nothing is left to be done for somebody.
+    fn done(&self, round: &Round, errand: Option<Errand>, person: Person, result: &'static str) {
+        if errand.is_none_or(|errand| errand == Errand::Sync) {
+            self.count(result);
+            if let Err(error) = self.dead.end(person) {
+                self.warn(&format!("its dead letters: {error}"));
+            }
+        }
+        self.note(errand, result);
+        round.done(person);
     }
 
     /// Puts somebody among the dead letters.
