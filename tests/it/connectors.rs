@@ -335,6 +335,32 @@ fn nothing_is_told_of_who_was_erased() {
 }
 
 #[test]
+fn the_hash_of_who_was_erased_is_kept_nowhere_though_the_connector_is_stopped() {
+    let esp = Esp::start(Plain);
+    let folder = Folder::new();
+    let lines = plain(&folder, &esp, "");
+    let served = served(folder, &lines);
+    let token = served.token(SCOPES, "all");
+    esp.books.lock().unwrap().unknown.insert("id-of-ann".to_owned());
+    say(&served, &token, "ann", "granted");
+    until("ann is not known", || standing(&served, &token, "plain")["dead_letters"]["not_known"] == 1);
+    until("nothing waits", || standing(&served, &token, "plain")["waiting"] == 0);
+    let dead = served.relay.folder.0.join("data/connectors/shop+plain.dead");
+    assert!(std::fs::metadata(&dead).unwrap().len() > 0);
+    esp.books.lock().unwrap().locks_out = true;
+    say(&served, &token, "bob", "granted");
+    until("it stopped", || !standing(&served, &token, "plain")["stopped"].is_null());
+    let body = json!({"address": "ann@home.example"}).to_string();
+    assert_eq!(served.ask(&token, "POST", "/v1/controllers/shop/consent/erase", &body).status, 200);
+    // It is looked for at the start, and every six hours after that.
+    let served = Served::of(served.relay.killed());
+    until("ann is forgotten", || standing(&served, &token, "plain")["dead_letters"]["not_known"] == 0);
+    until("it stopped again", || !standing(&served, &token, "plain")["stopped"].is_null());
+    assert_eq!(standing(&served, &token, "plain")["waiting"], 1);
+    assert_eq!(std::fs::metadata(&dead).unwrap().len(), 0, "no entry says that there was one");
+}
+
+#[test]
 fn names_come_from_the_controllers_own_endpoint_and_are_kept_nowhere() {
     let esp = Esp::start(Plain);
     let resolver = Esp::start(Names);

@@ -26,6 +26,8 @@ const LOCKED: Duration = Duration::from_secs(300);
 const FAILED: Duration = Duration::from_secs(600);
 /// How often expired grants are looked for.
 const EXPIRED: Duration = Duration::from_secs(6 * 60 * 60);
+/// How often people are looked for who were erased.
+const ERASED: Duration = Duration::from_secs(6 * 60 * 60);
 /// How often it is looked whether any of that is due.
 const LOOK: Duration = Duration::from_secs(60);
 
@@ -36,6 +38,8 @@ struct Times {
     /// When expired grants are looked for, and how far that has come.
     expired: Instant,
     search: Option<(u32, Timestamp)>,
+    /// When people are looked for who were erased.
+    erased: Instant,
     /// Whether the last round was one of a walk: changes take turns with it.
     was_walk: bool,
 }
@@ -47,11 +51,17 @@ pub(super) async fn work(connector: Arc<Connector>, store: Arc<Store>) {
     waiting.begin(&store, &turn).await;
     connector.forget_crossings(store.head().count);
     let now = Instant::now();
-    let mut times = Times { failed: now + FAILED, expired: now, search: None, was_walk: false };
+    let mut times = Times { failed: now + FAILED, expired: now, search: None, erased: now, was_walk: false };
     let mut round: Option<Arc<Round>> = None;
     loop {
         waiting.drop_told(&turn).await;
         connector.show();
+        if Instant::now() >= times.erased {
+            times.erased = Instant::now() + ERASED;
+            if let Err(error) = connector.forget_the_erased(&store).await {
+                connector.warn(&error);
+            }
+        }
         // Another relay may have told them meanwhile.
         round =
             round.filter(|round| !matches!(round.end, End::Changes(last) if last <= waiting.outbox.told()));
@@ -127,7 +137,6 @@ impl Connector {
             return Ok(Some(Round::of_people(End::Again, self.dead.take_again(self.round_size()))));
         }
         if times.search.is_none() && now >= times.expired {
-            self.forget_the_erased(store).await?;
             times.search = Some((0, Timestamp::now()));
         }
         match times.search {
@@ -136,7 +145,7 @@ impl Connector {
         }
     }
 
-    /// Drops what is kept about people who were erased.
+    /// Drops what is kept about people who were erased, whether or not anything can be told.
     async fn forget_the_erased(&self, store: &Arc<Store>) -> Result<(), String> {
         let (store, controller) = (Arc::clone(store), self.waiting.controller.clone());
         let people = self.dead.people();
@@ -147,9 +156,7 @@ impl Connector {
             (gone, is_gone)
         });
         let (gone, is_gone) = read.await.map_err(|error| error.to_string())?;
-        for person in gone {
-            self.dead.end(person).map_err(|error| error.to_string())?;
-        }
+        self.dead.forget(&gone).map_err(|error| error.to_string())?;
         self.book.forget(is_gone).map_err(|error| error.to_string())
     }
 
