@@ -15,6 +15,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
+use pixelward::consent::Timestamp;
 use serde_json::{Value, json};
 
 /// What came in.
@@ -122,7 +123,8 @@ impl Books {
             if known == value {
                 self.repeats += 1;
             }
-            if time < at {
+            let moment = |time: &Option<String>| time.as_deref().map(|time| Timestamp::parse(time).unwrap());
+            if moment(time) < moment(at) {
                 self.wrong.push(format!("{id}: what was said {time:?} came after what was said {at:?}"));
             }
             if time.is_some() && time == at && known != value {
