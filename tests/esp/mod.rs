@@ -14,6 +14,7 @@ use std::collections::{HashMap, HashSet};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use pixelward::consent::Timestamp;
 use serde_json::{Value, json};
@@ -76,7 +77,9 @@ pub struct Books {
     /// Contacts that are not there.
     pub unknown: HashSet<String>,
     /// What is carried out at the moment.
-    busy: HashSet<String>,
+    pub busy: HashSet<String>,
+    /// Contacts whose requests are not carried out before they are taken out here.
+    pub held: HashSet<String>,
     /// What must never happen.
     pub wrong: Vec<String>,
     /// Faults to come, one for each request; the last one is next.
@@ -179,6 +182,20 @@ impl Esp {
         books.log.iter().filter(about).cloned().collect()
     }
 
+    /// Carries out no request about a contact until [`release`](Esp::release).
+    pub fn hold(&self, id: &str) {
+        self.books.lock().unwrap().held.insert(id.to_owned());
+    }
+
+    pub fn release(&self, id: &str) {
+        self.books.lock().unwrap().held.remove(id);
+    }
+
+    /// Whether a request about a contact is carried out at the moment.
+    pub fn is_busy(&self, id: &str) -> bool {
+        self.books.lock().unwrap().busy.contains(id)
+    }
+
     /// Panics if something happened that must never happen.
     pub fn check(&self) {
         let books = self.books.lock().unwrap();
@@ -246,7 +263,14 @@ fn answered(asked: &Asked, manner: &dyn Manner, books: &Mutex<Books>) -> Option<
     };
     // Another request about the same contact would come in here.
     std::thread::yield_now();
-    let mut books = books.lock().unwrap();
+    let mut books = loop {
+        let books = books.lock().unwrap();
+        if !books.held.contains(&id) {
+            break books;
+        }
+        drop(books);
+        std::thread::park_timeout(Duration::from_millis(5));
+    };
     books.busy.remove(&id);
     match fault {
         Some(Fault::Status(status, headers, body)) => return Some((status, headers, body)),

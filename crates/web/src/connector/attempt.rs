@@ -2,7 +2,7 @@
 //! asked.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
 
@@ -72,7 +72,7 @@ impl Connector {
         let filling =
             Filling { id: &id, choice: self.service.values.of(known.choice), time: &time, credential: "" };
         match errand {
-            None | Some(Errand::Sync) => self.write(line, &filling).await,
+            None | Some(Errand::Sync) => self.write(line, &filling, person, known.choice).await,
             Some(Errand::Compare) => self.compare(line, &filling, person, known.choice).await,
             Some(Errand::DryRun) => self.only_say(&filling, known.choice),
         }
@@ -95,13 +95,18 @@ impl Connector {
 
     /// Returns whether the service itself reported what holds, and nothing else is to be told.
     fn is_echo(&self, person: Person, letter: &Letter, known: &Known) -> bool {
-        let newest = &known.newest;
+        let (newest, values) = (&known.newest, &self.service.values);
         let is_its_own = newest.change.details.actor.as_ref().is_some_and(|actor| self.own.contains(actor));
         is_its_own
             && letter.changes == [newest.number]
             // If it reported something else than what holds, it must hear what holds.
             && known.choice.is_said_by(newest.change.state)
-            && !self.may_have_crossed(person, newest.number)
+            && !self.echoes.may_have_crossed(
+                person,
+                newest.number,
+                |written| values.of(written) == values.of(known.choice),
+                Instant::now(),
+            )
     }
 
     async fn id(
@@ -120,12 +125,29 @@ impl Connector {
         }
     }
 
-    async fn write(&self, line: &mut Option<Line>, filling: &Filling<'_>) -> Outcome {
+    async fn write(
+        &self,
+        line: &mut Option<Line>,
+        filling: &Filling<'_>,
+        person: Person,
+        choice: Choice,
+    ) -> Outcome {
         let call = &self.service.write;
-        match self.ask(line, call, filling).await {
+        // The service may report it before it answers.
+        let before = self.echoes.begin(person, choice, Instant::now());
+        let outcome = match self.ask(line, call, filling).await {
             Ok(reply) => self.outcome(call.verdict(&reply), Outcome::Done("written")).await,
             Err(outcome) => outcome,
+        };
+        match outcome {
+            Outcome::Done(_) => self.echoes.carried_out(person),
+            Outcome::NotAsked(_) | Outcome::Dead(..) | Outcome::Busy(_) | Outcome::Locked(_) => {
+                self.echoes.undo(person, before);
+            }
+            // It may have been carried out, or may still be.
+            Outcome::Failed(..) => {}
         }
+        outcome
     }
 
     async fn compare(

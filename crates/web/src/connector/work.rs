@@ -49,7 +49,7 @@ pub(super) async fn work(connector: Arc<Connector>, store: Arc<Store>) {
     let waiting = &connector.waiting;
     let mut turn = waiting.turn(&store);
     waiting.begin(&store, &turn).await;
-    connector.forget_crossings(store.head().count);
+    connector.echoes.forget(store.head().count);
     let now = Instant::now();
     let mut times = Times { failed: now + FAILED, expired: now, search: None, erased: now, was_walk: false };
     let mut round: Option<Arc<Round>> = None;
@@ -83,7 +83,7 @@ pub(super) async fn work(connector: Arc<Connector>, store: Arc<Store>) {
         let until = match turn.come(waiting.outbox.told()).await {
             Now::Here(until) => until,
             Now::Elsewhere => {
-                connector.forget_crossings(store.head().count);
+                connector.echoes.forget(store.head().count);
                 continue;
             }
         };
@@ -282,9 +282,6 @@ impl Connector {
                 self.unlock();
                 self.pace.succeeded();
                 self.successes.fetch_add(1, Ordering::Relaxed);
-                if is_written {
-                    self.note_crossing(person, result == "written");
-                }
                 self.done(round, errand, person, result);
             }
             Outcome::NotAsked(result) => self.done(round, errand, person, result),
