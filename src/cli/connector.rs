@@ -195,6 +195,9 @@ fn shown(standing: &Standing) -> String {
         dead => format!("{} ({})", counted(dead, "person", "people"), tallied(&standing.dead_letters)),
     };
     line("Dead letters", dead);
+    if let Some(success) = &standing.last_success {
+        line("Last success", success.clone());
+    }
     if let Some(failure) = &standing.last_failure {
         line("Last failure", failure.clone());
     }

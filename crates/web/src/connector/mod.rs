@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 
 use crate::config::{self, Config};
 use crate::consent::ordered::Name;
-use crate::consent::{Change, Controller, Person, Store};
+use crate::consent::{Change, Controller, Person, Store, Timestamp};
 use crate::outbox::{Kind, Waiting};
 use crate::policy::Purpose;
 use book::Book;
@@ -75,6 +75,8 @@ struct State {
     /// When trouble was logged last.
     warned: Option<Instant>,
     failure: Option<String>,
+    /// When the service last did what it was asked.
+    succeeded: Option<Timestamp>,
 }
 
 /// A service that does not accept who asks.

@@ -282,6 +282,7 @@ impl Connector {
                 self.unlock();
                 self.pace.succeeded();
                 self.successes.fetch_add(1, Ordering::Relaxed);
+                self.state().succeeded = Some(Timestamp::now());
                 self.done(round, errand, person, result);
             }
             Outcome::NotAsked(result) => self.done(round, errand, person, result),
