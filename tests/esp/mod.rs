@@ -11,13 +11,15 @@
 )]
 
 use std::collections::{HashMap, HashSet};
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use pixelward::consent::Timestamp;
 use serde_json::{Value, json};
+
+use crate::http::Request;
 
 /// What came in.
 #[derive(Debug)]
@@ -290,32 +292,14 @@ fn answered(asked: &Asked, manner: &dyn Manner, books: &Mutex<Books>) -> Option<
 }
 
 fn read(reader: &mut BufReader<&TcpStream>) -> Option<Asked> {
-    let mut line = String::new();
-    reader.read_line(&mut line).ok().filter(|read| *read > 0)?;
-    let mut words = line.split_whitespace();
-    let (method, target) = (words.next()?.to_owned(), words.next()?.to_owned());
-    let mut headers = HashMap::new();
-    loop {
-        let mut line = String::new();
-        reader.read_line(&mut line).ok()?;
-        let Some((name, value)) = line.trim_end().split_once(':') else { break };
-        headers.insert(name.to_lowercase(), value.trim().to_owned());
-    }
-    let length = headers.get("content-length").map_or(0, |length| length.parse().unwrap());
-    let mut body = vec![0; length];
-    reader.read_exact(&mut body).ok()?;
+    let Request { method, target, headers, body } = Request::read(reader)?;
     let (path, query) = target.split_once('?').unwrap_or((&target, ""));
     let query = query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         (name.to_owned(), decoded(value))
     });
-    Some(Asked {
-        method,
-        path: path.to_owned(),
-        query: query.collect(),
-        headers,
-        body: String::from_utf8(body).ok()?,
-    })
+    let (path, query) = (path.to_owned(), query.collect());
+    Some(Asked { method, path, query, headers, body: String::from_utf8(body).ok()? })
 }
 
 /// Decodes percent signs.
