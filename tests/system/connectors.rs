@@ -250,6 +250,32 @@ fn a_service_is_told_of_a_grant_that_expires_while_the_relay_runs_and_while_it_d
     println!("a grant that expired while the relay ran was told {took:?} after it was due to be looked for");
 }
 
+#[test]
+fn a_grant_that_expired_is_told_though_more_changes_wait_than_the_service_takes() {
+    let esp = Esp::start(Plain);
+    // What waits takes a minute.
+    let slow = PLAIN.replace("requests_per_second = 100000", "requests_per_second = 50");
+    let mut served =
+        Served::of(Relay::in_folder(configured(&esp, &slow.replace("burst = 100000", "burst = 1"))));
+    let token = served.token("consent:read,consent:write", "all");
+    let expires = Timestamp(Timestamp::now().0 + 3000);
+    let body = json!({"address": "ann@home.example", "state": "granted", "evidence": "form/1", "external_id": "ann",
+        "purposes": ["campaign_performance"], "expires": expires.to_string()});
+    let answer = served.ask(&token, "PUT", "/v1/controllers/shop/consent", &body.to_string());
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let limit = Duration::from_secs(60);
+    until("the grant is written", limit, || esp.value("ann") == Some(json!(true)));
+    let people: Vec<(u64, bool)> = (0..3000).map(|person| (person, true)).collect();
+    import(&served.relay, &rows(&people, &mut 0));
+    until("it has expired", limit, || Timestamp::now() > expires);
+    served = Served::of(served.relay.killed());
+    until("it is told", limit, || esp.value("ann") == Some(json!(false)));
+    let left = waiting(&served, &token);
+    assert!(left > 0, "changes still wait");
+    println!("an expired grant was told while {left} changes waited");
+    esp.check();
+}
+
 fn standing(served: &Served, token: &str) -> serde_json::Value {
     served.ask(token, "GET", "/v1/controllers/shop/connectors/plain", "").json()
 }

@@ -42,6 +42,9 @@ struct Times {
     erased: Instant,
     /// Whether the last round was one of a walk: changes take turns with it.
     was_walk: bool,
+    /// Whether what else is due comes before changes: they take turns, too, or a service that cannot keep up with changes
+    /// would never hear that a grant expired.
+    is_due_first: bool,
 }
 
 /// Works for as long as the process lives.
@@ -51,7 +54,14 @@ pub(super) async fn work(connector: Arc<Connector>, store: Arc<Store>) {
     waiting.begin(&store, &turn).await;
     connector.echoes.forget(store.head().count);
     let now = Instant::now();
-    let mut times = Times { failed: now + FAILED, expired: now, search: None, erased: now, was_walk: false };
+    let mut times = Times {
+        failed: now + FAILED,
+        expired: now,
+        search: None,
+        erased: now,
+        was_walk: false,
+        is_due_first: true,
+    };
     let mut round: Option<Arc<Round>> = None;
     loop {
         waiting.drop_told(&turn).await;
@@ -108,8 +118,15 @@ impl Connector {
         let is_walk_next = walk.is_some() && (!times.was_walk || self.is_paused);
         times.was_walk = false;
         if !is_walk_next && !self.is_paused {
+            if times.is_due_first
+                && let Some(round) = self.due(times, store).await?
+            {
+                times.is_due_first = false;
+                return Ok(Some(round));
+            }
             let (changes, _) =
                 self.waiting.outbox.next(self.round_size()).map_err(|error| error.to_string())?;
+            times.is_due_first = true;
             if let Some(round) = Round::of_changes(&changes) {
                 return Ok(Some(round));
             }
