@@ -78,6 +78,8 @@ pub struct Books {
     pub contacts: HashMap<String, (Value, Option<String>)>,
     /// Contacts that are not there.
     pub unknown: HashSet<String>,
+    /// Contacts for which the service always fails.
+    pub broken: HashSet<String>,
     /// What is carried out at the moment.
     pub busy: HashSet<String>,
     /// Contacts whose requests are not carried out before they are taken out here.
@@ -257,6 +259,9 @@ fn answered(asked: &Asked, manner: &dyn Manner, books: &Mutex<Books>) -> Option<
         }
         if books.unknown.contains(&id) {
             return Some((404, Vec::new(), json!({"code": "document_not_found"})));
+        }
+        if books.broken.contains(&id) {
+            return Some((500, Vec::new(), json!({"message": "internal error"})));
         }
         if !books.busy.insert(id.clone()) {
             books.wrong.push(format!("{id}: two requests at one time"));

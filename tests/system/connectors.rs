@@ -276,6 +276,39 @@ fn a_grant_that_expired_is_told_though_more_changes_wait_than_the_service_takes(
     esp.check();
 }
 
+#[test]
+fn somebody_for_whom_the_service_always_fails_keeps_nobody_else_waiting_for_long() {
+    let esp = Esp::start(Plain);
+    let served = Served::of(Relay::in_folder(configured(&esp, PLAIN)));
+    let token = served.token("consent:read,consent:write", "all");
+    let limit = Duration::from_secs(120);
+    esp.books.lock().unwrap().broken.insert("p0".to_owned());
+    import(&served.relay, &rows(&[(0, true), (1, true)], &mut 0));
+    until("it works for one of them", limit, || esp.value("p1") == Some(json!(true)));
+    let began = Instant::now();
+    import(&served.relay, &rows(&[(1, false)], &mut 10));
+    until("a later change is told", limit, || esp.value("p1") == Some(json!(false)));
+    let took = began.elapsed();
+    until("nothing waits", limit, || waiting(&served, &token) == 0);
+    assert_eq!(standing(&served, &token)["dead_letters"]["failed"], 1);
+    // To try again does not hold up others, either.
+    let body = json!({"action": "retry"}).to_string();
+    let path = "/v1/controllers/shop/connectors/plain/actions";
+    let again = Instant::now();
+    assert_eq!(served.ask(&token, "POST", path, &body).status, 202);
+    import(&served.relay, &rows(&[(1, true)], &mut 20));
+    until("the next change is told", limit, || esp.value("p1") == Some(json!(true)));
+    assert!(again.elapsed() < Duration::from_secs(10));
+    esp.books.lock().unwrap().broken.clear();
+    until("nobody is left", limit, || {
+        served.ask(&token, "POST", path, &body);
+        standing(&served, &token)["dead_letters"]["failed"] == 0
+    });
+    assert_eq!(esp.value("p0"), Some(json!(true)));
+    esp.check();
+    println!("behind somebody for whom the service fails, a change was told after {took:?}");
+}
+
 fn standing(served: &Served, token: &str) -> serde_json::Value {
     served.ask(token, "GET", "/v1/controllers/shop/connectors/plain", "").json()
 }

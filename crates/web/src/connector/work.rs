@@ -18,7 +18,7 @@ use crate::outbox::{Now, Until, within};
 const SLICE: Duration = Duration::from_secs(5);
 /// The maximum number of changes, or people, in a round.
 const ROUND: usize = 1000;
-/// How often somebody may fail for whom others succeed.
+/// How often it may fail for somebody while it works for others.
 const FAILURES: u32 = 8;
 /// How often the service is tried that does not accept the credential.
 const LOCKED: Duration = Duration::from_secs(300);
@@ -233,7 +233,7 @@ impl Connector {
 
     /// Works on a round until it is done, or for a while, and not beyond the end of the turn.
     async fn pass(self: &Arc<Connector>, round: &Arc<Round>, store: &Arc<Store>, until: Option<Until>) {
-        round.line_up();
+        round.line_up(self.successes.load(Ordering::Relaxed));
         let end = Instant::now() + SLICE;
         let mut workers = JoinSet::new();
         for _ in 0..self.service.concurrency.min(round.left()) {
@@ -332,7 +332,9 @@ impl Connector {
                     "an attempt failed"
                 );
                 self.note_failure(&error);
-                if failures >= FAILURES {
+                // Who is among the dead letters already holds up nobody else.
+                let most = if round.end == End::Again { 1 } else { FAILURES };
+                if failures >= most {
                     if is_written {
                         let dead = Dead { reason: Reason::Failed, status: 0, at: Timestamp::now() };
                         self.bury(round, person, dead);
