@@ -1,12 +1,11 @@
 //! `pixelward audit`: the audit trail of the console. It reads the files, so the relay may be running.
 
 use std::io::Write;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
-use super::counted;
+use super::{ConfigPath, counted};
 use crate::config::Config;
 use crate::consent::Timestamp;
 use crate::record::audit::{Chained, verify};
@@ -14,16 +13,8 @@ use crate::record::audit::{Chained, verify};
 /// Verify and export the audit trail: who looked at or changed what through the console
 #[derive(Args, Debug)]
 pub struct Audit {
-    /// Configuration file [default: config.toml here, or else in /etc/pixelward]
-    #[arg(
-        long,
-        short,
-        default_value_os_t = crate::config::usual("config.toml"),
-        hide_default_value = true,
-        value_name = "FILE",
-        global = true
-    )]
-    pub config: PathBuf,
+    #[command(flatten)]
+    config: ConfigPath,
     #[command(subcommand)]
     command: Command,
 }
@@ -42,7 +33,7 @@ enum Command {
 ///
 /// When the trail cannot be read, or is damaged.
 pub fn run(command: &Audit) -> Result<ExitCode, Box<dyn std::error::Error>> {
-    let config = Config::load(&command.config)?;
+    let config = Config::load(&command.config.path)?;
     let directory = config.data_directory.join("audit");
     let mut out = std::io::stdout().lock();
     if !directory.exists() {

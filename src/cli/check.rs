@@ -1,13 +1,13 @@
 //! `pixelward check`: checks that everything is ready before the relay runs.
 
 use std::io::ErrorKind;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
 
 use tokio::runtime::Runtime;
 
+use super::ConfigPath;
 use super::run::store_settings;
 use super::service_user::ServiceUser;
 use crate::config::{Config, ConfigError, ListenerTls, Mode, Protocol};
@@ -33,15 +33,8 @@ use crate::web::{api_token, connector, public};
 /// public_url.
 #[derive(Args, Debug)]
 pub struct Check {
-    /// Configuration file [default: config.toml here, or else in /etc/pixelward]
-    #[arg(
-        long,
-        short,
-        default_value_os_t = crate::config::usual("config.toml"),
-        hide_default_value = true,
-        value_name = "FILE"
-    )]
-    pub config: PathBuf,
+    #[command(flatten)]
+    config: ConfigPath,
     /// Judge the store's files as this user [default: the user of the installed unit, if root asks]
     #[arg(long, value_name = "NAME")]
     pub user: Option<String>,
@@ -75,7 +68,7 @@ impl Findings {
 /// Only when it cannot do its work; findings are not errors.
 pub fn run(command: &Check) -> Result<ExitCode, Box<dyn std::error::Error>> {
     let mut findings = Findings::default();
-    let config = match Config::load(&command.config) {
+    let config = match Config::load(&command.config.path) {
         Ok(config) => config,
         Err(error @ ConfigError::Read { .. }) => {
             findings.bad(&error.to_string());
@@ -89,7 +82,7 @@ pub fn run(command: &Check) -> Result<ExitCode, Box<dyn std::error::Error>> {
             return Ok(ExitCode::FAILURE);
         }
     };
-    findings.good(&format!("{} is valid", command.config.display()));
+    findings.good(&format!("{} is valid", command.config.path.display()));
     hints(&config, &findings);
     keys(&config, &findings);
     if let Err(error) = api_token::load(&config.api.tokens_file) {

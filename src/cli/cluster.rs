@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 use pixelward_replica::nats::{Plan, Server, ServerTls};
 use pixelward_replica::peer::{self, Invitation};
 
-use super::counted;
+use super::{ConfigPath, counted};
 use crate::cluster::compare::{Compared, Erasure, Outcome, Remains, WeekKey};
 use crate::cluster::files::{self, Files};
 use crate::cluster::socket::{self, Answer, Request};
@@ -19,16 +19,8 @@ use crate::web::live::{LeaseHeld, OtherRelay, Standing};
 /// Run several relays with one consent (docs/cluster.md)
 #[derive(Args, Debug)]
 pub struct Cluster {
-    /// Configuration file [default: config.toml here, or else in /etc/pixelward]
-    #[arg(
-        long,
-        short,
-        default_value_os_t = crate::config::usual("config.toml"),
-        hide_default_value = true,
-        value_name = "FILE",
-        global = true
-    )]
-    pub config: PathBuf,
+    #[command(flatten)]
+    config: ConfigPath,
     #[command(subcommand)]
     command: Command,
 }
@@ -87,7 +79,7 @@ enum Command {
 ///
 /// When a file cannot be used, or another relay or the running relay does not answer.
 pub fn run(command: &Cluster) -> Result<ExitCode, Box<dyn std::error::Error>> {
-    let config = Config::load(&command.config)?;
+    let config = Config::load(&command.config.path)?;
     let mut out = std::io::stdout().lock();
     match &command.command {
         Command::Init { address, servers, folder, server_data } => {

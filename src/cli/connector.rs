@@ -1,12 +1,11 @@
 //! `pixelward connector`: what writes choices to sending services, from the command line.
 
 use std::io::Write;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
-use super::counted;
+use super::{ConfigPath, counted};
 use crate::config::Config;
 use crate::web::connector::socket::{Answer, Request, ask};
 use crate::web::connector::view::{Action, Standing, Walk};
@@ -18,16 +17,8 @@ type Failure = Box<dyn std::error::Error>;
 /// The commands ask the running relay.
 #[derive(Args, Debug)]
 pub struct Connector {
-    /// Configuration file [default: config.toml here, or else in /etc/pixelward]
-    #[arg(
-        long,
-        short,
-        default_value_os_t = crate::config::usual("config.toml"),
-        hide_default_value = true,
-        value_name = "FILE",
-        global = true
-    )]
-    pub config: PathBuf,
+    #[command(flatten)]
+    config: ConfigPath,
     /// The controller [default: policy.controller of the configuration; for status, all]
     #[arg(long, value_name = "NAME", global = true)]
     pub controller: Option<String>,
@@ -100,7 +91,7 @@ pub fn run(command: &Connector) -> Result<ExitCode, Failure> {
         write!(std::io::stdout().lock(), "{}", crate::web::connector::named(service)?)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let config = Config::load(&command.config)?;
+    let config = Config::load(&command.config.path)?;
     let controller = || command.controller.clone().unwrap_or_else(|| config.policy.controller.clone());
     let mut out = std::io::stdout().lock();
     let act = |name: &str, action: Action| {
@@ -195,6 +186,9 @@ fn shown(standing: &Standing) -> String {
         dead => format!("{} ({})", counted(dead, "person", "people"), tallied(&standing.dead_letters)),
     };
     line("Dead letters", dead);
+    if let Some(success) = &standing.last_success {
+        line("Last success", success.clone());
+    }
     if let Some(failure) = &standing.last_failure {
         line("Last failure", failure.clone());
     }

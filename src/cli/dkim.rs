@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::ConfigPath;
 use crate::config::Config;
 use crate::sign::existing::MAX_SIGNATURES;
 use crate::sign::verify::{Verdict, verify};
@@ -59,15 +60,8 @@ struct Keygen {
 /// Print the DNS records of the configured keys, as lines of a zone file
 #[derive(Args, Debug)]
 struct Dns {
-    /// Configuration file [default: config.toml here, or else in /etc/pixelward]
-    #[arg(
-        long,
-        short,
-        default_value_os_t = crate::config::usual("config.toml"),
-        hide_default_value = true,
-        value_name = "FILE"
-    )]
-    config: PathBuf,
+    #[command(flatten)]
+    config: ConfigPath,
 }
 
 /// Verify each DKIM signature of a message
@@ -96,7 +90,7 @@ pub fn run(command: &Dkim) -> Result<ExitCode, Box<dyn std::error::Error>> {
     match &command.action {
         Action::Keygen(command) => keygen(command),
         Action::Dns(command) => {
-            let keys = crate::config::treatment::signing_keys(&Config::load(&command.config)?)?;
+            let keys = crate::config::treatment::signing_keys(&Config::load(&command.config.path)?)?;
             if keys.is_empty() {
                 return Err(
                     "the configuration has no [[dkim.key]]; `pixelward dkim keygen` creates one".into()

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
-use super::{FIGURES, SEARCH, admit_other_relays, counted};
+use super::{ConfigPath, FIGURES, SEARCH, admit_other_relays, counted};
 use crate::config::Config;
 use crate::consent::{Pseudonyms, StoreKey, Timestamp, key_file, store::PSEUDONYMS};
 use crate::record::archive::{self, Wanted as Wished};
@@ -23,16 +23,8 @@ type Failure = Box<dyn std::error::Error>;
 /// Search, export and verify the audit records of what was done with mail
 #[derive(Args, Debug)]
 pub struct Evidence {
-    /// Configuration file [default: config.toml here, or else in /etc/pixelward]
-    #[arg(
-        long,
-        short,
-        default_value_os_t = crate::config::usual("config.toml"),
-        hide_default_value = true,
-        value_name = "FILE",
-        global = true
-    )]
-    pub config: PathBuf,
+    #[command(flatten)]
+    config: ConfigPath,
     /// Print JSON
     #[arg(long, global = true)]
     pub json: bool,
@@ -134,7 +126,7 @@ struct Wanted {
 ///
 /// When the audit records cannot be read.
 pub fn run(command: &Evidence) -> Result<ExitCode, Failure> {
-    let config = Config::load(&command.config)?;
+    let config = Config::load(&command.config.path)?;
     let request = if matches!(command.command, Command::Report { .. }) { FIGURES } else { SEARCH };
     admit_other_relays(&config, request);
     match &command.command {

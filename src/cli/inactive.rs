@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+use super::ConfigPath;
 use crate::config::Config;
 use crate::consent::days::Table;
 use crate::consent::store::{DAYS, PSEUDONYMS};
@@ -22,15 +23,8 @@ type Failure = Box<dyn std::error::Error>;
 /// last second may be missing.
 #[derive(Args, Debug)]
 pub struct Inactive {
-    /// Configuration file [default: config.toml here, or else in /etc/pixelward]
-    #[arg(
-        long,
-        short,
-        default_value_os_t = crate::config::usual("config.toml"),
-        hide_default_value = true,
-        value_name = "FILE"
-    )]
-    pub config: PathBuf,
+    #[command(flatten)]
+    config: ConfigPath,
     /// The first day, such as 2026-05-01
     #[arg(long, value_name = "DATE")]
     since: String,
@@ -48,7 +42,7 @@ pub struct Inactive {
 ///
 /// When the configuration, the addresses, the store's files or the audit records cannot be read.
 pub fn run(command: &Inactive) -> Result<ExitCode, Failure> {
-    let config = Config::load(&command.config)?;
+    let config = Config::load(&command.config.path)?;
     let since = Timestamp::parse(&command.since)?.start_of_day();
     let controller =
         config.policy.rulebook.named(command.controller.as_deref(), None)?.controller.name.as_str();

@@ -24,6 +24,24 @@ mod service_user;
 pub mod token;
 pub mod why;
 
+use std::path::PathBuf;
+
+/// Where the relay's configuration is.
+#[derive(clap::Args, Debug)]
+pub struct ConfigPath {
+    /// Configuration file [default: config.toml here, or else in /etc/pixelward]
+    #[arg(
+        id = "config",
+        long = "config",
+        short = 'c',
+        default_value_os_t = crate::config::usual("config.toml"),
+        hide_default_value = true,
+        value_name = "FILE",
+        global = true
+    )]
+    pub path: PathBuf,
+}
+
 /// Returns whether other relays must hear what is written to the store.
 fn is_one_of_several(config: &crate::config::Config) -> bool {
     #[cfg(feature = "cluster")]

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
 
+use super::ConfigPath;
 use crate::config::Config;
 use crate::consent::Timestamp;
 use crate::policy::{Chosen, Language, Rulebook};
@@ -17,16 +18,8 @@ const ALL: &str = "all";
 /// Preview the page on which recipients choose
 #[derive(Args, Debug)]
 pub struct Page {
-    /// Configuration file [default: config.toml here, or else in /etc/pixelward]
-    #[arg(
-        long,
-        short,
-        default_value_os_t = crate::config::usual("config.toml"),
-        hide_default_value = true,
-        value_name = "FILE",
-        global = true
-    )]
-    pub config: PathBuf,
+    #[command(flatten)]
+    config: ConfigPath,
     #[command(subcommand)]
     command: Command,
 }
@@ -71,7 +64,7 @@ enum Command {
 ///
 /// When the configuration or a file of the page cannot be used, or nothing can be written.
 pub fn run(command: &Page) -> Result<ExitCode, Box<dyn std::error::Error>> {
-    let config = Config::load(&command.config)?;
+    let config = Config::load(&command.config.path)?;
     let Command::Preview { controller, lang, state, to, text } = &command.command;
     let rulebook = &config.policy.rulebook;
     let chosen = rulebook.named(controller.as_deref(), None)?;

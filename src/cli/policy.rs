@@ -1,11 +1,11 @@
 //! `pixelward policy`: why a copy is treated as it is, and what in the configuration deserves a second look.
 
 use std::io::Write;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
+use super::ConfigPath;
 use crate::config::Config;
 use crate::consent::socket::{Client, Request, Response, Shown, answer};
 use crate::consent::standing::JOINED;
@@ -15,15 +15,16 @@ use crate::language::Language;
 use crate::plan::explain;
 use crate::policy::lint::lint;
 
+const CONFIG: &str = "The configuration. Default: config.toml here, or else in /etc/pixelward";
+
 /// Explain what is decided for a person, and look for what was declared and has no effect.
 ///
 /// What is said is which policy is applied and why; whether that satisfies the law is for people to judge.
 #[derive(Args, Debug)]
+#[command(mut_arg("config", |arg| arg.help(CONFIG)))]
 pub struct Policy {
-    /// The configuration. Default: config.toml here, or else in /etc/pixelward.
-    #[arg(long, short, value_name = "FILE", global = true)]
-    #[arg(default_value_os_t = crate::config::usual("config.toml"), hide_default_value = true)]
-    pub config: PathBuf,
+    #[command(flatten)]
+    config: ConfigPath,
     #[command(subcommand)]
     command: Command,
 }
@@ -57,7 +58,7 @@ enum Command {
 ///
 /// When the configuration is wrong, there is no such controller or mailstream, or the moment is none.
 pub fn run(policy: &Policy) -> Result<ExitCode, Box<dyn std::error::Error>> {
-    let config = Config::load(&policy.config)?;
+    let config = Config::load(&policy.config.path)?;
     let lines = match &policy.command {
         Command::Explain { controller, mailstream, recipient, at } => {
             let now = match at {

@@ -2,14 +2,16 @@
 //! configuration.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
+use super::ConfigPath;
 use crate::config::{Config, Listener, ListenerTls, NextHop, Protocol};
 use crate::relay::TlsMode;
+
+const CONFIG: &str = "Configuration file of the relay [default: config.toml here, or else in /etc/pixelward]";
 
 /// Print the lines for Postfix's main.cf and master.cf
 ///
@@ -17,19 +19,13 @@ use crate::relay::TlsMode;
 /// hop, and its timeouts. Lines for main.cf replace those of the same name; lines for master.cf are appended.
 /// docs/deploying.md describes each recipe.
 #[derive(Args, Debug)]
+#[command(mut_arg("config", |arg| arg.help(CONFIG)))]
 pub struct Postfix {
     /// How mail reaches the relay
     #[arg(long, value_enum)]
     pub recipe: Recipe,
-    /// Configuration file of the relay [default: config.toml here, or else in /etc/pixelward]
-    #[arg(
-        long,
-        short,
-        default_value_os_t = crate::config::usual("config.toml"),
-        hide_default_value = true,
-        value_name = "FILE"
-    )]
-    pub config: PathBuf,
+    #[command(flatten)]
+    config: ConfigPath,
     /// The name of the listener that Postfix talks to [default: the first that suits the recipe]
     #[arg(long, value_name = "NAME")]
     pub listener: Option<String>,
@@ -84,7 +80,7 @@ pub enum File {
 ///
 /// When the configuration does not suit the recipe; the message says what to change.
 pub fn run(command: &Postfix) -> Result<ExitCode, Box<dyn std::error::Error>> {
-    let config = Config::load(&command.config)?;
+    let config = Config::load(&command.config.path)?;
     let lines = lines(&config, command.recipe, command.listener.as_deref(), command.second.as_deref())?;
     match command.file {
         Some(File::Main) => print!("{}", lines.main),

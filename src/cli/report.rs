@@ -3,11 +3,11 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
 
+use super::ConfigPath;
 use crate::config::Config;
 use crate::consent::Timestamp;
 use crate::policy::{Mode, Rulebook};
@@ -20,15 +20,8 @@ use crate::smtp::reply::Class;
 /// that you expect. It reads counts that identify nobody; `pixelward evidence` has the individual records.
 #[derive(Args, Debug)]
 pub struct Report {
-    /// Configuration file [default: config.toml here, or else in /etc/pixelward]
-    #[arg(
-        long,
-        short,
-        default_value_os_t = crate::config::usual("config.toml"),
-        hide_default_value = true,
-        value_name = "FILE"
-    )]
-    pub config: PathBuf,
+    #[command(flatten)]
+    config: ConfigPath,
     /// The first day, such as 2026-11-01 [default: a week ago]
     #[arg(long, value_name = "DAY")]
     since: Option<String>,
@@ -43,7 +36,7 @@ const WEEK_MS: i64 = 7 * 24 * 60 * 60 * 1000;
 ///
 /// When the configuration or the day is invalid, or the counts cannot be read.
 pub fn run(command: &Report) -> Result<ExitCode, Box<dyn std::error::Error>> {
-    let config = Config::load(&command.config)?;
+    let config = Config::load(&command.config.path)?;
     let since = match &command.since {
         Some(day) if day.len() == 10 && Timestamp::parse(day).is_ok() => day.clone(),
         Some(day) => return Err(format!("invalid day {day:?}: use one such as 2026-11-24").into()),

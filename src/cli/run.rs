@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,6 +11,7 @@ use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+use super::ConfigPath;
 use crate::config::Config;
 use crate::consent::{Settings, Store, socket};
 use crate::live::Live;
@@ -31,15 +32,8 @@ use crate::{consent, guarded, web};
 /// certificates.
 #[derive(Args, Debug)]
 pub struct Run {
-    /// Configuration file [default: config.toml here, or else in /etc/pixelward]
-    #[arg(
-        long,
-        short,
-        default_value_os_t = crate::config::usual("config.toml"),
-        hide_default_value = true,
-        value_name = "FILE"
-    )]
-    pub config: PathBuf,
+    #[command(flatten)]
+    config: ConfigPath,
 }
 
 /// Runs the relay until it is told to stop.
@@ -48,7 +42,7 @@ pub struct Run {
 ///
 /// Whatever prevents it from starting.
 pub fn run(command: &Run) -> Result<ExitCode, Box<dyn std::error::Error>> {
-    let config = Config::load(&command.config)?;
+    let config = Config::load(&command.config.path)?;
     logging::start(&config.log)?;
     guarded::log_panics();
     descriptors::raise(&config);
@@ -103,7 +97,7 @@ pub fn run(command: &Run) -> Result<ExitCode, Box<dyn std::error::Error>> {
         }
         socket::serve(&pipeline.live().config.data_directory, Arc::clone(&store))?;
         web::connector::socket::serve(&pipeline.live().config.data_directory, &connectors, &store)?;
-        let served = serve(&pipeline, &store, &command.config, &trail).await;
+        let served = serve(&pipeline, &store, &command.config.path, &trail).await;
         pipeline.flush().await;
         for pool in pipeline.live().web.pools() {
             pool.close().await;

@@ -1,11 +1,11 @@
 //! `pixelward token`: manages API tokens.
 
 use std::io::Write;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
+use super::ConfigPath;
 use crate::config::Config;
 use crate::consent::{Controller, Timestamp};
 use crate::web::api_token::{self, Scope, Token};
@@ -13,16 +13,8 @@ use crate::web::api_token::{self, Scope, Token};
 /// Create, list and revoke tokens for the API; the relay notices changes at once
 #[derive(Args, Debug)]
 pub struct Tokens {
-    /// Configuration file [default: config.toml here, or else in /etc/pixelward]
-    #[arg(
-        long,
-        short,
-        default_value_os_t = crate::config::usual("config.toml"),
-        hide_default_value = true,
-        value_name = "FILE",
-        global = true
-    )]
-    pub config: PathBuf,
+    #[command(flatten)]
+    config: ConfigPath,
     #[command(subcommand)]
     command: Command,
 }
@@ -61,7 +53,7 @@ enum Command {
 ///
 /// When the configuration is invalid, the token file cannot be used, or there is no such token.
 pub fn run(command: &Tokens) -> Result<ExitCode, Box<dyn std::error::Error>> {
-    let config = Config::load(&command.config)?;
+    let config = Config::load(&command.config.path)?;
     let path = &config.api.tokens_file;
     let mut out = std::io::stdout().lock();
     match &command.command {

@@ -7,6 +7,7 @@ use std::process::{Command, ExitCode, Stdio};
 
 use clap::Args;
 
+use super::ConfigPath;
 use super::evidence::{complain, sentence};
 use crate::config::Config;
 use crate::consent::{StoreKey, Timestamp, key_file};
@@ -29,15 +30,8 @@ pub struct Why {
     /// The id
     #[arg(value_name = "ID")]
     id: String,
-    /// Configuration file [default: config.toml here, or else in /etc/pixelward]
-    #[arg(
-        long,
-        short,
-        default_value_os_t = crate::config::usual("config.toml"),
-        hide_default_value = true,
-        value_name = "FILE"
-    )]
-    config: PathBuf,
+    #[command(flatten)]
+    config: ConfigPath,
     /// A file with the relay's log; can be given several times [default: the journal of the unit pixelward]
     #[arg(long, value_name = "FILE")]
     log: Vec<PathBuf>,
@@ -52,7 +46,7 @@ pub struct Why {
 ///
 /// When the audit records or a log cannot be read.
 pub fn run(command: &Why) -> Result<ExitCode, Box<dyn std::error::Error>> {
-    let config = Config::load(&command.config)?;
+    let config = Config::load(&command.config.path)?;
     let since = match &command.since {
         Some(text) => Timestamp::parse(text)?,
         None => Timestamp::now().plus_days(-DAYS),

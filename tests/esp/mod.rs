@@ -11,11 +11,15 @@
 )]
 
 use std::collections::{HashMap, HashSet};
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+use pixelward::consent::Timestamp;
 use serde_json::{Value, json};
+
+use crate::http::Request;
 
 /// What came in.
 #[derive(Debug)]
@@ -74,8 +78,12 @@ pub struct Books {
     pub contacts: HashMap<String, (Value, Option<String>)>,
     /// Contacts that are not there.
     pub unknown: HashSet<String>,
+    /// Contacts for which the service always fails.
+    pub broken: HashSet<String>,
     /// What is carried out at the moment.
-    busy: HashSet<String>,
+    pub busy: HashSet<String>,
+    /// Contacts whose requests are not carried out before they are taken out here.
+    pub held: HashSet<String>,
     /// What must never happen.
     pub wrong: Vec<String>,
     /// Faults to come, one for each request; the last one is next.
@@ -122,7 +130,8 @@ impl Books {
             if known == value {
                 self.repeats += 1;
             }
-            if time < at {
+            let moment = |time: &Option<String>| time.as_deref().map(|time| Timestamp::parse(time).unwrap());
+            if moment(time) < moment(at) {
                 self.wrong.push(format!("{id}: what was said {time:?} came after what was said {at:?}"));
             }
             if time.is_some() && time == at && known != value {
@@ -175,6 +184,20 @@ impl Esp {
             Meant::Token => false,
         };
         books.log.iter().filter(about).cloned().collect()
+    }
+
+    /// Carries out no request about a contact until [`release`](Esp::release).
+    pub fn hold(&self, id: &str) {
+        self.books.lock().unwrap().held.insert(id.to_owned());
+    }
+
+    pub fn release(&self, id: &str) {
+        self.books.lock().unwrap().held.remove(id);
+    }
+
+    /// Whether a request about a contact is carried out at the moment.
+    pub fn is_busy(&self, id: &str) -> bool {
+        self.books.lock().unwrap().busy.contains(id)
     }
 
     /// Panics if something happened that must never happen.
@@ -237,6 +260,9 @@ fn answered(asked: &Asked, manner: &dyn Manner, books: &Mutex<Books>) -> Option<
         if books.unknown.contains(&id) {
             return Some((404, Vec::new(), json!({"code": "document_not_found"})));
         }
+        if books.broken.contains(&id) {
+            return Some((500, Vec::new(), json!({"message": "internal error"})));
+        }
         if !books.busy.insert(id.clone()) {
             books.wrong.push(format!("{id}: two requests at one time"));
         }
@@ -244,7 +270,14 @@ fn answered(asked: &Asked, manner: &dyn Manner, books: &Mutex<Books>) -> Option<
     };
     // Another request about the same contact would come in here.
     std::thread::yield_now();
-    let mut books = books.lock().unwrap();
+    let mut books = loop {
+        let books = books.lock().unwrap();
+        if !books.held.contains(&id) {
+            break books;
+        }
+        drop(books);
+        std::thread::park_timeout(Duration::from_millis(5));
+    };
     books.busy.remove(&id);
     match fault {
         Some(Fault::Status(status, headers, body)) => return Some((status, headers, body)),
@@ -264,32 +297,14 @@ fn answered(asked: &Asked, manner: &dyn Manner, books: &Mutex<Books>) -> Option<
 }
 
 fn read(reader: &mut BufReader<&TcpStream>) -> Option<Asked> {
-    let mut line = String::new();
-    reader.read_line(&mut line).ok().filter(|read| *read > 0)?;
-    let mut words = line.split_whitespace();
-    let (method, target) = (words.next()?.to_owned(), words.next()?.to_owned());
-    let mut headers = HashMap::new();
-    loop {
-        let mut line = String::new();
-        reader.read_line(&mut line).ok()?;
-        let Some((name, value)) = line.trim_end().split_once(':') else { break };
-        headers.insert(name.to_lowercase(), value.trim().to_owned());
-    }
-    let length = headers.get("content-length").map_or(0, |length| length.parse().unwrap());
-    let mut body = vec![0; length];
-    reader.read_exact(&mut body).ok()?;
+    let Request { method, target, headers, body } = Request::read(reader)?;
     let (path, query) = target.split_once('?').unwrap_or((&target, ""));
     let query = query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         (name.to_owned(), decoded(value))
     });
-    Some(Asked {
-        method,
-        path: path.to_owned(),
-        query: query.collect(),
-        headers,
-        body: String::from_utf8(body).ok()?,
-    })
+    let (path, query) = (path.to_owned(), query.collect());
+    Some(Asked { method, path, query, headers, body: String::from_utf8(body).ok()? })
 }
 
 /// Decodes percent signs.

@@ -1,4 +1,4 @@
-//! A small client of HTTP/1.1, and a relay with its API.
+//! A small client of HTTP/1.1, a reader of requests for small servers, and a relay with its API.
 #![allow(
     dead_code,
     missing_docs,
@@ -9,6 +9,7 @@
     clippy::panic
 )]
 
+use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 
@@ -124,6 +125,43 @@ impl Connection {
             Ok(read) if read > 0 => Some(line.trim_end().to_owned()),
             _ => None,
         }
+    }
+}
+
+/// A request that came to a small server.
+#[derive(Debug)]
+pub struct Request {
+    pub method: String,
+    /// Path and query.
+    pub target: String,
+    /// With their names in lower case.
+    pub headers: HashMap<String, String>,
+    pub body: Vec<u8>,
+}
+
+impl Request {
+    /// Reads the next request of a connection; `None` if the connection ends before it is whole.
+    pub fn read(reader: &mut impl BufRead) -> Option<Request> {
+        let mut line = || {
+            let mut line = String::new();
+            reader.read_line(&mut line).ok().filter(|read| *read > 0).map(|_| line)
+        };
+        let first = line()?;
+        let mut words = first.split_whitespace();
+        let (method, target) = (words.next()?.to_owned(), words.next()?.to_owned());
+        let mut headers = HashMap::new();
+        while let Some((name, value)) = line()?.trim_end().split_once(':') {
+            headers.insert(name.to_lowercase(), value.trim().to_owned());
+        }
+        let length = headers.get("content-length").map_or(0, |length: &String| length.parse().unwrap());
+        let mut body = vec![0; length];
+        reader.read_exact(&mut body).ok()?;
+        Some(Request { method, target, headers, body })
+    }
+
+    /// The body as JSON; panics if it is none.
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap()
     }
 }
 

@@ -2,13 +2,13 @@
 
 use crate::http;
 use crate::support;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufReader, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Instant;
 
-use crate::http::Served;
+use crate::http::{Request, Served};
 use crate::support::{Folder, PATIENCE, free_port};
 use aws_lc_rs::hmac;
 use serde_json::{Value, json};
@@ -36,26 +36,12 @@ impl Receiver {
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 let Ok(mut stream) = stream else { return };
-                let mut reader = BufReader::new(stream.try_clone().unwrap());
-                let (mut length, mut signature) = (0, String::new());
-                loop {
-                    let mut line = String::new();
-                    if reader.read_line(&mut line).unwrap_or(0) <= 2 {
-                        break;
-                    }
-                    let lower = line.to_lowercase();
-                    if let Some(value) = lower.strip_prefix("content-length:") {
-                        length = value.trim().parse().unwrap();
-                    }
-                    if let Some(value) = lower.strip_prefix("pixelward-signature:") {
-                        signature = value.trim().to_owned();
-                    }
-                }
-                let mut body = vec![0; length];
-                reader.read_exact(&mut body).unwrap();
+                let Some(request) = Request::read(&mut BufReader::new(&stream)) else { continue };
+                let signature = request.headers.get("pixelward-signature").cloned().unwrap_or_default();
                 let status = next.lock().unwrap().pop().unwrap_or(204);
                 if status == 204 {
-                    own.0.lock().unwrap().push((signature, String::from_utf8(body).unwrap()));
+                    let body = String::from_utf8(request.body).unwrap();
+                    own.0.lock().unwrap().push((signature, body));
                     own.1.notify_all();
                 }
                 let _ = write!(

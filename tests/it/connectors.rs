@@ -1,11 +1,13 @@
 //! Connectors: each change reaches the contact that a service keeps, whatever the service does.
 
-use crate::esp::{CREDENTIAL, Esp, Fault, Meant, PLAIN, Plain};
+use crate::esp::{Asked, CREDENTIAL, Esp, Fault, Manner, Meant, PLAIN, Plain};
 use crate::http::{self, Served};
 use crate::support::{Folder, PATIENCE, Relay, configuration, free_port, program};
+use pixelward::consent::Timestamp;
 use serde_json::{Value, json};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 const SCOPES: &str = "consent:read,consent:write,consent:erase";
@@ -150,7 +152,6 @@ fn whom_a_service_cannot_be_told_of_is_listed_and_told_later() {
     say_with(&served, &token, "bob", "withdrawn", json!({"external_id": "bob"}));
     until("bob is told of", || esp.value("bob") == Some(json!(false)));
     until("none is left", || standing(&served, &token, "plain")["dead_letters"]["no_id"] == 0);
-    // Who was erased is told of no more.
     assert_eq!(act(&served, &token, "nonsense"), 400);
     assert_eq!(served.ask(&token, "GET", "/v1/controllers/shop/connectors/other", "").status, 404);
     assert_eq!(served.ask(&token, "GET", "/v1/controllers/club/connectors/plain", "").status, 404);
@@ -256,26 +257,40 @@ fn everybody_is_synced_compared_and_shown_without_sending() {
     esp.check();
 }
 
-#[test]
-fn what_a_service_reported_itself_is_not_written_back_to_it() {
-    let esp = Esp::start(Plain);
-    let folder = Folder::new();
+/// The lines of a webhook by which the service reports what people change there.
+fn incoming(folder: &Folder) -> String {
     let mapping = folder.file(
         "mapping.toml",
         "[columns]\naddress = \"/email\"\nexternal_id = \"/id\"\nevent_time = \"/at\"\nevidence = { value = \"esp\" }\n\
          purposes = { value = \"campaign_performance\" }\n\
          state = { pointer = \"/tracking\", values = { true = \"granted\", false = \"withdrawn\" } }\n",
     );
-    let incoming =
-        format!("[[api.incoming]]\nname = \"esp\"\ncontroller = \"shop\"\nmapping = {mapping:?}\n");
+    format!("[[api.incoming]]\nname = \"esp\"\ncontroller = \"shop\"\nmapping = {mapping:?}\n")
+}
+
+/// The service reports what a contact has now.
+fn report(port: u16, token: &str, name: &str, at: &str, tracking: bool) -> Value {
+    let body = json!({"email": format!("{name}@home.example"), "id": name, "at": at, "tracking": tracking});
+    let bearer = format!("Bearer {token}");
+    let headers =
+        [("Connection", "close"), ("Authorization", bearer.as_str()), ("Content-Type", "application/json")];
+    let path = "/v1/controllers/shop/webhooks/esp";
+    let answer = http::Connection::to(port).ask("POST", path, &headers, body.to_string().as_bytes());
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    answer.json()
+}
+
+#[test]
+fn what_a_service_reported_itself_is_not_written_back_to_it() {
+    let esp = Esp::start(Plain);
+    let folder = Folder::new();
+    let incoming = incoming(&folder);
     let lines = format!("{incoming}{}", plain(&folder, &esp, "same_as = [\"esp\"]"));
     let served = served(folder, &lines);
     let token = served.token(SCOPES, "all");
     let report = |name: &str, at: &str, tracking: bool| {
-        let body =
-            json!({"email": format!("{name}@home.example"), "id": name, "at": at, "tracking": tracking});
-        let answer = served.ask(&token, "POST", "/v1/controllers/shop/webhooks/esp", &body.to_string());
-        assert_eq!(answer.json()["events"][0]["result"], "recorded", "{}", answer.text());
+        let answer = report(served.port, &token, name, at, tracking);
+        assert_eq!(answer["events"][0]["result"], "recorded", "{answer}");
     };
     report("ann", "2026-09-01T10:00:00Z", true);
     until("it is an echo", || standing(&served, &token, "plain")["results"]["echo"] == 1);
@@ -284,6 +299,173 @@ fn what_a_service_reported_itself_is_not_written_back_to_it() {
     say_with(&served, &token, "ann", "withdrawn", json!({"external_id": "ann"}));
     until("ann withdrew", || esp.value("ann") == Some(json!(false)));
     esp.check();
+}
+
+#[test]
+fn a_withdrawal_reported_during_a_write_is_what_both_have_in_the_end() {
+    let esp = Esp::start(Plain);
+    let folder = Folder::new();
+    let lines = format!("{}{}", incoming(&folder), plain(&folder, &esp, "same_as = [\"esp\"]"));
+    let served = served(folder, &lines);
+    let token = served.token(SCOPES, "all");
+    esp.hold("ann");
+    say_with(&served, &token, "ann", "granted", json!({"external_id": "ann"}));
+    until("the grant is on its way", || esp.is_busy("ann"));
+    // Meanwhile Ann withdraws at the service, and then the grant arrives there.
+    esp.books.lock().unwrap().contacts.insert("ann".to_owned(), (json!(false), None));
+    let now = Timestamp::now().to_string();
+    assert_eq!(report(served.port, &token, "ann", &now, false)["events"][0]["result"], "recorded");
+    esp.release("ann");
+    until("nothing waits", || standing(&served, &token, "plain")["waiting"] == 0);
+    assert_eq!(esp.value("ann"), Some(json!(false)));
+    assert_eq!(esp.log("ann").len(), 2, "the grant, and that it no longer holds");
+    esp.check();
+}
+
+/// A service that reports each write, as if a person had made the change there.
+struct Reporting {
+    /// The relay's port, and a token.
+    to: Arc<Mutex<Option<(u16, String)>>>,
+    answers: Arc<Mutex<Vec<Value>>>,
+}
+
+impl Manner for Reporting {
+    fn meant(&self, asked: &Asked) -> Result<Meant, String> {
+        Plain.meant(asked)
+    }
+
+    fn knows(&self, asked: &Asked) -> bool {
+        Plain.knows(asked)
+    }
+
+    fn success(&self, meant: &Meant, found: Option<&Value>) -> (u16, Value) {
+        if let (Meant::Write { id, value, .. }, Some((port, token))) = (meant, &*self.to.lock().unwrap()) {
+            let now = Timestamp::now().to_string();
+            let answer = report(*port, token, id, &now, *value == json!(true));
+            self.answers.lock().unwrap().push(answer);
+        }
+        Plain.success(meant, found)
+    }
+}
+
+#[test]
+fn a_report_of_a_write_is_neither_written_again_nor_a_new_grant() {
+    let (to, answers) = (Arc::default(), Arc::default());
+    let esp = Esp::start(Reporting { to: Arc::clone(&to), answers: Arc::clone(&answers) });
+    let folder = Folder::new();
+    let lines = format!("{}{}", incoming(&folder), plain(&folder, &esp, "same_as = [\"esp\"]"));
+    let served = served(folder, &lines);
+    let token = served.token(SCOPES, "all");
+    *to.lock().unwrap() = Some((served.port, token.clone()));
+    let settled = || until("nothing waits", || standing(&served, &token, "plain")["waiting"] == 0);
+    let granted_at = |name: &str| {
+        let body = json!({"address": format!("{name}@home.example")}).to_string();
+        let known = served.ask(&token, "POST", "/v1/controllers/shop/consent/lookup", &body).json();
+        let purposes = known["purposes"].as_array().unwrap();
+        let campaign = purposes.iter().find(|purpose| purpose["purpose"] == "campaign_performance");
+        campaign.map(|campaign| (campaign["allowed"] == true, campaign["event_time"].to_string())).unwrap()
+    };
+    let time = json!({"external_id": "ann", "event_time": "2026-09-01T10:00:00Z"});
+    say_with(&served, &token, "ann", "granted", time);
+    settled();
+    assert_eq!(esp.log("ann").len(), 1, "it is told once");
+    // The report is no proof of consent: when Ann said yes is as before.
+    assert_eq!(granted_at("ann"), (true, "\"2026-09-01T10:00:00Z\"".to_owned()));
+    assert_eq!(answers.lock().unwrap()[0]["ignored"], 1);
+    say_with(&served, &token, "ann", "withdrawn", json!({"external_id": "ann"}));
+    settled();
+    assert_eq!((esp.log("ann").len(), esp.value("ann")), (2, Some(json!(false))));
+    // Bob's withdrawal at the service crosses the grant, whose own report comes after it.
+    esp.hold("bob");
+    say_with(&served, &token, "bob", "granted", json!({"external_id": "bob"}));
+    until("the grant is on its way", || esp.is_busy("bob"));
+    let now = Timestamp::now().to_string();
+    assert_eq!(report(served.port, &token, "bob", &now, false)["events"][0]["result"], "recorded");
+    esp.release("bob");
+    settled();
+    assert!(!granted_at("bob").0, "a late report of a write outlives no withdrawal");
+    assert_eq!((esp.log("bob").len(), esp.value("bob")), (2, Some(json!(false))));
+    // Somebody who agrees at the service, and not because of a write, has agreed.
+    let now = Timestamp::now().to_string();
+    assert_eq!(report(served.port, &token, "cat", &now, true)["events"][0]["result"], "recorded");
+    settled();
+    assert!(granted_at("cat").0 && esp.log("cat").is_empty());
+    esp.check();
+}
+
+#[test]
+fn nothing_is_told_of_who_was_erased() {
+    let esp = Esp::start(Plain);
+    let folder = Folder::new();
+    let lines = plain(&folder, &esp, "");
+    let served = served(folder, &lines);
+    let token = served.token(SCOPES, "all");
+    let erase = |served: &Served, name: &str| {
+        let body = json!({"address": format!("{name}@home.example")}).to_string();
+        let answer = served.ask(&token, "POST", "/v1/controllers/shop/consent/erase", &body);
+        assert_eq!(answer.json()["erased"], true, "{}", answer.text());
+    };
+    // Of Ann the service was told, for Bob a dead letter is kept, and about Cat something waits.
+    say(&served, &token, "ann", "granted");
+    esp.books.lock().unwrap().unknown.insert("id-of-bob".to_owned());
+    say(&served, &token, "bob", "granted");
+    until("ann is written", || esp.value("id-of-ann") == Some(json!(true)));
+    until("bob is not known", || standing(&served, &token, "plain")["dead_letters"]["not_known"] == 1);
+    until("nothing waits", || standing(&served, &token, "plain")["waiting"] == 0);
+    esp.books.lock().unwrap().locks_out = true;
+    say(&served, &token, "cat", "granted");
+    until("it stopped", || !standing(&served, &token, "plain")["stopped"].is_null());
+    for name in ["ann", "bob", "cat"] {
+        erase(&served, name);
+    }
+    // Nobody was asked about Cat, so that nothing says that the service works.
+    assert_eq!(act(&served, &token, "retry"), 202);
+    until("nothing waits", || standing(&served, &token, "plain")["waiting"] == 0);
+    let page = standing(&served, &token, "plain");
+    assert!(page["stopped"].is_string() && page["results"]["gone"].as_u64() >= Some(1), "{page}");
+    // Trying dead letters again and writing everybody tell nothing, either.
+    {
+        let mut books = esp.books.lock().unwrap();
+        books.locks_out = false;
+        books.unknown.clear();
+    }
+    assert_eq!(act(&served, &token, "retry"), 202);
+    until("no dead letter is left", || standing(&served, &token, "plain")["dead_letters"]["not_known"] == 0);
+    say(&served, &token, "dan", "refused");
+    assert_eq!(act(&served, &token, "sync"), 202);
+    until("all are written", || standing(&served, &token, "plain")["walk"]["finished_at"].is_string());
+    assert_eq!(standing(&served, &token, "plain")["walk"]["people"], 1);
+    until("dan is written", || esp.value("id-of-dan") == Some(json!(false)));
+    assert_eq!(esp.log("id-of-ann").len(), 1, "what was written before the erasure");
+    assert!(esp.log("id-of-bob").is_empty() && esp.log("id-of-cat").is_empty());
+    assert_eq!(esp.value("id-of-ann"), Some(json!(true)), "it is to be erased at the service, too");
+    esp.check();
+}
+
+#[test]
+fn the_hash_of_who_was_erased_is_kept_nowhere_though_the_connector_is_stopped() {
+    let esp = Esp::start(Plain);
+    let folder = Folder::new();
+    let lines = plain(&folder, &esp, "");
+    let served = served(folder, &lines);
+    let token = served.token(SCOPES, "all");
+    esp.books.lock().unwrap().unknown.insert("id-of-ann".to_owned());
+    say(&served, &token, "ann", "granted");
+    until("ann is not known", || standing(&served, &token, "plain")["dead_letters"]["not_known"] == 1);
+    until("nothing waits", || standing(&served, &token, "plain")["waiting"] == 0);
+    let dead = served.relay.folder.0.join("data/connectors/shop+plain.dead");
+    assert!(std::fs::metadata(&dead).unwrap().len() > 0);
+    esp.books.lock().unwrap().locks_out = true;
+    say(&served, &token, "bob", "granted");
+    until("it stopped", || !standing(&served, &token, "plain")["stopped"].is_null());
+    let body = json!({"address": "ann@home.example"}).to_string();
+    assert_eq!(served.ask(&token, "POST", "/v1/controllers/shop/consent/erase", &body).status, 200);
+    // It is looked for at the start, and every six hours after that.
+    let served = Served::of(served.relay.killed());
+    until("ann is forgotten", || standing(&served, &token, "plain")["dead_letters"]["not_known"] == 0);
+    until("it stopped again", || !standing(&served, &token, "plain")["stopped"].is_null());
+    assert_eq!(standing(&served, &token, "plain")["waiting"], 1);
+    assert_eq!(std::fs::metadata(&dead).unwrap().len(), 0, "no entry says that there was one");
 }
 
 #[test]
@@ -317,8 +499,8 @@ fn names_come_from_the_controllers_own_endpoint_and_are_kept_nowhere() {
 /// A controller's endpoint that knows addresses.
 struct Names;
 
-impl crate::esp::Manner for Names {
-    fn meant(&self, asked: &crate::esp::Asked) -> Result<Meant, String> {
+impl Manner for Names {
+    fn meant(&self, asked: &Asked) -> Result<Meant, String> {
         let body = asked.json();
         let is_right = asked.method == "POST"
             && asked.path == "/ids"
@@ -329,7 +511,7 @@ impl crate::esp::Manner for Names {
         is_right.then_some(Meant::Read { id }).ok_or_else(|| "another question".to_owned())
     }
 
-    fn knows(&self, asked: &crate::esp::Asked) -> bool {
+    fn knows(&self, asked: &Asked) -> bool {
         asked.has("authorization", "Bearer 0123456789abcdef-resolver")
     }
 

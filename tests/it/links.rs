@@ -1,7 +1,7 @@
 //! Consent to link tracking, end to end: links of two services in HTML and in plain text, for readers who agreed
 //! to opens, to links, to both or to nothing; and clicks on gated links, by the consent of the moment.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufReader, Write};
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -13,6 +13,7 @@ use pixelward::message::Shown;
 use pixelward::rewrite::reader_token::{Token, TokenKind};
 use pixelward::tracker::{Detector, Inquiry};
 
+use crate::http::Request;
 use crate::readers::Readers;
 use crate::support::{Client, Delivery, Folder, NextHop, configuration, crlf, free_port, get};
 
@@ -295,18 +296,8 @@ impl Service {
                     continue;
                 }
                 let mut out = stream.try_clone().unwrap();
-                let mut reader = BufReader::new(stream);
-                let mut length = 0;
-                let mut line = String::new();
-                while reader.read_line(&mut line).is_ok_and(|read| read > 2) {
-                    if let Some(value) = line.to_lowercase().strip_prefix("content-length:") {
-                        length = value.trim().parse().unwrap();
-                    }
-                    line.clear();
-                }
-                let mut body = vec![0; length];
-                reader.read_exact(&mut body).unwrap();
-                noted.lock().unwrap().push(serde_json::from_slice(&body).unwrap());
+                let request = Request::read(&mut BufReader::new(stream)).unwrap();
+                noted.lock().unwrap().push(request.json());
                 let pages =
                     serde_json::json!({ "pages": { NOWHERE: "https://shop.example/nowhere" } }).to_string();
                 let _ = write!(

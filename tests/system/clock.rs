@@ -12,18 +12,28 @@ use pixelward::consent::Timestamp;
 use serde_json::{Value, json};
 
 /// What makes a process see another time (package faketime).
-fn library() -> PathBuf {
+pub(crate) fn library() -> PathBuf {
     let folders = std::fs::read_dir("/usr/lib").unwrap().map(|entry| entry.unwrap().path());
     let mut found = folders.map(|folder| folder.join("faketime/libfaketime.so.1"));
     found.find(|path| path.exists()).expect("faketime is installed (make test-packages installs it)")
 }
 
 /// The clock of a relay.
-struct Clock(PathBuf);
+pub(crate) struct Clock(PathBuf);
 
 impl Clock {
+    /// One that is right, kept in a folder.
+    pub(crate) fn beside(folder: &support::Folder) -> Clock {
+        Clock(folder.file("offset", "+0"))
+    }
+
+    /// Where it is kept.
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
     /// Steps it to so many seconds beside the right time. It is read anew each time somebody looks.
-    fn step(&self, seconds: i64) {
+    pub(crate) fn step(&self, seconds: i64) {
         let beside = self.0.with_extension("new");
         std::fs::write(&beside, format!("{seconds:+}")).unwrap();
         std::fs::rename(beside, &self.0).unwrap();
@@ -94,7 +104,7 @@ fn withdraw(readers: &Readers, token: &str, way: usize, address: &str, link: &st
 fn no_acknowledged_withdrawal_is_lost_while_the_clock_steps() {
     let steps: usize = std::env::var("PIXELWARD_STEPS").ok().and_then(|text| text.parse().ok()).unwrap_or(60);
     let folder = support::Folder::new();
-    let clock = Clock(folder.file("offset", "+0"));
+    let clock = Clock::beside(&folder);
     let readers = started(&clock.0);
     let token = readers.served.token("consent:read,consent:write", "shop");
     let mut dice = Dice::new(11);

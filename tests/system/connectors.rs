@@ -6,8 +6,10 @@ use std::fmt::Write as _;
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
+use pixelward::consent::Timestamp;
 use serde_json::json;
 
+use crate::clock::{Clock, library};
 use crate::esp::{CREDENTIAL, Esp, PLAIN, Plain};
 use crate::http::{CONTROLLERS, Served};
 use crate::support::{Folder, Relay, configuration, free_port};
@@ -60,13 +62,10 @@ fn until(what: &str, limit: Duration, mut holds: impl FnMut() -> bool) {
     }
 }
 
-#[test]
-fn everybody_has_what_holds_though_requests_fail_and_the_relay_is_killed() {
-    let changes = std::env::var("PIXELWARD_CONNECTOR_CHANGES").map_or(6000, |text| text.parse().unwrap());
-    let limit = Duration::from_secs(120 + changes / 100);
-    let esp = Esp::start(Plain);
+/// A folder with the configuration of a relay that has a connector to a service of this description.
+fn configured(esp: &Esp, description: &str) -> Folder {
     let folder = Folder::new();
-    let file = folder.file("plain.toml", PLAIN);
+    let file = folder.file("plain.toml", description);
     let key = folder.file("key", &format!("{CREDENTIAL}\n"));
     std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
     let rest = format!(
@@ -77,7 +76,15 @@ fn everybody_has_what_holds_though_requests_fail_and_the_relay_is_killed() {
         esp.base()
     );
     configuration(&folder, free_port(), "", "", &rest);
-    let mut served = Served::of(Relay::in_folder(folder));
+    folder
+}
+
+#[test]
+fn everybody_has_what_holds_though_requests_fail_and_the_relay_is_killed() {
+    let changes = std::env::var("PIXELWARD_CONNECTOR_CHANGES").map_or(6000, |text| text.parse().unwrap());
+    let limit = Duration::from_secs(120 + changes / 100);
+    let esp = Esp::start(Plain);
+    let mut served = Served::of(Relay::in_folder(configured(&esp, PLAIN)));
     let token = served.token("consent:read,consent:write", "all");
     let began = Instant::now();
     // Half of the changes are first ones, the other half change somebody's mind, some again and again.
@@ -131,6 +138,175 @@ fn everybody_has_what_holds_though_requests_fail_and_the_relay_is_killed() {
         books.repeats,
         books.failed
     );
+}
+
+#[test]
+fn a_sync_that_was_killed_goes_on_where_it_was_and_leaves_nobody_out() {
+    const PEOPLE: u64 = 3000;
+    const ROUND: u64 = 500;
+    let esp = Esp::start(Plain);
+    // A round is what takes ten seconds.
+    let description = PLAIN.replace("requests_per_second = 100000", "requests_per_second = 50");
+    let folder = configured(&esp, &description);
+    let with = std::fs::read_to_string(folder.0.join("config.toml")).unwrap();
+    // The people are there before the connector is.
+    let (before, after) = with.split_once("[[connector]]").unwrap();
+    let after = after.split_once("\n[").map_or(String::new(), |(_, after)| format!("[{after}"));
+    folder.file("config.toml", &format!("{before}{after}"));
+    let people: Vec<(u64, bool)> = (0..PEOPLE).map(|person| (person, person % 3 != 0)).collect();
+    let first = Served::of(Relay::in_folder(folder));
+    import(&first.relay, &rows(&people, &mut 0));
+    first.relay.folder.file("config.toml", &with);
+    let mut served = Served::of(first.relay.killed());
+    let token = served.token("consent:read,consent:write", "all");
+    let act = json!({"action": "sync"}).to_string();
+    let path = "/v1/controllers/shop/connectors/plain/actions";
+    assert_eq!(served.ask(&token, "POST", path, &act).status, 202);
+    let limit = Duration::from_secs(120);
+    let began = standing(&served, &token)["walk"]["started_at"].clone();
+    let mut came_to = Vec::new();
+    for most in [5 * ROUND / 2, 9 * ROUND / 2] {
+        until("it is under way", limit, || esp.books.lock().unwrap().contacts.len() as u64 >= most);
+        served = Served::of(served.relay.killed());
+        let walk = standing(&served, &token)["walk"].clone();
+        assert_eq!(walk["started_at"], began, "it is the same one: {walk}");
+        let people = walk["people"].as_u64().unwrap();
+        assert!(people + ROUND >= most && people < PEOPLE, "it goes on where it was: {walk}");
+        assert_eq!(walk["results"]["written"], people);
+        came_to.push(people);
+    }
+    // What changes meanwhile is told beside it.
+    import(&served.relay, &rows(&[(0, true), (PEOPLE - 1, false)], &mut (2 * PEOPLE)));
+    until("it is finished", limit, || standing(&served, &token)["walk"]["finished_at"].is_string());
+    until("nothing waits", limit, || waiting(&served, &token) == 0);
+    let walk = standing(&served, &token)["walk"].clone();
+    assert_eq!((&walk["people"], &walk["results"]), (&json!(PEOPLE), &json!({"written": PEOPLE})));
+    esp.check();
+    let books = esp.books.lock().unwrap();
+    for (person, is_granted) in people {
+        let holds = if person == 0 { true } else { person != PEOPLE - 1 && is_granted };
+        let found = books.contacts.get(&format!("p{person}")).map(|(value, _)| value.clone());
+        assert_eq!(found, Some(json!(holds)), "p{person}");
+    }
+    // With each kill, not more than a round is written again.
+    assert!(books.writes <= PEOPLE + 2 * ROUND + 2, "{} writes", books.writes);
+    println!(
+        "a sync of {PEOPLE} people, killed when {came_to:?} were done, wrote {} times, {} of them again",
+        books.writes, books.repeats
+    );
+}
+
+#[test]
+fn a_service_is_told_of_a_grant_that_expires_while_the_relay_runs_and_while_it_does_not() {
+    let esp = Esp::start(Plain);
+    let folder = configured(&esp, PLAIN);
+    let clock = Clock::beside(&folder);
+    let library = library();
+    let clocked = |folder: Folder| {
+        let variables = [
+            ("LD_PRELOAD", library.to_str().unwrap()),
+            ("FAKETIME_TIMESTAMP_FILE", clock.path().to_str().unwrap()),
+            ("FAKETIME_NO_CACHE", "1"),
+        ];
+        Served::of(Relay::in_environment(folder, &variables))
+    };
+    let mut served = clocked(folder);
+    let token = served.token("consent:read,consent:write", "all");
+    let say = |served: &Served, name: &str, hours: u32| {
+        let expires = Timestamp(Timestamp::now().0 + i64::from(hours) * 3_600_000).to_string();
+        let body = json!({"address": format!("{name}@home.example"), "state": "granted", "evidence": "form/1",
+            "purposes": ["campaign_performance"], "external_id": name, "expires": expires});
+        let answer = served.ask(&token, "PUT", "/v1/controllers/shop/consent", &body.to_string());
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    };
+    let limit = Duration::from_secs(90);
+    for (name, hours) in [("ann", 1), ("bob", 10), ("cat", 1000)] {
+        say(&served, name, hours);
+        until("the grant is written", limit, || esp.value(name) == Some(json!(true)));
+    }
+    // Seven hours later it has been looked for expired grants once.
+    clock.step(7 * 3600);
+    let began = Instant::now();
+    until("ann's grant has expired", limit, || {
+        // Whatever the relay does makes it look at its clock.
+        let _ = waiting(&served, &token);
+        esp.value("ann") == Some(json!(false))
+    });
+    let took = began.elapsed();
+    assert_eq!(esp.value("bob"), Some(json!(true)));
+    // Bob's expires while the relay is down: it is told at the start.
+    served.relay.signal("KILL");
+    served.relay.wait();
+    clock.step(14 * 3600);
+    let folder = std::mem::replace(&mut served.relay.folder, Folder(std::path::PathBuf::new()));
+    served = clocked(folder);
+    until("bob's grant has expired", limit, || esp.value("bob") == Some(json!(false)));
+    until("nothing waits", limit, || waiting(&served, &token) == 0);
+    let [ann, bob, cat] = ["ann", "bob", "cat"].map(|name| esp.log(name).len());
+    // A search that the kill cut off is made again.
+    assert!((2..=3).contains(&ann), "{ann}");
+    assert_eq!((bob, cat, esp.value("cat")), (2, 1, Some(json!(true))), "each is told once");
+    esp.check();
+    println!("a grant that expired while the relay ran was told {took:?} after it was due to be looked for");
+}
+
+#[test]
+fn a_grant_that_expired_is_told_though_more_changes_wait_than_the_service_takes() {
+    let esp = Esp::start(Plain);
+    // What waits takes a minute.
+    let slow = PLAIN.replace("requests_per_second = 100000", "requests_per_second = 50");
+    let mut served =
+        Served::of(Relay::in_folder(configured(&esp, &slow.replace("burst = 100000", "burst = 1"))));
+    let token = served.token("consent:read,consent:write", "all");
+    let expires = Timestamp(Timestamp::now().0 + 3000);
+    let body = json!({"address": "ann@home.example", "state": "granted", "evidence": "form/1", "external_id": "ann",
+        "purposes": ["campaign_performance"], "expires": expires.to_string()});
+    let answer = served.ask(&token, "PUT", "/v1/controllers/shop/consent", &body.to_string());
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let limit = Duration::from_secs(60);
+    until("the grant is written", limit, || esp.value("ann") == Some(json!(true)));
+    let people: Vec<(u64, bool)> = (0..3000).map(|person| (person, true)).collect();
+    import(&served.relay, &rows(&people, &mut 0));
+    until("it has expired", limit, || Timestamp::now() > expires);
+    served = Served::of(served.relay.killed());
+    until("it is told", limit, || esp.value("ann") == Some(json!(false)));
+    let left = waiting(&served, &token);
+    assert!(left > 0, "changes still wait");
+    println!("an expired grant was told while {left} changes waited");
+    esp.check();
+}
+
+#[test]
+fn somebody_for_whom_the_service_always_fails_keeps_nobody_else_waiting_for_long() {
+    let esp = Esp::start(Plain);
+    let served = Served::of(Relay::in_folder(configured(&esp, PLAIN)));
+    let token = served.token("consent:read,consent:write", "all");
+    let limit = Duration::from_secs(120);
+    esp.books.lock().unwrap().broken.insert("p0".to_owned());
+    import(&served.relay, &rows(&[(0, true), (1, true)], &mut 0));
+    until("it works for one of them", limit, || esp.value("p1") == Some(json!(true)));
+    let began = Instant::now();
+    import(&served.relay, &rows(&[(1, false)], &mut 10));
+    until("a later change is told", limit, || esp.value("p1") == Some(json!(false)));
+    let took = began.elapsed();
+    until("nothing waits", limit, || waiting(&served, &token) == 0);
+    assert_eq!(standing(&served, &token)["dead_letters"]["failed"], 1);
+    // To try again does not hold up others, either.
+    let body = json!({"action": "retry"}).to_string();
+    let path = "/v1/controllers/shop/connectors/plain/actions";
+    let again = Instant::now();
+    assert_eq!(served.ask(&token, "POST", path, &body).status, 202);
+    import(&served.relay, &rows(&[(1, true)], &mut 20));
+    until("the next change is told", limit, || esp.value("p1") == Some(json!(true)));
+    assert!(again.elapsed() < Duration::from_secs(10));
+    esp.books.lock().unwrap().broken.clear();
+    until("nobody is left", limit, || {
+        served.ask(&token, "POST", path, &body);
+        standing(&served, &token)["dead_letters"]["failed"] == 0
+    });
+    assert_eq!(esp.value("p0"), Some(json!(true)));
+    esp.check();
+    println!("behind somebody for whom the service fails, a change was told after {took:?}");
 }
 
 fn standing(served: &Served, token: &str) -> serde_json::Value {

@@ -3,16 +3,18 @@
 #![cfg(feature = "console")]
 
 use crate::support;
+use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
 use crate::console::{Browser, Console, encoded, token, wait_until_noted, with_mail};
+use crate::esp::{CREDENTIAL, Esp, PLAIN, Plain};
 use crate::http::{CONTROLLERS, Served};
 use crate::secure::Authority;
 use crate::support::{Answer, Client, Folder, NextHop, Step, newsletter, program};
 use crate::tls_hop::{Files, Server};
 use hyper::Method;
 use pixelward::console::{Need, ROUTES};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// The one script that pages load: the console's own.
 const SCRIPT: &str = "<script src=\"/console.js\" defer></script>";
@@ -360,6 +362,100 @@ fn delivery_lists_the_last_refusals_of_all_controllers_and_every_certificate() {
     let console = Console::beside(&served, "");
     let page = console.signed_in(&served).page("/delivery");
     assert!(page.contains("refused by policy (554 5.7.1)"), "{page}");
+}
+
+#[test]
+fn delivery_shows_how_each_connector_stands_in_every_language() {
+    let esp = Esp::start(Plain);
+    let folder = Folder::new();
+    let file = folder.file("plain.toml", PLAIN);
+    let key = folder.file("key", &format!("{CREDENTIAL}\n"));
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let connector = |controller: &str, name: &str, more: &str| {
+        format!(
+            "[[connector]]\ncontroller = \"{controller}\"\nname = \"{name}\"\nservice_file = {file:?}\n\
+             base_url = {:?}\ncredential_file = {key:?}\npurposes = [\"campaign_performance\"]\n{more}\n",
+            esp.base()
+        )
+    };
+    let rest = format!(
+        "{CONTROLLERS}[api]\naddress = \"127.0.0.1:0\"\nburst = 100000\nrequests_per_minute = 1000000\n{}{}",
+        connector("shop", "plain", ""),
+        connector("club", "later", "paused = true")
+    );
+    support::configuration(&folder, support::free_port(), "", "", &rest);
+    let served = Served::of(support::Relay::in_folder(folder));
+    let token = served.token("consent:read,consent:write", "all");
+    esp.books.lock().unwrap().unknown.insert("bob".to_owned());
+    let say = |name: &str| {
+        let body = json!({"address": format!("{name}@home.example"), "state": "granted", "evidence": "form/1",
+            "purposes": ["campaign_performance"], "external_id": name});
+        let answer = served.ask(&token, "PUT", "/v1/controllers/shop/consent", &body.to_string());
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    };
+    let standing = || served.ask(&token, "GET", "/v1/controllers/shop/connectors/plain", "").json();
+    let until = |what: &str, holds: &dyn Fn(&Value) -> bool| {
+        let deadline = Instant::now() + support::PATIENCE;
+        while !holds(&standing()) {
+            assert!(Instant::now() < deadline, "{what}: {}", standing());
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
+    };
+    let console = Console::beside(&served, "");
+    let mut browser = console.signed_in(&served);
+    let page = browser.page("/delivery");
+    assert!(page.contains("none since the start") && page.contains("paused"), "{page}");
+    for name in ["ann", "bob", "cat"] {
+        say(name);
+    }
+    until("two are told of", &|page| page["waiting"] == 0 && page["results"]["written"] == 2);
+    // Ann's contact is changed there, and then all are compared.
+    esp.books.lock().unwrap().contacts.get_mut("ann").unwrap().0 = json!(false);
+    let order = json!({"action": "compare"}).to_string();
+    let path = "/v1/controllers/shop/connectors/plain/actions";
+    assert_eq!(served.ask(&token, "POST", path, &order).status, 202);
+    until("all are compared", &|page| page["walk"]["finished_at"].is_string());
+    // Another change finds the credential no longer accepted.
+    esp.books.lock().unwrap().locks_out = true;
+    say("dan");
+    until("it stopped", &|page| page["stopped"].is_string());
+    for (code, paused, parts, alarm) in [
+        (
+            "en",
+            "paused",
+            ["Connectors", "stopped: it answered 401", "Comparison, 3 people, finished 2"],
+            "A connector stopped: shop: plain",
+        ),
+        (
+            "de",
+            "ausgesetzt",
+            ["Konnektoren", "angehalten: it answered 401", "Vergleich, 3 Personen, fertig am "],
+            "Ein Konnektor hat angehalten: shop: plain",
+        ),
+        (
+            "fr",
+            "suspendu",
+            ["Connecteurs", "arrêté : it answered 401", "Comparaison, 3 personnes, terminé le "],
+            "Connecteur arrêté : shop: plain",
+        ),
+    ] {
+        let account = browser.page("/account");
+        browser.submit(&account, "/language", &[("language", code), ("back", "/account")]);
+        let page = browser.page("/delivery");
+        for part in parts {
+            assert!(page.contains(part), "{part}: {page}");
+        }
+        let rows: Vec<&str> = page.split("<tr id=\"connector-").skip(1).collect();
+        let shop = rows.iter().find(|row| row.starts_with("shop-plain")).unwrap();
+        let shop = shop.split("</tr>").next().unwrap();
+        assert!(shop.contains("<td class=\"number\">1</td>"), "a change waits: {shop}");
+        assert_eq!(shop.matches("<span class=\"warn\">1</span>").count(), 2, "Bob, and a difference: {shop}");
+        assert!(!shop.contains("home.example") && !shop.contains(CREDENTIAL), "{shop}");
+        let club = rows.iter().find(|row| row.starts_with("club-later")).unwrap();
+        assert!(club.split("</tr>").next().unwrap().contains(paused), "{club}");
+        assert!(browser.page("/").contains(alarm), "{alarm}");
+    }
+    esp.check();
 }
 
 #[test]

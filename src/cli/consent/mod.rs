@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
-use crate::cli::counted;
+use crate::cli::{ConfigPath, counted};
 use crate::config::Config;
 use crate::consent::export::Export;
 use crate::consent::import::{Row, RowResult};
@@ -21,16 +21,8 @@ use crate::consent::{Store, Verified};
 /// If the relay is running, the command talks to it; otherwise it opens the store itself.
 #[derive(Args, Debug)]
 pub struct Consent {
-    /// Configuration file [default: config.toml here, or else in /etc/pixelward]
-    #[arg(
-        long,
-        short,
-        default_value_os_t = crate::config::usual("config.toml"),
-        hide_default_value = true,
-        value_name = "FILE",
-        global = true
-    )]
-    pub config: PathBuf,
+    #[command(flatten)]
+    config: ConfigPath,
     /// The controller [default: policy.controller of the configuration]
     #[arg(long, value_name = "NAME", global = true)]
     pub controller: Option<String>,
@@ -208,7 +200,7 @@ impl Access {
 ///
 /// When the store cannot be used, or refuses.
 pub fn run(consent: &Consent) -> Result<ExitCode, Box<dyn std::error::Error>> {
-    let config = Config::load(&consent.config)?;
+    let config = Config::load(&consent.config.path)?;
     let controller = consent.controller.clone().unwrap_or_else(|| config.policy.controller.clone());
     match &consent.command {
         Command::Rebuild { accept_loss } => return backup::rebuild(&config, *accept_loss),

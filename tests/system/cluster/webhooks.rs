@@ -1,6 +1,6 @@
 //! A receiver is told by one relay at a time, in order, whatever becomes of that relay.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufReader, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::relays::{Cluster, done, say};
 use super::until;
+use crate::http::Request;
 use crate::support::{Folder, Relay};
 
 /// Somebody who is told: the events of each request that was taken, in order.
@@ -34,24 +35,11 @@ impl Receiver {
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 let Ok(mut stream) = stream else { return };
-                let mut reader = BufReader::new(stream.try_clone().unwrap());
-                let mut length = 0;
-                let mut line = String::new();
-                while reader.read_line(&mut line).is_ok_and(|read| read > 2) {
-                    if let Some(value) = line.to_lowercase().strip_prefix("content-length:") {
-                        length = value.trim().parse().unwrap();
-                    }
-                    line.clear();
-                }
-                let mut body = vec![0; length];
                 // A relay that is killed closes its connection.
-                if length == 0 || reader.read_exact(&mut body).is_err() {
-                    continue;
-                }
+                let Some(request) = Request::read(&mut BufReader::new(&stream)) else { continue };
                 let status = if takes.load(Ordering::SeqCst) { 204 } else { 503 };
                 if status == 204 {
-                    let body: Value = serde_json::from_slice(&body).unwrap();
-                    told.lock().unwrap().push(body["events"].as_array().unwrap().clone());
+                    told.lock().unwrap().push(request.json()["events"].as_array().unwrap().clone());
                 }
                 let _ = write!(stream, "HTTP/1.1 {status} Done\r\nContent-Length: 0\r\n\r\n");
             }

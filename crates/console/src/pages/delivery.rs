@@ -1,9 +1,9 @@
-//! Next hops, certificates and current resource usage.
+//! Next hops, connectors, certificates and current resource usage.
 
 use maud::{Markup, html};
 use serde_json::Value;
 
-use super::moment_of;
+use super::{connectors, moment_of};
 use crate::chart::bar;
 use crate::config::console::Role;
 use crate::consent::Timestamp;
@@ -68,6 +68,7 @@ pub(crate) async fn page(call: Call) -> Answered {
         (refusals(&call, &delivery))
         h2 { (call.say(&Text("Next hops", "Nächste Server", "Serveurs suivants"))) }
         (hops(&call, &delivery))
+        (connectors::section(&call, &delivery))
         h2 {
             (call.say(&Text(
                 "Listeners and certificates",

@@ -3,6 +3,7 @@
 pub(super) mod account;
 pub(super) mod audit;
 pub(super) mod cluster;
+mod connectors;
 pub(super) mod delivery;
 pub(super) mod history;
 pub(super) mod messages;

@@ -10,7 +10,7 @@ use crate::consent::Timestamp;
 use crate::figures::{OUTCOMES, Sums, day, greatest};
 use crate::layout::{Page, shown};
 use crate::text::Text;
-use crate::value::{flag, list, number, text};
+use crate::value::{flag, list, maybe, number, text};
 use crate::{Answered, Call, Failure, words};
 
 /// After how many seconds the page is reloaded.
@@ -431,6 +431,26 @@ fn of_delivery(call: &Call, delivery: &Value, alarms: &mut Vec<Alarm>) {
                 "Clients keep their mail until it does. Check whether it is running.",
                 "Die Absender behalten ihre E-Mails, bis er es tut. Sehen Sie nach, ob er läuft.",
                 "Les expéditeurs gardent leurs e-mails en attendant. Vérifiez qu’il tourne.",
+            )),
+        });
+    }
+    for connector in list(delivery, "connectors") {
+        let Some(why) = maybe(connector, "stopped") else { continue };
+        let named = format!("{}: {}", text(connector, "controller"), text(connector, "name"));
+        alarms.push(Alarm {
+            serious: true,
+            what: format!(
+                "{} {named} ({why}).",
+                call.say(&Text(
+                    "A connector stopped:",
+                    "Ein Konnektor hat angehalten:",
+                    "Connecteur arrêté :"
+                ))
+            ),
+            advice: call.say(&Text(
+                "Nothing is lost. Correct its credential, then run: pixelward connector retry",
+                "Nichts geht verloren. Berichtigen Sie seine Zugangsdaten, dann: pixelward connector retry",
+                "Rien n’est perdu. Corrigez ses identifiants, puis lancez : pixelward connector retry",
             )),
         });
     }

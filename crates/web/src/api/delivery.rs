@@ -36,6 +36,8 @@ pub(super) struct Delivery {
     /// The last refusals of all controllers, newest first; at most 50, and none unless audit records are
     /// kept.
     refusals: Vec<Refusal>,
+    /// The connectors of all controllers, as this relay knows them.
+    connectors: Vec<crate::connector::view::Standing>,
 }
 
 /// A certificate of a web listener.
@@ -140,6 +142,7 @@ pub(super) async fn delivery(call: Call) -> Answered {
         certificates: certificates(&live),
         refusals: api.host.refusals().into_iter().map(Refusal::from).collect(),
         next_hops: live.pools().into_iter().map(|pool| NextHop::of(pool, now)).collect(),
+        connectors: api.connectors.list(None),
     };
     json(StatusCode::OK, &delivery)
 }

@@ -8,8 +8,9 @@ use utoipa::ToSchema;
 
 use super::import::{ImportResult, apply, own_row};
 use super::{Answered, Call, json};
-use crate::consent::Controller;
+use crate::connector;
 use crate::consent::import::{Row, RowResult};
+use crate::consent::{Controller, State};
 use crate::live::Live;
 use crate::mapping::{Event, Mapping};
 use crate::problem::Problem;
@@ -17,7 +18,7 @@ use crate::problem::Problem;
 /// The result of a vendor's request.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Received {
-    /// The number of events that said nothing about tracking.
+    /// The number of events that said nothing about tracking, or may be nothing but what a connector wrote.
     ignored: usize,
     /// The results of the other events; `line` is the position of the event, starting at 1.
     events: Vec<ImportResult>,
@@ -77,11 +78,17 @@ pub(super) async fn receive(call: Call) -> Answered {
 }
 
 async fn taken(call: &Call, controller: &Controller, events: Vec<Event>) -> Result<Received, Problem> {
-    let actor = format!("webhook {}", call.name);
+    let actor = connector::actor(&call.name);
+    let is_echo = |row: &Row| {
+        let change = row.change(controller).ok().filter(|change| change.state == State::Granted);
+        let person = || call.api.store.person(&row.address);
+        change.is_some_and(|grant| call.api.connectors.is_echo(&call.name, person(), &grant))
+    };
     let mut ignored = 0;
     let mut read = Vec::new();
     for (place, event) in (1u64..).zip(events) {
         match event.and_then(|event| event.map(|row| own_row(row, controller, &actor)).transpose()) {
+            Ok(Some(row)) if is_echo(&row) => ignored += 1,
             Ok(Some(row)) => read.push((place, Ok(row))),
             Ok(None) => ignored += 1,
             Err(error) => read.push((place, Err(error))),

@@ -2,7 +2,7 @@
 //! asked.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
 
@@ -25,7 +25,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(super) enum Outcome {
     /// It is done; the word is for the counts.
     Done(&'static str),
-    /// It cannot be done for this person.
+    /// It is done, and the service was not asked.
+    NotAsked(&'static str),
+    /// It cannot be done for this person; the status is 0 if the service was not asked.
     Dead(Reason, u16),
     /// The service said that it is asked too much.
     Busy(Option<Duration>),
@@ -38,6 +40,8 @@ pub(super) enum Outcome {
 /// A person, as the store knows them now.
 struct Known {
     choice: Choice,
+    /// Since when.
+    since: Timestamp,
     external_id: Option<String>,
     newest: Entered,
 }
@@ -53,22 +57,22 @@ impl Connector {
     ) -> Outcome {
         let known = match self.known(person, store).await {
             Ok(Some(known)) => known,
-            Ok(None) => return Outcome::Done("gone"),
+            Ok(None) => return Outcome::NotAsked("gone"),
             Err(error) => return Outcome::Failed(None, format!("the store: {error}")),
         };
         if self.is_echo(person, letter, &known) {
-            return Outcome::Done("echo");
+            return Outcome::NotAsked("echo");
         }
         let id = match self.id(person, known.external_id.as_deref(), store).await {
             Ok(Some(id)) => id,
             Ok(None) => return Outcome::Dead(Reason::NoId, 0),
             Err(error) => return Outcome::Failed(None, error),
         };
-        let time = known.newest.change.event_at.to_string();
+        let time = known.since.to_string();
         let filling =
             Filling { id: &id, choice: self.service.values.of(known.choice), time: &time, credential: "" };
         match errand {
-            None | Some(Errand::Sync) => self.write(line, &filling).await,
+            None | Some(Errand::Sync) => self.write(line, &filling, person, known.choice).await,
             Some(Errand::Compare) => self.compare(line, &filling, person, known.choice).await,
             Some(Errand::DryRun) => self.only_say(&filling, known.choice),
         }
@@ -78,22 +82,31 @@ impl Connector {
         let (store, controller) = (Arc::clone(store), self.waiting.controller.clone());
         let read = tokio::task::spawn_blocking(move || store.latest(&controller, person)).await;
         let read = read.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
-        Ok(read.map(|(listed, newest)| Known {
-            choice: Choice::of(&listed.standing, &self.purposes, Timestamp::now()),
-            external_id: listed.external_id,
-            newest,
+        let now = Timestamp::now();
+        Ok(read.map(|(listed, newest)| {
+            let choice = Choice::of(&listed.standing, &self.purposes, now);
+            let ends = self.purposes.iter().filter_map(|purpose| listed.standing.of(*purpose)?.expires);
+            // That a grant no longer holds is said by its end, and later than the grant was.
+            let expired = ends.filter(|end| choice == Choice::Unknown && *end <= now).max();
+            let since = expired.map_or(newest.change.event_at, |end| end.max(newest.change.event_at));
+            Known { choice, since, external_id: listed.external_id, newest }
         }))
     }
 
     /// Returns whether the service itself reported what holds, and nothing else is to be told.
     fn is_echo(&self, person: Person, letter: &Letter, known: &Known) -> bool {
-        let newest = &known.newest;
+        let (newest, values) = (&known.newest, &self.service.values);
         let is_its_own = newest.change.details.actor.as_ref().is_some_and(|actor| self.own.contains(actor));
         is_its_own
             && letter.changes == [newest.number]
             // If it reported something else than what holds, it must hear what holds.
             && known.choice.is_said_by(newest.change.state)
-            && !self.may_have_crossed(person, newest.number)
+            && !self.echoes.may_have_crossed(
+                person,
+                newest.number,
+                |written| values.of(written) == values.of(known.choice),
+                Instant::now(),
+            )
     }
 
     async fn id(
@@ -112,12 +125,29 @@ impl Connector {
         }
     }
 
-    async fn write(&self, line: &mut Option<Line>, filling: &Filling<'_>) -> Outcome {
+    async fn write(
+        &self,
+        line: &mut Option<Line>,
+        filling: &Filling<'_>,
+        person: Person,
+        choice: Choice,
+    ) -> Outcome {
         let call = &self.service.write;
-        match self.ask(line, call, filling).await {
+        // The service may report it before it answers.
+        let before = self.echoes.begin(person, choice, Instant::now());
+        let outcome = match self.ask(line, call, filling).await {
             Ok(reply) => self.outcome(call.verdict(&reply), Outcome::Done("written")).await,
             Err(outcome) => outcome,
+        };
+        match outcome {
+            Outcome::Done(_) => self.echoes.carried_out(person),
+            Outcome::NotAsked(_) | Outcome::Dead(..) | Outcome::Busy(_) | Outcome::Locked(_) => {
+                self.echoes.undo(person, before);
+            }
+            // It may have been carried out, or may still be.
+            Outcome::Failed(..) => {}
         }
+        outcome
     }
 
     async fn compare(
@@ -127,7 +157,7 @@ impl Connector {
         person: Person,
         choice: Choice,
     ) -> Outcome {
-        let Some(read) = &self.service.read else { return Outcome::Done("not_readable") };
+        let Some(read) = &self.service.read else { return Outcome::NotAsked("not_readable") };
         let reply = match self.ask(line, &read.call, filling).await {
             Ok(reply) => reply,
             Err(outcome) => return outcome,
@@ -153,7 +183,7 @@ impl Connector {
             let (method, path, body) = self.service.write.shown(&shown);
             Sample { method, path, body }
         });
-        Outcome::Done(choice.name())
+        Outcome::NotAsked(choice.name())
     }
 
     /// Returns what a verdict means for a person.

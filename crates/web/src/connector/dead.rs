@@ -3,7 +3,7 @@
 //! An entry has 40 bytes: person, time, status, reason, checksum. The last one about a person counts, and one with
 //! reason 0 ends it. There are no names and no addresses.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -130,13 +130,19 @@ impl DeadLetters {
         }
         state.append(&entry(person, None))?;
         let ended = state.length / ENTRY as u64 - state.all.len() as u64;
-        if ended > ENDED {
-            let all: Vec<u8> =
-                state.all.iter().flat_map(|(person, dead)| entry(*person, Some(*dead))).collect();
-            state.file = pixelward_files::replace(&self.path, &all)?;
-            state.length = all.len() as u64;
-        }
-        Ok(())
+        if ended > ENDED { state.rewrite(&self.path) } else { Ok(()) }
+    }
+
+    /// Forgets people, and that they were ever here.
+    pub(super) fn forget(&self, people: &[Person]) -> io::Result<()> {
+        let people: HashSet<&Person> = people.iter().collect();
+        let mut state = self.state();
+        let before = state.all.len();
+        state.all.retain(|person, _| !people.contains(person));
+        state.again.retain(|person| !people.contains(person));
+        // One who was told has entries in the file, too.
+        let is_gone = state.all.len() != before;
+        if is_gone || state.length > (before * ENTRY) as u64 { state.rewrite(&self.path) } else { Ok(()) }
     }
 
     /// Makes what was added durable.
@@ -189,6 +195,14 @@ impl DeadLetters {
 }
 
 impl State {
+    /// Writes a file without those that ended.
+    fn rewrite(&mut self, path: &Path) -> io::Result<()> {
+        let all: Vec<u8> = self.all.iter().flat_map(|(person, dead)| entry(*person, Some(*dead))).collect();
+        self.file = pixelward_files::replace(path, &all)?;
+        self.length = all.len() as u64;
+        Ok(())
+    }
+
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.file.write_all_at(bytes, self.length)?;
         self.length += bytes.len() as u64;
@@ -263,6 +277,23 @@ mod tests {
         assert_eq!(letters.try_again(|dead| dead.reason == Reason::Rejected), 2);
         assert_eq!((letters.take_again(1), letters.take_again(5)), (vec![person(3)], vec![person(1)]));
         assert!(!letters.has_again() && letters.list(None, 10).len() == 3);
+    }
+
+    #[test]
+    fn whoever_is_forgotten_leaves_no_trace_in_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let letters = DeadLetters::open(folder.path(), "brevo").unwrap();
+        for number in 1..=3 {
+            letters.add(person(number), dead(Reason::NoId)).unwrap();
+        }
+        letters.end(person(1)).unwrap();
+        letters.try_again(|_| true);
+        letters.forget(&[person(2)]).unwrap();
+        assert_eq!(letters.take_again(10), [person(3)]);
+        let bytes = std::fs::read(folder.path().join("brevo.dead")).unwrap();
+        assert_eq!(bytes, entry(person(3), Some(dead(Reason::NoId))));
+        letters.add(person(4), dead(Reason::NoId)).unwrap();
+        assert_eq!(DeadLetters::open(folder.path(), "brevo").unwrap().people(), [person(3), person(4)]);
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod auth;
 mod book;
 mod choice;
 mod dead;
+mod echo;
 mod pace;
 mod resolver;
 mod round;
@@ -18,7 +19,7 @@ mod template;
 pub mod view;
 mod work;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -26,12 +27,13 @@ use std::time::{Duration, Instant};
 
 use crate::config::{self, Config};
 use crate::consent::ordered::Name;
-use crate::consent::{Controller, Person, Store};
+use crate::consent::{Change, Controller, Person, Store, Timestamp};
 use crate::outbox::{Kind, Waiting};
 use crate::policy::Purpose;
 use book::Book;
 pub use book::{Errand, Sample};
 use dead::{DeadLetters, Reason};
+use echo::Echoes;
 use pace::Pace;
 use resolver::Resolver;
 use service::Service;
@@ -41,10 +43,6 @@ pub use service::{check, named};
 const MOST_OF_ANSWER: usize = 1 << 20;
 /// How long a service is left alone that does not accept the credential.
 const LOCKED: Duration = Duration::from_secs(300);
-/// How long after a write a report of the service may have crossed it.
-const CROSSING: Duration = Duration::from_secs(600);
-/// How many such writes are remembered; beyond it, nothing counts as an echo for a while.
-const CROSSINGS: usize = 200_000;
 /// How often the same kind of trouble is logged.
 const QUIET: Duration = Duration::from_secs(60);
 
@@ -62,6 +60,7 @@ pub(crate) struct Connector {
     pace: Pace,
     dead: DeadLetters,
     book: Book,
+    echoes: Echoes,
     successes: AtomicU64,
     /// Whether one person is tried although the service is locked.
     is_trying: AtomicBool,
@@ -71,15 +70,13 @@ pub(crate) struct Connector {
 #[derive(Debug, Default)]
 struct State {
     locked: Option<Lock>,
-    /// When somebody was written lately.
-    written: HashMap<Person, Instant>,
-    /// Up to this record, a write that nobody remembers may have crossed a report.
-    crossed_until: u64,
     /// What it came to since the start, by result.
     counts: BTreeMap<&'static str, u64>,
     /// When trouble was logged last.
     warned: Option<Instant>,
     failure: Option<String>,
+    /// When the service last did what it was asked.
+    succeeded: Option<Timestamp>,
 }
 
 /// A service that does not accept who asks.
@@ -96,6 +93,11 @@ pub struct Connectors(Arc<Vec<Arc<Connector>>>);
 /// Returns the name of what the one relay of a cluster holds that writes to a service.
 pub fn lease(store: &Store, controller: &Controller, name: &str) -> Name {
     store.lease_name(&[b"connector", controller.as_str().as_bytes(), b"\0", name.as_bytes()])
+}
+
+/// Returns the actor of changes that come by a webhook of this name.
+pub(crate) fn actor(name: &str) -> String {
+    format!("webhook {name}")
 }
 
 /// Opens the connectors of a configuration; [`watch`](crate::outbox::watch) has changes noted for them.
@@ -125,6 +127,17 @@ impl Connectors {
         }
     }
 
+    /// Returns whether a grant that a service reported by a webhook, by this name, may be nothing but a grant that was
+    /// written to it lately: that is no new one.
+    pub fn is_echo(&self, name: &str, person: Person, grant: &Change) -> bool {
+        let actor = actor(name);
+        self.of(Some(&grant.controller)).any(|connector| {
+            connector.own.contains(&actor)
+                && grant.purposes.iter().all(|purpose| connector.purposes.contains(purpose))
+                && connector.echoes.has_granted(person, Instant::now())
+        })
+    }
+
     /// Returns a controller's connectors; all without a controller.
     fn of<'a>(&'a self, controller: Option<&'a Controller>) -> impl Iterator<Item = &'a Arc<Connector>> {
         self.0
@@ -147,13 +160,15 @@ impl Connector {
             store,
             settings.max_waiting,
         )?;
+        let own: HashSet<String> = settings.same_as.iter().map(|name| actor(name)).collect();
         let unusable = |error: std::io::Error| format!("its files in {}: {error}", folder.display());
         Ok(Connector {
             name: name.clone(),
             waiting: Arc::new(waiting),
             resolver: settings.resolver.as_ref().map(Resolver::of).transpose()?,
             purposes: settings.purposes.clone(),
-            own: settings.same_as.iter().map(|name| format!("webhook {name}")).collect(),
+            echoes: Echoes::new(!own.is_empty()),
+            own,
             is_paused: settings.is_paused,
             pace: Pace::of(service.requests_per_second, service.burst, service.concurrency),
             dead: DeadLetters::open(folder, &file).map_err(unusable)?,
@@ -259,35 +274,5 @@ impl Connector {
             lock.again = Instant::now();
         }
         self.waiting.news.notify_one();
-    }
-
-    /// Notes that somebody was written.
-    fn note_crossing(&self, person: Person, was_written: bool) {
-        if self.own.is_empty() || !was_written {
-            return;
-        }
-        let mut state = self.state();
-        if state.written.len() >= CROSSINGS {
-            state.written.retain(|_, at| at.elapsed() < CROSSING);
-        }
-        if state.written.len() >= CROSSINGS {
-            // Whatever is reported from now on may have crossed one that is forgotten.
-            state.crossed_until = u64::MAX;
-            state.written.clear();
-        }
-        state.written.insert(person, Instant::now());
-    }
-
-    /// Forgets what was written, because another relay may have written since, or before the start.
-    fn forget_crossings(&self, head: u64) {
-        let mut state = self.state();
-        state.crossed_until = head;
-        state.written.clear();
-    }
-
-    /// Returns whether a write of ours may have reached the service after what it reported in this record.
-    fn may_have_crossed(&self, person: Person, record: u64) -> bool {
-        let state = self.state();
-        record <= state.crossed_until || state.written.get(&person).is_some_and(|at| at.elapsed() < CROSSING)
     }
 }

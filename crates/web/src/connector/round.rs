@@ -10,6 +10,8 @@ use crate::consent::{Person, Timestamp};
 
 /// The first wait before a person is tried again; doubled each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
+/// If no more people than this are left, it is for them that it fails, and not for everybody.
+const FEW: usize = 3;
 /// The maximum wait.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
@@ -31,12 +33,10 @@ pub(super) enum End {
 pub(super) struct Letter {
     /// The numbers of the changes that led here; none if it was something else.
     pub(super) changes: Vec<u64>,
-    /// How often it failed while it worked for others.
+    /// How often it failed although it works for others.
     failures: u32,
     /// How often all in all.
     attempts: u32,
-    /// How often it had worked for others when it failed last.
-    successes: u64,
     not_before: Option<Instant>,
 }
 
@@ -51,6 +51,8 @@ pub(super) struct Round {
 struct State {
     letters: HashMap<Person, Letter>,
     queue: VecDeque<Person>,
+    /// How often it had worked when the round began.
+    successes: Option<u64>,
 }
 
 impl Round {
@@ -71,17 +73,18 @@ impl Round {
         let letters: HashMap<Person, Letter> =
             people.into_iter().map(|person| (person, Letter::default())).collect();
         let queue = letters.keys().copied().collect();
-        Round { end, state: Mutex::new(State { letters, queue }) }
+        Round { end, state: Mutex::new(State { letters, queue, successes: None }) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lines up everybody who is not done, including those whom an ended turn left in between.
-    pub(super) fn line_up(&self) {
+    /// Lines up everybody who is not done, including those whom an ended turn left in between; so often it has worked.
+    pub(super) fn line_up(&self, successes: u64) {
         let mut state = self.state();
-        let State { letters, queue } = &mut *state;
+        state.successes.get_or_insert(successes);
+        let State { letters, queue, .. } = &mut *state;
         let in_line: HashSet<Person> = queue.iter().copied().collect();
         queue.extend(letters.keys().filter(|person| !in_line.contains(person)));
     }
@@ -109,15 +112,14 @@ impl Round {
         self.state().letters.remove(&person);
     }
 
-    /// Lines somebody up again who failed, and returns how often that happened while it worked for others.
+    /// Lines somebody up again who failed, and returns how often that happened although it works for others: it has worked
+    /// for some since the round began, or hardly anybody is left for whom it could work.
     pub(super) fn failed(&self, person: Person, successes: u64, now: Instant) -> u32 {
         let mut state = self.state();
+        let works = state.successes.is_some_and(|first| successes > first) || state.letters.len() <= FEW;
         let Some(letter) = state.letters.get_mut(&person) else { return 0 };
         letter.attempts = letter.attempts.saturating_add(1);
-        if successes > letter.successes {
-            letter.failures += 1;
-            letter.successes = successes;
-        }
+        letter.failures += u32::from(works);
         let doubled = 2_u32.saturating_pow(letter.attempts.min(20) - 1);
         letter.not_before = Some(now + FIRST_PAUSE.saturating_mul(doubled).min(LONGEST_PAUSE));
         let failures = letter.failures;
@@ -155,25 +157,32 @@ mod tests {
         assert!(round.next(now).is_none());
         round.done(second);
         // The turn ended before the first one was done.
-        round.line_up();
-        round.line_up();
+        round.line_up(0);
+        round.line_up(0);
         assert_eq!(round.next(now).unwrap().unwrap().0, first);
         assert!(round.next(now).is_none());
         round.done(first);
-        round.line_up();
+        round.line_up(0);
         assert!(round.left() == 0 && round.next(now).is_none());
     }
 
     #[test]
-    fn who_fails_waits_and_counts_only_while_it_works_for_others() {
+    fn who_fails_waits_and_counts_only_if_it_works_for_others() {
         let now = Instant::now();
-        let round = Round::of_people(End::Again, [person(1)]);
-        round.next(now).unwrap().unwrap();
-        assert_eq!(round.failed(person(1), 0, now), 0, "it works for nobody");
+        let round = Round::of_people(End::Again, (1..=5).map(person));
+        round.line_up(7);
+        let (first, _) = round.next(now).unwrap().unwrap();
+        assert_eq!(round.failed(first, 7, now), 0, "it works for nobody");
+        let others: Vec<Person> = (0..4).map(|_| round.next(now).unwrap().unwrap().0).collect();
         assert_eq!(round.next(now).unwrap().unwrap_err(), now + FIRST_PAUSE);
         let later = now + FIRST_PAUSE;
-        round.next(later).unwrap().unwrap();
-        assert_eq!(round.failed(person(1), 5, later), 1);
+        assert_eq!(round.next(later).unwrap().unwrap().0, first);
+        assert_eq!(round.failed(first, 8, later), 1);
         assert_eq!(round.next(later).unwrap().unwrap_err(), later + 2 * FIRST_PAUSE);
+        // Nobody is left for whom it could work.
+        others.iter().for_each(|person| round.done(*person));
+        let last = later + 2 * FIRST_PAUSE;
+        assert_eq!(round.next(last).unwrap().unwrap().0, first);
+        assert_eq!(round.failed(first, 7, last), 2);
     }
 }

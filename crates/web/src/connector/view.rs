@@ -39,6 +39,9 @@ pub struct Standing {
     pub paused: bool,
     /// Why the service takes nothing until somebody has looked; null if it does.
     pub stopped: Option<String>,
+    /// When the service last did what it was asked, since the start; null if it has not.
+    #[schema(format = DateTime)]
+    pub last_success: Option<String>,
     /// The last failure since the start; null if there was none.
     pub last_failure: Option<String>,
     /// The number of changes that wait.
@@ -289,6 +292,7 @@ impl Connector {
             is_readable: self.service.read.is_some(),
             paused: self.is_paused,
             stopped: state.locked.as_ref().map(|lock| lock.why.clone()),
+            last_success: state.succeeded.map(|at| at.to_string()),
             last_failure: state.failure.clone(),
             waiting: self.waiting.outbox.waiting(),
             told: self.waiting.outbox.told(),

@@ -18,7 +18,7 @@ use crate::outbox::{Now, Until, within};
 const SLICE: Duration = Duration::from_secs(5);
 /// The maximum number of changes, or people, in a round.
 const ROUND: usize = 1000;
-/// How often somebody may fail for whom others succeed.
+/// How often it may fail for somebody while it works for others.
 const FAILURES: u32 = 8;
 /// How often the service is tried that does not accept the credential.
 const LOCKED: Duration = Duration::from_secs(300);
@@ -26,6 +26,8 @@ const LOCKED: Duration = Duration::from_secs(300);
 const FAILED: Duration = Duration::from_secs(600);
 /// How often expired grants are looked for.
 const EXPIRED: Duration = Duration::from_secs(6 * 60 * 60);
+/// How often people are looked for who were erased.
+const ERASED: Duration = Duration::from_secs(6 * 60 * 60);
 /// How often it is looked whether any of that is due.
 const LOOK: Duration = Duration::from_secs(60);
 
@@ -36,8 +38,13 @@ struct Times {
     /// When expired grants are looked for, and how far that has come.
     expired: Instant,
     search: Option<(u32, Timestamp)>,
+    /// When people are looked for who were erased.
+    erased: Instant,
     /// Whether the last round was one of a walk: changes take turns with it.
     was_walk: bool,
+    /// Whether what else is due comes before changes: they take turns, too, or a service that cannot keep up with changes
+    /// would never hear that a grant expired.
+    is_due_first: bool,
 }
 
 /// Works for as long as the process lives.
@@ -45,13 +52,26 @@ pub(super) async fn work(connector: Arc<Connector>, store: Arc<Store>) {
     let waiting = &connector.waiting;
     let mut turn = waiting.turn(&store);
     waiting.begin(&store, &turn).await;
-    connector.forget_crossings(store.head().count);
+    connector.echoes.forget(store.head().count);
     let now = Instant::now();
-    let mut times = Times { failed: now + FAILED, expired: now, search: None, was_walk: false };
+    let mut times = Times {
+        failed: now + FAILED,
+        expired: now,
+        search: None,
+        erased: now,
+        was_walk: false,
+        is_due_first: true,
+    };
     let mut round: Option<Arc<Round>> = None;
     loop {
         waiting.drop_told(&turn).await;
         connector.show();
+        if Instant::now() >= times.erased {
+            times.erased = Instant::now() + ERASED;
+            if let Err(error) = connector.forget_the_erased(&store).await {
+                connector.warn(&error);
+            }
+        }
         // Another relay may have told them meanwhile.
         round =
             round.filter(|round| !matches!(round.end, End::Changes(last) if last <= waiting.outbox.told()));
@@ -73,7 +93,7 @@ pub(super) async fn work(connector: Arc<Connector>, store: Arc<Store>) {
         let until = match turn.come(waiting.outbox.told()).await {
             Now::Here(until) => until,
             Now::Elsewhere => {
-                connector.forget_crossings(store.head().count);
+                connector.echoes.forget(store.head().count);
                 continue;
             }
         };
@@ -98,8 +118,15 @@ impl Connector {
         let is_walk_next = walk.is_some() && (!times.was_walk || self.is_paused);
         times.was_walk = false;
         if !is_walk_next && !self.is_paused {
+            if times.is_due_first
+                && let Some(round) = self.due(times, store).await?
+            {
+                times.is_due_first = false;
+                return Ok(Some(round));
+            }
             let (changes, _) =
                 self.waiting.outbox.next(self.round_size()).map_err(|error| error.to_string())?;
+            times.is_due_first = true;
             if let Some(round) = Round::of_changes(&changes) {
                 return Ok(Some(round));
             }
@@ -127,7 +154,6 @@ impl Connector {
             return Ok(Some(Round::of_people(End::Again, self.dead.take_again(self.round_size()))));
         }
         if times.search.is_none() && now >= times.expired {
-            self.forget_the_erased(store).await?;
             times.search = Some((0, Timestamp::now()));
         }
         match times.search {
@@ -136,7 +162,7 @@ impl Connector {
         }
     }
 
-    /// Drops what is kept about people who were erased.
+    /// Drops what is kept about people who were erased, whether or not anything can be told.
     async fn forget_the_erased(&self, store: &Arc<Store>) -> Result<(), String> {
         let (store, controller) = (Arc::clone(store), self.waiting.controller.clone());
         let people = self.dead.people();
@@ -147,9 +173,7 @@ impl Connector {
             (gone, is_gone)
         });
         let (gone, is_gone) = read.await.map_err(|error| error.to_string())?;
-        for person in gone {
-            self.dead.end(person).map_err(|error| error.to_string())?;
-        }
+        self.dead.forget(&gone).map_err(|error| error.to_string())?;
         self.book.forget(is_gone).map_err(|error| error.to_string())
     }
 
@@ -209,7 +233,7 @@ impl Connector {
 
     /// Works on a round until it is done, or for a while, and not beyond the end of the turn.
     async fn pass(self: &Arc<Connector>, round: &Arc<Round>, store: &Arc<Store>, until: Option<Until>) {
-        round.line_up();
+        round.line_up(self.successes.load(Ordering::Relaxed));
         let end = Instant::now() + SLICE;
         let mut workers = JoinSet::new();
         for _ in 0..self.service.concurrency.min(round.left()) {
@@ -275,20 +299,16 @@ impl Connector {
                 self.unlock();
                 self.pace.succeeded();
                 self.successes.fetch_add(1, Ordering::Relaxed);
-                if is_written {
-                    self.count(result);
-                    self.note_crossing(person, result == "written");
-                    if let Err(error) = self.dead.end(person) {
-                        self.warn(&format!("its dead letters: {error}"));
-                    }
-                }
-                self.note(errand, result);
-                round.done(person);
+                self.state().succeeded = Some(Timestamp::now());
+                self.done(round, errand, person, result);
             }
+            Outcome::NotAsked(result) => self.done(round, errand, person, result),
             Outcome::Dead(reason, status) => {
-                // The service works, even if not for this person.
-                self.pace.succeeded();
-                self.unlock();
+                if status > 0 {
+                    // The service works, even if not for this person.
+                    self.pace.succeeded();
+                    self.unlock();
+                }
                 if is_written {
                     self.bury(round, person, Dead { reason, status, at: Timestamp::now() });
                 } else {
@@ -312,7 +332,9 @@ impl Connector {
                     "an attempt failed"
                 );
                 self.note_failure(&error);
-                if failures >= FAILURES {
+                // Who is among the dead letters already holds up nobody else.
+                let most = if round.end == End::Again { 1 } else { FAILURES };
+                if failures >= most {
                     if is_written {
                         let dead = Dead { reason: Reason::Failed, status: 0, at: Timestamp::now() };
                         self.bury(round, person, dead);
@@ -328,6 +350,18 @@ impl Connector {
                 self.lock(&why);
             }
         }
+    }
+
+    /// Notes that nothing is left to be done for somebody.
+    fn done(&self, round: &Round, errand: Option<Errand>, person: Person, result: &'static str) {
+        if errand.is_none_or(|errand| errand == Errand::Sync) {
+            self.count(result);
+            if let Err(error) = self.dead.end(person) {
+                self.warn(&format!("its dead letters: {error}"));
+            }
+        }
+        self.note(errand, result);
+        round.done(person);
     }
 
     /// Puts somebody among the dead letters.
