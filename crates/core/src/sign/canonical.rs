@@ -456,7 +456,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn pieces_are_the_lines(body in "(([ab \t]{0,5}| {60,70})(\r\n|\r\n|\r\n|\n|\r)?){0,60}|([ab \t]{0,9}\r\n){0,60}") {
+        fn pieces_are_the_lines(
+            body in "(([ab \t]{0,5}| {60,70})(\r\n|\r\n|\r\n|\n|\r)?){0,60}|([ab \t]{0,9}\r\n){0,60}",
+        ) {
             for form in [BodyForm::Simple, BodyForm::Relaxed] {
                 let mut text = Vec::new();
                 pieces(body.as_bytes(), form, &mut |piece| text.extend_from_slice(piece));

@@ -38,8 +38,8 @@ pub fn offers_a_choice(text: &str) -> bool {
     static WORDS: LazyLock<Regex> = LazyLock::new(|| {
         Regex::new(
             "unsub|optout|opt-out|opt_out|opt out|preference|consent|subscription|désabonn|dÉsabonn|desabon|\
-             désinscri|dÉsinscri|desinscri|préférence|prÉfÉrence|abmeld|abbestell|einstellung|einwillig|disiscri|cancellati|preferenze|baja|\
-             uitschrijv|afmeld",
+             désinscri|dÉsinscri|desinscri|préférence|prÉfÉrence|abmeld|abbestell|einstellung|einwillig|\
+             disiscri|cancellati|preferenze|baja|uitschrijv|afmeld",
         )
         .expect("words are a pattern")
     });

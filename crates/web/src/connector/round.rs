@@ -112,8 +112,8 @@ impl Round {
         self.state().letters.remove(&person);
     }
 
-    /// Lines somebody up again who failed, and returns how often that happened although it works for others: it has worked
-    /// for some since the round began, or hardly anybody is left for whom it could work.
+    /// Lines somebody up again who failed, and returns how often that happened although it works for others: it
+    /// has worked for some since the round began, or hardly anybody is left for whom it could work.
     pub(super) fn failed(&self, person: Person, successes: u64, now: Instant) -> u32 {
         let mut state = self.state();
         let works = state.successes.is_some_and(|first| successes > first) || state.letters.len() <= FEW;

@@ -42,8 +42,8 @@ struct Times {
     erased: Instant,
     /// Whether the last round was one of a walk: changes take turns with it.
     was_walk: bool,
-    /// Whether what else is due comes before changes: they take turns, too, or a service that cannot keep up with changes
-    /// would never hear that a grant expired.
+    /// Whether what else is due comes before changes: they take turns, too, or a service that cannot keep up with
+    /// changes would never hear that a grant expired.
     is_due_first: bool,
 }
 
