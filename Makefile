@@ -85,7 +85,7 @@ harness: packages
 	PIXELWARD_FAULTS=200 PIXELWARD_STRIKES=100 $(SYSTEM) --test-threads 1 cluster::faults
 	PIXELWARD_FLIPS=200 $(SYSTEM) cluster::damage
 	PIXELWARD_MACHINE_CUTS=100 $(SYSTEM) cluster::cuts
-	PIXELWARD_CONNECTOR_CHANGES=1000000 $(SYSTEM) connectors::
+	PIXELWARD_CONNECTOR_CHANGES=1000000 PIXELWARD_NAMED_CHANGES=1000000 $(SYSTEM) --test-threads 1 connectors::
 
 check:
 	$(CARGO) fmt --all --check

@@ -10,6 +10,8 @@
     clippy::panic
 )]
 
+pub mod named;
+
 use std::collections::{HashMap, HashSet};
 use std::io::{BufReader, Write};
 use std::net::{TcpListener, TcpStream};

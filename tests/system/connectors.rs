@@ -1,15 +1,18 @@
 //! A service has what holds for everybody in the end, whatever it does and however often the relay is killed.
-//! `PIXELWARD_CONNECTOR_CHANGES` says how many changes there are.
+//! `PIXELWARD_CONNECTOR_CHANGES` says how many changes there are, and `PIXELWARD_NAMED_CHANGES` how many for each named
+//! service.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use pixelward::consent::Timestamp;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::clock::{Clock, library};
+use crate::esp::named::{ALL, KEY, Named};
 use crate::esp::{CREDENTIAL, Esp, PLAIN, Plain};
 use crate::http::{CONTROLLERS, Served};
 use crate::support::{Folder, Relay, configuration, free_port};
@@ -36,13 +39,14 @@ fn rows(changes: &[(u64, bool)], second: &mut u64) -> String {
         let (days, rest) = (*second / 86_400, *second % 86_400);
         let _ = writeln!(
             rows,
-            "p{person}@home.example,{state},campaign_performance,\
-             2026-{:02}-{:02}T{:02}:{:02}:{:02}Z,form/{second},p{person}",
+            "p{person}@home.example,{state},campaign_performance link_tracking,\
+             2026-{:02}-{:02}T{:02}:{:02}:{:02}Z,form/{second},{}",
             1 + days / 28,
             1 + days % 28,
             rest / 3600,
             rest / 60 % 60,
-            rest % 60
+            rest % 60,
+            id(*person)
         );
     }
     rows
@@ -62,29 +66,78 @@ fn until(what: &str, limit: Duration, mut holds: impl FnMut() -> bool) {
     }
 }
 
+/// Under which name services know somebody: some take nothing but numbers.
+fn id(person: u64) -> String {
+    (1000 + person).to_string()
+}
+
+fn secret(folder: &Folder, text: &str) -> PathBuf {
+    let path = folder.file("key", &format!("{text}\n"));
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    path
+}
+
+/// Writes the configuration of a relay with these connectors.
+fn configured_with(folder: &Folder, connectors: &str) {
+    let rest = format!(
+        "{CONTROLLERS}[api]\naddress = \"127.0.0.1:0\"\nrequests_per_minute = 10000000\n{connectors}"
+    );
+    configuration(folder, free_port(), "", "", &rest);
+}
+
 /// A folder with the configuration of a relay that has a connector to a service of this description.
 fn configured(esp: &Esp, description: &str) -> Folder {
     let folder = Folder::new();
     let file = folder.file("plain.toml", description);
-    let key = folder.file("key", &format!("{CREDENTIAL}\n"));
-    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
-    let rest = format!(
-        "{CONTROLLERS}[api]\naddress = \"127.0.0.1:0\"\nrequests_per_minute = 10000000\n\
-         [[connector]]\ncontroller = \"shop\"\nname = \"plain\"\n\
-         service_file = {file:?}\nbase_url = {:?}\ncredential_file = {key:?}\npurposes = \
-         [\"campaign_performance\"]\n",
+    let key = secret(&folder, CREDENTIAL);
+    let connector = format!(
+        "[[connector]]\ncontroller = \"shop\"\nname = \"plain\"\nservice_file = {file:?}\nbase_url = {:?}\n\
+         credential_file = {key:?}\npurposes = [\"campaign_performance\"]\n",
         esp.base()
     );
-    configuration(&folder, free_port(), "", "", &rest);
+    configured_with(&folder, &connector);
     folder
 }
 
-#[test]
-fn everybody_has_what_holds_though_requests_fail_and_the_relay_is_killed() {
-    let changes = std::env::var("PIXELWARD_CONNECTOR_CHANGES").map_or(6000, |text| text.parse().unwrap());
-    let limit = Duration::from_secs(120 + changes / 100);
-    let esp = Esp::start(Plain);
-    let mut served = Served::of(Relay::in_folder(configured(&esp, PLAIN)));
+/// A service that is told, and the words it has for both choices.
+struct Told {
+    name: &'static str,
+    esp: Esp,
+    granted: Value,
+    refused: Value,
+}
+
+impl Told {
+    fn of(named: &'static Named) -> Told {
+        let [granted, refused] = [(named.granted)(), (named.refused)()];
+        Told { name: named.name, esp: Esp::start(named), granted, refused }
+    }
+
+    /// Panics unless the service has what holds for everybody, and nothing happened that must never happen.
+    fn check(&self, holds: &HashMap<u64, bool>) {
+        self.esp.check();
+        let books = self.esp.books.lock().unwrap();
+        let wrong = holds.iter().filter(|(person, is_granted)| {
+            let found = books.contacts.get(&id(**person)).map(|(value, _)| value);
+            found != Some(if **is_granted { &self.granted } else { &self.refused })
+        });
+        assert_eq!(wrong.count(), 0, "{}: contacts differ from the store", self.name);
+        assert_eq!(books.contacts.len(), holds.len(), "{}", self.name);
+        println!(
+            "{}: {} people: {} writes, {} of them repeated what was there, {} requests failed",
+            self.name,
+            holds.len(),
+            books.writes,
+            books.repeats,
+            books.failed
+        );
+    }
+}
+
+/// So many changes come in, each service fails one request of twenty, and the relay is killed three times.
+fn everybody_has_what_holds(folder: Folder, services: &[Told], changes: u64) {
+    let limit = Duration::from_secs(120 + changes * services.len() as u64 / 100);
+    let mut served = Served::of(Relay::in_folder(folder));
     let token = served.token("consent:read,consent:write", "all");
     let began = Instant::now();
     // Half of the changes are first ones, the other half change somebody's mind, some again and again.
@@ -96,48 +149,60 @@ fn everybody_has_what_holds_though_requests_fail_and_the_relay_is_killed() {
         let person = if draw.below(10) == 0 { draw.below(few) } else { draw.below(people) };
         (person, draw.below(2) == 0)
     }));
-    esp.books.lock().unwrap().per_mille = FAULTS;
+    services.iter().for_each(|told| told.esp.books.lock().unwrap().per_mille = FAULTS);
+    let writes = || services.iter().map(|told| told.esp.books.lock().unwrap().writes).sum::<u64>();
+    let wait = |served: &Served| services.iter().map(|told| waiting(served, &token, told.name)).sum::<u64>();
     let part = left.len().div_ceil(6);
     for (number, part) in left.chunks(part).enumerate() {
         import(&served.relay, &rows(part, &mut second));
         holds.extend(part.iter().copied());
-        // Twice it is killed while requests are on their way.
+        // Three times it is killed while requests are on their way.
         if number % 2 == 0 {
-            let before = esp.books.lock().unwrap().writes;
-            until("requests are on their way", limit, || {
-                esp.books.lock().unwrap().writes > before || waiting(&served, &token) == 0
-            });
+            let before = writes();
+            until("requests are on their way", limit, || writes() > before || wait(&served) == 0);
             served = Served::of(served.relay.killed());
         }
     }
-    until("nothing waits", limit, || waiting(&served, &token) == 0);
+    until("nothing waits", limit, || wait(&served) == 0);
     // Those for whom it failed too often are tried again on demand.
-    until("no dead letters are left", limit, || {
-        let page = standing(&served, &token);
-        let dead = page["dead_letters"]["failed"].as_u64().unwrap();
-        if dead > 0 {
-            let body = json!({"action": "retry"}).to_string();
-            served.ask(&token, "POST", "/v1/controllers/shop/connectors/plain/actions", &body);
-        }
-        dead == 0
+    for told in services {
+        until("no dead letters are left", limit, || {
+            let page = standing(&served, &token, told.name);
+            let dead = page["dead_letters"]["failed"].as_u64().unwrap();
+            if dead > 0 {
+                let body = json!({"action": "retry"}).to_string();
+                let path = format!("/v1/controllers/shop/connectors/{}/actions", told.name);
+                served.ask(&token, "POST", &path, &body);
+            }
+            dead == 0
+        });
+    }
+    println!("{changes} changes took {:?}, import included, with 3 kills", began.elapsed());
+    services.iter().for_each(|told| told.check(&holds));
+}
+
+fn changes(variable: &str, least: u64) -> u64 {
+    std::env::var(variable).map_or(least, |text| text.parse().unwrap())
+}
+
+#[test]
+fn everybody_has_what_holds_though_requests_fail_and_the_relay_is_killed() {
+    let told = Told { name: "plain", esp: Esp::start(Plain), granted: json!(true), refused: json!(false) };
+    let folder = configured(&told.esp, PLAIN);
+    everybody_has_what_holds(folder, &[told], changes("PIXELWARD_CONNECTOR_CHANGES", 6000));
+}
+
+#[test]
+fn the_same_holds_for_each_named_service() {
+    let services: Vec<Told> = ALL.iter().map(Told::of).collect();
+    let folder = Folder::new();
+    let key = secret(&folder, KEY);
+    let connectors = ALL.iter().zip(&services).map(|(named, told)| {
+        let limits = "requests_per_second = 100000\nburst = 100000\n";
+        named.connector(&told.esp, &key) + limits
     });
-    let took = began.elapsed();
-    esp.check();
-    let books = esp.books.lock().unwrap();
-    let wrong = holds.iter().filter(|(person, is_granted)| {
-        let found = books.contacts.get(&format!("p{person}")).map(|(value, _)| value.clone());
-        found != Some(json!(is_granted))
-    });
-    assert_eq!(wrong.count(), 0, "contacts differ from the store");
-    assert_eq!(books.contacts.len(), holds.len());
-    println!(
-        "{changes} changes of {} people took {took:?}, import included: {} writes, {} of them repeated what \
-         was there, {} requests failed, 3 kills",
-        holds.len(),
-        books.writes,
-        books.repeats,
-        books.failed
-    );
+    configured_with(&folder, &connectors.collect::<String>());
+    everybody_has_what_holds(folder, &services, changes("PIXELWARD_NAMED_CHANGES", 1000));
 }
 
 #[test]
@@ -163,12 +228,12 @@ fn a_sync_that_was_killed_goes_on_where_it_was_and_leaves_nobody_out() {
     let path = "/v1/controllers/shop/connectors/plain/actions";
     assert_eq!(served.ask(&token, "POST", path, &act).status, 202);
     let limit = Duration::from_secs(120);
-    let began = standing(&served, &token)["walk"]["started_at"].clone();
+    let began = standing(&served, &token, "plain")["walk"]["started_at"].clone();
     let mut came_to = Vec::new();
     for most in [5 * ROUND / 2, 9 * ROUND / 2] {
         until("it is under way", limit, || esp.books.lock().unwrap().contacts.len() as u64 >= most);
         served = Served::of(served.relay.killed());
-        let walk = standing(&served, &token)["walk"].clone();
+        let walk = standing(&served, &token, "plain")["walk"].clone();
         assert_eq!(walk["started_at"], began, "it is the same one: {walk}");
         let people = walk["people"].as_u64().unwrap();
         assert!(people + ROUND >= most && people < PEOPLE, "it goes on where it was: {walk}");
@@ -177,15 +242,15 @@ fn a_sync_that_was_killed_goes_on_where_it_was_and_leaves_nobody_out() {
     }
     // What changes meanwhile is told beside it.
     import(&served.relay, &rows(&[(0, true), (PEOPLE - 1, false)], &mut (2 * PEOPLE)));
-    until("it is finished", limit, || standing(&served, &token)["walk"]["finished_at"].is_string());
-    until("nothing waits", limit, || waiting(&served, &token) == 0);
-    let walk = standing(&served, &token)["walk"].clone();
+    until("it is finished", limit, || standing(&served, &token, "plain")["walk"]["finished_at"].is_string());
+    until("nothing waits", limit, || waiting(&served, &token, "plain") == 0);
+    let walk = standing(&served, &token, "plain")["walk"].clone();
     assert_eq!((&walk["people"], &walk["results"]), (&json!(PEOPLE), &json!({"written": PEOPLE})));
     esp.check();
     let books = esp.books.lock().unwrap();
     for (person, is_granted) in people {
         let holds = if person == 0 { true } else { person != PEOPLE - 1 && is_granted };
-        let found = books.contacts.get(&format!("p{person}")).map(|(value, _)| value.clone());
+        let found = books.contacts.get(&id(person)).map(|(value, _)| value.clone());
         assert_eq!(found, Some(json!(holds)), "p{person}");
     }
     // With each kill, not more than a round is written again.
@@ -229,7 +294,7 @@ fn a_service_is_told_of_a_grant_that_expires_while_the_relay_runs_and_while_it_d
     let began = Instant::now();
     until("ann's grant has expired", limit, || {
         // Whatever the relay does makes it look at its clock.
-        let _ = waiting(&served, &token);
+        let _ = waiting(&served, &token, "plain");
         esp.value("ann") == Some(json!(false))
     });
     let took = began.elapsed();
@@ -241,7 +306,7 @@ fn a_service_is_told_of_a_grant_that_expires_while_the_relay_runs_and_while_it_d
     let folder = std::mem::replace(&mut served.relay.folder, Folder(std::path::PathBuf::new()));
     served = clocked(folder);
     until("bob's grant has expired", limit, || esp.value("bob") == Some(json!(false)));
-    until("nothing waits", limit, || waiting(&served, &token) == 0);
+    until("nothing waits", limit, || waiting(&served, &token, "plain") == 0);
     let [ann, bob, cat] = ["ann", "bob", "cat"].map(|name| esp.log(name).len());
     // A search that the kill cut off is made again.
     assert!((2..=3).contains(&ann), "{ann}");
@@ -258,7 +323,7 @@ fn a_grant_that_expired_is_told_though_more_changes_wait_than_the_service_takes(
     let mut served =
         Served::of(Relay::in_folder(configured(&esp, &slow.replace("burst = 100000", "burst = 1"))));
     let token = served.token("consent:read,consent:write", "all");
-    let expires = Timestamp(Timestamp::now().0 + 3000);
+    let expires = Timestamp(Timestamp::now().0 + 8000);
     let body = json!({"address": "ann@home.example", "state": "granted", "evidence": "form/1", "external_id": "ann",
         "purposes": ["campaign_performance"], "expires": expires.to_string()});
     let answer = served.ask(&token, "PUT", "/v1/controllers/shop/consent", &body.to_string());
@@ -270,7 +335,7 @@ fn a_grant_that_expired_is_told_though_more_changes_wait_than_the_service_takes(
     until("it has expired", limit, || Timestamp::now() > expires);
     served = Served::of(served.relay.killed());
     until("it is told", limit, || esp.value("ann") == Some(json!(false)));
-    let left = waiting(&served, &token);
+    let left = waiting(&served, &token, "plain");
     assert!(left > 0, "changes still wait");
     println!("an expired grant was told while {left} changes waited");
     esp.check();
@@ -282,37 +347,37 @@ fn somebody_for_whom_the_service_always_fails_keeps_nobody_else_waiting_for_long
     let served = Served::of(Relay::in_folder(configured(&esp, PLAIN)));
     let token = served.token("consent:read,consent:write", "all");
     let limit = Duration::from_secs(120);
-    esp.books.lock().unwrap().broken.insert("p0".to_owned());
+    esp.books.lock().unwrap().broken.insert(id(0));
     import(&served.relay, &rows(&[(0, true), (1, true)], &mut 0));
-    until("it works for one of them", limit, || esp.value("p1") == Some(json!(true)));
+    until("it works for one of them", limit, || esp.value(&id(1)) == Some(json!(true)));
     let began = Instant::now();
     import(&served.relay, &rows(&[(1, false)], &mut 10));
-    until("a later change is told", limit, || esp.value("p1") == Some(json!(false)));
+    until("a later change is told", limit, || esp.value(&id(1)) == Some(json!(false)));
     let took = began.elapsed();
-    until("nothing waits", limit, || waiting(&served, &token) == 0);
-    assert_eq!(standing(&served, &token)["dead_letters"]["failed"], 1);
+    until("nothing waits", limit, || waiting(&served, &token, "plain") == 0);
+    assert_eq!(standing(&served, &token, "plain")["dead_letters"]["failed"], 1);
     // To try again does not hold up others, either.
     let body = json!({"action": "retry"}).to_string();
     let path = "/v1/controllers/shop/connectors/plain/actions";
     let again = Instant::now();
     assert_eq!(served.ask(&token, "POST", path, &body).status, 202);
     import(&served.relay, &rows(&[(1, true)], &mut 20));
-    until("the next change is told", limit, || esp.value("p1") == Some(json!(true)));
+    until("the next change is told", limit, || esp.value(&id(1)) == Some(json!(true)));
     assert!(again.elapsed() < Duration::from_secs(10));
     esp.books.lock().unwrap().broken.clear();
     until("nobody is left", limit, || {
         served.ask(&token, "POST", path, &body);
-        standing(&served, &token)["dead_letters"]["failed"] == 0
+        standing(&served, &token, "plain")["dead_letters"]["failed"] == 0
     });
-    assert_eq!(esp.value("p0"), Some(json!(true)));
+    assert_eq!(esp.value(&id(0)), Some(json!(true)));
     esp.check();
     println!("behind somebody for whom the service fails, a change was told after {took:?}");
 }
 
-fn standing(served: &Served, token: &str) -> serde_json::Value {
-    served.ask(token, "GET", "/v1/controllers/shop/connectors/plain", "").json()
+fn standing(served: &Served, token: &str, name: &str) -> Value {
+    served.ask(token, "GET", &format!("/v1/controllers/shop/connectors/{name}"), "").json()
 }
 
-fn waiting(served: &Served, token: &str) -> u64 {
-    standing(served, token)["waiting"].as_u64().unwrap()
+fn waiting(served: &Served, token: &str, name: &str) -> u64 {
+    standing(served, token, name)["waiting"].as_u64().unwrap()
 }

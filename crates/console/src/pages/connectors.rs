@@ -16,9 +16,9 @@ pub(super) fn section(call: &Call, delivery: &Value) -> Markup {
         Text("Service", "Dienst", "Service"),
         Text("State", "Zustand", "État"),
         Text("Changes waiting", "Wartende Änderungen", "Changements en attente"),
-        Text("People it could not tell of", "Nicht meldbare Personen", "Personnes non transmises"),
+        Text("Choices not delivered", "Nicht zugestellte Entscheidungen", "Choix non transmis"),
         Text("Last success", "Zuletzt erfolgreich", "Dernier succès"),
-        Text("Everybody", "Alle Personen", "Toutes les personnes"),
+        Text("Sync or comparison", "Abgleich oder Vergleich", "Synchronisation ou comparaison"),
         Text("Differences", "Abweichungen", "Écarts"),
     ];
     html! {

@@ -190,13 +190,11 @@ fn hops(call: &Call, delivery: &Value) -> Markup {
                         td {
                             @if number(hop, "failures") > 0 {
                                 span class="bad" {
-                                    (number(hop, "failures"))
-                                    " "
-                                    (call.say(&Text(
-                                        "failures in a row",
-                                        "Fehler in Folge",
-                                        "échecs de suite",
-                                    )))
+                                    (call.language.counted(
+                                        number(hop, "failures"),
+                                        &Text("failure", "Fehler", "échec"),
+                                        &Text("failures in a row", "Fehler in Folge", "échecs de suite"),
+                                    ))
                                 }
                                 @if number(hop, "rests_s") > 0 {
                                     ", "
