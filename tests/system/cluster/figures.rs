@@ -74,6 +74,15 @@ fn position(relay: &Relay) -> u64 {
     line.rsplit(' ').next().unwrap().parse().unwrap()
 }
 
+/// Waits until a relay has done what it still had to do, such as reading its store after a start.
+fn await_quiet(relay: &Relay) {
+    until("the relay computes nothing", || {
+        let before = relay.computed();
+        std::thread::sleep(Duration::from_secs(1));
+        relay.computed() <= before + Duration::from_millis(10)
+    });
+}
+
 /// What a relay computes for a message of somebody it knows, in microseconds.
 fn cost_of_mail(relay: &Relay) -> f64 {
     const MESSAGES: u32 = 6000;
@@ -86,6 +95,7 @@ fn cost_of_mail(relay: &Relay) -> f64 {
         }
     };
     send(200);
+    await_quiet(relay);
     let before = relay.computed();
     send(MESSAGES);
     (relay.computed() - before).as_secs_f64() * 1e6 / f64::from(MESSAGES)
