@@ -62,13 +62,8 @@ fn filled(rest: &[u8], other: u8) -> [u8; BLOCK] {
 
 /// A bit for each of the first bytes that is a space or a tab, a block of them at most.
 pub(crate) fn blanks(bytes: &[u8]) -> u64 {
-    match bytes.first_chunk::<BLOCK>() {
-        Some(block) => equal(block, b' ') | equal(block, b'\t'),
-        None => {
-            let block = filled(bytes, 0);
-            equal(&block, b' ') | equal(&block, b'\t')
-        }
-    }
+    let block = bytes.first_chunk::<BLOCK>().copied().unwrap_or_else(|| filled(bytes, 0));
+    equal(&block, b' ') | equal(&block, b'\t')
 }
 
 #[cfg(test)]
