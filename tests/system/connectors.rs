@@ -289,6 +289,8 @@ fn a_service_is_told_of_a_grant_that_expires_while_the_relay_runs_and_while_it_d
         say(&served, name, hours);
         until("the grant is written", limit, || esp.value(name) == Some(json!(true)));
     }
+    // A request that is on its way while the clock is stepped has waited for hours, and is sent again.
+    until("the answers have come", limit, || waiting(&served, &token, "plain") == 0);
     // Seven hours later it has been looked for expired grants once.
     clock.step(7 * 3600);
     let began = Instant::now();
