@@ -25,7 +25,7 @@ use pixelward::tracker::css::{Strings, loads, may_load};
 use pixelward::tracker::html::Tokenizer;
 use pixelward::tracker::{Detector, Extent, Inquiry, Links};
 
-use second_look::{Numbers, edits, has_answer};
+use second_look::{Numbers, copy, edits, has_answer, is_known_copy};
 
 static DETECTOR: LazyLock<Detector> = LazyLock::new(Detector::default);
 
@@ -132,8 +132,8 @@ pub fn transfer(input: &[u8]) {
     assert_eq!(without_filler(&read), without_filler(&wanted));
 }
 
-/// Messages after edits, which the last bytes say: the quick second look finds what an analysis of all of it
-/// finds.
+/// Messages after edits, which the last bytes say, and other copies of them: what is read only where it differs has in
+/// it what an analysis of all of it finds.
 pub fn difference(input: &[u8]) {
     let Some((raw, seed)) = input.split_last_chunk::<8>() else { return };
     let recipients = ["ann@home.example"];
@@ -142,6 +142,10 @@ pub fn difference(input: &[u8]) {
         let analysis = DETECTOR.analyse(raw, &inquiry);
         let edits = edits(raw, &analysis, &mut Numbers::of(u64::from_le_bytes(*seed)));
         has_answer(&DETECTOR, raw, &analysis, &edits, &inquiry);
+        let mut numbers = Numbers::of(u64::from_le_bytes(*seed));
+        for other in [apply(raw, &edits), copy(raw, &mut numbers)] {
+            is_known_copy(&DETECTOR, raw, &other, &mut numbers, &inquiry);
+        }
     }
 }
 

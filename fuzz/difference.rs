@@ -1,5 +1,8 @@
-//! The second look at an edited message (`tracker::difference`) against an analysis of all of it: for the area
+//! What is read of a message only where it differs from another one, against an analysis of all of it: the second
+//! look at an edited message (`tracker::difference`), and the look at the copies of a campaign. For the area
 //! `difference` of `areas.rs`, and for `tests/it/difference.rs`.
+
+use std::sync::LazyLock;
 
 use pixelward::message::transfer::{Edit, apply, normalise};
 use pixelward::tracker::{Analysis, Detector, Inquiry, Links, Remedy, Sighting};
@@ -123,4 +126,59 @@ pub fn has_answer(
     assert!(whole.trouble.is_none(), "a message that cannot be read has no answer");
     assert_eq!(told(difference.sightings()), told(whole.sightings.iter()), "{edits:?}");
     true
+}
+
+/// Reads what differs, where it has read another copy.
+static REMEMBERING: LazyLock<Detector> = LazyLock::new(|| Detector::default().remembering(1 << 24));
+
+/// Another copy of the same campaign: tokens are others, and now and then shorter or longer ones.
+pub fn copy(raw: &[u8], numbers: &mut Numbers) -> Vec<u8> {
+    const TOKEN: usize = 12;
+    let mut copy = Vec::with_capacity(raw.len() + 64);
+    for run in raw.chunk_by(|one, next| one.is_ascii_alphanumeric() == next.is_ascii_alphanumeric()) {
+        let is_token = run.len() >= TOKEN && run.iter().any(u8::is_ascii_digit);
+        if !is_token || numbers.below(4) == 0 {
+            copy.extend_from_slice(run);
+            continue;
+        }
+        let length = if numbers.below(4) == 0 { 1 + numbers.below(2 * run.len()) } else { run.len() };
+        copy.extend((0..length).map(|_| b"abcdefGHIJ0123456789"[numbers.below(20)]));
+    }
+    copy
+}
+
+/// Compares both ways to look at a copy of a message that was read before, and at that copy after edits; says whether
+/// only what differs was read.
+pub fn is_known_copy(
+    detector: &Detector,
+    raw: &[u8],
+    copy: &[u8],
+    numbers: &mut Numbers,
+    inquiry: &Inquiry<'_>,
+) -> bool {
+    REMEMBERING.forget_copies();
+    for _ in 0..2 {
+        REMEMBERING.analyse(raw, inquiry);
+    }
+    let before = REMEMBERING.copies_read();
+    let analysis = REMEMBERING.analyse(copy, inquiry);
+    let is_known = REMEMBERING.copies_read() > before;
+    if is_known {
+        let whole = detector.analyse(copy, inquiry);
+        let told = |analysis: &Analysis<'_>| {
+            let Analysis { sightings, opaque_pictures, links, unreadable, seen, trouble, .. } = analysis;
+            format!("{sightings:#?} {opaque_pictures} {links} {unreadable} {seen:?} {trouble:?}")
+        };
+        assert_same(&told(&analysis), &told(&whole));
+        let edits = edits(copy, &whole, numbers);
+        has_answer(detector, copy, &analysis, &edits, inquiry);
+    }
+    is_known
+}
+
+/// Shows the lines that differ, which are few of many.
+fn assert_same(found: &str, wanted: &str) {
+    let differing = found.lines().zip(wanted.lines()).filter(|(found, wanted)| found != wanted);
+    let differing: Vec<_> = differing.take(10).collect();
+    assert!(found == wanted, "a copy was read wrongly: {differing:#?}");
 }

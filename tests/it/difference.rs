@@ -1,15 +1,15 @@
-//! The second look at a rewritten copy reads only what differs from the message that came. It must find what
-//! a scan of all of it finds, whatever was edited.
+//! The second look at a rewritten copy reads only what differs from the message that came, and the first look at a copy
+//! of a campaign what differs from another one. Both must find what a scan of all of it finds, whatever differs.
 
 #[path = "../../fuzz/difference.rs"]
 #[allow(unreachable_pub, reason = "the fuzz areas call it, too")]
 mod second_look;
 
 use bytes::Bytes;
-use pixelward::message::transfer::{Edit, encode_base64};
+use pixelward::message::transfer::{Edit, apply, encode_base64};
 use pixelward::tracker::{Detector, Extent, Inquiry, Links};
 use proptest::prelude::*;
-use second_look::{Numbers, edits, has_answer};
+use second_look::{Numbers, copy, edits, has_answer, is_known_copy};
 
 use crate::mail::{DETECTOR, own_messages, real_messages};
 
@@ -41,6 +41,37 @@ fn it_holds_for_our_own_messages_and_for_real_ones() {
     }
     // Most of the short messages have edits that leave nothing as it was.
     assert!(4 * answers > asked, "{answers} of {asked}");
+}
+
+/// Compares other copies of a message; says how many were read as copies.
+fn check_copies(raw: &[u8], seeds: std::ops::Range<u64>) -> u64 {
+    let recipients = ["ann@home.example"];
+    let mut known = 0;
+    for (extent, links) in [(Extent::Trackers, Links::Note), (Extent::EveryRequest, Links::Ignore)] {
+        let inquiry = Inquiry { extent, links, ..Inquiry::to(&recipients) };
+        let analysis = DETECTOR.analyse(raw, &inquiry);
+        for seed in seeds.clone() {
+            let mut numbers = Numbers::of(seed);
+            let edited = apply(raw, &edits(raw, &analysis, &mut numbers));
+            for other in [copy(raw, &mut numbers), edited] {
+                known += u64::from(is_known_copy(&DETECTOR, raw, &other, &mut numbers, &inquiry));
+            }
+        }
+    }
+    known
+}
+
+#[test]
+fn copies_of_our_own_messages_and_of_real_ones_are_read_rightly() {
+    const SEEDS: u64 = 4;
+    let (mut known, mut asked) = (0, 0);
+    for (_, raw) in own_messages().into_iter().chain(real_messages("copies")) {
+        let here = check_copies(&raw, 0..SEEDS);
+        known += here;
+        asked += if here > 0 { 4 * SEEDS } else { 0 };
+    }
+    // Many messages are too short, or have what speaks for all of them; and what is edited at random often has so.
+    assert!(4 * known > asked && asked > 0, "{known} of {asked}");
 }
 
 /// A text of some length: the notes of a walk are kilobytes apart.
@@ -141,6 +172,7 @@ proptest! {
     ) {
         let raw = message(&filled(&pieces), encoding);
         check(&raw, seed..seed.saturating_add(6));
+        check_copies(&raw, seed..seed.saturating_add(2));
     }
 }
 

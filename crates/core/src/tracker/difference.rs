@@ -9,7 +9,7 @@ use super::analysis::{Analysis, Detector, Inquiry, Position, Reading, Sighting, 
 use super::carrier::Axis;
 use super::judge;
 use super::scan::trail::{Stretch, Trail};
-use super::scan::{Extent, Found, Place};
+use super::scan::{Extent, Found, Links, Place};
 use super::signal::Verdict;
 use crate::message::charset::Charset;
 use crate::message::header::fields;
@@ -109,19 +109,20 @@ impl Detector {
             return None;
         }
         let (base, extent) = (leaf.base.as_deref(), reading.inquiry.extent);
-        let mut anew = trail.places_anew(&new, &changes, base, self.extent_of_walk(extent))?;
+        let inquiry = (base, self.extent_of_walk(extent), Links::Ignore);
+        let mut stretches = trail.stretches(&new, &changes, inquiry)?;
         let mut places: Vec<Place<'_>> = Vec::new();
-        for stretch in std::mem::take(&mut anew.places) {
+        for stretch in &mut stretches {
             match stretch {
-                Stretch::Known(known) => places.extend(known),
-                Stretch::Read(read) => places.extend(read.into_iter().map(|mut place| {
+                Stretch::Known(known) => places.append(&mut known.places),
+                Stretch::Read(read) => places.extend(read.found.places.drain(..).map(|mut place| {
                     let _ = judge::weigh(self, &mut place, reading.inquiry, &reading.traces);
                     place
                 })),
             }
         }
         let asks = judge::asks_neighbours(&places, extent);
-        let plain = if asks { anew.plain(trail, &new, &changes, base) } else { Vec::new() };
+        let plain = if asks { trail.plain(&mut stretches, &new, &changes, base) } else { Vec::new() };
         let mut found = Found { places, plain, links: 0 };
         judge::judge(&new, &mut found, extent);
         let is_listed = |place: &&Place<'_>| {

@@ -11,6 +11,7 @@ pub mod campaign;
 pub mod carrier;
 pub mod catalogue;
 mod class;
+mod copies;
 pub mod css;
 pub mod difference;
 pub mod host;

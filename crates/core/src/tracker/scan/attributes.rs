@@ -250,38 +250,47 @@ impl<'a> Walk<'a> {
 
     /// A link, which reports when it is followed.
     pub(super) fn anchor(&mut self, element: &Element<'_>, attribute: &Attribute) {
-        if self.links == Links::Ignore {
-            return;
-        }
-        let written = self.slice(&attribute.value);
-        if !link::may_track(written) {
+        if self.links == Links::Ignore || !link::may_track(self.slice(&attribute.value)) {
             return;
         }
         self.found.links += 1;
         if self.links == Links::Count {
             return;
         }
-        let Some(url) = self.url(decoded(written)) else { return };
-        let text = self.text.get(element.range.end..).unwrap_or_default();
-        let text = text.get(..text.len().min(MAX_LINK_TEXT)).unwrap_or_default();
+        let written = &attribute.value;
+        if self.looked.get().max(self.looked_for_links) > written.start {
+            self.overlooked.push(written.start);
+        }
+        let place = self.link_at(element.range.clone(), written.clone());
+        self.found.places.extend(place);
+    }
+
+    /// The link of an element whose address is written there.
+    pub(super) fn link_at(&mut self, range: Range<usize>, written: Range<usize>) -> Option<Place<'a>> {
+        let url = self.url(decoded(self.slice(&written)))?;
+        let behind = self.text.get(range.end..).unwrap_or_default();
+        let text = behind.get(..behind.len().min(MAX_LINK_TEXT)).unwrap_or_default();
         let mut tags = memchr::memchr_iter(b'<', text);
-        let end = tags.find(|at| text.get(at + 1) == Some(&b'/')).unwrap_or(text.len());
+        let end = tags.find(|at| text.get(at + 1) == Some(&b'/'));
+        // The end of the text may be another one in another text.
+        let looked = range.end + end.map_or(MAX_LINK_TEXT, |end| end + 2);
+        self.looked_for_links = self.looked_for_links.max(looked);
+        let text = text.get(..end.unwrap_or(text.len())).unwrap_or_default();
         let mut signals = Signals::default();
         signals.add_if(
             Signal::Choice,
-            link::offers_a_choice(url.tail())
-                || link::offers_a_choice(&decoded(text.get(..end).unwrap_or_default())),
+            link::offers_a_choice(url.tail()) || link::offers_a_choice(&decoded(text)),
         );
-        self.found.places.push(Place {
+        Some(Place {
             carrier: Carrier::Anchor,
             url,
-            range: element.range.clone(),
-            written: Some(attribute.value.clone()),
+            range,
+            written: Some(written),
             removal: Removal::Nothing,
             size: Size::Visible,
             signals,
             picture: None,
-        });
+        })
     }
 
     /// The candidates of a `srcset` (WHATWG HTML, 4.8.4.2.2): a comma parts them where a blank or the next

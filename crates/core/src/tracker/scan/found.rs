@@ -8,7 +8,7 @@ use crate::tracker::style::Size;
 use crate::tracker::url::Url;
 
 /// How much is looked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Extent {
     /// Trackers. A plain picture file is noted, and nothing more is asked about it.
     Trackers,
@@ -18,7 +18,7 @@ pub enum Extent {
 }
 
 /// Whether links are looked at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Links {
     /// They are passed over.
     Ignore,
@@ -124,7 +124,45 @@ pub enum Removal {
     Nothing,
 }
 
+impl Removal {
+    /// The same in another text, in which what stands in a range here stands in the one that `moved` says.
+    #[must_use]
+    pub(super) fn moved(&self, moved: impl Fn(&Range<usize>) -> Range<usize>) -> Removal {
+        match self {
+            Removal::Element { element, attribute } => {
+                Removal::Element { element: moved(element), attribute: moved(attribute) }
+            }
+            Removal::ElementInComment { element, attribute } => {
+                Removal::ElementInComment { element: moved(element), attribute: moved(attribute) }
+            }
+            Removal::Attribute(range) => Removal::Attribute(moved(range)),
+            Removal::Candidate { value, candidate } => {
+                Removal::Candidate { value: moved(value), candidate: moved(candidate) }
+            }
+            Removal::Value { range, with } => Removal::Value { range: moved(range), with: with.clone() },
+            Removal::CssValue(range) => Removal::CssValue(moved(range)),
+            Removal::CssRule(range) => Removal::CssRule(moved(range)),
+            Removal::Field(range) => Removal::Field(moved(range)),
+            Removal::Nothing => Removal::Nothing,
+        }
+    }
+}
+
 impl Place<'_> {
+    /// The same without the text that it was found in.
+    pub(super) fn into_owned(self) -> Place<'static> {
+        Place {
+            carrier: self.carrier,
+            url: self.url.into_owned(),
+            range: self.range,
+            written: self.written,
+            removal: self.removal,
+            size: self.size,
+            signals: self.signals,
+            picture: self.picture,
+        }
+    }
+
     /// Whether it is drawn large enough to be seen, and is not hidden.
     pub fn is_shown(&self) -> bool {
         self.size == Size::Visible

@@ -156,6 +156,10 @@ struct Walk<'a> {
     stop: usize,
     /// How far was looked behind places, for what follows them.
     looked: Cell<usize>,
+    /// How far the texts of links were looked at.
+    looked_for_links: usize,
+    /// Where addresses of links start that were looked at from a place before them.
+    overlooked: Vec<usize>,
 }
 
 /// An element that is open.
@@ -215,6 +219,8 @@ impl<'a> Walk<'a> {
             trail: None,
             stop: 0,
             looked: Cell::new(0),
+            looked_for_links: 0,
+            overlooked: Vec::new(),
         }
     }
 

@@ -6,7 +6,7 @@
 //! one behind it at which both passes are in the same state. Promised: the places of a pass over all of it.
 //! Where something has a say about the whole text (a `base`, variables, a second reading), there is no trail,
 //! and all of it is read; where a style sheet is among what differs, too. What differs within the quotes of a
-//! link's address is not read at all: a pass without links reads over it.
+//! link's address changes nothing but the link: a pass without links reads over it.
 
 use std::cell::OnceCell;
 use std::ops::Range;
@@ -18,6 +18,7 @@ use super::{
 use crate::message::transfer::Edit;
 use crate::tracker::carrier::Carrier;
 use crate::tracker::html::Tokenizer;
+use crate::tracker::link;
 use crate::tracker::signal::Signals;
 use crate::tracker::url::Url;
 
@@ -36,10 +37,15 @@ pub struct Trail {
     sheets: Vec<(Range<usize>, bool)>,
     /// What they say, where they were asked.
     said: Option<Arc<Sheets>>,
-    /// The places, as they were weighed by themselves.
+    /// The places: as they were weighed by themselves, and then the links among them have no addresses, or as
+    /// the pass found them.
     places: Vec<Place<'static>>,
     /// The elements of plain pictures, and where their addresses stand.
     plain: Vec<(Range<usize>, Range<usize>)>,
+    /// How much was found in all of the text.
+    found: Count,
+    /// Where addresses of links start that were looked at from a place before them.
+    overlooked: Vec<usize>,
 }
 
 /// The state of a pass behind a token.
@@ -55,36 +61,51 @@ struct Point {
     sheets: usize,
     /// How far was looked behind the places.
     looked: usize,
+    /// How far the texts of links were looked at.
+    looked_for_links: usize,
 }
 
-/// So many places and plain pictures.
+/// So many places, plain pictures and links.
 #[derive(Clone, Copy, Debug, Default)]
 struct Count {
     places: usize,
     plain: usize,
+    links: usize,
 }
 
-/// Places of the other text.
+impl Count {
+    fn of(found: &Found<'_>) -> Count {
+        Count { places: found.places.len(), plain: found.plain.len(), links: found.links }
+    }
+}
+
+/// A stretch of the other text.
 #[derive(Debug)]
 pub enum Stretch<'a> {
-    /// Known ones, of a stretch in which nothing differs, with the signals of each by itself.
-    Known(Vec<Place<'a>>),
-    /// Ones that were read.
-    Read(Vec<Place<'a>>),
+    /// One in which nothing differs but addresses of links.
+    Known(Known<'a>),
+    /// One that was read.
+    Read(Read<'a>),
 }
 
-/// What the other text loads.
-#[derive(Debug, Default)]
-pub struct Anew<'a> {
-    /// Its places, in their order.
-    pub places: Vec<Stretch<'a>>,
-    plain: Vec<Plain<'a>>,
-}
-
+/// What is known of a stretch.
 #[derive(Debug)]
-enum Plain<'a> {
-    Known(Range<usize>),
-    Read(Vec<PlainPicture<'a>>),
+pub struct Known<'a> {
+    /// Its places, with the signals that the trail has for each.
+    pub places: Vec<Place<'a>>,
+    /// What was found of the trail's text before the stretch, and up to its end.
+    found: Range<Count>,
+    /// The points of the trail in it.
+    points: Range<usize>,
+}
+
+/// What was read of a stretch.
+#[derive(Debug)]
+pub struct Read<'a> {
+    /// What was found.
+    pub found: Found<'a>,
+    /// How far was looked behind it.
+    looked: usize,
 }
 
 /// The changes that lead from one text to the other: ranges of the first, and what stands there in the other.
@@ -141,9 +162,10 @@ impl<'a> Walk<'a> {
                 at,
                 region: self.region,
                 open: first..trail.open.len(),
-                found: Count { places: self.found.places.len(), plain: self.found.plain.len() },
+                found: Count::of(&self.found),
                 sheets: self.sheet_ranges.len(),
                 looked: self.looked.get(),
+                looked_for_links: self.looked_for_links,
             });
         }
         false
@@ -156,6 +178,8 @@ impl<'a> Walk<'a> {
         is_local.then(|| Trail {
             sheets: self.sheet_ranges.clone(),
             said: self.sheets.get().cloned(),
+            found: Count::of(&self.found),
+            overlooked: std::mem::take(&mut self.overlooked),
             ..trail
         })
     }
@@ -172,74 +196,153 @@ impl Trail {
     pub fn with(self, found: Found<'_>, weighed: &[Signals]) -> Trail {
         let plain = found.plain.iter().map(|picture| (picture.range.clone(), picture.written.clone()));
         let plain = plain.collect();
-        let places = found.places.into_iter().zip(weighed).map(|(place, signals)| Place {
-            carrier: place.carrier,
+        let places = found.places.into_iter().zip(weighed).map(|(place, signals)| {
             // Links are passed over.
-            url: if place.carrier == Carrier::Anchor { Url::default() } else { place.url.into_owned() },
-            range: place.range,
-            written: place.written,
-            removal: place.removal,
-            size: place.size,
-            signals: *signals,
-            picture: place.picture,
+            let url = if place.carrier == Carrier::Anchor { Url::default() } else { place.url };
+            Place { url, signals: *signals, ..place }.into_owned()
         });
         Trail { places: places.collect(), plain, ..self }
     }
 
-    /// Finds the places of `new`, which is the text of the trail but for these changes: sorted, not
-    /// overlapping. Links are passed over. `None` where all of it must be read.
-    pub fn places_anew<'n>(
+    /// The same with what the pass found, before anything of it was weighed.
+    #[must_use]
+    pub fn with_found(&self, found: &Found<'_>) -> Trail {
+        let plain = found.plain.iter().map(|picture| (picture.range.clone(), picture.written.clone()));
+        let places = found.places.iter().map(|place| place.clone().into_owned());
+        Trail { places: places.collect(), plain: plain.collect(), ..self.clone() }
+    }
+
+    /// About how many bytes it takes.
+    pub fn size(&self) -> usize {
+        size_of_val(self.points.as_slice())
+            + size_of_val(self.open.as_slice())
+            + size_of_val(self.places.as_slice())
+            + size_of_val(self.plain.as_slice())
+            + self.places.iter().map(|place| place.url.as_str().len()).sum::<usize>()
+    }
+
+    /// What a pass finds in `new`, which is the text of the trail but for these changes (sorted, not
+    /// overlapping), and the trail of that pass. This trail is one with what its pass found, with the same inquiry.
+    /// `None` where all of it must be read.
+    pub fn copy<'n>(
         &'n self,
         new: &'n [u8],
         changes: &[Edit],
-        base: Option<&str>,
-        extent: Extent,
-    ) -> Option<Anew<'n>> {
+        inquiry: (Option<&str>, Extent, Links),
+    ) -> Option<(Found<'n>, Trail)> {
+        let (base, _, links) = inquiry;
+        if links == Links::Count {
+            // Links that are only counted are no places.
+            return None;
+        }
+        let moves = Changes::of(changes);
+        let (mut found, mut looked) = (Found::default(), 0);
+        let mut trail = Trail {
+            sheets: self.moved_sheets(&moves),
+            said: self.said.clone(),
+            points: Vec::with_capacity(self.points.len()),
+            open: Vec::with_capacity(self.open.len()),
+            ..Trail::default()
+        };
+        for stretch in self.stretches(new, changes, inquiry)? {
+            match stretch {
+                Stretch::Known(known) => {
+                    for point in self.points.get(known.points.clone()).unwrap_or_default() {
+                        let first = trail.open.len();
+                        trail.open.extend(self.open_at(point, &moves));
+                        looked = looked.max(moves.moved(point.looked));
+                        trail.points.push(Point {
+                            at: moves.moved(point.at),
+                            region: point.region,
+                            open: first..trail.open.len(),
+                            found: Count {
+                                places: found.places.len() + point.found.places - known.found.start.places,
+                                plain: found.plain.len() + point.found.plain - known.found.start.plain,
+                                links: found.links + point.found.links - known.found.start.links,
+                            },
+                            sheets: point.sheets,
+                            looked,
+                            // What is read of the next copy is read by the trail of this one's model.
+                            looked_for_links: usize::MAX,
+                        });
+                    }
+                    self.know_plain(&known, &moves, new, base, &mut found.plain);
+                    found.links += known.found.end.links - known.found.start.links;
+                    found.places.extend(known.places);
+                }
+                Stretch::Read(read) => {
+                    looked = looked.max(read.looked);
+                    found.places.extend(read.found.places);
+                    found.plain.extend(read.found.plain);
+                    found.links += read.found.links;
+                }
+            }
+        }
+        trail.found = Count::of(&found);
+        Some((found, trail))
+    }
+
+    /// The stretches of `new`, which is the text of the trail but for these changes: sorted, not overlapping.
+    /// `None` where all of it must be read.
+    pub fn stretches<'n>(
+        &'n self,
+        new: &'n [u8],
+        changes: &[Edit],
+        inquiry: (Option<&str>, Extent, Links),
+    ) -> Option<Vec<Stretch<'n>>> {
+        let (_, _, links) = inquiry;
         let moves = Changes::of(changes);
         let starts: Option<Vec<Start>> = changes
             .iter()
-            .filter(|change| !self.is_within_a_link(change, new, &moves))
-            .map(|change| Some(Start { point: self.start_for(change)?, end: change.range.end }))
+            .filter(|change| !self.is_within_a_link(change, new, &moves, links))
+            .map(|change| Some(Start { point: self.start_for(change, links)?, end: change.range.end }))
             .collect();
         let starts = starts?;
-        let mut anew = Anew::default();
+        let mut stretches = Vec::with_capacity(2 * starts.len() + 1);
         let mut known = Count::default();
-        let mut first = 0;
-        while let Some(start) = starts.get(first).and_then(|start| self.points.get(start.point)) {
-            anew.know(self, &moves, known..start.found);
-            let mut walk = self.walk_from(start, new, &moves, base, extent);
+        let (mut first, mut met) = (0, 0);
+        while let Some((index, start)) =
+            starts.get(first).and_then(|start| Some((start.point, self.points.get(start.point)?)))
+        {
+            let of = self.known(known..start.found, met..index + 1, new, &moves, inquiry)?;
+            stretches.push(Stretch::Known(of));
+            let mut walk = self.walk_from(start, new, &moves, inquiry);
             let open = self.open_at(start, &moves);
             let sheets = walk.sheet_ranges.len();
             let mut meeting =
                 Meeting { trail: self, moves: &moves, starts: &starts, last: first, next: 0, met: None };
-            walk.markup_until(moves.moved(start.at)..new.len(), open, Some(&mut meeting));
+            walk.markup_until(moves.moved(start.at)..new.len(), open.collect(), Some(&mut meeting));
+            let end = meeting.met.and_then(|met| Some((met, self.points.get(met)?)));
             // Style sheets matter to all of a text: they must be the same ones.
-            let sheets_there = meeting.met.map_or(self.sheets.len(), |point| point.sheets);
+            let sheets_there = end.map_or(self.sheets.len(), |(_, point)| point.sheets);
             if walk.has_global_say() || walk.sheet_ranges.len() != sheets || sheets_there != start.sheets {
                 return None;
             }
-            anew.places.push(Stretch::Read(walk.found.places));
-            anew.plain.push(Plain::Read(walk.found.plain));
-            let Some(point) = meeting.met else { return Some(anew) };
-            known = point.found;
-            first = meeting.last + 1;
+            let looked = walk.looked.get();
+            stretches.push(Stretch::Read(Read { found: walk.found, looked }));
+            let Some((there, point)) = end else { return Some(stretches) };
+            (known, met, first) = (point.found, there, meeting.last + 1);
         }
-        anew.know(self, &moves, known..Count { places: self.places.len(), plain: self.plain.len() });
-        Some(anew)
+        let of = self.known(known..self.found, met..self.points.len(), new, &moves, inquiry)?;
+        stretches.push(Stretch::Known(of));
+        Some(stretches)
     }
 
     /// The last point from which on a change is seen: what stands before it was read without a look at what
     /// is changed.
-    fn start_for(&self, change: &Edit) -> Option<usize> {
+    fn start_for(&self, change: &Edit, links: Links) -> Option<usize> {
         let start = change.range.start;
         let before = self.points.partition_point(|point| point.at + BEHIND_TOKEN <= start);
         let points = self.points.get(..before)?;
-        points.iter().rposition(|point| point.looked <= start)
+        let is_unseen = |point: &Point| {
+            point.looked <= start && (links == Links::Ignore || point.looked_for_links <= start)
+        };
+        points.iter().rposition(is_unseen)
     }
 
-    /// Whether a change lies within the quotes of a link's address and leaves it within them: nothing but a pass
-    /// for links reads what stands there.
-    fn is_within_a_link(&self, change: &Edit, new: &[u8], moves: &Changes<'_>) -> bool {
+    /// Whether a change lies within the quotes of a link's address and leaves it within them: nothing but the link
+    /// hangs on what stands there.
+    fn is_within_a_link(&self, change: &Edit, new: &[u8], moves: &Changes<'_>, links: Links) -> bool {
         let changed = &change.range;
         let first = self.places.partition_point(|place| place.range.end < changed.end);
         let link = self.places.get(first).filter(|place| place.carrier == Carrier::Anchor);
@@ -248,8 +351,13 @@ impl Trail {
         let is_quoted = matches!(quote, Some(b'"' | b'\'')) && quote == new.get(moves.moved(written.end));
         let is_harmful = |byte: &u8| matches!(byte, 0..=b' ' | b'"' | b'\'' | b'<' | b'>' | b'`' | 0x7f..);
         // Nothing was looked for in what stands there from elsewhere.
-        let next = self.points.partition_point(|point| point.at < changed.end);
-        let is_unseen = self.points.get(next).is_some_and(|point| point.looked <= changed.start);
+        let is_unseen = match links {
+            Links::Ignore => {
+                let next = self.points.partition_point(|point| point.at < changed.end);
+                self.points.get(next).is_some_and(|point| point.looked <= changed.start)
+            }
+            Links::Count | Links::Note => self.overlooked.binary_search(&written.start).is_err(),
+        };
         written.start <= changed.start
             && changed.end <= written.end
             && is_quoted
@@ -263,28 +371,111 @@ impl Trail {
         point: &Point,
         new: &'n [u8],
         moves: &Changes<'_>,
-        base: Option<&str>,
-        extent: Extent,
+        (base, extent, links): (Option<&str>, Extent, Links),
     ) -> Walk<'n> {
-        let sheets = self.sheets.iter().map(|(range, is_limited)| (moves.moved_range(range), *is_limited));
         Walk {
             base: base_of(base),
             region: point.region,
-            sheet_ranges: sheets.collect(),
+            sheet_ranges: self.moved_sheets(moves),
             sheets: self.said.clone().map(OnceCell::from).unwrap_or_default(),
             asks_sheets: !self.sheets.is_empty(),
-            ..Walk::new(new, extent, Links::Ignore)
+            ..Walk::new(new, extent, links)
         }
     }
 
+    /// The style sheets, where they stand in the other text.
+    fn moved_sheets(&self, moves: &Changes<'_>) -> Vec<(Range<usize>, bool)> {
+        let sheets = self.sheets.iter().map(|(range, is_limited)| (moves.moved_range(range), *is_limited));
+        sheets.collect()
+    }
+
     /// The elements that are open at a point, where they stand in the other text.
-    fn open_at(&self, point: &Point, moves: &Changes<'_>) -> Vec<Open> {
+    fn open_at(&self, point: &Point, moves: &Changes<'_>) -> impl Iterator<Item = Open> {
         let open = self.open.get(point.open.clone()).unwrap_or_default().iter();
-        let open = open.map(|open| {
+        open.map(|open| {
             let tag = moves.moved_range(&(open.tag..open.tag_end));
             Open { tag: tag.start, tag_end: tag.end, ..*open }
-        });
-        open.collect()
+        })
+    }
+
+    /// What is known of a stretch in which nothing differs but addresses of links, which are read anew where links
+    /// are noted. `None` if one of them is none any more.
+    fn known<'n>(
+        &'n self,
+        found: Range<Count>,
+        points: Range<usize>,
+        new: &'n [u8],
+        moves: &Changes<'_>,
+        (base, extent, links): (Option<&str>, Extent, Links),
+    ) -> Option<Known<'n>> {
+        let of_trail = self.places.get(found.start.places..found.end.places).unwrap_or_default();
+        let mut places = Vec::with_capacity(of_trail.len());
+        let mut reader = None;
+        for place in of_trail.iter().filter(|place| links == Links::Note || place.carrier != Carrier::Anchor) {
+            let range = moves.moved_range(&place.range);
+            if let Some(written) = place.written.as_ref().filter(|_| place.carrier == Carrier::Anchor)
+                && moves.touch(&(written.start.saturating_sub(1)..written.end + 1))
+            {
+                // Something may stand in front of what stood at its start.
+                let start = moves.moved(written.start.checked_sub(1)?) + 1;
+                let written = start..moves.moved(written.end);
+                let reader = reader
+                    .get_or_insert_with(|| Walk { base: base_of(base), ..Walk::new(new, extent, links) });
+                if !link::may_track(new.get(written.clone())?) {
+                    return None;
+                }
+                places.push(reader.link_at(range, written)?);
+                continue;
+            }
+            places.push(Place {
+                carrier: place.carrier,
+                url: place.url.borrowed(),
+                range,
+                written: place.written.as_ref().map(|written| moves.moved_range(written)),
+                removal: place.removal.moved(|range| moves.moved_range(range)),
+                size: place.size,
+                signals: place.signals,
+                picture: place.picture.map(|start| moves.moved(start)),
+            });
+        }
+        Some(Known { places, found, points })
+    }
+
+    /// The plain pictures of a stretch that is known.
+    fn know_plain<'n>(
+        &self,
+        known: &Known<'_>,
+        moves: &Changes<'_>,
+        new: &'n [u8],
+        base: Option<&str>,
+        all: &mut Vec<PlainPicture<'n>>,
+    ) {
+        let base = base_of(base);
+        let plain = self.plain.get(known.found.start.plain..known.found.end.plain).unwrap_or_default();
+        all.extend(plain.iter().filter_map(|(range, written)| {
+            let written = moves.moved_range(written);
+            let url = Url::read(decoded(new.get(written.clone())?), base.as_ref())?;
+            Some(PlainPicture { url, range: moves.moved_range(range), written })
+        }));
+    }
+
+    /// The plain pictures of the other text.
+    pub fn plain<'n>(
+        &self,
+        stretches: &mut [Stretch<'n>],
+        new: &'n [u8],
+        changes: &[Edit],
+        base: Option<&str>,
+    ) -> Vec<PlainPicture<'n>> {
+        let moves = Changes::of(changes);
+        let mut all = Vec::with_capacity(self.plain.len());
+        for stretch in stretches {
+            match stretch {
+                Stretch::Known(known) => self.know_plain(known, &moves, new, base, &mut all),
+                Stretch::Read(read) => all.append(&mut read.found.plain),
+            }
+        }
+        all
     }
 }
 
@@ -306,8 +497,8 @@ pub(super) struct Meeting<'t, 'c> {
     last: usize,
     /// The next point to meet at.
     next: usize,
-    /// The point at which it met the other pass.
-    met: Option<&'t Point>,
+    /// The number of the point at which it met the other pass.
+    met: Option<usize>,
 }
 
 impl Meeting<'_, '_> {
@@ -331,7 +522,7 @@ impl Meeting<'_, '_> {
             }
             self.next += 1;
             if at == there && self.is_same(point, walk, tokens, open) {
-                self.met = Some(point);
+                self.met = Some(self.next - 1);
                 return true;
             }
         }
@@ -349,52 +540,5 @@ impl Meeting<'_, '_> {
                 let tag = known.tag..known.tag_end;
                 !self.moves.touch(&tag) && self.moves.moved_range(&tag) == (open.tag..open.tag_end)
             })
-    }
-}
-
-impl<'a> Anew<'a> {
-    /// Takes in what is known of a stretch in which nothing differs.
-    fn know(&mut self, trail: &'a Trail, moves: &Changes<'_>, found: Range<Count>) {
-        let places = trail.places.get(found.start.places..found.end.places).unwrap_or_default();
-        let places = places.iter().filter(|place| place.carrier != Carrier::Anchor).map(|place| Place {
-            url: place.url.borrowed(),
-            range: moves.moved_range(&place.range),
-            written: place.written.as_ref().map(|written| moves.moved_range(written)),
-            removal: place.removal.clone(),
-            picture: place.picture.map(|start| moves.moved(start)),
-            carrier: place.carrier,
-            size: place.size,
-            signals: place.signals,
-        });
-        self.places.push(Stretch::Known(places.collect()));
-        self.plain.push(Plain::Known(found.start.plain..found.end.plain));
-    }
-
-    /// The plain pictures of the other text.
-    pub fn plain(
-        &mut self,
-        trail: &Trail,
-        new: &'a [u8],
-        changes: &[Edit],
-        base: Option<&str>,
-    ) -> Vec<PlainPicture<'a>> {
-        let moves = Changes::of(changes);
-        let base = base_of(base);
-        let mut all = Vec::with_capacity(trail.plain.len());
-        for plain in self.plain.drain(..) {
-            match plain {
-                Plain::Read(plain) => all.extend(plain),
-                Plain::Known(known) => {
-                    let known = trail.plain.get(known).unwrap_or_default().iter();
-                    all.extend(known.filter_map(|(range, written)| {
-                        let written = moves.moved_range(written);
-                        let value = decoded(new.get(written.clone())?);
-                        let url = Url::read(value, base.as_ref())?;
-                        Some(PlainPicture { url, range: moves.moved_range(range), written })
-                    }));
-                }
-            }
-        }
-        all
     }
 }

@@ -1,0 +1,313 @@
+//! The texts of the last copies of each campaign, with what a pass over them left behind: of the next copy, only
+//! what differs is read.
+//!
+//! Promised: what is found is what a pass over all of it finds (`scan::trail`), and memory is bounded. A text is kept
+//! only once two copies of its campaign had to be read as a whole, and is not told to anybody.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::campaign::Key;
+use super::scan::trail::Trail;
+use super::scan::{Extent, Found, Links};
+use crate::message::transfer::Edit;
+
+/// Shorter texts are read about as quickly as compared, and longer ones are no campaign's.
+const LENGTHS: std::ops::RangeInclusive<usize> = 2048..=1 << 20;
+/// How many texts are kept of one part of a campaign, and so how many a copy is compared with.
+const MODELS: usize = 2;
+/// How many parts of campaigns are remembered at most.
+const MAX_PARTS: usize = 1024;
+/// How long a part is remembered that no copy comes of.
+const MAX_AGE: Duration = Duration::from_secs(600);
+/// The most changes that lead from one text to another.
+const MAX_CHANGES: usize = 512;
+/// How many bytes must be the same for two texts to be taken to go on together.
+const SAME: usize = 16;
+/// How far is looked for where they do.
+const REACH: usize = 512;
+/// How often that may be somewhere else in the one text than in the other, which takes longer to be found.
+const MAX_SHIFTS: usize = 128;
+
+/// Which text it is, and what is looked for in it. Only an answer to the same question can be used again.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Question {
+    pub(super) campaign: Key,
+    /// The number of the leaf.
+    pub(super) leaf: usize,
+    pub(super) base: Option<String>,
+    pub(super) extent: Extent,
+    pub(super) links: Links,
+}
+
+/// A text that was read as a whole.
+#[derive(Debug)]
+pub(super) struct Model {
+    text: Vec<u8>,
+    /// With what was found, before anything of it was weighed.
+    trail: Trail,
+}
+
+impl Model {
+    fn size(&self) -> usize {
+        self.text.len() + self.trail.size()
+    }
+}
+
+/// A model for a text, and the changes that lead to it.
+#[derive(Debug)]
+pub(super) struct Likeness {
+    model: Arc<Model>,
+    changes: Vec<Edit>,
+}
+
+impl Likeness {
+    /// What a pass finds in the text that is like the model, and the trail of that pass. `None` where all of it must
+    /// be read.
+    pub(super) fn read<'t>(
+        &'t self,
+        text: &'t [u8],
+        inquiry: (Option<&str>, Extent, Links),
+    ) -> Option<(Found<'t>, Trail)> {
+        self.model.trail.copy(text, &self.changes, inquiry)
+    }
+}
+
+/// What is kept of one part of a campaign.
+#[derive(Debug)]
+struct Part {
+    models: Vec<Arc<Model>>,
+    used: Instant,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    parts: HashMap<Question, Part>,
+    bytes: usize,
+}
+
+/// The texts that are kept.
+#[derive(Debug, Default)]
+pub(super) struct Copies {
+    kept: Mutex<Kept>,
+    /// The most bytes that they take; 0 if none are kept.
+    most: usize,
+    read: AtomicU64,
+}
+
+impl Copies {
+    /// Keeps texts of so many bytes.
+    pub(super) fn of(most: usize) -> Copies {
+        Copies { most, ..Copies::default() }
+    }
+
+    pub(super) fn forget(&self) {
+        *self.kept() = Kept::default();
+    }
+
+    /// Whether a text is one of which copies are looked for.
+    pub(super) fn take(&self, text: &[u8]) -> bool {
+        self.most > 0 && LENGTHS.contains(&text.len())
+    }
+
+    /// How many texts were read by what they differ in.
+    pub(super) fn read(&self) -> u64 {
+        self.read.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn count(&self) {
+        self.read.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        // Whoever panicked left whole texts behind.
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Finds what a text is like.
+    pub(super) fn like(&self, question: &Question, text: &[u8]) -> Option<Likeness> {
+        let models = {
+            let mut kept = self.kept();
+            let part = kept.parts.get_mut(question)?;
+            part.used = Instant::now();
+            part.models.clone()
+        };
+        models.into_iter().rev().find_map(|model| {
+            let changes = changes(&model.text, text)?;
+            Some(Likeness { model, changes })
+        })
+    }
+
+    /// Keeps a text that had to be read as a whole, if it is not the first one of its campaign. `trail` is asked for
+    /// only then.
+    pub(super) fn keep(&self, question: Question, text: &[u8], trail: impl FnOnce() -> Trail) {
+        let now = Instant::now();
+        if self.is_first(&question, now) {
+            return;
+        }
+        let model = Arc::new(Model { text: text.to_vec(), trail: trail() });
+        let mut kept = self.kept();
+        let Kept { parts, bytes } = &mut *kept;
+        if let Some(part) = parts.get_mut(&question) {
+            *bytes += model.size();
+            part.models.push(model);
+            if part.models.len() > MODELS {
+                *bytes -= part.models.remove(0).size();
+            }
+        }
+        kept.shrink(self.most, now);
+    }
+
+    fn is_first(&self, question: &Question, now: Instant) -> bool {
+        let mut kept = self.kept();
+        if kept.parts.contains_key(question) {
+            return false;
+        }
+        if kept.parts.len() >= MAX_PARTS {
+            kept.forget_one();
+        }
+        kept.parts.insert(question.clone(), Part { models: Vec::new(), used: now });
+        true
+    }
+}
+
+impl Kept {
+    /// Drops what was not used for long, and then what was not used for longest, until the rest has room.
+    fn shrink(&mut self, most: usize, now: Instant) {
+        let bytes = &mut self.bytes;
+        self.parts.retain(|_, part| {
+            let stays = now.duration_since(part.used) < MAX_AGE;
+            if !stays {
+                *bytes -= part.models.iter().map(|model| model.size()).sum::<usize>();
+            }
+            stays
+        });
+        while self.bytes > most && !self.parts.is_empty() {
+            self.forget_one();
+        }
+    }
+
+    fn forget_one(&mut self) {
+        let oldest = self.parts.iter().min_by_key(|(_, part)| part.used).map(|(question, _)| question.clone());
+        if let Some(part) = oldest.and_then(|question| self.parts.remove(&question)) {
+            self.bytes -= part.models.iter().map(|model| model.size()).sum::<usize>();
+        }
+    }
+}
+
+/// The changes that lead from one text to another: sorted, not overlapping. `None` where they are too many, or too
+/// much differs.
+fn changes(old: &[u8], new: &[u8]) -> Option<Vec<Edit>> {
+    let most = old.len().min(new.len()) / 4;
+    let (mut changes, mut differing, mut shifts) = (Vec::new(), 0, 0);
+    let (mut left, mut there) = (old, new);
+    loop {
+        let same = same_start(left, there);
+        (left, there) = (left.get(same..)?, there.get(same..)?);
+        if left.is_empty() && there.is_empty() {
+            return Some(changes);
+        }
+        let (before, behind) = meeting(left, there, &mut shifts)?;
+        let start = old.len() - left.len();
+        changes.push(Edit::replace(start..start + before, there.get(..behind)?));
+        differing += before + behind;
+        if changes.len() > MAX_CHANGES || differing > most {
+            return None;
+        }
+        (left, there) = (left.get(before..)?, there.get(behind..)?);
+    }
+}
+
+/// How many bytes both texts start with.
+fn same_start(one: &[u8], other: &[u8]) -> usize {
+    const BLOCK: usize = 64;
+    let blocks = one.chunks_exact(BLOCK).zip(other.chunks_exact(BLOCK));
+    let whole = BLOCK * blocks.take_while(|(one, other)| one == other).count();
+    let rest = one.iter().zip(other).skip(whole);
+    whole + rest.take_while(|(one, other)| one == other).count()
+}
+
+/// How many bytes of each text differ before they go on together.
+fn meeting(one: &[u8], other: &[u8], shifts: &mut usize) -> Option<(usize, usize)> {
+    let both = one.len().min(other.len()).saturating_sub(SAME).min(REACH);
+    // Most often, something of the same length stands there.
+    if let Some(length) =
+        (1..=both).find(|start| one.get(*start..start + SAME) == other.get(*start..start + SAME))
+    {
+        return Some((length, length));
+    }
+    *shifts += 1;
+    if *shifts > MAX_SHIFTS {
+        return None;
+    }
+    let near = other.get(..other.len().min(REACH + SAME))?;
+    let shifted = (0..REACH).step_by(SAME).find_map(|start| {
+        Some((start, memchr::memmem::find(near, one.get(start..start + SAME)?)?))
+    });
+    if let Some((before, behind)) = shifted {
+        let ends = one.get(..before)?.iter().rev().zip(other.get(..behind)?.iter().rev());
+        let same = ends.take_while(|(one, other)| one == other).count();
+        return Some((before - same, behind - same));
+    }
+    // Nothing need follow at the end of both.
+    (one.len().max(other.len()) <= REACH).then_some((one.len(), other.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::transfer::apply;
+
+    fn lines(token: impl Fn(usize) -> String) -> Vec<u8> {
+        let lines = (0..40).map(|number| {
+            format!("<p>Line {number} of a letter</p><a href=\"https://a.example/{}\">x</a>\r\n", token(number))
+        });
+        lines.collect::<String>().into_bytes()
+    }
+
+    #[test]
+    fn changes_lead_from_one_text_to_another() {
+        let one = lines(|number| format!("Zk3Qw9XvT2aB7Lm{number}"));
+        let same_length = lines(|number| format!("Ab4Rx0YwU3bC8Mn{number}"));
+        let other_length = lines(|number| "x".repeat(number));
+        for other in [&one, &same_length, &other_length] {
+            let changes = changes(&one, other).unwrap();
+            assert_eq!(&apply(&one, &changes), other);
+            assert!(changes.len() <= 40);
+            assert!(changes.iter().all(|change| change.range.len() <= 20), "{changes:?}");
+        }
+        for (one, other) in [("", "a"), ("a", ""), ("abc", "xbc"), ("", "")] {
+            let found = changes(one.as_bytes(), other.as_bytes());
+            assert!(found.is_none_or(|found| apply(one.as_bytes(), &found) == other.as_bytes()));
+        }
+        assert!(changes(&one, &vec![b'-'; one.len()]).is_none(), "too much differs");
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded() {
+        let question = |leaf: usize| Question {
+            campaign: Key::of("shop", b"From: a@shop.example\r\n\r\n"),
+            leaf,
+            base: None,
+            extent: Extent::Trackers,
+            links: Links::Note,
+        };
+        let text = vec![b'a'; 4096];
+        let copies = Copies::of(10 * 4096);
+        for leaf in 0..40 {
+            copies.keep(question(leaf), &text, || unreachable!("the first one is not kept"));
+            assert!(copies.like(&question(leaf), &text).is_none());
+            for _ in 0..MODELS + 2 {
+                copies.keep(question(leaf), &text, Trail::default);
+            }
+            assert!(copies.like(&question(leaf), &text).is_some_and(|like| like.changes.is_empty()));
+        }
+        let kept = copies.kept();
+        let bytes: usize = kept.parts.values().flat_map(|part| &part.models).map(|model| model.size()).sum();
+        assert!(kept.bytes == bytes && bytes <= 10 * 4096 && bytes >= 4096, "{bytes}");
+        drop(kept);
+        assert!(copies.like(&question(0), &text).is_none(), "what was not used for longest is gone");
+    }
+}
