@@ -256,7 +256,9 @@ impl Recoded {
             let is_gone =
                 edits.peek().is_some_and(|edit| edit.range.start <= *text && *text < edit.range.end);
             if !is_gone {
-                out.unit(self.units.get(index).copied().unwrap_or_default());
+                let unit = self.units.get(index).copied().unwrap_or_default();
+                let stands_for_itself = own_end - own == 1;
+                out.unit(unit, stands_for_itself);
             }
         }
         edits.for_each(|edit| out.text(&edit.with));
@@ -330,11 +332,13 @@ struct Utf7 {
 
 impl Utf7 {
     fn text(&mut self, text: &[u8]) {
-        text.iter().for_each(|byte| self.unit(u16::from(*byte)));
+        text.iter().for_each(|byte| self.unit(u16::from(*byte), true));
     }
 
-    fn unit(&mut self, unit: u16) {
+    /// Writes one unit. A CR or LF ends a line of the message only where it did so before.
+    fn unit(&mut self, unit: u16, may_end_line: bool) {
         match u8::try_from(unit).ok().filter(u8::is_ascii) {
+            Some(b'\r' | b'\n') if !may_end_line => self.run.extend_from_slice(&unit.to_be_bytes()),
             Some(byte) if !matches!(byte, b'+' | b'\\' | b'~') => {
                 self.close();
                 self.out.push(byte);
@@ -463,6 +467,7 @@ mod tests {
             ("a+ADw-img src+AD0-x+AD4-b", "ab"),
             ("+AOkAPA-img src+AD0-x+AD4A6Q-b", "+AOk-+AOk-b"),
             ("1 +- 1<img src=x> +ADw-p+AD4-", "1 +- 1 +ADw-p+AD4-"),
+            ("+AA0APA-img src+AD0-x+AD4ACg-b\r\n", "+AA0-+AAo-b\r\n"),
         ] {
             let cut = check(Charset::Utf7, written.as_bytes(), "<img src=x>");
             let read = |bytes: &[u8]| Recoded::new(bytes, Charset::Utf7).unwrap().text;
@@ -472,6 +477,7 @@ mod tests {
                 "{written} became {}",
                 String::from_utf8_lossy(&cut)
             );
+            assert_eq!(cut.contains(&b'\n'), written.contains('\n'), "{}", String::from_utf8_lossy(&cut));
         }
     }
 

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use regex::bytes::{RegexSet, RegexSetBuilder};
+use regex_automata::meta::{BuildError, Regex};
+use regex_automata::util::syntax;
+use regex_automata::{Anchored, Input};
 use serde::Deserialize;
 
 /// The catalogue that comes with the program.
@@ -23,10 +25,11 @@ pub struct Catalogue {
     identifying: Vec<Vec<String>>,
 }
 
-/// A set of patterns, each of which belongs to a vendor.
+/// Patterns, each of which belongs to a vendor; of several that match, the first one counts.
 #[derive(Debug)]
 struct Patterns {
-    set: RegexSet,
+    written: Vec<String>,
+    all: Regex,
     vendors: Vec<u16>,
 }
 
@@ -69,11 +72,11 @@ pub enum CatalogueError {
         /// The vendor it stands under.
         vendor: String,
         /// What is wrong with it.
-        source: regex::Error,
+        source: BuildError,
     },
     /// All patterns together need too much memory.
-    #[error("the patterns need too much memory once compiled: {0:?}")]
-    Size(regex::Error),
+    #[error("the patterns need too much memory once compiled: {0}")]
+    Size(BuildError),
 }
 
 impl Catalogue {
@@ -88,8 +91,7 @@ impl Catalogue {
         entries.extend(toml::from_str::<File>(additions)?.vendor);
         for entry in &entries {
             for pattern in entry.open.iter().chain(&entry.image).chain(&entry.pictures).chain(&entry.link) {
-                builder([pattern])
-                    .build()
+                compiled(std::slice::from_ref(pattern))
                     .map_err(|source| CatalogueError::Pattern { vendor: entry.name.clone(), source })?;
             }
         }
@@ -141,7 +143,7 @@ impl Catalogue {
             ("link", &self.link),
         ];
         for (kind, patterns) in kinds {
-            for (pattern, vendor) in patterns.set.patterns().iter().zip(&patterns.vendors) {
+            for (pattern, vendor) in patterns.written.iter().zip(&patterns.vendors) {
                 let entry = entries.entry(self.name(Vendor(*vendor))).or_default();
                 entry.push_str(&format!("{kind} {pattern}\n"));
             }
@@ -161,31 +163,31 @@ impl Catalogue {
 
 impl Patterns {
     fn new<'a>(of_vendors: impl Iterator<Item = &'a [String]>) -> Result<Patterns, CatalogueError> {
-        let mut patterns = Vec::new();
+        let mut written = Vec::new();
         let mut vendors = Vec::new();
         for (vendor, of_vendor) in (0u16..).zip(of_vendors) {
             for pattern in of_vendor {
-                patterns.push(pattern);
+                written.push(pattern.clone());
                 vendors.push(vendor);
             }
         }
-        let set = builder(patterns).build().map_err(CatalogueError::Size)?;
-        Ok(Patterns { set, vendors })
+        Ok(Patterns { all: compiled(&written).map_err(CatalogueError::Size)?, written, vendors })
     }
 
     fn find(&self, url: &str) -> Option<Vendor> {
-        if self.vendors.is_empty() || !self.set.is_match(url.as_bytes()) {
-            return None;
-        }
-        let first = self.set.matches(url.as_bytes()).iter().next()?;
-        self.vendors.get(first).copied().map(Vendor)
+        let found = self.all.search_half(&Input::new(url).anchored(Anchored::Yes))?;
+        self.vendors.get(found.pattern().as_usize()).copied().map(Vendor)
     }
 }
 
-fn builder<'a>(patterns: impl IntoIterator<Item = &'a String>) -> RegexSetBuilder {
-    let mut builder = RegexSetBuilder::new(patterns);
-    builder.case_insensitive(true).unicode(false).size_limit(PATTERN_BYTES).dfa_size_limit(PATTERN_BYTES);
-    builder
+/// Makes patterns ready. Each is looked for from the start of an address: then the first one that matches is found,
+/// wherever the others do.
+fn compiled(patterns: &[String]) -> Result<Regex, BuildError> {
+    let from_start: Vec<String> = patterns.iter().map(|pattern| format!("(?s:.*?)(?:{pattern})")).collect();
+    Regex::builder()
+        .syntax(syntax::Config::new().case_insensitive(true).unicode(false).utf8(false))
+        .configure(Regex::config().nfa_size_limit(Some(PATTERN_BYTES)).utf8_empty(false))
+        .build_many(&from_start)
 }
 
 #[cfg(test)]
@@ -245,6 +247,24 @@ mod tests {
         assert_eq!(named(catalogue.image(&image)), Some("LiveClicker"));
         assert_eq!(named(catalogue.open(&image)), None);
         assert_eq!(named(catalogue.link(&format!("{host}feed_clickthrough&id=18"))), Some("LiveClicker"));
+    }
+
+    #[test]
+    fn the_first_pattern_counts_wherever_it_holds() {
+        let entry =
+            |name: &str, pattern: &str| format!("[[vendor]]\nname = \"{name}\"\nlink = ['{pattern}']\n");
+        let [one, two] = [entry("One", "/seen-by/"), entry("Two", "^[^/]+/seen-by/")];
+        for (first, additions) in [("One", format!("{one}{two}")), ("Two", format!("{two}{one}"))] {
+            let catalogue = Catalogue::with(&additions).unwrap();
+            assert_eq!(
+                catalogue.link("a.example/SEEN-BY/1").map(|vendor| catalogue.name(vendor)),
+                Some(first)
+            );
+            assert_eq!(
+                catalogue.link("a.example/b/seen-by/").map(|vendor| catalogue.name(vendor)),
+                Some("One")
+            );
+        }
     }
 
     #[test]

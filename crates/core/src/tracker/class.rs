@@ -174,13 +174,13 @@ impl Classes {
         self.lower + self.upper
     }
 
-    /// 32 or more hexadecimal digits, with or without hyphens.
+    /// 16 or more hexadecimal digits, with or without hyphens.
     pub(super) fn is_uuid_like(&self, piece: &[u8]) -> bool {
-        if self.digits <= 3 || self.others > 4 || piece.len() < 16 {
-            return false;
-        }
-        let hex = piece.iter().filter(|byte| byte.is_ascii_hexdigit()).count();
-        hex >= 16 && hex + self.others == piece.len()
+        let is_of_one = |byte: &u8| byte.is_ascii_hexdigit() || !byte.is_ascii_alphanumeric();
+        self.digits > 3
+            && self.others <= 4
+            && self.letters() + self.digits >= 16
+            && piece.iter().all(is_of_one)
     }
 }
 

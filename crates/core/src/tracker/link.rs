@@ -3,7 +3,10 @@
 use std::borrow::Cow;
 use std::sync::LazyLock;
 
-use regex::bytes::Regex;
+use regex_automata::Input;
+use regex_automata::dfa::Automaton as _;
+use regex_automata::dfa::dense::DFA;
+use regex_automata::util::syntax;
 
 use super::class::{Class, runs};
 use super::url::{Url, percent_decoded};
@@ -12,6 +15,18 @@ use super::url::{Url, percent_decoded};
 const MAX_REDIRECTS: usize = 4;
 /// The length of the longest scheme, with colon and slashes.
 const SCHEME: usize = 8;
+
+/// Words of a choice: all of them are looked for at once. Letters that are not ASCII stand for themselves.
+static WORDS: LazyLock<DFA<Vec<u32>>> = LazyLock::new(|| {
+    DFA::builder()
+        .syntax(syntax::Config::new().case_insensitive(true).unicode(false).utf8(false))
+        .build(
+            "unsub|optout|opt-out|opt_out|opt out|preference|consent|subscription|d(?:é|É)sabonn|desabon|\
+             d(?:é|É)sinscri|desinscri|pr(?:é|É)f(?:é|É)rence|abmeld|abbestell|einstellung|einwillig|disiscri|\
+             cancellati|preferenze|baja|uitschrijv|afmeld",
+        )
+        .expect("a few words are no large automaton")
+});
 
 /// A quick look at an address as written: whether a token or another address could stand in it at all.
 pub fn may_track(address: &[u8]) -> bool {
@@ -34,24 +49,8 @@ fn may_hold_an_address(rest: &[u8]) -> bool {
 /// Whether an address or a link's text offers the reader a choice: to unsubscribe, to set preferences, to
 /// consent. Such a link is never counted and never touched.
 pub fn offers_a_choice(text: &str) -> bool {
-    // Words alone, in lower case but for letters that are not ASCII: all of them are looked for at once.
-    static WORDS: LazyLock<Regex> = LazyLock::new(|| {
-        Regex::new(
-            "unsub|optout|opt-out|opt_out|opt out|preference|consent|subscription|désabonn|dÉsabonn|desabon|\
-             désinscri|dÉsinscri|desinscri|préférence|prÉfÉrence|abmeld|abbestell|einstellung|einwillig|\
-             disiscri|cancellati|preferenze|baja|uitschrijv|afmeld",
-        )
-        .expect("words are a pattern")
-    });
-    let mut room = [0; 256];
-    match room.get_mut(..text.len()) {
-        Some(lower) => {
-            lower.copy_from_slice(text.as_bytes());
-            lower.make_ascii_lowercase();
-            WORDS.is_match(lower)
-        }
-        None => WORDS.is_match(&text.as_bytes().to_ascii_lowercase()),
-    }
+    let words = Input::new(text).earliest(true);
+    WORDS.try_search_fwd(&words).is_ok_and(|found| found.is_some())
 }
 
 /// The address that stands whole in a parameter of `url`, or in its path: where a redirect leads, or what a

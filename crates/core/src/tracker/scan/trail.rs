@@ -411,7 +411,8 @@ impl Trail {
         let of_trail = self.places.get(found.start.places..found.end.places).unwrap_or_default();
         let mut places = Vec::with_capacity(of_trail.len());
         let mut reader = None;
-        for place in of_trail.iter().filter(|place| links == Links::Note || place.carrier != Carrier::Anchor) {
+        for place in of_trail.iter().filter(|place| links == Links::Note || place.carrier != Carrier::Anchor)
+        {
             let range = moves.moved_range(&place.range);
             if let Some(written) = place.written.as_ref().filter(|_| place.carrier == Carrier::Anchor)
                 && moves.touch(&(written.start.saturating_sub(1)..written.end + 1))
