@@ -16,6 +16,8 @@ pub struct Tracker {
     pub lists: Vec<PathBuf>,
     /// How many campaigns are followed at once; 0 for none.
     pub campaigns: usize,
+    /// How many bytes of the last copies of campaigns are kept; 0 for none.
+    pub copies: usize,
     /// How rewritten mail is scanned again.
     pub verify: Verify,
     /// Exceptions: addresses that never count as trackers.
@@ -33,6 +35,7 @@ pub(super) fn tracker(section: &mut Section<'_>) -> Tracker {
             let _ = section.number("max_campaigns", 512, 1..=100_000);
             0
         },
+        copies: super::count(section.number("max_copies_bytes", 16 << 20, 0..=1 << 32)),
         verify: section.choice(
             "verify",
             Verify::Difference,

@@ -53,7 +53,10 @@ impl Treatment {
             fragments.push((controller.name.clone(), fragments_of(controller)?));
             link_maps.extend(link_map_of(controller)?.map(|list| (controller.name.clone(), Arc::new(list))));
         }
-        let detector = Detector::new(catalogue).allowing(config.tracker.allow.clone()).listing(lists);
+        let detector = Detector::new(catalogue)
+            .allowing(config.tracker.allow.clone())
+            .listing(lists)
+            .remembering(config.tracker.copies);
         let default_fragments = fragments_of(config.policy.rulebook.default_controller())?;
         Ok(Treatment { detector, signers, fragments, default_fragments, link_maps })
     }
