@@ -376,11 +376,14 @@ fn applied(raw: &Bytes, edits: &[Edit]) -> Bytes {
 /// Whether an edit may leave a CR without its LF, or an LF without its CR: where a character is two bytes long, one of
 /// them may be half of a line end.
 fn may_part_a_line_end(raw: &[u8], edit: &Edit) -> bool {
-    let is_half_left = raw.get(..edit.range.start).is_some_and(|before| before.ends_with(b"\r"))
-        || raw.get(edit.range.end..).is_some_and(|behind| behind.starts_with(b"\n"));
-    is_half_left
-        || memchr::memchr2(b'\r', b'\n', &edit.with).is_some()
-            && with_whole_line_ends(&edit.with) != edit.with
+    let with = &edit.with;
+    let is_half = |at: usize| match with.get(at) {
+        Some(b'\r') => with.get(at + 1) != Some(&b'\n'),
+        _ => at.checked_sub(1).and_then(|before| with.get(before)) != Some(&b'\r'),
+    };
+    raw.get(..edit.range.start).is_some_and(|before| before.ends_with(b"\r"))
+        || raw.get(edit.range.end..).is_some_and(|behind| behind.starts_with(b"\n"))
+        || memchr::memchr2_iter(b'\r', b'\n', with).any(is_half)
 }
 
 /// The same bytes with CRLF in the place of each CR and of each LF that stands by itself.

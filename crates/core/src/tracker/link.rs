@@ -3,10 +3,7 @@
 use std::borrow::Cow;
 use std::sync::LazyLock;
 
-use regex_automata::Input;
-use regex_automata::dfa::Automaton as _;
-use regex_automata::dfa::dense::DFA;
-use regex_automata::util::syntax;
+use aho_corasick::{AhoCorasick, MatchKind};
 
 use super::class::{Class, runs};
 use super::url::{Url, percent_decoded};
@@ -16,16 +13,39 @@ const MAX_REDIRECTS: usize = 4;
 /// The length of the longest scheme, with colon and slashes.
 const SCHEME: usize = 8;
 
-/// Words of a choice: all of them are looked for at once. Letters that are not ASCII stand for themselves.
-static WORDS: LazyLock<DFA<Vec<u32>>> = LazyLock::new(|| {
-    DFA::builder()
-        .syntax(syntax::Config::new().case_insensitive(true).unicode(false).utf8(false))
-        .build(
-            "unsub|optout|opt-out|opt_out|opt out|preference|consent|subscription|d(?:é|É)sabonn|desabon|\
-             d(?:é|É)sinscri|desinscri|pr(?:é|É)f(?:é|É)rence|abmeld|abbestell|einstellung|einwillig|disiscri|\
-             cancellati|preferenze|baja|uitschrijv|afmeld",
-        )
-        .expect("a few words are no large automaton")
+/// Words of a choice, in lower case as far as they are ASCII: all of them are looked for at once.
+static WORDS: LazyLock<AhoCorasick> = LazyLock::new(|| {
+    const WORDS: [&str; 26] = [
+        "unsub",
+        "optout",
+        "opt-out",
+        "opt_out",
+        "opt out",
+        "preference",
+        "consent",
+        "subscription",
+        "désabonn",
+        "dÉsabonn",
+        "desabon",
+        "désinscri",
+        "dÉsinscri",
+        "desinscri",
+        "préférence",
+        "prÉfÉrence",
+        "abmeld",
+        "abbestell",
+        "einstellung",
+        "einwillig",
+        "disiscri",
+        "cancellati",
+        "preferenze",
+        "baja",
+        "uitschrijv",
+        "afmeld",
+    ];
+    // The kind for which several bytes are compared at once.
+    let words = AhoCorasick::builder().match_kind(MatchKind::LeftmostFirst).build(WORDS);
+    words.expect("a few words are no large automaton")
 });
 
 /// A quick look at an address as written: whether a token or another address could stand in it at all.
@@ -49,8 +69,15 @@ fn may_hold_an_address(rest: &[u8]) -> bool {
 /// Whether an address or a link's text offers the reader a choice: to unsubscribe, to set preferences, to
 /// consent. Such a link is never counted and never touched.
 pub fn offers_a_choice(text: &str) -> bool {
-    let words = Input::new(text).earliest(true);
-    WORDS.try_search_fwd(&words).is_ok_and(|found| found.is_some())
+    let mut room = [0; 512];
+    match room.get_mut(..text.len()) {
+        Some(lower) => {
+            lower.copy_from_slice(text.as_bytes());
+            lower.make_ascii_lowercase();
+            WORDS.is_match(&*lower)
+        }
+        None => WORDS.is_match(&text.as_bytes().to_ascii_lowercase()),
+    }
 }
 
 /// The address that stands whole in a parameter of `url`, or in its path: where a redirect leads, or what a
