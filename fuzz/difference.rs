@@ -129,7 +129,7 @@ pub fn has_answer(
 }
 
 /// Reads what differs, where it has read another copy.
-static REMEMBERING: LazyLock<Detector> = LazyLock::new(|| Detector::default().remembering(1 << 24));
+static REMEMBERING: LazyLock<Detector> = LazyLock::new(|| Detector::default().comparing_each_copy(1 << 24));
 
 /// Another copy of the same campaign: tokens are others, and now and then shorter or longer ones.
 pub fn copy(raw: &[u8], numbers: &mut Numbers) -> Vec<u8> {

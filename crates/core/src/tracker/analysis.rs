@@ -13,7 +13,7 @@ use super::calendar;
 use super::campaign::{Key, Seen, Snapshot};
 use super::carrier::{Axis, Carrier};
 use super::catalogue::{Catalogue, Vendor};
-use super::copies::{Copies, Question};
+use super::copies::{self, Copies, Question};
 use super::judge::{self, Weighed};
 use super::link;
 use super::lists::Lists;
@@ -270,6 +270,12 @@ impl Detector {
         Detector { copies: Copies::of(bytes), ..self }
     }
 
+    /// The same, and reads a copy so even where that takes longer than to read all of it.
+    #[must_use]
+    pub fn comparing_each_copy(self, bytes: usize) -> Detector {
+        Detector { copies: Copies::comparing_each(bytes), ..self }
+    }
+
     /// Forgets all of them.
     pub fn forget_copies(&self) {
         self.copies.forget();
@@ -422,8 +428,8 @@ impl Detector {
             extent,
             links: reading.inquiry.links,
         });
-        let like = question.as_ref().and_then(|question| self.copies.like(question, text));
-        let known = like.as_ref().and_then(|like| like.read(text, inquiry));
+        let like = question.as_ref().map(|question| self.copies.like(question, text));
+        let known = like.as_ref().and_then(|found| found.read(text, inquiry));
         let (mut places, trail) = match (leaf.content, known) {
             (Content::Style, _) => (places_of_sheet(text, leaf.base.as_deref(), extent), None),
             (_, Some((found, trail))) => {
@@ -432,7 +438,8 @@ impl Detector {
             }
             (_, None) => {
                 let read = places_with_trail(text, leaf.base.as_deref(), extent, reading.inquiry.links);
-                if let (Some(question), Some(trail)) = (question, &read.1) {
+                let is_new = like.as_ref().is_some_and(copies::Found::is_new);
+                if let (Some(question), Some(trail), true) = (question, &read.1, is_new) {
                     self.copies.keep(question, text, || trail.with_found(&read.0));
                 }
                 read

@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use regex_automata::meta::{BuildError, Regex};
 use regex_automata::util::syntax;
 use regex_automata::{Anchored, Input};
+use regex_syntax::hir::{Hir, HirKind, Look};
 use serde::Deserialize;
+
+use super::class::Words;
 
 /// The catalogue that comes with the program.
 const SHIPPED: &str = include_str!("catalogue.toml");
@@ -29,8 +32,20 @@ pub struct Catalogue {
 #[derive(Debug)]
 struct Patterns {
     written: Vec<String>,
-    all: Regex,
     vendors: Vec<u16>,
+    /// Those that match at the start of an address, which are most: it shows soon that none of them does.
+    at_start: Set,
+    /// Those that match anywhere, and hold a text that must be there for that: `texts` are those.
+    anywhere: Set,
+    texts: Words,
+}
+
+/// Some of the patterns.
+#[derive(Debug)]
+struct Set {
+    all: Regex,
+    /// The place of each among all.
+    places: Vec<usize>,
 }
 
 /// A vendor of a [`Catalogue`].
@@ -72,11 +87,11 @@ pub enum CatalogueError {
         /// The vendor it stands under.
         vendor: String,
         /// What is wrong with it.
-        source: BuildError,
+        source: Box<regex_syntax::Error>,
     },
     /// All patterns together need too much memory.
     #[error("the patterns need too much memory once compiled: {0}")]
-    Size(BuildError),
+    Size(Box<BuildError>),
 }
 
 impl Catalogue {
@@ -91,7 +106,7 @@ impl Catalogue {
         entries.extend(toml::from_str::<File>(additions)?.vendor);
         for entry in &entries {
             for pattern in entry.open.iter().chain(&entry.image).chain(&entry.pictures).chain(&entry.link) {
-                compiled(std::slice::from_ref(pattern))
+                read(pattern)
                     .map_err(|source| CatalogueError::Pattern { vendor: entry.name.clone(), source })?;
             }
         }
@@ -171,27 +186,92 @@ impl Patterns {
                 vendors.push(vendor);
             }
         }
-        Ok(Patterns { all: compiled(&written).map_err(CatalogueError::Size)?, written, vendors })
+        let texts: Vec<Option<Vec<u8>>> = written.iter().map(|pattern| required_text(pattern)).collect();
+        let (anywhere, at_start) =
+            (0..written.len()).partition(|place| texts.get(*place).is_some_and(Option::is_some));
+        Ok(Patterns {
+            at_start: Set::of(&written, at_start).map_err(CatalogueError::Size)?,
+            anywhere: Set::of(&written, anywhere).map_err(CatalogueError::Size)?,
+            texts: Words::of(texts.iter().flatten().map(Vec::as_slice)),
+            written,
+            vendors,
+        })
     }
 
     fn find(&self, url: &str) -> Option<Vendor> {
+        let at_start = self.at_start.first(url);
+        let may_be_anywhere = self.texts.stand_in(url);
+        let anywhere = may_be_anywhere.then(|| self.anywhere.first(url)).flatten();
+        let first = at_start.into_iter().chain(anywhere).min()?;
+        self.vendors.get(first).copied().map(Vendor)
+    }
+}
+
+impl Set {
+    fn of(written: &[String], places: Vec<usize>) -> Result<Set, Box<BuildError>> {
+        let patterns: Vec<&String> = places.iter().filter_map(|place| written.get(*place)).collect();
+        Ok(Set { all: compiled(&patterns)?, places })
+    }
+
+    /// The place of the first one that matches.
+    fn first(&self, url: &str) -> Option<usize> {
         let found = self.all.search_half(&Input::new(url).anchored(Anchored::Yes))?;
-        self.vendors.get(found.pattern().as_usize()).copied().map(Vendor)
+        self.places.get(found.pattern().as_usize()).copied()
     }
 }
 
 /// Makes patterns ready. Each is looked for from the start of an address: then the first one that matches is found,
 /// wherever the others do.
-fn compiled(patterns: &[String]) -> Result<Regex, BuildError> {
+fn compiled(patterns: &[&String]) -> Result<Regex, Box<BuildError>> {
     let from_start: Vec<String> = patterns.iter().map(|pattern| format!("(?s:.*?)(?:{pattern})")).collect();
+    let from_start: Vec<&str> = patterns
+        .iter()
+        .zip(&from_start)
+        .map(
+            |(pattern, from_start)| {
+                if holds_at_start(pattern) { pattern.as_str() } else { from_start.as_str() }
+            },
+        )
+        .collect();
     Regex::builder()
         .syntax(syntax::Config::new().case_insensitive(true).unicode(false).utf8(false))
         .configure(Regex::config().nfa_size_limit(Some(PATTERN_BYTES)).utf8_empty(false))
         .build_many(&from_start)
+        .map_err(Box::new)
+}
+
+fn read(pattern: &str) -> Result<Hir, Box<regex_syntax::Error>> {
+    syntax::parse_with(pattern, &syntax::Config::new().unicode(false).utf8(false)).map_err(Box::new)
+}
+
+/// Whether a pattern can match at the start of an address alone.
+fn holds_at_start(pattern: &str) -> bool {
+    read(pattern).is_ok_and(|read| read.properties().look_set_prefix().contains(Look::Start))
+}
+
+/// The longest text, in lower case, that stands in whatever a pattern matches which need not be at the start; `None`
+/// if it is too short to tell anything.
+fn required_text(pattern: &str) -> Option<Vec<u8>> {
+    const SHORTEST: usize = 4;
+    let read = read(pattern).ok().filter(|_| !holds_at_start(pattern))?;
+    let parts = match read.kind() {
+        HirKind::Concat(parts) => parts.as_slice(),
+        _ => std::slice::from_ref(&read),
+    };
+    let texts = parts.iter().filter_map(|part| match part.kind() {
+        HirKind::Literal(text) => Some(text.0.to_ascii_lowercase()),
+        _ => None,
+    });
+    texts.max_by_key(Vec::len).filter(|text| text.len() >= SHORTEST)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
+    use proptest::prelude::*;
+    use regex::bytes::{Regex, RegexBuilder};
+
     use super::*;
 
     #[test]
@@ -254,17 +334,50 @@ mod tests {
         let entry =
             |name: &str, pattern: &str| format!("[[vendor]]\nname = \"{name}\"\nlink = ['{pattern}']\n");
         let [one, two] = [entry("One", "/seen-by/"), entry("Two", "^[^/]+/seen-by/")];
+        let found = |catalogue: &Catalogue, url: &str| {
+            catalogue.link(url).map(|vendor| catalogue.name(vendor).to_owned())
+        };
+        let texts = ["[?&]Xcl=[^&]+(&.*)?&eIh=", "a(b|c)seen", "seen|by", "[a-z]+", "^[^/]+/seen-by/"]
+            .map(required_text);
+        assert_eq!(
+            texts.map(|text| text.map(|text| String::from_utf8(text).unwrap())),
+            [Some("&eih=".to_owned()), Some("seen".to_owned()), None, None, None]
+        );
         for (first, additions) in [("One", format!("{one}{two}")), ("Two", format!("{two}{one}"))] {
             let catalogue = Catalogue::with(&additions).unwrap();
-            assert_eq!(
-                catalogue.link("a.example/SEEN-BY/1").map(|vendor| catalogue.name(vendor)),
-                Some(first)
-            );
-            assert_eq!(
-                catalogue.link("a.example/b/seen-by/").map(|vendor| catalogue.name(vendor)),
-                Some("One")
-            );
+            assert_eq!(found(&catalogue, "a.example/SEEN-BY/1").as_deref(), Some(first));
+            assert_eq!(found(&catalogue, "a.example/b/seen-by/").as_deref(), Some("One"));
         }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_found_is_the_first_pattern_that_matches(
+            pieces in prop::collection::vec(prop::sample::select(vec![
+                "a.example", "click.", "t.", "list-manage.com", "/", "/track/click", "/ls/click", "?upn=", "?", "&",
+                "u001.abc", "xcl=1", "eih=2", "cdmtw=3", "akid=4.5.", "Broadcast.record.message.click.do", "nvep=",
+                "type=open", "/TRACK_OPEN", "esp_uid", "0123456789abcdefghijkl", "emailmd5lower=", "mailpoet_page=",
+            ]), 1..9),
+        ) {
+            static CATALOGUE: LazyLock<(Catalogue, Vec<Vec<Regex>>)> = LazyLock::new(|| {
+                let catalogue = Catalogue::shipped();
+                let one = |pattern: &String| {
+                    RegexBuilder::new(pattern).case_insensitive(true).unicode(false).build().unwrap()
+                };
+                let each = sets(&catalogue).map(|patterns| patterns.written.iter().map(one).collect());
+                (catalogue, each.to_vec())
+            });
+            let url = pieces.concat();
+            let (catalogue, each) = &*CATALOGUE;
+            for (patterns, each) in sets(catalogue).into_iter().zip(each) {
+                let first = each.iter().position(|pattern| pattern.is_match(url.as_bytes()));
+                prop_assert_eq!(patterns.find(&url), first.map(|place| Vendor(patterns.vendors[place])));
+            }
+        }
+    }
+
+    fn sets(catalogue: &Catalogue) -> [&Patterns; 4] {
+        [&catalogue.open, &catalogue.image, &catalogue.pictures, &catalogue.link]
     }
 
     #[test]

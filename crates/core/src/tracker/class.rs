@@ -1,5 +1,7 @@
 //! The kinds of characters that addresses are made of, how often they change, and runs of one kind.
 
+use aho_corasick::{AhoCorasick, packed};
+
 /// What kind of character a byte is, looked up: these loops see every address of every message.
 #[derive(Clone, Copy)]
 pub(super) struct Class(u8);
@@ -75,6 +77,43 @@ impl Class {
     #[inline]
     pub(super) fn is_of_a_name(self) -> bool {
         self.0 & !Class::SLASH != 0
+    }
+}
+
+/// A few texts, any of which is looked for.
+#[derive(Debug)]
+pub(super) struct Words {
+    /// Compares many bytes at once, where the processor can.
+    packed: Option<packed::Searcher>,
+    all: AhoCorasick,
+}
+
+impl Words {
+    pub(super) fn of<'w>(words: impl IntoIterator<Item = &'w [u8]> + Clone) -> Words {
+        let packed = packed::Config::new().builder().extend(words.clone()).build();
+        let all = AhoCorasick::new(words).expect("a few texts are no large automaton");
+        Words { packed, all }
+    }
+
+    /// Whether one of them stands in a text, whose ASCII letters count as lower-case ones.
+    pub(super) fn stand_in(&self, text: &str) -> bool {
+        in_lower_case(text, |lower| match &self.packed {
+            Some(packed) => packed.find(lower).is_some(),
+            None => self.all.is_match(lower),
+        })
+    }
+}
+
+/// Reads a text with its ASCII letters in lower case; most are short enough for the stack.
+fn in_lower_case<T>(text: &str, read: impl FnOnce(&[u8]) -> T) -> T {
+    let mut room = [0; 512];
+    match room.get_mut(..text.len()) {
+        Some(lower) => {
+            lower.copy_from_slice(text.as_bytes());
+            lower.make_ascii_lowercase();
+            read(lower)
+        }
+        None => read(&text.as_bytes().to_ascii_lowercase()),
     }
 }
 
@@ -189,6 +228,22 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn a_word_is_found_wherever_it_stands_by_either_way() {
+        let with = Words::of([&b"baja"[..], b"opt-out", b"unsub"]);
+        assert!(Words::of([]).packed.is_none());
+        let without = Words { packed: None, all: with.all.clone() };
+        for length in 0..600 {
+            let filling = "x".repeat(length);
+            for (word, is_one) in [("Baja", true), ("OPT-OUT", true), ("opt_out", false), ("unsu", false)] {
+                for words in [&with, &without] {
+                    assert_eq!(words.stand_in(&format!("{filling}{word}é{filling}")), is_one, "{word}");
+                    assert_eq!(words.stand_in(&format!("{filling}{word}")), is_one, "{word}");
+                }
+            }
+        }
+    }
 
     proptest! {
         #[test]

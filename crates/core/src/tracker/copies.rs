@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::campaign::Key;
 use super::scan::trail::Trail;
-use super::scan::{Extent, Found, Links};
+use super::scan::{self, Extent, Links};
 use crate::message::transfer::Edit;
 
 /// Shorter texts are read about as quickly as compared, and longer ones are no campaign's.
@@ -24,6 +24,14 @@ const MAX_PARTS: usize = 1024;
 const MAX_AGE: Duration = Duration::from_secs(600);
 /// The most changes that lead from one text to another.
 const MAX_CHANGES: usize = 512;
+/// How many copies are read as a whole before one is compared again, where that brought nothing.
+const REST: u8 = 16;
+/// How many copies in a row may be unlike those before.
+const UNLIKE: u8 = 4;
+/// About how many tags are read in the time that a change takes.
+const TAGS_PER_CHANGE: usize = 4;
+/// About how many tags are read in the time that the comparison takes.
+const TAGS_PER_TEXT: usize = 64;
 /// How many bytes must be the same for two texts to be taken to go on together.
 const SAME: usize = 16;
 /// How far is looked for where they do.
@@ -56,6 +64,17 @@ impl Model {
     }
 }
 
+/// What came of looking for a model.
+#[derive(Debug)]
+pub(super) enum Found {
+    /// The text is like one.
+    Like(Likeness),
+    /// It is like none, and may become one.
+    Unlike,
+    /// It takes less time to read it as a whole.
+    NotWorthIt,
+}
+
 /// A model for a text, and the changes that lead to it.
 #[derive(Debug)]
 pub(super) struct Likeness {
@@ -63,15 +82,22 @@ pub(super) struct Likeness {
     changes: Vec<Edit>,
 }
 
-impl Likeness {
-    /// What a pass finds in the text that is like the model, and the trail of that pass. `None` where all of it must
-    /// be read.
+impl Found {
+    /// What a pass finds in the text, and the trail of that pass. `None` where all of it must be read.
     pub(super) fn read<'t>(
         &'t self,
         text: &'t [u8],
         inquiry: (Option<&str>, Extent, Links),
-    ) -> Option<(Found<'t>, Trail)> {
-        self.model.trail.copy(text, &self.changes, inquiry)
+    ) -> Option<(scan::Found<'t>, Trail)> {
+        match self {
+            Found::Like(like) => like.model.trail.copy(text, &like.changes, inquiry),
+            Found::Unlike | Found::NotWorthIt => None,
+        }
+    }
+
+    /// Whether the text is worth to be kept.
+    pub(super) fn is_new(&self) -> bool {
+        matches!(self, Found::Unlike)
     }
 }
 
@@ -80,6 +106,10 @@ impl Likeness {
 struct Part {
     models: Vec<Arc<Model>>,
     used: Instant,
+    /// How many copies in a row were unlike all models.
+    unlike: u8,
+    /// How many copies are still read as a whole without a comparison.
+    rest: u8,
 }
 
 #[derive(Debug, Default)]
@@ -94,6 +124,8 @@ pub(super) struct Copies {
     kept: Mutex<Kept>,
     /// The most bytes that they take; 0 if none are kept.
     most: usize,
+    /// Whether a copy is compared even if that takes longer than to read it as a whole.
+    compares_each: bool,
     read: AtomicU64,
 }
 
@@ -101,6 +133,11 @@ impl Copies {
     /// Keeps texts of so many bytes.
     pub(super) fn of(most: usize) -> Copies {
         Copies { most, ..Copies::default() }
+    }
+
+    /// The same, and compares each copy.
+    pub(super) fn comparing_each(most: usize) -> Copies {
+        Copies { compares_each: true, ..Copies::of(most) }
     }
 
     pub(super) fn forget(&self) {
@@ -127,17 +164,28 @@ impl Copies {
     }
 
     /// Finds what a text is like.
-    pub(super) fn like(&self, question: &Question, text: &[u8]) -> Option<Likeness> {
+    pub(super) fn like(&self, question: &Question, text: &[u8]) -> Found {
         let models = {
             let mut kept = self.kept();
-            let part = kept.parts.get_mut(question)?;
+            let Some(part) = kept.parts.get_mut(question) else { return Found::Unlike };
             part.used = Instant::now();
+            if part.rest > 0 {
+                part.rest -= 1;
+                return Found::NotWorthIt;
+            }
             part.models.clone()
         };
-        models.into_iter().rev().find_map(|model| {
+        let like = models.into_iter().rev().find_map(|model| {
             let changes = changes(&model.text, text)?;
             Some(Likeness { model, changes })
-        })
+        });
+        let Some(like) = like else { return Found::Unlike };
+        let is_worth_it = like.model.trail.tags() > TAGS_PER_CHANGE * like.changes.len() + TAGS_PER_TEXT;
+        if let Some(part) = self.kept().parts.get_mut(question) {
+            part.unlike = 0;
+            part.rest = if is_worth_it { 0 } else { REST };
+        }
+        if is_worth_it { Found::Like(like) } else { Found::NotWorthIt }
     }
 
     /// Keeps a text that had to be read as a whole, if it is not the first one of its campaign. `trail` is asked for
@@ -153,6 +201,10 @@ impl Copies {
         if let Some(part) = parts.get_mut(&question) {
             *bytes += model.size();
             part.models.push(model);
+            part.unlike += 1;
+            if part.unlike > UNLIKE && !self.compares_each {
+                (part.unlike, part.rest) = (0, REST);
+            }
             if part.models.len() > MODELS {
                 *bytes -= part.models.remove(0).size();
             }
@@ -168,7 +220,7 @@ impl Copies {
         if kept.parts.len() >= MAX_PARTS {
             kept.forget_one();
         }
-        kept.parts.insert(question.clone(), Part { models: Vec::new(), used: now });
+        kept.parts.insert(question.clone(), Part { models: Vec::new(), used: now, unlike: 0, rest: 0 });
         true
     }
 }
@@ -288,29 +340,69 @@ mod tests {
         assert!(changes(&one, &vec![b'-'; one.len()]).is_none(), "too much differs");
     }
 
-    #[test]
-    fn what_is_kept_is_bounded() {
-        let question = |leaf: usize| Question {
+    fn question(leaf: usize) -> Question {
+        Question {
             campaign: Key::of("shop", b"From: a@shop.example\r\n\r\n"),
             leaf,
             base: None,
             extent: Extent::Trackers,
             links: Links::Note,
-        };
-        let text = vec![b'a'; 4096];
-        let copies = Copies::of(10 * 4096);
+        }
+    }
+
+    fn read(text: &[u8]) -> Trail {
+        scan::places_with_trail(text, None, Extent::Trackers, Links::Note).1.unwrap()
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded() {
+        let text = "<p>a</p>".repeat(512).into_bytes();
+        let size = Model { text: text.clone(), trail: read(&text) }.size();
+        let copies = Copies::of(10 * size);
         for leaf in 0..40 {
             copies.keep(question(leaf), &text, || unreachable!("the first one is not kept"));
-            assert!(copies.like(&question(leaf), &text).is_none());
-            for _ in 0..MODELS + 2 {
-                copies.keep(question(leaf), &text, Trail::default);
+            assert!(matches!(copies.like(&question(leaf), &text), Found::Unlike));
+            for _ in 0..MODELS + 1 {
+                copies.keep(question(leaf), &text, || read(&text));
             }
-            assert!(copies.like(&question(leaf), &text).is_some_and(|like| like.changes.is_empty()));
+            let found = copies.like(&question(leaf), &text);
+            assert!(matches!(found, Found::Like(like) if like.changes.is_empty()));
         }
         let kept = copies.kept();
         let bytes: usize = kept.parts.values().flat_map(|part| &part.models).map(|model| model.size()).sum();
-        assert!(kept.bytes == bytes && bytes <= 10 * 4096 && bytes >= 4096, "{bytes}");
+        assert!(kept.bytes == bytes && bytes <= 10 * size && bytes >= size, "{bytes}");
         drop(kept);
-        assert!(copies.like(&question(0), &text).is_none(), "what was not used for longest is gone");
+        assert!(
+            matches!(copies.like(&question(0), &text), Found::Unlike),
+            "what was not used for longest is gone"
+        );
+    }
+
+    #[test]
+    fn what_brings_nothing_is_left_for_a_while() {
+        let one = lines(|number| format!("Zk3Qw9XvT2aB7Lm{number}"));
+        let copies = Copies::of(1 << 20);
+        for _ in 0..2 {
+            copies.keep(question(0), &one, || read(&one));
+        }
+        let is_like = |text: &[u8]| matches!(copies.like(&question(0), text), Found::Like(_));
+        let rests = || {
+            let rests = (0..REST).all(|_| matches!(copies.like(&question(0), &one), Found::NotWorthIt));
+            rests && is_like(&one)
+        };
+        assert!(is_like(&one));
+        // A change for every four tags takes longer than the tags.
+        let dense = lines(|number| format!("{number}"));
+        assert!(matches!(copies.like(&question(0), &dense), Found::NotWorthIt));
+        assert!(rests());
+        // Each is unlike those before.
+        for _ in 0..UNLIKE {
+            assert!(is_like(&one));
+            copies.keep(question(0), &one, || read(&one));
+        }
+        for _ in 0..=UNLIKE {
+            copies.keep(question(0), &one, || read(&one));
+        }
+        assert!(rests());
     }
 }

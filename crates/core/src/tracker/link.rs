@@ -3,9 +3,7 @@
 use std::borrow::Cow;
 use std::sync::LazyLock;
 
-use aho_corasick::{AhoCorasick, MatchKind};
-
-use super::class::{Class, runs};
+use super::class::{Class, Words, runs};
 use super::url::{Url, percent_decoded};
 
 /// How many addresses are unwrapped from one another.
@@ -14,7 +12,7 @@ const MAX_REDIRECTS: usize = 4;
 const SCHEME: usize = 8;
 
 /// Words of a choice, in lower case as far as they are ASCII: all of them are looked for at once.
-static WORDS: LazyLock<AhoCorasick> = LazyLock::new(|| {
+static WORDS: LazyLock<Words> = LazyLock::new(|| {
     const WORDS: [&str; 26] = [
         "unsub",
         "optout",
@@ -43,9 +41,7 @@ static WORDS: LazyLock<AhoCorasick> = LazyLock::new(|| {
         "uitschrijv",
         "afmeld",
     ];
-    // The kind for which several bytes are compared at once.
-    let words = AhoCorasick::builder().match_kind(MatchKind::LeftmostFirst).build(WORDS);
-    words.expect("a few words are no large automaton")
+    Words::of(WORDS.map(str::as_bytes))
 });
 
 /// A quick look at an address as written: whether a token or another address could stand in it at all.
@@ -69,15 +65,7 @@ fn may_hold_an_address(rest: &[u8]) -> bool {
 /// Whether an address or a link's text offers the reader a choice: to unsubscribe, to set preferences, to
 /// consent. Such a link is never counted and never touched.
 pub fn offers_a_choice(text: &str) -> bool {
-    let mut room = [0; 512];
-    match room.get_mut(..text.len()) {
-        Some(lower) => {
-            lower.copy_from_slice(text.as_bytes());
-            lower.make_ascii_lowercase();
-            WORDS.is_match(&*lower)
-        }
-        None => WORDS.is_match(&text.as_bytes().to_ascii_lowercase()),
-    }
+    WORDS.stand_in(text)
 }
 
 /// The address that stands whole in a parameter of `url`, or in its path: where a redirect leads, or what a

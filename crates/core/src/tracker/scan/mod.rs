@@ -160,6 +160,8 @@ struct Walk<'a> {
     looked_for_links: usize,
     /// Where addresses of links start that were looked at from a place before them.
     overlooked: Vec<usize>,
+    /// How many start tags were read.
+    tags: usize,
 }
 
 /// An element that is open.
@@ -221,6 +223,7 @@ impl<'a> Walk<'a> {
             looked: Cell::new(0),
             looked_for_links: 0,
             overlooked: Vec::new(),
+            tags: 0,
         }
     }
 
@@ -269,6 +272,7 @@ impl<'a> Walk<'a> {
             let inner = tokens.inner();
             match kind {
                 TokenKind::Open => {
+                    self.tags += 1;
                     let name = self.slice(&inner);
                     if self.region == Region::AfterBody && self.depth == 0 {
                         self.reenter(name, end..tokens.range().start);

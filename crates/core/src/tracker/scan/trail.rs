@@ -44,6 +44,8 @@ pub struct Trail {
     plain: Vec<(Range<usize>, Range<usize>)>,
     /// How much was found in all of the text.
     found: Count,
+    /// How many start tags there are.
+    tags: usize,
     /// Where addresses of links start that were looked at from a place before them.
     overlooked: Vec<usize>,
 }
@@ -179,6 +181,7 @@ impl<'a> Walk<'a> {
             sheets: self.sheet_ranges.clone(),
             said: self.sheets.get().cloned(),
             found: Count::of(&self.found),
+            tags: self.tags,
             overlooked: std::mem::take(&mut self.overlooked),
             ..trail
         })
@@ -210,6 +213,11 @@ impl Trail {
         let plain = found.plain.iter().map(|picture| (picture.range.clone(), picture.written.clone()));
         let places = found.places.iter().map(|place| place.clone().into_owned());
         Trail { places: places.collect(), plain: plain.collect(), ..self.clone() }
+    }
+
+    /// How many start tags the text has.
+    pub fn tags(&self) -> usize {
+        self.tags
     }
 
     /// About how many bytes it takes.
