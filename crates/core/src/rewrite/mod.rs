@@ -4,6 +4,7 @@
 //! scanned again, and no path leads from a failed rewrite to the unrewritten message.
 
 pub mod downstream;
+mod line_ends;
 pub mod notice;
 pub mod reader_token;
 pub mod swap;
@@ -363,44 +364,11 @@ pub fn without_requests(detector: &Detector, raw: &Bytes) -> Result<Bare, Rewrit
 /// The message after the edits. What ends in a line end goes on doing so, whatever was the last thing in it:
 /// the final dot hangs on that. No CR and no LF is left by itself, of which others may make the end of the message.
 fn applied(raw: &Bytes, edits: &[Edit]) -> Bytes {
-    let mut out = apply(raw, edits);
-    if edits.iter().any(|edit| may_part_a_line_end(raw, edit)) {
-        out = with_whole_line_ends(&out);
-    }
+    let mut out = line_ends::mended(raw, edits, apply(raw, edits));
     if raw.ends_with(b"\r\n") && !out.ends_with(b"\r\n") {
         out.extend_from_slice(b"\r\n");
     }
     Bytes::from(out)
-}
-
-/// Whether an edit may leave a CR without its LF, or an LF without its CR: where a character is two bytes long, one of
-/// them may be half of a line end.
-fn may_part_a_line_end(raw: &[u8], edit: &Edit) -> bool {
-    let with = &edit.with;
-    let is_half = |at: usize| match with.get(at) {
-        Some(b'\r') => with.get(at + 1) != Some(&b'\n'),
-        _ => at.checked_sub(1).and_then(|before| with.get(before)) != Some(&b'\r'),
-    };
-    raw.get(..edit.range.start).is_some_and(|before| before.ends_with(b"\r"))
-        || raw.get(edit.range.end..).is_some_and(|behind| behind.starts_with(b"\n"))
-        || memchr::memchr2_iter(b'\r', b'\n', with).any(is_half)
-}
-
-/// The same bytes with CRLF in the place of each CR and of each LF that stands by itself.
-fn with_whole_line_ends(bytes: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(bytes.len() + 16);
-    let mut last = 0;
-    for &byte in bytes {
-        if (last == b'\r') != (byte == b'\n') {
-            out.push(if byte == b'\n' { b'\r' } else { b'\n' });
-        }
-        out.push(byte);
-        last = byte;
-    }
-    if last == b'\r' {
-        out.push(b'\n');
-    }
-    out
 }
 
 /// How often every remote request is taken out of what is still not clean. In markup that browsers read in
@@ -628,20 +596,5 @@ mod tests {
         let out = check("Disposition-Notification-To:\n <a@b.example>\nSubject: a\n\nx\n", Extent::Trackers)
             .unwrap();
         assert_eq!(out, "Subject: a\n\nx\n");
-    }
-
-    #[test]
-    fn no_edit_parts_a_line_end() {
-        let mended = with_whole_line_ends(b"a\rb\nc\r\n\r\r\n\n\r");
-        assert_eq!(mended, b"a\r\nb\r\nc\r\n\r\n\r\n\r\n\r\n");
-        let raw = Bytes::from_static(b"Subject: a\r\n\r\nb\r\n\r\nc\r\n");
-        for start in 0..raw.len() {
-            for end in start..raw.len() {
-                for with in ["", "x", "\r\n", "x\r\ny", "\n", "\r"] {
-                    let out = applied(&raw, &[Edit::replace(start..end, with)]);
-                    assert_eq!(with_whole_line_ends(&out), out, "{with:?} for {start}..{end}");
-                }
-            }
-        }
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use regex_automata::meta::{BuildError, Regex};
 use regex_automata::util::syntax;
 use regex_automata::{Anchored, Input};
-use regex_syntax::hir::{Hir, HirKind, Look};
+use regex_syntax::hir::{Dot, Hir, HirKind, Look, Repetition};
 use serde::Deserialize;
 
 use super::class::Words;
@@ -106,7 +106,7 @@ impl Catalogue {
         entries.extend(toml::from_str::<File>(additions)?.vendor);
         for entry in &entries {
             for pattern in entry.open.iter().chain(&entry.image).chain(&entry.pictures).chain(&entry.link) {
-                read(pattern)
+                parsed(pattern, true)
                     .map_err(|source| CatalogueError::Pattern { vendor: entry.name.clone(), source })?;
             }
         }
@@ -223,40 +223,37 @@ impl Set {
 /// Makes patterns ready. Each is looked for from the start of an address: then the first one that matches is found,
 /// wherever the others do.
 fn compiled(patterns: &[&String]) -> Result<Regex, Box<BuildError>> {
-    let from_start: Vec<String> = patterns.iter().map(|pattern| format!("(?s:.*?)(?:{pattern})")).collect();
-    let from_start: Vec<&str> = patterns
-        .iter()
-        .zip(&from_start)
-        .map(
-            |(pattern, from_start)| {
-                if holds_at_start(pattern) { pattern.as_str() } else { from_start.as_str() }
-            },
-        )
-        .collect();
+    let anything = Repetition { min: 0, max: None, greedy: false, sub: Box::new(Hir::dot(Dot::AnyByte)) };
+    let from_start = patterns.iter().filter_map(|pattern| {
+        // Those that are none have been turned away.
+        let written = parsed(pattern, true).ok()?;
+        let before = if holds_at_start(pattern) { Hir::empty() } else { Hir::repetition(anything.clone()) };
+        Some(Hir::concat(vec![before, written]))
+    });
     Regex::builder()
-        .syntax(syntax::Config::new().case_insensitive(true).unicode(false).utf8(false))
         .configure(Regex::config().nfa_size_limit(Some(PATTERN_BYTES)).utf8_empty(false))
-        .build_many(&from_start)
+        .build_many_from_hir(&from_start.collect::<Vec<Hir>>())
         .map_err(Box::new)
 }
 
-fn read(pattern: &str) -> Result<Hir, Box<regex_syntax::Error>> {
-    syntax::parse_with(pattern, &syntax::Config::new().unicode(false).utf8(false)).map_err(Box::new)
+fn parsed(pattern: &str, in_any_case: bool) -> Result<Hir, Box<regex_syntax::Error>> {
+    let form = syntax::Config::new().case_insensitive(in_any_case).unicode(false).utf8(false);
+    syntax::parse_with(pattern, &form).map_err(Box::new)
 }
 
 /// Whether a pattern can match at the start of an address alone.
 fn holds_at_start(pattern: &str) -> bool {
-    read(pattern).is_ok_and(|read| read.properties().look_set_prefix().contains(Look::Start))
+    parsed(pattern, false).is_ok_and(|parsed| parsed.properties().look_set_prefix().contains(Look::Start))
 }
 
 /// The longest text, in lower case, that stands in whatever a pattern matches which need not be at the start; `None`
 /// if it is too short to tell anything.
 fn required_text(pattern: &str) -> Option<Vec<u8>> {
     const SHORTEST: usize = 4;
-    let read = read(pattern).ok().filter(|_| !holds_at_start(pattern))?;
-    let parts = match read.kind() {
+    let parsed = parsed(pattern, false).ok().filter(|_| !holds_at_start(pattern))?;
+    let parts = match parsed.kind() {
         HirKind::Concat(parts) => parts.as_slice(),
-        _ => std::slice::from_ref(&read),
+        _ => std::slice::from_ref(&parsed),
     };
     let texts = parts.iter().filter_map(|part| match part.kind() {
         HirKind::Literal(text) => Some(text.0.to_ascii_lowercase()),
@@ -343,6 +340,11 @@ mod tests {
             texts.map(|text| text.map(|text| String::from_utf8(text).unwrap())),
             [Some("&eih=".to_owned()), Some("seen".to_owned()), None, None, None]
         );
+        // Written in several lines, with a remark that would take in whatever is put behind it.
+        let verbose =
+            "[[vendor]]\nname = \"Verbose\"\nlink = ['''(?x) /seen- # a remark\n by/ # another''']\n";
+        let verbose = Catalogue::with(verbose).unwrap();
+        assert_eq!(found(&verbose, "a.example/b/Seen-By/").as_deref(), Some("Verbose"));
         for (first, additions) in [("One", format!("{one}{two}")), ("Two", format!("{two}{one}"))] {
             let catalogue = Catalogue::with(&additions).unwrap();
             assert_eq!(found(&catalogue, "a.example/SEEN-BY/1").as_deref(), Some(first));
