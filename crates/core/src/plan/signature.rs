@@ -35,7 +35,8 @@ pub(super) fn settle(
     let was_verified = edits.is_empty() || settings.verify != Verify::Off;
     let is_wanted = settings.sign == Sign::Missing || !broken.is_empty();
     let resigns = broken.is_empty() || settings.on_broken == OnBroken::Resign;
-    if settings.signers.is_empty() || !was_verified || !is_wanted || !resigns {
+    if settings.signers.is_empty() || !was_verified || !is_wanted || !resigns || !begins_with_a_field(&bytes)
+    {
         return Ok(bytes);
     }
     let domain = from_domain(&bytes).unwrap_or_default();
@@ -56,6 +57,12 @@ pub(super) fn settle(
             Ok(Bytes::from([fields.as_bytes(), &bytes].concat()))
         }
     }
+}
+
+/// Whether a message begins with a header field (RFC 5322, 2.2). Below fields of ours, a line that is none would end the
+/// header, and be read as text.
+fn begins_with_a_field(bytes: &[u8]) -> bool {
+    fields(bytes, 0).next().is_some_and(|field| field.name(bytes).iter().all(u8::is_ascii_graphic))
 }
 
 fn without_broken(
