@@ -17,7 +17,7 @@ use std::collections::HashMap;
 use std::hint::black_box;
 use std::process::{Command, ExitCode};
 
-use fixture::{newsletter, signed, transactional, with_line_ends};
+use fixture::{campaign, newsletter, signed, transactional, with_line_ends};
 use pixelward::rewrite::{Copy, LinkOrder, Order, Targets, rewrite};
 use pixelward::sign::broken_signatures;
 use pixelward::smtp::data::{BareNewline, Data, DataReader};
@@ -51,6 +51,7 @@ fn cases() -> Vec<Case> {
         case("newsletter", &newsletter, None),
         case("newsletter, signed", &signed(&newsletter), None),
         case("newsletter, another copy", &newsletter, Some(&other_copy(&newsletter))),
+        case("newsletter, another reader", &campaign("31415926"), Some(&campaign("27182818"))),
         case("transactional", &transactional(), None),
     ];
     let files = std::env::args().skip(1).filter(|argument| !argument.starts_with("--"));

@@ -10,6 +10,7 @@ pub mod fields;
 pub mod guarded;
 pub mod language;
 mod places;
+mod same;
 
 pub mod smtp;
 

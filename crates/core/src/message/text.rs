@@ -37,12 +37,7 @@ impl<'a> Text<'a> {
         if self.recoded.is_some() {
             return None;
         }
-        let start = self.offset;
-        let within = edits.iter().map(|edit| {
-            let range = edit.range.start.checked_sub(start)?..edit.range.end.checked_sub(start)?;
-            (range.end <= self.raw.len()).then(|| Edit { range, ..edit.clone() })
-        });
-        self.decoded.edits_of_decoded(self.raw, &within.collect::<Option<Vec<Edit>>>()?)
+        self.decoded.edits_of_decoded(self.raw, self.offset, edits)
     }
 
     /// Edits of the message which have the effect of `edits` on the text.

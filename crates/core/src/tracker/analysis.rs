@@ -15,7 +15,6 @@ use super::carrier::{Axis, Carrier};
 use super::catalogue::{Catalogue, Vendor};
 use super::copies::{self, Copies, Question};
 use super::judge::{self, Weighed};
-use super::link;
 use super::lists::Lists;
 use super::personal::{self, Remedy};
 use super::plain;
@@ -437,9 +436,10 @@ impl Detector {
                 (found, Some(trail))
             }
             (_, None) => {
-                let read = places_with_trail(text, leaf.base.as_deref(), extent, reading.inquiry.links);
+                let mut read = places_with_trail(text, leaf.base.as_deref(), extent, reading.inquiry.links);
                 let is_new = like.as_ref().is_some_and(copies::Found::is_new);
                 if let (Some(question), Some(trail), true) = (question, &read.1, is_new) {
+                    judge::read_links(self, &mut read.0.places);
                     self.copies.keep(question, text, || trail.with_found(&read.0));
                 }
                 read
@@ -508,7 +508,10 @@ impl Detector {
             }
             let remedies = match verdict {
                 Verdict::Personal => personal::remedies(self, text, place, weighed.vendor, &reading.traces),
-                Verdict::Tracker if place.carrier == Carrier::Anchor => unwrapped(place, weighed.target),
+                Verdict::Tracker if place.carrier == Carrier::Anchor => {
+                    let straight = weighed.link.as_ref().and_then(|facts| facts.straight.as_deref());
+                    straight.map(|end| personal::unwrapped(place, end)).unwrap_or_default()
+                }
                 _ => Vec::new(),
             };
             let slot = match verdict {
@@ -531,15 +534,6 @@ impl Detector {
         }
         (found, by_themselves)
     }
-}
-
-/// What lets a link lead straight to where it leads in the end. What goes through nobody known, speaks of no click
-/// and stays within one site may need its token to do what it does.
-fn unwrapped(place: &Place<'_>, target: Option<String>) -> Vec<(Remedy, Edit)> {
-    let Some(end) = target.and_then(link::end_of) else { return Vec::new() };
-    let is_click = place.signals.has(Signal::VendorLink) || place.signals.has(Signal::ClickWord);
-    let is_redirect = is_click || link::leads_elsewhere(&place.url, &end);
-    if is_redirect { personal::unwrapped(place, &end) } else { Vec::new() }
 }
 
 impl Analysis<'_> {

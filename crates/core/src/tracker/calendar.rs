@@ -157,6 +157,7 @@ impl Piece {
             size: Size::Unset,
             signals,
             picture: None,
+            link: None,
         };
         Found { places: vec![place], ..Found::default() }
     }

@@ -13,6 +13,7 @@ use super::campaign::Key;
 use super::scan::trail::Trail;
 use super::scan::{self, Extent, Links};
 use crate::message::transfer::Edit;
+use crate::same;
 
 /// Shorter texts are read about as quickly as compared, and longer ones are no campaign's.
 const LENGTHS: std::ops::RangeInclusive<usize> = 2048..=1 << 20;
@@ -28,7 +29,7 @@ const MAX_CHANGES: usize = 512;
 const REST: u8 = 16;
 /// How many copies in a row may be unlike those before.
 const UNLIKE: u8 = 4;
-/// About how many tags are read in the time that a change takes.
+/// About how many tags are read in the time that a change takes which is no other token of a link.
 const TAGS_PER_CHANGE: usize = 4;
 /// About how many tags are read in the time that the comparison takes.
 const TAGS_PER_TEXT: usize = 64;
@@ -80,6 +81,14 @@ pub(super) enum Found {
 pub(super) struct Likeness {
     model: Arc<Model>,
     changes: Vec<Edit>,
+}
+
+impl Likeness {
+    /// How many changes there are for which something must be read, as far as that is known before: most links of most
+    /// copies have tokens of their own, of which little is read.
+    fn to_read(&self) -> usize {
+        self.changes.len().saturating_sub(self.model.trail.links())
+    }
 }
 
 impl Found {
@@ -180,7 +189,7 @@ impl Copies {
             Some(Likeness { model, changes })
         });
         let Some(like) = like else { return Found::Unlike };
-        let is_worth_it = like.model.trail.tags() > TAGS_PER_CHANGE * like.changes.len() + TAGS_PER_TEXT;
+        let is_worth_it = like.model.trail.tags() > TAGS_PER_CHANGE * like.to_read() + TAGS_PER_TEXT;
         if let Some(part) = self.kept().parts.get_mut(question) {
             part.unlike = 0;
             part.rest = if is_worth_it { 0 } else { REST };
@@ -257,7 +266,7 @@ fn changes(old: &[u8], new: &[u8]) -> Option<Vec<Edit>> {
     let (mut changes, mut differing, mut shifts) = (Vec::new(), 0, 0);
     let (mut left, mut there) = (old, new);
     loop {
-        let same = same_start(left, there);
+        let same = same::at_start(left, there);
         (left, there) = (left.get(same..)?, there.get(same..)?);
         if left.is_empty() && there.is_empty() {
             return Some(changes);
@@ -271,15 +280,6 @@ fn changes(old: &[u8], new: &[u8]) -> Option<Vec<Edit>> {
         }
         (left, there) = (left.get(before..)?, there.get(behind..)?);
     }
-}
-
-/// How many bytes both texts start with.
-fn same_start(one: &[u8], other: &[u8]) -> usize {
-    const BLOCK: usize = 64;
-    let blocks = one.chunks_exact(BLOCK).zip(other.chunks_exact(BLOCK));
-    let whole = BLOCK * blocks.take_while(|(one, other)| one == other).count();
-    let rest = one.iter().zip(other).skip(whole);
-    whole + rest.take_while(|(one, other)| one == other).count()
 }
 
 /// How many bytes of each text differ before they go on together.

@@ -68,7 +68,9 @@ impl Detector {
         let mut changed = Vec::new();
         let mut found = Vec::new();
         for (index, leaf) in leaves.iter().enumerate() {
-            let of_leaf: Vec<Edit> = edits.iter().filter(|edit| lies_in(edit, leaf)).cloned().collect();
+            let first = edits.partition_point(|edit| edit.range.start < leaf.body.start);
+            let of_leaf = edits.get(first..).unwrap_or_default();
+            let of_leaf = of_leaf.split(|edit| !lies_in(edit, leaf)).next().unwrap_or_default();
             match leaf.content {
                 _ if of_leaf.is_empty() => continue,
                 Content::Html => {
@@ -76,7 +78,7 @@ impl Detector {
                     let (_, text) = layer.texts.iter().find(|(leaf, _)| known(leaf))?;
                     let (_, trail) = layer.trails.iter().find(|(leaf, _)| known(leaf))?;
                     let position = Position { layer: 0, leaf: Some(index) };
-                    found.extend(self.found_anew(text, trail, &of_leaf, leaf, position, &reading)?);
+                    found.extend(self.found_anew(text, trail, of_leaf, leaf, position, &reading)?);
                     changed.push(index);
                 }
                 // Words are not looked into, nor are files where only trackers are looked for.

@@ -1,12 +1,13 @@
 //! What an address says, and what the places of one text say of each other.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use super::analysis::{Detector, Inquiry};
 use super::campaign::Seen;
 use super::carrier::Carrier;
 use super::catalogue::Vendor;
-use super::link;
+use super::facts::{Facts, Known};
 use super::recipient::LazyTraces;
 use super::scan::{Extent, Found, Place, PlainPicture};
 use super::signal::{Signal, THRESHOLD, Verdict};
@@ -27,8 +28,8 @@ pub struct Weighed {
     pub vendor: Option<Vendor>,
     /// What other copies can be compared with.
     pub seen: Option<Seen>,
-    /// The address that stands in the address of a link.
-    pub target: Option<String>,
+    /// What the address of a link says, where it says anything.
+    pub link: Option<Arc<Facts>>,
 }
 
 /// Adds what the address says to what its surroundings say.
@@ -102,29 +103,43 @@ pub fn weigh(
     let undecided = loads && vendor.is_none() && signals.score() < THRESHOLD;
     let personal = if undecided { catalogue.image(url.as_str()) } else { None };
     signals.add_if(Signal::PersonalPicture, personal.is_some());
-    Weighed { vendor: vendor.or(personal), seen, target: None }
+    Weighed { vendor: vendor.or(personal), seen, link: None }
 }
 
 fn weigh_link(detector: &Detector, place: &mut Place<'_>, traces: &LazyTraces<'_>) -> Weighed {
+    if place.signals.has(Signal::Choice) {
+        return Weighed::default();
+    }
+    let facts = facts_of(detector, place);
+    if !facts.speak() {
+        return Weighed::default();
+    }
     let url = &place.url;
     let signals = &mut place.signals;
-    if signals.has(Signal::Choice) {
-        return Weighed::default();
-    }
-    let is_opaque = token::is_opaque(url);
-    let target = link::target(url);
-    let vendor = detector.catalogue.link(url.as_str());
-    if vendor.is_none() && (!is_opaque && target.is_none() || link::acts_for_its_reader(url)) {
-        return Weighed::default();
-    }
-    signals.add_if(Signal::VendorLink, vendor.is_some());
-    signals.add_if(Signal::CarriesAddress, target.is_some());
-    signals.add_if(Signal::ClickWord, link::speaks_of_a_click(url));
-    signals.add_if(Signal::OpaqueToken, is_opaque);
+    signals.add_if(Signal::VendorLink, facts.vendor.is_some());
+    signals.add_if(Signal::CarriesAddress, facts.carries_address);
+    signals.add_if(Signal::ClickWord, facts.is_click);
+    signals.add_if(Signal::OpaqueToken, facts.is_opaque);
     // What is tracked already needs no further reason.
-    let asks_for_traces = vendor.is_none() && signals.verdict() != Verdict::Tracker;
+    let asks_for_traces = facts.vendor.is_none() && signals.verdict() != Verdict::Tracker;
     signals.add_if(Signal::RecipientInUrl, asks_for_traces && traces.get().stand_in(url.as_str()));
-    Weighed { vendor, seen: None, target }
+    Weighed { vendor: facts.vendor, seen: None, link: Some(facts) }
+}
+
+/// What the address of a link says; kept with the place.
+fn facts_of(detector: &Detector, place: &mut Place<'_>) -> Arc<Facts> {
+    let facts = Known::complete(place.link.as_ref(), &place.url, &detector.catalogue);
+    place.link = Some(Known::All(Arc::clone(&facts)));
+    facts
+}
+
+/// Reads the addresses of all links that lead the reader to no choice.
+pub fn read_links(detector: &Detector, places: &mut [Place<'_>]) {
+    let is_read =
+        |place: &&mut Place<'_>| place.carrier == Carrier::Anchor && !place.signals.has(Signal::Choice);
+    for place in places.iter_mut().filter(is_read) {
+        let _ = facts_of(detector, place);
+    }
 }
 
 /// A picture file that is the same for everybody: no query that identifies, and no token in its path but a

@@ -1,6 +1,7 @@
 //! Links that report who followed them (N3): which they are, where they lead, and which are never touched.
 
 use std::borrow::Cow;
+use std::ops::Range;
 use std::sync::LazyLock;
 
 use super::class::{Class, Words, runs};
@@ -8,6 +9,8 @@ use super::url::{Url, percent_decoded};
 
 /// How many addresses are unwrapped from one another.
 const MAX_REDIRECTS: usize = 4;
+/// What an address starts with, encoded or not.
+pub(super) const STARTS_AN_ADDRESS: [char; 3] = ['h', 'H', '%'];
 /// The length of the longest scheme, with colon and slashes.
 const SCHEME: usize = 8;
 
@@ -93,9 +96,13 @@ pub fn end_of(target: String) -> Option<String> {
     last.filter(|target| !offers_a_choice(target))
 }
 
-/// An address behind the first slashes of a path: the rest of it, or one segment where its own slashes are
-/// encoded.
+/// An address behind the first slashes of a path.
 fn in_path(path: &str) -> Option<String> {
+    whole_address(path.get(address_in_path(path)?)?)
+}
+
+/// Where an address begins in a path, to its end; or to the end of its segment, where its own slashes are encoded.
+pub(super) fn address_in_path(path: &str) -> Option<Range<usize>> {
     const STARTS: [&[u8]; 6] =
         [b"https://", b"http://", b"https%3a%2f%2f", b"http%3a%2f%2f", b"https:%2f%2f", b"http:%2f%2f"];
     let starts = |at: &usize| {
@@ -104,16 +111,16 @@ fn in_path(path: &str) -> Option<String> {
             .iter()
             .any(|start| rest.get(..start.len()).is_some_and(|head| head.eq_ignore_ascii_case(start)))
     };
-    let at = memchr::memchr2_iter(b'h', b'H', path.as_bytes()).find(starts)?;
-    let rest = path.get(at..)?;
-    let encoded = rest.split('/').next().unwrap_or_default();
-    whole_address(if encoded.contains('%') { encoded } else { rest })
+    let start = memchr::memchr2_iter(b'h', b'H', path.as_bytes()).find(starts)?;
+    let segment = path.get(start..)?.split('/').next().unwrap_or_default();
+    let end = if segment.contains('%') { start + segment.len() } else { path.len() };
+    Some(start..end)
 }
 
 /// A value that is an http(s) address with a host, percent-encoded once or twice or not at all.
 fn whole_address(value: &str) -> Option<String> {
     // Nothing else becomes a scheme by decoding.
-    if !value.starts_with(['h', 'H', '%']) {
+    if !value.starts_with(STARTS_AN_ADDRESS) {
         return None;
     }
     let mut text: Cow<'_, str> = Cow::Borrowed(value);
@@ -134,108 +141,12 @@ fn whole_address(value: &str) -> Option<String> {
     None
 }
 
-/// Whether path or host speak of a click.
-pub fn speaks_of_a_click(url: &Url<'_>) -> bool {
-    let says = |word: &[u8]| {
-        is_among(word, |word| {
-            matches!(
-                word,
-                b"click"
-                    | b"clk"
-                    | b"redirect"
-                    | b"redir"
-                    | b"trk"
-                    | b"track"
-                    | b"cl"
-                    | b"lt"
-                    | b"ct"
-                    | b"ls"
-                    | b"linktrack"
-                    | b"clicktrack"
-            )
-        })
-    };
-    let host = url.host().as_bytes();
-    let first = host.split(|byte| *byte == b'.').next().unwrap_or_default();
-    words(url.path()).chain([first]).any(says)
-}
-
-/// The words of a text: letters and digits.
-fn words(text: &str) -> impl Iterator<Item = &[u8]> {
-    text.as_bytes().split(|byte| !Class::of(*byte).is_alphanumeric())
-}
-
-/// Whether a word in lower case is one of those that are looked for, none of which is longer than these bytes.
-fn is_among(word: &[u8], is_one: impl Fn(&[u8]) -> bool) -> bool {
-    let mut lower = [0; 14];
-    let Some(lower) = lower.get_mut(..word.len()) else { return false };
-    lower.copy_from_slice(word);
-    lower.make_ascii_lowercase();
-    is_one(lower)
-}
-
 /// Whether a link that leads to `end` leads to another site than the one that it asks.
 pub fn leads_elsewhere(url: &Url<'_>, end: &str) -> bool {
     fn site(host: &str) -> &str {
         psl::domain_str(host).unwrap_or(host)
     }
     Url::read(Cow::Borrowed(end), None).is_some_and(|end| site(end.host()) != site(url.host()))
-}
-
-/// Whether a link does something for its reader: it signs them in, confirms an address, resets a password, accepts
-/// an invitation. Its token is what does that, and the page that it names is where it leads afterwards, so neither
-/// says that it is tracked.
-pub fn acts_for_its_reader(url: &Url<'_>) -> bool {
-    let acts = |word: &[u8]| {
-        is_among(word, |word| {
-            matches!(
-                word,
-                b"login"
-                    | b"logon"
-                    | b"signin"
-                    | b"auth"
-                    | b"oauth"
-                    | b"oauth2"
-                    | b"authorize"
-                    | b"authorise"
-                    | b"authenticate"
-                    | b"sso"
-                    | b"saml"
-                    | b"verify"
-                    | b"verification"
-                    | b"confirm"
-                    | b"confirmation"
-                    | b"activate"
-                    | b"activation"
-                    | b"reset"
-                    | b"password"
-                    | b"passwort"
-                    | b"passwordless"
-                    | b"invite"
-                    | b"invitation"
-                    | b"magic"
-                    | b"otp"
-                    | b"validate"
-                    | b"checkout"
-            )
-        })
-    };
-    let before_a_joint = |text: &str| ["sign", "log"].iter().any(|word| ends_with(text, word));
-    let within = |text: &str| {
-        words(text).any(acts)
-            || memchr::memchr2_iter(b'-', b'_', text.as_bytes()).any(|joint| {
-                let behind = text.as_bytes().get(joint + 1..joint + 3);
-                behind.is_some_and(|behind| behind.eq_ignore_ascii_case(b"in"))
-                    && text.get(..joint).is_some_and(before_a_joint)
-            })
-    };
-    within(url.path()) || url.parameters().any(|(name, _)| within(name))
-}
-
-/// Whether a text ends with a word, in whatever case.
-fn ends_with(text: &str, word: &str) -> bool {
-    let start = text.len().checked_sub(word.len());
-    start.and_then(|start| text.get(start..)).is_some_and(|end| end.eq_ignore_ascii_case(word))
 }
 
 #[cfg(test)]
@@ -251,26 +162,6 @@ mod tests {
         assert!(leads("https://t.vendor.example/r?u=1&to=https%3A%2F%2Fwww.shop.example%2Fa"));
         assert!(!leads("https://www.shop.example/orders/7?back=https://shop.example/orders"));
         assert!(!leads("https://t.vendor.example/r?u=1"));
-    }
-
-    #[test]
-    fn a_link_that_acts_for_its_reader_is_known_by_its_path_and_names() {
-        let acts = |url: &str| acts_for_its_reader(&Url::read(url.into(), None).unwrap());
-        for url in [
-            "https://shop.example/login?token=Zk3Qw9XvT2aB7LmN8pRsYd4H&return_to=https%3A%2F%2Fshop.example%2Fa",
-            "https://shop.example/users/password/edit?reset_password_token=abc&next=https://shop.example/",
-            "https://id.shop.example/sign-in/abc?to=https://shop.example/",
-            "https://shop.example/Verify/abc",
-            "https://shop.example/a?otp=1",
-        ] {
-            assert!(acts(url), "{url}");
-        }
-        for url in [
-            "https://click.shop.example/r?u=login&to=https%3A%2F%2Fshop.example%2Flogin",
-            "https://a.example/authors",
-        ] {
-            assert!(!acts(url), "{url}");
-        }
     }
 
     fn check(url: &str) -> Option<String> {

@@ -14,6 +14,7 @@ mod class;
 mod copies;
 pub mod css;
 pub mod difference;
+mod facts;
 pub mod host;
 pub mod html;
 pub mod judge;

@@ -48,6 +48,7 @@ pub fn places<'a>(text: &'a [u8], links: Links) -> Found<'a> {
             size: Size::Visible,
             signals,
             picture: None,
+            link: None,
         });
     }
     found

@@ -3,6 +3,13 @@
 use super::class::{Class, Classes};
 use super::url::Url;
 
+/// The fewest letters and digits that are more than a word or a version.
+const SHORTEST_IDENTIFIER: usize = 4;
+/// The fewest that can be opaque.
+const SHORTEST_TOKEN: usize = 12;
+/// The length of the longest value that can be a size or a version.
+pub(super) const LONGEST_SIZE: usize = 12;
+
 /// How much of an identifier a piece of an address is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Opacity {
@@ -21,7 +28,13 @@ pub fn opacity(url: &Url<'_>) -> Opacity {
 
 /// Whether any piece of host, path and query is opaque.
 pub fn is_opaque(url: &Url<'_>) -> bool {
-    [path_opacity, query_opacity, host_opacity].iter().any(|opacity| opacity(url) == Opacity::Opaque)
+    let is_parameter = |(name, value): (&str, &str)| {
+        is_opaque_piece(value.as_bytes()) && !changes_a_picture(name, value)
+            || is_opaque_piece(name.as_bytes())
+    };
+    path_opacity(url) == Opacity::Opaque
+        || url.parameters().any(is_parameter)
+        || host_opacity(url) == Opacity::Opaque
 }
 
 /// The most opaque segment of the path, the extension of the last one left out.
@@ -87,12 +100,7 @@ pub fn query_opacity(url: &Url<'_>) -> Opacity {
 
 /// The value of a parameter: names that resize or version a picture identify nobody.
 fn value_opacity(name: &str, value: &str) -> Opacity {
-    const HARMLESS: [&str; 27] = [
-        "w", "h", "width", "height", "v", "ver", "version", "q", "quality", "fit", "crop", "auto", "fm",
-        "format", "size", "s", "dpr", "resize", "ixlib", "bg", "color", "fill", "rev", "itok", "vs", "mode",
-        "scale",
-    ];
-    if HARMLESS.iter().any(|harmless| name.eq_ignore_ascii_case(harmless)) && value.len() <= 12 {
+    if changes_a_picture(name, value) {
         return Opacity::Plain;
     }
     match piece_opacity(value.as_bytes()) {
@@ -101,6 +109,16 @@ fn value_opacity(name: &str, value: &str) -> Opacity {
         }
         opacity => opacity,
     }
+}
+
+/// Whether a parameter resizes or versions a picture.
+fn changes_a_picture(name: &str, value: &str) -> bool {
+    const NAMES: [&str; 27] = [
+        "w", "h", "width", "height", "v", "ver", "version", "q", "quality", "fit", "crop", "auto", "fm",
+        "format", "size", "s", "dpr", "resize", "ixlib", "bg", "color", "fill", "rev", "itok", "vs", "mode",
+        "scale",
+    ];
+    value.len() <= LONGEST_SIZE && NAMES.iter().any(|known| name.eq_ignore_ascii_case(known))
 }
 
 /// Whether a parameter's name says that its value identifies.
@@ -142,14 +160,33 @@ fn names_an_identifier(name: &str) -> bool {
             .any(|word| name.as_bytes().windows(word.len()).any(|window| window.eq_ignore_ascii_case(word)))
 }
 
+/// Whether a segment of a path, a name or a value is opaque; nothing shorter is.
+pub(super) fn is_opaque_piece(piece: &[u8]) -> bool {
+    piece.len() >= SHORTEST_TOKEN && piece_opacity(piece) == Opacity::Opaque
+}
+
+/// How many hyphens and underscores an opaque piece has; `None` where it is not one, or has other characters.
+pub(super) fn joints_in_token(piece: &[u8]) -> Option<usize> {
+    let classes = Classes::of(piece);
+    let joints = match classes.others {
+        0 => 0,
+        _ => piece.iter().filter(|byte| matches!(byte, b'-' | b'_')).count(),
+    };
+    (joints == classes.others && opacity_of(piece, &classes) == Opacity::Opaque).then_some(joints)
+}
+
 /// A segment of a path, or a value.
 pub fn piece_opacity(piece: &[u8]) -> Opacity {
-    if piece.len() < 4 {
+    if piece.len() < SHORTEST_IDENTIFIER {
         return Opacity::Plain;
     }
-    let classes = Classes::of(piece);
+    opacity_of(piece, &Classes::of(piece))
+}
+
+/// The opacity of a piece with these counts.
+fn opacity_of(piece: &[u8], classes: &Classes) -> Opacity {
     let length = classes.letters() + classes.digits;
-    if length < 4 {
+    if length < SHORTEST_IDENTIFIER {
         return Opacity::Plain;
     }
     if classes.is_uuid_like(piece) {
@@ -481,7 +518,7 @@ pub(super) fn is_plain_path(path: &[u8]) -> bool {
 pub fn host_opacity(url: &Url<'_>) -> Opacity {
     const SHORTEST: usize = 20;
     let labels = url.host().as_bytes().split(|byte| *byte == b'.');
-    let is_token = |label: &[u8]| label.len() >= SHORTEST && piece_opacity(label) == Opacity::Opaque;
+    let is_token = |label: &[u8]| label.len() >= SHORTEST && is_opaque_piece(label);
     if labels.into_iter().any(is_token) { Opacity::Opaque } else { Opacity::Plain }
 }
 
@@ -493,9 +530,7 @@ pub fn is_named(stem: &str) -> bool {
 
 /// The opaque pieces of an address.
 pub fn opaque_pieces<'a>(url: &'a Url<'_>) -> impl Iterator<Item = &'a str> {
-    url.tail()
-        .split(['/', '?', '&', '=', '.', ';', ','])
-        .filter(|piece| piece.len() >= 12 && piece_opacity(piece.as_bytes()) == Opacity::Opaque)
+    url.tail().split(['/', '?', '&', '=', '.', ';', ',']).filter(|piece| is_opaque_piece(piece.as_bytes()))
 }
 
 #[cfg(test)]

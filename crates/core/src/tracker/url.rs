@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use super::token;
+use crate::places::Places;
 
 /// How much of an address is looked at. Servers stop far below, but browsers ask them all the same.
 const MAX_LENGTH: usize = 16 * 1024;
@@ -349,24 +350,26 @@ fn hex_digit(byte: u8) -> Option<u8> {
 
 /// The text with `%XX` decoded; bytes that are no UTF-8 become U+FFFD.
 pub fn percent_decoded(text: &str) -> Cow<'_, str> {
-    let Some(first) = memchr::memchr(b'%', text.as_bytes()) else { return Cow::Borrowed(text) };
-    let mut out = Vec::with_capacity(text.len());
-    let (plain, mut rest) = text.as_bytes().split_at(first);
-    out.extend_from_slice(plain);
-    // What starts with a percent sign, and the plain bytes behind it.
-    while let Some(behind) = rest.get(1..) {
-        let digits = behind.first_chunk::<2>();
-        let decoded = digits.and_then(|[high, low]| Some(hex_digit(*high)? << 4 | hex_digit(*low)?));
-        out.push(decoded.unwrap_or(b'%'));
-        let behind = behind.get(if decoded.is_some() { 2 } else { 0 }..).unwrap_or_default();
-        let plain = behind.iter().position(|byte| *byte == b'%').unwrap_or(behind.len());
-        let (plain, further) = behind.split_at(plain);
-        out.extend_from_slice(plain);
-        rest = further;
+    let bytes = text.as_bytes();
+    let Some(first) = memchr::memchr(b'%', bytes) else { return Cow::Borrowed(text) };
+    let mut decoded = Vec::with_capacity(text.len());
+    decoded.extend_from_slice(bytes.get(..first).unwrap_or_default());
+    let mut taken = first;
+    for percent in Places::of(b'%', bytes) {
+        // What follows a percent sign that stands for itself may be one.
+        let Some(plain) = bytes.get(taken..percent) else { continue };
+        decoded.extend_from_slice(plain);
+        taken = percent;
+        if let Some([high, low]) = bytes.get(percent + 1..).and_then(<[u8]>::first_chunk)
+            && let (Some(high), Some(low)) = (hex_digit(*high), hex_digit(*low))
+        {
+            decoded.push(high << 4 | low);
+            taken += 3;
+        }
     }
-    Cow::Owned(
-        String::from_utf8(out).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()),
-    )
+    decoded.extend_from_slice(bytes.get(taken..).unwrap_or_default());
+    let text = String::from_utf8(decoded);
+    Cow::Owned(text.unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
 }
 
 #[cfg(test)]

@@ -1,28 +1,41 @@
 //! What edits of the raw bytes do to the decoded ones, read off the few raw bytes around each edit.
 
+use std::ops::Range;
+
 use super::{Decoded, Edit, Mark, Transfer, apply_within, base64, quoted_printable};
+use crate::same;
 
 impl Decoded<'_> {
     /// The edits of the decoded bytes that these edits of the raw bytes come to; all of them are sorted and do
-    /// not overlap. `raw` is what was decoded. `None` where all of it must be decoded anew.
-    pub fn edits_of_decoded(&self, raw: &[u8], edits: &[Edit]) -> Option<Vec<Edit>> {
+    /// not overlap. `raw` is what was decoded, and starts at `offset` of what the edits belong to. `None` where all of
+    /// it must be decoded anew.
+    pub fn edits_of_decoded(&self, raw: &[u8], offset: usize, edits: &[Edit]) -> Option<Vec<Edit>> {
+        let in_raw = |range: &Range<usize>| {
+            let range = range.start.checked_sub(offset)?..range.end.checked_sub(offset)?;
+            (range.end <= raw.len()).then_some(range)
+        };
         if self.transfer == Transfer::Identity {
-            return Some(edits.to_vec());
+            let edits = edits.iter().map(|edit| Some(Edit { range: in_raw(&edit.range)?, ..edit.clone() }));
+            return edits.collect();
         }
         let mut changes = Vec::with_capacity(edits.len());
         let mut ahead = edits;
         let mut end = Mark { decoded: 0, raw: 0 };
         while let Some(edit) = ahead.first() {
-            let start = self.restart(raw, edit.range.start, end)?;
-            end = self.restart_behind(raw, edit.range.end, start)?;
+            let range = in_raw(&edit.range)?;
+            let start = self.restart(raw, range.start, end)?;
+            end = self.restart_behind(raw, range.end, start)?;
             let mut taken = 1;
-            let is_near = |next: &&Edit, end: &Mark| next.range.start < end.raw || end.raw == raw.len();
-            while let Some(next) = ahead.get(taken).filter(|next| is_near(next, &end)) {
-                end = self.restart_behind(raw, next.range.end, end)?;
+            while let Some(next) = ahead.get(taken) {
+                let range = in_raw(&next.range)?;
+                if range.start >= end.raw && end.raw < raw.len() {
+                    break;
+                }
+                end = self.restart_behind(raw, range.end, end)?;
                 taken += 1;
             }
             let (these, rest) = ahead.split_at_checked(taken)?;
-            let bytes = apply_within(raw.get(start.raw..end.raw)?, start.raw, these);
+            let bytes = apply_within(raw.get(start.raw..end.raw)?, offset + start.raw, these);
             let with = match self.transfer {
                 Transfer::QuotedPrintable => quoted_printable::decode(&bytes),
                 Transfer::Base64 if end.raw < raw.len() => base64::decode_whole(&bytes)?,
@@ -78,32 +91,13 @@ impl Decoded<'_> {
 }
 
 /// The edit that puts `with` in the place of `range`, without what stays as it is at both ends.
-pub(in crate::message) fn narrowed(bytes: &[u8], range: std::ops::Range<usize>, mut with: Vec<u8>) -> Edit {
+pub(in crate::message) fn narrowed(bytes: &[u8], range: Range<usize>, mut with: Vec<u8>) -> Edit {
     let old = bytes.get(range.clone()).unwrap_or_default();
-    let head = same_at_start(old, &with);
-    let tail = same_at_end(old.get(head..).unwrap_or_default(), with.get(head..).unwrap_or_default());
+    let head = same::at_start(old, &with);
+    let tail = same::at_end(old.get(head..).unwrap_or_default(), with.get(head..).unwrap_or_default());
     with.truncate(with.len() - tail);
     with.drain(..head);
     Edit { range: range.start + head..range.end - tail, with, filler: super::Filler::Nothing }
-}
-
-/// How many bytes are compared at once.
-const BLOCK: usize = 16;
-
-/// How many bytes both start with.
-fn same_at_start(one: &[u8], other: &[u8]) -> usize {
-    let blocks = one.chunks_exact(BLOCK).zip(other.chunks_exact(BLOCK));
-    let same = BLOCK * blocks.take_while(|(one, other)| one == other).count();
-    let rest = one.iter().zip(other).skip(same);
-    same + rest.take_while(|(one, other)| one == other).count()
-}
-
-/// How many bytes both end with.
-fn same_at_end(one: &[u8], other: &[u8]) -> usize {
-    let blocks = one.rchunks_exact(BLOCK).zip(other.rchunks_exact(BLOCK));
-    let same = BLOCK * blocks.take_while(|(one, other)| one == other).count();
-    let rest = one.iter().rev().zip(other.iter().rev()).skip(same);
-    same + rest.take_while(|(one, other)| one == other).count()
 }
 
 #[cfg(test)]
@@ -119,7 +113,13 @@ mod tests {
         let decoded = Decoded::new(raw, transfer);
         let edits = normalise(edits);
         let whole = apply(raw, &edits);
-        let Some(changes) = decoded.edits_of_decoded(raw, &edits) else { return false };
+        let offset = raw.len() / 3;
+        let moved = edits.iter().map(|edit| {
+            let range = edit.range.start + offset..edit.range.end + offset;
+            Edit { range, ..edit.clone() }
+        });
+        let moved: Vec<Edit> = moved.collect();
+        let Some(changes) = decoded.edits_of_decoded(raw, offset, &moved) else { return false };
         assert_eq!(
             String::from_utf8_lossy(&apply(&decoded.bytes, &changes)),
             String::from_utf8_lossy(&Decoded::new(&whole, transfer).bytes),

@@ -88,6 +88,7 @@ impl Detector {
                     size: Size::Unset,
                     signals: Signals::default(),
                     picture: None,
+                    link: None,
                 };
                 place.signals.add(Signal::NoSize);
                 let weighed = judge::weigh(self, &mut place, reading.inquiry, &reading.traces);

@@ -65,6 +65,7 @@ impl<'a> Walk<'a> {
             size: Size::Unset,
             signals: Signals::default(),
             picture: None,
+            link: None,
         };
         self.look(element, open, &mut place);
         let empty_box = carrier == Carrier::Background && self.is_empty_element(element.range.end);
@@ -113,6 +114,7 @@ impl<'a> Walk<'a> {
                 size: Size::Unset,
                 signals: Signals::default(),
                 picture: None,
+                link: None,
             };
             self.look(element, open, &mut place);
             self.found.places.push(place);
@@ -183,6 +185,7 @@ impl<'a> Walk<'a> {
             size: Size::Unset,
             signals,
             picture: None,
+            link: None,
         };
         self.look(element, open, &mut place);
         self.found.places.push(place);
@@ -244,6 +247,7 @@ impl<'a> Walk<'a> {
                 size: place.size,
                 signals: place.signals,
                 picture: None,
+                link: None,
             });
         }
     }
@@ -281,16 +285,21 @@ impl<'a> Walk<'a> {
             Signal::Choice,
             link::offers_a_choice(url.tail()) || link::offers_a_choice(&decoded(text)),
         );
-        Some(Place {
-            carrier: Carrier::Anchor,
-            url,
-            range,
-            written: Some(written),
-            removal: Removal::Nothing,
-            size: Size::Visible,
-            signals,
-            picture: None,
-        })
+        Some(Place { range, written: Some(written), signals, ..Place::of_link(url) })
+    }
+
+    /// The same, where nothing but the address differs from another copy, in which it leads to no choice.
+    pub(super) fn link_like(
+        &self,
+        other: &Place<'_>,
+        range: Range<usize>,
+        written: Range<usize>,
+    ) -> Option<Place<'a>> {
+        let url = self.url(decoded(self.slice(&written)))?;
+        let mut signals = Signals::default();
+        signals.add_if(Signal::Choice, link::offers_a_choice(url.tail()));
+        let link = other.link.as_ref().and_then(|known| known.of_copy(&other.url, &url));
+        Some(Place { range, written: Some(written), signals, link, ..Place::of_link(url) })
     }
 
     /// The candidates of a `srcset` (WHATWG HTML, 4.8.4.2.2): a comma parts them where a blank or the next

@@ -55,6 +55,7 @@ impl Walk<'_> {
             size: Size::Zero,
             signals,
             picture: None,
+            link: None,
         });
     }
 
@@ -84,6 +85,7 @@ impl Walk<'_> {
             size: Size::Zero,
             signals,
             picture: None,
+            link: None,
         });
     }
 
@@ -112,6 +114,7 @@ impl Walk<'_> {
             size: Size::Zero,
             signals: Signals::default(),
             picture: None,
+            link: None,
         });
     }
 
@@ -144,6 +147,7 @@ impl Walk<'_> {
                 size: Size::Zero,
                 signals: Signals::default(),
                 picture: None,
+                link: None,
             });
             return;
         }

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use crate::tracker::carrier::Carrier;
+use crate::tracker::facts::Known;
 use crate::tracker::signal::{Signal, Signals};
 use crate::tracker::style::Size;
 use crate::tracker::url::Url;
@@ -57,6 +58,8 @@ pub struct Place<'a> {
     pub signals: Signals,
     /// Where the picture starts of which this is one source; `None` where it has no others.
     pub picture: Option<usize>,
+    /// What the address of a link says, where that is known.
+    pub link: Option<Known>,
 }
 
 /// A plain picture file: nothing around it could make it a tracker, so nothing was asked but where it stands.
@@ -148,6 +151,23 @@ impl Removal {
     }
 }
 
+impl<'a> Place<'a> {
+    /// A link with this address.
+    pub(super) fn of_link(url: Url<'a>) -> Place<'a> {
+        Place {
+            carrier: Carrier::Anchor,
+            url,
+            range: 0..0,
+            written: None,
+            removal: Removal::Nothing,
+            size: Size::Visible,
+            signals: Signals::default(),
+            picture: None,
+            link: None,
+        }
+    }
+}
+
 impl Place<'_> {
     /// The same without the text that it was found in.
     pub(super) fn into_owned(self) -> Place<'static> {
@@ -160,6 +180,7 @@ impl Place<'_> {
             size: self.size,
             signals: self.signals,
             picture: self.picture,
+            link: self.link,
         }
     }
 

@@ -346,6 +346,7 @@ impl<'a> Walk<'a> {
                 size: Size::Unset,
                 signals,
                 picture: None,
+                link: None,
             });
         }
     }

@@ -47,6 +47,7 @@ impl Walk<'_> {
                 size: Size::Unset,
                 signals: Signals::default(),
                 picture: None,
+                link: None,
             };
             self.look(element, open, &mut place);
             let is_empty = !is_void(element.name) && self.is_empty_element(element.range.end);
@@ -84,6 +85,7 @@ impl Walk<'_> {
                 size: Size::Unset,
                 signals,
                 picture: None,
+                link: None,
             });
         }
     }

@@ -19,7 +19,7 @@ use crate::message::transfer::Edit;
 use crate::tracker::carrier::Carrier;
 use crate::tracker::html::Tokenizer;
 use crate::tracker::link;
-use crate::tracker::signal::Signals;
+use crate::tracker::signal::{Signal, Signals};
 use crate::tracker::url::Url;
 
 /// How far apart notes are, in bytes.
@@ -202,12 +202,12 @@ impl Trail {
         let places = found.places.into_iter().zip(weighed).map(|(place, signals)| {
             // Links are passed over.
             let url = if place.carrier == Carrier::Anchor { Url::default() } else { place.url };
-            Place { url, signals: *signals, ..place }.into_owned()
+            Place { url, signals: *signals, link: None, ..place }.into_owned()
         });
         Trail { places: places.collect(), plain, ..self }
     }
 
-    /// The same with what the pass found, before anything of it was weighed.
+    /// The same with what the pass found, before anything of it was weighed but what the addresses of links say.
     #[must_use]
     pub fn with_found(&self, found: &Found<'_>) -> Trail {
         let plain = found.plain.iter().map(|picture| (picture.range.clone(), picture.written.clone()));
@@ -218,6 +218,11 @@ impl Trail {
     /// How many start tags the text has.
     pub fn tags(&self) -> usize {
         self.tags
+    }
+
+    /// How many links are among the places.
+    pub fn links(&self) -> usize {
+        self.places.iter().filter(|place| place.carrier == Carrier::Anchor).count()
     }
 
     /// About how many bytes it takes.
@@ -433,7 +438,10 @@ impl Trail {
                 if !link::may_track(new.get(written.clone())?) {
                     return None;
                 }
-                places.push(reader.link_at(range, written)?);
+                places.push(match place.signals.has(Signal::Choice) {
+                    true => reader.link_at(range, written)?,
+                    false => reader.link_like(place, range, written)?,
+                });
                 continue;
             }
             places.push(Place {
@@ -445,6 +453,7 @@ impl Trail {
                 size: place.size,
                 signals: place.signals,
                 picture: place.picture.map(|start| moves.moved(start)),
+                link: place.link.clone(),
             });
         }
         Some(Known { places, found, points })
