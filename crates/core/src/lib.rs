@@ -9,6 +9,7 @@ pub mod faults;
 pub mod fields;
 pub mod guarded;
 pub mod language;
+mod near;
 mod places;
 mod same;
 

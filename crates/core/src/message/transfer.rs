@@ -4,6 +4,8 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use crate::near::Near;
+
 mod base64;
 mod changes;
 mod quoted_printable;
@@ -128,8 +130,8 @@ struct Mark {
     raw: usize,
 }
 
-fn mark_before(marks: &[Mark], decoded: usize) -> Mark {
-    let after = marks.partition_point(|mark| mark.decoded <= decoded);
+fn mark_before(marks: &[Mark], decoded: usize, near: &Near) -> Mark {
+    let after = near.parted(marks, |mark| mark.decoded <= decoded);
     marks.get(after.wrapping_sub(1)).copied().unwrap_or(Mark { decoded: 0, raw: 0 })
 }
 

@@ -104,17 +104,25 @@ impl Words {
     }
 }
 
-/// Reads a text with its ASCII letters in lower case; most are short enough for the stack.
+/// Reads a text with its ASCII letters in lower case; most are short enough for the stack. Zeros stand behind a short
+/// one: not much is compared at once in so little.
 fn in_lower_case<T>(text: &str, read: impl FnOnce(&[u8]) -> T) -> T {
-    let mut room = [0; 512];
-    match room.get_mut(..text.len()) {
-        Some(lower) => {
-            lower.copy_from_slice(text.as_bytes());
-            lower.make_ascii_lowercase();
-            read(lower)
-        }
-        None => read(&text.as_bytes().to_ascii_lowercase()),
+    match text.len() {
+        0..=128 => read_on_stack::<128, T>(text, read),
+        129..=512 => read_on_stack::<512, T>(text, read),
+        _ => read(&text.as_bytes().to_ascii_lowercase()),
     }
+}
+
+fn read_on_stack<const ROOM: usize, T>(text: &str, read: impl FnOnce(&[u8]) -> T) -> T {
+    const SHORTEST: usize = 64;
+    let mut room = [0; ROOM];
+    let whole = room.get_mut(..text.len().max(SHORTEST)).unwrap_or_default();
+    if let Some(lower) = whole.get_mut(..text.len()) {
+        lower.copy_from_slice(text.as_bytes());
+        lower.make_ascii_lowercase();
+    }
+    read(whole)
 }
 
 /// The runs of at least so many bytes of one kind, one at least.

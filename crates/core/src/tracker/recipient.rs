@@ -1,6 +1,7 @@
 //! A recipient's address in a URL: as it is, percent-encoded, in base64 or hexadecimal, or as a hash.
 
 use std::borrow::Cow;
+use std::cell::OnceCell;
 
 use aws_lc_rs::digest;
 use md5::{Digest, Md5};
@@ -12,63 +13,77 @@ use super::class::runs;
 /// its pictures: they all get the same bytes.
 pub const MAX_RECIPIENTS: usize = 16;
 
-/// What to look for.
+/// The length of an MD5 hash in hexadecimal, the shortest that is looked for.
+const MD5: usize = 32;
+
+/// What to look for. What few addresses could hold is made only when one of them could.
 #[derive(Clone, Debug, Default)]
 pub struct Traces {
+    /// The addresses as they are known, and in lower case where that differs.
+    spellings: Vec<String>,
     /// The addresses in lower case. One that is part of a longer address is another one.
-    addresses: Vec<Finder<'static>>,
-    /// Lower-case texts.
-    folded: Vec<Finder<'static>>,
+    addresses: OnceCell<Vec<Finder<'static>>>,
+    /// Hexadecimal texts in lower case.
+    folded: OnceCell<Vec<Finder<'static>>>,
     /// base64 texts, in which case matters.
-    exact: Vec<Finder<'static>>,
-    /// The length of the shortest of the lower-case texts, which are hexadecimal.
-    shortest_folded: usize,
-    /// The length of the shortest base64 text.
-    shortest_exact: usize,
+    exact: OnceCell<Vec<Finder<'static>>>,
 }
 
 impl Traces {
     /// The traces that these addresses leave.
     pub fn of<'a>(addresses: impl IntoIterator<Item = &'a str>) -> Traces {
-        let mut traces = Traces::default();
-        for address in addresses.into_iter().filter(|address| address.contains('@')).take(MAX_RECIPIENTS) {
-            traces.add(address);
-            let folded = address.to_lowercase();
-            if folded != address {
-                traces.add(&folded);
-            }
-        }
-        let shortest = |texts: &[Finder<'static>]| texts.iter().map(|text| text.needle().len()).min();
-        traces.shortest_folded = shortest(&traces.folded).unwrap_or(usize::MAX);
-        traces.shortest_exact = shortest(&traces.exact).unwrap_or(usize::MAX);
-        traces
+        let addresses = addresses.into_iter().filter(|address| address.contains('@')).take(MAX_RECIPIENTS);
+        let spellings = addresses.flat_map(|address| {
+            let folded = Some(address.to_lowercase()).filter(|folded| folded != address);
+            [Some(address.to_owned()), folded].into_iter().flatten()
+        });
+        Traces { spellings: spellings.collect(), ..Traces::default() }
     }
 
-    fn add(&mut self, address: &str) {
-        let bytes = address.as_bytes();
-        // What is looked for in many addresses is made ready for that once.
-        let finder = |text: String| Finder::new(text.as_bytes()).into_owned();
-        self.addresses.push(finder(address.to_lowercase()));
-        self.folded.push(finder(hex(bytes)));
-        self.folded.push(finder(hex(&Md5::digest(bytes))));
-        self.folded.push(finder(hex(digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, bytes).as_ref())));
-        self.folded.push(finder(hex(digest::digest(&digest::SHA256, bytes).as_ref())));
-        for shift in 0..3 {
-            let core = base64_core(bytes, shift);
-            if core.is_empty() {
-                // An address of three or four bytes leaves nothing certain; an empty text stands anywhere.
-                continue;
-            }
-            self.exact.push(finder(core.replace('+', "-").replace('/', "_")));
-            if core.contains(['+', '/']) {
-                self.exact.push(finder(core));
-            }
-        }
+    fn addresses(&self) -> &[Finder<'static>] {
+        let of = |address: &String| finder(&address.to_lowercase());
+        self.addresses.get_or_init(|| self.spellings.iter().map(of).collect())
+    }
+
+    fn folded(&self) -> &[Finder<'static>] {
+        let of = |address: &String| {
+            let bytes = address.as_bytes();
+            let sha1 = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, bytes);
+            let sha256 = digest::digest(&digest::SHA256, bytes);
+            let texts = [hex(bytes), hex(&Md5::digest(bytes)), hex(sha1.as_ref()), hex(sha256.as_ref())];
+            texts.map(|text| finder(&text))
+        };
+        self.folded.get_or_init(|| self.spellings.iter().flat_map(of).collect())
+    }
+
+    fn exact(&self) -> &[Finder<'static>] {
+        let of = |core: &str| {
+            let url_safe = Some(core.replace('+', "-").replace('/', "_")).filter(|text| text != core);
+            [Some(finder(core)), url_safe.as_deref().map(finder)].into_iter().flatten()
+        };
+        let cores =
+            |address: &String| (0..3).map(|shift| base64_core(address.as_bytes(), shift)).collect::<Vec<_>>();
+        // An address of three or four bytes leaves nothing certain; an empty text stands anywhere.
+        let all = || self.spellings.iter().flat_map(cores).filter(|core| !core.is_empty());
+        self.exact.get_or_init(|| all().flat_map(|core| of(&core).collect::<Vec<_>>()).collect())
+    }
+
+    /// The length of the shortest of the hexadecimal texts.
+    fn shortest_folded(&self) -> usize {
+        let lengths = self.spellings.iter().map(|address| (2 * address.len()).min(MD5));
+        lengths.min().unwrap_or(usize::MAX)
+    }
+
+    /// The length of the shortest base64 text.
+    fn shortest_exact(&self) -> usize {
+        let lengths =
+            self.spellings.iter().flat_map(|address| (0..3).map(|shift| core_length(address.len(), shift)));
+        lengths.filter(|length| *length > 0).min().unwrap_or(usize::MAX)
     }
 
     /// Whether one of them stands in `url`.
     pub fn stand_in(&self, url: &str) -> bool {
-        if self.addresses.is_empty() {
+        if self.spellings.is_empty() {
             return false;
         }
         // What was encoded twice is decoded twice.
@@ -78,18 +93,18 @@ impl Traces {
         }
         // Most addresses have no place for one: then they need not be looked through for each.
         let has_at = memchr::memchr(b'@', plain.as_bytes()).is_some();
-        if has_at || has_run(&plain, self.shortest_folded, |byte| byte.is_ascii_hexdigit()) {
+        if has_at || has_run(&plain, self.shortest_folded(), |byte| byte.is_ascii_hexdigit()) {
             let lower = plain.to_lowercase();
-            if self.addresses.iter().any(|address| stands_alone(&lower, address))
-                || self.folded.iter().any(|trace| stands_in(&lower, trace))
+            if self.addresses().iter().any(|address| stands_alone(&lower, address))
+                || self.folded().iter().any(|trace| stands_in(&lower, trace))
             {
                 return true;
             }
         }
         let is_of_base64 = |byte: u8| byte.is_ascii_alphanumeric() || b"+/-_".contains(&byte);
         let holds_exact = |text: &str| {
-            has_run(text, self.shortest_exact, is_of_base64)
-                && self.exact.iter().any(|trace| stands_in(text, trace))
+            has_run(text, self.shortest_exact(), is_of_base64)
+                && self.exact().iter().any(|trace| stands_in(text, trace))
         };
         holds_exact(url) || matches!(plain, Cow::Owned(_)) && holds_exact(&plain)
     }
@@ -104,13 +119,13 @@ fn has_run(text: &str, at_least: usize, is_of_it: impl Fn(u8) -> bool) -> bool {
 #[derive(Debug)]
 pub struct LazyTraces<'a> {
     recipients: &'a [&'a str],
-    traces: std::cell::OnceCell<Traces>,
+    traces: OnceCell<Traces>,
 }
 
 impl<'a> LazyTraces<'a> {
     /// Those of these addresses.
     pub fn of(recipients: &'a [&'a str]) -> LazyTraces<'a> {
-        LazyTraces { recipients, traces: std::cell::OnceCell::new() }
+        LazyTraces { recipients, traces: OnceCell::new() }
     }
 
     /// The traces.
@@ -139,6 +154,11 @@ fn stands_alone(text: &str, address: &Finder<'_>) -> bool {
     })
 }
 
+/// What is looked for in many addresses is made ready for that once.
+fn finder(text: &str) -> Finder<'static> {
+    Finder::new(text.as_bytes()).into_owned()
+}
+
 fn hex(bytes: &[u8]) -> String {
     let digit = |value: u8| char::from_digit(u32::from(value), 16).unwrap_or('0');
     let mut text = String::with_capacity(2 * bytes.len());
@@ -150,9 +170,8 @@ fn hex(bytes: &[u8]) -> String {
 /// three.
 fn base64_core(bytes: &[u8], shift: usize) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let skip = (3 - shift) % 3;
-    let whole = bytes.get(skip..).unwrap_or_default();
-    let mut out = String::new();
+    let whole = bytes.get(before_core(shift)..).unwrap_or_default();
+    let mut out = String::with_capacity(core_length(bytes.len(), shift));
     for three in whole.chunks_exact(3) {
         let bits = three.iter().fold(0u32, |bits, byte| bits << 8 | u32::from(*byte));
         for place in 0..4 {
@@ -163,9 +182,29 @@ fn base64_core(bytes: &[u8], shift: usize) -> String {
     out
 }
 
+/// How many bytes stand before it.
+fn before_core(shift: usize) -> usize {
+    (3 - shift) % 3
+}
+
+/// How long it is for a text of so many bytes.
+fn core_length(length: usize, shift: usize) -> usize {
+    length.saturating_sub(before_core(shift)) / 3 * 4
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_shortest_traces_are_as_long_as_said() {
+        for address in ["a@b", "ab@c", "ann@h", "ann@home.example", "Ann.Somebody@long.name.home.example"] {
+            let traces = Traces::of([address]);
+            let shortest = |texts: &[Finder<'static>]| texts.iter().map(|text| text.needle().len()).min();
+            assert_eq!(Some(traces.shortest_folded()), shortest(traces.folded()), "{address}");
+            assert_eq!(traces.shortest_exact(), shortest(traces.exact()).unwrap_or(usize::MAX), "{address}");
+        }
+    }
 
     fn check(url: &str) -> bool {
         Traces::of(["Ann@Home.Example"]).stand_in(url)

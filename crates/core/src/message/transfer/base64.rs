@@ -1,6 +1,7 @@
 //! base64 (RFC 2045 section 6.8).
 
 use super::{Edit, Mark, column, line_end, mark_before, rest_of_line};
+use crate::near::Near;
 
 /// The longest line, without its end (RFC 2045 section 6.8).
 const LINE: usize = 76;
@@ -138,7 +139,7 @@ impl Quantum {
 fn quantum_of(raw: &[u8], marks: &[Mark], decoded: usize) -> (usize, Quantum) {
     // Before a mark at `decoded` itself, a quantum may stand that carries nothing, and would belong to what is
     // written behind it.
-    let mark = mark_before(marks, decoded.saturating_sub(1));
+    let mark = mark_before(marks, decoded.saturating_sub(1), &Near::default());
     let mut at = mark.decoded;
     let mut quantum = Quantum::read(raw, mark.raw);
     while at + quantum.length <= decoded && quantum.end < raw.len() {

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::{Decoded, Edit, Mark, Transfer, apply_within, base64, quoted_printable};
+use crate::near::Near;
 use crate::same;
 
 impl Decoded<'_> {
@@ -20,18 +21,19 @@ impl Decoded<'_> {
         }
         let mut changes = Vec::with_capacity(edits.len());
         let mut ahead = edits;
+        let near = Near::default();
         let mut end = Mark { decoded: 0, raw: 0 };
         while let Some(edit) = ahead.first() {
             let range = in_raw(&edit.range)?;
-            let start = self.restart(raw, range.start, end)?;
-            end = self.restart_behind(raw, range.end, start)?;
+            let start = self.restart(raw, range.start, end, &near)?;
+            end = self.restart_behind(raw, range.end, start, &near)?;
             let mut taken = 1;
             while let Some(next) = ahead.get(taken) {
                 let range = in_raw(&next.range)?;
                 if range.start >= end.raw && end.raw < raw.len() {
                     break;
                 }
-                end = self.restart_behind(raw, range.end, end)?;
+                end = self.restart_behind(raw, range.end, end, &near)?;
                 taken += 1;
             }
             let (these, rest) = ahead.split_at_checked(taken)?;
@@ -50,11 +52,11 @@ impl Decoded<'_> {
 
     /// The last place at or before `at` from which decoding can begin: nothing before it matters. `known` is one
     /// that is no later.
-    fn restart(&self, raw: &[u8], at: usize, known: Mark) -> Option<Mark> {
+    fn restart(&self, raw: &[u8], at: usize, known: Mark, near: &Near) -> Option<Mark> {
         match self.transfer {
             Transfer::QuotedPrintable => {
                 let start = memchr::memrchr(b'\n', raw.get(..at)?).map_or(0, |end| end + 1);
-                self.of_line(raw, start, known)
+                self.of_line(raw, start, known, near)
             }
             Transfer::Base64 => {
                 let before = self.marks.partition_point(|mark| mark.raw <= at);
@@ -65,11 +67,11 @@ impl Decoded<'_> {
     }
 
     /// The first such place at or behind `at`, behind at least one line end in quoted-printable.
-    fn restart_behind(&self, raw: &[u8], at: usize, known: Mark) -> Option<Mark> {
+    fn restart_behind(&self, raw: &[u8], at: usize, known: Mark, near: &Near) -> Option<Mark> {
         let end = Mark { decoded: self.bytes.len(), raw: raw.len() };
         match self.transfer {
             Transfer::QuotedPrintable => match memchr::memchr(b'\n', raw.get(at..)?) {
-                Some(line) => self.of_line(raw, at + line + 1, known),
+                Some(line) => self.of_line(raw, at + line + 1, known, near),
                 None => Some(end),
             },
             Transfer::Base64 => {
@@ -81,8 +83,8 @@ impl Decoded<'_> {
     }
 
     /// The place where a line of quoted-printable starts.
-    fn of_line(&self, raw: &[u8], start: usize, known: Mark) -> Option<Mark> {
-        let before = self.marks.partition_point(|mark| mark.raw <= start);
+    fn of_line(&self, raw: &[u8], start: usize, known: Mark, near: &Near) -> Option<Mark> {
+        let before = near.parted(&self.marks, |mark| mark.raw <= start);
         let mark = before.checked_sub(1).and_then(|last| self.marks.get(last)).copied().unwrap_or(known);
         let mark = if (mark.raw..=start).contains(&known.raw) { known } else { mark };
         let between = raw.get(mark.raw..start)?;

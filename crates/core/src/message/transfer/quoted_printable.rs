@@ -1,13 +1,16 @@
 //! quoted-printable (RFC 2045 section 6.7).
 
 use super::{Edit, Mark, column, line_end, mark_before, rest_of_line};
+use crate::near::Near;
 use crate::places::Places;
 
 /// The longest line, without its end (RFC 2045 section 6.7, rule 5).
 const LINE: usize = 76;
 
-/// Decoded bytes between two marks: escapes stand close together, and each is walked over.
-const MARK_EVERY: usize = 64;
+/// Decoded bytes between two marks at the least: where a line begins behind a soft break, which is where most marks are
+/// looked for, and behind an escape.
+const MARK_LINE: usize = 32;
+const MARK_ESCAPE: usize = 128;
 
 /// What stands at one place of the raw bytes.
 enum Unit {
@@ -102,10 +105,10 @@ impl Text {
         Text { bytes: vec![0; raw.len() + PIECE + 1], length: 0 }
     }
 
-    /// Appends so many bytes of the start of `rest` and what the escape or soft break behind them means; returns how
-    /// many raw bytes that took. `None` where anything is other than in most places.
+    /// Appends so many bytes of the start of `rest` and what the escape or soft break of three bytes behind them means;
+    /// says whether it is a soft break. `None` where anything is other than in most places.
     #[inline]
-    fn append_with_unit(&mut self, rest: &[u8], count: usize) -> Option<usize> {
+    fn append_with_unit(&mut self, rest: &[u8], count: usize) -> Option<bool> {
         let window = rest.first_chunk::<{ PIECE + 3 }>().filter(|_| count <= PIECE)?;
         let room = self.bytes.get_mut(self.length..)?.first_chunk_mut::<{ PIECE + 1 }>()?;
         let [high, low] = [*window.get(count + 1)?, *window.get(count + 2)?];
@@ -118,7 +121,7 @@ impl Text {
         *room.first_chunk_mut::<PIECE>()? = *window.first_chunk::<PIECE>()?;
         *room.get_mut(count)? = digits.0 << 4 | digits.1;
         self.length += count + usize::from(is_escape);
-        Some(count + 3)
+        Some(!is_escape)
     }
 
     /// Appends the start of `rest`, so many bytes of it.
@@ -141,7 +144,7 @@ impl Text {
 
 /// Decodes `raw`, and leaves marks.
 pub(super) fn decode_marked(raw: &[u8], marks: &mut Vec<Mark>) -> Vec<u8> {
-    marks.reserve(raw.len() / MARK_EVERY);
+    marks.reserve(raw.len() / MARK_LINE / 2);
     decoded(raw, |mark| marks.push(mark))
 }
 
@@ -152,27 +155,32 @@ pub(super) fn decode(raw: &[u8]) -> Vec<u8> {
 
 fn decoded(raw: &[u8], mut leave: impl FnMut(Mark)) -> Vec<u8> {
     let mut text = Text::with_room_for(raw);
-    let mut next_mark = 0;
+    let mut marked = 0;
     let mut at = 0;
     for equals in Places::of(b'=', raw) {
         if equals < at {
             continue;
         }
         let (rest, count) = (raw.get(at..).unwrap_or_default(), equals - at);
-        if text.length + count >= next_mark {
-            leave(Mark { decoded: text.length + count, raw: equals });
-            next_mark = text.length + count + MARK_EVERY;
-        }
-        if let Some(taken) = text.append_with_unit(rest, count) {
-            at += taken;
-            continue;
-        }
-        text.append(rest, count);
-        let unit = Unit::after_equals(raw, equals);
-        at = equals + unit.lengths().0;
-        match unit {
-            Unit::Soft(_) => {}
-            Unit::Escape(byte) | Unit::Literal(byte) => text.push(byte),
+        let is_soft = match text.append_with_unit(rest, count) {
+            Some(is_soft) => {
+                at = equals + 3;
+                is_soft
+            }
+            None => {
+                text.append(rest, count);
+                let unit = Unit::after_equals(raw, equals);
+                at = equals + unit.lengths().0;
+                match unit {
+                    Unit::Soft(_) => {}
+                    Unit::Escape(byte) | Unit::Literal(byte) => text.push(byte),
+                }
+                matches!(unit, Unit::Soft(_))
+            }
+        };
+        if text.length - marked >= if is_soft { MARK_LINE } else { MARK_ESCAPE } {
+            marked = text.length;
+            leave(Mark { decoded: marked, raw: at });
         }
     }
     let rest = raw.get(at..).unwrap_or_default();
@@ -198,19 +206,20 @@ pub(super) fn decoded_length(raw: &[u8]) -> usize {
 struct Cursor<'a> {
     raw: &'a [u8],
     marks: &'a [Mark],
+    near: Near,
     /// The start of a decoded byte, or of what means nothing before it.
     last: Mark,
 }
 
 impl<'a> Cursor<'a> {
     fn new(raw: &'a [u8], marks: &'a [Mark]) -> Cursor<'a> {
-        Cursor { raw, marks, last: Mark { decoded: 0, raw: 0 } }
+        Cursor { raw, marks, near: Near::default(), last: Mark { decoded: 0, raw: 0 } }
     }
 
     /// Where decoded byte `decoded` starts in the raw bytes: behind any soft break. At the end of the text, the
     /// end of what the last byte takes.
     fn start_of(&mut self, decoded: usize) -> usize {
-        let mut mark = mark_before(self.marks, decoded);
+        let mut mark = mark_before(self.marks, decoded, &self.near);
         if self.last.decoded <= decoded && self.last.raw > mark.raw {
             mark = self.last;
         }

@@ -16,6 +16,7 @@ use super::{
     Extent, Found, Links, MAX_SHEETS, Open, Place, PlainPicture, Region, Sheets, Walk, base_of, decoded,
 };
 use crate::message::transfer::Edit;
+use crate::near::Near;
 use crate::tracker::carrier::Carrier;
 use crate::tracker::html::Tokenizer;
 use crate::tracker::link;
@@ -115,6 +116,7 @@ struct Changes<'c> {
     edits: &'c [Edit],
     /// How much longer the text is behind each of them.
     shifts: Vec<isize>,
+    near: Near,
 }
 
 impl<'c> Changes<'c> {
@@ -124,12 +126,17 @@ impl<'c> Changes<'c> {
             shift += edit.with.len() as isize - edit.range.len() as isize;
             shift
         });
-        Changes { shifts: shifts.collect(), edits }
+        Changes { shifts: shifts.collect(), edits, near: Near::default() }
+    }
+
+    /// How many of them end at or before a place.
+    fn ended(&self, at: usize) -> usize {
+        self.near.parted(self.edits, |edit| edit.range.end <= at)
     }
 
     /// Where something that no change touches stands in the other text.
     fn moved(&self, at: usize) -> usize {
-        let before = self.edits.partition_point(|edit| edit.range.end <= at);
+        let before = self.ended(at);
         let shift = before.checked_sub(1).and_then(|last| self.shifts.get(last)).copied().unwrap_or(0);
         at.saturating_add_signed(shift)
     }
@@ -143,7 +150,7 @@ impl<'c> Changes<'c> {
 
     /// Whether one of them lies in `range`, or within reach of its inside.
     fn touch(&self, range: &Range<usize>) -> bool {
-        let before = self.edits.partition_point(|edit| edit.range.end <= range.start);
+        let before = self.ended(range.start);
         self.edits.get(before).is_some_and(|edit| edit.range.start < range.end)
     }
 }
@@ -305,9 +312,10 @@ impl Trail {
     ) -> Option<Vec<Stretch<'n>>> {
         let (_, _, links) = inquiry;
         let moves = Changes::of(changes);
+        let place = Near::default();
         let starts: Option<Vec<Start>> = changes
             .iter()
-            .filter(|change| !self.is_within_a_link(change, new, &moves, links))
+            .filter(|change| !self.is_within_a_link(change, &place, new, &moves, links))
             .map(|change| Some(Start { point: self.start_for(change, links)?, end: change.range.end }))
             .collect();
         let starts = starts?;
@@ -355,9 +363,16 @@ impl Trail {
 
     /// Whether a change lies within the quotes of a link's address and leaves it within them: nothing but the link
     /// hangs on what stands there.
-    fn is_within_a_link(&self, change: &Edit, new: &[u8], moves: &Changes<'_>, links: Links) -> bool {
+    fn is_within_a_link(
+        &self,
+        change: &Edit,
+        place: &Near,
+        new: &[u8],
+        moves: &Changes<'_>,
+        links: Links,
+    ) -> bool {
         let changed = &change.range;
-        let first = self.places.partition_point(|place| place.range.end < changed.end);
+        let first = place.parted(&self.places, |place| place.range.end < changed.end);
         let link = self.places.get(first).filter(|place| place.carrier == Carrier::Anchor);
         let Some(written) = link.and_then(|link| link.written.as_ref()) else { return false };
         let quote = written.start.checked_sub(1).and_then(|before| new.get(moves.moved(before)));
