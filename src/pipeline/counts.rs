@@ -1,12 +1,13 @@
 //! Counters of what was decided and found.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use metrics::Histogram;
+use metrics::{Counter, Histogram};
 
 use crate::plan::{self, Decided};
-use crate::policy::Chosen;
+use crate::policy::{Chosen, Rule};
 use crate::rewrite::LinksDone;
 use crate::smtp::reply::Class;
 use crate::tracker::Analysis;
@@ -100,14 +101,43 @@ pub(super) fn note_decided(chosen: Chosen<'_>, decided: &[Decided]) {
             .increment(1);
     }
     for Decided { decision, .. } in decided {
-        metrics::counter!(
+        let labels = [controller, mailstream, &decision.version];
+        LAST.with_borrow_mut(|last| match last {
+            Some(last) if last.is_of(decision.rule, labels) => last.counter.increment(1),
+            _ => last.insert(Recipients::of(decision.rule, labels)).counter.increment(1),
+        });
+    }
+}
+
+thread_local! {
+    /// What counted the last recipient on this thread, which mostly counts the next one, too.
+    static LAST: RefCell<Option<Recipients>> = const { RefCell::new(None) };
+}
+
+/// A counter of recipients, with what it was looked up by.
+struct Recipients {
+    rule: Rule,
+    /// Of the controller, the mailstream, and the version of the policy.
+    labels: [Arc<str>; 3],
+    counter: Counter,
+}
+
+impl Recipients {
+    fn of(rule: Rule, labels: [&Arc<str>; 3]) -> Recipients {
+        let labels = labels.map(Arc::clone);
+        let [controller, mailstream, version] = labels.clone();
+        let counter = metrics::counter!(
             "pixelward_recipients_total",
-            "decision" => decision.rule.name(),
-            "controller" => Arc::clone(controller),
-            "mailstream" => Arc::clone(mailstream),
-            "version" => Arc::clone(&decision.version),
-        )
-        .increment(1);
+            "decision" => rule.name(),
+            "controller" => controller,
+            "mailstream" => mailstream,
+            "version" => version,
+        );
+        Recipients { rule, labels, counter }
+    }
+
+    fn is_of(&self, rule: Rule, labels: [&Arc<str>; 3]) -> bool {
+        self.rule == rule && self.labels.iter().zip(labels).all(|(one, other)| Arc::ptr_eq(one, other))
     }
 }
 

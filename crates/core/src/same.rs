@@ -7,12 +7,21 @@ const BLOCKS: [usize; 2] = [64, 16];
 pub(crate) fn at_start(one: &[u8], other: &[u8]) -> usize {
     let mut same = 0;
     for block in BLOCKS {
-        let rest = |text| <[u8]>::get(text, same..).unwrap_or_default();
-        let blocks = rest(one).chunks_exact(block).zip(rest(other).chunks_exact(block));
+        let blocks = behind(one, same).chunks_exact(block).zip(behind(other, same).chunks_exact(block));
         same += block * blocks.take_while(|(one, other)| one == other).count();
     }
-    let rest = one.iter().zip(other).skip(same);
+    let rest = behind(one, same).iter().zip(behind(other, same));
     same + rest.take_while(|(one, other)| one == other).count()
+}
+
+/// What stands behind so many bytes. To skip what an iterator gives takes a step for each.
+fn behind(text: &[u8], bytes: usize) -> &[u8] {
+    text.get(bytes..).unwrap_or_default()
+}
+
+/// What stands before the last so many bytes.
+fn before(text: &[u8], bytes: usize) -> &[u8] {
+    text.get(..text.len() - bytes).unwrap_or_default()
 }
 
 /// How many bytes both end with.
@@ -20,7 +29,7 @@ pub(crate) fn at_end(one: &[u8], other: &[u8]) -> usize {
     let [_, block] = BLOCKS;
     let blocks = one.rchunks_exact(block).zip(other.rchunks_exact(block));
     let same = block * blocks.take_while(|(one, other)| one == other).count();
-    let rest = one.iter().rev().zip(other.iter().rev()).skip(same);
+    let rest = before(one, same).iter().rev().zip(before(other, same).iter().rev());
     same + rest.take_while(|(one, other)| one == other).count()
 }
 

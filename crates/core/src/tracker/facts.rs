@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::catalogue::{Catalogue, Vendor};
 use super::class::Class;
 use super::link;
+use super::personal::attribute_value;
 use super::token;
 use super::url::Url;
 use crate::same;
@@ -23,9 +24,10 @@ pub struct Facts {
     pub carries_address: bool,
     /// Whether path or host speak of a click.
     pub is_click: bool,
-    /// Where it leads in the end, as far as that stands in it and the link may lead straight there. What goes through
-    /// nobody known, speaks of no click and stays within one site may need its token to do what it does.
-    pub straight: Option<String>,
+    /// Where it leads in the end, as it may stand in an attribute; as far as that stands in it and the link may lead
+    /// straight there. What goes through nobody known, speaks of no click and stays within one site may need its token
+    /// to do what it does.
+    pub straight: Option<Vec<u8>>,
 }
 
 impl Facts {
@@ -44,6 +46,7 @@ impl Facts {
         let carries_address = target.is_some();
         let may_lead = |end: &String| vendor.is_some() || is_click || link::leads_elsewhere(url, end);
         let straight = target.and_then(link::end_of).filter(may_lead);
+        let straight = straight.map(|end| attribute_value(&end));
         Facts { vendor, is_opaque, carries_address, is_click, straight }
     }
 

@@ -62,10 +62,10 @@ pub fn remedies(
     found
 }
 
-/// The way that helps for a link: the address it leads to.
-pub fn unwrapped(place: &Place<'_>, end: &str) -> Vec<(Remedy, Edit)> {
+/// The way that helps for a link: the address it leads to, as it may stand in an attribute.
+pub fn unwrapped(place: &Place<'_>, end: &[u8]) -> Vec<(Remedy, Edit)> {
     let written = place.written.clone();
-    let edit = written.map(|written| (Remedy::Unwrap, Edit::replace(written, attribute_value(end))));
+    let edit = written.map(|written| (Remedy::Unwrap, Edit::replace(written, end)));
     edit.into_iter().collect()
 }
 

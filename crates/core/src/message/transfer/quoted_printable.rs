@@ -93,24 +93,19 @@ impl Unit {
 /// than one of a piece's own.
 const PIECE: usize = 80;
 
-/// What was decoded so far, with room behind it for a piece.
-struct Text {
-    bytes: Vec<u8>,
-    length: usize,
+/// What is read, and the room for what is decoded.
+struct Decoding<'r, 'd> {
+    rest: &'r [u8],
+    room: &'d mut [u8],
 }
 
-impl Text {
-    /// Room for all that `raw` can be decoded to.
-    fn with_room_for(raw: &[u8]) -> Text {
-        Text { bytes: vec![0; raw.len() + PIECE + 1], length: 0 }
-    }
-
-    /// Appends so many bytes of the start of `rest` and what the escape or soft break of three bytes behind them means;
-    /// says whether it is a soft break. `None` where anything is other than in most places.
+impl Decoding<'_, '_> {
+    /// Takes so many bytes and the escape or soft break of three bytes behind them; says whether it is a soft break.
+    /// `None` where anything is other than in most places, and then nothing is taken.
     #[inline]
-    fn append_with_unit(&mut self, rest: &[u8], count: usize) -> Option<bool> {
-        let window = rest.first_chunk::<{ PIECE + 3 }>().filter(|_| count <= PIECE)?;
-        let room = self.bytes.get_mut(self.length..)?.first_chunk_mut::<{ PIECE + 1 }>()?;
+    fn take_with_unit(&mut self, count: usize) -> Option<bool> {
+        let window = self.rest.first_chunk::<{ PIECE + 3 }>().filter(|_| count <= PIECE)?;
+        let room = self.room.first_chunk_mut::<{ PIECE + 1 }>()?;
         let [high, low] = [*window.get(count + 1)?, *window.get(count + 2)?];
         let digits = (hex(high), hex(low));
         let is_escape = (digits.0 | digits.1) < 16;
@@ -120,25 +115,32 @@ impl Text {
         // What comes next is written over what is too much.
         *room.first_chunk_mut::<PIECE>()? = *window.first_chunk::<PIECE>()?;
         *room.get_mut(count)? = digits.0 << 4 | digits.1;
-        self.length += count + usize::from(is_escape);
+        self.rest = self.rest.get(count + 3..)?;
+        self.advance(count + usize::from(is_escape));
         Some(!is_escape)
     }
 
-    /// Appends the start of `rest`, so many bytes of it.
-    fn append(&mut self, rest: &[u8], count: usize) {
-        let room = self.bytes.get_mut(self.length..self.length + count);
-        room.zip(rest.get(..count)).into_iter().for_each(|(room, piece)| room.copy_from_slice(piece));
-        self.length += count;
+    /// Takes so many bytes that stand for themselves.
+    fn take(&mut self, count: usize) {
+        let Some((piece, rest)) = self.rest.split_at_checked(count) else { return };
+        self.room.get_mut(..count).into_iter().for_each(|room| room.copy_from_slice(piece));
+        self.rest = rest;
+        self.advance(count);
     }
 
-    fn push(&mut self, byte: u8) {
-        self.bytes.get_mut(self.length).into_iter().for_each(|place| *place = byte);
-        self.length += 1;
+    /// Takes what begins with an equals sign.
+    fn take_unit(&mut self) -> Unit {
+        let unit = Unit::after_equals(self.rest, 0);
+        self.rest = self.rest.get(unit.lengths().0..).unwrap_or_default();
+        if let Unit::Escape(byte) | Unit::Literal(byte) = unit {
+            self.room.first_mut().into_iter().for_each(|place| *place = byte);
+            self.advance(1);
+        }
+        unit
     }
 
-    fn finish(mut self) -> Vec<u8> {
-        self.bytes.truncate(self.length);
-        self.bytes
+    fn advance(&mut self, count: usize) {
+        self.room = std::mem::take(&mut self.room).get_mut(count..).unwrap_or_default();
     }
 }
 
@@ -154,38 +156,26 @@ pub(super) fn decode(raw: &[u8]) -> Vec<u8> {
 }
 
 fn decoded(raw: &[u8], mut leave: impl FnMut(Mark)) -> Vec<u8> {
-    let mut text = Text::with_room_for(raw);
+    let mut bytes = vec![0; raw.len() + PIECE + 1];
+    let whole = bytes.len();
+    let mut text = Decoding { rest: raw, room: &mut bytes };
     let mut marked = 0;
-    let mut at = 0;
     for equals in Places::of(b'=', raw) {
-        if equals < at {
-            continue;
-        }
-        let (rest, count) = (raw.get(at..).unwrap_or_default(), equals - at);
-        let is_soft = match text.append_with_unit(rest, count) {
-            Some(is_soft) => {
-                at = equals + 3;
-                is_soft
-            }
-            None => {
-                text.append(rest, count);
-                let unit = Unit::after_equals(raw, equals);
-                at = equals + unit.lengths().0;
-                match unit {
-                    Unit::Soft(_) => {}
-                    Unit::Escape(byte) | Unit::Literal(byte) => text.push(byte),
-                }
-                matches!(unit, Unit::Soft(_))
-            }
-        };
-        if text.length - marked >= if is_soft { MARK_LINE } else { MARK_ESCAPE } {
-            marked = text.length;
-            leave(Mark { decoded: marked, raw: at });
+        let Some(count) = equals.checked_sub(raw.len() - text.rest.len()) else { continue };
+        let is_soft = text.take_with_unit(count).unwrap_or_else(|| {
+            text.take(count);
+            matches!(text.take_unit(), Unit::Soft(_))
+        });
+        let length = whole - text.room.len();
+        if length - marked >= if is_soft { MARK_LINE } else { MARK_ESCAPE } {
+            marked = length;
+            leave(Mark { decoded: length, raw: raw.len() - text.rest.len() });
         }
     }
-    let rest = raw.get(at..).unwrap_or_default();
-    text.append(rest, rest.len());
-    text.finish()
+    text.take(text.rest.len());
+    let length = whole - text.room.len();
+    bytes.truncate(length);
+    bytes
 }
 
 /// How many bytes `raw` is decoded to.
