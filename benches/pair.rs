@@ -193,7 +193,8 @@ fn measure_tls(time: Duration) {
     sum.add(&outer, &mail, 10, time);
     let behind = (inner.process().seconds() - before) * 1e6 / sum.messages as f64;
     println!(
-        "newsletter over TLS: {:.1} us a message at the relay that takes it in clear, {behind:.1} us at the one behind TLS",
+        "newsletter over TLS: {:.1} us a message at the relay that takes it in clear, {behind:.1} us at the one \
+         behind TLS",
         sum.cost()
     );
 }
