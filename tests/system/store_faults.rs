@@ -43,7 +43,7 @@ fn allowed(store: &Store, address: &str) -> bool {
 
 /// 300 people who agreed, of whom every third took it back, and every tenth was erased.
 fn filled(folder: &Path) {
-    let store = Store::open(&settings(folder)).unwrap();
+    let store = open(folder).unwrap();
     let all: Vec<_> = (0..300)
         .map(|number| {
             let mut change =
@@ -108,16 +108,23 @@ enum Outcome {
     Harmless,
 }
 
-/// Opens the store. A process that another test is just starting holds a lock that was given up until it has
-/// become another program.
+/// Opens the store of a folder.
 fn open(folder: &Path) -> Result<Store, StoreError> {
-    for _ in 0..1000 {
-        match Store::open(&settings(folder)) {
-            Err(StoreError::Busy(_)) => std::thread::park_timeout(Duration::from_millis(5)),
-            other => return other,
+    opened(&settings(folder))
+}
+
+/// Opens a store. A program that another test is just starting holds a lock that was given up, for the moment between
+/// fork and exec.
+fn opened(settings: &Settings) -> Result<Store, StoreError> {
+    let start = Instant::now();
+    loop {
+        match Store::open(settings) {
+            Err(StoreError::Busy(_)) if start.elapsed() < crate::support::PATIENCE => {
+                std::thread::park_timeout(Duration::from_millis(5))
+            }
+            opened => return opened,
         }
     }
-    Store::open(&settings(folder))
 }
 
 /// Opens the store and looks that no consent came back.
@@ -215,7 +222,7 @@ fn an_old_copy_put_back_is_noticed_or_harmless() {
     let now = folder.0.join("now");
     std::fs::create_dir_all(&now).unwrap();
     // What was there before half of the withdrawals and all erasures.
-    let store = Store::open(&settings(&now)).unwrap();
+    let store = open(&now).unwrap();
     for number in 0..300 {
         taken(&store, &address(number), State::Granted, 5);
     }
@@ -351,19 +358,6 @@ fn damage_beside_journal_and_keys_stops_nothing_and_is_named() {
     }
 }
 
-/// Opens a store again. A program that another test starts holds its lock for the moment between fork and exec.
-fn reopened(settings: &Settings) -> Store {
-    let start = Instant::now();
-    loop {
-        match Store::open(settings) {
-            Err(StoreError::Busy(_)) if start.elapsed() < crate::support::PATIENCE => {
-                std::thread::yield_now()
-            }
-            opened => return opened.unwrap(),
-        }
-    }
-}
-
 fn overwrite(path: &Path, bytes: &[u8]) {
     std::fs::OpenOptions::new().write(true).open(path).unwrap().write_all_at(bytes, 0).unwrap();
 }
@@ -373,18 +367,18 @@ fn the_store_key_may_lie_apart_and_is_never_made_anew_beside_a_store() {
     let folder = Folder::new();
     let apart = folder.0.join("apart.key");
     let settings = Settings { store_key: Some(apart.clone()), ..settings(&folder.0) };
-    let store = Store::open(&settings).unwrap();
+    let store = opened(&settings).unwrap();
     taken(&store, &address(1), State::Granted, 5);
     assert!(!folder.0.join("store/store.key").exists());
     let (journal, keys) = (folder.0.join("journal"), folder.0.join("keys"));
     pixelward::consent::backup::copy_journal(&settings, &journal).unwrap();
     pixelward::consent::backup::copy_keys(&settings, &keys, 30).unwrap();
     drop(store);
-    let store = reopened(&settings);
+    let store = opened(&settings).unwrap();
     assert!(allowed(&store, &address(1)));
     drop(store);
     std::fs::rename(&apart, folder.0.join("lost.key")).unwrap();
-    let error = Store::open(&settings).unwrap_err().to_string();
+    let error = opened(&settings).unwrap_err().to_string();
     assert!(error.contains("apart.key") && error.contains("backup"), "{error}");
     assert!(!apart.exists());
     // The copy of the keys has it, and it goes back to where it belongs.
@@ -392,7 +386,7 @@ fn the_store_key_may_lie_apart_and_is_never_made_anew_beside_a_store() {
     std::fs::remove_file(folder.0.join("elsewhere-head")).unwrap();
     pixelward::consent::backup::restore(&settings, &journal, &keys, false).unwrap();
     assert_eq!(std::fs::read(&apart).unwrap(), std::fs::read(folder.0.join("lost.key")).unwrap());
-    assert!(allowed(&Store::open(&settings).unwrap(), &address(1)));
+    assert!(allowed(&opened(&settings).unwrap(), &address(1)));
 }
 
 /// Whether file systems of our own can be mounted here: that needs root and loop devices, which not every
@@ -462,7 +456,7 @@ const FOLDER: &str = "PIXELWARD_CUT_FOLDER";
 #[test]
 fn child() {
     let Ok(folder) = std::env::var(FOLDER) else { return };
-    let store = Store::open(&settings(Path::new(&folder))).unwrap();
+    let store = open(Path::new(&folder)).unwrap();
     let mut out = std::io::stdout().lock();
     for number in 0..1_000_000u32 {
         let state = if number.is_multiple_of(2) { State::Granted } else { State::Withdrawn };
@@ -509,7 +503,7 @@ fn a_power_cut_loses_nothing_that_was_acknowledged() {
         run("cp", &["--sparse=always", image.to_str().unwrap(), cut_off.to_str().unwrap()]);
         run("kill", &["-CONT", &process]);
         disk.mount("cut.img", "cut");
-        let store = Store::open(&settings(&disk.path("cut"))).unwrap();
+        let store = open(&disk.path("cut")).unwrap();
         for line in &acknowledged {
             let (number, address) = line.split_once(' ').unwrap();
             let standing = store.lookup(&"shop".parse().unwrap(), store.person(address)).unwrap();
@@ -532,7 +526,7 @@ fn a_full_disk_is_said_within_a_second_and_loses_nothing() {
     }
     let disk = Disk::of(64);
     let folder = disk.path("disk");
-    let store = Store::open(&settings(&folder)).unwrap();
+    let store = open(&folder).unwrap();
     for number in 0..50 {
         taken(&store, &address(number), State::Granted, 5);
     }
@@ -543,7 +537,7 @@ fn a_full_disk_is_said_within_a_second_and_loses_nothing() {
     assert!(!allowed(&store, &address(refused)), "what was not acknowledged does not");
     // A start on the full disk gives back what was kept for it.
     drop(store);
-    let store = Store::open(&settings(&folder)).unwrap();
+    let store = open(&folder).unwrap();
     assert!((0..refused).all(|number| allowed(&store, &address(number))), "after a start on a full disk");
     fill(&folder.join("more"));
     let refused = until_full(&store, refused);
@@ -563,7 +557,7 @@ fn a_full_disk_is_said_within_a_second_and_loses_nothing() {
     let found = store.verify().unwrap();
     assert!(found.is_sound(), "{found:?}");
     drop(store);
-    let store = Store::open(&settings(&folder)).unwrap();
+    let store = open(&folder).unwrap();
     assert!(
         (0..refused).all(|number| allowed(&store, &address(number))) && allowed(&store, "two@home.example")
     );
@@ -624,6 +618,6 @@ fn a_thief_without_the_key_recognises_nobody() {
         }
     }
     // With the key each of them is found, so the test looks in the right place.
-    let store = Store::open(&settings(&folder.0)).unwrap();
+    let store = open(&folder.0).unwrap();
     assert_eq!((0..300).filter(|number| allowed(&store, &address(*number))).count(), 180);
 }

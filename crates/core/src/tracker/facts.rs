@@ -123,8 +123,8 @@ fn segments_differ_in_tokens(one: &str, other: &str) -> bool {
 
 /// Whether a segment is a token in which nothing can be read.
 fn is_silent_token(segment: &[u8]) -> bool {
-    let Some(words) = token::joints_in_token(segment) else { return false };
-    words == 0 && segment.len() > LONGEST_WORD
+    let Some(joints) = token::joints_in_token(segment) else { return false };
+    joints == 0 && segment.len() > LONGEST_WORD
         || std::str::from_utf8(segment).is_ok_and(|segment| {
             !any_word(segment, |word| is_of_a_click(word) || is_of_an_act(word)) && !holds_a_sign_in(segment)
         })
