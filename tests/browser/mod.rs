@@ -118,7 +118,8 @@ pub fn open(page: &Path, scratch: &Scratch, more: &[&str]) -> Vec<u8> {
             "--no-first-run",
             "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
             "--virtual-time-budget=4000",
-            "--timeout=20000",
+            // A page of many messages takes long where others have the processor; what is not loaded by then is left out.
+            "--timeout=120000",
             "--run-all-compositor-stages-before-draw",
         ])
         .arg(format!("--user-data-dir={}", scratch.0.join("profile").display()))
