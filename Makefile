@@ -117,24 +117,16 @@ instructions: packages
 	$(call need,$(LINEAR_PACKAGES))
 	$(CARGO) bench --locked $(OLDER) --workspace --bench instructions
 
-# The relay as it was packaged last beside HAProxy in TCP mode, on this machine: processor time per message, rate, memory. Ratios count.
+# The relay as it is packaged beside HAProxy in TCP mode, on this machine: processor time per message, rate, memory. Ratios count.
 PAIR_PACKAGES := haproxy
-pair: packages
+pair: dist
 	$(call need,$(PAIR_PACKAGES))
-	@test -x $(TARGET)/dist/pixelward || $(MAKE) --no-print-directory dist
 	PIXELWARD=$(abspath $(TARGET)/dist/pixelward) $(CARGO) bench --locked $(OLDER) --bench pair
 
-# The relay as it is packaged: optimised as a whole, by what a run of it has shown. TRAINED=no leaves that out, and takes a third of the time.
-DIST_PACKAGES := llvm-19
+# The relay as it is packaged: optimised as a whole.
 DIST := $(CARGO) build --profile dist --locked $(OLDER)
-TRAINED := yes
 dist: packages
-ifeq ($(TRAINED),no)
 	$(DIST) --no-default-features --features jemalloc,cluster --bin pixelward
-else
-	$(call need,$(DIST_PACKAGES))
-	OLDER="$(OLDER)" packaging/trained
-endif
 
 # Each fuzz area for so long, guided by coverage; what is found stays in fuzz/artifacts. Needs cargo-fuzz, which it installs.
 SECONDS ?= 60

@@ -4,7 +4,7 @@
 //!
 //! `cargo bench --bench pair` measures everything; names of mail, `tls` or `memory` behind `--` choose, files of
 //! messages are measured too, and `quick` makes the rounds short. Another program than the one that was built is
-//! measured as PIXELWARD=PATH: what is packaged is measured by `make pair`, and trained by a quick run of this.
+//! measured as PIXELWARD=PATH: `make pair` measures what is packaged.
 #![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing, clippy::string_slice)]
 
 mod fixture;
@@ -83,7 +83,7 @@ impl Proxy {
 }
 
 impl Drop for Proxy {
-    /// Asks the program to end, which writes what it has counted if it was built to, and soon ends it.
+    /// Asks the program to end, and ends it if it does not.
     fn drop(&mut self) {
         let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
         let start = Instant::now();
