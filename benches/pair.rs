@@ -2,9 +2,9 @@
 //! rate, and their ratios, which count. A proxy that does not look at the bytes is the limit for one that
 //! does.
 //!
-//! `cargo bench --bench pair` measures everything; names of mail, `tls` or `memory` behind `--` choose, files of
-//! messages are measured too, and `quick` makes the rounds short. Another program than the one that was built is
-//! measured as PIXELWARD=PATH: `make pair` measures what is packaged.
+//! `cargo bench --bench pair` measures everything; names of mail or `memory` behind `--` choose, files of messages are
+//! measured too, and `quick` makes the rounds short. Another program than the one that was built is measured as
+//! PIXELWARD=PATH: `make pair` measures what is packaged.
 #![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing, clippy::string_slice)]
 
 mod fixture;
@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use load::{Client, Mail, Process, Sink, send};
 use pixelward::tracker::{Detector, Inquiry, Verdict};
-use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// How many sessions the memory is measured with.
 const SESSIONS: usize = 2000;
@@ -35,15 +35,10 @@ struct Proxy {
 impl Proxy {
     /// The relay as it is shipped, in clear on both sides; nobody agreed to anything.
     fn relay(sink: u16) -> Proxy {
-        Proxy::relay_with(("relay", "none"), (sink, "none"))
-    }
-
-    /// The same with these kinds of TLS at its listener and to its next hop.
-    fn relay_with((name, listens): (&str, &str), (next, connects): (u16, &str)) -> Proxy {
-        let (port, folder) = (free_port(), folder(name));
+        let (port, folder) = (free_port(), folder("relay"));
         let config = format!(
-            "data_directory = {folder:?}\n[[listener]]\naddress = \"127.0.0.1:{port}\"\ntls = {listens:?}\n\
-             [next_hop]\nhost = \"127.0.0.1\"\nport = {next}\ntls = {connects:?}\n\
+            "data_directory = {folder:?}\n[[listener]]\naddress = \"127.0.0.1:{port}\"\ntls = \"none\"\n\
+             [next_hop]\nhost = \"127.0.0.1\"\nport = {sink}\ntls = \"none\"\n\
              [private]\naddress = \"\"\n[api]\naddress = \"\"\n"
         );
         let program = std::env::var("PIXELWARD").unwrap_or(env!("CARGO_BIN_EXE_pixelward").to_owned());
@@ -83,15 +78,7 @@ impl Proxy {
 }
 
 impl Drop for Proxy {
-    /// Asks the program to end, and ends it if it does not.
     fn drop(&mut self) {
-        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
-        let start = Instant::now();
-        if pid.is_some_and(|pid| kill_process(pid, Signal::TERM).is_ok()) {
-            while start.elapsed() < PATIENCE && matches!(self.child.try_wait(), Ok(None)) {
-                std::thread::sleep(Duration::from_millis(5));
-            }
-        }
         let _ = self.child.kill();
         let _ = self.child.wait();
         let _ = std::fs::remove_dir_all(&self.folder);
@@ -182,23 +169,6 @@ fn assert_clean(message: &[u8]) {
     assert!(!message.is_empty() && !is_left, "a tracker has left");
 }
 
-/// Measures two relays with TLS between them.
-fn measure_tls(time: Duration) {
-    let sink = Sink::start();
-    let inner = Proxy::relay_with(("inner", "starttls"), (sink.port, "none"));
-    let outer = Proxy::relay_with(("outer", "none"), (inner.port, "opportunistic"));
-    let mail = Mail::new(&fixture::newsletter());
-    let before = inner.process().seconds();
-    let mut sum = Sum::default();
-    sum.add(&outer, &mail, 10, time);
-    let behind = (inner.process().seconds() - before) * 1e6 / sum.messages as f64;
-    println!(
-        "newsletter over TLS: {:.1} us a message at the relay that takes it in clear, {behind:.1} us at the one \
-         behind TLS",
-        sum.cost()
-    );
-}
-
 /// Measures what an idle session takes, and what all of it comes to while many send.
 fn measure_memory(time: Duration) {
     let sink = Sink::start();
@@ -239,9 +209,6 @@ fn main() {
         for connections in [10, 100] {
             compare(name, &mail, connections, (rounds, time));
         }
-    }
-    if is_chosen("tls") {
-        measure_tls(time);
     }
     if is_chosen("memory") {
         measure_memory(time);
