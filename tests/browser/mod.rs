@@ -118,7 +118,7 @@ pub fn open(page: &Path, scratch: &Scratch, more: &[&str]) -> Vec<u8> {
             "--no-first-run",
             "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
             "--virtual-time-budget=4000",
-            // A page of many messages takes long where others have the processor; what is not loaded by then is left out.
+            // What is not loaded by then is left out; a page of many messages takes long on a busy machine.
             "--timeout=120000",
             "--run-all-compositor-stages-before-draw",
         ])

@@ -72,6 +72,12 @@ impl Known {
         differ_in_tokens(of, other).then(|| Known::AllButVendor(Arc::clone(facts)))
     }
 
+    /// About how many bytes it takes.
+    pub fn size(&self) -> usize {
+        let (Known::All(facts) | Known::AllButVendor(facts)) = self;
+        size_of::<Facts>() + facts.straight.as_ref().map_or(0, Vec::len)
+    }
+
     /// What the address says, as far as that is not known.
     pub fn complete(known: Option<&Known>, url: &Url<'_>, catalogue: &Catalogue) -> Arc<Facts> {
         match known {

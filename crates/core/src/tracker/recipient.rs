@@ -57,15 +57,23 @@ impl Traces {
     }
 
     fn exact(&self) -> &[Finder<'static>] {
-        let of = |core: &str| {
-            let url_safe = Some(core.replace('+', "-").replace('/', "_")).filter(|text| text != core);
-            [Some(finder(core)), url_safe.as_deref().map(finder)].into_iter().flatten()
-        };
-        let cores =
-            |address: &String| (0..3).map(|shift| base64_core(address.as_bytes(), shift)).collect::<Vec<_>>();
-        // An address of three or four bytes leaves nothing certain; an empty text stands anywhere.
-        let all = || self.spellings.iter().flat_map(cores).filter(|core| !core.is_empty());
-        self.exact.get_or_init(|| all().flat_map(|core| of(&core).collect::<Vec<_>>()).collect())
+        self.exact.get_or_init(|| {
+            let mut texts = Vec::new();
+            for (address, shift) in
+                self.spellings.iter().flat_map(|address| [(address, 0), (address, 1), (address, 2)])
+            {
+                let core = base64_core(address.as_bytes(), shift);
+                // An address of three or four bytes leaves nothing certain; an empty text stands anywhere.
+                if core.is_empty() {
+                    continue;
+                }
+                texts.push(finder(&core.replace('+', "-").replace('/', "_")));
+                if core.contains(['+', '/']) {
+                    texts.push(finder(&core));
+                }
+            }
+            texts
+        })
     }
 
     /// The length of the shortest of the hexadecimal texts.

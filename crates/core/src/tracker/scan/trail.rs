@@ -18,6 +18,7 @@ use super::{
 use crate::message::transfer::Edit;
 use crate::near::Near;
 use crate::tracker::carrier::Carrier;
+use crate::tracker::facts;
 use crate::tracker::html::Tokenizer;
 use crate::tracker::link;
 use crate::tracker::signal::{Signal, Signals};
@@ -239,6 +240,12 @@ impl Trail {
             + size_of_val(self.places.as_slice())
             + size_of_val(self.plain.as_slice())
             + self.places.iter().map(|place| place.url.as_str().len()).sum::<usize>()
+            + self
+                .places
+                .iter()
+                .filter_map(|place| place.link.as_ref())
+                .map(facts::Known::size)
+                .sum::<usize>()
     }
 
     /// What a pass finds in `new`, which is the text of the trail but for these changes (sorted, not
