@@ -5,9 +5,11 @@ use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+
+use crate::support::bounded;
 
 /// Where `make test-packages` puts what it installs, and where pictures of pages are left to be looked at.
 pub fn target() -> PathBuf {
@@ -20,14 +22,19 @@ pub fn target() -> PathBuf {
 pub fn scripted(script: &str, more: &[&str]) -> serde_json::Value {
     let pictures = target().join("pages");
     std::fs::create_dir_all(&pictures).unwrap();
-    let output = Command::new("node")
+    let output = bounded(600, "node")
         .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser").join(script))
         .arg(target().join("browser"))
         .arg(&pictures)
         .args(more)
         .output()
-        .expect("node is installed (make test-packages installs it)");
-    assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
+        .expect("timeout is there");
+    assert!(
+        output.status.success(),
+        "{script}: {}: {} (make test-packages installs node)",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
@@ -105,29 +112,42 @@ impl Drop for Scratch {
     }
 }
 
-/// Opens a page until it has come to rest; `more` are further switches.
+/// Opens a page until it has come to rest; `more` are further switches. What is not loaded within twenty seconds is left
+/// out. A browser that does not end is ended, and another one opens the page.
 pub fn open(page: &Path, scratch: &Scratch, more: &[&str]) -> Vec<u8> {
-    let output = Command::new("chromium")
-        .args([
-            "--headless=new",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--hide-scrollbars",
-            "--disable-background-networking",
-            "--disable-component-update",
-            "--no-first-run",
-            "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
-            "--virtual-time-budget=4000",
-            // What is not loaded by then is left out; a page of many messages takes long on a busy machine.
-            "--timeout=120000",
-            "--run-all-compositor-stages-before-draw",
-        ])
-        .arg(format!("--user-data-dir={}", scratch.0.join("profile").display()))
-        .args(more)
-        .arg(format!("file://{}", page.display()))
-        .stdin(Stdio::null())
-        .output()
-        .expect("chromium is installed (make test installs it)");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let opened = || {
+        let profile = scratch.0.join("profile");
+        let _ = std::fs::remove_dir_all(&profile);
+        bounded(90, "chromium")
+            .args([
+                "--headless=new",
+                "--no-sandbox",
+                "--disable-gpu",
+                "--hide-scrollbars",
+                "--disable-background-networking",
+                "--disable-component-update",
+                "--no-first-run",
+                "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
+                "--virtual-time-budget=4000",
+                "--timeout=20000",
+                "--run-all-compositor-stages-before-draw",
+            ])
+            .arg(format!("--user-data-dir={}", profile.display()))
+            .args(more)
+            .arg(format!("file://{}", page.display()))
+            .stdin(Stdio::null())
+            .output()
+            .expect("timeout is there")
+    };
+    let mut output = opened();
+    if [Some(124), Some(137)].contains(&output.status.code()) {
+        output = opened();
+    }
+    assert!(
+        output.status.success(),
+        "{}: {} (make test-packages installs chromium)",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
     output.stdout
 }

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use super::{Fate, Mta, port, printed, run, until, wait_for_port};
-use crate::support::{Folder, PATIENCE, Relay};
+use crate::support::{Folder, PATIENCE, Relay, bounded};
 
 /// A Postfix of our own.
 pub struct Postfix {
@@ -112,9 +112,8 @@ impl Postfix {
     }
 
     pub fn command(&self, name: &str) -> Command {
-        // None of these takes long; one that does would hold the tests up for ever.
-        let mut command = Command::new("timeout");
-        command.args(["--kill-after=5", "30", name, "-c"]).arg(self.folder.0.join("etc"));
+        let mut command = bounded(30, name);
+        command.arg("-c").arg(self.folder.0.join("etc"));
         command
     }
 

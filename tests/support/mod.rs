@@ -10,6 +10,8 @@
     clippy::panic
 )]
 
+mod watch;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -26,6 +28,7 @@ pub struct Folder(pub PathBuf);
 
 impl Folder {
     pub fn new() -> Folder {
+        watch::this_test();
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let path = std::env::temp_dir().join(format!("pixelward-test-{}-{number}", std::process::id()));
@@ -44,6 +47,50 @@ impl Folder {
 impl Drop for Folder {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A program that is ended where it takes longer than these seconds, with all that it started. What is waited for without
+/// an end holds the tests up for ever.
+pub fn bounded(seconds: u32, program: &str) -> Command {
+    let mut command = Command::new("timeout");
+    command.args(["--kill-after=5", &seconds.to_string(), program]);
+    command
+}
+
+/// How a process ended that was told to, or that has nothing left to do.
+pub fn ended(child: &mut Child) -> std::process::ExitStatus {
+    let deadline = Instant::now() + 3 * PATIENCE;
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status;
+        }
+        if Instant::now() > deadline {
+            let _ = child.kill();
+            panic!("process {} does not end", child.id());
+        }
+        std::thread::park_timeout(Duration::from_millis(2));
+    }
+}
+
+/// Where threads wait for each other; one that fails on its way there fails the others, which a barrier does not.
+#[derive(Clone)]
+pub struct Meeting(Arc<(Mutex<usize>, Condvar)>);
+
+impl Meeting {
+    /// One of so many threads.
+    pub fn of(count: usize) -> Meeting {
+        Meeting(Arc::new((Mutex::new(count), Condvar::new())))
+    }
+
+    /// Waits until all are there.
+    pub fn wait(&self) {
+        let (missing, came) = &*self.0;
+        let mut missing = missing.lock().unwrap();
+        *missing -= 1;
+        came.notify_all();
+        let (missing, _) = came.wait_timeout_while(missing, 3 * PATIENCE, |missing| *missing > 0).unwrap();
+        assert_eq!(*missing, 0, "so many have not come");
     }
 }
 
@@ -245,7 +292,7 @@ impl Relay {
     }
 
     pub fn wait(&mut self) -> std::process::ExitStatus {
-        self.child.wait().unwrap()
+        ended(&mut self.child)
     }
 
     /// Ends it at once, as a failure of the machine would, and starts it again on what it left behind.

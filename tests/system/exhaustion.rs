@@ -5,11 +5,11 @@ use crate::crowd;
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
-use crate::support::{Client, Folder, NextHop, PATIENCE, Relay, configuration, newsletter, stuffed};
+use crate::support::{Client, Folder, Meeting, NextHop, PATIENCE, Relay, configuration, newsletter, stuffed};
 use tokio::io::AsyncWriteExt;
 use tokio::task::JoinSet;
 
@@ -116,17 +116,17 @@ fn messages_beyond_the_budget_are_put_off_and_memory_stays_bounded() {
     let relay = Relay::with(hop.port, "", "", "[relay]\nmax_in_flight_bytes = 33554432");
     let before = relay.memory();
     let body = Arc::new(large(4 << 20));
-    let all_are_there = Arc::new(Barrier::new(CLIENTS));
+    let all_are_there = Meeting::of(CLIENTS);
     let clients: Vec<_> = (0..CLIENTS)
         .map(|_| {
-            let (port, body, barrier) = (relay.port, Arc::clone(&body), Arc::clone(&all_are_there));
+            let (port, body, meeting) = (relay.port, Arc::clone(&body), all_are_there.clone());
             std::thread::spawn(move || {
                 let mut client = Client::greeted(port);
                 assert_eq!(client.say(&format!("MAIL FROM:<{FROM}>")), 250);
                 assert_eq!(client.say(&format!("RCPT TO:<{TO}>")), 250);
                 assert_eq!(client.say("DATA"), 354);
                 client.send(&body);
-                barrier.wait();
+                meeting.wait();
                 client.send(b".\r\n");
                 client.reply()
             })
@@ -255,18 +255,18 @@ fn no_session_waits_for_the_analysis_of_anothers_message() {
         suspect.repeat((8 << 20) / suspect.len())
     );
     let message = Arc::new(stuffed(&message).strip_suffix(".\r\n").unwrap().to_owned());
-    let (all_are_there, answered) = (Arc::new(Barrier::new(CLIENTS + 1)), Arc::new(AtomicUsize::new(0)));
+    let (all_are_there, answered) = (Meeting::of(CLIENTS + 1), Arc::new(AtomicUsize::new(0)));
     let clients: Vec<_> = (0..CLIENTS)
         .map(|_| {
             let (port, message) = (relay.port, Arc::clone(&message));
-            let (barrier, answered) = (Arc::clone(&all_are_there), Arc::clone(&answered));
+            let (meeting, answered) = (all_are_there.clone(), Arc::clone(&answered));
             std::thread::spawn(move || {
                 let mut client = Client::greeted(port);
                 assert_eq!(client.say(&format!("MAIL FROM:<{FROM}>")), 250);
                 assert_eq!(client.say(&format!("RCPT TO:<{TO}>")), 250);
                 assert_eq!(client.say("DATA"), 354);
                 client.send(message.as_bytes());
-                barrier.wait();
+                meeting.wait();
                 client.send(b".\r\n");
                 let reply = client.reply();
                 answered.fetch_add(1, Ordering::SeqCst);

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
-use crate::support::{Client, Folder, Lines, NextHop, PATIENCE, Relay, configuration, program, stuffed};
+use crate::support::{
+    Client, Folder, Lines, NextHop, PATIENCE, Relay, configuration, ended, program, stuffed,
+};
 
 const LETTER: &str = "Subject: a\n\nb\n";
 
@@ -75,7 +77,7 @@ fn systemd_hears_that_it_is_ready_alive_and_stopping() {
     let kill = std::process::Command::new("kill").arg(child.id().to_string()).status().unwrap();
     assert!(kill.success());
     while !next().contains("STOPPING=1") {}
-    assert!(child.wait().unwrap().success());
+    assert!(ended(&mut child).success());
 }
 
 #[test]
@@ -139,6 +141,6 @@ fn with_a_socket_of_systemd_a_restart_refuses_no_connection() {
         client.join().expect("no connection is refused, and what was accepted is answered");
     }
     drop(orders);
-    assert!(holder.wait().unwrap().success());
+    assert!(ended(&mut holder).success());
     assert_eq!(hop.accepted(), sent.load(Ordering::SeqCst));
 }

@@ -9,7 +9,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::support::{Client, Folder, Lines, NextHop, Relay, configuration, newsletter, program};
+use crate::support::{Client, Folder, Lines, NextHop, Relay, configuration, ended, newsletter, program};
 
 fn shipped(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd").join(name);
@@ -134,7 +134,7 @@ fn asked_for() -> (BTreeSet<String>, usize) {
     log.wait("a reload", |line| line.contains("were read again"));
     drop(client);
     signal("TERM");
-    assert!(child.wait().unwrap().success());
+    assert!(ended(&mut child).success());
     let text = std::fs::read_to_string(&trace).unwrap();
     // A line is "PID name(…" or "PID <... name resumed>…".
     let calls = text.lines().filter_map(|line| line.split_whitespace().nth(1)?.split_once('('));

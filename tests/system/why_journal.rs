@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::mta::run;
-use crate::support::{Client, Folder, NextHop, Relay};
+use crate::support::{Client, Folder, NextHop, Relay, ended};
 
 /// A journal with these lines of the unit.
 fn journal(unit: &str, lines: &[String]) -> String {
@@ -47,7 +47,7 @@ fn a_message_is_found_in_the_journal_of_the_unit_by_any_of_its_ids() {
         .spawn()
         .unwrap();
     writer.stdin.take().unwrap().write_all(entries.as_bytes()).unwrap();
-    assert!(writer.wait().unwrap().success());
+    assert!(ended(&mut writer).success());
 
     let script = "mount -t tmpfs tmpfs /var/log && mkdir /var/log/journal && mount --bind \"$1\" \
                   /var/log/journal && exec \"$2\" why \"$3\" --config \"$4\"";
